@@ -1,0 +1,303 @@
+//! What the expansion of the attribute names. Not for use by hand.
+
+use std::any::type_name;
+use std::collections::HashSet;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::backend::Backend;
+use crate::cache::Cache;
+use crate::call::{self, CallKey, Fallible, Keep, KeepIf, Shape, Ttl, TtlBy};
+pub use crate::call::{Always, Policy};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Prefix;
+pub use crate::key::{KeyBuilder, KeyText};
+use crate::serializer::Serializer;
+
+/// What the attribute takes as `cache`: a [`Cache`], or a reference or smart pointer to one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a cache",
+    label = "expected a cache",
+    note = "`cache` takes an expression that gives a `MemoryCache` or another `Cache<B, S>`, or a \
+            reference, `Arc` or `LazyLock` of one"
+)]
+pub trait AsCache {
+    /// The backend of the cache.
+    type Backend: Backend;
+    /// The serializer of the cache.
+    type Serializer;
+
+    /// The cache.
+    fn as_cache(&self) -> &Cache<Self::Backend, Self::Serializer>;
+}
+
+impl<B: Backend, S> AsCache for Cache<B, S> {
+    type Backend = B;
+    type Serializer = S;
+
+    #[inline]
+    fn as_cache(&self) -> &Cache<B, S> {
+        self
+    }
+}
+
+macro_rules! pointer_is_as_cache {
+    ($($pointer:ty),*) => {$(
+        impl<C: AsCache + ?Sized> AsCache for $pointer {
+            type Backend = C::Backend;
+            type Serializer = C::Serializer;
+
+            #[inline]
+            fn as_cache(&self) -> &Cache<C::Backend, C::Serializer> {
+                (**self).as_cache()
+            }
+        }
+    )*};
+}
+
+pointer_is_as_cache!(&C, Box<C>, Rc<C>, Arc<C>);
+
+impl<C: AsCache, F: FnOnce() -> C> AsCache for LazyLock<C, F> {
+    type Backend = C::Backend;
+    type Serializer = C::Serializer;
+
+    #[inline]
+    fn as_cache(&self) -> &Cache<C::Backend, C::Serializer> {
+        (**self).as_cache()
+    }
+}
+
+/// The cache that an expression stands for.
+#[inline]
+pub fn cache_of<C: AsCache + ?Sized>(cache: &C) -> &Cache<C::Backend, C::Serializer> {
+    cache.as_cache()
+}
+
+/// Finds the shape of an answer by its type.
+///
+/// `shape` on a probe for a `Result` is the inherent method; on any other it is that of
+/// [`PlainShape`].
+#[derive(Debug)]
+pub struct Probe<R>(PhantomData<fn() -> R>);
+
+impl<R> Probe<R> {
+    /// A probe for answers of this type.
+    #[expect(clippy::new_without_default, reason = "named by expansions only")]
+    #[inline]
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, E> Probe<Result<T, E>> {
+    /// The shape of a `Result`.
+    #[inline]
+    pub fn shape(&self) -> Fallible {
+        Fallible
+    }
+}
+
+/// The shape of what is no `Result`.
+pub trait PlainShape {
+    /// The shape.
+    fn shape(&self) -> Plain;
+}
+
+impl<R> PlainShape for Probe<R> {
+    #[inline]
+    fn shape(&self) -> Plain {
+        Plain
+    }
+}
+
+/// The answer is the value, unless it turns out to be a `Result` after all.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain;
+
+impl<T> Shape<T> for Plain {
+    type Value = T;
+
+    #[inline]
+    fn value(self, answer: &T) -> Option<&T> {
+        Some(answer)
+    }
+
+    #[inline]
+    fn wrap(self, value: T) -> T {
+        value
+    }
+
+    /// A function that returns a type parameter may be used with a `Result` in its place. Where it
+    /// was written, nobody could see that, and whether this one is an `Err` cannot be seen here.
+    #[inline]
+    fn obstacle(self) -> Option<Error> {
+        type_name::<T>().starts_with("core::result::Result<").then(|| {
+            Error::new(
+                ErrorKind::Configuration,
+                "a `Result` in the place of a type parameter cannot be remembered; \
+                 write `Result` in the return type",
+            )
+        })
+    }
+}
+
+/// A value on its way into a key.
+#[derive(Debug)]
+pub struct Part<'a, T: ?Sized>(pub &'a T);
+
+/// A part that is encoded as it serializes itself.
+#[derive(Debug, Clone, Copy)]
+pub struct ValuePart;
+
+/// A part whose elements have no order.
+#[derive(Debug, Clone, Copy)]
+pub struct SetPart;
+
+impl<T, H> Part<'_, HashSet<T, H>> {
+    /// The kind of a set.
+    #[inline]
+    pub fn kind(&self) -> SetPart {
+        SetPart
+    }
+}
+
+impl<T, H> Part<'_, &HashSet<T, H>> {
+    /// The kind of a set.
+    #[inline]
+    pub fn kind(&self) -> SetPart {
+        SetPart
+    }
+}
+
+/// The kind of any other part.
+pub trait AnyPart {
+    /// The kind.
+    fn kind(&self) -> ValuePart;
+}
+
+impl<T: ?Sized> AnyPart for Part<'_, T> {
+    #[inline]
+    fn kind(&self) -> ValuePart {
+        ValuePart
+    }
+}
+
+/// What may be an argument of a cached function: whatever is [`Serialize`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of a cache key",
+    label = "does not implement `serde::Serialize`",
+    note = "derive `serde::Serialize` for it, leave the argument out with `skip(..)`, or say what \
+            the key is with `key = ..`"
+)]
+pub trait KeyPart: Serialize {}
+
+impl<T: Serialize + ?Sized> KeyPart for T {}
+
+impl ValuePart {
+    /// Appends a value to a key.
+    #[inline]
+    pub fn add<T: KeyPart + ?Sized>(self, part: &Part<'_, T>, key: &mut KeyBuilder) {
+        key.encode(part.0);
+    }
+}
+
+impl SetPart {
+    /// Appends a set to a key.
+    pub fn add<'a, T, C>(self, part: &Part<'a, C>, key: &mut KeyBuilder)
+    where
+        T: KeyPart + 'a,
+        &'a C: Elements<'a, T>,
+    {
+        key.encode_set(part.0.elements());
+    }
+}
+
+/// The elements of a set or of a reference to one.
+pub trait Elements<'a, T: 'a> {
+    /// The elements.
+    fn elements(self) -> impl Iterator<Item = &'a T>;
+}
+
+impl<'a, T, H> Elements<'a, T> for &'a HashSet<T, H> {
+    fn elements(self) -> impl Iterator<Item = &'a T> {
+        self.iter()
+    }
+}
+
+impl<'a, T, H> Elements<'a, T> for &'a &HashSet<T, H> {
+    fn elements(self) -> impl Iterator<Item = &'a T> {
+        self.iter()
+    }
+}
+
+/// The identity of the function that holds this body.
+#[inline]
+pub fn function_prefix<F: ?Sized>(_body: &F) -> Prefix {
+    Prefix::of_body::<F>()
+}
+
+/// A number for a version of a value's meaning.
+pub const fn version_stamp(text: &str) -> u64 {
+    xxhash_rust::const_xxh3::xxh3_64(text.as_bytes())
+}
+
+/// A ttl that depends on the value.
+#[inline]
+pub fn ttl_by<H, R, F>(_shape: H, _probe: &Probe<R>, ttl: F) -> TtlBy<F>
+where
+    H: Shape<R>,
+    F: Fn(&H::Value) -> Duration,
+{
+    TtlBy(ttl)
+}
+
+/// A predicate on the value.
+#[inline]
+pub fn keep_if<H, R, F>(_shape: H, _probe: &Probe<R>, predicate: F) -> KeepIf<F>
+where
+    H: Shape<R>,
+    F: Fn(&H::Value) -> bool,
+{
+    KeepIf(predicate)
+}
+
+/// A cached call of a sync function.
+#[expect(clippy::needless_pass_by_value, reason = "the expansion has no other use for it")]
+#[inline]
+pub fn call<R, B, S, K, H, Z, L, P>(
+    cache: &Cache<B, S>,
+    policy: Policy<'_, K, H, Z, L, P>,
+    body: impl FnOnce() -> R,
+) -> R
+where
+    B: Backend,
+    K: CallKey,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    call::blocking::run(cache, &policy, body)
+}
+
+/// A cached call of an async function.
+pub async fn call_async<R, B, S, K, H, Z, L, P>(
+    cache: &Cache<B, S>,
+    policy: Policy<'_, K, H, Z, L, P>,
+    body: impl Future<Output = R>,
+) -> R
+where
+    B: Backend,
+    K: CallKey,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    call::future::run(cache, &policy, body).await
+}

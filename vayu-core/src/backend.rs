@@ -1,0 +1,225 @@
+//! Where records are kept.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+use crate::record::Record;
+
+/// A place where records are kept by key.
+///
+/// One trait for sync and async callers, usable as a trait object. A backend does not decide
+/// whether a record is fresh, does not encode values and does not coordinate callers: the engine
+/// ([`Cache`](crate::Cache)) does. It keeps what it was given, until it was told to delete it or
+/// chooses to forget it.
+///
+/// # Behavior
+///
+/// - Keys are compared whole. Two keys that differ anywhere are two entries.
+/// - `write` replaces. After it has returned, `read` answers the new record or nothing, never the
+///   old one.
+/// - After `delete` has returned, `read` answers nothing until the next `write`.
+/// - All methods are called from many threads at once.
+/// - An error or a panic of a backend costs its caller a recomputation, nothing else: the engine
+///   counts it and goes on.
+/// - `write_async` and `delete_async` whose future is dropped may or may not have taken effect.
+///
+/// # Examples
+///
+/// A whole backend that keeps bytes, and a cache over it:
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::sync::Mutex;
+/// use std::time::Duration;
+///
+/// use async_trait::async_trait;
+/// use bytes::Bytes;
+/// use vayu_core::{Backend, Cache, Key, Record, Result};
+/// # #[cfg(feature = "message-pack")]
+/// use vayu_core::MessagePack;
+///
+/// #[derive(Debug, Default)]
+/// struct Shelf(Mutex<HashMap<Key, Record<Bytes>>>);
+///
+/// #[async_trait]
+/// impl Backend for Shelf {
+///     type Stored = Bytes;
+///
+///     fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+///         Ok(self.0.lock().unwrap().get(key).cloned())
+///     }
+///
+///     fn write(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+///         self.0.lock().unwrap().insert(key.clone(), record);
+///         Ok(())
+///     }
+///
+///     fn delete(&self, key: &Key) -> Result<bool> {
+///         Ok(self.0.lock().unwrap().remove(key).is_some())
+///     }
+///
+///     async fn read_async(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+///         self.read(key)
+///     }
+///
+///     async fn write_async(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+///         self.write(key, record)
+///     }
+///
+///     async fn delete_async(&self, key: &Key) -> Result<bool> {
+///         self.delete(key)
+///     }
+/// }
+///
+/// # #[cfg(feature = "message-pack")] {
+/// let cache: Cache<Shelf, MessagePack> = Cache::with_backend(Shelf::default());
+/// let key = Key::new("squares", &(12_u64,)).unwrap();
+/// let square = cache.get_or_insert_with(&key, Duration::from_secs(60), || 12_u64 * 12);
+/// assert_eq!(square, 144);
+/// assert_eq!(cache.get::<u64>(&key).unwrap(), Some(144));
+/// # }
+/// ```
+///
+/// The conformance kit ([`backend_tests!`](crate::backend_tests), feature `testing`) makes one
+/// test of each property that the engine relies on.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// The form in which values are kept: [`bytes::Bytes`] where they leave the process,
+    /// [`Shared`](crate::Shared) where they are held by reference.
+    type Stored: Clone + Send + Sync + 'static;
+
+    /// The record of a key, or `None`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be known whether there is one. The engine takes that as a miss.
+    fn read(&self, key: &Key) -> Result<Option<Record<Self::Stored>>>;
+
+    /// Keeps a record for a key, in the place of any other.
+    ///
+    /// # Errors
+    ///
+    /// When it was not kept. What was there before may be gone.
+    fn write(&self, key: &Key, record: Record<Self::Stored>) -> Result<()>;
+
+    /// Forgets a key, and says whether there was something to forget.
+    ///
+    /// # Errors
+    ///
+    /// When the record may still be there.
+    fn delete(&self, key: &Key) -> Result<bool>;
+
+    /// [`read`](Self::read) for async callers.
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<Self::Stored>>>;
+
+    /// [`write`](Self::write) for async callers.
+    async fn write_async(&self, key: &Key, record: Record<Self::Stored>) -> Result<()>;
+
+    /// [`delete`](Self::delete) for async callers.
+    async fn delete_async(&self, key: &Key) -> Result<bool>;
+
+    /// The answer of [`read`](Self::read) where it can be had without blocking.
+    ///
+    /// The engine asks here first on every path. The default answers `None`: it cannot.
+    #[inline]
+    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<Self::Stored>>>> {
+        let _ = key;
+        None
+    }
+
+    /// Forgets every key.
+    ///
+    /// # Errors
+    ///
+    /// When some records may still be there; [`ErrorKind::Unsupported`] by default.
+    fn clear(&self) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, "this backend cannot be cleared"))
+    }
+
+    /// [`clear`](Self::clear) for async callers. The default calls it.
+    async fn clear_async(&self) -> Result<()> {
+        self.clear()
+    }
+
+    /// How much is kept at the moment, as far as the backend knows.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+
+    /// The clock that rules the entries: creation and expiry are read from it. The default is
+    /// [`SystemClock`].
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+}
+
+/// How much a backend keeps. What it does not know is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Entries kept, expired ones that are not yet swept included.
+    pub entries: Option<u64>,
+    /// Entries kept at most.
+    pub max_entries: Option<u64>,
+    /// Weight kept, in the unit of the backend's options.
+    pub weight: Option<u64>,
+    /// Weight kept at most.
+    pub max_weight: Option<u64>,
+    /// Entries that were dropped because a limit was reached.
+    pub evictions: Option<u64>,
+    /// Entries that were dropped because they had expired.
+    pub expirations: Option<u64>,
+}
+
+#[async_trait]
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    type Stored = B::Stored;
+
+    fn read(&self, key: &Key) -> Result<Option<Record<Self::Stored>>> {
+        (**self).read(key)
+    }
+
+    fn write(&self, key: &Key, record: Record<Self::Stored>) -> Result<()> {
+        (**self).write(key, record)
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool> {
+        (**self).delete(key)
+    }
+
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<Self::Stored>>> {
+        (**self).read_async(key).await
+    }
+
+    async fn write_async(&self, key: &Key, record: Record<Self::Stored>) -> Result<()> {
+        (**self).write_async(key, record).await
+    }
+
+    async fn delete_async(&self, key: &Key) -> Result<bool> {
+        (**self).delete_async(key).await
+    }
+
+    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<Self::Stored>>>> {
+        (**self).read_now(key)
+    }
+
+    fn clear(&self) -> Result<()> {
+        (**self).clear()
+    }
+
+    async fn clear_async(&self) -> Result<()> {
+        (**self).clear_async().await
+    }
+
+    fn usage(&self) -> Usage {
+        (**self).usage()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        (**self).clock()
+    }
+}

@@ -1,0 +1,464 @@
+//! The cache as a value.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::call::{Always, Fallible, Policy, Whole, blocking, future};
+use crate::clock::{Clock, Sleep, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::flight::{Flight, Flights, Position, is_host, position};
+use crate::freshness::is_fresh;
+use crate::guard::{guarded, guarded_async};
+use crate::key::Key;
+use crate::record::Record;
+use crate::report::Warnings;
+use crate::serializer::Serializer;
+use crate::stats::{Counters, Stats};
+use crate::sync::block_on;
+
+/// A cache: the engine over a backend and a serializer.
+///
+/// A `Cache` is a handle. Clones of it are the same cache, and cost as much as cloning an
+/// [`Arc`]. It is what the attribute is given as `cache`, and it works without the attribute too;
+/// every method that asks the backend is there for sync callers and, with `_async`, for async
+/// ones.
+///
+/// # Behavior
+///
+/// Of the callers that want one key at once, one computes and the others wait for its value,
+/// whether they are sync or async. No caller waits longer than [`with_max_wait`] says.
+///
+/// [`with_max_wait`]: Self::with_max_wait
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+/// use std::time::Duration;
+/// use vayu_core::testing::MapBackend;
+/// use vayu_core::{Cache, Key, MessagePack};
+///
+/// let cache: Cache<MapBackend, MessagePack> = Cache::new();
+/// let key = Key::from_text("squares", "12");
+/// let minute = Duration::from_secs(60);
+/// assert_eq!(cache.get_or_insert_with(&key, minute, || 144), 144);
+/// assert_eq!(cache.get::<i32>(&key).unwrap(), Some(144));
+/// assert!(cache.remove(&key).unwrap());
+/// # }
+/// ```
+pub struct Cache<B: Backend, S> {
+    shared: Arc<Inner<B>>,
+    serializer: S,
+    max_wait: Duration,
+}
+
+struct Inner<B: Backend> {
+    backend: B,
+    clock: Arc<dyn Clock>,
+    flights: Flights<Record<B::Stored>>,
+    counters: Counters,
+    warnings: Warnings,
+    pauses: AtomicUsize,
+}
+
+/// How long callers wait for another one's computation unless told otherwise.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+impl<B: Backend, S: Default> Cache<B, S> {
+    /// A cache over a new backend with its default options.
+    pub fn new() -> Self
+    where
+        B: Default,
+    {
+        Self::with_backend(B::default())
+    }
+
+    /// A cache over this backend.
+    pub fn with_backend(backend: B) -> Self {
+        let clock = backend.clock();
+        let shared = Arc::new(Inner {
+            backend,
+            clock,
+            flights: Flights::new(),
+            counters: Counters::default(),
+            warnings: Warnings::default(),
+            pauses: AtomicUsize::new(0),
+        });
+        Self { shared, serializer: S::default(), max_wait: MAX_WAIT }
+    }
+}
+
+impl<B: Backend, S> Cache<B, S> {
+    /// The same cache, seen through another serializer.
+    #[must_use]
+    pub fn with_serializer<Z>(self, serializer: Z) -> Cache<B, Z> {
+        Cache { shared: self.shared, serializer, max_wait: self.max_wait }
+    }
+
+    /// The same cache, whose callers wait for another one's computation no longer than this. Then
+    /// they compute themselves. The default is 30 seconds.
+    #[must_use]
+    pub fn with_max_wait(mut self, max_wait: Duration) -> Self {
+        self.max_wait = max_wait;
+        self
+    }
+
+    /// The backend.
+    #[inline]
+    pub fn backend(&self) -> &B {
+        &self.shared.backend
+    }
+
+    /// The serializer.
+    #[inline]
+    pub fn serializer(&self) -> &S {
+        &self.serializer
+    }
+
+    /// What this cache has done since it was made.
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.snapshot(self.shared.flights.in_flight(), self.shared.backend.usage())
+    }
+
+    /// Lets every call compute, and neither read nor store, until the answer is dropped.
+    ///
+    /// Several pauses may overlap; the cache goes on when the last one has ended.
+    pub fn pause(&self) -> Pause<B> {
+        self.shared.pauses.fetch_add(1, Ordering::SeqCst);
+        Pause { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The value that is stored for a key, or `None`.
+    ///
+    /// An entry that has expired, is of another type or cannot be decoded is no value.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend.
+    pub fn get<T>(&self, key: &Key) -> Result<Option<T>>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let backend = self.backend();
+        let found =
+            guarded("read entry", || backend.read_now(key).unwrap_or_else(|| backend.read(key)))?;
+        Ok(found.and_then(|record| self.open(key, record)))
+    }
+
+    /// [`get`](Self::get) for async callers.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend.
+    pub async fn get_async<T>(&self, key: &Key) -> Result<Option<T>>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let backend = self.backend();
+        let found = match guarded("read entry", || Ok(backend.read_now(key)))? {
+            Some(found) => found?,
+            None => guarded_async("read entry", || backend.read_async(key)).await?,
+        };
+        Ok(found.and_then(|record| self.open(key, record)))
+    }
+
+    /// Stores a value for a key. What is being computed for the key at the moment is not stored.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] for a ttl of zero, [`ErrorKind::Encode`] for a value that the
+    /// serializer cannot give back, and those of the backend.
+    pub fn set<T>(&self, key: &Key, value: &T, ttl: Duration) -> Result<()>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let record = self.seal(value, ttl)?;
+        if let Some(flight) = self.shared.flights.invalidate(key) {
+            self.wait_for(&flight);
+        }
+        guarded("write entry", || self.backend().write(key, record))?;
+        self.counters().store();
+        Ok(())
+    }
+
+    /// [`set`](Self::set) for async callers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set`](Self::set).
+    pub async fn set_async<T>(&self, key: &Key, value: &T, ttl: Duration) -> Result<()>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let record = self.seal(value, ttl)?;
+        if let Some(flight) = self.shared.flights.invalidate(key) {
+            self.wait_for_async(&flight).await;
+        }
+        guarded_async("write entry", || self.backend().write_async(key, record)).await?;
+        self.counters().store();
+        Ok(())
+    }
+
+    /// Forgets a key, and says whether there was something to forget. What is being computed for
+    /// it at the moment goes to those who already wait for it, and is not stored.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend.
+    pub fn remove(&self, key: &Key) -> Result<bool> {
+        if let Some(flight) = self.shared.flights.invalidate(key) {
+            self.wait_for(&flight);
+        }
+        guarded("delete entry", || self.backend().delete(key))
+    }
+
+    /// [`remove`](Self::remove) for async callers.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend.
+    pub async fn remove_async(&self, key: &Key) -> Result<bool> {
+        if let Some(flight) = self.shared.flights.invalidate(key) {
+            self.wait_for_async(&flight).await;
+        }
+        guarded_async("delete entry", || self.backend().delete_async(key)).await
+    }
+
+    /// Forgets everything, as [`remove`](Self::remove) does one key.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend; [`ErrorKind::Unsupported`] where it cannot be cleared.
+    pub fn clear(&self) -> Result<()> {
+        for flight in self.shared.flights.invalidate_all() {
+            self.wait_for(&flight);
+        }
+        guarded("clear", || self.backend().clear())
+    }
+
+    /// [`clear`](Self::clear) for async callers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`clear`](Self::clear).
+    pub async fn clear_async(&self) -> Result<()> {
+        for flight in self.shared.flights.invalidate_all() {
+            self.wait_for_async(&flight).await;
+        }
+        guarded_async("clear", || self.backend().clear_async()).await
+    }
+
+    /// The value of a key: the one that is stored, or else what `compute` answers, which is then
+    /// stored for `ttl`.
+    ///
+    /// # Panics
+    ///
+    /// When `compute` does, in the caller whose `compute` it was.
+    pub fn get_or_insert_with<T>(&self, key: &Key, ttl: Duration, compute: impl FnOnce() -> T) -> T
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let policy = Policy::new(key, Whole, &self.serializer, ttl, Always);
+        blocking::run(self, &policy, compute)
+    }
+
+    /// [`get_or_insert_with`](Self::get_or_insert_with) for async callers.
+    ///
+    /// # Cancellation
+    ///
+    /// When the future is dropped while it computes, another caller that waits takes over.
+    ///
+    /// # Panics
+    ///
+    /// When `compute` does, in the caller whose `compute` it was.
+    pub async fn get_or_insert_with_async<T>(
+        &self,
+        key: &Key,
+        ttl: Duration,
+        compute: impl Future<Output = T>,
+    ) -> T
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let policy = Policy::new(key, Whole, &self.serializer, ttl, Always);
+        future::run(self, &policy, compute).await
+    }
+
+    /// [`get_or_insert_with`](Self::get_or_insert_with) for a computation that may fail. An error
+    /// is not stored.
+    ///
+    /// # Errors
+    ///
+    /// That of `compute`.
+    ///
+    /// # Panics
+    ///
+    /// When `compute` does, in the caller whose `compute` it was.
+    pub fn try_get_or_insert_with<T, E>(
+        &self,
+        key: &Key,
+        ttl: Duration,
+        compute: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let policy = Policy::new(key, Fallible, &self.serializer, ttl, Always);
+        blocking::run(self, &policy, compute)
+    }
+
+    /// [`try_get_or_insert_with`](Self::try_get_or_insert_with) for async callers.
+    ///
+    /// # Cancellation
+    ///
+    /// When the future is dropped while it computes, another caller that waits takes over.
+    ///
+    /// # Errors
+    ///
+    /// That of `compute`.
+    ///
+    /// # Panics
+    ///
+    /// When `compute` does, in the caller whose `compute` it was.
+    pub async fn try_get_or_insert_with_async<T, E>(
+        &self,
+        key: &Key,
+        ttl: Duration,
+        compute: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let policy = Policy::new(key, Fallible, &self.serializer, ttl, Always);
+        future::run(self, &policy, compute).await
+    }
+
+    fn seal<T>(&self, value: &T, ttl: Duration) -> Result<Record<B::Stored>>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        if ttl.is_zero() {
+            return Err(Error::new(ErrorKind::Configuration, "the ttl of a value is zero"));
+        }
+        let stored = guarded("encode value", || self.serializer.serialize(value))?;
+        let created = self.now();
+        Ok(Record::new(stored, created, created.saturating_add(ttl))
+            .with_schema(self.serializer.schema())
+            .with_serializer(self.serializer.id()))
+    }
+
+    fn open<T>(&self, key: &Key, record: Record<B::Stored>) -> Option<T>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let is_servable = is_fresh(record.created(), record.expires(), self.now())
+            && record.schema() == self.serializer.schema()
+            && record.serializer() == self.serializer.id();
+        if !is_servable {
+            return None;
+        }
+        guarded("decode value", move || self.serializer.deserialize(record.value()))
+            .inspect_err(|error| self.fault(key.prefix().as_str(), error, false))
+            .ok()
+    }
+
+    /// Waits until what is being stored is stored, where this thread may wait for that.
+    fn wait_for(&self, flight: &Arc<Flight<Record<B::Stored>>>) {
+        if !is_host() && position(flight.id()) == Position::Outside {
+            block_on(flight.landed(&mut self.patience()));
+        }
+    }
+
+    async fn wait_for_async(&self, flight: &Arc<Flight<Record<B::Stored>>>) {
+        if position(flight.id()) == Position::Outside {
+            flight.landed(&mut self.patience()).await;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// The wait after which a caller computes itself.
+    pub(crate) fn patience(&self) -> Sleep {
+        self.shared.clock.sleep(self.max_wait)
+    }
+
+    #[inline]
+    pub(crate) fn flights(&self) -> &Flights<Record<B::Stored>> {
+        &self.shared.flights
+    }
+
+    #[inline]
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    #[inline]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.shared.pauses.load(Ordering::Relaxed) > 0
+    }
+
+    /// Counts a fault that costs the caller time only, and warns of it now and then.
+    pub(crate) fn fault(&self, function: &str, error: &Error, is_quiet: bool) {
+        self.counters().error(error.kind());
+        if !is_quiet {
+            self.shared.warnings.warn(function, error, self.now());
+        }
+    }
+}
+
+impl<B: Backend, S: Clone> Clone for Cache<B, S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            serializer: self.serializer.clone(),
+            max_wait: self.max_wait,
+        }
+    }
+}
+
+impl<B: Backend + Default, S: Default> Default for Cache<B, S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B: Backend, S: fmt::Debug> fmt::Debug for Cache<B, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("serializer", &self.serializer)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// While this lives, its cache neither reads nor stores. See [`Cache::pause`].
+#[must_use = "the pause ends when this is dropped"]
+pub struct Pause<B: Backend> {
+    shared: Arc<Inner<B>>,
+}
+
+impl<B: Backend> Pause<B> {
+    /// Ends this pause.
+    pub fn resume(self) {
+        drop(self);
+    }
+}
+
+impl<B: Backend> Drop for Pause<B> {
+    fn drop(&mut self) {
+        self.shared.pauses.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl<B: Backend> fmt::Debug for Pause<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pause").finish_non_exhaustive()
+    }
+}

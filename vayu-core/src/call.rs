@@ -1,0 +1,387 @@
+//! One cached call: what is asked of it, and what is decided about it.
+//!
+//! Everything here is the same for sync and async callers. The two drivers differ in how they
+//! wait and in which methods of the backend they call.
+
+pub(crate) mod blocking;
+pub(crate) mod future;
+
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::cache::Cache;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::freshness::{is_fresh, is_young};
+use crate::guard::{discard, guarded};
+use crate::key::Key;
+use crate::record::Record;
+use crate::report::{self, Answer};
+use crate::serializer::Serializer;
+
+/// What a call is to do: everything but the function itself.
+#[derive(Debug)]
+pub struct Policy<'z, K, H, Z, L, P> {
+    key: K,
+    shape: H,
+    serializer: &'z Z,
+    ttl: L,
+    keep: P,
+    version: u64,
+    is_quiet: bool,
+}
+
+impl<'z, K, H, Z, L, P> Policy<'z, K, H, Z, L, P> {
+    /// A call of this key whose answer has this shape.
+    #[inline]
+    pub fn new(key: K, shape: H, serializer: &'z Z, ttl: L, keep: P) -> Self {
+        Self { key, shape, serializer, ttl, keep, version: 0, is_quiet: false }
+    }
+
+    /// With a version of the value's meaning.
+    #[inline]
+    #[must_use]
+    pub fn version(mut self, version: u64) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Without events.
+    #[inline]
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.is_quiet = true;
+        self
+    }
+}
+
+/// The key of a call, or why there is none.
+pub trait CallKey {
+    /// The key.
+    ///
+    /// # Errors
+    ///
+    /// When the arguments could not be encoded.
+    fn key(&self) -> Result<&Key, &Error>;
+}
+
+impl CallKey for Result<Key> {
+    #[inline]
+    fn key(&self) -> Result<&Key, &Error> {
+        self.as_ref()
+    }
+}
+
+impl CallKey for &Key {
+    #[inline]
+    fn key(&self) -> Result<&Key, &Error> {
+        Ok(self)
+    }
+}
+
+/// What a function answers: a value, or a value or an error.
+pub trait Shape<R>: Copy {
+    /// What is stored of an answer.
+    type Value;
+
+    /// The part of an answer that can be stored.
+    fn value(self, answer: &R) -> Option<&Self::Value>;
+
+    /// The answer that a stored value stands for.
+    fn wrap(self, value: Self::Value) -> R;
+
+    /// Why no answer of this type can be stored, if that is so.
+    #[inline]
+    fn obstacle(self) -> Option<Error> {
+        None
+    }
+}
+
+/// The answer is the value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whole;
+
+impl<T> Shape<T> for Whole {
+    type Value = T;
+
+    #[inline]
+    fn value(self, answer: &T) -> Option<&T> {
+        Some(answer)
+    }
+
+    #[inline]
+    fn wrap(self, value: T) -> T {
+        value
+    }
+}
+
+/// The answer is a `Result`, and `Ok` holds the value.
+#[derive(Debug, Clone, Copy)]
+pub struct Fallible;
+
+impl<T, E> Shape<Result<T, E>> for Fallible {
+    type Value = T;
+
+    #[inline]
+    fn value(self, answer: &Result<T, E>) -> Option<&T> {
+        answer.as_ref().ok()
+    }
+
+    #[inline]
+    fn wrap(self, value: T) -> Result<T, E> {
+        Ok(value)
+    }
+}
+
+/// How long a value is fresh.
+pub trait Ttl<T> {
+    /// The ttl, if it is the same for every value.
+    fn of_all(&self) -> Option<Duration>;
+
+    /// The ttl of one value.
+    fn of(&self, value: &T) -> Duration;
+}
+
+impl<T> Ttl<T> for Duration {
+    #[inline]
+    fn of_all(&self) -> Option<Duration> {
+        Some(*self)
+    }
+
+    #[inline]
+    fn of(&self, _: &T) -> Duration {
+        *self
+    }
+}
+
+/// A ttl that depends on the value.
+#[derive(Debug, Clone, Copy)]
+pub struct TtlBy<F>(pub(crate) F);
+
+impl<T, F: Fn(&T) -> Duration> Ttl<T> for TtlBy<F> {
+    #[inline]
+    fn of_all(&self) -> Option<Duration> {
+        None
+    }
+
+    #[inline]
+    fn of(&self, value: &T) -> Duration {
+        (self.0)(value)
+    }
+}
+
+/// Which values are stored.
+pub trait Keep<T> {
+    /// Whether this one is.
+    fn keeps(&self, value: &T) -> bool;
+}
+
+/// All values are stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Always;
+
+impl<T> Keep<T> for Always {
+    #[inline]
+    fn keeps(&self, _: &T) -> bool {
+        true
+    }
+}
+
+/// Values for which a predicate holds are stored.
+#[derive(Debug, Clone, Copy)]
+pub struct KeepIf<F>(pub(crate) F);
+
+impl<T, F: Fn(&T) -> bool> Keep<T> for KeepIf<F> {
+    #[inline]
+    fn keeps(&self, value: &T) -> bool {
+        (self.0)(value)
+    }
+}
+
+/// One call under way: its cache, its policy and its key. The decisions are made here.
+pub(crate) struct Call<'a, B: Backend, S, H, Z, L, P> {
+    pub(crate) cache: &'a Cache<B, S>,
+    pub(crate) key: &'a Key,
+    shape: H,
+    serializer: &'a Z,
+    ttl: &'a L,
+    keep: &'a P,
+    version: u64,
+    is_quiet: bool,
+}
+
+impl<'a, B, S, H, Z, L, P> Call<'a, B, S, H, Z, L, P>
+where
+    B: Backend,
+    H: Copy,
+{
+    /// The call, or nothing if it is to run without the cache.
+    #[inline]
+    pub(crate) fn new<K: CallKey>(
+        cache: &'a Cache<B, S>,
+        policy: &'a Policy<'_, K, H, Z, L, P>,
+    ) -> Option<Self> {
+        if cache.is_paused() {
+            return None;
+        }
+        match policy.key.key() {
+            Ok(key) => Some(Self {
+                cache,
+                key,
+                shape: policy.shape,
+                serializer: policy.serializer,
+                ttl: &policy.ttl,
+                keep: &policy.keep,
+                version: policy.version,
+                is_quiet: policy.is_quiet,
+            }),
+            Err(error) => {
+                cache.fault("", error, policy.is_quiet);
+                None
+            }
+        }
+    }
+
+    /// The answer that a record holds, if it may be served.
+    #[inline]
+    pub(crate) fn serve<R>(&self, record: Record<B::Stored>) -> Option<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        let now = self.cache.now();
+        let (created, expires) = (record.created(), record.expires());
+        let is_servable = is_fresh(created, expires, now)
+            && self.ttl.of_all().is_none_or(|ttl| is_young(created, ttl, now));
+        if !is_servable {
+            discard(record);
+            return None;
+        }
+        let value = self.decode(record)?;
+        if self.ttl.of_all().is_none() {
+            // The closure may have changed since the value was stored.
+            match guarded("evaluate `ttl`", || Ok(self.ttl.of(&value))) {
+                Ok(ttl) if is_young(created, ttl, now) => {}
+                Ok(_) => return None,
+                Err(error) => {
+                    self.fault(&error);
+                    return None;
+                }
+            }
+        }
+        self.cache.counters().hit();
+        self.tell(Answer::Hit { age: now.saturating_since(created) });
+        Some(self.shape.wrap(value))
+    }
+
+    /// The answer that another caller has just computed, whatever its age.
+    pub(crate) fn share<R>(&self, record: &Record<B::Stored>) -> Option<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+    {
+        let value = self.decode(record.clone())?;
+        self.cache.counters().wait();
+        self.tell(Answer::Waited);
+        Some(self.shape.wrap(value))
+    }
+
+    /// The value of a record of this call's schema.
+    #[inline]
+    fn decode<T>(&self, record: Record<B::Stored>) -> Option<T>
+    where
+        Z: Serializer<T, Stored = B::Stored>,
+    {
+        if record.schema() != self.schema() || record.serializer() != self.serializer.id() {
+            return None;
+        }
+        // The record is dropped inside: that may run the `Drop` of a value.
+        match guarded("decode value", move || self.serializer.deserialize(record.value())) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.fault(&error);
+                None
+            }
+        }
+    }
+
+    /// The record to store for an answer, or nothing if it is not to be stored.
+    pub(crate) fn seal<R>(&self, answer: &R) -> Option<Record<B::Stored>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+        P: Keep<H::Value>,
+    {
+        let value = self.shape.value(answer)?;
+        if let Some(obstacle) = self.shape.obstacle() {
+            self.fault(&obstacle);
+            return None;
+        }
+        let sealed = guarded("store value", || {
+            if !self.keep.keeps(value) {
+                return Ok(None);
+            }
+            let ttl = self.ttl.of(value);
+            if ttl.is_zero() {
+                return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
+            }
+            let stored = self.serializer.serialize(value)?;
+            let created = self.cache.now();
+            let record = Record::new(stored, created, created.saturating_add(ttl))
+                .with_schema(self.schema())
+                .with_serializer(self.serializer.id());
+            Ok(Some(record))
+        });
+        sealed.unwrap_or_else(|error| {
+            self.fault(&error);
+            None
+        })
+    }
+
+    #[inline]
+    fn schema<T>(&self) -> u64
+    where
+        Z: Serializer<T, Stored = B::Stored>,
+    {
+        self.serializer.schema().wrapping_add(self.version)
+    }
+
+    /// Whether a record that was found before storing is newer than what was computed from
+    /// `started` on.
+    pub(crate) fn is_newer(&self, record: &Record<B::Stored>, started: Timestamp) -> bool {
+        let is_fresh = is_fresh(record.created(), record.expires(), self.cache.now());
+        is_fresh && record.created() >= started
+    }
+
+    /// The backend was given the value.
+    pub(crate) fn stored(&self, result: Result<()>) {
+        if self.survive(result).is_some() {
+            self.cache.counters().store();
+        }
+    }
+
+    /// The function was run, and its answer is on its way to the caller.
+    pub(crate) fn computed(&self) {
+        self.cache.counters().miss();
+        self.tell(Answer::Computed);
+    }
+
+    /// What a backend answered, with a fault taken as nothing.
+    pub(crate) fn survive<T>(&self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.fault(&error)).ok()
+    }
+
+    #[cold]
+    fn fault(&self, error: &Error) {
+        self.cache.fault(self.key.prefix().as_str(), error, self.is_quiet);
+    }
+
+    #[inline]
+    fn tell(&self, answer: Answer) {
+        if !self.is_quiet {
+            report::answered(self.key.prefix().as_str(), answer);
+        }
+    }
+}

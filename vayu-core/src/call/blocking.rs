@@ -1,0 +1,156 @@
+//! The driver of sync calls. Its twin is [`future`](super::future).
+
+use crate::backend::Backend;
+use crate::cache::Cache;
+use crate::call::{Call, CallKey, Keep, Policy, Shape, Ttl};
+use crate::flight::{
+    FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Position, Waiting, inside,
+    is_host, position,
+};
+use crate::guard::guarded;
+use crate::record::Record;
+use crate::serializer::Serializer;
+use crate::sync::block_on;
+
+/// Answers a call from the cache, or runs `body` and remembers its answer.
+#[inline]
+pub(crate) fn run<R, B, S, K, H, Z, L, P>(
+    cache: &Cache<B, S>,
+    policy: &Policy<'_, K, H, Z, L, P>,
+    body: impl FnOnce() -> R,
+) -> R
+where
+    B: Backend,
+    K: CallKey,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    let Some(call) = Call::new(cache, policy) else { return body() };
+    let (record, before) = read(&call);
+    match record.and_then(|record| call.serve(record)) {
+        Some(answer) => answer,
+        None => miss(&call, before, body),
+    }
+}
+
+/// What the backend has, and the landings before it was asked where that took long.
+#[inline]
+fn read<B: Backend, S, H: Copy, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+) -> (Option<Record<B::Stored>>, Option<Landings>) {
+    let mut before = None;
+    let result = guarded("read entry", || {
+        call.cache.backend().read_now(call.key).unwrap_or_else(|| {
+            before = Some(call.cache.flights().landings(call.key));
+            call.cache.backend().read(call.key)
+        })
+    });
+    (call.survive(result).flatten(), before)
+}
+
+#[cold]
+#[inline(never)]
+fn miss<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    mut before: Option<Landings>,
+    body: impl FnOnce() -> R,
+) -> R
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    let flights = call.cache.flights();
+    let mut deadline = None;
+    loop {
+        let (flight, outdated) = match flights.join(call.key, before.take()) {
+            Join::Lead { lead: first, look_again } => {
+                if look_again && let Some(answer) = read(call).0.and_then(|found| call.serve(found))
+                {
+                    return answer;
+                }
+                return lead(call, first, body);
+            }
+            Join::Wait { flight, outdated } => (flight, outdated),
+        };
+        if is_host() || position(flight.id()) != Position::Outside {
+            return beside(call, flight.id(), body);
+        }
+        let Some(waiting) = Waiting::begin(flight.id()) else {
+            return beside(call, flight.id(), body);
+        };
+        let deadline = deadline.get_or_insert_with(|| call.cache.patience());
+        let outcome = block_on(flight.landed(deadline));
+        drop(waiting);
+        let next = match outcome {
+            None => flights.overtake(call.key, &flight),
+            Some(Outcome::Abandoned) => continue,
+            Some(_) if outdated => continue,
+            Some(Outcome::Computed(record)) => match call.share(record) {
+                Some(answer) => return answer,
+                None => flights.lead_if_vacant(call.key),
+            },
+            Some(Outcome::Unshared) => flights.lead_if_vacant(call.key),
+        };
+        return match next {
+            Some(next) => lead(call, next, body),
+            None => beside(call, flight.id(), body),
+        };
+    }
+}
+
+/// Runs the body for all who wait.
+fn lead<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    mut lead: Lead<'_, Record<B::Stored>>,
+    body: impl FnOnce() -> R,
+) -> R
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    let started = call.cache.now();
+    inside(lead.id(), move || {
+        let answer = body();
+        call.computed();
+        if let Some(record) = call.seal(&answer) {
+            lead.computed(Outcome::Computed(record.clone()));
+            let may_store = match lead.begin_store() {
+                Permission::Granted => true,
+                Permission::Refused => false,
+                Permission::UnlessNewer => {
+                    !read(call).0.is_some_and(|found| call.is_newer(&found, started))
+                }
+            };
+            if may_store {
+                let result =
+                    guarded("write entry", || call.cache.backend().write(call.key, record));
+                call.stored(result);
+            }
+        } else {
+            lead.computed(Outcome::Unshared);
+        }
+        while lead.land() == Landing::MustDelete {
+            call.survive(guarded("delete entry", || call.cache.backend().delete(call.key)));
+        }
+        answer
+    })
+}
+
+/// Runs the body for this caller alone, beside a flight that it must not wait for.
+fn beside<R, B: Backend, S, H: Copy, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    flight: FlightId,
+    body: impl FnOnce() -> R,
+) -> R {
+    let answer = inside(flight, body);
+    call.computed();
+    answer
+}

@@ -1,0 +1,157 @@
+//! The driver of async calls. Its twin is [`blocking`](super::blocking).
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+
+use crate::backend::Backend;
+use crate::cache::Cache;
+use crate::call::{Call, CallKey, Keep, Policy, Shape, Ttl};
+use crate::flight::{
+    FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Position, Waiting,
+    position,
+};
+use crate::guard::{guarded, guarded_async};
+use crate::record::Record;
+use crate::serializer::Serializer;
+
+/// Answers a call from the cache, or awaits `body` and remembers its answer.
+pub(crate) async fn run<R, B, S, K, H, Z, L, P>(
+    cache: &Cache<B, S>,
+    policy: &Policy<'_, K, H, Z, L, P>,
+    body: impl Future<Output = R>,
+) -> R
+where
+    B: Backend,
+    K: CallKey,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    let Some(call) = Call::new(cache, policy) else { return body.await };
+    let (record, before) = read(&call).await;
+    match record.and_then(|record| call.serve(record)) {
+        Some(answer) => answer,
+        None => miss(&call, before, pin!(body)).await,
+    }
+}
+
+/// What the backend has, and the landings before it was asked where that took long.
+async fn read<B: Backend, S, H: Copy, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+) -> (Option<Record<B::Stored>>, Option<Landings>) {
+    let backend = call.cache.backend();
+    if let Some(result) = guarded("read entry", || Ok(backend.read_now(call.key))).transpose() {
+        return (call.survive(result.and_then(|found| found)).flatten(), None);
+    }
+    let before = call.cache.flights().landings(call.key);
+    let result = guarded_async("read entry", || backend.read_async(call.key)).await;
+    (call.survive(result).flatten(), Some(before))
+}
+
+async fn miss<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    mut before: Option<Landings>,
+    body: Pin<&mut impl Future<Output = R>>,
+) -> R
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    let flights = call.cache.flights();
+    let mut deadline = None;
+    loop {
+        let (flight, outdated) = match flights.join(call.key, before.take()) {
+            Join::Lead { lead: first, look_again } => {
+                if look_again
+                    && let Some(answer) = read(call).await.0.and_then(|found| call.serve(found))
+                {
+                    return answer;
+                }
+                return lead(call, first, body).await;
+            }
+            Join::Wait { flight, outdated } => (flight, outdated),
+        };
+        if position(flight.id()) != Position::Outside {
+            return beside(call, flight.id(), body).await;
+        }
+        let Some(waiting) = Waiting::begin(flight.id()) else {
+            return beside(call, flight.id(), body).await;
+        };
+        let deadline = deadline.get_or_insert_with(|| call.cache.patience());
+        let outcome = flight.landed(deadline).await;
+        drop(waiting);
+        let next = match outcome {
+            None => flights.overtake(call.key, &flight),
+            Some(Outcome::Abandoned) => continue,
+            Some(_) if outdated => continue,
+            Some(Outcome::Computed(record)) => match call.share(record) {
+                Some(answer) => return answer,
+                None => flights.lead_if_vacant(call.key),
+            },
+            Some(Outcome::Unshared) => flights.lead_if_vacant(call.key),
+        };
+        return match next {
+            Some(next) => lead(call, next, body).await,
+            None => beside(call, flight.id(), body).await,
+        };
+    }
+}
+
+/// Awaits the body for all who wait.
+async fn lead<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    mut lead: Lead<'_, Record<B::Stored>>,
+    body: Pin<&mut impl Future<Output = R>>,
+) -> R
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    let started = call.cache.now();
+    let backend = call.cache.backend();
+    let flight = lead.id();
+    let flight_to_landing = pin!(async move {
+        let answer = body.await;
+        call.computed();
+        if let Some(record) = call.seal(&answer) {
+            lead.computed(Outcome::Computed(record.clone()));
+            let may_store = match lead.begin_store() {
+                Permission::Granted => true,
+                Permission::Refused => false,
+                Permission::UnlessNewer => {
+                    !read(call).await.0.is_some_and(|found| call.is_newer(&found, started))
+                }
+            };
+            if may_store {
+                let write = || backend.write_async(call.key, record);
+                call.stored(guarded_async("write entry", write).await);
+            }
+        } else {
+            lead.computed(Outcome::Unshared);
+        }
+        while lead.land() == Landing::MustDelete {
+            let delete = || backend.delete_async(call.key);
+            call.survive(guarded_async("delete entry", delete).await);
+        }
+        answer
+    });
+    Hosted::new(flight, flight_to_landing).await
+}
+
+/// Awaits the body for this caller alone, beside a flight that it must not wait for.
+async fn beside<R, B: Backend, S, H: Copy, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    flight: FlightId,
+    body: Pin<&mut impl Future<Output = R>>,
+) -> R {
+    let answer = Hosted::new(flight, body).await;
+    call.computed();
+    answer
+}

@@ -1,0 +1,142 @@
+//! Where the time comes from.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+/// A point in time: microseconds since the origin of the [`Clock`] that gave it.
+///
+/// Arithmetic saturates. The last representable instant is [`Timestamp::NEVER`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The instant that is never reached: what never expires, expires then.
+    pub const NEVER: Self = Self(i64::MAX);
+
+    /// The instant this many microseconds after the clock's origin.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the clock's origin.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// This instant moved by `time` into the future, rounded up to a microsecond.
+    ///
+    /// What does not fit is [`Timestamp::NEVER`].
+    #[must_use]
+    pub fn saturating_add(self, time: Duration) -> Self {
+        let micros = time.as_nanos().div_ceil(1000);
+        Self(i64::try_from(micros).map_or(i64::MAX, |micros| self.0.saturating_add(micros)))
+    }
+
+    /// The time from `earlier` to this instant, zero where `earlier` is later.
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        let micros = self.0.saturating_sub(earlier.0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+}
+
+/// A wait that was asked of a [`Clock`].
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A source of time.
+///
+/// A backend says which clock rules its entries ([`Backend::clock`](crate::Backend::clock)):
+/// [`SystemClock`] where entries outlive the process, [`MonotonicClock`] where they do not. Tests
+/// use [`ManualClock`](crate::testing::ManualClock) (feature `testing`).
+pub trait Clock: Send + Sync + fmt::Debug + 'static {
+    /// The present time.
+    fn now(&self) -> Timestamp;
+
+    /// A future that is ready once `time` has passed.
+    ///
+    /// It must work on any executor and without one. The default waits in real time on a timer
+    /// thread that is started by the first such wait of the process.
+    fn sleep(&self, time: Duration) -> Sleep {
+        Box::pin(futures_timer::Delay::new(time.min(LONGEST_SLEEP)))
+    }
+}
+
+/// What a timer takes without overflow on every platform.
+const LONGEST_SLEEP: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The time of day of the operating system, in microseconds since the Unix epoch.
+///
+/// It may step in either direction when the machine's clock is set.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let micros = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |m| -m),
+        };
+        Timestamp(micros)
+    }
+}
+
+/// A clock that never steps, for what lives no longer than the process.
+///
+/// On Linux this is `CLOCK_MONOTONIC_COARSE`: a read costs a few nanoseconds and the time moves in
+/// the steps of the kernel's tick (1 to 10 ms, usually 4). It stands still while the machine is
+/// suspended. Elsewhere it is [`std::time::Instant`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MonotonicClock;
+
+impl Clock for MonotonicClock {
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn now(&self) -> Timestamp {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        Timestamp(time.tv_sec * 1_000_000 + time.tv_nsec / 1_000)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn now(&self) -> Timestamp {
+        use std::sync::LazyLock;
+        use std::time::Instant;
+        static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Timestamp::default().saturating_add(ORIGIN.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addition_saturates_at_never() {
+        let now = SystemClock.now();
+        assert_eq!(now.saturating_add(Duration::MAX), Timestamp::NEVER);
+        assert_eq!(Timestamp::NEVER.saturating_add(Duration::from_secs(1)), Timestamp::NEVER);
+    }
+
+    #[test]
+    fn less_than_a_microsecond_rounds_up() {
+        let start = Timestamp::from_micros(7);
+        assert_eq!(start.saturating_add(Duration::from_nanos(1)), Timestamp::from_micros(8));
+        assert_eq!(start.saturating_add(Duration::ZERO), start);
+    }
+
+    #[test]
+    fn time_since_a_later_instant_is_zero() {
+        let early = Timestamp::from_micros(i64::MIN);
+        assert_eq!(early.saturating_since(Timestamp::NEVER), Duration::ZERO);
+        assert_eq!(
+            Timestamp::NEVER.saturating_since(early),
+            Duration::from_micros(i64::MAX as u64)
+        );
+    }
+
+    #[test]
+    fn monotonic_clock_does_not_go_back() {
+        let first = MonotonicClock.now();
+        assert!(MonotonicClock.now() >= first);
+    }
+}

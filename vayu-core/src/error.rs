@@ -1,0 +1,96 @@
+//! The one error of the public interface.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+
+/// The result of an operation on a cache or a backend.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong in a cache, a backend or a serializer.
+///
+/// The message names the operation and its subject. It never holds keys, values or secrets. The
+/// cause, where there is one, is the [`source`](StdError::source).
+///
+/// A cached call never returns this error: there a fault of the cache costs time, not the answer.
+/// It is what the methods of [`Cache`](crate::Cache) and of [`Backend`](crate::Backend) answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The kinds of [`Error`], by what a caller can do about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No value is stored where one was demanded.
+    Miss,
+    /// The backend failed or could not be reached. A later attempt may succeed.
+    Backend,
+    /// The value or the arguments cannot be encoded by the serializer. Another serializer or
+    /// another type is needed.
+    Encode,
+    /// What is stored cannot be decoded as the wanted type. The entry is as good as missing.
+    Decode,
+    /// The cache is configured in a way that cannot work.
+    Configuration,
+    /// The backend does not offer this operation.
+    Unsupported,
+    /// Code that was given to the cache panicked: a backend, a serializer or a predicate.
+    Panic,
+}
+
+impl ErrorKind {
+    /// Every kind there is, in the order of declaration.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Miss,
+        Self::Backend,
+        Self::Encode,
+        Self::Decode,
+        Self::Configuration,
+        Self::Unsupported,
+        Self::Panic,
+    ];
+}
+
+impl Error {
+    /// An error of this kind. The message is lower case and names the operation and its subject.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// The same error with its cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_shows_its_message_and_keeps_kind_and_source() {
+        let cause = std::io::Error::other("disk on fire");
+        let error = Error::new(ErrorKind::Backend, "read entry").with_source(cause);
+        assert_eq!(error.to_string(), "read entry");
+        assert_eq!(error.kind(), ErrorKind::Backend);
+        assert_eq!(error.source().expect("a source").to_string(), "disk on fire");
+    }
+
+    #[test]
+    fn every_kind_stands_at_its_own_place_in_the_list() {
+        for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+        }
+    }
+}

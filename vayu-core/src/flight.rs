@@ -1,0 +1,90 @@
+//! Single flight: of the callers of one key, one computes and the others wait for it.
+//!
+//! A [`Flight`] is one computation. It is in the table of its cache ([`Flights`]) from the moment
+//! its leader sets out until it has landed, so the table is empty when nothing runs. Only a leader
+//! whose flight is in the table stores what it computed. Whoever may not wait for a flight (it is
+//! its own, directly or around a cycle, or it may never land) computes beside it and stores
+//! nothing.
+
+mod context;
+mod lead;
+mod table;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+pub(crate) use self::context::{Hosted, Position, Waiting, inside, is_host, position};
+pub(crate) use self::lead::{Landing, Lead, Permission};
+pub(crate) use self::table::{Flights, Join, Landings};
+use crate::clock::Sleep;
+use crate::sync::{Event, notify_all};
+
+/// How a flight ended.
+#[derive(Debug, Clone)]
+pub(crate) enum Outcome<R> {
+    /// With a value that others can use.
+    Computed(R),
+    /// With a value that is the leader's alone.
+    Unshared,
+    /// With a panic, or because the leader was dropped.
+    Abandoned,
+}
+
+/// One computation under way.
+#[derive(Debug)]
+pub(crate) struct Flight<R> {
+    outcome: OnceLock<Outcome<R>>,
+    landed: Event,
+}
+
+/// What names a flight as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlightId(usize);
+
+impl<R> Flight<R> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { outcome: OnceLock::new(), landed: Event::new() })
+    }
+
+    pub(crate) fn id(self: &Arc<Self>) -> FlightId {
+        FlightId(Arc::as_ptr(self) as usize)
+    }
+
+    fn land(&self, outcome: Outcome<R>) {
+        // A flight lands once: its only leader calls this, and gives up the lead with it.
+        let _ = self.outcome.set(outcome);
+        notify_all(&self.landed);
+    }
+
+    /// The outcome of the flight, or `None` if `deadline` came first.
+    pub(crate) async fn landed(&self, deadline: &mut Sleep) -> Option<&Outcome<R>> {
+        loop {
+            let listener = self.landed.listen();
+            if let Some(outcome) = self.outcome.get() {
+                return Some(outcome);
+            }
+            if !(Either { first: listener, second: deadline }).await {
+                return self.outcome.get();
+            }
+        }
+    }
+}
+
+/// Waits for one of two futures; whether it was the first.
+struct Either<'a, F> {
+    first: F,
+    second: &'a mut Sleep,
+}
+
+impl<F: Future<Output = ()> + Unpin> Future for Either<'_, F> {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        if Pin::new(&mut self.first).poll(context).is_ready() {
+            return Poll::Ready(true);
+        }
+        self.second.as_mut().poll(context).map(|()| false)
+    }
+}

@@ -1,0 +1,196 @@
+//! Who is inside which flight, known without a runtime.
+//!
+//! While a body runs, and while an async body is polled, its flight is marked on the thread. A
+//! nested call sees the marks: it must not wait for a flight that it is itself a part of. A wait
+//! of a caller that is inside flights is noted in one graph for the process, and a wait that would
+//! close a cycle is refused. What a body hands to another thread or task cannot be seen; there the
+//! bounded wait is the way out.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use crate::flight::FlightId;
+use crate::sync::thread_local;
+
+thread_local! {
+    /// The flights that the running code is inside of, outermost first.
+    static INSIDE: RefCell<Vec<FlightId>> = const { RefCell::new(Vec::new()) };
+    /// How many async leaders were last polled on this thread and have not landed.
+    static HOSTED: Arc<AtomicUsize> = Arc::new(AtomicUsize::new(0));
+}
+
+/// Where the running code is, seen from a flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Position {
+    Outside,
+    Inside,
+    /// The thread is being torn down, its marks are gone.
+    Unknown,
+}
+
+pub(crate) fn position(flight: FlightId) -> Position {
+    match INSIDE.try_with(|inside| inside.borrow().contains(&flight)) {
+        Ok(true) => Position::Inside,
+        Ok(false) => Position::Outside,
+        Err(_) => Position::Unknown,
+    }
+}
+
+/// Whether an async leader may need this thread to go on. Such a thread must not sleep.
+pub(crate) fn is_host() -> bool {
+    HOSTED.try_with(|hosted| hosted.load(Ordering::Relaxed) > 0).unwrap_or(true)
+}
+
+/// Marks the thread as inside a flight while `code` runs.
+pub(crate) fn inside<T>(flight: FlightId, code: impl FnOnce() -> T) -> T {
+    struct Mark;
+    impl Drop for Mark {
+        fn drop(&mut self) {
+            let _ = INSIDE.try_with(|inside| inside.borrow_mut().pop());
+        }
+    }
+    let _mark = INSIDE.try_with(|inside| inside.borrow_mut().push(flight)).ok().map(|()| Mark);
+    code()
+}
+
+/// A leader's future: marks the thread that polls it.
+pub(crate) struct Hosted<F> {
+    future: F,
+    flight: FlightId,
+    host: Option<Arc<AtomicUsize>>,
+}
+
+impl<F> Hosted<F> {
+    pub(crate) fn new(flight: FlightId, future: F) -> Self {
+        Self { future, flight, host: None }
+    }
+
+    /// Notes that this thread is the one that the future was last polled on.
+    fn move_here(&mut self) {
+        let Ok(here) = HOSTED.try_with(Arc::clone) else { return };
+        if self.host.as_ref().is_none_or(|host| !Arc::ptr_eq(host, &here)) {
+            self.leave();
+            here.fetch_add(1, Ordering::Relaxed);
+            self.host = Some(here);
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Some(host) = self.host.take() {
+            host.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<F: Future + Unpin> Future for Hosted<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.move_here();
+        inside(self.flight, || Pin::new(&mut self.future).poll(context))
+    }
+}
+
+impl<F> Drop for Hosted<F> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Who waits for whom: from each flight that a waiting caller is inside of, to the one it waits
+/// for. Callers outside of all flights are not in it; no cycle goes through them.
+static WAITS: Mutex<Vec<(FlightId, FlightId)>> = Mutex::new(Vec::new());
+
+/// A wait that is noted in the graph as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    from: Vec<FlightId>,
+    to: FlightId,
+}
+
+impl Waiting {
+    /// Notes that the running code waits for a flight, or `None` if that flight waits for it.
+    pub(crate) fn begin(to: FlightId) -> Option<Self> {
+        let from = INSIDE.try_with(|inside| inside.borrow().clone()).ok()?;
+        if from.is_empty() {
+            return Some(Self { from, to });
+        }
+        let mut waits = WAITS.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_reached_from(to, &from, &waits) {
+            return None;
+        }
+        waits.extend(from.iter().map(|&flight| (flight, to)));
+        Some(Self { from, to })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.from.is_empty() {
+            return;
+        }
+        let mut waits = WAITS.lock().unwrap_or_else(PoisonError::into_inner);
+        for &flight in &self.from {
+            // Two branches of one body may wait for one flight: each removes its own note.
+            if let Some(index) = waits.iter().position(|&edge| edge == (flight, self.to)) {
+                waits.swap_remove(index);
+            }
+        }
+    }
+}
+
+/// Whether a way along `edges` leads from `start` to one of `targets`.
+fn is_reached_from(start: FlightId, targets: &[FlightId], edges: &[(FlightId, FlightId)]) -> bool {
+    let mut reached = vec![start];
+    let mut next = 0;
+    while let Some(&flight) = reached.get(next) {
+        if targets.contains(&flight) {
+            return true;
+        }
+        for &(from, to) in edges {
+            if from == flight && !reached.contains(&to) {
+                reached.push(to);
+            }
+        }
+        next += 1;
+    }
+    false
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    const A: FlightId = FlightId(1);
+    const B: FlightId = FlightId(2);
+    const C: FlightId = FlightId(3);
+    const D: FlightId = FlightId(4);
+
+    #[test]
+    fn way_is_found_over_several_flights_and_past_a_cycle() {
+        let edges = [(A, B), (B, C), (C, B)];
+        assert!(is_reached_from(A, &[C], &edges));
+        assert!(!is_reached_from(A, &[D], &edges));
+        assert!(!is_reached_from(C, &[A], &edges));
+    }
+
+    #[test]
+    fn marks_are_gone_after_a_panic() {
+        let result = std::panic::catch_unwind(|| inside(A, || panic!("planned")));
+        assert!(result.is_err());
+        assert_eq!(position(A), Position::Outside);
+    }
+
+    #[test]
+    fn inner_mark_goes_first() {
+        inside(A, || {
+            inside(B, || assert_eq!(position(A), Position::Inside));
+            assert_eq!(position(B), Position::Outside);
+            assert_eq!(position(A), Position::Inside);
+        });
+    }
+}

@@ -1,0 +1,234 @@
+//! The flights of one cache, by exact key.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::flight::lead::{Lead, Permission};
+use crate::flight::{Flight, Outcome};
+use crate::key::{Key, KeyHasher};
+use crate::sync::{Mutex, MutexGuard, lock};
+
+/// The flights of one cache. Split by hash, so that callers of different keys seldom meet.
+#[derive(Debug)]
+pub(crate) struct Flights<R> {
+    shards: Box<[Shard<R>]>,
+}
+
+/// Aligned so that no two shards share a cache line, nor the pair that is fetched with it.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard<R> {
+    /// How many flights have landed. Whoever finds nothing in the backend and sees this unchanged
+    /// since before it looked, knows that nothing has been stored in between.
+    landings: AtomicU64,
+    sky: Mutex<Sky<R>>,
+}
+
+#[derive(Debug)]
+struct Sky<R> {
+    flights: HashMap<Key, Slot<R>, KeyHasher>,
+    /// How often a key of this shard has been invalidated.
+    invalidations: u64,
+}
+
+#[derive(Debug)]
+struct Slot<R> {
+    flight: Arc<Flight<R>>,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    Computing,
+    Storing,
+    /// Invalidated while it was being stored: what was stored must not stay.
+    Outdated,
+}
+
+/// The state of a shard before a lookup, to be handed to [`Flights::join`] after it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Landings(u64);
+
+/// What a caller that found nothing in the backend is to do.
+pub(crate) enum Join<'a, R> {
+    /// Compute. Where `look_again`, a flight has landed since the lookup.
+    Lead { lead: Lead<'a, R>, look_again: bool },
+    /// Wait for the flight. Where it is `outdated`, its outcome is not for this caller, who joins
+    /// again once it has landed.
+    Wait { flight: Arc<Flight<R>>, outdated: bool },
+}
+
+impl<R> Flights<R> {
+    pub(crate) fn new() -> Self {
+        Self::with_shards(16)
+    }
+
+    /// `shards` must be a power of two.
+    pub(super) fn with_shards(shards: usize) -> Self {
+        let shard = |_| Shard {
+            landings: AtomicU64::new(0),
+            sky: Mutex::new(Sky { flights: HashMap::default(), invalidations: 0 }),
+        };
+        Self { shards: (0..shards).map(shard).collect() }
+    }
+
+    /// How many flights have not yet landed.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.shards.iter().map(|shard| lock(&shard.sky).flights.len()).sum()
+    }
+
+    /// Taken before a lookup.
+    pub(crate) fn landings(&self, key: &Key) -> Landings {
+        Landings(self.shard(key).landings.load(Ordering::Acquire))
+    }
+
+    /// Joins the flight of a key, or opens one. `before` are the landings before the lookup that
+    /// found nothing, if they are known.
+    pub(crate) fn join<'a>(&'a self, key: &'a Key, before: Option<Landings>) -> Join<'a, R> {
+        let shard = self.shard(key);
+        let mut sky = lock(&shard.sky);
+        if let Some(slot) = sky.flights.get(key) {
+            let outdated = slot.phase == Phase::Outdated;
+            return Join::Wait { flight: Arc::clone(&slot.flight), outdated };
+        }
+        let now = shard.landings.load(Ordering::Acquire);
+        let look_again = before.is_none_or(|before| before.0 != now);
+        Join::Lead { lead: self.depart(&mut sky, key), look_again }
+    }
+
+    /// The lead for a key, if nobody has it.
+    pub(crate) fn lead_if_vacant<'a>(&'a self, key: &'a Key) -> Option<Lead<'a, R>> {
+        let mut sky = self.sky(key);
+        if sky.flights.contains_key(key) { None } else { Some(self.depart(&mut sky, key)) }
+    }
+
+    /// The lead for a key in the place of a flight that takes too long, if nobody was faster.
+    pub(crate) fn overtake<'a>(
+        &'a self,
+        key: &'a Key,
+        overdue: &Arc<Flight<R>>,
+    ) -> Option<Lead<'a, R>> {
+        let mut sky = self.sky(key);
+        match sky.flights.get(key) {
+            Some(slot) if slot.is(overdue) && slot.phase == Phase::Computing => {
+                Some(self.depart(&mut sky, key))
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes sure that what is being computed for a key is not stored after this.
+    ///
+    /// Where it is being stored at this moment, the flight is the answer: what was stored is gone
+    /// when that flight has landed.
+    pub(crate) fn invalidate(&self, key: &Key) -> Option<Arc<Flight<R>>> {
+        let mut sky = self.sky(key);
+        sky.invalidations += 1;
+        let Entry::Occupied(mut slot) = sky.flights.entry(key.clone()) else { return None };
+        if slot.get().phase == Phase::Computing {
+            slot.remove();
+            return None;
+        }
+        slot.get_mut().phase = Phase::Outdated;
+        Some(Arc::clone(&slot.get().flight))
+    }
+
+    /// [`invalidate`](Self::invalidate) for all keys.
+    pub(crate) fn invalidate_all(&self) -> Vec<Arc<Flight<R>>> {
+        let mut storing = Vec::new();
+        for shard in &self.shards {
+            let mut sky = lock(&shard.sky);
+            sky.invalidations += 1;
+            sky.flights.retain(|_, slot| slot.phase != Phase::Computing);
+            for slot in sky.flights.values_mut() {
+                slot.phase = Phase::Outdated;
+                storing.push(Arc::clone(&slot.flight));
+            }
+        }
+        storing
+    }
+
+    fn shard(&self, key: &Key) -> &Shard<R> {
+        // The memory engine takes its shard from other bits.
+        let index = (key.hash_code() >> 48) as usize % self.shards.len();
+        &self.shards[index]
+    }
+
+    fn sky(&self, key: &Key) -> MutexGuard<'_, Sky<R>> {
+        lock(&self.shard(key).sky)
+    }
+
+    fn depart<'a>(&'a self, sky: &mut Sky<R>, key: &'a Key) -> Lead<'a, R> {
+        let flight = Flight::new();
+        let slot = Slot { flight: Arc::clone(&flight), phase: Phase::Computing };
+        sky.flights.insert(key.clone(), slot);
+        Lead::new(self, key, flight, sky.invalidations)
+    }
+
+    /// Asks for permission to store, at the end of the computation that set out when
+    /// `invalidations` was the count.
+    pub(super) fn begin_store(
+        &self,
+        key: &Key,
+        flight: &Arc<Flight<R>>,
+        invalidations: u64,
+    ) -> Permission {
+        let mut sky = self.sky(key);
+        match sky.flights.get_mut(key) {
+            Some(slot) if slot.is(flight) => {
+                slot.phase = Phase::Storing;
+                return Permission::Granted;
+            }
+            Some(slot) if slot.phase != Phase::Computing => return Permission::Refused,
+            _ => {}
+        }
+        // The flight has left the table: it was invalidated, or it was slow and somebody else has
+        // set out since. A slow one may still store, else a function that always takes longer than
+        // callers wait would never be remembered.
+        if sky.invalidations != invalidations {
+            return Permission::Refused;
+        }
+        let slot = Slot { flight: Arc::clone(flight), phase: Phase::Storing };
+        sky.flights.insert(key.clone(), slot);
+        Permission::UnlessNewer
+    }
+
+    /// Ends a flight. The outcome comes back, and the flight goes on, if it was invalidated while it
+    /// was being stored: the caller deletes what it stored and tries again.
+    pub(super) fn land(
+        &self,
+        key: &Key,
+        flight: &Arc<Flight<R>>,
+        outcome: Outcome<R>,
+    ) -> Result<(), Outcome<R>> {
+        let shard = self.shard(key);
+        {
+            let mut sky = lock(&shard.sky);
+            if let Entry::Occupied(mut slot) = sky.flights.entry(key.clone())
+                && slot.get().is(flight)
+            {
+                if slot.get().phase == Phase::Outdated && !matches!(outcome, Outcome::Abandoned) {
+                    slot.get_mut().phase = Phase::Storing;
+                    return Err(outcome);
+                }
+                shard.landings.fetch_add(1, Ordering::Release);
+                slot.remove();
+            }
+        }
+        flight.land(outcome);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lock_all(&self) -> Vec<impl Sized + '_> {
+        self.shards.iter().map(|shard| lock(&shard.sky)).collect()
+    }
+}
+
+impl<R> Slot<R> {
+    fn is(&self, flight: &Arc<Flight<R>>) -> bool {
+        Arc::ptr_eq(&self.flight, flight)
+    }
+}

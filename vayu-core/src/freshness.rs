@@ -1,0 +1,62 @@
+//! Whether a record may be served: a pure function of its times.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+/// How far in the future a record may have been created and still be believed: clocks of two
+/// machines, or of one before and after a correction, differ by a little.
+const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// Whether a record with these times may be served at `now`.
+///
+/// A record from the future is not believed: the clock has been set back, and nobody knows how
+/// old the value is.
+#[inline]
+pub(crate) fn is_fresh(created: Timestamp, expires: Timestamp, now: Timestamp) -> bool {
+    now < expires && created <= now.saturating_add(CLOCK_SKEW)
+}
+
+/// Whether a record of this age is young enough for the `ttl` that the caller has now, which may
+/// be shorter than the one it was stored with.
+#[inline]
+pub(crate) fn is_young(created: Timestamp, ttl: Duration, now: Timestamp) -> bool {
+    now < created.saturating_add(ttl) || created > now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn record_is_fresh_until_just_before_it_expires() {
+        let last = Timestamp::from_micros(at(20).as_micros() - 1);
+        assert!(is_fresh(at(10), at(20), at(10)));
+        assert!(is_fresh(at(10), at(20), last));
+        assert!(!is_fresh(at(10), at(20), at(20)));
+    }
+
+    #[test]
+    fn record_from_the_future_is_believed_within_the_skew_only() {
+        assert!(is_fresh(at(1000), at(5000), at(1000 - 300)));
+        assert!(!is_fresh(at(1000), at(5000), at(1000 - 301)));
+    }
+
+    #[test]
+    fn record_that_never_expires_is_fresh_at_the_end_of_time() {
+        let last = Timestamp::from_micros(i64::MAX - 1);
+        assert!(is_fresh(at(0), Timestamp::NEVER, last));
+        assert!(is_young(at(0), Duration::MAX, last));
+    }
+
+    #[test]
+    fn age_is_compared_with_the_ttl_of_the_caller() {
+        assert!(is_young(at(0), Duration::from_secs(60), at(59)));
+        assert!(!is_young(at(0), Duration::from_secs(60), at(60)));
+        assert!(is_young(at(100), Duration::from_secs(60), at(0)), "within the skew: age zero");
+    }
+}

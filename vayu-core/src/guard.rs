@@ -1,0 +1,68 @@
+//! Running code of others so that its panics stay with the cache.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Runs `code`. A panic of it is an error of kind [`ErrorKind::Panic`].
+///
+/// What `code` was working on is not used after a panic, so nothing half-done is seen.
+#[inline]
+pub(crate) fn guarded<T>(operation: &'static str, code: impl FnOnce() -> Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(result) => result,
+        Err(payload) => Err(panicked(operation, payload)),
+    }
+}
+
+/// Awaits the future that `make` answers, as [`guarded`] runs code.
+pub(crate) async fn guarded_async<'a, T>(
+    operation: &'static str,
+    make: impl FnOnce() -> Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
+) -> Result<T> {
+    let future = guarded(operation, || Ok(make()))?;
+    Guarded { operation, future }.await
+}
+
+struct Guarded<'a, T> {
+    operation: &'static str,
+    future: Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
+}
+
+impl<T> Future for Guarded<'_, T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let this = &mut *self;
+        match catch_unwind(AssertUnwindSafe(|| this.future.as_mut().poll(context))) {
+            Ok(poll) => poll,
+            Err(payload) => Poll::Ready(Err(panicked(this.operation, payload))),
+        }
+    }
+}
+
+/// Drops a value of others.
+pub(crate) fn discard<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        drop(panicked("drop", payload));
+    }
+}
+
+#[cold]
+fn panicked(operation: &'static str, payload: Box<dyn Any + Send>) -> Error {
+    let message = match payload.downcast_ref::<&str>() {
+        Some(text) => (*text).to_owned(),
+        None => payload.downcast_ref::<String>().cloned().unwrap_or_default(),
+    };
+    // The payload may panic when it is dropped.
+    drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+    Error::new(ErrorKind::Panic, operation).with_source(Panicked(message))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("panicked: {0}")]
+struct Panicked(String);

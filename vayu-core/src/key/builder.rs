@@ -1,0 +1,141 @@
+//! Building a key part by part, as the attribute does.
+
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::guard::guarded;
+use crate::key::{Encoder, Key, Material, Prefix, encoder};
+
+/// The first byte of a key's material says what the rest is.
+const ARGUMENTS: u8 = b'A';
+const TEXT: u8 = b'T';
+const TEXT_AND_MORE: u8 = b'M';
+
+/// A key under construction. The first part that cannot be encoded is the error of
+/// [`finish`](Self::finish).
+#[derive(Debug)]
+pub struct KeyBuilder {
+    material: Material,
+    failed: Option<Error>,
+}
+
+impl KeyBuilder {
+    /// A key of arguments: [`encode`](Self::encode) each, then [`end_arguments`](Self::end_arguments).
+    #[inline]
+    pub fn arguments() -> Self {
+        let mut builder = Self::whole();
+        builder.material.push(encoder::TUPLE);
+        builder
+    }
+
+    /// A key of one value that holds all the arguments.
+    #[inline]
+    pub(super) fn whole() -> Self {
+        let mut material = Material::new();
+        material.push(ARGUMENTS);
+        Self { material, failed: None }
+    }
+
+    /// A key of a text.
+    pub fn text<K: KeyText + ?Sized>(text: &K) -> Self {
+        let mut material = Material::new();
+        material.push(TEXT);
+        material.extend_from_slice(text.key_text().as_bytes());
+        Self { material, failed: None }
+    }
+
+    /// Appends a value: one argument, or after the last one or a text, one more part.
+    #[inline]
+    pub fn encode(&mut self, value: &(impl Serialize + ?Sized)) {
+        self.append(|encoder| value.serialize(encoder));
+    }
+
+    /// Appends values whose order has no meaning.
+    pub fn encode_set<'a, T: Serialize + 'a>(&mut self, set: impl IntoIterator<Item = &'a T>) {
+        self.append(|encoder| encoder.unordered(set));
+    }
+
+    #[inline]
+    fn append(
+        &mut self,
+        encode: impl FnOnce(&mut Encoder<'_>) -> Result<(), encoder::EncodeError>,
+    ) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.mark_text_that_is_followed();
+        let material = &mut self.material;
+        if let Err(error) = guarded("encode arguments", || {
+            encode(&mut Encoder::new(material)).map_err(|error| {
+                Error::new(ErrorKind::Encode, "encode arguments").with_source(error)
+            })
+        }) {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Ends the list of arguments: what is encoded from here on are further parts.
+    #[inline]
+    pub fn end_arguments(&mut self) {
+        // No arguments are `()`, which serde does not take for a tuple.
+        if self.material.as_slice() == [ARGUMENTS, encoder::TUPLE] {
+            self.material.pop();
+            self.material.push(encoder::UNIT);
+        } else {
+            self.material.push(encoder::END);
+        }
+    }
+
+    /// A text alone runs to the end; one that is followed by parts needs its length in front.
+    #[inline]
+    fn mark_text_that_is_followed(&mut self) {
+        if self.material[0] == TEXT {
+            let length = (self.material.len() - 1) as u64;
+            self.material[0] = TEXT_AND_MORE;
+            self.material.insert_from_slice(1, &length.to_le_bytes());
+        }
+    }
+
+    /// The key, under its prefix.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Encode`] when a part could not be serialized, [`ErrorKind::Panic`] when its
+    /// `Serialize` panicked.
+    #[inline]
+    pub fn finish(self, prefix: impl Into<Prefix>) -> Result<Key> {
+        match self.failed {
+            None => Ok(Key::from_parts(prefix.into(), self.material)),
+            Some(error) => Err(error),
+        }
+    }
+
+    pub(super) fn into_key(self, prefix: Prefix) -> Key {
+        Key::from_parts(prefix, self.material)
+    }
+}
+
+/// The text of this material, if it is a text and nothing else.
+pub(super) fn text_of(material: &[u8]) -> Option<&str> {
+    match material.split_first() {
+        Some((&TEXT, text)) => std::str::from_utf8(text).ok(),
+        _ => None,
+    }
+}
+
+/// What may be given as the text of a key: `&str`, `String` and whatever else is `AsRef<str>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the text of a key",
+    label = "a key is a text",
+    note = "write `key = format!(\"{{id}}\")`, or leave `key` out to use all the arguments"
+)]
+pub trait KeyText {
+    /// The text.
+    fn key_text(&self) -> &str;
+}
+
+impl<T: AsRef<str> + ?Sized> KeyText for T {
+    fn key_text(&self) -> &str {
+        self.as_ref()
+    }
+}

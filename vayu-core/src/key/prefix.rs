@@ -1,0 +1,150 @@
+//! The first part of a key: what was called.
+
+use std::any::{TypeId, type_name};
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use crate::key::hasher;
+
+/// The function that a [`Key`](crate::Key) belongs to: its own identity, or a text given for it.
+///
+/// The automatic identity distinguishes crates (and versions of one crate), modules, types, trait
+/// impls, functions and every generic instantiation. It never equals a text.
+#[derive(Clone)]
+pub struct Prefix(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Function { id: TypeId, path: &'static str },
+    Text(Cow<'static, str>),
+}
+
+const FUNCTION: u8 = 1;
+const TEXT: u8 = 2;
+const FUNCTION_OF_THIS_PROCESS: u8 = 3;
+
+impl Prefix {
+    /// The identity of the function whose body is the closure or async block `body`.
+    #[inline]
+    pub(crate) fn of_body<F: ?Sized>() -> Self {
+        Self(Repr::Function { id: typeid::of::<F>(), path: type_name::<F>() })
+    }
+
+    /// The path of the function, or the text.
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
+            Repr::Function { path, .. } => function_path(path),
+            Repr::Text(text) => text,
+        }
+    }
+
+    /// Appends an injective encoding that is the same in every process, but for paths that name no
+    /// single function.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let text = self.as_str();
+        match &self.0 {
+            Repr::Function { id, .. } if is_ambiguous(text) => {
+                out.push(FUNCTION_OF_THIS_PROCESS);
+                out.extend_from_slice(&hasher::seeded().hash_one(id).to_le_bytes());
+            }
+            Repr::Function { .. } => out.push(FUNCTION),
+            Repr::Text(_) => out.push(TEXT),
+        }
+        out.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// The path of the function that holds a body with this type name.
+///
+/// The body is the closure itself, or an async block inside the closure that an `async fn` is.
+fn function_path(mut path: &str) -> &str {
+    while let Some(outer) = path.strip_suffix("::{{closure}}") {
+        path = outer;
+    }
+    path
+}
+
+/// Whether another function may have the same path: closures of one function share their name.
+fn is_ambiguous(path: &str) -> bool {
+    path.contains("{{")
+}
+
+impl PartialEq for Prefix {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Repr::Function { id, .. }, Repr::Function { id: other, .. }) => id == other,
+            (Repr::Text(text), Repr::Text(other)) => text == other,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Prefix {}
+
+impl Hash for Prefix {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match &self.0 {
+            Repr::Function { id, .. } => id.hash(state),
+            Repr::Text(text) => text.hash(state),
+        }
+    }
+}
+
+impl From<&'static str> for Prefix {
+    fn from(text: &'static str) -> Self {
+        Self(Repr::Text(Cow::Borrowed(text)))
+    }
+}
+
+impl From<String> for Prefix {
+    fn from(text: String) -> Self {
+        Self(Repr::Text(Cow::Owned(text)))
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Prefix({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closures_around_the_body_are_cut_and_no_others() {
+        assert_eq!(function_path("a::f::{{closure}}"), "a::f");
+        assert_eq!(function_path("a::f::{{closure}}::{{closure}}"), "a::f");
+        assert_eq!(function_path("a::g::{{closure}}::f::{{closure}}"), "a::g::{{closure}}::f");
+        assert_eq!(function_path("a::f<a::g::{{closure}}>"), "a::f<a::g::{{closure}}>");
+    }
+
+    #[test]
+    fn path_that_holds_a_closure_is_encoded_for_this_process_alone() {
+        fn instance<F: Fn()>(_: F) -> Prefix {
+            let body = || ();
+            fn of<B>(_: &B) -> Prefix {
+                Prefix::of_body::<B>()
+            }
+            of(&body)
+        }
+        let (one, two) = (instance(|| ()), instance(|| ()));
+        assert_eq!(one.as_str(), two.as_str(), "the two closures have one name");
+        assert_ne!(one, two);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        one.encode(&mut first);
+        two.encode(&mut second);
+        assert_ne!(first, second);
+    }
+}

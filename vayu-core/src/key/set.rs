@@ -1,0 +1,45 @@
+//! Sets as part of a key.
+
+use std::collections::BTreeMap;
+
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
+
+use crate::key::{Encoder, Material};
+
+/// Serializes a set in an order that depends on its elements alone, for
+/// `#[serde(serialize_with = "vayu::sorted_set")]`.
+///
+/// Serde hands a `HashSet` over as a sequence in the order of its table, so two equal sets inside
+/// an argument may give two keys. Sets that are arguments themselves need no help.
+///
+/// # Errors
+///
+/// Those of the serializer, and of elements that cannot be serialized.
+///
+/// # Examples
+///
+/// ```
+/// use std::collections::HashSet;
+/// use serde::Serialize;
+///
+/// #[derive(Serialize)]
+/// struct Filter {
+///     #[serde(serialize_with = "vayu_core::sorted_set")]
+///     tags: HashSet<String>,
+/// }
+/// ```
+pub fn sorted_set<'a, C, T, S>(set: &'a C, serializer: S) -> Result<S::Ok, S::Error>
+where
+    &'a C: IntoIterator<Item = &'a T>,
+    T: Serialize + 'a,
+    S: Serializer,
+{
+    let mut sorted: BTreeMap<Material, &T> = BTreeMap::new();
+    for element in set {
+        let mut encoded = Material::new();
+        element.serialize(&mut Encoder::new(&mut encoded)).map_err(S::Error::custom)?;
+        sorted.insert(encoded, element);
+    }
+    serializer.collect_seq(sorted.values())
+}

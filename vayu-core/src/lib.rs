@@ -1,0 +1,45 @@
+//! The traits and the engine of [vayu](https://docs.rs/vayu): what authors of backends and
+//! serializers need.
+//!
+//! Who wants to cache function calls uses the crate `vayu`, which re-exports what is here and adds
+//! the attribute.
+//!
+//! | to | see |
+//! |---|---|
+//! | keep values in a place of your own | [`Backend`] and the conformance kit [`backend_tests!`] |
+//! | write values in a format of your own | [`Serializer`] |
+//! | use a cache without the attribute | [`Cache`] and [`Key`] |
+//! | decide what time it is | [`Clock`] |
+
+#[doc(hidden)]
+pub mod attribute;
+mod backend;
+mod cache;
+mod call;
+mod clock;
+mod error;
+mod flight;
+mod freshness;
+mod guard;
+mod key;
+mod record;
+mod report;
+mod serializer;
+mod stats;
+mod sync;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use crate::attribute::AsCache;
+pub use crate::backend::{Backend, Usage};
+pub use crate::cache::{Cache, Pause};
+pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
+pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::key::{Key, KeyHasher, Prefix, sorted_set};
+pub use crate::record::Record;
+#[cfg(feature = "json")]
+pub use crate::serializer::Json;
+#[cfg(feature = "message-pack")]
+pub use crate::serializer::MessagePack;
+pub use crate::serializer::{ByReference, Serializer, SerializerId, Shared, ensure_exact};
+pub use crate::stats::Stats;

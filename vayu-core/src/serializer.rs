@@ -1,0 +1,127 @@
+//! From values to what a backend keeps, and back.
+
+mod by_reference;
+mod exact;
+#[cfg(feature = "json")]
+mod json;
+#[cfg(feature = "message-pack")]
+mod message_pack;
+
+use std::any::type_name;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use self::by_reference::{ByReference, Shared};
+pub use self::exact::ensure_exact;
+#[cfg(feature = "json")]
+pub use self::json::Json;
+#[cfg(feature = "message-pack")]
+pub use self::message_pack::MessagePack;
+use crate::error::Result;
+
+/// Turns a value into the form that a backend keeps, and back.
+///
+/// # Behavior
+///
+/// What `deserialize` answers for the form that `serialize` gave must be the same value. A value
+/// for which that cannot be had must be refused by `serialize`; it is then returned to its caller
+/// and not stored.
+///
+/// `deserialize` is given whatever the backend found. It must answer an error for bytes that it
+/// did not write, in bounded memory and time.
+///
+/// # Examples
+///
+/// A serializer for one type:
+///
+/// ```
+/// use bytes::Bytes;
+/// use vayu_core::{Error, ErrorKind, Result, Serializer, SerializerId};
+///
+/// #[derive(Debug, Default, Clone)]
+/// struct Plain;
+///
+/// impl Serializer<String> for Plain {
+///     type Stored = Bytes;
+///
+///     fn id(&self) -> SerializerId {
+///         SerializerId::user(1)
+///     }
+///
+///     fn serialize(&self, value: &String) -> Result<Bytes> {
+///         Ok(Bytes::copy_from_slice(value.as_bytes()))
+///     }
+///
+///     fn deserialize(&self, stored: &Bytes) -> Result<String> {
+///         String::from_utf8(stored.to_vec())
+///             .map_err(|error| Error::new(ErrorKind::Decode, "decode text").with_source(error))
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the serializer `{Self}` cannot store a value of type `{T}`",
+    label = "not a value that `{Self}` can store",
+    note = "`ByReference`, the serializer of memory caches, needs `Clone + Send + Sync + 'static`",
+    note = "`MessagePack` and `Json` need `serde::Serialize + serde::de::DeserializeOwned`"
+)]
+pub trait Serializer<T>: Send + Sync + 'static {
+    /// The form in which a backend keeps the value.
+    type Stored: Clone + Send + Sync + 'static;
+
+    /// The number of the format. It is kept with each entry, and an entry with another one is a
+    /// miss.
+    fn id(&self) -> SerializerId;
+
+    /// A stamp of the type `T`. It is kept with each entry, and an entry with another one is a
+    /// miss.
+    ///
+    /// The default is made of the type's name, so the value of one type is never decoded as
+    /// another.
+    fn schema(&self) -> u64 {
+        xxh3_64(type_name::<T>().as_bytes())
+    }
+
+    /// The stored form of a value.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Encode`](crate::ErrorKind::Encode) for a value that this format cannot give
+    /// back exactly.
+    fn serialize(&self, value: &T) -> Result<Self::Stored>;
+
+    /// The value of a stored form.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for what is not the form of a `T`.
+    fn deserialize(&self, stored: &Self::Stored) -> Result<T>;
+}
+
+/// The number of a stored format. Numbers from 0x8000 are free for formats of users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct SerializerId(u16);
+
+impl SerializerId {
+    /// A reference to the value itself, which never leaves the process.
+    pub const BY_REFERENCE: Self = Self(0);
+    /// MessagePack with named fields.
+    pub const MESSAGE_PACK: Self = Self(1);
+    /// JSON.
+    pub const JSON: Self = Self(2);
+
+    /// The number of a user's format: `number` is counted from 0x8000, and its highest bit is
+    /// ignored.
+    pub const fn user(number: u16) -> Self {
+        Self(number | 0x8000)
+    }
+
+    /// The number as it is written in an entry.
+    pub const fn as_u16(self) -> u16 {
+        self.0
+    }
+
+    /// The number as it was read from an entry.
+    pub const fn from_u16(number: u16) -> Self {
+        Self(number)
+    }
+}

@@ -1,0 +1,133 @@
+//! What a cache has done so far.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::backend::Usage;
+use crate::error::ErrorKind;
+
+/// What a cache has done since it was made, and how full it is.
+///
+/// Each call counts once, as a hit, a miss or a wait. The numbers are read one after another while
+/// calls go on, so they may be apart by the calls of that moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Calls that were answered from the backend.
+    pub hits: u64,
+    /// Calls that ran the function.
+    pub misses: u64,
+    /// Calls that were answered by the run of another caller.
+    pub waits: u64,
+    /// Values that were stored.
+    pub stores: u64,
+    /// Faults that were survived, of all kinds.
+    pub errors: u64,
+    /// Computations under way at this moment.
+    pub in_flight: usize,
+    /// How full the backend is, and what it has dropped.
+    pub usage: Usage,
+    errors_by_kind: [u64; ErrorKind::ALL.len()],
+}
+
+impl Stats {
+    /// Calls in all.
+    pub fn calls(&self) -> u64 {
+        self.hits + self.misses + self.waits
+    }
+
+    /// Faults of one kind that were survived.
+    pub fn errors_of(&self, kind: ErrorKind) -> u64 {
+        self.errors_by_kind[kind as usize]
+    }
+}
+
+/// The counters behind [`Stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    hits: Hits,
+    misses: AtomicU64,
+    waits: AtomicU64,
+    stores: AtomicU64,
+    errors: [AtomicU64; ErrorKind::ALL.len()],
+}
+
+impl Counters {
+    #[inline]
+    pub(crate) fn hit(&self) {
+        self.hits.add();
+    }
+
+    pub(crate) fn miss(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wait(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn store(&self) {
+        self.stores.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind) {
+        self.errors[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self, in_flight: usize, usage: Usage) -> Stats {
+        let errors_by_kind = self.errors.each_ref().map(|count| count.load(Ordering::Relaxed));
+        Stats {
+            hits: self.hits.sum(),
+            misses: self.misses.load(Ordering::Relaxed),
+            waits: self.waits.load(Ordering::Relaxed),
+            stores: self.stores.load(Ordering::Relaxed),
+            errors: errors_by_kind.iter().sum(),
+            in_flight,
+            usage,
+            errors_by_kind,
+        }
+    }
+}
+
+/// A counter that threads do not fight over: each thread adds to one of a few cache lines.
+#[derive(Debug)]
+struct Hits(Box<[Line; LINES]>);
+
+const LINES: usize = 16;
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line(AtomicU64);
+
+impl Default for Hits {
+    fn default() -> Self {
+        Self(Box::new(std::array::from_fn(|_| Line::default())))
+    }
+}
+
+impl Hits {
+    #[inline]
+    fn add(&self) {
+        self.0[line_of_this_thread()].0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().map(|line| line.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Threads are given lines in turn.
+#[inline]
+fn line_of_this_thread() -> usize {
+    const UNKNOWN: usize = usize::MAX;
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    std::thread_local! {
+        static LINE: Cell<usize> = const { Cell::new(UNKNOWN) };
+    }
+    LINE.with(|line| {
+        if line.get() == UNKNOWN {
+            line.set(NEXT.fetch_add(1, Ordering::Relaxed) % LINES);
+        }
+        line.get()
+    })
+}

@@ -1,0 +1,87 @@
+//! The primitives under the flights, so that model checkers can take their place.
+
+#[cfg(not(any(loom, shuttle)))]
+mod std_primitives {
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use std::thread_local;
+
+    pub(crate) use event_listener::Event;
+
+    /// Wakes all that listen.
+    pub(crate) fn notify_all(event: &Event) {
+        event.notify(usize::MAX);
+    }
+}
+
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use self::std_primitives::{
+    Condvar, Event, Mutex, MutexGuard, notify_all, thread_local,
+};
+
+#[cfg(loom)]
+pub(crate) use loom::{
+    sync::{Condvar, Mutex, MutexGuard},
+    thread_local,
+};
+#[cfg(all(shuttle, not(loom)))]
+pub(crate) use shuttle::{
+    sync::{Condvar, Mutex, MutexGuard},
+    thread_local,
+};
+
+#[cfg(any(loom, shuttle))]
+mod model;
+#[cfg(any(loom, shuttle))]
+pub(crate) use self::model::{Event, notify_all};
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// Locks. A panic under one of our locks cannot leave anything half-done: no code of others runs
+/// there.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a future on this thread, which sleeps while the future waits.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let signal = Arc::new(Signal { raised: Mutex::new(false), changed: Condvar::new() });
+    let waker = Waker::from(Arc::clone(&signal));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => signal.wait(),
+        }
+    }
+}
+
+/// What a sleeping thread waits for.
+struct Signal {
+    raised: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Signal {
+    fn wait(&self) {
+        let mut raised = lock(&self.raised);
+        while !*raised {
+            raised = self.changed.wait(raised).unwrap_or_else(PoisonError::into_inner);
+        }
+        *raised = false;
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        *lock(&self.raised) = true;
+        self.changed.notify_one();
+    }
+}

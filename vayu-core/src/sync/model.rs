@@ -1,0 +1,58 @@
+//! An event that model checkers can see into, in the place of the one of `event-listener`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::{Mutex, lock};
+
+/// Wakes all that listen, each once.
+#[derive(Debug)]
+pub(crate) struct Event(Arc<Mutex<Listeners>>);
+
+#[derive(Debug, Default)]
+struct Listeners {
+    rounds: usize,
+    wakers: Vec<Waker>,
+}
+
+/// A place in the audience of an [`Event`].
+#[derive(Debug)]
+pub(crate) struct EventListener {
+    listeners: Arc<Mutex<Listeners>>,
+    joined_in: usize,
+}
+
+impl Event {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Listeners::default())))
+    }
+
+    pub(crate) fn listen(&self) -> EventListener {
+        EventListener { listeners: Arc::clone(&self.0), joined_in: lock(&self.0).rounds }
+    }
+}
+
+/// Wakes all that listen.
+pub(crate) fn notify_all(event: &Event) {
+    let wakers = {
+        let mut listeners = lock(&event.0);
+        listeners.rounds += 1;
+        std::mem::take(&mut listeners.wakers)
+    };
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+impl Future for EventListener {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut listeners = lock(&self.listeners);
+        if listeners.rounds > self.joined_in {
+            return Poll::Ready(());
+        }
+        listeners.wakers.push(context.waker().clone());
+        Poll::Pending
+    }
+}

@@ -1,0 +1,12 @@
+//! Help for tests: a clock that is moved by hand, backends to test with, and the conformance kit
+//! for backends ([`backend_tests!`](crate::backend_tests)).
+
+mod clock;
+mod faulty;
+mod map;
+#[doc(hidden)]
+pub mod suite;
+
+pub use self::clock::ManualClock;
+pub use self::faulty::{Fault, FaultyBackend};
+pub use self::map::MapBackend;

@@ -1,0 +1,93 @@
+//! The simplest backend that is right.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::backend::{Backend, Usage};
+use crate::clock::{Clock, SystemClock};
+use crate::error::Result;
+use crate::key::{Key, KeyHasher};
+use crate::record::Record;
+
+/// A map behind a mutex, without a limit. It keeps bytes, or whatever `V` is.
+#[derive(Clone)]
+pub struct MapBackend<V = Bytes> {
+    records: Arc<Mutex<Records<V>>>,
+    clock: Arc<dyn Clock>,
+}
+
+type Records<V> = HashMap<Key, Record<V>, KeyHasher>;
+
+impl<V> MapBackend<V> {
+    /// An empty map whose entries are ruled by this clock.
+    pub fn with_clock(clock: impl Clock) -> Self {
+        Self { records: Arc::default(), clock: Arc::new(clock) }
+    }
+
+    fn records(&self) -> MutexGuard<'_, Records<V>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<V> Default for MapBackend<V> {
+    fn default() -> Self {
+        Self::with_clock(SystemClock)
+    }
+}
+
+impl<V> fmt::Debug for MapBackend<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapBackend").field("entries", &self.records().len()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl<V: Clone + Send + Sync + 'static> Backend for MapBackend<V> {
+    type Stored = V;
+
+    fn read(&self, key: &Key) -> Result<Option<Record<V>>> {
+        Ok(self.records().get(key).cloned())
+    }
+
+    fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
+        let replaced = self.records().insert(key.clone(), record);
+        // Dropped here, after the lock: it may be a value of the user.
+        drop(replaced);
+        Ok(())
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool> {
+        let removed = self.records().remove(key);
+        Ok(removed.is_some())
+    }
+
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<V>>> {
+        self.read(key)
+    }
+
+    async fn write_async(&self, key: &Key, record: Record<V>) -> Result<()> {
+        self.write(key, record)
+    }
+
+    async fn delete_async(&self, key: &Key) -> Result<bool> {
+        self.delete(key)
+    }
+
+    fn clear(&self) -> Result<()> {
+        let removed = std::mem::take(&mut *self.records());
+        drop(removed);
+        Ok(())
+    }
+
+    fn usage(&self) -> Usage {
+        Usage { entries: Some(self.records().len() as u64), ..Usage::default() }
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}

@@ -1,0 +1,543 @@
+//! The properties that the engine relies on in a backend.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::cache::Cache;
+use crate::clock::{Clock, Timestamp};
+use crate::error::ErrorKind;
+use crate::key::Key;
+use crate::record::Record;
+use crate::serializer::Serializer;
+use crate::sync::block_on;
+use crate::testing::ManualClock;
+
+/// Makes the conformance tests of a backend: one `#[test]` for each property that the engine
+/// relies on, for sync and async callers, on the backend itself and through `Arc<dyn Backend>`.
+///
+/// It is given a name for the module of the tests, a serializer that fits the backend and can
+/// store `Vec<u8>`, and a function that opens an empty backend. That function is handed the
+/// [`ManualClock`] that the backend must answer from [`Backend::clock`] and use for whatever it
+/// expires by itself, and answers a guard and the backend; the guard (a temporary directory, a
+/// server) is dropped after the test.
+///
+/// # Examples
+///
+/// ```
+/// vayu_core::backend_tests! {
+///     map_backend,
+///     vayu_core::MessagePack,
+///     |clock| ((), vayu_core::testing::MapBackend::with_clock(clock))
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! backend_tests {
+    ($name:ident, $serializer:ty, $open:expr $(,)?) => {
+        #[cfg(test)]
+        mod $name {
+            $crate::backend_tests!(@mode sync_plain, Sync, plain, $serializer, $open);
+            $crate::backend_tests!(@mode sync_dyn, Sync, erased, $serializer, $open);
+            $crate::backend_tests!(@mode async_plain, Async, plain, $serializer, $open);
+            $crate::backend_tests!(@mode async_dyn, Async, erased, $serializer, $open);
+        }
+    };
+    (@mode $module:ident, $mode:ident, $form:ident, $serializer:ty, $open:expr) => {
+        mod $module {
+            #[allow(unused_imports)]
+            use super::super::*;
+            $crate::backend_tests!(@list tests [$mode, $form, $serializer, $open]);
+        }
+    };
+    (@tests [$mode:ident, $form:ident, $serializer:ty, $open:expr] $($property:ident)*) => {$(
+        #[test]
+        fn $property() {
+            let clock = $crate::testing::ManualClock::new();
+            let (_guard, backend) = $crate::testing::suite::open(&clock, $open);
+            $crate::testing::suite::$property(&$crate::testing::suite::Subject::new(
+                $crate::testing::suite::$form(backend),
+                clock,
+                <$serializer as ::core::default::Default>::default(),
+                $crate::testing::suite::Mode::$mode,
+            ));
+        }
+    )*};
+    (@table [$backend:ty, $serializer:ty] $($property:ident)*) => {
+        [$((
+            stringify!($property),
+            $crate::testing::suite::$property
+                as fn(&$crate::testing::suite::Subject<$backend, $serializer>),
+        )),*]
+    };
+    (@list $then:ident [$($arguments:tt)*]) => {
+        $crate::backend_tests! {
+            @$then [$($arguments)*]
+            absent_key_reads_as_none
+            record_is_read_back_whole
+            second_write_replaces_the_first
+            deleted_key_reads_as_none
+            delete_says_whether_there_was_something
+            expired_entry_is_not_served
+            entry_is_kept_as_long_as_it_may_be_served_stale
+            entry_that_never_expires_is_kept
+            unusual_keys_are_all_different
+            prefix_and_text_are_kept_apart
+            values_of_all_sizes_are_read_back
+            reading_without_blocking_answers_the_same
+            readers_never_see_a_part_of_a_value
+            writers_of_different_keys_do_not_disturb_each_other
+            no_write_comes_back_after_a_delete
+            cleared_backend_is_empty
+        }
+    };
+}
+
+/// Whether a property is tried through the sync or through the async methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Through `read`, `write`, `delete` and `clear`.
+    Sync,
+    /// Through their async twins.
+    Async,
+}
+
+/// A backend under test.
+#[derive(Debug)]
+pub struct Subject<B, S> {
+    backend: Arc<B>,
+    clock: ManualClock,
+    serializer: S,
+    mode: Mode,
+}
+
+/// Opens a backend.
+pub fn open<G, B>(clock: &ManualClock, open: impl FnOnce(ManualClock) -> (G, B)) -> (G, B) {
+    open(clock.clone())
+}
+
+/// The backend as it is.
+pub fn plain<B: Backend>(backend: B) -> B {
+    backend
+}
+
+/// The backend as a trait object.
+pub fn erased<B: Backend>(backend: B) -> Arc<dyn Backend<Stored = B::Stored>> {
+    Arc::new(backend)
+}
+
+/// Threads and rounds of the properties that are about concurrency.
+const THREADS: usize = 4;
+const ROUNDS: usize = if cfg!(miri) { 8 } else { 500 };
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SCHEMA: u64 = 0x0123_4567_89ab_cdef;
+
+impl<B, S> Subject<B, S>
+where
+    B: Backend,
+    S: Serializer<Vec<u8>, Stored = B::Stored> + Clone,
+{
+    /// A backend whose entries are ruled by this clock.
+    pub fn new(backend: B, clock: ManualClock, serializer: S, mode: Mode) -> Self {
+        Self { backend: Arc::new(backend), clock, serializer, mode }
+    }
+
+    fn record(&self, value: &[u8]) -> Record<B::Stored> {
+        let stored = self.serializer.serialize(&value.to_vec()).expect("bytes can be encoded");
+        let created = self.clock.now();
+        Record::new(stored, created, created.saturating_add(MINUTE))
+            .with_schema(SCHEMA)
+            .with_serializer(self.serializer.id())
+    }
+
+    fn write(&self, key: &Key, value: &[u8]) {
+        self.write_record(key, self.record(value));
+    }
+
+    fn write_record(&self, key: &Key, record: Record<B::Stored>) {
+        match self.mode {
+            Mode::Sync => self.backend.write(key, record),
+            Mode::Async => block_on(self.backend.write_async(key, record)),
+        }
+        .expect("write");
+    }
+
+    fn read_record(&self, key: &Key) -> Option<Record<B::Stored>> {
+        match self.mode {
+            Mode::Sync => self.backend.read(key),
+            Mode::Async => block_on(self.backend.read_async(key)),
+        }
+        .expect("read")
+    }
+
+    fn read(&self, key: &Key) -> Option<Vec<u8>> {
+        let record = self.read_record(key)?;
+        Some(self.serializer.deserialize(record.value()).expect("what was written can be decoded"))
+    }
+
+    fn delete(&self, key: &Key) -> bool {
+        match self.mode {
+            Mode::Sync => self.backend.delete(key),
+            Mode::Async => block_on(self.backend.delete_async(key)),
+        }
+        .expect("delete")
+    }
+}
+
+fn key(text: &str) -> Key {
+    Key::from_text("conformance", text)
+}
+
+macro_rules! properties {
+    ($($(#[$doc:meta])* fn $name:ident($subject:ident) $body:block)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Panics
+        ///
+        /// When the backend does not have this property.
+        pub fn $name<B, S>($subject: &Subject<B, S>)
+        where
+            B: Backend,
+            S: Serializer<Vec<u8>, Stored = B::Stored> + Clone,
+        $body
+    )*};
+}
+
+properties! {
+    /// Nothing is found where nothing was written.
+    fn absent_key_reads_as_none(subject) {
+        assert_eq!(subject.read(&key("absent")), None);
+    }
+
+    /// The value, the times and the stamps of a record come back.
+    fn record_is_read_back_whole(subject) {
+        let stale_until = subject.clock.now().saturating_add(10 * MINUTE);
+        let written = subject.record(b"value").with_stale_until(stale_until);
+        subject.write_record(&key("whole"), written.clone());
+        let found = subject.read_record(&key("whole")).expect("an entry");
+        assert_eq!(found.created(), written.created());
+        assert_eq!(found.expires(), written.expires());
+        assert_eq!(found.stale_until(), stale_until);
+        assert_eq!(found.schema(), SCHEMA);
+        assert_eq!(found.serializer(), written.serializer());
+        assert_eq!(subject.read(&key("whole")).as_deref(), Some(&b"value"[..]));
+    }
+
+    /// The last write wins, with its value and its times.
+    fn second_write_replaces_the_first(subject) {
+        subject.write(&key("twice"), b"a longer first value");
+        subject.clock.advance(Duration::from_secs(1));
+        subject.write(&key("twice"), b"second");
+        assert_eq!(subject.read(&key("twice")).as_deref(), Some(&b"second"[..]));
+        let found = subject.read_record(&key("twice")).expect("an entry");
+        assert_eq!(found.created(), subject.clock.now());
+    }
+
+    /// A deleted key is gone, and no other with it.
+    fn deleted_key_reads_as_none(subject) {
+        subject.write(&key("deleted"), b"value");
+        subject.write(&key("kept"), b"value");
+        subject.delete(&key("deleted"));
+        assert_eq!(subject.read(&key("deleted")), None);
+        assert_eq!(subject.read(&key("kept")).as_deref(), Some(&b"value"[..]));
+    }
+
+    /// Deleting answers whether there was something.
+    fn delete_says_whether_there_was_something(subject) {
+        assert!(!subject.delete(&key("key")), "there was nothing yet");
+        subject.write(&key("key"), b"value");
+        assert!(subject.delete(&key("key")), "there was something");
+        assert!(!subject.delete(&key("key")), "there is nothing any more");
+    }
+
+    /// A cache over the backend serves an entry until just before its ttl is over.
+    fn expired_entry_is_not_served(subject) {
+        let cache = Cache::<Arc<B>, ()>::with_backend(Arc::clone(&subject.backend))
+            .with_serializer(subject.serializer.clone());
+        let get = || match subject.mode {
+            Mode::Sync => cache.get::<Vec<u8>>(&key("mortal")).expect("read"),
+            Mode::Async => block_on(cache.get_async::<Vec<u8>>(&key("mortal"))).expect("read"),
+        };
+        cache.set(&key("mortal"), &b"value".to_vec(), MINUTE).expect("write");
+        subject.clock.advance(Duration::from_micros(59_999_999));
+        assert_eq!(get().as_deref(), Some(&b"value"[..]), "just before its end");
+        subject.clock.advance(Duration::from_micros(1));
+        assert_eq!(get(), None, "at its end");
+    }
+
+    /// An expired record stays as long as it may be served stale.
+    fn entry_is_kept_as_long_as_it_may_be_served_stale(subject) {
+        let stale_until = subject.clock.now().saturating_add(10 * MINUTE);
+        let record = subject.record(b"value").with_stale_until(stale_until);
+        subject.write_record(&key("stale"), record);
+        subject.clock.advance(Duration::from_micros(599_999_999));
+        subject.write(&key("other"), b"may start a sweep");
+        assert_eq!(subject.read(&key("other")).as_deref(), Some(&b"may start a sweep"[..]));
+        assert_eq!(subject.read(&key("stale")).as_deref(), Some(&b"value"[..]));
+    }
+
+    /// An entry without an end outlives a century.
+    fn entry_that_never_expires_is_kept(subject) {
+        let stored = subject.serializer.serialize(&b"value".to_vec()).expect("encode");
+        let record = Record::new(stored, subject.clock.now(), Timestamp::NEVER);
+        subject.write_record(&key("eternal"), record);
+        subject.clock.advance(Duration::from_secs(100 * 365 * 24 * 60 * 60));
+        subject.write(&key("other"), b"may start a sweep");
+        let found = subject.read_record(&key("eternal")).expect("an entry");
+        assert_eq!(found.expires(), Timestamp::NEVER);
+    }
+
+    /// Keys that file systems, C strings and joined texts confuse are different entries.
+    fn unusual_keys_are_all_different(subject) {
+        let keys: Vec<Key> = unusual_texts().iter().map(|text| key(text)).collect();
+        for (index, key) in keys.iter().enumerate() {
+            subject.write(key, index.to_string().as_bytes());
+        }
+        for (index, key) in keys.iter().enumerate() {
+            let found = subject.read(key).map(|value| String::from_utf8_lossy(&value).into_owned());
+            assert_eq!(found, Some(index.to_string()), "key {index}: {key:?}");
+        }
+        for (index, key) in keys.iter().enumerate() {
+            assert!(subject.delete(key), "key {index} is deleted alone");
+        }
+    }
+
+    /// `a:b` + `c` is not `a` + `b:c`.
+    fn prefix_and_text_are_kept_apart(subject) {
+        let (one, two) = (Key::from_text("a:b", "c"), Key::from_text("a", "b:c"));
+        subject.write(&one, b"one");
+        assert_eq!(subject.read(&two), None);
+        subject.write(&two, b"two");
+        assert_eq!(subject.read(&one).as_deref(), Some(&b"one"[..]));
+    }
+
+    /// Empty values, small ones and one of a mebibyte.
+    fn values_of_all_sizes_are_read_back(subject) {
+        let largest = if cfg!(miri) { 1 << 12 } else { 1 << 20 };
+        for size in [0, 1, 80, 4095, largest] {
+            let value: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
+            let key = key(&format!("size {size}"));
+            subject.write(&key, &value);
+            assert!(subject.read(&key).as_ref() == Some(&value), "a value of {size} bytes");
+        }
+    }
+
+    /// What `read_now` answers is what `read` answers.
+    fn reading_without_blocking_answers_the_same(subject) {
+        let (present, absent) = (key("present"), key("absent"));
+        subject.write(&present, b"value");
+        if let Some(now) = subject.backend.read_now(&present) {
+            let created = now.expect("read").map(|record| record.created());
+            assert_eq!(created, Some(subject.clock.now()));
+        }
+        if let Some(now) = subject.backend.read_now(&absent) {
+            assert!(now.expect("read").is_none());
+        }
+    }
+
+    /// While writers replace a value, readers see one that was written, whole.
+    fn readers_never_see_a_part_of_a_value(subject) {
+        let key = key("shared");
+        let value = |writer: u8, size: usize| vec![writer; size];
+        subject.write(&key, &value(0, 64));
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let found = subject.read(&key).expect("an entry");
+                        let size = 64 * (usize::from(found[0]) + 1);
+                        assert_eq!(found, vec![found[0]; size], "a value that was written");
+                    }
+                });
+            }
+            let writers: Vec<_> = (1..=3)
+                .map(|writer| {
+                    let (subject, key) = (&subject, &key);
+                    scope.spawn(move || {
+                        for _ in 0..ROUNDS {
+                            subject.write(key, &value(writer, 64 * (usize::from(writer) + 1)));
+                        }
+                    })
+                })
+                .collect();
+            let results: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            is_over.store(true, Ordering::Relaxed);
+            assert!(results.iter().all(Result::is_ok), "a writer panicked");
+        });
+    }
+
+    /// No write is lost among writes of other keys.
+    fn writers_of_different_keys_do_not_disturb_each_other(subject) {
+        let keys_of = |writer: usize| (0..ROUNDS / 4).map(move |n| format!("{writer}/{n}"));
+        thread::scope(|scope| {
+            for writer in 0..THREADS {
+                scope.spawn(move || {
+                    for text in keys_of(writer) {
+                        subject.write(&key(&text), text.as_bytes());
+                    }
+                });
+            }
+        });
+        for text in (0..THREADS).flat_map(keys_of) {
+            assert_eq!(subject.read(&key(&text)).as_deref(), Some(text.as_bytes()));
+        }
+    }
+
+    /// Once a delete has returned, no earlier write is seen any more.
+    fn no_write_comes_back_after_a_delete(subject) {
+        thread::scope(|scope| {
+            for writer in 0..THREADS {
+                scope.spawn(move || {
+                    let key = key(&format!("own key of {writer}"));
+                    for round in 0..ROUNDS {
+                        subject.write(&key, round.to_string().as_bytes());
+                        subject.delete(&key);
+                        assert_eq!(subject.read(&key), None, "round {round}");
+                    }
+                });
+            }
+        });
+        let shared = key("shared");
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| (0..ROUNDS).for_each(|_| subject.write(&shared, b"value")));
+            }
+        });
+        subject.delete(&shared);
+        assert_eq!(subject.read(&shared), None);
+    }
+
+    /// Clearing forgets everything, or says that it cannot.
+    fn cleared_backend_is_empty(subject) {
+        subject.write(&key("one"), b"value");
+        subject.write(&key("two"), b"value");
+        let result = match subject.mode {
+            Mode::Sync => subject.backend.clear(),
+            Mode::Async => block_on(subject.backend.clear_async()),
+        };
+        match result {
+            Ok(()) => {
+                assert_eq!(subject.read(&key("one")), None);
+                assert_eq!(subject.read(&key("two")), None);
+                assert!(matches!(subject.backend.usage().entries, None | Some(0)));
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
+        }
+    }
+}
+
+fn unusual_texts() -> Vec<String> {
+    let long = "k".repeat(64 * 1024);
+    let mut texts: Vec<String> = [
+        "",
+        " ",
+        "a",
+        "A",
+        "\0",
+        "a\0b",
+        "a\0c",
+        "/",
+        "a/b",
+        "a\\b",
+        ".",
+        "..",
+        "../a",
+        "CON",
+        "con",
+        "é",
+        "e\u{301}",
+        "ß",
+        "ẞ",
+        "日本語",
+        "\u{feff}a",
+        "a\n",
+        "a\r\n",
+        "a:b",
+        "*",
+        "%2F",
+        "~",
+        "-rf",
+    ]
+    .map(String::from)
+    .to_vec();
+    texts.push("k".repeat(255));
+    texts.push("k".repeat(256));
+    texts.push(format!("{long}a"));
+    texts.push(format!("{long}b"));
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fault, FaultyBackend, MapBackend};
+    use crate::{ByReference, Shared};
+
+    type Backend = FaultyBackend<MapBackend<Shared>>;
+
+    /// The names of the properties that a backend with this fault does not have.
+    fn caught_by(fault: Option<Fault>, mode: Mode) -> Vec<&'static str> {
+        let table = crate::backend_tests!(@list table [Backend, ByReference]);
+        table
+            .into_iter()
+            .filter(|(_, property)| {
+                let clock = ManualClock::new();
+                let backend = FaultyBackend::new(MapBackend::with_clock(clock.clone()));
+                backend.set_fault(fault);
+                let subject = Subject::new(backend, clock, ByReference, mode);
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| property(&subject)))
+                    .is_err()
+            })
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    #[test]
+    fn right_backend_has_every_property() {
+        assert_eq!(caught_by(None, Mode::Sync), [""; 0]);
+        assert_eq!(caught_by(None, Mode::Async), [""; 0]);
+    }
+
+    #[test]
+    fn every_fault_is_caught_by_the_property_it_violates() {
+        let expected = [
+            (Fault::ReadFails, "absent_key_reads_as_none"),
+            (Fault::ReadPanics, "absent_key_reads_as_none"),
+            (Fault::WriteFails, "record_is_read_back_whole"),
+            (Fault::WritePanics, "record_is_read_back_whole"),
+            (Fault::DeleteFails, "deleted_key_reads_as_none"),
+            (Fault::WriteIsLost, "record_is_read_back_whole"),
+            (Fault::FirstWriteStays, "second_write_replaces_the_first"),
+            (Fault::DeleteIsLost, "no_write_comes_back_after_a_delete"),
+            (Fault::DeleteLies, "delete_says_whether_there_was_something"),
+            (Fault::KeysAreCut, "unusual_keys_are_all_different"),
+            (Fault::KeysEndAtNul, "unusual_keys_are_all_different"),
+            (Fault::KeysFoldCase, "unusual_keys_are_all_different"),
+            (Fault::KeysAreJoined, "prefix_and_text_are_kept_apart"),
+            (Fault::TimesAreLost, "expired_entry_is_not_served"),
+            (Fault::StampsAreLost, "record_is_read_back_whole"),
+            (Fault::StaleIsDropped, "entry_is_kept_as_long_as_it_may_be_served_stale"),
+            (Fault::ClearIsLost, "cleared_backend_is_empty"),
+        ];
+        for (fault, property) in expected {
+            for mode in [Mode::Sync, Mode::Async] {
+                let caught = caught_by(Some(fault), mode);
+                assert!(
+                    caught.contains(&property),
+                    "{fault:?} in {mode:?} is caught by {caught:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn fault_of_the_async_half_is_caught_in_the_async_mode_only() {
+        assert_eq!(caught_by(Some(Fault::AsyncReadIsBlind), Mode::Sync), [""; 0]);
+        let caught = caught_by(Some(Fault::AsyncReadIsBlind), Mode::Async);
+        assert!(caught.contains(&"record_is_read_back_whole"), "{caught:?}");
+    }
+}
