@@ -1,0 +1,226 @@
+//! The default backend, on quick_cache's map.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use quick_cache::sync::Cache as Map;
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+use smallvec::SmallVec;
+use vayu_core::{Backend, Clock, Key, KeyHasher, Record, Result, Shared, Timestamp, Usage};
+
+use crate::options::{MemoryOptions, Weights};
+use crate::sweep::Schedule;
+
+/// Keeps values in a concurrent map, by reference.
+///
+/// No code of the values runs under a lock of the map: what is replaced, evicted or swept is
+/// dropped afterwards.
+pub struct MemoryBackend {
+    map: Map<Key, Entry, ByWeight, KeyHasher, Evictions>,
+    evictions: Evictions,
+    weights: Option<Weights>,
+    clock: Arc<dyn Clock>,
+    schedule: Schedule,
+}
+
+#[derive(Clone)]
+struct Entry {
+    record: Record<Shared>,
+    weight: u32,
+}
+
+impl MemoryBackend {
+    /// An empty backend with these options.
+    ///
+    /// # Panics
+    ///
+    /// Never: the options that the map checks are all set here.
+    pub fn with_options(options: MemoryOptions) -> Self {
+        let entries = usize::try_from(options.max_entries).unwrap_or(usize::MAX);
+        let shards = shards(entries);
+        let capacity = options.weights.as_ref().map_or(options.max_entries, |weights| weights.max);
+        let map_options = OptionsBuilder::new()
+            .shards(shards)
+            .estimated_items_capacity(entries)
+            // The map rounds the part of a shard up.
+            .weight_capacity(capacity - capacity % shards as u64)
+            .build()
+            .expect("both capacities are set");
+        let evictions = Evictions::default();
+        Self {
+            map: Map::with_options(map_options, ByWeight, KeyHasher, evictions.clone()),
+            evictions,
+            weights: options.weights,
+            clock: options.clock,
+            schedule: Schedule::new(),
+        }
+    }
+
+    /// Drops what has expired, if it is time for that.
+    #[inline]
+    fn tend(&self, now: Timestamp) {
+        if self.schedule.is_due(now) {
+            self.schedule.run(now, || self.drop_until(Some(now)));
+        }
+    }
+
+    /// Drops the entries that may be dropped at `now`, or all. Answers how many those were, and
+    /// when the first of the others may be.
+    fn drop_until(&self, now: Option<Timestamp>) -> (u64, Timestamp) {
+        let dropped = RefCell::new(Vec::new());
+        let next = Cell::new(Timestamp::NEVER);
+        self.map.retain(|_, entry| {
+            let end = entry.record.stale_until();
+            let stays = now.is_some_and(|now| end > now);
+            if stays {
+                next.set(next.get().min(end));
+            } else {
+                // The map drops the entry under its lock: this keeps the value alive until later.
+                dropped.borrow_mut().push(entry.record.clone());
+            }
+            stays
+        });
+        (dropped.borrow().len() as u64, next.get())
+    }
+}
+
+/// Four shards for each processor, as long as each has room for 32 entries: a power of two.
+fn shards(entries: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = (4 * processors).min(entries / 32).max(1);
+    if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 }
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::with_options(MemoryOptions::new())
+    }
+}
+
+impl fmt::Debug for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend").field("entries", &self.map.len()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Backend for MemoryBackend {
+    type Stored = Shared;
+
+    #[inline]
+    fn read(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+        let found = self.map.get(key);
+        if found.is_none() {
+            self.tend(self.clock.now());
+        }
+        Ok(found.map(|entry| entry.record))
+    }
+
+    fn write(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+        let weight = match &self.weights {
+            None => 1,
+            Some(weights) => (weights.weigh)(key, record.value()).max(1),
+        };
+        let end = record.stale_until();
+        let mut evicted = Evicted::default();
+        self.map.insert_with_lifecycle(key.clone(), Entry { record, weight }, &mut evicted);
+        drop(evicted);
+        self.schedule.note(end);
+        self.tend(self.clock.now());
+        Ok(())
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool> {
+        let removed = self.map.remove(key);
+        Ok(removed.is_some())
+    }
+
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+        self.read(key)
+    }
+
+    async fn write_async(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+        self.write(key, record)
+    }
+
+    async fn delete_async(&self, key: &Key) -> Result<bool> {
+        self.delete(key)
+    }
+
+    #[inline]
+    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<Shared>>>> {
+        Some(self.read(key))
+    }
+
+    fn clear(&self) -> Result<()> {
+        self.drop_until(None);
+        Ok(())
+    }
+
+    fn usage(&self) -> Usage {
+        self.tend(self.clock.now());
+        let mut usage = Usage::default();
+        usage.entries = Some(self.map.len() as u64);
+        if self.weights.is_some() {
+            usage.weight = Some(self.map.weight());
+            usage.max_weight = Some(self.map.capacity());
+        } else {
+            usage.max_entries = Some(self.map.capacity());
+        }
+        usage.evictions = Some(self.evictions.0.load(Ordering::Relaxed));
+        usage.expirations = Some(self.schedule.expirations());
+        usage
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+/// The weight of an entry is known when it comes to the map.
+#[derive(Debug, Clone)]
+struct ByWeight;
+
+impl Weighter<Key, Entry> for ByWeight {
+    fn weight(&self, _: &Key, entry: &Entry) -> u64 {
+        u64::from(entry.weight)
+    }
+}
+
+/// Counts what is dropped because of the limit, and logs the first time.
+#[derive(Debug, Clone, Default)]
+struct Evictions(Arc<AtomicU64>);
+
+/// What left the map with one operation, to be dropped after it.
+#[derive(Default)]
+struct Evicted {
+    entries: SmallVec<[(Key, Entry); 1]>,
+    is_first: bool,
+}
+
+impl Lifecycle<Key, Entry> for Evictions {
+    type RequestState = Evicted;
+
+    /// Called for what is evicted or too heavy, not for what is replaced.
+    fn before_evict(&self, evicted: &mut Evicted, _: &Key, _: &mut Entry) {
+        evicted.is_first |= self.0.fetch_add(1, Ordering::Relaxed) == 0;
+    }
+
+    fn on_evict(&self, evicted: &mut Evicted, key: Key, entry: Entry) {
+        evicted.entries.push((key, entry));
+    }
+}
+
+impl Drop for Evicted {
+    fn drop(&mut self) {
+        if self.is_first {
+            tracing::info!(
+                target: "vayu",
+                "a memory cache has reached its limit and begins to evict entries"
+            );
+        }
+    }
+}

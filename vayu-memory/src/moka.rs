@@ -1,0 +1,177 @@
+//! The same backend on moka's map.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use moka::notification::RemovalCause;
+use moka::ops::compute::Op;
+use moka::sync::Cache as Map;
+use vayu_core::{Backend, Clock, Key, KeyHasher, Record, Result, Shared, Timestamp, Usage};
+
+use crate::options::{MemoryOptions, Weights};
+use crate::sweep::Schedule;
+
+/// Keeps values in moka's map, by reference: its admission policy, its eviction.
+///
+/// The deadline of an entry is kept beside its value, not in moka's timers, whose housekeeping
+/// would be done by readers.
+pub struct MokaBackend {
+    map: Map<Key, Entry, KeyHasher>,
+    evictions: Arc<AtomicU64>,
+    weights: Option<Weights>,
+    capacity: u64,
+    clock: Arc<dyn Clock>,
+    schedule: Schedule,
+}
+
+#[derive(Clone)]
+struct Entry {
+    record: Record<Shared>,
+    weight: u32,
+}
+
+impl MokaBackend {
+    /// An empty backend with these options.
+    pub fn with_options(options: MemoryOptions) -> Self {
+        let capacity = options.weights.as_ref().map_or(options.max_entries, |weights| weights.max);
+        let evictions = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&evictions);
+        let map = Map::builder()
+            .max_capacity(capacity)
+            .weigher(|_, entry: &Entry| entry.weight)
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size && count.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::info!(
+                        target: "vayu",
+                        "a memory cache has reached its limit and begins to evict entries"
+                    );
+                }
+            })
+            .build_with_hasher(KeyHasher);
+        Self {
+            map,
+            evictions,
+            weights: options.weights,
+            capacity,
+            clock: options.clock,
+            schedule: Schedule::new(),
+        }
+    }
+
+    /// Drops what has expired, if it is time for that.
+    fn tend(&self, now: Timestamp) {
+        if self.schedule.is_due(now) {
+            self.schedule.run(now, || self.drop_until(now));
+        }
+    }
+
+    /// Drops the entries that may be dropped at `now`. Answers how many those were, and when the
+    /// first of the others may be.
+    fn drop_until(&self, now: Timestamp) -> (u64, Timestamp) {
+        let mut dropped = 0;
+        let mut next = Timestamp::NEVER;
+        for (key, entry) in &self.map {
+            let end = entry.record.stale_until();
+            if end > now {
+                next = next.min(end);
+                continue;
+            }
+            // It may have been replaced since it was looked at.
+            self.map.entry_by_ref(&*key).and_compute_with(|entry| match entry {
+                Some(entry) if entry.value().record.stale_until() <= now => {
+                    dropped += 1;
+                    Op::Remove
+                }
+                _ => Op::Nop,
+            });
+        }
+        self.map.run_pending_tasks();
+        (dropped, next)
+    }
+}
+
+impl Default for MokaBackend {
+    fn default() -> Self {
+        Self::with_options(MemoryOptions::new())
+    }
+}
+
+impl fmt::Debug for MokaBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MokaBackend")
+            .field("entries", &self.map.entry_count())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Backend for MokaBackend {
+    type Stored = Shared;
+
+    fn read(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+        let found = self.map.get(key);
+        if found.is_none() {
+            self.tend(self.clock.now());
+        }
+        Ok(found.map(|entry| entry.record))
+    }
+
+    fn write(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+        let weight = match &self.weights {
+            None => 1,
+            Some(weights) => (weights.weigh)(key, record.value()).max(1),
+        };
+        self.schedule.note(record.stale_until());
+        self.map.insert(key.clone(), Entry { record, weight });
+        self.tend(self.clock.now());
+        Ok(())
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool> {
+        Ok(self.map.remove(key).is_some())
+    }
+
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+        self.read(key)
+    }
+
+    async fn write_async(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+        self.write(key, record)
+    }
+
+    async fn delete_async(&self, key: &Key) -> Result<bool> {
+        self.delete(key)
+    }
+
+    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<Shared>>>> {
+        Some(self.read(key))
+    }
+
+    fn clear(&self) -> Result<()> {
+        self.map.invalidate_all();
+        self.map.run_pending_tasks();
+        Ok(())
+    }
+
+    fn usage(&self) -> Usage {
+        self.tend(self.clock.now());
+        self.map.run_pending_tasks();
+        let mut usage = Usage::default();
+        usage.entries = Some(self.map.entry_count());
+        if self.weights.is_some() {
+            usage.weight = Some(self.map.weighted_size());
+            usage.max_weight = Some(self.capacity);
+        } else {
+            usage.max_entries = Some(self.capacity);
+        }
+        usage.evictions = Some(self.evictions.load(Ordering::Relaxed));
+        usage.expirations = Some(self.schedule.expirations());
+        usage
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}

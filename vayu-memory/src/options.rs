@@ -1,0 +1,119 @@
+//! What a cache in memory may be told.
+
+use std::fmt;
+use std::sync::Arc;
+
+use vayu_core::{Clock, Key, MonotonicClock, Shared};
+
+use crate::MemoryCache;
+use crate::backend::MemoryBackend;
+
+/// The options of a cache in memory.
+///
+/// # Examples
+///
+/// ```
+/// use vayu_memory::MemoryOptions;
+///
+/// let few = MemoryOptions::new().max_entries(500).build();
+///
+/// // At most 64 MiB of text, where all values are strings.
+/// let texts = MemoryOptions::new()
+///     .max_weight(64 << 20, |_key, value| {
+///         value.downcast_ref::<String>().map_or(1, |text| text.len() as u32)
+///     })
+///     .build();
+/// # assert!(few.stats().usage.max_entries.is_some_and(|max| max <= 500));
+/// # assert_eq!(texts.stats().usage.max_weight, Some(64 << 20));
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct MemoryOptions {
+    pub(crate) max_entries: u64,
+    pub(crate) weights: Option<Weights>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A limit by weight.
+#[derive(Clone)]
+pub(crate) struct Weights {
+    pub(crate) max: u64,
+    pub(crate) weigh: Arc<Weigh>,
+}
+
+pub(crate) type Weigh = dyn Fn(&Key, &Shared) -> u32 + Send + Sync;
+
+impl MemoryOptions {
+    /// How many entries a cache holds at most unless it is told otherwise.
+    pub const DEFAULT_MAX_ENTRIES: u64 = 10_000;
+
+    /// The default options.
+    pub fn new() -> Self {
+        Self {
+            max_entries: Self::DEFAULT_MAX_ENTRIES,
+            weights: None,
+            clock: Arc::new(MonotonicClock),
+        }
+    }
+
+    /// Holds at most this many entries. The default is [`DEFAULT_MAX_ENTRIES`]; zero stores
+    /// nothing.
+    ///
+    /// The limit is split evenly over a few shards, each of at least 32 entries, so a cache may
+    /// begin to evict a little before it is full.
+    ///
+    /// [`DEFAULT_MAX_ENTRIES`]: Self::DEFAULT_MAX_ENTRIES
+    pub fn max_entries(mut self, entries: u64) -> Self {
+        self.max_entries = entries;
+        self
+    }
+
+    /// Holds at most this weight, in the unit of what `weigh` answers for an entry. There is then
+    /// no limit on the number of entries; [`max_entries`](Self::max_entries) is taken as a guess
+    /// of it.
+    ///
+    /// `weigh` is called once for each value that is stored, and an answer of zero counts as one.
+    /// The limit is split evenly over a few shards (four for each processor), and a value heavier
+    /// than a shard's part is not stored.
+    pub fn max_weight(
+        mut self,
+        max: u64,
+        weigh: impl Fn(&Key, &Shared) -> u32 + Send + Sync + 'static,
+    ) -> Self {
+        self.weights = Some(Weights { max, weigh: Arc::new(weigh) });
+        self
+    }
+
+    /// Takes the time from this clock. The default is [`MonotonicClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// A cache with these options.
+    pub fn build(self) -> MemoryCache {
+        MemoryCache::with_backend(MemoryBackend::with_options(self))
+    }
+
+    /// A cache on moka's map with these options.
+    #[cfg(feature = "moka")]
+    pub fn build_moka(self) -> crate::MokaCache {
+        crate::MokaCache::with_backend(crate::MokaBackend::with_options(self))
+    }
+}
+
+impl Default for MemoryOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryOptions")
+            .field("max_entries", &self.max_entries)
+            .field("max_weight", &self.weights.as_ref().map(|weights| weights.max))
+            .field("clock", &self.clock)
+            .finish()
+    }
+}
