@@ -5,6 +5,8 @@
 
 pub(crate) mod blocking;
 pub(crate) mod future;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
 
 use std::time::Duration;
 
@@ -222,6 +224,7 @@ where
         policy: &'a Policy<'_, K, H, Z, L, P>,
     ) -> Option<Self> {
         if cache.is_paused() {
+            cache.counters().miss();
             return None;
         }
         match policy.key.key() {
@@ -237,6 +240,7 @@ where
             }),
             Err(error) => {
                 cache.fault("", error, policy.is_quiet);
+                cache.counters().miss();
                 None
             }
         }

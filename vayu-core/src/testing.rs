@@ -6,7 +6,9 @@ mod faulty;
 mod map;
 #[doc(hidden)]
 pub mod suite;
+mod watchdog;
 
 pub use self::clock::ManualClock;
 pub use self::faulty::{Fault, FaultyBackend};
 pub use self::map::MapBackend;
+pub use self::watchdog::watchdog;

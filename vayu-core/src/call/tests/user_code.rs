@@ -1,0 +1,164 @@
+//! Code of the value's type runs under no lock, and its panics cost one caller some time.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+use crate::ErrorKind;
+use crate::call::{Always, KeepIf, Policy, TtlBy, Whole, blocking};
+use crate::key::KeyBuilder;
+
+/// Panics when it is cloned, if that is switched on.
+#[derive(Debug)]
+struct Fragile(Arc<AtomicBool>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert!(!self.0.load(Ordering::SeqCst), "planned panic of a clone");
+        Self(Arc::clone(&self.0))
+    }
+}
+
+#[test]
+fn clone_that_panics_costs_its_caller_a_computation() {
+    let fixture = Fixture::new();
+    let panics = Arc::new(AtomicBool::new(false));
+    let call = || {
+        fixture.cache.get_or_insert_with(&key("k"), MINUTE, || {
+            fixture.run();
+            Fragile(Arc::clone(&panics))
+        })
+    };
+    call();
+    panics.store(true, Ordering::SeqCst);
+    call();
+    assert_eq!(fixture.runs(), 2);
+    assert_eq!(fixture.cache.stats().errors_of(ErrorKind::Panic), 2, "the hit and the store");
+    panics.store(false, Ordering::SeqCst);
+    call();
+    assert_eq!(fixture.runs(), 2, "the first value is still there");
+}
+
+/// Calls back into its cache when it is dropped, and panics.
+struct Talkative {
+    cache: TestCache,
+    drops: Arc<AtomicUsize>,
+}
+
+impl Drop for Talkative {
+    fn drop(&mut self) {
+        let other = self.cache.get_or_insert_with(&key("other"), MINUTE, || 5_u64);
+        assert_eq!(other, 5);
+        self.cache.remove(&key("k")).expect("remove");
+        self.drops.fetch_add(1, Ordering::SeqCst);
+        panic!("planned panic of a drop");
+    }
+}
+
+#[test]
+fn drop_that_calls_back_into_the_cache_and_panics_is_survived() {
+    watchdog(HANG, || {
+        let fixture = Fixture::new();
+        let drops = Arc::new(AtomicUsize::new(0));
+        let call = || {
+            let value = Talkative { cache: fixture.cache.clone(), drops: Arc::clone(&drops) };
+            let value = Arc::new(value);
+            drop(fixture.cache.get_or_insert_with(&key("k"), MINUTE, move || value));
+        };
+        call();
+        fixture.clock.advance(2 * MINUTE);
+        let replace = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+        assert_eq!(drops.load(Ordering::SeqCst), 2, "the old value, and the new one as it is removed");
+        drop(replace);
+        assert_eq!(fixture.cache.get::<u64>(&key("other")).expect("read"), Some(5));
+        assert!(!fixture.cache.remove(&key("k")).expect("remove"), "removed by the destructor");
+    });
+}
+
+#[test]
+fn predicate_and_ttl_that_panic_are_survived() {
+    let fixture = Fixture::new();
+    let key = key("k");
+    let keep = KeepIf(|_: &usize| panic!("planned panic of a predicate"));
+    let policy = Policy::new(&key, Whole, &ByReference, MINUTE, keep);
+    assert_eq!(blocking::run(&fixture.cache, &policy, || fixture.run()), 1);
+    let ttl = TtlBy(|_: &usize| -> Duration { panic!("planned panic of a ttl") });
+    let policy = Policy::new(&key, Whole, &ByReference, ttl, Always);
+    assert_eq!(blocking::run(&fixture.cache, &policy, || fixture.run()), 2);
+    assert_eq!(fixture.cache.stats().errors_of(ErrorKind::Panic), 2);
+    assert_eq!(fixture.cache.stats().stores, 0);
+}
+
+#[test]
+fn value_that_is_not_kept_is_answered_and_not_stored() {
+    let fixture = Fixture::new();
+    let key = key("k");
+    let call = || {
+        let policy =
+            Policy::new(&key, Whole, &ByReference, MINUTE, KeepIf(|run: &usize| *run >= 2));
+        blocking::run(&fixture.cache, &policy, || fixture.run())
+    };
+    assert_eq!((call(), call(), call()), (1, 2, 2));
+}
+
+#[test]
+fn arguments_that_cannot_be_encoded_make_a_call_without_the_cache() {
+    struct Unspeakable;
+    impl serde::Serialize for Unspeakable {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            panic!("planned panic of an argument")
+        }
+    }
+    struct Refusing;
+    impl serde::Serialize for Refusing {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("planned refusal"))
+        }
+    }
+    let fixture = Fixture::new();
+    let call = |encode: &dyn Fn(&mut KeyBuilder)| {
+        let mut builder = KeyBuilder::arguments();
+        encode(&mut builder);
+        builder.end_arguments();
+        let policy = Policy::new(builder.finish("f"), Whole, &ByReference, MINUTE, Always);
+        blocking::run(&fixture.cache, &policy, || fixture.run())
+    };
+    assert_eq!(call(&|builder| builder.encode(&Unspeakable)), 1);
+    assert_eq!(call(&|builder| builder.encode(&Unspeakable)), 2);
+    assert_eq!(call(&|builder| builder.encode(&Refusing)), 3);
+    let stats = fixture.cache.stats();
+    assert_eq!((stats.errors_of(ErrorKind::Panic), stats.errors_of(ErrorKind::Encode)), (2, 1));
+    assert_eq!(stats.misses, 3, "they are calls all the same");
+}
+
+#[test]
+fn thread_local_destructor_may_make_cached_calls() {
+    struct AtExit(Arc<Fixture>, Arc<Mutex<Vec<usize>>>);
+    impl Drop for AtExit {
+        fn drop(&mut self) {
+            let fixture = &self.0;
+            let answer = fixture.cache.get_or_insert_with(&key("k"), MINUTE, || {
+                // The inner call is inside of the outer one.
+                fixture.cache.get_or_insert_with(&key("k"), MINUTE, || fixture.run())
+            });
+            self.1.lock().expect("answers").push(answer);
+        }
+    }
+    std::thread_local! {
+        static AT_EXIT: std::cell::RefCell<Vec<AtExit>> = const { std::cell::RefCell::new(Vec::new()) };
+    }
+    watchdog(HANG, || {
+        let fixture = Fixture::new();
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let at_exit = AtExit(Arc::clone(&fixture), Arc::clone(&answers));
+        let cache = fixture.cache.clone();
+        thread::spawn(move || {
+            AT_EXIT.with(|list| list.borrow_mut().push(at_exit));
+            // The cache's own thread-locals are made after ours, and go before it.
+            cache.get_or_insert_with(&key("other"), MINUTE, || 0);
+        })
+        .join()
+        .expect("no panic at the end of the thread");
+        assert_eq!(*answers.lock().expect("answers"), [1]);
+    });
+}
