@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::call::{Always, Fallible, Policy, Whole, blocking, future};
 use crate::clock::{Clock, Sleep, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Flight, Flights, Position, is_host, position};
+use crate::flight::{Flight, Flights, Landing, Outcome, Position, is_host, position};
 use crate::freshness::is_fresh;
 use crate::guard::{guarded, guarded_async};
 use crate::key::Key;
@@ -177,12 +177,21 @@ impl<B: Backend, S> Cache<B, S> {
         S: Serializer<T, Stored = B::Stored>,
     {
         let record = self.seal(value, ttl)?;
-        if let Some(flight) = self.shared.flights.invalidate(key) {
-            self.wait_for(&flight);
+        let lead = loop {
+            match self.flights().seize(key) {
+                Ok(lead) => break Some(lead),
+                Err(flight) if self.wait_for(&flight) => {}
+                Err(_) => break None,
+            }
+        };
+        let result = guarded("write entry", || self.backend().write(key, record.clone()));
+        if let Some(mut lead) = lead {
+            lead.computed(Outcome::Computed(record));
+            while lead.land() == Landing::MustDelete {
+                guarded("delete entry", || self.backend().delete(key))?;
+            }
         }
-        guarded("write entry", || self.backend().write(key, record))?;
-        self.counters().store();
-        Ok(())
+        result.inspect(|()| self.counters().store())
     }
 
     /// [`set`](Self::set) for async callers.
@@ -195,12 +204,22 @@ impl<B: Backend, S> Cache<B, S> {
         S: Serializer<T, Stored = B::Stored>,
     {
         let record = self.seal(value, ttl)?;
-        if let Some(flight) = self.shared.flights.invalidate(key) {
-            self.wait_for_async(&flight).await;
+        let lead = loop {
+            match self.flights().seize(key) {
+                Ok(lead) => break Some(lead),
+                Err(flight) if self.wait_for_async(&flight).await => {}
+                Err(_) => break None,
+            }
+        };
+        let write = || self.backend().write_async(key, record.clone());
+        let result = guarded_async("write entry", write).await;
+        if let Some(mut lead) = lead {
+            lead.computed(Outcome::Computed(record));
+            while lead.land() == Landing::MustDelete {
+                guarded_async("delete entry", || self.backend().delete_async(key)).await?;
+            }
         }
-        guarded_async("write entry", || self.backend().write_async(key, record)).await?;
-        self.counters().store();
-        Ok(())
+        result.inspect(|()| self.counters().store())
     }
 
     /// Forgets a key, and says whether there was something to forget. What is being computed for
@@ -366,17 +385,17 @@ impl<B: Backend, S> Cache<B, S> {
             .ok()
     }
 
-    /// Waits until what is being stored is stored, where this thread may wait for that.
-    fn wait_for(&self, flight: &Arc<Flight<Record<B::Stored>>>) {
-        if !is_host() && position(flight.id()) == Position::Outside {
-            block_on(flight.landed(&mut self.patience()));
-        }
+    /// Waits until what is being stored is stored. Whether it is; where this thread may not wait
+    /// for that, or it takes too long, it is not.
+    fn wait_for(&self, flight: &Arc<Flight<Record<B::Stored>>>) -> bool {
+        !is_host()
+            && position(flight.id()) == Position::Outside
+            && block_on(flight.landed(&mut self.patience())).is_some()
     }
 
-    async fn wait_for_async(&self, flight: &Arc<Flight<Record<B::Stored>>>) {
-        if position(flight.id()) == Position::Outside {
-            flight.landed(&mut self.patience()).await;
-        }
+    async fn wait_for_async(&self, flight: &Arc<Flight<Record<B::Stored>>>) -> bool {
+        position(flight.id()) == Position::Outside
+            && flight.landed(&mut self.patience()).await.is_some()
     }
 
     #[inline]

@@ -5,7 +5,9 @@
 
 pub(crate) mod blocking;
 pub(crate) mod future;
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(all(test, vayu_shuttle))]
+mod shuttle_tests;
+#[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
 
 use std::time::Duration;

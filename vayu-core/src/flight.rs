@@ -8,6 +8,8 @@
 
 mod context;
 mod lead;
+#[cfg(all(test, vayu_loom))]
+mod loom_tests;
 mod table;
 
 use std::future::Future;

@@ -6,6 +6,8 @@ mod exact;
 mod json;
 #[cfg(feature = "message-pack")]
 mod message_pack;
+#[cfg(all(test, feature = "message-pack", feature = "json"))]
+mod tests;
 
 use std::any::type_name;
 

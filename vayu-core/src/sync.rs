@@ -1,6 +1,6 @@
 //! The primitives under the flights, so that model checkers can take their place.
 
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(any(vayu_loom, vayu_shuttle)))]
 mod std_primitives {
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::thread_local;
@@ -13,25 +13,25 @@ mod std_primitives {
     }
 }
 
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(any(vayu_loom, vayu_shuttle)))]
 pub(crate) use self::std_primitives::{
     Condvar, Event, Mutex, MutexGuard, notify_all, thread_local,
 };
 
-#[cfg(loom)]
+#[cfg(vayu_loom)]
 pub(crate) use loom::{
     sync::{Condvar, Mutex, MutexGuard},
     thread_local,
 };
-#[cfg(all(shuttle, not(loom)))]
+#[cfg(all(vayu_shuttle, not(vayu_loom)))]
 pub(crate) use shuttle::{
     sync::{Condvar, Mutex, MutexGuard},
     thread_local,
 };
 
-#[cfg(any(loom, shuttle))]
+#[cfg(any(vayu_loom, vayu_shuttle))]
 mod model;
-#[cfg(any(loom, shuttle))]
+#[cfg(any(vayu_loom, vayu_shuttle))]
 pub(crate) use self::model::{Event, notify_all};
 
 use std::future::Future;

@@ -95,13 +95,16 @@ impl<R> Flights<R> {
         }
         let now = shard.landings.load(Ordering::Acquire);
         let look_again = before.is_none_or(|before| before.0 != now);
-        Join::Lead { lead: self.depart(&mut sky, key), look_again }
+        Join::Lead { lead: self.depart(&mut sky, key, Phase::Computing), look_again }
     }
 
     /// The lead for a key, if nobody has it.
     pub(crate) fn lead_if_vacant<'a>(&'a self, key: &'a Key) -> Option<Lead<'a, R>> {
         let mut sky = self.sky(key);
-        if sky.flights.contains_key(key) { None } else { Some(self.depart(&mut sky, key)) }
+        if sky.flights.contains_key(key) {
+            return None;
+        }
+        Some(self.depart(&mut sky, key, Phase::Computing))
     }
 
     /// The lead for a key in the place of a flight that takes too long, if nobody was faster.
@@ -113,7 +116,7 @@ impl<R> Flights<R> {
         let mut sky = self.sky(key);
         match sky.flights.get(key) {
             Some(slot) if slot.is(overdue) && slot.phase == Phase::Computing => {
-                Some(self.depart(&mut sky, key))
+                Some(self.depart(&mut sky, key, Phase::Computing))
             }
             _ => None,
         }
@@ -133,6 +136,21 @@ impl<R> Flights<R> {
         }
         slot.get_mut().phase = Phase::Outdated;
         Some(Arc::clone(&slot.get().flight))
+    }
+
+    /// The lead for a key in the place of what is being computed for it, to store a value that is
+    /// known. Where another value is being stored at this moment, its flight is the answer, and
+    /// that value will not stay.
+    pub(crate) fn seize<'a>(&'a self, key: &'a Key) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
+        let mut sky = self.sky(key);
+        sky.invalidations += 1;
+        match sky.flights.get_mut(key) {
+            Some(slot) if slot.phase != Phase::Computing => {
+                slot.phase = Phase::Outdated;
+                Err(Arc::clone(&slot.flight))
+            }
+            _ => Ok(self.depart(&mut sky, key, Phase::Storing)),
+        }
     }
 
     /// [`invalidate`](Self::invalidate) for all keys.
@@ -160,9 +178,9 @@ impl<R> Flights<R> {
         lock(&self.shard(key).sky)
     }
 
-    fn depart<'a>(&'a self, sky: &mut Sky<R>, key: &'a Key) -> Lead<'a, R> {
+    fn depart<'a>(&'a self, sky: &mut Sky<R>, key: &'a Key, phase: Phase) -> Lead<'a, R> {
         let flight = Flight::new();
-        let slot = Slot { flight: Arc::clone(&flight), phase: Phase::Computing };
+        let slot = Slot { flight: Arc::clone(&flight), phase };
         sky.flights.insert(key.clone(), slot);
         Lead::new(self, key, flight, sky.invalidations)
     }

@@ -132,12 +132,11 @@ mod tests {
 
     #[test]
     fn path_that_holds_a_closure_is_encoded_for_this_process_alone() {
+        fn of<B>(_: &B) -> Prefix {
+            Prefix::of_body::<B>()
+        }
         fn instance<F: Fn()>(_: F) -> Prefix {
-            let body = || ();
-            fn of<B>(_: &B) -> Prefix {
-                Prefix::of_body::<B>()
-            }
-            of(&body)
+            of(&|| ())
         }
         let (one, two) = (instance(|| ()), instance(|| ()));
         assert_eq!(one.as_str(), two.as_str(), "the two closures have one name");

@@ -219,8 +219,7 @@ fn failing_distinct_keys_leave_nothing_behind() {
     let keys = if cfg!(miri) { 100 } else { 100_000 };
     for n in 0..keys {
         let key = Key::new("many", &(n,)).expect("a number");
-        let result: Result<(), ()> =
-            fixture.cache.try_get_or_insert_with(&key, MINUTE, || Err(()));
+        let result: Result<(), ()> = fixture.cache.try_get_or_insert_with(&key, MINUTE, || Err(()));
         assert!(result.is_err());
     }
     assert_eq!(fixture.cache.stats().in_flight, 0);

@@ -68,7 +68,11 @@ fn drop_that_calls_back_into_the_cache_and_panics_is_survived() {
         call();
         fixture.clock.advance(2 * MINUTE);
         let replace = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
-        assert_eq!(drops.load(Ordering::SeqCst), 2, "the old value, and the new one as it is removed");
+        assert_eq!(
+            drops.load(Ordering::SeqCst),
+            2,
+            "the old value, and the new one as it is removed"
+        );
         drop(replace);
         assert_eq!(fixture.cache.get::<u64>(&key("other")).expect("read"), Some(5));
         assert!(!fixture.cache.remove(&key("k")).expect("remove"), "removed by the destructor");

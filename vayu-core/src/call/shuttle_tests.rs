@@ -1,0 +1,260 @@
+//! The drivers under schedules of a model checker: random ones, and ones with few preemptions.
+//!
+//! `SCHEDULES` in the environment says how many of each kind. One process runs one test.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use shuttle::thread;
+
+use crate::serializer::{ByReference, Shared};
+use crate::sync::block_on;
+use crate::testing::{ManualClock, MapBackend};
+use crate::{Cache, Key};
+
+type TestCache = Cache<MapBackend<Shared>, ByReference>;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Under how many preemptions a fault of ordering is looked for.
+const DEPTH: usize = 3;
+
+fn check(test: fn()) {
+    let schedules = std::env::var("SCHEDULES").ok().and_then(|text| text.parse().ok());
+    let schedules = schedules.unwrap_or(20_000);
+    shuttle::check_random(test, schedules);
+    shuttle::check_pct(test, schedules, DEPTH);
+}
+
+struct Fixture {
+    cache: TestCache,
+    runs: AtomicUsize,
+}
+
+impl Fixture {
+    fn new() -> Arc<Self> {
+        let cache = Cache::with_backend(MapBackend::with_clock(ManualClock::new()));
+        Arc::new(Self { cache, runs: AtomicUsize::new(0) })
+    }
+
+    /// One run of a body, in the middle of which others may go on.
+    fn run(&self) -> usize {
+        let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
+        thread::yield_now();
+        run
+    }
+
+    fn runs(&self) -> usize {
+        self.runs.load(Ordering::SeqCst)
+    }
+
+    fn call(&self, is_async: bool, key: &Key, body: impl FnOnce() -> usize) -> usize {
+        if is_async {
+            let body = async {
+                Yield(false).await;
+                body()
+            };
+            block_on(self.cache.get_or_insert_with_async(key, MINUTE, body))
+        } else {
+            self.cache.get_or_insert_with(key, MINUTE, body)
+        }
+    }
+
+    fn is_empty(&self) {
+        assert_eq!(self.cache.stats().in_flight, 0);
+    }
+}
+
+/// Pending once.
+struct Yield(bool);
+
+impl Future for Yield {
+    type Output = ();
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> std::task::Poll<()> {
+        if std::mem::replace(&mut self.0, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    }
+}
+
+fn key(text: &str) -> Key {
+    Key::from_text("model", text)
+}
+
+fn spawn_all(fixture: &Arc<Fixture>, callers: usize, code: fn(&Fixture, usize)) {
+    let threads: Vec<_> = (0..callers)
+        .map(|caller| {
+            let fixture = Arc::clone(fixture);
+            thread::spawn(move || code(&fixture, caller))
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("a caller");
+    }
+}
+
+#[test]
+fn sync_and_async_callers_compute_once() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 4, |fixture, caller| {
+            let answer = fixture.call(caller % 2 == 0, &key("k"), || fixture.run());
+            assert_eq!(answer, 1);
+        });
+        assert_eq!(fixture.runs(), 1);
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn one_takes_over_from_a_leader_that_panics() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 3, |fixture, caller| {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                fixture.call(caller == 1, &key("k"), || {
+                    let run = fixture.run();
+                    if run == 1 {
+                        // Without the message of a panic.
+                        std::panic::resume_unwind(Box::new("planned"));
+                    }
+                    run
+                })
+            }));
+            assert!(result.is_err() || result.is_ok_and(|run| run == 2));
+        });
+        assert_eq!(fixture.runs(), 2);
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn failing_leader_leaves_nobody_asleep() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 3, |fixture, _| {
+            let failed: Result<(), ()> =
+                fixture.cache.try_get_or_insert_with(&key("k"), MINUTE, || {
+                    fixture.run();
+                    Err(())
+                });
+            assert!(failed.is_err());
+        });
+        assert_eq!(fixture.runs(), 3);
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn one_takes_over_from_a_leader_that_is_dropped() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 3, |fixture, caller| {
+            if caller == 0 {
+                // Polled once and dropped: as a leader, as a waiter, or ready at once.
+                let key = key("k");
+                let call = fixture.cache.get_or_insert_with_async(&key, MINUTE, async {
+                    Yield(false).await;
+                    1
+                });
+                let _ = pin!(call).poll(&mut Context::from_waker(Waker::noop()));
+            } else {
+                assert_eq!(fixture.call(caller == 1, &key("k"), || fixture.run()), 1);
+            }
+        });
+        assert!(fixture.runs() <= 1);
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn cycles_of_two_and_three_keys_are_broken() {
+    check(|| {
+        for callers in [2, 3] {
+            let fixture = Fixture::new();
+            let code: fn(&Fixture, usize) = if callers == 2 { cycle::<2> } else { cycle::<3> };
+            spawn_all(&fixture, callers, code);
+            fixture.is_empty();
+        }
+    });
+
+    fn cycle<const CALLERS: usize>(fixture: &Fixture, caller: usize) {
+        let key_of = |caller: usize| key(&(caller % CALLERS).to_string());
+        let answer = fixture.call(caller == 0, &key_of(caller), || {
+            fixture.run();
+            fixture.call(caller == 1, &key_of(caller + 1), || 7)
+        });
+        assert_eq!(answer, 7);
+    }
+}
+
+#[test]
+fn nothing_older_than_an_invalidation_is_read_after_it() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 3, |fixture, caller| {
+            if caller == 0 {
+                for _ in 0..2 {
+                    let newest = fixture.runs.fetch_add(1, Ordering::SeqCst) + 1;
+                    thread::yield_now();
+                    fixture.cache.remove(&key("k")).expect("remove");
+                    let stored = fixture.cache.get::<usize>(&key("k")).expect("read");
+                    assert!(stored.is_none_or(|stored| stored >= newest));
+                }
+            } else {
+                fixture.call(caller == 1, &key("k"), || {
+                    let seen = fixture.runs();
+                    thread::yield_now();
+                    seen
+                });
+            }
+        });
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn value_that_was_set_is_not_overwritten_by_an_older_computation() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 3, |fixture, caller| {
+            if caller == 0 {
+                fixture.cache.set(&key("k"), &100_usize, MINUTE).expect("write");
+            } else {
+                let answer = fixture.call(caller == 1, &key("k"), || fixture.run());
+                assert!(answer == 100 || answer <= 2);
+            }
+        });
+        assert_eq!(fixture.cache.get::<usize>(&key("k")).expect("read"), Some(100));
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn two_slow_leaders_of_one_key_end_with_one_of_their_values() {
+    check(|| {
+        let clock = ManualClock::new();
+        let cache: TestCache = Cache::with_backend(MapBackend::with_clock(clock.clone()));
+        let fixture = Arc::new(Fixture { cache, runs: AtomicUsize::new(0) });
+        let hasty = Arc::clone(&fixture);
+        let advance = thread::spawn(move || {
+            thread::yield_now();
+            clock.advance(Duration::from_secs(30));
+            drop(hasty);
+        });
+        spawn_all(&fixture, 3, |fixture, caller| {
+            fixture.call(caller == 1, &key("k"), || fixture.run());
+        });
+        advance.join().expect("the clock");
+        let stored = fixture.cache.get::<usize>(&key("k")).expect("read").expect("a value");
+        assert!((1..=fixture.runs()).contains(&stored));
+        fixture.is_empty();
+    });
+}

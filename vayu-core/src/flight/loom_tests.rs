@@ -1,0 +1,151 @@
+//! The table of flights under every interleaving with few preemptions.
+//!
+//! `LOOM_MAX_PREEMPTIONS` in the environment says how few; two are the default.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use loom::thread;
+
+use super::*;
+use crate::Key;
+use crate::sync::{Mutex, block_on, lock};
+
+/// One key, one place to store its value, and callers that follow the protocol of the drivers.
+struct World {
+    flights: Flights<usize>,
+    stored: Mutex<Option<usize>>,
+    runs: AtomicUsize,
+}
+
+/// What a leader does with its flight.
+#[derive(Clone, Copy)]
+enum End {
+    Share,
+    Keep,
+    Abandon,
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        let flights = Flights::with_shards(1);
+        Arc::new(Self { flights, stored: Mutex::new(None), runs: AtomicUsize::new(0) })
+    }
+
+    fn call(&self, key: &Key, end: End) -> Option<usize> {
+        let mut before = Some(self.flights.landings(key));
+        if let Some(found) = *lock(&self.stored) {
+            return Some(found);
+        }
+        loop {
+            match self.flights.join(key, before.take()) {
+                Join::Lead { lead, look_again } => {
+                    if look_again && let Some(found) = *lock(&self.stored) {
+                        return Some(found);
+                    }
+                    return self.lead(lead, end);
+                }
+                Join::Wait { flight, outdated } => {
+                    let mut never: Sleep = Box::pin(std::future::pending());
+                    match block_on(flight.landed(&mut never)) {
+                        Some(Outcome::Computed(value)) if !outdated => return Some(*value),
+                        Some(Outcome::Unshared) if !outdated => {
+                            return match self.flights.lead_if_vacant(key) {
+                                Some(lead) => self.lead(lead, end),
+                                None => Some(self.run()),
+                            };
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn lead(&self, mut lead: Lead<'_, usize>, end: End) -> Option<usize> {
+        let value = self.run();
+        match end {
+            End::Abandon if value == 1 => return None,
+            End::Keep => lead.computed(Outcome::Unshared),
+            End::Share | End::Abandon => {
+                lead.computed(Outcome::Computed(value));
+                if lead.begin_store() != Permission::Refused {
+                    *lock(&self.stored) = Some(value);
+                }
+            }
+        }
+        while lead.land() == Landing::MustDelete {
+            *lock(&self.stored) = None;
+        }
+        Some(value)
+    }
+
+    fn run(&self) -> usize {
+        self.runs.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+fn model(test: fn(Arc<World>)) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.check(move || {
+        let world = World::new();
+        test(Arc::clone(&world));
+        assert_eq!(world.flights.in_flight(), 0);
+    });
+}
+
+fn key() -> Key {
+    Key::from_text("model", "k")
+}
+
+fn in_threads<const N: usize>(world: &Arc<World>, ends: [End; N]) -> Vec<Option<usize>> {
+    let threads = ends.map(|end| {
+        let world = Arc::clone(world);
+        thread::spawn(move || world.call(&key(), end))
+    });
+    threads.into_iter().map(|thread| thread.join().expect("a caller")).collect()
+}
+
+#[test]
+fn callers_compute_once() {
+    model(|world| {
+        assert_eq!(in_threads(&world, [End::Share; 2]), [Some(1); 2]);
+        assert_eq!(world.runs.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn abandoned_flight_is_taken_over() {
+    model(|world| {
+        let answers = in_threads(&world, [End::Abandon; 2]);
+        assert_eq!(answers.iter().flatten().collect::<Vec<_>>(), [&2]);
+    });
+}
+
+#[test]
+fn flight_without_a_shared_value_wakes_those_who_wait() {
+    model(|world| {
+        let answers = in_threads(&world, [End::Keep; 2]);
+        assert!(answers.contains(&Some(1)) && answers.contains(&Some(2)));
+    });
+}
+
+#[test]
+fn invalidated_value_does_not_stay() {
+    model(|world| {
+        let caller = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || world.call(&key(), End::Share))
+        };
+        let runs_before = world.runs.load(Ordering::SeqCst);
+        if let Some(flight) = world.flights.invalidate(&key()) {
+            let mut never: Sleep = Box::pin(std::future::pending());
+            block_on(flight.landed(&mut never));
+        }
+        *lock(&world.stored) = None;
+        let stored = *lock(&world.stored);
+        assert!(stored.is_none_or(|run| run > runs_before));
+        caller.join().expect("the caller");
+    });
+}
