@@ -1,0 +1,259 @@
+//! The arguments of the attribute, as they are written.
+
+use std::time::Duration;
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::punctuated::Punctuated;
+use syn::{Error, Expr, ExprClosure, Ident, Lit, LitBool, LitStr, Path, Result, Token, UnOp};
+
+use crate::cached::Attribute;
+use crate::diagnostics::Mistakes;
+
+const KNOWN: &str = "`ttl`, `cache`, `prefix`, `key`, `skip`, `include`, `serializer`, `log`, \
+                     `cache_if`, `version` and `crate`";
+
+#[derive(Default)]
+pub(crate) struct Arguments {
+    pub(crate) ttl: Option<Ttl>,
+    pub(crate) cache: Option<Expr>,
+    pub(crate) prefix: Option<Expr>,
+    pub(crate) key: Option<KeySource>,
+    pub(crate) skip: Option<Skip>,
+    pub(crate) include: Vec<Expr>,
+    pub(crate) serializer: Option<Expr>,
+    pub(crate) is_quiet: bool,
+    pub(crate) cache_if: Option<Expr>,
+    pub(crate) version: Option<String>,
+    pub(crate) root: Option<Path>,
+}
+
+pub(crate) enum Ttl {
+    Fixed(Duration),
+    Expression(Box<Expr>),
+    ByValue(ExprClosure),
+}
+
+pub(crate) enum KeySource {
+    /// A literal or an expression.
+    Text(Box<Expr>),
+    Closure(ExprClosure),
+}
+
+pub(crate) struct Skip {
+    pub(crate) keyword: Ident,
+    pub(crate) names: Vec<Ident>,
+}
+
+impl Arguments {
+    pub(crate) fn parse(
+        attribute: Attribute,
+        tokens: TokenStream,
+        mistakes: &mut Mistakes,
+    ) -> Self {
+        let mut arguments = Self::default();
+        let mut seen: Vec<Ident> = Vec::new();
+        let parser = |input: ParseStream<'_>| {
+            while !input.is_empty() {
+                if let Err(error) = arguments.parse_one(attribute, input, &mut seen) {
+                    mistakes.push(error);
+                    skip_to_comma(input)?;
+                }
+                if input.is_empty() {
+                    break;
+                }
+                if let Err(error) = input.parse::<Token![,]>() {
+                    mistakes.push(error);
+                    skip_to_comma(input)?;
+                    input.parse::<Option<Token![,]>>()?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = parser.parse2(tokens) {
+            mistakes.push(error);
+        }
+        if !seen.iter().any(|name| name == "ttl") {
+            let message = format!(
+                "`ttl` is missing: say how long a result is remembered; write \
+                 `#[{}(ttl = \"5m\")]`",
+                attribute.name()
+            );
+            mistakes.push(Error::new(Span::call_site(), message));
+        }
+        arguments
+    }
+
+    fn parse_one(
+        &mut self,
+        attribute: Attribute,
+        input: ParseStream<'_>,
+        seen: &mut Vec<Ident>,
+    ) -> Result<()> {
+        let name = input.call(Ident::parse_any)?;
+        let text = name.to_string();
+        if seen.contains(&name) {
+            return Err(Error::new(name.span(), format!("`{text}` is given twice; remove one")));
+        }
+        seen.push(name.clone());
+        match text.as_str() {
+            "ttl" => self.ttl = Some(parse_ttl(value(input)?)?),
+            "cache" if attribute == Attribute::MemCached => {
+                let message = "`mem_cached` always uses `vayu::mem_cache()`; write \
+                               `#[cached(cache = ..)]`";
+                return Err(Error::new(name.span(), message));
+            }
+            "cache" => self.cache = Some(value(input)?),
+            "prefix" => self.prefix = Some(parse_prefix(value(input)?)?),
+            "key" => {
+                self.key = Some(match value(input)? {
+                    Expr::Closure(closure) => KeySource::Closure(closure),
+                    expression => KeySource::Text(Box::new(expression)),
+                });
+            }
+            "skip" => {
+                let names = list(input, &name, Ident::parse_any)?;
+                self.skip = Some(Skip { keyword: name, names });
+            }
+            "include" => self.include = list(input, &name, Expr::parse)?,
+            "serializer" => self.serializer = Some(value(input)?),
+            "log" => self.is_quiet = !parse_log(&value(input)?)?,
+            "cache_if" => self.cache_if = Some(value(input)?),
+            "version" => self.version = Some(parse_version(&value(input)?)?),
+            "crate" => {
+                input.parse::<Token![=]>()?;
+                self.root = Some(input.call(Path::parse_mod_style)?);
+            }
+            _ => {
+                let message = format!("unknown argument `{text}`; the arguments are {KNOWN}");
+                return Err(Error::new(name.span(), message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Passes over what is left of an argument with a mistake in it.
+fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {
+    while !input.is_empty() && !input.peek(Token![,]) {
+        input.parse::<TokenTree>()?;
+    }
+    Ok(())
+}
+
+/// `= expression`, without the invisible group that a macro may have put around it.
+fn value(input: ParseStream<'_>) -> Result<Expr> {
+    input.parse::<Token![=]>()?;
+    let mut expression = input.parse()?;
+    while let Expr::Group(group) = expression {
+        expression = *group.expr;
+    }
+    Ok(expression)
+}
+
+/// `(item, ..)`, with at least one item.
+fn list<T>(
+    input: ParseStream<'_>,
+    name: &Ident,
+    item: fn(ParseStream<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let content;
+    if !input.peek(syn::token::Paren) {
+        return Err(Error::new(name.span(), format!("write `{name}(..)` with parentheses")));
+    }
+    syn::parenthesized!(content in input);
+    let items = Punctuated::<T, Token![,]>::parse_terminated_with(&content, item)?;
+    if items.is_empty() {
+        return Err(Error::new(name.span(), format!("`{name}()` names nothing; remove it")));
+    }
+    Ok(items.into_iter().collect())
+}
+
+fn parse_ttl(expression: Expr) -> Result<Ttl> {
+    let parsed = match &expression {
+        Expr::Lit(literal) => match &literal.lit {
+            Lit::Str(text) => Some(parse_duration(text)?),
+            Lit::Int(number) => {
+                let seconds = number.base10_digits().parse().unwrap_or(u64::MAX);
+                Some(Duration::from_secs(seconds))
+            }
+            Lit::Float(number) => {
+                let seconds: f64 = number.base10_parse()?;
+                Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+            }
+            other => {
+                let message = "`ttl` is a time; write `ttl = \"30s\"`";
+                return Err(Error::new_spanned(other, message));
+            }
+        },
+        Expr::Unary(unary)
+            if matches!(unary.op, UnOp::Neg(_)) && matches!(*unary.expr, Expr::Lit(_)) =>
+        {
+            return Err(not_longer_than_zero(&expression));
+        }
+        _ => None,
+    };
+    match (parsed, expression) {
+        (Some(Duration::ZERO), expression) => Err(not_longer_than_zero(&expression)),
+        (Some(ttl), _) => Ok(Ttl::Fixed(ttl)),
+        (None, Expr::Closure(closure)) if closure.inputs.len() == 1 => Ok(Ttl::ByValue(closure)),
+        (None, Expr::Closure(closure)) => {
+            let message = "a `ttl` closure is called with a reference to the value; write \
+                           `ttl = |value| ..`";
+            Err(Error::new_spanned(closure, message))
+        }
+        (None, expression) => Ok(Ttl::Expression(Box::new(expression))),
+    }
+}
+
+fn parse_duration(text: &LitStr) -> Result<Duration> {
+    let value = text.value();
+    if value.trim_start().starts_with('-') {
+        return Err(not_longer_than_zero(text));
+    }
+    humantime::parse_duration(&value).map_err(|error| {
+        let message = format!(
+            "`{value}` is not a time ({error}); write a number and a unit, like `ttl = \"30s\"` \
+             or `ttl = \"1h 30m\"`"
+        );
+        Error::new_spanned(text, message)
+    })
+}
+
+fn not_longer_than_zero(tokens: impl quote::ToTokens) -> Error {
+    Error::new_spanned(tokens, "`ttl` must be longer than zero; write `ttl = \"30s\"`")
+}
+
+fn parse_prefix(expression: Expr) -> Result<Expr> {
+    if let Expr::Lit(literal) = &expression
+        && let Lit::Str(text) = &literal.lit
+        && text.value().is_empty()
+    {
+        let message = "an empty `prefix` tells nothing apart; name the function";
+        return Err(Error::new_spanned(text, message));
+    }
+    Ok(expression)
+}
+
+fn parse_log(expression: &Expr) -> Result<bool> {
+    if let Expr::Lit(literal) = expression
+        && let Lit::Bool(LitBool { value, .. }) = &literal.lit
+    {
+        return Ok(*value);
+    }
+    Err(Error::new_spanned(expression, "write `log = true` or `log = false`"))
+}
+
+/// The text of a version; integers and strings are kept apart.
+fn parse_version(expression: &Expr) -> Result<String> {
+    if let Expr::Lit(literal) = expression {
+        match &literal.lit {
+            Lit::Int(number) => return Ok(format!("i{}", number.base10_digits())),
+            Lit::Str(text) => return Ok(format!("s{}", text.value())),
+            _ => {}
+        }
+    }
+    let message = "a version is an integer or a string; write `version = 2`";
+    Err(Error::new_spanned(expression, message))
+}

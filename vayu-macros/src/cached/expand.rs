@@ -1,0 +1,286 @@
+//! The function with its body in the hands of the cache.
+//!
+//! Names of ours are hygienic, so they never meet those of the user. The body is emitted once, in
+//! place, as the closure or async block that the engine calls.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{AttrStyle, Attribute, ReturnType};
+
+use crate::cached::args::{KeySource, Ttl};
+use crate::cached::function::Kind;
+use crate::cached::model::{Key, Model};
+
+pub(crate) fn expand(model: &Model) -> TokenStream {
+    let item = &model.function.item;
+    let (inner, outer): (Vec<&Attribute>, Vec<&Attribute>) =
+        item.attrs.iter().partition(|attribute| matches!(attribute.style, AttrStyle::Inner(_)));
+    let (visibility, modifiers, signature) = (&item.vis, &item.modifiers.defaultness, &item.sig);
+    let setup = setup(model);
+    let key = finish_key(model);
+    let call = call(model);
+    let body = body(model);
+    let block = match model.function.kind {
+        Kind::Sync | Kind::Async => quote! {
+            #setup
+            #body
+            #key
+            #call
+        },
+        Kind::Boxed => quote! {
+            ::std::boxed::Box::pin(async move {
+                #setup
+                #body
+                #key
+                #call
+            })
+        },
+    };
+    quote! {
+        #(#outer)*
+        #visibility #modifiers #signature {
+            #(#inner)*
+            #block
+        }
+    }
+}
+
+/// Where errors about these tokens are told. Names that are made with it are ours all the same.
+fn at(tokens: impl ToTokens) -> Span {
+    Span::mixed_site().located_at(tokens.span())
+}
+
+/// The type that the body answers.
+fn answer(model: &Model) -> TokenStream {
+    match &model.function.answer {
+        Some(answer) => answer.to_token_stream(),
+        None => quote!(()),
+    }
+}
+
+/// Everything that is evaluated before the body takes the arguments.
+fn setup(model: &Model) -> TokenStream {
+    let root = &model.root;
+    let (probe, plain) = (root.private("Probe"), root.private("PlainShape"));
+    let answer = answer(model);
+    let (cache, key) = (cache(model), key(model));
+    let serializer = match &model.serializer {
+        Some(expression) => quote_spanned!(at(expression)=> &(#expression)),
+        None => quote_spanned!(Span::mixed_site()=> cache.serializer()),
+    };
+    let (ttl, keep) = (ttl(model), keep(model));
+    quote_spanned! {Span::mixed_site()=>
+        #cache
+        let probe = #probe::<#answer>::new();
+        let shape = {
+            #[allow(unused_imports)]
+            use #plain as _;
+            probe.shape()
+        };
+        #key
+        let serializer = #serializer;
+        #ttl
+        #keep
+    }
+}
+
+fn cache(model: &Model) -> TokenStream {
+    let root = &model.root;
+    let Some(cache) = &model.cache else {
+        let mem_cache = root.item("mem_cache");
+        return quote_spanned!(Span::mixed_site()=> let cache = #mem_cache(););
+    };
+    let expression = &cache.expression;
+    let span = at(expression);
+    let cache_of = root.private_at("cache_of", span);
+    if cache.is_moved_from {
+        quote_spanned! {span=>
+            let cache = ::core::clone::Clone::clone(#cache_of(&(#expression)));
+            let cache = &cache;
+        }
+    } else {
+        quote_spanned! {span=>
+            let cache = &(#expression);
+            let cache = #cache_of(cache);
+        }
+    }
+}
+
+fn key(model: &Model) -> TokenStream {
+    let root = &model.root;
+    let builder = root.private("KeyBuilder");
+    let made = match &model.key {
+        Key::Arguments(chosen) => {
+            let parts = chosen.iter().map(|&index| {
+                let argument = &model.function.arguments[index];
+                add_part(model, &argument.name, at(&argument.ty))
+            });
+            quote_spanned! {Span::mixed_site()=>
+                let mut key = #builder::arguments();
+                #(#parts)*
+                key.end_arguments();
+            }
+        }
+        Key::Source(KeySource::Text(expression)) => {
+            let span = at(expression);
+            quote_spanned! {span=>
+                #[allow(unused_mut)]
+                let mut key = #builder::text(&(#expression));
+            }
+        }
+        Key::Source(KeySource::Closure(closure)) => {
+            let names: Vec<_> =
+                model.function.arguments.iter().map(|argument| &argument.name).collect();
+            let types: Vec<_> = (0..names.len()).map(|n| format_ident!("A{n}")).collect();
+            let values: Vec<_> = (0..names.len()).map(|n| format_ident!("a{n}")).collect();
+            let span = at(closure);
+            quote_spanned! {span=>
+                // The types of the closure's parameters are known from the arguments.
+                fn key_text<#(#types: ?Sized,)* K>(
+                    #(#values: &#types,)*
+                    make: impl ::core::ops::FnOnce(#(&#types),*) -> K,
+                ) -> K {
+                    make(#(#values),*)
+                }
+                #[allow(unused_mut)]
+                let mut key = #builder::text(&key_text(#(&#names,)* #closure));
+            }
+        }
+    };
+    let parts = model.include.iter().map(|part| add_part(model, part, at(part)));
+    let any = root.private("AnyPart");
+    quote_spanned! {Span::mixed_site()=>
+        #[allow(unused_imports)]
+        use #any as _;
+        #made
+        #(#parts)*
+    }
+}
+
+/// Appends one value to the key.
+fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
+    let part = model.root.private_at("Part", span);
+    quote_spanned! {span=>
+        {
+            let part = #part(&(#value));
+            part.kind().add(&part, &mut key);
+        }
+    }
+}
+
+fn ttl(model: &Model) -> TokenStream {
+    match &model.ttl {
+        Ttl::Fixed(ttl) => {
+            let (seconds, nanos) = (ttl.as_secs(), ttl.subsec_nanos());
+            quote_spanned! {Span::mixed_site()=>
+                let ttl = ::core::time::Duration::new(#seconds, #nanos);
+            }
+        }
+        Ttl::Expression(expression) => quote_spanned! {at(expression)=>
+            let ttl: ::core::time::Duration = #expression;
+        },
+        Ttl::ByValue(closure) => {
+            let span = at(closure);
+            let ttl_by = model.root.private_at("ttl_by", span);
+            quote_spanned!(span=> let ttl = #ttl_by(shape, &probe, #closure);)
+        }
+    }
+}
+
+fn keep(model: &Model) -> TokenStream {
+    if let Some(predicate) = &model.cache_if {
+        let span = at(predicate);
+        let keep_if = model.root.private_at("keep_if", span);
+        quote_spanned!(span=> let keep = #keep_if(shape, &probe, #predicate);)
+    } else {
+        let always = model.root.private("Always");
+        quote_spanned!(Span::mixed_site()=> let keep = #always;)
+    }
+}
+
+/// The body, as what the engine runs.
+fn body(model: &Model) -> TokenStream {
+    let function = &model.function;
+    let answer = answer(model);
+    let patterns = function.arguments.iter().filter_map(|argument| {
+        let (pattern, name) = (argument.pattern.as_ref()?, &argument.name);
+        Some(quote!(let #pattern = #name;))
+    });
+    let patterns = quote!(#(#patterns)*);
+    let statements = &function.item.block.stmts;
+    match function.kind {
+        Kind::Sync => quote_spanned! {Span::mixed_site()=>
+            let body = || -> #answer {
+                #patterns
+                #(#statements)*
+            };
+        },
+        // `None` tells the compiler what `return` and `?` answer.
+        Kind::Async => quote_spanned! {Span::mixed_site()=>
+            let body = async move {
+                if let ::core::option::Option::Some(never) = ::core::option::Option::None::<#answer> {
+                    return never;
+                }
+                let value: #answer = {
+                    #patterns
+                    #(#statements)*
+                };
+                #[allow(unreachable_code)]
+                return value;
+            };
+        },
+        Kind::Boxed => {
+            let boxed = match &function.item.sig.output {
+                ReturnType::Type(_, boxed) => boxed.to_token_stream(),
+                ReturnType::Default => quote!(()),
+            };
+            quote_spanned! {Span::mixed_site()=>
+                let body = async move {
+                    let future: #boxed = {
+                        #patterns
+                        #(#statements)*
+                    };
+                    future.await
+                };
+            }
+        }
+    }
+}
+
+fn finish_key(model: &Model) -> TokenStream {
+    match &model.prefix {
+        Some(prefix) => quote_spanned!(at(prefix)=> let key = key.finish(#prefix);),
+        None => {
+            let function_prefix = model.root.private("function_prefix");
+            quote_spanned!(Span::mixed_site()=> let key = key.finish(#function_prefix(&body));)
+        }
+    }
+}
+
+fn call(model: &Model) -> TokenStream {
+    let root = &model.root;
+    let policy = root.private("Policy");
+    let version = model.version.as_ref().map(|version| {
+        let stamp = root.private("version_stamp");
+        quote!(.version(const { #stamp(#version) }))
+    });
+    let quiet = model.is_quiet.then(|| quote!(.quiet()));
+    // What the serializer cannot take is the type of the answer.
+    let span = model.function.answer.as_ref().map_or_else(Span::mixed_site, at);
+    match model.function.kind {
+        Kind::Sync => {
+            let call = root.private_at("call", span);
+            quote_spanned! {span=>
+                #call(cache, #policy::new(key, shape, serializer, ttl, keep)#version #quiet, body)
+            }
+        }
+        Kind::Async | Kind::Boxed => {
+            let call = root.private_at("call_async", span);
+            quote_spanned! {span=>
+                #call(cache, #policy::new(key, shape, serializer, ttl, keep)#version #quiet, body)
+                    .await
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The attribute and the function together: what is to be generated.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{Expr, Ident, Pat, ReceiverKind, Type};
+
+use crate::cached::args::{Arguments, KeySource, Skip, Ttl};
+use crate::cached::function::{Argument, Function};
+use crate::diagnostics::Mistakes;
+use crate::paths::Root;
+
+pub(crate) struct Model {
+    pub(crate) root: Root,
+    pub(crate) function: Function,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) prefix: Option<Expr>,
+    pub(crate) key: Key,
+    pub(crate) include: Vec<Expr>,
+    pub(crate) serializer: Option<Expr>,
+    pub(crate) ttl: Ttl,
+    pub(crate) cache_if: Option<Expr>,
+    pub(crate) version: Option<String>,
+    pub(crate) is_quiet: bool,
+}
+
+pub(crate) struct Cache {
+    pub(crate) expression: Expr,
+    /// The body may move what the expression borrows from, so the handle is cloned.
+    pub(crate) is_moved_from: bool,
+}
+
+pub(crate) enum Key {
+    /// The arguments at these places.
+    Arguments(Vec<usize>),
+    Source(KeySource),
+}
+
+impl Model {
+    pub(crate) fn new(
+        arguments: Arguments,
+        function: Function,
+        mistakes: &mut Mistakes,
+    ) -> Option<Self> {
+        let key = match arguments.key {
+            Some(source) => {
+                check_source(&source, arguments.skip.as_ref(), &function, mistakes);
+                Key::Source(source)
+            }
+            None => Key::Arguments(choose_arguments(
+                arguments.skip.as_ref(),
+                arguments.include.is_empty(),
+                &function,
+                mistakes,
+            )),
+        };
+        let cache = arguments.cache.map(|expression| {
+            let is_moved_from = is_moved_from(&expression, &function);
+            Cache { expression, is_moved_from }
+        });
+        Some(Self {
+            root: Root::new(arguments.root.as_ref()),
+            function,
+            cache,
+            prefix: arguments.prefix,
+            key,
+            include: arguments.include,
+            serializer: arguments.serializer,
+            ttl: arguments.ttl?,
+            cache_if: arguments.cache_if,
+            version: arguments.version,
+            is_quiet: arguments.is_quiet,
+        })
+    }
+}
+
+fn check_source(
+    source: &KeySource,
+    skip: Option<&Skip>,
+    function: &Function,
+    mistakes: &mut Mistakes,
+) {
+    if let Some(skip) = skip {
+        let message = "`skip` does nothing where `key` says what the key is; remove one of them";
+        mistakes.add(&skip.keyword, message);
+    }
+    let KeySource::Closure(closure) = source else { return };
+    let (given, wanted) = (closure.inputs.len(), function.arguments.len());
+    if given != wanted {
+        let message = format!(
+            "this closure takes {given} but is called with a reference to each of the {wanted} \
+             arguments of `{}`",
+            function.item.sig.ident
+        );
+        mistakes.add(closure, message);
+    } else if wanted > 0 && closure.inputs.iter().all(|input| matches!(input, Pat::Wild(_))) {
+        let message = "this closure ignores every argument, so all calls would share one entry; \
+                       write `key = \"..\"` if that is meant";
+        mistakes.add(closure, message);
+    }
+}
+
+/// The places of the arguments that make the key.
+fn choose_arguments(
+    skip: Option<&Skip>,
+    is_alone: bool,
+    function: &Function,
+    mistakes: &mut Mistakes,
+) -> Vec<usize> {
+    let skipped = skip.map_or(&[][..], |skip| &skip.names);
+    check_skipped(skipped, function, mistakes);
+    let is_skipped = |argument: &Argument| argument.bindings.iter().any(|b| skipped.contains(b));
+    let chosen: Vec<usize> = (0..function.arguments.len())
+        .filter(|&index| {
+            let argument = &function.arguments[index];
+            argument.is_visible() && !is_skipped(argument)
+        })
+        .collect();
+    for argument in chosen.iter().map(|&index| &function.arguments[index]) {
+        if let Type::Reference(reference) = &argument.ty
+            && reference.mutability.is_some()
+        {
+            let names: Vec<String> = argument.bindings.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "what a `&mut` argument holds may change during the call, so it cannot be part of \
+                 the key; write `skip({})`",
+                names.join(", ")
+            );
+            mistakes.add(reference, message);
+        }
+    }
+    if let Some(skip) = skip
+        && chosen.is_empty()
+        && is_alone
+        && function.arguments.iter().any(is_skipped)
+    {
+        let message = "every argument is skipped, so all calls would share one entry; write \
+                       `key = \"..\"` if that is meant";
+        mistakes.add(&skip.keyword, message);
+    }
+    chosen
+}
+
+fn check_skipped(skipped: &[Ident], function: &Function, mistakes: &mut Mistakes) {
+    let bindings: Vec<&Ident> =
+        function.arguments.iter().flat_map(|argument| &argument.bindings).collect();
+    for (index, name) in skipped.iter().enumerate() {
+        if name == "self" {
+            mistakes.add(name, "`self` is never part of the key; remove it from `skip`");
+        } else if skipped[..index].contains(name) {
+            mistakes.add(name, format!("`{name}` is skipped twice; remove one"));
+        } else if !bindings.contains(&name) {
+            let message = if bindings.is_empty() {
+                format!("`{name}` is no argument: `{}` has none", function.item.sig.ident)
+            } else {
+                let names: Vec<String> = bindings.iter().map(|b| format!("`{b}`")).collect();
+                format!("`{name}` is no argument; the arguments are {}", names.join(", "))
+            };
+            mistakes.add(name, message);
+        }
+    }
+}
+
+/// Whether an expression names something that the body may move.
+fn is_moved_from(expression: &Expr, function: &Function) -> bool {
+    let owns_self = function.item.sig.receiver().is_some_and(|receiver| match &receiver.kind {
+        ReceiverKind::Reference(..) => false,
+        ReceiverKind::Typed(_, ty) => !matches!(**ty, Type::Reference(_)),
+        _ => true,
+    });
+    let owned: Vec<&Ident> = function
+        .arguments
+        .iter()
+        .filter(|argument| !matches!(argument.ty, Type::Reference(_)))
+        .flat_map(|argument| &argument.bindings)
+        .collect();
+    mentions(expression.to_token_stream(), &|name| {
+        (owns_self && name == "self") || owned.contains(&name)
+    })
+}
+
+fn mentions(tokens: TokenStream, is_meant: &dyn Fn(&Ident) -> bool) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(name) => is_meant(&name),
+        TokenTree::Group(group) => mentions(group.stream(), is_meant),
+        _ => false,
+    })
+}

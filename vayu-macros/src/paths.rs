@@ -1,0 +1,31 @@
+//! The paths that expansions name.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{Ident, Path};
+
+/// The path of the crate `vayu` where the attribute is used.
+#[derive(Debug)]
+pub(crate) struct Root(TokenStream);
+
+impl Root {
+    pub(crate) fn new(renamed: Option<&Path>) -> Self {
+        Self(renamed.map_or_else(|| quote!(::vayu), ToTokens::to_token_stream))
+    }
+
+    pub(crate) fn item(&self, name: &str) -> TokenStream {
+        let (root, name) = (&self.0, Ident::new(name, Span::call_site()));
+        quote!(#root::#name)
+    }
+
+    /// What only expansions name.
+    pub(crate) fn private(&self, name: &str) -> TokenStream {
+        self.private_at(name, Span::call_site())
+    }
+
+    /// The same; what is wrong with it is told at `span`.
+    pub(crate) fn private_at(&self, name: &str, span: Span) -> TokenStream {
+        let (root, name) = (&self.0, Ident::new(name, span));
+        quote_spanned!(span=> #root::__private::#name)
+    }
+}
