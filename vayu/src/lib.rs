@@ -1,0 +1,180 @@
+//! Remember the results of function calls.
+//!
+//! Put one attribute on a function and its result is remembered for a while:
+//!
+//! ```
+//! use vayu::cached;
+//!
+//! #[cached(ttl = "5m")]
+//! fn population(city: &str) -> Result<u64, String> {
+//! #   RUNS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+//!     // A slow query ..
+//!     Ok(1_900_000 + city.len() as u64)
+//! }
+//!
+//! # static RUNS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+//! let first = population("Vienna");
+//! let second = population("Vienna"); // does not run the body
+//! assert_eq!(first, second);
+//! # assert_eq!(RUNS.load(std::sync::atomic::Ordering::SeqCst), 1);
+//! ```
+//!
+//! The function keeps its signature. It may be sync or async, free or a method, generic or not.
+//! Callers that want the same result at the same time wait for one of them to compute it.
+//!
+//! # Where results are kept
+//!
+//! Without more, in [`mem_cache()`]: one cache in memory for the process, of 10,000 entries. With
+//! `cache = ..` in any cache that an expression gives: a static, a field, what a function answers.
+//!
+//! ```
+//! use std::sync::LazyLock;
+//! use vayu::{MemoryCache, MemoryOptions, cached};
+//!
+//! static PAGES: LazyLock<MemoryCache> =
+//!     LazyLock::new(|| MemoryOptions::new().max_entries(500).build());
+//!
+//! #[cached(cache = PAGES, ttl = "1h", skip(client))]
+//! async fn page(client: &Client, url: &str) -> Result<String, Error> {
+//!     client.get(url).await
+//! }
+//! # struct Client;
+//! # #[derive(Debug)] struct Error;
+//! # impl Client { async fn get(&self, url: &str) -> Result<String, Error> { Ok(url.to_owned()) } }
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! # assert_eq!(page(&Client, "/").await.unwrap(), "/");
+//! # });
+//! ```
+//!
+//! | cache | keeps | values need | feature |
+//! |---|---|---|---|
+//! | [`MemoryCache`] | values, by reference, in a bounded map | `Clone + Send + Sync + 'static` | `memory` (default) |
+//! | `MokaCache` | the same on moka's map | the same | `moka` |
+//! | [`Cache<B, S>`](Cache) over a [`Backend`] of yours | what you like | what its [`Serializer`] needs | |
+//!
+//! A hit in memory is a clone of the value: wrap what is dear to clone in an [`Arc`](std::sync::Arc).
+//!
+//! # What is remembered
+//!
+//! - Of a `Result` only `Ok` is remembered. An `Err` goes to the caller, and the next call tries
+//!   again. `Result` is recognised by its type, also behind an alias like `io::Result`. Where a
+//!   function returns a type parameter and is used with a `Result` in its place, nothing is
+//!   remembered, and a warning says so.
+//! - `None` is a value like any other. `cache_if = Option::is_some` says otherwise.
+//! - The ttl counts from the end of the computation. An entry is served while it is younger than
+//!   the ttl it was stored with and than the one that is written there now.
+//!
+//! # What two calls must have in common
+//!
+//! The function and the arguments. The function is told apart by crate, module, type, trait and
+//! every generic parameter, so equal names never meet. Arguments are compared in their
+//! [`serde::Serialize`](https://docs.rs/serde) form, byte by byte: `1_u8` is not `1_u64`, `0.0` is
+//! not `-0.0`, `("ab", "c")` is not `("a", "bc")`, and maps are equal in any order. A field under
+//! `#[serde(skip)]` is not compared. A `HashSet` is equal in any order where it is an argument
+//! itself; inside of one, see [`sorted_set`].
+//!
+//! **`self` is not part of the key.** Two values of one type share the entries of a method, as if
+//! it were an associated function. Where the result depends on `self`, give each value a cache of
+//! its own with `cache = self.cache`, or name what it depends on with `include(self.id)`:
+//!
+//! ```
+//! use vayu::{MemoryCache, cached};
+//!
+//! struct Shop { region: String, cache: MemoryCache }
+//!
+//! impl Shop {
+//!     #[cached(cache = self.cache, ttl = 60)]
+//!     fn stock(&self, sku: &str) -> usize { self.region.len() + sku.len() }
+//!
+//!     #[cached(ttl = 60, include(self.region))]
+//!     fn price(&self, sku: &str) -> usize { self.region.len() * sku.len() }
+//! }
+//! # let shop = |region: &str| Shop { region: region.to_owned(), cache: MemoryCache::new() };
+//! # assert_eq!((shop("eu").stock("a"), shop("asia").stock("a")), (3, 5));
+//! # assert_eq!((shop("eu").price("a"), shop("asia").price("a")), (2, 4));
+//! ```
+//!
+//! # The arguments of the attribute
+//!
+//! | argument | meaning |
+//! |---|---|
+//! | `ttl` | Required: how long a result is remembered. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for ever; or a closure <code>\|value: &T\| -> Duration</code> |
+//! | `cache` | an expression that gives the cache; without it [`mem_cache()`] |
+//! | `key` | what the key is made of instead of the arguments: a string literal, a closure that is called with references to the arguments and answers a text, or an expression like `format!("{id}")` |
+//! | `skip(a, b)` | arguments that are left out of the key, and then need no `Serialize` |
+//! | `include(expr, ..)` | more parts of the key |
+//! | `prefix` | a text in the place of the function's name: functions with one prefix share entries |
+//! | `cache_if` | a predicate: only values for which it holds are remembered |
+//! | `serializer` | another serializer than the cache's |
+//! | `version` | an integer or a string: entries of another version are misses |
+//! | `log` | `false`: no `tracing` events. Otherwise each call is an event at debug level, target `vayu` |
+//! | `crate` | the path of this crate where it is renamed |
+//!
+//! # When something fails
+//!
+//! The cache never turns a good answer into an error, a panic or a hang. A backend that fails or
+//! panics, a value that cannot be encoded, an entry that cannot be decoded: the function runs, its
+//! answer is returned, and the fault is counted in [`Stats::errors`] and logged once a minute at
+//! most. When the function itself panics, its caller gets the panic and one of those who wait takes
+//! over. When an async caller is dropped, the same. Nobody waits longer than 30 seconds
+//! ([`Cache::with_max_wait`]) for somebody else's computation.
+//!
+//! A function that is called again with the same arguments while it runs (by itself, or around a
+//! circle of functions) runs again, as it would without the attribute.
+//!
+//! A sync call never puts a thread to sleep that polls an async computation at that moment. A
+//! sync call that blocks elsewhere in a runtime blocks its worker, like any other blocking call.
+//!
+//! # Without the attribute
+//!
+//! [`Cache`] is a value with [`get`](Cache::get), [`set`](Cache::set), [`remove`](Cache::remove),
+//! [`get_or_insert_with`](Cache::get_or_insert_with) and their `_async` twins, by [`Key`]:
+//!
+//! ```
+//! use vayu::{Key, mem_cache, mem_cached};
+//!
+//! #[mem_cached(ttl = "5m", prefix = "rates")]
+//! fn rate(base: &str, quote: &str) -> f64 { 1.1 }
+//!
+//! # fn main() -> vayu::Result<()> {
+//! rate("EUR", "USD");
+//! let key = Key::new("rates", &("EUR", "USD"))?;
+//! assert_eq!(mem_cache().get::<f64>(&key)?, Some(1.1));
+//! assert!(mem_cache().remove(&key)?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # In tests
+//!
+//! [`Cache::pause`] lets every call compute. With the feature `testing`, `vayu::testing` has a
+//! clock that is moved by hand and the conformance kit for backends.
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+#[cfg(feature = "memory")]
+mod memory;
+
+#[cfg(feature = "json")]
+pub use vayu_core::Json;
+#[cfg(feature = "message-pack")]
+pub use vayu_core::MessagePack;
+pub use vayu_core::{
+    AsCache, Backend, ByReference, Cache, Clock, Error, ErrorKind, Key, KeyHasher, MonotonicClock,
+    Pause, Prefix, Record, Result, Serializer, SerializerId, Shared, Sleep, Stats, SystemClock,
+    Timestamp, Usage, ensure_exact, sorted_set,
+};
+#[cfg(feature = "testing")]
+pub use vayu_core::{backend_tests, testing};
+#[cfg(feature = "macros")]
+pub use vayu_macros::cached;
+#[cfg(all(feature = "macros", feature = "memory"))]
+pub use vayu_macros::mem_cached;
+#[cfg(feature = "memory")]
+pub use vayu_memory::{MemoryBackend, MemoryCache, MemoryOptions};
+#[cfg(feature = "moka")]
+pub use vayu_memory::{MokaBackend, MokaCache};
+
+#[cfg(feature = "memory")]
+pub use crate::memory::mem_cache;
