@@ -16,7 +16,7 @@ use crate::call::{self, CallKey, Fallible, Keep, KeepIf, Shape, Ttl, TtlBy};
 pub use crate::call::{Always, Policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Prefix;
-pub use crate::key::{KeyBuilder, KeyText};
+pub use crate::key::{KeyBuilder, KeyText, NoKey};
 use crate::serializer::Serializer;
 
 /// What the attribute takes as `cache`: a [`Cache`], or a reference or smart pointer to one.

@@ -15,7 +15,7 @@ use crate::freshness::is_fresh;
 use crate::guard::{guarded, guarded_async};
 use crate::key::Key;
 use crate::record::Record;
-use crate::report::Warnings;
+use crate::report::{self, Answer, Warnings};
 use crate::serializer::Serializer;
 use crate::stats::{Counters, Stats};
 use crate::sync::block_on;
@@ -421,6 +421,18 @@ impl<B: Backend, S> Cache<B, S> {
     #[inline]
     pub(crate) fn is_paused(&self) -> bool {
         self.shared.pauses.load(Ordering::Relaxed) > 0
+    }
+
+    /// Counts a call that does not use the cache: it is paused, or there is no key.
+    #[cold]
+    pub(crate) fn without(&self, function: &str, error: Option<&Error>, is_quiet: bool) {
+        self.counters().miss();
+        if let Some(error) = error {
+            self.fault(function, error, is_quiet);
+        }
+        if !is_quiet {
+            report::answered(function, Answer::Computed);
+        }
     }
 
     /// Counts a fault that costs the caller time only, and warns of it now and then.

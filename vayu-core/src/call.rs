@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{is_fresh, is_young};
 use crate::guard::{discard, guarded};
-use crate::key::Key;
+use crate::key::{Key, NoKey};
 use crate::record::Record;
 use crate::report::{self, Answer};
 use crate::serializer::Serializer;
@@ -66,19 +66,19 @@ pub trait CallKey {
     /// # Errors
     ///
     /// When the arguments could not be encoded.
-    fn key(&self) -> Result<&Key, &Error>;
+    fn key(&self) -> Result<&Key, &NoKey>;
 }
 
-impl CallKey for Result<Key> {
+impl CallKey for Result<Key, NoKey> {
     #[inline]
-    fn key(&self) -> Result<&Key, &Error> {
+    fn key(&self) -> Result<&Key, &NoKey> {
         self.as_ref()
     }
 }
 
 impl CallKey for &Key {
     #[inline]
-    fn key(&self) -> Result<&Key, &Error> {
+    fn key(&self) -> Result<&Key, &NoKey> {
         Ok(self)
     }
 }
@@ -225,12 +225,11 @@ where
         cache: &'a Cache<B, S>,
         policy: &'a Policy<'_, K, H, Z, L, P>,
     ) -> Option<Self> {
-        if cache.is_paused() {
-            cache.counters().miss();
-            return None;
-        }
-        match policy.key.key() {
-            Ok(key) => Some(Self {
+        let key = policy.key.key();
+        if let Ok(key) = key
+            && !cache.is_paused()
+        {
+            return Some(Self {
                 cache,
                 key,
                 shape: policy.shape,
@@ -239,13 +238,14 @@ where
                 keep: &policy.keep,
                 version: policy.version,
                 is_quiet: policy.is_quiet,
-            }),
-            Err(error) => {
-                cache.fault("", error, policy.is_quiet);
-                cache.counters().miss();
-                None
-            }
+            });
         }
+        let (prefix, error) = match key {
+            Ok(key) => (key.prefix(), None),
+            Err(no_key) => (&no_key.prefix, Some(&no_key.error)),
+        };
+        cache.without(prefix.as_str(), error, policy.is_quiet);
+        None
     }
 
     /// The answer that a record holds, if it may be served.

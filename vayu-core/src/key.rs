@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-pub use self::builder::{KeyBuilder, KeyText};
+pub use self::builder::{KeyBuilder, KeyText, NoKey};
 pub(crate) use self::encoder::{Encoder, Sequences};
 pub use self::hasher::KeyHasher;
 pub use self::prefix::Prefix;
@@ -65,7 +65,7 @@ impl Key {
     pub fn new(prefix: impl Into<Prefix>, arguments: &(impl Serialize + ?Sized)) -> Result<Self> {
         let mut builder = KeyBuilder::whole();
         builder.encode(arguments);
-        builder.finish(prefix)
+        builder.finish(prefix).map_err(|no_key| no_key.error)
     }
 
     /// The key of a call that is identified by a text.

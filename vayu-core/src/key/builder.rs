@@ -103,16 +103,23 @@ impl KeyBuilder {
     /// [`ErrorKind::Encode`] when a part could not be serialized, [`ErrorKind::Panic`] when its
     /// `Serialize` panicked.
     #[inline]
-    pub fn finish(self, prefix: impl Into<Prefix>) -> Result<Key> {
+    pub fn finish(self, prefix: impl Into<Prefix>) -> Result<Key, NoKey> {
         match self.failed {
             None => Ok(Key::from_parts(prefix.into(), self.material)),
-            Some(error) => Err(error),
+            Some(error) => Err(NoKey { prefix: prefix.into(), error }),
         }
     }
 
     pub(super) fn into_key(self, prefix: Prefix) -> Key {
         Key::from_parts(prefix, self.material)
     }
+}
+
+/// Why there is no key, and of what there is none.
+#[derive(Debug)]
+pub struct NoKey {
+    pub(crate) prefix: Prefix,
+    pub(crate) error: Error,
 }
 
 /// The text of this material, if it is a text and nothing else.

@@ -1,0 +1,325 @@
+//! Ways in which a cache hangs, stampedes or crashes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::Duration;
+
+use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend, watchdog};
+use vayu::{
+    Backend, ByReference, Cache, Key, MemoryCache, MessagePack, Serializer, Shared, cached,
+};
+
+use crate::{HANG, Runs, until};
+
+#[test]
+fn recursion_ends() {
+    #[cached(ttl = 60)]
+    fn fib(n: u64) -> u64 {
+        if n < 2 { n } else { fib(n - 1) + fib(n - 2) }
+    }
+    #[cached(ttl = 60, key = "always the same")]
+    fn constant_key(n: u64) -> u64 {
+        if n < 2 { n } else { constant_key(n - 1) + constant_key(n - 2) }
+    }
+    #[cached(ttl = 60)]
+    fn ackermann(m: u64, n: u64) -> u64 {
+        match (m, n) {
+            (0, n) => n + 1,
+            (m, 0) => ackermann(m - 1, 1),
+            (m, n) => ackermann(m - 1, ackermann(m, n - 1)),
+        }
+    }
+    watchdog(HANG, || {
+        assert_eq!(fib(90), 2_880_067_194_370_816_120);
+        assert_eq!(constant_key(15), 610);
+        assert_eq!(ackermann(2, 5), 13);
+    });
+}
+
+#[test]
+fn async_recursion_ends() {
+    #[cached(ttl = 60)]
+    async fn fib(n: u64) -> u64 {
+        tokio::task::yield_now().await;
+        if n < 2 { n } else { Box::pin(fib(n - 1)).await + Box::pin(fib(n - 2)).await }
+    }
+    watchdog(HANG, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        assert_eq!(runtime.block_on(fib(60)), 1_548_008_755_920);
+    });
+}
+
+#[test]
+fn two_functions_that_call_each_other_from_two_threads_end() {
+    #[cached(ttl = 60)]
+    fn even(n: u32, round: u32) -> bool {
+        n == 0 || odd(n - 1, round)
+    }
+    #[cached(ttl = 60)]
+    fn odd(n: u32, round: u32) -> bool {
+        n != 0 && even(n - 1, round)
+    }
+    #[cached(ttl = 60)]
+    fn left(round: u32) -> u32 {
+        thread::yield_now();
+        if round == u32::MAX { 0 } else { right(round) }
+    }
+    #[cached(ttl = 60, key = format!("{round}"))]
+    fn right(round: u32) -> u32 {
+        static DEPTH: Runs = Runs::new();
+        if DEPTH.count() % 7 == 0 { 1 } else { left(round) }
+    }
+    watchdog(HANG, || {
+        for round in 0..200 {
+            thread::scope(|scope| {
+                scope.spawn(move || assert!(even(20, round)));
+                scope.spawn(move || assert!(odd(21, round)));
+                scope.spawn(move || left(round));
+                scope.spawn(move || right(round));
+            });
+        }
+    });
+}
+
+#[test]
+fn cancelled_caller_cancels_nobody_else() {
+    static RUNS: Runs = Runs::new();
+    #[cached(ttl = 60)]
+    async fn slow(gate: u8) -> usize {
+        let _ = gate;
+        let run = RUNS.count();
+        if run == 1 {
+            std::future::pending::<()>().await;
+        }
+        run
+    }
+    watchdog(HANG, || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let leader = tokio::spawn(slow(1));
+            until(|| RUNS.get() == 1);
+            let waiters: Vec<_> = (0..50).map(|_| tokio::spawn(slow(1))).collect();
+            tokio::task::yield_now().await;
+            leader.abort();
+            for waiter in waiters {
+                assert_eq!(waiter.await.expect("not cancelled"), 2);
+            }
+        });
+    });
+}
+
+#[test]
+fn leader_that_is_polled_once_and_then_parked_does_not_hold_the_others_for_ever() {
+    static RUNS: Runs = Runs::new();
+    let clock = ManualClock::new();
+    let cache: Cache<_, ByReference> =
+        Cache::with_backend(MapBackend::<Shared>::with_clock(clock.clone()));
+    #[cached(cache = cache, ttl = 60, key = "k")]
+    async fn call(cache: &Cache<MapBackend<Shared>, ByReference>) -> usize {
+        let run = RUNS.count();
+        if run == 1 {
+            std::future::pending::<()>().await;
+        }
+        run
+    }
+    watchdog(HANG, move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut parked = Box::pin(call(&cache));
+            assert!(poll_once(&mut parked).await.is_none());
+            let advance = thread::spawn(move || {
+                until(|| clock.sleepers() == 1);
+                clock.advance(Duration::from_secs(30));
+            });
+            // On the same task: the first future is not polled any more.
+            assert_eq!(call(&cache).await, 2);
+            advance.join().expect("the clock");
+        });
+    });
+}
+
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+#[test]
+fn panic_poisons_nothing_and_leaves_nothing_behind() {
+    static PANICS: AtomicBool = AtomicBool::new(true);
+    static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+    #[cached(cache = CACHE, ttl = 60)]
+    fn fragile(n: u8) -> u8 {
+        assert!(!PANICS.load(Ordering::SeqCst), "planned panic");
+        n
+    }
+    for _ in 0..3 {
+        assert!(std::panic::catch_unwind(|| fragile(1)).is_err());
+        assert_eq!(CACHE.stats().in_flight, 0);
+    }
+    PANICS.store(false, Ordering::SeqCst);
+    assert_eq!(fragile(1), 1);
+}
+
+#[test]
+fn callers_of_a_failing_source_do_not_queue_up() {
+    static RUNS: Runs = Runs::new();
+    static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
+    static CACHE: LazyLock<Cache<MapBackend<Shared>, ByReference>> =
+        LazyLock::new(|| Cache::with_backend(MapBackend::with_clock(CLOCK.clone())));
+    #[cached(cache = CACHE, ttl = 60)]
+    fn down() -> Result<(), &'static str> {
+        if RUNS.count() == 1 {
+            until(|| CLOCK.sleepers() == 15);
+        } else {
+            // Each waits for all the others: one after another would hang.
+            until(|| RUNS.get() == 16);
+        }
+        Err("down")
+    }
+    watchdog(HANG, || {
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| assert_eq!(down(), Err("down")));
+            }
+        });
+    });
+}
+
+#[test]
+fn failing_backend_is_not_the_failure_of_the_function() {
+    let backend = FaultyBackend::new(MapBackend::<Shared>::default());
+    let cache: Cache<_, ByReference> = Cache::with_backend(backend.clone());
+    #[cached(cache = cache, ttl = 60, key = "k")]
+    fn call(cache: &Cache<FaultyBackend<MapBackend<Shared>>, ByReference>) -> Result<u8, ()> {
+        Ok(7)
+    }
+    for fault in [
+        Fault::ReadFails,
+        Fault::ReadPanics,
+        Fault::WriteFails,
+        Fault::WritePanics,
+        Fault::DeleteFails,
+        Fault::StampsAreLost,
+    ] {
+        backend.set_fault(fault);
+        assert_eq!(call(&cache), Ok(7), "{fault:?}");
+        backend.set_fault(None);
+        cache.remove(&Key::from_text("none", "k")).expect("remove");
+        backend.clear().expect("clear");
+    }
+    assert!(cache.stats().errors >= 4);
+}
+
+#[test]
+fn table_of_flights_is_empty_after_many_keys() {
+    static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+    #[cached(cache = CACHE, ttl = 60)]
+    fn fails(n: u32) -> Result<u32, u32> {
+        Err(n)
+    }
+    for n in 0..50_000 {
+        assert_eq!(fails(n), Err(n));
+    }
+    let stats = CACHE.stats();
+    assert_eq!((stats.in_flight, stats.usage.entries), (0, Some(0)));
+}
+
+#[test]
+fn corrupt_and_hostile_bytes_are_a_miss() {
+    static CACHE: LazyLock<Cache<MapBackend, MessagePack>> = LazyLock::new(Cache::new);
+    #[cached(cache = CACHE, ttl = 60, prefix = "hostile", key = "k")]
+    fn call() -> Vec<Vec<String>> {
+        vec![vec!["right".to_owned()]]
+    }
+    let right = call();
+    let key = Key::from_text("hostile", "k");
+    let stored = CACHE.backend().read(&key).expect("read").expect("an entry");
+    let huge = [0xdd, 0xff, 0xff, 0xff, 0xff];
+    let attacks: [&[u8]; 6] =
+        [&[], &[0xc1], &huge, &[0x91; 100_000], &[0xff; 1000], &stored.value()[1..]];
+    for attack in attacks {
+        let record = vayu::Record::new(
+            bytes::Bytes::copy_from_slice(attack),
+            stored.created(),
+            stored.expires(),
+        )
+        .with_schema(stored.schema())
+        .with_serializer(stored.serializer());
+        CACHE.backend().write(&key, record).expect("write");
+        assert_eq!(call(), right);
+    }
+    assert_eq!(CACHE.stats().errors_of(vayu::ErrorKind::Decode), 6);
+}
+
+#[test]
+fn deserialize_that_panics_is_a_miss() {
+    struct Fragile;
+    impl serde::Serialize for Fragile {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_unit()
+        }
+    }
+    static PANICS: AtomicBool = AtomicBool::new(false);
+    impl<'de> serde::Deserialize<'de> for Fragile {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            assert!(!PANICS.load(Ordering::SeqCst), "planned panic");
+            Ok(Self)
+        }
+    }
+    #[derive(Default)]
+    struct Format;
+    impl<T: serde::Serialize + serde::de::DeserializeOwned> Serializer<T> for Format {
+        type Stored = bytes::Bytes;
+        fn id(&self) -> vayu::SerializerId {
+            vayu::SerializerId::user(7)
+        }
+        fn serialize(&self, _: &T) -> vayu::Result<bytes::Bytes> {
+            Ok(bytes::Bytes::from_static(b"null"))
+        }
+        fn deserialize(&self, _: &bytes::Bytes) -> vayu::Result<T> {
+            T::deserialize(serde::de::value::UnitDeserializer::<serde::de::value::Error>::new())
+                .map_err(|_| vayu::Error::new(vayu::ErrorKind::Decode, "decode"))
+        }
+    }
+    let cache: Cache<MapBackend, Format> = Cache::new();
+    let (key, runs) = (Key::from_text("p", "k"), Runs::new());
+    let call = || {
+        cache.get_or_insert_with(&key, HANG, || {
+            runs.count();
+            Fragile
+        })
+    };
+    call();
+    PANICS.store(true, Ordering::SeqCst);
+    call();
+    assert_eq!(runs.get(), 2);
+    assert_eq!(cache.stats().errors_of(vayu::ErrorKind::Panic), 1);
+}
+
+#[test]
+fn backend_chosen_at_run_time_is_called_from_functions() {
+    fn open(name: &str) -> Arc<dyn Backend<Stored = bytes::Bytes>> {
+        match name {
+            "map" => Arc::new(MapBackend::default()),
+            _ => Arc::new(FaultyBackend::new(MapBackend::default())),
+        }
+    }
+    type Chosen = Cache<Arc<dyn Backend<Stored = bytes::Bytes>>, MessagePack>;
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = 60, skip(cache))]
+    fn call(cache: &Chosen, n: u64) -> usize {
+        let _ = n;
+        RUNS.count()
+    }
+    for name in ["map", "faulty"] {
+        let cache: Chosen = Cache::with_backend(open(name));
+        let first = call(&cache, 1);
+        assert_eq!(call(&cache, 1), first);
+    }
+}

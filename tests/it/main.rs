@@ -1,0 +1,41 @@
+//! vayu as its users see it. `wrong_value`, `hang` and `surprise` have one test for each way in
+//! which caching libraries are known to go wrong.
+
+mod forms;
+mod hand_written;
+mod hang;
+mod log;
+mod single_flight;
+mod surprise;
+mod wrong_value;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// After this a test hangs.
+const HANG: Duration = Duration::from_secs(60);
+
+/// Counts the runs of a body.
+struct Runs(AtomicUsize);
+
+impl Runs {
+    const fn new() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    /// Counts one run, and says which it is.
+    fn count(&self) -> usize {
+        self.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Lets others go on until something is so. The watchdog ends what never is.
+fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,316 @@
+//! Ways in which a cache surprises its users.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::Duration;
+
+use vayu::testing::ManualClock;
+use vayu::{Cache, Key, MemoryCache, MemoryOptions, cached, mem_cached};
+
+use crate::Runs;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn err_is_not_remembered_whatever_the_result_is_called() {
+    type Answer<T> = Result<T, String>;
+    trait Source {
+        type Output;
+    }
+    struct Here;
+    impl Source for Here {
+        type Output = Result<usize, String>;
+    }
+    static RUNS: Runs = Runs::new();
+    fn answer() -> Result<usize, String> {
+        let run = RUNS.count();
+        if run % 2 == 1 { Err("odd".to_owned()) } else { Ok(run) }
+    }
+    #[cached(ttl = 60)]
+    fn plain() -> Result<usize, String> {
+        answer()
+    }
+    #[cached(ttl = 60)]
+    fn alias() -> Answer<usize> {
+        answer()
+    }
+    #[cached(ttl = 60)]
+    fn projected() -> <Here as Source>::Output {
+        answer()
+    }
+    #[cached(ttl = 60)]
+    fn of_io() -> io::Result<usize> {
+        answer().map_err(io::Error::other)
+    }
+    #[cached(ttl = 60)]
+    fn generic<T: From<u8> + Clone + Send + Sync + 'static>() -> Result<T, String> {
+        answer().map(|_| T::from(1))
+    }
+    for call in [plain, alias, projected] {
+        assert!(call().is_err());
+        let first = call().expect("the second run");
+        assert_eq!(call(), Ok(first));
+    }
+    assert!(of_io().is_err());
+    assert_eq!(of_io().ok(), of_io().ok());
+    assert!(generic::<u16>().is_err());
+    assert_eq!((generic::<u16>(), generic::<u16>()), (Ok(1), Ok(1)));
+    assert_eq!(RUNS.get(), 10);
+}
+
+#[test]
+fn result_in_the_place_of_a_type_parameter_is_answered_and_never_remembered() {
+    static RUNS: Runs = Runs::new();
+    static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+    #[cached(cache = CACHE, ttl = 60, key = "k")]
+    fn make_it<T: Clone + Send + Sync + 'static>(make: fn(usize) -> T) -> T {
+        make(RUNS.count())
+    }
+    let fallible = |run| if run == 1 { Err("down") } else { Ok(run) };
+    let results: Vec<Result<usize, &str>> = (0..3).map(|_| make_it(fallible)).collect();
+    assert_eq!(results, [Err("down"), Ok(2), Ok(3)]);
+    assert_eq!(CACHE.stats().errors_of(vayu::ErrorKind::Configuration), 3, "and somebody is told");
+    assert_eq!((make_it(|run| run), make_it(|run| run)), (4, 4), "other types are");
+}
+
+#[test]
+fn none_is_remembered_unless_cache_if_says_otherwise() {
+    static RUNS: Runs = Runs::new();
+    #[cached(ttl = 60)]
+    fn find(n: u8) -> Option<u8> {
+        let _ = n;
+        RUNS.count();
+        None
+    }
+    #[cached(ttl = 60, cache_if = Option::is_some)]
+    fn find_some(n: u8) -> Option<u8> {
+        (RUNS.count() > 3).then_some(n)
+    }
+    #[cached(ttl = 60, cache_if = |found: &Vec<u8>| !found.is_empty())]
+    fn find_all() -> Result<Vec<u8>, ()> {
+        RUNS.count();
+        Ok(Vec::new())
+    }
+    assert_eq!((find(1), find(1)), (None, None));
+    assert_eq!(RUNS.get(), 1);
+    assert_eq!((find_some(1), find_some(1)), (None, None));
+    assert_eq!((find_some(1), find_some(1)), (Some(1), Some(1)));
+    assert_eq!(RUNS.get(), 4);
+    assert_eq!((find_all(), find_all()), (Ok(Vec::new()), Ok(Vec::new())));
+    assert_eq!(RUNS.get(), 6);
+}
+
+#[test]
+fn all_threads_share_one_cache() {
+    static RUNS: Runs = Runs::new();
+    #[mem_cached(ttl = 60)]
+    fn call() -> usize {
+        RUNS.count()
+    }
+    call();
+    let others: Vec<usize> =
+        (0..4).map(|_| thread::spawn(call).join().expect("no panic")).collect();
+    assert_eq!(others, [1; 4]);
+}
+
+#[test]
+fn longest_ttl_there_is_means_for_ever() {
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = Duration::MAX, key = "k")]
+    fn for_ever(cache: &MemoryCache) -> usize {
+        RUNS.count()
+    }
+    #[cached(cache = cache, ttl = 18446744073709551615, key = "k")]
+    fn in_seconds(cache: &MemoryCache) -> usize {
+        RUNS.count()
+    }
+    let first = (for_ever(&cache), in_seconds(&cache));
+    clock.advance(Duration::from_secs(1000 * 365 * 24 * 60 * 60));
+    assert_eq!((for_ever(&cache), in_seconds(&cache)), first);
+}
+
+#[test]
+fn ttl_that_was_lowered_counts_for_entries_that_are_there() {
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    static RUNS: Runs = Runs::new();
+    // Two releases of one function.
+    #[cached(cache = cache, ttl = "1h", prefix = "f", key = "k")]
+    fn before(cache: &MemoryCache) -> usize {
+        RUNS.count()
+    }
+    #[cached(cache = cache, ttl = "1m", prefix = "f", key = "k")]
+    fn after(cache: &MemoryCache) -> usize {
+        RUNS.count()
+    }
+    assert_eq!(before(&cache), 1);
+    clock.advance(MINUTE - Duration::from_secs(1));
+    assert_eq!((before(&cache), after(&cache)), (1, 1));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!((before(&cache), after(&cache)), (1, 2));
+}
+
+#[test]
+fn all_forms_of_a_ttl_mean_what_they_say() {
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = "1h 30m", skip(cache), include(1))]
+    fn text(cache: &MemoryCache) -> usize {
+        RUNS.count()
+    }
+    #[cached(cache = cache, ttl = 30, skip(cache), include(1))]
+    fn whole(cache: &MemoryCache) -> usize {
+        RUNS.count()
+    }
+    #[cached(cache = cache, ttl = 0.5, skip(cache), include(1))]
+    fn fraction(cache: &MemoryCache) -> usize {
+        RUNS.count()
+    }
+    #[cached(cache = cache, ttl = MINUTE * factor, skip(cache))]
+    fn expression(cache: &MemoryCache, factor: u32) -> usize {
+        RUNS.count()
+    }
+    #[cached(cache = cache, ttl = |run: &usize| MINUTE * u32::from(*run > 0), skip(cache), include(1))]
+    fn by_value(cache: &MemoryCache) -> usize {
+        RUNS.count()
+    }
+    let check = |call: &dyn Fn() -> usize, ttl: Duration| {
+        let first = call();
+        clock.advance(ttl - Duration::from_micros(1));
+        assert_eq!(call(), first);
+        clock.advance(Duration::from_micros(1));
+        assert_ne!(call(), first);
+    };
+    check(&|| text(&cache), 90 * MINUTE);
+    check(&|| whole(&cache), Duration::from_secs(30));
+    check(&|| fraction(&cache), Duration::from_millis(500));
+    check(&|| expression(&cache, 3), 3 * MINUTE);
+    check(&|| by_value(&cache), MINUTE);
+}
+
+#[test]
+fn zero_ttl_stores_nothing() {
+    static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = CACHE, ttl = Duration::from_secs(u64::from(seconds)))]
+    fn call(seconds: u8) -> usize {
+        let _ = seconds;
+        RUNS.count()
+    }
+    assert_eq!((call(0), call(0), call(9), call(9)), (1, 2, 3, 3));
+    assert_eq!(CACHE.stats().errors_of(vayu::ErrorKind::Configuration), 2);
+}
+
+/// A value whose memory can be seen to be given back.
+#[derive(Clone)]
+struct Held(#[expect(dead_code, reason = "it is counted")] Arc<()>);
+
+fn expired_entries_leave<B: vayu::Backend<Stored = vayu::Shared>>(
+    cache: &Cache<B, vayu::ByReference>,
+    clock: &ManualClock,
+) {
+    let memory = Arc::new(());
+    for n in 0..1000 {
+        let key = Key::new("held", &(n,)).expect("a number");
+        cache.set(&key, &Held(Arc::clone(&memory)), MINUTE).expect("write");
+    }
+    assert_eq!(Arc::strong_count(&memory), 1001);
+    clock.advance(2 * MINUTE);
+    // Another key: none of those that have expired is ever asked for again.
+    cache.get::<Held>(&Key::from_text("other", "")).expect("read");
+    let usage = cache.stats().usage;
+    assert_eq!(Arc::strong_count(&memory), 1, "{usage:?}");
+    assert_eq!((usage.entries, usage.expirations), (Some(0), Some(1000)));
+}
+
+#[test]
+fn expired_entries_give_back_their_memory_without_being_read() {
+    let clock = ManualClock::new();
+    expired_entries_leave(&MemoryOptions::new().clock(clock.clone()).build(), &clock);
+    let clock = ManualClock::new();
+    expired_entries_leave(&MemoryOptions::new().clock(clock.clone()).build_moka(), &clock);
+}
+
+#[test]
+fn limit_is_in_the_stats_and_evictions_are_counted() {
+    let cache = MemoryOptions::new().max_entries(100).build();
+    assert_eq!(cache.stats().usage.max_entries, Some(100));
+    assert_eq!(MemoryCache::new().stats().usage.max_entries, Some(10_000));
+    for n in 0..1000 {
+        let key = Key::new("n", &(n,)).expect("a number");
+        cache.set(&key, &n, MINUTE).expect("write");
+    }
+    let usage = cache.stats().usage;
+    let entries = usage.entries.expect("known");
+    assert!(entries <= 100, "{entries}");
+    assert_eq!(usage.evictions, Some(1000 - entries));
+}
+
+#[test]
+fn weight_is_a_limit_too() {
+    let text_length =
+        |_: &Key, value: &vayu::Shared| value.downcast_ref::<String>().map_or(1, |t| t.len() as u32);
+    for cache in [MemoryOptions::new().max_weight(10_000, text_length).build()] {
+        for n in 0..1000 {
+            let key = Key::new("n", &(n,)).expect("a number");
+            cache.set(&key, &"x".repeat(100), MINUTE).expect("write");
+        }
+        let usage = cache.stats().usage;
+        assert!(usage.weight.is_some_and(|weight| weight <= 10_000), "{usage:?}");
+        assert!(usage.entries.is_some_and(|entries| (50..=100).contains(&entries)), "{usage:?}");
+        let heavy = Key::from_text("heavy", "");
+        cache.set(&heavy, &"x".repeat(20_000), MINUTE).expect("write");
+        assert_eq!(cache.get::<String>(&heavy).expect("read"), None, "heavier than the limit");
+    }
+}
+
+#[test]
+fn cache_of_no_entries_stores_nothing_and_answers() {
+    let cache = MemoryOptions::new().max_entries(0).build();
+    let runs = Runs::new();
+    let call = || cache.get_or_insert_with(&Key::from_text("p", "k"), MINUTE, || runs.count());
+    assert_eq!((call(), call()), (1, 2));
+}
+
+#[test]
+fn map_arguments_hit() {
+    static RUNS: Runs = Runs::new();
+    #[cached(ttl = 60)]
+    fn call(map: HashMap<String, Vec<HashMap<u8, u8>>>) -> usize {
+        let _ = map;
+        RUNS.count()
+    }
+    let map = || {
+        let inner = || (0..20).map(|n| (n, n)).collect::<HashMap<u8, u8>>();
+        (0..20).map(|n| (n.to_string(), vec![inner(), inner()])).collect()
+    };
+    for _ in 0..10 {
+        assert_eq!(call(map()), 1);
+    }
+}
+
+#[test]
+fn key_is_computed_once_a_call() {
+    static ENCODED: Runs = Runs::new();
+    struct Counted;
+    impl serde::Serialize for Counted {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            ENCODED.count();
+            serializer.serialize_unit()
+        }
+    }
+    #[cached(ttl = 60)]
+    fn call(argument: &Counted) -> u8 {
+        let _ = argument;
+        1
+    }
+    call(&Counted);
+    assert_eq!(ENCODED.get(), 1, "a miss");
+    call(&Counted);
+    assert_eq!(ENCODED.get(), 2, "a hit");
+}

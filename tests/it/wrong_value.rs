@@ -1,0 +1,582 @@
+//! Ways in which a wrong value comes back.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use vayu::testing::{ManualClock, MapBackend};
+use vayu::{
+    Backend, ByReference, Cache, Clock, Json, Key, MemoryCache, MemoryOptions, MessagePack, Record,
+    Shared, Timestamp, cached, mem_cached,
+};
+
+use crate::Runs;
+
+type Bytes = Cache<MapBackend, MessagePack>;
+
+mod one {
+    use super::cached;
+
+    #[cached(ttl = 60)]
+    pub(super) fn name() -> &'static str {
+        "one"
+    }
+}
+
+mod two {
+    use super::cached;
+
+    #[cached(ttl = 60)]
+    pub(super) fn name() -> &'static str {
+        "two"
+    }
+}
+
+#[test]
+fn functions_of_one_name_in_two_modules_have_their_own_entries() {
+    assert_eq!((one::name(), two::name()), ("one", "two"));
+    assert_eq!((one::name(), two::name()), ("one", "two"));
+}
+
+#[test]
+fn functions_of_one_name_inside_of_functions_and_blocks_have_their_own_entries() {
+    fn first() -> u8 {
+        #[cached(ttl = 60)]
+        fn inner() -> u8 {
+            1
+        }
+        inner()
+    }
+    fn second() -> u8 {
+        #[cached(ttl = 60)]
+        fn inner() -> u8 {
+            2
+        }
+        inner()
+    }
+    assert_eq!((first(), second()), (1, 2));
+    let third = {
+        #[cached(ttl = 60)]
+        fn inner() -> u8 {
+            3
+        }
+        inner()
+    };
+    let fourth = {
+        #[cached(ttl = 60)]
+        fn inner() -> u8 {
+            4
+        }
+        inner()
+    };
+    assert_eq!((third, fourth), (3, 4));
+}
+
+struct Left;
+struct Right;
+
+impl Left {
+    #[cached(ttl = 60)]
+    fn side(&self) -> &'static str {
+        "left"
+    }
+
+    #[cached(ttl = 60)]
+    fn make() -> &'static str {
+        "left"
+    }
+}
+
+impl Right {
+    #[cached(ttl = 60)]
+    fn side(&self) -> &'static str {
+        "right"
+    }
+
+    #[cached(ttl = 60)]
+    fn make() -> &'static str {
+        "right"
+    }
+}
+
+#[test]
+fn methods_of_one_name_on_two_types_have_their_own_entries() {
+    assert_eq!((Left.side(), Right.side()), ("left", "right"));
+    assert_eq!((Left::make(), Right::make()), ("left", "right"));
+    assert_eq!((Left.side(), Right.side()), ("left", "right"));
+    assert_eq!((Left::make(), Right::make()), ("left", "right"));
+}
+
+#[cached(ttl = 60)]
+fn width<T>() -> usize {
+    size_of::<T>()
+}
+
+#[cached(ttl = 60)]
+fn constant<const N: usize, const FLAG: bool>() -> (usize, bool) {
+    (N, FLAG)
+}
+
+struct Holder<T, const N: usize>(std::marker::PhantomData<T>);
+
+impl<T, const N: usize> Holder<T, N> {
+    #[cached(ttl = 60)]
+    fn describe() -> (usize, usize) {
+        (size_of::<T>(), N)
+    }
+}
+
+#[test]
+fn every_instantiation_of_a_generic_has_its_own_entry() {
+    assert_eq!(
+        (width::<u8>(), width::<u16>(), width::<&str>(), width::<[u8; 7]>()),
+        (1, 2, 16, 7)
+    );
+    assert_eq!(width::<u8>(), 1);
+    assert_eq!(
+        (constant::<1, true>(), constant::<1, false>(), constant::<2, true>()),
+        ((1, true), (1, false), (2, true))
+    );
+    assert_eq!(
+        (Holder::<u8, 1>::describe(), Holder::<u8, 2>::describe(), Holder::<u16, 1>::describe()),
+        ((1, 1), (1, 2), (2, 1))
+    );
+}
+
+#[test]
+fn closures_of_one_function_as_type_parameters_have_their_own_entries() {
+    #[cached(ttl = 60, skip(function))]
+    fn apply<F: Fn(u64) -> u64>(function: F, n: u64) -> u64 {
+        function(n)
+    }
+    #[cached(cache = BYTES, ttl = 60, skip(function))]
+    fn apply_in_bytes<F: Fn(u64) -> u64>(function: F, n: u64) -> u64 {
+        function(n)
+    }
+    static BYTES: LazyLock<Bytes> = LazyLock::new(Cache::new);
+    assert_eq!((apply(|n| n + 1, 1), apply(|n| n * 100, 1)), (2, 100));
+    assert_eq!((apply_in_bytes(|n| n + 1, 1), apply_in_bytes(|n| n * 100, 1)), (2, 100));
+}
+
+trait Animal {
+    fn sound(&self) -> &'static str;
+
+    #[cached(ttl = 60)]
+    fn name(&self) -> String
+    where
+        Self: Sized,
+    {
+        std::any::type_name::<Self>().to_owned()
+    }
+}
+
+impl Animal for Left {
+    #[cached(ttl = 60)]
+    fn sound(&self) -> &'static str {
+        "moo"
+    }
+}
+
+impl Animal for Right {
+    #[cached(ttl = 60)]
+    fn sound(&self) -> &'static str {
+        "miaow"
+    }
+}
+
+impl<T: Animal> Animal for Option<T> {
+    #[cached(ttl = 60)]
+    fn sound(&self) -> &'static str {
+        "silence"
+    }
+}
+
+#[test]
+fn trait_impls_and_default_methods_of_two_types_have_their_own_entries() {
+    assert_eq!((Left.sound(), Right.sound(), Some(Left).sound()), ("moo", "miaow", "silence"));
+    assert_eq!((Left.sound(), Right.sound(), Some(Left).sound()), ("moo", "miaow", "silence"));
+    assert_ne!(Left.name(), Right.name());
+    assert_ne!(Some(Left).name(), Some(Right).name());
+    let (one, two): (&dyn Animal, &dyn Animal) = (&Left, &Right);
+    assert_eq!((one.sound(), two.sound()), ("moo", "miaow"));
+}
+
+#[cached(ttl = 60)]
+fn joined(one: &str, two: &str) -> String {
+    format!("{one}|{two}")
+}
+
+#[test]
+fn texts_that_are_equal_when_joined_are_different_arguments() {
+    for (one, two) in [
+        ("x:b:y", "z"),
+        ("x", "y:b:z"),
+        ("ab", "c"),
+        ("a", "bc"),
+        ("abc", ""),
+        ("", "abc"),
+        ("a\0", "b"),
+        ("a", "\0b"),
+    ] {
+        for _ in 0..2 {
+            assert_eq!(joined(one, two), format!("{one}|{two}"));
+        }
+    }
+}
+
+#[test]
+fn one_true_and_text_of_one_are_different_arguments() {
+    #[cached(ttl = 60, prefix = "the same for all types")]
+    fn show<T: Serialize + std::fmt::Debug>(value: T) -> String {
+        format!("{value:?}")
+    }
+    for _ in 0..2 {
+        assert_eq!(show(1_u8), "1");
+        assert_eq!(show(1.0_f64), "1.0");
+        assert_eq!(show(true), "true");
+        assert_eq!(show("1"), "\"1\"");
+        assert_eq!(show(Some(1)), "Some(1)");
+        assert_eq!(show('1'), "'1'");
+    }
+}
+
+#[test]
+fn what_debug_redacts_is_told_apart() {
+    #[derive(Clone, Serialize)]
+    struct User(String);
+    impl std::fmt::Debug for User {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("User(<redacted>)")
+        }
+    }
+    #[cached(ttl = 60)]
+    fn greet(user: &User) -> String {
+        format!("hello, {}", user.0)
+    }
+    let (ann, bob) = (User("Ann".to_owned()), User("Bob".to_owned()));
+    assert_eq!(format!("{ann:?}"), format!("{bob:?}"));
+    assert_eq!((greet(&ann), greet(&bob)), ("hello, Ann".to_owned(), "hello, Bob".to_owned()));
+}
+
+#[test]
+fn what_hash_leaves_out_is_told_apart() {
+    #[derive(PartialEq, Eq, Serialize)]
+    struct Version {
+        major: u8,
+        minor: u8,
+    }
+    // Legal: equal values have equal hashes.
+    impl std::hash::Hash for Version {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            self.major.hash(state);
+        }
+    }
+    #[cached(ttl = 60)]
+    fn minor(version: Version) -> u8 {
+        version.minor
+    }
+    assert_eq!(minor(Version { major: 1, minor: 1 }), 1);
+    assert_eq!(minor(Version { major: 1, minor: 2 }), 2);
+}
+
+#[test]
+fn whole_keys_are_compared_where_all_hashes_collide() {
+    // A map whose hasher gives every key the same hash still tells the keys apart.
+    #[derive(Clone, Default)]
+    struct Collide;
+    impl std::hash::BuildHasher for Collide {
+        type Hasher = Constant;
+        fn build_hasher(&self) -> Constant {
+            Constant
+        }
+    }
+    struct Constant;
+    impl std::hash::Hasher for Constant {
+        fn write(&mut self, _: &[u8]) {}
+        fn finish(&self) -> u64 {
+            7
+        }
+    }
+    let mut map: HashMap<Key, u32, Collide> = HashMap::default();
+    for n in 0..100 {
+        map.insert(Key::new("p", &(n,)).expect("a number"), n);
+    }
+    for n in 0..100 {
+        assert_eq!(map[&Key::new("p", &(n,)).expect("a number")], n);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Empty {
+    A,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Void {
+    A,
+}
+
+#[test]
+fn values_that_look_alike_are_different_arguments() {
+    static RUNS: Runs = Runs::new();
+    #[cached(ttl = 60, prefix = "look alike")]
+    fn run<T: Serialize>(value: T) -> usize {
+        let _ = value;
+        RUNS.count()
+    }
+    let other_nan = f64::from_bits(f64::NAN.to_bits() + 1);
+    let runs = || {
+        [
+            run(0.0_f64),
+            run(-0.0_f64),
+            run(f64::NAN),
+            run(other_nan),
+            run(None::<()>),
+            run(Some(())),
+            run(Some(None::<()>)),
+            run(""),
+            run(Vec::<u8>::new()),
+            run(()),
+            run(Empty::A),
+            run(Void::A),
+        ]
+    };
+    let first = runs();
+    assert_eq!(first.iter().collect::<HashSet<_>>().len(), first.len());
+    assert_eq!(runs(), first, "and each has its entry");
+}
+
+#[test]
+fn equal_maps_and_sets_are_one_argument_in_any_order() {
+    static RUNS: Runs = Runs::new();
+    #[cached(ttl = 60)]
+    fn run(map: HashMap<u32, u32>, set: &HashSet<u32>, owned: HashSet<u32>) -> usize {
+        let _ = (map, set, owned);
+        RUNS.count()
+    }
+    // Each table has its own order.
+    for _ in 0..20 {
+        let map = (0..50).map(|n| (n, n)).collect();
+        let set: HashSet<u32> = (0..50).collect();
+        let owned = (0..50).rev().collect();
+        assert_eq!(run(map, &set, owned), 1);
+    }
+    assert_eq!(run(HashMap::new(), &HashSet::new(), HashSet::from([1])), 2);
+    assert_eq!(run(HashMap::new(), &HashSet::from([1]), HashSet::new()), 3);
+}
+
+struct Shop {
+    region: &'static str,
+    cache: MemoryCache,
+}
+
+impl Shop {
+    #[cached(ttl = 60)]
+    fn shared(&self) -> &'static str {
+        self.region
+    }
+
+    #[cached(cache = self.cache, ttl = 60)]
+    fn own_cache(&self) -> &'static str {
+        self.region
+    }
+
+    #[cached(ttl = 60, include(self.region))]
+    fn included(&self) -> &'static str {
+        self.region
+    }
+}
+
+#[test]
+fn self_is_left_out_unless_it_is_included_or_has_its_own_cache() {
+    let shop = |region| Shop { region, cache: MemoryCache::new() };
+    let (north, south) = (shop("north"), shop("south"));
+    assert_eq!((north.shared(), south.shared()), ("north", "north"));
+    assert_eq!((north.own_cache(), south.own_cache()), ("north", "south"));
+    assert_eq!((north.included(), south.included()), ("north", "south"));
+}
+
+#[test]
+fn value_of_a_changed_layout_is_a_miss() {
+    // The same name and place, as in two releases of a program.
+    mod before {
+        #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        pub(super) struct Price {
+            pub(super) net: u32,
+            pub(super) tax: u32,
+        }
+    }
+    mod after {
+        #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        pub(super) struct Price {
+            pub(super) tax: u32,
+            pub(super) net: u32,
+        }
+    }
+    let cache: Bytes = Cache::new();
+    let key = Key::from_text("price", "sku");
+    let minute = Duration::from_secs(60);
+    cache.set(&key, &before::Price { net: 100, tax: 19 }, minute).expect("write");
+    assert_eq!(cache.get::<after::Price>(&key).expect("read"), None, "another type");
+    // Even without the stamp the names of the fields would save it.
+    let stored = cache.backend().read(&key).expect("read").expect("an entry");
+    let value: after::Price =
+        vayu::Serializer::deserialize(&MessagePack, stored.value()).expect("decode");
+    assert_eq!(value, after::Price { tax: 19, net: 100 });
+}
+
+#[test]
+fn value_of_another_version_is_a_miss() {
+    static BYTES: LazyLock<Bytes> = LazyLock::new(Cache::new);
+    #[cached(cache = BYTES, ttl = 60, prefix = "versioned", key = "k")]
+    fn unversioned() -> u8 {
+        0
+    }
+    #[cached(cache = BYTES, ttl = 60, prefix = "versioned", key = "k", version = 1)]
+    fn first() -> u8 {
+        1
+    }
+    #[cached(cache = BYTES, ttl = 60, prefix = "versioned", key = "k", version = 2)]
+    fn second() -> u8 {
+        2
+    }
+    #[cached(cache = BYTES, ttl = 60, prefix = "versioned", key = "k", version = "2")]
+    fn text() -> u8 {
+        3
+    }
+    assert_eq!((unversioned(), first(), second(), text()), (0, 1, 2, 3));
+}
+
+#[test]
+fn value_that_the_format_cannot_give_back_is_answered_and_not_stored() {
+    static PACKED: LazyLock<Bytes> = LazyLock::new(Cache::new);
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = PACKED, ttl = 60)]
+    fn nested() -> Option<Option<u8>> {
+        RUNS.count();
+        Some(None)
+    }
+    #[cached(cache = PACKED, ttl = 60, serializer = Json)]
+    fn not_a_number() -> f64 {
+        RUNS.count();
+        f64::NAN
+    }
+    for _ in 0..3 {
+        assert_eq!(nested(), Some(None));
+        assert!(not_a_number().is_nan());
+    }
+    assert_eq!((RUNS.get(), PACKED.stats().stores), (6, 0));
+    assert_eq!(PACKED.stats().errors_of(vayu::ErrorKind::Encode), 6);
+    #[mem_cached(ttl = 60)]
+    fn in_memory() -> Option<Option<u8>> {
+        RUNS.count();
+        Some(None)
+    }
+    assert_eq!((in_memory(), in_memory()), (Some(None), Some(None)));
+    assert_eq!(RUNS.get(), 7, "memory keeps the value itself");
+}
+
+#[test]
+fn functions_with_one_literal_key_have_their_own_entries() {
+    #[cached(ttl = 60, key = "all")]
+    fn users() -> u8 {
+        1
+    }
+    #[cached(ttl = 60, key = "all")]
+    fn orders() -> u8 {
+        2
+    }
+    assert_eq!((users(), orders(), users()), (1, 2, 1));
+}
+
+#[test]
+fn invalidation_during_a_computation_wins() {
+    static SOURCE: Runs = Runs::new();
+    static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+    #[cached(cache = CACHE, ttl = 60, prefix = "source", key = "k")]
+    fn read(meddle: bool) -> usize {
+        let seen = SOURCE.get();
+        if meddle {
+            SOURCE.count();
+            CACHE.remove(&Key::from_text("source", "k")).expect("remove");
+        }
+        seen
+    }
+    assert_eq!(read(true), 0, "what was read before the change");
+    assert_eq!(read(false), 1, "and not remembered");
+}
+
+#[test]
+fn entry_from_the_future_is_a_miss() {
+    let clock = ManualClock::new();
+    let backend = MapBackend::with_clock(clock.clone());
+    let cache = Cache::<_, MessagePack>::with_backend(backend);
+    let runs = Runs::new();
+    let key = Key::from_text("p", "k");
+    let call = || cache.get_or_insert_with(&key, Duration::from_secs(3600), || runs.count());
+    assert_eq!(call(), 1);
+    clock.set(Timestamp::from_micros(clock.now().as_micros() - 600_000_000));
+    assert_eq!(call(), 2, "the clock was set back by ten minutes");
+}
+
+#[test]
+fn reply_for_another_key_is_not_believed_where_the_record_says_so() {
+    // A backend that answers what it has, whatever it is asked for.
+    struct Confused(MapBackend<Shared>);
+    #[async_trait::async_trait]
+    impl Backend for Confused {
+        type Stored = Shared;
+        fn read(&self, _: &Key) -> vayu::Result<Option<Record<Shared>>> {
+            self.0.read(&Key::from_text("p", "first"))
+        }
+        fn write(&self, key: &Key, record: Record<Shared>) -> vayu::Result<()> {
+            self.0.write(key, record)
+        }
+        fn delete(&self, key: &Key) -> vayu::Result<bool> {
+            self.0.delete(key)
+        }
+        async fn read_async(&self, key: &Key) -> vayu::Result<Option<Record<Shared>>> {
+            self.read(key)
+        }
+        async fn write_async(&self, key: &Key, record: Record<Shared>) -> vayu::Result<()> {
+            self.write(key, record)
+        }
+        async fn delete_async(&self, key: &Key) -> vayu::Result<bool> {
+            self.delete(key)
+        }
+    }
+    let cache = Cache::<_, ByReference>::with_backend(Confused(MapBackend::default()));
+    let minute = Duration::from_secs(60);
+    cache.set(&Key::from_text("p", "first"), &1_u8, minute).expect("write");
+    let other = cache.get_or_insert_with(&Key::from_text("p", "second"), minute, || "a text");
+    assert_eq!(other, "a text", "a value of another type is never decoded");
+}
+
+#[test]
+fn memory_and_bytes_and_erased_backends_agree() {
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Row {
+        id: u64,
+        tags: BTreeMap<String, Vec<f64>>,
+        parent: Option<Box<Row>>,
+    }
+    let row = |id: u64| Row {
+        id,
+        tags: BTreeMap::from([("a".to_owned(), vec![0.1, -0.0, 1e300])]),
+        parent: (id > 0).then(|| Box::new(Row { id: 0, tags: BTreeMap::new(), parent: None })),
+    };
+    let erased: Arc<dyn Backend<Stored = bytes::Bytes>> = Arc::new(MapBackend::default());
+    let erased: Cache<_, Json> = Cache::with_backend(erased);
+    let (memory, packed): (MemoryCache, Bytes) = (MemoryOptions::new().build(), Cache::new());
+    let minute = Duration::from_secs(60);
+    for id in [0, 1, 0, 1] {
+        let key = Key::new("row", &(id,)).expect("a number");
+        assert_eq!(memory.get_or_insert_with(&key, minute, || row(id)), row(id));
+        assert_eq!(packed.get_or_insert_with(&key, minute, || row(id)), row(id));
+        assert_eq!(erased.get_or_insert_with(&key, minute, || row(id)), row(id));
+    }
+    for stats in [memory.stats(), packed.stats(), erased.stats()] {
+        assert_eq!((stats.hits, stats.misses), (2, 2));
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of vayu that span its crates. There is nothing to import from here.
