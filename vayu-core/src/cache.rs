@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Flight, Flights, Landing, Outcome, Position, is_host, position};
 use crate::freshness::is_fresh;
 use crate::guard::{guarded, guarded_async};
-use crate::key::Key;
+use crate::key::{Key, Prefix};
 use crate::record::Record;
 use crate::report::{self, Answer, Warnings};
 use crate::serializer::Serializer;
@@ -381,7 +381,7 @@ impl<B: Backend, S> Cache<B, S> {
             return None;
         }
         guarded("decode value", move || self.serializer.deserialize(record.value()))
-            .inspect_err(|error| self.fault(key.prefix().as_str(), error, false))
+            .inspect_err(|error| self.fault(key.prefix(), error, false))
             .ok()
     }
 
@@ -425,7 +425,7 @@ impl<B: Backend, S> Cache<B, S> {
 
     /// Counts a call that does not use the cache: it is paused, or there is no key.
     #[cold]
-    pub(crate) fn without(&self, function: &str, error: Option<&Error>, is_quiet: bool) {
+    pub(crate) fn without(&self, function: &Prefix, error: Option<&Error>, is_quiet: bool) {
         self.counters().miss();
         if let Some(error) = error {
             self.fault(function, error, is_quiet);
@@ -436,10 +436,10 @@ impl<B: Backend, S> Cache<B, S> {
     }
 
     /// Counts a fault that costs the caller time only, and warns of it now and then.
-    pub(crate) fn fault(&self, function: &str, error: &Error, is_quiet: bool) {
+    pub(crate) fn fault(&self, function: &Prefix, error: &Error, is_quiet: bool) {
         self.counters().error(error.kind());
         if !is_quiet {
-            self.shared.warnings.warn(function, error, self.now());
+            self.shared.warnings.warn(function.as_str(), error, self.now());
         }
     }
 }

@@ -244,7 +244,7 @@ where
             Ok(key) => (key.prefix(), None),
             Err(no_key) => (&no_key.prefix, Some(&no_key.error)),
         };
-        cache.without(prefix.as_str(), error, policy.is_quiet);
+        cache.without(prefix, error, policy.is_quiet);
         None
     }
 
@@ -381,13 +381,13 @@ where
 
     #[cold]
     fn fault(&self, error: &Error) {
-        self.cache.fault(self.key.prefix().as_str(), error, self.is_quiet);
+        self.cache.fault(self.key.prefix(), error, self.is_quiet);
     }
 
     #[inline]
     fn tell(&self, answer: Answer) {
         if !self.is_quiet {
-            report::answered(self.key.prefix().as_str(), answer);
+            report::answered(self.key.prefix(), answer);
         }
     }
 }

@@ -29,12 +29,19 @@ impl Timestamp {
     ///
     /// What does not fit is [`Timestamp::NEVER`].
     #[must_use]
-    pub fn saturating_add(self, time: Duration) -> Self {
-        let micros = time.as_nanos().div_ceil(1000);
-        Self(i64::try_from(micros).map_or(i64::MAX, |micros| self.0.saturating_add(micros)))
+    #[inline]
+    pub const fn saturating_add(self, time: Duration) -> Self {
+        // `Duration::as_micros` divides 128 bits, which a hit would feel.
+        let whole = time.as_secs().saturating_mul(1_000_000);
+        let micros = whole.saturating_add(time.subsec_nanos().div_ceil(1000) as u64);
+        match self.0.checked_add_unsigned(micros) {
+            Some(sum) => Self(sum),
+            None => Self::NEVER,
+        }
     }
 
     /// The time from `earlier` to this instant, zero where `earlier` is later.
+    #[inline]
     pub fn saturating_since(self, earlier: Self) -> Duration {
         let micros = self.0.saturating_sub(earlier.0);
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))

@@ -136,8 +136,8 @@ impl fmt::Display for Key {
         if let Some(text) = builder::text_of(&self.material) {
             write!(f, "{}:{text}", self.prefix)
         } else {
-            let digest: [u8; 32] = Sha256::digest(&self.material).into();
-            write!(f, "{}:{}", self.prefix, const_hex::encode(digest))
+            write!(f, "{}:", self.prefix)?;
+            Sha256::digest(&self.material).iter().try_for_each(|byte| write!(f, "{byte:02x}"))
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
+use crate::key::Prefix;
 
 /// How a call was answered, in the words of the log.
 #[derive(Debug, Clone, Copy)]
@@ -17,9 +18,9 @@ pub(crate) enum Answer {
 
 /// Tells of one call, at debug level. Arguments and values are never told.
 #[inline]
-pub(crate) fn answered(function: &str, answer: Answer) {
+pub(crate) fn answered(function: &Prefix, answer: Answer) {
     if tracing::enabled!(target: "vayu", tracing::Level::DEBUG) {
-        tell(function, answer);
+        tell(function.as_str(), answer);
     }
 }
 
