@@ -192,14 +192,16 @@ fn generics_lifetimes_and_where_clauses() {
         assert_eq!(longest::<3, _>(&["a", "bc"], 1_u32), "bc13");
     }
     #[cached(ttl = 60)]
-    fn shown(value: impl Display + Serialize, again: &(impl Display + Serialize + ?Sized)) -> String {
+    fn shown(
+        value: impl Display + Serialize,
+        again: &(impl Display + Serialize + ?Sized),
+    ) -> String {
         format!("{value}{again}")
     }
-    assert_eq!((shown(1, "a"), shown("1", "a"), shown(1, "a")), (
-        "1a".to_owned(),
-        "1a".to_owned(),
-        "1a".to_owned()
-    ));
+    assert_eq!(
+        (shown(1, "a"), shown("1", "a"), shown(1, "a")),
+        ("1a".to_owned(), "1a".to_owned(), "1a".to_owned())
+    );
 }
 
 #[test]
@@ -353,8 +355,8 @@ fn names_of_the_user_do_not_meet_those_of_the_expansion() {
         r#type: u8,
     ) -> Vec<u8> {
         vec![
-            key, cache, result, body, policy, shape, ttl, probe, self_, part, value, serializer, keep,
-            r#type,
+            key, cache, result, body, policy, shape, ttl, probe, self_, part, value, serializer,
+            keep, r#type,
         ]
     }
     #[mem_cached(ttl = 60)]
@@ -392,15 +394,17 @@ fn all_forms_of_a_key() {
         n
     }
     assert_eq!((literal(&cache, 1), literal(&cache, 2)), (1, 1));
-    assert_eq!((closure(&cache, "a", 1), closure(&cache, "a", 11), closure(&cache, "b", 21)), (
-        1, 1, 21
-    ));
+    assert_eq!(
+        (closure(&cache, "a", 1), closure(&cache, "a", 11), closure(&cache, "b", 21)),
+        (1, 1, 21)
+    );
     assert_eq!((expression(&cache, 1), expression(&cache, 11), expression(&cache, 2)), (1, 1, 2));
     assert_eq!((included(&cache, "a", 1), included(&cache, "a", 11)), (1, 1));
     assert_eq!((included(&cache, "a", 2), included(&cache, "b", 1)), (2, 1));
-    assert_eq!((skipped(&cache, "a", 1), skipped(&cache, "a", 2), skipped(&cache, "b", 3)), (
-        1, 1, 3
-    ));
+    assert_eq!(
+        (skipped(&cache, "a", 1), skipped(&cache, "a", 2), skipped(&cache, "b", 3)),
+        (1, 1, 3)
+    );
 }
 
 #[test]
@@ -486,4 +490,91 @@ fn unit_and_unsized_and_large_answers() {
         assert_eq!(function()(" a "), "a");
     }
     assert_eq!(RUNS.get(), 4);
+}
+
+/// A module with names that could meet those of the expansion.
+mod in_scope {
+    use vayu::cached;
+
+    use super::run;
+
+    #[allow(non_upper_case_globals, reason = "a name that could meet one of the expansion")]
+    static cache: u8 = 1;
+    #[allow(non_upper_case_globals, reason = "a name that could meet one of the expansion")]
+    static body: u8 = 2;
+
+    fn key_text(n: u64) -> u64 {
+        n * 2
+    }
+
+    trait Everything {
+        fn kind(&self) -> u8 {
+            0
+        }
+        fn shape(&self) -> u8 {
+            0
+        }
+    }
+
+    impl<T> Everything for T {}
+
+    #[test]
+    fn items_and_traits_in_scope_do_not_meet_those_of_the_expansion() {
+        #[cached(ttl = 60, key = |n| n.to_string())]
+        fn call(n: u64) -> u64 {
+            key_text(n) + u64::from(cache + body) + u64::from(n.kind() + n.shape())
+        }
+        #[cached(ttl = 60)]
+        async fn call_async(n: u64) -> u64 {
+            key_text(n) + u64::from(cache + body) + u64::from(n.kind() + n.shape())
+        }
+        assert_eq!((call(2), call(2)), (7, 7));
+        assert_eq!((run(call_async(2)), run(call_async(2))), (7, 7));
+    }
+}
+
+#[test]
+fn exclusive_receivers_with_a_cache_of_their_own() {
+    struct Counter {
+        count: u64,
+        cache: MemoryCache,
+    }
+    impl Counter {
+        fn bump(&mut self) -> u64 {
+            self.count += 1;
+            self.count
+        }
+
+        #[cached(cache = self.cache, ttl = 60)]
+        fn next(&mut self) -> u64 {
+            self.bump()
+        }
+
+        #[cached(cache = self.cache, ttl = 60)]
+        async fn next_async(&mut self) -> u64 {
+            tokio::task::yield_now().await;
+            self.bump()
+        }
+    }
+    let mut counter = Counter { count: 0, cache: MemoryCache::new() };
+    assert_eq!((counter.next(), counter.next()), (1, 1));
+    assert_eq!((run(counter.next_async()), run(counter.next_async())), (2, 2));
+}
+
+#[test]
+fn arguments_that_are_there_on_some_platforms_only() {
+    #[cached(ttl = 60)]
+    fn call(n: u8, #[cfg(any())] missing: u8, #[cfg(all())] (one, _): (u8, u8)) -> u8 {
+        n + one
+    }
+    assert_eq!((call(1, (2, 0)), call(1, (2, 0))), (3, 3));
+}
+
+#[test]
+fn errors_may_borrow() {
+    #[cached(ttl = 60)]
+    fn parse(text: &str) -> Result<u8, &str> {
+        text.parse().map_err(|_| text)
+    }
+    assert_eq!((parse("7"), parse("7"), parse("x")), (Ok(7), Ok(7), Err("x")));
 }

@@ -323,3 +323,164 @@ fn backend_chosen_at_run_time_is_called_from_functions() {
         assert_eq!(call(&cache, 1), first);
     }
 }
+
+/// A value whose destructor calls its cache, and panics.
+#[derive(Clone)]
+struct Loud(Arc<dyn Fn() + Send + Sync>, Arc<AtomicBool>);
+
+impl Drop for Loud {
+    fn drop(&mut self) {
+        if self.1.load(Ordering::SeqCst) {
+            (self.0)();
+            panic!("planned panic of a drop");
+        }
+    }
+}
+
+fn destructors_are_survived<B: Backend<Stored = Shared>>(
+    open: impl Fn(vayu::MemoryOptions) -> Cache<B, ByReference> + Send + 'static,
+) {
+    watchdog(HANG, move || {
+        let clock = ManualClock::new();
+        let options = vayu::MemoryOptions::new().max_entries(64).clock(clock.clone());
+        let cache = open(options);
+        let is_loud = Arc::new(AtomicBool::new(false));
+        let call_back: Arc<dyn Fn() + Send + Sync> = {
+            let cache = cache.clone();
+            Arc::new(move || {
+                let key = Key::from_text("loud", "called back");
+                cache.get_or_insert_with(&key, HANG, || 7_u64);
+                cache.remove(&key).expect("remove");
+                let _ = cache.stats();
+            })
+        };
+        let fill = |count: u32| {
+            is_loud.store(false, Ordering::SeqCst);
+            for n in 0..count {
+                let key = Key::new("loud", &(n,)).expect("a number");
+                let value = Loud(Arc::clone(&call_back), Arc::clone(&is_loud));
+                cache.set(&key, &value, HANG).expect("write");
+            }
+            is_loud.store(true, Ordering::SeqCst);
+        };
+        let quiet = Key::from_text("quiet", "");
+        let answer = || cache.get_or_insert_with(&quiet, HANG, || 1_u64);
+        fill(64);
+        for n in 0..200_u32 {
+            let key = Key::new("evicts", &(n,)).expect("a number");
+            assert_eq!(cache.get_or_insert_with(&key, HANG, || n), n);
+        }
+        fill(64);
+        clock.advance(2 * HANG);
+        assert_eq!(answer(), 1);
+        let _ = cache.stats();
+        fill(64);
+        cache.clear().expect("clear");
+        assert_eq!(answer(), 1);
+        fill(1);
+        let key = Key::new("loud", &(0_u32,)).expect("a number");
+        cache.set(&key, &1_u64, HANG).expect("replace");
+        fill(1);
+        cache.remove(&key).expect("remove");
+        assert_eq!((answer(), cache.stats().in_flight), (1, 0));
+        is_loud.store(false, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn destructors_that_call_the_cache_and_panic_are_survived() {
+    destructors_are_survived(vayu::MemoryOptions::build);
+}
+
+#[test]
+fn destructors_that_call_the_cache_and_panic_are_survived_by_moka() {
+    destructors_are_survived(vayu::MemoryOptions::build_moka);
+}
+
+#[test]
+fn value_that_is_not_stored_may_panic_when_it_is_dropped() {
+    let cache = vayu::MemoryOptions::new().max_entries(0).build();
+    let is_loud = Arc::new(AtomicBool::new(true));
+    let key = Key::from_text("p", "k");
+    let answer =
+        cache.get_or_insert_with(&key, HANG, || Loud(Arc::new(|| ()), Arc::clone(&is_loud)));
+    is_loud.store(false, Ordering::SeqCst);
+    drop(answer);
+    assert_eq!(cache.stats().in_flight, 0);
+}
+
+#[test]
+fn arguments_and_values_without_an_end_in_sight_are_survived() {
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    enum List {
+        End,
+        More(Box<List>),
+    }
+    impl List {
+        fn of(length: usize) -> Self {
+            (0..length).fold(Self::End, |list, _| Self::More(Box::new(list)))
+        }
+        fn length(&self) -> usize {
+            let (mut list, mut length) = (self, 0);
+            while let Self::More(more) = list {
+                (list, length) = (more, length + 1);
+            }
+            length
+        }
+        fn forget(mut self) {
+            while let Self::More(more) = self {
+                self = *more;
+            }
+        }
+    }
+    static CACHE: LazyLock<Cache<MapBackend, MessagePack>> = LazyLock::new(Cache::new);
+    #[cached(cache = CACHE, ttl = 60)]
+    fn length(list: &List) -> usize {
+        list.length()
+    }
+    #[cached(cache = CACHE, ttl = 60)]
+    fn make(length: usize) -> List {
+        List::of(length)
+    }
+    #[cached(cache = CACHE, ttl = 60, serializer = vayu::Json)]
+    fn make_json(length: usize) -> List {
+        List::of(length)
+    }
+    let list = List::of(200_000);
+    assert_eq!(length(&list), 200_000);
+    list.forget();
+    for make in [make, make_json] {
+        let list = make(200_000);
+        assert_eq!(list.length(), 200_000);
+        list.forget();
+        assert_eq!((make(50).length(), make(50).length()), (50, 50));
+    }
+    assert_eq!((CACHE.stats().stores, CACHE.stats().hits), (2, 2));
+}
+
+#[test]
+fn futures_of_nested_functions_grow_by_a_constant() {
+    #[cached(ttl = 60)]
+    async fn one(n: u8) -> u8 {
+        let large = [n; 100];
+        tokio::task::yield_now().await;
+        large[7]
+    }
+    #[cached(ttl = 60)]
+    async fn two(n: u8) -> u8 {
+        one(n).await
+    }
+    #[cached(ttl = 60)]
+    async fn three(n: u8) -> u8 {
+        two(n).await
+    }
+    #[cached(ttl = 60)]
+    async fn four(n: u8) -> u8 {
+        three(n).await
+    }
+    let sizes =
+        [size_of_val(&one(1)), size_of_val(&two(1)), size_of_val(&three(1)), size_of_val(&four(1))];
+    for pair in sizes.windows(2) {
+        assert!(pair[1] <= pair[0] + 2048, "{sizes:?}");
+    }
+}

@@ -65,7 +65,10 @@ fn each_call_is_one_event_that_tells_no_argument() {
         secret(&cache, "hunter2");
         let lines = log.lines();
         assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(lines[0].starts_with("DEBUG") && lines[0].contains("outcome=\"miss\""), "{lines:?}");
+        assert!(
+            lines[0].starts_with("DEBUG") && lines[0].contains("outcome=\"miss\""),
+            "{lines:?}"
+        );
         assert!(lines[1].contains("outcome=\"hit\"") && lines[1].contains("age=7s"), "{lines:?}");
         assert!(lines.iter().all(|line| line.contains("::secret")), "the function: {lines:?}");
         assert!(!lines.concat().contains("hunter2"));

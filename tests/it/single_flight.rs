@@ -237,9 +237,8 @@ fn panicking_leader_keeps_its_panic_and_the_others_get_a_value() {
     }
     watchdog(HANG, || {
         let panics: usize = thread::scope(|scope| {
-            let callers: Vec<_> = (0..64)
-                .map(|_| scope.spawn(|| catch_unwind(AssertUnwindSafe(call))))
-                .collect();
+            let callers: Vec<_> =
+                (0..64).map(|_| scope.spawn(|| catch_unwind(AssertUnwindSafe(call)))).collect();
             callers
                 .into_iter()
                 .map(|caller| match caller.join().expect("caught") {

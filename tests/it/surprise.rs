@@ -253,8 +253,9 @@ fn limit_is_in_the_stats_and_evictions_are_counted() {
 
 #[test]
 fn weight_is_a_limit_too() {
-    let text_length =
-        |_: &Key, value: &vayu::Shared| value.downcast_ref::<String>().map_or(1, |t| t.len() as u32);
+    let text_length = |_: &Key, value: &vayu::Shared| {
+        value.downcast_ref::<String>().map_or(1, |t| t.len() as u32)
+    };
     for cache in [MemoryOptions::new().max_weight(10_000, text_length).build()] {
         for n in 0..1000 {
             let key = Key::new("n", &(n,)).expect("a number");

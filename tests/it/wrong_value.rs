@@ -73,6 +73,49 @@ fn functions_of_one_name_inside_of_functions_and_blocks_have_their_own_entries()
     assert_eq!((third, fourth), (3, 4));
 }
 
+#[test]
+fn functions_of_one_path_have_their_own_entries_among_bytes_too() {
+    static BYTES: LazyLock<Cache<ByBytes, MessagePack>> = LazyLock::new(Cache::new);
+    macro_rules! in_a_block {
+        ($answer:literal) => {{
+            #[cached(cache = BYTES, ttl = 60)]
+            fn inner() -> u8 {
+                $answer
+            }
+            inner()
+        }};
+    }
+    assert_eq!((in_a_block!(1), in_a_block!(2), in_a_block!(3)), (1, 2, 3));
+}
+
+/// Knows keys by their bytes alone, as what is outside of the process does.
+#[derive(Default)]
+struct ByBytes(std::sync::Mutex<HashMap<Vec<u8>, Record<bytes::Bytes>>>);
+
+#[async_trait::async_trait]
+impl Backend for ByBytes {
+    type Stored = bytes::Bytes;
+    fn read(&self, key: &Key) -> vayu::Result<Option<Record<bytes::Bytes>>> {
+        Ok(self.0.lock().expect("no panic").get(&key.to_bytes()).cloned())
+    }
+    fn write(&self, key: &Key, record: Record<bytes::Bytes>) -> vayu::Result<()> {
+        self.0.lock().expect("no panic").insert(key.to_bytes(), record);
+        Ok(())
+    }
+    fn delete(&self, key: &Key) -> vayu::Result<bool> {
+        Ok(self.0.lock().expect("no panic").remove(&key.to_bytes()).is_some())
+    }
+    async fn read_async(&self, key: &Key) -> vayu::Result<Option<Record<bytes::Bytes>>> {
+        self.read(key)
+    }
+    async fn write_async(&self, key: &Key, record: Record<bytes::Bytes>) -> vayu::Result<()> {
+        self.write(key, record)
+    }
+    async fn delete_async(&self, key: &Key) -> vayu::Result<bool> {
+        self.delete(key)
+    }
+}
+
 struct Left;
 struct Right;
 
@@ -129,10 +172,7 @@ impl<T, const N: usize> Holder<T, N> {
 
 #[test]
 fn every_instantiation_of_a_generic_has_its_own_entry() {
-    assert_eq!(
-        (width::<u8>(), width::<u16>(), width::<&str>(), width::<[u8; 7]>()),
-        (1, 2, 16, 7)
-    );
+    assert_eq!((width::<u8>(), width::<u16>(), width::<&str>(), width::<[u8; 7]>()), (1, 2, 16, 7));
     assert_eq!(width::<u8>(), 1);
     assert_eq!(
         (constant::<1, true>(), constant::<1, false>(), constant::<2, true>()),

@@ -4,6 +4,7 @@ use std::any::type_name;
 use std::collections::HashSet;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -80,7 +81,7 @@ pub fn cache_of<C: AsCache + ?Sized>(cache: &C) -> &Cache<C::Backend, C::Seriali
 
 /// Finds the shape of an answer by its type.
 ///
-/// `shape` on a probe for a `Result` is the inherent method; on any other it is that of
+/// `vayu_shape` on a probe for a `Result` is the inherent method; on any other it is that of
 /// [`PlainShape`].
 #[derive(Debug)]
 pub struct Probe<R>(PhantomData<fn() -> R>);
@@ -97,7 +98,7 @@ impl<R> Probe<R> {
 impl<T, E> Probe<Result<T, E>> {
     /// The shape of a `Result`.
     #[inline]
-    pub fn shape(&self) -> Fallible {
+    pub fn vayu_shape(&self) -> Fallible {
         Fallible
     }
 }
@@ -105,12 +106,12 @@ impl<T, E> Probe<Result<T, E>> {
 /// The shape of what is no `Result`.
 pub trait PlainShape {
     /// The shape.
-    fn shape(&self) -> Plain;
+    fn vayu_shape(&self) -> Plain;
 }
 
 impl<R> PlainShape for Probe<R> {
     #[inline]
-    fn shape(&self) -> Plain {
+    fn vayu_shape(&self) -> Plain {
         Plain
     }
 }
@@ -161,7 +162,7 @@ pub struct SetPart;
 impl<T, H> Part<'_, HashSet<T, H>> {
     /// The kind of a set.
     #[inline]
-    pub fn kind(&self) -> SetPart {
+    pub fn vayu_kind(&self) -> SetPart {
         SetPart
     }
 }
@@ -169,20 +170,44 @@ impl<T, H> Part<'_, HashSet<T, H>> {
 impl<T, H> Part<'_, &HashSet<T, H>> {
     /// The kind of a set.
     #[inline]
-    pub fn kind(&self) -> SetPart {
+    pub fn vayu_kind(&self) -> SetPart {
         SetPart
     }
+}
+
+/// A part that may change during the call.
+#[derive(Debug, Clone, Copy)]
+pub struct ExclusivePart;
+
+impl<T: ?Sized> Part<'_, &mut T> {
+    /// The kind of an exclusive reference.
+    #[inline]
+    pub fn vayu_kind(&self) -> ExclusivePart {
+        ExclusivePart
+    }
+}
+
+/// What an exclusive reference is not.
+#[diagnostic::on_unimplemented(
+    message = "what `{Self}` refers to may change during the call, so it cannot be part of the key",
+    note = "leave the argument out with `skip(..)`, or say what the key is with `key = ..`"
+)]
+pub trait Unchanging {}
+
+impl ExclusivePart {
+    /// Never appends anything: there is no such value.
+    pub fn add<T: Unchanging>(self, _part: &Part<'_, T>, _key: &mut KeyBuilder) {}
 }
 
 /// The kind of any other part.
 pub trait AnyPart {
     /// The kind.
-    fn kind(&self) -> ValuePart;
+    fn vayu_kind(&self) -> ValuePart;
 }
 
 impl<T: ?Sized> AnyPart for Part<'_, T> {
     #[inline]
-    fn kind(&self) -> ValuePart {
+    fn vayu_kind(&self) -> ValuePart {
         ValuePart
     }
 }
@@ -241,6 +266,12 @@ pub fn function_prefix<F: ?Sized>(_body: &F) -> Prefix {
     Prefix::of_body::<F>()
 }
 
+/// The identity of the async function that holds this body.
+#[inline]
+pub fn async_function_prefix<F: ?Sized>(_body: &Pin<&mut F>) -> Prefix {
+    Prefix::of_body::<F>()
+}
+
 /// A number for a version of a value's meaning.
 pub const fn version_stamp(text: &str) -> u64 {
     xxhash_rust::const_xxh3::xxh3_64(text.as_bytes())
@@ -285,11 +316,12 @@ where
     call::blocking::run(cache, &policy, body)
 }
 
-/// A cached call of an async function.
+/// A cached call of an async function. The body is pinned where it was made: a future that is
+/// handed on by value takes its place twice.
 pub async fn call_async<R, B, S, K, H, Z, L, P>(
     cache: &Cache<B, S>,
     policy: Policy<'_, K, H, Z, L, P>,
-    body: impl Future<Output = R>,
+    body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where
     B: Backend,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +12,9 @@ use crate::backend::Backend;
 use crate::call::{Always, Fallible, Policy, Whole, blocking, future};
 use crate::clock::{Clock, Sleep, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Flight, Flights, Landing, Outcome, Position, is_host, position};
+use crate::flight::{
+    Flight, Flights, Hosted, Landing, Outcome, Position, inside, is_host, position,
+};
 use crate::freshness::is_fresh;
 use crate::guard::{guarded, guarded_async};
 use crate::key::{Key, Prefix};
@@ -184,14 +188,17 @@ impl<B: Backend, S> Cache<B, S> {
                 Err(_) => break None,
             }
         };
-        let result = guarded("write entry", || self.backend().write(key, record.clone()));
-        if let Some(mut lead) = lead {
-            lead.computed(Outcome::Computed(record));
+        let Some(mut lead) = lead else {
+            return guarded("write entry", || self.backend().write(key, record));
+        };
+        inside(lead.id(), move || {
+            let result = guarded("write entry", || self.backend().write(key, record.clone()));
+            lead.computed(Outcome::Computed(record.into()));
             while lead.land() == Landing::MustDelete {
                 guarded("delete entry", || self.backend().delete(key))?;
             }
-        }
-        result.inspect(|()| self.counters().store())
+            result.inspect(|()| self.counters().store())
+        })
     }
 
     /// [`set`](Self::set) for async callers.
@@ -211,15 +218,20 @@ impl<B: Backend, S> Cache<B, S> {
                 Err(_) => break None,
             }
         };
-        let write = || self.backend().write_async(key, record.clone());
-        let result = guarded_async("write entry", write).await;
-        if let Some(mut lead) = lead {
-            lead.computed(Outcome::Computed(record));
+        let Some(mut lead) = lead else {
+            return guarded_async("write entry", || self.backend().write_async(key, record)).await;
+        };
+        let flight = lead.id();
+        let to_landing = pin!(async move {
+            let write = || self.backend().write_async(key, record.clone());
+            let result = guarded_async("write entry", write).await;
+            lead.computed(Outcome::Computed(record.into()));
             while lead.land() == Landing::MustDelete {
                 guarded_async("delete entry", || self.backend().delete_async(key)).await?;
             }
-        }
-        result.inspect(|()| self.counters().store())
+            result.inspect(|()| self.counters().store())
+        });
+        Hosted::new(flight, to_landing).await
     }
 
     /// Forgets a key, and says whether there was something to forget. What is being computed for
@@ -304,7 +316,7 @@ impl<B: Backend, S> Cache<B, S> {
         S: Serializer<T, Stored = B::Stored>,
     {
         let policy = Policy::new(key, Whole, &self.serializer, ttl, Always);
-        future::run(self, &policy, compute).await
+        future::run(self, &policy, pin!(compute)).await
     }
 
     /// [`get_or_insert_with`](Self::get_or_insert_with) for a computation that may fail. An error
@@ -353,7 +365,7 @@ impl<B: Backend, S> Cache<B, S> {
         S: Serializer<T, Stored = B::Stored>,
     {
         let policy = Policy::new(key, Fallible, &self.serializer, ttl, Always);
-        future::run(self, &policy, compute).await
+        future::run(self, &policy, pin!(compute)).await
     }
 
     fn seal<T>(&self, value: &T, ttl: Duration) -> Result<Record<B::Stored>>
@@ -374,15 +386,17 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        let is_servable = is_fresh(record.created(), record.expires(), self.now())
-            && record.schema() == self.serializer.schema()
-            && record.serializer() == self.serializer.id();
-        if !is_servable {
-            return None;
-        }
-        guarded("decode value", move || self.serializer.deserialize(record.value()))
-            .inspect_err(|error| self.fault(key.prefix(), error, false))
-            .ok()
+        let now = self.now();
+        let opened = guarded("decode value", move || {
+            let is_servable = is_fresh(record.created(), record.expires(), now)
+                && record.schema() == self.serializer.schema()
+                && record.serializer() == self.serializer.id();
+            if !is_servable {
+                return Ok(None);
+            }
+            self.serializer.deserialize(record.value()).map(Some)
+        });
+        opened.inspect_err(|error| self.fault(key.prefix(), error, false)).ok().flatten()
     }
 
     /// Waits until what is being stored is stored. Whether it is; where this thread may not wait
@@ -453,6 +467,10 @@ impl<B: Backend, S: Clone> Clone for Cache<B, S> {
         }
     }
 }
+
+/// A panic of what is computed leaves nothing half-done in the cache.
+impl<B: Backend, S: UnwindSafe> UnwindSafe for Cache<B, S> {}
+impl<B: Backend, S: RefUnwindSafe> RefUnwindSafe for Cache<B, S> {}
 
 impl<B: Backend + Default, S: Default> Default for Cache<B, S> {
     fn default() -> Self {

@@ -299,12 +299,15 @@ where
     where
         Z: Serializer<T, Stored = B::Stored>,
     {
-        if record.schema() != self.schema() || record.serializer() != self.serializer.id() {
-            return None;
-        }
         // The record is dropped inside: that may run the `Drop` of a value.
-        match guarded("decode value", move || self.serializer.deserialize(record.value())) {
-            Ok(value) => Some(value),
+        let decoded = guarded("decode value", move || {
+            if record.schema() != self.schema() || record.serializer() != self.serializer.id() {
+                return Ok(None);
+            }
+            self.serializer.deserialize(record.value()).map(Some)
+        });
+        match decoded {
+            Ok(value) => value,
             Err(error) => {
                 self.fault(&error);
                 None
@@ -356,9 +359,10 @@ where
 
     /// Whether a record that was found before storing is newer than what was computed from
     /// `started` on.
-    pub(crate) fn is_newer(&self, record: &Record<B::Stored>, started: Timestamp) -> bool {
-        let is_fresh = is_fresh(record.created(), record.expires(), self.cache.now());
-        is_fresh && record.created() >= started
+    pub(crate) fn is_newer(&self, record: Record<B::Stored>, started: Timestamp) -> bool {
+        let (created, expires) = (record.created(), record.expires());
+        discard(record);
+        is_fresh(created, expires, self.cache.now()) && created >= started
     }
 
     /// The backend was given the value.
@@ -368,10 +372,9 @@ where
         }
     }
 
-    /// The function was run, and its answer is on its way to the caller.
-    pub(crate) fn computed(&self) {
+    /// The function is about to run.
+    pub(crate) fn computes(&self) {
         self.cache.counters().miss();
-        self.tell(Answer::Computed);
     }
 
     /// What a backend answered, with a fault taken as nothing.
@@ -385,7 +388,7 @@ where
     }
 
     #[inline]
-    fn tell(&self, answer: Answer) {
+    pub(crate) fn tell(&self, answer: Answer) {
         if !self.is_quiet {
             report::answered(self.key.prefix(), answer);
         }

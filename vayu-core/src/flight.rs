@@ -21,13 +21,14 @@ pub(crate) use self::context::{Hosted, Position, Waiting, inside, is_host, posit
 pub(crate) use self::lead::{Landing, Lead, Permission};
 pub(crate) use self::table::{Flights, Join, Landings};
 use crate::clock::Sleep;
+use crate::guard::Discreet;
 use crate::sync::{Event, notify_all};
 
 /// How a flight ended.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome<R> {
     /// With a value that others can use.
-    Computed(R),
+    Computed(Discreet<R>),
     /// With a value that is the leader's alone.
     Unshared,
     /// With a panic, or because the leader was dropped.

@@ -52,6 +52,30 @@ pub(crate) fn discard<T>(value: T) {
     }
 }
 
+/// A value of others whose drop, wherever it happens, does not panic.
+#[derive(Debug, Clone)]
+pub(crate) struct Discreet<T>(Option<T>);
+
+impl<T> From<T> for Discreet<T> {
+    fn from(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T> Discreet<T> {
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+}
+
+impl<T> Drop for Discreet<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.0.take() {
+            discard(value);
+        }
+    }
+}
+
 #[cold]
 fn panicked(operation: &'static str, payload: Box<dyn Any + Send>) -> Error {
     let message = match payload.downcast_ref::<&str>() {

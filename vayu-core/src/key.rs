@@ -90,9 +90,9 @@ impl Key {
     /// The whole key as bytes, for backends that keep it outside the process: injective, and the
     /// same in every process and on every machine.
     ///
-    /// The one exception is a function that is generic over a closure type. Closures have no name
-    /// that a later build could be trusted to give to the same closure, so the keys of such a
-    /// function are valid in this process only.
+    /// The exceptions are functions whose path is not theirs alone (see [`Prefix`]) or that are
+    /// generic over a closure type: closures have no name that a later build could be trusted to
+    /// give to the same closure. Keys of such functions are valid in this process only.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.material.len() + 64);
         self.prefix.encode(&mut bytes);

@@ -41,5 +41,5 @@ pub use crate::record::Record;
 pub use crate::serializer::Json;
 #[cfg(feature = "message-pack")]
 pub use crate::serializer::MessagePack;
-pub use crate::serializer::{ByReference, Serializer, SerializerId, Shared, ensure_exact};
+pub use crate::serializer::{ByReference, Serializer, SerializerId, Shared, encode_exactly};
 pub use crate::stats::Stats;

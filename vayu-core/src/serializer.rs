@@ -14,7 +14,7 @@ use std::any::type_name;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::by_reference::{ByReference, Shared};
-pub use self::exact::ensure_exact;
+pub use self::exact::encode_exactly;
 #[cfg(feature = "json")]
 pub use self::json::Json;
 #[cfg(feature = "message-pack")]

@@ -11,6 +11,7 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 use vayu_core::{Backend, Clock, Key, KeyHasher, Record, Result, Shared, Timestamp, Usage};
 
+use crate::discard::discard;
 use crate::options::{MemoryOptions, Weights};
 use crate::sweep::Schedule;
 
@@ -40,8 +41,8 @@ impl MemoryBackend {
     /// Never: the options that the map checks are all set here.
     pub fn with_options(options: MemoryOptions) -> Self {
         let entries = usize::try_from(options.max_entries).unwrap_or(usize::MAX);
-        let shards = shards(entries);
         let capacity = options.weights.as_ref().map_or(options.max_entries, |weights| weights.max);
+        let shards = shards(entries.min(usize::try_from(capacity).unwrap_or(usize::MAX)));
         let map_options = OptionsBuilder::new()
             .shards(shards)
             .estimated_items_capacity(entries)
@@ -83,7 +84,10 @@ impl MemoryBackend {
             }
             stays
         });
-        (dropped.borrow().len() as u64, next.get())
+        let dropped = dropped.into_inner();
+        let count = dropped.len() as u64;
+        dropped.into_iter().for_each(discard);
+        (count, next.get())
     }
 }
 
@@ -127,6 +131,7 @@ impl Backend for MemoryBackend {
         let end = record.stale_until();
         let mut evicted = Evicted::default();
         self.map.insert_with_lifecycle(key.clone(), Entry { record, weight }, &mut evicted);
+        evicted.entries.drain(..).for_each(discard);
         drop(evicted);
         self.schedule.note(end);
         self.tend(self.clock.now());

@@ -13,6 +13,7 @@
 //! ```
 
 mod backend;
+mod discard;
 #[cfg(feature = "moka")]
 mod moka;
 mod options;

@@ -1,8 +1,8 @@
 //! The same backend on moka's map.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use moka::notification::RemovalCause;
@@ -10,6 +10,7 @@ use moka::ops::compute::Op;
 use moka::sync::Cache as Map;
 use vayu_core::{Backend, Clock, Key, KeyHasher, Record, Result, Shared, Timestamp, Usage};
 
+use crate::discard::discard;
 use crate::options::{MemoryOptions, Weights};
 use crate::sweep::Schedule;
 
@@ -19,6 +20,7 @@ use crate::sweep::Schedule;
 /// would be done by readers.
 pub struct MokaBackend {
     map: Map<Key, Entry, KeyHasher>,
+    morgue: Arc<Morgue>,
     evictions: Arc<AtomicU64>,
     weights: Option<Weights>,
     capacity: u64,
@@ -26,10 +28,36 @@ pub struct MokaBackend {
     schedule: Schedule,
 }
 
-#[derive(Clone)]
+/// What the map holds. The map drops entries under its own locks, where no code of users may run:
+/// there the record only moves to the morgue.
 struct Entry {
-    record: Record<Shared>,
+    record: Option<Record<Shared>>,
     weight: u32,
+    morgue: Arc<Morgue>,
+}
+
+/// Records that have left the map and are to be dropped when no lock is held.
+type Morgue = Mutex<Vec<Record<Shared>>>;
+
+impl Clone for Entry {
+    fn clone(&self) -> Self {
+        Self { record: self.record.clone(), weight: self.weight, morgue: Arc::clone(&self.morgue) }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            self.morgue.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        }
+    }
+}
+
+impl Entry {
+    /// When the entry may be dropped. A clone of an entry has its record until it is taken.
+    fn end(&self) -> Timestamp {
+        self.record.as_ref().map_or(Timestamp::NEVER, Record::stale_until)
+    }
 }
 
 impl MokaBackend {
@@ -52,6 +80,7 @@ impl MokaBackend {
             .build_with_hasher(KeyHasher);
         Self {
             map,
+            morgue: Arc::default(),
             evictions,
             weights: options.weights,
             capacity,
@@ -73,14 +102,14 @@ impl MokaBackend {
         let mut dropped = 0;
         let mut next = Timestamp::NEVER;
         for (key, entry) in &self.map {
-            let end = entry.record.stale_until();
+            let end = entry.end();
             if end > now {
                 next = next.min(end);
                 continue;
             }
             // It may have been replaced since it was looked at.
             self.map.entry_by_ref(&*key).and_compute_with(|entry| match entry {
-                Some(entry) if entry.value().record.stale_until() <= now => {
+                Some(entry) if entry.value().end() <= now => {
                     dropped += 1;
                     Op::Remove
                 }
@@ -89,6 +118,12 @@ impl MokaBackend {
         }
         self.map.run_pending_tasks();
         (dropped, next)
+    }
+
+    /// Drops what has left the map. No lock is held here.
+    fn bury(&self) {
+        let dead = std::mem::take(&mut *self.morgue.lock().unwrap_or_else(PoisonError::into_inner));
+        dead.into_iter().for_each(discard);
     }
 }
 
@@ -111,11 +146,12 @@ impl Backend for MokaBackend {
     type Stored = Shared;
 
     fn read(&self, key: &Key) -> Result<Option<Record<Shared>>> {
-        let found = self.map.get(key);
+        let found = self.map.get(key).and_then(|mut entry| entry.record.take());
         if found.is_none() {
             self.tend(self.clock.now());
+            self.bury();
         }
-        Ok(found.map(|entry| entry.record))
+        Ok(found)
     }
 
     fn write(&self, key: &Key, record: Record<Shared>) -> Result<()> {
@@ -124,13 +160,17 @@ impl Backend for MokaBackend {
             Some(weights) => (weights.weigh)(key, record.value()).max(1),
         };
         self.schedule.note(record.stale_until());
-        self.map.insert(key.clone(), Entry { record, weight });
+        let morgue = Arc::clone(&self.morgue);
+        self.map.insert(key.clone(), Entry { record: Some(record), weight, morgue });
         self.tend(self.clock.now());
+        self.bury();
         Ok(())
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
-        Ok(self.map.remove(key).is_some())
+        let removed = self.map.remove(key).is_some();
+        self.bury();
+        Ok(removed)
     }
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<Shared>>> {
@@ -152,12 +192,14 @@ impl Backend for MokaBackend {
     fn clear(&self) -> Result<()> {
         self.map.invalidate_all();
         self.map.run_pending_tasks();
+        self.bury();
         Ok(())
     }
 
     fn usage(&self) -> Usage {
         self.tend(self.clock.now());
         self.map.run_pending_tasks();
+        self.bury();
         let mut usage = Usage::default();
         usage.entries = Some(self.map.entry_count());
         if self.weights.is_some() {

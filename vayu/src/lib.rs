@@ -163,7 +163,7 @@ pub use vayu_core::MessagePack;
 pub use vayu_core::{
     AsCache, Backend, ByReference, Cache, Clock, Error, ErrorKind, Key, KeyHasher, MonotonicClock,
     Pause, Prefix, Record, Result, Serializer, SerializerId, Shared, Sleep, Stats, SystemClock,
-    Timestamp, Usage, ensure_exact, sorted_set,
+    Timestamp, Usage, encode_exactly, sorted_set,
 };
 #[cfg(feature = "testing")]
 pub use vayu_core::{backend_tests, testing};

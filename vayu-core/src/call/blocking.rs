@@ -7,8 +7,9 @@ use crate::flight::{
     FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Position, Waiting, inside,
     is_host, position,
 };
-use crate::guard::guarded;
+use crate::guard::{discard, guarded};
 use crate::record::Record;
+use crate::report::Answer;
 use crate::serializer::Serializer;
 use crate::sync::block_on;
 
@@ -69,11 +70,7 @@ where
     loop {
         let (flight, outdated) = match flights.join(call.key, before.take()) {
             Join::Lead { lead: first, look_again } => {
-                if look_again && let Some(answer) = read(call).0.and_then(|found| call.serve(found))
-                {
-                    return answer;
-                }
-                return lead(call, first, body);
+                return lead(call, first, look_again, body);
             }
             Join::Wait { flight, outdated } => (flight, outdated),
         };
@@ -90,23 +87,26 @@ where
             None => flights.overtake(call.key, &flight),
             Some(Outcome::Abandoned) => continue,
             Some(_) if outdated => continue,
-            Some(Outcome::Computed(record)) => match call.share(record) {
-                Some(answer) => return answer,
-                None => flights.lead_if_vacant(call.key),
-            },
+            Some(Outcome::Computed(record)) => {
+                match record.get().and_then(|record| call.share(record)) {
+                    Some(answer) => return answer,
+                    None => flights.lead_if_vacant(call.key),
+                }
+            }
             Some(Outcome::Unshared) => flights.lead_if_vacant(call.key),
         };
         return match next {
-            Some(next) => lead(call, next, body),
+            Some(next) => lead(call, next, false, body),
             None => beside(call, flight.id(), body),
         };
     }
 }
 
-/// Runs the body for all who wait.
+/// Runs the body for all who wait, unless it was just stored by another.
 fn lead<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     mut lead: Lead<'_, Record<B::Stored>>,
+    look_again: bool,
     body: impl FnOnce() -> R,
 ) -> R
 where
@@ -118,21 +118,30 @@ where
 {
     let started = call.cache.now();
     inside(lead.id(), move || {
+        if look_again
+            && let Some(found) = read(call).0
+            && let Some(answer) = call.serve(found)
+        {
+            return answer;
+        }
+        call.computes();
         let answer = body();
-        call.computed();
+        call.tell(Answer::Computed);
         if let Some(record) = call.seal(&answer) {
-            lead.computed(Outcome::Computed(record.clone()));
+            lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = match lead.begin_store() {
                 Permission::Granted => true,
                 Permission::Refused => false,
                 Permission::UnlessNewer => {
-                    !read(call).0.is_some_and(|found| call.is_newer(&found, started))
+                    !read(call).0.is_some_and(|found| call.is_newer(found, started))
                 }
             };
             if may_store {
                 let result =
                     guarded("write entry", || call.cache.backend().write(call.key, record));
                 call.stored(result);
+            } else {
+                discard(record);
             }
         } else {
             lead.computed(Outcome::Unshared);
@@ -150,7 +159,8 @@ fn beside<R, B: Backend, S, H: Copy, Z, L, P>(
     flight: FlightId,
     body: impl FnOnce() -> R,
 ) -> R {
+    call.computes();
     let answer = inside(flight, body);
-    call.computed();
+    call.tell(Answer::Computed);
     answer
 }

@@ -10,15 +10,16 @@ use crate::flight::{
     FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Position, Waiting,
     position,
 };
-use crate::guard::{guarded, guarded_async};
+use crate::guard::{discard, guarded, guarded_async};
 use crate::record::Record;
+use crate::report::Answer;
 use crate::serializer::Serializer;
 
 /// Answers a call from the cache, or awaits `body` and remembers its answer.
 pub(crate) async fn run<R, B, S, K, H, Z, L, P>(
     cache: &Cache<B, S>,
     policy: &Policy<'_, K, H, Z, L, P>,
-    body: impl Future<Output = R>,
+    body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where
     B: Backend,
@@ -32,7 +33,7 @@ where
     let (record, before) = read(&call).await;
     match record.and_then(|record| call.serve(record)) {
         Some(answer) => answer,
-        None => miss(&call, before, pin!(body)).await,
+        None => miss(&call, before, body).await,
     }
 }
 
@@ -66,12 +67,7 @@ where
     loop {
         let (flight, outdated) = match flights.join(call.key, before.take()) {
             Join::Lead { lead: first, look_again } => {
-                if look_again
-                    && let Some(answer) = read(call).await.0.and_then(|found| call.serve(found))
-                {
-                    return answer;
-                }
-                return lead(call, first, body).await;
+                return lead(call, first, look_again, body).await;
             }
             Join::Wait { flight, outdated } => (flight, outdated),
         };
@@ -88,23 +84,26 @@ where
             None => flights.overtake(call.key, &flight),
             Some(Outcome::Abandoned) => continue,
             Some(_) if outdated => continue,
-            Some(Outcome::Computed(record)) => match call.share(record) {
-                Some(answer) => return answer,
-                None => flights.lead_if_vacant(call.key),
-            },
+            Some(Outcome::Computed(record)) => {
+                match record.get().and_then(|record| call.share(record)) {
+                    Some(answer) => return answer,
+                    None => flights.lead_if_vacant(call.key),
+                }
+            }
             Some(Outcome::Unshared) => flights.lead_if_vacant(call.key),
         };
         return match next {
-            Some(next) => lead(call, next, body).await,
+            Some(next) => lead(call, next, false, body).await,
             None => beside(call, flight.id(), body).await,
         };
     }
 }
 
-/// Awaits the body for all who wait.
+/// Awaits the body for all who wait, unless it was just stored by another.
 async fn lead<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     mut lead: Lead<'_, Record<B::Stored>>,
+    look_again: bool,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where
@@ -118,20 +117,29 @@ where
     let backend = call.cache.backend();
     let flight = lead.id();
     let flight_to_landing = pin!(async move {
+        if look_again
+            && let Some(found) = read(call).await.0
+            && let Some(answer) = call.serve(found)
+        {
+            return answer;
+        }
+        call.computes();
         let answer = body.await;
-        call.computed();
+        call.tell(Answer::Computed);
         if let Some(record) = call.seal(&answer) {
-            lead.computed(Outcome::Computed(record.clone()));
+            lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = match lead.begin_store() {
                 Permission::Granted => true,
                 Permission::Refused => false,
                 Permission::UnlessNewer => {
-                    !read(call).await.0.is_some_and(|found| call.is_newer(&found, started))
+                    !read(call).await.0.is_some_and(|found| call.is_newer(found, started))
                 }
             };
             if may_store {
                 let write = || backend.write_async(call.key, record);
                 call.stored(guarded_async("write entry", write).await);
+            } else {
+                discard(record);
             }
         } else {
             lead.computed(Outcome::Unshared);
@@ -151,7 +159,8 @@ async fn beside<R, B: Backend, S, H: Copy, Z, L, P>(
     flight: FlightId,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R {
+    call.computes();
     let answer = Hosted::new(flight, body).await;
-    call.computed();
+    call.tell(Answer::Computed);
     answer
 }

@@ -48,7 +48,7 @@ impl World {
                 Join::Wait { flight, outdated } => {
                     let mut never: Sleep = Box::pin(std::future::pending());
                     match block_on(flight.landed(&mut never)) {
-                        Some(Outcome::Computed(value)) if !outdated => return Some(*value),
+                        Some(Outcome::Computed(value)) if !outdated => return value.get().copied(),
                         Some(Outcome::Unshared) if !outdated => {
                             return match self.flights.lead_if_vacant(key) {
                                 Some(lead) => self.lead(lead, end),
@@ -68,7 +68,7 @@ impl World {
             End::Abandon if value == 1 => return None,
             End::Keep => lead.computed(Outcome::Unshared),
             End::Share | End::Abandon => {
-                lead.computed(Outcome::Computed(value));
+                lead.computed(Outcome::Computed(value.into()));
                 if lead.begin_store() != Permission::Refused {
                     *lock(&self.stored) = Some(value);
                 }

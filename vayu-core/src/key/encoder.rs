@@ -49,7 +49,11 @@ const SET: u8 = 33;
 pub(crate) struct Encoder<'a> {
     out: &'a mut Material,
     sequences: Sequences,
+    depth: usize,
 }
+
+/// Values nested deeper than this have no encoding: a stack has an end.
+const DEPTH: usize = 128;
 
 /// Whether the order of a sequence has a meaning.
 #[derive(Clone, Copy, PartialEq)]
@@ -62,11 +66,11 @@ pub(crate) enum Sequences {
 impl<'a> Encoder<'a> {
     #[inline]
     pub(crate) fn new(out: &'a mut Material) -> Self {
-        Self { out, sequences: Sequences::Ordered }
+        Self::with_sequences(out, Sequences::Ordered)
     }
 
     pub(crate) fn with_sequences(out: &'a mut Material, sequences: Sequences) -> Self {
-        Self { out, sequences }
+        Self { out, sequences, depth: 0 }
     }
 
     /// Encodes a set: its elements, sorted by their encoding.
@@ -76,10 +80,21 @@ impl<'a> Encoder<'a> {
     ) -> Result<(), EncodeError> {
         let mut parts = Parts::new(SET, self);
         for element in elements {
-            parts.push(|encoder| element.serialize(encoder))?;
+            parts.push(|encoder| encoder.nested(element))?;
         }
         parts.finish();
         Ok(())
+    }
+
+    /// Encodes a part of a value.
+    fn nested<T: Serialize + ?Sized>(&mut self, part: &T) -> Result<(), EncodeError> {
+        if self.depth == DEPTH {
+            return Err(ser::Error::custom("the value is nested too deep"));
+        }
+        self.depth += 1;
+        let result = part.serialize(&mut *self);
+        self.depth -= 1;
+        result
     }
 
     #[inline]
@@ -136,7 +151,8 @@ impl<'e, 'a> Parts<'e, 'a> {
     ) -> Result<(), EncodeError> {
         let mut part = Material::new();
         let sequences = self.encoder.sequences;
-        encode(&mut Encoder { out: &mut part, sequences })?;
+        let depth = self.encoder.depth;
+        encode(&mut Encoder { out: &mut part, sequences, depth })?;
         self.encoded.push(part);
         Ok(())
     }
@@ -149,7 +165,8 @@ impl<'e, 'a> Parts<'e, 'a> {
         let Some(part) = self.encoded.last_mut() else {
             return Err(ser::Error::custom("a map value came before its key"));
         };
-        encode(&mut Encoder { out: part, sequences: self.encoder.sequences })
+        let Encoder { sequences, depth, .. } = *self.encoder;
+        encode(&mut Encoder { out: part, sequences, depth })
     }
 
     fn finish(mut self) {
@@ -280,7 +297,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), EncodeError> {
         self.tag(SOME);
-        value.serialize(self)
+        self.nested(value)
     }
 
     fn serialize_unit(self) -> Result<(), EncodeError> {
@@ -309,7 +326,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
         value: &T,
     ) -> Result<(), EncodeError> {
         self.named(NEWTYPE_STRUCT, name);
-        value.serialize(self)
+        self.nested(value)
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -320,7 +337,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
         value: &T,
     ) -> Result<(), EncodeError> {
         self.variant(NEWTYPE_VARIANT, name, variant);
-        value.serialize(self)
+        self.nested(value)
     }
 
     fn serialize_seq(self, _length: Option<usize>) -> Result<Self::SerializeSeq, EncodeError> {
@@ -391,8 +408,8 @@ impl ser::SerializeSeq for Sequence<'_, '_> {
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         match self {
-            Self::Ordered(encoder) => value.serialize(&mut **encoder),
-            Self::Unordered(parts) => parts.push(|encoder| value.serialize(encoder)),
+            Self::Ordered(encoder) => encoder.nested(value),
+            Self::Unordered(parts) => parts.push(|encoder| encoder.nested(value)),
         }
     }
 
@@ -413,11 +430,11 @@ impl ser::SerializeMap for Map<'_, '_> {
     type Error = EncodeError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
-        self.0.push(|encoder| key.serialize(encoder))
+        self.0.push(|encoder| encoder.nested(key))
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        self.0.extend_last(|encoder| value.serialize(encoder))
+        self.0.extend_last(|encoder| encoder.nested(value))
     }
 
     fn end(self) -> Result<(), EncodeError> {
@@ -431,7 +448,7 @@ impl ser::SerializeTuple for &mut Encoder<'_> {
     type Error = EncodeError;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        value.serialize(&mut **self)
+        self.nested(value)
     }
 
     fn end(self) -> Result<(), EncodeError> {
@@ -445,7 +462,7 @@ impl ser::SerializeTupleStruct for &mut Encoder<'_> {
     type Error = EncodeError;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        value.serialize(&mut **self)
+        self.nested(value)
     }
 
     fn end(self) -> Result<(), EncodeError> {
@@ -459,7 +476,7 @@ impl ser::SerializeTupleVariant for &mut Encoder<'_> {
     type Error = EncodeError;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        value.serialize(&mut **self)
+        self.nested(value)
     }
 
     fn end(self) -> Result<(), EncodeError> {
@@ -478,7 +495,7 @@ impl ser::SerializeStruct for &mut Encoder<'_> {
         value: &T,
     ) -> Result<(), EncodeError> {
         self.named(FIELD, name);
-        value.serialize(&mut **self)
+        self.nested(value)
     }
 
     fn end(self) -> Result<(), EncodeError> {
@@ -497,7 +514,7 @@ impl ser::SerializeStructVariant for &mut Encoder<'_> {
         value: &T,
     ) -> Result<(), EncodeError> {
         self.named(FIELD, name);
-        value.serialize(&mut **self)
+        self.nested(value)
     }
 
     fn end(self) -> Result<(), EncodeError> {

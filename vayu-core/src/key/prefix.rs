@@ -2,8 +2,10 @@
 
 use std::any::{TypeId, type_name};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{PoisonError, RwLock};
 
 use crate::key::hasher;
 
@@ -11,6 +13,11 @@ use crate::key::hasher;
 ///
 /// The automatic identity distinguishes crates (and versions of one crate), modules, types, trait
 /// impls, functions and every generic instantiation. It never equals a text.
+///
+/// Outside of the process a function is known by its path. Where two functions of a program have
+/// one path (in two blocks of one function, or in two versions of one crate), only the one that is
+/// called first in a process is known by it there, so give such functions a text of their own
+/// where entries outlive the process.
 #[derive(Clone)]
 pub struct Prefix(Repr);
 
@@ -44,7 +51,7 @@ impl Prefix {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let text = self.as_str();
         match &self.0 {
-            Repr::Function { id, .. } if is_ambiguous(text) => {
+            Repr::Function { id, .. } if is_ambiguous(*id, text) => {
                 out.push(FUNCTION_OF_THIS_PROCESS);
                 out.extend_from_slice(&hasher::seeded().hash_one(id).to_le_bytes());
             }
@@ -66,9 +73,22 @@ fn function_path(mut path: &str) -> &str {
     path
 }
 
-/// Whether another function may have the same path: closures of one function share their name.
-fn is_ambiguous(path: &str) -> bool {
-    path.contains("{{")
+/// Whether the path may be that of another function, so that it names none beyond this process.
+///
+/// All closures of a function have one name. And two functions can have one path: in two blocks of
+/// one function, or in two versions of one crate. The first that is met in a process has the path.
+fn is_ambiguous(id: TypeId, path: &str) -> bool {
+    path.contains("{{") || owner(path, id) != id
+}
+
+/// The function that was first met under a path.
+fn owner(path: &str, id: TypeId) -> TypeId {
+    static OWNERS: RwLock<BTreeMap<String, TypeId>> = RwLock::new(BTreeMap::new());
+    let known = OWNERS.read().unwrap_or_else(PoisonError::into_inner).get(path).copied();
+    known.unwrap_or_else(|| {
+        let mut owners = OWNERS.write().unwrap_or_else(PoisonError::into_inner);
+        *owners.entry(path.to_owned()).or_insert(id)
+    })
 }
 
 impl PartialEq for Prefix {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::serializer::exact::ensure_exact;
+use crate::serializer::exact::encode_exactly;
 use crate::serializer::{Serializer, SerializerId};
 
 /// JSON, for any serde value that JSON can give back exactly.
@@ -23,17 +23,21 @@ impl<T: Serialize + DeserializeOwned> Serializer<T> for Json {
     }
 
     fn serialize(&self, value: &T) -> Result<Bytes> {
-        let bytes = serde_json::to_vec(value)
-            .map_err(|error| Error::new(ErrorKind::Encode, "encode as JSON").with_source(error))?;
-        let decoded = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::new(ErrorKind::Encode, "read back as JSON").with_source(error)
-        })?;
-        ensure_exact(value, &decoded)?;
-        Ok(bytes.into())
+        encode_exactly(value, encode, |bytes| decode(bytes))
     }
 
     fn deserialize(&self, stored: &Bytes) -> Result<T> {
-        serde_json::from_slice(stored)
-            .map_err(|error| Error::new(ErrorKind::Decode, "decode JSON").with_source(error))
+        decode(stored)
     }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| Error::new(ErrorKind::Encode, "encode as JSON").with_source(error))?;
+    Ok(bytes.into())
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::new(ErrorKind::Decode, "decode JSON").with_source(error))
 }

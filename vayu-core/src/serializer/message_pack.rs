@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::serializer::exact::ensure_exact;
+use crate::serializer::exact::encode_exactly;
 use crate::serializer::{Serializer, SerializerId};
 
 /// MessagePack with named fields, for any serde value. It never runs code on read.
@@ -18,8 +18,8 @@ use crate::serializer::{Serializer, SerializerId};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MessagePack;
 
-/// Values nested deeper than this are refused in both directions.
-const DEPTH: usize = 128;
+/// How deep what is decoded may be nested; the format counts some levels twice.
+const DEPTH: usize = 512;
 
 impl<T: Serialize + DeserializeOwned> Serializer<T> for MessagePack {
     type Stored = Bytes;
@@ -29,22 +29,22 @@ impl<T: Serialize + DeserializeOwned> Serializer<T> for MessagePack {
     }
 
     fn serialize(&self, value: &T) -> Result<Bytes> {
-        let mut bytes = Vec::with_capacity(128);
-        let mut serializer =
-            rmp_serde::Serializer::new(&mut bytes).with_struct_map().with_bytes(BytesMode::Normal);
-        value.serialize(&mut serializer).map_err(|error| {
-            Error::new(ErrorKind::Encode, "encode as MessagePack").with_source(error)
-        })?;
-        let decoded = decode(&bytes).map_err(|error| {
-            Error::new(ErrorKind::Encode, "read back as MessagePack").with_source(error)
-        })?;
-        ensure_exact(value, &decoded)?;
-        Ok(bytes.into())
+        encode_exactly(value, encode, |bytes| decode(bytes))
     }
 
     fn deserialize(&self, stored: &Bytes) -> Result<T> {
         decode(stored)
     }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
+    let mut bytes = Vec::with_capacity(128);
+    let mut serializer =
+        rmp_serde::Serializer::new(&mut bytes).with_struct_map().with_bytes(BytesMode::Normal);
+    value.serialize(&mut serializer).map_err(|error| {
+        Error::new(ErrorKind::Encode, "encode as MessagePack").with_source(error)
+    })?;
+    Ok(bytes.into())
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {

@@ -1,6 +1,7 @@
 //! The function with its body in the hands of the cache.
 //!
-//! Names of ours are hygienic, so they never meet those of the user. The body is emitted once, in
+//! Names of ours are hygienic, so they never meet those of the user's variables; they start with
+//! `vayu_` because statics and methods in scope are found whatever the hygiene. The body is emitted once, in
 //! place, as the closure or async block that the engine calls.
 
 use proc_macro2::{Span, TokenStream};
@@ -67,19 +68,19 @@ fn setup(model: &Model) -> TokenStream {
     let (cache, key) = (cache(model), key(model));
     let serializer = match &model.serializer {
         Some(expression) => quote_spanned!(at(expression)=> &(#expression)),
-        None => quote_spanned!(Span::mixed_site()=> cache.serializer()),
+        None => quote_spanned!(Span::mixed_site()=> vayu_cache.serializer()),
     };
     let (ttl, keep) = (ttl(model), keep(model));
     quote_spanned! {Span::mixed_site()=>
         #cache
-        let probe = #probe::<#answer>::new();
-        let shape = {
+        let vayu_probe = #probe::<#answer>::new();
+        let vayu_shape = {
             #[allow(unused_imports)]
             use #plain as _;
-            probe.shape()
+            vayu_probe.vayu_shape()
         };
         #key
-        let serializer = #serializer;
+        let vayu_serializer = #serializer;
         #ttl
         #keep
     }
@@ -89,20 +90,20 @@ fn cache(model: &Model) -> TokenStream {
     let root = &model.root;
     let Some(cache) = &model.cache else {
         let mem_cache = root.item("mem_cache");
-        return quote_spanned!(Span::mixed_site()=> let cache = #mem_cache(););
+        return quote_spanned!(Span::mixed_site()=> let vayu_cache = #mem_cache(););
     };
     let expression = &cache.expression;
     let span = at(expression);
     let cache_of = root.private_at("cache_of", span);
     if cache.is_moved_from {
         quote_spanned! {span=>
-            let cache = ::core::clone::Clone::clone(#cache_of(&(#expression)));
-            let cache = &cache;
+            let vayu_cache = ::core::clone::Clone::clone(#cache_of(&(#expression)));
+            let vayu_cache = &vayu_cache;
         }
     } else {
         quote_spanned! {span=>
-            let cache = &(#expression);
-            let cache = #cache_of(cache);
+            let vayu_cache = &(#expression);
+            let vayu_cache = #cache_of(vayu_cache);
         }
     }
 }
@@ -114,19 +115,21 @@ fn key(model: &Model) -> TokenStream {
         Key::Arguments(chosen) => {
             let parts = chosen.iter().map(|&index| {
                 let argument = &model.function.arguments[index];
-                add_part(model, &argument.name, at(&argument.ty))
+                let part = add_part(model, &argument.name, at(&argument.ty));
+                let conditions = &argument.conditions;
+                quote!(#(#conditions)* #part)
             });
             quote_spanned! {Span::mixed_site()=>
-                let mut key = #builder::arguments();
+                let mut vayu_key = #builder::arguments();
                 #(#parts)*
-                key.end_arguments();
+                vayu_key.end_arguments();
             }
         }
         Key::Source(KeySource::Text(expression)) => {
             let span = at(expression);
             quote_spanned! {span=>
                 #[allow(unused_mut)]
-                let mut key = #builder::text(&(#expression));
+                let mut vayu_key = #builder::text(&(#expression));
             }
         }
         Key::Source(KeySource::Closure(closure)) => {
@@ -135,16 +138,18 @@ fn key(model: &Model) -> TokenStream {
             let types: Vec<_> = (0..names.len()).map(|n| format_ident!("A{n}")).collect();
             let values: Vec<_> = (0..names.len()).map(|n| format_ident!("a{n}")).collect();
             let span = at(closure);
+            // A function knows the types of the closure's parameters from the arguments.
             quote_spanned! {span=>
-                // The types of the closure's parameters are known from the arguments.
-                fn key_text<#(#types: ?Sized,)* K>(
-                    #(#values: &#types,)*
-                    make: impl ::core::ops::FnOnce(#(&#types),*) -> K,
-                ) -> K {
-                    make(#(#values),*)
-                }
                 #[allow(unused_mut)]
-                let mut key = #builder::text(&key_text(#(&#names,)* #closure));
+                let mut vayu_key = {
+                    fn key_text<#(#types: ?Sized,)* K>(
+                        #(#values: &#types,)*
+                        make: impl ::core::ops::FnOnce(#(&#types),*) -> K,
+                    ) -> K {
+                        make(#(#values),*)
+                    }
+                    #builder::text(&key_text(#(&#names,)* #closure))
+                };
             }
         }
     };
@@ -163,8 +168,8 @@ fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
     let part = model.root.private_at("Part", span);
     quote_spanned! {span=>
         {
-            let part = #part(&(#value));
-            part.kind().add(&part, &mut key);
+            let vayu_part = #part(&(#value));
+            vayu_part.vayu_kind().add(&vayu_part, &mut vayu_key);
         }
     }
 }
@@ -174,16 +179,16 @@ fn ttl(model: &Model) -> TokenStream {
         Ttl::Fixed(ttl) => {
             let (seconds, nanos) = (ttl.as_secs(), ttl.subsec_nanos());
             quote_spanned! {Span::mixed_site()=>
-                let ttl = ::core::time::Duration::new(#seconds, #nanos);
+                let vayu_ttl = ::core::time::Duration::new(#seconds, #nanos);
             }
         }
         Ttl::Expression(expression) => quote_spanned! {at(expression)=>
-            let ttl: ::core::time::Duration = #expression;
+            let vayu_ttl: ::core::time::Duration = #expression;
         },
         Ttl::ByValue(closure) => {
             let span = at(closure);
             let ttl_by = model.root.private_at("ttl_by", span);
-            quote_spanned!(span=> let ttl = #ttl_by(shape, &probe, #closure);)
+            quote_spanned!(span=> let vayu_ttl = #ttl_by(vayu_shape, &vayu_probe, #closure);)
         }
     }
 }
@@ -192,10 +197,10 @@ fn keep(model: &Model) -> TokenStream {
     if let Some(predicate) = &model.cache_if {
         let span = at(predicate);
         let keep_if = model.root.private_at("keep_if", span);
-        quote_spanned!(span=> let keep = #keep_if(shape, &probe, #predicate);)
+        quote_spanned!(span=> let vayu_keep = #keep_if(vayu_shape, &vayu_probe, #predicate);)
     } else {
         let always = model.root.private("Always");
-        quote_spanned!(Span::mixed_site()=> let keep = #always;)
+        quote_spanned!(Span::mixed_site()=> let vayu_keep = #always;)
     }
 }
 
@@ -205,30 +210,31 @@ fn body(model: &Model) -> TokenStream {
     let answer = answer(model);
     let patterns = function.arguments.iter().filter_map(|argument| {
         let (pattern, name) = (argument.pattern.as_ref()?, &argument.name);
-        Some(quote!(let #pattern = #name;))
+        let conditions = &argument.conditions;
+        Some(quote!(#(#conditions)* let #pattern = #name;))
     });
     let patterns = quote!(#(#patterns)*);
     let statements = &function.item.block.stmts;
     match function.kind {
         Kind::Sync => quote_spanned! {Span::mixed_site()=>
-            let body = || -> #answer {
+            let vayu_body = || -> #answer {
                 #patterns
                 #(#statements)*
             };
         },
         // `None` tells the compiler what `return` and `?` answer.
         Kind::Async => quote_spanned! {Span::mixed_site()=>
-            let body = async move {
-                if let ::core::option::Option::Some(never) = ::core::option::Option::None::<#answer> {
-                    return never;
+            let vayu_body = ::core::pin::pin!(async move {
+                if let ::core::option::Option::Some(vayu_never) = ::core::option::Option::None::<#answer> {
+                    return vayu_never;
                 }
-                let value: #answer = {
+                let vayu_value: #answer = {
                     #patterns
                     #(#statements)*
                 };
                 #[allow(unreachable_code)]
-                return value;
-            };
+                return vayu_value;
+            });
         },
         Kind::Boxed => {
             let boxed = match &function.item.sig.output {
@@ -236,13 +242,13 @@ fn body(model: &Model) -> TokenStream {
                 ReturnType::Default => quote!(()),
             };
             quote_spanned! {Span::mixed_site()=>
-                let body = async move {
-                    let future: #boxed = {
+                let vayu_body = ::core::pin::pin!(async move {
+                    let vayu_future: #boxed = {
                         #patterns
                         #(#statements)*
                     };
-                    future.await
-                };
+                    vayu_future.await
+                });
             }
         }
     }
@@ -250,10 +256,13 @@ fn body(model: &Model) -> TokenStream {
 
 fn finish_key(model: &Model) -> TokenStream {
     match &model.prefix {
-        Some(prefix) => quote_spanned!(at(prefix)=> let key = key.finish(#prefix);),
+        Some(prefix) => quote_spanned!(at(prefix)=> let vayu_key = vayu_key.finish(#prefix);),
         None => {
-            let function_prefix = model.root.private("function_prefix");
-            quote_spanned!(Span::mixed_site()=> let key = key.finish(#function_prefix(&body));)
+            let function_prefix = model.root.private(match model.function.kind {
+                Kind::Sync => "function_prefix",
+                Kind::Async | Kind::Boxed => "async_function_prefix",
+            });
+            quote_spanned!(Span::mixed_site()=> let vayu_key = vayu_key.finish(#function_prefix(&vayu_body));)
         }
     }
 }
@@ -272,13 +281,25 @@ fn call(model: &Model) -> TokenStream {
         Kind::Sync => {
             let call = root.private_at("call", span);
             quote_spanned! {span=>
-                #call(cache, #policy::new(key, shape, serializer, ttl, keep)#version #quiet, body)
+                #call(
+                    vayu_cache,
+                    #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_keep)
+                        #version
+                        #quiet,
+                    vayu_body,
+                )
             }
         }
         Kind::Async | Kind::Boxed => {
             let call = root.private_at("call_async", span);
             quote_spanned! {span=>
-                #call(cache, #policy::new(key, shape, serializer, ttl, keep)#version #quiet, body)
+                #call(
+                    vayu_cache,
+                    #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_keep)
+                        #version
+                        #quiet,
+                    vayu_body,
+                )
                     .await
             }
         }

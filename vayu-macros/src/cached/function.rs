@@ -4,8 +4,8 @@ use proc_macro2::{Span, TokenStream};
 use syn::visit::{self, Visit};
 use syn::{
     FnArg, GenericArgument, Ident, ItemFn, Lifetime, ParenthesizedGenericArguments, Pat, PatIdent,
-    PathArguments, ReturnType, TraitItemFn, Type, TypeFnPtr, TypeImplTrait, TypeParamBound,
-    TypeReference,
+    PatType, PathArguments, ReturnType, TraitItemFn, Type, TypeFnPtr, TypeImplTrait,
+    TypeParamBound, TypeReference,
 };
 
 use crate::cached::Attribute;
@@ -28,6 +28,8 @@ pub(crate) struct Argument {
     pub(crate) bindings: Vec<Ident>,
     /// What the body takes it apart with, where it is more than a name.
     pub(crate) pattern: Option<Pat>,
+    /// The `#[cfg(..)]` on it.
+    pub(crate) conditions: Vec<syn::Attribute>,
 }
 
 impl Argument {
@@ -76,8 +78,7 @@ pub(crate) fn parse(
     let mut arguments = Vec::new();
     for argument in &mut item.sig.inputs {
         if let FnArg::Typed(typed) = argument {
-            let argument = name_argument(arguments.len(), &mut typed.pat, &typed.ty);
-            arguments.push(argument);
+            arguments.push(name_argument(arguments.len(), typed));
         }
     }
     Some(Function { item, arguments, kind, answer })
@@ -143,13 +144,28 @@ fn refuse_answer(answer: &Type, mistakes: &mut Mistakes) {
         fn visit_type_fn_ptr(&mut self, _: &TypeFnPtr) {}
         fn visit_parenthesized_generic_arguments(&mut self, _: &ParenthesizedGenericArguments) {}
     }
-    Refuse(mistakes).visit_type(answer);
+    if let Type::Never(never) = answer {
+        mistakes.add(never, "a function that never returns has nothing to remember");
+    }
+    // Of a `Result` only the first argument is remembered.
+    Refuse(mistakes).visit_type(only_argument(answer, "Result").unwrap_or(answer));
+}
+
+/// A type without the parentheses, or the invisible group that a macro put around it.
+pub(crate) fn peel(mut ty: &Type) -> &Type {
+    loop {
+        ty = match ty {
+            Type::Group(group) => &group.elem,
+            Type::Paren(paren) => &paren.elem,
+            _ => return ty,
+        };
+    }
 }
 
 /// The `R` of `Pin<Box<dyn Future<Output = R> + ..>>`.
 fn output_of_boxed_future(ty: &Type) -> Option<Type> {
     let boxed = only_argument(ty, "Pin")?;
-    let Type::TraitObject(future) = only_argument(boxed, "Box")? else { return None };
+    let Type::TraitObject(future) = peel(only_argument(boxed, "Box")?) else { return None };
     future.bounds.iter().find_map(|bound| {
         let TypeParamBound::Trait(bound) = bound else { return None };
         let segment = bound.path.segments.last().filter(|last| last.ident == "Future")?;
@@ -165,7 +181,7 @@ fn output_of_boxed_future(ty: &Type) -> Option<Type> {
 
 /// The `T` of `name<T>`.
 fn only_argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
-    let Type::Path(path) = ty else { return None };
+    let Type::Path(path) = peel(ty) else { return None };
     let segment = path.path.segments.last().filter(|last| last.ident == name)?;
     let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
     arguments.args.iter().find_map(|argument| match argument {
@@ -175,11 +191,12 @@ fn only_argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
 }
 
 /// Gives an argument a plain name, where it has none.
-fn name_argument(index: usize, pattern: &mut Pat, ty: &Type) -> Argument {
-    let ty = ty.clone();
-    if let Pat::Ident(PatIdent { by_ref: None, subpat: None, ident, .. }) = pattern {
+fn name_argument(index: usize, typed: &mut PatType) -> Argument {
+    let ty = peel(&typed.ty).clone();
+    let conditions = typed.attrs.iter().filter(|a| a.path().is_ident("cfg")).cloned().collect();
+    if let Pat::Ident(PatIdent { by_ref: None, subpat: None, ident, .. }) = &*typed.pat {
         let (name, bindings) = (ident.clone(), vec![ident.clone()]);
-        return Argument { name, ty, bindings, pattern: None };
+        return Argument { name, ty, bindings, pattern: None, conditions };
     }
     let name = Ident::new(&format!("_argument_{index}"), Span::mixed_site());
     let plain = PatIdent {
@@ -189,10 +206,10 @@ fn name_argument(index: usize, pattern: &mut Pat, ty: &Type) -> Argument {
         ident: name.clone(),
         subpat: None,
     };
-    let written = std::mem::replace(pattern, Pat::Ident(plain));
+    let written = std::mem::replace(&mut *typed.pat, Pat::Ident(plain));
     let mut bindings = Bindings::default();
     bindings.visit_pat(&written);
-    Argument { name, ty, bindings: bindings.0, pattern: Some(written) }
+    Argument { name, ty, bindings: bindings.0, pattern: Some(written), conditions }
 }
 
 #[derive(Default)]

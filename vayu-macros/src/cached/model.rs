@@ -5,7 +5,7 @@ use quote::ToTokens;
 use syn::{Expr, Ident, Pat, ReceiverKind, Type};
 
 use crate::cached::args::{Arguments, KeySource, Skip, Ttl};
-use crate::cached::function::{Argument, Function};
+use crate::cached::function::{Argument, Function, peel};
 use crate::diagnostics::Mistakes;
 use crate::paths::Root;
 
@@ -160,22 +160,26 @@ fn check_skipped(skipped: &[Ident], function: &Function, mistakes: &mut Mistakes
     }
 }
 
-/// Whether an expression names something that the body may move.
+/// Whether an expression names something that the body may move or borrow exclusively.
 fn is_moved_from(expression: &Expr, function: &Function) -> bool {
     let owns_self = function.item.sig.receiver().is_some_and(|receiver| match &receiver.kind {
-        ReceiverKind::Reference(..) => false,
-        ReceiverKind::Typed(_, ty) => !matches!(**ty, Type::Reference(_)),
+        ReceiverKind::Reference(_, _, mutability) => mutability.is_some(),
+        ReceiverKind::Typed(_, ty) => !is_shared_reference(ty),
         _ => true,
     });
     let owned: Vec<&Ident> = function
         .arguments
         .iter()
-        .filter(|argument| !matches!(argument.ty, Type::Reference(_)))
+        .filter(|argument| !is_shared_reference(&argument.ty))
         .flat_map(|argument| &argument.bindings)
         .collect();
     mentions(expression.to_token_stream(), &|name| {
         (owns_self && name == "self") || owned.contains(&name)
     })
+}
+
+fn is_shared_reference(ty: &Type) -> bool {
+    matches!(peel(ty), Type::Reference(reference) if reference.mutability.is_none())
 }
 
 fn mentions(tokens: TokenStream, is_meant: &dyn Fn(&Ident) -> bool) -> bool {
