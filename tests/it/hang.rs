@@ -68,7 +68,7 @@ fn two_functions_that_call_each_other_from_two_threads_end() {
     #[cached(ttl = 60, key = format!("{round}"))]
     fn right(round: u32) -> u32 {
         static DEPTH: Runs = Runs::new();
-        if DEPTH.count() % 7 == 0 { 1 } else { left(round) }
+        if DEPTH.count().is_multiple_of(7) { 1 } else { left(round) }
     }
     watchdog(HANG, || {
         for round in 0..200 {

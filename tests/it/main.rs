@@ -1,6 +1,19 @@
 //! vayu as its users see it. `wrong_value`, `hang` and `surprise` have one test for each way in
 //! which caching libraries are known to go wrong.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::items_after_statements,
+    clippy::large_stack_arrays,
+    clippy::multiple_bound_locations,
+    clippy::non_minimal_cfg,
+    clippy::option_option,
+    clippy::too_many_arguments,
+    clippy::unchecked_time_subtraction,
+    reason = "functions are written as users may write them, where they are tested"
+)]
+
 mod forms;
 mod hand_written;
 mod hang;

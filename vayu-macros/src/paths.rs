@@ -25,7 +25,12 @@ impl Root {
 
     /// The same; what is wrong with it is told at `span`.
     pub(crate) fn private_at(&self, name: &str, span: Span) -> TokenStream {
-        let (root, name) = (&self.0, Ident::new(name, span));
+        let name = Ident::new(name, span);
+        let root = self.0.clone().into_iter().map(|mut token| {
+            token.set_span(token.span().located_at(span));
+            token
+        });
+        let root: TokenStream = root.collect();
         quote_spanned!(span=> #root::__private::#name)
     }
 }

@@ -140,7 +140,9 @@ impl Backend for MemoryBackend {
 
     fn delete(&self, key: &Key) -> Result<bool> {
         let removed = self.map.remove(key);
-        Ok(removed.is_some())
+        let existed = removed.is_some();
+        discard(removed);
+        Ok(existed)
     }
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<Shared>>> {

@@ -68,7 +68,10 @@ fn setup(model: &Model) -> TokenStream {
     let (cache, key) = (cache(model), key(model));
     let serializer = match &model.serializer {
         Some(expression) => quote_spanned!(at(expression)=> &(#expression)),
-        None => quote_spanned!(Span::mixed_site()=> vayu_cache.serializer()),
+        None => {
+            let span = model.cache.as_ref().map_or_else(Span::mixed_site, |c| at(&c.expression));
+            quote_spanned!(span=> vayu_cache.serializer())
+        }
     };
     let (ttl, keep) = (ttl(model), keep(model));
     quote_spanned! {Span::mixed_site()=>
@@ -269,14 +272,14 @@ fn finish_key(model: &Model) -> TokenStream {
 
 fn call(model: &Model) -> TokenStream {
     let root = &model.root;
-    let policy = root.private("Policy");
+    // What the serializer cannot take is the type of the answer.
+    let span = model.function.answer.as_ref().map_or_else(Span::mixed_site, at);
+    let policy = root.private_at("Policy", span);
     let version = model.version.as_ref().map(|version| {
         let stamp = root.private("version_stamp");
         quote!(.version(const { #stamp(#version) }))
     });
     let quiet = model.is_quiet.then(|| quote!(.quiet()));
-    // What the serializer cannot take is the type of the answer.
-    let span = model.function.answer.as_ref().map_or_else(Span::mixed_site, at);
     match model.function.kind {
         Kind::Sync => {
             let call = root.private_at("call", span);

@@ -1,0 +1,6 @@
+use vayu::cached;
+
+#[cached(ttl = 60)]
+struct Shop;
+
+fn main() {}

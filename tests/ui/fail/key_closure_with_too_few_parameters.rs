@@ -1,0 +1,8 @@
+use vayu::cached;
+
+#[cached(ttl = 60, key = |a| format!("{a}"))]
+fn call(a: u8, b: u8) -> u8 {
+    a + b
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use vayu::cached;
+
+#[cached(ttl = "soon")]
+fn call() -> u64 {
+    0
+}
+
+fn main() {}

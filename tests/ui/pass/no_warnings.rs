@@ -1,0 +1,63 @@
+//! Functions of all forms in a crate that denies warnings.
+#![deny(warnings, missing_docs, unused, unreachable_code, unused_qualifications, single_use_lifetimes)]
+
+use std::sync::Arc;
+
+use vayu::{MemoryCache, cached, mem_cached};
+
+/// Sync.
+#[cached(ttl = "5m")]
+pub fn sync(n: u64, mut text: String) -> Result<String, std::num::ParseIntError> {
+    if n == 0 {
+        return Ok(text);
+    }
+    let parsed: u64 = text.parse()?;
+    text.push_str(&parsed.to_string());
+    Ok(text)
+}
+
+/// Async.
+#[mem_cached(ttl = 0.5, cache_if = Result::is_ok, log = false, version = "2")]
+pub async fn nested(n: u64) -> Result<Result<u64, ()>, std::num::ParseIntError> {
+    if n == 0 {
+        return Ok(Err(()));
+    }
+    let parsed: u64 = n.to_string().parse()?;
+    std::future::ready(()).await;
+    Ok(Ok(parsed))
+}
+
+/// Ends with `return`, and answers nothing.
+#[cached(ttl = 60)]
+pub async fn nothing(_ignored: u8, (_one, _): (u8, u8)) {
+    return;
+}
+
+/// A shop.
+#[derive(Debug)]
+pub struct Shop<T> {
+    cache: MemoryCache,
+    item: T,
+}
+
+impl<T: Clone + Send + Sync + 'static> Shop<T> {
+    /// By reference.
+    #[cached(cache = self.cache, ttl = 60)]
+    pub fn item(&self) -> T {
+        self.item.clone()
+    }
+
+    /// By `Arc`.
+    #[cached(cache = self.cache, ttl = |_item: &T| std::time::Duration::MAX, key = format!("{n}"))]
+    pub async fn shared(self: Arc<Self>, n: u64) -> T {
+        let _ = n;
+        self.item.clone()
+    }
+}
+
+fn main() {
+    assert!(sync(1, "x".to_owned()).is_err());
+    let shop = Shop { cache: MemoryCache::new(), item: 7_u8 };
+    assert_eq!((shop.item(), shop.item()), (7, 7));
+    drop((nested(1), nothing(1, (1, 1)), Arc::new(shop).shared(1)));
+}
