@@ -202,6 +202,9 @@ impl<T, F: Fn(&T) -> bool> Keep<T> for KeepIf<F> {
     }
 }
 
+/// A backend that cannot answer without blocking.
+pub(crate) struct Blocking;
+
 /// One call under way: its cache, its policy and its key. The decisions are made here.
 pub(crate) struct Call<'a, B: Backend, S, H, Z, L, P> {
     pub(crate) cache: &'a Cache<B, S>,
@@ -248,6 +251,34 @@ where
         None
     }
 
+    /// The answer that is there without blocking, if the backend can say that: `Err` if it cannot.
+    #[inline]
+    pub(crate) fn serve_now<R>(&self) -> Result<Option<R>, Blocking>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        let mut can_say = true;
+        let answer = guarded("read entry", || match self.cache.backend().read_now(self.key) {
+            Some(Ok(Some(record))) => self.open(record),
+            Some(Ok(None)) => Ok(None),
+            Some(Err(error)) => Err(error),
+            None => {
+                can_say = false;
+                Ok(None)
+            }
+        });
+        match answer {
+            Ok(answer) if can_say => Ok(answer),
+            Ok(_) => Err(Blocking),
+            Err(error) => {
+                self.fault(&error);
+                Ok(None)
+            }
+        }
+    }
+
     /// The answer that a record holds, if it may be served.
     #[inline]
     pub(crate) fn serve<R>(&self, record: Record<B::Stored>) -> Option<R>
@@ -256,29 +287,36 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
+        self.survive(guarded("decode value", || self.open(record))).flatten()
+    }
+
+    /// Runs code of the backend, the serializer, the ttl and, where the record is the last to hold
+    /// it, the destructor of the value: only for [`guarded`].
+    #[inline]
+    fn open<R>(&self, record: Record<B::Stored>) -> Result<Option<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
         let now = self.cache.now();
         let (created, expires) = (record.created(), record.expires());
         let is_servable = is_fresh(created, expires, now)
-            && self.ttl.of_all().is_none_or(|ttl| is_young(created, ttl, now));
+            && self.ttl.of_all().is_none_or(|ttl| is_young(created, ttl, now))
+            && record.schema() == self.schema()
+            && record.serializer() == self.serializer.id();
         if !is_servable {
-            discard(record);
-            return None;
+            return Ok(None);
         }
-        let value = self.decode(record)?;
-        if self.ttl.of_all().is_none() {
-            // The closure may have changed since the value was stored.
-            match guarded("evaluate `ttl`", || Ok(self.ttl.of(&value))) {
-                Ok(ttl) if is_young(created, ttl, now) => {}
-                Ok(_) => return None,
-                Err(error) => {
-                    self.fault(&error);
-                    return None;
-                }
-            }
+        let value = self.serializer.deserialize(record.value())?;
+        // A closure may have changed since the value was stored.
+        if self.ttl.of_all().is_none() && !is_young(created, self.ttl.of(&value), now) {
+            return Ok(None);
         }
+        drop(record);
         self.cache.counters().hit();
         self.tell(Answer::Hit { age: now.saturating_since(created) });
-        Some(self.shape.wrap(value))
+        Ok(Some(self.shape.wrap(value)))
     }
 
     /// The answer that another caller has just computed, whatever its age.
@@ -287,32 +325,16 @@ where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
     {
-        let value = self.decode(record.clone())?;
-        self.cache.counters().wait();
-        self.tell(Answer::Waited);
-        Some(self.shape.wrap(value))
-    }
-
-    /// The value of a record of this call's schema.
-    #[inline]
-    fn decode<T>(&self, record: Record<B::Stored>) -> Option<T>
-    where
-        Z: Serializer<T, Stored = B::Stored>,
-    {
-        // The record is dropped inside: that may run the `Drop` of a value.
-        let decoded = guarded("decode value", move || {
+        let decoded = guarded("decode value", || {
             if record.schema() != self.schema() || record.serializer() != self.serializer.id() {
                 return Ok(None);
             }
             self.serializer.deserialize(record.value()).map(Some)
         });
-        match decoded {
-            Ok(value) => value,
-            Err(error) => {
-                self.fault(&error);
-                None
-            }
-        }
+        let value = self.survive(decoded).flatten()?;
+        self.cache.counters().wait();
+        self.tell(Answer::Waited);
+        Some(self.shape.wrap(value))
     }
 
     /// The record to store for an answer, or nothing if it is not to be stored.

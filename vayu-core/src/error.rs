@@ -13,9 +13,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// A cached call never returns this error: there a fault of the cache costs time, not the answer.
 /// It is what the methods of [`Cache`](crate::Cache) and of [`Backend`](crate::Backend) answer.
+///
+/// It is one pointer, so that answers of a cache are not larger for the errors that they are not.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Box<Detail>);
+
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Error {
+struct Detail {
     kind: ErrorKind,
     message: Cow<'static, str>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -58,19 +64,19 @@ impl ErrorKind {
 impl Error {
     /// An error of this kind. The message is lower case and names the operation and its subject.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self(Box::new(Detail { kind, message: message.into(), source: None }))
     }
 
     /// The same error with its cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.0.source = Some(source.into());
         self
     }
 
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 }
 

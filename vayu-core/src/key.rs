@@ -73,6 +73,7 @@ impl Key {
         KeyBuilder::text(text.as_ref()).into_key(prefix.into())
     }
 
+    #[inline]
     fn from_parts(prefix: Prefix, material: Material) -> Self {
         Self { hash: hasher::hash(&prefix, &material), prefix, material }
     }

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::call::{Call, CallKey, Keep, Policy, Shape, Ttl};
+use crate::call::{Blocking, Call, CallKey, Keep, Policy, Shape, Ttl};
 use crate::flight::{
     FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Position, Waiting, inside,
     is_host, position,
@@ -29,26 +29,24 @@ where
     P: Keep<H::Value>,
 {
     let Some(call) = Call::new(cache, policy) else { return body() };
-    let (record, before) = read(&call);
-    match record.and_then(|record| call.serve(record)) {
-        Some(answer) => answer,
-        None => miss(&call, before, body),
+    match call.serve_now() {
+        Ok(Some(answer)) => answer,
+        Ok(None) => miss(&call, None, body),
+        Err(Blocking) => {
+            let before = call.cache.flights().landings(call.key);
+            match read(&call).and_then(|record| call.serve(record)) {
+                Some(answer) => answer,
+                None => miss(&call, Some(before), body),
+            }
+        }
     }
 }
 
-/// What the backend has, and the landings before it was asked where that took long.
-#[inline]
+/// What the backend has.
 fn read<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-) -> (Option<Record<B::Stored>>, Option<Landings>) {
-    let mut before = None;
-    let result = guarded("read entry", || {
-        call.cache.backend().read_now(call.key).unwrap_or_else(|| {
-            before = Some(call.cache.flights().landings(call.key));
-            call.cache.backend().read(call.key)
-        })
-    });
-    (call.survive(result).flatten(), before)
+) -> Option<Record<B::Stored>> {
+    call.survive(guarded("read entry", || call.cache.backend().read(call.key))).flatten()
 }
 
 #[cold]
@@ -119,7 +117,7 @@ where
     let started = call.cache.now();
     inside(lead.id(), move || {
         if look_again
-            && let Some(found) = read(call).0
+            && let Some(found) = read(call)
             && let Some(answer) = call.serve(found)
         {
             return answer;
@@ -133,7 +131,7 @@ where
                 Permission::Granted => true,
                 Permission::Refused => false,
                 Permission::UnlessNewer => {
-                    !read(call).0.is_some_and(|found| call.is_newer(found, started))
+                    !read(call).is_some_and(|found| call.is_newer(found, started))
                 }
             };
             if may_store {

@@ -5,12 +5,12 @@ use std::pin::{Pin, pin};
 
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::call::{Call, CallKey, Keep, Policy, Shape, Ttl};
+use crate::call::{Blocking, Call, CallKey, Keep, Policy, Shape, Ttl};
 use crate::flight::{
     FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Position, Waiting,
     position,
 };
-use crate::guard::{discard, guarded, guarded_async};
+use crate::guard::{discard, guarded_async};
 use crate::record::Record;
 use crate::report::Answer;
 use crate::serializer::Serializer;
@@ -30,24 +30,25 @@ where
     P: Keep<H::Value>,
 {
     let Some(call) = Call::new(cache, policy) else { return body.await };
-    let (record, before) = read(&call).await;
-    match record.and_then(|record| call.serve(record)) {
-        Some(answer) => answer,
-        None => miss(&call, before, body).await,
+    match call.serve_now() {
+        Ok(Some(answer)) => answer,
+        Ok(None) => miss(&call, None, body).await,
+        Err(Blocking) => {
+            let before = call.cache.flights().landings(call.key);
+            match read(&call).await.and_then(|record| call.serve(record)) {
+                Some(answer) => answer,
+                None => miss(&call, Some(before), body).await,
+            }
+        }
     }
 }
 
-/// What the backend has, and the landings before it was asked where that took long.
+/// What the backend has.
 async fn read<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-) -> (Option<Record<B::Stored>>, Option<Landings>) {
-    let backend = call.cache.backend();
-    if let Some(result) = guarded("read entry", || Ok(backend.read_now(call.key))).transpose() {
-        return (call.survive(result.and_then(|found| found)).flatten(), None);
-    }
-    let before = call.cache.flights().landings(call.key);
-    let result = guarded_async("read entry", || backend.read_async(call.key)).await;
-    (call.survive(result).flatten(), Some(before))
+) -> Option<Record<B::Stored>> {
+    let read = || call.cache.backend().read_async(call.key);
+    call.survive(guarded_async("read entry", read).await).flatten()
 }
 
 async fn miss<R, B, S, H, Z, L, P>(
@@ -118,7 +119,7 @@ where
     let flight = lead.id();
     let flight_to_landing = pin!(async move {
         if look_again
-            && let Some(found) = read(call).await.0
+            && let Some(found) = read(call).await
             && let Some(answer) = call.serve(found)
         {
             return answer;
@@ -132,7 +133,7 @@ where
                 Permission::Granted => true,
                 Permission::Refused => false,
                 Permission::UnlessNewer => {
-                    !read(call).await.0.is_some_and(|found| call.is_newer(found, started))
+                    !read(call).await.is_some_and(|found| call.is_newer(found, started))
                 }
             };
             if may_store {
