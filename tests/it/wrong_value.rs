@@ -258,6 +258,9 @@ fn texts_that_are_equal_when_joined_are_different_arguments() {
         ("", "abc"),
         ("a\0", "b"),
         ("a", "\0b"),
+        // The byte that stands before a text in a key.
+        ("a\u{11}b", "c"),
+        ("a", "b\u{11}c"),
     ] {
         for _ in 0..2 {
             assert_eq!(joined(one, two), format!("{one}|{two}"));

@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::call::{self, CallKey, Fallible, Keep, KeepIf, Shape, Ttl, TtlBy};
-pub use crate::call::{Always, Policy};
+use crate::call;
+pub use crate::call::{Always, CallKey, Fallible, Keep, KeepIf, Policy, Shape, Ttl, TtlBy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Prefix;
 pub use crate::key::{KeyBuilder, KeyText, NoKey};

@@ -1,5 +1,7 @@
 //! The cache as a value.
 
+mod pause;
+
 use std::fmt;
 use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -8,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+pub use self::pause::Pause;
 use crate::backend::Backend;
 use crate::call::{Always, Fallible, Policy, Whole, blocking, future};
 use crate::clock::{Clock, Sleep, Timestamp};
@@ -132,8 +135,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Several pauses may overlap; the cache goes on when the last one has ended.
     pub fn pause(&self) -> Pause<B> {
-        self.shared.pauses.fetch_add(1, Ordering::SeqCst);
-        Pause { shared: Arc::clone(&self.shared) }
+        Pause::begin(Arc::clone(&self.shared))
     }
 
     /// The value that is stored for a key, or `None`.
@@ -484,30 +486,5 @@ impl<B: Backend, S: fmt::Debug> fmt::Debug for Cache<B, S> {
             .field("serializer", &self.serializer)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
-    }
-}
-
-/// While this lives, its cache neither reads nor stores. See [`Cache::pause`].
-#[must_use = "the pause ends when this is dropped"]
-pub struct Pause<B: Backend> {
-    shared: Arc<Inner<B>>,
-}
-
-impl<B: Backend> Pause<B> {
-    /// Ends this pause.
-    pub fn resume(self) {
-        drop(self);
-    }
-}
-
-impl<B: Backend> Drop for Pause<B> {
-    fn drop(&mut self) {
-        self.shared.pauses.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl<B: Backend> fmt::Debug for Pause<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pause").finish_non_exhaustive()
     }
 }

@@ -5,202 +5,24 @@
 
 pub(crate) mod blocking;
 pub(crate) mod future;
+mod policy;
 #[cfg(all(test, vayu_shuttle))]
 mod shuttle_tests;
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
 
-use std::time::Duration;
-
+pub(crate) use self::policy::Whole;
+pub use self::policy::{Always, CallKey, Fallible, Keep, KeepIf, Policy, Shape, Ttl, TtlBy};
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{is_fresh, is_young};
 use crate::guard::{discard, guarded};
-use crate::key::{Key, NoKey};
+use crate::key::Key;
 use crate::record::Record;
 use crate::report::{self, Answer};
 use crate::serializer::Serializer;
-
-/// What a call is to do: everything but the function itself.
-#[derive(Debug)]
-pub struct Policy<'z, K, H, Z, L, P> {
-    key: K,
-    shape: H,
-    serializer: &'z Z,
-    ttl: L,
-    keep: P,
-    version: u64,
-    is_quiet: bool,
-}
-
-impl<'z, K, H, Z, L, P> Policy<'z, K, H, Z, L, P> {
-    /// A call of this key whose answer has this shape.
-    #[inline]
-    pub fn new(key: K, shape: H, serializer: &'z Z, ttl: L, keep: P) -> Self {
-        Self { key, shape, serializer, ttl, keep, version: 0, is_quiet: false }
-    }
-
-    /// With a version of the value's meaning.
-    #[inline]
-    #[must_use]
-    pub fn version(mut self, version: u64) -> Self {
-        self.version = version;
-        self
-    }
-
-    /// Without events.
-    #[inline]
-    #[must_use]
-    pub fn quiet(mut self) -> Self {
-        self.is_quiet = true;
-        self
-    }
-}
-
-/// The key of a call, or why there is none.
-pub trait CallKey {
-    /// The key.
-    ///
-    /// # Errors
-    ///
-    /// When the arguments could not be encoded.
-    fn key(&self) -> Result<&Key, &NoKey>;
-}
-
-impl CallKey for Result<Key, NoKey> {
-    #[inline]
-    fn key(&self) -> Result<&Key, &NoKey> {
-        self.as_ref()
-    }
-}
-
-impl CallKey for &Key {
-    #[inline]
-    fn key(&self) -> Result<&Key, &NoKey> {
-        Ok(self)
-    }
-}
-
-/// What a function answers: a value, or a value or an error.
-pub trait Shape<R>: Copy {
-    /// What is stored of an answer.
-    type Value;
-
-    /// The part of an answer that can be stored.
-    fn value(self, answer: &R) -> Option<&Self::Value>;
-
-    /// The answer that a stored value stands for.
-    fn wrap(self, value: Self::Value) -> R;
-
-    /// Why no answer of this type can be stored, if that is so.
-    #[inline]
-    fn obstacle(self) -> Option<Error> {
-        None
-    }
-}
-
-/// The answer is the value.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Whole;
-
-impl<T> Shape<T> for Whole {
-    type Value = T;
-
-    #[inline]
-    fn value(self, answer: &T) -> Option<&T> {
-        Some(answer)
-    }
-
-    #[inline]
-    fn wrap(self, value: T) -> T {
-        value
-    }
-}
-
-/// The answer is a `Result`, and `Ok` holds the value.
-#[derive(Debug, Clone, Copy)]
-pub struct Fallible;
-
-impl<T, E> Shape<Result<T, E>> for Fallible {
-    type Value = T;
-
-    #[inline]
-    fn value(self, answer: &Result<T, E>) -> Option<&T> {
-        answer.as_ref().ok()
-    }
-
-    #[inline]
-    fn wrap(self, value: T) -> Result<T, E> {
-        Ok(value)
-    }
-}
-
-/// How long a value is fresh.
-pub trait Ttl<T> {
-    /// The ttl, if it is the same for every value.
-    fn of_all(&self) -> Option<Duration>;
-
-    /// The ttl of one value.
-    fn of(&self, value: &T) -> Duration;
-}
-
-impl<T> Ttl<T> for Duration {
-    #[inline]
-    fn of_all(&self) -> Option<Duration> {
-        Some(*self)
-    }
-
-    #[inline]
-    fn of(&self, _: &T) -> Duration {
-        *self
-    }
-}
-
-/// A ttl that depends on the value.
-#[derive(Debug, Clone, Copy)]
-pub struct TtlBy<F>(pub(crate) F);
-
-impl<T, F: Fn(&T) -> Duration> Ttl<T> for TtlBy<F> {
-    #[inline]
-    fn of_all(&self) -> Option<Duration> {
-        None
-    }
-
-    #[inline]
-    fn of(&self, value: &T) -> Duration {
-        (self.0)(value)
-    }
-}
-
-/// Which values are stored.
-pub trait Keep<T> {
-    /// Whether this one is.
-    fn keeps(&self, value: &T) -> bool;
-}
-
-/// All values are stored.
-#[derive(Debug, Clone, Copy)]
-pub struct Always;
-
-impl<T> Keep<T> for Always {
-    #[inline]
-    fn keeps(&self, _: &T) -> bool {
-        true
-    }
-}
-
-/// Values for which a predicate holds are stored.
-#[derive(Debug, Clone, Copy)]
-pub struct KeepIf<F>(pub(crate) F);
-
-impl<T, F: Fn(&T) -> bool> Keep<T> for KeepIf<F> {
-    #[inline]
-    fn keeps(&self, value: &T) -> bool {
-        (self.0)(value)
-    }
-}
 
 /// A backend that cannot answer without blocking.
 pub(crate) struct Blocking;
