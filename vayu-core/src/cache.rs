@@ -15,9 +15,7 @@ use crate::backend::Backend;
 use crate::call::{Always, Fallible, Policy, Whole, blocking, future};
 use crate::clock::{Clock, Sleep, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{
-    Flight, Flights, Hosted, Landing, Outcome, Position, inside, is_host, position,
-};
+use crate::flight::{Flight, Flights, Hosted, Landing, Outcome, Waiting, inside};
 use crate::freshness::is_fresh;
 use crate::guard::{guarded, guarded_async};
 use crate::key::{Key, Prefix};
@@ -404,14 +402,13 @@ impl<B: Backend, S> Cache<B, S> {
     /// Waits until what is being stored is stored. Whether it is; where this thread may not wait
     /// for that, or it takes too long, it is not.
     fn wait_for(&self, flight: &Arc<Flight<Record<B::Stored>>>) -> bool {
-        !is_host()
-            && position(flight.id()) == Position::Outside
-            && block_on(flight.landed(&mut self.patience())).is_some()
+        Waiting::begin_asleep(flight.id())
+            .is_some_and(|_waiting| block_on(flight.landed(&mut self.patience())).is_some())
     }
 
     async fn wait_for_async(&self, flight: &Arc<Flight<Record<B::Stored>>>) -> bool {
-        position(flight.id()) == Position::Outside
-            && flight.landed(&mut self.patience()).await.is_some()
+        let Some(_waiting) = Waiting::begin(flight.id()) else { return false };
+        flight.landed(&mut self.patience()).await.is_some()
     }
 
     #[inline]

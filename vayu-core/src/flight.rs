@@ -14,15 +14,15 @@ mod table;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-pub(crate) use self::context::{Hosted, Position, Waiting, inside, is_host, position};
+pub(crate) use self::context::{Hosted, Waiting, inside};
 pub(crate) use self::lead::{Landing, Lead, Permission};
 pub(crate) use self::table::{Flights, Join, Landings};
 use crate::clock::Sleep;
 use crate::guard::Discreet;
-use crate::sync::{Event, notify_all};
+use crate::sync::{Event, OnceLock, notify_all};
 
 /// How a flight ended.
 #[derive(Debug, Clone)]

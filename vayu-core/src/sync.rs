@@ -2,7 +2,8 @@
 
 #[cfg(not(any(vayu_loom, vayu_shuttle)))]
 mod std_primitives {
-    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use std::sync::atomic::AtomicU64;
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
     pub(crate) use std::thread_local;
 
     pub(crate) use event_listener::Event;
@@ -15,24 +16,24 @@ mod std_primitives {
 
 #[cfg(not(any(vayu_loom, vayu_shuttle)))]
 pub(crate) use self::std_primitives::{
-    Condvar, Event, Mutex, MutexGuard, notify_all, thread_local,
+    AtomicU64, Condvar, Event, Mutex, MutexGuard, OnceLock, notify_all, thread_local,
 };
 
 #[cfg(vayu_loom)]
 pub(crate) use loom::{
-    sync::{Condvar, Mutex, MutexGuard},
+    sync::{Condvar, Mutex, MutexGuard, atomic::AtomicU64},
     thread_local,
 };
 #[cfg(all(vayu_shuttle, not(vayu_loom)))]
 pub(crate) use shuttle::{
-    sync::{Condvar, Mutex, MutexGuard},
+    sync::{Condvar, Mutex, MutexGuard, atomic::AtomicU64},
     thread_local,
 };
 
 #[cfg(any(vayu_loom, vayu_shuttle))]
 mod model;
 #[cfg(any(vayu_loom, vayu_shuttle))]
-pub(crate) use self::model::{Event, notify_all};
+pub(crate) use self::model::{Event, OnceLock, notify_all};
 
 use std::future::Future;
 use std::pin::pin;

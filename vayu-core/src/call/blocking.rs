@@ -4,8 +4,7 @@ use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::call::{Blocking, Call, CallKey, Keep, Policy, Shape, Ttl};
 use crate::flight::{
-    FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Position, Waiting, inside,
-    is_host, position,
+    FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
 };
 use crate::guard::{discard, guarded};
 use crate::record::Record;
@@ -72,10 +71,7 @@ where
             }
             Join::Wait { flight, outdated } => (flight, outdated),
         };
-        if is_host() || position(flight.id()) != Position::Outside {
-            return beside(call, flight.id(), body);
-        }
-        let Some(waiting) = Waiting::begin(flight.id()) else {
+        let Some(waiting) = Waiting::begin_asleep(flight.id()) else {
             return beside(call, flight.id(), body);
         };
         let deadline = deadline.get_or_insert_with(|| call.cache.patience());

@@ -7,8 +7,7 @@ use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::call::{Blocking, Call, CallKey, Keep, Policy, Shape, Ttl};
 use crate::flight::{
-    FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Position, Waiting,
-    position,
+    FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Waiting,
 };
 use crate::guard::{discard, guarded_async};
 use crate::record::Record;
@@ -72,9 +71,6 @@ where
             }
             Join::Wait { flight, outdated } => (flight, outdated),
         };
-        if position(flight.id()) != Position::Outside {
-            return beside(call, flight.id(), body).await;
-        }
         let Some(waiting) = Waiting::begin(flight.id()) else {
             return beside(call, flight.id(), body).await;
         };

@@ -24,25 +24,8 @@ thread_local! {
     static HOSTED: Arc<AtomicUsize> = Arc::new(AtomicUsize::new(0));
 }
 
-/// Where the running code is, seen from a flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Position {
-    Outside,
-    Inside,
-    /// The thread is being torn down, its marks are gone.
-    Unknown,
-}
-
-pub(crate) fn position(flight: FlightId) -> Position {
-    match INSIDE.try_with(|inside| inside.borrow().contains(&flight)) {
-        Ok(true) => Position::Inside,
-        Ok(false) => Position::Outside,
-        Err(_) => Position::Unknown,
-    }
-}
-
 /// Whether an async leader may need this thread to go on. Such a thread must not sleep.
-pub(crate) fn is_host() -> bool {
+fn is_host() -> bool {
     HOSTED.try_with(|hosted| hosted.load(Ordering::Relaxed) > 0).unwrap_or(true)
 }
 
@@ -114,7 +97,14 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Notes that the running code waits for a flight, or `None` if that flight waits for it.
+    /// Notes that the running code waits for a flight, asleep on this thread, or `None` if it must
+    /// not: the flight waits for it, directly or not, or a leader may need the thread.
+    pub(crate) fn begin_asleep(to: FlightId) -> Option<Self> {
+        if is_host() { None } else { Self::begin(to) }
+    }
+
+    /// Notes that the running code waits for a flight, or `None` if it must not: the code is inside
+    /// of that flight, or of one that waits for it, or its thread is being torn down.
     pub(crate) fn begin(to: FlightId) -> Option<Self> {
         let from = INSIDE.try_with(|inside| inside.borrow().clone()).ok()?;
         if from.is_empty() {
@@ -183,15 +173,35 @@ mod tests {
     fn marks_are_gone_after_a_panic() {
         let result = std::panic::catch_unwind(|| inside(A, || panic!("planned")));
         assert!(result.is_err());
-        assert_eq!(position(A), Position::Outside);
+        assert!(Waiting::begin(A).is_some());
     }
 
     #[test]
-    fn inner_mark_goes_first() {
+    fn code_may_wait_for_all_but_the_flights_it_is_inside_of() {
         inside(A, || {
-            inside(B, || assert_eq!(position(A), Position::Inside));
-            assert_eq!(position(B), Position::Outside);
-            assert_eq!(position(A), Position::Inside);
+            inside(B, || {
+                assert!(Waiting::begin(A).is_none());
+                assert!(Waiting::begin(B).is_none());
+                assert!(Waiting::begin(C).is_some());
+            });
+            assert!(Waiting::begin(B).is_some());
+            assert!(Waiting::begin(A).is_none());
+        });
+    }
+
+    #[test]
+    fn flight_that_waits_for_the_running_code_is_not_waited_for() {
+        inside(A, || {
+            let waiting = Waiting::begin(C).expect("nobody waits yet");
+            std::thread::scope(|scope| {
+                let other = || inside(C, || assert!(Waiting::begin(A).is_none()));
+                scope.spawn(other);
+            });
+            drop(waiting);
+            std::thread::scope(|scope| {
+                let other = || inside(C, || assert!(Waiting::begin(A).is_some()));
+                scope.spawn(other);
+            });
         });
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::flight::lead::{Lead, Permission};
 use crate::flight::{Flight, Outcome};
 use crate::key::{Key, KeyHasher};
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
 
 /// The flights of one cache. Split by hash, so that callers of different keys seldom meet.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! An event that model checkers can see into, in the place of the one of `event-listener`.
+//! Primitives that model checkers can see into, in the place of those that they cannot.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,6 +6,29 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::{Mutex, lock};
+
+/// A cell that is written once.
+#[derive(Debug)]
+pub(crate) struct OnceLock<T> {
+    value: std::sync::OnceLock<T>,
+    is_set: Mutex<bool>,
+}
+
+impl<T> OnceLock<T> {
+    pub(crate) fn new() -> Self {
+        Self { value: std::sync::OnceLock::new(), is_set: Mutex::new(false) }
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        if *lock(&self.is_set) { self.value.get() } else { None }
+    }
+
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        let mut is_set = lock(&self.is_set);
+        *is_set = true;
+        self.value.set(value)
+    }
+}
 
 /// Wakes all that listen, each once.
 #[derive(Debug)]
