@@ -17,7 +17,6 @@
 mod forms;
 mod hand_written;
 mod hang;
-mod log;
 mod single_flight;
 mod surprise;
 mod wrong_value;

@@ -1,7 +1,10 @@
-//! What the log is told.
+//! What the log is told. In a program of its own: which events of a place are wanted is asked the
+//! first time that it is passed, so the subscriber must be there before any call.
+#![expect(clippy::option_option, reason = "it is what the format cannot give back")]
 
+use std::cell::RefCell;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
@@ -10,14 +13,22 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend};
 use vayu::{ByReference, Cache, MessagePack, Shared, cached};
 
-/// Writes events down, one line each.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
 
-impl Log {
-    fn lines(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().expect("no panic"))
-    }
+/// The lines that this thread wrote since it was asked last.
+fn lines() -> Vec<String> {
+    LINES.take()
+}
+
+/// Writes the events of each thread down, one line each.
+struct Log;
+
+/// Starts to write events down.
+fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Log).expect("the only one"));
 }
 
 struct Line(String);
@@ -40,15 +51,10 @@ impl Subscriber for Log {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(event.metadata().level().to_string());
         event.record(&mut line);
-        self.0.lock().expect("no panic").push(line.0);
+        LINES.with_borrow_mut(|lines| lines.push(line.0));
     }
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
-}
-
-fn with_log(code: impl FnOnce(&Log)) {
-    let log = Log::default();
-    tracing::subscriber::with_default(log.clone(), || code(&log));
 }
 
 #[test]
@@ -60,20 +66,16 @@ fn each_call_is_one_event_that_tells_no_argument() {
     fn secret(cache: &Cache<MapBackend<Shared>, ByReference>, password: &str) -> String {
         format!("the password is {password}")
     }
-    with_log(|log| {
-        secret(&cache, "hunter2");
-        clock.advance(Duration::from_secs(7));
-        secret(&cache, "hunter2");
-        let lines = log.lines();
-        assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(
-            lines[0].starts_with("DEBUG") && lines[0].contains("outcome=\"miss\""),
-            "{lines:?}"
-        );
-        assert!(lines[1].contains("outcome=\"hit\"") && lines[1].contains("age=7s"), "{lines:?}");
-        assert!(lines.iter().all(|line| line.contains("::secret")), "the function: {lines:?}");
-        assert!(!lines.concat().contains("hunter2"));
-    });
+    listen();
+    secret(&cache, "hunter2");
+    clock.advance(Duration::from_secs(7));
+    secret(&cache, "hunter2");
+    let lines = lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("DEBUG") && lines[0].contains("outcome=\"miss\""), "{lines:?}");
+    assert!(lines[1].contains("outcome=\"hit\"") && lines[1].contains("age=7s"), "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("::secret")), "the function: {lines:?}");
+    assert!(!lines.concat().contains("hunter2"));
 }
 
 #[test]
@@ -84,14 +86,13 @@ fn quiet_function_tells_nothing() {
     fn quiet(cache: &Cache<FaultyBackend<MapBackend<Shared>>, ByReference>) -> u8 {
         1
     }
-    with_log(|log| {
-        quiet(&cache);
-        quiet(&cache);
-        backend.set_fault(Fault::ReadFails);
-        quiet(&cache);
-        assert_eq!(log.lines(), [""; 0]);
-        assert!(cache.stats().errors > 0, "faults are counted all the same");
-    });
+    listen();
+    quiet(&cache);
+    quiet(&cache);
+    backend.set_fault(Fault::ReadFails);
+    quiet(&cache);
+    assert_eq!(lines(), [""; 0]);
+    assert!(cache.stats().errors > 0, "faults are counted all the same");
 }
 
 #[test]
@@ -103,24 +104,23 @@ fn fault_is_logged_once_a_minute_and_names_the_function() {
     fn call(cache: &Cache<FaultyBackend<MapBackend<Shared>>, ByReference>) -> u8 {
         1
     }
-    let warnings = |log: &Log| -> Vec<String> {
-        log.lines().into_iter().filter(|line| line.starts_with(Level::WARN.as_str())).collect()
+    let warnings = || -> Vec<String> {
+        lines().into_iter().filter(|line| line.starts_with(Level::WARN.as_str())).collect()
     };
-    with_log(|log| {
-        backend.set_fault(Fault::WriteFails);
-        for _ in 0..100 {
-            call(&cache);
-        }
-        let lines = warnings(log);
-        assert_eq!(lines.len(), 1, "{lines:?}");
-        assert!(lines[0].contains("::call") && lines[0].contains("planned failure of a write"));
-        clock.advance(Duration::from_secs(60));
-        for _ in 0..100 {
-            call(&cache);
-        }
-        assert_eq!(warnings(log).len(), 1);
-        assert_eq!(cache.stats().errors_of(vayu::ErrorKind::Backend), 200);
-    });
+    listen();
+    backend.set_fault(Fault::WriteFails);
+    for _ in 0..100 {
+        call(&cache);
+    }
+    let lines = warnings();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("::call") && lines[0].contains("planned failure of a write"));
+    clock.advance(Duration::from_secs(60));
+    for _ in 0..100 {
+        call(&cache);
+    }
+    assert_eq!(warnings().len(), 1);
+    assert_eq!(cache.stats().errors_of(vayu::ErrorKind::Backend), 200);
 }
 
 #[test]
@@ -141,15 +141,14 @@ fn value_that_cannot_be_stored_is_warned_of_with_the_function() {
         let _ = argument;
         1
     }
-    with_log(|log| {
-        for _ in 0..3 {
-            ambiguous(&cache);
-            refused(&cache, &Refusing);
-        }
-        let lines = log.lines();
-        let warned = |name: &str| {
-            lines.iter().filter(|line| line.starts_with("WARN") && line.contains(name)).count()
-        };
-        assert_eq!((warned("::ambiguous"), warned("::refused")), (1, 1), "{lines:?}");
-    });
+    listen();
+    for _ in 0..3 {
+        ambiguous(&cache);
+        refused(&cache, &Refusing);
+    }
+    let lines = lines();
+    let warned = |name: &str| {
+        lines.iter().filter(|line| line.starts_with("WARN") && line.contains(name)).count()
+    };
+    assert_eq!((warned("::ambiguous"), warned("::refused")), (1, 1), "{lines:?}");
 }
