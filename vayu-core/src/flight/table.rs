@@ -89,7 +89,9 @@ impl<R> Flights<R> {
     pub(crate) fn join<'a>(&'a self, key: &'a Key, before: Option<Landings>) -> Join<'a, R> {
         let shard = self.shard(key);
         let mut sky = lock(&shard.sky);
-        if let Some(slot) = sky.flights.get(key) {
+        if let Some(slot) = sky.flights.get(key)
+            && slot.flight.is_of_this_process()
+        {
             let outdated = slot.phase == Phase::Outdated;
             return Join::Wait { flight: Arc::clone(&slot.flight), outdated };
         }
@@ -145,7 +147,7 @@ impl<R> Flights<R> {
         let mut sky = self.sky(key);
         sky.invalidations += 1;
         match sky.flights.get_mut(key) {
-            Some(slot) if slot.phase != Phase::Computing => {
+            Some(slot) if slot.phase != Phase::Computing && slot.flight.is_of_this_process() => {
                 slot.phase = Phase::Outdated;
                 Err(Arc::clone(&slot.flight))
             }
