@@ -1,11 +1,14 @@
 //! Where records are kept.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::Discreet;
 use crate::key::Key;
 use crate::record::Record;
 
@@ -131,6 +134,26 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// Asks to compute a key for all processes that share the entries, without waiting. It is
+    /// asked by one caller of this process at a time, and again after a while where the answer is
+    /// [`Claim::Taken`].
+    ///
+    /// The default answers [`Claim::Unneeded`]. A right that was granted must come to an end with
+    /// its process.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be known. The engine then computes.
+    fn try_claim(&self, key: &Key) -> Result<Claim> {
+        let _ = key;
+        Ok(Claim::Unneeded)
+    }
+
+    /// [`try_claim`](Self::try_claim) for async callers. The default calls it.
+    async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
+        self.try_claim(key)
+    }
+
     /// Forgets every key.
     ///
     /// # Errors
@@ -173,6 +196,53 @@ pub struct Usage {
     pub evictions: Option<u64>,
     /// Entries that were dropped because they had expired.
     pub expirations: Option<u64>,
+    /// Entries that were found damaged, or were none, and were taken for missing.
+    pub defects: Option<u64>,
+    /// How often a part of the entries was looked through for what has expired.
+    pub sweeps: Option<u64>,
+}
+
+/// What came of asking to compute a key for all processes.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Claim {
+    /// Nobody has to ask: the processes do not wait for each other.
+    Unneeded,
+    /// The caller computes, and others wait until this is dropped.
+    Granted(Claimed),
+    /// Another process computes.
+    Taken,
+}
+
+/// The right to compute a key for all processes, given back when it is dropped.
+pub struct Claimed {
+    _guard: Discreet<Box<dyn Any + Send>>,
+}
+
+impl Claimed {
+    /// The right is given back when `guard` is dropped.
+    pub fn new(guard: impl Any + Send) -> Self {
+        Self { _guard: Discreet::from(Box::new(guard) as Box<dyn Any + Send>) }
+    }
+}
+
+impl fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Claimed(..)")
+    }
+}
+
+/// A backend that lives at a place: what [`Cache::open`](crate::Cache::open) opens.
+pub trait Open: Backend + Sized {
+    /// What says where it is: a path, an address.
+    type Place;
+
+    /// Opens the backend at this place with its default options.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] when it cannot work there.
+    fn open(place: Self::Place) -> Result<Self>;
 }
 
 #[async_trait]
@@ -205,6 +275,14 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn read_now(&self, key: &Key) -> Option<Result<Option<Record<Self::Stored>>>> {
         (**self).read_now(key)
+    }
+
+    fn try_claim(&self, key: &Key) -> Result<Claim> {
+        (**self).try_claim(key)
+    }
+
+    async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
+        (**self).try_claim_async(key).await
     }
 
     fn clear(&self) -> Result<()> {

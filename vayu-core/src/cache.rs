@@ -4,6 +4,7 @@ mod pause;
 
 use std::fmt;
 use std::future::Future;
+use std::iter;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub use self::pause::Pause;
-use crate::backend::Backend;
+use crate::backend::{Backend, Open};
 use crate::call::{Always, Fallible, Policy, Whole, blocking, future};
 use crate::clock::{Clock, Sleep, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -73,6 +74,10 @@ struct Inner<B: Backend> {
 /// How long callers wait for another one's computation unless told otherwise.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
+/// How long a caller waits before it asks again whether another process still computes.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+
 impl<B: Backend, S: Default> Cache<B, S> {
     /// A cache over a new backend with its default options.
     pub fn new() -> Self
@@ -94,6 +99,17 @@ impl<B: Backend, S: Default> Cache<B, S> {
             pauses: AtomicUsize::new(0),
         });
         Self { shared, serializer: S::default(), max_wait: MAX_WAIT }
+    }
+}
+
+impl<B: Open, S: Default> Cache<B, S> {
+    /// The cache at a place, with the default options of its backend.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] when the backend cannot work there.
+    pub fn open(place: impl Into<B::Place>) -> Result<Self> {
+        Ok(Self::with_backend(B::open(place.into())?))
     }
 }
 
@@ -150,7 +166,7 @@ impl<B: Backend, S> Cache<B, S> {
         let backend = self.backend();
         let found =
             guarded("read entry", || backend.read_now(key).unwrap_or_else(|| backend.read(key)))?;
-        Ok(found.and_then(|record| self.open(key, record)))
+        Ok(found.and_then(|record| self.unseal(key, record)))
     }
 
     /// [`get`](Self::get) for async callers.
@@ -167,7 +183,7 @@ impl<B: Backend, S> Cache<B, S> {
             Some(found) => found?,
             None => guarded_async("read entry", || backend.read_async(key)).await?,
         };
-        Ok(found.and_then(|record| self.open(key, record)))
+        Ok(found.and_then(|record| self.unseal(key, record)))
     }
 
     /// Stores a value for a key. What is being computed for the key at the moment is not stored.
@@ -382,7 +398,7 @@ impl<B: Backend, S> Cache<B, S> {
             .with_serializer(self.serializer.id()))
     }
 
-    fn open<T>(&self, key: &Key, record: Record<B::Stored>) -> Option<T>
+    fn unseal<T>(&self, key: &Key, record: Record<B::Stored>) -> Option<T>
     where
         S: Serializer<T, Stored = B::Stored>,
     {
@@ -418,7 +434,24 @@ impl<B: Backend, S> Cache<B, S> {
 
     /// The wait after which a caller computes itself.
     pub(crate) fn patience(&self) -> Sleep {
-        self.shared.clock.sleep(self.max_wait)
+        self.sleep(self.max_wait)
+    }
+
+    pub(crate) fn sleep(&self, time: Duration) -> Sleep {
+        self.shared.clock.sleep(time)
+    }
+
+    /// The pauses between questions whether another process still computes: longer ones with
+    /// time, and together not much longer than a caller waits.
+    pub(crate) fn pauses(&self) -> impl Iterator<Item = Duration> + use<B, S> {
+        let mut left = self.max_wait;
+        let mut pause = FIRST_PAUSE;
+        iter::from_fn(move || {
+            let this = pause;
+            left = left.checked_sub(this)?;
+            pause = (2 * this).min(LONGEST_PAUSE);
+            Some(this)
+        })
     }
 
     #[inline]

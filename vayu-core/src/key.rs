@@ -3,6 +3,7 @@
 mod builder;
 mod encoder;
 mod hasher;
+mod named;
 mod prefix;
 mod set;
 
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 pub use self::builder::{KeyBuilder, KeyText, NoKey};
 pub(crate) use self::encoder::{Encoder, Sequences};
 pub use self::hasher::KeyHasher;
+pub(crate) use self::named::Named;
 pub use self::prefix::Prefix;
 pub use self::set::sorted_set;
 use crate::error::Result;
@@ -134,12 +136,7 @@ impl Hash for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(text) = builder::text_of(&self.material) {
-            write!(f, "{}:{text}", self.prefix)
-        } else {
-            write!(f, "{}:", self.prefix)?;
-            Sha256::digest(&self.material).iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-        }
+        Named::of(&self.prefix, &self.material).fmt(f)
     }
 }
 

@@ -29,9 +29,11 @@ mod stats;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use crate::attribute::AsCache;
-pub use crate::backend::{Backend, Usage};
+pub use crate::backend::{Backend, Claim, Claimed, Open, Usage};
 pub use crate::cache::{Cache, Pause};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::error::{Error, ErrorKind, Result};

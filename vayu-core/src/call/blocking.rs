@@ -1,6 +1,8 @@
 //! The driver of sync calls. Its twin is [`future`](super::future).
 
-use crate::backend::Backend;
+use std::ops::ControlFlow;
+
+use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
 use crate::call::{Blocking, Call, CallKey, Keep, Policy, Shape, Ttl};
 use crate::flight::{
@@ -118,6 +120,10 @@ where
         {
             return answer;
         }
+        let _claimed = match claim(call) {
+            ControlFlow::Break(answer) => return answer,
+            ControlFlow::Continue(claimed) => claimed,
+        };
         call.computes();
         let answer = body();
         call.tell(Answer::Computed);
@@ -145,6 +151,29 @@ where
         }
         answer
     })
+}
+
+/// Asks the other processes for the right to compute, or waits for what one of them stores.
+fn claim<R, B, S, H, Z, L, P>(call: &Call<'_, B, S, H, Z, L, P>) -> ControlFlow<R, Option<Claimed>>
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+{
+    for pause in call.cache.pauses() {
+        match call.survive(guarded("claim key", || call.cache.backend().try_claim(call.key))) {
+            Some(Claim::Taken) => block_on(call.cache.sleep(pause)),
+            Some(Claim::Granted(claimed)) => {
+                return match read(call).and_then(|found| call.serve(found)) {
+                    Some(answer) => ControlFlow::Break(answer),
+                    None => ControlFlow::Continue(Some(claimed)),
+                };
+            }
+            Some(Claim::Unneeded) | None => break,
+        }
+    }
+    ControlFlow::Continue(None)
 }
 
 /// Runs the body for this caller alone, beside a flight that it must not wait for.

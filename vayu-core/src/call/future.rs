@@ -1,9 +1,10 @@
 //! The driver of async calls. Its twin is [`blocking`](super::blocking).
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
 use crate::call::{Blocking, Call, CallKey, Keep, Policy, Shape, Ttl};
 use crate::flight::{
@@ -120,6 +121,10 @@ where
         {
             return answer;
         }
+        let _claimed = match claim(call).await {
+            ControlFlow::Break(answer) => return answer,
+            ControlFlow::Continue(claimed) => claimed,
+        };
         call.computes();
         let answer = body.await;
         call.tell(Answer::Computed);
@@ -148,6 +153,32 @@ where
         answer
     });
     Hosted::new(flight, flight_to_landing).await
+}
+
+/// Asks the other processes for the right to compute, or waits for what one of them stores.
+async fn claim<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+) -> ControlFlow<R, Option<Claimed>>
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+{
+    for pause in call.cache.pauses() {
+        let ask = || call.cache.backend().try_claim_async(call.key);
+        match call.survive(guarded_async("claim key", ask).await) {
+            Some(Claim::Taken) => call.cache.sleep(pause).await,
+            Some(Claim::Granted(claimed)) => {
+                return match read(call).await.and_then(|found| call.serve(found)) {
+                    Some(answer) => ControlFlow::Break(answer),
+                    None => ControlFlow::Continue(Some(claimed)),
+                };
+            }
+            Some(Claim::Unneeded) | None => break,
+        }
+    }
+    ControlFlow::Continue(None)
 }
 
 /// Awaits the body for this caller alone, beside a flight that it must not wait for.

@@ -1,6 +1,7 @@
 //! Cached calls on a backend in memory, with and without faults.
 
 mod backend_faults;
+mod claims;
 mod freshness;
 mod hits;
 mod invalidation;

@@ -63,6 +63,21 @@ impl Prefix {
     }
 }
 
+/// The text of an encoded prefix, and what follows it.
+#[cfg(feature = "wire")]
+pub(super) fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (kind, rest) = bytes.split_first()?;
+    let rest = match *kind {
+        FUNCTION | TEXT => rest,
+        FUNCTION_OF_THIS_PROCESS => rest.get(8..)?,
+        _ => return None,
+    };
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let (text, rest) = rest.split_at_checked(length)?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
 /// The path of the function that holds a body with this type name.
 ///
 /// The body is the closure itself, or an async block inside the closure that an `async fn` is.

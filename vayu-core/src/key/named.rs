@@ -1,0 +1,41 @@
+//! What the bytes of a key tell to people.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+#[cfg(feature = "wire")]
+use crate::key::prefix;
+use crate::key::{Prefix, builder};
+
+/// The two parts of a key, as text: the prefix, and the text or the digest of the arguments.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'a> {
+    /// The function or the text in its place.
+    pub(crate) prefix: &'a str,
+    material: &'a [u8],
+}
+
+impl<'a> Named<'a> {
+    pub(super) fn of(prefix: &'a Prefix, material: &'a [u8]) -> Self {
+        Self { prefix: prefix.as_str(), material }
+    }
+
+    /// Takes [`Key::to_bytes`](crate::Key::to_bytes) apart.
+    #[cfg(feature = "wire")]
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (prefix, material) = prefix::split(bytes)?;
+        Some(Self { prefix, material })
+    }
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = builder::text_of(self.material) {
+            write!(f, "{}:{text}", self.prefix)
+        } else {
+            write!(f, "{}:", self.prefix)?;
+            Sha256::digest(self.material).iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The bytes in which a record leaves the process, version 1.
+//!
+//! A backend that keeps bytes writes what [`pack`] gives and believes nothing that
+//! [`Entry::parse`] refuses: every bit of an entry is covered by a check, and the entry holds its
+//! own key. The format is described in `docs/format.md`.
+//!
+//! # Examples
+//!
+//! ```
+//! use bytes::Bytes;
+//! use vayu_core::wire::{self, Defect, Entry, WireKey};
+//! use vayu_core::{Key, Record, Timestamp};
+//!
+//! let [key, other] =
+//!     ["EUR", "USD"].map(|base| WireKey::new(&Key::from_text("rates", base)));
+//! let record = Record::new(Bytes::from_static(b"1.1"), Timestamp::from_micros(0), Timestamp::NEVER);
+//! let mut bytes = wire::pack(&key, &record);
+//!
+//! let entry = Entry::parse(&bytes).unwrap();
+//! assert!(entry.is_of(&key) && !entry.is_of(&other));
+//! assert_eq!(entry.value(), b"1.1");
+//!
+//! *bytes.last_mut().unwrap() ^= 1;
+//! assert_eq!(Entry::parse(&bytes).unwrap_err(), Defect::Checksum);
+//! ```
+
+mod header;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::Xxh3;
+
+pub use self::header::{HEADER_LENGTH, Header};
+use crate::key::{Key, Named};
+use crate::record::Record;
+
+/// A key longer than this, in bytes, is written as its SHA-256.
+const LONGEST_KEY: usize = 64 * 1024;
+
+/// Where the checksum stands. It covers what is before and what is behind it.
+const CHECKSUM: Range<usize> = 64..80;
+
+/// Why bytes are no entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Defect {
+    /// There are fewer bytes than a header has.
+    #[error("it is shorter than a header")]
+    Short,
+    /// They do not begin as an entry does.
+    #[error("it does not begin as an entry does")]
+    Magic,
+    /// The entry is of a version that this one cannot read.
+    #[error("it is of another version of the format")]
+    Version,
+    /// The entry has a property that must be understood and is not.
+    #[error("it has a property that this version does not know")]
+    Flags,
+    /// The header is damaged.
+    #[error("its header is damaged")]
+    Header,
+    /// There are more or fewer bytes than the header says.
+    #[error("it is not as long as its header says")]
+    Length,
+    /// The key or the value is damaged.
+    #[error("its checksum is wrong")]
+    Checksum,
+}
+
+/// A key as an entry has it.
+#[derive(Debug, Clone)]
+pub struct WireKey {
+    bytes: Vec<u8>,
+    digest: [u8; 32],
+}
+
+impl WireKey {
+    /// The bytes of a key and their digest, each computed once.
+    pub fn new(key: &Key) -> Self {
+        let bytes = key.to_bytes();
+        let digest = Sha256::digest(&bytes).into();
+        Self { bytes, digest }
+    }
+
+    /// The SHA-256 of the key, to make a name of: [`Key::digest`].
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    fn is_long(&self) -> bool {
+        self.bytes.len() > LONGEST_KEY
+    }
+
+    /// What is written into the entry.
+    fn field(&self) -> &[u8] {
+        if self.is_long() { &self.digest } else { &self.bytes }
+    }
+}
+
+/// The entry of a key and its record.
+pub fn pack(key: &WireKey, record: &Record<Bytes>) -> Vec<u8> {
+    let value = record.value();
+    let header = Header::new(record, key.field(), key.is_long());
+    let mut bytes = Vec::with_capacity(HEADER_LENGTH + key.field().len() + value.len());
+    bytes.extend_from_slice(&header.to_bytes());
+    bytes.extend_from_slice(key.field());
+    bytes.extend_from_slice(value);
+    let checksum = checksum(&bytes);
+    bytes[CHECKSUM].copy_from_slice(&checksum);
+    bytes
+}
+
+/// An entry that has passed every check that it can be put to without knowing its key.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    header: Header,
+    key: &'a [u8],
+    value: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    /// Reads an entry. It is the whole of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// The first check that failed. Cheap ones come first.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Defect> {
+        let header = Header::parse(bytes)?;
+        if header.entry_length() != Some(bytes.len() as u64) {
+            return Err(Defect::Length);
+        }
+        if bytes[CHECKSUM] != checksum(bytes) {
+            return Err(Defect::Checksum);
+        }
+        let (key, value) = bytes[header.length()..].split_at(header.key_length());
+        Ok(Self { header, key, value })
+    }
+
+    /// What is known of it apart from the key and the value.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Whether it is the entry of this key.
+    pub fn is_of(&self, key: &WireKey) -> bool {
+        self.header.has_digest() == key.is_long() && self.key == key.field()
+    }
+
+    /// The stored form of the value.
+    pub fn value(&self) -> &'a [u8] {
+        self.value
+    }
+
+    /// Where the value stands in the bytes of the entry.
+    pub fn value_range(&self) -> Range<usize> {
+        let start = self.header.length() + self.key.len();
+        start..start + self.value.len()
+    }
+
+    /// The record, with this as its value: the bytes of [`value`](Self::value).
+    pub fn record<V>(&self, value: V) -> Record<V> {
+        let header = &self.header;
+        Record::new(value, header.created(), header.expires())
+            .with_stale_until(header.stale_until())
+            .with_schema(header.schema())
+            .with_serializer(header.serializer())
+    }
+
+    /// The function, as far as the key tells: not where the key was so long that only its digest
+    /// is kept.
+    pub fn function(&self) -> Option<&'a str> {
+        self.named().map(|named| named.prefix)
+    }
+
+    /// The key as text, as [`Key`] displays it.
+    pub fn key_text(&self) -> Option<String> {
+        self.named().map(|named| named.to_string())
+    }
+
+    fn named(&self) -> Option<Named<'a>> {
+        if self.header.has_digest() { None } else { Named::parse(self.key) }
+    }
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 16] {
+    let mut hasher = Xxh3::new();
+    hasher.update(&bytes[..CHECKSUM.start]);
+    hasher.update(&bytes[CHECKSUM.end..]);
+    hasher.digest128().to_le_bytes()
+}

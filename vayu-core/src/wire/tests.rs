@@ -1,0 +1,154 @@
+//! What an entry gives back, and what it does not believe.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{SerializerId, Timestamp};
+
+fn record(value: impl Into<Bytes>) -> Record<Bytes> {
+    let created = Timestamp::from_micros(1_700_000_000_000_000);
+    let expires = created.saturating_add(Duration::from_secs(60));
+    Record::new(value.into(), created, expires)
+        .with_stale_until(expires.saturating_add(Duration::from_secs(5)))
+        .with_schema(0x0123_4567_89ab_cdef)
+        .with_serializer(SerializerId::MESSAGE_PACK)
+}
+
+/// Keys and values of all kinds and lengths, the same in every run.
+fn samples(count: usize) -> impl Iterator<Item = (Key, WireKey, Record<Bytes>)> {
+    (0..count).map(|n| {
+        let value: Vec<u8> = (0..n * 3 % 97).map(|at| (at * 31 + n) as u8).collect();
+        let key = match n % 3 {
+            0 => Key::from_text("text", "k".repeat(n % 41)),
+            1 => Key::new("arguments", &(n, "text", [0.5, -0.0])).expect("a key"),
+            _ => Key::from_text(format!("prefix {n}"), "\0/../é"),
+        };
+        let record = record(value);
+        let record = if n % 7 == 0 {
+            Record::new(record.into_value(), Timestamp::from_micros(-1), Timestamp::NEVER)
+        } else {
+            record
+        };
+        (key.clone(), WireKey::new(&key), record)
+    })
+}
+
+/// The same header with other bytes and the right checksums.
+fn resealed(mut bytes: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    change(&mut bytes);
+    let mut header = crc32fast::Hasher::new();
+    header.update(&bytes[..44]);
+    header.update(&bytes[48..64]);
+    bytes[44..48].copy_from_slice(&header.finalize().to_le_bytes());
+    let checksum = checksum(&bytes);
+    bytes[CHECKSUM].copy_from_slice(&checksum);
+    bytes
+}
+
+fn text_key(text: &str) -> WireKey {
+    WireKey::new(&Key::from_text("p", text))
+}
+
+fn defect(bytes: &[u8]) -> Option<Defect> {
+    Entry::parse(bytes).err()
+}
+
+#[test]
+fn record_comes_back_whole() {
+    for (key, wire_key, written) in samples(200) {
+        let bytes = pack(&wire_key, &written);
+        let entry = Entry::parse(&bytes).expect("an entry");
+        assert!(entry.is_of(&wire_key));
+        assert_eq!(&bytes[entry.value_range()], &written.value()[..]);
+        assert_eq!(entry.record(written.value().clone()), written);
+        assert_eq!(entry.function(), Some(key.prefix().as_str()));
+        assert_eq!(entry.key_text(), Some(key.to_string()));
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_seen() {
+    for (_, key, record) in samples(if cfg!(miri) { 2 } else { 100 }) {
+        let bytes = pack(&key, &record);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(defect(&flipped).is_some(), "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn every_other_length_is_seen() {
+    for (_, key, record) in samples(if cfg!(miri) { 2 } else { 100 }) {
+        let bytes = pack(&key, &record);
+        for length in 0..bytes.len() {
+            assert!(defect(&bytes[..length]).is_some(), "length {length}");
+        }
+        for surplus in [&b"\0"[..], b"garbage", &bytes] {
+            assert_eq!(defect(&[&bytes, surplus].concat()), Some(Defect::Length));
+        }
+    }
+}
+
+#[test]
+fn header_that_claims_more_than_there_is_is_not_believed() {
+    let bytes = pack(&text_key("k"), &record("value"));
+    for length in [0, 4, 6, 1 << 40, i64::MAX as u64, u64::MAX - 80, u64::MAX] {
+        let claim = resealed(bytes.clone(), |bytes| {
+            bytes[32..40].copy_from_slice(&length.to_le_bytes());
+        });
+        assert_eq!(defect(&claim), Some(Defect::Length), "{length}");
+    }
+    for length in [0, u32::MAX] {
+        let claim = resealed(bytes.clone(), |bytes| {
+            bytes[40..44].copy_from_slice(&length.to_le_bytes());
+        });
+        assert_eq!(defect(&claim), Some(Defect::Length), "{length}");
+    }
+}
+
+#[test]
+fn later_minor_version_is_read_and_a_major_one_is_not() {
+    let key = text_key("k");
+    let bytes = pack(&key, &record("value"));
+    let longer = resealed(bytes.clone(), |bytes| {
+        bytes[9] = 11;
+        bytes.splice(80..80, *b"new bits");
+    });
+    let entry = Entry::parse(&longer).expect("a longer header is skipped");
+    assert!(entry.is_of(&key));
+    assert_eq!(entry.value(), b"value");
+    for bit in 80 * 8..88 * 8 {
+        let mut flipped = longer.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(defect(&flipped), Some(Defect::Checksum), "the surplus is covered as well");
+    }
+
+    let ignorable = resealed(bytes.clone(), |bytes| bytes[10] = 0xff);
+    assert_eq!(defect(&ignorable), None);
+    let unknown = resealed(bytes.clone(), |bytes| bytes[11] = 0x01);
+    assert_eq!(defect(&unknown), Some(Defect::Flags));
+    let major = resealed(bytes.clone(), |bytes| bytes[8] = 2);
+    assert_eq!(defect(&major), Some(Defect::Version));
+    let shorter = resealed(bytes, |bytes| bytes[9] = 9);
+    assert_eq!(defect(&shorter), Some(Defect::Header));
+}
+
+#[test]
+fn key_that_is_too_long_is_kept_as_its_digest() {
+    let long = "k".repeat(LONGEST_KEY);
+    let (key, other) = (text_key(&(long.clone() + "a")), text_key(&(long + "b")));
+    let bytes = pack(&key, &record("value"));
+    assert!(bytes.len() < 200);
+    let entry = Entry::parse(&bytes).expect("an entry");
+    assert!(entry.is_of(&key) && !entry.is_of(&other));
+    assert_eq!((entry.function(), entry.key_text()), (None, None));
+}
+
+#[test]
+fn bytes_of_another_kind_are_no_entry() {
+    assert_eq!(defect(b""), Some(Defect::Short));
+    assert_eq!(defect(&[0; 80]), Some(Defect::Magic));
+    assert_eq!(defect("#!/bin/sh\n".repeat(10).as_bytes()), Some(Defect::Magic));
+}
