@@ -1,4 +1,5 @@
 //! What an entry gives back, and what it does not believe.
+#![expect(clippy::cast_possible_truncation, reason = "bytes of all values are wanted")]
 
 use std::time::Duration;
 

@@ -1,0 +1,129 @@
+//! The backend: entries below a directory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cap_std::fs::Dir;
+use tokio::runtime::Handle;
+use vayu_core::{Backend, Claim, Clock, Error, ErrorKind, Key, Open, Record, Result, Usage};
+
+use crate::directory;
+use crate::folder::{DiskFolder, Folder};
+use crate::options::{AsyncIo, FileOptions};
+use crate::store::Store;
+
+/// Keeps each entry in a file of its own below one directory, which processes may share.
+///
+/// A clone is the same backend.
+///
+/// # Behavior
+///
+/// An entry is written beside its place and renamed, so whoever reads it finds the old one, the
+/// new one or none, and a process may be killed at any moment. Whatever is read is checked first:
+/// what is damaged, of another key or no entry at all is taken for missing and overwritten. The
+/// directory is opened once; nothing outside it is read, written or removed, and no link in it is
+/// followed.
+///
+/// When the directory is removed under a process, everything is missing from then on and nothing
+/// can be stored.
+#[derive(Debug, Clone)]
+pub struct FileBackend {
+    store: Arc<Store>,
+    async_io: AsyncIo,
+}
+
+impl FileBackend {
+    pub(crate) fn open(path: &Path, options: &FileOptions) -> Result<Self> {
+        Self::open_dir(directory::open(path)?, options)
+    }
+
+    pub(crate) fn open_dir(dir: Dir, options: &FileOptions) -> Result<Self> {
+        directory::check(&dir, options.access)?;
+        Self::in_folder(Box::new(DiskFolder::new(dir, options.access)), options)
+    }
+
+    pub(crate) fn in_folder(root: Box<dyn Folder>, options: &FileOptions) -> Result<Self> {
+        Ok(Self { store: Arc::new(Store::new(root, options)?), async_io: options.async_io })
+    }
+
+    /// Runs an operation where it may block.
+    async fn offload<T: Send + 'static>(
+        &self,
+        key: &Key,
+        operation: impl FnOnce(&Store, &Key) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let runtime = match self.async_io {
+            AsyncIo::Offloaded => Handle::try_current().ok(),
+            AsyncIo::Inline => None,
+        };
+        let Some(runtime) = runtime else { return operation(&self.store, key) };
+        let (store, key) = (Arc::clone(&self.store), key.clone());
+        runtime.spawn_blocking(move || operation(&store, &key)).await.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Backend, "hand over to a blocking thread").with_source(error))
+        })
+    }
+}
+
+impl Open for FileBackend {
+    type Place = PathBuf;
+
+    fn open(path: PathBuf) -> Result<Self> {
+        Self::open(&path, &FileOptions::new())
+    }
+}
+
+#[async_trait]
+impl Backend for FileBackend {
+    type Stored = Bytes;
+
+    fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+        self.store.read(key)
+    }
+
+    fn write(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+        self.store.write(key, &record)
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool> {
+        self.store.delete(key)
+    }
+
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+        self.offload(key, Store::read).await
+    }
+
+    async fn write_async(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+        self.offload(key, move |store, key| store.write(key, &record)).await
+    }
+
+    async fn delete_async(&self, key: &Key) -> Result<bool> {
+        self.offload(key, Store::delete).await
+    }
+
+    fn try_claim(&self, key: &Key) -> Result<Claim> {
+        self.store.claim(key)
+    }
+
+    async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
+        self.offload(key, Store::claim).await
+    }
+
+    fn clear(&self) -> Result<()> {
+        self.store.clear()
+    }
+
+    async fn clear_async(&self) -> Result<()> {
+        let everything = Key::from_text("", "");
+        self.offload(&everything, |store, _| store.clear()).await
+    }
+
+    fn usage(&self) -> Usage {
+        self.store.usage()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.store.clock()
+    }
+}

@@ -1,0 +1,114 @@
+//! The files below one directory, as far as the backend needs them.
+//!
+//! Everything that touches the file system goes through [`Folder`] and [`File`], each method one
+//! operation that can fail, so that every failure of each can be had in a test.
+
+mod disk;
+#[cfg(test)]
+pub(crate) mod model;
+
+use std::fmt::Debug;
+use std::io;
+use std::time::SystemTime;
+
+pub(crate) use self::disk::DiskFolder;
+
+/// An open directory. Names are single components; nothing outside is ever reached.
+pub(crate) trait Folder: Debug + Send + Sync {
+    /// Opens a file to read it. The path is a name in this folder, or `folder/name`. No link is
+    /// followed, and nothing is waited for.
+    fn open(&self, path: &str) -> io::Result<Box<dyn File>>;
+
+    /// Makes a file that must not exist, to write it. Only its owner may read it.
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>>;
+
+    /// Opens a file to lock it, and makes it if it does not exist.
+    fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>>;
+
+    /// Gives a file another name, in the place of whatever file has it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// What a name stands for; a link is not followed.
+    fn status(&self, name: &str) -> io::Result<Status>;
+
+    /// Calls `visit` with each name.
+    fn list(&self, visit: &mut dyn FnMut(&str)) -> io::Result<()>;
+
+    /// Opens a folder in this one. No link is followed.
+    fn folder(&self, name: &str) -> io::Result<Box<dyn Folder>>;
+
+    /// Makes a folder in this one that only its owner may enter.
+    fn make_folder(&self, name: &str) -> io::Result<()>;
+
+    /// Returns once the names in this folder would survive a loss of power.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// An open file. It is closed when it is dropped.
+pub(crate) trait File: Debug + Send {
+    /// Reads on; zero at the end.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes on, as many bytes as the answer says.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// What it is.
+    fn status(&self) -> io::Result<Status>;
+
+    /// Returns once what was written would survive a loss of power.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Takes the lock of the file, unless somebody else has it; whether it was taken. It is given
+    /// back when the file is closed, and when the process dies.
+    fn try_lock(&self) -> io::Result<bool>;
+}
+
+/// What is known of a file without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) kind: Kind,
+    /// In bytes.
+    pub(crate) length: u64,
+    /// The second in which it was last written, by the clock of the file system.
+    pub(crate) modified: SystemTime,
+    /// What tells it from every other file of the file system.
+    pub(crate) id: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Folder,
+    /// A link, a pipe, a socket, a device.
+    Other,
+}
+
+/// Reads until the buffer is full or the file ends; how many bytes that were.
+pub(crate) fn read_full(file: &mut dyn File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Writes all of it.
+pub(crate) fn write_full(file: &mut dyn File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,415 @@
+//! Reading and writing entries below a folder.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rustix::rand::{GetRandomFlags, getrandom};
+use vayu_core::wire::{self, Entry, Header, WireKey};
+use vayu_core::{Claim, Claimed, Clock, Error, ErrorKind, Key, Record, Result, Usage};
+
+use crate::directory;
+use crate::folder::{File, Folder, Kind, read_full, write_full};
+use crate::layout::{Place, Role, SHARDS, shard_name, temporary_name};
+use crate::ledger::{Ledger, Victim, charge};
+use crate::lock::try_lock;
+use crate::options::{Durability, FileOptions, SingleFlight};
+use crate::sweep::{Eviction, Sweep, Swept};
+
+/// A directory of entries.
+#[derive(Debug)]
+pub(crate) struct Store {
+    root: Box<dyn Folder>,
+    clock: Arc<dyn Clock>,
+    durability: Durability,
+    single_flight: SingleFlight,
+    max_bytes: u64,
+    max_entries: u64,
+    max_entry_bytes: u64,
+    ledger: Mutex<Ledger>,
+    /// Whoever sweeps has it.
+    broom: Mutex<()>,
+    evictions: AtomicU64,
+    expirations: AtomicU64,
+    defects: AtomicU64,
+    sweeps: AtomicU64,
+    has_told_of_evictions: AtomicBool,
+}
+
+/// An entry up to this length is read without asking for its length.
+const SMALL: usize = 64 * 1024;
+
+/// How long a write may look for what has expired.
+const SWEEPING_TIME: Duration = Duration::from_millis(1);
+
+impl Store {
+    /// Marks the folder as a cache.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be marked, or holds other files.
+    pub(crate) fn new(root: Box<dyn Folder>, options: &FileOptions) -> Result<Self> {
+        let is_new = directory::mark(&*root)?;
+        Ok(Self {
+            root,
+            clock: Arc::clone(&options.clock),
+            durability: options.durability,
+            single_flight: options.single_flight,
+            max_bytes: options.max_bytes,
+            max_entries: options.max_entries,
+            max_entry_bytes: options.max_entry_bytes,
+            ledger: Mutex::new(Ledger::new(options.max_entries, options.max_bytes, is_new)),
+            broom: Mutex::new(()),
+            evictions: AtomicU64::new(0),
+            expirations: AtomicU64::new(0),
+            defects: AtomicU64::new(0),
+            sweeps: AtomicU64::new(0),
+            has_told_of_evictions: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    pub(crate) fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+        let key = WireKey::new(key);
+        match self.read_entry(&key) {
+            Ok(found) => Ok(found),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(failed("read entry", error)),
+        }
+    }
+
+    fn read_entry(&self, key: &WireKey) -> io::Result<Option<Record<Bytes>>> {
+        let mut file = self.root.open(Place::of(key).path())?;
+        with_buffer(|buffer| {
+            let read = read_full(&mut *file, buffer)?;
+            let start = &buffer[..read];
+            if read < SMALL {
+                return Ok(self.believe(key, start, |entry| Bytes::copy_from_slice(entry.value())));
+            }
+            let Some(bytes) = self.read_long(&mut *file, start)? else { return Ok(None) };
+            let bytes = Bytes::from(bytes);
+            Ok(self.believe(key, &bytes, |entry| bytes.slice(entry.value_range())))
+        })
+    }
+
+    /// The whole of a long entry of which `start` was read, if its length is what it says.
+    fn read_long(&self, file: &mut dyn File, start: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let status = file.status()?;
+        let length = Header::parse(start).ok().and_then(|header| header.entry_length());
+        if status.kind != Kind::File
+            || length != Some(status.length)
+            || status.length > self.max_entry_bytes
+        {
+            self.defects.fetch_add(1, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let length = usize::try_from(status.length).map_err(io::Error::other)?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length)?;
+        bytes.extend_from_slice(start);
+        bytes.resize(length, 0);
+        let read = read_full(file, &mut bytes[start.len()..])?;
+        bytes.truncate(start.len() + read);
+        Ok(Some(bytes))
+    }
+
+    /// The record of an entry, if that is one and of this key.
+    fn believe(
+        &self,
+        key: &WireKey,
+        bytes: &[u8],
+        value: impl FnOnce(&Entry<'_>) -> Bytes,
+    ) -> Option<Record<Bytes>> {
+        match Entry::parse(bytes) {
+            Ok(entry) if entry.is_of(key) && bytes.len() as u64 <= self.max_entry_bytes => {
+                Some(entry.record(value(&entry)))
+            }
+            _ => {
+                self.defects.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn write(&self, key: &Key, record: &Record<Bytes>) -> Result<()> {
+        let key = WireKey::new(key);
+        let place = Place::of(&key);
+        let bytes = wire::pack(&key, record);
+        let length = bytes.len() as u64;
+        if length > self.max_entry_bytes || charge(length) > self.max_bytes || self.max_entries == 0
+        {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                format!("the entry has {length} bytes, more than the limits of the cache allow"),
+            ));
+        }
+        let replaced =
+            self.replace(&place, &bytes).map_err(|error| failed("write entry", error))?;
+        let mut ledger = self.ledger();
+        ledger.update(place.shard(), |content| {
+            if let Some(length) = replaced {
+                content.subtract(length);
+            }
+            content.add(length, record.created(), record.stale_until());
+        });
+        drop(ledger);
+        self.tend();
+        Ok(())
+    }
+
+    /// Puts an entry in its place at one stroke; the length of the one that was there.
+    fn replace(&self, place: &Place, bytes: &[u8]) -> io::Result<Option<u64>> {
+        let folder = self.shard(place)?;
+        let mut random = [0; 16];
+        getrandom(&mut random, GetRandomFlags::empty())?;
+        let mut temporary =
+            Temporary { folder: &*folder, name: temporary_name(random), is_left: true };
+        let mut file = folder.create(&temporary.name)?;
+        write_full(&mut *file, bytes)?;
+        if self.durability == Durability::Synced {
+            file.sync()?;
+        }
+        drop(file);
+        let replaced = folder.status(place.name()).ok().map(|status| status.length);
+        folder.rename(&temporary.name, place.name())?;
+        temporary.is_left = false;
+        if self.durability == Durability::Synced {
+            folder.sync()?;
+        }
+        Ok(replaced)
+    }
+
+    /// The folder of an entry, made if it does not exist.
+    fn shard(&self, place: &Place) -> io::Result<Box<dyn Folder>> {
+        let name = shard_name(place.shard());
+        match self.root.folder(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+        match self.root.make_folder(&name) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        if self.durability == Durability::Synced {
+            self.root.sync()?;
+        }
+        self.root.folder(&name)
+    }
+
+    pub(crate) fn delete(&self, key: &Key) -> Result<bool> {
+        let place = Place::of(&WireKey::new(key));
+        match self.remove(&place) {
+            Ok(length) => {
+                self.ledger().update(place.shard(), |content| content.subtract(length));
+                Ok(true)
+            }
+            Err(error) if is_absence(&error) => Ok(false),
+            Err(error) => Err(failed("delete entry", error)),
+        }
+    }
+
+    fn remove(&self, place: &Place) -> io::Result<u64> {
+        let folder = self.root.folder(&shard_name(place.shard()))?;
+        let status = folder.status(place.name())?;
+        if status.kind == Kind::Folder {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        folder.remove(place.name())?;
+        if self.durability == Durability::Synced {
+            folder.sync()?;
+        }
+        Ok(status.length)
+    }
+
+    /// Removes every entry.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let failed = |error| failed("clear cache directory", error);
+        if !directory::is_marked(&*self.root).map_err(failed)? {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "the directory is not marked as a cache, so nothing is deleted in it",
+            ));
+        }
+        let _broom = lock(&self.broom);
+        for shard in 0..SHARDS {
+            self.clear_shard(shard).map_err(failed)?;
+        }
+        self.ledger().clear();
+        Ok(())
+    }
+
+    fn clear_shard(&self, shard: usize) -> io::Result<()> {
+        let folder = match self.root.folder(&shard_name(shard)) {
+            Ok(folder) => folder,
+            Err(error) if is_absence(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        folder.list(&mut |name| {
+            if Role::of(name) == Role::Entry {
+                names.push(name.to_owned());
+            }
+        })?;
+        for name in names {
+            match folder.remove(&name) {
+                Err(error) if !is_absence(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        if self.durability == Durability::Synced {
+            folder.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Asks for the lock of a key, if there is one among processes.
+    pub(crate) fn claim(&self, key: &Key) -> Result<Claim> {
+        if self.single_flight == SingleFlight::Process {
+            return Ok(Claim::Unneeded);
+        }
+        let place = Place::of(&WireKey::new(key));
+        let locked = self.shard(&place).and_then(|folder| try_lock(folder, place.lock()));
+        Ok(match locked.map_err(|error| failed("lock entry", error))? {
+            Some(lock) => Claim::Granted(Claimed::new(lock)),
+            None => Claim::Taken,
+        })
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        // What was never looked at is counted now.
+        let _broom = lock(&self.broom);
+        loop {
+            let unseen = self.ledger().unseen();
+            let Some(shard) = unseen else { break };
+            self.sweep(shard, Eviction::None);
+        }
+        let ledger = self.ledger();
+        let mut usage = Usage::default();
+        usage.entries = Some(ledger.entries());
+        usage.max_entries = (self.max_entries < u64::MAX).then_some(self.max_entries);
+        usage.weight = Some(ledger.bytes());
+        usage.max_weight = Some(self.max_bytes);
+        usage.evictions = Some(self.evictions.load(Ordering::Relaxed));
+        usage.expirations = Some(self.expirations.load(Ordering::Relaxed));
+        usage.defects = Some(self.defects.load(Ordering::Relaxed));
+        usage.sweeps = Some(self.sweeps.load(Ordering::Relaxed));
+        usage
+    }
+
+    /// Keeps the limits, and now and then looks for what has expired, unless somebody else does.
+    fn tend(&self) {
+        let Ok(_broom) = self.broom.try_lock() else { return };
+        self.keep_limits();
+        let started = Instant::now();
+        let mut has_swept = false;
+        while started.elapsed() < SWEEPING_TIME {
+            let now = self.clock.now();
+            let neglected = {
+                let ledger = self.ledger();
+                if has_swept || ledger.is_rested() { ledger.neglected(now) } else { None }
+            };
+            let Some(shard) = neglected else { break };
+            self.sweep(shard, Eviction::None);
+            has_swept = true;
+        }
+        if has_swept {
+            self.ledger().rest(started.elapsed());
+        }
+    }
+
+    fn keep_limits(&self) {
+        // Each round looks at a shard for the first time, or evicts from it.
+        for _ in 0..64 * SHARDS {
+            let victim = {
+                let ledger = self.ledger();
+                if !ledger.is_over() {
+                    return;
+                }
+                ledger.victim()
+            };
+            let swept = match victim {
+                Victim::Unseen(shard) => self.sweep(shard, Eviction::None),
+                Victim::Oldest(shard) => self.sweep(shard, Eviction::OldestTenth),
+            };
+            let Some(swept) = swept else { return };
+            if swept.evicted > 0 && !self.has_told_of_evictions.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    target: "vayu",
+                    max_bytes = self.max_bytes,
+                    max_entries = self.max_entries,
+                    "the cache directory is full: the entries that were written longest ago go",
+                );
+            }
+        }
+    }
+
+    /// Sweeps a shard, if it can be.
+    fn sweep(&self, shard: usize, eviction: Eviction) -> Option<Swept> {
+        let sweep = Sweep { now: self.clock.now(), eviction };
+        let result = sweep.run(&*self.root, shard);
+        self.sweeps.fetch_add(1, Ordering::Relaxed);
+        let swept = result.ok();
+        self.ledger().record(shard, swept.as_ref().map(|swept| swept.content));
+        let swept = swept?;
+        self.evictions.fetch_add(swept.evicted, Ordering::Relaxed);
+        self.expirations.fetch_add(swept.expired, Ordering::Relaxed);
+        self.defects.fetch_add(swept.defective, Ordering::Relaxed);
+        Some(swept)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+}
+
+/// The name of an entry that is being written, removed when that fails.
+struct Temporary<'a> {
+    folder: &'a dyn Folder,
+    name: String,
+    is_left: bool,
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if self.is_left {
+            // What cannot be removed is swept later.
+            let _ = self.folder.remove(&self.name);
+        }
+    }
+}
+
+/// Lends the buffer of this thread.
+fn with_buffer<T>(code: impl FnOnce(&mut [u8]) -> T) -> T {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    // At the end of a thread its buffer may be gone.
+    let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
+    buffer.resize(SMALL, 0);
+    let answer = code(&mut buffer);
+    let _ = BUFFER.try_with(|place| place.replace(buffer));
+    answer
+}
+
+/// Whether the error says that there is no entry: nothing, or something that is none of ours.
+fn is_absence(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let foreign =
+        [Errno::LOOP, Errno::NXIO, Errno::XDEV, Errno::STALE, Errno::ISDIR, Errno::NOTDIR];
+    error.kind() == io::ErrorKind::NotFound
+        || Errno::from_io_error(error).is_some_and(|errno| foreign.contains(&errno))
+}
+
+fn failed(operation: &'static str, error: io::Error) -> Error {
+    Error::new(ErrorKind::Backend, operation).with_source(error)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,37 @@
+//! The store on a disk that fails.
+
+mod crashes;
+mod faults;
+mod limits;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use vayu_core::testing::ManualClock;
+use vayu_core::{Backend, Clock, Key, Record, Timestamp};
+
+use crate::backend::FileBackend;
+use crate::folder::model::Disk;
+use crate::options::{AsyncIo, FileOptions};
+
+fn options(clock: &ManualClock) -> FileOptions {
+    FileOptions::new().clock(clock.clone()).async_io(AsyncIo::Inline)
+}
+
+fn open(disk: &Disk, options: &FileOptions) -> FileBackend {
+    FileBackend::in_folder(disk.root(), options).expect("a backend")
+}
+
+fn key(text: impl AsRef<str>) -> Key {
+    Key::from_text("test", text)
+}
+
+/// A record that is good for a minute.
+fn record(clock: &ManualClock, value: impl Into<Bytes>) -> Record<Bytes> {
+    let created = clock.now();
+    Record::new(value.into(), created, created.saturating_add(Duration::from_secs(60)))
+}
+
+fn value(backend: &FileBackend, key: &Key) -> Option<Bytes> {
+    backend.read(key).expect("read").map(Record::into_value)
+}

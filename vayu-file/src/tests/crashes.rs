@@ -1,0 +1,109 @@
+//! Every state that a loss of power may leave behind.
+
+use super::*;
+use crate::options::Durability;
+
+/// One operation on a key, of which there are two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Write(usize, &'static str),
+    Delete(usize),
+    Clear,
+}
+
+const STEPS: [Step; 6] = [
+    Step::Write(0, "a new value"),
+    Step::Write(0, "another value of another length"),
+    Step::Write(1, "a value of the other key"),
+    Step::Delete(0),
+    Step::Delete(1),
+    Step::Clear,
+];
+
+/// What a key may hold: everything that it held since the last thing that is certain.
+struct Expected([Vec<Option<&'static str>>; 2]);
+
+impl Expected {
+    fn take(&mut self, step: Step, durability: Durability) {
+        let mut set = |key: usize, value| {
+            if durability == Durability::Synced {
+                self.0[key].clear();
+            }
+            self.0[key].push(value);
+        };
+        match step {
+            Step::Write(key, value) => set(key, Some(value)),
+            Step::Delete(key) => set(key, None),
+            Step::Clear => [0, 1].into_iter().for_each(|key| set(key, None)),
+        }
+        if durability != Durability::Synced {
+            // A damaged entry is a miss.
+            self.0.iter_mut().for_each(|values| values.push(None));
+        }
+    }
+}
+
+fn run(steps: &[Step], durability: Durability, is_warm: bool) -> usize {
+    let clock = ManualClock::new();
+    let options = options(&clock).durability(durability);
+    let keys = [key("0"), key("1")];
+    let disk = Disk::default();
+    let backend = open(&disk, &options);
+    let mut expected = Expected([vec![None], vec![None]]);
+    if is_warm {
+        backend.write(&keys[0], record(&clock, "an old value")).expect("write");
+        expected = Expected([vec![Some("an old value")], vec![None]]);
+    }
+    disk.record();
+    for &step in steps {
+        match step {
+            Step::Write(key, value) => backend.write(&keys[key], record(&clock, value)),
+            Step::Delete(key) => backend.delete(&keys[key]).map(|_| ()),
+            Step::Clear => backend.clear(),
+        }
+        .expect("the disk is well");
+        expected.take(step, durability);
+    }
+    let states = disk.after_power_loss();
+    for state in &states {
+        let backend = open(state, &options);
+        for (key, expected) in keys.iter().zip(&expected.0) {
+            let found = value(&backend, key);
+            let found = found.as_deref().map(|bytes| std::str::from_utf8(bytes).expect("text"));
+            assert!(expected.contains(&found), "{steps:?}, {durability:?}: {found:?} in {state:?}");
+            // Whatever is left, the cache works on.
+            backend.write(key, record(&clock, "later")).expect("write");
+            assert_eq!(value(&backend, key), Some("later".into()));
+        }
+    }
+    states.len()
+}
+
+/// All sequences of this many steps.
+fn sequences(length: usize) -> Vec<Vec<Step>> {
+    (0..length).fold(vec![vec![]], |sequences, _| {
+        let longer = |sequence: &Vec<Step>| {
+            let sequence = sequence.clone();
+            STEPS.map(move |step| [&sequence[..], &[step]].concat())
+        };
+        sequences.iter().flat_map(longer).collect()
+    })
+}
+
+#[test]
+fn no_state_after_a_loss_of_power_holds_a_wrong_value() {
+    let longest = std::env::var("VAYU_CRASH_STEPS")
+        .map_or(2, |steps| steps.parse().expect("VAYU_CRASH_STEPS is a number"));
+    let mut states = 0;
+    for length in 1..=longest {
+        for steps in sequences(length) {
+            for durability in [Durability::Relaxed, Durability::Synced] {
+                for is_warm in [false, true] {
+                    states += run(&steps, durability, is_warm);
+                }
+            }
+        }
+    }
+    println!("{states} states of sequences of up to {longest} operations");
+    assert!(states > 1_000, "{states} states were tried");
+}

@@ -1,0 +1,218 @@
+//! Every operation on the file system fails once, in every way.
+
+use rustix::io::Errno;
+
+use super::*;
+use crate::folder::model::Fault;
+
+const ERRORS: [Errno; 12] = [
+    Errno::IO,
+    Errno::NOSPC,
+    Errno::DQUOT,
+    Errno::MFILE,
+    Errno::ACCESS,
+    Errno::ROFS,
+    Errno::XDEV,
+    Errno::INTR,
+    Errno::STALE,
+    Errno::NOENT,
+    Errno::LOOP,
+    Errno::NOTDIR,
+];
+
+/// Two keys whose entries are in one folder.
+fn neighbours() -> (Key, Key) {
+    let shard = |key: &Key| key.digest()[0];
+    let first = key("first");
+    let second = (0..10_000).map(|n| key(n.to_string())).find(|key| shard(key) == shard(&first));
+    (first.clone(), second.expect("a digest with the same first byte"))
+}
+
+/// Calls `operation` on a fresh copy of a disk, with each of its operations failing in turn, and
+/// hands the disk to `check`. Answers how many operations there are.
+fn with_every_fault<T>(
+    disk: &Disk,
+    fault: impl Fn(usize) -> Fault,
+    operation: impl Fn(&FileBackend) -> T,
+    check: impl Fn(T, &Disk, usize),
+) -> usize {
+    let clock = ManualClock::new();
+    for number in 0.. {
+        let disk = disk.fork();
+        let backend = open(&disk, &options(&clock));
+        disk.plan(fault(number));
+        let answer = operation(&backend);
+        let operations = disk.operations();
+        disk.plan(None);
+        check(answer, &disk, number);
+        if operations <= number {
+            return number;
+        }
+    }
+    unreachable!("every operation ends")
+}
+
+fn both(mut run: impl FnMut(&dyn Fn(usize) -> Fault)) {
+    for errno in ERRORS {
+        run(&|number| Fault::Once(number, errno));
+        if errno != Errno::INTR {
+            run(&|number| Fault::From(number, errno));
+        }
+    }
+}
+
+#[test]
+fn write_that_fails_leaves_the_old_entry_or_the_new_one() {
+    let clock = ManualClock::new();
+    let (target, neighbour) = neighbours();
+    let cold = Disk::default();
+    let warm = cold.fork();
+    let backend = open(&warm, &options(&clock));
+    for key in [&target, &neighbour] {
+        backend.write(key, record(&clock, "old")).expect("write");
+    }
+    let mut operations = 0;
+    for (disk, old) in [(&cold, None), (&warm, Some(Bytes::from("old")))] {
+        both(|fault| {
+            let write = |backend: &FileBackend| backend.write(&target, record(&clock, "new"));
+            operations = with_every_fault(disk, fault, write, |result, disk, number| {
+                let backend = open(disk, &options(&clock));
+                let found = value(&backend, &target);
+                if result.is_ok() {
+                    assert_eq!(found.as_deref(), Some(&b"new"[..]), "operation {number}");
+                } else {
+                    assert!(found == old || found == Some("new".into()), "operation {number}");
+                }
+                assert_eq!(value(&backend, &neighbour), old, "operation {number}");
+                backend.write(&target, record(&clock, "newer")).expect("the disk is well again");
+                assert_eq!(value(&backend, &target), Some("newer".into()));
+            });
+        });
+    }
+    assert!(operations >= 6, "{operations} operations of a write were made to fail");
+}
+
+#[test]
+fn write_that_fails_once_leaves_no_litter() {
+    let clock = ManualClock::new();
+    for errno in ERRORS {
+        let fault = |number| Fault::Once(number, errno);
+        let write = |backend: &FileBackend| backend.write(&key("k"), record(&clock, "value"));
+        with_every_fault(&Disk::default(), fault, write, |_, disk, number| {
+            let names = disk.names();
+            assert!(
+                !names.iter().any(|name| name.contains("tmp")),
+                "operation {number}: {names:?}"
+            );
+        });
+    }
+}
+
+#[test]
+fn read_that_fails_is_an_error_or_a_miss_and_no_wrong_value() {
+    let clock = ManualClock::new();
+    for length in [10, 70_000] {
+        let disk = Disk::default();
+        let written = vec![7; length];
+        open(&disk, &options(&clock))
+            .write(&key("k"), record(&clock, written.clone()))
+            .expect("write");
+        both(|fault| {
+            let read = |backend: &FileBackend| backend.read(&key("k"));
+            with_every_fault(&disk, fault, read, |result, disk, number| {
+                if let Ok(Some(found)) = result {
+                    assert_eq!(*found.value(), written, "operation {number}");
+                }
+                let backend = open(disk, &options(&clock));
+                assert_eq!(value(&backend, &key("k")).as_deref(), Some(&written[..]));
+            });
+        });
+    }
+}
+
+#[test]
+fn deletes_clears_claims_and_counts_that_fail_leave_whole_entries() {
+    let clock = ManualClock::new();
+    let disk = Disk::default();
+    open(&disk, &options(&clock)).write(&key("k"), record(&clock, "value")).expect("write");
+    let check = |disk: &Disk, is_deleted: bool, number: usize| {
+        let found = value(&open(disk, &options(&clock)), &key("k"));
+        assert!(found.is_none() || found.as_deref() == Some(b"value"), "operation {number}");
+        assert!(!is_deleted || found.is_none(), "operation {number}: it was said to be deleted");
+    };
+    both(|fault| {
+        let delete = |backend: &FileBackend| backend.delete(&key("k"));
+        with_every_fault(&disk, fault, delete, |result, disk, number| {
+            check(disk, result.is_ok_and(|existed| existed), number);
+        });
+        let usage = |backend: &FileBackend| backend.usage();
+        with_every_fault(&disk, fault, usage, |_, disk, number| check(disk, false, number));
+        let claim = |backend: &FileBackend| backend.try_claim(&key("k")).is_ok();
+        with_every_fault(&disk, fault, claim, |_, disk, number| check(disk, false, number));
+    });
+    // A folder that cannot be opened may hold entries: clearing must not pass over it.
+    for errno in [Errno::IO, Errno::ACCESS, Errno::MFILE] {
+        let clear = |backend: &FileBackend| backend.clear();
+        let fault = |number| Fault::Once(number, errno);
+        with_every_fault(&disk, fault, clear, |result, disk, number| {
+            check(disk, result.is_ok(), number);
+        });
+    }
+}
+
+#[test]
+fn open_that_fails_is_an_error_and_can_be_repeated() {
+    let clock = ManualClock::new();
+    for errno in ERRORS {
+        for number in 0.. {
+            let disk = Disk::default();
+            disk.plan(Fault::Once(number, errno));
+            let result = FileBackend::in_folder(disk.root(), &options(&clock));
+            let operations = disk.operations();
+            disk.plan(None);
+            if let Err(error) = result {
+                assert_eq!(error.kind(), vayu_core::ErrorKind::Configuration);
+            }
+            open(&disk, &options(&clock)).write(&key("k"), record(&clock, "v")).expect("write");
+            if operations <= number {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_may_come_and_go_one_at_a_time() {
+    let clock = ManualClock::new();
+    let disk = Disk::default();
+    let backend = open(&disk, &options(&clock));
+    disk.plan(Fault::Slow);
+    for length in [0, 1, 300] {
+        backend.write(&key("k"), record(&clock, vec![7; length])).expect("write");
+        assert_eq!(value(&backend, &key("k")).as_deref(), Some(&vec![7; length][..]));
+    }
+}
+
+#[test]
+fn every_bit_and_every_length_of_an_entry_is_a_miss_that_is_overwritten() {
+    let clock = ManualClock::new();
+    let disk = Disk::default();
+    let backend = open(&disk, &options(&clock));
+    backend.write(&key("k"), record(&clock, "value")).expect("write");
+    let path = disk.names().into_iter().find(|name| name.contains(".v1")).expect("an entry");
+    let bytes =
+        vayu_core::wire::pack(&vayu_core::wire::WireKey::new(&key("k")), &record(&clock, "value"));
+    let flipped = (0..bytes.len() * 8).map(|bit| {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        flipped
+    });
+    let cut = (0..bytes.len()).map(|length| bytes[..length].to_vec());
+    let longer = [[&bytes[..], b"x"].concat(), [&bytes[..], &bytes].concat()];
+    for damaged in flipped.chain(cut).chain(longer) {
+        disk.damage(&path, &damaged);
+        assert_eq!(value(&backend, &key("k")), None);
+        backend.write(&key("k"), record(&clock, "value")).expect("write");
+        assert_eq!(value(&backend, &key("k")), Some("value".into()));
+    }
+}
