@@ -39,9 +39,13 @@ pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::key::{Key, KeyHasher, Prefix, sorted_set};
 pub use crate::record::Record;
+#[cfg(feature = "bincode")]
+pub use crate::serializer::Bincode;
 #[cfg(feature = "json")]
 pub use crate::serializer::Json;
 #[cfg(feature = "message-pack")]
 pub use crate::serializer::MessagePack;
+#[cfg(feature = "postcard")]
+pub use crate::serializer::Postcard;
 pub use crate::serializer::{ByReference, Serializer, SerializerId, Shared, encode_exactly};
 pub use crate::stats::Stats;

@@ -1,24 +1,40 @@
 //! From values to what a backend keeps, and back.
 
+#[cfg(feature = "bincode")]
+mod bincode;
+#[cfg(any(feature = "bincode", feature = "postcard"))]
+mod bounded;
 mod by_reference;
 mod exact;
 #[cfg(feature = "json")]
 mod json;
 #[cfg(feature = "message-pack")]
 mod message_pack;
-#[cfg(all(test, feature = "message-pack", feature = "json"))]
+#[cfg(feature = "postcard")]
+mod postcard;
+#[cfg(all(
+    test,
+    feature = "message-pack",
+    feature = "json",
+    feature = "postcard",
+    feature = "bincode"
+))]
 mod tests;
 
 use std::any::type_name;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+#[cfg(feature = "bincode")]
+pub use self::bincode::Bincode;
 pub use self::by_reference::{ByReference, Shared};
 pub use self::exact::encode_exactly;
 #[cfg(feature = "json")]
 pub use self::json::Json;
 #[cfg(feature = "message-pack")]
 pub use self::message_pack::MessagePack;
+#[cfg(feature = "postcard")]
+pub use self::postcard::Postcard;
 use crate::error::Result;
 
 /// Turns a value into the form that a backend keeps, and back.
@@ -110,6 +126,10 @@ impl SerializerId {
     pub const MESSAGE_PACK: Self = Self(1);
     /// JSON.
     pub const JSON: Self = Self(2);
+    /// Postcard.
+    pub const POSTCARD: Self = Self(4);
+    /// Bincode 2 in its standard configuration.
+    pub const BINCODE: Self = Self(5);
 
     /// The number of a user's format: `number` is counted from 0x8000, and its highest bit is
     /// ignored.

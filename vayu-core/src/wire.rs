@@ -129,14 +129,28 @@ impl<'a> Entry<'a> {
     ///
     /// The first check that failed. Cheap ones come first.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Defect> {
-        let header = Header::parse(bytes)?;
-        if header.entry_length() != Some(bytes.len() as u64) {
+        let entry = Self::glance(bytes)?;
+        if entry.header.entry_length() != Some(bytes.len() as u64) {
             return Err(Defect::Length);
         }
         if bytes[CHECKSUM] != checksum(bytes) {
             return Err(Defect::Checksum);
         }
-        let (key, value) = bytes[header.length()..].split_at(header.key_length());
+        Ok(entry)
+    }
+
+    /// Reads the header and the key from the beginning of an entry, of which `bytes` need not be
+    /// the whole. Neither the key nor what there is of the value has been checked.
+    ///
+    /// # Errors
+    ///
+    /// The first check that the header failed; [`Defect::Length`] where the key is not whole.
+    pub fn glance(bytes: &'a [u8]) -> Result<Self, Defect> {
+        let header = Header::parse(bytes)?;
+        let (key, value) = bytes
+            .get(header.length()..)
+            .and_then(|rest| rest.split_at_checked(header.key_length()))
+            .ok_or(Defect::Length)?;
         Ok(Self { header, key, value })
     }
 

@@ -28,6 +28,7 @@ mod directory;
 mod folder;
 mod layout;
 mod ledger;
+mod listing;
 mod lock;
 mod options;
 mod store;
@@ -38,6 +39,7 @@ mod tests;
 use vayu_core::{Cache, MessagePack};
 
 pub use crate::backend::FileBackend;
+pub use crate::listing::{CacheDirectory, Check, EntryInfo, Flaw};
 pub use crate::options::{AsyncIo, Durability, FileOptions, SingleFlight};
 
 /// A cache in a directory.

@@ -50,9 +50,32 @@
 //! |---|---|---|---|
 //! | [`MemoryCache`] | values, by reference, in a bounded map | `Clone + Send + Sync + 'static` | `memory` (default) |
 //! | `MokaCache` | the same on moka's map | the same | `moka` |
+//! | `FileCache` | entries in a directory, which outlive the process and which processes share | serde's `Serialize` and `DeserializeOwned` | `file` |
 //! | [`Cache<B, S>`](Cache) over a [`Backend`] of yours | what you like | what its [`Serializer`] needs | |
 //!
 //! A hit in memory is a clone of the value: wrap what is dear to clone in an [`Arc`](std::sync::Arc).
+//!
+//! ```no_run
+//! # #[cfg(feature = "file")] mod example {
+//! use std::sync::LazyLock;
+//! use vayu::{FileCache, cached};
+//!
+//! static REPORTS: LazyLock<FileCache> =
+//!     LazyLock::new(|| FileCache::open("reports").expect("a directory for the cache"));
+//!
+//! #[cached(cache = REPORTS, ttl = "1d")]
+//! fn report(year: u32) -> String {
+//!     format!("all of {year}")
+//! }
+//! # }
+//! ```
+//!
+//! Caches of bytes write values with a serializer: `MessagePack` unless
+//! [`with_serializer`](Cache::with_serializer) or the argument `serializer` says otherwise, `Json`,
+//! `Postcard` or `Bincode`, each with the feature of its name. A value that the serializer cannot
+//! give back as it is (`Some(None)` in MessagePack and JSON, NaN in JSON) is answered and not
+//! stored, with a warning that names the function. What a type's `Serialize` does not write cannot
+//! come back: a field under `#[serde(skip)]` is its default after a hit.
 //!
 //! # What is remembered
 //!
@@ -156,17 +179,26 @@ pub mod __private;
 #[cfg(feature = "memory")]
 mod memory;
 
+#[cfg(feature = "bincode")]
+pub use vayu_core::Bincode;
 #[cfg(feature = "json")]
 pub use vayu_core::Json;
 #[cfg(feature = "message-pack")]
 pub use vayu_core::MessagePack;
+#[cfg(feature = "postcard")]
+pub use vayu_core::Postcard;
 pub use vayu_core::{
-    AsCache, Backend, ByReference, Cache, Clock, Error, ErrorKind, Key, KeyHasher, MonotonicClock,
-    Pause, Prefix, Record, Result, Serializer, SerializerId, Shared, Sleep, Stats, SystemClock,
-    Timestamp, Usage, encode_exactly, sorted_set,
+    AsCache, Backend, ByReference, Cache, Claim, Claimed, Clock, Error, ErrorKind, Key, KeyHasher,
+    MonotonicClock, Open, Pause, Prefix, Record, Result, Serializer, SerializerId, Shared, Sleep,
+    Stats, SystemClock, Timestamp, Usage, encode_exactly, sorted_set,
 };
 #[cfg(feature = "testing")]
 pub use vayu_core::{backend_tests, testing};
+#[cfg(feature = "file")]
+pub use vayu_file::{
+    AsyncIo, CacheDirectory, Check, Durability, EntryInfo, FileBackend, FileCache, FileOptions,
+    Flaw, SingleFlight,
+};
 #[cfg(feature = "macros")]
 pub use vayu_macros::cached;
 #[cfg(all(feature = "macros", feature = "memory"))]

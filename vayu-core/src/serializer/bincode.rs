@@ -1,0 +1,74 @@
+//! Bincode, for those who have it already.
+
+use std::marker::PhantomData;
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::serializer::bounded::Bounds;
+use crate::serializer::exact::encode_exactly;
+use crate::serializer::{Serializer, SerializerId};
+
+/// Bincode 2 in its standard configuration, for values of up to 16 MiB.
+///
+/// Its makers no longer maintain it (RUSTSEC-2025-0141): [`Postcard`](crate::Postcard) is as small
+/// and as fast. The same types as there are refused, and the same care with changed types is
+/// needed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bincode;
+
+/// What is decoded may claim so many bytes at most.
+const LIMIT: usize = 16 << 20;
+
+const CONFIGURATION: Configuration<LittleEndian, Varint, Limit<LIMIT>> =
+    bincode::config::standard().with_limit::<LIMIT>();
+
+impl<T: Serialize + DeserializeOwned> Serializer<T> for Bincode {
+    type Stored = Bytes;
+
+    fn id(&self) -> SerializerId {
+        SerializerId::BINCODE
+    }
+
+    fn serialize(&self, value: &T) -> Result<Bytes> {
+        encode_exactly(value, encode, |bytes| decode(bytes))
+    }
+
+    fn deserialize(&self, stored: &Bytes) -> Result<T> {
+        decode(stored)
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
+    let bytes = bincode::serde::encode_to_vec(value, CONFIGURATION)
+        .map_err(|error| Error::new(ErrorKind::Encode, "encode as Bincode").with_source(error))?;
+    Ok(bytes.into())
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let bounds = Bounds::for_length(bytes.len());
+    let seed = WithinBounds { bounds: &bounds, value: PhantomData };
+    let (value, read) = bincode::serde::seed_decode_from_slice(seed, bytes, CONFIGURATION)
+        .map_err(|error| Error::new(ErrorKind::Decode, "decode Bincode").with_source(error))?;
+    if read == bytes.len() {
+        Ok(value)
+    } else {
+        Err(Error::new(ErrorKind::Decode, "bytes are left after a Bincode value"))
+    }
+}
+
+struct WithinBounds<'b, T> {
+    bounds: &'b Bounds,
+    value: PhantomData<T>,
+}
+
+impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for WithinBounds<'_, T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        T::deserialize(self.bounds.bound(deserializer))
+    }
+}

@@ -1,0 +1,53 @@
+//! Postcard, for entries that are small and quick to read.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::serializer::bounded::Bounds;
+use crate::serializer::exact::encode_exactly;
+use crate::serializer::{Serializer, SerializerId};
+
+/// Postcard: compact, and faster than [`MessagePack`](crate::MessagePack).
+///
+/// It is for types that say what comes next: a type under `#[serde(untagged)]`,
+/// `#[serde(tag = "..")]`, `#[serde(flatten)]` or `skip_serializing_if`, and
+/// `serde_json::Value`, cannot be read back and is refused. Fields are told apart by their place,
+/// so a type that gains, loses or reorders fields needs another `version`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Postcard;
+
+impl<T: Serialize + DeserializeOwned> Serializer<T> for Postcard {
+    type Stored = Bytes;
+
+    fn id(&self) -> SerializerId {
+        SerializerId::POSTCARD
+    }
+
+    fn serialize(&self, value: &T) -> Result<Bytes> {
+        encode_exactly(value, encode, |bytes| decode(bytes))
+    }
+
+    fn deserialize(&self, stored: &Bytes) -> Result<T> {
+        decode(stored)
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
+    let bytes = postcard::to_stdvec(value)
+        .map_err(|error| Error::new(ErrorKind::Encode, "encode as Postcard").with_source(error))?;
+    Ok(bytes.into())
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let failed = |error| Error::new(ErrorKind::Decode, "decode Postcard").with_source(error);
+    let mut deserializer = postcard::Deserializer::from_bytes(bytes);
+    let bounds = Bounds::for_length(bytes.len());
+    let value = T::deserialize(bounds.bound(&mut deserializer)).map_err(failed)?;
+    if deserializer.finalize().map_err(failed)?.is_empty() {
+        Ok(value)
+    } else {
+        Err(Error::new(ErrorKind::Decode, "bytes are left after a Postcard value"))
+    }
+}
