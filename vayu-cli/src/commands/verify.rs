@@ -1,0 +1,39 @@
+//! `vayu verify`: every byte of every entry is read and checked.
+
+use std::io::{Write, stdout};
+
+use serde_json::json;
+use vayu_file::{CacheDirectory, Check};
+
+use super::Outcome;
+use crate::Verdict;
+use crate::args::Verify;
+use crate::output::{entry_json, now, progress, size};
+
+pub(crate) fn run(arguments: &Verify) -> Outcome {
+    let directory = CacheDirectory::open(&arguments.place.directory)?;
+    let bar = progress(&directory)?;
+    let now = now();
+    let (mut entries, mut bytes, mut damaged) = (0_u64, 0_u64, 0_u64);
+    let mut out = stdout().lock();
+    for entry in bar.wrap_iter(directory.entries(Check::Whole)) {
+        let entry = entry?;
+        entries += 1;
+        bytes += entry.length();
+        if let Some(flaw) = entry.flaw() {
+            damaged += 1;
+            if arguments.place.json {
+                writeln!(out, "{}", entry_json(&entry, now))?;
+            } else {
+                bar.suspend(|| writeln!(out, "{}: {flaw}", entry.path()))?;
+            }
+        }
+    }
+    bar.finish_and_clear();
+    if arguments.place.json {
+        writeln!(out, "{}", json!({ "entries": entries, "bytes": bytes, "damaged": damaged }))?;
+    } else {
+        writeln!(out, "{entries} entries, {}, {damaged} damaged", size(bytes))?;
+    }
+    Ok(if damaged == 0 { Verdict::Good } else { Verdict::Bad })
+}
