@@ -1,5 +1,5 @@
 //! The sources of this workspace, read and searched through cached functions: sync, async and a
-//! method, first cold, then warm, then by 64 callers at once.
+//! method, in memory and in files, first cold, then warm, then by 64 callers at once.
 //!
 //! ```text
 //! cargo run --release --example quickstart
@@ -13,7 +13,7 @@ use std::sync::{Arc, Barrier, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vayu::{MemoryCache, Stats, cached};
+use vayu::{Backend, Cache, FileCache, FileOptions, MemoryCache, Stats, cached};
 
 /// How often each word occurs in a text.
 type Words = HashMap<String, u32>;
@@ -46,6 +46,20 @@ async fn nearest(path: &Path, others: &[PathBuf]) -> io::Result<(PathBuf, f64)> 
         tokio::task::yield_now().await;
     }
     Ok(best)
+}
+
+/// The pairs of neighbouring words in a file, and how often they occur, kept in a directory.
+#[cached(cache = cache, ttl = "5m", skip(cache))]
+fn word_pairs(cache: &FileCache, path: &Path) -> io::Result<HashMap<String, u32>> {
+    let text = std::fs::read_to_string(path)?;
+    let mut pairs = HashMap::new();
+    let mut words = text.split_whitespace().map(str::to_lowercase);
+    let mut last = words.next().unwrap_or_default();
+    for word in words {
+        *pairs.entry(format!("{last} {word}")).or_default() += 1;
+        last = word;
+    }
+    Ok(pairs)
 }
 
 /// A set of files with a cache of its own.
@@ -127,6 +141,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cold = time_nearest(&library.files).await?;
     let warm = time_nearest(&library.files).await?;
     row("nearest (async)", &before, &NEAREST.stats(), cold, warm);
+
+    let directory = std::env::temp_dir().join(format!("vayu-quickstart-{}", std::process::id()));
+    let disk = FileOptions::new().open(&directory)?;
+    twice("word_pairs (files)", &disk, || {
+        library.files.iter().try_for_each(|file| word_pairs(&disk, file).map(drop))
+    })?;
+    // Opened again, as the next process would.
+    let disk = FileOptions::new().open(&directory)?;
+    twice("word_pairs (opened again)", &disk, || {
+        library.files.iter().try_for_each(|file| word_pairs(&disk, file).map(drop))
+    })?;
+    std::fs::remove_dir_all(&directory)?;
 
     println!("\n64 callers at once, of what nobody has computed yet:\n");
     head();
@@ -215,7 +241,11 @@ fn head() {
 }
 
 /// Does some work twice, and prints a row of what that cost and how it was answered.
-fn twice(name: &str, cache: &MemoryCache, work: impl Fn() -> io::Result<()>) -> io::Result<()> {
+fn twice<B: Backend, S>(
+    name: &str,
+    cache: &Cache<B, S>,
+    work: impl Fn() -> io::Result<()>,
+) -> io::Result<()> {
     let before = cache.stats();
     let time = || {
         let started = Instant::now();

@@ -171,6 +171,8 @@ fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
     let part = model.root.private_at("Part", span);
     quote_spanned! {span=>
         {
+            // That the key uses an argument does not mean that the body does.
+            #[allow(clippy::used_underscore_binding)]
             let vayu_part = #part(&(#value));
             vayu_part.vayu_kind().add(&vayu_part, &mut vayu_key);
         }

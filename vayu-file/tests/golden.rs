@@ -1,0 +1,120 @@
+//! Entries that an earlier version wrote are read for ever.
+//!
+//! `tests/golden` was written once, with `VAYU_WRITE_GOLDEN=1 cargo test -p vayu-file --test golden`.
+//! What is added later goes into entries of its own: those that are there are never written again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use vayu_core::testing::ManualClock;
+use vayu_core::{
+    Backend, Bincode, Json, Key, MessagePack, Postcard, Record, Serializer, Timestamp,
+};
+use vayu_file::{CacheDirectory, Check, FileCache, FileOptions};
+
+/// Microseconds since 1970: some time in November 2026.
+const CREATED: Timestamp = Timestamp::from_micros(1_795_000_000_000_000);
+const EXPIRES: Timestamp = Timestamp::from_micros(1_795_000_060_000_000);
+const STALE_UNTIL: Timestamp = Timestamp::from_micros(1_795_000_065_000_000);
+const SCHEMA: u64 = 0x0123_4567_89ab_cdef;
+
+type Value = BTreeMap<String, Vec<Option<i64>>>;
+
+fn value() -> Value {
+    let numbers = vec![Some(0), None, Some(-1), Some(i64::MAX)];
+    BTreeMap::from([("numbers".to_owned(), numbers), ("é".to_owned(), vec![])])
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn arguments() -> Key {
+    let map = BTreeMap::from([("b", 1_u8), ("a", 2)]);
+    let arguments = (7_u8, -7_i64, 0.5_f32, -0.0_f64, 'é', "text", [true, false], Some(()), map);
+    Key::new("golden", &arguments).expect("a key")
+}
+
+fn long_key() -> Key {
+    Key::from_text("golden", "k".repeat(70_000))
+}
+
+fn record<S: Serializer<Value, Stored = Bytes>>(serializer: &S) -> Record<Bytes> {
+    Record::new(serializer.serialize(&value()).expect("encode"), CREATED, EXPIRES)
+        .with_stale_until(STALE_UNTIL)
+        .with_schema(SCHEMA)
+        .with_serializer(serializer.id())
+}
+
+/// The key and the record of each entry.
+fn entries() -> Vec<(Key, Record<Bytes>)> {
+    let text = |text| Key::from_text("golden", text);
+    let for_ever = Record::new(Bytes::new(), CREATED, Timestamp::NEVER);
+    vec![
+        (text("MessagePack"), record(&MessagePack)),
+        (text("JSON"), record(&Json)),
+        (text("Postcard"), record(&Postcard)),
+        (text("Bincode"), record(&Bincode)),
+        (text("an empty value, for ever"), for_ever),
+        (arguments(), record(&MessagePack)),
+        (long_key(), record(&MessagePack)),
+    ]
+}
+
+/// A copy, for what is opened may be written to.
+fn copy() -> (TempDir, FileCache) {
+    let place = tempfile::tempdir().expect("a directory");
+    for entry in fs::read_dir(golden()).expect("the golden directory") {
+        let path = entry.expect("an entry").path();
+        let target = place.path().join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            fs::create_dir(&target).expect("a folder");
+            for file in fs::read_dir(&path).expect("a folder") {
+                let file = file.expect("a file");
+                fs::copy(file.path(), target.join(file.file_name())).expect("copy");
+            }
+        } else {
+            fs::copy(&path, target).expect("copy");
+        }
+    }
+    let cache = open(place.path());
+    (place, cache)
+}
+
+/// At a time at which nothing has expired.
+fn open(path: &Path) -> FileCache {
+    let clock = ManualClock::new();
+    clock.set(CREATED);
+    FileOptions::new().clock(clock).open(path).expect("a cache")
+}
+
+#[test]
+fn every_entry_is_read_as_it_was_written() {
+    if std::env::var_os("VAYU_WRITE_GOLDEN").is_some() {
+        let cache = open(&golden());
+        for (key, record) in entries() {
+            if cache.backend().read(&key).expect("read").is_none() {
+                cache.backend().write(&key, record).expect("write");
+            }
+        }
+    }
+    let (place, cache) = copy();
+    let directory = CacheDirectory::open(place.path()).expect("a cache");
+    assert_eq!(directory.entries(Check::Whole).count(), entries().len());
+    for (key, written) in entries() {
+        let found = cache.backend().read(&key).expect("read").expect("an entry");
+        assert_eq!(found, written, "{key}");
+        let bytes = found.value();
+        let decoded: vayu_core::Result<Value> = match found.serializer().as_u16() {
+            1 => MessagePack.deserialize(bytes),
+            2 => Json.deserialize(bytes),
+            4 => Postcard.deserialize(bytes),
+            5 => Bincode.deserialize(bytes),
+            _ => continue,
+        };
+        assert_eq!(decoded.expect("decode"), value(), "{key}");
+    }
+}
