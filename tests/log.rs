@@ -152,3 +152,21 @@ fn value_that_cannot_be_stored_is_warned_of_with_the_function() {
     };
     assert_eq!((warned("::ambiguous"), warned("::refused")), (1, 1), "{lines:?}");
 }
+
+#[test]
+fn first_eviction_from_a_directory_is_told_once() {
+    let place = tempfile::tempdir().expect("a directory");
+    let options = vayu::FileOptions::new().max_entries(3);
+    let cache = options.open(place.path()).expect("a cache");
+    #[cached(cache = cache, ttl = 60, skip(cache), log = false)]
+    fn numbered(cache: &vayu::FileCache, n: u8) -> u8 {
+        n
+    }
+    listen();
+    for n in 0..100 {
+        numbered(&cache, n);
+    }
+    let lines = lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("WARN") && lines[0].contains("is full"), "{lines:?}");
+}

@@ -14,6 +14,7 @@
     reason = "functions are written as users may write them, where they are tested"
 )]
 
+mod files;
 mod forms;
 mod hand_written;
 mod hang;

@@ -1,0 +1,227 @@
+//! Cached functions whose results are kept in a directory.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+use vayu::testing::ManualClock;
+use vayu::{Bincode, ErrorKind, FileCache, FileOptions, Json, MessagePack, Postcard, cached};
+
+use crate::Runs;
+
+fn directory() -> (TempDir, FileCache) {
+    let place = tempfile::tempdir().expect("a directory");
+    let cache = FileCache::open(place.path()).expect("a cache");
+    (place, cache)
+}
+
+#[test]
+fn results_are_there_when_the_directory_is_opened_again() {
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = "1h", skip(cache))]
+    fn words(cache: &FileCache, text: &str) -> Vec<String> {
+        RUNS.count();
+        text.split(' ').map(str::to_owned).collect()
+    }
+    let (place, cache) = directory();
+    assert_eq!(words(&cache, "a b"), ["a", "b"]);
+    drop(cache);
+    let again = FileCache::open(place.path()).expect("the same cache");
+    assert_eq!(words(&again, "a b"), ["a", "b"]);
+    assert_eq!(RUNS.get(), 1);
+    assert_eq!((again.stats().hits, again.stats().usage.entries), (1, Some(1)));
+}
+
+#[test]
+fn async_functions_work_in_every_runtime_and_without_one() {
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = "1h", skip(cache))]
+    async fn length(cache: &FileCache, text: &str) -> Result<usize, String> {
+        RUNS.count();
+        tokio::task::yield_now().await;
+        Ok(text.len())
+    }
+    let (_place, cache) = directory();
+    let call = |text: &'static str| {
+        let cache = cache.clone();
+        async move { length(&cache, text).await }
+    };
+    let one = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let many = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build();
+    for _ in 0..2 {
+        assert_eq!(one.block_on(call("one thread")), Ok(10));
+        assert_eq!(many.as_ref().expect("a runtime").block_on(call("two workers")), Ok(11));
+        assert_eq!(smol::block_on(call("no tokio")), Ok(8));
+    }
+    assert_eq!(RUNS.get(), 3);
+}
+
+#[test]
+fn each_function_may_have_its_own_format() {
+    static RUNS: Runs = Runs::new();
+    type Found = Option<Option<f64>>;
+    #[cached(cache = cache, ttl = "1h", skip(cache), serializer = Json)]
+    fn json(cache: &FileCache, n: u8) -> Found {
+        RUNS.count();
+        Some(Some(f64::from(n)))
+    }
+    #[cached(cache = cache, ttl = "1h", skip(cache), serializer = Postcard)]
+    fn postcard(cache: &FileCache, n: u8) -> Found {
+        RUNS.count();
+        (n > 0).then_some(None)
+    }
+    #[cached(cache = cache, ttl = "1h", skip(cache), serializer = Bincode)]
+    fn bincode(cache: &FileCache, n: u8) -> Found {
+        RUNS.count();
+        (n > 0).then_some(None)
+    }
+    let (_place, cache) = directory();
+    for _ in 0..2 {
+        assert_eq!(json(&cache, 7), Some(Some(7.0)));
+        assert_eq!(postcard(&cache, 7), Some(None));
+        assert_eq!(bincode(&cache, 7), Some(None));
+    }
+    assert_eq!(RUNS.get(), 3);
+    assert_eq!(cache.stats().errors, 0);
+}
+
+#[test]
+fn value_that_would_not_come_back_is_not_stored() {
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = "1h", key = "k")]
+    fn nothing(cache: &FileCache) -> Option<Option<u8>> {
+        RUNS.count();
+        Some(None)
+    }
+    let (_place, cache) = directory();
+    for _ in 0..2 {
+        assert_eq!(nothing(&cache), Some(None));
+    }
+    assert_eq!(RUNS.get(), 2);
+    assert_eq!(cache.stats().errors_of(ErrorKind::Encode), 2);
+    assert_eq!(cache.stats().usage.entries, Some(0));
+}
+
+/// The same function as it was and as it is, by way of its prefix.
+#[test]
+fn entry_of_another_type_version_or_serializer_is_a_miss_and_is_overwritten() {
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = "1h", key = "k", prefix = "f")]
+    fn number(cache: &FileCache) -> u32 {
+        RUNS.count();
+        1
+    }
+    #[cached(cache = cache, ttl = "1h", key = "k", prefix = "f")]
+    fn wider(cache: &FileCache) -> u64 {
+        RUNS.count();
+        2
+    }
+    #[cached(cache = cache, ttl = "1h", key = "k", prefix = "f", version = 2)]
+    fn newer(cache: &FileCache) -> u64 {
+        RUNS.count();
+        3
+    }
+    #[cached(cache = cache, ttl = "1h", key = "k", prefix = "f", version = 2, serializer = Json)]
+    fn readable(cache: &FileCache) -> u64 {
+        RUNS.count();
+        4
+    }
+    let (_place, cache) = directory();
+    for _ in 0..2 {
+        assert_eq!((number(&cache), wider(&cache)), (1, 2));
+        assert_eq!((newer(&cache), newer(&cache)), (3, 3));
+        assert_eq!((readable(&cache), readable(&cache)), (4, 4));
+    }
+    assert_eq!(RUNS.get(), 8);
+    assert_eq!(cache.stats().usage.entries, Some(1), "they overwrite each other");
+}
+
+#[test]
+fn functions_with_one_literal_key_have_their_own_entries() {
+    #[cached(cache = cache, ttl = "1h", key = "k")]
+    fn one(cache: &FileCache) -> u8 {
+        1
+    }
+    #[cached(cache = cache, ttl = "1h", key = "k")]
+    fn two(cache: &FileCache) -> u8 {
+        2
+    }
+    let (_place, cache) = directory();
+    for _ in 0..2 {
+        assert_eq!((one(&cache), two(&cache)), (1, 2));
+    }
+}
+
+#[test]
+fn lowered_ttl_counts_for_entries_that_are_there() {
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = ttl, key = "k")]
+    fn call(cache: &FileCache, ttl: Duration) -> usize {
+        RUNS.count()
+    }
+    let clock = ManualClock::new();
+    let place = tempfile::tempdir().expect("a directory");
+    let cache = FileOptions::new().clock(clock.clone()).open(place.path()).expect("a cache");
+    let hour = Duration::from_secs(3600);
+    assert_eq!(call(&cache, hour), 1);
+    clock.advance(hour / 2);
+    assert_eq!(call(&cache, hour), 1);
+    assert_eq!(call(&cache, hour / 4), 2);
+}
+
+#[test]
+fn keys_that_file_systems_confuse_have_their_own_entries() {
+    #[cached(cache = cache, ttl = "1h", skip(cache))]
+    fn echo(cache: &FileCache, text: &str) -> String {
+        text.to_owned()
+    }
+    let (place, cache) = directory();
+    let long = "x".repeat(300);
+    let texts = ["", ".", "..", "/", "../../x", "a", "A", "a\0b", "CON", "é", "e\u{301}", &long];
+    for _ in 0..2 {
+        for text in texts {
+            assert_eq!(echo(&cache, text), text);
+        }
+    }
+    assert_eq!(cache.stats().hits, texts.len() as u64);
+    let siblings = place.path().parent().expect("a parent").join("x");
+    assert!(!siblings.exists());
+}
+
+#[test]
+fn sixty_four_threads_compute_once() {
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = "1h", key = "k")]
+    fn call(cache: &FileCache) -> usize {
+        std::thread::yield_now();
+        RUNS.count()
+    }
+    let (_place, cache) = directory();
+    std::thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| assert_eq!(call(&cache), 1));
+        }
+    });
+    assert_eq!(cache.stats().in_flight, 0);
+}
+
+#[test]
+fn directory_that_cannot_be_a_cache_is_an_error_at_once() {
+    let place = tempfile::tempdir().expect("a directory");
+    let file = place.path().join("file");
+    std::fs::write(&file, "text").expect("a file");
+    for path in [file.as_path(), place.path(), &file.join("below")] {
+        let error = FileCache::open(path).expect_err("no cache");
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    }
+    assert_eq!(std::fs::read(&file).expect("the file"), b"text");
+}
+
+#[test]
+fn cache_is_told_apart_from_another_with_the_same_serializer_type() {
+    let (_place, cache) = directory();
+    let json = cache.clone().with_serializer(Json);
+    let key = vayu::Key::from_text("p", "k");
+    json.set(&key, &1_u8, Duration::MAX).expect("write");
+    assert_eq!(json.get::<u8>(&key).expect("read"), Some(1));
+    assert_eq!(cache.get::<u8>(&key).expect("read"), None, "{MessagePack:?} cannot read it");
+}
