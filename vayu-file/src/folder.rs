@@ -49,8 +49,9 @@ pub(crate) trait Folder: Debug + Send + Sync {
 
 /// An open file. It is closed when it is dropped.
 pub(crate) trait File: Debug + Send {
-    /// Reads on; zero at the end.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Reads on and appends it to the buffer, at most as much as that has room for without growing;
+    /// how many bytes that were, zero at the end.
+    fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
 
     /// Writes on, as many bytes as the answer says.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
@@ -86,18 +87,28 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// Reads until the buffer is full or the file ends; how many bytes that were.
-pub(crate) fn read_full(file: &mut dyn File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
+/// Reads once, unless a signal came in between.
+pub(crate) fn read_some(file: &mut dyn File, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    loop {
+        match file.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            result => return result,
         }
     }
-    Ok(filled)
+}
+
+/// Reads until the buffer is full or the file ends.
+pub(crate) fn read_full(file: &mut dyn File, buffer: &mut Vec<u8>) -> io::Result<()> {
+    while buffer.len() < buffer.capacity() && read_some(file, buffer)? > 0 {}
+    Ok(())
+}
+
+/// An empty buffer for so many bytes, if there is the memory.
+pub(crate) fn buffer(length: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(length).map_err(io::Error::other)?;
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(length)?;
+    Ok(buffer)
 }
 
 /// Writes all of it.

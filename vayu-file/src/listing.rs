@@ -9,7 +9,7 @@ use vayu_core::wire::{Defect, Entry};
 use vayu_core::{Error, ErrorKind, Result, SerializerId, Timestamp};
 
 use crate::directory;
-use crate::folder::{DiskFolder, File, Folder, Kind, read_full};
+use crate::folder::{DiskFolder, File, Folder, Kind, buffer, read_full};
 use crate::layout::{Role, SHARDS, shard_name};
 use crate::options::Access;
 
@@ -309,12 +309,8 @@ impl EntryInfo {
 
 /// Reads no more than so many bytes, and needs no more memory than there are.
 fn read_up_to(file: &mut dyn File, length: u64) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(length).map_err(io::Error::other)?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length)?;
-    bytes.resize(length, 0);
-    let read = read_full(file, &mut bytes)?;
-    bytes.truncate(read);
+    let mut bytes = buffer(length)?;
+    read_full(file, &mut bytes)?;
     Ok(bytes)
 }
 

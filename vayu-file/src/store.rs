@@ -12,7 +12,7 @@ use vayu_core::wire::{self, Entry, Header, WireKey};
 use vayu_core::{Claim, Claimed, Clock, Error, ErrorKind, Key, Record, Result, Usage};
 
 use crate::directory;
-use crate::folder::{File, Folder, Kind, read_full, write_full};
+use crate::folder::{File, Folder, Kind, buffer, read_full, read_some, write_full};
 use crate::layout::{Place, Role, SHARDS, shard_name, temporary_name};
 use crate::ledger::{Ledger, Victim, charge};
 use crate::lock::try_lock;
@@ -39,7 +39,7 @@ pub(crate) struct Store {
     has_told_of_evictions: AtomicBool,
 }
 
-/// An entry up to this length is read without asking for its length.
+/// An entry shorter than this is read without asking for its length.
 const SMALL: usize = 64 * 1024;
 
 /// How long a write may look for what has expired.
@@ -86,10 +86,13 @@ impl Store {
 
     fn read_entry(&self, key: &WireKey) -> io::Result<Option<Record<Bytes>>> {
         let mut file = self.root.open(Place::of(key).path())?;
-        with_buffer(|buffer| {
-            let read = read_full(&mut *file, buffer)?;
-            let start = &buffer[..read];
-            if read < SMALL {
+        with_buffer(|start| {
+            read_some(&mut *file, start)?;
+            // The header says whether that was all, so the end of the file need not be seen.
+            if entry_length(start) != Some(start.len() as u64) {
+                read_full(&mut *file, start)?;
+            }
+            if start.len() < start.capacity() {
                 return Ok(self.believe(key, start, |entry| Bytes::copy_from_slice(entry.value())));
             }
             let Some(bytes) = self.read_long(&mut *file, start)? else { return Ok(None) };
@@ -101,21 +104,16 @@ impl Store {
     /// The whole of a long entry of which `start` was read, if its length is what it says.
     fn read_long(&self, file: &mut dyn File, start: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let status = file.status()?;
-        let length = Header::parse(start).ok().and_then(|header| header.entry_length());
         if status.kind != Kind::File
-            || length != Some(status.length)
+            || entry_length(start) != Some(status.length)
             || status.length > self.max_entry_bytes
         {
             self.defects.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         }
-        let length = usize::try_from(status.length).map_err(io::Error::other)?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(length)?;
+        let mut bytes = buffer(status.length)?;
         bytes.extend_from_slice(start);
-        bytes.resize(length, 0);
-        let read = read_full(file, &mut bytes[start.len()..])?;
-        bytes.truncate(start.len() + read);
+        read_full(file, &mut bytes)?;
         Ok(Some(bytes))
     }
 
@@ -384,14 +382,20 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// Lends the buffer of this thread.
-fn with_buffer<T>(code: impl FnOnce(&mut [u8]) -> T) -> T {
+/// The length that an entry has by its header.
+fn entry_length(start: &[u8]) -> Option<u64> {
+    Header::parse(start).ok().and_then(|header| header.entry_length())
+}
+
+/// Lends the buffer of this thread, empty.
+fn with_buffer<T>(code: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
     // At the end of a thread its buffer may be gone.
     let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
-    buffer.resize(SMALL, 0);
+    buffer.clear();
+    buffer.reserve_exact(SMALL);
     let answer = code(&mut buffer);
     let _ = BUFFER.try_with(|place| place.replace(buffer));
     answer

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use vayu_core::Timestamp;
 use vayu_core::wire::{Defect, HEADER_LENGTH, Header};
 
-use crate::folder::{Folder, Kind, Status, read_full};
+use crate::folder::{Folder, Kind, Status, buffer, read_full};
 use crate::layout::{Role, shard_name};
 use crate::ledger::Content;
 
@@ -117,9 +117,9 @@ pub(crate) fn read_header(
     if status.kind != Kind::File {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut bytes = [0; HEADER_LENGTH];
-    let read = read_full(&mut *file, &mut bytes)?;
-    let header = Header::parse(&bytes[..read]).and_then(|header| {
+    let mut bytes = buffer(HEADER_LENGTH as u64)?;
+    read_full(&mut *file, &mut bytes)?;
+    let header = Header::parse(&bytes).and_then(|header| {
         let is_whole = header.entry_length() == Some(status.length);
         if is_whole { Ok(header) } else { Err(Defect::Length) }
     });

@@ -148,8 +148,8 @@ fn open_step_by_step(dir: &Dir, path: &str) -> io::Result<OwnedFd> {
 struct DiskFile(OwnedFd);
 
 impl File for DiskFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.0, buffer)?)
+    fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        Ok(rustix::io::read(&self.0, rustix::buffer::spare_capacity(buffer))?)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

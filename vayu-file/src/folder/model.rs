@@ -344,12 +344,12 @@ struct ModelFile {
 }
 
 impl File for ModelFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let state = self.disk.operation()?;
         let rest = &state.tree.files[&self.id][self.position..];
         let most = if matches!(state.fault, Some(Fault::Slow)) { 1 } else { usize::MAX };
-        let length = rest.len().min(buffer.len()).min(most);
-        buffer[..length].copy_from_slice(&rest[..length]);
+        let length = rest.len().min(buffer.capacity() - buffer.len()).min(most);
+        buffer.extend_from_slice(&rest[..length]);
         drop(state);
         self.position += length;
         Ok(length)
