@@ -18,6 +18,7 @@ mod files;
 mod forms;
 mod hand_written;
 mod hang;
+mod model;
 mod single_flight;
 mod surprise;
 mod wrong_value;
