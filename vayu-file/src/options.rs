@@ -110,8 +110,8 @@ impl FileOptions {
     /// [`DEFAULT_MAX_BYTES`](Self::DEFAULT_MAX_BYTES).
     ///
     /// When a write goes beyond a limit, the entries that were written longest ago go. What other
-    /// processes write to the directory is seen within an hour, so the limit is approximate where
-    /// there are several.
+    /// processes write to the directory is seen within an hour, and what was there before it was
+    /// opened is counted by the first writes, so until then the limit is approximate.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self

@@ -404,8 +404,16 @@ fn with_buffer<T>(code: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 /// Whether the error says that there is no entry: nothing, or something that is none of ours.
 fn is_absence(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let foreign =
-        [Errno::LOOP, Errno::NXIO, Errno::XDEV, Errno::STALE, Errno::ISDIR, Errno::NOTDIR];
+    // `AGAIN` is what a pipe answers that somebody holds open.
+    let foreign = [
+        Errno::LOOP,
+        Errno::NXIO,
+        Errno::XDEV,
+        Errno::STALE,
+        Errno::ISDIR,
+        Errno::NOTDIR,
+        Errno::AGAIN,
+    ];
     error.kind() == io::ErrorKind::NotFound
         || Errno::from_io_error(error).is_some_and(|errno| foreign.contains(&errno))
 }

@@ -10,6 +10,7 @@ use vayu_core::wire::{Defect, HEADER_LENGTH, Header};
 use crate::folder::{Folder, Kind, Status, buffer, read_full};
 use crate::layout::{Role, shard_name};
 use crate::ledger::Content;
+use crate::lock::try_lock;
 
 /// What is done in a shard.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +66,14 @@ impl Sweep {
                         let _ = folder.remove(&name);
                     }
                 }
-                Role::Lock => remove_lock(&*folder, &name),
+                Role::Lock => {
+                    // Whoever gives a lock back removes it: that of a process that died goes so.
+                    if is_litter(&*folder, &name)
+                        && let Ok(folder) = root.folder(&shard_name(shard))
+                    {
+                        drop(try_lock(folder, name));
+                    }
+                }
             }
         }
         if self.eviction == Eviction::OldestTenth {
@@ -162,14 +170,4 @@ fn is_old(modified: SystemTime) -> bool {
         Err(future) => future.duration(),
     };
     age > LITTER_AGE
-}
-
-/// Removes the lock of a process that died, unless somebody has it.
-fn remove_lock(folder: &dyn Folder, name: &str) {
-    if is_litter(folder, name)
-        && let Ok(lock) = folder.open_lock(name)
-        && lock.try_lock().is_ok_and(|is_ours| is_ours)
-    {
-        let _ = folder.remove(name);
-    }
 }

@@ -1,0 +1,235 @@
+//! Who may use a directory, and what becomes of calls when its rights or the directory are gone.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::fs::Mode;
+use rustix::process::umask;
+use tempfile::TempDir;
+use vayu_core::testing::watchdog;
+use vayu_core::{ErrorKind, Result};
+use vayu_file::{FileCache, SingleFlight};
+
+use crate::ground::{key, keys, options, picture};
+use crate::{HANG, HOUR, child, is_root};
+
+/// The user that owns nothing.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn directory_that_is_removed_is_a_miss_for_ever() {
+    watchdog(HANG, || {
+        for single_flight in [SingleFlight::Process, SingleFlight::Machine] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("cache");
+            let cache = options().single_flight(single_flight).open(&path).expect("a cache");
+            let keys = keys(4);
+            for key in &keys[..2] {
+                assert_eq!(computed(&cache, key), "computed");
+            }
+            fs::remove_dir_all(&path).expect("the directory is removed");
+            for (number, key) in keys.iter().enumerate() {
+                let before = cache.stats();
+                assert_eq!(cache.get::<String>(key).expect("a miss is no error"), None);
+                assert_eq!(computed(&cache, key), "computed");
+                assert!(!cache.remove(key).expect("there is nothing"));
+                let after = cache.stats();
+                assert_eq!(after.misses, before.misses + 1, "key {number}");
+                assert!(after.errors_of(ErrorKind::Backend) > before.errors_of(ErrorKind::Backend));
+            }
+            // Another directory of this name is another cache.
+            fs::create_dir(&path).expect("a directory");
+            assert_eq!(computed(&cache, &keys[0]), "computed");
+            assert!(picture(&path).is_empty());
+            let error = cache.clear().expect_err("the marker is gone");
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+        }
+    });
+}
+
+#[test]
+fn reader_without_the_right_to_write_has_hits_and_counted_errors() {
+    if !is_root() {
+        println!("only root can become another user: skipped");
+        return;
+    }
+    watchdog(HANG, || {
+        let place = place_for_everybody();
+        let path = place.path().join("cache");
+        let cache = options().allow_shared().open(&path).expect("a cache");
+        assert_eq!(computed(&cache, &key("stored")), "computed");
+        everybody_may_read(&path);
+        let before = picture(&path);
+        child::run(as_nobody("access::stranger", &place, &path, "reads"));
+        assert_eq!(picture(&path), before);
+    });
+}
+
+#[test]
+fn directory_that_may_not_be_entered_is_refused_by_open() {
+    if !is_root() {
+        println!("only root can become another user: skipped");
+        return;
+    }
+    watchdog(HANG, || {
+        let place = place_for_everybody();
+        let path = place.path().join("cache");
+        assert_eq!(
+            computed(&FileCache::open(path.as_path()).expect("a cache"), &key("stored")),
+            "computed"
+        );
+        let before = picture(&path);
+        child::run(as_nobody("access::stranger", &place, &path, "is refused"));
+        // The directory is opened, but what is in it belongs to its owner alone.
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("its owner may");
+        child::run(as_nobody("access::stranger", &place, &path, "finds nothing"));
+        assert_eq!(picture(&path), before);
+    });
+}
+
+/// Uses the cache of another user.
+#[test]
+fn stranger() {
+    let Some(task) = child::task() else { return };
+    assert!(!is_root());
+    let machine = options().single_flight(SingleFlight::Machine);
+    for options in [options(), options().allow_shared(), machine.allow_shared()] {
+        let opened = options.open(&task.place);
+        if task.argument == "is refused" {
+            assert_configuration(opened);
+            continue;
+        }
+        let cache = opened.expect("the directory can be opened");
+        let found = cache.get_or_insert_with(&key("stored"), HOUR, || "computed here".to_owned());
+        let is_found = task.argument == "reads";
+        assert_eq!(found, if is_found { "computed" } else { "computed here" });
+        let before = cache.stats();
+        assert_eq!(before.errors == 0, is_found);
+        assert_eq!(computed(&cache, &key("not stored")), "computed");
+        let after = cache.stats();
+        assert!(after.errors_of(ErrorKind::Backend) > before.errors_of(ErrorKind::Backend));
+        assert_eq!((after.misses, after.stores), (before.misses + 1, 0));
+        cache.remove(&key("stored")).expect_err("it may not be removed");
+        cache.clear().expect_err("nothing may be removed");
+    }
+}
+
+#[test]
+fn directory_of_another_user_is_refused_unless_it_is_shared() {
+    if !is_root() {
+        println!("only root can give a directory away: skipped");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    chown(directory.path(), Some(NOBODY), None).expect("root may");
+    assert_configuration(FileCache::open(directory.path()));
+    assert!(picture(directory.path()).is_empty(), "nothing was made in it");
+    let cache = options().allow_shared().open(directory.path()).expect("it is shared");
+    assert_eq!(computed(&cache, &key("k")), "computed");
+    assert_configuration(FileCache::open(directory.path()));
+}
+
+#[test]
+fn directory_that_others_may_write_to_is_refused_unless_it_is_shared() {
+    for mode in [0o770, 0o707, 0o720, 0o702, 0o777, 0o1777] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let permissions = Permissions::from_mode(mode);
+        fs::set_permissions(directory.path(), permissions).expect("its owner may");
+        assert_configuration(FileCache::open(directory.path()));
+        assert!(picture(directory.path()).is_empty(), "nothing was made in it");
+        let cache = options().allow_shared().open(directory.path()).expect("it is shared");
+        assert_eq!(computed(&cache, &key("k")), "computed");
+        assert_configuration(FileCache::open(directory.path()));
+    }
+}
+
+#[test]
+fn files_are_for_their_owner_alone_whatever_the_umask_is() {
+    for umask in ["0", "22", "77"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        child::run(child::command("access::umasked", directory.path(), umask));
+    }
+}
+
+/// Makes files of every sort.
+#[test]
+fn umasked() {
+    let Some(task) = child::task() else { return };
+    let mask = u32::from_str_radix(&task.argument, 8).expect("a mask");
+    umask(Mode::from_raw_mode(mask));
+    let path = task.place.join("some").join("cache");
+    let machine = || options().single_flight(SingleFlight::Machine);
+    let cache = machine().open(&path).expect("a cache");
+    let modes =
+        |path: &Path| picture(path).into_keys().map(|path| (mode(&path), path)).collect::<Vec<_>>();
+    cache.get_or_insert_with(&key("k"), HOUR, || {
+        // The lock is there now.
+        let modes = modes(&task.place);
+        assert_eq!(modes.len(), 6, "{modes:?}");
+        for (mode, path) in modes {
+            assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
+        }
+    });
+    assert_eq!(mode(&crate::ground::entry(&path, &key("k"))), 0o600);
+
+    let path = task.place.join("shared");
+    let cache = machine().allow_shared().open(&path).expect("a cache");
+    assert_eq!(computed(&cache, &key("k")), "computed");
+    for (mode, path) in modes(&path) {
+        let wanted = if path.is_dir() { 0o777 } else { 0o666 };
+        assert_eq!(mode, wanted & !mask, "{}", path.display());
+    }
+}
+
+#[test]
+fn directory_with_other_files_is_refused_and_left_alone() {
+    for name in ["notes.txt", "00", "src"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join(name), "to be kept").expect("a file");
+        fs::write(directory.path().join(".hidden"), "to be kept").expect("a file");
+        let before = picture(directory.path());
+        assert_configuration(FileCache::open(directory.path()));
+        assert_configuration(options().allow_shared().open(directory.path()));
+        assert_eq!(picture(directory.path()), before);
+    }
+}
+
+fn assert_configuration(opened: Result<FileCache>) {
+    assert_eq!(opened.expect_err("it is refused").kind(), ErrorKind::Configuration);
+}
+
+fn computed(cache: &FileCache, key: &vayu_core::Key) -> String {
+    cache.get_or_insert_with(key, HOUR, || "computed".to_owned())
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().expect("it is there").mode() & 0o7777
+}
+
+/// A directory that every user can enter, with a copy of this binary that every user can run.
+fn place_for_everybody() -> TempDir {
+    let place = tempfile::tempdir().expect("a directory");
+    let binary = std::env::current_exe().expect("a test knows its own path");
+    fs::copy(binary, place.path().join("binary")).expect("the binary is copied");
+    everybody_may_read(place.path());
+    place
+}
+
+fn everybody_may_read(directory: &Path) {
+    let paths = picture(directory).into_keys().chain([directory.to_owned()]);
+    for path in paths {
+        let is_program = path.is_dir() || path.ends_with("binary");
+        let permissions = Permissions::from_mode(if is_program { 0o755 } else { 0o644 });
+        fs::set_permissions(path, permissions).expect("the owner may");
+    }
+}
+
+fn as_nobody(test: &str, place: &TempDir, directory: &Path, argument: &str) -> Command {
+    let binary = Command::new(place.path().join("binary"));
+    let mut command = child::with_task(binary, test, directory, argument);
+    command.uid(NOBODY).gid(NOBODY).current_dir("/");
+    command
+}

@@ -1,0 +1,155 @@
+//! A process that is killed while it writes leaves whole values, and litter that is swept.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::thread;
+
+use tempfile::TempDir;
+use vayu_core::testing::watchdog;
+use vayu_file::FileCache;
+
+use crate::ground::{age, keys, litter, options, shard};
+use crate::stamp::{Dice, Stamp};
+use crate::{HANG, HOUR, child, size};
+
+const KEYS: usize = 5;
+
+/// How many kills one watchdog watches.
+const BATCH: usize = 100;
+
+/// The values that were found after the last kill.
+type Found = [Option<Stamp>; KEYS];
+
+#[test]
+fn every_kill_leaves_the_last_value_or_the_one_that_was_being_written() {
+    let batches = size("VAYU_KILLS", 2_000).div_ceil(BATCH);
+    let mut directory = tempfile::tempdir().expect("a directory");
+    let mut found = Found::default();
+    let mut litters = 0;
+    for batch in 0..batches {
+        (directory, found, litters) = watchdog(HANG, move || {
+            let (mut found, before) = (found, litter(directory.path()).len());
+            for number in 0..BATCH {
+                let number = u64::try_from(batch * BATCH + number).expect("a number");
+                found = kill_one(directory.path(), number + 1, found);
+            }
+            let left = litter(directory.path()).len();
+            assert!(left - before <= BATCH, "a kill leaves at most one file");
+            let litters = litters + left - before;
+            // Else the directory of a large campaign would be full of it.
+            let directory = if batch % 20 == 19 { swept(directory) } else { directory };
+            (directory, found, litters)
+        });
+    }
+    let swept = watchdog(HANG, move || swept(directory));
+    let kills = batches * BATCH;
+    println!("{kills} kills, {litters} of which left a file that was being written");
+    assert!(litters > 0 || kills < 1_000, "the kills come while an entry is written");
+    assert!(found.iter().all(Option::is_some), "entries outlive the kills");
+    drop(swept);
+}
+
+/// Starts a writer, kills it at some moment, and looks at what it leaves.
+fn kill_one(directory: &Path, writer: u64, before: Found) -> Found {
+    let mut dice = Dice::new(writer);
+    let mut child = child::command("kills::writer", directory, &writer.to_string())
+        .spawn()
+        .expect("the child can be started");
+    let mut written = Vec::new();
+    let stderr = child.stderr.as_mut().expect("it was asked for");
+    let wanted = dice.below(2 * KEYS) as u64;
+    Read::take(&mut *stderr, wanted).read_to_end(&mut written).expect("the child writes");
+    if writer.is_multiple_of(2) {
+        let before = unfinished(directory);
+        let _ = (0..200).find(|_| unfinished(directory) > before);
+    } else {
+        for _ in 0..dice.below(40) {
+            thread::yield_now();
+        }
+    }
+    child.kill().expect("the child is there");
+    let stderr = child.stderr.as_mut().expect("it was asked for");
+    stderr.read_to_end(&mut written).expect("the pipe ends with the child");
+    child.wait().expect("the child is gone");
+    assert!(written.iter().all(|&byte| byte == b'.'), "{}", String::from_utf8_lossy(&written));
+
+    let cache = options().open(directory).expect("a cache");
+    let mut found = Found::default();
+    for (number, key) in keys(KEYS).iter().enumerate() {
+        let value = cache.get::<String>(key).expect("read");
+        found[number] = value.map(|value| Stamp::of(&value, number));
+        // Of this key, the writer has told of so many writes before it was killed.
+        let told = (number..written.len()).step_by(KEYS).next_back();
+        let told = told.map(|sequence| sequence as u64);
+        match (found[number], told) {
+            (Some(found), Some(told)) => {
+                assert_eq!(found.writer, writer, "a value that was written is there");
+                assert!(found.sequence == told || found.sequence == told + KEYS as u64);
+            }
+            (None, Some(told)) => panic!("write {told} was told of, and is lost"),
+            (found, None) => {
+                let is_first =
+                    |stamp: Stamp| (stamp.writer, stamp.sequence) == (writer, number as u64);
+                assert!(found == before[number] || found.is_some_and(is_first), "{found:?}");
+            }
+        }
+        let answer = cache.get_or_insert_with(key, HOUR, || {
+            Stamp { key: number, writer, sequence: number as u64 }.value()
+        });
+        found[number] = Some(Stamp::of(&answer, number));
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.errors, stats.usage.defects), (0, Some(0)), "no value was damaged");
+    found
+}
+
+/// How many entries have been begun in the shards of the keys, and not finished.
+fn unfinished(directory: &Path) -> usize {
+    let shards = keys(KEYS).into_iter().map(|key| shard(directory, &key));
+    let entries = shards.flat_map(fs::read_dir).flatten().filter_map(Result::ok);
+    let is_temporary =
+        |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".vayu-tmp-");
+    entries.filter(is_temporary).count()
+}
+
+/// Writes to one key after another, and says so by a byte for each write.
+#[test]
+fn writer() {
+    let Some(task) = child::task() else { return };
+    let writer = task.argument.parse().expect("the number of the process");
+    let cache = FileCache::open(&task.place).expect("a cache");
+    let keys = keys(KEYS);
+    for sequence in 0.. {
+        let number = usize::try_from(sequence).expect("a small number") % KEYS;
+        let value = Stamp { key: number, writer, sequence }.value();
+        cache.set(&keys[number], &value, HOUR).expect("set");
+        // Nobody listens any more when the test itself was killed.
+        if std::io::stderr().write_all(b".").is_err() {
+            return;
+        }
+    }
+}
+
+/// The directory after its litter has become old and entries were written.
+fn swept(directory: TempDir) -> TempDir {
+    let path = directory.path();
+    for young in litter(path) {
+        age(&young, HOUR * 9 / 10);
+    }
+    let before = litter(path).len();
+    let cache = options().open(path).expect("a cache");
+    let whole_sweep = |cache: &FileCache| assert!(cache.stats().usage.sweeps >= Some(256));
+    whole_sweep(&cache);
+    assert_eq!(litter(path).len(), before, "what is not an hour old may still be written");
+    for old in litter(path) {
+        age(&old, HOUR * 11 / 10);
+    }
+    let cache = options().open(path).expect("a cache");
+    let key = &keys(KEYS)[0];
+    while !litter(path).is_empty() {
+        let value = cache.get::<String>(key).expect("read").expect("it is there");
+        cache.set(key, &value, HOUR).expect("set");
+    }
+    directory
+}

@@ -1,0 +1,182 @@
+//! Folders and entries that are swapped with links while they are used lead nowhere.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use vayu_core::Key;
+use vayu_core::testing::watchdog;
+use vayu_file::{Durability, FileCache, FileOptions, SingleFlight};
+
+use crate::ground::{Ground, OUTSIDE, entry, neighbours, options, shard};
+use crate::{HANG, HOUR, size};
+
+/// How many swaps one watchdog watches.
+const BATCH: usize = 10_000;
+
+/// How often at least the cache is read meanwhile.
+const READS: usize = 3_000;
+
+/// What the users of the cache have seen.
+#[derive(Debug, Default)]
+struct Seen {
+    hits: AtomicUsize,
+    misses: AtomicUsize,
+    stores: AtomicUsize,
+    failures: AtomicUsize,
+}
+
+impl Seen {
+    fn reads(&self) -> usize {
+        self.hits.load(Ordering::Relaxed) + self.misses.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn shard_that_is_swapped_with_a_link_leads_nowhere() {
+    campaign("shards", |ground, key| {
+        let inside = shard(ground.path(), key);
+        let link = ground.path().join(".link");
+        symlink(ground.outside_shard(), &link).expect("a link to the folder outside");
+        move || swap(&link, &inside)
+    });
+}
+
+#[test]
+fn entry_that_is_swapped_with_a_link_leads_nowhere() {
+    campaign("entries", |ground, key| {
+        let (inside, outside) = (entry(ground.path(), key), ground.outside_entry(key));
+        let link = ground.path().join(".link");
+        move || {
+            // An entry may be deleted, and a link replaced, at any time.
+            let _ = fs::remove_file(&link);
+            symlink(&outside, &link).expect("a link to the entry outside");
+            let _ = fs::rename(&link, &inside);
+        }
+    });
+}
+
+#[test]
+fn shard_that_comes_and_goes_leads_nowhere() {
+    campaign("absences", |ground, key| {
+        let inside = shard(ground.path(), key);
+        let [away, link] = [".away", ".link"].map(|name| ground.path().join(name));
+        let outside = ground.outside_shard();
+        move || {
+            // Whoever writes meanwhile makes another folder of that name: then there is no link.
+            let _ = fs::rename(&inside, &away);
+            if symlink(&outside, &link).is_ok() {
+                let no_replace = RenameFlags::NOREPLACE;
+                let _ = renameat_with(CWD, &link, CWD, &inside, no_replace);
+            }
+            let _ = fs::remove_file(&link);
+            if inside.is_symlink() {
+                fs::remove_file(&inside).expect("the link is removed");
+            }
+            let _ = fs::rename(&away, &inside);
+            let _ = fs::remove_dir_all(&away);
+        }
+    });
+}
+
+/// Exchanges two names at one stroke.
+fn swap(one: &Path, other: &Path) {
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).expect("both exist");
+}
+
+/// Uses the keys of one shard in every way while `prepare`'s answer is called over and over.
+fn campaign<S: FnMut() + Send + 'static>(
+    what: &str,
+    prepare: impl Fn(&Ground, &Key) -> S + Send + Clone + 'static,
+) {
+    let swaps = size("VAYU_SWAPS", BATCH).next_multiple_of(BATCH);
+    let mut seen = Arc::new(Seen::default());
+    for _ in 0..swaps / BATCH {
+        let prepare = prepare.clone();
+        seen = watchdog(HANG, move || {
+            let keys = neighbours(3);
+            let ground = Ground::new(&keys[0]);
+            ground.open().set(&keys[0], &"inside".to_owned(), HOUR).expect("set");
+            let before = ground.outside();
+            let has_ended = Arc::new(AtomicBool::new(false));
+            let users: Vec<_> = [
+                options(),
+                options().single_flight(SingleFlight::Machine).max_entries(2),
+                options().durability(Durability::Synced),
+            ]
+            .into_iter()
+            .map(|options| start(options, &ground, &keys, &seen, &has_ended))
+            .collect();
+            let mut swap = prepare(&ground, &keys[0]);
+            let reads = seen.reads();
+            for swaps in 0.. {
+                swap();
+                thread::yield_now();
+                if swaps >= BATCH && seen.reads() >= reads + READS {
+                    break;
+                }
+            }
+            has_ended.store(true, Ordering::Relaxed);
+            for user in users {
+                user.join().expect("the user has seen nothing wrong");
+            }
+            assert_eq!(ground.outside(), before, "nothing outside was touched");
+            seen
+        });
+    }
+    println!("{swaps} {what} or more were swapped: {seen:?}");
+    for count in [&seen.hits, &seen.misses, &seen.stores] {
+        assert!(count.load(Ordering::Relaxed) > 0, "{seen:?}");
+    }
+}
+
+fn start(
+    options: FileOptions,
+    ground: &Ground,
+    keys: &[Key],
+    seen: &Arc<Seen>,
+    has_ended: &Arc<AtomicBool>,
+) -> thread::JoinHandle<()> {
+    let cache = options.open(ground.path()).expect("a cache").with_max_wait(24 * HOUR);
+    let (keys, seen, has_ended) = (keys.to_vec(), Arc::clone(seen), Arc::clone(has_ended));
+    thread::spawn(move || {
+        for round in 0.. {
+            for key in &keys {
+                use_once(&cache, key, &seen, round);
+            }
+            if has_ended.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    })
+}
+
+fn use_once(cache: &FileCache, key: &Key, seen: &Seen, round: usize) {
+    let count = |counter: &AtomicUsize| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    };
+    match cache.get::<String>(key).expect("a link is a miss and no error") {
+        Some(value) => {
+            assert_ne!(value, OUTSIDE, "the entry outside was served");
+            assert_eq!(value, "inside");
+            count(&seen.hits);
+        }
+        None => count(&seen.misses),
+    }
+    match cache.set(key, &"inside".to_owned(), HOUR) {
+        Ok(()) => count(&seen.stores),
+        Err(_) => count(&seen.failures),
+    }
+    assert_eq!(cache.get_or_insert_with(key, HOUR, || "inside".to_owned()), "inside");
+    match round % 8 {
+        0 => drop(cache.remove(key)),
+        4 => drop(cache.clear()),
+        _ => {}
+    }
+    // Counts what it has not seen yet, which sweeps.
+    let _ = cache.stats();
+}
