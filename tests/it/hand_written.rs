@@ -13,13 +13,13 @@ use vayu::{
 use crate::Runs;
 
 /// Keeps everything as bytes, the times too.
-struct Ledger {
+pub(crate) struct Ledger {
     pages: Mutex<BTreeMap<[u8; 32], Vec<u8>>>,
     clock: ManualClock,
 }
 
 impl Ledger {
-    fn new(clock: ManualClock) -> Self {
+    pub(crate) fn new(clock: ManualClock) -> Self {
         Self { pages: Mutex::default(), clock }
     }
 }

@@ -20,6 +20,7 @@ mod hand_written;
 mod hang;
 mod model;
 mod single_flight;
+mod stale;
 mod surprise;
 mod wrong_value;
 

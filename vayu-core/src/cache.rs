@@ -1,6 +1,7 @@
 //! The cache as a value.
 
 mod pause;
+mod setbacks;
 
 use std::fmt;
 use std::future::Future;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub use self::pause::Pause;
+use self::setbacks::Setbacks;
 use crate::backend::{Backend, Open};
 use crate::call::{Always, Fallible, Policy, Whole, blocking, future};
 use crate::clock::{Clock, Sleep, Timestamp};
@@ -68,6 +70,7 @@ struct Inner<B: Backend> {
     flights: Flights<Record<B::Stored>>,
     counters: Counters,
     warnings: Warnings,
+    setbacks: Setbacks,
     pauses: AtomicUsize,
 }
 
@@ -96,6 +99,7 @@ impl<B: Backend, S: Default> Cache<B, S> {
             flights: Flights::new(),
             counters: Counters::default(),
             warnings: Warnings::default(),
+            setbacks: Setbacks::default(),
             pauses: AtomicUsize::new(0),
         });
         Self { shared, serializer: S::default(), max_wait: MAX_WAIT }
@@ -464,6 +468,10 @@ impl<B: Backend, S> Cache<B, S> {
         &self.shared.counters
     }
 
+    pub(crate) fn setbacks(&self) -> &Setbacks {
+        &self.shared.setbacks
+    }
+
     #[inline]
     pub(crate) fn is_paused(&self) -> bool {
         self.shared.pauses.load(Ordering::Relaxed) > 0
@@ -484,6 +492,11 @@ impl<B: Backend, S> Cache<B, S> {
     /// Counts a fault that costs the caller time only, and warns of it now and then.
     pub(crate) fn fault(&self, function: &Prefix, error: &Error, is_quiet: bool) {
         self.counters().error(error.kind());
+        self.warn(function, error, is_quiet);
+    }
+
+    /// Warns now and then.
+    pub(crate) fn warn(&self, function: &Prefix, error: &Error, is_quiet: bool) {
         if !is_quiet {
             self.shared.warnings.warn(function.as_str(), error, self.now());
         }

@@ -11,13 +11,16 @@ mod shuttle_tests;
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
 
+use self::policy::Jitter;
 pub(crate) use self::policy::Whole;
 pub use self::policy::{Always, CallKey, Fallible, Keep, KeepIf, Policy, Shape, Ttl, TtlBy};
+use std::time::Duration;
+
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::freshness::{is_fresh, is_young};
+use crate::freshness::{is_fresh, is_stale, is_young};
 use crate::guard::{discard, guarded};
 use crate::key::Key;
 use crate::record::Record;
@@ -26,6 +29,20 @@ use crate::serializer::Serializer;
 
 /// A backend that cannot answer without blocking.
 pub(crate) struct Blocking;
+
+/// What a record holds for a call.
+pub(crate) enum Found<R> {
+    Fresh(R),
+    /// Past its ttl, but to be served while it is refreshed.
+    Stale(Old<R>),
+    Nothing,
+}
+
+/// A value past its ttl.
+pub(crate) struct Old<R> {
+    answer: R,
+    age: Duration,
+}
 
 /// One call under way: its cache, its policy and its key. The decisions are made here.
 pub(crate) struct Call<'a, B: Backend, S, H, Z, L, P> {
@@ -36,6 +53,8 @@ pub(crate) struct Call<'a, B: Backend, S, H, Z, L, P> {
     ttl: &'a L,
     keep: &'a P,
     version: u64,
+    stale: Duration,
+    jitter: Jitter,
     is_quiet: bool,
 }
 
@@ -62,6 +81,8 @@ where
                 ttl: &policy.ttl,
                 keep: &policy.keep,
                 version: policy.version,
+                stale: policy.stale,
+                jitter: policy.jitter,
                 is_quiet: policy.is_quiet,
             });
         }
@@ -75,7 +96,7 @@ where
 
     /// The answer that is there without blocking, if the backend can say that: `Err` if it cannot.
     #[inline]
-    pub(crate) fn serve_now<R>(&self) -> Result<Option<R>, Blocking>
+    pub(crate) fn serve_now<R>(&self) -> Result<Found<R>, Blocking>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
@@ -84,11 +105,11 @@ where
         let mut can_say = true;
         let answer = guarded("read entry", || match self.cache.backend().read_now(self.key) {
             Some(Ok(Some(record))) => self.open(record),
-            Some(Ok(None)) => Ok(None),
+            Some(Ok(None)) => Ok(Found::Nothing),
             Some(Err(error)) => Err(error),
             None => {
                 can_say = false;
-                Ok(None)
+                Ok(Found::Nothing)
             }
         });
         match answer {
@@ -96,26 +117,38 @@ where
             Ok(_) => Err(Blocking),
             Err(error) => {
                 self.fault(&error);
-                Ok(None)
+                Ok(Found::Nothing)
             }
         }
     }
 
-    /// The answer that a record holds, if it may be served.
-    #[inline]
+    /// What a record holds for this call.
+    pub(crate) fn look_at<R>(&self, record: Record<B::Stored>) -> Found<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        self.survive(guarded("decode value", || self.open(record))).unwrap_or(Found::Nothing)
+    }
+
+    /// The answer that a record holds, if it is fresh.
     pub(crate) fn serve<R>(&self, record: Record<B::Stored>) -> Option<R>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        self.survive(guarded("decode value", || self.open(record))).flatten()
+        match self.look_at(record) {
+            Found::Fresh(answer) => Some(answer),
+            Found::Stale(_) | Found::Nothing => None,
+        }
     }
 
     /// Runs code of the backend, the serializer, the ttl and, where the record is the last to hold
     /// it, the destructor of the value: only for [`guarded`].
     #[inline]
-    fn open<R>(&self, record: Record<B::Stored>) -> Result<Option<R>>
+    fn open<R>(&self, record: Record<B::Stored>) -> Result<Found<R>>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
@@ -123,22 +156,46 @@ where
     {
         let now = self.cache.now();
         let (created, expires) = (record.created(), record.expires());
-        let is_servable = is_fresh(created, expires, now)
-            && self.ttl.of_all().is_none_or(|ttl| is_young(created, ttl, now))
-            && record.schema() == self.schema()
-            && record.serializer() == self.serializer.id();
-        if !is_servable {
-            return Ok(None);
+        let may_be_fresh = is_fresh(created, expires, now)
+            && self.ttl.of_all().is_none_or(|ttl| is_young(created, ttl, now));
+        if !may_be_fresh && self.stale.is_zero() {
+            return Ok(Found::Nothing);
+        }
+        if record.schema() != self.schema() || record.serializer() != self.serializer.id() {
+            return Ok(Found::Nothing);
+        }
+        if !may_be_fresh {
+            return self.open_stale(&record, now);
         }
         let value = self.serializer.deserialize(record.value())?;
         // A closure may have changed since the value was stored.
         if self.ttl.of_all().is_none() && !is_young(created, self.ttl.of(&value), now) {
-            return Ok(None);
+            return self.open_stale(&record, now);
         }
         drop(record);
         self.cache.counters().hit();
         self.tell(Answer::Hit { age: now.saturating_since(created) });
-        Ok(Some(self.shape.wrap(value)))
+        Ok(Found::Fresh(self.shape.wrap(value)))
+    }
+
+    /// What [`open`](Self::open) answers for a record that is not fresh.
+    #[cold]
+    fn open_stale<R>(&self, record: &Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        let (created, end) = (record.created(), record.stale_until());
+        if self.stale.is_zero() || !is_fresh(created, end, now) {
+            return Ok(Found::Nothing);
+        }
+        let value = self.serializer.deserialize(record.value())?;
+        if !is_stale(created, end, self.ttl.of(&value), self.stale, now) {
+            return Ok(Found::Nothing);
+        }
+        let age = now.saturating_since(created);
+        Ok(Found::Stale(Old { answer: self.shape.wrap(value), age }))
     }
 
     /// The answer that another caller has just computed, whatever its age.
@@ -182,7 +239,9 @@ where
             }
             let stored = self.serializer.serialize(value)?;
             let created = self.cache.now();
-            let record = Record::new(stored, created, created.saturating_add(ttl))
+            let expires = created.saturating_add(self.jitter.apply(ttl, self.key.random(created)));
+            let record = Record::new(stored, created, expires)
+                .with_stale_until(expires.saturating_add(self.stale))
                 .with_schema(self.schema())
                 .with_serializer(self.serializer.id());
             Ok(Some(record))
@@ -216,9 +275,47 @@ where
         }
     }
 
-    /// The function is about to run.
+    /// The function is about to run, and there is nothing else to answer.
     pub(crate) fn computes(&self) {
         self.cache.counters().miss();
+    }
+
+    /// Whether a value past its ttl is to be refreshed by this caller now, as far as the failures
+    /// of the past say.
+    pub(crate) fn may_refresh(&self) -> bool {
+        !self.cache.setbacks().is_resting(self.key, self.cache.now())
+    }
+
+    /// The answer for a caller who does not wait for a new value.
+    pub(crate) fn serve_stale<R>(&self, old: Old<R>) -> R {
+        self.cache.counters().stale();
+        self.tell(Answer::Stale { age: old.age });
+        old.answer
+    }
+
+    /// The answer of a caller whose run of the function ended with `new`: that, unless it is a
+    /// failure and there is an old value to serve in its place.
+    pub(crate) fn conclude<R>(&self, new: R, old: Option<Old<R>>) -> R
+    where
+        H: Shape<R>,
+    {
+        let Some(old) = old else {
+            self.tell(Answer::Computed);
+            return new;
+        };
+        if self.shape.value(&new).is_some() {
+            self.cache.setbacks().forget(self.key);
+            self.cache.counters().refresh();
+            self.tell(Answer::Refreshed);
+            return new;
+        }
+        discard(new);
+        self.cache.setbacks().note(self.key, self.cache.now());
+        self.cache.counters().failed_refresh();
+        let error =
+            Error::new(ErrorKind::Miss, "refresh a value past its ttl: the function failed");
+        self.cache.warn(self.key.prefix(), &error, self.is_quiet);
+        self.serve_stale(old)
     }
 
     /// What a backend answered, with a fault taken as nothing.

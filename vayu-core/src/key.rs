@@ -8,7 +8,7 @@ mod prefix;
 mod set;
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -19,6 +19,7 @@ pub use self::hasher::KeyHasher;
 pub(crate) use self::named::Named;
 pub use self::prefix::Prefix;
 pub use self::set::sorted_set;
+use crate::clock::Timestamp;
 use crate::error::Result;
 
 /// Encoded arguments; up to this many bytes need no heap.
@@ -115,6 +116,11 @@ impl Key {
     #[inline]
     pub fn hash_code(&self) -> u64 {
         self.hash
+    }
+
+    /// A number that nobody can guess, another one for each key and time.
+    pub(crate) fn random(&self, time: Timestamp) -> u64 {
+        hasher::seeded().hash_one((self.hash, time))
     }
 }
 

@@ -11,9 +11,17 @@ use crate::key::Prefix;
 /// How a call was answered, in the words of the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Answer {
-    Hit { age: Duration },
+    Hit {
+        age: Duration,
+    },
     Computed,
     Waited,
+    /// With a value past its ttl.
+    Stale {
+        age: Duration,
+    },
+    /// With a new value in the place of one past its ttl.
+    Refreshed,
 }
 
 /// Tells of one call, at debug level. Arguments and values are never told.
@@ -30,6 +38,8 @@ fn tell(function: &str, answer: Answer) {
         Answer::Hit { age } => tracing::debug!(target: "vayu", function, outcome = "hit", ?age),
         Answer::Computed => tracing::debug!(target: "vayu", function, outcome = "miss"),
         Answer::Waited => tracing::debug!(target: "vayu", function, outcome = "wait"),
+        Answer::Stale { age } => tracing::debug!(target: "vayu", function, outcome = "stale", ?age),
+        Answer::Refreshed => tracing::debug!(target: "vayu", function, outcome = "refresh"),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 
 /// What a cache has done since it was made, and how full it is.
 ///
-/// Each call counts once, as a hit, a miss or a wait. The numbers are read one after another while
+/// Each call counts once, as a hit, a miss, a wait, stale or a refresh. The numbers are read one after another while
 /// calls go on, so they may be apart by the calls of that moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -19,6 +19,12 @@ pub struct Stats {
     pub misses: u64,
     /// Calls that were answered by the run of another caller.
     pub waits: u64,
+    /// Calls that were answered with a value past its ttl, at once or because the function failed.
+    pub stale: u64,
+    /// Calls that ran the function to replace a value past its ttl, and answered what it gave.
+    pub refreshes: u64,
+    /// Runs of the function that were to replace a value past its ttl and gave none.
+    pub failed_refreshes: u64,
     /// Values that were stored.
     pub stores: u64,
     /// Faults that were survived, of all kinds.
@@ -33,7 +39,7 @@ pub struct Stats {
 impl Stats {
     /// Calls in all.
     pub fn calls(&self) -> u64 {
-        self.hits + self.misses + self.waits
+        self.hits + self.misses + self.waits + self.stale + self.refreshes
     }
 
     /// Faults of one kind that were survived.
@@ -48,6 +54,9 @@ pub(crate) struct Counters {
     hits: Hits,
     misses: AtomicU64,
     waits: AtomicU64,
+    stale: AtomicU64,
+    refreshes: AtomicU64,
+    failed_refreshes: AtomicU64,
     stores: AtomicU64,
     errors: [AtomicU64; ErrorKind::ALL.len()],
 }
@@ -66,6 +75,18 @@ impl Counters {
         self.waits.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn stale(&self) {
+        self.stale.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refresh(&self) {
+        self.refreshes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed_refresh(&self) {
+        self.failed_refreshes.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn store(&self) {
         self.stores.fetch_add(1, Ordering::Relaxed);
     }
@@ -80,6 +101,9 @@ impl Counters {
             hits: self.hits.sum(),
             misses: self.misses.load(Ordering::Relaxed),
             waits: self.waits.load(Ordering::Relaxed),
+            stale: self.stale.load(Ordering::Relaxed),
+            refreshes: self.refreshes.load(Ordering::Relaxed),
+            failed_refreshes: self.failed_refreshes.load(Ordering::Relaxed),
             stores: self.stores.load(Ordering::Relaxed),
             errors: errors_by_kind.iter().sum(),
             in_flight,

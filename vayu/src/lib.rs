@@ -122,6 +122,8 @@
 //! | argument | meaning |
 //! |---|---|
 //! | `ttl` | Required: how long a result is remembered. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for ever; or a closure <code>\|value: &T\| -> Duration</code> |
+//! | `stale` | how long past its ttl a result may still be served, while one caller computes it anew and when the function fails: a time as for `ttl`, not a closure |
+//! | `jitter` | `"10%"`: up to so much of the ttl is taken off at random, so that entries that were written together do not expire together |
 //! | `cache` | an expression that gives the cache; without it [`mem_cache()`] |
 //! | `key` | what the key is made of instead of the arguments: a string literal, a closure that is called with references to the arguments and answers a text, or an expression like `format!("{id}")` |
 //! | `skip(a, b)` | arguments that are left out of the key, and then need no `Serialize` |
@@ -132,6 +134,28 @@
 //! | `version` | an integer or a string: entries of another version are misses |
 //! | `log` | `false`: no `tracing` events. Otherwise each call is an event at debug level, target `vayu` |
 //! | `crate` | the path of this crate where it is renamed |
+//!
+//! # Past the ttl
+//!
+//! Without more, the first call past the ttl computes and the others wait for it. With `stale` nobody
+//! waits for another one: the call that comes first past the ttl computes the value anew, and the
+//! others are answered with the old one meanwhile.
+//!
+//! ```
+//! use vayu::cached;
+//!
+//! #[cached(ttl = "1m", stale = "1h")]
+//! fn rate(base: &str) -> Result<f64, String> {
+//!     // While this fails, callers get the last rate, for up to an hour.
+//!     Ok(1.1)
+//! }
+//! # assert_eq!(rate("EUR"), Ok(1.1));
+//! ```
+//!
+//! When the function fails with an `Err`, the old value is served as long as `stale` says; the failure
+//! is counted in [`Stats::failed_refreshes`] and warned of, and for five seconds nobody asks again.
+//! What is no `Result` cannot fail: there `stale` only spares the wait. A panic goes to the call
+//! that computes.
 //!
 //! # When something fails
 //!

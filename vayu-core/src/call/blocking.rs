@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::{Blocking, Call, CallKey, Keep, Policy, Shape, Ttl};
+use crate::call::{Blocking, Call, CallKey, Found, Keep, Old, Policy, Shape, Ttl};
 use crate::flight::{
     FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
 };
@@ -31,13 +31,15 @@ where
 {
     let Some(call) = Call::new(cache, policy) else { return body() };
     match call.serve_now() {
-        Ok(Some(answer)) => answer,
-        Ok(None) => miss(&call, None, body),
+        Ok(Found::Fresh(answer)) => answer,
+        Ok(Found::Stale(old)) => refresh(&call, old, body),
+        Ok(Found::Nothing) => miss(&call, None, body),
         Err(Blocking) => {
             let before = call.cache.flights().landings(call.key);
-            match read(&call).and_then(|record| call.serve(record)) {
-                Some(answer) => answer,
-                None => miss(&call, Some(before), body),
+            match read(&call).map_or(Found::Nothing, |record| call.look_at(record)) {
+                Found::Fresh(answer) => answer,
+                Found::Stale(old) => refresh(&call, old, body),
+                Found::Nothing => miss(&call, Some(before), body),
             }
         }
     }
@@ -69,7 +71,7 @@ where
     loop {
         let (flight, outdated) = match flights.join(call.key, before.take()) {
             Join::Lead { lead: first, look_again } => {
-                return lead(call, first, look_again, body);
+                return lead(call, first, look_again, None, body);
             }
             Join::Wait { flight, outdated } => (flight, outdated),
         };
@@ -92,10 +94,34 @@ where
             Some(Outcome::Unshared) => flights.lead_if_vacant(call.key),
         };
         return match next {
-            Some(next) => lead(call, next, false, body),
+            Some(next) => lead(call, next, false, None, body),
             None => beside(call, flight.id(), body),
         };
     }
+}
+
+/// Runs the body to replace an old value, or serves that if another caller does so or the last
+/// attempt has failed just now.
+#[cold]
+#[inline(never)]
+fn refresh<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    old: Old<R>,
+    body: impl FnOnce() -> R,
+) -> R
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    if call.may_refresh()
+        && let Some(first) = call.cache.flights().lead_if_vacant(call.key)
+    {
+        return lead(call, first, true, Some(old), body);
+    }
+    call.serve_stale(old)
 }
 
 /// Runs the body for all who wait, unless it was just stored by another.
@@ -103,6 +129,7 @@ fn lead<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     mut lead: Lead<'_, Record<B::Stored>>,
     look_again: bool,
+    mut old: Option<Old<R>>,
     body: impl FnOnce() -> R,
 ) -> R
 where
@@ -120,13 +147,14 @@ where
         {
             return answer;
         }
-        let _claimed = match claim(call) {
+        let _claimed = match claim(call, &mut old) {
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(claimed) => claimed,
         };
-        call.computes();
+        if old.is_none() {
+            call.computes();
+        }
         let answer = body();
-        call.tell(Answer::Computed);
         if let Some(record) = call.seal(&answer) {
             lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = match lead.begin_store() {
@@ -149,12 +177,16 @@ where
         while lead.land() == Landing::MustDelete {
             call.survive(guarded("delete entry", || call.cache.backend().delete(call.key)));
         }
-        answer
+        call.conclude(answer, old)
     })
 }
 
-/// Asks the other processes for the right to compute, or waits for what one of them stores.
-fn claim<R, B, S, H, Z, L, P>(call: &Call<'_, B, S, H, Z, L, P>) -> ControlFlow<R, Option<Claimed>>
+/// Asks the other processes for the right to compute, or waits for what one of them stores. Where
+/// there is an old value, nothing is waited for.
+fn claim<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    old: &mut Option<Old<R>>,
+) -> ControlFlow<R, Option<Claimed>>
 where
     B: Backend,
     H: Shape<R>,
@@ -163,7 +195,10 @@ where
 {
     for pause in call.cache.pauses() {
         match call.survive(guarded("claim key", || call.cache.backend().try_claim(call.key))) {
-            Some(Claim::Taken) => block_on(call.cache.sleep(pause)),
+            Some(Claim::Taken) => match old.take() {
+                Some(old) => return ControlFlow::Break(call.serve_stale(old)),
+                None => block_on(call.cache.sleep(pause)),
+            },
             Some(Claim::Granted(claimed)) => {
                 return match read(call).and_then(|found| call.serve(found)) {
                     Some(answer) => ControlFlow::Break(answer),

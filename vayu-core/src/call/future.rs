@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::{Blocking, Call, CallKey, Keep, Policy, Shape, Ttl};
+use crate::call::{Blocking, Call, CallKey, Found, Keep, Old, Policy, Shape, Ttl};
 use crate::flight::{
     FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Waiting,
 };
@@ -31,13 +31,15 @@ where
 {
     let Some(call) = Call::new(cache, policy) else { return body.await };
     match call.serve_now() {
-        Ok(Some(answer)) => answer,
-        Ok(None) => miss(&call, None, body).await,
+        Ok(Found::Fresh(answer)) => answer,
+        Ok(Found::Stale(old)) => refresh(&call, old, body).await,
+        Ok(Found::Nothing) => miss(&call, None, body).await,
         Err(Blocking) => {
             let before = call.cache.flights().landings(call.key);
-            match read(&call).await.and_then(|record| call.serve(record)) {
-                Some(answer) => answer,
-                None => miss(&call, Some(before), body).await,
+            match read(&call).await.map_or(Found::Nothing, |record| call.look_at(record)) {
+                Found::Fresh(answer) => answer,
+                Found::Stale(old) => refresh(&call, old, body).await,
+                Found::Nothing => miss(&call, Some(before), body).await,
             }
         }
     }
@@ -68,7 +70,7 @@ where
     loop {
         let (flight, outdated) = match flights.join(call.key, before.take()) {
             Join::Lead { lead: first, look_again } => {
-                return lead(call, first, look_again, body).await;
+                return lead(call, first, look_again, None, body).await;
             }
             Join::Wait { flight, outdated } => (flight, outdated),
         };
@@ -91,10 +93,32 @@ where
             Some(Outcome::Unshared) => flights.lead_if_vacant(call.key),
         };
         return match next {
-            Some(next) => lead(call, next, false, body).await,
+            Some(next) => lead(call, next, false, None, body).await,
             None => beside(call, flight.id(), body).await,
         };
     }
+}
+
+/// Awaits the body to replace an old value, or serves that if another caller does so or the last
+/// attempt has failed just now.
+async fn refresh<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    old: Old<R>,
+    body: Pin<&mut impl Future<Output = R>>,
+) -> R
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    if call.may_refresh()
+        && let Some(first) = call.cache.flights().lead_if_vacant(call.key)
+    {
+        return lead(call, first, true, Some(old), body).await;
+    }
+    call.serve_stale(old)
 }
 
 /// Awaits the body for all who wait, unless it was just stored by another.
@@ -102,6 +126,7 @@ async fn lead<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     mut lead: Lead<'_, Record<B::Stored>>,
     look_again: bool,
+    mut old: Option<Old<R>>,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where
@@ -121,13 +146,14 @@ where
         {
             return answer;
         }
-        let _claimed = match claim(call).await {
+        let _claimed = match claim(call, &mut old).await {
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(claimed) => claimed,
         };
-        call.computes();
+        if old.is_none() {
+            call.computes();
+        }
         let answer = body.await;
-        call.tell(Answer::Computed);
         if let Some(record) = call.seal(&answer) {
             lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = match lead.begin_store() {
@@ -150,14 +176,16 @@ where
             let delete = || backend.delete_async(call.key);
             call.survive(guarded_async("delete entry", delete).await);
         }
-        answer
+        call.conclude(answer, old)
     });
     Hosted::new(flight, flight_to_landing).await
 }
 
-/// Asks the other processes for the right to compute, or waits for what one of them stores.
+/// Asks the other processes for the right to compute, or waits for what one of them stores. Where
+/// there is an old value, nothing is waited for.
 async fn claim<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
+    old: &mut Option<Old<R>>,
 ) -> ControlFlow<R, Option<Claimed>>
 where
     B: Backend,
@@ -168,7 +196,10 @@ where
     for pause in call.cache.pauses() {
         let ask = || call.cache.backend().try_claim_async(call.key);
         match call.survive(guarded_async("claim key", ask).await) {
-            Some(Claim::Taken) => call.cache.sleep(pause).await,
+            Some(Claim::Taken) => match old.take() {
+                Some(old) => return ControlFlow::Break(call.serve_stale(old)),
+                None => call.cache.sleep(pause).await,
+            },
             Some(Claim::Granted(claimed)) => {
                 return match read(call).await.and_then(|found| call.serve(found)) {
                     Some(answer) => ControlFlow::Break(answer),

@@ -14,6 +14,8 @@ pub struct Policy<'z, K, H, Z, L, P> {
     pub(super) ttl: L,
     pub(super) keep: P,
     pub(super) version: u64,
+    pub(super) stale: Duration,
+    pub(super) jitter: Jitter,
     pub(super) is_quiet: bool,
 }
 
@@ -21,7 +23,17 @@ impl<'z, K, H, Z, L, P> Policy<'z, K, H, Z, L, P> {
     /// A call of this key whose answer has this shape.
     #[inline]
     pub fn new(key: K, shape: H, serializer: &'z Z, ttl: L, keep: P) -> Self {
-        Self { key, shape, serializer, ttl, keep, version: 0, is_quiet: false }
+        Self {
+            key,
+            shape,
+            serializer,
+            ttl,
+            keep,
+            version: 0,
+            stale: Duration::ZERO,
+            jitter: Jitter::NONE,
+            is_quiet: false,
+        }
     }
 
     /// With a version of the value's meaning.
@@ -32,12 +44,46 @@ impl<'z, K, H, Z, L, P> Policy<'z, K, H, Z, L, P> {
         self
     }
 
+    /// With a time past its ttl in which a value may be served while it is refreshed.
+    #[inline]
+    #[must_use]
+    pub fn stale(mut self, stale: Duration) -> Self {
+        self.stale = stale;
+        self
+    }
+
+    /// With up to so many thousandths of the ttl taken off at random.
+    #[inline]
+    #[must_use]
+    pub fn jitter(mut self, thousandths: u16) -> Self {
+        self.jitter = Jitter(thousandths);
+        self
+    }
+
     /// Without events.
     #[inline]
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.is_quiet = true;
         self
+    }
+}
+
+/// How much of a ttl is taken off at random, at most, in thousandths.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Jitter(u16);
+
+impl Jitter {
+    const NONE: Self = Self(0);
+
+    /// The ttl of one entry. `random` is any number.
+    pub(super) fn apply(self, ttl: Duration, random: u64) -> Duration {
+        if self.0 == 0 || ttl == Duration::MAX {
+            return ttl;
+        }
+        let most = ttl / 1000 * u32::from(self.0.min(1000));
+        let random = u32::try_from(random >> 32).expect("32 bits");
+        ttl.saturating_sub(most.mul_f64(f64::from(random) / f64::from(u32::MAX)))
     }
 }
 

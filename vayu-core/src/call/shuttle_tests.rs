@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use shuttle::thread;
 
+use crate::call::{Always, Policy, Whole, blocking, future};
+use crate::record::Record;
 use crate::serializer::{ByReference, Shared};
 use crate::sync::block_on;
 use crate::testing::{ManualClock, MapBackend};
-use crate::{Cache, Key};
+use crate::{Backend, Cache, Key, Timestamp};
 
 type TestCache = Cache<MapBackend<Shared>, ByReference>;
 
@@ -255,6 +257,37 @@ fn two_slow_leaders_of_one_key_end_with_one_of_their_values() {
         advance.join().expect("the clock");
         let stored = fixture.cache.get::<usize>(&key("k")).expect("read").expect("a value");
         assert!((1..=fixture.runs()).contains(&stored));
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn value_past_its_ttl_is_refreshed_by_one_and_nobody_waits() {
+    check(|| {
+        let fixture = Fixture::new();
+        let now = fixture.cache.now();
+        let before = |seconds: i64| Timestamp::from_micros(now.as_micros() - seconds * 1_000_000);
+        let record = Record::new(Shared::new(0_usize), before(120), before(60));
+        let record = record.with_stale_until(now.saturating_add(MINUTE));
+        fixture.cache.backend().write(&key("k"), record).expect("a map takes everything");
+        spawn_all(&fixture, 4, |fixture, caller| {
+            let key = key("k");
+            let policy = Policy::new(&key, Whole, &ByReference, MINUTE, Always).stale(2 * MINUTE);
+            let answer = if caller % 2 == 0 {
+                let body = pin!(async {
+                    Yield(false).await;
+                    fixture.run()
+                });
+                block_on(future::run(&fixture.cache, &policy, body))
+            } else {
+                blocking::run(&fixture.cache, &policy, || fixture.run())
+            };
+            assert!(answer <= 1);
+        });
+        assert_eq!(fixture.runs(), 1);
+        let stats = fixture.cache.stats();
+        assert_eq!((stats.refreshes, stats.waits), (1, 0));
+        assert_eq!(fixture.cache.get::<usize>(&key("k")).expect("read"), Some(1));
         fixture.is_empty();
     });
 }

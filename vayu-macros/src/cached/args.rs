@@ -11,12 +11,15 @@ use syn::{Error, Expr, ExprClosure, Ident, Lit, LitBool, LitStr, Path, Result, T
 use crate::cached::Attribute;
 use crate::diagnostics::Mistakes;
 
-const KNOWN: &str = "`ttl`, `cache`, `prefix`, `key`, `skip`, `include`, `serializer`, `log`, \
-                     `cache_if`, `version` and `crate`";
+const KNOWN: &str = "`ttl`, `stale`, `jitter`, `cache`, `prefix`, `key`, `skip`, `include`, \
+                     `serializer`, `log`, `cache_if`, `version` and `crate`";
 
 #[derive(Default)]
 pub(crate) struct Arguments {
     pub(crate) ttl: Option<Ttl>,
+    pub(crate) stale: Option<Time>,
+    /// In thousandths.
+    pub(crate) jitter: Option<u16>,
     pub(crate) cache: Option<Expr>,
     pub(crate) prefix: Option<Expr>,
     pub(crate) key: Option<KeySource>,
@@ -30,9 +33,13 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) enum Ttl {
+    OfAll(Time),
+    ByValue(ExprClosure),
+}
+
+pub(crate) enum Time {
     Fixed(Duration),
     Expression(Box<Expr>),
-    ByValue(ExprClosure),
 }
 
 pub(crate) enum KeySource {
@@ -99,6 +106,8 @@ impl Arguments {
         seen.push(name.clone());
         match text.as_str() {
             "ttl" => self.ttl = Some(parse_ttl(value(input)?)?),
+            "stale" => self.stale = Some(parse_stale(value(input)?)?),
+            "jitter" => self.jitter = Some(parse_jitter(&value(input)?)?),
             "cache" if attribute == Attribute::MemCached => {
                 let message = "`mem_cached` always uses `vayu::mem_cache()`; write \
                                `#[cached(cache = ..)]`";
@@ -171,9 +180,30 @@ fn list<T>(
 }
 
 fn parse_ttl(expression: Expr) -> Result<Ttl> {
+    match expression {
+        Expr::Closure(closure) if closure.inputs.len() == 1 => Ok(Ttl::ByValue(closure)),
+        Expr::Closure(closure) => {
+            let message = "a `ttl` closure is called with a reference to the value; write \
+                           `ttl = |value| ..`";
+            Err(Error::new_spanned(closure, message))
+        }
+        expression => parse_time("ttl", expression).map(Ttl::OfAll),
+    }
+}
+
+fn parse_stale(expression: Expr) -> Result<Time> {
+    if let Expr::Closure(closure) = expression {
+        let message = "`stale` is the same for all values; write `stale = \"30s\"`";
+        return Err(Error::new_spanned(closure, message));
+    }
+    parse_time("stale", expression)
+}
+
+/// A time longer than zero, as far as that can be seen.
+fn parse_time(name: &str, expression: Expr) -> Result<Time> {
     let parsed = match &expression {
         Expr::Lit(literal) => match &literal.lit {
-            Lit::Str(text) => Some(parse_duration(text)?),
+            Lit::Str(text) => Some(parse_duration(name, text)?),
             Lit::Int(number) => {
                 let seconds = number.base10_digits().parse().unwrap_or(u64::MAX);
                 Some(Duration::from_secs(seconds))
@@ -183,46 +213,60 @@ fn parse_ttl(expression: Expr) -> Result<Ttl> {
                 Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
             }
             other => {
-                let message = "`ttl` is a time; write `ttl = \"30s\"`";
+                let message = format!("`{name}` is a time; write `{name} = \"30s\"`");
                 return Err(Error::new_spanned(other, message));
             }
         },
         Expr::Unary(unary)
             if matches!(unary.op, UnOp::Neg(_)) && matches!(*unary.expr, Expr::Lit(_)) =>
         {
-            return Err(not_longer_than_zero(&expression));
+            return Err(not_longer_than_zero(name, &expression));
         }
         _ => None,
     };
-    match (parsed, expression) {
-        (Some(Duration::ZERO), expression) => Err(not_longer_than_zero(&expression)),
-        (Some(ttl), _) => Ok(Ttl::Fixed(ttl)),
-        (None, Expr::Closure(closure)) if closure.inputs.len() == 1 => Ok(Ttl::ByValue(closure)),
-        (None, Expr::Closure(closure)) => {
-            let message = "a `ttl` closure is called with a reference to the value; write \
-                           `ttl = |value| ..`";
-            Err(Error::new_spanned(closure, message))
-        }
-        (None, expression) => Ok(Ttl::Expression(Box::new(expression))),
+    match parsed {
+        Some(Duration::ZERO) => Err(not_longer_than_zero(name, &expression)),
+        Some(time) => Ok(Time::Fixed(time)),
+        None => Ok(Time::Expression(Box::new(expression))),
     }
 }
 
-fn parse_duration(text: &LitStr) -> Result<Duration> {
+fn parse_duration(name: &str, text: &LitStr) -> Result<Duration> {
     let value = text.value();
     if value.trim_start().starts_with('-') {
-        return Err(not_longer_than_zero(text));
+        return Err(not_longer_than_zero(name, text));
     }
     humantime::parse_duration(&value).map_err(|error| {
         let message = format!(
-            "`{value}` is not a time ({error}); write a number and a unit, like `ttl = \"30s\"` \
-             or `ttl = \"1h 30m\"`"
+            "`{value}` is not a time ({error}); write a number and a unit, like `{name} = \"30s\"` \
+             or `{name} = \"1h 30m\"`"
         );
         Error::new_spanned(text, message)
     })
 }
 
-fn not_longer_than_zero(tokens: impl quote::ToTokens) -> Error {
-    Error::new_spanned(tokens, "`ttl` must be longer than zero; write `ttl = \"30s\"`")
+fn not_longer_than_zero(name: &str, tokens: impl quote::ToTokens) -> Error {
+    let message = format!("`{name}` must be longer than zero; write `{name} = \"30s\"`");
+    Error::new_spanned(tokens, message)
+}
+
+/// A part of the ttl, in thousandths.
+fn parse_jitter(expression: &Expr) -> Result<u16> {
+    if let Expr::Lit(literal) = expression
+        && let Lit::Str(text) = &literal.lit
+        && let Some(percent) = text.value().strip_suffix('%')
+        && let Ok(percent) = percent.trim().parse::<f64>()
+        && (0.1..=50.0).contains(&percent)
+    {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "from 1 to 500"
+        )]
+        return Ok((percent * 10.0).round() as u16);
+    }
+    let message = "`jitter` is a part of the ttl, of half of it at most; write `jitter = \"10%\"`";
+    Err(Error::new_spanned(expression, message))
 }
 
 fn parse_prefix(expression: Expr) -> Result<Expr> {

@@ -9,7 +9,7 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{AttrStyle, Attribute, ReturnType};
 
-use crate::cached::args::{KeySource, Ttl};
+use crate::cached::args::{KeySource, Time, Ttl};
 use crate::cached::function::Kind;
 use crate::cached::model::{Key, Model};
 
@@ -74,6 +74,10 @@ fn setup(model: &Model) -> TokenStream {
         }
     };
     let (ttl, keep) = (ttl(model), keep(model));
+    let stale = model.stale.as_ref().map(|stale| {
+        let stale = time(stale);
+        quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
+    });
     quote_spanned! {Span::mixed_site()=>
         #cache
         let vayu_probe = #probe::<#answer>::new();
@@ -85,6 +89,7 @@ fn setup(model: &Model) -> TokenStream {
         #key
         let vayu_serializer = #serializer;
         #ttl
+        #stale
         #keep
     }
 }
@@ -181,20 +186,28 @@ fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
 
 fn ttl(model: &Model) -> TokenStream {
     match &model.ttl {
-        Ttl::Fixed(ttl) => {
-            let (seconds, nanos) = (ttl.as_secs(), ttl.subsec_nanos());
-            quote_spanned! {Span::mixed_site()=>
-                let vayu_ttl = ::core::time::Duration::new(#seconds, #nanos);
-            }
+        Ttl::OfAll(ttl) => {
+            let ttl = time(ttl);
+            quote_spanned!(Span::mixed_site()=> let vayu_ttl = #ttl;)
         }
-        Ttl::Expression(expression) => quote_spanned! {at(expression)=>
-            let vayu_ttl: ::core::time::Duration = #expression;
-        },
         Ttl::ByValue(closure) => {
             let span = at(closure);
             let ttl_by = model.root.private_at("ttl_by", span);
             quote_spanned!(span=> let vayu_ttl = #ttl_by(vayu_shape, &vayu_probe, #closure);)
         }
+    }
+}
+
+/// An expression of type `Duration`.
+fn time(time: &Time) -> TokenStream {
+    match time {
+        Time::Fixed(time) => {
+            let (seconds, nanos) = (time.as_secs(), time.subsec_nanos());
+            quote_spanned!(Span::mixed_site()=> ::core::time::Duration::new(#seconds, #nanos))
+        }
+        Time::Expression(expression) => quote_spanned! {at(expression)=>
+            { let vayu_time: ::core::time::Duration = #expression; vayu_time }
+        },
     }
 }
 
@@ -281,6 +294,9 @@ fn call(model: &Model) -> TokenStream {
         let stamp = root.private("version_stamp");
         quote!(.version(const { #stamp(#version) }))
     });
+    let stale =
+        model.stale.as_ref().map(|_| quote_spanned!(Span::mixed_site()=> .stale(vayu_stale)));
+    let jitter = model.jitter.map(|thousandths| quote!(.jitter(#thousandths)));
     let quiet = model.is_quiet.then(|| quote!(.quiet()));
     match model.function.kind {
         Kind::Sync => {
@@ -290,6 +306,8 @@ fn call(model: &Model) -> TokenStream {
                     vayu_cache,
                     #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_keep)
                         #version
+                        #stale
+                        #jitter
                         #quiet,
                     vayu_body,
                 )
@@ -302,6 +320,8 @@ fn call(model: &Model) -> TokenStream {
                     vayu_cache,
                     #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_keep)
                         #version
+                        #stale
+                        #jitter
                         #quiet,
                     vayu_body,
                 )

@@ -4,7 +4,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Expr, Ident, Pat, ReceiverKind, Type};
 
-use crate::cached::args::{Arguments, KeySource, Skip, Ttl};
+use crate::cached::args::{Arguments, KeySource, Skip, Time, Ttl};
 use crate::cached::function::{Argument, Function, peel};
 use crate::diagnostics::Mistakes;
 use crate::paths::Root;
@@ -18,6 +18,9 @@ pub(crate) struct Model {
     pub(crate) include: Vec<Expr>,
     pub(crate) serializer: Option<Expr>,
     pub(crate) ttl: Ttl,
+    pub(crate) stale: Option<Time>,
+    /// In thousandths.
+    pub(crate) jitter: Option<u16>,
     pub(crate) cache_if: Option<Expr>,
     pub(crate) version: Option<String>,
     pub(crate) is_quiet: bool,
@@ -66,6 +69,8 @@ impl Model {
             include: arguments.include,
             serializer: arguments.serializer,
             ttl: arguments.ttl?,
+            stale: arguments.stale,
+            jitter: arguments.jitter,
             cache_if: arguments.cache_if,
             version: arguments.version,
             is_quiet: arguments.is_quiet,

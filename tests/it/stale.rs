@@ -1,0 +1,378 @@
+//! Values past their ttl: served while one caller refreshes them, and while the source fails.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use vayu::testing::{ManualClock, MapBackend, watchdog};
+use vayu::{
+    AsyncIo, Backend, Cache, Clock, FileOptions, MemoryCache, MemoryOptions, MessagePack,
+    Serializer, Stats, cached,
+};
+
+use crate::HANG;
+use crate::hand_written::Ledger;
+
+/// Where values come from: each run gives the next number, unless it is down.
+#[derive(Default)]
+struct Source {
+    runs: AtomicU32,
+    is_down: AtomicBool,
+}
+
+impl Source {
+    fn ask(&self) -> Result<u32, String> {
+        let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.is_down.load(Ordering::SeqCst) { Err("down".to_owned()) } else { Ok(run) }
+    }
+
+    fn runs(&self) -> u32 {
+        self.runs.load(Ordering::SeqCst)
+    }
+}
+
+#[cached(cache = cache, ttl = "1m", stale = "30s", key = "k")]
+fn sync_call<B, S>(cache: &Cache<B, S>, source: &Source) -> Result<u32, String>
+where
+    B: Backend,
+    S: Serializer<u32, Stored = B::Stored>,
+{
+    source.ask()
+}
+
+#[cached(cache = cache, ttl = 60, stale = Duration::from_secs(30), key = "k")]
+async fn async_call<B, S>(cache: &Cache<B, S>, source: &Source) -> Result<u32, String>
+where
+    B: Backend,
+    S: Serializer<u32, Stored = B::Stored>,
+{
+    tokio::task::yield_now().await;
+    source.ask()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    Hit,
+    Miss,
+    Stale,
+    Refresh,
+}
+
+/// The second, whether the source is up, the answer, its way, and how often the source was asked.
+type Step = (u64, bool, Result<u32, ()>, Way, u32);
+
+/// What happens to an entry that was computed at zero seconds, answered 1, with a ttl of 60 s that
+/// may be served stale for 30 s: at a time, with the source up or down, a call answers in this way,
+/// and the source has been asked so many times.
+const TABLE: &[(&str, &[Step])] = {
+    use Way::{Hit, Miss, Refresh, Stale};
+    const UP: bool = true;
+    const DOWN: bool = false;
+    &[
+        ("fresh", &[(0, UP, Ok(1), Hit, 1), (59, DOWN, Ok(1), Hit, 1)]),
+        ("stale is refreshed", &[(60, UP, Ok(2), Refresh, 2), (61, UP, Ok(2), Hit, 2)]),
+        (
+            "its new ttl counts from there",
+            &[(89, UP, Ok(2), Refresh, 2), (148, UP, Ok(2), Hit, 2), (149, UP, Ok(3), Refresh, 3)],
+        ),
+        (
+            "the source fails",
+            &[
+                (60, DOWN, Ok(1), Stale, 2),
+                (60, DOWN, Ok(1), Stale, 2),
+                (64, UP, Ok(1), Stale, 2),
+                (65, UP, Ok(3), Refresh, 3),
+            ],
+        ),
+        (
+            "it goes on failing",
+            &[
+                (60, DOWN, Ok(1), Stale, 2),
+                (65, DOWN, Ok(1), Stale, 3),
+                (70, DOWN, Ok(1), Stale, 4),
+                (89, DOWN, Ok(1), Stale, 5),
+                (90, DOWN, Err(()), Miss, 6),
+                (91, DOWN, Err(()), Miss, 7),
+                (91, UP, Ok(8), Miss, 8),
+            ],
+        ),
+        ("too old to be served", &[(90, UP, Ok(2), Miss, 2), (149, UP, Ok(2), Hit, 2)]),
+        ("too old, and the source fails", &[(90, DOWN, Err(()), Miss, 2)]),
+    ]
+};
+
+/// The way of the last call.
+fn way(before: &Stats, after: &Stats) -> Vec<Way> {
+    let counts = [
+        (after.hits - before.hits, Way::Hit),
+        (after.misses - before.misses, Way::Miss),
+        (after.stale - before.stale, Way::Stale),
+        (after.refreshes - before.refreshes, Way::Refresh),
+    ];
+    counts.iter().flat_map(|&(count, way)| (0..count).map(move |_| way)).collect()
+}
+
+fn follow_the_table<B, S>(open: impl Fn(ManualClock) -> Cache<B, S>)
+where
+    B: Backend,
+    S: Serializer<u32, Stored = B::Stored>,
+{
+    for is_async in [false, true] {
+        for (name, steps) in TABLE {
+            let clock = ManualClock::new();
+            let start = clock.now();
+            let (cache, source) = (open(clock.clone()), Source::default());
+            let call = || {
+                if is_async {
+                    smol::block_on(async_call(&cache, &source))
+                } else {
+                    sync_call(&cache, &source)
+                }
+            };
+            assert_eq!(call(), Ok(1), "{name}");
+            for &(second, is_up, answer, expected, runs) in *steps {
+                clock.set(start.saturating_add(Duration::from_secs(second)));
+                source.is_down.store(!is_up, Ordering::SeqCst);
+                let before = cache.stats();
+                assert_eq!(call().map_err(drop), answer, "{name}, {second} s, async: {is_async}");
+                assert_eq!(way(&before, &cache.stats()), [expected], "{name}, {second} s");
+                assert_eq!(source.runs(), runs, "{name}, {second} s");
+            }
+            assert_eq!(cache.stats().in_flight, 0);
+        }
+    }
+}
+
+#[test]
+fn every_backend_follows_the_table() {
+    follow_the_table(|clock| MemoryOptions::new().clock(clock).build());
+    follow_the_table(|clock| MemoryOptions::new().clock(clock).build_moka());
+    follow_the_table(|clock| -> Cache<_, MessagePack> {
+        Cache::with_backend(MapBackend::with_clock(clock))
+    });
+    follow_the_table(|clock| -> Cache<_, MessagePack> { Cache::with_backend(Ledger::new(clock)) });
+    let places = std::cell::RefCell::new(Vec::new());
+    follow_the_table(|clock| {
+        let place = tempfile::tempdir().expect("a directory");
+        let options = FileOptions::new().clock(clock).async_io(AsyncIo::Inline);
+        let cache = options.open(place.path()).expect("a cache");
+        places.borrow_mut().push(place);
+        cache
+    });
+}
+
+fn memory() -> (ManualClock, MemoryCache) {
+    let clock = ManualClock::new();
+    (clock.clone(), MemoryOptions::new().clock(clock).build())
+}
+
+#[test]
+fn callers_beside_a_refresh_get_the_old_value_at_once() {
+    #[cached(cache = cache, ttl = 60, stale = 60, key = "k")]
+    fn call(cache: &MemoryCache, beside: &(dyn Fn() + Sync)) -> u32 {
+        let stats = cache.stats();
+        beside();
+        u32::try_from(stats.misses + stats.refreshes).expect("few")
+    }
+    watchdog(HANG, || {
+        let (clock, cache) = memory();
+        assert_eq!(call(&cache, &|| {}), 1);
+        clock.advance(Duration::from_secs(60));
+        let answers = AtomicUsize::new(0);
+        let beside = || {
+            // In threads of their own, while the body runs.
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        assert_eq!(call(&cache, &|| panic!("only one refreshes")), 1);
+                        answers.fetch_add(1, Ordering::SeqCst);
+                    });
+                }
+            });
+        };
+        assert_eq!(call(&cache, &beside), 1);
+        let stats = cache.stats();
+        assert_eq!((stats.stale, stats.refreshes, stats.waits), (8, 1, 0));
+        assert_eq!(answers.load(Ordering::SeqCst), 8);
+    });
+}
+
+/// A thousand tasks at the moment of expiry.
+fn stampede(stale: Duration) -> (Stats, usize) {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    const TASKS: usize = 1_000;
+    #[cached(cache = cache, ttl = 60, stale = stale, key = "k")]
+    async fn call(cache: MemoryCache, stale: Duration, is_refresh: bool) -> usize {
+        // Until all the others have their answer, or wait for this one.
+        let are_all_served = || {
+            let stats = cache.stats();
+            stale.is_zero() || stats.stale == TASKS as u64 - 1
+        };
+        // Not before the others have their answers.
+        loop {
+            if !is_refresh || are_all_served() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        RUNS.fetch_add(1, Ordering::SeqCst) + 1
+    }
+    RUNS.store(0, Ordering::SeqCst);
+    let (clock, cache) = memory();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build();
+    runtime.expect("a runtime").block_on(async {
+        call(cache.clone(), stale, false).await;
+        clock.advance(Duration::from_secs(60));
+        let tasks: Vec<_> =
+            (0..TASKS).map(|_| tokio::spawn(call(cache.clone(), stale, true))).collect();
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+    });
+    (cache.stats(), RUNS.load(Ordering::SeqCst))
+}
+
+#[test]
+fn of_a_thousand_callers_at_the_moment_of_expiry_one_refreshes() {
+    watchdog(HANG, || {
+        let (stats, runs) = stampede(Duration::from_secs(60));
+        assert_eq!((stats.refreshes, stats.stale, stats.waits), (1, 999, 0));
+        assert_eq!(runs, 2);
+        let (stats, runs) = stampede(Duration::ZERO);
+        assert_eq!((stats.refreshes, stats.stale), (0, 0));
+        assert_eq!((stats.misses, stats.misses + stats.waits + stats.hits), (2, 1_001));
+        assert_eq!(runs, 2);
+    });
+}
+
+#[test]
+fn source_that_is_down_for_an_hour_is_asked_once_in_five_seconds() {
+    #[cached(cache = cache, ttl = 60, stale = "2h", key = "k")]
+    fn call(cache: &MemoryCache, source: &Source) -> Result<u32, String> {
+        source.ask()
+    }
+    let (clock, cache) = memory();
+    let source = Source::default();
+    assert_eq!(call(&cache, &source), Ok(1));
+    clock.advance(Duration::from_secs(60));
+    source.is_down.store(true, Ordering::SeqCst);
+    for _ in 0..3_600 {
+        for _ in 0..3 {
+            assert_eq!(call(&cache, &source), Ok(1));
+        }
+        clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(source.runs(), 1 + 3_600 / 5);
+    let stats = cache.stats();
+    assert_eq!((stats.failed_refreshes, stats.stale), (720, 3 * 3_600));
+    source.is_down.store(false, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(5));
+    assert_eq!(call(&cache, &source), Ok(722));
+}
+
+#[test]
+fn panic_of_a_refresh_goes_to_its_caller_and_the_next_one_tries_again() {
+    #[cached(cache = cache, ttl = 60, stale = 60, key = "k")]
+    fn call(cache: &MemoryCache, is_bad: bool) -> u32 {
+        assert!(!is_bad, "planned");
+        u32::try_from(cache.stats().stores).expect("few")
+    }
+    let (clock, cache) = memory();
+    call(&cache, false);
+    clock.advance(Duration::from_secs(60));
+    assert!(catch_unwind(AssertUnwindSafe(|| call(&cache, true))).is_err());
+    assert_eq!(cache.stats().in_flight, 0);
+    assert_eq!(call(&cache, false), 1, "computed again");
+    assert_eq!(cache.stats().refreshes, 1);
+}
+
+#[test]
+fn refresh_that_is_dropped_leaves_the_old_value_and_the_lead() {
+    let (clock, cache) = memory();
+    let source = Source::default();
+    assert_eq!(smol::block_on(async_call(&cache, &source)), Ok(1));
+    clock.advance(Duration::from_secs(60));
+    let mut context = Context::from_waker(Waker::noop());
+    {
+        let mut refresh = pin!(async_call(&cache, &source));
+        assert!(refresh.as_mut().poll(&mut context).is_pending());
+        let mut beside = pin!(async_call(&cache, &source));
+        assert_eq!(beside.as_mut().poll(&mut context), Poll::Ready(Ok(1)), "without a wait");
+    }
+    assert_eq!(cache.stats().in_flight, 0);
+    assert_eq!(smol::block_on(async_call(&cache, &source)), Ok(2), "the next one refreshes");
+}
+
+#[test]
+fn value_that_was_invalidated_during_its_refresh_is_not_stored() {
+    #[cached(cache = cache, ttl = 60, stale = 60, prefix = "p", key = "k")]
+    fn call(cache: &MemoryCache, source: &Source, invalidates: bool) -> Result<u32, String> {
+        if invalidates {
+            assert!(cache.remove(&vayu::Key::from_text("p", "k")).expect("delete"));
+        }
+        source.ask()
+    }
+    let (clock, cache) = memory();
+    let source = Source::default();
+    assert_eq!(call(&cache, &source, false), Ok(1));
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(call(&cache, &source, true), Ok(2), "its caller gets it");
+    source.is_down.store(true, Ordering::SeqCst);
+    assert!(call(&cache, &source, false).is_err(), "nothing is left to be served");
+}
+
+#[test]
+fn function_without_a_result_cannot_fail_and_is_refreshed() {
+    #[cached(cache = cache, ttl = 60, stale = 60, key = "k", cache_if = |n: &u32| *n < 2)]
+    fn call(cache: &MemoryCache, source: &Source) -> u32 {
+        source.ask().expect("it is up")
+    }
+    let (clock, cache) = memory();
+    let source = Source::default();
+    assert_eq!(call(&cache, &source), 1);
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(call(&cache, &source), 2, "not to be stored, and no failure");
+    assert_eq!(cache.stats().failed_refreshes, 0);
+}
+
+#[test]
+fn stale_that_was_lowered_counts_for_entries_that_are_there() {
+    #[cached(cache = cache, ttl = 60, stale = stale, key = "k")]
+    fn call(cache: &MemoryCache, stale: Duration, source: &Source) -> Result<u32, String> {
+        source.ask()
+    }
+    let (clock, cache) = memory();
+    let source = Source::default();
+    let (long, short) = (Duration::from_secs(600), Duration::from_secs(10));
+    assert_eq!(call(&cache, long, &source), Ok(1));
+    source.is_down.store(true, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(70));
+    assert!(call(&cache, short, &source).is_err());
+    assert_eq!(call(&cache, long, &source), Ok(1));
+}
+
+#[test]
+fn jitter_spreads_the_ends_of_entries_that_were_written_together() {
+    #[cached(cache = cache, ttl = 1_000, jitter = "10%", skip(cache))]
+    fn call(cache: &MemoryCache, n: u32) -> u32 {
+        n
+    }
+    let (clock, cache) = memory();
+    for n in 0..1_000 {
+        call(&cache, n);
+    }
+    let mut left = Vec::new();
+    for _ in 0..=10 {
+        // Peeked at, since a call would compute what has expired.
+        let before = cache.stats().usage.entries.expect("a count");
+        left.push(before);
+        clock.advance(Duration::from_secs(if left.len() == 1 { 900 } else { 10 }));
+    }
+    assert_eq!((left[0], left[1]), (1_000, 1_000), "none goes before nine tenths of the ttl");
+    let steps: Vec<u64> = left[1..].windows(2).map(|pair| pair[0] - pair[1]).collect();
+    assert!(steps.iter().all(|&gone| (40..=180).contains(&gone)), "about a tenth each: {steps:?}");
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(cache.stats().usage.entries, Some(0), "all are gone at the end of the ttl");
+}
