@@ -15,8 +15,7 @@ use crate::serializer::{Serializer, SerializerId};
 /// Floats keep every bit. What JSON cannot express (NaN, infinities, `Some(None)`, maps whose keys
 /// are not text or numbers) is refused.
 ///
-/// With the feature `sonic-json` it runs on sonic-rs; entries of either are read by both. There
-/// the sign of `-0.0` is lost in reading, so a value with such a float is refused.
+/// With the feature `sonic-json` it runs on sonic-rs; entries of either are read by both.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json;
 
@@ -53,15 +52,17 @@ fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
 
 #[cfg(feature = "sonic-json")]
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    if !is_shallow(bytes) {
-        return Err(Error::new(ErrorKind::Decode, "the JSON value is nested too deep"));
+    if suits_sonic(bytes) {
+        sonic_rs::from_slice(bytes).map_err(not_decoded)
+    } else {
+        serde_json::from_slice(bytes).map_err(not_decoded)
     }
-    sonic_rs::from_slice(bytes).map_err(not_decoded)
 }
 
-/// Whether brackets are nested no deeper than 128: the parser skips values by recursion.
+/// Whether sonic-rs reads this text as serde_json does: it skips values by recursion, so nothing
+/// may be nested too deep, and it loses the sign of `-0.0`.
 #[cfg(feature = "sonic-json")]
-fn is_shallow(text: &[u8]) -> bool {
+fn suits_sonic(text: &[u8]) -> bool {
     const DEPTH: usize = 128;
     let mut depth = 0_usize;
     let mut bytes = text.iter();
@@ -76,6 +77,15 @@ fn is_shallow(text: &[u8]) -> bool {
             },
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
+            b'-' => {
+                let is_zero = bytes
+                    .as_slice()
+                    .strip_prefix(b"0.0")
+                    .is_some_and(|rest| rest.first().is_none_or(|next| !next.is_ascii_digit()));
+                if is_zero {
+                    return false;
+                }
+            }
             _ => {}
         }
         if depth > DEPTH {
