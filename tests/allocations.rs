@@ -1,10 +1,12 @@
-//! What a hit costs in allocations: nothing.
+//! What a hit costs in allocations: nothing. And what bytes that nobody wrote cost: little.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
-use vayu::mem_cached;
+use bytes::Bytes;
+use vayu::{Bincode, Json, MessagePack, Postcard, Serializer, mem_cached};
 
 #[mem_cached(ttl = "1h")]
 fn number(n: u64) -> u64 {
@@ -50,6 +52,45 @@ fn hit_allocates_nothing() {
         }
     });
     assert_eq!(counted.count_total, 0);
+}
+
+/// What a decoder asks of memory at once for bytes that claim to be long.
+fn memory_of<T: serde::Serialize + serde::de::DeserializeOwned + 'static>(bytes: &Bytes) -> u64 {
+    let decoders: [fn(&Bytes) -> bool; 4] = [
+        |bytes| Serializer::<T>::deserialize(&MessagePack, bytes).is_ok(),
+        |bytes| Serializer::<T>::deserialize(&Json, bytes).is_ok(),
+        |bytes| Serializer::<T>::deserialize(&Postcard, bytes).is_ok(),
+        |bytes| Serializer::<T>::deserialize(&Bincode, bytes).is_ok(),
+    ];
+    let memory = |decode: &fn(&Bytes) -> bool| {
+        measure(|| {
+            std::hint::black_box(decode(bytes));
+        })
+        .bytes_max
+    };
+    decoders.iter().map(memory).max().expect("four decoders")
+}
+
+#[test]
+fn hostile_bytes_cost_no_more_than_sixteen_mebibytes() {
+    let mut hostile: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte; 100_000]).collect();
+    for tag in [0xdc, 0xdd, 0xde, 0xdf, 0xda, 0xdb, 0xc5, 0xc6, 0xfb, 0xfc, 0xfd] {
+        for fill in [0x7f, 0xff] {
+            hostile.push([&[tag][..], &[fill; 16]].concat());
+        }
+    }
+    for bytes in hostile {
+        let bytes = Bytes::from(bytes);
+        let most = [
+            memory_of::<Vec<u8>>(&bytes),
+            memory_of::<Vec<u64>>(&bytes),
+            memory_of::<Vec<[u64; 32]>>(&bytes),
+            memory_of::<String>(&bytes),
+            memory_of::<HashMap<u64, String>>(&bytes),
+            memory_of::<Vec<Vec<Vec<()>>>>(&bytes),
+        ];
+        assert!(most.iter().all(|&bytes| bytes <= 16 << 20), "{most:?} for {:02x?}", &bytes[..17]);
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     }
 }
 
-/// Whether sonic-rs reads this text as serde_json does: it skips values by recursion, so nothing
+/// Whether sonic-rs reads this text as `serde_json` does: it skips values by recursion, so nothing
 /// may be nested too deep, and it loses the sign of `-0.0`.
 #[cfg(feature = "sonic-json")]
 fn suits_sonic(text: &[u8]) -> bool {
