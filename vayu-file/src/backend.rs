@@ -1,7 +1,7 @@
 //! The backend: entries below a directory.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,6 +26,9 @@ use crate::store::Store;
 /// directory is opened once; nothing outside it is read, written or removed, and no link in it is
 /// followed.
 ///
+/// A process does not learn what others compute at the moment: what one process removes may be
+/// stored again by another one that had begun to compute it before.
+///
 /// When the directory is removed under a process, everything is missing from then on and nothing
 /// can be stored.
 #[derive(Debug, Clone)]
@@ -48,7 +51,8 @@ impl FileBackend {
         Ok(Self { store: Arc::new(Store::new(root, options)?), async_io: options.async_io })
     }
 
-    /// Runs an operation where it may block.
+    /// Runs an operation where it may block. If the future is dropped, the operation has taken
+    /// place by then or never will: a write that came later could undo what others did since.
     async fn offload<T: Send + 'static>(
         &self,
         key: &Key,
@@ -60,10 +64,39 @@ impl FileBackend {
         };
         let Some(runtime) = runtime else { return operation(&self.store, key) };
         let (store, key) = (Arc::clone(&self.store), key.clone());
-        runtime.spawn_blocking(move || operation(&store, &key)).await.unwrap_or_else(|error| {
+        let order = Order::default();
+        let ordered = order.0.clone();
+        let task = move || match &*lock(&ordered) {
+            Validity::Valid => operation(&store, &key),
+            Validity::Cancelled => {
+                Err(Error::new(ErrorKind::Backend, "the operation was cancelled"))
+            }
+        };
+        runtime.spawn_blocking(task).await.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Backend, "hand over to a blocking thread").with_source(error))
         })
     }
+}
+
+/// An operation that was handed over. Its lock is held while it takes place.
+#[derive(Default)]
+struct Order(Arc<Mutex<Validity>>);
+
+#[derive(Default)]
+enum Validity {
+    #[default]
+    Valid,
+    Cancelled,
+}
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        *lock(&self.0) = Validity::Cancelled;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Open for FileBackend {

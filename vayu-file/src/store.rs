@@ -174,7 +174,9 @@ impl Store {
             file.sync()?;
         }
         drop(file);
-        let replaced = folder.status(place.name()).ok().map(|status| status.length);
+        let replaced = folder.status(place.name()).ok();
+        let replaced =
+            replaced.filter(|status| status.kind == Kind::File).map(|status| status.length);
         folder.rename(&temporary.name, place.name())?;
         temporary.is_left = false;
         if self.durability == Durability::Synced {
@@ -336,6 +338,11 @@ impl Store {
                 Victim::Oldest(shard) => self.sweep(shard, Eviction::OldestTenth),
             };
             let Some(swept) = swept else { return };
+            let has_made_room = swept.evicted + swept.expired + swept.defective > 0;
+            if matches!(victim, Victim::Oldest(_)) && !has_made_room {
+                // It would be the victim again.
+                return;
+            }
             if swept.evicted > 0 && !self.has_told_of_evictions.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     target: "vayu",

@@ -101,12 +101,10 @@ impl Sweep {
                 end: header.stale_until(),
             }),
             // An entry of a later version is not ours to delete, but it takes its room.
-            Err(Defect::Version | Defect::Flags) => Some(Found {
-                name,
-                length: status.length,
-                created: Timestamp::NEVER,
-                end: Timestamp::NEVER,
-            }),
+            Err(Defect::Version | Defect::Flags) => {
+                swept.content.add(status.length, Timestamp::NEVER, Timestamp::NEVER);
+                None
+            }
             Err(_) => {
                 swept.defective += u64::from(folder.remove(&name).is_ok());
                 None

@@ -1,5 +1,6 @@
 //! The store on a disk that fails.
 
+mod cancellation;
 mod crashes;
 mod faults;
 mod limits;

@@ -119,3 +119,22 @@ fn counts_follow_overwrites_deletes_and_clears() {
     assert_eq!((usage.entries, usage.weight), (Some(0), Some(0)));
     assert_eq!(entries(&open(&disk, &options(&clock)).usage()), 0);
 }
+
+#[test]
+fn entries_of_a_later_version_are_counted_and_left_alone() {
+    let clock = ManualClock::new();
+    let disk = Disk::default();
+    let backend = open(&disk, &options(&clock));
+    write(&backend, &clock, 0..3);
+    for path in disk.names().into_iter().filter(|name| name.contains(".v1")) {
+        disk.damage(
+            &path,
+            b"\x89VYU\r\n\x1a\n\x02 and whatever comes with the second version, which is \
+            longer than a header of this one has to be",
+        );
+    }
+    let backend = open(&disk, &options(&clock).max_entries(2));
+    write(&backend, &clock, 3..10);
+    let later = entries(&backend.usage());
+    assert_eq!(later, 3, "nothing of ours is left to make room, and theirs stays");
+}
