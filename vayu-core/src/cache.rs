@@ -1,10 +1,10 @@
 //! The cache as a value.
 
+mod compute;
 mod pause;
 mod setbacks;
 
 use std::fmt;
-use std::future::Future;
 use std::iter;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::pin;
@@ -15,7 +15,6 @@ use std::time::Duration;
 pub use self::pause::Pause;
 use self::setbacks::Setbacks;
 use crate::backend::{Backend, Open};
-use crate::call::{Always, Fallible, Policy, Whole, blocking, future};
 use crate::clock::{Clock, Sleep, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Flight, Flights, Hosted, Landing, Outcome, Waiting, inside};
@@ -301,91 +300,6 @@ impl<B: Backend, S> Cache<B, S> {
             self.wait_for_async(&flight).await;
         }
         guarded_async("clear", || self.backend().clear_async()).await
-    }
-
-    /// The value of a key: the one that is stored, or else what `compute` answers, which is then
-    /// stored for `ttl`.
-    ///
-    /// # Panics
-    ///
-    /// When `compute` does, in the caller whose `compute` it was.
-    pub fn get_or_insert_with<T>(&self, key: &Key, ttl: Duration, compute: impl FnOnce() -> T) -> T
-    where
-        S: Serializer<T, Stored = B::Stored>,
-    {
-        let policy = Policy::new(key, Whole, &self.serializer, ttl, Always);
-        blocking::run(self, &policy, compute)
-    }
-
-    /// [`get_or_insert_with`](Self::get_or_insert_with) for async callers.
-    ///
-    /// # Cancellation
-    ///
-    /// When the future is dropped while it computes, another caller that waits takes over.
-    ///
-    /// # Panics
-    ///
-    /// When `compute` does, in the caller whose `compute` it was.
-    pub async fn get_or_insert_with_async<T>(
-        &self,
-        key: &Key,
-        ttl: Duration,
-        compute: impl Future<Output = T>,
-    ) -> T
-    where
-        S: Serializer<T, Stored = B::Stored>,
-    {
-        let policy = Policy::new(key, Whole, &self.serializer, ttl, Always);
-        future::run(self, &policy, pin!(compute)).await
-    }
-
-    /// [`get_or_insert_with`](Self::get_or_insert_with) for a computation that may fail. An error
-    /// is not stored.
-    ///
-    /// # Errors
-    ///
-    /// That of `compute`.
-    ///
-    /// # Panics
-    ///
-    /// When `compute` does, in the caller whose `compute` it was.
-    pub fn try_get_or_insert_with<T, E>(
-        &self,
-        key: &Key,
-        ttl: Duration,
-        compute: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, E>
-    where
-        S: Serializer<T, Stored = B::Stored>,
-    {
-        let policy = Policy::new(key, Fallible, &self.serializer, ttl, Always);
-        blocking::run(self, &policy, compute)
-    }
-
-    /// [`try_get_or_insert_with`](Self::try_get_or_insert_with) for async callers.
-    ///
-    /// # Cancellation
-    ///
-    /// When the future is dropped while it computes, another caller that waits takes over.
-    ///
-    /// # Errors
-    ///
-    /// That of `compute`.
-    ///
-    /// # Panics
-    ///
-    /// When `compute` does, in the caller whose `compute` it was.
-    pub async fn try_get_or_insert_with_async<T, E>(
-        &self,
-        key: &Key,
-        ttl: Duration,
-        compute: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E>
-    where
-        S: Serializer<T, Stored = B::Stored>,
-    {
-        let policy = Policy::new(key, Fallible, &self.serializer, ttl, Always);
-        future::run(self, &policy, pin!(compute)).await
     }
 
     fn seal<T>(&self, value: &T, ttl: Duration) -> Result<Record<B::Stored>>

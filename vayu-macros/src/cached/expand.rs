@@ -298,35 +298,21 @@ fn call(model: &Model) -> TokenStream {
         model.stale.as_ref().map(|_| quote_spanned!(Span::mixed_site()=> .stale(vayu_stale)));
     let jitter = model.jitter.map(|thousandths| quote!(.jitter(#thousandths)));
     let quiet = model.is_quiet.then(|| quote!(.quiet()));
-    match model.function.kind {
-        Kind::Sync => {
-            let call = root.private_at("call", span);
-            quote_spanned! {span=>
-                #call(
-                    vayu_cache,
-                    #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_keep)
-                        #version
-                        #stale
-                        #jitter
-                        #quiet,
-                    vayu_body,
-                )
-            }
-        }
-        Kind::Async | Kind::Boxed => {
-            let call = root.private_at("call_async", span);
-            quote_spanned! {span=>
-                #call(
-                    vayu_cache,
-                    #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_keep)
-                        #version
-                        #stale
-                        #jitter
-                        #quiet,
-                    vayu_body,
-                )
-                    .await
-            }
-        }
+    let (name, wait) = match model.function.kind {
+        Kind::Sync => ("call", None),
+        Kind::Async | Kind::Boxed => ("call_async", Some(quote_spanned!(span=> .await))),
+    };
+    let call = root.private_at(name, span);
+    quote_spanned! {span=>
+        #call(
+            vayu_cache,
+            #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_keep)
+                #version
+                #stale
+                #jitter
+                #quiet,
+            vayu_body,
+        )
+        #wait
     }
 }
