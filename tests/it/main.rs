@@ -17,6 +17,7 @@
 mod files;
 mod forms;
 mod hand_written;
+mod handle;
 mod hang;
 mod model;
 mod single_flight;

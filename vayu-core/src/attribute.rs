@@ -14,9 +14,13 @@ use serde::Serialize;
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::call;
-pub use crate::call::{Always, CallKey, Fallible, Keep, KeepIf, Policy, Shape, Ttl, TtlBy};
+pub use crate::call::{
+    Always, CallKey, Choice, Fallible, Keep, KeepIf, OfCache, Own, Policy, Shape, Ttl, TtlBy,
+};
+pub use crate::entry::Query;
+use crate::entry::{Entry, Subject};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::Prefix;
+use crate::key::{Key, Prefix};
 pub use crate::key::{KeyBuilder, KeyText, NoKey};
 use crate::serializer::Serializer;
 
@@ -302,14 +306,15 @@ where
 #[inline]
 pub fn call<R, B, S, K, H, Z, L, P>(
     cache: &Cache<B, S>,
-    policy: Policy<'_, K, H, Z, L, P>,
+    policy: Policy<K, H, Z, L, P>,
     body: impl FnOnce() -> R,
 ) -> R
 where
     B: Backend,
     K: CallKey,
     H: Shape<R>,
-    Z: Serializer<H::Value, Stored = B::Stored>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
 {
@@ -320,16 +325,35 @@ where
 /// handed on by value takes its place twice.
 pub async fn call_async<R, B, S, K, H, Z, L, P>(
     cache: &Cache<B, S>,
-    policy: Policy<'_, K, H, Z, L, P>,
+    policy: Policy<K, H, Z, L, P>,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where
     B: Backend,
     K: CallKey,
     H: Shape<R>,
-    Z: Serializer<H::Value, Stored = B::Stored>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
 {
     call::future::run(cache, &policy, body).await
+}
+
+/// The entry of a call. `call` runs the function, through its cache.
+pub fn entry<R, B, S, H, Z, L, F>(
+    cache: &Cache<B, S>,
+    policy: Policy<Result<Key, NoKey>, H, Z, L, Always>,
+    _probe: &Probe<R>,
+    call: F,
+) -> Entry<impl Query<Answer = R> + use<R, B, S, H, Z, L, F>, F>
+where
+    B: Backend,
+    S: Clone + Send + Sync,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+{
+    Entry::new(Subject::new(cache.clone(), policy), call)
 }

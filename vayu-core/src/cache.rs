@@ -166,10 +166,7 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        let backend = self.backend();
-        let found =
-            guarded("read entry", || backend.read_now(key).unwrap_or_else(|| backend.read(key)))?;
-        Ok(found.and_then(|record| self.unseal(key, record)))
+        Ok(self.read(key)?.and_then(|record| self.unseal(key, record)))
     }
 
     /// [`get`](Self::get) for async callers.
@@ -181,12 +178,7 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        let backend = self.backend();
-        let found = match guarded("read entry", || Ok(backend.read_now(key)))? {
-            Some(found) => found?,
-            None => guarded_async("read entry", || backend.read_async(key)).await?,
-        };
-        Ok(found.and_then(|record| self.unseal(key, record)))
+        Ok(self.read_async(key).await?.and_then(|record| self.unseal(key, record)))
     }
 
     /// Stores a value for a key. What is being computed for the key at the moment is not stored.
@@ -302,6 +294,21 @@ impl<B: Backend, S> Cache<B, S> {
         guarded_async("clear", || self.backend().clear_async()).await
     }
 
+    /// What the backend has.
+    pub(crate) fn read(&self, key: &Key) -> Result<Option<Record<B::Stored>>> {
+        let backend = self.backend();
+        guarded("read entry", || backend.read_now(key).unwrap_or_else(|| backend.read(key)))
+    }
+
+    /// [`read`](Self::read) for async callers.
+    pub(crate) async fn read_async(&self, key: &Key) -> Result<Option<Record<B::Stored>>> {
+        let backend = self.backend();
+        match guarded("read entry", || Ok(backend.read_now(key)))? {
+            Some(found) => found,
+            None => guarded_async("read entry", || backend.read_async(key)).await,
+        }
+    }
+
     fn seal<T>(&self, value: &T, ttl: Duration) -> Result<Record<B::Stored>>
     where
         S: Serializer<T, Stored = B::Stored>,
@@ -335,12 +342,12 @@ impl<B: Backend, S> Cache<B, S> {
 
     /// Waits until what is being stored is stored. Whether it is; where this thread may not wait
     /// for that, or it takes too long, it is not.
-    fn wait_for(&self, flight: &Arc<Flight<Record<B::Stored>>>) -> bool {
+    pub(crate) fn wait_for(&self, flight: &Arc<Flight<Record<B::Stored>>>) -> bool {
         Waiting::begin_asleep(flight.id())
             .is_some_and(|_waiting| block_on(flight.landed(&mut self.patience())).is_some())
     }
 
-    async fn wait_for_async(&self, flight: &Arc<Flight<Record<B::Stored>>>) -> bool {
+    pub(crate) async fn wait_for_async(&self, flight: &Arc<Flight<Record<B::Stored>>>) -> bool {
         let Some(_waiting) = Waiting::begin(flight.id()) else { return false };
         flight.landed(&mut self.patience()).await.is_some()
     }

@@ -10,15 +10,19 @@ mod policy;
 mod shuttle_tests;
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
+pub(crate) mod wish;
 
 use self::policy::Jitter;
 pub(crate) use self::policy::Whole;
-pub use self::policy::{Always, CallKey, Fallible, Keep, KeepIf, Policy, Shape, Ttl, TtlBy};
+pub use self::policy::{
+    Always, CallKey, Choice, Fallible, Keep, KeepIf, OfCache, Own, Policy, Shape, Ttl, TtlBy,
+};
 use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::clock::Timestamp;
+use crate::entry::Remembered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{is_fresh, is_stale, is_young};
 use crate::guard::{discard, guarded};
@@ -44,6 +48,16 @@ pub(crate) struct Old<R> {
     age: Duration,
 }
 
+/// Why a caller runs the function.
+pub(crate) enum Reason<R> {
+    /// There is nothing to answer.
+    Missing,
+    /// There is a value past its ttl.
+    Outdated(Old<R>),
+    /// The caller wants a new value, whatever there is.
+    Asked,
+}
+
 /// One call under way: its cache, its policy and its key. The decisions are made here.
 pub(crate) struct Call<'a, B: Backend, S, H, Z, L, P> {
     pub(crate) cache: &'a Cache<B, S>,
@@ -55,6 +69,7 @@ pub(crate) struct Call<'a, B: Backend, S, H, Z, L, P> {
     version: u64,
     stale: Duration,
     jitter: Jitter,
+    has_handle: bool,
     is_quiet: bool,
 }
 
@@ -65,9 +80,9 @@ where
 {
     /// The call, or nothing if it is to run without the cache.
     #[inline]
-    pub(crate) fn new<K: CallKey>(
+    pub(crate) fn new<K: CallKey, C: Choice<S, Serializer = Z>>(
         cache: &'a Cache<B, S>,
-        policy: &'a Policy<'_, K, H, Z, L, P>,
+        policy: &'a Policy<K, H, C, L, P>,
     ) -> Option<Self> {
         let key = policy.key.key();
         if let Ok(key) = key
@@ -77,12 +92,13 @@ where
                 cache,
                 key,
                 shape: policy.shape,
-                serializer: policy.serializer,
+                serializer: policy.serializer.choose(cache.serializer()),
                 ttl: &policy.ttl,
                 keep: &policy.keep,
                 version: policy.version,
                 stale: policy.stale,
                 jitter: policy.jitter,
+                has_handle: policy.has_handle,
                 is_quiet: policy.is_quiet,
             });
         }
@@ -92,6 +108,12 @@ where
         };
         cache.without(prefix, error, policy.is_quiet);
         None
+    }
+
+    /// Whether the caller wants a new value, whatever there is. It is asked once.
+    #[inline]
+    pub(crate) fn is_asked_to_refresh(&self) -> bool {
+        self.has_handle && wish::is_granted(self.key)
     }
 
     /// The answer that is there without blocking, if the backend can say that: `Err` if it cannot.
@@ -154,7 +176,23 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        let now = self.cache.now();
+        let (now, created) = (self.cache.now(), record.created());
+        let found = self.examine(record, now)?;
+        if let Found::Fresh(_) = found {
+            self.cache.counters().hit();
+            self.tell(Answer::Hit { age: now.saturating_since(created) });
+        }
+        Ok(found)
+    }
+
+    /// [`open`](Self::open) without counting what is found.
+    #[inline]
+    pub(crate) fn examine<R>(&self, record: Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
         let (created, expires) = (record.created(), record.expires());
         let may_be_fresh = is_fresh(created, expires, now)
             && self.ttl.of_all().is_none_or(|ttl| is_young(created, ttl, now));
@@ -173,12 +211,10 @@ where
             return self.open_stale(&record, now);
         }
         drop(record);
-        self.cache.counters().hit();
-        self.tell(Answer::Hit { age: now.saturating_since(created) });
         Ok(Found::Fresh(self.shape.wrap(value)))
     }
 
-    /// What [`open`](Self::open) answers for a record that is not fresh.
+    /// What [`examine`](Self::examine) answers for a record that is not fresh.
     #[cold]
     fn open_stale<R>(&self, record: &Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
     where
@@ -196,6 +232,32 @@ where
         }
         let age = now.saturating_since(created);
         Ok(Found::Stale(Old { answer: self.shape.wrap(value), age }))
+    }
+
+    /// What a record holds for an entry of this call. Nothing is counted.
+    pub(crate) fn recall<R>(&self, record: Record<B::Stored>) -> Option<Remembered<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        let now = self.cache.now();
+        let (created, expires) = (record.created(), record.expires());
+        let recalled = guarded("decode value", || {
+            let (Found::Fresh(answer) | Found::Stale(Old { answer, .. })) =
+                self.examine(record, now)?
+            else {
+                return Ok(None);
+            };
+            let ttl = self.shape.value(&answer).map_or(Duration::ZERO, |value| self.ttl.of(value));
+            let fresh_until = expires.min(created.saturating_add(ttl));
+            Ok(Some(Remembered {
+                answer,
+                age: now.saturating_since(created),
+                ttl_left: fresh_until.saturating_since(now),
+            }))
+        });
+        self.survive(recalled).flatten()
     }
 
     /// The answer that another caller has just computed, whatever its age.
@@ -295,21 +357,29 @@ where
 
     /// The answer of a caller whose run of the function ended with `new`: that, unless it is a
     /// failure and there is an old value to serve in its place.
-    pub(crate) fn conclude<R>(&self, new: R, old: Option<Old<R>>) -> R
+    pub(crate) fn conclude<R>(&self, new: R, reason: Reason<R>) -> R
     where
         H: Shape<R>,
     {
-        let Some(old) = old else {
-            self.tell(Answer::Computed);
-            return new;
-        };
-        if self.shape.value(&new).is_some() {
-            self.cache.setbacks().forget(self.key);
-            self.cache.counters().refresh();
-            self.tell(Answer::Refreshed);
-            return new;
+        let has_value = self.shape.value(&new).is_some();
+        match reason {
+            Reason::Missing => self.tell(Answer::Computed),
+            Reason::Outdated(old) if !has_value => {
+                discard(new);
+                return self.serve_after_failure(old);
+            }
+            Reason::Outdated(_) | Reason::Asked => {
+                if has_value {
+                    self.cache.setbacks().forget(self.key);
+                }
+                self.cache.counters().refresh();
+                self.tell(Answer::Refreshed);
+            }
         }
-        discard(new);
+        new
+    }
+
+    fn serve_after_failure<R>(&self, old: Old<R>) -> R {
         self.cache.setbacks().note(self.key, self.cache.now());
         self.cache.counters().failed_refresh();
         let error =

@@ -21,7 +21,8 @@ pub struct Stats {
     pub waits: u64,
     /// Calls that were answered with a value past its ttl, at once or because the function failed.
     pub stale: u64,
-    /// Calls that ran the function to replace a value past its ttl, and answered what it gave.
+    /// Calls that ran the function to replace a value past its ttl, or because they were asked to
+    /// by [`Entry::refresh`](crate::Entry::refresh), and answered what it gave.
     pub refreshes: u64,
     /// Runs of the function that were to replace a value past its ttl and gave none.
     pub failed_refreshes: u64,

@@ -3,7 +3,9 @@
 mod args;
 mod expand;
 mod function;
+mod handle;
 mod model;
+mod setup;
 #[cfg(test)]
 mod tests;
 

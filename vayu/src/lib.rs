@@ -132,6 +132,7 @@
 //! | `cache_if` | a predicate: only values for which it holds are remembered |
 //! | `serializer` | another serializer than the cache's |
 //! | `version` | an integer or a string: entries of another version are misses |
+//! | `handle` | a name for a companion function that answers the [`Entry`] of a call; beside an associated function without `self`, `Self::name` |
 //! | `log` | `false`: no `tracing` events. Otherwise each call is an event at debug level, target `vayu` |
 //! | `crate` | the path of this crate where it is renamed |
 //!
@@ -156,6 +157,32 @@
 //! is counted in [`Stats::failed_refreshes`] and warned of, and for five seconds nobody asks again.
 //! What is no `Result` cannot fail: there `stale` only spares the wait. A panic goes to the call
 //! that computes.
+//!
+//! # One call, forgotten or renewed
+//!
+//! `handle = name` adds a function beside yours, with the same arguments and visibility, that
+//! answers the [`Entry`] of that very call:
+//!
+//! ```
+//! use vayu::cached;
+//!
+//! #[cached(ttl = "1h", handle = profile_entry)]
+//! fn profile(id: u64) -> Result<String, String> {
+//!     Ok(format!("user {id}"))
+//! }
+//!
+//! # fn main() -> vayu::Result<()> {
+//! assert_eq!(profile_entry(7).peek()?, None); // runs nothing
+//! profile(7);
+//! assert!(profile_entry(7).age()?.is_some());
+//! profile_entry(7).refresh(); // runs the function, and remembers what it answers
+//! profile_entry(7).invalidate()?; // the next call runs the function
+//! # assert_eq!(profile_entry(7).require().unwrap_err().kind(), vayu::ErrorKind::Miss);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An `async fn` has the same: `profile_entry(7).refresh_async().await`.
 //!
 //! # When something fails
 //!
@@ -212,9 +239,9 @@ pub use vayu_core::MessagePack;
 #[cfg(feature = "postcard")]
 pub use vayu_core::Postcard;
 pub use vayu_core::{
-    AsCache, Backend, ByReference, Cache, Claim, Claimed, Clock, Error, ErrorKind, Key, KeyHasher,
-    MonotonicClock, Open, Pause, Prefix, Record, Result, Serializer, SerializerId, Shared, Sleep,
-    Stats, SystemClock, Timestamp, Usage, encode_exactly, sorted_set,
+    AsCache, Backend, ByReference, Cache, Claim, Claimed, Clock, Entry, Error, ErrorKind, Key,
+    KeyHasher, MonotonicClock, Open, Pause, Prefix, Record, Result, Serializer, SerializerId,
+    Shared, Sleep, Stats, SystemClock, Timestamp, Usage, encode_exactly, sorted_set,
 };
 #[cfg(feature = "testing")]
 pub use vayu_core::{backend_tests, testing};

@@ -1,6 +1,7 @@
 //! What the expansions of the attributes name. Not part of the public interface.
 
 pub use vayu_core::attribute::{
-    Always, AnyPart, KeyBuilder, Part, PlainShape, Policy, Probe, async_function_prefix, cache_of,
-    call, call_async, function_prefix, keep_if, ttl_by, version_stamp,
+    Always, AnyPart, KeyBuilder, OfCache, Own, Part, PlainShape, Policy, Probe, Query,
+    async_function_prefix, cache_of, call, call_async, entry, function_prefix, keep_if, ttl_by,
+    version_stamp,
 };

@@ -1,4 +1,4 @@
-//! A crate in which vayu has another name, and no other dependency.
+//! A crate of edition 2021 in which vayu has another name, and no other dependency.
 
 use memory::cached;
 
@@ -24,8 +24,22 @@ pub async fn sum_async(one: u64, two: u64) -> u64 {
     one + two
 }
 
+/// What has a price.
+#[derive(Debug)]
+pub struct Item(pub u64);
+
+impl Item {
+    /// The price for a customer, with an entry that borrows both.
+    #[cached(crate = memory, ttl = 60, include(self.0), handle = price_entry)]
+    pub async fn price(&self, customer: &str) -> u64 {
+        self.0 * customer.len() as u64
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+
     use super::*;
 
     /// One test, since the counts are those of the cache of the whole process.
@@ -43,5 +57,11 @@ mod tests {
             assert_eq!(call.as_mut().poll(&mut context), std::task::Poll::Ready(3));
         }
         assert_eq!(counts(), (2, 2));
+
+        let (item, customer) = (Item(3), String::from("ann"));
+        let mut call = std::pin::pin!(item.price_entry(&customer).refresh_async());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert_eq!(call.as_mut().poll(&mut context), std::task::Poll::Ready(9));
+        assert_eq!(item.price_entry(&customer).peek().unwrap(), Some(9));
     }
 }

@@ -55,7 +55,55 @@ impl<T: Clone + Send + Sync + 'static> Shop<T> {
     }
 }
 
+/// All forms again, with a handle.
+pub mod handles {
+    use super::*;
+
+    /// Sync.
+    #[cached(ttl = "5m", handle = sync_entry)]
+    #[expect(unused_assignments)]
+    pub fn sync(n: u64, mut text: String, (_one, two): (u8, u8)) -> Result<String, std::num::ParseIntError> {
+        if n == 0 {
+            return Ok(text);
+        }
+        let mut parsed: u64 = 0;
+        parsed = text.parse()?;
+        text.push_str(&(parsed + u64::from(two)).to_string());
+        Ok(text)
+    }
+
+    /// Unsafe.
+    ///
+    /// # Safety
+    ///
+    /// None is needed.
+    #[cached(ttl = 60, version = 2, serializer = vayu::ByReference, handle = risky_entry)]
+    pub unsafe fn risky<T: Clone + Send + Sync + 'static, const N: usize>(_n: u8) -> [u8; N] {
+        [0; N]
+    }
+
+    impl<T: Clone + Send + Sync + 'static> Shop<T> {
+        /// By reference.
+        #[cached(cache = self.cache, ttl = |_: &T| std::time::Duration::MAX, handle = kept_entry)]
+        pub fn kept(&self) -> T {
+            self.item.clone()
+        }
+
+        /// By `Arc`.
+        #[cached(cache = self.cache, ttl = 60, cache_if = |_| true, handle = sent_entry)]
+        pub async fn sent(self: Arc<Self>, _n: u64) -> T {
+            self.item.clone()
+        }
+    }
+}
+
 fn main() {
+    // SAFETY: nothing is asked for.
+    unsafe {
+        assert_eq!(handles::risky::<u8, 2>(1), [0, 0]);
+        assert_eq!(handles::risky_entry::<u8, 2>(1).refresh(), [0, 0]);
+        assert!(handles::risky_entry::<u16, 2>(1).peek().unwrap().is_none());
+    }
     assert!(sync(1, "x".to_owned()).is_err());
     let shop = Shop { cache: MemoryCache::new(), item: 7_u8 };
     assert_eq!((shop.item(), shop.item()), (7, 7));

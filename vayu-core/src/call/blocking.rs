@@ -1,10 +1,11 @@
 //! The driver of sync calls. Its twin is [`future`](super::future).
 
+use std::mem;
 use std::ops::ControlFlow;
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::{Blocking, Call, CallKey, Found, Keep, Old, Policy, Shape, Ttl};
+use crate::call::{Blocking, Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
     FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
 };
@@ -18,18 +19,22 @@ use crate::sync::block_on;
 #[inline]
 pub(crate) fn run<R, B, S, K, H, Z, L, P>(
     cache: &Cache<B, S>,
-    policy: &Policy<'_, K, H, Z, L, P>,
+    policy: &Policy<K, H, Z, L, P>,
     body: impl FnOnce() -> R,
 ) -> R
 where
     B: Backend,
     K: CallKey,
     H: Shape<R>,
-    Z: Serializer<H::Value, Stored = B::Stored>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
 {
     let Some(call) = Call::new(cache, policy) else { return body() };
+    if call.is_asked_to_refresh() {
+        return renew(&call, body);
+    }
     match call.serve_now() {
         Ok(Found::Fresh(answer)) => answer,
         Ok(Found::Stale(old)) => refresh(&call, old, body),
@@ -71,7 +76,7 @@ where
     loop {
         let (flight, outdated) = match flights.join(call.key, before.take()) {
             Join::Lead { lead: first, look_again } => {
-                return lead(call, first, look_again, None, body);
+                return lead(call, first, look_again, Reason::Missing, body);
             }
             Join::Wait { flight, outdated } => (flight, outdated),
         };
@@ -94,7 +99,7 @@ where
             Some(Outcome::Unshared) => flights.lead_if_vacant(call.key),
         };
         return match next {
-            Some(next) => lead(call, next, false, None, body),
+            Some(next) => lead(call, next, false, Reason::Missing, body),
             None => beside(call, flight.id(), body),
         };
     }
@@ -119,9 +124,29 @@ where
     if call.may_refresh()
         && let Some(first) = call.cache.flights().lead_if_vacant(call.key)
     {
-        return lead(call, first, true, Some(old), body);
+        return lead(call, first, true, Reason::Outdated(old), body);
     }
     call.serve_stale(old)
+}
+
+/// Runs the body because the caller asked for it, in the place of what is being computed.
+#[cold]
+#[inline(never)]
+fn renew<R, B, S, H, Z, L, P>(call: &Call<'_, B, S, H, Z, L, P>, body: impl FnOnce() -> R) -> R
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    loop {
+        match call.cache.flights().supersede(call.key) {
+            Ok(first) => return lead(call, first, false, Reason::Asked, body),
+            Err(flight) if call.cache.wait_for(&flight) => {}
+            Err(flight) => return beside(call, flight.id(), body),
+        }
+    }
 }
 
 /// Runs the body for all who wait, unless it was just stored by another.
@@ -129,7 +154,7 @@ fn lead<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     mut lead: Lead<'_, Record<B::Stored>>,
     look_again: bool,
-    mut old: Option<Old<R>>,
+    mut reason: Reason<R>,
     body: impl FnOnce() -> R,
 ) -> R
 where
@@ -147,11 +172,11 @@ where
         {
             return answer;
         }
-        let _claimed = match claim(call, &mut old) {
+        let _claimed = match claim(call, &mut reason) {
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(claimed) => claimed,
         };
-        if old.is_none() {
+        if let Reason::Missing = reason {
             call.computes();
         }
         let answer = body();
@@ -177,15 +202,15 @@ where
         while lead.land() == Landing::MustDelete {
             call.survive(guarded("delete entry", || call.cache.backend().delete(call.key)));
         }
-        call.conclude(answer, old)
+        call.conclude(answer, reason)
     })
 }
 
 /// Asks the other processes for the right to compute, or waits for what one of them stores. Where
-/// there is an old value, nothing is waited for.
+/// there is an old value, nothing is waited for; a caller that was asked to compute asks nobody.
 fn claim<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-    old: &mut Option<Old<R>>,
+    reason: &mut Reason<R>,
 ) -> ControlFlow<R, Option<Claimed>>
 where
     B: Backend,
@@ -193,11 +218,14 @@ where
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
+    if let Reason::Asked = reason {
+        return ControlFlow::Continue(None);
+    }
     for pause in call.cache.pauses() {
         match call.survive(guarded("claim key", || call.cache.backend().try_claim(call.key))) {
-            Some(Claim::Taken) => match old.take() {
-                Some(old) => return ControlFlow::Break(call.serve_stale(old)),
-                None => block_on(call.cache.sleep(pause)),
+            Some(Claim::Taken) => match mem::replace(reason, Reason::Missing) {
+                Reason::Outdated(old) => return ControlFlow::Break(call.serve_stale(old)),
+                _ => block_on(call.cache.sleep(pause)),
             },
             Some(Claim::Granted(claimed)) => {
                 return match read(call).and_then(|found| call.serve(found)) {

@@ -1,12 +1,13 @@
 //! The driver of async calls. Its twin is [`blocking`](super::blocking).
 
 use std::future::Future;
+use std::mem;
 use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::{Blocking, Call, CallKey, Found, Keep, Old, Policy, Shape, Ttl};
+use crate::call::{Blocking, Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
     FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Waiting,
 };
@@ -18,18 +19,22 @@ use crate::serializer::Serializer;
 /// Answers a call from the cache, or awaits `body` and remembers its answer.
 pub(crate) async fn run<R, B, S, K, H, Z, L, P>(
     cache: &Cache<B, S>,
-    policy: &Policy<'_, K, H, Z, L, P>,
+    policy: &Policy<K, H, Z, L, P>,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where
     B: Backend,
     K: CallKey,
     H: Shape<R>,
-    Z: Serializer<H::Value, Stored = B::Stored>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
 {
     let Some(call) = Call::new(cache, policy) else { return body.await };
+    if call.is_asked_to_refresh() {
+        return renew(&call, body).await;
+    }
     match call.serve_now() {
         Ok(Found::Fresh(answer)) => answer,
         Ok(Found::Stale(old)) => refresh(&call, old, body).await,
@@ -70,7 +75,7 @@ where
     loop {
         let (flight, outdated) = match flights.join(call.key, before.take()) {
             Join::Lead { lead: first, look_again } => {
-                return lead(call, first, look_again, None, body).await;
+                return lead(call, first, look_again, Reason::Missing, body).await;
             }
             Join::Wait { flight, outdated } => (flight, outdated),
         };
@@ -93,7 +98,7 @@ where
             Some(Outcome::Unshared) => flights.lead_if_vacant(call.key),
         };
         return match next {
-            Some(next) => lead(call, next, false, None, body).await,
+            Some(next) => lead(call, next, false, Reason::Missing, body).await,
             None => beside(call, flight.id(), body).await,
         };
     }
@@ -116,9 +121,30 @@ where
     if call.may_refresh()
         && let Some(first) = call.cache.flights().lead_if_vacant(call.key)
     {
-        return lead(call, first, true, Some(old), body).await;
+        return lead(call, first, true, Reason::Outdated(old), body).await;
     }
     call.serve_stale(old)
+}
+
+/// Awaits the body because the caller asked for it, in the place of what is being computed.
+async fn renew<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    body: Pin<&mut impl Future<Output = R>>,
+) -> R
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+{
+    loop {
+        match call.cache.flights().supersede(call.key) {
+            Ok(first) => return lead(call, first, false, Reason::Asked, body).await,
+            Err(flight) if call.cache.wait_for_async(&flight).await => {}
+            Err(flight) => return beside(call, flight.id(), body).await,
+        }
+    }
 }
 
 /// Awaits the body for all who wait, unless it was just stored by another.
@@ -126,7 +152,7 @@ async fn lead<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     mut lead: Lead<'_, Record<B::Stored>>,
     look_again: bool,
-    mut old: Option<Old<R>>,
+    mut reason: Reason<R>,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where
@@ -146,11 +172,11 @@ where
         {
             return answer;
         }
-        let _claimed = match claim(call, &mut old).await {
+        let _claimed = match claim(call, &mut reason).await {
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(claimed) => claimed,
         };
-        if old.is_none() {
+        if let Reason::Missing = reason {
             call.computes();
         }
         let answer = body.await;
@@ -176,16 +202,16 @@ where
             let delete = || backend.delete_async(call.key);
             call.survive(guarded_async("delete entry", delete).await);
         }
-        call.conclude(answer, old)
+        call.conclude(answer, reason)
     });
     Hosted::new(flight, flight_to_landing).await
 }
 
 /// Asks the other processes for the right to compute, or waits for what one of them stores. Where
-/// there is an old value, nothing is waited for.
+/// there is an old value, nothing is waited for; a caller that was asked to compute asks nobody.
 async fn claim<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-    old: &mut Option<Old<R>>,
+    reason: &mut Reason<R>,
 ) -> ControlFlow<R, Option<Claimed>>
 where
     B: Backend,
@@ -193,12 +219,15 @@ where
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
+    if let Reason::Asked = reason {
+        return ControlFlow::Continue(None);
+    }
     for pause in call.cache.pauses() {
         let ask = || call.cache.backend().try_claim_async(call.key);
         match call.survive(guarded_async("claim key", ask).await) {
-            Some(Claim::Taken) => match old.take() {
-                Some(old) => return ControlFlow::Break(call.serve_stale(old)),
-                None => call.cache.sleep(pause).await,
+            Some(Claim::Taken) => match mem::replace(reason, Reason::Missing) {
+                Reason::Outdated(old) => return ControlFlow::Break(call.serve_stale(old)),
+                _ => call.cache.sleep(pause).await,
             },
             Some(Claim::Granted(claimed)) => {
                 return match read(call).await.and_then(|found| call.serve(found)) {

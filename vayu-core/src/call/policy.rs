@@ -7,22 +7,23 @@ use crate::key::{Key, NoKey};
 
 /// What a call is to do: everything but the function itself.
 #[derive(Debug)]
-pub struct Policy<'z, K, H, Z, L, P> {
-    pub(super) key: K,
+pub struct Policy<K, H, Z, L, P> {
+    pub(crate) key: K,
     pub(super) shape: H,
-    pub(super) serializer: &'z Z,
+    pub(super) serializer: Z,
     pub(super) ttl: L,
     pub(super) keep: P,
     pub(super) version: u64,
     pub(super) stale: Duration,
     pub(super) jitter: Jitter,
+    pub(super) has_handle: bool,
     pub(super) is_quiet: bool,
 }
 
-impl<'z, K, H, Z, L, P> Policy<'z, K, H, Z, L, P> {
+impl<K, H, Z, L, P> Policy<K, H, Z, L, P> {
     /// A call of this key whose answer has this shape.
     #[inline]
-    pub fn new(key: K, shape: H, serializer: &'z Z, ttl: L, keep: P) -> Self {
+    pub fn new(key: K, shape: H, serializer: Z, ttl: L, keep: P) -> Self {
         Self {
             key,
             shape,
@@ -32,6 +33,7 @@ impl<'z, K, H, Z, L, P> Policy<'z, K, H, Z, L, P> {
             version: 0,
             stale: Duration::ZERO,
             jitter: Jitter::NONE,
+            has_handle: false,
             is_quiet: false,
         }
     }
@@ -57,6 +59,14 @@ impl<'z, K, H, Z, L, P> Policy<'z, K, H, Z, L, P> {
     #[must_use]
     pub fn jitter(mut self, thousandths: u16) -> Self {
         self.jitter = Jitter(thousandths);
+        self
+    }
+
+    /// Of a function whose entries have handles: these may ask the call to run the function.
+    #[inline]
+    #[must_use]
+    pub fn with_handle(mut self) -> Self {
+        self.has_handle = true;
         self
     }
 
@@ -186,6 +196,18 @@ impl<T> Ttl<T> for Duration {
     }
 }
 
+impl<T, L: Ttl<T>> Ttl<T> for &L {
+    #[inline]
+    fn of_all(&self) -> Option<Duration> {
+        (**self).of_all()
+    }
+
+    #[inline]
+    fn of(&self, value: &T) -> Duration {
+        (**self).of(value)
+    }
+}
+
 /// A ttl that depends on the value.
 #[derive(Debug, Clone, Copy)]
 pub struct TtlBy<F>(pub(crate) F);
@@ -227,5 +249,49 @@ impl<T, F: Fn(&T) -> bool> Keep<T> for KeepIf<F> {
     #[inline]
     fn keeps(&self, value: &T) -> bool {
         (self.0)(value)
+    }
+}
+
+/// Which serializer a call uses, seen from the serializer of its cache.
+pub trait Choice<S> {
+    /// The type of the serializer.
+    type Serializer;
+
+    /// The serializer.
+    fn choose<'a>(&'a self, of_cache: &'a S) -> &'a Self::Serializer;
+}
+
+/// That of the cache.
+#[derive(Debug, Clone, Copy)]
+pub struct OfCache;
+
+impl<S> Choice<S> for OfCache {
+    type Serializer = S;
+
+    #[inline]
+    fn choose<'a>(&'a self, of_cache: &'a S) -> &'a S {
+        of_cache
+    }
+}
+
+/// Another one.
+#[derive(Debug, Clone, Copy)]
+pub struct Own<Z>(pub Z);
+
+impl<S, Z> Choice<S> for Own<Z> {
+    type Serializer = Z;
+
+    #[inline]
+    fn choose<'a>(&'a self, _: &'a S) -> &'a Z {
+        &self.0
+    }
+}
+
+impl<S, Z> Choice<S> for &Z {
+    type Serializer = Z;
+
+    #[inline]
+    fn choose<'a>(&'a self, _: &'a S) -> &'a Z {
+        self
     }
 }

@@ -155,6 +155,21 @@ impl<R> Flights<R> {
         }
     }
 
+    /// The lead for a key in the place of what is being computed for it, to compute anew. Where a
+    /// value is being stored at this moment, its flight is the answer.
+    pub(crate) fn supersede<'a>(&'a self, key: &'a Key) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
+        let mut sky = self.sky(key);
+        match sky.flights.get(key) {
+            Some(slot) if slot.phase != Phase::Computing && slot.flight.is_of_this_process() => {
+                Err(Arc::clone(&slot.flight))
+            }
+            _ => {
+                sky.invalidations += 1;
+                Ok(self.depart(&mut sky, key, Phase::Computing))
+            }
+        }
+    }
+
     /// [`invalidate`](Self::invalidate) for all keys.
     pub(crate) fn invalidate_all(&self) -> Vec<Arc<Flight<R>>> {
         let mut storing = Vec::new();

@@ -122,6 +122,13 @@ pub struct NoKey {
     pub(crate) error: Error,
 }
 
+impl NoKey {
+    /// The error for a caller who asks for the key.
+    pub(crate) fn to_error(&self) -> Error {
+        Error::new(self.error.kind(), "encode arguments").with_source(self.error.to_string())
+    }
+}
+
 /// The text of this material, if it is a text and nothing else.
 pub(super) fn text_of(material: &[u8]) -> Option<&str> {
     match material.split_first() {

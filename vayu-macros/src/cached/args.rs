@@ -12,7 +12,7 @@ use crate::cached::Attribute;
 use crate::diagnostics::Mistakes;
 
 const KNOWN: &str = "`ttl`, `stale`, `jitter`, `cache`, `prefix`, `key`, `skip`, `include`, \
-                     `serializer`, `log`, `cache_if`, `version` and `crate`";
+                     `serializer`, `log`, `cache_if`, `version`, `handle` and `crate`";
 
 #[derive(Default)]
 pub(crate) struct Arguments {
@@ -29,6 +29,7 @@ pub(crate) struct Arguments {
     pub(crate) is_quiet: bool,
     pub(crate) cache_if: Option<Expr>,
     pub(crate) version: Option<String>,
+    pub(crate) handle: Option<Handle>,
     pub(crate) root: Option<Path>,
 }
 
@@ -46,6 +47,13 @@ pub(crate) enum KeySource {
     /// A literal or an expression.
     Text(Box<Expr>),
     Closure(ExprClosure),
+}
+
+/// The name of a companion function.
+pub(crate) struct Handle {
+    pub(crate) name: Ident,
+    /// Whether it is written as `Self::name`.
+    pub(crate) is_associated: bool,
 }
 
 pub(crate) struct Skip {
@@ -130,6 +138,10 @@ impl Arguments {
             "log" => self.is_quiet = !parse_log(&value(input)?)?,
             "cache_if" => self.cache_if = Some(value(input)?),
             "version" => self.version = Some(parse_version(&value(input)?)?),
+            "handle" => {
+                input.parse::<Token![=]>()?;
+                self.handle = Some(parse_handle(input)?);
+            }
             "crate" => {
                 input.parse::<Token![=]>()?;
                 self.root = Some(input.call(Path::parse_mod_style)?);
@@ -278,6 +290,23 @@ fn parse_prefix(expression: Expr) -> Result<Expr> {
         return Err(Error::new_spanned(text, message));
     }
     Ok(expression)
+}
+
+/// `name`, or `Self::name`.
+fn parse_handle(input: ParseStream<'_>) -> Result<Handle> {
+    let start = input.span();
+    let path = input.parse::<Path>().ok();
+    let names: Vec<&Ident> =
+        path.iter().flat_map(|p| p.segments.iter().map(|s| &s.ident)).collect();
+    match names[..] {
+        [name] => Ok(Handle { name: name.clone(), is_associated: false }),
+        [owner, name] if owner == "Self" => Ok(Handle { name: name.clone(), is_associated: true }),
+        _ => {
+            let message = "`handle` is the name of a function to add; write `handle = rates_entry`, \
+                           or `handle = Self::rates_entry` beside an associated function";
+            Err(Error::new(start, message))
+        }
+    }
 }
 
 fn parse_log(expression: &Expr) -> Result<bool> {

@@ -4,6 +4,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Expr, Ident, Pat, ReceiverKind, Type};
 
+pub(crate) use crate::cached::args::Handle;
 use crate::cached::args::{Arguments, KeySource, Skip, Time, Ttl};
 use crate::cached::function::{Argument, Function, peel};
 use crate::diagnostics::Mistakes;
@@ -23,6 +24,7 @@ pub(crate) struct Model {
     pub(crate) jitter: Option<u16>,
     pub(crate) cache_if: Option<Expr>,
     pub(crate) version: Option<String>,
+    pub(crate) handle: Option<Handle>,
     pub(crate) is_quiet: bool,
 }
 
@@ -60,6 +62,7 @@ impl Model {
             let is_moved_from = is_moved_from(&expression, &function);
             Cache { expression, is_moved_from }
         });
+        let handle = arguments.handle.map(|handle| check_handle(handle, &function, mistakes));
         Some(Self {
             root: Root::new(arguments.root.as_ref()),
             function,
@@ -73,9 +76,33 @@ impl Model {
             jitter: arguments.jitter,
             cache_if: arguments.cache_if,
             version: arguments.version,
+            handle,
             is_quiet: arguments.is_quiet,
         })
     }
+}
+
+/// The handle, with what the function says of where it is.
+fn check_handle(mut handle: Handle, function: &Function, mistakes: &mut Mistakes) -> Handle {
+    let item = &function.item;
+    if handle.name == item.sig.ident {
+        mistakes
+            .add(&handle.name, "this is the name of the function itself; give the handle another");
+    }
+    for argument in &function.arguments {
+        if let Type::ImplTrait(ty) = peel(&argument.ty) {
+            let message = "a function with a handle must be able to name its types; write a type \
+                           parameter";
+            mistakes.add(ty, message);
+        }
+        if let Some(condition) = argument.conditions.first() {
+            mistakes
+                .add(condition, "an argument of a function with a handle cannot be conditional");
+        }
+    }
+    handle.is_associated |=
+        mentions(item.sig.to_token_stream(), &|name| name == "self" || name == "Self");
+    handle
 }
 
 fn check_source(
