@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use shuttle::thread;
 
-use crate::call::{Always, Policy, Whole, blocking, future};
+use crate::call::{Always, Policy, Whole, blocking, future, wish};
 use crate::record::Record;
 use crate::serializer::{ByReference, Shared};
 use crate::sync::block_on;
@@ -288,6 +288,36 @@ fn value_past_its_ttl_is_refreshed_by_one_and_nobody_waits() {
         let stats = fixture.cache.stats();
         assert_eq!((stats.refreshes, stats.waits), (1, 0));
         assert_eq!(fixture.cache.get::<usize>(&key("k")).expect("read"), Some(1));
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn refreshed_value_stays() {
+    check(|| {
+        let fixture = Fixture::new();
+        let key = key("k");
+        let call = |fixture: &Fixture, body: &dyn Fn() -> usize| {
+            let policy = Policy::new(&key, Whole, &ByReference, MINUTE, Always).with_handle();
+            blocking::run(&fixture.cache, &policy, body)
+        };
+        let refreshed = Arc::new(AtomicUsize::new(0));
+        let other = {
+            let (fixture, refreshed, key) =
+                (Arc::clone(&fixture), Arc::clone(&refreshed), key.clone());
+            thread::spawn(move || {
+                let policy = Policy::new(&key, Whole, &ByReference, MINUTE, Always).with_handle();
+                let answer = wish::with(&mut Some(key.clone()), || {
+                    blocking::run(&fixture.cache, &policy, || fixture.run())
+                });
+                refreshed.store(answer, Ordering::SeqCst);
+            })
+        };
+        call(&fixture, &|| fixture.run());
+        other.join().expect("a caller");
+        let refreshed = refreshed.load(Ordering::SeqCst);
+        let kept = call(&fixture, &|| panic!("what was refreshed is gone"));
+        assert!(kept >= refreshed, "{kept} was computed before {refreshed}");
         fixture.is_empty();
     });
 }

@@ -5,9 +5,11 @@ use std::cell::RefCell;
 use std::mem;
 
 use crate::key::Key;
+use crate::sync::thread_local;
 
-std::thread_local! {
-    static WISH: RefCell<Option<Key>> = const { RefCell::new(None) };
+thread_local! {
+    #[allow(clippy::missing_const_for_thread_local, reason = "the macro of loom takes no block")]
+    static WISH: RefCell<Option<Key>> = RefCell::new(None);
 }
 
 /// Runs `code`, in which the first call of the key runs its function. `wish` is empty afterwards if
