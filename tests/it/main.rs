@@ -16,6 +16,7 @@
 
 mod files;
 mod forms;
+mod groups;
 mod hand_written;
 mod handle;
 mod hang;
@@ -48,6 +49,30 @@ impl Runs {
         self.0.load(Ordering::SeqCst)
     }
 }
+
+/// Calls a function, generic over the cache, with what opens a cache over each backend with a clock.
+macro_rules! with_every_backend {
+    ($run:path) => {{
+        use vayu::{AsyncIo, Cache, FileOptions, MemoryOptions, MessagePack, testing::MapBackend};
+        $run(|clock| MemoryOptions::new().clock(clock).build());
+        $run(|clock| MemoryOptions::new().clock(clock).build_moka());
+        $run(|clock| -> Cache<_, MessagePack> {
+            Cache::with_backend(MapBackend::with_clock(clock))
+        });
+        $run(|clock| -> Cache<_, MessagePack> {
+            Cache::with_backend($crate::hand_written::Ledger::new(clock))
+        });
+        let places = std::cell::RefCell::new(Vec::new());
+        $run(|clock| {
+            let place = tempfile::tempdir().expect("a directory");
+            let options = FileOptions::new().clock(clock).async_io(AsyncIo::Inline);
+            let cache = options.open(place.path()).expect("a cache");
+            places.borrow_mut().push(place);
+            cache
+        });
+    }};
+}
+use with_every_backend;
 
 /// Lets others go on until something is so. The watchdog ends what never is.
 fn until(condition: impl Fn() -> bool) {

@@ -6,14 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use vayu::testing::{ManualClock, MapBackend, watchdog};
-use vayu::{
-    AsyncIo, Backend, Cache, Clock, FileOptions, MemoryCache, MemoryOptions, MessagePack,
-    Serializer, Stats, cached,
-};
+use vayu::testing::{ManualClock, watchdog};
+use vayu::{Backend, Cache, Clock, MemoryCache, MemoryOptions, Serializer, Stats, cached};
 
-use crate::HANG;
-use crate::hand_written::Ledger;
+use crate::{HANG, with_every_backend};
 
 /// Where values come from: each run gives the next number, unless it is down.
 #[derive(Default)]
@@ -147,20 +143,7 @@ where
 
 #[test]
 fn every_backend_follows_the_table() {
-    follow_the_table(|clock| MemoryOptions::new().clock(clock).build());
-    follow_the_table(|clock| MemoryOptions::new().clock(clock).build_moka());
-    follow_the_table(|clock| -> Cache<_, MessagePack> {
-        Cache::with_backend(MapBackend::with_clock(clock))
-    });
-    follow_the_table(|clock| -> Cache<_, MessagePack> { Cache::with_backend(Ledger::new(clock)) });
-    let places = std::cell::RefCell::new(Vec::new());
-    follow_the_table(|clock| {
-        let place = tempfile::tempdir().expect("a directory");
-        let options = FileOptions::new().clock(clock).async_io(AsyncIo::Inline);
-        let cache = options.open(place.path()).expect("a cache");
-        places.borrow_mut().push(place);
-        cache
-    });
+    with_every_backend!(follow_the_table);
 }
 
 fn memory() -> (ManualClock, MemoryCache) {

@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ pub use crate::call::{
 pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};
 use crate::error::{Error, ErrorKind, Result};
+use crate::group::Group;
 use crate::key::{Key, Prefix};
 pub use crate::key::{KeyBuilder, KeyText, NoKey};
 use crate::serializer::Serializer;
@@ -301,12 +303,26 @@ where
     KeepIf(predicate)
 }
 
+/// The groups of the tags of a call, made if they matter.
+#[inline]
+pub fn tags<B: Backend, S, const N: usize>(
+    cache: &Cache<B, S>,
+    make: impl FnOnce() -> [Group; N],
+) -> [Group; N] {
+    if cache.has_generations() { make() } else { [Group::ALL; N] }
+}
+
+/// The group of a tag.
+pub fn tag(tag: impl Display) -> Group {
+    Group::tag(tag)
+}
+
 /// A cached call of a sync function.
 #[expect(clippy::needless_pass_by_value, reason = "the expansion has no other use for it")]
 #[inline]
-pub fn call<R, B, S, K, H, Z, L, P>(
+pub fn call<R, B, S, K, H, Z, L, P, G>(
     cache: &Cache<B, S>,
-    policy: Policy<K, H, Z, L, P>,
+    policy: Policy<K, H, Z, L, P, G>,
     body: impl FnOnce() -> R,
 ) -> R
 where
@@ -317,15 +333,16 @@ where
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
+    G: AsRef<[Group]>,
 {
     call::blocking::run(cache, &policy, body)
 }
 
 /// A cached call of an async function. The body is pinned where it was made: a future that is
 /// handed on by value takes its place twice.
-pub async fn call_async<R, B, S, K, H, Z, L, P>(
+pub async fn call_async<R, B, S, K, H, Z, L, P, G>(
     cache: &Cache<B, S>,
-    policy: Policy<K, H, Z, L, P>,
+    policy: Policy<K, H, Z, L, P, G>,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where
@@ -336,17 +353,18 @@ where
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
+    G: AsRef<[Group]>,
 {
     call::future::run(cache, &policy, body).await
 }
 
 /// The entry of a call. `call` runs the function, through its cache.
-pub fn entry<R, B, S, H, Z, L, F>(
+pub fn entry<R, B, S, H, Z, L, G, F>(
     cache: &Cache<B, S>,
-    policy: Policy<Result<Key, NoKey>, H, Z, L, Always>,
+    policy: Policy<Result<Key, NoKey>, H, Z, L, Always, G>,
     _probe: &Probe<R>,
     call: F,
-) -> Entry<impl Query<Answer = R> + use<R, B, S, H, Z, L, F>, F>
+) -> Entry<impl Query<Answer = R> + use<R, B, S, H, Z, L, G, F>, F>
 where
     B: Backend,
     S: Clone + Send + Sync,
@@ -354,6 +372,7 @@ where
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
+    G: AsRef<[Group]>,
 {
     Entry::new(Subject::new(cache.clone(), policy), call)
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::group::Generations;
 use crate::guard::Discreet;
 use crate::key::Key;
 use crate::record::Record;
@@ -168,6 +169,17 @@ pub trait Backend: Send + Sync + 'static {
         self.clear()
     }
 
+    /// Where the backend keeps the generations of groups, by which many entries are invalidated at
+    /// once.
+    ///
+    /// The default answers `None`: the cache keeps them, for as long as the process lives. A backend
+    /// whose entries outlive the process, or which processes share, keeps them itself, beside the
+    /// entries and safe from eviction.
+    #[inline]
+    fn generations(&self) -> Option<&dyn Generations> {
+        None
+    }
+
     /// How much is kept at the moment, as far as the backend knows.
     fn usage(&self) -> Usage {
         Usage::default()
@@ -291,6 +303,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     async fn clear_async(&self) -> Result<()> {
         (**self).clear_async().await
+    }
+
+    fn generations(&self) -> Option<&dyn Generations> {
+        (**self).generations()
     }
 
     fn usage(&self) -> Usage {

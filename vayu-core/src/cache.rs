@@ -1,6 +1,8 @@
 //! The cache as a value.
 
 mod compute;
+mod groups;
+mod invalidate;
 mod pause;
 mod setbacks;
 
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use self::groups::Groups;
 pub use self::pause::Pause;
 use self::setbacks::Setbacks;
 use crate::backend::{Backend, Open};
@@ -70,6 +73,7 @@ struct Inner<B: Backend> {
     counters: Counters,
     warnings: Warnings,
     setbacks: Setbacks,
+    groups: Groups,
     pauses: AtomicUsize,
 }
 
@@ -99,6 +103,7 @@ impl<B: Backend, S: Default> Cache<B, S> {
             counters: Counters::default(),
             warnings: Warnings::default(),
             setbacks: Setbacks::default(),
+            groups: Groups::default(),
             pauses: AtomicUsize::new(0),
         });
         Self { shared, serializer: S::default(), max_wait: MAX_WAIT }
@@ -166,7 +171,8 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        Ok(self.read(key)?.and_then(|record| self.unseal(key, record)))
+        let stamp = self.stamp(key.prefix(), &[])?;
+        Ok(self.read(key)?.and_then(|record| self.unseal(key, stamp, record)))
     }
 
     /// [`get`](Self::get) for async callers.
@@ -178,7 +184,8 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        Ok(self.read_async(key).await?.and_then(|record| self.unseal(key, record)))
+        let stamp = self.stamp_async(key.prefix(), &[]).await?;
+        Ok(self.read_async(key).await?.and_then(|record| self.unseal(key, stamp, record)))
     }
 
     /// Stores a value for a key. What is being computed for the key at the moment is not stored.
@@ -191,9 +198,10 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        let record = self.seal(value, ttl)?;
+        let stamp = self.stamp(key.prefix(), &[])?;
+        let record = self.seal(value, stamp, ttl)?;
         let lead = loop {
-            match self.flights().seize(key) {
+            match self.flights().seize(key, stamp) {
                 Ok(lead) => break Some(lead),
                 Err(flight) if self.wait_for(&flight) => {}
                 Err(_) => break None,
@@ -221,9 +229,10 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        let record = self.seal(value, ttl)?;
+        let stamp = self.stamp_async(key.prefix(), &[]).await?;
+        let record = self.seal(value, stamp, ttl)?;
         let lead = loop {
-            match self.flights().seize(key) {
+            match self.flights().seize(key, stamp) {
                 Ok(lead) => break Some(lead),
                 Err(flight) if self.wait_for_async(&flight).await => {}
                 Err(_) => break None,
@@ -309,7 +318,7 @@ impl<B: Backend, S> Cache<B, S> {
         }
     }
 
-    fn seal<T>(&self, value: &T, ttl: Duration) -> Result<Record<B::Stored>>
+    fn seal<T>(&self, value: &T, stamp: u64, ttl: Duration) -> Result<Record<B::Stored>>
     where
         S: Serializer<T, Stored = B::Stored>,
     {
@@ -319,18 +328,18 @@ impl<B: Backend, S> Cache<B, S> {
         let stored = guarded("encode value", || self.serializer.serialize(value))?;
         let created = self.now();
         Ok(Record::new(stored, created, created.saturating_add(ttl))
-            .with_schema(self.serializer.schema())
+            .with_schema(self.serializer.schema().wrapping_add(stamp))
             .with_serializer(self.serializer.id()))
     }
 
-    fn unseal<T>(&self, key: &Key, record: Record<B::Stored>) -> Option<T>
+    fn unseal<T>(&self, key: &Key, stamp: u64, record: Record<B::Stored>) -> Option<T>
     where
         S: Serializer<T, Stored = B::Stored>,
     {
         let now = self.now();
         let opened = guarded("decode value", move || {
             let is_servable = is_fresh(record.created(), record.expires(), now)
-                && record.schema() == self.serializer.schema()
+                && record.schema() == self.serializer.schema().wrapping_add(stamp)
                 && record.serializer() == self.serializer.id();
             if !is_servable {
                 return Ok(None);

@@ -25,6 +25,7 @@ use crate::clock::Timestamp;
 use crate::entry::Remembered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{is_fresh, is_stale, is_young};
+use crate::group::Group;
 use crate::guard::{discard, guarded};
 use crate::key::Key;
 use crate::record::Record;
@@ -69,6 +70,10 @@ pub(crate) struct Call<'a, B: Backend, S, H, Z, L, P> {
     version: u64,
     stale: Duration,
     jitter: Jitter,
+    /// Made of the generations of its groups when it began.
+    pub(crate) stamp: u64,
+    /// Whether the backend must be asked for the stamp.
+    pub(crate) needs_stamp: bool,
     has_handle: bool,
     is_quiet: bool,
 }
@@ -80,14 +85,15 @@ where
 {
     /// The call, or nothing if it is to run without the cache.
     #[inline]
-    pub(crate) fn new<K: CallKey, C: Choice<S, Serializer = Z>>(
+    pub(crate) fn new<K: CallKey, C: Choice<S, Serializer = Z>, G: AsRef<[Group]>>(
         cache: &'a Cache<B, S>,
-        policy: &'a Policy<K, H, C, L, P>,
+        policy: &'a Policy<K, H, C, L, P, G>,
     ) -> Option<Self> {
         let key = policy.key.key();
         if let Ok(key) = key
             && !cache.is_paused()
         {
+            let stamp = cache.stamp_now(key.prefix(), policy.tags.as_ref());
             return Some(Self {
                 cache,
                 key,
@@ -98,6 +104,8 @@ where
                 version: policy.version,
                 stale: policy.stale,
                 jitter: policy.jitter,
+                stamp: stamp.unwrap_or_default(),
+                needs_stamp: stamp.is_none(),
                 has_handle: policy.has_handle,
                 is_quiet: policy.is_quiet,
             });
@@ -108,6 +116,12 @@ where
         };
         cache.without(prefix, error, policy.is_quiet);
         None
+    }
+
+    /// Counts a call whose stamp cannot be known: it runs without the cache.
+    #[cold]
+    pub(crate) fn goes_without(&self, error: &Error) {
+        self.cache.without(self.key.prefix(), Some(error), self.is_quiet);
     }
 
     /// Whether the caller wants a new value, whatever there is. It is asked once.
@@ -319,7 +333,7 @@ where
     where
         Z: Serializer<T, Stored = B::Stored>,
     {
-        self.serializer.schema().wrapping_add(self.version)
+        self.serializer.schema().wrapping_add(self.version).wrapping_add(self.stamp)
     }
 
     /// Whether a record that was found before storing is newer than what was computed from

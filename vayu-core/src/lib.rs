@@ -21,6 +21,7 @@ mod entry;
 mod error;
 mod flight;
 mod freshness;
+mod group;
 mod guard;
 mod key;
 mod record;
@@ -39,6 +40,7 @@ pub use crate::cache::{Cache, Pause};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::Entry;
 pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::group::{Generations, Group};
 pub use crate::key::{Key, KeyHasher, Prefix, sorted_set};
 pub use crate::record::Record;
 #[cfg(feature = "bincode")]

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cap_std::fs::Dir;
 use tokio::runtime::Handle;
-use vayu_core::{Backend, Claim, Clock, Error, ErrorKind, Key, Open, Record, Result, Usage};
+use vayu_core::{
+    Backend, Claim, Clock, Error, ErrorKind, Generations, Key, Open, Record, Result, Usage,
+};
 
 use crate::directory;
 use crate::folder::{DiskFolder, Folder};
@@ -33,7 +35,7 @@ use crate::store::Store;
 /// can be stored.
 #[derive(Debug, Clone)]
 pub struct FileBackend {
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     async_io: AsyncIo,
 }
 
@@ -53,21 +55,20 @@ impl FileBackend {
 
     /// Runs an operation where it may block. If the future is dropped, the operation has taken
     /// place by then or never will: a write that came later could undo what others did since.
-    async fn offload<T: Send + 'static>(
+    pub(crate) async fn offload<T: Send + 'static>(
         &self,
-        key: &Key,
-        operation: impl FnOnce(&Store, &Key) -> Result<T> + Send + 'static,
+        operation: impl FnOnce(&Store) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let runtime = match self.async_io {
             AsyncIo::Offloaded => Handle::try_current().ok(),
             AsyncIo::Inline => None,
         };
-        let Some(runtime) = runtime else { return operation(&self.store, key) };
-        let (store, key) = (Arc::clone(&self.store), key.clone());
+        let Some(runtime) = runtime else { return operation(&self.store) };
+        let store = Arc::clone(&self.store);
         let order = Order::default();
         let ordered = order.0.clone();
         let task = move || match &*lock(&ordered) {
-            Validity::Valid => operation(&store, &key),
+            Validity::Valid => operation(&store),
             Validity::Cancelled => {
                 Err(Error::new(ErrorKind::Backend, "the operation was cancelled"))
             }
@@ -124,15 +125,18 @@ impl Backend for FileBackend {
     }
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
-        self.offload(key, Store::read).await
+        let key = key.clone();
+        self.offload(move |store| store.read(&key)).await
     }
 
     async fn write_async(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
-        self.offload(key, move |store, key| store.write(key, &record)).await
+        let key = key.clone();
+        self.offload(move |store| store.write(&key, &record)).await
     }
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {
-        self.offload(key, Store::delete).await
+        let key = key.clone();
+        self.offload(move |store| store.delete(&key)).await
     }
 
     fn try_claim(&self, key: &Key) -> Result<Claim> {
@@ -140,7 +144,8 @@ impl Backend for FileBackend {
     }
 
     async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
-        self.offload(key, Store::claim).await
+        let key = key.clone();
+        self.offload(move |store| store.claim(&key)).await
     }
 
     fn clear(&self) -> Result<()> {
@@ -148,8 +153,11 @@ impl Backend for FileBackend {
     }
 
     async fn clear_async(&self) -> Result<()> {
-        let everything = Key::from_text("", "");
-        self.offload(&everything, |store, _| store.clear()).await
+        self.offload(Store::clear).await
+    }
+
+    fn generations(&self) -> Option<&dyn Generations> {
+        Some(self)
     }
 
     fn usage(&self) -> Usage {

@@ -1,5 +1,6 @@
 //! Which names the files of a cache have.
 
+use vayu_core::Group;
 use vayu_core::wire::WireKey;
 
 /// How many folders the entries of a cache are spread over.
@@ -17,6 +18,7 @@ pub(crate) const TAG_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n
     # https://bford.info/cachedir/\n";
 
 const ENTRY: &str = ".v1";
+const GENERATION: &str = ".g1";
 const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".vayu-tmp-";
 
@@ -24,7 +26,8 @@ const TEMPORARY: &str = ".vayu-tmp-";
 const DIGITS: usize = 38;
 const TEMPORARY_DIGITS: usize = 32;
 
-/// Where the entry of a key is: in a folder named by two hex digits, under 38 more.
+/// Where the entry of a key is: in a folder named by two hex digits, under 38 more. And where the
+/// generations of groups are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     shard: u8,
@@ -37,6 +40,13 @@ impl Place {
         let digits = const_hex::encode(&digest[..20]);
         let (shard, name) = digits.split_at(2);
         Self { shard: digest[0], path: format!("{shard}/{name}{ENTRY}") }
+    }
+
+    /// Where the generation of a group is: under two hex digits. Groups with one place are
+    /// invalidated together.
+    pub(crate) fn of_generation(group: Group) -> Self {
+        let [.., shard, name] = group.number().to_be_bytes();
+        Self { shard, path: format!("{shard:02x}/{name:02x}{GENERATION}") }
     }
 
     pub(crate) fn shard(&self) -> usize {
@@ -75,6 +85,7 @@ pub(crate) enum Role {
     Entry,
     Temporary,
     Lock,
+    Generation,
     /// None of ours: it is left alone.
     Foreign,
 }
@@ -85,6 +96,8 @@ impl Role {
             Self::Entry
         } else if name.strip_suffix(LOCK).is_some_and(|stem| is_hex(stem, DIGITS)) {
             Self::Lock
+        } else if name.strip_suffix(GENERATION).is_some_and(|stem| is_hex(stem, 2)) {
+            Self::Generation
         } else if name.strip_prefix(TEMPORARY).is_some_and(|rest| is_hex(rest, TEMPORARY_DIGITS)) {
             Self::Temporary
         } else {
@@ -121,6 +134,14 @@ mod tests {
     }
 
     #[test]
+    fn generations_have_names_of_their_own() {
+        let place = Place::of_generation(Group::tag("t"));
+        let (shard, name) = place.path().split_once('/').expect("a folder and a name");
+        assert_eq!((shard, name), (&*shard_name(place.shard()), place.name()));
+        assert_eq!(Role::of(name), Role::Generation);
+    }
+
+    #[test]
     fn only_names_of_ours_are_ours() {
         assert_eq!(Role::of(&temporary_name([7; 16])), Role::Temporary);
         let digits = "0".repeat(DIGITS);
@@ -134,6 +155,8 @@ mod tests {
             &format!("{}A.v1", &digits[1..]),
             ".vayu-tmp-",
             ".vayu-tmp-xyz",
+            "00.v1",
+            "000.g1",
             &format!("é{}.v1", &digits[2..]),
         ] {
             assert_eq!(Role::of(name), Role::Foreign, "{name}");

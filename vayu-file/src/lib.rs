@@ -26,6 +26,7 @@ compile_error!("vayu-file needs a Unix file system; leave its feature out on oth
 mod backend;
 mod directory;
 mod folder;
+mod generations;
 mod layout;
 mod ledger;
 mod listing;

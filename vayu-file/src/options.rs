@@ -44,8 +44,8 @@ pub struct FileOptions {
 #[non_exhaustive]
 pub enum Durability {
     /// The operating system. A process may be killed at any moment. After a loss of power an entry
-    /// may be missing, damaged or the one before, or one that was deleted may be back; damaged
-    /// ones are misses.
+    /// may be missing, damaged or the one before, and what was deleted or invalidated just before
+    /// may be back; damaged ones are misses.
     #[default]
     Relaxed,
     /// The disk. What was written or deleted is so after a loss of power, too. A write takes many

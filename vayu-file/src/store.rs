@@ -22,7 +22,7 @@ use crate::sweep::{Eviction, Sweep, Swept};
 /// A directory of entries.
 #[derive(Debug)]
 pub(crate) struct Store {
-    root: Box<dyn Folder>,
+    pub(crate) root: Box<dyn Folder>,
     clock: Arc<dyn Clock>,
     durability: Durability,
     single_flight: SingleFlight,
@@ -161,8 +161,8 @@ impl Store {
         Ok(())
     }
 
-    /// Puts an entry in its place at one stroke; the length of the one that was there.
-    fn replace(&self, place: &Place, bytes: &[u8]) -> io::Result<Option<u64>> {
+    /// Puts a file in its place at one stroke; the length of the one that was there.
+    pub(crate) fn replace(&self, place: &Place, bytes: &[u8]) -> io::Result<Option<u64>> {
         let folder = self.shard(place)?;
         let mut random = [0; 16];
         getrandom(&mut random, GetRandomFlags::empty())?;
@@ -425,7 +425,7 @@ fn is_absence(error: &io::Error) -> bool {
         || Errno::from_io_error(error).is_some_and(|errno| foreign.contains(&errno))
 }
 
-fn failed(operation: &'static str, error: io::Error) -> Error {
+pub(crate) fn failed(operation: &'static str, error: io::Error) -> Error {
     Error::new(ErrorKind::Backend, operation).with_source(error)
 }
 

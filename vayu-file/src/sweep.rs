@@ -55,7 +55,7 @@ impl Sweep {
         let mut entries = Vec::new();
         for name in names {
             match Role::of(&name) {
-                Role::Foreign => {}
+                Role::Generation | Role::Foreign => {}
                 Role::Entry => {
                     if let Some(entry) = self.look_at(&*folder, name, &mut swept) {
                         entries.push(entry);

@@ -3,6 +3,7 @@
 mod cancellation;
 mod crashes;
 mod faults;
+mod generations;
 mod limits;
 
 use std::time::Duration;

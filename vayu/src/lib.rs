@@ -132,6 +132,7 @@
 //! | `cache_if` | a predicate: only values for which it holds are remembered |
 //! | `serializer` | another serializer than the cache's |
 //! | `version` | an integer or a string: entries of another version are misses |
+//! | `tags(..)` | texts, with arguments in braces (`"user:{id}"`), or expressions: [`Cache::invalidate_tag`] forgets all entries with one |
 //! | `handle` | a name for a companion function that answers the [`Entry`] of a call; beside an associated function without `self`, `Self::name` |
 //! | `log` | `false`: no `tracing` events. Otherwise each call is an event at debug level, target `vayu` |
 //! | `crate` | the path of this crate where it is renamed |
@@ -183,6 +184,29 @@
 //! ```
 //!
 //! An `async fn` has the same: `profile_entry(7).refresh_async().await`.
+//!
+//! # Many calls, forgotten at once
+//!
+//! ```
+//! use vayu::{cached, mem_cache};
+//!
+//! #[cached(ttl = "1h", tags("user:{id}", "users"))]
+//! fn orders(id: u64, page: u32) -> Vec<String> {
+//!     vec![format!("order {page} of {id}")]
+//! }
+//!
+//! # fn main() -> vayu::Result<()> {
+//! orders(7, 1);
+//! mem_cache().invalidate_tag("user:7")?; // all pages of one user
+//! mem_cache().invalidate_function(&orders)?; // all calls of the function
+//! mem_cache().invalidate_all()?; // everything
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each takes the same time for any number of entries, on every backend. What was being computed at
+//! that moment goes to its callers and is not served to others. Processes that share a directory see
+//! a tag invalidated at once, and a function within 100 ms.
 //!
 //! # When something fails
 //!
@@ -239,9 +263,10 @@ pub use vayu_core::MessagePack;
 #[cfg(feature = "postcard")]
 pub use vayu_core::Postcard;
 pub use vayu_core::{
-    AsCache, Backend, ByReference, Cache, Claim, Claimed, Clock, Entry, Error, ErrorKind, Key,
-    KeyHasher, MonotonicClock, Open, Pause, Prefix, Record, Result, Serializer, SerializerId,
-    Shared, Sleep, Stats, SystemClock, Timestamp, Usage, encode_exactly, sorted_set,
+    AsCache, Backend, ByReference, Cache, Claim, Claimed, Clock, Entry, Error, ErrorKind,
+    Generations, Group, Key, KeyHasher, MonotonicClock, Open, Pause, Prefix, Record, Result,
+    Serializer, SerializerId, Shared, Sleep, Stats, SystemClock, Timestamp, Usage, encode_exactly,
+    sorted_set,
 };
 #[cfg(feature = "testing")]
 pub use vayu_core::{backend_tests, testing};

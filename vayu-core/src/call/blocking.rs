@@ -9,6 +9,7 @@ use crate::call::{Blocking, Call, CallKey, Choice, Found, Keep, Old, Policy, Rea
 use crate::flight::{
     FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
 };
+use crate::group::Group;
 use crate::guard::{discard, guarded};
 use crate::record::Record;
 use crate::report::Answer;
@@ -17,9 +18,9 @@ use crate::sync::block_on;
 
 /// Answers a call from the cache, or runs `body` and remembers its answer.
 #[inline]
-pub(crate) fn run<R, B, S, K, H, Z, L, P>(
+pub(crate) fn run<R, B, S, K, H, Z, L, P, G>(
     cache: &Cache<B, S>,
-    policy: &Policy<K, H, Z, L, P>,
+    policy: &Policy<K, H, Z, L, P, G>,
     body: impl FnOnce() -> R,
 ) -> R
 where
@@ -30,8 +31,19 @@ where
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
+    G: AsRef<[Group]>,
 {
-    let Some(call) = Call::new(cache, policy) else { return body() };
+    let Some(mut call) = Call::new(cache, policy) else { return body() };
+    if call.needs_stamp {
+        let tags = policy.tags.as_ref();
+        match call.cache.stamp(call.key.prefix(), tags) {
+            Ok(stamp) => call.stamp = stamp,
+            Err(error) => {
+                call.goes_without(&error);
+                return body();
+            }
+        }
+    }
     if call.is_asked_to_refresh() {
         return renew(&call, body);
     }
@@ -74,7 +86,7 @@ where
     let flights = call.cache.flights();
     let mut deadline = None;
     loop {
-        let (flight, outdated) = match flights.join(call.key, before.take()) {
+        let (flight, outdated) = match flights.join(call.key, call.stamp, before.take()) {
             Join::Lead { lead: first, look_again } => {
                 return lead(call, first, look_again, Reason::Missing, body);
             }
@@ -87,16 +99,16 @@ where
         let outcome = block_on(flight.landed(deadline));
         drop(waiting);
         let next = match outcome {
-            None => flights.overtake(call.key, &flight),
+            None => flights.overtake(call.key, call.stamp, &flight),
             Some(Outcome::Abandoned) => continue,
             Some(_) if outdated => continue,
             Some(Outcome::Computed(record)) => {
                 match record.get().and_then(|record| call.share(record)) {
                     Some(answer) => return answer,
-                    None => flights.lead_if_vacant(call.key),
+                    None => flights.lead_if_vacant(call.key, call.stamp),
                 }
             }
-            Some(Outcome::Unshared) => flights.lead_if_vacant(call.key),
+            Some(Outcome::Unshared) => flights.lead_if_vacant(call.key, call.stamp),
         };
         return match next {
             Some(next) => lead(call, next, false, Reason::Missing, body),
@@ -122,7 +134,7 @@ where
     P: Keep<H::Value>,
 {
     if call.may_refresh()
-        && let Some(first) = call.cache.flights().lead_if_vacant(call.key)
+        && let Some(first) = call.cache.flights().lead_if_vacant(call.key, call.stamp)
     {
         return lead(call, first, true, Reason::Outdated(old), body);
     }
@@ -141,7 +153,7 @@ where
     P: Keep<H::Value>,
 {
     loop {
-        match call.cache.flights().supersede(call.key) {
+        match call.cache.flights().supersede(call.key, call.stamp) {
             Ok(first) => return lead(call, first, false, Reason::Asked, body),
             Err(flight) if call.cache.wait_for(&flight) => {}
             Err(flight) => return beside(call, flight.id(), body),

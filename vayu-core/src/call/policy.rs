@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::group::Group;
 use crate::key::{Key, NoKey};
 
 /// What a call is to do: everything but the function itself.
 #[derive(Debug)]
-pub struct Policy<K, H, Z, L, P> {
+pub struct Policy<K, H, Z, L, P, G = [Group; 0]> {
     pub(crate) key: K,
     pub(super) shape: H,
     pub(super) serializer: Z,
     pub(super) ttl: L,
     pub(super) keep: P,
+    pub(crate) tags: G,
     pub(super) version: u64,
     pub(super) stale: Duration,
     pub(super) jitter: Jitter,
@@ -30,6 +32,7 @@ impl<K, H, Z, L, P> Policy<K, H, Z, L, P> {
             serializer,
             ttl,
             keep,
+            tags: [],
             version: 0,
             stale: Duration::ZERO,
             jitter: Jitter::NONE,
@@ -38,6 +41,28 @@ impl<K, H, Z, L, P> Policy<K, H, Z, L, P> {
         }
     }
 
+    /// With the tags of the entry.
+    #[inline]
+    pub fn tags<const N: usize>(self, tags: [Group; N]) -> Policy<K, H, Z, L, P, [Group; N]> {
+        let Self { key, shape, serializer, ttl, keep, tags: [], version, stale, jitter, .. } = self;
+        let Self { has_handle, is_quiet, .. } = self;
+        Policy {
+            key,
+            shape,
+            serializer,
+            ttl,
+            keep,
+            tags,
+            version,
+            stale,
+            jitter,
+            has_handle,
+            is_quiet,
+        }
+    }
+}
+
+impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     /// With a version of the value's meaning.
     #[inline]
     #[must_use]

@@ -321,3 +321,21 @@ fn refreshed_value_stays() {
         fixture.is_empty();
     });
 }
+
+#[test]
+fn what_began_before_an_invalidation_of_all_is_not_served_after_it() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 3, |fixture, caller| {
+            if caller == 0 {
+                let before = fixture.runs();
+                fixture.cache.invalidate_all().expect("invalidated");
+                let answer = fixture.call(false, &key("k"), || fixture.run());
+                assert!(answer > before, "{answer} was computed before the invalidation");
+            } else {
+                fixture.call(caller == 1, &key("k"), || fixture.run());
+            }
+        });
+        fixture.is_empty();
+    });
+}

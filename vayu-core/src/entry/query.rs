@@ -9,6 +9,7 @@ use crate::cache::Cache;
 use crate::call::{Always, Call, CallKey, Choice, Policy, Shape, Ttl};
 use crate::entry::Remembered;
 use crate::error::Result;
+use crate::group::Group;
 use crate::key::{Key, NoKey};
 use crate::record::Record;
 use crate::serializer::Serializer;
@@ -57,22 +58,22 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// One call, of which an entry is made.
 #[derive(Debug)]
-pub(crate) struct Subject<R, B: Backend, S, H, Z, L> {
+pub(crate) struct Subject<R, B: Backend, S, H, Z, L, G> {
     cache: Cache<B, S>,
-    policy: Policy<Result<Key, NoKey>, H, Z, L, Always>,
+    policy: Policy<Result<Key, NoKey>, H, Z, L, Always, G>,
     answer: PhantomData<fn() -> R>,
 }
 
-impl<R, B: Backend, S, H, Z, L> Subject<R, B, S, H, Z, L> {
+impl<R, B: Backend, S, H, Z, L, G> Subject<R, B, S, H, Z, L, G> {
     pub(crate) fn new(
         cache: Cache<B, S>,
-        policy: Policy<Result<Key, NoKey>, H, Z, L, Always>,
+        policy: Policy<Result<Key, NoKey>, H, Z, L, Always, G>,
     ) -> Self {
         Self { cache, policy, answer: PhantomData }
     }
 }
 
-impl<R, B, S, H, Z, L> Query for Subject<R, B, S, H, Z, L>
+impl<R, B, S, H, Z, L, G> Query for Subject<R, B, S, H, Z, L, G>
 where
     B: Backend,
     S: Send + Sync,
@@ -80,27 +81,39 @@ where
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
+    G: AsRef<[Group]>,
 {
     type Answer = R;
-    type Found = Record<B::Stored>;
+    /// The stamp of the call, and the record.
+    type Found = (u64, Record<B::Stored>);
 
     fn key(&self) -> Result<&Key, &NoKey> {
         self.policy.key.key()
     }
 
     fn read(&self, key: &Key) -> Result<Option<Self::Found>> {
-        if self.cache.is_paused() { Ok(None) } else { self.cache.read(key) }
+        if self.cache.is_paused() {
+            return Ok(None);
+        }
+        let stamp = self.cache.stamp(key.prefix(), self.policy.tags.as_ref())?;
+        Ok(self.cache.read(key)?.map(|record| (stamp, record)))
     }
 
     fn read_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, Option<Self::Found>> {
-        let cache = &self.cache;
-        Box::pin(
-            async move { if cache.is_paused() { Ok(None) } else { cache.read_async(key).await } },
-        )
+        let (cache, tags) = (&self.cache, self.policy.tags.as_ref());
+        Box::pin(async move {
+            if cache.is_paused() {
+                return Ok(None);
+            }
+            let stamp = cache.stamp_async(key.prefix(), tags).await?;
+            Ok(cache.read_async(key).await?.map(|record| (stamp, record)))
+        })
     }
 
-    fn open(&self, found: Self::Found) -> Option<Remembered<R>> {
-        Call::new(&self.cache, &self.policy)?.recall(found)
+    fn open(&self, (stamp, record): Self::Found) -> Option<Remembered<R>> {
+        let mut call = Call::new(&self.cache, &self.policy)?;
+        call.stamp = stamp;
+        call.recall(record)
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {

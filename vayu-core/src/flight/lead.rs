@@ -14,6 +14,7 @@ pub(crate) struct Lead<'a, R> {
     flights: &'a Flights<R>,
     key: &'a Key,
     flight: Arc<Flight<R>>,
+    stamp: u64,
     invalidations: u64,
     outcome: Outcome<R>,
     is_over: bool,
@@ -44,10 +45,11 @@ impl<'a, R> Lead<'a, R> {
         flights: &'a Flights<R>,
         key: &'a Key,
         flight: Arc<Flight<R>>,
+        stamp: u64,
         invalidations: u64,
     ) -> Self {
         let outcome = Outcome::Abandoned;
-        Self { flights, key, flight, invalidations, outcome, is_over: false }
+        Self { flights, key, flight, stamp, invalidations, outcome, is_over: false }
     }
 
     pub(crate) fn id(&self) -> FlightId {
@@ -63,7 +65,7 @@ impl<'a, R> Lead<'a, R> {
     /// Asks whether the value may be stored. Where it may, an invalidation of the key waits for
     /// this flight from here on.
     pub(crate) fn begin_store(&self) -> Permission {
-        self.flights.begin_store(self.key, &self.flight, self.invalidations)
+        self.flights.begin_store(self.key, &self.flight, self.stamp, self.invalidations)
     }
 
     /// Ends the flight, and wakes those who wait.

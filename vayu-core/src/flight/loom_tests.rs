@@ -38,7 +38,7 @@ impl World {
             return Some(found);
         }
         loop {
-            match self.flights.join(key, before.take()) {
+            match self.flights.join(key, 0, before.take()) {
                 Join::Lead { lead, look_again } => {
                     if look_again && let Some(found) = *lock(&self.stored) {
                         return Some(found);
@@ -50,7 +50,7 @@ impl World {
                     match block_on(flight.landed(&mut never)) {
                         Some(Outcome::Computed(value)) if !outdated => return value.get().copied(),
                         Some(Outcome::Unshared) if !outdated => {
-                            return match self.flights.lead_if_vacant(key) {
+                            return match self.flights.lead_if_vacant(key, 0) {
                                 Some(lead) => self.lead(lead, end),
                                 None => Some(self.run()),
                             };

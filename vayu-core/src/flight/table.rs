@@ -36,6 +36,8 @@ struct Sky<R> {
 #[derive(Debug)]
 struct Slot<R> {
     flight: Arc<Flight<R>>,
+    /// Whose values are not for callers with another stamp.
+    stamp: u64,
     phase: Phase,
 }
 
@@ -86,39 +88,51 @@ impl<R> Flights<R> {
 
     /// Joins the flight of a key, or opens one. `before` are the landings before the lookup that
     /// found nothing, if they are known.
-    pub(crate) fn join<'a>(&'a self, key: &'a Key, before: Option<Landings>) -> Join<'a, R> {
+    ///
+    /// What callers with another stamp compute is not for this one, who computes in their place.
+    pub(crate) fn join<'a>(
+        &'a self,
+        key: &'a Key,
+        stamp: u64,
+        before: Option<Landings>,
+    ) -> Join<'a, R> {
         let shard = self.shard(key);
         let mut sky = lock(&shard.sky);
         if let Some(slot) = sky.flights.get(key)
             && slot.flight.is_of_this_process()
         {
-            let outdated = slot.phase == Phase::Outdated;
-            return Join::Wait { flight: Arc::clone(&slot.flight), outdated };
+            let is_other = slot.stamp != stamp;
+            if !is_other || slot.phase != Phase::Computing {
+                let outdated = is_other || slot.phase == Phase::Outdated;
+                return Join::Wait { flight: Arc::clone(&slot.flight), outdated };
+            }
+            sky.invalidations += 1;
         }
         let now = shard.landings.load(Ordering::Acquire);
         let look_again = before.is_none_or(|before| before.0 != now);
-        Join::Lead { lead: self.depart(&mut sky, key, Phase::Computing), look_again }
+        Join::Lead { lead: self.depart(&mut sky, key, stamp, Phase::Computing), look_again }
     }
 
     /// The lead for a key, if nobody has it.
-    pub(crate) fn lead_if_vacant<'a>(&'a self, key: &'a Key) -> Option<Lead<'a, R>> {
+    pub(crate) fn lead_if_vacant<'a>(&'a self, key: &'a Key, stamp: u64) -> Option<Lead<'a, R>> {
         let mut sky = self.sky(key);
         if sky.flights.contains_key(key) {
             return None;
         }
-        Some(self.depart(&mut sky, key, Phase::Computing))
+        Some(self.depart(&mut sky, key, stamp, Phase::Computing))
     }
 
     /// The lead for a key in the place of a flight that takes too long, if nobody was faster.
     pub(crate) fn overtake<'a>(
         &'a self,
         key: &'a Key,
+        stamp: u64,
         overdue: &Arc<Flight<R>>,
     ) -> Option<Lead<'a, R>> {
         let mut sky = self.sky(key);
         match sky.flights.get(key) {
             Some(slot) if slot.is(overdue) && slot.phase == Phase::Computing => {
-                Some(self.depart(&mut sky, key, Phase::Computing))
+                Some(self.depart(&mut sky, key, stamp, Phase::Computing))
             }
             _ => None,
         }
@@ -143,7 +157,11 @@ impl<R> Flights<R> {
     /// The lead for a key in the place of what is being computed for it, to store a value that is
     /// known. Where another value is being stored at this moment, its flight is the answer, and
     /// that value will not stay.
-    pub(crate) fn seize<'a>(&'a self, key: &'a Key) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
+    pub(crate) fn seize<'a>(
+        &'a self,
+        key: &'a Key,
+        stamp: u64,
+    ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
         let mut sky = self.sky(key);
         sky.invalidations += 1;
         match sky.flights.get_mut(key) {
@@ -151,13 +169,17 @@ impl<R> Flights<R> {
                 slot.phase = Phase::Outdated;
                 Err(Arc::clone(&slot.flight))
             }
-            _ => Ok(self.depart(&mut sky, key, Phase::Storing)),
+            _ => Ok(self.depart(&mut sky, key, stamp, Phase::Storing)),
         }
     }
 
     /// The lead for a key in the place of what is being computed for it, to compute anew. Where a
     /// value is being stored at this moment, its flight is the answer.
-    pub(crate) fn supersede<'a>(&'a self, key: &'a Key) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
+    pub(crate) fn supersede<'a>(
+        &'a self,
+        key: &'a Key,
+        stamp: u64,
+    ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
         let mut sky = self.sky(key);
         match sky.flights.get(key) {
             Some(slot) if slot.phase != Phase::Computing && slot.flight.is_of_this_process() => {
@@ -165,7 +187,7 @@ impl<R> Flights<R> {
             }
             _ => {
                 sky.invalidations += 1;
-                Ok(self.depart(&mut sky, key, Phase::Computing))
+                Ok(self.depart(&mut sky, key, stamp, Phase::Computing))
             }
         }
     }
@@ -195,11 +217,17 @@ impl<R> Flights<R> {
         lock(&self.shard(key).sky)
     }
 
-    fn depart<'a>(&'a self, sky: &mut Sky<R>, key: &'a Key, phase: Phase) -> Lead<'a, R> {
+    fn depart<'a>(
+        &'a self,
+        sky: &mut Sky<R>,
+        key: &'a Key,
+        stamp: u64,
+        phase: Phase,
+    ) -> Lead<'a, R> {
         let flight = Flight::new();
-        let slot = Slot { flight: Arc::clone(&flight), phase };
+        let slot = Slot { flight: Arc::clone(&flight), stamp, phase };
         sky.flights.insert(key.clone(), slot);
-        Lead::new(self, key, flight, sky.invalidations)
+        Lead::new(self, key, flight, stamp, sky.invalidations)
     }
 
     /// Asks for permission to store, at the end of the computation that set out when
@@ -208,6 +236,7 @@ impl<R> Flights<R> {
         &self,
         key: &Key,
         flight: &Arc<Flight<R>>,
+        stamp: u64,
         invalidations: u64,
     ) -> Permission {
         let mut sky = self.sky(key);
@@ -225,7 +254,7 @@ impl<R> Flights<R> {
         if sky.invalidations != invalidations {
             return Permission::Refused;
         }
-        let slot = Slot { flight: Arc::clone(flight), phase: Phase::Storing };
+        let slot = Slot { flight: Arc::clone(flight), stamp, phase: Phase::Storing };
         sky.flights.insert(key.clone(), slot);
         Permission::UnlessNewer
     }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::backend::{Backend, Usage};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::group::Generations;
 use crate::key::Key;
 use crate::record::Record;
 
@@ -165,6 +166,10 @@ impl<B: Backend> Backend for FaultyBackend<B> {
 
     fn clear(&self) -> Result<()> {
         if self.has(Fault::ClearIsLost) { Ok(()) } else { self.inner.clear() }
+    }
+
+    fn generations(&self) -> Option<&dyn Generations> {
+        self.inner.generations()
     }
 
     fn usage(&self) -> Usage {

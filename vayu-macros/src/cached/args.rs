@@ -12,7 +12,7 @@ use crate::cached::Attribute;
 use crate::diagnostics::Mistakes;
 
 const KNOWN: &str = "`ttl`, `stale`, `jitter`, `cache`, `prefix`, `key`, `skip`, `include`, \
-                     `serializer`, `log`, `cache_if`, `version`, `handle` and `crate`";
+                     `serializer`, `log`, `cache_if`, `version`, `tags`, `handle` and `crate`";
 
 #[derive(Default)]
 pub(crate) struct Arguments {
@@ -29,6 +29,7 @@ pub(crate) struct Arguments {
     pub(crate) is_quiet: bool,
     pub(crate) cache_if: Option<Expr>,
     pub(crate) version: Option<String>,
+    pub(crate) tags: Vec<Expr>,
     pub(crate) handle: Option<Handle>,
     pub(crate) root: Option<Path>,
 }
@@ -133,6 +134,7 @@ impl Arguments {
                 let names = list(input, &name, Ident::parse_any)?;
                 self.skip = Some(Skip { keyword: name, names });
             }
+            "tags" => self.tags = list(input, &name, Expr::parse)?,
             "include" => self.include = list(input, &name, Expr::parse)?,
             "serializer" => self.serializer = Some(value(input)?),
             "log" => self.is_quiet = !parse_log(&value(input)?)?,

@@ -24,6 +24,7 @@ pub(crate) struct Model {
     pub(crate) jitter: Option<u16>,
     pub(crate) cache_if: Option<Expr>,
     pub(crate) version: Option<String>,
+    pub(crate) tags: Vec<Expr>,
     pub(crate) handle: Option<Handle>,
     pub(crate) is_quiet: bool,
 }
@@ -76,6 +77,7 @@ impl Model {
             jitter: arguments.jitter,
             cache_if: arguments.cache_if,
             version: arguments.version,
+            tags: arguments.tags,
             handle,
             is_quiet: arguments.is_quiet,
         })

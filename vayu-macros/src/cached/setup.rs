@@ -4,7 +4,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{GenericParam, Ident, Token};
+use syn::{Expr, ExprLit, GenericParam, Ident, Lit, Token};
 
 use crate::cached::args::{KeySource, Time, Ttl};
 use crate::cached::function::Kind;
@@ -44,6 +44,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         let stale = time(stale);
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
     });
+    let tags = tags(model, purpose);
     quote_spanned! {Span::mixed_site()=>
         #cache
         let vayu_probe = #probe::<#answer>::new();
@@ -57,6 +58,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #ttl
         #stale
         #keep
+        #tags
     }
 }
 
@@ -209,6 +211,32 @@ fn keep(model: &Model, purpose: Purpose) -> TokenStream {
     }
 }
 
+/// The groups of the tags. A call makes them only where a group was ever invalidated.
+fn tags(model: &Model, purpose: Purpose) -> Option<TokenStream> {
+    if model.tags.is_empty() {
+        return None;
+    }
+    let groups = model.tags.iter().map(|expression| {
+        let span = at(expression);
+        let tag = model.root.private_at("tag", span);
+        match expression {
+            // Names in braces are those of the arguments, as in `format!`.
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
+                quote_spanned!(span=> #tag(::core::format_args!(#text)))
+            }
+            _ => quote_spanned!(span=> #tag(&(#expression))),
+        }
+    });
+    let groups = quote!([#(#groups),*]);
+    let tags = model.root.private("tags");
+    Some(match purpose {
+        Purpose::Call => {
+            quote_spanned!(Span::mixed_site()=> let vayu_tags = #tags(vayu_cache, || #groups);)
+        }
+        Purpose::Entry => quote_spanned!(Span::mixed_site()=> let vayu_tags = #groups;),
+    })
+}
+
 /// Gives the key its prefix. That of a function with a handle is the function itself, else its
 /// body, which has a name wherever the function is.
 pub(super) fn finish_key(model: &Model) -> TokenStream {
@@ -257,6 +285,8 @@ pub(super) fn policy(model: &Model) -> TokenStream {
     // What the serializer cannot take is the type of the answer.
     let span = model.function.answer.as_ref().map_or_else(Span::mixed_site, at);
     let policy = root.private_at("Policy", span);
+    let tags =
+        (!model.tags.is_empty()).then(|| quote_spanned!(Span::mixed_site()=> .tags(vayu_tags)));
     let version = model.version.as_ref().map(|version| {
         let stamp = root.private("version_stamp");
         quote!(.version(const { #stamp(#version) }))
@@ -268,6 +298,7 @@ pub(super) fn policy(model: &Model) -> TokenStream {
     let quiet = model.is_quiet.then(|| quote!(.quiet()));
     quote_spanned! {span=>
         #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_keep)
+            #tags
             #version
             #stale
             #jitter

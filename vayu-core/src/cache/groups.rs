@@ -1,0 +1,183 @@
+//! The generations of groups, as one cache knows them.
+//!
+//! The stamp of a call is one number made of the generations of all its groups. It is part of the
+//! schema stamp of what the call stores.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::backend::Backend;
+use crate::cache::Cache;
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::group::Group;
+use crate::guard::{guarded, guarded_async};
+use crate::key::Prefix;
+
+/// What a cache knows of generations.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    /// Those of this process, where the backend keeps none. There are none before the first is
+    /// renewed.
+    here: OnceLock<Box<[AtomicU64]>>,
+    /// Those that the backend was asked for, and when.
+    asked: Mutex<HashMap<Group, (u64, Timestamp)>>,
+}
+
+/// Groups whose numbers are equal modulo this are invalidated together.
+const SLOTS: u64 = 1 << 16;
+
+/// How long the generation of a function is taken for known where the backend keeps it. That of a
+/// tag never is.
+const KNOWN_FOR: Duration = Duration::from_millis(100);
+
+/// Functions whose generation is remembered. Past that all are asked for again.
+const REMEMBERED: usize = 4096;
+
+impl Groups {
+    fn generation(&self, group: Group) -> u64 {
+        self.here.get().map_or(0, |slots| slots[slot(group)].load(Ordering::Acquire))
+    }
+
+    pub(super) fn renew(&self, group: Group) {
+        let slots = self.here.get_or_init(|| (0..SLOTS).map(|_| AtomicU64::new(0)).collect());
+        let generation = RandomState::new().hash_one(group) | 1;
+        slots[slot(group)].store(generation, Ordering::Release);
+    }
+
+    fn known(&self, group: Group, now: Timestamp) -> Option<u64> {
+        let &(generation, asked) = self.asked().get(&group)?;
+        let is_recent = now >= asked && now.saturating_since(asked) < KNOWN_FOR;
+        is_recent.then_some(generation)
+    }
+
+    fn learn(&self, group: Group, generation: u64, now: Timestamp) {
+        let mut asked = self.asked();
+        if asked.len() >= REMEMBERED {
+            asked.clear();
+        }
+        asked.insert(group, (generation, now));
+    }
+
+    pub(super) fn forget(&self, group: Group) {
+        self.asked().remove(&group);
+    }
+
+    fn asked(&self) -> MutexGuard<'_, HashMap<Group, (u64, Timestamp)>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn slot(group: Group) -> usize {
+    usize::try_from(group.number() % SLOTS).expect("it is less than the slots")
+}
+
+/// The stamp of a call, made of the generations of its groups one by one. It is zero where all of
+/// them are.
+#[derive(Default)]
+struct Stamp(smallvec::SmallVec<[u8; 64]>);
+
+impl Stamp {
+    fn add(&mut self, generation: u64) {
+        self.0.extend_from_slice(&generation.to_le_bytes());
+    }
+
+    fn get(&self) -> u64 {
+        if self.0.iter().all(|&byte| byte == 0) { 0 } else { xxh3_64(&self.0) }
+    }
+}
+
+impl<B: Backend, S> Cache<B, S> {
+    /// Whether a group may have been invalidated.
+    #[inline]
+    pub(crate) fn has_generations(&self) -> bool {
+        self.shared.groups.here.get().is_some() || self.backend().generations().is_some()
+    }
+
+    /// The stamp of a call with these tags, if that is known at once.
+    #[inline]
+    pub(crate) fn stamp_now(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
+        if self.has_generations() { self.known_stamp(prefix, tags) } else { Some(0) }
+    }
+
+    #[cold]
+    fn known_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
+        let groups = &self.shared.groups;
+        let (seldom, mut stamp) = (seldom(prefix), Stamp::default());
+        if self.backend().generations().is_none() {
+            seldom.iter().chain(tags).for_each(|&group| stamp.add(groups.generation(group)));
+            return Some(stamp.get());
+        }
+        if !tags.is_empty() {
+            return None;
+        }
+        let now = self.now();
+        for group in seldom {
+            stamp.add(groups.known(group, now)?);
+        }
+        Some(stamp.get())
+    }
+
+    /// The stamp of a call with these tags.
+    pub(crate) fn stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
+        if let Some(stamp) = self.stamp_now(prefix, tags) {
+            return Ok(stamp);
+        }
+        let mut stamp = Stamp::default();
+        for group in seldom(prefix) {
+            stamp.add(match self.shared.groups.known(group, self.now()) {
+                Some(generation) => generation,
+                None => self.ask(group)?,
+            });
+        }
+        for &tag in tags {
+            stamp.add(self.ask(tag)?);
+        }
+        Ok(stamp.get())
+    }
+
+    /// [`stamp`](Self::stamp) for async callers.
+    pub(crate) async fn stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
+        if let Some(stamp) = self.stamp_now(prefix, tags) {
+            return Ok(stamp);
+        }
+        let mut stamp = Stamp::default();
+        for group in seldom(prefix) {
+            stamp.add(match self.shared.groups.known(group, self.now()) {
+                Some(generation) => generation,
+                None => self.ask_async(group).await?,
+            });
+        }
+        for &tag in tags {
+            stamp.add(self.ask_async(tag).await?);
+        }
+        Ok(stamp.get())
+    }
+
+    fn ask(&self, group: Group) -> Result<u64> {
+        let Some(generations) = self.backend().generations() else { return Ok(0) };
+        let now = self.now();
+        let generation = guarded("read generation", || generations.generation(group))?;
+        self.shared.groups.learn(group, generation, now);
+        Ok(generation)
+    }
+
+    async fn ask_async(&self, group: Group) -> Result<u64> {
+        let Some(generations) = self.backend().generations() else { return Ok(0) };
+        let now = self.now();
+        let ask = || generations.generation_async(group);
+        let generation = guarded_async("read generation", ask).await?;
+        self.shared.groups.learn(group, generation, now);
+        Ok(generation)
+    }
+}
+
+/// The groups that are seldom invalidated, of which a call is with everything of its function.
+fn seldom(prefix: &Prefix) -> [Group; 2] {
+    [Group::ALL, Group::of_prefix(prefix)]
+}

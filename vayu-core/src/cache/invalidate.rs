@@ -1,0 +1,141 @@
+//! Forgetting many entries at once.
+
+use std::any::type_name;
+use std::fmt::Display;
+
+use crate::backend::Backend;
+use crate::cache::Cache;
+use crate::error::{Error, ErrorKind, Result};
+use crate::group::Group;
+use crate::guard::{guarded, guarded_async};
+use crate::key::Prefix;
+
+/// # Invalidation by group
+///
+/// Each of these takes the same time for any number of entries: the group gets another generation,
+/// and whatever was stored, or is being computed, under the old one is not served any more, neither
+/// fresh nor stale. What it occupies is given back as it expires or is evicted.
+///
+/// Where a backend is shared by processes, tags are exact in all of them. That a function, or
+/// everything, was invalidated reaches the other processes within 100 ms.
+impl<B: Backend, S> Cache<B, S> {
+    /// Invalidates all entries with a tag: those of functions under `#[cached(tags(..))]`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend. The entries may then still be served.
+    pub fn invalidate_tag(&self, tag: impl Display) -> Result<()> {
+        self.renew(Group::tag(tag))
+    }
+
+    /// [`invalidate_tag`](Self::invalidate_tag) for async callers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`invalidate_tag`](Self::invalidate_tag).
+    pub async fn invalidate_tag_async(&self, tag: impl Display) -> Result<()> {
+        let tag = Group::tag(tag);
+        self.renew_async(tag).await
+    }
+
+    /// Invalidates all entries of a function, of the one instance of it where it is generic:
+    /// `cache.invalidate_function(&rates)`.
+    ///
+    /// Entries of a function under `#[cached(prefix = ..)]` belong to the prefix: see
+    /// [`invalidate_prefix`](Self::invalidate_prefix).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] for what is no function by name, a closure or a pointer;
+    /// those of the backend.
+    pub fn invalidate_function<F>(&self, function: &F) -> Result<()> {
+        self.renew(Group::of_prefix(&prefix_of(function)?))
+    }
+
+    /// [`invalidate_function`](Self::invalidate_function) for async callers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`invalidate_function`](Self::invalidate_function).
+    pub async fn invalidate_function_async<F>(&self, function: &F) -> Result<()> {
+        let function = Group::of_prefix(&prefix_of(function)?);
+        self.renew_async(function).await
+    }
+
+    /// Invalidates all entries under a prefix: those of functions under `#[cached(prefix = ..)]`,
+    /// and those whose [`Key`](crate::Key) was made with it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend.
+    pub fn invalidate_prefix(&self, prefix: impl Into<Prefix>) -> Result<()> {
+        self.renew(Group::of_prefix(&prefix.into()))
+    }
+
+    /// [`invalidate_prefix`](Self::invalidate_prefix) for async callers.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend.
+    pub async fn invalidate_prefix_async(&self, prefix: impl Into<Prefix>) -> Result<()> {
+        let prefix = Group::of_prefix(&prefix.into());
+        self.renew_async(prefix).await
+    }
+
+    /// Invalidates all entries. [`clear`](Self::clear) gives back what they occupy, too, and takes
+    /// longer for that.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend.
+    pub fn invalidate_all(&self) -> Result<()> {
+        self.renew(Group::ALL)
+    }
+
+    /// [`invalidate_all`](Self::invalidate_all) for async callers.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend.
+    pub async fn invalidate_all_async(&self) -> Result<()> {
+        self.renew_async(Group::ALL).await
+    }
+
+    fn renew(&self, group: Group) -> Result<()> {
+        let result = match self.backend().generations() {
+            Some(generations) => guarded("renew generation", || generations.renew(group)),
+            None => {
+                self.shared.groups.renew(group);
+                Ok(())
+            }
+        };
+        self.shared.groups.forget(group);
+        result
+    }
+
+    async fn renew_async(&self, group: Group) -> Result<()> {
+        let result = match self.backend().generations() {
+            Some(generations) => {
+                guarded_async("renew generation", || generations.renew_async(group)).await
+            }
+            None => {
+                self.shared.groups.renew(group);
+                Ok(())
+            }
+        };
+        self.shared.groups.forget(group);
+        result
+    }
+}
+
+/// The prefix of the entries of a function.
+fn prefix_of<F>(_function: &F) -> Result<Prefix> {
+    let name = type_name::<F>();
+    if size_of::<F>() > 0 || name.ends_with("}}") || !name.contains("::") {
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            "only a function has entries; name the function itself, not a closure or a pointer",
+        ));
+    }
+    Ok(Prefix::from(name.to_owned()))
+}

@@ -1,0 +1,63 @@
+//! The generations of groups, each in a file of its own.
+
+use std::io;
+
+use async_trait::async_trait;
+use rustix::rand::{GetRandomFlags, getrandom};
+use vayu_core::{Generations, Group, Result};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::backend::FileBackend;
+use crate::folder::{buffer, read_full};
+use crate::layout::Place;
+use crate::store::{Store, failed};
+
+/// How many random bytes a generation has.
+const LENGTH: usize = 16;
+
+impl Store {
+    /// The generation of a group: what its file holds, as a number. A damaged file is another
+    /// generation.
+    fn generation(&self, group: Group) -> Result<u64> {
+        match self.read_generation(&Place::of_generation(group)) {
+            Ok(bytes) => Ok(xxh3_64(&bytes) | 1),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(failed("read generation", error)),
+        }
+    }
+
+    fn read_generation(&self, place: &Place) -> io::Result<Vec<u8>> {
+        let mut file = self.root.open(place.path())?;
+        let mut bytes = buffer(LENGTH as u64)?;
+        read_full(&mut *file, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn renew(&self, group: Group) -> Result<()> {
+        let mut bytes = [0; LENGTH];
+        getrandom(&mut bytes, GetRandomFlags::empty())
+            .map_err(io::Error::from)
+            .and_then(|_| self.replace(&Place::of_generation(group), &bytes))
+            .map_err(|error| failed("write generation", error))?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Generations for FileBackend {
+    fn generation(&self, group: Group) -> Result<u64> {
+        self.store.generation(group)
+    }
+
+    fn renew(&self, group: Group) -> Result<()> {
+        self.store.renew(group)
+    }
+
+    async fn generation_async(&self, group: Group) -> Result<u64> {
+        self.offload(move |store| store.generation(group)).await
+    }
+
+    async fn renew_async(&self, group: Group) -> Result<()> {
+        self.offload(move |store| store.renew(group)).await
+    }
+}

@@ -1,0 +1,133 @@
+//! The generations of groups on a disk that fails.
+
+use rustix::io::Errno;
+use vayu_core::{Generations, Group};
+
+use super::*;
+use crate::folder::model::Fault;
+use crate::layout::Place;
+use crate::options::Durability;
+
+const ERRORS: [Errno; 8] = [
+    Errno::IO,
+    Errno::NOSPC,
+    Errno::MFILE,
+    Errno::ACCESS,
+    Errno::ROFS,
+    Errno::STALE,
+    Errno::LOOP,
+    Errno::NOTDIR,
+];
+
+fn generation(backend: &FileBackend, group: Group) -> u64 {
+    backend.generation(group).expect("read")
+}
+
+#[test]
+fn group_that_was_never_renewed_is_of_generation_zero_and_never_again() {
+    let backend = open(&Disk::default(), &options(&ManualClock::new()));
+    let (group, other) = (Group::tag("a"), Group::tag("b"));
+    let mut seen = vec![generation(&backend, group)];
+    assert_eq!(seen, [0]);
+    for _ in 0..20 {
+        backend.renew(group).expect("renew");
+        let new = generation(&backend, group);
+        assert!(!seen.contains(&new), "{new} was there before");
+        assert_eq!(generation(&backend, group), new);
+        seen.push(new);
+    }
+    assert_eq!(generation(&backend, other), 0);
+}
+
+#[test]
+fn generation_that_cannot_be_read_is_an_error_and_no_other_generation() {
+    let clock = ManualClock::new();
+    let group = Group::tag("a");
+    let disk = Disk::default();
+    let backend = open(&disk, &options(&clock));
+    backend.renew(group).expect("renew");
+    let known = generation(&backend, group);
+    let mut failures = 0;
+    for errno in ERRORS {
+        for number in 0..4 {
+            disk.plan(Fault::Once(number, errno));
+            match backend.generation(group) {
+                Ok(found) => assert_eq!(found, known, "{errno} at {number}"),
+                Err(_) => failures += 1,
+            }
+        }
+    }
+    assert!(failures >= 2 * ERRORS.len(), "{failures}");
+    disk.plan(Fault::Slow);
+    assert_eq!(generation(&backend, group), known);
+}
+
+#[test]
+fn renewal_that_fails_says_so() {
+    let clock = ManualClock::new();
+    let group = Group::tag("a");
+    for errno in ERRORS {
+        for number in 0.. {
+            let disk = Disk::default();
+            let backend = open(&disk, &options(&clock));
+            backend.renew(group).expect("renew");
+            let old = generation(&backend, group);
+            disk.plan(Fault::Once(number, errno));
+            let result = backend.renew(group);
+            let operations = disk.operations();
+            disk.plan(None);
+            if result.is_ok() {
+                assert_ne!(generation(&backend, group), old, "{errno} at {number}");
+            }
+            if operations <= number {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_generation_is_another_one() {
+    let disk = Disk::default();
+    let backend = open(&disk, &options(&ManualClock::new()));
+    let group = Group::tag("a");
+    backend.renew(group).expect("renew");
+    let old = generation(&backend, group);
+    for bytes in [&b""[..], b"x", &[0; 16], &[7; 16]] {
+        disk.damage(Place::of_generation(group).path(), bytes);
+        let found = generation(&backend, group);
+        assert!(found != old && found != 0, "{bytes:?}");
+    }
+}
+
+#[test]
+fn synced_renewal_survives_a_loss_of_power() {
+    let options = options(&ManualClock::new()).durability(Durability::Synced);
+    let disk = Disk::default();
+    let backend = open(&disk, &options);
+    let group = Group::tag("a");
+    disk.record();
+    for _ in 0..2 {
+        backend.renew(group).expect("renew");
+        let new = generation(&backend, group);
+        for disk in disk.after_power_loss() {
+            assert_eq!(generation(&open(&disk, &options), group), new);
+        }
+    }
+}
+
+#[test]
+fn generation_is_neither_cleared_nor_swept_nor_counted() {
+    let clock = ManualClock::new();
+    let backend = open(&Disk::default(), &options(&clock).max_entries(1));
+    let group = Group::tag("a");
+    backend.renew(group).expect("renew");
+    let known = generation(&backend, group);
+    for n in 0..100 {
+        backend.write(&key(n.to_string()), record(&clock, "value")).expect("write");
+        clock.advance(Duration::from_secs(3600));
+    }
+    backend.clear().expect("clear");
+    assert_eq!(backend.usage().entries, Some(0));
+    assert_eq!(generation(&backend, group), known);
+}
