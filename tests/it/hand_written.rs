@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,6 +31,8 @@ fn encode(record: &Record<Bytes>) -> Vec<u8> {
         page.extend_from_slice(&time.as_micros().to_le_bytes());
     }
     page.extend_from_slice(&record.schema().to_le_bytes());
+    let took = u64::try_from(record.took().as_micros()).expect("a short time");
+    page.extend_from_slice(&took.to_le_bytes());
     page.extend_from_slice(&record.serializer().as_u16().to_le_bytes());
     page.extend_from_slice(record.value());
     page
@@ -38,10 +41,11 @@ fn encode(record: &Record<Bytes>) -> Vec<u8> {
 fn decode(page: &[u8]) -> Record<Bytes> {
     let word = |n: usize| page[8 * n..8 * n + 8].try_into().expect("eight bytes");
     let time = |n| Timestamp::from_micros(i64::from_le_bytes(word(n)));
-    Record::new(Bytes::copy_from_slice(&page[34..]), time(0), time(1))
+    Record::new(Bytes::copy_from_slice(&page[42..]), time(0), time(1))
         .with_stale_until(time(2))
         .with_schema(u64::from_le_bytes(word(3)))
-        .with_serializer(SerializerId::from_u16(u16::from_le_bytes([page[32], page[33]])))
+        .with_took(Duration::from_micros(u64::from_le_bytes(word(4))))
+        .with_serializer(SerializerId::from_u16(u16::from_le_bytes([page[40], page[41]])))
 }
 
 #[async_trait]

@@ -21,6 +21,7 @@ mod hand_written;
 mod handle;
 mod hang;
 mod model;
+mod observe;
 mod single_flight;
 mod stale;
 mod surprise;

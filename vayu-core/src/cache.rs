@@ -5,6 +5,7 @@ mod groups;
 mod invalidate;
 mod pause;
 mod setbacks;
+mod sight;
 
 use std::fmt;
 use std::iter;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use self::groups::Groups;
-pub use self::pause::Pause;
+pub use self::pause::{Pause, PauseAll, pause_all};
 use self::setbacks::Setbacks;
 use crate::backend::{Backend, Open};
 use crate::clock::{Clock, Sleep, Timestamp};
@@ -23,9 +24,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Flight, Flights, Hosted, Landing, Outcome, Waiting, inside};
 use crate::freshness::is_fresh;
 use crate::guard::{guarded, guarded_async};
-use crate::key::{Key, Prefix};
+use crate::key::Key;
+use crate::observer::Observers;
 use crate::record::Record;
-use crate::report::{self, Answer, Warnings};
+use crate::report::Warnings;
 use crate::serializer::Serializer;
 use crate::stats::{Counters, Stats};
 use crate::sync::block_on;
@@ -72,6 +74,7 @@ struct Inner<B: Backend> {
     flights: Flights<Record<B::Stored>>,
     counters: Counters,
     warnings: Warnings,
+    observers: Observers,
     setbacks: Setbacks,
     groups: Groups,
     pauses: AtomicUsize,
@@ -102,6 +105,7 @@ impl<B: Backend, S: Default> Cache<B, S> {
             flights: Flights::new(),
             counters: Counters::default(),
             warnings: Warnings::default(),
+            observers: Observers::default(),
             setbacks: Setbacks::default(),
             groups: Groups::default(),
             pauses: AtomicUsize::new(0),
@@ -216,7 +220,7 @@ impl<B: Backend, S> Cache<B, S> {
             while lead.land() == Landing::MustDelete {
                 guarded("delete entry", || self.backend().delete(key))?;
             }
-            result.inspect(|()| self.counters().store())
+            result.inspect(|()| self.count_store(key.prefix()))
         })
     }
 
@@ -249,7 +253,7 @@ impl<B: Backend, S> Cache<B, S> {
             while lead.land() == Landing::MustDelete {
                 guarded_async("delete entry", || self.backend().delete_async(key)).await?;
             }
-            result.inspect(|()| self.counters().store())
+            result.inspect(|()| self.count_store(key.prefix()))
         });
         Hosted::new(flight, to_landing).await
     }
@@ -404,32 +408,7 @@ impl<B: Backend, S> Cache<B, S> {
 
     #[inline]
     pub(crate) fn is_paused(&self) -> bool {
-        self.shared.pauses.load(Ordering::Relaxed) > 0
-    }
-
-    /// Counts a call that does not use the cache: it is paused, or there is no key.
-    #[cold]
-    pub(crate) fn without(&self, function: &Prefix, error: Option<&Error>, is_quiet: bool) {
-        self.counters().miss();
-        if let Some(error) = error {
-            self.fault(function, error, is_quiet);
-        }
-        if !is_quiet {
-            report::answered(function, Answer::Computed);
-        }
-    }
-
-    /// Counts a fault that costs the caller time only, and warns of it now and then.
-    pub(crate) fn fault(&self, function: &Prefix, error: &Error, is_quiet: bool) {
-        self.counters().error(error.kind());
-        self.warn(function, error, is_quiet);
-    }
-
-    /// Warns now and then.
-    pub(crate) fn warn(&self, function: &Prefix, error: &Error, is_quiet: bool) {
-        if !is_quiet {
-            self.shared.warnings.warn(function.as_str(), error, self.now());
-        }
+        self.shared.pauses.load(Ordering::Relaxed) > 0 || pause::is_everything_paused()
     }
 }
 

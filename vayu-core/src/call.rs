@@ -28,8 +28,8 @@ use crate::freshness::{is_fresh, is_stale, is_young};
 use crate::group::Group;
 use crate::guard::{discard, guarded};
 use crate::key::Key;
+use crate::observer::CallOutcome;
 use crate::record::Record;
-use crate::report::{self, Answer};
 use crate::serializer::Serializer;
 
 /// A backend that cannot answer without blocking.
@@ -47,6 +47,7 @@ pub(crate) enum Found<R> {
 pub(crate) struct Old<R> {
     answer: R,
     age: Duration,
+    took: Duration,
 }
 
 /// Why a caller runs the function.
@@ -190,11 +191,11 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        let (now, created) = (self.cache.now(), record.created());
+        let (now, created, took) = (self.cache.now(), record.created(), record.took());
         let found = self.examine(record, now)?;
         if let Found::Fresh(_) = found {
             self.cache.counters().hit();
-            self.tell(Answer::Hit { age: now.saturating_since(created) });
+            self.tell(CallOutcome::Hit, Some(now.saturating_since(created)), took);
         }
         Ok(found)
     }
@@ -245,7 +246,7 @@ where
             return Ok(Found::Nothing);
         }
         let age = now.saturating_since(created);
-        Ok(Found::Stale(Old { answer: self.shape.wrap(value), age }))
+        Ok(Found::Stale(Old { answer: self.shape.wrap(value), age, took: record.took() }))
     }
 
     /// What a record holds for an entry of this call. Nothing is counted.
@@ -288,12 +289,12 @@ where
         });
         let value = self.survive(decoded).flatten()?;
         self.cache.counters().wait();
-        self.tell(Answer::Waited);
+        self.tell(CallOutcome::Wait, None, record.took());
         Some(self.shape.wrap(value))
     }
 
-    /// The record to store for an answer, or nothing if it is not to be stored.
-    pub(crate) fn seal<R>(&self, answer: &R) -> Option<Record<B::Stored>>
+    /// The record to store for an answer that took so long, or nothing if it is not to be stored.
+    pub(crate) fn seal<R>(&self, answer: &R, took: Duration) -> Option<Record<B::Stored>>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
@@ -319,7 +320,8 @@ where
             let record = Record::new(stored, created, expires)
                 .with_stale_until(expires.saturating_add(self.stale))
                 .with_schema(self.schema())
-                .with_serializer(self.serializer.id());
+                .with_serializer(self.serializer.id())
+                .with_took(took);
             Ok(Some(record))
         });
         sealed.unwrap_or_else(|error| {
@@ -347,7 +349,7 @@ where
     /// The backend was given the value.
     pub(crate) fn stored(&self, result: Result<()>) {
         if self.survive(result).is_some() {
-            self.cache.counters().store();
+            self.cache.count_store(self.key.prefix());
         }
     }
 
@@ -365,19 +367,19 @@ where
     /// The answer for a caller who does not wait for a new value.
     pub(crate) fn serve_stale<R>(&self, old: Old<R>) -> R {
         self.cache.counters().stale();
-        self.tell(Answer::Stale { age: old.age });
+        self.tell(CallOutcome::Stale, Some(old.age), old.took);
         old.answer
     }
 
     /// The answer of a caller whose run of the function ended with `new`: that, unless it is a
     /// failure and there is an old value to serve in its place.
-    pub(crate) fn conclude<R>(&self, new: R, reason: Reason<R>) -> R
+    pub(crate) fn conclude<R>(&self, new: R, took: Duration, reason: Reason<R>) -> R
     where
         H: Shape<R>,
     {
         let has_value = self.shape.value(&new).is_some();
         match reason {
-            Reason::Missing => self.tell(Answer::Computed),
+            Reason::Missing => self.tell(CallOutcome::Miss, None, took),
             Reason::Outdated(old) if !has_value => {
                 discard(new);
                 return self.serve_after_failure(old);
@@ -387,7 +389,7 @@ where
                     self.cache.setbacks().forget(self.key);
                 }
                 self.cache.counters().refresh();
-                self.tell(Answer::Refreshed);
+                self.tell(CallOutcome::Refresh, None, took);
             }
         }
         new
@@ -395,7 +397,7 @@ where
 
     fn serve_after_failure<R>(&self, old: Old<R>) -> R {
         self.cache.setbacks().note(self.key, self.cache.now());
-        self.cache.counters().failed_refresh();
+        self.cache.count_failed_refresh(self.key.prefix());
         let error =
             Error::new(ErrorKind::Miss, "refresh a value past its ttl: the function failed");
         self.cache.warn(self.key.prefix(), &error, self.is_quiet);
@@ -413,9 +415,7 @@ where
     }
 
     #[inline]
-    pub(crate) fn tell(&self, answer: Answer) {
-        if !self.is_quiet {
-            report::answered(self.key.prefix(), answer);
-        }
+    pub(crate) fn tell(&self, outcome: CallOutcome, age: Option<Duration>, took: Duration) {
+        self.cache.tell(self.key.prefix(), outcome, age, took, self.is_quiet);
     }
 }

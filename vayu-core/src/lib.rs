@@ -24,6 +24,7 @@ mod freshness;
 mod group;
 mod guard;
 mod key;
+mod observer;
 mod record;
 mod report;
 mod serializer;
@@ -31,17 +32,19 @@ mod stats;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod took;
 #[cfg(feature = "wire")]
 pub mod wire;
 
 pub use crate::attribute::AsCache;
 pub use crate::backend::{Backend, Claim, Claimed, Open, Usage};
-pub use crate::cache::{Cache, Pause};
+pub use crate::cache::{Cache, Pause, PauseAll, pause_all};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::Entry;
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::group::{Generations, Group};
 pub use crate::key::{Key, KeyHasher, Prefix, sorted_set};
+pub use crate::observer::{CallOutcome, CallReport, FunctionStats, Observer, Tally};
 pub use crate::record::Record;
 #[cfg(feature = "bincode")]
 pub use crate::serializer::Bincode;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::serializer::SerializerId;
+use crate::took::Took;
 
 /// What a backend keeps for one key: the value in its stored form, and what the engine must know
 /// to decide whether that value may be served.
@@ -17,6 +18,7 @@ pub struct Record<V> {
     stale_until: Timestamp,
     schema: u64,
     serializer: SerializerId,
+    took: Took,
 }
 
 impl<V> Record<V> {
@@ -25,7 +27,8 @@ impl<V> Record<V> {
     /// It is not served stale, and its schema stamp and serializer are zero.
     pub fn new(value: V, created: Timestamp, expires: Timestamp) -> Self {
         let serializer = SerializerId::default();
-        Self { value, created, expires, stale_until: expires, schema: 0, serializer }
+        let took = Took::default();
+        Self { value, created, expires, stale_until: expires, schema: 0, serializer, took }
     }
 
     /// The same record with the instant until which it may be served after it has expired.
@@ -46,6 +49,14 @@ impl<V> Record<V> {
     #[must_use]
     pub fn with_serializer(mut self, serializer: SerializerId) -> Self {
         self.serializer = serializer;
+        self
+    }
+
+    /// The same record with the time that the function ran for the value, of which about four
+    /// digits are kept.
+    #[must_use]
+    pub fn with_took(mut self, took: Duration) -> Self {
+        self.took = Took::new(took);
         self
     }
 
@@ -84,6 +95,11 @@ impl<V> Record<V> {
     /// The number of the serializer that made the value's stored form.
     pub fn serializer(&self) -> SerializerId {
         self.serializer
+    }
+
+    /// How long the function ran for the value; zero where nobody knows.
+    pub fn took(&self) -> Duration {
+        self.took.time()
     }
 
     /// The record taken apart: only the value is left.

@@ -7,39 +7,22 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
 use crate::key::Prefix;
-
-/// How a call was answered, in the words of the log.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Answer {
-    Hit {
-        age: Duration,
-    },
-    Computed,
-    Waited,
-    /// With a value past its ttl.
-    Stale {
-        age: Duration,
-    },
-    /// With a new value in the place of one past its ttl.
-    Refreshed,
-}
+use crate::observer::CallOutcome;
 
 /// Tells of one call, at debug level. Arguments and values are never told.
 #[inline]
-pub(crate) fn answered(function: &Prefix, answer: Answer) {
+pub(crate) fn answered(function: &Prefix, outcome: CallOutcome, age: Option<Duration>) {
     if tracing::enabled!(target: "vayu", tracing::Level::DEBUG) {
-        tell(function.as_str(), answer);
+        tell(function.as_str(), outcome, age);
     }
 }
 
 #[cold]
-fn tell(function: &str, answer: Answer) {
-    match answer {
-        Answer::Hit { age } => tracing::debug!(target: "vayu", function, outcome = "hit", ?age),
-        Answer::Computed => tracing::debug!(target: "vayu", function, outcome = "miss"),
-        Answer::Waited => tracing::debug!(target: "vayu", function, outcome = "wait"),
-        Answer::Stale { age } => tracing::debug!(target: "vayu", function, outcome = "stale", ?age),
-        Answer::Refreshed => tracing::debug!(target: "vayu", function, outcome = "refresh"),
+fn tell(function: &str, outcome: CallOutcome, age: Option<Duration>) {
+    let outcome = outcome.as_str();
+    match age {
+        Some(age) => tracing::debug!(target: "vayu", function, outcome, ?age),
+        None => tracing::debug!(target: "vayu", function, outcome),
     }
 }
 

@@ -182,6 +182,7 @@ impl<'a> Entry<'a> {
             .with_stale_until(header.stale_until())
             .with_schema(header.schema())
             .with_serializer(header.serializer())
+            .with_took(header.took())
     }
 
     /// The function, as far as the key tells: not where the key was so long that only its digest

@@ -243,9 +243,33 @@
 //! # }
 //! ```
 //!
+//! # Seeing what it does
+//!
+//! [`Cache::stats`] has the counts of a cache. [`Cache::observe`] takes an [`Observer`], which is told of
+//! each call, store and fault, never of arguments or values: [`Tally`] counts for each function by
+//! itself, and adds up the time that was saved; `Metrics` (feature `metrics`) hands everything to the
+//! [`metrics`](https://docs.rs/metrics) facade, for Prometheus and others.
+//!
+//! ```
+//! use vayu::{Tally, cached, mem_cache};
+//!
+//! #[cached(ttl = "1h", prefix = "square")]
+//! fn square(n: u64) -> u64 {
+//!     n * n
+//! }
+//!
+//! let tally = Tally::new();
+//! mem_cache().observe(tally.clone());
+//! (square(12), square(12), square(13));
+//! for function in tally.functions() {
+//!     println!("{}: {} hits, saved {:?}", function.function, function.stats.hits, function.time_saved);
+//! #   assert_eq!((function.function.as_str(), function.stats.hits, function.stats.misses), ("square", 1, 2));
+//! }
+//! ```
+//!
 //! # In tests
 //!
-//! [`Cache::pause`] lets every call compute. With the feature `testing`, `vayu::testing` has a
+//! [`Cache::pause`] lets every call compute, and [`pause_all`] those of all caches. With the feature `testing`, `vayu::testing` has a
 //! clock that is moved by hand and the conformance kit for backends.
 
 #[doc(hidden)]
@@ -253,6 +277,8 @@
 pub mod __private;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
 
 #[cfg(feature = "bincode")]
 pub use vayu_core::Bincode;
@@ -263,10 +289,10 @@ pub use vayu_core::MessagePack;
 #[cfg(feature = "postcard")]
 pub use vayu_core::Postcard;
 pub use vayu_core::{
-    AsCache, Backend, ByReference, Cache, Claim, Claimed, Clock, Entry, Error, ErrorKind,
-    Generations, Group, Key, KeyHasher, MonotonicClock, Open, Pause, Prefix, Record, Result,
-    Serializer, SerializerId, Shared, Sleep, Stats, SystemClock, Timestamp, Usage, encode_exactly,
-    sorted_set,
+    AsCache, Backend, ByReference, Cache, CallOutcome, CallReport, Claim, Claimed, Clock, Entry,
+    Error, ErrorKind, FunctionStats, Generations, Group, Key, KeyHasher, MonotonicClock, Observer,
+    Open, Pause, PauseAll, Prefix, Record, Result, Serializer, SerializerId, Shared, Sleep, Stats,
+    SystemClock, Tally, Timestamp, Usage, encode_exactly, pause_all, sorted_set,
 };
 #[cfg(feature = "testing")]
 pub use vayu_core::{backend_tests, testing};
@@ -286,3 +312,5 @@ pub use vayu_memory::{MokaBackend, MokaCache};
 
 #[cfg(feature = "memory")]
 pub use crate::memory::mem_cache;
+#[cfg(feature = "metrics")]
+pub use crate::metrics::Metrics;

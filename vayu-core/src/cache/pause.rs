@@ -1,8 +1,8 @@
-//! Switching a cache off for a while.
+//! Switching caches off for a while.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::backend::Backend;
 use crate::cache::Inner;
@@ -34,5 +34,56 @@ impl<B: Backend> Drop for Pause<B> {
 impl<B: Backend> fmt::Debug for Pause<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pause").finish_non_exhaustive()
+    }
+}
+
+static PAUSES_OF_ALL: AtomicUsize = AtomicUsize::new(0);
+
+#[inline]
+pub(super) fn is_everything_paused() -> bool {
+    PAUSES_OF_ALL.load(Ordering::Relaxed) > 0
+}
+
+/// Lets every call of every cache in this process compute, and neither read nor store, until the
+/// answer is dropped: for tests that want no caching at all.
+///
+/// Several pauses may overlap; the caches go on when the last one has ended.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+/// # use std::time::Duration;
+/// # use vayu_core::{Cache, Key, MessagePack, pause_all, testing::MapBackend};
+/// # let cache: Cache<MapBackend, MessagePack> = Cache::new();
+/// # let key = Key::from_text("p", "k");
+/// # let minute = Duration::from_secs(60);
+/// cache.get_or_insert_with(&key, minute, || 1);
+/// let pause = pause_all();
+/// assert_eq!(cache.get_or_insert_with(&key, minute, || 2), 2);
+/// drop(pause);
+/// assert_eq!(cache.get_or_insert_with(&key, minute, || 3), 1);
+/// # }
+/// ```
+pub fn pause_all() -> PauseAll {
+    PAUSES_OF_ALL.fetch_add(1, Ordering::SeqCst);
+    PauseAll(())
+}
+
+/// While this lives, no cache of the process reads or stores. See [`pause_all`].
+#[derive(Debug)]
+#[must_use = "the pause ends when this is dropped"]
+pub struct PauseAll(());
+
+impl PauseAll {
+    /// Ends this pause.
+    pub fn resume(self) {
+        drop(self);
+    }
+}
+
+impl Drop for PauseAll {
+    fn drop(&mut self) {
+        PAUSES_OF_ALL.fetch_sub(1, Ordering::SeqCst);
     }
 }

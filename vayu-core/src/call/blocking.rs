@@ -11,8 +11,8 @@ use crate::flight::{
 };
 use crate::group::Group;
 use crate::guard::{discard, guarded};
+use crate::observer::CallOutcome;
 use crate::record::Record;
-use crate::report::Answer;
 use crate::serializer::Serializer;
 use crate::sync::block_on;
 
@@ -191,8 +191,10 @@ where
         if let Reason::Missing = reason {
             call.computes();
         }
+        let began = call.cache.now();
         let answer = body();
-        if let Some(record) = call.seal(&answer) {
+        let took = call.cache.now().saturating_since(began);
+        if let Some(record) = call.seal(&answer, took) {
             lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = match lead.begin_store() {
                 Permission::Granted => true,
@@ -214,7 +216,7 @@ where
         while lead.land() == Landing::MustDelete {
             call.survive(guarded("delete entry", || call.cache.backend().delete(call.key)));
         }
-        call.conclude(answer, reason)
+        call.conclude(answer, took, reason)
     })
 }
 
@@ -258,7 +260,8 @@ fn beside<R, B: Backend, S, H: Copy, Z, L, P>(
     body: impl FnOnce() -> R,
 ) -> R {
     call.computes();
+    let began = call.cache.now();
     let answer = inside(flight, body);
-    call.tell(Answer::Computed);
+    call.tell(CallOutcome::Miss, None, call.cache.now().saturating_since(began));
     answer
 }

@@ -13,8 +13,8 @@ use crate::flight::{
 };
 use crate::group::Group;
 use crate::guard::{discard, guarded_async};
+use crate::observer::CallOutcome;
 use crate::record::Record;
-use crate::report::Answer;
 use crate::serializer::Serializer;
 
 /// Answers a call from the cache, or awaits `body` and remembers its answer.
@@ -191,8 +191,10 @@ where
         if let Reason::Missing = reason {
             call.computes();
         }
+        let began = call.cache.now();
         let answer = body.await;
-        if let Some(record) = call.seal(&answer) {
+        let took = call.cache.now().saturating_since(began);
+        if let Some(record) = call.seal(&answer, took) {
             lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = match lead.begin_store() {
                 Permission::Granted => true,
@@ -214,7 +216,7 @@ where
             let delete = || backend.delete_async(call.key);
             call.survive(guarded_async("delete entry", delete).await);
         }
-        call.conclude(answer, reason)
+        call.conclude(answer, took, reason)
     });
     Hosted::new(flight, flight_to_landing).await
 }
@@ -260,7 +262,8 @@ async fn beside<R, B: Backend, S, H: Copy, Z, L, P>(
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R {
     call.computes();
+    let began = call.cache.now();
     let answer = Hosted::new(flight, body).await;
-    call.tell(Answer::Computed);
+    call.tell(CallOutcome::Miss, None, call.cache.now().saturating_since(began));
     answer
 }

@@ -153,6 +153,7 @@ where
         let created = self.clock.now();
         Record::new(stored, created, created.saturating_add(MINUTE))
             .with_schema(SCHEMA)
+            .with_took(Duration::from_secs(2))
             .with_serializer(self.serializer.id())
     }
 

@@ -8,6 +8,7 @@ use super::Defect;
 use crate::clock::Timestamp;
 use crate::record::Record;
 use crate::serializer::SerializerId;
+use crate::took::Took;
 
 /// How many bytes a header has.
 pub const HEADER_LENGTH: usize = 80;
@@ -34,6 +35,7 @@ pub struct Header {
     key_length: u32,
     schema: u64,
     stale_micros: u64,
+    took: Took,
 }
 
 impl Header {
@@ -49,6 +51,7 @@ impl Header {
             key_length: u32::try_from(key.len()).expect("long keys are written as a digest"),
             schema: record.schema(),
             stale_micros: u64::try_from(stale).unwrap_or(u64::MAX),
+            took: Took::new(record.took()),
         }
     }
 
@@ -60,6 +63,7 @@ impl Header {
         put(8, &[MAJOR, self.length]);
         put(10, &self.flags.to_le_bytes());
         put(12, &self.serializer.as_u16().to_le_bytes());
+        put(14, &self.took.to_bits().to_le_bytes());
         put(16, &self.created.as_micros().to_le_bytes());
         put(24, &self.expires.as_micros().to_le_bytes());
         put(32, &self.value_length.to_le_bytes());
@@ -97,6 +101,7 @@ impl Header {
             key_length: u32::from_le_bytes(field(header, 40)),
             schema: u64::from_le_bytes(field(header, 48)),
             stale_micros: u64::from_le_bytes(field(header, 56)),
+            took: Took::from_bits(u16::from_le_bytes(field(header, 14))),
         };
         if parsed.flags & MUST_UNDERSTAND & !DIGEST != 0 {
             return Err(Defect::Flags);
@@ -152,6 +157,11 @@ impl Header {
     /// The stamp of the value's type and version.
     pub fn schema(&self) -> u64 {
         self.schema
+    }
+
+    /// How long the function ran for the value; zero where nobody knows.
+    pub fn took(&self) -> Duration {
+        self.took.time()
     }
 
     /// The number of the serializer that made the value's stored form.

@@ -1,0 +1,287 @@
+//! What observers are told, and what is counted for each function.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use vayu::testing::{FaultyBackend, ManualClock, MapBackend, watchdog};
+use vayu::{
+    Backend, Cache, CallOutcome, CallReport, Error, ErrorKind, Key, MemoryCache, MemoryOptions,
+    MessagePack, Metrics, Observer, Serializer, Tally, cached,
+};
+
+use crate::{HANG, with_every_backend};
+
+/// Writes down all it is told.
+#[derive(Debug, Clone, Default)]
+struct Diary(Arc<Mutex<Vec<String>>>);
+
+impl Diary {
+    fn write(&self, line: String) {
+        self.0.lock().unwrap().push(line);
+    }
+
+    /// What was told since the last time.
+    fn read(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Observer for Diary {
+    fn called(&self, call: &CallReport<'_>) {
+        let age = call.age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap());
+        let (outcome, took) = (call.outcome.as_str(), call.took.as_secs());
+        self.write(format!("{} {outcome}, age {age}, took {took}", call.function));
+    }
+
+    fn stored(&self, function: &str) {
+        self.write(format!("{function} stored"));
+    }
+
+    fn failed(&self, function: &str, error: &Error) {
+        self.write(format!("{function} failed: {:?}", error.kind()));
+    }
+
+    fn refresh_failed(&self, function: &str) {
+        self.write(format!("{function} was not refreshed"));
+    }
+}
+
+type Answer = Result<u32, String>;
+
+#[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "f", key = secret, log = false, handle = sync_entry)]
+fn sync_call<B, S>(cache: &Cache<B, S>, secret: &str, body: &dyn Fn() -> Answer) -> Answer
+where
+    B: Backend,
+    S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync,
+{
+    body()
+}
+
+#[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "f", key = secret)]
+async fn async_call<B, S>(cache: &Cache<B, S>, secret: &str, body: &dyn Fn() -> Answer) -> Answer
+where
+    B: Backend,
+    S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync,
+{
+    body()
+}
+
+fn follow_each_call<B, S>(open: impl Fn(ManualClock) -> Cache<B, S>)
+where
+    B: Backend,
+    S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync,
+{
+    for is_async in [false, true] {
+        let clock = ManualClock::new();
+        let cache = open(clock.clone());
+        let (diary, tally) = (Diary::default(), Tally::new());
+        cache.observe(diary.clone());
+        cache.observe(tally.clone());
+        let pass = |seconds| clock.advance(Duration::from_secs(seconds));
+        let call = |answer: Answer| {
+            let body = || {
+                pass(3);
+                answer.clone()
+            };
+            let _ = if is_async {
+                smol::block_on(async_call(&cache, "secret", &body))
+            } else {
+                sync_call(&cache, "secret", &body)
+            };
+            diary.read()
+        };
+        let down = || Err("down".to_owned());
+
+        assert_eq!(call(Ok(1)), ["f stored", "f miss, age -1, took 3"]);
+        pass(10);
+        assert_eq!(call(Ok(2)), ["f hit, age 10, took 3"]);
+        pass(60);
+        assert_eq!(call(down()), ["f was not refreshed", "f stale, age 70, took 3"]);
+        assert_eq!(call(down()), ["f stale, age 73, took 3"]);
+        pass(5);
+        assert_eq!(call(Ok(3)), ["f stored", "f refresh, age -1, took 3"]);
+        let asked = sync_entry(&cache, "secret", &|| Ok(4)).refresh();
+        assert_eq!(asked, Ok(4));
+        assert_eq!(diary.read(), ["f stored", "f refresh, age -1, took 0"]);
+        let pause = cache.pause();
+        assert_eq!(call(Ok(5)), ["f miss, age -1, took 0"]);
+        pause.resume();
+
+        let [function] = &tally.functions()[..] else { panic!("one function") };
+        let mut expected = cache.stats();
+        expected.usage = vayu::Usage::default();
+        assert_eq!((function.function.as_str(), &function.stats), ("f", &expected));
+        // One hit and two stale answers, of three seconds each; four digits are kept.
+        assert_eq!(function.time_saved.as_millis(), 9_000);
+    }
+}
+
+#[test]
+fn observers_are_told_of_each_call_once() {
+    with_every_backend!(follow_each_call);
+}
+
+#[test]
+fn waiting_callers_are_told_of_with_the_time_that_they_saved() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let diary = Diary::default();
+        cache.observe(diary.clone());
+        let key = Key::from_text("f", "k");
+        std::thread::scope(|scope| {
+            let leader = || {
+                cache.get_or_insert_with(&key, Duration::from_secs(60), || {
+                    let wait = || cache.get_or_insert_with(&key, Duration::from_secs(60), || 2);
+                    scope.spawn(wait);
+                    crate::until(|| clock.sleepers() > 0);
+                    clock.advance(Duration::from_secs(3));
+                    1
+                })
+            };
+            assert_eq!(leader(), 1);
+        });
+        let told = diary.read();
+        assert!(told.contains(&"f wait, age -1, took 3".to_owned()), "{told:?}");
+        assert_eq!(told.len(), 3, "{told:?}");
+    });
+}
+
+#[test]
+fn observer_that_panics_costs_its_call_nothing() {
+    struct Rude;
+    impl Observer for Rude {
+        fn called(&self, _: &CallReport<'_>) {
+            panic!("rude");
+        }
+        fn stored(&self, _: &str) {
+            panic!("rude");
+        }
+    }
+    let cache = MemoryCache::new();
+    let diary = Diary::default();
+    cache.observe(Rude);
+    cache.observe(diary.clone());
+    for _ in 0..2 {
+        assert_eq!(sync_call(&cache, "k", &|| Ok(1)), Ok(1));
+    }
+    assert_eq!(cache.stats().errors_of(ErrorKind::Panic), 3);
+    assert_eq!((cache.stats().hits, cache.stats().stores), (1, 1));
+    assert_eq!(diary.read().len(), 3, "the others are told");
+}
+
+#[test]
+fn faults_are_told_with_their_function() {
+    let backend = FaultyBackend::new(MapBackend::default());
+    backend.set_fault(vayu::testing::Fault::WriteFails);
+    let cache: Cache<_, MessagePack> = Cache::with_backend(backend);
+    let (diary, tally) = (Diary::default(), Tally::new());
+    cache.observe(diary.clone());
+    cache.observe(tally.clone());
+    assert_eq!(sync_call(&cache, "k", &|| Ok(1)), Ok(1));
+    let told = diary.read();
+    assert!(told.contains(&"f failed: Backend".to_owned()), "{told:?}");
+    assert!(told.iter().all(|line| !line.contains("stored")), "{told:?}");
+    let stats = &tally.functions()[0].stats;
+    assert_eq!(stats.errors_of(ErrorKind::Backend), cache.stats().errors_of(ErrorKind::Backend));
+    assert!(stats.errors > 0);
+}
+
+#[test]
+fn clones_of_a_cache_have_the_same_observers() {
+    let cache = MemoryCache::new();
+    let diary = Diary::default();
+    cache.clone().observe(diary.clone());
+    sync_call(&cache, "k", &|| Ok(1)).unwrap();
+    assert_eq!(diary.read().len(), 2);
+}
+
+#[test]
+fn tally_counts_for_each_function_from_many_threads() {
+    #[cached(cache = cache, ttl = 60, skip(cache))]
+    fn one(cache: &MemoryCache, n: u64) -> u64 {
+        n
+    }
+    #[cached(cache = cache, ttl = 60, skip(cache))]
+    fn two(cache: &MemoryCache, n: u64) -> u64 {
+        n
+    }
+    let cache = MemoryCache::new();
+    let tally = Tally::new();
+    cache.observe(tally.clone());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for n in 0..100 {
+                    one(&cache, n % 10);
+                    two(&cache, n % 20);
+                }
+            });
+        }
+    });
+    let functions = tally.functions();
+    let names: Vec<_> = functions.iter().map(|f| f.function.rsplit("::").next().unwrap()).collect();
+    assert_eq!(names, ["one", "two"]);
+    assert!(functions.iter().all(|function| function.stats.calls() == 400));
+    assert_eq!(functions.iter().map(|f| f.stats.hits).sum::<u64>(), cache.stats().hits);
+}
+
+#[test]
+fn metrics_have_the_same_counts() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        cache.observe(Metrics::new());
+        for _ in 0..3 {
+            let body = || {
+                clock.advance(Duration::from_millis(2));
+                Ok(1)
+            };
+            sync_call(&cache, "secret", &body).unwrap();
+        }
+    });
+    let mut found: Vec<String> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, _, _, value)| {
+            let labels: Vec<_> =
+                key.key().labels().map(|l| format!("{}={}", l.key(), l.value())).collect();
+            let value = match value {
+                DebugValue::Histogram(values) => {
+                    format!("{:?}", values.into_iter().map(f64::from).collect::<Vec<_>>())
+                }
+                DebugValue::Counter(count) => count.to_string(),
+                DebugValue::Gauge(level) => level.to_string(),
+            };
+            format!("{} {} {value}", key.key().name(), labels.join(" "))
+        })
+        .collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "vayu.call.count vayu.function=f vayu.outcome=hit 2",
+            "vayu.call.count vayu.function=f vayu.outcome=miss 1",
+            "vayu.computation.duration vayu.function=f [0.002]",
+            "vayu.saved.duration vayu.function=f 4000",
+            "vayu.store.count vayu.function=f 1",
+        ]
+    );
+}
+
+#[test]
+fn outcomes_are_named_as_in_the_log() {
+    let all = [
+        CallOutcome::Hit,
+        CallOutcome::Miss,
+        CallOutcome::Wait,
+        CallOutcome::Stale,
+        CallOutcome::Refresh,
+    ];
+    assert_eq!(all.map(CallOutcome::as_str), ["hit", "miss", "wait", "stale", "refresh"]);
+}

@@ -1,0 +1,88 @@
+//! What caches do, on the `metrics` facade.
+
+use metrics::{Label, Unit, counter, describe_counter, describe_histogram, histogram};
+use vayu_core::{CallOutcome, CallReport, Error, Observer};
+
+/// An [`Observer`] that hands everything to the [`metrics`](https://docs.rs/metrics) facade, and so to
+/// whatever recorder the program has installed. Names and units follow the
+/// [conventions of OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/general/metrics/).
+///
+/// | metric | kind, unit | labels |
+/// |---|---|---|
+/// | `vayu.call.count` | counter | `vayu.function`, `vayu.outcome`: `hit`, `miss`, `wait`, `stale` or `refresh` |
+/// | `vayu.computation.duration` | histogram, seconds | `vayu.function` |
+/// | `vayu.saved.duration` | counter, microseconds that the function need not run | `vayu.function` |
+/// | `vayu.store.count` | counter | `vayu.function` |
+/// | `vayu.error.count` | counter, faults that were survived | `vayu.function`, `error.type` |
+/// | `vayu.refresh.failed.count` | counter | `vayu.function` |
+///
+/// ```
+/// # #[cfg(feature = "memory")]
+/// vayu::mem_cache().observe(vayu::Metrics::new());
+/// ```
+#[derive(Debug, Clone)]
+pub struct Metrics(());
+
+const CALLS: &str = "vayu.call.count";
+const COMPUTATION: &str = "vayu.computation.duration";
+const SAVED: &str = "vayu.saved.duration";
+const STORES: &str = "vayu.store.count";
+const ERRORS: &str = "vayu.error.count";
+const FAILED_REFRESHES: &str = "vayu.refresh.failed.count";
+
+impl Metrics {
+    /// Describes the metrics to the recorder of the program, which should be installed by now.
+    pub fn new() -> Self {
+        describe_counter!(CALLS, Unit::Count, "Calls of cached functions");
+        describe_histogram!(COMPUTATION, Unit::Seconds, "How long cached functions ran");
+        describe_counter!(SAVED, Unit::Microseconds, "How long cached functions need not run");
+        describe_counter!(STORES, Unit::Count, "Values that were stored");
+        describe_counter!(ERRORS, Unit::Count, "Faults of caches that were survived");
+        describe_counter!(
+            FAILED_REFRESHES,
+            Unit::Count,
+            "Functions that failed while a value was stale"
+        );
+        Self(())
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observer for Metrics {
+    fn called(&self, call: &CallReport<'_>) {
+        let function = label(call.function);
+        let outcome = Label::from_static_parts("vayu.outcome", call.outcome.as_str());
+        counter!(CALLS, vec![function.clone(), outcome]).increment(1);
+        match call.outcome {
+            CallOutcome::Miss | CallOutcome::Refresh => {
+                histogram!(COMPUTATION, vec![function]).record(call.took);
+            }
+            _ => {
+                let micros = u64::try_from(call.took.as_micros()).unwrap_or(u64::MAX);
+                counter!(SAVED, vec![function]).increment(micros);
+            }
+        }
+    }
+
+    fn stored(&self, function: &str) {
+        counter!(STORES, vec![label(function)]).increment(1);
+    }
+
+    fn failed(&self, function: &str, error: &Error) {
+        let kind = Label::new("error.type", format!("{:?}", error.kind()).to_lowercase());
+        counter!(ERRORS, vec![label(function), kind]).increment(1);
+    }
+
+    fn refresh_failed(&self, function: &str) {
+        counter!(FAILED_REFRESHES, vec![label(function)]).increment(1);
+    }
+}
+
+fn label(function: &str) -> Label {
+    Label::new("vayu.function", function.to_owned())
+}
