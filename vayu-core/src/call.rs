@@ -12,7 +12,7 @@ mod shuttle_tests;
 mod tests;
 pub(crate) mod wish;
 
-use self::policy::Jitter;
+use self::policy::Terms;
 pub(crate) use self::policy::Whole;
 pub use self::policy::{
     Always, CallKey, Choice, Fallible, Keep, KeepIf, OfCache, Own, Policy, Shape, Ttl, TtlBy,
@@ -25,7 +25,6 @@ use crate::clock::Timestamp;
 use crate::entry::Remembered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{is_fresh, is_stale, is_young};
-use crate::group::Group;
 use crate::guard::{discard, guarded};
 use crate::key::Key;
 use crate::observer::CallOutcome;
@@ -60,23 +59,33 @@ pub(crate) enum Reason<R> {
     Asked,
 }
 
+/// The key of a call, or nothing if it is to run without the cache.
+#[inline]
+pub(crate) fn key_in<'a, B, S, K, H, Z, L, P, G>(
+    cache: &Cache<B, S>,
+    policy: &'a Policy<K, H, Z, L, P, G>,
+) -> Option<&'a Key>
+where
+    B: Backend,
+    K: CallKey,
+{
+    let (prefix, error) = match policy.key.key() {
+        Ok(key) if !cache.is_paused() => return Some(key),
+        Ok(key) => (key.prefix(), None),
+        Err(no_key) => (&no_key.prefix, Some(&no_key.error)),
+    };
+    cache.without(prefix, error, policy.is_quiet());
+    None
+}
+
 /// One call under way: its cache, its policy and its key. The decisions are made here.
 pub(crate) struct Call<'a, B: Backend, S, H, Z, L, P> {
     pub(crate) cache: &'a Cache<B, S>,
     pub(crate) key: &'a Key,
-    shape: H,
-    serializer: &'a Z,
-    ttl: &'a L,
-    keep: &'a P,
-    version: u64,
-    stale: Duration,
-    jitter: Jitter,
     /// Made of the generations of its groups when it began.
     pub(crate) stamp: u64,
-    /// Whether the backend must be asked for the stamp.
-    pub(crate) needs_stamp: bool,
-    has_handle: bool,
-    is_quiet: bool,
+    serializer: &'a Z,
+    terms: &'a Terms<H, L, P>,
 }
 
 impl<'a, B, S, H, Z, L, P> Call<'a, B, S, H, Z, L, P>
@@ -84,51 +93,21 @@ where
     B: Backend,
     H: Copy,
 {
-    /// The call, or nothing if it is to run without the cache.
     #[inline]
-    pub(crate) fn new<K: CallKey, C: Choice<S, Serializer = Z>, G: AsRef<[Group]>>(
+    pub(crate) fn new<K, C: Choice<S, Serializer = Z>, G>(
         cache: &'a Cache<B, S>,
         policy: &'a Policy<K, H, C, L, P, G>,
-    ) -> Option<Self> {
-        let key = policy.key.key();
-        if let Ok(key) = key
-            && !cache.is_paused()
-        {
-            let stamp = cache.stamp_now(key.prefix(), policy.tags.as_ref());
-            return Some(Self {
-                cache,
-                key,
-                shape: policy.shape,
-                serializer: policy.serializer.choose(cache.serializer()),
-                ttl: &policy.ttl,
-                keep: &policy.keep,
-                version: policy.version,
-                stale: policy.stale,
-                jitter: policy.jitter,
-                stamp: stamp.unwrap_or_default(),
-                needs_stamp: stamp.is_none(),
-                has_handle: policy.has_handle,
-                is_quiet: policy.is_quiet,
-            });
-        }
-        let (prefix, error) = match key {
-            Ok(key) => (key.prefix(), None),
-            Err(no_key) => (&no_key.prefix, Some(&no_key.error)),
-        };
-        cache.without(prefix, error, policy.is_quiet);
-        None
-    }
-
-    /// Counts a call whose stamp cannot be known: it runs without the cache.
-    #[cold]
-    pub(crate) fn goes_without(&self, error: &Error) {
-        self.cache.without(self.key.prefix(), Some(error), self.is_quiet);
+        key: &'a Key,
+        stamp: u64,
+    ) -> Self {
+        let serializer = policy.serializer.choose(cache.serializer());
+        Self { cache, key, stamp, serializer, terms: &policy.terms }
     }
 
     /// Whether the caller wants a new value, whatever there is. It is asked once.
     #[inline]
     pub(crate) fn is_asked_to_refresh(&self) -> bool {
-        self.has_handle && wish::is_granted(self.key)
+        self.terms.has_handle && wish::is_granted(self.key)
     }
 
     /// The answer that is there without blocking, if the backend can say that: `Err` if it cannot.
@@ -191,18 +170,23 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        let (now, created, took) = (self.cache.now(), record.created(), record.took());
-        let found = self.examine(record, now)?;
-        if let Found::Fresh(_) = found {
+        let (now, created, took) = (self.cache.now(), record.created(), record.brief_took());
+        self.examine(record, now, || {
             self.cache.counters().hit();
-            self.tell(CallOutcome::Hit, Some(now.saturating_since(created)), took);
-        }
-        Ok(found)
+            if self.cache.is_watched(self.terms.is_quiet) {
+                self.tell(CallOutcome::Hit, Some(now.saturating_since(created)), took.time());
+            }
+        })
     }
 
-    /// [`open`](Self::open) without counting what is found.
+    /// What a record holds. `hit` is called where that is fresh.
     #[inline]
-    pub(crate) fn examine<R>(&self, record: Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
+    fn examine<R>(
+        &self,
+        record: Record<B::Stored>,
+        now: Timestamp,
+        hit: impl FnOnce(),
+    ) -> Result<Found<R>>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
@@ -210,8 +194,8 @@ where
     {
         let (created, expires) = (record.created(), record.expires());
         let may_be_fresh = is_fresh(created, expires, now)
-            && self.ttl.of_all().is_none_or(|ttl| is_young(created, ttl, now));
-        if !may_be_fresh && self.stale.is_zero() {
+            && self.terms.ttl.of_all().is_none_or(|ttl| is_young(created, ttl, now));
+        if !may_be_fresh && self.terms.stale.is_zero() {
             return Ok(Found::Nothing);
         }
         if record.schema() != self.schema() || record.serializer() != self.serializer.id() {
@@ -222,11 +206,12 @@ where
         }
         let value = self.serializer.deserialize(record.value())?;
         // A closure may have changed since the value was stored.
-        if self.ttl.of_all().is_none() && !is_young(created, self.ttl.of(&value), now) {
+        if self.terms.ttl.of_all().is_none() && !is_young(created, self.terms.ttl.of(&value), now) {
             return self.open_stale(&record, now);
         }
         drop(record);
-        Ok(Found::Fresh(self.shape.wrap(value)))
+        hit();
+        Ok(Found::Fresh(self.terms.shape.wrap(value)))
     }
 
     /// What [`examine`](Self::examine) answers for a record that is not fresh.
@@ -238,15 +223,15 @@ where
         L: Ttl<H::Value>,
     {
         let (created, end) = (record.created(), record.stale_until());
-        if self.stale.is_zero() || !is_fresh(created, end, now) {
+        if self.terms.stale.is_zero() || !is_fresh(created, end, now) {
             return Ok(Found::Nothing);
         }
         let value = self.serializer.deserialize(record.value())?;
-        if !is_stale(created, end, self.ttl.of(&value), self.stale, now) {
+        if !is_stale(created, end, self.terms.ttl.of(&value), self.terms.stale, now) {
             return Ok(Found::Nothing);
         }
         let age = now.saturating_since(created);
-        Ok(Found::Stale(Old { answer: self.shape.wrap(value), age, took: record.took() }))
+        Ok(Found::Stale(Old { answer: self.terms.shape.wrap(value), age, took: record.took() }))
     }
 
     /// What a record holds for an entry of this call. Nothing is counted.
@@ -260,11 +245,15 @@ where
         let (created, expires) = (record.created(), record.expires());
         let recalled = guarded("decode value", || {
             let (Found::Fresh(answer) | Found::Stale(Old { answer, .. })) =
-                self.examine(record, now)?
+                self.examine(record, now, || ())?
             else {
                 return Ok(None);
             };
-            let ttl = self.shape.value(&answer).map_or(Duration::ZERO, |value| self.ttl.of(value));
+            let ttl = self
+                .terms
+                .shape
+                .value(&answer)
+                .map_or(Duration::ZERO, |value| self.terms.ttl.of(value));
             let fresh_until = expires.min(created.saturating_add(ttl));
             Ok(Some(Remembered {
                 answer,
@@ -290,7 +279,7 @@ where
         let value = self.survive(decoded).flatten()?;
         self.cache.counters().wait();
         self.tell(CallOutcome::Wait, None, record.took());
-        Some(self.shape.wrap(value))
+        Some(self.terms.shape.wrap(value))
     }
 
     /// The record to store for an answer that took so long, or nothing if it is not to be stored.
@@ -301,24 +290,25 @@ where
         L: Ttl<H::Value>,
         P: Keep<H::Value>,
     {
-        let value = self.shape.value(answer)?;
-        if let Some(obstacle) = self.shape.obstacle() {
+        let value = self.terms.shape.value(answer)?;
+        if let Some(obstacle) = self.terms.shape.obstacle() {
             self.fault(&obstacle);
             return None;
         }
         let sealed = guarded("store value", || {
-            if !self.keep.keeps(value) {
+            if !self.terms.keep.keeps(value) {
                 return Ok(None);
             }
-            let ttl = self.ttl.of(value);
+            let ttl = self.terms.ttl.of(value);
             if ttl.is_zero() {
                 return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
             }
             let stored = self.serializer.serialize(value)?;
             let created = self.cache.now();
-            let expires = created.saturating_add(self.jitter.apply(ttl, self.key.random(created)));
+            let expires =
+                created.saturating_add(self.terms.jitter.apply(ttl, self.key.random(created)));
             let record = Record::new(stored, created, expires)
-                .with_stale_until(expires.saturating_add(self.stale))
+                .with_stale_until(expires.saturating_add(self.terms.stale))
                 .with_schema(self.schema())
                 .with_serializer(self.serializer.id())
                 .with_took(took);
@@ -335,7 +325,7 @@ where
     where
         Z: Serializer<T, Stored = B::Stored>,
     {
-        self.serializer.schema().wrapping_add(self.version).wrapping_add(self.stamp)
+        self.serializer.schema().wrapping_add(self.terms.version).wrapping_add(self.stamp)
     }
 
     /// Whether a record that was found before storing is newer than what was computed from
@@ -377,7 +367,7 @@ where
     where
         H: Shape<R>,
     {
-        let has_value = self.shape.value(&new).is_some();
+        let has_value = self.terms.shape.value(&new).is_some();
         match reason {
             Reason::Missing => self.tell(CallOutcome::Miss, None, took),
             Reason::Outdated(old) if !has_value => {
@@ -400,7 +390,7 @@ where
         self.cache.count_failed_refresh(self.key.prefix());
         let error =
             Error::new(ErrorKind::Miss, "refresh a value past its ttl: the function failed");
-        self.cache.warn(self.key.prefix(), &error, self.is_quiet);
+        self.cache.warn(self.key.prefix(), &error, self.terms.is_quiet);
         self.serve_stale(old)
     }
 
@@ -411,11 +401,11 @@ where
 
     #[cold]
     fn fault(&self, error: &Error) {
-        self.cache.fault(self.key.prefix(), error, self.is_quiet);
+        self.cache.fault(self.key.prefix(), error, self.terms.is_quiet);
     }
 
-    #[inline]
+    #[cold]
     pub(crate) fn tell(&self, outcome: CallOutcome, age: Option<Duration>, took: Duration) {
-        self.cache.tell(self.key.prefix(), outcome, age, took, self.is_quiet);
+        self.cache.tell(self.key.prefix(), outcome, age, took, self.terms.is_quiet);
     }
 }

@@ -102,6 +102,11 @@ impl<V> Record<V> {
         self.took.time()
     }
 
+    #[inline]
+    pub(crate) fn brief_took(&self) -> Took {
+        self.took
+    }
+
     /// The record taken apart: only the value is left.
     pub fn into_value(self) -> V {
         self.value

@@ -9,17 +9,15 @@ use crate::error::{Error, ErrorKind};
 use crate::key::Prefix;
 use crate::observer::CallOutcome;
 
-/// Tells of one call, at debug level. Arguments and values are never told.
+/// Whether calls are logged at all.
 #[inline]
-pub(crate) fn answered(function: &Prefix, outcome: CallOutcome, age: Option<Duration>) {
-    if tracing::enabled!(target: "vayu", tracing::Level::DEBUG) {
-        tell(function.as_str(), outcome, age);
-    }
+pub(crate) fn is_enabled() -> bool {
+    tracing::enabled!(target: "vayu", tracing::Level::DEBUG)
 }
 
-#[cold]
-fn tell(function: &str, outcome: CallOutcome, age: Option<Duration>) {
-    let outcome = outcome.as_str();
+/// Tells of one call, at debug level. Arguments and values are never told.
+pub(crate) fn answered(function: &Prefix, outcome: CallOutcome, age: Option<Duration>) {
+    let (function, outcome) = (function.as_str(), outcome.as_str());
     match age {
         Some(age) => tracing::debug!(target: "vayu", function, outcome, ?age),
         None => tracing::debug!(target: "vayu", function, outcome),

@@ -18,8 +18,14 @@ impl<B: Backend, S> Cache<B, S> {
         self.shared.observers.add(observer);
     }
 
-    /// Tells the log, unless the function is quiet, and the observers of one call.
+    /// Whether there is anybody to be told of a call.
     #[inline]
+    pub(crate) fn is_watched(&self, is_quiet: bool) -> bool {
+        !self.shared.observers.is_empty() || (!is_quiet && report::is_enabled())
+    }
+
+    /// Tells the log, unless the function is quiet, and the observers of one call.
+    #[cold]
     pub(crate) fn tell(
         &self,
         function: &Prefix,
@@ -31,10 +37,8 @@ impl<B: Backend, S> Cache<B, S> {
         if !is_quiet {
             report::answered(function, outcome, age);
         }
-        if !self.shared.observers.is_empty() {
-            let function = function.as_str();
-            self.show(|observer| observer.called(&CallReport { function, outcome, age, took }));
-        }
+        let function = function.as_str();
+        self.show(|observer| observer.called(&CallReport { function, outcome, age, took }));
     }
 
     /// Counts a call that does not use the cache: it is paused, or there is no key.

@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::{Blocking, Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
+use crate::call::{
+    Blocking, Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl, key_in,
+};
 use crate::flight::{
     FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
 };
@@ -33,17 +35,18 @@ where
     P: Keep<H::Value>,
     G: AsRef<[Group]>,
 {
-    let Some(mut call) = Call::new(cache, policy) else { return body() };
-    if call.needs_stamp {
-        let tags = policy.tags.as_ref();
-        match call.cache.stamp(call.key.prefix(), tags) {
-            Ok(stamp) => call.stamp = stamp,
+    let Some(key) = key_in(cache, policy) else { return body() };
+    let stamp = match cache.stamp_now(key.prefix(), policy.tags.as_ref()) {
+        Some(stamp) => stamp,
+        None => match cache.stamp(key.prefix(), policy.tags.as_ref()) {
+            Ok(stamp) => stamp,
             Err(error) => {
-                call.goes_without(&error);
+                cache.without(key.prefix(), Some(&error), policy.is_quiet());
                 return body();
             }
-        }
-    }
+        },
+    };
+    let call = Call::new(cache, policy, key, stamp);
     if call.is_asked_to_refresh() {
         return renew(&call, body);
     }

@@ -7,7 +7,9 @@ use std::pin::{Pin, pin};
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::{Blocking, Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
+use crate::call::{
+    Blocking, Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl, key_in,
+};
 use crate::flight::{
     FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Waiting,
 };
@@ -33,17 +35,18 @@ where
     P: Keep<H::Value>,
     G: AsRef<[Group]>,
 {
-    let Some(mut call) = Call::new(cache, policy) else { return body.await };
-    if call.needs_stamp {
-        let tags = policy.tags.as_ref();
-        match call.cache.stamp_async(call.key.prefix(), tags).await {
-            Ok(stamp) => call.stamp = stamp,
+    let Some(key) = key_in(cache, policy) else { return body.await };
+    let stamp = match cache.stamp_now(key.prefix(), policy.tags.as_ref()) {
+        Some(stamp) => stamp,
+        None => match cache.stamp_async(key.prefix(), policy.tags.as_ref()).await {
+            Ok(stamp) => stamp,
             Err(error) => {
-                call.goes_without(&error);
+                cache.without(key.prefix(), Some(&error), policy.is_quiet());
                 return body.await;
             }
-        }
-    }
+        },
+    };
+    let call = Call::new(cache, policy, key, stamp);
     if call.is_asked_to_refresh() {
         return renew(&call, body).await;
     }

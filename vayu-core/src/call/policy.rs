@@ -10,11 +10,17 @@ use crate::key::{Key, NoKey};
 #[derive(Debug)]
 pub struct Policy<K, H, Z, L, P, G = [Group; 0]> {
     pub(crate) key: K,
-    pub(super) shape: H,
+    pub(crate) tags: G,
     pub(super) serializer: Z,
+    pub(super) terms: Terms<H, L, P>,
+}
+
+/// What holds for every call of a function.
+#[derive(Debug)]
+pub(crate) struct Terms<H, L, P> {
+    pub(super) shape: H,
     pub(super) ttl: L,
     pub(super) keep: P,
-    pub(crate) tags: G,
     pub(super) version: u64,
     pub(super) stale: Duration,
     pub(super) jitter: Jitter,
@@ -26,39 +32,23 @@ impl<K, H, Z, L, P> Policy<K, H, Z, L, P> {
     /// A call of this key whose answer has this shape.
     #[inline]
     pub fn new(key: K, shape: H, serializer: Z, ttl: L, keep: P) -> Self {
-        Self {
-            key,
+        let terms = Terms {
             shape,
-            serializer,
             ttl,
             keep,
-            tags: [],
             version: 0,
             stale: Duration::ZERO,
             jitter: Jitter::NONE,
             has_handle: false,
             is_quiet: false,
-        }
+        };
+        Self { key, tags: [], serializer, terms }
     }
 
     /// With the tags of the entry.
     #[inline]
     pub fn tags<const N: usize>(self, tags: [Group; N]) -> Policy<K, H, Z, L, P, [Group; N]> {
-        let Self { key, shape, serializer, ttl, keep, tags: [], version, stale, jitter, .. } = self;
-        let Self { has_handle, is_quiet, .. } = self;
-        Policy {
-            key,
-            shape,
-            serializer,
-            ttl,
-            keep,
-            tags,
-            version,
-            stale,
-            jitter,
-            has_handle,
-            is_quiet,
-        }
+        Policy { key: self.key, tags, serializer: self.serializer, terms: self.terms }
     }
 }
 
@@ -67,7 +57,7 @@ impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     #[inline]
     #[must_use]
     pub fn version(mut self, version: u64) -> Self {
-        self.version = version;
+        self.terms.version = version;
         self
     }
 
@@ -75,7 +65,7 @@ impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     #[inline]
     #[must_use]
     pub fn stale(mut self, stale: Duration) -> Self {
-        self.stale = stale;
+        self.terms.stale = stale;
         self
     }
 
@@ -83,7 +73,7 @@ impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     #[inline]
     #[must_use]
     pub fn jitter(mut self, thousandths: u16) -> Self {
-        self.jitter = Jitter(thousandths);
+        self.terms.jitter = Jitter(thousandths);
         self
     }
 
@@ -91,7 +81,7 @@ impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     #[inline]
     #[must_use]
     pub fn with_handle(mut self) -> Self {
-        self.has_handle = true;
+        self.terms.has_handle = true;
         self
     }
 
@@ -99,8 +89,13 @@ impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     #[inline]
     #[must_use]
     pub fn quiet(mut self) -> Self {
-        self.is_quiet = true;
+        self.terms.is_quiet = true;
         self
+    }
+
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.terms.is_quiet
     }
 }
 

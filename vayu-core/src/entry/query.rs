@@ -111,9 +111,8 @@ where
     }
 
     fn open(&self, (stamp, record): Self::Found) -> Option<Remembered<R>> {
-        let mut call = Call::new(&self.cache, &self.policy)?;
-        call.stamp = stamp;
-        call.recall(record)
+        let key = self.key().ok()?;
+        Call::new(&self.cache, &self.policy, key, stamp).recall(record)
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {
