@@ -1,0 +1,7 @@
+//! The pages of the guide, so that their examples run as doctests.
+
+#[doc = include_str!("../docs/guide/stampede.md")]
+mod stampede {}
+
+#[doc = include_str!("../docs/guide/stale-data.md")]
+mod stale_data {}
