@@ -5,3 +5,9 @@ mod stampede {}
 
 #[doc = include_str!("../docs/guide/stale-data.md")]
 mod stale_data {}
+
+#[doc = include_str!("../docs/guide/failing-source.md")]
+mod failing_source {}
+
+#[doc = include_str!("../docs/guide/dead-backend.md")]
+mod dead_backend {}
