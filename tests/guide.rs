@@ -11,3 +11,12 @@ mod failing_source {}
 
 #[doc = include_str!("../docs/guide/dead-backend.md")]
 mod dead_backend {}
+
+#[doc = include_str!("../docs/guide/testing.md")]
+mod testing {}
+
+#[doc = include_str!("../docs/guide/invalidation.md")]
+mod invalidation {}
+
+#[doc = include_str!("../docs/guide/keys.md")]
+mod keys {}
