@@ -1,5 +1,6 @@
 //! Help for tests: a clock that is moved by hand, backends to test with, and the conformance kit
-//! for backends ([`backend_tests!`](crate::backend_tests)).
+//! for backends ([`backend_tests!`](crate::backend_tests)). The page `testing.md` of the guide says
+//! how to test code that remembers.
 
 mod clock;
 mod faulty;

@@ -271,6 +271,9 @@
 //!
 //! [`Cache::pause`] lets every call compute, and [`pause_all`] those of all caches. With the feature `testing`, `vayu::testing` has a
 //! clock that is moved by hand and the conformance kit for backends.
+//!
+//! The repository has a page for each trouble in `docs/guide`: stampedes, stale data, failing
+//! sources, broken caches, invalidation, keys, tests.
 
 #[doc(hidden)]
 #[path = "private.rs"]
