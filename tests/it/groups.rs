@@ -253,6 +253,98 @@ fn invalidation_outlives_the_process_and_the_clearing() {
     assert_eq!(sync_user(&open(), 8, &|| Ok(2)), Ok(2));
 }
 
+/// A backend whose generations cannot be read.
+mod lost {
+    use async_trait::async_trait;
+    use vayu::testing::MapBackend;
+    use vayu::{Backend, Error, Generations, Group, Record};
+
+    use super::*;
+
+    pub(super) struct Lost(MapBackend);
+
+    impl Lost {
+        pub(super) fn new(clock: ManualClock) -> Self {
+            Self(MapBackend::with_clock(clock))
+        }
+    }
+
+    impl Generations for Lost {
+        fn generation(&self, _: Group) -> Result<u64> {
+            Err(Error::new(ErrorKind::Backend, "lost"))
+        }
+
+        fn renew(&self, _: Group) -> Result<()> {
+            Err(Error::new(ErrorKind::Backend, "lost"))
+        }
+    }
+
+    #[async_trait]
+    impl Backend for Lost {
+        type Stored = bytes::Bytes;
+
+        fn read(&self, key: &Key) -> Result<Option<Record<Self::Stored>>> {
+            self.0.read(key)
+        }
+
+        fn write(&self, key: &Key, record: Record<Self::Stored>) -> Result<()> {
+            self.0.write(key, record)
+        }
+
+        fn delete(&self, key: &Key) -> Result<bool> {
+            self.0.delete(key)
+        }
+
+        async fn read_async(&self, key: &Key) -> Result<Option<Record<Self::Stored>>> {
+            self.0.read(key)
+        }
+
+        async fn write_async(&self, key: &Key, record: Record<Self::Stored>) -> Result<()> {
+            self.0.write(key, record)
+        }
+
+        async fn delete_async(&self, key: &Key) -> Result<bool> {
+            self.0.delete(key)
+        }
+
+        fn generations(&self) -> Option<&dyn Generations> {
+            Some(self)
+        }
+
+        fn clock(&self) -> std::sync::Arc<dyn vayu::Clock> {
+            self.0.clock()
+        }
+    }
+}
+
+#[test]
+fn callers_share_a_computation_where_generations_cannot_be_read() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let cache: Cache<lost::Lost, vayu::MessagePack> =
+            Cache::with_backend(lost::Lost::new(clock.clone()));
+        let key = Key::from_text("p", "k");
+        let call =
+            |body: &dyn Fn() -> u32| cache.get_or_insert_with(&key, Duration::from_secs(60), body);
+        std::thread::scope(|scope| {
+            let answer = call(&|| {
+                for _ in 0..4 {
+                    scope.spawn(|| assert_eq!(call(&|| 2), 1));
+                }
+                crate::until(|| clock.sleepers() == 4);
+                1
+            });
+            assert_eq!(answer, 1);
+        });
+        assert_eq!(cache.stats().waits, 4);
+        assert_eq!(cache.stats().errors, 5, "each call was told of");
+        assert_eq!((call(&|| 3), cache.stats().stores), (3, 0), "nothing was stored");
+        assert_eq!(sync_user(&cache, 7, &|| Ok(4)), Ok(4));
+        assert_eq!(smol::block_on(async_user(&cache, 7, &|| Ok(5))), Ok(5));
+        assert_eq!(cache.invalidate_tag("users").unwrap_err().kind(), ErrorKind::Backend);
+    });
+}
+
 #[test]
 fn what_is_no_function_by_name_has_no_entries() {
     let cache = MemoryCache::new();

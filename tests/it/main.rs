@@ -23,6 +23,7 @@ mod hang;
 mod model;
 mod observe;
 mod single_flight;
+mod spawn;
 mod stale;
 mod surprise;
 mod wrong_value;

@@ -256,7 +256,7 @@ fn source_that_is_down_for_an_hour_is_asked_once_in_five_seconds() {
 }
 
 #[test]
-fn panic_of_a_refresh_goes_to_its_caller_and_the_next_one_tries_again() {
+fn panic_of_a_refresh_goes_to_its_caller_and_the_others_get_the_old_value() {
     #[cached(cache = cache, ttl = 60, stale = 60, key = "k")]
     fn call(cache: &MemoryCache, is_bad: bool) -> u32 {
         assert!(!is_bad, "planned");
@@ -267,12 +267,15 @@ fn panic_of_a_refresh_goes_to_its_caller_and_the_next_one_tries_again() {
     clock.advance(Duration::from_secs(60));
     assert!(catch_unwind(AssertUnwindSafe(|| call(&cache, true))).is_err());
     assert_eq!(cache.stats().in_flight, 0);
+    assert_eq!(call(&cache, true), 0, "the old value, for as long as after a failure");
+    assert_eq!((cache.stats().stale, cache.stats().refreshes), (1, 0));
+    clock.advance(Duration::from_secs(5));
     assert_eq!(call(&cache, false), 1, "computed again");
     assert_eq!(cache.stats().refreshes, 1);
 }
 
 #[test]
-fn refresh_that_is_dropped_leaves_the_old_value_and_the_lead() {
+fn refresh_that_is_dropped_leaves_the_old_value() {
     let (clock, cache) = memory();
     let source = Source::default();
     assert_eq!(smol::block_on(async_call(&cache, &source)), Ok(1));
@@ -285,7 +288,9 @@ fn refresh_that_is_dropped_leaves_the_old_value_and_the_lead() {
         assert_eq!(beside.as_mut().poll(&mut context), Poll::Ready(Ok(1)), "without a wait");
     }
     assert_eq!(cache.stats().in_flight, 0);
-    assert_eq!(smol::block_on(async_call(&cache, &source)), Ok(2), "the next one refreshes");
+    assert_eq!(smol::block_on(async_call(&cache, &source)), Ok(1), "as after a failure");
+    clock.advance(Duration::from_secs(5));
+    assert_eq!(smol::block_on(async_call(&cache, &source)), Ok(2), "another one refreshes");
 }
 
 #[test]

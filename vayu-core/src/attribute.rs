@@ -22,6 +22,7 @@ pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
+use crate::guard::guarded;
 use crate::key::{Key, Prefix};
 pub use crate::key::{KeyBuilder, KeyText, NoKey};
 use crate::serializer::Serializer;
@@ -356,6 +357,44 @@ where
     G: AsRef<[Group]>,
 {
     call::future::run(cache, &policy, body).await
+}
+
+/// A cached call of an async function that leaves the refresh of a value past its ttl to a task: the
+/// answer, and of which function what the task is to do.
+pub async fn call_async_leaving<R, B, S, K, H, Z, L, P, G, F>(
+    cache: &Cache<B, S>,
+    policy: Policy<K, H, Z, L, P, G>,
+    body: F,
+) -> (R, Option<(Prefix, impl Future<Output = ()> + use<R, B, S, K, H, Z, L, P, G, F>)>)
+where
+    B: Backend,
+    S: Clone,
+    K: CallKey,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+    G: AsRef<[Group]>,
+    F: Future<Output = R>,
+{
+    call::behind::run(cache, policy, body).await
+}
+
+/// Hands a task over. A panic, as that of a runtime that is not there, is counted, and costs the call
+/// nothing else.
+pub fn hand_over<B: Backend, S, T>(
+    cache: &Cache<B, S>,
+    function: &Prefix,
+    spawn: impl FnOnce() -> T,
+) {
+    let result = guarded("spawn refresh", || {
+        drop(spawn());
+        Ok(())
+    });
+    if let Err(error) = result {
+        cache.fault(function, &error, false);
+    }
 }
 
 /// The entry of a call. `call` runs the function, through its cache.

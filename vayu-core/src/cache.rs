@@ -157,7 +157,9 @@ impl<B: Backend, S> Cache<B, S> {
         self.shared.counters.snapshot(self.shared.flights.in_flight(), self.shared.backend.usage())
     }
 
-    /// Lets every call compute, and neither read nor store, until the answer is dropped.
+    /// Lets every call compute, and neither read nor store, until the answer is dropped. There is
+    /// nothing to [`get`](Self::get) meanwhile, and what is [`set`](Self::set) is not kept. Calls
+    /// that began before still store.
     ///
     /// Several pauses may overlap; the cache goes on when the last one has ended.
     pub fn pause(&self) -> Pause<B> {
@@ -175,6 +177,9 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
+        if self.is_paused() {
+            return Ok(None);
+        }
         let stamp = self.stamp(key.prefix(), &[])?;
         Ok(self.read(key)?.and_then(|record| self.unseal(key, stamp, record)))
     }
@@ -188,6 +193,9 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
+        if self.is_paused() {
+            return Ok(None);
+        }
         let stamp = self.stamp_async(key.prefix(), &[]).await?;
         Ok(self.read_async(key).await?.and_then(|record| self.unseal(key, stamp, record)))
     }
@@ -202,6 +210,9 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
+        if self.is_paused() {
+            return Ok(());
+        }
         let stamp = self.stamp(key.prefix(), &[])?;
         let record = self.seal(value, stamp, ttl)?;
         let lead = loop {
@@ -233,6 +244,9 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
+        if self.is_paused() {
+            return Ok(());
+        }
         let stamp = self.stamp_async(key.prefix(), &[]).await?;
         let record = self.seal(value, stamp, ttl)?;
         let lead = loop {
@@ -260,6 +274,9 @@ impl<B: Backend, S> Cache<B, S> {
 
     /// Forgets a key, and says whether there was something to forget. What is being computed for
     /// it at the moment goes to those who already wait for it, and is not stored.
+    ///
+    /// That is so in this process. What another process computes at the moment, for a directory that
+    /// both use, is stored: tags ([`invalidate_tag`](Self::invalidate_tag)) reach that, too.
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 //! Everything here is the same for sync and async callers. The two drivers differ in how they
 //! wait and in which methods of the backend they call.
 
+pub(crate) mod behind;
 pub(crate) mod blocking;
 pub(crate) mod future;
 mod policy;
@@ -31,6 +32,9 @@ use crate::observer::CallOutcome;
 use crate::record::Record;
 use crate::serializer::Serializer;
 
+/// The stamp of calls whose stamp cannot be known.
+const UNKNOWN: u64 = u64::MAX;
+
 /// A backend that cannot answer without blocking.
 pub(crate) struct Blocking;
 
@@ -47,6 +51,8 @@ pub(crate) struct Old<R> {
     answer: R,
     age: Duration,
     took: Duration,
+    /// The first instant at which it may not be served any more.
+    end: Timestamp,
 }
 
 /// Why a caller runs the function.
@@ -57,6 +63,8 @@ pub(crate) enum Reason<R> {
     Outdated(Old<R>),
     /// The caller wants a new value, whatever there is.
     Asked,
+    /// The caller was answered with a value past its ttl. Nobody waits for this run.
+    Behind,
 }
 
 /// The key of a call, or nothing if it is to run without the cache.
@@ -102,6 +110,26 @@ where
     ) -> Self {
         let serializer = policy.serializer.choose(cache.serializer());
         Self { cache, key, stamp, serializer, terms: &policy.terms }
+    }
+
+    /// The call whose stamp cannot be known: it finds nothing and stores nothing, and computes for
+    /// others like it.
+    #[cold]
+    pub(crate) fn that_cannot_store<K, C: Choice<S, Serializer = Z>, G>(
+        cache: &'a Cache<B, S>,
+        policy: &'a Policy<K, H, C, L, P, G>,
+        key: &'a Key,
+        error: &Error,
+    ) -> Self {
+        let call = Self::new(cache, policy, key, UNKNOWN);
+        call.fault(error);
+        call
+    }
+
+    /// Whether what this call finds and stores can be believed.
+    #[inline]
+    pub(crate) fn can_store(&self) -> bool {
+        self.stamp != UNKNOWN
     }
 
     /// Whether the caller wants a new value, whatever there is. It is asked once.
@@ -227,11 +255,19 @@ where
             return Ok(Found::Nothing);
         }
         let value = self.serializer.deserialize(record.value())?;
-        if !is_stale(created, end, self.terms.ttl.of(&value), self.terms.stale, now) {
+        let ttl = self.terms.ttl.of(&value);
+        if !is_stale(created, end, ttl, self.terms.stale, now) {
             return Ok(Found::Nothing);
         }
+        let longest = ttl.saturating_add(self.terms.stale);
+        let end = end.min(created.saturating_add(longest));
         let age = now.saturating_since(created);
-        Ok(Found::Stale(Old { answer: self.terms.shape.wrap(value), age, took: record.took() }))
+        Ok(Found::Stale(Old {
+            answer: self.terms.shape.wrap(value),
+            age,
+            took: record.took(),
+            end,
+        }))
     }
 
     /// What a record holds for an entry of this call. Nothing is counted.
@@ -348,10 +384,16 @@ where
         self.cache.counters().miss();
     }
 
-    /// Whether a value past its ttl is to be refreshed by this caller now, as far as the failures
-    /// of the past say.
-    pub(crate) fn may_refresh(&self) -> bool {
-        !self.cache.setbacks().is_resting(self.key, self.cache.now())
+    /// Whether a value past its ttl is to be refreshed by this caller now, as far as the attempts of
+    /// the past say. This is one: if it never ends, because its caller is dropped, others have a
+    /// pause from it all the same.
+    pub(crate) fn begins_refresh(&self) -> bool {
+        self.cache.setbacks().begin(self.key, self.cache.now())
+    }
+
+    /// There is nothing to refresh any more.
+    pub(crate) fn ends_refresh(&self) {
+        self.cache.setbacks().forget(self.key);
     }
 
     /// The answer for a caller who does not wait for a new value.
@@ -370,13 +412,18 @@ where
         let has_value = self.terms.shape.value(&new).is_some();
         match reason {
             Reason::Missing => self.tell(CallOutcome::Miss, None, took),
-            Reason::Outdated(old) if !has_value => {
+            Reason::Outdated(old) if !has_value && self.cache.now() < old.end => {
                 discard(new);
                 return self.serve_after_failure(old);
             }
-            Reason::Outdated(_) | Reason::Asked => {
+            Reason::Outdated(_) | Reason::Behind if !has_value => {
+                self.note_failure();
+                self.cache.counters().refresh();
+                self.tell(CallOutcome::Refresh, None, took);
+            }
+            Reason::Outdated(_) | Reason::Asked | Reason::Behind => {
                 if has_value {
-                    self.cache.setbacks().forget(self.key);
+                    self.ends_refresh();
                 }
                 self.cache.counters().refresh();
                 self.tell(CallOutcome::Refresh, None, took);
@@ -386,12 +433,17 @@ where
     }
 
     fn serve_after_failure<R>(&self, old: Old<R>) -> R {
+        self.note_failure();
+        self.serve_stale(old)
+    }
+
+    /// The function failed while there was a value past its ttl.
+    fn note_failure(&self) {
         self.cache.setbacks().note(self.key, self.cache.now());
         self.cache.count_failed_refresh(self.key.prefix());
         let error =
             Error::new(ErrorKind::Miss, "refresh a value past its ttl: the function failed");
         self.cache.warn(self.key.prefix(), &error, self.terms.is_quiet);
-        self.serve_stale(old)
     }
 
     /// What a backend answered, with a fault taken as nothing.

@@ -8,8 +8,9 @@ use crate::error::ErrorKind;
 
 /// What a cache has done since it was made, and how full it is.
 ///
-/// Each call counts once, as a hit, a miss, a wait, stale or a refresh. The numbers are read one after another while
-/// calls go on, so they may be apart by the calls of that moment.
+/// Each call counts once, as a hit, a miss, a wait, stale or a refresh; a refresh in a task counts as
+/// a call of its own. The numbers are read one after another while calls go on, so they may be apart
+/// by the calls of that moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

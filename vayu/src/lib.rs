@@ -123,6 +123,7 @@
 //! |---|---|
 //! | `ttl` | Required: how long a result is remembered. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for ever; or a closure <code>\|value: &T\| -> Duration</code> |
 //! | `stale` | how long past its ttl a result may still be served, while one caller computes it anew and when the function fails: a time as for `ttl`, not a closure |
+//! | `spawn` | for an `async fn` with `stale`: what runs its refresh as a task, `tokio::spawn` or a closure that is called with the future |
 //! | `jitter` | `"10%"`: up to so much of the ttl is taken off at random, so that entries that were written together do not expire together |
 //! | `cache` | an expression that gives the cache; without it [`mem_cache()`] |
 //! | `key` | what the key is made of instead of the arguments: a string literal, a closure that is called with references to the arguments and answers a text, or an expression like `format!("{id}")` |
@@ -154,10 +155,14 @@
 //! # assert_eq!(rate("EUR"), Ok(1.1));
 //! ```
 //!
+//! Sync callers, and async ones without more, do that themselves: the one that finds the value past its
+//! ttl waits for the new one. `spawn = tokio::spawn`, or whatever else runs a future, makes it a task of
+//! an `async fn`, so that nobody waits. A task outlives the call, so the function must own its arguments.
+//!
 //! When the function fails with an `Err`, the old value is served as long as `stale` says; the failure
 //! is counted in [`Stats::failed_refreshes`] and warned of, and for five seconds nobody asks again.
 //! What is no `Result` cannot fail: there `stale` only spares the wait. A panic goes to the call
-//! that computes.
+//! that computes; the others are answered as after a failure, and so they are when that call is dropped.
 //!
 //! # One call, forgotten or renewed
 //!
@@ -216,6 +221,8 @@
 //! most. When the function itself panics, its caller gets the panic and one of those who wait takes
 //! over. When an async caller is dropped, the same. Nobody waits longer than 30 seconds
 //! ([`Cache::with_max_wait`]) for somebody else's computation.
+//!
+//! What a backend is asked, the call waits for: a backend that may hang needs time limits of its own.
 //!
 //! A function that is called again with the same arguments while it runs (by itself, or around a
 //! circle of functions) runs again, as it would without the attribute.

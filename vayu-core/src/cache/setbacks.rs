@@ -1,4 +1,4 @@
-//! Which functions have failed lately.
+//! Which refreshes were tried lately.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,12 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::key::{Key, KeyHasher};
 
-/// The keys whose last refresh failed, and when. After a failure a key is left alone for a while,
-/// so that a source that is down is not asked by every call.
+/// The keys whose last refresh has not succeeded, and when it began or failed. Such a key is left
+/// alone for a while, so that a source that is down, or never answers, is not asked by every call.
 #[derive(Debug, Default)]
-pub(crate) struct Setbacks(Mutex<HashMap<Key, Timestamp, KeyHasher>>);
+pub(crate) struct Setbacks(Mutex<Tried>);
+
+type Tried = HashMap<Key, Timestamp, KeyHasher>;
 
 /// How long a key is left alone.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);
@@ -20,36 +22,43 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 const REMEMBERED: usize = 4096;
 
 impl Setbacks {
-    /// Whether the key is to be left alone.
-    pub(crate) fn is_resting(&self, key: &Key, now: Timestamp) -> bool {
-        self.keys().get(key).is_some_and(|&failed| is_resting(failed, now))
+    /// Begins a refresh, unless the key is to be left alone; whether it was begun.
+    pub(crate) fn begin(&self, key: &Key, now: Timestamp) -> bool {
+        let mut keys = self.keys();
+        if keys.get(key).is_some_and(|&tried| is_resting(tried, now)) {
+            return false;
+        }
+        note(&mut keys, key, now);
+        true
     }
 
     /// A refresh has failed.
     pub(crate) fn note(&self, key: &Key, now: Timestamp) {
-        let mut keys = self.keys();
-        if keys.len() >= REMEMBERED {
-            keys.retain(|_, failed| is_resting(*failed, now));
-            if keys.len() >= REMEMBERED {
-                keys.clear();
-            }
-        }
-        keys.insert(key.clone(), now);
+        note(&mut self.keys(), key, now);
     }
-
     /// A refresh has succeeded.
     pub(crate) fn forget(&self, key: &Key) {
         self.keys().remove(key);
     }
 
-    fn keys(&self) -> MutexGuard<'_, HashMap<Key, Timestamp, KeyHasher>> {
+    fn keys(&self) -> MutexGuard<'_, Tried> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Not where the clock was set back to before the failure.
-fn is_resting(failed: Timestamp, now: Timestamp) -> bool {
-    now >= failed && now.saturating_since(failed) < PAUSE
+fn note(keys: &mut Tried, key: &Key, now: Timestamp) {
+    if keys.len() >= REMEMBERED {
+        keys.retain(|_, tried| is_resting(*tried, now));
+        if keys.len() >= REMEMBERED {
+            keys.clear();
+        }
+    }
+    keys.insert(key.clone(), now);
+}
+
+/// Not where the clock was set back to before the attempt.
+fn is_resting(tried: Timestamp, now: Timestamp) -> bool {
+    now >= tried && now.saturating_since(tried) < PAUSE
 }
 
 #[cfg(test)]
@@ -61,17 +70,17 @@ mod tests {
     }
 
     #[test]
-    fn key_rests_after_a_failure_for_a_while() {
+    fn key_rests_after_an_attempt_for_a_while() {
         let setbacks = Setbacks::default();
         let (key, other) = (Key::from_text("p", "k"), Key::from_text("p", "other"));
-        assert!(!setbacks.is_resting(&key, at(0)));
-        setbacks.note(&key, at(0));
-        assert!(setbacks.is_resting(&key, at(4)) && !setbacks.is_resting(&other, at(4)));
-        assert!(!setbacks.is_resting(&key, at(5)));
-        assert!(!setbacks.is_resting(&key, at(-1)), "the clock was set back");
-        setbacks.note(&key, at(10));
+        assert!(setbacks.begin(&key, at(0)));
+        assert!(!setbacks.begin(&key, at(4)) && setbacks.begin(&other, at(4)));
+        assert!(setbacks.begin(&key, at(5)));
+        setbacks.note(&key, at(8));
+        assert!(!setbacks.begin(&key, at(12)));
+        assert!(setbacks.begin(&key, at(-1)), "the clock was set back");
         setbacks.forget(&key);
-        assert!(!setbacks.is_resting(&key, at(10)));
+        assert!(setbacks.begin(&key, at(-1)));
     }
 
     #[test]

@@ -41,8 +41,8 @@ where
         None => match cache.stamp(key.prefix(), policy.tags.as_ref()) {
             Ok(stamp) => stamp,
             Err(error) => {
-                cache.without(key.prefix(), Some(&error), policy.is_quiet());
-                return body();
+                let call = Call::that_cannot_store(cache, policy, key, &error);
+                return miss(&call, None, body);
             }
         },
     };
@@ -136,7 +136,7 @@ where
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
 {
-    if call.may_refresh()
+    if call.begins_refresh()
         && let Some(first) = call.cache.flights().lead_if_vacant(call.key, call.stamp)
     {
         return lead(call, first, true, Reason::Outdated(old), body);
@@ -185,6 +185,7 @@ where
             && let Some(found) = read(call)
             && let Some(answer) = call.serve(found)
         {
+            call.ends_refresh();
             return answer;
         }
         let _claimed = match claim(call, &mut reason) {
@@ -199,13 +200,14 @@ where
         let took = call.cache.now().saturating_since(began);
         if let Some(record) = call.seal(&answer, took) {
             lead.computed(Outcome::Computed(record.clone().into()));
-            let may_store = match lead.begin_store() {
-                Permission::Granted => true,
-                Permission::Refused => false,
-                Permission::UnlessNewer => {
-                    !read(call).is_some_and(|found| call.is_newer(found, started))
-                }
-            };
+            let may_store = call.can_store()
+                && match lead.begin_store() {
+                    Permission::Granted => true,
+                    Permission::Refused => false,
+                    Permission::UnlessNewer => {
+                        !read(call).is_some_and(|found| call.is_newer(found, started))
+                    }
+                };
             if may_store {
                 let result =
                     guarded("write entry", || call.cache.backend().write(call.key, record));
@@ -246,7 +248,10 @@ where
             },
             Some(Claim::Granted(claimed)) => {
                 return match read(call).and_then(|found| call.serve(found)) {
-                    Some(answer) => ControlFlow::Break(answer),
+                    Some(answer) => {
+                        call.ends_refresh();
+                        ControlFlow::Break(answer)
+                    }
                     None => ControlFlow::Continue(Some(claimed)),
                 };
             }

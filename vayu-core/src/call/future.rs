@@ -7,9 +7,7 @@ use std::pin::{Pin, pin};
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::{
-    Blocking, Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl, key_in,
-};
+use crate::call::{Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl, key_in};
 use crate::flight::{
     FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Waiting,
 };
@@ -41,8 +39,8 @@ where
         None => match cache.stamp_async(key.prefix(), policy.tags.as_ref()).await {
             Ok(stamp) => stamp,
             Err(error) => {
-                cache.without(key.prefix(), Some(&error), policy.is_quiet());
-                return body.await;
+                let call = Call::that_cannot_store(cache, policy, key, &error);
+                return miss(&call, None, body).await;
             }
         },
     };
@@ -50,19 +48,30 @@ where
     if call.is_asked_to_refresh() {
         return renew(&call, body).await;
     }
-    match call.serve_now() {
-        Ok(Found::Fresh(answer)) => answer,
-        Ok(Found::Stale(old)) => refresh(&call, old, body).await,
-        Ok(Found::Nothing) => miss(&call, None, body).await,
-        Err(Blocking) => {
-            let before = call.cache.flights().landings(call.key);
-            match read(&call).await.map_or(Found::Nothing, |record| call.look_at(record)) {
-                Found::Fresh(answer) => answer,
-                Found::Stale(old) => refresh(&call, old, body).await,
-                Found::Nothing => miss(&call, Some(before), body).await,
-            }
-        }
+    match find(&call).await {
+        (Found::Fresh(answer), _) => answer,
+        (Found::Stale(old), _) => refresh(&call, old, body).await,
+        (Found::Nothing, before) => miss(&call, before, body).await,
     }
+}
+
+/// What there is for a call, and the landings before the backend was asked, if that took a while.
+#[inline]
+pub(super) async fn find<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+) -> (Found<R>, Option<Landings>)
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+{
+    if let Ok(found) = call.serve_now() {
+        return (found, None);
+    }
+    let before = call.cache.flights().landings(call.key);
+    let found = read(call).await.map_or(Found::Nothing, |record| call.look_at(record));
+    (found, Some(before))
 }
 
 /// What the backend has.
@@ -73,7 +82,7 @@ async fn read<B: Backend, S, H: Copy, Z, L, P>(
     call.survive(guarded_async("read entry", read).await).flatten()
 }
 
-async fn miss<R, B, S, H, Z, L, P>(
+pub(super) async fn miss<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     mut before: Option<Landings>,
     body: Pin<&mut impl Future<Output = R>>,
@@ -133,7 +142,7 @@ where
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
 {
-    if call.may_refresh()
+    if call.begins_refresh()
         && let Some(first) = call.cache.flights().lead_if_vacant(call.key, call.stamp)
     {
         return lead(call, first, true, Reason::Outdated(old), body).await;
@@ -142,7 +151,7 @@ where
 }
 
 /// Awaits the body because the caller asked for it, in the place of what is being computed.
-async fn renew<R, B, S, H, Z, L, P>(
+pub(super) async fn renew<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R
@@ -163,7 +172,7 @@ where
 }
 
 /// Awaits the body for all who wait, unless it was just stored by another.
-async fn lead<R, B, S, H, Z, L, P>(
+pub(super) async fn lead<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     mut lead: Lead<'_, Record<B::Stored>>,
     look_again: bool,
@@ -185,6 +194,7 @@ where
             && let Some(found) = read(call).await
             && let Some(answer) = call.serve(found)
         {
+            call.ends_refresh();
             return answer;
         }
         let _claimed = match claim(call, &mut reason).await {
@@ -199,13 +209,14 @@ where
         let took = call.cache.now().saturating_since(began);
         if let Some(record) = call.seal(&answer, took) {
             lead.computed(Outcome::Computed(record.clone().into()));
-            let may_store = match lead.begin_store() {
-                Permission::Granted => true,
-                Permission::Refused => false,
-                Permission::UnlessNewer => {
-                    !read(call).await.is_some_and(|found| call.is_newer(found, started))
-                }
-            };
+            let may_store = call.can_store()
+                && match lead.begin_store() {
+                    Permission::Granted => true,
+                    Permission::Refused => false,
+                    Permission::UnlessNewer => {
+                        !read(call).await.is_some_and(|found| call.is_newer(found, started))
+                    }
+                };
             if may_store {
                 let write = || backend.write_async(call.key, record);
                 call.stored(guarded_async("write entry", write).await);
@@ -248,7 +259,10 @@ where
             },
             Some(Claim::Granted(claimed)) => {
                 return match read(call).await.and_then(|found| call.serve(found)) {
-                    Some(answer) => ControlFlow::Break(answer),
+                    Some(answer) => {
+                        call.ends_refresh();
+                        ControlFlow::Break(answer)
+                    }
                     None => ControlFlow::Continue(Some(claimed)),
                 };
             }

@@ -11,13 +11,14 @@ use syn::{Error, Expr, ExprClosure, Ident, Lit, LitBool, LitStr, Path, Result, T
 use crate::cached::Attribute;
 use crate::diagnostics::Mistakes;
 
-const KNOWN: &str = "`ttl`, `stale`, `jitter`, `cache`, `prefix`, `key`, `skip`, `include`, \
+const KNOWN: &str = "`ttl`, `stale`, `spawn`, `jitter`, `cache`, `prefix`, `key`, `skip`, `include`, \
                      `serializer`, `log`, `cache_if`, `version`, `tags`, `handle` and `crate`";
 
 #[derive(Default)]
 pub(crate) struct Arguments {
     pub(crate) ttl: Option<Ttl>,
     pub(crate) stale: Option<Time>,
+    pub(crate) spawn: Option<Expr>,
     /// In thousandths.
     pub(crate) jitter: Option<u16>,
     pub(crate) cache: Option<Expr>,
@@ -116,6 +117,7 @@ impl Arguments {
         match text.as_str() {
             "ttl" => self.ttl = Some(parse_ttl(value(input)?)?),
             "stale" => self.stale = Some(parse_stale(value(input)?)?),
+            "spawn" => self.spawn = Some(value(input)?),
             "jitter" => self.jitter = Some(parse_jitter(&value(input)?)?),
             "cache" if attribute == Attribute::MemCached => {
                 let message = "`mem_cached` always uses `vayu::mem_cache()`; write \

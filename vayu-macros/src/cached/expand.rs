@@ -6,7 +6,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{AttrStyle, Attribute, ReturnType};
+use syn::{AttrStyle, Attribute, Expr, ReturnType};
 
 use crate::cached::function::Kind;
 use crate::cached::handle;
@@ -18,7 +18,8 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
     let (inner, outer): (Vec<&Attribute>, Vec<&Attribute>) =
         item.attrs.iter().partition(|attribute| matches!(attribute.style, AttrStyle::Inner(_)));
     let (visibility, modifiers, signature) = (&item.vis, &item.modifiers.defaultness, &item.sig);
-    let setup = setup(model, Purpose::Call);
+    let purpose = if model.spawn.is_some() { Purpose::Task } else { Purpose::Call };
+    let setup = setup(model, purpose);
     let key = finish_key(model);
     let call = call(model);
     let handle = model.handle.as_ref().map(|handle| handle::expand(model, handle));
@@ -67,20 +68,27 @@ fn body(model: &Model) -> TokenStream {
                 #(#statements)*
             };
         },
-        // `None` tells the compiler what `return` and `?` answer.
-        Kind::Async => quote_spanned! {Span::mixed_site()=>
-            let vayu_body = ::core::pin::pin!(async move {
-                if let ::core::option::Option::Some(vayu_never) = ::core::option::Option::None::<#answer> {
-                    return vayu_never;
+        Kind::Async => {
+            // `None` tells the compiler what `return` and `?` answer.
+            let body = quote_spanned! {Span::mixed_site()=>
+                async move {
+                    if let ::core::option::Option::Some(vayu_never) = ::core::option::Option::None::<#answer> {
+                        return vayu_never;
+                    }
+                    let vayu_value: #answer = {
+                        #patterns
+                        #(#statements)*
+                    };
+                    #[allow(unreachable_code)]
+                    return vayu_value;
                 }
-                let vayu_value: #answer = {
-                    #patterns
-                    #(#statements)*
-                };
-                #[allow(unreachable_code)]
-                return vayu_value;
-            });
-        },
+            };
+            if model.spawn.is_some() {
+                quote_spanned!(Span::mixed_site()=> let vayu_body = #body;)
+            } else {
+                quote_spanned!(Span::mixed_site()=> let vayu_body = ::core::pin::pin!(#body);)
+            }
+        }
         Kind::Boxed => {
             let boxed = match &function.item.sig.output {
                 ReturnType::Type(_, boxed) => boxed.to_token_stream(),
@@ -101,6 +109,9 @@ fn body(model: &Model) -> TokenStream {
 
 fn call(model: &Model) -> TokenStream {
     let span = model.function.answer.as_ref().map_or_else(Span::mixed_site, at);
+    if let Some(spawn) = &model.spawn {
+        return call_that_spawns(model, spawn, span);
+    }
     let (name, wait) = match model.function.kind {
         Kind::Sync => ("call", None),
         Kind::Async | Kind::Boxed => ("call_async", Some(quote_spanned!(span=> .await))),
@@ -108,4 +119,20 @@ fn call(model: &Model) -> TokenStream {
     let call = model.root.private_at(name, span);
     let policy = policy(model);
     quote_spanned!(span=> #call(vayu_cache, #policy, vayu_body) #wait)
+}
+
+fn call_that_spawns(model: &Model, spawn: &Expr, answer: Span) -> TokenStream {
+    let root = &model.root;
+    let (call, policy) = (root.private_at("call_async_leaving", answer), policy(model));
+    let hand_over = root.private_at("hand_over", at(spawn));
+    let hand_over = quote_spanned! {at(spawn)=>
+        #hand_over(vayu_cache, &vayu_function, || (#spawn)(vayu_task));
+    };
+    quote_spanned! {answer=>
+        let (vayu_answer, vayu_left) = #call(vayu_cache, #policy, vayu_body).await;
+        if let ::core::option::Option::Some((vayu_function, vayu_task)) = vayu_left {
+            #hand_over
+        }
+        vayu_answer
+    }
 }

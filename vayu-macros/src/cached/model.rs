@@ -6,7 +6,7 @@ use syn::{Expr, Ident, Pat, ReceiverKind, Type};
 
 pub(crate) use crate::cached::args::Handle;
 use crate::cached::args::{Arguments, KeySource, Skip, Time, Ttl};
-use crate::cached::function::{Argument, Function, peel};
+use crate::cached::function::{Argument, Function, Kind, peel};
 use crate::diagnostics::Mistakes;
 use crate::paths::Root;
 
@@ -20,6 +20,7 @@ pub(crate) struct Model {
     pub(crate) serializer: Option<Expr>,
     pub(crate) ttl: Ttl,
     pub(crate) stale: Option<Time>,
+    pub(crate) spawn: Option<Expr>,
     /// In thousandths.
     pub(crate) jitter: Option<u16>,
     pub(crate) cache_if: Option<Expr>,
@@ -63,6 +64,9 @@ impl Model {
             let is_moved_from = is_moved_from(&expression, &function);
             Cache { expression, is_moved_from }
         });
+        if let Some(spawn) = &arguments.spawn {
+            check_spawn(spawn, arguments.stale.is_some(), &function, mistakes);
+        }
         let handle = arguments.handle.map(|handle| check_handle(handle, &function, mistakes));
         Some(Self {
             root: Root::new(arguments.root.as_ref()),
@@ -74,6 +78,7 @@ impl Model {
             serializer: arguments.serializer,
             ttl: arguments.ttl?,
             stale: arguments.stale,
+            spawn: arguments.spawn,
             jitter: arguments.jitter,
             cache_if: arguments.cache_if,
             version: arguments.version,
@@ -105,6 +110,32 @@ fn check_handle(mut handle: Handle, function: &Function, mistakes: &mut Mistakes
     handle.is_associated |=
         mentions(item.sig.to_token_stream(), &|name| name == "self" || name == "Self");
     handle
+}
+
+/// A task outlives the call, so it must own what it works with.
+fn check_spawn(spawn: &Expr, is_stale: bool, function: &Function, mistakes: &mut Mistakes) {
+    if !is_stale {
+        let message = "`spawn` runs the refresh of a value past its ttl; say with `stale` how long \
+                       that is served";
+        mistakes.add(spawn, message);
+    }
+    if function.kind != Kind::Async {
+        mistakes.add(spawn, "`spawn` is for an `async fn`: a sync refresh runs in its caller");
+    }
+    let message = "a function with `spawn` must own what it is given, since its refresh outlives \
+                   the call; take an owned value, or an `Arc`";
+    for argument in &function.arguments {
+        if let Type::Reference(reference) = &argument.ty
+            && reference.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident != "static")
+        {
+            mistakes.add(reference, message);
+        }
+    }
+    if let Some(receiver) = function.item.sig.receiver()
+        && let ReceiverKind::Reference(..) = &receiver.kind
+    {
+        mistakes.add(receiver, message);
+    }
 }
 
 fn check_source(

@@ -28,6 +28,8 @@ pub(super) fn answer(model: &Model) -> TokenStream {
 pub(super) enum Purpose {
     /// A call, which ends before they go.
     Call,
+    /// A call that may leave a task, which outlives them.
+    Task,
     /// An entry, which outlives them.
     Entry,
 }
@@ -66,7 +68,7 @@ fn serializer(model: &Model, purpose: Purpose) -> TokenStream {
     let root = &model.root;
     match (&model.serializer, purpose) {
         (Some(expression), Purpose::Call) => quote_spanned!(at(expression)=> &(#expression)),
-        (Some(expression), Purpose::Entry) => {
+        (Some(expression), Purpose::Task | Purpose::Entry) => {
             let span = at(expression);
             let own = root.private_at("Own", span);
             quote_spanned!(span=> #own(::core::clone::Clone::clone(&(#expression))))
@@ -75,7 +77,7 @@ fn serializer(model: &Model, purpose: Purpose) -> TokenStream {
             let span = model.cache.as_ref().map_or_else(Span::mixed_site, |c| at(&c.expression));
             quote_spanned!(span=> vayu_cache.serializer())
         }
-        (None, Purpose::Entry) => root.private("OfCache"),
+        (None, Purpose::Task | Purpose::Entry) => root.private("OfCache"),
     }
 }
 
@@ -179,7 +181,7 @@ fn ttl(model: &Model, purpose: Purpose) -> TokenStream {
             let span = at(closure);
             let ttl_by = model.root.private_at("ttl_by", span);
             let mut closure = closure.clone();
-            if purpose == Purpose::Entry {
+            if purpose != Purpose::Call {
                 closure.capture.get_or_insert(Token![move](span));
             }
             quote_spanned!(span=> let vayu_ttl = #ttl_by(vayu_shape, &vayu_probe, #closure);)
@@ -201,13 +203,22 @@ fn time(time: &Time) -> TokenStream {
 }
 
 fn keep(model: &Model, purpose: Purpose) -> TokenStream {
-    if let (Some(predicate), Purpose::Call) = (&model.cache_if, purpose) {
-        let span = at(predicate);
-        let keep_if = model.root.private_at("keep_if", span);
-        quote_spanned!(span=> let vayu_keep = #keep_if(vayu_shape, &vayu_probe, #predicate);)
-    } else {
-        let always = model.root.private("Always");
-        quote_spanned!(Span::mixed_site()=> let vayu_keep = #always;)
+    match &model.cache_if {
+        Some(predicate) if purpose != Purpose::Entry => {
+            let span = at(predicate);
+            let keep_if = model.root.private_at("keep_if", span);
+            let mut predicate = predicate.clone();
+            if let Expr::Closure(closure) = &mut predicate
+                && purpose == Purpose::Task
+            {
+                closure.capture.get_or_insert(Token![move](span));
+            }
+            quote_spanned!(span=> let vayu_keep = #keep_if(vayu_shape, &vayu_probe, #predicate);)
+        }
+        _ => {
+            let always = model.root.private("Always");
+            quote_spanned!(Span::mixed_site()=> let vayu_keep = #always;)
+        }
     }
 }
 
@@ -230,7 +241,7 @@ fn tags(model: &Model, purpose: Purpose) -> Option<TokenStream> {
     let groups = quote!([#(#groups),*]);
     let tags = model.root.private("tags");
     Some(match purpose {
-        Purpose::Call => {
+        Purpose::Call | Purpose::Task => {
             quote_spanned!(Span::mixed_site()=> let vayu_tags = #tags(vayu_cache, || #groups);)
         }
         Purpose::Entry => quote_spanned!(Span::mixed_site()=> let vayu_tags = #groups;),
@@ -251,8 +262,8 @@ pub(super) fn finish_key(model: &Model) -> TokenStream {
         }
         (None, None) => {
             let function_prefix = private(match model.function.kind {
-                Kind::Sync => "function_prefix",
-                Kind::Async | Kind::Boxed => "async_function_prefix",
+                Kind::Async | Kind::Boxed if model.spawn.is_none() => "async_function_prefix",
+                _ => "function_prefix",
             });
             quote_spanned!(Span::mixed_site()=> #function_prefix(&vayu_body))
         }
