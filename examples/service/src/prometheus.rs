@@ -1,0 +1,54 @@
+//! What the caches do, in the text format of Prometheus
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+
+use std::fmt::Write;
+
+use vayu::FunctionStats;
+
+use crate::stats::short_name;
+
+/// The text. A program that has a recorder for the `metrics` facade would observe its caches with
+/// `vayu::Metrics` instead.
+pub(crate) fn text(functions: &[FunctionStats]) -> String {
+    let mut text = String::from("# TYPE vayu_calls_total counter\n");
+    for found in functions {
+        let (function, stats) = (label(&found.function), &found.stats);
+        for (outcome, count) in [
+            ("hit", stats.hits),
+            ("miss", stats.misses),
+            ("wait", stats.waits),
+            ("stale", stats.stale),
+            ("refresh", stats.refreshes),
+        ] {
+            line(
+                &mut text,
+                "vayu_calls_total",
+                &format!("{function},outcome=\"{outcome}\""),
+                count,
+            );
+        }
+    }
+    text.push_str("# TYPE vayu_stores_total counter\n");
+    for found in functions {
+        line(&mut text, "vayu_stores_total", &label(&found.function), found.stats.stores);
+    }
+    text.push_str("# TYPE vayu_errors_total counter\n");
+    for found in functions {
+        line(&mut text, "vayu_errors_total", &label(&found.function), found.stats.errors);
+    }
+    text.push_str("# TYPE vayu_saved_seconds_total counter\n");
+    for found in functions {
+        let saved = found.time_saved.as_secs_f64();
+        line(&mut text, "vayu_saved_seconds_total", &label(&found.function), saved);
+    }
+    text
+}
+
+fn line(text: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
+    writeln!(text, "{name}{{{labels}}} {value}").expect("a string takes everything");
+}
+
+fn label(function: &str) -> String {
+    let name = short_name(function).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("function=\"{name}\"")
+}

@@ -1,0 +1,77 @@
+//! Who answers what.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{Html, IntoResponse};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use crate::catalogue::{Catalogue, Product, Report};
+use crate::problem::Problem;
+use crate::prometheus;
+use crate::stats::Line;
+
+type Shared = State<Arc<Catalogue>>;
+
+/// The service.
+pub fn routes(catalogue: Arc<Catalogue>) -> Router {
+    Router::new()
+        .route("/", get(async || Html(include_str!("page.html"))))
+        .route("/products", get(products))
+        .route("/products/{id}", get(product))
+        .route("/products/{id}/price", post(set_price))
+        .route("/reports/{year}", get(report))
+        .route("/reports/{year}/age", get(report_age))
+        .route("/reports/{year}/refresh", post(refresh_report))
+        .route("/stats.json", get(stats))
+        .route("/metrics", get(metrics))
+        .with_state(catalogue)
+}
+
+async fn products(State(catalogue): Shared) -> Result<Json<Vec<Product>>, Problem> {
+    Ok(Json(catalogue.products().await?))
+}
+
+async fn product(State(catalogue): Shared, Path(id): Path<i64>) -> Result<Json<Product>, Problem> {
+    Ok(Json(catalogue.product(id).await?))
+}
+
+#[derive(Deserialize)]
+struct Price {
+    cents: i64,
+}
+
+async fn set_price(
+    State(catalogue): Shared,
+    Path(id): Path<i64>,
+    Json(price): Json<Price>,
+) -> Result<(), Problem> {
+    catalogue.set_price(id, price.cents).await
+}
+
+async fn report(State(catalogue): Shared, Path(year): Path<i64>) -> Result<Json<Report>, Problem> {
+    Ok(Json(catalogue.report(year).await?))
+}
+
+async fn report_age(State(catalogue): Shared, Path(year): Path<i64>) -> Result<String, Problem> {
+    Ok(format!("{} s\n", catalogue.report_age(year).await?.as_secs()))
+}
+
+async fn refresh_report(
+    State(catalogue): Shared,
+    Path(year): Path<i64>,
+) -> Result<Json<Report>, Problem> {
+    Ok(Json(catalogue.refresh_report(year).await?))
+}
+
+async fn stats(State(catalogue): Shared) -> Json<Vec<Line>> {
+    Json(catalogue.tally().functions().into_iter().map(Line::from).collect())
+}
+
+async fn metrics(State(catalogue): Shared) -> impl IntoResponse {
+    let text = prometheus::text(&catalogue.tally().functions());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}

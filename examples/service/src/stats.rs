@@ -1,0 +1,47 @@
+//! What the caches do, for the page.
+
+use serde::Serialize;
+use vayu::FunctionStats;
+
+/// The line of one function.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line {
+    function: String,
+    calls: u64,
+    hits: u64,
+    misses: u64,
+    waits: u64,
+    stale: u64,
+    refreshes: u64,
+    failed_refreshes: u64,
+    errors: u64,
+    /// The share of calls that were answered without running the function, from 0 to 1.
+    hit_ratio: f64,
+    saved_seconds: f64,
+}
+
+impl From<FunctionStats> for Line {
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    fn from(found: FunctionStats) -> Self {
+        let stats = found.stats;
+        let spared = stats.hits + stats.waits + stats.stale;
+        Self {
+            function: short_name(&found.function).to_owned(),
+            calls: stats.calls(),
+            hits: stats.hits,
+            misses: stats.misses,
+            waits: stats.waits,
+            stale: stats.stale,
+            refreshes: stats.refreshes,
+            failed_refreshes: stats.failed_refreshes,
+            errors: stats.errors,
+            hit_ratio: spared as f64 / stats.calls().max(1) as f64,
+            saved_seconds: found.time_saved.as_secs_f64(),
+        }
+    }
+}
+
+/// The last part of a path.
+pub(crate) fn short_name(function: &str) -> &str {
+    function.rsplit("::").next().unwrap_or(function)
+}

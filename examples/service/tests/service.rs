@@ -1,0 +1,218 @@
+//! The service from outside, over loopback.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use vayu::testing::ManualClock;
+use vayu::{FileOptions, MemoryOptions};
+use vayu_example_service::{Catalogue, Store, routes};
+
+/// After this a test hangs.
+const HANG: Duration = Duration::from_secs(60);
+
+/// A service that runs until this is dropped.
+struct Service {
+    store: Arc<Store>,
+    clock: ManualClock,
+    client: reqwest::Client,
+    root: String,
+    server: JoinHandle<()>,
+}
+
+impl Service {
+    async fn start(place: &Path, clock: &ManualClock) -> Self {
+        let store = Store::open(&place.join("shop.sqlite")).expect("a store");
+        let catalogue = Catalogue::with_options(
+            Arc::clone(&store),
+            &place.join("reports"),
+            MemoryOptions::new().clock(clock.clone()),
+            FileOptions::new().clock(clock.clone()),
+        );
+        let app = routes(Arc::new(catalogue.expect("a catalogue")));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let root = format!("http://{}", listener.local_addr().expect("an address"));
+        let server = tokio::spawn(async move {
+            axum::serve(listener, app).await.expect("it serves");
+        });
+        let client = reqwest::Client::builder().timeout(HANG).no_proxy().build();
+        let client = client.expect("a client");
+        Self { store, clock: clock.clone(), client, root, server }
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, String) {
+        let answer = self.client.get(format!("{}{path}", self.root)).send().await.expect("answer");
+        (answer.status(), answer.text().await.expect("a text"))
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        let (status, text) = self.get(path).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    async fn post(&self, path: &str, body: Value) -> StatusCode {
+        let request = self.client.post(format!("{}{path}", self.root)).json(&body);
+        request.send().await.expect("an answer").status()
+    }
+
+    fn queries(&self) -> u64 {
+        self.store.queries()
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// Runs a test with a service over a directory of its own.
+fn with_service<F: Future<Output = ()>>(test: impl FnOnce(Service, PathBuf) -> F) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let place = tempfile::tempdir().expect("a directory");
+        let service = Service::start(place.path(), &ManualClock::new()).await;
+        tokio::time::timeout(HANG, test(service, place.path().to_owned())).await.expect("it ends");
+    });
+}
+
+#[test]
+fn product_is_read_once_while_it_is_fresh() {
+    with_service(|service, _place| async move {
+        for _ in 0..3 {
+            assert_eq!(service.json("/products/2").await["name"], "kettle");
+        }
+        assert_eq!(service.queries(), 1);
+        service.pass(5);
+        service.json("/products/2").await;
+        assert_eq!(service.queries(), 2);
+        assert_eq!(service.get("/products/99").await.0, StatusCode::NOT_FOUND);
+        assert_eq!(service.get("/products/99").await.0, StatusCode::NOT_FOUND);
+        assert_eq!(service.queries(), 4, "what is not there is not remembered");
+    });
+}
+
+#[test]
+fn hundred_requests_at_once_are_one_query() {
+    with_service(|service, _place| async move {
+        let service = Arc::new(service);
+        let requests: Vec<_> = (0..100)
+            .map(|_| {
+                let service = Arc::clone(&service);
+                tokio::spawn(async move { service.json("/products").await })
+            })
+            .collect();
+        for request in requests {
+            let products = request.await.expect("no panic");
+            assert_eq!(products.as_array().map(Vec::len), Some(5));
+        }
+        assert_eq!(service.queries(), 1);
+    });
+}
+
+#[test]
+fn price_is_new_for_everybody_once_it_is_set() {
+    with_service(|service, _place| async move {
+        assert_eq!(service.json("/products/1").await["cents"], 1_000);
+        assert_eq!(service.json("/products").await[0]["cents"], 1_000);
+        service.json("/products/2").await;
+        let before = service.queries();
+        let price = serde_json::json!({ "cents": 1_250 });
+        assert_eq!(service.post("/products/1/price", price.clone()).await, StatusCode::OK);
+        assert_eq!(service.json("/products/1").await["cents"], 1_250);
+        assert_eq!(service.json("/products").await[0]["cents"], 1_250);
+        service.json("/products/2").await;
+        assert_eq!(service.queries(), before + 3, "the other product is remembered");
+        assert_eq!(service.post("/products/99/price", price).await, StatusCode::NOT_FOUND);
+    });
+}
+
+#[test]
+fn old_product_is_served_while_the_database_is_down() {
+    with_service(|service, _place| async move {
+        service.json("/products/3").await;
+        service.store.set_down(true);
+        service.pass(60);
+        let before = service.queries();
+        for _ in 0..10 {
+            assert_eq!(service.json("/products/3").await["name"], "cup");
+        }
+        assert_eq!(service.queries(), before + 1, "one request asked whether it is back");
+        assert_eq!(service.get("/products/4").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        service.pass(600);
+        assert_eq!(service.get("/products/3").await.0, StatusCode::SERVICE_UNAVAILABLE, "too old");
+        service.store.set_down(false);
+        assert_eq!(service.json("/products/3").await["name"], "cup");
+    });
+}
+
+#[test]
+fn report_outlives_the_service() {
+    with_service(|service, place| async move {
+        let clock = service.clock.clone();
+        assert_eq!(service.get("/reports/2024/age").await.0, StatusCode::NOT_FOUND);
+        let report = service.json("/reports/2024").await;
+        assert_eq!(report["revenue"].as_array().map(Vec::len), Some(5));
+        drop(service);
+
+        clock.advance(Duration::from_secs(600));
+        let service = Service::start(&place, &clock).await;
+        assert_eq!(service.json("/reports/2024").await, report);
+        assert_eq!(service.queries(), 0);
+        assert_eq!(service.get("/reports/2024/age").await.1, "600 s\n");
+        assert_eq!(service.post("/reports/2024/refresh", Value::Null).await, StatusCode::OK);
+        assert_eq!(service.queries(), 1);
+        assert_eq!(service.get("/reports/2024/age").await.1, "0 s\n");
+        service.store.set_down(true);
+        let refused = service.post("/reports/2024/refresh", Value::Null).await;
+        assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(service.json("/reports/2024").await, report, "what is remembered stays");
+    });
+}
+
+#[test]
+fn numbers_are_told_in_both_formats() {
+    with_service(|service, _place| async move {
+        for _ in 0..4 {
+            service.json("/products/1").await;
+        }
+        service.json("/reports/2025").await;
+        let stats = service.json("/stats.json").await;
+        let product = &stats[0];
+        assert_eq!((&product["function"], &product["hits"]), (&"product".into(), &3.into()));
+        assert_eq!(product["hit_ratio"], 0.75);
+        assert_eq!(stats[1]["function"], "report");
+        let (code, text) = service.get("/metrics").await;
+        assert_eq!(code, StatusCode::OK);
+        for line in [
+            "vayu_calls_total{function=\"product\",outcome=\"hit\"} 3",
+            "vayu_calls_total{function=\"product\",outcome=\"miss\"} 1",
+            "vayu_calls_total{function=\"report\",outcome=\"miss\"} 1",
+            "vayu_stores_total{function=\"product\"} 1",
+            "vayu_errors_total{function=\"report\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    });
+}
+
+#[test]
+fn page_is_served_and_needs_nothing_from_elsewhere() {
+    with_service(|service, _place| async move {
+        let (status, page) = service.get("/").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(page.contains("stats.json"));
+        let foreign = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!foreign.contains("http://") && !foreign.contains("https://"));
+    });
+}
