@@ -416,14 +416,11 @@ where
                 discard(new);
                 return self.serve_after_failure(old);
             }
-            Reason::Outdated(_) | Reason::Behind if !has_value => {
-                self.note_failure();
-                self.cache.counters().refresh();
-                self.tell(CallOutcome::Refresh, None, took);
-            }
-            Reason::Outdated(_) | Reason::Asked | Reason::Behind => {
-                if has_value {
-                    self.ends_refresh();
+            reason => {
+                match reason {
+                    _ if has_value => self.ends_refresh(),
+                    Reason::Asked => {}
+                    _ => self.note_failure(),
                 }
                 self.cache.counters().refresh();
                 self.tell(CallOutcome::Refresh, None, took);

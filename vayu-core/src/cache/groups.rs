@@ -99,64 +99,62 @@ impl<B: Backend, S> Cache<B, S> {
         self.shared.groups.here.get().is_some() || self.backend().generations().is_some()
     }
 
-    /// The stamp of a call with these tags, if that is known at once.
+    /// The stamp of a call with these tags.
     #[inline]
-    pub(crate) fn stamp_now(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
-        if self.has_generations() { self.known_stamp(prefix, tags) } else { Some(0) }
+    pub(crate) fn stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
+        if self.has_generations() { self.stamp_of_groups(prefix, tags) } else { Ok(0) }
+    }
+
+    /// [`stamp`](Self::stamp) for async callers.
+    #[inline]
+    pub(crate) async fn stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
+        if self.has_generations() { self.stamp_of_groups_async(prefix, tags).await } else { Ok(0) }
     }
 
     #[cold]
-    fn known_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
-        let groups = &self.shared.groups;
-        let (seldom, mut stamp) = (seldom(prefix), Stamp::default());
-        if self.backend().generations().is_none() {
-            seldom.iter().chain(tags).for_each(|&group| stamp.add(groups.generation(group)));
-            return Some(stamp.get());
-        }
-        if !tags.is_empty() {
-            return None;
-        }
-        let now = self.now();
-        for group in seldom {
-            stamp.add(groups.known(group, now)?);
-        }
-        Some(stamp.get())
-    }
-
-    /// The stamp of a call with these tags.
-    pub(crate) fn stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
-        if let Some(stamp) = self.stamp_now(prefix, tags) {
-            return Ok(stamp);
-        }
+    fn stamp_of_groups(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         let mut stamp = Stamp::default();
         for group in seldom(prefix) {
-            stamp.add(match self.shared.groups.known(group, self.now()) {
+            stamp.add(match self.known(group) {
                 Some(generation) => generation,
                 None => self.ask(group)?,
             });
         }
         for &tag in tags {
-            stamp.add(self.ask(tag)?);
+            stamp.add(match self.known_here(tag) {
+                Some(generation) => generation,
+                None => self.ask(tag)?,
+            });
         }
         Ok(stamp.get())
     }
 
-    /// [`stamp`](Self::stamp) for async callers.
-    pub(crate) async fn stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
-        if let Some(stamp) = self.stamp_now(prefix, tags) {
-            return Ok(stamp);
-        }
+    async fn stamp_of_groups_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         let mut stamp = Stamp::default();
         for group in seldom(prefix) {
-            stamp.add(match self.shared.groups.known(group, self.now()) {
+            stamp.add(match self.known(group) {
                 Some(generation) => generation,
                 None => self.ask_async(group).await?,
             });
         }
         for &tag in tags {
-            stamp.add(self.ask_async(tag).await?);
+            stamp.add(match self.known_here(tag) {
+                Some(generation) => generation,
+                None => self.ask_async(tag).await?,
+            });
         }
         Ok(stamp.get())
+    }
+
+    /// The generation where the cache keeps it.
+    fn known_here(&self, group: Group) -> Option<u64> {
+        let is_kept_here = self.backend().generations().is_none();
+        is_kept_here.then(|| self.shared.groups.generation(group))
+    }
+
+    /// The generation of a group that is seldom invalidated, if it is known at once.
+    fn known(&self, group: Group) -> Option<u64> {
+        self.known_here(group).or_else(|| self.shared.groups.known(group, self.now()))
     }
 
     fn ask(&self, group: Group) -> Result<u64> {

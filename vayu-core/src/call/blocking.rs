@@ -36,15 +36,12 @@ where
     G: AsRef<[Group]>,
 {
     let Some(key) = key_in(cache, policy) else { return body() };
-    let stamp = match cache.stamp_now(key.prefix(), policy.tags.as_ref()) {
-        Some(stamp) => stamp,
-        None => match cache.stamp(key.prefix(), policy.tags.as_ref()) {
-            Ok(stamp) => stamp,
-            Err(error) => {
-                let call = Call::that_cannot_store(cache, policy, key, &error);
-                return miss(&call, None, body);
-            }
-        },
+    let stamp = match cache.stamp(key.prefix(), policy.tags.as_ref()) {
+        Ok(stamp) => stamp,
+        Err(error) => {
+            let call = Call::that_cannot_store(cache, policy, key, &error);
+            return miss(&call, None, body);
+        }
     };
     let call = Call::new(cache, policy, key, stamp);
     if call.is_asked_to_refresh() {

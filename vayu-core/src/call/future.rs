@@ -34,15 +34,12 @@ where
     G: AsRef<[Group]>,
 {
     let Some(key) = key_in(cache, policy) else { return body.await };
-    let stamp = match cache.stamp_now(key.prefix(), policy.tags.as_ref()) {
-        Some(stamp) => stamp,
-        None => match cache.stamp_async(key.prefix(), policy.tags.as_ref()).await {
-            Ok(stamp) => stamp,
-            Err(error) => {
-                let call = Call::that_cannot_store(cache, policy, key, &error);
-                return miss(&call, None, body).await;
-            }
-        },
+    let stamp = match cache.stamp_async(key.prefix(), policy.tags.as_ref()).await {
+        Ok(stamp) => stamp,
+        Err(error) => {
+            let call = Call::that_cannot_store(cache, policy, key, &error);
+            return miss(&call, None, body).await;
+        }
     };
     let call = Call::new(cache, policy, key, stamp);
     if call.is_asked_to_refresh() {
