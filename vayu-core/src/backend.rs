@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group::Generations;
 use crate::guard::Discreet;
 use crate::key::Key;
+use crate::news::News;
 use crate::record::Record;
 
 /// A place where records are kept by key.
@@ -180,6 +181,14 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// How memory in front of the backend learns of what other processes change.
+    ///
+    /// The default answers `None`: copies of the entries are believed until they expire.
+    #[inline]
+    fn news(&self) -> Option<&dyn News> {
+        None
+    }
+
     /// How much is kept at the moment, as far as the backend knows.
     fn usage(&self) -> Usage {
         Usage::default()
@@ -212,6 +221,17 @@ pub struct Usage {
     pub defects: Option<u64>,
     /// How often a part of the entries was looked through for what has expired.
     pub sweeps: Option<u64>,
+}
+
+/// Among whom a key is computed once at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SingleFlight {
+    /// The callers of this process.
+    #[default]
+    Process,
+    /// All processes that share the entries.
+    Everywhere,
 }
 
 /// What came of asking to compute a key for all processes.
@@ -256,6 +276,9 @@ pub trait Open: Backend + Sized {
     /// [`ErrorKind::Configuration`] when it cannot work there.
     fn open(place: Self::Place) -> Result<Self>;
 }
+
+/// A backend that lives on a server: what [`Cache::connect`](crate::Cache::connect) connects to.
+pub trait Connect: Open {}
 
 #[async_trait]
 impl<B: Backend + ?Sized> Backend for Arc<B> {
@@ -307,6 +330,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn generations(&self) -> Option<&dyn Generations> {
         (**self).generations()
+    }
+
+    fn news(&self) -> Option<&dyn News> {
+        (**self).news()
     }
 
     fn usage(&self) -> Usage {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use self::groups::Groups;
 pub use self::pause::{Pause, PauseAll, pause_all};
 use self::setbacks::Setbacks;
-use crate::backend::{Backend, Open};
+use crate::backend::{Backend, Connect, Open};
 use crate::clock::{Clock, Sleep, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Flight, Flights, Hosted, Landing, Outcome, Waiting, inside};
@@ -122,6 +122,17 @@ impl<B: Open, S: Default> Cache<B, S> {
     /// [`ErrorKind::Configuration`] when the backend cannot work there.
     pub fn open(place: impl Into<B::Place>) -> Result<Self> {
         Ok(Self::with_backend(B::open(place.into())?))
+    }
+}
+
+impl<B: Connect, S: Default> Cache<B, S> {
+    /// The cache on a server: [`open`](Self::open), as it is called where there are connections.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] when the address cannot work.
+    pub fn connect(address: impl Into<B::Place>) -> Result<Self> {
+        Self::open(address)
     }
 }
 

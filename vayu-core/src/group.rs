@@ -28,6 +28,9 @@ impl Group {
 
     pub(crate) const ALL: Self = Self(0);
 
+    /// No entry is in this group: a backend may keep in its generation what it likes.
+    pub const OF_BACKEND: Self = Self(1);
+
     fn named(kind: u8, name: impl Display) -> Self {
         let mut text = Text(smallvec::smallvec![kind]);
         // A `Display` that fails has written what it could.
@@ -72,6 +75,20 @@ pub trait Generations: Send + Sync {
     ///
     /// When it may still have the old one.
     fn renew(&self, group: Group) -> Result<()>;
+
+    /// The generation of a group where it is known for certain without asking anybody. The default
+    /// answers `None`.
+    fn known(&self, group: Group) -> Option<u64> {
+        let _ = group;
+        None
+    }
+
+    /// A number that is another one whenever an answer of [`known`](Self::known) may be another one
+    /// than before. The default answers `None`: nobody can say.
+    #[inline]
+    fn revision(&self) -> Option<u64> {
+        None
+    }
 
     /// [`generation`](Self::generation) for async callers. The default calls it.
     async fn generation_async(&self, group: Group) -> Result<u64> {

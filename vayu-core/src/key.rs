@@ -2,7 +2,7 @@
 
 mod builder;
 mod encoder;
-mod hasher;
+pub(crate) mod hasher;
 mod named;
 mod prefix;
 mod set;

@@ -24,6 +24,7 @@ mod freshness;
 mod group;
 mod guard;
 mod key;
+mod news;
 mod observer;
 mod record;
 mod report;
@@ -37,13 +38,14 @@ mod took;
 pub mod wire;
 
 pub use crate::attribute::AsCache;
-pub use crate::backend::{Backend, Claim, Claimed, Open, Usage};
+pub use crate::backend::{Backend, Claim, Claimed, Connect, Open, SingleFlight, Usage};
 pub use crate::cache::{Cache, Pause, PauseAll, pause_all};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::Entry;
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::group::{Generations, Group};
 pub use crate::key::{Key, KeyHasher, Prefix, sorted_set};
+pub use crate::news::{Change, News, Watcher};
 pub use crate::observer::{CallOutcome, CallReport, FunctionStats, Observer, Tally};
 pub use crate::record::Record;
 #[cfg(feature = "bincode")]

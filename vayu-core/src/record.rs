@@ -107,6 +107,20 @@ impl<V> Record<V> {
         self.took
     }
 
+    /// The same record with another form of its value.
+    #[inline]
+    pub fn map<W>(self, form: impl FnOnce(V) -> W) -> Record<W> {
+        Record {
+            value: form(self.value),
+            created: self.created,
+            expires: self.expires,
+            stale_until: self.stale_until,
+            schema: self.schema,
+            serializer: self.serializer,
+            took: self.took,
+        }
+    }
+
     /// The record taken apart: only the value is left.
     pub fn into_value(self) -> V {
         self.value

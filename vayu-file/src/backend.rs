@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cap_std::fs::Dir;
 use tokio::runtime::Handle;
 use vayu_core::{
-    Backend, Claim, Clock, Error, ErrorKind, Generations, Key, Open, Record, Result, Usage,
+    Backend, Claim, Clock, Error, ErrorKind, Generations, Key, News, Open, Record, Result, Usage,
 };
 
 use crate::directory;
@@ -157,6 +157,10 @@ impl Backend for FileBackend {
     }
 
     fn generations(&self) -> Option<&dyn Generations> {
+        Some(self)
+    }
+
+    fn news(&self) -> Option<&dyn News> {
         Some(self)
     }
 

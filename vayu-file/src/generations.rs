@@ -18,7 +18,7 @@ const LENGTH: usize = 16;
 impl Store {
     /// The generation of a group: what its file holds, as a number. A damaged file is another
     /// generation.
-    fn generation(&self, group: Group) -> Result<u64> {
+    pub(crate) fn generation(&self, group: Group) -> Result<u64> {
         match self.read_generation(&Place::of_generation(group)) {
             Ok(bytes) => Ok(xxh3_64(&bytes) | 1),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
@@ -33,7 +33,7 @@ impl Store {
         Ok(bytes)
     }
 
-    fn renew(&self, group: Group) -> Result<()> {
+    pub(crate) fn renew(&self, group: Group) -> Result<()> {
         let mut bytes = [0; LENGTH];
         getrandom(&mut bytes, GetRandomFlags::empty())
             .map_err(io::Error::from)
@@ -50,7 +50,8 @@ impl Generations for FileBackend {
     }
 
     fn renew(&self, group: Group) -> Result<()> {
-        self.store.renew(group)
+        self.store.renew(group)?;
+        self.store.announce()
     }
 
     async fn generation_async(&self, group: Group) -> Result<u64> {
@@ -58,6 +59,10 @@ impl Generations for FileBackend {
     }
 
     async fn renew_async(&self, group: Group) -> Result<()> {
-        self.offload(move |store| store.renew(group)).await
+        let renew = move |store: &Store| {
+            store.renew(group)?;
+            store.announce()
+        };
+        self.offload(renew).await
     }
 }

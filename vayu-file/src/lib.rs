@@ -18,7 +18,7 @@
 //! ```
 //!
 //! It works on Unix. Network file systems are right by verification only: an entry that comes back
-//! damaged is a miss, and [`SingleFlight::Machine`] needs locks that work.
+//! damaged is a miss, and [`SingleFlight::Everywhere`](vayu_core::SingleFlight::Everywhere) needs locks that work.
 
 #[cfg(not(unix))]
 compile_error!("vayu-file needs a Unix file system; leave its feature out on other systems");
@@ -31,6 +31,7 @@ mod layout;
 mod ledger;
 mod listing;
 mod lock;
+mod news;
 mod options;
 mod store;
 mod sweep;
@@ -41,7 +42,7 @@ use vayu_core::{Cache, MessagePack};
 
 pub use crate::backend::FileBackend;
 pub use crate::listing::{CacheDirectory, Check, EntryInfo, Flaw};
-pub use crate::options::{AsyncIo, Durability, FileOptions, SingleFlight};
+pub use crate::options::{AsyncIo, Durability, FileOptions};
 
 /// A cache in a directory.
 ///

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cap_std::fs::Dir;
-use vayu_core::{Clock, Result, SystemClock};
+use vayu_core::{Clock, Result, SingleFlight, SystemClock};
 
 use crate::FileCache;
 use crate::backend::FileBackend;
@@ -64,18 +64,6 @@ pub enum AsyncIo {
     /// On the thread that polls. A read of a small entry from the page cache takes a few
     /// microseconds, less than handing it over, but a slow disk holds up every task of the thread.
     Inline,
-}
-
-/// Among whom a key is computed once at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum SingleFlight {
-    /// The callers of this process.
-    #[default]
-    Process,
-    /// All processes that use the directory, by a file lock for each key that is being computed.
-    /// The lock of a process that dies is free at once. A hit takes no lock.
-    Machine,
 }
 
 /// Who may use the directory.
@@ -153,6 +141,9 @@ impl FileOptions {
     }
 
     /// Among whom a key is computed once at a time. The default is [`SingleFlight::Process`].
+    ///
+    /// [`SingleFlight::Everywhere`] is by a file lock for each key that is being computed. The lock of
+    /// a process that dies is free at once. A hit takes no lock.
     pub fn single_flight(mut self, single_flight: SingleFlight) -> Self {
         self.single_flight = single_flight;
         self

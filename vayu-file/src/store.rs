@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::rand::{GetRandomFlags, getrandom};
 use vayu_core::wire::{self, Entry, Header, WireKey};
-use vayu_core::{Claim, Claimed, Clock, Error, ErrorKind, Key, Record, Result, Usage};
+use vayu_core::{
+    Claim, Claimed, Clock, Error, ErrorKind, Key, Record, Result, SingleFlight, Usage,
+};
 
 use crate::directory;
 use crate::folder::{File, Folder, Kind, buffer, read_full, read_some, write_full};
 use crate::layout::{Place, Role, SHARDS, shard_name, temporary_name};
 use crate::ledger::{Ledger, Victim, charge};
 use crate::lock::try_lock;
-use crate::options::{Durability, FileOptions, SingleFlight};
+use crate::news::Lookout;
+use crate::options::{Durability, FileOptions};
 use crate::sweep::{Eviction, Sweep, Swept};
 
 /// A directory of entries.
@@ -37,6 +40,7 @@ pub(crate) struct Store {
     defects: AtomicU64,
     sweeps: AtomicU64,
     has_told_of_evictions: AtomicBool,
+    pub(crate) lookout: Lookout,
 }
 
 /// An entry shorter than this is read without asking for its length.
@@ -68,6 +72,7 @@ impl Store {
             defects: AtomicU64::new(0),
             sweeps: AtomicU64::new(0),
             has_told_of_evictions: AtomicBool::new(false),
+            lookout: Lookout::default(),
         })
     }
 
@@ -204,14 +209,16 @@ impl Store {
 
     pub(crate) fn delete(&self, key: &Key) -> Result<bool> {
         let place = Place::of(&WireKey::new(key));
-        match self.remove(&place) {
+        let existed = match self.remove(&place) {
             Ok(length) => {
                 self.ledger().update(place.shard(), |content| content.subtract(length));
-                Ok(true)
+                true
             }
-            Err(error) if is_absence(&error) => Ok(false),
-            Err(error) => Err(failed("delete entry", error)),
-        }
+            Err(error) if is_absence(&error) => false,
+            Err(error) => return Err(failed("delete entry", error)),
+        };
+        self.announce()?;
+        Ok(existed)
     }
 
     fn remove(&self, place: &Place) -> io::Result<u64> {
@@ -241,7 +248,7 @@ impl Store {
             self.clear_shard(shard).map_err(failed)?;
         }
         self.ledger().clear();
-        Ok(())
+        self.announce()
     }
 
     fn clear_shard(&self, shard: usize) -> io::Result<()> {

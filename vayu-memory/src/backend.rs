@@ -19,8 +19,10 @@ use crate::sweep::Schedule;
 ///
 /// No code of the values runs under a lock of the map: what is replaced, evicted or swept is
 /// dropped afterwards.
-pub struct MemoryBackend {
-    map: Map<Key, Entry, ByWeight, KeyHasher, Evictions>,
+///
+/// `V` is what holds a value: [`Shared`] unless it is a part of another backend, which keeps more.
+pub struct MemoryBackend<V = Shared> {
+    map: Map<Key, Entry<V>, ByWeight, KeyHasher, Evictions>,
     evictions: Evictions,
     weights: Option<Weights>,
     clock: Arc<dyn Clock>,
@@ -28,12 +30,12 @@ pub struct MemoryBackend {
 }
 
 #[derive(Clone)]
-struct Entry {
-    record: Record<Shared>,
+struct Entry<V> {
+    record: Record<V>,
     weight: u32,
 }
 
-impl MemoryBackend {
+impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> MemoryBackend<V> {
     /// An empty backend with these options.
     ///
     /// # Panics
@@ -98,24 +100,24 @@ fn shards(entries: usize) -> usize {
     if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 }
 }
 
-impl Default for MemoryBackend {
+impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Default for MemoryBackend<V> {
     fn default() -> Self {
         Self::with_options(MemoryOptions::new())
     }
 }
 
-impl fmt::Debug for MemoryBackend {
+impl<V: Clone> fmt::Debug for MemoryBackend<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryBackend").field("entries", &self.map.len()).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl Backend for MemoryBackend {
-    type Stored = Shared;
+impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Backend for MemoryBackend<V> {
+    type Stored = V;
 
     #[inline]
-    fn read(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+    fn read(&self, key: &Key) -> Result<Option<Record<V>>> {
         let found = self.map.get(key);
         if found.is_none() {
             self.tend(self.clock.now());
@@ -123,10 +125,10 @@ impl Backend for MemoryBackend {
         Ok(found.map(|entry| entry.record))
     }
 
-    fn write(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+    fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
         let weight = match &self.weights {
             None => 1,
-            Some(weights) => (weights.weigh)(key, record.value()).max(1),
+            Some(weights) => (weights.weigh)(key, record.value().as_ref()).max(1),
         };
         let end = record.stale_until();
         let mut evicted = Evicted::default();
@@ -145,11 +147,11 @@ impl Backend for MemoryBackend {
         Ok(existed)
     }
 
-    async fn read_async(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<V>>> {
         self.read(key)
     }
 
-    async fn write_async(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+    async fn write_async(&self, key: &Key, record: Record<V>) -> Result<()> {
         self.write(key, record)
     }
 
@@ -158,7 +160,7 @@ impl Backend for MemoryBackend {
     }
 
     #[inline]
-    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<Shared>>>> {
+    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<V>>>> {
         Some(self.read(key))
     }
 
@@ -191,8 +193,8 @@ impl Backend for MemoryBackend {
 #[derive(Debug, Clone)]
 struct ByWeight;
 
-impl Weighter<Key, Entry> for ByWeight {
-    fn weight(&self, _: &Key, entry: &Entry) -> u64 {
+impl<V> Weighter<Key, Entry<V>> for ByWeight {
+    fn weight(&self, _: &Key, entry: &Entry<V>) -> u64 {
         u64::from(entry.weight)
     }
 }
@@ -202,26 +204,31 @@ impl Weighter<Key, Entry> for ByWeight {
 struct Evictions(Arc<AtomicU64>);
 
 /// What left the map with one operation, to be dropped after it.
-#[derive(Default)]
-struct Evicted {
-    entries: SmallVec<[(Key, Entry); 1]>,
+struct Evicted<V> {
+    entries: SmallVec<[(Key, Entry<V>); 1]>,
     is_first: bool,
 }
 
-impl Lifecycle<Key, Entry> for Evictions {
-    type RequestState = Evicted;
+impl<V> Default for Evicted<V> {
+    fn default() -> Self {
+        Self { entries: SmallVec::new(), is_first: false }
+    }
+}
+
+impl<V: Clone> Lifecycle<Key, Entry<V>> for Evictions {
+    type RequestState = Evicted<V>;
 
     /// Called for what is evicted or too heavy, not for what is replaced.
-    fn before_evict(&self, evicted: &mut Evicted, _: &Key, _: &mut Entry) {
+    fn before_evict(&self, evicted: &mut Evicted<V>, _: &Key, _: &mut Entry<V>) {
         evicted.is_first |= self.0.fetch_add(1, Ordering::Relaxed) == 0;
     }
 
-    fn on_evict(&self, evicted: &mut Evicted, key: Key, entry: Entry) {
+    fn on_evict(&self, evicted: &mut Evicted<V>, key: Key, entry: Entry<V>) {
         evicted.entries.push((key, entry));
     }
 }
 
-impl Drop for Evicted {
+impl<V> Drop for Evicted<V> {
     fn drop(&mut self) {
         if self.is_first {
             tracing::info!(

@@ -289,6 +289,8 @@ pub mod __private;
 mod memory;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "tiered")]
+mod open;
 
 #[cfg(feature = "bincode")]
 pub use vayu_core::Bincode;
@@ -299,17 +301,18 @@ pub use vayu_core::MessagePack;
 #[cfg(feature = "postcard")]
 pub use vayu_core::Postcard;
 pub use vayu_core::{
-    AsCache, Backend, ByReference, Cache, CallOutcome, CallReport, Claim, Claimed, Clock, Entry,
-    Error, ErrorKind, FunctionStats, Generations, Group, Key, KeyHasher, MonotonicClock, Observer,
-    Open, Pause, PauseAll, Prefix, Record, Result, Serializer, SerializerId, Shared, Sleep, Stats,
-    SystemClock, Tally, Timestamp, Usage, encode_exactly, pause_all, sorted_set,
+    AsCache, Backend, ByReference, Cache, CallOutcome, CallReport, Change, Claim, Claimed, Clock,
+    Connect, Entry, Error, ErrorKind, FunctionStats, Generations, Group, Key, KeyHasher,
+    MonotonicClock, News, Observer, Open, Pause, PauseAll, Prefix, Record, Result, Serializer,
+    SerializerId, Shared, SingleFlight, Sleep, Stats, SystemClock, Tally, Timestamp, Usage,
+    Watcher, encode_exactly, pause_all, sorted_set,
 };
 #[cfg(feature = "testing")]
 pub use vayu_core::{backend_tests, testing};
 #[cfg(feature = "file")]
 pub use vayu_file::{
     AsyncIo, CacheDirectory, Check, Durability, EntryInfo, FileBackend, FileCache, FileOptions,
-    Flaw, SingleFlight,
+    Flaw,
 };
 #[cfg(feature = "macros")]
 pub use vayu_macros::cached;
@@ -320,7 +323,16 @@ pub use vayu_memory::{MemoryBackend, MemoryCache, MemoryOptions};
 #[cfg(feature = "moka")]
 pub use vayu_memory::{MokaBackend, MokaCache};
 
+#[cfg(feature = "redis")]
+pub use vayu_redis::{RedisBackend, RedisCache, RedisOptions};
+#[cfg(feature = "tiered")]
+pub use vayu_tiered::{
+    AnyCache, SingleTier, TierStats, TierValue, Tiered, TieredBackend, TieredOptions, Tiers, tiered,
+};
+
 #[cfg(feature = "memory")]
 pub use crate::memory::mem_cache;
 #[cfg(feature = "metrics")]
 pub use crate::metrics::Metrics;
+#[cfg(feature = "tiered")]
+pub use crate::open::open;

@@ -3,6 +3,8 @@
 //! The stamp of a call is one number made of the generations of all its groups. It is part of the
 //! schema stamp of what the call stores.
 
+mod memo;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,13 +13,14 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use self::memo::Memo;
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::group::Group;
 use crate::guard::{guarded, guarded_async};
-use crate::key::Prefix;
+use crate::key::{Prefix, hasher};
 
 /// What a cache knows of generations.
 #[derive(Debug, Default)]
@@ -25,8 +28,11 @@ pub(crate) struct Groups {
     /// Those of this process, where the backend keeps none. There are none before the first is
     /// renewed.
     here: OnceLock<Box<[AtomicU64]>>,
+    /// How many of this process were renewed.
+    renewals: AtomicU64,
     /// Those that the backend was asked for, and when.
     asked: Mutex<HashMap<Group, (u64, Timestamp)>>,
+    memo: Memo,
 }
 
 /// Groups whose numbers are equal modulo this are invalidated together.
@@ -48,6 +54,7 @@ impl Groups {
         let slots = self.here.get_or_init(|| (0..SLOTS).map(|_| AtomicU64::new(0)).collect());
         let generation = RandomState::new().hash_one(group) | 1;
         slots[slot(group)].store(generation, Ordering::Release);
+        self.renewals.fetch_add(1, Ordering::Release);
     }
 
     fn known(&self, group: Group, now: Timestamp) -> Option<u64> {
@@ -111,8 +118,11 @@ impl<B: Backend, S> Cache<B, S> {
         if self.has_generations() { self.stamp_of_groups_async(prefix, tags).await } else { Ok(0) }
     }
 
-    #[cold]
     fn stamp_of_groups(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
+        let moment = self.moment(prefix, tags);
+        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment)) {
+            return Ok(stamp);
+        }
         let mut stamp = Stamp::default();
         for group in seldom(prefix) {
             stamp.add(match self.known(group) {
@@ -121,15 +131,19 @@ impl<B: Backend, S> Cache<B, S> {
             });
         }
         for &tag in tags {
-            stamp.add(match self.known_here(tag) {
+            stamp.add(match self.known_for_certain(tag) {
                 Some(generation) => generation,
                 None => self.ask(tag)?,
             });
         }
-        Ok(stamp.get())
+        Ok(self.keep(moment, prefix, &stamp))
     }
 
     async fn stamp_of_groups_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
+        let moment = self.moment(prefix, tags);
+        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment)) {
+            return Ok(stamp);
+        }
         let mut stamp = Stamp::default();
         for group in seldom(prefix) {
             stamp.add(match self.known(group) {
@@ -138,23 +152,51 @@ impl<B: Backend, S> Cache<B, S> {
             });
         }
         for &tag in tags {
-            stamp.add(match self.known_here(tag) {
+            stamp.add(match self.known_for_certain(tag) {
                 Some(generation) => generation,
                 None => self.ask_async(tag).await?,
             });
         }
-        Ok(stamp.get())
+        Ok(self.keep(moment, prefix, &stamp))
     }
 
-    /// The generation where the cache keeps it.
-    fn known_here(&self, group: Group) -> Option<u64> {
-        let is_kept_here = self.backend().generations().is_none();
-        is_kept_here.then(|| self.shared.groups.generation(group))
+    /// A number for a function without tags and all that is known of generations now, if that can be
+    /// said without asking anybody.
+    #[inline]
+    fn moment(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
+        let revision = match self.backend().generations() {
+            _ if !tags.is_empty() => None,
+            Some(generations) => generations.revision(),
+            None => Some(self.shared.groups.renewals.load(Ordering::Acquire)),
+        };
+        revision.map(|revision| hasher::seeded().hash_one((prefix, revision)))
+    }
+
+    /// Remembers a stamp for its moment, if nobody had to be asked for it.
+    #[cold]
+    fn keep(&self, moment: Option<u64>, prefix: &Prefix, stamp: &Stamp) -> u64 {
+        let is_certain =
+            || seldom(prefix).iter().all(|&group| self.known_for_certain(group).is_some());
+        if let Some(moment) = moment
+            && is_certain()
+        {
+            self.shared.groups.memo.keep(moment, stamp.get());
+        }
+        stamp.get()
+    }
+
+    /// The generation where the cache keeps it, or the backend knows it.
+    fn known_for_certain(&self, group: Group) -> Option<u64> {
+        match self.backend().generations() {
+            Some(generations) => generations.known(group),
+            None => Some(self.shared.groups.generation(group)),
+        }
     }
 
     /// The generation of a group that is seldom invalidated, if it is known at once.
     fn known(&self, group: Group) -> Option<u64> {
-        self.known_here(group).or_else(|| self.shared.groups.known(group, self.now()))
+        let of_late = || self.shared.groups.known(group, self.now());
+        self.known_for_certain(group).or_else(of_late)
     }
 
     fn ask(&self, group: Group) -> Result<u64> {

@@ -10,7 +10,7 @@ use crate::key::Prefix;
 /// The hash function of this process. Its seed is random, so that nobody outside can choose
 /// arguments that collide.
 #[inline]
-pub(super) fn seeded() -> &'static RandomState {
+pub(crate) fn seeded() -> &'static RandomState {
     static SEEDED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
     &SEEDED
 }

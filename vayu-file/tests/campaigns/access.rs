@@ -9,9 +9,10 @@ use std::process::Command;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use tempfile::TempDir;
+use vayu_core::SingleFlight;
 use vayu_core::testing::watchdog;
 use vayu_core::{ErrorKind, Result};
-use vayu_file::{FileCache, SingleFlight};
+use vayu_file::FileCache;
 
 use crate::ground::{key, keys, options, picture};
 use crate::{HANG, HOUR, child, is_root};
@@ -22,7 +23,7 @@ const NOBODY: u32 = 65534;
 #[test]
 fn directory_that_is_removed_is_a_miss_for_ever() {
     watchdog(HANG, || {
-        for single_flight in [SingleFlight::Process, SingleFlight::Machine] {
+        for single_flight in [SingleFlight::Process, SingleFlight::Everywhere] {
             let directory = tempfile::tempdir().expect("a directory");
             let path = directory.path().join("cache");
             let cache = options().single_flight(single_flight).open(&path).expect("a cache");
@@ -95,7 +96,7 @@ fn directory_that_may_not_be_entered_is_refused_by_open() {
 fn stranger() {
     let Some(task) = child::task() else { return };
     assert!(!is_root());
-    let machine = options().single_flight(SingleFlight::Machine);
+    let machine = options().single_flight(SingleFlight::Everywhere);
     for options in [options(), options().allow_shared(), machine.allow_shared()] {
         let opened = options.open(&task.place);
         if task.argument == "is refused" {
@@ -161,7 +162,7 @@ fn umasked() {
     let mask = u32::from_str_radix(&task.argument, 8).expect("a mask");
     umask(Mode::from_raw_mode(mask));
     let path = task.place.join("some").join("cache");
-    let machine = || options().single_flight(SingleFlight::Machine);
+    let machine = || options().single_flight(SingleFlight::Everywhere);
     let cache = machine().open(&path).expect("a cache");
     let modes =
         |path: &Path| picture(path).into_keys().map(|path| (mode(&path), path)).collect::<Vec<_>>();

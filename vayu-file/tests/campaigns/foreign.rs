@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use vayu_core::SingleFlight;
 use vayu_core::testing::watchdog;
 use vayu_core::{ErrorKind, Key};
-use vayu_file::{FileCache, SingleFlight};
+use vayu_file::FileCache;
 
 use crate::ground::{self, Ground, age, entry, key, lock, neighbours, options, picture, shard};
 use crate::thing::{THINGS, Thing};
@@ -134,7 +135,7 @@ fn lock_that_is_something_else_does_not_hold_up_a_call() {
                 return;
             }
             let outside = ground.outside();
-            let options = options().single_flight(SingleFlight::Machine);
+            let options = options().single_flight(SingleFlight::Everywhere);
             let cache = options.open(ground.path()).expect("a cache").with_max_wait(24 * HOUR);
             assert_eq!(computed(&cache, &key), "computed");
             let stored = cache.get::<String>(&key).expect("read");

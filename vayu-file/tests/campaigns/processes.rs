@@ -7,9 +7,10 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 
+use vayu_core::SingleFlight;
 use vayu_core::testing::watchdog;
 use vayu_core::{Backend, Claim};
-use vayu_file::{FileCache, SingleFlight};
+use vayu_file::FileCache;
 
 use crate::ground::{keys, options};
 use crate::stamp::{Dice, Stamp};
@@ -179,7 +180,7 @@ fn holder() {
 
 /// A cache whose callers wait for other processes longer than any test.
 fn machine_wide(directory: &Path) -> FileCache {
-    let options = options().single_flight(SingleFlight::Machine);
+    let options = options().single_flight(SingleFlight::Everywhere);
     options.open(directory).expect("a cache").with_max_wait(24 * HOUR)
 }
 

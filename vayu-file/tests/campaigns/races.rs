@@ -9,8 +9,9 @@ use std::thread;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use vayu_core::Key;
+use vayu_core::SingleFlight;
 use vayu_core::testing::watchdog;
-use vayu_file::{Durability, FileCache, FileOptions, SingleFlight};
+use vayu_file::{Durability, FileCache, FileOptions};
 
 use crate::ground::{Ground, OUTSIDE, entry, neighbours, options, shard};
 use crate::{HANG, HOUR, size};
@@ -105,7 +106,7 @@ fn campaign<S: FnMut() + Send + 'static>(
             let has_ended = Arc::new(AtomicBool::new(false));
             let users: Vec<_> = [
                 options(),
-                options().single_flight(SingleFlight::Machine).max_entries(2),
+                options().single_flight(SingleFlight::Everywhere).max_entries(2),
                 options().durability(Durability::Synced),
             ]
             .into_iter()

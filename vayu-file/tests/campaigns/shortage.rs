@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use vayu_core::SingleFlight;
 use vayu_core::testing::watchdog;
 use vayu_core::{ErrorKind, Key};
-use vayu_file::{FileCache, SingleFlight};
+use vayu_file::FileCache;
 
 use crate::ground::{keys, litter, options};
 use crate::stamp::Stamp;
@@ -25,7 +26,7 @@ fn calls_answer_while_there_are_no_file_descriptors() {
 #[test]
 fn without_descriptors() {
     let Some(task) = child::task() else { return };
-    let options = options().single_flight(SingleFlight::Machine);
+    let options = options().single_flight(SingleFlight::Everywhere);
     let cache = options.open(&task.place).expect("a cache");
     let keys = keys(64);
     let value = |number| Stamp { key: number, writer: 0, sequence: 0 }.value();
@@ -93,7 +94,7 @@ fn calls_answer_while_there_are_no_inodes() {
 fn without_inodes() {
     let Some(task) = child::task() else { return };
     let directory = mount(&task);
-    match options().single_flight(SingleFlight::Machine).open(&directory) {
+    match options().single_flight(SingleFlight::Everywhere).open(&directory) {
         Ok(cache) => {
             let errors = fill(&cache, &directory, &keys(20));
             assert!(errors > 0, "there are fewer inodes than keys");

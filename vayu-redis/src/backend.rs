@@ -1,0 +1,361 @@
+//! The backend: entries on a server.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::{Cmd, Value};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use vayu_core::wire::{self, Entry, WireKey};
+use vayu_core::{
+    Backend, Claim, Clock, Connect, Error, ErrorKind, Generations, Key, News, Open, Record, Result,
+    SingleFlight, Usage, Watcher,
+};
+
+use crate::breaker::Breaker;
+use crate::cell::Cells;
+use crate::claim;
+use crate::clear;
+use crate::command::{self, Keep, Names};
+use crate::failure::Failure;
+use crate::link::Link;
+use crate::news::{self, Audience, Message};
+use crate::options::RedisOptions;
+use crate::pool::Pool;
+use crate::runtime;
+use crate::server::Server;
+
+/// Keeps each entry in a key of a Redis server.
+///
+/// A clone is the same backend.
+///
+/// # Behavior
+///
+/// An operation takes no longer than [`RedisOptions::timeout`] says; a connection on which one was
+/// given up is not used again. After a few failures in a row the server is left alone for a while.
+///
+/// Whatever is read is checked first: what is damaged, of another key or no entry at all is taken
+/// for missing and overwritten. The server drops an entry when it may not be served any more.
+///
+/// Async callers need no particular runtime; in tokio's they are served without a hand-over. Sync
+/// callers block their thread while the server answers.
+#[derive(Clone)]
+pub struct RedisBackend {
+    asking: Asking,
+    names: Arc<Names>,
+    claims: Option<Duration>,
+    clock: Arc<dyn Clock>,
+    audience: Arc<Audience>,
+    defects: Arc<AtomicU64>,
+    max_entry_bytes: u64,
+}
+
+/// The way to the server.
+#[derive(Clone)]
+pub(crate) struct Asking(Arc<Ways>);
+
+struct Ways {
+    server: Arc<Server>,
+    pool: Pool,
+    cells: Cells,
+    breaker: Breaker,
+    timeout: Duration,
+}
+
+impl Asking {
+    /// The answer to a command.
+    pub(crate) fn ask(&self, command: &Cmd) -> Result<Value, Failure> {
+        let deadline = self.deadline();
+        self.guard(|| {
+            let connect = || self.0.server.link(deadline);
+            let ask = |link: &mut dyn Link| link.ask(command, deadline);
+            self.0.pool.with(deadline, connect, ask)
+        })
+    }
+
+    /// Runs what asks the server, unless that is left alone, and notes what comes of it.
+    fn guard<T>(&self, ask: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        let permit = self.0.breaker.permit().ok_or(Failure::Resting)?;
+        let answer = ask();
+        if answer.as_ref().err().is_none_or(Failure::is_answer) {
+            permit.succeeded();
+        } else {
+            permit.failed();
+            // The others are likely as bad.
+            self.0.pool.close_idle();
+        }
+        answer
+    }
+
+    /// [`ask`](Self::ask) for async callers, on any executor.
+    pub(crate) async fn ask_async(&self, command: &Cmd) -> Result<Value, Failure> {
+        if Handle::try_current().is_ok() {
+            return self.ask_here(command).await;
+        }
+        let (asking, command) = (self.clone(), command.clone());
+        let task = runtime::helper()?.spawn(async move { asking.ask_here(&command).await });
+        task.await.unwrap_or(Err(Failure::Helper))
+    }
+
+    /// In a runtime of tokio.
+    async fn ask_here(&self, command: &Cmd) -> Result<Value, Failure> {
+        let permit = self.0.breaker.permit().ok_or(Failure::Resting)?;
+        let used = self.0.cells.current();
+        let ask = async { used.line(&self.0.server).await?.ask(command).await };
+        let limited = timeout(self.0.timeout, ask).await;
+        let answer = limited.unwrap_or_else(|_| Err(Failure::Timeout(self.0.timeout)));
+        if answer.as_ref().err().is_none_or(Failure::is_answer) {
+            used.over();
+            permit.succeeded();
+        } else {
+            permit.failed();
+        }
+        answer
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.0.timeout
+    }
+}
+
+impl RedisBackend {
+    pub(crate) fn new(server: Server, options: RedisOptions) -> Self {
+        let ways = Ways {
+            server: Arc::new(server),
+            pool: Pool::new(options.max_connections),
+            cells: Cells::default(),
+            breaker: Breaker::new(options.failures, options.rest, options.breaker_clock),
+            timeout: options.timeout,
+        };
+        Self {
+            asking: Asking(Arc::new(ways)),
+            names: Arc::new(Names::new(options.namespace)),
+            claims: (options.single_flight == SingleFlight::Everywhere)
+                .then_some(options.claim_for),
+            clock: options.clock,
+            audience: Arc::default(),
+            defects: Arc::default(),
+            max_entry_bytes: options.max_entry_bytes,
+        }
+    }
+
+    /// Asks the server whether it is there.
+    pub(crate) fn greet(&self) -> Result<()> {
+        match self.asking.ask(&command::ping()) {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.during("connect to the Redis server")),
+        }
+    }
+
+    pub(crate) fn asking(&self) -> &Asking {
+        &self.asking
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Lets other machines know.
+    pub(crate) fn tell(&self, message: &[u8]) -> Result<()> {
+        let publish = command::publish(&self.names.news(), message);
+        let result = self.asking.ask(&publish).map(drop);
+        result.map_err(|failure| failure.during("publish"))
+    }
+
+    /// [`tell`](Self::tell) for async callers.
+    pub(crate) async fn tell_async(&self, message: &[u8]) -> Result<()> {
+        let publish = command::publish(&self.names.news(), message);
+        let result = self.asking.ask_async(&publish).await.map(drop);
+        result.map_err(|failure| failure.during("publish"))
+    }
+
+    /// The record in an answer.
+    fn unpack(&self, key: &WireKey, answer: Value) -> Result<Option<Record<Bytes>>, Failure> {
+        let Some(bytes) = command::bytes(answer)? else { return Ok(None) };
+        match Entry::parse(&bytes) {
+            Ok(entry) if entry.is_of(key) => {
+                Ok(Some(entry.record(bytes.slice(entry.value_range()))))
+            }
+            _ => {
+                self.defects.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The command that stores a record.
+    fn pack(&self, name: &str, key: &WireKey, record: &Record<Bytes>) -> Result<Cmd> {
+        let bytes = wire::pack(key, record);
+        if bytes.len() as u64 > self.max_entry_bytes {
+            return Err(Error::new(
+                ErrorKind::Backend,
+                format!("the entry is longer than {} bytes", self.max_entry_bytes),
+            ));
+        }
+        Ok(command::write(name, &bytes, Keep::of(record, self.clock.now())))
+    }
+}
+
+impl Open for RedisBackend {
+    type Place = String;
+
+    fn open(url: String) -> Result<Self> {
+        Ok(RedisOptions::new().connect(url)?.backend().clone())
+    }
+}
+
+impl Connect for RedisBackend {}
+
+impl fmt::Debug for RedisBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBackend").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Backend for RedisBackend {
+    type Stored = Bytes;
+
+    fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+        let key = WireKey::new(key);
+        let read = command::read(&self.names.entry(&key), self.max_entry_bytes);
+        let answer = self.asking.ask(&read).and_then(|answer| self.unpack(&key, answer));
+        answer.map_err(|failure| failure.during("read entry"))
+    }
+
+    fn write(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+        let key = WireKey::new(key);
+        let name = self.names.entry(&key);
+        let write = self.pack(&name, &key, &record)?;
+        let set = || {
+            // Where nobody holds copies, nobody has to hear of it.
+            let replaces = !self.audience.is_empty()
+                && command::done(&self.asking.ask(&command::exists(&name))?)?;
+            let is_done = command::done(&self.asking.ask(&write)?)?;
+            if is_done { Ok(replaces) } else { Err(Failure::Answer) }
+        };
+        if set().map_err(|failure: Failure| failure.during("write entry"))? {
+            self.tell(&Message::key(&key))?;
+        }
+        Ok(())
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool> {
+        let key = WireKey::new(key);
+        let answer = self.asking.ask(&command::delete(&self.names.entry(&key)));
+        let existed = answer.and_then(|answer| command::done(&answer));
+        let existed = existed.map_err(|failure| failure.during("delete entry"))?;
+        self.tell(&Message::key(&key))?;
+        Ok(existed)
+    }
+
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+        let key = WireKey::new(key);
+        let read = command::read(&self.names.entry(&key), self.max_entry_bytes);
+        let answer = self.asking.ask_async(&read).await;
+        let record = answer.and_then(|answer| self.unpack(&key, answer));
+        record.map_err(|failure| failure.during("read entry"))
+    }
+
+    async fn write_async(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+        let key = WireKey::new(key);
+        let name = self.names.entry(&key);
+        let write = self.pack(&name, &key, &record)?;
+        let set = async {
+            let replaces = !self.audience.is_empty()
+                && command::done(&self.asking.ask_async(&command::exists(&name)).await?)?;
+            let is_done = command::done(&self.asking.ask_async(&write).await?)?;
+            if is_done { Ok(replaces) } else { Err(Failure::Answer) }
+        };
+        if set.await.map_err(|failure: Failure| failure.during("write entry"))? {
+            self.tell_async(&Message::key(&key)).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_async(&self, key: &Key) -> Result<bool> {
+        let key = WireKey::new(key);
+        let answer = self.asking.ask_async(&command::delete(&self.names.entry(&key))).await;
+        let existed = answer.and_then(|answer| command::done(&answer));
+        let existed = existed.map_err(|failure| failure.during("delete entry"))?;
+        self.tell_async(&Message::key(&key)).await?;
+        Ok(existed)
+    }
+
+    fn try_claim(&self, key: &Key) -> Result<Claim> {
+        let Some(time) = self.claims else { return Ok(Claim::Unneeded) };
+        let name = self.names.claim(&WireKey::new(key));
+        let token = claim::token().map_err(|failure| failure.during("claim key"))?;
+        let answer = self.asking.ask(&command::claim(&name, &token, time));
+        let is_granted = answer.and_then(|answer| command::done(&answer));
+        if is_granted.map_err(|failure| failure.during("claim key"))? {
+            Ok(Claim::Granted(claim::granted(self.asking.clone(), name, token, false)))
+        } else {
+            Ok(Claim::Taken)
+        }
+    }
+
+    async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
+        let Some(time) = self.claims else { return Ok(Claim::Unneeded) };
+        let name = self.names.claim(&WireKey::new(key));
+        let token = claim::token().map_err(|failure| failure.during("claim key"))?;
+        let answer = self.asking.ask_async(&command::claim(&name, &token, time)).await;
+        let is_granted = answer.and_then(|answer| command::done(&answer));
+        if is_granted.map_err(|failure| failure.during("claim key"))? {
+            Ok(Claim::Granted(claim::granted(self.asking.clone(), name, token, true)))
+        } else {
+            Ok(Claim::Taken)
+        }
+    }
+
+    /// Looks through all keys of the server. Each step has the time limit of an operation, the whole
+    /// has none.
+    fn clear(&self) -> Result<()> {
+        let (ways, pattern) = (&self.asking.0, self.names.entries());
+        let deadline = || self.asking.deadline();
+        let remove = |link: &mut dyn Link| clear::remove_all(link, &pattern, deadline);
+        let cleared = self.asking.guard(|| ways.server.on_each(deadline, remove));
+        cleared.map_err(|failure| failure.during("clear"))?;
+        self.tell(&Message::EVERYTHING)
+    }
+
+    async fn clear_async(&self) -> Result<()> {
+        let this = self.clone();
+        let runtime = runtime::nearest().map_err(|failure| failure.during("clear"))?;
+        let task = runtime.spawn_blocking(move || this.clear());
+        task.await.unwrap_or_else(|_| Err(Failure::Helper.during("clear")))
+    }
+
+    fn generations(&self) -> Option<&dyn Generations> {
+        Some(self)
+    }
+
+    fn news(&self) -> Option<&dyn News> {
+        Some(self)
+    }
+
+    fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        usage.defects = Some(self.defects.load(Ordering::Relaxed));
+        usage
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+impl News for RedisBackend {
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        let ways = &self.asking.0;
+        news::join(&self.audience, watcher, &ways.server, self.names.news(), ways.timeout);
+    }
+
+    fn is_current(&self) -> bool {
+        self.audience.hears()
+    }
+}

@@ -1,0 +1,196 @@
+//! Telling other machines what was removed, and hearing it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{sleep, timeout};
+use vayu_core::wire::WireKey;
+use vayu_core::{Change, Watcher};
+
+use crate::command;
+use crate::failure::Failure;
+use crate::line::Line;
+use crate::random;
+use crate::runtime::helper;
+use crate::server::Server;
+
+/// What is published.
+pub(crate) struct Message;
+
+impl Message {
+    pub(crate) const GROUPS: [u8; 2] = [VERSION, b'g'];
+    pub(crate) const EVERYTHING: [u8; 2] = [VERSION, b'a'];
+
+    pub(crate) fn key(key: &WireKey) -> [u8; 4] {
+        let digest = key.digest();
+        [VERSION, b'k', digest[0], digest[1]]
+    }
+}
+
+const VERSION: u8 = 1;
+
+/// What a message says. One that is not understood may say anything.
+fn read(message: &[u8]) -> Change {
+    match *message {
+        [VERSION, b'k', first, second] => Change::Keys([first, second]),
+        [VERSION, b'g'] => Change::Groups,
+        _ => Change::Everything,
+    }
+}
+
+/// How long nothing may be heard before the server is asked whether it is still there: with the time
+/// limit of an operation the longest time for which a dead connection is believed.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// The pauses between attempts to connect.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Those who want to hear.
+#[derive(Default)]
+pub(crate) struct Audience {
+    watchers: Mutex<Vec<Weak<dyn Watcher>>>,
+    has_listener: AtomicBool,
+    hears: AtomicBool,
+}
+
+impl Audience {
+    /// Whether the connection stands, as far as is known.
+    pub(crate) fn hears(&self) -> bool {
+        self.hears.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.has_listener.load(Ordering::Relaxed)
+    }
+
+    fn watchers(&self) -> MutexGuard<'_, Vec<Weak<dyn Watcher>>> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, change: Change) {
+        let told = self.watchers().clone();
+        for watcher in told.iter().filter_map(Weak::upgrade) {
+            watcher.changed(change);
+        }
+    }
+
+    /// Whether anybody is left.
+    fn is_attended(&self) -> bool {
+        let mut watchers = self.watchers();
+        watchers.retain(|watcher| watcher.strong_count() > 0);
+        !watchers.is_empty()
+    }
+}
+
+/// Adds one who wants to hear, and begins to listen with the first.
+pub(crate) fn join(
+    audience: &Arc<Audience>,
+    watcher: Weak<dyn Watcher>,
+    server: &Arc<Server>,
+    channel: Vec<u8>,
+    patience: Duration,
+) {
+    audience.watchers().push(watcher);
+    if audience.has_listener.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let listener =
+        Listener { audience: Arc::clone(audience), server: Arc::clone(server), channel, patience };
+    match helper() {
+        Ok(runtime) => drop(runtime.spawn(listener.run())),
+        Err(_) => audience.has_listener.store(false, Ordering::Release),
+    }
+}
+
+struct Listener {
+    audience: Arc<Audience>,
+    server: Arc<Server>,
+    channel: Vec<u8>,
+    patience: Duration,
+}
+
+impl Listener {
+    /// Listens for as long as there is anybody to tell.
+    async fn run(self) {
+        let (mut attempt, mut pause) = (0, FIRST_PAUSE);
+        while self.audience.is_attended() {
+            let connected = timeout(self.patience, self.connect(attempt)).await;
+            match connected.unwrap_or(Err(Failure::Timeout(self.patience))) {
+                Ok((line, heard)) => {
+                    pause = FIRST_PAUSE;
+                    // Whatever was said before is lost.
+                    self.audience.tell(Change::Everything);
+                    self.audience.hears.store(true, Ordering::Release);
+                    self.listen(line, heard).await;
+                    self.audience.hears.store(false, Ordering::Release);
+                }
+                Err(failure) if attempt == 0 => tracing::warn!(
+                    target: "vayu",
+                    error = &failure as &dyn std::error::Error,
+                    "copies in memory are believed until they expire: what other machines                      invalidate is not heard of"
+                ),
+                Err(_) => {}
+            }
+            attempt += 1;
+            sleep(random::part_of(pause)).await;
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+        self.audience.has_listener.store(false, Ordering::Release);
+    }
+
+    async fn connect(
+        &self,
+        attempt: usize,
+    ) -> Result<(Line, UnboundedReceiver<PushInfo>), Failure> {
+        let (hear, heard) = unbounded_channel();
+        let mut line = self.server.listener(attempt, hear).await?;
+        line.subscribe(&self.channel).await?;
+        Ok((line, heard))
+    }
+
+    /// Tells what is heard until the connection is broken.
+    async fn listen(&self, mut line: Line, mut heard: UnboundedReceiver<PushInfo>) {
+        while self.audience.is_attended() {
+            match timeout(SILENCE, heard.recv()).await {
+                Ok(Some(PushInfo { kind: PushKind::Message, data })) => {
+                    line.settle();
+                    self.audience.tell(match data.as_slice() {
+                        [_channel, Value::BulkString(message)] => read(message),
+                        _ => Change::Everything,
+                    });
+                }
+                Ok(Some(PushInfo { kind: PushKind::Subscribe, .. })) => {}
+                Ok(Some(_) | None) => return,
+                Err(_) => {
+                    let answer = timeout(self.patience, line.ask(&command::ping())).await;
+                    if !matches!(answer, Ok(Ok(_))) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vayu_core::Key;
+
+    use super::*;
+
+    #[test]
+    fn messages_are_understood_and_others_mean_everything() {
+        let key = WireKey::new(&Key::from_text("p", "k"));
+        let digest = *key.digest();
+        assert_eq!(read(&Message::key(&key)), Change::Keys([digest[0], digest[1]]));
+        assert_eq!(read(&Message::GROUPS), Change::Groups);
+        assert_eq!(read(&Message::EVERYTHING), Change::Everything);
+        for unknown in [&b""[..], b"\x02g", b"\x01k1", b"\x01k123", b"\x01z"] {
+            assert_eq!(read(unknown), Change::Everything);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! What a cache on a Redis server may be told.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vayu_core::{Clock, MonotonicClock, Result, SingleFlight, SystemClock};
+
+use crate::RedisCache;
+use crate::address::{self, Place};
+use crate::backend::RedisBackend;
+use crate::failure::misconfigured;
+use crate::server::Server;
+
+/// The options of a cache on a Redis server.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use vayu_core::SingleFlight;
+/// use vayu_redis::RedisOptions;
+///
+/// # fn main() -> vayu_core::Result<()> {
+/// let cache = RedisOptions::new()
+///     .namespace("shop")
+///     .timeout(Duration::from_millis(100))
+///     .single_flight(SingleFlight::Everywhere)
+///     .connect("redis://:password@cache.internal/0")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct RedisOptions {
+    pub(crate) namespace: String,
+    pub(crate) timeout: Duration,
+    pub(crate) max_entry_bytes: u64,
+    pub(crate) max_connections: usize,
+    pub(crate) failures: u32,
+    pub(crate) rest: Duration,
+    pub(crate) single_flight: SingleFlight,
+    pub(crate) claim_for: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) breaker_clock: Arc<dyn Clock>,
+    is_eager: bool,
+    #[cfg(feature = "tls")]
+    pub(crate) roots: Option<Vec<u8>>,
+}
+
+/// What an answer may have beside the entry, in bytes.
+const SLACK: u64 = 64 * 1024;
+
+impl RedisOptions {
+    /// How long an operation may take unless the cache is told otherwise: 250 ms.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(250);
+
+    /// How long an entry may be unless the cache is told otherwise: 8 MiB.
+    pub const DEFAULT_MAX_ENTRY_BYTES: u64 = 8 << 20;
+
+    /// The default options.
+    pub fn new() -> Self {
+        Self {
+            namespace: "vayu".to_owned(),
+            timeout: Self::DEFAULT_TIMEOUT,
+            max_entry_bytes: Self::DEFAULT_MAX_ENTRY_BYTES,
+            max_connections: 16,
+            failures: 3,
+            rest: Duration::from_secs(1),
+            single_flight: SingleFlight::default(),
+            claim_for: Duration::from_secs(10),
+            clock: Arc::new(SystemClock),
+            breaker_clock: Arc::new(MonotonicClock),
+            is_eager: false,
+            #[cfg(feature = "tls")]
+            roots: None,
+        }
+    }
+
+    /// Begins the names of all keys with this text and a colon. Caches with one namespace share
+    /// their entries; [`clear`](vayu_core::Cache::clear) removes those of a namespace. The default is
+    /// `vayu`.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// Gives an operation up that takes longer than this, with connecting where that is needed. The
+    /// default is [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Neither writes nor reads an entry of more bytes than this, its key and a header of 80 bytes
+    /// included. The default is [`DEFAULT_MAX_ENTRY_BYTES`](Self::DEFAULT_MAX_ENTRY_BYTES).
+    pub fn max_entry_bytes(mut self, bytes: u64) -> Self {
+        self.max_entry_bytes = bytes;
+        self
+    }
+
+    /// Opens at most this many connections for sync callers; who finds all of them taken waits. The
+    /// default is 16. Async callers of one runtime share one connection.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// Leaves the server alone for about `rest` once so many operations in a row have failed, and
+    /// for up to 32 times as long while it goes on failing. Meanwhile all calls run without the
+    /// cache, at no cost. The default is 3 failures and 1 s.
+    pub fn breaker(mut self, failures: u32, rest: Duration) -> Self {
+        self.failures = failures;
+        self.rest = rest;
+        self
+    }
+
+    /// Among whom a key is computed once at a time. The default is [`SingleFlight::Process`].
+    ///
+    /// With [`SingleFlight::Everywhere`] a miss asks the server for the right to compute, and who
+    /// does not get it asks again, at growing intervals of up to 32 ms, until there is a value.
+    pub fn single_flight(mut self, single_flight: SingleFlight) -> Self {
+        self.single_flight = single_flight;
+        self
+    }
+
+    /// Gives up the right to compute after this time at the latest, as when its process dies. What
+    /// takes longer may run in two processes. The default is 10 s.
+    pub fn claim_for(mut self, time: Duration) -> Self {
+        self.claim_for = time;
+        self
+    }
+
+    /// Asks the server when the cache is made, so that one that is not there, or does not let us
+    /// in, is an error then. Without this option it is asked by the first call, and the calls go on
+    /// without it.
+    pub fn connect_eagerly(mut self) -> Self {
+        self.is_eager = true;
+        self
+    }
+
+    /// Takes the time of entries from this clock. The default is [`SystemClock`], which other
+    /// machines have as well.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Trusts the certificates in this PEM text for `rediss://` addresses, and no others. Without
+    /// this option the system's are trusted.
+    #[cfg(feature = "tls")]
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.roots = Some(pem.into());
+        self
+    }
+
+    /// The cache on one server: `redis://user:password@host:port/db`, `rediss://..` with TLS (feature
+    /// `tls`), or `unix:///path?db=0`. Several hosts may stand in an address, too:
+    /// `redis+cluster://host:port,host:port/` (feature `cluster`) and
+    /// `redis+sentinel://host:port,host:port/name/db` (feature `sentinel`).
+    ///
+    /// Options may follow a question mark: `namespace`, `timeout`, `max_entry_bytes`,
+    /// `max_connections`, `single_flight=everywhere`, `claim_for`, `connect=eagerly`. They win over
+    /// those that were set before.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](vayu_core::ErrorKind::Configuration) for an address or an option
+    /// that cannot work; with [`connect_eagerly`](Self::connect_eagerly) those of the server.
+    pub fn connect(self, url: impl AsRef<str>) -> Result<RedisCache> {
+        let (place, options) = address::place(url.as_ref(), self)?;
+        options.cache(place)
+    }
+
+    /// The cache on a cluster, some of whose nodes are at these addresses.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Self::connect).
+    #[cfg(feature = "cluster")]
+    pub fn connect_cluster(
+        self,
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<RedisCache> {
+        let (nodes, options) = address::servers(urls, self)?;
+        options.cache(Place::Cluster(nodes))
+    }
+
+    /// The cache on the server that sentinels at these addresses know by a name. User, password and
+    /// database are those of the server; the sentinels are asked without.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Self::connect).
+    #[cfg(feature = "sentinel")]
+    pub fn connect_sentinel(
+        self,
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+        name: impl Into<String>,
+    ) -> Result<RedisCache> {
+        let (servers, options) = address::servers(urls, self)?;
+        options.cache(Place::Sentinels { servers, name: name.into() })
+    }
+
+    /// Sets the option of this name, as it stands in an address.
+    pub(crate) fn set(self, name: &str, value: &str) -> Result<Self> {
+        let number = || {
+            value.parse::<u64>().map_err(|error| {
+                misconfigured(format!("the option `{name}` of a Redis address is a number"))
+                    .with_source(error)
+            })
+        };
+        let milliseconds = || {
+            let text = value.strip_suffix("ms").ok_or(())?;
+            text.parse().map(Duration::from_millis).map_err(drop)
+        };
+        let time = || {
+            let seconds = || value.strip_suffix('s').unwrap_or(value).parse().map_err(drop);
+            milliseconds().or_else(|()| seconds().map(Duration::from_secs)).map_err(|()| {
+                misconfigured(format!(
+                    "the option `{name}` of a Redis address is a time like `250ms` or `2s`"
+                ))
+            })
+        };
+        Ok(match name {
+            "namespace" => self.namespace(value),
+            "timeout" => self.timeout(time()?),
+            "max_entry_bytes" => self.max_entry_bytes(number()?),
+            "max_connections" => {
+                self.max_connections(usize::try_from(number()?).unwrap_or(usize::MAX))
+            }
+            "claim_for" => self.claim_for(time()?),
+            "single_flight" if value == "everywhere" => {
+                self.single_flight(SingleFlight::Everywhere)
+            }
+            "single_flight" if value == "process" => self.single_flight(SingleFlight::Process),
+            "connect" if value == "eagerly" => self.connect_eagerly(),
+            "single_flight" | "connect" => {
+                return Err(misconfigured(format!(
+                    "the option `{name}` of a Redis address has another value than it can have"
+                )));
+            }
+            _ => {
+                return Err(misconfigured(format!("a Redis address has no option `{name}`")));
+            }
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = if self.namespace.is_empty() || self.namespace.len() > 128 {
+            "the namespace of a Redis cache has between 1 and 128 bytes"
+        } else if self.timeout.is_zero() || self.rest.is_zero() || self.claim_for.is_zero() {
+            "a time among the options of a Redis cache is zero"
+        } else if self.max_connections == 0 {
+            "a Redis cache needs at least one connection"
+        } else if self.max_entry_bytes > 512 << 20 {
+            "Redis keeps no more than 512 MiB in one entry"
+        } else {
+            return Ok(());
+        };
+        Err(misconfigured(wrong))
+    }
+
+    fn cache(self, place: Place) -> Result<RedisCache> {
+        self.check()?;
+        let is_eager = self.is_eager;
+        let server = Server::at(place, self.timeout, self.max_answer())?;
+        let backend = RedisBackend::new(server, self);
+        if is_eager {
+            backend.greet()?;
+        }
+        Ok(RedisCache::with_backend(backend))
+    }
+
+    fn max_answer(&self) -> u64 {
+        self.max_entry_bytes.saturating_add(SLACK)
+    }
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for RedisOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisOptions")
+            .field("namespace", &self.namespace)
+            .field("timeout", &self.timeout)
+            .field("max_entry_bytes", &self.max_entry_bytes)
+            .field("max_connections", &self.max_connections)
+            .field("single_flight", &self.single_flight)
+            .finish_non_exhaustive()
+    }
+}

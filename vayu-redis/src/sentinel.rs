@@ -1,0 +1,76 @@
+//! Asking sentinels which server is the master.
+
+use std::time::Instant;
+
+use redis::{ConnectionAddr, ConnectionInfo, Value};
+
+use crate::failure::Failure;
+use crate::link::Link;
+
+/// Some sentinels and the name of what they watch.
+pub(crate) struct Sentinels {
+    /// With user, password and database of the server: those of the sentinels are none.
+    servers: Vec<ConnectionInfo>,
+    name: String,
+}
+
+impl Sentinels {
+    pub(crate) fn new(servers: Vec<ConnectionInfo>, name: String) -> Self {
+        Self { servers, name }
+    }
+
+    /// The master, as the first sentinel says that answers and whose answer is true.
+    pub(crate) fn server(
+        &self,
+        connect: impl Fn(&ConnectionInfo) -> Result<Box<dyn Link>, Failure>,
+        deadline: Instant,
+    ) -> Result<ConnectionInfo, Failure> {
+        let mut last = Failure::Sentinel;
+        for sentinel in &self.servers {
+            match self.ask(sentinel, &connect, deadline) {
+                Ok(server) => return Ok(server),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
+    }
+
+    fn ask(
+        &self,
+        sentinel: &ConnectionInfo,
+        connect: impl Fn(&ConnectionInfo) -> Result<Box<dyn Link>, Failure>,
+        deadline: Instant,
+    ) -> Result<ConnectionInfo, Failure> {
+        let bare = sentinel.clone().set_redis_settings(redis::RedisConnectionInfo::default());
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("get-master-addr-by-name").arg(&self.name);
+        let answer = connect(&bare)?.ask(&question, deadline)?;
+        let server = sentinel.clone().set_addr(address(&answer, sentinel.addr())?);
+        // A sentinel may not know yet that there is another one.
+        let role = connect(&server)?.ask(&redis::cmd("ROLE"), deadline)?;
+        match role {
+            Value::Array(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => {
+                Ok(server)
+            }
+            _ => Err(Failure::Sentinel),
+        }
+    }
+}
+
+fn address(answer: &Value, sentinel: &ConnectionAddr) -> Result<ConnectionAddr, Failure> {
+    let Value::Array(parts) = answer else { return Err(Failure::Sentinel) };
+    let [Value::BulkString(host), Value::BulkString(port)] = parts.as_slice() else {
+        return Err(Failure::Answer);
+    };
+    let text = |bytes: &[u8]| str::from_utf8(bytes).map(str::to_owned).map_err(|_| Failure::Answer);
+    let (host, port) = (text(host)?, text(port)?.parse().map_err(|_| Failure::Answer)?);
+    Ok(match sentinel {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
+        _ => ConnectionAddr::Tcp(host, port),
+    })
+}

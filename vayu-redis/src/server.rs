@@ -1,0 +1,183 @@
+//! Where connections come from.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion};
+use vayu_core::Result;
+
+use crate::address::Place;
+use crate::failure::{Failure, misconfigured};
+use crate::line::Line;
+use crate::link::{Link, PlainLink, left_until};
+#[cfg(feature = "sentinel")]
+use crate::sentinel::Sentinels;
+
+/// A server, or several that are one.
+pub(crate) struct Server {
+    kind: Kind,
+    timeout: Duration,
+    /// The longest answer, in bytes.
+    max_bytes: u64,
+}
+
+#[derive(Clone)]
+enum Kind {
+    One(Arc<ConnectionInfo>),
+    #[cfg(feature = "sentinel")]
+    Sentinels(Arc<Sentinels>),
+    #[cfg(feature = "cluster")]
+    Cluster {
+        client: Box<redis::cluster::ClusterClient>,
+        nodes: Arc<Vec<ConnectionInfo>>,
+    },
+}
+
+#[cfg(feature = "cluster")]
+impl Kind {
+    fn cluster(nodes: Vec<ConnectionInfo>, timeout: Duration) -> Result<Self> {
+        let client = redis::cluster::ClusterClientBuilder::new(nodes.clone())
+            .connection_timeout(timeout)
+            .response_timeout(timeout)
+            .retries(1)
+            .build()
+            .map_err(|error| misconfigured("a cluster at these addresses").with_source(error))?;
+        Ok(Self::Cluster { client: Box::new(client), nodes: Arc::new(nodes) })
+    }
+}
+
+impl Server {
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(clippy::unnecessary_wraps, reason = "a cluster may be refused")
+    )]
+    pub(crate) fn at(place: Place, timeout: Duration, max_bytes: u64) -> Result<Self> {
+        let kind = match place {
+            Place::Server(server) => Kind::One(Arc::new(server)),
+            #[cfg(feature = "sentinel")]
+            Place::Sentinels { servers, name } => {
+                Kind::Sentinels(Arc::new(Sentinels::new(servers, name)))
+            }
+            #[cfg(feature = "cluster")]
+            Place::Cluster(nodes) => Kind::cluster(nodes, timeout)?,
+        };
+        Ok(Self { kind, timeout, max_bytes })
+    }
+
+    /// A connection for a sync caller.
+    pub(crate) fn link(&self, deadline: Instant) -> Result<Box<dyn Link>, Failure> {
+        match &self.kind {
+            Kind::One(server) => self.link_to(server, deadline),
+            #[cfg(feature = "sentinel")]
+            Kind::Sentinels(sentinels) => {
+                let ask = |server: &ConnectionInfo| self.link_to(server, deadline);
+                self.link_to(&sentinels.server(ask, deadline)?, deadline)
+            }
+            #[cfg(feature = "cluster")]
+            Kind::Cluster { client, .. } => Ok(Box::new(client.get_connection()?)),
+        }
+    }
+
+    /// A connection for a sync caller to one server.
+    pub(crate) fn link_to(
+        &self,
+        server: &ConnectionInfo,
+        deadline: Instant,
+    ) -> Result<Box<dyn Link>, Failure> {
+        link_to(server, self.timeout, self.max_bytes, deadline)
+    }
+
+    /// A connection for async callers.
+    pub(crate) async fn line(&self) -> Result<Line, Failure> {
+        match &self.kind {
+            #[cfg(feature = "cluster")]
+            Kind::Cluster { client, .. } => Ok(Line::Cluster(client.get_async_connection().await?)),
+            _ => {
+                let config = AsyncConnectionConfig::new().set_response_timeout(None);
+                Line::connect(&self.any_node(0).await?, self.max_bytes, config).await
+            }
+        }
+    }
+
+    /// A connection that hears what is published. Where there are many nodes, `attempt` chooses one.
+    pub(crate) async fn listener(
+        &self,
+        attempt: usize,
+        hear: impl redis::aio::AsyncPushSender,
+    ) -> Result<Line, Failure> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(hear);
+        let node = self.any_node(attempt).await?;
+        let settings = node.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        Line::connect(&node.set_redis_settings(settings), self.max_bytes, config).await
+    }
+
+    /// Runs `with` on a connection to each server that has entries.
+    pub(crate) fn on_each(
+        &self,
+        deadline: impl Fn() -> Instant,
+        mut with: impl FnMut(&mut dyn Link) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        match &self.kind {
+            #[cfg(feature = "cluster")]
+            Kind::Cluster { nodes, .. } => {
+                let template = nodes.first().ok_or(Failure::Answer)?;
+                let mut cluster = self.link(deadline())?;
+                for address in crate::clear::masters(&mut *cluster, template, deadline())? {
+                    with(&mut *self.link_to(&address, deadline())?)?;
+                }
+                Ok(())
+            }
+            _ => with(&mut *self.link(deadline())?),
+        }
+    }
+
+    #[cfg_attr(
+        not(any(feature = "cluster", feature = "sentinel")),
+        expect(clippy::unused_async, reason = "sentinels and clusters are asked")
+    )]
+    async fn any_node(&self, attempt: usize) -> Result<ConnectionInfo, Failure> {
+        let _ = attempt;
+        match &self.kind {
+            Kind::One(server) => Ok((**server).clone()),
+            #[cfg(feature = "sentinel")]
+            Kind::Sentinels(sentinels) => {
+                let sentinels = Arc::clone(sentinels);
+                let (timeout, max_bytes) = (self.timeout, self.max_bytes);
+                let find = move || {
+                    let deadline = Instant::now() + timeout;
+                    sentinels
+                        .server(|server| link_to(server, timeout, max_bytes, deadline), deadline)
+                };
+                tokio::task::spawn_blocking(find).await.unwrap_or(Err(Failure::Helper))
+            }
+            #[cfg(feature = "cluster")]
+            Kind::Cluster { nodes, .. } => {
+                nodes.get(attempt % nodes.len().max(1)).cloned().ok_or(Failure::Answer)
+            }
+        }
+    }
+}
+
+fn link_to(
+    server: &ConnectionInfo,
+    timeout: Duration,
+    max_bytes: u64,
+    deadline: Instant,
+) -> Result<Box<dyn Link>, Failure> {
+    if let ConnectionAddr::TcpTls { .. } = server.addr() {
+        let client = redis::Client::open(server.clone())?;
+        let connection = client.get_connection_with_timeout(left_until(deadline)?)?;
+        connection.set_read_timeout(Some(timeout))?;
+        connection.set_write_timeout(Some(timeout))?;
+        return Ok(Box::new(connection));
+    }
+    Ok(Box::new(PlainLink::connect(server, timeout, max_bytes, deadline)?))
+}
+
+/// Refuses what can never be connected to.
+pub(crate) fn check(server: &ConnectionInfo) -> Result<()> {
+    if server.addr().is_supported() {
+        return Ok(());
+    }
+    Err(misconfigured("addresses of this kind need the feature `tls`"))
+}

@@ -1,0 +1,48 @@
+//! Tiers for [vayu](https://docs.rs/vayu): memory in front of a cache whose entries are bytes, in a
+//! directory, on a Redis server, or in a place of your own.
+//!
+//! ```
+//! use std::time::Duration;
+//! use vayu_core::testing::MapBackend;
+//! use vayu_core::{Cache, Key, MessagePack};
+//! use vayu_tiered::{Tiered, tiered};
+//!
+//! let far: Cache<MapBackend, MessagePack> = Cache::new(); // or a FileCache, or a RedisCache
+//! let cache: Tiered<MapBackend> = tiered(&far);
+//!
+//! let key = Key::from_text("greeting", "world");
+//! let text = cache.get_or_insert_with(&key, Duration::from_secs(60), || "hello".to_owned());
+//! assert_eq!(text, "hello");
+//! assert_eq!(far.get::<String>(&key).unwrap(), Some(text));
+//! ```
+
+mod backend;
+mod generations;
+mod options;
+mod revisions;
+mod serializer;
+mod single;
+mod value;
+
+use std::sync::Arc;
+
+use vayu_core::{Backend, Cache, MessagePack};
+
+pub use crate::backend::{TierStats, TieredBackend};
+pub use crate::options::{TieredOptions, tiered};
+pub use crate::serializer::Tiers;
+pub use crate::single::SingleTier;
+pub use crate::value::TierValue;
+
+/// A cache that a program chooses at run time: memory, a backend of bytes, or both.
+pub type AnyCache<S = MessagePack> = Cache<Arc<dyn Backend<Stored = TierValue>>, Tiers<S>>;
+
+/// Memory in front of a cache of bytes.
+///
+/// A hit in memory costs what it costs in a [`MemoryCache`](vayu_memory::MemoryCache). What is not
+/// there is looked for below, and kept in memory for the rest of its time. Values go to both tiers,
+/// and a call has one flight for both. Values need `Clone + Send + Sync + 'static` and what the
+/// serializer `S` needs.
+///
+/// It is made by [`tiered`], or by [`TieredOptions`] where there is more to say.
+pub type Tiered<F, S = MessagePack> = Cache<TieredBackend<F>, Tiers<S>>;

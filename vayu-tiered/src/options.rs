@@ -1,0 +1,68 @@
+//! Making tiers.
+
+use bytes::Bytes;
+use vayu_core::{Backend, Cache};
+use vayu_memory::MemoryOptions;
+
+use crate::Tiered;
+use crate::backend::TieredBackend;
+use crate::serializer::Tiers;
+
+/// Memory for [`MemoryOptions::DEFAULT_MAX_ENTRIES`] entries in front of a cache of bytes.
+///
+/// Both can be used side by side: the cache below has what the tiers write. Its
+/// [`with_max_wait`](Cache::with_max_wait) is not taken over.
+pub fn tiered<F, S>(far: &Cache<F, S>) -> Tiered<F, S>
+where
+    F: Backend<Stored = Bytes> + Clone,
+    S: Clone,
+{
+    TieredOptions::new().over(far)
+}
+
+/// The options of tiers.
+///
+/// # Examples
+///
+/// ```
+/// use vayu_core::testing::MapBackend;
+/// use vayu_core::{Cache, MessagePack};
+/// use vayu_memory::MemoryOptions;
+/// use vayu_tiered::TieredOptions;
+///
+/// let far: Cache<MapBackend, MessagePack> = Cache::new();
+/// let memory = MemoryOptions::new().max_entries(500);
+/// let cache = TieredOptions::new().memory(memory).over(&far);
+/// # assert!(cache.stats().usage.max_entries.is_some_and(|max| max <= 500));
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct TieredOptions {
+    memory: MemoryOptions,
+}
+
+impl TieredOptions {
+    /// The default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The options of memory. Its clock is that of the cache below. Where there is a limit by
+    /// weight, what was found below and not yet asked for by its type weighs what the function
+    /// answers for an unknown type.
+    pub fn memory(mut self, memory: MemoryOptions) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// Memory in front of this cache.
+    pub fn over<F, S>(self, far: &Cache<F, S>) -> Tiered<F, S>
+    where
+        F: Backend<Stored = Bytes> + Clone,
+        S: Clone,
+    {
+        let backend = TieredBackend::new(self.memory, far.backend().clone());
+        let cache: Cache<_, ()> = Cache::with_backend(backend);
+        cache.with_serializer(Tiers::new(far.serializer().clone()))
+    }
+}

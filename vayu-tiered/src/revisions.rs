@@ -1,0 +1,71 @@
+//! Which copies in memory are still believed.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A number for each of the first two bytes that the digest of a key can have. A copy is believed
+/// while the number is the one from before it was made: so a change of a key is noticed without
+/// finding the copy, and a copy of what was read before a change is not believed even if it comes
+/// after it.
+#[derive(Debug)]
+pub(crate) struct Revisions(Box<[AtomicU32]>);
+
+/// The revision of a key at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Revision {
+    place: u16,
+    number: u32,
+}
+
+impl Revisions {
+    pub(crate) fn new() -> Self {
+        Self((0..=u16::MAX).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    /// The revision of the keys whose digest begins so.
+    pub(crate) fn current(&self, start: [u8; 2]) -> Revision {
+        let place = u16::from_le_bytes(start);
+        Revision { place, number: self.place(place).load(Ordering::Acquire) }
+    }
+
+    #[inline]
+    pub(crate) fn is_current(&self, revision: Revision) -> bool {
+        self.place(revision.place).load(Ordering::Acquire) == revision.number
+    }
+
+    /// Outdates the copies of these keys, and answers their new revision.
+    pub(crate) fn advance(&self, start: [u8; 2]) -> Revision {
+        let place = u16::from_le_bytes(start);
+        let before = self.place(place).fetch_add(1, Ordering::AcqRel);
+        Revision { place, number: before.wrapping_add(1) }
+    }
+
+    /// Outdates all copies.
+    pub(crate) fn advance_all(&self) {
+        for place in &self.0 {
+            place.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    #[inline]
+    fn place(&self, place: u16) -> &AtomicU32 {
+        &self.0[usize::from(place)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn change_outdates_what_was_made_before_it_and_no_other_key() {
+        let revisions = Revisions::new();
+        let (key, other) = ([1, 2], [2, 1]);
+        let (old, untouched) = (revisions.current(key), revisions.current(other));
+        let new = revisions.advance(key);
+        assert!(!revisions.is_current(old) && revisions.is_current(new));
+        assert!(revisions.is_current(untouched));
+        assert_eq!(revisions.current(key), new);
+        revisions.advance_all();
+        assert!(!revisions.is_current(new) && !revisions.is_current(untouched));
+    }
+}

@@ -1,0 +1,46 @@
+//! The serializer of tiers.
+
+use bytes::Bytes;
+use vayu_core::{Result, Serializer, SerializerId};
+
+use crate::value::TierValue;
+
+/// Holds values in memory by reference, and writes them with another serializer for the tier below.
+///
+/// A value that the other one cannot give back exactly is kept in memory, and not below.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tiers<S>(S);
+
+impl<S> Tiers<S> {
+    /// Writes values with this serializer.
+    pub fn new(serializer: S) -> Self {
+        Self(serializer)
+    }
+}
+
+impl<T, S> Serializer<T> for Tiers<S>
+where
+    T: Clone + Send + Sync + 'static,
+    S: Serializer<T, Stored = Bytes> + Clone,
+{
+    type Stored = TierValue;
+
+    #[inline]
+    fn id(&self) -> SerializerId {
+        self.0.id()
+    }
+
+    #[inline]
+    fn schema(&self) -> u64 {
+        self.0.schema()
+    }
+
+    fn serialize(&self, value: &T) -> Result<TierValue> {
+        Ok(TierValue::computed(value, self.0.clone()))
+    }
+
+    #[inline]
+    fn deserialize(&self, stored: &TierValue) -> Result<T> {
+        stored.get(&self.0)
+    }
+}

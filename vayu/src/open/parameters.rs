@@ -1,0 +1,134 @@
+//! What follows the question mark.
+
+use vayu_core::Result;
+
+use super::wrong;
+
+/// The parts of a text, of which each parameter is taken once.
+pub(super) struct Parameters<'a> {
+    path: &'a str,
+    left: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Parameters<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        let (path, query) = text.split_once('?').unwrap_or((text, ""));
+        let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
+        let left = parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")));
+        Self { path, left: left.collect() }
+    }
+
+    /// What is before the question mark.
+    pub(super) fn path(&self) -> &'a str {
+        self.path
+    }
+
+    fn take(&mut self, name: &str) -> Result<Option<&'a str>> {
+        let mut taken = None;
+        let mut is_twice = false;
+        self.left.retain(|&(other, value)| {
+            if other == name {
+                is_twice |= taken.replace(value).is_some();
+            }
+            other != name
+        });
+        if is_twice {
+            return Err(wrong(format!("the option `{name}` is there twice")));
+        }
+        Ok(taken)
+    }
+
+    /// A number, of bytes perhaps.
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>> {
+        let Some(text) = self.take(name)? else { return Ok(None) };
+        number(text)
+            .ok_or_else(|| wrong(format!("the option `{name}` is a number like `1000` or `64MiB`")))
+            .map(Some)
+    }
+
+    /// One of some words.
+    #[cfg(feature = "file")]
+    pub(super) fn word(
+        &mut self,
+        name: &str,
+        words: &[&'static str],
+    ) -> Result<Option<&'static str>> {
+        let Some(text) = self.take(name)? else { return Ok(None) };
+        let known = words.iter().find(|&&word| word == text).copied();
+        known
+            .ok_or_else(|| wrong(format!("the option `{name}` is one of `{}`", words.join("`, `"))))
+            .map(Some)
+    }
+
+    /// Nobody knows the parameters that are left.
+    pub(super) fn finish(self, subject: &str) -> Result<()> {
+        match self.left.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(wrong(format!("{subject} has no option `{name}`"))),
+        }
+    }
+
+    /// The text without the parameters that were taken.
+    #[cfg(feature = "redis")]
+    pub(super) fn without_taken(&self) -> String {
+        let left: Vec<_> =
+            self.left.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        if left.is_empty() {
+            self.path.to_owned()
+        } else {
+            format!("{}?{}", self.path, left.join("&"))
+        }
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let unit = units.iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
+    let (digits, bits) = unit.unwrap_or((text, &0));
+    digits.parse::<u64>().ok()?.checked_mul(1 << bits)
+}
+
+/// A path with its `%20` and the like written out.
+#[cfg(feature = "file")]
+pub(super) fn decode(path: &str) -> Result<String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        rest = behind;
+        if first != b'%' {
+            bytes.push(first);
+            continue;
+        }
+        let digits = rest.split_first_chunk::<2>().and_then(|(digits, behind)| {
+            rest = behind;
+            u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+        });
+        bytes
+            .push(digits.ok_or_else(|| wrong("two hexadecimal digits follow each `%` in a path"))?);
+    }
+    String::from_utf8(bytes).map_err(|_| wrong("the path is no text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_may_have_units_of_bytes() {
+        assert_eq!(number("1000"), Some(1000));
+        assert_eq!(number("64KiB"), Some(65_536));
+        assert_eq!(number("1GiB"), Some(1 << 30));
+        for wrong in ["", "KiB", "-1", "1.5", "1GB", "20000000TiB", "1 KiB", "+-1"] {
+            assert_eq!(number(wrong), None, "{wrong}");
+        }
+    }
+
+    #[cfg(feature = "file")]
+    #[test]
+    fn path_is_decoded_whole_or_not_at_all() {
+        assert_eq!(decode("/a%20b/%C3%A9").unwrap(), "/a b/é");
+        for wrong in ["%", "%2", "%zz", "%ff", "a%+1"] {
+            assert!(decode(wrong).is_err(), "{wrong}");
+        }
+    }
+}
