@@ -65,12 +65,18 @@ macro_rules! with_every_backend {
             Cache::with_backend($crate::hand_written::Ledger::new(clock))
         });
         let places = std::cell::RefCell::new(Vec::new());
-        $run(|clock| {
+        let files = |clock| {
             let place = tempfile::tempdir().expect("a directory");
             let options = FileOptions::new().clock(clock).async_io(AsyncIo::Inline);
             let cache = options.open(place.path()).expect("a cache");
             places.borrow_mut().push(place);
             cache
+        };
+        $run(&files);
+        $run(|clock| vayu::tiered(&files(clock)));
+        $run(|clock| {
+            let far: Cache<_, MessagePack> = Cache::with_backend(MapBackend::with_clock(clock));
+            vayu::tiered(&far)
         });
     }};
 }

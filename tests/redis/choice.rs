@@ -1,0 +1,100 @@
+//! The choice at run time.
+
+use vayu::testing::watchdog;
+use vayu::{AnyCache, ErrorKind, cached};
+
+use crate::server::{shared, shared_cluster};
+use crate::{HANG, namespace};
+
+#[cached(cache = cache, ttl = "1m", prefix = "square", skip(cache), log = false)]
+fn square(cache: &AnyCache, n: u64) -> u64 {
+    n * n
+}
+
+#[cached(cache = cache, ttl = "1m", prefix = "square", skip(cache), log = false)]
+async fn square_async(cache: &AnyCache, n: u64) -> u64 {
+    n * n
+}
+
+fn check(text: &str) {
+    let cache = vayu::open(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    assert_eq!(square(&cache, 12), 144, "{text}");
+    assert_eq!(square(&cache, 12), 144, "{text}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert_eq!(runtime.block_on(square_async(&cache, 12)), 144, "{text}");
+    let stats = cache.stats();
+    assert_eq!((stats.misses, stats.hits, stats.errors), (1, 2, 0), "{text}");
+    cache.invalidate_all().unwrap();
+    assert_eq!(square(&cache, 12), 144);
+    assert_eq!(cache.stats().misses, 2, "{text}");
+}
+
+#[test]
+fn text_opens_each_kind_of_cache() {
+    watchdog(HANG, || {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().to_str().unwrap();
+        let redis = format!("{}?namespace={}", shared().url(), namespace());
+        let hosts: Vec<_> = shared_cluster()
+            .urls()
+            .iter()
+            .map(|url| url["redis://".len()..].trim_end_matches('/').to_owned())
+            .collect();
+        let cluster = format!("redis+cluster://{}/?namespace={}", hosts.join(","), namespace());
+        check("memory:");
+        check("memory:?max_entries=64");
+        check(&format!("file://{path}/one?max_bytes=1GiB&durability=synced"));
+        check(&format!("file:{path}/with%20space?max_entries=10&single_flight=everywhere"));
+        assert!(place.path().join("with space").is_dir());
+        check(&format!("memory+file://{path}/two?memory_max_entries=5"));
+        check(&redis);
+        check(&cluster);
+        check(&format!("memory+{redis}a"));
+        check(&format!("memory+{cluster}a&memory_max_entries=99"));
+    });
+}
+
+#[test]
+fn options_of_memory_are_heard() {
+    let of = |text: &str| vayu::open(text).unwrap().stats().usage.max_entries.unwrap();
+    assert!(of("memory:") > 9_000);
+    assert!(of("memory:?max_entries=64") <= 64);
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("c");
+    let path = path.to_str().unwrap();
+    assert!(of(&format!("memory+file://{path}?max_entries=70&memory_max_entries=20")) <= 20);
+}
+
+#[test]
+fn text_that_cannot_work_says_what_is_wrong() {
+    for (text, says) in [
+        ("", "a cache is written as"),
+        ("redis", "a cache is written as"),
+        ("memory", "a cache is written as"),
+        ("memory:10", "nothing but options"),
+        ("memory:?max_entries=many", "the option `max_entries` is a number"),
+        ("memory:?max=1", "a cache in memory has no option `max`"),
+        ("memory:?max_entries=1&max_entries=2", "is there twice"),
+        ("file:", "there is no path"),
+        ("file://", "no host"),
+        ("file://host/path", "no host"),
+        ("file:///tmp/x?max_bytes=1GB", "`max_bytes` is a number like"),
+        ("file:///tmp/x?durability=some", "one of `relaxed`, `synced`"),
+        ("file:///tmp/x?colour=red", "a cache in a directory has no option `colour`"),
+        ("file:///tmp/%zz", "hexadecimal"),
+        ("memcached://host", "no cache of the kind `memcached`"),
+        ("memory+memcached://host", "no cache of the kind `memcached`"),
+        ("memory+file:///tmp/x?memory_max_entries=no", "`memory_max_entries` is a number"),
+        ("file:///tmp/x?memory_max_entries=5", "no option `memory_max_entries`"),
+        ("redis://:secret@host?colour=red", "no option `colour`"),
+        ("redis://:secret@host:none", "the address of a Redis server"),
+        (":secret@host", "a cache is written as"),
+        ("secret@host:1", "a cache is written as"),
+    ] {
+        let error = vayu::open(text).expect_err(text);
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{text}");
+        let told = format!("{error} {:?}", std::error::Error::source(&error));
+        assert!(told.contains(says), "{text}: {told}");
+        assert!(!told.contains("secret"), "{told}");
+    }
+}

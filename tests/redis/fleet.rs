@@ -1,0 +1,295 @@
+//! Four processes with memory in front of one server.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vayu::testing::watchdog;
+use vayu::{RedisBackend, RedisOptions, SingleFlight, Tiered, cached, tiered};
+
+use crate::process::{self, Process};
+use crate::server::Server;
+use crate::{HANG, size, until};
+
+/// Callers of each process that want a key at once.
+const CALLERS: u64 = 64;
+
+/// One of the processes.
+struct Worker {
+    url: String,
+    cache: Tiered<RedisBackend>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// Who runs the function: it writes that down on the server.
+struct Source<'a>(&'a str);
+
+impl Source<'_> {
+    fn ask(&self, n: u64, kind: &str) -> u64 {
+        let client = redis::Client::open(self.0).expect("an address");
+        let mut connection = client.get_connection().expect("a connection");
+        let name = format!("runs:{kind}:{n}");
+        let runs: u64 = redis::cmd("INCR").arg(name).query(&mut connection).expect("a number");
+        std::thread::sleep(Duration::from_millis(20));
+        runs
+    }
+}
+
+#[cached(cache = cache, ttl = "1h", skip(cache, source), handle = fact_entry, log = false)]
+fn fact(cache: &Tiered<RedisBackend>, source: &Source<'_>, n: u64) -> u64 {
+    source.ask(n, "sync")
+}
+
+#[cached(cache = cache, ttl = "1h", skip(cache, url), log = false)]
+async fn fact_async(cache: &Tiered<RedisBackend>, url: &str, n: u64) -> u64 {
+    let url = url.to_owned();
+    tokio::task::spawn_blocking(move || Source(&url).ask(n, "async")).await.expect("no panic")
+}
+
+#[cached(cache = cache, ttl = "1h", skip(cache), log = false)]
+fn square(cache: &Tiered<RedisBackend>, n: u64) -> u64 {
+    n * n
+}
+
+#[cached(cache = cache, ttl = "1h", skip(cache), log = false)]
+async fn square_async(cache: &Tiered<RedisBackend>, n: u64) -> u64 {
+    n * n
+}
+
+#[cached(cache = cache, ttl = "1h", skip(cache, forever), log = false)]
+fn endless(cache: &Tiered<RedisBackend>, n: u64, forever: bool) -> u64 {
+    if forever {
+        println!(">computes");
+        loop {
+            std::thread::park();
+        }
+    }
+    n
+}
+
+impl Worker {
+    /// The place and the claim's time in milliseconds, as a role.
+    fn new(role: &str) -> Self {
+        let (url, claim_for) = role.split_once(' ').expect("an address and a time");
+        let cache = RedisOptions::new()
+            .single_flight(SingleFlight::Everywhere)
+            .claim_for(Duration::from_millis(claim_for.parse().expect("milliseconds")))
+            .breaker(3, Duration::from_millis(100))
+            .connect(url)
+            .expect("an address");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        Self { url: url.to_owned(), cache: tiered(&cache), runtime }
+    }
+
+    fn answer(&self, line: &str) -> String {
+        let (verb, number) = line.split_once(' ').expect("a verb and a number");
+        let n = number.parse().expect("a number");
+        match verb {
+            "listen" => {
+                until("it listens", || {
+                    use vayu::Backend as _;
+                    self.cache.backend().news().is_some_and(vayu::News::is_current)
+                });
+                "yes".to_owned()
+            }
+            "crowd" => self.crowd(n),
+            "get" => fact(&self.cache, &Source(&self.url), n).to_string(),
+            "invalidate" => fact_entry(&self.cache, &Source(&self.url), n)
+                .invalidate()
+                .expect("the server is there")
+                .to_string(),
+            "forever" => endless(&self.cache, n, true).to_string(),
+            "ends" => endless(&self.cache, n, false).to_string(),
+            "load" => self.load(n),
+            _ => panic!("no verb: {verb}"),
+        }
+    }
+
+    /// Half of the callers are threads and half are tasks; each half has a function of its own.
+    fn crowd(&self, n: u64) -> String {
+        let url: Arc<str> = self.url.as_str().into();
+        std::thread::scope(|scope| {
+            let call = || fact(&self.cache, &Source(&self.url), n);
+            let threads: Vec<_> = (0..CALLERS / 2).map(|_| scope.spawn(call)).collect();
+            let tasks: Vec<_> = (0..CALLERS / 2)
+                .map(|_| {
+                    let (cache, url) = (self.cache.clone(), Arc::clone(&url));
+                    self.runtime.spawn(async move { fact_async(&cache, &url, n).await })
+                })
+                .collect();
+            for thread in threads {
+                assert_eq!(thread.join().expect("an answer"), 1);
+            }
+            for task in tasks {
+                assert_eq!(self.runtime.block_on(task).expect("an answer"), 1);
+            }
+        });
+        "right".to_owned()
+    }
+
+    /// So many checked calls, of more keys than memory holds.
+    fn load(&self, calls: u64) -> String {
+        let (threads, keys) = (4, 30_000);
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                scope.spawn(move || {
+                    let mut random = ((thread + 1) * 0x9e37_79b9) ^ u64::from(std::process::id());
+                    for call in 0..calls / threads {
+                        random ^= random << 13;
+                        random ^= random >> 7;
+                        random ^= random << 17;
+                        let n = random % keys;
+                        let answer = if call % 2 == 0 {
+                            square(&self.cache, n)
+                        } else {
+                            self.runtime.block_on(square_async(&self.cache, n))
+                        };
+                        assert_eq!(answer, n * n);
+                    }
+                });
+            }
+        });
+        let (stats, tiers) = (self.cache.stats(), self.cache.backend().tier_stats());
+        format!(
+            "{} hits, {} of them below, {} misses, {} waits, {} faults",
+            stats.hits, tiers.found, stats.misses, stats.waits, stats.errors
+        )
+    }
+}
+
+fn fleet(test: &str, server: &Server, claim_for: u64) -> Vec<Process> {
+    let role = format!("{} {claim_for}", server.url());
+    let mut fleet: Vec<_> = (0..4).map(|_| Process::start(test, &role)).collect();
+    for process in &mut fleet {
+        process.ask("listen 0");
+    }
+    fleet
+}
+
+/// Plays the worker, if this process is one.
+fn is_worker() -> bool {
+    let Some(role) = process::role() else { return false };
+    let worker = Worker::new(&role);
+    process::serve(|line| worker.answer(line));
+    true
+}
+
+#[test]
+fn cold_key_is_computed_once_by_four_processes() {
+    if is_worker() {
+        return;
+    }
+    watchdog(HANG, || {
+        let server = Server::start();
+        let test = "fleet::cold_key_is_computed_once_by_four_processes";
+        let mut fleet = fleet(test, &server, 10_000);
+        for n in 0..16 {
+            for process in &mut fleet {
+                process.send(&format!("crowd {n}"));
+            }
+            for process in &mut fleet {
+                assert_eq!(process.hear(), "right");
+            }
+            for kind in ["sync", "async"] {
+                assert_eq!(
+                    server.ask::<u64>(&format!("GET runs:{kind}:{n}")),
+                    1,
+                    "key {n}, {kind}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn processes_see_the_new_value_soon_after_one_has_invalidated_it() {
+    if is_worker() {
+        return;
+    }
+    watchdog(HANG, || {
+        let server = Server::start();
+        let test = "fleet::processes_see_the_new_value_soon_after_one_has_invalidated_it";
+        let mut fleet = fleet(test, &server, 10_000);
+        let mut times = Vec::new();
+        for round in 1..=20_u64 {
+            for process in &mut fleet {
+                assert_eq!(process.ask("get 5"), round.to_string());
+            }
+            assert_eq!(fleet[0].ask("invalidate 5"), "true");
+            let began = Instant::now();
+            for process in &mut fleet {
+                while process.ask("get 5") != (round + 1).to_string() {
+                    assert!(began.elapsed() < HANG / 4, "the old value stays");
+                }
+            }
+            times.push(began.elapsed());
+        }
+        times.sort();
+        println!(
+            "all four saw a new value, which takes 20 ms, after {:?} in the median, {:?} at most",
+            times[10], times[19]
+        );
+    });
+}
+
+#[test]
+fn right_of_a_killed_process_is_given_to_another() {
+    if is_worker() {
+        return;
+    }
+    watchdog(HANG, || {
+        let server = Server::start();
+        let test = "fleet::right_of_a_killed_process_is_given_to_another";
+        let mut fleet = fleet(test, &server, 1000);
+        assert_eq!(fleet[0].ask("forever 3"), "computes");
+        assert_eq!(fleet[1].ask("ends 4"), "4");
+        fleet[0].kill();
+        // It waits for the dead one no longer than that had the right.
+        assert_eq!(fleet[1].ask("ends 3"), "3");
+    });
+}
+
+#[test]
+fn server_that_is_killed_under_load_costs_no_answer() {
+    if is_worker() {
+        return;
+    }
+    let calls = size("VAYU_FLEET_CALLS", 100_000) as u64;
+    watchdog(10 * HANG, move || {
+        let mut server = Server::start();
+        let test = "fleet::server_that_is_killed_under_load_costs_no_answer";
+        let mut fleet = fleet(test, &server, 1000);
+        let mine = RedisOptions::new()
+            .namespace("mine")
+            .breaker(3, Duration::from_millis(100))
+            .connect(server.url())
+            .expect("an address");
+        let key = vayu::Key::from_text("n", "1");
+        let began = Instant::now();
+        for process in &mut fleet {
+            process.send(&format!("load {}", calls / 4));
+        }
+        let mut recoveries = Vec::new();
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(500));
+            server.kill();
+            std::thread::sleep(Duration::from_millis(300));
+            let revived = Instant::now();
+            server.revive();
+            until("values are stored again", || {
+                mine.set(&key, &1, Duration::from_secs(60)).is_ok()
+            });
+            recoveries.push(revived.elapsed());
+        }
+        for process in &mut fleet {
+            println!("{}", process.hear());
+        }
+        println!(
+            "{calls} calls in {:?}; recovered from kills after {recoveries:?}",
+            began.elapsed()
+        );
+    });
+}

@@ -1,0 +1,191 @@
+//! What is removed in one place is given up in the memory of the others.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use vayu::testing::watchdog;
+use vayu::{
+    Backend, FileBackend, FileCache, RedisBackend, RedisCache, RedisOptions, Tiered, cached, tiered,
+};
+
+use crate::proxy::{Proxy, Treatment};
+use crate::server::{Server, shared, shared_cluster};
+use crate::{HANG, namespace, until};
+
+/// What the source says at the moment.
+static SOURCE: AtomicU64 = AtomicU64::new(0);
+
+#[cached(cache = cache, ttl = "1h", prefix = "fact", skip(cache, source), tags("tag:{n}"), handle = fact_entry, log = false)]
+fn fact<F: Backend<Stored = bytes::Bytes>>(cache: &Tiered<F>, n: u64, source: &AtomicU64) -> u64 {
+    source.load(Ordering::SeqCst)
+}
+
+/// Two caches that know nothing of each other but what is below, and one that has no memory.
+fn check<F: Backend<Stored = bytes::Bytes>>(one: &Tiered<F>, other: &Tiered<F>) {
+    let source = AtomicU64::new(1);
+    let mut version = 1;
+    let ways: [(&str, &dyn Fn()); 6] = [
+        ("remove", &|| assert!(fact_entry(one, 7, &source).invalidate().unwrap())),
+        ("tag", &|| one.invalidate_tag("tag:7").unwrap()),
+        ("prefix", &|| one.invalidate_prefix("fact").unwrap()),
+        ("everything", &|| one.invalidate_all().unwrap()),
+        ("clear", &|| one.clear().unwrap()),
+        ("refresh", &|| assert!(fact_entry(one, 7, &source).refresh() > 1)),
+    ];
+    for (way, invalidate) in ways {
+        let began = Instant::now();
+        until("both have the value in memory", || {
+            let reads = other.backend().tier_stats();
+            (fact(one, 7, &source), fact(other, 7, &source)) == (version, version)
+                && other.backend().tier_stats() == reads
+        });
+        let settled = began.elapsed();
+        version += 1;
+        source.store(version, Ordering::SeqCst);
+        assert_eq!(fact(other, 7, &source), version - 1, "it has no reason to ask");
+        let began = Instant::now();
+        invalidate();
+        assert_eq!(fact(one, 7, &source), version, "who invalidates sees it at once");
+        let is_file = std::any::type_name::<F>() == std::any::type_name::<FileBackend>();
+        if way == "refresh" && is_file {
+            // In files nobody is told of a value that takes the place of a fresh one.
+            continue;
+        }
+        until(way, || fact(other, 7, &source) == version);
+        println!("{way}: the other saw it after {:?} (settled in {settled:?})", began.elapsed());
+    }
+}
+
+fn on(url: &str, namespace: &str) -> Tiered<RedisBackend> {
+    tiered(&RedisOptions::new().namespace(namespace).connect(url).expect("an address"))
+}
+
+fn hears<F: Backend<Stored = bytes::Bytes>>(cache: &Tiered<F>) -> bool {
+    cache.backend().far().news().is_some_and(vayu::News::is_current)
+}
+
+#[test]
+fn others_give_up_what_is_invalidated_on_a_server() {
+    watchdog(HANG, || {
+        let namespace = namespace();
+        let (one, other) = (on(&shared().url(), &namespace), on(&shared().url(), &namespace));
+        until("both listen", || hears(&one) && hears(&other));
+        check(&one, &other);
+    });
+}
+
+#[test]
+fn others_give_up_what_is_invalidated_on_a_cluster() {
+    watchdog(HANG, || {
+        let namespace = namespace();
+        let open = || {
+            let options = RedisOptions::new().namespace(&namespace);
+            tiered(&options.connect_cluster(shared_cluster().urls()).expect("addresses"))
+        };
+        let (one, other) = (open(), open());
+        until("both listen", || hears(&one) && hears(&other));
+        check(&one, &other);
+    });
+}
+
+#[test]
+fn others_give_up_what_is_invalidated_in_a_directory() {
+    watchdog(HANG, || {
+        let place = tempfile::tempdir().unwrap();
+        let open = || tiered(&FileCache::open(place.path()).unwrap());
+        check(&open(), &open());
+    });
+}
+
+#[test]
+fn process_without_memory_is_heard_too() {
+    watchdog(HANG, || {
+        let namespace = namespace();
+        let near = on(&shared().url(), &namespace);
+        let plain = RedisOptions::new().namespace(&namespace).connect(shared().url()).unwrap();
+        until("it listens", || hears(&near));
+        assert_eq!(fact(&near, 1, &SOURCE), 0);
+        plain.invalidate_tag("tag:1").unwrap();
+        let before = near.stats().misses;
+        until("the tag is invalid", || {
+            fact(&near, 1, &SOURCE);
+            near.stats().misses > before
+        });
+    });
+}
+
+/// What is missed while the connection is broken is made good when it stands again.
+#[test]
+fn memory_is_given_up_when_a_broken_connection_stands_again() {
+    watchdog(HANG, || {
+        let namespace = namespace();
+        let source = AtomicU64::new(1);
+        let one = on(&shared().url(), &namespace);
+        let proxy = Proxy::before(shared().port);
+        let other = on(&proxy.url(), &namespace);
+        until("both listen", || hears(&one) && hears(&other));
+        assert_eq!((fact(&one, 7, &source), fact(&other, 7, &source)), (1, 1));
+        proxy.treat(Treatment { swallow: true, ..Treatment::default() });
+        source.store(2, Ordering::SeqCst);
+        assert!(fact_entry(&one, 7, &source).invalidate().unwrap());
+        assert_eq!(fact(&one, 7, &source), 2);
+        assert_eq!(fact(&other, 7, &source), 1, "it cannot know");
+        let noticed = until("it notices that it hears nothing", || !hears(&other));
+        assert_eq!(fact(&other, 7, &source), 1, "memory goes on");
+        proxy.treat(Treatment::default());
+        let healed = until("it sees the new value", || fact(&other, 7, &source) == 2);
+        println!("silence was noticed after {noticed:?}, made good {healed:?} after it had ended");
+    });
+}
+
+#[test]
+fn memory_goes_on_without_the_tier_below() {
+    watchdog(HANG, || {
+        let mut server = Server::start();
+        let source = AtomicU64::new(1);
+        let cache = on(&server.url(), &namespace());
+        until("it listens", || hears(&cache));
+        assert_eq!(fact(&cache, 1, &source), 1);
+        server.kill();
+        source.store(2, Ordering::SeqCst);
+        for _ in 0..1000 {
+            assert_eq!(fact(&cache, 1, &source), 1, "it is in memory");
+        }
+        // What is computed now is remembered in memory alone, whatever has happened before.
+        let runs = cache.stats().misses;
+        for n in 100..200 {
+            for _ in 0..10 {
+                assert_eq!(fact(&cache, n, &source), 2);
+            }
+        }
+        assert_eq!(cache.stats().misses, runs + 100);
+        // Who cannot tell the others still forgets what it has itself.
+        cache.invalidate_tag("tag:150").unwrap_err();
+        source.store(3, Ordering::SeqCst);
+        assert_eq!(fact(&cache, 150, &source), 3);
+        server.revive();
+        until("it listens again", || hears(&cache));
+        until("values go below again", || {
+            fact(&cache, 1, &source);
+            server.names().iter().any(|name| name.contains(":e:"))
+        });
+    });
+}
+
+#[test]
+fn lost_generation_brings_nothing_back() {
+    watchdog(HANG, || {
+        let server = Server::start();
+        let cache: RedisCache = RedisOptions::new().connect(server.url()).unwrap();
+        let key = vayu::Key::from_text("fact", "1");
+        cache.set(&key, &1, Duration::from_secs(3600)).unwrap();
+        cache.invalidate_prefix("fact").unwrap();
+        assert_eq!(cache.get::<i32>(&key).unwrap(), None);
+        // As a server does that is short of memory.
+        for name in server.names().iter().filter(|name| name.contains(":g:")) {
+            let () = server.ask(&format!("DEL {name}"));
+        }
+        let another = RedisOptions::new().connect(server.url()).unwrap();
+        assert_eq!(another.get::<i32>(&key).unwrap(), None);
+    });
+}

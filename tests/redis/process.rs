@@ -1,0 +1,75 @@
+//! Running a test again as another process.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+const ROLE: &str = "VAYU_TEST_ROLE";
+
+/// What this process is to do, if it is such a one.
+pub(crate) fn role() -> Option<String> {
+    std::env::var(ROLE).ok()
+}
+
+/// Another process, which is killed with this value.
+pub(crate) struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Runs this test in another process, with a role.
+    pub(crate) fn start(test: &str, role: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let input = child.stdin.take().expect("it is piped");
+        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        Self { child, input, output }
+    }
+
+    /// Sends a line, and answers the next one that begins with `>`, without that.
+    pub(crate) fn ask(&mut self, line: &str) -> String {
+        self.send(line);
+        self.hear()
+    }
+
+    pub(crate) fn send(&mut self, line: &str) {
+        writeln!(self.input, "{line}").expect("the process listens");
+    }
+
+    pub(crate) fn hear(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            let length = self.output.read_line(&mut line).expect("text");
+            assert!(length > 0, "the process has ended");
+            // The test runner may have written the beginning of the line.
+            if let Some((_, said)) = line.split_once('>') {
+                return said.trim().to_owned();
+            }
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// In the other process: answers each line, until there are no more.
+pub(crate) fn serve(mut answer: impl FnMut(&str) -> String) {
+    for line in std::io::stdin().lines() {
+        println!(">{}", answer(&line.expect("text")));
+    }
+}

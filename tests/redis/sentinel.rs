@@ -1,0 +1,59 @@
+//! Servers that sentinels watch.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use vayu::testing::watchdog;
+use vayu::{Key, RedisOptions};
+
+use crate::server::Server;
+use crate::{HANG, until};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A sentinel that watches a server under the name `main`.
+fn sentinel(server: &Server) -> (Server, tempfile::TempDir) {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("sentinel.conf");
+    let mut settings = String::new();
+    writeln!(settings, "sentinel monitor main 127.0.0.1 {} 1", server.port).unwrap();
+    writeln!(settings, "sentinel down-after-milliseconds main 500").unwrap();
+    writeln!(settings, "sentinel failover-timeout main 2000").unwrap();
+    std::fs::write(&path, settings).unwrap();
+    (Server::sentinel(path.to_str().unwrap()), place)
+}
+
+#[test]
+fn new_master_is_found_after_the_old_one_died() {
+    watchdog(HANG, || {
+        let (mut first, second) = (Server::start(), Server::start());
+        let () = second.ask(&format!("REPLICAOF 127.0.0.1 {}", first.port));
+        until("the replica follows", || {
+            second.ask::<String>("INFO replication").contains("master_link_status:up")
+        });
+        let (sentinel, _place) = sentinel(&first);
+        let urls = ["redis://127.0.0.1:1/".to_owned(), sentinel.url()];
+        let cache = RedisOptions::new().connect_sentinel(urls, "main").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let key = Key::from_text("n", "1");
+        cache.set(&key, &1, MINUTE).unwrap();
+        assert_eq!(runtime.block_on(cache.get_async::<i32>(&key)).unwrap(), Some(1));
+        until("the sentinel knows the replica", || {
+            !sentinel.ask::<Vec<redis::Value>>("SENTINEL replicas main").is_empty()
+        });
+        first.kill();
+        let took = until("the other server takes over", || {
+            cache.get_or_insert_with(&key, MINUTE, || 1);
+            cache.set(&key, &2, MINUTE).is_ok()
+        });
+        println!("values are stored again {took:?} after the master died");
+        assert_eq!(cache.get::<i32>(&key).unwrap(), Some(2));
+        // The first of this runtime to ask finds the old connection broken.
+        until("async callers find it too", || {
+            runtime.block_on(cache.get_async::<i32>(&key)).is_ok_and(|found| found == Some(2))
+        });
+        assert!(second.ask::<String>("INFO replication").contains("role:master"));
+        let unknown = RedisOptions::new().connect_eagerly();
+        unknown.connect_sentinel([sentinel.url()], "other").expect_err("nobody has that name");
+    });
+}

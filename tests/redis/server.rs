@@ -1,0 +1,219 @@
+//! Servers of Redis, on free ports of the loopback interface.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::{Client, Connection, FromRedisValue};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// A server, which ends with this value, or with this process.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    arguments: Vec<String>,
+    directory: TempDir,
+    shell: Option<Child>,
+    pid: Pid,
+}
+
+/// The shell ends the server when its input ends: at the latest with the process that started it.
+const SCRIPT: &str = r#"
+name=$(command -v redis-server || command -v valkey-server) || { echo missing; exit 1; }
+"$name" "$@" >/dev/null 2>&1 &
+echo $!
+read -r line
+kill -9 $! 2>/dev/null
+"#;
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// A sentinel with these settings.
+    pub(crate) fn sentinel(settings: &str) -> Self {
+        Self::with(&[settings, "--sentinel"])
+    }
+
+    /// A server with more arguments.
+    pub(crate) fn with(arguments: &[&str]) -> Self {
+        // Whoever else was given the port meanwhile may have it.
+        for _ in 0..10 {
+            let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+            let mut server = Self {
+                port: free_port(),
+                arguments,
+                directory: tempfile::tempdir().expect("a directory"),
+                shell: None,
+                pid: Pid::INIT,
+            };
+            server.restart();
+            if server.comes_up() {
+                return server;
+            }
+        }
+        panic!("a redis-server does not start");
+    }
+
+    /// Starts it again, empty, at the same port.
+    pub(crate) fn restart(&mut self) {
+        let port = self.port.to_string();
+        let directory = self.directory.path().to_str().expect("a path");
+        // The settings of a sentinel come first, and it stores nothing.
+        let is_sentinel = self.arguments.last().is_some_and(|last| last == "--sentinel");
+        let (first, last) = self.arguments.split_at(usize::from(is_sentinel));
+        let of_store = ["--save", "", "--appendonly", "no", "--enable-debug-command", "local"];
+        let mut shell = Command::new("sh")
+            .args(["-c", SCRIPT, "sh"])
+            .args(first)
+            .args(["--port", &port, "--bind", "127.0.0.1", "--dir", directory])
+            .args(if is_sentinel { &[][..] } else { &of_store })
+            .args(last)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut line = String::new();
+        let output = shell.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut line).expect("the output of the shell");
+        let pid = line.trim().parse().ok().and_then(Pid::from_raw);
+        self.pid = pid.expect(
+            "these tests need redis-server or valkey-server: `.ci/test` installs the Debian \
+             package, `apt-get install redis-server`",
+        );
+        self.shell = Some(shell);
+    }
+
+    fn comes_up(&self) -> bool {
+        (0..2000).any(|_| {
+            std::thread::sleep(Duration::from_millis(2));
+            let answer = self.try_ask::<()>(&redis::cmd("PING"));
+            answer.map_or_else(|error| error.code() == Some("NOAUTH"), |()| true)
+        })
+    }
+
+    /// Starts it again and waits until it answers.
+    pub(crate) fn revive(&mut self) {
+        self.restart();
+        assert!(self.comes_up());
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("the server runs");
+    }
+
+    /// Lets it hang.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// As `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.reap();
+    }
+
+    fn reap(&mut self) {
+        if let Some(mut shell) = self.shell.take() {
+            drop(shell.stdin.take());
+            let _ = shell.wait();
+        }
+    }
+
+    pub(crate) fn connection(&self) -> redis::RedisResult<Connection> {
+        Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(5))
+    }
+
+    pub(crate) fn try_ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> redis::RedisResult<T> {
+        command.query(&mut self.connection()?)
+    }
+
+    /// The answer to a command that is written with spaces between its words.
+    pub(crate) fn ask<T: FromRedisValue>(&self, words: &str) -> T {
+        let mut words = words.split(' ');
+        let mut command = redis::cmd(words.next().expect("a word"));
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command.query(&mut self.connection().expect("a connection")).expect("an answer")
+    }
+
+    /// The names of all keys.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.ask("KEYS *")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.reap();
+    }
+}
+
+/// A port that is free at the moment, and so is the one that a node of a cluster takes beside it.
+fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        if port < 50_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+            return port;
+        }
+        // The system gives high ports first.
+        for port in (10_000 + port % 20_000)..40_000 {
+            let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+            if is_free(port) && is_free(port + 10_000) {
+                return port;
+            }
+        }
+    }
+}
+
+/// A server for all tests that leave it as it is.
+pub(crate) fn shared() -> &'static Server {
+    static SHARED: LazyLock<Server> = LazyLock::new(Server::start);
+    &SHARED
+}
+
+/// Three nodes that are one.
+pub(crate) struct Cluster(pub(crate) Vec<Server>);
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        let node = || Server::with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
+        let nodes: Vec<_> = (0..3).map(|_| node()).collect();
+        for (node, slots) in nodes.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
+            let () = node.ask(&format!("CLUSTER ADDSLOTSRANGE {slots}"));
+        }
+        for (epoch, node) in nodes.iter().enumerate() {
+            let () = node.ask(&format!("CLUSTER SET-CONFIG-EPOCH {}", epoch + 1));
+            let () = nodes[0].ask(&format!("CLUSTER MEET 127.0.0.1 {}", node.port));
+        }
+        for node in &nodes {
+            crate::until("a cluster comes up", || {
+                let info: String = node.ask("CLUSTER INFO");
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+            });
+        }
+        Self(nodes)
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.0.iter().map(Server::url).collect()
+    }
+}
+
+pub(crate) fn shared_cluster() -> &'static Cluster {
+    static SHARED: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+    &SHARED
+}
