@@ -12,6 +12,9 @@ mod failing_source {}
 #[doc = include_str!("../docs/guide/dead-backend.md")]
 mod dead_backend {}
 
+#[doc = include_str!("../docs/guide/more-machines.md")]
+mod more_machines {}
+
 #[doc = include_str!("../docs/guide/testing.md")]
 mod testing {}
 

@@ -191,6 +191,8 @@ fn reply_that_comes_too_late_is_nobodys() {
             stats.usage.defects.unwrap_or(0),
         );
         assert!(stats.hits > 0 && stats.errors > 0 && proxy.connections() > 10);
+        // The key in each entry would find them, and there are none to be found.
+        assert_eq!(stats.usage.defects, Some(0));
     });
 }
 

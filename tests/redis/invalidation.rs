@@ -172,6 +172,27 @@ fn memory_goes_on_without_the_tier_below() {
     });
 }
 
+/// The user that the guide makes may do all that is needed.
+#[test]
+fn user_of_the_guide_has_all_the_rights_it_needs() {
+    watchdog(HANG, || {
+        let guide = include_str!("../../docs/guide/more-machines.md");
+        let make = guide.lines().find(|line| line.starts_with("ACL SETUSER shop ")).unwrap();
+        let server = Server::start();
+        let () = server.ask(make);
+        let () = server.ask("ACL SETUSER default off");
+        let url = format!("redis://shop:password@127.0.0.1:{}/", server.port);
+        let open = || {
+            let options = RedisOptions::new().namespace("shop").connect_eagerly();
+            tiered(&options.single_flight(vayu::SingleFlight::Everywhere).connect(&url).unwrap())
+        };
+        let (one, other) = (open(), open());
+        until("both listen", || hears(&one) && hears(&other));
+        check(&one, &other);
+        assert_eq!((one.stats().errors, other.stats().errors), (0, 0));
+    });
+}
+
 #[test]
 fn lost_generation_brings_nothing_back() {
     watchdog(HANG, || {

@@ -51,6 +51,8 @@
 //! | [`MemoryCache`] | values, by reference, in a bounded map | `Clone + Send + Sync + 'static` | `memory` (default) |
 //! | `MokaCache` | the same on moka's map | the same | `moka` |
 //! | `FileCache` | entries in a directory, which outlive the process and which processes share | serde's `Serialize` and `DeserializeOwned` | `file` |
+//! | `RedisCache` | entries on a Redis server, which machines share | the same | `redis` |
+//! | `Tiered` | values in memory, and entries in one of the two before | all of that | `tiered` |
 //! | [`Cache<B, S>`](Cache) over a [`Backend`] of yours | what you like | what its [`Serializer`] needs | |
 //!
 //! A hit in memory is a clone of the value: wrap what is dear to clone in an [`Arc`](std::sync::Arc).
@@ -280,7 +282,7 @@
 //! clock that is moved by hand and the conformance kit for backends.
 //!
 //! The repository has a page for each trouble in `docs/guide`: stampedes, stale data, failing
-//! sources, broken caches, invalidation, keys, tests.
+//! sources, broken caches, invalidation, more machines, keys, tests.
 
 #[doc(hidden)]
 #[path = "private.rs"]
