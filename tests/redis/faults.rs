@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use vayu::testing::{ManualClock, watchdog};
-use vayu::{ErrorKind, Key, RedisCache, RedisOptions, cached};
+use vayu::{Backend, Claim, ErrorKind, Key, RedisCache, RedisOptions, SingleFlight, cached};
 
 use crate::proxy::{Proxy, Treatment};
 use crate::server::{Server, shared};
@@ -431,6 +431,32 @@ fn entry_that_is_too_long_is_neither_written_nor_read() {
         assert_eq!(large.get::<String>(&key(1)).unwrap(), Some(long));
         assert_eq!(small.get::<String>(&key(1)).unwrap(), None);
         assert_eq!(small.stats().usage.defects, Some(1));
+    });
+}
+
+#[test]
+fn right_that_ran_out_takes_nothing_from_its_successor() {
+    watchdog(HANG, || {
+        let claim_for = |time| {
+            let options = RedisOptions::new().namespace("claims").claim_for(time);
+            options.single_flight(SingleFlight::Everywhere).connect(shared().url()).unwrap()
+        };
+        let (short, long) = (claim_for(Duration::from_millis(20)), claim_for(MINUTE));
+        let claim = |cache: &RedisCache| cache.backend().try_claim(&key(1)).unwrap();
+        let first = claim(&short);
+        assert!(matches!(first, Claim::Granted(_)));
+        let second = std::cell::Cell::new(None);
+        until("the first right runs out", || match claim(&long) {
+            Claim::Granted(right) => {
+                second.set(Some(right));
+                true
+            }
+            _ => false,
+        });
+        drop(first);
+        assert!(matches!(claim(&long), Claim::Taken), "that of the second stands");
+        drop(second);
+        assert!(matches!(claim(&long), Claim::Granted(_)), "it was given back");
     });
 }
 

@@ -81,7 +81,9 @@ impl Worker {
             .enable_all()
             .build()
             .expect("a runtime");
-        Self { url: url.to_owned(), cache: tiered(&cache), runtime }
+        // Who waits in vain waits for ever here, so that it is seen.
+        let cache = tiered(&cache).with_max_wait(Duration::from_secs(3600));
+        Self { url: url.to_owned(), cache, runtime }
     }
 
     fn answer(&self, line: &str) -> String {

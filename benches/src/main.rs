@@ -1,0 +1,45 @@
+//! Measures vayu beside its peers and beside what no cache can beat, in one process and one run.
+//!
+//! `cargo run --release -p vayu-bench` measures everything, `-- memory redis` some parts. Each part
+//! writes a table, its numbers and a plot to `docs/benchmarks`.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::format_push_string,
+    clippy::needless_for_each,
+    clippy::too_many_lines,
+    clippy::unnecessary_wraps,
+    clippy::unused_async,
+    dropping_copy_types,
+    reason = "these are measurements: small numbers, and functions that do next to nothing"
+)]
+
+mod keys;
+mod parts;
+mod plot;
+mod race;
+mod report;
+
+use std::env;
+use std::error::Error;
+
+use crate::parts::PARTS;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let chosen: Vec<_> = env::args().skip(1).collect();
+    if let Some(unknown) = chosen.iter().find(|name| !PARTS.iter().any(|part| part.name == **name))
+    {
+        let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
+        return Err(format!("there is no part `{unknown}`; there are {}", names.join(", ")).into());
+    }
+    for part in PARTS {
+        if chosen.is_empty() || chosen.iter().any(|name| name == part.name) {
+            let mut report = report::Report::new(part.name, part.title);
+            (part.measure)(&mut report)?;
+            report.finish()?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! What is measured.
+
+mod asynchronous;
+mod build;
+mod file;
+mod growth;
+mod memory;
+mod memory_use;
+mod miss;
+mod ratio;
+mod redis;
+mod stampede;
+
+use std::error::Error;
+
+use crate::report::Report;
+
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) measure: fn(&mut Report) -> Result<(), Box<dyn Error>>,
+}
+
+pub(crate) const PARTS: &[Part] = &[
+    Part { name: "memory", title: "Hits in memory", measure: memory::measure },
+    Part { name: "growth", title: "Hits among more keys", measure: growth::measure },
+    Part { name: "async", title: "Async hits in memory", measure: asynchronous::measure },
+    Part { name: "miss", title: "Misses", measure: miss::measure },
+    Part { name: "stampede", title: "Many callers of one cold key", measure: stampede::measure },
+    Part { name: "file", title: "Files", measure: file::measure },
+    Part { name: "redis", title: "Redis", measure: redis::measure },
+    Part { name: "ratio", title: "Hit ratios", measure: ratio::measure },
+    Part { name: "memory-use", title: "Memory of a million entries", measure: memory_use::measure },
+    Part { name: "build", title: "Building a program", measure: build::measure },
+];

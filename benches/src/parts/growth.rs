@@ -1,0 +1,86 @@
+//! A hit among 100 to 1,000,000 keys.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::time::Duration;
+
+use quick_cache::sync::Cache as QuickCache;
+use serde_json::json;
+use vayu::{Clock, MemoryCache, MemoryOptions, MonotonicClock, cached};
+
+use crate::keys::{Circle, uniform};
+use crate::plot;
+use crate::race::{Contender, Course, Lap, Role, race};
+use crate::report::Report;
+
+#[cached(cache = cache, ttl = "1h", skip(cache))]
+fn number(cache: &MemoryCache, key: u64) -> u64 {
+    key
+}
+
+pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let mut text =
+        "\n| keys | vayu | quick_cache, deadline | moka, ttl |\n|--:|--:|--:|--:|\n".to_owned();
+    let mut series =
+        vec![("vayu", vec![]), ("quick_cache, deadline", vec![]), ("moka, ttl", vec![])];
+    for power in 2..=6 {
+        let count = 10_u64.pow(power);
+        let medians = medians(count);
+        let [vayu, quick, moka] = medians[..] else { return Err("three contenders".into()) };
+        text += &format!("| {count} | {vayu:.1} ns | {quick:.1} ns | {moka:.1} ns |\n");
+        for ((_, points), median) in series.iter_mut().zip(&medians) {
+            points.push((count as f64, *median));
+        }
+    }
+    let growth = |index: usize| {
+        let points: &Vec<(f64, f64)> = &series[index].1;
+        points[4].1 / points[1].1
+    };
+    let (vayu, quick) = (growth(0), growth(1));
+    let word = if vayu <= quick { "reached" } else { "**not reached**" };
+    text += &format!(
+        "\n- from 1,000 to 1,000,000 keys: {vayu:.2} times, quick_cache {quick:.2} times; at most that: {word}\n"
+    );
+    report.say(&text);
+    report.data(json!({ "growth": series }));
+    report.plot("growth", plot::lines("A hit among more keys, uniform", "ns", &series));
+    Ok(())
+}
+
+fn medians(count: u64) -> Vec<f64> {
+    let keys = uniform(count, 1 << 20, count);
+    let entries = count + count / 2 + 1000;
+    let cache = MemoryOptions::new().max_entries(entries).build();
+    let quick = QuickCache::new(entries as usize);
+    let moka = moka::sync::Cache::builder()
+        .max_capacity(entries)
+        .time_to_live(Duration::from_secs(3600))
+        .build();
+    let deadline = MonotonicClock.now().saturating_add(Duration::from_secs(3600));
+    for key in 0..count {
+        number(&cache, key);
+        quick.insert(key, (key, deadline));
+        moka.insert(key, key);
+    }
+    moka.run_pending_tasks();
+    let mut circles = [Circle::new(&keys), Circle::new(&keys), Circle::new(&keys)];
+    let [first, second, third] = &mut circles;
+    let laps = race(
+        Course::SHORT,
+        vec![
+            Contender::new("vayu", Role::Vayu, |times| {
+                (0..times).for_each(|_| drop(black_box(number(&cache, first.next()))));
+            }),
+            Contender::new("quick_cache, deadline", Role::Limit, |times| {
+                for _ in 0..times {
+                    let found: Option<(u64, vayu::Timestamp)> = quick.get(&second.next());
+                    black_box(found.filter(|found| MonotonicClock.now() < found.1));
+                }
+            }),
+            Contender::new("moka, ttl", Role::Peer, |times| {
+                (0..times).for_each(|_| drop(black_box(moka.get(&third.next()))));
+            }),
+        ],
+    );
+    laps.iter().map(Lap::median).collect()
+}

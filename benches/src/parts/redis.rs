@@ -1,0 +1,202 @@
+//! Hits on a server of Redis, beside the bare command.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Builder;
+use vayu::{Backend, Cache, MemoryCache, RedisCache, RedisOptions, Serializer, tiered};
+
+use crate::race::{Contender, Course, Role, race};
+use crate::report::{Limit, Report};
+
+#[vayu::cached(cache = cache, ttl = "1h", prefix = "number", skip(cache), log = false)]
+fn number<B: Backend, S: Serializer<u64, Stored = B::Stored>>(
+    cache: &Cache<B, S>,
+    key: u64,
+) -> u64 {
+    key
+}
+
+#[vayu::cached(cache = cache, ttl = "1h", prefix = "number", skip(cache), log = false)]
+async fn number_async<B: Backend, S: Serializer<u64, Stored = B::Stored>>(
+    cache: &Cache<B, S>,
+    key: u64,
+) -> u64 {
+    key
+}
+
+/// A server that ends with this value.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    fn start() -> Result<Self, Box<dyn Error>> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("this part needs redis-server: {error}"))?;
+        let server = Self { child, url: format!("redis://127.0.0.1:{port}/") };
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if began.elapsed() > Duration::from_secs(10) {
+                return Err("the redis-server does not answer".into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The name on the server of the entry there is.
+fn entry_name(url: &str) -> Result<String, Box<dyn Error>> {
+    let mut connection = redis::Client::open(url)?.get_connection()?;
+    let names: Vec<String> = redis::cmd("KEYS").arg("vayu:e:*").query(&mut connection)?;
+    names.into_iter().next().ok_or_else(|| "there is no entry".into())
+}
+
+pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let server = Server::start()?;
+    let cache = RedisCache::connect(server.url.as_str())?;
+    let client = redis::Client::open(server.url.as_str())?;
+    number(&cache, 1);
+    let name = entry_name(&server.url)?;
+
+    let mut connection = client.get_connection()?;
+    let laps = race(
+        Course::LONG,
+        vec![
+            Contender::new("vayu", Role::Vayu, |times| {
+                (0..times).for_each(|_| drop(black_box(number(&cache, black_box(1)))));
+            }),
+            Contender::new("bare GET", Role::Limit, |times| {
+                for _ in 0..times {
+                    let bytes: Vec<u8> =
+                        redis::cmd("GET").arg(&name).query(&mut connection).expect("it is there");
+                    black_box(bytes);
+                }
+            })
+            .note("the same bytes, the same client"),
+        ],
+    );
+    report.race("hit, sync", &laps, &[Limit::of("bare GET", 1.05)]);
+
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let config =
+        redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_millis(250)));
+    let line = runtime.block_on(client.get_multiplexed_async_connection_with_config(&config))?;
+    let get = redis::cmd("GET").arg(&name).to_owned();
+    let laps = race(
+        Course::LONG,
+        vec![
+            Contender::new("vayu", Role::Vayu, |times| {
+                runtime.block_on(async {
+                    for _ in 0..times {
+                        black_box(number_async(&cache, black_box(1)).await);
+                    }
+                });
+            }),
+            Contender::new("bare GET", Role::Limit, |times| {
+                let mut line = line.clone();
+                runtime.block_on(async {
+                    for _ in 0..times {
+                        let bytes: Vec<u8> = get.query_async(&mut line).await.expect("it is there");
+                        black_box(bytes);
+                    }
+                });
+            })
+            .note("the same bytes, the same client, the same time limit"),
+        ],
+    );
+    report.race("hit, async", &laps, &[Limit::of("bare GET", 1.05)]);
+
+    let laps = race(
+        Course::LONG,
+        vec![
+            Contender::new("vayu", Role::Vayu, |times| {
+                runtime.block_on(async {
+                    let tasks: Vec<_> = (0..64)
+                        .map(|_| {
+                            let cache = cache.clone();
+                            tokio::spawn(async move {
+                                for _ in 0..times.div_ceil(64) {
+                                    black_box(number_async(&cache, black_box(1)).await);
+                                }
+                            })
+                        })
+                        .collect();
+                    for task in tasks {
+                        task.await.expect("no panic");
+                    }
+                });
+            }),
+            Contender::new("bare GET", Role::Limit, |times| {
+                runtime.block_on(async {
+                    let tasks: Vec<_> = (0..64)
+                        .map(|_| {
+                            let (mut line, get) = (line.clone(), get.clone());
+                            tokio::spawn(async move {
+                                for _ in 0..times.div_ceil(64) {
+                                    let bytes: Vec<u8> =
+                                        get.query_async(&mut line).await.expect("it is there");
+                                    black_box(bytes);
+                                }
+                            })
+                        })
+                        .collect();
+                    for task in tasks {
+                        task.await.expect("no panic");
+                    }
+                });
+            }),
+        ],
+    );
+    report.race("hit, 64 async callers at once", &laps, &[Limit::of("bare GET", 1.15)]);
+
+    let (tiers, memory) = (tiered(&cache), MemoryCache::new());
+    let laps = race(
+        Course::SHORT,
+        vec![
+            Contender::new("vayu", Role::Vayu, |times| {
+                (0..times).for_each(|_| drop(black_box(number(&tiers, black_box(1)))));
+            })
+            .note("tiered"),
+            Contender::new("vayu, memory alone", Role::Limit, |times| {
+                (0..times).for_each(|_| drop(black_box(number(&memory, black_box(1)))));
+            }),
+        ],
+    );
+    report.race("hit in memory in front of Redis", &laps, &[Limit::of("vayu, memory alone", 1.0)]);
+
+    let dead = RedisOptions::new()
+        .breaker(3, Duration::from_secs(3600))
+        .connect("redis://127.0.0.1:1/")?;
+    number(&dead, 1);
+    let laps = race(
+        Course::SHORT,
+        vec![
+            Contender::new("vayu", Role::Vayu, |times| {
+                (0..times).for_each(|_| drop(black_box(number(&dead, black_box(1)))));
+            })
+            .note("the server is dead and left alone; the function runs"),
+            Contender::new("hit on a server that is there", Role::Limit, |times| {
+                (0..times).for_each(|_| drop(black_box(number(&cache, black_box(1)))));
+            }),
+        ],
+    );
+    report.race("call while the server is dead", &laps, &[]);
+    Ok(())
+}

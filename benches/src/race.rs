@@ -1,0 +1,151 @@
+//! Contenders that take turns.
+
+use std::time::{Duration, Instant};
+
+/// Somebody who does the work of a race.
+pub(crate) struct Contender<'a> {
+    name: &'static str,
+    role: Role,
+    note: &'static str,
+    run: Box<dyn FnMut(u64) + 'a>,
+}
+
+/// What a result is compared as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Vayu,
+    /// Another crate that does the same work.
+    Peer,
+    /// Another crate that does less: no ttl, or one thread only.
+    Lesser,
+    /// What the work takes without a cache crate around it.
+    Limit,
+}
+
+impl<'a> Contender<'a> {
+    /// `run` does the work so many times.
+    pub(crate) fn new(name: &'static str, role: Role, run: impl FnMut(u64) + 'a) -> Self {
+        Self { name, role, note: "", run: Box::new(run) }
+    }
+
+    /// With a word on what it does not do.
+    pub(crate) fn note(mut self, note: &'static str) -> Self {
+        self.note = note;
+        self
+    }
+}
+
+/// What one contender took.
+#[derive(Debug, Clone)]
+pub(crate) struct Lap {
+    pub(crate) name: &'static str,
+    pub(crate) role: Role,
+    pub(crate) note: &'static str,
+    /// Nanoseconds an operation, of each batch, in order of size.
+    pub(crate) times: Vec<f64>,
+    /// Allocations an operation, on the thread that began it.
+    pub(crate) allocations: f64,
+}
+
+impl Lap {
+    pub(crate) fn median(&self) -> f64 {
+        quantile(&self.times, 0.5)
+    }
+
+    pub(crate) fn quartiles(&self) -> (f64, f64) {
+        (quantile(&self.times, 0.25), quantile(&self.times, 0.75))
+    }
+}
+
+/// How a race is run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    pub(crate) batches: usize,
+    /// How long a batch of one contender takes.
+    pub(crate) batch: Duration,
+}
+
+impl Course {
+    pub(crate) const SHORT: Self = Self { batches: 61, batch: Duration::from_millis(2) };
+    /// For threads, which take a while to start.
+    pub(crate) const LONG: Self = Self { batches: 41, batch: Duration::from_millis(10) };
+}
+
+/// Lets everybody run a batch in turn, over and over.
+pub(crate) fn race(course: Course, mut contenders: Vec<Contender<'_>>) -> Vec<Lap> {
+    let sizes: Vec<_> = contenders.iter_mut().map(|one| size(course, &mut one.run)).collect();
+    let mut laps: Vec<_> = contenders
+        .iter_mut()
+        .map(|one| {
+            let counted = 64;
+            let info = allocation_counter::measure(|| (one.run)(counted));
+            Lap {
+                name: one.name,
+                role: one.role,
+                note: one.note,
+                times: Vec::with_capacity(course.batches),
+                allocations: info.count_total as f64 / counted as f64,
+            }
+        })
+        .collect();
+    for _ in 0..course.batches {
+        for ((contender, lap), &size) in contenders.iter_mut().zip(&mut laps).zip(&sizes) {
+            let began = Instant::now();
+            (contender.run)(size);
+            lap.times.push(began.elapsed().as_secs_f64() * 1e9 / size as f64);
+        }
+    }
+    for lap in &mut laps {
+        lap.times.sort_by(f64::total_cmp);
+    }
+    laps
+}
+
+/// How many times the work fits into a batch. Finding that out warms everything up.
+fn size(course: Course, run: &mut dyn FnMut(u64)) -> u64 {
+    let mut size = 1_u64;
+    loop {
+        let began = Instant::now();
+        run(size);
+        let took = began.elapsed();
+        if took >= course.batch / 2 || size > 1 << 40 {
+            let batches = took.as_secs_f64() / course.batch.as_secs_f64();
+            return ((size as f64 / batches) as u64).max(1);
+        }
+        size *= 2;
+    }
+}
+
+/// Of sorted numbers.
+pub(crate) fn quantile(sorted: &[f64], at: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1) as f64;
+    sorted.get((last * at).round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_sorted_numbers() {
+        let numbers = [1.0, 2.0, 3.0, 4.0, 5.0];
+        assert_eq!([0.0, 0.25, 0.5, 1.0].map(|at| quantile(&numbers, at)), [1.0, 2.0, 3.0, 5.0]);
+        assert!(quantile(&[], 0.5).is_nan());
+    }
+
+    #[test]
+    fn everybody_runs_as_often_as_the_others() {
+        let course = Course { batches: 5, batch: Duration::from_micros(50) };
+        let spin = |n: u64| (0..n).for_each(|n| drop(std::hint::black_box(n)));
+        let boxes = |n: u64| (0..n).for_each(|n| drop(std::hint::black_box(Box::new(n))));
+        let laps = race(
+            course,
+            vec![
+                Contender::new("spin", Role::Vayu, spin),
+                Contender::new("box", Role::Peer, boxes).note("allocates"),
+            ],
+        );
+        assert!(laps.iter().all(|lap| lap.times.len() == 5 && lap.median() > 0.0));
+        assert_eq!((laps[0].allocations, laps[1].allocations), (0.0, 1.0));
+    }
+}
