@@ -1,8 +1,10 @@
 //! What a cache has done so far.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+mod hits;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use self::hits::Hits;
 use crate::backend::Usage;
 use crate::error::ErrorKind;
 
@@ -113,47 +115,4 @@ impl Counters {
             errors_by_kind,
         }
     }
-}
-
-/// A counter that threads do not fight over: each thread adds to one of a few cache lines.
-#[derive(Debug)]
-struct Hits(Box<[Line; LINES]>);
-
-const LINES: usize = 16;
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Line(AtomicU64);
-
-impl Default for Hits {
-    fn default() -> Self {
-        Self(Box::new(std::array::from_fn(|_| Line::default())))
-    }
-}
-
-impl Hits {
-    #[inline]
-    fn add(&self) {
-        self.0[line_of_this_thread()].0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn sum(&self) -> u64 {
-        self.0.iter().map(|line| line.0.load(Ordering::Relaxed)).sum()
-    }
-}
-
-/// Threads are given lines in turn.
-#[inline]
-fn line_of_this_thread() -> usize {
-    const UNKNOWN: usize = usize::MAX;
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    std::thread_local! {
-        static LINE: Cell<usize> = const { Cell::new(UNKNOWN) };
-    }
-    LINE.with(|line| {
-        if line.get() == UNKNOWN {
-            line.set(NEXT.fetch_add(1, Ordering::Relaxed) % LINES);
-        }
-        line.get()
-    })
 }

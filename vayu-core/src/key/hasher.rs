@@ -19,8 +19,34 @@ pub(crate) fn seeded() -> &'static RandomState {
 pub(super) fn hash(prefix: &Prefix, material: &[u8]) -> u64 {
     let mut hasher = seeded().build_hasher();
     prefix.hash(&mut hasher);
-    hasher.write(material);
+    if material.len() > SHORT {
+        hasher.write(material);
+    } else {
+        write_short(&mut hasher, material);
+    }
     hasher.finish()
+}
+
+/// Material up to this length, in bytes, is hashed as it was most likely written.
+const SHORT: usize = 24;
+
+/// Hashes material that was written just now: its kind, the tag of a tuple and that of its first
+/// part, then words. A processor that reads bytes across the bounds at which they were written waits
+/// until they are in its cache.
+#[inline]
+fn write_short(hasher: &mut impl Hasher, material: &[u8]) {
+    let (tags, words) = material.split_at(material.len().min(3));
+    let mut words = words.chunks_exact(8);
+    let mut rest = material.len() as u64;
+    for &byte in tags {
+        rest = rest << 8 | u64::from(byte);
+    }
+    for word in &mut words {
+        hasher.write_u64(u64::from_le_bytes(word.try_into().unwrap_or_default()));
+    }
+    hasher.write_u64(rest);
+    let last = words.remainder().iter().fold(0, |last, &byte| last << 8 | u64::from(byte));
+    hasher.write_u64(last);
 }
 
 /// The hasher for maps from [`Key`](crate::Key): a key is hashed when it is built, and this hands

@@ -14,14 +14,67 @@ use crate::serializer::{Serializer, SerializerId};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ByReference;
 
-/// A value of any type, held by reference.
+/// A value of any type, held by reference. A number is held as it is.
 #[derive(Clone)]
-pub struct Shared(Arc<dyn Any + Send + Sync>);
+pub struct Shared(Repr);
+
+/// A number takes no more room than a reference to it, and no atomic operation to clone.
+///
+/// With a tag of eight bytes it is copied in whole words: a processor that reads a word of which the
+/// parts were just written waits for them.
+#[derive(Clone)]
+#[repr(u64)]
+enum Repr {
+    Held(Arc<dyn Any + Send + Sync>),
+    Unit(()),
+    Bool(bool),
+    Char(char),
+    I8(i8),
+    I16(i16),
+    I32(i32),
+    I64(i64),
+    Isize(isize),
+    U8(u8),
+    U16(u16),
+    U32(u32),
+    U64(u64),
+    Usize(usize),
+    F32(f32),
+    F64(f64),
+}
+
+impl Repr {
+    fn new<T: Send + Sync + 'static>(value: T) -> Self {
+        macro_rules! number {
+            ($($variant:ident)*) => {
+                $(if let Some(&number) = (&value as &dyn Any).downcast_ref() {
+                    return Self::$variant(number);
+                })*
+            };
+        }
+        number!(Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64);
+        Self::Held(Arc::new(value))
+    }
+
+    /// Each arm is looked at by the compiler with the type at hand: one of them is left.
+    #[inline]
+    fn downcast_ref<T: 'static>(&self) -> Option<&T> {
+        macro_rules! downcast {
+            ($($variant:ident)*) => {
+                match self {
+                    Self::Held(value) => value.downcast_ref(),
+                    $(Self::$variant(value) => (value as &dyn Any).downcast_ref(),)*
+                }
+            };
+        }
+        downcast!(Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64)
+    }
+}
 
 impl Shared {
     /// Holds a value.
     pub fn new<T: Send + Sync + 'static>(value: T) -> Self {
-        Self(Arc::new(value))
+        Self(Repr::new(value))
     }
 
     /// The value, if it is of this type.
@@ -73,4 +126,40 @@ impl<T: Clone + Send + Sync + 'static> Serializer<T> for ByReference {
 #[cold]
 fn other_type<T>() -> Error {
     Error::new(ErrorKind::Decode, format!("the entry does not hold a `{}`", type_name::<T>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_comes_back_as_its_own_type_and_no_other() {
+        macro_rules! check {
+            ($($value:expr => $type:ty),* $(,)?) => {$(
+                let value: $type = $value;
+                let shared = Shared::new(value);
+                assert!(!matches!(shared.0, Repr::Held(_)), stringify!($type));
+                assert_eq!(shared.downcast_ref::<$type>(), Some(&value));
+                assert_eq!(shared.clone().downcast_ref::<$type>(), Some(&value));
+                assert!(shared.downcast_ref::<String>().is_none());
+                assert!(shared.downcast_ref::<Option<$type>>().is_none());
+            )*};
+        }
+        check!(
+            () => (), true => bool, 'x' => char, -1 => i8, -2 => i16, -3 => i32, -4 => i64, -5 => isize,
+            1 => u8, 2 => u16, 3 => u32, 4 => u64, 5 => usize, 0.5 => f32, -0.0 => f64,
+        );
+        assert!(Shared::new(7_u64).downcast_ref::<i64>().is_none());
+        assert!(Shared::new(7_u64).downcast_ref::<usize>().is_none());
+        let negative_zero = Shared::new(-0.0_f64);
+        assert!(negative_zero.downcast_ref::<f64>().is_some_and(|zero| zero.is_sign_negative()));
+    }
+
+    #[test]
+    fn other_values_are_held_once() {
+        let shared = Shared::new("text".to_owned());
+        let (one, other) = (shared.clone(), shared.clone());
+        let [one, other] = [&one, &other].map(|shared| shared.downcast_ref::<String>().unwrap());
+        assert!(std::ptr::eq(one, other));
+    }
 }
