@@ -26,6 +26,7 @@ mod single_flight;
 mod spawn;
 mod stale;
 mod surprise;
+mod tiers;
 mod wrong_value;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -461,6 +461,24 @@ fn right_that_ran_out_takes_nothing_from_its_successor() {
 }
 
 #[test]
+fn clear_leaves_other_namespaces_alone() {
+    watchdog(HANG, || {
+        let server = Server::start();
+        let of = |name: &str| RedisOptions::new().namespace(name).connect(server.url()).unwrap();
+        for (cleared, left) in
+            [("a", "ab"), ("a*", "ab"), ("a?", "ab"), ("[ab]", "a"), ("a", "a:e")]
+        {
+            let (cleared, left) = (of(cleared), of(left));
+            cleared.set(&key(1), &1, MINUTE).unwrap();
+            left.set(&key(1), &2, MINUTE).unwrap();
+            cleared.clear().unwrap();
+            assert_eq!(cleared.get::<i32>(&key(1)).unwrap(), None);
+            assert_eq!(left.get::<i32>(&key(1)).unwrap(), Some(2));
+        }
+    });
+}
+
+#[test]
 fn one_configuration_serves_threads_and_runtimes_of_all_kinds() {
     watchdog(HANG, || {
         let cache = cache();

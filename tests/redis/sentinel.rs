@@ -23,6 +23,33 @@ fn sentinel(server: &Server) -> (Server, tempfile::TempDir) {
     (Server::sentinel(path.to_str().unwrap()), place)
 }
 
+/// A server that is one no longer still talks, and refuses what is written.
+#[test]
+fn demoted_master_is_left_for_the_new_one() {
+    watchdog(HANG, || {
+        let (first, second) = (Server::start(), Server::start());
+        let () = second.ask(&format!("REPLICAOF 127.0.0.1 {}", first.port));
+        until("the replica follows", || {
+            second.ask::<String>("INFO replication").contains("master_link_status:up")
+        });
+        let (sentinel, _place) = sentinel(&first);
+        until("the sentinel knows the replica", || {
+            !sentinel.ask::<Vec<redis::Value>>("SENTINEL replicas main").is_empty()
+        });
+        let cache = RedisOptions::new().connect_sentinel([sentinel.url()], "main").unwrap();
+        let key = Key::from_text("n", "1");
+        cache.set(&key, &1, MINUTE).unwrap();
+        until("the sentinel makes the other one master", || {
+            sentinel.try_ask::<()>(redis::cmd("SENTINEL").arg("FAILOVER").arg("main")).is_ok()
+        });
+        until("the first one is master no longer", || {
+            first.ask::<String>("INFO replication").contains("role:slave")
+        });
+        until("values are stored again", || cache.set(&key, &2, MINUTE).is_ok());
+        assert_eq!(cache.get::<i32>(&key).unwrap(), Some(2));
+    });
+}
+
 #[test]
 fn new_master_is_found_after_the_old_one_died() {
     watchdog(HANG, || {

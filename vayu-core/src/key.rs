@@ -23,7 +23,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 
 /// Encoded arguments; up to this many bytes need no heap.
-pub(crate) type Material = smallvec::SmallVec<[u8; 64]>;
+pub(crate) type Material = smallvec::SmallVec<[u8; 48]>;
 
 /// The identity of one cached call: what was called, and with what.
 ///

@@ -24,7 +24,8 @@ impl Names {
         format!("{}:e:{}", self.namespace, const_hex::encode(key.digest()))
     }
 
-    /// A pattern for the names of all entries.
+    /// A pattern for the names of all entries. Of the digest only the length is said, so that an entry
+    /// of the namespace `a:e` is none of `a`.
     pub(crate) fn entries(&self) -> String {
         let mut pattern = String::new();
         for character in self.namespace.chars() {
@@ -33,7 +34,7 @@ impl Names {
             }
             pattern.push(character);
         }
-        pattern + ":e:*"
+        pattern + ":e:" + &"?".repeat(64)
     }
 
     pub(crate) fn claim(&self, key: &WireKey) -> String {
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn pattern_of_a_namespace_means_itself() {
         let names = Names::new("a*b[c]".to_owned());
-        assert_eq!(names.entries(), "a\\*b\\[c\\]:e:*");
+        assert_eq!(names.entries(), format!("a\\*b\\[c\\]:e:{}", "?".repeat(64)));
         let key = WireKey::new(&Key::from_text("p", "k"));
         assert!(names.entry(&key).starts_with("a*b[c]:e:"));
         assert_ne!(names.entry(&key), names.claim(&key));

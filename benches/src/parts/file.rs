@@ -35,6 +35,9 @@ fn redb_large(key: u64) -> Result<Vec<u8>, String> {
 
 const KEYS: u64 = 64;
 
+/// A title, the length of a value, the function of another crate, and the limits.
+type Work = (&'static str, usize, fn(u64) -> Result<Vec<u8>, String>, Vec<Limit<'static>>);
+
 fn next(key: &mut u64) -> u64 {
     *key = (*key + 1) % KEYS;
     *key
@@ -53,7 +56,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let plain = place.path().join("plain");
     fs::create_dir(&plain)?;
     // cached keeps its files below the cache directory of the user.
-    let lengths: [(&str, usize, fn(u64) -> Result<Vec<u8>, String>, Vec<Limit<'_>>); 3] = [
+    let works: [Work; 3] = [
         (
             "hit, 100 B",
             100,
@@ -73,7 +76,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             vec![Limit::of("cacache", 0.2), Limit::of("cached, redb", 1.1)],
         ),
     ];
-    for (work, length, redb, limits) in lengths {
+    for (work, length, redb, limits) in works {
         for key in 0..KEYS {
             cache.remove(&Key::new("unused", &key)?)?;
             fs::write(plain.join(key.to_string()), vec![key as u8; length])?;
@@ -88,12 +91,12 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             vec![
                 Contender::new("vayu", Role::Vayu, |times| {
                     (0..times).for_each(|_| {
-                        drop(black_box(vayu(&cache, spread + next(&mut first), length)))
+                        drop(black_box(vayu(&cache, spread + next(&mut first), length)));
                     });
                 }),
                 Contender::new("std::fs::read", Role::Limit, |times| {
                     (0..times).for_each(|_| {
-                        drop(black_box(fs::read(&names[next(&mut second) as usize])))
+                        drop(black_box(fs::read(&names[next(&mut second) as usize])));
                     });
                 })
                 .note("no check, no ttl"),

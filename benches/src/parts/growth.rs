@@ -66,7 +66,7 @@ fn medians(count: u64) -> Vec<f64> {
     let mut circles = [Circle::new(&keys), Circle::new(&keys), Circle::new(&keys)];
     let [first, second, third] = &mut circles;
     let laps = race(
-        Course::SHORT,
+        Course::SHORT.warm(1 << 20),
         vec![
             Contender::new("vayu", Role::Vayu, |times| {
                 (0..times).for_each(|_| drop(black_box(number(&cache, first.next()))));

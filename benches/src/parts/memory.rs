@@ -115,13 +115,13 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let keys = zipf(100_000, 0.9, 1 << 18, 2);
     let limits = Limits::of(100_000);
     // cachelito looks through all keys on a hit, and memoize's map is given as many.
-    let laps = race(Course::SHORT, large(&keys, &limits));
+    let laps = race(Course::SHORT.warm(1 << 18), large(&keys, &limits));
     report.race(
         "u64 -> u64, 100,000 keys, zipf 0.9, 1 thread",
         &laps,
         &[Limit::of_best_peer(0.80)],
     );
-    let laps = race(Course::LONG, large_of_two(&keys, &limits));
+    let laps = race(Course::LONG.warm(1 << 18), large_of_two(&keys, &limits));
     report.race(
         "u64 -> u64, 100,000 keys, zipf 0.9, 2 threads",
         &laps,
@@ -201,12 +201,13 @@ fn large_of_two<'a>(keys: &'a [u64], limits: &'a Limits) -> Vec<Contender<'a>> {
     large_with(keys, limits, |keys, call| Box::new(hits_of_two(keys, call)))
 }
 
+type Run<'a> = Box<dyn FnMut(u64) + 'a>;
 type Call<'a> = Box<dyn Fn(u64) -> u64 + Sync + 'a>;
 
 fn large_with<'a>(
     keys: &'a [u64],
     limits: &'a Limits,
-    run: fn(&'a [u64], Call<'a>) -> Box<dyn FnMut(u64) + 'a>,
+    run: fn(&'a [u64], Call<'a>) -> Run<'a>,
 ) -> Vec<Contender<'a>> {
     let of = |call: Call<'a>| run(keys, call);
     vec![

@@ -85,6 +85,7 @@ fn number(text: &str) -> Option<u64> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
     let unit = units.iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
     let (digits, bits) = unit.unwrap_or((text, &0));
+    let digits = Some(digits).filter(|digits| !digits.starts_with('+'))?;
     digits.parse::<u64>().ok()?.checked_mul(1 << bits)
 }
 
@@ -101,7 +102,8 @@ pub(super) fn decode(path: &str) -> Result<String> {
         }
         let digits = rest.split_first_chunk::<2>().and_then(|(digits, behind)| {
             rest = behind;
-            u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+            let digits = str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+            u8::from_str_radix(digits, 16).ok()
         });
         bytes
             .push(digits.ok_or_else(|| wrong("two hexadecimal digits follow each `%` in a path"))?);
@@ -118,7 +120,7 @@ mod tests {
         assert_eq!(number("1000"), Some(1000));
         assert_eq!(number("64KiB"), Some(65_536));
         assert_eq!(number("1GiB"), Some(1 << 30));
-        for wrong in ["", "KiB", "-1", "1.5", "1GB", "20000000TiB", "1 KiB", "+-1"] {
+        for wrong in ["", "KiB", "-1", "1.5", "1GB", "20000000TiB", "1 KiB", "+1"] {
             assert_eq!(number(wrong), None, "{wrong}");
         }
     }
