@@ -138,6 +138,7 @@ fn reply_that_comes_too_late_is_nobodys() {
         let done = Arc::new(AtomicU64::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
+                // A network has no clock that could be moved by hand.
                 while !is_over.load(Ordering::Relaxed) {
                     proxy.treat(Treatment {
                         delay: Duration::from_millis(17),

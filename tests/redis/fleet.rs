@@ -29,6 +29,7 @@ impl Source<'_> {
         let mut connection = client.get_connection().expect("a connection");
         let name = format!("runs:{kind}:{n}");
         let runs: u64 = redis::cmd("INCR").arg(name).query(&mut connection).expect("a number");
+        // Work that takes so long that the others come while it is done.
         std::thread::sleep(Duration::from_millis(20));
         runs
     }
@@ -254,6 +255,13 @@ fn right_of_a_killed_process_is_given_to_another() {
     });
 }
 
+/// How many commands a server has heard.
+fn commands(server: &Server) -> u64 {
+    let stats: String = server.ask("INFO stats");
+    let line = stats.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+    line.and_then(|count| count.trim().parse().ok()).expect("a number")
+}
+
 #[test]
 fn server_that_is_killed_under_load_costs_no_answer() {
     if is_worker() {
@@ -276,9 +284,10 @@ fn server_that_is_killed_under_load_costs_no_answer() {
         }
         let mut recoveries = Vec::new();
         for _ in 0..3 {
-            std::thread::sleep(Duration::from_millis(500));
+            // It is in the middle of the load when it dies, and is missed before it is back.
+            until("the load has come to the server", || commands(&server) > 5000);
             server.kill();
-            std::thread::sleep(Duration::from_millis(300));
+            until("it is missed", || mine.set(&key, &1, Duration::from_secs(60)).is_err());
             let revived = Instant::now();
             server.revive();
             until("values are stored again", || {

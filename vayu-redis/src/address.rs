@@ -9,7 +9,7 @@ use crate::server::check;
 
 /// Where the entries are.
 pub(crate) enum Place {
-    Server(ConnectionInfo),
+    Server(Box<ConnectionInfo>),
     #[cfg(feature = "cluster")]
     Cluster(Vec<ConnectionInfo>),
     #[cfg(feature = "sentinel")]
@@ -48,13 +48,13 @@ pub(crate) fn place(url: &str, options: RedisOptions) -> Result<(Place, RedisOpt
             let (servers, options) = servers(list.urls(scheme, database), options)?;
             Ok((Place::Sentinels { servers, name: name.to_owned() }, options))
         }
-        #[cfg(not(all(feature = "cluster", feature = "sentinel")))]
-        Some((_, kind @ ("cluster" | "sentinel"))) => {
-            Err(misconfigured(format!("addresses of this kind need the feature `{kind}`")))
-        }
+        #[cfg(not(feature = "cluster"))]
+        Some((_, "cluster")) => Err(misconfigured("a cluster needs the feature `cluster`")),
+        #[cfg(not(feature = "sentinel"))]
+        Some((_, "sentinel")) => Err(misconfigured("sentinels need the feature `sentinel`")),
         _ => {
             let (server, options) = server(url, options)?;
-            Ok((Place::Server(server), options))
+            Ok((Place::Server(Box::new(server)), options))
         }
     }
 }
@@ -141,7 +141,7 @@ mod tests {
 
     fn one(url: &str) -> (ConnectionInfo, RedisOptions) {
         match place(url, RedisOptions::new()).unwrap() {
-            (Place::Server(server), options) => (server, options),
+            (Place::Server(server), options) => (*server, options),
             _ => panic!("one server"),
         }
     }

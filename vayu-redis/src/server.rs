@@ -53,7 +53,7 @@ impl Server {
     )]
     pub(crate) fn at(place: Place, timeout: Duration, max_bytes: u64) -> Result<Self> {
         let kind = match place {
-            Place::Server(server) => Kind::One(Arc::new(server)),
+            Place::Server(server) => Kind::One(Arc::new(*server)),
             #[cfg(feature = "sentinel")]
             Place::Sentinels { servers, name } => {
                 Kind::Sentinels(Arc::new(Sentinels::new(servers, name)))
@@ -132,8 +132,8 @@ impl Server {
     }
 
     #[cfg_attr(
-        not(any(feature = "cluster", feature = "sentinel")),
-        expect(clippy::unused_async, reason = "sentinels and clusters are asked")
+        not(feature = "sentinel"),
+        expect(clippy::unused_async, reason = "sentinels are asked first")
     )]
     async fn any_node(&self, attempt: usize) -> Result<ConnectionInfo, Failure> {
         let _ = attempt;
