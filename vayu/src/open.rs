@@ -92,6 +92,10 @@ fn memory(parameters: &mut Parameters<'_>, name: &str) -> Result<MemoryOptions> 
 
 fn below(text: &str, tier: Tier) -> Result<AnyBackend> {
     let mut parameters = Parameters::of(text);
+    #[cfg_attr(
+        not(any(feature = "file", feature = "redis")),
+        expect(unused_variables, reason = "there is nothing to put it in front of")
+    )]
     let memory = match tier {
         Tier::Alone => None,
         Tier::Below => Some(memory(&mut parameters, "memory_max_entries")?),
