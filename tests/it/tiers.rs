@@ -33,6 +33,8 @@ fn expired_copy_does_not_hide_a_newer_value_below() {
     assert_eq!((fact(&one, &runs, 7), fact(&other, &runs, 7)), (107, 107));
     clock.advance(Duration::from_secs(60));
     assert_eq!(fact(&other, &runs, 7), 207);
+    let key = vayu::Key::new("fact", &(7_u32,)).unwrap();
+    assert_eq!(one.get::<usize>(&key).unwrap(), Some(207));
     assert_eq!(fact(&one, &runs, 7), 207, "the other one has computed it");
     assert_eq!(runs.get(), 2);
 }
