@@ -23,7 +23,7 @@ use crate::entry::{Entry, Subject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 use crate::guard::guarded;
-use crate::key::{Key, Prefix};
+use crate::key::Prefix;
 pub use crate::key::{KeyBuilder, KeyText, NoKey};
 use crate::serializer::Serializer;
 
@@ -400,7 +400,7 @@ pub fn hand_over<B: Backend, S, T>(
 /// The entry of a call. `call` runs the function, through its cache.
 pub fn entry<R, B, S, H, Z, L, G, F>(
     cache: &Cache<B, S>,
-    policy: Policy<Result<Key, NoKey>, H, Z, L, Always, G>,
+    policy: Policy<KeyBuilder, H, Z, L, Always, G>,
     _probe: &Probe<R>,
     call: F,
 ) -> Entry<impl Query<Answer = R> + use<R, B, S, H, Z, L, G, F>, F>

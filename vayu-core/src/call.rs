@@ -31,6 +31,7 @@ use crate::key::Key;
 use crate::observer::CallOutcome;
 use crate::record::Record;
 use crate::serializer::Serializer;
+use crate::took::Took;
 
 /// The stamp of calls whose stamp cannot be known.
 const UNKNOWN: u64 = u64::MAX;
@@ -42,8 +43,25 @@ pub(crate) struct Blocking;
 pub(crate) enum Found<R> {
     Fresh(R),
     /// Past its ttl, but to be served while it is refreshed.
-    Stale(Old<R>),
+    Stale(Box<Old<R>>),
     Nothing,
+}
+
+/// What was found in a record, and what is told of it.
+struct Opened<R> {
+    found: Found<R>,
+    now: Timestamp,
+    created: Timestamp,
+    took: Took,
+}
+
+impl<R> Opened<R> {
+    const NOTHING: Self = Self {
+        found: Found::Nothing,
+        now: Timestamp::NEVER,
+        created: Timestamp::NEVER,
+        took: Took::ZERO,
+    };
 }
 
 /// A value past its ttl.
@@ -60,7 +78,7 @@ pub(crate) enum Reason<R> {
     /// There is nothing to answer.
     Missing,
     /// There is a value past its ttl.
-    Outdated(Old<R>),
+    Outdated(Box<Old<R>>),
     /// The caller wants a new value, whatever there is.
     Asked,
     /// The caller was answered with a value past its ttl. Nobody waits for this run.
@@ -80,7 +98,7 @@ where
     let (prefix, error) = match policy.key.key() {
         Ok(key) if !cache.is_paused() => return Some(key),
         Ok(key) => (key.prefix(), None),
-        Err(no_key) => (&no_key.prefix, Some(&no_key.error)),
+        Err(no_key) => (no_key.prefix, Some(no_key.error)),
     };
     cache.without(prefix, error, policy.is_quiet());
     None
@@ -147,17 +165,17 @@ where
         L: Ttl<H::Value>,
     {
         let mut can_say = true;
-        let answer = guarded("read entry", || match self.cache.backend().read_now(self.key) {
-            Some(Ok(Some(record))) => self.open(record),
-            Some(Ok(None)) => Ok(Found::Nothing),
-            Some(Err(error)) => Err(error),
-            None => {
-                can_say = false;
-                Ok(Found::Nothing)
+        let opened = guarded("read entry", || {
+            // The record is looked at where it is: see `Material`.
+            let mut read = self.cache.backend().read_now(self.key);
+            if let Some(Ok(Some(record))) = &mut read {
+                return self.open(record);
             }
+            can_say = read.is_some();
+            read.transpose().map(|_| Opened::NOTHING)
         });
-        match answer {
-            Ok(answer) if can_say => Ok(answer),
+        match opened {
+            Ok(opened) if can_say => Ok(self.count(opened)),
             Ok(_) => Err(Blocking),
             Err(error) => {
                 self.fault(&error);
@@ -167,13 +185,14 @@ where
     }
 
     /// What a record holds for this call.
-    pub(crate) fn look_at<R>(&self, record: Record<B::Stored>) -> Found<R>
+    pub(crate) fn look_at<R>(&self, mut record: Record<B::Stored>) -> Found<R>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        self.survive(guarded("decode value", || self.open(record))).unwrap_or(Found::Nothing)
+        let opened = guarded("decode value", move || self.open(&mut record));
+        self.survive(opened).map_or(Found::Nothing, |opened| self.count(opened))
     }
 
     /// The answer that a record holds, if it is fresh.
@@ -189,32 +208,36 @@ where
         }
     }
 
-    /// Runs code of the backend, the serializer, the ttl and, where the record is the last to hold
-    /// it, the destructor of the value: only for [`guarded`].
+    /// Runs code of the serializer and the ttl: only for [`guarded`], in which the record is also to
+    /// be dropped, as it may be the last to hold the value.
     #[inline]
-    fn open<R>(&self, record: Record<B::Stored>) -> Result<Found<R>>
+    fn open<R>(&self, record: &mut Record<B::Stored>) -> Result<Opened<R>>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        let (now, created, took) = (self.cache.now(), record.created(), record.brief_took());
-        self.examine(record, now, || {
+        let now = self.cache.now();
+        let found = self.examine(record, now)?;
+        Ok(Opened { found, now, created: record.created(), took: record.brief_took() })
+    }
+
+    /// Counts a hit, if it is one.
+    #[inline]
+    fn count<R>(&self, opened: Opened<R>) -> Found<R> {
+        let Opened { found, now, created, took } = opened;
+        if let Found::Fresh(_) = found {
             self.cache.counters().hit();
             if self.cache.is_watched(self.terms.is_quiet) {
                 self.tell(CallOutcome::Hit, Some(now.saturating_since(created)), took.time());
             }
-        })
+        }
+        found
     }
 
-    /// What a record holds. `hit` is called where that is fresh.
+    /// What a record holds, which is taken out of it.
     #[inline]
-    fn examine<R>(
-        &self,
-        record: Record<B::Stored>,
-        now: Timestamp,
-        hit: impl FnOnce(),
-    ) -> Result<Found<R>>
+    fn examine<R>(&self, record: &mut Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
@@ -230,15 +253,18 @@ where
             return Ok(Found::Nothing);
         }
         if !may_be_fresh {
-            return self.open_stale(&record, now);
+            return self.open_stale(record, now);
         }
-        let value = self.serializer.deserialize(record.value())?;
-        // A closure may have changed since the value was stored.
-        if self.terms.ttl.of_all().is_none() && !is_young(created, self.terms.ttl.of(&value), now) {
-            return self.open_stale(&record, now);
-        }
-        drop(record);
-        hit();
+        let value = if self.terms.ttl.of_all().is_some() {
+            self.serializer.take(record.value_mut())?
+        } else {
+            let value = self.serializer.deserialize(record.value())?;
+            // A closure may have changed since the value was stored.
+            if !is_young(created, self.terms.ttl.of(&value), now) {
+                return self.open_stale(record, now);
+            }
+            value
+        };
         Ok(Found::Fresh(self.terms.shape.wrap(value)))
     }
 
@@ -262,16 +288,12 @@ where
         let longest = ttl.saturating_add(self.terms.stale);
         let end = end.min(created.saturating_add(longest));
         let age = now.saturating_since(created);
-        Ok(Found::Stale(Old {
-            answer: self.terms.shape.wrap(value),
-            age,
-            took: record.took(),
-            end,
-        }))
+        let answer = self.terms.shape.wrap(value);
+        Ok(Found::Stale(Box::new(Old { answer, age, took: record.took(), end })))
     }
 
     /// What a record holds for an entry of this call. Nothing is counted.
-    pub(crate) fn recall<R>(&self, record: Record<B::Stored>) -> Option<Remembered<R>>
+    pub(crate) fn recall<R>(&self, mut record: Record<B::Stored>) -> Option<Remembered<R>>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
@@ -279,11 +301,11 @@ where
     {
         let now = self.cache.now();
         let (created, expires) = (record.created(), record.expires());
-        let recalled = guarded("decode value", || {
-            let (Found::Fresh(answer) | Found::Stale(Old { answer, .. })) =
-                self.examine(record, now, || ())?
-            else {
-                return Ok(None);
+        let recalled = guarded("decode value", move || {
+            let answer = match self.examine(&mut record, now)? {
+                Found::Fresh(answer) => answer,
+                Found::Stale(old) => old.answer,
+                Found::Nothing => return Ok(None),
             };
             let ttl = self
                 .terms
@@ -397,7 +419,7 @@ where
     }
 
     /// The answer for a caller who does not wait for a new value.
-    pub(crate) fn serve_stale<R>(&self, old: Old<R>) -> R {
+    pub(crate) fn serve_stale<R>(&self, old: Box<Old<R>>) -> R {
         self.cache.counters().stale();
         self.tell(CallOutcome::Stale, Some(old.age), old.took);
         old.answer
@@ -429,7 +451,7 @@ where
         new
     }
 
-    fn serve_after_failure<R>(&self, old: Old<R>) -> R {
+    fn serve_after_failure<R>(&self, old: Box<Old<R>>) -> R {
         self.note_failure();
         self.serve_stale(old)
     }

@@ -1,8 +1,10 @@
 //! What identifies one call.
 
 mod builder;
+mod compact;
 mod encoder;
 pub(crate) mod hasher;
+mod material;
 mod named;
 mod prefix;
 mod set;
@@ -14,16 +16,15 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use self::builder::{KeyBuilder, KeyText, NoKey};
+pub use self::compact::CompactKey;
 pub(crate) use self::encoder::{Encoder, Sequences};
 pub use self::hasher::KeyHasher;
+pub(crate) use self::material::Material;
 pub(crate) use self::named::Named;
 pub use self::prefix::Prefix;
 pub use self::set::sorted_set;
 use crate::clock::Timestamp;
 use crate::error::Result;
-
-/// Encoded arguments; up to this many bytes need no heap.
-pub(crate) type Material = smallvec::SmallVec<[u8; 48]>;
 
 /// The identity of one cached call: what was called, and with what.
 ///
@@ -68,17 +69,15 @@ impl Key {
     pub fn new(prefix: impl Into<Prefix>, arguments: &(impl Serialize + ?Sized)) -> Result<Self> {
         let mut builder = KeyBuilder::whole();
         builder.encode(arguments);
-        builder.finish(prefix).map_err(|no_key| no_key.error)
+        builder.finish(prefix);
+        builder.into_key()
     }
 
     /// The key of a call that is identified by a text.
     pub fn from_text(prefix: impl Into<Prefix>, text: impl AsRef<str>) -> Self {
-        KeyBuilder::text(text.as_ref()).into_key(prefix.into())
-    }
-
-    #[inline]
-    fn from_parts(prefix: Prefix, material: Material) -> Self {
-        Self { hash: hasher::hash(&prefix, &material), prefix, material }
+        let mut builder = KeyBuilder::text(text.as_ref());
+        builder.finish(prefix);
+        builder.key
     }
 
     /// What was called.

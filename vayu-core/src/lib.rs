@@ -44,7 +44,7 @@ pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::Entry;
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::group::{Generations, Group};
-pub use crate::key::{Key, KeyHasher, Prefix, sorted_set};
+pub use crate::key::{CompactKey, Key, KeyHasher, Prefix, sorted_set};
 pub use crate::news::{Change, News, Watcher};
 pub use crate::observer::{CallOutcome, CallReport, FunctionStats, Observer, Tally};
 pub use crate::record::Record;

@@ -19,6 +19,7 @@ pub struct Record<V> {
     schema: u64,
     serializer: SerializerId,
     took: Took,
+    weight: u32,
 }
 
 impl<V> Record<V> {
@@ -28,7 +29,8 @@ impl<V> Record<V> {
     pub fn new(value: V, created: Timestamp, expires: Timestamp) -> Self {
         let serializer = SerializerId::default();
         let took = Took::default();
-        Self { value, created, expires, stale_until: expires, schema: 0, serializer, took }
+        let (stale_until, schema, weight) = (expires, 0, 0);
+        Self { value, created, expires, stale_until, schema, serializer, took, weight }
     }
 
     /// The same record with the instant until which it may be served after it has expired.
@@ -60,9 +62,22 @@ impl<V> Record<V> {
         self
     }
 
+    /// The same record with what it weighs in a backend that has a limit by weight.
+    #[inline]
+    #[must_use]
+    pub fn with_weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
     /// The value in its stored form.
     pub fn value(&self) -> &V {
         &self.value
+    }
+
+    #[inline]
+    pub(crate) fn value_mut(&mut self) -> &mut V {
+        &mut self.value
     }
 
     /// When the value was computed, by the clock of the backend.
@@ -102,6 +117,12 @@ impl<V> Record<V> {
         self.took.time()
     }
 
+    /// What the record weighs; zero where nobody has said so.
+    #[inline]
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+
     #[inline]
     pub(crate) fn brief_took(&self) -> Took {
         self.took
@@ -118,6 +139,7 @@ impl<V> Record<V> {
             schema: self.schema,
             serializer: self.serializer,
             took: self.took,
+            weight: self.weight,
         }
     }
 

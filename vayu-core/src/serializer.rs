@@ -113,6 +113,17 @@ pub trait Serializer<T>: Send + Sync + 'static {
     ///
     /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for what is not the form of a `T`.
     fn deserialize(&self, stored: &Self::Stored) -> Result<T>;
+
+    /// [`deserialize`](Self::deserialize) for a form that nobody needs any more: the value may be
+    /// taken out of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`deserialize`](Self::deserialize).
+    #[inline]
+    fn take(&self, stored: &mut Self::Stored) -> Result<T> {
+        self.deserialize(stored)
+    }
 }
 
 /// The number of a stored format. Numbers from 0x8000 are free for formats of users.

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use quick_cache::sync::Cache as Map;
-use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
-use vayu_core::{Backend, Clock, Key, KeyHasher, Record, Result, Shared, Timestamp, Usage};
+use vayu_core::{Backend, Clock, CompactKey, Key, KeyHasher, Record, Result, Shared, Timestamp, Usage};
 
 use crate::discard::discard;
 use crate::options::{MemoryOptions, Weights};
@@ -22,17 +22,11 @@ use crate::sweep::Schedule;
 ///
 /// `V` is what holds a value: [`Shared`] unless it is a part of another backend, which keeps more.
 pub struct MemoryBackend<V = Shared> {
-    map: Map<Key, Entry<V>, ByWeight, KeyHasher, Evictions>,
+    map: Map<CompactKey, Record<V>, ByWeight, KeyHasher, Evictions>,
     evictions: Evictions,
     weights: Option<Weights>,
     clock: Arc<dyn Clock>,
     schedule: Schedule,
-}
-
-#[derive(Clone)]
-struct Entry<V> {
-    record: Record<V>,
-    weight: u32,
 }
 
 impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> MemoryBackend<V> {
@@ -75,14 +69,14 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> MemoryBackend<V> {
     fn drop_until(&self, now: Option<Timestamp>) -> (u64, Timestamp) {
         let dropped = RefCell::new(Vec::new());
         let next = Cell::new(Timestamp::NEVER);
-        self.map.retain(|_, entry| {
-            let end = entry.record.stale_until();
+        self.map.retain(|_, record| {
+            let end = record.stale_until();
             let stays = now.is_some_and(|now| end > now);
             if stays {
                 next.set(next.get().min(end));
             } else {
-                // The map drops the entry under its lock: this keeps the value alive until later.
-                dropped.borrow_mut().push(entry.record.clone());
+                // The map drops the record under its lock: this keeps the value alive until later.
+                dropped.borrow_mut().push(record.clone());
             }
             stays
         });
@@ -118,21 +112,20 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Backend for MemoryBackend
 
     #[inline]
     fn read(&self, key: &Key) -> Result<Option<Record<V>>> {
-        let found = self.map.get(key);
-        if found.is_none() {
-            self.tend(self.clock.now());
-        }
-        Ok(found.map(|entry| entry.record))
+        self.read_now(key).unwrap_or(Ok(None))
     }
 
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
-        let weight = match &self.weights {
-            None => 1,
-            Some(weights) => (weights.weigh)(key, record.value().as_ref()).max(1),
+        let record = match &self.weights {
+            None => record,
+            Some(weights) => {
+                let weight = (weights.weigh)(key, record.value().as_ref());
+                record.with_weight(weight)
+            }
         };
         let end = record.stale_until();
         let mut evicted = Evicted::default();
-        self.map.insert_with_lifecycle(key.clone(), Entry { record, weight }, &mut evicted);
+        self.map.insert_with_lifecycle(key.into(), record, &mut evicted);
         evicted.entries.drain(..).for_each(discard);
         drop(evicted);
         self.schedule.note(end);
@@ -141,7 +134,7 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Backend for MemoryBackend
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
-        let removed = self.map.remove(key);
+        let removed = self.map.remove(&Wanted(key));
         let existed = removed.is_some();
         discard(removed);
         Ok(existed)
@@ -161,7 +154,12 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Backend for MemoryBackend
 
     #[inline]
     fn read_now(&self, key: &Key) -> Option<Result<Option<Record<V>>>> {
-        Some(self.read(key))
+        // Made where it stays: to move it takes as long as to find it.
+        let found = Some(Ok(self.map.get(&Wanted(key))));
+        if let Some(Ok(None)) = found {
+            self.tend(self.clock.now());
+        }
+        found
     }
 
     fn clear(&self) -> Result<()> {
@@ -189,13 +187,24 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Backend for MemoryBackend
     }
 }
 
-/// The weight of an entry is known when it comes to the map.
+/// A key that is looked up.
+#[derive(Hash)]
+struct Wanted<'a>(&'a Key);
+
+impl Equivalent<CompactKey> for Wanted<'_> {
+    #[inline]
+    fn equivalent(&self, key: &CompactKey) -> bool {
+        key.is(self.0)
+    }
+}
+
+/// The weight of a record is known when it comes to the map. It is one at least.
 #[derive(Debug, Clone)]
 struct ByWeight;
 
-impl<V> Weighter<Key, Entry<V>> for ByWeight {
-    fn weight(&self, _: &Key, entry: &Entry<V>) -> u64 {
-        u64::from(entry.weight)
+impl<V> Weighter<CompactKey, Record<V>> for ByWeight {
+    fn weight(&self, _: &CompactKey, record: &Record<V>) -> u64 {
+        u64::from(record.weight().max(1))
     }
 }
 
@@ -205,7 +214,7 @@ struct Evictions(Arc<AtomicU64>);
 
 /// What left the map with one operation, to be dropped after it.
 struct Evicted<V> {
-    entries: SmallVec<[(Key, Entry<V>); 1]>,
+    entries: SmallVec<[(CompactKey, Record<V>); 1]>,
     is_first: bool,
 }
 
@@ -215,16 +224,16 @@ impl<V> Default for Evicted<V> {
     }
 }
 
-impl<V: Clone> Lifecycle<Key, Entry<V>> for Evictions {
+impl<V: Clone> Lifecycle<CompactKey, Record<V>> for Evictions {
     type RequestState = Evicted<V>;
 
     /// Called for what is evicted or too heavy, not for what is replaced.
-    fn before_evict(&self, evicted: &mut Evicted<V>, _: &Key, _: &mut Entry<V>) {
+    fn before_evict(&self, evicted: &mut Evicted<V>, _: &CompactKey, _: &mut Record<V>) {
         evicted.is_first |= self.0.fetch_add(1, Ordering::Relaxed) == 0;
     }
 
-    fn on_evict(&self, evicted: &mut Evicted<V>, key: Key, entry: Entry<V>) {
-        evicted.entries.push((key, entry));
+    fn on_evict(&self, evicted: &mut Evicted<V>, key: CompactKey, record: Record<V>) {
+        evicted.entries.push((key, record));
     }
 }
 

@@ -123,7 +123,7 @@ where
 #[inline(never)]
 fn refresh<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-    old: Old<R>,
+    old: Box<Old<R>>,
     body: impl FnOnce() -> R,
 ) -> R
 where

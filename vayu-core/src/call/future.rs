@@ -129,7 +129,7 @@ where
 /// attempt has failed just now.
 async fn refresh<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-    old: Old<R>,
+    old: Box<Old<R>>,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::group::Group;
-use crate::key::{Key, NoKey};
+use crate::key::{Key, KeyBuilder, NoKey};
 
 /// What a call is to do: everything but the function itself.
 #[derive(Debug)]
@@ -124,20 +124,27 @@ pub trait CallKey {
     /// # Errors
     ///
     /// When the arguments could not be encoded.
-    fn key(&self) -> Result<&Key, &NoKey>;
+    fn key(&self) -> Result<&Key, NoKey<'_>>;
 }
 
-impl CallKey for Result<Key, NoKey> {
+impl CallKey for KeyBuilder {
     #[inline]
-    fn key(&self) -> Result<&Key, &NoKey> {
-        self.as_ref()
+    fn key(&self) -> Result<&Key, NoKey<'_>> {
+        self.key()
     }
 }
 
-impl CallKey for &Key {
+impl CallKey for Key {
     #[inline]
-    fn key(&self) -> Result<&Key, &NoKey> {
+    fn key(&self) -> Result<&Key, NoKey<'_>> {
         Ok(self)
+    }
+}
+
+impl<K: CallKey> CallKey for &K {
+    #[inline]
+    fn key(&self) -> Result<&Key, NoKey<'_>> {
+        (**self).key()
     }
 }
 

@@ -6,11 +6,11 @@ use std::pin::Pin;
 
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::call::{Always, Call, CallKey, Choice, Policy, Shape, Ttl};
+use crate::call::{Always, Call, Choice, Policy, Shape, Ttl};
 use crate::entry::Remembered;
 use crate::error::Result;
 use crate::group::Group;
-use crate::key::{Key, NoKey};
+use crate::key::{Key, KeyBuilder, NoKey};
 use crate::record::Record;
 use crate::serializer::Serializer;
 
@@ -28,7 +28,7 @@ pub trait Query {
     /// # Errors
     ///
     /// When the arguments could not be encoded.
-    fn key(&self) -> Result<&Key, &NoKey>;
+    fn key(&self) -> Result<&Key, NoKey<'_>>;
 
     /// What the backend has.
     ///
@@ -60,14 +60,14 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 #[derive(Debug)]
 pub(crate) struct Subject<R, B: Backend, S, H, Z, L, G> {
     cache: Cache<B, S>,
-    policy: Policy<Result<Key, NoKey>, H, Z, L, Always, G>,
+    policy: Policy<KeyBuilder, H, Z, L, Always, G>,
     answer: PhantomData<fn() -> R>,
 }
 
 impl<R, B: Backend, S, H, Z, L, G> Subject<R, B, S, H, Z, L, G> {
     pub(crate) fn new(
         cache: Cache<B, S>,
-        policy: Policy<Result<Key, NoKey>, H, Z, L, Always, G>,
+        policy: Policy<KeyBuilder, H, Z, L, Always, G>,
     ) -> Self {
         Self { cache, policy, answer: PhantomData }
     }
@@ -87,7 +87,7 @@ where
     /// The stamp of the call, and the record.
     type Found = (u64, Record<B::Stored>);
 
-    fn key(&self) -> Result<&Key, &NoKey> {
+    fn key(&self) -> Result<&Key, NoKey<'_>> {
         self.policy.key.key()
     }
 

@@ -1,21 +1,24 @@
 //! Building a key part by part, as the attribute does.
 
+use std::mem;
+
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::guarded;
-use crate::key::{Encoder, Key, Material, Prefix, encoder};
+use crate::key::{Encoder, Key, Material, Prefix, encoder, hasher};
 
 /// The first byte of a key's material says what the rest is.
 const ARGUMENTS: u8 = b'A';
 const TEXT: u8 = b'T';
 const TEXT_AND_MORE: u8 = b'M';
 
-/// A key under construction. The first part that cannot be encoded is the error of
-/// [`finish`](Self::finish).
+/// A key under construction, and after [`finish`](Self::finish) a finished one, in one place: see
+/// [`Material`].
 #[derive(Debug)]
 pub struct KeyBuilder {
-    material: Material,
+    pub(super) key: Key,
+    /// Why the first part that cannot be encoded cannot.
     failed: Option<Error>,
 }
 
@@ -23,25 +26,27 @@ impl KeyBuilder {
     /// A key of arguments: [`encode`](Self::encode) each, then [`end_arguments`](Self::end_arguments).
     #[inline]
     pub fn arguments() -> Self {
-        let mut builder = Self::whole();
-        builder.material.push(encoder::TUPLE);
-        builder
+        Self::begin(&[ARGUMENTS, encoder::TUPLE])
     }
 
     /// A key of one value that holds all the arguments.
     #[inline]
     pub(super) fn whole() -> Self {
-        let mut material = Material::new();
-        material.push(ARGUMENTS);
-        Self { material, failed: None }
+        Self::begin(&[ARGUMENTS])
     }
 
     /// A key of a text.
     pub fn text<K: KeyText + ?Sized>(text: &K) -> Self {
+        let mut builder = Self::begin(&[TEXT]);
+        builder.key.material.extend_from_slice(text.key_text().as_bytes());
+        builder
+    }
+
+    #[inline]
+    fn begin(start: &[u8]) -> Self {
         let mut material = Material::new();
-        material.push(TEXT);
-        material.extend_from_slice(text.key_text().as_bytes());
-        Self { material, failed: None }
+        material.extend_from_slice(start);
+        Self { key: Key { hash: 0, prefix: Prefix::EMPTY, material }, failed: None }
     }
 
     /// Appends a value: one argument, or after the last one or a text, one more part.
@@ -64,7 +69,7 @@ impl KeyBuilder {
             return;
         }
         self.mark_text_that_is_followed();
-        let material = &mut self.material;
+        let material = &mut self.key.material;
         if let Err(error) = guarded("encode arguments", || {
             encode(&mut Encoder::new(material)).map_err(|error| {
                 Error::new(ErrorKind::Encode, "encode arguments").with_source(error)
@@ -78,53 +83,66 @@ impl KeyBuilder {
     #[inline]
     pub fn end_arguments(&mut self) {
         // No arguments are `()`, which serde does not take for a tuple.
-        if self.material.as_slice() == [ARGUMENTS, encoder::TUPLE] {
-            self.material.pop();
-            self.material.push(encoder::UNIT);
+        let material = &mut self.key.material;
+        if material.len() == 2 {
+            *material = Material::new();
+            material.extend_from_slice(&[ARGUMENTS, encoder::UNIT]);
         } else {
-            self.material.push(encoder::END);
+            material.push(encoder::END);
         }
     }
 
     /// A text alone runs to the end; one that is followed by parts needs its length in front.
     #[inline]
     fn mark_text_that_is_followed(&mut self) {
-        if self.material[0] == TEXT {
-            let length = (self.material.len() - 1) as u64;
-            self.material[0] = TEXT_AND_MORE;
-            self.material.insert_from_slice(1, &length.to_le_bytes());
+        let material = &mut self.key.material;
+        if material[0] == TEXT {
+            let text = mem::replace(material, Material::new());
+            let length = (text.len() - 1) as u64;
+            material.push(TEXT_AND_MORE);
+            material.extend_from_slice(&length.to_le_bytes());
+            material.extend_from_slice(&text[1..]);
         }
     }
 
-    /// The key, under its prefix.
+    /// Ends the key, which is that of a call of what has this prefix.
+    #[inline]
+    pub fn finish(&mut self, prefix: impl Into<Prefix>) {
+        let prefix = prefix.into();
+        self.key.hash = hasher::hash(&prefix, &self.key.material);
+        self.key.prefix = prefix;
+    }
+
+    /// The finished key.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Encode`] when a part could not be serialized, [`ErrorKind::Panic`] when its
     /// `Serialize` panicked.
     #[inline]
-    pub fn finish(self, prefix: impl Into<Prefix>) -> Result<Key, NoKey> {
-        match self.failed {
-            None => Ok(Key::from_parts(prefix.into(), self.material)),
-            Some(error) => Err(NoKey { prefix: prefix.into(), error }),
+    pub fn key(&self) -> Result<&Key, NoKey<'_>> {
+        match &self.failed {
+            None => Ok(&self.key),
+            Some(error) => Err(NoKey { prefix: &self.key.prefix, error }),
         }
     }
 
-    pub(super) fn into_key(self, prefix: Prefix) -> Key {
-        Key::from_parts(prefix, self.material)
+    /// [`key`](Self::key), taken out.
+    pub(super) fn into_key(self) -> Result<Key> {
+        self.failed.map_or(Ok(self.key), Err)
     }
 }
 
 /// Why there is no key, and of what there is none.
-#[derive(Debug)]
-pub struct NoKey {
-    pub(crate) prefix: Prefix,
-    pub(crate) error: Error,
+#[derive(Debug, Clone, Copy)]
+pub struct NoKey<'a> {
+    pub(crate) prefix: &'a Prefix,
+    pub(crate) error: &'a Error,
 }
 
-impl NoKey {
+impl NoKey<'_> {
     /// The error for a caller who asks for the key.
-    pub(crate) fn to_error(&self) -> Error {
+    pub(crate) fn to_error(self) -> Error {
         Error::new(self.error.kind(), "encode arguments").with_source(self.error.to_string())
     }
 }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::marker::PhantomData;
+use std::ptr;
 use std::sync::{PoisonError, RwLock};
 
 use crate::key::hasher;
@@ -23,8 +25,28 @@ pub struct Prefix(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Function { id: TypeId, path: &'static str },
+    Function(&'static Function),
     Text(Cow<'static, str>),
+}
+
+/// A function, known by the type of its body. There may be several of these for one.
+struct Function {
+    id: fn() -> TypeId,
+    path: fn() -> &'static str,
+}
+
+impl Function {
+    #[inline]
+    fn is(&self, other: &Self) -> bool {
+        ptr::eq(self, other) || (self.id)() == (other.id)()
+    }
+}
+
+/// A body: a place for a constant that depends on its type.
+struct Body<F: ?Sized>(PhantomData<F>);
+
+impl<F: ?Sized> Body<F> {
+    const FUNCTION: &'static Function = &Function { id: typeid::of::<F>, path: type_name::<F> };
 }
 
 const FUNCTION: u8 = 1;
@@ -35,13 +57,15 @@ impl Prefix {
     /// The identity of the function whose body is the closure or async block `body`.
     #[inline]
     pub(crate) fn of_body<F: ?Sized>() -> Self {
-        Self(Repr::Function { id: typeid::of::<F>(), path: type_name::<F>() })
+        Self(Repr::Function(Body::<F>::FUNCTION))
     }
+
+    pub(super) const EMPTY: Self = Self(Repr::Text(Cow::Borrowed("")));
 
     /// The path of the function, or the text.
     pub fn as_str(&self) -> &str {
         match &self.0 {
-            Repr::Function { path, .. } => function_path(path),
+            Repr::Function(function) => function_path((function.path)()),
             Repr::Text(text) => text,
         }
     }
@@ -51,11 +75,11 @@ impl Prefix {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let text = self.as_str();
         match &self.0 {
-            Repr::Function { id, .. } if is_ambiguous(*id, text) => {
+            Repr::Function(function) if is_ambiguous((function.id)(), text) => {
                 out.push(FUNCTION_OF_THIS_PROCESS);
-                out.extend_from_slice(&hasher::seeded().hash_one(id).to_le_bytes());
+                out.extend_from_slice(&hasher::seeded().hash_one((function.id)()).to_le_bytes());
             }
-            Repr::Function { .. } => out.push(FUNCTION),
+            Repr::Function(_) => out.push(FUNCTION),
             Repr::Text(_) => out.push(TEXT),
         }
         out.extend_from_slice(&(text.len() as u64).to_le_bytes());
@@ -110,7 +134,7 @@ impl PartialEq for Prefix {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Repr::Function { id, .. }, Repr::Function { id: other, .. }) => id == other,
+            (Repr::Function(function), Repr::Function(other)) => function.is(other),
             (Repr::Text(text), Repr::Text(other)) => text == other,
             _ => false,
         }
@@ -123,7 +147,7 @@ impl Hash for Prefix {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         match &self.0 {
-            Repr::Function { id, .. } => id.hash(state),
+            Repr::Function(function) => (function.id)().hash(state),
             Repr::Text(text) => text.hash(state),
         }
     }

@@ -188,11 +188,13 @@ fn arguments_built_one_by_one_are_those_of_a_tuple() {
     builder.encode("a");
     builder.encode(&1_u8);
     builder.end_arguments();
-    let key = builder.finish("p").expect("a key");
-    assert_eq!(key, Key::new("p", &("a", 1_u8)).expect("a key"));
+    builder.finish("p");
+    let key = builder.key().expect("a key");
+    assert_eq!(*key, Key::new("p", &("a", 1_u8)).expect("a key"));
     let mut none = KeyBuilder::arguments();
     none.end_arguments();
-    assert_eq!(none.finish("p").expect("a key"), Key::new("p", &()).expect("a key"));
+    none.finish("p");
+    assert_eq!(*none.key().expect("a key"), Key::new("p", &()).expect("a key"));
 }
 
 #[test]
@@ -206,14 +208,16 @@ fn further_parts_are_not_arguments_and_a_text_is_not_one_either() {
         for part in parts {
             builder.encode(*part);
         }
-        builder.finish("p").expect("a key").material().to_vec()
+        builder.finish("p");
+        builder.key().expect("a key").material().to_vec()
     };
     let text = |text: &str, parts: &[&str]| {
         let mut builder = KeyBuilder::text(text);
         for part in parts {
             builder.encode(*part);
         }
-        builder.finish("p").expect("a key").material().to_vec()
+        builder.finish("p");
+        builder.key().expect("a key").material().to_vec()
     };
     all_different(&[
         ("a, b", build(&["a", "b"], &[])),

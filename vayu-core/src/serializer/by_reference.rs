@@ -1,7 +1,8 @@
 //! Values held in memory as they are.
 
-use std::any::{Any, type_name};
+use std::any::{Any, TypeId, type_name};
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -14,18 +15,23 @@ use crate::serializer::{Serializer, SerializerId};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ByReference;
 
-/// A value of any type, held by reference. A number is held as it is.
+/// A value of any type, held by reference. A number, a short text and a reference that is the value
+/// are held as they are.
 #[derive(Clone)]
 pub struct Shared(Repr);
 
-/// A number takes no more room than a reference to it, and no atomic operation to clone.
+/// A number takes no more room than a reference to it, and no atomic operation to clone. The copy of
+/// a text, and one more reference, is what a caller gets in the end; a reference to those would be
+/// counted up and down for nothing.
 ///
-/// With a tag of eight bytes it is copied in whole words: a processor that reads a word of which the
-/// parts were just written waits for them.
+/// The tag has eight bytes, so all is copied in whole words: a processor that reads a word of which
+/// the parts were just written waits for them.
 #[derive(Clone)]
-#[repr(u64)]
 enum Repr {
     Held(Arc<dyn Any + Send + Sync>),
+    Text(String),
+    SharedText(Arc<str>),
+    SharedBytes(Arc<[u8]>),
     Unit(()),
     Bool(bool),
     Char(char),
@@ -43,17 +49,26 @@ enum Repr {
     F64(f64),
 }
 
+/// Texts up to this length, in bytes, are held as they are. They are copied under the lock of a
+/// part of the map.
+const SHORT: usize = 256;
+
 impl Repr {
     fn new<T: Send + Sync + 'static>(value: T) -> Self {
-        macro_rules! number {
+        let mut value = Some(value);
+        macro_rules! held_as_it_is {
             ($($variant:ident)*) => {
-                $(if let Some(&number) = (&value as &dyn Any).downcast_ref() {
-                    return Self::$variant(number);
+                $(if let Some(value) = take_as(&mut value, |_| true) {
+                    return Self::$variant(value);
                 })*
             };
         }
-        number!(Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64);
-        Self::Held(Arc::new(value))
+        held_as_it_is!(Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64);
+        held_as_it_is!(SharedText SharedBytes);
+        if let Some(text) = take_as(&mut value, |text: &String| text.len() <= SHORT) {
+            return Self::Text(text);
+        }
+        Self::Held(Arc::new(value.expect("it was not taken")))
     }
 
     /// Each arm is looked at by the compiler with the type at hand: one of them is left.
@@ -63,12 +78,45 @@ impl Repr {
             ($($variant:ident)*) => {
                 match self {
                     Self::Held(value) => value.downcast_ref(),
+                    Self::Text(text) => (text as &dyn Any).downcast_ref(),
+                    Self::SharedText(text) => (text as &dyn Any).downcast_ref(),
+                    Self::SharedBytes(bytes) => (bytes as &dyn Any).downcast_ref(),
                     $(Self::$variant(value) => (value as &dyn Any).downcast_ref(),)*
                 }
             };
         }
         downcast!(Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64)
     }
+
+    /// The value, if it is of this type, taken out if it is nobody else's.
+    #[inline]
+    fn take<T: Clone + 'static>(&mut self) -> Option<T> {
+        macro_rules! take {
+            ($($variant:ident)*) => {
+                match self {
+                    $(Self::$variant(value) if is::<T, _>(value) => {
+                        take_as(&mut Some(mem::take(value)), |_| true)
+                    })*
+                    other => other.downcast_ref().cloned(),
+                }
+            };
+        }
+        take!(Text SharedText SharedBytes)
+    }
+}
+
+#[inline]
+fn is<T: 'static, U: 'static>(_: &U) -> bool {
+    TypeId::of::<T>() == TypeId::of::<U>()
+}
+
+/// Takes a value as the type that it has, if that is the case and it is wanted.
+#[inline]
+fn take_as<T: 'static, U: 'static>(
+    value: &mut Option<T>,
+    is_wanted: impl FnOnce(&U) -> bool,
+) -> Option<U> {
+    (value as &mut dyn Any).downcast_mut::<Option<U>>()?.take_if(|value| is_wanted(value))
 }
 
 impl Shared {
@@ -121,6 +169,11 @@ impl<T: Clone + Send + Sync + 'static> Serializer<T> for ByReference {
             None => Err(other_type::<T>()),
         }
     }
+
+    #[inline]
+    fn take(&self, stored: &mut Shared) -> Result<T> {
+        stored.0.take().ok_or_else(other_type::<T>)
+    }
 }
 
 #[cold]
@@ -157,9 +210,40 @@ mod tests {
 
     #[test]
     fn other_values_are_held_once() {
-        let shared = Shared::new("text".to_owned());
+        let long = "k".repeat(SHORT + 1);
+        let shared = Shared::new(long.clone());
         let (one, other) = (shared.clone(), shared.clone());
         let [one, other] = [&one, &other].map(|shared| shared.downcast_ref::<String>().unwrap());
         assert!(std::ptr::eq(one, other));
+        assert_eq!(*one, long);
+    }
+
+    #[test]
+    fn texts_and_references_come_back_as_they_were_as_often_as_they_are_asked_for() {
+        fn check<T: Clone + PartialEq + fmt::Debug + Send + Sync + 'static>(value: &T) {
+            let stored = ByReference.serialize(value).expect("a form");
+            for _ in 0..2 {
+                assert_eq!(stored.downcast_ref::<T>(), Some(value));
+                assert_eq!(ByReference.deserialize(&stored).as_ref().ok(), Some(value));
+                let mut copy = stored.clone();
+                assert!(Serializer::<Option<T>>::take(&ByReference, &mut copy).is_err());
+                assert!(Serializer::<u8>::take(&ByReference, &mut copy).is_err());
+                assert_eq!(ByReference.take(&mut copy).as_ref().ok(), Some(value));
+            }
+        }
+        check(&String::new());
+        check(&"k".repeat(SHORT));
+        check(&"k".repeat(SHORT + 1));
+        check(&Arc::<str>::from("text"));
+        check(&Arc::<[u8]>::from(&b"bytes"[..]));
+        check(&Arc::new("text".to_owned()));
+        check(&vec![1_u8, 2]);
+        check(&Some("text".to_owned()));
+    }
+
+    #[test]
+    fn value_takes_three_words() {
+        assert_eq!(size_of::<Shared>(), 24);
+        assert_eq!(size_of::<Option<Shared>>(), 24);
     }
 }

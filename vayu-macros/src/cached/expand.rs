@@ -20,7 +20,7 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
     let (visibility, modifiers, signature) = (&item.vis, &item.modifiers.defaultness, &item.sig);
     let purpose = if model.spawn.is_some() { Purpose::Task } else { Purpose::Call };
     let setup = setup(model, purpose);
-    let key = finish_key(model);
+    let key = finish_key(model, purpose);
     let call = call(model);
     let handle = model.handle.as_ref().map(|handle| handle::expand(model, handle));
     let body = body(model);

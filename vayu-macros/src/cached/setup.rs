@@ -123,7 +123,6 @@ fn key(model: &Model) -> TokenStream {
         Key::Source(KeySource::Text(expression)) => {
             let span = at(expression);
             quote_spanned! {span=>
-                #[allow(unused_mut)]
                 let mut vayu_key = #builder::text(&(#expression));
             }
         }
@@ -135,7 +134,6 @@ fn key(model: &Model) -> TokenStream {
             let span = at(closure);
             // A function knows the types of the closure's parameters from the arguments.
             quote_spanned! {span=>
-                #[allow(unused_mut)]
                 let mut vayu_key = {
                     fn key_text<#(#types: ?Sized,)* K>(
                         #(#values: &#types,)*
@@ -248,13 +246,24 @@ fn tags(model: &Model, purpose: Purpose) -> Option<TokenStream> {
     })
 }
 
-/// Gives the key its prefix. That of a function with a handle is the function itself, else its
-/// body, which has a name wherever the function is.
-pub(super) fn finish_key(model: &Model) -> TokenStream {
+/// Gives the key its prefix. Where it stays until the end of the call, it stays where it is.
+pub(super) fn finish_key(model: &Model, purpose: Purpose) -> TokenStream {
+    let prefix = prefix(model);
+    let lend = (purpose == Purpose::Call)
+        .then(|| quote_spanned!(Span::mixed_site()=> let vayu_key = &vayu_key;));
+    quote! {
+        #prefix
+        #lend
+    }
+}
+
+/// That of a function with a handle is the function itself, else its body, which has a name
+/// wherever the function is.
+fn prefix(model: &Model) -> TokenStream {
     let private = |name| model.root.private(name);
-    let finished = match (&model.prefix, &model.handle) {
+    let prefix = match (&model.prefix, &model.handle) {
         (Some(prefix), _) => {
-            return quote_spanned!(at(prefix)=> let vayu_key = vayu_key.finish(#prefix););
+            return quote_spanned!(at(prefix)=> vayu_key.finish(#prefix););
         }
         (None, Some(handle)) => {
             let (function_prefix, path) = (private("function_prefix"), path(model, handle));
@@ -268,7 +277,7 @@ pub(super) fn finish_key(model: &Model) -> TokenStream {
             quote_spanned!(Span::mixed_site()=> #function_prefix(&vayu_body))
         }
     };
-    quote_spanned!(Span::mixed_site()=> let vayu_key = vayu_key.finish(#finished);)
+    quote_spanned!(Span::mixed_site()=> vayu_key.finish(#prefix);)
 }
 
 /// The path of the function, with its type parameters, as a name beside it sees it.

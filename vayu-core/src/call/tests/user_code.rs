@@ -124,7 +124,8 @@ fn arguments_that_cannot_be_encoded_make_a_call_without_the_cache() {
         let mut builder = KeyBuilder::arguments();
         encode(&mut builder);
         builder.end_arguments();
-        let policy = Policy::new(builder.finish("f"), Whole, &ByReference, MINUTE, Always);
+        builder.finish("f");
+        let policy = Policy::new(builder, Whole, &ByReference, MINUTE, Always);
         blocking::run(&fixture.cache, &policy, || fixture.run())
     };
     assert_eq!(call(&|builder| builder.encode(&Unspeakable)), 1);
