@@ -157,7 +157,7 @@ where
     }
 
     /// The answer that is there without blocking, if the backend can say that: `Err` if it cannot.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn serve_now<R>(&self) -> Result<Found<R>, Blocking>
     where
         H: Shape<R>,
@@ -210,7 +210,7 @@ where
 
     /// Runs code of the serializer and the ttl: only for [`guarded`], in which the record is also to
     /// be dropped, as it may be the last to hold the value.
-    #[inline]
+    #[inline(always)]
     fn open<R>(&self, record: &mut Record<B::Stored>) -> Result<Opened<R>>
     where
         H: Shape<R>,
@@ -223,7 +223,7 @@ where
     }
 
     /// Counts a hit, if it is one.
-    #[inline]
+    #[inline(always)]
     fn count<R>(&self, opened: Opened<R>) -> Found<R> {
         let Opened { found, now, created, took } = opened;
         if let Found::Fresh(_) = found {
@@ -236,7 +236,7 @@ where
     }
 
     /// What a record holds, which is taken out of it.
-    #[inline]
+    #[inline(always)]
     fn examine<R>(&self, record: &mut Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
     where
         H: Shape<R>,

@@ -192,7 +192,7 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Backend for MemoryBackend
 struct Wanted<'a>(&'a Key);
 
 impl Equivalent<CompactKey> for Wanted<'_> {
-    #[inline]
+    #[inline(always)]
     fn equivalent(&self, key: &CompactKey) -> bool {
         key.is(self.0)
     }

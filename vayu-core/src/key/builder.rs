@@ -50,7 +50,7 @@ impl KeyBuilder {
     }
 
     /// Appends a value: one argument, or after the last one or a text, one more part.
-    #[inline]
+    #[inline(always)]
     pub fn encode(&mut self, value: &(impl Serialize + ?Sized)) {
         self.append(|encoder| value.serialize(encoder));
     }
@@ -60,7 +60,7 @@ impl KeyBuilder {
         self.append(|encoder| encoder.unordered(set));
     }
 
-    #[inline]
+    #[inline(always)]
     fn append(
         &mut self,
         encode: impl FnOnce(&mut Encoder<'_>) -> Result<(), encoder::EncodeError>,
@@ -93,7 +93,7 @@ impl KeyBuilder {
     }
 
     /// A text alone runs to the end; one that is followed by parts needs its length in front.
-    #[inline]
+    #[inline(always)]
     fn mark_text_that_is_followed(&mut self) {
         let material = &mut self.key.material;
         if material[0] == TEXT {

@@ -30,14 +30,14 @@ const SHORT: usize = 22;
 
 impl CompactKey {
     /// Whether this is that key.
-    #[inline]
+    #[inline(always)]
     pub fn is(&self, key: &Key) -> bool {
         self.prefix == key.prefix && self.material.is(&key.material)
     }
 }
 
 impl Material {
-    #[inline]
+    #[inline(always)]
     fn is(&self, other: &key::Material) -> bool {
         match self {
             Self::Short { length, bytes } => {

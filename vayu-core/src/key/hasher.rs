@@ -15,7 +15,7 @@ pub(crate) fn seeded() -> &'static RandomState {
     &SEEDED
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn hash(prefix: &Prefix, material: &[u8]) -> u64 {
     let mut hasher = seeded().build_hasher();
     prefix.hash(&mut hasher);
