@@ -3,6 +3,7 @@
 //! Everything here is the same for sync and async callers. The two drivers differ in how they
 //! wait and in which methods of the backend they call.
 
+pub(crate) mod begin;
 pub(crate) mod behind;
 pub(crate) mod blocking;
 pub(crate) mod future;
@@ -113,6 +114,10 @@ pub(crate) struct Call<'a, B: Backend, S, H, Z, L, P> {
     serializer: &'a Z,
     terms: &'a Terms<H, L, P>,
 }
+
+/// The call of a policy that chooses its serializer by `Z`.
+pub(crate) type CallOf<'a, B, S, H, Z, L, P> =
+    Call<'a, B, S, H, <Z as Choice<S>>::Serializer, L, P>;
 
 impl<'a, B, S, H, Z, L, P> Call<'a, B, S, H, Z, L, P>
 where

@@ -5,8 +5,9 @@ use std::pin::pin;
 
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::call::future::{find, lead, miss, renew};
-use crate::call::{Call, CallKey, Choice, Found, Keep, Policy, Reason, Shape, Ttl, key_in};
+use crate::call::begin::{Why, begin};
+use crate::call::future::{inquire, lead, miss, renew};
+use crate::call::{Call, CallKey, Choice, Keep, Policy, Reason, Shape, Ttl, key_in};
 use crate::group::Group;
 use crate::guard::discard;
 use crate::key::Prefix;
@@ -31,27 +32,20 @@ where
     G: AsRef<[Group]>,
     F: Future<Output = R>,
 {
-    let Some(key) = key_in(cache, &policy) else { return (body.await, None) };
-    let stamp = match cache.stamp_async(key.prefix(), policy.tags.as_ref()).await {
-        Ok(stamp) => stamp,
-        Err(error) => {
-            let call = Call::that_cannot_store(cache, &policy, key, &error);
-            return (miss(&call, None, pin!(body)).await, None);
-        }
+    let rest = match begin(cache, &policy) {
+        Ok(answer) => return (answer, None),
+        Err(rest) => rest,
     };
-    let answer = {
-        let call = Call::new(cache, &policy, key, stamp);
-        if call.is_asked_to_refresh() {
-            return (renew(&call, pin!(body)).await, None);
-        }
-        match find(&call).await {
-            (Found::Fresh(answer), _) => return (answer, None),
-            (Found::Nothing, before) => return (miss(&call, before, pin!(body)).await, None),
-            (Found::Stale(old), _) if call.begins_refresh() => call.serve_stale(old),
-            (Found::Stale(old), _) => return (call.serve_stale(old), None),
-        }
+    let (answer, function, stamp) = match inquire(cache, &policy, rest).await {
+        Ok(answer) => return (answer, None),
+        Err(None) => return (body.await, None),
+        Err(Some((call, why))) => match why {
+            Why::Missing(before) => return (miss(&call, before, pin!(body)).await, None),
+            Why::Asked => return (renew(&call, pin!(body)).await, None),
+            Why::Outdated(old) if !call.begins_refresh() => return (call.serve_stale(old), None),
+            Why::Outdated(old) => (call.serve_stale(old), call.key.prefix().clone(), call.stamp),
+        },
     };
-    let function = key.prefix().clone();
     (answer, Some((function, refresh(cache.clone(), policy, stamp, body))))
 }
 

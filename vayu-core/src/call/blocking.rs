@@ -5,9 +5,8 @@ use std::ops::ControlFlow;
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::{
-    Blocking, Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl, key_in,
-};
+use crate::call::begin::{Rest, Why, begin, judge, look};
+use crate::call::{Call, CallKey, CallOf, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
     FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
 };
@@ -35,29 +34,77 @@ where
     P: Keep<H::Value>,
     G: AsRef<[Group]>,
 {
-    let Some(key) = key_in(cache, policy) else { return body() };
-    let stamp = match cache.stamp(key.prefix(), policy.tags.as_ref()) {
-        Ok(stamp) => stamp,
-        Err(error) => {
-            let call = Call::that_cannot_store(cache, policy, key, &error);
-            return miss(&call, None, body);
-        }
-    };
-    let call = Call::new(cache, policy, key, stamp);
-    if call.is_asked_to_refresh() {
-        return renew(&call, body);
+    match begin(cache, policy) {
+        Ok(answer) => answer,
+        Err(rest) => finish(cache, policy, rest, body),
     }
-    match call.serve_now() {
-        Ok(Found::Fresh(answer)) => answer,
-        Ok(Found::Stale(old)) => refresh(&call, old, body),
-        Ok(Found::Nothing) => miss(&call, None, body),
-        Err(Blocking) => {
-            let before = call.cache.flights().landings(call.key);
-            match read(&call).map_or(Found::Nothing, |record| call.look_at(record)) {
-                Found::Fresh(answer) => answer,
-                Found::Stale(old) => refresh(&call, old, body),
-                Found::Nothing => miss(&call, Some(before), body),
+}
+
+/// What [`run`] does for a call that is not answered at once.
+#[cold]
+#[inline(never)]
+fn finish<'a, R, B, S, K, H, Z, L, P, G>(
+    cache: &'a Cache<B, S>,
+    policy: &'a Policy<K, H, Z, L, P, G>,
+    rest: Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>,
+    body: impl FnOnce() -> R,
+) -> R
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+    G: AsRef<[Group]>,
+{
+    let (call, why) = match inquire(cache, policy, rest) {
+        Ok(answer) => return answer,
+        Err(None) => return body(),
+        Err(Some(left)) => left,
+    };
+    match why {
+        Why::Missing(before) => miss(&call, before, body),
+        Why::Outdated(old) => refresh(&call, old, body),
+        Why::Asked => renew(&call, body),
+    }
+}
+
+/// Asks whoever must be asked. Without an answer there is a call to compute for, or none if the
+/// function is to run without the cache.
+fn inquire<'a, R, B, S, K, H, Z, L, P, G>(
+    cache: &'a Cache<B, S>,
+    policy: &'a Policy<K, H, Z, L, P, G>,
+    mut rest: Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>,
+) -> Result<R, Option<(CallOf<'a, B, S, H, Z, L, P>, Why<R>)>>
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    G: AsRef<[Group]>,
+{
+    loop {
+        let answered = match rest {
+            Rest::Run => return Err(None),
+            Rest::Compute(call, why) => return Err(Some((call, why))),
+            Rest::Ask(key) => match cache.stamp(key.prefix(), policy.tags.as_ref()) {
+                Ok(stamp) => look(Call::new(cache, policy, key, stamp)),
+                Err(error) => {
+                    let call = Call::that_cannot_store(cache, policy, key, &error);
+                    return Err(Some((call, Why::Missing(None))));
+                }
+            },
+            Rest::Read(call) => {
+                let before = call.cache.flights().landings(call.key);
+                let found = read(&call).map_or(Found::Nothing, |record| call.look_at(record));
+                judge(call, found, Some(before))
             }
+        };
+        match answered {
+            Ok(answer) => return Ok(answer),
+            Err(next) => rest = next,
         }
     }
 }

@@ -7,7 +7,8 @@ use std::pin::{Pin, pin};
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::{Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl, key_in};
+use crate::call::begin::{Rest, Why, begin, judge, look};
+use crate::call::{Call, CallKey, CallOf, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
     FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Waiting,
 };
@@ -33,42 +34,77 @@ where
     P: Keep<H::Value>,
     G: AsRef<[Group]>,
 {
-    let Some(key) = key_in(cache, policy) else { return body.await };
-    let stamp = match cache.stamp_async(key.prefix(), policy.tags.as_ref()).await {
-        Ok(stamp) => stamp,
-        Err(error) => {
-            let call = Call::that_cannot_store(cache, policy, key, &error);
-            return miss(&call, None, body).await;
-        }
-    };
-    let call = Call::new(cache, policy, key, stamp);
-    if call.is_asked_to_refresh() {
-        return renew(&call, body).await;
-    }
-    match find(&call).await {
-        (Found::Fresh(answer), _) => answer,
-        (Found::Stale(old), _) => refresh(&call, old, body).await,
-        (Found::Nothing, before) => miss(&call, before, body).await,
+    match begin(cache, policy) {
+        Ok(answer) => answer,
+        Err(rest) => finish(cache, policy, rest, body).await,
     }
 }
 
-/// What there is for a call, and the landings before the backend was asked, if that took a while.
-#[inline]
-pub(super) async fn find<R, B, S, H, Z, L, P>(
-    call: &Call<'_, B, S, H, Z, L, P>,
-) -> (Found<R>, Option<Landings>)
+/// What [`run`] does for a call that is not answered at once.
+async fn finish<'a, R, B, S, K, H, Z, L, P, G>(
+    cache: &'a Cache<B, S>,
+    policy: &'a Policy<K, H, Z, L, P, G>,
+    rest: Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>,
+    body: Pin<&mut impl Future<Output = R>>,
+) -> R
 where
     B: Backend,
     H: Shape<R>,
-    Z: Serializer<H::Value, Stored = B::Stored>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+    G: AsRef<[Group]>,
 {
-    if let Ok(found) = call.serve_now() {
-        return (found, None);
+    let (call, why) = match inquire(cache, policy, rest).await {
+        Ok(answer) => return answer,
+        Err(None) => return body.await,
+        Err(Some(left)) => left,
+    };
+    match why {
+        Why::Missing(before) => miss(&call, before, body).await,
+        Why::Outdated(old) => refresh(&call, old, body).await,
+        Why::Asked => renew(&call, body).await,
     }
-    let before = call.cache.flights().landings(call.key);
-    let found = read(call).await.map_or(Found::Nothing, |record| call.look_at(record));
-    (found, Some(before))
+}
+
+/// Asks whoever must be asked. Without an answer there is a call to compute for, or none if the
+/// function is to run without the cache.
+pub(super) async fn inquire<'a, R, B, S, K, H, Z, L, P, G>(
+    cache: &'a Cache<B, S>,
+    policy: &'a Policy<K, H, Z, L, P, G>,
+    mut rest: Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>,
+) -> Result<R, Option<(CallOf<'a, B, S, H, Z, L, P>, Why<R>)>>
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    G: AsRef<[Group]>,
+{
+    loop {
+        let answered = match rest {
+            Rest::Run => return Err(None),
+            Rest::Compute(call, why) => return Err(Some((call, why))),
+            Rest::Ask(key) => match cache.stamp_async(key.prefix(), policy.tags.as_ref()).await {
+                Ok(stamp) => look(Call::new(cache, policy, key, stamp)),
+                Err(error) => {
+                    let call = Call::that_cannot_store(cache, policy, key, &error);
+                    return Err(Some((call, Why::Missing(None))));
+                }
+            },
+            Rest::Read(call) => {
+                let before = call.cache.flights().landings(call.key);
+                let found = read(&call).await.map_or(Found::Nothing, |record| call.look_at(record));
+                judge(call, found, Some(before))
+            }
+        };
+        match answered {
+            Ok(answer) => return Ok(answer),
+            Err(next) => rest = next,
+        }
+    }
 }
 
 /// What the backend has.

@@ -1,0 +1,88 @@
+//! The beginning of a call, the same for sync and async callers: all that needs no waiting. Most
+//! calls end here.
+
+use crate::backend::Backend;
+use crate::cache::Cache;
+use crate::call::{Blocking, Call, CallKey, CallOf, Choice, Found, Old, Policy, Shape, Ttl, key_in};
+use crate::flight::Landings;
+use crate::group::Group;
+use crate::key::Key;
+use crate::serializer::Serializer;
+
+/// What is left to do of a call that could not be answered at once.
+pub(crate) enum Rest<'a, R, C> {
+    /// To run the function without the cache.
+    Run,
+    /// To ask for the generations of its groups.
+    Ask(&'a Key),
+    /// To ask the backend.
+    Read(C),
+    /// To run the function for the cache, or to wait for somebody who does.
+    Compute(C, Why<R>),
+}
+
+/// Why a call cannot be answered with what there is.
+pub(crate) enum Why<R> {
+    /// There is nothing. The landings are those before the backend was asked, if that took a while.
+    Missing(Option<Landings>),
+    /// There is a value past its ttl.
+    Outdated(Box<Old<R>>),
+    /// The caller wants a new value.
+    Asked,
+}
+
+/// Answers a call if that can be done at once.
+#[inline(always)]
+pub(crate) fn begin<'a, R, B, S, K, H, Z, L, P, G>(
+    cache: &'a Cache<B, S>,
+    policy: &'a Policy<K, H, Z, L, P, G>,
+) -> Result<R, Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>>
+where
+    B: Backend,
+    K: CallKey,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    G: AsRef<[Group]>,
+{
+    let Some(key) = key_in(cache, policy) else { return Err(Rest::Run) };
+    if cache.has_generations() {
+        return Err(Rest::Ask(key));
+    }
+    look(Call::new(cache, policy, key, 0))
+}
+
+/// Answers a call whose stamp is known if that can be done at once.
+#[inline(always)]
+pub(super) fn look<'a, R, B, S, H, Z, L, P>(
+    call: Call<'a, B, S, H, Z, L, P>,
+) -> Result<R, Rest<'a, R, Call<'a, B, S, H, Z, L, P>>>
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+{
+    if call.is_asked_to_refresh() {
+        return Err(Rest::Compute(call, Why::Asked));
+    }
+    match call.serve_now() {
+        Ok(found) => judge(call, found, None),
+        Err(Blocking) => Err(Rest::Read(call)),
+    }
+}
+
+/// What was found is the answer, or the reason why there is more to do.
+#[inline(always)]
+pub(super) fn judge<R, C>(
+    call: C,
+    found: Found<R>,
+    before: Option<Landings>,
+) -> Result<R, Rest<'static, R, C>> {
+    match found {
+        Found::Fresh(answer) => Ok(answer),
+        Found::Stale(old) => Err(Rest::Compute(call, Why::Outdated(old))),
+        Found::Nothing => Err(Rest::Compute(call, Why::Missing(before))),
+    }
+}
