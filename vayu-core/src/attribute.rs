@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::call;
+use crate::call::begin::{Begun, RestOf, begin};
 pub use crate::call::{
     Always, CallKey, Choice, Fallible, Keep, KeepIf, OfCache, Own, Policy, Shape, Ttl, TtlBy,
 };
@@ -339,11 +340,32 @@ where
     call::blocking::run(cache, &policy, body)
 }
 
-/// A cached call of an async function. The body is pinned where it was made: a future that is
-/// handed on by value takes its place twice.
-pub async fn call_async<R, B, S, K, H, Z, L, P, G>(
-    cache: &Cache<B, S>,
-    policy: Policy<K, H, Z, L, P, G>,
+/// A cached call of an async function, if it can be answered at once: a future that is not made is
+/// not paid for. What is left of it is for [`finish_async`].
+#[inline]
+pub fn begin_async<'a, R, B, S, K, H, Z, L, P, G>(
+    cache: &'a Cache<B, S>,
+    policy: &'a Policy<K, H, Z, L, P, G>,
+    _probe: &Probe<R>,
+) -> Begun<'a, R, B, S, H, Z, L, P>
+where
+    B: Backend,
+    K: CallKey,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    G: AsRef<[Group]>,
+{
+    begin(cache, policy)
+}
+
+/// The rest of a cached call of an async function. The body is pinned where it was made: a future
+/// that is handed on by value takes its place twice.
+pub async fn finish_async<'a, R, B, S, K, H, Z, L, P, G>(
+    cache: &'a Cache<B, S>,
+    policy: &'a Policy<K, H, Z, L, P, G>,
+    rest: RestOf<'a, R, B, S, H, Z, L, P>,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where
@@ -356,7 +378,7 @@ where
     P: Keep<H::Value>,
     G: AsRef<[Group]>,
 {
-    call::future::run(cache, &policy, body).await
+    call::future::finish(cache, policy, rest, body).await
 }
 
 /// A cached call of an async function that leaves the refresh of a value past its ttl to a task: the

@@ -66,7 +66,8 @@ impl<R> Opened<R> {
 }
 
 /// A value past its ttl.
-pub(crate) struct Old<R> {
+#[derive(Debug)]
+pub struct Old<R> {
     answer: R,
     age: Duration,
     took: Duration,
@@ -106,7 +107,8 @@ where
 }
 
 /// One call under way: its cache, its policy and its key. The decisions are made here.
-pub(crate) struct Call<'a, B: Backend, S, H, Z, L, P> {
+#[derive(Debug)]
+pub struct Call<'a, B: Backend, S, H, Z, L, P> {
     pub(crate) cache: &'a Cache<B, S>,
     pub(crate) key: &'a Key,
     /// Made of the generations of its groups when it began.
@@ -424,7 +426,7 @@ where
     }
 
     /// The answer for a caller who does not wait for a new value.
-    pub(crate) fn serve_stale<R>(&self, old: Box<Old<R>>) -> R {
+    pub(crate) fn serve_stale<R>(&self, old: Old<R>) -> R {
         self.cache.counters().stale();
         self.tell(CallOutcome::Stale, Some(old.age), old.took);
         old.answer
@@ -441,7 +443,7 @@ where
             Reason::Missing => self.tell(CallOutcome::Miss, None, took),
             Reason::Outdated(old) if !has_value && self.cache.now() < old.end => {
                 discard(new);
-                return self.serve_after_failure(old);
+                return self.serve_after_failure(*old);
             }
             reason => {
                 match reason {
@@ -456,7 +458,7 @@ where
         new
     }
 
-    fn serve_after_failure<R>(&self, old: Box<Old<R>>) -> R {
+    fn serve_after_failure<R>(&self, old: Old<R>) -> R {
         self.note_failure();
         self.serve_stale(old)
     }

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use quick_cache::sync::Cache as Map;
 use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
-use vayu_core::{Backend, Clock, CompactKey, Key, KeyHasher, Record, Result, Shared, Timestamp, Usage};
+use vayu_core::{
+    Backend, Clock, CompactKey, Key, KeyHasher, Record, Result, Shared, Timestamp, Usage,
+};
 
 use crate::discard::discard;
 use crate::options::{MemoryOptions, Weights};

@@ -2,6 +2,6 @@
 
 pub use vayu_core::attribute::{
     Always, AnyPart, KeyBuilder, OfCache, Own, Part, PlainShape, Policy, Probe, Query,
-    async_function_prefix, cache_of, call, call_async, call_async_leaving, entry, function_prefix,
-    hand_over, keep_if, tag, tags, ttl_by, version_stamp,
+    async_function_prefix, begin_async, cache_of, call, call_async_leaving, entry, finish_async,
+    function_prefix, hand_over, keep_if, tag, tags, ttl_by, version_stamp,
 };

@@ -3,14 +3,17 @@
 
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::call::{Blocking, Call, CallKey, CallOf, Choice, Found, Old, Policy, Shape, Ttl, key_in};
+use crate::call::{
+    Blocking, Call, CallKey, CallOf, Choice, Found, Old, Policy, Shape, Ttl, key_in,
+};
 use crate::flight::Landings;
 use crate::group::Group;
 use crate::key::Key;
 use crate::serializer::Serializer;
 
 /// What is left to do of a call that could not be answered at once.
-pub(crate) enum Rest<'a, R, C> {
+#[derive(Debug)]
+pub enum Rest<'a, R, C> {
     /// To run the function without the cache.
     Run,
     /// To ask for the generations of its groups.
@@ -21,8 +24,20 @@ pub(crate) enum Rest<'a, R, C> {
     Compute(C, Why<R>),
 }
 
+/// The rest of a call of a policy that chooses its serializer by `Z`.
+pub(crate) type RestOf<'a, R, B, S, H, Z, L, P> = Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>;
+
+/// The answer of a call, or the rest of it.
+pub(crate) type Begun<'a, R, B, S, H, Z, L, P> = Result<R, RestOf<'a, R, B, S, H, Z, L, P>>;
+
+/// The answer of a call, or the call to run the function for. There is none if the function is to
+/// run without the cache.
+pub(crate) type Inquired<'a, R, B, S, H, Z, L, P> =
+    Result<R, Option<(CallOf<'a, B, S, H, Z, L, P>, Why<R>)>>;
+
 /// Why a call cannot be answered with what there is.
-pub(crate) enum Why<R> {
+#[derive(Debug)]
+pub enum Why<R> {
     /// There is nothing. The landings are those before the backend was asked, if that took a while.
     Missing(Option<Landings>),
     /// There is a value past its ttl.
@@ -36,7 +51,7 @@ pub(crate) enum Why<R> {
 pub(crate) fn begin<'a, R, B, S, K, H, Z, L, P, G>(
     cache: &'a Cache<B, S>,
     policy: &'a Policy<K, H, Z, L, P, G>,
-) -> Result<R, Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>>
+) -> Begun<'a, R, B, S, H, Z, L, P>
 where
     B: Backend,
     K: CallKey,
@@ -50,18 +65,19 @@ where
     if cache.has_generations() {
         return Err(Rest::Ask(key));
     }
-    look(Call::new(cache, policy, key, 0))
+    look::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, 0))
 }
 
 /// Answers a call whose stamp is known if that can be done at once.
 #[inline(always)]
-pub(super) fn look<'a, R, B, S, H, Z, L, P>(
-    call: Call<'a, B, S, H, Z, L, P>,
-) -> Result<R, Rest<'a, R, Call<'a, B, S, H, Z, L, P>>>
+pub(super) fn look<R, B, S, H, Z, L, P>(
+    call: CallOf<'_, B, S, H, Z, L, P>,
+) -> Begun<'_, R, B, S, H, Z, L, P>
 where
     B: Backend,
     H: Shape<R>,
-    Z: Serializer<H::Value, Stored = B::Stored>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
     if call.is_asked_to_refresh() {

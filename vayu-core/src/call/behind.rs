@@ -42,8 +42,8 @@ where
         Err(Some((call, why))) => match why {
             Why::Missing(before) => return (miss(&call, before, pin!(body)).await, None),
             Why::Asked => return (renew(&call, pin!(body)).await, None),
-            Why::Outdated(old) if !call.begins_refresh() => return (call.serve_stale(old), None),
-            Why::Outdated(old) => (call.serve_stale(old), call.key.prefix().clone(), call.stamp),
+            Why::Outdated(old) if !call.begins_refresh() => return (call.serve_stale(*old), None),
+            Why::Outdated(old) => (call.serve_stale(*old), call.key.prefix().clone(), call.stamp),
         },
     };
     (answer, Some((function, refresh(cache.clone(), policy, stamp, body))))

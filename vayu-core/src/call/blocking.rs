@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::begin::{Rest, Why, begin, judge, look};
-use crate::call::{Call, CallKey, CallOf, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
+use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look};
+use crate::call::{Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
     FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
 };
@@ -46,7 +46,7 @@ where
 fn finish<'a, R, B, S, K, H, Z, L, P, G>(
     cache: &'a Cache<B, S>,
     policy: &'a Policy<K, H, Z, L, P, G>,
-    rest: Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>,
+    rest: RestOf<'a, R, B, S, H, Z, L, P>,
     body: impl FnOnce() -> R,
 ) -> R
 where
@@ -70,13 +70,12 @@ where
     }
 }
 
-/// Asks whoever must be asked. Without an answer there is a call to compute for, or none if the
-/// function is to run without the cache.
+/// Asks whoever must be asked.
 fn inquire<'a, R, B, S, K, H, Z, L, P, G>(
     cache: &'a Cache<B, S>,
     policy: &'a Policy<K, H, Z, L, P, G>,
-    mut rest: Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>,
-) -> Result<R, Option<(CallOf<'a, B, S, H, Z, L, P>, Why<R>)>>
+    mut rest: RestOf<'a, R, B, S, H, Z, L, P>,
+) -> Inquired<'a, R, B, S, H, Z, L, P>
 where
     B: Backend,
     H: Shape<R>,
@@ -90,7 +89,7 @@ where
             Rest::Run => return Err(None),
             Rest::Compute(call, why) => return Err(Some((call, why))),
             Rest::Ask(key) => match cache.stamp(key.prefix(), policy.tags.as_ref()) {
-                Ok(stamp) => look(Call::new(cache, policy, key, stamp)),
+                Ok(stamp) => look::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, stamp)),
                 Err(error) => {
                     let call = Call::that_cannot_store(cache, policy, key, &error);
                     return Err(Some((call, Why::Missing(None))));
@@ -185,7 +184,7 @@ where
     {
         return lead(call, first, true, Reason::Outdated(old), body);
     }
-    call.serve_stale(old)
+    call.serve_stale(*old)
 }
 
 /// Runs the body because the caller asked for it, in the place of what is being computed.
@@ -287,7 +286,7 @@ where
     for pause in call.cache.pauses() {
         match call.survive(guarded("claim key", || call.cache.backend().try_claim(call.key))) {
             Some(Claim::Taken) => match mem::replace(reason, Reason::Missing) {
-                Reason::Outdated(old) => return ControlFlow::Break(call.serve_stale(old)),
+                Reason::Outdated(old) => return ControlFlow::Break(call.serve_stale(*old)),
                 _ => block_on(call.cache.sleep(pause)),
             },
             Some(Claim::Granted(claimed)) => {

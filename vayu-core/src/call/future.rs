@@ -7,8 +7,8 @@ use std::pin::{Pin, pin};
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::begin::{Rest, Why, begin, judge, look};
-use crate::call::{Call, CallKey, CallOf, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
+use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look};
+use crate::call::{Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
     FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Waiting,
 };
@@ -41,10 +41,10 @@ where
 }
 
 /// What [`run`] does for a call that is not answered at once.
-async fn finish<'a, R, B, S, K, H, Z, L, P, G>(
+pub(crate) async fn finish<'a, R, B, S, K, H, Z, L, P, G>(
     cache: &'a Cache<B, S>,
     policy: &'a Policy<K, H, Z, L, P, G>,
-    rest: Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>,
+    rest: RestOf<'a, R, B, S, H, Z, L, P>,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where
@@ -68,13 +68,12 @@ where
     }
 }
 
-/// Asks whoever must be asked. Without an answer there is a call to compute for, or none if the
-/// function is to run without the cache.
+/// Asks whoever must be asked.
 pub(super) async fn inquire<'a, R, B, S, K, H, Z, L, P, G>(
     cache: &'a Cache<B, S>,
     policy: &'a Policy<K, H, Z, L, P, G>,
-    mut rest: Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>,
-) -> Result<R, Option<(CallOf<'a, B, S, H, Z, L, P>, Why<R>)>>
+    mut rest: RestOf<'a, R, B, S, H, Z, L, P>,
+) -> Inquired<'a, R, B, S, H, Z, L, P>
 where
     B: Backend,
     H: Shape<R>,
@@ -88,7 +87,7 @@ where
             Rest::Run => return Err(None),
             Rest::Compute(call, why) => return Err(Some((call, why))),
             Rest::Ask(key) => match cache.stamp_async(key.prefix(), policy.tags.as_ref()).await {
-                Ok(stamp) => look(Call::new(cache, policy, key, stamp)),
+                Ok(stamp) => look::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, stamp)),
                 Err(error) => {
                     let call = Call::that_cannot_store(cache, policy, key, &error);
                     return Err(Some((call, Why::Missing(None))));
@@ -180,7 +179,7 @@ where
     {
         return lead(call, first, true, Reason::Outdated(old), body).await;
     }
-    call.serve_stale(old)
+    call.serve_stale(*old)
 }
 
 /// Awaits the body because the caller asked for it, in the place of what is being computed.
@@ -287,7 +286,7 @@ where
         let ask = || call.cache.backend().try_claim_async(call.key);
         match call.survive(guarded_async("claim key", ask).await) {
             Some(Claim::Taken) => match mem::replace(reason, Reason::Missing) {
-                Reason::Outdated(old) => return ControlFlow::Break(call.serve_stale(old)),
+                Reason::Outdated(old) => return ControlFlow::Break(call.serve_stale(*old)),
                 _ => call.cache.sleep(pause).await,
             },
             Some(Claim::Granted(claimed)) => {

@@ -65,10 +65,7 @@ pub(crate) struct Subject<R, B: Backend, S, H, Z, L, G> {
 }
 
 impl<R, B: Backend, S, H, Z, L, G> Subject<R, B, S, H, Z, L, G> {
-    pub(crate) fn new(
-        cache: Cache<B, S>,
-        policy: Policy<KeyBuilder, H, Z, L, Always, G>,
-    ) -> Self {
+    pub(crate) fn new(cache: Cache<B, S>, policy: Policy<KeyBuilder, H, Z, L, Always, G>) -> Self {
         Self { cache, policy, answer: PhantomData }
     }
 }

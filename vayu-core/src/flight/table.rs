@@ -51,7 +51,7 @@ enum Phase {
 
 /// The state of a shard before a lookup, to be handed to [`Flights::join`] after it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Landings(u64);
+pub struct Landings(u64);
 
 /// What a caller that found nothing in the backend is to do.
 pub(crate) enum Join<'a, R> {

@@ -112,13 +112,26 @@ fn call(model: &Model) -> TokenStream {
     if let Some(spawn) = &model.spawn {
         return call_that_spawns(model, spawn, span);
     }
-    let (name, wait) = match model.function.kind {
-        Kind::Sync => ("call", None),
-        Kind::Async | Kind::Boxed => ("call_async", Some(quote_spanned!(span=> .await))),
-    };
-    let call = model.root.private_at(name, span);
     let policy = policy(model);
-    quote_spanned!(span=> #call(vayu_cache, #policy, vayu_body) #wait)
+    match model.function.kind {
+        Kind::Sync => {
+            let call = model.root.private_at("call", span);
+            quote_spanned!(span=> #call(vayu_cache, #policy, vayu_body))
+        }
+        Kind::Async | Kind::Boxed => {
+            let begin = model.root.private_at("begin_async", span);
+            let finish = model.root.private_at("finish_async", span);
+            quote_spanned! {span=>
+                let vayu_policy = #policy;
+                match #begin(vayu_cache, &vayu_policy, &vayu_probe) {
+                    ::core::result::Result::Ok(vayu_answer) => vayu_answer,
+                    ::core::result::Result::Err(vayu_rest) => {
+                        #finish(vayu_cache, &vayu_policy, vayu_rest, vayu_body).await
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn call_that_spawns(model: &Model, spawn: &Expr, answer: Span) -> TokenStream {

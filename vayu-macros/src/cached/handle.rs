@@ -14,7 +14,8 @@ pub(super) fn expand(model: &Model, handle: &Handle) -> TokenStream {
     let (attributes, visibility) = (attributes(model), &item.vis);
     let signature = signature(model, handle);
     let setup = setup(model, Purpose::Entry);
-    let (key, policy, call) = (finish_key(model, Purpose::Entry), policy(model), call(model, handle));
+    let (key, policy, call) =
+        (finish_key(model, Purpose::Entry), policy(model), call(model, handle));
     let entry = root.private_at("entry", handle.name.span());
     quote_spanned! {Span::mixed_site()=>
         #(#attributes)*

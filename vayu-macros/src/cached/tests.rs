@@ -61,7 +61,7 @@ fn future_in_a_box_is_found_under_any_path() {
     ] {
         let item = quote! { fn call<'a>(a: &'a str) -> #answer { body() } };
         let expanded = expand(Attribute::Cached, quote!(ttl = 1), item).to_string();
-        assert!(expanded.contains("call_async"), "{expanded}");
+        assert!(expanded.contains("finish_async"), "{expanded}");
     }
 }
 
