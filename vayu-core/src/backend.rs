@@ -136,6 +136,15 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// Whether the entries are in the memory of this process and nowhere else, and no method blocks.
+    ///
+    /// The engine then calls the sync methods from async code, too, and asks nobody for the right to
+    /// compute. The default is `false`, which is right for every backend.
+    #[inline]
+    fn is_in_process(&self) -> bool {
+        false
+    }
+
     /// Asks to compute a key for all processes that share the entries, without waiting. It is
     /// asked by one caller of this process at a time, and again after a while where the answer is
     /// [`Claim::Taken`].
@@ -310,6 +319,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn read_now(&self, key: &Key) -> Option<Result<Option<Record<Self::Stored>>>> {
         (**self).read_now(key)
+    }
+
+    fn is_in_process(&self) -> bool {
+        (**self).is_in_process()
     }
 
     fn try_claim(&self, key: &Key) -> Result<Claim> {

@@ -268,15 +268,14 @@ impl<B: Backend, S> Cache<B, S> {
             }
         };
         let Some(mut lead) = lead else {
-            return guarded_async("write entry", || self.backend().write_async(key, record)).await;
+            return self.write_async(key, record).await;
         };
         let flight = lead.id();
         let to_landing = pin!(async move {
-            let write = || self.backend().write_async(key, record.clone());
-            let result = guarded_async("write entry", write).await;
+            let result = self.write_async(key, record.clone()).await;
             lead.computed(Outcome::Computed(record.into()));
             while lead.land() == Landing::MustDelete {
-                guarded_async("delete entry", || self.backend().delete_async(key)).await?;
+                self.delete_async(key).await?;
             }
             result.inspect(|()| self.count_store(key.prefix()))
         });
@@ -308,7 +307,7 @@ impl<B: Backend, S> Cache<B, S> {
         if let Some(flight) = self.shared.flights.invalidate(key) {
             self.wait_for_async(&flight).await;
         }
-        guarded_async("delete entry", || self.backend().delete_async(key)).await
+        self.delete_async(key).await
     }
 
     /// Forgets everything, as [`remove`](Self::remove) does one key.
@@ -348,6 +347,24 @@ impl<B: Backend, S> Cache<B, S> {
             Some(found) => found,
             None => guarded_async("read entry", || backend.read_async(key)).await,
         }
+    }
+
+    /// Keeps a record, for async callers.
+    pub(crate) async fn write_async(&self, key: &Key, record: Record<B::Stored>) -> Result<()> {
+        let backend = self.backend();
+        if backend.is_in_process() {
+            return guarded("write entry", || backend.write(key, record));
+        }
+        guarded_async("write entry", || backend.write_async(key, record)).await
+    }
+
+    /// Forgets a key, for async callers.
+    pub(crate) async fn delete_async(&self, key: &Key) -> Result<bool> {
+        let backend = self.backend();
+        if backend.is_in_process() {
+            return guarded("delete entry", || backend.delete(key));
+        }
+        guarded_async("delete entry", || backend.delete_async(key)).await
     }
 
     fn seal<T>(&self, value: &T, stamp: u64, ttl: Duration) -> Result<Record<B::Stored>>

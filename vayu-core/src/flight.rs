@@ -38,7 +38,8 @@ pub(crate) enum Outcome<R> {
 /// One computation under way.
 #[derive(Debug)]
 pub(crate) struct Flight<R> {
-    /// The process that it set out in: after a fork, the child has a copy that never lands.
+    /// The process that it set out in, as its table knew: after a fork, the child has a copy that
+    /// never lands.
     process: u32,
     outcome: OnceLock<Outcome<R>>,
     landed: Event,
@@ -49,17 +50,12 @@ pub(crate) struct Flight<R> {
 pub(crate) struct FlightId(usize);
 
 impl<R> Flight<R> {
-    fn new() -> Arc<Self> {
-        let process = std::process::id();
+    fn new(process: u32) -> Arc<Self> {
         Arc::new(Self { process, outcome: OnceLock::new(), landed: Event::new() })
     }
 
     pub(crate) fn id(self: &Arc<Self>) -> FlightId {
         FlightId(Arc::as_ptr(self) as usize)
-    }
-
-    fn is_of_this_process(&self) -> bool {
-        self.process == std::process::id()
     }
 
     fn land(&self, outcome: Outcome<R>) {

@@ -164,6 +164,11 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Backend for MemoryBackend
         found
     }
 
+    #[inline]
+    fn is_in_process(&self) -> bool {
+        true
+    }
+
     fn clear(&self) -> Result<()> {
         self.drop_until(None);
         Ok(())

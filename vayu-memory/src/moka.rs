@@ -189,6 +189,11 @@ impl Backend for MokaBackend {
         Some(self.read(key))
     }
 
+    #[inline]
+    fn is_in_process(&self) -> bool {
+        true
+    }
+
     fn clear(&self) -> Result<()> {
         self.map.invalidate_all();
         self.map.run_pending_tasks();

@@ -231,14 +231,14 @@ where
             call.ends_refresh();
             return answer;
         }
-        let _claimed = match claim(call, &mut reason) {
+        let claimed = match claim(call, &mut reason) {
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(claimed) => claimed,
         };
         if let Reason::Missing = reason {
             call.computes();
         }
-        let began = call.cache.now();
+        let began = if claimed.is_some() { call.cache.now() } else { started };
         let answer = body();
         let took = call.cache.now().saturating_since(began);
         if let Some(record) = call.seal(&answer, took) {
@@ -264,6 +264,7 @@ where
         while lead.land() == Landing::MustDelete {
             call.survive(guarded("delete entry", || call.cache.backend().delete(call.key)));
         }
+        drop(claimed);
         call.conclude(answer, took, reason)
     })
 }
@@ -280,7 +281,7 @@ where
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
-    if let Reason::Asked = reason {
+    if matches!(reason, Reason::Asked) || call.cache.backend().is_in_process() {
         return ControlFlow::Continue(None);
     }
     for pause in call.cache.pauses() {

@@ -110,8 +110,7 @@ where
 async fn read<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
 ) -> Option<Record<B::Stored>> {
-    let read = || call.cache.backend().read_async(call.key);
-    call.survive(guarded_async("read entry", read).await).flatten()
+    call.survive(call.cache.read_async(call.key).await).flatten()
 }
 
 pub(super) async fn miss<R, B, S, H, Z, L, P>(
@@ -219,7 +218,6 @@ where
     P: Keep<H::Value>,
 {
     let started = call.cache.now();
-    let backend = call.cache.backend();
     let flight = lead.id();
     let flight_to_landing = pin!(async move {
         if look_again
@@ -229,14 +227,14 @@ where
             call.ends_refresh();
             return answer;
         }
-        let _claimed = match claim(call, &mut reason).await {
+        let claimed = match claim(call, &mut reason).await {
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(claimed) => claimed,
         };
         if let Reason::Missing = reason {
             call.computes();
         }
-        let began = call.cache.now();
+        let began = if claimed.is_some() { call.cache.now() } else { started };
         let answer = body.await;
         let took = call.cache.now().saturating_since(began);
         if let Some(record) = call.seal(&answer, took) {
@@ -250,8 +248,7 @@ where
                     }
                 };
             if may_store {
-                let write = || backend.write_async(call.key, record);
-                call.stored(guarded_async("write entry", write).await);
+                call.stored(call.cache.write_async(call.key, record).await);
             } else {
                 discard(record);
             }
@@ -259,9 +256,9 @@ where
             lead.computed(Outcome::Unshared);
         }
         while lead.land() == Landing::MustDelete {
-            let delete = || backend.delete_async(call.key);
-            call.survive(guarded_async("delete entry", delete).await);
+            call.survive(call.cache.delete_async(call.key).await);
         }
+        drop(claimed);
         call.conclude(answer, took, reason)
     });
     Hosted::new(flight, flight_to_landing).await
@@ -279,7 +276,7 @@ where
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
-    if let Reason::Asked = reason {
+    if matches!(reason, Reason::Asked) || call.cache.backend().is_in_process() {
         return ControlFlow::Continue(None);
     }
     for pause in call.cache.pauses() {

@@ -1,9 +1,8 @@
 //! The flights of one cache, by exact key.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::flight::lead::{Lead, Permission};
 use crate::flight::{Flight, Outcome};
@@ -14,6 +13,9 @@ use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
 #[derive(Debug)]
 pub(crate) struct Flights<R> {
     shards: Box<[Shard<R>]>,
+    /// This process, as it was last known. To ask the system whenever a flight sets out would take
+    /// longer than most of what else there is to do, so it is asked when somebody finds a flight.
+    process: AtomicU32,
 }
 
 /// Aligned so that no two shards share a cache line, nor the pair that is fetched with it.
@@ -73,7 +75,8 @@ impl<R> Flights<R> {
             landings: AtomicU64::new(0),
             sky: Mutex::new(Sky { flights: HashMap::default(), invalidations: 0 }),
         };
-        Self { shards: (0..shards).map(shard).collect() }
+        let process = AtomicU32::new(std::process::id());
+        Self { shards: (0..shards).map(shard).collect(), process }
     }
 
     /// How many flights have not yet landed.
@@ -99,7 +102,7 @@ impl<R> Flights<R> {
         let shard = self.shard(key);
         let mut sky = lock(&shard.sky);
         if let Some(slot) = sky.flights.get(key)
-            && slot.flight.is_of_this_process()
+            && self.is_of_this_process(&slot.flight)
         {
             let is_other = slot.stamp != stamp;
             if !is_other || slot.phase != Phase::Computing {
@@ -145,13 +148,13 @@ impl<R> Flights<R> {
     pub(crate) fn invalidate(&self, key: &Key) -> Option<Arc<Flight<R>>> {
         let mut sky = self.sky(key);
         sky.invalidations += 1;
-        let Entry::Occupied(mut slot) = sky.flights.entry(key.clone()) else { return None };
-        if slot.get().phase == Phase::Computing {
-            slot.remove();
+        let slot = sky.flights.get_mut(key)?;
+        if slot.phase == Phase::Computing {
+            sky.flights.remove(key);
             return None;
         }
-        slot.get_mut().phase = Phase::Outdated;
-        Some(Arc::clone(&slot.get().flight))
+        slot.phase = Phase::Outdated;
+        Some(Arc::clone(&slot.flight))
     }
 
     /// The lead for a key in the place of what is being computed for it, to store a value that is
@@ -165,7 +168,7 @@ impl<R> Flights<R> {
         let mut sky = self.sky(key);
         sky.invalidations += 1;
         match sky.flights.get_mut(key) {
-            Some(slot) if slot.phase != Phase::Computing && slot.flight.is_of_this_process() => {
+            Some(slot) if slot.phase != Phase::Computing && self.is_of_this_process(&slot.flight) => {
                 slot.phase = Phase::Outdated;
                 Err(Arc::clone(&slot.flight))
             }
@@ -182,7 +185,7 @@ impl<R> Flights<R> {
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
         let mut sky = self.sky(key);
         match sky.flights.get(key) {
-            Some(slot) if slot.phase != Phase::Computing && slot.flight.is_of_this_process() => {
+            Some(slot) if slot.phase != Phase::Computing && self.is_of_this_process(&slot.flight) => {
                 Err(Arc::clone(&slot.flight))
             }
             _ => {
@@ -217,6 +220,14 @@ impl<R> Flights<R> {
         lock(&self.shard(key).sky)
     }
 
+    /// Whether a flight can land. After a fork it may be taken for one of the parent although it is
+    /// not, once: then two callers compute.
+    fn is_of_this_process(&self, flight: &Flight<R>) -> bool {
+        let process = std::process::id();
+        self.process.store(process, Ordering::Relaxed);
+        flight.process == process
+    }
+
     fn depart<'a>(
         &'a self,
         sky: &mut Sky<R>,
@@ -224,7 +235,7 @@ impl<R> Flights<R> {
         stamp: u64,
         phase: Phase,
     ) -> Lead<'a, R> {
-        let flight = Flight::new();
+        let flight = Flight::new(self.process.load(Ordering::Relaxed));
         let slot = Slot { flight: Arc::clone(&flight), stamp, phase };
         sky.flights.insert(key.clone(), slot);
         Lead::new(self, key, flight, stamp, sky.invalidations)
@@ -270,18 +281,21 @@ impl<R> Flights<R> {
         let shard = self.shard(key);
         {
             let mut sky = lock(&shard.sky);
-            if let Entry::Occupied(mut slot) = sky.flights.entry(key.clone())
-                && slot.get().is(flight)
+            if let Some(slot) = sky.flights.get_mut(key)
+                && slot.is(flight)
             {
-                if slot.get().phase == Phase::Outdated && !matches!(outcome, Outcome::Abandoned) {
-                    slot.get_mut().phase = Phase::Storing;
+                if slot.phase == Phase::Outdated && !matches!(outcome, Outcome::Abandoned) {
+                    slot.phase = Phase::Storing;
                     return Err(outcome);
                 }
                 shard.landings.fetch_add(1, Ordering::Release);
-                slot.remove();
+                sky.flights.remove(key);
             }
         }
-        flight.land(outcome);
+        // Who waits has got the flight from the table, where it is no more.
+        if Arc::strong_count(flight) > 1 {
+            flight.land(outcome);
+        }
         Ok(())
     }
 
