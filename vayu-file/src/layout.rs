@@ -37,9 +37,11 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn of(key: &WireKey) -> Self {
         let digest = key.digest();
-        let digits = const_hex::encode(&digest[..20]);
+        let mut digits = [0; 2 + DIGITS];
+        let digits = const_hex::encode_to_str(&digest[..20], &mut digits).unwrap_or_default();
         let (shard, name) = digits.split_at(2);
-        Self { shard: digest[0], path: format!("{shard}/{name}{ENTRY}") }
+        let path = [shard, "/", name, ENTRY].concat();
+        Self { shard: digest[0], path }
     }
 
     /// Where the generation of a group is: under two hex digits. Groups with one place are

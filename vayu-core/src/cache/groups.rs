@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use self::memo::Memo;
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::error::Result;
 use crate::group::Group;
 use crate::guard::{guarded, guarded_async};
@@ -32,15 +32,19 @@ pub(crate) struct Groups {
     renewals: AtomicU64,
     /// Those that the backend was asked for, and when.
     asked: Mutex<HashMap<Group, (u64, Timestamp)>>,
+    /// How often something of that was forgotten.
+    changes: AtomicU64,
     memo: Memo,
 }
 
 /// Groups whose numbers are equal modulo this are invalidated together.
 const SLOTS: u64 = 1 << 16;
 
-/// How long the generation of a function is taken for known where the backend keeps it. That of a
-/// tag never is.
-const KNOWN_FOR: Duration = Duration::from_millis(100);
+/// How long the generation of a function is taken for known where the backend keeps it, and how long
+/// a stamp that was made of it. Together that is 100 ms. The generation of a tag is never known.
+const KNOWN_FOR: Duration = Duration::from_millis(75);
+/// In microseconds.
+const MOMENT: i64 = 25_000;
 
 /// Functions whose generation is remembered. Past that all are asked for again.
 const REMEMBERED: usize = 4096;
@@ -63,8 +67,13 @@ impl Groups {
         is_recent.then_some(generation)
     }
 
-    fn learn(&self, group: Group, generation: u64, now: Timestamp) {
+    /// Notes what the backend answered, unless something was forgotten since there were so many
+    /// `changes`, before it was asked: the answer may be older than that.
+    fn learn(&self, group: Group, generation: u64, now: Timestamp, changes: u64) {
         let mut asked = self.asked();
+        if self.changes() != changes {
+            return;
+        }
         if asked.len() >= REMEMBERED {
             asked.clear();
         }
@@ -72,7 +81,13 @@ impl Groups {
     }
 
     pub(super) fn forget(&self, group: Group) {
-        self.asked().remove(&group);
+        let mut asked = self.asked();
+        asked.remove(&group);
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     fn asked(&self) -> MutexGuard<'_, HashMap<Group, (u64, Timestamp)>> {
@@ -99,6 +114,14 @@ impl Stamp {
     }
 }
 
+/// When a stamp was made, with all that it was made of.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    number: u64,
+    /// Whether it is over after a while although nothing has changed here.
+    ends: bool,
+}
+
 impl<B: Backend, S> Cache<B, S> {
     /// Whether a group may have been invalidated.
     #[inline]
@@ -120,7 +143,7 @@ impl<B: Backend, S> Cache<B, S> {
 
     fn stamp_of_groups(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         let moment = self.moment(prefix, tags);
-        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment)) {
+        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment.number)) {
             return Ok(stamp);
         }
         let mut stamp = Stamp::default();
@@ -141,7 +164,7 @@ impl<B: Backend, S> Cache<B, S> {
 
     async fn stamp_of_groups_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         let moment = self.moment(prefix, tags);
-        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment)) {
+        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment.number)) {
             return Ok(stamp);
         }
         let mut stamp = Stamp::default();
@@ -160,27 +183,36 @@ impl<B: Backend, S> Cache<B, S> {
         Ok(self.keep(moment, prefix, &stamp))
     }
 
-    /// A number for a function without tags and all that is known of generations now, if that can be
-    /// said without asking anybody.
+    /// A number for a function without tags and all that is known of generations now.
     #[inline]
-    fn moment(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
+    fn moment(&self, prefix: &Prefix, tags: &[Group]) -> Option<Moment> {
+        let groups = &self.shared.groups;
+        let number = |moment| hasher::seeded().hash_one((prefix, moment));
         let revision = match self.backend().generations() {
-            _ if !tags.is_empty() => None,
+            _ if !tags.is_empty() => return None,
             Some(generations) => generations.revision(),
-            None => Some(self.shared.groups.renewals.load(Ordering::Acquire)),
+            None => Some(groups.renewals.load(Ordering::Acquire)),
         };
-        revision.map(|revision| hasher::seeded().hash_one((prefix, revision)))
+        Some(match revision {
+            Some(revision) => Moment { number: number((revision, 0, 0)), ends: false },
+            // The clock of the backend may be set back to a moment that was before.
+            None => {
+                let times = [self.now(), MonotonicClock.now()];
+                let [now, tick] = times.map(|time| time.as_micros() / MOMENT);
+                Moment { number: number((groups.changes(), now, tick)), ends: true }
+            }
+        })
     }
 
-    /// Remembers a stamp for its moment, if nobody had to be asked for it.
+    /// Remembers a stamp for its moment. One that never ends is for what is known for certain.
     #[cold]
-    fn keep(&self, moment: Option<u64>, prefix: &Prefix, stamp: &Stamp) -> u64 {
+    fn keep(&self, moment: Option<Moment>, prefix: &Prefix, stamp: &Stamp) -> u64 {
         let is_certain =
             || seldom(prefix).iter().all(|&group| self.known_for_certain(group).is_some());
         if let Some(moment) = moment
-            && is_certain()
+            && (moment.ends || is_certain())
         {
-            self.shared.groups.memo.keep(moment, stamp.get());
+            self.shared.groups.memo.keep(moment.number, stamp.get());
         }
         stamp.get()
     }
@@ -201,18 +233,18 @@ impl<B: Backend, S> Cache<B, S> {
 
     fn ask(&self, group: Group) -> Result<u64> {
         let Some(generations) = self.backend().generations() else { return Ok(0) };
-        let now = self.now();
+        let (now, changes) = (self.now(), self.shared.groups.changes());
         let generation = guarded("read generation", || generations.generation(group))?;
-        self.shared.groups.learn(group, generation, now);
+        self.shared.groups.learn(group, generation, now, changes);
         Ok(generation)
     }
 
     async fn ask_async(&self, group: Group) -> Result<u64> {
         let Some(generations) = self.backend().generations() else { return Ok(0) };
-        let now = self.now();
+        let (now, changes) = (self.now(), self.shared.groups.changes());
         let ask = || generations.generation_async(group);
         let generation = guarded_async("read generation", ask).await?;
-        self.shared.groups.learn(group, generation, now);
+        self.shared.groups.learn(group, generation, now, changes);
         Ok(generation)
     }
 }

@@ -4,8 +4,9 @@ use std::any::Any;
 
 use bytes::Bytes;
 use rmp_serde::config::BytesMode;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use rmp_serde::decode;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::exact::encode_exactly;
@@ -17,9 +18,10 @@ use crate::serializer::{Serializer, SerializerId};
 /// `Deserialize` allows that. A value that MessagePack cannot give back exactly, `Some(None)` for
 /// instance, is refused.
 ///
-/// A value that is a `Vec<u8>` is written as bytes. Inside of other values, a byte buffer is
-/// written one element at a time unless its type says that it is bytes: `bytes::Bytes` with its
-/// feature `serde`, or a field under `#[serde(with = "serde_bytes")]`. That is a hundred times
+/// A value that is a `Vec<u8>` or [`Bytes`] is written as bytes, and comes back as `Bytes` without
+/// being copied. Inside of other values, a byte buffer is
+/// written one element at a time unless its type says that it is bytes: `Bytes` with the feature
+/// `serde` of its crate, or a field under `#[serde(with = "serde_bytes")]`. That is a hundred times
 /// faster for large ones.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MessagePack;
@@ -35,19 +37,27 @@ impl<T: Serialize + DeserializeOwned + 'static> Serializer<T> for MessagePack {
     }
 
     fn serialize(&self, value: &T) -> Result<Bytes> {
-        match (value as &dyn Any).downcast_ref::<Vec<u8>>() {
-            Some(buffer) => encode_buffer(buffer),
-            None => encode_exactly(value, encode, |bytes| decode(bytes)),
+        let any = value as &dyn Any;
+        if let Some(buffer) = any.downcast_ref::<Vec<u8>>() {
+            encode_buffer(buffer)
+        } else if let Some(buffer) = any.downcast_ref::<Bytes>() {
+            encode_buffer(buffer)
+        } else {
+            encode_exactly(value, encode, |bytes| decode_value(bytes))
         }
     }
 
     fn deserialize(&self, stored: &Bytes) -> Result<T> {
         let mut value = None::<T>;
-        match (&mut value as &mut dyn Any).downcast_mut::<Option<Vec<u8>>>() {
-            Some(buffer) => *buffer = Some(decode_buffer(stored)?),
-            None => value = Some(decode(stored)?),
+        let any = &mut value as &mut dyn Any;
+        if let Some(buffer) = any.downcast_mut::<Option<Vec<u8>>>() {
+            *buffer = Some(buffer_of(stored)?.to_vec());
+        } else if let Some(buffer) = any.downcast_mut::<Option<Bytes>>() {
+            *buffer = Some(stored.slice_ref(buffer_of(stored)?));
+        } else {
+            value = Some(decode_value(stored)?);
         }
-        Ok(value.expect("both arms have set it"))
+        Ok(value.expect("each arm has set it"))
     }
 }
 
@@ -61,16 +71,15 @@ fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let mut rest = bytes;
-    let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
+fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     deserializer.set_max_depth(DEPTH);
     let value = T::deserialize(&mut deserializer)
         .map_err(|error| Error::new(ErrorKind::Decode, "decode MessagePack").with_source(error))?;
-    if rest.is_empty() {
-        Ok(value)
-    } else {
-        Err(Error::new(ErrorKind::Decode, "bytes are left after a MessagePack value"))
+    // At the end there is not even the first byte of another value.
+    match IgnoredAny::deserialize(&mut deserializer) {
+        Err(decode::Error::InvalidMarkerRead(_)) => Ok(value),
+        _ => Err(Error::new(ErrorKind::Decode, "bytes are left after a MessagePack value")),
     }
 }
 
@@ -83,11 +92,11 @@ fn encode_buffer(buffer: &[u8]) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn decode_buffer(mut bytes: &[u8]) -> Result<Vec<u8>> {
+fn buffer_of(mut bytes: &[u8]) -> Result<&[u8]> {
     let length = rmp::decode::read_bin_len(&mut bytes)
         .map_err(|error| Error::new(ErrorKind::Decode, "decode MessagePack").with_source(error))?;
     if bytes.len() == length as usize {
-        Ok(bytes.to_vec())
+        Ok(bytes)
     } else {
         Err(Error::new(
             ErrorKind::Decode,
