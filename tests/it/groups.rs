@@ -1,10 +1,13 @@
 //! Entries that are invalidated together: by tag, by function, by prefix, all.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{
-    Backend, Cache, ErrorKind, FileCache, FileOptions, Key, MemoryCache, Result, Serializer, cached,
+    Backend, Cache, Error, ErrorKind, FileCache, FileOptions, Key, MemoryCache, Result, Serializer,
+    cached,
 };
 
 use crate::{HANG, with_every_backend};
@@ -253,58 +256,65 @@ fn invalidation_outlives_the_process_and_the_clearing() {
     assert_eq!(sync_user(&open(), 8, &|| Ok(2)), Ok(2));
 }
 
-/// A backend whose generations cannot be read.
-mod lost {
+/// A backend of which a test says how it answers for generations.
+mod odd {
     use async_trait::async_trait;
     use vayu::testing::MapBackend;
-    use vayu::{Backend, Error, Generations, Group, Record};
+    use vayu::{Backend, Generations, Group, MessagePack, Record};
 
     use super::*;
 
-    pub(super) struct Lost(MapBackend);
-
-    impl Lost {
-        pub(super) fn new(clock: ManualClock) -> Self {
-            Self(MapBackend::with_clock(clock))
-        }
+    pub(super) struct Odd {
+        map: MapBackend,
+        generation: Box<dyn Fn() -> Result<u64> + Send + Sync>,
+        renew: Box<dyn Fn() -> Result<()> + Send + Sync>,
     }
 
-    impl Generations for Lost {
+    pub(super) fn cache(
+        clock: ManualClock,
+        generation: impl Fn() -> Result<u64> + Send + Sync + 'static,
+        renew: impl Fn() -> Result<()> + Send + Sync + 'static,
+    ) -> Cache<Odd, MessagePack> {
+        let (generation, renew) = (Box::new(generation), Box::new(renew));
+        Cache::with_backend(Odd { map: MapBackend::with_clock(clock), generation, renew })
+    }
+
+    impl Generations for Odd {
         fn generation(&self, _: Group) -> Result<u64> {
-            Err(Error::new(ErrorKind::Backend, "lost"))
+            (self.generation)()
         }
 
         fn renew(&self, _: Group) -> Result<()> {
-            Err(Error::new(ErrorKind::Backend, "lost"))
+            (self.renew)()
         }
     }
 
     #[async_trait]
-    impl Backend for Lost {
+    impl Backend for Odd {
         type Stored = bytes::Bytes;
 
         fn read(&self, key: &Key) -> Result<Option<Record<Self::Stored>>> {
-            self.0.read(key)
+            self.map.read(key)
         }
 
         fn write(&self, key: &Key, record: Record<Self::Stored>) -> Result<()> {
-            self.0.write(key, record)
+            self.map.write(key, record)
         }
 
         fn delete(&self, key: &Key) -> Result<bool> {
-            self.0.delete(key)
+            self.map.delete(key)
         }
 
         async fn read_async(&self, key: &Key) -> Result<Option<Record<Self::Stored>>> {
-            self.0.read(key)
+            self.map.read(key)
         }
 
         async fn write_async(&self, key: &Key, record: Record<Self::Stored>) -> Result<()> {
-            self.0.write(key, record)
+            self.map.write(key, record)
         }
 
         async fn delete_async(&self, key: &Key) -> Result<bool> {
-            self.0.delete(key)
+            self.map.delete(key)
         }
 
         fn generations(&self) -> Option<&dyn Generations> {
@@ -312,8 +322,48 @@ mod lost {
         }
 
         fn clock(&self) -> std::sync::Arc<dyn vayu::Clock> {
-            self.0.clock()
+            self.map.clock()
         }
+    }
+}
+
+/// The backend is asked for a generation, answers the old one, and before its answer is here, the
+/// function is invalidated.
+#[test]
+fn answer_of_a_backend_from_before_an_invalidation_is_not_remembered() {
+    type Middle = Box<dyn FnOnce() + Send>;
+    for is_async in [false, true] {
+        let clock = ManualClock::new();
+        let generation = Arc::new(AtomicU64::new(1));
+        let middle: Arc<Mutex<Option<Middle>>> = Arc::default();
+        let (old, interrupted, renewed) =
+            (Arc::clone(&generation), Arc::clone(&middle), Arc::clone(&generation));
+        let cache = odd::cache(
+            clock.clone(),
+            move || {
+                let answer = old.load(Ordering::SeqCst);
+                let middle = interrupted.lock().unwrap().take();
+                middle.into_iter().for_each(|middle| middle());
+                Ok(answer)
+            },
+            move || {
+                renewed.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            },
+        );
+        let key = Key::from_text("p", "k");
+        let minute = Duration::from_secs(60);
+        let call = |n: u32| match is_async {
+            false => cache.get_or_insert_with(&key, minute, || n),
+            true => smol::block_on(cache.get_or_insert_with_async(&key, minute, async { n })),
+        };
+        assert_eq!((call(1), call(2)), (1, 1));
+        clock.advance(Duration::from_millis(100));
+        let same = cache.clone();
+        *middle.lock().unwrap() = Some(Box::new(move || same.invalidate_prefix("p").unwrap()));
+        call(3);
+        assert!(middle.lock().unwrap().is_none(), "nobody asked");
+        assert_eq!(call(4), 4, "the invalidation was over");
     }
 }
 
@@ -321,8 +371,8 @@ mod lost {
 fn callers_share_a_computation_where_generations_cannot_be_read() {
     watchdog(HANG, || {
         let clock = ManualClock::new();
-        let cache: Cache<lost::Lost, vayu::MessagePack> =
-            Cache::with_backend(lost::Lost::new(clock.clone()));
+        let lost = || Error::new(ErrorKind::Backend, "lost");
+        let cache = odd::cache(clock.clone(), move || Err(lost()), move || Err(lost()));
         let key = Key::from_text("p", "k");
         let call =
             |body: &dyn Fn() -> u32| cache.get_or_insert_with(&key, Duration::from_secs(60), body);

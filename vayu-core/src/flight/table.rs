@@ -168,7 +168,9 @@ impl<R> Flights<R> {
         let mut sky = self.sky(key);
         sky.invalidations += 1;
         match sky.flights.get_mut(key) {
-            Some(slot) if slot.phase != Phase::Computing && self.is_of_this_process(&slot.flight) => {
+            Some(slot)
+                if slot.phase != Phase::Computing && self.is_of_this_process(&slot.flight) =>
+            {
                 slot.phase = Phase::Outdated;
                 Err(Arc::clone(&slot.flight))
             }
@@ -185,7 +187,9 @@ impl<R> Flights<R> {
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
         let mut sky = self.sky(key);
         match sky.flights.get(key) {
-            Some(slot) if slot.phase != Phase::Computing && self.is_of_this_process(&slot.flight) => {
+            Some(slot)
+                if slot.phase != Phase::Computing && self.is_of_this_process(&slot.flight) =>
+            {
                 Err(Arc::clone(&slot.flight))
             }
             _ => {
