@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use rustix::rand::{GetRandomFlags, getrandom};
 use vayu_core::wire::{self, Entry, Header, WireKey};
 use vayu_core::{
@@ -101,8 +101,14 @@ impl Store {
                 return Ok(self.believe(key, start, |entry| Bytes::copy_from_slice(entry.value())));
             }
             let Some(bytes) = self.read_long(&mut *file, start)? else { return Ok(None) };
-            let bytes = Bytes::from(bytes);
-            Ok(self.believe(key, &bytes, |entry| bytes.slice(entry.value_range())))
+            let start = self.believe(key, &bytes, |entry| entry.value_range().start);
+            Ok(start.map(|record| {
+                record.map(|start| {
+                    let mut value = Bytes::from(bytes);
+                    value.advance(start);
+                    value
+                })
+            }))
         })
     }
 
@@ -123,12 +129,12 @@ impl Store {
     }
 
     /// The record of an entry, if that is one and of this key.
-    fn believe(
+    fn believe<V>(
         &self,
         key: &WireKey,
         bytes: &[u8],
-        value: impl FnOnce(&Entry<'_>) -> Bytes,
-    ) -> Option<Record<Bytes>> {
+        value: impl FnOnce(&Entry<'_>) -> V,
+    ) -> Option<Record<V>> {
         match Entry::parse(bytes) {
             Ok(entry) if entry.is_of(key) && bytes.len() as u64 <= self.max_entry_bytes => {
                 Some(entry.record(value(&entry)))

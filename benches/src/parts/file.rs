@@ -87,7 +87,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         let keys: Vec<_> = (0..KEYS).map(|key| key.to_string()).collect();
         let spread = length as u64 * 1000;
         let laps = race(
-            Course::SHORT,
+            Course::SHORT.warm(KEYS),
             vec![
                 Contender::new("vayu", Role::Vayu, |times| {
                     (0..times).for_each(|_| {

@@ -1,8 +1,9 @@
 //! MessagePack, the default of backends that keep bytes.
 
 use std::any::Any;
+use std::mem;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use rmp_serde::config::BytesMode;
 use rmp_serde::decode;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -48,12 +49,20 @@ impl<T: Serialize + DeserializeOwned + 'static> Serializer<T> for MessagePack {
     }
 
     fn deserialize(&self, stored: &Bytes) -> Result<T> {
+        self.take(&mut stored.clone())
+    }
+
+    fn take(&self, stored: &mut Bytes) -> Result<T> {
         let mut value = None::<T>;
         let any = &mut value as &mut dyn Any;
         if let Some(buffer) = any.downcast_mut::<Option<Vec<u8>>>() {
             *buffer = Some(buffer_of(stored)?.to_vec());
         } else if let Some(buffer) = any.downcast_mut::<Option<Bytes>>() {
-            *buffer = Some(stored.slice_ref(buffer_of(stored)?));
+            let length = buffer_of(stored)?.len();
+            // To split it would cost a block of memory more.
+            let mut whole = mem::take(stored);
+            whole.advance(whole.len() - length);
+            *buffer = Some(whole);
         } else {
             value = Some(decode_value(stored)?);
         }
