@@ -21,7 +21,7 @@ impl Names {
     }
 
     pub(crate) fn entry(&self, key: &WireKey) -> String {
-        format!("{}:e:{}", self.namespace, const_hex::encode(key.digest()))
+        self.of_key(":e:", key)
     }
 
     /// A pattern for the names of all entries. Of the digest only the length is said, so that an entry
@@ -38,7 +38,13 @@ impl Names {
     }
 
     pub(crate) fn claim(&self, key: &WireKey) -> String {
-        format!("{}:c:{}", self.namespace, const_hex::encode(key.digest()))
+        self.of_key(":c:", key)
+    }
+
+    fn of_key(&self, kind: &str, key: &WireKey) -> String {
+        let mut digits = [0; 64];
+        let digits = const_hex::encode_to_str(key.digest(), &mut digits).unwrap_or_default();
+        [&self.namespace, kind, digits].concat()
     }
 
     /// Groups with one name are invalidated together.
@@ -53,8 +59,10 @@ impl Names {
 
 /// What there is of a value that is at most so long; one byte more of a longer one.
 pub(crate) fn read(name: &str, max_bytes: u64) -> Cmd {
-    let mut command = redis::cmd("GETRANGE");
-    command.arg(name).arg(0).arg(max_bytes);
+    const NAME: &str = "GETRANGE";
+    let numbers = 1 + 20;
+    let mut command = Cmd::with_capacity(4, NAME.len() + name.len() + numbers);
+    command.arg(NAME).arg(name).arg(0).arg(max_bytes);
     command
 }
 
