@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Runs `code`. A panic of it is an error of kind [`ErrorKind::Panic`].
 ///
 /// What `code` was working on is not used after a panic, so nothing half-done is seen.
-#[inline]
+#[inline(always)]
 pub(crate) fn guarded<T>(operation: &'static str, code: impl FnOnce() -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => result,

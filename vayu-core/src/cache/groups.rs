@@ -143,7 +143,8 @@ impl<B: Backend, S> Cache<B, S> {
 
     fn stamp_of_groups(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         let moment = self.moment(prefix, tags);
-        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment.number)) {
+        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment.number))
+        {
             return Ok(stamp);
         }
         let mut stamp = Stamp::default();
@@ -164,7 +165,8 @@ impl<B: Backend, S> Cache<B, S> {
 
     async fn stamp_of_groups_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         let moment = self.moment(prefix, tags);
-        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment.number)) {
+        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment.number))
+        {
             return Ok(stamp);
         }
         let mut stamp = Stamp::default();

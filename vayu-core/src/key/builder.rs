@@ -106,7 +106,7 @@ impl KeyBuilder {
     }
 
     /// Ends the key, which is that of a call of what has this prefix.
-    #[inline]
+    #[inline(always)]
     pub fn finish(&mut self, prefix: impl Into<Prefix>) {
         let prefix = prefix.into();
         self.key.hash = hasher::hash(&prefix, &self.key.material);

@@ -144,7 +144,7 @@ impl PartialEq for Prefix {
 impl Eq for Prefix {}
 
 impl Hash for Prefix {
-    #[inline]
+    #[inline(always)]
     fn hash<H: Hasher>(&self, state: &mut H) {
         match &self.0 {
             Repr::Function(function) => (function.id)().hash(state),

@@ -1,0 +1,127 @@
+//! How many instructions the hot paths take, by callgrind: the same on every machine with the same
+//! compiler, as near as the random seed of the hash function lets them be.
+//!
+//! Each benchmark makes a thousand calls. Its limit is a tenth more than was counted when it was
+//! last set, for a thousand calls as well; whoever makes a path shorter lowers it.
+
+#![allow(missing_docs, reason = "the macros make modules without any")]
+
+use std::hint::black_box;
+use std::path::PathBuf;
+
+use gungraun::{
+    Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
+};
+use vayu::FileCache;
+use vayu_instructions::{file, now, number, number_async, number_of_many, pair, shared, text};
+
+const CALLS: u64 = 1000;
+const MANY: u64 = 100_000;
+
+/// In thousands of instructions.
+fn at_most(limit: u64) -> LibraryBenchmarkConfig {
+    let mut callgrind = Callgrind::default();
+    callgrind.hard_limits([(EventKind::Ir, limit * 1000)]);
+    let mut config = LibraryBenchmarkConfig::default();
+    config.tool(callgrind);
+    config
+}
+
+/// Makes all calls.
+#[inline(always)]
+fn each<T>(keys: &[u64], call: impl Fn(u64) -> T) {
+    for &key in keys {
+        drop(black_box(call(black_box(key))));
+    }
+}
+
+/// Makes all calls once, and answers their keys.
+fn called<T>(keys: Vec<u64>, call: impl Fn(u64) -> T) -> Vec<u64> {
+    each(&keys, call);
+    keys
+}
+
+fn few() -> Vec<u64> {
+    (0..CALLS).collect()
+}
+
+#[library_benchmark(config = at_most(620))]
+#[bench::of(called(few(), number))]
+fn hit(keys: Vec<u64>) {
+    each(&keys, number);
+}
+
+// Each far from the one before. Most of what this takes is not instructions but memory: see the
+// hits of the caches.
+#[library_benchmark(config = at_most(620))]
+#[bench::of({ called((0..MANY).collect(), number); (0..CALLS).map(|n| n * 7919 % MANY).collect() })]
+fn hit_among_100_000(keys: Vec<u64>) {
+    each(&keys, number);
+}
+
+const WORD: &str = "sixteen letters!";
+
+#[library_benchmark(config = at_most(765))]
+#[bench::of(called(few(), |key| pair(WORD, key)))]
+fn hit_by_text_and_number(keys: Vec<u64>) {
+    each(&keys, |key| pair(black_box(WORD), key));
+}
+
+#[library_benchmark(config = at_most(800))]
+#[bench::of(called(few(), text))]
+fn hit_of_text(keys: Vec<u64>) {
+    each(&keys, text);
+}
+
+#[library_benchmark(config = at_most(620))]
+#[bench::of(called(few(), shared))]
+fn hit_of_shared_bytes(keys: Vec<u64>) {
+    each(&keys, shared);
+}
+
+#[library_benchmark(config = at_most(890))]
+#[bench::of(called(few(), |key| now(number_async(key))))]
+fn hit_async(keys: Vec<u64>) {
+    each(&keys, |key| now(number_async(key)));
+}
+
+// Into a cache that is full, so that each evicts another entry.
+#[library_benchmark(config = at_most(4250))]
+#[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
+fn miss(keys: Vec<u64>) {
+    each(&keys, number_of_many);
+}
+
+fn files() -> (PathBuf, FileCache) {
+    let place = tempfile::tempdir().expect("a directory").keep();
+    let cache = FileCache::open(place.join("cache")).expect("a cache");
+    file(&cache, 100);
+    (place, cache)
+}
+
+// Without those of the system.
+#[library_benchmark(config = at_most(8500))]
+#[bench::of(args = (files()), teardown = remove)]
+fn hit_in_file((place, cache): (PathBuf, FileCache)) -> PathBuf {
+    each(&few(), |_| file(&cache, 100));
+    place
+}
+
+fn remove(place: PathBuf) {
+    std::fs::remove_dir_all(place).expect("it is removed");
+}
+
+library_benchmark_group!(
+    name = paths,
+    benchmarks = [
+        hit,
+        hit_among_100_000,
+        hit_by_text_and_number,
+        hit_of_text,
+        hit_of_shared_bytes,
+        hit_async,
+        miss,
+        hit_in_file
+    ]
+);
+main!(library_benchmark_groups = paths);
