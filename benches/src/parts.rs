@@ -4,6 +4,7 @@ mod asynchronous;
 mod build;
 mod file;
 mod growth;
+mod latency;
 mod memory;
 mod memory_use;
 mod miss;
@@ -23,6 +24,7 @@ pub(crate) struct Part {
 
 pub(crate) const PARTS: &[Part] = &[
     Part { name: "memory", title: "Hits in memory", measure: memory::measure },
+    Part { name: "latency", title: "The latency of hits", measure: latency::measure },
     Part { name: "growth", title: "Hits among more keys", measure: growth::measure },
     Part { name: "async", title: "Async hits in memory", measure: asynchronous::measure },
     Part { name: "miss", title: "Misses", measure: miss::measure },

@@ -1,6 +1,6 @@
 //! Hits: a value is there, and not too old.
 
-mod contenders;
+pub(super) mod contenders;
 
 use std::error::Error;
 use std::hint::black_box;

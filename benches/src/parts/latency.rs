@@ -1,0 +1,62 @@
+//! How long single hits take, the slow ones too.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::memory::contenders::{Limits, number};
+use crate::keys::{Circle, uniform};
+use crate::plot;
+use crate::race::quantile;
+use crate::report::{Report, time};
+
+/// The slowest of how many calls.
+const OF: [f64; 5] = [2.0, 10.0, 100.0, 1000.0, 10_000.0];
+const ROUNDS: usize = 400;
+const CALLS: usize = 1000;
+
+pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let keys = uniform(1000, 1 << 14, 4);
+    let limits = Limits::of(1000);
+    let calls: [(&str, &dyn Fn(u64)); 4] = [
+        ("vayu", &|key| drop(black_box(number::vayu(key)))),
+        ("cached, concurrent, ttl", &|key| drop(black_box(number::cached_concurrent(key)))),
+        ("moka, ttl, get", &|key| drop(black_box(limits.moka.get(&key)))),
+        ("quick_cache, deadline", &|key| drop(black_box(limits.quick(key)))),
+    ];
+    let mut circles = calls.map(|_| Circle::new(&keys));
+    let mut times = calls.map(|_| Vec::with_capacity(ROUNDS * CALLS));
+    // The first round fills the caches.
+    for round in 0..=ROUNDS {
+        for (((_, call), circle), times) in calls.iter().zip(&mut circles).zip(&mut times) {
+            for _ in 0..CALLS {
+                let key = black_box(circle.next());
+                let began = Instant::now();
+                call(key);
+                let took = began.elapsed().as_secs_f64() * 1e9;
+                if round > 0 {
+                    times.push(took);
+                }
+            }
+        }
+    }
+    let mut text = "\nEach call by itself, so with one look at the clock, on one thread: the \
+                    slowest of so many calls.\n\n| | 2 | 10 | 100 | 1,000 | 10,000 |\n\
+                    |---|--:|--:|--:|--:|--:|\n"
+        .to_owned();
+    let mut series = Vec::new();
+    for ((name, _), times) in calls.iter().zip(&mut times) {
+        times.sort_by(f64::total_cmp);
+        let points = OF.map(|of| (of, quantile(times, 1.0 - 1.0 / of)));
+        let row = points.map(|(_, slowest)| time(slowest)).join(" | ");
+        text += &format!("| {name} | {row} |\n");
+        series.push((*name, points.to_vec()));
+    }
+    report.say(&text);
+    report.data(json!({ "slowest_of": series }));
+    let title = "The slowest of so many hits, u64 -> u64, 1,000 keys";
+    report.plot("latency", plot::lines(title, "ns", &series));
+    Ok(())
+}
