@@ -3,85 +3,129 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use crate::key::{self, Key, Prefix, hasher};
+use crate::key::material::Material;
+use crate::key::prefix::{Function, Lasting};
+use crate::key::{Key, Prefix, hasher};
 
-/// A key as a backend keeps many of them: half as large as a [`Key`], which is made to be looked up
-/// with.
+/// A key as a backend keeps many of them: a third as large as a [`Key`], which is made to be looked
+/// up with.
 ///
 /// It hashes as the key does, and [`is`](Self::is) compares the two.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CompactKey {
-    prefix: Prefix,
-    material: Material,
-}
+#[derive(Clone)]
+pub struct CompactKey(Repr);
 
-#[derive(Clone, PartialEq, Eq)]
-enum Material {
-    /// What is past the length is zero.
-    Short {
-        length: u8,
-        bytes: [u8; SHORT],
+#[derive(Clone)]
+enum Repr {
+    OfFunction {
+        function: &'static Function,
+        bytes: Short<30>,
     },
-    Long(Box<[u8]>),
+    OfText {
+        prefix: &'static str,
+        bytes: Short<22>,
+    },
+    /// With a prefix that is not static, or longer bytes.
+    Boxed(Box<(Prefix, Box<[u8]>)>),
 }
 
-/// What fits beside the length in the place of a box.
-const SHORT: usize = 22;
+/// A few bytes. What is past the length is zero.
+#[derive(Clone, Copy)]
+struct Short<const N: usize> {
+    length: u8,
+    bytes: [u8; N],
+}
 
 impl CompactKey {
     /// Whether this is that key.
     #[inline(always)]
     pub fn is(&self, key: &Key) -> bool {
-        self.prefix == key.prefix && self.material.is(&key.material)
+        match &self.0 {
+            Repr::OfFunction { function, bytes } => {
+                key.prefix.is_function(function) && bytes.are(&key.material)
+            }
+            Repr::OfText { prefix, bytes } => {
+                key.prefix.is_text(prefix) && bytes.are(&key.material)
+            }
+            Repr::Boxed(parts) => parts.0 == key.prefix && *parts.1 == *key.material,
+        }
     }
 }
 
-impl Material {
-    #[inline(always)]
-    fn is(&self, other: &key::Material) -> bool {
-        match self {
-            Self::Short { length, bytes } => {
-                usize::from(*length) == other.len() && other.first_chunk_and_zeros() == bytes
-            }
-            Self::Long(bytes) => **bytes == **other,
+impl CompactKey {
+    fn material(&self) -> &[u8] {
+        match &self.0 {
+            Repr::OfFunction { bytes, .. } => bytes.as_slice(),
+            Repr::OfText { bytes, .. } => bytes.as_slice(),
+            Repr::Boxed(parts) => &parts.1,
         }
+    }
+
+    /// Hands the prefix to `code`.
+    #[inline]
+    fn with_prefix<T>(&self, code: impl FnOnce(&Prefix) -> T) -> T {
+        match &self.0 {
+            Repr::OfFunction { function, .. } => code(&Lasting::Function(function).into()),
+            Repr::OfText { prefix, .. } => code(&Lasting::Text(prefix).into()),
+            Repr::Boxed(parts) => code(&parts.0),
+        }
+    }
+}
+
+impl PartialEq for CompactKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.material() == other.material()
+            && self.with_prefix(|prefix| other.with_prefix(|other| prefix == other))
+    }
+}
+
+impl Eq for CompactKey {}
+
+impl<const N: usize> Short<N> {
+    fn new(bytes: &[u8]) -> Option<Self> {
+        let mut short = Self { length: u8::try_from(bytes.len()).ok()?, bytes: [0; N] };
+        short.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(short)
+    }
+
+    #[inline(always)]
+    fn are(&self, material: &Material) -> bool {
+        usize::from(self.length) == material.len()
+            && *material.first_chunk_and_zeros() == self.bytes
     }
 
     #[inline]
     fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Short { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
-            Self::Long(bytes) => bytes,
-        }
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
 }
 
 impl From<&Key> for CompactKey {
     fn from(key: &Key) -> Self {
-        let material: &[u8] = &key.material;
-        let material = match u8::try_from(material.len()) {
-            Ok(length) if material.len() <= SHORT => {
-                let mut bytes = [0; SHORT];
-                bytes[..material.len()].copy_from_slice(material);
-                Material::Short { length, bytes }
+        let short = match key.prefix.lasting() {
+            Some(Lasting::Function(function)) => {
+                Short::new(&key.material).map(|bytes| Repr::OfFunction { function, bytes })
             }
-            _ => Material::Long(material.into()),
+            Some(Lasting::Text(prefix)) => {
+                Short::new(&key.material).map(|bytes| Repr::OfText { prefix, bytes })
+            }
+            None => None,
         };
-        Self { prefix: key.prefix.clone(), material }
+        let boxed = || Repr::Boxed(Box::new((key.prefix.clone(), (*key.material).into())));
+        Self(short.unwrap_or_else(boxed))
     }
 }
 
 impl Hash for CompactKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(hasher::hash(&self.prefix, self.material.as_slice()));
+        state.write_u64(self.with_prefix(|prefix| hasher::hash(prefix, self.material())));
     }
 }
 
-/// Shows the prefix: arguments may be secrets.
+/// Shows nothing: arguments may be secrets.
 impl fmt::Debug for CompactKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CompactKey({})", self.prefix)
+        f.write_str("CompactKey(..)")
     }
 }
 
@@ -95,11 +139,19 @@ mod tests {
     #[test]
     fn compact_key_is_its_key_and_no_other_one() {
         let texts = ["", "a", "b", "ab"].map(str::to_owned);
-        let long = [20, 21, 22, 47, 48, 300].map(|length| "k".repeat(length));
+        let long = [20, 21, 22, 28, 29, 30, 47, 48, 300].map(|length| "k".repeat(length));
+        let prefixes = || {
+            [
+                "p".into(),
+                "q".to_owned().into(),
+                Prefix::of_body::<[u8; 1]>(),
+                Prefix::of_body::<[u8; 2]>(),
+            ]
+        };
         let keys: Vec<Key> = texts
             .iter()
             .chain(&long)
-            .flat_map(|text| [Key::from_text("p", text), Key::from_text("q", text)])
+            .flat_map(|text| prefixes().map(|prefix: Prefix| Key::from_text(prefix, text)))
             .chain([Key::new("p", &("ab",)).expect("a key")])
             .collect();
         for (n, key) in keys.iter().enumerate() {
@@ -107,12 +159,24 @@ mod tests {
             assert_eq!(KeyHasher.hash_one(&compact), KeyHasher.hash_one(key));
             for (m, other) in keys.iter().enumerate() {
                 assert_eq!(compact.is(other), n == m, "{key} {other}");
+                assert_eq!(compact == CompactKey::from(other), n == m, "{key} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn prefix_that_is_static_and_one_that_is_not_are_one() {
+        let keys = ["p".into(), Prefix::from("p".to_owned())].map(|p| Key::from_text(p, "k"));
+        for key in &keys {
+            for other in keys.each_ref().map(CompactKey::from) {
+                assert!(other.is(key) && other == key.into());
+                assert_eq!(KeyHasher.hash_one(&other), KeyHasher.hash_one(key));
             }
         }
     }
 
     #[test]
     fn it_is_small() {
-        assert_eq!(size_of::<CompactKey>(), 48);
+        assert_eq!(size_of::<CompactKey>(), 40);
     }
 }

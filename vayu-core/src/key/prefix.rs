@@ -30,7 +30,8 @@ enum Repr {
 }
 
 /// A function, known by the type of its body. There may be several of these for one.
-struct Function {
+#[derive(Clone, Copy)]
+pub(super) struct Function {
     id: fn() -> TypeId,
     path: fn() -> &'static str,
 }
@@ -39,6 +40,23 @@ impl Function {
     #[inline]
     fn is(&self, other: &Self) -> bool {
         ptr::eq(self, other) || (self.id)() == (other.id)()
+    }
+}
+
+/// What a prefix stands for that owns nothing.
+#[derive(Clone, Copy)]
+pub(super) enum Lasting {
+    Function(&'static Function),
+    Text(&'static str),
+}
+
+impl From<Lasting> for Prefix {
+    #[inline]
+    fn from(lasting: Lasting) -> Self {
+        Self(match lasting {
+            Lasting::Function(function) => Repr::Function(function),
+            Lasting::Text(text) => Repr::Text(Cow::Borrowed(text)),
+        })
     }
 }
 
@@ -58,6 +76,28 @@ impl Prefix {
     #[inline]
     pub(crate) fn of_body<F: ?Sized>() -> Self {
         Self(Repr::Function(Body::<F>::FUNCTION))
+    }
+
+    /// The prefix where it is of a kind that is never dropped.
+    #[inline]
+    pub(super) fn lasting(&self) -> Option<Lasting> {
+        match self.0 {
+            Repr::Function(function) => Some(Lasting::Function(function)),
+            Repr::Text(Cow::Borrowed(text)) => Some(Lasting::Text(text)),
+            Repr::Text(Cow::Owned(_)) => None,
+        }
+    }
+
+    /// Whether it is this function.
+    #[inline]
+    pub(super) fn is_function(&self, function: &'static Function) -> bool {
+        matches!(self.0, Repr::Function(other) if other.is(function))
+    }
+
+    /// Whether it is this text.
+    #[inline]
+    pub(super) fn is_text(&self, text: &str) -> bool {
+        matches!(&self.0, Repr::Text(other) if other == text)
     }
 
     pub(super) const EMPTY: Self = Self(Repr::Text(Cow::Borrowed("")));
