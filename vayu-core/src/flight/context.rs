@@ -6,7 +6,7 @@
 //! close a cycle is refused. What a body hands to another thread or task cannot be seen; there the
 //! bounded wait is the way out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,13 +20,21 @@ thread_local! {
     /// The flights that the running code is inside of, outermost first.
     #[allow(clippy::missing_const_for_thread_local, reason = "the macro of loom takes no block")]
     static INSIDE: RefCell<Vec<FlightId>> = RefCell::new(Vec::new());
-    /// How many async leaders were last polled on this thread and have not landed.
+    /// How many async leaders were last polled on this thread, were not ready and have not landed.
     static HOSTED: Arc<AtomicUsize> = Arc::new(AtomicUsize::new(0));
+    /// How many async leaders this thread polls at the moment, one inside of the other.
+    #[allow(clippy::missing_const_for_thread_local, reason = "the macro of loom takes no block")]
+    static POLLED: Cell<usize> = Cell::new(0);
 }
 
 /// Whether an async leader may need this thread to go on. Such a thread must not sleep.
 fn is_host() -> bool {
-    HOSTED.try_with(|hosted| hosted.load(Ordering::Relaxed) > 0).unwrap_or(true)
+    let is_zero = || -> Option<bool> {
+        let polled = POLLED.try_with(Cell::get).ok()?;
+        let hosted = HOSTED.try_with(|hosted| hosted.load(Ordering::Relaxed)).ok()?;
+        Some(polled + hosted == 0)
+    };
+    !is_zero().unwrap_or(false)
 }
 
 /// Marks the thread as inside a flight while `code` runs.
@@ -54,12 +62,19 @@ impl<F> Hosted<F> {
     }
 
     /// Notes that this thread is the one that the future was last polled on.
-    fn move_here(&mut self) {
+    fn stay_here(&mut self) {
         let Ok(here) = HOSTED.try_with(Arc::clone) else { return };
-        if self.host.as_ref().is_none_or(|host| !Arc::ptr_eq(host, &here)) {
-            self.leave();
+        if self.host.is_none() {
             here.fetch_add(1, Ordering::Relaxed);
             self.host = Some(here);
+        }
+    }
+
+    /// Leaves the thread on which the future was last polled, if that is another one.
+    fn move_here(&mut self) {
+        let is_here = |host| HOSTED.try_with(|here| Arc::ptr_eq(host, here)).unwrap_or(false);
+        if self.host.as_ref().is_some_and(|host| !is_here(host)) {
+            self.leave();
         }
     }
 
@@ -75,8 +90,26 @@ impl<F: Future + Unpin> Future for Hosted<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         self.move_here();
-        inside(self.flight, || Pin::new(&mut self.future).poll(context))
+        let polled = polled(|| inside(self.flight, || Pin::new(&mut self.future).poll(context)));
+        // Most are ready at once: nothing is noted for them.
+        if polled.is_pending() {
+            self.stay_here();
+        }
+        polled
     }
+}
+
+/// Marks the thread as one that polls a leader while `code` runs.
+fn polled<T>(code: impl FnOnce() -> T) -> T {
+    struct Mark;
+    impl Drop for Mark {
+        fn drop(&mut self) {
+            let _ = POLLED.try_with(|polled| polled.set(polled.get() - 1));
+        }
+    }
+    let mark = POLLED.try_with(|polled| polled.set(polled.get() + 1));
+    let _mark = mark.ok().map(|()| Mark);
+    code()
 }
 
 impl<F> Drop for Hosted<F> {
@@ -154,6 +187,9 @@ fn is_reached_from(start: FlightId, targets: &[FlightId], edges: &[(FlightId, Fl
 
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests {
+    use std::pin::pin;
+    use std::task::Waker;
+
     use super::*;
 
     const A: FlightId = FlightId(1);
@@ -187,6 +223,23 @@ mod tests {
             assert!(Waiting::begin(B).is_some());
             assert!(Waiting::begin(A).is_none());
         });
+    }
+
+    #[test]
+    fn thread_does_not_sleep_while_it_polls_a_leader_nor_while_that_is_not_ready() {
+        let may_sleep = || Waiting::begin_asleep(B).is_some();
+        let poll = |leader: &mut Hosted<Pin<&mut dyn Future<Output = ()>>>| {
+            Pin::new(leader).poll(&mut Context::from_waker(Waker::noop()))
+        };
+        let at_once = pin!(async { assert!(!may_sleep(), "it is being polled") });
+        assert!(poll(&mut Hosted::new(A, at_once)).is_ready());
+        assert!(may_sleep());
+        let later = pin!(std::future::pending());
+        let mut later = Hosted::<Pin<&mut dyn Future<Output = ()>>>::new(A, later);
+        assert!(poll(&mut later).is_pending());
+        assert!(!may_sleep(), "it may have to be polled here");
+        drop(later);
+        assert!(may_sleep());
     }
 
     #[test]
