@@ -18,6 +18,19 @@ pub fn number(key: u64) -> u64 {
     key
 }
 
+/// A cache in which something was once invalidated.
+pub static RENEWED: LazyLock<MemoryCache> = LazyLock::new(|| {
+    let cache = MemoryCache::new();
+    cache.invalidate_tag("something").expect("it is invalidated");
+    cache
+});
+
+/// A number of a number, where something was once invalidated.
+#[cached(cache = RENEWED, ttl = "1h")]
+pub fn number_renewed(key: u64) -> u64 {
+    key
+}
+
 /// A number of a text and a number.
 #[cached(cache = LARGE, ttl = "1h")]
 pub fn pair(word: &str, number: u64) -> u64 {

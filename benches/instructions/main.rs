@@ -13,7 +13,9 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use vayu::FileCache;
-use vayu_instructions::{file, now, number, number_async, number_of_many, pair, shared, text};
+use vayu_instructions::{
+    file, now, number, number_async, number_of_many, number_renewed, pair, shared, text,
+};
 
 const CALLS: u64 = 1000;
 const MANY: u64 = 100_000;
@@ -45,7 +47,7 @@ fn few() -> Vec<u64> {
     (0..CALLS).collect()
 }
 
-#[library_benchmark(config = at_most(620))]
+#[library_benchmark(config = at_most(605))]
 #[bench::of(called(few(), number))]
 fn hit(keys: Vec<u64>) {
     each(&keys, number);
@@ -53,27 +55,33 @@ fn hit(keys: Vec<u64>) {
 
 // Each far from the one before. Most of what this takes is not instructions but memory: see the
 // hits of the caches.
-#[library_benchmark(config = at_most(620))]
+#[library_benchmark(config = at_most(605))]
 #[bench::of({ called((0..MANY).collect(), number); (0..CALLS).map(|n| n * 7919 % MANY).collect() })]
 fn hit_among_100_000(keys: Vec<u64>) {
     each(&keys, number);
 }
 
+#[library_benchmark(config = at_most(695))]
+#[bench::of(called(few(), number_renewed))]
+fn hit_after_an_invalidation(keys: Vec<u64>) {
+    each(&keys, number_renewed);
+}
+
 const WORD: &str = "sixteen letters!";
 
-#[library_benchmark(config = at_most(765))]
+#[library_benchmark(config = at_most(730))]
 #[bench::of(called(few(), |key| pair(WORD, key)))]
 fn hit_by_text_and_number(keys: Vec<u64>) {
     each(&keys, |key| pair(black_box(WORD), key));
 }
 
-#[library_benchmark(config = at_most(800))]
+#[library_benchmark(config = at_most(790))]
 #[bench::of(called(few(), text))]
 fn hit_of_text(keys: Vec<u64>) {
     each(&keys, text);
 }
 
-#[library_benchmark(config = at_most(620))]
+#[library_benchmark(config = at_most(610))]
 #[bench::of(called(few(), shared))]
 fn hit_of_shared_bytes(keys: Vec<u64>) {
     each(&keys, shared);
@@ -86,7 +94,7 @@ fn hit_async(keys: Vec<u64>) {
 }
 
 // Into a cache that is full, so that each evicts another entry.
-#[library_benchmark(config = at_most(4250))]
+#[library_benchmark(config = at_most(4290))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
@@ -100,7 +108,7 @@ fn files() -> (PathBuf, FileCache) {
 }
 
 // Without those of the system.
-#[library_benchmark(config = at_most(8500))]
+#[library_benchmark(config = at_most(8510))]
 #[bench::of(args = (files()), teardown = remove)]
 fn hit_in_file((place, cache): (PathBuf, FileCache)) -> PathBuf {
     each(&few(), |_| file(&cache, 100));
@@ -116,6 +124,7 @@ library_benchmark_group!(
     benchmarks = [
         hit,
         hit_among_100_000,
+        hit_after_an_invalidation,
         hit_by_text_and_number,
         hit_of_text,
         hit_of_shared_bytes,

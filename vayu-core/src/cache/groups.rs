@@ -129,24 +129,37 @@ impl<B: Backend, S> Cache<B, S> {
         self.shared.groups.here.get().is_some() || self.backend().generations().is_some()
     }
 
-    /// The stamp of a call with these tags.
+    /// The stamp of a call with these tags, if it is known.
     #[inline]
+    pub(crate) fn known_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
+        if self.has_generations() { self.recall_stamp(prefix, tags) } else { Some(0) }
+    }
+
+    #[inline(never)]
+    fn recall_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
+        let moment = self.moment(prefix, tags)?;
+        self.shared.groups.memo.recall(moment.number)
+    }
+
+    /// The stamp of a call with these tags.
     pub(crate) fn stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
-        if self.has_generations() { self.stamp_of_groups(prefix, tags) } else { Ok(0) }
+        match self.known_stamp(prefix, tags) {
+            Some(stamp) => Ok(stamp),
+            None => self.make_stamp(prefix, tags),
+        }
     }
 
     /// [`stamp`](Self::stamp) for async callers.
-    #[inline]
     pub(crate) async fn stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
-        if self.has_generations() { self.stamp_of_groups_async(prefix, tags).await } else { Ok(0) }
+        match self.known_stamp(prefix, tags) {
+            Some(stamp) => Ok(stamp),
+            None => self.make_stamp_async(prefix, tags).await,
+        }
     }
 
-    fn stamp_of_groups(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
+    /// Makes the stamp of a call with these tags.
+    pub(crate) fn make_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         let moment = self.moment(prefix, tags);
-        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment.number))
-        {
-            return Ok(stamp);
-        }
         let mut stamp = Stamp::default();
         for group in seldom(prefix) {
             stamp.add(match self.known(group) {
@@ -163,12 +176,9 @@ impl<B: Backend, S> Cache<B, S> {
         Ok(self.keep(moment, prefix, &stamp))
     }
 
-    async fn stamp_of_groups_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
+    /// [`make_stamp`](Self::make_stamp) for async callers.
+    pub(crate) async fn make_stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         let moment = self.moment(prefix, tags);
-        if let Some(stamp) = moment.and_then(|moment| self.shared.groups.memo.recall(moment.number))
-        {
-            return Ok(stamp);
-        }
         let mut stamp = Stamp::default();
         for group in seldom(prefix) {
             stamp.add(match self.known(group) {

@@ -62,10 +62,10 @@ where
     G: AsRef<[Group]>,
 {
     let Some(key) = key_in(cache, policy) else { return Err(Rest::Run) };
-    if cache.has_generations() {
-        return Err(Rest::Ask(key));
+    match cache.known_stamp(key.prefix(), policy.tags.as_ref()) {
+        Some(stamp) => look::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, stamp)),
+        None => Err(Rest::Ask(key)),
     }
-    look::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, 0))
 }
 
 /// Answers a call whose stamp is known if that can be done at once.

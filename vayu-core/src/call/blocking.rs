@@ -88,7 +88,7 @@ where
         let answered = match rest {
             Rest::Run => return Err(None),
             Rest::Compute(call, why) => return Err(Some((call, why))),
-            Rest::Ask(key) => match cache.stamp(key.prefix(), policy.tags.as_ref()) {
+            Rest::Ask(key) => match cache.make_stamp(key.prefix(), policy.tags.as_ref()) {
                 Ok(stamp) => look::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, stamp)),
                 Err(error) => {
                     let call = Call::that_cannot_store(cache, policy, key, &error);

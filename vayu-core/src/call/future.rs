@@ -86,13 +86,15 @@ where
         let answered = match rest {
             Rest::Run => return Err(None),
             Rest::Compute(call, why) => return Err(Some((call, why))),
-            Rest::Ask(key) => match cache.stamp_async(key.prefix(), policy.tags.as_ref()).await {
-                Ok(stamp) => look::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, stamp)),
-                Err(error) => {
-                    let call = Call::that_cannot_store(cache, policy, key, &error);
-                    return Err(Some((call, Why::Missing(None))));
+            Rest::Ask(key) => {
+                match cache.make_stamp_async(key.prefix(), policy.tags.as_ref()).await {
+                    Ok(stamp) => look::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, stamp)),
+                    Err(error) => {
+                        let call = Call::that_cannot_store(cache, policy, key, &error);
+                        return Err(Some((call, Why::Missing(None))));
+                    }
                 }
-            },
+            }
             Rest::Read(call) => {
                 let before = call.cache.flights().landings(call.key);
                 let found = read(&call).await.map_or(Found::Nothing, |record| call.look_at(record));
