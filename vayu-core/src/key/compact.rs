@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn compact_key_is_its_key_and_no_other_one() {
-        let texts = ["", "a", "b", "ab"].map(str::to_owned);
+        let texts = ["", "a", "b", "ab", "a\0", "\0"].map(str::to_owned);
         let long = [20, 21, 22, 28, 29, 30, 47, 48, 300].map(|length| "k".repeat(length));
         let prefixes = || {
             [
