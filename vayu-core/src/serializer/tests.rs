@@ -225,6 +225,30 @@ fn compact_formats_give_back_what_they_can_and_refuse_the_rest() {
 }
 
 #[test]
+fn bytes_are_the_part_of_the_stored_form_that_holds_them() {
+    for length in [0, 1, 255, 256, 65_535, 65_536] {
+        let value = Bytes::from((0..=250).cycle().take(length).collect::<Vec<u8>>());
+        let mut stored = MessagePack.serialize(&value).expect("a form");
+        assert_eq!(
+            Serializer::<Bytes>::deserialize(&MessagePack, &stored).ok(),
+            Some(value.clone())
+        );
+        let form = stored.as_ptr_range();
+        let taken: Bytes = MessagePack.take(&mut stored).expect("the value");
+        assert_eq!(taken, value);
+        assert_eq!(taken.as_ptr_range().end, form.end, "it was copied");
+        assert_eq!(
+            MessagePack.serialize(&value.to_vec()).ok(),
+            MessagePack.serialize(&value).ok(),
+            "as a vector"
+        );
+    }
+    assert!(
+        Serializer::<Bytes>::take(&MessagePack, &mut Bytes::from_static(b"\xc4\x02a")).is_err()
+    );
+}
+
+#[test]
 fn buffer_of_bytes_takes_as_many_bytes() {
     let buffer: Vec<u8> = (0..=255).collect();
     let stored = MessagePack.serialize(&buffer).expect("encode");
