@@ -95,7 +95,11 @@ impl Repr {
             ($($variant:ident)*) => {
                 match self {
                     $(Self::$variant(value) if is::<T, _>(value) => {
-                        take_as(&mut Some(mem::take(value)), |_| true)
+                        // An empty `Arc` in its place would be one more count to go up and down.
+                        match mem::replace(self, Self::Unit(())) {
+                            Self::$variant(value) => take_as(&mut Some(value), |_| true),
+                            _ => None,
+                        }
                     })*
                     other => other.downcast_ref().cloned(),
                 }
