@@ -13,8 +13,8 @@ const ARGUMENTS: u8 = b'A';
 const TEXT: u8 = b'T';
 const TEXT_AND_MORE: u8 = b'M';
 
-/// A key under construction, and after [`finish`](Self::finish) a finished one, in one place: see
-/// [`Material`].
+/// A key under construction, and after [`finish`](Self::finish) a finished one, in one place: what is
+/// written byte by byte is not moved soon after.
 #[derive(Debug)]
 pub struct KeyBuilder {
     pub(super) key: Key,
