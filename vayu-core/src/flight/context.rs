@@ -29,12 +29,12 @@ thread_local! {
 
 /// Whether an async leader may need this thread to go on. Such a thread must not sleep.
 fn is_host() -> bool {
-    let is_zero = || -> Option<bool> {
-        let polled = POLLED.try_with(Cell::get).ok()?;
-        let hosted = HOSTED.try_with(|hosted| hosted.load(Ordering::Relaxed)).ok()?;
-        Some(polled + hosted == 0)
-    };
-    !is_zero().unwrap_or(false)
+    let polled = POLLED.try_with(Cell::get);
+    let hosted = HOSTED.try_with(|hosted| hosted.load(Ordering::Relaxed));
+    match (polled, hosted) {
+        (Ok(polled), Ok(hosted)) => polled + hosted > 0,
+        _ => true,
+    }
 }
 
 /// Marks the thread as inside a flight while `code` runs.

@@ -63,8 +63,9 @@ impl Repr {
                 })*
             };
         }
-        held_as_it_is!(Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64);
-        held_as_it_is!(SharedText SharedBytes);
+        held_as_it_is!(
+            Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64 SharedText SharedBytes
+        );
         if let Some(text) = take_as(&mut value, |text: &String| text.len() <= SHORT) {
             return Self::Text(text);
         }
@@ -78,14 +79,14 @@ impl Repr {
             ($($variant:ident)*) => {
                 match self {
                     Self::Held(value) => value.downcast_ref(),
-                    Self::Text(text) => (text as &dyn Any).downcast_ref(),
-                    Self::SharedText(text) => (text as &dyn Any).downcast_ref(),
-                    Self::SharedBytes(bytes) => (bytes as &dyn Any).downcast_ref(),
                     $(Self::$variant(value) => (value as &dyn Any).downcast_ref(),)*
                 }
             };
         }
-        downcast!(Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64)
+        downcast!(
+            Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64
+            Text SharedText SharedBytes
+        )
     }
 
     /// The value, if it is of this type, taken out if it is nobody else's.
