@@ -24,8 +24,8 @@ use crate::entry::{Entry, Subject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 use crate::guard::guarded;
-use crate::key::Prefix;
-pub use crate::key::{KeyBuilder, KeyText, NoKey};
+pub use crate::key::{FunctionOf, KeyBuilder, KeyText, NoKey};
+use crate::key::{Prefix, Simple};
 use crate::serializer::Serializer;
 
 /// What the attribute takes as `cache`: a [`Cache`], or a reference or smart pointer to one.
@@ -159,9 +159,30 @@ impl<T> Shape<T> for Plain {
 #[derive(Debug)]
 pub struct Part<'a, T: ?Sized>(pub &'a T);
 
+impl<T: ?Sized> Clone for Part<'_, T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: ?Sized> Copy for Part<'_, T> {}
+
 /// A part that is encoded as it serializes itself.
 #[derive(Debug, Clone, Copy)]
 pub struct ValuePart;
+
+/// A part that is a number, a text or the like.
+#[derive(Debug, Clone, Copy)]
+pub struct SimplePart;
+
+impl<T: Simple + ?Sized> Part<'_, T> {
+    /// The kind of what is simple.
+    #[inline]
+    pub fn vayu_kind(&self) -> SimplePart {
+        SimplePart
+    }
+}
 
 /// A part whose elements have no order.
 #[derive(Debug, Clone, Copy)]
@@ -187,10 +208,15 @@ impl<T, H> Part<'_, &HashSet<T, H>> {
 #[derive(Debug, Clone, Copy)]
 pub struct ExclusivePart;
 
-impl<T: ?Sized> Part<'_, &mut T> {
-    /// The kind of an exclusive reference.
+/// The kind of an exclusive reference. It is asked before all others, as it takes the part itself.
+pub trait ExclusiveKind {
+    /// The kind.
+    fn vayu_kind(self) -> ExclusivePart;
+}
+
+impl<T: ?Sized> ExclusiveKind for Part<'_, &mut T> {
     #[inline]
-    pub fn vayu_kind(&self) -> ExclusivePart {
+    fn vayu_kind(self) -> ExclusivePart {
         ExclusivePart
     }
 }
@@ -231,6 +257,14 @@ pub trait KeyPart: Serialize {}
 
 impl<T: Serialize + ?Sized> KeyPart for T {}
 
+impl SimplePart {
+    /// Appends a number, a text or the like to a key.
+    #[inline(always)]
+    pub fn add<T: Simple + ?Sized>(self, part: &Part<'_, T>, key: &mut KeyBuilder) {
+        key.encode_simple(part.0);
+    }
+}
+
 impl ValuePart {
     /// Appends a value to a key.
     #[inline]
@@ -270,14 +304,14 @@ impl<'a, T, H> Elements<'a, T> for &'a &HashSet<T, H> {
 
 /// The identity of the function that holds this body.
 #[inline]
-pub fn function_prefix<F: ?Sized>(_body: &F) -> Prefix {
-    Prefix::of_body::<F>()
+pub fn function_prefix<F: ?Sized>(_body: &F) -> FunctionOf<F> {
+    FunctionOf::new()
 }
 
 /// The identity of the async function that holds this body.
 #[inline]
-pub fn async_function_prefix<F: ?Sized>(_body: &Pin<&mut F>) -> Prefix {
-    Prefix::of_body::<F>()
+pub fn async_function_prefix<F: ?Sized>(_body: &Pin<&mut F>) -> FunctionOf<F> {
+    FunctionOf::new()
 }
 
 /// A number for a version of a value's meaning.

@@ -136,10 +136,32 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
-    /// Whether the entries are in the memory of this process and nowhere else, and no method blocks.
+    /// The record of a key whose value is a few words, if that can be had with less than a lock.
     ///
-    /// The engine then calls the sync methods from async code, too, and asks nobody for the right to
-    /// compute. The default is `false`, which is right for every backend.
+    /// The engine asks here before [`read_now`](Self::read_now) where the serializer says that values
+    /// may be so ([`Serializer::fits_in_words`](crate::Serializer::fits_in_words)), and without a
+    /// guard: no code that may panic runs here. `None` does not mean that there is no record. The
+    /// default answers that.
+    #[inline]
+    fn glance(&self, key: &Key) -> Option<Record<Self::Stored>> {
+        let _ = key;
+        None
+    }
+
+    /// [`read_now`](Self::read_now) has found the record of a key that a [`glance`](Self::glance) had
+    /// not: the backend may see that it finds it the next time. No code that may panic runs here
+    /// either.
+    #[inline]
+    fn prepare_glance(&self, key: &Key) {
+        let _ = key;
+    }
+
+    /// Whether the entries are in the memory of this process and nowhere else, and no method blocks
+    /// or panics.
+    ///
+    /// The engine then calls the sync methods from async code, too, asks nobody for the right to
+    /// compute, and does without a guard where values do not need one either. The default is
+    /// `false`, which is right for every backend.
     #[inline]
     fn is_in_process(&self) -> bool {
         false
@@ -319,6 +341,14 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn read_now(&self, key: &Key) -> Option<Result<Option<Record<Self::Stored>>>> {
         (**self).read_now(key)
+    }
+
+    fn glance(&self, key: &Key) -> Option<Record<Self::Stored>> {
+        (**self).glance(key)
+    }
+
+    fn prepare_glance(&self, key: &Key) {
+        (**self).prepare_glance(key);
     }
 
     fn is_in_process(&self) -> bool {

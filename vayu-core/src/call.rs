@@ -27,7 +27,7 @@ use crate::clock::Timestamp;
 use crate::entry::Remembered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{is_fresh, is_stale, is_young};
-use crate::guard::{discard, guarded};
+use crate::guard::{discard, discard_from, guarded};
 use crate::key::Key;
 use crate::observer::CallOutcome;
 use crate::record::Record;
@@ -163,24 +163,51 @@ where
         self.terms.has_handle && wish::is_granted(self.key)
     }
 
+    /// Whether it is worth to [`glance`](Self::glance).
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn can_glance<T>(&self) -> bool
+    where
+        Z: Serializer<T, Stored = B::Stored>,
+    {
+        self.serializer.fits_in_words()
+    }
+
+    /// The answer that is there with less than a lock, if there is one. It is a number or the like, so
+    /// no code of others runs.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn glance<R>(&self) -> Option<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        self.terms.ttl.of_all()?;
+        let mut record = self.cache.backend().glance(self.key)?;
+        let now = self.cache.now();
+        if !self.is_fresh::<R>(&record, now) || !self.is_of_this_call(&record) {
+            return None;
+        }
+        let answer = self.terms.shape.wrap(self.serializer.take(record.value_mut()).ok()?);
+        self.count_hit(now, record.created(), record.brief_took());
+        Some(answer)
+    }
+
     /// The answer that is there without blocking, if the backend can say that: `Err` if it cannot.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn serve_now<R>(&self) -> Result<Found<R>, Blocking>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
+        let backend = self.cache.backend();
         let mut can_say = true;
-        let opened = guarded("read entry", || {
-            // The record is looked at where it is: see `Material`.
-            let mut read = self.cache.backend().read_now(self.key);
-            if let Some(Ok(Some(record))) = &mut read {
-                return self.open(record);
-            }
-            can_say = read.is_some();
-            read.transpose().map(|_| Opened::NOTHING)
-        });
+        // Without a guard the compiler sees the whole path, and makes half of what it would have made.
+        let opened = if backend.is_in_process() && self.serializer.never_panics() {
+            self.read_now(&mut can_say)
+        } else {
+            guarded("read entry", || self.read_now(&mut can_say))
+        };
         match opened {
             Ok(opened) if can_say => Ok(self.count(opened)),
             Ok(_) => Err(Blocking),
@@ -189,6 +216,28 @@ where
                 Ok(Found::Nothing)
             }
         }
+    }
+
+    /// What the backend has at once, and whether it can say that.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn read_now<R>(&self, can_say: &mut bool) -> Result<Opened<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        // The record is looked at where it is: see `Material`.
+        let mut read = self.cache.backend().read_now(self.key);
+        if let Some(Ok(Some(record))) = &mut read {
+            let opened = self.open(record);
+            if !matches!(opened, Ok(Opened { found: Found::Fresh(_), .. })) {
+                // It may be the last to hold a value of any type.
+                discard_from(&mut read);
+            }
+            return opened;
+        }
+        *can_say = read.is_some();
+        read.unwrap_or(Ok(None)).map(|_| Opened::NOTHING)
     }
 
     /// What a record holds for this call.
@@ -217,7 +266,7 @@ where
 
     /// Runs code of the serializer and the ttl: only for [`guarded`], in which the record is also to
     /// be dropped, as it may be the last to hold the value.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn open<R>(&self, record: &mut Record<B::Stored>) -> Result<Opened<R>>
     where
         H: Shape<R>,
@@ -230,33 +279,56 @@ where
     }
 
     /// Counts a hit, if it is one.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn count<R>(&self, opened: Opened<R>) -> Found<R> {
         let Opened { found, now, created, took } = opened;
         if let Found::Fresh(_) = found {
-            self.cache.counters().hit();
-            if self.cache.is_watched(self.terms.is_quiet) {
-                self.tell(CallOutcome::Hit, Some(now.saturating_since(created)), took.time());
-            }
+            self.count_hit(now, created, took);
         }
         found
     }
 
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn count_hit(&self, now: Timestamp, created: Timestamp, took: Took) {
+        self.cache.counters().hit();
+        if self.cache.is_watched(self.terms.is_quiet) {
+            self.tell(CallOutcome::Hit, Some(now.saturating_since(created)), took.time());
+        }
+    }
+
+    /// Whether a record is fresh, as far as that can be said without its value.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn is_fresh<R>(&self, record: &Record<B::Stored>, now: Timestamp) -> bool
+    where
+        H: Shape<R>,
+        L: Ttl<H::Value>,
+    {
+        is_fresh(record.created(), record.expires(), now)
+            && self.terms.ttl.of_all().is_none_or(|ttl| is_young(record.created(), ttl, now))
+    }
+
+    /// Whether a record is of this version of this function, and of nothing that was invalidated.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn is_of_this_call<T>(&self, record: &Record<B::Stored>) -> bool
+    where
+        Z: Serializer<T, Stored = B::Stored>,
+    {
+        record.schema() == self.schema() && record.serializer() == self.serializer.id()
+    }
+
     /// What a record holds, which is taken out of it.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn examine<R>(&self, record: &mut Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        let (created, expires) = (record.created(), record.expires());
-        let may_be_fresh = is_fresh(created, expires, now)
-            && self.terms.ttl.of_all().is_none_or(|ttl| is_young(created, ttl, now));
+        let may_be_fresh = self.is_fresh::<R>(record, now);
         if !may_be_fresh && self.terms.stale.is_zero() {
             return Ok(Found::Nothing);
         }
-        if record.schema() != self.schema() || record.serializer() != self.serializer.id() {
+        if !self.is_of_this_call(record) {
             return Ok(Found::Nothing);
         }
         if !may_be_fresh {
@@ -267,7 +339,7 @@ where
         } else {
             let value = self.serializer.deserialize(record.value())?;
             // A closure may have changed since the value was stored.
-            if !is_young(created, self.terms.ttl.of(&value), now) {
+            if !is_young(record.created(), self.terms.ttl.of(&value), now) {
                 return self.open_stale(record, now);
             }
             value
@@ -336,7 +408,7 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
     {
         let decoded = guarded("decode value", || {
-            if record.schema() != self.schema() || record.serializer() != self.serializer.id() {
+            if !self.is_of_this_call(record) {
                 return Ok(None);
             }
             self.serializer.deserialize(record.value()).map(Some)

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Runs `code`. A panic of it is an error of kind [`ErrorKind::Panic`].
 ///
 /// What `code` was working on is not used after a panic, so nothing half-done is seen.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn guarded<T>(operation: &'static str, code: impl FnOnce() -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => result,
@@ -48,6 +48,14 @@ impl<T> Future for Guarded<'_, T> {
 /// Drops a value of others.
 pub(crate) fn discard<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        drop(panicked("drop", payload));
+    }
+}
+
+/// Drops a value of others where it is.
+#[inline(never)]
+pub(crate) fn discard_from<T>(place: &mut Option<T>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| *place = None)) {
         drop(panicked("drop", payload));
     }
 }

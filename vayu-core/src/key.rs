@@ -8,6 +8,7 @@ mod material;
 mod named;
 mod prefix;
 mod set;
+mod words;
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -17,11 +18,12 @@ use sha2::{Digest, Sha256};
 
 pub use self::builder::{KeyBuilder, KeyText, NoKey};
 pub use self::compact::CompactKey;
+pub(crate) use self::encoder::Simple;
 pub(crate) use self::encoder::{Encoder, Sequences};
 pub use self::hasher::KeyHasher;
 pub(crate) use self::material::Material;
 pub(crate) use self::named::Named;
-pub use self::prefix::Prefix;
+pub use self::prefix::{FunctionOf, Prefix};
 pub use self::set::sorted_set;
 use crate::clock::Timestamp;
 use crate::error::Result;

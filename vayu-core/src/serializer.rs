@@ -124,11 +124,28 @@ pub trait Serializer<T>: Send + Sync + 'static {
     fn take(&self, stored: &mut Self::Stored) -> Result<T> {
         self.deserialize(stored)
     }
+
+    /// Whether [`take`](Self::take) runs no code that might panic, nor does what is left of a form
+    /// that a value was taken from, when it is dropped.
+    ///
+    /// The engine then calls it without a guard: a panic would reach the caller. The default is
+    /// `false`, which is right for every serializer.
+    #[inline]
+    fn never_panics(&self) -> bool {
+        false
+    }
+
+    /// Whether values may be kept in a few words, which is what
+    /// [`Backend::glance`](crate::Backend::glance) answers. Those never panic.
+    #[inline]
+    fn fits_in_words(&self) -> bool {
+        false
+    }
 }
 
 /// The number of a stored format. Numbers from 0x8000 are free for formats of users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct SerializerId(u16);
+pub struct SerializerId(pub(crate) u16);
 
 impl SerializerId {
     /// A reference to the value itself, which never leaves the process.

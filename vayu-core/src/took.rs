@@ -33,12 +33,12 @@ impl Took {
         Duration::from_micros((u64::from(self.0) & MOST) << (self.0 >> BITS))
     }
 
-    #[cfg(feature = "wire")]
+    #[inline]
     pub(crate) fn to_bits(self) -> u16 {
         self.0
     }
 
-    #[cfg(feature = "wire")]
+    #[inline]
     pub(crate) fn from_bits(bits: u16) -> Self {
         Self(bits)
     }

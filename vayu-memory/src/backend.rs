@@ -14,6 +14,8 @@ use vayu_core::{
 };
 
 use crate::discard::discard;
+use crate::front::Front;
+use crate::held::Held;
 use crate::options::{MemoryOptions, Weights};
 use crate::sweep::Schedule;
 
@@ -25,13 +27,14 @@ use crate::sweep::Schedule;
 /// `V` is what holds a value: [`Shared`] unless it is a part of another backend, which keeps more.
 pub struct MemoryBackend<V = Shared> {
     map: Map<CompactKey, Record<V>, ByWeight, KeyHasher, Evictions>,
+    front: Arc<Front>,
     evictions: Evictions,
     weights: Option<Weights>,
     clock: Arc<dyn Clock>,
     schedule: Schedule,
 }
 
-impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> MemoryBackend<V> {
+impl<V: Held> MemoryBackend<V> {
     /// An empty backend with these options.
     ///
     /// # Panics
@@ -50,9 +53,13 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> MemoryBackend<V> {
             .ghost_allocation(GHOSTS)
             .build()
             .expect("both capacities are set");
-        let evictions = Evictions::default();
+        // What is heavy may be kept for being read in front, which no limit by weight knows.
+        let is_counted = options.weights.is_none();
+        let front = Arc::new(if is_counted { Front::of(entries) } else { Front::none() });
+        let evictions = Evictions { count: Arc::default(), front: Arc::clone(&front) };
         Self {
             map: Map::with_options(map_options, ByWeight, KeyHasher, evictions.clone()),
+            front,
             evictions,
             weights: options.weights,
             clock: options.clock,
@@ -73,12 +80,13 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> MemoryBackend<V> {
     fn drop_until(&self, now: Option<Timestamp>) -> (u64, Timestamp) {
         let dropped = RefCell::new(Vec::new());
         let next = Cell::new(Timestamp::NEVER);
-        self.map.retain(|_, record| {
+        self.map.retain(|key, record| {
             let end = record.stale_until();
             let stays = now.is_some_and(|now| end > now);
             if stays {
                 next.set(next.get().min(end));
             } else {
+                self.front.withdraw_key(key);
                 // The map drops the record under its lock: this keeps the value alive until later.
                 dropped.borrow_mut().push(record.clone());
             }
@@ -104,7 +112,7 @@ fn shards(entries: usize) -> usize {
     if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 }
 }
 
-impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Default for MemoryBackend<V> {
+impl<V: Held> Default for MemoryBackend<V> {
     fn default() -> Self {
         Self::with_options(MemoryOptions::new())
     }
@@ -117,25 +125,31 @@ impl<V: Clone> fmt::Debug for MemoryBackend<V> {
 }
 
 #[async_trait]
-impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Backend for MemoryBackend<V> {
+impl<V: Held> Backend for MemoryBackend<V> {
     type Stored = V;
 
     #[inline]
     fn read(&self, key: &Key) -> Result<Option<Record<V>>> {
-        self.read_now(key).unwrap_or(Ok(None))
+        let found = self.map.get(&Wanted(key));
+        if found.is_none() {
+            self.tend(self.clock.now());
+        }
+        Ok(found)
     }
 
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
         let record = match &self.weights {
             None => record,
             Some(weights) => {
-                let weight = (weights.weigh)(key, record.value().as_ref());
+                let weight = (weights.weigh)(key, record.value().shared());
                 record.with_weight(weight)
             }
         };
+        self.front.expect(key, &record);
         let end = record.stale_until();
         let mut evicted = Evicted::default();
         self.map.insert_with_lifecycle(key.into(), record, &mut evicted);
+        self.front.withdraw(key.hash_code());
         evicted.entries.drain(..).for_each(discard);
         drop(evicted);
         self.schedule.note(end);
@@ -145,6 +159,7 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Backend for MemoryBackend
 
     fn delete(&self, key: &Key) -> Result<bool> {
         let removed = self.map.remove(&Wanted(key));
+        self.front.withdraw(key.hash_code());
         let existed = removed.is_some();
         discard(removed);
         Ok(existed)
@@ -162,14 +177,20 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Backend for MemoryBackend
         self.delete(key)
     }
 
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn glance(&self, key: &Key) -> Option<Record<V>> {
+        self.front.get(key)
+    }
+
+    fn prepare_glance(&self, key: &Key) {
+        self.front.offer(key, || self.map.peek(&Wanted(key)));
+    }
+
     #[inline]
     fn read_now(&self, key: &Key) -> Option<Result<Option<Record<V>>>> {
-        // Made where it stays: to move it takes as long as to find it.
-        let found = Some(Ok(self.map.get(&Wanted(key))));
-        if let Some(Ok(None)) = found {
-            self.tend(self.clock.now());
-        }
-        found
+        // Made where it stays: to move it takes as long as to find it. Whoever finds nothing and is
+        // about to compute asks `read`, which tends the entries.
+        Some(Ok(self.map.get(&Wanted(key))))
     }
 
     #[inline]
@@ -192,7 +213,7 @@ impl<V: AsRef<Shared> + Clone + Send + Sync + 'static> Backend for MemoryBackend
         } else {
             usage.max_entries = Some(self.map.capacity());
         }
-        usage.evictions = Some(self.evictions.0.load(Ordering::Relaxed));
+        usage.evictions = Some(self.evictions.count.load(Ordering::Relaxed));
         usage.expirations = Some(self.schedule.expirations());
         usage
     }
@@ -224,8 +245,11 @@ impl<V> Weighter<CompactKey, Record<V>> for ByWeight {
 }
 
 /// Counts what is dropped because of the limit, and logs the first time.
-#[derive(Debug, Clone, Default)]
-struct Evictions(Arc<AtomicU64>);
+#[derive(Debug, Clone)]
+struct Evictions {
+    count: Arc<AtomicU64>,
+    front: Arc<Front>,
+}
 
 /// What left the map with one operation, to be dropped after it.
 struct Evicted<V> {
@@ -242,12 +266,18 @@ impl<V> Default for Evicted<V> {
 impl<V: Clone> Lifecycle<CompactKey, Record<V>> for Evictions {
     type RequestState = Evicted<V>;
 
+    /// What was read in front is as good as referenced here.
+    fn is_pinned(&self, key: &CompactKey, _: &Record<V>) -> bool {
+        self.front.was_touched(key)
+    }
+
     /// Called for what is evicted or too heavy, not for what is replaced.
     fn before_evict(&self, evicted: &mut Evicted<V>, _: &CompactKey, _: &mut Record<V>) {
-        evicted.is_first |= self.0.fetch_add(1, Ordering::Relaxed) == 0;
+        evicted.is_first |= self.count.fetch_add(1, Ordering::Relaxed) == 0;
     }
 
     fn on_evict(&self, evicted: &mut Evicted<V>, key: CompactKey, record: Record<V>) {
+        self.front.withdraw_key(&key);
         evicted.entries.push((key, record));
     }
 }

@@ -14,14 +14,18 @@
 
 mod backend;
 mod discard;
+mod front;
+mod held;
 #[cfg(feature = "moka")]
 mod moka;
 mod options;
 mod sweep;
+mod sync;
 
 use vayu_core::{ByReference, Cache};
 
 pub use crate::backend::MemoryBackend;
+pub use crate::held::Held;
 #[cfg(feature = "moka")]
 pub use crate::moka::MokaBackend;
 pub use crate::options::MemoryOptions;

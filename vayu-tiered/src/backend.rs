@@ -10,7 +10,7 @@ use vayu_core::{
     Backend, Change, Claim, Clock, Generations, Key, News, Open, Record, Result, Shared, Usage,
     Watcher,
 };
-use vayu_memory::{MemoryBackend, MemoryOptions};
+use vayu_memory::{Held, MemoryBackend, MemoryOptions};
 
 use crate::generations::Known;
 use crate::revisions::{Revision, Revisions};
@@ -51,9 +51,21 @@ struct Copy {
     revision: Revision,
 }
 
-impl AsRef<Shared> for Copy {
-    fn as_ref(&self) -> &Shared {
+impl Held for Copy {
+    fn shared(&self) -> &Shared {
         &self.value
+    }
+
+    #[inline]
+    fn to_words(&self) -> Option<[u64; 3]> {
+        let [kind, word] = self.value.to_words()?;
+        Some([kind, word, self.revision.to_word()])
+    }
+
+    #[inline(always)]
+    fn from_words([kind, word, revision]: [u64; 3]) -> Option<Self> {
+        let value = Shared::from_words([kind, word])?;
+        Some(Self { value, revision: Revision::from_word(revision) })
     }
 }
 

@@ -16,6 +16,19 @@ pub(crate) struct Revision {
     number: u32,
 }
 
+impl Revision {
+    #[inline]
+    pub(crate) fn to_word(self) -> u64 {
+        u64::from(self.number) << 16 | u64::from(self.place)
+    }
+
+    #[inline]
+    pub(crate) fn from_word(word: u64) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "these are the bits that are meant")]
+        Self { place: word as u16, number: (word >> 16) as u32 }
+    }
+}
+
 impl Revisions {
     pub(crate) fn new() -> Self {
         Self((0..=u16::MAX).map(|_| AtomicU32::new(0)).collect())

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use vayu_core::{Result, Serializer, Shared};
+use vayu_memory::Held;
 
 /// What a tiered cache keeps of a value: a reference, and the way to its bytes.
 #[derive(Clone)]
@@ -115,8 +116,8 @@ fn other_type() -> vayu_core::Error {
     vayu_core::Error::new(vayu_core::ErrorKind::Decode, "the entry holds a value of another type")
 }
 
-impl AsRef<Shared> for TierValue {
-    fn as_ref(&self) -> &Shared {
+impl Held for TierValue {
+    fn shared(&self) -> &Shared {
         &self.shared
     }
 }

@@ -47,7 +47,7 @@ pub enum Why<R> {
 }
 
 /// Answers a call if that can be done at once.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn begin<'a, R, B, S, K, H, Z, L, P, G>(
     cache: &'a Cache<B, S>,
     policy: &'a Policy<K, H, Z, L, P, G>,
@@ -69,7 +69,7 @@ where
 }
 
 /// Answers a call whose stamp is known if that can be done at once.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn look<R, B, S, H, Z, L, P>(
     call: CallOf<'_, B, S, H, Z, L, P>,
 ) -> Begun<'_, R, B, S, H, Z, L, P>
@@ -83,14 +83,52 @@ where
     if call.is_asked_to_refresh() {
         return Err(Rest::Compute(call, Why::Asked));
     }
+    if call.can_glance::<H::Value>() {
+        return call.glance().map_or_else(|| look_closer_apart::<R, B, S, H, Z, L, P>(call), Ok);
+    }
+    look_closer::<R, B, S, H, Z, L, P>(call)
+}
+
+/// Answers a call with what the backend has at once.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn look_closer<R, B, S, H, Z, L, P>(
+    call: CallOf<'_, B, S, H, Z, L, P>,
+) -> Begun<'_, R, B, S, H, Z, L, P>
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+{
     match call.serve_now() {
         Ok(found) => judge(call, found, None),
         Err(Blocking) => Err(Rest::Read(call)),
     }
 }
 
+/// [`look_closer`] for calls that most often end with a glance, and out of their way.
+#[inline(never)]
+fn look_closer_apart<R, B, S, H, Z, L, P>(
+    call: CallOf<'_, B, S, H, Z, L, P>,
+) -> Begun<'_, R, B, S, H, Z, L, P>
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+{
+    let (backend, key) = (call.cache.backend(), call.key);
+    let begun = look_closer::<R, B, S, H, Z, L, P>(call);
+    if begun.is_ok() {
+        backend.prepare_glance(key);
+    }
+    begun
+}
+
 /// What was found is the answer, or the reason why there is more to do.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn judge<R, C>(
     call: C,
     found: Found<R>,

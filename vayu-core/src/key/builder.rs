@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::guarded;
-use crate::key::{Encoder, Key, Material, Prefix, encoder, hasher};
+use crate::key::{Encoder, FunctionOf, Key, Material, Prefix, Simple, encoder, hasher};
 
 /// The first byte of a key's material says what the rest is.
 const ARGUMENTS: u8 = b'A';
@@ -50,9 +50,18 @@ impl KeyBuilder {
     }
 
     /// Appends a value: one argument, or after the last one or a text, one more part.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn encode(&mut self, value: &(impl Serialize + ?Sized)) {
         self.append(|encoder| value.serialize(encoder));
+    }
+
+    /// [`encode`](Self::encode) for what needs no guard.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub fn encode_simple(&mut self, value: &(impl Simple + ?Sized)) {
+        if self.failed.is_none() {
+            self.mark_text_that_is_followed();
+            value.encode(&mut self.key.material);
+        }
     }
 
     /// Appends values whose order has no meaning.
@@ -60,7 +69,7 @@ impl KeyBuilder {
         self.append(|encoder| encoder.unordered(set));
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn append(
         &mut self,
         encode: impl FnOnce(&mut Encoder<'_>) -> Result<(), encoder::EncodeError>,
@@ -93,10 +102,10 @@ impl KeyBuilder {
     }
 
     /// A text alone runs to the end; one that is followed by parts needs its length in front.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn mark_text_that_is_followed(&mut self) {
         let material = &mut self.key.material;
-        if material[0] == TEXT {
+        if material.first() == Some(&TEXT) {
             let text = mem::replace(material, Material::new());
             let length = (text.len() - 1) as u64;
             material.push(TEXT_AND_MORE);
@@ -106,11 +115,18 @@ impl KeyBuilder {
     }
 
     /// Ends the key, which is that of a call of what has this prefix.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn finish(&mut self, prefix: impl Into<Prefix>) {
         let prefix = prefix.into();
         self.key.hash = hasher::hash(&prefix, &self.key.material);
         self.key.prefix = prefix;
+    }
+
+    /// [`finish`](Self::finish) for a call of the function with this body.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub fn finish_of<F: ?Sized>(&mut self, function: FunctionOf<F>) {
+        self.key.hash = hasher::hash(&function, &self.key.material);
+        self.key.prefix = function.into();
     }
 
     /// The finished key.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use crate::key::material::Material;
+use crate::key::material::{Material, padded};
 use crate::key::prefix::{Function, Lasting};
 use crate::key::{Key, Prefix, hasher};
 
@@ -39,6 +39,17 @@ impl CompactKey {
     /// Whether this is that key.
     #[inline(always)]
     pub fn is(&self, key: &Key) -> bool {
+        match &self.0 {
+            Repr::OfFunction { function, bytes } if key.prefix.is_this_very(function) => {
+                bytes.are(&key.material)
+            }
+            _ => self.is_by_content(key),
+        }
+    }
+
+    /// What is left of [`is`](Self::is), out of the way of most look-ups.
+    #[inline(never)]
+    fn is_by_content(&self, key: &Key) -> bool {
         match &self.0 {
             Repr::OfFunction { function, bytes } => {
                 key.prefix.is_function(function) && bytes.are(&key.material)
@@ -87,10 +98,23 @@ impl<const N: usize> Short<N> {
         Some(short)
     }
 
+    fn hash(&self, prefix: &Prefix) -> u64 {
+        let (words, rest) = self.bytes.as_chunks();
+        let words: [u64; 4] = std::array::from_fn(|n| match words.get(n) {
+            Some(&word) => u64::from_le_bytes(word),
+            None if n == words.len() => padded(rest),
+            None => 0,
+        });
+        hasher::hash_short(prefix, self.length.into(), words)
+    }
+
     #[inline(always)]
     fn are(&self, material: &Material) -> bool {
+        let (words, rest) = self.bytes.as_chunks();
+        let wanted: [u64; 4] = material.words();
         usize::from(self.length) == material.len()
-            && *material.first_chunk_and_zeros() == self.bytes
+            && words.iter().zip(wanted).all(|(&word, wanted)| u64::from_le_bytes(word) == wanted)
+            && padded(rest) == wanted[N / 8]
     }
 
     #[inline]
@@ -118,7 +142,15 @@ impl From<&Key> for CompactKey {
 impl Hash for CompactKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.with_prefix(|prefix| hasher::hash(prefix, self.material())));
+        state.write_u64(self.with_prefix(|prefix| match &self.0 {
+            Repr::OfFunction { bytes, .. } => bytes.hash(prefix),
+            Repr::OfText { bytes, .. } => bytes.hash(prefix),
+            Repr::Boxed(parts) => {
+                let mut material = Material::new();
+                material.extend_from_slice(&parts.1);
+                hasher::hash(prefix, &material)
+            }
+        }));
     }
 }
 

@@ -5,12 +5,14 @@
 //! encoding is the beginning of another one, and encodings can be put one after the other.
 
 mod compound;
+mod simple;
 
 use std::fmt;
 
 use serde::ser::{self, Serialize};
 
 use self::compound::{Map, Parts, Sequence};
+pub(crate) use self::simple::Simple;
 use crate::key::Material;
 
 pub(super) const END: u8 = 0;
@@ -105,34 +107,14 @@ impl<'a> Encoder<'a> {
         self.out.push(tag);
     }
 
-    #[inline]
-    fn fixed<const N: usize>(&mut self, tag: u8, bytes: [u8; N]) {
-        self.out.push(tag);
-        self.out.extend_from_slice(&bytes);
-    }
-
-    /// Length-prefixed bytes. The length is LEB128: seven bits a byte, lowest first.
-    #[inline]
-    fn counted(&mut self, bytes: &[u8]) {
-        let mut length = bytes.len();
-        while length >= 0x80 {
-            #[expect(clippy::cast_possible_truncation, reason = "the low seven bits are wanted")]
-            self.out.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "less than 0x80")]
-        self.out.push(length as u8);
-        self.out.extend_from_slice(bytes);
-    }
-
     fn named(&mut self, tag: u8, name: &str) {
         self.tag(tag);
-        self.counted(name.as_bytes());
+        simple::counted(self.out, name.as_bytes());
     }
 
     fn variant(&mut self, tag: u8, name: &str, variant: &str) {
         self.named(tag, name);
-        self.counted(variant.as_bytes());
+        simple::counted(self.out, variant.as_bytes());
     }
 }
 
@@ -163,86 +145,83 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     }
 
     fn serialize_bool(self, v: bool) -> Result<(), EncodeError> {
-        self.fixed(BOOL, [u8::from(v)]);
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_i8(self, v: i8) -> Result<(), EncodeError> {
-        self.fixed(I8, v.to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_i16(self, v: i16) -> Result<(), EncodeError> {
-        self.fixed(I16, v.to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_i32(self, v: i32) -> Result<(), EncodeError> {
-        self.fixed(I32, v.to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_i64(self, v: i64) -> Result<(), EncodeError> {
-        self.fixed(I64, v.to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_i128(self, v: i128) -> Result<(), EncodeError> {
-        self.fixed(I128, v.to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_u8(self, v: u8) -> Result<(), EncodeError> {
-        self.fixed(U8, v.to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_u16(self, v: u16) -> Result<(), EncodeError> {
-        self.fixed(U16, v.to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_u32(self, v: u32) -> Result<(), EncodeError> {
-        self.fixed(U32, v.to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
-    #[inline]
     fn serialize_u64(self, v: u64) -> Result<(), EncodeError> {
-        self.fixed(U64, v.to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_u128(self, v: u128) -> Result<(), EncodeError> {
-        self.fixed(U128, v.to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_f32(self, v: f32) -> Result<(), EncodeError> {
-        self.fixed(F32, v.to_bits().to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_f64(self, v: f64) -> Result<(), EncodeError> {
-        self.fixed(F64, v.to_bits().to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_char(self, v: char) -> Result<(), EncodeError> {
-        self.fixed(CHAR, u32::from(v).to_le_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
-    #[inline]
     fn serialize_str(self, v: &str) -> Result<(), EncodeError> {
-        self.tag(STR);
-        self.counted(v.as_bytes());
+        v.encode(self.out);
         Ok(())
     }
 
     fn serialize_bytes(self, v: &[u8]) -> Result<(), EncodeError> {
         self.tag(BYTES);
-        self.counted(v);
+        simple::counted(self.out, v);
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 
 use foldhash::quality::RandomState;
 
-use crate::key::Prefix;
+use crate::key::Material;
+use crate::key::material::SHORT;
 
 /// The hash function of this process. Its seed is random, so that nobody outside can choose
 /// arguments that collide.
@@ -15,38 +16,49 @@ pub(crate) fn seeded() -> &'static RandomState {
     &SEEDED
 }
 
-#[inline(always)]
-pub(super) fn hash(prefix: &Prefix, material: &[u8]) -> u64 {
-    let mut hasher = seeded().build_hasher();
-    prefix.hash(&mut hasher);
-    if material.len() > SHORT {
-        hasher.write(material);
+/// The hash of a key with this material, and this prefix.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn hash(prefix: &impl Hash, material: &Material) -> u64 {
+    let length = material.len();
+    if length <= 16 {
+        hash_words(prefix, length, material.words::<2>())
+    } else if length <= 32 {
+        hash_words(prefix, length, material.words::<4>())
+    } else if length <= SHORT {
+        hash_words(prefix, length, material.words::<6>())
     } else {
-        write_short(&mut hasher, material);
+        hash_long(prefix, material)
     }
-    hasher.finish()
 }
 
-/// Material up to this length, in bytes, is hashed as it was most likely written.
-const SHORT: usize = 24;
-
-/// Hashes material that was written just now: its kind, the tag of a tuple and that of its first
-/// part, then words. A processor that reads bytes across the bounds at which they were written waits
-/// until they are in its cache.
+/// [`hash`] for up to 32 bytes in these words, with zeros after them.
 #[inline]
-fn write_short(hasher: &mut impl Hasher, material: &[u8]) {
-    let (tags, words) = material.split_at(material.len().min(3));
-    let mut words = words.chunks_exact(8);
-    let mut rest = material.len() as u64;
-    for &byte in tags {
-        rest = rest << 8 | u64::from(byte);
+pub(super) fn hash_short(prefix: &impl Hash, length: usize, words: [u64; 4]) -> u64 {
+    if length <= 16 {
+        let [first, second, ..] = words;
+        hash_words(prefix, length, [first, second])
+    } else {
+        hash_words(prefix, length, words)
     }
-    for word in &mut words {
-        hasher.write_u64(u64::from_le_bytes(word.try_into().unwrap_or_default()));
+}
+
+#[cold]
+fn hash_long(prefix: &impl Hash, bytes: &[u8]) -> u64 {
+    let mut state = seeded().build_hasher();
+    prefix.hash(&mut state);
+    state.write(bytes);
+    state.finish()
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn hash_words<const N: usize>(prefix: &impl Hash, length: usize, words: [u64; N]) -> u64 {
+    let mut state = seeded().build_hasher();
+    prefix.hash(&mut state);
+    for word in words {
+        state.write_u64(word);
     }
-    hasher.write_u64(rest);
-    let last = words.remainder().iter().fold(0, |last, &byte| last << 8 | u64::from(byte));
-    hasher.write_u64(last);
+    state.write_u64(length as u64);
+    state.finish()
 }
 
 /// The hasher for maps from [`Key`](crate::Key): a key is hashed when it is built, and this hands

@@ -5,17 +5,20 @@ use std::ops::Deref;
 
 /// Bytes that are written one after the other. The first few need no heap.
 ///
-/// A short one is written where it lies and never read back meanwhile: on its way from one place to
-/// another a processor would wait for the bytes that it has just written one by one.
+/// A short one is written in whole words and read in the same ones: a processor waits for bytes that
+/// it has just written one by one and reads, or moves, as a word.
 #[derive(Clone)]
-pub(crate) struct Material {
+pub struct Material {
     length: usize,
     short: [u8; SHORT],
     /// All of them, once there are more than [`SHORT`].
     long: Vec<u8>,
 }
 
-const SHORT: usize = 48;
+/// Material up to this length, in bytes, needs no heap.
+pub(super) const SHORT: usize = 48;
+
+const WORD: usize = size_of::<u64>();
 
 impl Material {
     #[inline]
@@ -23,34 +26,75 @@ impl Material {
         Self { length: 0, short: [0; SHORT], long: Vec::new() }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, byte: u8) {
-        self.extend_from_slice(&[byte]);
+        self.push_word(u64::from(byte), 1);
+    }
+
+    /// Appends the lowest bytes of a word, lowest first. The others must be zero.
+    #[inline(always)]
+    pub(crate) fn push_word(&mut self, word: u64, bytes: usize) {
+        let (index, shift) = (self.length / WORD, self.length % WORD * 8);
+        let ends_here = shift + bytes * 8 <= 64;
+        let (places, _) = self.short.as_chunks_mut::<WORD>();
+        match places.get_mut(index..) {
+            Some([place, ..]) if ends_here => add(place, word << shift),
+            Some([place, next, ..]) => {
+                add(place, word << shift);
+                *next = (word >> (64 - shift)).to_le_bytes();
+            }
+            _ => return self.extend_long(&word.to_le_bytes()[..bytes]),
+        }
+        self.length += bytes;
     }
 
     #[inline]
     pub(crate) fn extend_from_slice(&mut self, bytes: &[u8]) {
-        match self.short.get_mut(self.length..).and_then(|rest| rest.get_mut(..bytes.len())) {
-            Some(place) => place.copy_from_slice(bytes),
-            None => self.extend_long(bytes),
+        if bytes.len() > SHORT - self.length.min(SHORT) {
+            return self.extend_long(bytes);
         }
-        self.length += bytes.len();
+        let (words, rest) = bytes.as_chunks();
+        for &word in words {
+            self.push_word(u64::from_le_bytes(word), WORD);
+        }
+        if !rest.is_empty() {
+            self.push_word(padded(rest), rest.len());
+        }
     }
 
-    /// The first few bytes. Where there are less of them, zeros follow.
-    #[inline]
-    pub(super) fn first_chunk_and_zeros<const N: usize>(&self) -> &[u8; N] {
-        const { assert!(N <= SHORT) };
-        self.short.first_chunk().expect("it is shorter")
+    /// The words of a short one, with zeros after its end.
+    #[inline(always)]
+    pub(super) fn words<const N: usize>(&self) -> [u64; N] {
+        const { assert!(N * WORD <= SHORT) };
+        let (words, _) = self.short.as_chunks();
+        std::array::from_fn(|n| u64::from_le_bytes(words[n]))
     }
 
     #[cold]
     fn extend_long(&mut self, bytes: &[u8]) {
-        if self.length <= SHORT {
+        if self.long.is_empty() {
             self.long.extend_from_slice(&self.short[..self.length]);
         }
         self.long.extend_from_slice(bytes);
+        self.length += bytes.len();
     }
+}
+
+#[inline(always)]
+fn add(place: &mut [u8; WORD], bits: u64) {
+    *place = (u64::from_le_bytes(*place) | bits).to_le_bytes();
+}
+
+/// Less than a word of bytes as a word: zeros follow.
+#[inline(always)]
+pub(super) fn padded(bytes: &[u8]) -> u64 {
+    let part = |at: usize| {
+        bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|&part| u32::from_le_bytes(part))
+    };
+    if let (Some(first), Some(last)) = (part(0), part(bytes.len().saturating_sub(4))) {
+        return u64::from(first) | u64::from(last) << (bytes.len() * 8 - 32);
+    }
+    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
 impl Deref for Material {
@@ -98,13 +142,24 @@ mod tests {
     proptest! {
         #[test]
         fn material_is_what_was_written(
-            parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..6),
+            parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..9),
         ) {
             let mut material = Material::new();
             for part in &parts {
-                material.extend_from_slice(part);
+                match *part.as_slice() {
+                    [byte] => material.push(byte),
+                    [a, b, c] => material.push_word(u64::from_le_bytes([a, b, c, 0, 0, 0, 0, 0]), 3),
+                    _ => material.extend_from_slice(part),
+                }
             }
-            prop_assert_eq!(material.to_vec(), parts.concat());
+            let written = parts.concat();
+            prop_assert_eq!(material.to_vec(), &written[..]);
+            if written.len() <= SHORT {
+                let mut bytes = written;
+                bytes.resize(SHORT, 0);
+                let words: [u64; SHORT / WORD] = material.words();
+                prop_assert_eq!(words.map(u64::to_le_bytes).concat(), bytes);
+            }
         }
     }
 }

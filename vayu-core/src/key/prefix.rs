@@ -71,11 +71,37 @@ const FUNCTION: u8 = 1;
 const TEXT: u8 = 2;
 const FUNCTION_OF_THIS_PROCESS: u8 = 3;
 
+/// The identity of the function whose body is a closure or async block of type `F`.
+#[derive(Debug)]
+pub struct FunctionOf<F: ?Sized>(PhantomData<fn(&F)>);
+
+impl<F: ?Sized> FunctionOf<F> {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// As its [`Prefix`] is hashed, but known when the call is compiled.
+impl<F: ?Sized> Hash for FunctionOf<F> {
+    #[inline(always)]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        typeid::of::<F>().hash(state);
+    }
+}
+
+impl<F: ?Sized> From<FunctionOf<F>> for Prefix {
+    #[inline(always)]
+    fn from(_: FunctionOf<F>) -> Self {
+        Self(Repr::Function(Body::<F>::FUNCTION))
+    }
+}
+
 impl Prefix {
     /// The identity of the function whose body is the closure or async block `body`.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn of_body<F: ?Sized>() -> Self {
-        Self(Repr::Function(Body::<F>::FUNCTION))
+        FunctionOf::<F>::new().into()
     }
 
     /// The prefix where it is of a kind that is never dropped.
@@ -86,6 +112,12 @@ impl Prefix {
             Repr::Text(Cow::Borrowed(text)) => Some(Lasting::Text(text)),
             Repr::Text(Cow::Owned(_)) => None,
         }
+    }
+
+    /// Whether it is this function, and known at the same address. It may be known at several.
+    #[inline]
+    pub(super) fn is_this_very(&self, function: &'static Function) -> bool {
+        matches!(self.0, Repr::Function(other) if ptr::eq(other, function))
     }
 
     /// Whether it is this function.

@@ -26,7 +26,6 @@ pub struct Shared(Repr);
 ///
 /// The tag has eight bytes, so all is copied in whole words: a processor that reads a word of which
 /// the parts were just written waits for them.
-#[derive(Clone)]
 enum Repr {
     Held(Arc<dyn Any + Send + Sync>),
     Text(String),
@@ -47,6 +46,20 @@ enum Repr {
     Usize(usize),
     F32(f32),
     F64(f64),
+}
+
+/// The most frequent ones where they are needed: from a function they would come by way of memory.
+impl Clone for Repr {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        match self {
+            Self::U64(value) => Self::U64(*value),
+            Self::Held(value) => Self::Held(Arc::clone(value)),
+            Self::SharedBytes(value) => Self::SharedBytes(Arc::clone(value)),
+            Self::Text(value) => Self::Text(value.clone()),
+            other => other.clone_other(),
+        }
+    }
 }
 
 /// Texts up to this length, in bytes, are held as they are. They are copied under the lock of a
@@ -70,6 +83,21 @@ impl Repr {
             return Self::Text(text);
         }
         Self::Held(Arc::new(value.expect("it was not taken")))
+    }
+
+    #[inline(never)]
+    fn clone_other(&self) -> Self {
+        macro_rules! clone {
+            ($($variant:ident)*) => {
+                match self {
+                    $(Self::$variant(value) => Self::$variant(value.clone()),)*
+                }
+            };
+        }
+        clone!(
+            Held Text SharedText SharedBytes
+            Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64
+        )
     }
 
     /// Each arm is looked at by the compiler with the type at hand: one of them is left.
@@ -137,6 +165,96 @@ impl Shared {
     }
 }
 
+/// A value that fits into a word.
+trait InWord: Copy {
+    fn to_word(self) -> u64;
+    fn from_word(word: u64) -> Self;
+}
+
+macro_rules! fits_into_a_word {
+    ($($variant:ident: $type:ty, $to_word:expr, $from_word:expr;)*) => {
+        $(impl InWord for $type {
+            #[inline]
+            fn to_word(self) -> u64 {
+                $to_word(self)
+            }
+
+            #[inline]
+            fn from_word(word: u64) -> Self {
+                $from_word(word)
+            }
+        })*
+
+        /// Whether values of this type are numbers or the like.
+        #[inline(always)]
+        pub(super) fn is_number<T: 'static>() -> bool {
+            false $(|| TypeId::of::<T>() == TypeId::of::<$type>())*
+        }
+
+        /// The variants that hold such a value.
+        #[repr(u64)]
+        enum Kind {
+            $($variant,)*
+        }
+
+        impl Shared {
+            /// The value in two words, the first of which says of which type it is, if it is a number
+            /// or the like: how a backend may keep it that copies values word by word.
+            pub fn to_words(&self) -> Option<[u64; 2]> {
+                match self.0 {
+                    $(Repr::$variant(value) => Some([Kind::$variant as u64, value.to_word()]),)*
+                    _ => None,
+                }
+            }
+
+            /// The value that has these words.
+            #[inline(always)]
+            pub fn from_words([kind, word]: [u64; 2]) -> Option<Self> {
+                // Most are these. To choose among all is a jump to nobody knows where.
+                if kind == Kind::U64 as u64 {
+                    return Some(Self(Repr::U64(word)));
+                }
+                Self::other_from_words([kind, word])
+            }
+
+            #[inline(never)]
+            fn other_from_words([kind, word]: [u64; 2]) -> Option<Self> {
+                $(if kind == Kind::$variant as u64 {
+                    return Some(Self(Repr::$variant(InWord::from_word(word))));
+                })*
+                None
+            }
+        }
+    };
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "these are the bits that are meant")]
+mod words {
+    use std::any::TypeId;
+
+    use super::{InWord, Repr, Shared};
+
+    fits_into_a_word! {
+        U64: u64, |n| n, |w| w;
+        I64: i64, i64::cast_unsigned, u64::cast_signed;
+        F64: f64, f64::to_bits, f64::from_bits;
+        Usize: usize, |n| n as u64, |w| w as usize;
+        Isize: isize, |n: isize| n.cast_unsigned() as u64, |w| (w as usize).cast_signed();
+        U32: u32, u64::from, |w| w as u32;
+        I32: i32, |n: i32| n.cast_unsigned().into(), |w| (w as u32).cast_signed();
+        F32: f32, |n: f32| n.to_bits().into(), |w| f32::from_bits(w as u32);
+        U16: u16, u64::from, |w| w as u16;
+        I16: i16, |n: i16| n.cast_unsigned().into(), |w| (w as u16).cast_signed();
+        U8: u8, u64::from, |w| w as u8;
+        I8: i8, |n: i8| n.cast_unsigned().into(), |w| (w as u8).cast_signed();
+        Bool: bool, u64::from, |w| w != 0;
+        Char: char, u64::from, |w| char::from_u32(w as u32).unwrap_or_default();
+        Unit: (), |()| 0, |_| ();
+    }
+}
+
+use self::words::is_number;
+
 impl AsRef<Self> for Shared {
     fn as_ref(&self) -> &Self {
         self
@@ -175,9 +293,22 @@ impl<T: Clone + Send + Sync + 'static> Serializer<T> for ByReference {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&self, stored: &mut Shared) -> Result<T> {
         stored.0.take().ok_or_else(other_type::<T>)
+    }
+
+    /// Numbers, texts and the like are copied by code that we know.
+    #[inline(always)]
+    fn never_panics(&self) -> bool {
+        is_number::<T>()
+            || [TypeId::of::<String>(), TypeId::of::<Arc<str>>(), TypeId::of::<Arc<[u8]>>()]
+                .contains(&TypeId::of::<T>())
+    }
+
+    #[inline(always)]
+    fn fits_in_words(&self) -> bool {
+        is_number::<T>()
     }
 }
 
@@ -199,6 +330,8 @@ mod tests {
                 assert!(!matches!(shared.0, Repr::Held(_)), stringify!($type));
                 assert_eq!(shared.downcast_ref::<$type>(), Some(&value));
                 assert_eq!(shared.clone().downcast_ref::<$type>(), Some(&value));
+                let copy = shared.to_words().and_then(Shared::from_words).expect("a copy");
+                assert_eq!(copy.downcast_ref::<$type>(), Some(&value));
                 assert!(shared.downcast_ref::<String>().is_none());
                 assert!(shared.downcast_ref::<Option<$type>>().is_none());
             )*};
@@ -221,6 +354,9 @@ mod tests {
         let [one, other] = [&one, &other].map(|shared| shared.downcast_ref::<String>().unwrap());
         assert!(std::ptr::eq(one, other));
         assert_eq!(*one, long);
+        assert!(shared.to_words().is_none());
+        assert!(Shared::new("short".to_owned()).to_words().is_none());
+        assert!(Shared::from_words([u64::MAX, 0]).is_none());
     }
 
     #[test]

@@ -147,10 +147,10 @@ fn key(model: &Model) -> TokenStream {
         }
     };
     let parts = model.include.iter().map(|part| add_part(model, part, at(part)));
-    let any = root.private("AnyPart");
+    let (any, exclusive) = (root.private("AnyPart"), root.private("ExclusiveKind"));
     quote_spanned! {Span::mixed_site()=>
         #[allow(unused_imports)]
-        use #any as _;
+        use {#any as _, #exclusive as _};
         #made
         #(#parts)*
     }
@@ -277,7 +277,7 @@ fn prefix(model: &Model) -> TokenStream {
             quote_spanned!(Span::mixed_site()=> #function_prefix(&vayu_body))
         }
     };
-    quote_spanned!(Span::mixed_site()=> vayu_key.finish(#prefix);)
+    quote_spanned!(Span::mixed_site()=> vayu_key.finish_of(#prefix);)
 }
 
 /// The path of the function, with its type parameters, as a name beside it sees it.

@@ -1,0 +1,72 @@
+//! Short keys as words.
+
+use std::ptr;
+
+use crate::key::Key;
+use crate::key::prefix::Lasting;
+
+impl Key {
+    /// The key in `N` words (2 to 6), to compare it with others at once: two keys have the same ones
+    /// only if they are equal. `None` where it does not fit: the encoded arguments may have two bytes
+    /// less than all words but one, and the prefix must be a function or a static text of up to 254
+    /// bytes.
+    ///
+    /// They are valid in this process. Of equal keys one may have other words than another: a function,
+    /// or a static text, may be known at several addresses.
+    #[inline(always)]
+    pub fn words<const N: usize>(&self) -> Option<[u64; N]> {
+        let length = self.material.len();
+        if length > (N - 1) * size_of::<u64>() - 2 {
+            return None;
+        }
+        // A text is known by where it is and how long. No function is where a text is.
+        let (address, text) = match self.prefix.lasting()? {
+            Lasting::Function(function) => (ptr::from_ref(function).addr(), 0),
+            Lasting::Text(text) => (text.as_ptr().addr(), u8::try_from(text.len() + 1).ok()?),
+        };
+        let lengths = (length as u64) << 56 | u64::from(text) << 48;
+        let material = self.material.words::<N>();
+        Some(std::array::from_fn(|n| match n.checked_sub(1) {
+            None => address as u64,
+            Some(at) if n == N - 1 => material[at] | lengths,
+            Some(at) => material[at],
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::key::{Key, Prefix};
+
+    #[test]
+    fn words_are_those_of_one_key_and_of_no_other() {
+        let texts = ["", "a", "b", "a\0", "\0", "thirteen byte", "thirteen bytes"];
+        let prefixes =
+            || ["p".into(), "q".into(), Prefix::of_body::<u8>(), Prefix::of_body::<i8>()];
+        let keys: Vec<_> = texts
+            .iter()
+            .flat_map(|text| prefixes().map(|prefix: Prefix| Key::from_text(prefix, text)))
+            .collect();
+        for (n, key) in keys.iter().enumerate() {
+            for (m, other) in keys.iter().enumerate() {
+                if let Some(words) = key.words::<3>() {
+                    assert_eq!(other.words() == Some(words), n == m, "{key} {other}");
+                }
+                assert_eq!(key.words::<5>() == other.words::<5>(), n == m, "{key} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_has_no_words() {
+        let of = |prefix: Prefix, length: usize| Key::from_text(prefix, "k".repeat(length - 1));
+        assert!(of("p".into(), 14).words::<3>().is_some());
+        assert!(of("p".into(), 15).words::<3>().is_none());
+        assert!(of("p".into(), 30).words::<5>().is_some());
+        assert!(of("p".into(), 31).words::<5>().is_none());
+        assert!(of("p".to_owned().into(), 3).words::<5>().is_none());
+        let long: &'static str = "k".repeat(255).leak();
+        assert!(of(long.into(), 3).words::<5>().is_none());
+        assert!(of(long[1..].into(), 3).words::<5>().is_some());
+    }
+}

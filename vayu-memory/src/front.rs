@@ -1,0 +1,211 @@
+//! What is asked for again and again, where it is read without a lock.
+
+mod seat;
+mod table;
+
+use std::cell::Cell;
+use std::hash::BuildHasher;
+
+use vayu_core::{CompactKey, Key, KeyHasher, Record};
+
+use self::seat::Entry;
+use self::table::Table;
+use crate::held::{Held, VALUE_WORDS};
+
+/// Copies of entries of the map whose keys and values are few words. To read one takes no lock and
+/// writes to no memory that threads share.
+///
+/// The map remains in charge of what is kept: what leaves it, or is replaced there, loses its seat
+/// here, and when it looks for what to evict it is told what was asked for here.
+#[derive(Debug)]
+pub(crate) struct Front(Option<Tables>);
+
+#[derive(Debug)]
+struct Tables {
+    /// Numbers by short keys: an entry takes one cache line.
+    narrow: Table<NARROW>,
+    /// What else is few words: two cache lines.
+    wide: Table<WIDE>,
+}
+
+const NARROW_KEY: usize = 3;
+const NARROW: usize = NARROW_KEY + 4;
+const WIDE_KEY: usize = 5;
+const WIDE: usize = WIDE_KEY + 5 + VALUE_WORDS;
+
+/// So many seats, unless there are entries enough for more.
+const FEW: usize = 4096;
+/// Fewer are not worth it.
+const LEAST: usize = 16;
+
+/// One of so many keys that are found in the map is offered a seat that was taken before.
+const ONE_OF: u32 = 8;
+
+impl Front {
+    /// A front of a map with room for so many entries. At most half of them have a seat, so that the
+    /// map always finds others to evict, and a tenth if they are many.
+    pub(crate) fn of(entries: usize) -> Self {
+        let count = (entries / 2).min(FEW.max(entries / 10));
+        Self((count >= LEAST).then(|| {
+            let count = 1 << count.ilog2();
+            Tables { narrow: Table::new(count), wide: Table::new(count.min(FEW)) }
+        }))
+    }
+
+    /// No front.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    /// The record of a key that has a seat.
+    #[inline(always)]
+    pub(crate) fn get<V: Held>(&self, key: &Key) -> Option<Record<V>> {
+        let tables = self.0.as_ref()?;
+        if let Some(words) = key.words::<NARROW_KEY>()
+            && let Some(entry) = tables.narrow.get(key.hash_code(), words)
+        {
+            return from_narrow(entry);
+        }
+        from_wide(tables.wide.get(key.hash_code(), key.words::<WIDE_KEY>()?)?)
+    }
+
+    /// An entry is about to be written: if it is one that may get a seat, there will be seats. A hit
+    /// allocates nothing.
+    #[inline]
+    pub(crate) fn expect<V: Held>(&self, key: &Key, record: &Record<V>) {
+        if let Some(tables) = &self.0
+            && record.value().to_words().is_some()
+        {
+            tables.expect(key, record);
+        }
+    }
+
+    /// A key that `find` finds in the map was not found here. It is offered a seat: if one was never
+    /// taken, and otherwise now and then.
+    pub(crate) fn offer<V: Held>(&self, key: &Key, find: impl Fn() -> Option<Record<V>>) {
+        let Some(tables) = &self.0 else { return };
+        if tables.has_room(key) || is_time_to_offer() {
+            tables.offer(key, find);
+        }
+    }
+
+    /// The map has a new record for a key with this hash, or none any more.
+    #[inline]
+    pub(crate) fn withdraw(&self, hash: u64) {
+        if let Some(tables) = &self.0 {
+            tables.narrow.withdraw(hash);
+            tables.wide.withdraw(hash);
+        }
+    }
+
+    /// [`withdraw`](Self::withdraw) for a key of the map.
+    pub(crate) fn withdraw_key(&self, key: &CompactKey) {
+        if self.is_used() {
+            self.withdraw(KeyHasher.hash_one(key));
+        }
+    }
+
+    /// Whether a key of the map was asked for here since this was last asked.
+    pub(crate) fn was_touched(&self, key: &CompactKey) -> bool {
+        let Some(tables) = self.0.as_ref().filter(|_| self.is_used()) else { return false };
+        let hash = KeyHasher.hash_one(key);
+        tables.narrow.was_touched(hash) || tables.wide.was_touched(hash)
+    }
+
+    fn is_used(&self) -> bool {
+        self.0.as_ref().is_some_and(|tables| !tables.narrow.is_empty() || !tables.wide.is_empty())
+    }
+}
+
+impl Tables {
+    fn has_room(&self, key: &Key) -> bool {
+        let hash = key.hash_code();
+        if key.words::<NARROW_KEY>().is_some() {
+            self.narrow.has_room(hash)
+        } else {
+            self.wide.has_room(hash)
+        }
+    }
+
+    fn expect<V: Held>(&self, key: &Key, record: &Record<V>) {
+        match Form::of(key, record) {
+            Some(Form::Narrow(_)) => self.narrow.expect(),
+            Some(Form::Wide(_)) => self.wide.expect(),
+            None => {}
+        }
+    }
+
+    #[cold]
+    fn offer<V: Held>(&self, key: &Key, find: impl Fn() -> Option<Record<V>>) {
+        match find().and_then(|record| Form::of(key, &record)) {
+            Some(Form::Narrow(words)) => {
+                self.narrow.offer(key.hash_code(), || to_narrow(words, &find()?));
+            }
+            Some(Form::Wide(words)) => {
+                self.wide.offer(key.hash_code(), || to_wide(words, &find()?));
+            }
+            None => {}
+        }
+    }
+}
+
+/// What an entry fits into, and its key in that form.
+enum Form {
+    Narrow([u64; NARROW_KEY]),
+    Wide([u64; WIDE_KEY]),
+}
+
+impl Form {
+    #[inline]
+    fn of<V: Held>(key: &Key, record: &Record<V>) -> Option<Self> {
+        if let Some(words) = key.words()
+            && to_narrow(words, record).is_some()
+        {
+            return Some(Self::Narrow(words));
+        }
+        let words = key.words()?;
+        to_wide(words, record).map(|_| Self::Wide(words))
+    }
+}
+
+fn to_narrow<V: Held>(key: [u64; NARROW_KEY], record: &Record<V>) -> Option<Entry<NARROW>> {
+    let [kind @ 0..16, value, 0] = record.value().to_words()? else { return None };
+    let ([created, expires, schema], took) = record.to_few_words()?;
+    let [first, second, third] = key;
+    let words = [first, second, third, created, expires, schema, value];
+    Some(Entry { words, bits: u64::from(took) << 4 | kind })
+}
+
+#[inline(always)]
+fn from_narrow<V: Held>(Entry { words, bits }: Entry<NARROW>) -> Option<Record<V>> {
+    let [.., created, expires, schema, value] = words;
+    let took = u16::try_from(bits >> 4).ok()?;
+    let value = V::from_words([bits & 0xf, value, 0])?;
+    Some(Record::from_few_words(([created, expires, schema], took), value))
+}
+
+fn to_wide<V: Held>(key: [u64; WIDE_KEY], record: &Record<V>) -> Option<Entry<WIDE>> {
+    let value = record.value().to_words()?;
+    let all = key.into_iter().chain(record.to_words()).chain(value);
+    let mut words = [0; WIDE];
+    words.iter_mut().zip(all).for_each(|(place, word)| *place = word);
+    Some(Entry { words, bits: 0 })
+}
+
+#[inline(always)]
+fn from_wide<V: Held>(Entry { words, .. }: Entry<WIDE>) -> Option<Record<V>> {
+    let [_, _, _, _, _, created, expires, stale_until, schema, small, kind, value, more] = words;
+    let value = V::from_words([kind, value, more])?;
+    Some(Record::from_words([created, expires, stale_until, schema, small], value))
+}
+
+thread_local! {
+    /// Keys that were found in the map.
+    static FOUND: Cell<u32> = const { Cell::new(0) };
+}
+
+fn is_time_to_offer() -> bool {
+    let found = FOUND.get().wrapping_add(1);
+    FOUND.set(found);
+    found.is_multiple_of(ONE_OF)
+}
