@@ -149,7 +149,6 @@ impl<V: Held> Backend for MemoryBackend<V> {
         let end = record.stale_until();
         let mut evicted = Evicted::default();
         self.map.insert_with_lifecycle(key.into(), record, &mut evicted);
-        self.front.withdraw(key.hash_code());
         evicted.entries.drain(..).for_each(discard);
         drop(evicted);
         self.schedule.note(end);
@@ -277,6 +276,7 @@ impl<V: Clone> Lifecycle<CompactKey, Record<V>> for Evictions {
     }
 
     fn on_evict(&self, evicted: &mut Evicted<V>, key: CompactKey, record: Record<V>) {
+        // What is replaced comes here, too.
         self.front.withdraw_key(&key);
         evicted.entries.push((key, record));
     }

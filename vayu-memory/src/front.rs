@@ -1,7 +1,11 @@
 //! What is asked for again and again, where it is read without a lock.
 
+#[cfg(all(test, vayu_loom))]
+mod loom_tests;
 mod seat;
 mod table;
+#[cfg(all(test, not(vayu_loom)))]
+mod tests;
 
 use std::cell::Cell;
 use std::hash::BuildHasher;

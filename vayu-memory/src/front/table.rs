@@ -17,12 +17,14 @@ pub(super) struct Table<const WORDS: usize> {
 #[derive(Debug)]
 struct Rows<const WORDS: usize> {
     seats: Box<[Seat<WORDS>]>,
-    /// For each seat half of the hash of the key that sits there, or is about to. Instead of its lowest
-    /// bit: whether somebody has asked for it lately.
+    /// For each seat half of the hash of the key that sits there, or is about to. Instead of its two
+    /// lowest bits: whether it was asked for once lately, and whether it was again.
     tags: Box<[AtomicU32]>,
 }
 
-const TOUCHED: u32 = 1;
+const ONCE: u32 = 1;
+const TWICE: u32 = 2;
+const TOUCHED: u32 = ONCE | TWICE;
 
 impl<const WORDS: usize> Table<WORDS> {
     /// `count` must be a power of two.
@@ -45,9 +47,8 @@ impl<const WORDS: usize> Table<WORDS> {
             _ => (second, rows.tags.get(second).filter(|tag| is_of(tag, hash))?),
         };
         let entry = rows.seats.get(place)?.read(wanted)?;
-        if tag.load(Ordering::Relaxed) & TOUCHED == 0 {
-            // Another key may have come here meanwhile, whose hash must stay.
-            tag.fetch_or(TOUCHED, Ordering::Relaxed);
+        if tag.load(Ordering::Relaxed) & TOUCHED != TOUCHED {
+            touch(tag);
         }
         Some(entry)
     }
@@ -88,12 +89,9 @@ impl<const WORDS: usize> Table<WORDS> {
         self.rows_of(hash).for_each(|(seat, _)| seat.empty());
     }
 
-    /// Whether somebody has asked for a key with this hash since this was last asked.
+    /// Whether somebody has asked for a key with this hash, more often than this was asked.
     pub(super) fn was_touched(&self, hash: u64) -> bool {
-        self.rows_of(hash).any(|(_, tag)| {
-            tag.load(Ordering::Relaxed) & TOUCHED != 0
-                && tag.fetch_and(!TOUCHED, Ordering::Relaxed) & TOUCHED != 0
-        })
+        self.rows_of(hash).any(|(_, tag)| forget_touch(tag))
     }
 
     /// Whether there is nobody here.
@@ -124,8 +122,7 @@ impl<const WORDS: usize> Rows<WORDS> {
     /// The seat at a place, if nobody has asked for who sits there for a while.
     fn free(&self, place: usize) -> Option<(&Seat<WORDS>, &AtomicU32)> {
         let tag = self.tags.get(place)?;
-        let was_touched = tag.fetch_and(!TOUCHED, Ordering::Relaxed) & TOUCHED != 0;
-        (!was_touched).then_some((self.seats.get(place)?, tag))
+        (!forget_touch(tag)).then_some((self.seats.get(place)?, tag))
     }
 }
 
@@ -140,4 +137,20 @@ fn tag_of(hash: u64) -> u32 {
 #[inline(always)]
 fn is_of(tag: &AtomicU32, hash: u64) -> bool {
     tag.load(Ordering::Relaxed) & !TOUCHED == tag_of(hash)
+}
+
+/// Bits are set and cleared one by one: another key may have come here meanwhile, whose hash must stay.
+#[cold]
+fn touch(tag: &AtomicU32) {
+    let is_first = tag.load(Ordering::Relaxed) & ONCE == 0;
+    tag.fetch_or(if is_first { ONCE } else { TWICE }, Ordering::Relaxed);
+}
+
+/// Takes one touch back, if there was one.
+fn forget_touch(tag: &AtomicU32) -> bool {
+    let touched = tag.load(Ordering::Relaxed) & TOUCHED;
+    if touched != 0 {
+        tag.fetch_and(if touched & TWICE != 0 { !TWICE } else { !ONCE }, Ordering::Relaxed);
+    }
+    touched != 0
 }

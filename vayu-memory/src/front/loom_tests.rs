@@ -1,0 +1,118 @@
+//! Seats under every interleaving with few preemptions: readers, those who are offered a seat, and
+//! those who change an entry.
+//!
+//! `LOOM_MAX_PREEMPTIONS` in the environment says how few; two are the default.
+
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+
+use crate::front::seat::Entry;
+use crate::front::table::Table;
+
+/// A key and its hash. Both sit on the same two seats.
+const ONE: (u64, [u64; 1]) = (1 << 24 | 2, [11]);
+const OTHER: (u64, [u64; 1]) = (1 << 24 | 4, [22]);
+
+fn model(test: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(2);
+    builder.check(test);
+}
+
+fn table() -> Arc<Table<3>> {
+    let table = Table::new(2);
+    table.expect();
+    Arc::new(table)
+}
+
+/// An entry that is whole if its parts are equal.
+fn entry(key: [u64; 1], value: u64) -> Entry<3> {
+    Entry { words: [key[0], value, value], bits: value }
+}
+
+fn value_of(table: &Table<3>, (hash, key): (u64, [u64; 1])) -> Option<u64> {
+    let Entry { words, bits } = table.get(hash, key)?;
+    assert_eq!(words, [key[0], bits, bits], "a whole entry of this key");
+    Some(bits)
+}
+
+/// The map that is behind the seats.
+type Kept = Arc<Mutex<u64>>;
+
+fn kept(value: u64) -> Kept {
+    Arc::new(Mutex::new(value))
+}
+
+fn offer(table: &Table<3>, (hash, key): (u64, [u64; 1]), kept: &Kept) {
+    table.offer(hash, || Some(entry(key, *kept.lock().expect("the value"))));
+}
+
+fn change(table: &Table<3>, (hash, _): (u64, [u64; 1]), kept: &Kept, value: u64) {
+    *kept.lock().expect("the value") = value;
+    table.withdraw(hash);
+}
+
+#[test]
+fn what_was_changed_is_not_read_any_more() {
+    model(|| {
+        let (table, kept) = (table(), kept(1));
+        let seating = {
+            let (table, kept) = (Arc::clone(&table), Arc::clone(&kept));
+            thread::spawn(move || offer(&table, ONE, &kept))
+        };
+        change(&table, ONE, &kept, 2);
+        assert_ne!(value_of(&table, ONE), Some(1));
+        seating.join().expect("a thread");
+        assert_ne!(value_of(&table, ONE), Some(1));
+    });
+}
+
+#[test]
+fn what_was_changed_is_not_read_though_another_key_is_seated() {
+    model(|| {
+        let (table, kept, other) = (table(), kept(1), kept(7));
+        offer(&table, ONE, &kept);
+        let seating = {
+            let (table, other) = (Arc::clone(&table), Arc::clone(&other));
+            thread::spawn(move || {
+                offer(&table, OTHER, &other);
+                offer(&table, OTHER, &other);
+            })
+        };
+        change(&table, ONE, &kept, 2);
+        assert_eq!(value_of(&table, ONE), None);
+        seating.join().expect("a thread");
+        assert!(matches!(value_of(&table, OTHER), None | Some(7)));
+    });
+}
+
+#[test]
+fn entry_is_read_whole_while_others_are_seated() {
+    model(|| {
+        let (table, kept, other) = (table(), kept(1), kept(7));
+        offer(&table, ONE, &kept);
+        let seating = {
+            let (table, other) = (Arc::clone(&table), Arc::clone(&other));
+            // The first two look for a seat that nobody has touched.
+            thread::spawn(move || (0..3).for_each(|_| offer(&table, OTHER, &other)))
+        };
+        assert!(matches!(value_of(&table, ONE), None | Some(1)));
+        assert!(matches!(value_of(&table, OTHER), None | Some(7)));
+        seating.join().expect("a thread");
+    });
+}
+
+#[test]
+fn two_who_are_offered_one_seat_do_not_write_at_once() {
+    model(|| {
+        let (table, kept, other) = (table(), kept(1), kept(7));
+        let seating = {
+            let (table, other) = (Arc::clone(&table), Arc::clone(&other));
+            thread::spawn(move || offer(&table, OTHER, &other))
+        };
+        offer(&table, ONE, &kept);
+        seating.join().expect("a thread");
+        assert!(matches!(value_of(&table, ONE), None | Some(1)));
+        assert!(matches!(value_of(&table, OTHER), None | Some(7)));
+    });
+}
