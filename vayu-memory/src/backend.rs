@@ -67,6 +67,12 @@ impl<V: Held> MemoryBackend<V> {
         }
     }
 
+    /// Lets the map know that a key was asked for.
+    #[cold]
+    fn refer_to(&self, key: &Key) {
+        discard(self.map.get(&Wanted(key)));
+    }
+
     /// Drops what has expired, if it is time for that.
     #[inline]
     fn tend(&self, now: Timestamp) {
@@ -178,7 +184,7 @@ impl<V: Held> Backend for MemoryBackend<V> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn glance(&self, key: &Key) -> Option<Record<V>> {
-        self.front.get(key)
+        self.front.get(key, || self.refer_to(key))
     }
 
     fn prepare_glance(&self, key: &Key) {
@@ -265,7 +271,7 @@ impl<V> Default for Evicted<V> {
 impl<V: Clone> Lifecycle<CompactKey, Record<V>> for Evictions {
     type RequestState = Evicted<V>;
 
-    /// What was read in front is as good as referenced here.
+    /// What was read in front since this was last asked is as good as referenced here.
     fn is_pinned(&self, key: &CompactKey, _: &Record<V>) -> bool {
         self.front.was_touched(key)
     }

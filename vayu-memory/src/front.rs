@@ -61,16 +61,16 @@ impl Front {
         Self(None)
     }
 
-    /// The record of a key that has a seat.
+    /// The record of a key that has a seat. Of the first reads after a while, `touched` is told.
     #[inline(always)]
-    pub(crate) fn get<V: Held>(&self, key: &Key) -> Option<Record<V>> {
+    pub(crate) fn get<V: Held>(&self, key: &Key, touched: impl Fn()) -> Option<Record<V>> {
         let tables = self.0.as_ref()?;
         if let Some(words) = key.words::<NARROW_KEY>()
-            && let Some(entry) = tables.narrow.get(key.hash_code(), words)
+            && let Some(entry) = tables.narrow.get(key.hash_code(), words, &touched)
         {
             return from_narrow(entry);
         }
-        from_wide(tables.wide.get(key.hash_code(), key.words::<WIDE_KEY>()?)?)
+        from_wide(tables.wide.get(key.hash_code(), key.words::<WIDE_KEY>()?, &touched)?)
     }
 
     /// An entry is about to be written: if it is one that may get a seat, there will be seats. A hit

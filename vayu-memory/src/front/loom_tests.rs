@@ -31,7 +31,7 @@ fn entry(key: [u64; 1], value: u64) -> Entry<3> {
 }
 
 fn value_of(table: &Table<3>, (hash, key): (u64, [u64; 1])) -> Option<u64> {
-    let Entry { words, bits } = table.get(hash, key)?;
+    let Entry { words, bits } = table.get(hash, key, || ())?;
     assert_eq!(words, [key[0], bits, bits], "a whole entry of this key");
     Some(bits)
 }

@@ -32,12 +32,14 @@ impl<const WORDS: usize> Table<WORDS> {
         Self { rows: OnceLock::new(), count }
     }
 
-    /// The entry of a key with this hash that begins with these words.
+    /// The entry of a key with this hash that begins with these words. Of the first reads after a
+    /// while, `touched` is told.
     #[inline(always)]
     pub(super) fn get<const WANTED: usize>(
         &self,
         hash: u64,
         wanted: [u64; WANTED],
+        touched: impl FnOnce(),
     ) -> Option<Entry<WORDS>> {
         let rows = self.rows.get()?;
         let [first, second] = self.places(hash);
@@ -49,6 +51,7 @@ impl<const WORDS: usize> Table<WORDS> {
         let entry = rows.seats.get(place)?.read(wanted)?;
         if tag.load(Ordering::Relaxed) & TOUCHED != TOUCHED {
             touch(tag);
+            touched();
         }
         Some(entry)
     }
@@ -89,9 +92,12 @@ impl<const WORDS: usize> Table<WORDS> {
         self.rows_of(hash).for_each(|(seat, _)| seat.empty());
     }
 
-    /// Whether somebody has asked for a key with this hash, more often than this was asked.
+    /// Whether somebody has asked for a key with this hash since this was last asked.
     pub(super) fn was_touched(&self, hash: u64) -> bool {
-        self.rows_of(hash).any(|(_, tag)| forget_touch(tag))
+        self.rows_of(hash).any(|(_, tag)| {
+            tag.load(Ordering::Relaxed) & TOUCHED != 0
+                && tag.fetch_and(!TOUCHED, Ordering::Relaxed) & TOUCHED != 0
+        })
     }
 
     /// Whether there is nobody here.

@@ -135,12 +135,12 @@ fn keys_of_one_hash_are_told_apart() {
     table.expect();
     let entry = |key| super::Entry { words: [key, key * 10], bits: 5 };
     table.offer(7, || Some(entry(1)));
-    assert_eq!(table.get(7, [1]), Some(entry(1)));
-    assert_eq!(table.get(7, [2]), None);
+    assert_eq!(table.get(7, [1], || ()), Some(entry(1)));
+    assert_eq!(table.get(7, [2], || ()), None);
     // To withdraw one is to withdraw both.
     table.offer(7, || Some(entry(2)));
     table.withdraw(7);
-    assert_eq!((table.get(7, [1]), table.get(7, [2])), (None, None));
+    assert_eq!((table.get(7, [1], || ()), table.get(7, [2], || ())), (None, None));
 }
 
 #[test]
