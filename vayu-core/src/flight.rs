@@ -10,6 +10,7 @@ mod context;
 mod lead;
 #[cfg(all(test, vayu_loom))]
 mod loom_tests;
+mod phase;
 mod table;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ use std::task::{Context, Poll};
 
 pub(crate) use self::context::{Hosted, Waiting, inside};
 pub(crate) use self::lead::{Landing, Lead, Permission};
+use self::phase::{AtomicPhase, Phase};
 pub(crate) use self::table::{Flights, Join, Landings};
 use crate::clock::Sleep;
 use crate::guard::Discreet;
@@ -41,6 +43,7 @@ pub(crate) struct Flight<R> {
     /// The process that it set out in, as its table knew: after a fork, the child has a copy that
     /// never lands.
     process: u32,
+    phase: AtomicPhase,
     outcome: OnceLock<Outcome<R>>,
     landed: Event,
 }
@@ -50,8 +53,9 @@ pub(crate) struct Flight<R> {
 pub(crate) struct FlightId(usize);
 
 impl<R> Flight<R> {
-    fn new(process: u32) -> Arc<Self> {
-        Arc::new(Self { process, outcome: OnceLock::new(), landed: Event::new() })
+    fn new(process: u32, phase: Phase) -> Arc<Self> {
+        let phase = AtomicPhase::new(phase);
+        Arc::new(Self { process, phase, outcome: OnceLock::new(), landed: Event::new() })
     }
 
     pub(crate) fn id(self: &Arc<Self>) -> FlightId {

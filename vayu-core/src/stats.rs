@@ -1,10 +1,10 @@
 //! What a cache has done so far.
 
-mod hits;
+mod often;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::hits::Hits;
+use self::often::{Counted, Often};
 use crate::backend::Usage;
 use crate::error::ErrorKind;
 
@@ -55,24 +55,22 @@ impl Stats {
 /// The counters behind [`Stats`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    hits: Hits,
-    misses: AtomicU64,
+    often: Often,
     waits: AtomicU64,
     stale: AtomicU64,
     refreshes: AtomicU64,
     failed_refreshes: AtomicU64,
-    stores: AtomicU64,
     errors: [AtomicU64; ErrorKind::ALL.len()],
 }
 
 impl Counters {
     #[inline]
     pub(crate) fn hit(&self) {
-        self.hits.add();
+        self.often.add(Counted::Hit);
     }
 
     pub(crate) fn miss(&self) {
-        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.often.add(Counted::Miss);
     }
 
     pub(crate) fn wait(&self) {
@@ -92,7 +90,7 @@ impl Counters {
     }
 
     pub(crate) fn store(&self) {
-        self.stores.fetch_add(1, Ordering::Relaxed);
+        self.often.add(Counted::Store);
     }
 
     pub(crate) fn error(&self, kind: ErrorKind) {
@@ -102,13 +100,13 @@ impl Counters {
     pub(crate) fn snapshot(&self, in_flight: usize, usage: Usage) -> Stats {
         let errors_by_kind = self.errors.each_ref().map(|count| count.load(Ordering::Relaxed));
         Stats {
-            hits: self.hits.sum(),
-            misses: self.misses.load(Ordering::Relaxed),
+            hits: self.often.sum(Counted::Hit),
+            misses: self.often.sum(Counted::Miss),
             waits: self.waits.load(Ordering::Relaxed),
             stale: self.stale.load(Ordering::Relaxed),
             refreshes: self.refreshes.load(Ordering::Relaxed),
             failed_refreshes: self.failed_refreshes.load(Ordering::Relaxed),
-            stores: self.stores.load(Ordering::Relaxed),
+            stores: self.often.sum(Counted::Store),
             errors: errors_by_kind.iter().sum(),
             in_flight,
             usage,

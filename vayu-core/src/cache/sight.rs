@@ -34,6 +34,9 @@ impl<B: Backend, S> Cache<B, S> {
         took: Duration,
         is_quiet: bool,
     ) {
+        if !self.is_watched(is_quiet) {
+            return;
+        }
         if !is_quiet {
             report::answered(function, outcome, age);
         }
@@ -53,7 +56,9 @@ impl<B: Backend, S> Cache<B, S> {
 
     pub(crate) fn count_store(&self, function: &Prefix) {
         self.counters().store();
-        self.show(|observer| observer.stored(function.as_str()));
+        if !self.shared.observers.is_empty() {
+            self.show(|observer| observer.stored(function.as_str()));
+        }
     }
 
     pub(crate) fn count_failed_refresh(&self, function: &Prefix) {

@@ -38,7 +38,7 @@ pub(crate) type Inquired<'a, R, B, S, H, Z, L, P> =
 /// Why a call cannot be answered with what there is.
 #[derive(Debug)]
 pub enum Why<R> {
-    /// There is nothing. The landings are those before the backend was asked, if that took a while.
+    /// There is nothing. The landings are those before the backend was asked, if it was.
     Missing(Option<Landings>),
     /// There is a value past its ttl.
     Outdated(Box<Old<R>>),
@@ -101,8 +101,9 @@ where
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
+    let before = call.cache.flights().landings(call.key);
     match call.serve_now() {
-        Ok(found) => judge(call, found, None),
+        Ok(found) => judge(call, found, before),
         Err(Blocking) => Err(Rest::Read(call)),
     }
 }
@@ -132,11 +133,11 @@ where
 pub(super) fn judge<R, C>(
     call: C,
     found: Found<R>,
-    before: Option<Landings>,
+    before: Landings,
 ) -> Result<R, Rest<'static, R, C>> {
     match found {
         Found::Fresh(answer) => Ok(answer),
         Found::Stale(old) => Err(Rest::Compute(call, Why::Outdated(old))),
-        Found::Nothing => Err(Rest::Compute(call, Why::Missing(before))),
+        Found::Nothing => Err(Rest::Compute(call, Why::Missing(Some(before)))),
     }
 }

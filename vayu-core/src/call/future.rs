@@ -98,7 +98,7 @@ where
             Rest::Read(call) => {
                 let before = call.cache.flights().landings(call.key);
                 let found = read(&call).await.map_or(Found::Nothing, |record| call.look_at(record));
-                judge(call, found, Some(before))
+                judge(call, found, before)
             }
         };
         match answered {

@@ -3,7 +3,7 @@
 //! `LOOM_MAX_PREEMPTIONS` in the environment says how few; two are the default.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use loom::thread;
 
@@ -16,6 +16,10 @@ struct World {
     flights: Flights<usize>,
     stored: Mutex<Option<usize>>,
     runs: AtomicUsize,
+    /// An invalidation is about to begin, or later than that.
+    is_invalidated: AtomicBool,
+    /// The last run began before.
+    is_outdated: AtomicBool,
 }
 
 /// What a leader does with its flight.
@@ -29,7 +33,13 @@ enum End {
 impl World {
     fn new() -> Arc<Self> {
         let flights = Flights::with_shards(1);
-        Arc::new(Self { flights, stored: Mutex::new(None), runs: AtomicUsize::new(0) })
+        Arc::new(Self {
+            flights,
+            stored: Mutex::new(None),
+            runs: AtomicUsize::new(0),
+            is_invalidated: AtomicBool::new(false),
+            is_outdated: AtomicBool::new(false),
+        })
     }
 
     fn call(&self, key: &Key, end: End) -> Option<usize> {
@@ -81,6 +91,8 @@ impl World {
     }
 
     fn run(&self) -> usize {
+        let is_outdated = !self.is_invalidated.load(Ordering::SeqCst);
+        self.is_outdated.store(is_outdated, Ordering::SeqCst);
         self.runs.fetch_add(1, Ordering::SeqCst) + 1
     }
 }
@@ -138,6 +150,9 @@ fn invalidated_value_does_not_stay() {
             let world = Arc::clone(&world);
             thread::spawn(move || world.call(&key(), End::Share))
         };
+        // The caller may come as far as it likes before.
+        thread::yield_now();
+        world.is_invalidated.store(true, Ordering::SeqCst);
         match world.flights.invalidate(&key()) {
             // What was being stored is gone when the flight has landed.
             Some(flight) => {
@@ -149,5 +164,8 @@ fn invalidated_value_does_not_stay() {
             None => *lock(&world.stored) = None,
         }
         caller.join().expect("the caller");
+        if world.is_outdated.load(Ordering::SeqCst) {
+            assert_eq!(*lock(&world.stored), None);
+        }
     });
 }

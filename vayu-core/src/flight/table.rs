@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::flight::lead::{Lead, Permission};
-use crate::flight::{Flight, Outcome};
+use crate::flight::{Flight, Outcome, Phase};
 use crate::key::{Key, KeyHasher};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
 
@@ -40,15 +40,6 @@ struct Slot<R> {
     flight: Arc<Flight<R>>,
     /// Whose values are not for callers with another stamp.
     stamp: u64,
-    phase: Phase,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Phase {
-    Computing,
-    Storing,
-    /// Invalidated while it was being stored: what was stored must not stay.
-    Outdated,
 }
 
 /// The state of a shard before a lookup, to be handed to [`Flights::join`] after it.
@@ -105,8 +96,8 @@ impl<R> Flights<R> {
             && self.is_of_this_process(&slot.flight)
         {
             let is_other = slot.stamp != stamp;
-            if !is_other || slot.phase != Phase::Computing {
-                let outdated = is_other || slot.phase == Phase::Outdated;
+            if !is_other || !slot.flight.phase.dismiss() {
+                let outdated = is_other || slot.flight.phase.get() == Phase::Outdated;
                 return Join::Wait { flight: Arc::clone(&slot.flight), outdated };
             }
             sky.invalidations += 1;
@@ -134,7 +125,7 @@ impl<R> Flights<R> {
     ) -> Option<Lead<'a, R>> {
         let mut sky = self.sky(key);
         match sky.flights.get(key) {
-            Some(slot) if slot.is(overdue) && slot.phase == Phase::Computing => {
+            Some(slot) if slot.is(overdue) && slot.flight.phase.dismiss() => {
                 Some(self.depart(&mut sky, key, stamp, Phase::Computing))
             }
             _ => None,
@@ -148,12 +139,12 @@ impl<R> Flights<R> {
     pub(crate) fn invalidate(&self, key: &Key) -> Option<Arc<Flight<R>>> {
         let mut sky = self.sky(key);
         sky.invalidations += 1;
-        let slot = sky.flights.get_mut(key)?;
-        if slot.phase == Phase::Computing {
+        let slot = sky.flights.get(key)?;
+        if slot.flight.phase.dismiss() {
             sky.flights.remove(key);
             return None;
         }
-        slot.phase = Phase::Outdated;
+        slot.flight.phase.set(Phase::Outdated);
         Some(Arc::clone(&slot.flight))
     }
 
@@ -167,11 +158,9 @@ impl<R> Flights<R> {
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
         let mut sky = self.sky(key);
         sky.invalidations += 1;
-        match sky.flights.get_mut(key) {
-            Some(slot)
-                if slot.phase != Phase::Computing && self.is_of_this_process(&slot.flight) =>
-            {
-                slot.phase = Phase::Outdated;
+        match sky.flights.get(key) {
+            Some(slot) if self.is_of_this_process(&slot.flight) && !slot.flight.phase.dismiss() => {
+                slot.flight.phase.set(Phase::Outdated);
                 Err(Arc::clone(&slot.flight))
             }
             _ => Ok(self.depart(&mut sky, key, stamp, Phase::Storing)),
@@ -187,9 +176,7 @@ impl<R> Flights<R> {
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
         let mut sky = self.sky(key);
         match sky.flights.get(key) {
-            Some(slot)
-                if slot.phase != Phase::Computing && self.is_of_this_process(&slot.flight) =>
-            {
+            Some(slot) if self.is_of_this_process(&slot.flight) && !slot.flight.phase.dismiss() => {
                 Err(Arc::clone(&slot.flight))
             }
             _ => {
@@ -205,9 +192,9 @@ impl<R> Flights<R> {
         for shard in &self.shards {
             let mut sky = lock(&shard.sky);
             sky.invalidations += 1;
-            sky.flights.retain(|_, slot| slot.phase != Phase::Computing);
-            for slot in sky.flights.values_mut() {
-                slot.phase = Phase::Outdated;
+            sky.flights.retain(|_, slot| !slot.flight.phase.dismiss());
+            for slot in sky.flights.values() {
+                slot.flight.phase.set(Phase::Outdated);
                 storing.push(Arc::clone(&slot.flight));
             }
         }
@@ -239,8 +226,8 @@ impl<R> Flights<R> {
         stamp: u64,
         phase: Phase,
     ) -> Lead<'a, R> {
-        let flight = Flight::new(self.process.load(Ordering::Relaxed));
-        let slot = Slot { flight: Arc::clone(&flight), stamp, phase };
+        let flight = Flight::new(self.process.load(Ordering::Relaxed), phase);
+        let slot = Slot { flight: Arc::clone(&flight), stamp };
         sky.flights.insert(key.clone(), slot);
         Lead::new(self, key, flight, stamp, sky.invalidations)
     }
@@ -254,22 +241,21 @@ impl<R> Flights<R> {
         stamp: u64,
         invalidations: u64,
     ) -> Permission {
-        let mut sky = self.sky(key);
-        match sky.flights.get_mut(key) {
-            Some(slot) if slot.is(flight) => {
-                slot.phase = Phase::Storing;
-                return Permission::Granted;
-            }
-            Some(slot) if slot.phase != Phase::Computing => return Permission::Refused,
-            _ => {}
+        if flight.phase.begin_store() {
+            return Permission::Granted;
         }
+        let mut sky = self.sky(key);
         // The flight has left the table: it was invalidated, or it was slow and somebody else has
         // set out since. A slow one may still store, else a function that always takes longer than
         // callers wait would never be remembered.
         if sky.invalidations != invalidations {
             return Permission::Refused;
         }
-        let slot = Slot { flight: Arc::clone(flight), stamp, phase: Phase::Storing };
+        if sky.flights.get(key).is_some_and(|slot| !slot.flight.phase.dismiss()) {
+            return Permission::Refused;
+        }
+        flight.phase.set(Phase::Storing);
+        let slot = Slot { flight: Arc::clone(flight), stamp };
         sky.flights.insert(key.clone(), slot);
         Permission::UnlessNewer
     }
@@ -285,14 +271,15 @@ impl<R> Flights<R> {
         let shard = self.shard(key);
         {
             let mut sky = lock(&shard.sky);
-            if let Some(slot) = sky.flights.get_mut(key)
-                && slot.is(flight)
-            {
-                if slot.phase == Phase::Outdated && !matches!(outcome, Outcome::Abandoned) {
-                    slot.phase = Phase::Storing;
+            if sky.flights.get(key).is_some_and(|slot| slot.is(flight)) {
+                let is_outdated = flight.phase.get() == Phase::Outdated;
+                if is_outdated && !matches!(outcome, Outcome::Abandoned) {
+                    flight.phase.set(Phase::Storing);
                     return Err(outcome);
                 }
-                shard.landings.fetch_add(1, Ordering::Release);
+                // Only whoever holds the lock changes it.
+                let landings = shard.landings.load(Ordering::Relaxed);
+                shard.landings.store(landings.wrapping_add(1), Ordering::Release);
                 sky.flights.remove(key);
             }
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use crate::key::material::{Material, padded};
+use crate::key::material::Material;
 use crate::key::prefix::{Function, Lasting};
 use crate::key::{Key, Prefix, hasher};
 
@@ -92,29 +92,45 @@ impl PartialEq for CompactKey {
 impl Eq for CompactKey {}
 
 impl<const N: usize> Short<N> {
+    const ITS_WORDS: () = assert!(N == 30 || N == 22, "whole words, and six bytes");
+
     fn new(bytes: &[u8]) -> Option<Self> {
+        const { Self::ITS_WORDS };
         let mut short = Self { length: u8::try_from(bytes.len()).ok()?, bytes: [0; N] };
         short.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(short)
     }
 
+    /// The words of the bytes, with zeros after them.
+    #[inline(always)]
+    fn words(&self) -> [u64; 4] {
+        let word = |at: usize| {
+            let bytes = self.bytes.get(at..).and_then(|rest| rest.first_chunk());
+            bytes.map_or(0, |&bytes| u64::from_le_bytes(bytes))
+        };
+        // The last six bytes, as the end of a word that begins two bytes earlier.
+        let last = word(N - 8) >> 16;
+        match N {
+            30 => [word(0), word(8), word(16), last],
+            _ => [word(0), word(8), last, 0],
+        }
+    }
+
+    #[inline]
     fn hash(&self, prefix: &Prefix) -> u64 {
-        let (words, rest) = self.bytes.as_chunks();
-        let words: [u64; 4] = std::array::from_fn(|n| match words.get(n) {
-            Some(&word) => u64::from_le_bytes(word),
-            None if n == words.len() => padded(rest),
-            None => 0,
-        });
-        hasher::hash_short(prefix, self.length.into(), words)
+        hasher::hash_short(prefix, self.length.into(), self.words())
     }
 
     #[inline(always)]
     fn are(&self, material: &Material) -> bool {
-        let (words, rest) = self.bytes.as_chunks();
-        let wanted: [u64; 4] = material.words();
+        let [first, second, third, last]: [u64; 4] = material.words();
+        let own = self.words();
+        // One after the other: several at once would be loaded as more than a word.
         usize::from(self.length) == material.len()
-            && words.iter().zip(wanted).all(|(&word, wanted)| u64::from_le_bytes(word) == wanted)
-            && padded(rest) == wanted[N / 8]
+            && own[0] == first
+            && own[1] == second
+            && own[2] == third
+            && (N < 30 || own[3] == last)
     }
 
     #[inline]

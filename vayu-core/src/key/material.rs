@@ -87,7 +87,7 @@ fn add(place: &mut [u8; WORD], bits: u64) {
 
 /// Less than a word of bytes as a word: zeros follow.
 #[inline(always)]
-pub(super) fn padded(bytes: &[u8]) -> u64 {
+fn padded(bytes: &[u8]) -> u64 {
     let part = |at: usize| {
         bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|&part| u32::from_le_bytes(part))
     };

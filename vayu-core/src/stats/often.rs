@@ -1,4 +1,4 @@
-//! A counter that is counted up by every hit.
+//! Counters that are counted up by many calls.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,26 +7,36 @@ use std::sync::{Mutex, PoisonError};
 /// Counts without threads fighting over a cache line. Each of the first few threads has a line to
 /// itself, which nobody else writes to, so that it need not be locked; all others share one.
 #[derive(Debug)]
-pub(super) struct Hits(Box<[Line; LINES]>);
+pub(super) struct Often(Box<[Line; LINES]>);
+
+/// What is counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Counted {
+    Hit,
+    Miss,
+    Store,
+}
+
+const COUNTED: usize = 3;
 
 const LINES: usize = 33;
 const SHARED: usize = LINES - 1;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Line(AtomicU64);
+struct Line([AtomicU64; COUNTED]);
 
-impl Default for Hits {
+impl Default for Often {
     fn default() -> Self {
         Self(Box::new(std::array::from_fn(|_| Line::default())))
     }
 }
 
-impl Hits {
+impl Often {
     #[inline]
-    pub(super) fn add(&self) {
+    pub(super) fn add(&self, counted: Counted) {
         let index = line_of_this_thread();
-        let count = &self.0[index].0;
+        let count = &self.0[index].0[counted as usize];
         if index == SHARED {
             count.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -34,8 +44,8 @@ impl Hits {
         }
     }
 
-    pub(super) fn sum(&self) -> u64 {
-        self.0.iter().map(|line| line.0.load(Ordering::Relaxed)).sum()
+    pub(super) fn sum(&self, counted: Counted) -> u64 {
+        self.0.iter().map(|line| line.0[counted as usize].load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -94,19 +104,25 @@ mod tests {
     #[test]
     fn nothing_is_lost_with_few_or_many_threads_that_come_and_go() {
         const TIMES: u64 = if cfg!(miri) { 10 } else { 10_000 };
-        let hits = Hits::default();
+        let counters = Often::default();
         for threads in [1, 40, 3] {
             let start = Barrier::new(threads);
             std::thread::scope(|scope| {
                 for _ in 0..threads {
                     scope.spawn(|| {
                         start.wait();
-                        (0..TIMES).for_each(|_| hits.add());
+                        for _ in 0..TIMES {
+                            counters.add(Counted::Hit);
+                            counters.add(Counted::Store);
+                            counters.add(Counted::Store);
+                        }
                         start.wait();
                     });
                 }
             });
         }
-        assert_eq!(hits.sum(), 44 * TIMES);
+        assert_eq!(counters.sum(Counted::Hit), 44 * TIMES);
+        assert_eq!(counters.sum(Counted::Miss), 0);
+        assert_eq!(counters.sum(Counted::Store), 88 * TIMES);
     }
 }

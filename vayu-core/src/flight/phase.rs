@@ -1,0 +1,56 @@
+//! How far a flight is.
+
+use std::sync::atomic::Ordering;
+
+use crate::sync::AtomicU64;
+
+/// How far a flight is. A leader begins to store without the lock of the table, so whoever would have
+/// its flight end before asks for that, too, and only one of them is granted it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Phase {
+    Computing,
+    Storing,
+    /// Invalidated while it was being stored: what was stored must not stay.
+    Outdated,
+    /// It has left the table before it began to store.
+    Dismissed,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::Computing, Self::Storing, Self::Outdated, Self::Dismissed];
+}
+
+/// The phase of one flight.
+#[derive(Debug)]
+pub(super) struct AtomicPhase(AtomicU64);
+
+impl AtomicPhase {
+    pub(super) fn new(phase: Phase) -> Self {
+        Self(AtomicU64::new(phase as u64))
+    }
+
+    pub(super) fn get(&self) -> Phase {
+        let phase = self.0.load(Ordering::Acquire);
+        Phase::ALL.into_iter().find(|&one| one as u64 == phase).expect("it was a phase")
+    }
+
+    /// Only for whoever holds the lock of the table, and not while the flight computes.
+    pub(super) fn set(&self, phase: Phase) {
+        self.0.store(phase as u64, Ordering::Release);
+    }
+
+    /// The leader is about to store. Whether it may: not if its flight was dismissed.
+    pub(super) fn begin_store(&self) -> bool {
+        self.leave_computing(Phase::Storing)
+    }
+
+    /// Keeps the leader from storing. Whether that could be done: not if it has begun to.
+    pub(super) fn dismiss(&self) -> bool {
+        self.leave_computing(Phase::Dismissed)
+    }
+
+    fn leave_computing(&self, to: Phase) -> bool {
+        let (from, to) = (Phase::Computing as u64, to as u64);
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
