@@ -419,8 +419,14 @@ where
         Some(self.terms.shape.wrap(value))
     }
 
-    /// The record to store for an answer that took so long, or nothing if it is not to be stored.
-    pub(crate) fn seal<R>(&self, answer: &R, took: Duration) -> Option<Record<B::Stored>>
+    /// The record to store for an answer that took so long and was there at `created`, or nothing if
+    /// it is not to be stored.
+    pub(crate) fn seal<R>(
+        &self,
+        answer: &R,
+        took: Duration,
+        created: Timestamp,
+    ) -> Option<Record<B::Stored>>
     where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
@@ -441,9 +447,8 @@ where
                 return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
             }
             let stored = self.serializer.serialize(value)?;
-            let created = self.cache.now();
-            let expires =
-                created.saturating_add(self.terms.jitter.apply(ttl, self.key.random(created)));
+            let lasts = self.terms.jitter.apply(ttl, || self.key.random(created));
+            let expires = created.saturating_add(lasts);
             let record = Record::new(stored, created, expires)
                 .with_stale_until(expires.saturating_add(self.terms.stale))
                 .with_schema(self.schema())

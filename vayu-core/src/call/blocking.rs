@@ -240,8 +240,9 @@ where
         }
         let began = if claimed.is_some() { call.cache.now() } else { started };
         let answer = body();
-        let took = call.cache.now().saturating_since(began);
-        if let Some(record) = call.seal(&answer, took) {
+        let ended = call.cache.now();
+        let took = ended.saturating_since(began);
+        if let Some(record) = call.seal(&answer, took, ended) {
             lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = call.can_store()
                 && match lead.begin_store() {

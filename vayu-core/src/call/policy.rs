@@ -106,13 +106,13 @@ pub(super) struct Jitter(u16);
 impl Jitter {
     const NONE: Self = Self(0);
 
-    /// The ttl of one entry. `random` is any number.
-    pub(super) fn apply(self, ttl: Duration, random: u64) -> Duration {
+    /// The ttl of one entry. `random` answers any number.
+    pub(super) fn apply(self, ttl: Duration, random: impl FnOnce() -> u64) -> Duration {
         if self.0 == 0 || ttl == Duration::MAX {
             return ttl;
         }
         let most = ttl / 1000 * u32::from(self.0.min(1000));
-        let random = u32::try_from(random >> 32).expect("32 bits");
+        let random = u32::try_from(random() >> 32).expect("32 bits");
         ttl.saturating_sub(most.mul_f64(f64::from(random) / f64::from(u32::MAX)))
     }
 }

@@ -271,16 +271,20 @@ impl<R> Flights<R> {
         let shard = self.shard(key);
         {
             let mut sky = lock(&shard.sky);
-            if sky.flights.get(key).is_some_and(|slot| slot.is(flight)) {
-                let is_outdated = flight.phase.get() == Phase::Outdated;
-                if is_outdated && !matches!(outcome, Outcome::Abandoned) {
-                    flight.phase.set(Phase::Storing);
-                    return Err(outcome);
+            let is_outdated = flight.phase.get() == Phase::Outdated;
+            if is_outdated && !matches!(outcome, Outcome::Abandoned) {
+                flight.phase.set(Phase::Storing);
+                return Err(outcome);
+            }
+            match sky.flights.remove_entry(key) {
+                Some((_, slot)) if slot.is(flight) => {
+                    // Only whoever holds the lock changes it.
+                    let landings = shard.landings.load(Ordering::Relaxed);
+                    shard.landings.store(landings.wrapping_add(1), Ordering::Release);
                 }
-                // Only whoever holds the lock changes it.
-                let landings = shard.landings.load(Ordering::Relaxed);
-                shard.landings.store(landings.wrapping_add(1), Ordering::Release);
-                sky.flights.remove(key);
+                // Another one has taken the place of this flight.
+                Some((key, slot)) => drop(sky.flights.insert(key, slot)),
+                None => {}
             }
         }
         // Who waits has got the flight from the table, where it is no more.

@@ -109,7 +109,11 @@ impl Deref for Material {
 impl PartialEq for Material {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        **self == **other
+        if self.length > SHORT {
+            return **self == **other;
+        }
+        self.length == other.length
+            && self.words::<{ SHORT / WORD }>() == other.words::<{ SHORT / WORD }>()
     }
 }
 
