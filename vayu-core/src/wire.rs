@@ -32,7 +32,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::xxhash3_128::{RawHasher, SecretBuffer};
 
 pub use self::header::{HEADER_LENGTH, Header};
 use crate::key::{Key, Named};
@@ -202,8 +202,8 @@ impl<'a> Entry<'a> {
 }
 
 fn checksum(bytes: &[u8]) -> [u8; 16] {
-    let mut hasher = Xxh3::new();
-    hasher.update(&bytes[..CHECKSUM.start]);
-    hasher.update(&bytes[CHECKSUM.end..]);
-    hasher.digest128().to_le_bytes()
+    let mut hasher = RawHasher::new(SecretBuffer::default());
+    hasher.write(&bytes[..CHECKSUM.start]);
+    hasher.write(&bytes[CHECKSUM.end..]);
+    hasher.finish_128().to_le_bytes()
 }
