@@ -23,6 +23,7 @@
 #[cfg(not(unix))]
 compile_error!("vayu-file needs a Unix file system; leave its feature out on other systems");
 
+mod address;
 mod backend;
 mod directory;
 mod folder;

@@ -13,6 +13,7 @@ use vayu_core::{
     Claim, Claimed, Clock, Error, ErrorKind, Key, Record, Result, SingleFlight, Usage,
 };
 
+use crate::address::Address;
 use crate::directory;
 use crate::folder::{File, Folder, Kind, buffer, read_full, read_some, write_full};
 use crate::layout::{Place, Role, SHARDS, shard_name, temporary_name};
@@ -81,27 +82,31 @@ impl Store {
     }
 
     pub(crate) fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
-        let key = WireKey::new(key);
-        match self.read_entry(&key) {
+        match self.read_entry(&Address::of(key)) {
             Ok(found) => Ok(found),
             Err(error) if is_absence(&error) => Ok(None),
             Err(error) => Err(failed("read entry", error)),
         }
     }
 
-    fn read_entry(&self, key: &WireKey) -> io::Result<Option<Record<Bytes>>> {
-        let mut file = self.root.open(Place::of(key).path())?;
+    fn read_entry(&self, address: &Address) -> io::Result<Option<Record<Bytes>>> {
+        let key = address.key();
+        let mut file = self.root.open(address.place().path())?;
         with_buffer(|start| {
+            let copy = |entry: &Entry<'_>| Bytes::copy_from_slice(entry.value());
             read_some(&mut *file, start)?;
-            // The header says whether that was all, so the end of the file need not be seen.
-            if entry_length(start) != Some(start.len() as u64) {
+            if start.len() < start.capacity() {
+                // What is believed is whole, so the end of the file need not be seen.
+                if let Some(record) = self.believe(key, start, copy) {
+                    return Ok(Some(record));
+                }
                 read_full(&mut *file, start)?;
             }
             if start.len() < start.capacity() {
-                return Ok(self.believe(key, start, |entry| Bytes::copy_from_slice(entry.value())));
+                return Ok(self.believe_or_count(key, start, copy));
             }
             let Some(bytes) = self.read_long(&mut *file, start)? else { return Ok(None) };
-            let start = self.believe(key, &bytes, |entry| entry.value_range().start);
+            let start = self.believe_or_count(key, &bytes, |entry| entry.value_range().start);
             Ok(start.map(|record| {
                 record.map(|start| {
                     let mut value = Bytes::from(bytes);
@@ -135,21 +140,31 @@ impl Store {
         bytes: &[u8],
         value: impl FnOnce(&Entry<'_>) -> V,
     ) -> Option<Record<V>> {
-        match Entry::parse(bytes) {
-            Ok(entry) if entry.is_of(key) && bytes.len() as u64 <= self.max_entry_bytes => {
-                Some(entry.record(value(&entry)))
-            }
-            _ => {
-                self.defects.fetch_add(1, Ordering::Relaxed);
-                None
-            }
+        if bytes.len() as u64 > self.max_entry_bytes {
+            return None;
         }
+        let entry = Entry::parse(bytes).ok()?;
+        entry.is_of(key).then(|| entry.record(value(&entry)))
+    }
+
+    /// Counts a defect where there is nothing to [`believe`](Self::believe).
+    fn believe_or_count<V>(
+        &self,
+        key: &WireKey,
+        bytes: &[u8],
+        value: impl FnOnce(&Entry<'_>) -> V,
+    ) -> Option<Record<V>> {
+        let record = self.believe(key, bytes, value);
+        if record.is_none() {
+            self.defects.fetch_add(1, Ordering::Relaxed);
+        }
+        record
     }
 
     pub(crate) fn write(&self, key: &Key, record: &Record<Bytes>) -> Result<()> {
-        let key = WireKey::new(key);
-        let place = Place::of(&key);
-        let bytes = wire::pack(&key, record);
+        let address = Address::of(key);
+        let place = address.place();
+        let bytes = wire::pack(address.key(), record);
         let length = bytes.len() as u64;
         if length > self.max_entry_bytes || charge(length) > self.max_bytes || self.max_entries == 0
         {
@@ -158,8 +173,7 @@ impl Store {
                 format!("the entry has {length} bytes, more than the limits of the cache allow"),
             ));
         }
-        let replaced =
-            self.replace(&place, &bytes).map_err(|error| failed("write entry", error))?;
+        let replaced = self.replace(place, &bytes).map_err(|error| failed("write entry", error))?;
         let mut ledger = self.ledger();
         ledger.update(place.shard(), |content| {
             if let Some(length) = replaced {
@@ -214,8 +228,9 @@ impl Store {
     }
 
     pub(crate) fn delete(&self, key: &Key) -> Result<bool> {
-        let place = Place::of(&WireKey::new(key));
-        let existed = match self.remove(&place) {
+        let address = Address::of(key);
+        let place = address.place();
+        let existed = match self.remove(place) {
             Ok(length) => {
                 self.ledger().update(place.shard(), |content| content.subtract(length));
                 true
@@ -286,8 +301,9 @@ impl Store {
         if self.single_flight == SingleFlight::Process {
             return Ok(Claim::Unneeded);
         }
-        let place = Place::of(&WireKey::new(key));
-        let locked = self.shard(&place).and_then(|folder| try_lock(folder, place.lock()));
+        let address = Address::of(key);
+        let place = address.place();
+        let locked = self.shard(place).and_then(|folder| try_lock(folder, place.lock()));
         Ok(match locked.map_err(|error| failed("lock entry", error))? {
             Some(lock) => Claim::Granted(Claimed::new(lock)),
             None => Claim::Taken,
