@@ -1,6 +1,6 @@
 //! What files know a key by.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -14,6 +14,7 @@ use crate::layout::Place;
 pub(crate) struct Address {
     key: WireKey,
     place: Place,
+    last_length: Cell<u64>,
 }
 
 /// How many addresses a thread remembers. When there are more it forgets them all: those that are
@@ -58,7 +59,7 @@ impl Address {
     fn new(key: &Key) -> Rc<Self> {
         let key = WireKey::new(key);
         let place = Place::of(&key);
-        Rc::new(Self { key, place })
+        Rc::new(Self { key, place, last_length: Cell::new(0) })
     }
 
     pub(crate) fn key(&self) -> &WireKey {
@@ -67,6 +68,16 @@ impl Address {
 
     pub(crate) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// How long the entry was that this thread has read last, in bytes. The next may have any other
+    /// length, and may be of another directory.
+    pub(crate) fn last_length(&self) -> u64 {
+        self.last_length.get()
+    }
+
+    pub(crate) fn set_last_length(&self, length: u64) {
+        self.last_length.set(length);
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::mem;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use rustix::rand::{GetRandomFlags, getrandom};
-use vayu_core::wire::{self, Entry, Header, WireKey};
+use vayu_core::wire::{self, Entry, Header};
 use vayu_core::{
     Claim, Claimed, Clock, Error, ErrorKind, Key, Record, Result, SingleFlight, Usage,
 };
@@ -46,6 +48,11 @@ pub(crate) struct Store {
 
 /// An entry shorter than this is read without asking for its length.
 const SMALL: usize = 64 * 1024;
+
+/// An entry that was longer than this when it was last read, in bytes, is read into memory that its
+/// value keeps. The value of a shorter one is copied out of the buffer of the thread, which costs
+/// less than a second block of memory.
+const COPIED: u64 = 4 * 1024;
 
 /// How long a write may look for what has expired.
 const SWEEPING_TIME: Duration = Duration::from_millis(1);
@@ -90,31 +97,43 @@ impl Store {
     }
 
     fn read_entry(&self, address: &Address) -> io::Result<Option<Record<Bytes>>> {
-        let key = address.key();
         let mut file = self.root.open(address.place().path())?;
-        with_buffer(|start| {
-            let copy = |entry: &Entry<'_>| Bytes::copy_from_slice(entry.value());
-            read_some(&mut *file, start)?;
-            if start.len() < start.capacity() {
-                // What is believed is whole, so the end of the file need not be seen.
-                if let Some(record) = self.believe(key, start, copy) {
-                    return Ok(Some(record));
-                }
-                read_full(&mut *file, start)?;
-            }
-            if start.len() < start.capacity() {
-                return Ok(self.believe_or_count(key, start, copy));
-            }
-            let Some(bytes) = self.read_long(&mut *file, start)? else { return Ok(None) };
-            let start = self.believe_or_count(key, &bytes, |entry| entry.value_range().start);
-            Ok(start.map(|record| {
-                record.map(|start| {
-                    let mut value = Bytes::from(bytes);
-                    value.advance(start);
-                    value
+        let length = address.last_length();
+        if length <= COPIED || length > self.max_entry_bytes {
+            return with_buffer(|start| {
+                self.read_through(start, &mut *file, address, |bytes, value| {
+                    Bytes::copy_from_slice(&bytes[value])
                 })
-            }))
-        })
+            });
+        }
+        // With one byte more than there was, a read sees that nothing was added.
+        self.read_through(&mut buffer(length + 1)?, &mut *file, address, keep)
+    }
+
+    /// Reads an entry, the beginning of it into an empty buffer. Where that holds all of it, the
+    /// value is taken out by `take`.
+    fn read_through(
+        &self,
+        start: &mut Vec<u8>,
+        file: &mut dyn File,
+        address: &Address,
+        take: fn(&mut Vec<u8>, Range<usize>) -> Bytes,
+    ) -> io::Result<Option<Record<Bytes>>> {
+        read_some(file, start)?;
+        if start.len() < start.capacity() {
+            // What is believed is whole, so the end of the file need not be seen.
+            if let Some(record) = self.believe(address, start) {
+                return Ok(Some(record.map(|value| take(start, value))));
+            }
+            read_full(file, start)?;
+        }
+        if start.len() < start.capacity() {
+            let record = self.believe_or_count(address, start);
+            return Ok(record.map(|record| record.map(|value| take(start, value))));
+        }
+        let Some(mut bytes) = self.read_long(file, start)? else { return Ok(None) };
+        let record = self.believe_or_count(address, &bytes);
+        Ok(record.map(|record| record.map(|value| keep(&mut bytes, value))))
     }
 
     /// The whole of a long entry of which `start` was read, if its length is what it says.
@@ -133,28 +152,20 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// The record of an entry, if that is one and of this key.
-    fn believe<V>(
-        &self,
-        key: &WireKey,
-        bytes: &[u8],
-        value: impl FnOnce(&Entry<'_>) -> V,
-    ) -> Option<Record<V>> {
-        if bytes.len() as u64 > self.max_entry_bytes {
+    /// The record of an entry, with the place of its value, if it is one and of this key.
+    fn believe(&self, address: &Address, bytes: &[u8]) -> Option<Record<Range<usize>>> {
+        let length = bytes.len() as u64;
+        if length > self.max_entry_bytes {
             return None;
         }
-        let entry = Entry::parse(bytes).ok()?;
-        entry.is_of(key).then(|| entry.record(value(&entry)))
+        let entry = Entry::parse(bytes).ok().filter(|entry| entry.is_of(address.key()))?;
+        address.set_last_length(length);
+        Some(entry.record(entry.value_range()))
     }
 
     /// Counts a defect where there is nothing to [`believe`](Self::believe).
-    fn believe_or_count<V>(
-        &self,
-        key: &WireKey,
-        bytes: &[u8],
-        value: impl FnOnce(&Entry<'_>) -> V,
-    ) -> Option<Record<V>> {
-        let record = self.believe(key, bytes, value);
+    fn believe_or_count(&self, address: &Address, bytes: &[u8]) -> Option<Record<Range<usize>>> {
+        let record = self.believe(address, bytes);
         if record.is_none() {
             self.defects.fetch_add(1, Ordering::Relaxed);
         }
@@ -421,6 +432,17 @@ impl Drop for Temporary<'_> {
 /// The length that an entry has by its header.
 fn entry_length(start: &[u8]) -> Option<u64> {
     Header::parse(start).ok().and_then(|header| header.entry_length())
+}
+
+/// The value in the memory that it was read into, with nothing of that wasted.
+fn keep(bytes: &mut Vec<u8>, value: Range<usize>) -> Bytes {
+    let mut bytes = mem::take(bytes);
+    if bytes.capacity() > bytes.len() + 1 {
+        bytes.shrink_to_fit();
+    }
+    let mut kept = Bytes::from(bytes);
+    kept.advance(value.start);
+    kept
 }
 
 /// Lends the buffer of this thread, empty.

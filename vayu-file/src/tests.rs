@@ -4,6 +4,7 @@ mod cancellation;
 mod crashes;
 mod faults;
 mod generations;
+mod lengths;
 mod limits;
 
 use std::time::Duration;

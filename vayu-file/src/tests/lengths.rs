@@ -1,0 +1,106 @@
+//! Entries that were read before and have another length now.
+
+use bytes::Bytes;
+use vayu_core::Backend;
+use vayu_core::testing::ManualClock;
+use vayu_core::wire::{self, WireKey};
+
+use super::{key, open, options, record, value};
+use crate::folder::model::{Disk, Fault};
+
+/// Around those from which on entries are read in another way.
+const LENGTHS: [usize; 8] = [0, 100, 3_900, 4_100, 10_000, 65_350, 65_600, 200_000];
+
+fn bytes(length: usize) -> Bytes {
+    (0..length).map(|at| (at % 251).to_le_bytes()[0]).collect()
+}
+
+#[test]
+fn entry_is_read_whatever_length_it_had_before() {
+    let clock = ManualClock::new();
+    let disk = Disk::default();
+    let backend = open(&disk, &options(&clock));
+    for before in LENGTHS {
+        for after in LENGTHS {
+            for length in [before, after, after] {
+                backend.write(&key("k"), record(&clock, bytes(length))).expect("write");
+                assert_eq!(value(&backend, &key("k")), Some(bytes(length)), "{before}, {after}");
+            }
+        }
+    }
+    assert_eq!(backend.usage().defects, Some(0));
+}
+
+#[test]
+fn entry_that_was_read_before_is_read_a_byte_at_a_time() {
+    let clock = ManualClock::new();
+    let disk = Disk::default();
+    let backend = open(&disk, &options(&clock));
+    for length in [5_000, 4_500, 5_500, 5_500] {
+        backend.write(&key("k"), record(&clock, bytes(length))).expect("write");
+        disk.plan(Fault::Slow);
+        assert_eq!(value(&backend, &key("k")), Some(bytes(length)));
+        disk.plan(None);
+    }
+}
+
+#[test]
+fn entry_that_grew_or_shrank_since_it_was_read_is_one_defect() {
+    let clock = ManualClock::new();
+    for length in LENGTHS {
+        let disk = Disk::default();
+        let backend = open(&disk, &options(&clock));
+        backend.write(&key("k"), record(&clock, bytes(length))).expect("write");
+        let path = disk.names().into_iter().find(|name| name.contains(".v1")).expect("an entry");
+        let whole = wire::pack(&WireKey::new(&key("k")), &record(&clock, bytes(length)));
+        let cut = &whole[..whole.len() - 1];
+        let longer = [&whole[..], b"x"].concat();
+        let much_longer = [&whole[..], &whole].concat();
+        for (defects, damaged) in (1..).zip([cut, &longer, &much_longer]) {
+            disk.damage(&path, &whole);
+            assert_eq!(value(&backend, &key("k")), Some(bytes(length)));
+            disk.damage(&path, damaged);
+            assert_eq!(value(&backend, &key("k")), None, "{length}");
+            assert_eq!(backend.usage().defects, Some(defects), "{length}");
+        }
+    }
+}
+
+#[test]
+fn long_entry_that_was_read_before_is_opened_and_read_and_no_more() {
+    let clock = ManualClock::new();
+    let disk = Disk::default();
+    let backend = open(&disk, &options(&clock));
+    backend.write(&key("k"), record(&clock, bytes(200_000))).expect("write");
+    let operations = [(); 2].map(|()| {
+        disk.plan(None);
+        value(&backend, &key("k")).expect("a value");
+        disk.operations()
+    });
+    // At first: its beginning, its length, and the rest.
+    assert_eq!(operations, [4, 2]);
+}
+
+#[test]
+fn value_takes_no_more_memory_than_it_needs_whatever_was_there_before() {
+    let clock = ManualClock::new();
+    let disk = Disk::default();
+    let backend = open(&disk, &options(&clock));
+    for length in [200_000, 5_000] {
+        backend.write(&key("k"), record(&clock, bytes(length))).expect("write");
+        let value = value(&backend, &key("k")).expect("a value");
+        let memory = value.try_into_mut().expect("nobody else has it").capacity();
+        assert!((length..=length + 1).contains(&memory), "{memory} bytes for {length}");
+    }
+}
+
+#[test]
+fn entry_beyond_the_limit_of_another_cache_is_a_miss_there() {
+    let clock = ManualClock::new();
+    let disk = Disk::default();
+    let [generous, strict] =
+        [1 << 20, 50_000].map(|limit| open(&disk, &options(&clock).max_entry_bytes(limit)));
+    generous.write(&key("k"), record(&clock, bytes(100_000))).expect("write");
+    assert!(value(&generous, &key("k")).is_some());
+    assert_eq!(value(&strict, &key("k")), None);
+}
