@@ -67,6 +67,12 @@ impl<V: Held> MemoryBackend<V> {
         }
     }
 
+    /// [`tend`](Self::tend) out of the way of those who find something.
+    #[cold]
+    fn tend_apart(&self) {
+        self.tend(self.clock.now());
+    }
+
     /// Lets the map know that a key was asked for.
     #[cold]
     fn refer_to(&self, key: &Key) {
@@ -136,11 +142,7 @@ impl<V: Held> Backend for MemoryBackend<V> {
 
     #[inline]
     fn read(&self, key: &Key) -> Result<Option<Record<V>>> {
-        let found = self.map.get(&Wanted(key));
-        if found.is_none() {
-            self.tend(self.clock.now());
-        }
-        Ok(found)
+        self.read_now(key).unwrap_or(Ok(None))
     }
 
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
@@ -193,9 +195,12 @@ impl<V: Held> Backend for MemoryBackend<V> {
 
     #[inline]
     fn read_now(&self, key: &Key) -> Option<Result<Option<Record<V>>>> {
-        // Made where it stays: to move it takes as long as to find it. Whoever finds nothing and is
-        // about to compute asks `read`, which tends the entries.
-        Some(Ok(self.map.get(&Wanted(key))))
+        // Made where it stays: to move it takes as long as to find it.
+        let found = Some(Ok(self.map.get(&Wanted(key))));
+        if let Some(Ok(None)) = found {
+            self.tend_apart();
+        }
+        found
     }
 
     #[inline]
