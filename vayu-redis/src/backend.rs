@@ -6,9 +6,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use redis::{Cmd, Value};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 use tokio::time::timeout;
 use vayu_core::wire::{self, Entry, WireKey};
 use vayu_core::{
@@ -22,6 +22,7 @@ use crate::claim;
 use crate::clear;
 use crate::command::{self, Keep, Names};
 use crate::failure::Failure;
+use crate::line::Line;
 use crate::link::Link;
 use crate::news::{self, Audience, Message};
 use crate::options::RedisOptions;
@@ -93,21 +94,27 @@ impl Asking {
 
     /// [`ask`](Self::ask) for async callers, on any executor.
     pub(crate) async fn ask_async(&self, command: &Cmd) -> Result<Value, Failure> {
-        if Handle::try_current().is_ok() {
-            return self.ask_here(command).await;
+        if let Ok(runtime) = Handle::try_current() {
+            return self.ask_in(runtime.id(), command).await;
         }
-        let (asking, command) = (self.clone(), command.clone());
-        let task = runtime::helper()?.spawn(async move { asking.ask_here(&command).await });
+        let (asking, command, helper) = (self.clone(), command.clone(), runtime::helper()?);
+        let task = helper.spawn(async move { asking.ask_in(helper.id(), &command).await });
         task.await.unwrap_or(Err(Failure::Helper))
     }
 
-    /// In a runtime of tokio.
-    async fn ask_here(&self, command: &Cmd) -> Result<Value, Failure> {
+    /// In this runtime of tokio, which polls it.
+    async fn ask_in(&self, runtime: Id, command: &Cmd) -> Result<Value, Failure> {
         let permit = self.0.breaker.permit().ok_or(Failure::Resting)?;
-        let used = self.0.cells.current();
-        let ask = async { used.line(&self.0.server).await?.ask(command).await };
-        let limited = timeout(self.0.timeout, ask).await;
-        let answer = limited.unwrap_or_else(|_| Err(Failure::Timeout(self.0.timeout)));
+        let used = self.0.cells.of(runtime);
+        let answer = match used.open_line() {
+            // It has the time limit itself.
+            Some(Line::Plain(talk)) => talk.ask(command).await,
+            _ => {
+                let ask = async { used.line(&self.0.server).await?.ask(command).await };
+                let limited = timeout(self.0.timeout, ask).await;
+                limited.unwrap_or_else(|_| Err(Failure::Timeout(self.0.timeout)))
+            }
+        };
         if answer.as_ref().err().is_none_or(Failure::is_answer) {
             used.over();
             permit.succeeded();
@@ -175,10 +182,13 @@ impl RedisBackend {
 
     /// The record in an answer.
     fn unpack(&self, key: &WireKey, answer: Value) -> Result<Option<Record<Bytes>>, Failure> {
-        let Some(bytes) = command::bytes(answer)? else { return Ok(None) };
+        let Some(mut bytes) = command::bytes(answer)? else { return Ok(None) };
         match Entry::parse(&bytes) {
             Ok(entry) if entry.is_of(key) => {
-                Ok(Some(entry.record(bytes.slice(entry.value_range()))))
+                let (record, start) = (entry.record(()), entry.value_range().start);
+                // It ends with the value. To cut off what is before allocates nothing, as a slice does.
+                bytes.advance(start);
+                Ok(Some(record.map(|()| bytes)))
             }
             _ => {
                 self.defects.fetch_add(1, Ordering::Relaxed);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::runtime::{Handle, Id};
+use tokio::runtime::Id;
 use tokio::sync::OnceCell;
 
 use crate::failure::Failure;
@@ -20,9 +20,8 @@ type Cell = Arc<OnceCell<Line>>;
 const REMEMBERED: usize = 64;
 
 impl Cells {
-    /// The connection of the runtime that polls this, whether it is open yet or not.
-    pub(crate) fn current(&self) -> Use<'_> {
-        let runtime = Handle::current().id();
+    /// The connection of a runtime, whether it is open yet or not.
+    pub(crate) fn of(&self, runtime: Id) -> Use<'_> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&runtime).cloned();
         let cell = known.unwrap_or_else(|| {
             let mut cells = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -45,12 +44,14 @@ pub(crate) struct Use<'a> {
 }
 
 impl Use<'_> {
+    /// The connection if it is open.
+    pub(crate) fn open_line(&self) -> Option<&Line> {
+        self.cell.get()
+    }
+
     /// The connection, opened if that is needed. Of many who ask at once, one opens it.
     pub(crate) async fn line(&self, server: &Server) -> Result<Line, Failure> {
-        match self.cell.get() {
-            Some(line) => Ok(line.clone()),
-            None => self.cell.get_or_try_init(|| server.line()).await.cloned(),
-        }
+        self.cell.get_or_try_init(|| server.line()).await.cloned()
     }
 
     /// The connection may be used again.

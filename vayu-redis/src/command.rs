@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, Value};
+use redis::{Cmd, RedisConnectionInfo, Value};
 use vayu_core::wire::WireKey;
 use vayu_core::{Group, Record, Timestamp};
 
@@ -149,6 +149,22 @@ pub(crate) fn publish(channel: &[u8], message: &[u8]) -> Cmd {
 
 pub(crate) fn ping() -> Cmd {
     redis::cmd("PING")
+}
+
+/// What is said first on a connection.
+pub(crate) fn greetings(settings: &RedisConnectionInfo) -> Vec<Cmd> {
+    let mut greetings = Vec::new();
+    if let Some(password) = settings.password() {
+        let mut auth = redis::cmd("AUTH");
+        auth.arg(settings.username()).arg(password);
+        greetings.push(auth);
+    }
+    if settings.db() != 0 {
+        let mut select = redis::cmd("SELECT");
+        select.arg(settings.db());
+        greetings.push(select);
+    }
+    greetings
 }
 
 /// Bytes, or nothing.

@@ -22,6 +22,7 @@
 //! | `sentinel` | [`RedisOptions`]`::connect_sentinel` |
 
 mod address;
+mod answer;
 mod backend;
 mod breaker;
 mod cell;
@@ -40,6 +41,8 @@ mod runtime;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 mod server;
+mod subscription;
+mod talk;
 #[cfg(feature = "tls")]
 mod tls;
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, ConnectionLike, Parser, RedisResult, Value};
 
+use crate::command;
 use crate::failure::Failure;
 
 /// A connection that one caller has at a time.
@@ -65,14 +66,8 @@ impl PlainLink {
             _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
         let mut link = Self { stream, parser: Parser::new(), max_bytes };
-        let settings = server.redis_settings();
-        if let Some(password) = settings.password() {
-            let mut auth = redis::cmd("AUTH");
-            auth.arg(settings.username()).arg(password);
-            link.ask(&auth, deadline)?;
-        }
-        if settings.db() != 0 {
-            link.ask(redis::cmd("SELECT").arg(settings.db()), deadline)?;
+        for greeting in command::greetings(server.redis_settings()) {
+            link.ask(&greeting, deadline)?;
         }
         Ok(link)
     }

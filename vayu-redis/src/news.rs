@@ -12,10 +12,10 @@ use vayu_core::{Change, Watcher};
 
 use crate::command;
 use crate::failure::Failure;
-use crate::line::Line;
 use crate::random;
 use crate::runtime::helper;
 use crate::server::Server;
+use crate::subscription::Subscription;
 
 /// What is published.
 pub(crate) struct Message;
@@ -145,7 +145,7 @@ impl Listener {
     async fn connect(
         &self,
         attempt: usize,
-    ) -> Result<(Line, UnboundedReceiver<PushInfo>), Failure> {
+    ) -> Result<(Subscription, UnboundedReceiver<PushInfo>), Failure> {
         let (hear, heard) = unbounded_channel();
         let mut line = self.server.listener(attempt, hear).await?;
         line.subscribe(&self.channel).await?;
@@ -153,7 +153,7 @@ impl Listener {
     }
 
     /// Tells what is heard until the connection is broken.
-    async fn listen(&self, mut line: Line, mut heard: UnboundedReceiver<PushInfo>) {
+    async fn listen(&self, mut line: Subscription, mut heard: UnboundedReceiver<PushInfo>) {
         while self.audience.is_attended() {
             match timeout(SILENCE, heard.recv()).await {
                 Ok(Some(PushInfo { kind: PushKind::Message, data })) => {

@@ -12,6 +12,8 @@ use crate::line::Line;
 use crate::link::{Link, PlainLink, left_until};
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinels;
+use crate::subscription::Subscription;
+use crate::talk::Talk;
 
 /// A server, or several that are one.
 pub(crate) struct Server {
@@ -93,8 +95,15 @@ impl Server {
             #[cfg(feature = "cluster")]
             Kind::Cluster { client, .. } => Ok(Line::Cluster(client.get_async_connection().await?)),
             _ => {
-                let config = AsyncConnectionConfig::new().set_response_timeout(None);
-                Line::connect(&self.any_node(0).await?, self.max_bytes, config).await
+                let server = self.any_node(0).await?;
+                #[cfg(feature = "tls")]
+                if let ConnectionAddr::TcpTls { .. } = server.addr() {
+                    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+                    let client = redis::Client::open(server)?;
+                    let connect = client.get_multiplexed_async_connection_with_config(&config);
+                    return Ok(Line::Tls(connect.await?));
+                }
+                Ok(Line::Plain(Talk::connect(&server, self.timeout, self.max_bytes).await?))
             }
         }
     }
@@ -104,11 +113,11 @@ impl Server {
         &self,
         attempt: usize,
         hear: impl redis::aio::AsyncPushSender,
-    ) -> Result<Line, Failure> {
+    ) -> Result<Subscription, Failure> {
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(hear);
         let node = self.any_node(attempt).await?;
         let settings = node.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        Line::connect(&node.set_redis_settings(settings), self.max_bytes, config).await
+        Subscription::connect(&node.set_redis_settings(settings), self.max_bytes, config).await
     }
 
     /// Runs `with` on a connection to each server that has entries.
