@@ -74,7 +74,7 @@ impl Front {
     }
 
     /// An entry is about to be written: if it is one that may get a seat, there will be seats. A hit
-    /// allocates nothing.
+    /// allocates nothing, unless what it finds has become few words since, and is the first that has.
     #[inline]
     pub(crate) fn expect<V: Held>(&self, key: &Key, record: &Record<V>) {
         if let Some(tables) = &self.0
@@ -142,10 +142,13 @@ impl Tables {
     #[cold]
     fn offer<V: Held>(&self, key: &Key, find: impl Fn() -> Option<Record<V>>) {
         match find().and_then(|record| Form::of(key, &record)) {
+            // It may be few words only since it was written.
             Some(Form::Narrow(words)) => {
+                self.narrow.expect();
                 self.narrow.offer(key.hash_code(), || to_narrow(words, &find()?));
             }
             Some(Form::Wide(words)) => {
+                self.wide.expect();
                 self.wide.offer(key.hash_code(), || to_wide(words, &find()?));
             }
             None => {}

@@ -1,20 +1,21 @@
 //! The backend: two tiers.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::{
-    Backend, Change, Claim, Clock, Generations, Key, News, Open, Record, Result, Shared, Usage,
-    Watcher,
+    Backend, Change, Claim, Clock, Generations, Key, News, Open, Record, Result, Shared, Timestamp,
+    Usage, Watcher,
 };
 use vayu_memory::{Held, MemoryBackend, MemoryOptions};
 
 use crate::generations::Known;
 use crate::revisions::{Revision, Revisions};
-use crate::value::TierValue;
+use crate::value::{TierValue, words};
 
 /// Keeps records in memory, and below.
 ///
@@ -58,7 +59,7 @@ impl Held for Copy {
 
     #[inline]
     fn to_words(&self) -> Option<[u64; 3]> {
-        let [kind, word] = self.value.to_words()?;
+        let [kind, word] = words(&self.value)?;
         Some([kind, word, self.revision.to_word()])
     }
 
@@ -135,9 +136,16 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
 
     #[inline]
     fn copy(&self, key: &Key) -> Option<Record<TierValue>> {
-        let record = self.shared.near.read(key).ok()??;
-        let is_current = self.shared.revisions.is_current(record.value().revision);
-        is_current.then(|| record.map(|copy| TierValue::from_shared(copy.value)))
+        self.believe(self.shared.near.read(key).ok()??)
+    }
+
+    /// The copy, unless something has changed since it was made.
+    #[inline(always)]
+    fn believe(&self, record: Record<Copy>) -> Option<Record<TierValue>> {
+        if !self.shared.revisions.is_current(record.value().revision) {
+            return None;
+        }
+        Some(record.map(|copy| TierValue::from_shared(copy.value)))
     }
 
     fn keep(&self, key: &Key, record: &Record<TierValue>, revision: Revision) -> Result<()> {
@@ -219,6 +227,13 @@ pub(crate) fn encoded(record: &Record<TierValue>) -> Result<Option<Record<Bytes>
     Ok(bytes.map(|bytes| record.clone().map(|_| bytes)))
 }
 
+/// Lets the tier below look for changes, where a panic of it would reach the caller. There is nothing
+/// to see at a glance then; who looks closer tells of it.
+#[inline]
+fn look(news: &dyn News, now: Timestamp) -> Option<()> {
+    catch_unwind(AssertUnwindSafe(|| news.look(now))).ok()
+}
+
 fn start(key: &Key) -> [u8; 2] {
     let digest = key.digest();
     [digest[0], digest[1]]
@@ -290,6 +305,20 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         self.near(key).map(|record| Ok(Some(record)))
     }
 
+    /// What memory can say at a glance. Whether it is fresh is left to the engine, which asks the same
+    /// clock.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn glance(&self, key: &Key) -> Option<Record<TierValue>> {
+        if let Some(news) = self.shared.far.news() {
+            look(news, self.clock.now())?;
+        }
+        self.believe(self.shared.near.glance(key)?)
+    }
+
+    fn prepare_glance(&self, key: &Key) {
+        self.shared.near.prepare_glance(key);
+    }
+
     fn try_claim(&self, key: &Key) -> Result<Claim> {
         self.shared.far.try_claim(key)
     }
@@ -348,5 +377,157 @@ impl<F: fmt::Debug> fmt::Debug for TieredBackend<F> {
             .field("near", &self.shared.near)
             .field("far", &self.shared.far)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use vayu_core::testing::MapBackend;
+    use vayu_core::{Cache, MessagePack, Serializer};
+
+    use super::*;
+    use crate::serializer::Tiers;
+
+    /// A tier below whose changes are found when they are looked for.
+    #[derive(Debug, Clone, Default)]
+    struct Searched {
+        map: MapBackend,
+        search: Arc<Search>,
+    }
+
+    #[derive(Default)]
+    struct Search {
+        watcher: Mutex<Option<Weak<dyn Watcher>>>,
+        /// What is found by the next look.
+        change: Mutex<Option<Change>>,
+        panics: AtomicBool,
+    }
+
+    impl fmt::Debug for Search {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Search")
+        }
+    }
+
+    #[async_trait]
+    impl Backend for Searched {
+        type Stored = Bytes;
+
+        fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+            self.map.read(key)
+        }
+
+        fn write(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+            self.map.write(key, record)
+        }
+
+        fn delete(&self, key: &Key) -> Result<bool> {
+            self.map.delete(key)
+        }
+
+        async fn read_async(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+            self.read(key)
+        }
+
+        async fn write_async(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+            self.write(key, record)
+        }
+
+        async fn delete_async(&self, key: &Key) -> Result<bool> {
+            self.delete(key)
+        }
+
+        fn news(&self) -> Option<&dyn News> {
+            Some(&*self.search)
+        }
+    }
+
+    impl News for Search {
+        fn watch(&self, watcher: Weak<dyn Watcher>) {
+            *self.watcher.lock().unwrap() = Some(watcher);
+        }
+
+        fn look(&self, _now: Timestamp) {
+            assert!(!self.panics.load(Ordering::Relaxed), "looking for changes");
+            if let Some(change) = self.change.lock().unwrap().take() {
+                let watcher = self.watcher.lock().unwrap().clone().unwrap();
+                watcher.upgrade().unwrap().changed(change);
+            }
+        }
+    }
+
+    type Tiered = Cache<TieredBackend<Searched>, Tiers<MessagePack>>;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn key() -> Key {
+        Key::from_text("number", "one")
+    }
+
+    /// A cache, and another one before it on the same tier below, which has stored a number.
+    fn cache_and_other() -> (Tiered, Tiered) {
+        let far = Searched::default();
+        let with = |far| Cache::with_backend(TieredBackend::new(MemoryOptions::new(), far));
+        let other: Tiered = with(far.clone());
+        other.set(&key(), &1_u64, HOUR).unwrap();
+        (with(far), other)
+    }
+
+    /// Asks until the number is seen at a glance.
+    fn ask(cache: &Tiered, number: u64) {
+        for _ in 0..100 {
+            assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 1_u64), number);
+            if let Some(record) = cache.backend().glance(&key()) {
+                let seen: u64 = cache.serializer().deserialize(record.value()).unwrap();
+                return assert_eq!(seen, number);
+            }
+        }
+        panic!("it is never seen");
+    }
+
+    #[test]
+    fn number_from_below_is_seen_at_a_glance_until_it_changes() {
+        let (cache, other) = cache_and_other();
+        ask(&cache, 1);
+        assert_eq!(cache.backend().tier_stats().found, 1);
+        let place = start(&key());
+        let changes = [Change::Keys(place), Change::Everything];
+        for (change, number) in changes.into_iter().zip(2..) {
+            other.set(&key(), &number, HOUR).unwrap();
+            cache.backend().shared.changed(Change::Keys([!place[0], place[1]]));
+            ask(&cache, number - 1);
+            cache.backend().shared.changed(change);
+            assert!(cache.backend().glance(&key()).is_none(), "{change:?}");
+            ask(&cache, number);
+        }
+        cache.set(&key(), &9_u64, HOUR).unwrap();
+        assert!(cache.backend().glance(&key()).is_none());
+        ask(&cache, 9);
+        cache.remove(&key()).unwrap();
+        assert!(cache.backend().glance(&key()).is_none());
+        ask(&cache, 1);
+        cache.backend().cleared(Ok(())).unwrap();
+        assert!(cache.backend().glance(&key()).is_none());
+    }
+
+    #[test]
+    fn changes_are_looked_for_before_a_glance() {
+        let (cache, other) = cache_and_other();
+        ask(&cache, 1);
+        other.set(&key(), &2_u64, HOUR).unwrap();
+        *cache.backend().far().search.change.lock().unwrap() = Some(Change::Everything);
+        assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 3_u64), 2);
+    }
+
+    #[test]
+    fn panic_while_changes_are_looked_for_costs_no_answer() {
+        let (cache, _other) = cache_and_other();
+        ask(&cache, 1);
+        cache.backend().far().search.panics.store(true, Ordering::Relaxed);
+        assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 1_u64), 1);
+        assert_eq!(cache.stats().errors_of(vayu_core::ErrorKind::Panic), 1);
     }
 }

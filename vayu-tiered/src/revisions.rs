@@ -9,23 +9,30 @@ use std::sync::atomic::{AtomicU32, Ordering};
 #[derive(Debug)]
 pub(crate) struct Revisions(Box<[AtomicU32]>);
 
-/// The revision of a key at some moment.
+/// The revision of a key at some moment: a number, and the place where it stands. It is kept as a word,
+/// since a copy of it is read as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Revision {
-    place: u16,
-    number: u32,
-}
+pub(crate) struct Revision(u64);
 
 impl Revision {
+    fn new(place: u16, number: u32) -> Self {
+        Self(u64::from(number) << 16 | u64::from(place))
+    }
+
     #[inline]
     pub(crate) fn to_word(self) -> u64 {
-        u64::from(self.number) << 16 | u64::from(self.place)
+        self.0
     }
 
     #[inline]
     pub(crate) fn from_word(word: u64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "these are the bits that are meant")]
-        Self { place: word as u16, number: (word >> 16) as u32 }
+        Self(word)
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "these are the bits that are meant")]
+    fn parts(self) -> (u16, u32) {
+        (self.0 as u16, (self.0 >> 16) as u32)
     }
 }
 
@@ -37,19 +44,20 @@ impl Revisions {
     /// The revision of the keys whose digest begins so.
     pub(crate) fn current(&self, start: [u8; 2]) -> Revision {
         let place = u16::from_le_bytes(start);
-        Revision { place, number: self.place(place).load(Ordering::Acquire) }
+        Revision::new(place, self.place(place).load(Ordering::Acquire))
     }
 
     #[inline]
     pub(crate) fn is_current(&self, revision: Revision) -> bool {
-        self.place(revision.place).load(Ordering::Acquire) == revision.number
+        let (place, number) = revision.parts();
+        self.place(place).load(Ordering::Acquire) == number
     }
 
     /// Outdates the copies of these keys, and answers their new revision.
     pub(crate) fn advance(&self, start: [u8; 2]) -> Revision {
         let place = u16::from_le_bytes(start);
         let before = self.place(place).fetch_add(1, Ordering::AcqRel);
-        Revision { place, number: before.wrapping_add(1) }
+        Revision::new(place, before.wrapping_add(1))
     }
 
     /// Outdates all copies.

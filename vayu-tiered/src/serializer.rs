@@ -1,7 +1,7 @@
 //! The serializer of tiers.
 
 use bytes::Bytes;
-use vayu_core::{Result, Serializer, SerializerId};
+use vayu_core::{ByReference, Result, Serializer, SerializerId};
 
 use crate::value::TierValue;
 
@@ -42,5 +42,10 @@ where
     #[inline]
     fn deserialize(&self, stored: &TierValue) -> Result<T> {
         stored.get(&self.0)
+    }
+
+    #[inline]
+    fn fits_in_words(&self) -> bool {
+        Serializer::<T>::fits_in_words(&ByReference)
     }
 }

@@ -112,6 +112,14 @@ impl TierValue {
     }
 }
 
+/// The words of a number, be it that it was found below and has been decoded.
+pub(crate) fn words(shared: &Shared) -> Option<[u64; 2]> {
+    match shared.downcast_ref::<Found>() {
+        Some(found) => found.decoded.get()?.to_words(),
+        None => shared.to_words(),
+    }
+}
+
 fn other_type() -> vayu_core::Error {
     vayu_core::Error::new(vayu_core::ErrorKind::Decode, "the entry holds a value of another type")
 }
