@@ -2,8 +2,6 @@
 
 use std::sync::Weak;
 
-use crate::clock::Timestamp;
-
 /// What others have changed in a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,7 +39,5 @@ pub trait News: Send + Sync {
     /// Called before each answer from a copy: the place to look for changes, now and then, where
     /// nobody brings them. The default does nothing.
     #[inline]
-    fn look(&self, now: Timestamp) {
-        let _ = now;
-    }
+    fn look(&self) {}
 }

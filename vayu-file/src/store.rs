@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use rustix::rand::{GetRandomFlags, getrandom};
 use vayu_core::wire::{self, Entry, Header};
 use vayu_core::{
-    Claim, Claimed, Clock, Error, ErrorKind, Key, Record, Result, SingleFlight, Usage,
+    Claim, Claimed, Clock, Error, ErrorKind, Key, Record, Result, SingleFlight, Timestamp, Usage,
 };
 
 use crate::address::Address;
@@ -86,6 +86,11 @@ impl Store {
 
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub(crate) fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::{
-    Backend, Change, Claim, Clock, Generations, Key, News, Open, Record, Result, Shared, Timestamp,
-    Usage, Watcher,
+    Backend, Change, Claim, Clock, Generations, Key, News, Open, Record, Result, Shared, Usage,
+    Watcher,
 };
 use vayu_memory::{Held, MemoryBackend, MemoryOptions};
 
@@ -127,10 +127,10 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
     /// What memory has, if it is fresh and nothing is known against it.
     #[inline]
     fn near(&self, key: &Key) -> Option<Record<TierValue>> {
-        let now = self.clock.now();
         if let Some(news) = self.shared.far.news() {
-            news.look(now);
+            news.look();
         }
+        let now = self.clock.now();
         self.copy(key).filter(|record| now < record.expires())
     }
 
@@ -230,8 +230,8 @@ pub(crate) fn encoded(record: &Record<TierValue>) -> Result<Option<Record<Bytes>
 /// Lets the tier below look for changes, where a panic of it would reach the caller. There is nothing
 /// to see at a glance then; who looks closer tells of it.
 #[inline]
-fn look(news: &dyn News, now: Timestamp) -> Option<()> {
-    catch_unwind(AssertUnwindSafe(|| news.look(now))).ok()
+fn look(news: &dyn News) -> Option<()> {
+    catch_unwind(AssertUnwindSafe(|| news.look())).ok()
 }
 
 fn start(key: &Key) -> [u8; 2] {
@@ -310,7 +310,7 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn glance(&self, key: &Key) -> Option<Record<TierValue>> {
         if let Some(news) = self.shared.far.news() {
-            look(news, self.clock.now())?;
+            look(news)?;
         }
         self.believe(self.shared.near.glance(key)?)
     }
@@ -450,7 +450,7 @@ mod tests {
             *self.watcher.lock().unwrap() = Some(watcher);
         }
 
-        fn look(&self, _now: Timestamp) {
+        fn look(&self) {
             assert!(!self.panics.load(Ordering::Relaxed), "looking for changes");
             if let Some(change) = self.change.lock().unwrap().take() {
                 let watcher = self.watcher.lock().unwrap().clone().unwrap();
