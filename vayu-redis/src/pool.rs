@@ -18,13 +18,15 @@ struct State {
     idle: Vec<Box<dyn Link>>,
     /// How many there are, idle or not.
     open: usize,
+    /// How many wait for a place. To wake somebody is a call of the system, even if nobody waits.
+    waiting: usize,
     /// The process that opened them. After a fork both would talk over one connection.
     process: u32,
 }
 
 impl Pool {
     pub(crate) fn new(max: usize) -> Self {
-        let state = State { idle: Vec::new(), open: 0, process: process::id() };
+        let state = State { idle: Vec::new(), open: 0, waiting: 0, process: process::id() };
         Self { max, state: Mutex::new(state), freed: Condvar::new() }
     }
 
@@ -74,8 +76,10 @@ impl Pool {
                 return Ok(Place { pool: self, link: None, process: state.process });
             }
             let left = crate::link::left_until(deadline)?;
+            state.waiting += 1;
             let wait = self.freed.wait_timeout(state, left);
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
         }
     }
 
@@ -101,17 +105,22 @@ impl Drop for Place<'_> {
                 None => state.open -= 1,
             }
         }
+        let is_awaited = state.waiting > 0;
         drop(state);
-        self.pool.freed.notify_one();
+        if is_awaited {
+            self.pool.freed.notify_one();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
     use std::time::Duration;
 
     use redis::{Cmd, Value};
+    use vayu_core::testing::watchdog;
 
     use super::*;
 
@@ -157,5 +166,27 @@ mod tests {
         };
         pool.with(far, connect, nested).unwrap();
         pool.with(far, connect, |_| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_who_has_done() {
+        watchdog(Duration::from_secs(20), || {
+            let pool = Pool::new(1);
+            let connect = || -> Result<Box<dyn Link>, Failure> { Ok(Box::new(Echo(0))) };
+            let far = Instant::now() + Duration::from_secs(60);
+            thread::scope(|scope| {
+                let others = |_: &mut dyn Link| {
+                    for _ in 0..3 {
+                        scope.spawn(|| pool.with(far, connect, |_| Ok(())).unwrap());
+                    }
+                    while pool.state().waiting < 3 {
+                        thread::yield_now();
+                    }
+                    Ok(())
+                };
+                pool.with(far, connect, others).unwrap();
+            });
+            assert_eq!(pool.state().waiting, 0);
+        });
     }
 }
