@@ -62,6 +62,10 @@ impl MemoryOptions {
     /// The limit is split evenly over a few shards, each of at least 32 entries, so a cache may
     /// begin to evict a little before it is full.
     ///
+    /// An entry takes about 130 bytes and what its value has elsewhere. Where values are numbers there
+    /// is up to half a megabyte more, or an eighth of all that, for copies of those that are asked
+    /// for often.
+    ///
     /// [`DEFAULT_MAX_ENTRIES`]: Self::DEFAULT_MAX_ENTRIES
     pub fn max_entries(mut self, entries: u64) -> Self {
         self.max_entries = entries;
