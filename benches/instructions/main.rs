@@ -37,9 +37,11 @@ fn each<T>(keys: &[u64], call: impl Fn(u64) -> T) {
     }
 }
 
-/// Makes all calls once, and answers their keys.
+/// Makes all calls, and answers their keys. What is asked for again has a seat from then on.
 fn called<T>(keys: Vec<u64>, call: impl Fn(u64) -> T) -> Vec<u64> {
-    each(&keys, call);
+    for _ in 0..3 {
+        each(&keys, &call);
+    }
     keys
 }
 

@@ -484,3 +484,26 @@ fn futures_of_nested_functions_grow_by_a_constant() {
         assert!(pair[1] <= pair[0] + 2048, "{sizes:?}");
     }
 }
+
+#[test]
+fn ttl_that_panics_on_a_hit_costs_a_computation() {
+    static PANICS: AtomicBool = AtomicBool::new(false);
+    fn ttl<T>(_: &T) -> Duration {
+        assert!(!PANICS.load(Ordering::SeqCst), "planned panic of a ttl");
+        Duration::from_secs(60)
+    }
+    // Both are values that are looked at without a guard where the ttl is the same for all.
+    #[cached(ttl = |value: &u64| ttl(value))]
+    fn number(n: u64) -> u64 {
+        n
+    }
+    #[cached(ttl = |value: &String| ttl(value))]
+    fn text(n: u64) -> String {
+        n.to_string()
+    }
+    for _ in 0..2 {
+        assert_eq!((number(1), text(1)), (1, "1".to_owned()));
+    }
+    PANICS.store(true, Ordering::SeqCst);
+    assert_eq!((number(1), text(1)), (1, "1".to_owned()));
+}

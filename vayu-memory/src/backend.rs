@@ -165,8 +165,11 @@ impl<V: Held> Backend for MemoryBackend<V> {
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
-        let removed = self.map.remove(&Wanted(key));
-        self.front.withdraw(key.hash_code());
+        // Under the lock of the map: whoever writes the key next has nothing to withdraw.
+        let removed = self.map.remove_if(&Wanted(key), |_| {
+            self.front.withdraw(key.hash_code());
+            true
+        });
         let existed = removed.is_some();
         discard(removed);
         Ok(existed)

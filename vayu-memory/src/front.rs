@@ -39,6 +39,8 @@ const WIDE: usize = WIDE_KEY + 5 + VALUE_WORDS;
 
 /// So many seats, unless there are entries enough for more.
 const FEW: usize = 4096;
+/// Not more than this: they are all made at once.
+const MANY: usize = 1 << 17;
 /// Fewer are not worth it.
 const LEAST: usize = 16;
 
@@ -46,13 +48,13 @@ const LEAST: usize = 16;
 const ONE_OF: u32 = 8;
 
 impl Front {
-    /// A front of a map with room for so many entries. At most half of them have a seat, so that the
-    /// map always finds others to evict, and a tenth if they are many.
+    /// A front of a map with room for so many entries. At most three quarters of them have a seat, so
+    /// that the map finds others to evict, and about a tenth if they are many.
     pub(crate) fn of(entries: usize) -> Self {
-        let count = (entries / 2).min(FEW.max(entries / 10));
-        Self((count >= LEAST).then(|| {
-            let count = 1 << count.ilog2();
-            Tables { narrow: Table::new(count), wide: Table::new(count.min(FEW)) }
+        let narrow = (entries / 2).min((entries / 10).clamp(FEW, MANY));
+        Self((narrow >= LEAST).then(|| {
+            let wide = (entries / 4).min(FEW);
+            Tables { narrow: Table::new(1 << narrow.ilog2()), wide: Table::new(1 << wide.ilog2()) }
         }))
     }
 

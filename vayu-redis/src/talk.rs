@@ -54,6 +54,8 @@ struct State {
     /// Those who are owed an answer, in the order in which the server answers.
     asked: VecDeque<Asked>,
     driver: Option<Waker>,
+    /// Whether the driver will look for those who have waited too long.
+    is_alarm_set: bool,
     is_closed: bool,
 }
 
@@ -118,13 +120,15 @@ impl Desk {
     /// Leaves a command to be written.
     fn leave(&self, command: &Cmd) -> Result<oneshot::Receiver<Result<Value, Failure>>, Failure> {
         let (caller, answer) = oneshot::channel();
-        let deadline = Instant::now() + self.timeout;
+        let deadline = Instant::now() + self.timeout.min(LONGEST);
         let mut state = self.state();
         if state.is_closed {
             return Err(closed());
         }
-        // Whoever left the first of several has woken the driver.
-        let driver = if state.commands.is_empty() { state.driver.clone() } else { None };
+        // Whoever left the first of several has woken the driver, and has seen to it that there is an
+        // alarm, unless it has gone off since.
+        let is_awake = !state.commands.is_empty() && state.is_alarm_set;
+        let driver = if is_awake { None } else { state.driver.clone() };
         command.write_packed_command(&mut state.commands);
         state.asked.push_back(Asked { caller: Some(caller), deadline });
         drop(state);
@@ -166,6 +170,7 @@ impl Desk {
                 next => break next.map(|asked| asked.deadline),
             }
         };
+        state.is_alarm_set = next.is_some();
         drop(state);
         for caller in late {
             let _ = caller.send(Err(Failure::Timeout(self.timeout)));
@@ -188,6 +193,9 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A time limit beyond this is none.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 const UNASKED: &str = "an answer to nothing that was asked";
 
@@ -444,6 +452,27 @@ mod tests {
             waiting.await.unwrap().unwrap();
             drop(other);
             assert_eq!(server.read(&mut [0]).await.unwrap(), 0, "it is closed");
+        });
+    }
+
+    #[test]
+    fn time_limit_holds_behind_a_write_that_does_not_end() {
+        watchdog(HANG, || {
+            let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+            runtime.unwrap().block_on(async {
+                let (ours, _server) = duplex(16);
+                let talk = Talk::over(ours, TIMEOUT, 100);
+                let first = ask(&talk, "a name that is longer than what the pipe takes");
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                // Left while the first is being written.
+                let second = ask(&talk, "second");
+                assert!(matches!(first.await.unwrap(), Err(Failure::Timeout(_))));
+                assert!(matches!(second.await.unwrap(), Err(Failure::Timeout(_))));
+                // Nobody waits now, but there are still commands to be written.
+                let third = tokio::time::timeout(100 * TIMEOUT, ask(&talk, "third")).await;
+                assert!(matches!(third.unwrap().unwrap(), Err(Failure::Timeout(_))));
+            });
         });
     }
 }

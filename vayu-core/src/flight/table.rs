@@ -228,7 +228,10 @@ impl<R> Flights<R> {
     ) -> Lead<'a, R> {
         let flight = Flight::new(self.process.load(Ordering::Relaxed), phase);
         let slot = Slot { flight: Arc::clone(&flight), stamp };
-        sky.flights.insert(key.clone(), slot);
+        if let Some(before) = sky.flights.insert(key.clone(), slot) {
+            // It was dismissed, or taken for one of the process before a fork, which it may not be.
+            before.flight.phase.dismiss();
+        }
         Lead::new(self, key, flight, stamp, sky.invalidations)
     }
 
@@ -303,5 +306,25 @@ impl<R> Flights<R> {
 impl<R> Slot<R> {
     fn is(&self, flight: &Arc<Flight<R>>) -> bool {
         Arc::ptr_eq(&self.flight, flight)
+    }
+}
+
+#[cfg(all(test, not(vayu_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flight_that_was_taken_for_one_before_a_fork_does_not_store() {
+        let flights: Flights<usize> = Flights::with_shards(1);
+        // As in a child: the table knows the parent.
+        flights.process.store(std::process::id() ^ 1, Ordering::Relaxed);
+        let key = Key::from_text("p", "k");
+        let [first, second] = [(); 2].map(|()| match flights.join(&key, 0, None) {
+            Join::Lead { lead, .. } => lead,
+            Join::Wait { .. } => panic!("it is taken for one of the parent"),
+        });
+        assert!(flights.invalidate(&key).is_none());
+        assert_eq!(second.begin_store(), Permission::Refused);
+        assert_eq!(first.begin_store(), Permission::Refused);
     }
 }

@@ -86,6 +86,38 @@ fn what_was_changed_is_not_read_though_another_key_is_seated() {
     });
 }
 
+/// The map withdraws a seat only where it has something to replace, and does both under its lock.
+#[test]
+fn what_was_deleted_and_written_again_is_not_read_as_it_was() {
+    model(|| {
+        let table = table();
+        let kept = Arc::new(Mutex::new(Some(1)));
+        let offer = |table: &Table<3>, kept: &Mutex<Option<u64>>| {
+            table.offer(ONE.0, || kept.lock().expect("the value").map(|value| entry(ONE.1, value)));
+        };
+        offer(&table, &kept);
+        let deleting = {
+            let (table, kept) = (Arc::clone(&table), Arc::clone(&kept));
+            thread::spawn(move || {
+                let mut kept = kept.lock().expect("the value");
+                if kept.take().is_some() {
+                    table.withdraw(ONE.0);
+                }
+            })
+        };
+        {
+            let mut kept = kept.lock().expect("the value");
+            if kept.replace(2).is_some() {
+                table.withdraw(ONE.0);
+            }
+        }
+        assert_ne!(value_of(&table, ONE), Some(1));
+        offer(&table, &kept);
+        assert_ne!(value_of(&table, ONE), Some(1));
+        deleting.join().expect("a thread");
+    });
+}
+
 #[test]
 fn entry_is_read_whole_while_others_are_seated() {
     model(|| {

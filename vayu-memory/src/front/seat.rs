@@ -34,8 +34,8 @@ const OUTDATED: u64 = 3;
 
 /// The bits of the entry.
 const ENTRY: u64 = ((1 << BITS) - 1) << 2;
-/// One in the count. A read takes nanoseconds, and a count is the same again after two thousand
-/// million seatings.
+/// One in the count. A read takes nanoseconds, and a count is the same again after a million million
+/// seatings.
 const ONE_MORE: u64 = SITUATION + ENTRY + 1;
 
 impl<const WORDS: usize> Seat<WORDS> {

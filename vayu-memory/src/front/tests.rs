@@ -233,3 +233,14 @@ fn nobody_sees_an_older_value_than_was_written_before() {
         });
     });
 }
+
+#[test]
+fn cache_without_a_limit_makes_no_more_seats_than_one_with_a_large_one() {
+    for entries in [1 << 40, u64::MAX] {
+        let backend = backend(entries);
+        for key in [key(1), long_key(1)] {
+            seat(&backend, &key, record(1_u64));
+            assert_eq!(number(backend.glance(&key)), Some(1));
+        }
+    }
+}
