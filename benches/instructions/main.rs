@@ -37,9 +37,10 @@ fn each<T>(keys: &[u64], call: impl Fn(u64) -> T) {
     }
 }
 
-/// Makes all calls, and answers their keys. What is asked for again has a seat from then on.
+/// Makes all calls so often that they have what they may have, and answers their keys: the first
+/// computes, the second gets a seat, and the map is told of two more.
 fn called<T>(keys: Vec<u64>, call: impl Fn(u64) -> T) -> Vec<u64> {
-    for _ in 0..3 {
+    for _ in 0..5 {
         each(&keys, &call);
     }
     keys
@@ -49,21 +50,21 @@ fn few() -> Vec<u64> {
     (0..CALLS).collect()
 }
 
-#[library_benchmark(config = at_most(605))]
+#[library_benchmark(config = at_most(465))]
 #[bench::of(called(few(), number))]
 fn hit(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-// Each far from the one before. Most of what this takes is not instructions but memory: see the
-// hits of the caches.
-#[library_benchmark(config = at_most(605))]
+// Each far from the one before, and one in six with a seat. Most of what this takes is not instructions
+// but memory: see the hits of the caches.
+#[library_benchmark(config = at_most(800))]
 #[bench::of({ called((0..MANY).collect(), number); (0..CALLS).map(|n| n * 7919 % MANY).collect() })]
 fn hit_among_100_000(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(695))]
+#[library_benchmark(config = at_most(665))]
 #[bench::of(called(few(), number_renewed))]
 fn hit_after_an_invalidation(keys: Vec<u64>) {
     each(&keys, number_renewed);
@@ -71,7 +72,7 @@ fn hit_after_an_invalidation(keys: Vec<u64>) {
 
 const WORD: &str = "sixteen letters!";
 
-#[library_benchmark(config = at_most(730))]
+#[library_benchmark(config = at_most(810))]
 #[bench::of(called(few(), |key| pair(WORD, key)))]
 fn hit_by_text_and_number(keys: Vec<u64>) {
     each(&keys, |key| pair(black_box(WORD), key));
@@ -83,20 +84,20 @@ fn hit_of_text(keys: Vec<u64>) {
     each(&keys, text);
 }
 
-#[library_benchmark(config = at_most(610))]
+#[library_benchmark(config = at_most(590))]
 #[bench::of(called(few(), shared))]
 fn hit_of_shared_bytes(keys: Vec<u64>) {
     each(&keys, shared);
 }
 
-#[library_benchmark(config = at_most(890))]
+#[library_benchmark(config = at_most(715))]
 #[bench::of(called(few(), |key| now(number_async(key))))]
 fn hit_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_async(key)));
 }
 
 // Into a cache that is full, so that each evicts another entry.
-#[library_benchmark(config = at_most(4290))]
+#[library_benchmark(config = at_most(3890))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
@@ -110,7 +111,7 @@ fn files() -> (PathBuf, FileCache) {
 }
 
 // Without those of the system.
-#[library_benchmark(config = at_most(8510))]
+#[library_benchmark(config = at_most(3490))]
 #[bench::of(args = (files()), teardown = remove)]
 fn hit_in_file((place, cache): (PathBuf, FileCache)) -> PathBuf {
     each(&few(), |_| file(&cache, 100));

@@ -45,7 +45,7 @@ const MANY: usize = 1 << 17;
 const LEAST: usize = 16;
 
 /// One of so many keys that are found in the map is offered a seat that was taken before.
-const ONE_OF: u32 = 8;
+const ONE_OF: u32 = 64;
 
 impl Front {
     /// A front of a map with room for so many entries. At most three quarters of them have a seat, so

@@ -33,7 +33,7 @@ fn number(record: Option<Record<Shared>>) -> Option<u64> {
 /// Writes an entry, and looks for it until it has a seat.
 fn seat(backend: &MemoryBackend, key: &Key, record: Record<Shared>) {
     backend.write(key, record).expect("it is written");
-    for _ in 0..32 {
+    for _ in 0..256 {
         backend.prepare_glance(key);
     }
 }
@@ -118,7 +118,7 @@ fn key_that_is_known_at_two_addresses_loses_its_seat_by_either() {
     assert_eq!(keys[0], keys[1]);
     for (written, changed) in [(0, 1), (1, 0)] {
         seat(&backend, &keys[written], record(1_u64));
-        for _ in 0..32 {
+        for _ in 0..256 {
             // Who was read keeps its seat, so the other gets the one beside it.
             assert_eq!(number(backend.glance(&keys[written])), Some(1));
             backend.prepare_glance(&keys[changed]);
