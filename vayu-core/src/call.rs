@@ -6,6 +6,7 @@
 pub(crate) mod begin;
 pub(crate) mod behind;
 pub(crate) mod blocking;
+mod find;
 pub(crate) mod future;
 mod policy;
 #[cfg(all(test, vayu_shuttle))]
@@ -24,15 +25,13 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::clock::Timestamp;
-use crate::entry::Remembered;
 use crate::error::{Error, ErrorKind, Result};
-use crate::freshness::{is_fresh, is_stale, is_young};
-use crate::guard::{discard, discard_from, guarded};
+use crate::freshness::is_fresh;
+use crate::guard::{discard, guarded};
 use crate::key::Key;
 use crate::observer::CallOutcome;
 use crate::record::Record;
 use crate::serializer::Serializer;
-use crate::took::Took;
 
 /// The stamp of calls whose stamp cannot be known.
 const UNKNOWN: u64 = u64::MAX;
@@ -46,23 +45,6 @@ pub(crate) enum Found<R> {
     /// Past its ttl, but to be served while it is refreshed.
     Stale(Box<Old<R>>),
     Nothing,
-}
-
-/// What was found in a record, and what is told of it.
-struct Opened<R> {
-    found: Found<R>,
-    now: Timestamp,
-    created: Timestamp,
-    took: Took,
-}
-
-impl<R> Opened<R> {
-    const NOTHING: Self = Self {
-        found: Found::Nothing,
-        now: Timestamp::NEVER,
-        created: Timestamp::NEVER,
-        took: Took::ZERO,
-    };
 }
 
 /// A value past its ttl.
@@ -161,265 +143,6 @@ where
     #[inline]
     pub(crate) fn is_asked_to_refresh(&self) -> bool {
         self.terms.has_handle && wish::is_granted(self.key)
-    }
-
-    /// Whether it is worth to [`glance`](Self::glance).
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn can_glance<T>(&self) -> bool
-    where
-        Z: Serializer<T, Stored = B::Stored>,
-    {
-        self.serializer.fits_in_words()
-    }
-
-    /// The answer that is there with less than a lock, if there is one. It is a number or the like, so
-    /// no code of others runs.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn glance<R>(&self) -> Option<R>
-    where
-        H: Shape<R>,
-        Z: Serializer<H::Value, Stored = B::Stored>,
-        L: Ttl<H::Value>,
-    {
-        self.terms.ttl.of_all()?;
-        let mut record = self.cache.backend().glance(self.key)?;
-        let now = self.cache.now();
-        if !self.is_fresh::<R>(&record, now) || !self.is_of_this_call(&record) {
-            return None;
-        }
-        let answer = self.terms.shape.wrap(self.serializer.take(record.value_mut()).ok()?);
-        self.count_hit(now, record.created(), record.brief_took());
-        Some(answer)
-    }
-
-    /// The answer that is there without blocking, if the backend can say that: `Err` if it cannot.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn serve_now<R>(&self) -> Result<Found<R>, Blocking>
-    where
-        H: Shape<R>,
-        Z: Serializer<H::Value, Stored = B::Stored>,
-        L: Ttl<H::Value>,
-    {
-        let backend = self.cache.backend();
-        let mut can_say = true;
-        // Without a guard the compiler sees the whole path, and makes half of what it would have made.
-        let is_ours = backend.is_in_process()
-            && self.serializer.never_panics()
-            && self.terms.ttl.of_all().is_some();
-        let opened = if is_ours {
-            self.read_now(&mut can_say)
-        } else {
-            guarded("read entry", || self.read_now(&mut can_say))
-        };
-        match opened {
-            Ok(opened) if can_say => Ok(self.count(opened)),
-            Ok(_) => Err(Blocking),
-            Err(error) => {
-                self.fault(&error);
-                Ok(Found::Nothing)
-            }
-        }
-    }
-
-    /// What the backend has at once, and whether it can say that.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn read_now<R>(&self, can_say: &mut bool) -> Result<Opened<R>>
-    where
-        H: Shape<R>,
-        Z: Serializer<H::Value, Stored = B::Stored>,
-        L: Ttl<H::Value>,
-    {
-        // The record is looked at where it is: see `Material`.
-        let mut read = self.cache.backend().read_now(self.key);
-        if let Some(Ok(Some(record))) = &mut read {
-            let opened = self.open(record);
-            if !matches!(opened, Ok(Opened { found: Found::Fresh(_), .. })) {
-                // It may be the last to hold a value of any type.
-                discard_from(&mut read);
-            }
-            return opened;
-        }
-        *can_say = read.is_some();
-        read.unwrap_or(Ok(None)).map(|_| Opened::NOTHING)
-    }
-
-    /// What a record holds for this call.
-    pub(crate) fn look_at<R>(&self, mut record: Record<B::Stored>) -> Found<R>
-    where
-        H: Shape<R>,
-        Z: Serializer<H::Value, Stored = B::Stored>,
-        L: Ttl<H::Value>,
-    {
-        let opened = guarded("decode value", move || self.open(&mut record));
-        self.survive(opened).map_or(Found::Nothing, |opened| self.count(opened))
-    }
-
-    /// The answer that a record holds, if it is fresh.
-    pub(crate) fn serve<R>(&self, record: Record<B::Stored>) -> Option<R>
-    where
-        H: Shape<R>,
-        Z: Serializer<H::Value, Stored = B::Stored>,
-        L: Ttl<H::Value>,
-    {
-        match self.look_at(record) {
-            Found::Fresh(answer) => Some(answer),
-            Found::Stale(_) | Found::Nothing => None,
-        }
-    }
-
-    /// Runs code of the serializer and the ttl: only for [`guarded`], in which the record is also to
-    /// be dropped, as it may be the last to hold the value.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn open<R>(&self, record: &mut Record<B::Stored>) -> Result<Opened<R>>
-    where
-        H: Shape<R>,
-        Z: Serializer<H::Value, Stored = B::Stored>,
-        L: Ttl<H::Value>,
-    {
-        let now = self.cache.now();
-        let found = self.examine(record, now)?;
-        Ok(Opened { found, now, created: record.created(), took: record.brief_took() })
-    }
-
-    /// Counts a hit, if it is one.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn count<R>(&self, opened: Opened<R>) -> Found<R> {
-        let Opened { found, now, created, took } = opened;
-        if let Found::Fresh(_) = found {
-            self.count_hit(now, created, took);
-        }
-        found
-    }
-
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn count_hit(&self, now: Timestamp, created: Timestamp, took: Took) {
-        self.cache.counters().hit();
-        if self.cache.is_watched(self.terms.is_quiet) {
-            self.tell(CallOutcome::Hit, Some(now.saturating_since(created)), took.time());
-        }
-    }
-
-    /// Whether a record is fresh, as far as that can be said without its value.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn is_fresh<R>(&self, record: &Record<B::Stored>, now: Timestamp) -> bool
-    where
-        H: Shape<R>,
-        L: Ttl<H::Value>,
-    {
-        is_fresh(record.created(), record.expires(), now)
-            && self.terms.ttl.of_all().is_none_or(|ttl| is_young(record.created(), ttl, now))
-    }
-
-    /// Whether a record is of this version of this function, and of nothing that was invalidated.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn is_of_this_call<T>(&self, record: &Record<B::Stored>) -> bool
-    where
-        Z: Serializer<T, Stored = B::Stored>,
-    {
-        record.schema() == self.schema() && record.serializer() == self.serializer.id()
-    }
-
-    /// What a record holds, which is taken out of it.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn examine<R>(&self, record: &mut Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
-    where
-        H: Shape<R>,
-        Z: Serializer<H::Value, Stored = B::Stored>,
-        L: Ttl<H::Value>,
-    {
-        let may_be_fresh = self.is_fresh::<R>(record, now);
-        if !may_be_fresh && self.terms.stale.is_zero() {
-            return Ok(Found::Nothing);
-        }
-        if !self.is_of_this_call(record) {
-            return Ok(Found::Nothing);
-        }
-        if !may_be_fresh {
-            return self.open_stale(record, now);
-        }
-        let value = if self.terms.ttl.of_all().is_some() {
-            self.serializer.take(record.value_mut())?
-        } else {
-            let value = self.serializer.deserialize(record.value())?;
-            // A closure may have changed since the value was stored.
-            if !is_young(record.created(), self.terms.ttl.of(&value), now) {
-                return self.open_stale(record, now);
-            }
-            value
-        };
-        Ok(Found::Fresh(self.terms.shape.wrap(value)))
-    }
-
-    /// What [`examine`](Self::examine) answers for a record that is not fresh.
-    #[cold]
-    fn open_stale<R>(&self, record: &Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
-    where
-        H: Shape<R>,
-        Z: Serializer<H::Value, Stored = B::Stored>,
-        L: Ttl<H::Value>,
-    {
-        let (created, end) = (record.created(), record.stale_until());
-        if self.terms.stale.is_zero() || !is_fresh(created, end, now) {
-            return Ok(Found::Nothing);
-        }
-        let value = self.serializer.deserialize(record.value())?;
-        let ttl = self.terms.ttl.of(&value);
-        if !is_stale(created, end, ttl, self.terms.stale, now) {
-            return Ok(Found::Nothing);
-        }
-        let longest = ttl.saturating_add(self.terms.stale);
-        let end = end.min(created.saturating_add(longest));
-        let age = now.saturating_since(created);
-        let answer = self.terms.shape.wrap(value);
-        Ok(Found::Stale(Box::new(Old { answer, age, took: record.took(), end })))
-    }
-
-    /// What a record holds for an entry of this call. Nothing is counted.
-    pub(crate) fn recall<R>(&self, mut record: Record<B::Stored>) -> Option<Remembered<R>>
-    where
-        H: Shape<R>,
-        Z: Serializer<H::Value, Stored = B::Stored>,
-        L: Ttl<H::Value>,
-    {
-        let now = self.cache.now();
-        let (created, expires) = (record.created(), record.expires());
-        let recalled = guarded("decode value", move || {
-            let answer = match self.examine(&mut record, now)? {
-                Found::Fresh(answer) => answer,
-                Found::Stale(old) => old.answer,
-                Found::Nothing => return Ok(None),
-            };
-            let ttl = self
-                .terms
-                .shape
-                .value(&answer)
-                .map_or(Duration::ZERO, |value| self.terms.ttl.of(value));
-            let fresh_until = expires.min(created.saturating_add(ttl));
-            Ok(Some(Remembered {
-                answer,
-                age: now.saturating_since(created),
-                ttl_left: fresh_until.saturating_since(now),
-            }))
-        });
-        self.survive(recalled).flatten()
-    }
-
-    /// The answer that another caller has just computed, whatever its age.
-    pub(crate) fn share<R>(&self, record: &Record<B::Stored>) -> Option<R>
-    where
-        H: Shape<R>,
-        Z: Serializer<H::Value, Stored = B::Stored>,
-    {
-        let decoded = guarded("decode value", || {
-            if !self.is_of_this_call(record) {
-                return Ok(None);
-            }
-            self.serializer.deserialize(record.value()).map(Some)
-        });
-        let value = self.survive(decoded).flatten()?;
-        self.cache.counters().wait();
-        self.tell(CallOutcome::Wait, None, record.took());
-        Some(self.terms.shape.wrap(value))
     }
 
     /// The record to store for an answer that took so long and was there at `created`, or nothing if

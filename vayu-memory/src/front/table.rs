@@ -58,10 +58,7 @@ impl<const WORDS: usize> Table<WORDS> {
 
     /// Whether there is a seat for keys with this hash on which nobody has ever sat.
     pub(super) fn has_room(&self, hash: u64) -> bool {
-        self.rows.get().is_some_and(|rows| {
-            let tags = self.places(hash).map(|place| rows.tags.get(place));
-            tags.into_iter().flatten().any(|tag| tag.load(Ordering::Relaxed) == 0)
-        })
+        self.rows.get().is_some_and(|rows| rows.unused(self.places(hash)).is_some())
     }
 
     /// There will be seats from here on.
@@ -76,8 +73,11 @@ impl<const WORDS: usize> Table<WORDS> {
     /// Offers a key with this hash one of its seats, if one is free. See [`Seat::offer`].
     pub(super) fn offer(&self, hash: u64, find: impl Fn() -> Option<Entry<WORDS>>) {
         let Some(rows) = self.rows.get() else { return };
-        let free = self.places(hash).into_iter().find_map(|place| rows.free(place));
-        if let Some((seat, tag)) = free {
+        let places = self.places(hash);
+        let place = rows.unused(places).or_else(|| places.into_iter().find(|&at| rows.is_free(at)));
+        if let Some((seat, tag)) =
+            place.and_then(|at| Some((rows.seats.get(at)?, rows.tags.get(at)?)))
+        {
             seat.offer(|| {
                 // Whoever changes the entry after it was found here finds it by this.
                 tag.store(tag_of(hash), Ordering::Relaxed);
@@ -125,10 +125,16 @@ impl<const WORDS: usize> Table<WORDS> {
 }
 
 impl<const WORDS: usize> Rows<WORDS> {
-    /// The seat at a place, if nobody has asked for who sits there for a while.
-    fn free(&self, place: usize) -> Option<(&Seat<WORDS>, &AtomicU32)> {
-        let tag = self.tags.get(place)?;
-        (!forget_touch(tag)).then_some((self.seats.get(place)?, tag))
+    /// The first of these places on which nobody has ever sat.
+    fn unused(&self, places: [usize; 2]) -> Option<usize> {
+        places
+            .into_iter()
+            .find(|&place| self.tags.get(place).is_some_and(|tag| tag.load(Ordering::Relaxed) == 0))
+    }
+
+    /// Whether nobody has asked for who sits at a place for a while.
+    fn is_free(&self, place: usize) -> bool {
+        self.tags.get(place).is_some_and(|tag| !forget_touch(tag))
     }
 }
 

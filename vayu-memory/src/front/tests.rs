@@ -144,6 +144,22 @@ fn keys_of_one_hash_are_told_apart() {
 }
 
 #[test]
+fn seat_that_was_never_taken_comes_before_one_whose_entry_nobody_has_read() {
+    let table: Table<2> = Table::new(16);
+    table.expect();
+    // Both may sit on the first two seats.
+    let (one, other) = (4, 8);
+    for hash in [one, other] {
+        assert!(table.has_room(hash));
+        table.offer(hash, || Some(super::Entry { words: [hash, 0], bits: 0 }));
+    }
+    assert!(!table.has_room(one));
+    for hash in [one, other] {
+        assert!(table.get(hash, [hash], || ()).is_some(), "{hash}");
+    }
+}
+
+#[test]
 fn functions_do_not_share_seats() {
     let backend = backend(1000);
     let [one, other] = [Prefix::from("one"), Prefix::from("other")]

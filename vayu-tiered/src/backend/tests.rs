@@ -1,0 +1,148 @@
+use std::sync::Mutex;
+use std::time::Duration;
+
+use vayu_core::testing::MapBackend;
+use vayu_core::{Cache, MessagePack, Serializer};
+
+use super::*;
+use crate::serializer::Tiers;
+
+/// A tier below whose changes are found when they are looked for.
+#[derive(Debug, Clone, Default)]
+struct Searched {
+    map: MapBackend,
+    search: Arc<Search>,
+}
+
+#[derive(Default)]
+struct Search {
+    watcher: Mutex<Option<Weak<dyn Watcher>>>,
+    /// What is found by the next look.
+    change: Mutex<Option<Change>>,
+    panics: AtomicBool,
+}
+
+impl fmt::Debug for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Search")
+    }
+}
+
+#[async_trait]
+impl Backend for Searched {
+    type Stored = Bytes;
+
+    fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+        self.map.read(key)
+    }
+
+    fn write(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+        self.map.write(key, record)
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool> {
+        self.map.delete(key)
+    }
+
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+        self.read(key)
+    }
+
+    async fn write_async(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+        self.write(key, record)
+    }
+
+    async fn delete_async(&self, key: &Key) -> Result<bool> {
+        self.delete(key)
+    }
+
+    fn news(&self) -> Option<&dyn News> {
+        Some(&*self.search)
+    }
+}
+
+impl News for Search {
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        *self.watcher.lock().unwrap() = Some(watcher);
+    }
+
+    fn look(&self) {
+        assert!(!self.panics.load(Ordering::Relaxed), "looking for changes");
+        if let Some(change) = self.change.lock().unwrap().take() {
+            let watcher = self.watcher.lock().unwrap().clone().unwrap();
+            watcher.upgrade().unwrap().changed(change);
+        }
+    }
+}
+
+type Tiered = Cache<TieredBackend<Searched>, Tiers<MessagePack>>;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn key() -> Key {
+    Key::from_text("number", "one")
+}
+
+/// A cache, and another one before it on the same tier below, which has stored a number.
+fn cache_and_other() -> (Tiered, Tiered) {
+    let far = Searched::default();
+    let with = |far| Cache::with_backend(TieredBackend::new(MemoryOptions::new(), far));
+    let other: Tiered = with(far.clone());
+    other.set(&key(), &1_u64, HOUR).unwrap();
+    (with(far), other)
+}
+
+/// Asks until the number is seen at a glance.
+fn ask(cache: &Tiered, number: u64) {
+    for _ in 0..100 {
+        assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 1_u64), number);
+        if let Some(record) = cache.backend().glance(&key()) {
+            let seen: u64 = cache.serializer().deserialize(record.value()).unwrap();
+            return assert_eq!(seen, number);
+        }
+    }
+    panic!("it is never seen");
+}
+
+#[test]
+fn number_from_below_is_seen_at_a_glance_until_it_changes() {
+    let (cache, other) = cache_and_other();
+    ask(&cache, 1);
+    assert_eq!(cache.backend().tier_stats().found, 1);
+    let place = start(&key());
+    let changes = [Change::Keys(place), Change::Everything];
+    for (change, number) in changes.into_iter().zip(2..) {
+        other.set(&key(), &number, HOUR).unwrap();
+        cache.backend().shared.changed(Change::Keys([!place[0], place[1]]));
+        ask(&cache, number - 1);
+        cache.backend().shared.changed(change);
+        assert!(cache.backend().glance(&key()).is_none(), "{change:?}");
+        ask(&cache, number);
+    }
+    cache.set(&key(), &9_u64, HOUR).unwrap();
+    assert!(cache.backend().glance(&key()).is_none());
+    ask(&cache, 9);
+    cache.remove(&key()).unwrap();
+    assert!(cache.backend().glance(&key()).is_none());
+    ask(&cache, 1);
+    cache.backend().cleared(Ok(())).unwrap();
+    assert!(cache.backend().glance(&key()).is_none());
+}
+
+#[test]
+fn changes_are_looked_for_before_a_glance() {
+    let (cache, other) = cache_and_other();
+    ask(&cache, 1);
+    other.set(&key(), &2_u64, HOUR).unwrap();
+    *cache.backend().far().search.change.lock().unwrap() = Some(Change::Everything);
+    assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 3_u64), 2);
+}
+
+#[test]
+fn panic_while_changes_are_looked_for_costs_no_answer() {
+    let (cache, _other) = cache_and_other();
+    ask(&cache, 1);
+    cache.backend().far().search.panics.store(true, Ordering::Relaxed);
+    assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 1_u64), 1);
+    assert_eq!(cache.stats().errors_of(vayu_core::ErrorKind::Panic), 1);
+}
