@@ -83,6 +83,10 @@ impl<const WORDS: usize> Seat<WORDS> {
         drop(seating);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & SITUATION == EMPTY
+    }
+
     /// Sees that whoever sits here or is about to does not.
     #[cold]
     pub(super) fn empty(&self) {

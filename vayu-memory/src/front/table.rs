@@ -56,9 +56,10 @@ impl<const WORDS: usize> Table<WORDS> {
         Some(entry)
     }
 
-    /// Whether there is a seat for keys with this hash on which nobody has ever sat.
+    /// Whether there is a seat for keys with this hash on which nobody has ever sat, or which such a key
+    /// had to leave.
     pub(super) fn has_room(&self, hash: u64) -> bool {
-        self.rows.get().is_some_and(|rows| rows.unused(self.places(hash)).is_some())
+        self.rows.get().is_some_and(|rows| rows.vacant(self.places(hash), hash).is_some())
     }
 
     /// There will be seats from here on.
@@ -74,7 +75,8 @@ impl<const WORDS: usize> Table<WORDS> {
     pub(super) fn offer(&self, hash: u64, find: impl Fn() -> Option<Entry<WORDS>>) {
         let Some(rows) = self.rows.get() else { return };
         let places = self.places(hash);
-        let place = rows.unused(places).or_else(|| places.into_iter().find(|&at| rows.is_free(at)));
+        let place =
+            rows.vacant(places, hash).or_else(|| places.into_iter().find(|&at| rows.is_free(at)));
         if let Some((seat, tag)) =
             place.and_then(|at| Some((rows.seats.get(at)?, rows.tags.get(at)?)))
         {
@@ -125,11 +127,15 @@ impl<const WORDS: usize> Table<WORDS> {
 }
 
 impl<const WORDS: usize> Rows<WORDS> {
-    /// The first of these places on which nobody has ever sat.
-    fn unused(&self, places: [usize; 2]) -> Option<usize> {
-        places
-            .into_iter()
-            .find(|&place| self.tags.get(place).is_some_and(|tag| tag.load(Ordering::Relaxed) == 0))
+    /// The first of these places on which nobody has ever sat, or which a key with this hash had to
+    /// leave: any other is not worth a look at the seat itself.
+    fn vacant(&self, places: [usize; 2], hash: u64) -> Option<usize> {
+        places.into_iter().find(|&place| {
+            self.tags.get(place).is_some_and(|tag| {
+                tag.load(Ordering::Relaxed) == 0
+                    || (is_of(tag, hash) && self.seats.get(place).is_some_and(Seat::is_empty))
+            })
+        })
     }
 
     /// Whether nobody has asked for who sits at a place for a while.

@@ -157,6 +157,8 @@ fn seat_that_was_never_taken_comes_before_one_whose_entry_nobody_has_read() {
     for hash in [one, other] {
         assert!(table.get(hash, [hash], || ()).is_some(), "{hash}");
     }
+    table.withdraw(one);
+    assert!(table.has_room(one), "its own seat is empty");
 }
 
 #[test]
