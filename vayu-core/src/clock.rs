@@ -32,13 +32,24 @@ impl Timestamp {
     #[must_use]
     #[inline]
     pub const fn saturating_add(self, time: Duration) -> Self {
-        // `Duration::as_micros` divides 128 bits, which a hit would feel.
-        let whole = time.as_secs().saturating_mul(1_000_000);
-        let micros = whole.saturating_add(time.subsec_nanos().div_ceil(1000) as u64);
-        match self.0.checked_add_unsigned(micros) {
+        match self.0.checked_add_unsigned(Self::micros_of(time)) {
             Some(sum) => Self(sum),
             None => Self::NEVER,
         }
+    }
+
+    /// Whole microseconds, rounded up.
+    #[inline]
+    pub(crate) const fn micros_of(time: Duration) -> u64 {
+        // `Duration::as_micros` divides 128 bits, which a hit would feel.
+        let whole = time.as_secs().saturating_mul(1_000_000);
+        whole.saturating_add(time.subsec_nanos().div_ceil(1000) as u64)
+    }
+
+    /// The microseconds from `earlier` to this instant, zero where `earlier` is later.
+    #[inline]
+    pub(crate) fn micros_since(self, earlier: Self) -> u64 {
+        if self < earlier { 0 } else { self.0.wrapping_sub(earlier.0).cast_unsigned() }
     }
 
     /// The time from `earlier` to this instant, zero where `earlier` is later.

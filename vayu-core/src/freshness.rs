@@ -21,7 +21,7 @@ pub(crate) fn is_fresh(created: Timestamp, expires: Timestamp, now: Timestamp) -
 /// be shorter than the one it was stored with.
 #[inline]
 pub(crate) fn is_young(created: Timestamp, ttl: Duration, now: Timestamp) -> bool {
-    now < created.saturating_add(ttl) || created > now
+    now.micros_since(created) < Timestamp::micros_of(ttl) || created > now
 }
 
 /// Whether a record that is no longer fresh may be served while it is refreshed: as long as it

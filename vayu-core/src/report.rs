@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
+
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
 use crate::key::Prefix;
@@ -12,6 +14,12 @@ use crate::observer::CallOutcome;
 /// Whether calls are logged at all.
 #[inline]
 pub(crate) fn is_enabled() -> bool {
+    // Most programs log less, and a hit asks this.
+    LevelFilter::current() >= LevelFilter::DEBUG && is_listened_to()
+}
+
+#[cold]
+fn is_listened_to() -> bool {
     tracing::enabled!(target: "vayu", tracing::Level::DEBUG)
 }
 

@@ -4,6 +4,7 @@
 mod loom_tests;
 mod seat;
 mod table;
+mod tags;
 #[cfg(all(test, not(vayu_loom)))]
 mod tests;
 
@@ -37,10 +38,11 @@ const NARROW: usize = NARROW_KEY + 4;
 const WIDE_KEY: usize = 5;
 const WIDE: usize = WIDE_KEY + 5 + VALUE_WORDS;
 
-/// So many seats, unless there are entries enough for more.
-const FEW: usize = 4096;
-/// Not more than this: they are all made at once.
+/// Not more narrow seats than this: they are all made at once, and many entries should take little
+/// more memory than the map.
 const MANY: usize = 1 << 17;
+/// Not more wide ones.
+const FEW: usize = 1 << 12;
 /// Fewer are not worth it.
 const LEAST: usize = 16;
 
@@ -49,9 +51,9 @@ const ONE_OF: u32 = 64;
 
 impl Front {
     /// A front of a map with room for so many entries. At most three quarters of them have a seat, so
-    /// that the map finds others to evict, and about a tenth if they are many.
+    /// that the map finds others to evict.
     pub(crate) fn of(entries: usize) -> Self {
-        let narrow = (entries / 2).min((entries / 10).clamp(FEW, MANY));
+        let narrow = (entries / 2).min(MANY);
         Self((narrow >= LEAST).then(|| {
             let wide = (entries / 4).min(FEW);
             Tables { narrow: Table::new(1 << narrow.ilog2()), wide: Table::new(1 << wide.ilog2()) }
@@ -126,7 +128,7 @@ impl Front {
 impl Tables {
     fn has_room(&self, key: &Key) -> bool {
         let hash = key.hash_code();
-        if key.words::<NARROW_KEY>().is_some() {
+        if key.words::<NARROW_KEY>().is_some() && !self.narrow.is_empty() {
             self.narrow.has_room(hash)
         } else {
             self.wide.has_room(hash)

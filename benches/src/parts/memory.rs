@@ -115,7 +115,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let keys = zipf(100_000, 0.9, 1 << 18, 2);
     let limits = Limits::of(100_000);
     // cachelito looks through all keys on a hit, and memoize's map is given as many.
-    let laps = race(Course::SHORT.warm(1 << 18), large(&keys, &limits));
+    let laps = race(Course::SHORT.warm(1 << 20), large(&keys, &limits));
     report.race(
         "u64 -> u64, 100,000 keys, zipf 0.9, 1 thread",
         &laps,

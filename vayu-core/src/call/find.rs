@@ -54,14 +54,19 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        self.terms.ttl.of_all()?;
+        // Known to the compiler here, and not after the clock was asked.
+        let ttl = self.terms.ttl.of_all()?;
         let mut record = self.cache.backend().glance(self.key)?;
         let now = self.cache.now();
-        if !self.is_fresh::<R>(&record, now) || !self.is_of_this_call(&record) {
+        let created = record.created();
+        if !is_fresh(created, record.expires(), now)
+            || !is_young(created, ttl, now)
+            || !self.is_of_this_call(&record)
+        {
             return None;
         }
         let answer = self.terms.shape.wrap(self.serializer.take(record.value_mut()).ok()?);
-        self.count_hit(now, record.created(), record.brief_took());
+        self.count_hit(now, created, record.brief_took());
         Some(answer)
     }
 

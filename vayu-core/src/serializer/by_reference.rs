@@ -118,7 +118,7 @@ impl Repr {
     }
 
     /// The value, if it is of this type, taken out if it is nobody else's.
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn take<T: Clone + 'static>(&mut self) -> Option<T> {
         macro_rules! take {
             ($($variant:ident)*) => {

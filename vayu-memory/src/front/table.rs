@@ -3,33 +3,34 @@
 use std::sync::OnceLock;
 
 use crate::front::seat::{Entry, Seat};
-use crate::sync::{AtomicU32, Ordering};
+use crate::front::tags::{SIDE_BY_SIDE, Tag, Tags, favourite};
 
-/// Seats for entries of so many words. A key has two where it may sit.
+/// Seats for entries of so many words. A key may sit anywhere in one row of them.
 #[derive(Debug)]
 pub(super) struct Table<const WORDS: usize> {
     /// There are none before somebody is expected.
     rows: OnceLock<Rows<WORDS>>,
-    /// How many seats there will be: a power of two.
+    /// How many rows there will be: a power of two.
     count: usize,
 }
 
 #[derive(Debug)]
 struct Rows<const WORDS: usize> {
-    seats: Box<[Seat<WORDS>]>,
-    /// For each seat half of the hash of the key that sits there, or is about to. Instead of its two
-    /// lowest bits: whether it was asked for once lately, and whether it was again.
-    tags: Box<[AtomicU32]>,
+    seats: Box<[[Seat<WORDS>; SIDE_BY_SIDE]]>,
+    tags: Box<[Tags]>,
 }
 
-const ONCE: u32 = 1;
-const TWICE: u32 = 2;
-const TOUCHED: u32 = ONCE | TWICE;
+/// A row of seats, and who sits there or is about to.
+#[derive(Debug, Clone, Copy)]
+struct Row<'a, const WORDS: usize> {
+    seats: &'a [Seat<WORDS>; SIDE_BY_SIDE],
+    tags: &'a Tags,
+}
 
 impl<const WORDS: usize> Table<WORDS> {
-    /// `count` must be a power of two.
-    pub(super) fn new(count: usize) -> Self {
-        Self { rows: OnceLock::new(), count }
+    /// `seats` must be a power of two, and at least a row of them.
+    pub(super) fn new(seats: usize) -> Self {
+        Self { rows: OnceLock::new(), count: seats / SIDE_BY_SIDE }
     }
 
     /// The entry of a key with this hash that begins with these words. Of the first reads after a
@@ -41,16 +42,10 @@ impl<const WORDS: usize> Table<WORDS> {
         wanted: [u64; WANTED],
         touched: impl FnOnce(),
     ) -> Option<Entry<WORDS>> {
-        let rows = self.rows.get()?;
-        let [first, second] = self.places(hash);
-        // The tags of many seats are in one cache line, and say at once who sits nowhere.
-        let (place, tag) = match rows.tags.get(first)? {
-            tag if is_of(tag, hash) => (first, tag),
-            _ => (second, rows.tags.get(second).filter(|tag| is_of(tag, hash))?),
-        };
-        let entry = rows.seats.get(place)?.read(wanted)?;
-        if tag.load(Ordering::Relaxed) & TOUCHED != TOUCHED {
-            touch(tag);
+        let row = self.row(hash)?;
+        let (place, entry) = row.find(hash, wanted)?;
+        if !row.tags.is_touched(place) {
+            row.tags.touch(place);
             touched();
         }
         Some(entry)
@@ -59,30 +54,26 @@ impl<const WORDS: usize> Table<WORDS> {
     /// Whether there is a seat for keys with this hash on which nobody has ever sat, or which such a key
     /// had to leave.
     pub(super) fn has_room(&self, hash: u64) -> bool {
-        self.rows.get().is_some_and(|rows| rows.vacant(self.places(hash), hash).is_some())
+        self.row(hash).is_some_and(|row| row.vacant(hash).is_some())
     }
 
     /// There will be seats from here on.
     #[inline]
     pub(super) fn expect(&self) {
         self.rows.get_or_init(|| Rows {
-            seats: (0..self.count).map(|_| Seat::new()).collect(),
-            tags: (0..self.count).map(|_| AtomicU32::new(0)).collect(),
+            seats: (0..self.count).map(|_| std::array::from_fn(|_| Seat::new())).collect(),
+            tags: (0..self.count).map(|_| Tags::new()).collect(),
         });
     }
 
-    /// Offers a key with this hash one of its seats, if one is free. See [`Seat::offer`].
+    /// Offers a key with this hash a seat of its row, if one is free. See [`Seat::offer`].
     pub(super) fn offer(&self, hash: u64, find: impl Fn() -> Option<Entry<WORDS>>) {
-        let Some(rows) = self.rows.get() else { return };
-        let places = self.places(hash);
-        let place =
-            rows.vacant(places, hash).or_else(|| places.into_iter().find(|&at| rows.is_free(at)));
-        if let Some((seat, tag)) =
-            place.and_then(|at| Some((rows.seats.get(at)?, rows.tags.get(at)?)))
-        {
+        let Some(row) = self.row(hash) else { return };
+        let place = row.vacant(hash).or_else(|| row.free(hash));
+        if let Some((place, seat)) = place.and_then(|at| Some((at, row.seats.get(at)?))) {
             seat.offer(|| {
                 // Whoever changes the entry after it was found here finds it by this.
-                tag.store(tag_of(hash), Ordering::Relaxed);
+                row.tags.set(place, Tag::of(hash));
                 find()
             });
         }
@@ -91,14 +82,16 @@ impl<const WORDS: usize> Table<WORDS> {
     /// Takes their seats away from keys with this hash.
     #[inline]
     pub(super) fn withdraw(&self, hash: u64) {
-        self.rows_of(hash).for_each(|(seat, _)| seat.empty());
+        let Some(row) = self.row(hash) else { return };
+        for place in row.tags.places(Tag::of(hash)) {
+            row.seats.get(place).into_iter().for_each(Seat::empty);
+        }
     }
 
     /// Whether somebody has asked for a key with this hash since this was last asked.
     pub(super) fn was_touched(&self, hash: u64) -> bool {
-        self.rows_of(hash).any(|(_, tag)| {
-            tag.load(Ordering::Relaxed) & TOUCHED != 0
-                && tag.fetch_and(!TOUCHED, Ordering::Relaxed) & TOUCHED != 0
+        self.row(hash).is_some_and(|row| {
+            row.tags.places(Tag::of(hash)).any(|place| row.tags.forget_touches(place))
         })
     }
 
@@ -108,67 +101,68 @@ impl<const WORDS: usize> Table<WORDS> {
         self.rows.get().is_none()
     }
 
-    /// The seats of keys with this hash.
-    #[inline]
-    fn rows_of(&self, hash: u64) -> impl Iterator<Item = (&Seat<WORDS>, &AtomicU32)> {
-        let rows = self.rows.get();
-        self.places(hash)
-            .into_iter()
-            .filter_map(move |place| Some((rows?.seats.get(place)?, rows?.tags.get(place)?)))
-            .filter(move |(_, tag)| is_of(tag, hash))
-    }
-
-    /// The map takes its places by other bits.
+    /// The row of keys with this hash. The map takes its places by other bits.
     #[inline(always)]
-    fn places(&self, hash: u64) -> [usize; 2] {
-        let first = (hash >> 24) as usize & (self.count - 1);
-        [first, first ^ 1]
+    fn row(&self, hash: u64) -> Option<Row<'_, WORDS>> {
+        let rows = self.rows.get()?;
+        let index = (hash >> 24) as usize & (self.count - 1);
+        Some(Row { seats: rows.seats.get(index)?, tags: rows.tags.get(index)? })
     }
 }
 
-impl<const WORDS: usize> Rows<WORDS> {
-    /// The first of these places on which nobody has ever sat, or which a key with this hash had to
-    /// leave: any other is not worth a look at the seat itself.
-    fn vacant(&self, places: [usize; 2], hash: u64) -> Option<usize> {
-        places.into_iter().find(|&place| {
-            self.tags.get(place).is_some_and(|tag| {
-                tag.load(Ordering::Relaxed) == 0
-                    || (is_of(tag, hash) && self.seats.get(place).is_some_and(Seat::is_empty))
-            })
-        })
+impl<const WORDS: usize> Row<'_, WORDS> {
+    /// The entry that begins with these words, and where it sits.
+    #[inline(always)]
+    fn find<const WANTED: usize>(
+        self,
+        hash: u64,
+        wanted: [u64; WANTED],
+    ) -> Option<(usize, Entry<WORDS>)> {
+        // A processor guesses that it is there, and need not wait for the tag to know where to read.
+        let first = favourite(hash);
+        if self.tags.is_at(first, Tag::of(hash))
+            && let Some(entry) = self.read(first, wanted)
+        {
+            return Some((first, entry));
+        }
+        self.find_elsewhere(hash, wanted)
     }
 
-    /// Whether nobody has asked for who sits at a place for a while.
-    fn is_free(&self, place: usize) -> bool {
-        self.tags.get(place).is_some_and(|tag| !forget_touch(tag))
+    /// [`find`](Self::find) out of the way of those who sit where they want to.
+    #[inline(never)]
+    fn find_elsewhere<const WANTED: usize>(
+        self,
+        hash: u64,
+        wanted: [u64; WANTED],
+    ) -> Option<(usize, Entry<WORDS>)> {
+        let mut places = self.tags.places(Tag::of(hash));
+        places.find_map(|place| Some((place, self.read(place, wanted)?)))
+    }
+
+    #[inline(always)]
+    fn read<const WANTED: usize>(
+        self,
+        place: usize,
+        wanted: [u64; WANTED],
+    ) -> Option<Entry<WORDS>> {
+        self.seats.get(place)?.read(wanted)
+    }
+
+    /// A place where nobody has ever sat, or which a key with this hash had to leave: any other is not
+    /// worth a look at the seat itself.
+    fn vacant(self, hash: u64) -> Option<usize> {
+        let is_left = |place| self.seats.get(place).is_some_and(Seat::is_empty);
+        let left = self.tags.places(Tag::of(hash)).find(|&place| is_left(place));
+        left.or_else(|| places(hash).find(|&place| self.tags.is_new(place)))
+    }
+
+    /// A place of which nobody has asked for who sits there for a while.
+    fn free(self, hash: u64) -> Option<usize> {
+        places(hash).find(|&place| !self.tags.forget_touch(place))
     }
 }
 
-#[inline(always)]
-fn tag_of(hash: u64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "half of the hash is wanted")]
-    let half = hash as u32;
-    half & !TOUCHED
-}
-
-/// Whether a tag may be that of a key with this hash.
-#[inline(always)]
-fn is_of(tag: &AtomicU32, hash: u64) -> bool {
-    tag.load(Ordering::Relaxed) & !TOUCHED == tag_of(hash)
-}
-
-/// Bits are set and cleared one by one: another key may have come here meanwhile, whose hash must stay.
-#[cold]
-fn touch(tag: &AtomicU32) {
-    let is_first = tag.load(Ordering::Relaxed) & ONCE == 0;
-    tag.fetch_or(if is_first { ONCE } else { TWICE }, Ordering::Relaxed);
-}
-
-/// Takes one touch back, if there was one.
-fn forget_touch(tag: &AtomicU32) -> bool {
-    let touched = tag.load(Ordering::Relaxed) & TOUCHED;
-    if touched != 0 {
-        tag.fetch_and(if touched & TWICE != 0 { !TWICE } else { !ONCE }, Ordering::Relaxed);
-    }
-    touched != 0
+/// The places of a row, as a key with this hash takes them.
+fn places(hash: u64) -> impl Iterator<Item = usize> {
+    (0..SIDE_BY_SIDE).map(move |n| favourite(hash) ^ n)
 }

@@ -147,14 +147,15 @@ fn keys_of_one_hash_are_told_apart() {
 fn seat_that_was_never_taken_comes_before_one_whose_entry_nobody_has_read() {
     let table: Table<2> = Table::new(16);
     table.expect();
-    // Both may sit on the first two seats.
-    let (one, other) = (4, 8);
-    for hash in [one, other] {
+    // All of them may sit on the first four seats.
+    let hashes = [4, 8, 12, 16];
+    for hash in hashes {
         assert!(table.has_room(hash));
         table.offer(hash, || Some(super::Entry { words: [hash, 0], bits: 0 }));
     }
-    assert!(!table.has_room(one));
-    for hash in [one, other] {
+    let one = hashes[0];
+    assert!(!table.has_room(one) && !table.has_room(20));
+    for hash in hashes {
         assert!(table.get(hash, [hash], || ()).is_some(), "{hash}");
     }
     table.withdraw(one);
