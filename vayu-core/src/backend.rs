@@ -136,7 +136,7 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
-    /// The record of a key whose value is a few words, if that can be had with less than a lock.
+    /// The record of a key whose value is a few words, if that can be had without a lock.
     ///
     /// The engine asks here before [`read_now`](Self::read_now) where the serializer says that values
     /// may be so ([`Serializer::fits_in_words`](crate::Serializer::fits_in_words)), and without a
@@ -148,12 +148,12 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
-    /// [`read_now`](Self::read_now) has found the record of a key that a [`glance`](Self::glance) had
+    /// [`read_now`](Self::read_now) has found this record of a key, and a [`glance`](Self::glance) had
     /// not: the backend may see that it finds it the next time. No code that may panic runs here
     /// either.
     #[inline]
-    fn prepare_glance(&self, key: &Key) {
-        let _ = key;
+    fn prepare_glance(&self, key: &Key, found: &Record<Self::Stored>) {
+        let _ = (key, found);
     }
 
     /// Whether the entries are in the memory of this process and nowhere else, and no method blocks
@@ -347,8 +347,8 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         (**self).glance(key)
     }
 
-    fn prepare_glance(&self, key: &Key) {
-        (**self).prepare_glance(key);
+    fn prepare_glance(&self, key: &Key, found: &Record<Self::Stored>) {
+        (**self).prepare_glance(key, found);
     }
 
     fn is_in_process(&self) -> bool {

@@ -192,8 +192,9 @@ impl<V: Held> Backend for MemoryBackend<V> {
         self.front.get(key, || self.refer_to(key))
     }
 
-    fn prepare_glance(&self, key: &Key) {
-        self.front.offer(key, || self.map.peek(&Wanted(key)));
+    #[inline]
+    fn prepare_glance(&self, key: &Key, found: &Record<V>) {
+        self.front.offer(key, found, || self.map.peek(&Wanted(key)));
     }
 
     #[inline]

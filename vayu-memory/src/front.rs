@@ -33,10 +33,11 @@ struct Tables {
     wide: Table<WIDE>,
 }
 
-const NARROW_KEY: usize = 3;
-const NARROW: usize = NARROW_KEY + 4;
-const WIDE_KEY: usize = 5;
-const WIDE: usize = WIDE_KEY + 5 + VALUE_WORDS;
+const SHORT_KEY: usize = 3;
+const LONG_KEY: usize = 5;
+
+const NARROW: usize = SHORT_KEY + 4;
+const WIDE: usize = LONG_KEY + 5 + VALUE_WORDS;
 
 /// Not more narrow seats than this: they are all made at once, and many entries should take little
 /// more memory than the map.
@@ -69,31 +70,42 @@ impl Front {
     #[inline(always)]
     pub(crate) fn get<V: Held>(&self, key: &Key, touched: impl Fn()) -> Option<Record<V>> {
         let tables = self.0.as_ref()?;
-        if let Some(words) = key.words::<NARROW_KEY>()
-            && let Some(entry) = tables.narrow.get(key.hash_code(), words, &touched)
+        let hash = key.hash_code();
+        if let Some(words) = key.words::<SHORT_KEY>()
+            && let Some(entry) = tables.narrow.get(hash, words, &touched)
         {
             return from_narrow(entry);
         }
-        from_wide(tables.wide.get(key.hash_code(), key.words::<WIDE_KEY>()?, &touched)?)
+        from_wide(tables.wide.get(hash, key.words::<LONG_KEY>()?, &touched)?)
     }
 
     /// An entry is about to be written: if it is one that may get a seat, there will be seats. A hit
-    /// allocates nothing, unless what it finds has become few words since, and is the first that has.
+    /// allocates nothing for them, unless what it finds has become few words since, and is the first
+    /// that has.
     #[inline]
     pub(crate) fn expect<V: Held>(&self, key: &Key, record: &Record<V>) {
-        if let Some(tables) = &self.0
-            && record.value().to_words().is_some()
-        {
+        if let Some(tables) = &self.0 {
             tables.expect(key, record);
         }
     }
 
-    /// A key that `find` finds in the map was not found here. It is offered a seat: if one was never
-    /// taken, and otherwise now and then.
-    pub(crate) fn offer<V: Held>(&self, key: &Key, find: impl Fn() -> Option<Record<V>>) {
+    /// A key that is `found` in the map was not found here, and would be in the map again by `find`. It
+    /// is offered a seat: if one was never taken, and otherwise now and then.
+    #[inline]
+    pub(crate) fn offer<V: Held>(
+        &self,
+        key: &Key,
+        found: &Record<V>,
+        find: impl Fn() -> Option<Record<V>>,
+    ) {
         let Some(tables) = &self.0 else { return };
-        if tables.has_room(key) || is_time_to_offer() {
-            tables.offer(key, find);
+        let hash = key.hash_code();
+        match Form::of(key, found) {
+            Some(Form::Narrow(words)) => {
+                offer(&tables.narrow, hash, || to_narrow(words, &find()?));
+            }
+            Some(Form::Wide(words)) => offer(&tables.wide, hash, || to_wide(words, &find()?)),
+            None => {}
         }
     }
 
@@ -126,15 +138,7 @@ impl Front {
 }
 
 impl Tables {
-    fn has_room(&self, key: &Key) -> bool {
-        let hash = key.hash_code();
-        if key.words::<NARROW_KEY>().is_some() && !self.narrow.is_empty() {
-            self.narrow.has_room(hash)
-        } else {
-            self.wide.has_room(hash)
-        }
-    }
-
+    #[inline]
     fn expect<V: Held>(&self, key: &Key, record: &Record<V>) {
         match Form::of(key, record) {
             Some(Form::Narrow(_)) => self.narrow.expect(),
@@ -142,44 +146,39 @@ impl Tables {
             None => {}
         }
     }
+}
 
-    #[cold]
-    fn offer<V: Held>(&self, key: &Key, find: impl Fn() -> Option<Record<V>>) {
-        match find().and_then(|record| Form::of(key, &record)) {
-            // It may be few words only since it was written.
-            Some(Form::Narrow(words)) => {
-                self.narrow.expect();
-                self.narrow.offer(key.hash_code(), || to_narrow(words, &find()?));
-            }
-            Some(Form::Wide(words)) => {
-                self.wide.expect();
-                self.wide.offer(key.hash_code(), || to_wide(words, &find()?));
-            }
-            None => {}
-        }
+#[inline]
+fn offer<const WORDS: usize>(
+    table: &Table<WORDS>,
+    hash: u64,
+    find: impl Fn() -> Option<Entry<WORDS>>,
+) {
+    table.expect();
+    if table.has_room(hash) || is_time_to_offer() {
+        table.offer(hash, find);
     }
 }
 
 /// What an entry fits into, and its key in that form.
 enum Form {
-    Narrow([u64; NARROW_KEY]),
-    Wide([u64; WIDE_KEY]),
+    Narrow([u64; SHORT_KEY]),
+    Wide([u64; LONG_KEY]),
 }
 
 impl Form {
     #[inline]
     fn of<V: Held>(key: &Key, record: &Record<V>) -> Option<Self> {
-        if let Some(words) = key.words()
-            && to_narrow(words, record).is_some()
-        {
-            return Some(Self::Narrow(words));
+        record.value().to_words()?;
+        match key.words() {
+            Some(words) if to_narrow(words, record).is_some() => Some(Self::Narrow(words)),
+            _ => key.words().map(Self::Wide),
         }
-        let words = key.words()?;
-        to_wide(words, record).map(|_| Self::Wide(words))
     }
 }
 
-fn to_narrow<V: Held>(key: [u64; NARROW_KEY], record: &Record<V>) -> Option<Entry<NARROW>> {
+#[inline]
+fn to_narrow<V: Held>(key: [u64; SHORT_KEY], record: &Record<V>) -> Option<Entry<NARROW>> {
     let [kind @ 0..16, value, 0] = record.value().to_words()? else { return None };
     let ([created, expires, schema], took) = record.to_few_words()?;
     let [first, second, third] = key;
@@ -195,7 +194,7 @@ fn from_narrow<V: Held>(Entry { words, bits }: Entry<NARROW>) -> Option<Record<V
     Some(Record::from_few_words(([created, expires, schema], took), value))
 }
 
-fn to_wide<V: Held>(key: [u64; WIDE_KEY], record: &Record<V>) -> Option<Entry<WIDE>> {
+fn to_wide<V: Held>(key: [u64; LONG_KEY], record: &Record<V>) -> Option<Entry<WIDE>> {
     let value = record.value().to_words()?;
     let all = key.into_iter().chain(record.to_words()).chain(value);
     let mut words = [0; WIDE];

@@ -139,7 +139,9 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
 
     #[inline]
     fn copy(&self, key: &Key) -> Option<Record<TierValue>> {
-        self.believe(self.shared.near.read(key).ok()??)
+        let record = self.shared.near.read(key).ok()??;
+        self.shared.near.prepare_glance(key, &record);
+        self.believe(record)
     }
 
     /// The copy, unless something has changed since it was made.
@@ -316,10 +318,6 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
             look(news)?;
         }
         self.believe(self.shared.near.glance(key)?)
-    }
-
-    fn prepare_glance(&self, key: &Key) {
-        self.shared.near.prepare_glance(key);
     }
 
     fn try_claim(&self, key: &Key) -> Result<Claim> {

@@ -120,12 +120,7 @@ where
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
-    let (backend, key) = (call.cache.backend(), call.key);
-    let begun = look_closer::<R, B, S, H, Z, L, P>(call);
-    if begun.is_ok() {
-        backend.prepare_glance(key);
-    }
-    begun
+    look_closer::<R, B, S, H, Z, L, P>(call)
 }
 
 /// What was found is the answer, or the reason why there is more to do.

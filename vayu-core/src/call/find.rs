@@ -108,8 +108,12 @@ where
         L: Ttl<H::Value>,
     {
         // The record is looked at where it is: see `Material`.
-        let mut read = self.cache.backend().read_now(self.key);
+        let backend = self.cache.backend();
+        let mut read = backend.read_now(self.key);
         if let Some(Ok(Some(record))) = &mut read {
+            if self.can_glance::<H::Value>() {
+                backend.prepare_glance(self.key, record);
+            }
             let opened = self.open(record);
             if !matches!(opened, Ok(Opened { found: Found::Fresh(_), .. })) {
                 // It may be the last to hold a value of any type.

@@ -203,7 +203,7 @@ impl<R> Flights<R> {
 
     fn shard(&self, key: &Key) -> &Shard<R> {
         // The memory engine takes its shard from other bits.
-        let index = (key.hash_code() >> 48) as usize % self.shards.len();
+        let index = (key.hash_code() >> 48) as usize & (self.shards.len() - 1);
         &self.shards[index]
     }
 

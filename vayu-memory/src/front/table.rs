@@ -67,6 +67,7 @@ impl<const WORDS: usize> Table<WORDS> {
     }
 
     /// Offers a key with this hash a seat of its row, if one is free. See [`Seat::offer`].
+    #[cold]
     pub(super) fn offer(&self, hash: u64, find: impl Fn() -> Option<Entry<WORDS>>) {
         let Some(row) = self.row(hash) else { return };
         let place = row.vacant(hash).or_else(|| row.free(hash));

@@ -34,7 +34,14 @@ fn number(record: Option<Record<Shared>>) -> Option<u64> {
 fn seat(backend: &MemoryBackend, key: &Key, record: Record<Shared>) {
     backend.write(key, record).expect("it is written");
     for _ in 0..256 {
-        backend.prepare_glance(key);
+        look(backend, key);
+    }
+}
+
+/// Finds an entry in the map, if it is there.
+fn look(backend: &MemoryBackend, key: &Key) {
+    if let Some(record) = backend.read(key).expect("an answer") {
+        backend.prepare_glance(key, &record);
     }
 }
 
@@ -45,7 +52,7 @@ fn numbers_by_short_keys_are_found_at_a_glance() {
         assert!(backend.glance(&key(1)).is_none(), "nothing was written");
         backend.write(&key(1), record(77_u64)).expect("it is written");
         assert!(backend.glance(&key(1)).is_none(), "nobody has looked for it");
-        backend.prepare_glance(&key(1));
+        look(&backend, &key(1));
         assert_eq!(number(backend.glance(&key(1))), Some(77));
         assert!(backend.glance(&key(2)).is_none());
     }
@@ -104,7 +111,7 @@ fn what_leaves_the_map_or_is_replaced_there_loses_its_seat() {
         assert_eq!(number(backend.glance(&key)), Some(4));
         backend.clear().expect("it is cleared");
         assert_eq!(number(backend.glance(&key)), None);
-        backend.prepare_glance(&key);
+        look(&backend, &key);
         assert_eq!(number(backend.glance(&key)), None);
     }
 }
@@ -121,7 +128,7 @@ fn key_that_is_known_at_two_addresses_loses_its_seat_by_either() {
         for _ in 0..256 {
             // Who was read keeps its seat, so the other gets the one beside it.
             assert_eq!(number(backend.glance(&keys[written])), Some(1));
-            backend.prepare_glance(&keys[changed]);
+            look(&backend, &keys[changed]);
         }
         backend.write(&keys[changed], record(2_u64)).expect("it is written");
         assert_eq!(number(backend.glance(&keys[written])), None);
@@ -242,7 +249,7 @@ fn nobody_sees_an_older_value_than_was_written_before() {
                             last[usize::try_from(n).expect("an index")].load(Ordering::Acquire);
                         let at_a_glance = number(backend.glance(&key(n)));
                         let found = at_a_glance.or_else(|| {
-                            backend.prepare_glance(&key(n));
+                            look(backend, &key(n));
                             number(backend.read(&key(n)).expect("an answer"))
                         });
                         assert!(found.unwrap_or(0) >= before, "{found:?} after {before}");
