@@ -93,7 +93,7 @@ use crate::record::Record;
 /// test of each property that the engine relies on.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
-    /// The form in which values are kept: [`bytes::Bytes`] where they leave the process,
+    /// The form in which values are kept: `bytes::Bytes` where they leave the process,
     /// [`Shared`](crate::Shared) where they are held by reference.
     type Stored: Clone + Send + Sync + 'static;
 

@@ -1,5 +1,7 @@
 //! Where the time comes from.
 
+mod timer;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -77,12 +79,9 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// It must work on any executor and without one. The default waits in real time on a timer
     /// thread that is started by the first such wait of the process.
     fn sleep(&self, time: Duration) -> Sleep {
-        Box::pin(futures_timer::Delay::new(time.min(LONGEST_SLEEP)))
+        Box::pin(timer::Wait::new(time))
     }
 }
-
-/// What a timer takes without overflow on every platform.
-const LONGEST_SLEEP: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> Timestamp {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::report::Report;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 /// A program that remembers one function.
 struct Program {
