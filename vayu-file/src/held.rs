@@ -1,0 +1,227 @@
+//! The files of entries that are read again and again, held open.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+
+use rustix::fs::Dev;
+use rustix::io::Errno;
+use vayu_core::KeyHasher;
+use vayu_core::wire::WireKey;
+
+use crate::folder::{File, Folder, Kind, Status};
+use crate::layout::MARKER;
+
+/// A longer entry is not held, in bytes: the time of an open is little beside that of reading it,
+/// and what another process deletes keeps its room on the disk while it is held.
+pub(crate) const LONGEST_HELD: u64 = 16 * 1024;
+
+/// When all places are taken, every so manieth file that is read takes that of another: where more
+/// are read in turn than can be held, some stay, instead of each going before it is read again.
+const TURN: usize = 8;
+
+/// The files that a cache holds open.
+///
+/// No read waits for another here: while somebody else changes what is held, nothing is. And no
+/// lock is held while a file is closed.
+#[derive(Debug)]
+pub(crate) struct HeldFiles {
+    most: usize,
+    /// That of the directory.
+    device: Dev,
+    shelf: RwLock<Shelf>,
+    turned_away: AtomicUsize,
+}
+
+/// A file that is held, and what it was when it was opened. A name that stands for the same stands
+/// for this file.
+#[derive(Debug)]
+pub(crate) struct HeldFile {
+    pub(crate) file: Box<dyn File>,
+    pub(crate) status: Status,
+}
+
+impl HeldFiles {
+    /// Nothing is held in a directory that others may change behind the back of this system.
+    pub(crate) fn new(root: &dyn Folder, most: usize) -> Self {
+        let marker = match most {
+            0 => None,
+            _ if !root.is_local().is_ok_and(|is_local| is_local) => None,
+            _ => root.status(MARKER).ok(),
+        };
+        Self {
+            most: if marker.is_some() { most } else { 0 },
+            device: marker.map_or(0, |marker| marker.id.0),
+            shelf: RwLock::default(),
+            turned_away: AtomicUsize::new(0),
+        }
+    }
+
+    /// The file of the entry of this key, if it is held.
+    pub(crate) fn get(&self, key: &WireKey) -> Option<Arc<HeldFile>> {
+        if self.most == 0 {
+            return None;
+        }
+        self.shelf.try_read().ok()?.get(&Name::of(key))
+    }
+
+    /// Holds the file of the entry of this key, if there is room or it is its turn.
+    pub(crate) fn hold(&self, key: &WireKey, file: Box<dyn File>) {
+        if !self.has_turn() {
+            return;
+        }
+        let Ok(status) = file.status() else { return };
+        if status.kind != Kind::File || status.id.0 != self.device {
+            return;
+        }
+        let slot = Slot {
+            name: Name::of(key),
+            file: Arc::new(HeldFile { file, status }),
+            was_read: AtomicBool::new(false),
+        };
+        let replaced = match self.shelf.try_write() {
+            Ok(mut shelf) => shelf.put(slot, self.most),
+            Err(_) => Some(slot),
+        };
+        drop(replaced);
+    }
+
+    fn has_turn(&self) -> bool {
+        if self.most == 0 {
+            return false;
+        }
+        let has_room = self.shelf.try_read().is_ok_and(|shelf| shelf.slots.len() < self.most);
+        has_room || self.turned_away.fetch_add(1, Ordering::Relaxed) % TURN == TURN - 1
+    }
+
+    /// Closes the file of the entry of this key once nobody reads it.
+    pub(crate) fn let_go(&self, key: &WireKey) {
+        if self.most > 0 {
+            let removed = self.shelf().remove(&Name::of(key));
+            drop(removed);
+        }
+    }
+
+    /// Closes the files of a folder once nobody reads them.
+    pub(crate) fn let_go_of_shard(&self, shard: usize) {
+        let removed = self.shelf().remove_shard(shard);
+        drop(removed);
+    }
+
+    /// Runs an operation, and once more if it lacked a file descriptor and there are some to give.
+    pub(crate) fn making_room<T>(&self, operation: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match operation() {
+            Err(error) if is_shortage(&error) && self.let_go_of_all() => operation(),
+            result => result,
+        }
+    }
+
+    /// Whether there were any.
+    fn let_go_of_all(&self) -> bool {
+        let removed = mem::take(&mut *self.shelf());
+        !removed.slots.is_empty()
+    }
+
+    fn shelf(&self) -> RwLockWriteGuard<'_, Shelf> {
+        self.shelf.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// What is held, each in a slot.
+#[derive(Debug, Default)]
+struct Shelf {
+    places: HashMap<Name, usize, KeyHasher>,
+    slots: Vec<Slot>,
+    /// The slot that was given to another last.
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: Name,
+    file: Arc<HeldFile>,
+    /// Since the hand came by.
+    was_read: AtomicBool,
+}
+
+impl Shelf {
+    fn get(&self, name: &Name) -> Option<Arc<HeldFile>> {
+        let slot = &self.slots[*self.places.get(name)?];
+        // Others need not be told again.
+        if !slot.was_read.load(Ordering::Relaxed) {
+            slot.was_read.store(true, Ordering::Relaxed);
+        }
+        Some(Arc::clone(&slot.file))
+    }
+
+    /// Puts a file in a slot; what was there.
+    fn put(&mut self, slot: Slot, most: usize) -> Option<Slot> {
+        let at = match self.places.get(&slot.name) {
+            Some(&at) => at,
+            None if self.slots.len() < most => {
+                self.places.insert(slot.name, self.slots.len());
+                self.slots.push(slot);
+                return None;
+            }
+            None => self.turn_the_hand(),
+        };
+        let replaced = mem::replace(&mut self.slots[at], slot);
+        self.places.remove(&replaced.name);
+        self.places.insert(self.slots[at].name, at);
+        Some(replaced)
+    }
+
+    /// The next slot whose file was not read since the hand came by.
+    fn turn_the_hand(&mut self) -> usize {
+        loop {
+            self.hand = (self.hand + 1) % self.slots.len();
+            if !mem::take(self.slots[self.hand].was_read.get_mut()) {
+                return self.hand;
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &Name) -> Option<Slot> {
+        let at = self.places.remove(name)?;
+        let removed = self.slots.swap_remove(at);
+        if let Some(moved) = self.slots.get(at) {
+            self.places.insert(moved.name, at);
+        }
+        Some(removed)
+    }
+
+    fn remove_shard(&mut self, shard: usize) -> Vec<Slot> {
+        let names = self.slots.iter().map(|slot| slot.name);
+        let names: Vec<_> = names.filter(|name| name.shard() == shard).collect();
+        names.iter().filter_map(|name| self.remove(name)).collect()
+    }
+}
+
+/// What the name of a file is made of: the digest of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Name([u8; 32]);
+
+impl Name {
+    fn of(key: &WireKey) -> Self {
+        Self(*key.digest())
+    }
+
+    fn shard(&self) -> usize {
+        usize::from(self.0[0])
+    }
+}
+
+impl Hash for Name {
+    /// A digest is a hash.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
