@@ -19,9 +19,10 @@ use crate::layout::MARKER;
 /// and what another process deletes keeps its room on the disk while it is held.
 pub(crate) const LONGEST_HELD: u64 = 16 * 1024;
 
-/// When all places are taken, every so manieth file that is read takes that of another: where more
-/// are read in turn than can be held, some stay, instead of each going before it is read again.
-const TURN: usize = 8;
+/// When all places are taken, one in this many files that are read takes the place of another.
+/// Where more are read in turn than can be held, most of those that are stay, instead of each going
+/// before it is read again, and the others are read as fast as if none were.
+const TURN: usize = 32;
 
 /// The files that a cache holds open.
 ///
