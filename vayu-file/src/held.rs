@@ -78,14 +78,14 @@ impl HeldFiles {
         if status.kind != Kind::File || status.id.0 != self.device {
             return;
         }
-        let slot = Slot {
+        let new = Slot {
             name: Name::of(key),
             file: Arc::new(HeldFile { file, status }),
             was_read: AtomicBool::new(false),
         };
         let replaced = match self.shelf.try_write() {
-            Ok(mut shelf) => shelf.put(slot, self.most),
-            Err(_) => Some(slot),
+            Ok(mut held) => held.put(new, self.most),
+            Err(_) => Some(new),
         };
         drop(replaced);
     }
@@ -94,7 +94,7 @@ impl HeldFiles {
         if self.most == 0 {
             return false;
         }
-        let has_room = self.shelf.try_read().is_ok_and(|shelf| shelf.slots.len() < self.most);
+        let has_room = self.shelf.try_read().is_ok_and(|held| held.slots.len() < self.most);
         has_room || self.turned_away.fetch_add(1, Ordering::Relaxed) % TURN == TURN - 1
     }
 
@@ -222,7 +222,7 @@ impl Name {
 impl Hash for Name {
     /// A digest is a hash.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+        let first = self.0.first_chunk().copied().unwrap_or_default();
+        state.write_u64(u64::from_ne_bytes(first));
     }
 }

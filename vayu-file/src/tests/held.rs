@@ -8,6 +8,9 @@ use super::*;
 use crate::folder::model::Fault;
 use crate::layout::Place;
 
+/// What it is, and it.
+type Operation<'a> = (&'a str, &'a dyn Fn(&FileBackend));
+
 fn path(key: &Key) -> String {
     Place::of(&WireKey::new(key)).path().to_owned()
 }
@@ -109,7 +112,7 @@ fn entry_of_another_key_under_the_name_of_a_held_one_is_a_miss() {
 #[test]
 fn held_file_is_let_go_by_whatever_removes_its_entry() {
     let clock = ManualClock::new();
-    let changes: [(&str, &dyn Fn(&FileBackend)); 5] = [
+    let changes: [Operation<'_>; 5] = [
         ("write", &|backend| backend.write(&key("k"), record(&clock, "other")).expect("write")),
         ("delete", &|backend| assert!(backend.delete(&key("k")).expect("delete"))),
         ("clear", &|backend| backend.clear().expect("clear")),
@@ -165,10 +168,14 @@ fn files_that_are_read_no_more_give_way_to_those_that_are() {
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock).open_files(3));
     let keys = keys(6);
-    keys.iter().for_each(|key| hold(&backend, &clock, key));
+    for key in &keys {
+        hold(&backend, &clock, key);
+    }
     for (now, before) in [(&keys[3..], &keys[..3]), (&keys[..3], &keys[3..])] {
         for _ in 0..200 {
-            now.iter().for_each(|key| drop(value(&backend, key)));
+            for key in now {
+                value(&backend, key);
+            }
         }
         let is_held = |key: &&Key| backend.store.held.get(&WireKey::new(key)).is_some();
         assert_eq!(now.iter().filter(is_held).count(), 3);
@@ -182,7 +189,9 @@ fn most_of_what_is_held_stays_where_more_is_read_in_turn_than_can_be() {
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock).open_files(32));
     let keys = keys(128);
-    keys.iter().for_each(|key| hold(&backend, &clock, key));
+    for key in &keys {
+        hold(&backend, &clock, key);
+    }
     let mut opened = 0;
     for _ in 0..10 {
         for key in &keys {
@@ -212,7 +221,7 @@ fn neither_a_long_entry_is_held_nor_one_that_others_may_change_unseen() {
 #[test]
 fn held_files_are_closed_when_another_cannot_be_opened() {
     let clock = ManualClock::new();
-    let operations: [(&str, &dyn Fn(&FileBackend)); 5] = [
+    let operations: [Operation<'_>; 5] = [
         ("read", &|backend| assert_eq!(value(backend, &key("k")), Some("value".into()))),
         ("write", &|backend| backend.write(&key("new"), record(&clock, "value")).expect("write")),
         ("claim", &|backend| drop(backend.try_claim(&key("new")).expect("claim"))),
@@ -232,7 +241,9 @@ fn held_files_are_closed_when_another_cannot_be_opened() {
         let backend = open(&disk, &options);
         backend.write(&key("k"), record(&clock, "value")).expect("write");
         backend.generations().expect("some").renew(vayu_core::Group::tag("a")).expect("renew");
-        keys(3).iter().for_each(|key| hold(&backend, &clock, key));
+        for key in &keys(3) {
+            hold(&backend, &clock, key);
+        }
         assert_eq!(disk.open_files(), 3);
         disk.plan(Fault::Full(3));
         operation(&backend);

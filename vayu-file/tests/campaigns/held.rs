@@ -246,9 +246,11 @@ fn no_read_finds_what_was_replaced_or_removed_before_it_began() {
                 (hits, misses)
             })
         });
-        let threads: Vec<_> = writers.collect();
+        let writers: Vec<_> = writers.collect();
         let readers: Vec<_> = readers.collect();
-        threads.into_iter().for_each(|writer| writer.join().expect("a writer"));
+        for writer in writers {
+            writer.join().expect("a writer");
+        }
         let seen = readers.into_iter().map(|reader| reader.join().expect("nothing old was read"));
         let (hits, misses) = seen.fold((0, 0), |all, seen| (all.0 + seen.0, all.1 + seen.1));
         println!("{hits} hits and {misses} misses during {changes} changes of each key");
