@@ -19,10 +19,11 @@ use crate::layout::MARKER;
 /// and what another process deletes keeps its room on the disk while it is held.
 pub(crate) const LONGEST_HELD: u64 = 16 * 1024;
 
-/// When all places are taken, one in this many files that are read takes the place of another.
-/// Where more are read in turn than can be held, most of those that are stay, instead of each going
-/// before it is read again, and the others are read as fast as if none were.
-const TURN: usize = 32;
+/// When all places are taken, the hand looks at one of them each time that so many files were read
+/// for which there was none. A file that was not read since it looked last gives its place away.
+/// Where more are read in turn than can be held, those that are stay, instead of each going before
+/// it is read again: a thread reads no more than 256 in turn that it remembers.
+const TURN: usize = 4;
 
 /// The files that a cache holds open.
 ///
@@ -91,11 +92,14 @@ impl HeldFiles {
     }
 
     fn has_turn(&self) -> bool {
-        if self.most == 0 {
-            return false;
+        let Ok(held) = self.shelf.try_read() else { return false };
+        if held.slots.len() < self.most {
+            return true;
         }
-        let has_room = self.shelf.try_read().is_ok_and(|held| held.slots.len() < self.most);
-        has_room || self.turned_away.fetch_add(1, Ordering::Relaxed) % TURN == TURN - 1
+        drop(held);
+        self.most > 0
+            && self.turned_away.fetch_add(1, Ordering::Relaxed) % TURN == TURN - 1
+            && self.shelf.try_write().is_ok_and(|mut held| held.turn_the_hand())
     }
 
     /// Closes the file of the entry of this key once nobody reads it.
@@ -140,7 +144,7 @@ fn is_shortage(error: &io::Error) -> bool {
 struct Shelf {
     places: HashMap<Name, usize, KeyHasher>,
     slots: Vec<Slot>,
-    /// The slot that was given to another last.
+    /// The slot that was looked at last.
     hand: usize,
 }
 
@@ -148,7 +152,7 @@ struct Shelf {
 struct Slot {
     name: Name,
     file: Arc<HeldFile>,
-    /// Since the hand came by.
+    /// Since the hand looked at it.
     was_read: AtomicBool,
 }
 
@@ -171,7 +175,7 @@ impl Shelf {
                 self.slots.push(slot);
                 return None;
             }
-            None => self.turn_the_hand(),
+            None => self.hand % self.slots.len(),
         };
         let replaced = mem::replace(&mut self.slots[at], slot);
         self.places.remove(&replaced.name);
@@ -179,14 +183,10 @@ impl Shelf {
         Some(replaced)
     }
 
-    /// The next slot whose file was not read since the hand came by.
-    fn turn_the_hand(&mut self) -> usize {
-        loop {
-            self.hand = (self.hand + 1) % self.slots.len();
-            if !mem::take(self.slots[self.hand].was_read.get_mut()) {
-                return self.hand;
-            }
-        }
+    /// Looks at the next slot; whether it may be given away.
+    fn turn_the_hand(&mut self) -> bool {
+        self.hand = (self.hand + 1) % self.slots.len().max(1);
+        self.slots.get_mut(self.hand).is_none_or(|slot| !mem::take(slot.was_read.get_mut()))
     }
 
     fn remove(&mut self, name: &Name) -> Option<Slot> {
