@@ -5,7 +5,8 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockWriteGuard, TryLockError};
+use std::thread;
 
 use rustix::fs::Dev;
 use rustix::io::Errno;
@@ -25,10 +26,15 @@ pub(crate) const LONGEST_HELD: u64 = 16 * 1024;
 /// it is read again: a thread reads no more than 256 in turn that it remembers.
 const TURN: usize = 4;
 
+/// How often it is tried to let go of a file. Nobody takes long here, but after a fork the lock may
+/// be that of a thread which the child does not have.
+const ATTEMPTS: usize = 64;
+
 /// The files that a cache holds open.
 ///
-/// No read waits for another here: while somebody else changes what is held, nothing is. And no
-/// lock is held while a file is closed.
+/// Nobody waits for another here: while somebody else changes what is held, nothing is. What could
+/// not be let go is found to be another file by the next read. And no lock is held while a file is
+/// closed.
 #[derive(Debug)]
 pub(crate) struct HeldFiles {
     most: usize,
@@ -105,14 +111,14 @@ impl HeldFiles {
     /// Closes the file of the entry of this key once nobody reads it.
     pub(crate) fn let_go(&self, key: &WireKey) {
         if self.most > 0 {
-            let removed = self.shelf().remove(&Name::of(key));
+            let removed = self.shelf().map(|mut held| held.remove(&Name::of(key)));
             drop(removed);
         }
     }
 
     /// Closes the files of a folder once nobody reads them.
     pub(crate) fn let_go_of_shard(&self, shard: usize) {
-        let removed = self.shelf().remove_shard(shard);
+        let removed = self.shelf().map(|mut held| held.remove_shard(shard));
         drop(removed);
     }
 
@@ -126,12 +132,25 @@ impl HeldFiles {
 
     /// Whether there were any.
     fn let_go_of_all(&self) -> bool {
-        let removed = mem::take(&mut *self.shelf());
-        !removed.slots.is_empty()
+        let removed = self.shelf().map(|mut held| mem::take(&mut *held));
+        removed.is_some_and(|removed| !removed.slots.is_empty())
     }
 
-    fn shelf(&self) -> RwLockWriteGuard<'_, Shelf> {
-        self.shelf.write().unwrap_or_else(PoisonError::into_inner)
+    fn shelf(&self) -> Option<RwLockWriteGuard<'_, Shelf>> {
+        for _ in 0..ATTEMPTS {
+            match self.shelf.try_write() {
+                Ok(held) => return Some(held),
+                Err(TryLockError::Poisoned(error)) => return Some(error.into_inner()),
+                Err(TryLockError::WouldBlock) => thread::yield_now(),
+            }
+        }
+        None
+    }
+
+    /// Takes the lock for ever, as a thread does that is not there after a fork.
+    #[cfg(test)]
+    pub(crate) fn lose_the_lock(&self) {
+        mem::forget(self.shelf());
     }
 }
 

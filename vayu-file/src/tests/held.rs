@@ -277,3 +277,24 @@ fn old_value_is_never_read_after_it_was_replaced_whatever_fails() {
         }
     }
 }
+
+#[test]
+fn lock_that_a_fork_has_lost_holds_up_nobody() {
+    vayu_core::testing::watchdog(Duration::from_secs(60), || {
+        let clock = ManualClock::new();
+        let disk = Disk::default();
+        let backend = open(&disk, &options(&clock));
+        let key = key("k");
+        hold(&backend, &clock, &key);
+        backend.store.held.lose_the_lock();
+        disk.replace(&path(&key), &entry(&clock, &key, "other"));
+        for _ in 0..3 {
+            assert_eq!(value(&backend, &key), Some("other".into()));
+        }
+        backend.write(&key, record(&clock, "newer")).expect("write");
+        assert_eq!(value(&backend, &key), Some("newer".into()));
+        assert!(backend.delete(&key).expect("delete"));
+        assert_eq!(value(&backend, &key), None);
+        backend.clear().expect("clear");
+    });
+}
