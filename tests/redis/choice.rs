@@ -44,7 +44,9 @@ fn text_opens_each_kind_of_cache() {
         check("memory:");
         check("memory:?max_entries=64");
         check(&format!("file://{path}/one?max_bytes=1GiB&durability=synced"));
-        check(&format!("file:{path}/with%20space?max_entries=10&single_flight=everywhere"));
+        check(&format!(
+            "file:{path}/with%20space?max_entries=10&open_files=0&single_flight=everywhere"
+        ));
         assert!(place.path().join("with space").is_dir());
         check(&format!("memory+file://{path}/two?memory_max_entries=5"));
         check(&redis);

@@ -11,6 +11,8 @@ use std::fmt::Debug;
 use std::io;
 use std::time::SystemTime;
 
+use rustix::fs::Dev;
+
 pub(crate) use self::disk::DiskFolder;
 
 /// An open directory. Names are single components; nothing outside is ever reached.
@@ -31,7 +33,8 @@ pub(crate) trait Folder: Debug + Send + Sync {
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// What a name stands for; a link is not followed.
+    /// What a name in this folder, or `folder/name`, stands for; a link that has the name is not
+    /// followed.
     fn status(&self, name: &str) -> io::Result<Status>;
 
     /// Calls `visit` with each name.
@@ -45,13 +48,18 @@ pub(crate) trait Folder: Debug + Send + Sync {
 
     /// Returns once the names in this folder would survive a loss of power.
     fn sync(&self) -> io::Result<()>;
+
+    /// Whether all that is known of the files here is known at once: no other machine, and no
+    /// program, may change them behind the back of this system.
+    fn is_local(&self) -> io::Result<bool>;
 }
 
 /// An open file. It is closed when it is dropped.
-pub(crate) trait File: Debug + Send {
-    /// Reads on and appends it to the buffer, at most as much as that has room for without growing;
-    /// how many bytes that were, zero at the end.
-    fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
+pub(crate) trait File: Debug + Send + Sync {
+    /// Reads on from where the buffer ends, which holds the beginning of the file, and appends it,
+    /// at most as much as that has room for without growing; how many bytes that were, zero at the
+    /// end.
+    fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize>;
 
     /// Writes on, as many bytes as the answer says.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
@@ -75,8 +83,10 @@ pub(crate) struct Status {
     pub(crate) length: u64,
     /// The second in which it was last written, by the clock of the file system.
     pub(crate) modified: SystemTime,
-    /// What tells it from every other file of the file system.
-    pub(crate) id: u64,
+    /// The device and its number there. No other file has them while it exists or is held open.
+    pub(crate) id: (Dev, u64),
+    /// When it was last written, renamed, or given to others, by the clock of the file system.
+    pub(crate) changed: SystemTime,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +98,7 @@ pub(crate) enum Kind {
 }
 
 /// Reads once, unless a signal came in between.
-pub(crate) fn read_some(file: &mut dyn File, buffer: &mut Vec<u8>) -> io::Result<usize> {
+pub(crate) fn read_some(file: &dyn File, buffer: &mut Vec<u8>) -> io::Result<usize> {
     loop {
         match file.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -98,7 +108,7 @@ pub(crate) fn read_some(file: &mut dyn File, buffer: &mut Vec<u8>) -> io::Result
 }
 
 /// Reads until the buffer is full or the file ends.
-pub(crate) fn read_full(file: &mut dyn File, buffer: &mut Vec<u8>) -> io::Result<()> {
+pub(crate) fn read_full(file: &dyn File, buffer: &mut Vec<u8>) -> io::Result<()> {
     while buffer.len() < buffer.capacity() && read_some(file, buffer)? > 0 {}
     Ok(())
 }

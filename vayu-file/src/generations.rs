@@ -19,7 +19,8 @@ impl Store {
     /// The generation of a group: what its file holds, as a number. A damaged file is another
     /// generation.
     pub(crate) fn generation(&self, group: Group) -> Result<u64> {
-        match self.read_generation(&Place::of_generation(group)) {
+        let place = Place::of_generation(group);
+        match self.held.making_room(|| self.read_generation(&place)) {
             Ok(bytes) => Ok(xxh3_64(&bytes) | 1),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(failed("read generation", error)),
@@ -27,9 +28,9 @@ impl Store {
     }
 
     fn read_generation(&self, place: &Place) -> io::Result<Vec<u8>> {
-        let mut file = self.root.open(place.path())?;
+        let file = self.root.open(place.path())?;
         let mut bytes = buffer(LENGTH as u64)?;
-        read_full(&mut *file, &mut bytes)?;
+        read_full(&*file, &mut bytes)?;
         Ok(bytes)
     }
 

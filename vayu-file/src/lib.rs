@@ -28,6 +28,7 @@ mod backend;
 mod directory;
 mod folder;
 mod generations;
+mod held;
 mod layout;
 mod ledger;
 mod listing;

@@ -85,9 +85,9 @@ pub enum Flaw {
 }
 
 /// As much of an entry as is read to know its key; keys are seldom longer.
-const GLANCE: usize = 4 * 1024;
+const GLANCE: u64 = 4 * 1024;
 /// No key that is kept whole is longer.
-const LONG_GLANCE: usize = 128 * 1024;
+const LONG_GLANCE: u64 = 128 * 1024;
 
 impl CacheDirectory {
     /// Opens a directory that is a cache.
@@ -144,9 +144,9 @@ impl CacheDirectory {
     /// [`ErrorKind::Miss`] when it is gone, [`ErrorKind::Decode`] when it is damaged, and
     /// [`ErrorKind::Backend`] when it cannot be read.
     pub fn value(&self, entry: &EntryInfo) -> Result<Bytes> {
-        let bytes = match self.open_entry(entry.shard, &entry.name).and_then(|mut file| {
+        let bytes = match self.open_entry(entry.shard, &entry.name).and_then(|file| {
             let length = file.status()?.length;
-            read_up_to(&mut *file, length)
+            read_up_to(&*file, length)
         }) {
             Ok(bytes) => Bytes::from(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -211,21 +211,20 @@ impl CacheDirectory {
         name: &str,
         check: Check,
     ) -> io::Result<(u64, Result<Content, Flaw>)> {
-        let mut file = self.open_entry(shard, name)?;
+        let file = self.open_entry(shard, name)?;
         let status = file.status()?;
         if status.kind != Kind::File {
             return Ok((0, Err(Flaw::NoFile)));
         }
         let entry = match check {
             Check::Whole => {
-                let bytes = read_up_to(&mut *file, status.length)?;
+                let bytes = read_up_to(&*file, status.length)?;
                 Entry::parse(&bytes).map(|entry| Content::of(&entry))
             }
             Check::Header => {
-                let mut bytes = read_up_to(&mut *file, status.length.min(GLANCE as u64))?;
+                let mut bytes = read_up_to(&*file, status.length.min(GLANCE))?;
                 if Entry::glance(&bytes).err() == Some(Defect::Length) {
-                    let more = (LONG_GLANCE - bytes.len()) as u64;
-                    bytes.extend(read_up_to(&mut *file, more.min(status.length))?);
+                    bytes = read_up_to(&*file, status.length.min(LONG_GLANCE))?;
                 }
                 Entry::glance(&bytes).and_then(|entry| {
                     let is_whole = entry.header().entry_length() == Some(status.length);
@@ -308,7 +307,7 @@ impl EntryInfo {
 }
 
 /// Reads no more than so many bytes, and needs no more memory than there are.
-fn read_up_to(file: &mut dyn File, length: u64) -> io::Result<Vec<u8>> {
+fn read_up_to(file: &dyn File, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = buffer(length)?;
     read_full(file, &mut bytes)?;
     Ok(bytes)

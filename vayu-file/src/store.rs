@@ -18,6 +18,7 @@ use vayu_core::{
 use crate::address::Address;
 use crate::directory;
 use crate::folder::{File, Folder, Kind, buffer, read_full, read_some, write_full};
+use crate::held::{HeldFiles, LONGEST_HELD};
 use crate::layout::{Place, Role, SHARDS, shard_name, temporary_name};
 use crate::ledger::{Ledger, Victim, charge};
 use crate::lock::try_lock;
@@ -38,6 +39,7 @@ pub(crate) struct Store {
     ledger: Mutex<Ledger>,
     /// Whoever sweeps has it.
     broom: Mutex<()>,
+    pub(crate) held: HeldFiles,
     evictions: AtomicU64,
     expirations: AtomicU64,
     defects: AtomicU64,
@@ -66,6 +68,7 @@ impl Store {
     pub(crate) fn new(root: Box<dyn Folder>, options: &FileOptions) -> Result<Self> {
         let is_new = directory::mark(&*root)?;
         Ok(Self {
+            held: HeldFiles::new(&*root, options.open_files),
             root,
             clock: Arc::clone(&options.clock),
             durability: options.durability,
@@ -94,25 +97,60 @@ impl Store {
     }
 
     pub(crate) fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
-        match self.read_entry(&Address::of(key)) {
+        let address = Address::of(key);
+        if let Some(record) = self.read_held(&address) {
+            return Ok(Some(record));
+        }
+        match self.held.making_room(|| self.read_entry(&address)) {
             Ok(found) => Ok(found),
             Err(error) if is_absence(&error) => Ok(None),
             Err(error) => Err(failed("read entry", error)),
         }
     }
 
+    /// The record of an entry whose file is held open, while its name stands for that file. What
+    /// is held and gives none is let go.
+    fn read_held(&self, address: &Address) -> Option<Record<Bytes>> {
+        if !(1..=LONGEST_HELD).contains(&address.last_length()) {
+            return None;
+        }
+        let held = self.held.get(address.key())?;
+        let named = self.root.status(address.place().path());
+        let record = if named.is_ok_and(|named| named == held.status) {
+            self.read_file(&*held.file, address).ok().flatten()
+        } else {
+            None
+        };
+        if record.is_none() {
+            self.held.let_go(address.key());
+        }
+        record
+    }
+
     fn read_entry(&self, address: &Address) -> io::Result<Option<Record<Bytes>>> {
-        let mut file = self.root.open(address.place().path())?;
+        let file = self.root.open(address.place().path())?;
+        let was_read_before = address.last_length() > 0;
+        let record = self.read_file(&*file, address)?;
+        if record.is_none() {
+            self.defects.fetch_add(1, Ordering::Relaxed);
+        } else if was_read_before && address.last_length() <= LONGEST_HELD {
+            self.held.hold(address.key(), file);
+        }
+        Ok(record)
+    }
+
+    /// The record of an entry, if the file holds one and of this key.
+    fn read_file(&self, file: &dyn File, address: &Address) -> io::Result<Option<Record<Bytes>>> {
         let length = address.last_length();
         if length <= COPIED || length > self.max_entry_bytes {
             return with_buffer(|start| {
-                self.read_through(start, &mut *file, address, |bytes, value| {
+                self.read_through(start, file, address, |bytes, value| {
                     Bytes::copy_from_slice(&bytes[value])
                 })
             });
         }
         // With one byte more than there was, a read sees that nothing was added.
-        self.read_through(&mut buffer(length + 1)?, &mut *file, address, keep)
+        self.read_through(&mut buffer(length + 1)?, file, address, keep)
     }
 
     /// Reads an entry, the beginning of it into an empty buffer. Where that holds all of it, the
@@ -120,7 +158,7 @@ impl Store {
     fn read_through(
         &self,
         start: &mut Vec<u8>,
-        file: &mut dyn File,
+        file: &dyn File,
         address: &Address,
         take: fn(&mut Vec<u8>, Range<usize>) -> Bytes,
     ) -> io::Result<Option<Record<Bytes>>> {
@@ -133,22 +171,21 @@ impl Store {
             read_full(file, start)?;
         }
         if start.len() < start.capacity() {
-            let record = self.believe_or_count(address, start);
+            let record = self.believe(address, start);
             return Ok(record.map(|record| record.map(|value| take(start, value))));
         }
         let Some(mut bytes) = self.read_long(file, start)? else { return Ok(None) };
-        let record = self.believe_or_count(address, &bytes);
+        let record = self.believe(address, &bytes);
         Ok(record.map(|record| record.map(|value| keep(&mut bytes, value))))
     }
 
     /// The whole of a long entry of which `start` was read, if its length is what it says.
-    fn read_long(&self, file: &mut dyn File, start: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    fn read_long(&self, file: &dyn File, start: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let status = file.status()?;
         if status.kind != Kind::File
             || entry_length(start) != Some(status.length)
             || status.length > self.max_entry_bytes
         {
-            self.defects.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         }
         let mut bytes = buffer(status.length)?;
@@ -168,15 +205,6 @@ impl Store {
         Some(entry.record(entry.value_range()))
     }
 
-    /// Counts a defect where there is nothing to [`believe`](Self::believe).
-    fn believe_or_count(&self, address: &Address, bytes: &[u8]) -> Option<Record<Range<usize>>> {
-        let record = self.believe(address, bytes);
-        if record.is_none() {
-            self.defects.fetch_add(1, Ordering::Relaxed);
-        }
-        record
-    }
-
     pub(crate) fn write(&self, key: &Key, record: &Record<Bytes>) -> Result<()> {
         let address = Address::of(key);
         let place = address.place();
@@ -190,6 +218,7 @@ impl Store {
             ));
         }
         let replaced = self.replace(place, &bytes).map_err(|error| failed("write entry", error))?;
+        self.held.let_go(address.key());
         let mut ledger = self.ledger();
         ledger.update(place.shard(), |content| {
             if let Some(length) = replaced {
@@ -204,6 +233,10 @@ impl Store {
 
     /// Puts a file in its place at one stroke; the length of the one that was there.
     pub(crate) fn replace(&self, place: &Place, bytes: &[u8]) -> io::Result<Option<u64>> {
+        self.held.making_room(|| self.try_replace(place, bytes))
+    }
+
+    fn try_replace(&self, place: &Place, bytes: &[u8]) -> io::Result<Option<u64>> {
         let folder = self.shard(place)?;
         let mut random = [0; 16];
         getrandom(&mut random, GetRandomFlags::empty())?;
@@ -246,7 +279,9 @@ impl Store {
     pub(crate) fn delete(&self, key: &Key) -> Result<bool> {
         let address = Address::of(key);
         let place = address.place();
-        let existed = match self.remove(place) {
+        let removed = self.held.making_room(|| self.remove(place));
+        self.held.let_go(address.key());
+        let existed = match removed {
             Ok(length) => {
                 self.ledger().update(place.shard(), |content| content.subtract(length));
                 true
@@ -282,7 +317,9 @@ impl Store {
         }
         let _broom = lock(&self.broom);
         for shard in 0..SHARDS {
-            self.clear_shard(shard).map_err(failed)?;
+            let cleared = self.held.making_room(|| self.clear_shard(shard));
+            self.held.let_go_of_shard(shard);
+            cleared.map_err(failed)?;
         }
         self.ledger().clear();
         self.announce()
@@ -319,7 +356,8 @@ impl Store {
         }
         let address = Address::of(key);
         let place = address.place();
-        let locked = self.shard(place).and_then(|folder| try_lock(folder, place.lock()));
+        let lock = || self.shard(place).and_then(|folder| try_lock(folder, place.lock()));
+        let locked = self.held.making_room(lock);
         Ok(match locked.map_err(|error| failed("lock entry", error))? {
             Some(lock) => Claim::Granted(Claimed::new(lock)),
             None => Claim::Taken,
@@ -383,8 +421,7 @@ impl Store {
                 Victim::Oldest(shard) => self.sweep(shard, Eviction::OldestTenth),
             };
             let Some(swept) = swept else { return };
-            let has_made_room = swept.evicted + swept.expired + swept.defective > 0;
-            if matches!(victim, Victim::Oldest(_)) && !has_made_room {
+            if matches!(victim, Victim::Oldest(_)) && !swept.has_made_room() {
                 // It would be the victim again.
                 return;
             }
@@ -402,11 +439,14 @@ impl Store {
     /// Sweeps a shard, if it can be.
     fn sweep(&self, shard: usize, eviction: Eviction) -> Option<Swept> {
         let sweep = Sweep { now: self.clock.now(), eviction };
-        let result = sweep.run(&*self.root, shard);
+        let result = self.held.making_room(|| sweep.run(&*self.root, shard));
         self.sweeps.fetch_add(1, Ordering::Relaxed);
         let swept = result.ok();
         self.ledger().record(shard, swept.as_ref().map(|swept| swept.content));
         let swept = swept?;
+        if swept.has_made_room() {
+            self.held.let_go_of_shard(shard);
+        }
         self.evictions.fetch_add(swept.evicted, Ordering::Relaxed);
         self.expirations.fetch_add(swept.expired, Ordering::Relaxed);
         self.defects.fetch_add(swept.defective, Ordering::Relaxed);
@@ -467,7 +507,7 @@ fn with_buffer<T>(code: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 /// Whether the error says that there is no entry: nothing, or something that is none of ours.
 fn is_absence(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    // `AGAIN` is what a pipe answers that somebody holds open.
+    // `SPIPE` is what a pipe answers that somebody holds open, `AGAIN` a device.
     let foreign = [
         Errno::LOOP,
         Errno::NXIO,
@@ -475,6 +515,7 @@ fn is_absence(error: &io::Error) -> bool {
         Errno::STALE,
         Errno::ISDIR,
         Errno::NOTDIR,
+        Errno::SPIPE,
         Errno::AGAIN,
     ];
     error.kind() == io::ErrorKind::NotFound

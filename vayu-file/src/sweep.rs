@@ -38,6 +38,13 @@ pub(crate) struct Swept {
     pub(crate) defective: u64,
 }
 
+impl Swept {
+    /// Whether anything of ours has gone.
+    pub(crate) fn has_made_room(&self) -> bool {
+        self.evicted + self.expired + self.defective > 0
+    }
+}
+
 /// How old litter must be, by the clock of the file system: a write does not take that long.
 const LITTER_AGE: Duration = Duration::from_secs(60 * 60);
 
@@ -118,13 +125,13 @@ pub(crate) fn read_header(
     folder: &dyn Folder,
     name: &str,
 ) -> io::Result<(Result<Header, Defect>, Status)> {
-    let mut file = folder.open(name)?;
+    let file = folder.open(name)?;
     let status = file.status()?;
     if status.kind != Kind::File {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut bytes = buffer(HEADER_LENGTH as u64)?;
-    read_full(&mut *file, &mut bytes)?;
+    read_full(&*file, &mut bytes)?;
     let header = Header::parse(&bytes).and_then(|header| {
         let is_whole = header.entry_length() == Some(status.length);
         if is_whole { Ok(header) } else { Err(Defect::Length) }

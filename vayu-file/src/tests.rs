@@ -4,6 +4,7 @@ mod cancellation;
 mod crashes;
 mod faults;
 mod generations;
+mod held;
 mod lengths;
 mod limits;
 

@@ -21,8 +21,8 @@ use self::parameters::Parameters;
 ///
 /// Options follow a question mark: `file:///var/cache/app?max_bytes=1GiB`, `redis://host?namespace=app`.
 /// For directories these are `max_bytes`, `max_entries`, `max_entry_bytes` (`1000`, `64KiB`, `1GiB`),
-/// `durability=synced`, `single_flight=everywhere` and `shared=allowed`; for memory in front of another
-/// tier `memory_max_entries`. In a path `%20` stands for a space.
+/// `open_files`, `durability=synced`, `single_flight=everywhere` and `shared=allowed`; for memory in front
+/// of another tier `memory_max_entries`. In a path `%20` stands for a space.
 ///
 /// All of these are of one type, so values need what any of them needs: `Clone + Send + Sync + 'static`
 /// and serde's `Serialize` and `DeserializeOwned`.
@@ -161,6 +161,9 @@ fn file(mut parameters: Parameters<'_>) -> Result<vayu_file::FileBackend> {
     }
     if let Some(bytes) = parameters.number("max_entry_bytes")? {
         options = options.max_entry_bytes(bytes);
+    }
+    if let Some(files) = parameters.number("open_files")? {
+        options = options.open_files(usize::try_from(files).unwrap_or(usize::MAX));
     }
     if parameters.word("durability", &["relaxed", "synced"])? == Some("synced") {
         options = options.durability(Durability::Synced);

@@ -112,6 +112,36 @@ impl Folder for DiskFolder {
     fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(self.readable()?)?)
     }
+
+    fn is_local(&self) -> io::Result<bool> {
+        is_local(&self.dir)
+    }
+}
+
+/// Whether it is one of the file systems that are known to be of this machine alone. A network may
+/// tell what was true a while ago.
+#[cfg(target_os = "linux")]
+fn is_local(dir: &Dir) -> io::Result<bool> {
+    const EXT: u32 = 0xEF53;
+    const XFS: u32 = 0x5846_5342;
+    const BTRFS: u32 = 0x9123_683E;
+    const F2FS: u32 = 0xF2F5_2010;
+    const ZFS: u32 = 0x2FC1_2FC1;
+    const BCACHEFS: u32 = 0xCA45_1A4E;
+    const TMPFS: u32 = 0x0102_1994;
+    const OVERLAYFS: u32 = 0x794C_7630;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the numbers have 32 bits, and a word of the processor carries them"
+    )]
+    let number = rustix::fs::fstatfs(dir)?.f_type as u32;
+    Ok([EXT, XFS, BTRFS, F2FS, ZFS, BCACHEFS, TMPFS, OVERLAYFS].contains(&number))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_local(_: &Dir) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// Opens a file below the directory without following any link. Fast: one system call.
@@ -148,8 +178,9 @@ fn open_step_by_step(dir: &Dir, path: &str) -> io::Result<OwnedFd> {
 struct DiskFile(OwnedFd);
 
 impl File for DiskFile {
-    fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.0, rustix::buffer::spare_capacity(buffer))?)
+    fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let position = buffer.len() as u64;
+        Ok(rustix::io::pread(&self.0, rustix::buffer::spare_capacity(buffer), position)?)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -179,11 +210,16 @@ fn status(stat: &Stat) -> Status {
         FileType::Directory => Kind::Folder,
         _ => Kind::Other,
     };
-    let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+    let modified = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+    let changed = Duration::new(
+        u64::try_from(stat.st_ctime).unwrap_or(0),
+        u32::try_from(stat.st_ctime_nsec).unwrap_or(0),
+    );
     Status {
         kind,
         length: u64::try_from(stat.st_size).unwrap_or(0),
-        modified: SystemTime::UNIX_EPOCH + seconds,
-        id: stat.st_ino,
+        modified: SystemTime::UNIX_EPOCH + modified,
+        id: (stat.st_dev, stat.st_ino),
+        changed: SystemTime::UNIX_EPOCH + changed,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use rustix::io::Errno;
@@ -24,7 +24,12 @@ struct State {
     next_id: u64,
     operations: usize,
     fault: Option<Fault>,
+    open_files: usize,
+    is_remote: bool,
 }
+
+/// When everything on every disk was written and changed: no clock is coarser.
+static NOW: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
 
 /// A failure that is planned.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +40,8 @@ pub(crate) enum Fault {
     From(usize, Errno),
     /// One byte is read or written at a time.
     Slow,
+    /// No file can be opened while so many are open.
+    Full(usize),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,6 +88,16 @@ impl Disk {
     /// How many operations there were since a failure was planned.
     pub(crate) fn operations(&self) -> usize {
         self.state().operations
+    }
+
+    /// How many files are open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.state().open_files
+    }
+
+    /// Others may change it without this system knowing.
+    pub(crate) fn make_remote(&self) {
+        self.state().is_remote = true;
     }
 
     /// What is there now survives; what is done from here on may be lost.
@@ -130,7 +147,24 @@ impl Disk {
             .collect()
     }
 
-    /// Puts bytes in the place of a file.
+    /// Gives a name to another file, which somebody else has written.
+    pub(crate) fn replace(&self, path: &str, bytes: &[u8]) {
+        let (folder, name) = path.split_once('/').expect("a folder and a name");
+        let mut state = self.state();
+        state.next_id += 1;
+        let id = state.next_id;
+        state.tree.files.insert(id, bytes.to_vec());
+        let names = state.tree.folders.get_mut(folder).expect("a folder");
+        names.insert(name.to_owned(), id);
+    }
+
+    /// Takes a name away, as somebody else does.
+    pub(crate) fn unlink(&self, path: &str) {
+        let (folder, name) = path.split_once('/').expect("a folder and a name");
+        self.state().tree.folders.get_mut(folder).and_then(|names| names.remove(name));
+    }
+
+    /// Puts bytes in the place of those of a file.
     pub(crate) fn damage(&self, path: &str, bytes: &[u8]) {
         let (folder, name) = path.split_once('/').expect("a folder and a name");
         let mut state = self.state();
@@ -150,6 +184,15 @@ impl Disk {
         match state.fault {
             Some(Fault::Once(planned, errno)) if planned == number => Err(errno.into()),
             Some(Fault::From(planned, errno)) if planned <= number => Err(errno.into()),
+            _ => Ok(state),
+        }
+    }
+
+    /// An operation that opens a file.
+    fn opening(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.operation()?;
+        match state.fault {
+            Some(Fault::Full(most)) if state.open_files >= most => Err(Errno::MFILE.into()),
             _ => Ok(state),
         }
     }
@@ -223,7 +266,7 @@ impl State {
 
     fn status(&self, id: u64) -> Status {
         let length = self.tree.files[&id].len() as u64;
-        Status { kind: Kind::File, length, modified: SystemTime::now(), id }
+        Status { kind: Kind::File, length, modified: *NOW, id: (1, id), changed: *NOW }
     }
 }
 
@@ -234,8 +277,9 @@ struct ModelFolder {
 }
 
 impl ModelFolder {
-    fn file(&self, id: u64) -> Box<dyn File> {
-        Box::new(ModelFile { disk: self.disk.clone(), id, position: 0, has_lock: false.into() })
+    fn file(&self, state: &mut State, id: u64) -> Box<dyn File> {
+        state.open_files += 1;
+        Box::new(ModelFile { disk: self.disk.clone(), id, has_lock: false.into() })
     }
 
     fn make(&self, state: &mut State, name: &str) -> u64 {
@@ -249,26 +293,28 @@ impl ModelFolder {
 
 impl Folder for ModelFolder {
     fn open(&self, path: &str) -> io::Result<Box<dyn File>> {
-        let state = self.disk.operation()?;
+        let mut state = self.disk.opening()?;
         let (folder, name) = path.split_once('/').unwrap_or((&self.name, path));
-        Ok(self.file(state.id(folder, name)?))
+        let id = state.id(folder, name)?;
+        Ok(self.file(&mut state, id))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let mut state = self.disk.operation()?;
+        let mut state = self.disk.opening()?;
         if state.names(&self.name)?.contains_key(name) {
             return Err(Errno::EXIST.into());
         }
-        Ok(self.file(self.make(&mut state, name)))
+        let id = self.make(&mut state, name);
+        Ok(self.file(&mut state, id))
     }
 
     fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let mut state = self.disk.operation()?;
+        let mut state = self.disk.opening()?;
         let id = match state.id(&self.name, name) {
             Ok(id) => id,
             Err(_) => self.make(&mut state, name),
         };
-        Ok(self.file(id))
+        Ok(self.file(&mut state, id))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -287,9 +333,10 @@ impl Folder for ModelFolder {
         Ok(())
     }
 
-    fn status(&self, name: &str) -> io::Result<Status> {
+    fn status(&self, path: &str) -> io::Result<Status> {
         let state = self.disk.operation()?;
-        Ok(state.status(state.id(&self.name, name)?))
+        let (folder, name) = path.split_once('/').unwrap_or((&self.name, path));
+        Ok(state.status(state.id(folder, name)?))
     }
 
     fn list(&self, visit: &mut dyn FnMut(&str)) -> io::Result<()> {
@@ -333,25 +380,26 @@ impl Folder for ModelFolder {
         }
         Ok(())
     }
+
+    fn is_local(&self) -> io::Result<bool> {
+        Ok(!self.disk.operation()?.is_remote)
+    }
 }
 
 #[derive(Debug)]
 struct ModelFile {
     disk: Disk,
     id: u64,
-    position: usize,
     has_lock: Mutex<bool>,
 }
 
 impl File for ModelFile {
-    fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let state = self.disk.operation()?;
-        let rest = &state.tree.files[&self.id][self.position..];
+        let rest = state.tree.files[&self.id].get(buffer.len()..).unwrap_or_default();
         let most = if matches!(state.fault, Some(Fault::Slow)) { 1 } else { usize::MAX };
         let length = rest.len().min(buffer.capacity() - buffer.len()).min(most);
         buffer.extend_from_slice(&rest[..length]);
-        drop(state);
-        self.position += length;
         Ok(length)
     }
 
@@ -388,8 +436,10 @@ impl File for ModelFile {
 
 impl Drop for ModelFile {
     fn drop(&mut self) {
+        let mut state = self.disk.state();
+        state.open_files -= 1;
         if *self.has_lock.get_mut().expect("no panic") {
-            self.disk.state().locks.remove(&self.id);
+            state.locks.remove(&self.id);
         }
     }
 }

@@ -10,6 +10,7 @@ mod child;
 mod clocks;
 mod foreign;
 mod ground;
+mod held;
 mod kills;
 mod processes;
 mod races;
