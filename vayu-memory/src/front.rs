@@ -41,9 +41,9 @@ const WIDE: usize = LONG_KEY + 5 + VALUE_WORDS;
 
 /// Not more narrow seats than this: they are all made at once, and many entries should take little
 /// more memory than the map.
-const MANY: usize = 1 << 17;
+const MANY: usize = 112 << 10;
 /// Not more wide ones.
-const FEW: usize = 1 << 12;
+const FEW: usize = 4 << 10;
 /// Fewer are not worth it.
 const LEAST: usize = 16;
 
@@ -54,10 +54,10 @@ impl Front {
     /// A front of a map with room for so many entries. At most three quarters of them have a seat, so
     /// that the map finds others to evict.
     pub(crate) fn of(entries: usize) -> Self {
-        let narrow = (entries / 2).min(MANY);
-        Self((narrow >= LEAST).then(|| {
-            let wide = (entries / 4).min(FEW);
-            Tables { narrow: Table::new(1 << narrow.ilog2()), wide: Table::new(1 << wide.ilog2()) }
+        let (narrow, wide) = ((entries / 2).min(MANY), (entries / 4).min(FEW));
+        Self((narrow >= LEAST).then(|| Tables {
+            narrow: Table::new(narrow),
+            wide: Table::new(wide),
         }))
     }
 

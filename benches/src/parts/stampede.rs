@@ -13,6 +13,9 @@ static RUNS: AtomicU64 = AtomicU64::new(0);
 
 const WORK: Duration = Duration::from_millis(20);
 
+/// Everybody does the work and nobody waits for another: what threads, tasks and timers take.
+const ALONE: &str = "no cache";
+
 fn work(key: u64) -> u64 {
     RUNS.fetch_add(1, Ordering::Relaxed);
     std::thread::sleep(WORK);
@@ -106,8 +109,10 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         note("64 threads", "vayu", threads(key, vayu));
         note("64 threads", "cached, ttl, by_key", threads(key, cached_by_key));
         note("64 threads", "cached, concurrent, ttl", threads(key, cached_concurrent));
+        note("64 threads", ALONE, threads(key, work));
         note("1,000 tasks", "vayu", tasks!(runtime, key, vayu_async));
         note("1,000 tasks", "cached, ttl, by_key", tasks!(runtime, key, cached_by_key_async));
+        note("1,000 tasks", ALONE, tasks!(runtime, key, work_async));
     }
     let mut text =
         "\n| callers | | time over the work of 20 ms | executions |\n|---|---|--:|--:|\n"

@@ -10,7 +10,7 @@ use crate::front::tags::{SIDE_BY_SIDE, Tag, Tags, favourite};
 pub(super) struct Table<const WORDS: usize> {
     /// There are none before somebody is expected.
     rows: OnceLock<Rows<WORDS>>,
-    /// How many rows there will be: a power of two.
+    /// How many rows there will be.
     count: usize,
 }
 
@@ -28,9 +28,9 @@ struct Row<'a, const WORDS: usize> {
 }
 
 impl<const WORDS: usize> Table<WORDS> {
-    /// `seats` must be a power of two, and at least a row of them.
+    /// So many seats, in whole rows, of which there is at least one.
     pub(super) fn new(seats: usize) -> Self {
-        Self { rows: OnceLock::new(), count: seats / SIDE_BY_SIDE }
+        Self { rows: OnceLock::new(), count: (seats / SIDE_BY_SIDE).max(1) }
     }
 
     /// The entry of a key with this hash that begins with these words. Of the first reads after a
@@ -106,7 +106,8 @@ impl<const WORDS: usize> Table<WORDS> {
     #[inline(always)]
     fn row(&self, hash: u64) -> Option<Row<'_, WORDS>> {
         let rows = self.rows.get()?;
-        let index = (hash >> 24) as usize & (self.count - 1);
+        // The upper half of the hash as a part of one: so large a part of the rows comes before.
+        let index = (u128::from(hash) * self.count as u128 >> 64) as usize;
         Some(Row { seats: rows.seats.get(index)?, tags: rows.tags.get(index)? })
     }
 }
