@@ -107,7 +107,8 @@ impl<const WORDS: usize> Table<WORDS> {
     fn row(&self, hash: u64) -> Option<Row<'_, WORDS>> {
         let rows = self.rows.get()?;
         // The upper half of the hash as a part of one: so large a part of the rows comes before.
-        let index = (u128::from(hash) * self.count as u128 >> 64) as usize;
+        let index = ((hash >> 32) * self.count as u64) >> 32;
+        let index = usize::try_from(index).ok()?;
         Some(Row { seats: rows.seats.get(index)?, tags: rows.tags.get(index)? })
     }
 }
