@@ -315,3 +315,14 @@ fn key_is_computed_once_a_call() {
     call(&Counted);
     assert_eq!(ENCODED.get(), 2, "a hit");
 }
+
+#[test]
+fn future_of_a_cached_function_is_small() {
+    #[cached(ttl = 60)]
+    async fn number(n: u64) -> u64 {
+        n
+    }
+    let size = size_of_val(&number(1));
+    // It is moved, whole, into the task that awaits it.
+    assert!(size <= 1536, "{size} bytes");
+}

@@ -396,12 +396,12 @@ where
 
 /// The rest of a cached call of an async function. The body is pinned where it was made: a future
 /// that is handed on by value takes its place twice.
-pub async fn finish_async<'a, R, B, S, K, H, Z, L, P, G>(
+pub fn finish_async<'a, R, B, S, K, H, Z, L, P, G>(
     cache: &'a Cache<B, S>,
     policy: &'a Policy<K, H, Z, L, P, G>,
     rest: RestOf<'a, R, B, S, H, Z, L, P>,
     body: Pin<&mut impl Future<Output = R>>,
-) -> R
+) -> impl Future<Output = R>
 where
     B: Backend,
     K: CallKey,
@@ -412,7 +412,7 @@ where
     P: Keep<H::Value>,
     G: AsRef<[Group]>,
 {
-    call::future::finish(cache, policy, rest, body).await
+    call::future::finish(cache, policy, rest, body)
 }
 
 /// A cached call of an async function that leaves the refresh of a value past its ttl to a task: the

@@ -10,7 +10,6 @@ mod sight;
 use std::fmt;
 use std::iter;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -270,16 +269,15 @@ impl<B: Backend, S> Cache<B, S> {
         let Some(mut lead) = lead else {
             return self.write_async(key, record).await;
         };
-        let flight = lead.id();
-        let to_landing = pin!(async move {
+        Hosted::new(lead.id(), async move {
             let result = self.write_async(key, record.clone()).await;
             lead.computed(Outcome::Computed(record.into()));
             while lead.land() == Landing::MustDelete {
                 self.delete_async(key).await?;
             }
             result.inspect(|()| self.count_store(key.prefix()))
-        });
-        Hosted::new(flight, to_landing).await
+        })
+        .await
     }
 
     /// Forgets a key, and says whether there was something to forget. What is being computed for

@@ -55,10 +55,10 @@ impl Front {
     /// that the map finds others to evict.
     pub(crate) fn of(entries: usize) -> Self {
         let (narrow, wide) = ((entries / 2).min(MANY), (entries / 4).min(FEW));
-        Self((narrow >= LEAST).then(|| Tables {
-            narrow: Table::new(narrow),
-            wide: Table::new(wide),
-        }))
+        Self(
+            (narrow >= LEAST)
+                .then(|| Tables { narrow: Table::new(narrow), wide: Table::new(wide) }),
+        )
     }
 
     /// No front.

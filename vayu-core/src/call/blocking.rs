@@ -130,37 +130,38 @@ where
     P: Keep<H::Value>,
 {
     let flights = call.cache.flights();
-    let mut deadline = None;
-    loop {
-        let (flight, outdated) = match flights.join(call.key, call.stamp, before.take()) {
-            Join::Lead { lead: first, look_again } => {
-                return lead(call, first, look_again, Reason::Missing, body);
-            }
-            Join::Wait { flight, outdated } => (flight, outdated),
-        };
-        let Some(waiting) = Waiting::begin_asleep(flight.id()) else {
-            return beside(call, flight.id(), body);
-        };
-        let deadline = deadline.get_or_insert_with(|| call.cache.patience());
-        let outcome = block_on(flight.landed(deadline));
-        drop(waiting);
-        let next = match outcome {
-            None => flights.overtake(call.key, call.stamp, &flight),
-            Some(Outcome::Abandoned) => continue,
-            Some(_) if outdated => continue,
-            Some(Outcome::Computed(record)) => {
-                match record.get().and_then(|record| call.share(record)) {
-                    Some(answer) => return answer,
-                    None => flights.lead_if_vacant(call.key, call.stamp),
+    let (first, look_again) = {
+        let mut deadline = None;
+        loop {
+            let (flight, outdated) = match flights.join(call.key, call.stamp, before.take()) {
+                Join::Lead { lead: first, look_again } => break (first, look_again),
+                Join::Wait { flight, outdated } => (flight, outdated),
+            };
+            let Some(waiting) = Waiting::begin_asleep(flight.id()) else {
+                return beside(call, flight.id(), body);
+            };
+            let deadline = deadline.get_or_insert_with(|| call.cache.patience());
+            let outcome = block_on(flight.landed(deadline));
+            drop(waiting);
+            let next = match outcome {
+                None => flights.overtake(call.key, call.stamp, &flight),
+                Some(Outcome::Abandoned) => continue,
+                Some(_) if outdated => continue,
+                Some(Outcome::Computed(record)) => {
+                    match record.get().and_then(|record| call.share(record)) {
+                        Some(answer) => return answer,
+                        None => flights.lead_if_vacant(call.key, call.stamp),
+                    }
                 }
+                Some(Outcome::Unshared) => flights.lead_if_vacant(call.key, call.stamp),
+            };
+            match next {
+                Some(next) => break (next, false),
+                None => return beside(call, flight.id(), body),
             }
-            Some(Outcome::Unshared) => flights.lead_if_vacant(call.key, call.stamp),
-        };
-        return match next {
-            Some(next) => lead(call, next, false, Reason::Missing, body),
-            None => beside(call, flight.id(), body),
-        };
-    }
+        }
+    };
+    lead(call, first, look_again, Reason::Missing, body)
 }
 
 /// Runs the body to replace an old value, or serves that if another caller does so or the last
@@ -198,13 +199,14 @@ where
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
 {
-    loop {
+    let first = loop {
         match call.cache.flights().supersede(call.key, call.stamp) {
-            Ok(first) => return lead(call, first, false, Reason::Asked, body),
+            Ok(first) => break first,
             Err(flight) if call.cache.wait_for(&flight) => {}
             Err(flight) => return beside(call, flight.id(), body),
         }
-    }
+    };
+    lead(call, first, false, Reason::Asked, body)
 }
 
 /// Runs the body for all who wait, unless it was just stored by another.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::mem;
 use std::ops::ControlFlow;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
@@ -128,37 +128,38 @@ where
     P: Keep<H::Value>,
 {
     let flights = call.cache.flights();
-    let mut deadline = None;
-    loop {
-        let (flight, outdated) = match flights.join(call.key, call.stamp, before.take()) {
-            Join::Lead { lead: first, look_again } => {
-                return lead(call, first, look_again, Reason::Missing, body).await;
-            }
-            Join::Wait { flight, outdated } => (flight, outdated),
-        };
-        let Some(waiting) = Waiting::begin(flight.id()) else {
-            return beside(call, flight.id(), body).await;
-        };
-        let deadline = deadline.get_or_insert_with(|| call.cache.patience());
-        let outcome = flight.landed(deadline).await;
-        drop(waiting);
-        let next = match outcome {
-            None => flights.overtake(call.key, call.stamp, &flight),
-            Some(Outcome::Abandoned) => continue,
-            Some(_) if outdated => continue,
-            Some(Outcome::Computed(record)) => {
-                match record.get().and_then(|record| call.share(record)) {
-                    Some(answer) => return answer,
-                    None => flights.lead_if_vacant(call.key, call.stamp),
+    let (first, look_again) = {
+        let mut deadline = None;
+        loop {
+            let (flight, outdated) = match flights.join(call.key, call.stamp, before.take()) {
+                Join::Lead { lead: first, look_again } => break (first, look_again),
+                Join::Wait { flight, outdated } => (flight, outdated),
+            };
+            let Some(waiting) = Waiting::begin(flight.id()) else {
+                return beside(call, flight.id(), body).await;
+            };
+            let deadline = deadline.get_or_insert_with(|| call.cache.patience());
+            let outcome = flight.landed(deadline).await;
+            drop(waiting);
+            let next = match outcome {
+                None => flights.overtake(call.key, call.stamp, &flight),
+                Some(Outcome::Abandoned) => continue,
+                Some(_) if outdated => continue,
+                Some(Outcome::Computed(record)) => {
+                    match record.get().and_then(|record| call.share(record)) {
+                        Some(answer) => return answer,
+                        None => flights.lead_if_vacant(call.key, call.stamp),
+                    }
                 }
+                Some(Outcome::Unshared) => flights.lead_if_vacant(call.key, call.stamp),
+            };
+            match next {
+                Some(next) => break (next, false),
+                None => return beside(call, flight.id(), body).await,
             }
-            Some(Outcome::Unshared) => flights.lead_if_vacant(call.key, call.stamp),
-        };
-        return match next {
-            Some(next) => lead(call, next, false, Reason::Missing, body).await,
-            None => beside(call, flight.id(), body).await,
-        };
-    }
+        }
+    };
+    lead(call, first, look_again, Reason::Missing, body).await
 }
 
 /// Awaits the body to replace an old value, or serves that if another caller does so or the last
@@ -195,23 +196,26 @@ where
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
 {
-    loop {
+    let first = loop {
         match call.cache.flights().supersede(call.key, call.stamp) {
-            Ok(first) => return lead(call, first, false, Reason::Asked, body).await,
+            Ok(first) => break first,
             Err(flight) if call.cache.wait_for_async(&flight).await => {}
             Err(flight) => return beside(call, flight.id(), body).await,
         }
-    }
+    };
+    lead(call, first, false, Reason::Asked, body).await
 }
 
 /// Awaits the body for all who wait, unless it was just stored by another.
-pub(super) async fn lead<R, B, S, H, Z, L, P>(
+///
+/// No async function: the future of one has room for its arguments, and once more for what they become.
+pub(super) fn lead<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     mut lead: Lead<'_, Record<B::Stored>>,
     look_again: bool,
     mut reason: Reason<R>,
     body: Pin<&mut impl Future<Output = R>>,
-) -> R
+) -> impl Future<Output = R>
 where
     B: Backend,
     H: Shape<R>,
@@ -220,8 +224,7 @@ where
     P: Keep<H::Value>,
 {
     let started = call.cache.now();
-    let flight = lead.id();
-    let flight_to_landing = pin!(async move {
+    Hosted::new(lead.id(), async move {
         if look_again
             && let Some(found) = read(call).await
             && let Some(answer) = call.serve(found)
@@ -263,8 +266,7 @@ where
         }
         drop(claimed);
         call.conclude(answer, took, reason)
-    });
-    Hosted::new(flight, flight_to_landing).await
+    })
 }
 
 /// Asks the other processes for the right to compute, or waits for what one of them stores. Where

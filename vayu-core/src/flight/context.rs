@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use pin_project_lite::pin_project;
+
 use crate::flight::FlightId;
 use crate::sync::thread_local;
 
@@ -49,18 +51,29 @@ pub(crate) fn inside<T>(flight: FlightId, code: impl FnOnce() -> T) -> T {
     code()
 }
 
-/// A leader's future: marks the thread that polls it.
-pub(crate) struct Hosted<F> {
-    future: F,
+pin_project! {
+    /// A leader's future: marks the thread that polls it.
+    pub(crate) struct Hosted<F> {
+        // Leaves before the future is dropped.
+        stay: Stay,
+        #[pin]
+        future: F,
+    }
+}
+
+/// Where a leader's future was last polled, as long as it is not ready.
+struct Stay {
     flight: FlightId,
     host: Option<Arc<AtomicUsize>>,
 }
 
 impl<F> Hosted<F> {
     pub(crate) fn new(flight: FlightId, future: F) -> Self {
-        Self { future, flight, host: None }
+        Self { stay: Stay { flight, host: None }, future }
     }
+}
 
+impl Stay {
     /// Notes that this thread is the one that the future was last polled on.
     fn stay_here(&mut self) {
         let Ok(here) = HOSTED.try_with(Arc::clone) else { return };
@@ -85,17 +98,24 @@ impl<F> Hosted<F> {
     }
 }
 
-impl<F: Future + Unpin> Future for Hosted<F> {
+impl<F: Future> Future for Hosted<F> {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        self.move_here();
-        let polled = polled(|| inside(self.flight, || Pin::new(&mut self.future).poll(context)));
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        this.stay.move_here();
+        let polled = polled(|| inside(this.stay.flight, || this.future.poll(context)));
         // Most are ready at once: nothing is noted for them.
         if polled.is_pending() {
-            self.stay_here();
+            this.stay.stay_here();
         }
         polled
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -110,12 +130,6 @@ fn polled<T>(code: impl FnOnce() -> T) -> T {
     let mark = POLLED.try_with(|polled| polled.set(polled.get() + 1));
     let _mark = mark.ok().map(|()| Mark);
     code()
-}
-
-impl<F> Drop for Hosted<F> {
-    fn drop(&mut self) {
-        self.leave();
-    }
 }
 
 /// Who waits for whom: from each flight that a waiting caller is inside of, to the one it waits
