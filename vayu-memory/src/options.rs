@@ -63,7 +63,7 @@ impl MemoryOptions {
     /// begin to evict a little before it is full.
     ///
     /// An entry takes about 130 bytes and what its value has elsewhere. Where values are numbers there
-    /// are up to 33 bytes more for each, 9 megabytes in all at most, for copies of those that are
+    /// are up to 33 bytes more for each, 8 megabytes in all at most, for copies of those that are
     /// asked for often.
     ///
     /// [`DEFAULT_MAX_ENTRIES`]: Self::DEFAULT_MAX_ENTRIES
