@@ -18,6 +18,7 @@ use crate::call;
 use crate::call::begin::{Begun, RestOf, begin};
 pub use crate::call::{
     Always, CallKey, Choice, Fallible, Keep, KeepIf, OfCache, Own, Policy, Shape, Ttl, TtlBy,
+    TtlOfAll,
 };
 pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};
@@ -317,6 +318,12 @@ pub fn async_function_prefix<F: ?Sized>(_body: &Pin<&mut F>) -> FunctionOf<F> {
 /// A number for a version of a value's meaning.
 pub const fn version_stamp(text: &str) -> u64 {
     xxhash_rust::const_xxh3::xxh3_64(text.as_bytes())
+}
+
+/// A ttl for every value.
+#[inline]
+pub fn ttl_of_all(ttl: Duration) -> TtlOfAll {
+    TtlOfAll::new(ttl)
 }
 
 /// A ttl that depends on the value.

@@ -19,6 +19,7 @@ use self::policy::Terms;
 pub(crate) use self::policy::Whole;
 pub use self::policy::{
     Always, CallKey, Choice, Fallible, Keep, KeepIf, OfCache, Own, Policy, Shape, Ttl, TtlBy,
+    TtlOfAll,
 };
 use std::time::Duration;
 

@@ -17,11 +17,11 @@ pub(crate) fn is_fresh(created: Timestamp, expires: Timestamp, now: Timestamp) -
     now < expires && created <= now.saturating_add(CLOCK_SKEW)
 }
 
-/// Whether a record of this age is young enough for the `ttl` that the caller has now, which may
-/// be shorter than the one it was stored with.
+/// Whether a record of this age is young enough for the `ttl` that the caller has now, in microseconds,
+/// which may be shorter than the one it was stored with.
 #[inline]
-pub(crate) fn is_young(created: Timestamp, ttl: Duration, now: Timestamp) -> bool {
-    now.micros_since(created) < Timestamp::micros_of(ttl) || created > now
+pub(crate) fn is_young(created: Timestamp, ttl: u64, now: Timestamp) -> bool {
+    now.micros_since(created) < ttl || created > now
 }
 
 /// Whether a record that is no longer fresh may be served while it is refreshed: as long as it
@@ -35,7 +35,8 @@ pub(crate) fn is_stale(
     stale: Duration,
     now: Timestamp,
 ) -> bool {
-    is_fresh(created, stale_until, now) && is_young(created, ttl.saturating_add(stale), now)
+    let longest = Timestamp::micros_of(ttl.saturating_add(stale));
+    is_fresh(created, stale_until, now) && is_young(created, longest, now)
 }
 
 #[cfg(test)]
@@ -64,7 +65,7 @@ mod tests {
     fn record_that_never_expires_is_fresh_at_the_end_of_time() {
         let last = Timestamp::from_micros(i64::MAX - 1);
         assert!(is_fresh(at(0), Timestamp::NEVER, last));
-        assert!(is_young(at(0), Duration::MAX, last));
+        assert!(is_young(at(0), u64::MAX, last));
     }
 
     #[test]
@@ -84,8 +85,11 @@ mod tests {
 
     #[test]
     fn age_is_compared_with_the_ttl_of_the_caller() {
-        assert!(is_young(at(0), Duration::from_secs(60), at(59)));
-        assert!(!is_young(at(0), Duration::from_secs(60), at(60)));
-        assert!(is_young(at(100), Duration::from_secs(60), at(0)), "within the skew: age zero");
+        let minute = Timestamp::micros_of(Duration::from_secs(60));
+        assert!(is_young(at(0), minute, at(59)));
+        assert!(!is_young(at(0), minute, at(60)));
+        assert!(is_young(at(100), minute, at(0)), "within the skew: age zero");
+        let [first, last] = [i64::MIN, i64::MAX - 1].map(Timestamp::from_micros);
+        assert!(!is_young(first, minute, last), "older than a clock can say");
     }
 }

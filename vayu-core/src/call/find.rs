@@ -54,8 +54,7 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        // Known to the compiler here, and not after the clock was asked.
-        let ttl = self.terms.ttl.of_all()?;
+        let ttl = self.terms.ttl.micros_of_all()?;
         let mut record = self.cache.backend().glance(self.key)?;
         let now = self.cache.now();
         let created = record.created();
@@ -189,7 +188,7 @@ where
         L: Ttl<H::Value>,
     {
         is_fresh(record.created(), record.expires(), now)
-            && self.terms.ttl.of_all().is_none_or(|ttl| is_young(record.created(), ttl, now))
+            && self.terms.ttl.micros_of_all().is_none_or(|ttl| is_young(record.created(), ttl, now))
     }
 
     /// Whether a record is of this version of this function, and of nothing that was invalidated.
@@ -224,7 +223,7 @@ where
         } else {
             let value = self.serializer.deserialize(record.value())?;
             // A closure may have changed since the value was stored.
-            if !is_young(record.created(), self.terms.ttl.of(&value), now) {
+            if !is_young(record.created(), Timestamp::micros_of(self.terms.ttl.of(&value)), now) {
                 return self.open_stale(record, now);
             }
             value

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::key::{Key, KeyBuilder, NoKey};
@@ -207,6 +208,12 @@ pub trait Ttl<T> {
     /// The ttl, if it is the same for every value.
     fn of_all(&self) -> Option<Duration>;
 
+    /// That ttl in microseconds, rounded up.
+    #[inline]
+    fn micros_of_all(&self) -> Option<u64> {
+        self.of_all().map(Timestamp::micros_of)
+    }
+
     /// The ttl of one value.
     fn of(&self, value: &T) -> Duration;
 }
@@ -223,10 +230,47 @@ impl<T> Ttl<T> for Duration {
     }
 }
 
+/// A ttl for every value, of which the compiler may know how many microseconds it is. It would not
+/// know that on the path of a hit.
+#[derive(Debug, Clone, Copy)]
+pub struct TtlOfAll {
+    ttl: Duration,
+    micros: u64,
+}
+
+impl TtlOfAll {
+    #[inline]
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self { ttl, micros: Timestamp::micros_of(ttl) }
+    }
+}
+
+impl<T> Ttl<T> for TtlOfAll {
+    #[inline]
+    fn of_all(&self) -> Option<Duration> {
+        Some(self.ttl)
+    }
+
+    #[inline]
+    fn micros_of_all(&self) -> Option<u64> {
+        Some(self.micros)
+    }
+
+    #[inline]
+    fn of(&self, _: &T) -> Duration {
+        self.ttl
+    }
+}
+
 impl<T, L: Ttl<T>> Ttl<T> for &L {
     #[inline]
     fn of_all(&self) -> Option<Duration> {
         (**self).of_all()
+    }
+
+    #[inline]
+    fn micros_of_all(&self) -> Option<u64> {
+        (**self).micros_of_all()
     }
 
     #[inline]

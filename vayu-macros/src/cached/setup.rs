@@ -172,8 +172,8 @@ fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
 fn ttl(model: &Model, purpose: Purpose) -> TokenStream {
     match &model.ttl {
         Ttl::OfAll(ttl) => {
-            let ttl = time(ttl);
-            quote_spanned!(Span::mixed_site()=> let vayu_ttl = #ttl;)
+            let (ttl, ttl_of_all) = (time(ttl), model.root.private("ttl_of_all"));
+            quote_spanned!(Span::mixed_site()=> let vayu_ttl = #ttl_of_all(#ttl);)
         }
         Ttl::ByValue(closure) => {
             let span = at(closure);
