@@ -117,8 +117,8 @@ impl<const N: usize> Short<N> {
     }
 
     #[inline]
-    fn hash(&self, prefix: &Prefix) -> u64 {
-        hasher::hash_short(prefix, self.length.into(), self.words())
+    fn hash(&self, prefix: Lasting) -> u64 {
+        hasher::hash_short(&prefix, self.length.into(), self.words())
     }
 
     #[inline(always)]
@@ -158,15 +158,15 @@ impl From<&Key> for CompactKey {
 impl Hash for CompactKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.with_prefix(|prefix| match &self.0 {
-            Repr::OfFunction { bytes, .. } => bytes.hash(prefix),
-            Repr::OfText { bytes, .. } => bytes.hash(prefix),
+        state.write_u64(match &self.0 {
+            Repr::OfFunction { function, bytes } => bytes.hash(Lasting::Function(function)),
+            Repr::OfText { prefix, bytes } => bytes.hash(Lasting::Text(prefix)),
             Repr::Boxed(parts) => {
                 let mut material = Material::new();
                 material.extend_from_slice(&parts.1);
-                hasher::hash(prefix, &material)
+                hasher::hash(&parts.0, &material)
             }
-        }));
+        });
     }
 }
 

@@ -50,6 +50,17 @@ pub(super) enum Lasting {
     Text(&'static str),
 }
 
+/// As its [`Prefix`] is hashed.
+impl Hash for Lasting {
+    #[inline(always)]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Function(function) => (function.id)().hash(state),
+            Self::Text(text) => text.hash(state),
+        }
+    }
+}
+
 impl From<Lasting> for Prefix {
     #[inline]
     fn from(lasting: Lasting) -> Self {
@@ -219,7 +230,7 @@ impl Hash for Prefix {
     #[inline(always)]
     fn hash<H: Hasher>(&self, state: &mut H) {
         match &self.0 {
-            Repr::Function(function) => (function.id)().hash(state),
+            Repr::Function(function) => Lasting::Function(function).hash(state),
             Repr::Text(text) => text.hash(state),
         }
     }
