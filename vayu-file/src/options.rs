@@ -174,7 +174,8 @@ impl FileOptions {
         self
     }
 
-    /// The cache in this directory, which is made if it does not exist.
+    /// The cache in this directory, which is made if it does not exist, as are those above it, all for
+    /// their owner alone.
     ///
     /// # Errors
     ///

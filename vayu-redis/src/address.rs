@@ -49,9 +49,13 @@ pub(crate) fn place(url: &str, options: RedisOptions) -> Result<(Place, RedisOpt
             Ok((Place::Sentinels { servers, name: name.to_owned() }, options))
         }
         #[cfg(not(feature = "cluster"))]
-        Some((_, "cluster")) => Err(misconfigured("a cluster needs the feature `cluster`")),
+        Some((_, "cluster")) => {
+            Err(misconfigured("a cluster needs the feature `cluster` (of vayu: `redis-cluster`)"))
+        }
         #[cfg(not(feature = "sentinel"))]
-        Some((_, "sentinel")) => Err(misconfigured("sentinels need the feature `sentinel`")),
+        Some((_, "sentinel")) => {
+            Err(misconfigured("sentinels need the feature `sentinel` (of vayu: `redis-sentinel`)"))
+        }
         _ => {
             let (server, options) = server(url, options)?;
             Ok((Place::Server(Box::new(server)), options))
@@ -93,7 +97,9 @@ fn server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo, Redis
         if kept.is_empty() { address.to_owned() } else { format!("{address}?{}", kept.join("&")) };
     if address.starts_with("rediss:") || address.starts_with("valkeys:") {
         #[cfg(not(feature = "tls"))]
-        return Err(misconfigured("addresses that begin with `rediss://` need the feature `tls`"));
+        return Err(misconfigured(
+            "addresses that begin with `rediss://` need the feature `tls` (of vayu: `redis-tls`)",
+        ));
         #[cfg(feature = "tls")]
         crate::tls::provide();
     }

@@ -131,7 +131,8 @@ impl Listener {
                 Err(failure) if attempt == 0 => tracing::warn!(
                     target: "vayu",
                     error = &failure as &dyn std::error::Error,
-                    "copies in memory are believed until they expire: what other machines                      invalidate is not heard of"
+                    "copies in memory are believed until they expire: what other machines \
+                     invalidate is not heard of"
                 ),
                 Err(_) => {}
             }

@@ -188,5 +188,5 @@ pub(crate) fn check(server: &ConnectionInfo) -> Result<()> {
     if server.addr().is_supported() {
         return Ok(());
     }
-    Err(misconfigured("addresses of this kind need the feature `tls`"))
+    Err(misconfigured("addresses of this kind need the feature `tls` (of vayu: `redis-tls`)"))
 }
