@@ -122,7 +122,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let moka: &'static moka::future::Cache<u64, u64> = Box::leak(Box::new(
         moka::future::Cache::builder()
             .max_capacity(10_000)
-            .time_to_live(Duration::from_secs(3600))
+            .time_to_live(Duration::from_hours(1))
             .build(),
     ));
     let one = runtime(1)?;

@@ -119,7 +119,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     }
 
     let value = vec![7_u8; 100];
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let (mut first, mut second) = (0_u64, 0_u64);
     let laps = race(
         Course::SHORT,

@@ -54,9 +54,9 @@ fn medians(count: u64) -> Vec<f64> {
     let quick = QuickCache::new(entries as usize);
     let moka = moka::sync::Cache::builder()
         .max_capacity(entries)
-        .time_to_live(Duration::from_secs(3600))
+        .time_to_live(Duration::from_hours(1))
         .build();
-    let deadline = MonotonicClock.now().saturating_add(Duration::from_secs(3600));
+    let deadline = MonotonicClock.now().saturating_add(Duration::from_hours(1));
     for key in 0..count {
         number(&cache, key);
         quick.insert(key, (key, deadline));

@@ -39,7 +39,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let moka = of(|| {
         let cache = moka::sync::Cache::builder()
             .max_capacity(ENTRIES + ENTRIES / 10)
-            .time_to_live(std::time::Duration::from_secs(3600))
+            .time_to_live(std::time::Duration::from_hours(1))
             .build();
         (0..ENTRIES).for_each(|key| cache.insert(key, key));
         cache.run_pending_tasks();

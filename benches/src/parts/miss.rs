@@ -50,7 +50,7 @@ fn new_keys(mut call: impl FnMut(u64)) -> impl FnMut(u64) {
 pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let moka = moka::sync::Cache::builder()
         .max_capacity(10_000)
-        .time_to_live(std::time::Duration::from_secs(3600))
+        .time_to_live(std::time::Duration::from_hours(1))
         .build();
     let by_key = "cached, max_size, ttl, by_key";
     let laps = race(

@@ -181,9 +181,8 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     );
     report.race("hit in memory in front of Redis", &laps, &[Limit::of("vayu, memory alone", 1.0)]);
 
-    let dead = RedisOptions::new()
-        .breaker(3, Duration::from_secs(3600))
-        .connect("redis://127.0.0.1:1/")?;
+    let dead =
+        RedisOptions::new().breaker(3, Duration::from_hours(1)).connect("redis://127.0.0.1:1/")?;
     number(&dead, 1);
     let laps = race(
         Course::SHORT,

@@ -71,7 +71,7 @@ pub(crate) mod number {
         key
     }
 
-    #[memoize::memoize(SharedCache, Capacity: 10_000, TimeToLive: Duration::from_secs(3600))]
+    #[memoize::memoize(SharedCache, Capacity: 10_000, TimeToLive: Duration::from_hours(1))]
     pub(crate) fn memoized(key: u64) -> u64 {
         key
     }
