@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use vayu::testing::ManualClock;
-use vayu::{Cache, Key, MemoryCache, MemoryOptions, cached, mem_cached};
+use vayu::{Backend, Cache, Key, MemoryCache, MemoryOptions, cached, mem_cached};
 
 use crate::Runs;
 
@@ -325,4 +325,23 @@ fn future_of_a_cached_function_is_small() {
     let size = size_of_val(&number(1));
     // It is moved, whole, into the task that awaits it.
     assert!(size <= 1536, "{size} bytes");
+}
+
+#[test]
+fn value_whose_ttl_is_asked_of_it_is_given_no_seat_that_it_cannot_be_read_from() {
+    static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+    #[cached(cache = CACHE, ttl = |_: &u64| MINUTE, handle = by_value)]
+    fn asked(n: u64) -> u64 {
+        n
+    }
+    #[cached(cache = CACHE, ttl = "1m", handle = for_all)]
+    fn known(n: u64) -> u64 {
+        n
+    }
+    for _ in 0..300 {
+        assert_eq!((asked(1), known(1)), (1, 1));
+    }
+    let is_seated = |key: &Key| CACHE.backend().glance(key).is_some();
+    assert!(!is_seated(by_value(1).key().expect("a key")));
+    assert!(is_seated(for_all(1).key().expect("a key")));
 }

@@ -77,7 +77,8 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// A future that is ready once `time` has passed.
     ///
     /// It must work on any executor and without one. The default waits in real time on a timer
-    /// thread that is started by the first such wait of the process.
+    /// thread that is started by the first such wait of the process; where no thread can be started,
+    /// it does not wait.
     fn sleep(&self, time: Duration) -> Sleep {
         Box::pin(timer::Wait::new(time))
     }

@@ -25,8 +25,8 @@ use crate::store::Store;
 /// An entry is written beside its place and renamed, so whoever reads it finds the old one, the
 /// new one or none, and a process may be killed at any moment. Whatever is read is checked first:
 /// what is damaged, of another key or no entry at all is taken for missing and overwritten. The
-/// directory is opened once; nothing outside it is read, written or removed, and no link in it is
-/// followed. The files of short entries that are read again and again are held open
+/// directory is opened once; nothing outside it is opened, written or removed, and no link in it is
+/// followed to open anything. The files of short entries that are read again and again are held open
 /// ([`FileOptions::open_files`]); a read sees what others write or delete all the same.
 ///
 /// A process does not learn what others compute at the moment: what one process removes may be

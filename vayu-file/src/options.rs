@@ -129,8 +129,9 @@ impl FileOptions {
     ///
     /// What others write or delete is seen as if none were open. A file that is held keeps its room
     /// on the disk, of at most 16 KiB, after another process has deleted it, until it is asked for
-    /// again or gives way to another. When there are no file descriptors left, all are closed. On
-    /// network file systems, and on other systems than Linux, none is held.
+    /// again or gives way to another. When this cache finds no file descriptor left, it closes all of
+    /// these; what else opens files does not, so a program with many caches and few descriptors wants
+    /// fewer. On network file systems, and on other systems than Linux, none is held.
     pub fn open_files(mut self, files: usize) -> Self {
         self.open_files = files;
         self

@@ -233,16 +233,12 @@ impl Store {
 
     /// Puts a file in its place at one stroke; the length of the one that was there.
     pub(crate) fn replace(&self, place: &Place, bytes: &[u8]) -> io::Result<Option<u64>> {
-        self.held.making_room(|| self.try_replace(place, bytes))
-    }
-
-    fn try_replace(&self, place: &Place, bytes: &[u8]) -> io::Result<Option<u64>> {
         let folder = self.shard(place)?;
         let mut random = [0; 16];
         getrandom(&mut random, GetRandomFlags::empty())?;
         let mut temporary =
             Temporary { folder: &*folder, name: temporary_name(random), is_left: true };
-        let mut file = folder.create(&temporary.name)?;
+        let mut file = self.held.making_room(|| folder.create(&temporary.name))?;
         write_full(&mut *file, bytes)?;
         if self.durability == Durability::Synced {
             file.sync()?;
@@ -253,16 +249,14 @@ impl Store {
             replaced.filter(|status| status.kind == Kind::File).map(|status| status.length);
         folder.rename(&temporary.name, place.name())?;
         temporary.is_left = false;
-        if self.durability == Durability::Synced {
-            folder.sync()?;
-        }
+        self.sync(&*folder)?;
         Ok(replaced)
     }
 
     /// The folder of an entry, made if it does not exist.
     fn shard(&self, place: &Place) -> io::Result<Box<dyn Folder>> {
         let name = shard_name(place.shard());
-        match self.root.folder(&name) {
+        match self.folder(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => return result,
         }
@@ -270,16 +264,27 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        if self.durability == Durability::Synced {
-            self.root.sync()?;
+        self.sync(&*self.root)?;
+        self.folder(&name)
+    }
+
+    fn folder(&self, name: &str) -> io::Result<Box<dyn Folder>> {
+        self.held.making_room(|| self.root.folder(name))
+    }
+
+    /// Waits for the names in a folder to be safe, if that was asked for.
+    fn sync(&self, folder: &dyn Folder) -> io::Result<()> {
+        match self.durability {
+            // To open it once more may be what fails, and what was done is not to be done again.
+            Durability::Synced => self.held.making_room(|| folder.sync()),
+            Durability::Relaxed => Ok(()),
         }
-        self.root.folder(&name)
     }
 
     pub(crate) fn delete(&self, key: &Key) -> Result<bool> {
         let address = Address::of(key);
         let place = address.place();
-        let removed = self.held.making_room(|| self.remove(place));
+        let removed = self.remove(place);
         self.held.let_go(address.key());
         let existed = match removed {
             Ok(length) => {
@@ -294,15 +299,13 @@ impl Store {
     }
 
     fn remove(&self, place: &Place) -> io::Result<u64> {
-        let folder = self.root.folder(&shard_name(place.shard()))?;
+        let folder = self.folder(&shard_name(place.shard()))?;
         let status = folder.status(place.name())?;
         if status.kind == Kind::Folder {
             return Err(io::ErrorKind::NotFound.into());
         }
         folder.remove(place.name())?;
-        if self.durability == Durability::Synced {
-            folder.sync()?;
-        }
+        self.sync(&*folder)?;
         Ok(status.length)
     }
 

@@ -63,8 +63,8 @@ impl MemoryOptions {
     /// begin to evict a little before it is full.
     ///
     /// An entry takes about 130 bytes and what its value has elsewhere. Where values are numbers there
-    /// are up to 33 bytes more for each, 8 megabytes in all at most, for copies of those that are
-    /// asked for often.
+    /// are up to 33 bytes more for each, 66 where there are short keys and long ones, 8 megabytes in all
+    /// at most, for copies of those that are asked for often.
     ///
     /// [`DEFAULT_MAX_ENTRIES`]: Self::DEFAULT_MAX_ENTRIES
     pub fn max_entries(mut self, entries: u64) -> Self {

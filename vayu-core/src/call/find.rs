@@ -110,7 +110,7 @@ where
         let backend = self.cache.backend();
         let mut read = backend.read_now(self.key);
         if let Some(Ok(Some(record))) = &mut read {
-            if self.can_glance::<H::Value>() {
+            if self.can_glance::<H::Value>() && self.terms.ttl.of_all().is_some() {
                 backend.prepare_glance(self.key, record);
             }
             let opened = self.open(record);

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::process;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,17 +57,16 @@ impl Future for Wait {
         // Code of others, which is not to run while the list is locked.
         let waker = context.waker().clone();
         let mut list = lock();
-        let place = match self.place {
-            Some(place) => place,
-            // Nobody would ever be woken.
-            None if !list.is_watched() => return Poll::Ready(()),
-            None => list.new_place(until),
-        };
-        self.place = Some(place);
+        if !list.is_watched() {
+            drop(list);
+            tell_of_no_thread();
+            return Poll::Ready(());
+        }
+        let place = *self.place.get_or_insert_with(|| list.new_place(until));
         let replaced = list.wakers.insert(place, waker);
         let is_first = list.wakers.first_key_value().is_some_and(|(&first, _)| first == place);
         drop(list);
-        if is_first {
+        if is_first && replaced.is_none() {
             CHANGED.notify_one();
         }
         drop(replaced);
@@ -106,6 +105,18 @@ impl List {
         let later = self.wakers.split_off(&(now, u64::MAX));
         mem::replace(&mut self.wakers, later)
     }
+}
+
+/// Nobody who waits would ever be woken, so no wait begins.
+#[cold]
+fn tell_of_no_thread() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!(
+            target: "vayu",
+            "no thread can be started for the time limits of waits: callers compute instead of waiting"
+        );
+    });
 }
 
 fn lock() -> MutexGuard<'static, List> {

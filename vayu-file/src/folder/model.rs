@@ -364,7 +364,7 @@ impl Folder for ModelFolder {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.operation()?;
+        let mut state = self.disk.opening()?;
         for change in &mut state.log {
             match change {
                 Change::MakeFolder { is_synced, .. } if self.name.is_empty() => *is_synced = true,

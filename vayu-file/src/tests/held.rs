@@ -7,6 +7,7 @@ use vayu_core::wire::{self, WireKey};
 use super::*;
 use crate::folder::model::Fault;
 use crate::layout::Place;
+use crate::options::Durability;
 
 /// What it is, and it.
 type Operation<'a> = (&'a str, &'a dyn Fn(&FileBackend));
@@ -297,4 +298,28 @@ fn lock_that_a_fork_has_lost_holds_up_nobody() {
         assert_eq!(value(&backend, &key), None);
         backend.clear().expect("clear");
     });
+}
+
+#[test]
+fn what_was_done_before_a_shortage_is_done_once() {
+    let clock = ManualClock::new();
+    for number in 0..8 {
+        let disk = Disk::default();
+        let options = options(&clock).durability(Durability::Synced);
+        let backend = open(&disk, &options);
+        hold(&backend, &clock, &key("k"));
+        let entries = backend.usage().entries;
+        disk.record();
+        disk.plan(Fault::Once(number, Errno::MFILE));
+        let deleted = backend.delete(&key("k"));
+        disk.plan(None);
+        assert!(!matches!(deleted, Ok(false)), "operation {number}");
+        if deleted.is_ok() {
+            assert_eq!(backend.usage().entries, entries.map(|entries| entries - 1));
+            for after in disk.after_power_loss() {
+                let found = value(&open(&after, &options), &key("k"));
+                assert_eq!(found, None, "operation {number}");
+            }
+        }
+    }
 }

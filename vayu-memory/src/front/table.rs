@@ -92,7 +92,8 @@ impl<const WORDS: usize> Table<WORDS> {
     /// Whether somebody has asked for a key with this hash since this was last asked.
     pub(super) fn was_touched(&self, hash: u64) -> bool {
         self.row(hash).is_some_and(|row| {
-            row.tags.places(Tag::of(hash)).any(|place| row.tags.forget_touches(place))
+            let touched = |place| row.tags.forget_touches(place);
+            row.tags.places(Tag::of(hash)).filter(|&place| touched(place)).count() > 0
         })
     }
 
@@ -151,12 +152,14 @@ impl<const WORDS: usize> Row<'_, WORDS> {
         self.seats.get(place)?.read(wanted)
     }
 
-    /// A place where nobody has ever sat, or which a key with this hash had to leave: any other is not
-    /// worth a look at the seat itself.
+    /// A place which a key with this hash had to leave, or, if it sits nowhere, where nobody has ever
+    /// sat: any other is not worth a look at the seat itself.
     fn vacant(self, hash: u64) -> Option<usize> {
-        let is_left = |place| self.seats.get(place).is_some_and(Seat::is_empty);
-        let left = self.tags.places(Tag::of(hash)).find(|&place| is_left(place));
-        left.or_else(|| places(hash).find(|&place| self.tags.is_new(place)))
+        let mut own = self.tags.places(Tag::of(hash)).peekable();
+        if own.peek().is_none() {
+            return places(hash).find(|&place| self.tags.is_new(place));
+        }
+        own.find(|&place| self.seats.get(place).is_some_and(Seat::is_empty))
     }
 
     /// A place of which nobody has asked for who sits there for a while.
