@@ -1,5 +1,6 @@
 //! What is removed in one place is given up in the memory of the others.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -34,15 +35,21 @@ fn check<F: Backend<Stored = bytes::Bytes>>(one: &Tiered<F>, other: &Tiered<F>) 
     ];
     for (way, invalidate) in ways {
         let began = Instant::now();
+        let heard = Cell::new(0);
         until("both have the value in memory", || {
             let reads = other.backend().tier_stats();
+            heard.set(reads.changes);
             (fact(one, 7, &source), fact(other, 7, &source)) == (version, version)
                 && other.backend().tier_stats() == reads
         });
         let settled = began.elapsed();
         version += 1;
         source.store(version, Ordering::SeqCst);
-        assert_eq!(fact(other, 7, &source), version - 1, "it has no reason to ask");
+        if fact(other, 7, &source) == version {
+            // What was changed before may be heard of twice, and late.
+            let heard_since = other.backend().tier_stats().changes;
+            assert_ne!(heard_since, heard.get(), "{way}: it has no reason to ask");
+        }
         let began = Instant::now();
         invalidate();
         assert_eq!(fact(one, 7, &source), version, "who invalidates sees it at once");
