@@ -1,9 +1,13 @@
 //! Hits of async functions.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::hint::black_box;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use hitbox::policy::PolicyConfig;
+use hitbox_moka::MokaBackend;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::keys::{Circle, uniform};
@@ -33,6 +37,27 @@ async fn cached_bounded(key: u64) -> u64 {
 #[cached::macros::concurrent_cached(ttl_secs = 3600)]
 async fn cached_concurrent(key: u64) -> u64 {
     key
+}
+
+#[derive(hitbox_fn::KeyExtract)]
+struct Number(u64);
+
+#[hitbox_fn::prelude::cached]
+async fn hitbox_number(key: Number) -> Result<u64, Infallible> {
+    let Number(number) = key;
+    Ok(number)
+}
+
+static HITBOX: LazyLock<hitbox_fn::Cache<MokaBackend>> = LazyLock::new(|| {
+    hitbox_fn::Cache::builder()
+        .backend(MokaBackend::builder().max_entries(10_000).build())
+        .policy(PolicyConfig::builder().ttl(Duration::from_hours(1)).build())
+        .build()
+});
+
+async fn hitbox(key: u64) -> u64 {
+    let Ok(number) = hitbox_number(Number(key)).cache(&*HITBOX).await;
+    number
 }
 
 /// A loop over a call, in a runtime of one thread.
@@ -95,6 +120,7 @@ macro_rules! contenders {
                 Role::Peer,
                 $form!($runtime, $keys, cached_concurrent),
             ),
+            Contender::new("hitbox, moka, ttl", Role::Peer, $form!($runtime, $keys, hitbox)),
             Contender::new(
                 "moka, ttl, get",
                 Role::Peer,
