@@ -346,10 +346,7 @@ impl Store {
                 _ => {}
             }
         }
-        if self.durability == Durability::Synced {
-            folder.sync()?;
-        }
-        Ok(())
+        self.sync(&*folder)
     }
 
     /// Asks for the lock of a key, if there is one among processes.

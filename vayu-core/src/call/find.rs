@@ -54,18 +54,14 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        let ttl = self.terms.ttl.micros_of_all()?;
+        self.terms.ttl.of_all()?;
         let mut record = self.cache.backend().glance(self.key)?;
         let now = self.cache.now();
-        let created = record.created();
-        if !is_fresh(created, record.expires(), now)
-            || !is_young(created, ttl, now)
-            || !self.is_of_this_call(&record)
-        {
+        if !self.is_fresh::<R>(&record, now) || !self.is_of_this_call(&record) {
             return None;
         }
         let answer = self.terms.shape.wrap(self.serializer.take(record.value_mut()).ok()?);
-        self.count_hit(now, created, record.brief_took());
+        self.count_hit(now, record.created(), record.brief_took());
         Some(answer)
     }
 

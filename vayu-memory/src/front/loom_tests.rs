@@ -47,6 +47,17 @@ fn offer(table: &Table<3>, (hash, key): (u64, [u64; 1]), kept: &Kept) {
     table.offer(hash, || Some(entry(key, *kept.lock().expect("the value"))));
 }
 
+/// The same on a thread of its own, so often.
+fn offer_beside(
+    table: &Arc<Table<3>>,
+    key: (u64, [u64; 1]),
+    kept: &Kept,
+    times: usize,
+) -> thread::JoinHandle<()> {
+    let (table, kept) = (Arc::clone(table), Arc::clone(kept));
+    thread::spawn(move || (0..times).for_each(|_| offer(&table, key, &kept)))
+}
+
 fn change(table: &Table<3>, (hash, _): (u64, [u64; 1]), kept: &Kept, value: u64) {
     *kept.lock().expect("the value") = value;
     table.withdraw(hash);
@@ -56,10 +67,7 @@ fn change(table: &Table<3>, (hash, _): (u64, [u64; 1]), kept: &Kept, value: u64)
 fn what_was_changed_is_not_read_any_more() {
     model(|| {
         let (table, kept) = (table(), kept(1));
-        let seating = {
-            let (table, kept) = (Arc::clone(&table), Arc::clone(&kept));
-            thread::spawn(move || offer(&table, ONE, &kept))
-        };
+        let seating = offer_beside(&table, ONE, &kept, 1);
         change(&table, ONE, &kept, 2);
         assert_ne!(value_of(&table, ONE), Some(1));
         seating.join().expect("a thread");
@@ -72,11 +80,8 @@ fn what_was_changed_is_not_read_though_another_key_is_seated() {
     model(|| {
         let (table, kept, other) = (table(), kept(1), kept(7));
         offer(&table, ONE, &kept);
-        let seating = {
-            let (table, other) = (Arc::clone(&table), Arc::clone(&other));
-            // It gets the seat beside it, then nothing, and then its seat.
-            thread::spawn(move || (0..3).for_each(|_| offer(&table, OTHER, &other)))
-        };
+        // It gets the seat beside it, then nothing, and then its seat.
+        let seating = offer_beside(&table, OTHER, &other, 3);
         change(&table, ONE, &kept, 2);
         assert_eq!(value_of(&table, ONE), None);
         seating.join().expect("a thread");
@@ -121,10 +126,7 @@ fn entry_is_read_whole_while_others_are_seated() {
     model(|| {
         let (table, kept, other) = (table(), kept(1), kept(7));
         offer(&table, ONE, &kept);
-        let seating = {
-            let (table, other) = (Arc::clone(&table), Arc::clone(&other));
-            thread::spawn(move || (0..3).for_each(|_| offer(&table, OTHER, &other)))
-        };
+        let seating = offer_beside(&table, OTHER, &other, 3);
         assert!(matches!(value_of(&table, ONE), None | Some(1)));
         assert!(matches!(value_of(&table, OTHER), None | Some(7)));
         seating.join().expect("a thread");
@@ -135,10 +137,7 @@ fn entry_is_read_whole_while_others_are_seated() {
 fn two_who_are_offered_one_seat_do_not_write_at_once() {
     model(|| {
         let (table, kept, other) = (table(), kept(1), kept(7));
-        let seating = {
-            let (table, other) = (Arc::clone(&table), Arc::clone(&other));
-            thread::spawn(move || offer(&table, OTHER, &other))
-        };
+        let seating = offer_beside(&table, OTHER, &other, 1);
         offer(&table, ONE, &kept);
         seating.join().expect("a thread");
         assert!(matches!(value_of(&table, ONE), None | Some(1)));
