@@ -1,50 +1,163 @@
-//! A computation that was under way when the process was forked does not hold up the child.
+//! What a child process does with the caches of its parent.
 //!
 //! Without the test harness: a fork keeps the thread that called it and no other.
 
 #[cfg(unix)]
+#[path = "redis/server.rs"]
+#[expect(dead_code, reason = "these tests need a part of it")]
+mod server;
+
+#[cfg(unix)]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "{what} within a minute");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+#[cfg(unix)]
 fn main() {
+    use unix as on;
+    let tests: [(&str, fn()); 2] = [
+        ("computation_of_the_parent_does_not_hold_up_the_child", on::computation_of_the_parent),
+        ("memory_in_front_of_redis_is_not_trusted_in_the_child", on::memory_in_front_of_redis),
+    ];
+    for (name, test) in tests {
+        test();
+        println!("test {name} ... ok");
+    }
+    println!("\n{} passed, 0 failed", tests.len());
+}
+
+#[cfg(not(unix))]
+fn main() {}
+
+#[cfg(unix)]
+mod unix {
     use std::sync::{Barrier, LazyLock};
     use std::thread;
     use std::time::Duration;
 
     use fork::{Fork, WEXITSTATUS, WIFEXITED};
     use vayu::testing::watchdog;
-    use vayu::{MemoryCache, cached};
+    use vayu::{Key, MemoryCache, RedisBackend, RedisCache, Tiered, cached, tiered};
 
-    static SET_OUT: Barrier = Barrier::new(2);
-    static FORKED: Barrier = Barrier::new(2);
-    // A child that waits does so for longer than this test.
-    static CACHE: LazyLock<MemoryCache> =
-        LazyLock::new(|| MemoryCache::new().with_max_wait(Duration::from_secs(600)));
+    use crate::server::Server;
 
-    #[cached(cache = CACHE, ttl = "1h")]
-    fn process_of(in_the_parent: u32) -> u32 {
-        if std::process::id() == in_the_parent {
-            SET_OUT.wait();
-            FORKED.wait();
-        }
-        std::process::id()
-    }
+    const MINUTE: Duration = Duration::from_secs(60);
 
-    let parent = std::process::id();
-    let leader = thread::spawn(move || process_of(parent));
-    SET_OUT.wait();
-    match fork::fork().expect("a child") {
-        Fork::Child => {
-            let is_right = process_of(parent) == std::process::id();
-            std::process::exit(i32::from(!is_right));
-        }
-        Fork::Parent(child) => {
-            let status = watchdog(Duration::from_secs(60), move || fork::waitpid(child))
-                .expect("the status of the child");
-            FORKED.wait();
-            assert_eq!(leader.join().expect("no panic"), parent);
-            assert!(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status {status}");
+    /// Runs `child` in a child process while `parent` runs in this one. The child must return true
+    /// within a minute.
+    fn beside_child(child: impl FnOnce() -> bool, parent: impl FnOnce()) {
+        match fork::fork().expect("a child") {
+            Fork::Child => std::process::exit(i32::from(!child())),
+            Fork::Parent(process) => {
+                parent();
+                let status = watchdog(MINUTE, move || fork::waitpid(process));
+                let status = status.expect("the status of the child");
+                assert!(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status {status}");
+            }
         }
     }
-    println!("a fork does not wait for what its parent computes ... ok");
+
+    pub(crate) fn computation_of_the_parent() {
+        static SET_OUT: Barrier = Barrier::new(2);
+        static FORKED: Barrier = Barrier::new(2);
+        // A child that waits does so for longer than this test.
+        static CACHE: LazyLock<MemoryCache> =
+            LazyLock::new(|| MemoryCache::new().with_max_wait(10 * MINUTE));
+
+        #[cached(cache = CACHE, ttl = "1h")]
+        fn process_of(in_the_parent: u32) -> u32 {
+            if std::process::id() == in_the_parent {
+                SET_OUT.wait();
+                FORKED.wait();
+            }
+            std::process::id()
+        }
+
+        let parent = std::process::id();
+        let leader = thread::spawn(move || process_of(parent));
+        SET_OUT.wait();
+        beside_child(
+            || process_of(parent) == std::process::id(),
+            || {
+                // The child has a flight of its own, or it would wait for this one.
+                FORKED.wait();
+            },
+        );
+        assert_eq!(leader.join().expect("no panic"), parent);
+    }
+
+    /// The parent holds copies in memory and listens. In the child no thread listens: what others
+    /// change must be seen all the same, at once and once the child listens itself.
+    pub(crate) fn memory_in_front_of_redis() {
+        static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
+        static CACHE: LazyLock<Tiered<RedisBackend>> =
+            LazyLock::new(|| tiered(&RedisCache::connect(SERVER.url()).unwrap()));
+
+        #[cached(cache = CACHE, ttl = "1h", key = name, tags("t"))]
+        fn tagged(name: &str, value: u64) -> u64 {
+            value
+        }
+        #[cached(cache = CACHE, ttl = "1h", key = "k", tags("t"))]
+        async fn in_async(value: u64) -> u64 {
+            value
+        }
+        fn run<T>(future: impl Future<Output = T>) -> T {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(future)
+        }
+
+        let other = RedisCache::connect(SERVER.url()).unwrap();
+        let key = Key::from_text("key", "k");
+        let changes = || CACHE.backend().tier_stats().changes;
+        // It listens once it has heard of something.
+        let listens_after = |change: &dyn Fn()| {
+            let before = changes();
+            crate::until("a change is heard of", || {
+                change();
+                changes() > before
+            });
+        };
+        listens_after(&|| other.invalidate_tag("other").unwrap());
+        for _ in 0..2 {
+            assert_eq!(tagged("first", 1), 1);
+            assert_eq!(tagged("second", 1), 1);
+            assert_eq!(run(in_async(1)), 1);
+        }
+        CACHE.set(&key, &1_u64, MINUTE).unwrap();
+        assert_eq!(CACHE.get::<u64>(&key).unwrap(), Some(1));
+
+        // What the parent invalidates is done when this file has been made.
+        let directory = tempfile::tempdir().unwrap();
+        let done = directory.path().join("done");
+        let child = || {
+            crate::until("the changes", || done.exists());
+            let got = CACHE.get::<u64>(&key).unwrap();
+            let right = [got == Some(2), tagged("first", 2) == 2, run(in_async(2)) == 2];
+            // The child listens, too: what the parent changes later reaches its memory.
+            listens_after(&|| other.invalidate_tag("other").unwrap());
+            let again = [tagged("second", 3) == 3, tagged("second", 4) == 3];
+            if !right.into_iter().chain(again).all(|is_right| is_right) {
+                eprintln!("in the child: {got:?} {right:?} {again:?}");
+                return false;
+            }
+            true
+        };
+        beside_child(child, || {
+            other.set(&key, &2_u64, MINUTE).unwrap();
+            other.invalidate_tag("t").unwrap();
+            std::fs::write(&done, "").unwrap();
+        });
+        // The parent goes on.
+        assert_eq!(tagged("first", 5), 2, "the child has stored it");
+        let before = changes();
+        listens_after(&|| other.invalidate_tag("other").unwrap());
+        assert!(changes() > before);
+    }
 }
-
-#[cfg(not(unix))]
-fn main() {}

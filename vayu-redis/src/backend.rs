@@ -24,7 +24,7 @@ use crate::command::{self, Keep, Names};
 use crate::failure::Failure;
 use crate::line::Line;
 use crate::link::Link;
-use crate::news::{self, Audience, Message};
+use crate::news::{self, Audience, Message, Source};
 use crate::options::RedisOptions;
 use crate::pool::Pool;
 use crate::runtime;
@@ -362,7 +362,9 @@ impl Backend for RedisBackend {
 impl News for RedisBackend {
     fn watch(&self, watcher: Weak<dyn Watcher>) {
         let ways = &self.asking.0;
-        news::join(&self.audience, watcher, &ways.server, self.names.news(), ways.timeout);
+        let server = Arc::clone(&ways.server);
+        let source = Source { server, channel: self.names.news(), patience: ways.timeout };
+        news::join(&self.audience, watcher, source);
     }
 
     fn is_current(&self) -> bool {

@@ -30,6 +30,7 @@ mod claim;
 mod clear;
 mod command;
 mod failure;
+mod fork;
 mod generations;
 mod line;
 mod link;

@@ -1,7 +1,7 @@
 //! Telling other machines what was removed, and hearing it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use redis::{PushInfo, PushKind, Value};
@@ -12,6 +12,7 @@ use vayu_core::{Change, Watcher};
 
 use crate::command;
 use crate::failure::Failure;
+use crate::fork::Process;
 use crate::random;
 use crate::runtime::helper;
 use crate::server::Server;
@@ -55,11 +56,42 @@ pub(crate) struct Audience {
     watchers: Mutex<Vec<Weak<dyn Watcher>>>,
     has_listener: AtomicBool,
     hears: AtomicBool,
+    first: OnceLock<(Process, Source)>,
+    /// The process of the listener, where that is a child of the one that subscribed first.
+    child: Mutex<Option<Process>>,
+}
+
+/// The server and the channel on which it publishes, and how long it may take to respond.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub(crate) server: Arc<Server>,
+    pub(crate) channel: Vec<u8>,
+    pub(crate) patience: Duration,
 }
 
 impl Audience {
-    /// Whether the connection stands, as far as is known.
-    pub(crate) fn hears(&self) -> bool {
+    /// Returns whether the connection stands, as far as is known.
+    #[inline]
+    pub(crate) fn hears(self: &Arc<Self>) -> bool {
+        match self.first.get() {
+            Some((process, source)) if !process.is_current() => self.hears_in_child(source),
+            _ => self.hears.load(Ordering::Acquire),
+        }
+    }
+
+    /// [`hears`](Self::hears) in a child of the process that subscribed. The thread that listens there
+    /// does not exist here, so the first call starts another one, and no copy of before is trusted.
+    #[cold]
+    fn hears_in_child(self: &Arc<Self>, source: &Source) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        if !child.as_ref().is_some_and(Process::is_current) {
+            *child = Some(Process::current());
+            self.hears.store(false, Ordering::Release);
+            self.tell(Change::Everything);
+            self.has_listener.store(true, Ordering::Release);
+            Listener::start(self, source);
+        }
+        drop(child);
         self.hears.load(Ordering::Acquire)
     }
 
@@ -86,40 +118,37 @@ impl Audience {
     }
 }
 
-/// Adds one who wants to hear, and begins to listen with the first.
-pub(crate) fn join(
-    audience: &Arc<Audience>,
-    watcher: Weak<dyn Watcher>,
-    server: &Arc<Server>,
-    channel: Vec<u8>,
-    patience: Duration,
-) {
+/// Adds a watcher, and begins to listen with the first.
+pub(crate) fn join(audience: &Arc<Audience>, watcher: Weak<dyn Watcher>, source: Source) {
     audience.watchers().push(watcher);
-    if audience.has_listener.swap(true, Ordering::AcqRel) {
-        return;
-    }
-    let listener =
-        Listener { audience: Arc::clone(audience), server: Arc::clone(server), channel, patience };
-    match helper() {
-        Ok(runtime) => drop(runtime.spawn(listener.run())),
-        Err(_) => audience.has_listener.store(false, Ordering::Release),
+    let (_, source) = audience.first.get_or_init(|| (Process::current(), source));
+    // In a child, whatever was noted of a listener is of its parent.
+    audience.hears();
+    if !audience.has_listener.swap(true, Ordering::AcqRel) {
+        Listener::start(audience, source);
     }
 }
 
 struct Listener {
     audience: Arc<Audience>,
-    server: Arc<Server>,
-    channel: Vec<u8>,
-    patience: Duration,
+    source: Source,
 }
 
 impl Listener {
+    fn start(audience: &Arc<Audience>, source: &Source) {
+        let listener = Self { audience: Arc::clone(audience), source: source.clone() };
+        match helper() {
+            Ok(runtime) => drop(runtime.spawn(listener.run())),
+            Err(_) => audience.has_listener.store(false, Ordering::Release),
+        }
+    }
+
     /// Listens for as long as there is anybody to tell.
     async fn run(self) {
         let (mut attempt, mut pause) = (0, FIRST_PAUSE);
         while self.audience.is_attended() {
-            let connected = timeout(self.patience, self.connect(attempt)).await;
-            match connected.unwrap_or(Err(Failure::Timeout(self.patience))) {
+            let connected = timeout(self.source.patience, self.connect(attempt)).await;
+            match connected.unwrap_or(Err(Failure::Timeout(self.source.patience))) {
                 Ok((line, heard)) => {
                     pause = FIRST_PAUSE;
                     // Whatever was said before is lost.
@@ -148,8 +177,8 @@ impl Listener {
         attempt: usize,
     ) -> Result<(Subscription, UnboundedReceiver<PushInfo>), Failure> {
         let (hear, heard) = unbounded_channel();
-        let mut line = self.server.listener(attempt, hear).await?;
-        line.subscribe(&self.channel).await?;
+        let mut line = self.source.server.listener(attempt, hear).await?;
+        line.subscribe(&self.source.channel).await?;
         Ok((line, heard))
     }
 
@@ -167,7 +196,7 @@ impl Listener {
                 Ok(Some(PushInfo { kind: PushKind::Subscribe, .. })) => {}
                 Ok(Some(_) | None) => return,
                 Err(_) => {
-                    let answer = timeout(self.patience, line.ask(&command::ping())).await;
+                    let answer = timeout(self.source.patience, line.ask(&command::ping())).await;
                     if !matches!(answer, Ok(Ok(_))) {
                         return;
                     }

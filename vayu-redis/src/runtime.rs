@@ -1,25 +1,49 @@
 //! A runtime of this crate's own: for callers in other runtimes than tokio's, and for what goes on
 //! between calls.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use tokio::runtime::{Builder, Handle};
 
 use crate::failure::Failure;
+use crate::fork::Process;
 
-/// The helper runtime. It has one thread, which is started when it is first needed and lives as long
-/// as the process.
-pub(crate) fn helper() -> Result<&'static Handle, Failure> {
-    static HELPER: LazyLock<Option<Handle>> = LazyLock::new(|| {
+/// A runtime with one thread, which lives as long as the process.
+struct Helper {
+    handle: Handle,
+    process: Process,
+}
+
+impl Helper {
+    fn start() -> Option<Self> {
         let runtime = Builder::new_current_thread().enable_all().build().ok()?;
         let handle = runtime.handle().clone();
         std::thread::Builder::new()
             .name("vayu-redis".to_owned())
             .spawn(move || runtime.block_on(std::future::pending::<()>()))
             .ok()?;
-        Some(handle)
-    });
-    HELPER.as_ref().ok_or(Failure::Helper)
+        Some(Self { handle, process: Process::current() })
+    }
+}
+
+/// Returns the helper runtime. Its thread is started when it is first needed, and once more in a
+/// child process, which has no thread of its parent.
+pub(crate) fn helper() -> Result<&'static Handle, Failure> {
+    static FIRST: LazyLock<Option<Helper>> = LazyLock::new(Helper::start);
+    static OF_CHILD: Mutex<Option<&'static Helper>> = Mutex::new(None);
+
+    let first = FIRST.as_ref().ok_or(Failure::Helper)?;
+    if first.process.is_current() {
+        return Ok(&first.handle);
+    }
+    let mut of_child = OF_CHILD.lock().unwrap_or_else(PoisonError::into_inner);
+    let helper = match of_child.filter(|helper| helper.process.is_current()) {
+        Some(helper) => helper,
+        // The one of a parent is never dropped: its connections are those of the parent, too.
+        None => Box::leak(Box::new(Helper::start().ok_or(Failure::Helper)?)),
+    };
+    *of_child = Some(helper);
+    Ok(&helper.handle)
 }
 
 /// The runtime that polls this task, or the helper.
