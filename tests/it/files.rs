@@ -1,12 +1,16 @@
 //! Cached functions whose results are kept in a directory.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vayu::testing::ManualClock;
-use vayu::{Bincode, ErrorKind, FileCache, FileOptions, Json, MessagePack, Postcard, cached};
+use vayu::testing::{ManualClock, watchdog};
+use vayu::{
+    Bincode, ErrorKind, FileBackend, FileCache, FileOptions, Json, Key, MessagePack, Postcard,
+    SingleFlight, Tiered, cached, tiered,
+};
 
-use crate::Runs;
+use crate::{HANG, Runs, until};
 
 fn directory() -> (TempDir, FileCache) {
     let place = tempfile::tempdir().expect("a directory");
@@ -224,4 +228,160 @@ fn cache_is_told_apart_from_another_with_the_same_serializer_type() {
     json.set(&key, &1_u8, Duration::MAX).expect("write");
     assert_eq!(json.get::<u8>(&key).expect("read"), Some(1));
     assert_eq!(cache.get::<u8>(&key).expect("read"), None, "{MessagePack:?} cannot read it");
+}
+
+/// A runtime with one thread for blocking work.
+fn narrow_runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).max_blocking_threads(1).build().expect("a runtime")
+}
+
+/// Calls `lead`, and `wait` from the one thread for blocking work while `lead` computes. The value of
+/// `lead` is the one that both return.
+macro_rules! with_a_waiter_on_the_only_thread {
+    ($cache:expr) => {{
+        static RUNS: Runs = Runs::new();
+        static CALLED: AtomicBool = AtomicBool::new(false);
+        let cache = $cache;
+        let leader = cache.clone();
+        watchdog(HANG, move || {
+            narrow_runtime().block_on(async {
+                let key = || Key::from_text("p", "k");
+                let leader = tokio::spawn(async move {
+                    leader
+                        .get_or_insert_with_async(&key(), Duration::MAX, async {
+                            RUNS.count();
+                            while !CALLED.load(Ordering::SeqCst) {
+                                tokio::task::yield_now().await;
+                            }
+                            // Time for the waiter to begin to wait.
+                            for _ in 0..10_000 {
+                                tokio::task::yield_now().await;
+                            }
+                            7_u32
+                        })
+                        .await
+                });
+                until(|| RUNS.get() == 1);
+                let waiter = tokio::task::spawn_blocking(move || {
+                    CALLED.store(true, Ordering::SeqCst);
+                    cache.get_or_insert_with(&key(), Duration::MAX, || {
+                        RUNS.count();
+                        8_u32
+                    })
+                });
+                assert_eq!(waiter.await.expect("no panic"), 7);
+                assert_eq!(leader.await.expect("no panic"), 7);
+            });
+        });
+        assert_eq!(RUNS.get(), 1);
+    }};
+}
+
+#[test]
+fn sync_waiter_on_the_only_blocking_thread_does_not_hold_up_the_async_leader() {
+    let patient = 24 * Duration::from_secs(60 * 60);
+    let (_place, cache) = directory();
+    with_a_waiter_on_the_only_thread!(cache.with_max_wait(patient));
+    let place = tempfile::tempdir().expect("a directory");
+    let options = FileOptions::new().single_flight(SingleFlight::Everywhere);
+    let cache = options.open(place.path()).expect("a cache");
+    with_a_waiter_on_the_only_thread!(cache.with_max_wait(patient));
+    let (_place, far) = directory();
+    let cache: Tiered<_> = tiered(&far);
+    with_a_waiter_on_the_only_thread!(cache.with_max_wait(patient));
+}
+
+/// Two caches of one directory stand for two processes: their callers wait for the lock of a file.
+#[test]
+fn lock_of_an_async_leader_is_free_though_waiters_hold_every_blocking_thread() {
+    let place = tempfile::tempdir().expect("a directory");
+    let open = || {
+        let options = FileOptions::new().single_flight(SingleFlight::Everywhere);
+        options.open(place.path()).expect("a cache").with_max_wait(24 * Duration::from_secs(3_600))
+    };
+    let (here, there) = (open(), open());
+    watchdog(HANG, move || {
+        static IS_LED: AtomicBool = AtomicBool::new(false);
+        static CALLED: AtomicBool = AtomicBool::new(false);
+        narrow_runtime().block_on(async {
+            let key = || Key::from_text("p", "k");
+            let leader = tokio::spawn(async move {
+                here.try_get_or_insert_with_async(&key(), Duration::MAX, async {
+                    IS_LED.store(true, Ordering::SeqCst);
+                    while !CALLED.load(Ordering::SeqCst) {
+                        tokio::task::yield_now().await;
+                    }
+                    Err::<u32, _>("nothing is stored, so the next one needs the lock")
+                })
+                .await
+            });
+            until(|| IS_LED.load(Ordering::SeqCst));
+            let waiter = tokio::task::spawn_blocking(move || {
+                CALLED.store(true, Ordering::SeqCst);
+                there.get_or_insert_with(&key(), Duration::MAX, || 8_u32)
+            });
+            assert_eq!(waiter.await.expect("no panic"), 8);
+            leader.await.expect("no panic").expect_err("it has failed");
+        });
+    });
+}
+
+#[test]
+fn debug_of_a_cache_is_short_and_touches_no_entry() {
+    let clock = ManualClock::new();
+    let place = tempfile::tempdir().expect("a directory");
+    let path = place.path();
+    let open = || FileOptions::new().clock(clock.clone()).open(path).expect("a cache");
+    let minute = Duration::from_secs(60);
+    let first = open();
+    for n in 0..300 {
+        first.set(&Key::from_text("p", n.to_string()), &n, minute).expect("set");
+    }
+    clock.advance(2 * minute);
+    let entries = || vayu::CacheDirectory::open(path).expect("a directory").count().expect("count");
+    let cache = open();
+    let near: Tiered<FileBackend> = tiered(&cache);
+    let texts = [
+        format!("{first:?} {:?}", first.backend()),
+        format!("{first:#?} {:#?}", first.backend()),
+        format!("{cache:?} {:?}", cache.backend()),
+        format!("{cache:#?} {:#?}", cache.backend()),
+        format!("{near:?} {:?}", near.backend()),
+        format!("{near:#?} {:#?}", near.backend()),
+        format!("{:#?}", vayu::CacheDirectory::open(path)),
+        format!("{:#?}", cache.pause()),
+    ];
+    for text in &texts {
+        assert!(text.len() < 2_000, "{} bytes: {text}", text.len());
+    }
+    assert!(texts[1].contains(&path.display().to_string()), "{}", texts[1]);
+    assert_eq!(entries(), 300, "what has expired is still there");
+}
+
+#[test]
+fn debug_of_a_cache_in_memory_drops_no_value_and_is_short() {
+    fn check<B: vayu::Backend + std::fmt::Debug, S: std::fmt::Debug>(
+        cache: &vayu::Cache<B, S>,
+        clock: &ManualClock,
+        value: impl Fn() -> std::sync::Arc<u32>,
+    ) where
+        S: vayu::Serializer<std::sync::Arc<u32>, Stored = B::Stored>,
+    {
+        let held = value();
+        for n in 0..300 {
+            let key = Key::from_text("p", n.to_string());
+            cache.set(&key, &held, Duration::from_secs(60)).expect("set");
+        }
+        clock.advance(Duration::from_secs(120));
+        let count = std::sync::Arc::strong_count(&held);
+        for text in [format!("{cache:#?}"), format!("{:#?}", cache.backend())] {
+            assert!(text.len() < 1_000, "{text}");
+        }
+        assert_eq!(std::sync::Arc::strong_count(&held), count, "no value was dropped");
+    }
+    let clock = ManualClock::new();
+    let options = || vayu::MemoryOptions::new().clock(clock.clone());
+    check(&options().build(), &clock, || std::sync::Arc::new(7));
+    check(&options().build_moka(), &clock, || std::sync::Arc::new(7));
 }

@@ -30,7 +30,8 @@ use crate::record::Record;
 /// - All methods are called from many threads at once.
 /// - An error or a panic of a backend costs its caller a recomputation, nothing else: the engine
 ///   counts it and goes on.
-/// - `write_async` and `delete_async` whose future is dropped may or may not have taken effect.
+/// - `write_async` and `delete_async` whose future is dropped may or may not have taken effect, or
+///   do so a moment later. To drop a future does not block.
 ///
 /// # Examples
 ///

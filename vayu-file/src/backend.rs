@@ -1,18 +1,20 @@
 //! The backend: entries below a directory.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cap_std::fs::Dir;
 use tokio::runtime::Handle;
 use vayu_core::{
-    Backend, Claim, Clock, Error, ErrorKind, Generations, Key, News, Open, Record, Result, Usage,
+    Backend, Claim, Claimed, Clock, Generations, Key, News, Open, Record, Result, Usage,
 };
 
 use crate::directory;
 use crate::folder::{DiskFolder, Folder};
+use crate::offload::{self, CancelFlag, OffloadedLock, UnderWay};
 use crate::options::{AsyncIo, FileOptions};
 use crate::store::Store;
 
@@ -34,15 +36,19 @@ use crate::store::Store;
 ///
 /// When the directory is removed under a process, everything is missing from then on and nothing
 /// can be stored.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct FileBackend {
     pub(crate) store: Arc<Store>,
+    /// The one that it was opened with.
+    path: Option<Arc<Path>>,
     async_io: AsyncIo,
+    under_way: Arc<UnderWay>,
 }
 
 impl FileBackend {
     pub(crate) fn open(path: &Path, options: &FileOptions) -> Result<Self> {
-        Self::open_dir(directory::open(path)?, options)
+        let backend = Self::open_dir(directory::open(path)?, options)?;
+        Ok(Self { path: Some(path.into()), ..backend })
     }
 
     pub(crate) fn open_dir(dir: Dir, options: &FileOptions) -> Result<Self> {
@@ -51,54 +57,36 @@ impl FileBackend {
     }
 
     pub(crate) fn in_folder(root: Box<dyn Folder>, options: &FileOptions) -> Result<Self> {
-        Ok(Self { store: Arc::new(Store::new(root, options)?), async_io: options.async_io })
-    }
-
-    /// Runs an operation where it may block. If the future is dropped, the operation has taken
-    /// place by then or never will: a write that came later could undo what others did since.
-    pub(crate) async fn offload<T: Send + 'static>(
-        &self,
-        operation: impl FnOnce(&Store) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let runtime = match self.async_io {
-            AsyncIo::Offloaded => Handle::try_current().ok(),
-            AsyncIo::Inline => None,
-        };
-        let Some(runtime) = runtime else { return operation(&self.store) };
-        let store = Arc::clone(&self.store);
-        let order = Order::default();
-        let ordered = order.0.clone();
-        let task = move || match &*lock(&ordered) {
-            Validity::Valid => operation(&store),
-            Validity::Cancelled => {
-                Err(Error::new(ErrorKind::Backend, "the operation was cancelled"))
-            }
-        };
-        runtime.spawn_blocking(task).await.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Backend, "hand over to a blocking thread").with_source(error))
+        Ok(Self {
+            store: Arc::new(Store::new(root, options)?),
+            path: None,
+            async_io: options.async_io,
+            under_way: Arc::default(),
         })
     }
-}
 
-/// An operation that was handed over. Its lock is held while it takes place.
-#[derive(Default)]
-struct Order(Arc<Mutex<Validity>>);
-
-#[derive(Default)]
-enum Validity {
-    #[default]
-    Valid,
-    Cancelled,
-}
-
-impl Drop for Order {
-    fn drop(&mut self) {
-        *lock(&self.0) = Validity::Cancelled;
+    /// Runs an operation where it may block. If the future is dropped, an operation that has not
+    /// begun never does, and one that has begun ends by itself; the drop waits for neither. What an
+    /// operation does last, and cannot be undone by others, it does only while the flag is not set.
+    pub(crate) async fn offload<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&Store, &CancelFlag) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Some(runtime) = self.runtime() else {
+            return operation(&self.store, &CancelFlag::never());
+        };
+        let store = Arc::clone(&self.store);
+        let operation = move |cancelled: &CancelFlag| operation(&store, cancelled);
+        offload::run(&runtime, Arc::clone(&self.under_way), operation).await
     }
-}
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The runtime whose threads do what may block.
+    fn runtime(&self) -> Option<Handle> {
+        match self.async_io {
+            AsyncIo::Offloaded => Handle::try_current().ok(),
+            AsyncIo::Inline => None,
+        }
+    }
 }
 
 impl Open for FileBackend {
@@ -106,6 +94,17 @@ impl Open for FileBackend {
 
     fn open(path: PathBuf) -> Result<Self> {
         Self::open(&path, &FileOptions::new())
+    }
+}
+
+/// What is at hand: no file is touched, and no lock is waited for.
+impl fmt::Debug for FileBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileBackend")
+            .field("path", &self.path)
+            .field("async_io", &self.async_io)
+            .field("store", &self.store)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,7 +117,7 @@ impl Backend for FileBackend {
     }
 
     fn write(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
-        self.store.write(key, &record)
+        self.store.write(key, &record, &CancelFlag::never())
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
@@ -127,26 +126,31 @@ impl Backend for FileBackend {
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
         let key = key.clone();
-        self.offload(move |store| store.read(&key)).await
+        self.offload(move |store, _| store.read(&key)).await
     }
 
     async fn write_async(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
         let key = key.clone();
-        self.offload(move |store| store.write(&key, &record)).await
+        self.offload(move |store, cancelled| store.write(&key, &record, cancelled)).await
     }
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         let key = key.clone();
-        self.offload(move |store| store.delete(&key)).await
+        self.offload(move |store, _| store.delete(&key)).await
     }
 
     fn try_claim(&self, key: &Key) -> Result<Claim> {
-        self.store.claim(key)
+        self.store.claim(key, Claimed::new)
     }
 
     async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
         let key = key.clone();
-        self.offload(move |store| store.claim(&key)).await
+        let runtime = self.runtime();
+        let claimed = move |lock| match runtime {
+            Some(runtime) => Claimed::new(OffloadedLock::new(lock, runtime)),
+            None => Claimed::new(lock),
+        };
+        self.offload(move |store, _| store.claim(&key, claimed)).await
     }
 
     fn clear(&self) -> Result<()> {
@@ -154,7 +158,7 @@ impl Backend for FileBackend {
     }
 
     async fn clear_async(&self) -> Result<()> {
-        self.offload(Store::clear).await
+        self.offload(|store, _| store.clear()).await
     }
 
     fn generations(&self) -> Option<&dyn Generations> {

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::backend::FileBackend;
 use crate::folder::{buffer, read_full};
 use crate::layout::Place;
+use crate::offload::CancelFlag;
 use crate::store::{Store, failed};
 
 /// How many random bytes a generation has.
@@ -38,7 +39,7 @@ impl Store {
         let mut bytes = [0; LENGTH];
         getrandom(&mut bytes, GetRandomFlags::empty())
             .map_err(io::Error::from)
-            .and_then(|_| self.replace(&Place::of_generation(group), &bytes))
+            .and_then(|_| self.replace(&Place::of_generation(group), &bytes, &CancelFlag::never()))
             .map_err(|error| failed("write generation", error))?;
         Ok(())
     }
@@ -56,11 +57,11 @@ impl Generations for FileBackend {
     }
 
     async fn generation_async(&self, group: Group) -> Result<u64> {
-        self.offload(move |store| store.generation(group)).await
+        self.offload(move |store, _| store.generation(group)).await
     }
 
     async fn renew_async(&self, group: Group) -> Result<()> {
-        let renew = move |store: &Store| {
+        let renew = move |store: &Store, _: &CancelFlag| {
             store.renew(group)?;
             store.announce()
         };

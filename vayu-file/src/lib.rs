@@ -34,6 +34,7 @@ mod ledger;
 mod listing;
 mod lock;
 mod news;
+mod offload;
 mod options;
 mod store;
 mod sweep;

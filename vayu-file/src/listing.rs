@@ -1,7 +1,8 @@
 //! A look into a cache directory from outside.
 
+use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use cap_std::fs::Dir;
@@ -35,8 +36,8 @@ use crate::options::Access;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct CacheDirectory {
+    path: PathBuf,
     root: DiskFolder,
 }
 
@@ -102,7 +103,7 @@ impl CacheDirectory {
             .map_err(|error| refused(format!("open directory `{shown}`")).with_source(error))?;
         let root = DiskFolder::new(dir, Access::OwnerOnly);
         match directory::is_marked(&root) {
-            Ok(true) => Ok(Self { root }),
+            Ok(true) => Ok(Self { path: path.as_ref().to_owned(), root }),
             Ok(false) => Err(refused(format!("the directory `{shown}` is no cache"))),
             Err(error) => Err(refused(format!("look into directory `{shown}`")).with_source(error)),
         }
@@ -237,6 +238,12 @@ impl CacheDirectory {
 
     fn open_entry(&self, shard: usize, name: &str) -> io::Result<Box<dyn File>> {
         self.root.open(&format!("{}/{name}", shard_name(shard)))
+    }
+}
+
+impl fmt::Debug for CacheDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheDirectory").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

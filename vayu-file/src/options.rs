@@ -60,6 +60,12 @@ pub enum Durability {
 pub enum AsyncIo {
     /// On the threads for blocking work of the tokio runtime that polls, one hand-over for each
     /// operation. Where there is no such runtime, as with [`Inline`](Self::Inline).
+    ///
+    /// To drop the future never waits for the disk: an operation that has not begun never does, one
+    /// that has begun ends by itself, and a write whose caller has gone does not put its entry in
+    /// place. An operation for which no thread is free for 20 milliseconds, while none is at work for
+    /// this cache, runs on the thread that polls, since the threads may be those of callers that wait
+    /// for it.
     #[default]
     Offloaded,
     /// On the thread that polls. A read of a small entry from the page cache takes a few

@@ -1,6 +1,7 @@
 //! Reading and writing entries below a folder.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::mem;
 use std::ops::Range;
@@ -21,13 +22,13 @@ use crate::folder::{File, Folder, Kind, buffer, read_full, read_some, write_full
 use crate::held::{HeldFiles, LONGEST_HELD};
 use crate::layout::{Place, Role, SHARDS, shard_name, temporary_name};
 use crate::ledger::{Ledger, Victim, charge};
-use crate::lock::try_lock;
+use crate::lock::{KeyLock, try_lock};
 use crate::news::Lookout;
+use crate::offload::{CancelFlag, cancelled};
 use crate::options::{Durability, FileOptions};
 use crate::sweep::{Eviction, Sweep, Swept};
 
 /// A directory of entries.
-#[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) root: Box<dyn Folder>,
     clock: Arc<dyn Clock>,
@@ -205,7 +206,13 @@ impl Store {
         Some(entry.record(entry.value_range()))
     }
 
-    pub(crate) fn write(&self, key: &Key, record: &Record<Bytes>) -> Result<()> {
+    /// Writes an entry, unless the caller goes before it is in its place.
+    pub(crate) fn write(
+        &self,
+        key: &Key,
+        record: &Record<Bytes>,
+        caller: &CancelFlag,
+    ) -> Result<()> {
         let address = Address::of(key);
         let place = address.place();
         let bytes = wire::pack(address.key(), record);
@@ -217,8 +224,10 @@ impl Store {
                 format!("the entry has {length} bytes, more than the limits of the cache allow"),
             ));
         }
-        let replaced = self.replace(place, &bytes).map_err(|error| failed("write entry", error))?;
+        let replaced =
+            self.replace(place, &bytes, caller).map_err(|error| failed("write entry", error))?;
         self.held.let_go(address.key());
+        let Some(Replaced(replaced)) = replaced else { return Err(cancelled()) };
         let mut ledger = self.ledger();
         ledger.update(place.shard(), |content| {
             if let Some(length) = replaced {
@@ -231,8 +240,14 @@ impl Store {
         Ok(())
     }
 
-    /// Puts a file in its place at one stroke; the length of the one that was there.
-    pub(crate) fn replace(&self, place: &Place, bytes: &[u8]) -> io::Result<Option<u64>> {
+    /// Puts a file in its place at one stroke, unless the caller has gone by then: what comes later
+    /// could undo what others have done since.
+    pub(crate) fn replace(
+        &self,
+        place: &Place,
+        bytes: &[u8],
+        caller: &CancelFlag,
+    ) -> io::Result<Option<Replaced>> {
         let folder = self.shard(place)?;
         let mut random = [0; 16];
         getrandom(&mut random, GetRandomFlags::empty())?;
@@ -247,10 +262,26 @@ impl Store {
         let replaced = folder.status(place.name()).ok();
         let replaced =
             replaced.filter(|status| status.kind == Kind::File).map(|status| status.length);
+        if caller.is_set() {
+            return Ok(None);
+        }
         folder.rename(&temporary.name, place.name())?;
         temporary.is_left = false;
+        if caller.is_set() {
+            // The disk may have taken long, and the key may have been removed in the meantime.
+            let _ = folder.remove(place.name());
+            self.subtract(place, replaced);
+            return Ok(None);
+        }
         self.sync(&*folder)?;
-        Ok(replaced)
+        Ok(Some(Replaced(replaced)))
+    }
+
+    /// A file has gone.
+    fn subtract(&self, place: &Place, length: Option<u64>) {
+        if let Some(length) = length {
+            self.ledger().update(place.shard(), |content| content.subtract(length));
+        }
     }
 
     /// The folder of an entry, made if it does not exist.
@@ -349,8 +380,12 @@ impl Store {
         self.sync(&*folder)
     }
 
-    /// Asks for the lock of a key, if there is one among processes.
-    pub(crate) fn claim(&self, key: &Key) -> Result<Claim> {
+    /// Asks for the lock of a key, if there is one among processes. `claimed` says how it is held.
+    pub(crate) fn claim(
+        &self,
+        key: &Key,
+        claimed: impl FnOnce(KeyLock) -> Claimed,
+    ) -> Result<Claim> {
         if self.single_flight == SingleFlight::Process {
             return Ok(Claim::Unneeded);
         }
@@ -359,7 +394,7 @@ impl Store {
         let lock = || self.shard(place).and_then(|folder| try_lock(folder, place.lock()));
         let locked = self.held.making_room(lock);
         Ok(match locked.map_err(|error| failed("lock entry", error))? {
-            Some(lock) => Claim::Granted(Claimed::new(lock)),
+            Some(lock) => Claim::Granted(claimed(lock)),
             None => Claim::Taken,
         })
     }
@@ -457,6 +492,24 @@ impl Store {
         lock(&self.ledger)
     }
 }
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("max_bytes", &self.max_bytes)
+            .field("max_entries", &self.max_entries)
+            .field("durability", &self.durability)
+            .field("single_flight", &self.single_flight)
+            .field("evictions", &self.evictions)
+            .field("expirations", &self.expirations)
+            .field("defects", &self.defects)
+            .field("sweeps", &self.sweeps)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A file was put in its place. The length of the one that was there, if there was one.
+pub(crate) struct Replaced(Option<u64>);
 
 /// The name of an entry that is being written, removed when that fails.
 struct Temporary<'a> {

@@ -33,11 +33,13 @@ struct List {
     places: u64,
     /// The process whose thread watches the list. A child has the list of its parent, and no thread.
     watched_in: Option<u32>,
+    /// When that thread wakes up by itself.
+    wakes: Option<Instant>,
 }
 
 static LIST: Mutex<List> =
-    Mutex::new(List { wakers: BTreeMap::new(), places: 0, watched_in: None });
-/// The first wait has changed.
+    Mutex::new(List { wakers: BTreeMap::new(), places: 0, watched_in: None, wakes: None });
+/// There is a wait that ends before the thread would wake up.
 static CHANGED: Condvar = Condvar::new();
 
 impl Wait {
@@ -64,9 +66,9 @@ impl Future for Wait {
         }
         let place = *self.place.get_or_insert_with(|| list.new_place(until));
         let replaced = list.wakers.insert(place, waker);
-        let is_first = list.wakers.first_key_value().is_some_and(|(&first, _)| first == place);
+        let is_before = list.wakes.is_none_or(|wakes| until < wakes);
         drop(list);
-        if is_first && replaced.is_none() {
+        if is_before && replaced.is_none() {
             CHANGED.notify_one();
         }
         drop(replaced);
@@ -94,6 +96,7 @@ impl List {
         if self.watched_in != Some(process) {
             // Whoever waits in the parent is not to be woken here.
             mem::forget(mem::take(&mut self.wakers));
+            self.wakes = None;
             let thread = thread::Builder::new().name("vayu-timer".to_owned()).spawn(watch);
             self.watched_in = thread.is_ok().then_some(process);
         }
@@ -142,6 +145,7 @@ fn watch() {
             continue;
         }
         let first = list.wakers.first_key_value().map(|(&(until, _), _)| until);
+        list.wakes = first;
         list = match first {
             None => CHANGED.wait(list).unwrap_or_else(PoisonError::into_inner),
             Some(until) => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use rustix::io::Errno;
@@ -11,7 +11,7 @@ use super::{File, Folder, Kind, Status};
 
 /// A disk of two levels. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Disk(Arc<Mutex<State>>);
+pub(crate) struct Disk(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -25,6 +25,8 @@ struct State {
     operations: usize,
     fault: Option<Fault>,
     open_files: usize,
+    /// How many operations do not return at the moment.
+    hanging: usize,
     is_remote: bool,
 }
 
@@ -42,6 +44,8 @@ pub(crate) enum Fault {
     Slow,
     /// No file can be opened while so many are open.
     Full(usize),
+    /// The operation of this number, and those after it, do not return until another plan is made.
+    Hangs(usize),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,6 +87,12 @@ impl Disk {
         let mut state = self.state();
         state.operations = 0;
         state.fault = fault.into();
+        self.0.1.notify_all();
+    }
+
+    /// Whether an operation hangs.
+    pub(crate) fn has_hung(&self) -> bool {
+        self.state().hanging > 0
     }
 
     /// How many operations there were since a failure was planned.
@@ -115,7 +125,7 @@ impl Disk {
 
     fn of(tree: Tree, next_id: u64) -> Self {
         let state = State { start: tree.clone(), tree, next_id, ..State::default() };
-        Self(Arc::new(Mutex::new(state)))
+        Self(Arc::new((Mutex::new(state), Condvar::new())))
     }
 
     /// Every disk that a loss of power at this moment may leave behind.
@@ -173,7 +183,7 @@ impl Disk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One operation, which may be the one that fails.
@@ -184,6 +194,14 @@ impl Disk {
         match state.fault {
             Some(Fault::Once(planned, errno)) if planned == number => Err(errno.into()),
             Some(Fault::From(planned, errno)) if planned <= number => Err(errno.into()),
+            Some(Fault::Hangs(planned)) if planned <= number => {
+                state.hanging += 1;
+                let hangs = |state: &mut State| matches!(state.fault, Some(Fault::Hangs(_)));
+                let woken = self.0.1.wait_while(state, hangs);
+                let mut state = woken.unwrap_or_else(PoisonError::into_inner);
+                state.hanging -= 1;
+                Ok(state)
+            }
             _ => Ok(state),
         }
     }
