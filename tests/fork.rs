@@ -19,8 +19,9 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[cfg(unix)]
 fn main() {
     use unix as on;
-    let tests: [(&str, fn()); 2] = [
+    let tests: [(&str, fn()); 3] = [
         ("computation_of_the_parent_does_not_hold_up_the_child", on::computation_of_the_parent),
+        ("lock_of_a_thread_of_the_parent_does_not_stop_the_child", on::locks_of_the_parent),
         ("memory_in_front_of_redis_is_not_trusted_in_the_child", on::memory_in_front_of_redis),
     ];
     for (name, test) in tests {
@@ -35,13 +36,14 @@ fn main() {}
 
 #[cfg(unix)]
 mod unix {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Barrier, LazyLock};
     use std::thread;
     use std::time::Duration;
 
     use fork::{Fork, WEXITSTATUS, WIFEXITED};
     use vayu::testing::watchdog;
-    use vayu::{Key, MemoryCache, RedisBackend, RedisCache, Tiered, cached, tiered};
+    use vayu::{Key, MemoryCache, MemoryOptions, RedisBackend, RedisCache, Tiered, cached, tiered};
 
     use crate::server::Server;
 
@@ -51,7 +53,14 @@ mod unix {
     /// within a minute.
     fn beside_child(child: impl FnOnce() -> bool, parent: impl FnOnce()) {
         match fork::fork().expect("a child") {
-            Fork::Child => std::process::exit(i32::from(!child())),
+            Fork::Child => {
+                // A child that hangs ends by itself.
+                thread::spawn(|| {
+                    thread::sleep(MINUTE);
+                    std::process::abort();
+                });
+                std::process::exit(i32::from(!child()))
+            }
             Fork::Parent(process) => {
                 parent();
                 let status = watchdog(MINUTE, move || fork::waitpid(process));
@@ -88,6 +97,56 @@ mod unix {
             },
         );
         assert_eq!(leader.join().expect("no panic"), parent);
+    }
+
+    /// Threads of the parent hit, miss, evict and sweep while it forks, so that a child now and then has
+    /// a lock that a thread held which it does not have.
+    pub(crate) fn locks_of_the_parent() {
+        static TEXTS: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+        static HEAVY: LazyLock<MemoryCache> =
+            LazyLock::new(|| MemoryOptions::new().max_weight(1_000, |_, _| 1).build());
+
+        #[cached(cache = TEXTS, ttl = "1ms")]
+        fn text(n: u64) -> String {
+            n.to_string()
+        }
+        #[cached(cache = TEXTS, ttl = "1ms")]
+        fn number(n: u64) -> u64 {
+            n
+        }
+        #[cached(cache = HEAVY, ttl = "1h")]
+        fn heavy(n: u64) -> String {
+            n.to_string()
+        }
+
+        static IS_OVER: AtomicBool = AtomicBool::new(false);
+        let busy = |start: u64| {
+            for n in start.. {
+                if IS_OVER.load(Ordering::Relaxed) {
+                    break;
+                }
+                text(n % 3_000);
+                number(n % 3_000);
+                heavy(n % 3_000);
+            }
+        };
+        let threads = [0, 500, 1_000, 1_500, 2_000, 2_500].map(|n| thread::spawn(move || busy(n)));
+        for _ in 0..60 {
+            let child = || {
+                let is_right = |n: u64| {
+                    text(n) == n.to_string() && number(n) == n && heavy(n) == n.to_string()
+                };
+                let is_right = (0..400).all(is_right);
+                let stats = [&*TEXTS, &*HEAVY].map(MemoryCache::stats);
+                TEXTS.clear().expect("a clear");
+                is_right && stats.iter().all(|stats| stats.in_flight == 0)
+            };
+            beside_child(child, || ());
+        }
+        IS_OVER.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
     }
 
     /// The parent holds copies in memory and listens. In the child no thread listens: what others

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use vayu::testing::ManualClock;
-use vayu::{Backend, Cache, Key, MemoryCache, MemoryOptions, cached, mem_cached};
+use vayu::{
+    Backend, ByReference, Cache, Key, MemoryCache, MemoryOptions, Shared, cached, mem_cached,
+};
 
 use crate::Runs;
 
@@ -251,12 +253,13 @@ fn limit_is_in_the_stats_and_evictions_are_counted() {
     assert_eq!(usage.evictions, Some(1000 - entries));
 }
 
+fn text_length(_: &Key, value: &Shared) -> u32 {
+    value.downcast_ref::<String>().map_or(1, |text| u32::try_from(text.len()).expect("short"))
+}
+
 #[test]
 fn weight_is_a_limit_too() {
-    let text_length = |_: &Key, value: &vayu::Shared| {
-        value.downcast_ref::<String>().map_or(1, |t| t.len() as u32)
-    };
-    for cache in [MemoryOptions::new().max_weight(10_000, text_length).build()] {
+    fn test<B: Backend<Stored = Shared>>(cache: &Cache<B, ByReference>) {
         for n in 0..1000 {
             let key = Key::new("n", &(n,)).expect("a number");
             cache.set(&key, &"x".repeat(100), MINUTE).expect("write");
@@ -264,10 +267,42 @@ fn weight_is_a_limit_too() {
         let usage = cache.stats().usage;
         assert!(usage.weight.is_some_and(|weight| weight <= 10_000), "{usage:?}");
         assert!(usage.entries.is_some_and(|entries| (50..=100).contains(&entries)), "{usage:?}");
-        let heavy = Key::from_text("heavy", "");
-        cache.set(&heavy, &"x".repeat(20_000), MINUTE).expect("write");
-        assert_eq!(cache.get::<String>(&heavy).expect("read"), None, "heavier than the limit");
     }
+    let options = || MemoryOptions::new().max_weight(10_000, text_length);
+    test(&options().build());
+    test(&options().build_moka());
+}
+
+#[test]
+fn value_of_up_to_the_limit_is_kept_in_a_cache_that_is_full() {
+    for max in [20, 1_000, 10_000, 1_000_000] {
+        let cache = MemoryOptions::new().max_weight(max, text_length).build();
+        for n in 0..100_u64 {
+            // From a twentieth of the limit to most of it, again and again.
+            let weight = max * 99 / 100 * (n % 20 + 1) / 20;
+            let text = "x".repeat(usize::try_from(weight).expect("short"));
+            let key = Key::new("n", &n).expect("a number");
+            cache.set(&key, &text, MINUTE).expect("write");
+            assert_eq!(cache.get(&key).expect("read"), Some(text), "{weight} of {max}");
+            assert!(cache.stats().usage.weight.is_some_and(|weight| weight <= max));
+        }
+        assert_eq!(cache.stats().usage.rejections, Some(0));
+    }
+}
+
+#[test]
+fn value_that_is_too_heavy_is_counted_and_what_it_replaces_is_gone() {
+    fn test<B: Backend<Stored = Shared>>(cache: &Cache<B, ByReference>) {
+        let key = Key::from_text("k", "");
+        cache.set(&key, &"old".to_owned(), MINUTE).expect("write");
+        assert_eq!(cache.get::<String>(&key).expect("read").as_deref(), Some("old"));
+        cache.set(&key, &"x".repeat(10_001), MINUTE).expect("write");
+        assert_eq!(cache.get::<String>(&key).expect("read"), None);
+        assert_eq!(cache.stats().usage.rejections, Some(1));
+    }
+    let options = || MemoryOptions::new().max_weight(10_000, text_length);
+    test(&options().build());
+    test(&options().build_moka());
 }
 
 #[test]

@@ -247,6 +247,8 @@ pub struct Usage {
     pub max_weight: Option<u64>,
     /// Entries that were dropped because a limit was reached.
     pub evictions: Option<u64>,
+    /// Entries that were not kept because each of them alone is more than the limit allows.
+    pub rejections: Option<u64>,
     /// Entries that were dropped because they had expired.
     pub expirations: Option<u64>,
     /// Entries that were found damaged, or were none, and were taken for missing.

@@ -26,6 +26,7 @@ mod guard;
 mod key;
 mod news;
 mod observer;
+mod per_process;
 mod record;
 mod report;
 mod serializer;
@@ -47,6 +48,8 @@ pub use crate::group::{Generations, Group};
 pub use crate::key::{CompactKey, Key, KeyHasher, Prefix, sorted_set};
 pub use crate::news::{Change, News, Watcher};
 pub use crate::observer::{CallOutcome, CallReport, FunctionStats, Observer, Tally};
+#[doc(hidden)]
+pub use crate::per_process::PerProcess;
 pub use crate::record::Record;
 #[cfg(feature = "bincode")]
 pub use crate::serializer::Bincode;

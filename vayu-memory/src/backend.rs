@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use quick_cache::sync::Cache as Map;
-use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
+use quick_cache::{Equivalent, Lifecycle, Options, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 use vayu_core::{
-    Backend, Clock, CompactKey, Key, KeyHasher, Record, Result, Shared, Timestamp, Usage,
+    Backend, Clock, CompactKey, Key, KeyHasher, PerProcess, Record, Result, Shared, Timestamp,
+    Usage,
 };
 
 use crate::discard::discard;
@@ -26,13 +27,17 @@ use crate::sweep::Schedule;
 ///
 /// `V` is what holds a value: [`Shared`] unless it is a part of another backend, which keeps more.
 pub struct MemoryBackend<V = Shared> {
-    map: Map<CompactKey, Record<V>, ByWeight, KeyHasher, Evictions>,
+    maps: PerProcess<RecordMap<V>>,
+    /// The limits of each map.
+    limits: Options,
     front: Arc<Front>,
     evictions: Evictions,
     weights: Option<Weights>,
     clock: Arc<dyn Clock>,
     schedule: Schedule,
 }
+
+type RecordMap<V> = Map<CompactKey, Record<V>, ByWeight, KeyHasher, Evictions>;
 
 impl<V: Held> MemoryBackend<V> {
     /// An empty backend with these options.
@@ -43,8 +48,9 @@ impl<V: Held> MemoryBackend<V> {
     pub fn with_options(options: MemoryOptions) -> Self {
         let entries = usize::try_from(options.max_entries).unwrap_or(usize::MAX);
         let capacity = options.weights.as_ref().map_or(options.max_entries, |weights| weights.max);
-        let shards = shards(entries.min(usize::try_from(capacity).unwrap_or(usize::MAX)));
-        let map_options = OptionsBuilder::new()
+        // A map divides its limit by the shards, and one value may be most of a limit by weight.
+        let shards = if options.weights.is_some() { 1 } else { shards(entries) };
+        let limits = OptionsBuilder::new()
             .shards(shards)
             .estimated_items_capacity(entries)
             // The map rounds the part of a shard up.
@@ -58,13 +64,36 @@ impl<V: Held> MemoryBackend<V> {
         let front = Arc::new(if is_counted { Front::of(entries) } else { Front::none() });
         let evictions = Evictions { count: Arc::default(), front: Arc::clone(&front) };
         Self {
-            map: Map::with_options(map_options, ByWeight, KeyHasher, evictions.clone()),
+            maps: PerProcess::new(map(&limits, &evictions)),
+            limits,
             front,
             evictions,
             weights: options.weights,
             clock: options.clock,
             schedule: Schedule::new(),
         }
+    }
+
+    #[inline]
+    fn map(&self) -> &RecordMap<V> {
+        self.maps.get()
+    }
+
+    /// Begins an empty map if the present one is that of a parent process, in which a thread that
+    /// does not exist here may hold a lock for good. Returns whether it was.
+    #[cold]
+    fn replace_map_after_fork(&self) -> bool {
+        self.maps.replace_after_fork(|| {
+            self.front.clear();
+            map(&self.limits, &self.evictions)
+        })
+    }
+
+    /// Finds a record whose shard of the map another thread holds at the moment.
+    #[cold]
+    fn get_contended(&self, key: &Key) -> Option<Record<V>> {
+        self.replace_map_after_fork();
+        self.map().get(&Wanted(key))
     }
 
     /// [`tend`](Self::tend) out of the way of those who find something.
@@ -76,7 +105,7 @@ impl<V: Held> MemoryBackend<V> {
     /// Lets the map know that a key was asked for.
     #[cold]
     fn refer_to(&self, key: &Key) {
-        discard(self.map.get(&Wanted(key)));
+        discard(self.map().try_get(&Wanted(key)).ok());
     }
 
     /// Drops what has expired, if it is time for that.
@@ -92,7 +121,8 @@ impl<V: Held> MemoryBackend<V> {
     fn drop_until(&self, now: Option<Timestamp>) -> (u64, Timestamp) {
         let dropped = RefCell::new(Vec::new());
         let next = Cell::new(Timestamp::NEVER);
-        self.map.retain(|key, record| {
+        self.replace_map_after_fork();
+        self.map().retain(|key, record| {
             let end = record.stale_until();
             let stays = now.is_some_and(|now| end > now);
             if stays {
@@ -109,6 +139,10 @@ impl<V: Held> MemoryBackend<V> {
         dropped.into_iter().for_each(discard);
         (count, next.get())
     }
+}
+
+fn map<V: Clone>(limits: &Options, evictions: &Evictions) -> RecordMap<V> {
+    Map::with_options(limits.clone(), ByWeight, KeyHasher, evictions.clone())
 }
 
 /// The part of the room that is for what is asked for again and again, and how many of the keys that
@@ -130,9 +164,11 @@ impl<V: Held> Default for MemoryBackend<V> {
     }
 }
 
-impl<V: Clone> fmt::Debug for MemoryBackend<V> {
+impl<V> fmt::Debug for MemoryBackend<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBackend").field("entries", &self.map.len()).finish_non_exhaustive()
+        f.debug_struct("MemoryBackend")
+            .field("evictions", &self.evictions.count)
+            .finish_non_exhaustive()
     }
 }
 
@@ -148,15 +184,21 @@ impl<V: Held> Backend for MemoryBackend<V> {
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
         let record = match &self.weights {
             None => record,
-            Some(weights) => {
-                let weight = (weights.weigh)(key, record.value().shared());
-                record.with_weight(weight)
-            }
+            Some(weights) => match weights.weigh(key, record.value().shared()) {
+                Some(weight) => record.with_weight(weight),
+                // The value of before is outdated all the same.
+                None => return self.delete(key).map(drop),
+            },
         };
         self.front.expect(key, &record);
         let end = record.stale_until();
         let mut evicted = Evicted::default();
-        self.map.insert_with_lifecycle(key.into(), record, &mut evicted);
+        if let Err((key, record)) =
+            self.map().try_insert_with_lifecycle(key.into(), record, &mut evicted)
+        {
+            self.replace_map_after_fork();
+            self.map().insert_with_lifecycle(key, record, &mut evicted);
+        }
         evicted.entries.drain(..).for_each(discard);
         drop(evicted);
         self.schedule.note(end);
@@ -165,8 +207,9 @@ impl<V: Held> Backend for MemoryBackend<V> {
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
+        self.replace_map_after_fork();
         // Under the lock of the map: whoever writes the key next has nothing to withdraw.
-        let removed = self.map.remove_if(&Wanted(key), |_| {
+        let removed = self.map().remove_if(&Wanted(key), |_| {
             self.front.withdraw(key.hash_code());
             true
         });
@@ -194,13 +237,16 @@ impl<V: Held> Backend for MemoryBackend<V> {
 
     #[inline]
     fn prepare_glance(&self, key: &Key, found: &Record<V>) {
-        self.front.offer(key, found, || self.map.peek(&Wanted(key)));
+        self.front.offer(key, found, || self.map().try_peek(&Wanted(key)).ok().flatten());
     }
 
     #[inline]
     fn read_now(&self, key: &Key) -> Option<Result<Option<Record<V>>>> {
         // Made where it stays: to move it takes as long as to find it.
-        let found = Some(Ok(self.map.get(&Wanted(key))));
+        let found = match self.map().try_get(&Wanted(key)) {
+            Ok(found) => Some(Ok(found)),
+            Err(_) => Some(Ok(self.get_contended(key))),
+        };
         if let Some(Ok(None)) = found {
             self.tend_apart();
         }
@@ -218,14 +264,16 @@ impl<V: Held> Backend for MemoryBackend<V> {
     }
 
     fn usage(&self) -> Usage {
+        self.replace_map_after_fork();
         self.tend(self.clock.now());
         let mut usage = Usage::default();
-        usage.entries = Some(self.map.len() as u64);
-        if self.weights.is_some() {
-            usage.weight = Some(self.map.weight());
-            usage.max_weight = Some(self.map.capacity());
+        usage.entries = Some(self.map().len() as u64);
+        if let Some(weights) = &self.weights {
+            usage.weight = Some(self.map().weight());
+            usage.max_weight = Some(self.map().capacity());
+            usage.rejections = Some(weights.rejections.load(Ordering::Relaxed));
         } else {
-            usage.max_entries = Some(self.map.capacity());
+            usage.max_entries = Some(self.map().capacity());
         }
         usage.evictions = Some(self.evictions.count.load(Ordering::Relaxed));
         usage.expirations = Some(self.schedule.expirations());

@@ -118,6 +118,14 @@ impl Front {
         }
     }
 
+    /// Withdraws all that has a seat.
+    pub(crate) fn clear(&self) {
+        if let Some(tables) = &self.0 {
+            tables.narrow.clear();
+            tables.wide.clear();
+        }
+    }
+
     /// [`withdraw`](Self::withdraw) for a key of the map.
     pub(crate) fn withdraw_key(&self, key: &CompactKey) {
         if self.is_used() {

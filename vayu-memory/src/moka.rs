@@ -157,7 +157,11 @@ impl Backend for MokaBackend {
     fn write(&self, key: &Key, record: Record<Shared>) -> Result<()> {
         let weight = match &self.weights {
             None => 1,
-            Some(weights) => (weights.weigh)(key, record.value()).max(1),
+            Some(weights) => match weights.weigh(key, record.value()) {
+                Some(weight) => weight,
+                // The value of before is outdated all the same.
+                None => return self.delete(key).map(drop),
+            },
         };
         self.schedule.note(record.stale_until());
         let morgue = Arc::clone(&self.morgue);
@@ -207,9 +211,10 @@ impl Backend for MokaBackend {
         self.bury();
         let mut usage = Usage::default();
         usage.entries = Some(self.map.entry_count());
-        if self.weights.is_some() {
+        if let Some(weights) = &self.weights {
             usage.weight = Some(self.map.weighted_size());
             usage.max_weight = Some(self.capacity);
+            usage.rejections = Some(weights.rejections.load(Ordering::Relaxed));
         } else {
             usage.max_entries = Some(self.capacity);
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use vayu_core::{Clock, Key, MonotonicClock, Shared};
 
@@ -39,6 +40,37 @@ pub struct MemoryOptions {
 pub(crate) struct Weights {
     pub(crate) max: u64,
     pub(crate) weigh: Arc<Weigh>,
+    /// Values that were heavier than what is kept.
+    pub(crate) rejections: Arc<AtomicU64>,
+}
+
+impl Weights {
+    /// The heaviest value that is kept, as a part of the limit.
+    const HEAVIEST: f64 = 0.99;
+
+    /// Returns the weight of a value, or `None` if it is too heavy to be kept.
+    pub(crate) fn weigh(&self, key: &Key, value: &Shared) -> Option<u32> {
+        let weight = (self.weigh)(key, value).max(1);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "as the map takes its part"
+        )]
+        let heaviest = (self.max as f64 * Self::HEAVIEST) as u64;
+        if u64::from(weight) <= heaviest {
+            return Some(weight);
+        }
+        if self.rejections.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                target: "vayu",
+                weight,
+                max_weight = self.max,
+                "a value is too heavy for its memory cache and is not stored"
+            );
+        }
+        None
+    }
 }
 
 pub(crate) type Weigh = dyn Fn(&Key, &Shared) -> u32 + Send + Sync;
@@ -76,15 +108,19 @@ impl MemoryOptions {
     /// no limit on the number of entries; [`max_entries`](Self::max_entries) is taken as a guess
     /// of it.
     ///
-    /// `weigh` is called once for each value that is stored, and an answer of zero counts as one.
-    /// The limit is split evenly over a few shards (four for each processor), and a value heavier
-    /// than a shard's part is not stored.
+    /// `weigh` is called once for each value that is stored, and a weight of zero counts as one.
+    /// A value of up to 99 % of the limit is kept, and others are evicted for it. A heavier one is
+    /// returned to its caller and not stored; that is counted in
+    /// [`Usage::rejections`](vayu_core::Usage::rejections) and logged the first time.
+    ///
+    /// The limit holds for the whole map, which is therefore not split into shards: many threads
+    /// that read at the same time take turns at one lock, as they do not with a limit on entries.
     pub fn max_weight(
         mut self,
         max: u64,
         weigh: impl Fn(&Key, &Shared) -> u32 + Send + Sync + 'static,
     ) -> Self {
-        self.weights = Some(Weights { max, weigh: Arc::new(weigh) });
+        self.weights = Some(Weights { max, weigh: Arc::new(weigh), rejections: Arc::default() });
         self
     }
 

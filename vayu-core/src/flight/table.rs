@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+#[cfg(not(any(vayu_loom, vayu_shuttle)))]
+use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::flight::lead::{Lead, Permission};
 use crate::flight::{Flight, Outcome, Phase};
 use crate::key::{Key, KeyHasher};
+use crate::per_process::PerProcess;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
 
 /// The flights of one cache. Split by hash, so that callers of different keys seldom meet.
 #[derive(Debug)]
 pub(crate) struct Flights<R> {
-    shards: Box<[Shard<R>]>,
+    shards: PerProcess<Box<[Shard<R>]>>,
     /// This process, as it was last known. To ask the system whenever a flight sets out would take
     /// longer than most of what else there is to do, so it is asked when somebody finds a flight.
     process: AtomicU32,
@@ -62,17 +65,14 @@ impl<R> Flights<R> {
 
     /// `shards` must be a power of two.
     pub(super) fn with_shards(shards: usize) -> Self {
-        let shard = |_| Shard {
-            landings: AtomicU64::new(0),
-            sky: Mutex::new(Sky { flights: HashMap::default(), invalidations: 0 }),
-        };
         let process = AtomicU32::new(std::process::id());
-        Self { shards: (0..shards).map(shard).collect(), process }
+        Self { shards: PerProcess::new(empty(shards)), process }
     }
 
     /// How many flights have not yet landed.
     pub(crate) fn in_flight(&self) -> usize {
-        self.shards.iter().map(|shard| lock(&shard.sky).flights.len()).sum()
+        self.replace_shards_after_fork();
+        self.shards.get().iter().map(|shard| lock(&shard.sky).flights.len()).sum()
     }
 
     /// Taken before a lookup.
@@ -90,8 +90,7 @@ impl<R> Flights<R> {
         stamp: u64,
         before: Option<Landings>,
     ) -> Join<'a, R> {
-        let shard = self.shard(key);
-        let mut sky = lock(&shard.sky);
+        let (shard, mut sky) = self.locked(key);
         if let Some(slot) = sky.flights.get(key)
             && self.is_of_this_process(&slot.flight)
         {
@@ -189,7 +188,8 @@ impl<R> Flights<R> {
     /// [`invalidate`](Self::invalidate) for all keys.
     pub(crate) fn invalidate_all(&self) -> Vec<Arc<Flight<R>>> {
         let mut storing = Vec::new();
-        for shard in &self.shards {
+        self.replace_shards_after_fork();
+        for shard in self.shards.get() {
             let mut sky = lock(&shard.sky);
             sky.invalidations += 1;
             sky.flights.retain(|_, slot| !slot.flight.phase.dismiss());
@@ -203,12 +203,35 @@ impl<R> Flights<R> {
 
     fn shard(&self, key: &Key) -> &Shard<R> {
         // The memory engine takes its shard from other bits.
-        let index = (key.hash_code() >> 48) as usize & (self.shards.len() - 1);
-        &self.shards[index]
+        let shards = self.shards.get();
+        let index = (key.hash_code() >> 48) as usize & (shards.len() - 1);
+        &shards[index]
     }
 
     fn sky(&self, key: &Key) -> MutexGuard<'_, Sky<R>> {
-        lock(&self.shard(key).sky)
+        self.locked(key).1
+    }
+
+    /// Locks the shard of a key.
+    fn locked(&self, key: &Key) -> (&Shard<R>, MutexGuard<'_, Sky<R>>) {
+        let mut shard = self.shard(key);
+        // Model checkers know no fork, and would try the lock in vain in each schedule.
+        #[cfg(not(any(vayu_loom, vayu_shuttle)))]
+        match shard.sky.try_lock() {
+            Ok(sky) => return (shard, sky),
+            Err(TryLockError::Poisoned(poisoned)) => return (shard, poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                self.replace_shards_after_fork();
+                shard = self.shard(key);
+            }
+        }
+        (shard, lock(&shard.sky))
+    }
+
+    /// Begins an empty table if this one is that of a parent process, in which a thread that does not
+    /// exist here may hold a lock for good.
+    fn replace_shards_after_fork(&self) {
+        self.shards.replace_after_fork(|| empty(self.shards.get().len()));
     }
 
     /// Whether a flight can land. After a fork it may be taken for one of the parent although it is
@@ -271,9 +294,8 @@ impl<R> Flights<R> {
         flight: &Arc<Flight<R>>,
         outcome: Outcome<R>,
     ) -> Result<(), Outcome<R>> {
-        let shard = self.shard(key);
         {
-            let mut sky = lock(&shard.sky);
+            let (shard, mut sky) = self.locked(key);
             let is_outdated = flight.phase.get() == Phase::Outdated;
             if is_outdated && !matches!(outcome, Outcome::Abandoned) {
                 flight.phase.set(Phase::Storing);
@@ -299,8 +321,16 @@ impl<R> Flights<R> {
 
     #[cfg(test)]
     pub(crate) fn lock_all(&self) -> Vec<impl Sized + '_> {
-        self.shards.iter().map(|shard| lock(&shard.sky)).collect()
+        self.shards.get().iter().map(|shard| lock(&shard.sky)).collect()
     }
+}
+
+fn empty<R>(shards: usize) -> Box<[Shard<R>]> {
+    let shard = |_| Shard {
+        landings: AtomicU64::new(0),
+        sky: Mutex::new(Sky { flights: HashMap::default(), invalidations: 0 }),
+    };
+    (0..shards).map(shard).collect()
 }
 
 impl<R> Slot<R> {

@@ -12,6 +12,8 @@ pub(super) struct Table<const WORDS: usize> {
     rows: OnceLock<Rows<WORDS>>,
     /// How many rows there will be.
     count: usize,
+    /// The process that makes them.
+    process: u32,
 }
 
 #[derive(Debug)]
@@ -30,7 +32,8 @@ struct Row<'a, const WORDS: usize> {
 impl<const WORDS: usize> Table<WORDS> {
     /// So many seats, in whole rows, of which there is at least one.
     pub(super) fn new(seats: usize) -> Self {
-        Self { rows: OnceLock::new(), count: (seats / SIDE_BY_SIDE).max(1) }
+        let count = (seats / SIDE_BY_SIDE).max(1);
+        Self { rows: OnceLock::new(), count, process: std::process::id() }
     }
 
     /// The entry of a key with this hash that begins with these words. Of the first reads after a
@@ -60,10 +63,20 @@ impl<const WORDS: usize> Table<WORDS> {
     /// There will be seats from here on.
     #[inline]
     pub(super) fn expect(&self) {
-        self.rows.get_or_init(|| Rows {
-            seats: (0..self.count).map(|_| std::array::from_fn(|_| Seat::new())).collect(),
-            tags: (0..self.count).map(|_| Tags::new()).collect(),
-        });
+        if self.rows.get().is_none() {
+            self.make_rows();
+        }
+    }
+
+    /// A child process makes none: a thread of the parent, which does not exist there, may have begun.
+    #[cold]
+    fn make_rows(&self) {
+        if self.process == std::process::id() {
+            self.rows.get_or_init(|| Rows {
+                seats: (0..self.count).map(|_| std::array::from_fn(|_| Seat::new())).collect(),
+                tags: (0..self.count).map(|_| Tags::new()).collect(),
+            });
+        }
     }
 
     /// Offers a key with this hash a seat of its row, if one is free. See [`Seat::offer`].
@@ -87,6 +100,12 @@ impl<const WORDS: usize> Table<WORDS> {
         for place in row.tags.places(Tag::of(hash)) {
             row.seats.get(place).into_iter().for_each(Seat::empty);
         }
+    }
+
+    /// Takes all seats away.
+    pub(super) fn clear(&self) {
+        let rows = self.rows.get().map(|rows| &rows.seats[..]);
+        rows.unwrap_or_default().as_flattened().iter().for_each(Seat::empty);
     }
 
     /// Whether somebody has asked for a key with this hash since this was last asked.

@@ -1,0 +1,72 @@
+//! State behind locks, in a process and in its children.
+//!
+//! A fork copies the memory and one thread. A lock that another thread held at that moment is held
+//! in the child for good, and what it protects may be half-changed. The state that such a lock
+//! protects is therefore replaced in the child, when a lock of it is found to be held: nothing is
+//! asked of the operating system before.
+
+use std::process;
+use std::sync::OnceLock;
+
+/// A value that a child process replaces by one of its own where it cannot use that of its parent.
+#[derive(Debug)]
+pub struct PerProcess<T> {
+    value: T,
+    process: u32,
+    child: OnceLock<Box<Self>>,
+}
+
+impl<T> PerProcess<T> {
+    /// Creates a value of the running process.
+    pub fn new(value: T) -> Self {
+        Self { value, process: process::id(), child: OnceLock::new() }
+    }
+
+    /// Returns the value that was made last: that of this process, or of the parent that it still
+    /// shares it with.
+    #[inline]
+    pub fn get(&self) -> &T {
+        &self.last().value
+    }
+
+    /// Replaces the value if it is that of a parent process, and returns whether it was. It calls
+    /// the operating system: for when a lock is held, and for what is done seldom.
+    #[cold]
+    pub fn replace_after_fork(&self, make: impl FnOnce() -> T) -> bool {
+        let last = self.last();
+        if last.process == process::id() {
+            return false;
+        }
+        last.child.get_or_init(|| Box::new(Self::new(make())));
+        true
+    }
+
+    #[inline]
+    fn last(&self) -> &Self {
+        let mut last = self;
+        while let Some(child) = last.child.get() {
+            last = child;
+        }
+        last
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_parent(value: T) -> Self {
+        Self { process: process::id() ^ 1, ..Self::new(value) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn value_of_a_parent_is_used_until_it_is_replaced_once() {
+        let value = PerProcess::of_parent(1);
+        assert_eq!(*value.get(), 1);
+        assert!(value.replace_after_fork(|| 2));
+        assert_eq!(*value.get(), 2);
+        assert!(!value.replace_after_fork(|| 3), "it is of this process");
+        assert_eq!(*value.get(), 2);
+    }
+}
