@@ -3,7 +3,7 @@
 use vayu::testing::{ManualClock, MapBackend};
 use vayu::{
     Backend, FileOptions, MemoryBackend, MemoryOptions, MessagePack, RedisBackend, RedisOptions,
-    SingleTier, TierValue, TieredBackend, Tiers, backend_tests,
+    SingleFlight, SingleTier, TierValue, TieredBackend, Tiers, backend_tests,
 };
 
 use crate::namespace;
@@ -19,8 +19,15 @@ fn on_server(clock: ManualClock) -> RedisBackend {
     options(clock).connect(shared().url()).expect("an address").backend().clone()
 }
 
+/// With leases, of which no other test of the kit has any.
+fn with_leases(clock: ManualClock) -> RedisBackend {
+    let options = options(clock).single_flight(SingleFlight::Everywhere);
+    options.connect(shared().url()).expect("an address").backend().clone()
+}
+
 fn on_cluster(clock: ManualClock) -> RedisBackend {
-    let cache = options(clock).connect_cluster(shared_cluster().urls());
+    let options = options(clock).single_flight(SingleFlight::Everywhere);
+    let cache = options.connect_cluster(shared_cluster().urls());
     cache.expect("addresses").backend().clone()
 }
 
@@ -29,8 +36,9 @@ fn above<F: Backend<Stored = bytes::Bytes>>(far: F) -> TieredBackend<F> {
 }
 
 backend_tests!(server, MessagePack, |clock| ((), on_server(clock)));
+backend_tests!(server_with_leases, MessagePack, |clock| ((), with_leases(clock)));
 backend_tests!(cluster, MessagePack, |clock| ((), on_cluster(clock)));
-backend_tests!(memory_over_server, Tiers<MessagePack>, |clock| ((), above(on_server(clock))));
+backend_tests!(memory_over_server, Tiers<MessagePack>, |clock| ((), above(with_leases(clock))));
 backend_tests!(memory_over_cluster, Tiers<MessagePack>, |clock| ((), above(on_cluster(clock))));
 backend_tests!(memory_over_map, Tiers<MessagePack>, |clock| {
     ((), above(MapBackend::with_clock(clock)))
@@ -42,7 +50,7 @@ backend_tests!(memory_over_files, Tiers<MessagePack>, |clock| {
     (place, above(far))
 });
 backend_tests!(server_alone, Tiers<MessagePack>, |clock| {
-    ((), SingleTier::new(on_server(clock)))
+    ((), SingleTier::new(with_leases(clock)))
 });
 backend_tests!(memory_alone, Tiers<MessagePack>, |clock| {
     ((), MemoryBackend::<TierValue>::with_options(MemoryOptions::new().clock(clock)))

@@ -12,6 +12,7 @@ mod faults;
 mod fleet;
 mod hostile;
 mod invalidation;
+mod leases;
 mod process;
 mod proxy;
 mod sentinel;

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 const ROLE: &str = "VAYU_TEST_ROLE";
 
 /// What this process is to do, if it is such a one.
@@ -52,6 +54,18 @@ impl Process {
                 return said.trim().to_owned();
             }
         }
+    }
+
+    /// Waits until it has ended, which it does without a fault.
+    pub(crate) fn wait(mut self) {
+        let status = self.child.wait().expect("it runs");
+        assert!(status.success(), "{status}");
+    }
+
+    /// Lets it stand still, as a debugger or a machine that is suspended does.
+    pub(crate) fn stop(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("it runs"), Signal::STOP).expect("it runs");
     }
 
     pub(crate) fn kill(&mut self) {

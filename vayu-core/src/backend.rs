@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Generations;
-use crate::guard::Discreet;
+use crate::guard::discard_from;
 use crate::key::Key;
 use crate::news::News;
 use crate::record::Record;
@@ -173,7 +173,7 @@ pub trait Backend: Send + Sync + 'static {
     /// [`Claim::Taken`].
     ///
     /// The default answers [`Claim::Unneeded`]. A right that was granted must come to an end with
-    /// its process.
+    /// its process. A future that is dropped while it asks leaves no right behind.
     ///
     /// # Errors
     ///
@@ -274,21 +274,91 @@ pub enum SingleFlight {
 pub enum Claim {
     /// Nobody has to ask: the processes do not wait for each other.
     Unneeded,
-    /// The caller computes, and others wait until this is dropped.
+    /// The caller computes, and others wait until it has given this back.
     Granted(Claimed),
     /// Another process computes.
     Taken,
 }
 
-/// The right to compute a key for all processes, given back when it is dropped.
-pub struct Claimed {
-    _guard: Discreet<Box<dyn Any + Send>>,
+/// The right to compute a key for all processes, a lease.
+///
+/// The engine gives it back with [`release`](Self::release) or
+/// [`release_async`](Self::release_async) before the call returns. Where that cannot be, because the
+/// function panics or the future of the call is dropped, the lease is dropped.
+pub struct Claimed(Option<Box<dyn ReleaseLease>>);
+
+/// A lease as a backend keeps it: how it is given back.
+///
+/// A lease that is dropped without a call of these methods is given back too, by the `Drop` of the
+/// implementor. That runs when the function of a call panics, and when the future of an async call is
+/// dropped, possibly by a runtime that is ending: it must not rely on that runtime, nor block for
+/// long.
+#[async_trait]
+pub trait ReleaseLease: Send + 'static {
+    /// Gives the lease back. Other processes can take it when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When others may have to wait until it ends by itself.
+    fn release(self: Box<Self>) -> Result<()>;
+
+    /// [`release`](Self::release) for async callers. The default calls it.
+    async fn release_async(self: Box<Self>) -> Result<()> {
+        self.release()
+    }
+}
+
+/// What is given back by being dropped.
+struct Dropped<T> {
+    _guard: T,
+}
+
+impl<T: Send + 'static> ReleaseLease for Dropped<T> {
+    fn release(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Claimed {
-    /// The right is given back when `guard` is dropped.
+    /// Makes a lease that is given back when `guard` is dropped, which cannot fail and does not block.
     pub fn new(guard: impl Any + Send) -> Self {
-        Self { _guard: Discreet::from(Box::new(guard) as Box<dyn Any + Send>) }
+        Self::with_release(Dropped { _guard: guard })
+    }
+
+    /// Makes a lease that takes a message to another process to be given back.
+    pub fn with_release(lease: impl ReleaseLease) -> Self {
+        Self(Some(Box::new(lease)))
+    }
+
+    /// Gives the lease back.
+    ///
+    /// # Errors
+    ///
+    /// When other processes may have to wait until it ends by itself.
+    pub fn release(mut self) -> Result<()> {
+        self.0.take().map_or(Ok(()), ReleaseLease::release)
+    }
+
+    /// [`release`](Self::release) for async callers.
+    ///
+    /// # Cancellation
+    ///
+    /// When the future is dropped, the lease is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`release`](Self::release).
+    pub async fn release_async(mut self) -> Result<()> {
+        match self.0.take() {
+            Some(lease) => lease.release_async().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        discard_from(&mut self.0);
     }
 }
 

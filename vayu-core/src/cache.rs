@@ -18,9 +18,9 @@ use self::groups::Groups;
 pub use self::pause::{Pause, PauseAll, pause_all};
 use self::setbacks::Setbacks;
 use crate::backend::{Backend, Connect, Open, Usage};
-use crate::clock::{Clock, Sleep, Timestamp};
+use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Flight, Flights, Hosted, Landing, Outcome, Waiting, inside};
+use crate::flight::{Deadline, Flight, Flights, Hosted, Landing, Outcome, Waiting, inside};
 use crate::freshness::is_fresh;
 use crate::guard::{guarded, guarded_async};
 use crate::key::Key;
@@ -142,8 +142,9 @@ impl<B: Backend, S> Cache<B, S> {
         Cache { shared: self.shared, serializer, max_wait: self.max_wait }
     }
 
-    /// The same cache, whose callers wait for another one's computation no longer than this. Then
-    /// they compute themselves. The default is 30 seconds.
+    /// The same cache, whose callers wait no longer than this in all: for another caller's
+    /// computation, for that of another process, and for one that takes their place. Then they
+    /// compute themselves. The default is 30 seconds.
     #[must_use]
     pub fn with_max_wait(mut self, max_wait: Duration) -> Self {
         self.max_wait = max_wait;
@@ -225,10 +226,11 @@ impl<B: Backend, S> Cache<B, S> {
         }
         let stamp = self.stamp(key.prefix(), &[])?;
         let record = self.seal(value, stamp, ttl)?;
+        let mut deadline = Deadline::default();
         let lead = loop {
             match self.flights().seize(key, stamp) {
                 Ok(lead) => break Some(lead),
-                Err(flight) if self.wait_for(&flight) => {}
+                Err(flight) if self.wait_for(&flight, &mut deadline) => {}
                 Err(_) => break None,
             }
         };
@@ -259,10 +261,11 @@ impl<B: Backend, S> Cache<B, S> {
         }
         let stamp = self.stamp_async(key.prefix(), &[]).await?;
         let record = self.seal(value, stamp, ttl)?;
+        let mut deadline = Deadline::default();
         let lead = loop {
             match self.flights().seize(key, stamp) {
                 Ok(lead) => break Some(lead),
-                Err(flight) if self.wait_for_async(&flight).await => {}
+                Err(flight) if self.wait_for_async(&flight, &mut deadline).await => {}
                 Err(_) => break None,
             }
         };
@@ -291,7 +294,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Those of the backend.
     pub fn remove(&self, key: &Key) -> Result<bool> {
         if let Some(flight) = self.shared.flights.invalidate(key) {
-            self.wait_for(&flight);
+            self.wait_for(&flight, &mut Deadline::default());
         }
         guarded("delete entry", || self.backend().delete(key))
     }
@@ -303,7 +306,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Those of the backend.
     pub async fn remove_async(&self, key: &Key) -> Result<bool> {
         if let Some(flight) = self.shared.flights.invalidate(key) {
-            self.wait_for_async(&flight).await;
+            self.wait_for_async(&flight, &mut Deadline::default()).await;
         }
         self.delete_async(key).await
     }
@@ -314,8 +317,9 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend; [`ErrorKind::Unsupported`] where it cannot be cleared.
     pub fn clear(&self) -> Result<()> {
+        let mut deadline = Deadline::default();
         for flight in self.shared.flights.invalidate_all() {
-            self.wait_for(&flight);
+            self.wait_for(&flight, &mut deadline);
         }
         guarded("clear", || self.backend().clear())
     }
@@ -326,8 +330,9 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of [`clear`](Self::clear).
     pub async fn clear_async(&self) -> Result<()> {
+        let mut deadline = Deadline::default();
         for flight in self.shared.flights.invalidate_all() {
-            self.wait_for_async(&flight).await;
+            self.wait_for_async(&flight, &mut deadline).await;
         }
         guarded_async("clear", || self.backend().clear_async()).await
     }
@@ -397,15 +402,23 @@ impl<B: Backend, S> Cache<B, S> {
     }
 
     /// Waits until what is being stored is stored. Whether it is; where this thread may not wait
-    /// for that, or it takes too long, it is not.
-    pub(crate) fn wait_for(&self, flight: &Arc<Flight<Record<B::Stored>>>) -> bool {
+    /// for that, or the deadline comes first, it is not.
+    pub(crate) fn wait_for(
+        &self,
+        flight: &Arc<Flight<Record<B::Stored>>>,
+        deadline: &mut Deadline,
+    ) -> bool {
         Waiting::begin_asleep(flight.id())
-            .is_some_and(|_waiting| block_on(flight.landed(&mut self.patience())).is_some())
+            .is_some_and(|_waiting| block_on(flight.landed(self.begin(deadline))).is_some())
     }
 
-    pub(crate) async fn wait_for_async(&self, flight: &Arc<Flight<Record<B::Stored>>>) -> bool {
+    pub(crate) async fn wait_for_async(
+        &self,
+        flight: &Arc<Flight<Record<B::Stored>>>,
+        deadline: &mut Deadline,
+    ) -> bool {
         let Some(_waiting) = Waiting::begin(flight.id()) else { return false };
-        flight.landed(&mut self.patience()).await.is_some()
+        flight.landed(self.begin(deadline)).await.is_some()
     }
 
     #[inline]
@@ -413,26 +426,21 @@ impl<B: Backend, S> Cache<B, S> {
         self.shared.clock.now()
     }
 
-    /// The wait after which a caller computes itself.
-    pub(crate) fn patience(&self) -> Sleep {
-        self.sleep(self.max_wait)
+    /// Sets the deadline of a call that is about to wait, unless it has waited before.
+    pub(crate) fn begin<'a>(&self, deadline: &'a mut Deadline) -> &'a mut Deadline {
+        deadline.begin(|| self.shared.clock.sleep(self.max_wait))
     }
 
-    pub(crate) fn sleep(&self, time: Duration) -> Sleep {
-        self.shared.clock.sleep(time)
+    /// Waits between two looks whether another process still computes. Returns whether the call may
+    /// wait longer.
+    pub(crate) async fn pause_for(&self, pause: Duration, deadline: &mut Deadline) -> bool {
+        self.begin(deadline).limit(self.shared.clock.sleep(pause)).await
     }
 
-    /// The pauses between questions whether another process still computes: longer ones with
-    /// time, and together not much longer than a caller waits.
-    pub(crate) fn pauses(&self) -> impl Iterator<Item = Duration> + use<B, S> {
-        let mut left = self.max_wait;
-        let mut pause = FIRST_PAUSE;
-        iter::from_fn(move || {
-            let this = pause;
-            left = left.checked_sub(this)?;
-            pause = (2 * this).min(LONGEST_PAUSE);
-            Some(this)
-        })
+    /// The pauses between looks whether another process still computes: longer ones with time.
+    pub(crate) fn pauses() -> impl Iterator<Item = Duration> + use<B, S> {
+        let double = |pause: &Duration| Some((2 * *pause).min(LONGEST_PAUSE));
+        iter::successors(Some(FIRST_PAUSE), double)
     }
 
     #[inline]

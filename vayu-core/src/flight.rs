@@ -7,22 +7,20 @@
 //! nothing.
 
 mod context;
+mod deadline;
 mod lead;
 #[cfg(all(test, vayu_loom))]
 mod loom_tests;
 mod phase;
 mod table;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 pub(crate) use self::context::{Hosted, Waiting, inside};
+pub(crate) use self::deadline::Deadline;
 pub(crate) use self::lead::{Landing, Lead, Permission};
 use self::phase::{AtomicPhase, Phase};
 pub(crate) use self::table::{Flights, Join, Landings};
-use crate::clock::Sleep;
 use crate::guard::Discreet;
 use crate::sync::{Event, OnceLock, notify_all};
 
@@ -69,32 +67,15 @@ impl<R> Flight<R> {
     }
 
     /// The outcome of the flight, or `None` if `deadline` came first.
-    pub(crate) async fn landed(&self, deadline: &mut Sleep) -> Option<&Outcome<R>> {
+    pub(crate) async fn landed(&self, deadline: &mut Deadline) -> Option<&Outcome<R>> {
         loop {
             let listener = self.landed.listen();
             if let Some(outcome) = self.outcome.get() {
                 return Some(outcome);
             }
-            if !(Either { first: listener, second: deadline }).await {
+            if !deadline.limit(listener).await {
                 return self.outcome.get();
             }
         }
-    }
-}
-
-/// Waits for one of two futures; whether it was the first.
-struct Either<'a, F> {
-    first: F,
-    second: &'a mut Sleep,
-}
-
-impl<F: Future<Output = ()> + Unpin> Future for Either<'_, F> {
-    type Output = bool;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
-        if Pin::new(&mut self.first).poll(context).is_ready() {
-            return Poll::Ready(true);
-        }
-        self.second.as_mut().poll(context).map(|()| false)
     }
 }

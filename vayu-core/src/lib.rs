@@ -39,7 +39,9 @@ mod took;
 pub mod wire;
 
 pub use crate::attribute::AsCache;
-pub use crate::backend::{Backend, Claim, Claimed, Connect, Open, SingleFlight, Usage};
+pub use crate::backend::{
+    Backend, Claim, Claimed, Connect, Open, ReleaseLease, SingleFlight, Usage,
+};
 pub use crate::cache::{Cache, Pause, PauseAll, pause_all};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::Entry;

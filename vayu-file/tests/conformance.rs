@@ -2,6 +2,7 @@
 
 use tempfile::TempDir;
 use vayu_core::MessagePack;
+use vayu_core::SingleFlight;
 use vayu_core::testing::ManualClock;
 use vayu_file::{AsyncIo, Durability, FileBackend, FileOptions};
 
@@ -20,5 +21,5 @@ vayu_core::backend_tests! {
 vayu_core::backend_tests! {
     synced_files,
     MessagePack,
-    |clock| open(FileOptions::new().durability(Durability::Synced), clock)
+    |clock| open(FileOptions::new().durability(Durability::Synced).single_flight(SingleFlight::Everywhere), clock)
 }

@@ -18,7 +18,7 @@ use vayu_core::{
 
 use crate::breaker::Breaker;
 use crate::cell::Cells;
-use crate::claim;
+use crate::claim::Leases;
 use crate::clear;
 use crate::command::{self, Keep, Names};
 use crate::failure::Failure;
@@ -48,7 +48,7 @@ use crate::server::Server;
 pub struct RedisBackend {
     asking: Asking,
     names: Arc<Names>,
-    claims: Option<Duration>,
+    leases: Option<Arc<Leases>>,
     clock: Arc<dyn Clock>,
     audience: Arc<Audience>,
     defects: Arc<AtomicU64>,
@@ -124,6 +124,11 @@ impl Asking {
         answer
     }
 
+    /// How long an operation may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
     fn deadline(&self) -> Instant {
         Instant::now() + self.0.timeout
     }
@@ -131,6 +136,8 @@ impl Asking {
 
 impl RedisBackend {
     pub(crate) fn new(server: Server, options: RedisOptions) -> Self {
+        let leases = (options.single_flight == SingleFlight::Everywhere)
+            .then(|| Leases::new(options.claim_for, Arc::clone(&options.breaker_clock)));
         let ways = Ways {
             server: Arc::new(server),
             pool: Pool::new(options.max_connections),
@@ -141,8 +148,7 @@ impl RedisBackend {
         Self {
             asking: Asking(Arc::new(ways)),
             names: Arc::new(Names::new(options.namespace)),
-            claims: (options.single_flight == SingleFlight::Everywhere)
-                .then_some(options.claim_for),
+            leases,
             clock: options.clock,
             audience: Arc::default(),
             defects: Arc::default(),
@@ -297,29 +303,13 @@ impl Backend for RedisBackend {
     }
 
     fn try_claim(&self, key: &Key) -> Result<Claim> {
-        let Some(time) = self.claims else { return Ok(Claim::Unneeded) };
-        let name = self.names.claim(&WireKey::new(key));
-        let token = claim::token().map_err(|failure| failure.during("claim key"))?;
-        let answer = self.asking.ask(&command::claim(&name, &token, time));
-        let is_granted = answer.and_then(|answer| command::done(&answer));
-        if is_granted.map_err(|failure| failure.during("claim key"))? {
-            Ok(Claim::Granted(claim::granted(self.asking.clone(), name, token, false)))
-        } else {
-            Ok(Claim::Taken)
-        }
+        let Some(leases) = &self.leases else { return Ok(Claim::Unneeded) };
+        leases.take(&self.asking, self.names.claim(&WireKey::new(key)))
     }
 
     async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
-        let Some(time) = self.claims else { return Ok(Claim::Unneeded) };
-        let name = self.names.claim(&WireKey::new(key));
-        let token = claim::token().map_err(|failure| failure.during("claim key"))?;
-        let answer = self.asking.ask_async(&command::claim(&name, &token, time)).await;
-        let is_granted = answer.and_then(|answer| command::done(&answer));
-        if is_granted.map_err(|failure| failure.during("claim key"))? {
-            Ok(Claim::Granted(claim::granted(self.asking.clone(), name, token, true)))
-        } else {
-            Ok(Claim::Taken)
-        }
+        let Some(leases) = &self.leases else { return Ok(Claim::Unneeded) };
+        leases.take_async(&self.asking, self.names.claim(&WireKey::new(key))).await
     }
 
     /// Looks through all keys of the server. Each step has the time limit of an operation, the whole

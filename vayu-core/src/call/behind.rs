@@ -8,6 +8,7 @@ use crate::cache::Cache;
 use crate::call::begin::{Why, begin};
 use crate::call::future::{inquire, lead, miss, renew};
 use crate::call::{Call, CallKey, Choice, Keep, Policy, Reason, Shape, Ttl, key_in};
+use crate::flight::Deadline;
 use crate::group::Group;
 use crate::guard::discard;
 use crate::key::Prefix;
@@ -68,6 +69,7 @@ async fn refresh<R, B, S, K, H, Z, L, P, G, F>(
     let Some(key) = key_in(&cache, &policy) else { return };
     let call = Call::new(&cache, &policy, key, stamp);
     if let Some(first) = cache.flights().lead_if_vacant(key, stamp) {
-        discard(lead(&call, first, true, Reason::Behind, pin!(body)).await);
+        let mut deadline = Deadline::default();
+        discard(lead(&call, first, true, Reason::Behind, &mut deadline, pin!(body)).await);
     }
 }

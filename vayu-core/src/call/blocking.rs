@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look};
 use crate::call::{Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
-    FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
+    Deadline, FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
 };
 use crate::group::Group;
 use crate::guard::{discard, guarded};
@@ -130,8 +130,8 @@ where
     P: Keep<H::Value>,
 {
     let flights = call.cache.flights();
+    let mut deadline = Deadline::default();
     let (first, look_again) = {
-        let mut deadline = None;
         loop {
             let (flight, outdated) = match flights.join(call.key, call.stamp, before.take()) {
                 Join::Lead { lead: first, look_again } => break (first, look_again),
@@ -140,8 +140,7 @@ where
             let Some(waiting) = Waiting::begin_asleep(flight.id()) else {
                 return beside(call, flight.id(), body);
             };
-            let deadline = deadline.get_or_insert_with(|| call.cache.patience());
-            let outcome = block_on(flight.landed(deadline));
+            let outcome = block_on(flight.landed(call.cache.begin(&mut deadline)));
             drop(waiting);
             let next = match outcome {
                 None => flights.overtake(call.key, call.stamp, &flight),
@@ -161,7 +160,7 @@ where
             }
         }
     };
-    lead(call, first, look_again, Reason::Missing, body)
+    lead(call, first, look_again, Reason::Missing, &mut deadline, body)
 }
 
 /// Runs the body to replace an old value, or serves that if another caller does so or the last
@@ -183,7 +182,7 @@ where
     if call.begins_refresh()
         && let Some(first) = call.cache.flights().lead_if_vacant(call.key, call.stamp)
     {
-        return lead(call, first, true, Reason::Outdated(old), body);
+        return lead(call, first, true, Reason::Outdated(old), &mut Deadline::default(), body);
     }
     call.serve_stale(*old)
 }
@@ -199,14 +198,15 @@ where
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
 {
+    let mut deadline = Deadline::default();
     let first = loop {
         match call.cache.flights().supersede(call.key, call.stamp) {
             Ok(first) => break first,
-            Err(flight) if call.cache.wait_for(&flight) => {}
+            Err(flight) if call.cache.wait_for(&flight, &mut deadline) => {}
             Err(flight) => return beside(call, flight.id(), body),
         }
     };
-    lead(call, first, false, Reason::Asked, body)
+    lead(call, first, false, Reason::Asked, &mut deadline, body)
 }
 
 /// Runs the body for all who wait, unless it was just stored by another.
@@ -215,6 +215,7 @@ fn lead<R, B, S, H, Z, L, P>(
     mut lead: Lead<'_, Record<B::Stored>>,
     look_again: bool,
     mut reason: Reason<R>,
+    deadline: &mut Deadline,
     body: impl FnOnce() -> R,
 ) -> R
 where
@@ -233,7 +234,7 @@ where
             call.ends_refresh();
             return answer;
         }
-        let claimed = match claim(call, &mut reason) {
+        let claimed = match claim(call, &mut reason, deadline) {
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(claimed) => claimed,
         };
@@ -267,16 +268,18 @@ where
         while lead.land() == Landing::MustDelete {
             call.survive(guarded("delete entry", || call.cache.backend().delete(call.key)));
         }
-        drop(claimed);
+        give_back(call, claimed);
         call.conclude(answer, took, reason)
     })
 }
 
-/// Asks the other processes for the right to compute, or waits for what one of them stores. Where
-/// there is an old value, nothing is waited for; a caller that was asked to compute asks nobody.
+/// Asks the other processes for the right to compute, or waits for a value that anybody stores, until
+/// the deadline of the call. Where there is an old value, nothing is waited for; a caller that was
+/// asked to compute asks nobody.
 fn claim<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     reason: &mut Reason<R>,
+    deadline: &mut Deadline,
 ) -> ControlFlow<R, Option<Claimed>>
 where
     B: Backend,
@@ -287,25 +290,47 @@ where
     if matches!(reason, Reason::Asked) || call.cache.backend().is_in_process() {
         return ControlFlow::Continue(None);
     }
-    for pause in call.cache.pauses() {
+    for pause in Cache::<B, S>::pauses() {
         match call.survive(guarded("claim key", || call.cache.backend().try_claim(call.key))) {
-            Some(Claim::Taken) => match mem::replace(reason, Reason::Missing) {
-                Reason::Outdated(old) => return ControlFlow::Break(call.serve_stale(*old)),
-                _ => block_on(call.cache.sleep(pause)),
-            },
-            Some(Claim::Granted(claimed)) => {
+            Some(Claim::Taken) => {}
+            Some(Claim::Granted(lease)) => {
                 return match read(call).and_then(|found| call.serve(found)) {
                     Some(answer) => {
+                        give_back(call, Some(lease));
                         call.ends_refresh();
                         ControlFlow::Break(answer)
                     }
-                    None => ControlFlow::Continue(Some(claimed)),
+                    None => ControlFlow::Continue(Some(lease)),
                 };
             }
             Some(Claim::Unneeded) | None => break,
         }
+        if let Reason::Outdated(_) = reason
+            && let Reason::Outdated(old) = mem::replace(reason, Reason::Missing)
+        {
+            return ControlFlow::Break(call.serve_stale(*old));
+        }
+        // Also at the deadline: to look takes less than to compute.
+        let is_over = !block_on(call.cache.pause_for(pause, deadline));
+        if let Some(answer) = read(call).and_then(|found| call.serve(found)) {
+            call.ends_refresh();
+            return ControlFlow::Break(answer);
+        }
+        if is_over {
+            break;
+        }
     }
     ControlFlow::Continue(None)
+}
+
+/// Gives a lease back before the call returns.
+fn give_back<B: Backend, S, H: Copy, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    lease: Option<Claimed>,
+) {
+    if let Some(lease) = lease {
+        call.survive(guarded("release lease", || lease.release()));
+    }
 }
 
 /// Runs the body for this caller alone, beside a flight that it must not wait for.

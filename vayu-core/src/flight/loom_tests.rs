@@ -56,7 +56,7 @@ impl World {
                     return self.lead(lead, end);
                 }
                 Join::Wait { flight, outdated } => {
-                    let mut never: Sleep = Box::pin(std::future::pending());
+                    let mut never = Deadline::default();
                     match block_on(flight.landed(&mut never)) {
                         Some(Outcome::Computed(value)) if !outdated => return value.get().copied(),
                         Some(Outcome::Unshared) if !outdated => {
@@ -156,7 +156,7 @@ fn invalidated_value_does_not_stay() {
         match world.flights.invalidate(&key()) {
             // What was being stored is gone when the flight has landed.
             Some(flight) => {
-                let mut never: Sleep = Box::pin(std::future::pending());
+                let mut never = Deadline::default();
                 block_on(flight.landed(&mut never));
                 assert_eq!(*lock(&world.stored), None);
             }

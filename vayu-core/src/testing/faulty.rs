@@ -1,10 +1,11 @@
 //! A backend that is wrong on request.
 
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::backend::{Backend, Usage};
+use crate::backend::{Backend, Claim, Claimed, ReleaseLease, Usage};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Generations;
@@ -51,6 +52,8 @@ pub enum Fault {
     AsyncReadIsBlind,
     /// Clearing does nothing.
     ClearIsLost,
+    /// Leases cannot be given back, and say so.
+    LeaseStays,
 }
 
 /// A backend with a [`Fault`] that can be switched on and off.
@@ -114,8 +117,28 @@ impl<B: Backend> FaultyBackend<B> {
         record
     }
 
+    fn after_claim(&self, claim: Claim) -> Claim {
+        match claim {
+            Claim::Granted(lease) if self.has(Fault::LeaseStays) => {
+                Claim::Granted(Claimed::with_release(Stays { _lease: ManuallyDrop::new(lease) }))
+            }
+            claim => claim,
+        }
+    }
+
     fn fails(operation: &'static str) -> Error {
         Error::new(ErrorKind::Backend, operation)
+    }
+}
+
+/// A lease that cannot be given back.
+struct Stays {
+    _lease: ManuallyDrop<Claimed>,
+}
+
+impl ReleaseLease for Stays {
+    fn release(self: Box<Self>) -> Result<()> {
+        Err(Error::new(ErrorKind::Backend, "planned failure of a release"))
     }
 }
 
@@ -162,6 +185,15 @@ impl<B: Backend> Backend for FaultyBackend<B> {
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         self.delete(key)
+    }
+
+    fn try_claim(&self, key: &Key) -> Result<Claim> {
+        Ok(self.after_claim(self.inner.try_claim(&self.key(key))?))
+    }
+
+    async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
+        let claim = self.inner.try_claim_async(&self.key(key)).await?;
+        Ok(self.after_claim(claim))
     }
 
     fn clear(&self) -> Result<()> {

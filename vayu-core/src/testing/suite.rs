@@ -6,9 +6,9 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
 use crate::clock::{Clock, Timestamp};
 use crate::error::ErrorKind;
@@ -94,6 +94,8 @@ macro_rules! backend_tests {
             writers_of_different_keys_do_not_disturb_each_other
             no_write_comes_back_after_a_delete
             cleared_backend_is_empty
+            lease_that_was_given_back_is_granted_again
+            lease_that_was_dropped_is_granted_again
         }
     };
 }
@@ -188,6 +190,36 @@ where
             Mode::Async => block_on(self.backend.delete_async(key)),
         }
         .expect("delete")
+    }
+}
+
+/// What came of asking for the lease of a key, where there are leases.
+#[derive(Debug)]
+enum Lease {
+    None,
+    Held,
+    Ours(Claimed),
+}
+
+impl<B: Backend, S> Subject<B, S> {
+    fn lease(&self, key: &Key) -> Lease {
+        let claim = match self.mode {
+            Mode::Sync => self.backend.try_claim(key),
+            Mode::Async => block_on(self.backend.try_claim_async(key)),
+        };
+        match claim.expect("try_claim") {
+            Claim::Unneeded => Lease::None,
+            Claim::Taken => Lease::Held,
+            Claim::Granted(lease) => Lease::Ours(lease),
+        }
+    }
+
+    fn give_back(&self, lease: Claimed) {
+        match self.mode {
+            Mode::Sync => lease.release(),
+            Mode::Async => block_on(lease.release_async()),
+        }
+        .expect("release");
     }
 }
 
@@ -430,6 +462,35 @@ properties! {
                 assert!(matches!(subject.backend.usage().entries, None | Some(0)));
             }
             Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
+        }
+    }
+
+    /// A lease is its holder's alone, for one key, and can be taken again once it was given back.
+    fn lease_that_was_given_back_is_granted_again(subject) {
+        for _ in 0..3 {
+            let Lease::Ours(lease) = subject.lease(&key("leased")) else {
+                assert!(matches!(subject.lease(&key("leased")), Lease::None), "it was given back");
+                return;
+            };
+            assert!(matches!(subject.lease(&key("leased")), Lease::Held));
+            let Lease::Ours(other) = subject.lease(&key("other")) else {
+                panic!("the lease of another key is free")
+            };
+            subject.give_back(lease);
+            subject.give_back(other);
+        }
+        subject.write(&key("leased"), b"value");
+        assert_eq!(subject.read(&key("leased")).as_deref(), Some(&b"value"[..]));
+    }
+
+    /// A lease that is dropped can be taken again soon.
+    fn lease_that_was_dropped_is_granted_again(subject) {
+        let Lease::Ours(lease) = subject.lease(&key("dropped")) else { return };
+        drop(lease);
+        let began = Instant::now();
+        while matches!(subject.lease(&key("dropped")), Lease::Held) {
+            assert!(began.elapsed() < MINUTE, "it was not given back");
+            thread::yield_now();
         }
     }
 }

@@ -3,12 +3,16 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Stdio};
+use std::pin::{Pin, pin};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::task::{Context, Poll, Wake};
 use std::thread;
+use std::time::Duration;
 
 use vayu_core::SingleFlight;
-use vayu_core::testing::watchdog;
+use vayu_core::testing::{ManualClock, watchdog};
 use vayu_core::{Backend, Claim};
 use vayu_file::FileCache;
 
@@ -163,6 +167,98 @@ fn process_that_is_killed_while_it_computes_does_not_hold_up_the_next() {
             assert_eq!(waiting.join().expect("the call answers"), "next");
             assert_eq!(cache.stats().errors, 0);
         });
+    }
+}
+
+/// Half of the callers are async. The clock of the cache is moved by hand.
+#[test]
+fn process_that_is_stopped_while_it_computes_costs_the_longest_wait_once() {
+    watchdog(HANG, || {
+        let directory = tempfile::tempdir().expect("a directory");
+        let key = &keys(1)[0];
+        let (mut child, _stdin) = start("processes::holder", directory.path(), "");
+        wait_for_byte(&mut child);
+        let stopped = Command::new("kill").args(["-STOP", &child.id().to_string()]).status();
+        assert!(stopped.expect("kill can be started").success());
+        let (clock, max_wait) = (ManualClock::new(), Duration::from_secs(3));
+        let options = options().single_flight(SingleFlight::Everywhere).clock(clock.clone());
+        let cache = options.open(directory.path()).expect("a cache").with_max_wait(max_wait);
+        let (mut waited, step) = (Duration::ZERO, Duration::from_millis(1));
+        thread::scope(|scope| {
+            let callers = [false, true, false, true].map(|is_async| {
+                let cache = &cache;
+                scope.spawn(move || {
+                    let value = || "value".to_owned();
+                    if is_async {
+                        let body = async { value() };
+                        let call = pin!(cache.get_or_insert_with_async(key, HOUR, body));
+                        block_on(call)
+                    } else {
+                        cache.get_or_insert_with(key, HOUR, value)
+                    }
+                })
+            });
+            while clock.sleepers() < 4 {
+                thread::yield_now();
+            }
+            while callers.iter().any(|caller| !caller.is_finished()) {
+                if clock.sleepers() > 0 {
+                    clock.advance(step);
+                    waited += step;
+                }
+                thread::yield_now();
+            }
+            for caller in callers {
+                assert_eq!(caller.join().expect("the call answers"), "value");
+            }
+        });
+        child.kill().expect("the child is there");
+        child.wait().expect("the child is gone");
+        assert!(waited >= max_wait && waited < max_wait + max_wait / 5, "{waited:?}");
+    });
+}
+
+/// What another process stores without asking for the lock.
+#[test]
+fn value_that_anybody_stores_ends_the_wait_for_a_process_that_is_stopped() {
+    watchdog(HANG, || {
+        let directory = tempfile::tempdir().expect("a directory");
+        let key = &keys(1)[0];
+        let (mut child, _stdin) = start("processes::holder", directory.path(), "");
+        wait_for_byte(&mut child);
+        let cache = machine_wide(directory.path());
+        let other = options().open(directory.path()).expect("a cache");
+        let never = || -> String { panic!("there is a value") };
+        thread::scope(|scope| {
+            let call = || cache.get_or_insert_with(key, HOUR, never);
+            let callers = [(); 3].map(|()| scope.spawn(call));
+            while cache.stats().in_flight == 0 {
+                thread::yield_now();
+            }
+            other.set(key, &"set".to_owned(), HOUR).expect("set");
+            for caller in callers {
+                assert_eq!(caller.join().expect("the call answers"), "set");
+            }
+        });
+        child.kill().expect("the child is there");
+        child.wait().expect("the child is gone");
+    });
+}
+
+/// Runs a future on this thread.
+fn block_on<F: Future>(mut future: Pin<&mut F>) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(thread::current())).into();
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
     }
 }
 

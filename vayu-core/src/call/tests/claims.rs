@@ -3,15 +3,17 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 
 use super::*;
-use crate::backend::{Backend, Claim, Claimed};
+use crate::backend::{Backend, Claim, Claimed, ReleaseLease};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
 use crate::sync::block_on;
+use crate::testing::Fault;
 
 /// A map whose keys are computed by one cache at a time.
 #[derive(Clone, Default)]
@@ -19,6 +21,9 @@ struct Claiming {
     map: MapBackend<Shared>,
     taken: Arc<Mutex<HashSet<Key>>>,
     claims_fail: bool,
+    /// How often it was asked for a right, and how often read.
+    looks: Arc<AtomicUsize>,
+    given_back: Arc<AtomicUsize>,
 }
 
 struct Taken(Claiming, Key);
@@ -30,9 +35,22 @@ impl Drop for Taken {
 }
 
 #[async_trait]
+impl ReleaseLease for Taken {
+    fn release(self: Box<Self>) -> Result<()> {
+        self.0.given_back.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+    async fn release_async(self: Box<Self>) -> Result<()> {
+        Yield(3).await;
+        self.release()
+    }
+}
+
+#[async_trait]
 impl Backend for Claiming {
     type Stored = Shared;
     fn read(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         self.map.read(key)
     }
     fn write(&self, key: &Key, record: Record<Shared>) -> Result<()> {
@@ -54,8 +72,9 @@ impl Backend for Claiming {
         if self.claims_fail {
             return Err(Error::new(ErrorKind::Backend, "planned failure of a claim"));
         }
+        self.looks.fetch_add(1, Ordering::SeqCst);
         let is_free = self.taken.lock().expect("no panic").insert(key.clone());
-        let granted = || Claim::Granted(Claimed::new(Taken(self.clone(), key.clone())));
+        let granted = || Claim::Granted(Claimed::with_release(Taken(self.clone(), key.clone())));
         Ok(if is_free { granted() } else { Claim::Taken })
     }
     fn clock(&self) -> Arc<dyn Clock> {
@@ -132,4 +151,202 @@ fn right_that_cannot_be_asked_for_is_done_without() {
     assert_eq!(process.get_or_insert_with(&key("k"), MINUTE, || 1), 1);
     assert_eq!(process.get::<i32>(&key("k")).expect("read"), Some(1));
     assert_eq!(process.stats().errors_of(ErrorKind::Backend), 1);
+}
+
+#[test]
+fn right_is_given_back_before_the_call_returns_however_it_ends() {
+    watchdog(HANG, || {
+        let backend = Claiming::default();
+        let process: Cache<Claiming, ByReference> = Cache::with_backend(backend.clone());
+        let key = key("k");
+        let is_free = |given_back: usize| {
+            assert!(backend.taken.lock().expect("no panic").is_empty());
+            assert_eq!(backend.given_back.load(Ordering::SeqCst), given_back);
+        };
+        process.try_get_or_insert_with(&key, MINUTE, || Err::<u8, _>("failed")).unwrap_err();
+        is_free(1);
+        let fails = async { Err::<u8, _>("failed") };
+        block_on(process.try_get_or_insert_with_async(&key, MINUTE, fails)).unwrap_err();
+        is_free(2);
+        assert_eq!(block_on(process.get_or_insert_with_async(&key, MINUTE, async { 1_u8 })), 1);
+        is_free(3);
+        // The value is found once the right is granted.
+        process.remove(&key).expect("remove");
+        let found = || {
+            let other: Cache<Claiming, ByReference> = Cache::with_backend(backend.clone());
+            other.set(&key, &2_u8, MINUTE).expect("set");
+            2
+        };
+        assert_eq!(process.get_or_insert_with(&key, MINUTE, found), 2);
+        is_free(4);
+        // The last resort: a call that is dropped while it computes, or while it gives back.
+        process.remove(&key).expect("remove");
+        for polls in 0..8 {
+            let body = async {
+                Yield(2).await;
+                Err::<u8, _>("failed")
+            };
+            let mut call = Box::pin(process.try_get_or_insert_with_async(&key, MINUTE, body));
+            for _ in 0..polls {
+                if call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+                    break;
+                }
+            }
+            drop(call);
+            assert!(backend.taken.lock().expect("no panic").is_empty(), "after {polls} polls");
+        }
+    });
+}
+
+#[test]
+fn right_that_cannot_be_given_back_is_counted() {
+    let backend = FaultyBackend::new(Claiming::default());
+    backend.set_fault(Fault::LeaseStays);
+    let process: Cache<_, ByReference> = Cache::with_backend(backend);
+    assert_eq!(process.get_or_insert_with(&key("k"), MINUTE, || 1), 1);
+    assert_eq!(process.stats().errors_of(ErrorKind::Backend), 1);
+    assert_eq!(block_on(process.get_or_insert_with_async(&key("l"), MINUTE, async { 2 })), 2);
+    assert_eq!(process.stats().errors_of(ErrorKind::Backend), 2);
+}
+
+#[test]
+fn conformance_kit_finds_a_right_that_stays() {
+    use crate::testing::suite::{Mode, Subject, lease_that_was_given_back_is_granted_again};
+    for (fault, mode) in [
+        (None, Mode::Sync),
+        (None, Mode::Async),
+        (Some(Fault::LeaseStays), Mode::Sync),
+        (Some(Fault::LeaseStays), Mode::Async),
+    ] {
+        let backend = FaultyBackend::new(Claiming::default());
+        backend.set_fault(fault);
+        let subject = Subject::new(backend, ManualClock::new(), ByReference, mode);
+        let test = || lease_that_was_given_back_is_granted_again(&subject);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+        assert_eq!(result.is_err(), fault.is_some(), "{fault:?}, {mode:?}");
+    }
+}
+
+/// Runs a call by each of four callers of one process, some of them async, and moves the clock until
+/// all have returned. Answers how far.
+fn wait_of(
+    kinds: [bool; 4],
+    process: &Cache<Claiming, ByReference>,
+    clock: &ManualClock,
+    body: impl Fn() -> usize + Sync,
+) -> Duration {
+    let step = Duration::from_millis(1);
+    let mut time = Duration::ZERO;
+    thread::scope(|scope| {
+        let body = &body;
+        let callers = kinds.map(|is_async| {
+            scope.spawn(move || {
+                if is_async {
+                    block_on(process.get_or_insert_with_async(&key("k"), MINUTE, async { body() }))
+                } else {
+                    process.get_or_insert_with(&key("k"), MINUTE, body)
+                }
+            })
+        });
+        // Nobody is late: three wait for the first, which waits for another process.
+        until(|| clock.sleepers() >= 4);
+        while callers.iter().any(|caller| !caller.is_finished()) {
+            if clock.sleepers() > 0 {
+                clock.advance(step);
+                time += step;
+            }
+            thread::yield_now();
+        }
+        for caller in callers {
+            caller.join().expect("a value");
+        }
+    });
+    time
+}
+
+const KINDS: [[bool; 4]; 3] = [[false; 4], [true; 4], [false, true, true, false]];
+
+fn with_manual_clock() -> (ManualClock, Claiming, Cache<Claiming, ByReference>) {
+    let clock = ManualClock::new();
+    let map = MapBackend::with_clock(clock.clone());
+    let backend = Claiming { map, ..Claiming::default() };
+    let process = Cache::with_backend(backend.clone());
+    (clock, backend, process)
+}
+
+/// The steps of the clock that may pass while threads are on their way.
+const SLACK: Duration = Duration::from_millis(500);
+
+#[test]
+fn stopped_holder_of_a_right_costs_the_longest_wait_once() {
+    watchdog(HANG, || {
+        for kinds in KINDS {
+            let (clock, backend, process) = with_manual_clock();
+            let max_wait = Duration::from_secs(3);
+            let process = process.with_max_wait(max_wait);
+            let _held = backend.try_claim(&key("k")).expect("free");
+            let runs = AtomicUsize::new(0);
+            let time = wait_of(kinds, &process, &clock, || {
+                runs.fetch_add(1, Ordering::SeqCst);
+                7
+            });
+            assert!(time >= max_wait && time < max_wait + SLACK, "{kinds:?}: {time:?}");
+            // Two looks for each pause of 32 ms, six shorter pauses, and what callers do at the end.
+            let looks = backend.looks.load(Ordering::SeqCst);
+            assert!(looks < 2 * (3000 / 32 + 6) + 40, "{looks} looks");
+            assert!(runs.load(Ordering::SeqCst) <= 4);
+        }
+    });
+}
+
+/// The holder is a caller of this process that takes longer than the others wait.
+#[test]
+fn slow_function_costs_those_who_wait_the_longest_wait_once() {
+    watchdog(HANG, || {
+        for kinds in KINDS {
+            let (clock, _backend, process) = with_manual_clock();
+            let max_wait = Duration::from_secs(1);
+            let process = process.with_max_wait(max_wait);
+            let (is_running, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+            thread::scope(|scope| {
+                let slow = || {
+                    is_running.store(true, Ordering::SeqCst);
+                    until(|| is_over.load(Ordering::SeqCst));
+                    1
+                };
+                let process = &process;
+                scope.spawn(move || process.get_or_insert_with(&key("k"), MINUTE, slow));
+                until(|| is_running.load(Ordering::SeqCst));
+                let time = wait_of(kinds, process, &clock, || 2);
+                assert!(time >= max_wait && time < max_wait + SLACK, "{kinds:?}: {time:?}");
+                is_over.store(true, Ordering::SeqCst);
+            });
+        }
+    });
+}
+
+#[test]
+fn value_that_anybody_stores_ends_the_wait_for_a_right() {
+    watchdog(HANG, || {
+        for kinds in KINDS {
+            let (clock, backend, process) = with_manual_clock();
+            let _held = backend.try_claim(&key("k")).expect("free");
+            // Once without rights, and once by a process that has none of this.
+            let other: Cache<Claiming, ByReference> = Cache::with_backend(backend.clone());
+            let stores = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    until(|| stores.load(Ordering::SeqCst));
+                    other.set(&key("k"), &9_usize, MINUTE).expect("set");
+                });
+                let process = process.clone();
+                scope.spawn(|| {
+                    until(|| clock.sleepers() >= 4);
+                    stores.store(true, Ordering::SeqCst);
+                });
+                let time = wait_of(kinds, &process, &clock, || panic!("there is a value"));
+                assert!(time < MAX_WAIT / 2, "{kinds:?}: {time:?}");
+            });
+        }
+    });
 }
