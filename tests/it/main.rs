@@ -22,6 +22,7 @@ mod handle;
 mod hang;
 mod model;
 mod observe;
+mod off;
 mod single_flight;
 mod spawn;
 mod stale;

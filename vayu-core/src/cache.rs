@@ -3,6 +3,7 @@
 mod compute;
 mod groups;
 mod invalidate;
+mod off;
 mod pause;
 mod setbacks;
 mod sight;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use self::groups::Groups;
+pub use self::off::OffBackend;
 pub use self::pause::{Pause, PauseAll, pause_all};
 use self::setbacks::Setbacks;
 use crate::backend::{Backend, Connect, Open, Usage};
@@ -77,6 +79,25 @@ struct Inner<B: Backend> {
     setbacks: Setbacks,
     groups: Groups,
     pauses: AtomicUsize,
+    /// Why the cache is paused for good, if it is.
+    why_off: Option<Error>,
+}
+
+impl<B: Backend> Inner<B> {
+    fn new(backend: B) -> Self {
+        Self {
+            clock: backend.clock(),
+            backend,
+            flights: Flights::new(),
+            counters: Counters::default(),
+            warnings: Warnings::default(),
+            observers: Observers::default(),
+            setbacks: Setbacks::default(),
+            groups: Groups::default(),
+            pauses: AtomicUsize::new(0),
+            why_off: None,
+        }
+    }
 }
 
 /// How long callers wait for another one's computation unless told otherwise.
@@ -97,18 +118,10 @@ impl<B: Backend, S: Default> Cache<B, S> {
 
     /// A cache over this backend.
     pub fn with_backend(backend: B) -> Self {
-        let clock = backend.clock();
-        let shared = Arc::new(Inner {
-            backend,
-            clock,
-            flights: Flights::new(),
-            counters: Counters::default(),
-            warnings: Warnings::default(),
-            observers: Observers::default(),
-            setbacks: Setbacks::default(),
-            groups: Groups::default(),
-            pauses: AtomicUsize::new(0),
-        });
+        Self::over(Arc::new(Inner::new(backend)))
+    }
+
+    fn over(shared: Arc<Inner<B>>) -> Self {
         Self { shared, serializer: S::default(), max_wait: MAX_WAIT }
     }
 }
@@ -165,7 +178,10 @@ impl<B: Backend, S> Cache<B, S> {
 
     /// What this cache has done since it was made.
     pub fn stats(&self) -> Stats {
-        self.shared.counters.snapshot(self.shared.flights.in_flight(), self.shared.backend.usage())
+        let Inner { counters, flights, backend, .. } = &*self.shared;
+        let mut stats = counters.snapshot(flights.in_flight(), backend.usage());
+        stats.off = self.why_off();
+        stats
     }
 
     /// Lets every call compute, and neither read nor store, until the answer is dropped. There is
@@ -293,6 +309,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub fn remove(&self, key: &Key) -> Result<bool> {
+        self.check_on()?;
         if let Some(flight) = self.shared.flights.invalidate(key) {
             self.wait_for(&flight, &mut Deadline::default());
         }
@@ -305,6 +322,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub async fn remove_async(&self, key: &Key) -> Result<bool> {
+        self.check_on()?;
         if let Some(flight) = self.shared.flights.invalidate(key) {
             self.wait_for_async(&flight, &mut Deadline::default()).await;
         }
@@ -317,6 +335,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend; [`ErrorKind::Unsupported`] where it cannot be cleared.
     pub fn clear(&self) -> Result<()> {
+        self.check_on()?;
         let mut deadline = Deadline::default();
         for flight in self.shared.flights.invalidate_all() {
             self.wait_for(&flight, &mut deadline);
@@ -330,6 +349,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of [`clear`](Self::clear).
     pub async fn clear_async(&self) -> Result<()> {
+        self.check_on()?;
         let mut deadline = Deadline::default();
         for flight in self.shared.flights.invalidate_all() {
             self.wait_for_async(&flight, &mut deadline).await;

@@ -42,7 +42,7 @@ pub use crate::attribute::AsCache;
 pub use crate::backend::{
     Backend, Claim, Claimed, Connect, Open, ReleaseLease, SingleFlight, Usage,
 };
-pub use crate::cache::{Cache, Pause, PauseAll, pause_all};
+pub use crate::cache::{Cache, OffBackend, Pause, PauseAll, pause_all};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::Entry;
 pub use crate::error::{Error, ErrorKind, Result};

@@ -37,6 +37,8 @@ pub struct Stats {
     pub in_flight: usize,
     /// How full the backend is, and what it has dropped.
     pub usage: Usage,
+    /// Why the cache is [off](crate::Cache::off), if it could not be opened: the error and its causes.
+    pub off: Option<String>,
     errors_by_kind: [u64; ErrorKind::ALL.len()],
 }
 
@@ -109,6 +111,7 @@ impl Counters {
             stores: self.often.sum(Counted::Store),
             errors: errors_by_kind.iter().sum(),
             in_flight,
+            off: None,
             usage,
             errors_by_kind,
         }

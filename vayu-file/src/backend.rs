@@ -9,11 +9,11 @@ use bytes::Bytes;
 use cap_std::fs::Dir;
 use tokio::runtime::Handle;
 use vayu_core::{
-    Backend, Claim, Claimed, Clock, Generations, Key, News, Open, Record, Result, Usage,
+    Backend, Claim, Claimed, Clock, Generations, Key, News, OffBackend, Open, Record, Result, Usage,
 };
 
 use crate::directory;
-use crate::folder::{DiskFolder, Folder};
+use crate::folder::{DiskFolder, Folder, NoFolder};
 use crate::offload::{self, CancelFlag, OffloadedLock, UnderWay};
 use crate::options::{AsyncIo, FileOptions};
 use crate::store::Store;
@@ -57,12 +57,16 @@ impl FileBackend {
     }
 
     pub(crate) fn in_folder(root: Box<dyn Folder>, options: &FileOptions) -> Result<Self> {
-        Ok(Self {
-            store: Arc::new(Store::new(root, options)?),
+        Ok(Self::with_store(Store::new(root, options)?, options))
+    }
+
+    fn with_store(store: Store, options: &FileOptions) -> Self {
+        Self {
+            store: Arc::new(store),
             path: None,
             async_io: options.async_io,
             under_way: Arc::default(),
-        })
+        }
     }
 
     /// Runs an operation where it may block. If the future is dropped, an operation that has not
@@ -94,6 +98,13 @@ impl Open for FileBackend {
 
     fn open(path: PathBuf) -> Result<Self> {
         Self::open(&path, &FileOptions::new())
+    }
+}
+
+impl OffBackend for FileBackend {
+    fn off() -> Self {
+        let options = FileOptions::new();
+        Self::with_store(Store::in_marked(Box::new(NoFolder), &options, true), &options)
     }
 }
 

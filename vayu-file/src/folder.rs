@@ -6,6 +6,7 @@
 mod disk;
 #[cfg(test)]
 pub(crate) mod model;
+mod none;
 
 use std::fmt::Debug;
 use std::io;
@@ -14,6 +15,7 @@ use std::time::SystemTime;
 use rustix::fs::Dev;
 
 pub(crate) use self::disk::DiskFolder;
+pub(crate) use self::none::NoFolder;
 
 /// An open directory. Names are single components; nothing outside is ever reached.
 pub(crate) trait Folder: Debug + Send + Sync {

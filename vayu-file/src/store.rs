@@ -68,7 +68,12 @@ impl Store {
     /// When it cannot be marked, or holds other files.
     pub(crate) fn new(root: Box<dyn Folder>, options: &FileOptions) -> Result<Self> {
         let is_new = directory::mark(&*root)?;
-        Ok(Self {
+        Ok(Self::in_marked(root, options, is_new))
+    }
+
+    /// Creates a store in a folder that is marked, or needs no mark.
+    pub(crate) fn in_marked(root: Box<dyn Folder>, options: &FileOptions, is_new: bool) -> Self {
+        Self {
             held: HeldFiles::new(&*root, options.open_files),
             root,
             clock: Arc::clone(&options.clock),
@@ -85,7 +90,7 @@ impl Store {
             sweeps: AtomicU64::new(0),
             has_told_of_evictions: AtomicBool::new(false),
             lookout: Lookout::default(),
-        })
+        }
     }
 
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {

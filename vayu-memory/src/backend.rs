@@ -10,8 +10,8 @@ use quick_cache::sync::Cache as Map;
 use quick_cache::{Equivalent, Lifecycle, Options, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 use vayu_core::{
-    Backend, Clock, CompactKey, Key, KeyHasher, PerProcess, Record, Result, Shared, Timestamp,
-    Usage,
+    Backend, Clock, CompactKey, Key, KeyHasher, OffBackend, PerProcess, Record, Result, Shared,
+    Timestamp, Usage,
 };
 
 use crate::discard::discard;
@@ -161,6 +161,12 @@ fn shards(entries: usize) -> usize {
 impl<V: Held> Default for MemoryBackend<V> {
     fn default() -> Self {
         Self::with_options(MemoryOptions::new())
+    }
+}
+
+impl<V: Held> OffBackend for MemoryBackend<V> {
+    fn off() -> Self {
+        Self::with_options(MemoryOptions::new().max_entries(0))
     }
 }
 

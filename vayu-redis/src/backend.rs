@@ -12,8 +12,8 @@ use tokio::runtime::{Handle, Id};
 use tokio::time::timeout;
 use vayu_core::wire::{self, Entry, WireKey};
 use vayu_core::{
-    Backend, Claim, Clock, Connect, Error, ErrorKind, Generations, Key, News, Open, Record, Result,
-    SingleFlight, Usage, Watcher,
+    Backend, Claim, Clock, Connect, Error, ErrorKind, Generations, Key, News, OffBackend, Open,
+    Record, Result, SingleFlight, Usage, Watcher,
 };
 
 use crate::breaker::Breaker;
@@ -225,6 +225,16 @@ impl Open for RedisBackend {
 }
 
 impl Connect for RedisBackend {}
+
+impl OffBackend for RedisBackend {
+    /// # Panics
+    ///
+    /// Never: the address is one, and nothing is connected before the first operation.
+    fn off() -> Self {
+        let cache = RedisOptions::new().connect("redis://127.0.0.1:0").expect("an address");
+        cache.backend().clone()
+    }
+}
 
 impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,8 +11,8 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::{
-    Backend, Change, Claim, Clock, Generations, Key, News, Open, Record, Result, Shared, Usage,
-    Watcher,
+    Backend, Change, Claim, Clock, Generations, Key, News, OffBackend, Open, Record, Result,
+    Shared, Usage, Watcher,
 };
 use vayu_memory::{Held, MemoryBackend, MemoryOptions};
 
@@ -363,6 +363,12 @@ impl<F: Open + Backend<Stored = Bytes>> Open for TieredBackend<F> {
 
     fn open(place: F::Place) -> Result<Self> {
         Ok(Self::new(MemoryOptions::new(), F::open(place)?))
+    }
+}
+
+impl<F: OffBackend + Backend<Stored = Bytes>> OffBackend for TieredBackend<F> {
+    fn off() -> Self {
+        Self::new(MemoryOptions::new(), F::off())
     }
 }
 

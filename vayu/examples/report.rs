@@ -20,8 +20,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use vayu::{FileCache, cached};
 
-static PARTS: LazyLock<FileCache> =
-    LazyLock::new(|| FileCache::open(cache_directory()).expect("a directory for the cache"));
+static PARTS: LazyLock<FileCache> = LazyLock::new(|| FileCache::open_or_off(cache_directory()));
 
 /// What is known of one file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -63,7 +63,7 @@
 //! use vayu::{FileCache, cached};
 //!
 //! static REPORTS: LazyLock<FileCache> =
-//!     LazyLock::new(|| FileCache::open("reports").expect("a directory for the cache"));
+//!     LazyLock::new(|| FileCache::open_or_off("reports"));
 //!
 //! #[cached(cache = REPORTS, ttl = "1d")]
 //! fn report(year: u32) -> String {
@@ -305,9 +305,9 @@ pub use vayu_core::Postcard;
 pub use vayu_core::{
     AsCache, Backend, ByReference, Cache, CallOutcome, CallReport, Change, Claim, Claimed, Clock,
     Connect, Entry, Error, ErrorKind, FunctionStats, Generations, Group, Key, KeyHasher,
-    MonotonicClock, News, Observer, Open, Pause, PauseAll, Prefix, Record, ReleaseLease, Result,
-    Serializer, SerializerId, Shared, SingleFlight, Sleep, Stats, SystemClock, Tally, Timestamp,
-    Usage, Watcher, encode_exactly, pause_all, sorted_set,
+    MonotonicClock, News, Observer, OffBackend, Open, Pause, PauseAll, Prefix, Record,
+    ReleaseLease, Result, Serializer, SerializerId, Shared, SingleFlight, Sleep, Stats,
+    SystemClock, Tally, Timestamp, Usage, Watcher, encode_exactly, pause_all, sorted_set,
 };
 #[cfg(feature = "testing")]
 pub use vayu_core::{backend_tests, testing};
@@ -337,4 +337,4 @@ pub use crate::memory::mem_cache;
 #[cfg(feature = "metrics")]
 pub use crate::metrics::Metrics;
 #[cfg(feature = "tiered")]
-pub use crate::open::open;
+pub use crate::open::{open, open_or_off};

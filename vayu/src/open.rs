@@ -18,6 +18,7 @@ use self::parameters::Parameters;
 /// | `file:///var/cache/app` | in a directory (feature `file`); `file:name` below the current one |
 /// | `redis://host/0` | on a Redis server (feature `redis`); all that `RedisOptions::connect` takes |
 /// | `memory+file:..`, `memory+redis:..` | memory in front of the other |
+/// | `off:` | off: every call runs its function, nothing is read or stored |
 ///
 /// Options follow a question mark: `file:///var/cache/app?max_bytes=1GiB`, `redis://host?namespace=app`.
 /// For directories these are `max_bytes`, `max_entries`, `max_entry_bytes` (`1000`, `64KiB`, `1GiB`),
@@ -39,7 +40,7 @@ use self::parameters::Parameters;
 ///
 /// static CACHE: LazyLock<AnyCache> = LazyLock::new(|| {
 ///     let text = std::env::var("CACHE").unwrap_or_else(|_| "memory:".to_owned());
-///     vayu::open(&text).expect("a cache")
+///     vayu::open_or_off(&text)
 /// });
 ///
 /// #[cached(cache = CACHE, ttl = "5m")]
@@ -55,12 +56,29 @@ pub fn open(text: impl AsRef<str>) -> Result<AnyCache> {
         wrong("a cache is written as `memory:`, `file:///path` or `redis://host`")
     })?;
     let backend = match (scheme.split_once('+'), scheme) {
+        (_, "off") if text == "off:" => return Ok(Cache::off_by_choice()),
+        (_, "off") => return Err(wrong("nothing follows `off:`")),
         (_, "memory") => in_memory(text)?,
         (Some(("memory", _)), _) => below(&text["memory+".len()..], Tier::Below)?,
         _ => below(text, Tier::Alone)?,
     };
     let cache: Cache<_, ()> = Cache::with_backend(backend);
     Ok(cache.with_serializer(Tiers::default()))
+}
+
+/// Opens the cache that a URL describes as [`open`] does, or returns one that is off if that fails: every call runs
+/// its function, `stats().off` says why, and so does one warning.
+///
+/// # Examples
+///
+/// ```
+/// # fn configured() -> String { "memory:?max_entries=many".to_owned() }
+/// let cache = vayu::open_or_off(configured());
+/// let why = cache.stats().off.expect("the URL is wrong");
+/// assert!(why.contains("max_entries"), "{why}");
+/// ```
+pub fn open_or_off(url: impl AsRef<str>) -> AnyCache {
+    open(url).unwrap_or_else(AnyCache::off)
 }
 
 type AnyBackend = Arc<dyn Backend<Stored = TierValue>>;

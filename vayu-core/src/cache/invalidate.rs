@@ -102,6 +102,7 @@ impl<B: Backend, S> Cache<B, S> {
     }
 
     fn renew(&self, group: Group) -> Result<()> {
+        self.check_on()?;
         let result = match self.backend().generations() {
             Some(generations) => guarded("renew generation", || generations.renew(group)),
             None => {
@@ -114,6 +115,7 @@ impl<B: Backend, S> Cache<B, S> {
     }
 
     async fn renew_async(&self, group: Group) -> Result<()> {
+        self.check_on()?;
         let result = match self.backend().generations() {
             Some(generations) => {
                 guarded_async("renew generation", || generations.renew_async(group)).await

@@ -1,0 +1,136 @@
+//! Caches that are off, because they could not be opened.
+
+use std::error::Error as _;
+use std::iter;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use async_trait::async_trait;
+
+use crate::backend::{Backend, Open};
+use crate::cache::{Cache, Inner};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::record::Record;
+
+/// A backend that can stand in for one that could not be opened.
+pub trait OffBackend: Backend + Sized {
+    /// Returns a backend that keeps nothing. A cache that is off does not call it.
+    fn off() -> Self;
+}
+
+impl<B: Open + OffBackend, S: Default> Cache<B, S> {
+    /// Opens the cache at a place, or returns one that is [`off`](Self::off) if that fails.
+    ///
+    /// # Examples
+    ///
+    /// ```ignore
+    /// static REPORTS: LazyLock<FileCache> = LazyLock::new(|| FileCache::open_or_off("reports"));
+    /// ```
+    pub fn open_or_off(place: impl Into<B::Place>) -> Self {
+        Self::open(place).unwrap_or_else(Self::off)
+    }
+}
+
+impl<B: OffBackend, S: Default> Cache<B, S> {
+    /// Creates a cache that is off, since it could not be opened:
+    /// `options.open(path).unwrap_or_else(FileCache::off)`.
+    ///
+    /// Every call runs its function; nothing is read or stored. The error is logged once as a
+    /// warning, counts in [`Stats::errors`](crate::Stats::errors), and is in
+    /// [`Stats::off`](crate::Stats::off) with its causes. What was stored before, and what other processes store,
+    /// cannot be changed by this cache, so `remove`, `clear` and `invalidate_*` return an error of
+    /// the same kind.
+    pub fn off(why: Error) -> Self {
+        tracing::warn!(
+            target: "vayu",
+            error = &why as &dyn std::error::Error,
+            "a cache could not be opened and is off: calls run their functions"
+        );
+        let mut inner = Inner::new(B::off());
+        inner.counters.error(why.kind());
+        inner.pauses = AtomicUsize::new(1);
+        inner.why_off = Some(why);
+        Self::over(Arc::new(inner))
+    }
+}
+
+impl<V, S> Cache<Arc<dyn Backend<Stored = V>>, S>
+where
+    V: Clone + Send + Sync + 'static,
+    S: Default,
+{
+    /// Creates a cache that is off by choice: every call runs its function. There is nothing that
+    /// could be removed or invalidated, so these succeed.
+    pub fn off_by_choice() -> Self {
+        let mut inner = Inner::new(<Arc<dyn Backend<Stored = V>>>::off());
+        inner.pauses = AtomicUsize::new(1);
+        Self::over(Arc::new(inner))
+    }
+}
+
+impl<B: Backend, S> Cache<B, S> {
+    /// Returns the error for which the cache is off, and its causes.
+    pub(super) fn why_off(&self) -> Option<String> {
+        let why = self.shared.why_off.as_ref()?;
+        let causes = iter::successors(why.source(), |&cause| cause.source());
+        Some(causes.fold(why.to_string(), |text, cause| format!("{text}: {cause}")))
+    }
+
+    /// Returns an error if the cache is off: what is stored in its place cannot be changed.
+    pub(super) fn check_on(&self) -> Result<()> {
+        let Some(why) = &self.shared.why_off else { return Ok(()) };
+        let text = self.why_off().unwrap_or_default();
+        Err(Error::new(
+            why.kind(),
+            format!("the cache is off, since it could not be opened: {text}"),
+        ))
+    }
+}
+
+/// Keeps nothing.
+struct Nothing<V>(PhantomData<fn() -> V>);
+
+#[async_trait]
+impl<V: Clone + Send + Sync + 'static> Backend for Nothing<V> {
+    type Stored = V;
+
+    fn read(&self, _: &Key) -> Result<Option<Record<V>>> {
+        Ok(None)
+    }
+
+    fn write(&self, _: &Key, _: Record<V>) -> Result<()> {
+        Ok(())
+    }
+
+    fn delete(&self, _: &Key) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn read_async(&self, _: &Key) -> Result<Option<Record<V>>> {
+        Ok(None)
+    }
+
+    async fn write_async(&self, _: &Key, _: Record<V>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn delete_async(&self, _: &Key) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn is_in_process(&self) -> bool {
+        true
+    }
+
+    fn clear(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<V: Clone + Send + Sync + 'static> OffBackend for Arc<dyn Backend<Stored = V>> {
+    fn off() -> Self {
+        Arc::new(Nothing(PhantomData))
+    }
+}
