@@ -104,6 +104,200 @@ fn methods_of_every_receiver() {
     assert_eq!(cache.stats().hits, 7);
 }
 
+/// Methods whose key is empty, each with the way in which it says what `self` means.
+#[derive(Clone)]
+struct Place {
+    name: &'static str,
+    cache: MemoryCache,
+}
+
+trait Named: Sized {
+    fn name(&self) -> &'static str;
+
+    #[cached(ttl = 60, include(self.name()))]
+    fn length(&self) -> usize {
+        self.name().len()
+    }
+
+    #[cached(ttl = 60, skip(self))]
+    fn shared(&self) -> &'static str {
+        self.name()
+    }
+}
+
+impl Named for Place {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Place {
+    #[cached(ttl = 60, skip(self))]
+    fn by_reference(&self) -> &'static str {
+        self.name
+    }
+
+    #[cached(ttl = 60, skip(self))]
+    async fn by_arc(self: Arc<Self>) -> &'static str {
+        self.name
+    }
+
+    #[cached(ttl = 60, skip(self))]
+    #[expect(clippy::needless_arbitrary_self_type, reason = "one form of a receiver")]
+    fn by_typed_reference(self: &Self) -> &'static str {
+        self.name
+    }
+
+    #[cached(ttl = 60, skip(self))]
+    fn by_value(mut self) -> &'static str {
+        self.name = self.name.trim();
+        self.name
+    }
+
+    #[cached(ttl = 60, skip(self))]
+    fn exclusive(&mut self) -> &'static str {
+        self.name
+    }
+
+    #[cached(ttl = 60, skip(self), handle = beside_another_entry)]
+    fn beside_another(&self, n: u8) -> (&'static str, u8) {
+        (self.name, n)
+    }
+
+    #[cached(ttl = 60, include(self.name))]
+    async fn included(&self) -> &'static str {
+        self.name
+    }
+
+    #[cached(ttl = 60, cache = self.cache)]
+    fn in_its_own_cache(self: Arc<Self>) -> &'static str {
+        self.name
+    }
+
+    #[cached(ttl = 60, prefix = format!("name of {}", self.name))]
+    fn under_its_own_prefix(&self) -> &'static str {
+        self.name
+    }
+
+    #[cached(ttl = 60, key = format!("name of {}", self.name))]
+    async fn with_its_own_key(self) -> &'static str {
+        self.name
+    }
+}
+
+#[test]
+fn methods_say_what_self_means() {
+    let place = |name| Place { name, cache: MemoryCache::new() };
+    let (one, mut two) = (place("north"), place("south pole"));
+    let arc = |place: &Place| Arc::new(place.clone());
+    assert_eq!((one.by_reference(), two.by_reference()), ("north", "north"));
+    assert_eq!((run(arc(&one).by_arc()), run(arc(&two).by_arc())), ("north", "north"));
+    assert_eq!((one.by_typed_reference(), two.by_typed_reference()), ("north", "north"));
+    assert_eq!((one.clone().by_value(), two.clone().by_value()), ("north", "north"));
+    assert_eq!((one.clone().exclusive(), two.exclusive()), ("north", "north"));
+    assert_eq!((one.beside_another(1), two.beside_another(1)), (("north", 1), ("north", 1)));
+    assert_eq!(two.beside_another(2), ("south pole", 2));
+    assert_eq!(two.beside_another_entry(1).peek().expect("read"), Some(("north", 1)));
+    assert_eq!((one.shared(), two.shared()), ("north", "north"));
+    assert_eq!((run(one.included()), run(two.included())), ("north", "south pole"));
+    assert_eq!(
+        (arc(&one).in_its_own_cache(), arc(&two).in_its_own_cache()),
+        ("north", "south pole")
+    );
+    assert_eq!((one.under_its_own_prefix(), two.under_its_own_prefix()), ("north", "south pole"));
+    assert_eq!((one.length(), two.length()), (5, 10));
+    assert_eq!((run(one.with_its_own_key()), run(two.with_its_own_key())), ("north", "south pole"));
+}
+
+#[test]
+fn units_are_those_of_the_addresses_of_caches() {
+    // One is a copy of the other, as a crate of macros can have no function in common with another.
+    assert_eq!(
+        include_str!("../../vayu-macros/src/duration.rs"),
+        include_str!("../../vayu-core/src/duration.rs")
+    );
+    let cache = MemoryCache::new();
+    macro_rules! ttl_left {
+        ($($ttl:literal),*) => {
+            [$({
+                #[cached(cache = cache, ttl = $ttl, key = $ttl, handle = call_entry)]
+                fn call(cache: &MemoryCache) -> u8 {
+                    1
+                }
+                call(&cache);
+                call_entry(&cache).ttl_left().expect("read").expect("an entry").as_secs_f64()
+            }),*]
+        };
+    }
+    let found = ttl_left!("5m", "5 minutes", "1.5h", "2d", "1w", "5months", "1h 30m", "1year");
+    let minutes = [5., 5., 90., 2880., 10080., 219_168., 90., 525_960.];
+    for (found, minutes) in found.into_iter().zip(minutes) {
+        let expected: f64 = minutes * 60.0;
+        assert!(found <= expected && found > expected - 30.0, "{found} of {expected}");
+    }
+}
+
+/// The extractors of a web framework, which are neither `Clone` nor `Serialize`.
+struct Path<T>(T);
+struct State<T>(T);
+
+struct App {
+    pages: MemoryCache,
+    runs: crate::Runs,
+}
+
+#[test]
+fn handler_of_a_web_framework_is_cached_by_the_names_of_its_patterns() {
+    #[cached(cache = app.pages, ttl = "1m", key = id.to_string(), tags("user:{id}"), handle = user_entry)]
+    async fn user(State(app): State<Arc<App>>, Path(id): Path<u64>) -> String {
+        tokio::task::yield_now().await;
+        format!("user {id}, {}", app.runs.count())
+    }
+    let app = Arc::new(App { pages: MemoryCache::new(), runs: crate::Runs::new() });
+    let user = |id| run(user(State(Arc::clone(&app)), Path(id)));
+    assert_eq!((user(7), user(8)), ("user 7, 1".into(), "user 8, 2".into()));
+    assert_eq!((user(7), user(8)), ("user 7, 1".into(), "user 8, 2".into()));
+    let entry = || user_entry(State(Arc::clone(&app)), Path(7));
+    assert_eq!(entry().peek().expect("read").as_deref(), Some("user 7, 1"));
+    app.pages.invalidate_tag("user:7").expect("invalidate");
+    assert_eq!((user(7), user(8)), ("user 7, 3".into(), "user 8, 2".into()));
+    assert_eq!(run(entry().refresh_async()), "user 7, 4");
+    assert_eq!(user(7), "user 7, 4");
+}
+
+#[test]
+fn whole_argument_is_in_the_key_where_none_of_its_names_is_skipped() {
+    let cache = MemoryCache::new();
+    #[cached(cache = cache, ttl = 60, prefix = "whole", skip(cache))]
+    fn whole(cache: &MemoryCache, Point { x, .. }: Point, [a, _]: [u8; 2], (b,): (u8,)) -> i32 {
+        x + i32::from(a + b)
+    }
+    whole(&cache, Point { x: 1, y: 2 }, [3, 4], (5,));
+    let key = vayu::Key::new("whole", &(Point { x: 1, y: 2 }, [3_u8, 4], (5_u8,))).expect("a key");
+    assert_eq!(cache.get::<i32>(&key).expect("read"), Some(9));
+}
+
+#[test]
+fn what_an_expression_of_the_attribute_names_may_be_moved_by_the_body() {
+    let cache = MemoryCache::new();
+    #[cached(cache = cache, ttl = 60, key = name, prefix = format!("of {name}"), serializer = serializers.0)]
+    async fn call(
+        cache: MemoryCache,
+        name: String,
+        serializers: (vayu::ByReference, String),
+    ) -> (String, u64, String) {
+        tokio::task::yield_now().await;
+        let stats = cache.stats();
+        drop(cache);
+        (name, stats.misses, serializers.1)
+    }
+    for _ in 0..2 {
+        let serializers = (vayu::ByReference, "s".to_owned());
+        let answer = run(call(cache.clone(), "n".to_owned(), serializers));
+        assert_eq!(answer, ("n".to_owned(), 1, "s".to_owned()));
+    }
+}
+
 #[test]
 fn arguments_of_many_types() {
     #[mem_cached(ttl = 60)]
@@ -545,12 +739,12 @@ fn exclusive_receivers_with_a_cache_of_their_own() {
             self.count
         }
 
-        #[cached(cache = self.cache, ttl = 60)]
+        #[cached(cache = self.cache, ttl = 60, key = "next")]
         fn next(&mut self) -> u64 {
             self.bump()
         }
 
-        #[cached(cache = self.cache, ttl = 60)]
+        #[cached(cache = self.cache, ttl = 60, skip(self))]
         async fn next_async(&mut self) -> u64 {
             tokio::task::yield_now().await;
             self.bump()

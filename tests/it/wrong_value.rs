@@ -120,7 +120,7 @@ struct Left;
 struct Right;
 
 impl Left {
-    #[cached(ttl = 60)]
+    #[cached(ttl = 60, skip(self))]
     fn side(&self) -> &'static str {
         "left"
     }
@@ -132,7 +132,7 @@ impl Left {
 }
 
 impl Right {
-    #[cached(ttl = 60)]
+    #[cached(ttl = 60, skip(self))]
     fn side(&self) -> &'static str {
         "right"
     }
@@ -202,7 +202,7 @@ fn closures_of_one_function_as_type_parameters_have_their_own_entries() {
 trait Animal {
     fn sound(&self) -> &'static str;
 
-    #[cached(ttl = 60)]
+    #[cached(ttl = 60, skip(self))]
     fn name(&self) -> String
     where
         Self: Sized,
@@ -212,21 +212,21 @@ trait Animal {
 }
 
 impl Animal for Left {
-    #[cached(ttl = 60)]
+    #[cached(ttl = 60, skip(self))]
     fn sound(&self) -> &'static str {
         "moo"
     }
 }
 
 impl Animal for Right {
-    #[cached(ttl = 60)]
+    #[cached(ttl = 60, skip(self))]
     fn sound(&self) -> &'static str {
         "miaow"
     }
 }
 
 impl<T: Animal> Animal for Option<T> {
-    #[cached(ttl = 60)]
+    #[cached(ttl = 60, skip(self))]
     fn sound(&self) -> &'static str {
         "silence"
     }
@@ -415,7 +415,7 @@ struct Shop {
 }
 
 impl Shop {
-    #[cached(ttl = 60)]
+    #[cached(ttl = 60, skip(self))]
     fn shared(&self) -> &'static str {
         self.region
     }
@@ -622,4 +622,169 @@ fn memory_and_bytes_and_erased_backends_agree() {
     for stats in [memory.stats(), packed.stats(), erased.stats()] {
         assert_eq!((stats.hits, stats.misses), (2, 2));
     }
+}
+
+/// An argument of which a part is not `Serialize`.
+struct Connection;
+
+#[derive(Clone, Serialize)]
+struct Context {
+    #[serde(skip)]
+    database: u8,
+    tenant: u32,
+}
+
+#[test]
+fn argument_of_which_a_part_is_skipped_stays_in_the_key_with_the_others() {
+    #[cached(ttl = 60, skip(database))]
+    fn of_a_struct(Context { database, tenant }: Context, id: u64) -> String {
+        let _ = database;
+        format!("{tenant}/{id}")
+    }
+    #[cached(ttl = 60, skip(connection))]
+    async fn of_a_tuple((connection, tenant): (&Connection, u32), id: u64) -> String {
+        let _ = connection;
+        format!("{tenant}/{id}")
+    }
+    #[cached(ttl = 60, skip(first))]
+    fn of_an_array([first, rest @ ..]: [u8; 3]) -> Vec<u8> {
+        let _ = first;
+        rest.to_vec()
+    }
+    #[cached(ttl = 60, skip(connection))]
+    fn nested(
+        (Context { tenant, .. }, (connection, ref name)): (Context, (Connection, String)),
+    ) -> String {
+        let _ = connection;
+        format!("{tenant}{name}")
+    }
+    #[cached(ttl = 60, skip(whole))]
+    fn of_what_is_named_as_a_whole_too(whole @ (one, two): (u8, u8)) -> (u8, u8) {
+        let _ = whole;
+        (one, two)
+    }
+    #[cached(ttl = 60, skip(database), handle = with_a_handle_entry)]
+    fn with_a_handle(&Context { database, ref tenant }: &Context) -> u32 {
+        let _ = database;
+        *tenant
+    }
+    let context = |tenant| Context { database: 0, tenant };
+    for _ in 0..2 {
+        for n in 1..3_u8 {
+            let tenant = u32::from(n);
+            assert_eq!(of_a_struct(context(tenant), 5), format!("{n}/5"));
+            let pair = of_a_tuple((&Connection, tenant), 5);
+            assert_eq!(smol::block_on(pair), format!("{n}/5"));
+            assert_eq!(of_an_array([0, n, 0]), [n, 0]);
+            assert_eq!(nested((context(tenant), (Connection, "a".to_owned()))), format!("{n}a"));
+            assert_eq!(nested((context(1), (Connection, n.to_string()))), format!("1{n}"));
+            assert_eq!(of_what_is_named_as_a_whole_too((1, n)), (1, n));
+            assert_eq!(with_a_handle(&context(tenant)), tenant);
+            let context = context(tenant);
+            let entry = with_a_handle_entry(&context);
+            assert_eq!(entry.peek().expect("read"), Some(tenant));
+        }
+    }
+    // What is skipped is left out.
+    assert_eq!(of_an_array([7, 1, 0]), [1, 0]);
+    static RUNS: Runs = Runs::new();
+    #[cached(ttl = 60, skip(database))]
+    fn run(Context { database, tenant }: Context) -> usize {
+        let _ = (database, tenant);
+        RUNS.count()
+    }
+    assert_eq!(run(Context { database: 1, tenant: 1 }), 1);
+    assert_eq!(run(Context { database: 2, tenant: 1 }), 1);
+}
+
+#[async_trait::async_trait]
+trait Pages {
+    async fn page(&self, context: Context, id: u64) -> String;
+}
+
+struct Site;
+
+#[async_trait::async_trait]
+impl Pages for Site {
+    #[cached(ttl = 60, skip(database), tags("tenant:{tenant}"))]
+    async fn page(&self, Context { database, mut tenant }: Context, id: u64) -> String {
+        tenant += u32::from(database);
+        format!("{tenant}/{id}")
+    }
+}
+
+#[test]
+fn part_of_an_argument_is_skipped_under_async_trait_too() {
+    let page = |tenant| smol::block_on(Site.page(Context { database: 0, tenant }, 5));
+    assert_eq!((page(1), page(2), page(1)), ("1/5".into(), "2/5".into(), "1/5".into()));
+}
+
+#[test]
+fn argument_whose_names_only_a_macro_knows_is_in_the_key() {
+    macro_rules! pair {
+        ($one:ident, $two:ident) => {
+            ($one, $two)
+        };
+    }
+    #[cached(ttl = 60)]
+    fn sum(pair!(one, two): (u8, u8)) -> u8 {
+        one + two
+    }
+    assert_eq!((sum((1, 2)), sum((3, 4))), (3, 7));
+}
+
+#[expect(dead_code, reason = "the name in each pattern is meant, not this")]
+fn region() -> String {
+    "default".to_owned()
+}
+
+#[test]
+fn name_that_a_pattern_binds_wins_over_an_item_outside() {
+    type Region = fn() -> String;
+    #[cached(ttl = 60, key = region())]
+    fn key((n, region): (u32, Region)) -> String {
+        format!("{n} {}", region())
+    }
+    #[cached(ttl = 60, skip(n, region), include(region()))]
+    async fn include((n, region): (u32, Region)) -> String {
+        format!("{n} {}", region())
+    }
+    #[cached(ttl = 60, key = |_, id: &u8| format!("{}{id}", region()))]
+    fn closure((n, region): (u32, Region), id: u8) -> String {
+        format!("{n}{id} {}", region())
+    }
+    #[cached(ttl = 60, key = "k", prefix = region())]
+    fn prefix((n, region): (u32, Region)) -> String {
+        format!("{n} {}", region())
+    }
+    let (eu, asia): (Region, Region) = (|| "eu".into(), || "asia".into());
+    assert_eq!((key((1, eu)), key((1, asia))), ("1 eu".into(), "1 asia".into()));
+    let include = |region| smol::block_on(include((1, region)));
+    assert_eq!((include(eu), include(asia)), ("1 eu".into(), "1 asia".into()));
+    assert_eq!((closure((1, eu), 1), closure((1, asia), 1)), ("11 eu".into(), "11 asia".into()));
+    assert_eq!((prefix((1, eu)), prefix((1, asia))), ("1 eu".into(), "1 asia".into()));
+
+    let cache = MemoryCache::new();
+    #[cached(cache = cache, ttl = 60, skip(cache), tags("tenant:{tenant}"))]
+    fn tag((cache, Context { tenant, .. }): (&MemoryCache, Context)) -> u32 {
+        let _ = cache;
+        tenant
+    }
+    #[cached(
+        cache = cache, ttl = |_| Duration::from_secs(u64::from(tenant)), key = "k", handle = ttl_entry
+    )]
+    fn ttl(cache: &MemoryCache, (_, tenant): (u8, u32)) -> u32 {
+        tenant
+    }
+    let context = |tenant| Context { database: 0, tenant };
+    tag((&cache, context(7)));
+    cache.invalidate_tag("tenant:8").expect("invalidate");
+    tag((&cache, context(7)));
+    assert_eq!((cache.stats().misses, cache.stats().hits), (1, 1));
+    cache.invalidate_tag("tenant:7").expect("invalidate");
+    tag((&cache, context(7)));
+    assert_eq!(cache.stats().misses, 2);
+    ttl(&cache, (0, 3600));
+    let left = ttl_entry(&cache, (0, 3600)).ttl_left().expect("read").expect("an entry");
+    assert!(left > Duration::from_secs(3000), "{left:?}");
 }

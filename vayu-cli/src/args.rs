@@ -74,8 +74,9 @@ pub(crate) struct Choice {
     /// Entries of this function: its path, or the end of it after `::`.
     #[arg(long, value_name = "PATH")]
     pub(crate) function: Option<String>,
-    /// Entries that were written longer ago than this, `7d` or `12h 30m`.
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    /// Entries that were written longer ago than this, `7d` or `12h 30m`. Units: ms, s, m, h, d, w, and
+    /// words like months.
+    #[arg(long, value_name = "AGE", value_parser = age)]
     pub(crate) older_than: Option<Duration>,
     /// Entries that have expired.
     #[arg(long)]
@@ -86,6 +87,13 @@ pub(crate) struct Choice {
     /// Every entry.
     #[arg(long, conflicts_with_all = ["function", "older_than", "expired", "damaged"])]
     pub(crate) all: bool,
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    vayu_core::duration::parse(text).map_err(|error| match &error.instead[..] {
+        [] => error.reason,
+        instead => format!("{}; write `{}`", error.reason, instead.join("` or `")),
+    })
 }
 
 /// What all commands are told.

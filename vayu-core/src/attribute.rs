@@ -303,6 +303,32 @@ impl<'a, T, H> Elements<'a, T> for &'a &HashSet<T, H> {
     }
 }
 
+/// A name that a pattern binds, by reference, in a handle: the argument stays whole there, for the
+/// call.
+#[derive(Debug)]
+pub struct Bound<'a, T: ?Sized>(pub &'a T);
+
+impl<T: Copy> Bound<'_, T> {
+    /// Returns the value, as it is bound in the function.
+    #[inline]
+    pub fn vayu_bound(self) -> T {
+        *self.0
+    }
+}
+
+/// What is bound to a name whose value cannot be copied.
+pub trait BoundByReference<'a, T: ?Sized> {
+    /// Returns the reference.
+    fn vayu_bound(self) -> &'a T;
+}
+
+impl<'a, T: ?Sized> BoundByReference<'a, T> for Bound<'a, T> {
+    #[inline]
+    fn vayu_bound(self) -> &'a T {
+        self.0
+    }
+}
+
 /// The identity of the function that holds this body.
 #[inline]
 pub fn function_prefix<F: ?Sized>(_body: &F) -> FunctionOf<F> {

@@ -17,6 +17,8 @@ mod backend;
 mod cache;
 mod call;
 mod clock;
+#[doc(hidden)]
+pub mod duration;
 mod entry;
 mod error;
 mod flight;

@@ -5,6 +5,7 @@ mod expand;
 mod function;
 mod handle;
 mod model;
+mod pattern;
 mod setup;
 #[cfg(test)]
 mod tests;

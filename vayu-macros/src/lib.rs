@@ -3,6 +3,8 @@
 
 mod cached;
 mod diagnostics;
+#[expect(unreachable_pub, reason = "the same file is public in vayu-core")]
+mod duration;
 mod paths;
 
 use proc_macro::TokenStream;

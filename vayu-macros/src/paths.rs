@@ -4,6 +4,13 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Ident, Path};
 
+/// An identifier of ours. Those of the user are cloned, and never made of text: `r#match` is not a text of
+/// which an identifier can be made.
+#[expect(clippy::disallowed_methods, reason = "the one place: its texts are ours")]
+pub(crate) fn ours(name: &str, span: Span) -> Ident {
+    Ident::new(name, span)
+}
+
 /// The path of the crate `vayu` where the attribute is used.
 #[derive(Debug)]
 pub(crate) struct Root(TokenStream);
@@ -14,7 +21,7 @@ impl Root {
     }
 
     pub(crate) fn item(&self, name: &str) -> TokenStream {
-        let (root, name) = (&self.0, Ident::new(name, Span::call_site()));
+        let (root, name) = (&self.0, ours(name, Span::call_site()));
         quote!(#root::#name)
     }
 
@@ -25,7 +32,7 @@ impl Root {
 
     /// The same; what is wrong with it is told at `span`.
     pub(crate) fn private_at(&self, name: &str, span: Span) -> TokenStream {
-        let name = Ident::new(name, span);
+        let name = ours(name, span);
         let root = self.0.clone().into_iter().map(|mut token| {
             token.set_span(token.span().located_at(span));
             token

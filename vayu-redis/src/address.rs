@@ -170,6 +170,28 @@ mod tests {
         assert_eq!(options.claim_for.as_secs(), 3);
     }
 
+    #[test]
+    fn times_in_an_address_have_the_units_of_the_attribute() {
+        for (time, milliseconds) in [
+            ("250ms", 250),
+            ("2s", 2000),
+            ("2", 2000),
+            ("1.5s", 1500),
+            ("1m", 60_000),
+            ("1minute", 60_000),
+        ] {
+            let (_, options) = one(&format!("redis://host?timeout={time}&claim_for={time}"));
+            assert_eq!(options.timeout.as_millis(), milliseconds, "{time}");
+            assert_eq!(options.claim_for, options.timeout);
+        }
+        for time in ["5M", "5y", "5H", "5us", "", "-5s", "s3cret"] {
+            let address = format!("redis://host?timeout={time}");
+            let error = place(&address, RedisOptions::new()).err().expect(time).to_string();
+            assert!(error.contains("`ms`, `s`, `m`, `h`, `d`, `w`"), "{time}: {error}");
+            assert!(time.is_empty() || !error.contains(time), "{error}");
+        }
+    }
+
     #[cfg(all(feature = "cluster", feature = "sentinel"))]
     #[test]
     fn address_may_have_many_hosts() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vayu_core::{Clock, MonotonicClock, Result, SingleFlight, SystemClock};
+use vayu_core::{Clock, MonotonicClock, Result, SingleFlight, SystemClock, duration};
 
 use crate::RedisCache;
 use crate::address::{self, Place};
@@ -161,7 +161,8 @@ impl RedisOptions {
     ///
     /// Options may follow a question mark: `namespace`, `timeout`, `max_entry_bytes`,
     /// `max_connections`, `single_flight=everywhere`, `claim_for`, `connect=eagerly`. They win over
-    /// those that were set before.
+    /// those that were set before. Times are seconds, or have a unit: `ms`, `s`, `m`, `h`, `d`, `w` or a word
+    /// like `minutes`.
     ///
     /// # Errors
     ///
@@ -210,15 +211,14 @@ impl RedisOptions {
                     .with_source(error)
             })
         };
-        let milliseconds = || {
-            let text = value.strip_suffix("ms").ok_or(())?;
-            text.parse().map(Duration::from_millis).map_err(drop)
-        };
+        // The value may be a part of a password, so no message repeats it.
         let time = || {
-            let seconds = || value.strip_suffix('s').unwrap_or(value).parse().map_err(drop);
-            milliseconds().or_else(|()| seconds().map(Duration::from_secs)).map_err(|()| {
+            let seconds = value.parse().map(Duration::from_secs).ok();
+            seconds.or_else(|| duration::parse(value).ok()).ok_or_else(|| {
                 misconfigured(format!(
-                    "the option `{name}` of a Redis address is a time like `250ms` or `2s`"
+                    "the option `{name}` of a Redis address is a time like `250ms` or `2s`; the units \
+                     are {}",
+                    duration::UNIT_NAMES
                 ))
             })
         };

@@ -119,17 +119,55 @@
 //! # assert_eq!((shop("eu").price("a"), shop("asia").price("a")), (2, 4));
 //! ```
 //!
+//! A method without other arguments must say what `self` means to its key: a `cache` or `prefix` that names `self`,
+//! `include(..)`, `key = ..`, or `skip(self)` if all values share its entry. `&mut self` needs `key = ..` or
+//! `skip(self)`, since a call that is served from the cache changes nothing.
+//!
+//! # Names in the attribute
+//!
+//! Every name of the signature is a name in the attribute, those of patterns too:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use vayu::{MemoryCache, cached};
+//!
+//! # struct State<T>(T);
+//! # struct Path<T>(T);
+//! struct App { pages: MemoryCache }
+//!
+//! #[cached(cache = app.pages, ttl = "1m", key = id.to_string(), tags("user:{id}"))]
+//! async fn user(State(app): State<Arc<App>>, Path(id): Path<u64>) -> String {
+//!     format!("user {id}")
+//! }
+//! # let app = Arc::new(App { pages: MemoryCache::new() });
+//! # for id in [1, 1, 2] {
+//! #     let page = pollster(user(State(Arc::clone(&app)), Path(id)));
+//! #     assert_eq!(page, format!("user {id}"));
+//! # }
+//! # assert_eq!(app.pages.stats().hits, 1);
+//! # fn pollster<T>(future: impl Future<Output = T>) -> T {
+//! #     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+//! #     match std::pin::pin!(future).poll(&mut context) {
+//! #         std::task::Poll::Ready(value) => value,
+//! #         std::task::Poll::Pending => unreachable!(),
+//! #     }
+//! # }
+//! ```
+//!
+//! An argument leaves the key if all of its names are skipped. Where some are, the others are part of it. In a function
+//! with a `handle`, and in a closure for `key`, a name of a pattern whose value is not `Copy` is a reference.
+//!
 //! # The arguments of the attribute
 //!
 //! | argument | meaning |
 //! |---|---|
-//! | `ttl` | Required: how long a result is remembered. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for ever; or a closure <code>\|value: &T\| -> Duration</code> |
+//! | `ttl` | Required: how long a result is remembered. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds, without a suffix; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for ever; or a closure <code>\|value: &T\| -> Duration</code>. Units: `ms`, `s`, `m`, `h`, `d`, `w` and their words (`minutes`); months and years as words only (`5months`) |
 //! | `stale` | how long past its ttl a result may still be served, while one caller computes it anew and when the function fails: a time as for `ttl`, not a closure |
 //! | `spawn` | for an `async fn` with `stale`: what runs its refresh as a task, `tokio::spawn` or a closure that is called with the future |
 //! | `jitter` | `"10%"`: up to so much of the ttl is taken off at random, so that entries that were written together do not expire together |
 //! | `cache` | an expression that gives the cache; without it [`mem_cache()`] |
 //! | `key` | what the key is made of instead of the arguments: a string literal, a closure that is called with references to the arguments and answers a text, or an expression like `format!("{id}")` |
-//! | `skip(a, b)` | arguments that are left out of the key, and then need no `Serialize` |
+//! | `skip(a, b)` | arguments, or names in their patterns, that are left out of the key, and then need no `Serialize`; `skip(self)` says that all values share the entries of the method |
 //! | `include(expr, ..)` | more parts of the key |
 //! | `prefix` | a text in the place of the function's name: functions with one prefix share entries |
 //! | `cache_if` | a predicate: only values for which it holds are remembered |

@@ -8,7 +8,7 @@ async fn borrowed(url: &str) -> String {
 struct Shop;
 
 impl Shop {
-    #[cached(ttl = 60, stale = 60, spawn = tokio::spawn)]
+    #[cached(ttl = 60, stale = 60, skip(self), spawn = tokio::spawn)]
     async fn method(&self) -> u8 {
         1
     }

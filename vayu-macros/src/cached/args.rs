@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
-use syn::{Error, Expr, ExprClosure, Ident, Lit, LitBool, LitStr, Path, Result, Token, UnOp};
+use syn::{Error, Expr, ExprClosure, Ident, Lit, LitBool, Path, Result, Token, UnOp};
 
 use crate::cached::Attribute;
 use crate::diagnostics::Mistakes;
+use crate::duration;
 
 const KNOWN: &str = "`ttl`, `stale`, `spawn`, `jitter`, `cache`, `prefix`, `key`, `skip`, `include`, \
                      `serializer`, `log`, `cache_if`, `version`, `tags`, `handle` and `crate`";
@@ -215,53 +217,117 @@ fn parse_stale(expression: Expr) -> Result<Time> {
     parse_time("stale", expression)
 }
 
+/// A literal, whole.
+enum Literal {
+    /// The digits of a number, in decimal.
+    Whole(String),
+    /// A number with a point or an exponent.
+    Fraction(String),
+    Text(String),
+    /// One that no argument takes as a number or string.
+    Other,
+}
+
+/// Reads a literal of the argument `name`. No part of it is dropped: a suffix is a mistake. `meant` says
+/// what may be written instead.
+fn read(name: &str, literal: &Lit, meant: impl Fn(&str) -> Vec<String>) -> Result<Literal> {
+    let (read, kind) = match literal {
+        Lit::Int(number) => (Literal::Whole(number.base10_digits().to_owned()), "number"),
+        Lit::Float(number) => (Literal::Fraction(number.base10_digits().to_owned()), "number"),
+        Lit::Str(text) => (Literal::Text(text.value()), "string"),
+        _ => return Ok(Literal::Other),
+    };
+    let suffix = literal.suffix();
+    if suffix.is_empty() {
+        return Ok(read);
+    }
+    let written = literal.to_token_stream().to_string();
+    let meant = if kind == "string" || NUMBER_TYPES.contains(&suffix) {
+        let bare = written.strip_suffix(suffix).unwrap_or(&written);
+        vec![bare.trim_end_matches('_').to_owned()]
+    } else {
+        meant(&written)
+    };
+    let message = format!("`{written}` is not a {kind}; write {}", either(name, &meant));
+    Err(Error::new_spanned(literal, message))
+}
+
+const NUMBER_TYPES: [&str; 14] = [
+    "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "f32",
+    "f64",
+];
+
+/// The values of an argument among which the user may choose.
+fn either(name: &str, values: &[String]) -> String {
+    let ways: Vec<String> = values.iter().map(|value| format!("`{name} = {value}`")).collect();
+    ways.join(" or ")
+}
+
+fn quoted(texts: &[String]) -> Vec<String> {
+    texts.iter().map(|text| format!("\"{text}\"")).collect()
+}
+
 /// A time longer than zero, as far as that can be seen.
 fn parse_time(name: &str, expression: Expr) -> Result<Time> {
-    let parsed = match &expression {
-        Expr::Lit(literal) => match &literal.lit {
-            Lit::Str(text) => Some(parse_duration(name, text)?),
-            Lit::Int(number) => {
-                let seconds = number.base10_digits().parse().unwrap_or(u64::MAX);
-                Some(Duration::from_secs(seconds))
-            }
-            Lit::Float(number) => {
-                let seconds: f64 = number.base10_parse()?;
-                Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
-            }
-            other => {
-                let message = format!("`{name}` is a time; write `{name} = \"30s\"`");
-                return Err(Error::new_spanned(other, message));
-            }
-        },
+    let time = match &expression {
+        Expr::Lit(literal) => parse_time_literal(name, &literal.lit)?,
         Expr::Unary(unary)
             if matches!(unary.op, UnOp::Neg(_)) && matches!(*unary.expr, Expr::Lit(_)) =>
         {
             return Err(not_longer_than_zero(name, &expression));
         }
-        _ => None,
+        _ => return Ok(Time::Expression(Box::new(expression))),
     };
-    match parsed {
-        Some(Duration::ZERO) => Err(not_longer_than_zero(name, &expression)),
-        Some(time) => Ok(Time::Fixed(time)),
-        None => Ok(Time::Expression(Box::new(expression))),
+    if time.is_zero() {
+        return Err(not_longer_than_zero(name, &expression));
+    }
+    Ok(Time::Fixed(time))
+}
+
+fn parse_time_literal(name: &str, literal: &Lit) -> Result<Duration> {
+    let meant = |written: &str| match duration::parse(written) {
+        Ok(_) => quoted(&[written.to_owned()]),
+        Err(error) if !error.instead.is_empty() => quoted(&error.instead),
+        Err(_) => vec!["\"30s\"".to_owned()],
+    };
+    match read(name, literal, meant)? {
+        Literal::Text(text) => parse_duration(name, literal, &text),
+        Literal::Whole(number) | Literal::Fraction(number) => duration::parse_seconds(&number)
+            .map_err(|error| {
+                let message = format!(
+                    "`{number}` is not a number of seconds ({}); write `{name} = \"30s\"`, or \
+                     `{name} = Duration::MAX` for one that never ends",
+                    error.reason
+                );
+                Error::new_spanned(literal, message)
+            }),
+        Literal::Other => {
+            let message = format!("`{name}` is a time; write `{name} = \"30s\"`");
+            Err(Error::new_spanned(literal, message))
+        }
     }
 }
 
-fn parse_duration(name: &str, text: &LitStr) -> Result<Duration> {
-    let value = text.value();
-    if value.trim_start().starts_with('-') {
-        return Err(not_longer_than_zero(name, text));
+fn parse_duration(name: &str, literal: &Lit, text: &str) -> Result<Duration> {
+    if text.trim_start().starts_with('-') {
+        return Err(not_longer_than_zero(name, literal));
     }
-    humantime::parse_duration(&value).map_err(|error| {
-        let message = format!(
-            "`{value}` is not a time ({error}); write a number and a unit, like `{name} = \"30s\"` \
-             or `{name} = \"1h 30m\"`"
-        );
-        Error::new_spanned(text, message)
+    duration::parse(text).map_err(|error| {
+        let reason = &error.reason;
+        let message = if error.instead.is_empty() {
+            format!(
+                "`{text}` is not a time ({reason}); write a number and a unit, like \
+                 `{name} = \"30s\"` or `{name} = \"1h 30m\"`"
+            )
+        } else {
+            let instead = either(name, &quoted(&error.instead));
+            format!("`{text}` is not a time ({reason}); write {instead}")
+        };
+        Error::new_spanned(literal, message)
     })
 }
 
-fn not_longer_than_zero(name: &str, tokens: impl quote::ToTokens) -> Error {
+fn not_longer_than_zero(name: &str, tokens: impl ToTokens) -> Error {
     let message = format!("`{name}` must be longer than zero; write `{name} = \"30s\"`");
     Error::new_spanned(tokens, message)
 }
@@ -269,17 +335,12 @@ fn not_longer_than_zero(name: &str, tokens: impl quote::ToTokens) -> Error {
 /// A part of the ttl, in thousandths.
 fn parse_jitter(expression: &Expr) -> Result<u16> {
     if let Expr::Lit(literal) = expression
-        && let Lit::Str(text) = &literal.lit
-        && let Some(percent) = text.value().strip_suffix('%')
-        && let Ok(percent) = percent.trim().parse::<f64>()
-        && (0.1..=50.0).contains(&percent)
+        && let Literal::Text(text) = read("jitter", &literal.lit, |_| vec!["\"10%\"".to_owned()])?
+        && let Some(percent) = text.strip_suffix('%')
+        && let Ok(thousandths) = duration::scaled(percent.trim(), 10)
+        && let Ok(thousandths @ 1..=500) = u16::try_from(thousandths)
     {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "from 1 to 500"
-        )]
-        return Ok((percent * 10.0).round() as u16);
+        return Ok(thousandths);
     }
     let message = "`jitter` is a part of the ttl, of half of it at most; write `jitter = \"10%\"`";
     Err(Error::new_spanned(expression, message))
@@ -325,10 +386,10 @@ fn parse_log(expression: &Expr) -> Result<bool> {
 /// The text of a version; integers and strings are kept apart.
 fn parse_version(expression: &Expr) -> Result<String> {
     if let Expr::Lit(literal) = expression {
-        match &literal.lit {
-            Lit::Int(number) => return Ok(format!("i{}", number.base10_digits())),
-            Lit::Str(text) => return Ok(format!("s{}", text.value())),
-            _ => {}
+        match read("version", &literal.lit, |written| quoted(&[written.to_owned()]))? {
+            Literal::Whole(number) => return Ok(format!("i{number}")),
+            Literal::Text(text) => return Ok(format!("s{text}")),
+            Literal::Fraction(_) | Literal::Other => {}
         }
     }
     let message = "a version is an integer or a string; write `version = 2`";

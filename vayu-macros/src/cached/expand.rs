@@ -11,6 +11,7 @@ use syn::{AttrStyle, Attribute, Expr, ReturnType};
 use crate::cached::function::Kind;
 use crate::cached::handle;
 use crate::cached::model::Model;
+use crate::cached::pattern;
 use crate::cached::setup::{Purpose, answer, at, finish_key, policy, setup};
 
 pub(crate) fn expand(model: &Model) -> TokenStream {
@@ -54,17 +55,17 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
 fn body(model: &Model) -> TokenStream {
     let function = &model.function;
     let answer = answer(model);
-    let patterns = function.arguments.iter().filter_map(|argument| {
-        let (pattern, name) = (argument.pattern.as_ref()?, &argument.name);
-        let conditions = &argument.conditions;
-        Some(quote!(#(#conditions)* let #pattern = #name;))
+    // The body of a task outlives what a `ref` in a pattern would borrow from.
+    let references = function.arguments.iter().filter_map(|argument| match model.spawn {
+        Some(_) => pattern::owned(argument).map(|(_, references)| references),
+        None => None,
     });
-    let patterns = quote!(#(#patterns)*);
+    let references = quote!(#(#references)*);
     let statements = &function.item.block.stmts;
     match function.kind {
         Kind::Sync => quote_spanned! {Span::mixed_site()=>
             let vayu_body = || -> #answer {
-                #patterns
+                #references
                 #(#statements)*
             };
         },
@@ -76,7 +77,7 @@ fn body(model: &Model) -> TokenStream {
                         return vayu_never;
                     }
                     let vayu_value: #answer = {
-                        #patterns
+                        #references
                         #(#statements)*
                     };
                     #[allow(unreachable_code)]
@@ -97,7 +98,7 @@ fn body(model: &Model) -> TokenStream {
             quote_spanned! {Span::mixed_site()=>
                 let vayu_body = ::core::pin::pin!(async move {
                     let vayu_future: #boxed = {
-                        #patterns
+                        #references
                         #(#statements)*
                     };
                     vayu_future.await

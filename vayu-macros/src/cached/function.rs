@@ -3,13 +3,15 @@
 use proc_macro2::{Span, TokenStream};
 use syn::visit::{self, Visit};
 use syn::{
-    FnArg, GenericArgument, Ident, ItemFn, Lifetime, ParenthesizedGenericArguments, Pat, PatIdent,
-    PatType, PathArguments, ReturnType, TraitItemFn, Type, TypeFnPtr, TypeImplTrait,
-    TypeParamBound, TypeReference,
+    Block, Expr, FnArg, GenericArgument, Ident, ItemFn, Lifetime, ParenthesizedGenericArguments,
+    Pat, PatIdent, PatType, PathArguments, ReturnType, Stmt, TraitItemFn, Type, TypeFnPtr,
+    TypeImplTrait, TypeParamBound, TypeReference, parse_quote,
 };
 
 use crate::cached::Attribute;
+use crate::cached::pattern::{self, Binding};
 use crate::diagnostics::Mistakes;
+use crate::paths::ours;
 
 pub(crate) struct Function {
     /// With a plain name for each argument.
@@ -22,11 +24,12 @@ pub(crate) struct Function {
 }
 
 pub(crate) struct Argument {
+    /// The name of the whole. Where there is a pattern, it is ours, whatever it is called.
     pub(crate) name: Ident,
     pub(crate) ty: Type,
     /// The names that the user gave to it, or to its parts.
-    pub(crate) bindings: Vec<Ident>,
-    /// What the body takes it apart with, where it is more than a name.
+    pub(crate) bindings: Vec<Binding>,
+    /// What takes it apart, where it is more than a name.
     pub(crate) pattern: Option<Pat>,
     /// The `#[cfg(..)]` on it.
     pub(crate) conditions: Vec<syn::Attribute>,
@@ -35,7 +38,16 @@ pub(crate) struct Argument {
 impl Argument {
     /// Whether the body can see it.
     pub(crate) fn is_visible(&self) -> bool {
-        !self.bindings.is_empty()
+        !self.bindings.is_empty() || self.hides_names()
+    }
+
+    /// Whether there may be names that cannot be seen from here.
+    pub(crate) fn hides_names(&self) -> bool {
+        self.pattern.as_ref().is_some_and(pattern::hides_names)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Ident> {
+        self.bindings.iter().map(|binding| &binding.name)
     }
 }
 
@@ -75,12 +87,18 @@ pub(crate) fn parse(
     if let Some(answer) = &answer {
         refuse_answer(answer, mistakes);
     }
-    let mut arguments = Vec::new();
-    for argument in &mut item.sig.inputs {
-        if let FnArg::Typed(typed) = argument {
-            arguments.push(name_argument(arguments.len(), typed));
-        }
-    }
+    let ItemFn { sig, block, .. } = &mut item;
+    let typed = sig.inputs.iter_mut().filter_map(|argument| match argument {
+        FnArg::Typed(typed) => Some(typed),
+        FnArg::Receiver(_) => None,
+    });
+    let arguments = typed
+        .enumerate()
+        .map(|(index, typed)| match kind {
+            Kind::Boxed => name_boxed_argument(index, typed, block),
+            Kind::Sync | Kind::Async => name_argument(index, typed),
+        })
+        .collect();
     Some(Function { item, arguments, kind, answer })
 }
 
@@ -195,10 +213,19 @@ fn name_argument(index: usize, typed: &mut PatType) -> Argument {
     let ty = peel(&typed.ty).clone();
     let conditions = typed.attrs.iter().filter(|a| a.path().is_ident("cfg")).cloned().collect();
     if let Pat::Ident(PatIdent { by_ref: None, subpat: None, ident, .. }) = &*typed.pat {
-        let (name, bindings) = (ident.clone(), vec![ident.clone()]);
+        let (name, bindings) = (ident.clone(), vec![pattern::binding(ident.clone())]);
         return Argument { name, ty, bindings, pattern: None, conditions };
     }
-    let name = Ident::new(&format!("_argument_{index}"), Span::mixed_site());
+    let bindings = pattern::bindings(&typed.pat, &ty);
+    // The compiler may speak of it, so it is called like the first of its parts.
+    let name = match bindings.iter().find(|binding| !pattern::may_be_a_path(&binding.name)) {
+        Some(first) => {
+            let mut name = first.name.clone();
+            name.set_span(Span::mixed_site().located_at(name.span()));
+            name
+        }
+        None => ours(&format!("_argument_{index}"), Span::mixed_site()),
+    };
     let plain = PatIdent {
         attrs: Vec::new(),
         by_ref: None,
@@ -207,17 +234,50 @@ fn name_argument(index: usize, typed: &mut PatType) -> Argument {
         subpat: None,
     };
     let written = std::mem::replace(&mut *typed.pat, Pat::Ident(plain));
-    let mut bindings = Bindings::default();
-    bindings.visit_pat(&written);
-    Argument { name, ty, bindings: bindings.0, pattern: Some(written), conditions }
+    Argument { name, ty, bindings, pattern: Some(written), conditions }
 }
 
-#[derive(Default)]
-struct Bindings(Vec<Ident>);
+/// The same for a function that `#[async_trait]` has rewritten: it has given the argument a name and taken it
+/// apart in the body, with `let pattern = { let __arg1 = __arg1; __arg1 };`, or `let __arg1 = __arg1;` for `_`.
+/// That statement is taken out of the body.
+fn name_boxed_argument(index: usize, typed: &mut PatType, block: &mut Block) -> Argument {
+    let mut argument = name_argument(index, typed);
+    if let (None, Some(statements)) = (&argument.pattern, statements_of_boxed(block))
+        && let Some(place) = statements.iter().position(|s| takes_apart(s, &argument.name))
+        && let Stmt::Local(local) = statements.remove(place)
+        && let Pat::Ident(name) = &mut *typed.pat
+    {
+        name.mutability = None;
+        let is_unused = matches!(&local.pat, Pat::Ident(pattern) if pattern.ident == argument.name);
+        let pattern = if is_unused { parse_quote!(_) } else { local.pat };
+        argument.bindings = pattern::bindings(&pattern, &argument.ty);
+        argument.pattern = Some(pattern);
+    }
+    argument
+}
 
-impl Visit<'_> for Bindings {
-    fn visit_pat_ident(&mut self, binding: &PatIdent) {
-        self.0.push(binding.ident.clone());
-        visit::visit_pat_ident(self, binding);
+/// The statements of the block in `Box::pin(async move { .. })`.
+fn statements_of_boxed(block: &mut Block) -> Option<&mut Vec<Stmt>> {
+    let [Stmt::Expr(Expr::Call(call), None)] = &mut block.stmts[..] else { return None };
+    match call.args.first_mut()? {
+        Expr::Async(block) => Some(&mut block.block.stmts),
+        _ => None,
+    }
+}
+
+fn takes_apart(statement: &Stmt, argument: &Ident) -> bool {
+    let Stmt::Local(local) = statement else { return false };
+    let Some(value) = local.init.as_ref().map(|init| &*init.expr) else { return false };
+    let is_argument =
+        |value: &Expr| matches!(value, Expr::Path(path) if path.path.is_ident(argument));
+    match (&local.pat, value) {
+        (Pat::Ident(_), value) if is_argument(value) => argument.to_string().starts_with("__arg"),
+        (_, Expr::Block(block)) => match &block.block.stmts[..] {
+            [inner @ Stmt::Local(_), Stmt::Expr(value, None)] => {
+                is_argument(value) && takes_apart(inner, argument)
+            }
+            _ => false,
+        },
+        _ => false,
     }
 }

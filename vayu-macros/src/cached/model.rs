@@ -2,11 +2,13 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::{Expr, Ident, Pat, ReceiverKind, Type};
+use syn::visit::{self, Visit};
+use syn::{Expr, Ident, Pat, Receiver, ReceiverKind, Type, TypeReference};
 
 pub(crate) use crate::cached::args::Handle;
 use crate::cached::args::{Arguments, KeySource, Skip, Time, Ttl};
 use crate::cached::function::{Argument, Function, Kind, peel};
+use crate::cached::pattern::{self, Binding};
 use crate::diagnostics::Mistakes;
 use crate::paths::Root;
 
@@ -17,7 +19,7 @@ pub(crate) struct Model {
     pub(crate) prefix: Option<Expr>,
     pub(crate) key: Key,
     pub(crate) include: Vec<Expr>,
-    pub(crate) serializer: Option<Expr>,
+    pub(crate) serializer: Option<Serializer>,
     pub(crate) ttl: Ttl,
     pub(crate) stale: Option<Time>,
     pub(crate) spawn: Option<Expr>,
@@ -36,10 +38,24 @@ pub(crate) struct Cache {
     pub(crate) is_moved_from: bool,
 }
 
+pub(crate) struct Serializer {
+    pub(crate) expression: Expr,
+    /// As for the cache.
+    pub(crate) is_moved_from: bool,
+}
+
 pub(crate) enum Key {
-    /// The arguments at these places.
-    Arguments(Vec<usize>),
+    /// What of each argument is in it.
+    Arguments(Vec<Share>),
     Source(KeySource),
+}
+
+/// What of an argument is in the key.
+pub(crate) enum Share {
+    Whole,
+    /// Some of the names of its pattern.
+    Names(Vec<Ident>),
+    Nothing,
 }
 
 impl Model {
@@ -48,6 +64,7 @@ impl Model {
         function: Function,
         mistakes: &mut Mistakes,
     ) -> Option<Self> {
+        refuse_self(&arguments, &function, mistakes);
         let key = match arguments.key {
             Some(source) => {
                 check_source(&source, arguments.skip.as_ref(), &function, mistakes);
@@ -64,6 +81,10 @@ impl Model {
             let is_moved_from = is_moved_from(&expression, &function);
             Cache { expression, is_moved_from }
         });
+        let serializer = arguments.serializer.map(|expression| {
+            let is_moved_from = is_moved_from(&expression, &function);
+            Serializer { expression, is_moved_from }
+        });
         if let Some(spawn) = &arguments.spawn {
             check_spawn(spawn, arguments.stale.is_some(), &function, mistakes);
         }
@@ -75,7 +96,7 @@ impl Model {
             prefix: arguments.prefix,
             key,
             include: arguments.include,
-            serializer: arguments.serializer,
+            serializer,
             ttl: arguments.ttl?,
             stale: arguments.stale,
             spawn: arguments.spawn,
@@ -130,6 +151,9 @@ fn check_spawn(spawn: &Expr, is_stale: bool, function: &Function, mistakes: &mut
         {
             mistakes.add(reference, message);
         }
+        if let Some(name) = pattern::borrowed_name(argument) {
+            mistakes.add(name, format!("{message}; bind `{name}` without `ref`"));
+        }
     }
     if let Some(receiver) = function.item.sig.receiver()
         && let ReceiverKind::Reference(..) = &receiver.kind
@@ -164,27 +188,72 @@ fn check_source(
     }
 }
 
-/// The places of the arguments that make the key.
+/// What `self` means to the key must be said where nothing else is in it, and what a call may change must
+/// not be in it.
+fn refuse_self(arguments: &Arguments, function: &Function, mistakes: &mut Mistakes) {
+    let Some(receiver) = function.item.sig.receiver() else { return };
+    let is_skipped =
+        arguments.skip.as_ref().is_some_and(|skip| skip.names.iter().any(|name| name == "self"));
+    if arguments.key.is_some() || is_skipped {
+        return;
+    }
+    if is_exclusive(receiver) {
+        let message = "what `&mut self` refers to may change during the call, and a call that is \
+                       served from the cache does not change it; take `&self`, write `key = ..`, or \
+                       `skip(self)` if that is meant";
+        mistakes.add(receiver, message);
+        return;
+    }
+    let names_self = |expression: &Expr| mentions(expression.to_token_stream(), &|n| n == "self");
+    let is_said = arguments.cache.iter().chain(&arguments.prefix).any(names_self);
+    let has_parts =
+        !arguments.include.is_empty() || function.arguments.iter().any(Argument::is_visible);
+    if !is_said && !has_parts {
+        let message = "`self` is not part of the key, so all values would share one entry; write \
+                       `include(self.id)` with what the result depends on, `cache = self.cache` for \
+                       entries of its own, or `key = ..`; or `skip(self)` if all values share it";
+        mistakes.add(receiver.self_token, message);
+    }
+}
+
+/// Whether a receiver is an exclusive reference, or holds one.
+fn is_exclusive(receiver: &Receiver) -> bool {
+    #[derive(Default)]
+    struct Exclusive(bool);
+    impl Visit<'_> for Exclusive {
+        fn visit_type_reference(&mut self, reference: &TypeReference) {
+            self.0 |= reference.mutability.is_some();
+            visit::visit_type_reference(self, reference);
+        }
+    }
+    match &receiver.kind {
+        ReceiverKind::Reference(_, _, mutability) => mutability.is_some(),
+        ReceiverKind::Typed(_, ty) => {
+            let mut exclusive = Exclusive::default();
+            exclusive.visit_type(ty);
+            exclusive.0
+        }
+        _ => false,
+    }
+}
+
+/// What of each argument is in the key.
 fn choose_arguments(
     skip: Option<&Skip>,
     is_alone: bool,
     function: &Function,
     mistakes: &mut Mistakes,
-) -> Vec<usize> {
+) -> Vec<Share> {
     let skipped = skip.map_or(&[][..], |skip| &skip.names);
     check_skipped(skipped, function, mistakes);
-    let is_skipped = |argument: &Argument| argument.bindings.iter().any(|b| skipped.contains(b));
-    let chosen: Vec<usize> = (0..function.arguments.len())
-        .filter(|&index| {
-            let argument = &function.arguments[index];
-            argument.is_visible() && !is_skipped(argument)
-        })
-        .collect();
-    for argument in chosen.iter().map(|&index| &function.arguments[index]) {
+    let shares: Vec<Share> =
+        function.arguments.iter().map(|argument| share(argument, skipped, mistakes)).collect();
+    for (argument, share) in function.arguments.iter().zip(&shares) {
         if let Type::Reference(reference) = &argument.ty
             && reference.mutability.is_some()
+            && !matches!(share, Share::Nothing)
         {
-            let names: Vec<String> = argument.bindings.iter().map(ToString::to_string).collect();
+            let names: Vec<String> = argument.names().map(ToString::to_string).collect();
             let message = format!(
                 "what a `&mut` argument holds may change during the call, so it cannot be part of \
                  the key; write `skip({})`",
@@ -194,26 +263,63 @@ fn choose_arguments(
         }
     }
     if let Some(skip) = skip
-        && chosen.is_empty()
+        && shares.iter().all(|share| matches!(share, Share::Nothing))
         && is_alone
-        && function.arguments.iter().any(is_skipped)
+        && function.arguments.iter().any(Argument::is_visible)
     {
         let message = "every argument is skipped, so all calls would share one entry; write \
                        `key = \"..\"` if that is meant";
         mistakes.add(&skip.keyword, message);
     }
-    chosen
+    shares
+}
+
+/// An argument leaves the key only if all of its names are skipped. Where some are, the others are what
+/// is left of it.
+fn share(argument: &Argument, skipped: &[Ident], mistakes: &mut Mistakes) -> Share {
+    let (out, left): (Vec<&Binding>, Vec<&Binding>) =
+        argument.bindings.iter().partition(|binding| skipped.contains(&binding.name));
+    if !argument.is_visible() {
+        return Share::Nothing;
+    }
+    let Some(first) = out.first() else { return Share::Whole };
+    if argument.hides_names() {
+        let message = format!(
+            "the argument of `{}` has names that only a macro knows, so it cannot be skipped; write \
+             `key = ..`",
+            first.name
+        );
+        mistakes.add(&skipped[place(skipped, &first.name)], message);
+        return Share::Whole;
+    }
+    for binding in &out {
+        let whole = binding.wholes.iter().find(|whole| !skipped.contains(whole));
+        if let Some(whole) = whole {
+            let name = &binding.name;
+            let message = format!(
+                "`{name}` is a part of `{whole}`, which is in the key; write `skip({whole}, {name})`"
+            );
+            mistakes.add(&skipped[place(skipped, name)], message);
+        }
+    }
+    if left.is_empty() {
+        Share::Nothing
+    } else {
+        Share::Names(left.into_iter().map(|binding| binding.name.clone()).collect())
+    }
+}
+
+fn place(names: &[Ident], name: &Ident) -> usize {
+    names.iter().position(|other| other == name).unwrap_or_default()
 }
 
 fn check_skipped(skipped: &[Ident], function: &Function, mistakes: &mut Mistakes) {
-    let bindings: Vec<&Ident> =
-        function.arguments.iter().flat_map(|argument| &argument.bindings).collect();
+    let bindings: Vec<&Ident> = function.arguments.iter().flat_map(Argument::names).collect();
+    let has_self = function.item.sig.receiver().is_some();
     for (index, name) in skipped.iter().enumerate() {
-        if name == "self" {
-            mistakes.add(name, "`self` is never part of the key; remove it from `skip`");
-        } else if skipped[..index].contains(name) {
+        if skipped[..index].contains(name) {
             mistakes.add(name, format!("`{name}` is skipped twice; remove one"));
-        } else if !bindings.contains(&name) {
+        } else if !(bindings.contains(&name) || name == "self" && has_self) {
             let message = if bindings.is_empty() {
                 format!("`{name}` is no argument: `{}` has none", function.item.sig.ident)
             } else {
@@ -236,7 +342,7 @@ fn is_moved_from(expression: &Expr, function: &Function) -> bool {
         .arguments
         .iter()
         .filter(|argument| !is_shared_reference(&argument.ty))
-        .flat_map(|argument| &argument.bindings)
+        .flat_map(Argument::names)
         .collect();
     mentions(expression.to_token_stream(), &|name| {
         (owns_self && name == "self") || owned.contains(&name)

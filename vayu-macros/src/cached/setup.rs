@@ -7,8 +7,9 @@ use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, GenericParam, Ident, Lit, Token};
 
 use crate::cached::args::{KeySource, Time, Ttl};
-use crate::cached::function::Kind;
-use crate::cached::model::{Handle, Key, Model};
+use crate::cached::function::{Argument, Kind};
+use crate::cached::model::{Handle, Key, Model, Share};
+use crate::cached::pattern;
 
 /// Where errors about these tokens are told. Names that are made with it are ours all the same.
 pub(super) fn at(tokens: impl ToTokens) -> Span {
@@ -34,12 +35,16 @@ pub(super) enum Purpose {
     Entry,
 }
 
-/// Everything that is evaluated before the body takes the arguments.
+/// Everything that is evaluated before the body takes the arguments. The names that patterns bind are
+/// bound in it before the first expression that may name one, so the key is begun before that: it may be
+/// made of whole arguments.
 pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let root = &model.root;
     let (probe, plain) = (root.private("Probe"), root.private("PlainShape"));
     let answer = answer(model);
-    let (cache, key) = (cache(model), key(model));
+    let (cache, key, parts) = (cache(model), key(model, purpose), include(model));
+    let has_patterns = model.function.arguments.iter().any(|argument| argument.pattern.is_some());
+    let (key_before, key_after) = if has_patterns { (Some(key), None) } else { (None, Some(key)) };
     let serializer = serializer(model, purpose);
     let (ttl, keep) = (ttl(model, purpose), keep(model, purpose));
     let stale = model.stale.as_ref().map(|stale| {
@@ -47,7 +52,13 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
     });
     let tags = tags(model, purpose);
+    let prefix =
+        model.prefix.as_ref().map(|prefix| quote_spanned!(at(prefix)=> vayu_key.finish(#prefix);));
+    let (any, exclusive) = (root.private("AnyPart"), root.private("ExclusiveKind"));
     quote_spanned! {Span::mixed_site()=>
+        #[allow(unused_imports)]
+        use {#any as _, #exclusive as _};
+        #key_before
         #cache
         let vayu_probe = #probe::<#answer>::new();
         let vayu_shape = {
@@ -55,7 +66,9 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
             use #plain as _;
             vayu_probe.vayu_shape()
         };
-        #key
+        #key_after
+        #parts
+        #prefix
         let vayu_serializer = #serializer;
         #ttl
         #stale
@@ -67,9 +80,12 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
 fn serializer(model: &Model, purpose: Purpose) -> TokenStream {
     let root = &model.root;
     match (&model.serializer, purpose) {
-        (Some(expression), Purpose::Call) => quote_spanned!(at(expression)=> &(#expression)),
-        (Some(expression), Purpose::Task | Purpose::Entry) => {
+        (Some(serializer), purpose) => {
+            let expression = &serializer.expression;
             let span = at(expression);
+            if purpose == Purpose::Call && !serializer.is_moved_from {
+                return quote_spanned!(span=> &(#expression));
+            }
             let own = root.private_at("Own", span);
             quote_spanned!(span=> #own(::core::clone::Clone::clone(&(#expression))))
         }
@@ -103,16 +119,31 @@ fn cache(model: &Model) -> TokenStream {
     }
 }
 
-fn key(model: &Model) -> TokenStream {
+/// The key of the arguments, or the one that is given instead, and the names that patterns bind.
+fn key(model: &Model, purpose: Purpose) -> TokenStream {
     let root = &model.root;
     let builder = root.private("KeyBuilder");
-    let made = match &model.key {
-        Key::Arguments(chosen) => {
-            let parts = chosen.iter().map(|&index| {
-                let argument = &model.function.arguments[index];
-                let part = add_part(model, &argument.name, at(&argument.ty));
+    let names: Vec<TokenStream> =
+        model.function.arguments.iter().map(|argument| names(model, argument, purpose)).collect();
+    match &model.key {
+        Key::Arguments(shares) => {
+            let arguments = model.function.arguments.iter().zip(shares).zip(&names);
+            let parts = arguments.map(|((argument, share), names)| {
                 let conditions = &argument.conditions;
-                quote!(#(#conditions)* #part)
+                match share {
+                    Share::Whole => {
+                        let part = add_part(model, &argument.name, at(&argument.ty));
+                        quote!(#(#conditions)* #part #names)
+                    }
+                    Share::Names(left) => {
+                        let parts = left.iter().map(|name| {
+                            let part = add_part(model, name, at(name));
+                            quote!(#(#conditions)* #part)
+                        });
+                        quote!(#names #(#parts)*)
+                    }
+                    Share::Nothing => names.clone(),
+                }
             });
             quote_spanned! {Span::mixed_site()=>
                 let mut vayu_key = #builder::arguments();
@@ -122,18 +153,25 @@ fn key(model: &Model) -> TokenStream {
         }
         Key::Source(KeySource::Text(expression)) => {
             let span = at(expression);
-            quote_spanned! {span=>
+            let key = quote_spanned! {span=>
                 let mut vayu_key = #builder::text(&(#expression));
-            }
+            };
+            quote!(#(#names)* #key)
         }
         Key::Source(KeySource::Closure(closure)) => {
-            let names: Vec<_> =
+            let arguments: Vec<_> =
                 model.function.arguments.iter().map(|argument| &argument.name).collect();
-            let types: Vec<_> = (0..names.len()).map(|n| format_ident!("A{n}")).collect();
-            let values: Vec<_> = (0..names.len()).map(|n| format_ident!("a{n}")).collect();
+            let types: Vec<_> = (0..arguments.len()).map(|n| format_ident!("A{n}")).collect();
+            let values: Vec<_> = (0..arguments.len()).map(|n| format_ident!("a{n}")).collect();
+            // It is called with the whole arguments, and may name their parts.
+            let parts = model
+                .function
+                .arguments
+                .iter()
+                .map(|argument| pattern::by_reference(argument, root));
             let span = at(closure);
             // A function knows the types of the closure's parameters from the arguments.
-            quote_spanned! {span=>
+            let key = quote_spanned! {span=>
                 let mut vayu_key = {
                     fn key_text<#(#types: ?Sized,)* K>(
                         #(#values: &#types,)*
@@ -141,19 +179,29 @@ fn key(model: &Model) -> TokenStream {
                     ) -> K {
                         make(#(#values),*)
                     }
-                    #builder::text(&key_text(#(&#names,)* #closure))
+                    #(#parts)*
+                    #builder::text(&key_text(#(&#arguments,)* #closure))
                 };
-            }
+            };
+            quote!(#key #(#names)*)
         }
-    };
-    let parts = model.include.iter().map(|part| add_part(model, part, at(part)));
-    let (any, exclusive) = (root.private("AnyPart"), root.private("ExclusiveKind"));
-    quote_spanned! {Span::mixed_site()=>
-        #[allow(unused_imports)]
-        use {#any as _, #exclusive as _};
-        #made
-        #(#parts)*
     }
+}
+
+/// The statements that bind the names of an argument that is more than a name.
+fn names(model: &Model, argument: &Argument, purpose: Purpose) -> TokenStream {
+    let names = match purpose {
+        Purpose::Call => pattern::by_value(argument),
+        Purpose::Task => pattern::owned(argument).map(|(owned, _)| owned),
+        Purpose::Entry => pattern::by_reference(argument, &model.root),
+    };
+    names.unwrap_or_default()
+}
+
+/// The further parts of the key.
+fn include(model: &Model) -> TokenStream {
+    let parts = model.include.iter().map(|part| add_part(model, part, at(part)));
+    quote!(#(#parts)*)
 }
 
 /// Appends one value to the key.
@@ -258,13 +306,12 @@ pub(super) fn finish_key(model: &Model, purpose: Purpose) -> TokenStream {
 }
 
 /// That of a function with a handle is the function itself, else its body, which has a name
-/// wherever the function is.
+/// wherever the function is. One that is written down does not wait for the body, which may take what it
+/// is made of.
 fn prefix(model: &Model) -> TokenStream {
     let private = |name| model.root.private(name);
     let prefix = match (&model.prefix, &model.handle) {
-        (Some(prefix), _) => {
-            return quote_spanned!(at(prefix)=> vayu_key.finish(#prefix););
-        }
+        (Some(_), _) => return TokenStream::new(),
         (None, Some(handle)) => {
             let (function_prefix, path) = (private("function_prefix"), path(model, handle));
             quote!(#function_prefix(&#path))
@@ -283,7 +330,8 @@ fn prefix(model: &Model) -> TokenStream {
 /// The path of the function, with its type parameters, as a name beside it sees it.
 pub(super) fn path(model: &Model, handle: &Handle) -> TokenStream {
     let signature = &model.function.item.sig;
-    let name = Ident::new(&signature.ident.to_string(), handle.name.span());
+    let mut name = signature.ident.clone();
+    name.set_span(handle.name.span());
     let parameters: Vec<&Ident> = signature
         .generics
         .params

@@ -24,7 +24,7 @@ fn right_attributes_have_no_mistakes() {
         quote!(ttl = |value: &u8| minutes(value), key = |a, _| format!("{a}"), version = "2"),
         quote!(ttl = ttl(a), key = format!("{a}"), include(b, a + 1), serializer = Json),
         quote!(ttl = 1, skip(a), cache_if = Option::is_some),
-        quote!(ttl = 18446744073709551616),
+        quote!(ttl = 18446744073709551615),
     ] {
         assert_eq!(mistakes(arguments.clone(), &function()), [""; 0], "{arguments}");
     }
@@ -68,7 +68,7 @@ fn future_in_a_box_is_found_under_any_path() {
 #[test]
 fn cache_is_cloned_where_the_body_may_take_what_it_comes_from() {
     let clones = |item: TokenStream| {
-        let arguments = quote!(ttl = 1, cache = self.cache);
+        let arguments = quote!(ttl = 1, cache = self.cache, skip(self));
         expand(Attribute::Cached, arguments, item).to_string().contains("Clone :: clone")
     };
     assert!(!clones(quote! { fn call(&self) {} }));
@@ -76,6 +76,142 @@ fn cache_is_cloned_where_the_body_may_take_what_it_comes_from() {
     assert!(clones(quote! { fn call(&mut self) {} }));
     assert!(clones(quote! { fn call(self) {} }));
     assert!(clones(quote! { async fn call(self: Arc<Self>) {} }));
+}
+
+/// The mistakes of an attribute that is written as a string, with suffixes that `quote!` would refuse.
+fn mistakes_of(arguments: &str, item: &str) -> Vec<String> {
+    mistakes(arguments.parse().unwrap(), &item.parse().unwrap())
+}
+
+#[test]
+fn no_literal_loses_a_part() {
+    for (arguments, meant) in [
+        ("ttl = 5m", "`5m` is not a number; write `ttl = \"5m\"`"),
+        ("ttl = 0.5h", "`0.5h` is not a number; write `ttl = \"0.5h\"`"),
+        ("ttl = 5M", "`5M` is not a number; write `ttl = \"5m\"` or `ttl = \"5months\"`"),
+        ("ttl = 5x", "`5x` is not a number; write `ttl = \"30s\"`"),
+        ("ttl = 5_u64", "`5_u64` is not a number; write `ttl = 5`"),
+        ("ttl = 5f32", "`5f32` is not a number; write `ttl = 5`"),
+        ("ttl = \"5\"m", "`\"5\"m` is not a string; write `ttl = \"5\"`"),
+        ("ttl = 1, stale = 2h", "`2h` is not a number; write `stale = \"2h\"`"),
+        ("ttl = 1, stale = \"2h\"x", "`\"2h\"x` is not a string; write `stale = \"2h\"`"),
+        ("ttl = 1, version = 2b", "`2b` is not a number; write `version = \"2b\"`"),
+        ("ttl = 1, version = 2u8", "`2u8` is not a number; write `version = 2`"),
+        ("ttl = 1, version = \"2\"u8", "`\"2\"u8` is not a string; write `version = \"2\"`"),
+        ("ttl = 1, jitter = 10percent", "is not a number; write `jitter = \"10%\"`"),
+        ("ttl = 1, jitter = \"10%\"x", "is not a string; write `jitter = \"10%\"`"),
+        ("ttl = 1, jitter = \"10.55%\"", "`jitter` is a part of the ttl"),
+        ("ttl = 18446744073709551616", "is not a number of seconds (number is too large)"),
+        ("ttl = 1e300", "is not a number of seconds (number is too large)"),
+        ("ttl = 0.0000000001", "is not a number of seconds (it has more digits than count)"),
+        ("ttl = \"99999999999999999999w\"", "is not a time (number is too large)"),
+        ("ttl = \"5M\"", "write `ttl = \"5m\"` or `ttl = \"5months\"`"),
+        ("ttl = \"5y\"", "write `ttl = \"5years\"`"),
+        ("ttl = 1, stale = \"5 Min\"", "write `stale = \"5 min\"`"),
+    ] {
+        let found = mistakes_of(arguments, "fn call(a: u8, b: &str) -> u8 { a }");
+        assert!(found.len() == 1 && found[0].contains(meant), "{arguments}: {found:#?}");
+    }
+}
+
+#[test]
+fn skipped_part_of_an_argument_is_one_mistake_or_leaves_the_others() {
+    let skip = |names: &str, argument: &str| {
+        mistakes_of(&format!("ttl = 1, skip({names})"), &format!("fn call({argument}, n: u8) {{}}"))
+    };
+    for (names, argument) in [
+        ("a", "(a, b): (A, B)"),
+        ("a, b", "(a, b): (A, B)"),
+        ("a", "Both { a, b }: Both"),
+        ("one", "Both { a: one, .. }: Both"),
+        ("a", "(Ok(a) | Err(a)): Result<A, A>"),
+        ("whole, a", "whole @ (a, b): (A, B)"),
+        ("whole", "whole @ (a, b): (A, B)"),
+        ("r#type", "(r#type, b): (A, B)"),
+    ] {
+        assert_eq!(skip(names, argument), [""; 0], "{names} of {argument}");
+    }
+    for (names, argument, meant) in [
+        ("a", "whole @ (a, b): (A, B)", "`a` is a part of `whole`"),
+        ("a, b", "whole @ (a, b): (A, B)", "`a` is a part of `whole`"),
+        ("b", "(names!(a), b): (A, B)", "names that only a macro knows"),
+    ] {
+        let found = skip(names, argument);
+        assert!(!found.is_empty() && found[0].contains(meant), "{names} of {argument}: {found:?}");
+    }
+}
+
+#[test]
+fn every_form_of_a_receiver_is_looked_at() {
+    for receiver in [
+        "&mut self",
+        "&'a mut self",
+        "self: &mut Self",
+        "self: &'a mut Self",
+        "mut self: &mut Self",
+        "self: Pin<&mut Self>",
+        "self: core::pin::Pin<&'a mut Self>",
+        "self: &Pin<Box<&mut Self>>",
+    ] {
+        let item = format!("fn call<'a>({receiver}, n: u8) {{}}");
+        for arguments in ["ttl = 1", "ttl = 1, cache = self.cache", "ttl = 1, include(self.id)"] {
+            let found = mistakes_of(arguments, &item);
+            assert!(found.len() == 1 && found[0].contains("`&mut self`"), "{receiver}: {found:?}");
+        }
+        assert_eq!(mistakes_of("ttl = 1, key = \"k\"", &item), [""; 0], "{receiver}");
+        assert_eq!(mistakes_of("ttl = 1, skip(self)", &item), [""; 0], "{receiver}");
+    }
+    for receiver in ["&self", "&'a self", "self", "mut self", "self: &Self", "self: Arc<Self>"] {
+        for other in ["", ", _: u8", ", (_, _): (u8, u8)"] {
+            let item = format!("fn call<'a>({receiver}{other}) {{}}");
+            let found = mistakes_of("ttl = 1", &item);
+            assert!(found.len() == 1 && found[0].contains("skip(self)"), "{item}: {found:?}");
+            for said in [
+                "skip(self)",
+                "include(self.id)",
+                "cache = self.cache",
+                "cache = cache_of(&self)",
+                "prefix = format!(\"{}\", self.id)",
+                "key = \"k\"",
+            ] {
+                assert_eq!(
+                    mistakes_of(&format!("ttl = 1, {said}"), &item),
+                    [""; 0],
+                    "{item}: {said}"
+                );
+            }
+            let unsaid = mistakes_of("ttl = 1, cache = CACHE, prefix = \"p\"", &item);
+            assert_eq!(unsaid.len(), 1, "{item}: {unsaid:?}");
+        }
+        let with_more = format!("fn call<'a>({receiver}, n: u8) {{}}");
+        assert_eq!(mistakes_of("ttl = 1", &with_more), [""; 0]);
+        assert_eq!(mistakes_of("ttl = 1, skip(self)", &with_more), [""; 0]);
+        assert_eq!(mistakes_of("ttl = 1, skip(self, n)", &with_more).len(), 1);
+    }
+    assert_eq!(mistakes_of("ttl = 1, skip(self)", "fn call(n: u8) {}").len(), 1);
+    assert_eq!(mistakes_of("ttl = 1, skip(self, self)", "fn call(&self, n: u8) {}").len(), 1);
+}
+
+#[test]
+fn names_that_async_trait_took_out_of_the_signature_are_found() {
+    let item = quote! {
+        fn call<'a>(&'a self, __arg1: (u8, u8), __arg2: Db, id: u8) -> Pin<Box<dyn Future<Output = u8> + 'a>> {
+            Box::pin(async move {
+                let __self = self;
+                let (a, mut b) = { let __arg1 = __arg1; __arg1 };
+                let __arg2 = __arg2;
+                let id = id;
+                let __ret: u8 = { a + b + id };
+                __ret
+            })
+        }
+    };
+    assert_eq!(mistakes(quote!(ttl = 1, skip(a)), &item), [""; 0]);
+    let found = mistakes(quote!(ttl = 1, skip(c)), &item);
+    assert_eq!(found, ["`c` is no argument; the arguments are `a`, `b`, `id`"]);
+    let expanded = expand(Attribute::Cached, quote!(ttl = 1), item).to_string();
+    assert_eq!(expanded.matches("let (a , mut b) = __arg1").count(), 1, "{expanded}");
+    assert!(!expanded.contains("Part (& (__arg2))"), "{expanded}");
 }
 
 #[test]
@@ -111,29 +247,79 @@ fn neighbours(tokens: &TokenStream) -> Vec<TokenStream> {
 
 #[test]
 fn nothing_panics_whatever_is_written() {
-    let arguments = quote!(
-        ttl = |v: &u8| f(v),
-        cache = self.cache,
-        prefix = "p",
-        key = |a, b| a,
-        include(a, b + 1),
-        skip(a),
-        serializer = Json,
-        log = false,
-        cache_if = Some,
-        version = 2,
-        crate = ::a::b
-    );
-    let item = quote! {
-        #[doc = "d"] pub(crate) async unsafe fn call<'a, T: A, const N: usize>(
+    let arguments = [
+        "ttl = |v: &u8| f(v), cache = self.cache, prefix = \"p\", key = |a, b| a, include(a, b + 1),
+         skip(a), serializer = Json, log = false, cache_if = Some, version = 2, crate = ::a::b",
+        "ttl = 5m, stale = \"5M\"x, jitter = \"1e1%\", version = 1.0f, skip(self, r#type, r#in, whole),
+         tags(\"{type}\", r#in), handle = Self::r#match, spawn = r#move, r#ttl = 1",
+    ];
+    let items = [
+        "#[doc = \"d\"] pub(crate) async unsafe fn call<'a, T: A, const N: usize>(
             self: Arc<Self>, mut a: &'a [T], (b, [c, ..]): (u8, [u8; N]), _: impl B,
-        ) -> Result<Option<T>, E<'a>> where T: C { let x = a?; return Ok(x); }
-    };
-    for arguments in neighbours(&arguments) {
-        let _ = expand(Attribute::MemCached, arguments, item.clone());
+        ) -> Result<Option<T>, E<'a>> where T: C { let x = a?; return Ok(x); }",
+        "fn r#match<'r#ref, r#Type: r#trait, const r#N: usize>(
+            mut self: Pin<&'r#ref mut Self>, whole @ r#Type { r#type, r#in: ref mut r#if, .. }: r#Type,
+            &(ref r#use, (r#dyn, ..)): &'r#ref (u8, &(u8, u8)), (Ok(r#fn) | Err(r#fn)): Result<u8, u8>,
+            names!(r#let): u8, r#loop: u8,
+        ) -> u8 { r#type }",
+        "fn r#box<'a>(&'a self, __arg1: (u8, u8)) -> Pin<Box<dyn Future<Output = u8> + 'a>> {
+            Box::pin(async move { let (r#a, mut b) = { let __arg1 = __arg1; __arg1 }; a })
+        }",
+    ];
+    let attributes = [Attribute::Cached, Attribute::MemCached];
+    for arguments in arguments {
+        let arguments: TokenStream = arguments.parse().unwrap();
+        for item in items {
+            let item: TokenStream = item.parse().unwrap();
+            for arguments in neighbours(&arguments) {
+                let _ = expand(attributes[1], arguments, item.clone());
+            }
+            for item in neighbours(&item) {
+                let _ = expand(attributes[0], arguments.clone(), item.clone());
+                let _ = expand(attributes[0], quote!(ttl = 1), item.clone());
+                let _ = expand(attributes[0], quote!(ttl = 1, handle = r#entry), item.clone());
+                let _ = expand(
+                    attributes[0],
+                    quote!(ttl = 1, skip(a), stale = 1, spawn = s),
+                    item.clone(),
+                );
+                let _ = expand(attributes[0], quote!(ttl = 1, key = |a, b, c, d, e| b), item);
+            }
+        }
     }
-    for item in neighbours(&item) {
-        let _ = expand(Attribute::Cached, arguments.clone(), item.clone());
-        let _ = expand(Attribute::Cached, quote!(ttl = 1), item);
+}
+
+/// Names and patterns of all kinds, raw ones among them.
+#[test]
+fn raw_names_expand_wherever_a_name_may_stand() {
+    let names = ["plain", "r#match", "r#type", "_under", "Upper", "r#async", "é"];
+    for name in names {
+        for item in [
+            format!("fn {name}({name}: u8) -> u8 {{ {name} }}"),
+            format!("async fn {name}<{name}>({name}: {name}) -> u8 {{ 1 }}"),
+            format!("fn {name}<'a, const {name}: usize>(({name}, _): (&'a u8, u8)) -> u8 {{ 1 }}"),
+            format!("fn call(Both {{ {name}, .. }}: Both) -> u8 {{ {name} }}"),
+            format!("fn call(Both {{ mut {name}, .. }}: Both) -> u8 {{ {name} }}"),
+            format!("fn call({name} @ (ref a, ref b): (u8, u8)) -> u8 {{ 1 }}"),
+            format!("fn {name}(&self, {name}: u8) -> u8 {{ {name} }}"),
+        ] {
+            let item: TokenStream = item.parse().unwrap();
+            for arguments in [
+                format!("ttl = 1, tags({name})"),
+                format!("ttl = 1, key = {name}, handle = {name}_entry"),
+                format!("ttl = 1, include({name}), handle = r#loop"),
+                format!("ttl = 1, cache = {name}.cache, handle = Self::r#loop"),
+                format!("ttl = 1, serializer = {name}, prefix = {name}"),
+            ] {
+                // `r#match_entry` is one name.
+                let arguments: TokenStream = arguments.parse().unwrap();
+                let expanded = expand(Attribute::Cached, arguments.clone(), item.clone());
+                let expanded = expanded.to_string();
+                assert!(!expanded.contains("compile_error"), "{arguments} on {item}: {expanded}");
+                // What comes out is a function again, or two.
+                syn::parse_str::<syn::File>(&format!("impl X {{ {expanded} }}"))
+                    .unwrap_or_else(|error| panic!("{arguments} on {item}: {error}: {expanded}"));
+            }
+        }
     }
 }

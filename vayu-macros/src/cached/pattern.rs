@@ -1,0 +1,349 @@
+//! The pattern of an argument: what it binds, and how its names are bound where the argument must stay
+//! whole.
+//!
+//! A call takes the argument apart by value before the first expression of the attribute that may name a
+//! part. A handle needs the argument for the call itself, and a closure for `key` is called with it, so
+//! there the parts are bound by reference, and those that can be copied are copied.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::visit::{self, Visit};
+use syn::{Ident, Pat, PatIdent, PatReference, Type};
+
+use crate::cached::function::{Argument, peel};
+use crate::paths::{Root, ours};
+
+/// A name that a pattern binds.
+pub(crate) struct Binding {
+    pub(crate) name: Ident,
+    /// The names before an `@` that bind a whole of which this is a part.
+    pub(crate) wholes: Vec<Ident>,
+    /// Whether it is bound to a reference into what the argument refers to.
+    is_reference: bool,
+    /// The `ref` or `ref mut` before it.
+    modifier: Option<Modifier>,
+}
+
+struct Modifier {
+    /// Whether the argument itself must be mutable for it.
+    needs_mut: bool,
+    /// Whether the value itself can be bound instead.
+    is_removable: bool,
+}
+
+/// The names of a pattern for an argument of this type, each once.
+pub(crate) fn bindings(pattern: &Pat, ty: &Type) -> Vec<Binding> {
+    let mut walk = Walk::default();
+    walk.pattern(pattern, Some(ty), false);
+    walk.found
+}
+
+/// The name of an argument that is a name alone.
+pub(crate) fn binding(name: Ident) -> Binding {
+    Binding { name, wholes: Vec::new(), is_reference: false, modifier: None }
+}
+
+/// Whether a pattern may bind names that cannot be seen from here, those in a macro.
+pub(crate) fn hides_names(pattern: &Pat) -> bool {
+    any(pattern, |pattern| matches!(pattern, Pat::Macro(_) | Pat::Verbatim(_)))
+}
+
+/// The statements that take an argument apart, by value.
+pub(crate) fn by_value(argument: &Argument) -> Option<TokenStream> {
+    let (pattern, name) = (argument.pattern.as_ref()?, &argument.name);
+    let conditions = &argument.conditions;
+    let needs_mut = |binding: &Binding| binding.modifier.as_ref().is_some_and(|m| m.needs_mut);
+    let mutable = argument
+        .bindings
+        .iter()
+        .any(needs_mut)
+        .then(|| quote!(#(#conditions)* let mut #name = #name;));
+    Some(quote!(#mutable #(#conditions)* let #pattern = #name;))
+}
+
+/// [`by_value`] where the body outlives the variables of the call: the `ref` of a name is what the body
+/// begins with.
+pub(crate) fn owned(argument: &Argument) -> Option<(TokenStream, TokenStream)> {
+    let (mut pattern, name) = (argument.pattern.clone()?, &argument.name);
+    let conditions = &argument.conditions;
+    remove_modifiers(&mut pattern);
+    let references = argument.bindings.iter().filter_map(|binding| {
+        let (name, modifier) = (&binding.name, binding.modifier.as_ref()?);
+        let mutability = modifier.needs_mut.then(|| quote!(mut));
+        let reference = quote! {
+            #(#conditions)* let #mutability #name = #name;
+            #(#conditions)* let ref #mutability #name = #name;
+        };
+        modifier.is_removable.then_some(reference)
+    });
+    Some((quote!(#(#conditions)* let #pattern = #name;), quote!(#(#references)*)))
+}
+
+/// The first name that stays a reference whatever [`owned`] does.
+pub(crate) fn borrowed_name(argument: &Argument) -> Option<&Ident> {
+    let is_borrowed = |binding: &&Binding| {
+        binding.modifier.as_ref().is_some_and(|modifier| !modifier.is_removable)
+    };
+    let is_static = matches!(&argument.ty, Type::Reference(_));
+    argument.bindings.iter().find(is_borrowed).filter(|_| !is_static).map(|binding| &binding.name)
+}
+
+/// The statements that bind the names of an argument and leave it whole.
+pub(crate) fn by_reference(argument: &Argument, root: &Root) -> Option<TokenStream> {
+    let (pattern, name) = (argument.pattern.as_ref()?, &argument.name);
+    let conditions = &argument.conditions;
+    // What a macro binds cannot be used below.
+    let unused = hides_names(pattern).then(|| quote!(#[allow(unused_variables, unused_mut)]));
+    let mut apart = Apart::default();
+    let taken = if has_modifiers(pattern) {
+        let pattern = apart.explicit(pattern, true);
+        quote!(#(#conditions)* let #pattern = #name;)
+    } else {
+        quote!(#(#conditions)* #unused let #pattern = &#name;)
+    };
+    let parts = apart
+        .parts
+        .iter()
+        .map(|(name, pattern)| quote!(#(#conditions)* #unused let #pattern = #name;));
+    let (bound, trait_name) = (root.private("Bound"), root.private("BoundByReference"));
+    let names = argument.bindings.iter().filter(|binding| !may_be_a_path(&binding.name));
+    let copies = names.map(|binding| {
+        let name = &binding.name;
+        let copy = (!binding.is_reference).then(|| {
+            quote_spanned! {Span::mixed_site()=>
+                #(#conditions)*
+                let #name = {
+                    #[allow(unused_imports)]
+                    use #trait_name as _;
+                    #bound(#name).vayu_bound()
+                };
+            }
+        });
+        // The attribute may name it or not.
+        quote!(#copy #(#conditions)* let _ = &#name;)
+    });
+    Some(quote!(#taken #(#parts)* #(#copies)*))
+}
+
+#[derive(Default)]
+struct Walk {
+    found: Vec<Binding>,
+    wholes: Vec<Ident>,
+    is_below_reference: bool,
+    at_signs: usize,
+}
+
+impl Walk {
+    /// `ty` is that of the value, where it can be seen. With `is_reference` the value is behind a reference
+    /// that the pattern does not spell out.
+    fn pattern(&mut self, pattern: &Pat, ty: Option<&Type>, mut is_reference: bool) {
+        let mut ty = ty.map(peel);
+        if !matches!(pattern, Pat::Ident(_) | Pat::Reference(_) | Pat::Paren(_) | Pat::Or(_)) {
+            while let Some(Type::Reference(reference)) = ty {
+                is_reference = true;
+                ty = Some(peel(&reference.elem));
+            }
+        }
+        match pattern {
+            Pat::Ident(binding) => self.binding(binding, ty, is_reference),
+            Pat::Paren(paren) => self.pattern(&paren.pat, ty, is_reference),
+            Pat::Or(or) => or.cases.iter().for_each(|case| self.pattern(case, ty, is_reference)),
+            Pat::Reference(reference) => {
+                let ty = match ty {
+                    Some(Type::Reference(outer)) => Some(&*outer.elem),
+                    _ => None,
+                };
+                let was_below = std::mem::replace(&mut self.is_below_reference, true);
+                self.pattern(&reference.pat, ty, false);
+                self.is_below_reference = was_below;
+            }
+            Pat::Tuple(tuple) => {
+                let types = match ty {
+                    Some(Type::Tuple(types)) => types.elems.iter().collect(),
+                    _ => Vec::new(),
+                };
+                let rest = tuple.elems.iter().position(|part| matches!(part, Pat::Rest(_)));
+                for (index, part) in tuple.elems.iter().enumerate() {
+                    let place = match rest {
+                        Some(rest) if index > rest => {
+                            (types.len() + index).checked_sub(tuple.elems.len())
+                        }
+                        _ => Some(index),
+                    };
+                    let ty = place.and_then(|place| types.get(place).copied());
+                    self.pattern(part, ty, is_reference);
+                }
+            }
+            Pat::Slice(slice) => {
+                let ty = match ty {
+                    Some(Type::Array(array)) => Some(&*array.elem),
+                    Some(Type::Slice(slice)) => Some(&*slice.elem),
+                    _ => None,
+                };
+                slice.elems.iter().for_each(|part| self.pattern(part, ty, is_reference));
+            }
+            Pat::TupleStruct(parts) => {
+                parts.elems.iter().for_each(|part| self.pattern(part, None, is_reference));
+            }
+            Pat::Struct(parts) => {
+                parts.fields.iter().for_each(|part| self.pattern(&part.pat, None, is_reference));
+            }
+            _ => {}
+        }
+    }
+
+    fn binding(&mut self, binding: &PatIdent, ty: Option<&Type>, is_reference: bool) {
+        let is_at = binding.subpat.is_some();
+        let is_removable = !self.is_below_reference && self.at_signs == 0 && !is_at;
+        let needs_mut = binding.mutability.is_some() && !self.is_below_reference;
+        let modifier = binding.by_ref.map(|_| Modifier { needs_mut, is_removable });
+        if !self.found.iter().any(|found| found.name == binding.ident) {
+            self.found.push(Binding {
+                name: binding.ident.clone(),
+                wholes: self.wholes.clone(),
+                is_reference: is_reference || modifier.is_some(),
+                modifier,
+            });
+        }
+        if let Some((_, part)) = &binding.subpat {
+            self.wholes.push(binding.ident.clone());
+            self.at_signs += 1;
+            self.pattern(part, ty, is_reference);
+            self.at_signs -= 1;
+            self.wholes.pop();
+        }
+    }
+}
+
+/// Whether a pattern says anywhere how a name is bound, or spells a reference out: then so must the
+/// whole way to it.
+fn has_modifiers(pattern: &Pat) -> bool {
+    any(pattern, |pattern| match pattern {
+        Pat::Ident(binding) => binding.by_ref.is_some() || binding.mutability.is_some(),
+        other => matches!(other, Pat::Reference(_)),
+    })
+}
+
+fn any(pattern: &Pat, is_meant: impl Fn(&Pat) -> bool) -> bool {
+    struct Any<F>(F, bool);
+    impl<F: Fn(&Pat) -> bool> Visit<'_> for Any<F> {
+        fn visit_pat(&mut self, pattern: &Pat) {
+            self.1 |= (self.0)(pattern);
+            visit::visit_pat(self, pattern);
+        }
+    }
+    let mut any = Any(is_meant, false);
+    any.visit_pat(pattern);
+    any.1
+}
+
+/// Whether a name may be no name: a unit struct or a constant looks like one in a pattern.
+pub(crate) fn may_be_a_path(name: &Ident) -> bool {
+    let name = name.to_string();
+    name.trim_start_matches("r#").starts_with(char::is_uppercase)
+}
+
+/// A pattern whose names are all bound with `ref`.
+#[derive(Default)]
+struct Apart {
+    /// What is bound as a whole there, and taken apart after that.
+    parts: Vec<(Ident, Pat)>,
+}
+
+impl Apart {
+    /// `may_split` is false where the names must be the same in several cases.
+    fn explicit(&mut self, pattern: &Pat, may_split: bool) -> TokenStream {
+        match pattern {
+            Pat::Ident(binding) => self.name(binding, may_split),
+            Pat::Wild(_)
+            | Pat::Rest(_)
+            | Pat::Lit(_)
+            | Pat::Path(_)
+            | Pat::Range(_)
+            | Pat::Const(_) => pattern.to_token_stream(),
+            _ if may_split && !has_modifiers(pattern) => {
+                let name = ours(&format!("vayu_part_{}", self.parts.len()), Span::mixed_site());
+                self.parts.push((name.clone(), pattern.clone()));
+                quote!(ref #name)
+            }
+            Pat::Paren(paren) => {
+                let inner = self.explicit(&paren.pat, may_split);
+                quote!((#inner))
+            }
+            Pat::Or(or) => {
+                let cases: Vec<_> =
+                    or.cases.iter().map(|case| self.explicit(case, false)).collect();
+                quote!(#(#cases)|*)
+            }
+            Pat::Reference(PatReference { and_token, mutability, pat, .. }) => {
+                let inner = self.explicit(pat, may_split);
+                quote!(#and_token #mutability #inner)
+            }
+            Pat::Tuple(tuple) => {
+                let parts: Vec<_> =
+                    tuple.elems.iter().map(|part| self.explicit(part, may_split)).collect();
+                quote!((#(#parts,)*))
+            }
+            Pat::TupleStruct(tuple) => {
+                let path = &tuple.path;
+                let parts = tuple.elems.iter().map(|part| self.explicit(part, may_split));
+                let parts: Vec<_> = parts.collect();
+                quote!(#path(#(#parts),*))
+            }
+            Pat::Slice(slice) => {
+                let parts = slice.elems.iter().map(|part| self.explicit(part, may_split));
+                let parts: Vec<_> = parts.collect();
+                quote!([#(#parts),*])
+            }
+            Pat::Struct(fields) => {
+                let (path, rest) = (&fields.path, &fields.rest);
+                let parts = fields.fields.iter().map(|field| {
+                    let attributes = &field.attrs;
+                    let member = field.colon_token.map(|colon| {
+                        let member = &field.member;
+                        quote!(#member #colon)
+                    });
+                    let part = self.explicit(&field.pat, may_split);
+                    quote!(#(#attributes)* #member #part)
+                });
+                let parts: Vec<_> = parts.collect();
+                quote!(#path { #(#parts,)* #rest })
+            }
+            other => other.to_token_stream(),
+        }
+    }
+
+    fn name(&mut self, binding: &PatIdent, may_split: bool) -> TokenStream {
+        let name = &binding.ident;
+        if may_be_a_path(name)
+            && binding.by_ref.is_none()
+            && binding.mutability.is_none()
+            && binding.subpat.is_none()
+        {
+            return name.to_token_stream();
+        }
+        let part = binding.subpat.as_ref().map(|(at, part)| {
+            let part = self.explicit(part, may_split);
+            quote!(#at #part)
+        });
+        quote!(ref #name #part)
+    }
+}
+
+/// Binds values where [`Walk`] has found that they can be.
+fn remove_modifiers(pattern: &mut Pat) {
+    match pattern {
+        Pat::Ident(binding) if binding.subpat.is_none() && binding.by_ref.is_some() => {
+            (binding.by_ref, binding.mutability) = (None, None);
+        }
+        Pat::Paren(paren) => remove_modifiers(&mut paren.pat),
+        Pat::Or(or) => or.cases.iter_mut().for_each(remove_modifiers),
+        Pat::Tuple(tuple) => tuple.elems.iter_mut().for_each(remove_modifiers),
+        Pat::TupleStruct(tuple) => tuple.elems.iter_mut().for_each(remove_modifiers),
+        Pat::Slice(slice) => slice.elems.iter_mut().for_each(remove_modifiers),
+        Pat::Struct(fields) => {
+            fields.fields.iter_mut().for_each(|field| remove_modifiers(&mut field.pat));
+        }
+        _ => {}
+    }
+}
