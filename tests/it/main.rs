@@ -28,6 +28,7 @@ mod spawn;
 mod stale;
 mod surprise;
 mod tiers;
+mod traps;
 mod wrong_value;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

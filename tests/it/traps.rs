@@ -1,0 +1,49 @@
+//! The page of traps names tests that exist.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+/// Adds the names of all functions in the sources below a directory.
+fn add_functions(directory: &Path, functions: &mut HashSet<String>) {
+    for entry in fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("a name")) {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            add_functions(&path, functions);
+        } else if name.ends_with(".rs") {
+            let text = fs::read_to_string(&path).expect("a source");
+            let names = text.lines().filter_map(|line| line.split_once("fn ")?.1.split('(').next());
+            functions.extend(names.map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_page_of_traps_names_exists() {
+    let root = root();
+    let mut functions = HashSet::new();
+    add_functions(&root, &mut functions);
+    let page = fs::read_to_string(root.join("docs/traps.md")).expect("the page");
+    let (mut rows, mut missing) = (0, Vec::new());
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| trap")) {
+        let tests = row.trim_end_matches([' ', '|']).rsplit(" | ").next().expect("a column");
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        let exists = |name: &&str| match name.contains('/') {
+            true => root.join(name).exists(),
+            // A module in front of the name, as the test runner prints it.
+            false => functions.contains(name.rsplit("::").next().unwrap_or(name)),
+        };
+        if names.is_empty() {
+            missing.push(row);
+        }
+        missing.extend(names.into_iter().filter(|name| !exists(name)));
+        rows += 1;
+    }
+    assert!(rows > 50, "{rows} rows");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
