@@ -18,12 +18,16 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[cfg(unix)]
 fn main() {
-    use unix as on;
-    let tests: [(&str, fn()); 3] = [
-        ("computation_of_the_parent_does_not_hold_up_the_child", on::computation_of_the_parent),
-        ("lock_of_a_thread_of_the_parent_does_not_stop_the_child", on::locks_of_the_parent),
-        ("memory_in_front_of_redis_is_not_trusted_in_the_child", on::memory_in_front_of_redis),
-    ];
+    macro_rules! named {
+        ($($test:ident)*) => {
+            &[$((stringify!($test), unix::$test as fn())),*]
+        };
+    }
+    let tests = named! {
+        computation_of_the_parent_does_not_hold_up_the_child
+        lock_of_a_thread_of_the_parent_does_not_stop_the_child
+        memory_in_front_of_redis_is_not_trusted_in_the_child
+    };
     for (name, test) in tests {
         test();
         println!("test {name} ... ok");
@@ -70,7 +74,7 @@ mod unix {
         }
     }
 
-    pub(crate) fn computation_of_the_parent() {
+    pub(crate) fn computation_of_the_parent_does_not_hold_up_the_child() {
         static SET_OUT: Barrier = Barrier::new(2);
         static FORKED: Barrier = Barrier::new(2);
         // A child that waits does so for longer than this test.
@@ -101,7 +105,7 @@ mod unix {
 
     /// Threads of the parent hit, miss, evict and sweep while it forks, so that a child now and then has
     /// a lock that a thread held which it does not have.
-    pub(crate) fn locks_of_the_parent() {
+    pub(crate) fn lock_of_a_thread_of_the_parent_does_not_stop_the_child() {
         static TEXTS: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
         static HEAVY: LazyLock<MemoryCache> =
             LazyLock::new(|| MemoryOptions::new().max_weight(1_000, |_, _| 1).build());
@@ -151,7 +155,7 @@ mod unix {
 
     /// The parent holds copies in memory and listens. In the child no thread listens: what others
     /// change must be seen all the same, at once and once the child listens itself.
-    pub(crate) fn memory_in_front_of_redis() {
+    pub(crate) fn memory_in_front_of_redis_is_not_trusted_in_the_child() {
         static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
         static CACHE: LazyLock<Tiered<RedisBackend>> =
             LazyLock::new(|| tiered(&RedisCache::connect(SERVER.url()).unwrap()));
