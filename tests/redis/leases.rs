@@ -8,14 +8,17 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{
-    Backend, Cache, RedisBackend, RedisCache, RedisOptions, SingleFlight, Tiered, cached, tiered,
+    Backend, Cache, ErrorKind, RedisBackend, RedisCache, RedisOptions, SingleFlight, Tiered,
+    cached, tiered,
 };
 
 use crate::process::{self, Process};
+use crate::proxy::{Proxy, Treatment};
 use crate::server::{Server, shared};
 use crate::{HANG, namespace, until};
 
@@ -487,4 +490,103 @@ fn value_that_anybody_stores_ends_the_wait_for_a_lease() {
         });
         assert_eq!(runs.load(Ordering::SeqCst), 0);
     });
+}
+
+/// Replies are swallowed: each operation that is tried takes its connection with it.
+#[test]
+fn call_on_a_server_that_hangs_waits_for_one_operation() {
+    watchdog(HANG, || {
+        let runtime = multi_thread();
+        let call = |is_async: bool, cache: &dyn CallsOfBoth, runs: &AtomicU64, n: u64| {
+            if is_async {
+                runtime.block_on(async { cache.call_async(runs, n).await })
+            } else {
+                cache.call(runs, n)
+            }
+        };
+        for is_async in [false, true] {
+            for has_tiers in [false, true] {
+                let proxy = Proxy::before(shared().port);
+                let cache = options()
+                    .namespace(namespace())
+                    .timeout(Duration::from_millis(200))
+                    .breaker(u32::MAX, HOUR)
+                    .connect(proxy.url())
+                    .expect("an address");
+                let tiers = tiered(&cache);
+                let used: &dyn CallsOfBoth = if has_tiers { &tiers } else { &cache };
+                let runs = AtomicU64::new(0);
+                // The connections stand.
+                for n in 0..3 {
+                    assert_eq!(call(is_async, used, &runs, n), n);
+                }
+                let what = format!("async: {is_async}, tiers: {has_tiers}");
+                let before = proxy.connections();
+                proxy.treat(Treatment { swallow: true, ..Treatment::default() });
+                assert_eq!(call(is_async, used, &runs, 7), 7, "{what}");
+                assert_eq!(proxy.connections(), before, "{what}: one operation on one connection");
+                assert!(cache.stats().errors_of(ErrorKind::Backend) == 0, "{what}");
+                proxy.treat(Treatment::default());
+                // What memory was given is found; without memory nothing was stored.
+                let runs_before = runs.load(Ordering::SeqCst);
+                assert_eq!(call(is_async, used, &runs, 1), 1, "{what}");
+                assert_eq!(
+                    runs.load(Ordering::SeqCst),
+                    runs_before,
+                    "{what}: what is there is found"
+                );
+            }
+        }
+    });
+}
+
+/// Memory stands in for a server that hangs, also with values past their ttl.
+#[test]
+fn memory_serves_what_it_has_while_the_server_hangs() {
+    watchdog(HANG, || {
+        let proxy = Proxy::before(shared().port);
+        let clock = ManualClock::new();
+        let far = RedisOptions::new()
+            .namespace(namespace())
+            .timeout(Duration::from_millis(100))
+            .breaker(u32::MAX, HOUR)
+            .clock(clock.clone())
+            .connect(proxy.url())
+            .expect("an address");
+        let tiers = tiered(&far);
+        let runs = AtomicU64::new(0);
+        assert_eq!(old(&tiers, &runs, 1), 0);
+        proxy.treat(Treatment { swallow: true, ..Treatment::default() });
+        assert_eq!(old(&tiers, &runs, 1), 0, "fresh");
+        assert_eq!(old(&tiers, &runs, 2), 1, "computed");
+        clock.advance(Duration::from_secs(90));
+        assert!(old(&tiers, &runs, 1) <= 2);
+        assert!(runs.load(Ordering::SeqCst) <= 3);
+    });
+}
+
+#[cached(cache = cache, ttl = "1m", stale = "1h", prefix = "old", skip(cache, runs))]
+fn old(cache: &Tiered<RedisBackend>, runs: &AtomicU64, n: u64) -> u64 {
+    runs.fetch_add(1, Ordering::SeqCst)
+}
+
+/// A cache of either kind.
+#[async_trait]
+trait CallsOfBoth {
+    fn call(&self, runs: &AtomicU64, n: u64) -> u64;
+    async fn call_async(&self, runs: &AtomicU64, n: u64) -> u64;
+}
+
+#[async_trait]
+impl<B, S> CallsOfBoth for Cache<B, S>
+where
+    B: Backend,
+    S: vayu::Serializer<u64, Stored = B::Stored> + Send + Sync,
+{
+    fn call(&self, runs: &AtomicU64, n: u64) -> u64 {
+        held(self, runs, n)
+    }
+    async fn call_async(&self, runs: &AtomicU64, n: u64) -> u64 {
+        held_async(self, runs, n).await
+    }
 }

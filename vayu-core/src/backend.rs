@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::Generations;
+use crate::group::{Generations, Group};
 use crate::guard::discard_from;
 use crate::key::Key;
 use crate::news::News;
@@ -213,6 +213,17 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// The part of the backend that still responds when the rest does not, such as memory in front of a
+    /// server.
+    ///
+    /// After an operation of a call has failed with [`ErrorKind::Timeout`], the rest of that call uses
+    /// this part, so that it does not wait again. The default returns `None`: the call goes on
+    /// without the backend.
+    #[inline]
+    fn offline(&self) -> Option<&dyn Offline<Stored = Self::Stored>> {
+        None
+    }
+
     /// How memory in front of the backend learns of what other processes change.
     ///
     /// The default answers `None`: copies of the entries are believed until they expire.
@@ -231,6 +242,33 @@ pub trait Backend: Send + Sync + 'static {
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(SystemClock)
     }
+}
+
+/// The part of a backend that responds without waiting for a server ([`Backend::offline`]).
+pub trait Offline: Send + Sync {
+    /// That of the backend.
+    type Stored;
+
+    /// Returns the record of a key, as far as it is known here.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Backend::read`].
+    fn read(&self, key: &Key) -> Result<Option<Record<Self::Stored>>>;
+
+    /// Keeps a record here alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Backend::write`].
+    fn write(&self, key: &Key, record: Record<Self::Stored>) -> Result<()>;
+
+    /// Returns a generation that stands for the one that cannot be asked for.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    fn generation(&self, group: Group) -> Result<u64>;
 }
 
 /// How much a backend keeps. What it does not know is `None`.
@@ -446,6 +484,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn generations(&self) -> Option<&dyn Generations> {
         (**self).generations()
+    }
+
+    fn offline(&self) -> Option<&dyn Offline<Stored = Self::Stored>> {
+        (**self).offline()
     }
 
     fn news(&self) -> Option<&dyn News> {

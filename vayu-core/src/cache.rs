@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use self::groups::Groups;
+pub(crate) use self::groups::Made;
 pub use self::off::OffBackend;
 pub use self::pause::{Pause, PauseAll, pause_all};
 use self::setbacks::Setbacks;
@@ -208,7 +209,8 @@ impl<B: Backend, S> Cache<B, S> {
             return Ok(None);
         }
         let stamp = self.stamp(key.prefix(), &[])?;
-        Ok(self.read(key)?.and_then(|record| self.unseal(key, stamp, record)))
+        let found = self.or_offline(key, self.read(key));
+        Ok(found?.and_then(|record| self.unseal(key, stamp, record)))
     }
 
     /// [`get`](Self::get) for async callers.
@@ -224,7 +226,8 @@ impl<B: Backend, S> Cache<B, S> {
             return Ok(None);
         }
         let stamp = self.stamp_async(key.prefix(), &[]).await?;
-        Ok(self.read_async(key).await?.and_then(|record| self.unseal(key, stamp, record)))
+        let found = self.or_offline(key, self.read_async(key).await);
+        Ok(found?.and_then(|record| self.unseal(key, stamp, record)))
     }
 
     /// Stores a value for a key. What is being computed for the key at the moment is not stored.
@@ -369,6 +372,22 @@ impl<B: Backend, S> Cache<B, S> {
         match guarded("read entry", || Ok(backend.read_now(key)))? {
             Some(found) => found,
             None => guarded_async("read entry", || backend.read_async(key)).await,
+        }
+    }
+
+    /// Returns what the backend has of a key that it did not return in time, if it has a part that
+    /// responds.
+    pub(crate) fn or_offline(
+        &self,
+        key: &Key,
+        found: Result<Option<Record<B::Stored>>>,
+    ) -> Result<Option<Record<B::Stored>>> {
+        match (found, self.backend().offline()) {
+            (Err(error), Some(offline)) if error.kind() == ErrorKind::Timeout => {
+                let known = guarded("read entry", || offline.read(key));
+                known?.map_or(Err(error), |record| Ok(Some(record)))
+            }
+            (found, _) => found,
         }
     }
 

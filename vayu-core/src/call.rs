@@ -21,6 +21,7 @@ pub use self::policy::{
     Always, CallKey, Choice, Fallible, Keep, KeepIf, OfCache, Own, Policy, Shape, Ttl, TtlBy,
     TtlOfAll,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::backend::Backend;
@@ -98,6 +99,8 @@ pub struct Call<'a, B: Backend, S, H, Z, L, P> {
     pub(crate) stamp: u64,
     serializer: &'a Z,
     terms: &'a Terms<H, L, P>,
+    /// The backend did not respond in time. The rest of the call does without it.
+    has_timed_out: AtomicBool,
 }
 
 /// The call of a policy that chooses its serializer by `Z`.
@@ -117,7 +120,8 @@ where
         stamp: u64,
     ) -> Self {
         let serializer = policy.serializer.choose(cache.serializer());
-        Self { cache, key, stamp, serializer, terms: &policy.terms }
+        let has_timed_out = AtomicBool::new(false);
+        Self { cache, key, stamp, serializer, terms: &policy.terms, has_timed_out }
     }
 
     /// The call whose stamp cannot be known: it finds nothing and stores nothing, and computes for
@@ -281,8 +285,37 @@ where
         result.map_err(|error| self.fault(&error)).ok()
     }
 
+    /// Whether an operation of this call has timed out.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.has_timed_out.load(Ordering::Relaxed)
+    }
+
+    /// An operation of this call has timed out.
+    pub(crate) fn times_out(&self) {
+        self.has_timed_out.store(true, Ordering::Relaxed);
+    }
+
+    /// What the backend has, after an operation of this call has timed out.
+    pub(crate) fn read_offline(&self) -> Option<Record<B::Stored>> {
+        let offline = self.cache.backend().offline()?;
+        self.survive(guarded("read entry", || offline.read(self.key))).flatten()
+    }
+
+    /// Stores a record, after an operation of this call has timed out.
+    pub(crate) fn write_offline(&self, record: Record<B::Stored>) {
+        match self.cache.backend().offline() {
+            Some(offline) => {
+                self.stored(guarded("write entry", || offline.write(self.key, record)));
+            }
+            None => discard(record),
+        }
+    }
+
     #[cold]
     fn fault(&self, error: &Error) {
+        if error.kind() == ErrorKind::Timeout {
+            self.times_out();
+        }
         self.cache.fault(self.key.prefix(), error, self.terms.is_quiet);
     }
 

@@ -35,6 +35,8 @@ pub enum ErrorKind {
     Miss,
     /// The backend failed or could not be reached. A later attempt may succeed.
     Backend,
+    /// The backend did not respond within its time limit. The rest of the call does without it.
+    Timeout,
     /// The value or the arguments cannot be encoded by the serializer. Another serializer or
     /// another type is needed.
     Encode,
@@ -50,9 +52,10 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind there is, in the order of declaration.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Miss,
         Self::Backend,
+        Self::Timeout,
         Self::Encode,
         Self::Decode,
         Self::Configuration,

@@ -42,7 +42,7 @@ pub mod wire;
 
 pub use crate::attribute::AsCache;
 pub use crate::backend::{
-    Backend, Claim, Claimed, Connect, Open, ReleaseLease, SingleFlight, Usage,
+    Backend, Claim, Claimed, Connect, Offline, Open, ReleaseLease, SingleFlight, Usage,
 };
 pub use crate::cache::{Cache, OffBackend, Pause, PauseAll, pause_all};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};

@@ -55,8 +55,19 @@ impl Failure {
             || error.code() == Some("NOAUTH")
     }
 
+    /// Returns whether the time limit of an operation has passed.
+    fn is_timeout(&self) -> bool {
+        match self {
+            Self::Timeout(_) => true,
+            Self::Redis(error) => error.is_timeout(),
+            Self::Lookup(error) => error.kind() == io::ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
+
     pub(crate) fn during(self, operation: impl Into<Cow<'static, str>>) -> Error {
-        Error::new(ErrorKind::Backend, operation).with_source(self)
+        let kind = if self.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Backend };
+        Error::new(kind, operation).with_source(self)
     }
 }
 

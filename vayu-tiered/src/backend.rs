@@ -11,8 +11,8 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::{
-    Backend, Change, Claim, Clock, Generations, Key, News, OffBackend, Open, Record, Result,
-    Shared, Usage, Watcher,
+    Backend, Change, Claim, Clock, ErrorKind, Generations, Group, Key, News, OffBackend, Offline,
+    Open, Record, Result, Shared, Usage, Watcher,
 };
 use vayu_memory::{Held, MemoryBackend, MemoryOptions};
 
@@ -180,6 +180,10 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
             }
             Err(error) => {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
+                if error.kind() == ErrorKind::Timeout {
+                    // The call is to know, so that it does not wait again. It asks memory then.
+                    return Err(error);
+                }
                 self.copy(key).map(Some).ok_or(error)
             }
         }
@@ -344,6 +348,10 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         self.shared.far.generations().is_some().then_some(self)
     }
 
+    fn offline(&self) -> Option<&dyn Offline<Stored = TierValue>> {
+        Some(self)
+    }
+
     fn news(&self) -> Option<&dyn News> {
         self.shared.far.news()
     }
@@ -355,6 +363,23 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
 
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
+    }
+}
+
+/// Memory alone.
+impl<F: Backend<Stored = Bytes>> Offline for TieredBackend<F> {
+    type Stored = TierValue;
+
+    fn read(&self, key: &Key) -> Result<Option<Record<TierValue>>> {
+        Ok(self.copy(key))
+    }
+
+    fn write(&self, key: &Key, record: Record<TierValue>) -> Result<()> {
+        self.written(key, &record, Ok(()))
+    }
+
+    fn generation(&self, group: Group) -> Result<u64> {
+        Ok(self.offline_generation(group))
     }
 }
 

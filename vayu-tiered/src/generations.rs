@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
-use vayu_core::{Backend, Generations, Group, Result};
+use vayu_core::{Backend, ErrorKind, Generations, Group, Result};
 
 use crate::backend::TieredBackend;
 
@@ -78,10 +78,11 @@ fn random() -> u64 {
 }
 
 impl<F: Backend> TieredBackend<F> {
-    /// What came of asking for a generation at a revision. Memory goes on where nobody can be asked.
-    fn asked(&self, group: Group, answer: &Result<u64>, at: u64) -> u64 {
+    /// What came of asking for a generation at a revision. Memory goes on where nobody can be asked. A
+    /// timeout is handed on, so that the call does not wait again.
+    fn asked(&self, group: Group, answer: Result<u64>, at: u64) -> Result<u64> {
         let known = &self.shared().known;
-        match *answer {
+        match answer {
             Ok(generation) => {
                 if self.far().news().is_some() {
                     known.learn(group, generation, at);
@@ -89,16 +90,22 @@ impl<F: Backend> TieredBackend<F> {
                 if self.shared().was_cut_off.swap(false, Ordering::AcqRel) {
                     known.leave_island();
                 }
-                generation
+                Ok(generation)
             }
-            Err(_) => {
+            Err(error) => {
                 self.shared().was_cut_off.store(true, Ordering::Release);
-                if let Some(generation) = known.get(group) {
-                    return generation;
+                if error.kind() == ErrorKind::Timeout {
+                    return Err(error);
                 }
-                known.island.load(Ordering::Acquire) ^ group.number()
+                Ok(self.offline_generation(group))
             }
         }
+    }
+
+    /// Returns what stands in for a generation that cannot be asked for.
+    pub(crate) fn offline_generation(&self, group: Group) -> u64 {
+        let known = &self.shared().known;
+        known.get(group).unwrap_or_else(|| known.island.load(Ordering::Acquire) ^ group.number())
     }
 }
 
@@ -108,7 +115,7 @@ impl<F: Backend> Generations for TieredBackend<F> {
     fn generation(&self, group: Group) -> Result<u64> {
         let at = self.shared().known.revision();
         let Some(below) = self.far().generations() else { return Ok(0) };
-        Ok(self.asked(group, &below.generation(group), at))
+        self.asked(group, below.generation(group), at)
     }
 
     fn renew(&self, group: Group) -> Result<()> {
@@ -130,7 +137,7 @@ impl<F: Backend> Generations for TieredBackend<F> {
     async fn generation_async(&self, group: Group) -> Result<u64> {
         let at = self.shared().known.revision();
         let Some(below) = self.far().generations() else { return Ok(0) };
-        Ok(self.asked(group, &below.generation_async(group).await, at))
+        self.asked(group, below.generation_async(group).await, at)
     }
 
     async fn renew_async(&self, group: Group) -> Result<()> {

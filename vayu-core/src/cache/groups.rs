@@ -17,7 +17,7 @@ use self::memo::Memo;
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::clock::{Clock, MonotonicClock, Timestamp};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 use crate::guard::{guarded, guarded_async};
 use crate::key::{Prefix, hasher};
@@ -145,7 +145,7 @@ impl<B: Backend, S> Cache<B, S> {
     pub(crate) fn stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         match self.known_stamp(prefix, tags) {
             Some(stamp) => Ok(stamp),
-            None => self.make_stamp(prefix, tags),
+            None => self.make_stamp(prefix, tags).map(|made| made.stamp),
         }
     }
 
@@ -153,46 +153,54 @@ impl<B: Backend, S> Cache<B, S> {
     pub(crate) async fn stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         match self.known_stamp(prefix, tags) {
             Some(stamp) => Ok(stamp),
-            None => self.make_stamp_async(prefix, tags).await,
+            None => self.make_stamp_async(prefix, tags).await.map(|made| made.stamp),
         }
     }
 
     /// Makes the stamp of a call with these tags.
-    pub(crate) fn make_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
+    pub(crate) fn make_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<Made> {
         let moment = self.moment(prefix, tags);
         let mut stamp = Stamp::default();
+        let mut has_timed_out = false;
         for group in seldom(prefix) {
             stamp.add(match self.known(group) {
                 Some(generation) => generation,
-                None => self.ask(group)?,
+                None => self.ask(group, &mut has_timed_out)?,
             });
         }
         for &tag in tags {
             stamp.add(match self.known_for_certain(tag) {
                 Some(generation) => generation,
-                None => self.ask(tag)?,
+                None => self.ask(tag, &mut has_timed_out)?,
             });
         }
-        Ok(self.keep(moment, prefix, &stamp))
+        if has_timed_out {
+            return Ok(Made { stamp: stamp.get(), has_timed_out });
+        }
+        Ok(Made { stamp: self.keep(moment, prefix, &stamp), has_timed_out })
     }
 
     /// [`make_stamp`](Self::make_stamp) for async callers.
-    pub(crate) async fn make_stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
+    pub(crate) async fn make_stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<Made> {
         let moment = self.moment(prefix, tags);
         let mut stamp = Stamp::default();
+        let mut has_timed_out = false;
         for group in seldom(prefix) {
             stamp.add(match self.known(group) {
                 Some(generation) => generation,
-                None => self.ask_async(group).await?,
+                None => self.ask_async(group, &mut has_timed_out).await?,
             });
         }
         for &tag in tags {
             stamp.add(match self.known_for_certain(tag) {
                 Some(generation) => generation,
-                None => self.ask_async(tag).await?,
+                None => self.ask_async(tag, &mut has_timed_out).await?,
             });
         }
-        Ok(self.keep(moment, prefix, &stamp))
+        if has_timed_out {
+            return Ok(Made { stamp: stamp.get(), has_timed_out });
+        }
+        Ok(Made { stamp: self.keep(moment, prefix, &stamp), has_timed_out })
     }
 
     /// A number for a function without tags and all that is known of generations now.
@@ -243,22 +251,63 @@ impl<B: Backend, S> Cache<B, S> {
         self.known_for_certain(group).or_else(of_late)
     }
 
-    fn ask(&self, group: Group) -> Result<u64> {
+    /// Asks the backend for a generation. After a timeout the part of the backend that responds stands
+    /// in for it.
+    fn ask(&self, group: Group, has_timed_out: &mut bool) -> Result<u64> {
         let Some(generations) = self.backend().generations() else { return Ok(0) };
+        if *has_timed_out {
+            return self.offline_generation(group, timed_out());
+        }
         let (now, changes) = (self.now(), self.shared.groups.changes());
-        let generation = guarded("read generation", || generations.generation(group))?;
+        let generation = match guarded("read generation", || generations.generation(group)) {
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                *has_timed_out = true;
+                return self.offline_generation(group, error);
+            }
+            result => result?,
+        };
         self.shared.groups.learn(group, generation, now, changes);
         Ok(generation)
     }
 
-    async fn ask_async(&self, group: Group) -> Result<u64> {
+    async fn ask_async(&self, group: Group, has_timed_out: &mut bool) -> Result<u64> {
         let Some(generations) = self.backend().generations() else { return Ok(0) };
+        if *has_timed_out {
+            return self.offline_generation(group, timed_out());
+        }
         let (now, changes) = (self.now(), self.shared.groups.changes());
         let ask = || generations.generation_async(group);
-        let generation = guarded_async("read generation", ask).await?;
+        let generation = match guarded_async("read generation", ask).await {
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                *has_timed_out = true;
+                return self.offline_generation(group, error);
+            }
+            result => result?,
+        };
         self.shared.groups.learn(group, generation, now, changes);
         Ok(generation)
     }
+}
+
+impl<B: Backend, S> Cache<B, S> {
+    /// Returns what stands in for a generation that the backend did not return in time.
+    fn offline_generation(&self, group: Group, error: Error) -> Result<u64> {
+        let Some(offline) = self.backend().offline() else { return Err(error) };
+        guarded("read generation", || offline.generation(group))
+    }
+}
+
+/// The error of an operation that a call leaves out.
+#[cold]
+fn timed_out() -> Error {
+    Error::new(ErrorKind::Timeout, "an earlier operation of the call has timed out")
+}
+
+/// A stamp that was made for a call, and whether the backend did not respond in time meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Made {
+    pub(crate) stamp: u64,
+    pub(crate) has_timed_out: bool,
 }
 
 /// The groups that are seldom invalidated, of which a call is with everything of its function.

@@ -2,7 +2,7 @@
 //! calls end here.
 
 use crate::backend::Backend;
-use crate::cache::Cache;
+use crate::cache::{Cache, Made};
 use crate::call::{
     Blocking, Call, CallKey, CallOf, Choice, Found, Old, Policy, Shape, Ttl, key_in,
 };
@@ -70,9 +70,7 @@ where
 
 /// Answers a call whose stamp is known if that can be done at once.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn look<R, B, S, H, Z, L, P>(
-    call: CallOf<'_, B, S, H, Z, L, P>,
-) -> Begun<'_, R, B, S, H, Z, L, P>
+fn look<R, B, S, H, Z, L, P>(call: CallOf<'_, B, S, H, Z, L, P>) -> Begun<'_, R, B, S, H, Z, L, P>
 where
     B: Backend,
     H: Shape<R>,
@@ -87,6 +85,27 @@ where
         return call.glance().map_or_else(|| look_closer_apart::<R, B, S, H, Z, L, P>(call), Ok);
     }
     look_closer::<R, B, S, H, Z, L, P>(call)
+}
+
+/// Answers a call whose stamp was made just now, as [`look`] does.
+pub(super) fn look_after<'a, R, B, S, K, H, Z, L, P, G>(
+    cache: &'a Cache<B, S>,
+    policy: &'a Policy<K, H, Z, L, P, G>,
+    key: &'a Key,
+    made: Made,
+) -> Begun<'a, R, B, S, H, Z, L, P>
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+{
+    let call = Call::new(cache, policy, key, made.stamp);
+    if made.has_timed_out {
+        call.times_out();
+    }
+    look::<R, B, S, H, Z, L, P>(call)
 }
 
 /// Answers a call with what the backend has at once.

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look};
+use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look_after};
 use crate::call::{Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
     Deadline, FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
@@ -89,7 +89,7 @@ where
             Rest::Run => return Err(None),
             Rest::Compute(call, why) => return Err(Some((call, why))),
             Rest::Ask(key) => match cache.make_stamp(key.prefix(), policy.tags.as_ref()) {
-                Ok(stamp) => look::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, stamp)),
+                Ok(made) => look_after::<R, B, S, K, H, Z, L, P, G>(cache, policy, key, made),
                 Err(error) => {
                     let call = Call::that_cannot_store(cache, policy, key, &error);
                     return Err(Some((call, Why::Missing(None))));
@@ -112,7 +112,13 @@ where
 fn read<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
 ) -> Option<Record<B::Stored>> {
-    call.survive(guarded("read entry", || call.cache.backend().read(call.key))).flatten()
+    if !call.has_timed_out() {
+        let found = call.survive(guarded("read entry", || call.cache.backend().read(call.key)));
+        if !call.has_timed_out() {
+            return found.flatten();
+        }
+    }
+    call.read_offline()
 }
 
 #[cold]
@@ -255,7 +261,9 @@ where
                         !read(call).is_some_and(|found| call.is_newer(found, started))
                     }
                 };
-            if may_store {
+            if may_store && call.has_timed_out() {
+                call.write_offline(record);
+            } else if may_store {
                 let result =
                     guarded("write entry", || call.cache.backend().write(call.key, record));
                 call.stored(result);
@@ -291,6 +299,9 @@ where
         return ControlFlow::Continue(None);
     }
     for pause in Cache::<B, S>::pauses() {
+        if call.has_timed_out() {
+            break;
+        }
         match call.survive(guarded("claim key", || call.cache.backend().try_claim(call.key))) {
             Some(Claim::Taken) => {}
             Some(Claim::Granted(lease)) => {
@@ -328,7 +339,10 @@ fn give_back<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     lease: Option<Claimed>,
 ) {
-    if let Some(lease) = lease {
+    // One that is dropped is given back without waiting for long.
+    if let Some(lease) = lease
+        && !call.has_timed_out()
+    {
         call.survive(guarded("release lease", || lease.release()));
     }
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
-use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look};
+use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look_after};
 use crate::call::{Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
     Deadline, FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Waiting,
@@ -88,7 +88,7 @@ where
             Rest::Compute(call, why) => return Err(Some((call, why))),
             Rest::Ask(key) => {
                 match cache.make_stamp_async(key.prefix(), policy.tags.as_ref()).await {
-                    Ok(stamp) => look::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, stamp)),
+                    Ok(made) => look_after::<R, B, S, K, H, Z, L, P, G>(cache, policy, key, made),
                     Err(error) => {
                         let call = Call::that_cannot_store(cache, policy, key, &error);
                         return Err(Some((call, Why::Missing(None))));
@@ -112,7 +112,13 @@ where
 async fn read<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
 ) -> Option<Record<B::Stored>> {
-    call.survive(call.cache.read_async(call.key).await).flatten()
+    if !call.has_timed_out() {
+        let found = call.survive(call.cache.read_async(call.key).await);
+        if !call.has_timed_out() {
+            return found.flatten();
+        }
+    }
+    call.read_offline()
 }
 
 pub(super) async fn miss<R, B, S, H, Z, L, P>(
@@ -255,7 +261,9 @@ where
                         !read(call).await.is_some_and(|found| call.is_newer(found, started))
                     }
                 };
-            if may_store {
+            if may_store && call.has_timed_out() {
+                call.write_offline(record);
+            } else if may_store {
                 call.stored(call.cache.write_async(call.key, record).await);
             } else {
                 discard(record);
@@ -289,6 +297,9 @@ where
         return ControlFlow::Continue(None);
     }
     for pause in Cache::<B, S>::pauses() {
+        if call.has_timed_out() {
+            break;
+        }
         let ask = || call.cache.backend().try_claim_async(call.key);
         match call.survive(guarded_async("claim key", ask).await) {
             Some(Claim::Taken) => {}
@@ -327,7 +338,10 @@ async fn give_back<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     lease: Option<Claimed>,
 ) {
-    if let Some(lease) = lease {
+    // One that is dropped is given back without waiting for long.
+    if let Some(lease) = lease
+        && !call.has_timed_out()
+    {
         call.survive(guarded_async("release lease", || Box::pin(lease.release_async())).await);
     }
 }

@@ -93,7 +93,7 @@ where
             return Ok(None);
         }
         let stamp = self.cache.stamp(key.prefix(), self.policy.tags.as_ref())?;
-        Ok(self.cache.read(key)?.map(|record| (stamp, record)))
+        Ok(self.cache.or_offline(key, self.cache.read(key))?.map(|record| (stamp, record)))
     }
 
     fn read_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, Option<Self::Found>> {
@@ -103,7 +103,7 @@ where
                 return Ok(None);
             }
             let stamp = cache.stamp_async(key.prefix(), tags).await?;
-            Ok(cache.read_async(key).await?.map(|record| (stamp, record)))
+            Ok(cache.or_offline(key, cache.read_async(key).await)?.map(|record| (stamp, record)))
         })
     }
 

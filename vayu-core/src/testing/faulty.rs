@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::backend::{Backend, Claim, Claimed, ReleaseLease, Usage};
+use crate::backend::{Backend, Claim, Claimed, Offline, ReleaseLease, Usage};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Generations;
@@ -202,6 +202,10 @@ impl<B: Backend> Backend for FaultyBackend<B> {
 
     fn generations(&self) -> Option<&dyn Generations> {
         self.inner.generations()
+    }
+
+    fn offline(&self) -> Option<&dyn Offline<Stored = B::Stored>> {
+        self.inner.offline()
     }
 
     fn usage(&self) -> Usage {
