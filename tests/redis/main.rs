@@ -8,6 +8,7 @@
 mod choice;
 mod cluster;
 mod conformance;
+mod connections;
 mod faults;
 mod fleet;
 mod hostile;
@@ -15,6 +16,8 @@ mod invalidation;
 mod leases;
 mod process;
 mod proxy;
+mod refused;
+mod runtimes;
 mod sentinel;
 mod server;
 mod tls;

@@ -3,9 +3,11 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
 
 /// What happens to what the server says.
 #[derive(Debug, Clone, Default)]
@@ -20,11 +22,33 @@ pub(crate) struct Treatment {
     pub(crate) swallow: bool,
 }
 
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Both directions are closed.
+    Closed,
+    /// The client receives a reset.
+    Reset,
+    /// The client receives the end, while what it sends is still carried to the server.
+    HalfClosed,
+    /// Nothing is carried any more, and neither side is told.
+    Silent,
+}
+
+/// A connection that is carried.
+struct Carried {
+    client: TcpStream,
+    server: TcpStream,
+    end: Mutex<Option<End>>,
+}
+
 /// A proxy on a port of its own. It ends with this value.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     treatment: Arc<Mutex<Treatment>>,
+    carried: Arc<Mutex<Vec<Weak<Carried>>>>,
     connections: Arc<AtomicU64>,
+    received: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
 }
 
@@ -35,8 +59,11 @@ impl Proxy {
         let port = listener.local_addr().expect("an address").port();
         let treatment = Arc::<Mutex<Treatment>>::default();
         let connections = Arc::new(AtomicU64::new(0));
+        let received = Arc::new(AtomicU64::new(0));
+        let carried = Arc::<Mutex<Vec<Weak<Carried>>>>::default();
         let is_over = Arc::new(AtomicBool::new(false));
         let (treats, counts, ends) = (treatment.clone(), connections.clone(), is_over.clone());
+        let (bytes, keeps) = (received.clone(), carried.clone());
         thread::spawn(move || {
             for client in listener.incoming() {
                 if ends.load(Ordering::Relaxed) {
@@ -46,10 +73,12 @@ impl Proxy {
                 counts.fetch_add(1, Ordering::Relaxed);
                 // A server that is gone ends the connection at once.
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
-                carry(client, server, &treats);
+                let one = Arc::new(Carried { client, server, end: Mutex::default() });
+                keeps.lock().unwrap().push(Arc::downgrade(&one));
+                carry(&one, &treats, &bytes);
             }
         });
-        Self { port, treatment, connections, is_over }
+        Self { port, treatment, carried, connections, received, is_over }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -59,6 +88,35 @@ impl Proxy {
     /// Treats what comes from now on like this, of connections that are made from now on.
     pub(crate) fn treat(&self, treatment: Treatment) {
         *self.treatment.lock().unwrap() = treatment;
+    }
+
+    /// Ends the connections that there are. Those that are made from now on are carried as before.
+    pub(crate) fn end(&self, end: End) {
+        let carried = std::mem::take(&mut *self.carried.lock().unwrap());
+        for one in carried.iter().filter_map(Weak::upgrade) {
+            *one.end.lock().unwrap() = Some(end);
+            match end {
+                End::Closed => {
+                    let _ = one.client.shutdown(Shutdown::Both);
+                    let _ = one.server.shutdown(Shutdown::Both);
+                }
+                // It is reset when the threads that carry it have let go of it.
+                End::Reset => {
+                    let _ = set_socket_linger(&one.client, Some(Duration::ZERO));
+                    let _ = one.client.shutdown(Shutdown::Read);
+                    let _ = one.server.shutdown(Shutdown::Both);
+                }
+                End::HalfClosed => {
+                    let _ = one.client.shutdown(Shutdown::Write);
+                }
+                End::Silent => {}
+            }
+        }
+    }
+
+    /// How many bytes clients have sent.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// How many connections there were.
@@ -75,26 +133,42 @@ impl Drop for Proxy {
     }
 }
 
-fn carry(client: TcpStream, server: TcpStream, treatment: &Arc<Mutex<Treatment>>) {
-    let _ = client.set_nodelay(true);
-    let _ = server.set_nodelay(true);
-    let (Ok(from_client), Ok(to_server)) = (client.try_clone(), server.try_clone()) else { return };
-    thread::spawn(move || hand_on(from_client, to_server));
-    let treatment = Arc::clone(treatment);
-    thread::spawn(move || answer(server, client, &treatment));
+fn carry(one: &Arc<Carried>, treatment: &Arc<Mutex<Treatment>>, received: &Arc<AtomicU64>) {
+    let _ = one.client.set_nodelay(true);
+    let _ = one.server.set_nodelay(true);
+    let (sent, received) = (Arc::clone(one), Arc::clone(received));
+    thread::spawn(move || hand_on(&sent, &received));
+    let (one, treatment) = (Arc::clone(one), Arc::clone(treatment));
+    thread::spawn(move || answer(&one, &treatment));
 }
 
-fn hand_on(mut from: TcpStream, mut to: TcpStream) {
-    let _ = std::io::copy(&mut from, &mut to);
-    let _ = to.shutdown(Shutdown::Both);
+impl Carried {
+    fn end(&self) -> Option<End> {
+        *self.end.lock().unwrap()
+    }
 }
 
-fn answer(mut from: TcpStream, mut to: TcpStream, treatment: &Mutex<Treatment>) {
+fn hand_on(one: &Carried, received: &AtomicU64) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = (&one.client).read(&mut buffer) {
+        received.fetch_add(length as u64, Ordering::Relaxed);
+        if one.end() == Some(End::Silent) {
+            continue;
+        }
+        if (&one.server).write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = one.server.shutdown(Shutdown::Both);
+}
+
+fn answer(one: &Carried, treatment: &Mutex<Treatment>) {
+    let (mut from, mut to) = (&one.server, &one.client);
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0_u64;
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         let treatment = treatment.lock().unwrap().clone();
-        if treatment.swallow {
+        if treatment.swallow || matches!(one.end(), Some(End::Silent | End::HalfClosed)) {
             continue;
         }
         thread::sleep(treatment.delay);
@@ -114,6 +188,8 @@ fn answer(mut from: TcpStream, mut to: TcpStream, treatment: &Mutex<Treatment>) 
         }
         passed += length as u64;
     }
-    let _ = to.shutdown(Shutdown::Both);
+    if !matches!(one.end(), Some(End::Silent | End::Reset)) {
+        let _ = to.shutdown(Shutdown::Both);
+    }
     let _ = from.shutdown(Shutdown::Both);
 }

@@ -8,16 +8,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use redis::{Cmd, Value};
-use tokio::runtime::{Handle, Id};
-use tokio::time::timeout;
 use vayu_core::wire::{self, Entry, WireKey};
 use vayu_core::{
     Backend, Claim, Clock, Connect, Error, ErrorKind, Generations, Key, News, OffBackend, Open,
     Record, Result, SingleFlight, Usage, Watcher,
 };
 
-use crate::breaker::Breaker;
-use crate::cell::Cells;
+use crate::breaker::{Breaker, Permit};
+use crate::cell::{Cell, Opening};
 use crate::claim::Leases;
 use crate::clear;
 use crate::command::{self, Keep, Names};
@@ -26,7 +24,8 @@ use crate::line::Line;
 use crate::link::Link;
 use crate::news::{self, Audience, Message, Source};
 use crate::options::RedisOptions;
-use crate::pool::Pool;
+use crate::pool::{Pool, is_worth_another};
+use crate::reply::Scope;
 use crate::runtime;
 use crate::server::Server;
 
@@ -36,14 +35,17 @@ use crate::server::Server;
 ///
 /// # Behavior
 ///
-/// An operation takes no longer than [`RedisOptions::timeout`] says; a connection on which one was
-/// given up is not used again. After a few failures in a row the server is left alone for a while.
+/// An operation takes no longer than [`RedisOptions::timeout`] says. After a few failures in a row the
+/// server is left alone for a while. A connection that the server or the network has closed since it
+/// was last used is not a failure: it is replaced, and the command is sent once more. All commands may
+/// be sent twice; after that [`delete`](Backend::delete) may return `false` for an entry that existed.
 ///
 /// Whatever is read is checked first: what is damaged, of another key or no entry at all is taken
 /// for missing and overwritten. The server drops an entry when it may not be served any more.
 ///
-/// Async callers need no particular runtime; in tokio's they are served without a hand-over. Sync
-/// callers block their thread while the server answers.
+/// Async callers need no particular executor and no timers: a thread of vayu's own carries their
+/// connection and measures its time limits. A caller that is cancelled does not harm the connection.
+/// Sync callers block their thread while the server answers.
 #[derive(Clone)]
 pub struct RedisBackend {
     asking: Asking,
@@ -62,64 +64,99 @@ pub(crate) struct Asking(Arc<Ways>);
 struct Ways {
     server: Arc<Server>,
     pool: Pool,
-    cells: Cells,
+    cell: Cell,
     breaker: Breaker,
     timeout: Duration,
 }
 
 impl Asking {
-    /// The answer to a command.
+    /// Returns the reply to a command.
     pub(crate) fn ask(&self, command: &Cmd) -> Result<Value, Failure> {
         let deadline = self.deadline();
-        self.guard(|| {
-            let connect = || self.0.server.link(deadline);
-            let ask = |link: &mut dyn Link| link.ask(command, deadline);
-            self.0.pool.with(deadline, connect, ask)
+        self.guard(|permit| {
+            let connect = || {
+                // Of many who were let in at once, those who come here late need not try, too.
+                if permit.is_outdated() {
+                    return Err(Failure::Resting);
+                }
+                self.0.server.link(deadline)
+            };
+            self.0.pool.with(deadline, connect, |link| link.ask(command, deadline))
         })
     }
 
     /// Runs what asks the server, unless that is left alone, and notes what comes of it.
-    fn guard<T>(&self, ask: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    fn guard<T>(&self, ask: impl FnOnce(&Permit<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         let permit = self.0.breaker.permit().ok_or(Failure::Resting)?;
-        let answer = ask();
-        if answer.as_ref().err().is_none_or(Failure::is_answer) {
-            permit.succeeded();
-        } else {
-            permit.failed();
-            // The others are likely as bad.
-            self.0.pool.close_idle();
-        }
+        let answer = ask(&permit);
+        self.settle(permit, answer.as_ref().err());
         answer
+    }
+
+    /// Tells the breaker what came of an attempt.
+    fn settle(&self, permit: Permit<'_>, failure: Option<&Failure>) {
+        match failure {
+            // It was not asked.
+            Some(Failure::Resting) => drop(permit),
+            Some(failure) if failure.scope() == Scope::Server => {
+                permit.failed();
+                // The others are likely as bad.
+                self.0.pool.close_idle();
+            }
+            _ => permit.succeeded(),
+        }
     }
 
     /// [`ask`](Self::ask) for async callers, on any executor.
     pub(crate) async fn ask_async(&self, command: &Cmd) -> Result<Value, Failure> {
-        if let Ok(runtime) = Handle::try_current() {
-            return self.ask_in(runtime.id(), command).await;
+        let deadline = self.deadline();
+        let permit = self.0.breaker.permit().ok_or(Failure::Resting)?;
+        if permit.is_probe() {
+            // What comes of a probe decides for all, so it does not end with its caller.
+            let (asking, command, permit) = (self.clone(), command.clone(), permit.detach());
+            let probe = async move {
+                let permit = permit.attach(&asking.0.breaker);
+                asking.ask_permitted(permit, &command, deadline).await
+            };
+            return runtime::helper()?.spawn(probe).await.unwrap_or(Err(Failure::Helper));
         }
-        let (asking, command, helper) = (self.clone(), command.clone(), runtime::helper()?);
-        let task = helper.spawn(async move { asking.ask_in(helper.id(), &command).await });
-        task.await.unwrap_or(Err(Failure::Helper))
+        self.ask_permitted(permit, command, deadline).await
     }
 
-    /// In this runtime of tokio, which polls it.
-    async fn ask_in(&self, runtime: Id, command: &Cmd) -> Result<Value, Failure> {
-        let permit = self.0.breaker.permit().ok_or(Failure::Resting)?;
-        let used = self.0.cells.of(runtime);
-        let answer = match used.open_line() {
-            // It has the time limit itself.
-            Some(Line::Plain(talk)) => talk.ask(command).await,
-            _ => {
-                let ask = async { used.line(&self.0.server).await?.ask(command).await };
-                let limited = timeout(self.0.timeout, ask).await;
-                limited.unwrap_or_else(|_| Err(Failure::Timeout(self.0.timeout)))
+    async fn ask_permitted(
+        &self,
+        permit: Permit<'_>,
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        let answer = self.exchange(&permit, command, deadline).await;
+        self.settle(permit, answer.as_ref().err());
+        answer
+    }
+
+    /// Asks over the connection there is, and once more over a new one if that turns out to be of no
+    /// use.
+    async fn exchange(
+        &self,
+        permit: &Permit<'_>,
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        let cell = &self.0.cell;
+        let (opening, is_reused) = cell.of_callers(permit)?;
+        let answer = ask_over(&opening, command, deadline).await;
+        let Err(failure) = &answer else { return answer };
+        if is_reused && is_worth_another(failure, opening.began()) {
+            cell.give_up(&opening);
+            let (opening, _) = cell.of_callers(permit)?;
+            let answer = ask_over(&opening, command, deadline).await;
+            if answer.as_ref().is_err_and(Failure::ends_connection) {
+                cell.give_up(&opening);
             }
-        };
-        if answer.as_ref().err().is_none_or(Failure::is_answer) {
-            used.over();
-            permit.succeeded();
-        } else {
-            permit.failed();
+            return answer;
+        }
+        if failure.ends_connection() {
+            cell.give_up(&opening);
         }
         answer
     }
@@ -134,16 +171,32 @@ impl Asking {
     }
 }
 
+/// Returns the reply to a command over a connection, which may still have to be opened.
+async fn ask_over(
+    opening: &Arc<Opening>,
+    command: &Cmd,
+    deadline: Instant,
+) -> Result<Value, Failure> {
+    if let Some(Line::Plain(talk)) = opening.line() {
+        // It keeps the deadline itself.
+        return talk.ask(command, deadline).await;
+    }
+    let (opening, command) = (Arc::clone(opening), command.clone());
+    let ask = async move { opening.ask(&command, deadline).await };
+    runtime::helper()?.spawn(ask).await.unwrap_or(Err(Failure::Helper))
+}
+
 impl RedisBackend {
     pub(crate) fn new(server: Server, options: RedisOptions) -> Self {
         let leases = (options.single_flight == SingleFlight::Everywhere)
             .then(|| Leases::new(options.claim_for, Arc::clone(&options.breaker_clock)));
+        let server = Arc::new(server);
         let ways = Ways {
-            server: Arc::new(server),
-            pool: Pool::new(options.max_connections),
-            cells: Cells::default(),
+            pool: Pool::new(options.max_connections, options.max_idle),
+            cell: Cell::new(Arc::clone(&server), options.max_idle),
             breaker: Breaker::new(options.failures, options.rest, options.breaker_clock),
-            timeout: options.timeout,
+            timeout: server.timeout(),
+            server,
         };
         Self {
             asking: Asking(Arc::new(ways)),
@@ -328,14 +381,14 @@ impl Backend for RedisBackend {
         let (ways, pattern) = (&self.asking.0, self.names.entries());
         let deadline = || self.asking.deadline();
         let remove = |link: &mut dyn Link| clear::remove_all(link, &pattern, deadline);
-        let cleared = self.asking.guard(|| ways.server.on_each(deadline, remove));
+        let cleared = self.asking.guard(|_| ways.server.on_each(deadline, remove));
         cleared.map_err(|failure| failure.during("clear"))?;
         self.tell(&Message::EVERYTHING)
     }
 
     async fn clear_async(&self) -> Result<()> {
         let this = self.clone();
-        let runtime = runtime::nearest().map_err(|failure| failure.during("clear"))?;
+        let runtime = runtime::helper().map_err(|failure| failure.during("clear"))?;
         let task = runtime.spawn_blocking(move || this.clear());
         task.await.unwrap_or_else(|_| Err(Failure::Helper.during("clear")))
     }

@@ -102,7 +102,37 @@ impl Breaker {
     }
 }
 
+/// The permit of a probe, without the borrow of its breaker.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Detached {
+    is_probe: bool,
+}
+
+impl Detached {
+    pub(crate) fn attach(self, breaker: &Breaker) -> Permit<'_> {
+        Permit { breaker, is_probe: self.is_probe }
+    }
+}
+
 impl Permit<'_> {
+    /// Whether what comes of this attempt decides if the server is asked again.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
+    /// Takes the permit to another task.
+    pub(crate) fn detach(self) -> Detached {
+        let is_probe = self.is_probe;
+        std::mem::forget(self);
+        Detached { is_probe }
+    }
+
+    /// Whether the server is left alone since this was given.
+    pub(crate) fn is_outdated(&self) -> bool {
+        !self.is_probe && !matches!(*self.breaker.state(), State::Closed { .. })
+    }
+
     pub(crate) fn succeeded(self) {
         self.breaker.succeeded();
         std::mem::forget(self);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use redis::Value;
+use redis::{Cmd, Value};
 use vayu_core::{Claim, Claimed, Clock, ReleaseLease, Result, Timestamp};
 
 use crate::backend::Asking;
@@ -75,8 +75,17 @@ impl Leases {
         }
         let take = || {
             let lease = Lease::new(self, asking, name)?;
-            let take = command::claim(&lease.name, &lease.token, self.time);
-            Holder { lease, stage: Stage::Asked }.asked(asking.ask(&take))
+            let take = lease.claim();
+            let holder = Holder { lease, stage: Stage::Asked };
+            let mut answer = asking.ask(&take);
+            if let Some(take) = holder.lease.claim_instead(&answer) {
+                answer = holder.lease.took_instead(asking.ask(&take));
+            }
+            if holder.lease.may_be_ours(&answer) {
+                let found = asking.ask(&command::get(&holder.lease.name));
+                answer = holder.lease.found(found);
+            }
+            holder.asked(answer)
         };
         take().map_err(|failure: Failure| failure.during("claim key"))
     }
@@ -102,10 +111,18 @@ impl Leases {
         }
         let take = async {
             let lease = Lease::new(self, asking, name)?;
-            let take = command::claim(&lease.name, &lease.token, self.time);
+            let take = lease.claim();
             // From here on the server may have granted it, whether this future is polled on or not.
             let holder = Holder { lease, stage: Stage::Asked };
-            holder.asked(asking.ask_async(&take).await)
+            let mut answer = asking.ask_async(&take).await;
+            if let Some(take) = holder.lease.claim_instead(&answer) {
+                answer = holder.lease.took_instead(asking.ask_async(&take).await);
+            }
+            if holder.lease.may_be_ours(&answer) {
+                let found = asking.ask_async(&command::get(&holder.lease.name)).await;
+                answer = holder.lease.found(found);
+            }
+            holder.asked(answer)
         };
         take.await.map_err(|failure: Failure| failure.during("claim key"))
     }
@@ -187,6 +204,41 @@ impl Lease {
             token: random::bytes()?,
             ours_until: Instant::now() + leases.time.min(LONGEST),
         })
+    }
+
+    /// Returns the command that takes it. It may be sent twice.
+    fn claim(&self) -> Cmd {
+        let claim =
+            if self.leases.runs_scripts() { command::claim } else { command::claim_plainly };
+        claim(&self.name, &self.token, self.leases.time)
+    }
+
+    /// Returns the command to send instead of a script that was refused.
+    fn claim_instead(&self, answer: &Result<Value, Failure>) -> Option<Cmd> {
+        let is_refused = answer.as_ref().is_err_and(Failure::is_answer);
+        (is_refused && self.leases.runs_scripts())
+            .then(|| command::claim_plainly(&self.name, &self.token, self.leases.time))
+    }
+
+    /// If this was accepted, it was the script that is refused, and not the write.
+    fn took_instead(&self, answer: Result<Value, Failure>) -> Result<Value, Failure> {
+        if answer.is_ok() {
+            self.leases.does_without_scripts();
+        }
+        answer
+    }
+
+    /// Returns whether a refusal may be that of a second attempt after a first that was granted. The
+    /// script knows the token.
+    fn may_be_ours(&self, answer: &Result<Value, Failure>) -> bool {
+        matches!(answer, Ok(Value::Nil)) && !self.leases.runs_scripts()
+    }
+
+    /// Returns the reply to the claim, by the token that was found.
+    fn found(&self, found: Result<Value, Failure>) -> Result<Value, Failure> {
+        let found = command::bytes(found?)?;
+        let is_ours = found.is_some_and(|found| *found == self.token);
+        Ok(Value::Int(i64::from(is_ours)))
     }
 
     /// Gives it back. Returns whether there was anything to give back.

@@ -108,7 +108,17 @@ pub(crate) fn exists(name: &str) -> Cmd {
     command
 }
 
+/// Sets a claim unless there is one of another token. Sent a second time it says the same as the first.
 pub(crate) fn claim(name: &str, token: &[u8], time: Duration) -> Cmd {
+    const SCRIPT: &str = "if redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) or redis.call('get', KEYS[1]) == ARGV[1] then return 1 end return 0";
+    let mut command = redis::cmd("EVAL");
+    command.arg(SCRIPT).arg(1).arg(name).arg(token);
+    command.arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
+    command
+}
+
+/// [`claim`] where the server runs no scripts. A second attempt is refused if the first was granted.
+pub(crate) fn claim_plainly(name: &str, token: &[u8], time: Duration) -> Cmd {
     let mut command = redis::cmd("SET");
     command.arg(name).arg(token).arg("NX").arg("PX");
     command.arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));

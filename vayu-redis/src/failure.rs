@@ -2,29 +2,54 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{RedisError, ServerErrorKind};
 use vayu_core::{Error, ErrorKind};
 
+use crate::reply::{self, Scope};
+
 /// A failure, kept as the source of the [`Error`] that a caller gets.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
-    Redis(#[from] RedisError),
+    Redis(RedisError),
+    /// Before a byte of the reply was received. The command may be sent again over another connection.
+    #[error("the connection was closed: {0}")]
+    Lost(RedisError),
+    /// There is no connection to ask over. Whatever the reason is, it is one of the server.
+    #[error("cannot connect: {0}")]
+    Connect(Arc<Failure>),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("the server is left alone for a while after it has failed several times")]
     Resting,
     #[error("the answer is none to this command")]
     Answer,
+    #[error("too many commands are waiting for the server")]
+    Crowded,
     #[error("the address of the server cannot be looked up")]
-    Lookup(#[source] io::Error),
+    Lookup(#[source] Arc<io::Error>),
     #[cfg(feature = "sentinel")]
     #[error("no sentinel knows the server")]
     Sentinel,
     #[error("the helper thread has ended")]
     Helper,
+}
+
+impl From<RedisError> for Failure {
+    /// A server repeats the arguments of a command it does not know, which may be a password or a
+    /// value. They are left out here.
+    fn from(error: RedisError) -> Self {
+        const ARGUMENTS: &str = ", with args beginning with";
+        let detail = error.detail().unwrap_or_default();
+        if let Some((command, _)) = detail.split_once(ARGUMENTS) {
+            let kind = redis::ErrorKind::Server(ServerErrorKind::ResponseError);
+            return Self::Redis((kind, "refused", command.to_owned()).into());
+        }
+        Self::Redis(error)
+    }
 }
 
 impl From<io::Error> for Failure {
@@ -34,25 +59,43 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
-    /// The server has answered, if only with an error: the connection is as good as before.
-    pub(crate) fn is_answer(&self) -> bool {
+    /// The failure of a command on a connection of the library, which does not say how much of the
+    /// reply it has received.
+    #[cfg(any(feature = "tls", feature = "cluster"))]
+    pub(crate) fn of_library(error: RedisError) -> Self {
+        if error.is_connection_dropped() { Self::Lost(error) } else { error.into() }
+    }
+
+    /// The failure of whoever wanted to connect.
+    pub(crate) fn connecting(self) -> Self {
         match self {
-            // A server that has become a replica, or does not know us, does so for every command.
-            Self::Redis(error) => error.code().is_some() && !self.is_of_connection(),
-            _ => false,
+            Self::Connect(_) | Self::Resting => self,
+            failure => Self::Connect(Arc::new(failure)),
         }
     }
 
-    /// Another connection may be answered better.
-    fn is_of_connection(&self) -> bool {
-        let Self::Redis(error) = self else { return true };
-        let kind = match error.kind() {
-            redis::ErrorKind::Server(kind) => Some(kind),
-            redis::ErrorKind::Extension => None,
-            _ => return true,
-        };
-        matches!(kind, Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
-            || error.code() == Some("NOAUTH")
+    /// Returns what this is about.
+    pub(crate) fn scope(&self) -> Scope {
+        let Self::Redis(error) = self else { return Scope::Server };
+        let Some(code) = error.code() else { return Scope::Server };
+        reply::scope(code, error.detail().unwrap_or_default())
+    }
+
+    /// Returns whether a server that works has refused this one command.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.scope() == Scope::Command
+    }
+
+    /// Returns whether the connection was lost in a way that says nothing about the server.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+
+    /// Returns whether the next caller needs another connection than the one this happened on. What is
+    /// too late, or too much at once, says nothing of it.
+    pub(crate) fn ends_connection(&self) -> bool {
+        self.scope() == Scope::Server
+            && !matches!(self, Self::Timeout(_) | Self::Crowded | Self::Resting)
     }
 
     /// Returns whether the time limit of an operation has passed.
@@ -74,4 +117,22 @@ impl Failure {
 /// An address or an option that cannot work.
 pub(crate) fn misconfigured(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Configuration, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::parse_redis_value;
+
+    use super::*;
+
+    #[test]
+    fn arguments_that_a_server_repeats_are_not_told() {
+        let line = b"-ERR unknown command 'AUTH', with args beginning with: 'me' 'secret' \r\n";
+        let error = parse_redis_value(line).unwrap().extract_error().unwrap_err();
+        let failure = Failure::from(error);
+        let told = format!("{failure} {failure:?} {:?}", failure.clone().connecting());
+        assert!(told.contains("unknown command 'AUTH'") && !told.contains("secret"), "{told}");
+        assert_eq!(failure.scope(), Scope::Command);
+        assert_eq!(failure.connecting().scope(), Scope::Server);
+    }
 }

@@ -38,6 +38,7 @@ mod news;
 mod options;
 mod pool;
 mod random;
+mod reply;
 mod runtime;
 #[cfg(feature = "sentinel")]
 mod sentinel;

@@ -1,5 +1,7 @@
 //! The connection of async callers: many of them talk over one at a time.
 
+use std::time::Instant;
+
 #[cfg(any(feature = "tls", feature = "cluster"))]
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Value};
@@ -19,18 +21,21 @@ pub(crate) enum Line {
 }
 
 impl Line {
-    /// The answer to a command.
-    pub(crate) async fn ask(self, command: &Cmd) -> Result<Value, Failure> {
+    /// Returns the reply to a command. Connections of the library keep no deadline.
+    pub(crate) async fn ask(self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         match self {
-            Self::Plain(talk) => talk.ask(command).await,
+            Self::Plain(talk) => talk.ask(command, deadline).await,
             #[cfg(feature = "tls")]
-            Self::Tls(mut connection) => {
-                Ok(connection.req_packed_command(command).await?.extract_error()?)
-            }
+            Self::Tls(mut connection) => of_library(connection.req_packed_command(command).await),
             #[cfg(feature = "cluster")]
             Self::Cluster(mut connection) => {
-                Ok(connection.req_packed_command(command).await?.extract_error()?)
+                of_library(connection.req_packed_command(command).await)
             }
         }
     }
+}
+
+#[cfg(any(feature = "tls", feature = "cluster"))]
+fn of_library(reply: redis::RedisResult<Value>) -> Result<Value, Failure> {
+    reply.and_then(Value::extract_error).map_err(Failure::of_library)
 }

@@ -37,6 +37,7 @@ pub struct RedisOptions {
     pub(crate) timeout: Duration,
     pub(crate) max_entry_bytes: u64,
     pub(crate) max_connections: usize,
+    pub(crate) max_idle: Duration,
     pub(crate) failures: u32,
     pub(crate) rest: Duration,
     pub(crate) single_flight: SingleFlight,
@@ -58,6 +59,9 @@ impl RedisOptions {
     /// How long an entry may be unless the cache is told otherwise: 8 MiB.
     pub const DEFAULT_MAX_ENTRY_BYTES: u64 = 8 << 20;
 
+    /// How long a connection may be idle unless the cache is told otherwise: 60 s.
+    pub const DEFAULT_MAX_IDLE: Duration = Duration::from_secs(60);
+
     /// The default options.
     pub fn new() -> Self {
         Self {
@@ -65,6 +69,7 @@ impl RedisOptions {
             timeout: Self::DEFAULT_TIMEOUT,
             max_entry_bytes: Self::DEFAULT_MAX_ENTRY_BYTES,
             max_connections: 16,
+            max_idle: Self::DEFAULT_MAX_IDLE,
             failures: 3,
             rest: Duration::from_secs(1),
             single_flight: SingleFlight::default(),
@@ -100,9 +105,20 @@ impl RedisOptions {
     }
 
     /// Opens at most this many connections for sync callers; who finds all of them taken waits. The
-    /// default is 16. Async callers of one runtime share one connection.
+    /// default is 16. Async callers share one connection.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
+        self
+    }
+
+    /// Replaces a connection that was idle for this long instead of using it again. The default is
+    /// [`DEFAULT_MAX_IDLE`](Self::DEFAULT_MAX_IDLE).
+    ///
+    /// A connection that was closed is noticed and replaced in any case. This is for load balancers and
+    /// firewalls that forget an idle connection without closing it: the time is to be shorter than
+    /// theirs, which are 4 minutes and more.
+    pub fn max_idle(mut self, time: Duration) -> Self {
+        self.max_idle = time;
         self
     }
 
@@ -160,9 +176,9 @@ impl RedisOptions {
     /// `redis+sentinel://host:port,host:port/name/db` (feature `sentinel`).
     ///
     /// Options may follow a question mark: `namespace`, `timeout`, `max_entry_bytes`,
-    /// `max_connections`, `single_flight=everywhere`, `claim_for`, `connect=eagerly`. They win over
-    /// those that were set before. Times are seconds, or have a unit: `ms`, `s`, `m`, `h`, `d`, `w` or a word
-    /// like `minutes`.
+    /// `max_connections`, `max_idle`, `single_flight=everywhere`, `claim_for`, `connect=eagerly`. They win
+    /// over those that were set before. Times are seconds, or have a unit: `ms`, `s`, `m`, `h`, `d`, `w` or
+    /// a word like `minutes`.
     ///
     /// # Errors
     ///
@@ -229,6 +245,7 @@ impl RedisOptions {
             "max_connections" => {
                 self.max_connections(usize::try_from(number()?).unwrap_or(usize::MAX))
             }
+            "max_idle" => self.max_idle(time()?),
             "claim_for" => self.claim_for(time()?),
             "single_flight" if value == "everywhere" => {
                 self.single_flight(SingleFlight::Everywhere)
@@ -249,7 +266,8 @@ impl RedisOptions {
     fn check(&self) -> Result<()> {
         let wrong = if self.namespace.is_empty() || self.namespace.len() > 128 {
             "the namespace of a Redis cache has between 1 and 128 bytes"
-        } else if self.timeout.is_zero() || self.rest.is_zero() || self.claim_for.is_zero() {
+        } else if [self.timeout, self.rest, self.claim_for, self.max_idle].contains(&Duration::ZERO)
+        {
             "a time among the options of a Redis cache is zero"
         } else if self.max_connections == 0 {
             "a Redis cache needs at least one connection"
@@ -290,6 +308,7 @@ impl fmt::Debug for RedisOptions {
             .field("timeout", &self.timeout)
             .field("max_entry_bytes", &self.max_entry_bytes)
             .field("max_connections", &self.max_connections)
+            .field("max_idle", &self.max_idle)
             .field("single_flight", &self.single_flight)
             .finish_non_exhaustive()
     }

@@ -2,20 +2,34 @@
 
 use std::process;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::link::Link;
+use crate::reply::Scope;
 
 /// A few connections, each of which one caller has at a time.
+///
+/// A connection that turns out to be closed, by the server or on the way, says nothing about the
+/// server: it is replaced by a new one, over which the command is sent once more. As the others were
+/// idle for longer they are given up with it.
 pub(crate) struct Pool {
     max: usize,
+    /// A connection that was idle for longer than this may have been dropped without a sign.
+    max_idle: Duration,
     state: Mutex<State>,
     freed: Condvar,
 }
 
+struct Connection {
+    link: Box<dyn Link>,
+    opened: Instant,
+    used: Instant,
+}
+
 struct State {
-    idle: Vec<Box<dyn Link>>,
+    /// The one that was used last is at the end.
+    idle: Vec<Connection>,
     /// How many there are, idle or not.
     open: usize,
     /// How many wait for a place. To wake somebody is a call of the system, even if nobody waits.
@@ -25,28 +39,38 @@ struct State {
 }
 
 impl Pool {
-    pub(crate) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize, max_idle: Duration) -> Self {
         let state = State { idle: Vec::new(), open: 0, waiting: 0, process: process::id() };
-        Self { max, state: Mutex::new(state), freed: Condvar::new() }
+        Self { max, max_idle, state: Mutex::new(state), freed: Condvar::new() }
     }
 
-    /// Runs `with` on a connection, a new one if none is idle. The connection is kept if it is still
-    /// good afterwards.
+    /// Runs `with` on a connection, a new one if none is idle, and once more on a new one if an idle
+    /// one turns out to be of no use. The connection is kept if it is still good afterwards.
     pub(crate) fn with<T>(
         &self,
         deadline: Instant,
-        connect: impl FnOnce() -> Result<Box<dyn Link>, Failure>,
-        with: impl FnOnce(&mut dyn Link) -> Result<T, Failure>,
+        connect: impl Fn() -> Result<Box<dyn Link>, Failure>,
+        with: impl Fn(&mut dyn Link) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut place = self.place(deadline)?;
-        let mut link = match place.link.take() {
-            Some(link) => link,
-            None => connect()?,
-        };
-        let answer = with(&mut *link);
-        if answer.as_ref().err().is_none_or(Failure::is_answer) {
-            place.link = Some(link);
+        if let Some(mut connection) = place.connection.take() {
+            let answer = with(&mut *connection.link);
+            match answer.as_ref().err() {
+                Some(failure) if is_worth_another(failure, connection.opened) => {
+                    drop(connection);
+                    self.close_idle();
+                }
+                failure => {
+                    place.keep(connection, failure);
+                    return answer;
+                }
+            }
         }
+        let link = connect()?;
+        let now = Instant::now();
+        let mut connection = Connection { link, opened: now, used: now };
+        let answer = with(&mut *connection.link);
+        place.keep(connection, answer.as_ref().err());
         answer
     }
 
@@ -68,12 +92,22 @@ impl Pool {
                 (state.open, state.process) = (0, process::id());
                 drop(idle);
             }
-            if let Some(link) = state.idle.pop() {
-                return Ok(Place { pool: self, link: Some(link), process: state.process });
+            let connection = state.idle.pop();
+            if connection.as_ref().is_some_and(|last| last.used.elapsed() >= self.max_idle) {
+                // It was used last, so the others are older.
+                let idle = std::mem::take(&mut state.idle);
+                state.open -= idle.len();
+                let process = state.process;
+                drop(state);
+                drop((connection, idle));
+                return Ok(Place { pool: self, connection: None, process });
+            }
+            if connection.is_some() {
+                return Ok(Place { pool: self, connection, process: state.process });
             }
             if state.open < self.max {
                 state.open += 1;
-                return Ok(Place { pool: self, link: None, process: state.process });
+                return Ok(Place { pool: self, connection: None, process: state.process });
             }
             let left = crate::link::left_until(deadline)?;
             state.waiting += 1;
@@ -92,16 +126,33 @@ impl Pool {
 /// one.
 struct Place<'a> {
     pool: &'a Pool,
-    link: Option<Box<dyn Link>>,
+    connection: Option<Connection>,
     process: u32,
+}
+
+impl Place<'_> {
+    /// Keeps a connection for the next caller, unless there was a failure after which it is of no use.
+    fn keep(&mut self, mut connection: Connection, failure: Option<&Failure>) {
+        if failure.is_none_or(|failure| failure.scope() != Scope::Server) {
+            connection.used = Instant::now();
+            self.connection = Some(connection);
+        }
+    }
+}
+
+/// Returns whether a command that failed on a connection may succeed on a new one. If the server
+/// refuses it on any connection, that is tried once a second at most.
+pub(crate) fn is_worth_another(failure: &Failure, opened: Instant) -> bool {
+    const AGE: Duration = Duration::from_secs(1);
+    failure.is_lost() || failure.scope() == Scope::Connection && opened.elapsed() >= AGE
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.state();
         if state.process == self.process {
-            match self.link.take() {
-                Some(link) => state.idle.push(link),
+            match self.connection.take() {
+                Some(connection) => state.idle.push(connection),
                 None => state.open -= 1,
             }
         }
@@ -115,14 +166,14 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 mod tests {
+    use redis::{Cmd, Value};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
-    use std::time::Duration;
-
-    use redis::{Cmd, Value};
     use vayu_core::testing::watchdog;
 
     use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     struct Echo(usize);
 
@@ -134,7 +185,7 @@ mod tests {
 
     #[test]
     fn good_connections_are_used_again_and_bad_ones_are_not() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2, HOUR);
         let opened = AtomicUsize::new(0);
         let connect = || -> Result<Box<dyn Link>, Failure> {
             Ok(Box::new(Echo(opened.fetch_add(1, Ordering::SeqCst))))
@@ -155,8 +206,68 @@ mod tests {
     }
 
     #[test]
+    fn closed_connections_are_replaced_at_the_first_try_and_a_new_one_is_believed() {
+        let pool = Pool::new(8, HOUR);
+        let opened = AtomicUsize::new(0);
+        let connect = || -> Result<Box<dyn Link>, Failure> {
+            Ok(Box::new(Echo(opened.fetch_add(1, Ordering::SeqCst))))
+        };
+        let deadline = Instant::now() + HOUR;
+        // Five are idle, all of them closed.
+        let nested = |depth: usize| {
+            fn nest(
+                pool: &Pool,
+                connect: &dyn Fn() -> Result<Box<dyn Link>, Failure>,
+                depth: usize,
+            ) {
+                let deeper = |_: &mut dyn Link| {
+                    if depth > 1 {
+                        nest(pool, connect, depth - 1);
+                    }
+                    Ok(())
+                };
+                pool.with(Instant::now() + HOUR, connect, deeper).unwrap();
+            }
+            nest(&pool, &connect, depth);
+        };
+        nested(5);
+        let lost = || Failure::Lost(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+        let ask = |link: &mut dyn Link| match link.ask(&redis::cmd("PING"), deadline)? {
+            Value::Int(0..5) => Err(lost()),
+            value => Ok(value),
+        };
+        assert_eq!(pool.with(deadline, connect, ask).unwrap(), Value::Int(5));
+        assert_eq!(pool.with(deadline, connect, ask).unwrap(), Value::Int(5));
+        // A server that closes new connections has failed, and there is no third try.
+        let tries = AtomicUsize::new(0);
+        let fail = |_: &mut dyn Link| {
+            tries.fetch_add(1, Ordering::SeqCst);
+            Err::<(), _>(lost())
+        };
+        pool.with(deadline, connect, fail).unwrap_err();
+        assert_eq!((tries.load(Ordering::SeqCst), opened.load(Ordering::SeqCst)), (2, 7));
+    }
+
+    #[test]
+    fn connection_that_was_idle_for_too_long_is_not_used() {
+        let opened = AtomicUsize::new(0);
+        let connect = || -> Result<Box<dyn Link>, Failure> {
+            Ok(Box::new(Echo(opened.fetch_add(1, Ordering::SeqCst))))
+        };
+        let deadline = Instant::now() + HOUR;
+        for (max_idle, connections) in [(HOUR, 1), (Duration::ZERO, 3)] {
+            opened.store(0, Ordering::SeqCst);
+            let pool = Pool::new(1, max_idle);
+            for _ in 0..3 {
+                pool.with(deadline, connect, |_| Ok(())).unwrap();
+            }
+            assert_eq!(opened.load(Ordering::SeqCst), connections);
+        }
+    }
+
+    #[test]
     fn who_finds_all_taken_waits_until_the_deadline() {
-        let pool = Pool::new(1);
+        let pool = Pool::new(1, HOUR);
         let connect = || -> Result<Box<dyn Link>, Failure> { Ok(Box::new(Echo(0))) };
         let far = Instant::now() + Duration::from_secs(60);
         let nested = |_: &mut dyn Link| {
@@ -171,7 +282,7 @@ mod tests {
     #[test]
     fn who_waits_is_woken_by_who_has_done() {
         watchdog(Duration::from_secs(20), || {
-            let pool = Pool::new(1);
+            let pool = Pool::new(1, HOUR);
             let connect = || -> Result<Box<dyn Link>, Failure> { Ok(Box::new(Echo(0))) };
             let far = Instant::now() + Duration::from_secs(60);
             thread::scope(|scope| {

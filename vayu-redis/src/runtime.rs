@@ -1,5 +1,7 @@
-//! A runtime of this crate's own: for callers in other runtimes than tokio's, and for what goes on
-//! between calls.
+//! A runtime of this crate's own, which carries all async connections and measures their time limits.
+//!
+//! The runtime of a caller may have no timers, no I/O or a clock that stands still, and may end while
+//! a connection is in use by others. So nothing here depends on it.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -44,9 +46,4 @@ pub(crate) fn helper() -> Result<&'static Handle, Failure> {
     };
     *of_child = Some(helper);
     Ok(&helper.handle)
-}
-
-/// The runtime that polls this task, or the helper.
-pub(crate) fn nearest() -> Result<Handle, Failure> {
-    Handle::try_current().or_else(|_| helper().cloned())
 }

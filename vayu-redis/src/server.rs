@@ -3,17 +3,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion};
+#[cfg(feature = "tls")]
+use redis::ConnectionAddr;
+use redis::{AsyncConnectionConfig, ConnectionInfo, ProtocolVersion};
+use tokio::time::timeout;
 use vayu_core::Result;
 
 use crate::address::Place;
 use crate::failure::{Failure, misconfigured};
 use crate::line::Line;
-use crate::link::{Link, PlainLink, left_until};
+#[cfg(any(feature = "tls", feature = "cluster"))]
+use crate::link::LibraryLink;
+#[cfg(feature = "tls")]
+use crate::link::left_until;
+use crate::link::{Link, PlainLink};
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinels;
 use crate::subscription::Subscription;
 use crate::talk::Talk;
+
+/// A longer time limit is taken for this one, so that deadlines can be reckoned with.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A server, or several that are one.
 pub(crate) struct Server {
@@ -63,11 +73,20 @@ impl Server {
             #[cfg(feature = "cluster")]
             Place::Cluster(nodes) => Kind::cluster(nodes, timeout)?,
         };
-        Ok(Self { kind, timeout, max_bytes })
+        Ok(Self { kind, timeout: timeout.min(LONGEST), max_bytes })
     }
 
-    /// A connection for a sync caller.
+    /// The time limit of an operation.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Opens a connection for a sync caller.
     pub(crate) fn link(&self, deadline: Instant) -> Result<Box<dyn Link>, Failure> {
+        self.try_link(deadline).map_err(Failure::connecting)
+    }
+
+    fn try_link(&self, deadline: Instant) -> Result<Box<dyn Link>, Failure> {
         match &self.kind {
             Kind::One(server) => self.link_to(server, deadline),
             #[cfg(feature = "sentinel")]
@@ -76,7 +95,9 @@ impl Server {
                 self.link_to(&sentinels.server(ask, deadline)?, deadline)
             }
             #[cfg(feature = "cluster")]
-            Kind::Cluster { client, .. } => Ok(Box::new(client.get_connection()?)),
+            Kind::Cluster { client, .. } => {
+                Ok(Box::new(LibraryLink::new(client.get_connection()?)))
+            }
         }
     }
 
@@ -86,11 +107,16 @@ impl Server {
         server: &ConnectionInfo,
         deadline: Instant,
     ) -> Result<Box<dyn Link>, Failure> {
-        link_to(server, self.timeout, self.max_bytes, deadline)
+        link_to(server, self.max_bytes, deadline)
     }
 
-    /// A connection for async callers.
+    /// Opens a connection for async callers, in the helper runtime.
     pub(crate) async fn line(&self) -> Result<Line, Failure> {
+        let opened = timeout(self.timeout, self.try_line()).await;
+        opened.unwrap_or(Err(Failure::Timeout(self.timeout))).map_err(Failure::connecting)
+    }
+
+    async fn try_line(&self) -> Result<Line, Failure> {
         match &self.kind {
             #[cfg(feature = "cluster")]
             Kind::Cluster { client, .. } => Ok(Line::Cluster(client.get_async_connection().await?)),
@@ -154,8 +180,7 @@ impl Server {
                 let (timeout, max_bytes) = (self.timeout, self.max_bytes);
                 let find = move || {
                     let deadline = Instant::now() + timeout;
-                    sentinels
-                        .server(|server| link_to(server, timeout, max_bytes, deadline), deadline)
+                    sentinels.server(|server| link_to(server, max_bytes, deadline), deadline)
                 };
                 tokio::task::spawn_blocking(find).await.unwrap_or(Err(Failure::Helper))
             }
@@ -169,18 +194,16 @@ impl Server {
 
 fn link_to(
     server: &ConnectionInfo,
-    timeout: Duration,
     max_bytes: u64,
     deadline: Instant,
 ) -> Result<Box<dyn Link>, Failure> {
+    #[cfg(feature = "tls")]
     if let ConnectionAddr::TcpTls { .. } = server.addr() {
         let client = redis::Client::open(server.clone())?;
         let connection = client.get_connection_with_timeout(left_until(deadline)?)?;
-        connection.set_read_timeout(Some(timeout))?;
-        connection.set_write_timeout(Some(timeout))?;
-        return Ok(Box::new(connection));
+        return Ok(Box::new(LibraryLink::new(connection)));
     }
-    Ok(Box::new(PlainLink::connect(server, timeout, max_bytes, deadline)?))
+    Ok(Box::new(PlainLink::connect(server, max_bytes, deadline)?))
 }
 
 /// Refuses what can never be connected to.

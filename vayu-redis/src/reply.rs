@@ -1,0 +1,126 @@
+//! What an error reply says about the command, the connection and the server.
+
+/// What an error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The server works and has refused this one command. The connection is as good as before.
+    Command,
+    /// The server works, but this command may succeed on another connection: with sentinels or a name
+    /// that is looked up again, that may lead to another server.
+    Connection,
+    /// The server cannot be used, by any command. This is what the circuit breaker counts.
+    Server,
+}
+
+/// Code and beginning of the message of the error replies of Redis and Valkey.
+///
+/// An error reply that is not here is about the command. A reply to what is sent while connecting is
+/// not looked up: any error there is one of the server.
+const TABLE: [(&str, &str, Scope); 31] = [
+    // The value or the arguments.
+    ("WRONGTYPE", "", Scope::Command),
+    ("CROSSSLOT", "", Scope::Command),
+    ("NOSCRIPT", "", Scope::Command),
+    ("EXECABORT", "", Scope::Command),
+    ("NOTBUSY", "", Scope::Command),
+    // A user may have the right to read and not the right to publish.
+    ("NOPERM", "", Scope::Command),
+    // Writes are refused, reads are served.
+    ("OOM", "", Scope::Command),
+    ("MISCONF", "", Scope::Command),
+    ("NOREPLICAS", "", Scope::Command),
+    ("READONLY", "", Scope::Connection),
+    // Another node has the slot, the rest is served here.
+    ("MOVED", "", Scope::Command),
+    ("ASK", "", Scope::Command),
+    ("TRYAGAIN", "", Scope::Command),
+    ("REDIRECT", "", Scope::Connection),
+    // No command is served, or none of this user.
+    ("NOAUTH", "", Scope::Server),
+    ("WRONGPASS", "", Scope::Server),
+    ("DENIED", "", Scope::Server),
+    ("NOPROTO", "", Scope::Server),
+    ("LOADING", "", Scope::Server),
+    ("MASTERDOWN", "", Scope::Server),
+    ("CLUSTERDOWN", "", Scope::Server),
+    ("BUSY", "", Scope::Server),
+    ("UNKILLABLE", "", Scope::Server),
+    ("FAILOVER", "", Scope::Server),
+    ("IOERR", "", Scope::Server),
+    ("ERR", "max number of clients", Scope::Server),
+    ("ERR", "operation not permitted", Scope::Server),
+    ("ERR", "invalid password", Scope::Server),
+    ("ERR", "Client sent AUTH, but no password is set", Scope::Server),
+    ("ERR", "AUTH <password> called without any password configured", Scope::Server),
+    ("ERR", "Protocol error", Scope::Server),
+];
+
+/// Returns what an error reply of this code and message is about.
+pub(crate) fn scope(code: &str, message: &str) -> Scope {
+    TABLE
+        .iter()
+        .find(|(known, start, _)| *known == code && message.starts_with(start))
+        .map_or(Scope::Command, |&(_, _, scope)| scope)
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::parse_redis_value;
+
+    use super::*;
+    use crate::failure::Failure;
+
+    /// The replies in the words of the servers (Redis 7 and 8, Valkey 8).
+    #[test]
+    fn error_reply_is_of_the_command_the_connection_or_the_server() {
+        for (reply, expected) in [
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", Scope::Command),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Scope::Command),
+            (
+                "MISCONF Redis is configured to save RDB snapshots, but it's currently",
+                Scope::Command,
+            ),
+            ("NOREPLICAS Not enough good replicas to write.", Scope::Command),
+            ("NOPERM User shop has no permissions to run the 'publish' command", Scope::Command),
+            ("NOSCRIPT No matching script. Please use EVAL.", Scope::Command),
+            ("MOVED 3999 127.0.0.1:6381", Scope::Command),
+            ("ASK 3999 127.0.0.1:6381", Scope::Command),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", Scope::Command),
+            ("CROSSSLOT Keys in request don't hash to the same slot", Scope::Command),
+            ("ERR unknown command 'GETRANGE', with args beginning with: ", Scope::Command),
+            ("ERR syntax error", Scope::Command),
+            ("ERR value is not an integer or out of range", Scope::Command),
+            ("WHATEVER comes later", Scope::Command),
+            ("READONLY You can't write against a read only replica.", Scope::Connection),
+            ("REDIRECT 127.0.0.1:6381", Scope::Connection),
+            ("NOAUTH Authentication required.", Scope::Server),
+            ("WRONGPASS invalid username-password pair or user is disabled.", Scope::Server),
+            ("DENIED Redis is running in protected mode because", Scope::Server),
+            ("ERR max number of clients reached", Scope::Server),
+            ("ERR max number of clients + cluster connections reached", Scope::Server),
+            ("ERR operation not permitted", Scope::Server),
+            ("ERR invalid password", Scope::Server),
+            ("ERR Client sent AUTH, but no password is set", Scope::Server),
+            ("ERR Protocol error: invalid multibulk length", Scope::Server),
+            ("LOADING Redis is loading the dataset in memory", Scope::Server),
+            ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data", Scope::Server),
+            ("CLUSTERDOWN The cluster is down", Scope::Server),
+            ("CLUSTERDOWN Hash slot not served", Scope::Server),
+            ("BUSY Redis is busy running a script.", Scope::Server),
+        ] {
+            let line = format!("-{reply}\r\n");
+            let value = parse_redis_value(line.as_bytes()).unwrap();
+            let failure = Failure::from(value.extract_error().unwrap_err());
+            assert_eq!(failure.scope(), expected, "{reply}");
+        }
+    }
+
+    #[test]
+    fn each_row_can_be_reached() {
+        for (index, (code, message, scope_of_row)) in TABLE.iter().enumerate() {
+            assert_eq!(scope(code, message), *scope_of_row);
+            let is_again = TABLE[..index].iter().any(|row| (row.0, row.1) == (*code, *message));
+            assert!(!is_again, "{code} {message}");
+        }
+    }
+}
