@@ -69,6 +69,27 @@ impl FileBackend {
         }
     }
 
+    /// Looks through the whole directory: removes what has expired and what processes that died have
+    /// left behind, counts the rest, and returns what [`Backend::usage`] returns from then on. That reads
+    /// the header of every entry; writes do the same by and by.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Backend`](vayu_core::ErrorKind::Backend) when a part of the directory cannot be read.
+    pub fn sweep(&self) -> Result<Usage> {
+        self.store.sweep_all(&CancelFlag::never())
+    }
+
+    /// [`sweep`](Self::sweep) for async callers, on a thread for blocking work. It ends early when the
+    /// future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`sweep`](Self::sweep).
+    pub async fn sweep_async(&self) -> Result<Usage> {
+        self.offload(Store::sweep_all).await
+    }
+
     /// Runs an operation where it may block. If the future is dropped, an operation that has not
     /// begun never does, and one that has begun ends by itself; the drop waits for neither. What an
     /// operation does last, and cannot be undone by others, it does only while the flag is not set.
@@ -180,6 +201,9 @@ impl Backend for FileBackend {
         Some(self)
     }
 
+    /// What is known since the last write of this process, or since it was opened: no file is
+    /// touched. `entries` and `weight` are `None` until each part of the directory was counted once,
+    /// by writes of any process or by [`FileBackend::sweep`].
     fn usage(&self) -> Usage {
         self.store.usage()
     }

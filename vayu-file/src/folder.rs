@@ -26,6 +26,10 @@ pub(crate) trait Folder: Debug + Send + Sync {
     /// Makes a file that must not exist, to write it. Only its owner may read it.
     fn create(&self, name: &str) -> io::Result<Box<dyn File>>;
 
+    /// Opens a file to read it and to overwrite it in place. It must exist, be a regular file, and
+    /// have no other name.
+    fn update(&self, name: &str) -> io::Result<Box<dyn File>>;
+
     /// Opens a file to lock it, and makes it if it does not exist.
     fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>>;
 
@@ -65,6 +69,10 @@ pub(crate) trait File: Debug + Send + Sync {
 
     /// Writes on, as many bytes as the answer says.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Writes over what is at a position, as many bytes as is returned. That needs no space where
+    /// there is something already.
+    fn overwrite(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize>;
 
     /// What it is.
     fn status(&self) -> io::Result<Status>;

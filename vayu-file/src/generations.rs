@@ -8,9 +8,11 @@ use vayu_core::{Generations, Group, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::backend::FileBackend;
+use crate::counts::overwrite_full;
 use crate::folder::{buffer, read_full};
-use crate::layout::Place;
+use crate::layout::{Place, shard_name};
 use crate::offload::CancelFlag;
+use crate::options::Durability;
 use crate::store::{Store, failed};
 
 /// How many random bytes a generation has.
@@ -35,14 +37,46 @@ impl Store {
         Ok(bytes)
     }
 
+    /// Gives a group another generation. On a disk that is full, or where the file cannot be
+    /// replaced for another reason, it is overwritten in place, or entries go until there is room for
+    /// it; at worst all entries go, since they could not be invalidated otherwise.
     pub(crate) fn renew(&self, group: Group) -> Result<()> {
+        let place = Place::of_generation(group);
         let mut bytes = [0; LENGTH];
         getrandom(&mut bytes, GetRandomFlags::empty())
-            .map_err(io::Error::from)
-            .and_then(|_| self.replace(&Place::of_generation(group), &bytes, &CancelFlag::never()))
-            .map_err(|error| failed("write generation", error))?;
-        Ok(())
+            .map_err(|error| failed("write generation", error.into()))?;
+        let write = || self.replace(&place, &bytes, &CancelFlag::never()).map(|_| ());
+        let Err(mut error) = write() else { return Ok(()) };
+        if self.overwrite_generation(&place, &bytes).is_ok() {
+            return Ok(());
+        }
+        while is_full(&error) && self.make_room() {
+            match write() {
+                Ok(()) => return Ok(()),
+                Err(again) => error = again,
+            }
+        }
+        let removed = write().or_else(|_| self.remove_all());
+        removed.map_err(|_| failed("write generation", error))
     }
+
+    /// Writes a generation over the one that is there, which needs no space. If only a part of it is
+    /// written, that is another generation as well.
+    fn overwrite_generation(&self, place: &Place, bytes: &[u8]) -> io::Result<()> {
+        let folder = self.root.folder(&shard_name(place.shard()))?;
+        let mut file = folder.update(place.name())?;
+        overwrite_full(&mut *file, 0, bytes)?;
+        match self.durability {
+            Durability::Synced => file.sync(),
+            Durability::Relaxed => Ok(()),
+        }
+    }
+}
+
+/// Whether the disk, or what its user may take of it, is full.
+fn is_full(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
 }
 
 #[async_trait]

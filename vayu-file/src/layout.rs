@@ -17,6 +17,9 @@ pub(crate) const TAG_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n
     # This directory is a cache of vayu. For information about cache directory tags see\n\
     # https://bford.info/cachedir/\n";
 
+/// The file that says how much is in each shard.
+pub(crate) const COUNTS: &str = "counts-1";
+
 const ENTRY: &str = ".v1";
 const GENERATION: &str = ".g1";
 const LOCK: &str = ".lock";

@@ -25,6 +25,7 @@ compile_error!("vayu-file needs a Unix file system; leave its feature out on oth
 
 mod address;
 mod backend;
+mod counts;
 mod directory;
 mod folder;
 mod generations;

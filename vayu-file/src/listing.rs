@@ -9,6 +9,7 @@ use cap_std::fs::Dir;
 use vayu_core::wire::{Defect, Entry};
 use vayu_core::{Error, ErrorKind, Result, SerializerId, Timestamp};
 
+use crate::counts::Counts;
 use crate::directory;
 use crate::folder::{DiskFolder, File, Folder, Kind, buffer, read_full};
 use crate::layout::{Role, SHARDS, shard_name};
@@ -174,7 +175,11 @@ impl CacheDirectory {
             .folder(&shard_name(entry.shard))
             .and_then(|folder| folder.remove(&entry.name));
         match removed {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                // Those who write to the directory count this part of it anew.
+                let _ = Counts::open(&self.root).and_then(|mut counts| counts.forget(entry.shard));
+                Ok(true)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(failed("remove entry", error)),
         }

@@ -42,8 +42,9 @@ impl Store {
     /// Lets whoever looks know that something was removed. Where nobody ever looked, that costs one
     /// system call.
     pub(crate) fn announce(&self) -> Result<()> {
-        match self.generation(Group::OF_BACKEND)? {
-            0 => Ok(()),
+        match self.generation(Group::OF_BACKEND) {
+            Ok(0) => Ok(()),
+            // What cannot be read can be replaced all the same.
             _ => self.renew(Group::OF_BACKEND),
         }
     }

@@ -108,9 +108,10 @@ impl FileOptions {
     /// Takes at most this many bytes of disk, in blocks of 4 KiB for each entry. The default is
     /// [`DEFAULT_MAX_BYTES`](Self::DEFAULT_MAX_BYTES).
     ///
-    /// When a write goes beyond a limit, the entries that were written longest ago go. What other
-    /// processes write to the directory is seen within an hour, and what was there before it was
-    /// opened is counted by the first writes, so until then the limit is approximate.
+    /// When a write goes beyond a limit, the entries that were written longest ago are evicted, by that
+    /// write and the next ones. All processes that use the directory keep its limits together, however
+    /// short they live; each goes by the limits of its own. An entry that takes more than the limit is
+    /// refused.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self

@@ -17,11 +17,12 @@ use vayu_core::{
 };
 
 use crate::address::Address;
+use crate::counts::Counts;
 use crate::directory;
 use crate::folder::{File, Folder, Kind, buffer, read_full, read_some, write_full};
 use crate::held::{HeldFiles, LONGEST_HELD};
 use crate::layout::{Place, Role, SHARDS, shard_name, temporary_name};
-use crate::ledger::{Ledger, Victim, charge};
+use crate::ledger::{BLOCK, Content, Excess, Ledger, charge};
 use crate::lock::{KeyLock, try_lock};
 use crate::news::Lookout;
 use crate::offload::{CancelFlag, cancelled};
@@ -32,14 +33,15 @@ use crate::sweep::{Eviction, Sweep, Swept};
 pub(crate) struct Store {
     pub(crate) root: Box<dyn Folder>,
     clock: Arc<dyn Clock>,
-    durability: Durability,
+    pub(crate) durability: Durability,
     single_flight: SingleFlight,
     max_bytes: u64,
     max_entries: u64,
     max_entry_bytes: u64,
+    /// No file is touched while it is locked.
     ledger: Mutex<Ledger>,
-    /// Whoever sweeps has it.
-    broom: Mutex<()>,
+    /// The shards that are being swept by a thread of this process.
+    swept: [AtomicBool; SHARDS],
     pub(crate) held: HeldFiles,
     evictions: AtomicU64,
     expirations: AtomicU64,
@@ -57,8 +59,16 @@ const SMALL: usize = 64 * 1024;
 /// less than a second block of memory.
 const COPIED: u64 = 4 * 1024;
 
-/// How long a write may look for what has expired.
+/// How long a write may look for what has expired, and in how many shards.
 const SWEEPING_TIME: Duration = Duration::from_millis(1);
+const SWEEPING_SHARDS: usize = 8;
+
+/// How many entries a write looks at to keep the limits, apart from those that it may need to make as
+/// much go as it has written, and how many it looks at in one shard at most.
+const LOOKS: usize = 1024;
+
+/// What it costs to look into a shard, as a number of entries.
+const SHARD_LOOKS: usize = 4;
 
 impl Store {
     /// Marks the folder as a cache.
@@ -73,6 +83,13 @@ impl Store {
 
     /// Creates a store in a folder that is marked, or needs no mark.
     pub(crate) fn in_marked(root: Box<dyn Folder>, options: &FileOptions, is_new: bool) -> Self {
+        let mut ledger = Ledger::new(options.max_entries, options.max_bytes, is_new);
+        // Where it cannot be made or read, what this process learns is all that it knows.
+        if is_new {
+            let _ = Counts::make(&*root, ledger.shards());
+        } else if let Ok(counts) = Counts::open(&*root) {
+            ledger.merge(&counts);
+        }
         Self {
             held: HeldFiles::new(&*root, options.open_files),
             root,
@@ -82,8 +99,8 @@ impl Store {
             max_bytes: options.max_bytes,
             max_entries: options.max_entries,
             max_entry_bytes: options.max_entry_bytes,
-            ledger: Mutex::new(Ledger::new(options.max_entries, options.max_bytes, is_new)),
-            broom: Mutex::new(()),
+            ledger: Mutex::new(ledger),
+            swept: [const { AtomicBool::new(false) }; SHARDS],
             evictions: AtomicU64::new(0),
             expirations: AtomicU64::new(0),
             defects: AtomicU64::new(0),
@@ -233,16 +250,46 @@ impl Store {
             self.replace(place, &bytes, caller).map_err(|error| failed("write entry", error))?;
         self.held.let_go(address.key());
         let Some(Replaced(replaced)) = replaced else { return Err(cancelled()) };
-        let mut ledger = self.ledger();
-        ledger.update(place.shard(), |content| {
+        self.account(place.shard(), |content| {
             if let Some(length) = replaced {
                 content.subtract(length);
             }
             content.add(length, record.created(), record.stale_until());
         });
-        drop(ledger);
+        self.keep_limits(charge(length));
         self.tend();
         Ok(())
+    }
+
+    /// Takes over what other processes know, changes what is known of a shard, and lets others know.
+    fn account(&self, shard: usize, change: impl FnOnce(&mut Content)) {
+        self.with_counts(shard, |ledger| ledger.update(shard, change));
+    }
+
+    /// Changes the ledger, with what all processes know before, and for all to know after.
+    fn with_counts<T>(&self, shard: usize, change: impl FnOnce(&mut Ledger) -> T) -> T {
+        let counts = match Counts::open(&*self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The records of a directory that older versions have written, or a file that was
+                // removed: what this process knows is a beginning.
+                let known = self.ledger().shards().copied().collect::<Vec<_>>();
+                let made = directory::is_marked(&*self.root).is_ok_and(|is_marked| is_marked)
+                    && Counts::make(&*self.root, known.iter()).is_ok();
+                if made { Counts::open(&*self.root).ok() } else { None }
+            }
+            opened => opened.ok(),
+        };
+        let mut ledger = self.ledger();
+        if let Some(counts) = &counts {
+            ledger.merge(counts);
+        }
+        let result = change(&mut ledger);
+        let changed = *ledger.shard(shard);
+        drop(ledger);
+        if let Some(mut counts) = counts {
+            let _ = counts.put(shard, &changed);
+        }
+        result
     }
 
     /// Puts a file in its place at one stroke, unless the caller has gone by then: what comes later
@@ -285,7 +332,7 @@ impl Store {
     /// A file has gone.
     fn subtract(&self, place: &Place, length: Option<u64>) {
         if let Some(length) = length {
-            self.ledger().update(place.shard(), |content| content.subtract(length));
+            self.account(place.shard(), |content| content.subtract(length));
         }
     }
 
@@ -324,7 +371,7 @@ impl Store {
         self.held.let_go(address.key());
         let existed = match removed {
             Ok(length) => {
-                self.ledger().update(place.shard(), |content| content.subtract(length));
+                self.account(place.shard(), |content| content.subtract(length));
                 true
             }
             Err(error) if is_absence(&error) => false,
@@ -354,14 +401,29 @@ impl Store {
                 "the directory is not marked as a cache, so nothing is deleted in it",
             ));
         }
-        let _broom = lock(&self.broom);
+        self.remove_all().map_err(failed)?;
+        self.announce()
+    }
+
+    /// Removes every entry of a directory that is marked as a cache.
+    pub(crate) fn remove_all(&self) -> io::Result<()> {
+        if !directory::is_marked(&*self.root)? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         for shard in 0..SHARDS {
             let cleared = self.held.making_room(|| self.clear_shard(shard));
             self.held.let_go_of_shard(shard);
-            cleared.map_err(failed)?;
+            cleared?;
         }
-        self.ledger().clear();
-        self.announce()
+        let cleared = {
+            let mut ledger = self.ledger();
+            ledger.clear();
+            ledger.shards().copied().collect::<Vec<_>>()
+        };
+        if let Ok(mut counts) = Counts::open(&*self.root) {
+            let _ = counts.put_all(cleared.iter());
+        }
+        Ok(())
     }
 
     fn clear_shard(&self, shard: usize) -> io::Result<()> {
@@ -404,19 +466,17 @@ impl Store {
         })
     }
 
+    /// What is known, without touching a file.
     pub(crate) fn usage(&self) -> Usage {
-        // What was never looked at is counted now.
-        let _broom = lock(&self.broom);
-        loop {
-            let unseen = self.ledger().unseen();
-            let Some(shard) = unseen else { break };
-            self.sweep(shard, Eviction::None);
-        }
-        let ledger = self.ledger();
+        let (entries, bytes) = {
+            let ledger = self.ledger();
+            let is_complete = ledger.is_complete();
+            (is_complete.then(|| ledger.entries()), is_complete.then(|| ledger.bytes()))
+        };
         let mut usage = Usage::default();
-        usage.entries = Some(ledger.entries());
+        usage.entries = entries;
         usage.max_entries = (self.max_entries < u64::MAX).then_some(self.max_entries);
-        usage.weight = Some(ledger.bytes());
+        usage.weight = bytes;
         usage.max_weight = Some(self.max_bytes);
         usage.evictions = Some(self.evictions.load(Ordering::Relaxed));
         usage.expirations = Some(self.expirations.load(Ordering::Relaxed));
@@ -425,72 +485,142 @@ impl Store {
         usage
     }
 
-    /// Keeps the limits, and now and then looks for what has expired, unless somebody else does.
+    /// Looks through everything, until the caller has gone.
+    pub(crate) fn sweep_all(&self, caller: &CancelFlag) -> Result<Usage> {
+        let mut result = Ok(());
+        for shard in 0..SHARDS {
+            if caller.is_set() {
+                return Err(cancelled());
+            }
+            // What another thread sweeps is swept.
+            if let Some(Err(error)) = self.sweep(shard, None, usize::MAX)
+                && !is_absence(&error)
+            {
+                result = result.and(Err(failed("sweep cache directory", error)));
+            }
+        }
+        result.map(|()| self.usage())
+    }
+
+    /// Now and then looks for what has expired.
     fn tend(&self) {
-        let Ok(_broom) = self.broom.try_lock() else { return };
-        self.keep_limits();
         let started = Instant::now();
-        let mut has_swept = false;
-        while started.elapsed() < SWEEPING_TIME {
+        let mut swept = 0;
+        while started.elapsed() < SWEEPING_TIME && swept < SWEEPING_SHARDS {
             let now = self.clock.now();
             let neglected = {
-                let ledger = self.ledger();
-                if has_swept || ledger.is_rested() { ledger.neglected(now) } else { None }
+                let mut ledger = self.ledger();
+                if swept > 0 || ledger.is_rested() { ledger.neglected(now) } else { None }
             };
             let Some(shard) = neglected else { break };
-            self.sweep(shard, Eviction::None);
-            has_swept = true;
+            self.sweep(shard, None, LOOKS);
+            swept += 1;
         }
-        if has_swept {
+        if swept > 0 {
             self.ledger().rest(started.elapsed());
         }
     }
 
-    fn keep_limits(&self) {
-        // Each round looks at a shard for the first time, or evicts from it.
-        for _ in 0..64 * SHARDS {
-            let victim = {
+    /// Evicts down to the limits, as far as one write may. The next one goes on.
+    fn keep_limits(&self, written: u64) {
+        let blocks = usize::try_from(written / BLOCK).unwrap_or(usize::MAX);
+        let most = blocks.saturating_mul(SHARD_LOOKS + 1).saturating_add(LOOKS);
+        let mut looks = 0;
+        let mut is_in_vain = [false; SHARDS];
+        while looks < most {
+            let (excess, victim) = {
                 let ledger = self.ledger();
-                if !ledger.is_over() {
-                    return;
+                let Some(excess) = ledger.excess() else { return };
+                let is_free =
+                    |shard: usize| !is_in_vain[shard] && !self.swept[shard].load(Ordering::Relaxed);
+                (excess, ledger.victim(is_free))
+            };
+            let Some(shard) = victim else { return };
+            let swept = self.sweep(shard, Some(self.eviction(excess)), LOOKS);
+            looks += SHARD_LOOKS;
+            match swept {
+                Some(Ok(swept)) if swept.has_made_room() => {
+                    looks += swept.looks;
+                    self.tell_of_evictions(swept.evicted);
                 }
-                ledger.victim()
-            };
-            let swept = match victim {
-                Victim::Unseen(shard) => self.sweep(shard, Eviction::None),
-                Victim::Oldest(shard) => self.sweep(shard, Eviction::OldestTenth),
-            };
-            let Some(swept) = swept else { return };
-            if matches!(victim, Victim::Oldest(_)) && !swept.has_made_room() {
+                Some(Ok(swept)) => {
+                    looks += swept.looks;
+                    is_in_vain[shard] = true;
+                }
                 // It would be the victim again.
-                return;
-            }
-            if swept.evicted > 0 && !self.has_told_of_evictions.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    target: "vayu",
-                    max_bytes = self.max_bytes,
-                    max_entries = self.max_entries,
-                    "the cache directory is full: the entries that were written longest ago go",
-                );
+                Some(Err(_)) | None => is_in_vain[shard] = true,
             }
         }
     }
 
-    /// Sweeps a shard, if it can be.
-    fn sweep(&self, shard: usize, eviction: Eviction) -> Option<Swept> {
-        let sweep = Sweep { now: self.clock.now(), eviction };
+    /// What goes from a shard when there is too much: down to half of what a shard may hold.
+    fn eviction(&self, excess: Excess) -> Eviction {
+        let half = 2 * SHARDS as u64;
+        let (keep_entries, keep_bytes) = (self.max_entries / half, self.max_bytes / half);
+        Eviction { excess, keep_entries, keep_bytes }
+    }
+
+    #[cold]
+    fn tell_of_evictions(&self, evicted: u64) {
+        if evicted > 0 && !self.has_told_of_evictions.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                target: "vayu",
+                max_bytes = self.max_bytes,
+                max_entries = self.max_entries,
+                "cache directory is full, evicting oldest entries",
+            );
+        }
+    }
+
+    /// Makes room on the disk: removes some of the entries that were written longest ago. Whether
+    /// there were any.
+    pub(crate) fn make_room(&self) -> bool {
+        let mut is_in_vain = [false; SHARDS];
+        for _ in 0..SHARDS {
+            let victim = {
+                let ledger = self.ledger();
+                let victim = ledger.victim(|shard| !is_in_vain[shard]);
+                // What was never looked at may hold something.
+                victim.or_else(|| (0..SHARDS).find(|&shard| !is_in_vain[shard]))
+            };
+            let Some(shard) = victim else { return false };
+            let swept = self.sweep(shard, Some(self.eviction(Excess::default())), LOOKS);
+            if let Some(Ok(swept)) = swept
+                && swept.has_made_room()
+            {
+                return true;
+            }
+            is_in_vain[shard] = true;
+        }
+        false
+    }
+
+    /// Sweeps a shard, unless another thread does.
+    fn sweep(
+        &self,
+        shard: usize,
+        eviction: Option<Eviction>,
+        most: usize,
+    ) -> Option<io::Result<Swept>> {
+        if self.swept[shard].swap(true, Ordering::Acquire) {
+            return None;
+        }
+        let _swept = OnDrop(|| self.swept[shard].store(false, Ordering::Release));
+        let before = *self.ledger().shard(shard);
+        let sweep = Sweep { now: self.clock.now(), eviction, most };
         let result = self.held.making_room(|| sweep.run(&*self.root, shard));
         self.sweeps.fetch_add(1, Ordering::Relaxed);
-        let swept = result.ok();
-        self.ledger().record(shard, swept.as_ref().map(|swept| swept.content));
-        let swept = swept?;
-        if swept.has_made_room() {
-            self.held.let_go_of_shard(shard);
+        let content = result.as_ref().ok().map(|swept| swept.content);
+        self.with_counts(shard, |ledger| ledger.record(shard, &before, content));
+        if let Ok(swept) = &result {
+            if swept.has_made_room() {
+                self.held.let_go_of_shard(shard);
+            }
+            self.evictions.fetch_add(swept.evicted, Ordering::Relaxed);
+            self.expirations.fetch_add(swept.expired, Ordering::Relaxed);
+            self.defects.fetch_add(swept.defective, Ordering::Relaxed);
         }
-        self.evictions.fetch_add(swept.evicted, Ordering::Relaxed);
-        self.expirations.fetch_add(swept.expired, Ordering::Relaxed);
-        self.defects.fetch_add(swept.defective, Ordering::Relaxed);
-        Some(swept)
+        Some(result)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -515,6 +645,15 @@ impl fmt::Debug for Store {
 
 /// A file was put in its place. The length of the one that was there, if there was one.
 pub(crate) struct Replaced(Option<u64>);
+
+/// Runs when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
 
 /// The name of an entry that is being written, removed when that fails.
 struct Temporary<'a> {

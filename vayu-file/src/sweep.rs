@@ -1,6 +1,7 @@
 //! Looking through a shard: what may be forgotten goes.
 
 use std::cmp::Reverse;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +10,7 @@ use vayu_core::wire::{Defect, HEADER_LENGTH, Header};
 
 use crate::folder::{Folder, Kind, Status, buffer, read_full};
 use crate::layout::{Role, shard_name};
-use crate::ledger::Content;
+use crate::ledger::{BLOCK, Content, Excess, charge};
 use crate::lock::try_lock;
 
 /// What is done in a shard.
@@ -17,15 +18,20 @@ use crate::lock::try_lock;
 pub(crate) struct Sweep {
     /// Entries that may be forgotten by then go.
     pub(crate) now: Timestamp,
-    pub(crate) eviction: Eviction,
+    /// What else goes.
+    pub(crate) eviction: Option<Eviction>,
+    /// How many entries are looked at. Where there are more, these are spread over all of them.
+    pub(crate) most: usize,
 }
 
-/// What else goes.
+/// Of the entries that stay, those that were written longest ago: a tenth, or more of them to get
+/// down to a limit. The one that was written last stays then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Eviction {
-    None,
-    /// Of the entries that stay, the tenth that was written longest ago.
-    OldestTenth,
+pub(crate) struct Eviction {
+    pub(crate) excess: Excess,
+    /// As much is left for the sake of a limit, or half of what there is, if that is less.
+    pub(crate) keep_entries: u64,
+    pub(crate) keep_bytes: u64,
 }
 
 /// What a sweep found and did.
@@ -36,6 +42,8 @@ pub(crate) struct Swept {
     pub(crate) expired: u64,
     pub(crate) evicted: u64,
     pub(crate) defective: u64,
+    /// How many entries were looked at.
+    pub(crate) looks: usize,
 }
 
 impl Swept {
@@ -51,23 +59,28 @@ const LITTER_AGE: Duration = Duration::from_secs(60 * 60);
 impl Sweep {
     /// Sweeps a shard. One that does not exist is empty.
     pub(crate) fn run(self, root: &dyn Folder, shard: usize) -> io::Result<Swept> {
-        let mut swept = Swept { content: Content::EMPTY, expired: 0, evicted: 0, defective: 0 };
+        let mut swept =
+            Swept { content: Content::EMPTY, expired: 0, evicted: 0, defective: 0, looks: 0 };
         let folder = match root.folder(&shard_name(shard)) {
             Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(swept),
             Err(error) => return Err(error),
         };
-        let mut names = Vec::new();
-        folder.list(&mut |name| names.push(name.to_owned()))?;
+        let (mut candidates, mut names) = (Vec::new(), Vec::new());
+        folder.list(&mut |name| match Role::of(name) {
+            Role::Generation | Role::Foreign => {}
+            Role::Entry => candidates.push(name.to_owned()),
+            Role::Temporary | Role::Lock => names.push(name.to_owned()),
+        })?;
+        let all = candidates.len();
         let mut entries = Vec::new();
+        for name in spread(candidates, self.most) {
+            swept.looks += 1;
+            entries.extend(self.look_at(&*folder, name, &mut swept));
+        }
         for name in names {
             match Role::of(&name) {
-                Role::Generation | Role::Foreign => {}
-                Role::Entry => {
-                    if let Some(entry) = self.look_at(&*folder, name, &mut swept) {
-                        entries.push(entry);
-                    }
-                }
+                Role::Generation | Role::Foreign | Role::Entry => {}
                 Role::Temporary => {
                     if is_litter(&*folder, &name) {
                         let _ = folder.remove(&name);
@@ -83,13 +96,31 @@ impl Sweep {
                 }
             }
         }
-        if self.eviction == Eviction::OldestTenth {
-            evict(&*folder, &mut entries, &mut swept);
+        if let Some(eviction) = self.eviction {
+            evict(&*folder, &mut entries, &mut swept, eviction, all);
         }
         for entry in &entries {
             swept.content.add(entry.length, entry.created, entry.end);
         }
+        if all > swept.looks {
+            self.extrapolate(&mut swept, all);
+        }
         Ok(swept)
+    }
+
+    /// Takes those that were not looked at for what the others are like.
+    fn extrapolate(self, swept: &mut Swept, all: usize) {
+        let unseen = (all - swept.looks) as u64;
+        let content = &mut swept.content;
+        content.bytes += match content.entries {
+            0 => unseen * BLOCK,
+            entries => content.bytes / entries * unseen,
+        };
+        content.entries += unseen;
+        if swept.expired > 0 {
+            // Then others of them have expired, too.
+            content.due = self.now;
+        }
     }
 
     /// What stays of an entry.
@@ -147,20 +178,47 @@ struct Found {
     end: Timestamp,
 }
 
-/// Removes the oldest entries.
-fn evict(folder: &dyn Folder, entries: &mut Vec<Found>, swept: &mut Swept) {
+/// At most so many of the names, from all over the list. What is left out is left out by chance.
+fn spread(names: Vec<String>, most: usize) -> impl Iterator<Item = String> {
+    let step = names.len().div_ceil(most.max(1)).max(1);
+    let first = RandomState::new().hash_one(0_u8) % step as u64;
+    names.into_iter().skip(usize::try_from(first).unwrap_or(0)).step_by(step)
+}
+
+/// Removes the oldest entries. There are `all` in the folder, of which these may be a part.
+fn evict(
+    folder: &dyn Folder,
+    entries: &mut Vec<Found>,
+    swept: &mut Swept,
+    eviction: Eviction,
+    all: usize,
+) {
+    let Eviction { mut excess, keep_entries, keep_bytes } = eviction;
     entries.sort_unstable_by_key(|entry| Reverse(entry.created));
-    for _ in 0..entries.len().div_ceil(10) {
-        let Some(oldest) = entries.pop() else { break };
+    let part = |of: u64| of.saturating_mul(entries.len() as u64) / all.max(1) as u64;
+    let mut least = entries.len().div_ceil(10);
+    let mut bytes: u64 = entries.iter().map(|entry| charge(entry.length)).sum();
+    let keep_entries = part(keep_entries).min(entries.len() as u64 / 2).max(1);
+    let keep_bytes = part(keep_bytes).min(bytes / 2);
+    while let Some(oldest) = entries.last() {
+        let count = entries.len() as u64;
+        let is_wanted = (excess.entries > 0 && count > keep_entries)
+            || (excess.bytes > 0 && count > 1 && bytes > keep_bytes);
+        if least == 0 && !is_wanted {
+            return;
+        }
         match folder.remove(&oldest.name) {
             Ok(()) => swept.evicted += 1,
             // It has gone by itself.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(_) => {
-                entries.push(oldest);
-                break;
-            }
+            Err(_) => return,
         }
+        let length = charge(oldest.length);
+        least = least.saturating_sub(1);
+        excess.entries = excess.entries.saturating_sub(1);
+        excess.bytes = excess.bytes.saturating_sub(length);
+        bytes -= length;
+        entries.pop();
     }
 }
 

@@ -59,6 +59,12 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NOCTTY);
 
+const UPDATE: OFlags = OFlags::RDWR
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOCTTY);
+
 const ENTER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -72,6 +78,15 @@ impl Folder for DiskFolder {
         options.write(true).create_new(true).mode(self.access.file());
         let file = self.dir.open_with(name, &options)?;
         Ok(Box::new(DiskFile(file.into_std().into())))
+    }
+
+    fn update(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let file = rustix::fs::openat(&self.dir, name, UPDATE, Mode::empty())?;
+        let stat = rustix::fs::fstat(&file)?;
+        if status(&stat).kind != Kind::File || stat.st_nlink != 1 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Box::new(DiskFile(file)))
     }
 
     fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>> {
@@ -192,6 +207,10 @@ impl File for DiskFile {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(rustix::io::write(&self.0, bytes)?)
+    }
+
+    fn overwrite(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::pwrite(&self.0, bytes, position)?)
     }
 
     fn status(&self) -> io::Result<Status> {

@@ -25,6 +25,9 @@ struct State {
     operations: usize,
     fault: Option<Fault>,
     open_files: usize,
+    /// Since a failure was planned: folders that were listed, and files that were opened.
+    lists: usize,
+    opens: usize,
     /// How many operations do not return at the moment.
     hanging: usize,
     is_remote: bool,
@@ -44,6 +47,8 @@ pub(crate) enum Fault {
     Slow,
     /// No file can be opened while so many are open.
     Full(usize),
+    /// No file can be made while there are so many, with this error.
+    NoSpace(usize, Errno),
     /// The operation of this number, and those after it, do not return until another plan is made.
     Hangs(usize),
 }
@@ -86,6 +91,7 @@ impl Disk {
     pub(crate) fn plan(&self, fault: impl Into<Option<Fault>>) {
         let mut state = self.state();
         state.operations = 0;
+        (state.lists, state.opens) = (0, 0);
         state.fault = fault.into();
         self.0.1.notify_all();
     }
@@ -98,6 +104,12 @@ impl Disk {
     /// How many operations there were since a failure was planned.
     pub(crate) fn operations(&self) -> usize {
         self.state().operations
+    }
+
+    /// How many folders were listed, and files opened, since a failure was planned.
+    pub(crate) fn looks(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.lists, state.opens)
     }
 
     /// How many files are open.
@@ -208,7 +220,8 @@ impl Disk {
 
     /// An operation that opens a file.
     fn opening(&self) -> io::Result<MutexGuard<'_, State>> {
-        let state = self.operation()?;
+        let mut state = self.operation()?;
+        state.opens += 1;
         match state.fault {
             Some(Fault::Full(most)) if state.open_files >= most => Err(Errno::MFILE.into()),
             _ => Ok(state),
@@ -282,6 +295,15 @@ impl State {
         self.names(folder)?.get(name).copied().ok_or_else(|| Errno::NOENT.into())
     }
 
+    /// Whether another file can be made.
+    fn space(&self) -> io::Result<()> {
+        let files: usize = self.tree.folders.values().map(BTreeMap::len).sum();
+        match self.fault {
+            Some(Fault::NoSpace(most, errno)) if files >= most => Err(errno.into()),
+            _ => Ok(()),
+        }
+    }
+
     fn status(&self, id: u64) -> Status {
         let length = self.tree.files[&id].len() as u64;
         Status { kind: Kind::File, length, modified: *NOW, id: (1, id), changed: *NOW }
@@ -322,7 +344,14 @@ impl Folder for ModelFolder {
         if state.names(&self.name)?.contains_key(name) {
             return Err(Errno::EXIST.into());
         }
+        state.space()?;
         let id = self.make(&mut state, name);
+        Ok(self.file(&mut state, id))
+    }
+
+    fn update(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let mut state = self.disk.opening()?;
+        let id = state.id(&self.name, name)?;
         Ok(self.file(&mut state, id))
     }
 
@@ -330,7 +359,10 @@ impl Folder for ModelFolder {
         let mut state = self.disk.opening()?;
         let id = match state.id(&self.name, name) {
             Ok(id) => id,
-            Err(_) => self.make(&mut state, name),
+            Err(_) => {
+                state.space()?;
+                self.make(&mut state, name)
+            }
         };
         Ok(self.file(&mut state, id))
     }
@@ -358,7 +390,8 @@ impl Folder for ModelFolder {
     }
 
     fn list(&self, visit: &mut dyn FnMut(&str)) -> io::Result<()> {
-        let state = self.disk.operation()?;
+        let mut state = self.disk.operation()?;
+        state.lists += 1;
         state.names(&self.name)?.keys().for_each(|name| visit(name));
         if self.name.is_empty() {
             state.tree.folders.keys().filter(|name| !name.is_empty()).for_each(|name| visit(name));
@@ -377,6 +410,7 @@ impl Folder for ModelFolder {
         if state.names(name).is_ok() {
             return Err(Errno::EXIST.into());
         }
+        state.space()?;
         state.change(Change::MakeFolder { name: name.to_owned(), is_synced: false });
         Ok(())
     }
@@ -426,6 +460,19 @@ impl File for ModelFile {
         let is_slow = matches!(state.fault, Some(Fault::Slow));
         let bytes = if is_slow { &bytes[..1] } else { bytes };
         state.change(Change::Write { id: self.id, bytes: bytes.to_vec(), is_synced: false });
+        Ok(bytes.len())
+    }
+
+    /// What is overwritten in place is lost when the power is.
+    fn overwrite(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.disk.operation()?;
+        let is_slow = matches!(state.fault, Some(Fault::Slow));
+        let bytes = if is_slow { &bytes[..1] } else { bytes };
+        let position = usize::try_from(position).expect("a small file");
+        let file = state.tree.files.get_mut(&self.id).expect("it is open");
+        let end = position + bytes.len();
+        file.resize(file.len().max(end), 0);
+        file[position..end].copy_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -21,6 +21,10 @@ impl Folder for NoFolder {
         missing()
     }
 
+    fn update(&self, _: &str) -> io::Result<Box<dyn File>> {
+        missing()
+    }
+
     fn open_lock(&self, _: &str) -> io::Result<Box<dyn File>> {
         missing()
     }

@@ -86,6 +86,89 @@ fn renewal_that_fails_says_so() {
     }
 }
 
+/// Whether an entry that was there before a renewal may still be taken for valid.
+fn is_outdated_value_there(backend: &FileBackend, group: Group, old: u64) -> bool {
+    generation(backend, group) == old && value(backend, &key("0")).is_some()
+}
+
+#[test]
+fn group_is_renewed_on_a_full_disk() {
+    let clock = ManualClock::new();
+    let group = Group::tag("a");
+    for errno in [Errno::NOSPC, Errno::DQUOT] {
+        for was_renewed in [false, true] {
+            for entries in [1, 40] {
+                let disk = Disk::default();
+                let backend = open(&disk, &options(&clock));
+                for n in 0..entries {
+                    backend.write(&key(n.to_string()), record(&clock, "value")).expect("write");
+                }
+                if was_renewed {
+                    backend.renew(group).expect("renew");
+                }
+                let old = generation(&backend, group);
+                // As many as there are: not one more can be made, whoever asks.
+                disk.plan(Fault::NoSpace(disk.names().len(), errno));
+                backend.write(&key("another"), record(&clock, "value")).expect_err("it is full");
+                for round in 0..3 {
+                    let old = generation(&backend, group);
+                    backend.renew(group).expect("renew");
+                    assert_ne!(generation(&backend, group), old, "round {round}");
+                }
+                assert_ne!(generation(&open(&disk, &options(&clock)), group), old);
+                let left = backend.sweep().expect("sweep").entries.expect("a count");
+                assert!(left >= if was_renewed { entries } else { entries * 3 / 4 }, "{left}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_invalidated_is_removed() {
+    let clock = ManualClock::new();
+    let group = Group::tag("a");
+    for errno in [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::ACCESS] {
+        let disk = Disk::default();
+        let backend = open(&disk, &options(&clock));
+        for n in 0..40 {
+            backend.write(&key(n.to_string()), record(&clock, "value")).expect("write");
+        }
+        // Others take what room there is, at once.
+        disk.plan(Fault::NoSpace(0, errno));
+        backend.renew(group).expect("renew");
+        assert!(!is_outdated_value_there(&backend, group, 0), "{errno}");
+        assert!(disk.names().iter().all(|name| !name.contains(".v1")));
+    }
+}
+
+#[test]
+fn renewal_that_succeeds_leaves_no_outdated_value_and_that_of_a_full_disk_succeeds() {
+    let clock = ManualClock::new();
+    let group = Group::tag("a");
+    for errno in [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::ACCESS] {
+        for was_renewed in [false, true] {
+            for number in 0.. {
+                let disk = Disk::default();
+                let backend = open(&disk, &options(&clock));
+                backend.write(&key("0"), record(&clock, "value")).expect("write");
+                if was_renewed {
+                    backend.renew(group).expect("renew");
+                }
+                let old = generation(&backend, group);
+                disk.plan(Fault::Once(number, errno));
+                let result = backend.renew(group);
+                let operations = disk.operations();
+                disk.plan(None);
+                result.unwrap_or_else(|error| panic!("{errno} at {number}: {error}"));
+                assert!(!is_outdated_value_there(&backend, group, old), "{errno} at {number}");
+                if operations <= number {
+                    break;
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn damaged_generation_is_another_one() {
     let disk = Disk::default();
@@ -131,7 +214,7 @@ fn generation_is_neither_cleared_nor_swept_nor_counted() {
     backend.clear().expect("clear");
     // Whoever comes anew looks at every folder.
     let backend = open(&disk, &options(&clock));
-    assert_eq!(backend.usage().entries, Some(0));
+    assert_eq!(backend.sweep().expect("sweep").entries, Some(0));
     assert!(backend.usage().sweeps >= Some(256));
     assert_eq!(generation(&backend, group), known);
 }

@@ -55,9 +55,179 @@ fn limit_counts_what_was_there_before() {
     write(&open(&disk, &options(&clock)), &clock, 0..500);
     let backend = open(&disk, &options(&clock).max_entries(100));
     assert_eq!(entries(&backend.usage()), 500, "what is there is counted");
-    write(&backend, &clock, 500..501);
-    assert_eq!(entries(&backend.usage()), 100);
-    assert!(value(&backend, &numbered(500)).is_some(), "the newest stays");
+    for n in 500..510 {
+        write(&backend, &clock, n..n + 1);
+        assert!(value(&backend, &numbered(n)).is_some(), "the newest stays");
+    }
+    assert_eq!(entries(&backend.usage()), 100, "ten writes are enough");
+    assert_eq!(entries(&backend.sweep().expect("sweep")), 100);
+}
+
+/// What is on the disk, as entries and bytes.
+fn on_disk(disk: &Disk, clock: &ManualClock) -> (u64, u64) {
+    let usage = open(disk, &options(clock)).sweep().expect("sweep");
+    (entries(&usage), usage.weight.expect("a count"))
+}
+
+#[test]
+fn limit_is_kept_by_caches_that_write_once_and_are_gone() {
+    for length in [10, 16_000, 200_000] {
+        let (clock, disk) = (ManualClock::new(), Disk::default());
+        let limits = options(&clock).max_bytes(2 << 20).max_entries(300);
+        for n in 0..700 {
+            clock.advance(Duration::from_secs(1));
+            let backend = open(&disk, &limits);
+            let value = record(&clock, vec![7; length]).with_stale_until(Timestamp::NEVER);
+            backend.write(&numbered(n), value).expect("write");
+            assert!(backend.read(&numbered(n)).expect("read").is_some(), "the newest stays");
+            let usage = backend.usage();
+            assert!(usage.weight <= Some(2 << 20) && usage.entries <= Some(300), "{usage:?}");
+        }
+        let (entries, bytes) = on_disk(&disk, &clock);
+        assert!(entries <= 300 && bytes <= 2 << 20, "{entries} entries of {length}: {bytes}");
+        let room = (2_u64 << 20) / (length as u64 + 8_192);
+        assert!(entries >= room.min(300) * 9 / 10, "{entries} entries of {length}");
+    }
+}
+
+#[test]
+fn limit_is_kept_by_several_caches_that_write_in_turn() {
+    for length in [10, 16_000] {
+        let (clock, disk) = (ManualClock::new(), Disk::default());
+        let limits = options(&clock).max_bytes(2 << 20).max_entries(300);
+        let backends = [(); 4].map(|()| open(&disk, &limits));
+        for n in 0..1_500 {
+            clock.advance(Duration::from_secs(1));
+            let value = record(&clock, vec![7; length]).with_stale_until(Timestamp::NEVER);
+            backends[n % 4].write(&numbered(n), value).expect("write");
+            if n % 100 == 0 {
+                let (entries, bytes) = on_disk(&disk.fork(), &clock);
+                assert!(entries <= 300 && bytes <= 2 << 20, "{entries} entries, {bytes} bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn write_into_a_directory_that_is_far_beyond_the_limit_does_a_bounded_amount_of_work() {
+    let (clock, disk) = (ManualClock::new(), Disk::default());
+    write(&open(&disk, &options(&clock)), &clock, 0..10_000);
+    let backend = open(&disk, &options(&clock).max_entries(100));
+    let (mut lists, mut writes) = (0, 0);
+    while entries(&backend.usage()) > 100 {
+        disk.plan(None);
+        write(&backend, &clock, 20_000 + writes..20_001 + writes);
+        let (listed, opened) = disk.looks();
+        assert!(listed <= 256, "{listed} folders were listed by one write");
+        assert!(opened <= 3_000, "{opened} files were opened by one write");
+        lists += listed;
+        writes += 1;
+        assert!(writes < 100, "{:?}", backend.usage());
+    }
+    assert!(lists <= 4 * 256, "each folder is read a few times in all: {lists} times");
+    assert_eq!(on_disk(&disk, &clock).0, 100);
+    // From here on a write evicts one entry.
+    disk.plan(None);
+    write(&backend, &clock, 30_000..30_001);
+    let (listed, opened) = disk.looks();
+    assert!(listed <= 1 && opened <= 30, "{listed} folders, {opened} files");
+}
+
+#[test]
+fn folder_with_very_many_entries_is_read_in_parts() {
+    let (clock, disk) = (ManualClock::new(), Disk::default());
+    // All in one folder.
+    let digest = |n: usize| numbered(n).digest()[0];
+    let numbers: Vec<_> = (0..1_300_000).filter(|&n| digest(n) == 0).take(4_000).collect();
+    let backend = open(&disk, &options(&clock));
+    for &n in &numbers {
+        write(&backend, &clock, n..n + 1);
+    }
+    let small = open(&disk, &options(&clock).max_entries(1_000));
+    let mut writes = 0;
+    while entries(&small.usage()) > 1_000 {
+        disk.plan(None);
+        write(&small, &clock, numbers[0]..numbers[0] + 1);
+        let (_, opened) = disk.looks();
+        assert!(opened <= 3_000, "{opened} files were opened by one write");
+        writes += 1;
+        assert!(writes < 100, "{:?}", small.usage());
+    }
+    let left = on_disk(&disk, &clock).0;
+    assert!((800..=1_000).contains(&left), "{left} entries are left");
+}
+
+#[test]
+fn long_entry_makes_as_many_short_ones_go_as_it_needs() {
+    let (clock, disk) = (ManualClock::new(), Disk::default());
+    let backend = open(&disk, &options(&clock).max_bytes(16 << 20));
+    write(&backend, &clock, 0..4_000);
+    for n in 0..12 {
+        clock.advance(Duration::from_secs(1));
+        let value = record(&clock, vec![7; 1_600_000]).with_stale_until(Timestamp::NEVER);
+        backend.write(&key(format!("long {n}")), value).expect("write");
+        assert!(value_is_there(&backend, &format!("long {n}")));
+        assert!(backend.usage().weight <= Some(16 << 20), "{:?}", backend.usage());
+    }
+    assert!(on_disk(&disk, &clock).1 <= 16 << 20);
+}
+
+fn value_is_there(backend: &FileBackend, text: &str) -> bool {
+    value(backend, &key(text)).is_some()
+}
+
+#[test]
+fn stats_touch_no_file_and_a_sweep_counts_everything() {
+    let (clock, disk) = (ManualClock::new(), Disk::default());
+    let backend = open(&disk, &options(&clock));
+    write(&backend, &clock, 0..500);
+    let other = open(&disk, &options(&clock));
+    backend.delete(&numbered(0)).expect("delete");
+    disk.plan(None);
+    assert_eq!((backend.usage().entries, other.usage().entries), (Some(499), Some(500)));
+    assert_eq!(disk.operations(), 0);
+    // Nothing is known of a directory without counts.
+    disk.unlink("/counts-1");
+    let later = open(&disk, &options(&clock));
+    disk.plan(None);
+    assert_eq!(later.usage().entries, None);
+    assert_eq!(disk.operations(), 0);
+    assert_eq!(entries(&later.sweep().expect("sweep")), 499);
+    assert_eq!(open(&disk, &options(&clock)).usage().entries, Some(499), "for all to know");
+}
+
+#[test]
+fn counts_that_are_damaged_or_gone_are_made_good_by_a_few_caches_that_write_once() {
+    for bytes in [None, Some(vec![]), Some(vec![7; 8_192]), Some(vec![0; 100_000])] {
+        let (clock, disk) = (ManualClock::new(), Disk::default());
+        write(&open(&disk, &options(&clock)), &clock, 0..500);
+        match &bytes {
+            None => disk.unlink("/counts-1"),
+            Some(bytes) => disk.damage("/counts-1", bytes),
+        }
+        let limits = options(&clock).max_entries(100);
+        for n in 500..600 {
+            write(&open(&disk, &limits), &clock, n..n + 1);
+        }
+        assert_eq!(entries(&open(&disk, &limits).usage()), 100, "{bytes:?}");
+        assert_eq!(on_disk(&disk, &clock).0, 100);
+    }
+}
+
+#[test]
+fn what_has_expired_goes_from_every_folder_though_each_cache_writes_once() {
+    let (clock, disk) = (ManualClock::new(), Disk::default());
+    let backend = open(&disk, &options(&clock));
+    for n in 0..600 {
+        backend.write(&numbered(n), record(&clock, "value")).expect("write");
+    }
+    clock.advance(Duration::from_secs(60));
+    for n in 0..300 {
+        let backend = open(&disk, &options(&clock));
+        backend.write(&key(format!("later {}", n % 2)), record(&clock, "value")).expect("write");
+    }
+    let left = disk.names().into_iter().filter(|name| name.contains(".v1")).count();
+    assert_eq!(left, 2);
 }
 
 #[test]
@@ -117,7 +287,7 @@ fn counts_follow_overwrites_deletes_and_clears() {
     backend.clear().expect("clear");
     let usage = backend.usage();
     assert_eq!((usage.entries, usage.weight), (Some(0), Some(0)));
-    assert_eq!(entries(&open(&disk, &options(&clock)).usage()), 0);
+    assert_eq!(entries(&open(&disk, &options(&clock)).sweep().expect("sweep")), 0);
 }
 
 #[test]
@@ -134,7 +304,8 @@ fn entries_of_a_later_version_are_counted_and_left_alone() {
         );
     }
     let backend = open(&disk, &options(&clock).max_entries(2));
+    backend.sweep().expect("sweep");
     write(&backend, &clock, 3..10);
-    let later = entries(&backend.usage());
+    let later = entries(&backend.sweep().expect("sweep"));
     assert_eq!(later, 3, "nothing of ours is left to make room, and theirs stays");
 }

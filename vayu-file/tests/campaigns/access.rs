@@ -169,7 +169,7 @@ fn umasked() {
     cache.get_or_insert_with(&key("k"), HOUR, || {
         // The lock is there now.
         let modes = modes(&task.place);
-        assert_eq!(modes.len(), 6, "{modes:?}");
+        assert_eq!(modes.len(), 7, "{modes:?}");
         for (mode, path) in modes {
             assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
         }

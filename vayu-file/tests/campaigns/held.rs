@@ -199,7 +199,8 @@ struct Progress {
 fn no_read_finds_what_was_replaced_or_removed_before_it_began() {
     const WRITERS: usize = 2;
     let changes = size("VAYU_CHANGES", 3_000) as u64;
-    watchdog(HANG, move || {
+    let time = HANG * u32::try_from(changes / 1_000 + 1).unwrap_or(u32::MAX);
+    watchdog(time, move || {
         let ground = Ground::new(&key("first"));
         let keys = keys(6);
         let progress: Arc<Vec<_>> = Arc::new(keys.iter().map(|_| Progress::default()).collect());

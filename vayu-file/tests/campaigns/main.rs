@@ -12,6 +12,7 @@ mod foreign;
 mod ground;
 mod held;
 mod kills;
+mod limits;
 mod processes;
 mod races;
 mod shortage;
@@ -32,6 +33,13 @@ fn size(variable: &str, usual: usize) -> usize {
     match std::env::var(variable) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("`{variable}` must be a number")),
         Err(_) => usual,
+    }
+}
+
+/// Says on standard error how far a long campaign is, at each tenth of it.
+fn progress(what: &str, done: usize, all: usize) {
+    if all >= 10 && done > 0 && (done * 10 / all) > ((done - 1) * 10 / all) {
+        eprintln!("{what}: {done} of {all}");
     }
 }
 

@@ -29,7 +29,9 @@ const MAX_ENTRIES: u64 = 12;
 #[test]
 fn every_read_is_a_whole_value_of_its_key_while_others_write_delete_and_clear() {
     // At full size each batch has a watchdog of its own.
-    for batch in 0..size("VAYU_ROUNDS", 8_000).div_ceil(2_000) {
+    let batches = size("VAYU_ROUNDS", 8_000).div_ceil(2_000);
+    for batch in 0..batches {
+        crate::progress("batches of rounds", batch, batches);
         watchdog(HANG, move || {
             let directory = tempfile::tempdir().expect("a directory");
             let children: Vec<_> = (0..PROCESSES)
