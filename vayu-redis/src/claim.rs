@@ -53,7 +53,7 @@ enum Next {
 
 /// How long a thread waits for the helper to give back the lease of a cancelled call. It suffices for
 /// a server that responds, so that the lease is gone even if the process ends now.
-const HAND_OVER: Duration = Duration::from_millis(50);
+const HAND_OVER: Duration = Duration::from_millis(250);
 
 impl Leases {
     pub(crate) fn new(time: Duration, clock: Arc<dyn Clock>) -> Arc<Self> {
