@@ -20,6 +20,7 @@ mod groups;
 mod hand_written;
 mod handle;
 mod hang;
+mod keys;
 mod model;
 mod observe;
 mod off;

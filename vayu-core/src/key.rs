@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 pub use self::builder::{KeyBuilder, KeyText, NoKey};
 pub use self::compact::CompactKey;
 pub(crate) use self::encoder::Simple;
-pub(crate) use self::encoder::{Encoder, Sequences};
+pub(crate) use self::encoder::{Encoder, Order, Orders};
 pub use self::hasher::KeyHasher;
 pub(crate) use self::material::Material;
 pub(crate) use self::named::Named;
@@ -34,7 +34,9 @@ use crate::error::Result;
 /// arguments or a text. Two keys are equal when both parts are, byte by byte. Whether two lists of
 /// arguments are the same is decided by their [`Serialize`] form: integers of different width,
 /// `1` and `1.0`, `None` and `Some(())`, `0.0` and `-0.0` are all different; maps with the same
-/// entries are equal in any order. Fields under `#[serde(skip)]` are not part of it.
+/// entries are equal in any order. A value that asks
+/// [`is_human_readable`](serde::Serializer::is_human_readable) is compared in both forms. What
+/// `Serialize` does not write, such as fields under `#[serde(skip)]`, is not part of it.
 ///
 /// As text a key is `prefix:text`, or `prefix:` and the SHA-256 of the encoded arguments in hex.
 ///

@@ -76,8 +76,9 @@
 //! [`with_serializer`](Cache::with_serializer) or the argument `serializer` says otherwise, `Json`,
 //! `Postcard` or `Bincode`, each with the feature of its name. A value that the serializer cannot
 //! give back as it is (`Some(None)` in MessagePack and JSON, NaN in JSON) is answered and not
-//! stored, with a warning that names the function. What a type's `Serialize` does not write cannot
-//! come back: a field under `#[serde(skip)]` is its default after a hit.
+//! stored, with a warning that names the function. The same holds for a type that reads back less
+//! than it was, or in another order. What a type's `Serialize` does not write cannot come back: a
+//! field under `#[serde(skip)]` is its default after a hit.
 //!
 //! # What is remembered
 //!
@@ -94,8 +95,9 @@
 //! The function and the arguments. The function is told apart by crate, module, type, trait and
 //! every generic parameter, so equal names never meet. Arguments are compared in their
 //! [`serde::Serialize`](https://docs.rs/serde) form, byte by byte: `1_u8` is not `1_u64`, `0.0` is
-//! not `-0.0`, `("ab", "c")` is not `("a", "bc")`, and maps are equal in any order. A field under
-//! `#[serde(skip)]` is not compared. A `HashSet` is equal in any order where it is an argument
+//! not `-0.0`, `("ab", "c")` is not `("a", "bc")`, and maps are equal in any order. What `Serialize`
+//! does not write is not compared, such as a field under `#[serde(skip)]` or a redacted secret:
+//! `include(..)` adds it. A `HashSet` is equal in any order where it is an argument
 //! itself; inside of one, see [`sorted_set`].
 //!
 //! **`self` is not part of the key.** Two values of one type share the entries of a method, as if

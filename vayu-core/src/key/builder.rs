@@ -52,7 +52,7 @@ impl KeyBuilder {
     /// Appends a value: one argument, or after the last one or a text, one more part.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn encode(&mut self, value: &(impl Serialize + ?Sized)) {
-        self.append(|encoder| value.serialize(encoder));
+        self.append(|encoder| encoder.value(value));
     }
 
     /// [`encode`](Self::encode) for what needs no guard.

@@ -3,15 +3,29 @@
 //! Every value starts with a tag of its type. What has no fixed length is preceded by its length
 //! or, where that is not known in front, ended by [`END`], which is no tag of a value. So no
 //! encoding is the beginning of another one, and encodings can be put one after the other.
+//!
+//! A value whose `Serialize` asks `is_human_readable` may write less in either of serde's two forms.
+//! It is written in both: the compact form, [`READABLE`], which is no tag of a value either, and the
+//! readable form. What is inside of it is then written in the form of its surroundings alone, so
+//! that a value takes twice the room at most, however deep such values are nested.
+//!
+//! Numbers, `bool`s and `char`s that follow each other in a sequence are a run: their tag with the
+//! bit [`RUN`], how many they are in four bytes, and then their bytes alone.
 
 mod compound;
+mod order;
+mod run;
 mod simple;
 
-use std::fmt;
+use std::cell::Cell;
+use std::{fmt, mem};
 
-use serde::ser::{self, Serialize};
+use serde::ser::{self, Serialize, SerializeMap, SerializeSeq};
 
 use self::compound::{Map, Parts, Sequence};
+pub(crate) use self::order::{Order, Orders};
+use self::run::{Items, Run};
+use self::simple::Primitive;
 pub(crate) use self::simple::Simple;
 use crate::key::Material;
 
@@ -49,33 +63,71 @@ const STRUCT_VARIANT: u8 = 30;
 const FIELD: u8 = 31;
 const ENTRY: u8 = 32;
 const SET: u8 = 33;
+pub(super) const READABLE: u8 = 34;
+/// The bit of a tag whose values are a run.
+const RUN: u8 = 0x80;
 
 /// Writes the canonical encoding of values.
 pub(crate) struct Encoder<'a> {
     out: &'a mut Material,
-    sequences: Sequences,
+    order: Order<'a>,
     depth: usize,
+    /// The form that a value is told to write.
+    is_readable: bool,
+    /// Whether the value that is being written, or one that it is inside of, has asked for the form.
+    has_asked: Cell<bool>,
+    /// Whether the value that comes next is an element of a sequence.
+    is_element: bool,
+    run: Run,
 }
 
 /// Values nested deeper than this have no encoding: a stack has an end.
 const DEPTH: usize = 128;
 
-/// Whether the order of a sequence has a meaning.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Sequences {
-    Ordered,
-    /// As in a set: sequences with the same elements have one encoding.
-    Unordered,
-}
-
 impl<'a> Encoder<'a> {
     #[inline]
     pub(crate) fn new(out: &'a mut Material) -> Self {
-        Self::with_sequences(out, Sequences::Ordered)
+        Self::with_order(out, Order::OfKeys)
     }
 
-    pub(crate) fn with_sequences(out: &'a mut Material, sequences: Sequences) -> Self {
-        Self { out, sequences, depth: 0 }
+    #[inline]
+    pub(crate) fn with_order(out: &'a mut Material, order: Order<'a>) -> Self {
+        Self {
+            out,
+            order,
+            depth: 0,
+            is_readable: false,
+            has_asked: Cell::new(false),
+            is_element: false,
+            run: Run::default(),
+        }
+    }
+
+    /// Encodes a whole value.
+    #[inline]
+    pub(crate) fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        if self.has_asked.get() {
+            // The value around this one is written in both forms.
+            return value.serialize(&mut *self);
+        }
+        let result = value.serialize(&mut *self);
+        if self.has_asked.replace(false) {
+            result.and_then(|()| self.readable(value))
+        } else {
+            result
+        }
+    }
+
+    /// Appends the readable form of a value whose compact form was just written.
+    fn readable<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        self.run.end(self.out);
+        self.tag(READABLE);
+        self.is_readable = true;
+        self.has_asked.set(true);
+        let result = value.serialize(&mut *self);
+        self.is_readable = false;
+        self.has_asked.set(false);
+        result
     }
 
     /// Encodes a set: its elements, sorted by their encoding.
@@ -92,19 +144,66 @@ impl<'a> Encoder<'a> {
     }
 
     /// Encodes a part of a value.
+    #[inline]
     fn nested<T: Serialize + ?Sized>(&mut self, part: &T) -> Result<(), EncodeError> {
+        self.part(part, false)
+    }
+
+    /// Encodes an element of a sequence.
+    #[inline]
+    fn element<T: Serialize + ?Sized>(&mut self, element: &T) -> Result<(), EncodeError> {
+        self.part(element, true)
+    }
+
+    #[inline]
+    fn part<T: Serialize + ?Sized>(
+        &mut self,
+        part: &T,
+        is_element: bool,
+    ) -> Result<(), EncodeError> {
         if self.depth == DEPTH {
             return Err(ser::Error::custom("the value is nested too deep"));
         }
+        self.is_element = is_element;
         self.depth += 1;
-        let result = part.serialize(&mut *self);
+        let result = self.value(part);
         self.depth -= 1;
         result
     }
 
+    /// The encoder of a part that is written elsewhere.
+    fn apart<'b>(&'b mut self, out: &'b mut Material) -> Encoder<'b> {
+        Encoder {
+            out,
+            order: self.order.reborrow(),
+            depth: self.depth,
+            is_readable: self.is_readable,
+            has_asked: self.has_asked.clone(),
+            is_element: false,
+            run: Run::default(),
+        }
+    }
+
+    #[inline]
+    fn primitive<T: Primitive>(&mut self, value: T) {
+        if mem::take(&mut self.is_element) {
+            self.run.push(value, self.out);
+        } else {
+            value.encode(self.out);
+        }
+    }
+
     #[inline]
     fn tag(&mut self, tag: u8) {
+        if mem::take(&mut self.is_element) {
+            self.run.end(self.out);
+        }
         self.out.push(tag);
+    }
+
+    fn end(&mut self) {
+        self.run.end(self.out);
+        self.tag(END);
     }
 
     fn named(&mut self, tag: u8, name: &str) {
@@ -115,6 +214,24 @@ impl<'a> Encoder<'a> {
     fn variant(&mut self, tag: u8, name: &str, variant: &str) {
         self.named(tag, name);
         simple::counted(self.out, variant.as_bytes());
+    }
+
+    fn sequence<'e>(&'e mut self, is_table: bool) -> Sequence<'e, 'a> {
+        if self.order.counts_in_a_sequence(is_table) {
+            self.tag(SEQ);
+            Sequence::Ordered(self)
+        } else {
+            Sequence::Unordered(Parts::of_unknown_order(SEQ, self, is_table))
+        }
+    }
+
+    fn map<'e>(&'e mut self, is_table: bool) -> Map<'e, 'a> {
+        if self.order.counts_in_a_map(is_table) {
+            self.tag(MAP);
+            Map::Ordered(self)
+        } else {
+            Map::Unordered(Parts::of_unknown_order(MAP, self, is_table))
+        }
     }
 }
 
@@ -141,81 +258,97 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     type SerializeStructVariant = Self;
 
     fn is_human_readable(&self) -> bool {
-        false
+        self.has_asked.set(true);
+        self.is_readable
     }
 
+    #[inline]
     fn serialize_bool(self, v: bool) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_i8(self, v: i8) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_i16(self, v: i16) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_i32(self, v: i32) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_i64(self, v: i64) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_i128(self, v: i128) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_u8(self, v: u8) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_u16(self, v: u16) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_u32(self, v: u32) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_u64(self, v: u64) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_u128(self, v: u128) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_f32(self, v: f32) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_f64(self, v: f64) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
+    #[inline]
     fn serialize_char(self, v: char) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.primitive(v);
         Ok(())
     }
 
     fn serialize_str(self, v: &str) -> Result<(), EncodeError> {
-        v.encode(self.out);
+        self.tag(STR);
+        simple::counted(self.out, v.as_bytes());
         Ok(())
     }
 
@@ -276,13 +409,41 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     }
 
     fn serialize_seq(self, _length: Option<usize>) -> Result<Self::SerializeSeq, EncodeError> {
-        Ok(match self.sequences {
-            Sequences::Ordered => {
-                self.tag(SEQ);
-                Sequence::Ordered(self)
-            }
-            Sequences::Unordered => Sequence::Unordered(Parts::new(SEQ, self)),
-        })
+        Ok(self.sequence(false))
+    }
+
+    /// A sequence whose type is known: of numbers and the like, it is encoded in one go.
+    fn collect_seq<I>(self, iter: I) -> Result<(), EncodeError>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+    {
+        let is_table = self.order.is_table::<I>();
+        if self.depth < DEPTH
+            && self.order.counts_in_a_sequence(is_table)
+            && let Some(items) = Items::of::<I::Item>()
+        {
+            self.tag(SEQ);
+            items.encode(iter.into_iter(), &mut self.run, self.out)?;
+            self.end();
+            return Ok(());
+        }
+        let mut sequence = self.sequence(is_table);
+        iter.into_iter().try_for_each(|item| sequence.serialize_element(&item))?;
+        sequence.end()
+    }
+
+    /// A map whose type is known.
+    fn collect_map<K, V, I>(self, iter: I) -> Result<(), EncodeError>
+    where
+        K: Serialize,
+        V: Serialize,
+        I: IntoIterator<Item = (K, V)>,
+    {
+        let is_table = self.order.is_table::<I>();
+        let mut map = self.map(is_table);
+        iter.into_iter().try_for_each(|(key, value)| map.serialize_entry(&key, &value))?;
+        map.end()
     }
 
     fn serialize_tuple(self, _length: usize) -> Result<Self, EncodeError> {
@@ -311,7 +472,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     }
 
     fn serialize_map(self, _length: Option<usize>) -> Result<Self::SerializeMap, EncodeError> {
-        Ok(Map(Parts::new(MAP, self)))
+        Ok(self.map(false))
     }
 
     fn serialize_struct(self, name: &'static str, _length: usize) -> Result<Self, EncodeError> {

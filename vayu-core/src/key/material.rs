@@ -62,6 +62,31 @@ impl Material {
         }
     }
 
+    /// Appends bytes of which it is not known how many they are.
+    pub(crate) fn extend(&mut self, mut bytes: impl Iterator<Item = u8>) {
+        while self.length <= SHORT {
+            let Some(byte) = bytes.next() else { return };
+            self.push(byte);
+        }
+        self.long.extend(bytes);
+        self.length = self.long.len();
+    }
+
+    /// Makes room for as many bytes more as are too many for the place without a heap.
+    #[inline]
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        if bytes > SHORT {
+            // What ends a key is a few bytes more.
+            self.long.reserve(bytes + 2 * SHORT);
+        }
+    }
+
+    /// Writes a number over the four zeros that are at this place.
+    pub(crate) fn set(&mut self, place: usize, number: u32) {
+        let bytes = if self.length <= SHORT { &mut self.short[..] } else { &mut self.long };
+        bytes[place..place + size_of::<u32>()].copy_from_slice(&number.to_le_bytes());
+    }
+
     /// The words of a short one, with zeros after its end.
     #[inline(always)]
     pub(super) fn words<const N: usize>(&self) -> [u64; N] {
@@ -73,6 +98,7 @@ impl Material {
     #[cold]
     fn extend_long(&mut self, bytes: &[u8]) {
         if self.long.is_empty() {
+            self.reserve(bytes.len());
             self.long.extend_from_slice(&self.short[..self.length]);
         }
         self.long.extend_from_slice(bytes);
@@ -143,14 +169,33 @@ mod tests {
 
     use super::*;
 
+    fn parts() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..40),
+            proptest::collection::vec(0_u8..3, 0..20),
+            proptest::collection::vec(Just(0), 4..70),
+        ]
+    }
+
     proptest! {
         #[test]
         fn material_is_what_was_written(
-            parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..9),
+            parts in proptest::collection::vec(parts(), 0..9),
         ) {
             let mut material = Material::new();
             for part in &parts {
                 match *part.as_slice() {
+                    [0, 0, 0, 0, ..] => {
+                        material.extend(part.iter().copied());
+                        let place = material.len() - part.len();
+                        material.set(place, 7);
+                        material.set(place, 0);
+                    }
+                    [1, ..] => material.extend(part.iter().copied()),
+                    [2, ..] => {
+                        material.reserve(part.len());
+                        material.extend_from_slice(part);
+                    }
                     [byte] => material.push(byte),
                     [a, b, c] => material.push_word(u64::from_le_bytes([a, b, c, 0, 0, 0, 0, 0]), 3),
                     _ => material.extend_from_slice(part),

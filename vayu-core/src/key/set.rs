@@ -1,7 +1,5 @@
 //! Sets as part of a key.
 
-use std::collections::BTreeMap;
-
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 
@@ -35,11 +33,13 @@ where
     T: Serialize + 'a,
     S: Serializer,
 {
-    let mut sorted: BTreeMap<Material, &T> = BTreeMap::new();
+    let mut sorted: Vec<(Material, &T)> = Vec::new();
     for element in set {
         let mut encoded = Material::new();
-        element.serialize(&mut Encoder::new(&mut encoded)).map_err(S::Error::custom)?;
-        sorted.insert(encoded, element);
+        Encoder::new(&mut encoded).value(element).map_err(S::Error::custom)?;
+        sorted.push((encoded, element));
     }
-    serializer.collect_seq(sorted.values())
+    // Elements that are written alike are still as many as they are.
+    sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
+    serializer.collect_seq(sorted.iter().map(|(_, element)| element))
 }

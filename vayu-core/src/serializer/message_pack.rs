@@ -20,10 +20,11 @@ use crate::serializer::{Serializer, SerializerId};
 /// instance, is refused.
 ///
 /// A value that is a `Vec<u8>` or [`Bytes`] is written as bytes, and comes back as `Bytes` without
-/// being copied. Inside of other values, a byte buffer is
-/// written one element at a time unless its type says that it is bytes: `Bytes` with the feature
-/// `serde` of its crate, or a field under `#[serde(with = "serde_bytes")]`. That is a hundred times
-/// faster for large ones.
+/// being copied. Inside of other values, a list of bytes is written as bytes as well, and takes as
+/// many, unless the value cannot be read back then, as under `#[serde(tag = "..")]` and
+/// `#[serde(flatten)]`: it is then written as a list of numbers. It is read and written one element
+/// at a time, unless its type says that it is bytes: `Bytes` with the feature `serde` of its crate, or
+/// a field under `#[serde(with = "serde_bytes")]`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MessagePack;
 
@@ -44,7 +45,10 @@ impl<T: Serialize + DeserializeOwned + 'static> Serializer<T> for MessagePack {
         } else if let Some(buffer) = any.downcast_ref::<Bytes>() {
             encode_buffer(buffer)
         } else {
-            encode_exactly(value, encode, |bytes| decode_value(bytes))
+            let encode_with = |mode| {
+                encode_exactly(value, |value| encode(value, mode), |bytes| decode_value(bytes))
+            };
+            encode_with(BytesMode::ForceIterables).or_else(|_| encode_with(BytesMode::Normal))
         }
     }
 
@@ -70,10 +74,9 @@ impl<T: Serialize + DeserializeOwned + 'static> Serializer<T> for MessagePack {
     }
 }
 
-fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
+fn encode<T: Serialize>(value: &T, mode: BytesMode) -> Result<Bytes> {
     let mut bytes = Vec::with_capacity(128);
-    let mut serializer =
-        rmp_serde::Serializer::new(&mut bytes).with_struct_map().with_bytes(BytesMode::Normal);
+    let mut serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map().with_bytes(mode);
     value.serialize(&mut serializer).map_err(|error| {
         Error::new(ErrorKind::Encode, "encode as MessagePack").with_source(error)
     })?;

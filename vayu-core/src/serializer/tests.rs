@@ -263,6 +263,58 @@ fn buffer_of_bytes_takes_as_many_bytes() {
     assert!(Serializer::<Vec<u8>>::deserialize(&MessagePack, &longer).is_err());
 }
 
+#[test]
+fn bytes_inside_of_values_take_as_many_bytes_where_they_can_be_read_back() {
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Page {
+        body: Vec<u8>,
+        small: Option<Box<[u8]>>,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Flattened {
+        id: u8,
+        #[serde(flatten)]
+        page: Page,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Bytes(Vec<u8>),
+        Page { body: Vec<u8> },
+    }
+    fn stored<T>(value: &T) -> usize
+    where
+        T: Serialize + DeserializeOwned + PartialEq + Debug + 'static,
+    {
+        round_trip(value);
+        MessagePack.serialize(value).expect("encode").len()
+    }
+    let body: Vec<u8> = (0..=255).cycle().take(1000).collect();
+    let page = Page { body: body.clone(), small: Some(Box::default()) };
+    assert!(stored(&page) < 1_050);
+    assert!(stored(&vec![page.clone(), page.clone()]) < 2_100);
+    assert!(stored(&(1_u8, Some(body.clone()))) < 1_050);
+    assert!(stored(&BTreeMap::from([("body".to_owned(), vec![body.clone()])])) < 1_050);
+    stored(&body.iter().copied().collect::<HashSet<u8>>());
+    stored(&body.iter().copied().collect::<std::collections::VecDeque<u8>>());
+    stored(&vec![1_i8; 100]);
+
+    // What is kept for a while before it is known what it is to be.
+    stored(&Tagged::Full { bytes: body.clone(), note: None });
+    stored(&Flattened { id: 1, page: page.clone() });
+    stored(&vec![Either::Bytes(body.clone()), Either::Page { body: body.clone() }]);
+
+    // As it was written before.
+    let numbers = encode_as_numbers(&page);
+    assert_eq!(Serializer::<Page>::deserialize(&MessagePack, &numbers).ok(), Some(page));
+}
+
+fn encode_as_numbers<T: Serialize>(value: &T) -> Bytes {
+    let bytes = rmp_serde::to_vec_named(value).expect("encode");
+    assert!(bytes.len() > 1_200, "each byte is a number");
+    bytes.into()
+}
+
 /// Whatever comes of it, it comes soon, and without a panic.
 fn decode_as_everything(stored: &Bytes) {
     fn decode<T: Serialize + DeserializeOwned + 'static>(stored: &Bytes) {

@@ -1,6 +1,7 @@
 //! Values with parts: sequences, maps, tuples and structs.
 
 use serde::ser::{self, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::{END, ENTRY, EncodeError, Encoder, FIELD};
 use crate::key::Material;
@@ -9,23 +10,41 @@ use crate::key::Material;
 pub(crate) struct Parts<'e, 'a> {
     encoder: &'e mut Encoder<'a>,
     tag: u8,
-    encoded: Vec<Material>,
+    encoded: Vec<Part>,
+    is_noted: bool,
+}
+
+/// An element, or an entry of a map.
+struct Part {
+    bytes: Material,
+    /// How many of the bytes it is sorted by: those of a whole element, or of the key of an entry.
+    key: usize,
+}
+
+impl Part {
+    fn key(&self) -> &[u8] {
+        &self.bytes[..self.key]
+    }
 }
 
 impl<'e, 'a> Parts<'e, 'a> {
+    /// Parts whose order has no meaning.
     pub(super) fn new(tag: u8, encoder: &'e mut Encoder<'a>) -> Self {
-        Self { encoder, tag, encoded: Vec::new() }
+        Self { encoder, tag, encoded: Vec::new(), is_noted: false }
+    }
+
+    /// Parts whose order is noted, unless they are those of a hash table.
+    pub(super) fn of_unknown_order(tag: u8, encoder: &'e mut Encoder<'a>, is_table: bool) -> Self {
+        Self { is_noted: !is_table, ..Self::new(tag, encoder) }
     }
 
     pub(super) fn push(
         &mut self,
         encode: impl FnOnce(&mut Encoder<'_>) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        let mut part = Material::new();
-        let sequences = self.encoder.sequences;
-        let depth = self.encoder.depth;
-        encode(&mut Encoder { out: &mut part, sequences, depth })?;
-        self.encoded.push(part);
+        let mut bytes = Material::new();
+        encode(&mut self.encoder.apart(&mut bytes))?;
+        self.encoded.push(Part { key: bytes.len(), bytes });
         Ok(())
     }
 
@@ -37,18 +56,37 @@ impl<'e, 'a> Parts<'e, 'a> {
         let Some(part) = self.encoded.last_mut() else {
             return Err(ser::Error::custom("a map value came before its key"));
         };
-        let Encoder { sequences, depth, .. } = *self.encoder;
-        encode(&mut Encoder { out: part, sequences, depth })
+        encode(&mut self.encoder.apart(&mut part.bytes))
     }
 
+    /// Parts with one key stay in the order of their arrival: what has a key twice is not a map but
+    /// a list that is written as one.
     pub(super) fn finish(mut self) {
-        self.encoded.sort_unstable();
+        let written = self.order();
+        self.encoded.sort_by(|one, other| one.key().cmp(other.key()));
+        if let Some(written) = written {
+            let sorted = self.order();
+            self.encoder.order.note(sorted.unwrap_or_default(), written);
+        }
         self.encoder.tag(self.tag);
         for part in &self.encoded {
             self.encoder.tag(ENTRY);
-            self.encoder.out.extend_from_slice(part);
+            self.encoder.out.extend_from_slice(&part.bytes);
         }
         self.encoder.tag(END);
+    }
+
+    /// A digest of the parts in the order that they have now, if it is wanted.
+    fn order(&self) -> Option<u128> {
+        let is_wanted = self.is_noted && self.encoder.order.is_noted();
+        is_wanted.then(|| {
+            let mut digest = Xxh3::new();
+            for part in &self.encoded {
+                digest.update(&part.bytes.len().to_le_bytes());
+                digest.update(&part.bytes);
+            }
+            digest.digest128()
+        })
     }
 }
 
@@ -62,10 +100,47 @@ impl ser::SerializeSeq for Sequence<'_, '_> {
     type Ok = ();
     type Error = EncodeError;
 
+    #[inline]
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         match self {
-            Self::Ordered(encoder) => encoder.nested(value),
+            Self::Ordered(encoder) => encoder.element(value),
             Self::Unordered(parts) => parts.push(|encoder| encoder.nested(value)),
+        }
+    }
+
+    fn end(self) -> Result<(), EncodeError> {
+        match self {
+            Self::Ordered(encoder) => encoder.end(),
+            Self::Unordered(parts) => parts.finish(),
+        }
+        Ok(())
+    }
+}
+
+/// Entries of a map. In keys, equal maps have equal encodings, whatever their order.
+pub(crate) enum Map<'e, 'a> {
+    Ordered(&'e mut Encoder<'a>),
+    Unordered(Parts<'e, 'a>),
+}
+
+impl ser::SerializeMap for Map<'_, '_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
+        match self {
+            Self::Ordered(encoder) => {
+                encoder.tag(ENTRY);
+                encoder.nested(key)
+            }
+            Self::Unordered(parts) => parts.push(|encoder| encoder.nested(key)),
+        }
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        match self {
+            Self::Ordered(encoder) => encoder.nested(value),
+            Self::Unordered(parts) => parts.extend_last(|encoder| encoder.nested(value)),
         }
     }
 
@@ -74,27 +149,6 @@ impl ser::SerializeSeq for Sequence<'_, '_> {
             Self::Ordered(encoder) => encoder.tag(END),
             Self::Unordered(parts) => parts.finish(),
         }
-        Ok(())
-    }
-}
-
-/// Entries of a map: equal maps have equal encodings, whatever their order.
-pub(crate) struct Map<'e, 'a>(pub(super) Parts<'e, 'a>);
-
-impl ser::SerializeMap for Map<'_, '_> {
-    type Ok = ();
-    type Error = EncodeError;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
-        self.0.push(|encoder| encoder.nested(key))
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        self.0.extend_last(|encoder| encoder.nested(value))
-    }
-
-    fn end(self) -> Result<(), EncodeError> {
-        self.0.finish();
         Ok(())
     }
 }

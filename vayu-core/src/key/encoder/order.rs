@@ -1,0 +1,84 @@
+//! Whether the order counts in which elements and entries are written.
+
+use std::any::type_name;
+use std::collections::HashSet;
+
+/// In which sequences and maps the order counts.
+pub(crate) enum Order<'a> {
+    /// In a key: in sequences it counts, in maps it does not.
+    OfKeys,
+    /// It counts wherever it is not that of a hash table.
+    Written,
+    /// It counts nowhere, and is noted.
+    Noted(&'a mut Orders),
+}
+
+/// The orders in which the contents of a value were written: for each sequence and map that is not
+/// known to be a hash table, a digest of what is in it, and one of that in the order of its arrival.
+pub(crate) type Orders = HashSet<(u128, u128)>;
+
+impl Order<'_> {
+    pub(super) fn reborrow(&mut self) -> Order<'_> {
+        match self {
+            Self::OfKeys => Order::OfKeys,
+            Self::Written => Order::Written,
+            Self::Noted(orders) => Order::Noted(orders),
+        }
+    }
+
+    /// Whether this is a hash table, where that makes a difference.
+    #[inline]
+    pub(super) fn is_table<I>(&self) -> bool {
+        !matches!(self, Self::OfKeys) && is_hash_table(type_name::<I>())
+    }
+
+    #[inline]
+    pub(super) fn counts_in_a_sequence(&self, is_table: bool) -> bool {
+        match self {
+            Self::OfKeys => true,
+            Self::Written => !is_table,
+            Self::Noted(_) => false,
+        }
+    }
+
+    #[inline]
+    pub(super) fn counts_in_a_map(&self, is_table: bool) -> bool {
+        matches!(self, Self::Written) && !is_table
+    }
+
+    pub(super) fn is_noted(&self) -> bool {
+        matches!(self, Self::Noted(_))
+    }
+
+    pub(super) fn note(&mut self, content: u128, order: u128) {
+        if let Self::Noted(orders) = self {
+            orders.insert((content, order));
+        }
+    }
+}
+
+/// Whether a type with this name iterates in an order of its own: a `HashMap` or `HashSet` of the
+/// standard library or of another one, or a reference to one. What is not known by its name is
+/// found by how it is read (see [`encode_exactly`](crate::encode_exactly)).
+fn is_hash_table(name: &str) -> bool {
+    let path = name.trim_start_matches('&').split('<').next().unwrap_or_default();
+    // A slice, an array or a tuple of hash tables is not one.
+    let is_path = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte));
+    is_path && matches!(path.rsplit("::").next(), Some("HashMap" | "HashSet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use super::*;
+
+    #[test]
+    fn hash_tables_are_known_by_the_name_of_their_type() {
+        assert!(is_hash_table(type_name::<&HashMap<String, Vec<u8>>>()));
+        assert!(is_hash_table(type_name::<HashSet<Vec<u8>, foldhash::fast::FixedState>>()));
+        assert!(!is_hash_table(type_name::<&BTreeMap<u8, HashSet<u8>>>()));
+        assert!(!is_hash_table(type_name::<&[HashSet<u8>]>()));
+        assert!(!is_hash_table("linked::LinkedHashMap<u8, u8>"));
+    }
+}
