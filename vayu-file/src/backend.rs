@@ -47,7 +47,7 @@ pub struct FileBackend {
 
 impl FileBackend {
     pub(crate) fn open(path: &Path, options: &FileOptions) -> Result<Self> {
-        let backend = Self::open_dir(directory::open(path)?, options)?;
+        let backend = Self::open_dir(directory::open(path, options.access)?, options)?;
         Ok(Self { path: Some(path.into()), ..backend })
     }
 

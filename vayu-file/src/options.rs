@@ -150,11 +150,21 @@ impl FileOptions {
         self
     }
 
-    /// Accepts a directory that other users may write to, and lets the umask decide who may read
-    /// the entries.
+    /// Accepts a directory that other users may write to, and gives what is made in it to those who may
+    /// use the directory: files and folders get its mode and its group, whatever the umask is.
     ///
-    /// Who can write to the directory decides which values the functions answer. Without this
+    /// Any user who can write to the directory decides which values the functions return. Without this
     /// option such a directory is refused, and only the owner may read what is written.
+    ///
+    /// Two set-ups work:
+    ///
+    /// - All members of a group read and write: `install -d -m 2770 -g GROUP DIRECTORY`. A directory that
+    ///   is made below such a one is like it.
+    /// - One user writes, the others read: a directory of mode 755 that this user owns. A call of the others that
+    ///   finds nothing computes and counts an error, since it cannot store.
+    ///
+    /// Opening logs a warning where this user may not write to the directory. One that is made in a
+    /// directory with the sticky bit, as `/tmp`, has the rights that the umask allows.
     pub fn allow_shared(mut self) -> Self {
         self.access = Access::Shared;
         self

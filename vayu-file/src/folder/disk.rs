@@ -5,51 +5,112 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, OpenOptions, OpenOptionsExt};
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
+use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, MetadataExt, OpenOptions, OpenOptionsExt};
+use rustix::fs::{FileType, FlockOperation, Gid, Mode, OFlags, Stat};
 
 use super::{File, Folder, Kind, Status};
+use crate::layout::temporary_name;
 use crate::options::Access;
 
 /// A directory of the file system, held open.
 pub(crate) struct DiskFolder {
     dir: Dir,
-    access: Access,
+    rights: Rights,
+}
+
+/// Who may use what is made.
+#[derive(Debug, Clone, Copy)]
+enum Rights {
+    OwnerOnly,
+    /// Those who may use the directory of the cache: its mode and its group.
+    Shared {
+        mode: u32,
+        group: u32,
+    },
 }
 
 impl DiskFolder {
     pub(crate) fn new(dir: Dir, access: Access) -> Self {
-        Self { dir, access }
+        let rights = match (access, dir.dir_metadata()) {
+            (Access::Shared, Ok(metadata)) => {
+                Rights::Shared { mode: metadata.mode(), group: metadata.gid() }
+            }
+            _ => Rights::OwnerOnly,
+        };
+        Self { dir, rights }
     }
 
     /// The directory opened again: a handle for paths only can neither be listed nor synced.
     fn readable(&self) -> io::Result<OwnedFd> {
         Ok(rustix::fs::openat(&self.dir, ".", ENTER, Mode::empty())?)
     }
+
+    /// Makes a folder that others can use as soon as it has its name: the umask may have taken rights
+    /// away, so they are given before.
+    fn make_shared_folder(&self, name: &str) -> io::Result<()> {
+        let mut random = [0; 16];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+        let temporary = temporary_name(random);
+        self.dir.create_dir_with(&temporary, DirBuilder::new().mode(0o700))?;
+        let named = rustix::fs::openat(&self.dir, &*temporary, ENTER, Mode::empty())
+            .map_err(io::Error::from)
+            .map(|folder| self.rights.give(&folder, self.rights.folder()))
+            .and_then(|()| rename_new(&self.dir, &temporary, name));
+        if named.is_err() {
+            let _ = self.dir.remove_dir(&temporary);
+        }
+        named
+    }
+}
+
+/// Gives a folder a name that nothing has.
+fn rename_new(dir: &Dir, from: &str, to: &str) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::RenameFlags;
+        use rustix::io::Errno;
+        match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+            // Not every file system can do that.
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            result => return Ok(result?),
+        }
+    }
+    // An empty folder is replaced, at worst under the hands of another process that writes to it.
+    dir.rename(from, dir, to)
+}
+
+impl Rights {
+    /// The mode of a new file.
+    fn file(self) -> u32 {
+        match self {
+            Self::OwnerOnly => 0o600,
+            Self::Shared { mode, .. } => 0o600 | (mode & 0o666),
+        }
+    }
+
+    /// The mode of a new folder.
+    fn folder(self) -> u32 {
+        match self {
+            Self::OwnerOnly => 0o700,
+            Self::Shared { mode, .. } => 0o700 | (mode & 0o2777),
+        }
+    }
+
+    /// Gives what was made to those who are to use it, whatever the umask is. It may belong to another
+    /// user, who has done so, or to a group that this user is not in: then it stays as it is.
+    fn give(self, file: &OwnedFd, mode: u32) {
+        let Self::Shared { group, .. } = self else { return };
+        if rustix::fs::fstat(file).is_ok_and(|stat| stat.st_gid != group) {
+            let _ = rustix::fs::fchown(file, None, Some(Gid::from_raw(group)));
+        }
+        let _ = rustix::fs::fchmod(file, Mode::from_raw_mode(mode));
+    }
 }
 
 /// The path of a handle would have to be asked of the system.
 impl fmt::Debug for DiskFolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DiskFolder").field("access", &self.access).finish_non_exhaustive()
-    }
-}
-
-impl Access {
-    /// The rights on a new file; the umask may take some away.
-    fn file(self) -> u32 {
-        match self {
-            Self::OwnerOnly => 0o600,
-            Self::Shared => 0o666,
-        }
-    }
-
-    /// The rights on a new folder; the umask may take some away.
-    fn folder(self) -> u32 {
-        match self {
-            Self::OwnerOnly => 0o700,
-            Self::Shared => 0o777,
-        }
+        f.debug_struct("DiskFolder").field("rights", &self.rights).finish_non_exhaustive()
     }
 }
 
@@ -75,9 +136,10 @@ impl Folder for DiskFolder {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
         let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(self.access.file());
-        let file = self.dir.open_with(name, &options)?;
-        Ok(Box::new(DiskFile(file.into_std().into())))
+        options.write(true).create_new(true).mode(self.rights.file());
+        let file = self.dir.open_with(name, &options)?.into_std().into();
+        self.rights.give(&file, self.rights.file());
+        Ok(Box::new(DiskFile(file)))
     }
 
     fn update(&self, name: &str) -> io::Result<Box<dyn File>> {
@@ -92,7 +154,8 @@ impl Folder for DiskFolder {
     fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>> {
         let flags = READ.union(OFlags::CREATE);
         let file =
-            rustix::fs::openat(&self.dir, name, flags, Mode::from_raw_mode(self.access.file()))?;
+            rustix::fs::openat(&self.dir, name, flags, Mode::from_raw_mode(self.rights.file()))?;
+        self.rights.give(&file, self.rights.file());
         Ok(Box::new(DiskFile(file)))
     }
 
@@ -124,11 +187,14 @@ impl Folder for DiskFolder {
 
     fn folder(&self, name: &str) -> io::Result<Box<dyn Folder>> {
         let folder = rustix::fs::openat(&self.dir, name, ENTER, Mode::empty())?;
-        Ok(Box::new(Self::new(Dir::from_std_file(folder.into()), self.access)))
+        Ok(Box::new(Self { dir: Dir::from_std_file(folder.into()), rights: self.rights }))
     }
 
     fn make_folder(&self, name: &str) -> io::Result<()> {
-        self.dir.create_dir_with(name, DirBuilder::new().mode(self.access.folder()))
+        match self.rights {
+            Rights::OwnerOnly => self.dir.create_dir_with(name, DirBuilder::new().mode(0o700)),
+            Rights::Shared { .. } => self.make_shared_folder(name),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -176,6 +176,8 @@ fn umasked() {
     });
     assert_eq!(mode(&crate::ground::entry(&path, &key("k"))), 0o600);
 
+    // Beside what the one above allows.
+    fs::set_permissions(&task.place, Permissions::from_mode(0o700)).expect("its owner may");
     let path = task.place.join("shared");
     let cache = machine().allow_shared().open(&path).expect("a cache");
     assert_eq!(computed(&cache, &key("k")), "computed");
@@ -233,4 +235,80 @@ fn as_nobody(test: &str, place: &TempDir, directory: &Path, argument: &str) -> C
     let mut command = child::with_task(binary, test, directory, argument);
     command.uid(NOBODY).gid(NOBODY).current_dir("/");
     command
+}
+
+#[test]
+fn users_of_a_group_share_a_directory_whatever_the_umask_is() {
+    const GROUP: u32 = 4242;
+    let has_setpriv = Command::new("setpriv").arg("--version").output().is_ok();
+    if !is_root() || !has_setpriv {
+        println!("only root can become another user: skipped");
+        return;
+    }
+    for (mode, group) in [(0o2770, GROUP), (0o770, GROUP), (0o2775, GROUP), (0o777, 0)] {
+        for umask in ["22", "77"] {
+            watchdog(HANG, move || {
+                let place = place_for_everybody();
+                let shared = place.path().join("shared");
+                fs::create_dir(&shared).expect("a directory");
+                chown(&shared, None, Some(group)).expect("root may");
+                fs::set_permissions(&shared, Permissions::from_mode(mode)).expect("root may");
+                // Vayu makes two more below it.
+                let path = shared.join("some").join("cache");
+                for (round, user) in [1001, 1002, 1001, 1002].into_iter().enumerate() {
+                    let mut command = Command::new("setpriv");
+                    command.arg(format!("--reuid={user}")).arg(format!("--regid={user}"));
+                    command.arg(format!("--groups={GROUP}")).arg(place.path().join("binary"));
+                    let argument = format!("{umask} {round}");
+                    let command = child::with_task(command, "access::sharer", &path, &argument);
+                    child::run(command);
+                }
+            });
+        }
+    }
+}
+
+/// Uses a directory that another user has used, in every way.
+#[test]
+fn sharer() {
+    let Some(task) = child::task() else { return };
+    let (mask, round) = task.argument.split_once(' ').expect("two numbers");
+    umask(Mode::from_raw_mode(u32::from_str_radix(mask, 8).expect("a mask")));
+    let round: u64 = round.parse().expect("a number");
+    let clock = vayu_core::testing::ManualClock::new();
+    clock.advance(HOUR * u32::try_from(round).expect("a small number"));
+    let options = options().allow_shared().single_flight(SingleFlight::Everywhere);
+    let cache = options.max_entries(200).clock(clock).open(&task.place).expect("a cache");
+    let keys = keys(60);
+    let old = cache.get::<u64>(&keys[0]).expect("what the other user has written can be read");
+    assert_eq!(old, None, "what the other user has written has expired, or was removed");
+    if round > 0 {
+        // The other user's entries, which have expired.
+        let usage = cache.backend().sweep().expect("sweep");
+        assert_eq!((usage.entries, usage.expirations), (Some(1), Some(20)));
+        assert_eq!(cache.get(&keys[59]).expect("read"), Some(round - 1), "this one is for long");
+    }
+    for number in 0..2 {
+        for key in &keys[..40] {
+            cache.set(key, &number, HOUR).expect("set");
+        }
+    }
+    cache.set(&keys[59], &round, HOUR * 100).expect("set");
+    assert_eq!(cache.get_or_insert_with(&keys[50], HOUR, || 7_u64), 7);
+    for key in &keys[20..40] {
+        assert!(cache.remove(key).expect("remove"));
+    }
+    assert!(cache.remove(&keys[50]).expect("remove"));
+    cache.invalidate_tag("t").expect("invalidate");
+    cache.invalidate_tag("t").expect("invalidate");
+    let mut permissions = picture(&task.place).into_keys().map(|path| (mode(&path), path));
+    assert!(permissions.all(|(mode, _)| mode & 0o060 == 0o060), "a group can use all of it");
+    if round == 2 {
+        cache.clear().expect("clear");
+        for key in &keys[..20] {
+            cache.set(key, &1_u64, HOUR).expect("set");
+        }
+        cache.set(&keys[59], &round, HOUR * 100).expect("set");
+    }
+    assert_eq!(cache.stats().errors, 0);
 }
