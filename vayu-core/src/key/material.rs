@@ -64,12 +64,18 @@ impl Material {
 
     /// Appends bytes of which it is not known how many they are.
     pub(crate) fn extend(&mut self, mut bytes: impl Iterator<Item = u8>) {
-        while self.length <= SHORT {
-            let Some(byte) = bytes.next() else { return };
-            self.push(byte);
+        // The first ones by way of a buffer: if they fill it, they need the heap.
+        let mut buffer = [0; SHORT + 16];
+        let mut filled = 0;
+        for (place, byte) in buffer.iter_mut().zip(bytes.by_ref()) {
+            *place = byte;
+            filled += 1;
         }
-        self.long.extend(bytes);
-        self.length = self.long.len();
+        self.extend_from_slice(&buffer[..filled]);
+        if filled == buffer.len() {
+            self.long.extend(bytes);
+            self.length = self.long.len();
+        }
     }
 
     /// Makes room for as many bytes more as are too many for the place without a heap.
