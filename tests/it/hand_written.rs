@@ -1,6 +1,7 @@
 //! A backend written by hand, as a user would: bytes in a map, by the digest of the key.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use vayu::testing::ManualClock;
 use vayu::{
-    Backend, Cache, Clock, Json, Key, MessagePack, Record, Result, SerializerId, Timestamp, cached,
+    Backend, Cache, Clock, Generations, Group, Json, Key, MessagePack, Record, Result,
+    SerializerId, Timestamp, cached,
 };
 
 use crate::Runs;
@@ -16,12 +18,20 @@ use crate::Runs;
 /// Keeps everything as bytes, the times too.
 pub(crate) struct Ledger {
     pages: Mutex<BTreeMap<[u8; 32], Vec<u8>>>,
+    /// By the number of the group.
+    generations: Mutex<BTreeMap<u64, u64>>,
+    renewals: AtomicU64,
     clock: ManualClock,
 }
 
 impl Ledger {
     pub(crate) fn new(clock: ManualClock) -> Self {
-        Self { pages: Mutex::default(), clock }
+        Self {
+            pages: Mutex::default(),
+            generations: Mutex::default(),
+            renewals: AtomicU64::new(0),
+            clock,
+        }
     }
 }
 
@@ -46,6 +56,20 @@ fn decode(page: &[u8]) -> Record<Bytes> {
         .with_schema(u64::from_le_bytes(word(3)))
         .with_took(Duration::from_micros(u64::from_le_bytes(word(4))))
         .with_serializer(SerializerId::from_u16(u16::from_le_bytes([page[40], page[41]])))
+}
+
+impl Generations for Ledger {
+    fn generation(&self, group: Group) -> Result<u64> {
+        let generations = self.generations.lock().expect("no panic under the lock");
+        Ok(generations.get(&group.number()).copied().unwrap_or(0))
+    }
+
+    fn renew(&self, group: Group) -> Result<()> {
+        let generation = self.renewals.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut generations = self.generations.lock().expect("no panic under the lock");
+        generations.insert(group.number(), generation);
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -81,6 +105,10 @@ impl Backend for Ledger {
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         tokio::task::yield_now().await;
         self.delete(key)
+    }
+
+    fn generations(&self) -> Option<&dyn Generations> {
+        Some(self)
     }
 
     fn clock(&self) -> Arc<dyn Clock> {

@@ -30,6 +30,7 @@ mod stale;
 mod surprise;
 mod tiers;
 mod traps;
+mod validity;
 mod wrong_value;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -341,11 +341,6 @@ pub fn async_function_prefix<F: ?Sized>(_body: &Pin<&mut F>) -> FunctionOf<F> {
     FunctionOf::new()
 }
 
-/// A number for a version of a value's meaning.
-pub const fn version_stamp(text: &str) -> u64 {
-    xxhash_rust::const_xxh3::xxh3_64(text.as_bytes())
-}
-
 /// A ttl for every value.
 #[inline]
 pub fn ttl_of_all(ttl: Duration) -> TtlOfAll {

@@ -205,9 +205,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Where the backend keeps the generations of groups, by which many entries are invalidated at
     /// once.
     ///
-    /// The default answers `None`: the cache keeps them, for as long as the process lives. A backend
-    /// whose entries outlive the process, or which processes share, keeps them itself, beside the
-    /// entries and safe from eviction.
+    /// The default returns `None`. The cache then keeps them itself where the entries are in the memory of
+    /// this process ([`is_in_process`](Self::is_in_process)), for as long as the cache lives; elsewhere the
+    /// methods that invalidate a group return an error of the kind [`ErrorKind::Unsupported`]. A backend
+    /// whose entries outlive the process, or which several caches or processes share, keeps them beside
+    /// the entries and safe from eviction, and [`clear`](Self::clear) must not set them back.
     #[inline]
     fn generations(&self) -> Option<&dyn Generations> {
         None

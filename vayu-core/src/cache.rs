@@ -7,6 +7,7 @@ mod off;
 mod pause;
 mod setbacks;
 mod sight;
+mod uses;
 
 use std::fmt;
 use std::iter;
@@ -20,6 +21,8 @@ pub(crate) use self::groups::Made;
 pub use self::off::OffBackend;
 pub use self::pause::{Pause, PauseAll, pause_all};
 use self::setbacks::Setbacks;
+pub(crate) use self::uses::Use;
+use self::uses::Uses;
 use crate::backend::{Backend, Connect, Open, Usage};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +30,7 @@ use crate::flight::{Deadline, Flight, Flights, Hosted, Landing, Outcome, Waiting
 use crate::freshness::is_fresh;
 use crate::guard::{guarded, guarded_async};
 use crate::key::Key;
+use crate::mark::{Judgement, Mark, Rules};
 use crate::observer::Observers;
 use crate::record::Record;
 use crate::report::Warnings;
@@ -79,6 +83,7 @@ struct Inner<B: Backend> {
     observers: Observers,
     setbacks: Setbacks,
     groups: Groups,
+    uses: Uses,
     pauses: AtomicUsize,
     /// Why the cache is paused for good, if it is.
     why_off: Option<Error>,
@@ -95,6 +100,7 @@ impl<B: Backend> Inner<B> {
             observers: Observers::default(),
             setbacks: Setbacks::default(),
             groups: Groups::default(),
+            uses: Uses::default(),
             pauses: AtomicUsize::new(0),
             why_off: None,
         }
@@ -194,13 +200,16 @@ impl<B: Backend, S> Cache<B, S> {
         Pause::begin(Arc::clone(&self.shared))
     }
 
-    /// The value that is stored for a key, or `None`.
+    /// Returns the value that is stored for a key, or `None`.
     ///
-    /// An entry that has expired, is of another type or cannot be decoded is no value.
+    /// An entry that has expired, was invalidated, is of another type or cannot be decoded is no value.
     ///
     /// # Errors
     ///
-    /// Those of the backend.
+    /// Those of the backend; [`ErrorKind::Configuration`] where the key is not that of the function
+    /// whose entry it is meant for, as far as the cache knows the function or the entry says so: the
+    /// function has a version or tags that the [`Key`] does not carry, or another serializer, or another
+    /// type.
     pub fn get<T>(&self, key: &Key) -> Result<Option<T>>
     where
         S: Serializer<T, Stored = B::Stored>,
@@ -208,9 +217,10 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_paused() {
             return Ok(None);
         }
-        let stamp = self.stamp(key.prefix(), &[])?;
+        self.check_before::<T>(key)?;
+        let stamp = self.stamp(key.prefix(), key.tags())?;
         let found = self.or_offline(key, self.read(key));
-        Ok(found?.and_then(|record| self.unseal(key, stamp, record)))
+        self.unseal(key, stamp, found?)
     }
 
     /// [`get`](Self::get) for async callers.
@@ -225,16 +235,18 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_paused() {
             return Ok(None);
         }
-        let stamp = self.stamp_async(key.prefix(), &[]).await?;
+        self.check_before::<T>(key)?;
+        let stamp = self.stamp_async(key.prefix(), key.tags()).await?;
         let found = self.or_offline(key, self.read_async(key).await);
-        Ok(found?.and_then(|record| self.unseal(key, stamp, record)))
+        self.unseal(key, stamp, found?)
     }
 
     /// Stores a value for a key. What is being computed for the key at the moment is not stored.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] for a ttl of zero, [`ErrorKind::Encode`] for a value that the
+    /// [`ErrorKind::Configuration`] for a ttl of zero, and where the function that the key is meant for
+    /// would not see the value (see [`get`](Self::get)); [`ErrorKind::Encode`] for a value that the
     /// serializer cannot give back, and those of the backend.
     pub fn set<T>(&self, key: &Key, value: &T, ttl: Duration) -> Result<()>
     where
@@ -243,8 +255,12 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_paused() {
             return Ok(());
         }
-        let stamp = self.stamp(key.prefix(), &[])?;
-        let record = self.seal(value, stamp, ttl)?;
+        let is_certain = self.check::<T>(key)?;
+        let stamp = self.stamp(key.prefix(), key.tags())?;
+        let record = self.seal(key, value, stamp, ttl)?;
+        if !is_certain && let Ok(Some(old)) = self.read(key) {
+            self.check_replaced::<T>(key, old)?;
+        }
         let mut deadline = Deadline::default();
         let lead = loop {
             match self.flights().seize(key, stamp) {
@@ -278,8 +294,12 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_paused() {
             return Ok(());
         }
-        let stamp = self.stamp_async(key.prefix(), &[]).await?;
-        let record = self.seal(value, stamp, ttl)?;
+        let is_certain = self.check::<T>(key)?;
+        let stamp = self.stamp_async(key.prefix(), key.tags()).await?;
+        let record = self.seal(key, value, stamp, ttl)?;
+        if !is_certain && let Ok(Some(old)) = self.read_async(key).await {
+            self.check_replaced::<T>(key, old)?;
+        }
         let mut deadline = Deadline::default();
         let lead = loop {
             match self.flights().seize(key, stamp) {
@@ -310,9 +330,11 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// # Errors
     ///
-    /// Those of the backend.
+    /// Those of the backend; [`ErrorKind::Configuration`] where the function has a version and the key
+    /// has none, as far as the cache knows the function.
     pub fn remove(&self, key: &Key) -> Result<bool> {
         self.check_on()?;
+        self.uses().check_version(key)?;
         if let Some(flight) = self.shared.flights.invalidate(key) {
             self.wait_for(&flight, &mut Deadline::default());
         }
@@ -323,9 +345,10 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// # Errors
     ///
-    /// Those of the backend.
+    /// Those of [`remove`](Self::remove).
     pub async fn remove_async(&self, key: &Key) -> Result<bool> {
         self.check_on()?;
+        self.uses().check_version(key)?;
         if let Some(flight) = self.shared.flights.invalidate(key) {
             self.wait_for_async(&flight, &mut Deadline::default()).await;
         }
@@ -409,7 +432,55 @@ impl<B: Backend, S> Cache<B, S> {
         guarded_async("delete entry", || backend.delete_async(key)).await
     }
 
-    fn seal<T>(&self, value: &T, stamp: u64, ttl: Duration) -> Result<Record<B::Stored>>
+    /// Checks a key that was made by hand against the functions of its prefix. `true` where all that is
+    /// known of them agrees with it, `false` where nothing is known or some do not.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] where none of them agrees.
+    #[cold]
+    fn check<T>(&self, key: &Key) -> Result<bool>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        guarded("check key", || {
+            let Rules { serializer, base, mark, .. } = self.rules::<T>(key, 0);
+            self.uses().check(key.prefix(), Use::new(key, mark, serializer, base))
+        })
+    }
+
+    /// [`check`](Self::check) before anything is read, where that may be necessary: an entry that was
+    /// stored before the cache knew the function may look right.
+    #[inline]
+    pub(crate) fn check_before<T>(&self, key: &Key) -> Result<()>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        if self.uses().has_strict() { self.check::<T>(key).map(|_| ()) } else { Ok(()) }
+    }
+
+    /// Checks whether the record that is to be replaced is of a function that would not see the new one.
+    fn check_replaced<T>(&self, key: &Key, old: Record<B::Stored>) -> Result<()>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let now = self.now();
+        let forbidden = guarded("check entry", move || {
+            let is_alive = is_fresh(old.created(), old.stale_until(), now);
+            Ok(self.rules::<T>(key, 0).forbids_to_replace(&old).filter(|_| is_alive))
+        });
+        forbidden?.map_or(Ok(()), Err)
+    }
+
+    fn rules<T>(&self, key: &Key, stamp: u64) -> Rules
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let (serializer, base) = (self.serializer.id(), self.serializer.schema());
+        Rules { serializer, base, stamp, mark: Mark::of_key(key) }
+    }
+
+    fn seal<T>(&self, key: &Key, value: &T, stamp: u64, ttl: Duration) -> Result<Record<B::Stored>>
     where
         S: Serializer<T, Stored = B::Stored>,
     {
@@ -419,25 +490,41 @@ impl<B: Backend, S> Cache<B, S> {
         let stored = guarded("encode value", || self.serializer.serialize(value))?;
         let created = self.now();
         Ok(Record::new(stored, created, created.saturating_add(ttl))
-            .with_schema(self.serializer.schema().wrapping_add(stamp))
+            .with_schema(self.rules::<T>(key, stamp).schema())
             .with_serializer(self.serializer.id()))
     }
 
-    fn unseal<T>(&self, key: &Key, stamp: u64, record: Record<B::Stored>) -> Option<T>
+    fn unseal<T>(
+        &self,
+        key: &Key,
+        stamp: u64,
+        record: Option<Record<B::Stored>>,
+    ) -> Result<Option<T>>
     where
         S: Serializer<T, Stored = B::Stored>,
     {
+        let Some(record) = record else { return self.check::<T>(key).map(|_| None) };
         let now = self.now();
         let opened = guarded("decode value", move || {
-            let is_servable = is_fresh(record.created(), record.expires(), now)
-                && record.schema() == self.serializer.schema().wrapping_add(stamp)
-                && record.serializer() == self.serializer.id();
-            if !is_servable {
-                return Ok(None);
+            if !is_fresh(record.created(), record.expires(), now) {
+                return Ok(Ok(None));
             }
-            self.serializer.deserialize(record.value()).map(Some)
+            let rules = self.rules::<T>(key, stamp);
+            let is_own =
+                record.schema() == rules.schema() && record.serializer() == rules.serializer;
+            match if is_own { Judgement::Valid } else { rules.judge(&record) } {
+                Judgement::Valid => self.serializer.deserialize(record.value()).map(Some).map(Ok),
+                Judgement::Invalid => Ok(self.check::<T>(key).map(|_| None)),
+                Judgement::Foreign(error) => Ok(Err(error)),
+            }
         });
-        opened.inspect_err(|error| self.fault(key.prefix(), error, false)).ok().flatten()
+        match opened {
+            Ok(judged) => judged,
+            Err(error) => {
+                self.fault(key.prefix(), &error, false);
+                Ok(None)
+            }
+        }
     }
 
     /// Waits until what is being stored is stored. Whether it is; where this thread may not wait
@@ -490,6 +577,11 @@ impl<B: Backend, S> Cache<B, S> {
     #[inline]
     pub(crate) fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    #[inline]
+    pub(crate) fn uses(&self) -> &Uses {
+        &self.shared.uses
     }
 
     pub(crate) fn setbacks(&self) -> &Setbacks {

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::cache::Cache;
+use crate::cache::{Cache, Use};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::is_fresh;
@@ -47,6 +47,8 @@ pub(crate) enum Found<R> {
     /// Past its ttl, but to be served while it is refreshed.
     Stale(Box<Old<R>>),
     Nothing,
+    /// An entry that the key must not be used for. The function runs without the cache.
+    Refused,
 }
 
 /// A value past its ttl.
@@ -170,6 +172,7 @@ where
             return None;
         }
         let sealed = guarded("store value", || {
+            self.declare::<H::Value>();
             if !self.terms.keep.keeps(value) {
                 return Ok(None);
             }
@@ -193,12 +196,34 @@ where
         })
     }
 
+    /// Lets the cache know what the entries of this function depend on, for those who reach them by a key
+    /// that was made by hand.
+    #[cold]
+    pub(crate) fn declare<T>(&self)
+    where
+        Z: Serializer<T, Stored = B::Stored>,
+    {
+        if !self.terms.is_by_key {
+            self.survive(guarded("declare entries", || {
+                self.cache.uses().declare(self.key.prefix(), self.use_of_prefix());
+                Ok(())
+            }));
+        }
+    }
+
+    pub(crate) fn use_of_prefix<T>(&self) -> Use
+    where
+        Z: Serializer<T, Stored = B::Stored>,
+    {
+        Use::new(self.key, self.terms.mark, self.serializer.id(), self.serializer.schema())
+    }
+
     #[inline]
     fn schema<T>(&self) -> u64
     where
         Z: Serializer<T, Stored = B::Stored>,
     {
-        self.serializer.schema().wrapping_add(self.terms.version).wrapping_add(self.stamp)
+        self.serializer.schema().wrapping_add(self.terms.mark.to_stamp()).wrapping_add(self.stamp)
     }
 
     /// Whether a record that was found before storing is newer than what was computed from

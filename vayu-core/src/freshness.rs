@@ -24,21 +24,6 @@ pub(crate) fn is_young(created: Timestamp, ttl: u64, now: Timestamp) -> bool {
     now.micros_since(created) < ttl || created > now
 }
 
-/// Whether a record that is no longer fresh may be served while it is refreshed: as long as it
-/// says itself, and as the caller says, whose `ttl` and `stale` may be shorter than those it was
-/// stored with.
-#[inline]
-pub(crate) fn is_stale(
-    created: Timestamp,
-    stale_until: Timestamp,
-    ttl: Duration,
-    stale: Duration,
-    now: Timestamp,
-) -> bool {
-    let longest = Timestamp::micros_of(ttl.saturating_add(stale));
-    is_fresh(created, stale_until, now) && is_young(created, longest, now)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,21 +51,6 @@ mod tests {
         let last = Timestamp::from_micros(i64::MAX - 1);
         assert!(is_fresh(at(0), Timestamp::NEVER, last));
         assert!(is_young(at(0), u64::MAX, last));
-    }
-
-    #[test]
-    fn record_is_stale_as_long_as_both_it_and_its_caller_say() {
-        let second = Duration::from_secs(1);
-        let is_stale = |ttl: u32, stale: u32, now| {
-            super::is_stale(at(0), at(100), ttl * second, stale * second, at(now))
-        };
-        assert!(is_stale(60, 40, 99));
-        assert!(!is_stale(60, 40, 100), "the record's own end");
-        assert!(!is_stale(30, 40, 70), "the end by the ttl of the caller");
-        assert!(!is_stale(60, 0, 60), "a caller that takes nothing stale");
-        assert!(!super::is_stale(at(500), at(900), second, second, at(0)), "of the future");
-        let last = Timestamp::from_micros(i64::MAX - 1);
-        assert!(super::is_stale(at(0), Timestamp::NEVER, second, Duration::MAX, last));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod material;
 mod named;
 mod prefix;
 mod set;
+mod version;
 mod words;
 
 use std::fmt;
@@ -25,8 +26,10 @@ pub(crate) use self::material::Material;
 pub(crate) use self::named::Named;
 pub use self::prefix::{FunctionOf, Prefix};
 pub use self::set::sorted_set;
+pub use self::version::KeyVersion;
 use crate::clock::Timestamp;
 use crate::error::Result;
+use crate::group::Group;
 
 /// The identity of one cached call: what was called, and with what.
 ///
@@ -38,7 +41,11 @@ use crate::error::Result;
 /// [`is_human_readable`](serde::Serializer::is_human_readable) is compared in both forms. What
 /// `Serialize` does not write, such as fields under `#[serde(skip)]`, is not part of it.
 ///
-/// As text a key is `prefix:text`, or `prefix:` and the SHA-256 of the encoded arguments in hex.
+/// A key may have a [version](Self::with_version), which is part of its identity, and may carry
+/// [tags](Self::with_tags), which are not.
+///
+/// As text a key is `prefix:text`, or `prefix:` and the SHA-256 of the encoded arguments in hex; with a
+/// version `prefix@version:`, and then the same.
 ///
 /// # Examples
 ///
@@ -84,12 +91,62 @@ impl Key {
         builder.key
     }
 
+    /// Returns the key of the same call of a function under `#[cached(version = ..)]`: an integer or a
+    /// string, as it is written there.
+    ///
+    /// A version is part of what a key identifies: values of two versions are two entries.
+    #[must_use]
+    pub fn with_version(self, version: impl KeyVersion) -> Self {
+        let material = version::replace(&self.material, &version.key_version());
+        Self { hash: hasher::hash(&self.prefix, &material), prefix: self.prefix, material }
+    }
+
+    /// Returns the same key with the tags of its entry: those that the function under
+    /// `#[cached(tags(..))]` gives it, in the same order.
+    ///
+    /// What a [`Cache`](crate::Cache) reads or stores by such a key is valid until one of the tags is
+    /// invalidated. The tags are not part of what the key identifies. A key that is taken from
+    /// [`Entry::key`](crate::Entry::key) carries those of its function.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+    /// use std::time::Duration;
+    /// use vayu_core::testing::MapBackend;
+    /// use vayu_core::{Cache, Key, MessagePack};
+    ///
+    /// let cache: Cache<MapBackend, MessagePack> = Cache::new();
+    /// let key = Key::from_text("names", "7").with_tags(["user:7"]);
+    /// cache.set(&key, &"Ann".to_owned(), Duration::from_secs(60)).unwrap();
+    /// assert_eq!(cache.get::<String>(&key).unwrap().as_deref(), Some("Ann"));
+    /// cache.invalidate_tag("user:7").unwrap();
+    /// assert_eq!(cache.get::<String>(&key).unwrap(), None);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_tags<T: fmt::Display>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.material.set_tags(tags.into_iter().map(Group::tag).collect());
+        self
+    }
+
+    /// Returns the tags that the key carries.
+    #[inline]
+    pub(crate) fn tags(&self) -> &[Group] {
+        self.material.tags()
+    }
+
+    /// Whether the key has a version.
+    pub(crate) fn has_version(&self) -> bool {
+        version::split(&self.material).0.is_some()
+    }
+
     /// What was called.
     pub fn prefix(&self) -> &Prefix {
         &self.prefix
     }
 
-    /// What it was called with: a canonical, injective encoding.
+    /// The version, if it has one, and what it was called with: a canonical, injective encoding.
     pub fn material(&self) -> &[u8] {
         &self.material
     }

@@ -26,6 +26,7 @@ mod freshness;
 mod group;
 mod guard;
 mod key;
+mod mark;
 mod news;
 mod observer;
 mod per_process;
@@ -49,7 +50,7 @@ pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::Entry;
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::group::{Generations, Group};
-pub use crate::key::{CompactKey, Key, KeyHasher, Prefix, sorted_set};
+pub use crate::key::{CompactKey, Key, KeyHasher, KeyVersion, Prefix, sorted_set};
 pub use crate::news::{Change, News, Watcher};
 pub use crate::observer::{CallOutcome, CallReport, FunctionStats, Observer, Tally};
 #[doc(hidden)]

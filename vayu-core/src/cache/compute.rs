@@ -15,6 +15,9 @@ impl<B: Backend, S> Cache<B, S> {
     /// The value of a key: the one that is stored, or else what `compute` answers, which is then
     /// stored for `ttl`.
     ///
+    /// Where the key is not that of the function whose entry it is meant for (see [`get`](Self::get)),
+    /// `compute` runs each time, nothing is stored, and the error is counted and logged.
+    ///
     /// # Panics
     ///
     /// When `compute` does, in the caller whose `compute` it was.
@@ -22,7 +25,10 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        let policy = Policy::new(key, Whole, &self.serializer, ttl, Always);
+        if self.is_refused::<T>(key) {
+            return compute();
+        }
+        let policy = Policy::new(key, Whole, &self.serializer, ttl, Always).by_key(key);
         blocking::run(self, &policy, compute)
     }
 
@@ -44,7 +50,10 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        let policy = Policy::new(key, Whole, &self.serializer, ttl, Always);
+        if self.is_refused::<T>(key) {
+            return compute.await;
+        }
+        let policy = Policy::new(key, Whole, &self.serializer, ttl, Always).by_key(key);
         future::run(self, &policy, pin!(compute)).await
     }
 
@@ -67,7 +76,10 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        let policy = Policy::new(key, Fallible, &self.serializer, ttl, Always);
+        if self.is_refused::<T>(key) {
+            return compute();
+        }
+        let policy = Policy::new(key, Fallible, &self.serializer, ttl, Always).by_key(key);
         blocking::run(self, &policy, compute)
     }
 
@@ -93,7 +105,25 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        let policy = Policy::new(key, Fallible, &self.serializer, ttl, Always);
+        if self.is_refused::<T>(key) {
+            return compute.await;
+        }
+        let policy = Policy::new(key, Fallible, &self.serializer, ttl, Always).by_key(key);
         future::run(self, &policy, pin!(compute)).await
+    }
+
+    /// Whether a key must not be used, which is counted and logged then.
+    #[inline]
+    fn is_refused<T>(&self, key: &Key) -> bool
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        match self.check_before::<T>(key) {
+            Err(error) if !self.is_paused() => {
+                self.without(key.prefix(), Some(&error), false);
+                true
+            }
+            _ => false,
+        }
     }
 }

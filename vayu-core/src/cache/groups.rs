@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 use crate::guard::{guarded, guarded_async};
 use crate::key::{Prefix, hasher};
+use crate::mark;
 
 /// What a cache knows of generations.
 #[derive(Debug, Default)]
@@ -104,13 +105,21 @@ fn slot(group: Group) -> usize {
 #[derive(Default)]
 struct Stamp(smallvec::SmallVec<[u8; 64]>);
 
+/// How many bytes of a stamp the groups take that are [`seldom`] invalidated. They come first.
+const SELDOM: usize = 2 * size_of::<u64>();
+
 impl Stamp {
     fn add(&mut self, generation: u64) {
         self.0.extend_from_slice(&generation.to_le_bytes());
     }
 
+    /// The lowest bits are left for a [mark](crate::mark). Tags of which none was ever invalidated count
+    /// for nothing.
     fn get(&self) -> u64 {
-        if self.0.iter().all(|&byte| byte == 0) { 0 } else { xxh3_64(&self.0) }
+        let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+        let (seldom, tags) = self.0.split_at_checked(SELDOM).unwrap_or((&self.0, &[]));
+        let made_of = if is_zero(tags) { seldom } else { &self.0[..] };
+        if is_zero(made_of) { 0 } else { xxh3_64(made_of) >> mark::BITS << mark::BITS }
     }
 }
 

@@ -16,6 +16,10 @@ use crate::key::Prefix;
 /// and whatever was stored, or is being computed, under the old one is not served any more, neither
 /// fresh nor stale. What it occupies is given back as it expires or is evicted.
 ///
+/// Each is an error of the kind [`ErrorKind::Unsupported`], and does nothing, where the entries are not in
+/// the memory of this process ([`Backend::is_in_process`]) and the backend keeps no generations
+/// ([`Backend::generations`]): the invalidation would end with the process, and the entries would not.
+///
 /// Where a backend is shared by processes, tags are exact in all of them. That a function, or
 /// everything, was invalidated reaches the other processes within 100 ms.
 impl<B: Backend, S> Cache<B, S> {
@@ -105,13 +109,23 @@ impl<B: Backend, S> Cache<B, S> {
         self.check_on()?;
         let result = match self.backend().generations() {
             Some(generations) => guarded("renew generation", || generations.renew(group)),
-            None => {
-                self.shared.groups.renew(group);
-                Ok(())
-            }
+            None => self.renew_here(group),
         };
         self.shared.groups.forget(group);
         result
+    }
+
+    /// Renews a generation that this process keeps, which is right for entries that end with it.
+    fn renew_here(&self, group: Group) -> Result<()> {
+        if !self.backend().is_in_process() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the entries of this backend may outlive the process, and it keeps no generations: \
+                 groups cannot be invalidated",
+            ));
+        }
+        self.shared.groups.renew(group);
+        Ok(())
     }
 
     async fn renew_async(&self, group: Group) -> Result<()> {
@@ -120,10 +134,7 @@ impl<B: Backend, S> Cache<B, S> {
             Some(generations) => {
                 guarded_async("renew generation", || generations.renew_async(group)).await
             }
-            None => {
-                self.shared.groups.renew(group);
-                Ok(())
-            }
+            None => self.renew_here(group),
         };
         self.shared.groups.forget(group);
         result

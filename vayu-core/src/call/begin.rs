@@ -105,6 +105,7 @@ where
     if made.has_timed_out {
         call.times_out();
     }
+    call.declare::<H::Value>();
     look::<R, B, S, H, Z, L, P>(call)
 }
 
@@ -153,5 +154,6 @@ pub(super) fn judge<R, C>(
         Found::Fresh(answer) => Ok(answer),
         Found::Stale(old) => Err(Rest::Compute(call, Why::Outdated(old))),
         Found::Nothing => Err(Rest::Compute(call, Why::Missing(Some(before)))),
+        Found::Refused => Err(Rest::Run),
     }
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
 use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look_after};
-use crate::call::{Call, CallKey, Choice, Found, Keep, Old, Policy, Reason, Shape, Ttl};
+use crate::call::{Call, CallKey, Choice, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
     Deadline, FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
 };
@@ -97,7 +97,8 @@ where
             },
             Rest::Read(call) => {
                 let before = call.cache.flights().landings(call.key);
-                let found = read(&call).map_or(Found::Nothing, |record| call.look_at(record));
+                let found =
+                    read(&call).map_or_else(|| call.nothing(), |record| call.look_at(record));
                 judge(call, found, before)
             }
         };

@@ -6,9 +6,10 @@ use crate::backend::Backend;
 use crate::call::{Blocking, Call, Found, Old, Shape, Ttl};
 use crate::clock::Timestamp;
 use crate::entry::Remembered;
-use crate::error::Result;
-use crate::freshness::{is_fresh, is_stale, is_young};
+use crate::error::{Error, Result};
+use crate::freshness::{is_fresh, is_young};
 use crate::guard::{discard_from, guarded};
+use crate::mark::{Judgement, Rules};
 use crate::observer::CallOutcome;
 use crate::record::Record;
 use crate::serializer::Serializer;
@@ -54,7 +55,6 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        self.terms.ttl.of_all()?;
         let mut record = self.cache.backend().glance(self.key)?;
         let now = self.cache.now();
         if !self.is_fresh::<R>(&record, now) || !self.is_of_this_call(&record) {
@@ -76,16 +76,14 @@ where
         let backend = self.cache.backend();
         let mut can_say = true;
         // Without a guard the compiler sees the whole path, and makes half of what it would have made.
-        let is_ours = backend.is_in_process()
-            && self.serializer.never_panics()
-            && self.terms.ttl.of_all().is_some();
+        let is_ours = backend.is_in_process() && self.serializer.never_panics();
         let opened = if is_ours {
             self.read_now(&mut can_say)
         } else {
             guarded("read entry", || self.read_now(&mut can_say))
         };
         match opened {
-            Ok(opened) if can_say => Ok(self.count(opened)),
+            Ok(opened) if can_say => Ok(self.count::<R>(opened)),
             Ok(_) => Err(Blocking),
             Err(error) => {
                 self.fault(&error);
@@ -106,7 +104,7 @@ where
         let backend = self.cache.backend();
         let mut read = backend.read_now(self.key);
         if let Some(Ok(Some(record))) = &mut read {
-            if self.can_glance::<H::Value>() && self.terms.ttl.of_all().is_some() {
+            if self.can_glance::<H::Value>() {
                 backend.prepare_glance(self.key, record);
             }
             let opened = self.open(record);
@@ -128,7 +126,7 @@ where
         L: Ttl<H::Value>,
     {
         let opened = guarded("decode value", move || self.open(&mut record));
-        self.survive(opened).map_or(Found::Nothing, |opened| self.count(opened))
+        self.survive(opened).map_or(Found::Nothing, |opened| self.count::<R>(opened))
     }
 
     /// The answer that a record holds, if it is fresh.
@@ -140,7 +138,7 @@ where
     {
         match self.look_at(record) {
             Found::Fresh(answer) => Some(answer),
-            Found::Stale(_) | Found::Nothing => None,
+            Found::Stale(_) | Found::Nothing | Found::Refused => None,
         }
     }
 
@@ -158,14 +156,75 @@ where
         Ok(Opened { found, now, created: record.created(), took: record.brief_took() })
     }
 
-    /// Counts a hit, if it is one.
+    /// Counts a hit, if it is one. Where nothing was found by a key that was made by hand, the key may be
+    /// another one than that of the function that it is for.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn count<R>(&self, opened: Opened<R>) -> Found<R> {
+    fn count<R>(&self, opened: Opened<R>) -> Found<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+    {
         let Opened { found, now, created, took } = opened;
-        if let Found::Fresh(_) = found {
-            self.count_hit(now, created, took);
+        match found {
+            Found::Fresh(_) => self.count_hit(now, created, took),
+            Found::Nothing => return self.nothing(),
+            _ => {}
         }
         found
+    }
+
+    /// Returns what a call has found that has found nothing.
+    #[inline]
+    pub(crate) fn nothing<R>(&self) -> Found<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+    {
+        if self.terms.is_by_key { self.check() } else { Found::Nothing }
+    }
+
+    #[cold]
+    fn check<R>(&self) -> Found<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+    {
+        let checked = guarded("check key", || {
+            self.cache.uses().check(self.key.prefix(), self.use_of_prefix())
+        });
+        match checked {
+            Ok(_) => Found::Nothing,
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    fn refuse<R>(&self, error: &Error) -> Found<R> {
+        self.cache.without(self.key.prefix(), Some(error), self.terms.is_quiet);
+        Found::Refused
+    }
+
+    /// Whether a record is valid for this call that has not the stamps of its own. If not, what that means
+    /// for the call.
+    #[cold]
+    fn admits<R>(&self, record: &Record<B::Stored>) -> Result<(), Found<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+    {
+        let rules = Rules {
+            serializer: self.serializer.id(),
+            base: self.serializer.schema(),
+            stamp: self.stamp,
+            mark: self.terms.mark,
+        };
+        match rules.judge(record) {
+            Judgement::Valid => {
+                self.declare::<H::Value>();
+                Ok(())
+            }
+            Judgement::Foreign(error) if self.terms.is_by_key => Err(self.refuse(&error)),
+            Judgement::Foreign(_) | Judgement::Invalid => Err(Found::Nothing),
+        }
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
@@ -208,22 +267,15 @@ where
         if !may_be_fresh && self.terms.stale.is_zero() {
             return Ok(Found::Nothing);
         }
-        if !self.is_of_this_call(record) {
-            return Ok(Found::Nothing);
+        if !self.is_of_this_call(record)
+            && let Err(found) = self.admits(record)
+        {
+            return Ok(found);
         }
         if !may_be_fresh {
             return self.open_stale(record, now);
         }
-        let value = if self.terms.ttl.of_all().is_some() {
-            self.serializer.take(record.value_mut())?
-        } else {
-            let value = self.serializer.deserialize(record.value())?;
-            // A closure may have changed since the value was stored.
-            if !is_young(record.created(), Timestamp::micros_of(self.terms.ttl.of(&value)), now) {
-                return self.open_stale(record, now);
-            }
-            value
-        };
+        let value = self.serializer.take(record.value_mut())?;
         Ok(Found::Fresh(self.terms.shape.wrap(value)))
     }
 
@@ -235,20 +287,27 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        let (created, end) = (record.created(), record.stale_until());
+        let created = record.created();
+        let end =
+            record.stale_until().min(self.fresh_until(record).saturating_add(self.terms.stale));
         if self.terms.stale.is_zero() || !is_fresh(created, end, now) {
             return Ok(Found::Nothing);
         }
         let value = self.serializer.deserialize(record.value())?;
-        let ttl = self.terms.ttl.of(&value);
-        if !is_stale(created, end, ttl, self.terms.stale, now) {
-            return Ok(Found::Nothing);
-        }
-        let longest = ttl.saturating_add(self.terms.stale);
-        let end = end.min(created.saturating_add(longest));
         let age = now.saturating_since(created);
         let answer = self.terms.shape.wrap(value);
         Ok(Found::Stale(Box::new(Old { answer, age, took: record.took(), end })))
+    }
+
+    /// Returns the instant at which a record is no longer fresh for this call: its own, or an earlier one by
+    /// the ttl that every value has now. A ttl that the value decides was decided when it was stored.
+    fn fresh_until<R>(&self, record: &Record<B::Stored>) -> Timestamp
+    where
+        H: Shape<R>,
+        L: Ttl<H::Value>,
+    {
+        let ttl = self.terms.ttl.of_all().unwrap_or(Duration::MAX);
+        record.expires().min(record.created().saturating_add(ttl))
     }
 
     /// What a record holds for an entry of this call. Nothing is counted.
@@ -259,19 +318,13 @@ where
         L: Ttl<H::Value>,
     {
         let now = self.cache.now();
-        let (created, expires) = (record.created(), record.expires());
+        let (created, fresh_until) = (record.created(), self.fresh_until(&record));
         let recalled = guarded("decode value", move || {
             let answer = match self.examine(&mut record, now)? {
                 Found::Fresh(answer) => answer,
                 Found::Stale(old) => old.answer,
-                Found::Nothing => return Ok(None),
+                Found::Nothing | Found::Refused => return Ok(None),
             };
-            let ttl = self
-                .terms
-                .shape
-                .value(&answer)
-                .map_or(Duration::ZERO, |value| self.terms.ttl.of(value));
-            let fresh_until = expires.min(created.saturating_add(ttl));
             Ok(Some(Remembered {
                 answer,
                 age: now.saturating_since(created),
@@ -288,7 +341,7 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
     {
         let decoded = guarded("decode value", || {
-            if !self.is_of_this_call(record) {
+            if !self.is_of_this_call(record) && self.admits::<R>(record).is_err() {
                 return Ok(None);
             }
             self.serializer.deserialize(record.value()).map(Some)

@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::key::{Key, KeyBuilder, NoKey};
+use crate::mark::Mark;
 
 /// What a call is to do: everything but the function itself.
 #[derive(Debug)]
@@ -22,7 +23,8 @@ pub(crate) struct Terms<H, L, P> {
     pub(super) shape: H,
     pub(super) ttl: L,
     pub(super) keep: P,
-    pub(super) version: u64,
+    pub(super) mark: Mark,
+    pub(super) is_by_key: bool,
     pub(super) stale: Duration,
     pub(super) jitter: Jitter,
     pub(super) has_handle: bool,
@@ -37,7 +39,8 @@ impl<K, H, Z, L, P> Policy<K, H, Z, L, P> {
             shape,
             ttl,
             keep,
-            version: 0,
+            mark: Mark::default(),
+            is_by_key: false,
             stale: Duration::ZERO,
             jitter: Jitter::NONE,
             has_handle: false,
@@ -49,16 +52,27 @@ impl<K, H, Z, L, P> Policy<K, H, Z, L, P> {
     /// With the tags of the entry.
     #[inline]
     pub fn tags<const N: usize>(self, tags: [Group; N]) -> Policy<K, H, Z, L, P, [Group; N]> {
-        Policy { key: self.key, tags, serializer: self.serializer, terms: self.terms }
+        let Self { key, serializer, mut terms, .. } = self;
+        terms.mark = terms.mark.with(Mark::TAGS);
+        Policy { key, tags, serializer, terms }
+    }
+
+    /// Of a caller that has a key made by hand: with the tags that it carries.
+    #[inline]
+    pub(crate) fn by_key(self, key: &Key) -> Policy<K, H, Z, L, P, &[Group]> {
+        let Self { key: own, serializer, mut terms, .. } = self;
+        terms.mark = Mark::of_key(key);
+        terms.is_by_key = true;
+        Policy { key: own, tags: key.tags(), serializer, terms }
     }
 }
 
 impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
-    /// With a version of the value's meaning.
+    /// Of a function that names a serializer of its own.
     #[inline]
     #[must_use]
-    pub fn version(mut self, version: u64) -> Self {
-        self.terms.version = version;
+    pub fn with_own_serializer(mut self) -> Self {
+        self.terms.mark = self.terms.mark.with(Mark::SERIALIZER);
         self
     }
 

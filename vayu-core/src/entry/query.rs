@@ -65,7 +65,14 @@ pub(crate) struct Subject<R, B: Backend, S, H, Z, L, G> {
 }
 
 impl<R, B: Backend, S, H, Z, L, G> Subject<R, B, S, H, Z, L, G> {
-    pub(crate) fn new(cache: Cache<B, S>, policy: Policy<KeyBuilder, H, Z, L, Always, G>) -> Self {
+    pub(crate) fn new(
+        cache: Cache<B, S>,
+        mut policy: Policy<KeyBuilder, H, Z, L, Always, G>,
+    ) -> Self
+    where
+        G: AsRef<[Group]>,
+    {
+        policy.key.carry_tags(policy.tags.as_ref());
         Self { cache, policy, answer: PhantomData }
     }
 }
@@ -92,12 +99,14 @@ where
         if self.cache.is_paused() {
             return Ok(None);
         }
+        self.declare(key);
         let stamp = self.cache.stamp(key.prefix(), self.policy.tags.as_ref())?;
         Ok(self.cache.or_offline(key, self.cache.read(key))?.map(|record| (stamp, record)))
     }
 
     fn read_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, Option<Self::Found>> {
         let (cache, tags) = (&self.cache, self.policy.tags.as_ref());
+        self.declare(key);
         Box::pin(async move {
             if cache.is_paused() {
                 return Ok(None);
@@ -119,5 +128,17 @@ where
     fn remove_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, bool> {
         let cache = &self.cache;
         Box::pin(cache.remove_async(key))
+    }
+}
+
+impl<R, B, S, H, Z, L, G> Subject<R, B, S, H, Z, L, G>
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+{
+    fn declare(&self, key: &Key) {
+        Call::new(&self.cache, &self.policy, key, 0).declare::<H::Value>();
     }
 }

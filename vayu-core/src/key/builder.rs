@@ -5,8 +5,9 @@ use std::mem;
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::group::Group;
 use crate::guard::guarded;
-use crate::key::{Encoder, FunctionOf, Key, Material, Prefix, Simple, encoder, hasher};
+use crate::key::{Encoder, FunctionOf, Key, Material, Prefix, Simple, encoder, hasher, version};
 
 /// The first byte of a key's material says what the rest is.
 const ARGUMENTS: u8 = b'A';
@@ -39,6 +40,25 @@ impl KeyBuilder {
     pub fn text<K: KeyText + ?Sized>(text: &K) -> Self {
         let mut builder = Self::begin(&[TEXT]);
         builder.key.material.extend_from_slice(text.key_text().as_bytes());
+        builder
+    }
+
+    /// Begins a key of arguments that has a version: [`encode`](Self::encode) each, then
+    /// [`end_arguments_of_version`](Self::end_arguments_of_version).
+    #[inline(always)]
+    pub fn arguments_of_version(version: &str) -> Self {
+        let mut builder = Self::begin(&[]);
+        let material = &mut builder.key.material;
+        version::begin(material, version);
+        material.extend_from_slice(&[ARGUMENTS, encoder::TUPLE]);
+        builder
+    }
+
+    /// Begins a key of a text that has a version.
+    pub fn text_of_version<K: KeyText + ?Sized>(version: &str, text: &K) -> Self {
+        let mut builder = Self::begin(&[]);
+        version::begin(&mut builder.key.material, version);
+        push_marked_text(&mut builder.key.material, text.key_text());
         builder
     }
 
@@ -101,16 +121,31 @@ impl KeyBuilder {
         }
     }
 
+    /// [`end_arguments`](Self::end_arguments) of a key that has this version.
+    #[inline(always)]
+    pub fn end_arguments_of_version(&mut self, version: &str) {
+        let material = &mut self.key.material;
+        if material.len() == version::length(version) + 2 {
+            *material = Material::new();
+            version::begin(material, version);
+            material.extend_from_slice(&[ARGUMENTS, encoder::UNIT]);
+        } else {
+            material.push(encoder::END);
+        }
+    }
+
+    /// Adds the tags that the key carries for the methods of a cache.
+    pub(crate) fn carry_tags(&mut self, tags: &[Group]) {
+        self.key.material.set_tags(tags.to_vec());
+    }
+
     /// A text alone runs to the end; one that is followed by parts needs its length in front.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn mark_text_that_is_followed(&mut self) {
         let material = &mut self.key.material;
         if material.first() == Some(&TEXT) {
             let text = mem::replace(material, Material::new());
-            let length = (text.len() - 1) as u64;
-            material.push(TEXT_AND_MORE);
-            material.extend_from_slice(&length.to_le_bytes());
-            material.extend_from_slice(&text[1..]);
+            push_marked_bytes(material, &text[1..]);
         }
     }
 
@@ -163,12 +198,28 @@ impl NoKey<'_> {
     }
 }
 
-/// The text of this material, if it is a text and nothing else.
+/// Appends a text that parts may follow.
+pub(super) fn push_marked_text(material: &mut Material, text: &str) {
+    push_marked_bytes(material, text.as_bytes());
+}
+
+fn push_marked_bytes(material: &mut Material, text: &[u8]) {
+    material.push(TEXT_AND_MORE);
+    material.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    material.extend_from_slice(text);
+}
+
+/// The text of this material, if it is a text and nothing else. It has no version in front.
 pub(super) fn text_of(material: &[u8]) -> Option<&str> {
-    match material.split_first() {
-        Some((&TEXT, text)) => std::str::from_utf8(text).ok(),
-        _ => None,
-    }
+    let text = match material.split_first() {
+        Some((&TEXT, text)) => text,
+        Some((&TEXT_AND_MORE, rest)) => {
+            let (length, text) = rest.split_first_chunk()?;
+            (u64::from_le_bytes(*length) == text.len() as u64).then_some(text)?
+        }
+        _ => return None,
+    };
+    std::str::from_utf8(text).ok()
 }
 
 /// What may be given as the text of a key: `&str`, `String` and whatever else is `AsRef<str>`.

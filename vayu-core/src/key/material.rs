@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::ops::Deref;
 
+use crate::group::Group;
+
 /// Bytes that are written one after the other. The first few need no heap.
 ///
 /// A short one is written in whole words and read in the same ones: a processor waits for bytes that
@@ -11,8 +13,16 @@ use std::ops::Deref;
 pub struct Material {
     length: usize,
     short: [u8; SHORT],
-    /// All of them, once there are more than [`SHORT`].
+    rest: Option<Box<Rest>>,
+}
+
+/// What few keys have, behind one pointer, so that the others need not initialize and drop it.
+#[derive(Clone, Default)]
+struct Rest {
+    /// All the bytes, once there are more than [`SHORT`].
     long: Vec<u8>,
+    /// Tags that the key carries. They are not compared: they are not part of what it identifies.
+    tags: Vec<Group>,
 }
 
 /// Material up to this length, in bytes, needs no heap.
@@ -23,7 +33,7 @@ const WORD: usize = size_of::<u64>();
 impl Material {
     #[inline]
     pub(crate) const fn new() -> Self {
-        Self { length: 0, short: [0; SHORT], long: Vec::new() }
+        Self { length: 0, short: [0; SHORT], rest: None }
     }
 
     #[inline(always)]
@@ -73,8 +83,8 @@ impl Material {
         }
         self.extend_from_slice(&buffer[..filled]);
         if filled == buffer.len() {
-            self.long.extend(bytes);
-            self.length = self.long.len();
+            self.long().extend(bytes);
+            self.length = self.long().len();
         }
     }
 
@@ -83,13 +93,13 @@ impl Material {
     pub(crate) fn reserve(&mut self, bytes: usize) {
         if bytes > SHORT {
             // What ends a key is a few bytes more.
-            self.long.reserve(bytes + 2 * SHORT);
+            self.long().reserve(bytes + 2 * SHORT);
         }
     }
 
     /// Writes a number over the four zeros that are at this place.
     pub(crate) fn set(&mut self, place: usize, number: u32) {
-        let bytes = if self.length <= SHORT { &mut self.short[..] } else { &mut self.long };
+        let bytes = if self.length <= SHORT { &mut self.short[..] } else { self.long() };
         bytes[place..place + size_of::<u32>()].copy_from_slice(&number.to_le_bytes());
     }
 
@@ -103,12 +113,32 @@ impl Material {
 
     #[cold]
     fn extend_long(&mut self, bytes: &[u8]) {
-        if self.long.is_empty() {
+        if self.length <= SHORT {
             self.reserve(bytes.len());
-            self.long.extend_from_slice(&self.short[..self.length]);
+            let short = self.short;
+            let length = self.length;
+            self.long().extend_from_slice(&short[..length]);
         }
-        self.long.extend_from_slice(bytes);
+        self.long().extend_from_slice(bytes);
         self.length += bytes.len();
+    }
+
+    #[inline]
+    fn long(&mut self) -> &mut Vec<u8> {
+        &mut self.rest.get_or_insert_default().long
+    }
+
+    /// Returns the tags that the key carries.
+    #[inline]
+    pub(super) fn tags(&self) -> &[Group] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.tags)
+    }
+
+    /// Replaces the tags that the key carries.
+    pub(super) fn set_tags(&mut self, tags: Vec<Group>) {
+        if !tags.is_empty() || self.rest.is_some() {
+            self.rest.get_or_insert_default().tags = tags;
+        }
     }
 }
 
@@ -134,7 +164,10 @@ impl Deref for Material {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.short.get(..self.length).unwrap_or(&self.long)
+        match self.short.get(..self.length) {
+            Some(short) => short,
+            None => self.rest.as_ref().map_or(&[], |rest| &rest.long),
+        }
     }
 }
 

@@ -6,9 +6,11 @@ use sha2::{Digest, Sha256};
 
 #[cfg(feature = "wire")]
 use crate::key::prefix;
+use crate::key::version::{self, Shown};
 use crate::key::{Prefix, builder};
 
-/// The two parts of a key, as text: the prefix, and the text or the digest of the arguments.
+/// The parts of a key, as text: the prefix, the version if there is one, and the text or the digest of
+/// the arguments.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Named<'a> {
     /// The function or the text in its place.
@@ -31,11 +33,16 @@ impl<'a> Named<'a> {
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(text) = builder::text_of(self.material) {
-            write!(f, "{}:{text}", self.prefix)
+        let (version, material) = version::split(self.material);
+        f.write_str(self.prefix)?;
+        if let Some(version) = version {
+            write!(f, "@{}", Shown(version))?;
+        }
+        if let Some(text) = builder::text_of(material) {
+            write!(f, ":{text}")
         } else {
-            write!(f, "{}:", self.prefix)?;
-            Sha256::digest(self.material).iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            f.write_str(":")?;
+            Sha256::digest(material).iter().try_for_each(|byte| write!(f, "{byte:02x}"))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -10,22 +11,59 @@ use bytes::Bytes;
 use crate::backend::{Backend, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
+use crate::group::{Generations, Group};
 use crate::key::{Key, KeyHasher};
 use crate::record::Record;
 
-/// A map behind a mutex, without a limit. It keeps bytes, or whatever `V` is.
+/// A map behind a mutex, without a limit. It keeps bytes, or whatever `V` is, and the generations of groups
+/// beside them: what shares the map shares both.
 #[derive(Clone)]
 pub struct MapBackend<V = Bytes> {
     records: Arc<Mutex<Records<V>>>,
+    generations: Arc<MapGenerations>,
     clock: Arc<dyn Clock>,
 }
 
 type Records<V> = HashMap<Key, Record<V>, KeyHasher>;
 
+/// Generations in a map, and how many were renewed.
+#[derive(Debug, Default)]
+struct MapGenerations {
+    of: Mutex<HashMap<Group, u64>>,
+    renewals: AtomicU64,
+}
+
+impl MapGenerations {
+    fn of(&self) -> MutexGuard<'_, HashMap<Group, u64>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Generations for MapGenerations {
+    fn generation(&self, group: Group) -> Result<u64> {
+        Ok(self.of().get(&group).copied().unwrap_or(0))
+    }
+
+    fn renew(&self, group: Group) -> Result<()> {
+        let mut of = self.of();
+        of.insert(group, self.renewals.load(Ordering::Relaxed) + 1);
+        self.renewals.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    fn known(&self, group: Group) -> Option<u64> {
+        self.generation(group).ok()
+    }
+
+    fn revision(&self) -> Option<u64> {
+        Some(self.renewals.load(Ordering::Acquire))
+    }
+}
+
 impl<V> MapBackend<V> {
     /// An empty map whose entries are ruled by this clock.
     pub fn with_clock(clock: impl Clock) -> Self {
-        Self { records: Arc::default(), clock: Arc::new(clock) }
+        Self { records: Arc::default(), generations: Arc::default(), clock: Arc::new(clock) }
     }
 
     fn records(&self) -> MutexGuard<'_, Records<V>> {
@@ -81,6 +119,11 @@ impl<V: Clone + Send + Sync + 'static> Backend for MapBackend<V> {
         let removed = std::mem::take(&mut *self.records());
         drop(removed);
         Ok(())
+    }
+
+    /// Kept when the map is cleared.
+    fn generations(&self) -> Option<&dyn Generations> {
+        Some(&*self.generations)
     }
 
     fn usage(&self) -> Usage {

@@ -145,17 +145,23 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
                     Share::Nothing => names.clone(),
                 }
             });
-            quote_spanned! {Span::mixed_site()=>
-                let mut vayu_key = #builder::arguments();
-                #(#parts)*
-                vayu_key.end_arguments();
+            match &model.version {
+                None => quote_spanned! {Span::mixed_site()=>
+                    let mut vayu_key = #builder::arguments();
+                    #(#parts)*
+                    vayu_key.end_arguments();
+                },
+                Some(version) => quote_spanned! {Span::mixed_site()=>
+                    let mut vayu_key = #builder::arguments_of_version(#version);
+                    #(#parts)*
+                    vayu_key.end_arguments_of_version(#version);
+                },
             }
         }
         Key::Source(KeySource::Text(expression)) => {
             let span = at(expression);
-            let key = quote_spanned! {span=>
-                let mut vayu_key = #builder::text(&(#expression));
-            };
+            let text = text_of_key(model, span, &quote_spanned!(span=> #expression));
+            let key = quote_spanned!(span=> let mut vayu_key = #text;);
             quote!(#(#names)* #key)
         }
         Key::Source(KeySource::Closure(closure)) => {
@@ -170,6 +176,11 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
                 .iter()
                 .map(|argument| pattern::by_reference(argument, root));
             let span = at(closure);
+            let text = text_of_key(
+                model,
+                span,
+                &quote_spanned!(span=> key_text(#(&#arguments,)* #closure)),
+            );
             // A function knows the types of the closure's parameters from the arguments.
             let key = quote_spanned! {span=>
                 let mut vayu_key = {
@@ -180,7 +191,7 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
                         make(#(#values),*)
                     }
                     #(#parts)*
-                    #builder::text(&key_text(#(&#arguments,)* #closure))
+                    #text
                 };
             };
             quote!(#key #(#names)*)
@@ -202,6 +213,15 @@ fn names(model: &Model, argument: &Argument, purpose: Purpose) -> TokenStream {
 fn include(model: &Model) -> TokenStream {
     let parts = model.include.iter().map(|part| add_part(model, part, at(part)));
     quote!(#(#parts)*)
+}
+
+/// Begins a key with a text.
+fn text_of_key(model: &Model, span: Span, text: &TokenStream) -> TokenStream {
+    let builder = model.root.private("KeyBuilder");
+    match &model.version {
+        None => quote_spanned!(span=> #builder::text(&(#text))),
+        Some(version) => quote_spanned!(span=> #builder::text_of_version(#version, &(#text))),
+    }
 }
 
 /// Appends one value to the key.
@@ -355,10 +375,7 @@ pub(super) fn policy(model: &Model) -> TokenStream {
     let policy = root.private_at("Policy", span);
     let tags =
         (!model.tags.is_empty()).then(|| quote_spanned!(Span::mixed_site()=> .tags(vayu_tags)));
-    let version = model.version.as_ref().map(|version| {
-        let stamp = root.private("version_stamp");
-        quote!(.version(const { #stamp(#version) }))
-    });
+    let serializer = model.serializer.as_ref().map(|_| quote!(.with_own_serializer()));
     let stale =
         model.stale.as_ref().map(|_| quote_spanned!(Span::mixed_site()=> .stale(vayu_stale)));
     let jitter = model.jitter.map(|thousandths| quote!(.jitter(#thousandths)));
@@ -367,7 +384,7 @@ pub(super) fn policy(model: &Model) -> TokenStream {
     quote_spanned! {span=>
         #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_keep)
             #tags
-            #version
+            #serializer
             #stale
             #jitter
             #handle

@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use super::*;
 use crate::call::{Always, Policy, TtlBy, Whole, blocking};
 use crate::clock::{Clock, Timestamp};
@@ -31,18 +33,23 @@ fn entry_older_than_the_ttl_of_the_caller_is_a_miss() {
 }
 
 #[test]
-fn ttl_by_value_is_asked_again_on_a_hit() {
+fn ttl_by_value_is_asked_when_the_value_is_stored_and_never_again() {
     let fixture = Fixture::new();
+    let asked = Cell::new(0);
     let call = |minutes: u32| {
         let key = key("k");
-        let ttl = TtlBy(move |_: &usize| MINUTE * minutes);
+        let ttl = TtlBy(|_: &usize| {
+            asked.set(asked.get() + 1);
+            MINUTE * minutes
+        });
         let policy = Policy::new(&key, Whole, &ByReference, ttl, Always);
         blocking::run(&fixture.cache, &policy, || fixture.run())
     };
     assert_eq!(call(60), 1);
     fixture.clock.advance(2 * MINUTE);
-    assert_eq!(call(60), 1);
-    assert_eq!(call(1), 2);
+    assert_eq!((call(60), call(1), asked.get()), (1, 1, 1));
+    fixture.clock.advance(58 * MINUTE);
+    assert_eq!((call(1), asked.get()), (2, 2));
 }
 
 #[test]

@@ -1,0 +1,176 @@
+//! How the functions of a cache use their prefixes.
+//!
+//! A [`Key`] that is made by hand has neither the version nor the tags of the function that it is for, nor
+//! does the cache that it is given to know the serializer of it. Each function declares these when a
+//! value of it is stored, and when its generations are read from the backend: on no hit in memory. The
+//! methods that take a key compare them.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+
+use crate::error::{Error, Result};
+use crate::key::{Key, Prefix, hasher};
+use crate::mark::{self, Mark};
+use crate::per_process::PerProcess;
+use crate::serializer::SerializerId;
+
+/// The uses of the prefixes of a cache.
+#[derive(Debug)]
+pub(crate) struct Uses {
+    of: PerProcess<RwLock<ByPrefix>>,
+    /// Hashes of uses that were declared lately.
+    recent: [AtomicU64; RECENT],
+    /// Whether a function has a version, tags or a serializer of its own.
+    has_strict: AtomicBool,
+}
+
+type ByPrefix = HashMap<Prefix, Vec<Use>>;
+
+/// How a function uses a prefix, or what a caller takes for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Use {
+    has_version: bool,
+    mark: Mark,
+    serializer: SerializerId,
+    /// The stamp of the type.
+    base: u64,
+}
+
+const RECENT: usize = 64;
+
+/// Prefixes that are remembered. Past that all are forgotten, and declared again.
+const REMEMBERED: usize = 4096;
+
+impl Default for Uses {
+    fn default() -> Self {
+        Self {
+            of: PerProcess::new(RwLock::default()),
+            recent: std::array::from_fn(|_| AtomicU64::new(0)),
+            has_strict: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Use {
+    pub(crate) fn new(key: &Key, mark: Mark, serializer: SerializerId, base: u64) -> Self {
+        Self { has_version: key.has_version(), mark, serializer, base }
+    }
+
+    /// Whether two uses are of the same entries. Whether a serializer is that of the cache or named by the
+    /// function makes no difference.
+    fn meets(self, other: Self) -> bool {
+        self.has_version == other.has_version
+            && self.mark.has_tags() == other.mark.has_tags()
+            && self.serializer == other.serializer
+            && self.base == other.base
+    }
+
+    /// Returns why this use [meets](Self::meets) none of the others.
+    fn conflict(self, others: &[Self]) -> Error {
+        let of_version = || others.iter().filter(|other| other.has_version == self.has_version);
+        let of_tags = || of_version().filter(|other| other.mark.has_tags() == self.mark.has_tags());
+        if of_version().next().is_none() {
+            let needs = if self.has_version { mark::needs_no_version } else { mark::needs_version };
+            return needs();
+        }
+        if of_tags().next().is_none() {
+            return if self.mark.has_tags() { mark::needs_no_tags() } else { mark::needs_tags() };
+        }
+        if of_tags().all(|other| other.serializer != self.serializer) {
+            return mark::needs_serializer();
+        }
+        mark::needs_type()
+    }
+}
+
+impl Uses {
+    fn read(&self) -> RwLockReadGuard<'_, ByPrefix> {
+        match self.of.get().try_read() {
+            Ok(of) => return of,
+            Err(TryLockError::Poisoned(of)) => return of.into_inner(),
+            Err(TryLockError::WouldBlock) => self.replace_after_fork(),
+        }
+        self.of.get().read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, ByPrefix> {
+        match self.of.get().try_write() {
+            Ok(of) => return of,
+            Err(TryLockError::Poisoned(of)) => return of.into_inner(),
+            Err(TryLockError::WouldBlock) => self.replace_after_fork(),
+        }
+        self.of.get().write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins anew in a child process where a thread of the parent held the lock.
+    fn replace_after_fork(&self) {
+        if self.of.replace_after_fork(RwLock::default) {
+            self.forget_recent();
+        }
+    }
+
+    fn forget_recent(&self) {
+        self.recent.iter().for_each(|recent| recent.store(0, Ordering::Relaxed));
+    }
+
+    /// Notes how a function uses its prefix.
+    #[cold]
+    pub(crate) fn declare(&self, prefix: &Prefix, this: Use) {
+        let hash = hasher::seeded().hash_one((prefix, this)) | 1;
+        let recent = &self.recent[usize::try_from(hash >> 1).unwrap_or(0) % RECENT];
+        if recent.load(Ordering::Acquire) == hash {
+            return;
+        }
+        let mut of = self.write();
+        if of.len() >= REMEMBERED && !of.contains_key(prefix) {
+            of.clear();
+            self.forget_recent();
+        }
+        let uses = of.entry(prefix.clone()).or_default();
+        if !uses.contains(&this) {
+            uses.push(this);
+        }
+        if this.has_version || this.mark != Mark::default() {
+            self.has_strict.store(true, Ordering::Release);
+        }
+        recent.store(hash, Ordering::Release);
+    }
+
+    /// Whether any function has a version, tags or a serializer of its own.
+    #[inline]
+    pub(crate) fn has_strict(&self) -> bool {
+        self.has_strict.load(Ordering::Acquire)
+    }
+
+    /// Whether all that is known of a prefix is used like this. `false` where nothing is known.
+    ///
+    /// # Errors
+    ///
+    /// When nothing that is known of it is.
+    #[cold]
+    pub(crate) fn check(&self, prefix: &Prefix, this: Use) -> Result<bool> {
+        let of = self.read();
+        let Some(uses) = of.get(prefix) else { return Ok(false) };
+        if !uses.iter().any(|other| other.meets(this)) {
+            return Err(this.conflict(uses));
+        }
+        Ok(uses.iter().all(|other| other.meets(this)))
+    }
+
+    /// Checks a key that is to be removed: its type and its serializer do not matter.
+    ///
+    /// # Errors
+    ///
+    /// When all functions under the prefix have a version and the key has none, or the reverse.
+    pub(crate) fn check_version(&self, key: &Key) -> Result<()> {
+        let of = self.read();
+        match of.get(key.prefix()) {
+            Some(uses) if uses.iter().all(|other| other.has_version) && !key.has_version() => {
+                Err(mark::needs_version())
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The version of a value's meaning, as a part of a key.
+//!
+//! It stands in front of everything else, so that the rest is what it is without one.
+
+use std::fmt;
+
+use crate::key::{Material, builder};
+
+/// The first byte of the material of a key with a version.
+const VERSION: u8 = b'V';
+
+/// Longer versions have their length in eight more bytes.
+const LONG: u8 = u8::MAX;
+
+/// A version as the attribute takes it: an integer or a string. `2` and `"2"` are two versions.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a version",
+    label = "a version is an integer or a string, as in `version = 2`"
+)]
+pub trait KeyVersion {
+    /// Returns the version as it is written in a key: `i` and the digits, or `s` and the string.
+    fn key_version(&self) -> String;
+}
+
+macro_rules! integer_is_version {
+    ($($integer:ty)*) => {$(
+        impl KeyVersion for $integer {
+            fn key_version(&self) -> String {
+                format!("i{self}")
+            }
+        }
+    )*};
+}
+
+integer_is_version!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
+
+impl KeyVersion for str {
+    fn key_version(&self) -> String {
+        format!("s{self}")
+    }
+}
+
+impl KeyVersion for String {
+    fn key_version(&self) -> String {
+        self.as_str().key_version()
+    }
+}
+
+impl<T: KeyVersion + ?Sized> KeyVersion for &T {
+    fn key_version(&self) -> String {
+        (**self).key_version()
+    }
+}
+
+/// Begins material with a version.
+#[inline(always)]
+pub(super) fn begin(material: &mut Material, version: &str) {
+    material.push(VERSION);
+    match u8::try_from(version.len()) {
+        Ok(length) if length != LONG => material.push(length),
+        _ => {
+            material.push(LONG);
+            material.extend_from_slice(&(version.len() as u64).to_le_bytes());
+        }
+    }
+    material.extend_from_slice(version.as_bytes());
+}
+
+/// Returns how many bytes [`begin`] appends.
+#[inline(always)]
+pub(super) const fn length(version: &str) -> usize {
+    version.len() + if version.len() < LONG as usize { 2 } else { 10 }
+}
+
+/// Splits material into its version, if it has one, and the rest.
+pub(super) fn split(material: &[u8]) -> (Option<&str>, &[u8]) {
+    let parts = || {
+        let (&VERSION, rest) = material.split_first()? else { return None };
+        let (&length, rest) = rest.split_first()?;
+        let (length, rest) = match length {
+            LONG => {
+                let (length, rest) = rest.split_first_chunk()?;
+                (usize::try_from(u64::from_le_bytes(*length)).ok()?, rest)
+            }
+            length => (usize::from(length), rest),
+        };
+        let (version, rest) = rest.split_at_checked(length)?;
+        Some((std::str::from_utf8(version).ok()?, rest))
+    };
+    parts().map_or((None, material), |(version, rest)| (Some(version), rest))
+}
+
+/// Returns the material with this version in the place of the one it has, if any.
+pub(super) fn replace(material: &Material, version: &str) -> Material {
+    let (_, rest) = split(material);
+    let mut versioned = Material::new();
+    begin(&mut versioned, version);
+    match builder::text_of(rest) {
+        Some(text) => builder::push_marked_text(&mut versioned, text),
+        None => versioned.extend_from_slice(rest),
+    }
+    versioned.set_tags(material.tags().to_vec());
+    versioned
+}
+
+/// A version as people write it.
+pub(super) struct Shown<'a>(pub(super) &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.strip_prefix('s') {
+            Some(text) => write!(f, "{text:?}"),
+            None => f.write_str(self.0.strip_prefix('i').unwrap_or(self.0)),
+        }
+    }
+}
