@@ -1,32 +1,33 @@
 //! The conformance kit, on a server, on a cluster and through tiers.
 
+use tempfile::TempDir;
 use vayu::testing::{ManualClock, MapBackend};
 use vayu::{
-    Backend, FileOptions, MemoryBackend, MemoryOptions, MessagePack, RedisBackend, RedisOptions,
-    SingleFlight, SingleTier, TierValue, TieredBackend, Tiers, backend_tests,
+    Backend, FileBackend, FileOptions, MemoryBackend, MemoryOptions, MessagePack, RedisBackend,
+    RedisOptions, SingleFlight, SingleTier, TierValue, TieredBackend, Tiers, backend_tests,
 };
 
 use crate::namespace;
 use crate::server::{shared, shared_cluster};
 
-fn options(clock: ManualClock) -> RedisOptions {
+fn options(namespace: &str, clock: ManualClock) -> RedisOptions {
     // The kit's threads keep a machine busy that others share.
     let patience = std::time::Duration::from_secs(10);
-    RedisOptions::new().namespace(namespace()).clock(clock).timeout(patience)
+    RedisOptions::new().namespace(namespace.to_owned()).clock(clock).timeout(patience)
 }
 
-fn on_server(clock: ManualClock) -> RedisBackend {
-    options(clock).connect(shared().url()).expect("an address").backend().clone()
+fn on_server(namespace: &str, clock: ManualClock) -> RedisBackend {
+    options(namespace, clock).connect(shared().url()).expect("an address").backend().clone()
 }
 
 /// With leases, of which no other test of the kit has any.
-fn with_leases(clock: ManualClock) -> RedisBackend {
-    let options = options(clock).single_flight(SingleFlight::Everywhere);
+fn with_leases(namespace: &str, clock: ManualClock) -> RedisBackend {
+    let options = options(namespace, clock).single_flight(SingleFlight::Everywhere);
     options.connect(shared().url()).expect("an address").backend().clone()
 }
 
-fn on_cluster(clock: ManualClock) -> RedisBackend {
-    let options = options(clock).single_flight(SingleFlight::Everywhere);
+fn on_cluster(namespace: &str, clock: ManualClock) -> RedisBackend {
+    let options = options(namespace, clock).single_flight(SingleFlight::Everywhere);
     let cache = options.connect_cluster(shared_cluster().urls());
     cache.expect("addresses").backend().clone()
 }
@@ -35,23 +36,77 @@ fn above<F: Backend<Stored = bytes::Bytes>>(far: F) -> TieredBackend<F> {
     TieredBackend::new(MemoryOptions::new(), far)
 }
 
-backend_tests!(server, MessagePack, |clock| ((), on_server(clock)));
-backend_tests!(server_with_leases, MessagePack, |clock| ((), with_leases(clock)));
-backend_tests!(cluster, MessagePack, |clock| ((), on_cluster(clock)));
-backend_tests!(memory_over_server, Tiers<MessagePack>, |clock| ((), above(with_leases(clock))));
-backend_tests!(memory_over_cluster, Tiers<MessagePack>, |clock| ((), above(on_cluster(clock))));
-backend_tests!(memory_over_map, Tiers<MessagePack>, |clock| {
-    ((), above(MapBackend::with_clock(clock)))
-});
-backend_tests!(memory_over_files, Tiers<MessagePack>, |clock| {
-    let place = tempfile::tempdir().expect("a directory");
+fn above_files(place: &TempDir, clock: ManualClock) -> TieredBackend<FileBackend> {
     let cache = FileOptions::new().clock(clock).open(place.path()).expect("a cache");
-    let far = cache.backend().clone();
-    (place, above(far))
-});
-backend_tests!(server_alone, Tiers<MessagePack>, |clock| {
-    ((), SingleTier::new(with_leases(clock)))
-});
-backend_tests!(memory_alone, Tiers<MessagePack>, |clock| {
-    ((), MemoryBackend::<TierValue>::with_options(MemoryOptions::new().clock(clock)))
-});
+    above(cache.backend().clone())
+}
+
+/// What opens a backend under a name of its own, and with that name.
+fn named<B>(open: impl FnOnce(&str) -> B) -> (String, B) {
+    let namespace = namespace();
+    let backend = open(&namespace);
+    (namespace, backend)
+}
+
+backend_tests!(
+    server,
+    MessagePack,
+    |clock| named(|name| on_server(name, clock)),
+    reopen = |name: &String, clock| on_server(name, clock)
+);
+backend_tests!(
+    server_with_leases,
+    MessagePack,
+    |clock| named(|name| with_leases(name, clock)),
+    reopen = |name: &String, clock| with_leases(name, clock)
+);
+backend_tests!(
+    cluster,
+    MessagePack,
+    |clock| named(|name| on_cluster(name, clock)),
+    reopen = |name: &String, clock| on_cluster(name, clock)
+);
+backend_tests!(
+    memory_over_server,
+    Tiers<MessagePack>,
+    |clock| named(|name| above(with_leases(name, clock))),
+    reopen = |name: &String, clock| above(with_leases(name, clock))
+);
+backend_tests!(
+    memory_over_cluster,
+    Tiers<MessagePack>,
+    |clock| named(|name| above(on_cluster(name, clock))),
+    reopen = |name: &String, clock| above(on_cluster(name, clock))
+);
+backend_tests!(
+    memory_over_map,
+    Tiers<MessagePack>,
+    |clock| {
+        let map: MapBackend = MapBackend::with_clock(clock);
+        (map.clone(), above(map))
+    },
+    reopen = |map: &MapBackend, _| above(map.clone())
+);
+backend_tests!(
+    memory_over_files,
+    Tiers<MessagePack>,
+    |clock| {
+        let place = tempfile::tempdir().expect("a directory");
+        let backend = above_files(&place, clock);
+        (place, backend)
+    },
+    reopen = |place: &TempDir, clock| above_files(place, clock)
+);
+backend_tests!(
+    server_alone,
+    Tiers<MessagePack>,
+    |clock| named(|name| SingleTier::new(with_leases(name, clock))),
+    reopen = |name: &String, clock| SingleTier::new(with_leases(name, clock))
+);
+backend_tests!(
+    memory_alone,
+    Tiers<MessagePack>,
+    |clock| ((), MemoryBackend::<TierValue>::with_options(MemoryOptions::new().clock(clock))),
+    reopen =
+        |(), clock| { MemoryBackend::<TierValue>::with_options(MemoryOptions::new().clock(clock)) }
+);

@@ -6,12 +6,14 @@ use vayu_memory::{MemoryBackend, MemoryOptions};
 vayu_core::backend_tests! {
     memory,
     ByReference,
-    |clock| ((), MemoryBackend::with_options(MemoryOptions::new().clock(clock)))
+    |clock| ((), MemoryBackend::with_options(MemoryOptions::new().clock(clock))),
+    reopen = |(), clock| MemoryBackend::with_options(MemoryOptions::new().clock(clock))
 }
 
 #[cfg(feature = "moka")]
 vayu_core::backend_tests! {
     moka,
     ByReference,
-    |clock| ((), vayu_memory::MokaBackend::with_options(MemoryOptions::new().clock(clock)))
+    |clock| ((), vayu_memory::MokaBackend::with_options(MemoryOptions::new().clock(clock))),
+    reopen = |(), clock| vayu_memory::MokaBackend::with_options(MemoryOptions::new().clock(clock))
 }

@@ -1,5 +1,6 @@
 //! The properties that the engine relies on in a backend.
 
+mod reopening;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use self::reopening::{
+    Reopening, clear_never_brings_a_generation_back, entries_are_where_the_backend_says_they_are,
+    invalidations_survive_as_long_as_entries, reopen,
+};
 use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
 use crate::clock::{Clock, Timestamp};
@@ -37,15 +42,85 @@ use crate::testing::ManualClock;
 /// }
 /// # fn main() {}
 /// ```
+///
+/// # A place that outlives the process
+///
+/// Given as `reopen`, one more function opens the same place again, as another process does: it gets a
+/// reference to the guard and the clock. Then it is tested, too, that entries and invalidations survive
+/// that, that clearing never lets a generation return to an earlier value, and that
+/// [`Backend::is_in_process`] is true if and only if nothing survives. Every backend should have these
+/// tests: one in memory opens an empty one again.
+///
+/// ```
+/// use vayu_core::MessagePack;
+/// use vayu_core::testing::MapBackend;
+///
+/// vayu_core::backend_tests! {
+///     map_backend,
+///     MessagePack,
+///     |clock| {
+///         let map: MapBackend = MapBackend::with_clock(clock);
+///         (map.clone(), map)
+///     },
+///     reopen = |map, _clock| map.clone()
+/// }
+/// # fn main() {}
+/// ```
 #[macro_export]
 macro_rules! backend_tests {
     ($name:ident, $serializer:ty, $open:expr $(,)?) => {
         #[cfg(test)]
         mod $name {
-            $crate::backend_tests!(@mode sync_plain, Sync, plain, $serializer, $open);
-            $crate::backend_tests!(@mode sync_dyn, Sync, erased, $serializer, $open);
-            $crate::backend_tests!(@mode async_plain, Async, plain, $serializer, $open);
-            $crate::backend_tests!(@mode async_dyn, Async, erased, $serializer, $open);
+            $crate::backend_tests!(@modes $serializer, $open);
+        }
+    };
+    ($name:ident, $serializer:ty, $open:expr, reopen = $reopen:expr $(,)?) => {
+        #[cfg(test)]
+        mod $name {
+            $crate::backend_tests!(@modes $serializer, $open);
+            $crate::backend_tests!(@reopened sync_reopened, Sync, $serializer, $open, $reopen);
+            $crate::backend_tests!(@reopened async_reopened, Async, $serializer, $open, $reopen);
+        }
+    };
+    (@modes $serializer:ty, $open:expr) => {
+        $crate::backend_tests!(@mode sync_plain, Sync, plain, $serializer, $open);
+        $crate::backend_tests!(@mode sync_dyn, Sync, erased, $serializer, $open);
+        $crate::backend_tests!(@mode async_plain, Async, plain, $serializer, $open);
+        $crate::backend_tests!(@mode async_dyn, Async, erased, $serializer, $open);
+    };
+    (@reopened $module:ident, $mode:ident, $serializer:ty, $open:expr, $reopen:expr) => {
+        mod $module {
+            #[allow(unused_imports)]
+            use super::super::*;
+            $crate::backend_tests!(@reopenings reopened_tests [$mode, $serializer, $open, $reopen]);
+        }
+    };
+    (@reopened_tests [$mode:ident, $serializer:ty, $open:expr, $reopen:expr] $($property:ident)*) => {$(
+        #[test]
+        fn $property() {
+            let clock = $crate::testing::ManualClock::new();
+            let (place, backend) = $crate::testing::suite::open(&clock, $open);
+            $crate::testing::suite::$property(&$crate::testing::suite::Reopening::new(
+                backend,
+                || $crate::testing::suite::reopen(&place, &clock, $reopen),
+                <$serializer as ::core::default::Default>::default(),
+                $crate::testing::suite::Mode::$mode,
+            ));
+        }
+    )*};
+    (@reopening_table [$backend:ty, $serializer:ty] $($property:ident)*) => {
+        [$((
+            stringify!($property),
+            $crate::testing::suite::$property
+                as fn(&$crate::testing::suite::Reopening<'_, $backend, $serializer>),
+        )),*]
+    };
+    (@reopenings $then:ident [$($arguments:tt)*]) => {
+        $crate::backend_tests! {
+            @$then [$($arguments)*]
+            entries_are_where_the_backend_says_they_are
+            invalidations_survive_as_long_as_entries
+            clear_never_brings_a_generation_back
         }
     };
     (@mode $module:ident, $mode:ident, $form:ident, $serializer:ty, $open:expr) => {

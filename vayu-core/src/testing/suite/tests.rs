@@ -1,6 +1,12 @@
 //! Which property catches which fault.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
 use super::*;
+use crate::error::Result;
+use crate::group::{Generations, Group};
 use crate::testing::{Fault, FaultyBackend, MapBackend};
 use crate::{ByReference, Shared};
 
@@ -64,4 +70,140 @@ fn fault_of_the_async_half_is_caught_in_the_async_mode_only() {
     assert_eq!(caught_by(Some(Fault::AsyncReadIsBlind), Mode::Sync), [""; 0]);
     let caught = caught_by(Some(Fault::AsyncReadIsBlind), Mode::Async);
     assert!(caught.contains(&"record_is_read_back_whole"), "{caught:?}");
+}
+
+/// How a place that is opened again can be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    Nothing,
+    /// There are no generations, and the backend says so.
+    HasNoGenerations,
+    GenerationsEndWithTheProcess,
+    ClearResetsGenerations,
+    SaysItIsInProcess,
+    EntriesEndWithTheProcess,
+    RenewsToOne,
+}
+
+/// A backend that is wrong in this way: what several of them share, and what is its own.
+struct Lossy {
+    map: MapBackend<Shared>,
+    generations: Arc<Ledger>,
+    loss: Loss,
+}
+
+#[derive(Default)]
+struct Ledger {
+    of: Mutex<HashMap<Group, u64>>,
+    next: AtomicU64,
+    always_one: bool,
+}
+
+impl Generations for Ledger {
+    fn generation(&self, group: Group) -> Result<u64> {
+        Ok(self.of.lock().expect("no panic").get(&group).copied().unwrap_or(0))
+    }
+
+    fn renew(&self, group: Group) -> Result<()> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        self.of.lock().expect("no panic").insert(group, if self.always_one { 1 } else { next });
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl crate::Backend for Lossy {
+    type Stored = Shared;
+
+    fn read(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+        self.map.read(key)
+    }
+
+    fn write(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+        self.map.write(key, record)
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool> {
+        self.map.delete(key)
+    }
+
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+        self.read(key)
+    }
+
+    async fn write_async(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+        self.write(key, record)
+    }
+
+    async fn delete_async(&self, key: &Key) -> Result<bool> {
+        self.delete(key)
+    }
+
+    fn is_in_process(&self) -> bool {
+        self.loss == Loss::SaysItIsInProcess
+    }
+
+    fn clear(&self) -> Result<()> {
+        if self.loss == Loss::ClearResetsGenerations {
+            self.generations.of.lock().expect("no panic").clear();
+        }
+        self.map.clear()
+    }
+
+    fn generations(&self) -> Option<&dyn Generations> {
+        let has_none = [Loss::HasNoGenerations, Loss::SaysItIsInProcess].contains(&self.loss);
+        if has_none { None } else { Some(&*self.generations) }
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.map.clock()
+    }
+}
+
+fn caught_after_reopening(loss: Loss, mode: Mode) -> Vec<&'static str> {
+    let table = crate::backend_tests!(@reopenings reopening_table [Lossy, ByReference]);
+    table
+        .into_iter()
+        .filter(|(_, property)| {
+            let clock = ManualClock::new();
+            let ledger = || Ledger { always_one: loss == Loss::RenewsToOne, ..Ledger::default() };
+            let place = (MapBackend::with_clock(clock.clone()), Arc::new(ledger()));
+            let open = || {
+                let (map, generations) = place.clone();
+                match loss {
+                    Loss::GenerationsEndWithTheProcess => {
+                        Lossy { map, generations: Arc::new(ledger()), loss }
+                    }
+                    Loss::EntriesEndWithTheProcess => {
+                        Lossy { map: MapBackend::with_clock(clock.clone()), generations, loss }
+                    }
+                    _ => Lossy { map, generations, loss },
+                }
+            };
+            let test = || property(&Reopening::new(open(), open, ByReference, mode));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)).is_err()
+        })
+        .map(|(name, _)| name)
+        .collect()
+}
+
+#[test]
+fn every_loss_is_caught_when_the_place_is_opened_again() {
+    let entries = "entries_are_where_the_backend_says_they_are";
+    let invalidations = "invalidations_survive_as_long_as_entries";
+    let clear = "clear_never_brings_a_generation_back";
+    let expected: [(Loss, &[&str]); 7] = [
+        (Loss::Nothing, &[]),
+        (Loss::HasNoGenerations, &[]),
+        (Loss::GenerationsEndWithTheProcess, &[invalidations, clear]),
+        (Loss::ClearResetsGenerations, &[clear]),
+        (Loss::SaysItIsInProcess, &[entries, invalidations]),
+        (Loss::EntriesEndWithTheProcess, &[entries]),
+        (Loss::RenewsToOne, &[clear]),
+    ];
+    for (loss, properties) in expected {
+        for mode in [Mode::Sync, Mode::Async] {
+            assert_eq!(caught_after_reopening(loss, mode), properties, "{loss:?} in {mode:?}");
+        }
+    }
 }
