@@ -555,6 +555,8 @@ fn memory_serves_what_it_has_while_the_server_hangs() {
             .expect("an address");
         let tiers = tiered(&far);
         let runs = AtomicU64::new(0);
+        // Memory begins anew when it begins to hear of what others change.
+        until("it listens", || tiers.backend().news().is_some_and(vayu::News::is_current));
         assert_eq!(old(&tiers, &runs, 1), 0);
         proxy.treat(Treatment { swallow: true, ..Treatment::default() });
         assert_eq!(old(&tiers, &runs, 1), 0, "fresh");
