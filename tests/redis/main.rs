@@ -20,6 +20,7 @@ mod refused;
 mod runtimes;
 mod sentinel;
 mod server;
+mod setup;
 mod tls;
 
 use std::sync::atomic::{AtomicU32, Ordering};

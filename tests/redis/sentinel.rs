@@ -13,12 +13,18 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A sentinel that watches a server under the name `main`.
 fn sentinel(server: &Server) -> (Server, tempfile::TempDir) {
+    sentinel_with(server, "")
+}
+
+/// A sentinel with more lines in its configuration.
+pub(crate) fn sentinel_with(server: &Server, lines: &str) -> (Server, tempfile::TempDir) {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("sentinel.conf");
     let mut settings = String::new();
     writeln!(settings, "sentinel monitor main 127.0.0.1 {} 1", server.port).unwrap();
     writeln!(settings, "sentinel down-after-milliseconds main 500").unwrap();
     writeln!(settings, "sentinel failover-timeout main 2000").unwrap();
+    settings.push_str(lines);
     std::fs::write(&path, settings).unwrap();
     (Server::sentinel(path.to_str().unwrap()), place)
 }
@@ -85,4 +91,58 @@ fn new_master_is_found_after_the_old_one_died() {
         let unknown = RedisOptions::new().connect_eagerly();
         unknown.connect_sentinel([sentinel.url()], "other").expect_err("nobody has that name");
     });
+}
+
+#[test]
+fn sentinel_with_a_password_of_its_own_is_told_it() {
+    watchdog(HANG, || {
+        let server = Server::with(&["--requirepass", "of-server"]);
+        let lines = "sentinel auth-pass main of-server\nrequirepass of-sentinel&%\n\
+                     user watcher on >of-watcher ~* &* +@all\n";
+        let (sentinel, _place) = sentinel_with(&server, lines);
+        let at = format!("127.0.0.1:{}", sentinel.port);
+        let url = format!("redis://:of-server@{at}");
+        let eager = || RedisOptions::new().timeout(Duration::from_secs(5)).connect_eagerly();
+        let refused = |options: RedisOptions| {
+            let error = options.connect_sentinel([&url], "main").expect_err("it wants a password");
+            let told = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+            assert!(!told.contains("of-s") && !told.contains("guess"), "{told}");
+        };
+        refused(eager());
+        refused(eager().sentinel_password("guess"));
+        refused(eager().sentinel_password("of-server"));
+        let options = eager().sentinel_username("watcher").sentinel_password("of-watcher");
+        assert!(!format!("{options:?}").contains("watcher"));
+        let end = "main?timeout=5s&connect=eagerly";
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let key = Key::from_text("n", "1");
+        for cache in [
+            options.connect_sentinel([&url], "main").unwrap(),
+            eager().sentinel_password("of-sentinel&%").connect_sentinel([&url], "main").unwrap(),
+            RedisOptions::new()
+                .connect(format!(
+                    "redis+sentinel://:of-server@{at}/{end}&sentinel_password=of-sentinel%26%25"
+                ))
+                .unwrap(),
+            RedisOptions::new()
+                .connect(format!(
+                    "redis+sentinel://:of-server@{at}/{end}&sentinel_username=watcher\
+                     &sentinel_password=of-watcher"
+                ))
+                .unwrap(),
+        ] {
+            assert!(!format!("{cache:?} {:?}", cache.backend()).contains("of-"));
+            cache.set(&key, &1, MINUTE).unwrap();
+            assert_eq!(runtime.block_on(cache.get_async::<i32>(&key)).unwrap(), Some(1));
+        }
+    });
+}
+
+#[test]
+fn password_for_sentinels_is_refused_where_there_are_none() {
+    let error = RedisOptions::new().connect("redis://host?sentinel_password=secret").unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("secret"));
+    RedisOptions::new().sentinel_password("secret").connect("redis://host").unwrap_err();
+    let user = RedisOptions::new().sentinel_username("me");
+    user.connect_sentinel(["redis://host"], "main").expect_err("there is no password");
 }

@@ -162,7 +162,7 @@ impl Drop for Server {
 }
 
 /// A port that is free at the moment, and so is the one that a node of a cluster takes beside it.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();

@@ -37,13 +37,17 @@ fn certificates(place: &Path, days: &str) {
     );
 }
 
-struct Secure {
-    _server: Server,
-    port: u16,
-    authority: Vec<u8>,
+pub(crate) struct Secure {
+    pub(crate) server: Server,
+    pub(crate) port: u16,
+    pub(crate) authority: Vec<u8>,
+    /// A certificate of the same authority, which is used as that of a client, and its key.
+    certificate: Vec<u8>,
+    key: Vec<u8>,
 }
 
-fn secure(days: &str) -> Secure {
+/// A server with TLS that asks its clients for certificates or does not (`yes`, `no`).
+pub(crate) fn secure(days: &str, auth_clients: &str) -> Secure {
     let place = tempfile::tempdir().unwrap().keep();
     certificates(&place, days);
     let file = |name: &str| place.join(name).to_str().unwrap().to_owned();
@@ -52,7 +56,7 @@ fn secure(days: &str) -> Secure {
         "--tls-port",
         &port.to_string(),
         "--tls-auth-clients",
-        "no",
+        auth_clients,
         "--tls-cert-file",
         &file("server.crt"),
         "--tls-key-file",
@@ -60,12 +64,13 @@ fn secure(days: &str) -> Secure {
         "--tls-ca-cert-file",
         &file("ca.crt"),
     ]);
-    let authority = std::fs::read(place.join("ca.crt")).unwrap();
+    let read = |name: &str| std::fs::read(place.join(name)).unwrap();
+    let (authority, certificate, key) = (read("ca.crt"), read("server.crt"), read("server.key"));
     std::fs::remove_dir_all(place).unwrap();
-    Secure { _server: server, port, authority }
+    Secure { server, port, authority, certificate, key }
 }
 
-fn options() -> RedisOptions {
+pub(crate) fn options() -> RedisOptions {
     // A handshake in a debug build on a busy machine takes its time.
     RedisOptions::new().timeout(Duration::from_secs(10))
 }
@@ -73,7 +78,7 @@ fn options() -> RedisOptions {
 #[test]
 fn server_with_a_known_certificate_is_used_and_others_are_not() {
     watchdog(HANG, || {
-        let server = secure("-days 30");
+        let server = secure("-days 30", "no");
         let url = |host: &str| format!("rediss://{host}:{}/", server.port);
         let known = || options().root_certificates(server.authority.clone());
         let cache = known().connect_eagerly().connect(url("localhost")).unwrap();
@@ -104,9 +109,119 @@ fn server_with_a_known_certificate_is_used_and_others_are_not() {
 #[test]
 fn certificate_that_has_expired_is_none() {
     watchdog(HANG, || {
-        let server = secure("-days -1");
+        let server = secure("-days -1", "no");
         let url = format!("rediss://localhost:{}/", server.port);
         let known = options().root_certificates(server.authority.clone());
         known.connect_eagerly().connect(url).expect_err("it has expired");
+    });
+}
+
+/// That is what a server with TLS does by default.
+#[test]
+fn server_that_requires_a_client_certificate_is_shown_one() {
+    watchdog(HANG, || {
+        let server = secure("-days 30", "yes");
+        let url = format!("rediss://localhost:{}/", server.port);
+        let known = || options().root_certificates(server.authority.clone());
+        known().connect_eagerly().connect(&url).expect_err("it requires a certificate");
+        let with = known().client_certificate(server.certificate.clone(), server.key.clone());
+        let told = format!("{with:?}");
+        assert!(!told.contains("PRIVATE") && !told.contains("client"), "{told}");
+        let place = tempfile::tempdir().unwrap();
+        let file = |name: &str, pem: &[u8]| {
+            let path = place.path().join(name);
+            std::fs::write(&path, pem).unwrap();
+            path.to_str().unwrap().replace(' ', "%20")
+        };
+        let from_files = format!(
+            "{url}?timeout=10s&tls_cert_file={}&tls_key_file={}&tls_ca_cert_file={}",
+            file("client%26.crt", &server.certificate).replace("%26", "%2526"),
+            file("client.key", &server.key),
+            file("ca.crt", &server.authority),
+        );
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let key = Key::from_text("n", "1");
+        for (n, cache) in [
+            with.connect_eagerly().connect(&url).unwrap(),
+            RedisOptions::new().connect_eagerly().connect(&from_files).unwrap(),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            cache.set(&key, &n, MINUTE).unwrap();
+            assert_eq!(cache.get::<usize>(&key).unwrap(), Some(n));
+            assert_eq!(runtime.block_on(cache.get_async::<usize>(&key)).unwrap(), Some(n));
+        }
+    });
+}
+
+#[test]
+fn certificates_that_cannot_work_are_refused_and_the_key_is_in_no_error() {
+    let url = "rediss://localhost:1/";
+    let refused = |options: RedisOptions, url: &str| {
+        let error = options.connect(url).expect_err(url);
+        assert_eq!(error.kind(), vayu::ErrorKind::Configuration);
+        let told = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+        assert!(!told.contains("secret"), "{told}");
+        told
+    };
+    let begin = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (options, says) in [
+        (options().client_certificate("secret", "secret"), "no certificate"),
+        (options().client_certificate(begin, "-----BEGIN secret-----"), "private key"),
+        (options().root_certificates("secret"), "no certificate"),
+    ] {
+        let told = refused(options, url);
+        assert!(told.contains(says), "{told}");
+    }
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("cert.pem");
+    std::fs::write(&path, begin).unwrap();
+    let half = format!("{url}?tls_cert_file={}", path.display());
+    assert!(refused(options(), &half).contains("private key"));
+    assert!(refused(options(), &format!("{url}?tls_key_file=/missing")).contains("`tls_key_file`"));
+}
+
+/// The library for clusters takes certificates from elsewhere than the addresses.
+#[test]
+fn cluster_is_shown_the_client_certificate_too() {
+    watchdog(HANG, || {
+        let place = tempfile::tempdir().unwrap();
+        certificates(place.path(), "-days 30");
+        let file = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Server::with(&[
+            "--cluster-enabled",
+            "yes",
+            "--tls-cluster",
+            "yes",
+            "--cluster-announce-hostname",
+            "localhost",
+            "--cluster-preferred-endpoint-type",
+            "hostname",
+            "--cluster-port",
+            &crate::server::free_port().to_string(),
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            &file("server.crt"),
+            "--tls-key-file",
+            &file("server.key"),
+            "--tls-ca-cert-file",
+            &file("ca.crt"),
+        ]);
+        let () = server.ask("CLUSTER ADDSLOTSRANGE 0 16383");
+        crate::until("the cluster comes up", || {
+            server.ask::<String>("CLUSTER INFO").contains("cluster_state:ok")
+        });
+        let read = |name: &str| std::fs::read(place.path().join(name)).unwrap();
+        let options = options()
+            .root_certificates(read("ca.crt"))
+            .client_certificate(read("server.crt"), read("server.key"));
+        let cache = options.connect_cluster([format!("rediss://localhost:{port}/")]).unwrap();
+        let key = Key::from_text("n", "1");
+        cache.set(&key, &1, MINUTE).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        assert_eq!(runtime.block_on(cache.get_async::<i32>(&key)).unwrap(), Some(1));
     });
 }

@@ -1,5 +1,7 @@
 //! From texts to addresses of servers.
 
+use std::fmt;
+
 use redis::{ConnectionInfo, IntoConnectionInfo};
 use vayu_core::Result;
 
@@ -17,6 +19,23 @@ pub(crate) enum Place {
         servers: Vec<ConnectionInfo>,
         name: String,
     },
+}
+
+/// Hosts and ports, without user and password.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(any(feature = "cluster", feature = "sentinel"))]
+        let list = |servers: &[ConnectionInfo]| {
+            servers.iter().map(|server| server.addr().to_string()).collect::<Vec<_>>().join(",")
+        };
+        match self {
+            Self::Server(server) => server.addr().fmt(f),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(nodes) => f.write_str(&list(nodes)),
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels { servers, name } => write!(f, "{}/{name}", list(servers)),
+        }
+    }
 }
 
 /// A place, and what follows the question mark as options.
@@ -107,7 +126,7 @@ fn server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo, Redis
         .into_connection_info()
         .map_err(|error| misconfigured("the address of a Redis server").with_source(error))?;
     #[cfg(feature = "tls")]
-    let server = crate::tls::with_roots(server, options.roots.as_deref())?;
+    let server = crate::tls::with_certificates(server, &options)?;
     check(&server)?;
     Ok((server, options))
 }

@@ -28,6 +28,7 @@ use crate::pool::{Pool, is_worth_another};
 use crate::reply::Scope;
 use crate::runtime;
 use crate::server::Server;
+use crate::setup::Step;
 
 /// Keeps each entry in a key of a Redis server.
 ///
@@ -73,7 +74,7 @@ impl Asking {
     /// Returns the reply to a command.
     pub(crate) fn ask(&self, command: &Cmd) -> Result<Value, Failure> {
         let deadline = self.deadline();
-        self.guard(|permit| {
+        self.guard(command, |permit| {
             let connect = || {
                 // Of many who were let in at once, those who come here late need not try, too.
                 if permit.is_outdated() {
@@ -86,15 +87,20 @@ impl Asking {
     }
 
     /// Runs what asks the server, unless that is left alone, and notes what comes of it.
-    fn guard<T>(&self, ask: impl FnOnce(&Permit<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn guard<T>(
+        &self,
+        command: &Cmd,
+        ask: impl FnOnce(&Permit<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let permit = self.0.breaker.permit().ok_or(Failure::Resting)?;
         let answer = ask(&permit);
-        self.settle(permit, answer.as_ref().err());
+        self.settle(permit, command, answer.as_ref().err());
         answer
     }
 
-    /// Tells the breaker what came of an attempt.
-    fn settle(&self, permit: Permit<'_>, failure: Option<&Failure>) {
+    /// Tells the breaker, and the log if it must know, what came of an attempt.
+    fn settle(&self, permit: Permit<'_>, command: &Cmd, failure: Option<&Failure>) {
+        self.0.server.setup().note(&Step::Command(command), failure);
         match failure {
             // It was not asked.
             Some(Failure::Resting) => drop(permit),
@@ -130,7 +136,7 @@ impl Asking {
         deadline: Instant,
     ) -> Result<Value, Failure> {
         let answer = self.exchange(&permit, command, deadline).await;
-        self.settle(permit, answer.as_ref().err());
+        self.settle(permit, command, answer.as_ref().err());
         answer
     }
 
@@ -381,7 +387,8 @@ impl Backend for RedisBackend {
         let (ways, pattern) = (&self.asking.0, self.names.entries());
         let deadline = || self.asking.deadline();
         let remove = |link: &mut dyn Link| clear::remove_all(link, &pattern, deadline);
-        let cleared = self.asking.guard(|_| ways.server.on_each(deadline, remove));
+        let clear = || ways.server.on_each(deadline, remove);
+        let cleared = self.asking.guard(&redis::cmd("SCAN"), |_| clear());
         cleared.map_err(|failure| failure.during("clear"))?;
         self.tell(&Message::EVERYTHING)
     }

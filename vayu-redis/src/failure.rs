@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::{RedisError, ServerErrorKind};
 use vayu_core::{Error, ErrorKind};
 
-use crate::reply::{self, Scope};
+use crate::reply::{self, Cause, Scope};
 
 /// A failure, kept as the source of the [`Error`] that a caller gets.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -34,6 +34,12 @@ pub(crate) enum Failure {
     #[cfg(feature = "sentinel")]
     #[error("no sentinel knows the server")]
     Sentinel,
+    #[cfg(feature = "sentinel")]
+    #[error("no sentinel knows a server of this name")]
+    UnknownName,
+    #[cfg(feature = "sentinel")]
+    #[error("a sentinel: {0}")]
+    AtSentinel(Arc<Failure>),
     #[error("the helper thread has ended")]
     Helper,
 }
@@ -79,6 +85,30 @@ impl Failure {
         let Self::Redis(error) = self else { return Scope::Server };
         let Some(code) = error.code() else { return Scope::Server };
         reply::scope(code, error.detail().unwrap_or_default())
+    }
+
+    /// Returns what is wrong with the configuration, if that is why this happened.
+    pub(crate) fn misconfiguration(&self) -> Option<Cause> {
+        match self {
+            Self::Connect(failure) => failure.misconfiguration(),
+            #[cfg(feature = "sentinel")]
+            Self::UnknownName => Some(Cause::SentinelName),
+            #[cfg(feature = "sentinel")]
+            Self::AtSentinel(failure) => Some(match failure.misconfiguration()? {
+                Cause::PasswordMissing | Cause::PasswordWrong | Cause::PasswordUnwanted => {
+                    Cause::SentinelPassword
+                }
+                cause => cause,
+            }),
+            Self::Redis(error) | Self::Lost(error) => {
+                #[cfg(feature = "tls")]
+                if let Some(cause) = crate::tls::cause(error) {
+                    return Some(cause);
+                }
+                reply::cause(error.code()?, error.detail().unwrap_or_default())
+            }
+            _ => None,
+        }
     }
 
     /// Returns whether a server that works has refused this one command.

@@ -43,6 +43,7 @@ mod runtime;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 mod server;
+mod setup;
 mod subscription;
 mod talk;
 #[cfg(feature = "tls")]

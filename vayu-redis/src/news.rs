@@ -16,6 +16,7 @@ use crate::fork::Process;
 use crate::random;
 use crate::runtime::helper;
 use crate::server::Server;
+use crate::setup::Step;
 use crate::subscription::Subscription;
 
 /// What is published.
@@ -177,9 +178,15 @@ impl Listener {
         attempt: usize,
     ) -> Result<(Subscription, UnboundedReceiver<PushInfo>), Failure> {
         let (hear, heard) = unbounded_channel();
-        let mut line = self.source.server.listener(attempt, hear).await?;
-        line.subscribe(&self.source.channel).await?;
-        Ok((line, heard))
+        let server = &self.source.server;
+        let connect = async {
+            let mut line = server.listener(attempt, hear).await?;
+            line.subscribe(&self.source.channel).await?;
+            Ok(line)
+        };
+        let line = connect.await;
+        server.setup().note(&Step::Subscribe, line.as_ref().err());
+        Ok((line?, heard))
     }
 
     /// Tells what is heard until the connection is broken.

@@ -47,6 +47,14 @@ pub struct RedisOptions {
     is_eager: bool,
     #[cfg(feature = "tls")]
     pub(crate) roots: Option<Vec<u8>>,
+    #[cfg(feature = "tls")]
+    pub(crate) client_certificate: Option<Vec<u8>>,
+    #[cfg(feature = "tls")]
+    pub(crate) client_key: Option<Vec<u8>>,
+    #[cfg(feature = "sentinel")]
+    pub(crate) sentinel_username: Option<String>,
+    #[cfg(feature = "sentinel")]
+    pub(crate) sentinel_password: Option<String>,
 }
 
 /// What an answer may have beside the entry, in bytes.
@@ -79,6 +87,14 @@ impl RedisOptions {
             is_eager: false,
             #[cfg(feature = "tls")]
             roots: None,
+            #[cfg(feature = "tls")]
+            client_certificate: None,
+            #[cfg(feature = "tls")]
+            client_key: None,
+            #[cfg(feature = "sentinel")]
+            sentinel_username: None,
+            #[cfg(feature = "sentinel")]
+            sentinel_password: None,
         }
     }
 
@@ -170,6 +186,38 @@ impl RedisOptions {
         self
     }
 
+    /// Shows the certificate in this PEM text to the server, with `rediss://` addresses, and proves it
+    /// with the private key in the other one. The certificate comes first, then those of the authorities
+    /// that connect it to the root, if any.
+    ///
+    /// A Redis server with TLS requires one by default (`tls-auth-clients`).
+    #[cfg(feature = "tls")]
+    pub fn client_certificate(
+        mut self,
+        certificate_pem: impl Into<Vec<u8>>,
+        key_pem: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.client_certificate = Some(certificate_pem.into());
+        self.client_key = Some(key_pem.into());
+        self
+    }
+
+    /// Authenticates to sentinels as this user. It takes effect with
+    /// [`sentinel_password`](Self::sentinel_password). The default is the user that needs no name.
+    #[cfg(feature = "sentinel")]
+    pub fn sentinel_username(mut self, username: impl Into<String>) -> Self {
+        self.sentinel_username = Some(username.into());
+        self
+    }
+
+    /// Authenticates to sentinels with this password, all of which have the same one. It is not that of
+    /// the server, which is in the address. Without this option sentinels are asked without one.
+    #[cfg(feature = "sentinel")]
+    pub fn sentinel_password(mut self, password: impl Into<String>) -> Self {
+        self.sentinel_password = Some(password.into());
+        self
+    }
+
     /// The cache on one server: `redis://user:password@host:port/db`, `rediss://..` with TLS (feature
     /// `tls`), or `unix:///path?db=0`. Several hosts may stand in an address, too:
     /// `redis+cluster://host:port,host:port/` (feature `cluster`) and
@@ -179,6 +227,10 @@ impl RedisOptions {
     /// `max_connections`, `max_idle`, `single_flight=everywhere`, `claim_for`, `connect=eagerly`. They win
     /// over those that were set before. Times are seconds, or have a unit: `ms`, `s`, `m`, `h`, `d`, `w` or
     /// a word like `minutes`.
+    ///
+    /// With the feature `sentinel` there are `sentinel_username` and `sentinel_password` as well, with the
+    /// feature `tls` the paths of PEM files: `tls_cert_file` and `tls_key_file` of the client certificate,
+    /// `tls_ca_cert_file` of the root certificates. In these five, `%26` is an `&` and `%25` a `%`.
     ///
     /// # Errors
     ///
@@ -204,7 +256,9 @@ impl RedisOptions {
     }
 
     /// The cache on the server that sentinels at these addresses know by a name. User, password and
-    /// database are those of the server; the sentinels are asked without.
+    /// database are those of the server; those of the sentinels are
+    /// [`sentinel_username`](Self::sentinel_username) and
+    /// [`sentinel_password`](Self::sentinel_password).
     ///
     /// # Errors
     ///
@@ -252,6 +306,16 @@ impl RedisOptions {
             }
             "single_flight" if value == "process" => self.single_flight(SingleFlight::Process),
             "connect" if value == "eagerly" => self.connect_eagerly(),
+            #[cfg(feature = "sentinel")]
+            "sentinel_username" => self.sentinel_username(decoded(name, value)?),
+            #[cfg(feature = "sentinel")]
+            "sentinel_password" => self.sentinel_password(decoded(name, value)?),
+            #[cfg(feature = "tls")]
+            "tls_cert_file" => Self { client_certificate: Some(file(name, value)?), ..self },
+            #[cfg(feature = "tls")]
+            "tls_key_file" => Self { client_key: Some(file(name, value)?), ..self },
+            #[cfg(feature = "tls")]
+            "tls_ca_cert_file" => self.root_certificates(file(name, value)?),
             "single_flight" | "connect" => {
                 return Err(misconfigured(format!(
                     "the option `{name}` of a Redis address has another value than it can have"
@@ -281,8 +345,18 @@ impl RedisOptions {
 
     fn cache(self, place: Place) -> Result<RedisCache> {
         self.check()?;
+        #[cfg(feature = "sentinel")]
+        if self.sentinel_password.is_some() && !matches!(place, Place::Sentinels { .. }) {
+            return Err(misconfigured(
+                "there is a password for sentinels, and the address is not one of sentinels",
+            ));
+        }
+        #[cfg(feature = "sentinel")]
+        if self.sentinel_username.is_some() && self.sentinel_password.is_none() {
+            return Err(misconfigured("there is a user for sentinels, and no password"));
+        }
         let is_eager = self.is_eager;
-        let server = Server::at(place, self.timeout, self.max_answer())?;
+        let server = Server::at(place, &self)?;
         let backend = RedisBackend::new(server, self);
         if is_eager {
             backend.greet()?;
@@ -290,9 +364,28 @@ impl RedisOptions {
         Ok(RedisCache::with_backend(backend))
     }
 
-    fn max_answer(&self) -> u64 {
+    /// The longest reply, in bytes.
+    pub(crate) fn max_answer(&self) -> u64 {
         self.max_entry_bytes.saturating_add(SLACK)
     }
+}
+
+/// Returns the value of an option of an address, which may have any characters as `%` and two digits.
+#[cfg(any(feature = "sentinel", feature = "tls"))]
+fn decoded(name: &str, value: &str) -> Result<String> {
+    let decoded = percent_encoding::percent_decode_str(value).decode_utf8();
+    decoded.map(Into::into).map_err(|_| {
+        misconfigured(format!("the option `{name}` of a Redis address is not valid UTF-8"))
+    })
+}
+
+/// Returns what is in the file whose path is the value of an option of an address.
+#[cfg(feature = "tls")]
+fn file(name: &str, value: &str) -> Result<Vec<u8>> {
+    std::fs::read(decoded(name, value)?).map_err(|error| {
+        misconfigured(format!("the file of the option `{name}` of a Redis address cannot be read"))
+            .with_source(error)
+    })
 }
 
 impl Default for RedisOptions {

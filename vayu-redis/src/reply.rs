@@ -63,6 +63,98 @@ pub(crate) fn scope(code: &str, message: &str) -> Scope {
         .map_or(Scope::Command, |&(_, _, scope)| scope)
 }
 
+/// What is wrong with a configuration. None of these passes by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    PasswordMissing,
+    PasswordWrong,
+    PasswordUnwanted,
+    RightMissing,
+    CommandUnknown,
+    ProtectedMode,
+    Database,
+    #[cfg(feature = "sentinel")]
+    SentinelPassword,
+    #[cfg(feature = "sentinel")]
+    SentinelName,
+    #[cfg(feature = "tls")]
+    ServerCertificate,
+    #[cfg(feature = "tls")]
+    ClientCertificate,
+    #[cfg(feature = "tls")]
+    NoTls,
+}
+
+/// Code and beginning of the message of the error replies that are the same until somebody changes the
+/// configuration of the cache or of the server.
+const CAUSES: [(&str, &str, Cause); 14] = [
+    ("NOAUTH", "", Cause::PasswordMissing),
+    ("ERR", "operation not permitted", Cause::PasswordMissing),
+    ("WRONGPASS", "", Cause::PasswordWrong),
+    ("ERR", "invalid password", Cause::PasswordWrong),
+    ("ERR", "Client sent AUTH, but no password is set", Cause::PasswordUnwanted),
+    ("ERR", "AUTH <password> called without any password configured", Cause::PasswordUnwanted),
+    ("NOPERM", "", Cause::RightMissing),
+    ("ERR", "unknown command", Cause::CommandUnknown),
+    ("ERR", "Unknown command", Cause::CommandUnknown),
+    ("ERR", "unknown subcommand", Cause::CommandUnknown),
+    ("NOPROTO", "", Cause::CommandUnknown),
+    ("DENIED", "", Cause::ProtectedMode),
+    ("ERR", "DB index is out of range", Cause::Database),
+    ("ERR", "SELECT is not allowed in cluster mode", Cause::Database),
+];
+
+/// Returns what is wrong with the configuration, if an error reply of this code and message says so.
+pub(crate) fn cause(code: &str, message: &str) -> Option<Cause> {
+    let mut causes = CAUSES.iter();
+    causes
+        .find(|(known, start, _)| *known == code && message.starts_with(start))
+        .map(|&(_, _, cause)| cause)
+}
+
+impl Cause {
+    /// Returns what to do.
+    pub(crate) fn way_out(self) -> &'static str {
+        match self {
+            Self::PasswordMissing => {
+                "put the password of the server into the address, as in `redis://user:password@host`"
+            }
+            Self::PasswordWrong => "correct the user and the password in the address",
+            Self::PasswordUnwanted => {
+                "take the password out of the address, or set one on the server"
+            }
+            Self::RightMissing => {
+                "give the user the right, with `ACL SETUSER` on the server; the guide lists what a \
+                 cache needs"
+            }
+            Self::CommandUnknown => {
+                "use a server that has the command, and do not rename it there with `rename-command`"
+            }
+            Self::ProtectedMode => "set a password on the server, and put it into the address",
+            Self::Database => "correct the number of the database at the end of the address",
+            #[cfg(feature = "sentinel")]
+            Self::SentinelPassword => {
+                "set or correct the options `sentinel_username` and `sentinel_password`, which are not \
+                 those of the server"
+            }
+            #[cfg(feature = "sentinel")]
+            Self::SentinelName => "correct the name that follows the hosts of the sentinels",
+            #[cfg(feature = "tls")]
+            Self::ServerCertificate => {
+                "use a certificate for this host that has not expired, and trust its authority with the \
+                 option `root_certificates` or `tls_ca_cert_file`"
+            }
+            #[cfg(feature = "tls")]
+            Self::ClientCertificate => {
+                "set the option `client_certificate`, or `tls_cert_file` and `tls_key_file`, to a \
+                 certificate that the server accepts"
+            }
+            #[cfg(feature = "tls")]
+            Self::NoTls => "use the TLS port of the server, or an address without TLS",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use redis::parse_redis_value;

@@ -1,22 +1,33 @@
 //! Asking sentinels which server is the master.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use redis::{ConnectionAddr, ConnectionInfo, Value};
+use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo, Value};
 
 use crate::failure::Failure;
 use crate::link::Link;
+use crate::options::RedisOptions;
 
 /// Some sentinels and the name of what they watch.
 pub(crate) struct Sentinels {
-    /// With user, password and database of the server: those of the sentinels are none.
+    /// With user, password and database of the server.
     servers: Vec<ConnectionInfo>,
     name: String,
+    /// The user and the password of the sentinels.
+    settings: RedisConnectionInfo,
 }
 
 impl Sentinels {
-    pub(crate) fn new(servers: Vec<ConnectionInfo>, name: String) -> Self {
-        Self { servers, name }
+    pub(crate) fn new(servers: Vec<ConnectionInfo>, name: String, options: &RedisOptions) -> Self {
+        let mut settings = RedisConnectionInfo::default();
+        if let Some(username) = &options.sentinel_username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = &options.sentinel_password {
+            settings = settings.set_password(password);
+        }
+        Self { servers, name, settings }
     }
 
     /// The master, as the first sentinel says that answers and whose answer is true.
@@ -29,7 +40,9 @@ impl Sentinels {
         for sentinel in &self.servers {
             match self.ask(sentinel, &connect, deadline) {
                 Ok(server) => return Ok(server),
-                Err(failure) => last = failure,
+                // What a user can mend is of more use than that another sentinel is down.
+                Err(failure) if last.misconfiguration().is_none() => last = failure,
+                Err(_) => {}
             }
         }
         Err(last)
@@ -41,10 +54,11 @@ impl Sentinels {
         connect: impl Fn(&ConnectionInfo) -> Result<Box<dyn Link>, Failure>,
         deadline: Instant,
     ) -> Result<ConnectionInfo, Failure> {
-        let bare = sentinel.clone().set_redis_settings(redis::RedisConnectionInfo::default());
+        let own = sentinel.clone().set_redis_settings(self.settings.clone());
         let mut question = redis::cmd("SENTINEL");
         question.arg("get-master-addr-by-name").arg(&self.name);
-        let answer = connect(&bare)?.ask(&question, deadline)?;
+        let answer = connect(&own).and_then(|mut link| link.ask(&question, deadline));
+        let answer = answer.map_err(|failure| Failure::AtSentinel(Arc::new(failure)))?;
         let server = sentinel.clone().set_addr(address(&answer, sentinel.addr())?);
         // A sentinel may not know yet that there is another one.
         let role = connect(&server)?.ask(&redis::cmd("ROLE"), deadline)?;
@@ -58,7 +72,7 @@ impl Sentinels {
 }
 
 fn address(answer: &Value, sentinel: &ConnectionAddr) -> Result<ConnectionAddr, Failure> {
-    let Value::Array(parts) = answer else { return Err(Failure::Sentinel) };
+    let Value::Array(parts) = answer else { return Err(Failure::UnknownName) };
     let [Value::BulkString(host), Value::BulkString(port)] = parts.as_slice() else {
         return Err(Failure::Answer);
     };

@@ -17,8 +17,10 @@ use crate::link::LibraryLink;
 #[cfg(feature = "tls")]
 use crate::link::left_until;
 use crate::link::{Link, PlainLink};
+use crate::options::RedisOptions;
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinels;
+use crate::setup::{Setup, Step};
 use crate::subscription::Subscription;
 use crate::talk::Talk;
 
@@ -31,6 +33,7 @@ pub(crate) struct Server {
     timeout: Duration,
     /// The longest answer, in bytes.
     max_bytes: u64,
+    setup: Setup,
 }
 
 #[derive(Clone)]
@@ -47,11 +50,18 @@ enum Kind {
 
 #[cfg(feature = "cluster")]
 impl Kind {
-    fn cluster(nodes: Vec<ConnectionInfo>, timeout: Duration) -> Result<Self> {
-        let client = redis::cluster::ClusterClientBuilder::new(nodes.clone())
-            .connection_timeout(timeout)
-            .response_timeout(timeout)
-            .retries(1)
+    fn cluster(nodes: Vec<ConnectionInfo>, options: &RedisOptions) -> Result<Self> {
+        let builder = redis::cluster::ClusterClientBuilder::new(nodes.clone())
+            .connection_timeout(options.timeout)
+            .response_timeout(options.timeout)
+            .retries(1);
+        // It does not take them from the addresses.
+        #[cfg(feature = "tls")]
+        let builder = match crate::tls::certificates(options)? {
+            Some(certificates) => builder.certs(certificates),
+            None => builder,
+        };
+        let client = builder
             .build()
             .map_err(|error| misconfigured("a cluster at these addresses").with_source(error))?;
         Ok(Self::Cluster { client: Box::new(client), nodes: Arc::new(nodes) })
@@ -63,17 +73,20 @@ impl Server {
         not(feature = "cluster"),
         expect(clippy::unnecessary_wraps, reason = "a cluster may be refused")
     )]
-    pub(crate) fn at(place: Place, timeout: Duration, max_bytes: u64) -> Result<Self> {
+    pub(crate) fn at(place: Place, options: &RedisOptions) -> Result<Self> {
+        let timeout = options.timeout;
+        let setup = Setup::new(place.to_string(), options);
         let kind = match place {
             Place::Server(server) => Kind::One(Arc::new(*server)),
             #[cfg(feature = "sentinel")]
             Place::Sentinels { servers, name } => {
-                Kind::Sentinels(Arc::new(Sentinels::new(servers, name)))
+                Kind::Sentinels(Arc::new(Sentinels::new(servers, name, options)))
             }
             #[cfg(feature = "cluster")]
-            Place::Cluster(nodes) => Kind::cluster(nodes, timeout)?,
+            Place::Cluster(nodes) => Kind::cluster(nodes, options)?,
         };
-        Ok(Self { kind, timeout: timeout.min(LONGEST), max_bytes })
+        let max_bytes = options.max_answer();
+        Ok(Self { kind, timeout: timeout.min(LONGEST), max_bytes, setup })
     }
 
     /// The time limit of an operation.
@@ -81,9 +94,16 @@ impl Server {
         self.timeout
     }
 
+    /// What is known of the configuration.
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
     /// Opens a connection for a sync caller.
     pub(crate) fn link(&self, deadline: Instant) -> Result<Box<dyn Link>, Failure> {
-        self.try_link(deadline).map_err(Failure::connecting)
+        let link = self.try_link(deadline).map_err(Failure::connecting);
+        self.setup.note(&Step::Connect, link.as_ref().err());
+        link
     }
 
     fn try_link(&self, deadline: Instant) -> Result<Box<dyn Link>, Failure> {
@@ -113,7 +133,10 @@ impl Server {
     /// Opens a connection for async callers, in the helper runtime.
     pub(crate) async fn line(&self) -> Result<Line, Failure> {
         let opened = timeout(self.timeout, self.try_line()).await;
-        opened.unwrap_or(Err(Failure::Timeout(self.timeout))).map_err(Failure::connecting)
+        let line =
+            opened.unwrap_or(Err(Failure::Timeout(self.timeout))).map_err(Failure::connecting);
+        self.setup.note(&Step::Connect, line.as_ref().err());
+        line
     }
 
     async fn try_line(&self) -> Result<Line, Failure> {

@@ -1,0 +1,222 @@
+//! A configuration that cannot work is told apart from a cold cache: the log says it once.
+
+use std::fmt::Write as _;
+use std::sync::{Mutex, Once};
+use std::time::Duration;
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+use vayu::testing::watchdog;
+use vayu::{Key, RedisCache, RedisOptions, cached};
+
+use crate::server::Server;
+use crate::{HANG, sentinel, tls, until};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Writes down errors and what is told about the state of a cache, also of other threads.
+struct Log;
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        write!(self.0, " {field}={value:?}").expect("a string takes everything");
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "vayu" && [Level::ERROR, Level::INFO].contains(metadata.level())
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(event.metadata().level().to_string());
+        event.record(&mut line);
+        LINES.lock().unwrap().push(line.0);
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// The lines about the cache on this port.
+fn lines(port: u16) -> Vec<String> {
+    let lines = LINES.lock().unwrap();
+    lines.iter().filter(|line| line.contains(&format!(":{port}"))).cloned().collect()
+}
+
+#[cached(cache = cache, ttl = "1h", skip(cache))]
+fn called(cache: &RedisCache, n: u64) -> u64 {
+    n
+}
+
+#[cached(cache = cache, ttl = "1h", skip(cache))]
+async fn called_async(cache: &RedisCache, n: u64) -> u64 {
+    n
+}
+
+fn fifty_calls(cache: &RedisCache) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for n in 0..25 {
+        assert_eq!(called(cache, n), n);
+        assert_eq!(runtime.block_on(called_async(cache, n)), n);
+    }
+}
+
+/// Starts to write lines down.
+fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Log).expect("the only one"));
+}
+
+/// Opens a cache that cannot work, and mends what is wrong.
+fn check(port: u16, says: &[&str], open: impl Fn(RedisOptions) -> RedisCache, mend: impl FnOnce()) {
+    listen();
+    let options = || {
+        // A handshake in a debug build on a busy machine takes its time.
+        let options = RedisOptions::new().timeout(Duration::from_secs(10));
+        options.breaker(3, Duration::from_millis(1))
+    };
+    let cache = open(options());
+    fifty_calls(&cache);
+    let first = lines(port);
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert!(first[0].starts_with("ERROR"), "{first:?}");
+    for says in says.iter().chain(&["configuration"]) {
+        assert!(first[0].contains(says), "{says}: {first:?}");
+    }
+    mend();
+    let key = Key::from_text("n", "1");
+    until("the cache works", || cache.set(&key, &1, MINUTE).is_ok());
+    until("that is logged", || {
+        fifty_calls(&cache);
+        lines(port).len() > 1
+    });
+    fifty_calls(&cache);
+    let lines = lines(port);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[1].starts_with("INFO") && lines[1].contains("works again"), "{lines:?}");
+    assert!(!lines.concat().contains("sesame") && !lines.concat().contains("@127"), "{lines:?}");
+}
+
+fn control(port: u16, password: &str) -> redis::Connection {
+    let client = redis::Client::open(format!("redis://:{password}@127.0.0.1:{port}/")).unwrap();
+    client.get_connection().unwrap()
+}
+
+fn tell(connection: &mut redis::Connection, words: &[&str]) {
+    let () = redis::cmd(words[0]).arg(&words[1..]).query(connection).unwrap();
+}
+
+#[test]
+fn wrong_password_is_logged_once() {
+    watchdog(HANG, || {
+        let server = Server::with(&["--requirepass", "open-sesame"]);
+        let mut control = control(server.port, "open-sesame");
+        let url = format!("redis://:sesame@127.0.0.1:{}/", server.port);
+        let open = |options: RedisOptions| options.connect(&url).unwrap();
+        check(server.port, &["WRONGPASS", "password in the address"], open, || {
+            tell(&mut control, &["CONFIG", "SET", "requirepass", "sesame"]);
+        });
+    });
+}
+
+#[test]
+fn missing_password_is_logged_once() {
+    watchdog(HANG, || {
+        let server = Server::with(&["--requirepass", "sesame"]);
+        let mut control = control(server.port, "sesame");
+        let open = |options: RedisOptions| options.connect(server.url()).unwrap();
+        check(server.port, &["NOAUTH", "put the password"], open, || {
+            tell(&mut control, &["ACL", "SETUSER", "default", "nopass"]);
+        });
+    });
+}
+
+#[test]
+fn missing_right_is_logged_once() {
+    watchdog(HANG, || {
+        for rights in [
+            &["~other:*", "+@all"][..],
+            &["~*", "+@all", "-set"],
+            &["~*", "+@all", "-getrange", "-get"],
+        ] {
+            let server = Server::start();
+            let mut control = server.connection().unwrap();
+            let user = ["ACL", "SETUSER", "shop", "on", ">sesame", "&*"];
+            tell(&mut control, &[&user, rights].concat());
+            let url = format!("redis://shop:sesame@127.0.0.1:{}/", server.port);
+            let open = |options: RedisOptions| options.connect(&url).unwrap();
+            check(server.port, &["permissions", "ACL SETUSER"], open, || {
+                tell(&mut control, &["ACL", "SETUSER", "shop", "~*", "+@all"]);
+            });
+        }
+    });
+}
+
+#[test]
+fn sentinel_that_wants_a_password_is_logged_once() {
+    watchdog(HANG, || {
+        let server = Server::start();
+        let (sentinel, _place) = sentinel::sentinel_with(&server, "requirepass sesame\n");
+        let mut control = control(sentinel.port, "sesame");
+        let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port);
+        let open = |options: RedisOptions| options.connect(&url).unwrap();
+        check(sentinel.port, &["NOAUTH", "sentinel_password"], open, || {
+            tell(&mut control, &["ACL", "SETUSER", "default", "nopass"]);
+        });
+    });
+}
+
+#[test]
+fn missing_client_certificate_is_logged_once() {
+    watchdog(HANG, || {
+        let server = tls::secure("-days 30", "yes");
+        let url = format!("rediss://localhost:{}/", server.port);
+        let open = |options: RedisOptions| {
+            options.root_certificates(server.authority.clone()).connect(&url).unwrap()
+        };
+        check(server.port, &["client_certificate"], open, || {
+            let () = server.server.ask("CONFIG SET tls-auth-clients no");
+        });
+    });
+}
+
+#[test]
+fn certificate_that_is_not_trusted_is_logged_once() {
+    watchdog(HANG, || {
+        let server = tls::secure("-days 30", "no");
+        let options = RedisOptions::new().timeout(Duration::from_secs(10));
+        listen();
+        let cache = options.connect(format!("rediss://localhost:{}/", server.port)).unwrap();
+        fifty_calls(&cache);
+        let lines = lines(server.port);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].starts_with("ERROR") && lines[0].contains("root_certificates"),
+            "{lines:?}"
+        );
+    });
+}
+
+/// What passes by itself is no matter of the configuration.
+#[test]
+fn server_that_is_down_is_no_error_of_the_configuration() {
+    watchdog(HANG, || {
+        listen();
+        let mut server = Server::start();
+        let cache = RedisOptions::new().breaker(3, Duration::from_millis(1));
+        let cache = cache.connect(server.url()).unwrap();
+        fifty_calls(&cache);
+        server.kill();
+        fifty_calls(&cache);
+        assert_eq!(lines(server.port), [""; 0]);
+    });
+}
