@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend};
-use vayu::{Cache, ErrorKind, MessagePack, Tiered, cached, tiered};
+use vayu::{Cache, ErrorKind, MessagePack, Tiered, TieredOptions, cached, tiered};
 
 use crate::Runs;
 
@@ -97,4 +97,84 @@ fn cache_below_has_what_the_tiers_write_and_they_read_what_it_has() {
     assert_eq!(cache.backend().tier_stats().found, 1);
     assert!(cache.remove(&key).unwrap());
     assert_eq!(far.get::<Vec<u8>>(&key).unwrap(), None);
+}
+
+#[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "near", skip(cache, source), handle = near_entry, log = false)]
+fn near(cache: &Tiered<Far>, n: u32, source: u64) -> u64 {
+    source
+}
+
+#[cached(cache = cache, ttl = "1m", prefix = "near text", skip(cache, source), handle = near_text_entry, log = false)]
+fn near_text(cache: &Tiered<Far>, n: u32, source: &str) -> String {
+    source.to_owned()
+}
+
+#[cached(cache = cache, ttl = "1m", prefix = "near text", skip(cache, source), log = false)]
+async fn near_text_async(cache: &Tiered<Far>, n: u32, source: &str) -> String {
+    source.to_owned()
+}
+
+/// There is no news of others here, so nothing else ends a copy.
+#[test]
+fn near_ttl_bounds_how_long_memory_serves_a_copy() {
+    let clock = ManualClock::new();
+    let far = far(&clock);
+    let options = || TieredOptions::new().near_ttl(Duration::from_secs(10));
+    let (one, other) = (options().over(&far), tiered(&far));
+    assert_eq!((near(&one, 7, 1), near_text(&one, 7, "a")), (1, "a".to_owned()));
+    let (number, text) = (
+        vayu::Key::new("near", &(7_u32,)).unwrap(),
+        vayu::Key::new("near text", &(7_u32,)).unwrap(),
+    );
+    let minute = Duration::from_secs(60);
+    for round in 1..=4_u64 {
+        let before = one.backend().tier_stats().found;
+        clock.advance(Duration::from_secs(9));
+        for _ in 0..200 {
+            assert_eq!(near(&one, 7, 0), round, "also where it is read without a lock");
+            assert_eq!(near_text(&one, 7, "z"), ["a", "b", "c", "d"][round as usize - 1]);
+        }
+        assert_eq!(one.backend().tier_stats().found, before, "it is in memory");
+        // The ttl is another matter.
+        let left = near_entry(&one, 7, 0).ttl_left().unwrap();
+        let text_left = near_text_entry(&one, 7, "z").ttl_left().unwrap();
+        let expected = minute - Duration::from_secs(if round == 1 { 9 } else { 10 });
+        assert_eq!((left, text_left), (Some(expected), Some(expected)));
+        let next = ["b", "c", "d", "e"][round as usize - 1];
+        other.set(&number, &(round + 1), minute).unwrap();
+        other.set(&text, &next.to_owned(), minute).unwrap();
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(near(&one, 7, 0), round + 1);
+        assert_eq!(smol::block_on(near_text_async(&one, 7, "z")), next);
+    }
+}
+
+#[test]
+fn near_ttl_holds_while_the_tier_below_fails() {
+    let clock = ManualClock::new();
+    let far = far(&clock);
+    let cache = TieredOptions::new().near_ttl(Duration::from_secs(10)).over(&far);
+    assert_eq!((near(&cache, 7, 1), near_text(&cache, 7, "a")), (1, "a".to_owned()));
+    far.backend().set_fault(Fault::ReadFails);
+    clock.advance(Duration::from_secs(9));
+    assert_eq!((near(&cache, 7, 2), near_text(&cache, 7, "b")), (1, "a".to_owned()));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!((near(&cache, 7, 2), near_text(&cache, 7, "b")), (2, "b".to_owned()));
+}
+
+#[test]
+fn near_ttl_beyond_the_ttl_changes_nothing_and_one_of_zero_keeps_nothing() {
+    let clock = ManualClock::new();
+    let far = far(&clock);
+    let long = TieredOptions::new().near_ttl(Duration::MAX).over(&far);
+    assert_eq!((near_text(&long, 1, "a"), near(&long, 1, 1)), ("a".to_owned(), 1));
+    clock.advance(Duration::from_secs(59));
+    assert_eq!((near_text(&long, 1, "b"), near(&long, 1, 2)), ("a".to_owned(), 1));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(near_text(&long, 1, "b"), "b");
+    let none = TieredOptions::new().near_ttl(Duration::ZERO).over(&far);
+    for _ in 0..5 {
+        assert_eq!(near_text(&none, 1, "c"), "b");
+    }
+    assert_eq!(none.backend().tier_stats().found, 5);
 }

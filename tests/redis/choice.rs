@@ -88,6 +88,8 @@ fn text_that_cannot_work_says_what_is_wrong() {
         ("memory+memcached://host", "no cache of the kind `memcached`"),
         ("memory+file:///tmp/x?memory_max_entries=no", "`memory_max_entries` is a number"),
         ("file:///tmp/x?memory_max_entries=5", "no option `memory_max_entries`"),
+        ("memory+file:///tmp/x?near_ttl=5", "`near_ttl` is a time"),
+        ("file:///tmp/x?near_ttl=5s", "no option `near_ttl`"),
         ("redis://:secret@host?colour=red", "no option `colour`"),
         ("redis://:secret@host:none", "the address of a Redis server"),
         (":secret@host", "a cache is written as"),

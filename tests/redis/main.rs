@@ -21,6 +21,7 @@ mod runtimes;
 mod sentinel;
 mod server;
 mod setup;
+mod tiers;
 mod tls;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -265,7 +265,9 @@ pub trait Offline: Send + Sync {
     /// Those of [`Backend::write`].
     fn write(&self, key: &Key, record: Record<Self::Stored>) -> Result<()>;
 
-    /// Returns a generation that stands for the one that cannot be asked for.
+    /// Returns a generation that stands for the one that cannot be read, where none of the group is
+    /// known. It must be a number that no other process has, and another one after each
+    /// [`renew`](Generations::renew) and whenever generations can be read again.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 
 /// How far in the future a record may have been created and still be believed: clocks of two
 /// machines, or of one before and after a correction, differ by a little.
-const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// Whether a record with these times may be served at `now`.
 ///

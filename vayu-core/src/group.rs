@@ -53,6 +53,16 @@ impl Write for Text {
     }
 }
 
+/// How often a generation may have changed: see [`Generations::change_count`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeCount {
+    /// Another number after each change that was noticed, whether this process made it or another
+    /// one, and after a time in which changes were not noticed.
+    pub count: u64,
+    /// Whether the changes of other processes are noticed at present.
+    pub is_connected: bool,
+}
+
 /// The generations of groups, where a backend keeps them: see
 /// [`Backend::generations`](crate::Backend::generations).
 ///
@@ -76,17 +86,11 @@ pub trait Generations: Send + Sync {
     /// When it may still have the old one.
     fn renew(&self, group: Group) -> Result<()>;
 
-    /// The generation of a group where it is known for certain without asking anybody. The default
-    /// answers `None`.
-    fn known(&self, group: Group) -> Option<u64> {
-        let _ = group;
-        None
-    }
-
-    /// A number that is another one whenever an answer of [`known`](Self::known) may be another one
-    /// than before. The default answers `None`: nobody can say.
+    /// Returns how often a generation may have changed, as far as this process knows. While the count
+    /// stands still, and the changes of others are noticed, the cache keeps the generations that it has
+    /// fetched. The default returns `None`: changes of others are not noticed.
     #[inline]
-    fn revision(&self) -> Option<u64> {
+    fn change_count(&self) -> Option<ChangeCount> {
         None
     }
 

@@ -49,7 +49,7 @@ pub use crate::cache::{Cache, OffBackend, Pause, PauseAll, pause_all};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::Entry;
 pub use crate::error::{Error, ErrorKind, Result};
-pub use crate::group::{Generations, Group};
+pub use crate::group::{ChangeCount, Generations, Group};
 pub use crate::key::{CompactKey, Key, KeyHasher, KeyVersion, Prefix, sorted_set};
 pub use crate::news::{Change, News, Watcher};
 pub use crate::observer::{CallOutcome, CallReport, FunctionStats, Observer, Tally};

@@ -36,8 +36,9 @@ pub trait News: Send + Sync {
         true
     }
 
-    /// Called before each answer from a copy: the place to look for changes, now and then, where
-    /// nobody brings them. The default does nothing.
+    /// Looks for changes, now and then, where nobody brings them. Every call of a cache begins with
+    /// this, before generations are taken and copies are read. The watchers are told of what is found
+    /// before it returns. The default does nothing.
     #[inline]
     fn look(&self) {}
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::freshness::CLOCK_SKEW;
 use crate::serializer::SerializerId;
 use crate::took::Took;
 
@@ -38,6 +39,38 @@ impl<V> Record<V> {
     pub fn with_stale_until(mut self, stale_until: Timestamp) -> Self {
         self.stale_until = stale_until.max(self.expires);
         self
+    }
+
+    /// Returns the same record with other times: of its creation, of the end of its freshness, and of
+    /// its end.
+    #[must_use]
+    pub fn with_times(
+        mut self,
+        created: Timestamp,
+        expires: Timestamp,
+        stale_until: Timestamp,
+    ) -> Self {
+        (self.created, self.expires) = (created, expires);
+        self.stale_until = stale_until.max(expires);
+        self
+    }
+
+    /// Returns the record as a machine takes it that has read it at `now`, by its own clock. Where the
+    /// clock of the machine that wrote it is ahead, the record was created in the future: it is taken
+    /// as created now, and lives for its ttl from now on. One that no caller would be served, as it is
+    /// too far in the future, stays as it is.
+    #[must_use]
+    pub fn as_read_at(self, now: Timestamp) -> Self {
+        let created = self.created;
+        if created <= now || created > now.saturating_add(CLOCK_SKEW) {
+            return self;
+        }
+        let from_now = |end: Timestamp| match end {
+            Timestamp::NEVER => end,
+            end => now.saturating_add(end.saturating_since(created)),
+        };
+        let (expires, stale_until) = (from_now(self.expires), from_now(self.stale_until));
+        self.with_times(now, expires, stale_until)
     }
 
     /// The same record with the stamp of the value's type and of the `version` of its meaning.
@@ -206,6 +239,23 @@ impl<V> Record<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn record_of_a_clock_that_is_ahead_lives_for_its_ttl_from_when_it_was_read() {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let record = |created, expires, end| {
+            Record::new('v', at(created), at(expires)).with_stale_until(at(end)).with_schema(7)
+        };
+        assert_eq!(record(240, 300, 330).as_read_at(at(0)), record(0, 60, 90));
+        assert_eq!(record(300, 360, 360).as_read_at(at(0)), record(0, 60, 60));
+        for now in [240, 250, 1000] {
+            assert_eq!(record(240, 300, 330).as_read_at(at(now)), record(240, 300, 330));
+        }
+        let far = record(301, 361, 361);
+        assert_eq!(far.clone().as_read_at(at(0)), far, "it is not served at all");
+        let endless = Record::new('v', at(9), Timestamp::NEVER).as_read_at(at(0));
+        assert_eq!(endless, Record::new('v', at(0), Timestamp::NEVER));
+    }
 
     #[test]
     fn record_comes_back_from_its_words() {

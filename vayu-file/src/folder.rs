@@ -30,6 +30,10 @@ pub(crate) trait Folder: Debug + Send + Sync {
     /// have no other name.
     fn update(&self, name: &str) -> io::Result<Box<dyn File>>;
 
+    /// Opens a file to append to it. The path is as in [`open`](Self::open); no link is followed, and
+    /// nothing is waited for. What is written in one piece stays in one piece, whoever else appends.
+    fn open_to_append(&self, path: &str) -> io::Result<Box<dyn File>>;
+
     /// Opens a file to lock it, and makes it if it does not exist.
     fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>>;
 

@@ -4,7 +4,7 @@ use std::io;
 
 use async_trait::async_trait;
 use rustix::rand::{GetRandomFlags, getrandom};
-use vayu_core::{Generations, Group, Result};
+use vayu_core::{Change, Generations, Group, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::backend::FileBackend;
@@ -16,7 +16,7 @@ use crate::options::Durability;
 use crate::store::{Store, failed};
 
 /// How many random bytes a generation has.
-const LENGTH: usize = 16;
+pub(crate) const LENGTH: usize = 16;
 
 impl Store {
     /// The generation of a group: what its file holds, as a number. A damaged file is another
@@ -45,7 +45,7 @@ impl Store {
         let mut bytes = [0; LENGTH];
         getrandom(&mut bytes, GetRandomFlags::empty())
             .map_err(|error| failed("write generation", error.into()))?;
-        let write = || self.replace(&place, &bytes, &CancelFlag::never()).map(|_| ());
+        let write = || self.replace(&place, &bytes, &CancelFlag::never(), || Ok(())).map(|_| ());
         let Err(mut error) = write() else { return Ok(()) };
         if self.overwrite_generation(&place, &bytes).is_ok() {
             return Ok(());
@@ -58,6 +58,13 @@ impl Store {
         }
         let removed = write().or_else(|_| self.remove_all());
         removed.map_err(|_| failed("write generation", error))
+    }
+
+    /// Renews a group, and records that.
+    pub(crate) fn invalidate(&self, group: Group) -> Result<()> {
+        self.announce(Change::Groups)?;
+        self.renew(group)?;
+        self.announce(Change::Groups)
     }
 
     /// Writes a generation over the one that is there, which needs no space. If only a part of it is
@@ -86,8 +93,7 @@ impl Generations for FileBackend {
     }
 
     fn renew(&self, group: Group) -> Result<()> {
-        self.store.renew(group)?;
-        self.store.announce()
+        self.store.invalidate(group)
     }
 
     async fn generation_async(&self, group: Group) -> Result<u64> {
@@ -95,10 +101,6 @@ impl Generations for FileBackend {
     }
 
     async fn renew_async(&self, group: Group) -> Result<()> {
-        let renew = move |store: &Store, _: &CancelFlag| {
-            store.renew(group)?;
-            store.announce()
-        };
-        self.offload(renew).await
+        self.offload(move |store, _| store.invalidate(group)).await
     }
 }

@@ -13,7 +13,8 @@ use bytes::{Buf, Bytes};
 use rustix::rand::{GetRandomFlags, getrandom};
 use vayu_core::wire::{self, Entry, Header};
 use vayu_core::{
-    Claim, Claimed, Clock, Error, ErrorKind, Key, Record, Result, SingleFlight, Timestamp, Usage,
+    Change, Claim, Claimed, Clock, Error, ErrorKind, Key, Record, Result, SingleFlight, Timestamp,
+    Usage,
 };
 
 use crate::address::Address;
@@ -246,9 +247,15 @@ impl Store {
                 format!("the entry has {length} bytes, more than the limits of the cache allow"),
             ));
         }
-        let replaced =
-            self.replace(place, &bytes, caller).map_err(|error| failed("write entry", error))?;
+        let change = change_of(&address);
+        let announce = || self.announce(change).map_err(io::Error::other);
+        let replaced = self.replace(place, &bytes, caller, announce);
         self.held.let_go(address.key());
+        if !matches!(replaced, Ok(Some(_))) {
+            // What was not completed may have changed it, too.
+            self.announce(change)?;
+        }
+        let replaced = replaced.map_err(|error| failed("write entry", error))?;
         let Some(Replaced(replaced)) = replaced else { return Err(cancelled()) };
         self.account(place.shard(), |content| {
             if let Some(length) = replaced {
@@ -293,12 +300,14 @@ impl Store {
     }
 
     /// Puts a file in its place at one stroke, unless the caller has gone by then: what comes later
-    /// could undo what others have done since.
+    /// could undo what others have done since. Calls `announce` before it takes the place of another
+    /// one, and again afterwards.
     pub(crate) fn replace(
         &self,
         place: &Place,
         bytes: &[u8],
         caller: &CancelFlag,
+        announce: impl Fn() -> io::Result<()>,
     ) -> io::Result<Option<Replaced>> {
         let folder = self.shard(place)?;
         let mut random = [0; 16];
@@ -314,11 +323,17 @@ impl Store {
         let replaced = folder.status(place.name()).ok();
         let replaced =
             replaced.filter(|status| status.kind == Kind::File).map(|status| status.length);
+        if replaced.is_some() {
+            announce()?;
+        }
         if caller.is_set() {
             return Ok(None);
         }
         folder.rename(&temporary.name, place.name())?;
         temporary.is_left = false;
+        if replaced.is_some() {
+            announce()?;
+        }
         if caller.is_set() {
             // The disk may have taken long, and the key may have been removed in the meantime.
             let _ = folder.remove(place.name());
@@ -366,7 +381,8 @@ impl Store {
 
     pub(crate) fn delete(&self, key: &Key) -> Result<bool> {
         let address = Address::of(key);
-        let place = address.place();
+        let (place, change) = (address.place(), change_of(&address));
+        self.announce(change)?;
         let removed = self.remove(place);
         self.held.let_go(address.key());
         let existed = match removed {
@@ -377,7 +393,7 @@ impl Store {
             Err(error) if is_absence(&error) => false,
             Err(error) => return Err(failed("delete entry", error)),
         };
-        self.announce()?;
+        self.announce(change)?;
         Ok(existed)
     }
 
@@ -401,8 +417,9 @@ impl Store {
                 "the directory is not marked as a cache, so nothing is deleted in it",
             ));
         }
+        self.announce(Change::Everything)?;
         self.remove_all().map_err(failed)?;
-        self.announce()
+        self.announce(Change::Everything)
     }
 
     /// Removes every entry of a directory that is marked as a cache.
@@ -411,6 +428,8 @@ impl Store {
             return Err(io::ErrorKind::NotFound.into());
         }
         for shard in 0..SHARDS {
+            // If this is not completed, no copy is left of what it had removed long before.
+            self.try_announce(Change::Everything);
             let cleared = self.held.making_room(|| self.clear_shard(shard));
             self.held.let_go_of_shard(shard);
             cleared?;
@@ -701,8 +720,14 @@ fn with_buffer<T>(code: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     answer
 }
 
+/// What changes for processes with memory in front when an entry does.
+fn change_of(address: &Address) -> Change {
+    let digest = address.key().digest();
+    Change::Keys([digest[0], digest[1]])
+}
+
 /// Whether the error says that there is no entry: nothing, or something that is none of ours.
-fn is_absence(error: &io::Error) -> bool {
+pub(crate) fn is_absence(error: &io::Error) -> bool {
     use rustix::io::Errno;
     // `SPIPE` is what a pipe answers that somebody holds open, `AGAIN` a device.
     let foreign = [

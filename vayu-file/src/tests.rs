@@ -7,6 +7,7 @@ mod generations;
 mod held;
 mod lengths;
 mod limits;
+mod news;
 
 use std::time::Duration;
 

@@ -16,6 +16,7 @@ use vayu_core::{
 
 use crate::breaker::{Breaker, Permit};
 use crate::cell::{Cell, Opening};
+use crate::change::Change;
 use crate::claim::Leases;
 use crate::clear;
 use crate::command::{self, Keep, Names};
@@ -231,20 +232,6 @@ impl RedisBackend {
         &self.names
     }
 
-    /// Lets other machines know.
-    pub(crate) fn tell(&self, message: &[u8]) -> Result<()> {
-        let publish = command::publish(&self.names.news(), message);
-        let result = self.asking.ask(&publish).map(drop);
-        result.map_err(|failure| failure.during("publish"))
-    }
-
-    /// [`tell`](Self::tell) for async callers.
-    pub(crate) async fn tell_async(&self, message: &[u8]) -> Result<()> {
-        let publish = command::publish(&self.names.news(), message);
-        let result = self.asking.ask_async(&publish).await.map(drop);
-        result.map_err(|failure| failure.during("publish"))
-    }
-
     /// The record in an answer.
     fn unpack(&self, key: &WireKey, answer: Value) -> Result<Option<Record<Bytes>>, Failure> {
         let Some(mut bytes) = command::bytes(answer)? else { return Ok(None) };
@@ -262,8 +249,8 @@ impl RedisBackend {
         }
     }
 
-    /// The command that stores a record.
-    fn pack(&self, name: &str, key: &WireKey, record: &Record<Bytes>) -> Result<Cmd> {
+    /// The bytes of an entry, and how long the server keeps them.
+    fn pack(&self, key: &WireKey, record: &Record<Bytes>) -> Result<(Vec<u8>, Keep)> {
         let bytes = wire::pack(key, record);
         if bytes.len() as u64 > self.max_entry_bytes {
             return Err(Error::new(
@@ -271,7 +258,7 @@ impl RedisBackend {
                 format!("the entry is longer than {} bytes", self.max_entry_bytes),
             ));
         }
-        Ok(command::write(name, &bytes, Keep::of(record, self.clock.now())))
+        Ok((bytes, Keep::of(record, self.clock.now())))
     }
 }
 
@@ -315,27 +302,18 @@ impl Backend for RedisBackend {
     fn write(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
         let key = WireKey::new(key);
         let name = self.names.entry(&key);
-        let write = self.pack(&name, &key, &record)?;
-        let set = || {
-            // Where nobody holds copies, nobody has to hear of it.
-            let replaces = !self.audience.is_empty()
-                && command::done(&self.asking.ask(&command::exists(&name))?)?;
-            let is_done = command::done(&self.asking.ask(&write)?)?;
-            if is_done { Ok(replaces) } else { Err(Failure::Answer) }
-        };
-        if set().map_err(|failure: Failure| failure.during("write entry"))? {
-            self.tell(&Message::key(&key))?;
-        }
-        Ok(())
+        let ((bytes, keep), message) = (self.pack(&key, &record)?, Message::key(&key));
+        let change = Change::write(&name, &bytes, keep, self.names.news(), &message);
+        let answer = change.make(&self.asking);
+        stored(answer).map_err(|failure| failure.during("write entry"))
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
         let key = WireKey::new(key);
-        let answer = self.asking.ask(&command::delete(&self.names.entry(&key)));
-        let existed = answer.and_then(|answer| command::done(&answer));
-        let existed = existed.map_err(|failure| failure.during("delete entry"))?;
-        self.tell(&Message::key(&key))?;
-        Ok(existed)
+        let (name, message) = (self.names.entry(&key), Message::key(&key));
+        let change = Change::delete(&name, self.names.news(), &message);
+        let existed = change.make(&self.asking).and_then(|answer| command::done(&answer));
+        existed.map_err(|failure| failure.during("delete entry"))
     }
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
@@ -349,26 +327,19 @@ impl Backend for RedisBackend {
     async fn write_async(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
         let key = WireKey::new(key);
         let name = self.names.entry(&key);
-        let write = self.pack(&name, &key, &record)?;
-        let set = async {
-            let replaces = !self.audience.is_empty()
-                && command::done(&self.asking.ask_async(&command::exists(&name)).await?)?;
-            let is_done = command::done(&self.asking.ask_async(&write).await?)?;
-            if is_done { Ok(replaces) } else { Err(Failure::Answer) }
-        };
-        if set.await.map_err(|failure: Failure| failure.during("write entry"))? {
-            self.tell_async(&Message::key(&key)).await?;
-        }
-        Ok(())
+        let ((bytes, keep), message) = (self.pack(&key, &record)?, Message::key(&key));
+        let change = Change::write(&name, &bytes, keep, self.names.news(), &message);
+        let answer = change.make_async(&self.asking).await;
+        stored(answer).map_err(|failure| failure.during("write entry"))
     }
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         let key = WireKey::new(key);
-        let answer = self.asking.ask_async(&command::delete(&self.names.entry(&key))).await;
+        let (name, message) = (self.names.entry(&key), Message::key(&key));
+        let change = Change::delete(&name, self.names.news(), &message);
+        let answer = change.make_async(&self.asking).await;
         let existed = answer.and_then(|answer| command::done(&answer));
-        let existed = existed.map_err(|failure| failure.during("delete entry"))?;
-        self.tell_async(&Message::key(&key)).await?;
-        Ok(existed)
+        existed.map_err(|failure| failure.during("delete entry"))
     }
 
     fn try_claim(&self, key: &Key) -> Result<Claim> {
@@ -382,15 +353,16 @@ impl Backend for RedisBackend {
     }
 
     /// Looks through all keys of the server. Each step has the time limit of an operation, the whole
-    /// has none.
+    /// has none. Others give up their copies after each page of keys, so that what a clearing that is
+    /// not completed has removed is not in their memory.
     fn clear(&self) -> Result<()> {
         let (ways, pattern) = (&self.asking.0, self.names.entries());
         let deadline = || self.asking.deadline();
-        let remove = |link: &mut dyn Link| clear::remove_all(link, &pattern, deadline);
+        let publish = command::publish(&self.names.news(), &Message::EVERYTHING);
+        let remove = |link: &mut dyn Link| clear::remove_all(link, &pattern, &publish, deadline);
         let clear = || ways.server.on_each(deadline, remove);
         let cleared = self.asking.guard(&redis::cmd("SCAN"), |_| clear());
-        cleared.map_err(|failure| failure.during("clear"))?;
-        self.tell(&Message::EVERYTHING)
+        cleared.map_err(|failure| failure.during("clear"))
     }
 
     async fn clear_async(&self) -> Result<()> {
@@ -404,6 +376,7 @@ impl Backend for RedisBackend {
         Some(self)
     }
 
+    #[inline]
     fn news(&self) -> Option<&dyn News> {
         Some(self)
     }
@@ -417,6 +390,11 @@ impl Backend for RedisBackend {
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }
+}
+
+/// Whether an entry was stored.
+fn stored(answer: Result<Value, Failure>) -> Result<(), Failure> {
+    if command::done(&answer?)? { Ok(()) } else { Err(Failure::Answer) }
 }
 
 impl News for RedisBackend {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use redis::Value;
+use redis::{Cmd, Value};
 #[cfg(feature = "cluster")]
 use redis::{ConnectionAddr, ConnectionInfo};
 
@@ -12,10 +12,13 @@ use crate::link::Link;
 /// How many keys the server looks at for one answer.
 const PAGE: u32 = 1000;
 
-/// Removes what has a name of this pattern from one server, a page at a time.
+/// Removes what has a name of this pattern from one server, a page at a time, and publishes that before
+/// each page and at the end: a process that ends in between leaves no copy in the memory of others of
+/// what it had removed long before.
 pub(crate) fn remove_all(
     link: &mut dyn Link,
     pattern: &str,
+    publish: &Cmd,
     deadline: impl Fn() -> Instant,
 ) -> Result<(), Failure> {
     let mut cursor = b"0".to_vec();
@@ -23,11 +26,15 @@ pub(crate) fn remove_all(
         let mut scan = redis::cmd("SCAN");
         scan.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE);
         let (next, names) = page(link.ask(&scan, deadline())?)?;
+        if !names.is_empty() {
+            link.ask(publish, deadline())?;
+        }
         // One at a time: the keys of a cluster's node may be of different slots.
         for name in names {
             link.ask(redis::cmd("UNLINK").arg(name), deadline())?;
         }
         if next == b"0" {
+            link.ask(publish, deadline())?;
             return Ok(());
         }
         cursor = next;

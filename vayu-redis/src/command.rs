@@ -66,13 +66,11 @@ pub(crate) fn read(name: &str, max_bytes: u64) -> Cmd {
     command
 }
 
-pub(crate) fn write(name: &str, bytes: &[u8], keep: Keep) -> Cmd {
-    let mut command = redis::cmd("SET");
-    command.arg(name).arg(bytes);
+/// Adds to `SET` how long the server keeps the value.
+pub(crate) fn keep(command: &mut Cmd, keep: Keep) {
     if let Keep::For(time) = keep {
         command.arg("PX").arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     }
-    command
 }
 
 /// How long the server keeps an entry.
@@ -98,12 +96,6 @@ impl Keep {
 
 pub(crate) fn delete(name: &str) -> Cmd {
     let mut command = redis::cmd("DEL");
-    command.arg(name);
-    command
-}
-
-pub(crate) fn exists(name: &str) -> Cmd {
-    let mut command = redis::cmd("EXISTS");
     command.arg(name);
     command
 }
@@ -219,7 +211,9 @@ mod tests {
 
     #[test]
     fn time_to_keep_is_never_zero_for_the_server() {
-        let packed = write("name", b"value", Keep::For(Duration::ZERO)).get_packed_command();
+        let mut command = set("name", b"value");
+        keep(&mut command, Keep::For(Duration::ZERO));
+        let packed = command.get_packed_command();
         assert!(packed.ends_with(b"$2\r\nPX\r\n$1\r\n1\r\n"));
     }
 

@@ -80,6 +80,16 @@ impl Failure {
         }
     }
 
+    /// Whether the server does not know scripts, or does not let this user run them, so that nothing
+    /// was done.
+    pub(crate) fn refuses_scripts(&self) -> bool {
+        let Self::Redis(error) = self else { return false };
+        let is_unknown = |detail: &str| {
+            detail.contains("unknown command") || detail.contains("not allowed from script")
+        };
+        error.code() == Some("NOPERM") || error.detail().is_some_and(is_unknown)
+    }
+
     /// Returns what this is about.
     pub(crate) fn scope(&self) -> Scope {
         let Self::Redis(error) = self else { return Scope::Server };

@@ -9,6 +9,7 @@ use redis::Value;
 use vayu_core::{Generations, Group, Result};
 
 use crate::backend::RedisBackend;
+use crate::change::Change;
 use crate::command;
 use crate::failure::Failure;
 use crate::news::Message;
@@ -51,9 +52,12 @@ impl Generations for RedisBackend {
 
     fn renew(&self, group: Group) -> Result<()> {
         let name = self.names().generation(group);
-        let set = || renewed(&self.asking().ask(&command::set(&name, &new(group)?))?);
-        set().map_err(|failure| failure.during("write generation"))?;
-        self.tell(&Message::GROUPS)
+        let renew = || {
+            let bytes = new(group)?;
+            let change = Change::replace(&name, &bytes, self.names().news(), &Message::GROUPS);
+            renewed(&change.make(self.asking())?)
+        };
+        renew().map_err(|failure| failure.during("write generation"))
     }
 
     async fn generation_async(&self, group: Group) -> Result<u64> {
@@ -74,10 +78,12 @@ impl Generations for RedisBackend {
 
     async fn renew_async(&self, group: Group) -> Result<()> {
         let name = self.names().generation(group);
-        let set =
-            async { renewed(&self.asking().ask_async(&command::set(&name, &new(group)?)).await?) };
-        set.await.map_err(|failure| failure.during("write generation"))?;
-        self.tell_async(&Message::GROUPS).await
+        let renew = async {
+            let bytes = new(group)?;
+            let change = Change::replace(&name, &bytes, self.names().news(), &Message::GROUPS);
+            renewed(&change.make_async(self.asking()).await?)
+        };
+        renew.await.map_err(|failure| failure.during("write generation"))
     }
 }
 

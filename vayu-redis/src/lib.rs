@@ -26,6 +26,7 @@ mod answer;
 mod backend;
 mod breaker;
 mod cell;
+mod change;
 mod claim;
 mod clear;
 mod command;

@@ -96,10 +96,6 @@ impl Audience {
         self.hears.load(Ordering::Acquire)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        !self.has_listener.load(Ordering::Relaxed)
-    }
-
     fn watchers(&self) -> MutexGuard<'_, Vec<Weak<dyn Watcher>>> {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }

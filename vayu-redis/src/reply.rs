@@ -57,6 +57,10 @@ const TABLE: [(&str, &str, Scope); 31] = [
 
 /// Returns what an error reply of this code and message is about.
 pub(crate) fn scope(code: &str, message: &str) -> Scope {
+    // Old servers wrap the error of a command in a script.
+    if message.contains("-READONLY") {
+        return Scope::Connection;
+    }
     TABLE
         .iter()
         .find(|(known, start, _)| *known == code && message.starts_with(start))

@@ -4,20 +4,20 @@
 mod tests;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::{
     Backend, Change, Claim, Clock, ErrorKind, Generations, Group, Key, News, OffBackend, Offline,
-    Open, Record, Result, Shared, Usage, Watcher,
+    Open, Record, Result, Shared, Timestamp, Usage, Watcher,
 };
 use vayu_memory::{Held, MemoryBackend, MemoryOptions};
 
-use crate::generations::Known;
-use crate::revisions::{Revision, Revisions};
+use crate::generations::Changes;
+use crate::revisions::{KeyChange, Revision, Revisions};
 use crate::value::{TierValue, words};
 
 /// Keeps records in memory, and below.
@@ -26,9 +26,14 @@ use crate::value::{TierValue, words};
 ///
 /// # Behavior
 ///
-/// Memory is asked first. What it has not, or no longer, is read below and kept in memory too. What
-/// is written goes below first, and then to memory, even if it was not taken below; what is deleted
-/// goes from both. When the tier below fails, memory answers alone.
+/// Memory is asked first. What it has not, or no longer, is read below and kept in memory too, for the
+/// rest of its time by the clock of this process: no longer than its ttl from then on, whatever the clock
+/// of the machine shows that has written it. What is written goes below first, and then to memory, even
+/// if it was not taken below; what is deleted goes from both. When the tier below fails, memory answers
+/// alone.
+///
+/// Each change outdates the copies in this process before anything is waited for, and again when it has
+/// ended. So a change whose future is dropped leaves no outdated copy here.
 ///
 /// What other processes delete, replace or invalidate below is given up in memory as soon as the
 /// tier below has [`News`] of it; see there for each.
@@ -42,9 +47,9 @@ pub(crate) struct Inner<F> {
     near: MemoryBackend<Copy>,
     far: F,
     pub(crate) revisions: Revisions,
-    pub(crate) known: Known,
-    /// The tier below could not be asked the last time.
-    pub(crate) was_cut_off: AtomicBool,
+    pub(crate) changes: Changes,
+    /// The longest time for which a copy is served.
+    near_ttl: Option<Duration>,
     counts: Counts,
 }
 
@@ -53,6 +58,8 @@ pub(crate) struct Inner<F> {
 struct Copy {
     value: Shared,
     revision: Revision,
+    /// Until when the record is fresh, and may be served stale. That of the copy may end before.
+    ends: [Timestamp; 2],
 }
 
 impl Held for Copy {
@@ -69,7 +76,8 @@ impl Held for Copy {
     #[inline(always)]
     fn from_words([kind, word, revision]: [u64; 3]) -> Option<Self> {
         let value = Shared::from_words([kind, word])?;
-        Some(Self { value, revision: Revision::from_word(revision) })
+        // Whoever reads it as words needs no more of its times than those of the copy.
+        Some(Self { value, revision: Revision::from_word(revision), ends: [Timestamp::NEVER; 2] })
     }
 }
 
@@ -99,14 +107,19 @@ pub struct TierStats {
 impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
     /// Memory in front of `far`. The clock of `far` rules both, whatever the options say.
     pub fn new(memory: MemoryOptions, far: F) -> Self {
+        Self::with_near_ttl(memory, far, None)
+    }
+
+    /// Memory whose copies are served for this time at most.
+    pub(crate) fn with_near_ttl(memory: MemoryOptions, far: F, near_ttl: Option<Duration>) -> Self {
         let clock = far.clock();
         let near = MemoryBackend::with_options(memory.clock(Arc::clone(&clock)));
         let shared = Arc::new(Inner {
             near,
             far,
             revisions: Revisions::new(),
-            known: Known::new(),
-            was_cut_off: AtomicBool::new(false),
+            changes: Changes::new(),
+            near_ttl,
             counts: Counts::default(),
         });
         if let Some(news) = shared.far.news() {
@@ -130,32 +143,42 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
     /// What memory has, if it is fresh and nothing is known against it.
     #[inline]
     fn near(&self, key: &Key) -> Option<Record<TierValue>> {
-        if let Some(news) = self.shared.far.news() {
-            news.look();
-        }
         let now = self.clock.now();
-        self.copy(key).filter(|record| now < record.expires())
+        self.copy(key).filter(|copy| now < copy.expires()).map(whole)
     }
 
-    #[inline]
-    fn copy(&self, key: &Key) -> Option<Record<TierValue>> {
-        let record = self.shared.near.read(key).ok()??;
-        self.shared.near.prepare_glance(key, &record);
-        self.believe(record)
+    /// What memory has to serve alone, fresh or not.
+    fn near_alone(&self, key: &Key) -> Option<Record<TierValue>> {
+        let copy = self.copy(key)?;
+        let [_, stale_until] = copy.value().ends;
+        let is_bounded = copy.stale_until() < stale_until;
+        (!is_bounded || self.clock.now() < copy.stale_until()).then(|| whole(copy))
     }
 
     /// The copy, unless something has changed since it was made.
+    #[inline]
+    fn copy(&self, key: &Key) -> Option<Record<Copy>> {
+        let record = self.shared.near.read(key).ok()??;
+        self.shared.near.prepare_glance(key, &record);
+        self.is_current(&record).then_some(record)
+    }
+
     #[inline(always)]
-    fn believe(&self, record: Record<Copy>) -> Option<Record<TierValue>> {
-        if !self.shared.revisions.is_current(record.value().revision) {
-            return None;
-        }
-        Some(record.map(|copy| TierValue::from_shared(copy.value)))
+    fn is_current(&self, record: &Record<Copy>) -> bool {
+        self.shared.revisions.is_current(record.value().revision)
     }
 
     fn keep(&self, key: &Key, record: &Record<TierValue>, revision: Revision) -> Result<()> {
-        let copy = Copy { value: record.value().shared().clone(), revision };
-        self.shared.near.write(key, record.clone().map(|_| copy))
+        let ends = [record.expires(), record.stale_until()];
+        let copy = Copy { value: record.value().shared().clone(), revision, ends };
+        let mut record = record.clone().map(|_| copy);
+        if let Some(near_ttl) = self.shared.near_ttl {
+            let last = self.clock.now().saturating_add(near_ttl);
+            let [expires, stale_until] = ends.map(|end| end.min(last));
+            let created = record.created();
+            record = record.with_times(created, expires, stale_until);
+        }
+        self.shared.near.write(key, record)
     }
 
     /// What came of reading below: what was found there is kept in memory, and memory answers where
@@ -170,7 +193,7 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
         match found {
             Ok(Some(record)) => {
                 counts.found.fetch_add(1, Ordering::Relaxed);
-                let record = record.map(TierValue::from_bytes);
+                let record = record.map(TierValue::from_bytes).as_read_at(self.clock.now());
                 self.keep(key, &record, before)?;
                 Ok(Some(record))
             }
@@ -184,30 +207,78 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
                     // The call is to know, so that it does not wait again. It asks memory then.
                     return Err(error);
                 }
-                self.copy(key).map(Some).ok_or(error)
+                self.near_alone(key).map(Some).ok_or(error)
             }
         }
     }
 
-    /// What came of writing below. Memory keeps the value in any case.
-    fn written(&self, key: &Key, record: &Record<TierValue>, result: Result<()>) -> Result<()> {
-        let revision = self.shared.revisions.advance(start(key));
-        self.keep(key, record, revision)?;
+    /// What came of writing below. Memory keeps the value whether it was taken below or not, unless
+    /// something was changed in the meantime, by whomever.
+    fn written(
+        &self,
+        key: &Key,
+        record: &Record<TierValue>,
+        change: KeyChange<'_>,
+        result: Result<()>,
+    ) -> Result<()> {
+        if let Some(revision) = change.end() {
+            self.keep(key, record, revision)?;
+        }
         result
     }
 
-    /// What came of deleting below. Memory forgets the value in any case.
-    fn deleted(&self, key: &Key, result: Result<bool>) -> Result<bool> {
+    /// Begins to delete a key: memory forgets it first. Also returns whether it had a value.
+    fn begin_delete(&self, key: &Key) -> Result<(bool, KeyChange<'_>)> {
         let was_here = self.near(key).is_some();
-        self.shared.revisions.advance(start(key));
+        let change = self.shared.revisions.begin(start(key));
         self.shared.near.delete(key)?;
-        Ok(result? || was_here)
+        Ok((was_here, change))
     }
 
-    fn cleared(&self, result: Result<()>) -> Result<()> {
-        self.shared.revisions.advance_all();
+    /// What came of deleting below. What was read below in the meantime is forgotten, too.
+    fn deleted(&self, key: &Key, change: KeyChange<'_>, result: Result<bool>) -> Result<bool> {
+        change.end();
+        self.shared.near.delete(key)?;
+        result
+    }
+
+    /// Begins to clear: memory forgets everything first, and again when the clearing has ended.
+    fn begin_clear(&self) -> Result<Clearing<'_, F>> {
+        let clearing = Clearing(&self.shared);
+        clearing.outdate();
+        self.shared.near.clear()?;
+        Ok(clearing)
+    }
+
+    fn cleared(&self, clearing: Clearing<'_, F>, result: Result<()>) -> Result<()> {
+        drop(clearing);
         self.shared.near.clear()?;
         result
+    }
+}
+
+/// The record of a copy, with the times that it has below.
+#[inline]
+fn whole(copy: Record<Copy>) -> Record<TierValue> {
+    let (created, [expires, stale_until]) = (copy.created(), copy.value().ends);
+    let record = copy.with_times(created, expires, stale_until);
+    record.map(|copy| TierValue::from_shared(copy.value))
+}
+
+/// A clearing that is under way. All copies are outdated when it ends, if only by its caller going
+/// away.
+struct Clearing<'a, F>(&'a Inner<F>);
+
+impl<F> Clearing<'_, F> {
+    fn outdate(&self) {
+        self.0.changes.advance();
+        self.0.revisions.advance_all();
+    }
+}
+
+impl<F> Drop for Clearing<'_, F> {
+    fn drop(&mut self) {
+        self.outdate();
     }
 }
 
@@ -236,13 +307,6 @@ pub(crate) fn encoded(record: &Record<TierValue>) -> Result<Option<Record<Bytes>
     Ok(bytes.map(|bytes| record.clone().map(|_| bytes)))
 }
 
-/// Lets the tier below look for changes, where a panic of it would reach the caller. There is nothing
-/// to see at a glance then; who looks closer tells of it.
-#[inline]
-fn look(news: &dyn News) -> Option<()> {
-    catch_unwind(AssertUnwindSafe(|| news.look())).ok()
-}
-
 fn start(key: &Key) -> [u8; 2] {
     let digest = key.digest();
     [digest[0], digest[1]]
@@ -255,9 +319,9 @@ impl<F: Backend> Watcher for Inner<F> {
             Change::Keys(start) => {
                 self.revisions.advance(start);
             }
-            Change::Groups => self.known.forget(),
+            Change::Groups => self.changes.advance(),
             _ => {
-                self.known.forget();
+                self.changes.advance();
                 self.revisions.advance_all();
             }
         }
@@ -275,17 +339,19 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
     }
 
     fn write(&self, key: &Key, record: Record<TierValue>) -> Result<()> {
+        let change = self.shared.revisions.begin(start(key));
         let result = match encoded(&record) {
             Ok(Some(below)) => self.shared.far.write(key, below),
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
-        self.written(key, &record, result)
+        self.written(key, &record, change, result)
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
+        let (was_here, change) = self.begin_delete(key)?;
         let result = self.shared.far.delete(key);
-        self.deleted(key, result)
+        Ok(self.deleted(key, change, result)? || was_here)
     }
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<TierValue>>> {
@@ -295,17 +361,19 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
     }
 
     async fn write_async(&self, key: &Key, record: Record<TierValue>) -> Result<()> {
+        let change = self.shared.revisions.begin(start(key));
         let result = match encoded(&record) {
             Ok(Some(below)) => self.shared.far.write_async(key, below).await,
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
-        self.written(key, &record, result)
+        self.written(key, &record, change, result)
     }
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {
+        let (was_here, change) = self.begin_delete(key)?;
         let result = self.shared.far.delete_async(key).await;
-        self.deleted(key, result)
+        Ok(self.deleted(key, change, result)? || was_here)
     }
 
     /// What memory has and is fresh; what it has not may be below.
@@ -318,10 +386,11 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
     /// clock.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn glance(&self, key: &Key) -> Option<Record<TierValue>> {
-        if let Some(news) = self.shared.far.news() {
-            look(news)?;
+        let copy = self.shared.near.glance(key)?;
+        if !self.is_current(&copy) {
+            return None;
         }
-        self.believe(self.shared.near.glance(key)?)
+        Some(copy.map(|copy| TierValue::from_shared(copy.value)))
     }
 
     fn try_claim(&self, key: &Key) -> Result<Claim> {
@@ -333,13 +402,15 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
     }
 
     fn clear(&self) -> Result<()> {
+        let clearing = self.begin_clear()?;
         let result = self.shared.far.clear();
-        self.cleared(result)
+        self.cleared(clearing, result)
     }
 
     async fn clear_async(&self) -> Result<()> {
+        let clearing = self.begin_clear()?;
         let result = self.shared.far.clear_async().await;
-        self.cleared(result)
+        self.cleared(clearing, result)
     }
 
     #[inline]
@@ -352,6 +423,7 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         Some(self)
     }
 
+    #[inline]
     fn news(&self) -> Option<&dyn News> {
         self.shared.far.news()
     }
@@ -371,15 +443,16 @@ impl<F: Backend<Stored = Bytes>> Offline for TieredBackend<F> {
     type Stored = TierValue;
 
     fn read(&self, key: &Key) -> Result<Option<Record<TierValue>>> {
-        Ok(self.copy(key))
+        Ok(self.near_alone(key))
     }
 
     fn write(&self, key: &Key, record: Record<TierValue>) -> Result<()> {
-        self.written(key, &record, Ok(()))
+        let change = self.shared.revisions.begin(start(key));
+        self.written(key, &record, change, Ok(()))
     }
 
     fn generation(&self, group: Group) -> Result<u64> {
-        Ok(self.offline_generation(group))
+        Ok(self.shared.changes.offline_generation(group))
     }
 }
 

@@ -1,160 +1,128 @@
-//! The generations of the tier below, as memory knows them.
+//! The generations of the tier below. The cache keeps those that were fetched; what is here says for how
+//! long they are valid.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use vayu_core::{Backend, ErrorKind, Generations, Group, Result};
+use bytes::Bytes;
+use vayu_core::{Backend, ChangeCount, Generations, Group, Result};
 
-use crate::backend::TieredBackend;
+use crate::backend::{Inner, TieredBackend};
 
-/// What was asked for, until somebody says that something was renewed.
+/// What is known of changes of generations.
 #[derive(Debug)]
-pub(crate) struct Known {
-    generations: RwLock<HashMap<Group, u64>>,
-    /// How often something has become unknown.
-    revision: AtomicU64,
-    /// The generation of all groups while nobody can be asked: what is computed then is found again
-    /// in this process, until somebody can be asked.
-    island: AtomicU64,
+pub(crate) struct Changes {
+    count: AtomicU64,
+    /// Whether a generation could not be read the last time.
+    is_offline: AtomicBool,
+    /// The generation of all groups while none can be read: what is computed then is found again in
+    /// this process, until they can be read.
+    offline: AtomicU64,
 }
 
-/// Groups that are remembered. Past that all are asked for again.
-const REMEMBERED: usize = 65_536;
-
-impl Known {
+impl Changes {
     pub(crate) fn new() -> Self {
         Self {
-            generations: RwLock::default(),
-            revision: AtomicU64::new(0),
-            island: AtomicU64::new(random()),
+            count: AtomicU64::new(0),
+            is_offline: AtomicBool::new(false),
+            offline: AtomicU64::new(random()),
         }
     }
 
-    pub(crate) fn forget(&self) {
-        let mut generations = self.write();
-        generations.clear();
-        self.revision.fetch_add(1, Ordering::AcqRel);
+    /// Any generation may have changed.
+    pub(crate) fn advance(&self) {
+        self.count.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// What is computed while nobody can be asked is not found any more.
-    pub(crate) fn leave_island(&self) {
-        self.island.store(random(), Ordering::Release);
+    /// What was computed while generations could not be read is not found any more.
+    fn rotate_offline(&self) {
+        self.offline.store(random(), Ordering::Release);
     }
 
-    fn get(&self, group: Group) -> Option<u64> {
-        self.read().get(&group).copied()
+    /// Returns the generation of a group that could not be read.
+    pub(crate) fn offline_generation(&self, group: Group) -> u64 {
+        self.is_offline.store(true, Ordering::Release);
+        self.offline.load(Ordering::Acquire) ^ group.number()
     }
 
-    fn revision(&self) -> u64 {
-        self.revision.load(Ordering::Acquire)
-    }
-
-    /// Remembers a generation that was asked for at a revision, if nothing was renewed since.
-    fn learn(&self, group: Group, generation: u64, at: u64) {
-        let mut generations = self.write();
-        if self.revision() != at {
-            return;
+    fn note<T>(&self, result: &Result<T>) {
+        if result.is_ok() && self.is_offline.swap(false, Ordering::AcqRel) {
+            self.rotate_offline();
         }
-        if generations.len() >= REMEMBERED {
-            generations.clear();
-        }
-        generations.insert(group, generation);
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<Group, u64>> {
-        self.generations.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Group, u64>> {
-        self.generations.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id()) | 1
 }
 
-impl<F: Backend> TieredBackend<F> {
-    /// What came of asking for a generation at a revision. Memory goes on where nobody can be asked. A
-    /// timeout is handed on, so that the call does not wait again.
-    fn asked(&self, group: Group, answer: Result<u64>, at: u64) -> Result<u64> {
-        let known = &self.shared().known;
-        match answer {
-            Ok(generation) => {
-                if self.far().news().is_some() {
-                    known.learn(group, generation, at);
-                }
-                if self.shared().was_cut_off.swap(false, Ordering::AcqRel) {
-                    known.leave_island();
-                }
-                Ok(generation)
-            }
-            Err(error) => {
-                self.shared().was_cut_off.store(true, Ordering::Release);
-                if error.kind() == ErrorKind::Timeout {
-                    return Err(error);
-                }
-                Ok(self.offline_generation(group))
-            }
-        }
+/// A renewal that is under way. The generations of before are not valid any more, whether its caller
+/// stays until the end or not.
+struct Renewal<'a, F> {
+    inner: &'a Inner<F>,
+    is_done: bool,
+}
+
+impl<'a, F> Renewal<'a, F> {
+    fn begin(inner: &'a Inner<F>) -> Self {
+        inner.changes.advance();
+        Self { inner, is_done: false }
     }
 
-    /// Returns what stands in for a generation that cannot be asked for.
-    pub(crate) fn offline_generation(&self, group: Group) -> u64 {
-        let known = &self.shared().known;
-        known.get(group).unwrap_or_else(|| known.island.load(Ordering::Acquire) ^ group.number())
+    fn end(mut self, result: Result<()>) -> Result<()> {
+        self.is_done = result.is_ok();
+        result
+    }
+}
+
+impl<F> Drop for Renewal<'_, F> {
+    /// Where it is not known whether the group was renewed, memory alone gives up all that it has.
+    fn drop(&mut self) {
+        self.inner.changes.advance();
+        if !self.is_done {
+            self.inner.changes.rotate_offline();
+            self.inner.revisions.advance_all();
+        }
     }
 }
 
 /// Only of a tier below that has generations: without them the cache keeps its own.
 #[async_trait]
-impl<F: Backend> Generations for TieredBackend<F> {
+impl<F: Backend<Stored = Bytes>> Generations for TieredBackend<F> {
     fn generation(&self, group: Group) -> Result<u64> {
-        let at = self.shared().known.revision();
         let Some(below) = self.far().generations() else { return Ok(0) };
-        self.asked(group, below.generation(group), at)
+        let result = below.generation(group);
+        self.shared().changes.note(&result);
+        result
     }
 
     fn renew(&self, group: Group) -> Result<()> {
         let Some(below) = self.far().generations() else { return Ok(()) };
+        let renewal = Renewal::begin(self.shared());
         let result = below.renew(group);
-        self.renewed(result.is_ok());
-        result
-    }
-
-    fn known(&self, group: Group) -> Option<u64> {
-        if self.hears() { self.shared().known.get(group) } else { None }
+        renewal.end(result)
     }
 
     #[inline]
-    fn revision(&self) -> Option<u64> {
-        self.hears().then(|| self.shared().known.revision())
+    fn change_count(&self) -> Option<ChangeCount> {
+        // In this order: to ask may be to notice that changes were missed.
+        let is_connected = self.hears();
+        let count = self.shared().changes.count.load(Ordering::Acquire);
+        Some(ChangeCount { count, is_connected })
     }
 
     async fn generation_async(&self, group: Group) -> Result<u64> {
-        let at = self.shared().known.revision();
         let Some(below) = self.far().generations() else { return Ok(0) };
-        self.asked(group, below.generation_async(group).await, at)
+        let result = below.generation_async(group).await;
+        self.shared().changes.note(&result);
+        result
     }
 
     async fn renew_async(&self, group: Group) -> Result<()> {
         let Some(below) = self.far().generations() else { return Ok(()) };
+        let renewal = Renewal::begin(self.shared());
         let result = below.renew_async(group).await;
-        self.renewed(result.is_ok());
-        result
-    }
-}
-
-impl<F: Backend> TieredBackend<F> {
-    /// A group was renewed, or should have been: then memory alone forgets all it has.
-    fn renewed(&self, is_done: bool) {
-        self.shared().known.forget();
-        if !is_done {
-            self.shared().known.leave_island();
-            self.shared().revisions.advance_all();
-        }
+        renewal.end(result)
     }
 }

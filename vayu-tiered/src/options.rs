@@ -1,5 +1,7 @@
 //! Making tiers.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use vayu_core::{Backend, Cache};
 use vayu_memory::MemoryOptions;
@@ -39,6 +41,7 @@ where
 #[must_use]
 pub struct TieredOptions {
     memory: MemoryOptions,
+    near_ttl: Option<Duration>,
 }
 
 impl TieredOptions {
@@ -55,13 +58,30 @@ impl TieredOptions {
         self
     }
 
+    /// Serves a copy from memory no longer than this after it was read below or written, whatever
+    /// happens to the news of what others change, also while the tier below fails. Then it is read below
+    /// again. The ttl of a value is not changed by this. Without this option a copy is served for the
+    /// rest of its ttl, unless it is known that it was changed.
+    ///
+    /// So this bounds for how long a process that hears nothing of others serves what they have
+    /// changed. With a time of zero memory serves nothing.
+    pub fn near_ttl(mut self, near_ttl: Duration) -> Self {
+        self.near_ttl = Some(near_ttl);
+        self
+    }
+
+    /// Memory in front of this backend.
+    pub fn backend<F: Backend<Stored = Bytes>>(self, far: F) -> TieredBackend<F> {
+        TieredBackend::with_near_ttl(self.memory, far, self.near_ttl)
+    }
+
     /// Memory in front of this cache.
     pub fn over<F, S>(self, far: &Cache<F, S>) -> Tiered<F, S>
     where
         F: Backend<Stored = Bytes> + Clone,
         S: Clone,
     {
-        let backend = TieredBackend::new(self.memory, far.backend().clone());
+        let backend = self.backend(far.backend().clone());
         let cache: Cache<_, ()> = Cache::with_backend(backend);
         cache.with_serializer(Tiers::new(far.serializer().clone()))
     }

@@ -14,6 +14,42 @@ pub(crate) struct Revisions(Box<[AtomicU32]>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Revision(u64);
 
+/// A change of a key below that is under way. The copies of before are outdated, so that none is left if
+/// its caller goes away; and what is read below until it has ended may be from before it, and is outdated
+/// at the end.
+#[derive(Debug)]
+pub(crate) struct KeyChange<'a> {
+    revisions: &'a Revisions,
+    revision: Revision,
+    is_over: bool,
+}
+
+impl KeyChange<'_> {
+    /// Ends the change. Returns the revision of a copy of the new value, unless something else has
+    /// changed since the beginning, which may be newer.
+    pub(crate) fn end(mut self) -> Option<Revision> {
+        self.is_over = true;
+        let new = self.revisions.advance_from(self.revision);
+        if new.is_none() {
+            self.outdate();
+        }
+        new
+    }
+
+    fn outdate(&self) {
+        let (place, _) = self.revision.parts();
+        self.revisions.advance(place.to_le_bytes());
+    }
+}
+
+impl Drop for KeyChange<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.outdate();
+        }
+    }
+}
+
 impl Revision {
     fn new(place: u16, number: u32) -> Self {
         Self(u64::from(number) << 16 | u64::from(place))
@@ -60,6 +96,22 @@ impl Revisions {
         Revision::new(place, before.wrapping_add(1))
     }
 
+    /// Outdates the copies of the keys of this revision, and returns their new one, unless they were
+    /// outdated since.
+    pub(crate) fn advance_from(&self, revision: Revision) -> Option<Revision> {
+        let (place, number) = revision.parts();
+        let next = number.wrapping_add(1);
+        self.place(place)
+            .compare_exchange(number, next, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+            .then(|| Revision::new(place, next))
+    }
+
+    /// Begins a change of these keys: outdates their copies now, and once more when it has ended.
+    pub(crate) fn begin(&self, start: [u8; 2]) -> KeyChange<'_> {
+        KeyChange { revisions: self, revision: self.advance(start), is_over: false }
+    }
+
     /// Outdates all copies.
     pub(crate) fn advance_all(&self) {
         for place in &self.0 {
@@ -76,6 +128,25 @@ impl Revisions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn change_outdates_copies_from_its_beginning_to_its_end() {
+        let (revisions, key) = (Revisions::new(), [1, 2]);
+        let before = revisions.current(key);
+        let change = revisions.begin(key);
+        let during = revisions.current(key);
+        assert!(!revisions.is_current(before));
+        let new = change.end().expect("nothing else has changed");
+        assert!(!revisions.is_current(during) && revisions.is_current(new));
+        let change = revisions.begin(key);
+        let newer = revisions.advance(key);
+        assert_eq!(change.end(), None, "what was written may be older");
+        assert!(!revisions.is_current(newer), "and it may have been read before the end");
+        let change = revisions.begin(key);
+        let during = revisions.current(key);
+        drop(change);
+        assert!(!revisions.is_current(during));
+    }
 
     #[test]
     fn change_outdates_what_was_made_before_it_and_no_other_key() {

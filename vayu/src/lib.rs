@@ -343,11 +343,12 @@ pub use vayu_core::MessagePack;
 #[cfg(feature = "postcard")]
 pub use vayu_core::Postcard;
 pub use vayu_core::{
-    AsCache, Backend, ByReference, Cache, CallOutcome, CallReport, Change, Claim, Claimed, Clock,
-    Connect, Entry, Error, ErrorKind, FunctionStats, Generations, Group, Key, KeyHasher,
-    KeyVersion, MonotonicClock, News, Observer, OffBackend, Offline, Open, Pause, PauseAll, Prefix,
-    Record, ReleaseLease, Result, Serializer, SerializerId, Shared, SingleFlight, Sleep, Stats,
-    SystemClock, Tally, Timestamp, Usage, Watcher, encode_exactly, pause_all, sorted_set,
+    AsCache, Backend, ByReference, Cache, CallOutcome, CallReport, Change, ChangeCount, Claim,
+    Claimed, Clock, Connect, Entry, Error, ErrorKind, FunctionStats, Generations, Group, Key,
+    KeyHasher, KeyVersion, MonotonicClock, News, Observer, OffBackend, Offline, Open, Pause,
+    PauseAll, Prefix, Record, ReleaseLease, Result, Serializer, SerializerId, Shared, SingleFlight,
+    Sleep, Stats, SystemClock, Tally, Timestamp, Usage, Watcher, encode_exactly, pause_all,
+    sorted_set,
 };
 #[cfg(feature = "testing")]
 pub use vayu_core::{backend_tests, testing};

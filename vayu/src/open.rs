@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vayu_core::{Backend, Cache, Error, ErrorKind, Result};
 use vayu_memory::{MemoryBackend, MemoryOptions};
-use vayu_tiered::{AnyCache, TierValue, Tiers};
+use vayu_tiered::{AnyCache, TierValue, TieredOptions, Tiers};
 
 use self::parameters::Parameters;
 
@@ -23,7 +23,7 @@ use self::parameters::Parameters;
 /// Options follow a question mark: `file:///var/cache/app?max_bytes=1GiB`, `redis://host?namespace=app`.
 /// For directories these are `max_bytes`, `max_entries`, `max_entry_bytes` (`1000`, `64KiB`, `1GiB`),
 /// `open_files`, `durability=synced`, `single_flight=everywhere` and `shared=allowed`; for memory in front
-/// of another tier `memory_max_entries`. In a path `%20` stands for a space.
+/// of another tier `memory_max_entries` and `near_ttl` (`500ms`, `10s`, `5m`). In a path `%20` stands for a space.
 ///
 /// All of these are of one type, so values need what any of them needs: `Clone + Send + Sync + 'static`
 /// and serde's `Serialize` and `DeserializeOwned`.
@@ -108,6 +108,15 @@ fn memory(parameters: &mut Parameters<'_>, name: &str) -> Result<MemoryOptions> 
     })
 }
 
+/// The options of memory in front of another tier.
+fn in_front(parameters: &mut Parameters<'_>) -> Result<TieredOptions> {
+    let options = TieredOptions::new().memory(memory(parameters, "memory_max_entries")?);
+    Ok(match parameters.time("near_ttl")? {
+        Some(time) => options.near_ttl(time),
+        None => options,
+    })
+}
+
 fn below(text: &str, tier: Tier) -> Result<AnyBackend> {
     let mut parameters = Parameters::of(text);
     #[cfg_attr(
@@ -116,7 +125,7 @@ fn below(text: &str, tier: Tier) -> Result<AnyBackend> {
     )]
     let memory = match tier {
         Tier::Alone => None,
-        Tier::Below => Some(memory(&mut parameters, "memory_max_entries")?),
+        Tier::Below => Some(in_front(&mut parameters)?),
     };
     let scheme = text.split(':').next().unwrap_or_default();
     match scheme.split('+').next().unwrap_or_default() {
@@ -143,12 +152,12 @@ fn below(text: &str, tier: Tier) -> Result<AnyBackend> {
 }
 
 #[cfg(any(feature = "file", feature = "redis"))]
-fn tiers<F>(far: F, memory: Option<MemoryOptions>) -> AnyBackend
+fn tiers<F>(far: F, memory: Option<TieredOptions>) -> AnyBackend
 where
     F: Backend<Stored = bytes::Bytes>,
 {
     match memory {
-        Some(memory) => Arc::new(vayu_tiered::TieredBackend::new(memory, far)),
+        Some(memory) => Arc::new(memory.backend(far)),
         None => Arc::new(vayu_tiered::SingleTier::new(far)),
     }
 }

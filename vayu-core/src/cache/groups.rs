@@ -2,13 +2,19 @@
 //!
 //! The stamp of a call is one number made of the generations of all its groups. It is part of the
 //! schema stamp of what the call stores.
+//!
+//! Where the backend keeps the generations, the ones that were fetched are cached here, and nowhere
+//! else. They are valid while the change count of the backend
+//! ([`Generations::change_count`](crate::Generations::change_count)) stands still and changes of other
+//! processes are noticed. Where they are not, the generations of a function and of everything are valid
+//! for 75 ms, and those of tags are fetched for each call.
 
 mod memo;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -18,7 +24,7 @@ use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::Group;
+use crate::group::{ChangeCount, Generations, Group};
 use crate::guard::{guarded, guarded_async};
 use crate::key::{Prefix, hasher};
 use crate::mark;
@@ -31,24 +37,32 @@ pub(crate) struct Groups {
     here: OnceLock<Box<[AtomicU64]>>,
     /// How many of this process were renewed.
     renewals: AtomicU64,
-    /// Those that the backend was asked for, and when.
-    asked: Mutex<HashMap<Group, (u64, Timestamp)>>,
-    /// How often something of that was forgotten.
-    changes: AtomicU64,
+    /// Those that were fetched from the backend.
+    fetched: RwLock<HashMap<Group, Fetched>>,
+    /// How often this cache has invalidated a part of that.
+    invalidations: AtomicU64,
     memo: Memo,
+}
+
+/// A generation that was fetched, with the time and the change count from before.
+#[derive(Debug, Clone, Copy)]
+struct Fetched {
+    generation: u64,
+    at: Timestamp,
+    count: Option<u64>,
 }
 
 /// Groups whose numbers are equal modulo this are invalidated together.
 const SLOTS: u64 = 1 << 16;
 
-/// How long the generation of a function is taken for known where the backend keeps it, and how long
-/// a stamp that was made of it. Together that is 100 ms. The generation of a tag is never known.
-const KNOWN_FOR: Duration = Duration::from_millis(75);
+/// How long the generation of a function is valid where changes of others are not noticed, and how
+/// long a stamp that was made of it. Together that is 100 ms.
+const VALID_FOR: Duration = Duration::from_millis(75);
 /// In microseconds.
 const MOMENT: i64 = 25_000;
 
-/// Functions whose generation is remembered. Past that all are asked for again.
-const REMEMBERED: usize = 4096;
+/// Groups whose generation is cached. Past that all are fetched again.
+const MAX_FETCHED: usize = 65_536;
 
 impl Groups {
     fn generation(&self, group: Group) -> u64 {
@@ -62,37 +76,35 @@ impl Groups {
         self.renewals.fetch_add(1, Ordering::Release);
     }
 
-    fn known(&self, group: Group, now: Timestamp) -> Option<u64> {
-        let &(generation, asked) = self.asked().get(&group)?;
-        let is_recent = now >= asked && now.saturating_since(asked) < KNOWN_FOR;
-        is_recent.then_some(generation)
+    fn fetched(&self, group: Group) -> Option<Fetched> {
+        self.fetched.read().unwrap_or_else(PoisonError::into_inner).get(&group).copied()
     }
 
-    /// Notes what the backend answered, unless something was forgotten since there were so many
-    /// `changes`, before it was asked: the answer may be older than that.
-    fn learn(&self, group: Group, generation: u64, now: Timestamp, changes: u64) {
-        let mut asked = self.asked();
-        if self.changes() != changes {
+    /// Caches a generation, unless something was invalidated since there were so many
+    /// `invalidations`, before it was fetched: it may be older than that.
+    fn insert(&self, group: Group, fetched: Fetched, invalidations: u64) {
+        let mut cached = self.fetched_mut();
+        if self.invalidations() != invalidations {
             return;
         }
-        if asked.len() >= REMEMBERED {
-            asked.clear();
+        if cached.len() >= MAX_FETCHED {
+            cached.clear();
         }
-        asked.insert(group, (generation, now));
+        cached.insert(group, fetched);
     }
 
-    pub(super) fn forget(&self, group: Group) {
-        let mut asked = self.asked();
-        asked.remove(&group);
-        self.changes.fetch_add(1, Ordering::Release);
+    pub(super) fn invalidate(&self, group: Group) {
+        let mut cached = self.fetched_mut();
+        cached.remove(&group);
+        self.invalidations.fetch_add(1, Ordering::Release);
     }
 
-    fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+    fn invalidations(&self) -> u64 {
+        self.invalidations.load(Ordering::Acquire)
     }
 
-    fn asked(&self) -> MutexGuard<'_, HashMap<Group, (u64, Timestamp)>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fetched_mut(&self) -> RwLockWriteGuard<'_, HashMap<Group, Fetched>> {
+        self.fetched.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,24 +115,53 @@ fn slot(group: Group) -> usize {
 /// The stamp of a call, made of the generations of its groups one by one. It is zero where all of
 /// them are.
 #[derive(Default)]
-struct Stamp(smallvec::SmallVec<[u8; 64]>);
+struct Stamp {
+    bytes: smallvec::SmallVec<[u8; 64]>,
+    /// Whether a generation could not be read, and another number stands for it.
+    is_offline: bool,
+    /// Whether the backend did not respond in time. It is not asked again for this stamp.
+    has_timed_out: bool,
+}
 
 /// How many bytes of a stamp the groups take that are [`seldom`] invalidated. They come first.
 const SELDOM: usize = 2 * size_of::<u64>();
 
 impl Stamp {
     fn add(&mut self, generation: u64) {
-        self.0.extend_from_slice(&generation.to_le_bytes());
+        self.bytes.extend_from_slice(&generation.to_le_bytes());
+    }
+
+    /// Adds the result of reading a generation.
+    fn add_read(&mut self, read: Read) {
+        self.is_offline |= read.is_offline;
+        self.has_timed_out |= read.has_timed_out;
+        self.add(read.generation);
     }
 
     /// The lowest bits are left for a [mark](crate::mark). Tags of which none was ever invalidated count
     /// for nothing.
     fn get(&self) -> u64 {
         let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
-        let (seldom, tags) = self.0.split_at_checked(SELDOM).unwrap_or((&self.0, &[]));
-        let made_of = if is_zero(tags) { seldom } else { &self.0[..] };
+        let (seldom, tags) = self.bytes.split_at_checked(SELDOM).unwrap_or((&self.bytes, &[]));
+        let made_of = if is_zero(tags) { seldom } else { &self.bytes[..] };
         if is_zero(made_of) { 0 } else { xxh3_64(made_of) >> mark::BITS << mark::BITS }
     }
+}
+
+/// A generation that was read, or the number that stands for it.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    generation: u64,
+    is_offline: bool,
+    has_timed_out: bool,
+}
+
+/// What was known before generations were read.
+#[derive(Clone, Copy)]
+struct Before {
+    at: Timestamp,
+    count: Option<ChangeCount>,
+    invalidations: u64,
 }
 
 /// When a stamp was made, with all that it was made of.
@@ -132,6 +173,20 @@ struct Moment {
 }
 
 impl<B: Backend, S> Cache<B, S> {
+    /// Lets the backend look for changes that others have made. Every call begins with this, before a
+    /// generation is taken and a copy is read: the copy would be checked against what was true before
+    /// the look.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn poll_news(&self) -> Result<()> {
+        match self.backend().news() {
+            None => Ok(()),
+            Some(news) => guarded("look for changes", || {
+                news.look();
+                Ok(())
+            }),
+        }
+    }
+
     /// Whether a group may have been invalidated.
     #[inline]
     pub(crate) fn has_generations(&self) -> bool {
@@ -141,6 +196,8 @@ impl<B: Backend, S> Cache<B, S> {
     /// The stamp of a call with these tags, if it is known.
     #[inline]
     pub(crate) fn known_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
+        // Without a look nothing is known. Whoever makes the stamp reports why.
+        self.poll_news().ok()?;
         if self.has_generations() { self.recall_stamp(prefix, tags) } else { Some(0) }
     }
 
@@ -168,48 +225,30 @@ impl<B: Backend, S> Cache<B, S> {
 
     /// Makes the stamp of a call with these tags.
     pub(crate) fn make_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<Made> {
-        let moment = self.moment(prefix, tags);
+        self.poll_news()?;
+        let (moment, before) = (self.moment(prefix, tags), self.before());
         let mut stamp = Stamp::default();
-        let mut has_timed_out = false;
-        for group in seldom(prefix) {
-            stamp.add(match self.known(group) {
-                Some(generation) => generation,
-                None => self.ask(group, &mut has_timed_out)?,
-            });
+        for (group, is_coarse) in groups(prefix, tags) {
+            match self.cached(group, is_coarse, before) {
+                Some(generation) => stamp.add(generation),
+                None => stamp.add_read(self.fetch(group, stamp.has_timed_out)?),
+            }
         }
-        for &tag in tags {
-            stamp.add(match self.known_for_certain(tag) {
-                Some(generation) => generation,
-                None => self.ask(tag, &mut has_timed_out)?,
-            });
-        }
-        if has_timed_out {
-            return Ok(Made { stamp: stamp.get(), has_timed_out });
-        }
-        Ok(Made { stamp: self.keep(moment, prefix, &stamp), has_timed_out })
+        Ok(self.keep(moment, &stamp))
     }
 
     /// [`make_stamp`](Self::make_stamp) for async callers.
     pub(crate) async fn make_stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<Made> {
-        let moment = self.moment(prefix, tags);
+        self.poll_news()?;
+        let (moment, before) = (self.moment(prefix, tags), self.before());
         let mut stamp = Stamp::default();
-        let mut has_timed_out = false;
-        for group in seldom(prefix) {
-            stamp.add(match self.known(group) {
-                Some(generation) => generation,
-                None => self.ask_async(group, &mut has_timed_out).await?,
-            });
+        for (group, is_coarse) in groups(prefix, tags) {
+            match self.cached(group, is_coarse, before) {
+                Some(generation) => stamp.add(generation),
+                None => stamp.add_read(self.fetch_async(group, stamp.has_timed_out).await?),
+            }
         }
-        for &tag in tags {
-            stamp.add(match self.known_for_certain(tag) {
-                Some(generation) => generation,
-                None => self.ask_async(tag, &mut has_timed_out).await?,
-            });
-        }
-        if has_timed_out {
-            return Ok(Made { stamp: stamp.get(), has_timed_out });
-        }
-        Ok(Made { stamp: self.keep(moment, prefix, &stamp), has_timed_out })
+        Ok(self.keep(moment, &stamp))
     }
 
     /// A number for a function without tags and all that is known of generations now.
@@ -217,94 +256,113 @@ impl<B: Backend, S> Cache<B, S> {
     fn moment(&self, prefix: &Prefix, tags: &[Group]) -> Option<Moment> {
         let groups = &self.shared.groups;
         let number = |moment| hasher::seeded().hash_one((prefix, moment));
-        let revision = match self.backend().generations() {
+        let count = match self.backend().generations() {
             _ if !tags.is_empty() => return None,
-            Some(generations) => generations.revision(),
+            Some(generations) => {
+                generations.change_count().filter(|count| count.is_connected).map(|it| it.count)
+            }
             None => Some(groups.renewals.load(Ordering::Acquire)),
         };
-        Some(match revision {
-            Some(revision) => Moment { number: number((revision, 0, 0)), ends: false },
+        Some(match count {
+            Some(count) => Moment { number: number((count, 0, 0)), ends: false },
             // The clock of the backend may be set back to a moment that was before.
             None => {
                 let times = [self.now(), MonotonicClock.now()];
                 let [now, tick] = times.map(|time| time.as_micros() / MOMENT);
-                Moment { number: number((groups.changes(), now, tick)), ends: true }
+                Moment { number: number((groups.invalidations(), now, tick)), ends: true }
             }
         })
     }
 
-    /// Remembers a stamp for its moment. One that never ends is for what is known for certain.
+    /// Keeps a stamp for its moment. One that never ends is not for generations that could not be
+    /// read.
     #[cold]
-    fn keep(&self, moment: Option<Moment>, prefix: &Prefix, stamp: &Stamp) -> u64 {
-        let is_certain =
-            || seldom(prefix).iter().all(|&group| self.known_for_certain(group).is_some());
+    fn keep(&self, moment: Option<Moment>, stamp: &Stamp) -> Made {
+        let made = Made { stamp: stamp.get(), has_timed_out: stamp.has_timed_out };
         if let Some(moment) = moment
-            && (moment.ends || is_certain())
+            && (moment.ends || !stamp.is_offline)
+            && !made.has_timed_out
         {
-            self.shared.groups.memo.keep(moment.number, stamp.get());
+            self.shared.groups.memo.keep(moment.number, made.stamp);
         }
-        stamp.get()
+        made
     }
 
-    /// The generation where the cache keeps it, or the backend knows it.
-    fn known_for_certain(&self, group: Group) -> Option<u64> {
-        match self.backend().generations() {
-            Some(generations) => generations.known(group),
-            None => Some(self.shared.groups.generation(group)),
-        }
+    fn before(&self) -> Before {
+        // In this order: what is invalidated after it was counted is noticed.
+        let invalidations = self.shared.groups.invalidations();
+        let count = self.backend().generations().and_then(Generations::change_count);
+        Before { at: self.now(), count, invalidations }
     }
 
-    /// The generation of a group that is seldom invalidated, if it is known at once.
-    fn known(&self, group: Group) -> Option<u64> {
-        let of_late = || self.shared.groups.known(group, self.now());
-        self.known_for_certain(group).or_else(of_late)
-    }
-
-    /// Asks the backend for a generation. After a timeout the part of the backend that responds stands
-    /// in for it.
-    fn ask(&self, group: Group, has_timed_out: &mut bool) -> Result<u64> {
-        let Some(generations) = self.backend().generations() else { return Ok(0) };
-        if *has_timed_out {
-            return self.offline_generation(group, timed_out());
+    /// The generation where the cache keeps it, or has fetched it and nothing has changed since. That of
+    /// a group that is seldom invalidated is taken as it was a moment ago where changes are not
+    /// noticed.
+    fn cached(&self, group: Group, is_coarse: bool, before: Before) -> Option<u64> {
+        let groups = &self.shared.groups;
+        if self.backend().generations().is_none() {
+            return Some(groups.generation(group));
         }
-        let (now, changes) = (self.now(), self.shared.groups.changes());
-        let generation = match guarded("read generation", || generations.generation(group)) {
-            Err(error) if error.kind() == ErrorKind::Timeout => {
-                *has_timed_out = true;
-                return self.offline_generation(group, error);
+        let fetched = groups.fetched(group)?;
+        let is_valid = match before.count {
+            Some(ChangeCount { count, is_connected: true }) => fetched.count == Some(count),
+            _ => {
+                let age = before.at.saturating_since(fetched.at);
+                is_coarse && before.at >= fetched.at && age < VALID_FOR
             }
-            result => result?,
         };
-        self.shared.groups.learn(group, generation, now, changes);
-        Ok(generation)
+        is_valid.then_some(fetched.generation)
     }
 
-    async fn ask_async(&self, group: Group, has_timed_out: &mut bool) -> Result<u64> {
-        let Some(generations) = self.backend().generations() else { return Ok(0) };
-        if *has_timed_out {
-            return self.offline_generation(group, timed_out());
-        }
-        let (now, changes) = (self.now(), self.shared.groups.changes());
-        let ask = || generations.generation_async(group);
-        let generation = match guarded_async("read generation", ask).await {
-            Err(error) if error.kind() == ErrorKind::Timeout => {
-                *has_timed_out = true;
-                return self.offline_generation(group, error);
-            }
-            result => result?,
+    fn fetch(&self, group: Group, has_timed_out: bool) -> Result<Read> {
+        let Some(generations) = self.backend().generations() else { return Ok(NEVER_RENEWED) };
+        let before = self.before();
+        let fetched = if has_timed_out {
+            Err(timed_out())
+        } else {
+            guarded("read generation", || generations.generation(group))
         };
-        self.shared.groups.learn(group, generation, now, changes);
-        Ok(generation)
+        self.fetched(group, before, fetched)
+    }
+
+    async fn fetch_async(&self, group: Group, has_timed_out: bool) -> Result<Read> {
+        let Some(generations) = self.backend().generations() else { return Ok(NEVER_RENEWED) };
+        let before = self.before();
+        let fetched = if has_timed_out {
+            Err(timed_out())
+        } else {
+            guarded_async("read generation", || generations.generation_async(group)).await
+        };
+        self.fetched(group, before, fetched)
+    }
+
+    /// Caches what was fetched. Where that failed, the part of the backend that responds goes on with the
+    /// last generation that is not known to have changed, or with one of its own.
+    fn fetched(&self, group: Group, before: Before, result: Result<u64>) -> Result<Read> {
+        let groups = &self.shared.groups;
+        let count = before.count.map(|it| it.count);
+        match result {
+            Ok(generation) => {
+                let fetched = Fetched { generation, at: before.at, count };
+                groups.insert(group, fetched, before.invalidations);
+                Ok(Read { generation, ..NEVER_RENEWED })
+            }
+            // A backend that has panicked may not know that its generations cannot be read.
+            Err(error) if error.kind() == ErrorKind::Panic => Err(error),
+            Err(error) => {
+                let has_timed_out = error.kind() == ErrorKind::Timeout;
+                let Some(offline) = self.backend().offline() else { return Err(error) };
+                let offline = guarded("read generation", || offline.generation(group))?;
+                let last = groups.fetched(group).filter(|it| count.is_some() && it.count == count);
+                let generation = last.map_or(offline, |last| last.generation);
+                Ok(Read { generation, is_offline: true, has_timed_out })
+            }
+        }
     }
 }
 
-impl<B: Backend, S> Cache<B, S> {
-    /// Returns what stands in for a generation that the backend did not return in time.
-    fn offline_generation(&self, group: Group, error: Error) -> Result<u64> {
-        let Some(offline) = self.backend().offline() else { return Err(error) };
-        guarded("read generation", || offline.generation(group))
-    }
-}
+/// The generation of a group that was never renewed.
+const NEVER_RENEWED: Read = Read { generation: 0, is_offline: false, has_timed_out: false };
 
 /// The error of an operation that a call leaves out.
 #[cold]
@@ -319,7 +377,9 @@ pub(crate) struct Made {
     pub(crate) has_timed_out: bool,
 }
 
-/// The groups that are seldom invalidated, of which a call is with everything of its function.
-fn seldom(prefix: &Prefix) -> [Group; 2] {
-    [Group::ALL, Group::of_prefix(prefix)]
+/// The groups of a call, and whether each is coarse: seldom invalidated, and one that each call of the
+/// function has.
+fn groups<'a>(prefix: &Prefix, tags: &'a [Group]) -> impl Iterator<Item = (Group, bool)> + use<'a> {
+    let coarse = [Group::ALL, Group::of_prefix(prefix)].map(|group| (group, true));
+    coarse.into_iter().chain(tags.iter().map(|&tag| (tag, false)))
 }

@@ -107,11 +107,12 @@ impl<B: Backend, S> Cache<B, S> {
 
     fn renew(&self, group: Group) -> Result<()> {
         self.check_on()?;
+        self.shared.groups.invalidate(group);
         let result = match self.backend().generations() {
             Some(generations) => guarded("renew generation", || generations.renew(group)),
             None => self.renew_here(group),
         };
-        self.shared.groups.forget(group);
+        self.shared.groups.invalidate(group);
         result
     }
 
@@ -130,13 +131,15 @@ impl<B: Backend, S> Cache<B, S> {
 
     async fn renew_async(&self, group: Group) -> Result<()> {
         self.check_on()?;
+        // Also where the future is dropped before the backend has responded.
+        self.shared.groups.invalidate(group);
         let result = match self.backend().generations() {
             Some(generations) => {
                 guarded_async("renew generation", || generations.renew_async(group)).await
             }
             None => self.renew_here(group),
         };
-        self.shared.groups.forget(group);
+        self.shared.groups.invalidate(group);
         result
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::backend::{Backend, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
-use crate::group::{Generations, Group};
+use crate::group::{ChangeCount, Generations, Group};
 use crate::key::{Key, KeyHasher};
 use crate::record::Record;
 
@@ -51,12 +51,8 @@ impl Generations for MapGenerations {
         Ok(())
     }
 
-    fn known(&self, group: Group) -> Option<u64> {
-        self.generation(group).ok()
-    }
-
-    fn revision(&self) -> Option<u64> {
-        Some(self.renewals.load(Ordering::Acquire))
+    fn change_count(&self) -> Option<ChangeCount> {
+        Some(ChangeCount { count: self.renewals.load(Ordering::Acquire), is_connected: true })
     }
 }
 

@@ -120,6 +120,13 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NOCTTY);
 
+const APPEND: OFlags = OFlags::WRONLY
+    .union(OFlags::APPEND)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOCTTY);
+
 const UPDATE: OFlags = OFlags::RDWR
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
@@ -131,7 +138,11 @@ const ENTER: OFlags =
 
 impl Folder for DiskFolder {
     fn open(&self, path: &str) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(DiskFile(open_beneath(&self.dir, path)?)))
+        Ok(Box::new(DiskFile(open_beneath(&self.dir, path, READ)?)))
+    }
+
+    fn open_to_append(&self, path: &str) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(DiskFile(open_beneath(&self.dir, path, APPEND)?)))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
@@ -234,29 +245,29 @@ fn is_local(_: &Dir) -> io::Result<bool> {
 
 /// Opens a file below the directory without following any link. Fast: one system call.
 #[cfg(target_os = "linux")]
-fn open_beneath(dir: &Dir, path: &str) -> io::Result<OwnedFd> {
+fn open_beneath(dir: &Dir, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     use rustix::fs::ResolveFlags;
     use rustix::io::Errno;
     const BENEATH: ResolveFlags =
         ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
-    match rustix::fs::openat2(dir, path, READ, Mode::empty(), BENEATH) {
+    match rustix::fs::openat2(dir, path, flags, Mode::empty(), BENEATH) {
         // An old kernel, a sandbox that does not know the call, or a rename at that moment.
-        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => open_step_by_step(dir, path),
+        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => open_step_by_step(dir, path, flags),
         result => Ok(result?),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_beneath(dir: &Dir, path: &str) -> io::Result<OwnedFd> {
-    open_step_by_step(dir, path)
+fn open_beneath(dir: &Dir, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    open_step_by_step(dir, path, flags)
 }
 
-fn open_step_by_step(dir: &Dir, path: &str) -> io::Result<OwnedFd> {
+fn open_step_by_step(dir: &Dir, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     match path.split_once('/') {
-        None => Ok(rustix::fs::openat(dir, path, READ, Mode::empty())?),
+        None => Ok(rustix::fs::openat(dir, path, flags, Mode::empty())?),
         Some((folder, name)) => {
             let folder = rustix::fs::openat(dir, folder, ENTER, Mode::empty())?;
-            Ok(rustix::fs::openat(folder, name, READ, Mode::empty())?)
+            Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
         }
     }
 }

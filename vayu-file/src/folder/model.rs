@@ -339,6 +339,10 @@ impl Folder for ModelFolder {
         Ok(self.file(&mut state, id))
     }
 
+    fn open_to_append(&self, path: &str) -> io::Result<Box<dyn File>> {
+        self.open(path)
+    }
+
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
         let mut state = self.disk.opening()?;
         if state.names(&self.name)?.contains_key(name) {

@@ -17,6 +17,10 @@ impl Folder for NoFolder {
         missing()
     }
 
+    fn open_to_append(&self, _: &str) -> io::Result<Box<dyn File>> {
+        missing()
+    }
+
     fn create(&self, _: &str) -> io::Result<Box<dyn File>> {
         missing()
     }

@@ -1,4 +1,5 @@
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use vayu_core::testing::MapBackend;
@@ -125,7 +126,8 @@ fn number_from_below_is_seen_at_a_glance_until_it_changes() {
     cache.remove(&key()).unwrap();
     assert!(cache.backend().glance(&key()).is_none());
     ask(&cache, 1);
-    cache.backend().cleared(Ok(())).unwrap();
+    let clearing = cache.backend().begin_clear().unwrap();
+    cache.backend().cleared(clearing, Ok(())).unwrap();
     assert!(cache.backend().glance(&key()).is_none());
 }
 

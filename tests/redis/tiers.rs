@@ -1,0 +1,543 @@
+//! Memory in front of an address or a directory that processes share: what one of them changes is not
+//! returned by another, whoever has memory in front.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::{Builder, Runtime};
+use vayu::testing::{ManualClock, watchdog};
+use vayu::{
+    AnyCache, Backend, Cache, FileOptions, Key, RedisOptions, SingleTier, TieredBackend, Tiers,
+    cached,
+};
+
+use crate::process::{self, Process};
+use crate::proxy::{Proxy, Treatment};
+use crate::server::{Server, shared, shared_cluster};
+use crate::{HANG, namespace, until};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[cached(cache = cache, ttl = "1h", prefix = "tiers", skip(cache, source), tags("tag:{n}"), handle = fact_entry, log = false)]
+fn fact(cache: &AnyCache, n: u64, source: u64) -> u64 {
+    source
+}
+
+#[cached(cache = cache, ttl = "1h", prefix = "tiers", skip(cache, source), tags("tag:{n}"), handle = fact_async_entry, log = false)]
+async fn fact_async(cache: &AnyCache, n: u64, source: u64) -> u64 {
+    source
+}
+
+#[cached(cache = cache, ttl = "1m", prefix = "text", key = "text", handle = text_entry, log = false)]
+fn text(cache: &AnyCache, source: &str) -> String {
+    source.to_owned()
+}
+
+#[cached(cache = cache, ttl = "1m", prefix = "number", key = "number", handle = number_entry, log = false)]
+fn number(cache: &AnyCache, source: u64) -> u64 {
+    source
+}
+
+#[cached(cache = cache, ttl = "1m", prefix = "number", key = "number", log = false)]
+async fn number_async(cache: &AnyCache, source: u64) -> u64 {
+    source
+}
+
+#[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "old", key = "old", log = false)]
+fn old(cache: &AnyCache, source: u64) -> Option<u64> {
+    Some(source)
+}
+
+fn any(backend: impl Backend<Stored = vayu::TierValue>) -> AnyCache {
+    let backend: Arc<dyn Backend<Stored = vayu::TierValue>> = Arc::new(backend);
+    let cache: Cache<_, ()> = Cache::with_backend(backend);
+    cache.with_serializer(Tiers::default())
+}
+
+/// Memory in front of a backend.
+fn near<F: Backend<Stored = Bytes>>(far: F) -> AnyCache {
+    any(TieredBackend::new(vayu::MemoryOptions::new(), far))
+}
+
+fn alone<F: Backend<Stored = Bytes>>(far: F) -> AnyCache {
+    any(SingleTier::new(far))
+}
+
+fn listens(cache: &AnyCache) -> bool {
+    cache.backend().news().is_some_and(vayu::News::is_current)
+}
+
+/// A machine that has much to do must not look like a server that fails.
+fn options(namespace: &str) -> RedisOptions {
+    RedisOptions::new().namespace(namespace).timeout(Duration::from_secs(10))
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+/// All that changes an entry of `fact`, or many of them.
+const CHANGES: [&str; 8] =
+    ["set", "refresh", "invalidate", "remove", "tag", "prefix", "all", "clear"];
+
+fn key() -> Key {
+    Key::new("tiers", &(7_u64,)).expect("a key")
+}
+
+/// Changes the entry, after which `source` is right.
+fn change(cache: &AnyCache, way: &str, source: u64) {
+    match way {
+        "set" => cache.set(&key(), &source, HOUR).expect("set"),
+        "refresh" => assert_eq!(fact_entry(cache, 7, source).refresh(), source),
+        "invalidate" => drop(fact_entry(cache, 7, source).invalidate().expect("invalidate")),
+        "remove" => drop(cache.remove(&key()).expect("remove")),
+        "tag" => cache.invalidate_tag("tag:7").expect("tag"),
+        "prefix" => cache.invalidate_prefix("tiers").expect("prefix"),
+        "all" => cache.invalidate_all().expect("all"),
+        "clear" => cache.clear().expect("clear"),
+        _ => panic!("no way: {way}"),
+    }
+}
+
+/// [`change`] for async callers.
+async fn change_async(cache: &AnyCache, way: &str, source: u64) {
+    match way {
+        "set" => cache.set_async(&key(), &source, HOUR).await.expect("set"),
+        "refresh" => {
+            assert_eq!(fact_async_entry(cache, 7, source).refresh_async().await, source);
+        }
+        "invalidate" => {
+            fact_async_entry(cache, 7, source).invalidate_async().await.expect("invalidate");
+        }
+        "remove" => drop(cache.remove_async(&key()).await.expect("remove")),
+        "tag" => cache.invalidate_tag_async("tag:7").await.expect("tag"),
+        "prefix" => cache.invalidate_prefix_async("tiers").await.expect("prefix"),
+        "all" => cache.invalidate_all_async().await.expect("all"),
+        "clear" => cache.clear_async().await.expect("clear"),
+        _ => panic!("no way: {way}"),
+    }
+}
+
+/// A process that has no memory in front, and changes what it is told to.
+fn is_changer() -> bool {
+    let Some(url) = process::role() else { return false };
+    let (cache, runtime) = (vayu::open(url).expect("a cache"), runtime());
+    process::serve(|line| {
+        let (way, source) = line.split_once(' ').expect("a way and a number");
+        let source = source.parse().expect("a number");
+        match way.strip_suffix("_async") {
+            Some(way) => runtime.block_on(change_async(&cache, way, source)),
+            None => change(&cache, way, source),
+        }
+        "done".to_owned()
+    });
+    true
+}
+
+/// Lets another process change an entry in every way, and sees it in the memory of this one.
+fn check_changes(test: &str, url: &str, settle: impl Fn(&AnyCache)) {
+    let cache = vayu::open(format!("memory+{url}")).expect("a cache");
+    until("it listens", || listens(&cache));
+    let mut changer = Process::start(test, url);
+    let mut source = 1;
+    for way in CHANGES {
+        for suffix in ["", "_async"] {
+            settle(&cache);
+            until("the value is in memory", || {
+                let hits = cache.stats().hits;
+                fact(&cache, 7, source) == source && cache.stats().hits > hits
+            });
+            source += 1;
+            assert_eq!(changer.ask(&format!("{way}{suffix} {source}")), "done");
+            let took =
+                until(&format!("{way}{suffix} on {url}"), || fact(&cache, 7, source) == source);
+            println!("{way}{suffix}: seen after {took:?}");
+        }
+    }
+}
+
+fn of_its_own(url: &str) -> String {
+    format!("{url}?namespace={}", namespace())
+}
+
+#[test]
+fn changes_of_a_process_without_memory_reach_copies_over_a_server() {
+    if is_changer() {
+        return;
+    }
+    watchdog(HANG, || {
+        let test = "tiers::changes_of_a_process_without_memory_reach_copies_over_a_server";
+        check_changes(test, &of_its_own(&shared().url()), |_| {});
+    });
+}
+
+#[test]
+fn changes_of_a_process_without_memory_reach_copies_over_a_server_without_scripts() {
+    if is_changer() {
+        return;
+    }
+    watchdog(HANG, || {
+        let test =
+            "tiers::changes_of_a_process_without_memory_reach_copies_over_a_server_without_scripts";
+        let server = Server::with(&["--rename-command", "EVAL", ""]);
+        check_changes(test, &of_its_own(&server.url()), |_| {});
+    });
+}
+
+#[test]
+fn changes_of_a_process_without_memory_reach_copies_over_a_cluster() {
+    if is_changer() {
+        return;
+    }
+    watchdog(HANG, || {
+        let test = "tiers::changes_of_a_process_without_memory_reach_copies_over_a_cluster";
+        let nodes = shared_cluster().0.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        let nodes: Vec<_> = nodes.collect();
+        check_changes(test, &of_its_own(&format!("redis+cluster://{}/", nodes.join(","))), |_| {});
+    });
+}
+
+#[test]
+fn changes_of_a_process_without_memory_reach_copies_over_a_directory() {
+    if is_changer() {
+        return;
+    }
+    watchdog(HANG, || {
+        let test = "tiers::changes_of_a_process_without_memory_reach_copies_over_a_directory";
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("c");
+        check_changes(test, &format!("file://{}", path.display()), |_| {});
+    });
+}
+
+/// An entry that was not changed stays in memory when another one is.
+#[test]
+fn change_of_one_entry_in_a_directory_leaves_the_copies_of_others() {
+    watchdog(HANG, || {
+        let place = tempfile::tempdir().expect("a directory");
+        let clock = ManualClock::new();
+        let open = || {
+            let options = FileOptions::new().clock(clock.clone());
+            options.open(place.path()).expect("a cache").backend().clone()
+        };
+        let tiers = TieredBackend::new(vayu::MemoryOptions::new(), open());
+        let (cache, other) = (any(tiers.clone()), alone(open()));
+        for n in 0..100 {
+            assert_eq!(fact(&cache, n, n), n);
+        }
+        let before = tiers.tier_stats();
+        for n in 0..10 {
+            other.set(&Key::new("tiers", &(n,)).unwrap(), &(n + 1000), HOUR).unwrap();
+            assert_eq!(fact_entry(&other, 50 + n, n + 1000).refresh(), n + 1000);
+        }
+        clock.advance(Duration::from_millis(100));
+        for n in 0..100 {
+            assert_eq!(
+                fact(&cache, n, 0),
+                if n < 10 || (50..60).contains(&n) { n % 50 + 1000 } else { n }
+            );
+        }
+        let after = tiers.tier_stats();
+        assert_eq!((after.found - before.found, after.missing), (20, before.missing));
+    });
+}
+
+/// Returns what a call sees, or the source.
+type Look<'a> = &'a dyn Fn(&AnyCache, u64) -> u64;
+
+#[test]
+fn first_call_after_a_silence_sees_what_another_process_has_changed_in_a_directory() {
+    if is_changer() {
+        return;
+    }
+    watchdog(HANG, || {
+        let test = "tiers::first_call_after_a_silence_sees_what_another_process_has_changed_in_a_directory";
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("c");
+        let url = format!("file://{}", path.display());
+        let mut changer = Process::start(test, &url);
+        let runtime = runtime();
+        let looks: [(&str, Look<'_>); 4] = [
+            ("call", &|cache, source| fact(cache, 7, source)),
+            ("async call", &|cache, source| runtime.block_on(fact_async(cache, 7, source))),
+            ("peek", &|cache, source| {
+                fact_entry(cache, 7, source).peek().expect("peek").unwrap_or(source)
+            }),
+            ("async peek", &|cache, source| {
+                let entry = fact_async_entry(cache, 7, source);
+                runtime.block_on(entry.peek_async()).expect("peek").unwrap_or(source)
+            }),
+        ];
+        let mut source = 0;
+        for (name, look) in looks {
+            for way in CHANGES {
+                let clock = ManualClock::new();
+                clock.set(vayu::Clock::now(&vayu::SystemClock));
+                let options = FileOptions::new().clock(clock.clone());
+                let cache = near(options.open(&path).expect("a cache").backend().clone());
+                source += 1;
+                cache.set(&key(), &source, HOUR).expect("set");
+                for _ in 0..3 {
+                    let _ = fact_entry(&cache, 7, source).invalidate();
+                    assert_eq!(fact(&cache, 7, source), source);
+                    assert_eq!(fact(&cache, 7, 0), source, "it is in memory");
+                }
+                source += 1;
+                assert_eq!(changer.ask(&format!("{way} {source}")), "done");
+                clock.advance(Duration::from_millis(100));
+                assert_eq!(look(&cache, source), source, "{name} after {way}");
+            }
+        }
+    });
+}
+
+/// A future that ends after it was polled so many times, whether the inner one has ended or not.
+struct Polled<F> {
+    inner: F,
+    left: usize,
+}
+
+impl<F: Future + Unpin> Future for Polled<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        match Pin::new(&mut self.inner).poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            // The answer of the server wakes it, or what was woken by this.
+            Poll::Pending if self.left == 0 => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// After a change that was given up, memory has what a process without memory finds.
+fn check_agreement(cache: &AnyCache, plain: impl Fn() -> AnyCache, what: &str) {
+    let seen = |cache: &AnyCache| fact_entry(cache, 7, 0).peek().expect("peek");
+    until(what, || seen(cache) == seen(&plain()));
+}
+
+#[test]
+fn change_whose_future_is_dropped_is_not_begun_or_reaches_all() {
+    watchdog(HANG, || {
+        let namespace = namespace();
+        let open =
+            || options(&namespace).connect(shared().url()).expect("an address").backend().clone();
+        let (cache, runtime) = (near(open()), runtime());
+        until("it listens", || listens(&cache));
+        let mut source = 1;
+        for with_memory in [false, true] {
+            for way in CHANGES {
+                let mut polls = 1;
+                loop {
+                    let other = if with_memory { near(open()) } else { alone(open()) };
+                    source += 1;
+                    cache.set(&key(), &source, HOUR).expect("set");
+                    let _ = fact_entry(&cache, 7, source).refresh();
+                    until("the value is in memory", || {
+                        let hits = cache.stats().hits;
+                        fact(&cache, 7, source) == source && cache.stats().hits > hits
+                    });
+                    source += 1;
+                    let is_done = runtime.block_on(async {
+                        // The connection stands.
+                        let _ = other.get_async::<u64>(&Key::from_text("warm", "up")).await;
+                        let change = Box::pin(change_async(&other, way, source));
+                        let mut polled = pin!(Polled { inner: change, left: polls });
+                        let done = polled.as_mut().await;
+                        if done.is_none() {
+                            // What was written to the server has come to it.
+                            tokio::time::sleep(Duration::from_millis(30)).await;
+                        }
+                        done.is_some()
+                    });
+                    let what = format!("{way} that was dropped after {polls} polls");
+                    check_agreement(&cache, || alone(open()), &what);
+                    check_agreement(&other, || alone(open()), &what);
+                    if is_done {
+                        break;
+                    }
+                    polls += 1;
+                }
+            }
+        }
+    });
+}
+
+/// The answer of the server never comes, so whatever would follow it is never done.
+#[test]
+fn change_of_a_process_that_is_killed_after_its_first_command_reaches_all() {
+    if is_changer() {
+        return;
+    }
+    watchdog(HANG, || {
+        let test = "tiers::change_of_a_process_that_is_killed_after_its_first_command_reaches_all";
+        for way in CHANGES {
+            for suffix in ["", "_async"] {
+                let namespace = namespace();
+                let server = shared();
+                let open = || {
+                    options(&namespace).connect(server.url()).expect("an address").backend().clone()
+                };
+                let cache = near(open());
+                until("it listens", || listens(&cache));
+                let proxy = Proxy::before(server.port);
+                let url = format!("{}?namespace={namespace}&timeout=60s", proxy.url());
+                let mut changer = Process::start(test, &url);
+                // Its connections stand, and it knows the generations for a moment.
+                assert_eq!(changer.ask("remove 0"), "done");
+                assert_eq!(changer.ask("remove_async 0"), "done");
+                cache.set(&key(), &1_u64, HOUR).expect("set");
+                let _ = fact_entry(&cache, 7, 1).refresh();
+                until("the value is in memory", || {
+                    let hits = cache.stats().hits;
+                    fact(&cache, 7, 1) == 1 && cache.stats().hits > hits
+                });
+                let truth = || fact_entry(&alone(open()), 7, 0).peek().expect("peek");
+                let before = truth();
+                proxy.treat(Treatment { swallow: true, ..Treatment::default() });
+                changer.send(&format!("{way}{suffix} 2"));
+                // Some of these ask for generations first, and come no further.
+                let is_changed = (0..200).any(|_| {
+                    std::thread::sleep(Duration::from_millis(1));
+                    truth() != before
+                });
+                changer.kill();
+                check_agreement(&cache, || alone(open()), &format!("{way}{suffix}"));
+                println!("{way}{suffix}: changed {is_changed}");
+            }
+        }
+    });
+}
+
+/// Time stands still, so that nothing ends by itself.
+#[test]
+fn invalidation_of_any_group_is_seen_as_soon_as_its_message_has_come() {
+    watchdog(HANG, || {
+        let namespace = namespace();
+        let clock = ManualClock::new();
+        let open = || {
+            let options = options(&namespace).clock(clock.clone());
+            options.connect(shared().url()).expect("an address").backend().clone()
+        };
+        let (cache, other, runtime) = (near(open()), near(open()), runtime());
+        until("both listen", || listens(&cache) && listens(&other));
+        let mut source = 1;
+        for way in ["tag", "prefix", "all", "clear", "remove"] {
+            for is_async in [false, true] {
+                until("the value is in memory", || {
+                    let hits = cache.stats().hits;
+                    fact(&cache, 7, source) == source && cache.stats().hits > hits
+                });
+                source += 1;
+                if is_async {
+                    runtime.block_on(change_async(&other, way, source));
+                } else {
+                    change(&other, way, source);
+                }
+                // What is not seen with the message never is.
+                until(&format!("{way}, {is_async}"), || fact(&cache, 7, source) == source);
+            }
+        }
+    });
+}
+
+/// Two machines whose clocks differ, with memory in front of one server.
+struct Machines {
+    server: Server,
+    clocks: [ManualClock; 2],
+    caches: [AnyCache; 2],
+}
+
+impl Machines {
+    /// The clock of the first one is ahead.
+    fn new(ahead: Duration) -> Self {
+        let server = Server::start();
+        let clocks = [ManualClock::new(), ManualClock::new()];
+        clocks[0].advance(ahead);
+        let caches = clocks.clone().map(|clock| {
+            let options = RedisOptions::new().clock(clock);
+            near(options.connect(server.url()).expect("an address").backend().clone())
+        });
+        until("both listen", || caches.iter().all(listens));
+        Self { server, clocks, caches }
+    }
+
+    fn pass(&self, time: Duration) {
+        self.clocks.iter().for_each(|clock| clock.advance(time));
+    }
+
+    /// The server drops what has expired by its own clock.
+    fn expire(&self) {
+        let () = self.server.ask("FLUSHALL");
+    }
+}
+
+#[test]
+fn copy_lives_no_longer_than_its_ttl_though_the_clock_of_its_writer_is_ahead() {
+    watchdog(HANG, || {
+        let runtime = runtime();
+        for minutes in [1_u32, 4, 5] {
+            let machines = Machines::new(minutes * MINUTE);
+            let [writer, reader] = &machines.caches;
+            assert_eq!(number(writer, 1), 1);
+            assert_eq!(text(writer, "a"), "a");
+            assert_eq!(number(reader, 2), 1);
+            assert_eq!(text(reader, "b"), "a");
+            for _ in 0..200 {
+                assert_eq!(number(reader, 2), 1, "until it is read without a lock");
+            }
+            assert_eq!(number_entry(reader, 2).ttl_left().unwrap(), Some(MINUTE));
+            assert_eq!(text_entry(reader, "b").ttl_left().unwrap(), Some(MINUTE));
+            assert_eq!(number_entry(reader, 2).age().unwrap(), Some(Duration::ZERO));
+            machines.pass(Duration::from_secs(59));
+            assert_eq!(runtime.block_on(number_async(reader, 2)), 1);
+            let left = number_entry(reader, 2).ttl_left().unwrap();
+            assert_eq!(left, Some(Duration::from_secs(1)));
+            machines.pass(Duration::from_secs(1));
+            machines.expire();
+            assert_eq!(number_entry(reader, 3).peek().unwrap(), None);
+            assert_eq!(runtime.block_on(number_async(reader, 3)), 3);
+            assert_eq!(text(reader, "c"), "c");
+        }
+    });
+}
+
+#[test]
+fn copy_is_served_stale_no_longer_than_it_may_be_though_the_clock_of_its_writer_is_ahead() {
+    watchdog(HANG, || {
+        let machines = Machines::new(4 * MINUTE);
+        let [writer, reader] = &machines.caches;
+        assert_eq!(old(writer, 1), Some(1));
+        assert_eq!(old(reader, 2), Some(1));
+        machines.pass(2 * MINUTE);
+        machines.expire();
+        assert_eq!(old(reader, 3), Some(3));
+    });
+}
+
+#[test]
+fn entry_of_a_machine_whose_clock_is_behind_is_not_served_longer() {
+    watchdog(HANG, || {
+        let machines = Machines::new(4 * MINUTE);
+        let [reader, writer] = &machines.caches;
+        assert_eq!((number(writer, 1), text(writer, "a")), (1, "a".to_owned()));
+        // For this one it has expired, and so it is computed again.
+        assert_eq!((number(reader, 2), text(reader, "b")), (2, "b".to_owned()));
+        machines.pass(MINUTE);
+        machines.expire();
+        assert_eq!((number(reader, 3), text(reader, "c")), (3, "c".to_owned()));
+        assert_eq!((number(writer, 4), text(writer, "d")), (3, "c".to_owned()));
+    });
+}
