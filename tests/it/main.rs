@@ -25,6 +25,7 @@ mod model;
 mod observe;
 mod off;
 mod single_flight;
+mod size;
 mod spawn;
 mod stale;
 mod surprise;

@@ -337,3 +337,65 @@ fn threads_and_keys_in_a_mix_always_get_the_right_value() {
         assert_eq!(CACHE.stats().in_flight, 0);
     });
 }
+
+/// Callers that come every millisecond and give up after `patience` (one after the other), beside one
+/// whose time is enough: whether that one gets a value.
+fn is_served_among(patience: &'static [u64]) -> bool {
+    #[cached(cache = cache, ttl = 60, key = "k")]
+    async fn slow(cache: MemoryCache) -> u8 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        7
+    }
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(async {
+        let cache = MemoryCache::new();
+        let others = cache.clone();
+        let storm = tokio::spawn(async move {
+            for patience in patience.iter().cycle() {
+                let patience = Duration::from_millis(*patience);
+                tokio::spawn(tokio::time::timeout(patience, slow(others.clone())));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let value = tokio::time::timeout(Duration::from_millis(250), slow(cache)).await;
+        storm.abort();
+        value == Ok(7)
+    })
+}
+
+#[test]
+fn caller_whose_time_is_enough_is_not_starved_by_callers_that_give_up() {
+    watchdog(HANG, || {
+        for patience in [&[30][..], &[60], &[80], &[30, 60, 80], &[10, 90], &[95]] {
+            assert!(is_served_among(patience), "among callers that wait {patience:?} ms");
+        }
+    });
+}
+
+#[test]
+fn waiter_that_is_not_polled_any_more_does_not_keep_the_lead_from_the_others() {
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = 60, key = "k")]
+    async fn call(cache: &MemoryCache) -> usize {
+        let run = RUNS.count();
+        if run == 1 {
+            std::future::pending::<()>().await;
+        }
+        run
+    }
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> bool {
+        future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
+    }
+    watchdog(HANG, || {
+        let cache = MemoryCache::new();
+        let mut leader = Box::pin(call(&cache));
+        let mut parked = Box::pin(call(&cache));
+        assert!(!poll(leader.as_mut()) && !poll(parked.as_mut()));
+        drop(leader);
+        assert_eq!(smol::block_on(call(&cache)), 2);
+        assert_eq!(smol::block_on(parked), 2);
+        assert_eq!(cache.stats().in_flight, 0);
+    });
+}

@@ -16,6 +16,7 @@ use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::call;
 use crate::call::begin::{Begun, RestOf, begin};
+pub use crate::call::behind::Refresh;
 pub use crate::call::{
     Always, CallKey, Choice, Fallible, Keep, KeepIf, OfCache, Own, Policy, Shape, Ttl, TtlBy,
     TtlOfAll,
@@ -443,16 +444,16 @@ where
     call::future::finish(cache, policy, rest, body)
 }
 
-/// A cached call of an async function that leaves the refresh of a value past its ttl to a task: the
-/// answer, and of which function what the task is to do.
-pub async fn call_async_leaving<R, B, S, K, H, Z, L, P, G, F>(
-    cache: &Cache<B, S>,
-    policy: Policy<K, H, Z, L, P, G>,
-    body: F,
-) -> (R, Option<(Prefix, impl Future<Output = ()> + use<R, B, S, K, H, Z, L, P, G, F>)>)
+/// [`finish_async`] for a call that leaves the refresh of a value past its ttl to a task. The body may
+/// go to that task, so it is boxed where it was made, and only then moved.
+pub fn finish_async_leaving<'a, R, B, S, K, H, Z, L, P, G, F>(
+    cache: &'a Cache<B, S>,
+    policy: &'a Policy<K, H, Z, L, P, G>,
+    rest: RestOf<'a, R, B, S, H, Z, L, P>,
+    body: Pin<Box<F>>,
+) -> impl Future<Output = (R, Option<Refresh<F>>)>
 where
     B: Backend,
-    S: Clone,
     K: CallKey,
     H: Shape<R>,
     Z: Choice<S>,
@@ -462,7 +463,27 @@ where
     G: AsRef<[Group]>,
     F: Future<Output = R>,
 {
-    call::behind::run(cache, policy, body).await
+    call::behind::finish(cache, policy, rest, body)
+}
+
+/// What a call left to a task: of which function it is, and the task.
+pub fn task_of<R, B, S, K, H, Z, L, P, G, F>(
+    cache: &Cache<B, S>,
+    policy: Policy<K, H, Z, L, P, G>,
+    refresh: Refresh<F>,
+) -> (Prefix, impl Future<Output = ()> + use<R, B, S, K, H, Z, L, P, G, F>)
+where
+    B: Backend,
+    S: Clone,
+    K: CallKey,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+    F: Future<Output = R>,
+{
+    (refresh.function.clone(), call::behind::refresh(cache.clone(), policy, refresh))
 }
 
 /// Hands a task over. A panic, as that of a runtime that is not there, is counted, and costs the call

@@ -269,12 +269,12 @@ impl<B: Backend, S> Cache<B, S> {
                 Err(_) => break None,
             }
         };
-        let Some(mut lead) = lead else {
+        let Some(lead) = lead else {
             return guarded("write entry", || self.backend().write(key, record));
         };
         inside(lead.id(), move || {
             let result = guarded("write entry", || self.backend().write(key, record.clone()));
-            lead.computed(Outcome::Computed(record.into()));
+            let mut lead = lead.computed(Outcome::Computed(record.into()));
             while lead.land() == Landing::MustDelete {
                 guarded("delete entry", || self.backend().delete(key))?;
             }
@@ -308,12 +308,12 @@ impl<B: Backend, S> Cache<B, S> {
                 Err(_) => break None,
             }
         };
-        let Some(mut lead) = lead else {
+        let Some(lead) = lead else {
             return self.write_async(key, record).await;
         };
         Hosted::new(lead.id(), async move {
             let result = self.write_async(key, record.clone()).await;
-            lead.computed(Outcome::Computed(record.into()));
+            let mut lead = lead.computed(Outcome::Computed(record.into()));
             while lead.land() == Landing::MustDelete {
                 self.delete_async(key).await?;
             }

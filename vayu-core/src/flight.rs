@@ -13,7 +13,9 @@ mod lead;
 mod loom_tests;
 mod phase;
 mod table;
+mod ticket;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub(crate) use self::context::{Hosted, Waiting, inside};
@@ -21,8 +23,9 @@ pub(crate) use self::deadline::Deadline;
 pub(crate) use self::lead::{Landing, Lead, Permission};
 use self::phase::{AtomicPhase, Phase};
 pub(crate) use self::table::{Flights, Join, Landings};
+pub(crate) use self::ticket::{Ticket, Turn};
 use crate::guard::Discreet;
-use crate::sync::{Event, OnceLock, notify_all};
+use crate::sync::{Event, Mutex, OnceLock, lock, notify_all};
 
 /// How a flight ended.
 #[derive(Debug, Clone)]
@@ -43,6 +46,9 @@ pub(crate) struct Flight<R> {
     process: u32,
     phase: AtomicPhase,
     outcome: OnceLock<Outcome<R>>,
+    /// The tickets of those who wait, in the order in which they came.
+    tickets: Mutex<VecDeque<u64>>,
+    /// It has landed, or its lead is vacant.
     landed: Event,
 }
 
@@ -53,7 +59,8 @@ pub(crate) struct FlightId(usize);
 impl<R> Flight<R> {
     fn new(process: u32, phase: Phase) -> Arc<Self> {
         let phase = AtomicPhase::new(phase);
-        Arc::new(Self { process, phase, outcome: OnceLock::new(), landed: Event::new() })
+        let (outcome, landed) = (OnceLock::new(), Event::new());
+        Arc::new(Self { process, phase, outcome, tickets: Mutex::new(VecDeque::new()), landed })
     }
 
     pub(crate) fn id(self: &Arc<Self>) -> FlightId {
@@ -64,6 +71,12 @@ impl<R> Flight<R> {
         // A flight lands once: its only leader calls this, and gives up the lead with it.
         let _ = self.outcome.set(outcome);
         notify_all(&self.landed);
+    }
+
+    /// Leaves the lead to one of those who wait. Whether that could be done.
+    fn vacate(&self) -> bool {
+        let tickets = lock(&self.tickets);
+        !tickets.is_empty() && self.phase.vacate()
     }
 
     /// The outcome of the flight, or `None` if `deadline` came first.

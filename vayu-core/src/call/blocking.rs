@@ -7,11 +7,12 @@ use crate::backend::{Backend, Claim, Claimed};
 use crate::cache::Cache;
 use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look_after};
 use crate::call::{Call, CallKey, Choice, Keep, Old, Policy, Reason, Shape, Ttl};
+use crate::clock::Timestamp;
 use crate::flight::{
-    Deadline, FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Waiting, inside,
+    Deadline, FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Turn, Waiting, inside,
 };
 use crate::group::Group;
-use crate::guard::{discard, guarded};
+use crate::guard::{Discreet, discard, guarded};
 use crate::observer::CallOutcome;
 use crate::record::Record;
 use crate::serializer::Serializer;
@@ -40,6 +41,34 @@ where
     }
 }
 
+/// What is to be done once all is done that precedes the body. The body runs on top of this, and of
+/// no frame of what was done before it or is done after it: each level of a cached recursion has
+/// this on the stack.
+enum Ready<'a, R, B: Backend, S, H, Z, L, P> {
+    /// Nothing: the call has its answer.
+    Answer(R),
+    /// To run the body without the cache.
+    Run,
+    /// To run the body for this caller alone, beside a flight that it must not wait for.
+    Beside { call: Call<'a, B, S, H, Z, L, P>, flight: FlightId, began: Timestamp },
+    /// To run the body for all who wait.
+    Lead(Leading<'a, R, B, S, H, Z, L, P>),
+}
+
+/// What a leader knows while the body runs.
+struct Leading<'a, R, B: Backend, S, H, Z, L, P> {
+    /// Given back first.
+    claimed: Option<Claimed>,
+    lead: Lead<'a, Record<B::Stored>>,
+    reason: Reason<R>,
+    call: Call<'a, B, S, H, Z, L, P>,
+    started: Timestamp,
+    began: Timestamp,
+}
+
+/// The [`Ready`] of a policy that chooses its serializer by `Z`.
+type ReadyOf<'a, R, B, S, H, Z, L, P> = Ready<'a, R, B, S, H, <Z as Choice<S>>::Serializer, L, P>;
+
 /// What [`run`] does for a call that is not answered at once.
 #[cold]
 #[inline(never)]
@@ -58,15 +87,46 @@ where
     P: Keep<H::Value>,
     G: AsRef<[Group]>,
 {
+    match prepare(cache, policy, rest) {
+        Ready::Answer(answer) => answer,
+        Ready::Run => body(),
+        Ready::Beside { call, flight, began } => {
+            let answer = inside(flight, body);
+            end_beside(&call, began);
+            answer
+        }
+        Ready::Lead(leading) => {
+            let answer = inside(leading.lead.id(), body);
+            land(leading, answer)
+        }
+    }
+}
+
+/// Does all that precedes the body.
+#[inline(never)]
+fn prepare<'a, R, B, S, K, H, Z, L, P, G>(
+    cache: &'a Cache<B, S>,
+    policy: &'a Policy<K, H, Z, L, P, G>,
+    rest: RestOf<'a, R, B, S, H, Z, L, P>,
+) -> ReadyOf<'a, R, B, S, H, Z, L, P>
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Choice<S>,
+    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: Keep<H::Value>,
+    G: AsRef<[Group]>,
+{
     let (call, why) = match inquire(cache, policy, rest) {
-        Ok(answer) => return answer,
-        Err(None) => return body(),
+        Ok(answer) => return Ready::Answer(answer),
+        Err(None) => return Ready::Run,
         Err(Some(left)) => left,
     };
     match why {
-        Why::Missing(before) => miss(&call, before, body),
-        Why::Outdated(old) => refresh(&call, old, body),
-        Why::Asked => renew(&call, body),
+        Why::Missing(before) => miss(call, before),
+        Why::Outdated(old) => refresh(call, old),
+        Why::Asked => renew(call),
     }
 }
 
@@ -122,52 +182,47 @@ fn read<B: Backend, S, H: Copy, Z, L, P>(
     call.read_offline()
 }
 
-#[cold]
-#[inline(never)]
 fn miss<R, B, S, H, Z, L, P>(
-    call: &Call<'_, B, S, H, Z, L, P>,
+    call: Call<'_, B, S, H, Z, L, P>,
     mut before: Option<Landings>,
-    body: impl FnOnce() -> R,
-) -> R
+) -> Ready<'_, R, B, S, H, Z, L, P>
 where
     B: Backend,
     H: Shape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
 {
     let flights = call.cache.flights();
     let mut deadline = Deadline::default();
-    let (first, look_again) = {
-        loop {
-            let (flight, outdated) = match flights.join(call.key, call.stamp, before.take()) {
-                Join::Lead { lead: first, look_again } => break (first, look_again),
-                Join::Wait { flight, outdated } => (flight, outdated),
-            };
-            let Some(waiting) = Waiting::begin_asleep(flight.id()) else {
-                return beside(call, flight.id(), body);
-            };
-            let outcome = block_on(flight.landed(call.cache.begin(&mut deadline)));
-            drop(waiting);
-            let next = match outcome {
-                None => flights.overtake(call.key, call.stamp, &flight),
-                Some(Outcome::Abandoned) => continue,
-                Some(_) if outdated => continue,
-                Some(Outcome::Computed(record)) => {
-                    match record.get().and_then(|record| call.share(record)) {
-                        Some(answer) => return answer,
-                        None => flights.lead_if_vacant(call.key, call.stamp),
-                    }
+    let (first, look_again) = loop {
+        let (ticket, outdated) = match flights.join(call.key, call.stamp, before.take()) {
+            Join::Lead { lead: first, look_again } => break (first, look_again),
+            Join::Wait { ticket, outdated } => (ticket, outdated),
+        };
+        let Some(waiting) = Waiting::begin_asleep(ticket.flight().id()) else {
+            return beside(call, ticket.flight().id());
+        };
+        let turn = block_on(ticket.turn(call.cache.begin(&mut deadline)));
+        drop(waiting);
+        let next = match turn {
+            Turn::Lead(next) => break (next, true),
+            Turn::Late => flights.overtake(call.key, call.stamp, ticket.flight()),
+            Turn::Again | Turn::Landed(Outcome::Abandoned) => continue,
+            Turn::Landed(_) if outdated => continue,
+            Turn::Landed(Outcome::Computed(record)) => {
+                match record.get().and_then(|record| call.share(record)) {
+                    Some(answer) => return Ready::Answer(answer),
+                    None => flights.lead_if_vacant(call.key, call.stamp),
                 }
-                Some(Outcome::Unshared) => flights.lead_if_vacant(call.key, call.stamp),
-            };
-            match next {
-                Some(next) => break (next, false),
-                None => return beside(call, flight.id(), body),
             }
+            Turn::Landed(Outcome::Unshared) => flights.lead_if_vacant(call.key, call.stamp),
+        };
+        match next {
+            Some(next) => break (next, false),
+            None => return beside(call, ticket.flight().id()),
         }
     };
-    lead(call, first, look_again, Reason::Missing, &mut deadline, body)
+    set_out(call, first, look_again, Reason::Missing, &mut deadline)
 }
 
 /// Runs the body to replace an old value, or serves that if another caller does so or the last
@@ -175,56 +230,86 @@ where
 #[cold]
 #[inline(never)]
 fn refresh<R, B, S, H, Z, L, P>(
-    call: &Call<'_, B, S, H, Z, L, P>,
+    call: Call<'_, B, S, H, Z, L, P>,
     old: Box<Old<R>>,
-    body: impl FnOnce() -> R,
-) -> R
+) -> Ready<'_, R, B, S, H, Z, L, P>
 where
     B: Backend,
     H: Shape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
 {
     if call.begins_refresh()
         && let Some(first) = call.cache.flights().lead_if_vacant(call.key, call.stamp)
     {
-        return lead(call, first, true, Reason::Outdated(old), &mut Deadline::default(), body);
+        return set_out(call, first, true, Reason::Outdated(old), &mut Deadline::default());
     }
-    call.serve_stale(*old)
+    Ready::Answer(call.serve_stale(*old))
 }
 
 /// Runs the body because the caller asked for it, in the place of what is being computed.
 #[cold]
 #[inline(never)]
-fn renew<R, B, S, H, Z, L, P>(call: &Call<'_, B, S, H, Z, L, P>, body: impl FnOnce() -> R) -> R
+fn renew<R, B, S, H, Z, L, P>(call: Call<'_, B, S, H, Z, L, P>) -> Ready<'_, R, B, S, H, Z, L, P>
 where
     B: Backend,
     H: Shape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
 {
     let mut deadline = Deadline::default();
     let first = loop {
         match call.cache.flights().supersede(call.key, call.stamp) {
             Ok(first) => break first,
             Err(flight) if call.cache.wait_for(&flight, &mut deadline) => {}
-            Err(flight) => return beside(call, flight.id(), body),
+            Err(flight) => return beside(call, flight.id()),
         }
     };
-    lead(call, first, false, Reason::Asked, &mut deadline, body)
+    set_out(call, first, false, Reason::Asked, &mut deadline)
 }
 
-/// Runs the body for all who wait, unless it was just stored by another.
-fn lead<R, B, S, H, Z, L, P>(
-    call: &Call<'_, B, S, H, Z, L, P>,
-    mut lead: Lead<'_, Record<B::Stored>>,
+/// All that a leader does before the body, which does not run if it was just stored by another.
+fn set_out<'a, R, B, S, H, Z, L, P>(
+    call: Call<'a, B, S, H, Z, L, P>,
+    lead: Lead<'a, Record<B::Stored>>,
     look_again: bool,
     mut reason: Reason<R>,
     deadline: &mut Deadline,
-    body: impl FnOnce() -> R,
-) -> R
+) -> Ready<'a, R, B, S, H, Z, L, P>
+where
+    B: Backend,
+    H: Shape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+{
+    let started = call.cache.now();
+    if look_again
+        && let Some((answer, found)) = inside(lead.id(), || {
+            let found = read(&call)?;
+            Some((call.serve(found.clone())?, Discreet::from(found)))
+        })
+    {
+        call.ends_refresh();
+        drop(lead.computed(Outcome::Computed(found)));
+        return Ready::Answer(answer);
+    }
+    let mut claimed = None;
+    if !matches!(reason, Reason::Asked) && !call.cache.backend().is_in_process() {
+        match inside(lead.id(), || claim(&call, &mut reason, deadline)) {
+            ControlFlow::Break(answer) => return Ready::Answer(answer),
+            ControlFlow::Continue(granted) => claimed = granted,
+        }
+    }
+    if let Reason::Missing = reason {
+        call.computes();
+    }
+    let began = if claimed.is_some() { call.cache.now() } else { started };
+    Ready::Lead(Leading { claimed, lead, reason, call, started, began })
+}
+
+/// All that a leader does after the body.
+#[inline(never)]
+fn land<R, B, S, H, Z, L, P>(leading: Leading<'_, R, B, S, H, Z, L, P>, answer: R) -> R
 where
     B: Backend,
     H: Shape<R>,
@@ -232,34 +317,18 @@ where
     L: Ttl<H::Value>,
     P: Keep<H::Value>,
 {
-    let started = call.cache.now();
+    let Leading { claimed, lead, reason, call, started, began } = leading;
     inside(lead.id(), move || {
-        if look_again
-            && let Some(found) = read(call)
-            && let Some(answer) = call.serve(found)
-        {
-            call.ends_refresh();
-            return answer;
-        }
-        let claimed = match claim(call, &mut reason, deadline) {
-            ControlFlow::Break(answer) => return answer,
-            ControlFlow::Continue(claimed) => claimed,
-        };
-        if let Reason::Missing = reason {
-            call.computes();
-        }
-        let began = if claimed.is_some() { call.cache.now() } else { started };
-        let answer = body();
         let ended = call.cache.now();
         let took = ended.saturating_since(began);
-        if let Some(record) = call.seal(&answer, took, ended) {
-            lead.computed(Outcome::Computed(record.clone().into()));
+        let mut lead = if let Some(record) = call.seal(&answer, took, ended) {
+            let lead = lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = call.can_store()
                 && match lead.begin_store() {
                     Permission::Granted => true,
                     Permission::Refused => false,
                     Permission::UnlessNewer => {
-                        !read(call).is_some_and(|found| call.is_newer(found, started))
+                        !read(&call).is_some_and(|found| call.is_newer(found, started))
                     }
                 };
             if may_store && call.has_timed_out() {
@@ -271,13 +340,14 @@ where
             } else {
                 discard(record);
             }
+            lead
         } else {
-            lead.computed(Outcome::Unshared);
-        }
+            lead.computed(Outcome::Unshared)
+        };
         while lead.land() == Landing::MustDelete {
             call.survive(guarded("delete entry", || call.cache.backend().delete(call.key)));
         }
-        give_back(call, claimed);
+        give_back(&call, claimed);
         call.conclude(answer, took, reason)
     })
 }
@@ -296,9 +366,6 @@ where
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
-    if matches!(reason, Reason::Asked) || call.cache.backend().is_in_process() {
-        return ControlFlow::Continue(None);
-    }
     for pause in Cache::<B, S>::pauses() {
         if call.has_timed_out() {
             break;
@@ -348,15 +415,21 @@ fn give_back<B: Backend, S, H: Copy, Z, L, P>(
     }
 }
 
-/// Runs the body for this caller alone, beside a flight that it must not wait for.
+/// To run the body for this caller alone, beside a flight that it must not wait for.
 fn beside<R, B: Backend, S, H: Copy, Z, L, P>(
-    call: &Call<'_, B, S, H, Z, L, P>,
+    call: Call<'_, B, S, H, Z, L, P>,
     flight: FlightId,
-    body: impl FnOnce() -> R,
-) -> R {
+) -> Ready<'_, R, B, S, H, Z, L, P> {
     call.computes();
     let began = call.cache.now();
-    let answer = inside(flight, body);
+    Ready::Beside { call, flight, began }
+}
+
+/// What is left after a body that ran beside a flight.
+#[inline(never)]
+fn end_beside<B: Backend, S, H: Copy, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    began: Timestamp,
+) {
     call.tell(CallOutcome::Miss, None, call.cache.now().saturating_since(began));
-    answer
 }

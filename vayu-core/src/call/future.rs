@@ -10,10 +10,10 @@ use crate::cache::Cache;
 use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look_after};
 use crate::call::{Call, CallKey, Choice, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
-    Deadline, FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Waiting,
+    Deadline, FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Turn, Waiting,
 };
 use crate::group::Group;
-use crate::guard::{discard, guarded_async};
+use crate::guard::{Discreet, discard, guarded_async};
 use crate::observer::CallOutcome;
 use crate::record::Record;
 use crate::serializer::Serializer;
@@ -62,10 +62,18 @@ where
         Err(Some(left)) => left,
     };
     match why {
-        Why::Missing(before) => miss(&call, before, body).await,
-        Why::Outdated(old) => refresh(&call, old, body).await,
-        Why::Asked => renew(&call, body).await,
+        Why::Missing(before) => boxed(|| miss(&call, before, body)).await,
+        Why::Outdated(old) => boxed(|| refresh(&call, old, body)).await,
+        Why::Asked => boxed(|| renew(&call, body)).await,
     }
+}
+
+/// The future of a call that computes or waits, away from that of its function: what a function
+/// awaits has a place in its future, and each level would have one for all this. It has a frame of
+/// its own, so that the future is never on the stack of the body.
+#[inline(never)]
+pub(super) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(make())
 }
 
 /// Asks whoever must be asked.
@@ -138,30 +146,31 @@ where
     let mut deadline = Deadline::default();
     let (first, look_again) = {
         loop {
-            let (flight, outdated) = match flights.join(call.key, call.stamp, before.take()) {
+            let (ticket, outdated) = match flights.join(call.key, call.stamp, before.take()) {
                 Join::Lead { lead: first, look_again } => break (first, look_again),
-                Join::Wait { flight, outdated } => (flight, outdated),
+                Join::Wait { ticket, outdated } => (ticket, outdated),
             };
-            let Some(waiting) = Waiting::begin(flight.id()) else {
-                return beside(call, flight.id(), body).await;
+            let Some(waiting) = Waiting::begin(ticket.flight().id()) else {
+                return beside(call, ticket.flight().id(), body).await;
             };
-            let outcome = flight.landed(call.cache.begin(&mut deadline)).await;
+            let turn = ticket.turn(call.cache.begin(&mut deadline)).await;
             drop(waiting);
-            let next = match outcome {
-                None => flights.overtake(call.key, call.stamp, &flight),
-                Some(Outcome::Abandoned) => continue,
-                Some(_) if outdated => continue,
-                Some(Outcome::Computed(record)) => {
+            let next = match turn {
+                Turn::Lead(next) => break (next, true),
+                Turn::Late => flights.overtake(call.key, call.stamp, ticket.flight()),
+                Turn::Again | Turn::Landed(Outcome::Abandoned) => continue,
+                Turn::Landed(_) if outdated => continue,
+                Turn::Landed(Outcome::Computed(record)) => {
                     match record.get().and_then(|record| call.share(record)) {
                         Some(answer) => return answer,
                         None => flights.lead_if_vacant(call.key, call.stamp),
                     }
                 }
-                Some(Outcome::Unshared) => flights.lead_if_vacant(call.key, call.stamp),
+                Turn::Landed(Outcome::Unshared) => flights.lead_if_vacant(call.key, call.stamp),
             };
             match next {
                 Some(next) => break (next, false),
-                None => return beside(call, flight.id(), body).await,
+                None => return beside(call, ticket.flight().id(), body).await,
             }
         }
     };
@@ -219,7 +228,7 @@ where
 /// No async function: the future of one has room for its arguments, and once more for what they become.
 pub(super) fn lead<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-    mut lead: Lead<'_, Record<B::Stored>>,
+    lead: Lead<'_, Record<B::Stored>>,
     look_again: bool,
     mut reason: Reason<R>,
     deadline: &mut Deadline,
@@ -234,12 +243,13 @@ where
 {
     let started = call.cache.now();
     Hosted::new(lead.id(), async move {
-        if look_again
-            && let Some(found) = read(call).await
-            && let Some(answer) = call.serve(found)
-        {
-            call.ends_refresh();
-            return answer;
+        if look_again && let Some(found) = read(call).await.map(Discreet::from) {
+            let answer = found.get().and_then(|found| call.serve(found.clone()));
+            if let Some(answer) = answer {
+                call.ends_refresh();
+                drop(lead.computed(Outcome::Computed(found)));
+                return answer;
+            }
         }
         let claimed = match claim(call, &mut reason, deadline).await {
             ControlFlow::Break(answer) => return answer,
@@ -252,8 +262,8 @@ where
         let answer = body.await;
         let ended = call.cache.now();
         let took = ended.saturating_since(began);
-        if let Some(record) = call.seal(&answer, took, ended) {
-            lead.computed(Outcome::Computed(record.clone().into()));
+        let mut lead = if let Some(record) = call.seal(&answer, took, ended) {
+            let lead = lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = call.can_store()
                 && match lead.begin_store() {
                     Permission::Granted => true,
@@ -269,9 +279,10 @@ where
             } else {
                 discard(record);
             }
+            lead
         } else {
-            lead.computed(Outcome::Unshared);
-        }
+            lead.computed(Outcome::Unshared)
+        };
         while lead.land() == Landing::MustDelete {
             call.survive(call.cache.delete_async(call.key).await);
         }

@@ -67,7 +67,7 @@ impl Fixture {
     }
 
     fn is_empty(&self) {
-        assert_eq!(self.cache.stats().in_flight, 0);
+        assert_eq!(self.cache.flights().len(), 0);
     }
 }
 
@@ -172,6 +172,36 @@ fn one_takes_over_from_a_leader_that_is_dropped() {
             }
         });
         assert!(fixture.runs() <= 1);
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn lead_that_is_left_to_a_waiter_that_is_dropped_goes_to_the_next() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 4, |fixture, caller| {
+            if caller < 2 {
+                // Dropped at any moment: as a leader, as a waiter, or as one that is to lead.
+                let key = key("k");
+                let call = fixture.cache.get_or_insert_with_async(&key, MINUTE, async {
+                    Yield(false).await;
+                    Yield(false).await;
+                    1
+                });
+                let mut call = pin!(call);
+                for _ in 0..=caller {
+                    let mut context = Context::from_waker(Waker::noop());
+                    if call.as_mut().poll(&mut context).is_ready() {
+                        break;
+                    }
+                    thread::yield_now();
+                }
+            } else {
+                let answer = fixture.call(caller == 2, &key("k"), || fixture.run());
+                assert_eq!(answer, 1);
+            }
+        });
         fixture.is_empty();
     });
 }

@@ -16,8 +16,15 @@ pub(crate) struct Lead<'a, R> {
     flight: Arc<Flight<R>>,
     stamp: u64,
     invalidations: u64,
-    outcome: Outcome<R>,
     is_over: bool,
+}
+
+/// A lead whose computation has ended. Its outcome is what those who wait get, even if the leader is
+/// dropped before it has landed.
+#[derive(Debug)]
+pub(crate) struct Computed<'a, R> {
+    lead: Lead<'a, R>,
+    outcome: Outcome<R>,
 }
 
 /// Whether a leader may store its value.
@@ -48,32 +55,42 @@ impl<'a, R> Lead<'a, R> {
         stamp: u64,
         invalidations: u64,
     ) -> Self {
-        let outcome = Outcome::Abandoned;
-        Self { flights, key, flight, stamp, invalidations, outcome, is_over: false }
+        Self { flights, key, flight, stamp, invalidations, is_over: false }
     }
 
     pub(crate) fn id(&self) -> FlightId {
         self.flight.id()
     }
 
-    /// Says how the computation ended. From here on that is what those who wait get, even if the
-    /// leader is dropped before it has landed.
-    pub(crate) fn computed(&mut self, outcome: Outcome<R>) {
-        self.outcome = outcome;
+    /// Says how the computation ended.
+    pub(crate) fn computed(self, outcome: Outcome<R>) -> Computed<'a, R> {
+        Computed { lead: self, outcome }
     }
+}
 
+impl<R> Drop for Lead<'_, R> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // It cannot come back: nothing was being stored, or nothing is left to delete.
+            let _ = self.flights.land(self.key, &self.flight, Outcome::Abandoned);
+        }
+    }
+}
+
+impl<R> Computed<'_, R> {
     /// Asks whether the value may be stored. Where it may, an invalidation of the key waits for
     /// this flight from here on.
     pub(crate) fn begin_store(&self) -> Permission {
-        self.flights.begin_store(self.key, &self.flight, self.stamp, self.invalidations)
+        let Lead { flights, key, flight, stamp, invalidations, .. } = &self.lead;
+        flights.begin_store(key, flight, *stamp, *invalidations)
     }
 
     /// Ends the flight, and wakes those who wait.
     pub(crate) fn land(&mut self) -> Landing {
         let outcome = mem::replace(&mut self.outcome, Outcome::Abandoned);
-        match self.flights.land(self.key, &self.flight, outcome) {
+        match self.lead.flights.land(self.lead.key, &self.lead.flight, outcome) {
             Ok(()) => {
-                self.is_over = true;
+                self.lead.is_over = true;
                 Landing::Done
             }
             Err(outcome) => {
@@ -84,11 +101,11 @@ impl<'a, R> Lead<'a, R> {
     }
 }
 
-impl<R> Drop for Lead<'_, R> {
+impl<R> Drop for Computed<'_, R> {
     fn drop(&mut self) {
-        // Nobody is left to delete: whoever invalidated the key does it, once this has landed.
-        if !self.is_over && self.land() == Landing::MustDelete {
-            self.outcome = Outcome::Abandoned;
+        // Where it must be deleted, nobody is left to do so: the caller that invalidated the key
+        // does it, once the lead is dropped as abandoned.
+        if !self.lead.is_over {
             self.land();
         }
     }

@@ -55,11 +55,14 @@ impl World {
                     }
                     return self.lead(lead, end);
                 }
-                Join::Wait { flight, outdated } => {
+                Join::Wait { ticket, outdated } => {
                     let mut never = Deadline::default();
-                    match block_on(flight.landed(&mut never)) {
-                        Some(Outcome::Computed(value)) if !outdated => return value.get().copied(),
-                        Some(Outcome::Unshared) if !outdated => {
+                    match block_on(ticket.turn(&mut never)) {
+                        Turn::Lead(lead) => return self.lead(lead, end),
+                        Turn::Landed(Outcome::Computed(value)) if !outdated => {
+                            return value.get().copied();
+                        }
+                        Turn::Landed(Outcome::Unshared) if !outdated => {
                             return match self.flights.lead_if_vacant(key, 0) {
                                 Some(lead) => self.lead(lead, end),
                                 None => Some(self.run()),
@@ -72,18 +75,19 @@ impl World {
         }
     }
 
-    fn lead(&self, mut lead: Lead<'_, usize>, end: End) -> Option<usize> {
+    fn lead(&self, lead: Lead<'_, usize>, end: End) -> Option<usize> {
         let value = self.run();
-        match end {
+        let mut lead = match end {
             End::Abandon if value == 1 => return None,
             End::Keep => lead.computed(Outcome::Unshared),
             End::Share | End::Abandon => {
-                lead.computed(Outcome::Computed(value.into()));
+                let lead = lead.computed(Outcome::Computed(value.into()));
                 if lead.begin_store() != Permission::Refused {
                     *lock(&self.stored) = Some(value);
                 }
+                lead
             }
-        }
+        };
         while lead.land() == Landing::MustDelete {
             *lock(&self.stored) = None;
         }
@@ -103,7 +107,7 @@ fn model(test: fn(Arc<World>)) {
     builder.check(move || {
         let world = World::new();
         test(Arc::clone(&world));
-        assert_eq!(world.flights.in_flight(), 0);
+        assert_eq!(world.flights.len(), 0);
     });
 }
 

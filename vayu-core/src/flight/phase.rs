@@ -14,10 +14,21 @@ pub(super) enum Phase {
     Outdated,
     /// It has left the table before it began to store.
     Dismissed,
+    /// Its leader is gone without a value. One of those who wait takes the lead.
+    Vacant,
+    /// It has left the table while it was vacant. Those who wait join again.
+    Deserted,
 }
 
 impl Phase {
-    const ALL: [Self; 4] = [Self::Computing, Self::Storing, Self::Outdated, Self::Dismissed];
+    const ALL: [Self; 6] = [
+        Self::Computing,
+        Self::Storing,
+        Self::Outdated,
+        Self::Dismissed,
+        Self::Vacant,
+        Self::Deserted,
+    ];
 }
 
 /// The phase of one flight.
@@ -41,16 +52,28 @@ impl AtomicPhase {
 
     /// The leader is about to store. Whether it may: not if its flight was dismissed.
     pub(super) fn begin_store(&self) -> bool {
-        self.leave_computing(Phase::Storing)
+        self.change(Phase::Computing, Phase::Storing)
     }
 
     /// Keeps the leader from storing. Whether that could be done: not if it has begun to.
     pub(super) fn dismiss(&self) -> bool {
-        self.leave_computing(Phase::Dismissed)
+        self.change(Phase::Computing, Phase::Dismissed)
+            || self.change(Phase::Vacant, Phase::Deserted)
     }
 
-    fn leave_computing(&self, to: Phase) -> bool {
-        let (from, to) = (Phase::Computing as u64, to as u64);
+    /// The leader is gone. Whether another one may take its place: not if the flight has left the
+    /// table, or its value was being stored.
+    pub(super) fn vacate(&self) -> bool {
+        self.change(Phase::Computing, Phase::Vacant)
+    }
+
+    /// Whether the lead was vacant, and is not any more.
+    pub(super) fn take_lead(&self) -> bool {
+        self.change(Phase::Vacant, Phase::Computing)
+    }
+
+    fn change(&self, from: Phase, to: Phase) -> bool {
+        let (from, to) = (from as u64, to as u64);
         self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }

@@ -7,10 +7,10 @@ use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::flight::lead::{Lead, Permission};
-use crate::flight::{Flight, Outcome, Phase};
+use crate::flight::{Flight, Outcome, Phase, Ticket};
 use crate::key::{Key, KeyHasher};
 use crate::per_process::PerProcess;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, lock, notify_all};
 
 /// The flights of one cache. Split by hash, so that callers of different keys seldom meet.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(crate) enum Join<'a, R> {
     Lead { lead: Lead<'a, R>, look_again: bool },
     /// Wait for the flight. Where it is `outdated`, its outcome is not for this caller, who joins
     /// again once it has landed.
-    Wait { flight: Arc<Flight<R>>, outdated: bool },
+    Wait { ticket: Ticket<'a, R>, outdated: bool },
 }
 
 impl<R> Flights<R> {
@@ -69,9 +69,17 @@ impl<R> Flights<R> {
         Self { shards: PerProcess::new(empty(shards)), process }
     }
 
-    /// How many flights have not yet landed.
+    /// How many flights have a leader and have not yet landed.
     pub(crate) fn in_flight(&self) -> usize {
         self.replace_shards_after_fork();
+        let has_leader = |slot: &&Slot<R>| slot.flight.phase.get() != Phase::Vacant;
+        let count = |sky: &Sky<R>| sky.flights.values().filter(has_leader).count();
+        self.shards.get().iter().map(|shard| count(&lock(&shard.sky))).sum()
+    }
+
+    /// How many flights are in the table.
+    #[cfg(all(test, any(vayu_loom, vayu_shuttle)))]
+    pub(crate) fn len(&self) -> usize {
         self.shards.get().iter().map(|shard| lock(&shard.sky).flights.len()).sum()
     }
 
@@ -97,7 +105,8 @@ impl<R> Flights<R> {
             let is_other = slot.stamp != stamp;
             if !is_other || !slot.flight.phase.dismiss() {
                 let outdated = is_other || slot.flight.phase.get() == Phase::Outdated;
-                return Join::Wait { flight: Arc::clone(&slot.flight), outdated };
+                let ticket = Ticket::draw(self, key, stamp, &slot.flight);
+                return Join::Wait { ticket, outdated };
             }
             sky.invalidations += 1;
         }
@@ -113,6 +122,30 @@ impl<R> Flights<R> {
             return None;
         }
         Some(self.depart(&mut sky, key, stamp, Phase::Computing))
+    }
+
+    /// The lead of a flight whose leader is gone, if nobody was faster.
+    pub(super) fn take_lead<'a>(
+        &'a self,
+        key: &'a Key,
+        stamp: u64,
+        flight: &Arc<Flight<R>>,
+    ) -> Option<Lead<'a, R>> {
+        let sky = self.sky(key);
+        let is_taken =
+            sky.flights.get(key).is_some_and(|slot| slot.is(flight)) && flight.phase.take_lead();
+        is_taken.then(|| Lead::new(self, key, Arc::clone(flight), stamp, sky.invalidations))
+    }
+
+    /// Takes a flight out of the table whose leader is gone, as are all who waited for it.
+    pub(super) fn clear_deserted(&self, key: &Key, flight: &Arc<Flight<R>>) {
+        let mut sky = self.sky(key);
+        let is_deserted = sky.flights.get(key).is_some_and(|slot| slot.is(flight))
+            && lock(&flight.tickets).is_empty()
+            && flight.phase.dismiss();
+        if is_deserted {
+            sky.flights.remove(key);
+        }
     }
 
     /// The lead for a key in the place of a flight that takes too long, if nobody was faster.
@@ -286,7 +319,8 @@ impl<R> Flights<R> {
         Permission::UnlessNewer
     }
 
-    /// Ends a flight. The outcome comes back, and the flight goes on, if it was invalidated while it
+    /// Ends a flight. One that is abandoned goes on while others wait for it: one of them takes its
+    /// lead. The outcome comes back, and the flight goes on, if it was invalidated while it
     /// was being stored: the caller deletes what it stored and tries again.
     pub(super) fn land(
         &self,
@@ -300,6 +334,14 @@ impl<R> Flights<R> {
             if is_outdated && !matches!(outcome, Outcome::Abandoned) {
                 flight.phase.set(Phase::Storing);
                 return Err(outcome);
+            }
+            if matches!(outcome, Outcome::Abandoned)
+                && sky.flights.get(key).is_some_and(|slot| slot.is(flight))
+                && flight.vacate()
+            {
+                drop(sky);
+                notify_all(&flight.landed);
+                return Ok(());
             }
             match sky.flights.remove_entry(key) {
                 Some((_, slot)) if slot.is(flight) => {
@@ -350,7 +392,7 @@ mod tests {
         flights.process.store(std::process::id() ^ 1, Ordering::Relaxed);
         let key = Key::from_text("p", "k");
         let [first, second] = [(); 2].map(|()| match flights.join(&key, 0, None) {
-            Join::Lead { lead, .. } => lead,
+            Join::Lead { lead, .. } => lead.computed(Outcome::Unshared),
             Join::Wait { .. } => panic!("it is taken for one of the parent"),
         });
         assert!(flights.invalidate(&key).is_none());

@@ -19,26 +19,15 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
     let (inner, outer): (Vec<&Attribute>, Vec<&Attribute>) =
         item.attrs.iter().partition(|attribute| matches!(attribute.style, AttrStyle::Inner(_)));
     let (visibility, modifiers, signature) = (&item.vis, &item.modifiers.defaultness, &item.sig);
-    let purpose = if model.spawn.is_some() { Purpose::Task } else { Purpose::Call };
-    let setup = setup(model, purpose);
-    let key = finish_key(model, purpose);
-    let call = call(model);
     let handle = model.handle.as_ref().map(|handle| handle::expand(model, handle));
-    let body = body(model);
+    let statements = match &model.spawn {
+        Some(spawn) => call_that_spawns(model, spawn),
+        None => call(model),
+    };
     let block = match model.function.kind {
-        Kind::Sync | Kind::Async => quote! {
-            #setup
-            #body
-            #key
-            #call
-        },
+        Kind::Sync | Kind::Async => statements,
         Kind::Boxed => quote! {
-            ::std::boxed::Box::pin(async move {
-                #setup
-                #body
-                #key
-                #call
-            })
+            ::std::boxed::Box::pin(async move { #statements })
         },
     };
     quote! {
@@ -110,11 +99,9 @@ fn body(model: &Model) -> TokenStream {
 
 fn call(model: &Model) -> TokenStream {
     let span = model.function.answer.as_ref().map_or_else(Span::mixed_site, at);
-    if let Some(spawn) = &model.spawn {
-        return call_that_spawns(model, spawn, span);
-    }
-    let policy = policy(model);
-    match model.function.kind {
+    let (setup, body) = (setup(model, Purpose::Call), body(model));
+    let (key, policy) = (finish_key(model, Purpose::Call), policy(model));
+    let call = match model.function.kind {
         Kind::Sync => {
             let call = model.root.private_at("call", span);
             quote_spanned!(span=> #call(vayu_cache, #policy, vayu_body))
@@ -132,21 +119,55 @@ fn call(model: &Model) -> TokenStream {
                 }
             }
         }
+    };
+    quote! {
+        #setup
+        #body
+        #key
+        #call
     }
 }
 
-fn call_that_spawns(model: &Model, spawn: &Expr, answer: Span) -> TokenStream {
+/// A call that may leave its body to a task. The body is boxed in the block in which it is made: a
+/// future that is moved after that has a place in the future of the call for each time.
+fn call_that_spawns(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
-    let (call, policy) = (root.private_at("call_async_leaving", answer), policy(model));
+    let answer = model.function.answer.as_ref().map_or_else(Span::mixed_site, at);
+    let setup = setup(model, Purpose::Task);
+    let (body, key, policy) = (body(model), finish_key(model, Purpose::Task), policy(model));
+    let begin = root.private_at("begin_async", answer);
+    let finish = root.private_at("finish_async_leaving", answer);
+    let task_of = root.private_at("task_of", answer);
     let hand_over = root.private_at("hand_over", at(spawn));
     let hand_over = quote_spanned! {at(spawn)=>
         #hand_over(vayu_cache, &vayu_function, || (#spawn)(vayu_task));
     };
     quote_spanned! {answer=>
-        let (vayu_answer, vayu_left) = #call(vayu_cache, #policy, vayu_body).await;
-        if let ::core::option::Option::Some((vayu_function, vayu_task)) = vayu_left {
-            #hand_over
+        #setup
+        let vayu_policy;
+        let vayu_begun = {
+            #body
+            #key
+            vayu_policy = #policy;
+            match #begin(vayu_cache, &vayu_policy, &vayu_probe) {
+                ::core::result::Result::Ok(vayu_answer) => ::core::result::Result::Ok(vayu_answer),
+                ::core::result::Result::Err(vayu_rest) => {
+                    ::core::result::Result::Err((vayu_rest, ::std::boxed::Box::pin(vayu_body)))
+                }
+            }
+        };
+        match vayu_begun {
+            ::core::result::Result::Ok(vayu_answer) => vayu_answer,
+            ::core::result::Result::Err((vayu_rest, vayu_body)) => {
+                let (vayu_answer, vayu_left) =
+                    #finish(vayu_cache, &vayu_policy, vayu_rest, vayu_body).await;
+                if let ::core::option::Option::Some(vayu_refresh) = vayu_left {
+                    let (vayu_function, vayu_task) =
+                        #task_of(vayu_cache, vayu_policy, vayu_refresh);
+                    #hand_over
+                }
+                vayu_answer
+            }
         }
-        vayu_answer
     }
 }
