@@ -267,7 +267,10 @@
 //! What a backend is asked, the call waits for: a backend that may hang needs time limits of its own.
 //!
 //! A function that is called again with the same arguments while it runs (by itself, or around a
-//! circle of functions) runs again, as it would without the attribute.
+//! circle of functions) runs again, as it would without the attribute. That is known for calls that a
+//! body makes on its own thread, or while its own future is polled. A call that it makes in another
+//! thread or task and waits for cannot be told from any other caller: it waits for the first one, until
+//! the limit of [`Cache::with_max_wait`].
 //!
 //! A sync call never puts a thread to sleep that polls an async computation at that moment. A
 //! sync call that blocks elsewhere in a runtime blocks its worker, like any other blocking call.
