@@ -9,7 +9,7 @@ use vayu::{FileBackend, FileCache, MemoryCache, Tiered, cached};
 use crate::HANG;
 
 /// The most that a cached function may add to what it awaits.
-const A_LEVEL: usize = 1_100;
+const A_LEVEL: usize = 1_200;
 
 static MEMORY: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
 static FILES: LazyLock<FileCache> = LazyLock::new(|| {
