@@ -253,9 +253,9 @@ fn commands_under_way_when_the_connection_ends_are_sent_again() {
             }
             let backend = cache.backend();
             runtime.block_on(backend.read_async(&key(0))).unwrap();
-            let (before, received) = (proxy.connections(), proxy.received());
+            let (before, replied) = (proxy.connections(), proxy.replied());
             runtime.block_on(backend.read_async(&key(0))).unwrap();
-            let (received, one) = (proxy.received(), proxy.received() - received);
+            let (replied, one) = (proxy.replied(), proxy.replied() - replied);
             // What is asked is executed, and the replies do not come.
             proxy.treat(Treatment { swallow: true, ..Treatment::default() });
             let tasks: Vec<_> = (0..32)
@@ -264,7 +264,7 @@ fn commands_under_way_when_the_connection_ends_are_sent_again() {
                     runtime.spawn(async move { backend.read_async(&key(n)).await })
                 })
                 .collect();
-            until("all have asked", || proxy.received() >= received + 32 * one);
+            until("all replies are swallowed", || proxy.replied() >= replied + 32 * one);
             proxy.treat(Treatment::default());
             proxy.end(end);
             for task in tasks {

@@ -49,6 +49,7 @@ pub(crate) struct Proxy {
     carried: Arc<Mutex<Vec<Weak<Carried>>>>,
     connections: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
+    replied: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
 }
 
@@ -60,10 +61,11 @@ impl Proxy {
         let treatment = Arc::<Mutex<Treatment>>::default();
         let connections = Arc::new(AtomicU64::new(0));
         let received = Arc::new(AtomicU64::new(0));
+        let replied = Arc::new(AtomicU64::new(0));
         let carried = Arc::<Mutex<Vec<Weak<Carried>>>>::default();
         let is_over = Arc::new(AtomicBool::new(false));
         let (treats, counts, ends) = (treatment.clone(), connections.clone(), is_over.clone());
-        let (bytes, keeps) = (received.clone(), carried.clone());
+        let (bytes, replies, keeps) = (received.clone(), replied.clone(), carried.clone());
         thread::spawn(move || {
             for client in listener.incoming() {
                 if ends.load(Ordering::Relaxed) {
@@ -75,10 +77,10 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
                 let one = Arc::new(Carried { client, server, end: Mutex::default() });
                 keeps.lock().unwrap().push(Arc::downgrade(&one));
-                carry(&one, &treats, &bytes);
+                carry(&one, &treats, &bytes, &replies);
             }
         });
-        Self { port, treatment, carried, connections, received, is_over }
+        Self { port, treatment, carried, connections, received, replied, is_over }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -119,6 +121,11 @@ impl Proxy {
         self.received.load(Ordering::Relaxed)
     }
 
+    /// How many bytes servers have sent, and were treated.
+    pub(crate) fn replied(&self) -> u64 {
+        self.replied.load(Ordering::Relaxed)
+    }
+
     /// How many connections there were.
     pub(crate) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
@@ -133,13 +140,18 @@ impl Drop for Proxy {
     }
 }
 
-fn carry(one: &Arc<Carried>, treatment: &Arc<Mutex<Treatment>>, received: &Arc<AtomicU64>) {
+fn carry(
+    one: &Arc<Carried>,
+    treatment: &Arc<Mutex<Treatment>>,
+    received: &Arc<AtomicU64>,
+    replied: &Arc<AtomicU64>,
+) {
     let _ = one.client.set_nodelay(true);
     let _ = one.server.set_nodelay(true);
     let (sent, received) = (Arc::clone(one), Arc::clone(received));
     thread::spawn(move || hand_on(&sent, &received));
-    let (one, treatment) = (Arc::clone(one), Arc::clone(treatment));
-    thread::spawn(move || answer(&one, &treatment));
+    let (one, treatment, replied) = (Arc::clone(one), Arc::clone(treatment), Arc::clone(replied));
+    thread::spawn(move || answer(&one, &treatment, &replied));
 }
 
 impl Carried {
@@ -162,12 +174,13 @@ fn hand_on(one: &Carried, received: &AtomicU64) {
     let _ = one.server.shutdown(Shutdown::Both);
 }
 
-fn answer(one: &Carried, treatment: &Mutex<Treatment>) {
+fn answer(one: &Carried, treatment: &Mutex<Treatment>, replied: &AtomicU64) {
     let (mut from, mut to) = (&one.server, &one.client);
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0_u64;
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         let treatment = treatment.lock().unwrap().clone();
+        replied.fetch_add(length as u64, Ordering::Relaxed);
         if treatment.swallow || matches!(one.end(), Some(End::Silent | End::HalfClosed)) {
             continue;
         }

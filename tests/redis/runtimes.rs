@@ -191,7 +191,7 @@ fn time_limit_holds_in_a_runtime_of_any_kind() {
                         while has_replied && cache.get_async::<u64>(&key).await.is_err() {}
                         proxy.treat(Treatment { swallow: true, ..Treatment::default() });
                         let failed = cache.get_async::<u64>(&key).await.unwrap_err();
-                        assert_eq!(failed.kind(), ErrorKind::Backend, "{kind}");
+                        assert_eq!(failed.kind(), ErrorKind::Timeout, "{kind}");
                     }
                 })
             })

@@ -86,7 +86,12 @@ const CHANGES: [&str; 8] =
     ["set", "refresh", "invalidate", "remove", "tag", "prefix", "all", "clear"];
 
 fn key() -> Key {
-    Key::new("tiers", &(7_u64,)).expect("a key")
+    key_of(7)
+}
+
+/// The key of `fact`, which has a tag.
+fn key_of(n: u64) -> Key {
+    Key::new("tiers", &(n,)).expect("a key").with_tags([format!("tag:{n}")])
 }
 
 /// Changes the entry, after which `source` is right.
@@ -232,7 +237,7 @@ fn change_of_one_entry_in_a_directory_leaves_the_copies_of_others() {
         }
         let before = tiers.tier_stats();
         for n in 0..10 {
-            other.set(&Key::new("tiers", &(n,)).unwrap(), &(n + 1000), HOUR).unwrap();
+            other.set(&key_of(n), &(n + 1000), HOUR).unwrap();
             assert_eq!(fact_entry(&other, 50 + n, n + 1000).refresh(), n + 1000);
         }
         clock.advance(Duration::from_millis(100));
