@@ -48,7 +48,6 @@ pub(crate) struct Proxy {
     treatment: Arc<Mutex<Treatment>>,
     carried: Arc<Mutex<Vec<Weak<Carried>>>>,
     connections: Arc<AtomicU64>,
-    received: Arc<AtomicU64>,
     replied: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
 }
@@ -60,12 +59,11 @@ impl Proxy {
         let port = listener.local_addr().expect("an address").port();
         let treatment = Arc::<Mutex<Treatment>>::default();
         let connections = Arc::new(AtomicU64::new(0));
-        let received = Arc::new(AtomicU64::new(0));
         let replied = Arc::new(AtomicU64::new(0));
         let carried = Arc::<Mutex<Vec<Weak<Carried>>>>::default();
         let is_over = Arc::new(AtomicBool::new(false));
         let (treats, counts, ends) = (treatment.clone(), connections.clone(), is_over.clone());
-        let (bytes, replies, keeps) = (received.clone(), replied.clone(), carried.clone());
+        let (bytes, keeps) = (replied.clone(), carried.clone());
         thread::spawn(move || {
             for client in listener.incoming() {
                 if ends.load(Ordering::Relaxed) {
@@ -77,10 +75,10 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
                 let one = Arc::new(Carried { client, server, end: Mutex::default() });
                 keeps.lock().unwrap().push(Arc::downgrade(&one));
-                carry(&one, &treats, &bytes, &replies);
+                carry(&one, &treats, &bytes);
             }
         });
-        Self { port, treatment, carried, connections, received, replied, is_over }
+        Self { port, treatment, carried, connections, replied, is_over }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -116,11 +114,6 @@ impl Proxy {
         }
     }
 
-    /// How many bytes clients have sent.
-    pub(crate) fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
     /// How many bytes servers have sent, and were treated.
     pub(crate) fn replied(&self) -> u64 {
         self.replied.load(Ordering::Relaxed)
@@ -140,16 +133,11 @@ impl Drop for Proxy {
     }
 }
 
-fn carry(
-    one: &Arc<Carried>,
-    treatment: &Arc<Mutex<Treatment>>,
-    received: &Arc<AtomicU64>,
-    replied: &Arc<AtomicU64>,
-) {
+fn carry(one: &Arc<Carried>, treatment: &Arc<Mutex<Treatment>>, replied: &Arc<AtomicU64>) {
     let _ = one.client.set_nodelay(true);
     let _ = one.server.set_nodelay(true);
-    let (sent, received) = (Arc::clone(one), Arc::clone(received));
-    thread::spawn(move || hand_on(&sent, &received));
+    let sent = Arc::clone(one);
+    thread::spawn(move || hand_on(&sent));
     let (one, treatment, replied) = (Arc::clone(one), Arc::clone(treatment), Arc::clone(replied));
     thread::spawn(move || answer(&one, &treatment, &replied));
 }
@@ -160,10 +148,9 @@ impl Carried {
     }
 }
 
-fn hand_on(one: &Carried, received: &AtomicU64) {
+fn hand_on(one: &Carried) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = (&one.client).read(&mut buffer) {
-        received.fetch_add(length as u64, Ordering::Relaxed);
         if one.end() == Some(End::Silent) {
             continue;
         }

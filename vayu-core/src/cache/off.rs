@@ -22,12 +22,7 @@ pub trait OffBackend: Backend + Sized {
 
 impl<B: Open + OffBackend, S: Default> Cache<B, S> {
     /// Opens the cache at a place, or returns one that is [`off`](Self::off) if that fails.
-    ///
-    /// # Examples
-    ///
-    /// ```ignore
-    /// static REPORTS: LazyLock<FileCache> = LazyLock::new(|| FileCache::open_or_off("reports"));
-    /// ```
+    /// A static is opened so: `LazyLock::new(|| FileCache::open_or_off("reports"))`.
     pub fn open_or_off(place: impl Into<B::Place>) -> Self {
         Self::open(place).unwrap_or_else(Self::off)
     }
