@@ -97,7 +97,7 @@ fn hit_async(keys: Vec<u64>) {
 }
 
 // Into a cache that is full, so that each evicts another entry.
-#[library_benchmark(config = at_most(3890))]
+#[library_benchmark(config = at_most(4000))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
