@@ -148,7 +148,9 @@ fn map<V: Clone>(limits: &Options, evictions: &Evictions) -> RecordMap<V> {
 /// The part of the room that is for what is asked for again and again, and how many of the keys that
 /// were evicted are remembered, as a part of the entries. With these no workload of
 /// `docs/benchmarks/ratio.md` is a point behind the best.
-const HOT: f64 = 0.99;
+///
+/// A value that is heavier than this part of a limit by weight is not kept.
+pub(crate) const HOT: f64 = 0.99;
 const GHOSTS: f64 = 0.3;
 
 /// Four shards for each processor, as long as each has room for 32 entries: a power of two.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use vayu_core::{Clock, Key, MonotonicClock, Shared};
 
 use crate::MemoryCache;
-use crate::backend::MemoryBackend;
+use crate::backend::{HOT, MemoryBackend};
 
 /// The options of a cache in memory.
 ///
@@ -45,9 +45,6 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// The heaviest value that is kept, as a part of the limit.
-    const HEAVIEST: f64 = 0.99;
-
     /// Returns the weight of a value, or `None` if it is too heavy to be kept.
     pub(crate) fn weigh(&self, key: &Key, value: &Shared) -> Option<u32> {
         let weight = (self.weigh)(key, value).max(1);
@@ -57,7 +54,7 @@ impl Weights {
             clippy::cast_sign_loss,
             reason = "as the map takes its part"
         )]
-        let heaviest = (self.max as f64 * Self::HEAVIEST) as u64;
+        let heaviest = (self.max as f64 * HOT) as u64;
         if u64::from(weight) <= heaviest {
             return Some(weight);
         }
