@@ -91,9 +91,9 @@ fn level_of_a_cached_recursion_takes_a_bounded_part_of_the_stack() {
     let own = bytes_a_level(|| plain(DEPTH));
     let own_text = bytes_a_level(|| plain_text(DEPTH));
     let own_boxed = bytes_a_level(|| now(plain_boxed(DEPTH)));
-    at_most("a number", bytes_a_level(|| number(DEPTH)), own, 1_050, 1_700);
-    at_most("a text", bytes_a_level(|| text(DEPTH)), own_text, 1_000, 1_800);
-    at_most("a result", bytes_a_level(|| fallible(DEPTH)), own_text, 1_100, 2_000);
-    at_most("a text in a file", bytes_a_level(|| file(&cache, DEPTH)), own_text, 850, 1_800);
+    at_most("a number", bytes_a_level(|| number(DEPTH)), own, 1_050, 2_000);
+    at_most("a text", bytes_a_level(|| text(DEPTH)), own_text, 1_000, 2_000);
+    at_most("a result", bytes_a_level(|| fallible(DEPTH)), own_text, 1_100, 2_200);
+    at_most("a text in a file", bytes_a_level(|| file(&cache, DEPTH)), own_text, 850, 2_000);
     at_most("a boxed future", bytes_a_level(|| now(boxed(DEPTH))), own_boxed, 2_900, 15_000);
 }
