@@ -47,7 +47,10 @@ mod unix {
 
     use fork::{Fork, WEXITSTATUS, WIFEXITED};
     use vayu::testing::watchdog;
-    use vayu::{Key, MemoryCache, MemoryOptions, RedisBackend, RedisCache, Tiered, cached, tiered};
+    use vayu::{
+        Key, MemoryCache, MemoryOptions, RedisBackend, RedisCache, TieredCache, TieredOptions,
+        cached,
+    };
 
     use crate::server::Server;
 
@@ -157,8 +160,8 @@ mod unix {
     /// change must be seen all the same, at once and once the child listens itself.
     pub(crate) fn memory_in_front_of_redis_is_not_trusted_in_the_child() {
         static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
-        static CACHE: LazyLock<Tiered<RedisBackend>> =
-            LazyLock::new(|| tiered(&RedisCache::connect(SERVER.url()).unwrap()));
+        static CACHE: LazyLock<TieredCache<RedisBackend>> =
+            LazyLock::new(|| TieredOptions::new().over(&RedisCache::open(SERVER.url()).unwrap()));
 
         #[cached(cache = CACHE, ttl = "1h", key = name, tags("t"))]
         fn tagged(name: &str, value: u64) -> u64 {
@@ -176,9 +179,9 @@ mod unix {
                 .block_on(future)
         }
 
-        let other = RedisCache::connect(SERVER.url()).unwrap();
+        let other = RedisCache::open(SERVER.url()).unwrap();
         let key = Key::from_text("key", "k");
-        let changes = || CACHE.backend().tier_stats().changes;
+        let changes = || CACHE.backend().tier_stats().invalidations;
         // It listens once it has heard of something.
         let listens_after = |change: &dyn Fn()| {
             let before = changes();

@@ -11,7 +11,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend};
-use vayu::{ByReference, Cache, MessagePack, Shared, cached};
+use vayu::{AnyValue, ByReference, Cache, MessagePack, cached};
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -61,9 +61,9 @@ impl Subscriber for Log {
 fn each_call_is_one_event_that_tells_no_argument() {
     let clock = ManualClock::new();
     let cache: Cache<_, ByReference> =
-        Cache::with_backend(MapBackend::<Shared>::with_clock(clock.clone()));
+        Cache::with_backend(MapBackend::<AnyValue>::with_clock(clock.clone()));
     #[cached(cache = cache, ttl = 60, skip(cache))]
-    fn secret(cache: &Cache<MapBackend<Shared>, ByReference>, password: &str) -> String {
+    fn secret(cache: &Cache<MapBackend<AnyValue>, ByReference>, password: &str) -> String {
         format!("the password is {password}")
     }
     listen();
@@ -80,16 +80,16 @@ fn each_call_is_one_event_that_tells_no_argument() {
 
 #[test]
 fn quiet_function_tells_nothing() {
-    let backend = FaultyBackend::new(MapBackend::<Shared>::default());
+    let backend = FaultyBackend::new(MapBackend::<AnyValue>::default());
     let cache: Cache<_, ByReference> = Cache::with_backend(backend.clone());
     #[cached(cache = cache, ttl = 60, key = "k", log = false)]
-    fn quiet(cache: &Cache<FaultyBackend<MapBackend<Shared>>, ByReference>) -> u8 {
+    fn quiet(cache: &Cache<FaultyBackend<MapBackend<AnyValue>>, ByReference>) -> u8 {
         1
     }
     listen();
     quiet(&cache);
     quiet(&cache);
-    backend.set_fault(Fault::ReadFails);
+    backend.set_fault(Fault::FailsReads);
     quiet(&cache);
     assert_eq!(lines(), [""; 0]);
     assert!(cache.stats().errors > 0, "faults are counted all the same");
@@ -98,17 +98,17 @@ fn quiet_function_tells_nothing() {
 #[test]
 fn fault_is_logged_once_a_minute_and_names_the_function() {
     let clock = ManualClock::new();
-    let backend = FaultyBackend::new(MapBackend::<Shared>::with_clock(clock.clone()));
+    let backend = FaultyBackend::new(MapBackend::<AnyValue>::with_clock(clock.clone()));
     let cache: Cache<_, ByReference> = Cache::with_backend(backend.clone());
     #[cached(cache = cache, ttl = 60, key = "k")]
-    fn call(cache: &Cache<FaultyBackend<MapBackend<Shared>>, ByReference>) -> u8 {
+    fn call(cache: &Cache<FaultyBackend<MapBackend<AnyValue>>, ByReference>) -> u8 {
         1
     }
     let warnings = || -> Vec<String> {
         lines().into_iter().filter(|line| line.starts_with(Level::WARN.as_str())).collect()
     };
     listen();
-    backend.set_fault(Fault::WriteFails);
+    backend.set_fault(Fault::FailsWrites);
     for _ in 0..100 {
         call(&cache);
     }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{
     Bincode, ErrorKind, FileBackend, FileCache, FileOptions, Json, Key, MessagePack, Postcard,
-    SingleFlight, Tiered, cached, tiered,
+    SingleFlight, TieredCache, TieredOptions, cached,
 };
 
 use crate::{HANG, Runs, until};
@@ -294,8 +294,8 @@ fn sync_waiter_on_the_only_blocking_thread_does_not_hold_up_the_async_leader() {
     let options = FileOptions::new().single_flight(SingleFlight::Everywhere);
     let cache = options.open(place.path()).expect("a cache");
     with_a_waiter_on_the_only_thread!(cache.with_max_wait(patient));
-    let (_place, far) = directory();
-    let cache: Tiered<_> = tiered(&far);
+    let (_place, backing) = directory();
+    let cache: TieredCache<_> = TieredOptions::new().over(&backing);
     with_a_waiter_on_the_only_thread!(cache.with_max_wait(patient));
 }
 
@@ -348,7 +348,7 @@ fn debug_of_a_cache_is_short_and_touches_no_entry() {
     clock.advance(2 * minute);
     let entries = || vayu::CacheDirectory::open(path).expect("a directory").count().expect("count");
     let cache = open();
-    let near: Tiered<FileBackend> = tiered(&cache);
+    let near: TieredCache<FileBackend> = TieredOptions::new().over(&cache);
     let texts = [
         format!("{first:?} {:?}", first.backend()),
         format!("{first:#?} {:#?}", first.backend()),

@@ -488,7 +488,7 @@ fn methods_under_async_trait() {
         assert_eq!(store.load_default(1).await, "disk-1");
     });
     let stats = disk.0.stats();
-    assert_eq!((stats.hits, stats.misses, stats.stores), (1, 3, 1));
+    assert_eq!((stats.hits, stats.misses, stats.inserts), (1, 3, 1));
 }
 
 trait Shape {

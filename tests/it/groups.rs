@@ -284,7 +284,7 @@ mod odd {
             (self.generation)()
         }
 
-        fn renew(&self, _: Group) -> Result<()> {
+        fn bump(&self, _: Group) -> Result<()> {
             (self.renew)()
         }
     }
@@ -391,9 +391,9 @@ fn callers_share_a_computation_where_generations_cannot_be_read() {
             });
             assert_eq!(answer, 1);
         });
-        assert_eq!(cache.stats().waits, 4);
+        assert_eq!(cache.stats().coalesced, 4);
         assert_eq!(cache.stats().errors, 5, "each call was told of");
-        assert_eq!((call(&|| 3), cache.stats().stores), (3, 0), "nothing was stored");
+        assert_eq!((call(&|| 3), cache.stats().inserts), (3, 0), "nothing was stored");
         assert_eq!(sync_user(&cache, 7, &|| Ok(4)), Ok(4));
         assert_eq!(smol::block_on(async_user(&cache, 7, &|| Ok(5))), Ok(5));
         assert_eq!(cache.invalidate_tag("users").unwrap_err().kind(), ErrorKind::Backend);

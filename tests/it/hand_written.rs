@@ -41,8 +41,8 @@ fn encode(record: &Record<Bytes>) -> Vec<u8> {
         page.extend_from_slice(&time.as_micros().to_le_bytes());
     }
     page.extend_from_slice(&record.schema().to_le_bytes());
-    let took = u64::try_from(record.took().as_micros()).expect("a short time");
-    page.extend_from_slice(&took.to_le_bytes());
+    let compute_time = u64::try_from(record.compute_time().as_micros()).expect("a short time");
+    page.extend_from_slice(&compute_time.to_le_bytes());
     page.extend_from_slice(&record.serializer().as_u16().to_le_bytes());
     page.extend_from_slice(record.value());
     page
@@ -54,7 +54,7 @@ fn decode(page: &[u8]) -> Record<Bytes> {
     Record::new(Bytes::copy_from_slice(&page[42..]), time(0), time(1))
         .with_stale_until(time(2))
         .with_schema(u64::from_le_bytes(word(3)))
-        .with_took(Duration::from_micros(u64::from_le_bytes(word(4))))
+        .with_compute_time(Duration::from_micros(u64::from_le_bytes(word(4))))
         .with_serializer(SerializerId::from_u16(u16::from_le_bytes([page[40], page[41]])))
 }
 
@@ -64,7 +64,7 @@ impl Generations for Ledger {
         Ok(generations.get(&group.number()).copied().unwrap_or(0))
     }
 
-    fn renew(&self, group: Group) -> Result<()> {
+    fn bump(&self, group: Group) -> Result<()> {
         let generation = self.renewals.fetch_add(1, Ordering::Relaxed) + 1;
         let mut generations = self.generations.lock().expect("no panic under the lock");
         generations.insert(group.number(), generation);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{
-    CacheDirectory, Check, ErrorKind, FileCache, FileOptions, Json, MemoryCache, MemoryOptions,
-    Stats, cached, mem_cached,
+    CacheDirectory, ErrorKind, FileCache, FileOptions, Json, MemoryCache, MemoryOptions, Stats,
+    Verify, cached, mem_cached,
 };
 
 use crate::{HANG, Runs};
@@ -323,7 +323,7 @@ fn handle_does_not_change_the_name_of_the_function() {
     assert_eq!(Other("").name(1), 1);
     let known = Other("").name_entry(1).key().unwrap().to_string();
     let listed = CacheDirectory::open(directory.path().join("cache")).unwrap();
-    let plain = listed.entries(Check::Header).next().unwrap().unwrap().key().unwrap().to_owned();
+    let plain = listed.entries(Verify::Header).next().unwrap().unwrap().key().unwrap().to_owned();
     assert_eq!(known.replace("Other", "Same"), plain);
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend, watchdog};
 use vayu::{
-    Backend, ByReference, Cache, Key, MemoryCache, MessagePack, Serializer, Shared, cached,
+    AnyValue, Backend, ByReference, Cache, Key, MemoryCache, MessagePack, Serializer, cached,
 };
 
 use crate::{HANG, Runs, until};
@@ -114,9 +114,9 @@ fn leader_that_is_polled_once_and_then_parked_does_not_hold_the_others_for_ever(
     static RUNS: Runs = Runs::new();
     let clock = ManualClock::new();
     let cache: Cache<_, ByReference> =
-        Cache::with_backend(MapBackend::<Shared>::with_clock(clock.clone()));
+        Cache::with_backend(MapBackend::<AnyValue>::with_clock(clock.clone()));
     #[cached(cache = cache, ttl = 60, key = "k")]
-    async fn call(cache: &Cache<MapBackend<Shared>, ByReference>) -> usize {
+    async fn call(cache: &Cache<MapBackend<AnyValue>, ByReference>) -> usize {
         let run = RUNS.count();
         if run == 1 {
             std::future::pending::<()>().await;
@@ -170,7 +170,7 @@ fn panic_poisons_nothing_and_leaves_nothing_behind() {
 fn callers_of_a_failing_source_do_not_queue_up() {
     static RUNS: Runs = Runs::new();
     static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
-    static CACHE: LazyLock<Cache<MapBackend<Shared>, ByReference>> =
+    static CACHE: LazyLock<Cache<MapBackend<AnyValue>, ByReference>> =
         LazyLock::new(|| Cache::with_backend(MapBackend::with_clock(CLOCK.clone())));
     #[cached(cache = CACHE, ttl = 60)]
     fn down() -> Result<(), &'static str> {
@@ -193,19 +193,19 @@ fn callers_of_a_failing_source_do_not_queue_up() {
 
 #[test]
 fn failing_backend_is_not_the_failure_of_the_function() {
-    let backend = FaultyBackend::new(MapBackend::<Shared>::default());
+    let backend = FaultyBackend::new(MapBackend::<AnyValue>::default());
     let cache: Cache<_, ByReference> = Cache::with_backend(backend.clone());
     #[cached(cache = cache, ttl = 60, key = "k")]
-    fn call(cache: &Cache<FaultyBackend<MapBackend<Shared>>, ByReference>) -> Result<u8, ()> {
+    fn call(cache: &Cache<FaultyBackend<MapBackend<AnyValue>>, ByReference>) -> Result<u8, ()> {
         Ok(7)
     }
     for fault in [
-        Fault::ReadFails,
-        Fault::ReadPanics,
-        Fault::WriteFails,
-        Fault::WritePanics,
-        Fault::DeleteFails,
-        Fault::StampsAreLost,
+        Fault::FailsReads,
+        Fault::PanicsInReads,
+        Fault::FailsWrites,
+        Fault::PanicsInWrites,
+        Fault::FailsDeletes,
+        Fault::DropsStamps,
     ] {
         backend.set_fault(fault);
         assert_eq!(call(&cache), Ok(7), "{fault:?}");
@@ -337,7 +337,7 @@ impl Drop for Loud {
     }
 }
 
-fn destructors_are_survived<B: Backend<Stored = Shared>>(
+fn destructors_are_survived<B: Backend<Stored = AnyValue>>(
     open: impl Fn(vayu::MemoryOptions) -> Cache<B, ByReference> + Send + 'static,
 ) {
     watchdog(HANG, move || {
@@ -455,7 +455,7 @@ fn arguments_and_values_without_an_end_in_sight_are_survived() {
         list.forget();
         assert_eq!((make(50).length(), make(50).length()), (50, 50));
     }
-    assert_eq!((CACHE.stats().stores, CACHE.stats().hits), (2, 2));
+    assert_eq!((CACHE.stats().inserts, CACHE.stats().hits), (2, 2));
 }
 
 #[test]

@@ -79,10 +79,10 @@ macro_rules! with_every_backend {
             cache
         };
         $run(&files);
-        $run(|clock| vayu::tiered(&files(clock)));
+        $run(|clock| vayu::TieredOptions::new().over(&files(clock)));
         $run(|clock| {
-            let far: Cache<_, MessagePack> = Cache::with_backend(MapBackend::with_clock(clock));
-            vayu::tiered(&far)
+            let backing: Cache<_, MessagePack> = Cache::with_backend(MapBackend::with_clock(clock));
+            vayu::TieredOptions::new().over(&backing)
         });
     }};
 }

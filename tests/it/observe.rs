@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use vayu::testing::{FaultyBackend, ManualClock, MapBackend, watchdog};
 use vayu::{
-    Backend, Cache, CallOutcome, CallReport, Error, ErrorKind, Key, MemoryCache, MemoryOptions,
-    MessagePack, Metrics, Observer, Serializer, Tally, cached,
+    Backend, Cache, CallEvent, CallOutcome, Error, ErrorKind, Key, MemoryCache, MemoryOptions,
+    MessagePack, Metrics, Observer, PerFunctionStats, Serializer, cached,
 };
 
 use crate::{HANG, with_every_backend};
@@ -27,21 +27,21 @@ impl Diary {
 }
 
 impl Observer for Diary {
-    fn called(&self, call: &CallReport<'_>) {
+    fn on_call(&self, call: &CallEvent<'_>) {
         let age = call.age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap());
-        let (outcome, took) = (call.outcome.as_str(), call.took.as_secs());
-        self.write(format!("{} {outcome}, age {age}, took {took}", call.function));
+        let (outcome, compute_time) = (call.outcome.as_str(), call.compute_time.as_secs());
+        self.write(format!("{} {outcome}, age {age}, took {compute_time}", call.function));
     }
 
-    fn stored(&self, function: &str) {
+    fn on_insert(&self, function: &str) {
         self.write(format!("{function} stored"));
     }
 
-    fn failed(&self, function: &str, error: &Error) {
+    fn on_error(&self, function: &str, error: &Error) {
         self.write(format!("{function} failed: {:?}", error.kind()));
     }
 
-    fn refresh_failed(&self, function: &str) {
+    fn on_refresh_error(&self, function: &str) {
         self.write(format!("{function} was not refreshed"));
     }
 }
@@ -74,7 +74,7 @@ where
     for is_async in [false, true] {
         let clock = ManualClock::new();
         let cache = open(clock.clone());
-        let (diary, tally) = (Diary::default(), Tally::new());
+        let (diary, tally) = (Diary::default(), PerFunctionStats::new());
         cache.observe(diary.clone());
         cache.observe(tally.clone());
         let pass = |seconds| clock.advance(Duration::from_secs(seconds));
@@ -151,10 +151,10 @@ fn waiting_callers_are_told_of_with_the_time_that_they_saved() {
 fn observer_that_panics_costs_its_call_nothing() {
     struct Rude;
     impl Observer for Rude {
-        fn called(&self, _: &CallReport<'_>) {
+        fn on_call(&self, _: &CallEvent<'_>) {
             panic!("rude");
         }
-        fn stored(&self, _: &str) {
+        fn on_insert(&self, _: &str) {
             panic!("rude");
         }
     }
@@ -166,16 +166,16 @@ fn observer_that_panics_costs_its_call_nothing() {
         assert_eq!(sync_call(&cache, "k", &|| Ok(1)), Ok(1));
     }
     assert_eq!(cache.stats().errors_of(ErrorKind::Panic), 3);
-    assert_eq!((cache.stats().hits, cache.stats().stores), (1, 1));
+    assert_eq!((cache.stats().hits, cache.stats().inserts), (1, 1));
     assert_eq!(diary.read().len(), 3, "the others are told");
 }
 
 #[test]
 fn faults_are_told_with_their_function() {
     let backend = FaultyBackend::new(MapBackend::default());
-    backend.set_fault(vayu::testing::Fault::WriteFails);
+    backend.set_fault(vayu::testing::Fault::FailsWrites);
     let cache: Cache<_, MessagePack> = Cache::with_backend(backend);
-    let (diary, tally) = (Diary::default(), Tally::new());
+    let (diary, tally) = (Diary::default(), PerFunctionStats::new());
     cache.observe(diary.clone());
     cache.observe(tally.clone());
     assert_eq!(sync_call(&cache, "k", &|| Ok(1)), Ok(1));
@@ -207,7 +207,7 @@ fn tally_counts_for_each_function_from_many_threads() {
         n
     }
     let cache = MemoryCache::new();
-    let tally = Tally::new();
+    let tally = PerFunctionStats::new();
     cache.observe(tally.clone());
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -279,7 +279,7 @@ fn outcomes_are_named_as_in_the_log() {
     let all = [
         CallOutcome::Hit,
         CallOutcome::Miss,
-        CallOutcome::Wait,
+        CallOutcome::Coalesced,
         CallOutcome::Stale,
         CallOutcome::Refresh,
     ];

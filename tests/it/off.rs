@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vayu::{
     AnyCache, Backend, Cache, ErrorKind, FileBackend, FileCache, FileOptions, Key, MessagePack,
-    OffBackend, RedisCache, RedisOptions, Serializer, SingleFlight, Tiered, cached,
+    OffBackend, RedisCache, RedisOptions, Serializer, SingleFlight, TieredCache, cached,
 };
 
 use crate::Runs;
@@ -38,7 +38,7 @@ fn static_that_cannot_be_opened_lets_functions_run_on_every_thread() {
     assert_eq!((report(1), report_entry(1).peek().expect("no fault")), (Ok(1), None));
     assert_eq!((smol::block_on(in_async()), smol::block_on(in_async())), (6, 7));
     let stats = REPORTS.stats();
-    assert_eq!((stats.hits, stats.stores, stats.errors_of(ErrorKind::Configuration)), (0, 0, 1));
+    assert_eq!((stats.hits, stats.inserts, stats.errors_of(ErrorKind::Configuration)), (0, 0, 1));
     let why = stats.off.expect("a reason");
     assert!(why.contains("directory") && why.contains("Not a directory"), "with its cause: {why}");
 }
@@ -100,7 +100,7 @@ fn every_backend_that_cannot_be_opened_is_off() {
     is_off_for_a_reason(&options.open(NO_DIRECTORY).unwrap_or_else(FileCache::off));
     is_off_for_a_reason(&RedisCache::open_or_off("redis:no address"));
     is_off_for_a_reason(&RedisOptions::new().connect("http://x").unwrap_or_else(RedisCache::off));
-    is_off_for_a_reason(&Tiered::<FileBackend>::open_or_off(NO_DIRECTORY));
+    is_off_for_a_reason(&TieredCache::<FileBackend>::open_or_off(NO_DIRECTORY));
     is_off_for_a_reason(&Cache::<Arc<dyn Backend<Stored = bytes::Bytes>>, MessagePack>::off(
         vayu::Error::new(ErrorKind::Configuration, "planned"),
     ));

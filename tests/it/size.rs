@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde::Serialize;
 use vayu::testing::watchdog;
-use vayu::{FileBackend, FileCache, MemoryCache, Tiered, cached};
+use vayu::{FileBackend, FileCache, MemoryCache, TieredCache, cached};
 
 use crate::HANG;
 
@@ -16,7 +16,8 @@ static FILES: LazyLock<FileCache> = LazyLock::new(|| {
     let place = tempfile::tempdir().expect("a directory").keep();
     FileCache::open(place).expect("a cache")
 });
-static TIERS: LazyLock<Tiered<FileBackend>> = LazyLock::new(|| vayu::tiered(&*FILES));
+static TIERS: LazyLock<TieredCache<FileBackend>> =
+    LazyLock::new(|| vayu::TieredOptions::new().over(&*FILES));
 
 /// `own` is what the innermost body holds across its await.
 fn grow_by_a_constant(form: &str, own: usize, levels: [usize; 4]) {

@@ -107,7 +107,7 @@ fn of_a_thousand_callers_at_the_moment_of_expiry_none_waits() {
             }
         });
         let stats = cache.stats();
-        assert_eq!((source.runs(), stats.refreshes, stats.waits), (2, 1, 0));
+        assert_eq!((source.runs(), stats.refreshes, stats.coalesced), (2, 1, 0));
     });
 }
 

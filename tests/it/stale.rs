@@ -177,7 +177,7 @@ fn callers_beside_a_refresh_get_the_old_value_at_once() {
         };
         assert_eq!(call(&cache, &beside), 1);
         let stats = cache.stats();
-        assert_eq!((stats.stale, stats.refreshes, stats.waits), (8, 1, 0));
+        assert_eq!((stats.stale, stats.refreshes, stats.coalesced), (8, 1, 0));
         assert_eq!(answers.load(Ordering::SeqCst), 8);
     });
 }
@@ -221,11 +221,11 @@ fn stampede(stale: Duration) -> (Stats, usize) {
 fn of_a_thousand_callers_at_the_moment_of_expiry_one_refreshes() {
     watchdog(HANG, || {
         let (stats, runs) = stampede(Duration::from_secs(60));
-        assert_eq!((stats.refreshes, stats.stale, stats.waits), (1, 999, 0));
+        assert_eq!((stats.refreshes, stats.stale, stats.coalesced), (1, 999, 0));
         assert_eq!(runs, 2);
         let (stats, runs) = stampede(Duration::ZERO);
         assert_eq!((stats.refreshes, stats.stale), (0, 0));
-        assert_eq!((stats.misses, stats.misses + stats.waits + stats.hits), (2, 1_001));
+        assert_eq!((stats.misses, stats.misses + stats.coalesced + stats.hits), (2, 1_001));
         assert_eq!(runs, 2);
     });
 }
@@ -260,7 +260,7 @@ fn panic_of_a_refresh_goes_to_its_caller_and_the_others_get_the_old_value() {
     #[cached(cache = cache, ttl = 60, stale = 60, key = "k")]
     fn call(cache: &MemoryCache, is_bad: bool) -> u32 {
         assert!(!is_bad, "planned");
-        u32::try_from(cache.stats().stores).expect("few")
+        u32::try_from(cache.stats().inserts).expect("few")
     }
     let (clock, cache) = memory();
     call(&cache, false);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use vayu::testing::ManualClock;
 use vayu::{
-    Backend, ByReference, Cache, Key, MemoryCache, MemoryOptions, Shared, cached, mem_cached,
+    AnyValue, Backend, ByReference, Cache, Key, MemoryCache, MemoryOptions, cached, mem_cached,
 };
 
 use crate::Runs;
@@ -212,7 +212,7 @@ fn zero_ttl_stores_nothing() {
 #[derive(Clone)]
 struct Held(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
-fn expired_entries_leave<B: vayu::Backend<Stored = vayu::Shared>>(
+fn expired_entries_leave<B: vayu::Backend<Stored = vayu::AnyValue>>(
     cache: &Cache<B, vayu::ByReference>,
     clock: &ManualClock,
 ) {
@@ -253,13 +253,13 @@ fn limit_is_in_the_stats_and_evictions_are_counted() {
     assert_eq!(usage.evictions, Some(1000 - entries));
 }
 
-fn text_length(_: &Key, value: &Shared) -> u32 {
+fn text_length(_: &Key, value: &AnyValue) -> u32 {
     value.downcast_ref::<String>().map_or(1, |text| u32::try_from(text.len()).expect("short"))
 }
 
 #[test]
 fn weight_is_a_limit_too() {
-    fn test<B: Backend<Stored = Shared>>(cache: &Cache<B, ByReference>) {
+    fn test<B: Backend<Stored = AnyValue>>(cache: &Cache<B, ByReference>) {
         for n in 0..1000 {
             let key = Key::new("n", &(n,)).expect("a number");
             cache.set(&key, &"x".repeat(100), MINUTE).expect("write");
@@ -292,7 +292,7 @@ fn value_of_up_to_the_limit_is_kept_in_a_cache_that_is_full() {
 
 #[test]
 fn value_that_is_too_heavy_is_counted_and_what_it_replaces_is_gone() {
-    fn test<B: Backend<Stored = Shared>>(cache: &Cache<B, ByReference>) {
+    fn test<B: Backend<Stored = AnyValue>>(cache: &Cache<B, ByReference>) {
         let key = Key::from_text("k", "");
         cache.set(&key, &"old".to_owned(), MINUTE).expect("write");
         assert_eq!(cache.get::<String>(&key).expect("read").as_deref(), Some("old"));

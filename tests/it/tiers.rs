@@ -3,33 +3,33 @@
 use std::time::Duration;
 
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend};
-use vayu::{Cache, ErrorKind, MessagePack, Tiered, TieredOptions, cached, tiered};
+use vayu::{Cache, ErrorKind, MessagePack, TieredCache, TieredOptions, cached};
 
 use crate::Runs;
 
 type Far = FaultyBackend<MapBackend>;
 
 #[cached(cache = cache, ttl = "1m", prefix = "fact", skip(cache, runs))]
-fn fact(cache: &Tiered<Far>, runs: &Runs, n: u32) -> usize {
+fn fact(cache: &TieredCache<Far>, runs: &Runs, n: u32) -> usize {
     runs.count() * 100 + n as usize
 }
 
 /// What is not stored below, and is in memory all the same.
 #[cached(cache = cache, ttl = "1m", prefix = "nested", key = "nested")]
-fn nested(cache: &Tiered<Far>, runs: &Runs) -> Option<Option<u8>> {
+fn nested(cache: &TieredCache<Far>, runs: &Runs) -> Option<Option<u8>> {
     runs.count();
     Some(None)
 }
 
-fn far(clock: &ManualClock) -> Cache<Far, MessagePack> {
+fn backing(clock: &ManualClock) -> Cache<Far, MessagePack> {
     Cache::with_backend(FaultyBackend::new(MapBackend::with_clock(clock.clone())))
 }
 
 #[test]
 fn expired_copy_does_not_hide_a_newer_value_below() {
     let (clock, runs) = (ManualClock::new(), Runs::new());
-    let far = far(&clock);
-    let (one, other) = (tiered(&far), tiered(&far));
+    let backing = backing(&clock);
+    let (one, other) = (TieredOptions::new().over(&backing), TieredOptions::new().over(&backing));
     assert_eq!((fact(&one, &runs, 7), fact(&other, &runs, 7)), (107, 107));
     clock.advance(Duration::from_secs(60));
     assert_eq!(fact(&other, &runs, 7), 207);
@@ -42,8 +42,8 @@ fn expired_copy_does_not_hide_a_newer_value_below() {
 #[test]
 fn copy_lives_for_the_rest_of_the_time_and_no_longer() {
     let (clock, runs) = (ManualClock::new(), Runs::new());
-    let far = far(&clock);
-    let (one, other) = (tiered(&far), tiered(&far));
+    let backing = backing(&clock);
+    let (one, other) = (TieredOptions::new().over(&backing), TieredOptions::new().over(&backing));
     fact(&one, &runs, 7);
     clock.advance(Duration::from_secs(59));
     assert_eq!(fact(&other, &runs, 7), 107, "read below a second before its end");
@@ -54,10 +54,10 @@ fn copy_lives_for_the_rest_of_the_time_and_no_longer() {
 #[test]
 fn hit_in_memory_asks_nobody() {
     let (clock, runs) = (ManualClock::new(), Runs::new());
-    let far = far(&clock);
-    let cache = tiered(&far);
+    let backing = backing(&clock);
+    let cache = TieredOptions::new().over(&backing);
     fact(&cache, &runs, 7);
-    far.backend().set_fault(Fault::ReadPanics);
+    backing.backend().set_fault(Fault::PanicsInReads);
     for _ in 0..10 {
         assert_eq!(fact(&cache, &runs, 7), 107);
     }
@@ -67,50 +67,50 @@ fn hit_in_memory_asks_nobody() {
 #[test]
 fn value_that_is_not_taken_below_is_in_memory() {
     let (clock, runs) = (ManualClock::new(), Runs::new());
-    let far = far(&clock);
-    let cache = tiered(&far);
-    far.backend().set_fault(Fault::WriteFails);
+    let backing = backing(&clock);
+    let cache = TieredOptions::new().over(&backing);
+    backing.backend().set_fault(Fault::FailsWrites);
     assert_eq!((fact(&cache, &runs, 7), fact(&cache, &runs, 7)), (107, 107));
     assert_eq!(cache.stats().errors_of(ErrorKind::Backend), 1);
-    far.backend().set_fault(None);
+    backing.backend().set_fault(None);
     let runs = Runs::new();
     assert_eq!((nested(&cache, &runs), nested(&cache, &runs)), (Some(None), Some(None)));
     assert_eq!(runs.get(), 1, "memory gives back what the format cannot");
     assert_eq!(cache.stats().errors_of(ErrorKind::Encode), 1);
-    assert_eq!(nested(&tiered(&far), &runs), Some(None));
+    assert_eq!(nested(&TieredOptions::new().over(&backing), &runs), Some(None));
     assert_eq!(runs.get(), 2, "and it is nowhere else");
 }
 
 #[test]
 fn cache_below_has_what_the_tiers_write_and_they_read_what_it_has() {
     let clock = ManualClock::new();
-    let far = far(&clock);
-    let cache = tiered(&far);
+    let backing = backing(&clock);
+    let cache = TieredOptions::new().over(&backing);
     let (key, minute) = (vayu::Key::from_text("p", "k"), Duration::from_secs(60));
     cache.set(&key, &vec![1_u8, 2], minute).unwrap();
-    assert_eq!(far.get::<Vec<u8>>(&key).unwrap(), Some(vec![1, 2]));
+    assert_eq!(backing.get::<Vec<u8>>(&key).unwrap(), Some(vec![1, 2]));
     let other = vayu::Key::from_text("p", "other");
-    far.set(&other, &"text".to_owned(), minute).unwrap();
+    backing.set(&other, &"text".to_owned(), minute).unwrap();
     assert_eq!(cache.get::<String>(&other).unwrap().as_deref(), Some("text"));
     assert_eq!(cache.get::<String>(&other).unwrap().as_deref(), Some("text"));
     assert_eq!(cache.get::<u64>(&other).unwrap(), None, "it is of another type");
-    assert_eq!(cache.backend().tier_stats().found, 1);
+    assert_eq!(cache.backend().tier_stats().hits, 1);
     assert!(cache.remove(&key).unwrap());
-    assert_eq!(far.get::<Vec<u8>>(&key).unwrap(), None);
+    assert_eq!(backing.get::<Vec<u8>>(&key).unwrap(), None);
 }
 
 #[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "near", skip(cache, source), handle = near_entry, log = false)]
-fn near(cache: &Tiered<Far>, n: u32, source: u64) -> u64 {
+fn near(cache: &TieredCache<Far>, n: u32, source: u64) -> u64 {
     source
 }
 
 #[cached(cache = cache, ttl = "1m", prefix = "near text", skip(cache, source), handle = near_text_entry, log = false)]
-fn near_text(cache: &Tiered<Far>, n: u32, source: &str) -> String {
+fn near_text(cache: &TieredCache<Far>, n: u32, source: &str) -> String {
     source.to_owned()
 }
 
 #[cached(cache = cache, ttl = "1m", prefix = "near text", skip(cache, source), log = false)]
-async fn near_text_async(cache: &Tiered<Far>, n: u32, source: &str) -> String {
+async fn near_text_async(cache: &TieredCache<Far>, n: u32, source: &str) -> String {
     source.to_owned()
 }
 
@@ -118,9 +118,9 @@ async fn near_text_async(cache: &Tiered<Far>, n: u32, source: &str) -> String {
 #[test]
 fn near_ttl_bounds_how_long_memory_serves_a_copy() {
     let clock = ManualClock::new();
-    let far = far(&clock);
+    let backing = backing(&clock);
     let options = || TieredOptions::new().near_ttl(Duration::from_secs(10));
-    let (one, other) = (options().over(&far), tiered(&far));
+    let (one, other) = (options().over(&backing), TieredOptions::new().over(&backing));
     assert_eq!((near(&one, 7, 1), near_text(&one, 7, "a")), (1, "a".to_owned()));
     let (number, text) = (
         vayu::Key::new("near", &(7_u32,)).unwrap(),
@@ -128,13 +128,13 @@ fn near_ttl_bounds_how_long_memory_serves_a_copy() {
     );
     let minute = Duration::from_secs(60);
     for round in 1..=4_u64 {
-        let before = one.backend().tier_stats().found;
+        let before = one.backend().tier_stats().hits;
         clock.advance(Duration::from_secs(9));
         for _ in 0..200 {
             assert_eq!(near(&one, 7, 0), round, "also where it is read without a lock");
             assert_eq!(near_text(&one, 7, "z"), ["a", "b", "c", "d"][round as usize - 1]);
         }
-        assert_eq!(one.backend().tier_stats().found, before, "it is in memory");
+        assert_eq!(one.backend().tier_stats().hits, before, "it is in memory");
         // The ttl is another matter.
         let left = near_entry(&one, 7, 0).ttl_left().unwrap();
         let text_left = near_text_entry(&one, 7, "z").ttl_left().unwrap();
@@ -152,10 +152,10 @@ fn near_ttl_bounds_how_long_memory_serves_a_copy() {
 #[test]
 fn near_ttl_holds_while_the_tier_below_fails() {
     let clock = ManualClock::new();
-    let far = far(&clock);
-    let cache = TieredOptions::new().near_ttl(Duration::from_secs(10)).over(&far);
+    let backing = backing(&clock);
+    let cache = TieredOptions::new().near_ttl(Duration::from_secs(10)).over(&backing);
     assert_eq!((near(&cache, 7, 1), near_text(&cache, 7, "a")), (1, "a".to_owned()));
-    far.backend().set_fault(Fault::ReadFails);
+    backing.backend().set_fault(Fault::FailsReads);
     clock.advance(Duration::from_secs(9));
     assert_eq!((near(&cache, 7, 2), near_text(&cache, 7, "b")), (1, "a".to_owned()));
     clock.advance(Duration::from_secs(1));
@@ -165,16 +165,16 @@ fn near_ttl_holds_while_the_tier_below_fails() {
 #[test]
 fn near_ttl_beyond_the_ttl_changes_nothing_and_one_of_zero_keeps_nothing() {
     let clock = ManualClock::new();
-    let far = far(&clock);
-    let long = TieredOptions::new().near_ttl(Duration::MAX).over(&far);
+    let backing = backing(&clock);
+    let long = TieredOptions::new().near_ttl(Duration::MAX).over(&backing);
     assert_eq!((near_text(&long, 1, "a"), near(&long, 1, 1)), ("a".to_owned(), 1));
     clock.advance(Duration::from_secs(59));
     assert_eq!((near_text(&long, 1, "b"), near(&long, 1, 2)), ("a".to_owned(), 1));
     clock.advance(Duration::from_secs(1));
     assert_eq!(near_text(&long, 1, "b"), "b");
-    let none = TieredOptions::new().near_ttl(Duration::ZERO).over(&far);
+    let none = TieredOptions::new().near_ttl(Duration::ZERO).over(&backing);
     for _ in 0..5 {
         assert_eq!(near_text(&none, 1, "c"), "b");
     }
-    assert_eq!(none.backend().tier_stats().found, 5);
+    assert_eq!(none.backend().tier_stats().hits, 5);
 }

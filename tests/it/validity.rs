@@ -7,7 +7,7 @@ use std::time::Duration;
 use vayu::testing::{ManualClock, MapBackend};
 use vayu::{
     Backend, Cache, Clock, ErrorKind, FileCache, FileOptions, Json, Key, KeyVersion, MemoryCache,
-    MessagePack, Result, Serializer, Tiered, cached, tiered,
+    MessagePack, Result, Serializer, TieredCache, TieredOptions, cached,
 };
 
 use crate::{Runs, with_every_backend};
@@ -70,7 +70,7 @@ fn is_refused<B: Backend, S: Stores<B>>(cache: &Cache<B, S>, key: &Key, names: &
         assert!(error.to_string().contains(names), "{n}: {error}");
     }
     let errors = || cache.stats().errors_of(ErrorKind::Configuration);
-    let before = (errors(), cache.stats().stores);
+    let before = (errors(), cache.stats().inserts);
     for value in [100, 101] {
         assert_eq!(cache.get_or_insert_with(key, HOUR, || value), value);
         assert_eq!(cache.try_get_or_insert_with(key, HOUR, || Ok::<_, ()>(value)), Ok(value));
@@ -80,7 +80,7 @@ fn is_refused<B: Backend, S: Stores<B>>(cache: &Cache<B, S>, key: &Key, names: &
             cache.try_get_or_insert_with_async(key, HOUR, async move { Ok::<_, ()>(value) });
         assert_eq!(smol::block_on(value_async), Ok(value));
     }
-    assert_eq!((errors(), cache.stats().stores), (before.0 + 8, before.1), "counted, not stored");
+    assert_eq!((errors(), cache.stats().inserts), (before.0 + 8, before.1), "counted, not stored");
 }
 
 fn follow_the_tags<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
@@ -251,7 +251,7 @@ fn entry_says_to_another_process_that_it_has_tags() {
         is_refused(&one_hit, &key("versioned"), "with_version");
     }
     follow(|path| FileCache::open(path.join("c")).expect("a cache"));
-    follow(|path| tiered(&FileCache::open(path.join("c")).expect("a cache")));
+    follow(|path| TieredOptions::new().over(&FileCache::open(path.join("c")).expect("a cache")));
 }
 
 #[test]
@@ -448,7 +448,7 @@ fn invalidation_that_would_end_with_the_process_is_an_error() {
     }
     let cache: Cache<forgetful::Forgetful, MessagePack> = Cache::new();
     check(&cache);
-    let above: Tiered<forgetful::Forgetful> = tiered(&cache);
+    let above: TieredCache<forgetful::Forgetful> = TieredOptions::new().over(&cache);
     check(&above);
 }
 

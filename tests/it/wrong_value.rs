@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use vayu::testing::{ManualClock, MapBackend};
 use vayu::{
-    Backend, ByReference, Cache, Clock, Json, Key, MemoryCache, MemoryOptions, MessagePack, Record,
-    Shared, Timestamp, cached, mem_cached,
+    AnyValue, Backend, ByReference, Cache, Clock, Json, Key, MemoryCache, MemoryOptions,
+    MessagePack, Record, Timestamp, cached, mem_cached,
 };
 
 use crate::Runs;
@@ -509,7 +509,7 @@ fn value_that_the_format_cannot_give_back_is_answered_and_not_stored() {
         assert_eq!(nested(), Some(None));
         assert!(not_a_number().is_nan());
     }
-    assert_eq!((RUNS.get(), PACKED.stats().stores), (6, 0));
+    assert_eq!((RUNS.get(), PACKED.stats().inserts), (6, 0));
     assert_eq!(PACKED.stats().errors_of(vayu::ErrorKind::Encode), 6);
     #[mem_cached(ttl = 60)]
     fn in_memory() -> Option<Option<u8>> {
@@ -566,23 +566,23 @@ fn entry_from_the_future_is_a_miss() {
 #[test]
 fn reply_for_another_key_is_not_believed_where_the_record_says_so() {
     // A backend that answers what it has, whatever it is asked for.
-    struct Confused(MapBackend<Shared>);
+    struct Confused(MapBackend<AnyValue>);
     #[async_trait::async_trait]
     impl Backend for Confused {
-        type Stored = Shared;
-        fn read(&self, _: &Key) -> vayu::Result<Option<Record<Shared>>> {
+        type Stored = AnyValue;
+        fn read(&self, _: &Key) -> vayu::Result<Option<Record<AnyValue>>> {
             self.0.read(&Key::from_text("p", "first"))
         }
-        fn write(&self, key: &Key, record: Record<Shared>) -> vayu::Result<()> {
+        fn write(&self, key: &Key, record: Record<AnyValue>) -> vayu::Result<()> {
             self.0.write(key, record)
         }
         fn delete(&self, key: &Key) -> vayu::Result<bool> {
             self.0.delete(key)
         }
-        async fn read_async(&self, key: &Key) -> vayu::Result<Option<Record<Shared>>> {
+        async fn read_async(&self, key: &Key) -> vayu::Result<Option<Record<AnyValue>>> {
             self.read(key)
         }
-        async fn write_async(&self, key: &Key, record: Record<Shared>) -> vayu::Result<()> {
+        async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> vayu::Result<()> {
             self.write(key, record)
         }
         async fn delete_async(&self, key: &Key) -> vayu::Result<bool> {

@@ -4,7 +4,8 @@ use tempfile::TempDir;
 use vayu::testing::{ManualClock, MapBackend};
 use vayu::{
     Backend, FileBackend, FileOptions, MemoryBackend, MemoryOptions, MessagePack, RedisBackend,
-    RedisOptions, SingleFlight, SingleTier, TierValue, TieredBackend, Tiers, backend_tests,
+    RedisOptions, SingleFlight, TieredBackend, TieredSerializer, TieredValue, Untiered,
+    backend_tests,
 };
 
 use crate::namespace;
@@ -32,8 +33,8 @@ fn on_cluster(namespace: &str, clock: ManualClock) -> RedisBackend {
     cache.expect("addresses").backend().clone()
 }
 
-fn above<F: Backend<Stored = bytes::Bytes>>(far: F) -> TieredBackend<F> {
-    TieredBackend::new(MemoryOptions::new(), far)
+fn above<F: Backend<Stored = bytes::Bytes>>(backing: F) -> TieredBackend<F> {
+    TieredBackend::new(MemoryOptions::new(), backing)
 }
 
 fn above_files(place: &TempDir, clock: ManualClock) -> TieredBackend<FileBackend> {
@@ -68,19 +69,19 @@ backend_tests!(
 );
 backend_tests!(
     memory_over_server,
-    Tiers<MessagePack>,
+    TieredSerializer<MessagePack>,
     |clock| named(|name| above(with_leases(name, clock))),
     reopen = |name: &String, clock| above(with_leases(name, clock))
 );
 backend_tests!(
     memory_over_cluster,
-    Tiers<MessagePack>,
+    TieredSerializer<MessagePack>,
     |clock| named(|name| above(on_cluster(name, clock))),
     reopen = |name: &String, clock| above(on_cluster(name, clock))
 );
 backend_tests!(
     memory_over_map,
-    Tiers<MessagePack>,
+    TieredSerializer<MessagePack>,
     |clock| {
         let map: MapBackend = MapBackend::with_clock(clock);
         (map.clone(), above(map))
@@ -89,7 +90,7 @@ backend_tests!(
 );
 backend_tests!(
     memory_over_files,
-    Tiers<MessagePack>,
+    TieredSerializer<MessagePack>,
     |clock| {
         let place = tempfile::tempdir().expect("a directory");
         let backend = above_files(&place, clock);
@@ -99,14 +100,15 @@ backend_tests!(
 );
 backend_tests!(
     server_alone,
-    Tiers<MessagePack>,
-    |clock| named(|name| SingleTier::new(with_leases(name, clock))),
-    reopen = |name: &String, clock| SingleTier::new(with_leases(name, clock))
+    TieredSerializer<MessagePack>,
+    |clock| named(|name| Untiered::new(with_leases(name, clock))),
+    reopen = |name: &String, clock| Untiered::new(with_leases(name, clock))
 );
 backend_tests!(
     memory_alone,
-    Tiers<MessagePack>,
-    |clock| ((), MemoryBackend::<TierValue>::with_options(MemoryOptions::new().clock(clock))),
-    reopen =
-        |(), clock| { MemoryBackend::<TierValue>::with_options(MemoryOptions::new().clock(clock)) }
+    TieredSerializer<MessagePack>,
+    |clock| ((), MemoryBackend::<TieredValue>::with_options(MemoryOptions::new().clock(clock))),
+    reopen = |(), clock| {
+        MemoryBackend::<TieredValue>::with_options(MemoryOptions::new().clock(clock))
+    }
 );

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use vayu::testing::watchdog;
 use vayu::{
-    Backend, Claim, Key, RedisBackend, RedisCache, RedisOptions, Result, SingleFlight, Tiered,
-    cached, tiered,
+    Backend, Key, Lease, RedisBackend, RedisCache, RedisOptions, Result, SingleFlight, TieredCache,
+    TieredOptions, cached,
 };
 
 use crate::proxy::{End, Proxy, Treatment};
@@ -26,7 +26,7 @@ fn options() -> RedisOptions {
     RedisOptions::new()
         .namespace(namespace())
         .timeout(Duration::from_secs(10))
-        .breaker(1, HOUR)
+        .circuit_breaker(1, HOUR)
         .single_flight(SingleFlight::Everywhere)
 }
 
@@ -62,8 +62,8 @@ const OPERATIONS: [Operation; 22] = [
     ("invalidate_function", |cache, _| cache.invalidate_function(&number)),
     ("invalidate_prefix", |cache, _| cache.invalidate_prefix("number")),
     ("invalidate_all", |cache, _| cache.invalidate_all()),
-    ("claim", |cache, _| granted(cache.backend().try_claim(&key(2)))),
-    ("claim", |cache, _| granted(cache.backend().try_claim(&key(2)))),
+    ("claim", |cache, _| granted(cache.backend().try_acquire_lease(&key(2)))),
+    ("claim", |cache, _| granted(cache.backend().try_acquire_lease(&key(2)))),
     ("a call", |cache, _| {
         called(|runs| number(cache, 7, runs));
         Ok(())
@@ -81,10 +81,10 @@ const OPERATIONS: [Operation; 22] = [
     }),
     ("invalidate_all_async", |cache, runtime| runtime.block_on(cache.invalidate_all_async())),
     ("claim_async", |cache, runtime| {
-        granted(runtime.block_on(cache.backend().try_claim_async(&key(3))))
+        granted(runtime.block_on(cache.backend().try_acquire_lease_async(&key(3))))
     }),
     ("claim_async", |cache, runtime| {
-        granted(runtime.block_on(cache.backend().try_claim_async(&key(4))))
+        granted(runtime.block_on(cache.backend().try_acquire_lease_async(&key(4))))
     }),
     ("a call", |cache, runtime| {
         called(|runs| runtime.block_on(number_async(cache, 7, runs)));
@@ -93,8 +93,8 @@ const OPERATIONS: [Operation; 22] = [
 ];
 
 /// A claim that was sent twice is granted all the same.
-fn granted(claim: Result<Claim>) -> Result<()> {
-    claim.map(|claim| assert!(matches!(claim, Claim::Granted(_))))
+fn granted(claim: Result<Lease>) -> Result<()> {
+    claim.map(|claim| assert!(matches!(claim, Lease::Acquired(_))))
 }
 
 fn called(call: impl Fn(&AtomicU32) -> u64) {
@@ -224,7 +224,8 @@ fn connection_that_falls_silent_in_use_costs_one_time_limit() {
     watchdog(HANG, || {
         let proxy = Proxy::before(shared().port);
         let patience = Duration::from_millis(100);
-        let cache = options().timeout(patience).breaker(2, HOUR).connect(proxy.url()).unwrap();
+        let cache =
+            options().timeout(patience).circuit_breaker(2, HOUR).connect(proxy.url()).unwrap();
         let runtime = runtime();
         for _ in 0..3 {
             cache.get::<u64>(&key(1)).unwrap();
@@ -281,10 +282,16 @@ fn commands_under_way_when_the_connection_ends_are_sent_again() {
 fn subscription_that_was_closed_is_replaced() {
     watchdog(HANG, || {
         let server = Server::start();
-        let open = || tiered(&options().namespace("one").connect(server.url()).unwrap());
+        let open = || {
+            TieredOptions::new().over(&options().namespace("one").connect(server.url()).unwrap())
+        };
         let (one, other) = (open(), open());
-        let hears = |cache: &Tiered<RedisBackend>| {
-            cache.backend().far().news().is_some_and(vayu::News::is_current)
+        let hears = |cache: &TieredCache<RedisBackend>| {
+            cache
+                .backend()
+                .backing()
+                .invalidation_feed()
+                .is_some_and(vayu::InvalidationFeed::is_connected)
         };
         until("both listen", || hears(&one) && hears(&other));
         for value in 0..3_u64 {
@@ -348,7 +355,7 @@ fn caller_that_is_cancelled_at_any_point_leaves_the_connection_to_others() {
                 futures_poll(polls, cache.set_async(&set, &round, HOUR));
                 futures_poll(polls, cache.remove_async(&set));
                 futures_poll(polls, cache.invalidate_tag_async("tag"));
-                futures_poll(polls, cache.backend().try_claim_async(&get));
+                futures_poll(polls, cache.backend().try_acquire_lease_async(&get));
             }
         }
         let runtime = runtime();
@@ -377,7 +384,7 @@ fn attempt_of_a_cancelled_caller_closes_the_circuit_breaker() {
         let mut server = Server::start();
         let proxy = Arc::new(Proxy::before(server.port));
         let cache = RedisOptions::new()
-            .breaker(1, Duration::from_millis(1))
+            .circuit_breaker(1, Duration::from_millis(1))
             .timeout(Duration::from_secs(10))
             .connect(proxy.url())
             .unwrap();

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use vayu::testing::{ManualClock, watchdog};
-use vayu::{Backend, Claim, ErrorKind, Key, RedisCache, RedisOptions, SingleFlight, cached};
+use vayu::{Backend, ErrorKind, Key, Lease, RedisCache, RedisOptions, SingleFlight, cached};
 
 use crate::proxy::{Proxy, Treatment};
 use crate::server::{Server, shared};
@@ -73,7 +73,7 @@ fn server_that_hangs_is_left_alone() {
     watchdog(HANG, || {
         let server = Server::start();
         let cache = RedisOptions::new()
-            .breaker(3, Duration::from_secs(3600))
+            .circuit_breaker(3, Duration::from_secs(3600))
             .connect(server.url())
             .expect("an address");
         call(&cache, 0..10);
@@ -90,7 +90,7 @@ fn paused_server_answers_again_after_its_pause() {
         let server = Server::start();
         let cache = RedisOptions::new()
             .timeout(Duration::from_millis(50))
-            .breaker(3, Duration::from_millis(20))
+            .circuit_breaker(3, Duration::from_millis(20))
             .connect(server.url())
             .expect("an address");
         call(&cache, 0..10);
@@ -130,7 +130,7 @@ fn reply_that_comes_too_late_is_nobodys() {
         let cache = RedisOptions::new()
             .namespace(namespace())
             .timeout(Duration::from_millis(15))
-            .breaker(u32::MAX, Duration::from_millis(1))
+            .circuit_breaker(u32::MAX, Duration::from_millis(1))
             .connect(proxy.url())
             .expect("an address");
         let calls = size("VAYU_LATE_CALLS", 100_000) as u64;
@@ -189,11 +189,11 @@ fn reply_that_comes_too_late_is_nobodys() {
             stats.hits,
             stats.errors,
             proxy.connections(),
-            stats.usage.defects.unwrap_or(0),
+            stats.usage.corrupt_entries.unwrap_or(0),
         );
         assert!(stats.hits > 0 && stats.errors > 0 && proxy.connections() > 10);
         // The key in each entry would find them, and there are none to be found.
-        assert_eq!(stats.usage.defects, Some(0));
+        assert_eq!(stats.usage.corrupt_entries, Some(0));
     });
 }
 
@@ -227,7 +227,7 @@ fn reply_cut_at_any_byte_is_a_miss() {
         for cut in 0..320 {
             let cache = RedisOptions::new()
                 .namespace(namespace())
-                .breaker(u32::MAX, Duration::from_millis(1))
+                .circuit_breaker(u32::MAX, Duration::from_millis(1))
                 .connect(proxy.url())
                 .expect("an address");
             proxy.treat(Treatment { cut_after: Some(cut), ..Treatment::default() });
@@ -244,7 +244,7 @@ fn reply_with_any_bit_flipped_is_no_other_value() {
             let cache = RedisOptions::new()
                 .namespace(namespace())
                 .timeout(Duration::from_millis(30))
-                .breaker(u32::MAX, Duration::from_millis(1))
+                .circuit_breaker(u32::MAX, Duration::from_millis(1))
                 .connect(proxy.url())
                 .expect("an address");
             call(&cache, 0..1);
@@ -286,7 +286,7 @@ fn entry_of_another_type_is_a_fault_and_is_replaced() {
         assert_eq!(cache.stats().errors_of(ErrorKind::Backend), 1);
         assert_eq!(by_text(&cache, 1), right(1));
         let stats = cache.stats();
-        assert_eq!((stats.errors, stats.hits, stats.stores), (1, 1, 2));
+        assert_eq!((stats.errors, stats.hits, stats.inserts), (1, 1, 2));
     });
 }
 
@@ -307,7 +307,7 @@ fn foreign_bytes_are_missing() {
         let other = names.iter().find(|other| other.contains(":e:") && **other != name).unwrap();
         let () = server.ask(&format!("COPY {other} {name} REPLACE"));
         assert_eq!(by_text(&cache, 1), right(1));
-        assert_eq!(cache.stats().usage.defects, Some(4));
+        assert_eq!(cache.stats().usage.corrupt_entries, Some(4));
         assert_eq!(cache.stats().errors, 0);
     });
 }
@@ -431,33 +431,33 @@ fn entry_that_is_too_long_is_neither_written_nor_read() {
         large.set(&key(1), &long, MINUTE).unwrap();
         assert_eq!(large.get::<String>(&key(1)).unwrap(), Some(long));
         assert_eq!(small.get::<String>(&key(1)).unwrap(), None);
-        assert_eq!(small.stats().usage.defects, Some(1));
+        assert_eq!(small.stats().usage.corrupt_entries, Some(1));
     });
 }
 
 #[test]
 fn right_that_ran_out_takes_nothing_from_its_successor() {
     watchdog(HANG, || {
-        let claim_for = |time| {
-            let options = RedisOptions::new().namespace("claims").claim_for(time);
+        let lease_ttl = |time| {
+            let options = RedisOptions::new().namespace("claims").lease_ttl(time);
             options.single_flight(SingleFlight::Everywhere).connect(shared().url()).unwrap()
         };
-        let (short, long) = (claim_for(Duration::from_millis(20)), claim_for(MINUTE));
-        let claim = |cache: &RedisCache| cache.backend().try_claim(&key(1)).unwrap();
+        let (short, long) = (lease_ttl(Duration::from_millis(20)), lease_ttl(MINUTE));
+        let claim = |cache: &RedisCache| cache.backend().try_acquire_lease(&key(1)).unwrap();
         let first = claim(&short);
-        assert!(matches!(first, Claim::Granted(_)));
+        assert!(matches!(first, Lease::Acquired(_)));
         let second = std::cell::Cell::new(None);
         until("the first right runs out", || match claim(&long) {
-            Claim::Granted(right) => {
+            Lease::Acquired(right) => {
                 second.set(Some(right));
                 true
             }
             _ => false,
         });
         drop(first);
-        assert!(matches!(claim(&long), Claim::Taken), "that of the second stands");
+        assert!(matches!(claim(&long), Lease::Held), "that of the second stands");
         drop(second);
-        assert!(matches!(claim(&long), Claim::Granted(_)), "it was given back");
+        assert!(matches!(claim(&long), Lease::Acquired(_)), "it was given back");
     });
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vayu::testing::watchdog;
-use vayu::{RedisBackend, RedisOptions, SingleFlight, Tiered, cached, tiered};
+use vayu::{RedisBackend, RedisOptions, SingleFlight, TieredCache, TieredOptions, cached};
 
 use crate::process::{self, Process};
 use crate::server::Server;
@@ -16,7 +16,7 @@ const CALLERS: u64 = 64;
 /// One of the processes.
 struct Worker {
     url: String,
-    cache: Tiered<RedisBackend>,
+    cache: TieredCache<RedisBackend>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -36,28 +36,28 @@ impl Source<'_> {
 }
 
 #[cached(cache = cache, ttl = "1h", skip(cache, source), handle = fact_entry, log = false)]
-fn fact(cache: &Tiered<RedisBackend>, source: &Source<'_>, n: u64) -> u64 {
+fn fact(cache: &TieredCache<RedisBackend>, source: &Source<'_>, n: u64) -> u64 {
     source.ask(n, "sync")
 }
 
 #[cached(cache = cache, ttl = "1h", skip(cache, url), log = false)]
-async fn fact_async(cache: &Tiered<RedisBackend>, url: &str, n: u64) -> u64 {
+async fn fact_async(cache: &TieredCache<RedisBackend>, url: &str, n: u64) -> u64 {
     let url = url.to_owned();
     tokio::task::spawn_blocking(move || Source(&url).ask(n, "async")).await.expect("no panic")
 }
 
 #[cached(cache = cache, ttl = "1h", skip(cache), log = false)]
-fn square(cache: &Tiered<RedisBackend>, n: u64) -> u64 {
+fn square(cache: &TieredCache<RedisBackend>, n: u64) -> u64 {
     n * n
 }
 
 #[cached(cache = cache, ttl = "1h", skip(cache), log = false)]
-async fn square_async(cache: &Tiered<RedisBackend>, n: u64) -> u64 {
+async fn square_async(cache: &TieredCache<RedisBackend>, n: u64) -> u64 {
     n * n
 }
 
 #[cached(cache = cache, ttl = "1h", skip(cache, forever), log = false)]
-fn endless(cache: &Tiered<RedisBackend>, n: u64, forever: bool) -> u64 {
+fn endless(cache: &TieredCache<RedisBackend>, n: u64, forever: bool) -> u64 {
     if forever {
         println!(">computes");
         loop {
@@ -70,11 +70,11 @@ fn endless(cache: &Tiered<RedisBackend>, n: u64, forever: bool) -> u64 {
 impl Worker {
     /// The place and the claim's time in milliseconds, as a role.
     fn new(role: &str) -> Self {
-        let (url, claim_for) = role.split_once(' ').expect("an address and a time");
+        let (url, lease_ttl) = role.split_once(' ').expect("an address and a time");
         let cache = RedisOptions::new()
             .single_flight(SingleFlight::Everywhere)
-            .claim_for(Duration::from_millis(claim_for.parse().expect("milliseconds")))
-            .breaker(3, Duration::from_millis(100))
+            .lease_ttl(Duration::from_millis(lease_ttl.parse().expect("milliseconds")))
+            .circuit_breaker(3, Duration::from_millis(100))
             .connect(url)
             .expect("an address");
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -83,7 +83,7 @@ impl Worker {
             .build()
             .expect("a runtime");
         // Who waits in vain waits for ever here, so that it is seen.
-        let cache = tiered(&cache).with_max_wait(Duration::from_secs(3600));
+        let cache = TieredOptions::new().over(&cache).with_max_wait(Duration::from_secs(3600));
         Self { url: url.to_owned(), cache, runtime }
     }
 
@@ -94,7 +94,10 @@ impl Worker {
             "listen" => {
                 until("it listens", || {
                     use vayu::Backend as _;
-                    self.cache.backend().news().is_some_and(vayu::News::is_current)
+                    self.cache
+                        .backend()
+                        .invalidation_feed()
+                        .is_some_and(vayu::InvalidationFeed::is_connected)
                 });
                 "yes".to_owned()
             }
@@ -158,13 +161,13 @@ impl Worker {
         let (stats, tiers) = (self.cache.stats(), self.cache.backend().tier_stats());
         format!(
             "{} hits, {} of them below, {} misses, {} waits, {} faults",
-            stats.hits, tiers.found, stats.misses, stats.waits, stats.errors
+            stats.hits, tiers.hits, stats.misses, stats.coalesced, stats.errors
         )
     }
 }
 
-fn fleet(test: &str, server: &Server, claim_for: u64) -> Vec<Process> {
-    let role = format!("{} {claim_for}", server.url());
+fn fleet(test: &str, server: &Server, lease_ttl: u64) -> Vec<Process> {
+    let role = format!("{} {lease_ttl}", server.url());
     let mut fleet: Vec<_> = (0..4).map(|_| Process::start(test, &role)).collect();
     for process in &mut fleet {
         process.ask("listen 0");
@@ -274,7 +277,7 @@ fn server_that_is_killed_under_load_costs_no_answer() {
         let mut fleet = fleet(test, &server, 1000);
         let mine = RedisOptions::new()
             .namespace("mine")
-            .breaker(3, Duration::from_millis(100))
+            .circuit_breaker(3, Duration::from_millis(100))
             .connect(server.url())
             .expect("an address");
         let key = vayu::Key::from_text("n", "1");

@@ -88,7 +88,7 @@ fn trickle(listener: &TcpListener) {
 fn call(port: u16, speech: &str, patience: Duration) {
     let cache = RedisOptions::new()
         .timeout(patience)
-        .breaker(u32::MAX, Duration::from_millis(1))
+        .circuit_breaker(u32::MAX, Duration::from_millis(1))
         .connect(format!("redis://127.0.0.1:{port}/"))
         .expect("an address");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use vayu::testing::watchdog;
-use vayu::{Backend, FileCache, RedisBackend, RedisCache, RedisOptions, Tiered, cached, tiered};
+use vayu::{
+    Backend, FileCache, RedisBackend, RedisCache, RedisOptions, TieredCache, TieredOptions, cached,
+};
 
 use crate::proxy::{Proxy, Treatment};
 use crate::server::{Server, shared, shared_cluster};
@@ -15,12 +17,16 @@ use crate::{HANG, namespace, until};
 static SOURCE: AtomicU64 = AtomicU64::new(0);
 
 #[cached(cache = cache, ttl = "1h", prefix = "fact", skip(cache, source), tags("tag:{n}"), handle = fact_entry, log = false)]
-fn fact<F: Backend<Stored = bytes::Bytes>>(cache: &Tiered<F>, n: u64, source: &AtomicU64) -> u64 {
+fn fact<F: Backend<Stored = bytes::Bytes>>(
+    cache: &TieredCache<F>,
+    n: u64,
+    source: &AtomicU64,
+) -> u64 {
     source.load(Ordering::SeqCst)
 }
 
 /// Two caches that know nothing of each other but what is below, and one that has no memory.
-fn check<F: Backend<Stored = bytes::Bytes>>(one: &Tiered<F>, other: &Tiered<F>) {
+fn check<F: Backend<Stored = bytes::Bytes>>(one: &TieredCache<F>, other: &TieredCache<F>) {
     let source = AtomicU64::new(1);
     let mut version = 1;
     let ways: [(&str, &dyn Fn()); 6] = [
@@ -36,7 +42,7 @@ fn check<F: Backend<Stored = bytes::Bytes>>(one: &Tiered<F>, other: &Tiered<F>) 
         let heard = Cell::new((0, 0));
         until("both have the value in memory", || {
             let reads = other.backend().tier_stats();
-            heard.set((reads.changes, reads.failed));
+            heard.set((reads.invalidations, reads.errors));
             (fact(one, 7, &source), fact(other, 7, &source)) == (version, version)
                 && other.backend().tier_stats() == reads
         });
@@ -46,7 +52,7 @@ fn check<F: Backend<Stored = bytes::Bytes>>(one: &Tiered<F>, other: &Tiered<F>) 
         if fact(other, 7, &source) == version {
             // What was changed before may be heard of twice, and late.
             let since = other.backend().tier_stats();
-            assert_ne!((since.changes, since.failed), heard.get(), "{way}: no reason to ask");
+            assert_ne!((since.invalidations, since.errors), heard.get(), "{way}: no reason to ask");
         }
         let began = Instant::now();
         invalidate();
@@ -56,12 +62,13 @@ fn check<F: Backend<Stored = bytes::Bytes>>(one: &Tiered<F>, other: &Tiered<F>) 
     }
 }
 
-fn on(url: &str, namespace: &str) -> Tiered<RedisBackend> {
-    tiered(&RedisOptions::new().namespace(namespace).connect(url).expect("an address"))
+fn on(url: &str, namespace: &str) -> TieredCache<RedisBackend> {
+    TieredOptions::new()
+        .over(&RedisOptions::new().namespace(namespace).connect(url).expect("an address"))
 }
 
-fn hears<F: Backend<Stored = bytes::Bytes>>(cache: &Tiered<F>) -> bool {
-    cache.backend().far().news().is_some_and(vayu::News::is_current)
+fn hears<F: Backend<Stored = bytes::Bytes>>(cache: &TieredCache<F>) -> bool {
+    cache.backend().backing().invalidation_feed().is_some_and(vayu::InvalidationFeed::is_connected)
 }
 
 #[test]
@@ -80,7 +87,8 @@ fn others_give_up_what_is_invalidated_on_a_cluster() {
         let namespace = namespace();
         let open = || {
             let options = RedisOptions::new().namespace(&namespace);
-            tiered(&options.connect_cluster(shared_cluster().urls()).expect("addresses"))
+            TieredOptions::new()
+                .over(&options.connect_cluster(shared_cluster().urls()).expect("addresses"))
         };
         let (one, other) = (open(), open());
         until("both listen", || hears(&one) && hears(&other));
@@ -92,7 +100,7 @@ fn others_give_up_what_is_invalidated_on_a_cluster() {
 fn others_give_up_what_is_invalidated_in_a_directory() {
     watchdog(HANG, || {
         let place = tempfile::tempdir().unwrap();
-        let open = || tiered(&FileCache::open(place.path()).unwrap());
+        let open = || TieredOptions::new().over(&FileCache::open(place.path()).unwrap());
         check(&open(), &open());
     });
 }
@@ -184,7 +192,8 @@ fn user_of_the_guide_has_all_the_rights_it_needs() {
         let url = format!("redis://shop:password@127.0.0.1:{}/", server.port);
         let open = || {
             let options = RedisOptions::new().namespace("shop").connect_eagerly();
-            tiered(&options.single_flight(vayu::SingleFlight::Everywhere).connect(&url).unwrap())
+            TieredOptions::new()
+                .over(&options.single_flight(vayu::SingleFlight::Everywhere).connect(&url).unwrap())
         };
         let (one, other) = (open(), open());
         until("both listen", || hears(&one) && hears(&other));

@@ -13,8 +13,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{
-    Backend, Cache, ErrorKind, RedisBackend, RedisCache, RedisOptions, SingleFlight, Tiered,
-    cached, tiered,
+    Backend, Cache, ErrorKind, RedisBackend, RedisCache, RedisOptions, SingleFlight, TieredCache,
+    TieredOptions, cached,
 };
 
 use crate::process::{self, Process};
@@ -26,7 +26,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn options() -> RedisOptions {
     // A call that waits for a lease which was not given back is seen by the watchdog.
-    RedisOptions::new().single_flight(SingleFlight::Everywhere).claim_for(HOUR)
+    RedisOptions::new().single_flight(SingleFlight::Everywhere).lease_ttl(HOUR)
 }
 
 /// The names of the leases on a server.
@@ -119,11 +119,11 @@ fn run(url: &str, runtime: &str, how: &'static str) {
     match (runtime, how) {
         ("sync", how) => block_on(&mut || ends(&cache, url, how, 1)),
         ("tiers", how) => {
-            let tiers = tiered(&cache);
+            let tiers = TieredOptions::new().over(&cache);
             block_on(&mut || ends(&tiers, url, how, 1));
         }
         ("async tiers", how) => {
-            let tiers = tiered(&cache);
+            let tiers = TieredOptions::new().over(&cache);
             block_on(&mut || current_thread().block_on(ends_async(&tiers, url, how, 1)));
         }
         // No runtime of tokio.
@@ -319,7 +319,7 @@ fn leases_are_done_without_while_they_cannot_be_given_back_and_no_longer() {
         let url = server.url();
         // One that is about to end is left to end.
         let lease_time = Duration::from_secs(2);
-        let cache = options().claim_for(lease_time).connect(&url).expect("an address");
+        let cache = options().lease_ttl(lease_time).connect(&url).expect("an address");
         let call = |n| {
             let () = server.ask("SET held 0");
             ends(&cache, &url, "failure", n).unwrap_err();
@@ -471,7 +471,8 @@ fn value_that_anybody_stores_ends_the_wait_for_a_lease() {
         assert_eq!(holder.ask("hold"), "computes");
         holder.stop();
         let waiting = options().connect(server.url()).expect("an address").with_max_wait(HOUR);
-        let tiers: Tiered<RedisBackend> = tiered(&waiting).with_max_wait(HOUR);
+        let tiers: TieredCache<RedisBackend> =
+            TieredOptions::new().over(&waiting).with_max_wait(HOUR);
         let runs = AtomicU64::new(0);
         let runtime = multi_thread();
         let other = RedisOptions::new().connect(server.url()).expect("an address");
@@ -510,10 +511,10 @@ fn call_on_a_server_that_hangs_waits_for_one_operation() {
                 let cache = options()
                     .namespace(namespace())
                     .timeout(Duration::from_millis(200))
-                    .breaker(u32::MAX, HOUR)
+                    .circuit_breaker(u32::MAX, HOUR)
                     .connect(proxy.url())
                     .expect("an address");
-                let tiers = tiered(&cache);
+                let tiers = TieredOptions::new().over(&cache);
                 let used: &dyn CallsOfBoth = if has_tiers { &tiers } else { &cache };
                 let runs = AtomicU64::new(0);
                 // The connections stand.
@@ -546,17 +547,19 @@ fn memory_serves_what_it_has_while_the_server_hangs() {
     watchdog(HANG, || {
         let proxy = Proxy::before(shared().port);
         let clock = ManualClock::new();
-        let far = RedisOptions::new()
+        let backing = RedisOptions::new()
             .namespace(namespace())
             .timeout(Duration::from_millis(100))
-            .breaker(u32::MAX, HOUR)
+            .circuit_breaker(u32::MAX, HOUR)
             .clock(clock.clone())
             .connect(proxy.url())
             .expect("an address");
-        let tiers = tiered(&far);
+        let tiers = TieredOptions::new().over(&backing);
         let runs = AtomicU64::new(0);
         // Memory begins anew when it begins to hear of what others change.
-        until("it listens", || tiers.backend().news().is_some_and(vayu::News::is_current));
+        until("it listens", || {
+            tiers.backend().invalidation_feed().is_some_and(vayu::InvalidationFeed::is_connected)
+        });
         assert_eq!(old(&tiers, &runs, 1), 0);
         proxy.treat(Treatment { swallow: true, ..Treatment::default() });
         assert_eq!(old(&tiers, &runs, 1), 0, "fresh");
@@ -568,7 +571,7 @@ fn memory_serves_what_it_has_while_the_server_hangs() {
 }
 
 #[cached(cache = cache, ttl = "1m", stale = "1h", prefix = "old", skip(cache, runs))]
-fn old(cache: &Tiered<RedisBackend>, runs: &AtomicU64, n: u64) -> u64 {
+fn old(cache: &TieredCache<RedisBackend>, runs: &AtomicU64, n: u64) -> u64 {
     runs.fetch_add(1, Ordering::SeqCst)
 }
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use vayu::testing::watchdog;
-use vayu::{ErrorKind, Key, RedisCache, RedisOptions, cached, tiered};
+use vayu::{ErrorKind, Key, RedisCache, RedisOptions, TieredOptions, cached};
 
 use crate::HANG;
 use crate::proxy::Proxy;
@@ -27,7 +27,7 @@ async fn same_async(cache: &RedisCache, n: u64) -> u64 {
 fn connections(url: &str, count: impl Fn() -> u64) -> u64 {
     let open = || {
         let options = RedisOptions::new().namespace(crate::namespace());
-        options.timeout(Duration::from_secs(10)).breaker(3, HOUR).connect(url).unwrap()
+        options.timeout(Duration::from_secs(10)).circuit_breaker(3, HOUR).connect(url).unwrap()
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -157,7 +157,7 @@ fn command_that_is_not_allowed_leaves_the_connection_as_it_was() {
         let () = server.ask("ACL SETUSER shop on >sesame ~other:* &* +@all");
         let mut control = server.connection().unwrap();
         let url = format!("redis://shop:sesame@127.0.0.1:{}/", server.port);
-        let cache = RedisOptions::new().breaker(3, HOUR).connect(&url).unwrap();
+        let cache = RedisOptions::new().circuit_breaker(3, HOUR).connect(&url).unwrap();
         let before = asked_for(&mut control);
         for n in 0..100 {
             assert_eq!(same(&cache, n), n);
@@ -177,7 +177,7 @@ fn replica_is_not_asked_for_a_new_connection_with_each_write() {
         let (server, replica) = (Server::start(), Server::start());
         let () = replica.ask(&format!("REPLICAOF 127.0.0.1 {}", server.port));
         let mut control = replica.connection().unwrap();
-        let cache = RedisOptions::new().breaker(3, HOUR).connect(replica.url()).unwrap();
+        let cache = RedisOptions::new().circuit_breaker(3, HOUR).connect(replica.url()).unwrap();
         crate::until("it is a replica", || {
             replica.ask::<String>("INFO replication").contains("master_link_status:up")
         });
@@ -200,7 +200,8 @@ fn server_that_refuses_its_clients_is_left_alone_by_memory_in_front() {
         let client = redis::Client::open(format!("redis://:sesame@127.0.0.1:{}/", server.port));
         let mut control = client.unwrap().get_connection().unwrap();
         let url = format!("redis://:guess@127.0.0.1:{}/", server.port);
-        let cache = tiered(&RedisOptions::new().breaker(3, HOUR).connect(&url).unwrap());
+        let cache = TieredOptions::new()
+            .over(&RedisOptions::new().circuit_breaker(3, HOUR).connect(&url).unwrap());
         let before = asked_for(&mut control);
         for n in 0..500_u64 {
             let key = Key::from_text("same", n.to_string());

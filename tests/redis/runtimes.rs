@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use vayu::testing::watchdog;
 use vayu::{
-    Backend, Claim, ErrorKind, Key, RedisBackend, RedisCache, RedisOptions, SingleFlight, Tiered,
-    cached, tiered,
+    Backend, ErrorKind, Key, Lease, RedisBackend, RedisCache, RedisOptions, SingleFlight,
+    TieredCache, TieredOptions, cached,
 };
 
 use crate::proxy::{Proxy, Treatment};
@@ -78,7 +78,7 @@ async fn number<B: Backend<Stored = bytes::Bytes>>(
 }
 
 #[cached(cache = cache, ttl = "1h", skip(cache, runs), tags("tag"), log = false)]
-async fn tiered_number(cache: &Tiered<RedisBackend>, n: u64, runs: &AtomicU32) -> u64 {
+async fn tiered_number(cache: &TieredCache<RedisBackend>, n: u64, runs: &AtomicU32) -> u64 {
     runs.fetch_add(1, Ordering::SeqCst);
     n
 }
@@ -96,8 +96,8 @@ async fn operate(cache: &RedisCache, kind: &str) {
     // The sync form in the same runtime.
     assert_eq!(cache.get::<u64>(&key).unwrap(), Some(7), "{kind}");
     assert!(cache.remove_async(&key).await.unwrap(), "{kind}");
-    let claim = cache.backend().try_claim_async(&key).await.unwrap();
-    assert!(matches!(claim, Claim::Granted(_)), "{kind}");
+    let claim = cache.backend().try_acquire_lease_async(&key).await.unwrap();
+    assert!(matches!(claim, Lease::Acquired(_)), "{kind}");
     drop(claim);
     cache.invalidate_tag_async("tag").await.unwrap();
     assert_eq!(number(cache, 1, &runs).await, 1);
@@ -136,8 +136,10 @@ fn every_operation_works_on_a_cluster_in_a_runtime_of_any_kind() {
 fn memory_in_front_works_in_a_runtime_of_any_kind() {
     watchdog(HANG, || {
         in_each(|kind| {
-            let (cache, kind) =
-                (tiered(&options().connect(shared().url()).unwrap()), kind.to_owned());
+            let (cache, kind) = (
+                TieredOptions::new().over(&options().connect(shared().url()).unwrap()),
+                kind.to_owned(),
+            );
             Box::new(move || {
                 Box::pin(async move {
                     let runs = AtomicU32::new(0);
@@ -186,7 +188,7 @@ fn time_limit_holds_in_a_runtime_of_any_kind() {
                     for has_replied in [true, false] {
                         let proxy = Proxy::before(shared().port);
                         let options = options().timeout(Duration::from_millis(200));
-                        let options = options.breaker(u32::MAX, HOUR);
+                        let options = options.circuit_breaker(u32::MAX, HOUR);
                         let cache = options.connect(proxy.url()).unwrap();
                         while has_replied && cache.get_async::<u64>(&key).await.is_err() {}
                         proxy.treat(Treatment { swallow: true, ..Treatment::default() });

@@ -82,7 +82,7 @@ fn check(port: u16, says: &[&str], open: impl Fn(RedisOptions) -> RedisCache, me
     let options = || {
         // A handshake in a debug build on a busy machine takes its time.
         let options = RedisOptions::new().timeout(Duration::from_secs(10));
-        options.breaker(3, Duration::from_millis(1))
+        options.circuit_breaker(3, Duration::from_millis(1))
     };
     let cache = open(options());
     fifty_calls(&cache);
@@ -212,7 +212,7 @@ fn server_that_is_down_is_no_error_of_the_configuration() {
     watchdog(HANG, || {
         listen();
         let mut server = Server::start();
-        let cache = RedisOptions::new().breaker(3, Duration::from_millis(1));
+        let cache = RedisOptions::new().circuit_breaker(3, Duration::from_millis(1));
         let cache = cache.connect(server.url()).unwrap();
         fifty_calls(&cache);
         server.kill();

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{
-    AnyCache, Backend, Cache, FileOptions, Key, RedisOptions, SingleTier, TieredBackend, Tiers,
-    cached,
+    AnyCache, Backend, Cache, FileOptions, Key, RedisOptions, TieredBackend, TieredSerializer,
+    Untiered, cached,
 };
 
 use crate::process::{self, Process};
@@ -53,23 +53,23 @@ fn old(cache: &AnyCache, source: u64) -> Option<u64> {
     Some(source)
 }
 
-fn any(backend: impl Backend<Stored = vayu::TierValue>) -> AnyCache {
-    let backend: Arc<dyn Backend<Stored = vayu::TierValue>> = Arc::new(backend);
+fn any(backend: impl Backend<Stored = vayu::TieredValue>) -> AnyCache {
+    let backend: Arc<dyn Backend<Stored = vayu::TieredValue>> = Arc::new(backend);
     let cache: Cache<_, ()> = Cache::with_backend(backend);
-    cache.with_serializer(Tiers::default())
+    cache.with_serializer(TieredSerializer::default())
 }
 
 /// Memory in front of a backend.
-fn near<F: Backend<Stored = Bytes>>(far: F) -> AnyCache {
-    any(TieredBackend::new(vayu::MemoryOptions::new(), far))
+fn near<F: Backend<Stored = Bytes>>(backing: F) -> AnyCache {
+    any(TieredBackend::new(vayu::MemoryOptions::new(), backing))
 }
 
-fn alone<F: Backend<Stored = Bytes>>(far: F) -> AnyCache {
-    any(SingleTier::new(far))
+fn alone<F: Backend<Stored = Bytes>>(backing: F) -> AnyCache {
+    any(Untiered::new(backing))
 }
 
 fn listens(cache: &AnyCache) -> bool {
-    cache.backend().news().is_some_and(vayu::News::is_current)
+    cache.backend().invalidation_feed().is_some_and(vayu::InvalidationFeed::is_connected)
 }
 
 /// A machine that has much to do must not look like a server that fails.
@@ -248,7 +248,7 @@ fn change_of_one_entry_in_a_directory_leaves_the_copies_of_others() {
             );
         }
         let after = tiers.tier_stats();
-        assert_eq!((after.found - before.found, after.missing), (20, before.missing));
+        assert_eq!((after.hits - before.hits, after.misses), (20, before.misses));
     });
 }
 

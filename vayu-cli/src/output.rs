@@ -122,7 +122,7 @@ pub(crate) fn entry_json(entry: &EntryInfo, now: Timestamp) -> Value {
         "expires": micros(entry.expires()),
         "serializer": entry.serializer().map(serializer),
         "state": State::of(entry, now).name(),
-        "flaw": entry.flaw().map(|flaw| flaw.to_string()),
+        "error": entry.error().map(|error| error.to_string()),
     })
 }
 

@@ -15,8 +15,8 @@ use serde::Serialize;
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::call;
-use crate::call::begin::{Begun, RestOf, begin};
-pub use crate::call::behind::Refresh;
+pub use crate::call::background_refresh::Refresh;
+use crate::call::lookup::{Begun, RestOf, begin};
 pub use crate::call::{
     Always, CallKey, Choice, Fallible, Keep, KeepIf, OfCache, Own, Policy, Shape, Ttl, TtlBy,
     TtlOfAll,
@@ -24,10 +24,10 @@ pub use crate::call::{
 pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::Group;
-use crate::guard::guarded;
+use crate::generation::Group;
 pub use crate::key::{FunctionOf, KeyBuilder, KeyText, NoKey};
 use crate::key::{Prefix, Simple};
+use crate::panic::guarded;
 use crate::serializer::Serializer;
 
 /// What the attribute takes as `cache`: a [`Cache`], or a reference or smart pointer to one.
@@ -463,7 +463,7 @@ where
     G: AsRef<[Group]>,
     F: Future<Output = R>,
 {
-    call::behind::finish(cache, policy, rest, body)
+    call::background_refresh::finish(cache, policy, rest, body)
 }
 
 /// What a call left to a task: of which function it is, and the task.
@@ -483,7 +483,7 @@ where
     P: Keep<H::Value>,
     F: Future<Output = R>,
 {
-    (refresh.function.clone(), call::behind::refresh(cache.clone(), policy, refresh))
+    (refresh.function.clone(), call::background_refresh::refresh(cache.clone(), policy, refresh))
 }
 
 /// Hands a task over. A panic, as that of a runtime that is not there, is counted, and costs the call

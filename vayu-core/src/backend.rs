@@ -8,10 +8,10 @@ use async_trait::async_trait;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::{Generations, Group};
-use crate::guard::discard_from;
+use crate::generation::{Generations, Group};
+use crate::invalidation::InvalidationFeed;
 use crate::key::Key;
-use crate::news::News;
+use crate::panic::discard_from;
 use crate::record::Record;
 
 /// A place where records are kept by key.
@@ -95,7 +95,7 @@ use crate::record::Record;
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// The form in which values are kept: `bytes::Bytes` where they leave the process,
-    /// [`Shared`](crate::Shared) where they are held by reference.
+    /// [`AnyValue`](crate::AnyValue) where they are held by reference.
     type Stored: Clone + Send + Sync + 'static;
 
     /// The record of a key, or `None`.
@@ -170,22 +170,22 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Asks to compute a key for all processes that share the entries, without waiting. It is
     /// asked by one caller of this process at a time, and again after a while where the answer is
-    /// [`Claim::Taken`].
+    /// [`Lease::Held`].
     ///
-    /// The default answers [`Claim::Unneeded`]. A right that was granted must come to an end with
+    /// The default answers [`Lease::NotRequired`]. A right that was granted must come to an end with
     /// its process. A future that is dropped while it asks leaves no right behind.
     ///
     /// # Errors
     ///
     /// When it cannot be known. The engine then computes.
-    fn try_claim(&self, key: &Key) -> Result<Claim> {
+    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
         let _ = key;
-        Ok(Claim::Unneeded)
+        Ok(Lease::NotRequired)
     }
 
-    /// [`try_claim`](Self::try_claim) for async callers. The default calls it.
-    async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
-        self.try_claim(key)
+    /// [`try_acquire_lease`](Self::try_acquire_lease) for async callers. The default calls it.
+    async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
+        self.try_acquire_lease(key)
     }
 
     /// Forgets every key.
@@ -230,7 +230,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// The default answers `None`: copies of the entries are believed until they expire.
     #[inline]
-    fn news(&self) -> Option<&dyn News> {
+    fn invalidation_feed(&self) -> Option<&dyn InvalidationFeed> {
         None
     }
 
@@ -267,7 +267,7 @@ pub trait Offline: Send + Sync {
 
     /// Returns a generation that stands for the one that cannot be read, where none of the group is
     /// known. It must be a number that no other process has, and another one after each
-    /// [`renew`](Generations::renew) and whenever generations can be read again.
+    /// [`renew`](Generations::bump) and whenever generations can be read again.
     ///
     /// # Errors
     ///
@@ -294,7 +294,7 @@ pub struct Usage {
     /// Entries that were dropped because they had expired.
     pub expirations: Option<u64>,
     /// Entries that were found damaged, or were none, and were taken for missing.
-    pub defects: Option<u64>,
+    pub corrupt_entries: Option<u64>,
     /// How often a part of the entries was looked through for what has expired.
     pub sweeps: Option<u64>,
 }
@@ -313,13 +313,13 @@ pub enum SingleFlight {
 /// What came of asking to compute a key for all processes.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Claim {
+pub enum Lease {
     /// Nobody has to ask: the processes do not wait for each other.
-    Unneeded,
+    NotRequired,
     /// The caller computes, and others wait until it has given this back.
-    Granted(Claimed),
+    Acquired(LeaseGuard),
     /// Another process computes.
-    Taken,
+    Held,
 }
 
 /// The right to compute a key for all processes, a lease.
@@ -327,7 +327,7 @@ pub enum Claim {
 /// The engine gives it back with [`release`](Self::release) or
 /// [`release_async`](Self::release_async) before the call returns. Where that cannot be, because the
 /// function panics or the future of the call is dropped, the lease is dropped.
-pub struct Claimed(Option<Box<dyn ReleaseLease>>);
+pub struct LeaseGuard(Option<Box<dyn ReleaseLease>>);
 
 /// A lease as a backend keeps it: how it is given back.
 ///
@@ -361,7 +361,7 @@ impl<T: Send + 'static> ReleaseLease for Dropped<T> {
     }
 }
 
-impl Claimed {
+impl LeaseGuard {
     /// Makes a lease that is given back when `guard` is dropped, which cannot fail and does not block.
     pub fn new(guard: impl Any + Send) -> Self {
         Self::with_release(Dropped { _guard: guard })
@@ -398,33 +398,30 @@ impl Claimed {
     }
 }
 
-impl Drop for Claimed {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
         discard_from(&mut self.0);
     }
 }
 
-impl fmt::Debug for Claimed {
+impl fmt::Debug for LeaseGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Claimed(..)")
+        f.write_str("LeaseGuard(..)")
     }
 }
 
-/// A backend that lives at a place: what [`Cache::open`](crate::Cache::open) opens.
-pub trait Open: Backend + Sized {
-    /// What says where it is: a path, an address.
-    type Place;
+/// A backend at a location, such as a path or a URL: [`Cache::open`](crate::Cache::open).
+pub trait OpenBackend: Backend + Sized {
+    /// The location: a path, a URL.
+    type Location;
 
-    /// Opens the backend at this place with its default options.
+    /// Opens the backend at this location with its default options.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Configuration`] when it cannot work there.
-    fn open(place: Self::Place) -> Result<Self>;
+    fn open(location: Self::Location) -> Result<Self>;
 }
-
-/// A backend that lives on a server: what [`Cache::connect`](crate::Cache::connect) connects to.
-pub trait Connect: Open {}
 
 #[async_trait]
 impl<B: Backend + ?Sized> Backend for Arc<B> {
@@ -470,12 +467,12 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         (**self).is_in_process()
     }
 
-    fn try_claim(&self, key: &Key) -> Result<Claim> {
-        (**self).try_claim(key)
+    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
+        (**self).try_acquire_lease(key)
     }
 
-    async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
-        (**self).try_claim_async(key).await
+    async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
+        (**self).try_acquire_lease_async(key).await
     }
 
     fn clear(&self) -> Result<()> {
@@ -494,8 +491,8 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         (**self).offline()
     }
 
-    fn news(&self) -> Option<&dyn News> {
-        (**self).news()
+    fn invalidation_feed(&self) -> Option<&dyn InvalidationFeed> {
+        (**self).invalidation_feed()
     }
 
     fn usage(&self) -> Usage {

@@ -1,12 +1,12 @@
 //! The cache as a value.
 
 mod compute;
-mod groups;
+mod generations;
 mod invalidate;
 mod off;
 mod pause;
-mod setbacks;
-mod sight;
+mod refresh_backoff;
+mod telemetry;
 mod uses;
 
 use std::fmt;
@@ -16,24 +16,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use self::groups::Groups;
-pub(crate) use self::groups::Made;
+use self::generations::Groups;
+pub(crate) use self::generations::Made;
 pub use self::off::OffBackend;
-pub use self::pause::{Pause, PauseAll, pause_all};
-use self::setbacks::Setbacks;
+pub use self::pause::{PauseAllGuard, PauseGuard, pause_all};
+use self::refresh_backoff::Setbacks;
 pub(crate) use self::uses::Use;
 use self::uses::Uses;
-use crate::backend::{Backend, Connect, Open, Usage};
+use crate::backend::{Backend, OpenBackend, Usage};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Deadline, Flight, Flights, Hosted, Landing, Outcome, Waiting, inside};
 use crate::freshness::is_fresh;
-use crate::guard::{guarded, guarded_async};
 use crate::key::Key;
+use crate::log::Warnings;
 use crate::mark::{Judgement, Mark, Rules};
 use crate::observer::Observers;
+use crate::panic::{guarded, guarded_async};
 use crate::record::Record;
-use crate::report::Warnings;
 use crate::serializer::Serializer;
 use crate::stats::{Counters, Stats};
 use crate::sync::block_on;
@@ -133,25 +133,14 @@ impl<B: Backend, S: Default> Cache<B, S> {
     }
 }
 
-impl<B: Open, S: Default> Cache<B, S> {
-    /// The cache at a place, with the default options of its backend.
+impl<B: OpenBackend, S: Default> Cache<B, S> {
+    /// Opens the cache at a location, such as a path or a URL, with the default options of its backend.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Configuration`] when the backend cannot work there.
-    pub fn open(place: impl Into<B::Place>) -> Result<Self> {
-        Ok(Self::with_backend(B::open(place.into())?))
-    }
-}
-
-impl<B: Connect, S: Default> Cache<B, S> {
-    /// The cache on a server: [`open`](Self::open), as it is called where there are connections.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Configuration`] when the address cannot work.
-    pub fn connect(address: impl Into<B::Place>) -> Result<Self> {
-        Self::open(address)
+    pub fn open(location: impl Into<B::Location>) -> Result<Self> {
+        Ok(Self::with_backend(B::open(location.into())?))
     }
 }
 
@@ -196,8 +185,8 @@ impl<B: Backend, S> Cache<B, S> {
     /// that began before still store.
     ///
     /// Several pauses may overlap; the cache goes on when the last one has ended.
-    pub fn pause(&self) -> Pause<B> {
-        Pause::begin(Arc::clone(&self.shared))
+    pub fn pause(&self) -> PauseGuard<B> {
+        PauseGuard::begin(Arc::clone(&self.shared))
     }
 
     /// Returns the value that is stored for a key, or `None`.
@@ -617,15 +606,15 @@ impl<B: Backend + Default, S: Default> Default for Cache<B, S> {
 /// The counters of this process alone: to know how full the backend is may take work.
 impl<B: Backend, S: fmt::Debug> fmt::Debug for Cache<B, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stats { hits, misses, waits, stores, errors, .. } =
+        let Stats { hits, misses, coalesced, inserts, errors, .. } =
             self.shared.counters.snapshot(0, Usage::default());
         f.debug_struct("Cache")
             .field("serializer", &self.serializer)
             .field("max_wait", &self.max_wait)
             .field("hits", &hits)
             .field("misses", &misses)
-            .field("waits", &waits)
-            .field("stores", &stores)
+            .field("coalesced", &coalesced)
+            .field("inserts", &inserts)
             .field("errors", &errors)
             .finish_non_exhaustive()
     }

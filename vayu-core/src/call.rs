@@ -3,17 +3,17 @@
 //! Everything here is the same for sync and async callers. The two drivers differ in how they
 //! wait and in which methods of the backend they call.
 
-pub(crate) mod begin;
-pub(crate) mod behind;
+pub(crate) mod background_refresh;
 pub(crate) mod blocking;
-mod find;
+mod decode;
+pub(crate) mod forced_refresh;
 pub(crate) mod future;
+pub(crate) mod lookup;
 mod policy;
 #[cfg(all(test, vayu_shuttle))]
 mod shuttle_tests;
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
-pub(crate) mod wish;
 
 use self::policy::Terms;
 pub(crate) use self::policy::Whole;
@@ -29,9 +29,9 @@ use crate::cache::{Cache, Use};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::is_fresh;
-use crate::guard::{discard, guarded};
 use crate::key::Key;
 use crate::observer::CallOutcome;
+use crate::panic::{discard, guarded};
 use crate::record::Record;
 use crate::serializer::Serializer;
 
@@ -56,7 +56,7 @@ pub(crate) enum Found<R> {
 pub struct Old<R> {
     answer: R,
     age: Duration,
-    took: Duration,
+    compute_time: Duration,
     /// The first instant at which it may not be served any more.
     end: Timestamp,
 }
@@ -149,7 +149,7 @@ where
     /// Whether the caller wants a new value, whatever there is. It is asked once.
     #[inline]
     pub(crate) fn is_asked_to_refresh(&self) -> bool {
-        self.terms.has_handle && wish::is_granted(self.key)
+        self.terms.has_handle && forced_refresh::is_granted(self.key)
     }
 
     /// The record to store for an answer that took so long and was there at `created`, or nothing if
@@ -157,7 +157,7 @@ where
     pub(crate) fn seal<R>(
         &self,
         answer: &R,
-        took: Duration,
+        compute_time: Duration,
         created: Timestamp,
     ) -> Option<Record<B::Stored>>
     where
@@ -187,7 +187,7 @@ where
                 .with_stale_until(expires.saturating_add(self.terms.stale))
                 .with_schema(self.schema())
                 .with_serializer(self.serializer.id())
-                .with_took(took);
+                .with_compute_time(compute_time);
             Ok(Some(record))
         });
         sealed.unwrap_or_else(|error| {
@@ -261,19 +261,19 @@ where
     /// The answer for a caller who does not wait for a new value.
     pub(crate) fn serve_stale<R>(&self, old: Old<R>) -> R {
         self.cache.counters().stale();
-        self.tell(CallOutcome::Stale, Some(old.age), old.took);
+        self.tell(CallOutcome::Stale, Some(old.age), old.compute_time);
         old.answer
     }
 
     /// The answer of a caller whose run of the function ended with `new`: that, unless it is a
     /// failure and there is an old value to serve in its place.
-    pub(crate) fn conclude<R>(&self, new: R, took: Duration, reason: Reason<R>) -> R
+    pub(crate) fn conclude<R>(&self, new: R, compute_time: Duration, reason: Reason<R>) -> R
     where
         H: Shape<R>,
     {
         let has_value = self.terms.shape.value(&new).is_some();
         match reason {
-            Reason::Missing => self.tell(CallOutcome::Miss, None, took),
+            Reason::Missing => self.tell(CallOutcome::Miss, None, compute_time),
             Reason::Outdated(old) if !has_value && self.cache.now() < old.end => {
                 discard(new);
                 return self.serve_after_failure(*old);
@@ -285,7 +285,7 @@ where
                     _ => self.note_failure(),
                 }
                 self.cache.counters().refresh();
-                self.tell(CallOutcome::Refresh, None, took);
+                self.tell(CallOutcome::Refresh, None, compute_time);
             }
         }
         new
@@ -345,7 +345,7 @@ where
     }
 
     #[cold]
-    pub(crate) fn tell(&self, outcome: CallOutcome, age: Option<Duration>, took: Duration) {
-        self.cache.tell(self.key.prefix(), outcome, age, took, self.terms.is_quiet);
+    pub(crate) fn tell(&self, outcome: CallOutcome, age: Option<Duration>, compute_time: Duration) {
+        self.cache.tell(self.key.prefix(), outcome, age, compute_time, self.terms.is_quiet);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use self::query::Query;
 pub(crate) use self::query::Subject;
-use crate::call::wish;
+use crate::call::forced_refresh;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, NoKey};
 
@@ -185,7 +185,7 @@ impl<Q: Query, F: FnOnce() -> Q::Answer> Entry<Q, F> {
     /// computed for the same call at the moment is not stored.
     pub fn refresh(self) -> Q::Answer {
         let Self { query, call } = self;
-        wish::with(&mut query.key().ok().cloned(), call)
+        forced_refresh::with(&mut query.key().ok().cloned(), call)
     }
 }
 
@@ -201,7 +201,7 @@ impl<Q: Query, F: Future<Output = Q::Answer>> Entry<Q, F> {
         let call = self.call;
         async move {
             let mut call = pin!(call);
-            poll_fn(|context| wish::with(&mut wish, || call.as_mut().poll(context))).await
+            poll_fn(|context| forced_refresh::with(&mut wish, || call.as_mut().poll(context))).await
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) use self::lead::{Landing, Lead, Permission};
 use self::phase::{AtomicPhase, Phase};
 pub(crate) use self::table::{Flights, Join, Landings};
 pub(crate) use self::ticket::{Ticket, Turn};
-use crate::guard::Discreet;
+use crate::panic::Discreet;
 use crate::sync::{Event, Mutex, OnceLock, lock, notify_all};
 
 /// How a flight ended.

@@ -1,11 +1,11 @@
 //! What identifies one call.
 
 mod builder;
+mod bytes;
 mod compact;
+mod display;
 mod encoder;
 pub(crate) mod hasher;
-mod material;
-mod named;
 mod prefix;
 mod set;
 mod version;
@@ -18,18 +18,18 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use self::builder::{KeyBuilder, KeyText, NoKey};
+pub(crate) use self::bytes::KeyBytes;
 pub use self::compact::CompactKey;
+pub(crate) use self::display::Named;
 pub(crate) use self::encoder::Simple;
 pub(crate) use self::encoder::{Encoder, Order, Orders};
-pub use self::hasher::KeyHasher;
-pub(crate) use self::material::Material;
-pub(crate) use self::named::Named;
+pub use self::hasher::BuildKeyHasher;
 pub use self::prefix::{FunctionOf, Prefix};
 pub use self::set::sorted_set;
 pub use self::version::KeyVersion;
 use crate::clock::Timestamp;
 use crate::error::Result;
-use crate::group::Group;
+use crate::generation::Group;
 
 /// The identity of one cached call: what was called, and with what.
 ///
@@ -64,7 +64,7 @@ use crate::group::Group;
 pub struct Key {
     hash: u64,
     prefix: Prefix,
-    material: Material,
+    encoded: KeyBytes,
 }
 
 impl Key {
@@ -97,8 +97,8 @@ impl Key {
     /// A version is part of what a key identifies: values of two versions are two entries.
     #[must_use]
     pub fn with_version(self, version: impl KeyVersion) -> Self {
-        let material = version::replace(&self.material, &version.key_version());
-        Self { hash: hasher::hash(&self.prefix, &material), prefix: self.prefix, material }
+        let encoded = version::replace(&self.encoded, &version.key_version());
+        Self { hash: hasher::hash(&self.prefix, &encoded), prefix: self.prefix, encoded }
     }
 
     /// Returns the same key with the tags of its entry: those that the function under
@@ -126,19 +126,19 @@ impl Key {
     /// ```
     #[must_use]
     pub fn with_tags<T: fmt::Display>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.material.set_tags(tags.into_iter().map(Group::tag).collect());
+        self.encoded.set_tags(tags.into_iter().map(Group::tag).collect());
         self
     }
 
     /// Returns the tags that the key carries.
     #[inline]
     pub(crate) fn tags(&self) -> &[Group] {
-        self.material.tags()
+        self.encoded.tags()
     }
 
     /// Whether the key has a version.
     pub(crate) fn has_version(&self) -> bool {
-        version::split(&self.material).0.is_some()
+        version::split(&self.encoded).0.is_some()
     }
 
     /// What was called.
@@ -147,8 +147,8 @@ impl Key {
     }
 
     /// The version, if it has one, and what it was called with: a canonical, injective encoding.
-    pub fn material(&self) -> &[u8] {
-        &self.material
+    pub fn encoded_arguments(&self) -> &[u8] {
+        &self.encoded
     }
 
     /// The whole key as bytes, for backends that keep it outside the process: injective, and the
@@ -158,9 +158,9 @@ impl Key {
     /// generic over a closure type: closures have no name that a later build could be trusted to
     /// give to the same closure. Keys of such functions are valid in this process only.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.material.len() + 64);
+        let mut bytes = Vec::with_capacity(self.encoded.len() + 64);
         self.prefix.encode(&mut bytes);
-        bytes.extend_from_slice(&self.material);
+        bytes.extend_from_slice(&self.encoded);
         bytes
     }
 
@@ -171,7 +171,7 @@ impl Key {
 
     /// A hash of the whole key, computed once, seeded at random in each process.
     ///
-    /// It is what [`Hash`] feeds to a hasher, so a map from [`Key`] may use [`KeyHasher`], which
+    /// It is what [`Hash`] feeds to a hasher, so a map from [`Key`] may use [`BuildKeyHasher`], which
     /// hands it on unchanged.
     #[inline]
     pub fn hash_code(&self) -> u64 {
@@ -187,7 +187,7 @@ impl Key {
 impl PartialEq for Key {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.prefix == other.prefix && self.material == other.material
+        self.hash == other.hash && self.prefix == other.prefix && self.encoded == other.encoded
     }
 }
 
@@ -202,7 +202,7 @@ impl Hash for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Named::of(&self.prefix, &self.material).fmt(f)
+        Named::of(&self.prefix, &self.encoded).fmt(f)
     }
 }
 

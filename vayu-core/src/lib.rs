@@ -17,42 +17,42 @@ mod backend;
 mod cache;
 mod call;
 mod clock;
+mod compact_duration;
 #[doc(hidden)]
 pub mod duration;
 mod entry;
 mod error;
 mod flight;
 mod freshness;
-mod group;
-mod guard;
+mod generation;
+mod invalidation;
 mod key;
+mod log;
 mod mark;
-mod news;
 mod observer;
+mod panic;
 mod per_process;
 mod record;
-mod report;
 mod serializer;
 mod stats;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod took;
 #[cfg(feature = "wire")]
 pub mod wire;
 
 pub use crate::attribute::AsCache;
 pub use crate::backend::{
-    Backend, Claim, Claimed, Connect, Offline, Open, ReleaseLease, SingleFlight, Usage,
+    Backend, Lease, LeaseGuard, Offline, OpenBackend, ReleaseLease, SingleFlight, Usage,
 };
-pub use crate::cache::{Cache, OffBackend, Pause, PauseAll, pause_all};
+pub use crate::cache::{Cache, OffBackend, PauseAllGuard, PauseGuard, pause_all};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::Entry;
 pub use crate::error::{Error, ErrorKind, Result};
-pub use crate::group::{ChangeCount, Generations, Group};
-pub use crate::key::{CompactKey, Key, KeyHasher, KeyVersion, Prefix, sorted_set};
-pub use crate::news::{Change, News, Watcher};
-pub use crate::observer::{CallOutcome, CallReport, FunctionStats, Observer, Tally};
+pub use crate::generation::{ChangeCount, Generations, Group};
+pub use crate::invalidation::{Invalidation, InvalidationFeed, InvalidationListener};
+pub use crate::key::{BuildKeyHasher, CompactKey, Key, KeyVersion, Prefix, sorted_set};
+pub use crate::observer::{CallEvent, CallOutcome, FunctionStats, Observer, PerFunctionStats};
 #[doc(hidden)]
 pub use crate::per_process::PerProcess;
 pub use crate::record::Record;
@@ -64,5 +64,5 @@ pub use crate::serializer::Json;
 pub use crate::serializer::MessagePack;
 #[cfg(feature = "postcard")]
 pub use crate::serializer::Postcard;
-pub use crate::serializer::{ByReference, Serializer, SerializerId, Shared, encode_exactly};
+pub use crate::serializer::{AnyValue, ByReference, Serializer, SerializerId, encode_checked};
 pub use crate::stats::Stats;

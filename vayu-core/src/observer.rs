@@ -1,14 +1,14 @@
 //! Who is told what a cache does.
 
-mod tally;
+mod per_function;
 
 use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-pub use self::tally::{FunctionStats, Tally};
+pub use self::per_function::{FunctionStats, PerFunctionStats};
 use crate::error::{Error, Result};
-use crate::guard::guarded;
+use crate::panic::guarded;
 
 /// Is told what a cache does: [`Cache::observe`](crate::Cache::observe).
 ///
@@ -16,22 +16,22 @@ use crate::guard::guarded;
 /// panic of one costs its call nothing. None is told arguments, keys or values.
 pub trait Observer: Send + Sync + 'static {
     /// A call was answered.
-    fn called(&self, call: &CallReport<'_>) {
+    fn on_call(&self, call: &CallEvent<'_>) {
         let _ = call;
     }
 
     /// A value of a function was stored.
-    fn stored(&self, function: &str) {
+    fn on_insert(&self, function: &str) {
         let _ = function;
     }
 
     /// A fault was survived: the call of the function went on without the cache.
-    fn failed(&self, function: &str, error: &Error) {
+    fn on_error(&self, function: &str, error: &Error) {
         let _ = (function, error);
     }
 
     /// The function ran to replace a value past its ttl, and failed.
-    fn refresh_failed(&self, function: &str) {
+    fn on_refresh_error(&self, function: &str) {
         let _ = function;
     }
 }
@@ -39,7 +39,7 @@ pub trait Observer: Send + Sync + 'static {
 /// What an [`Observer`] is told of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct CallReport<'a> {
+pub struct CallEvent<'a> {
     /// The path of the function, or the text that is its prefix.
     pub function: &'a str,
     /// How the call was answered.
@@ -48,7 +48,7 @@ pub struct CallReport<'a> {
     pub age: Option<Duration>,
     /// How long the function ran for the value, by the clock of the cache: in this call, or when
     /// the value was computed, which is then the time that was saved. Zero where nobody knows.
-    pub took: Duration,
+    pub compute_time: Duration,
 }
 
 /// How a call was answered.
@@ -60,7 +60,7 @@ pub enum CallOutcome {
     /// By running the function.
     Miss,
     /// By the run of another caller.
-    Wait,
+    Coalesced,
     /// With a value past its ttl.
     Stale,
     /// By running the function in the place of a value past its ttl, or because that was asked for.
@@ -73,7 +73,7 @@ impl CallOutcome {
         match self {
             Self::Hit => "hit",
             Self::Miss => "miss",
-            Self::Wait => "wait",
+            Self::Coalesced => "coalesced",
             Self::Stale => "stale",
             Self::Refresh => "refresh",
         }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::compact_duration::Took;
 use crate::freshness::CLOCK_SKEW;
 use crate::serializer::SerializerId;
-use crate::took::Took;
 
 /// What a backend keeps for one key: the value in its stored form, and what the engine must know
 /// to decide whether that value may be served.
@@ -19,7 +19,7 @@ pub struct Record<V> {
     stale_until: Timestamp,
     schema: u64,
     serializer: SerializerId,
-    took: Took,
+    compute_time: Took,
     weight: u32,
 }
 
@@ -29,9 +29,9 @@ impl<V> Record<V> {
     /// It is not served stale, and its schema stamp and serializer are zero.
     pub fn new(value: V, created: Timestamp, expires: Timestamp) -> Self {
         let serializer = SerializerId::default();
-        let took = Took::default();
+        let compute_time = Took::default();
         let (stale_until, schema, weight) = (expires, 0, 0);
-        Self { value, created, expires, stale_until, schema, serializer, took, weight }
+        Self { value, created, expires, stale_until, schema, serializer, compute_time, weight }
     }
 
     /// The same record with the instant until which it may be served after it has expired.
@@ -90,8 +90,8 @@ impl<V> Record<V> {
     /// The same record with the time that the function ran for the value, of which about four
     /// digits are kept.
     #[must_use]
-    pub fn with_took(mut self, took: Duration) -> Self {
-        self.took = Took::new(took);
+    pub fn with_compute_time(mut self, compute_time: Duration) -> Self {
+        self.compute_time = Took::new(compute_time);
         self
     }
 
@@ -146,8 +146,8 @@ impl<V> Record<V> {
     }
 
     /// How long the function ran for the value; zero where nobody knows.
-    pub fn took(&self) -> Duration {
-        self.took.time()
+    pub fn compute_time(&self) -> Duration {
+        self.compute_time.time()
     }
 
     /// What the record weighs; zero where nobody has said so.
@@ -157,8 +157,8 @@ impl<V> Record<V> {
     }
 
     #[inline]
-    pub(crate) fn brief_took(&self) -> Took {
-        self.took
+    pub(crate) fn compact_compute_time(&self) -> Took {
+        self.compute_time
     }
 
     /// The same record with another form of its value.
@@ -171,7 +171,7 @@ impl<V> Record<V> {
             stale_until: self.stale_until,
             schema: self.schema,
             serializer: self.serializer,
-            took: self.took,
+            compute_time: self.compute_time,
             weight: self.weight,
         }
     }
@@ -181,7 +181,7 @@ impl<V> Record<V> {
     #[inline]
     pub fn to_words(&self) -> [u64; 5] {
         let small = u64::from(self.serializer.0)
-            | u64::from(self.took.to_bits()) << 16
+            | u64::from(self.compute_time.to_bits()) << 16
             | u64::from(self.weight) << 32;
         let [created, expires, stale_until] = [self.created, self.expires, self.stale_until]
             .map(|time| time.as_micros().cast_unsigned());
@@ -195,9 +195,10 @@ impl<V> Record<V> {
         let [created, expires, stale_until] =
             [created, expires, stale_until].map(|time| Timestamp::from_micros(time.cast_signed()));
         #[expect(clippy::cast_possible_truncation, reason = "these are the bits that are meant")]
-        let (serializer, took, weight) = (small as u16, (small >> 16) as u16, (small >> 32) as u32);
-        let (serializer, took) = (SerializerId(serializer), Took::from_bits(took));
-        Self { value, created, expires, stale_until, schema, serializer, took, weight }
+        let (serializer, compute_time, weight) =
+            (small as u16, (small >> 16) as u16, (small >> 32) as u32);
+        let (serializer, compute_time) = (SerializerId(serializer), Took::from_bits(compute_time));
+        Self { value, created, expires, stale_until, schema, serializer, compute_time, weight }
     }
 
     /// Everything but the value in three words and two bytes, where that is possible: the value is
@@ -210,12 +211,15 @@ impl<V> Record<V> {
             && self.weight == 0;
         let [created, expires] =
             [self.created, self.expires].map(|time| time.as_micros().cast_unsigned());
-        is_simple.then_some(([created, expires, self.schema], self.took.to_bits()))
+        is_simple.then_some(([created, expires, self.schema], self.compute_time.to_bits()))
     }
 
     /// The record of a value and the few words of its record.
     #[inline(always)]
-    pub fn from_few_words(([created, expires, schema], took): ([u64; 3], u16), value: V) -> Self {
+    pub fn from_few_words(
+        ([created, expires, schema], compute_time): ([u64; 3], u16),
+        value: V,
+    ) -> Self {
         let [created, expires] =
             [created, expires].map(|time| Timestamp::from_micros(time.cast_signed()));
         Self {
@@ -225,7 +229,7 @@ impl<V> Record<V> {
             stale_until: expires,
             schema,
             serializer: SerializerId::BY_REFERENCE,
-            took: Took::from_bits(took),
+            compute_time: Took::from_bits(compute_time),
             weight: 0,
         }
     }
@@ -251,8 +255,8 @@ mod tests {
         for now in [240, 250, 1000] {
             assert_eq!(record(240, 300, 330).as_read_at(at(now)), record(240, 300, 330));
         }
-        let far = record(301, 361, 361);
-        assert_eq!(far.clone().as_read_at(at(0)), far, "it is not served at all");
+        let backing = record(301, 361, 361);
+        assert_eq!(backing.clone().as_read_at(at(0)), backing, "it is not served at all");
         let endless = Record::new('v', at(9), Timestamp::NEVER).as_read_at(at(0));
         assert_eq!(endless, Record::new('v', at(0), Timestamp::NEVER));
     }
@@ -263,7 +267,7 @@ mod tests {
         let plain = Record::new('v', created, expires).with_schema(u64::MAX);
         let records = [
             plain.clone(),
-            plain.clone().with_took(Duration::from_millis(77)),
+            plain.clone().with_compute_time(Duration::from_millis(77)),
             plain.clone().with_stale_until(later),
             plain.clone().with_serializer(SerializerId::user(5)),
             plain.clone().with_weight(u32::MAX),

@@ -27,8 +27,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 #[cfg(feature = "bincode")]
 pub use self::bincode::Bincode;
-pub use self::by_reference::{ByReference, Shared};
-pub use self::exact::encode_exactly;
+pub use self::by_reference::{AnyValue, ByReference};
+pub use self::exact::encode_checked;
 #[cfg(feature = "json")]
 pub use self::json::Json;
 #[cfg(feature = "message-pack")]
@@ -121,7 +121,7 @@ pub trait Serializer<T>: Send + Sync + 'static {
     ///
     /// Those of [`deserialize`](Self::deserialize).
     #[inline]
-    fn take(&self, stored: &mut Self::Stored) -> Result<T> {
+    fn deserialize_owned(&self, stored: &mut Self::Stored) -> Result<T> {
         self.deserialize(stored)
     }
 

@@ -1,10 +1,10 @@
 //! What a cache has done so far.
 
-mod often;
+mod striped;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::often::{Counted, Often};
+use self::striped::{Counted, Often};
 use crate::backend::Usage;
 use crate::error::ErrorKind;
 
@@ -21,7 +21,7 @@ pub struct Stats {
     /// Calls that ran the function.
     pub misses: u64,
     /// Calls that were answered by the run of another caller.
-    pub waits: u64,
+    pub coalesced: u64,
     /// Calls that were answered with a value past its ttl, at once or because the function failed.
     pub stale: u64,
     /// Calls that ran the function to replace a value past its ttl, or because they were asked to
@@ -30,7 +30,7 @@ pub struct Stats {
     /// Runs of the function that were to replace a value past its ttl and gave none.
     pub failed_refreshes: u64,
     /// Values that were stored.
-    pub stores: u64,
+    pub inserts: u64,
     /// Faults that were survived, of all kinds.
     pub errors: u64,
     /// Computations under way at this moment.
@@ -45,7 +45,7 @@ pub struct Stats {
 impl Stats {
     /// Calls in all.
     pub fn calls(&self) -> u64 {
-        self.hits + self.misses + self.waits + self.stale + self.refreshes
+        self.hits + self.misses + self.coalesced + self.stale + self.refreshes
     }
 
     /// Faults of one kind that were survived.
@@ -58,7 +58,7 @@ impl Stats {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     often: Often,
-    waits: AtomicU64,
+    coalesced: AtomicU64,
     stale: AtomicU64,
     refreshes: AtomicU64,
     failed_refreshes: AtomicU64,
@@ -75,8 +75,8 @@ impl Counters {
         self.often.add(Counted::Miss);
     }
 
-    pub(crate) fn wait(&self) {
-        self.waits.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn coalesced(&self) {
+        self.coalesced.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn stale(&self) {
@@ -91,7 +91,7 @@ impl Counters {
         self.failed_refreshes.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn store(&self) {
+    pub(crate) fn insert(&self) {
         self.often.add(Counted::Store);
     }
 
@@ -104,11 +104,11 @@ impl Counters {
         Stats {
             hits: self.often.sum(Counted::Hit),
             misses: self.often.sum(Counted::Miss),
-            waits: self.waits.load(Ordering::Relaxed),
+            coalesced: self.coalesced.load(Ordering::Relaxed),
             stale: self.stale.load(Ordering::Relaxed),
             refreshes: self.refreshes.load(Ordering::Relaxed),
             failed_refreshes: self.failed_refreshes.load(Ordering::Relaxed),
-            stores: self.often.sum(Counted::Store),
+            inserts: self.often.sum(Counted::Store),
             errors: errors_by_kind.iter().sum(),
             in_flight,
             off: None,

@@ -1,27 +1,27 @@
 //! The bytes in which a record leaves the process, version 1.
 //!
 //! A backend that keeps bytes writes what [`pack`] gives and believes nothing that
-//! [`Entry::parse`] refuses: every bit of an entry is covered by a check, and the entry holds its
+//! [`EncodedEntry::parse`] refuses: every bit of an entry is covered by a check, and the entry holds its
 //! own key. The format is described in `docs/format.md`.
 //!
 //! # Examples
 //!
 //! ```
 //! use bytes::Bytes;
-//! use vayu_core::wire::{self, Defect, Entry, WireKey};
+//! use vayu_core::wire::{self, ParseError, Entry, WireKey};
 //! use vayu_core::{Key, Record, Timestamp};
 //!
 //! let [key, other] =
 //!     ["EUR", "USD"].map(|base| WireKey::new(&Key::from_text("rates", base)));
 //! let record = Record::new(Bytes::from_static(b"1.1"), Timestamp::from_micros(0), Timestamp::NEVER);
-//! let mut bytes = wire::pack(&key, &record);
+//! let mut bytes = wire::encode(&key, &record);
 //!
-//! let entry = Entry::parse(&bytes).unwrap();
+//! let entry = EncodedEntry::parse(&bytes).unwrap();
 //! assert!(entry.is_of(&key) && !entry.is_of(&other));
 //! assert_eq!(entry.value(), b"1.1");
 //!
 //! *bytes.last_mut().unwrap() ^= 1;
-//! assert_eq!(Entry::parse(&bytes).unwrap_err(), Defect::Checksum);
+//! assert_eq!(EncodedEntry::parse(&bytes).unwrap_err(), ParseError::ChecksumMismatch);
 //! ```
 
 mod header;
@@ -47,28 +47,28 @@ const CHECKSUM: Range<usize> = 64..80;
 /// Why bytes are no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Defect {
+pub enum ParseError {
     /// There are fewer bytes than a header has.
-    #[error("it is shorter than a header")]
-    Short,
+    #[error("shorter than a header")]
+    TooShort,
     /// They do not begin as an entry does.
-    #[error("it does not begin as an entry does")]
-    Magic,
+    #[error("bad magic number")]
+    BadMagic,
     /// The entry is of a version that this one cannot read.
-    #[error("it is of another version of the format")]
-    Version,
+    #[error("unsupported version of the format")]
+    UnsupportedVersion,
     /// The entry has a property that must be understood and is not.
-    #[error("it has a property that this version does not know")]
-    Flags,
+    #[error("unknown required flag")]
+    UnknownFlags,
     /// The header is damaged.
-    #[error("its header is damaged")]
-    Header,
+    #[error("corrupt header")]
+    CorruptHeader,
     /// There are more or fewer bytes than the header says.
-    #[error("it is not as long as its header says")]
-    Length,
+    #[error("length differs from the header")]
+    LengthMismatch,
     /// The key or the value is damaged.
-    #[error("its checksum is wrong")]
-    Checksum,
+    #[error("wrong checksum")]
+    ChecksumMismatch,
 }
 
 /// A key as an entry has it.
@@ -102,7 +102,7 @@ impl WireKey {
 }
 
 /// The entry of a key and its record.
-pub fn pack(key: &WireKey, record: &Record<Bytes>) -> Vec<u8> {
+pub fn encode(key: &WireKey, record: &Record<Bytes>) -> Vec<u8> {
     let value = record.value();
     let header = Header::new(record, key.field(), key.is_long());
     let mut bytes = Vec::with_capacity(HEADER_LENGTH + key.field().len() + value.len());
@@ -116,25 +116,25 @@ pub fn pack(key: &WireKey, record: &Record<Bytes>) -> Vec<u8> {
 
 /// An entry that has passed every check that it can be put to without knowing its key.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
+pub struct EncodedEntry<'a> {
     header: Header,
     key: &'a [u8],
     value: &'a [u8],
 }
 
-impl<'a> Entry<'a> {
+impl<'a> EncodedEntry<'a> {
     /// Reads an entry. It is the whole of `bytes`.
     ///
     /// # Errors
     ///
     /// The first check that failed. Cheap ones come first.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Defect> {
-        let entry = Self::glance(bytes)?;
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let entry = Self::parse_prefix(bytes)?;
         if entry.header.entry_length() != Some(bytes.len() as u64) {
-            return Err(Defect::Length);
+            return Err(ParseError::LengthMismatch);
         }
         if bytes[CHECKSUM] != checksum(bytes) {
-            return Err(Defect::Checksum);
+            return Err(ParseError::ChecksumMismatch);
         }
         Ok(entry)
     }
@@ -144,13 +144,13 @@ impl<'a> Entry<'a> {
     ///
     /// # Errors
     ///
-    /// The first check that the header failed; [`Defect::Length`] where the key is not whole.
-    pub fn glance(bytes: &'a [u8]) -> Result<Self, Defect> {
+    /// The first check that the header failed; [`ParseError::LengthMismatch`] where the key is not whole.
+    pub fn parse_prefix(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let header = Header::parse(bytes)?;
         let (key, value) = bytes
             .get(header.length()..)
             .and_then(|rest| rest.split_at_checked(header.key_length()))
-            .ok_or(Defect::Length)?;
+            .ok_or(ParseError::LengthMismatch)?;
         Ok(Self { header, key, value })
     }
 
@@ -182,7 +182,7 @@ impl<'a> Entry<'a> {
             .with_stale_until(header.stale_until())
             .with_schema(header.schema())
             .with_serializer(header.serializer())
-            .with_took(header.took())
+            .with_compute_time(header.compute_time())
     }
 
     /// The function, as far as the key tells: not where the key was so long that only its digest

@@ -53,18 +53,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
 
     let before = resident();
-    let (usage, took) = timed(|| Ok(open(&large)?.backend().sweep()?))?;
-    println!("full sweep                         {took:?}, {:?} entries", usage.entries);
-    println!("memory that it took                {} KiB", resident().saturating_sub(before));
-    let (_, took) = timed(|| Ok(large_cache.backend().usage()))?;
-    println!("stats                              {took:?}");
+    let (usage, compute_time) = timed(|| Ok(open(&large)?.backend().sweep()?))?;
+    println!("full sweep                         {compute_time:?}, {:?} entries", usage.entries);
+    println!(
+        "memory that it compute_time                {} KiB",
+        resident().saturating_sub(before)
+    );
+    let (_, compute_time) = timed(|| Ok(large_cache.backend().usage()))?;
+    println!("stats                              {compute_time:?}");
 
     // Everything has expired by this clock, so the writes that follow sweep it all.
     let clock = ManualClock::new();
     clock.set(SystemClock.now().saturating_add(Duration::from_secs(2 * 60 * 60)));
     let late = FileOptions::new().max_bytes(u64::MAX).clock(clock).open(&small)?;
-    let (expired, took) = timed(|| Ok(late.backend().sweep()?.expirations))?;
-    println!("sweep of {FEW} that have expired     {took:?}, {expired:?} removed");
+    let (expired, compute_time) = timed(|| Ok(late.backend().sweep()?.expirations))?;
+    println!("sweep of {FEW} that have expired     {compute_time:?}, {expired:?} removed");
     println!("memory beyond that at the start    {} KiB", resident().saturating_sub(memory));
     println!("\nthe directory is {}", large.display());
     Ok(())

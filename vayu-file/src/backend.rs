@@ -9,11 +9,12 @@ use bytes::Bytes;
 use cap_std::fs::Dir;
 use tokio::runtime::Handle;
 use vayu_core::{
-    Backend, Claim, Claimed, Clock, Generations, Key, News, OffBackend, Open, Record, Result, Usage,
+    Backend, Clock, Generations, InvalidationFeed, Key, Lease, LeaseGuard, OffBackend, OpenBackend,
+    Record, Result, Usage,
 };
 
 use crate::directory;
-use crate::folder::{DiskFolder, Folder, NoFolder};
+use crate::fs::{DiskFolder, Folder, NoFolder};
 use crate::offload::{self, CancelFlag, OffloadedLock, UnderWay};
 use crate::options::{AsyncIo, FileOptions};
 use crate::store::Store;
@@ -108,14 +109,14 @@ impl FileBackend {
     /// The runtime whose threads do what may block.
     fn runtime(&self) -> Option<Handle> {
         match self.async_io {
-            AsyncIo::Offloaded => Handle::try_current().ok(),
+            AsyncIo::SpawnBlocking => Handle::try_current().ok(),
             AsyncIo::Inline => None,
         }
     }
 }
 
-impl Open for FileBackend {
-    type Place = PathBuf;
+impl OpenBackend for FileBackend {
+    type Location = PathBuf;
 
     fn open(path: PathBuf) -> Result<Self> {
         Self::open(&path, &FileOptions::new())
@@ -171,16 +172,16 @@ impl Backend for FileBackend {
         self.offload(move |store, _| store.delete(&key)).await
     }
 
-    fn try_claim(&self, key: &Key) -> Result<Claim> {
-        self.store.claim(key, Claimed::new)
+    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
+        self.store.claim(key, LeaseGuard::new)
     }
 
-    async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
+    async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
         let key = key.clone();
         let runtime = self.runtime();
         let claimed = move |lock| match runtime {
-            Some(runtime) => Claimed::new(OffloadedLock::new(lock, runtime)),
-            None => Claimed::new(lock),
+            Some(runtime) => LeaseGuard::new(OffloadedLock::new(lock, runtime)),
+            None => LeaseGuard::new(lock),
         };
         self.offload(move |store, _| store.claim(&key, claimed)).await
     }
@@ -197,7 +198,7 @@ impl Backend for FileBackend {
         Some(self)
     }
 
-    fn news(&self) -> Option<&dyn News> {
+    fn invalidation_feed(&self) -> Option<&dyn InvalidationFeed> {
         Some(self)
     }
 

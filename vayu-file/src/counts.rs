@@ -11,9 +11,9 @@ use std::io;
 use vayu_core::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::folder::{File, Folder, read_full};
+use crate::fs::{File, Folder, read_full};
 use crate::layout::{COUNTS, SHARDS};
-use crate::ledger::{BLOCK, Content, Seconds, Shard};
+use crate::shard_usage::{BLOCK, Content, Seconds, Shard};
 
 /// How long a record is, in bytes.
 const LENGTH: usize = 32;
@@ -40,7 +40,7 @@ impl Counts {
         shards: impl Iterator<Item = &'a Shard>,
     ) -> io::Result<()> {
         let bytes: Vec<u8> = shards.flat_map(encode).collect();
-        crate::folder::write_full(&mut *root.create(COUNTS)?, &bytes)
+        crate::fs::write_full(&mut *root.create(COUNTS)?, &bytes)
     }
 
     /// Hands over what the file says of each shard, where that differs from `seen`, which is what it

@@ -9,7 +9,7 @@ use cap_std::fs::{Dir, MetadataExt};
 use rustix::fs::{Gid, Mode, OFlags};
 use vayu_core::{Error, ErrorKind, Result};
 
-use crate::folder::{Folder, Kind, write_full};
+use crate::fs::{Folder, Kind, write_full};
 use crate::layout::{MARKER, MARKER_TEXT, TAG, TAG_TEXT, is_harmless};
 use crate::options::Access;
 
@@ -18,7 +18,7 @@ pub(crate) fn open(path: &Path, access: Access) -> Result<Dir> {
     let shown = path.display();
     let made = match access {
         Access::OwnerOnly => DirBuilder::new().recursive(true).mode(0o700).create(path),
-        Access::Shared => make_shared(path),
+        Access::AnyValue => make_shared(path),
     };
     made.map_err(|error| refused(format!("create cache directory `{shown}`")).with_source(error))?;
     Dir::open_ambient_dir(path, cap_std::ambient_authority())
@@ -78,7 +78,7 @@ fn check_shared(dir: &Dir) {
 
 /// Refuses a directory in which others could plant entries.
 pub(crate) fn check(dir: &Dir, access: Access) -> Result<()> {
-    if access == Access::Shared {
+    if access == Access::AnyValue {
         check_shared(dir);
         return Ok(());
     }

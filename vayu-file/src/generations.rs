@@ -4,12 +4,12 @@ use std::io;
 
 use async_trait::async_trait;
 use rustix::rand::{GetRandomFlags, getrandom};
-use vayu_core::{Change, Generations, Group, Result};
+use vayu_core::{Generations, Group, Invalidation, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::backend::FileBackend;
 use crate::counts::overwrite_full;
-use crate::folder::{buffer, read_full};
+use crate::fs::{buffer, read_full};
 use crate::layout::{Place, shard_name};
 use crate::offload::CancelFlag;
 use crate::options::Durability;
@@ -40,7 +40,7 @@ impl Store {
     /// Gives a group another generation. On a disk that is full, or where the file cannot be
     /// replaced for another reason, it is overwritten in place, or entries go until there is room for
     /// it; at worst all entries go, since they could not be invalidated otherwise.
-    pub(crate) fn renew(&self, group: Group) -> Result<()> {
+    pub(crate) fn bump(&self, group: Group) -> Result<()> {
         let place = Place::of_generation(group);
         let mut bytes = [0; LENGTH];
         getrandom(&mut bytes, GetRandomFlags::empty())
@@ -62,9 +62,9 @@ impl Store {
 
     /// Renews a group, and records that.
     pub(crate) fn invalidate(&self, group: Group) -> Result<()> {
-        self.announce(Change::Groups)?;
-        self.renew(group)?;
-        self.announce(Change::Groups)
+        self.announce(Invalidation::Generations)?;
+        self.bump(group)?;
+        self.announce(Invalidation::Generations)
     }
 
     /// Writes a generation over the one that is there, which needs no space. If only a part of it is
@@ -92,7 +92,7 @@ impl Generations for FileBackend {
         self.store.generation(group)
     }
 
-    fn renew(&self, group: Group) -> Result<()> {
+    fn bump(&self, group: Group) -> Result<()> {
         self.store.invalidate(group)
     }
 
@@ -100,7 +100,7 @@ impl Generations for FileBackend {
         self.offload(move |store, _| store.generation(group)).await
     }
 
-    async fn renew_async(&self, group: Group) -> Result<()> {
+    async fn bump_async(&self, group: Group) -> Result<()> {
         self.offload(move |store, _| store.invalidate(group)).await
     }
 }

@@ -23,20 +23,20 @@
 #[cfg(not(unix))]
 compile_error!("vayu-file needs a Unix file system; leave its feature out on other systems");
 
-mod address;
 mod backend;
 mod counts;
 mod directory;
-mod folder;
+mod feed;
+mod fs;
 mod generations;
-mod held;
+mod inspect;
 mod layout;
-mod ledger;
-mod listing;
+mod located_key;
 mod lock;
-mod news;
 mod offload;
+mod open_files;
 mod options;
+mod shard_usage;
 mod store;
 mod sweep;
 #[cfg(test)]
@@ -45,7 +45,7 @@ mod tests;
 use vayu_core::{Cache, MessagePack};
 
 pub use crate::backend::FileBackend;
-pub use crate::listing::{CacheDirectory, Check, EntryInfo, Flaw};
+pub use crate::inspect::{CacheDirectory, EntryError, EntryInfo, Verify};
 pub use crate::options::{AsyncIo, Durability, FileOptions};
 
 /// A cache in a directory.

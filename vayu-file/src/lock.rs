@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::folder::{File, Folder};
+use crate::fs::{File, Folder};
 
 /// The lock of one key. It is given back when this is dropped.
 #[derive(Debug)]

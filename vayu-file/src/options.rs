@@ -67,7 +67,7 @@ pub enum AsyncIo {
     /// this cache, runs on the thread that polls, since the threads may be those of callers that wait
     /// for it.
     #[default]
-    Offloaded,
+    SpawnBlocking,
     /// On the thread that polls. A read of a small entry from the page cache takes a few
     /// microseconds, less than handing it over, but a slow disk holds up every task of the thread.
     Inline,
@@ -77,7 +77,7 @@ pub enum AsyncIo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     OwnerOnly,
-    Shared,
+    AnyValue,
 }
 
 impl FileOptions {
@@ -166,11 +166,11 @@ impl FileOptions {
     /// Opening logs a warning where this user may not write to the directory. One that is made in a
     /// directory with the sticky bit, as `/tmp`, has the rights that the umask allows.
     pub fn allow_shared(mut self) -> Self {
-        self.access = Access::Shared;
+        self.access = Access::AnyValue;
         self
     }
 
-    /// How the async methods reach the file system. The default is [`AsyncIo::Offloaded`].
+    /// How the async methods reach the file system. The default is [`AsyncIo::SpawnBlocking`].
     pub fn async_io(mut self, async_io: AsyncIo) -> Self {
         self.async_io = async_io;
         self

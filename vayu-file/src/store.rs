@@ -11,23 +11,23 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use rustix::rand::{GetRandomFlags, getrandom};
-use vayu_core::wire::{self, Entry, Header};
+use vayu_core::wire::{self, EncodedEntry, Header};
 use vayu_core::{
-    Change, Claim, Claimed, Clock, Error, ErrorKind, Key, Record, Result, SingleFlight, Timestamp,
-    Usage,
+    Clock, Error, ErrorKind, Invalidation, Key, Lease, LeaseGuard, Record, Result, SingleFlight,
+    Timestamp, Usage,
 };
 
-use crate::address::Address;
 use crate::counts::Counts;
 use crate::directory;
-use crate::folder::{File, Folder, Kind, buffer, read_full, read_some, write_full};
-use crate::held::{HeldFiles, LONGEST_HELD};
+use crate::feed::Lookout;
+use crate::fs::{File, Folder, Kind, buffer, read_full, read_some, write_full};
 use crate::layout::{Place, Role, SHARDS, shard_name, temporary_name};
-use crate::ledger::{BLOCK, Content, Excess, Ledger, charge};
+use crate::located_key::Address;
 use crate::lock::{KeyLock, try_lock};
-use crate::news::Lookout;
 use crate::offload::{CancelFlag, cancelled};
+use crate::open_files::{HeldFiles, LONGEST_HELD};
 use crate::options::{Durability, FileOptions};
+use crate::shard_usage::{BLOCK, Content, Excess, Ledger, charge};
 use crate::sweep::{Eviction, Sweep, Swept};
 
 /// A directory of entries.
@@ -46,7 +46,7 @@ pub(crate) struct Store {
     pub(crate) held: HeldFiles,
     evictions: AtomicU64,
     expirations: AtomicU64,
-    defects: AtomicU64,
+    corrupt_entries: AtomicU64,
     sweeps: AtomicU64,
     has_told_of_evictions: AtomicBool,
     pub(crate) lookout: Lookout,
@@ -104,7 +104,7 @@ impl Store {
             swept: [const { AtomicBool::new(false) }; SHARDS],
             evictions: AtomicU64::new(0),
             expirations: AtomicU64::new(0),
-            defects: AtomicU64::new(0),
+            corrupt_entries: AtomicU64::new(0),
             sweeps: AtomicU64::new(0),
             has_told_of_evictions: AtomicBool::new(false),
             lookout: Lookout::default(),
@@ -156,7 +156,7 @@ impl Store {
         let was_read_before = address.last_length() > 0;
         let record = self.read_file(&*file, address)?;
         if record.is_none() {
-            self.defects.fetch_add(1, Ordering::Relaxed);
+            self.corrupt_entries.fetch_add(1, Ordering::Relaxed);
         } else if was_read_before && address.last_length() <= LONGEST_HELD {
             self.held.hold(address.key(), file);
         }
@@ -224,7 +224,7 @@ impl Store {
         if length > self.max_entry_bytes {
             return None;
         }
-        let entry = Entry::parse(bytes).ok().filter(|entry| entry.is_of(address.key()))?;
+        let entry = EncodedEntry::parse(bytes).ok().filter(|entry| entry.is_of(address.key()))?;
         address.set_last_length(length);
         Some(entry.record(entry.value_range()))
     }
@@ -238,7 +238,7 @@ impl Store {
     ) -> Result<()> {
         let address = Address::of(key);
         let place = address.place();
-        let bytes = wire::pack(address.key(), record);
+        let bytes = wire::encode(address.key(), record);
         let length = bytes.len() as u64;
         if length > self.max_entry_bytes || charge(length) > self.max_bytes || self.max_entries == 0
         {
@@ -417,9 +417,9 @@ impl Store {
                 "the directory is not marked as a cache, so nothing is deleted in it",
             ));
         }
-        self.announce(Change::Everything)?;
+        self.announce(Invalidation::All)?;
         self.remove_all().map_err(failed)?;
-        self.announce(Change::Everything)
+        self.announce(Invalidation::All)
     }
 
     /// Removes every entry of a directory that is marked as a cache.
@@ -429,7 +429,7 @@ impl Store {
         }
         for shard in 0..SHARDS {
             // If this is not completed, no copy is left of what it had removed long before.
-            self.try_announce(Change::Everything);
+            self.try_announce(Invalidation::All);
             let cleared = self.held.making_room(|| self.clear_shard(shard));
             self.held.let_go_of_shard(shard);
             cleared?;
@@ -470,18 +470,18 @@ impl Store {
     pub(crate) fn claim(
         &self,
         key: &Key,
-        claimed: impl FnOnce(KeyLock) -> Claimed,
-    ) -> Result<Claim> {
+        claimed: impl FnOnce(KeyLock) -> LeaseGuard,
+    ) -> Result<Lease> {
         if self.single_flight == SingleFlight::Process {
-            return Ok(Claim::Unneeded);
+            return Ok(Lease::NotRequired);
         }
         let address = Address::of(key);
         let place = address.place();
         let lock = || self.shard(place).and_then(|folder| try_lock(folder, place.lock()));
         let locked = self.held.making_room(lock);
         Ok(match locked.map_err(|error| failed("lock entry", error))? {
-            Some(lock) => Claim::Granted(claimed(lock)),
-            None => Claim::Taken,
+            Some(lock) => Lease::Acquired(claimed(lock)),
+            None => Lease::Held,
         })
     }
 
@@ -499,7 +499,7 @@ impl Store {
         usage.max_weight = Some(self.max_bytes);
         usage.evictions = Some(self.evictions.load(Ordering::Relaxed));
         usage.expirations = Some(self.expirations.load(Ordering::Relaxed));
-        usage.defects = Some(self.defects.load(Ordering::Relaxed));
+        usage.corrupt_entries = Some(self.corrupt_entries.load(Ordering::Relaxed));
         usage.sweeps = Some(self.sweeps.load(Ordering::Relaxed));
         usage
     }
@@ -637,7 +637,7 @@ impl Store {
             }
             self.evictions.fetch_add(swept.evicted, Ordering::Relaxed);
             self.expirations.fetch_add(swept.expired, Ordering::Relaxed);
-            self.defects.fetch_add(swept.defective, Ordering::Relaxed);
+            self.corrupt_entries.fetch_add(swept.defective, Ordering::Relaxed);
         }
         Some(result)
     }
@@ -656,7 +656,7 @@ impl fmt::Debug for Store {
             .field("single_flight", &self.single_flight)
             .field("evictions", &self.evictions)
             .field("expirations", &self.expirations)
-            .field("defects", &self.defects)
+            .field("corrupt_entries", &self.corrupt_entries)
             .field("sweeps", &self.sweeps)
             .finish_non_exhaustive()
     }
@@ -721,9 +721,9 @@ fn with_buffer<T>(code: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 }
 
 /// What changes for processes with memory in front when an entry does.
-fn change_of(address: &Address) -> Change {
+fn change_of(address: &Address) -> Invalidation {
     let digest = address.key().digest();
-    Change::Keys([digest[0], digest[1]])
+    Invalidation::KeySlot([digest[0], digest[1]])
 }
 
 /// Whether the error says that there is no entry: nothing, or something that is none of ours.

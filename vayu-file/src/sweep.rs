@@ -6,12 +6,12 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use vayu_core::Timestamp;
-use vayu_core::wire::{Defect, HEADER_LENGTH, Header};
+use vayu_core::wire::{HEADER_LENGTH, Header, ParseError};
 
-use crate::folder::{Folder, Kind, Status, buffer, read_full};
+use crate::fs::{Folder, Kind, Status, buffer, read_full};
 use crate::layout::{Role, shard_name};
-use crate::ledger::{BLOCK, Content, Excess, charge};
 use crate::lock::try_lock;
+use crate::shard_usage::{BLOCK, Content, Excess, charge};
 
 /// What is done in a shard.
 #[derive(Debug, Clone, Copy)]
@@ -139,7 +139,7 @@ impl Sweep {
                 end: header.stale_until(),
             }),
             // An entry of a later version is not ours to delete, but it takes its room.
-            Err(Defect::Version | Defect::Flags) => {
+            Err(ParseError::UnsupportedVersion | ParseError::UnknownFlags) => {
                 swept.content.add(status.length, Timestamp::NEVER, Timestamp::NEVER);
                 None
             }
@@ -155,7 +155,7 @@ impl Sweep {
 pub(crate) fn read_header(
     folder: &dyn Folder,
     name: &str,
-) -> io::Result<(Result<Header, Defect>, Status)> {
+) -> io::Result<(Result<Header, ParseError>, Status)> {
     let file = folder.open(name)?;
     let status = file.status()?;
     if status.kind != Kind::File {
@@ -165,7 +165,7 @@ pub(crate) fn read_header(
     read_full(&*file, &mut bytes)?;
     let header = Header::parse(&bytes).and_then(|header| {
         let is_whole = header.entry_length() == Some(status.length);
-        if is_whole { Ok(header) } else { Err(Defect::Length) }
+        if is_whole { Ok(header) } else { Err(ParseError::LengthMismatch) }
     });
     Ok((header, status))
 }

@@ -3,11 +3,11 @@
 mod cancellation;
 mod crashes;
 mod faults;
+mod feed;
 mod generations;
-mod held;
 mod lengths;
 mod limits;
-mod news;
+mod open_files;
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use vayu_core::testing::ManualClock;
 use vayu_core::{Backend, Clock, Key, Record, Timestamp};
 
 use crate::backend::FileBackend;
-use crate::folder::model::Disk;
+use crate::fs::model::Disk;
 use crate::options::{AsyncIo, FileOptions};
 
 fn options(clock: &ManualClock) -> FileOptions {

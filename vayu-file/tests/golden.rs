@@ -13,7 +13,7 @@ use vayu_core::testing::ManualClock;
 use vayu_core::{
     Backend, Bincode, Json, Key, MessagePack, Postcard, Record, Serializer, Timestamp,
 };
-use vayu_file::{CacheDirectory, Check, FileCache, FileOptions};
+use vayu_file::{CacheDirectory, FileCache, FileOptions, Verify};
 
 /// Microseconds since 1970: some time in November 2026.
 const CREATED: Timestamp = Timestamp::from_micros(1_795_000_000_000_000);
@@ -103,7 +103,7 @@ fn every_entry_is_read_as_it_was_written() {
     }
     let (place, cache) = copy();
     let directory = CacheDirectory::open(place.path()).expect("a cache");
-    assert_eq!(directory.entries(Check::Whole).count(), entries().len());
+    assert_eq!(directory.entries(Verify::Full).count(), entries().len());
     for (key, written) in entries() {
         let found = cache.backend().read(&key).expect("read").expect("an entry");
         assert_eq!(found, written, "{key}");

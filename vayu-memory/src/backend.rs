@@ -10,23 +10,23 @@ use quick_cache::sync::Cache as Map;
 use quick_cache::{Equivalent, Lifecycle, Options, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 use vayu_core::{
-    Backend, Clock, CompactKey, Key, KeyHasher, OffBackend, PerProcess, Record, Result, Shared,
-    Timestamp, Usage,
+    AnyValue, Backend, BuildKeyHasher, Clock, CompactKey, Key, OffBackend, PerProcess, Record,
+    Result, Timestamp, Usage,
 };
 
 use crate::discard::discard;
-use crate::front::Front;
-use crate::held::Held;
 use crate::options::{MemoryOptions, Weights};
-use crate::sweep::Schedule;
+use crate::pacer::Schedule;
+use crate::seqlock::Front;
+use crate::value::MemoryValue;
 
 /// Keeps values in a concurrent map, by reference.
 ///
 /// No code of the values runs under a lock of the map: what is replaced, evicted or swept is
 /// dropped afterwards.
 ///
-/// `V` is what holds a value: [`Shared`] unless it is a part of another backend, which keeps more.
-pub struct MemoryBackend<V = Shared> {
+/// `V` is what holds a value: [`AnyValue`] unless it is a part of another backend, which keeps more.
+pub struct MemoryBackend<V = AnyValue> {
     maps: PerProcess<RecordMap<V>>,
     /// The limits of each map.
     limits: Options,
@@ -37,9 +37,9 @@ pub struct MemoryBackend<V = Shared> {
     schedule: Schedule,
 }
 
-type RecordMap<V> = Map<CompactKey, Record<V>, ByWeight, KeyHasher, Evictions>;
+type RecordMap<V> = Map<CompactKey, Record<V>, ByWeight, BuildKeyHasher, Evictions>;
 
-impl<V: Held> MemoryBackend<V> {
+impl<V: MemoryValue> MemoryBackend<V> {
     /// An empty backend with these options.
     ///
     /// # Panics
@@ -142,7 +142,7 @@ impl<V: Held> MemoryBackend<V> {
 }
 
 fn map<V: Clone>(limits: &Options, evictions: &Evictions) -> RecordMap<V> {
-    Map::with_options(limits.clone(), ByWeight, KeyHasher, evictions.clone())
+    Map::with_options(limits.clone(), ByWeight, BuildKeyHasher, evictions.clone())
 }
 
 /// The part of the room that is for what is asked for again and again, and how many of the keys that
@@ -160,13 +160,13 @@ fn shards(entries: usize) -> usize {
     if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 }
 }
 
-impl<V: Held> Default for MemoryBackend<V> {
+impl<V: MemoryValue> Default for MemoryBackend<V> {
     fn default() -> Self {
         Self::with_options(MemoryOptions::new())
     }
 }
 
-impl<V: Held> OffBackend for MemoryBackend<V> {
+impl<V: MemoryValue> OffBackend for MemoryBackend<V> {
     fn off() -> Self {
         Self::with_options(MemoryOptions::new().max_entries(0))
     }
@@ -181,7 +181,7 @@ impl<V> fmt::Debug for MemoryBackend<V> {
 }
 
 #[async_trait]
-impl<V: Held> Backend for MemoryBackend<V> {
+impl<V: MemoryValue> Backend for MemoryBackend<V> {
     type Stored = V;
 
     #[inline]
@@ -192,7 +192,7 @@ impl<V: Held> Backend for MemoryBackend<V> {
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
         let record = match &self.weights {
             None => record,
-            Some(weights) => match weights.weigh(key, record.value().shared()) {
+            Some(weights) => match weights.weigh(key, record.value().value()) {
                 Some(weight) => record.with_weight(weight),
                 // The value of before is outdated all the same.
                 None => return self.delete(key).map(drop),

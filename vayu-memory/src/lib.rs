@@ -14,21 +14,21 @@
 
 mod backend;
 mod discard;
-mod front;
-mod held;
 #[cfg(feature = "moka")]
 mod moka;
 mod options;
-mod sweep;
+mod pacer;
+mod seqlock;
 mod sync;
+mod value;
 
 use vayu_core::{ByReference, Cache};
 
 pub use crate::backend::MemoryBackend;
-pub use crate::held::Held;
 #[cfg(feature = "moka")]
 pub use crate::moka::MokaBackend;
 pub use crate::options::MemoryOptions;
+pub use crate::value::MemoryValue;
 
 /// A cache in the memory of this process.
 ///

@@ -8,18 +8,18 @@ use async_trait::async_trait;
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache as Map;
-use vayu_core::{Backend, Clock, Key, KeyHasher, Record, Result, Shared, Timestamp, Usage};
+use vayu_core::{AnyValue, Backend, BuildKeyHasher, Clock, Key, Record, Result, Timestamp, Usage};
 
 use crate::discard::discard;
 use crate::options::{MemoryOptions, Weights};
-use crate::sweep::Schedule;
+use crate::pacer::Schedule;
 
 /// Keeps values in moka's map, by reference: its admission policy, its eviction.
 ///
 /// The deadline of an entry is kept beside its value, not in moka's timers, whose housekeeping
 /// would be done by readers.
 pub struct MokaBackend {
-    map: Map<Key, Entry, KeyHasher>,
+    map: Map<Key, Entry, BuildKeyHasher>,
     morgue: Arc<Morgue>,
     evictions: Arc<AtomicU64>,
     weights: Option<Weights>,
@@ -31,13 +31,13 @@ pub struct MokaBackend {
 /// What the map holds. The map drops entries under its own locks, where no code of users may run:
 /// there the record only moves to the morgue.
 struct Entry {
-    record: Option<Record<Shared>>,
+    record: Option<Record<AnyValue>>,
     weight: u32,
     morgue: Arc<Morgue>,
 }
 
 /// Records that have left the map and are to be dropped when no lock is held.
-type Morgue = Mutex<Vec<Record<Shared>>>;
+type Morgue = Mutex<Vec<Record<AnyValue>>>;
 
 impl Clone for Entry {
     fn clone(&self) -> Self {
@@ -77,7 +77,7 @@ impl MokaBackend {
                     );
                 }
             })
-            .build_with_hasher(KeyHasher);
+            .build_with_hasher(BuildKeyHasher);
         Self {
             map,
             morgue: Arc::default(),
@@ -143,9 +143,9 @@ impl fmt::Debug for MokaBackend {
 
 #[async_trait]
 impl Backend for MokaBackend {
-    type Stored = Shared;
+    type Stored = AnyValue;
 
-    fn read(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+    fn read(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
         let found = self.map.get(key).and_then(|mut entry| entry.record.take());
         if found.is_none() {
             self.tend(self.clock.now());
@@ -154,7 +154,7 @@ impl Backend for MokaBackend {
         Ok(found)
     }
 
-    fn write(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+    fn write(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
         let weight = match &self.weights {
             None => 1,
             Some(weights) => match weights.weigh(key, record.value()) {
@@ -177,11 +177,11 @@ impl Backend for MokaBackend {
         Ok(removed)
     }
 
-    async fn read_async(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
         self.read(key)
     }
 
-    async fn write_async(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+    async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
         self.write(key, record)
     }
 
@@ -189,7 +189,7 @@ impl Backend for MokaBackend {
         self.delete(key)
     }
 
-    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<Shared>>>> {
+    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<AnyValue>>>> {
         Some(self.read(key))
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vayu_core::{Clock, Key, MonotonicClock, Shared};
+use vayu_core::{AnyValue, Clock, Key, MonotonicClock};
 
 use crate::MemoryCache;
 use crate::backend::{HOT, MemoryBackend};
@@ -46,7 +46,7 @@ pub(crate) struct Weights {
 
 impl Weights {
     /// Returns the weight of a value, or `None` if it is too heavy to be kept.
-    pub(crate) fn weigh(&self, key: &Key, value: &Shared) -> Option<u32> {
+    pub(crate) fn weigh(&self, key: &Key, value: &AnyValue) -> Option<u32> {
         let weight = (self.weigh)(key, value).max(1);
         #[expect(
             clippy::cast_precision_loss,
@@ -70,7 +70,7 @@ impl Weights {
     }
 }
 
-pub(crate) type Weigh = dyn Fn(&Key, &Shared) -> u32 + Send + Sync;
+pub(crate) type Weigh = dyn Fn(&Key, &AnyValue) -> u32 + Send + Sync;
 
 impl MemoryOptions {
     /// How many entries a cache holds at most unless it is told otherwise.
@@ -115,7 +115,7 @@ impl MemoryOptions {
     pub fn max_weight(
         mut self,
         max: u64,
-        weigh: impl Fn(&Key, &Shared) -> u32 + Send + Sync + 'static,
+        weigh: impl Fn(&Key, &AnyValue) -> u32 + Send + Sync + 'static,
     ) -> Self {
         self.weights = Some(Weights { max, weigh: Arc::new(weigh), rejections: Arc::default() });
         self

@@ -8,28 +8,28 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use redis::{Cmd, Value};
-use vayu_core::wire::{self, Entry, WireKey};
+use vayu_core::wire::{self, EncodedEntry, WireKey};
 use vayu_core::{
-    Backend, Claim, Clock, Connect, Error, ErrorKind, Generations, Key, News, OffBackend, Open,
-    Record, Result, SingleFlight, Usage, Watcher,
+    Backend, Clock, Error, ErrorKind, Generations, InvalidationFeed, InvalidationListener, Key,
+    Lease, OffBackend, OpenBackend, Record, Result, SingleFlight, Usage,
 };
 
+use crate::async_connection::Line;
 use crate::breaker::{Breaker, Permit};
-use crate::cell::{Cell, Opening};
 use crate::change::Change;
-use crate::claim::Leases;
-use crate::clear;
 use crate::command::{self, Keep, Names};
-use crate::failure::Failure;
-use crate::line::Line;
-use crate::link::Link;
-use crate::news::{self, Audience, Message, Source};
+use crate::error::Failure;
+use crate::lease::Leases;
 use crate::options::RedisOptions;
+use crate::per_runtime::{Cell, Opening};
 use crate::pool::{Pool, is_worth_another};
+use crate::pubsub::{self, Audience, Message, Source};
 use crate::reply::Scope;
 use crate::runtime;
+use crate::scan;
 use crate::server::Server;
 use crate::setup::Step;
+use crate::sync_connection::Link;
 
 /// Keeps each entry in a key of a Redis server.
 ///
@@ -55,7 +55,7 @@ pub struct RedisBackend {
     leases: Option<Arc<Leases>>,
     clock: Arc<dyn Clock>,
     audience: Arc<Audience>,
-    defects: Arc<AtomicU64>,
+    corrupt_entries: Arc<AtomicU64>,
     max_entry_bytes: u64,
 }
 
@@ -196,7 +196,7 @@ async fn ask_over(
 impl RedisBackend {
     pub(crate) fn new(server: Server, options: RedisOptions) -> Self {
         let leases = (options.single_flight == SingleFlight::Everywhere)
-            .then(|| Leases::new(options.claim_for, Arc::clone(&options.breaker_clock)));
+            .then(|| Leases::new(options.lease_ttl, Arc::clone(&options.breaker_clock)));
         let server = Arc::new(server);
         let ways = Ways {
             pool: Pool::new(options.max_connections, options.max_idle),
@@ -211,7 +211,7 @@ impl RedisBackend {
             leases,
             clock: options.clock,
             audience: Arc::default(),
-            defects: Arc::default(),
+            corrupt_entries: Arc::default(),
             max_entry_bytes: options.max_entry_bytes,
         }
     }
@@ -235,7 +235,7 @@ impl RedisBackend {
     /// The record in an answer.
     fn unpack(&self, key: &WireKey, answer: Value) -> Result<Option<Record<Bytes>>, Failure> {
         let Some(mut bytes) = command::bytes(answer)? else { return Ok(None) };
-        match Entry::parse(&bytes) {
+        match EncodedEntry::parse(&bytes) {
             Ok(entry) if entry.is_of(key) => {
                 let (record, start) = (entry.record(()), entry.value_range().start);
                 // It ends with the value. To cut off what is before allocates nothing, as a slice does.
@@ -243,7 +243,7 @@ impl RedisBackend {
                 Ok(Some(record.map(|()| bytes)))
             }
             _ => {
-                self.defects.fetch_add(1, Ordering::Relaxed);
+                self.corrupt_entries.fetch_add(1, Ordering::Relaxed);
                 Ok(None)
             }
         }
@@ -251,7 +251,7 @@ impl RedisBackend {
 
     /// The bytes of an entry, and how long the server keeps them.
     fn pack(&self, key: &WireKey, record: &Record<Bytes>) -> Result<(Vec<u8>, Keep)> {
-        let bytes = wire::pack(key, record);
+        let bytes = wire::encode(key, record);
         if bytes.len() as u64 > self.max_entry_bytes {
             return Err(Error::new(
                 ErrorKind::Backend,
@@ -262,15 +262,13 @@ impl RedisBackend {
     }
 }
 
-impl Open for RedisBackend {
-    type Place = String;
+impl OpenBackend for RedisBackend {
+    type Location = String;
 
     fn open(url: String) -> Result<Self> {
         Ok(RedisOptions::new().connect(url)?.backend().clone())
     }
 }
-
-impl Connect for RedisBackend {}
 
 impl OffBackend for RedisBackend {
     /// # Panics
@@ -303,7 +301,8 @@ impl Backend for RedisBackend {
         let key = WireKey::new(key);
         let name = self.names.entry(&key);
         let ((bytes, keep), message) = (self.pack(&key, &record)?, Message::key(&key));
-        let change = Change::write(&name, &bytes, keep, self.names.news(), &message);
+        let change =
+            Change::write(&name, &bytes, keep, self.names().invalidation_channel(), &message);
         let answer = change.make(&self.asking);
         stored(answer).map_err(|failure| failure.during("write entry"))
     }
@@ -311,7 +310,7 @@ impl Backend for RedisBackend {
     fn delete(&self, key: &Key) -> Result<bool> {
         let key = WireKey::new(key);
         let (name, message) = (self.names.entry(&key), Message::key(&key));
-        let change = Change::delete(&name, self.names.news(), &message);
+        let change = Change::delete(&name, self.names().invalidation_channel(), &message);
         let existed = change.make(&self.asking).and_then(|answer| command::done(&answer));
         existed.map_err(|failure| failure.during("delete entry"))
     }
@@ -328,7 +327,8 @@ impl Backend for RedisBackend {
         let key = WireKey::new(key);
         let name = self.names.entry(&key);
         let ((bytes, keep), message) = (self.pack(&key, &record)?, Message::key(&key));
-        let change = Change::write(&name, &bytes, keep, self.names.news(), &message);
+        let change =
+            Change::write(&name, &bytes, keep, self.names().invalidation_channel(), &message);
         let answer = change.make_async(&self.asking).await;
         stored(answer).map_err(|failure| failure.during("write entry"))
     }
@@ -336,19 +336,19 @@ impl Backend for RedisBackend {
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         let key = WireKey::new(key);
         let (name, message) = (self.names.entry(&key), Message::key(&key));
-        let change = Change::delete(&name, self.names.news(), &message);
+        let change = Change::delete(&name, self.names().invalidation_channel(), &message);
         let answer = change.make_async(&self.asking).await;
         let existed = answer.and_then(|answer| command::done(&answer));
         existed.map_err(|failure| failure.during("delete entry"))
     }
 
-    fn try_claim(&self, key: &Key) -> Result<Claim> {
-        let Some(leases) = &self.leases else { return Ok(Claim::Unneeded) };
+    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
+        let Some(leases) = &self.leases else { return Ok(Lease::NotRequired) };
         leases.take(&self.asking, self.names.claim(&WireKey::new(key)))
     }
 
-    async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
-        let Some(leases) = &self.leases else { return Ok(Claim::Unneeded) };
+    async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
+        let Some(leases) = &self.leases else { return Ok(Lease::NotRequired) };
         leases.take_async(&self.asking, self.names.claim(&WireKey::new(key))).await
     }
 
@@ -358,8 +358,8 @@ impl Backend for RedisBackend {
     fn clear(&self) -> Result<()> {
         let (ways, pattern) = (&self.asking.0, self.names.entries());
         let deadline = || self.asking.deadline();
-        let publish = command::publish(&self.names.news(), &Message::EVERYTHING);
-        let remove = |link: &mut dyn Link| clear::remove_all(link, &pattern, &publish, deadline);
+        let publish = command::publish(&self.names().invalidation_channel(), &Message::EVERYTHING);
+        let remove = |link: &mut dyn Link| scan::remove_all(link, &pattern, &publish, deadline);
         let clear = || ways.server.on_each(deadline, remove);
         let cleared = self.asking.guard(&redis::cmd("SCAN"), |_| clear());
         cleared.map_err(|failure| failure.during("clear"))
@@ -377,13 +377,13 @@ impl Backend for RedisBackend {
     }
 
     #[inline]
-    fn news(&self) -> Option<&dyn News> {
+    fn invalidation_feed(&self) -> Option<&dyn InvalidationFeed> {
         Some(self)
     }
 
     fn usage(&self) -> Usage {
         let mut usage = Usage::default();
-        usage.defects = Some(self.defects.load(Ordering::Relaxed));
+        usage.corrupt_entries = Some(self.corrupt_entries.load(Ordering::Relaxed));
         usage
     }
 
@@ -397,15 +397,16 @@ fn stored(answer: Result<Value, Failure>) -> Result<(), Failure> {
     if command::done(&answer?)? { Ok(()) } else { Err(Failure::Answer) }
 }
 
-impl News for RedisBackend {
-    fn watch(&self, watcher: Weak<dyn Watcher>) {
+impl InvalidationFeed for RedisBackend {
+    fn subscribe(&self, watcher: Weak<dyn InvalidationListener>) {
         let ways = &self.asking.0;
         let server = Arc::clone(&ways.server);
-        let source = Source { server, channel: self.names.news(), patience: ways.timeout };
-        news::join(&self.audience, watcher, source);
+        let source =
+            Source { server, channel: self.names().invalidation_channel(), patience: ways.timeout };
+        pubsub::join(&self.audience, watcher, source);
     }
 
-    fn is_current(&self) -> bool {
+    fn is_connected(&self) -> bool {
         self.audience.hears()
     }
 }

@@ -11,7 +11,7 @@ use redis::{Cmd, Value};
 
 use crate::backend::Asking;
 use crate::command::{self, Keep};
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::runtime;
 
 /// A change of one key, and its message.

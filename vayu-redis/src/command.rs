@@ -7,7 +7,7 @@ use redis::{Cmd, RedisConnectionInfo, Value};
 use vayu_core::wire::WireKey;
 use vayu_core::{Group, Record, Timestamp};
 
-use crate::failure::Failure;
+use crate::error::Failure;
 
 /// The names of what is kept on the server.
 #[derive(Debug, Clone)]
@@ -52,8 +52,8 @@ impl Names {
         format!("{}:g:{:04x}", self.namespace, group.number() & 0xffff)
     }
 
-    pub(crate) fn news(&self) -> Vec<u8> {
-        format!("{}:news", self.namespace).into_bytes()
+    pub(crate) fn invalidation_channel(&self) -> Vec<u8> {
+        format!("{}:invalidations", self.namespace).into_bytes()
     }
 }
 
@@ -205,8 +205,8 @@ mod tests {
         assert_eq!(Keep::of(&record(second), half), Keep::For(Duration::from_millis(500)));
         assert_eq!(Keep::of(&record(half), second), Keep::For(Duration::ZERO));
         assert_eq!(Keep::of(&record(Timestamp::NEVER), half), Keep::Ever);
-        let far = half.saturating_add(Duration::from_secs(u64::MAX / 2_000_000));
-        assert_eq!(Keep::of(&record(far), half), Keep::Ever, "the server would refuse it");
+        let backing = half.saturating_add(Duration::from_secs(u64::MAX / 2_000_000));
+        assert_eq!(Keep::of(&record(backing), half), Keep::Ever, "the server would refuse it");
     }
 
     #[test]

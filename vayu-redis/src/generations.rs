@@ -11,8 +11,8 @@ use vayu_core::{Generations, Group, Result};
 use crate::backend::RedisBackend;
 use crate::change::Change;
 use crate::command;
-use crate::failure::Failure;
-use crate::news::Message;
+use crate::error::Failure;
+use crate::pubsub::Message;
 use crate::random;
 
 /// The number of the group and a random one, so that an answer to another question is not taken for
@@ -50,11 +50,16 @@ impl Generations for RedisBackend {
         ask().map_err(|failure| failure.during("read generation"))
     }
 
-    fn renew(&self, group: Group) -> Result<()> {
+    fn bump(&self, group: Group) -> Result<()> {
         let name = self.names().generation(group);
         let renew = || {
             let bytes = new(group)?;
-            let change = Change::replace(&name, &bytes, self.names().news(), &Message::GROUPS);
+            let change = Change::replace(
+                &name,
+                &bytes,
+                self.names().invalidation_channel(),
+                &Message::GROUPS,
+            );
             renewed(&change.make(self.asking())?)
         };
         renew().map_err(|failure| failure.during("write generation"))
@@ -76,11 +81,16 @@ impl Generations for RedisBackend {
         ask.await.map_err(|failure| failure.during("read generation"))
     }
 
-    async fn renew_async(&self, group: Group) -> Result<()> {
+    async fn bump_async(&self, group: Group) -> Result<()> {
         let name = self.names().generation(group);
         let renew = async {
             let bytes = new(group)?;
-            let change = Change::replace(&name, &bytes, self.names().news(), &Message::GROUPS);
+            let change = Change::replace(
+                &name,
+                &bytes,
+                self.names().invalidation_channel(),
+                &Message::GROUPS,
+            );
             renewed(&change.make_async(self.asking()).await?)
         };
         renew.await.map_err(|failure| failure.during("write generation"))

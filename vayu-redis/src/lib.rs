@@ -7,7 +7,7 @@
 //! use vayu_redis::RedisCache;
 //!
 //! # fn main() -> vayu_core::Result<()> {
-//! let cache = RedisCache::connect("redis://127.0.0.1/")?;
+//! let cache = RedisCache::open("redis://127.0.0.1/")?;
 //! let key = Key::from_text("greeting", "world");
 //! let text = cache.get_or_insert_with(&key, Duration::from_secs(60), || "hello, world".to_owned());
 //! assert_eq!(text, "hello, world");
@@ -21,34 +21,34 @@
 //! | `cluster` | [`RedisOptions`]`::connect_cluster` |
 //! | `sentinel` | [`RedisOptions`]`::connect_sentinel` |
 
-mod address;
-mod answer;
+mod async_connection;
 mod backend;
 mod breaker;
-mod cell;
 mod change;
-mod claim;
-mod clear;
 mod command;
-mod failure;
+mod error;
 mod fork;
 mod generations;
-mod line;
-mod link;
-mod news;
+mod lease;
 mod options;
+mod per_runtime;
+mod pipeline;
 mod pool;
+mod pubsub;
 mod random;
 mod reply;
+mod resp;
 mod runtime;
+mod scan;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 mod server;
 mod setup;
 mod subscription;
-mod talk;
+mod sync_connection;
 #[cfg(feature = "tls")]
 mod tls;
+mod url;
 
 use vayu_core::{Cache, MessagePack};
 
@@ -57,7 +57,7 @@ pub use crate::options::RedisOptions;
 
 /// A cache on a Redis server.
 ///
-/// [`RedisCache::connect`](Cache::connect) and [`RedisOptions::connect`] take the address of the
+/// [`RedisCache::open`](Cache::open) and [`RedisOptions::connect`] take the address of the
 /// server; values need serde's `Serialize` and `DeserializeOwned`, and are written as [`MessagePack`] unless
 /// [`with_serializer`](Cache::with_serializer) says otherwise.
 ///

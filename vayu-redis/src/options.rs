@@ -7,10 +7,10 @@ use std::time::Duration;
 use vayu_core::{Clock, MonotonicClock, Result, SingleFlight, SystemClock, duration};
 
 use crate::RedisCache;
-use crate::address::{self, Place};
 use crate::backend::RedisBackend;
-use crate::failure::misconfigured;
+use crate::error::misconfigured;
 use crate::server::Server;
+use crate::url::{self, Place};
 
 /// The options of a cache on a Redis server.
 ///
@@ -41,7 +41,7 @@ pub struct RedisOptions {
     pub(crate) failures: u32,
     pub(crate) rest: Duration,
     pub(crate) single_flight: SingleFlight,
-    pub(crate) claim_for: Duration,
+    pub(crate) lease_ttl: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) breaker_clock: Arc<dyn Clock>,
     is_eager: bool,
@@ -81,7 +81,7 @@ impl RedisOptions {
             failures: 3,
             rest: Duration::from_secs(1),
             single_flight: SingleFlight::default(),
-            claim_for: Duration::from_secs(10),
+            lease_ttl: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
             breaker_clock: Arc::new(MonotonicClock),
             is_eager: false,
@@ -138,12 +138,12 @@ impl RedisOptions {
         self
     }
 
-    /// Leaves the server alone for about `rest` once so many operations in a row have failed, and
-    /// for up to 32 times as long while it goes on failing. Meanwhile all calls run without the
-    /// cache, at no cost. The default is 3 failures and 1 s.
-    pub fn breaker(mut self, failures: u32, rest: Duration) -> Self {
-        self.failures = failures;
-        self.rest = rest;
+    /// Sets the circuit breaker: after `threshold` failures in a row no operation is sent for about
+    /// `cooldown`, and for up to 32 times as long while the server goes on failing. While the breaker is
+    /// open, all calls run their function at once. The default is 3 failures and 1 s.
+    pub fn circuit_breaker(mut self, threshold: u32, cooldown: Duration) -> Self {
+        self.failures = threshold;
+        self.rest = cooldown;
         self
     }
 
@@ -158,8 +158,8 @@ impl RedisOptions {
 
     /// Gives up the right to compute after this time at the latest, as when its process dies. What
     /// takes longer may run in two processes. The default is 10 s.
-    pub fn claim_for(mut self, time: Duration) -> Self {
-        self.claim_for = time;
+    pub fn lease_ttl(mut self, time: Duration) -> Self {
+        self.lease_ttl = time;
         self
     }
 
@@ -224,7 +224,7 @@ impl RedisOptions {
     /// `redis+sentinel://host:port,host:port/name/db` (feature `sentinel`).
     ///
     /// Options may follow a question mark: `namespace`, `timeout`, `max_entry_bytes`,
-    /// `max_connections`, `max_idle`, `single_flight=everywhere`, `claim_for`, `connect=eagerly`. They win
+    /// `max_connections`, `max_idle`, `single_flight=everywhere`, `lease_ttl`, `connect=eagerly`. They win
     /// over those that were set before. Times are seconds, or have a unit: `ms`, `s`, `m`, `h`, `d`, `w` or
     /// a word like `minutes`.
     ///
@@ -237,7 +237,7 @@ impl RedisOptions {
     /// [`ErrorKind::Configuration`](vayu_core::ErrorKind::Configuration) for an address or an option
     /// that cannot work; with [`connect_eagerly`](Self::connect_eagerly) those of the server.
     pub fn connect(self, url: impl AsRef<str>) -> Result<RedisCache> {
-        let (place, options) = address::place(url.as_ref(), self)?;
+        let (place, options) = url::place(url.as_ref(), self)?;
         options.cache(place)
     }
 
@@ -251,7 +251,7 @@ impl RedisOptions {
         self,
         urls: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<RedisCache> {
-        let (nodes, options) = address::servers(urls, self)?;
+        let (nodes, options) = url::servers(urls, self)?;
         options.cache(Place::Cluster(nodes))
     }
 
@@ -269,7 +269,7 @@ impl RedisOptions {
         urls: impl IntoIterator<Item = impl AsRef<str>>,
         name: impl Into<String>,
     ) -> Result<RedisCache> {
-        let (servers, options) = address::servers(urls, self)?;
+        let (servers, options) = url::servers(urls, self)?;
         options.cache(Place::Sentinels { servers, name: name.into() })
     }
 
@@ -300,7 +300,7 @@ impl RedisOptions {
                 self.max_connections(usize::try_from(number()?).unwrap_or(usize::MAX))
             }
             "max_idle" => self.max_idle(time()?),
-            "claim_for" => self.claim_for(time()?),
+            "lease_ttl" => self.lease_ttl(time()?),
             "single_flight" if value == "everywhere" => {
                 self.single_flight(SingleFlight::Everywhere)
             }
@@ -330,7 +330,7 @@ impl RedisOptions {
     fn check(&self) -> Result<()> {
         let wrong = if self.namespace.is_empty() || self.namespace.len() > 128 {
             "the namespace of a Redis cache has between 1 and 128 bytes"
-        } else if [self.timeout, self.rest, self.claim_for, self.max_idle].contains(&Duration::ZERO)
+        } else if [self.timeout, self.rest, self.lease_ttl, self.max_idle].contains(&Duration::ZERO)
         {
             "a time among the options of a Redis cache is zero"
         } else if self.max_connections == 0 {

@@ -4,9 +4,9 @@ use std::process;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::failure::Failure;
-use crate::link::Link;
+use crate::error::Failure;
 use crate::reply::Scope;
+use crate::sync_connection::Link;
 
 /// A few connections, each of which one caller has at a time.
 ///
@@ -109,7 +109,7 @@ impl Pool {
                 state.open += 1;
                 return Ok(Place { pool: self, connection: None, process: state.process });
             }
-            let left = crate::link::left_until(deadline)?;
+            let left = crate::sync_connection::left_until(deadline)?;
             state.waiting += 1;
             let wait = self.freed.wait_timeout(state, left);
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
@@ -269,14 +269,14 @@ mod tests {
     fn who_finds_all_taken_waits_until_the_deadline() {
         let pool = Pool::new(1, HOUR);
         let connect = || -> Result<Box<dyn Link>, Failure> { Ok(Box::new(Echo(0))) };
-        let far = Instant::now() + Duration::from_secs(60);
+        let backing = Instant::now() + Duration::from_secs(60);
         let nested = |_: &mut dyn Link| {
             let near = Instant::now() + Duration::from_millis(10);
             pool.with(near, connect, |_| Ok(())).unwrap_err();
             Ok(())
         };
-        pool.with(far, connect, nested).unwrap();
-        pool.with(far, connect, |_| Ok(())).unwrap();
+        pool.with(backing, connect, nested).unwrap();
+        pool.with(backing, connect, |_| Ok(())).unwrap();
     }
 
     #[test]
@@ -284,18 +284,18 @@ mod tests {
         watchdog(Duration::from_secs(20), || {
             let pool = Pool::new(1, HOUR);
             let connect = || -> Result<Box<dyn Link>, Failure> { Ok(Box::new(Echo(0))) };
-            let far = Instant::now() + Duration::from_secs(60);
+            let backing = Instant::now() + Duration::from_secs(60);
             thread::scope(|scope| {
                 let others = |_: &mut dyn Link| {
                     for _ in 0..3 {
-                        scope.spawn(|| pool.with(far, connect, |_| Ok(())).unwrap());
+                        scope.spawn(|| pool.with(backing, connect, |_| Ok(())).unwrap());
                     }
                     while pool.state().waiting < 3 {
                         thread::yield_now();
                     }
                     Ok(())
                 };
-                pool.with(far, connect, others).unwrap();
+                pool.with(backing, connect, others).unwrap();
             });
             assert_eq!(pool.state().waiting, 0);
         });

@@ -164,7 +164,7 @@ mod tests {
     use redis::parse_redis_value;
 
     use super::*;
-    use crate::failure::Failure;
+    use crate::error::Failure;
 
     /// The replies in the words of the servers (Redis 7 and 8, Valkey 8).
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use tokio::runtime::{Builder, Handle};
 
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::fork::Process;
 
 /// A runtime with one thread, which lives as long as the process.

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo, Value};
 
-use crate::failure::Failure;
-use crate::link::Link;
+use crate::error::Failure;
 use crate::options::RedisOptions;
+use crate::sync_connection::Link;
 
 /// Some sentinels and the name of what they watch.
 pub(crate) struct Sentinels {

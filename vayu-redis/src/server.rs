@@ -9,20 +9,20 @@ use redis::{AsyncConnectionConfig, ConnectionInfo, ProtocolVersion};
 use tokio::time::timeout;
 use vayu_core::Result;
 
-use crate::address::Place;
-use crate::failure::{Failure, misconfigured};
-use crate::line::Line;
-#[cfg(any(feature = "tls", feature = "cluster"))]
-use crate::link::LibraryLink;
-#[cfg(feature = "tls")]
-use crate::link::left_until;
-use crate::link::{Link, PlainLink};
+use crate::async_connection::Line;
+use crate::error::{Failure, misconfigured};
 use crate::options::RedisOptions;
+use crate::pipeline::Talk;
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinels;
 use crate::setup::{Setup, Step};
 use crate::subscription::Subscription;
-use crate::talk::Talk;
+#[cfg(any(feature = "tls", feature = "cluster"))]
+use crate::sync_connection::LibraryLink;
+#[cfg(feature = "tls")]
+use crate::sync_connection::left_until;
+use crate::sync_connection::{Link, PlainLink};
+use crate::url::Place;
 
 /// A longer time limit is taken for this one, so that deadlines can be reckoned with.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -180,7 +180,7 @@ impl Server {
             Kind::Cluster { nodes, .. } => {
                 let template = nodes.first().ok_or(Failure::Answer)?;
                 let mut cluster = self.link(deadline())?;
-                for address in crate::clear::masters(&mut *cluster, template, deadline())? {
+                for address in crate::scan::masters(&mut *cluster, template, deadline())? {
                     with(&mut *self.link_to(&address, deadline())?)?;
                 }
                 Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::{Arg, Cmd};
 use vayu_core::{Clock, Timestamp};
 
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::options::RedisOptions;
 use crate::reply::Cause;
 

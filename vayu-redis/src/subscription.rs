@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 
-use crate::failure::Failure;
+use crate::error::Failure;
 
 /// A connection of the library to one server, on which messages are heard.
 ///

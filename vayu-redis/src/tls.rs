@@ -7,7 +7,7 @@ use redis::{ClientTlsConfig, ConnectionInfo, TlsCertificates};
 use rustls::{AlertDescription, Error};
 use vayu_core::Result;
 
-use crate::failure::misconfigured;
+use crate::error::misconfigured;
 use crate::options::RedisOptions;
 use crate::reply::Cause;
 

@@ -11,14 +11,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::{
-    Backend, Change, Claim, Clock, ErrorKind, Generations, Group, Key, News, OffBackend, Offline,
-    Open, Record, Result, Shared, Timestamp, Usage, Watcher,
+    AnyValue, Backend, Clock, ErrorKind, Generations, Group, Invalidation, InvalidationFeed,
+    InvalidationListener, Key, Lease, OffBackend, Offline, OpenBackend, Record, Result, Timestamp,
+    Usage,
 };
-use vayu_memory::{Held, MemoryBackend, MemoryOptions};
+use vayu_memory::{MemoryBackend, MemoryOptions, MemoryValue};
 
 use crate::generations::Changes;
-use crate::revisions::{KeyChange, Revision, Revisions};
-use crate::value::{TierValue, words};
+use crate::key_versions::{KeyChange, Revision, Revisions};
+use crate::value::{TieredValue, words};
 
 /// Keeps records in memory, and below.
 ///
@@ -36,7 +37,7 @@ use crate::value::{TierValue, words};
 /// ended. So a change whose future is dropped leaves no outdated copy here.
 ///
 /// What other processes delete, replace or invalidate below is given up in memory as soon as the
-/// tier below has [`News`] of it; see there for each.
+/// tier below has [`InvalidationFeed`] of it; see there for each.
 pub struct TieredBackend<F> {
     shared: Arc<Inner<F>>,
     // Asked on every hit.
@@ -45,7 +46,7 @@ pub struct TieredBackend<F> {
 
 pub(crate) struct Inner<F> {
     near: MemoryBackend<Copy>,
-    far: F,
+    backing: F,
     pub(crate) revisions: Revisions,
     pub(crate) changes: Changes,
     /// The longest time for which a copy is served.
@@ -56,14 +57,14 @@ pub(crate) struct Inner<F> {
 /// What memory keeps.
 #[derive(Clone)]
 struct Copy {
-    value: Shared,
+    value: AnyValue,
     revision: Revision,
     /// Until when the record is fresh, and may be served stale. That of the copy may end before.
     ends: [Timestamp; 2],
 }
 
-impl Held for Copy {
-    fn shared(&self) -> &Shared {
+impl MemoryValue for Copy {
+    fn value(&self) -> &AnyValue {
         &self.value
     }
 
@@ -75,7 +76,7 @@ impl Held for Copy {
 
     #[inline(always)]
     fn from_words([kind, word, revision]: [u64; 3]) -> Option<Self> {
-        let value = Shared::from_words([kind, word])?;
+        let value = AnyValue::from_words([kind, word])?;
         // Whoever reads it as words needs no more of its times than those of the copy.
         Some(Self { value, revision: Revision::from_word(revision), ends: [Timestamp::NEVER; 2] })
     }
@@ -84,10 +85,10 @@ impl Held for Copy {
 /// What the tier below was asked for.
 #[derive(Debug, Default)]
 struct Counts {
-    found: AtomicU64,
-    missing: AtomicU64,
-    failed: AtomicU64,
-    changes: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    errors: AtomicU64,
+    invalidations: AtomicU64,
 }
 
 /// What the tier below was asked for since the cache was made. What memory had was not asked for.
@@ -95,36 +96,41 @@ struct Counts {
 #[non_exhaustive]
 pub struct TierStats {
     /// Reads that found a record.
-    pub found: u64,
+    pub hits: u64,
     /// Reads that found none.
-    pub missing: u64,
+    pub misses: u64,
     /// Reads that failed.
-    pub failed: u64,
+    pub errors: u64,
     /// How often something was heard of that others have changed.
-    pub changes: u64,
+    pub invalidations: u64,
 }
 
 impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
-    /// Memory in front of `far`. The clock of `far` rules both, whatever the options say.
-    pub fn new(memory: MemoryOptions, far: F) -> Self {
-        Self::with_near_ttl(memory, far, None)
+    /// Memory in front of `backing`. The clock of `backing` rules both, whatever the options say.
+    pub fn new(memory: MemoryOptions, backing: F) -> Self {
+        Self::with_near_ttl(memory, backing, None)
     }
 
     /// Memory whose copies are served for this time at most.
-    pub(crate) fn with_near_ttl(memory: MemoryOptions, far: F, near_ttl: Option<Duration>) -> Self {
-        let clock = far.clock();
+    pub(crate) fn with_near_ttl(
+        memory: MemoryOptions,
+        backing: F,
+        near_ttl: Option<Duration>,
+    ) -> Self {
+        let clock = backing.clock();
         let near = MemoryBackend::with_options(memory.clock(Arc::clone(&clock)));
         let shared = Arc::new(Inner {
             near,
-            far,
+            backing,
             revisions: Revisions::new(),
             changes: Changes::new(),
             near_ttl,
             counts: Counts::default(),
         });
-        if let Some(news) = shared.far.news() {
-            let watcher: Weak<dyn Watcher> = Arc::downgrade(&shared) as Weak<dyn Watcher>;
-            news.watch(watcher);
+        if let Some(news) = shared.backing.invalidation_feed() {
+            let watcher: Weak<dyn InvalidationListener> =
+                Arc::downgrade(&shared) as Weak<dyn InvalidationListener>;
+            news.subscribe(watcher);
         }
         Self { shared, clock }
     }
@@ -133,22 +139,22 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
     pub fn tier_stats(&self) -> TierStats {
         let counts = &self.shared.counts;
         TierStats {
-            found: counts.found.load(Ordering::Relaxed),
-            missing: counts.missing.load(Ordering::Relaxed),
-            failed: counts.failed.load(Ordering::Relaxed),
-            changes: counts.changes.load(Ordering::Relaxed),
+            hits: counts.hits.load(Ordering::Relaxed),
+            misses: counts.misses.load(Ordering::Relaxed),
+            errors: counts.errors.load(Ordering::Relaxed),
+            invalidations: counts.invalidations.load(Ordering::Relaxed),
         }
     }
 
     /// What memory has, if it is fresh and nothing is known against it.
     #[inline]
-    fn near(&self, key: &Key) -> Option<Record<TierValue>> {
+    fn near(&self, key: &Key) -> Option<Record<TieredValue>> {
         let now = self.clock.now();
         self.copy(key).filter(|copy| now < copy.expires()).map(whole)
     }
 
     /// What memory has to serve alone, fresh or not.
-    fn near_alone(&self, key: &Key) -> Option<Record<TierValue>> {
+    fn near_alone(&self, key: &Key) -> Option<Record<TieredValue>> {
         let copy = self.copy(key)?;
         let [_, stale_until] = copy.value().ends;
         let is_bounded = copy.stale_until() < stale_until;
@@ -168,9 +174,9 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
         self.shared.revisions.is_current(record.value().revision)
     }
 
-    fn keep(&self, key: &Key, record: &Record<TierValue>, revision: Revision) -> Result<()> {
+    fn keep(&self, key: &Key, record: &Record<TieredValue>, revision: Revision) -> Result<()> {
         let ends = [record.expires(), record.stale_until()];
-        let copy = Copy { value: record.value().shared().clone(), revision, ends };
+        let copy = Copy { value: record.value().value().clone(), revision, ends };
         let mut record = record.clone().map(|_| copy);
         if let Some(near_ttl) = self.shared.near_ttl {
             let last = self.clock.now().saturating_add(near_ttl);
@@ -188,21 +194,21 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
         key: &Key,
         before: Revision,
         found: Result<Option<Record<Bytes>>>,
-    ) -> Result<Option<Record<TierValue>>> {
+    ) -> Result<Option<Record<TieredValue>>> {
         let counts = &self.shared.counts;
         match found {
             Ok(Some(record)) => {
-                counts.found.fetch_add(1, Ordering::Relaxed);
-                let record = record.map(TierValue::from_bytes).as_read_at(self.clock.now());
+                counts.hits.fetch_add(1, Ordering::Relaxed);
+                let record = record.map(TieredValue::from_bytes).as_read_at(self.clock.now());
                 self.keep(key, &record, before)?;
                 Ok(Some(record))
             }
             Ok(None) => {
-                counts.missing.fetch_add(1, Ordering::Relaxed);
+                counts.misses.fetch_add(1, Ordering::Relaxed);
                 Ok(None)
             }
             Err(error) => {
-                counts.failed.fetch_add(1, Ordering::Relaxed);
+                counts.errors.fetch_add(1, Ordering::Relaxed);
                 if error.kind() == ErrorKind::Timeout {
                     // The call is to know, so that it does not wait again. It asks memory then.
                     return Err(error);
@@ -217,7 +223,7 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
     fn written(
         &self,
         key: &Key,
-        record: &Record<TierValue>,
+        record: &Record<TieredValue>,
         change: KeyChange<'_>,
         result: Result<()>,
     ) -> Result<()> {
@@ -259,10 +265,10 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
 
 /// The record of a copy, with the times that it has below.
 #[inline]
-fn whole(copy: Record<Copy>) -> Record<TierValue> {
+fn whole(copy: Record<Copy>) -> Record<TieredValue> {
     let (created, [expires, stale_until]) = (copy.created(), copy.value().ends);
     let record = copy.with_times(created, expires, stale_until);
-    record.map(|copy| TierValue::from_shared(copy.value))
+    record.map(|copy| TieredValue::from_shared(copy.value))
 }
 
 /// A clearing that is under way. All copies are outdated when it ends, if only by its caller going
@@ -288,8 +294,8 @@ impl<F> TieredBackend<F> {
     }
 
     /// The tier below.
-    pub fn far(&self) -> &F {
-        &self.shared.far
+    pub fn backing(&self) -> &F {
+        &self.shared.backing
     }
 }
 
@@ -297,12 +303,12 @@ impl<F: Backend> TieredBackend<F> {
     /// Whether it is heard of what others change.
     #[inline]
     pub(crate) fn hears(&self) -> bool {
-        self.shared.far.news().is_some_and(News::is_current)
+        self.shared.backing.invalidation_feed().is_some_and(InvalidationFeed::is_connected)
     }
 }
 
 /// The record for the tier below, if there are bytes for it.
-pub(crate) fn encoded(record: &Record<TierValue>) -> Result<Option<Record<Bytes>>> {
+pub(crate) fn encoded(record: &Record<TieredValue>) -> Result<Option<Record<Bytes>>> {
     let bytes = record.value().to_bytes()?;
     Ok(bytes.map(|bytes| record.clone().map(|_| bytes)))
 }
@@ -312,14 +318,14 @@ fn start(key: &Key) -> [u8; 2] {
     [digest[0], digest[1]]
 }
 
-impl<F: Backend> Watcher for Inner<F> {
-    fn changed(&self, change: Change) {
-        self.counts.changes.fetch_add(1, Ordering::Relaxed);
+impl<F: Backend> InvalidationListener for Inner<F> {
+    fn on_invalidation(&self, change: Invalidation) {
+        self.counts.invalidations.fetch_add(1, Ordering::Relaxed);
         match change {
-            Change::Keys(start) => {
+            Invalidation::KeySlot(start) => {
                 self.revisions.advance(start);
             }
-            Change::Groups => self.changes.advance(),
+            Invalidation::Generations => self.changes.advance(),
             _ => {
                 self.changes.advance();
                 self.revisions.advance_all();
@@ -330,18 +336,18 @@ impl<F: Backend> Watcher for Inner<F> {
 
 #[async_trait]
 impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
-    type Stored = TierValue;
+    type Stored = TieredValue;
 
-    fn read(&self, key: &Key) -> Result<Option<Record<TierValue>>> {
+    fn read(&self, key: &Key) -> Result<Option<Record<TieredValue>>> {
         let before = self.shared.revisions.current(start(key));
-        let found = self.shared.far.read(key);
+        let found = self.shared.backing.read(key);
         self.read_below(key, before, found)
     }
 
-    fn write(&self, key: &Key, record: Record<TierValue>) -> Result<()> {
+    fn write(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
         let change = self.shared.revisions.begin(start(key));
         let result = match encoded(&record) {
-            Ok(Some(below)) => self.shared.far.write(key, below),
+            Ok(Some(below)) => self.shared.backing.write(key, below),
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
@@ -350,20 +356,20 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
 
     fn delete(&self, key: &Key) -> Result<bool> {
         let (was_here, change) = self.begin_delete(key)?;
-        let result = self.shared.far.delete(key);
+        let result = self.shared.backing.delete(key);
         Ok(self.deleted(key, change, result)? || was_here)
     }
 
-    async fn read_async(&self, key: &Key) -> Result<Option<Record<TierValue>>> {
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<TieredValue>>> {
         let before = self.shared.revisions.current(start(key));
-        let found = self.shared.far.read_async(key).await;
+        let found = self.shared.backing.read_async(key).await;
         self.read_below(key, before, found)
     }
 
-    async fn write_async(&self, key: &Key, record: Record<TierValue>) -> Result<()> {
+    async fn write_async(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
         let change = self.shared.revisions.begin(start(key));
         let result = match encoded(&record) {
-            Ok(Some(below)) => self.shared.far.write_async(key, below).await,
+            Ok(Some(below)) => self.shared.backing.write_async(key, below).await,
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
@@ -372,60 +378,60 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         let (was_here, change) = self.begin_delete(key)?;
-        let result = self.shared.far.delete_async(key).await;
+        let result = self.shared.backing.delete_async(key).await;
         Ok(self.deleted(key, change, result)? || was_here)
     }
 
     /// What memory has and is fresh; what it has not may be below.
     #[inline]
-    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<TierValue>>>> {
+    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<TieredValue>>>> {
         self.near(key).map(|record| Ok(Some(record)))
     }
 
     /// What memory can say at a glance. Whether it is fresh is left to the engine, which asks the same
     /// clock.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn glance(&self, key: &Key) -> Option<Record<TierValue>> {
+    fn glance(&self, key: &Key) -> Option<Record<TieredValue>> {
         let copy = self.shared.near.glance(key)?;
         if !self.is_current(&copy) {
             return None;
         }
-        Some(copy.map(|copy| TierValue::from_shared(copy.value)))
+        Some(copy.map(|copy| TieredValue::from_shared(copy.value)))
     }
 
-    fn try_claim(&self, key: &Key) -> Result<Claim> {
-        self.shared.far.try_claim(key)
+    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
+        self.shared.backing.try_acquire_lease(key)
     }
 
-    async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
-        self.shared.far.try_claim_async(key).await
+    async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
+        self.shared.backing.try_acquire_lease_async(key).await
     }
 
     fn clear(&self) -> Result<()> {
         let clearing = self.begin_clear()?;
-        let result = self.shared.far.clear();
+        let result = self.shared.backing.clear();
         self.cleared(clearing, result)
     }
 
     async fn clear_async(&self) -> Result<()> {
         let clearing = self.begin_clear()?;
-        let result = self.shared.far.clear_async().await;
+        let result = self.shared.backing.clear_async().await;
         self.cleared(clearing, result)
     }
 
     #[inline]
     fn generations(&self) -> Option<&dyn Generations> {
         // Without those below the cache keeps its own.
-        self.shared.far.generations().is_some().then_some(self)
+        self.shared.backing.generations().is_some().then_some(self)
     }
 
-    fn offline(&self) -> Option<&dyn Offline<Stored = TierValue>> {
+    fn offline(&self) -> Option<&dyn Offline<Stored = TieredValue>> {
         Some(self)
     }
 
     #[inline]
-    fn news(&self) -> Option<&dyn News> {
-        self.shared.far.news()
+    fn invalidation_feed(&self) -> Option<&dyn InvalidationFeed> {
+        self.shared.backing.invalidation_feed()
     }
 
     /// That of memory.
@@ -440,13 +446,13 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
 
 /// Memory alone.
 impl<F: Backend<Stored = Bytes>> Offline for TieredBackend<F> {
-    type Stored = TierValue;
+    type Stored = TieredValue;
 
-    fn read(&self, key: &Key) -> Result<Option<Record<TierValue>>> {
+    fn read(&self, key: &Key) -> Result<Option<Record<TieredValue>>> {
         Ok(self.near_alone(key))
     }
 
-    fn write(&self, key: &Key, record: Record<TierValue>) -> Result<()> {
+    fn write(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
         let change = self.shared.revisions.begin(start(key));
         self.written(key, &record, change, Ok(()))
     }
@@ -456,10 +462,10 @@ impl<F: Backend<Stored = Bytes>> Offline for TieredBackend<F> {
     }
 }
 
-impl<F: Open + Backend<Stored = Bytes>> Open for TieredBackend<F> {
-    type Place = F::Place;
+impl<F: OpenBackend + Backend<Stored = Bytes>> OpenBackend for TieredBackend<F> {
+    type Location = F::Location;
 
-    fn open(place: F::Place) -> Result<Self> {
+    fn open(place: F::Location) -> Result<Self> {
         Ok(Self::new(MemoryOptions::new(), F::open(place)?))
     }
 }
@@ -480,7 +486,7 @@ impl<F: fmt::Debug> fmt::Debug for TieredBackend<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TieredBackend")
             .field("near", &self.shared.near)
-            .field("far", &self.shared.far)
+            .field("backing", &self.shared.backing)
             .finish_non_exhaustive()
     }
 }

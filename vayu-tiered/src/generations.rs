@@ -91,16 +91,16 @@ impl<F> Drop for Renewal<'_, F> {
 #[async_trait]
 impl<F: Backend<Stored = Bytes>> Generations for TieredBackend<F> {
     fn generation(&self, group: Group) -> Result<u64> {
-        let Some(below) = self.far().generations() else { return Ok(0) };
+        let Some(below) = self.backing().generations() else { return Ok(0) };
         let result = below.generation(group);
         self.shared().changes.note(&result);
         result
     }
 
-    fn renew(&self, group: Group) -> Result<()> {
-        let Some(below) = self.far().generations() else { return Ok(()) };
+    fn bump(&self, group: Group) -> Result<()> {
+        let Some(below) = self.backing().generations() else { return Ok(()) };
         let renewal = Renewal::begin(self.shared());
-        let result = below.renew(group);
+        let result = below.bump(group);
         renewal.end(result)
     }
 
@@ -113,16 +113,16 @@ impl<F: Backend<Stored = Bytes>> Generations for TieredBackend<F> {
     }
 
     async fn generation_async(&self, group: Group) -> Result<u64> {
-        let Some(below) = self.far().generations() else { return Ok(0) };
+        let Some(below) = self.backing().generations() else { return Ok(0) };
         let result = below.generation_async(group).await;
         self.shared().changes.note(&result);
         result
     }
 
-    async fn renew_async(&self, group: Group) -> Result<()> {
-        let Some(below) = self.far().generations() else { return Ok(()) };
+    async fn bump_async(&self, group: Group) -> Result<()> {
+        let Some(below) = self.backing().generations() else { return Ok(()) };
         let renewal = Renewal::begin(self.shared());
-        let result = below.renew_async(group).await;
+        let result = below.bump_async(group).await;
         renewal.end(result)
     }
 }

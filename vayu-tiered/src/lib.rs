@@ -5,23 +5,23 @@
 //! use std::time::Duration;
 //! use vayu_core::testing::MapBackend;
 //! use vayu_core::{Cache, Key, MessagePack};
-//! use vayu_tiered::{Tiered, tiered};
+//! use vayu_tiered::{TieredCache, TieredOptions};
 //!
-//! let far: Cache<MapBackend, MessagePack> = Cache::new(); // or a FileCache, or a RedisCache
-//! let cache: Tiered<MapBackend> = tiered(&far);
+//! let backing: Cache<MapBackend, MessagePack> = Cache::new(); // or a FileCache, or a RedisCache
+//! let cache: TieredCache<MapBackend> = tiered(&backing);
 //!
 //! let key = Key::from_text("greeting", "world");
 //! let text = cache.get_or_insert_with(&key, Duration::from_secs(60), || "hello".to_owned());
 //! assert_eq!(text, "hello");
-//! assert_eq!(far.get::<String>(&key).unwrap(), Some(text));
+//! assert_eq!(backing.get::<String>(&key).unwrap(), Some(text));
 //! ```
 
 mod backend;
 mod generations;
+mod key_versions;
 mod options;
-mod revisions;
 mod serializer;
-mod single;
+mod untiered;
 mod value;
 
 use std::sync::Arc;
@@ -29,13 +29,14 @@ use std::sync::Arc;
 use vayu_core::{Backend, Cache, MessagePack};
 
 pub use crate::backend::{TierStats, TieredBackend};
-pub use crate::options::{TieredOptions, tiered};
-pub use crate::serializer::Tiers;
-pub use crate::single::SingleTier;
-pub use crate::value::TierValue;
+pub use crate::options::TieredOptions;
+pub use crate::serializer::TieredSerializer;
+pub use crate::untiered::Untiered;
+pub use crate::value::TieredValue;
 
 /// A cache that a program chooses at run time: memory, a backend of bytes, or both.
-pub type AnyCache<S = MessagePack> = Cache<Arc<dyn Backend<Stored = TierValue>>, Tiers<S>>;
+pub type AnyCache<S = MessagePack> =
+    Cache<Arc<dyn Backend<Stored = TieredValue>>, TieredSerializer<S>>;
 
 /// Memory in front of a cache of bytes.
 ///
@@ -45,4 +46,4 @@ pub type AnyCache<S = MessagePack> = Cache<Arc<dyn Backend<Stored = TierValue>>,
 /// serializer `S` needs.
 ///
 /// It is made by [`tiered`], or by [`TieredOptions`] where there is more to say.
-pub type Tiered<F, S = MessagePack> = Cache<TieredBackend<F>, Tiers<S>>;
+pub type TieredCache<F, S = MessagePack> = Cache<TieredBackend<F>, TieredSerializer<S>>;

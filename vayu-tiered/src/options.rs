@@ -1,4 +1,4 @@
-//! Making tiers.
+//! The options of tiered caches.
 
 use std::time::Duration;
 
@@ -6,21 +6,9 @@ use bytes::Bytes;
 use vayu_core::{Backend, Cache};
 use vayu_memory::MemoryOptions;
 
-use crate::Tiered;
+use crate::TieredCache;
 use crate::backend::TieredBackend;
-use crate::serializer::Tiers;
-
-/// Memory for [`MemoryOptions::DEFAULT_MAX_ENTRIES`] entries in front of a cache of bytes.
-///
-/// Both can be used side by side: the cache below has what the tiers write. Its
-/// [`with_max_wait`](Cache::with_max_wait) is not taken over.
-pub fn tiered<F, S>(far: &Cache<F, S>) -> Tiered<F, S>
-where
-    F: Backend<Stored = Bytes> + Clone,
-    S: Clone,
-{
-    TieredOptions::new().over(far)
-}
+use crate::serializer::TieredSerializer;
 
 /// The options of tiers.
 ///
@@ -32,9 +20,9 @@ where
 /// use vayu_memory::MemoryOptions;
 /// use vayu_tiered::TieredOptions;
 ///
-/// let far: Cache<MapBackend, MessagePack> = Cache::new();
+/// let backing: Cache<MapBackend, MessagePack> = Cache::new();
 /// let memory = MemoryOptions::new().max_entries(500);
-/// let cache = TieredOptions::new().memory(memory).over(&far);
+/// let cache = TieredOptions::new().memory(memory).over(&backing);
 /// # assert!(cache.stats().usage.max_entries.is_some_and(|max| max <= 500));
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -71,18 +59,18 @@ impl TieredOptions {
     }
 
     /// Memory in front of this backend.
-    pub fn backend<F: Backend<Stored = Bytes>>(self, far: F) -> TieredBackend<F> {
-        TieredBackend::with_near_ttl(self.memory, far, self.near_ttl)
+    pub fn backend<F: Backend<Stored = Bytes>>(self, backing: F) -> TieredBackend<F> {
+        TieredBackend::with_near_ttl(self.memory, backing, self.near_ttl)
     }
 
     /// Memory in front of this cache.
-    pub fn over<F, S>(self, far: &Cache<F, S>) -> Tiered<F, S>
+    pub fn over<F, S>(self, backing: &Cache<F, S>) -> TieredCache<F, S>
     where
         F: Backend<Stored = Bytes> + Clone,
         S: Clone,
     {
-        let backend = self.backend(far.backend().clone());
+        let backend = self.backend(backing.backend().clone());
         let cache: Cache<_, ()> = Cache::with_backend(backend);
-        cache.with_serializer(Tiers::new(far.serializer().clone()))
+        cache.with_serializer(TieredSerializer::new(backing.serializer().clone()))
     }
 }

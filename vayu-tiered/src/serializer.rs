@@ -3,27 +3,27 @@
 use bytes::Bytes;
 use vayu_core::{ByReference, Result, Serializer, SerializerId};
 
-use crate::value::TierValue;
+use crate::value::TieredValue;
 
 /// Holds values in memory by reference, and writes them with another serializer for the tier below.
 ///
 /// A value that the other one cannot give back exactly is kept in memory, and not below.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Tiers<S>(S);
+pub struct TieredSerializer<S>(S);
 
-impl<S> Tiers<S> {
+impl<S> TieredSerializer<S> {
     /// Writes values with this serializer.
     pub fn new(serializer: S) -> Self {
         Self(serializer)
     }
 }
 
-impl<T, S> Serializer<T> for Tiers<S>
+impl<T, S> Serializer<T> for TieredSerializer<S>
 where
     T: Clone + Send + Sync + 'static,
     S: Serializer<T, Stored = Bytes> + Clone,
 {
-    type Stored = TierValue;
+    type Stored = TieredValue;
 
     #[inline]
     fn id(&self) -> SerializerId {
@@ -35,12 +35,12 @@ where
         self.0.schema()
     }
 
-    fn serialize(&self, value: &T) -> Result<TierValue> {
-        Ok(TierValue::computed(value, self.0.clone()))
+    fn serialize(&self, value: &T) -> Result<TieredValue> {
+        Ok(TieredValue::computed(value, self.0.clone()))
     }
 
     #[inline]
-    fn deserialize(&self, stored: &TierValue) -> Result<T> {
+    fn deserialize(&self, stored: &TieredValue) -> Result<T> {
         stored.get(&self.0)
     }
 

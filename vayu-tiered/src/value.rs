@@ -5,24 +5,24 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use vayu_core::{Result, Serializer, Shared};
-use vayu_memory::Held;
+use vayu_core::{AnyValue, Result, Serializer};
+use vayu_memory::MemoryValue;
 
 /// What a tiered cache keeps of a value: a reference, and the way to its bytes.
 #[derive(Clone)]
-pub struct TierValue {
-    shared: Shared,
+pub struct TieredValue {
+    shared: AnyValue,
     encoder: Option<Arc<dyn Encode>>,
 }
 
 /// Bytes that were found below, decoded by the first who wants the value.
 struct Found {
-    decoded: OnceLock<Shared>,
+    decoded: OnceLock<AnyValue>,
     bytes: Mutex<Option<Bytes>>,
 }
 
 trait Encode: Send + Sync {
-    fn encode(&self, value: &Shared) -> Result<Bytes>;
+    fn encode(&self, value: &AnyValue) -> Result<Bytes>;
 }
 
 struct Encoder<T, S> {
@@ -31,13 +31,13 @@ struct Encoder<T, S> {
 }
 
 impl<T: 'static, S: Serializer<T, Stored = Bytes>> Encode for Encoder<T, S> {
-    fn encode(&self, value: &Shared) -> Result<Bytes> {
+    fn encode(&self, value: &AnyValue) -> Result<Bytes> {
         let value = value.downcast_ref().expect("the encoder was made for this very value");
         self.serializer.serialize(value)
     }
 }
 
-impl TierValue {
+impl TieredValue {
     /// A value that was just computed.
     pub(crate) fn computed<T, S>(value: &T, serializer: S) -> Self
     where
@@ -45,23 +45,23 @@ impl TierValue {
         S: Serializer<T, Stored = Bytes>,
     {
         let encoder = Encoder { serializer, value: PhantomData };
-        Self { shared: Shared::new(value.clone()), encoder: Some(Arc::new(encoder)) }
+        Self { shared: AnyValue::new(value.clone()), encoder: Some(Arc::new(encoder)) }
     }
 
     /// A value that was found below.
     pub fn from_bytes(bytes: Bytes) -> Self {
         let found = Found { decoded: OnceLock::new(), bytes: Mutex::new(Some(bytes)) };
-        Self::from_shared(Shared::new(found))
+        Self::from_shared(AnyValue::new(found))
     }
 
     /// A value that was found in memory.
     #[inline]
-    pub fn from_shared(shared: Shared) -> Self {
+    pub fn from_shared(shared: AnyValue) -> Self {
         Self { shared, encoder: None }
     }
 
     /// The reference that memory keeps.
-    pub fn shared(&self) -> &Shared {
+    pub fn value(&self) -> &AnyValue {
         &self.shared
     }
 
@@ -105,7 +105,7 @@ impl TierValue {
         // Another one has decoded it meanwhile.
         let Some(bytes) = bytes else { return self.decode(serializer) };
         let value = serializer.deserialize(&bytes)?;
-        if found.decoded.set(Shared::new(value.clone())).is_ok() {
+        if found.decoded.set(AnyValue::new(value.clone())).is_ok() {
             *found.bytes.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         Ok(value)
@@ -113,7 +113,7 @@ impl TierValue {
 }
 
 /// The words of a number, be it that it was found below and has been decoded.
-pub(crate) fn words(shared: &Shared) -> Option<[u64; 2]> {
+pub(crate) fn words(shared: &AnyValue) -> Option<[u64; 2]> {
     match shared.downcast_ref::<Found>() {
         Some(found) => found.decoded.get()?.to_words(),
         None => shared.to_words(),
@@ -124,15 +124,15 @@ fn other_type() -> vayu_core::Error {
     vayu_core::Error::new(vayu_core::ErrorKind::Decode, "the entry holds a value of another type")
 }
 
-impl Held for TierValue {
-    fn shared(&self) -> &Shared {
+impl MemoryValue for TieredValue {
+    fn value(&self) -> &AnyValue {
         &self.shared
     }
 }
 
-impl fmt::Debug for TierValue {
+impl fmt::Debug for TieredValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_computed = self.encoder.is_some();
-        f.debug_struct("TierValue").field("is_computed", &is_computed).finish_non_exhaustive()
+        f.debug_struct("TieredValue").field("is_computed", &is_computed).finish_non_exhaustive()
     }
 }

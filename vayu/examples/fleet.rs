@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vayu::{RedisBackend, RedisOptions, SingleFlight, Tiered, cached, tiered};
+use vayu::{RedisBackend, RedisOptions, SingleFlight, TieredCache, TieredOptions, cached};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -21,7 +21,7 @@ const ROUNDS: usize = 50;
 
 /// A page that takes a while. Whoever computes it says so.
 #[cached(cache = cache, ttl = "1h", skip(cache), tags("pages"))]
-fn page(cache: &Tiered<RedisBackend>, number: u64) -> String {
+fn page(cache: &TieredCache<RedisBackend>, number: u64) -> String {
     thread::sleep(Duration::from_millis(50));
     format!("page {number}, of process {}", std::process::id())
 }
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
 /// One of the processes: does what it is told, line by line.
 fn work(url: &str) -> Result<()> {
     let redis = RedisOptions::new().single_flight(SingleFlight::Everywhere).connect(url)?;
-    let cache = tiered(&redis);
+    let cache = TieredOptions::new().over(&redis);
     for line in std::io::stdin().lines() {
         if line? == "invalidate" {
             cache.invalidate_tag("pages")?;
@@ -52,9 +52,10 @@ fn work(url: &str) -> Result<()> {
                 }
             });
             let (stats, tiers) = (cache.stats(), cache.backend().tier_stats());
-            let below = tiers.found - before.1.found;
+            let below = tiers.hits - before.1.hits;
             let hits = stats.hits - before.0.hits;
-            let (computed, waits) = (stats.misses - before.0.misses, stats.waits - before.0.waits);
+            let (computed, waits) =
+                (stats.misses - before.0.misses, stats.coalesced - before.0.coalesced);
             println!("{} {below} {computed} {waits}", hits.saturating_sub(below));
             continue;
         }

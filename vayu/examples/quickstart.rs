@@ -262,7 +262,7 @@ fn row(name: &str, before: &Stats, after: &Stats, cold: Duration, warm: Duration
         after.calls() - before.calls(),
         after.hits - before.hits,
         after.misses - before.misses,
-        after.waits - before.waits,
+        after.coalesced - before.coalesced,
         cold.as_secs_f64() * 1e3,
         warm.as_secs_f64() * 1e3,
         cold.as_secs_f64() / warm.as_secs_f64(),

@@ -52,7 +52,7 @@
 //! | `MokaCache` | the same on moka's map | the same | `moka` |
 //! | `FileCache` | entries in a directory, which outlive the process and which processes share | serde's `Serialize` and `DeserializeOwned` | `file` |
 //! | `RedisCache` | entries on a Redis server, which machines share | the same | `redis` |
-//! | `Tiered` | values in memory, and entries in one of the two before | all of that | `tiered` |
+//! | `TieredCache` | values in memory, and entries in one of the two before | all of that | `tiered` |
 //! | [`Cache<B, S>`](Cache) over a [`Backend`] of yours | what you like | what its [`Serializer`] needs | |
 //!
 //! A hit in memory is a clone of the value: wrap what is dear to clone in an [`Arc`](std::sync::Arc).
@@ -298,19 +298,19 @@
 //! # Seeing what it does
 //!
 //! [`Cache::stats`] has the counts of a cache. [`Cache::observe`] takes an [`Observer`], which is told of
-//! each call, store and fault, never of arguments or values: [`Tally`] counts for each function by
+//! each call, store and fault, never of arguments or values: [`PerFunctionStats`] counts for each function by
 //! itself, and adds up the time that was saved; `Metrics` (feature `metrics`) hands everything to the
 //! [`metrics`](https://docs.rs/metrics) facade, for Prometheus and others.
 //!
 //! ```
-//! use vayu::{Tally, cached, mem_cache};
+//! use vayu::{PerFunctionStats, cached, mem_cache};
 //!
 //! #[cached(ttl = "1h", prefix = "square")]
 //! fn square(n: u64) -> u64 {
 //!     n * n
 //! }
 //!
-//! let tally = Tally::new();
+//! let tally = PerFunctionStats::new();
 //! mem_cache().observe(tally.clone());
 //! (square(12), square(12), square(13));
 //! for function in tally.functions() {
@@ -328,7 +328,6 @@
 //! sources, broken caches, invalidation, more machines, keys, tests.
 
 #[doc(hidden)]
-#[path = "private.rs"]
 pub mod __private;
 #[cfg(feature = "memory")]
 mod memory;
@@ -346,19 +345,19 @@ pub use vayu_core::MessagePack;
 #[cfg(feature = "postcard")]
 pub use vayu_core::Postcard;
 pub use vayu_core::{
-    AsCache, Backend, ByReference, Cache, CallOutcome, CallReport, Change, ChangeCount, Claim,
-    Claimed, Clock, Connect, Entry, Error, ErrorKind, FunctionStats, Generations, Group, Key,
-    KeyHasher, KeyVersion, MonotonicClock, News, Observer, OffBackend, Offline, Open, Pause,
-    PauseAll, Prefix, Record, ReleaseLease, Result, Serializer, SerializerId, Shared, SingleFlight,
-    Sleep, Stats, SystemClock, Tally, Timestamp, Usage, Watcher, encode_exactly, pause_all,
-    sorted_set,
+    AnyValue, AsCache, Backend, BuildKeyHasher, ByReference, Cache, CallEvent, CallOutcome,
+    ChangeCount, Clock, Entry, Error, ErrorKind, FunctionStats, Generations, Group, Invalidation,
+    InvalidationFeed, InvalidationListener, Key, KeyVersion, Lease, LeaseGuard, MonotonicClock,
+    Observer, OffBackend, Offline, OpenBackend, PauseAllGuard, PauseGuard, PerFunctionStats,
+    Prefix, Record, ReleaseLease, Result, Serializer, SerializerId, SingleFlight, Sleep, Stats,
+    SystemClock, Timestamp, Usage, encode_checked, pause_all, sorted_set,
 };
 #[cfg(feature = "testing")]
 pub use vayu_core::{backend_tests, testing};
 #[cfg(feature = "file")]
 pub use vayu_file::{
-    AsyncIo, CacheDirectory, Check, Durability, EntryInfo, FileBackend, FileCache, FileOptions,
-    Flaw,
+    AsyncIo, CacheDirectory, Durability, EntryError, EntryInfo, FileBackend, FileCache,
+    FileOptions, Verify,
 };
 #[cfg(feature = "macros")]
 pub use vayu_macros::cached;
@@ -373,7 +372,8 @@ pub use vayu_memory::{MokaBackend, MokaCache};
 pub use vayu_redis::{RedisBackend, RedisCache, RedisOptions};
 #[cfg(feature = "tiered")]
 pub use vayu_tiered::{
-    AnyCache, SingleTier, TierStats, TierValue, Tiered, TieredBackend, TieredOptions, Tiers, tiered,
+    AnyCache, TierStats, TieredBackend, TieredCache, TieredOptions, TieredSerializer, TieredValue,
+    Untiered,
 };
 
 #[cfg(feature = "memory")]

@@ -1,7 +1,7 @@
 //! What caches do, on the `metrics` facade.
 
 use metrics::{Label, Unit, counter, describe_counter, describe_histogram, histogram};
-use vayu_core::{CallOutcome, CallReport, Error, Observer};
+use vayu_core::{CallEvent, CallOutcome, Error, Observer};
 
 /// An [`Observer`] that hands everything to the [`metrics`](https://docs.rs/metrics) facade, and so to
 /// whatever recorder the program has installed. Names and units follow the
@@ -54,31 +54,31 @@ impl Default for Metrics {
 }
 
 impl Observer for Metrics {
-    fn called(&self, call: &CallReport<'_>) {
+    fn on_call(&self, call: &CallEvent<'_>) {
         let function = label(call.function);
         let outcome = Label::from_static_parts("vayu.outcome", call.outcome.as_str());
         counter!(CALLS, vec![function.clone(), outcome]).increment(1);
         match call.outcome {
             CallOutcome::Miss | CallOutcome::Refresh => {
-                histogram!(COMPUTATION, vec![function]).record(call.took);
+                histogram!(COMPUTATION, vec![function]).record(call.compute_time);
             }
             _ => {
-                let micros = u64::try_from(call.took.as_micros()).unwrap_or(u64::MAX);
+                let micros = u64::try_from(call.compute_time.as_micros()).unwrap_or(u64::MAX);
                 counter!(SAVED, vec![function]).increment(micros);
             }
         }
     }
 
-    fn stored(&self, function: &str) {
+    fn on_insert(&self, function: &str) {
         counter!(STORES, vec![label(function)]).increment(1);
     }
 
-    fn failed(&self, function: &str, error: &Error) {
+    fn on_error(&self, function: &str, error: &Error) {
         let kind = Label::new("error.type", format!("{:?}", error.kind()).to_lowercase());
         counter!(ERRORS, vec![label(function), kind]).increment(1);
     }
 
-    fn refresh_failed(&self, function: &str) {
+    fn on_refresh_error(&self, function: &str) {
         counter!(FAILED_REFRESHES, vec![label(function)]).increment(1);
     }
 }

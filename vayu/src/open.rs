@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vayu_core::{Backend, Cache, Error, ErrorKind, Result};
 use vayu_memory::{MemoryBackend, MemoryOptions};
-use vayu_tiered::{AnyCache, TierValue, TieredOptions, Tiers};
+use vayu_tiered::{AnyCache, TieredOptions, TieredSerializer, TieredValue};
 
 use self::parameters::Parameters;
 
@@ -63,7 +63,7 @@ pub fn open(text: impl AsRef<str>) -> Result<AnyCache> {
         _ => below(text, Tier::Alone)?,
     };
     let cache: Cache<_, ()> = Cache::with_backend(backend);
-    Ok(cache.with_serializer(Tiers::default()))
+    Ok(cache.with_serializer(TieredSerializer::default()))
 }
 
 /// Opens the cache that a URL describes as [`open`] does, or returns one that is off if that fails: every call runs
@@ -81,7 +81,7 @@ pub fn open_or_off(url: impl AsRef<str>) -> AnyCache {
     open(url).unwrap_or_else(AnyCache::off)
 }
 
-type AnyBackend = Arc<dyn Backend<Stored = TierValue>>;
+type AnyBackend = Arc<dyn Backend<Stored = TieredValue>>;
 
 /// Whether memory is in front.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ fn in_memory(text: &str) -> Result<AnyBackend> {
     }
     let options = memory(&mut parameters, "max_entries")?;
     parameters.finish("a cache in memory")?;
-    Ok(Arc::new(MemoryBackend::<TierValue>::with_options(options)))
+    Ok(Arc::new(MemoryBackend::<TieredValue>::with_options(options)))
 }
 
 fn memory(parameters: &mut Parameters<'_>, name: &str) -> Result<MemoryOptions> {
@@ -152,13 +152,13 @@ fn below(text: &str, tier: Tier) -> Result<AnyBackend> {
 }
 
 #[cfg(any(feature = "file", feature = "redis"))]
-fn tiers<F>(far: F, memory: Option<TieredOptions>) -> AnyBackend
+fn tiers<F>(backing: F, memory: Option<TieredOptions>) -> AnyBackend
 where
     F: Backend<Stored = bytes::Bytes>,
 {
     match memory {
-        Some(memory) => Arc::new(memory.backend(far)),
-        None => Arc::new(vayu_tiered::SingleTier::new(far)),
+        Some(memory) => Arc::new(memory.backend(backing)),
+        None => Arc::new(vayu_tiered::Untiered::new(backing)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
-use vayu::{Backend, Cache, MemoryCache, RedisCache, RedisOptions, Serializer, tiered};
+use vayu::{Backend, Cache, MemoryCache, RedisCache, RedisOptions, Serializer, TieredOptions};
 
 use crate::race::{Contender, Course, Role, race};
 use crate::report::{Limit, Report};
@@ -70,7 +70,7 @@ fn entry_name(url: &str) -> Result<String, Box<dyn Error>> {
 
 pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let server = Server::start()?;
-    let cache = RedisCache::connect(server.url.as_str())?;
+    let cache = RedisCache::open(server.url.as_str())?;
     let client = redis::Client::open(server.url.as_str())?;
     number(&cache, 1);
     let name = entry_name(&server.url)?;
@@ -166,7 +166,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     );
     report.race("hit, 64 async callers at once", &laps, &[Limit::of("bare GET", 1.15)]);
 
-    let (tiers, memory) = (tiered(&cache), MemoryCache::new());
+    let (tiers, memory) = (TieredOptions::new().over(&cache), MemoryCache::new());
     let laps = race(
         Course::SHORT,
         vec![
@@ -181,8 +181,9 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     );
     report.race("hit in memory in front of Redis", &laps, &[Limit::of("vayu, memory alone", 1.0)]);
 
-    let dead =
-        RedisOptions::new().breaker(3, Duration::from_hours(1)).connect("redis://127.0.0.1:1/")?;
+    let dead = RedisOptions::new()
+        .circuit_breaker(3, Duration::from_hours(1))
+        .connect("redis://127.0.0.1:1/")?;
     number(&dead, 1);
     let laps = race(
         Course::SHORT,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use vayu::{FileCache, FileOptions, MemoryCache, MemoryOptions, Tally, cached};
+use vayu::{FileCache, FileOptions, MemoryCache, MemoryOptions, PerFunctionStats, cached};
 
 use crate::problem::Problem;
 use crate::store::Store;
@@ -16,7 +16,7 @@ pub struct Catalogue {
     store: Arc<Store>,
     memory: MemoryCache,
     reports: FileCache,
-    tally: Tally,
+    tally: PerFunctionStats,
 }
 
 /// Something that is sold.
@@ -61,7 +61,7 @@ impl Catalogue {
         files: FileOptions,
     ) -> Result<Self, Problem> {
         let (memory, reports) = (memory.build(), files.open(reports)?);
-        let tally = Tally::new();
+        let tally = PerFunctionStats::new();
         memory.observe(tally.clone());
         reports.observe(tally.clone());
         Ok(Self { store, memory, reports, tally })
@@ -134,7 +134,7 @@ impl Catalogue {
     }
 
     /// What each cached function has done.
-    pub fn tally(&self) -> &Tally {
+    pub fn tally(&self) -> &PerFunctionStats {
         &self.tally
     }
 }

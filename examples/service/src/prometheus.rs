@@ -16,7 +16,7 @@ pub(crate) fn text(functions: &[FunctionStats]) -> String {
         for (outcome, count) in [
             ("hit", stats.hits),
             ("miss", stats.misses),
-            ("wait", stats.waits),
+            ("coalesced", stats.coalesced),
             ("stale", stats.stale),
             ("refresh", stats.refreshes),
         ] {
@@ -28,9 +28,9 @@ pub(crate) fn text(functions: &[FunctionStats]) -> String {
             );
         }
     }
-    text.push_str("# TYPE vayu_stores_total counter\n");
+    text.push_str("# TYPE vayu_inserts_total counter\n");
     for found in functions {
-        line(&mut text, "vayu_stores_total", &label(&found.function), found.stats.stores);
+        line(&mut text, "vayu_inserts_total", &label(&found.function), found.stats.inserts);
     }
     text.push_str("# TYPE vayu_errors_total counter\n");
     for found in functions {

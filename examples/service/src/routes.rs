@@ -14,7 +14,7 @@ use crate::problem::Problem;
 use crate::prometheus;
 use crate::stats::Line;
 
-type Shared = State<Arc<Catalogue>>;
+type AnyValue = State<Arc<Catalogue>>;
 
 /// The service.
 pub fn routes(catalogue: Arc<Catalogue>) -> Router {
@@ -31,11 +31,14 @@ pub fn routes(catalogue: Arc<Catalogue>) -> Router {
         .with_state(catalogue)
 }
 
-async fn products(State(catalogue): Shared) -> Result<Json<Vec<Product>>, Problem> {
+async fn products(State(catalogue): AnyValue) -> Result<Json<Vec<Product>>, Problem> {
     Ok(Json(catalogue.products().await?))
 }
 
-async fn product(State(catalogue): Shared, Path(id): Path<i64>) -> Result<Json<Product>, Problem> {
+async fn product(
+    State(catalogue): AnyValue,
+    Path(id): Path<i64>,
+) -> Result<Json<Product>, Problem> {
     Ok(Json(catalogue.product(id).await?))
 }
 
@@ -45,33 +48,36 @@ struct Price {
 }
 
 async fn set_price(
-    State(catalogue): Shared,
+    State(catalogue): AnyValue,
     Path(id): Path<i64>,
     Json(price): Json<Price>,
 ) -> Result<(), Problem> {
     catalogue.set_price(id, price.cents).await
 }
 
-async fn report(State(catalogue): Shared, Path(year): Path<i64>) -> Result<Json<Report>, Problem> {
+async fn report(
+    State(catalogue): AnyValue,
+    Path(year): Path<i64>,
+) -> Result<Json<Report>, Problem> {
     Ok(Json(catalogue.report(year).await?))
 }
 
-async fn report_age(State(catalogue): Shared, Path(year): Path<i64>) -> Result<String, Problem> {
+async fn report_age(State(catalogue): AnyValue, Path(year): Path<i64>) -> Result<String, Problem> {
     Ok(format!("{} s\n", catalogue.report_age(year).await?.as_secs()))
 }
 
 async fn refresh_report(
-    State(catalogue): Shared,
+    State(catalogue): AnyValue,
     Path(year): Path<i64>,
 ) -> Result<Json<Report>, Problem> {
     Ok(Json(catalogue.refresh_report(year).await?))
 }
 
-async fn stats(State(catalogue): Shared) -> Json<Vec<Line>> {
+async fn stats(State(catalogue): AnyValue) -> Json<Vec<Line>> {
     Json(catalogue.tally().functions().into_iter().map(Line::from).collect())
 }
 
-async fn metrics(State(catalogue): Shared) -> impl IntoResponse {
+async fn metrics(State(catalogue): AnyValue) -> impl IntoResponse {
     let text = prometheus::text(&catalogue.tally().functions());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -10,7 +10,7 @@ pub(crate) struct Line {
     calls: u64,
     hits: u64,
     misses: u64,
-    waits: u64,
+    coalesced: u64,
     stale: u64,
     refreshes: u64,
     failed_refreshes: u64,
@@ -24,13 +24,13 @@ impl From<FunctionStats> for Line {
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     fn from(found: FunctionStats) -> Self {
         let stats = found.stats;
-        let spared = stats.hits + stats.waits + stats.stale;
+        let spared = stats.hits + stats.coalesced + stats.stale;
         Self {
             function: short_name(&found.function).to_owned(),
             calls: stats.calls(),
             hits: stats.hits,
             misses: stats.misses,
-            waits: stats.waits,
+            coalesced: stats.coalesced,
             stale: stats.stale,
             refreshes: stats.refreshes,
             failed_refreshes: stats.failed_refreshes,

@@ -2,7 +2,7 @@
 
 use std::io::{BufWriter, Write, stdout};
 
-use vayu_file::{CacheDirectory, Check};
+use vayu_file::{CacheDirectory, Verify};
 
 use super::Outcome;
 use crate::Verdict;
@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &Ls) -> Outcome {
     if !arguments.place.json {
         writeln!(out, "{:<8} {:>12} {:>14} {:>14}  KEY", "STATE", "SIZE", "AGE", "LEFT")?;
     }
-    for entry in directory.entries(Check::Header) {
+    for entry in directory.entries(Verify::Header) {
         let entry = entry?;
         if arguments.function.as_ref().is_some_and(|function| !is_of(&entry, function)) {
             continue;

@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 
 use serde_json::json;
 use vayu_core::Timestamp;
-use vayu_file::{CacheDirectory, Check, EntryInfo};
+use vayu_file::{CacheDirectory, EntryInfo, Verify};
 
 use super::Outcome;
 use crate::Verdict;
@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &Purge) -> Outcome {
     let bar = progress(&directory)?;
     let now = now();
     // Whether a value is damaged is only known once it was read.
-    let check = if arguments.choice.damaged { Check::Whole } else { Check::Header };
+    let check = if arguments.choice.damaged { Verify::Full } else { Verify::Header };
     let (mut entries, mut bytes) = (0_u64, 0_u64);
     for entry in bar.wrap_iter(directory.entries(check)) {
         let entry = entry?;

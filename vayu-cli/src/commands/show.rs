@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 
 use serde_json::{Value, json};
 use vayu_core::SerializerId;
-use vayu_file::{CacheDirectory, Check, EntryInfo};
+use vayu_file::{CacheDirectory, EntryInfo, Verify};
 
 use super::Outcome;
 use crate::Verdict;
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
 }
 
 fn find(directory: &CacheDirectory, wanted: &str) -> Result<Option<EntryInfo>, vayu_core::Error> {
-    for entry in directory.entries(Check::Header) {
+    for entry in directory.entries(Verify::Header) {
         let entry = entry?;
         if entry.key() == Some(wanted) || entry.path() == wanted {
             return Ok(Some(entry));
@@ -55,8 +55,8 @@ fn write_lines(out: &mut impl Write, entry: &EntryInfo) -> std::io::Result<()> {
         writeln!(out, "expires     {}", date(expires))?;
         writeln!(out, "serializer  {}", serializer(id))?;
     }
-    if let Some(flaw) = entry.flaw() {
-        writeln!(out, "flaw        {flaw}")?;
+    if let Some(error) = entry.error() {
+        writeln!(out, "error       {error}")?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::{Write, stdout};
 
 use comfy_table::{CellAlignment, Table};
 use serde_json::json;
-use vayu_file::{CacheDirectory, Check};
+use vayu_file::{CacheDirectory, Verify};
 
 use super::Outcome;
 use crate::Verdict;
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
     let now = now();
     let mut functions: BTreeMap<String, Count> = BTreeMap::new();
     let mut total = Count::default();
-    for entry in bar.wrap_iter(directory.entries(Check::Header)) {
+    for entry in bar.wrap_iter(directory.entries(Verify::Header)) {
         let entry = entry?;
         let state = State::of(&entry, now);
         let function = entry.function().unwrap_or("(unknown)");

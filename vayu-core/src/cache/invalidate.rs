@@ -6,9 +6,9 @@ use std::fmt::Display;
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::Group;
-use crate::guard::{guarded, guarded_async};
+use crate::generation::Group;
 use crate::key::Prefix;
+use crate::panic::{guarded, guarded_async};
 
 /// # Invalidation by group
 ///
@@ -29,7 +29,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend. The entries may then still be served.
     pub fn invalidate_tag(&self, tag: impl Display) -> Result<()> {
-        self.renew(Group::tag(tag))
+        self.bump(Group::tag(tag))
     }
 
     /// [`invalidate_tag`](Self::invalidate_tag) for async callers.
@@ -39,7 +39,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Those of [`invalidate_tag`](Self::invalidate_tag).
     pub async fn invalidate_tag_async(&self, tag: impl Display) -> Result<()> {
         let tag = Group::tag(tag);
-        self.renew_async(tag).await
+        self.bump_async(tag).await
     }
 
     /// Invalidates all entries of a function, of the one instance of it where it is generic:
@@ -53,7 +53,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// [`ErrorKind::Configuration`] for what is no function by name, a closure or a pointer;
     /// those of the backend.
     pub fn invalidate_function<F>(&self, function: &F) -> Result<()> {
-        self.renew(Group::of_prefix(&prefix_of(function)?))
+        self.bump(Group::of_prefix(&prefix_of(function)?))
     }
 
     /// [`invalidate_function`](Self::invalidate_function) for async callers.
@@ -63,7 +63,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Those of [`invalidate_function`](Self::invalidate_function).
     pub async fn invalidate_function_async<F>(&self, function: &F) -> Result<()> {
         let function = Group::of_prefix(&prefix_of(function)?);
-        self.renew_async(function).await
+        self.bump_async(function).await
     }
 
     /// Invalidates all entries under a prefix: those of functions under `#[cached(prefix = ..)]`,
@@ -73,7 +73,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub fn invalidate_prefix(&self, prefix: impl Into<Prefix>) -> Result<()> {
-        self.renew(Group::of_prefix(&prefix.into()))
+        self.bump(Group::of_prefix(&prefix.into()))
     }
 
     /// [`invalidate_prefix`](Self::invalidate_prefix) for async callers.
@@ -83,7 +83,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Those of the backend.
     pub async fn invalidate_prefix_async(&self, prefix: impl Into<Prefix>) -> Result<()> {
         let prefix = Group::of_prefix(&prefix.into());
-        self.renew_async(prefix).await
+        self.bump_async(prefix).await
     }
 
     /// Invalidates all entries. [`clear`](Self::clear) gives back what they occupy, too, and takes
@@ -93,7 +93,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub fn invalidate_all(&self) -> Result<()> {
-        self.renew(Group::ALL)
+        self.bump(Group::ALL)
     }
 
     /// [`invalidate_all`](Self::invalidate_all) for async callers.
@@ -102,14 +102,14 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub async fn invalidate_all_async(&self) -> Result<()> {
-        self.renew_async(Group::ALL).await
+        self.bump_async(Group::ALL).await
     }
 
-    fn renew(&self, group: Group) -> Result<()> {
+    fn bump(&self, group: Group) -> Result<()> {
         self.check_on()?;
         self.shared.groups.invalidate(group);
         let result = match self.backend().generations() {
-            Some(generations) => guarded("renew generation", || generations.renew(group)),
+            Some(generations) => guarded("bump generation", || generations.bump(group)),
             None => self.renew_here(group),
         };
         self.shared.groups.invalidate(group);
@@ -125,17 +125,17 @@ impl<B: Backend, S> Cache<B, S> {
                  groups cannot be invalidated",
             ));
         }
-        self.shared.groups.renew(group);
+        self.shared.groups.bump(group);
         Ok(())
     }
 
-    async fn renew_async(&self, group: Group) -> Result<()> {
+    async fn bump_async(&self, group: Group) -> Result<()> {
         self.check_on()?;
         // Also where the future is dropped before the backend has responded.
         self.shared.groups.invalidate(group);
         let result = match self.backend().generations() {
             Some(generations) => {
-                guarded_async("renew generation", || generations.renew_async(group)).await
+                guarded_async("bump generation", || generations.bump_async(group)).await
             }
             None => self.renew_here(group),
         };

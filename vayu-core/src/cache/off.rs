@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
 
-use crate::backend::{Backend, Open};
+use crate::backend::{Backend, OpenBackend};
 use crate::cache::{Cache, Inner};
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -20,10 +20,10 @@ pub trait OffBackend: Backend + Sized {
     fn off() -> Self;
 }
 
-impl<B: Open + OffBackend, S: Default> Cache<B, S> {
+impl<B: OpenBackend + OffBackend, S: Default> Cache<B, S> {
     /// Opens the cache at a place, or returns one that is [`off`](Self::off) if that fails.
     /// A static is opened so: `LazyLock::new(|| FileCache::open_or_off("reports"))`.
-    pub fn open_or_off(place: impl Into<B::Place>) -> Self {
+    pub fn open_or_off(place: impl Into<B::Location>) -> Self {
         Self::open(place).unwrap_or_else(Self::off)
     }
 }

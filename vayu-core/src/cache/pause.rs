@@ -9,11 +9,11 @@ use crate::cache::Inner;
 
 /// While this lives, its cache neither reads nor stores. See [`Cache::pause`](crate::Cache::pause).
 #[must_use = "the pause ends when this is dropped"]
-pub struct Pause<B: Backend> {
+pub struct PauseGuard<B: Backend> {
     shared: Arc<Inner<B>>,
 }
 
-impl<B: Backend> Pause<B> {
+impl<B: Backend> PauseGuard<B> {
     pub(super) fn begin(shared: Arc<Inner<B>>) -> Self {
         shared.pauses.fetch_add(1, Ordering::SeqCst);
         Self { shared }
@@ -25,15 +25,15 @@ impl<B: Backend> Pause<B> {
     }
 }
 
-impl<B: Backend> Drop for Pause<B> {
+impl<B: Backend> Drop for PauseGuard<B> {
     fn drop(&mut self) {
         self.shared.pauses.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-impl<B: Backend> fmt::Debug for Pause<B> {
+impl<B: Backend> fmt::Debug for PauseGuard<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pause").finish_non_exhaustive()
+        f.debug_struct("PauseGuard").finish_non_exhaustive()
     }
 }
 
@@ -65,24 +65,24 @@ pub(super) fn is_everything_paused() -> bool {
 /// assert_eq!(cache.get_or_insert_with(&key, minute, || 3), 1);
 /// # }
 /// ```
-pub fn pause_all() -> PauseAll {
+pub fn pause_all() -> PauseAllGuard {
     PAUSES_OF_ALL.fetch_add(1, Ordering::SeqCst);
-    PauseAll(())
+    PauseAllGuard(())
 }
 
 /// While this lives, no cache of the process reads or stores. See [`pause_all`].
 #[derive(Debug)]
 #[must_use = "the pause ends when this is dropped"]
-pub struct PauseAll(());
+pub struct PauseAllGuard(());
 
-impl PauseAll {
+impl PauseAllGuard {
     /// Ends this pause.
     pub fn resume(self) {
         drop(self);
     }
 }
 
-impl Drop for PauseAll {
+impl Drop for PauseAllGuard {
     fn drop(&mut self) {
         PAUSES_OF_ALL.fetch_sub(1, Ordering::SeqCst);
     }

@@ -3,17 +3,17 @@
 use std::mem;
 use std::ops::ControlFlow;
 
-use crate::backend::{Backend, Claim, Claimed};
+use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::Cache;
-use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look_after};
+use crate::call::lookup::{Inquired, Rest, RestOf, Why, begin, judge, look_after};
 use crate::call::{Call, CallKey, Choice, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::clock::Timestamp;
 use crate::flight::{
     Deadline, FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Turn, Waiting, inside,
 };
-use crate::group::Group;
-use crate::guard::{Discreet, discard, guarded};
+use crate::generation::Group;
 use crate::observer::CallOutcome;
+use crate::panic::{Discreet, discard, guarded};
 use crate::record::Record;
 use crate::serializer::Serializer;
 use crate::sync::block_on;
@@ -58,7 +58,7 @@ enum Ready<'a, R, B: Backend, S, H, Z, L, P> {
 /// What a leader knows while the body runs.
 struct Leading<'a, R, B: Backend, S, H, Z, L, P> {
     /// Given back first.
-    claimed: Option<Claimed>,
+    claimed: Option<LeaseGuard>,
     lead: Lead<'a, Record<B::Stored>>,
     reason: Reason<R>,
     call: Call<'a, B, S, H, Z, L, P>,
@@ -320,8 +320,8 @@ where
     let Leading { claimed, lead, reason, call, started, began } = leading;
     inside(lead.id(), move || {
         let ended = call.cache.now();
-        let took = ended.saturating_since(began);
-        let mut lead = if let Some(record) = call.seal(&answer, took, ended) {
+        let compute_time = ended.saturating_since(began);
+        let mut lead = if let Some(record) = call.seal(&answer, compute_time, ended) {
             let lead = lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = call.can_store()
                 && match lead.begin_store() {
@@ -348,7 +348,7 @@ where
             call.survive(guarded("delete entry", || call.cache.backend().delete(call.key)));
         }
         give_back(&call, claimed);
-        call.conclude(answer, took, reason)
+        call.conclude(answer, compute_time, reason)
     })
 }
 
@@ -359,7 +359,7 @@ fn claim<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     reason: &mut Reason<R>,
     deadline: &mut Deadline,
-) -> ControlFlow<R, Option<Claimed>>
+) -> ControlFlow<R, Option<LeaseGuard>>
 where
     B: Backend,
     H: Shape<R>,
@@ -370,9 +370,11 @@ where
         if call.has_timed_out() {
             break;
         }
-        match call.survive(guarded("claim key", || call.cache.backend().try_claim(call.key))) {
-            Some(Claim::Taken) => {}
-            Some(Claim::Granted(lease)) => {
+        match call
+            .survive(guarded("claim key", || call.cache.backend().try_acquire_lease(call.key)))
+        {
+            Some(Lease::Held) => {}
+            Some(Lease::Acquired(lease)) => {
                 return match read(call).and_then(|found| call.serve(found)) {
                     Some(answer) => {
                         give_back(call, Some(lease));
@@ -382,7 +384,7 @@ where
                     None => ControlFlow::Continue(Some(lease)),
                 };
             }
-            Some(Claim::Unneeded) | None => break,
+            Some(Lease::NotRequired) | None => break,
         }
         if let Reason::Outdated(_) = reason
             && let Reason::Outdated(old) = mem::replace(reason, Reason::Missing)
@@ -405,7 +407,7 @@ where
 /// Gives a lease back before the call returns.
 fn give_back<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-    lease: Option<Claimed>,
+    lease: Option<LeaseGuard>,
 ) {
     // One that is dropped is given back without waiting for long.
     if let Some(lease) = lease

@@ -5,16 +5,16 @@ use std::mem;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 
-use crate::backend::{Backend, Claim, Claimed};
+use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::Cache;
-use crate::call::begin::{Inquired, Rest, RestOf, Why, begin, judge, look_after};
+use crate::call::lookup::{Inquired, Rest, RestOf, Why, begin, judge, look_after};
 use crate::call::{Call, CallKey, Choice, Keep, Old, Policy, Reason, Shape, Ttl};
 use crate::flight::{
     Deadline, FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Turn, Waiting,
 };
-use crate::group::Group;
-use crate::guard::{Discreet, discard, guarded_async};
+use crate::generation::Group;
 use crate::observer::CallOutcome;
+use crate::panic::{Discreet, discard, guarded_async};
 use crate::record::Record;
 use crate::serializer::Serializer;
 
@@ -261,8 +261,8 @@ where
         let began = if claimed.is_some() { call.cache.now() } else { started };
         let answer = body.await;
         let ended = call.cache.now();
-        let took = ended.saturating_since(began);
-        let mut lead = if let Some(record) = call.seal(&answer, took, ended) {
+        let compute_time = ended.saturating_since(began);
+        let mut lead = if let Some(record) = call.seal(&answer, compute_time, ended) {
             let lead = lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = call.can_store()
                 && match lead.begin_store() {
@@ -287,7 +287,7 @@ where
             call.survive(call.cache.delete_async(call.key).await);
         }
         give_back(call, claimed).await;
-        call.conclude(answer, took, reason)
+        call.conclude(answer, compute_time, reason)
     })
 }
 
@@ -298,7 +298,7 @@ async fn claim<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     reason: &mut Reason<R>,
     deadline: &mut Deadline,
-) -> ControlFlow<R, Option<Claimed>>
+) -> ControlFlow<R, Option<LeaseGuard>>
 where
     B: Backend,
     H: Shape<R>,
@@ -312,10 +312,10 @@ where
         if call.has_timed_out() {
             break;
         }
-        let ask = || call.cache.backend().try_claim_async(call.key);
+        let ask = || call.cache.backend().try_acquire_lease_async(call.key);
         match call.survive(guarded_async("claim key", ask).await) {
-            Some(Claim::Taken) => {}
-            Some(Claim::Granted(lease)) => {
+            Some(Lease::Held) => {}
+            Some(Lease::Acquired(lease)) => {
                 return match read(call).await.and_then(|found| call.serve(found)) {
                     Some(answer) => {
                         give_back(call, Some(lease)).await;
@@ -325,7 +325,7 @@ where
                     None => ControlFlow::Continue(Some(lease)),
                 };
             }
-            Some(Claim::Unneeded) | None => break,
+            Some(Lease::NotRequired) | None => break,
         }
         if let Reason::Outdated(_) = reason
             && let Reason::Outdated(old) = mem::replace(reason, Reason::Missing)
@@ -348,7 +348,7 @@ where
 /// Gives a lease back before the call returns.
 async fn give_back<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-    lease: Option<Claimed>,
+    lease: Option<LeaseGuard>,
 ) {
     // One that is dropped is given back without waiting for long.
     if let Some(lease) = lease

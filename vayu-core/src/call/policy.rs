@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::group::Group;
+use crate::generation::Group;
 use crate::key::{Key, KeyBuilder, NoKey};
 use crate::mark::Mark;
 

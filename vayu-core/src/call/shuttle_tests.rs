@@ -13,12 +13,12 @@ use shuttle::thread;
 
 use crate::call::{Always, Policy, Whole, blocking, future, wish};
 use crate::record::Record;
-use crate::serializer::{ByReference, Shared};
+use crate::serializer::{AnyValue, ByReference};
 use crate::sync::block_on;
 use crate::testing::{ManualClock, MapBackend};
 use crate::{Backend, Cache, Key, Timestamp};
 
-type TestCache = Cache<MapBackend<Shared>, ByReference>;
+type TestCache = Cache<MapBackend<AnyValue>, ByReference>;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -297,7 +297,7 @@ fn value_past_its_ttl_is_refreshed_by_one_and_nobody_waits() {
         let fixture = Fixture::new();
         let now = fixture.cache.now();
         let before = |seconds: i64| Timestamp::from_micros(now.as_micros() - seconds * 1_000_000);
-        let record = Record::new(Shared::new(0_usize), before(120), before(60));
+        let record = Record::new(AnyValue::new(0_usize), before(120), before(60));
         let record = record.with_stale_until(now.saturating_add(MINUTE));
         fixture.cache.backend().write(&key("k"), record).expect("a map takes everything");
         spawn_all(&fixture, 4, |fixture, caller| {
@@ -316,7 +316,7 @@ fn value_past_its_ttl_is_refreshed_by_one_and_nobody_waits() {
         });
         assert_eq!(fixture.runs(), 1);
         let stats = fixture.cache.stats();
-        assert_eq!((stats.refreshes, stats.waits), (1, 0));
+        assert_eq!((stats.refreshes, stats.coalesced), (1, 0));
         assert_eq!(fixture.cache.get::<usize>(&key("k")).expect("read"), Some(1));
         fixture.is_empty();
     });
@@ -337,7 +337,7 @@ fn refreshed_value_stays() {
                 (Arc::clone(&fixture), Arc::clone(&refreshed), key.clone());
             thread::spawn(move || {
                 let policy = Policy::new(&key, Whole, &ByReference, MINUTE, Always).with_handle();
-                let answer = wish::with(&mut Some(key.clone()), || {
+                let answer = forced_refresh::with(&mut Some(key.clone()), || {
                     blocking::run(&fixture.cache, &policy, || fixture.run())
                 });
                 refreshed.store(answer, Ordering::SeqCst);

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use crate::serializer::{ByReference, Shared};
+use crate::serializer::{AnyValue, ByReference};
 use crate::testing::{FaultyBackend, ManualClock, MapBackend, watchdog};
 use crate::{Cache, Key};
 
@@ -28,7 +28,7 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 /// After this a test hangs.
 const HANG: Duration = Duration::from_secs(if cfg!(miri) { 600 } else { 60 });
 
-type Backend = FaultyBackend<MapBackend<Shared>>;
+type Backend = FaultyBackend<MapBackend<AnyValue>>;
 type TestCache = Cache<Backend, ByReference>;
 
 /// A cache under test. When it goes, nothing may be left in flight.

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::guard::guarded;
+use crate::panic::guarded;
 
 /// Ready once a time has come.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::call::{Always, Call, Choice, Policy, Shape, Ttl};
 use crate::entry::Remembered;
 use crate::error::Result;
-use crate::group::Group;
+use crate::generation::Group;
 use crate::key::{Key, KeyBuilder, NoKey};
 use crate::record::Record;
 use crate::serializer::Serializer;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::flight::lead::{Lead, Permission};
 use crate::flight::{Flight, Outcome, Phase, Ticket};
-use crate::key::{Key, KeyHasher};
+use crate::key::{BuildKeyHasher, Key};
 use crate::per_process::PerProcess;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, lock, notify_all};
 
@@ -33,7 +33,7 @@ struct Shard<R> {
 
 #[derive(Debug)]
 struct Sky<R> {
-    flights: HashMap<Key, Slot<R>, KeyHasher>,
+    flights: HashMap<Key, Slot<R>, BuildKeyHasher>,
     /// How often a key of this shard has been invalidated.
     invalidations: u64,
 }

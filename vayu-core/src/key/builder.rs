@@ -5,9 +5,9 @@ use std::mem;
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::Group;
-use crate::guard::guarded;
-use crate::key::{Encoder, FunctionOf, Key, Material, Prefix, Simple, encoder, hasher, version};
+use crate::generation::Group;
+use crate::key::{Encoder, FunctionOf, Key, KeyBytes, Prefix, Simple, encoder, hasher, version};
+use crate::panic::guarded;
 
 /// The first byte of a key's material says what the rest is.
 const ARGUMENTS: u8 = b'A';
@@ -39,7 +39,7 @@ impl KeyBuilder {
     /// A key of a text.
     pub fn text<K: KeyText + ?Sized>(text: &K) -> Self {
         let mut builder = Self::begin(&[TEXT]);
-        builder.key.material.extend_from_slice(text.key_text().as_bytes());
+        builder.key.encoded.extend_from_slice(text.key_text().as_bytes());
         builder
     }
 
@@ -48,25 +48,25 @@ impl KeyBuilder {
     #[inline(always)]
     pub fn arguments_of_version(version: &str) -> Self {
         let mut builder = Self::begin(&[]);
-        let material = &mut builder.key.material;
-        version::begin(material, version);
-        material.extend_from_slice(&[ARGUMENTS, encoder::TUPLE]);
+        let encoded = &mut builder.key.encoded;
+        version::begin(encoded, version);
+        encoded.extend_from_slice(&[ARGUMENTS, encoder::TUPLE]);
         builder
     }
 
     /// Begins a key of a text that has a version.
     pub fn text_of_version<K: KeyText + ?Sized>(version: &str, text: &K) -> Self {
         let mut builder = Self::begin(&[]);
-        version::begin(&mut builder.key.material, version);
-        push_marked_text(&mut builder.key.material, text.key_text());
+        version::begin(&mut builder.key.encoded, version);
+        push_marked_text(&mut builder.key.encoded, text.key_text());
         builder
     }
 
     #[inline]
     fn begin(start: &[u8]) -> Self {
-        let mut material = Material::new();
-        material.extend_from_slice(start);
-        Self { key: Key { hash: 0, prefix: Prefix::EMPTY, material }, failed: None }
+        let mut encoded = KeyBytes::new();
+        encoded.extend_from_slice(start);
+        Self { key: Key { hash: 0, prefix: Prefix::EMPTY, encoded }, failed: None }
     }
 
     /// Appends a value: one argument, or after the last one or a text, one more part.
@@ -80,7 +80,7 @@ impl KeyBuilder {
     pub fn encode_simple(&mut self, value: &(impl Simple + ?Sized)) {
         if self.failed.is_none() {
             self.mark_text_that_is_followed();
-            value.encode(&mut self.key.material);
+            value.encode(&mut self.key.encoded);
         }
     }
 
@@ -98,9 +98,9 @@ impl KeyBuilder {
             return;
         }
         self.mark_text_that_is_followed();
-        let material = &mut self.key.material;
+        let encoded = &mut self.key.encoded;
         if let Err(error) = guarded("encode arguments", || {
-            encode(&mut Encoder::new(material)).map_err(|error| {
+            encode(&mut Encoder::new(encoded)).map_err(|error| {
                 Error::new(ErrorKind::Encode, "encode arguments").with_source(error)
             })
         }) {
@@ -112,40 +112,40 @@ impl KeyBuilder {
     #[inline]
     pub fn end_arguments(&mut self) {
         // No arguments are `()`, which serde does not take for a tuple.
-        let material = &mut self.key.material;
-        if material.len() == 2 {
-            *material = Material::new();
-            material.extend_from_slice(&[ARGUMENTS, encoder::UNIT]);
+        let encoded = &mut self.key.encoded;
+        if encoded.len() == 2 {
+            *encoded = KeyBytes::new();
+            encoded.extend_from_slice(&[ARGUMENTS, encoder::UNIT]);
         } else {
-            material.push(encoder::END);
+            encoded.push(encoder::END);
         }
     }
 
     /// [`end_arguments`](Self::end_arguments) of a key that has this version.
     #[inline(always)]
     pub fn end_arguments_of_version(&mut self, version: &str) {
-        let material = &mut self.key.material;
-        if material.len() == version::length(version) + 2 {
-            *material = Material::new();
-            version::begin(material, version);
-            material.extend_from_slice(&[ARGUMENTS, encoder::UNIT]);
+        let encoded = &mut self.key.encoded;
+        if encoded.len() == version::length(version) + 2 {
+            *encoded = KeyBytes::new();
+            version::begin(encoded, version);
+            encoded.extend_from_slice(&[ARGUMENTS, encoder::UNIT]);
         } else {
-            material.push(encoder::END);
+            encoded.push(encoder::END);
         }
     }
 
     /// Adds the tags that the key carries for the methods of a cache.
     pub(crate) fn carry_tags(&mut self, tags: &[Group]) {
-        self.key.material.set_tags(tags.to_vec());
+        self.key.encoded.set_tags(tags.to_vec());
     }
 
     /// A text alone runs to the end; one that is followed by parts needs its length in front.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn mark_text_that_is_followed(&mut self) {
-        let material = &mut self.key.material;
-        if material.first() == Some(&TEXT) {
-            let text = mem::replace(material, Material::new());
-            push_marked_bytes(material, &text[1..]);
+        let encoded = &mut self.key.encoded;
+        if encoded.first() == Some(&TEXT) {
+            let text = mem::replace(encoded, KeyBytes::new());
+            push_marked_bytes(encoded, &text[1..]);
         }
     }
 
@@ -153,14 +153,14 @@ impl KeyBuilder {
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn finish(&mut self, prefix: impl Into<Prefix>) {
         let prefix = prefix.into();
-        self.key.hash = hasher::hash(&prefix, &self.key.material);
+        self.key.hash = hasher::hash(&prefix, &self.key.encoded);
         self.key.prefix = prefix;
     }
 
     /// [`finish`](Self::finish) for a call of the function with this body.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn finish_of<F: ?Sized>(&mut self, function: FunctionOf<F>) {
-        self.key.hash = hasher::hash(&function, &self.key.material);
+        self.key.hash = hasher::hash(&function, &self.key.encoded);
         self.key.prefix = function.into();
     }
 
@@ -199,19 +199,19 @@ impl NoKey<'_> {
 }
 
 /// Appends a text that parts may follow.
-pub(super) fn push_marked_text(material: &mut Material, text: &str) {
-    push_marked_bytes(material, text.as_bytes());
+pub(super) fn push_marked_text(encoded: &mut KeyBytes, text: &str) {
+    push_marked_bytes(encoded, text.as_bytes());
 }
 
-fn push_marked_bytes(material: &mut Material, text: &[u8]) {
-    material.push(TEXT_AND_MORE);
-    material.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    material.extend_from_slice(text);
+fn push_marked_bytes(encoded: &mut KeyBytes, text: &[u8]) {
+    encoded.push(TEXT_AND_MORE);
+    encoded.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    encoded.extend_from_slice(text);
 }
 
 /// The text of this material, if it is a text and nothing else. It has no version in front.
-pub(super) fn text_of(material: &[u8]) -> Option<&str> {
-    let text = match material.split_first() {
+pub(super) fn text_of(encoded: &[u8]) -> Option<&str> {
+    let text = match encoded.split_first() {
         Some((&TEXT, text)) => text,
         Some((&TEXT_AND_MORE, rest)) => {
             let (length, text) = rest.split_first_chunk()?;

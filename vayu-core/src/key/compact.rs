@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use crate::key::material::Material;
+use crate::key::bytes::KeyBytes;
 use crate::key::prefix::{Function, Lasting};
 use crate::key::{Key, Prefix, hasher};
 
@@ -41,7 +41,7 @@ impl CompactKey {
     pub fn is(&self, key: &Key) -> bool {
         match &self.0 {
             Repr::OfFunction { function, bytes } if key.prefix.is_this_very(function) => {
-                bytes.are(&key.material)
+                bytes.are(&key.encoded)
             }
             _ => self.is_by_content(key),
         }
@@ -52,18 +52,16 @@ impl CompactKey {
     fn is_by_content(&self, key: &Key) -> bool {
         match &self.0 {
             Repr::OfFunction { function, bytes } => {
-                key.prefix.is_function(function) && bytes.are(&key.material)
+                key.prefix.is_function(function) && bytes.are(&key.encoded)
             }
-            Repr::OfText { prefix, bytes } => {
-                key.prefix.is_text(prefix) && bytes.are(&key.material)
-            }
-            Repr::Boxed(parts) => parts.0 == key.prefix && *parts.1 == *key.material,
+            Repr::OfText { prefix, bytes } => key.prefix.is_text(prefix) && bytes.are(&key.encoded),
+            Repr::Boxed(parts) => parts.0 == key.prefix && *parts.1 == *key.encoded,
         }
     }
 }
 
 impl CompactKey {
-    fn material(&self) -> &[u8] {
+    fn encoded(&self) -> &[u8] {
         match &self.0 {
             Repr::OfFunction { bytes, .. } => bytes.as_slice(),
             Repr::OfText { bytes, .. } => bytes.as_slice(),
@@ -84,7 +82,7 @@ impl CompactKey {
 
 impl PartialEq for CompactKey {
     fn eq(&self, other: &Self) -> bool {
-        self.material() == other.material()
+        self.encoded() == other.encoded()
             && self.with_prefix(|prefix| other.with_prefix(|other| prefix == other))
     }
 }
@@ -122,11 +120,11 @@ impl<const N: usize> Short<N> {
     }
 
     #[inline(always)]
-    fn are(&self, material: &Material) -> bool {
-        let [first, second, third, last]: [u64; 4] = material.words();
+    fn are(&self, encoded: &KeyBytes) -> bool {
+        let [first, second, third, last]: [u64; 4] = encoded.words();
         let own = self.words();
         // One after the other: several at once would be loaded as more than a word.
-        usize::from(self.length) == material.len()
+        usize::from(self.length) == encoded.len()
             && own[0] == first
             && own[1] == second
             && own[2] == third
@@ -143,14 +141,14 @@ impl From<&Key> for CompactKey {
     fn from(key: &Key) -> Self {
         let short = match key.prefix.lasting() {
             Some(Lasting::Function(function)) => {
-                Short::new(&key.material).map(|bytes| Repr::OfFunction { function, bytes })
+                Short::new(&key.encoded).map(|bytes| Repr::OfFunction { function, bytes })
             }
             Some(Lasting::Text(prefix)) => {
-                Short::new(&key.material).map(|bytes| Repr::OfText { prefix, bytes })
+                Short::new(&key.encoded).map(|bytes| Repr::OfText { prefix, bytes })
             }
             None => None,
         };
-        let boxed = || Repr::Boxed(Box::new((key.prefix.clone(), (*key.material).into())));
+        let boxed = || Repr::Boxed(Box::new((key.prefix.clone(), (*key.encoded).into())));
         Self(short.unwrap_or_else(boxed))
     }
 }
@@ -162,9 +160,9 @@ impl Hash for CompactKey {
             Repr::OfFunction { function, bytes } => bytes.hash(Lasting::Function(function)),
             Repr::OfText { prefix, bytes } => bytes.hash(Lasting::Text(prefix)),
             Repr::Boxed(parts) => {
-                let mut material = Material::new();
-                material.extend_from_slice(&parts.1);
-                hasher::hash(&parts.0, &material)
+                let mut encoded = KeyBytes::new();
+                encoded.extend_from_slice(&parts.1);
+                hasher::hash(&parts.0, &encoded)
             }
         });
     }
@@ -182,7 +180,7 @@ mod tests {
     use std::hash::BuildHasher;
 
     use super::*;
-    use crate::key::KeyHasher;
+    use crate::key::BuildKeyHasher;
 
     #[test]
     fn compact_key_is_its_key_and_no_other_one() {
@@ -204,7 +202,7 @@ mod tests {
             .collect();
         for (n, key) in keys.iter().enumerate() {
             let compact = CompactKey::from(key);
-            assert_eq!(KeyHasher.hash_one(&compact), KeyHasher.hash_one(key));
+            assert_eq!(BuildKeyHasher.hash_one(&compact), BuildKeyHasher.hash_one(key));
             for (m, other) in keys.iter().enumerate() {
                 assert_eq!(compact.is(other), n == m, "{key} {other}");
                 assert_eq!(compact == CompactKey::from(other), n == m, "{key} {other}");
@@ -218,7 +216,7 @@ mod tests {
         for key in &keys {
             for other in keys.each_ref().map(CompactKey::from) {
                 assert!(other.is(key) && other == key.into());
-                assert_eq!(KeyHasher.hash_one(&other), KeyHasher.hash_one(key));
+                assert_eq!(BuildKeyHasher.hash_one(&other), BuildKeyHasher.hash_one(key));
             }
         }
     }

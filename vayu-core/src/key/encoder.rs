@@ -14,8 +14,8 @@
 
 mod compound;
 mod order;
+mod primitive;
 mod run;
-mod simple;
 
 use std::cell::Cell;
 use std::{fmt, mem};
@@ -24,10 +24,10 @@ use serde::ser::{self, Serialize, SerializeMap, SerializeSeq};
 
 use self::compound::{Map, Parts, Sequence};
 pub(crate) use self::order::{Order, Orders};
+use self::primitive::Primitive;
+pub(crate) use self::primitive::Simple;
 use self::run::{Items, Run};
-use self::simple::Primitive;
-pub(crate) use self::simple::Simple;
-use crate::key::Material;
+use crate::key::KeyBytes;
 
 pub(super) const END: u8 = 0;
 pub(super) const UNIT: u8 = 1;
@@ -69,7 +69,7 @@ const RUN: u8 = 0x80;
 
 /// Writes the canonical encoding of values.
 pub(crate) struct Encoder<'a> {
-    out: &'a mut Material,
+    out: &'a mut KeyBytes,
     order: Order<'a>,
     depth: usize,
     /// The form that a value is told to write.
@@ -86,12 +86,12 @@ const DEPTH: usize = 128;
 
 impl<'a> Encoder<'a> {
     #[inline]
-    pub(crate) fn new(out: &'a mut Material) -> Self {
+    pub(crate) fn new(out: &'a mut KeyBytes) -> Self {
         Self::with_order(out, Order::OfKeys)
     }
 
     #[inline]
-    pub(crate) fn with_order(out: &'a mut Material, order: Order<'a>) -> Self {
+    pub(crate) fn with_order(out: &'a mut KeyBytes, order: Order<'a>) -> Self {
         Self {
             out,
             order,
@@ -172,7 +172,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// The encoder of a part that is written elsewhere.
-    fn apart<'b>(&'b mut self, out: &'b mut Material) -> Encoder<'b> {
+    fn apart<'b>(&'b mut self, out: &'b mut KeyBytes) -> Encoder<'b> {
         Encoder {
             out,
             order: self.order.reborrow(),
@@ -208,12 +208,12 @@ impl<'a> Encoder<'a> {
 
     fn named(&mut self, tag: u8, name: &str) {
         self.tag(tag);
-        simple::counted(self.out, name.as_bytes());
+        primitive::counted(self.out, name.as_bytes());
     }
 
     fn variant(&mut self, tag: u8, name: &str, variant: &str) {
         self.named(tag, name);
-        simple::counted(self.out, variant.as_bytes());
+        primitive::counted(self.out, variant.as_bytes());
     }
 
     fn sequence<'e>(&'e mut self, is_table: bool) -> Sequence<'e, 'a> {
@@ -348,13 +348,13 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
 
     fn serialize_str(self, v: &str) -> Result<(), EncodeError> {
         self.tag(STR);
-        simple::counted(self.out, v.as_bytes());
+        primitive::counted(self.out, v.as_bytes());
         Ok(())
     }
 
     fn serialize_bytes(self, v: &[u8]) -> Result<(), EncodeError> {
         self.tag(BYTES);
-        simple::counted(self.out, v);
+        primitive::counted(self.out, v);
         Ok(())
     }
 

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use foldhash::quality::RandomState;
 
-use crate::key::Material;
-use crate::key::material::SHORT;
+use crate::key::KeyBytes;
+use crate::key::bytes::SHORT;
 
 /// The hash function of this process. Its seed is random, so that nobody outside can choose
 /// arguments that collide.
@@ -18,16 +18,16 @@ pub(crate) fn seeded() -> &'static RandomState {
 
 /// The hash of a key with this material, and this prefix.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn hash(prefix: &impl Hash, material: &Material) -> u64 {
-    let length = material.len();
+pub(super) fn hash(prefix: &impl Hash, encoded: &KeyBytes) -> u64 {
+    let length = encoded.len();
     if length <= 16 {
-        hash_words(prefix, length, material.words::<2>())
+        hash_words(prefix, length, encoded.words::<2>())
     } else if length <= 32 {
-        hash_words(prefix, length, material.words::<4>())
+        hash_words(prefix, length, encoded.words::<4>())
     } else if length <= SHORT {
-        hash_words(prefix, length, material.words::<6>())
+        hash_words(prefix, length, encoded.words::<6>())
     } else {
-        hash_long(prefix, material)
+        hash_long(prefix, encoded)
     }
 }
 
@@ -68,28 +68,28 @@ fn hash_words<const N: usize>(prefix: &impl Hash, length: usize, words: [u64; N]
 ///
 /// ```
 /// use std::collections::HashMap;
-/// use vayu_core::{Key, KeyHasher};
+/// use vayu_core::{Key, BuildKeyHasher};
 ///
-/// let mut map: HashMap<Key, u32, KeyHasher> = HashMap::default();
+/// let mut map: HashMap<Key, u32, BuildKeyHasher> = HashMap::default();
 /// map.insert(Key::from_text("prefix", "text"), 7);
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
-pub struct KeyHasher;
+pub struct BuildKeyHasher;
 
-/// The state of [`KeyHasher`] for one key.
+/// The state of [`BuildKeyHasher`] for one key.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct PassedOn(u64);
+pub struct IdentityHasher(u64);
 
-impl BuildHasher for KeyHasher {
-    type Hasher = PassedOn;
+impl BuildHasher for BuildKeyHasher {
+    type Hasher = IdentityHasher;
 
     #[inline]
-    fn build_hasher(&self) -> PassedOn {
-        PassedOn::default()
+    fn build_hasher(&self) -> IdentityHasher {
+        IdentityHasher::default()
     }
 }
 
-impl Hasher for PassedOn {
+impl Hasher for IdentityHasher {
     #[inline]
     fn write_u64(&mut self, hash: u64) {
         self.0 = hash;

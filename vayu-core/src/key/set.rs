@@ -3,7 +3,7 @@
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 
-use crate::key::{Encoder, Material};
+use crate::key::{Encoder, KeyBytes};
 
 /// Serializes a set in an order that depends on its elements alone, for
 /// `#[serde(serialize_with = "vayu::sorted_set")]`.
@@ -33,9 +33,9 @@ where
     T: Serialize + 'a,
     S: Serializer,
 {
-    let mut sorted: Vec<(Material, &T)> = Vec::new();
+    let mut sorted: Vec<(KeyBytes, &T)> = Vec::new();
     for element in set {
-        let mut encoded = Material::new();
+        let mut encoded = KeyBytes::new();
         Encoder::new(&mut encoded).value(element).map_err(S::Error::custom)?;
         sorted.push((encoded, element));
     }

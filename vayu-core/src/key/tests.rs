@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::*;
 
-fn material(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
-    Key::new("p", value).expect("a key").material().to_vec()
+fn encoded_arguments(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
+    Key::new("p", value).expect("a key").encoded_arguments().to_vec()
 }
 
 /// All of these are different, whatever they are compared with.
@@ -18,7 +18,7 @@ fn all_different(materials: &[(&str, Vec<u8>)]) {
 }
 
 macro_rules! named {
-    ($($value:expr),* $(,)?) => { [$((stringify!($value), material(&$value))),*] };
+    ($($value:expr),* $(,)?) => { [$((stringify!($value), encoded_arguments(&$value))),*] };
 }
 
 #[derive(Serialize)]
@@ -123,7 +123,7 @@ fn floats_are_told_apart_by_their_bits() {
         f64::INFINITY,
         f64::MIN_POSITIVE,
     ]);
-    assert_eq!(material(&f64::NAN), material(&f64::NAN));
+    assert_eq!(encoded_arguments(&f64::NAN), encoded_arguments(&f64::NAN));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn what_is_joined_is_told_apart() {
 fn lengths_around_the_steps_of_their_encoding_are_told_apart() {
     let texts: Vec<String> =
         [0, 1, 63, 64, 127, 128, 129, 16_383, 16_384, 65_536].map(|n| "k".repeat(n)).to_vec();
-    let materials: Vec<_> = texts.iter().map(|text| ("a text", material(text))).collect();
+    let materials: Vec<_> = texts.iter().map(|text| ("a text", encoded_arguments(text))).collect();
     all_different(&materials);
 }
 
@@ -163,10 +163,10 @@ fn maps_are_equal_in_any_order() {
     let forward: HashMap<u32, u32> = (0..100).map(|n| (n, n * n)).collect();
     let backward: HashMap<u32, u32> = (0..100).rev().map(|n| (n, n * n)).collect();
     let sorted: BTreeMap<u32, u32> = (0..100).map(|n| (n, n * n)).collect();
-    assert_eq!(material(&forward), material(&backward));
-    assert_eq!(material(&forward), material(&sorted));
+    assert_eq!(encoded_arguments(&forward), encoded_arguments(&backward));
+    assert_eq!(encoded_arguments(&forward), encoded_arguments(&sorted));
     let swapped = HashMap::from([(1, 2), (2, 1)]);
-    assert_ne!(material(&swapped), material(&HashMap::from([(1, 1), (2, 2)])));
+    assert_ne!(encoded_arguments(&swapped), encoded_arguments(&HashMap::from([(1, 1), (2, 2)])));
 }
 
 #[test]
@@ -179,7 +179,10 @@ fn sets_with_the_helper_are_equal_in_any_order() {
     let texts = || (0..50).map(|n| n.to_string());
     let (forward, backward): (HashSet<_>, HashSet<_>) =
         (texts().collect(), texts().rev().collect());
-    assert_eq!(material(&Filter { tags: forward }), material(&Filter { tags: backward }));
+    assert_eq!(
+        encoded_arguments(&Filter { tags: forward }),
+        encoded_arguments(&Filter { tags: backward })
+    );
 }
 
 #[test]
@@ -209,7 +212,7 @@ fn further_parts_are_not_arguments_and_a_text_is_not_one_either() {
             builder.encode(*part);
         }
         builder.finish("p");
-        builder.key().expect("a key").material().to_vec()
+        builder.key().expect("a key").encoded_arguments().to_vec()
     };
     let text = |text: &str, parts: &[&str]| {
         let mut builder = KeyBuilder::text(text);
@@ -217,7 +220,7 @@ fn further_parts_are_not_arguments_and_a_text_is_not_one_either() {
             builder.encode(*part);
         }
         builder.finish("p");
-        builder.key().expect("a key").material().to_vec()
+        builder.key().expect("a key").encoded_arguments().to_vec()
     };
     all_different(&[
         ("a, b", build(&["a", "b"], &[])),
@@ -403,12 +406,12 @@ mod properties {
 
         #[test]
         fn two_values_have_one_encoding_only_if_they_are_equal(one in trees(), two in trees()) {
-            prop_assert_eq!(one == two, material(&one) == material(&two));
+            prop_assert_eq!(one == two, encoded_arguments(&one) == encoded_arguments(&two));
         }
 
         #[test]
         fn no_encoding_goes_on_as_another_value(one in trees(), two in trees()) {
-            let (one, two) = (material(&one), material(&two));
+            let (one, two) = (encoded_arguments(&one), encoded_arguments(&two));
             // Where the other goes on with its readable form, no value goes on.
             let goes_on = |rest: &[u8]| rest.first().is_some_and(|&byte| byte != encoder::READABLE);
             prop_assert!(!two.strip_prefix(&one[..]).is_some_and(goes_on));

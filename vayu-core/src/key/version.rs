@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::key::{Material, builder};
+use crate::key::{KeyBytes, builder};
 
 /// The first byte of the material of a key with a version.
 const VERSION: u8 = b'V';
@@ -54,16 +54,16 @@ impl<T: KeyVersion + ?Sized> KeyVersion for &T {
 
 /// Begins material with a version.
 #[inline(always)]
-pub(super) fn begin(material: &mut Material, version: &str) {
-    material.push(VERSION);
+pub(super) fn begin(encoded: &mut KeyBytes, version: &str) {
+    encoded.push(VERSION);
     match u8::try_from(version.len()) {
-        Ok(length) if length != LONG => material.push(length),
+        Ok(length) if length != LONG => encoded.push(length),
         _ => {
-            material.push(LONG);
-            material.extend_from_slice(&(version.len() as u64).to_le_bytes());
+            encoded.push(LONG);
+            encoded.extend_from_slice(&(version.len() as u64).to_le_bytes());
         }
     }
-    material.extend_from_slice(version.as_bytes());
+    encoded.extend_from_slice(version.as_bytes());
 }
 
 /// Returns how many bytes [`begin`] appends.
@@ -73,9 +73,9 @@ pub(super) const fn length(version: &str) -> usize {
 }
 
 /// Splits material into its version, if it has one, and the rest.
-pub(super) fn split(material: &[u8]) -> (Option<&str>, &[u8]) {
+pub(super) fn split(encoded: &[u8]) -> (Option<&str>, &[u8]) {
     let parts = || {
-        let (&VERSION, rest) = material.split_first()? else { return None };
+        let (&VERSION, rest) = encoded.split_first()? else { return None };
         let (&length, rest) = rest.split_first()?;
         let (length, rest) = match length {
             LONG => {
@@ -87,19 +87,19 @@ pub(super) fn split(material: &[u8]) -> (Option<&str>, &[u8]) {
         let (version, rest) = rest.split_at_checked(length)?;
         Some((std::str::from_utf8(version).ok()?, rest))
     };
-    parts().map_or((None, material), |(version, rest)| (Some(version), rest))
+    parts().map_or((None, encoded), |(version, rest)| (Some(version), rest))
 }
 
 /// Returns the material with this version in the place of the one it has, if any.
-pub(super) fn replace(material: &Material, version: &str) -> Material {
-    let (_, rest) = split(material);
-    let mut versioned = Material::new();
+pub(super) fn replace(encoded: &KeyBytes, version: &str) -> KeyBytes {
+    let (_, rest) = split(encoded);
+    let mut versioned = KeyBytes::new();
     begin(&mut versioned, version);
     match builder::text_of(rest) {
         Some(text) => builder::push_marked_text(&mut versioned, text),
         None => versioned.extend_from_slice(rest),
     }
-    versioned.set_tags(material.tags().to_vec());
+    versioned.set_tags(encoded.tags().to_vec());
     versioned
 }
 

@@ -14,8 +14,8 @@ impl Key {
     /// They are valid in this process. Of equal keys one may have other words than another: a function,
     /// or a static text, may be known at several addresses.
     #[inline(always)]
-    pub fn words<const N: usize>(&self) -> Option<[u64; N]> {
-        let length = self.material.len();
+    pub fn inline_words<const N: usize>(&self) -> Option<[u64; N]> {
+        let length = self.encoded.len();
         if length > (N - 1) * size_of::<u64>() - 2 {
             return None;
         }
@@ -25,11 +25,11 @@ impl Key {
             Lasting::Text(text) => (text.as_ptr().addr(), u8::try_from(text.len() + 1).ok()?),
         };
         let lengths = (length as u64) << 56 | u64::from(text) << 48;
-        let material = self.material.words::<N>();
+        let encoded = self.encoded.words::<N>();
         Some(std::array::from_fn(|n| match n.checked_sub(1) {
             None => address as u64,
-            Some(at) if n == N - 1 => material[at] | lengths,
-            Some(at) => material[at],
+            Some(at) if n == N - 1 => encoded[at] | lengths,
+            Some(at) => encoded[at],
         }))
     }
 }
@@ -49,10 +49,14 @@ mod tests {
             .collect();
         for (n, key) in keys.iter().enumerate() {
             for (m, other) in keys.iter().enumerate() {
-                if let Some(words) = key.words::<3>() {
-                    assert_eq!(other.words() == Some(words), n == m, "{key} {other}");
+                if let Some(words) = key.inline_words::<3>() {
+                    assert_eq!(other.inline_words() == Some(words), n == m, "{key} {other}");
                 }
-                assert_eq!(key.words::<5>() == other.words::<5>(), n == m, "{key} {other}");
+                assert_eq!(
+                    key.inline_words::<5>() == other.inline_words::<5>(),
+                    n == m,
+                    "{key} {other}"
+                );
             }
         }
     }
@@ -60,13 +64,13 @@ mod tests {
     #[test]
     fn what_is_too_long_has_no_words() {
         let of = |prefix: Prefix, length: usize| Key::from_text(prefix, "k".repeat(length - 1));
-        assert!(of("p".into(), 14).words::<3>().is_some());
-        assert!(of("p".into(), 15).words::<3>().is_none());
-        assert!(of("p".into(), 30).words::<5>().is_some());
-        assert!(of("p".into(), 31).words::<5>().is_none());
-        assert!(of("p".to_owned().into(), 3).words::<5>().is_none());
+        assert!(of("p".into(), 14).inline_words::<3>().is_some());
+        assert!(of("p".into(), 15).inline_words::<3>().is_none());
+        assert!(of("p".into(), 30).inline_words::<5>().is_some());
+        assert!(of("p".into(), 31).inline_words::<5>().is_none());
+        assert!(of("p".to_owned().into(), 3).inline_words::<5>().is_none());
         let long: &'static str = "k".repeat(255).leak();
-        assert!(of(long.into(), 3).words::<5>().is_none());
-        assert!(of(long[1..].into(), 3).words::<5>().is_some());
+        assert!(of(long.into(), 3).inline_words::<5>().is_none());
+        assert!(of(long[1..].into(), 3).inline_words::<5>().is_some());
     }
 }

@@ -9,7 +9,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::bounded::Bounds;
-use crate::serializer::exact::encode_exactly;
+use crate::serializer::exact::encode_checked;
 use crate::serializer::{Serializer, SerializerId};
 
 /// Bincode 2 in its standard configuration, for values of up to 16 MiB.
@@ -34,7 +34,7 @@ impl<T: Serialize + DeserializeOwned> Serializer<T> for Bincode {
     }
 
     fn serialize(&self, value: &T) -> Result<Bytes> {
-        encode_exactly(value, encode, |bytes| decode(bytes))
+        encode_checked(value, encode, |bytes| decode(bytes))
     }
 
     fn deserialize(&self, stored: &Bytes) -> Result<T> {

@@ -18,7 +18,7 @@ pub struct ByReference;
 /// A value of any type, held by reference. A number, a short text and a reference that is the value
 /// are held as they are.
 #[derive(Clone)]
-pub struct Shared(Repr);
+pub struct AnyValue(Repr);
 
 /// A number takes no more room than a reference to it, and no atomic operation to clone. The copy of
 /// a text, and one more reference, is what a caller gets in the end; a reference to those would be
@@ -152,7 +152,7 @@ fn take_as<T: 'static, U: 'static>(
     (value as &mut dyn Any).downcast_mut::<Option<U>>()?.take_if(|value| is_wanted(value))
 }
 
-impl Shared {
+impl AnyValue {
     /// Holds a value.
     pub fn new<T: Send + Sync + 'static>(value: T) -> Self {
         Self(Repr::new(value))
@@ -197,7 +197,7 @@ macro_rules! fits_into_a_word {
             $($variant,)*
         }
 
-        impl Shared {
+        impl AnyValue {
             /// The value in two words, the first of which says of which type it is, if it is a number
             /// or the like: how a backend may keep it that copies values word by word.
             pub fn to_words(&self) -> Option<[u64; 2]> {
@@ -232,7 +232,7 @@ macro_rules! fits_into_a_word {
 mod words {
     use std::any::TypeId;
 
-    use super::{InWord, Repr, Shared};
+    use super::{AnyValue, InWord, Repr};
 
     fits_into_a_word! {
         U64: u64, |n| n, |w| w;
@@ -255,20 +255,20 @@ mod words {
 
 use self::words::is_number;
 
-impl AsRef<Self> for Shared {
+impl AsRef<Self> for AnyValue {
     fn as_ref(&self) -> &Self {
         self
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for AnyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Shared(..)")
+        f.write_str("AnyValue(..)")
     }
 }
 
 impl<T: Clone + Send + Sync + 'static> Serializer<T> for ByReference {
-    type Stored = Shared;
+    type Stored = AnyValue;
 
     #[inline]
     fn id(&self) -> SerializerId {
@@ -281,12 +281,12 @@ impl<T: Clone + Send + Sync + 'static> Serializer<T> for ByReference {
         0
     }
 
-    fn serialize(&self, value: &T) -> Result<Shared> {
-        Ok(Shared::new(value.clone()))
+    fn serialize(&self, value: &T) -> Result<AnyValue> {
+        Ok(AnyValue::new(value.clone()))
     }
 
     #[inline]
-    fn deserialize(&self, stored: &Shared) -> Result<T> {
+    fn deserialize(&self, stored: &AnyValue) -> Result<T> {
         match stored.downcast_ref::<T>() {
             Some(value) => Ok(value.clone()),
             None => Err(other_type::<T>()),
@@ -294,7 +294,7 @@ impl<T: Clone + Send + Sync + 'static> Serializer<T> for ByReference {
     }
 
     #[inline(always)]
-    fn take(&self, stored: &mut Shared) -> Result<T> {
+    fn deserialize_owned(&self, stored: &mut AnyValue) -> Result<T> {
         stored.0.take().ok_or_else(other_type::<T>)
     }
 
@@ -326,11 +326,11 @@ mod tests {
         macro_rules! check {
             ($($value:expr => $type:ty),* $(,)?) => {$(
                 let value: $type = $value;
-                let shared = Shared::new(value);
+                let shared = AnyValue::new(value);
                 assert!(!matches!(shared.0, Repr::Held(_)), stringify!($type));
                 assert_eq!(shared.downcast_ref::<$type>(), Some(&value));
                 assert_eq!(shared.clone().downcast_ref::<$type>(), Some(&value));
-                let copy = shared.to_words().and_then(Shared::from_words).expect("a copy");
+                let copy = shared.to_words().and_then(AnyValue::from_words).expect("a copy");
                 assert_eq!(copy.downcast_ref::<$type>(), Some(&value));
                 assert!(shared.downcast_ref::<String>().is_none());
                 assert!(shared.downcast_ref::<Option<$type>>().is_none());
@@ -340,23 +340,23 @@ mod tests {
             () => (), true => bool, 'x' => char, -1 => i8, -2 => i16, -3 => i32, -4 => i64, -5 => isize,
             1 => u8, 2 => u16, 3 => u32, 4 => u64, 5 => usize, 0.5 => f32, -0.0 => f64,
         );
-        assert!(Shared::new(7_u64).downcast_ref::<i64>().is_none());
-        assert!(Shared::new(7_u64).downcast_ref::<usize>().is_none());
-        let negative_zero = Shared::new(-0.0_f64);
+        assert!(AnyValue::new(7_u64).downcast_ref::<i64>().is_none());
+        assert!(AnyValue::new(7_u64).downcast_ref::<usize>().is_none());
+        let negative_zero = AnyValue::new(-0.0_f64);
         assert!(negative_zero.downcast_ref::<f64>().is_some_and(|zero| zero.is_sign_negative()));
     }
 
     #[test]
     fn other_values_are_held_once() {
         let long = "k".repeat(SHORT + 1);
-        let shared = Shared::new(long.clone());
+        let shared = AnyValue::new(long.clone());
         let (one, other) = (shared.clone(), shared.clone());
         let [one, other] = [&one, &other].map(|shared| shared.downcast_ref::<String>().unwrap());
         assert!(std::ptr::eq(one, other));
         assert_eq!(*one, long);
         assert!(shared.to_words().is_none());
-        assert!(Shared::new("short".to_owned()).to_words().is_none());
-        assert!(Shared::from_words([u64::MAX, 0]).is_none());
+        assert!(AnyValue::new("short".to_owned()).to_words().is_none());
+        assert!(AnyValue::from_words([u64::MAX, 0]).is_none());
     }
 
     #[test]
@@ -367,9 +367,11 @@ mod tests {
                 assert_eq!(stored.downcast_ref::<T>(), Some(value));
                 assert_eq!(ByReference.deserialize(&stored).as_ref().ok(), Some(value));
                 let mut copy = stored.clone();
-                assert!(Serializer::<Option<T>>::take(&ByReference, &mut copy).is_err());
-                assert!(Serializer::<u8>::take(&ByReference, &mut copy).is_err());
-                assert_eq!(ByReference.take(&mut copy).as_ref().ok(), Some(value));
+                assert!(
+                    Serializer::<Option<T>>::deserialize_owned(&ByReference, &mut copy).is_err()
+                );
+                assert!(Serializer::<u8>::deserialize_owned(&ByReference, &mut copy).is_err());
+                assert_eq!(ByReference.deserialize_owned(&mut copy).as_ref().ok(), Some(value));
             }
         }
         check(&String::new());
@@ -384,7 +386,7 @@ mod tests {
 
     #[test]
     fn value_takes_three_words() {
-        assert_eq!(size_of::<Shared>(), 24);
-        assert_eq!(size_of::<Option<Shared>>(), 24);
+        assert_eq!(size_of::<AnyValue>(), 24);
+        assert_eq!(size_of::<Option<AnyValue>>(), 24);
     }
 }

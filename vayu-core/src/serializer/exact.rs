@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{Encoder, Material, Order, Orders};
+use crate::key::{Encoder, KeyBytes, Order, Orders};
 
 /// Encodes a value, decodes what came of it, and returns the encoded form if both are the same: a
 /// [`Serializer`](crate::Serializer) that goes this way does not change a value.
@@ -30,15 +30,15 @@ use crate::key::{Encoder, Material, Order, Orders};
 /// # Examples
 ///
 /// ```
-/// use vayu_core::{Error, ErrorKind, encode_exactly};
+/// use vayu_core::{Error, ErrorKind, encode_checked};
 ///
 /// let lossy = |value: &f64| Ok(*value as f32);
 /// let back = |stored: &f32| Ok(f64::from(*stored));
-/// assert_eq!(encode_exactly(&0.5, lossy, back).unwrap(), 0.5_f32);
-/// let error: Error = encode_exactly(&0.1, lossy, back).unwrap_err();
+/// assert_eq!(encode_checked(&0.5, lossy, back).unwrap(), 0.5_f32);
+/// let error: Error = encode_checked(&0.1, lossy, back).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Encode);
 /// ```
-pub fn encode_exactly<T: Serialize, E>(
+pub fn encode_checked<T: Serialize, E>(
     value: &T,
     encode: impl FnOnce(&T) -> Result<E>,
     decode: impl Fn(&E) -> Result<T>,
@@ -90,14 +90,14 @@ fn differs_in_an_order_without_meaning<T: Serialize>(
     Ok(false)
 }
 
-fn without_order<T: Serialize>(value: &T) -> Result<(Material, Orders)> {
+fn without_order<T: Serialize>(value: &T) -> Result<(KeyBytes, Orders)> {
     let mut orders = Orders::new();
     let content = canonical(value, Order::Noted(&mut orders))?;
     Ok((content, orders))
 }
 
-fn canonical<T: Serialize>(value: &T, order: Order<'_>) -> Result<Material> {
-    let mut out = Material::new();
+fn canonical<T: Serialize>(value: &T, order: Order<'_>) -> Result<KeyBytes> {
+    let mut out = KeyBytes::new();
     Encoder::with_order(&mut out, order).value(value).map_err(|error| {
         Error::new(ErrorKind::Encode, "encode the value to compare it").with_source(error)
     })?;

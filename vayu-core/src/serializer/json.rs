@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::serializer::exact::encode_exactly;
+use crate::serializer::exact::encode_checked;
 use crate::serializer::{Serializer, SerializerId};
 
 /// JSON, for any serde value that JSON can give back exactly.
@@ -27,7 +27,7 @@ impl<T: Serialize + DeserializeOwned> Serializer<T> for Json {
     }
 
     fn serialize(&self, value: &T) -> Result<Bytes> {
-        encode_exactly(value, encode, |bytes| decode(bytes))
+        encode_checked(value, encode, |bytes| decode(bytes))
     }
 
     fn deserialize(&self, stored: &Bytes) -> Result<T> {

@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::serializer::exact::encode_exactly;
+use crate::serializer::exact::encode_checked;
 use crate::serializer::{Serializer, SerializerId};
 
 /// MessagePack with named fields, for any serde value. It never runs code on read.
@@ -46,17 +46,17 @@ impl<T: Serialize + DeserializeOwned + 'static> Serializer<T> for MessagePack {
             encode_buffer(buffer)
         } else {
             let encode_with = |mode| {
-                encode_exactly(value, |value| encode(value, mode), |bytes| decode_value(bytes))
+                encode_checked(value, |value| encode(value, mode), |bytes| decode_value(bytes))
             };
             encode_with(BytesMode::ForceIterables).or_else(|_| encode_with(BytesMode::Normal))
         }
     }
 
     fn deserialize(&self, stored: &Bytes) -> Result<T> {
-        self.take(&mut stored.clone())
+        self.deserialize_owned(&mut stored.clone())
     }
 
-    fn take(&self, stored: &mut Bytes) -> Result<T> {
+    fn deserialize_owned(&self, stored: &mut Bytes) -> Result<T> {
         let mut value = None::<T>;
         let any = &mut value as &mut dyn Any;
         if let Some(buffer) = any.downcast_mut::<Option<Vec<u8>>>() {

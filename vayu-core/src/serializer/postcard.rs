@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::bounded::Bounds;
-use crate::serializer::exact::encode_exactly;
+use crate::serializer::exact::encode_checked;
 use crate::serializer::{Serializer, SerializerId};
 
 /// Postcard: compact, and faster than [`MessagePack`](crate::MessagePack).
@@ -26,7 +26,7 @@ impl<T: Serialize + DeserializeOwned> Serializer<T> for Postcard {
     }
 
     fn serialize(&self, value: &T) -> Result<Bytes> {
-        encode_exactly(value, encode, |bytes| decode(bytes))
+        encode_checked(value, encode, |bytes| decode(bytes))
     }
 
     fn deserialize(&self, stored: &Bytes) -> Result<T> {

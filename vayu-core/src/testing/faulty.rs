@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::backend::{Backend, Claim, Claimed, Offline, ReleaseLease, Usage};
+use crate::backend::{Backend, Lease, LeaseGuard, Offline, ReleaseLease, Usage};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::Generations;
+use crate::generation::Generations;
 use crate::key::Key;
 use crate::record::Record;
 
@@ -17,43 +17,43 @@ use crate::record::Record;
 #[non_exhaustive]
 pub enum Fault {
     /// Reads answer an error.
-    ReadFails,
+    FailsReads,
     /// Reads panic.
-    ReadPanics,
+    PanicsInReads,
     /// Writes answer an error.
-    WriteFails,
+    FailsWrites,
     /// Writes panic.
-    WritePanics,
+    PanicsInWrites,
     /// Deletes answer an error.
-    DeleteFails,
+    FailsDeletes,
     /// Writes are acknowledged and forgotten.
-    WriteIsLost,
+    DropsWrites,
     /// The first write of a key stays for ever.
-    FirstWriteStays,
+    KeepsFirstWrite,
     /// Deletes are acknowledged and nothing happens.
-    DeleteIsLost,
+    DropsDeletes,
     /// Deletes always say that there was something.
-    DeleteLies,
+    ReportsEveryDelete,
     /// Keys are cut after 200 bytes, as a file name would be.
-    KeysAreCut,
+    TruncatesKeys,
     /// Keys end at the first NUL, as a C string would.
-    KeysEndAtNul,
+    EndsKeysAtNul,
     /// Keys of different case are one, as on some file systems.
-    KeysFoldCase,
+    FoldsKeyCase,
     /// The prefix and the rest of a key are joined with a colon.
-    KeysAreJoined,
+    JoinsKeyParts,
     /// The times of a record are lost.
-    TimesAreLost,
+    DropsTimes,
     /// The schema and the serializer of a record are lost.
-    StampsAreLost,
+    DropsStamps,
     /// Records are gone as soon as they have expired, even if they may be served stale.
-    StaleIsDropped,
+    DropsStale,
     /// Async reads find nothing.
-    AsyncReadIsBlind,
+    AsyncReadsNone,
     /// Clearing does nothing.
-    ClearIsLost,
+    DropsClear,
     /// Leases cannot be given back, and say so.
-    LeaseStays,
+    KeepsLeases,
 }
 
 /// A backend with a [`Fault`] that can be switched on and off.
@@ -79,15 +79,15 @@ impl<B: Backend> FaultyBackend<B> {
     }
 
     fn key(&self, key: &Key) -> Key {
-        let (prefix, material) = (key.prefix().to_string(), key.material());
-        let mut text = String::from_utf8_lossy(material).into_owned();
-        if self.has(Fault::KeysAreCut) {
+        let (prefix, encoded_arguments) = (key.prefix().to_string(), key.encoded_arguments());
+        let mut text = String::from_utf8_lossy(encoded_arguments).into_owned();
+        if self.has(Fault::TruncatesKeys) {
             text = text.chars().take(200).collect();
-        } else if self.has(Fault::KeysEndAtNul) {
+        } else if self.has(Fault::EndsKeysAtNul) {
             text.truncate(text.find('\0').unwrap_or(text.len()));
-        } else if self.has(Fault::KeysFoldCase) {
+        } else if self.has(Fault::FoldsKeyCase) {
             text = text.to_lowercase();
-        } else if self.has(Fault::KeysAreJoined) {
+        } else if self.has(Fault::JoinsKeyParts) {
             // The first byte of the material says that a text follows.
             return Key::from_text("", format!("{prefix}:{}", text.get(1..).unwrap_or_default()));
         } else {
@@ -98,29 +98,31 @@ impl<B: Backend> FaultyBackend<B> {
 
     fn after_read(&self, found: Option<Record<B::Stored>>) -> Option<Record<B::Stored>> {
         let record = found?;
-        if self.has(Fault::StaleIsDropped) && self.clock().now() >= record.expires() {
+        if self.has(Fault::DropsStale) && self.clock().now() >= record.expires() {
             return None;
         }
         Some(record)
     }
 
     fn before_write(&self, record: Record<B::Stored>) -> Record<B::Stored> {
-        if self.has(Fault::TimesAreLost) {
+        if self.has(Fault::DropsTimes) {
             let (schema, serializer) = (record.schema(), record.serializer());
             return Record::new(record.into_value(), self.clock().now(), crate::Timestamp::NEVER)
                 .with_schema(schema)
                 .with_serializer(serializer);
         }
-        if self.has(Fault::StampsAreLost) {
+        if self.has(Fault::DropsStamps) {
             return record.with_schema(0).with_serializer(crate::SerializerId::default());
         }
         record
     }
 
-    fn after_claim(&self, claim: Claim) -> Claim {
+    fn after_claim(&self, claim: Lease) -> Lease {
         match claim {
-            Claim::Granted(lease) if self.has(Fault::LeaseStays) => {
-                Claim::Granted(Claimed::with_release(Stays { _lease: ManuallyDrop::new(lease) }))
+            Lease::Acquired(lease) if self.has(Fault::KeepsLeases) => {
+                Lease::Acquired(LeaseGuard::with_release(Stays {
+                    _lease: ManuallyDrop::new(lease),
+                }))
             }
             claim => claim,
         }
@@ -133,7 +135,7 @@ impl<B: Backend> FaultyBackend<B> {
 
 /// A lease that cannot be given back.
 struct Stays {
-    _lease: ManuallyDrop<Claimed>,
+    _lease: ManuallyDrop<LeaseGuard>,
 }
 
 impl ReleaseLease for Stays {
@@ -147,36 +149,36 @@ impl<B: Backend> Backend for FaultyBackend<B> {
     type Stored = B::Stored;
 
     fn read(&self, key: &Key) -> Result<Option<Record<B::Stored>>> {
-        assert!(!self.has(Fault::ReadPanics), "planned panic of a read");
-        if self.has(Fault::ReadFails) {
+        assert!(!self.has(Fault::PanicsInReads), "planned panic of a read");
+        if self.has(Fault::FailsReads) {
             return Err(Self::fails("planned failure of a read"));
         }
         Ok(self.after_read(self.inner.read(&self.key(key))?))
     }
 
     fn write(&self, key: &Key, record: Record<B::Stored>) -> Result<()> {
-        assert!(!self.has(Fault::WritePanics), "planned panic of a write");
-        if self.has(Fault::WriteFails) {
+        assert!(!self.has(Fault::PanicsInWrites), "planned panic of a write");
+        if self.has(Fault::FailsWrites) {
             return Err(Self::fails("planned failure of a write"));
         }
         let key = self.key(key);
-        let is_lost = self.has(Fault::WriteIsLost)
-            || (self.has(Fault::FirstWriteStays) && self.inner.read(&key)?.is_some());
+        let is_lost = self.has(Fault::DropsWrites)
+            || (self.has(Fault::KeepsFirstWrite) && self.inner.read(&key)?.is_some());
         if is_lost { Ok(()) } else { self.inner.write(&key, self.before_write(record)) }
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
-        if self.has(Fault::DeleteFails) {
+        if self.has(Fault::FailsDeletes) {
             return Err(Self::fails("planned failure of a delete"));
         }
-        if self.has(Fault::DeleteIsLost) {
+        if self.has(Fault::DropsDeletes) {
             return Ok(self.inner.read(&self.key(key))?.is_some());
         }
-        Ok(self.inner.delete(&self.key(key))? || self.has(Fault::DeleteLies))
+        Ok(self.inner.delete(&self.key(key))? || self.has(Fault::ReportsEveryDelete))
     }
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<B::Stored>>> {
-        if self.has(Fault::AsyncReadIsBlind) { Ok(None) } else { self.read(key) }
+        if self.has(Fault::AsyncReadsNone) { Ok(None) } else { self.read(key) }
     }
 
     async fn write_async(&self, key: &Key, record: Record<B::Stored>) -> Result<()> {
@@ -187,17 +189,17 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         self.delete(key)
     }
 
-    fn try_claim(&self, key: &Key) -> Result<Claim> {
-        Ok(self.after_claim(self.inner.try_claim(&self.key(key))?))
+    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
+        Ok(self.after_claim(self.inner.try_acquire_lease(&self.key(key))?))
     }
 
-    async fn try_claim_async(&self, key: &Key) -> Result<Claim> {
-        let claim = self.inner.try_claim_async(&self.key(key)).await?;
+    async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
+        let claim = self.inner.try_acquire_lease_async(&self.key(key)).await?;
         Ok(self.after_claim(claim))
     }
 
     fn clear(&self) -> Result<()> {
-        if self.has(Fault::ClearIsLost) { Ok(()) } else { self.inner.clear() }
+        if self.has(Fault::DropsClear) { Ok(()) } else { self.inner.clear() }
     }
 
     fn generations(&self) -> Option<&dyn Generations> {

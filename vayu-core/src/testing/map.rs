@@ -11,8 +11,8 @@ use bytes::Bytes;
 use crate::backend::{Backend, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
-use crate::group::{ChangeCount, Generations, Group};
-use crate::key::{Key, KeyHasher};
+use crate::generation::{ChangeCount, Generations, Group};
+use crate::key::{BuildKeyHasher, Key};
 use crate::record::Record;
 
 /// A map behind a mutex, without a limit. It keeps bytes, or whatever `V` is, and the generations of groups
@@ -24,7 +24,7 @@ pub struct MapBackend<V = Bytes> {
     clock: Arc<dyn Clock>,
 }
 
-type Records<V> = HashMap<Key, Record<V>, KeyHasher>;
+type Records<V> = HashMap<Key, Record<V>, BuildKeyHasher>;
 
 /// Generations in a map, and how many were renewed.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Generations for MapGenerations {
         Ok(self.of().get(&group).copied().unwrap_or(0))
     }
 
-    fn renew(&self, group: Group) -> Result<()> {
+    fn bump(&self, group: Group) -> Result<()> {
         let mut of = self.of();
         of.insert(group, self.renewals.load(Ordering::Relaxed) + 1);
         self.renewals.fetch_add(1, Ordering::Release);

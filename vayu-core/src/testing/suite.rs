@@ -13,7 +13,7 @@ pub use self::reopening::{
     Reopening, clear_never_brings_a_generation_back, entries_are_where_the_backend_says_they_are,
     invalidations_survive_as_long_as_entries, reopen,
 };
-use crate::backend::{Backend, Claim, Claimed};
+use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::Cache;
 use crate::clock::{Clock, Timestamp};
 use crate::error::ErrorKind;
@@ -230,7 +230,7 @@ where
         let created = self.clock.now();
         Record::new(stored, created, created.saturating_add(MINUTE))
             .with_schema(SCHEMA)
-            .with_took(Duration::from_secs(2))
+            .with_compute_time(Duration::from_secs(2))
             .with_serializer(self.serializer.id())
     }
 
@@ -270,26 +270,26 @@ where
 
 /// What came of asking for the lease of a key, where there are leases.
 #[derive(Debug)]
-enum Lease {
+enum LeaseState {
     None,
     Held,
-    Ours(Claimed),
+    Ours(LeaseGuard),
 }
 
 impl<B: Backend, S> Subject<B, S> {
-    fn lease(&self, key: &Key) -> Lease {
+    fn lease(&self, key: &Key) -> LeaseState {
         let claim = match self.mode {
-            Mode::Sync => self.backend.try_claim(key),
-            Mode::Async => block_on(self.backend.try_claim_async(key)),
+            Mode::Sync => self.backend.try_acquire_lease(key),
+            Mode::Async => block_on(self.backend.try_acquire_lease_async(key)),
         };
-        match claim.expect("try_claim") {
-            Claim::Unneeded => Lease::None,
-            Claim::Taken => Lease::Held,
-            Claim::Granted(lease) => Lease::Ours(lease),
+        match claim.expect("try_acquire_lease") {
+            Lease::NotRequired => LeaseState::None,
+            Lease::Held => LeaseState::Held,
+            Lease::Acquired(lease) => LeaseState::Ours(lease),
         }
     }
 
-    fn give_back(&self, lease: Claimed) {
+    fn give_back(&self, lease: LeaseGuard) {
         match self.mode {
             Mode::Sync => lease.release(),
             Mode::Async => block_on(lease.release_async()),
@@ -543,12 +543,12 @@ properties! {
     /// A lease is its holder's alone, for one key, and can be taken again once it was given back.
     fn lease_that_was_given_back_is_granted_again(subject) {
         for _ in 0..3 {
-            let Lease::Ours(lease) = subject.lease(&key("leased")) else {
-                assert!(matches!(subject.lease(&key("leased")), Lease::None), "it was given back");
+            let LeaseState::Ours(lease) = subject.lease(&key("leased")) else {
+                assert!(matches!(subject.lease(&key("leased")), LeaseState::None), "it was given back");
                 return;
             };
-            assert!(matches!(subject.lease(&key("leased")), Lease::Held));
-            let Lease::Ours(other) = subject.lease(&key("other")) else {
+            assert!(matches!(subject.lease(&key("leased")), LeaseState::Held));
+            let LeaseState::Ours(other) = subject.lease(&key("other")) else {
                 panic!("the lease of another key is free")
             };
             subject.give_back(lease);
@@ -560,10 +560,10 @@ properties! {
 
     /// A lease that is dropped can be taken again soon.
     fn lease_that_was_dropped_is_granted_again(subject) {
-        let Lease::Ours(lease) = subject.lease(&key("dropped")) else { return };
+        let LeaseState::Ours(lease) = subject.lease(&key("dropped")) else { return };
         drop(lease);
         let began = Instant::now();
-        while matches!(subject.lease(&key("dropped")), Lease::Held) {
+        while matches!(subject.lease(&key("dropped")), LeaseState::Held) {
             assert!(began.elapsed() < MINUTE, "it was not given back");
             thread::yield_now();
         }

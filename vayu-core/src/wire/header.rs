@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Defect;
+use super::ParseError;
 use crate::clock::Timestamp;
+use crate::compact_duration::Took;
 use crate::record::Record;
 use crate::serializer::SerializerId;
-use crate::took::Took;
 
 /// How many bytes a header has.
 pub const HEADER_LENGTH: usize = 80;
@@ -35,7 +35,7 @@ pub struct Header {
     key_length: u32,
     schema: u64,
     stale_micros: u64,
-    took: Took,
+    compute_time: Took,
 }
 
 impl Header {
@@ -51,7 +51,7 @@ impl Header {
             key_length: u32::try_from(key.len()).expect("long keys are written as a digest"),
             schema: record.schema(),
             stale_micros: u64::try_from(stale).unwrap_or(u64::MAX),
-            took: Took::new(record.took()),
+            compute_time: Took::new(record.compute_time()),
         }
     }
 
@@ -63,7 +63,7 @@ impl Header {
         put(8, &[MAJOR, self.length]);
         put(10, &self.flags.to_le_bytes());
         put(12, &self.serializer.as_u16().to_le_bytes());
-        put(14, &self.took.to_bits().to_le_bytes());
+        put(14, &self.compute_time.to_bits().to_le_bytes());
         put(16, &self.created.as_micros().to_le_bytes());
         put(24, &self.expires.as_micros().to_le_bytes());
         put(32, &self.value_length.to_le_bytes());
@@ -80,16 +80,16 @@ impl Header {
     /// # Errors
     ///
     /// The first check that failed.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Defect> {
-        let (header, _) = bytes.split_first_chunk::<HEADER_LENGTH>().ok_or(Defect::Short)?;
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        let (header, _) = bytes.split_first_chunk::<HEADER_LENGTH>().ok_or(ParseError::TooShort)?;
         if header[..8] != MAGIC {
-            return Err(Defect::Magic);
+            return Err(ParseError::BadMagic);
         }
         if header[8] != MAJOR {
-            return Err(Defect::Version);
+            return Err(ParseError::UnsupportedVersion);
         }
         if header[44..48] != checksum(header) {
-            return Err(Defect::Header);
+            return Err(ParseError::CorruptHeader);
         }
         let parsed = Self {
             length: header[9],
@@ -101,14 +101,14 @@ impl Header {
             key_length: u32::from_le_bytes(field(header, 40)),
             schema: u64::from_le_bytes(field(header, 48)),
             stale_micros: u64::from_le_bytes(field(header, 56)),
-            took: Took::from_bits(u16::from_le_bytes(field(header, 14))),
+            compute_time: Took::from_bits(u16::from_le_bytes(field(header, 14))),
         };
         if parsed.flags & MUST_UNDERSTAND & !DIGEST != 0 {
-            return Err(Defect::Flags);
+            return Err(ParseError::UnknownFlags);
         }
         // A later minor version may have a longer header.
         if parsed.length() < HEADER_LENGTH {
-            return Err(Defect::Header);
+            return Err(ParseError::CorruptHeader);
         }
         Ok(parsed)
     }
@@ -160,8 +160,8 @@ impl Header {
     }
 
     /// How long the function ran for the value; zero where nobody knows.
-    pub fn took(&self) -> Duration {
-        self.took.time()
+    pub fn compute_time(&self) -> Duration {
+        self.compute_time.time()
     }
 
     /// The number of the serializer that made the value's stored form.

@@ -59,15 +59,15 @@ fn text_key(text: &str) -> WireKey {
     WireKey::new(&Key::from_text("p", text))
 }
 
-fn defect(bytes: &[u8]) -> Option<Defect> {
-    Entry::parse(bytes).err()
+fn defect(bytes: &[u8]) -> Option<ParseError> {
+    EncodedEntry::parse(bytes).err()
 }
 
 #[test]
 fn record_comes_back_whole() {
     for (key, wire_key, written) in samples(200) {
-        let bytes = pack(&wire_key, &written);
-        let entry = Entry::parse(&bytes).expect("an entry");
+        let bytes = encode(&wire_key, &written);
+        let entry = EncodedEntry::parse(&bytes).expect("an entry");
         assert!(entry.is_of(&wire_key));
         assert_eq!(&bytes[entry.value_range()], &written.value()[..]);
         assert_eq!(entry.record(written.value().clone()), written);
@@ -79,7 +79,7 @@ fn record_comes_back_whole() {
 #[test]
 fn every_flipped_bit_is_seen() {
     for (_, key, record) in samples(entries()) {
-        let bytes = pack(&key, &record);
+        let bytes = encode(&key, &record);
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -91,74 +91,78 @@ fn every_flipped_bit_is_seen() {
 #[test]
 fn every_other_length_is_seen() {
     for (_, key, record) in samples(entries()) {
-        let bytes = pack(&key, &record);
+        let bytes = encode(&key, &record);
         for length in 0..bytes.len() {
             assert!(defect(&bytes[..length]).is_some(), "length {length}");
         }
         for surplus in [&b"\0"[..], b"garbage", &bytes] {
-            assert_eq!(defect(&[&bytes, surplus].concat()), Some(Defect::Length));
+            assert_eq!(defect(&[&bytes, surplus].concat()), Some(ParseError::LengthMismatch));
         }
     }
 }
 
 #[test]
 fn header_that_claims_more_than_there_is_is_not_believed() {
-    let bytes = pack(&text_key("k"), &record("value"));
+    let bytes = encode(&text_key("k"), &record("value"));
     for length in [0, 4, 6, 1 << 40, i64::MAX as u64, u64::MAX - 80, u64::MAX] {
         let claim = resealed(bytes.clone(), |bytes| {
             bytes[32..40].copy_from_slice(&length.to_le_bytes());
         });
-        assert_eq!(defect(&claim), Some(Defect::Length), "{length}");
+        assert_eq!(defect(&claim), Some(ParseError::LengthMismatch), "{length}");
     }
     for length in [0, u32::MAX] {
         let claim = resealed(bytes.clone(), |bytes| {
             bytes[40..44].copy_from_slice(&length.to_le_bytes());
         });
-        assert_eq!(defect(&claim), Some(Defect::Length), "{length}");
+        assert_eq!(defect(&claim), Some(ParseError::LengthMismatch), "{length}");
     }
 }
 
 #[test]
 fn later_minor_version_is_read_and_a_major_one_is_not() {
     let key = text_key("k");
-    let bytes = pack(&key, &record("value"));
+    let bytes = encode(&key, &record("value"));
     let longer = resealed(bytes.clone(), |bytes| {
         bytes[9] = 11;
         bytes.splice(80..80, *b"new bits");
     });
-    let entry = Entry::parse(&longer).expect("a longer header is skipped");
+    let entry = EncodedEntry::parse(&longer).expect("a longer header is skipped");
     assert!(entry.is_of(&key));
     assert_eq!(entry.value(), b"value");
     for bit in 80 * 8..88 * 8 {
         let mut flipped = longer.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(defect(&flipped), Some(Defect::Checksum), "the surplus is covered as well");
+        assert_eq!(
+            defect(&flipped),
+            Some(ParseError::ChecksumMismatch),
+            "the surplus is covered as well"
+        );
     }
 
     let ignorable = resealed(bytes.clone(), |bytes| bytes[10] = 0xff);
     assert_eq!(defect(&ignorable), None);
     let unknown = resealed(bytes.clone(), |bytes| bytes[11] = 0x01);
-    assert_eq!(defect(&unknown), Some(Defect::Flags));
+    assert_eq!(defect(&unknown), Some(ParseError::UnknownFlags));
     let major = resealed(bytes.clone(), |bytes| bytes[8] = 2);
-    assert_eq!(defect(&major), Some(Defect::Version));
+    assert_eq!(defect(&major), Some(ParseError::UnsupportedVersion));
     let shorter = resealed(bytes, |bytes| bytes[9] = 9);
-    assert_eq!(defect(&shorter), Some(Defect::Header));
+    assert_eq!(defect(&shorter), Some(ParseError::CorruptHeader));
 }
 
 #[test]
 fn key_that_is_too_long_is_kept_as_its_digest() {
     let long = "k".repeat(LONGEST_KEY);
     let (key, other) = (text_key(&(long.clone() + "a")), text_key(&(long + "b")));
-    let bytes = pack(&key, &record("value"));
+    let bytes = encode(&key, &record("value"));
     assert!(bytes.len() < 200);
-    let entry = Entry::parse(&bytes).expect("an entry");
+    let entry = EncodedEntry::parse(&bytes).expect("an entry");
     assert!(entry.is_of(&key) && !entry.is_of(&other));
     assert_eq!((entry.function(), entry.key_text()), (None, None));
 }
 
 #[test]
 fn bytes_of_another_kind_are_no_entry() {
-    assert_eq!(defect(b""), Some(Defect::Short));
-    assert_eq!(defect(&[0; 80]), Some(Defect::Magic));
-    assert_eq!(defect("#!/bin/sh\n".repeat(10).as_bytes()), Some(Defect::Magic));
+    assert_eq!(defect(b""), Some(ParseError::TooShort));
+    assert_eq!(defect(&[0; 80]), Some(ParseError::BadMagic));
+    assert_eq!(defect("#!/bin/sh\n".repeat(10).as_bytes()), Some(ParseError::BadMagic));
 }

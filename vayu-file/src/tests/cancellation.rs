@@ -8,19 +8,19 @@ use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
 use vayu_core::testing::watchdog;
-use vayu_core::{Claim, Generations, Group, SingleFlight, SystemClock};
+use vayu_core::{Generations, Group, Lease, SingleFlight, SystemClock};
 
 use super::*;
-use crate::folder::model::Fault;
+use crate::fs::model::Fault;
 
 /// After this a test hangs.
 const HANG: Duration = Duration::from_secs(30);
 
 const OPERATIONS: [&str; 8] =
-    ["read", "write", "delete", "claim", "clear", "generation", "renew", "sweep"];
+    ["read", "write", "delete", "claim", "clear", "generation", "bump", "sweep"];
 
 fn backend(disk: &Disk, clock: &ManualClock) -> FileBackend {
-    let options = options(clock).async_io(AsyncIo::Offloaded);
+    let options = options(clock).async_io(AsyncIo::SpawnBlocking);
     open(disk, &options.single_flight(SingleFlight::Everywhere))
 }
 
@@ -37,12 +37,12 @@ async fn run(operation: &str, backend: &FileBackend, clock: &ManualClock) {
         "write" => backend.write_async(&key, record(clock, "new")).await.expect("write"),
         "delete" => assert!(backend.delete_async(&key).await.expect("delete")),
         "claim" => {
-            let claim = backend.try_claim_async(&key).await.expect("claim");
-            assert!(matches!(claim, Claim::Granted(_)));
+            let claim = backend.try_acquire_lease_async(&key).await.expect("claim");
+            assert!(matches!(claim, Lease::Acquired(_)));
         }
         "clear" => backend.clear_async().await.expect("clear"),
         "generation" => drop(backend.generation_async(Group::tag("t")).await.expect("read")),
-        "renew" => backend.renew_async(Group::tag("t")).await.expect("renew"),
+        "bump" => backend.bump_async(Group::tag("t")).await.expect("bump"),
         _ => drop(backend.sweep_async().await.expect("sweep")),
     }
 }
@@ -202,7 +202,7 @@ fn lock_of_an_async_caller_is_given_back_while_the_disk_hangs_and_no_thread_is_f
         let backend = backend(&disk, &clock);
         let (release, released) = channel::<()>();
         runtime().block_on(async {
-            let claim = backend.try_claim_async(&key("k")).await.expect("claim");
+            let claim = backend.try_acquire_lease_async(&key("k")).await.expect("claim");
             let waiter = tokio::task::spawn_blocking(move || {
                 let _ = released.recv();
             });
@@ -210,14 +210,14 @@ fn lock_of_an_async_caller_is_given_back_while_the_disk_hangs_and_no_thread_is_f
             drop(claim);
             disk.plan(None);
             // Another process, which does not wait until a thread is free here.
-            let next = backend.try_claim(&key("k")).expect("claim");
-            assert!(matches!(next, Claim::Granted(_)), "{next:?}");
+            let next = backend.try_acquire_lease(&key("k")).expect("claim");
+            assert!(matches!(next, Lease::Acquired(_)), "{next:?}");
             drop(release);
             waiter.await.expect("no panic");
             idle().await;
             // What was left behind is not removed from under the one that has it now.
-            let third = backend.try_claim(&key("k")).expect("claim");
-            assert!(matches!(third, Claim::Taken), "{third:?}");
+            let third = backend.try_acquire_lease(&key("k")).expect("claim");
+            assert!(matches!(third, Lease::Held), "{third:?}");
             drop(next);
         });
         assert!(!disk.names().iter().any(|name| name.contains(".lock")), "{:?}", disk.names());

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::*;
-use crate::folder::model::Fault;
+use crate::fs::model::Fault;
 
 const ERRORS: [Errno; 12] = [
     Errno::IO,
@@ -156,7 +156,7 @@ fn deletes_clears_claims_and_counts_that_fail_leave_whole_entries() {
             disk.plan(None);
             check(&disk, false, number);
         }
-        let claim = |backend: &FileBackend| backend.try_claim(&key("k")).is_ok();
+        let claim = |backend: &FileBackend| backend.try_acquire_lease(&key("k")).is_ok();
         with_every_fault(&disk, fault, claim, |_, disk, number| check(disk, false, number));
     });
     // A folder that cannot be opened may hold entries: clearing must not pass over it.
@@ -209,8 +209,10 @@ fn every_bit_and_every_length_of_an_entry_is_a_miss_that_is_overwritten() {
     let backend = open(&disk, &options(&clock));
     backend.write(&key("k"), record(&clock, "value")).expect("write");
     let path = disk.names().into_iter().find(|name| name.contains(".v1")).expect("an entry");
-    let bytes =
-        vayu_core::wire::pack(&vayu_core::wire::WireKey::new(&key("k")), &record(&clock, "value"));
+    let bytes = vayu_core::wire::encode(
+        &vayu_core::wire::WireKey::new(&key("k")),
+        &record(&clock, "value"),
+    );
     let flipped = (0..bytes.len() * 8).map(|bit| {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);

@@ -4,7 +4,7 @@ use rustix::io::Errno;
 use vayu_core::{Generations, Group};
 
 use super::*;
-use crate::folder::model::Fault;
+use crate::fs::model::Fault;
 use crate::layout::Place;
 use crate::options::Durability;
 
@@ -30,7 +30,7 @@ fn group_that_was_never_renewed_is_of_generation_zero_and_never_again() {
     let mut seen = vec![generation(&backend, group)];
     assert_eq!(seen, [0]);
     for _ in 0..20 {
-        backend.renew(group).expect("renew");
+        backend.bump(group).expect("bump");
         let new = generation(&backend, group);
         assert!(!seen.contains(&new), "{new} was there before");
         assert_eq!(generation(&backend, group), new);
@@ -45,7 +45,7 @@ fn generation_that_cannot_be_read_is_an_error_and_no_other_generation() {
     let group = Group::tag("a");
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
-    backend.renew(group).expect("renew");
+    backend.bump(group).expect("bump");
     let known = generation(&backend, group);
     let mut failures = 0;
     for errno in ERRORS {
@@ -70,10 +70,10 @@ fn renewal_that_fails_says_so() {
         for number in 0.. {
             let disk = Disk::default();
             let backend = open(&disk, &options(&clock));
-            backend.renew(group).expect("renew");
+            backend.bump(group).expect("bump");
             let old = generation(&backend, group);
             disk.plan(Fault::Once(number, errno));
-            let result = backend.renew(group);
+            let result = backend.bump(group);
             let operations = disk.operations();
             disk.plan(None);
             if result.is_ok() {
@@ -104,7 +104,7 @@ fn group_is_renewed_on_a_full_disk() {
                     backend.write(&key(n.to_string()), record(&clock, "value")).expect("write");
                 }
                 if was_renewed {
-                    backend.renew(group).expect("renew");
+                    backend.bump(group).expect("bump");
                 }
                 let old = generation(&backend, group);
                 // As many as there are: not one more can be made, whoever asks.
@@ -112,7 +112,7 @@ fn group_is_renewed_on_a_full_disk() {
                 backend.write(&key("another"), record(&clock, "value")).expect_err("it is full");
                 for round in 0..3 {
                     let old = generation(&backend, group);
-                    backend.renew(group).expect("renew");
+                    backend.bump(group).expect("bump");
                     assert_ne!(generation(&backend, group), old, "round {round}");
                 }
                 assert_ne!(generation(&open(&disk, &options(&clock)), group), old);
@@ -135,7 +135,7 @@ fn what_cannot_be_invalidated_is_removed() {
         }
         // Others take what room there is, at once.
         disk.plan(Fault::NoSpace(0, errno));
-        backend.renew(group).expect("renew");
+        backend.bump(group).expect("bump");
         assert!(!is_outdated_value_there(&backend, group, 0), "{errno}");
         assert!(disk.names().iter().all(|name| !name.contains(".v1")));
     }
@@ -152,11 +152,11 @@ fn renewal_that_succeeds_leaves_no_outdated_value_and_that_of_a_full_disk_succee
                 let backend = open(&disk, &options(&clock));
                 backend.write(&key("0"), record(&clock, "value")).expect("write");
                 if was_renewed {
-                    backend.renew(group).expect("renew");
+                    backend.bump(group).expect("bump");
                 }
                 let old = generation(&backend, group);
                 disk.plan(Fault::Once(number, errno));
-                let result = backend.renew(group);
+                let result = backend.bump(group);
                 let operations = disk.operations();
                 disk.plan(None);
                 result.unwrap_or_else(|error| panic!("{errno} at {number}: {error}"));
@@ -174,7 +174,7 @@ fn damaged_generation_is_another_one() {
     let disk = Disk::default();
     let backend = open(&disk, &options(&ManualClock::new()));
     let group = Group::tag("a");
-    backend.renew(group).expect("renew");
+    backend.bump(group).expect("bump");
     let old = generation(&backend, group);
     for bytes in [&b""[..], b"x", &[0; 16], &[7; 16]] {
         disk.damage(Place::of_generation(group).path(), bytes);
@@ -191,7 +191,7 @@ fn synced_renewal_survives_a_loss_of_power() {
     let group = Group::tag("a");
     disk.record();
     for _ in 0..2 {
-        backend.renew(group).expect("renew");
+        backend.bump(group).expect("bump");
         let new = generation(&backend, group);
         for disk in disk.after_power_loss() {
             assert_eq!(generation(&open(&disk, &options), group), new);
@@ -205,7 +205,7 @@ fn generation_is_neither_cleared_nor_swept_nor_counted() {
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock).max_entries(1));
     let group = Group::tag("a");
-    backend.renew(group).expect("renew");
+    backend.bump(group).expect("bump");
     let known = generation(&backend, group);
     for n in 0..100 {
         backend.write(&key(n.to_string()), record(&clock, "value")).expect("write");

@@ -6,7 +6,7 @@ use vayu_core::testing::ManualClock;
 use vayu_core::wire::{self, WireKey};
 
 use super::{key, open, options, record, value};
-use crate::folder::model::{Disk, Fault};
+use crate::fs::model::{Disk, Fault};
 
 /// Around those from which on entries are read in another way.
 const LENGTHS: [usize; 8] = [0, 100, 3_900, 4_100, 10_000, 65_350, 65_600, 200_000];
@@ -28,7 +28,7 @@ fn entry_is_read_whatever_length_it_had_before() {
             }
         }
     }
-    assert_eq!(backend.usage().defects, Some(0));
+    assert_eq!(backend.usage().corrupt_entries, Some(0));
 }
 
 #[test]
@@ -52,16 +52,16 @@ fn entry_that_grew_or_shrank_since_it_was_read_is_one_defect() {
         let backend = open(&disk, &options(&clock));
         backend.write(&key("k"), record(&clock, bytes(length))).expect("write");
         let path = disk.names().into_iter().find(|name| name.contains(".v1")).expect("an entry");
-        let whole = wire::pack(&WireKey::new(&key("k")), &record(&clock, bytes(length)));
+        let whole = wire::encode(&WireKey::new(&key("k")), &record(&clock, bytes(length)));
         let cut = &whole[..whole.len() - 1];
         let longer = [&whole[..], b"x"].concat();
         let much_longer = [&whole[..], &whole].concat();
-        for (defects, damaged) in (1..).zip([cut, &longer, &much_longer]) {
+        for (corrupt_entries, damaged) in (1..).zip([cut, &longer, &much_longer]) {
             disk.damage(&path, &whole);
             assert_eq!(value(&backend, &key("k")), Some(bytes(length)));
             disk.damage(&path, damaged);
             assert_eq!(value(&backend, &key("k")), None, "{length}");
-            assert_eq!(backend.usage().defects, Some(defects), "{length}");
+            assert_eq!(backend.usage().corrupt_entries, Some(corrupt_entries), "{length}");
         }
     }
 }

@@ -112,7 +112,7 @@ fn stranger() {
         assert_eq!(computed(&cache, &key("not stored")), "computed");
         let after = cache.stats();
         assert!(after.errors_of(ErrorKind::Backend) > before.errors_of(ErrorKind::Backend));
-        assert_eq!((after.misses, after.stores), (before.misses + 1, 0));
+        assert_eq!((after.misses, after.inserts), (before.misses + 1, 0));
         cache.remove(&key("stored")).expect_err("it may not be removed");
         cache.clear().expect_err("nothing may be removed");
     }

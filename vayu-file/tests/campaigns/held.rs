@@ -105,7 +105,7 @@ fn held_entry_that_is_damaged_in_place_is_a_defect() {
     let key = key("first");
     let ground = Ground::new(&key);
     let at = entry(ground.path(), &key);
-    for (defects, damage) in (1..).zip([
+    for (corrupt_entries, damage) in (1..).zip([
         (|bytes| *bytes.last_mut().expect("a byte") ^= 1) as fn(&mut Vec<u8>),
         |bytes| bytes.truncate(90),
         Vec::clear,
@@ -117,8 +117,8 @@ fn held_entry_that_is_damaged_in_place_is_a_defect() {
         damage(&mut bytes);
         // That writes to the file that is there.
         fs::write(&at, bytes).expect("write");
-        assert_eq!(get(&cache, &key), None, "{defects}");
-        assert_eq!(cache.stats().usage.defects, Some(1), "{defects}");
+        assert_eq!(get(&cache, &key), None, "{corrupt_entries}");
+        assert_eq!(cache.stats().usage.corrupt_entries, Some(1), "{corrupt_entries}");
         drop(cache);
         fs::remove_file(&at).expect("it is there");
     }
@@ -256,6 +256,6 @@ fn no_read_finds_what_was_replaced_or_removed_before_it_began() {
         let (hits, misses) = seen.fold((0, 0), |all, seen| (all.0 + seen.0, all.1 + seen.1));
         println!("{hits} hits and {misses} misses during {changes} changes of each key");
         assert!(hits > 0 && misses > 0);
-        assert_eq!(cache.stats().usage.defects, Some(0));
+        assert_eq!(cache.stats().usage.corrupt_entries, Some(0));
     });
 }

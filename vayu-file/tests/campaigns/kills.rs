@@ -101,7 +101,7 @@ fn kill_one(directory: &Path, writer: u64, before: Found) -> Found {
         found[number] = Some(Stamp::of(&answer, number));
     }
     let stats = cache.stats();
-    assert_eq!((stats.errors, stats.usage.defects), (0, Some(0)), "no value was damaged");
+    assert_eq!((stats.errors, stats.usage.corrupt_entries), (0, Some(0)), "no value was damaged");
     found
 }
 

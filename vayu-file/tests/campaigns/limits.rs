@@ -77,7 +77,7 @@ fn limit_is_kept_by_processes_that_write_at_the_same_time() {
             writer.join().expect("the writer ends");
         }
         let end = on_disk(directory.path());
-        println!("four writers took {most} bytes at the most, and {end} at the end");
+        println!("four writers compute_time {most} bytes at the most, and {end} at the end");
         assert!(most <= MAX_BYTES * 5 / 4, "{most} bytes at the worst moment");
         assert!(end <= MAX_BYTES * 11 / 10, "{end} bytes at the end");
     });

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use vayu_core::SingleFlight;
 use vayu_core::testing::{ManualClock, watchdog};
-use vayu_core::{Backend, Claim};
+use vayu_core::{Backend, Lease};
 use vayu_file::FileCache;
 
 use crate::ground::{keys, options};
@@ -90,7 +90,7 @@ fn meddler() {
         }
     }
     let stats = cache.stats();
-    assert_eq!((stats.errors, stats.usage.defects), (0, Some(0)), "no value was damaged");
+    assert_eq!((stats.errors, stats.usage.corrupt_entries), (0, Some(0)), "no value was damaged");
     eprintln!("{hits} {reads}");
 }
 
@@ -153,8 +153,8 @@ fn process_that_is_killed_while_it_computes_does_not_hold_up_the_next() {
             let cache = machine_wide(directory.path());
             let (mut child, _stdin) = start("processes::holder", directory.path(), "");
             wait_for_byte(&mut child);
-            let claim = cache.backend().try_claim(key).expect("the lock can be asked for");
-            assert!(matches!(claim, Claim::Taken), "round {round}: {claim:?}");
+            let claim = cache.backend().try_acquire_lease(key).expect("the lock can be asked for");
+            assert!(matches!(claim, Lease::Held), "round {round}: {claim:?}");
             let (called, is_called) = channel();
             let waiting = thread::spawn({
                 let (cache, key) = (cache.clone(), key.clone());

@@ -129,7 +129,7 @@ fn fill(cache: &FileCache, directory: &Path, keys: &[Key]) -> u64 {
             let found = found.map(|value| Stamp::of(&value, number).sequence);
             assert_eq!(found, stored[number], "what was there before stays");
         }
-        assert_eq!(reopened.stats().usage.defects, Some(0), "no entry was damaged");
+        assert_eq!(reopened.stats().usage.corrupt_entries, Some(0), "no entry was damaged");
     }
     assert!(litter(directory).is_empty(), "what could not be written is removed");
     cache.stats().errors

@@ -217,7 +217,7 @@ fn whole_value(directory: &Path, start: Start, context: &str) -> Option<Stamp> {
     let found = cache.get::<String>(&key("k")).expect("read").map(|value| Stamp::of(&value, 0));
     let before = (start == Start::Warm).then_some(OLD);
     assert!(found == before || found == Some(NEW), "{context}: {found:?}");
-    assert_eq!(cache.stats().usage.defects, Some(0), "{context}");
+    assert_eq!(cache.stats().usage.corrupt_entries, Some(0), "{context}");
     found
 }
 

@@ -6,7 +6,7 @@ use vayu_core::testing::MapBackend;
 use vayu_core::{Cache, MessagePack, Serializer};
 
 use super::*;
-use crate::serializer::Tiers;
+use crate::serializer::TieredSerializer;
 
 /// A tier below whose changes are found when they are looked for.
 #[derive(Debug, Clone, Default)]
@@ -17,9 +17,9 @@ struct Searched {
 
 #[derive(Default)]
 struct Search {
-    watcher: Mutex<Option<Weak<dyn Watcher>>>,
+    watcher: Mutex<Option<Weak<dyn InvalidationListener>>>,
     /// What is found by the next look.
-    change: Mutex<Option<Change>>,
+    change: Mutex<Option<Invalidation>>,
     panics: AtomicBool,
 }
 
@@ -57,26 +57,26 @@ impl Backend for Searched {
         self.delete(key)
     }
 
-    fn news(&self) -> Option<&dyn News> {
+    fn invalidation_feed(&self) -> Option<&dyn InvalidationFeed> {
         Some(&*self.search)
     }
 }
 
-impl News for Search {
-    fn watch(&self, watcher: Weak<dyn Watcher>) {
+impl InvalidationFeed for Search {
+    fn subscribe(&self, watcher: Weak<dyn InvalidationListener>) {
         *self.watcher.lock().unwrap() = Some(watcher);
     }
 
-    fn look(&self) {
+    fn poll(&self) {
         assert!(!self.panics.load(Ordering::Relaxed), "looking for changes");
         if let Some(change) = self.change.lock().unwrap().take() {
             let watcher = self.watcher.lock().unwrap().clone().unwrap();
-            watcher.upgrade().unwrap().changed(change);
+            watcher.upgrade().unwrap().on_invalidation(change);
         }
     }
 }
 
-type Tiered = Cache<TieredBackend<Searched>, Tiers<MessagePack>>;
+type TieredCache = Cache<TieredBackend<Searched>, TieredSerializer<MessagePack>>;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -85,16 +85,16 @@ fn key() -> Key {
 }
 
 /// A cache, and another one before it on the same tier below, which has stored a number.
-fn cache_and_other() -> (Tiered, Tiered) {
-    let far = Searched::default();
-    let with = |far| Cache::with_backend(TieredBackend::new(MemoryOptions::new(), far));
-    let other: Tiered = with(far.clone());
+fn cache_and_other() -> (TieredCache, TieredCache) {
+    let backing = Searched::default();
+    let with = |backing| Cache::with_backend(TieredBackend::new(MemoryOptions::new(), backing));
+    let other: TieredCache = with(backing.clone());
     other.set(&key(), &1_u64, HOUR).unwrap();
-    (with(far), other)
+    (with(backing), other)
 }
 
 /// Asks until the number is seen at a glance.
-fn ask(cache: &Tiered, number: u64) {
+fn ask(cache: &TieredCache, number: u64) {
     for _ in 0..100 {
         assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 1_u64), number);
         if let Some(record) = cache.backend().glance(&key()) {
@@ -109,14 +109,14 @@ fn ask(cache: &Tiered, number: u64) {
 fn number_from_below_is_seen_at_a_glance_until_it_changes() {
     let (cache, other) = cache_and_other();
     ask(&cache, 1);
-    assert_eq!(cache.backend().tier_stats().found, 1);
+    assert_eq!(cache.backend().tier_stats().hits, 1);
     let place = start(&key());
-    let changes = [Change::Keys(place), Change::Everything];
+    let changes = [Invalidation::KeySlot(place), Invalidation::All];
     for (change, number) in changes.into_iter().zip(2..) {
         other.set(&key(), &number, HOUR).unwrap();
-        cache.backend().shared.changed(Change::Keys([!place[0], place[1]]));
+        cache.backend().shared.on_invalidation(Invalidation::KeySlot([!place[0], place[1]]));
         ask(&cache, number - 1);
-        cache.backend().shared.changed(change);
+        cache.backend().shared.on_invalidation(change);
         assert!(cache.backend().glance(&key()).is_none(), "{change:?}");
         ask(&cache, number);
     }
@@ -136,7 +136,7 @@ fn changes_are_looked_for_before_a_glance() {
     let (cache, other) = cache_and_other();
     ask(&cache, 1);
     other.set(&key(), &2_u64, HOUR).unwrap();
-    *cache.backend().far().search.change.lock().unwrap() = Some(Change::Everything);
+    *cache.backend().backing().search.change.lock().unwrap() = Some(Invalidation::All);
     assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 3_u64), 2);
 }
 
@@ -144,7 +144,7 @@ fn changes_are_looked_for_before_a_glance() {
 fn panic_while_changes_are_looked_for_costs_no_answer() {
     let (cache, _other) = cache_and_other();
     ask(&cache, 1);
-    cache.backend().far().search.panics.store(true, Ordering::Relaxed);
+    cache.backend().backing().search.panics.store(true, Ordering::Relaxed);
     assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 1_u64), 1);
     assert_eq!(cache.stats().errors_of(vayu_core::ErrorKind::Panic), 1);
 }

@@ -17,7 +17,7 @@ fn call(fixture: &Fixture, is_async: bool) -> usize {
 fn read_that_fails_or_panics_is_a_miss_that_is_counted() {
     for is_async in [false, true] {
         for (fault, kind) in
-            [(Fault::ReadFails, ErrorKind::Backend), (Fault::ReadPanics, ErrorKind::Panic)]
+            [(Fault::FailsReads, ErrorKind::Backend), (Fault::PanicsInReads, ErrorKind::Panic)]
         {
             let fixture = Fixture::new();
             assert_eq!(call(&fixture, is_async), 1);
@@ -34,14 +34,14 @@ fn read_that_fails_or_panics_is_a_miss_that_is_counted() {
 fn write_that_fails_or_panics_still_answers() {
     for is_async in [false, true] {
         for (fault, kind) in
-            [(Fault::WriteFails, ErrorKind::Backend), (Fault::WritePanics, ErrorKind::Panic)]
+            [(Fault::FailsWrites, ErrorKind::Backend), (Fault::PanicsInWrites, ErrorKind::Panic)]
         {
             let fixture = Fixture::new();
             fixture.cache.backend().set_fault(fault);
             assert_eq!(call(&fixture, is_async), 1);
             assert_eq!(call(&fixture, is_async), 2);
             let stats = fixture.cache.stats();
-            assert_eq!((stats.stores, stats.errors_of(kind)), (0, 2), "{fault:?}");
+            assert_eq!((stats.inserts, stats.errors_of(kind)), (0, 2), "{fault:?}");
         }
     }
 }
@@ -50,15 +50,15 @@ fn write_that_fails_or_panics_still_answers() {
 fn methods_of_the_cache_answer_the_error_of_the_backend() {
     let fixture = Fixture::new();
     let (cache, key) = (&fixture.cache, key("k"));
-    cache.backend().set_fault(Fault::ReadPanics);
+    cache.backend().set_fault(Fault::PanicsInReads);
     assert_eq!(cache.get::<u8>(&key).expect_err("a panic").kind(), ErrorKind::Panic);
     assert_eq!(
         block_on(cache.get_async::<u8>(&key)).expect_err("a panic").kind(),
         ErrorKind::Panic
     );
-    cache.backend().set_fault(Fault::WriteFails);
+    cache.backend().set_fault(Fault::FailsWrites);
     assert_eq!(cache.set(&key, &1, MINUTE).expect_err("a fault").kind(), ErrorKind::Backend);
-    cache.backend().set_fault(Fault::DeleteFails);
+    cache.backend().set_fault(Fault::FailsDeletes);
     assert_eq!(cache.remove(&key).expect_err("a fault").kind(), ErrorKind::Backend);
 }
 
@@ -66,7 +66,7 @@ fn methods_of_the_cache_answer_the_error_of_the_backend() {
 fn waiters_get_the_value_although_it_could_not_be_stored() {
     watchdog(HANG, || {
         let fixture = Fixture::new();
-        fixture.cache.backend().set_fault(Fault::WriteFails);
+        fixture.cache.backend().set_fault(Fault::FailsWrites);
         thread::scope(|scope| {
             let leader = scope.spawn(|| {
                 fixture.cache.get_or_insert_with(&key("k"), MINUTE, || {

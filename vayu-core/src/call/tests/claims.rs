@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use async_trait::async_trait;
 
 use super::*;
-use crate::backend::{Backend, Claim, Claimed, ReleaseLease};
+use crate::backend::{Backend, Lease, LeaseGuard, ReleaseLease};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
@@ -18,7 +18,7 @@ use crate::testing::Fault;
 /// A map whose keys are computed by one cache at a time.
 #[derive(Clone, Default)]
 struct Claiming {
-    map: MapBackend<Shared>,
+    map: MapBackend<AnyValue>,
     taken: Arc<Mutex<HashSet<Key>>>,
     claims_fail: bool,
     /// How often it was asked for a right, and how often read.
@@ -48,34 +48,35 @@ impl ReleaseLease for Taken {
 
 #[async_trait]
 impl Backend for Claiming {
-    type Stored = Shared;
-    fn read(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+    type Stored = AnyValue;
+    fn read(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
         self.looks.fetch_add(1, Ordering::SeqCst);
         self.map.read(key)
     }
-    fn write(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+    fn write(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
         self.map.write(key, record)
     }
     fn delete(&self, key: &Key) -> Result<bool> {
         self.map.delete(key)
     }
-    async fn read_async(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
         self.read(key)
     }
-    async fn write_async(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+    async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
         self.write(key, record)
     }
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         self.delete(key)
     }
-    fn try_claim(&self, key: &Key) -> Result<Claim> {
+    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
         if self.claims_fail {
             return Err(Error::new(ErrorKind::Backend, "planned failure of a claim"));
         }
         self.looks.fetch_add(1, Ordering::SeqCst);
         let is_free = self.taken.lock().expect("no panic").insert(key.clone());
-        let granted = || Claim::Granted(Claimed::with_release(Taken(self.clone(), key.clone())));
-        Ok(if is_free { granted() } else { Claim::Taken })
+        let granted =
+            || Lease::Acquired(LeaseGuard::with_release(Taken(self.clone(), key.clone())));
+        Ok(if is_free { granted() } else { Lease::Held })
     }
     fn clock(&self) -> Arc<dyn Clock> {
         self.map.clock()
@@ -124,13 +125,13 @@ fn processes_compute_a_key_once() {
 fn right_that_is_never_given_back_holds_nobody_for_ever() {
     watchdog(HANG, || {
         let backend = Claiming::default();
-        let _held = backend.try_claim(&key("k")).expect("free");
+        let _held = backend.try_acquire_lease(&key("k")).expect("free");
         let process: Cache<Claiming, ByReference> =
             Cache::with_backend(backend).with_max_wait(Duration::from_millis(20));
         assert_eq!(process.get_or_insert_with(&key("k"), MINUTE, || 1), 1);
         assert_eq!(process.get::<i32>(&key("k")).expect("read"), Some(1), "and it is stored");
         let other = key("other");
-        let _held = process.backend().try_claim(&other).expect("free");
+        let _held = process.backend().try_acquire_lease(&other).expect("free");
         assert_eq!(block_on(process.get_or_insert_with_async(&other, MINUTE, async { 2 })), 2);
     });
 }
@@ -201,7 +202,7 @@ fn right_is_given_back_before_the_call_returns_however_it_ends() {
 #[test]
 fn right_that_cannot_be_given_back_is_counted() {
     let backend = FaultyBackend::new(Claiming::default());
-    backend.set_fault(Fault::LeaseStays);
+    backend.set_fault(Fault::KeepsLeases);
     let process: Cache<_, ByReference> = Cache::with_backend(backend);
     assert_eq!(process.get_or_insert_with(&key("k"), MINUTE, || 1), 1);
     assert_eq!(process.stats().errors_of(ErrorKind::Backend), 1);
@@ -215,8 +216,8 @@ fn conformance_kit_finds_a_right_that_stays() {
     for (fault, mode) in [
         (None, Mode::Sync),
         (None, Mode::Async),
-        (Some(Fault::LeaseStays), Mode::Sync),
-        (Some(Fault::LeaseStays), Mode::Async),
+        (Some(Fault::KeepsLeases), Mode::Sync),
+        (Some(Fault::KeepsLeases), Mode::Async),
     ] {
         let backend = FaultyBackend::new(Claiming::default());
         backend.set_fault(fault);
@@ -284,7 +285,7 @@ fn stopped_holder_of_a_right_costs_the_longest_wait_once() {
             let (clock, backend, process) = with_manual_clock();
             let max_wait = Duration::from_secs(3);
             let process = process.with_max_wait(max_wait);
-            let _held = backend.try_claim(&key("k")).expect("free");
+            let _held = backend.try_acquire_lease(&key("k")).expect("free");
             let runs = AtomicUsize::new(0);
             let time = wait_of(kinds, &process, &clock, || {
                 runs.fetch_add(1, Ordering::SeqCst);
@@ -330,7 +331,7 @@ fn value_that_anybody_stores_ends_the_wait_for_a_right() {
     watchdog(HANG, || {
         for kinds in KINDS {
             let (clock, backend, process) = with_manual_clock();
-            let _held = backend.try_claim(&key("k")).expect("free");
+            let _held = backend.try_acquire_lease(&key("k")).expect("free");
             // Once without rights, and once by a process that has none of this.
             let other: Cache<Claiming, ByReference> = Cache::with_backend(backend.clone());
             let stores = AtomicBool::new(false);

@@ -79,7 +79,7 @@ fn zero_ttl_computes_every_time_and_stores_nothing() {
     let call = || fixture.cache.get_or_insert_with(&key("k"), Duration::ZERO, || fixture.run());
     assert_eq!((call(), call()), (1, 2));
     let stats = fixture.cache.stats();
-    assert_eq!((stats.stores, stats.errors_of(ErrorKind::Configuration)), (0, 2));
+    assert_eq!((stats.inserts, stats.errors_of(ErrorKind::Configuration)), (0, 2));
     let set = fixture.cache.set(&key("k"), &1, Duration::ZERO);
     assert_eq!(set.expect_err("no ttl").kind(), ErrorKind::Configuration);
 }
@@ -88,7 +88,7 @@ fn zero_ttl_computes_every_time_and_stores_nothing() {
 fn record_of_another_schema_or_serializer_is_a_miss() {
     let fixture = Fixture::new();
     let now = fixture.clock.now();
-    let record = Record::new(Shared::new(0_usize), now, now.saturating_add(MINUTE));
+    let record = Record::new(AnyValue::new(0_usize), now, now.saturating_add(MINUTE));
     let backend = fixture.cache.backend();
     backend.write(&key("schema"), record.clone().with_schema(1)).expect("write");
     let other = crate::SerializerId::user(1);

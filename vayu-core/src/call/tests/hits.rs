@@ -24,7 +24,7 @@ fn calls_are_hits_misses_or_waits() {
         fixture.cache.get_or_insert_with(&key("k"), MINUTE, || fixture.run());
     }
     let stats = fixture.cache.stats();
-    assert_eq!((stats.hits, stats.misses, stats.waits, stats.stores), (2, 1, 0, 1));
+    assert_eq!((stats.hits, stats.misses, stats.coalesced, stats.inserts), (2, 1, 0, 1));
     assert_eq!(stats.calls(), 3);
 }
 

@@ -4,7 +4,7 @@ use serde::ser::{self, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{END, ENTRY, EncodeError, Encoder, FIELD};
-use crate::key::Material;
+use crate::key::KeyBytes;
 
 /// Parts that are written in the order of their encoding, not of their arrival.
 pub(crate) struct Parts<'e, 'a> {
@@ -16,7 +16,7 @@ pub(crate) struct Parts<'e, 'a> {
 
 /// An element, or an entry of a map.
 struct Part {
-    bytes: Material,
+    bytes: KeyBytes,
     /// How many of the bytes it is sorted by: those of a whole element, or of the key of an entry.
     key: usize,
 }
@@ -42,7 +42,7 @@ impl<'e, 'a> Parts<'e, 'a> {
         &mut self,
         encode: impl FnOnce(&mut Encoder<'_>) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        let mut bytes = Material::new();
+        let mut bytes = KeyBytes::new();
         encode(&mut self.encoder.apart(&mut bytes))?;
         self.encoded.push(Part { key: bytes.len(), bytes });
         Ok(())

@@ -59,7 +59,7 @@ impl Order<'_> {
 
 /// Whether a type with this name iterates in an order of its own: a `HashMap` or `HashSet` of the
 /// standard library or of another one, or a reference to one. What is not known by its name is
-/// found by how it is read (see [`encode_exactly`](crate::encode_exactly)).
+/// found by how it is read (see [`encode_checked`](crate::encode_checked)).
 fn is_hash_table(name: &str) -> bool {
     let path = name.trim_start_matches('&').split('<').next().unwrap_or_default();
     // A slice, an array or a tuple of hash tables is not one.

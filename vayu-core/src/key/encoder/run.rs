@@ -2,9 +2,9 @@
 
 use serde::ser::{Impossible, Serialize, Serializer};
 
-use super::simple::Primitive;
+use super::primitive::Primitive;
 use super::{EncodeError, RUN};
-use crate::key::Material;
+use crate::key::KeyBytes;
 
 /// The run that is being written, if any.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Run {
 impl Run {
     /// Appends a value to a run of its type, or to a new one.
     #[inline]
-    pub(super) fn push<T: Primitive>(&mut self, value: T, out: &mut Material) {
+    pub(super) fn push<T: Primitive>(&mut self, value: T, out: &mut KeyBytes) {
         if self.tag != T::TAG || self.count == u32::MAX {
             self.end(out);
             self.begin(T::TAG, out);
@@ -29,7 +29,7 @@ impl Run {
         self.count += 1;
     }
 
-    fn begin(&mut self, tag: u8, out: &mut Material) {
+    fn begin(&mut self, tag: u8, out: &mut KeyBytes) {
         out.push(tag | RUN);
         *self = Self { tag, count: 0, place: out.len() };
         out.push_word(0, size_of::<u32>());
@@ -37,7 +37,7 @@ impl Run {
 
     /// Ends the run, if there is one.
     #[inline]
-    pub(super) fn end(&mut self, out: &mut Material) {
+    pub(super) fn end(&mut self, out: &mut KeyBytes) {
         if self.tag != 0 {
             out.set(self.place, self.count);
             self.tag = 0;
@@ -79,7 +79,7 @@ impl Items {
         &self,
         mut items: impl Iterator<Item = T>,
         run: &mut Run,
-        out: &mut Material,
+        out: &mut KeyBytes,
     ) -> Result<(), EncodeError> {
         let Some(first) = items.next() else { return Ok(()) };
         run.begin(self.tag, out);
@@ -102,7 +102,7 @@ impl Items {
 }
 
 /// Appends the lowest bytes of each, by way of a small buffer.
-fn extend<const SIZE: usize>(mut bits: impl Iterator<Item = u128>, out: &mut Material) {
+fn extend<const SIZE: usize>(mut bits: impl Iterator<Item = u128>, out: &mut KeyBytes) {
     let mut buffer = [0; 256];
     loop {
         let (places, _) = buffer.as_chunks_mut::<SIZE>();

@@ -7,7 +7,7 @@ use super::{MINUTE, Mode, key};
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::error::{ErrorKind, Result};
-use crate::group::Group;
+use crate::generation::Group;
 use crate::key::Key;
 use crate::serializer::Serializer;
 use crate::sync::block_on;
@@ -80,13 +80,13 @@ where
         .expect("a generation")
     }
 
-    fn renew(&self, backend: &B, group: Group) {
+    fn bump(&self, backend: &B, group: Group) {
         let generations = backend.generations().expect("generations");
         match self.mode {
-            Mode::Sync => generations.renew(group),
-            Mode::Async => block_on(generations.renew_async(group)),
+            Mode::Sync => generations.bump(group),
+            Mode::Async => block_on(generations.bump_async(group)),
         }
-        .expect("renew");
+        .expect("bump");
     }
 }
 
@@ -171,7 +171,7 @@ where
     let mut past = Vec::new();
     for round in 0..3 {
         past.push(reopening.generation(&backend, group));
-        reopening.renew(&backend, group);
+        reopening.bump(&backend, group);
         let renewed = reopening.generation(&backend, group);
         assert!(!past.contains(&renewed), "round {round}: renewed to an earlier one");
         let cleared = match reopening.mode {

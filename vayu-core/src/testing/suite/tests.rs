@@ -6,11 +6,11 @@ use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::error::Result;
-use crate::group::{Generations, Group};
+use crate::generation::{Generations, Group};
 use crate::testing::{Fault, FaultyBackend, MapBackend};
-use crate::{ByReference, Shared};
+use crate::{AnyValue, ByReference};
 
-type Backend = FaultyBackend<MapBackend<Shared>>;
+type Backend = FaultyBackend<MapBackend<AnyValue>>;
 
 /// The names of the properties that a backend with this fault does not have.
 fn caught_by(fault: Option<Fault>, mode: Mode) -> Vec<&'static str> {
@@ -37,23 +37,23 @@ fn right_backend_has_every_property() {
 #[test]
 fn every_fault_is_caught_by_the_property_it_violates() {
     let expected = [
-        (Fault::ReadFails, "absent_key_reads_as_none"),
-        (Fault::ReadPanics, "absent_key_reads_as_none"),
-        (Fault::WriteFails, "record_is_read_back_whole"),
-        (Fault::WritePanics, "record_is_read_back_whole"),
-        (Fault::DeleteFails, "deleted_key_reads_as_none"),
-        (Fault::WriteIsLost, "record_is_read_back_whole"),
-        (Fault::FirstWriteStays, "second_write_replaces_the_first"),
-        (Fault::DeleteIsLost, "no_write_comes_back_after_a_delete"),
-        (Fault::DeleteLies, "delete_says_whether_there_was_something"),
-        (Fault::KeysAreCut, "unusual_keys_are_all_different"),
-        (Fault::KeysEndAtNul, "unusual_keys_are_all_different"),
-        (Fault::KeysFoldCase, "unusual_keys_are_all_different"),
-        (Fault::KeysAreJoined, "prefix_and_text_are_kept_apart"),
-        (Fault::TimesAreLost, "expired_entry_is_not_served"),
-        (Fault::StampsAreLost, "record_is_read_back_whole"),
-        (Fault::StaleIsDropped, "entry_is_kept_as_long_as_it_may_be_served_stale"),
-        (Fault::ClearIsLost, "cleared_backend_is_empty"),
+        (Fault::FailsReads, "absent_key_reads_as_none"),
+        (Fault::PanicsInReads, "absent_key_reads_as_none"),
+        (Fault::FailsWrites, "record_is_read_back_whole"),
+        (Fault::PanicsInWrites, "record_is_read_back_whole"),
+        (Fault::FailsDeletes, "deleted_key_reads_as_none"),
+        (Fault::DropsWrites, "record_is_read_back_whole"),
+        (Fault::KeepsFirstWrite, "second_write_replaces_the_first"),
+        (Fault::DropsDeletes, "no_write_comes_back_after_a_delete"),
+        (Fault::ReportsEveryDelete, "delete_says_whether_there_was_something"),
+        (Fault::TruncatesKeys, "unusual_keys_are_all_different"),
+        (Fault::EndsKeysAtNul, "unusual_keys_are_all_different"),
+        (Fault::FoldsKeyCase, "unusual_keys_are_all_different"),
+        (Fault::JoinsKeyParts, "prefix_and_text_are_kept_apart"),
+        (Fault::DropsTimes, "expired_entry_is_not_served"),
+        (Fault::DropsStamps, "record_is_read_back_whole"),
+        (Fault::DropsStale, "entry_is_kept_as_long_as_it_may_be_served_stale"),
+        (Fault::DropsClear, "cleared_backend_is_empty"),
     ];
     // Each takes minutes under miri, where the faults of all kinds are the same code.
     let faults = if cfg!(miri) { 2 } else { expected.len() };
@@ -67,8 +67,8 @@ fn every_fault_is_caught_by_the_property_it_violates() {
 
 #[test]
 fn fault_of_the_async_half_is_caught_in_the_async_mode_only() {
-    assert_eq!(caught_by(Some(Fault::AsyncReadIsBlind), Mode::Sync), [""; 0]);
-    let caught = caught_by(Some(Fault::AsyncReadIsBlind), Mode::Async);
+    assert_eq!(caught_by(Some(Fault::AsyncReadsNone), Mode::Sync), [""; 0]);
+    let caught = caught_by(Some(Fault::AsyncReadsNone), Mode::Async);
     assert!(caught.contains(&"record_is_read_back_whole"), "{caught:?}");
 }
 
@@ -87,7 +87,7 @@ enum Loss {
 
 /// A backend that is wrong in this way: what several of them share, and what is its own.
 struct Lossy {
-    map: MapBackend<Shared>,
+    map: MapBackend<AnyValue>,
     generations: Arc<Ledger>,
     loss: Loss,
 }
@@ -104,7 +104,7 @@ impl Generations for Ledger {
         Ok(self.of.lock().expect("no panic").get(&group).copied().unwrap_or(0))
     }
 
-    fn renew(&self, group: Group) -> Result<()> {
+    fn bump(&self, group: Group) -> Result<()> {
         let next = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         self.of.lock().expect("no panic").insert(group, if self.always_one { 1 } else { next });
         Ok(())
@@ -113,13 +113,13 @@ impl Generations for Ledger {
 
 #[async_trait::async_trait]
 impl crate::Backend for Lossy {
-    type Stored = Shared;
+    type Stored = AnyValue;
 
-    fn read(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+    fn read(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
         self.map.read(key)
     }
 
-    fn write(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+    fn write(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
         self.map.write(key, record)
     }
 
@@ -127,11 +127,11 @@ impl crate::Backend for Lossy {
         self.map.delete(key)
     }
 
-    async fn read_async(&self, key: &Key) -> Result<Option<Record<Shared>>> {
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
         self.read(key)
     }
 
-    async fn write_async(&self, key: &Key, record: Record<Shared>) -> Result<()> {
+    async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
         self.write(key, record)
     }
 

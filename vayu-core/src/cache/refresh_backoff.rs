@@ -1,0 +1,94 @@
+//! Which refreshes were tried lately.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::key::{BuildKeyHasher, Key};
+
+/// The keys whose last refresh has not succeeded, and when it began or failed. Such a key is left
+/// alone for a while, so that a source that is down, or never answers, is not asked by every call.
+#[derive(Debug, Default)]
+pub(crate) struct Setbacks(Mutex<Tried>);
+
+type Tried = HashMap<Key, Timestamp, BuildKeyHasher>;
+
+/// How long a key is left alone.
+pub(crate) const PAUSE: Duration = Duration::from_secs(5);
+
+/// How many keys are remembered. Past that, those that were left alone for long enough are
+/// forgotten, or else all.
+const REMEMBERED: usize = 4096;
+
+impl Setbacks {
+    /// Begins a refresh, unless the key is to be left alone; whether it was begun.
+    pub(crate) fn begin(&self, key: &Key, now: Timestamp) -> bool {
+        let mut keys = self.keys();
+        if keys.get(key).is_some_and(|&tried| is_resting(tried, now)) {
+            return false;
+        }
+        note(&mut keys, key, now);
+        true
+    }
+
+    /// A refresh has failed.
+    pub(crate) fn note(&self, key: &Key, now: Timestamp) {
+        note(&mut self.keys(), key, now);
+    }
+    /// A refresh has succeeded.
+    pub(crate) fn forget(&self, key: &Key) {
+        self.keys().remove(key);
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Tried> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn note(keys: &mut Tried, key: &Key, now: Timestamp) {
+    if keys.len() >= REMEMBERED {
+        keys.retain(|_, tried| is_resting(*tried, now));
+        if keys.len() >= REMEMBERED {
+            keys.clear();
+        }
+    }
+    keys.insert(key.clone(), now);
+}
+
+/// Not where the clock was set back to before the attempt.
+fn is_resting(tried: Timestamp, now: Timestamp) -> bool {
+    now >= tried && now.saturating_since(tried) < PAUSE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn key_rests_after_an_attempt_for_a_while() {
+        let setbacks = Setbacks::default();
+        let (key, other) = (Key::from_text("p", "k"), Key::from_text("p", "other"));
+        assert!(setbacks.begin(&key, at(0)));
+        assert!(!setbacks.begin(&key, at(4)) && setbacks.begin(&other, at(4)));
+        assert!(setbacks.begin(&key, at(5)));
+        setbacks.note(&key, at(8));
+        assert!(!setbacks.begin(&key, at(12)));
+        assert!(setbacks.begin(&key, at(-1)), "the clock was set back");
+        setbacks.forget(&key);
+        assert!(setbacks.begin(&key, at(-1)));
+    }
+
+    #[test]
+    fn memory_for_failures_is_bounded() {
+        let setbacks = Setbacks::default();
+        for n in 0..3 * REMEMBERED {
+            setbacks.note(&Key::from_text("p", n.to_string()), at(0));
+            assert!(setbacks.keys().len() <= REMEMBERED);
+        }
+    }
+}

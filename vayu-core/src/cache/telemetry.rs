@@ -1,0 +1,89 @@
+//! What a cache counts, logs and tells of its calls.
+
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::cache::Cache;
+use crate::error::Error;
+use crate::key::Prefix;
+use crate::log;
+use crate::observer::{CallEvent, CallOutcome, Observer};
+
+impl<B: Backend, S> Cache<B, S> {
+    /// Tells an observer of everything that this cache does from now on. There may be several, and
+    /// none is ever forgotten.
+    ///
+    /// Without one a hit pays for this possibility with one look at a pointer.
+    pub fn observe(&self, observer: impl Observer) {
+        self.shared.observers.add(observer);
+    }
+
+    /// Whether there is anybody to be told of a call.
+    #[inline]
+    pub(crate) fn is_watched(&self, is_quiet: bool) -> bool {
+        !self.shared.observers.is_empty() || (!is_quiet && log::is_enabled())
+    }
+
+    /// Tells the log, unless the function is quiet, and the observers of one call.
+    #[cold]
+    pub(crate) fn tell(
+        &self,
+        function: &Prefix,
+        outcome: CallOutcome,
+        age: Option<Duration>,
+        compute_time: Duration,
+        is_quiet: bool,
+    ) {
+        if !self.is_watched(is_quiet) {
+            return;
+        }
+        if !is_quiet {
+            log::answered(function, outcome, age);
+        }
+        let function = function.as_str();
+        self.show(|observer| observer.on_call(&CallEvent { function, outcome, age, compute_time }));
+    }
+
+    /// Counts a call that does not use the cache: it is paused, or there is no key.
+    #[cold]
+    pub(crate) fn without(&self, function: &Prefix, error: Option<&Error>, is_quiet: bool) {
+        self.counters().miss();
+        if let Some(error) = error {
+            self.fault(function, error, is_quiet);
+        }
+        self.tell(function, CallOutcome::Miss, None, Duration::ZERO, is_quiet);
+    }
+
+    pub(crate) fn count_store(&self, function: &Prefix) {
+        self.counters().insert();
+        if !self.shared.observers.is_empty() {
+            self.show(|observer| observer.on_insert(function.as_str()));
+        }
+    }
+
+    pub(crate) fn count_failed_refresh(&self, function: &Prefix) {
+        self.counters().failed_refresh();
+        self.show(|observer| observer.on_refresh_error(function.as_str()));
+    }
+
+    /// Counts a fault that costs the caller time only, and warns of it now and then.
+    pub(crate) fn fault(&self, function: &Prefix, error: &Error, is_quiet: bool) {
+        self.counters().error(error.kind());
+        self.show(|observer| observer.on_error(function.as_str(), error));
+        self.warn(function, error, is_quiet);
+    }
+
+    /// Warns now and then.
+    pub(crate) fn warn(&self, function: &Prefix, error: &Error, is_quiet: bool) {
+        if !is_quiet {
+            self.shared.warnings.warn(function.as_str(), error, self.now());
+        }
+    }
+
+    /// What an observer panics with is counted, and nothing else.
+    fn show(&self, told: impl Fn(&dyn Observer)) {
+        if let Err(error) = self.shared.observers.tell(told) {
+            self.counters().error(error.kind());
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! What a call finds: the answer that a record holds for it.
+
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::call::{Blocking, Call, Found, Old, Shape, Ttl};
+use crate::clock::Timestamp;
+use crate::compact_duration::Took;
+use crate::entry::Remembered;
+use crate::error::{Error, Result};
+use crate::freshness::{is_fresh, is_young};
+use crate::mark::{Judgement, Rules};
+use crate::observer::CallOutcome;
+use crate::panic::{discard_from, guarded};
+use crate::record::Record;
+use crate::serializer::Serializer;
+
+/// What was found in a record, and what is told of it.
+struct Opened<R> {
+    found: Found<R>,
+    now: Timestamp,
+    created: Timestamp,
+    compute_time: Took,
+}
+
+impl<R> Opened<R> {
+    const NOTHING: Self = Self {
+        found: Found::Nothing,
+        now: Timestamp::NEVER,
+        created: Timestamp::NEVER,
+        compute_time: Took::ZERO,
+    };
+}
+
+impl<B, S, H, Z, L, P> Call<'_, B, S, H, Z, L, P>
+where
+    B: Backend,
+    H: Copy,
+{
+    /// Whether it is worth to [`glance`](Self::glance).
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn can_glance<T>(&self) -> bool
+    where
+        Z: Serializer<T, Stored = B::Stored>,
+    {
+        self.serializer.fits_in_words()
+    }
+
+    /// The answer that is there with less than a lock, if there is one. It is a number or the like, so
+    /// no code of others runs.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn glance<R>(&self) -> Option<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        let mut record = self.cache.backend().glance(self.key)?;
+        let now = self.cache.now();
+        if !self.is_fresh::<R>(&record, now) || !self.is_of_this_call(&record) {
+            return None;
+        }
+        let answer =
+            self.terms.shape.wrap(self.serializer.deserialize_owned(record.value_mut()).ok()?);
+        self.count_hit(now, record.created(), record.compact_compute_time());
+        Some(answer)
+    }
+
+    /// The answer that is there without blocking, if the backend can say that: `Err` if it cannot.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn serve_now<R>(&self) -> Result<Found<R>, Blocking>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        let backend = self.cache.backend();
+        let mut can_say = true;
+        // Without a guard the compiler sees the whole path, and makes half of what it would have made.
+        let is_ours = backend.is_in_process() && self.serializer.never_panics();
+        let opened = if is_ours {
+            self.read_now(&mut can_say)
+        } else {
+            guarded("read entry", || self.read_now(&mut can_say))
+        };
+        match opened {
+            Ok(opened) if can_say => Ok(self.count::<R>(opened)),
+            Ok(_) => Err(Blocking),
+            Err(error) => {
+                self.fault(&error);
+                Ok(Found::Nothing)
+            }
+        }
+    }
+
+    /// What the backend has at once, and whether it can say that.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn read_now<R>(&self, can_say: &mut bool) -> Result<Opened<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        // The record is looked at where it is: see `KeyBytes`.
+        let backend = self.cache.backend();
+        let mut read = backend.read_now(self.key);
+        if let Some(Ok(Some(record))) = &mut read {
+            if self.can_glance::<H::Value>() {
+                backend.prepare_glance(self.key, record);
+            }
+            let opened = self.open(record);
+            if !matches!(opened, Ok(Opened { found: Found::Fresh(_), .. })) {
+                // It may be the last to hold a value of any type.
+                discard_from(&mut read);
+            }
+            return opened;
+        }
+        *can_say = read.is_some();
+        read.unwrap_or(Ok(None)).map(|_| Opened::NOTHING)
+    }
+
+    /// What a record holds for this call.
+    pub(crate) fn look_at<R>(&self, mut record: Record<B::Stored>) -> Found<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        let opened = guarded("decode value", move || self.open(&mut record));
+        self.survive(opened).map_or(Found::Nothing, |opened| self.count::<R>(opened))
+    }
+
+    /// The answer that a record holds, if it is fresh.
+    pub(crate) fn serve<R>(&self, record: Record<B::Stored>) -> Option<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        match self.look_at(record) {
+            Found::Fresh(answer) => Some(answer),
+            Found::Stale(_) | Found::Nothing | Found::Refused => None,
+        }
+    }
+
+    /// Runs code of the serializer and the ttl: only for [`guarded`], in which the record is also to
+    /// be dropped, as it may be the last to hold the value.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn open<R>(&self, record: &mut Record<B::Stored>) -> Result<Opened<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        let now = self.cache.now();
+        let found = self.examine(record, now)?;
+        Ok(Opened {
+            found,
+            now,
+            created: record.created(),
+            compute_time: record.compact_compute_time(),
+        })
+    }
+
+    /// Counts a hit, if it is one. Where nothing was found by a key that was made by hand, the key may be
+    /// another one than that of the function that it is for.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn count<R>(&self, opened: Opened<R>) -> Found<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+    {
+        let Opened { found, now, created, compute_time } = opened;
+        match found {
+            Found::Fresh(_) => self.count_hit(now, created, compute_time),
+            Found::Nothing => return self.nothing(),
+            _ => {}
+        }
+        found
+    }
+
+    /// Returns what a call has found that has found nothing.
+    #[inline]
+    pub(crate) fn nothing<R>(&self) -> Found<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+    {
+        if self.terms.is_by_key { self.check() } else { Found::Nothing }
+    }
+
+    #[cold]
+    fn check<R>(&self) -> Found<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+    {
+        let checked = guarded("check key", || {
+            self.cache.uses().check(self.key.prefix(), self.use_of_prefix())
+        });
+        match checked {
+            Ok(_) => Found::Nothing,
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    fn refuse<R>(&self, error: &Error) -> Found<R> {
+        self.cache.without(self.key.prefix(), Some(error), self.terms.is_quiet);
+        Found::Refused
+    }
+
+    /// Whether a record is valid for this call that has not the stamps of its own. If not, what that means
+    /// for the call.
+    #[cold]
+    fn admits<R>(&self, record: &Record<B::Stored>) -> Result<(), Found<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+    {
+        let rules = Rules {
+            serializer: self.serializer.id(),
+            base: self.serializer.schema(),
+            stamp: self.stamp,
+            mark: self.terms.mark,
+        };
+        match rules.judge(record) {
+            Judgement::Valid => {
+                self.declare::<H::Value>();
+                Ok(())
+            }
+            Judgement::Foreign(error) if self.terms.is_by_key => Err(self.refuse(&error)),
+            Judgement::Foreign(_) | Judgement::Invalid => Err(Found::Nothing),
+        }
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn count_hit(&self, now: Timestamp, created: Timestamp, compute_time: Took) {
+        self.cache.counters().hit();
+        if self.cache.is_watched(self.terms.is_quiet) {
+            self.tell(CallOutcome::Hit, Some(now.saturating_since(created)), compute_time.time());
+        }
+    }
+
+    /// Whether a record is fresh, as far as that can be said without its value.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn is_fresh<R>(&self, record: &Record<B::Stored>, now: Timestamp) -> bool
+    where
+        H: Shape<R>,
+        L: Ttl<H::Value>,
+    {
+        is_fresh(record.created(), record.expires(), now)
+            && self.terms.ttl.micros_of_all().is_none_or(|ttl| is_young(record.created(), ttl, now))
+    }
+
+    /// Whether a record is of this version of this function, and of nothing that was invalidated.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn is_of_this_call<T>(&self, record: &Record<B::Stored>) -> bool
+    where
+        Z: Serializer<T, Stored = B::Stored>,
+    {
+        record.schema() == self.schema() && record.serializer() == self.serializer.id()
+    }
+
+    /// What a record holds, which is taken out of it.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn examine<R>(&self, record: &mut Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        let may_be_fresh = self.is_fresh::<R>(record, now);
+        if !may_be_fresh && self.terms.stale.is_zero() {
+            return Ok(Found::Nothing);
+        }
+        if !self.is_of_this_call(record)
+            && let Err(found) = self.admits(record)
+        {
+            return Ok(found);
+        }
+        if !may_be_fresh {
+            return self.open_stale(record, now);
+        }
+        let value = self.serializer.deserialize_owned(record.value_mut())?;
+        Ok(Found::Fresh(self.terms.shape.wrap(value)))
+    }
+
+    /// What [`examine`](Self::examine) answers for a record that is not fresh.
+    #[cold]
+    fn open_stale<R>(&self, record: &Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        let created = record.created();
+        let end =
+            record.stale_until().min(self.fresh_until(record).saturating_add(self.terms.stale));
+        if self.terms.stale.is_zero() || !is_fresh(created, end, now) {
+            return Ok(Found::Nothing);
+        }
+        let value = self.serializer.deserialize(record.value())?;
+        let age = now.saturating_since(created);
+        let answer = self.terms.shape.wrap(value);
+        Ok(Found::Stale(Box::new(Old { answer, age, compute_time: record.compute_time(), end })))
+    }
+
+    /// Returns the instant at which a record is no longer fresh for this call: its own, or an earlier one by
+    /// the ttl that every value has now. A ttl that the value decides was decided when it was stored.
+    fn fresh_until<R>(&self, record: &Record<B::Stored>) -> Timestamp
+    where
+        H: Shape<R>,
+        L: Ttl<H::Value>,
+    {
+        let ttl = self.terms.ttl.of_all().unwrap_or(Duration::MAX);
+        record.expires().min(record.created().saturating_add(ttl))
+    }
+
+    /// What a record holds for an entry of this call. Nothing is counted.
+    pub(crate) fn recall<R>(&self, mut record: Record<B::Stored>) -> Option<Remembered<R>>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+        L: Ttl<H::Value>,
+    {
+        let now = self.cache.now();
+        let (created, fresh_until) = (record.created(), self.fresh_until(&record));
+        let recalled = guarded("decode value", move || {
+            let answer = match self.examine(&mut record, now)? {
+                Found::Fresh(answer) => answer,
+                Found::Stale(old) => old.answer,
+                Found::Nothing | Found::Refused => return Ok(None),
+            };
+            Ok(Some(Remembered {
+                answer,
+                age: now.saturating_since(created),
+                ttl_left: fresh_until.saturating_since(now),
+            }))
+        });
+        self.survive(recalled).flatten()
+    }
+
+    /// The answer that another caller has just computed, whatever its age.
+    pub(crate) fn share<R>(&self, record: &Record<B::Stored>) -> Option<R>
+    where
+        H: Shape<R>,
+        Z: Serializer<H::Value, Stored = B::Stored>,
+    {
+        let decoded = guarded("decode value", || {
+            if !self.is_of_this_call(record) && self.admits::<R>(record).is_err() {
+                return Ok(None);
+            }
+            self.serializer.deserialize(record.value()).map(Some)
+        });
+        let value = self.survive(decoded).flatten()?;
+        self.cache.counters().coalesced();
+        self.tell(CallOutcome::Coalesced, None, record.compute_time());
+        Some(self.terms.shape.wrap(value))
+    }
+}

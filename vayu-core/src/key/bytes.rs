@@ -1,0 +1,253 @@
+//! Encoded arguments, where they are encoded.
+
+use std::cmp::Ordering;
+use std::ops::Deref;
+
+use crate::generation::Group;
+
+/// Bytes that are written one after the other. The first few need no heap.
+///
+/// A short one is written in whole words and read in the same ones: a processor waits for bytes that
+/// it has just written one by one and reads, or moves, as a word.
+#[derive(Clone)]
+pub struct KeyBytes {
+    length: usize,
+    short: [u8; SHORT],
+    rest: Option<Box<Rest>>,
+}
+
+/// What few keys have, behind one pointer, so that the others need not initialize and drop it.
+#[derive(Clone, Default)]
+struct Rest {
+    /// All the bytes, once there are more than [`SHORT`].
+    long: Vec<u8>,
+    /// Tags that the key carries. They are not compared: they are not part of what it identifies.
+    tags: Vec<Group>,
+}
+
+/// Material up to this length, in bytes, needs no heap.
+pub(super) const SHORT: usize = 48;
+
+const WORD: usize = size_of::<u64>();
+
+impl KeyBytes {
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        Self { length: 0, short: [0; SHORT], rest: None }
+    }
+
+    #[inline(always)]
+    pub(crate) fn push(&mut self, byte: u8) {
+        self.push_word(u64::from(byte), 1);
+    }
+
+    /// Appends the lowest bytes of a word, lowest first. The others must be zero.
+    #[inline(always)]
+    pub(crate) fn push_word(&mut self, word: u64, bytes: usize) {
+        let (index, shift) = (self.length / WORD, self.length % WORD * 8);
+        let ends_here = shift + bytes * 8 <= 64;
+        let (places, _) = self.short.as_chunks_mut::<WORD>();
+        match places.get_mut(index..) {
+            Some([place, ..]) if ends_here => add(place, word << shift),
+            Some([place, next, ..]) => {
+                add(place, word << shift);
+                *next = (word >> (64 - shift)).to_le_bytes();
+            }
+            _ => return self.extend_long(&word.to_le_bytes()[..bytes]),
+        }
+        self.length += bytes;
+    }
+
+    #[inline]
+    pub(crate) fn extend_from_slice(&mut self, bytes: &[u8]) {
+        if bytes.len() > SHORT - self.length.min(SHORT) {
+            return self.extend_long(bytes);
+        }
+        let (words, rest) = bytes.as_chunks();
+        for &word in words {
+            self.push_word(u64::from_le_bytes(word), WORD);
+        }
+        if !rest.is_empty() {
+            self.push_word(padded(rest), rest.len());
+        }
+    }
+
+    /// Appends bytes of which it is not known how many they are.
+    pub(crate) fn extend(&mut self, mut bytes: impl Iterator<Item = u8>) {
+        // The first ones by way of a buffer: if they fill it, they need the heap.
+        let mut buffer = [0; SHORT + 16];
+        let mut filled = 0;
+        for (place, byte) in buffer.iter_mut().zip(bytes.by_ref()) {
+            *place = byte;
+            filled += 1;
+        }
+        self.extend_from_slice(&buffer[..filled]);
+        if filled == buffer.len() {
+            self.long().extend(bytes);
+            self.length = self.long().len();
+        }
+    }
+
+    /// Makes room for as many bytes more as are too many for the place without a heap.
+    #[inline]
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        if bytes > SHORT {
+            // What ends a key is a few bytes more.
+            self.long().reserve(bytes + 2 * SHORT);
+        }
+    }
+
+    /// Writes a number over the four zeros that are at this place.
+    pub(crate) fn set(&mut self, place: usize, number: u32) {
+        let bytes = if self.length <= SHORT { &mut self.short[..] } else { self.long() };
+        bytes[place..place + size_of::<u32>()].copy_from_slice(&number.to_le_bytes());
+    }
+
+    /// The words of a short one, with zeros after its end.
+    #[inline(always)]
+    pub(super) fn words<const N: usize>(&self) -> [u64; N] {
+        const { assert!(N * WORD <= SHORT) };
+        let (words, _) = self.short.as_chunks();
+        std::array::from_fn(|n| u64::from_le_bytes(words[n]))
+    }
+
+    #[cold]
+    fn extend_long(&mut self, bytes: &[u8]) {
+        if self.length <= SHORT {
+            self.reserve(bytes.len());
+            let short = self.short;
+            let length = self.length;
+            self.long().extend_from_slice(&short[..length]);
+        }
+        self.long().extend_from_slice(bytes);
+        self.length += bytes.len();
+    }
+
+    #[inline]
+    fn long(&mut self) -> &mut Vec<u8> {
+        &mut self.rest.get_or_insert_default().long
+    }
+
+    /// Returns the tags that the key carries.
+    #[inline]
+    pub(super) fn tags(&self) -> &[Group] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.tags)
+    }
+
+    /// Replaces the tags that the key carries.
+    pub(super) fn set_tags(&mut self, tags: Vec<Group>) {
+        if !tags.is_empty() || self.rest.is_some() {
+            self.rest.get_or_insert_default().tags = tags;
+        }
+    }
+}
+
+#[inline(always)]
+fn add(place: &mut [u8; WORD], bits: u64) {
+    *place = (u64::from_le_bytes(*place) | bits).to_le_bytes();
+}
+
+/// Less than a word of bytes as a word: zeros follow.
+#[inline(always)]
+fn padded(bytes: &[u8]) -> u64 {
+    let part = |at: usize| {
+        bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|&part| u32::from_le_bytes(part))
+    };
+    if let (Some(first), Some(last)) = (part(0), part(bytes.len().saturating_sub(4))) {
+        return u64::from(first) | u64::from(last) << (bytes.len() * 8 - 32);
+    }
+    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+}
+
+impl Deref for KeyBytes {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self.short.get(..self.length) {
+            Some(short) => short,
+            None => self.rest.as_ref().map_or(&[], |rest| &rest.long),
+        }
+    }
+}
+
+impl PartialEq for KeyBytes {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        if self.length > SHORT {
+            return **self == **other;
+        }
+        self.length == other.length
+            && self.words::<{ SHORT / WORD }>() == other.words::<{ SHORT / WORD }>()
+    }
+}
+
+impl Eq for KeyBytes {}
+
+impl PartialOrd for KeyBytes {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for KeyBytes {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (**self).cmp(other)
+    }
+}
+
+impl std::fmt::Debug for KeyBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parts() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..40),
+            proptest::collection::vec(0_u8..3, 0..20),
+            proptest::collection::vec(Just(0), 4..70),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn material_is_what_was_written(
+            parts in proptest::collection::vec(parts(), 0..9),
+        ) {
+            let mut encoded = KeyBytes::new();
+            for part in &parts {
+                match *part.as_slice() {
+                    [0, 0, 0, 0, ..] => {
+                        encoded.extend(part.iter().copied());
+                        let place = encoded.len() - part.len();
+                        encoded.set(place, 7);
+                        encoded.set(place, 0);
+                    }
+                    [1, ..] => encoded.extend(part.iter().copied()),
+                    [2, ..] => {
+                        encoded.reserve(part.len());
+                        encoded.extend_from_slice(part);
+                    }
+                    [byte] => encoded.push(byte),
+                    [a, b, c] => encoded.push_word(u64::from_le_bytes([a, b, c, 0, 0, 0, 0, 0]), 3),
+                    _ => encoded.extend_from_slice(part),
+                }
+            }
+            let written = parts.concat();
+            prop_assert_eq!(encoded.to_vec(), &written[..]);
+            if written.len() <= SHORT {
+                let mut bytes = written;
+                bytes.resize(SHORT, 0);
+                let words: [u64; SHORT / WORD] = encoded.words();
+                prop_assert_eq!(words.map(u64::to_le_bytes).concat(), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What each function does.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::backend::Usage;
+use crate::error::Error;
+use crate::observer::{CallEvent, CallOutcome, Observer};
+use crate::stats::{Counters, Stats};
+
+/// An [`Observer`] that counts for each function by itself. Clones count together, and one may
+/// observe several caches.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+/// use std::time::Duration;
+/// use vayu_core::testing::MapBackend;
+/// use vayu_core::{Cache, Key, MessagePack, PerFunctionStats};
+///
+/// let cache: Cache<MapBackend, MessagePack> = Cache::new();
+/// let tally = PerFunctionStats::new();
+/// cache.observe(tally.clone());
+///
+/// let key = Key::from_text("squares", "12");
+/// for _ in 0..3 {
+///     cache.get_or_insert_with(&key, Duration::from_secs(60), || 144);
+/// }
+/// let squares = &tally.functions()[0];
+/// assert_eq!(squares.function, "squares");
+/// assert_eq!((squares.stats.hits, squares.stats.misses), (2, 1));
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct PerFunctionStats(Arc<RwLock<HashMap<String, Arc<Counts>>>>);
+
+/// What one function has done: see [`PerFunctionStats`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FunctionStats {
+    /// The path of the function, or the text that is its prefix.
+    pub function: String,
+    /// Its share of the counts. What is known of a whole cache only, the usage and what is in
+    /// flight, is empty.
+    pub stats: Stats,
+    /// How long the function would have run in all for the answers that were given without it, by
+    /// the times that it took when they were computed.
+    pub time_saved: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    counters: Counters,
+    saved_micros: AtomicU64,
+}
+
+/// How many functions are told apart.
+const FUNCTIONS: usize = 4096;
+
+impl PerFunctionStats {
+    /// The name under which the functions past the first 4,096 are counted together.
+    pub const OTHERS: &str = "(others)";
+
+    /// A tally of nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What each function has done, in the order of their names.
+    pub fn functions(&self) -> Vec<FunctionStats> {
+        let counts = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut functions: Vec<_> = counts
+            .into_iter()
+            .map(|(function, counts)| FunctionStats {
+                function,
+                stats: counts.counters.snapshot(0, Usage::default()),
+                time_saved: Duration::from_micros(counts.saved_micros.load(Ordering::Relaxed)),
+            })
+            .collect();
+        functions.sort_unstable_by(|one, other| one.function.cmp(&other.function));
+        functions
+    }
+
+    fn of(&self, function: &str) -> Arc<Counts> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(function).cloned();
+        known.unwrap_or_else(|| {
+            let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            let is_known = all.contains_key(function) || all.len() < FUNCTIONS;
+            let name = if is_known { function } else { Self::OTHERS };
+            Arc::clone(all.entry(name.to_owned()).or_default())
+        })
+    }
+}
+
+impl Observer for PerFunctionStats {
+    fn on_call(&self, call: &CallEvent<'_>) {
+        let counts = self.of(call.function);
+        let counters = &counts.counters;
+        match call.outcome {
+            CallOutcome::Hit => counters.hit(),
+            CallOutcome::Miss => counters.miss(),
+            CallOutcome::Coalesced => counters.coalesced(),
+            CallOutcome::Stale => counters.stale(),
+            CallOutcome::Refresh => counters.refresh(),
+        }
+        if matches!(call.outcome, CallOutcome::Hit | CallOutcome::Coalesced | CallOutcome::Stale) {
+            let micros = u64::try_from(call.compute_time.as_micros()).unwrap_or(u64::MAX);
+            counts.saved_micros.fetch_add(micros, Ordering::Relaxed);
+        }
+    }
+
+    fn on_insert(&self, function: &str) {
+        self.of(function).counters.insert();
+    }
+
+    fn on_error(&self, function: &str, error: &Error) {
+        self.of(function).counters.error(error.kind());
+    }
+
+    fn on_refresh_error(&self, function: &str) {
+        self.of(function).counters.failed_refresh();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_for_functions_is_bounded() {
+        let tally = PerFunctionStats::new();
+        for n in 0..2 * FUNCTIONS {
+            tally.on_insert(&n.to_string());
+        }
+        let functions = tally.functions();
+        assert_eq!(functions.len(), FUNCTIONS + 1);
+        let others =
+            functions.iter().find(|f| f.function == PerFunctionStats::OTHERS).expect("others");
+        assert_eq!(others.stats.inserts, FUNCTIONS as u64);
+    }
+}

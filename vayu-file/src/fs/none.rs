@@ -1,0 +1,67 @@
+//! The folder of a cache that is off.
+
+use std::io;
+
+use crate::fs::{File, Folder, Status};
+
+/// A folder that does not exist: every operation fails with [`io::ErrorKind::NotFound`].
+#[derive(Debug)]
+pub(crate) struct NoFolder;
+
+fn missing<T>() -> io::Result<T> {
+    Err(io::ErrorKind::NotFound.into())
+}
+
+impl Folder for NoFolder {
+    fn open(&self, _: &str) -> io::Result<Box<dyn File>> {
+        missing()
+    }
+
+    fn open_to_append(&self, _: &str) -> io::Result<Box<dyn File>> {
+        missing()
+    }
+
+    fn create(&self, _: &str) -> io::Result<Box<dyn File>> {
+        missing()
+    }
+
+    fn update(&self, _: &str) -> io::Result<Box<dyn File>> {
+        missing()
+    }
+
+    fn open_lock(&self, _: &str) -> io::Result<Box<dyn File>> {
+        missing()
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        missing()
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        missing()
+    }
+
+    fn status(&self, _: &str) -> io::Result<Status> {
+        missing()
+    }
+
+    fn list(&self, _: &mut dyn FnMut(&str)) -> io::Result<()> {
+        missing()
+    }
+
+    fn folder(&self, _: &str) -> io::Result<Box<dyn Folder>> {
+        missing()
+    }
+
+    fn make_folder(&self, _: &str) -> io::Result<()> {
+        missing()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        missing()
+    }
+
+    fn is_local(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+}

@@ -1,0 +1,272 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use vayu_core::testing::watchdog;
+use vayu_core::{AnyValue, Backend, Key, Prefix, Record, SerializerId, Timestamp};
+
+use crate::seqlock::table::Table;
+use crate::{MemoryBackend, MemoryOptions};
+
+const END: Timestamp = Timestamp::NEVER;
+
+fn record<T: Send + Sync + 'static>(value: T) -> Record<AnyValue> {
+    Record::new(AnyValue::new(value), Timestamp::default(), END)
+}
+
+fn backend(entries: u64) -> MemoryBackend {
+    MemoryBackend::with_options(MemoryOptions::new().max_entries(entries))
+}
+
+fn key(n: u64) -> Key {
+    Key::new("seats", &(n,)).expect("a key")
+}
+
+/// A key that is too long for the narrow seats.
+fn long_key(n: u64) -> Key {
+    Key::new("seats", &("fifteen letters", n)).expect("a key")
+}
+
+fn number(record: Option<Record<AnyValue>>) -> Option<u64> {
+    record.and_then(|record| record.value().downcast_ref().copied())
+}
+
+/// Writes an entry, and looks for it until it has a seat.
+fn seat(backend: &MemoryBackend, key: &Key, record: Record<AnyValue>) {
+    backend.write(key, record).expect("it is written");
+    for _ in 0..256 {
+        look(backend, key);
+    }
+}
+
+/// Finds an entry in the map, if it is there.
+fn look(backend: &MemoryBackend, key: &Key) {
+    if let Some(record) = backend.read(key).expect("an answer") {
+        backend.prepare_glance(key, &record);
+    }
+}
+
+#[test]
+fn numbers_by_short_keys_are_found_at_a_glance() {
+    let backend = backend(1000);
+    for key in [key, long_key] {
+        assert!(backend.glance(&key(1)).is_none(), "nothing was written");
+        backend.write(&key(1), record(77_u64)).expect("it is written");
+        assert!(backend.glance(&key(1)).is_none(), "nobody has looked for it");
+        look(&backend, &key(1));
+        assert_eq!(number(backend.glance(&key(1))), Some(77));
+        assert!(backend.glance(&key(2)).is_none());
+    }
+}
+
+#[test]
+fn record_is_found_at_a_glance_as_it_was_written() {
+    let backend = backend(1000);
+    let [created, expires, stale] = [-5, i64::MAX - 2, i64::MAX - 1].map(Timestamp::from_micros);
+    let plain = || Record::new(AnyValue::new(-0.0_f64), created, expires);
+    let records = [
+        plain(),
+        plain().with_compute_time(Duration::from_millis(3)),
+        plain().with_schema(u64::MAX),
+        plain().with_stale_until(stale),
+        plain().with_serializer(SerializerId::user(3)),
+        plain().with_weight(3),
+    ];
+    for (n, record) in records.into_iter().enumerate() {
+        for key in [key(n as u64), long_key(n as u64)] {
+            seat(&backend, &key, record.clone());
+            let found = backend.glance(&key).expect("it has a seat");
+            assert_eq!(found.value().downcast_ref::<f64>().map(|n| n.to_bits()), Some(1 << 63));
+            assert_eq!(found.map(|_| ()), record.clone().map(|_| ()));
+        }
+    }
+}
+
+#[test]
+fn what_is_more_than_a_few_words_has_no_seat() {
+    let backend = backend(1000);
+    let no_number = Key::new("seats", &("no number",)).expect("a key");
+    seat(&backend, &no_number, record("text".to_owned()));
+    let long = Key::from_text("seats", "more than thirty letters are too many");
+    seat(&backend, &long, record(1_u64));
+    let not_static = Key::from_text("seats".to_owned(), "k");
+    seat(&backend, &not_static, record(1_u64));
+    for key in [no_number, long, not_static] {
+        assert!(backend.glance(&key).is_none());
+        assert!(backend.read(&key).expect("an answer").is_some());
+    }
+}
+
+#[test]
+fn what_leaves_the_map_or_is_replaced_there_loses_its_seat() {
+    let backend = backend(1000);
+    for key in [key(1), long_key(1)] {
+        seat(&backend, &key, record(1_u64));
+        backend.write(&key, record(2_u64)).expect("it is written");
+        assert_eq!(number(backend.glance(&key)), None);
+        seat(&backend, &key, record(3_u64));
+        assert_eq!(number(backend.glance(&key)), Some(3));
+        assert!(backend.delete(&key).expect("an answer"));
+        assert_eq!(number(backend.glance(&key)), None);
+        seat(&backend, &key, record(4_u64));
+        assert_eq!(number(backend.glance(&key)), Some(4));
+        backend.clear().expect("it is cleared");
+        assert_eq!(number(backend.glance(&key)), None);
+        look(&backend, &key);
+        assert_eq!(number(backend.glance(&key)), None);
+    }
+}
+
+#[test]
+fn key_that_is_known_at_two_addresses_loses_its_seat_by_either() {
+    let backend = backend(1000);
+    let addresses: [&'static str; 2] = ["seats", "seats".to_owned().leak()];
+    let keys = addresses.map(|prefix| Key::from_text(prefix, "k"));
+    assert_ne!(keys[0].inline_words::<3>(), keys[1].inline_words::<3>());
+    assert_eq!(keys[0], keys[1]);
+    for (written, changed) in [(0, 1), (1, 0)] {
+        seat(&backend, &keys[written], record(1_u64));
+        for _ in 0..256 {
+            // Who was read keeps its seat, so the other gets the one beside it.
+            assert_eq!(number(backend.glance(&keys[written])), Some(1));
+            look(&backend, &keys[changed]);
+        }
+        backend.write(&keys[changed], record(2_u64)).expect("it is written");
+        assert_eq!(number(backend.glance(&keys[written])), None);
+        assert_eq!(number(backend.glance(&keys[changed])), None);
+    }
+}
+
+#[test]
+fn keys_of_one_hash_are_told_apart() {
+    let table: Table<2> = Table::new(16);
+    table.expect();
+    let entry = |key| super::Entry { words: [key, key * 10], bits: 5 };
+    table.offer(7, || Some(entry(1)));
+    assert_eq!(table.get(7, [1], || ()), Some(entry(1)));
+    assert_eq!(table.get(7, [2], || ()), None);
+    // To withdraw one is to withdraw both.
+    table.offer(7, || Some(entry(2)));
+    table.withdraw(7);
+    assert_eq!((table.get(7, [1], || ()), table.get(7, [2], || ())), (None, None));
+}
+
+#[test]
+fn seat_that_was_never_taken_comes_before_one_whose_entry_nobody_has_read() {
+    let table: Table<2> = Table::new(16);
+    table.expect();
+    // All of them may sit on the first four seats.
+    let hashes = [4, 8, 12, 16];
+    for hash in hashes {
+        assert!(table.has_room(hash));
+        table.offer(hash, || Some(super::Entry { words: [hash, 0], bits: 0 }));
+    }
+    let one = hashes[0];
+    assert!(!table.has_room(one) && !table.has_room(20));
+    for hash in hashes {
+        assert!(table.get(hash, [hash], || ()).is_some(), "{hash}");
+    }
+    table.withdraw(one);
+    assert!(table.has_room(one), "its own seat is empty");
+}
+
+#[test]
+fn functions_do_not_share_seats() {
+    let backend = backend(1000);
+    let [one, other] = [Prefix::from("one"), Prefix::from("other")]
+        .map(|prefix| Key::new(prefix, &(1_u64,)).expect("a key"));
+    seat(&backend, &one, record(1_u64));
+    assert_eq!(number(backend.glance(&one)), Some(1));
+    assert!(backend.glance(&other).is_none());
+}
+
+#[test]
+fn evicted_entry_has_no_seat_and_the_limit_holds() {
+    let backend = backend(64);
+    for n in 0..10_000 {
+        seat(&backend, &key(n), record(n));
+        assert!(backend.usage().entries.expect("a count") <= 64);
+    }
+    let at_a_glance = (0..10_000).filter(|&n| backend.glance(&key(n)).is_some());
+    let kept = (0..10_000).filter(|&n| backend.read(&key(n)).expect("an answer").is_some());
+    let (at_a_glance, kept) = (at_a_glance.collect::<Vec<_>>(), kept.collect::<Vec<_>>());
+    assert!(!at_a_glance.is_empty());
+    assert!(at_a_glance.iter().all(|n| kept.contains(n)), "{at_a_glance:?} of {kept:?}");
+}
+
+#[test]
+fn what_is_only_glanced_at_is_not_taken_for_unused() {
+    let backend = backend(1000);
+    let favourites = 0..20;
+    for n in favourites.clone() {
+        seat(&backend, &key(n), record(n));
+        drop(backend.glance(&key(n)));
+    }
+    for n in 1000..20_000 {
+        backend.write(&key(n), record(n)).expect("it is written");
+        // The map thinks more of what it is asked for.
+        for _ in 0..2 {
+            assert_eq!(number(backend.read(&key(n)).expect("an answer")), Some(n));
+        }
+        for favourite in favourites.clone() {
+            drop(backend.glance(&key(favourite)));
+        }
+    }
+    let left = favourites.filter(|&n| backend.read(&key(n)).expect("an answer").is_some()).count();
+    // Three may want the same two seats.
+    assert!(left >= 17, "{left} of 20");
+}
+
+#[test]
+fn cache_by_weight_has_no_seats() {
+    let options = MemoryOptions::new().max_weight(1000, |_, _| 1);
+    let backend = MemoryBackend::<AnyValue>::with_options(options);
+    seat(&backend, &key(1), record(1_u64));
+    assert!(backend.glance(&key(1)).is_none());
+}
+
+/// Whoever has written sees what was written, or something later, whatever others do meanwhile.
+#[test]
+fn nobody_sees_an_older_value_than_was_written_before() {
+    const KEYS: u64 = 4;
+    const TIMES: u64 = 20_000;
+    watchdog(Duration::from_secs(60), || {
+        let backend = backend(64);
+        let last: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+        std::thread::scope(|scope| {
+            for writer in 0..2 {
+                let (backend, last) = (&backend, &last);
+                scope.spawn(move || {
+                    for value in 1..=TIMES {
+                        let n = value % (KEYS / 2) * 2 + writer;
+                        backend.write(&key(n), record(value)).expect("it is written");
+                        last[usize::try_from(n).expect("an index")].store(value, Ordering::Release);
+                    }
+                });
+                scope.spawn(move || {
+                    for turn in 0..4 * TIMES {
+                        let n = turn % KEYS;
+                        let before =
+                            last[usize::try_from(n).expect("an index")].load(Ordering::Acquire);
+                        let at_a_glance = number(backend.glance(&key(n)));
+                        let found = at_a_glance.or_else(|| {
+                            look(backend, &key(n));
+                            number(backend.read(&key(n)).expect("an answer"))
+                        });
+                        assert!(found.unwrap_or(0) >= before, "{found:?} after {before}");
+                    }
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn cache_without_a_limit_makes_no_more_seats_than_one_with_a_large_one() {
+    for entries in [1 << 40, u64::MAX] {
+        let backend = backend(entries);
+        for key in [key(1), long_key(1)] {
+            seat(&backend, &key, record(1_u64));
+            assert_eq!(number(backend.glance(&key)), Some(1));
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The connection of async callers: many of them talk over one at a time.
+
+use std::time::Instant;
+
+#[cfg(any(feature = "tls", feature = "cluster"))]
+use redis::aio::ConnectionLike;
+use redis::{Cmd, Value};
+
+use crate::error::Failure;
+use crate::pipeline::Talk;
+
+/// A connection. A clone is the same one.
+#[derive(Clone)]
+pub(crate) enum Line {
+    /// To one server.
+    Plain(Talk),
+    #[cfg(feature = "tls")]
+    Tls(redis::aio::MultiplexedConnection),
+    #[cfg(feature = "cluster")]
+    Cluster(redis::cluster_async::ClusterConnection),
+}
+
+impl Line {
+    /// Returns the reply to a command. Connections of the library keep no deadline.
+    pub(crate) async fn ask(self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        match self {
+            Self::Plain(talk) => talk.ask(command, deadline).await,
+            #[cfg(feature = "tls")]
+            Self::Tls(mut connection) => of_library(connection.req_packed_command(command).await),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(mut connection) => {
+                of_library(connection.req_packed_command(command).await)
+            }
+        }
+    }
+}
+
+#[cfg(any(feature = "tls", feature = "cluster"))]
+fn of_library(reply: redis::RedisResult<Value>) -> Result<Value, Failure> {
+    reply.and_then(Value::extract_error).map_err(Failure::of_library)
+}

@@ -1,0 +1,232 @@
+//! The connection of sync callers.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, Parser, RedisError, Value};
+#[cfg(any(feature = "tls", feature = "cluster"))]
+use redis::{ConnectionLike, RedisResult};
+
+use crate::command;
+use crate::error::Failure;
+
+/// A connection that one caller has at a time.
+pub(crate) trait Link: Send {
+    /// Returns the reply to a command. The connection is of no use after an error that is not a reply.
+    fn ask(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure>;
+}
+
+/// A connection of the library, whose reads and writes have time limits one by one.
+#[cfg(any(feature = "tls", feature = "cluster"))]
+pub(crate) struct LibraryLink<C> {
+    connection: C,
+    limit: Duration,
+}
+
+/// Time limits of a connection of the library.
+#[cfg(any(feature = "tls", feature = "cluster"))]
+pub(crate) trait Limits {
+    fn limit(&self, limit: Duration) -> RedisResult<()>;
+}
+
+#[cfg(feature = "tls")]
+impl Limits for redis::Connection {
+    fn limit(&self, limit: Duration) -> RedisResult<()> {
+        self.set_read_timeout(Some(limit))?;
+        self.set_write_timeout(Some(limit))
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl Limits for redis::cluster::ClusterConnection {
+    fn limit(&self, limit: Duration) -> RedisResult<()> {
+        self.set_read_timeout(Some(limit))?;
+        self.set_write_timeout(Some(limit))
+    }
+}
+
+#[cfg(any(feature = "tls", feature = "cluster"))]
+impl<C: ConnectionLike + Limits> LibraryLink<C> {
+    pub(crate) fn new(connection: C) -> Self {
+        Self { connection, limit: Duration::ZERO }
+    }
+}
+
+#[cfg(any(feature = "tls", feature = "cluster"))]
+impl<C: ConnectionLike + Limits + Send> Link for LibraryLink<C> {
+    fn ask(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let left = left_until(deadline)?;
+        if is_other(left, self.limit) {
+            self.connection.limit(left)?;
+            self.limit = left;
+        }
+        self.connection.req_command(command).map_err(Failure::of_library)
+    }
+}
+
+/// Setting a time limit is a system call, so one that is nearly right is kept.
+fn is_other(limit: Duration, set: Duration) -> bool {
+    const NEARLY: Duration = Duration::from_millis(10);
+    limit.abs_diff(set) > NEARLY.min(set / 8)
+}
+
+/// A connection without TLS to one server.
+///
+/// It has a time limit for each answer as a whole, and a limit of bytes: a server that sends a byte
+/// now and then, or sends without end, is cut off.
+pub(crate) struct PlainLink {
+    stream: Box<dyn Stream>,
+    parser: Parser,
+    max_bytes: u64,
+    limit: Duration,
+}
+
+trait Stream: Read + Write + Send {
+    fn limit(&self, limit: Duration) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn limit(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))?;
+        self.set_write_timeout(Some(limit))
+    }
+}
+
+#[cfg(unix)]
+impl Stream for UnixStream {
+    fn limit(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))?;
+        self.set_write_timeout(Some(limit))
+    }
+}
+
+impl PlainLink {
+    /// Connects and says who we are.
+    pub(crate) fn connect(
+        server: &ConnectionInfo,
+        max_bytes: u64,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        let stream: Box<dyn Stream> = match server.addr() {
+            #[cfg(unix)]
+            ConnectionAddr::Unix(path) => Box::new(UnixStream::connect(path)?),
+            ConnectionAddr::Tcp(host, port) => {
+                let stream = connect_tcp(host, *port, deadline)?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        };
+        let mut link = Self { stream, parser: Parser::new(), max_bytes, limit: Duration::ZERO };
+        for greeting in command::greetings(server.redis_settings()) {
+            link.ask(&greeting, deadline)?;
+        }
+        Ok(link)
+    }
+}
+
+impl Link for PlainLink {
+    fn ask(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let mut reply = Limited {
+            stream: &mut *self.stream,
+            limit: &mut self.limit,
+            received: 0,
+            max_bytes: self.max_bytes,
+            deadline,
+        };
+        let result = reply
+            .write(&command.get_packed_command())
+            .map_err(RedisError::from)
+            .and_then(|()| self.parser.parse_value(&mut reply));
+        match result {
+            Ok(value) => Ok(value.extract_error()?),
+            Err(error) if reply.received == 0 && error.is_connection_dropped() => {
+                Err(Failure::Lost(error))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A stream for one command and its reply.
+struct Limited<'a> {
+    stream: &'a mut dyn Stream,
+    /// The time limit that the stream has.
+    limit: &'a mut Duration,
+    received: u64,
+    max_bytes: u64,
+    deadline: Instant,
+}
+
+impl Limited<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.keep_time()?;
+        self.stream.write_all(bytes)
+    }
+
+    /// Lets the stream wait no longer than until the deadline.
+    fn keep_time(&mut self) -> io::Result<()> {
+        let left = left_until(self.deadline)?;
+        if is_other(left, *self.limit) {
+            self.stream.limit(left)?;
+            *self.limit = left;
+        }
+        Ok(())
+    }
+}
+
+impl Read for Limited<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.keep_time()?;
+        let length = self.stream.read(buffer)?;
+        self.received += length as u64;
+        if self.received > self.max_bytes {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
+        }
+        Ok(length)
+    }
+}
+
+fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Failure> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in look_up(host, port, deadline)? {
+        match TcpStream::connect_timeout(&address, left_until(deadline)?) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last.into())
+}
+
+/// The addresses of a host. The system's resolver knows no time limit, so it is asked on a thread of
+/// its own.
+fn look_up(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let lookup = |error| Failure::Lookup(Arc::new(error));
+    let (answer, answered) = mpsc::channel();
+    let host = host.to_owned();
+    let ask = move || {
+        let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        // Nobody listens any more if it took too long.
+        let _ = answer.send(found);
+    };
+    thread::Builder::new().name("vayu-redis-dns".to_owned()).spawn(ask).map_err(lookup)?;
+    answered
+        .recv_timeout(left_until(deadline)?)
+        .map_err(|_| lookup(io::ErrorKind::TimedOut.into()))?
+        .map_err(lookup)
+}
+
+pub(crate) fn left_until(deadline: Instant) -> io::Result<Duration> {
+    match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+        left => Ok(left),
+    }
+}
