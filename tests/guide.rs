@@ -9,11 +9,11 @@ mod stale_data {}
 #[doc = include_str!("../docs/guide/failing-source.md")]
 mod failing_source {}
 
-#[doc = include_str!("../docs/guide/dead-backend.md")]
-mod dead_backend {}
+#[doc = include_str!("../docs/guide/backend-failures.md")]
+mod backend_failures {}
 
-#[doc = include_str!("../docs/guide/more-machines.md")]
-mod more_machines {}
+#[doc = include_str!("../docs/guide/multiple-machines.md")]
+mod multiple_machines {}
 
 #[doc = include_str!("../docs/guide/testing.md")]
 mod testing {}

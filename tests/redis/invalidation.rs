@@ -184,7 +184,7 @@ fn memory_goes_on_without_the_tier_below() {
 #[test]
 fn user_of_the_guide_has_all_the_rights_it_needs() {
     watchdog(HANG, || {
-        let guide = include_str!("../../docs/guide/more-machines.md");
+        let guide = include_str!("../../docs/guide/multiple-machines.md");
         let make = guide.lines().find(|line| line.starts_with("ACL SETUSER shop ")).unwrap();
         let server = Server::start();
         let () = server.ask(make);

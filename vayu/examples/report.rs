@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         all.repeats += part.repeats;
         Ok(())
     })?;
-    let compute_time = started.elapsed();
+    let elapsed = started.elapsed();
 
     println!("{files} files below {}", root.display());
     println!("{:>9} lines, {} of them comments", all.lines, all.comments);
@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         stats.hits,
         cache_directory().display(),
         stats.misses,
-        compute_time.as_secs_f64() * 1e3,
+        elapsed.as_secs_f64() * 1e3,
     );
     Ok(())
 }

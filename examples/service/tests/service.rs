@@ -198,7 +198,7 @@ fn numbers_are_told_in_both_formats() {
             "vayu_calls_total{function=\"product\",outcome=\"hit\"} 3",
             "vayu_calls_total{function=\"product\",outcome=\"miss\"} 1",
             "vayu_calls_total{function=\"report\",outcome=\"miss\"} 1",
-            "vayu_stores_total{function=\"product\"} 1",
+            "vayu_inserts_total{function=\"product\"} 1",
             "vayu_errors_total{function=\"report\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
