@@ -99,7 +99,7 @@ pub trait Generations: Send + Sync {
         self.generation(group)
     }
 
-    /// [`renew`](Self::renew) for async callers. The default calls it.
+    /// [`bump`](Self::bump) for async callers. The default calls it.
     async fn bump_async(&self, group: Group) -> Result<()> {
         self.bump(group)
     }

@@ -125,7 +125,7 @@ pub trait Serializer<T>: Send + Sync + 'static {
         self.deserialize(stored)
     }
 
-    /// Whether [`take`](Self::take) runs no code that might panic, nor does what is left of a form
+    /// Whether [`deserialize_owned`](Self::deserialize_owned) runs no code that might panic, nor does what is left of a form
     /// that a value was taken from, when it is dropped.
     ///
     /// The engine then calls it without a guard: a panic would reach the caller. The default is

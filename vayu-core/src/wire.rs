@@ -1,6 +1,6 @@
 //! The bytes in which a record leaves the process, version 1.
 //!
-//! A backend that keeps bytes writes what [`pack`] gives and believes nothing that
+//! A backend that keeps bytes writes what [`encode`] gives and believes nothing that
 //! [`EncodedEntry::parse`] refuses: every bit of an entry is covered by a check, and the entry holds its
 //! own key. The format is described in `docs/format.md`.
 //!
@@ -8,7 +8,7 @@
 //!
 //! ```
 //! use bytes::Bytes;
-//! use vayu_core::wire::{self, ParseError, Entry, WireKey};
+//! use vayu_core::wire::{self, EncodedEntry, ParseError, WireKey};
 //! use vayu_core::{Key, Record, Timestamp};
 //!
 //! let [key, other] =

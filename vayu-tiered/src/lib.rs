@@ -8,7 +8,7 @@
 //! use vayu_tiered::{TieredCache, TieredOptions};
 //!
 //! let backing: Cache<MapBackend, MessagePack> = Cache::new(); // or a FileCache, or a RedisCache
-//! let cache: TieredCache<MapBackend> = tiered(&backing);
+//! let cache: TieredCache<MapBackend> = TieredOptions::new().over(&backing);
 //!
 //! let key = Key::from_text("greeting", "world");
 //! let text = cache.get_or_insert_with(&key, Duration::from_secs(60), || "hello".to_owned());
@@ -45,5 +45,5 @@ pub type AnyCache<S = MessagePack> =
 /// and a call has one flight for both. Values need `Clone + Send + Sync + 'static` and what the
 /// serializer `S` needs.
 ///
-/// It is made by [`tiered`], or by [`TieredOptions`] where there is more to say.
+/// [`TieredOptions`] makes one.
 pub type TieredCache<F, S = MessagePack> = Cache<TieredBackend<F>, TieredSerializer<S>>;
