@@ -26,8 +26,8 @@ use crate::entry::{Entry, Subject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Group;
 pub use crate::key::{FunctionOf, KeyBuilder, KeyText, NoKey};
-use crate::key::{Prefix, Simple};
-use crate::panic::guarded;
+use crate::key::{Prefix, DirectEncode};
+use crate::panic::catch_panic;
 use crate::serializer::Serializer;
 
 /// What the attribute takes as `cache`: a [`Cache`], or a reference or smart pointer to one.
@@ -178,7 +178,7 @@ pub struct ValuePart;
 #[derive(Debug, Clone, Copy)]
 pub struct SimplePart;
 
-impl<T: Simple + ?Sized> Part<'_, T> {
+impl<T: DirectEncode + ?Sized> Part<'_, T> {
     /// The kind of what is simple.
     #[inline]
     pub fn vayu_kind(&self) -> SimplePart {
@@ -262,8 +262,8 @@ impl<T: Serialize + ?Sized> KeyPart for T {}
 impl SimplePart {
     /// Appends a number, a text or the like to a key.
     #[inline(always)]
-    pub fn add<T: Simple + ?Sized>(self, part: &Part<'_, T>, key: &mut KeyBuilder) {
-        key.encode_simple(part.0);
+    pub fn add<T: DirectEncode + ?Sized>(self, part: &Part<'_, T>, key: &mut KeyBuilder) {
+        key.encode_direct(part.0);
     }
 }
 
@@ -493,7 +493,7 @@ pub fn hand_over<B: Backend, S, T>(
     function: &Prefix,
     spawn: impl FnOnce() -> T,
 ) {
-    let result = guarded("spawn refresh", || {
+    let result = catch_panic("spawn refresh", || {
         drop(spawn());
         Ok(())
     });

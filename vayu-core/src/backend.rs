@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::generation::{Generations, Group};
 use crate::invalidation::InvalidationFeed;
 use crate::key::Key;
-use crate::panic::discard_from;
+use crate::panic::clear_quietly;
 use crate::record::Record;
 
 /// A place where records are kept by key.
@@ -400,7 +400,7 @@ impl LeaseGuard {
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
-        discard_from(&mut self.0);
+        clear_quietly(&mut self.0);
     }
 }
 

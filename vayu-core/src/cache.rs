@@ -7,7 +7,7 @@ mod off;
 mod pause;
 mod refresh_backoff;
 mod telemetry;
-mod uses;
+mod declarations;
 
 use std::fmt;
 use std::iter;
@@ -21,8 +21,8 @@ pub(crate) use self::generations::Made;
 pub use self::off::OffBackend;
 pub use self::pause::{PauseAllGuard, PauseGuard, pause_all};
 use self::refresh_backoff::Setbacks;
-pub(crate) use self::uses::Use;
-use self::uses::Uses;
+pub(crate) use self::declarations::Declaration;
+use self::declarations::Declarations;
 use crate::backend::{Backend, OpenBackend, Usage};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,9 +30,9 @@ use crate::flight::{Deadline, Flight, Flights, Hosted, Landing, Outcome, Waiting
 use crate::freshness::is_fresh;
 use crate::key::Key;
 use crate::log::Warnings;
-use crate::mark::{Judgement, Mark, Rules};
+use crate::validity::{Validity, SchemaFlags, Validator};
 use crate::observer::Observers;
-use crate::panic::{guarded, guarded_async};
+use crate::panic::{catch_panic, catch_panic_async};
 use crate::record::Record;
 use crate::serializer::Serializer;
 use crate::stats::{Counters, Stats};
@@ -83,7 +83,7 @@ struct Inner<B: Backend> {
     observers: Observers,
     setbacks: Setbacks,
     groups: Groups,
-    uses: Uses,
+    declarations: Declarations,
     pauses: AtomicUsize,
     /// Why the cache is paused for good, if it is.
     why_off: Option<Error>,
@@ -100,7 +100,7 @@ impl<B: Backend> Inner<B> {
             observers: Observers::default(),
             setbacks: Setbacks::default(),
             groups: Groups::default(),
-            uses: Uses::default(),
+            declarations: Declarations::default(),
             pauses: AtomicUsize::new(0),
             why_off: None,
         }
@@ -259,13 +259,13 @@ impl<B: Backend, S> Cache<B, S> {
             }
         };
         let Some(lead) = lead else {
-            return guarded("write entry", || self.backend().write(key, record));
+            return catch_panic("write entry", || self.backend().write(key, record));
         };
         inside(lead.id(), move || {
-            let result = guarded("write entry", || self.backend().write(key, record.clone()));
+            let result = catch_panic("write entry", || self.backend().write(key, record.clone()));
             let mut lead = lead.computed(Outcome::Computed(record.into()));
             while lead.land() == Landing::MustDelete {
-                guarded("delete entry", || self.backend().delete(key))?;
+                catch_panic("delete entry", || self.backend().delete(key))?;
             }
             result.inspect(|()| self.count_store(key.prefix()))
         })
@@ -323,11 +323,11 @@ impl<B: Backend, S> Cache<B, S> {
     /// has none, as far as the cache knows the function.
     pub fn remove(&self, key: &Key) -> Result<bool> {
         self.check_on()?;
-        self.uses().check_version(key)?;
+        self.declarations().check_version(key)?;
         if let Some(flight) = self.shared.flights.invalidate(key) {
             self.wait_for(&flight, &mut Deadline::default());
         }
-        guarded("delete entry", || self.backend().delete(key))
+        catch_panic("delete entry", || self.backend().delete(key))
     }
 
     /// [`remove`](Self::remove) for async callers.
@@ -337,7 +337,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Those of [`remove`](Self::remove).
     pub async fn remove_async(&self, key: &Key) -> Result<bool> {
         self.check_on()?;
-        self.uses().check_version(key)?;
+        self.declarations().check_version(key)?;
         if let Some(flight) = self.shared.flights.invalidate(key) {
             self.wait_for_async(&flight, &mut Deadline::default()).await;
         }
@@ -355,7 +355,7 @@ impl<B: Backend, S> Cache<B, S> {
         for flight in self.shared.flights.invalidate_all() {
             self.wait_for(&flight, &mut deadline);
         }
-        guarded("clear", || self.backend().clear())
+        catch_panic("clear", || self.backend().clear())
     }
 
     /// [`clear`](Self::clear) for async callers.
@@ -369,21 +369,21 @@ impl<B: Backend, S> Cache<B, S> {
         for flight in self.shared.flights.invalidate_all() {
             self.wait_for_async(&flight, &mut deadline).await;
         }
-        guarded_async("clear", || self.backend().clear_async()).await
+        catch_panic_async("clear", || self.backend().clear_async()).await
     }
 
     /// What the backend has.
     pub(crate) fn read(&self, key: &Key) -> Result<Option<Record<B::Stored>>> {
         let backend = self.backend();
-        guarded("read entry", || backend.read_now(key).unwrap_or_else(|| backend.read(key)))
+        catch_panic("read entry", || backend.read_now(key).unwrap_or_else(|| backend.read(key)))
     }
 
     /// [`read`](Self::read) for async callers.
     pub(crate) async fn read_async(&self, key: &Key) -> Result<Option<Record<B::Stored>>> {
         let backend = self.backend();
-        match guarded("read entry", || Ok(backend.read_now(key)))? {
+        match catch_panic("read entry", || Ok(backend.read_now(key)))? {
             Some(found) => found,
-            None => guarded_async("read entry", || backend.read_async(key)).await,
+            None => catch_panic_async("read entry", || backend.read_async(key)).await,
         }
     }
 
@@ -396,7 +396,7 @@ impl<B: Backend, S> Cache<B, S> {
     ) -> Result<Option<Record<B::Stored>>> {
         match (found, self.backend().offline()) {
             (Err(error), Some(offline)) if error.kind() == ErrorKind::Timeout => {
-                let known = guarded("read entry", || offline.read(key));
+                let known = catch_panic("read entry", || offline.read(key));
                 known?.map_or(Err(error), |record| Ok(Some(record)))
             }
             (found, _) => found,
@@ -407,18 +407,18 @@ impl<B: Backend, S> Cache<B, S> {
     pub(crate) async fn write_async(&self, key: &Key, record: Record<B::Stored>) -> Result<()> {
         let backend = self.backend();
         if backend.is_in_process() {
-            return guarded("write entry", || backend.write(key, record));
+            return catch_panic("write entry", || backend.write(key, record));
         }
-        guarded_async("write entry", || backend.write_async(key, record)).await
+        catch_panic_async("write entry", || backend.write_async(key, record)).await
     }
 
     /// Forgets a key, for async callers.
     pub(crate) async fn delete_async(&self, key: &Key) -> Result<bool> {
         let backend = self.backend();
         if backend.is_in_process() {
-            return guarded("delete entry", || backend.delete(key));
+            return catch_panic("delete entry", || backend.delete(key));
         }
-        guarded_async("delete entry", || backend.delete_async(key)).await
+        catch_panic_async("delete entry", || backend.delete_async(key)).await
     }
 
     /// Checks a key that was made by hand against the functions of its prefix. `true` where all that is
@@ -432,9 +432,9 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        guarded("check key", || {
-            let Rules { serializer, base, mark, .. } = self.rules::<T>(key, 0);
-            self.uses().check(key.prefix(), Use::new(key, mark, serializer, base))
+        catch_panic("check key", || {
+            let Validator { serializer, type_stamp, flags, .. } = self.validator::<T>(key, 0);
+            self.declarations().check(key.prefix(), Declaration::new(key, flags, serializer, type_stamp))
         })
     }
 
@@ -445,7 +445,7 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        if self.uses().has_strict() { self.check::<T>(key).map(|_| ()) } else { Ok(()) }
+        if self.declarations().has_constraints() { self.check::<T>(key).map(|_| ()) } else { Ok(()) }
     }
 
     /// Checks whether the record that is to be replaced is of a function that would not see the new one.
@@ -454,19 +454,19 @@ impl<B: Backend, S> Cache<B, S> {
         S: Serializer<T, Stored = B::Stored>,
     {
         let now = self.now();
-        let forbidden = guarded("check entry", move || {
+        let forbidden = catch_panic("check entry", move || {
             let is_alive = is_fresh(old.created(), old.stale_until(), now);
-            Ok(self.rules::<T>(key, 0).forbids_to_replace(&old).filter(|_| is_alive))
+            Ok(self.validator::<T>(key, 0).replacement_error(&old).filter(|_| is_alive))
         });
         forbidden?.map_or(Ok(()), Err)
     }
 
-    fn rules<T>(&self, key: &Key, stamp: u64) -> Rules
+    fn validator<T>(&self, key: &Key, stamp: u64) -> Validator
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        let (serializer, base) = (self.serializer.id(), self.serializer.schema());
-        Rules { serializer, base, stamp, mark: Mark::of_key(key) }
+        let (serializer, type_stamp) = (self.serializer.id(), self.serializer.schema());
+        Validator { serializer, type_stamp, stamp, flags: SchemaFlags::of_key(key) }
     }
 
     fn seal<T>(&self, key: &Key, value: &T, stamp: u64, ttl: Duration) -> Result<Record<B::Stored>>
@@ -476,10 +476,10 @@ impl<B: Backend, S> Cache<B, S> {
         if ttl.is_zero() {
             return Err(Error::new(ErrorKind::Configuration, "the ttl of a value is zero"));
         }
-        let stored = guarded("encode value", || self.serializer.serialize(value))?;
+        let stored = catch_panic("encode value", || self.serializer.serialize(value))?;
         let created = self.now();
         Ok(Record::new(stored, created, created.saturating_add(ttl))
-            .with_schema(self.rules::<T>(key, stamp).schema())
+            .with_schema(self.validator::<T>(key, stamp).schema())
             .with_serializer(self.serializer.id()))
     }
 
@@ -494,17 +494,17 @@ impl<B: Backend, S> Cache<B, S> {
     {
         let Some(record) = record else { return self.check::<T>(key).map(|_| None) };
         let now = self.now();
-        let opened = guarded("decode value", move || {
+        let opened = catch_panic("decode value", move || {
             if !is_fresh(record.created(), record.expires(), now) {
                 return Ok(Ok(None));
             }
-            let rules = self.rules::<T>(key, stamp);
+            let validator = self.validator::<T>(key, stamp);
             let is_own =
-                record.schema() == rules.schema() && record.serializer() == rules.serializer;
-            match if is_own { Judgement::Valid } else { rules.judge(&record) } {
-                Judgement::Valid => self.serializer.deserialize(record.value()).map(Some).map(Ok),
-                Judgement::Invalid => Ok(self.check::<T>(key).map(|_| None)),
-                Judgement::Foreign(error) => Ok(Err(error)),
+                record.schema() == validator.schema() && record.serializer() == validator.serializer;
+            match if is_own { Validity::Valid } else { validator.validate(&record) } {
+                Validity::Valid => self.serializer.deserialize(record.value()).map(Some).map(Ok),
+                Validity::Invalid => Ok(self.check::<T>(key).map(|_| None)),
+                Validity::Incompatible(error) => Ok(Err(error)),
             }
         });
         match opened {
@@ -569,8 +569,8 @@ impl<B: Backend, S> Cache<B, S> {
     }
 
     #[inline]
-    pub(crate) fn uses(&self) -> &Uses {
-        &self.shared.uses
+    pub(crate) fn declarations(&self) -> &Declarations {
+        &self.shared.declarations
     }
 
     pub(crate) fn setbacks(&self) -> &Setbacks {

@@ -25,13 +25,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::cache::{Cache, Use};
+use crate::cache::{Cache, Declaration};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::is_fresh;
 use crate::key::Key;
 use crate::observer::CallOutcome;
-use crate::panic::{discard, guarded};
+use crate::panic::{drop_quietly, catch_panic};
 use crate::record::Record;
 use crate::serializer::Serializer;
 
@@ -88,7 +88,7 @@ where
         Ok(key) => (key.prefix(), None),
         Err(no_key) => (no_key.prefix, Some(no_key.error)),
     };
-    cache.without(prefix, error, policy.is_quiet());
+    cache.count_bypass(prefix, error, policy.is_quiet());
     None
 }
 
@@ -171,7 +171,7 @@ where
             self.fault(&obstacle);
             return None;
         }
-        let sealed = guarded("store value", || {
+        let sealed = catch_panic("store value", || {
             self.declare::<H::Value>();
             if !self.terms.keep.keeps(value) {
                 return Ok(None);
@@ -204,18 +204,18 @@ where
         Z: Serializer<T, Stored = B::Stored>,
     {
         if !self.terms.is_by_key {
-            self.survive(guarded("declare entries", || {
-                self.cache.uses().declare(self.key.prefix(), self.use_of_prefix());
+            self.survive(catch_panic("declare entries", || {
+                self.cache.declarations().declare(self.key.prefix(), self.declaration());
                 Ok(())
             }));
         }
     }
 
-    pub(crate) fn use_of_prefix<T>(&self) -> Use
+    pub(crate) fn declaration<T>(&self) -> Declaration
     where
         Z: Serializer<T, Stored = B::Stored>,
     {
-        Use::new(self.key, self.terms.mark, self.serializer.id(), self.serializer.schema())
+        Declaration::new(self.key, self.terms.flags, self.serializer.id(), self.serializer.schema())
     }
 
     #[inline]
@@ -223,14 +223,14 @@ where
     where
         Z: Serializer<T, Stored = B::Stored>,
     {
-        self.serializer.schema().wrapping_add(self.terms.mark.to_stamp()).wrapping_add(self.stamp)
+        self.serializer.schema().wrapping_add(self.terms.flags.to_bits()).wrapping_add(self.stamp)
     }
 
     /// Whether a record that was found before storing is newer than what was computed from
     /// `started` on.
     pub(crate) fn is_newer(&self, record: Record<B::Stored>, started: Timestamp) -> bool {
         let (created, expires) = (record.created(), record.expires());
-        discard(record);
+        drop_quietly(record);
         is_fresh(created, expires, self.cache.now()) && created >= started
     }
 
@@ -261,7 +261,7 @@ where
     /// The answer for a caller who does not wait for a new value.
     pub(crate) fn serve_stale<R>(&self, old: Old<R>) -> R {
         self.cache.counters().stale();
-        self.tell(CallOutcome::Stale, Some(old.age), old.compute_time);
+        self.emit(CallOutcome::Stale, Some(old.age), old.compute_time);
         old.answer
     }
 
@@ -273,9 +273,9 @@ where
     {
         let has_value = self.terms.shape.value(&new).is_some();
         match reason {
-            Reason::Missing => self.tell(CallOutcome::Miss, None, compute_time),
+            Reason::Missing => self.emit(CallOutcome::Miss, None, compute_time),
             Reason::Outdated(old) if !has_value && self.cache.now() < old.end => {
-                discard(new);
+                drop_quietly(new);
                 return self.serve_after_failure(*old);
             }
             reason => {
@@ -285,7 +285,7 @@ where
                     _ => self.note_failure(),
                 }
                 self.cache.counters().refresh();
-                self.tell(CallOutcome::Refresh, None, compute_time);
+                self.emit(CallOutcome::Refresh, None, compute_time);
             }
         }
         new
@@ -323,16 +323,16 @@ where
     /// What the backend has, after an operation of this call has timed out.
     pub(crate) fn read_offline(&self) -> Option<Record<B::Stored>> {
         let offline = self.cache.backend().offline()?;
-        self.survive(guarded("read entry", || offline.read(self.key))).flatten()
+        self.survive(catch_panic("read entry", || offline.read(self.key))).flatten()
     }
 
     /// Stores a record, after an operation of this call has timed out.
     pub(crate) fn write_offline(&self, record: Record<B::Stored>) {
         match self.cache.backend().offline() {
             Some(offline) => {
-                self.stored(guarded("write entry", || offline.write(self.key, record)));
+                self.stored(catch_panic("write entry", || offline.write(self.key, record)));
             }
-            None => discard(record),
+            None => drop_quietly(record),
         }
     }
 
@@ -345,7 +345,7 @@ where
     }
 
     #[cold]
-    pub(crate) fn tell(&self, outcome: CallOutcome, age: Option<Duration>, compute_time: Duration) {
-        self.cache.tell(self.key.prefix(), outcome, age, compute_time, self.terms.is_quiet);
+    pub(crate) fn emit(&self, outcome: CallOutcome, age: Option<Duration>, compute_time: Duration) {
+        self.cache.emit(self.key.prefix(), outcome, age, compute_time, self.terms.is_quiet);
     }
 }

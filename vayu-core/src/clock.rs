@@ -80,7 +80,7 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// thread that is started by the first such wait of the process; where no thread can be started,
     /// it does not wait.
     fn sleep(&self, time: Duration) -> Sleep {
-        Box::pin(timer::Wait::new(time))
+        Box::pin(timer::TimerFuture::new(time))
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 /// A time in microseconds, with a relative error below 1/2000: eleven bits of a number, and five
 /// that say how often it is doubled. What takes longer than 50 days is counted as 50 days.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Took(u16);
+pub(crate) struct CompactDuration(u16);
 
 const BITS: u32 = 11;
 const MOST: u64 = (1 << BITS) - 1;
 const MAX_SHIFT: u32 = 31;
 
-impl Took {
+impl CompactDuration {
     pub(crate) const ZERO: Self = Self(0);
 
     pub(crate) fn new(time: Duration) -> Self {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     fn there_and_back(micros: u64) -> u64 {
-        let time = Took::new(Duration::from_micros(micros)).time();
+        let time = CompactDuration::new(Duration::from_micros(micros)).time();
         u64::try_from(time.as_micros()).expect("a time in microseconds")
     }
 
@@ -65,7 +65,7 @@ mod tests {
             assert_eq!(there_and_back(micros), micros);
         }
         assert_eq!(there_and_back(u64::MAX), MOST << MAX_SHIFT);
-        assert_eq!(Took::new(Duration::MAX).time(), Took(u16::MAX).time());
+        assert_eq!(CompactDuration::new(Duration::MAX).time(), CompactDuration(u16::MAX).time());
     }
 
     proptest! {
@@ -77,8 +77,8 @@ mod tests {
 
         #[test]
         fn every_two_bytes_are_a_time(bits: u16) {
-            let time = Took(bits).time();
-            prop_assert_eq!(Took::new(time).time(), time);
+            let time = CompactDuration(bits).time();
+            prop_assert_eq!(CompactDuration::new(time).time(), time);
         }
     }
 }

@@ -24,14 +24,14 @@ pub(crate) use self::lead::{Landing, Lead, Permission};
 use self::phase::{AtomicPhase, Phase};
 pub(crate) use self::table::{Flights, Join, Landings};
 pub(crate) use self::ticket::{Ticket, Turn};
-use crate::panic::Discreet;
+use crate::panic::QuietDrop;
 use crate::sync::{Event, Mutex, OnceLock, lock, notify_all};
 
 /// How a flight ended.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome<R> {
     /// With a value that others can use.
-    Computed(Discreet<R>),
+    Computed(QuietDrop<R>),
     /// With a value that is the leader's alone.
     Unshared,
     /// With a panic, or because the leader was dropped.

@@ -20,9 +20,9 @@ use sha2::{Digest, Sha256};
 pub use self::builder::{KeyBuilder, KeyText, NoKey};
 pub(crate) use self::bytes::KeyBytes;
 pub use self::compact::CompactKey;
-pub(crate) use self::display::Named;
-pub(crate) use self::encoder::Simple;
-pub(crate) use self::encoder::{Encoder, Order, Orders};
+pub(crate) use self::display::DisplayKey;
+pub(crate) use self::encoder::DirectEncode;
+pub(crate) use self::encoder::{Encoder, OrderMode, RecordedOrders};
 pub use self::hasher::BuildKeyHasher;
 pub use self::prefix::{FunctionOf, Prefix};
 pub use self::set::sorted_set;
@@ -78,7 +78,7 @@ impl Key {
     ///
     /// [`ErrorKind::Encode`](crate::ErrorKind::Encode) when the arguments cannot be serialized.
     pub fn new(prefix: impl Into<Prefix>, arguments: &(impl Serialize + ?Sized)) -> Result<Self> {
-        let mut builder = KeyBuilder::whole();
+        let mut builder = KeyBuilder::for_value();
         builder.encode(arguments);
         builder.finish(prefix);
         builder.into_key()
@@ -202,7 +202,7 @@ impl Hash for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Named::of(&self.prefix, &self.encoded).fmt(f)
+        DisplayKey::of(&self.prefix, &self.encoded).fmt(f)
     }
 }
 

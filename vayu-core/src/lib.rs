@@ -28,7 +28,7 @@ mod generation;
 mod invalidation;
 mod key;
 mod log;
-mod mark;
+mod validity;
 mod observer;
 mod panic;
 mod per_process;

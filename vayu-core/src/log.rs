@@ -15,16 +15,16 @@ use crate::observer::CallOutcome;
 #[inline]
 pub(crate) fn is_enabled() -> bool {
     // Most programs log less, and a hit asks this.
-    LevelFilter::current() >= LevelFilter::DEBUG && is_listened_to()
+    LevelFilter::current() >= LevelFilter::DEBUG && has_subscriber()
 }
 
 #[cold]
-fn is_listened_to() -> bool {
+fn has_subscriber() -> bool {
     tracing::enabled!(target: "vayu", tracing::Level::DEBUG)
 }
 
 /// Tells of one call, at debug level. Arguments and values are never told.
-pub(crate) fn answered(function: &Prefix, outcome: CallOutcome, age: Option<Duration>) {
+pub(crate) fn log_call(function: &Prefix, outcome: CallOutcome, age: Option<Duration>) {
     let (function, outcome) = (function.as_str(), outcome.as_str());
     match age {
         Some(age) => tracing::debug!(target: "vayu", function, outcome, ?age),
@@ -38,7 +38,7 @@ pub(crate) struct Warnings(Mutex<HashMap<(String, ErrorKind), Timestamp>>);
 
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Functions whose last warning is remembered. Past that all are forgotten, and may warn again.
-const REMEMBERED: usize = 1024;
+const MAX_TRACKED: usize = 1024;
 
 impl Warnings {
     pub(crate) fn warn(&self, function: &str, error: &Error, now: Timestamp) {
@@ -54,7 +54,7 @@ impl Warnings {
         let is_due =
             last.get(&key).is_none_or(|&last| now < last || now.saturating_since(last) >= INTERVAL);
         if is_due {
-            if last.len() >= REMEMBERED {
+            if last.len() >= MAX_TRACKED {
                 last.clear();
             }
             last.insert(key, now);

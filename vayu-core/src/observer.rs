@@ -8,7 +8,7 @@ use std::time::Duration;
 
 pub use self::per_function::{FunctionStats, PerFunctionStats};
 use crate::error::{Error, Result};
-use crate::panic::guarded;
+use crate::panic::catch_panic;
 
 /// Is told what a cache does: [`Cache::observe`](crate::Cache::observe).
 ///
@@ -105,12 +105,12 @@ impl Observers {
     }
 
     /// Tells all of them. The answer is the first panic.
-    pub(crate) fn tell(&self, told: impl Fn(&dyn Observer)) -> Result<()> {
+    pub(crate) fn notify(&self, event: impl Fn(&dyn Observer)) -> Result<()> {
         let mut result = Ok(());
         let mut place = self;
         while let Some(node) = place.0.get() {
-            let one = guarded("observe", || {
-                told(&*node.observer);
+            let one = catch_panic("observe", || {
+                event(&*node.observer);
                 Ok(())
             });
             result = result.and(one);

@@ -12,28 +12,28 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// What `code` was working on is not used after a panic, so nothing half-done is seen.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) fn guarded<T>(operation: &'static str, code: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn catch_panic<T>(operation: &'static str, code: impl FnOnce() -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => result,
         Err(payload) => Err(panicked(operation, payload)),
     }
 }
 
-/// Awaits the future that `make` answers, as [`guarded`] runs code.
-pub(crate) async fn guarded_async<'a, T>(
+/// Awaits the future that `make` answers, as [`catch_panic`] runs code.
+pub(crate) async fn catch_panic_async<'a, T>(
     operation: &'static str,
     make: impl FnOnce() -> Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
 ) -> Result<T> {
-    let future = guarded(operation, || Ok(make()))?;
-    Guarded { operation, future }.await
+    let future = catch_panic(operation, || Ok(make()))?;
+    CatchPanic { operation, future }.await
 }
 
-struct Guarded<'a, T> {
+struct CatchPanic<'a, T> {
     operation: &'static str,
     future: Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
 }
 
-impl<T> Future for Guarded<'_, T> {
+impl<T> Future for CatchPanic<'_, T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
@@ -46,7 +46,7 @@ impl<T> Future for Guarded<'_, T> {
 }
 
 /// Drops a value of others.
-pub(crate) fn discard<T>(value: T) {
+pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         drop(panicked("drop", payload));
     }
@@ -54,7 +54,7 @@ pub(crate) fn discard<T>(value: T) {
 
 /// Drops a value of others where it is.
 #[inline(never)]
-pub(crate) fn discard_from<T>(place: &mut Option<T>) {
+pub(crate) fn clear_quietly<T>(place: &mut Option<T>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| *place = None)) {
         drop(panicked("drop", payload));
     }
@@ -62,24 +62,24 @@ pub(crate) fn discard_from<T>(place: &mut Option<T>) {
 
 /// A value of others whose drop, wherever it happens, does not panic.
 #[derive(Debug, Clone)]
-pub(crate) struct Discreet<T>(Option<T>);
+pub(crate) struct QuietDrop<T>(Option<T>);
 
-impl<T> From<T> for Discreet<T> {
+impl<T> From<T> for QuietDrop<T> {
     fn from(value: T) -> Self {
         Self(Some(value))
     }
 }
 
-impl<T> Discreet<T> {
+impl<T> QuietDrop<T> {
     pub(crate) fn get(&self) -> Option<&T> {
         self.0.as_ref()
     }
 }
 
-impl<T> Drop for Discreet<T> {
+impl<T> Drop for QuietDrop<T> {
     fn drop(&mut self) {
         if let Some(value) = self.0.take() {
-            discard(value);
+            drop_quietly(value);
         }
     }
 }

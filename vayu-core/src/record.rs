@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::compact_duration::Took;
+use crate::compact_duration::CompactDuration;
 use crate::freshness::CLOCK_SKEW;
 use crate::serializer::SerializerId;
 
@@ -19,7 +19,7 @@ pub struct Record<V> {
     stale_until: Timestamp,
     schema: u64,
     serializer: SerializerId,
-    compute_time: Took,
+    compute_time: CompactDuration,
     weight: u32,
 }
 
@@ -29,7 +29,7 @@ impl<V> Record<V> {
     /// It is not served stale, and its schema stamp and serializer are zero.
     pub fn new(value: V, created: Timestamp, expires: Timestamp) -> Self {
         let serializer = SerializerId::default();
-        let compute_time = Took::default();
+        let compute_time = CompactDuration::default();
         let (stale_until, schema, weight) = (expires, 0, 0);
         Self { value, created, expires, stale_until, schema, serializer, compute_time, weight }
     }
@@ -91,7 +91,7 @@ impl<V> Record<V> {
     /// digits are kept.
     #[must_use]
     pub fn with_compute_time(mut self, compute_time: Duration) -> Self {
-        self.compute_time = Took::new(compute_time);
+        self.compute_time = CompactDuration::new(compute_time);
         self
     }
 
@@ -157,7 +157,7 @@ impl<V> Record<V> {
     }
 
     #[inline]
-    pub(crate) fn compact_compute_time(&self) -> Took {
+    pub(crate) fn compact_compute_time(&self) -> CompactDuration {
         self.compute_time
     }
 
@@ -197,15 +197,15 @@ impl<V> Record<V> {
         #[expect(clippy::cast_possible_truncation, reason = "these are the bits that are meant")]
         let (serializer, compute_time, weight) =
             (small as u16, (small >> 16) as u16, (small >> 32) as u32);
-        let (serializer, compute_time) = (SerializerId(serializer), Took::from_bits(compute_time));
+        let (serializer, compute_time) = (SerializerId(serializer), CompactDuration::from_bits(compute_time));
         Self { value, created, expires, stale_until, schema, serializer, compute_time, weight }
     }
 
     /// Everything but the value in three words and two bytes, where that is possible: the value is
     /// held by reference, is not served stale, and nobody has weighed it. See
-    /// [`from_few_words`](Self::from_few_words).
+    /// [`unpack_small`](Self::unpack_small).
     #[inline]
-    pub fn to_few_words(&self) -> Option<([u64; 3], u16)> {
+    pub fn pack_small(&self) -> Option<([u64; 3], u16)> {
         let is_simple = self.stale_until == self.expires
             && self.serializer == SerializerId::BY_REFERENCE
             && self.weight == 0;
@@ -216,7 +216,7 @@ impl<V> Record<V> {
 
     /// The record of a value and the few words of its record.
     #[inline(always)]
-    pub fn from_few_words(
+    pub fn unpack_small(
         ([created, expires, schema], compute_time): ([u64; 3], u16),
         value: V,
     ) -> Self {
@@ -229,7 +229,7 @@ impl<V> Record<V> {
             stale_until: expires,
             schema,
             serializer: SerializerId::BY_REFERENCE,
-            compute_time: Took::from_bits(compute_time),
+            compute_time: CompactDuration::from_bits(compute_time),
             weight: 0,
         }
     }
@@ -274,10 +274,10 @@ mod tests {
         ];
         for (n, record) in records.into_iter().enumerate() {
             assert_eq!(Record::from_words(record.to_words(), 'v'), record);
-            let few = record.to_few_words();
+            let few = record.pack_small();
             assert_eq!(few.is_some(), n < 2, "{record:?}");
             if let Some(words) = few {
-                assert_eq!(Record::from_few_words(words, 'v'), record);
+                assert_eq!(Record::unpack_small(words, 'v'), record);
             }
         }
     }

@@ -4,7 +4,7 @@ mod striped;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::striped::{Counted, Often};
+use self::striped::{Event, StripedCounters};
 use crate::backend::Usage;
 use crate::error::ErrorKind;
 
@@ -57,7 +57,7 @@ impl Stats {
 /// The counters behind [`Stats`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    often: Often,
+    striped: StripedCounters,
     coalesced: AtomicU64,
     stale: AtomicU64,
     refreshes: AtomicU64,
@@ -68,11 +68,11 @@ pub(crate) struct Counters {
 impl Counters {
     #[inline]
     pub(crate) fn hit(&self) {
-        self.often.add(Counted::Hit);
+        self.striped.add(Event::Hit);
     }
 
     pub(crate) fn miss(&self) {
-        self.often.add(Counted::Miss);
+        self.striped.add(Event::Miss);
     }
 
     pub(crate) fn coalesced(&self) {
@@ -92,7 +92,7 @@ impl Counters {
     }
 
     pub(crate) fn insert(&self) {
-        self.often.add(Counted::Store);
+        self.striped.add(Event::Insert);
     }
 
     pub(crate) fn error(&self, kind: ErrorKind) {
@@ -102,13 +102,13 @@ impl Counters {
     pub(crate) fn snapshot(&self, in_flight: usize, usage: Usage) -> Stats {
         let errors_by_kind = self.errors.each_ref().map(|count| count.load(Ordering::Relaxed));
         Stats {
-            hits: self.often.sum(Counted::Hit),
-            misses: self.often.sum(Counted::Miss),
+            hits: self.striped.sum(Event::Hit),
+            misses: self.striped.sum(Event::Miss),
             coalesced: self.coalesced.load(Ordering::Relaxed),
             stale: self.stale.load(Ordering::Relaxed),
             refreshes: self.refreshes.load(Ordering::Relaxed),
             failed_refreshes: self.failed_refreshes.load(Ordering::Relaxed),
-            inserts: self.often.sum(Counted::Store),
+            inserts: self.striped.sum(Event::Insert),
             errors: errors_by_kind.iter().sum(),
             in_flight,
             off: None,

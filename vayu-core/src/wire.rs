@@ -35,7 +35,7 @@ use sha2::{Digest, Sha256};
 use twox_hash::xxhash3_128::{RawHasher, SecretBuffer};
 
 pub use self::header::{HEADER_LENGTH, Header};
-use crate::key::{Key, Named};
+use crate::key::{Key, DisplayKey};
 use crate::record::Record;
 
 /// A key longer than this, in bytes, is written as its SHA-256.
@@ -188,16 +188,16 @@ impl<'a> EncodedEntry<'a> {
     /// The function, as far as the key tells: not where the key was so long that only its digest
     /// is kept.
     pub fn function(&self) -> Option<&'a str> {
-        self.named().map(|named| named.prefix)
+        self.display_key().map(|display_key| display_key.prefix)
     }
 
     /// The key as text, as [`Key`] displays it.
     pub fn key_text(&self) -> Option<String> {
-        self.named().map(|named| named.to_string())
+        self.display_key().map(|display_key| display_key.to_string())
     }
 
-    fn named(&self) -> Option<Named<'a>> {
-        if self.header.has_digest() { None } else { Named::parse(self.key) }
+    fn display_key(&self) -> Option<DisplayKey<'a>> {
+        if self.header.has_digest() { None } else { DisplayKey::parse(self.key) }
     }
 }
 

@@ -300,7 +300,7 @@ struct Wanted<'a>(&'a Key);
 impl Equivalent<CompactKey> for Wanted<'_> {
     #[inline(always)]
     fn equivalent(&self, key: &CompactKey) -> bool {
-        key.is(self.0)
+        key.matches(self.0)
     }
 }
 

@@ -188,7 +188,7 @@ impl Form {
 #[inline]
 fn to_narrow<V: MemoryValue>(key: [u64; SHORT_KEY], record: &Record<V>) -> Option<Entry<NARROW>> {
     let [kind @ 0..16, value, 0] = record.value().to_words()? else { return None };
-    let ([created, expires, schema], took) = record.to_few_words()?;
+    let ([created, expires, schema], took) = record.pack_small()?;
     let [first, second, third] = key;
     let words = [first, second, third, created, expires, schema, value];
     Some(Entry { words, bits: u64::from(took) << 4 | kind })
@@ -199,7 +199,7 @@ fn from_narrow<V: MemoryValue>(Entry { words, bits }: Entry<NARROW>) -> Option<R
     let [.., created, expires, schema, value] = words;
     let took = u16::try_from(bits >> 4).ok()?;
     let value = V::from_words([bits & 0xf, value, 0])?;
-    Some(Record::from_few_words(([created, expires, schema], took), value))
+    Some(Record::unpack_small(([created, expires, schema], took), value))
 }
 
 fn to_wide<V: MemoryValue>(key: [u64; LONG_KEY], record: &Record<V>) -> Option<Entry<WIDE>> {

@@ -120,7 +120,7 @@ impl<B: Backend, S> Cache<B, S> {
     {
         match self.check_before::<T>(key) {
             Err(error) if !self.is_paused() => {
-                self.without(key.prefix(), Some(&error), false);
+                self.count_bypass(key.prefix(), Some(&error), false);
                 true
             }
             _ => false,

@@ -26,8 +26,8 @@ use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::{ChangeCount, Generations, Group};
 use crate::key::{Prefix, hasher};
-use crate::mark;
-use crate::panic::{guarded, guarded_async};
+use crate::validity;
+use crate::panic::{catch_panic, catch_panic_async};
 
 /// What a cache knows of generations.
 #[derive(Debug, Default)]
@@ -138,13 +138,13 @@ impl Stamp {
         self.add(read.generation);
     }
 
-    /// The lowest bits are left for a [mark](crate::mark). Tags of which none was ever invalidated count
+    /// The lowest bits are left for a [mark](crate::validity). Tags of which none was ever invalidated count
     /// for nothing.
     fn get(&self) -> u64 {
         let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
         let (seldom, tags) = self.bytes.split_at_checked(SELDOM).unwrap_or((&self.bytes, &[]));
         let made_of = if is_zero(tags) { seldom } else { &self.bytes[..] };
-        if is_zero(made_of) { 0 } else { xxh3_64(made_of) >> mark::BITS << mark::BITS }
+        if is_zero(made_of) { 0 } else { xxh3_64(made_of) >> validity::BITS << validity::BITS }
     }
 }
 
@@ -177,10 +177,10 @@ impl<B: Backend, S> Cache<B, S> {
     /// generation is taken and a copy is read: the copy would be checked against what was true before
     /// the look.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn poll_news(&self) -> Result<()> {
+    fn poll_feed(&self) -> Result<()> {
         match self.backend().invalidation_feed() {
             None => Ok(()),
-            Some(news) => guarded("look for changes", || {
+            Some(news) => catch_panic("look for changes", || {
                 news.poll();
                 Ok(())
             }),
@@ -197,7 +197,7 @@ impl<B: Backend, S> Cache<B, S> {
     #[inline]
     pub(crate) fn known_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
         // Without a look nothing is known. Whoever makes the stamp reports why.
-        self.poll_news().ok()?;
+        self.poll_feed().ok()?;
         if self.has_generations() { self.recall_stamp(prefix, tags) } else { Some(0) }
     }
 
@@ -225,7 +225,7 @@ impl<B: Backend, S> Cache<B, S> {
 
     /// Makes the stamp of a call with these tags.
     pub(crate) fn make_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<Made> {
-        self.poll_news()?;
+        self.poll_feed()?;
         let (moment, before) = (self.moment(prefix, tags), self.before());
         let mut stamp = Stamp::default();
         for (group, is_coarse) in groups(prefix, tags) {
@@ -239,7 +239,7 @@ impl<B: Backend, S> Cache<B, S> {
 
     /// [`make_stamp`](Self::make_stamp) for async callers.
     pub(crate) async fn make_stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<Made> {
-        self.poll_news()?;
+        self.poll_feed()?;
         let (moment, before) = (self.moment(prefix, tags), self.before());
         let mut stamp = Stamp::default();
         for (group, is_coarse) in groups(prefix, tags) {
@@ -320,7 +320,7 @@ impl<B: Backend, S> Cache<B, S> {
         let fetched = if has_timed_out {
             Err(timed_out())
         } else {
-            guarded("read generation", || generations.generation(group))
+            catch_panic("read generation", || generations.generation(group))
         };
         self.fetched(group, before, fetched)
     }
@@ -331,7 +331,7 @@ impl<B: Backend, S> Cache<B, S> {
         let fetched = if has_timed_out {
             Err(timed_out())
         } else {
-            guarded_async("read generation", || generations.generation_async(group)).await
+            catch_panic_async("read generation", || generations.generation_async(group)).await
         };
         self.fetched(group, before, fetched)
     }
@@ -352,7 +352,7 @@ impl<B: Backend, S> Cache<B, S> {
             Err(error) => {
                 let has_timed_out = error.kind() == ErrorKind::Timeout;
                 let Some(offline) = self.backend().offline() else { return Err(error) };
-                let offline = guarded("read generation", || offline.generation(group))?;
+                let offline = catch_panic("read generation", || offline.generation(group))?;
                 let last = groups.fetched(group).filter(|it| count.is_some() && it.count == count);
                 let generation = last.map_or(offline, |last| last.generation);
                 Ok(Read { generation, is_offline: true, has_timed_out })

@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Group;
 use crate::key::Prefix;
-use crate::panic::{guarded, guarded_async};
+use crate::panic::{catch_panic, catch_panic_async};
 
 /// # Invalidation by group
 ///
@@ -109,7 +109,7 @@ impl<B: Backend, S> Cache<B, S> {
         self.check_on()?;
         self.shared.groups.invalidate(group);
         let result = match self.backend().generations() {
-            Some(generations) => guarded("bump generation", || generations.bump(group)),
+            Some(generations) => catch_panic("bump generation", || generations.bump(group)),
             None => self.renew_here(group),
         };
         self.shared.groups.invalidate(group);
@@ -135,7 +135,7 @@ impl<B: Backend, S> Cache<B, S> {
         self.shared.groups.invalidate(group);
         let result = match self.backend().generations() {
             Some(generations) => {
-                guarded_async("bump generation", || generations.bump_async(group)).await
+                catch_panic_async("bump generation", || generations.bump_async(group)).await
             }
             None => self.renew_here(group),
         };

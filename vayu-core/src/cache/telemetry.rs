@@ -20,13 +20,13 @@ impl<B: Backend, S> Cache<B, S> {
 
     /// Whether there is anybody to be told of a call.
     #[inline]
-    pub(crate) fn is_watched(&self, is_quiet: bool) -> bool {
+    pub(crate) fn has_listeners(&self, is_quiet: bool) -> bool {
         !self.shared.observers.is_empty() || (!is_quiet && log::is_enabled())
     }
 
     /// Tells the log, unless the function is quiet, and the observers of one call.
     #[cold]
-    pub(crate) fn tell(
+    pub(crate) fn emit(
         &self,
         function: &Prefix,
         outcome: CallOutcome,
@@ -34,42 +34,42 @@ impl<B: Backend, S> Cache<B, S> {
         compute_time: Duration,
         is_quiet: bool,
     ) {
-        if !self.is_watched(is_quiet) {
+        if !self.has_listeners(is_quiet) {
             return;
         }
         if !is_quiet {
-            log::answered(function, outcome, age);
+            log::log_call(function, outcome, age);
         }
         let function = function.as_str();
-        self.show(|observer| observer.on_call(&CallEvent { function, outcome, age, compute_time }));
+        self.notify(|observer| observer.on_call(&CallEvent { function, outcome, age, compute_time }));
     }
 
     /// Counts a call that does not use the cache: it is paused, or there is no key.
     #[cold]
-    pub(crate) fn without(&self, function: &Prefix, error: Option<&Error>, is_quiet: bool) {
+    pub(crate) fn count_bypass(&self, function: &Prefix, error: Option<&Error>, is_quiet: bool) {
         self.counters().miss();
         if let Some(error) = error {
             self.fault(function, error, is_quiet);
         }
-        self.tell(function, CallOutcome::Miss, None, Duration::ZERO, is_quiet);
+        self.emit(function, CallOutcome::Miss, None, Duration::ZERO, is_quiet);
     }
 
     pub(crate) fn count_store(&self, function: &Prefix) {
         self.counters().insert();
         if !self.shared.observers.is_empty() {
-            self.show(|observer| observer.on_insert(function.as_str()));
+            self.notify(|observer| observer.on_insert(function.as_str()));
         }
     }
 
     pub(crate) fn count_failed_refresh(&self, function: &Prefix) {
         self.counters().failed_refresh();
-        self.show(|observer| observer.on_refresh_error(function.as_str()));
+        self.notify(|observer| observer.on_refresh_error(function.as_str()));
     }
 
     /// Counts a fault that costs the caller time only, and warns of it now and then.
     pub(crate) fn fault(&self, function: &Prefix, error: &Error, is_quiet: bool) {
         self.counters().error(error.kind());
-        self.show(|observer| observer.on_error(function.as_str(), error));
+        self.notify(|observer| observer.on_error(function.as_str(), error));
         self.warn(function, error, is_quiet);
     }
 
@@ -81,8 +81,8 @@ impl<B: Backend, S> Cache<B, S> {
     }
 
     /// What an observer panics with is counted, and nothing else.
-    fn show(&self, told: impl Fn(&dyn Observer)) {
-        if let Err(error) = self.shared.observers.tell(told) {
+    fn notify(&self, event: impl Fn(&dyn Observer)) {
+        if let Err(error) = self.shared.observers.notify(event) {
             self.counters().error(error.kind());
         }
     }

@@ -11,7 +11,7 @@ use crate::call::{Call, CallKey, Choice, Keep, Policy, Reason, Shape, Ttl, key_i
 use crate::flight::Deadline;
 use crate::generation::Group;
 use crate::key::Prefix;
-use crate::panic::discard;
+use crate::panic::drop_quietly;
 use crate::serializer::Serializer;
 
 /// A refresh that a call leaves to a task.
@@ -81,6 +81,6 @@ pub(crate) async fn refresh<R, B, S, K, H, Z, L, P, G, F>(
     let call = Call::new(&cache, &policy, key, refresh.stamp);
     if let Some(first) = cache.flights().lead_if_vacant(key, refresh.stamp) {
         let (mut deadline, body) = (Deadline::default(), refresh.body.as_mut());
-        discard(lead(&call, first, true, Reason::Behind, &mut deadline, body).await);
+        drop_quietly(lead(&call, first, true, Reason::Behind, &mut deadline, body).await);
     }
 }

@@ -13,7 +13,7 @@ use crate::flight::{
 };
 use crate::generation::Group;
 use crate::observer::CallOutcome;
-use crate::panic::{Discreet, discard, guarded};
+use crate::panic::{QuietDrop, drop_quietly, catch_panic};
 use crate::record::Record;
 use crate::serializer::Serializer;
 use crate::sync::block_on;
@@ -174,7 +174,7 @@ fn read<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
 ) -> Option<Record<B::Stored>> {
     if !call.has_timed_out() {
-        let found = call.survive(guarded("read entry", || call.cache.backend().read(call.key)));
+        let found = call.survive(catch_panic("read entry", || call.cache.backend().read(call.key)));
         if !call.has_timed_out() {
             return found.flatten();
         }
@@ -286,7 +286,7 @@ where
     if look_again
         && let Some((answer, found)) = inside(lead.id(), || {
             let found = read(&call)?;
-            Some((call.serve(found.clone())?, Discreet::from(found)))
+            Some((call.serve(found.clone())?, QuietDrop::from(found)))
         })
     {
         call.ends_refresh();
@@ -335,17 +335,17 @@ where
                 call.write_offline(record);
             } else if may_store {
                 let result =
-                    guarded("write entry", || call.cache.backend().write(call.key, record));
+                    catch_panic("write entry", || call.cache.backend().write(call.key, record));
                 call.stored(result);
             } else {
-                discard(record);
+                drop_quietly(record);
             }
             lead
         } else {
             lead.computed(Outcome::Unshared)
         };
         while lead.land() == Landing::MustDelete {
-            call.survive(guarded("delete entry", || call.cache.backend().delete(call.key)));
+            call.survive(catch_panic("delete entry", || call.cache.backend().delete(call.key)));
         }
         give_back(&call, claimed);
         call.conclude(answer, compute_time, reason)
@@ -371,7 +371,7 @@ where
             break;
         }
         match call
-            .survive(guarded("claim key", || call.cache.backend().try_acquire_lease(call.key)))
+            .survive(catch_panic("claim key", || call.cache.backend().try_acquire_lease(call.key)))
         {
             Some(Lease::Held) => {}
             Some(Lease::Acquired(lease)) => {
@@ -413,7 +413,7 @@ fn give_back<B: Backend, S, H: Copy, Z, L, P>(
     if let Some(lease) = lease
         && !call.has_timed_out()
     {
-        call.survive(guarded("release lease", || lease.release()));
+        call.survive(catch_panic("release lease", || lease.release()));
     }
 }
 
@@ -433,5 +433,5 @@ fn end_beside<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     began: Timestamp,
 ) {
-    call.tell(CallOutcome::Miss, None, call.cache.now().saturating_since(began));
+    call.emit(CallOutcome::Miss, None, call.cache.now().saturating_since(began));
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::call::{Blocking, Call, Found, Old, Shape, Ttl};
 use crate::clock::Timestamp;
-use crate::compact_duration::Took;
+use crate::compact_duration::CompactDuration;
 use crate::entry::Remembered;
 use crate::error::{Error, Result};
 use crate::freshness::{is_fresh, is_young};
-use crate::mark::{Judgement, Rules};
+use crate::validity::{Validity, Validator};
 use crate::observer::CallOutcome;
-use crate::panic::{discard_from, guarded};
+use crate::panic::{clear_quietly, catch_panic};
 use crate::record::Record;
 use crate::serializer::Serializer;
 
@@ -20,7 +20,7 @@ struct Opened<R> {
     found: Found<R>,
     now: Timestamp,
     created: Timestamp,
-    compute_time: Took,
+    compute_time: CompactDuration,
 }
 
 impl<R> Opened<R> {
@@ -28,7 +28,7 @@ impl<R> Opened<R> {
         found: Found::Nothing,
         now: Timestamp::NEVER,
         created: Timestamp::NEVER,
-        compute_time: Took::ZERO,
+        compute_time: CompactDuration::ZERO,
     };
 }
 
@@ -81,7 +81,7 @@ where
         let opened = if is_ours {
             self.read_now(&mut can_say)
         } else {
-            guarded("read entry", || self.read_now(&mut can_say))
+            catch_panic("read entry", || self.read_now(&mut can_say))
         };
         match opened {
             Ok(opened) if can_say => Ok(self.count::<R>(opened)),
@@ -111,7 +111,7 @@ where
             let opened = self.open(record);
             if !matches!(opened, Ok(Opened { found: Found::Fresh(_), .. })) {
                 // It may be the last to hold a value of any type.
-                discard_from(&mut read);
+                clear_quietly(&mut read);
             }
             return opened;
         }
@@ -126,7 +126,7 @@ where
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        let opened = guarded("decode value", move || self.open(&mut record));
+        let opened = catch_panic("decode value", move || self.open(&mut record));
         self.survive(opened).map_or(Found::Nothing, |opened| self.count::<R>(opened))
     }
 
@@ -143,7 +143,7 @@ where
         }
     }
 
-    /// Runs code of the serializer and the ttl: only for [`guarded`], in which the record is also to
+    /// Runs code of the serializer and the ttl: only for [`catch_panic`], in which the record is also to
     /// be dropped, as it may be the last to hold the value.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn open<R>(&self, record: &mut Record<B::Stored>) -> Result<Opened<R>>
@@ -195,8 +195,8 @@ where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
     {
-        let checked = guarded("check key", || {
-            self.cache.uses().check(self.key.prefix(), self.use_of_prefix())
+        let checked = catch_panic("check key", || {
+            self.cache.declarations().check(self.key.prefix(), self.declaration())
         });
         match checked {
             Ok(_) => Found::Nothing,
@@ -205,7 +205,7 @@ where
     }
 
     fn refuse<R>(&self, error: &Error) -> Found<R> {
-        self.cache.without(self.key.prefix(), Some(error), self.terms.is_quiet);
+        self.cache.count_bypass(self.key.prefix(), Some(error), self.terms.is_quiet);
         Found::Refused
     }
 
@@ -217,27 +217,27 @@ where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
     {
-        let rules = Rules {
+        let validator = Validator {
             serializer: self.serializer.id(),
-            base: self.serializer.schema(),
+            type_stamp: self.serializer.schema(),
             stamp: self.stamp,
-            mark: self.terms.mark,
+            flags: self.terms.flags,
         };
-        match rules.judge(record) {
-            Judgement::Valid => {
+        match validator.validate(record) {
+            Validity::Valid => {
                 self.declare::<H::Value>();
                 Ok(())
             }
-            Judgement::Foreign(error) if self.terms.is_by_key => Err(self.refuse(&error)),
-            Judgement::Foreign(_) | Judgement::Invalid => Err(Found::Nothing),
+            Validity::Incompatible(error) if self.terms.is_by_key => Err(self.refuse(&error)),
+            Validity::Incompatible(_) | Validity::Invalid => Err(Found::Nothing),
         }
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn count_hit(&self, now: Timestamp, created: Timestamp, compute_time: Took) {
+    fn count_hit(&self, now: Timestamp, created: Timestamp, compute_time: CompactDuration) {
         self.cache.counters().hit();
-        if self.cache.is_watched(self.terms.is_quiet) {
-            self.tell(CallOutcome::Hit, Some(now.saturating_since(created)), compute_time.time());
+        if self.cache.has_listeners(self.terms.is_quiet) {
+            self.emit(CallOutcome::Hit, Some(now.saturating_since(created)), compute_time.time());
         }
     }
 
@@ -325,7 +325,7 @@ where
     {
         let now = self.cache.now();
         let (created, fresh_until) = (record.created(), self.fresh_until(&record));
-        let recalled = guarded("decode value", move || {
+        let recalled = catch_panic("decode value", move || {
             let answer = match self.examine(&mut record, now)? {
                 Found::Fresh(answer) => answer,
                 Found::Stale(old) => old.answer,
@@ -346,7 +346,7 @@ where
         H: Shape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
     {
-        let decoded = guarded("decode value", || {
+        let decoded = catch_panic("decode value", || {
             if !self.is_of_this_call(record) && self.admits::<R>(record).is_err() {
                 return Ok(None);
             }
@@ -354,7 +354,7 @@ where
         });
         let value = self.survive(decoded).flatten()?;
         self.cache.counters().coalesced();
-        self.tell(CallOutcome::Coalesced, None, record.compute_time());
+        self.emit(CallOutcome::Coalesced, None, record.compute_time());
         Some(self.terms.shape.wrap(value))
     }
 }

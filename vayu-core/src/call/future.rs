@@ -14,7 +14,7 @@ use crate::flight::{
 };
 use crate::generation::Group;
 use crate::observer::CallOutcome;
-use crate::panic::{Discreet, discard, guarded_async};
+use crate::panic::{QuietDrop, drop_quietly, catch_panic_async};
 use crate::record::Record;
 use crate::serializer::Serializer;
 
@@ -243,7 +243,7 @@ where
 {
     let started = call.cache.now();
     Hosted::new(lead.id(), async move {
-        if look_again && let Some(found) = read(call).await.map(Discreet::from) {
+        if look_again && let Some(found) = read(call).await.map(QuietDrop::from) {
             let answer = found.get().and_then(|found| call.serve(found.clone()));
             if let Some(answer) = answer {
                 call.ends_refresh();
@@ -277,7 +277,7 @@ where
             } else if may_store {
                 call.stored(call.cache.write_async(call.key, record).await);
             } else {
-                discard(record);
+                drop_quietly(record);
             }
             lead
         } else {
@@ -313,7 +313,7 @@ where
             break;
         }
         let ask = || call.cache.backend().try_acquire_lease_async(call.key);
-        match call.survive(guarded_async("claim key", ask).await) {
+        match call.survive(catch_panic_async("claim key", ask).await) {
             Some(Lease::Held) => {}
             Some(Lease::Acquired(lease)) => {
                 return match read(call).await.and_then(|found| call.serve(found)) {
@@ -354,7 +354,7 @@ async fn give_back<B: Backend, S, H: Copy, Z, L, P>(
     if let Some(lease) = lease
         && !call.has_timed_out()
     {
-        call.survive(guarded_async("release lease", || Box::pin(lease.release_async())).await);
+        call.survive(catch_panic_async("release lease", || Box::pin(lease.release_async())).await);
     }
 }
 
@@ -367,6 +367,6 @@ async fn beside<R, B: Backend, S, H: Copy, Z, L, P>(
     call.computes();
     let began = call.cache.now();
     let answer = Hosted::new(flight, body).await;
-    call.tell(CallOutcome::Miss, None, call.cache.now().saturating_since(began));
+    call.emit(CallOutcome::Miss, None, call.cache.now().saturating_since(began));
     answer
 }

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::generation::Group;
 use crate::key::{Key, KeyBuilder, NoKey};
-use crate::mark::Mark;
+use crate::validity::SchemaFlags;
 
 /// What a call is to do: everything but the function itself.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Terms<H, L, P> {
     pub(super) shape: H,
     pub(super) ttl: L,
     pub(super) keep: P,
-    pub(super) mark: Mark,
+    pub(super) flags: SchemaFlags,
     pub(super) is_by_key: bool,
     pub(super) stale: Duration,
     pub(super) jitter: Jitter,
@@ -39,7 +39,7 @@ impl<K, H, Z, L, P> Policy<K, H, Z, L, P> {
             shape,
             ttl,
             keep,
-            mark: Mark::default(),
+            flags: SchemaFlags::default(),
             is_by_key: false,
             stale: Duration::ZERO,
             jitter: Jitter::NONE,
@@ -53,7 +53,7 @@ impl<K, H, Z, L, P> Policy<K, H, Z, L, P> {
     #[inline]
     pub fn tags<const N: usize>(self, tags: [Group; N]) -> Policy<K, H, Z, L, P, [Group; N]> {
         let Self { key, serializer, mut terms, .. } = self;
-        terms.mark = terms.mark.with(Mark::TAGS);
+        terms.flags = terms.flags.with(SchemaFlags::TAGS);
         Policy { key, tags, serializer, terms }
     }
 
@@ -61,7 +61,7 @@ impl<K, H, Z, L, P> Policy<K, H, Z, L, P> {
     #[inline]
     pub(crate) fn by_key(self, key: &Key) -> Policy<K, H, Z, L, P, &[Group]> {
         let Self { key: own, serializer, mut terms, .. } = self;
-        terms.mark = Mark::of_key(key);
+        terms.flags = SchemaFlags::of_key(key);
         terms.is_by_key = true;
         Policy { key: own, tags: key.tags(), serializer, terms }
     }
@@ -72,7 +72,7 @@ impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     #[inline]
     #[must_use]
     pub fn with_own_serializer(mut self) -> Self {
-        self.terms.mark = self.terms.mark.with(Mark::SERIALIZER);
+        self.terms.flags = self.terms.flags.with(SchemaFlags::SERIALIZER);
         self
     }
 

@@ -14,97 +14,97 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::panic::guarded;
+use crate::panic::catch_panic;
 
 /// Ready once a time has come.
 #[derive(Debug)]
-pub(super) struct Wait {
+pub(super) struct TimerFuture {
     /// Never, if that is none.
-    until: Option<Instant>,
-    place: Option<Place>,
+    deadline: Option<Instant>,
+    key: Option<TimerKey>,
 }
 
 /// A place in the list: when its wait is over, and what tells it from others with the same end.
-type Place = (Instant, u64);
+type TimerKey = (Instant, u64);
 
 /// All waits.
-struct List {
-    wakers: BTreeMap<Place, Waker>,
-    places: u64,
+struct Timers {
+    wakers: BTreeMap<TimerKey, Waker>,
+    last_id: u64,
     /// The process whose thread watches the list. A child has the list of its parent, and no thread.
-    watched_in: Option<u32>,
+    thread_process: Option<u32>,
     /// When that thread wakes up by itself.
-    wakes: Option<Instant>,
+    next_wakeup: Option<Instant>,
 }
 
-static LIST: Mutex<List> =
-    Mutex::new(List { wakers: BTreeMap::new(), places: 0, watched_in: None, wakes: None });
+static TIMERS: Mutex<Timers> =
+    Mutex::new(Timers { wakers: BTreeMap::new(), last_id: 0, thread_process: None, next_wakeup: None });
 /// There is a wait that ends before the thread would wake up.
-static CHANGED: Condvar = Condvar::new();
+static EARLIER_TIMER: Condvar = Condvar::new();
 
-impl Wait {
+impl TimerFuture {
     pub(super) fn new(time: Duration) -> Self {
-        Self { until: Instant::now().checked_add(time), place: None }
+        Self { deadline: Instant::now().checked_add(time), key: None }
     }
 }
 
-impl Future for Wait {
+impl Future for TimerFuture {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(until) = self.until else { return Poll::Pending };
-        if Instant::now() >= until {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        if Instant::now() >= deadline {
             return Poll::Ready(());
         }
         // Code of others, which is not to run while the list is locked.
         let waker = context.waker().clone();
-        let mut list = lock();
-        if !list.is_watched() {
-            drop(list);
-            tell_of_no_thread();
+        let mut timers = lock();
+        if !timers.ensure_thread() {
+            drop(timers);
+            warn_no_thread();
             return Poll::Ready(());
         }
-        let place = *self.place.get_or_insert_with(|| list.new_place(until));
-        let replaced = list.wakers.insert(place, waker);
-        let is_before = list.wakes.is_none_or(|wakes| until < wakes);
-        drop(list);
+        let key = *self.key.get_or_insert_with(|| timers.new_key(deadline));
+        let replaced = timers.wakers.insert(key, waker);
+        let is_before = timers.next_wakeup.is_none_or(|next_wakeup| deadline < next_wakeup);
+        drop(timers);
         if is_before && replaced.is_none() {
-            CHANGED.notify_one();
+            EARLIER_TIMER.notify_one();
         }
         drop(replaced);
         Poll::Pending
     }
 }
 
-impl Drop for Wait {
+impl Drop for TimerFuture {
     fn drop(&mut self) {
-        let Some(place) = self.place else { return };
-        let waker = lock().wakers.remove(&place);
+        let Some(key) = self.key else { return };
+        let waker = lock().wakers.remove(&key);
         drop(waker);
     }
 }
 
-impl List {
-    fn new_place(&mut self, until: Instant) -> Place {
-        self.places += 1;
-        (until, self.places)
+impl Timers {
+    fn new_key(&mut self, deadline: Instant) -> TimerKey {
+        self.last_id += 1;
+        (deadline, self.last_id)
     }
 
     /// Whether there is a thread that watches the list; starts it if there is none.
-    fn is_watched(&mut self) -> bool {
+    fn ensure_thread(&mut self) -> bool {
         let process = process::id();
-        if self.watched_in != Some(process) {
+        if self.thread_process != Some(process) {
             // Whoever waits in the parent is not to be woken here.
             mem::forget(mem::take(&mut self.wakers));
-            self.wakes = None;
-            let thread = thread::Builder::new().name("vayu-timer".to_owned()).spawn(watch);
-            self.watched_in = thread.is_ok().then_some(process);
+            self.next_wakeup = None;
+            let thread = thread::Builder::new().name("vayu-timer".to_owned()).spawn(run_timer);
+            self.thread_process = thread.is_ok().then_some(process);
         }
-        self.watched_in.is_some()
+        self.thread_process.is_some()
     }
 
     /// Takes those whose time has come at `now` off the list.
-    fn take_due(&mut self, now: Instant) -> BTreeMap<Place, Waker> {
+    fn take_due(&mut self, now: Instant) -> BTreeMap<TimerKey, Waker> {
         let later = self.wakers.split_off(&(now, u64::MAX));
         mem::replace(&mut self.wakers, later)
     }
@@ -112,7 +112,7 @@ impl List {
 
 /// Nobody who waits would ever be woken, so no wait begins.
 #[cold]
-fn tell_of_no_thread() {
+fn warn_no_thread() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         tracing::warn!(
@@ -122,34 +122,34 @@ fn tell_of_no_thread() {
     });
 }
 
-fn lock() -> MutexGuard<'static, List> {
-    LIST.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> MutexGuard<'static, Timers> {
+    TIMERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Wakes whoever is due, for ever.
-fn watch() {
-    let mut list = lock();
+fn run_timer() {
+    let mut timers = lock();
     loop {
         let now = Instant::now();
-        let due = list.take_due(now);
+        let due = timers.take_due(now);
         if !due.is_empty() {
-            drop(list);
+            drop(timers);
             for waker in due.into_values() {
                 // What a panic would tell is for whoever made the waker.
-                drop(guarded("wake", || {
+                drop(catch_panic("wake", || {
                     waker.wake();
                     Ok(())
                 }));
             }
-            list = lock();
+            timers = lock();
             continue;
         }
-        let first = list.wakers.first_key_value().map(|(&(until, _), _)| until);
-        list.wakes = first;
-        list = match first {
-            None => CHANGED.wait(list).unwrap_or_else(PoisonError::into_inner),
-            Some(until) => {
-                let waited = CHANGED.wait_timeout(list, until.saturating_duration_since(now));
+        let first = timers.wakers.first_key_value().map(|(&(deadline, _), _)| deadline);
+        timers.next_wakeup = first;
+        timers = match first {
+            None => EARLIER_TIMER.wait(timers).unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) => {
+                let waited = EARLIER_TIMER.wait_timeout(timers, deadline.saturating_duration_since(now));
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         };
@@ -172,14 +172,14 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
     const LIMIT: Duration = Duration::from_secs(60);
 
-    fn poll(wait: &mut Wait, waker: &Waker) -> Poll<()> {
+    fn poll(wait: &mut TimerFuture, waker: &Waker) -> Poll<()> {
         Pin::new(wait).poll(&mut Context::from_waker(waker))
     }
 
     /// Says that it was woken, and panics if it is told to.
-    struct Tells(Sender<&'static str>, &'static str, bool);
+    struct NotifyWaker(Sender<&'static str>, &'static str, bool);
 
-    impl Wake for Tells {
+    impl Wake for NotifyWaker {
         fn wake(self: Arc<Self>) {
             self.0.send(self.1).expect("somebody listens");
             assert!(!self.2, "as it was told");
@@ -191,7 +191,7 @@ mod tests {
         watchdog(LIMIT, || {
             for time in [Duration::ZERO, Duration::from_micros(100), SHORT] {
                 let began = Instant::now();
-                block_on(pin!(Wait::new(time)));
+                block_on(pin!(TimerFuture::new(time)));
                 assert!(began.elapsed() >= time);
             }
         });
@@ -200,25 +200,25 @@ mod tests {
     #[test]
     fn wait_that_ends_first_is_over_first_whenever_it_began() {
         watchdog(LIMIT, || {
-            let mut long = Wait::new(LONG);
+            let mut long = TimerFuture::new(LONG);
             assert!(poll(&mut long, Waker::noop()).is_pending());
             // Whoever watches sleeps until the long one is over, at the latest after the first of these.
-            (0..100).for_each(|_| block_on(Wait::new(Duration::from_micros(50))));
+            (0..100).for_each(|_| block_on(TimerFuture::new(Duration::from_micros(50))));
             assert!(poll(&mut long, Waker::noop()).is_pending());
         });
     }
 
     #[test]
     fn wait_for_longer_than_there_is_time_is_never_over() {
-        assert!(poll(&mut Wait::new(Duration::MAX), Waker::noop()).is_pending());
+        assert!(poll(&mut TimerFuture::new(Duration::MAX), Waker::noop()).is_pending());
     }
 
     #[test]
     fn whoever_asked_last_is_woken() {
         watchdog(LIMIT, || {
             let (sender, receiver) = channel();
-            let waker = |name| Waker::from(Arc::new(Tells(sender.clone(), name, false)));
-            let mut wait = Wait::new(SHORT * 4);
+            let waker = |name| Waker::from(Arc::new(NotifyWaker(sender.clone(), name, false)));
+            let mut wait = TimerFuture::new(SHORT * 4);
             assert!(poll(&mut wait, &waker("first")).is_pending());
             assert!(poll(&mut wait, &waker("second")).is_pending());
             assert_eq!(receiver.recv(), Ok("second"));
@@ -230,11 +230,11 @@ mod tests {
     fn panic_of_one_who_is_woken_does_not_keep_others_asleep() {
         watchdog(LIMIT, || {
             let (sender, receiver) = channel();
-            let mut wait = Wait::new(SHORT);
-            let waker = Waker::from(Arc::new(Tells(sender, "panics", true)));
+            let mut wait = TimerFuture::new(SHORT);
+            let waker = Waker::from(Arc::new(NotifyWaker(sender, "panics", true)));
             assert!(poll(&mut wait, &waker).is_pending());
             assert_eq!(receiver.recv(), Ok("panics"));
-            block_on(Wait::new(SHORT));
+            block_on(TimerFuture::new(SHORT));
         });
     }
 
@@ -252,13 +252,13 @@ mod tests {
         }
         ALIVE.fetch_add(1, Ordering::Relaxed);
         let waker = Waker::from(Arc::new(Counted));
-        let mut waits: Vec<_> = (0..100).map(|_| Wait::new(LONG)).collect();
+        let mut waits: Vec<_> = (0..100).map(|_| TimerFuture::new(LONG)).collect();
         assert!(waits.iter_mut().all(|wait| poll(wait, &waker).is_pending()));
-        let places: Vec<_> = waits.iter().filter_map(|wait| wait.place).collect();
-        assert_eq!(places.len(), 100);
-        assert!(places.iter().all(|place| lock().wakers.contains_key(place)));
+        let keys: Vec<_> = waits.iter().filter_map(|wait| wait.key).collect();
+        assert_eq!(keys.len(), 100);
+        assert!(keys.iter().all(|key| lock().wakers.contains_key(key)));
         drop((waits, waker));
         assert_eq!(ALIVE.load(Ordering::Relaxed), 0);
-        assert!(!places.iter().any(|place| lock().wakers.contains_key(place)));
+        assert!(!keys.iter().any(|key| lock().wakers.contains_key(key)));
     }
 }

@@ -72,7 +72,7 @@ impl<R, B: Backend, S, H, Z, L, G> Subject<R, B, S, H, Z, L, G> {
     where
         G: AsRef<[Group]>,
     {
-        policy.key.carry_tags(policy.tags.as_ref());
+        policy.key.set_tags(policy.tags.as_ref());
         Self { cache, policy, answer: PhantomData }
     }
 }

@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Group;
-use crate::key::{Encoder, FunctionOf, Key, KeyBytes, Prefix, Simple, encoder, hasher, version};
-use crate::panic::guarded;
+use crate::key::{Encoder, FunctionOf, Key, KeyBytes, Prefix, DirectEncode, encoder, hasher, version};
+use crate::panic::catch_panic;
 
 /// The first byte of a key's material says what the rest is.
 const ARGUMENTS: u8 = b'A';
 const TEXT: u8 = b'T';
-const TEXT_AND_MORE: u8 = b'M';
+const TEXT_WITH_LENGTH: u8 = b'M';
 
 /// A key under construction, and after [`finish`](Self::finish) a finished one, in one place: what is
 /// written byte by byte is not moved soon after.
@@ -20,7 +20,7 @@ const TEXT_AND_MORE: u8 = b'M';
 pub struct KeyBuilder {
     pub(super) key: Key,
     /// Why the first part that cannot be encoded cannot.
-    failed: Option<Error>,
+    error: Option<Error>,
 }
 
 impl KeyBuilder {
@@ -32,7 +32,7 @@ impl KeyBuilder {
 
     /// A key of one value that holds all the arguments.
     #[inline]
-    pub(super) fn whole() -> Self {
+    pub(super) fn for_value() -> Self {
         Self::begin(&[ARGUMENTS])
     }
 
@@ -58,7 +58,7 @@ impl KeyBuilder {
     pub fn text_of_version<K: KeyText + ?Sized>(version: &str, text: &K) -> Self {
         let mut builder = Self::begin(&[]);
         version::begin(&mut builder.key.encoded, version);
-        push_marked_text(&mut builder.key.encoded, text.key_text());
+        push_text_with_length(&mut builder.key.encoded, text.key_text());
         builder
     }
 
@@ -66,7 +66,7 @@ impl KeyBuilder {
     fn begin(start: &[u8]) -> Self {
         let mut encoded = KeyBytes::new();
         encoded.extend_from_slice(start);
-        Self { key: Key { hash: 0, prefix: Prefix::EMPTY, encoded }, failed: None }
+        Self { key: Key { hash: 0, prefix: Prefix::EMPTY, encoded }, error: None }
     }
 
     /// Appends a value: one argument, or after the last one or a text, one more part.
@@ -77,9 +77,9 @@ impl KeyBuilder {
 
     /// [`encode`](Self::encode) for what needs no guard.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub fn encode_simple(&mut self, value: &(impl Simple + ?Sized)) {
-        if self.failed.is_none() {
-            self.mark_text_that_is_followed();
+    pub fn encode_direct(&mut self, value: &(impl DirectEncode + ?Sized)) {
+        if self.error.is_none() {
+            self.prefix_text_with_length();
             value.encode(&mut self.key.encoded);
         }
     }
@@ -94,17 +94,17 @@ impl KeyBuilder {
         &mut self,
         encode: impl FnOnce(&mut Encoder<'_>) -> Result<(), encoder::EncodeError>,
     ) {
-        if self.failed.is_some() {
+        if self.error.is_some() {
             return;
         }
-        self.mark_text_that_is_followed();
+        self.prefix_text_with_length();
         let encoded = &mut self.key.encoded;
-        if let Err(error) = guarded("encode arguments", || {
+        if let Err(error) = catch_panic("encode arguments", || {
             encode(&mut Encoder::new(encoded)).map_err(|error| {
                 Error::new(ErrorKind::Encode, "encode arguments").with_source(error)
             })
         }) {
-            self.failed = Some(error);
+            self.error = Some(error);
         }
     }
 
@@ -135,17 +135,17 @@ impl KeyBuilder {
     }
 
     /// Adds the tags that the key carries for the methods of a cache.
-    pub(crate) fn carry_tags(&mut self, tags: &[Group]) {
+    pub(crate) fn set_tags(&mut self, tags: &[Group]) {
         self.key.encoded.set_tags(tags.to_vec());
     }
 
     /// A text alone runs to the end; one that is followed by parts needs its length in front.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn mark_text_that_is_followed(&mut self) {
+    fn prefix_text_with_length(&mut self) {
         let encoded = &mut self.key.encoded;
         if encoded.first() == Some(&TEXT) {
             let text = mem::replace(encoded, KeyBytes::new());
-            push_marked_bytes(encoded, &text[1..]);
+            push_bytes_with_length(encoded, &text[1..]);
         }
     }
 
@@ -172,7 +172,7 @@ impl KeyBuilder {
     /// `Serialize` panicked.
     #[inline]
     pub fn key(&self) -> Result<&Key, NoKey<'_>> {
-        match &self.failed {
+        match &self.error {
             None => Ok(&self.key),
             Some(error) => Err(NoKey { prefix: &self.key.prefix, error }),
         }
@@ -180,7 +180,7 @@ impl KeyBuilder {
 
     /// [`key`](Self::key), taken out.
     pub(super) fn into_key(self) -> Result<Key> {
-        self.failed.map_or(Ok(self.key), Err)
+        self.error.map_or(Ok(self.key), Err)
     }
 }
 
@@ -199,12 +199,12 @@ impl NoKey<'_> {
 }
 
 /// Appends a text that parts may follow.
-pub(super) fn push_marked_text(encoded: &mut KeyBytes, text: &str) {
-    push_marked_bytes(encoded, text.as_bytes());
+pub(super) fn push_text_with_length(encoded: &mut KeyBytes, text: &str) {
+    push_bytes_with_length(encoded, text.as_bytes());
 }
 
-fn push_marked_bytes(encoded: &mut KeyBytes, text: &[u8]) {
-    encoded.push(TEXT_AND_MORE);
+fn push_bytes_with_length(encoded: &mut KeyBytes, text: &[u8]) {
+    encoded.push(TEXT_WITH_LENGTH);
     encoded.extend_from_slice(&(text.len() as u64).to_le_bytes());
     encoded.extend_from_slice(text);
 }
@@ -213,7 +213,7 @@ fn push_marked_bytes(encoded: &mut KeyBytes, text: &[u8]) {
 pub(super) fn text_of(encoded: &[u8]) -> Option<&str> {
     let text = match encoded.split_first() {
         Some((&TEXT, text)) => text,
-        Some((&TEXT_AND_MORE, rest)) => {
+        Some((&TEXT_WITH_LENGTH, rest)) => {
             let (length, text) = rest.split_first_chunk()?;
             (u64::from_le_bytes(*length) == text.len() as u64).then_some(text)?
         }

@@ -4,13 +4,13 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use crate::key::bytes::KeyBytes;
-use crate::key::prefix::{Function, Lasting};
+use crate::key::prefix::{Function, StaticPrefix};
 use crate::key::{Key, Prefix, hasher};
 
 /// A key as a backend keeps many of them: a third as large as a [`Key`], which is made to be looked
 /// up with.
 ///
-/// It hashes as the key does, and [`is`](Self::is) compares the two.
+/// It hashes as the key does, and [`is`](Self::matches) compares the two.
 #[derive(Clone)]
 pub struct CompactKey(Repr);
 
@@ -38,23 +38,23 @@ struct Short<const N: usize> {
 impl CompactKey {
     /// Whether this is that key.
     #[inline(always)]
-    pub fn is(&self, key: &Key) -> bool {
+    pub fn matches(&self, key: &Key) -> bool {
         match &self.0 {
-            Repr::OfFunction { function, bytes } if key.prefix.is_this_very(function) => {
-                bytes.are(&key.encoded)
+            Repr::OfFunction { function, bytes } if key.prefix.is_same_ref(function) => {
+                bytes.matches(&key.encoded)
             }
-            _ => self.is_by_content(key),
+            _ => self.matches_by_content(key),
         }
     }
 
-    /// What is left of [`is`](Self::is), out of the way of most look-ups.
+    /// What is left of [`is`](Self::matches), out of the way of most look-ups.
     #[inline(never)]
-    fn is_by_content(&self, key: &Key) -> bool {
+    fn matches_by_content(&self, key: &Key) -> bool {
         match &self.0 {
             Repr::OfFunction { function, bytes } => {
-                key.prefix.is_function(function) && bytes.are(&key.encoded)
+                key.prefix.is_function(function) && bytes.matches(&key.encoded)
             }
-            Repr::OfText { prefix, bytes } => key.prefix.is_text(prefix) && bytes.are(&key.encoded),
+            Repr::OfText { prefix, bytes } => key.prefix.is_text(prefix) && bytes.matches(&key.encoded),
             Repr::Boxed(parts) => parts.0 == key.prefix && *parts.1 == *key.encoded,
         }
     }
@@ -73,8 +73,8 @@ impl CompactKey {
     #[inline]
     fn with_prefix<T>(&self, code: impl FnOnce(&Prefix) -> T) -> T {
         match &self.0 {
-            Repr::OfFunction { function, .. } => code(&Lasting::Function(function).into()),
-            Repr::OfText { prefix, .. } => code(&Lasting::Text(prefix).into()),
+            Repr::OfFunction { function, .. } => code(&StaticPrefix::Function(function).into()),
+            Repr::OfText { prefix, .. } => code(&StaticPrefix::Text(prefix).into()),
             Repr::Boxed(parts) => code(&parts.0),
         }
     }
@@ -115,12 +115,12 @@ impl<const N: usize> Short<N> {
     }
 
     #[inline]
-    fn hash(&self, prefix: Lasting) -> u64 {
+    fn hash(&self, prefix: StaticPrefix) -> u64 {
         hasher::hash_short(&prefix, self.length.into(), self.words())
     }
 
     #[inline(always)]
-    fn are(&self, encoded: &KeyBytes) -> bool {
+    fn matches(&self, encoded: &KeyBytes) -> bool {
         let [first, second, third, last]: [u64; 4] = encoded.words();
         let own = self.words();
         // One after the other: several at once would be loaded as more than a word.
@@ -139,11 +139,11 @@ impl<const N: usize> Short<N> {
 
 impl From<&Key> for CompactKey {
     fn from(key: &Key) -> Self {
-        let short = match key.prefix.lasting() {
-            Some(Lasting::Function(function)) => {
+        let short = match key.prefix.as_static() {
+            Some(StaticPrefix::Function(function)) => {
                 Short::new(&key.encoded).map(|bytes| Repr::OfFunction { function, bytes })
             }
-            Some(Lasting::Text(prefix)) => {
+            Some(StaticPrefix::Text(prefix)) => {
                 Short::new(&key.encoded).map(|bytes| Repr::OfText { prefix, bytes })
             }
             None => None,
@@ -157,8 +157,8 @@ impl Hash for CompactKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(match &self.0 {
-            Repr::OfFunction { function, bytes } => bytes.hash(Lasting::Function(function)),
-            Repr::OfText { prefix, bytes } => bytes.hash(Lasting::Text(prefix)),
+            Repr::OfFunction { function, bytes } => bytes.hash(StaticPrefix::Function(function)),
+            Repr::OfText { prefix, bytes } => bytes.hash(StaticPrefix::Text(prefix)),
             Repr::Boxed(parts) => {
                 let mut encoded = KeyBytes::new();
                 encoded.extend_from_slice(&parts.1);
@@ -204,7 +204,7 @@ mod tests {
             let compact = CompactKey::from(key);
             assert_eq!(BuildKeyHasher.hash_one(&compact), BuildKeyHasher.hash_one(key));
             for (m, other) in keys.iter().enumerate() {
-                assert_eq!(compact.is(other), n == m, "{key} {other}");
+                assert_eq!(compact.matches(other), n == m, "{key} {other}");
                 assert_eq!(compact == CompactKey::from(other), n == m, "{key} {other}");
             }
         }
@@ -215,7 +215,7 @@ mod tests {
         let keys = ["p".into(), Prefix::from("p".to_owned())].map(|p| Key::from_text(p, "k"));
         for key in &keys {
             for other in keys.each_ref().map(CompactKey::from) {
-                assert!(other.is(key) && other == key.into());
+                assert!(other.matches(key) && other == key.into());
                 assert_eq!(BuildKeyHasher.hash_one(&other), BuildKeyHasher.hash_one(key));
             }
         }

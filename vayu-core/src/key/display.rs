@@ -6,19 +6,19 @@ use sha2::{Digest, Sha256};
 
 #[cfg(feature = "wire")]
 use crate::key::prefix;
-use crate::key::version::{self, Shown};
+use crate::key::version::{self, DisplayVersion};
 use crate::key::{Prefix, builder};
 
 /// The parts of a key, as text: the prefix, the version if there is one, and the text or the digest of
 /// the arguments.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Named<'a> {
+pub(crate) struct DisplayKey<'a> {
     /// The function or the text in its place.
     pub(crate) prefix: &'a str,
     encoded: &'a [u8],
 }
 
-impl<'a> Named<'a> {
+impl<'a> DisplayKey<'a> {
     pub(super) fn of(prefix: &'a Prefix, encoded: &'a [u8]) -> Self {
         Self { prefix: prefix.as_str(), encoded }
     }
@@ -31,12 +31,12 @@ impl<'a> Named<'a> {
     }
 }
 
-impl fmt::Display for Named<'_> {
+impl fmt::Display for DisplayKey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (version, encoded) = version::split(self.encoded);
         f.write_str(self.prefix)?;
         if let Some(version) = version {
-            write!(f, "@{}", Shown(version))?;
+            write!(f, "@{}", DisplayVersion(version))?;
         }
         if let Some(text) = builder::text_of(encoded) {
             write!(f, ":{text}")

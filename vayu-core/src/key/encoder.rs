@@ -22,11 +22,11 @@ use std::{fmt, mem};
 
 use serde::ser::{self, Serialize, SerializeMap, SerializeSeq};
 
-use self::compound::{Map, Parts, Sequence};
-pub(crate) use self::order::{Order, Orders};
+use self::compound::{Map, SortedParts, Sequence};
+pub(crate) use self::order::{OrderMode, RecordedOrders};
 use self::primitive::Primitive;
-pub(crate) use self::primitive::Simple;
-use self::run::{Items, Run};
+pub(crate) use self::primitive::DirectEncode;
+use self::run::{ElementType, Run};
 use crate::key::KeyBytes;
 
 pub(super) const END: u8 = 0;
@@ -70,12 +70,12 @@ const RUN: u8 = 0x80;
 /// Writes the canonical encoding of values.
 pub(crate) struct Encoder<'a> {
     out: &'a mut KeyBytes,
-    order: Order<'a>,
+    order: OrderMode<'a>,
     depth: usize,
     /// The form that a value is told to write.
     is_readable: bool,
     /// Whether the value that is being written, or one that it is inside of, has asked for the form.
-    has_asked: Cell<bool>,
+    has_queried_form: Cell<bool>,
     /// Whether the value that comes next is an element of a sequence.
     is_element: bool,
     run: Run,
@@ -87,17 +87,17 @@ const DEPTH: usize = 128;
 impl<'a> Encoder<'a> {
     #[inline]
     pub(crate) fn new(out: &'a mut KeyBytes) -> Self {
-        Self::with_order(out, Order::OfKeys)
+        Self::with_order(out, OrderMode::Key)
     }
 
     #[inline]
-    pub(crate) fn with_order(out: &'a mut KeyBytes, order: Order<'a>) -> Self {
+    pub(crate) fn with_order(out: &'a mut KeyBytes, order: OrderMode<'a>) -> Self {
         Self {
             out,
             order,
             depth: 0,
             is_readable: false,
-            has_asked: Cell::new(false),
+            has_queried_form: Cell::new(false),
             is_element: false,
             run: Run::default(),
         }
@@ -106,27 +106,27 @@ impl<'a> Encoder<'a> {
     /// Encodes a whole value.
     #[inline]
     pub(crate) fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        if self.has_asked.get() {
+        if self.has_queried_form.get() {
             // The value around this one is written in both forms.
             return value.serialize(&mut *self);
         }
         let result = value.serialize(&mut *self);
-        if self.has_asked.replace(false) {
-            result.and_then(|()| self.readable(value))
+        if self.has_queried_form.replace(false) {
+            result.and_then(|()| self.encode_readable(value))
         } else {
             result
         }
     }
 
     /// Appends the readable form of a value whose compact form was just written.
-    fn readable<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+    fn encode_readable<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         self.run.end(self.out);
         self.tag(READABLE);
         self.is_readable = true;
-        self.has_asked.set(true);
+        self.has_queried_form.set(true);
         let result = value.serialize(&mut *self);
         self.is_readable = false;
-        self.has_asked.set(false);
+        self.has_queried_form.set(false);
         result
     }
 
@@ -135,7 +135,7 @@ impl<'a> Encoder<'a> {
         &mut self,
         elements: impl IntoIterator<Item = &'b T>,
     ) -> Result<(), EncodeError> {
-        let mut parts = Parts::new(SET, self);
+        let mut parts = SortedParts::new(SET, self);
         for element in elements {
             parts.push(|encoder| encoder.nested(element))?;
         }
@@ -172,13 +172,13 @@ impl<'a> Encoder<'a> {
     }
 
     /// The encoder of a part that is written elsewhere.
-    fn apart<'b>(&'b mut self, out: &'b mut KeyBytes) -> Encoder<'b> {
+    fn sub_encoder<'b>(&'b mut self, out: &'b mut KeyBytes) -> Encoder<'b> {
         Encoder {
             out,
             order: self.order.reborrow(),
             depth: self.depth,
             is_readable: self.is_readable,
-            has_asked: self.has_asked.clone(),
+            has_queried_form: self.has_queried_form.clone(),
             is_element: false,
             run: Run::default(),
         }
@@ -206,31 +206,31 @@ impl<'a> Encoder<'a> {
         self.tag(END);
     }
 
-    fn named(&mut self, tag: u8, name: &str) {
+    fn tag_with_name(&mut self, tag: u8, name: &str) {
         self.tag(tag);
-        primitive::counted(self.out, name.as_bytes());
+        primitive::write_len_prefixed(self.out, name.as_bytes());
     }
 
     fn variant(&mut self, tag: u8, name: &str, variant: &str) {
-        self.named(tag, name);
-        primitive::counted(self.out, variant.as_bytes());
+        self.tag_with_name(tag, name);
+        primitive::write_len_prefixed(self.out, variant.as_bytes());
     }
 
     fn sequence<'e>(&'e mut self, is_table: bool) -> Sequence<'e, 'a> {
-        if self.order.counts_in_a_sequence(is_table) {
+        if self.order.is_significant_in_sequence(is_table) {
             self.tag(SEQ);
             Sequence::Ordered(self)
         } else {
-            Sequence::Unordered(Parts::of_unknown_order(SEQ, self, is_table))
+            Sequence::Unordered(SortedParts::of_unknown_order(SEQ, self, is_table))
         }
     }
 
     fn map<'e>(&'e mut self, is_table: bool) -> Map<'e, 'a> {
-        if self.order.counts_in_a_map(is_table) {
+        if self.order.is_significant_in_map(is_table) {
             self.tag(MAP);
             Map::Ordered(self)
         } else {
-            Map::Unordered(Parts::of_unknown_order(MAP, self, is_table))
+            Map::Unordered(SortedParts::of_unknown_order(MAP, self, is_table))
         }
     }
 }
@@ -258,7 +258,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     type SerializeStructVariant = Self;
 
     fn is_human_readable(&self) -> bool {
-        self.has_asked.set(true);
+        self.has_queried_form.set(true);
         self.is_readable
     }
 
@@ -348,13 +348,13 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
 
     fn serialize_str(self, v: &str) -> Result<(), EncodeError> {
         self.tag(STR);
-        primitive::counted(self.out, v.as_bytes());
+        primitive::write_len_prefixed(self.out, v.as_bytes());
         Ok(())
     }
 
     fn serialize_bytes(self, v: &[u8]) -> Result<(), EncodeError> {
         self.tag(BYTES);
-        primitive::counted(self.out, v);
+        primitive::write_len_prefixed(self.out, v);
         Ok(())
     }
 
@@ -374,7 +374,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     }
 
     fn serialize_unit_struct(self, name: &'static str) -> Result<(), EncodeError> {
-        self.named(UNIT_STRUCT, name);
+        self.tag_with_name(UNIT_STRUCT, name);
         Ok(())
     }
 
@@ -393,7 +393,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
         name: &'static str,
         value: &T,
     ) -> Result<(), EncodeError> {
-        self.named(NEWTYPE_STRUCT, name);
+        self.tag_with_name(NEWTYPE_STRUCT, name);
         self.nested(value)
     }
 
@@ -420,8 +420,8 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     {
         let is_table = self.order.is_table::<I>();
         if self.depth < DEPTH
-            && self.order.counts_in_a_sequence(is_table)
-            && let Some(items) = Items::of::<I::Item>()
+            && self.order.is_significant_in_sequence(is_table)
+            && let Some(items) = ElementType::of::<I::Item>()
         {
             self.tag(SEQ);
             items.encode(iter.into_iter(), &mut self.run, self.out)?;
@@ -456,7 +456,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
         name: &'static str,
         _length: usize,
     ) -> Result<Self, EncodeError> {
-        self.named(TUPLE_STRUCT, name);
+        self.tag_with_name(TUPLE_STRUCT, name);
         Ok(self)
     }
 
@@ -476,7 +476,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     }
 
     fn serialize_struct(self, name: &'static str, _length: usize) -> Result<Self, EncodeError> {
-        self.named(STRUCT, name);
+        self.tag_with_name(STRUCT, name);
         Ok(self)
     }
 

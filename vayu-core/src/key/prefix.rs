@@ -38,20 +38,20 @@ pub(super) struct Function {
 
 impl Function {
     #[inline]
-    fn is(&self, other: &Self) -> bool {
+    fn is_same(&self, other: &Self) -> bool {
         ptr::eq(self, other) || (self.id)() == (other.id)()
     }
 }
 
 /// What a prefix stands for that owns nothing.
 #[derive(Clone, Copy)]
-pub(super) enum Lasting {
+pub(super) enum StaticPrefix {
     Function(&'static Function),
     Text(&'static str),
 }
 
 /// As its [`Prefix`] is hashed.
-impl Hash for Lasting {
+impl Hash for StaticPrefix {
     #[inline(always)]
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
@@ -61,12 +61,12 @@ impl Hash for Lasting {
     }
 }
 
-impl From<Lasting> for Prefix {
+impl From<StaticPrefix> for Prefix {
     #[inline]
-    fn from(lasting: Lasting) -> Self {
-        Self(match lasting {
-            Lasting::Function(function) => Repr::Function(function),
-            Lasting::Text(text) => Repr::Text(Cow::Borrowed(text)),
+    fn from(prefix: StaticPrefix) -> Self {
+        Self(match prefix {
+            StaticPrefix::Function(function) => Repr::Function(function),
+            StaticPrefix::Text(text) => Repr::Text(Cow::Borrowed(text)),
         })
     }
 }
@@ -117,24 +117,24 @@ impl Prefix {
 
     /// The prefix where it is of a kind that is never dropped.
     #[inline]
-    pub(super) fn lasting(&self) -> Option<Lasting> {
+    pub(super) fn as_static(&self) -> Option<StaticPrefix> {
         match self.0 {
-            Repr::Function(function) => Some(Lasting::Function(function)),
-            Repr::Text(Cow::Borrowed(text)) => Some(Lasting::Text(text)),
+            Repr::Function(function) => Some(StaticPrefix::Function(function)),
+            Repr::Text(Cow::Borrowed(text)) => Some(StaticPrefix::Text(text)),
             Repr::Text(Cow::Owned(_)) => None,
         }
     }
 
     /// Whether it is this function, and known at the same address. It may be known at several.
     #[inline]
-    pub(super) fn is_this_very(&self, function: &'static Function) -> bool {
+    pub(super) fn is_same_ref(&self, function: &'static Function) -> bool {
         matches!(self.0, Repr::Function(other) if ptr::eq(other, function))
     }
 
     /// Whether it is this function.
     #[inline]
     pub(super) fn is_function(&self, function: &'static Function) -> bool {
-        matches!(self.0, Repr::Function(other) if other.is(function))
+        matches!(self.0, Repr::Function(other) if other.is_same(function))
     }
 
     /// Whether it is this text.
@@ -217,7 +217,7 @@ impl PartialEq for Prefix {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Repr::Function(function), Repr::Function(other)) => function.is(other),
+            (Repr::Function(function), Repr::Function(other)) => function.is_same(other),
             (Repr::Text(text), Repr::Text(other)) => text == other,
             _ => false,
         }
@@ -230,7 +230,7 @@ impl Hash for Prefix {
     #[inline(always)]
     fn hash<H: Hasher>(&self, state: &mut H) {
         match &self.0 {
-            Repr::Function(function) => Lasting::Function(function).hash(state),
+            Repr::Function(function) => StaticPrefix::Function(function).hash(state),
             Repr::Text(text) => text.hash(state),
         }
     }

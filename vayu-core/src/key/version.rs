@@ -96,7 +96,7 @@ pub(super) fn replace(encoded: &KeyBytes, version: &str) -> KeyBytes {
     let mut versioned = KeyBytes::new();
     begin(&mut versioned, version);
     match builder::text_of(rest) {
-        Some(text) => builder::push_marked_text(&mut versioned, text),
+        Some(text) => builder::push_text_with_length(&mut versioned, text),
         None => versioned.extend_from_slice(rest),
     }
     versioned.set_tags(encoded.tags().to_vec());
@@ -104,9 +104,9 @@ pub(super) fn replace(encoded: &KeyBytes, version: &str) -> KeyBytes {
 }
 
 /// A version as people write it.
-pub(super) struct Shown<'a>(pub(super) &'a str);
+pub(super) struct DisplayVersion<'a>(pub(super) &'a str);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for DisplayVersion<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.strip_prefix('s') {
             Some(text) => write!(f, "{text:?}"),

@@ -3,7 +3,7 @@
 use std::ptr;
 
 use crate::key::Key;
-use crate::key::prefix::Lasting;
+use crate::key::prefix::StaticPrefix;
 
 impl Key {
     /// The key in `N` words (2 to 6), to compare it with others at once: two keys have the same ones
@@ -20,9 +20,9 @@ impl Key {
             return None;
         }
         // A text is known by where it is and how long. No function is where a text is.
-        let (address, text) = match self.prefix.lasting()? {
-            Lasting::Function(function) => (ptr::from_ref(function).addr(), 0),
-            Lasting::Text(text) => (text.as_ptr().addr(), u8::try_from(text.len() + 1).ok()?),
+        let (address, text) = match self.prefix.as_static()? {
+            StaticPrefix::Function(function) => (ptr::from_ref(function).addr(), 0),
+            StaticPrefix::Text(text) => (text.as_ptr().addr(), u8::try_from(text.len() + 1).ok()?),
         };
         let lengths = (length as u64) << 56 | u64::from(text) << 48;
         let encoded = self.encoded.words::<N>();

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{Encoder, KeyBytes, Order, Orders};
+use crate::key::{Encoder, KeyBytes, OrderMode, RecordedOrders};
 
 /// Encodes a value, decodes what came of it, and returns the encoded form if both are the same: a
 /// [`Serializer`](crate::Serializer) that goes this way does not change a value.
@@ -43,7 +43,7 @@ pub fn encode_checked<T: Serialize, E>(
     encode: impl FnOnce(&T) -> Result<E>,
     decode: impl Fn(&E) -> Result<T>,
 ) -> Result<E> {
-    let written = canonical(value, Order::Written)?;
+    let written = canonical(value, OrderMode::AsWritten)?;
     let encoded = encode(value)?;
     let decode = || {
         decode(&encoded).map_err(|error| {
@@ -51,8 +51,8 @@ pub fn encode_checked<T: Serialize, E>(
         })
     };
     let decoded = decode()?;
-    let is_same = canonical(&decoded, Order::Written)? == written
-        || differs_in_an_order_without_meaning(value, &decoded, decode)?;
+    let is_same = canonical(&decoded, OrderMode::AsWritten)? == written
+        || differs_only_in_unstable_order(value, &decoded, decode)?;
     if is_same {
         Ok(encoded)
     } else {
@@ -67,7 +67,7 @@ const TRIES: usize = 16;
 
 /// Whether what was decoded differs from the value in nothing but the order of sequences and maps
 /// which come in another order each time they are decoded.
-fn differs_in_an_order_without_meaning<T: Serialize>(
+fn differs_only_in_unstable_order<T: Serialize>(
     value: &T,
     decoded: &T,
     decode: impl Fn() -> Result<T>,
@@ -90,13 +90,13 @@ fn differs_in_an_order_without_meaning<T: Serialize>(
     Ok(false)
 }
 
-fn without_order<T: Serialize>(value: &T) -> Result<(KeyBytes, Orders)> {
-    let mut orders = Orders::new();
-    let content = canonical(value, Order::Noted(&mut orders))?;
+fn without_order<T: Serialize>(value: &T) -> Result<(KeyBytes, RecordedOrders)> {
+    let mut orders = RecordedOrders::new();
+    let content = canonical(value, OrderMode::Recorded(&mut orders))?;
     Ok((content, orders))
 }
 
-fn canonical<T: Serialize>(value: &T, order: Order<'_>) -> Result<KeyBytes> {
+fn canonical<T: Serialize>(value: &T, order: OrderMode<'_>) -> Result<KeyBytes> {
     let mut out = KeyBytes::new();
     Encoder::with_order(&mut out, order).value(value).map_err(|error| {
         Error::new(ErrorKind::Encode, "encode the value to compare it").with_source(error)

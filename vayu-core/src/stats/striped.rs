@@ -7,36 +7,36 @@ use std::sync::{Mutex, PoisonError};
 /// Counts without threads fighting over a cache line. Each of the first few threads has a line to
 /// itself, which nobody else writes to, so that it need not be locked; all others share one.
 #[derive(Debug)]
-pub(super) struct Often(Box<[Line; LINES]>);
+pub(super) struct StripedCounters(Box<[Stripe; STRIPES]>);
 
 /// What is counted.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Counted {
+pub(super) enum Event {
     Hit,
     Miss,
-    Store,
+    Insert,
 }
 
-const COUNTED: usize = 3;
+const EVENTS: usize = 3;
 
-const LINES: usize = 33;
-const SHARED: usize = LINES - 1;
+const STRIPES: usize = 33;
+const SHARED: usize = STRIPES - 1;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Line([AtomicU64; COUNTED]);
+struct Stripe([AtomicU64; EVENTS]);
 
-impl Default for Often {
+impl Default for StripedCounters {
     fn default() -> Self {
-        Self(Box::new(std::array::from_fn(|_| Line::default())))
+        Self(Box::new(std::array::from_fn(|_| Stripe::default())))
     }
 }
 
-impl Often {
+impl StripedCounters {
     #[inline]
-    pub(super) fn add(&self, counted: Counted) {
-        let index = line_of_this_thread();
-        let count = &self.0[index].0[counted as usize];
+    pub(super) fn add(&self, event: Event) {
+        let index = current_stripe();
+        let count = &self.0[index].0[event as usize];
         if index == SHARED {
             count.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -44,51 +44,51 @@ impl Often {
         }
     }
 
-    pub(super) fn sum(&self, counted: Counted) -> u64 {
-        self.0.iter().map(|line| line.0[counted as usize].load(Ordering::Relaxed)).sum()
+    pub(super) fn sum(&self, event: Event) -> u64 {
+        self.0.iter().map(|stripe| stripe.0[event as usize].load(Ordering::Relaxed)).sum()
     }
 }
 
-const UNKNOWN: usize = usize::MAX;
+const UNASSIGNED: usize = usize::MAX;
 
 std::thread_local! {
-    static LINE: Cell<usize> = const { Cell::new(UNKNOWN) };
-    static OWN: Own = Own::take();
+    static STRIPE: Cell<usize> = const { Cell::new(UNASSIGNED) };
+    static OWNER: StripeOwner = StripeOwner::acquire();
 }
 
 #[inline]
-fn line_of_this_thread() -> usize {
-    let line = LINE.get();
-    if line == UNKNOWN { find_line() } else { line }
+fn current_stripe() -> usize {
+    let stripe = STRIPE.get();
+    if stripe == UNASSIGNED { assign_stripe() } else { stripe }
 }
 
 #[cold]
-fn find_line() -> usize {
+fn assign_stripe() -> usize {
     // A thread that is about to end has none.
-    let line = OWN.try_with(|own| own.0).unwrap_or(SHARED);
-    LINE.set(line);
-    line
+    let stripe = OWNER.try_with(|own| own.0).unwrap_or(SHARED);
+    STRIPE.set(stripe);
+    stripe
 }
 
 /// The lines that no thread has, as bits.
 static FREE: Mutex<u32> = Mutex::new(u32::MAX);
 
 /// The right of a thread to a line, given back at its end.
-struct Own(usize);
+struct StripeOwner(usize);
 
-impl Own {
-    fn take() -> Self {
+impl StripeOwner {
+    fn acquire() -> Self {
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = free.trailing_zeros() as usize;
+        let stripe = free.trailing_zeros() as usize;
         *free &= free.wrapping_sub(1);
-        Self(line.min(SHARED))
+        Self(stripe.min(SHARED))
     }
 }
 
-impl Drop for Own {
+impl Drop for StripeOwner {
     fn drop(&mut self) {
         // What is counted while the thread ends is counted in the shared line.
-        LINE.set(SHARED);
+        STRIPE.set(SHARED);
         if self.0 != SHARED {
             *FREE.lock().unwrap_or_else(PoisonError::into_inner) |= 1 << self.0;
         }
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn nothing_is_lost_with_few_or_many_threads_that_come_and_go() {
         const TIMES: u64 = if cfg!(miri) { 10 } else { 10_000 };
-        let counters = Often::default();
+        let counters = StripedCounters::default();
         for threads in [1, 40, 3] {
             let start = Barrier::new(threads);
             std::thread::scope(|scope| {
@@ -112,17 +112,17 @@ mod tests {
                     scope.spawn(|| {
                         start.wait();
                         for _ in 0..TIMES {
-                            counters.add(Counted::Hit);
-                            counters.add(Counted::Store);
-                            counters.add(Counted::Store);
+                            counters.add(Event::Hit);
+                            counters.add(Event::Insert);
+                            counters.add(Event::Insert);
                         }
                         start.wait();
                     });
                 }
             });
         }
-        assert_eq!(counters.sum(Counted::Hit), 44 * TIMES);
-        assert_eq!(counters.sum(Counted::Miss), 0);
-        assert_eq!(counters.sum(Counted::Store), 88 * TIMES);
+        assert_eq!(counters.sum(Event::Hit), 44 * TIMES);
+        assert_eq!(counters.sum(Event::Miss), 0);
+        assert_eq!(counters.sum(Event::Insert), 88 * TIMES);
     }
 }

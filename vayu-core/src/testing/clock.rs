@@ -78,16 +78,16 @@ impl Clock for ManualClock {
     }
 
     fn sleep(&self, time: Duration) -> Sleep {
-        Box::pin(Nap { clock: self.clone(), until: self.now().saturating_add(time) })
+        Box::pin(ManualSleep { clock: self.clone(), until: self.now().saturating_add(time) })
     }
 }
 
-struct Nap {
+struct ManualSleep {
     clock: ManualClock,
     until: Timestamp,
 }
 
-impl Future for Nap {
+impl Future for ManualSleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -105,7 +105,7 @@ impl Future for Nap {
     }
 }
 
-impl Drop for Nap {
+impl Drop for ManualSleep {
     fn drop(&mut self) {
         let mut state = self.clock.state();
         if let Some(index) = state.sleepers.iter().position(|(until, _)| *until == self.until) {

@@ -117,14 +117,14 @@ impl<B: Backend> FaultyBackend<B> {
         record
     }
 
-    fn after_claim(&self, claim: Lease) -> Lease {
-        match claim {
+    fn after_acquire(&self, lease: Lease) -> Lease {
+        match lease {
             Lease::Acquired(lease) if self.has(Fault::KeepsLeases) => {
-                Lease::Acquired(LeaseGuard::with_release(Stays {
+                Lease::Acquired(LeaseGuard::with_release(KeptLease {
                     _lease: ManuallyDrop::new(lease),
                 }))
             }
-            claim => claim,
+            lease => lease,
         }
     }
 
@@ -134,11 +134,11 @@ impl<B: Backend> FaultyBackend<B> {
 }
 
 /// A lease that cannot be given back.
-struct Stays {
+struct KeptLease {
     _lease: ManuallyDrop<LeaseGuard>,
 }
 
-impl ReleaseLease for Stays {
+impl ReleaseLease for KeptLease {
     fn release(self: Box<Self>) -> Result<()> {
         Err(Error::new(ErrorKind::Backend, "planned failure of a release"))
     }
@@ -190,12 +190,12 @@ impl<B: Backend> Backend for FaultyBackend<B> {
     }
 
     fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
-        Ok(self.after_claim(self.inner.try_acquire_lease(&self.key(key))?))
+        Ok(self.after_acquire(self.inner.try_acquire_lease(&self.key(key))?))
     }
 
     async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
-        let claim = self.inner.try_acquire_lease_async(&self.key(key)).await?;
-        Ok(self.after_claim(claim))
+        let lease = self.inner.try_acquire_lease_async(&self.key(key)).await?;
+        Ok(self.after_acquire(lease))
     }
 
     fn clear(&self) -> Result<()> {

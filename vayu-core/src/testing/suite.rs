@@ -135,7 +135,7 @@ macro_rules! backend_tests {
         fn $property() {
             let clock = $crate::testing::ManualClock::new();
             let (_guard, backend) = $crate::testing::suite::open(&clock, $open);
-            $crate::testing::suite::$property(&$crate::testing::suite::Subject::new(
+            $crate::testing::suite::$property(&$crate::testing::suite::Harness::new(
                 $crate::testing::suite::$form(backend),
                 clock,
                 <$serializer as ::core::default::Default>::default(),
@@ -147,7 +147,7 @@ macro_rules! backend_tests {
         [$((
             stringify!($property),
             $crate::testing::suite::$property
-                as fn(&$crate::testing::suite::Subject<$backend, $serializer>),
+                as fn(&$crate::testing::suite::Harness<$backend, $serializer>),
         )),*]
     };
     (@list $then:ident [$($arguments:tt)*]) => {
@@ -186,7 +186,7 @@ pub enum Mode {
 
 /// A backend under test.
 #[derive(Debug)]
-pub struct Subject<B, S> {
+pub struct Harness<B, S> {
     backend: Arc<B>,
     clock: ManualClock,
     serializer: S,
@@ -215,7 +215,7 @@ const ROUNDS: usize = if cfg!(miri) { 4 } else { 500 };
 const MINUTE: Duration = Duration::from_secs(60);
 const SCHEMA: u64 = 0x0123_4567_89ab_cdef;
 
-impl<B, S> Subject<B, S>
+impl<B, S> Harness<B, S>
 where
     B: Backend,
     S: Serializer<Vec<u8>, Stored = B::Stored> + Clone,
@@ -276,13 +276,13 @@ enum LeaseState {
     Ours(LeaseGuard),
 }
 
-impl<B: Backend, S> Subject<B, S> {
+impl<B: Backend, S> Harness<B, S> {
     fn lease(&self, key: &Key) -> LeaseState {
-        let claim = match self.mode {
+        let lease = match self.mode {
             Mode::Sync => self.backend.try_acquire_lease(key),
             Mode::Async => block_on(self.backend.try_acquire_lease_async(key)),
         };
-        match claim.expect("try_acquire_lease") {
+        match lease.expect("try_acquire_lease") {
             Lease::NotRequired => LeaseState::None,
             Lease::Held => LeaseState::Held,
             Lease::Acquired(lease) => LeaseState::Ours(lease),
@@ -303,13 +303,13 @@ fn key(text: &str) -> Key {
 }
 
 macro_rules! properties {
-    ($($(#[$doc:meta])* fn $name:ident($subject:ident) $body:block)*) => {$(
+    ($($(#[$doc:meta])* fn $name:ident($harness:ident) $body:block)*) => {$(
         $(#[$doc])*
         ///
         /// # Panics
         ///
         /// When the backend does not have this property.
-        pub fn $name<B, S>($subject: &Subject<B, S>)
+        pub fn $name<B, S>($harness: &Harness<B, S>)
         where
             B: Backend,
             S: Serializer<Vec<u8>, Stored = B::Stored> + Clone,
@@ -319,147 +319,147 @@ macro_rules! properties {
 
 properties! {
     /// Nothing is found where nothing was written.
-    fn absent_key_reads_as_none(subject) {
-        assert_eq!(subject.read(&key("absent")), None);
+    fn absent_key_reads_as_none(harness) {
+        assert_eq!(harness.read(&key("absent")), None);
     }
 
     /// The value, the times and the stamps of a record come back.
-    fn record_is_read_back_whole(subject) {
-        let stale_until = subject.clock.now().saturating_add(10 * MINUTE);
-        let written = subject.record(b"value").with_stale_until(stale_until);
-        subject.write_record(&key("whole"), written.clone());
-        let found = subject.read_record(&key("whole")).expect("an entry");
+    fn record_is_read_back_whole(harness) {
+        let stale_until = harness.clock.now().saturating_add(10 * MINUTE);
+        let written = harness.record(b"value").with_stale_until(stale_until);
+        harness.write_record(&key("whole"), written.clone());
+        let found = harness.read_record(&key("whole")).expect("an entry");
         assert_eq!(found.created(), written.created());
         assert_eq!(found.expires(), written.expires());
         assert_eq!(found.stale_until(), stale_until);
         assert_eq!(found.schema(), SCHEMA);
         assert_eq!(found.serializer(), written.serializer());
-        assert_eq!(subject.read(&key("whole")).as_deref(), Some(&b"value"[..]));
+        assert_eq!(harness.read(&key("whole")).as_deref(), Some(&b"value"[..]));
     }
 
     /// The last write wins, with its value and its times.
-    fn second_write_replaces_the_first(subject) {
-        subject.write(&key("twice"), b"a longer first value");
-        subject.clock.advance(Duration::from_secs(1));
-        subject.write(&key("twice"), b"second");
-        assert_eq!(subject.read(&key("twice")).as_deref(), Some(&b"second"[..]));
-        let found = subject.read_record(&key("twice")).expect("an entry");
-        assert_eq!(found.created(), subject.clock.now());
+    fn second_write_replaces_the_first(harness) {
+        harness.write(&key("twice"), b"a longer first value");
+        harness.clock.advance(Duration::from_secs(1));
+        harness.write(&key("twice"), b"second");
+        assert_eq!(harness.read(&key("twice")).as_deref(), Some(&b"second"[..]));
+        let found = harness.read_record(&key("twice")).expect("an entry");
+        assert_eq!(found.created(), harness.clock.now());
     }
 
     /// A deleted key is gone, and no other with it.
-    fn deleted_key_reads_as_none(subject) {
-        subject.write(&key("deleted"), b"value");
-        subject.write(&key("kept"), b"value");
-        subject.delete(&key("deleted"));
-        assert_eq!(subject.read(&key("deleted")), None);
-        assert_eq!(subject.read(&key("kept")).as_deref(), Some(&b"value"[..]));
+    fn deleted_key_reads_as_none(harness) {
+        harness.write(&key("deleted"), b"value");
+        harness.write(&key("kept"), b"value");
+        harness.delete(&key("deleted"));
+        assert_eq!(harness.read(&key("deleted")), None);
+        assert_eq!(harness.read(&key("kept")).as_deref(), Some(&b"value"[..]));
     }
 
     /// Deleting answers whether there was something.
-    fn delete_says_whether_there_was_something(subject) {
-        assert!(!subject.delete(&key("key")), "there was nothing yet");
-        subject.write(&key("key"), b"value");
-        assert!(subject.delete(&key("key")), "there was something");
-        assert!(!subject.delete(&key("key")), "there is nothing any more");
+    fn delete_says_whether_there_was_something(harness) {
+        assert!(!harness.delete(&key("key")), "there was nothing yet");
+        harness.write(&key("key"), b"value");
+        assert!(harness.delete(&key("key")), "there was something");
+        assert!(!harness.delete(&key("key")), "there is nothing any more");
     }
 
     /// A cache over the backend serves an entry until just before its ttl is over.
-    fn expired_entry_is_not_served(subject) {
-        let cache = Cache::<Arc<B>, ()>::with_backend(Arc::clone(&subject.backend))
-            .with_serializer(subject.serializer.clone());
-        let get = || match subject.mode {
+    fn expired_entry_is_not_served(harness) {
+        let cache = Cache::<Arc<B>, ()>::with_backend(Arc::clone(&harness.backend))
+            .with_serializer(harness.serializer.clone());
+        let get = || match harness.mode {
             Mode::Sync => cache.get::<Vec<u8>>(&key("mortal")).expect("read"),
             Mode::Async => block_on(cache.get_async::<Vec<u8>>(&key("mortal"))).expect("read"),
         };
         cache.set(&key("mortal"), &b"value".to_vec(), MINUTE).expect("write");
-        subject.clock.advance(Duration::from_micros(59_999_999));
+        harness.clock.advance(Duration::from_micros(59_999_999));
         assert_eq!(get().as_deref(), Some(&b"value"[..]), "just before its end");
-        subject.clock.advance(Duration::from_micros(1));
+        harness.clock.advance(Duration::from_micros(1));
         assert_eq!(get(), None, "at its end");
     }
 
     /// An expired record stays as long as it may be served stale.
-    fn entry_is_kept_as_long_as_it_may_be_served_stale(subject) {
-        let stale_until = subject.clock.now().saturating_add(10 * MINUTE);
-        let record = subject.record(b"value").with_stale_until(stale_until);
-        subject.write_record(&key("stale"), record);
-        subject.clock.advance(Duration::from_micros(599_999_999));
-        subject.write(&key("other"), b"may start a sweep");
-        assert_eq!(subject.read(&key("other")).as_deref(), Some(&b"may start a sweep"[..]));
-        assert_eq!(subject.read(&key("stale")).as_deref(), Some(&b"value"[..]));
+    fn entry_is_kept_as_long_as_it_may_be_served_stale(harness) {
+        let stale_until = harness.clock.now().saturating_add(10 * MINUTE);
+        let record = harness.record(b"value").with_stale_until(stale_until);
+        harness.write_record(&key("stale"), record);
+        harness.clock.advance(Duration::from_micros(599_999_999));
+        harness.write(&key("other"), b"may start a sweep");
+        assert_eq!(harness.read(&key("other")).as_deref(), Some(&b"may start a sweep"[..]));
+        assert_eq!(harness.read(&key("stale")).as_deref(), Some(&b"value"[..]));
     }
 
     /// An entry without an end outlives a century.
-    fn entry_that_never_expires_is_kept(subject) {
-        let stored = subject.serializer.serialize(&b"value".to_vec()).expect("encode");
-        let record = Record::new(stored, subject.clock.now(), Timestamp::NEVER);
-        subject.write_record(&key("eternal"), record);
-        subject.clock.advance(Duration::from_secs(100 * 365 * 24 * 60 * 60));
-        subject.write(&key("other"), b"may start a sweep");
-        let found = subject.read_record(&key("eternal")).expect("an entry");
+    fn entry_that_never_expires_is_kept(harness) {
+        let stored = harness.serializer.serialize(&b"value".to_vec()).expect("encode");
+        let record = Record::new(stored, harness.clock.now(), Timestamp::NEVER);
+        harness.write_record(&key("eternal"), record);
+        harness.clock.advance(Duration::from_secs(100 * 365 * 24 * 60 * 60));
+        harness.write(&key("other"), b"may start a sweep");
+        let found = harness.read_record(&key("eternal")).expect("an entry");
         assert_eq!(found.expires(), Timestamp::NEVER);
     }
 
     /// Keys that file systems, C strings and joined texts confuse are different entries.
-    fn unusual_keys_are_all_different(subject) {
+    fn unusual_keys_are_all_different(harness) {
         let keys: Vec<Key> = unusual_texts().iter().map(|text| key(text)).collect();
         for (index, key) in keys.iter().enumerate() {
-            subject.write(key, index.to_string().as_bytes());
+            harness.write(key, index.to_string().as_bytes());
         }
         for (index, key) in keys.iter().enumerate() {
-            let found = subject.read(key).map(|value| String::from_utf8_lossy(&value).into_owned());
+            let found = harness.read(key).map(|value| String::from_utf8_lossy(&value).into_owned());
             assert_eq!(found, Some(index.to_string()), "key {index}: {key:?}");
         }
         for (index, key) in keys.iter().enumerate() {
-            assert!(subject.delete(key), "key {index} is deleted alone");
+            assert!(harness.delete(key), "key {index} is deleted alone");
         }
     }
 
     /// `a:b` + `c` is not `a` + `b:c`.
-    fn prefix_and_text_are_kept_apart(subject) {
+    fn prefix_and_text_are_kept_apart(harness) {
         let (one, two) = (Key::from_text("a:b", "c"), Key::from_text("a", "b:c"));
-        subject.write(&one, b"one");
-        assert_eq!(subject.read(&two), None);
-        subject.write(&two, b"two");
-        assert_eq!(subject.read(&one).as_deref(), Some(&b"one"[..]));
+        harness.write(&one, b"one");
+        assert_eq!(harness.read(&two), None);
+        harness.write(&two, b"two");
+        assert_eq!(harness.read(&one).as_deref(), Some(&b"one"[..]));
     }
 
     /// Empty values, small ones and one of a mebibyte.
-    fn values_of_all_sizes_are_read_back(subject) {
+    fn values_of_all_sizes_are_read_back(harness) {
         let largest = if cfg!(miri) { 300 } else { 1 << 20 };
         for size in [0, 1, 80, largest / 2, largest] {
             let value: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
             let key = key(&format!("size {size}"));
-            subject.write(&key, &value);
-            assert!(subject.read(&key).as_ref() == Some(&value), "a value of {size} bytes");
+            harness.write(&key, &value);
+            assert!(harness.read(&key).as_ref() == Some(&value), "a value of {size} bytes");
         }
     }
 
     /// What `read_now` answers is what `read` answers.
-    fn reading_without_blocking_answers_the_same(subject) {
+    fn reading_without_blocking_answers_the_same(harness) {
         let (present, absent) = (key("present"), key("absent"));
-        subject.write(&present, b"value");
-        if let Some(now) = subject.backend.read_now(&present) {
+        harness.write(&present, b"value");
+        if let Some(now) = harness.backend.read_now(&present) {
             let created = now.expect("read").map(|record| record.created());
-            assert_eq!(created, Some(subject.clock.now()));
+            assert_eq!(created, Some(harness.clock.now()));
         }
-        if let Some(now) = subject.backend.read_now(&absent) {
+        if let Some(now) = harness.backend.read_now(&absent) {
             assert!(now.expect("read").is_none());
         }
     }
 
     /// While writers replace a value, readers see one that was written, whole.
-    fn readers_never_see_a_part_of_a_value(subject) {
+    fn readers_never_see_a_part_of_a_value(harness) {
         let key = key("shared");
         let value = |writer: u8, size: usize| vec![writer; size];
-        subject.write(&key, &value(0, 64));
+        harness.write(&key, &value(0, 64));
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             for _ in 0..THREADS {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::Relaxed) {
-                        let found = subject.read(&key).expect("an entry");
+                        let found = harness.read(&key).expect("an entry");
                         let size = 64 * (usize::from(found[0]) + 1);
                         assert_eq!(found, vec![found[0]; size], "a value that was written");
                     }
@@ -467,10 +467,10 @@ properties! {
             }
             let writers: Vec<_> = (1..=3)
                 .map(|writer| {
-                    let (subject, key) = (&subject, &key);
+                    let (harness, key) = (&harness, &key);
                     scope.spawn(move || {
                         for _ in 0..ROUNDS {
-                            subject.write(key, &value(writer, 64 * (usize::from(writer) + 1)));
+                            harness.write(key, &value(writer, 64 * (usize::from(writer) + 1)));
                         }
                     })
                 })
@@ -482,32 +482,32 @@ properties! {
     }
 
     /// No write is lost among writes of other keys.
-    fn writers_of_different_keys_do_not_disturb_each_other(subject) {
+    fn writers_of_different_keys_do_not_disturb_each_other(harness) {
         let keys_of = |writer: usize| (0..ROUNDS / 4).map(move |n| format!("{writer}/{n}"));
         thread::scope(|scope| {
             for writer in 0..THREADS {
                 scope.spawn(move || {
                     for text in keys_of(writer) {
-                        subject.write(&key(&text), text.as_bytes());
+                        harness.write(&key(&text), text.as_bytes());
                     }
                 });
             }
         });
         for text in (0..THREADS).flat_map(keys_of) {
-            assert_eq!(subject.read(&key(&text)).as_deref(), Some(text.as_bytes()));
+            assert_eq!(harness.read(&key(&text)).as_deref(), Some(text.as_bytes()));
         }
     }
 
     /// Once a delete has returned, no earlier write is seen any more.
-    fn no_write_comes_back_after_a_delete(subject) {
+    fn no_write_comes_back_after_a_delete(harness) {
         thread::scope(|scope| {
             for writer in 0..THREADS {
                 scope.spawn(move || {
                     let key = key(&format!("own key of {writer}"));
                     for round in 0..ROUNDS {
-                        subject.write(&key, round.to_string().as_bytes());
-                        subject.delete(&key);
-                        assert_eq!(subject.read(&key), None, "round {round}");
+                        harness.write(&key, round.to_string().as_bytes());
+                        harness.delete(&key);
+                        assert_eq!(harness.read(&key), None, "round {round}");
                     }
                 });
             }
@@ -515,55 +515,55 @@ properties! {
         let shared = key("shared");
         thread::scope(|scope| {
             for _ in 0..THREADS {
-                scope.spawn(|| (0..ROUNDS).for_each(|_| subject.write(&shared, b"value")));
+                scope.spawn(|| (0..ROUNDS).for_each(|_| harness.write(&shared, b"value")));
             }
         });
-        subject.delete(&shared);
-        assert_eq!(subject.read(&shared), None);
+        harness.delete(&shared);
+        assert_eq!(harness.read(&shared), None);
     }
 
     /// Clearing forgets everything, or says that it cannot.
-    fn cleared_backend_is_empty(subject) {
-        subject.write(&key("one"), b"value");
-        subject.write(&key("two"), b"value");
-        let result = match subject.mode {
-            Mode::Sync => subject.backend.clear(),
-            Mode::Async => block_on(subject.backend.clear_async()),
+    fn cleared_backend_is_empty(harness) {
+        harness.write(&key("one"), b"value");
+        harness.write(&key("two"), b"value");
+        let result = match harness.mode {
+            Mode::Sync => harness.backend.clear(),
+            Mode::Async => block_on(harness.backend.clear_async()),
         };
         match result {
             Ok(()) => {
-                assert_eq!(subject.read(&key("one")), None);
-                assert_eq!(subject.read(&key("two")), None);
-                assert!(matches!(subject.backend.usage().entries, None | Some(0)));
+                assert_eq!(harness.read(&key("one")), None);
+                assert_eq!(harness.read(&key("two")), None);
+                assert!(matches!(harness.backend.usage().entries, None | Some(0)));
             }
             Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
         }
     }
 
     /// A lease is its holder's alone, for one key, and can be taken again once it was given back.
-    fn lease_that_was_given_back_is_granted_again(subject) {
+    fn lease_that_was_given_back_is_granted_again(harness) {
         for _ in 0..3 {
-            let LeaseState::Ours(lease) = subject.lease(&key("leased")) else {
-                assert!(matches!(subject.lease(&key("leased")), LeaseState::None), "it was given back");
+            let LeaseState::Ours(lease) = harness.lease(&key("leased")) else {
+                assert!(matches!(harness.lease(&key("leased")), LeaseState::None), "it was given back");
                 return;
             };
-            assert!(matches!(subject.lease(&key("leased")), LeaseState::Held));
-            let LeaseState::Ours(other) = subject.lease(&key("other")) else {
+            assert!(matches!(harness.lease(&key("leased")), LeaseState::Held));
+            let LeaseState::Ours(other) = harness.lease(&key("other")) else {
                 panic!("the lease of another key is free")
             };
-            subject.give_back(lease);
-            subject.give_back(other);
+            harness.give_back(lease);
+            harness.give_back(other);
         }
-        subject.write(&key("leased"), b"value");
-        assert_eq!(subject.read(&key("leased")).as_deref(), Some(&b"value"[..]));
+        harness.write(&key("leased"), b"value");
+        assert_eq!(harness.read(&key("leased")).as_deref(), Some(&b"value"[..]));
     }
 
     /// A lease that is dropped can be taken again soon.
-    fn lease_that_was_dropped_is_granted_again(subject) {
-        let LeaseState::Ours(lease) = subject.lease(&key("dropped")) else { return };
+    fn lease_that_was_dropped_is_granted_again(harness) {
+        let LeaseState::Ours(lease) = harness.lease(&key("dropped")) else { return };
         drop(lease);
         let began = Instant::now();
-        while matches!(subject.lease(&key("dropped")), LeaseState::Held) {
+        while matches!(harness.lease(&key("dropped")), LeaseState::Held) {
             assert!(began.elapsed() < MINUTE, "it was not given back");
             thread::yield_now();
         }

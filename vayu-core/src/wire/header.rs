@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::ParseError;
 use crate::clock::Timestamp;
-use crate::compact_duration::Took;
+use crate::compact_duration::CompactDuration;
 use crate::record::Record;
 use crate::serializer::SerializerId;
 
@@ -35,7 +35,7 @@ pub struct Header {
     key_length: u32,
     schema: u64,
     stale_micros: u64,
-    compute_time: Took,
+    compute_time: CompactDuration,
 }
 
 impl Header {
@@ -51,7 +51,7 @@ impl Header {
             key_length: u32::try_from(key.len()).expect("long keys are written as a digest"),
             schema: record.schema(),
             stale_micros: u64::try_from(stale).unwrap_or(u64::MAX),
-            compute_time: Took::new(record.compute_time()),
+            compute_time: CompactDuration::new(record.compute_time()),
         }
     }
 
@@ -101,7 +101,7 @@ impl Header {
             key_length: u32::from_le_bytes(field(header, 40)),
             schema: u64::from_le_bytes(field(header, 48)),
             stale_micros: u64::from_le_bytes(field(header, 56)),
-            compute_time: Took::from_bits(u16::from_le_bytes(field(header, 14))),
+            compute_time: CompactDuration::from_bits(u16::from_le_bytes(field(header, 14))),
         };
         if parsed.flags & MUST_UNDERSTAND & !DIGEST != 0 {
             return Err(ParseError::UnknownFlags);

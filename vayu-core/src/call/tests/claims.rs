@@ -212,7 +212,7 @@ fn right_that_cannot_be_given_back_is_counted() {
 
 #[test]
 fn conformance_kit_finds_a_right_that_stays() {
-    use crate::testing::suite::{Mode, Subject, lease_that_was_given_back_is_granted_again};
+    use crate::testing::suite::{Harness, Mode, lease_that_was_given_back_is_granted_again};
     for (fault, mode) in [
         (None, Mode::Sync),
         (None, Mode::Async),
@@ -221,7 +221,7 @@ fn conformance_kit_finds_a_right_that_stays() {
     ] {
         let backend = FaultyBackend::new(Claiming::default());
         backend.set_fault(fault);
-        let subject = Subject::new(backend, ManualClock::new(), ByReference, mode);
+        let subject = Harness::new(backend, ManualClock::new(), ByReference, mode);
         let test = || lease_that_was_given_back_is_granted_again(&subject);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
         assert_eq!(result.is_err(), fault.is_some(), "{fault:?}, {mode:?}");

@@ -7,11 +7,11 @@ use super::{END, ENTRY, EncodeError, Encoder, FIELD};
 use crate::key::KeyBytes;
 
 /// Parts that are written in the order of their encoding, not of their arrival.
-pub(crate) struct Parts<'e, 'a> {
+pub(crate) struct SortedParts<'e, 'a> {
     encoder: &'e mut Encoder<'a>,
     tag: u8,
     encoded: Vec<Part>,
-    is_noted: bool,
+    is_recorded: bool,
 }
 
 /// An element, or an entry of a map.
@@ -27,15 +27,15 @@ impl Part {
     }
 }
 
-impl<'e, 'a> Parts<'e, 'a> {
+impl<'e, 'a> SortedParts<'e, 'a> {
     /// Parts whose order has no meaning.
     pub(super) fn new(tag: u8, encoder: &'e mut Encoder<'a>) -> Self {
-        Self { encoder, tag, encoded: Vec::new(), is_noted: false }
+        Self { encoder, tag, encoded: Vec::new(), is_recorded: false }
     }
 
     /// Parts whose order is noted, unless they are those of a hash table.
     pub(super) fn of_unknown_order(tag: u8, encoder: &'e mut Encoder<'a>, is_table: bool) -> Self {
-        Self { is_noted: !is_table, ..Self::new(tag, encoder) }
+        Self { is_recorded: !is_table, ..Self::new(tag, encoder) }
     }
 
     pub(super) fn push(
@@ -43,7 +43,7 @@ impl<'e, 'a> Parts<'e, 'a> {
         encode: impl FnOnce(&mut Encoder<'_>) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
         let mut bytes = KeyBytes::new();
-        encode(&mut self.encoder.apart(&mut bytes))?;
+        encode(&mut self.encoder.sub_encoder(&mut bytes))?;
         self.encoded.push(Part { key: bytes.len(), bytes });
         Ok(())
     }
@@ -56,7 +56,7 @@ impl<'e, 'a> Parts<'e, 'a> {
         let Some(part) = self.encoded.last_mut() else {
             return Err(ser::Error::custom("a map value came before its key"));
         };
-        encode(&mut self.encoder.apart(&mut part.bytes))
+        encode(&mut self.encoder.sub_encoder(&mut part.bytes))
     }
 
     /// Parts with one key stay in the order of their arrival: what has a key twice is not a map but
@@ -66,7 +66,7 @@ impl<'e, 'a> Parts<'e, 'a> {
         self.encoded.sort_by(|one, other| one.key().cmp(other.key()));
         if let Some(written) = written {
             let sorted = self.order();
-            self.encoder.order.note(sorted.unwrap_or_default(), written);
+            self.encoder.order.record(sorted.unwrap_or_default(), written);
         }
         self.encoder.tag(self.tag);
         for part in &self.encoded {
@@ -78,7 +78,7 @@ impl<'e, 'a> Parts<'e, 'a> {
 
     /// A digest of the parts in the order that they have now, if it is wanted.
     fn order(&self) -> Option<u128> {
-        let is_wanted = self.is_noted && self.encoder.order.is_noted();
+        let is_wanted = self.is_recorded && self.encoder.order.is_recorded();
         is_wanted.then(|| {
             let mut digest = Xxh3::new();
             for part in &self.encoded {
@@ -93,7 +93,7 @@ impl<'e, 'a> Parts<'e, 'a> {
 /// Elements of a sequence.
 pub(crate) enum Sequence<'e, 'a> {
     Ordered(&'e mut Encoder<'a>),
-    Unordered(Parts<'e, 'a>),
+    Unordered(SortedParts<'e, 'a>),
 }
 
 impl ser::SerializeSeq for Sequence<'_, '_> {
@@ -120,7 +120,7 @@ impl ser::SerializeSeq for Sequence<'_, '_> {
 /// Entries of a map. In keys, equal maps have equal encodings, whatever their order.
 pub(crate) enum Map<'e, 'a> {
     Ordered(&'e mut Encoder<'a>),
-    Unordered(Parts<'e, 'a>),
+    Unordered(SortedParts<'e, 'a>),
 }
 
 impl ser::SerializeMap for Map<'_, '_> {
@@ -204,7 +204,7 @@ impl ser::SerializeStruct for &mut Encoder<'_> {
         name: &'static str,
         value: &T,
     ) -> Result<(), EncodeError> {
-        self.named(FIELD, name);
+        self.tag_with_name(FIELD, name);
         self.nested(value)
     }
 
@@ -223,7 +223,7 @@ impl ser::SerializeStructVariant for &mut Encoder<'_> {
         name: &'static str,
         value: &T,
     ) -> Result<(), EncodeError> {
-        self.named(FIELD, name);
+        self.tag_with_name(FIELD, name);
         self.nested(value)
     }
 

@@ -4,54 +4,54 @@ use std::any::type_name;
 use std::collections::HashSet;
 
 /// In which sequences and maps the order counts.
-pub(crate) enum Order<'a> {
+pub(crate) enum OrderMode<'a> {
     /// In a key: in sequences it counts, in maps it does not.
-    OfKeys,
+    Key,
     /// It counts wherever it is not that of a hash table.
-    Written,
+    AsWritten,
     /// It counts nowhere, and is noted.
-    Noted(&'a mut Orders),
+    Recorded(&'a mut RecordedOrders),
 }
 
 /// The orders in which the contents of a value were written: for each sequence and map that is not
 /// known to be a hash table, a digest of what is in it, and one of that in the order of its arrival.
-pub(crate) type Orders = HashSet<(u128, u128)>;
+pub(crate) type RecordedOrders = HashSet<(u128, u128)>;
 
-impl Order<'_> {
-    pub(super) fn reborrow(&mut self) -> Order<'_> {
+impl OrderMode<'_> {
+    pub(super) fn reborrow(&mut self) -> OrderMode<'_> {
         match self {
-            Self::OfKeys => Order::OfKeys,
-            Self::Written => Order::Written,
-            Self::Noted(orders) => Order::Noted(orders),
+            Self::Key => OrderMode::Key,
+            Self::AsWritten => OrderMode::AsWritten,
+            Self::Recorded(orders) => OrderMode::Recorded(orders),
         }
     }
 
     /// Whether this is a hash table, where that makes a difference.
     #[inline]
     pub(super) fn is_table<I>(&self) -> bool {
-        !matches!(self, Self::OfKeys) && is_hash_table(type_name::<I>())
+        !matches!(self, Self::Key) && is_hash_table(type_name::<I>())
     }
 
     #[inline]
-    pub(super) fn counts_in_a_sequence(&self, is_table: bool) -> bool {
+    pub(super) fn is_significant_in_sequence(&self, is_table: bool) -> bool {
         match self {
-            Self::OfKeys => true,
-            Self::Written => !is_table,
-            Self::Noted(_) => false,
+            Self::Key => true,
+            Self::AsWritten => !is_table,
+            Self::Recorded(_) => false,
         }
     }
 
     #[inline]
-    pub(super) fn counts_in_a_map(&self, is_table: bool) -> bool {
-        matches!(self, Self::Written) && !is_table
+    pub(super) fn is_significant_in_map(&self, is_table: bool) -> bool {
+        matches!(self, Self::AsWritten) && !is_table
     }
 
-    pub(super) fn is_noted(&self) -> bool {
-        matches!(self, Self::Noted(_))
+    pub(super) fn is_recorded(&self) -> bool {
+        matches!(self, Self::Recorded(_))
     }
 
-    pub(super) fn note(&mut self, content: u128, order: u128) {
-        if let Self::Noted(orders) = self {
+    pub(super) fn record(&mut self, content: u128, order: u128) {
+        if let Self::Recorded(orders) = self {
             orders.insert((content, order));
         }
     }

@@ -14,13 +14,13 @@ use crate::key::KeyBytes;
 ///
 /// Nothing of that can fail, so the key of a call of numbers needs no place in memory until it is
 /// whole.
-pub trait Simple {
+pub trait DirectEncode {
     /// Appends the encoding.
     fn encode(&self, out: &mut KeyBytes);
 }
 
 /// A number, a `bool` or a `char`: a tag, and always as many bytes.
-pub trait Primitive: Simple + Copy {
+pub trait Primitive: DirectEncode + Copy {
     /// What its encoding starts with.
     const TAG: u8;
     /// How many bytes follow.
@@ -55,9 +55,9 @@ pub trait Primitive: Simple + Copy {
     }
 }
 
-macro_rules! number_is_simple {
+macro_rules! number_is_direct {
     ($($number:ty: $tag:ident as $bits:ident by $to_bits:expr $(, $all:item)?;)*) => {$(
-        impl Simple for $number {
+        impl DirectEncode for $number {
             #[inline(always)]
             fn encode(&self, out: &mut KeyBytes) {
                 out.push($tag);
@@ -81,7 +81,7 @@ macro_rules! number_is_simple {
     )*};
 }
 
-number_is_simple! {
+number_is_direct! {
     bool: BOOL as u8 by u8::from;
     i8: I8 as u8 by i8::cast_unsigned;
     i16: I16 as u16 by i16::cast_unsigned;
@@ -100,9 +100,9 @@ number_is_simple! {
     char: CHAR as u32 by u32::from;
 }
 
-macro_rules! wide_number_is_simple {
+macro_rules! wide_number_is_direct {
     ($($number:ty: $tag:ident by $to_bits:expr;)*) => {$(
-        impl Simple for $number {
+        impl DirectEncode for $number {
             fn encode(&self, out: &mut KeyBytes) {
                 out.push($tag);
                 out.extend_from_slice(&self.to_le_bytes());
@@ -121,15 +121,15 @@ macro_rules! wide_number_is_simple {
     )*};
 }
 
-wide_number_is_simple! {
+wide_number_is_direct! {
     i128: I128 by i128::cast_unsigned;
     u128: U128 by u128::from;
 }
 
 /// As serde has them: the same on every machine.
-macro_rules! size_is_simple {
+macro_rules! size_is_direct {
     ($($size:ty as $number:ty;)*) => {$(
-        impl Simple for $size {
+        impl DirectEncode for $size {
             #[inline(always)]
             fn encode(&self, out: &mut KeyBytes) {
                 (*self as $number).encode(out);
@@ -148,20 +148,20 @@ macro_rules! size_is_simple {
     )*};
 }
 
-size_is_simple! {
+size_is_direct! {
     usize as u64;
     isize as i64;
 }
 
-impl Simple for str {
+impl DirectEncode for str {
     #[inline]
     fn encode(&self, out: &mut KeyBytes) {
         out.push(STR);
-        counted(out, self.as_bytes());
+        write_len_prefixed(out, self.as_bytes());
     }
 }
 
-impl Simple for String {
+impl DirectEncode for String {
     #[inline]
     fn encode(&self, out: &mut KeyBytes) {
         (**self).encode(out);
@@ -169,7 +169,7 @@ impl Simple for String {
 }
 
 /// A sequence, in one run.
-impl<T: Primitive> Simple for [T] {
+impl<T: Primitive> DirectEncode for [T] {
     #[inline]
     fn encode(&self, out: &mut KeyBytes) {
         out.push(SEQ);
@@ -182,7 +182,7 @@ impl<T: Primitive> Simple for [T] {
     }
 }
 
-impl<T: Primitive> Simple for Vec<T> {
+impl<T: Primitive> DirectEncode for Vec<T> {
     #[inline]
     fn encode(&self, out: &mut KeyBytes) {
         (**self).encode(out);
@@ -190,7 +190,7 @@ impl<T: Primitive> Simple for Vec<T> {
 }
 
 /// A tuple: in serde it cannot be told from one. Each element has its tag.
-impl<T: Primitive, const N: usize> Simple for [T; N] {
+impl<T: Primitive, const N: usize> DirectEncode for [T; N] {
     #[inline]
     fn encode(&self, out: &mut KeyBytes) {
         let size = 1 + T::SIZE;
@@ -210,9 +210,9 @@ impl<T: Primitive, const N: usize> Simple for [T; N] {
     }
 }
 
-macro_rules! pointer_is_simple {
+macro_rules! pointer_is_direct {
     ($($pointer:ty),*) => {$(
-        impl<T: Simple + ?Sized> Simple for $pointer {
+        impl<T: DirectEncode + ?Sized> DirectEncode for $pointer {
             #[inline(always)]
             fn encode(&self, out: &mut KeyBytes) {
                 (**self).encode(out);
@@ -221,9 +221,9 @@ macro_rules! pointer_is_simple {
     )*};
 }
 
-pointer_is_simple!(&T, Box<T>, Rc<T>, Arc<T>);
+pointer_is_direct!(&T, Box<T>, Rc<T>, Arc<T>);
 
-impl<T: Simple + ToOwned + ?Sized> Simple for Cow<'_, T> {
+impl<T: DirectEncode + ToOwned + ?Sized> DirectEncode for Cow<'_, T> {
     #[inline(always)]
     fn encode(&self, out: &mut KeyBytes) {
         (**self).encode(out);
@@ -232,7 +232,7 @@ impl<T: Simple + ToOwned + ?Sized> Simple for Cow<'_, T> {
 
 /// Length-prefixed bytes. The length is LEB128: seven bits a byte, lowest first.
 #[inline]
-pub(super) fn counted(out: &mut KeyBytes, bytes: &[u8]) {
+pub(super) fn write_len_prefixed(out: &mut KeyBytes, bytes: &[u8]) {
     let mut length = bytes.len();
     while length >= 0x80 {
         #[expect(clippy::cast_possible_truncation, reason = "the low seven bits are wanted")]

@@ -46,12 +46,12 @@ impl Run {
 }
 
 /// What all the elements of a sequence are, known by their type.
-pub(super) struct Items {
+pub(super) struct ElementType {
     tag: u8,
     size: usize,
 }
 
-impl Items {
+impl ElementType {
     /// `None` for elements that are not numbers or the like.
     #[inline]
     pub(super) fn of<T>() -> Option<Self> {

@@ -21,8 +21,8 @@ fn caught_by(fault: Option<Fault>, mode: Mode) -> Vec<&'static str> {
             let clock = ManualClock::new();
             let backend = FaultyBackend::new(MapBackend::with_clock(clock.clone()));
             backend.set_fault(fault);
-            let subject = Subject::new(backend, clock, ByReference, mode);
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| property(&subject))).is_err()
+            let harness = Harness::new(backend, clock, ByReference, mode);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| property(&harness))).is_err()
         })
         .map(|(name, _)| name)
         .collect()
@@ -88,18 +88,18 @@ enum Loss {
 /// A backend that is wrong in this way: what several of them share, and what is its own.
 struct Lossy {
     map: MapBackend<AnyValue>,
-    generations: Arc<Ledger>,
+    generations: Arc<FakeGenerations>,
     loss: Loss,
 }
 
 #[derive(Default)]
-struct Ledger {
+struct FakeGenerations {
     of: Mutex<HashMap<Group, u64>>,
     next: AtomicU64,
     always_one: bool,
 }
 
-impl Generations for Ledger {
+impl Generations for FakeGenerations {
     fn generation(&self, group: Group) -> Result<u64> {
         Ok(self.of.lock().expect("no panic").get(&group).copied().unwrap_or(0))
     }
@@ -166,7 +166,7 @@ fn caught_after_reopening(loss: Loss, mode: Mode) -> Vec<&'static str> {
         .into_iter()
         .filter(|(_, property)| {
             let clock = ManualClock::new();
-            let ledger = || Ledger { always_one: loss == Loss::RenewsToOne, ..Ledger::default() };
+            let ledger = || FakeGenerations { always_one: loss == Loss::RenewsToOne, ..FakeGenerations::default() };
             let place = (MapBackend::with_clock(clock.clone()), Arc::new(ledger()));
             let open = || {
                 let (map, generations) = place.clone();

@@ -12,17 +12,17 @@ use crate::serializer::SerializerId;
 
 /// What the validity of a record depends on. The default is nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Mark(u16);
+pub(crate) struct SchemaFlags(u16);
 
 /// How many bits a mark has.
 pub(crate) const BITS: u32 = u16::BITS;
 
-impl Mark {
+impl SchemaFlags {
     const NONE: Self = Self(0);
     /// The record has tags.
-    pub(crate) const TAGS: Self = Self(PATTERN | 1);
+    pub(crate) const TAGS: Self = Self(SIGNATURE | 1);
     /// The function names a serializer of its own.
-    pub(crate) const SERIALIZER: Self = Self(PATTERN | 2);
+    pub(crate) const SERIALIZER: Self = Self(SIGNATURE | 2);
 
     /// Returns the mark of what is stored by a key made by hand.
     #[inline]
@@ -44,86 +44,86 @@ impl Mark {
     }
 
     #[inline(always)]
-    pub(crate) const fn to_stamp(self) -> u64 {
+    pub(crate) const fn to_bits(self) -> u64 {
         self.0 as u64
     }
 
     /// Returns the mark that this number is, and is alone.
-    fn exact(number: u64) -> Option<Self> {
-        let mark = Self(u16::try_from(number).ok()?);
-        (mark == Self::NONE || mark.0 & PATTERN == PATTERN && mark.0 & !PATTERN < 4).then_some(mark)
+    fn from_bits(number: u64) -> Option<Self> {
+        let flags = Self(u16::try_from(number).ok()?);
+        (flags == Self::NONE || flags.0 & SIGNATURE == SIGNATURE && flags.0 & !SIGNATURE < 4).then_some(flags)
     }
 
     /// Returns the mark of a record by the difference of its schema stamp and the stamp of its type. There
     /// is none where the record is of another type.
-    fn of_difference(difference: u64) -> Option<Self> {
-        Self::exact(difference & ((1 << BITS) - 1))
+    fn from_difference(difference: u64) -> Option<Self> {
+        Self::from_bits(difference & ((1 << BITS) - 1))
     }
 }
 
 /// By this a mark is told from the stamps of other types.
-const PATTERN: u16 = 0b1011_0110_0101_1000;
+const SIGNATURE: u16 = 0b1011_0110_0101_1000;
 
 /// How a reader is to judge a record.
-pub(crate) enum Judgement {
+pub(crate) enum Validity {
     /// It is valid by the rules of the reader.
     Valid,
     /// It is outdated, or of another type.
     Invalid,
     /// It is judged by rules that the reader does not know.
-    Foreign(Error),
+    Incompatible(Error),
 }
 
 /// The rules of a reader.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
+pub(crate) struct Validator {
     pub(crate) serializer: SerializerId,
     /// The stamp of the type.
-    pub(crate) base: u64,
+    pub(crate) type_stamp: u64,
     /// Made of the generations.
     pub(crate) stamp: u64,
-    pub(crate) mark: Mark,
+    pub(crate) flags: SchemaFlags,
 }
 
-impl Rules {
+impl Validator {
     /// Returns the schema stamp of what is stored by these rules.
     #[inline]
     pub(crate) fn schema(&self) -> u64 {
-        self.base.wrapping_add(self.mark.to_stamp()).wrapping_add(self.stamp)
+        self.type_stamp.wrapping_add(self.flags.to_bits()).wrapping_add(self.stamp)
     }
 
     /// Judges a record. A record without tags is valid for a reader with tags while none of these was
     /// ever invalidated: then the generations are the same.
     #[cold]
-    pub(crate) fn judge<V>(&self, record: &Record<V>) -> Judgement {
-        let difference = record.schema().wrapping_sub(self.base);
+    pub(crate) fn validate<V>(&self, record: &Record<V>) -> Validity {
+        let difference = record.schema().wrapping_sub(self.type_stamp);
         if record.serializer() != self.serializer {
-            return match Mark::of_difference(difference) {
-                Some(mark) if mark.has_tags() && !self.mark.has_tags() => {
-                    Judgement::Foreign(needs_tags())
+            return match SchemaFlags::from_difference(difference) {
+                Some(flags) if flags.has_tags() && !self.flags.has_tags() => {
+                    Validity::Incompatible(needs_tags())
                 }
-                Some(mark) if mark.has(Mark::SERIALIZER) => Judgement::Foreign(needs_serializer()),
-                _ => Judgement::Invalid,
+                Some(flags) if flags.has(SchemaFlags::SERIALIZER) => Validity::Incompatible(needs_serializer()),
+                _ => Validity::Invalid,
             };
         }
-        let accepts = |mark: Mark| self.mark.has_tags() || !mark.has_tags();
-        if Mark::exact(difference.wrapping_sub(self.stamp)).is_some_and(accepts) {
-            return Judgement::Valid;
+        let accepts = |flags: SchemaFlags| self.flags.has_tags() || !flags.has_tags();
+        if SchemaFlags::from_bits(difference.wrapping_sub(self.stamp)).is_some_and(accepts) {
+            return Validity::Valid;
         }
-        match Mark::of_difference(difference) {
-            Some(mark) if !accepts(mark) => Judgement::Foreign(needs_tags()),
-            _ => Judgement::Invalid,
+        match SchemaFlags::from_difference(difference) {
+            Some(flags) if !accepts(flags) => Validity::Incompatible(needs_tags()),
+            _ => Validity::Invalid,
         }
     }
 
     /// Returns why a record must not be replaced by one with these rules: the function that stored it would
     /// not see that.
-    pub(crate) fn forbids_to_replace<V>(&self, record: &Record<V>) -> Option<Error> {
-        let mark = Mark::of_difference(record.schema().wrapping_sub(self.base))?;
-        if mark.has_tags() && !self.mark.has_tags() {
+    pub(crate) fn replacement_error<V>(&self, record: &Record<V>) -> Option<Error> {
+        let flags = SchemaFlags::from_difference(record.schema().wrapping_sub(self.type_stamp))?;
+        if flags.has_tags() && !self.flags.has_tags() {
             return Some(needs_tags());
         }
-        (mark.has(Mark::SERIALIZER) && record.serializer() != self.serializer)
+        (flags.has(SchemaFlags::SERIALIZER) && record.serializer() != self.serializer)
             .then(needs_serializer)
     }
 }

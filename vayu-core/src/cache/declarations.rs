@@ -12,80 +12,80 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockE
 
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix, hasher};
-use crate::mark::{self, Mark};
+use crate::validity::{self, SchemaFlags};
 use crate::per_process::PerProcess;
 use crate::serializer::SerializerId;
 
 /// The uses of the prefixes of a cache.
 #[derive(Debug)]
-pub(crate) struct Uses {
+pub(crate) struct Declarations {
     of: PerProcess<RwLock<ByPrefix>>,
     /// Hashes of uses that were declared lately.
     recent: [AtomicU64; RECENT],
     /// Whether a function has a version, tags or a serializer of its own.
-    has_strict: AtomicBool,
+    has_constraints: AtomicBool,
 }
 
-type ByPrefix = HashMap<Prefix, Vec<Use>>;
+type ByPrefix = HashMap<Prefix, Vec<Declaration>>;
 
 /// How a function uses a prefix, or what a caller takes for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Use {
+pub(crate) struct Declaration {
     has_version: bool,
-    mark: Mark,
+    flags: SchemaFlags,
     serializer: SerializerId,
     /// The stamp of the type.
-    base: u64,
+    type_stamp: u64,
 }
 
 const RECENT: usize = 64;
 
 /// Prefixes that are remembered. Past that all are forgotten, and declared again.
-const REMEMBERED: usize = 4096;
+const MAX_PREFIXES: usize = 4096;
 
-impl Default for Uses {
+impl Default for Declarations {
     fn default() -> Self {
         Self {
             of: PerProcess::new(RwLock::default()),
             recent: std::array::from_fn(|_| AtomicU64::new(0)),
-            has_strict: AtomicBool::new(false),
+            has_constraints: AtomicBool::new(false),
         }
     }
 }
 
-impl Use {
-    pub(crate) fn new(key: &Key, mark: Mark, serializer: SerializerId, base: u64) -> Self {
-        Self { has_version: key.has_version(), mark, serializer, base }
+impl Declaration {
+    pub(crate) fn new(key: &Key, flags: SchemaFlags, serializer: SerializerId, type_stamp: u64) -> Self {
+        Self { has_version: key.has_version(), flags, serializer, type_stamp }
     }
 
     /// Whether two uses are of the same entries. Whether a serializer is that of the cache or named by the
     /// function makes no difference.
-    fn meets(self, other: Self) -> bool {
+    fn is_compatible_with(self, other: Self) -> bool {
         self.has_version == other.has_version
-            && self.mark.has_tags() == other.mark.has_tags()
+            && self.flags.has_tags() == other.flags.has_tags()
             && self.serializer == other.serializer
-            && self.base == other.base
+            && self.type_stamp == other.type_stamp
     }
 
-    /// Returns why this use [meets](Self::meets) none of the others.
+    /// Returns why this use [meets](Self::is_compatible_with) none of the others.
     fn conflict(self, others: &[Self]) -> Error {
         let of_version = || others.iter().filter(|other| other.has_version == self.has_version);
-        let of_tags = || of_version().filter(|other| other.mark.has_tags() == self.mark.has_tags());
+        let of_tags = || of_version().filter(|other| other.flags.has_tags() == self.flags.has_tags());
         if of_version().next().is_none() {
-            let needs = if self.has_version { mark::needs_no_version } else { mark::needs_version };
+            let needs = if self.has_version { validity::needs_no_version } else { validity::needs_version };
             return needs();
         }
         if of_tags().next().is_none() {
-            return if self.mark.has_tags() { mark::needs_no_tags() } else { mark::needs_tags() };
+            return if self.flags.has_tags() { validity::needs_no_tags() } else { validity::needs_tags() };
         }
         if of_tags().all(|other| other.serializer != self.serializer) {
-            return mark::needs_serializer();
+            return validity::needs_serializer();
         }
-        mark::needs_type()
+        validity::needs_type()
     }
 }
 
-impl Uses {
+impl Declarations {
     fn read(&self) -> RwLockReadGuard<'_, ByPrefix> {
         match self.of.get().try_read() {
             Ok(of) => return of,
@@ -107,41 +107,41 @@ impl Uses {
     /// Begins anew in a child process where a thread of the parent held the lock.
     fn replace_after_fork(&self) {
         if self.of.replace_after_fork(RwLock::default) {
-            self.forget_recent();
+            self.clear_recent();
         }
     }
 
-    fn forget_recent(&self) {
+    fn clear_recent(&self) {
         self.recent.iter().for_each(|recent| recent.store(0, Ordering::Relaxed));
     }
 
     /// Notes how a function uses its prefix.
     #[cold]
-    pub(crate) fn declare(&self, prefix: &Prefix, this: Use) {
+    pub(crate) fn declare(&self, prefix: &Prefix, this: Declaration) {
         let hash = hasher::seeded().hash_one((prefix, this)) | 1;
         let recent = &self.recent[usize::try_from(hash >> 1).unwrap_or(0) % RECENT];
         if recent.load(Ordering::Acquire) == hash {
             return;
         }
         let mut of = self.write();
-        if of.len() >= REMEMBERED && !of.contains_key(prefix) {
+        if of.len() >= MAX_PREFIXES && !of.contains_key(prefix) {
             of.clear();
-            self.forget_recent();
+            self.clear_recent();
         }
         let uses = of.entry(prefix.clone()).or_default();
         if !uses.contains(&this) {
             uses.push(this);
         }
-        if this.has_version || this.mark != Mark::default() {
-            self.has_strict.store(true, Ordering::Release);
+        if this.has_version || this.flags != SchemaFlags::default() {
+            self.has_constraints.store(true, Ordering::Release);
         }
         recent.store(hash, Ordering::Release);
     }
 
     /// Whether any function has a version, tags or a serializer of its own.
     #[inline]
-    pub(crate) fn has_strict(&self) -> bool {
-        self.has_strict.load(Ordering::Acquire)
+    pub(crate) fn has_constraints(&self) -> bool {
+        self.has_constraints.load(Ordering::Acquire)
     }
 
     /// Whether all that is known of a prefix is used like this. `false` where nothing is known.
@@ -150,13 +150,13 @@ impl Uses {
     ///
     /// When nothing that is known of it is.
     #[cold]
-    pub(crate) fn check(&self, prefix: &Prefix, this: Use) -> Result<bool> {
+    pub(crate) fn check(&self, prefix: &Prefix, this: Declaration) -> Result<bool> {
         let of = self.read();
         let Some(uses) = of.get(prefix) else { return Ok(false) };
-        if !uses.iter().any(|other| other.meets(this)) {
+        if !uses.iter().any(|other| other.is_compatible_with(this)) {
             return Err(this.conflict(uses));
         }
-        Ok(uses.iter().all(|other| other.meets(this)))
+        Ok(uses.iter().all(|other| other.is_compatible_with(this)))
     }
 
     /// Checks a key that is to be removed: its type and its serializer do not matter.
@@ -168,7 +168,7 @@ impl Uses {
         let of = self.read();
         match of.get(key.prefix()) {
             Some(uses) if uses.iter().all(|other| other.has_version) && !key.has_version() => {
-                Err(mark::needs_version())
+                Err(validity::needs_version())
             }
             _ => Ok(()),
         }
