@@ -25,8 +25,8 @@ pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Group;
+use crate::key::{DirectEncode, Prefix};
 pub use crate::key::{FunctionOf, KeyBuilder, KeyText, NoKey};
-use crate::key::{Prefix, DirectEncode};
 use crate::panic::catch_panic;
 use crate::serializer::Serializer;
 

@@ -1,13 +1,13 @@
 //! The cache as a value.
 
 mod compute;
+mod declarations;
 mod generations;
 mod invalidate;
 mod off;
 mod pause;
 mod refresh_backoff;
 mod telemetry;
-mod declarations;
 
 use std::fmt;
 use std::iter;
@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+pub(crate) use self::declarations::Declaration;
+use self::declarations::Declarations;
 use self::generations::Groups;
 pub(crate) use self::generations::Made;
 pub use self::off::OffBackend;
 pub use self::pause::{PauseAllGuard, PauseGuard, pause_all};
 use self::refresh_backoff::Setbacks;
-pub(crate) use self::declarations::Declaration;
-use self::declarations::Declarations;
 use crate::backend::{Backend, OpenBackend, Usage};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,13 +30,13 @@ use crate::flight::{Deadline, Flight, Flights, Hosted, Landing, Outcome, Waiting
 use crate::freshness::is_fresh;
 use crate::key::Key;
 use crate::log::Warnings;
-use crate::validity::{Validity, SchemaFlags, Validator};
 use crate::observer::Observers;
 use crate::panic::{catch_panic, catch_panic_async};
 use crate::record::Record;
 use crate::serializer::Serializer;
 use crate::stats::{Counters, Stats};
 use crate::sync::block_on;
+use crate::validity::{SchemaFlags, Validator, Validity};
 
 /// A cache: the engine over a backend and a serializer.
 ///
@@ -434,7 +434,8 @@ impl<B: Backend, S> Cache<B, S> {
     {
         catch_panic("check key", || {
             let Validator { serializer, type_stamp, flags, .. } = self.validator::<T>(key, 0);
-            self.declarations().check(key.prefix(), Declaration::new(key, flags, serializer, type_stamp))
+            self.declarations()
+                .check(key.prefix(), Declaration::new(key, flags, serializer, type_stamp))
         })
     }
 
@@ -445,7 +446,11 @@ impl<B: Backend, S> Cache<B, S> {
     where
         S: Serializer<T, Stored = B::Stored>,
     {
-        if self.declarations().has_constraints() { self.check::<T>(key).map(|_| ()) } else { Ok(()) }
+        if self.declarations().has_constraints() {
+            self.check::<T>(key).map(|_| ())
+        } else {
+            Ok(())
+        }
     }
 
     /// Checks whether the record that is to be replaced is of a function that would not see the new one.
@@ -499,8 +504,8 @@ impl<B: Backend, S> Cache<B, S> {
                 return Ok(Ok(None));
             }
             let validator = self.validator::<T>(key, stamp);
-            let is_own =
-                record.schema() == validator.schema() && record.serializer() == validator.serializer;
+            let is_own = record.schema() == validator.schema()
+                && record.serializer() == validator.serializer;
             match if is_own { Validity::Valid } else { validator.validate(&record) } {
                 Validity::Valid => self.serializer.deserialize(record.value()).map(Some).map(Ok),
                 Validity::Invalid => Ok(self.check::<T>(key).map(|_| None)),

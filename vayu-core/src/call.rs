@@ -31,7 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::is_fresh;
 use crate::key::Key;
 use crate::observer::CallOutcome;
-use crate::panic::{drop_quietly, catch_panic};
+use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
 use crate::serializer::Serializer;
 

@@ -28,7 +28,6 @@ mod generation;
 mod invalidation;
 mod key;
 mod log;
-mod validity;
 mod observer;
 mod panic;
 mod per_process;
@@ -38,6 +37,7 @@ mod stats;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod validity;
 #[cfg(feature = "wire")]
 pub mod wire;
 

@@ -12,7 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// What `code` was working on is not used after a panic, so nothing half-done is seen.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) fn catch_panic<T>(operation: &'static str, code: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn catch_panic<T>(
+    operation: &'static str,
+    code: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => result,
         Err(payload) => Err(panicked(operation, payload)),

@@ -197,7 +197,8 @@ impl<V> Record<V> {
         #[expect(clippy::cast_possible_truncation, reason = "these are the bits that are meant")]
         let (serializer, compute_time, weight) =
             (small as u16, (small >> 16) as u16, (small >> 32) as u32);
-        let (serializer, compute_time) = (SerializerId(serializer), CompactDuration::from_bits(compute_time));
+        let (serializer, compute_time) =
+            (SerializerId(serializer), CompactDuration::from_bits(compute_time));
         Self { value, created, expires, stale_until, schema, serializer, compute_time, weight }
     }
 

@@ -51,7 +51,8 @@ impl SchemaFlags {
     /// Returns the mark that this number is, and is alone.
     fn from_bits(number: u64) -> Option<Self> {
         let flags = Self(u16::try_from(number).ok()?);
-        (flags == Self::NONE || flags.0 & SIGNATURE == SIGNATURE && flags.0 & !SIGNATURE < 4).then_some(flags)
+        (flags == Self::NONE || flags.0 & SIGNATURE == SIGNATURE && flags.0 & !SIGNATURE < 4)
+            .then_some(flags)
     }
 
     /// Returns the mark of a record by the difference of its schema stamp and the stamp of its type. There
@@ -102,7 +103,9 @@ impl Validator {
                 Some(flags) if flags.has_tags() && !self.flags.has_tags() => {
                     Validity::Incompatible(needs_tags())
                 }
-                Some(flags) if flags.has(SchemaFlags::SERIALIZER) => Validity::Incompatible(needs_serializer()),
+                Some(flags) if flags.has(SchemaFlags::SERIALIZER) => {
+                    Validity::Incompatible(needs_serializer())
+                }
                 _ => Validity::Invalid,
             };
         }

@@ -35,7 +35,7 @@ use sha2::{Digest, Sha256};
 use twox_hash::xxhash3_128::{RawHasher, SecretBuffer};
 
 pub use self::header::{HEADER_LENGTH, Header};
-use crate::key::{Key, DisplayKey};
+use crate::key::{DisplayKey, Key};
 use crate::record::Record;
 
 /// A key longer than this, in bytes, is written as its SHA-256.

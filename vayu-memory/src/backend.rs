@@ -14,10 +14,10 @@ use vayu_core::{
     Result, Timestamp, Usage,
 };
 
-use crate::discard::discard;
-use crate::options::{MemoryOptions, Weights};
-use crate::pacer::Schedule;
-use crate::seqlock::Front;
+use crate::discard::drop_quietly;
+use crate::options::{MemoryOptions, WeightLimit};
+use crate::pacer::SweepPacer;
+use crate::seqlock::SeqlockCache;
 use crate::value::MemoryValue;
 
 /// Keeps values in a concurrent map, by reference.
@@ -30,14 +30,14 @@ pub struct MemoryBackend<V = AnyValue> {
     maps: PerProcess<RecordMap<V>>,
     /// The limits of each map.
     limits: Options,
-    front: Arc<Front>,
-    evictions: Evictions,
-    weights: Option<Weights>,
+    seqlock: Arc<SeqlockCache>,
+    evictions: EvictionListener,
+    weights: Option<WeightLimit>,
     clock: Arc<dyn Clock>,
-    schedule: Schedule,
+    pacer: SweepPacer,
 }
 
-type RecordMap<V> = Map<CompactKey, Record<V>, ByWeight, BuildKeyHasher, Evictions>;
+type RecordMap<V> = Map<CompactKey, Record<V>, ByWeight, BuildKeyHasher, EvictionListener>;
 
 impl<V: MemoryValue> MemoryBackend<V> {
     /// An empty backend with these options.
@@ -61,16 +61,20 @@ impl<V: MemoryValue> MemoryBackend<V> {
             .expect("both capacities are set");
         // What is heavy may be kept for being read in front, which no limit by weight knows.
         let is_counted = options.weights.is_none();
-        let front = Arc::new(if is_counted { Front::of(entries) } else { Front::none() });
-        let evictions = Evictions { count: Arc::default(), front: Arc::clone(&front) };
+        let seqlock = Arc::new(if is_counted {
+            SeqlockCache::with_capacity(entries)
+        } else {
+            SeqlockCache::disabled()
+        });
+        let evictions = EvictionListener { count: Arc::default(), seqlock: Arc::clone(&seqlock) };
         Self {
             maps: PerProcess::new(map(&limits, &evictions)),
             limits,
-            front,
+            seqlock,
             evictions,
             weights: options.weights,
             clock: options.clock,
-            schedule: Schedule::new(),
+            pacer: SweepPacer::new(),
         }
     }
 
@@ -84,7 +88,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
     #[cold]
     fn replace_map_after_fork(&self) -> bool {
         self.maps.replace_after_fork(|| {
-            self.front.clear();
+            self.seqlock.clear();
             map(&self.limits, &self.evictions)
         })
     }
@@ -93,32 +97,32 @@ impl<V: MemoryValue> MemoryBackend<V> {
     #[cold]
     fn get_contended(&self, key: &Key) -> Option<Record<V>> {
         self.replace_map_after_fork();
-        self.map().get(&Wanted(key))
+        self.map().get(&KeyRef(key))
     }
 
-    /// [`tend`](Self::tend) out of the way of those who find something.
+    /// [`sweep_if_due`](Self::sweep_if_due) out of the way of those who find something.
     #[cold]
-    fn tend_apart(&self) {
-        self.tend(self.clock.now());
+    fn sweep_if_due_cold(&self) {
+        self.sweep_if_due(self.clock.now());
     }
 
     /// Lets the map know that a key was asked for.
     #[cold]
-    fn refer_to(&self, key: &Key) {
-        discard(self.map().try_get(&Wanted(key)).ok());
+    fn record_access(&self, key: &Key) {
+        drop_quietly(self.map().try_get(&KeyRef(key)).ok());
     }
 
     /// Drops what has expired, if it is time for that.
     #[inline]
-    fn tend(&self, now: Timestamp) {
-        if self.schedule.is_due(now) {
-            self.schedule.run(now, || self.drop_until(Some(now)));
+    fn sweep_if_due(&self, now: Timestamp) {
+        if self.pacer.is_due(now) {
+            self.pacer.run(now, || self.remove_where_due(Some(now)));
         }
     }
 
     /// Drops the entries that may be dropped at `now`, or all. Answers how many those were, and
     /// when the first of the others may be.
-    fn drop_until(&self, now: Option<Timestamp>) -> (u64, Timestamp) {
+    fn remove_where_due(&self, now: Option<Timestamp>) -> (u64, Timestamp) {
         let dropped = RefCell::new(Vec::new());
         let next = Cell::new(Timestamp::NEVER);
         self.replace_map_after_fork();
@@ -128,7 +132,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
             if stays {
                 next.set(next.get().min(end));
             } else {
-                self.front.withdraw_key(key);
+                self.seqlock.invalidate_key(key);
                 // The map drops the record under its lock: this keeps the value alive until later.
                 dropped.borrow_mut().push(record.clone());
             }
@@ -136,12 +140,12 @@ impl<V: MemoryValue> MemoryBackend<V> {
         });
         let dropped = dropped.into_inner();
         let count = dropped.len() as u64;
-        dropped.into_iter().for_each(discard);
+        dropped.into_iter().for_each(drop_quietly);
         (count, next.get())
     }
 }
 
-fn map<V: Clone>(limits: &Options, evictions: &Evictions) -> RecordMap<V> {
+fn map<V: Clone>(limits: &Options, evictions: &EvictionListener) -> RecordMap<V> {
     Map::with_options(limits.clone(), ByWeight, BuildKeyHasher, evictions.clone())
 }
 
@@ -198,7 +202,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
                 None => return self.delete(key).map(drop),
             },
         };
-        self.front.expect(key, &record);
+        self.seqlock.ensure_allocated(key, &record);
         let end = record.stale_until();
         let mut evicted = Evicted::default();
         if let Err((key, record)) =
@@ -207,22 +211,22 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
             self.replace_map_after_fork();
             self.map().insert_with_lifecycle(key, record, &mut evicted);
         }
-        evicted.entries.drain(..).for_each(discard);
+        evicted.entries.drain(..).for_each(drop_quietly);
         drop(evicted);
-        self.schedule.note(end);
-        self.tend(self.clock.now());
+        self.pacer.record_expiry(end);
+        self.sweep_if_due(self.clock.now());
         Ok(())
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
         self.replace_map_after_fork();
         // Under the lock of the map: whoever writes the key next has nothing to withdraw.
-        let removed = self.map().remove_if(&Wanted(key), |_| {
-            self.front.withdraw(key.hash_code());
+        let removed = self.map().remove_if(&KeyRef(key), |_| {
+            self.seqlock.invalidate(key.hash_code());
             true
         });
         let existed = removed.is_some();
-        discard(removed);
+        drop_quietly(removed);
         Ok(existed)
     }
 
@@ -240,23 +244,23 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn glance(&self, key: &Key) -> Option<Record<V>> {
-        self.front.get(key, || self.refer_to(key))
+        self.seqlock.get(key, || self.record_access(key))
     }
 
     #[inline]
     fn prepare_glance(&self, key: &Key, found: &Record<V>) {
-        self.front.offer(key, found, || self.map().try_peek(&Wanted(key)).ok().flatten());
+        self.seqlock.promote(key, found, || self.map().try_peek(&KeyRef(key)).ok().flatten());
     }
 
     #[inline]
     fn read_now(&self, key: &Key) -> Option<Result<Option<Record<V>>>> {
         // Made where it stays: to move it takes as long as to find it.
-        let found = match self.map().try_get(&Wanted(key)) {
+        let found = match self.map().try_get(&KeyRef(key)) {
             Ok(found) => Some(Ok(found)),
             Err(_) => Some(Ok(self.get_contended(key))),
         };
         if let Some(Ok(None)) = found {
-            self.tend_apart();
+            self.sweep_if_due_cold();
         }
         found
     }
@@ -267,13 +271,13 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
     }
 
     fn clear(&self) -> Result<()> {
-        self.drop_until(None);
+        self.remove_where_due(None);
         Ok(())
     }
 
     fn usage(&self) -> Usage {
         self.replace_map_after_fork();
-        self.tend(self.clock.now());
+        self.sweep_if_due(self.clock.now());
         let mut usage = Usage::default();
         usage.entries = Some(self.map().len() as u64);
         if let Some(weights) = &self.weights {
@@ -284,7 +288,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
             usage.max_entries = Some(self.map().capacity());
         }
         usage.evictions = Some(self.evictions.count.load(Ordering::Relaxed));
-        usage.expirations = Some(self.schedule.expirations());
+        usage.expirations = Some(self.pacer.expirations());
         usage
     }
 
@@ -295,9 +299,9 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
 
 /// A key that is looked up.
 #[derive(Hash)]
-struct Wanted<'a>(&'a Key);
+struct KeyRef<'a>(&'a Key);
 
-impl Equivalent<CompactKey> for Wanted<'_> {
+impl Equivalent<CompactKey> for KeyRef<'_> {
     #[inline(always)]
     fn equivalent(&self, key: &CompactKey) -> bool {
         key.matches(self.0)
@@ -316,9 +320,9 @@ impl<V> Weighter<CompactKey, Record<V>> for ByWeight {
 
 /// Counts what is dropped because of the limit, and logs the first time.
 #[derive(Debug, Clone)]
-struct Evictions {
+struct EvictionListener {
     count: Arc<AtomicU64>,
-    front: Arc<Front>,
+    seqlock: Arc<SeqlockCache>,
 }
 
 /// What left the map with one operation, to be dropped after it.
@@ -333,12 +337,12 @@ impl<V> Default for Evicted<V> {
     }
 }
 
-impl<V: Clone> Lifecycle<CompactKey, Record<V>> for Evictions {
+impl<V: Clone> Lifecycle<CompactKey, Record<V>> for EvictionListener {
     type RequestState = Evicted<V>;
 
     /// What was read in front since this was last asked is as good as referenced here.
     fn is_pinned(&self, key: &CompactKey, _: &Record<V>) -> bool {
-        self.front.was_touched(key)
+        self.seqlock.take_referenced(key)
     }
 
     /// Called for what is evicted or too heavy, not for what is replaced.
@@ -348,7 +352,7 @@ impl<V: Clone> Lifecycle<CompactKey, Record<V>> for Evictions {
 
     fn on_evict(&self, evicted: &mut Evicted<V>, key: CompactKey, record: Record<V>) {
         // What is replaced comes here, too.
-        self.front.withdraw_key(&key);
+        self.seqlock.invalidate_key(&key);
         evicted.entries.push((key, record));
     }
 }

@@ -10,50 +10,54 @@ use moka::ops::compute::Op;
 use moka::sync::Cache as Map;
 use vayu_core::{AnyValue, Backend, BuildKeyHasher, Clock, Key, Record, Result, Timestamp, Usage};
 
-use crate::discard::discard;
-use crate::options::{MemoryOptions, Weights};
-use crate::pacer::Schedule;
+use crate::discard::drop_quietly;
+use crate::options::{MemoryOptions, WeightLimit};
+use crate::pacer::SweepPacer;
 
 /// Keeps values in moka's map, by reference: its admission policy, its eviction.
 ///
 /// The deadline of an entry is kept beside its value, not in moka's timers, whose housekeeping
 /// would be done by readers.
 pub struct MokaBackend {
-    map: Map<Key, Entry, BuildKeyHasher>,
-    morgue: Arc<Morgue>,
+    map: Map<Key, MapEntry, BuildKeyHasher>,
+    drop_queue: Arc<DropQueue>,
     evictions: Arc<AtomicU64>,
-    weights: Option<Weights>,
+    weights: Option<WeightLimit>,
     capacity: u64,
     clock: Arc<dyn Clock>,
-    schedule: Schedule,
+    pacer: SweepPacer,
 }
 
 /// What the map holds. The map drops entries under its own locks, where no code of users may run:
 /// there the record only moves to the morgue.
-struct Entry {
+struct MapEntry {
     record: Option<Record<AnyValue>>,
     weight: u32,
-    morgue: Arc<Morgue>,
+    drop_queue: Arc<DropQueue>,
 }
 
 /// Records that have left the map and are to be dropped when no lock is held.
-type Morgue = Mutex<Vec<Record<AnyValue>>>;
+type DropQueue = Mutex<Vec<Record<AnyValue>>>;
 
-impl Clone for Entry {
+impl Clone for MapEntry {
     fn clone(&self) -> Self {
-        Self { record: self.record.clone(), weight: self.weight, morgue: Arc::clone(&self.morgue) }
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        if let Some(record) = self.record.take() {
-            self.morgue.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        Self {
+            record: self.record.clone(),
+            weight: self.weight,
+            drop_queue: Arc::clone(&self.drop_queue),
         }
     }
 }
 
-impl Entry {
+impl Drop for MapEntry {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            self.drop_queue.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        }
+    }
+}
+
+impl MapEntry {
     /// When the entry may be dropped. A clone of an entry has its record until it is taken.
     fn end(&self) -> Timestamp {
         self.record.as_ref().map_or(Timestamp::NEVER, Record::stale_until)
@@ -68,7 +72,7 @@ impl MokaBackend {
         let count = Arc::clone(&evictions);
         let map = Map::builder()
             .max_capacity(capacity)
-            .weigher(|_, entry: &Entry| entry.weight)
+            .weigher(|_, entry: &MapEntry| entry.weight)
             .eviction_listener(move |_, _, cause| {
                 if cause == RemovalCause::Size && count.fetch_add(1, Ordering::Relaxed) == 0 {
                     tracing::info!(
@@ -80,25 +84,25 @@ impl MokaBackend {
             .build_with_hasher(BuildKeyHasher);
         Self {
             map,
-            morgue: Arc::default(),
+            drop_queue: Arc::default(),
             evictions,
             weights: options.weights,
             capacity,
             clock: options.clock,
-            schedule: Schedule::new(),
+            pacer: SweepPacer::new(),
         }
     }
 
     /// Drops what has expired, if it is time for that.
-    fn tend(&self, now: Timestamp) {
-        if self.schedule.is_due(now) {
-            self.schedule.run(now, || self.drop_until(now));
+    fn sweep_if_due(&self, now: Timestamp) {
+        if self.pacer.is_due(now) {
+            self.pacer.run(now, || self.remove_expired(now));
         }
     }
 
     /// Drops the entries that may be dropped at `now`. Answers how many those were, and when the
     /// first of the others may be.
-    fn drop_until(&self, now: Timestamp) -> (u64, Timestamp) {
+    fn remove_expired(&self, now: Timestamp) -> (u64, Timestamp) {
         let mut dropped = 0;
         let mut next = Timestamp::NEVER;
         for (key, entry) in &self.map {
@@ -121,9 +125,10 @@ impl MokaBackend {
     }
 
     /// Drops what has left the map. No lock is held here.
-    fn bury(&self) {
-        let dead = std::mem::take(&mut *self.morgue.lock().unwrap_or_else(PoisonError::into_inner));
-        dead.into_iter().for_each(discard);
+    fn drain(&self) {
+        let dead =
+            std::mem::take(&mut *self.drop_queue.lock().unwrap_or_else(PoisonError::into_inner));
+        dead.into_iter().for_each(drop_quietly);
     }
 }
 
@@ -148,8 +153,8 @@ impl Backend for MokaBackend {
     fn read(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
         let found = self.map.get(key).and_then(|mut entry| entry.record.take());
         if found.is_none() {
-            self.tend(self.clock.now());
-            self.bury();
+            self.sweep_if_due(self.clock.now());
+            self.drain();
         }
         Ok(found)
     }
@@ -163,17 +168,17 @@ impl Backend for MokaBackend {
                 None => return self.delete(key).map(drop),
             },
         };
-        self.schedule.note(record.stale_until());
-        let morgue = Arc::clone(&self.morgue);
-        self.map.insert(key.clone(), Entry { record: Some(record), weight, morgue });
-        self.tend(self.clock.now());
-        self.bury();
+        self.pacer.record_expiry(record.stale_until());
+        let drop_queue = Arc::clone(&self.drop_queue);
+        self.map.insert(key.clone(), MapEntry { record: Some(record), weight, drop_queue });
+        self.sweep_if_due(self.clock.now());
+        self.drain();
         Ok(())
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
         let removed = self.map.remove(key).is_some();
-        self.bury();
+        self.drain();
         Ok(removed)
     }
 
@@ -201,14 +206,14 @@ impl Backend for MokaBackend {
     fn clear(&self) -> Result<()> {
         self.map.invalidate_all();
         self.map.run_pending_tasks();
-        self.bury();
+        self.drain();
         Ok(())
     }
 
     fn usage(&self) -> Usage {
-        self.tend(self.clock.now());
+        self.sweep_if_due(self.clock.now());
         self.map.run_pending_tasks();
-        self.bury();
+        self.drain();
         let mut usage = Usage::default();
         usage.entries = Some(self.map.entry_count());
         if let Some(weights) = &self.weights {
@@ -219,7 +224,7 @@ impl Backend for MokaBackend {
             usage.max_entries = Some(self.capacity);
         }
         usage.evictions = Some(self.evictions.load(Ordering::Relaxed));
-        usage.expirations = Some(self.schedule.expirations());
+        usage.expirations = Some(self.pacer.expirations());
         usage
     }
 

@@ -31,20 +31,20 @@ use crate::backend::{HOT, MemoryBackend};
 #[must_use]
 pub struct MemoryOptions {
     pub(crate) max_entries: u64,
-    pub(crate) weights: Option<Weights>,
+    pub(crate) weights: Option<WeightLimit>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// A limit by weight.
 #[derive(Clone)]
-pub(crate) struct Weights {
+pub(crate) struct WeightLimit {
     pub(crate) max: u64,
     pub(crate) weigh: Arc<Weigh>,
     /// Values that were heavier than what is kept.
     pub(crate) rejections: Arc<AtomicU64>,
 }
 
-impl Weights {
+impl WeightLimit {
     /// Returns the weight of a value, or `None` if it is too heavy to be kept.
     pub(crate) fn weigh(&self, key: &Key, value: &AnyValue) -> Option<u32> {
         let weight = (self.weigh)(key, value).max(1);
@@ -117,7 +117,8 @@ impl MemoryOptions {
         max: u64,
         weigh: impl Fn(&Key, &AnyValue) -> u32 + Send + Sync + 'static,
     ) -> Self {
-        self.weights = Some(Weights { max, weigh: Arc::new(weigh), rejections: Arc::default() });
+        self.weights =
+            Some(WeightLimit { max, weigh: Arc::new(weigh), rejections: Arc::default() });
         self
     }
 

@@ -12,9 +12,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockE
 
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix, hasher};
-use crate::validity::{self, SchemaFlags};
 use crate::per_process::PerProcess;
 use crate::serializer::SerializerId;
+use crate::validity::{self, SchemaFlags};
 
 /// The uses of the prefixes of a cache.
 #[derive(Debug)]
@@ -54,7 +54,12 @@ impl Default for Declarations {
 }
 
 impl Declaration {
-    pub(crate) fn new(key: &Key, flags: SchemaFlags, serializer: SerializerId, type_stamp: u64) -> Self {
+    pub(crate) fn new(
+        key: &Key,
+        flags: SchemaFlags,
+        serializer: SerializerId,
+        type_stamp: u64,
+    ) -> Self {
         Self { has_version: key.has_version(), flags, serializer, type_stamp }
     }
 
@@ -70,13 +75,19 @@ impl Declaration {
     /// Returns why this use [meets](Self::is_compatible_with) none of the others.
     fn conflict(self, others: &[Self]) -> Error {
         let of_version = || others.iter().filter(|other| other.has_version == self.has_version);
-        let of_tags = || of_version().filter(|other| other.flags.has_tags() == self.flags.has_tags());
+        let of_tags =
+            || of_version().filter(|other| other.flags.has_tags() == self.flags.has_tags());
         if of_version().next().is_none() {
-            let needs = if self.has_version { validity::needs_no_version } else { validity::needs_version };
+            let needs =
+                if self.has_version { validity::needs_no_version } else { validity::needs_version };
             return needs();
         }
         if of_tags().next().is_none() {
-            return if self.flags.has_tags() { validity::needs_no_tags() } else { validity::needs_tags() };
+            return if self.flags.has_tags() {
+                validity::needs_no_tags()
+            } else {
+                validity::needs_tags()
+            };
         }
         if of_tags().all(|other| other.serializer != self.serializer) {
             return validity::needs_serializer();

@@ -26,8 +26,8 @@ use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::{ChangeCount, Generations, Group};
 use crate::key::{Prefix, hasher};
-use crate::validity;
 use crate::panic::{catch_panic, catch_panic_async};
+use crate::validity;
 
 /// What a cache knows of generations.
 #[derive(Debug, Default)]

@@ -40,8 +40,8 @@ impl<B: Backend, S> Cache<B, S> {
         if !is_quiet {
             log::log_call(function, outcome, age);
         }
-        let function = function.as_str();
-        self.notify(|observer| observer.on_call(&CallEvent { function, outcome, age, compute_time }));
+        let event = CallEvent { function: function.as_str(), outcome, age, compute_time };
+        self.notify(|observer| observer.on_call(&event));
     }
 
     /// Counts a call that does not use the cache: it is paused, or there is no key.

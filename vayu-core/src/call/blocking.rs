@@ -13,7 +13,7 @@ use crate::flight::{
 };
 use crate::generation::Group;
 use crate::observer::CallOutcome;
-use crate::panic::{QuietDrop, drop_quietly, catch_panic};
+use crate::panic::{QuietDrop, catch_panic, drop_quietly};
 use crate::record::Record;
 use crate::serializer::Serializer;
 use crate::sync::block_on;

@@ -9,11 +9,11 @@ use crate::compact_duration::CompactDuration;
 use crate::entry::Remembered;
 use crate::error::{Error, Result};
 use crate::freshness::{is_fresh, is_young};
-use crate::validity::{Validity, Validator};
 use crate::observer::CallOutcome;
-use crate::panic::{clear_quietly, catch_panic};
+use crate::panic::{catch_panic, clear_quietly};
 use crate::record::Record;
 use crate::serializer::Serializer;
+use crate::validity::{Validator, Validity};
 
 /// What was found in a record, and what is told of it.
 struct Opened<R> {

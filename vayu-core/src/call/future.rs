@@ -14,7 +14,7 @@ use crate::flight::{
 };
 use crate::generation::Group;
 use crate::observer::CallOutcome;
-use crate::panic::{QuietDrop, drop_quietly, catch_panic_async};
+use crate::panic::{QuietDrop, catch_panic_async, drop_quietly};
 use crate::record::Record;
 use crate::serializer::Serializer;
 

@@ -37,8 +37,12 @@ struct Timers {
     next_wakeup: Option<Instant>,
 }
 
-static TIMERS: Mutex<Timers> =
-    Mutex::new(Timers { wakers: BTreeMap::new(), last_id: 0, thread_process: None, next_wakeup: None });
+static TIMERS: Mutex<Timers> = Mutex::new(Timers {
+    wakers: BTreeMap::new(),
+    last_id: 0,
+    thread_process: None,
+    next_wakeup: None,
+});
 /// There is a wait that ends before the thread would wake up.
 static EARLIER_TIMER: Condvar = Condvar::new();
 
@@ -149,7 +153,8 @@ fn run_timer() {
         timers = match first {
             None => EARLIER_TIMER.wait(timers).unwrap_or_else(PoisonError::into_inner),
             Some(deadline) => {
-                let waited = EARLIER_TIMER.wait_timeout(timers, deadline.saturating_duration_since(now));
+                let waited =
+                    EARLIER_TIMER.wait_timeout(timers, deadline.saturating_duration_since(now));
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         };

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Group;
-use crate::key::{Encoder, FunctionOf, Key, KeyBytes, Prefix, DirectEncode, encoder, hasher, version};
+use crate::key::{
+    DirectEncode, Encoder, FunctionOf, Key, KeyBytes, Prefix, encoder, hasher, version,
+};
 use crate::panic::catch_panic;
 
 /// The first byte of a key's material says what the rest is.

@@ -54,7 +54,9 @@ impl CompactKey {
             Repr::OfFunction { function, bytes } => {
                 key.prefix.is_function(function) && bytes.matches(&key.encoded)
             }
-            Repr::OfText { prefix, bytes } => key.prefix.is_text(prefix) && bytes.matches(&key.encoded),
+            Repr::OfText { prefix, bytes } => {
+                key.prefix.is_text(prefix) && bytes.matches(&key.encoded)
+            }
             Repr::Boxed(parts) => parts.0 == key.prefix && *parts.1 == *key.encoded,
         }
     }

@@ -22,10 +22,10 @@ use std::{fmt, mem};
 
 use serde::ser::{self, Serialize, SerializeMap, SerializeSeq};
 
-use self::compound::{Map, SortedParts, Sequence};
+use self::compound::{Map, Sequence, SortedParts};
 pub(crate) use self::order::{OrderMode, RecordedOrders};
-use self::primitive::Primitive;
 pub(crate) use self::primitive::DirectEncode;
+use self::primitive::Primitive;
 use self::run::{ElementType, Run};
 use crate::key::KeyBytes;
 

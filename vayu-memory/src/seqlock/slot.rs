@@ -5,7 +5,7 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// What is kept of an entry.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(super) struct Seat<const WORDS: usize> {
+pub(super) struct Slot<const WORDS: usize> {
     /// From the lowest bit on: how it is with the seat, a few bits of the entry, and a count of those
     /// who were seated.
     state: AtomicU64,
@@ -14,44 +14,47 @@ pub(super) struct Seat<const WORDS: usize> {
 
 /// An entry in words, and in a few bits more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry<const WORDS: usize> {
+pub(super) struct Payload<const WORDS: usize> {
     pub(super) words: [u64; WORDS],
-    /// Less than 2 to the power of [`BITS`].
+    /// Less than 2 to the power of [`PAYLOAD_WIDTH`].
     pub(super) bits: u64,
 }
 
-pub(super) const BITS: u32 = 22;
+pub(super) const PAYLOAD_WIDTH: u32 = 22;
 
 /// The last two bits of the state.
-const SITUATION: u64 = 0b11;
+const STATE: u64 = 0b11;
 const EMPTY: u64 = 0;
 /// The words may be read.
-const TAKEN: u64 = 1;
+const VALID: u64 = 1;
 /// The words are being written.
-const BUSY: u64 = 2;
+const WRITING: u64 = 2;
 /// As busy, but what is being written is outdated.
-const OUTDATED: u64 = 3;
+const INVALIDATED: u64 = 3;
 
 /// The bits of the entry.
-const ENTRY: u64 = ((1 << BITS) - 1) << 2;
+const PAYLOAD_BITS: u64 = ((1 << PAYLOAD_WIDTH) - 1) << 2;
 /// One in the count. A read takes nanoseconds, and a count is the same again after a million million
 /// seatings.
-const ONE_MORE: u64 = SITUATION + ENTRY + 1;
+const ONE_VERSION: u64 = STATE + PAYLOAD_BITS + 1;
 
-impl<const WORDS: usize> Seat<WORDS> {
+impl<const WORDS: usize> Slot<WORDS> {
     pub(super) fn new() -> Self {
         Self { state: AtomicU64::new(EMPTY), words: std::array::from_fn(|_| AtomicU64::new(0)) }
     }
 
     /// The entry, if the words that it begins with are the ones that are wanted.
     #[inline(always)]
-    pub(super) fn read<const WANTED: usize>(&self, wanted: [u64; WANTED]) -> Option<Entry<WORDS>> {
+    pub(super) fn read<const KEY_WORDS: usize>(
+        &self,
+        key: [u64; KEY_WORDS],
+    ) -> Option<Payload<WORDS>> {
         let state = self.state.load(Ordering::Acquire);
-        if state & SITUATION != TAKEN {
+        if state & STATE != VALID {
             return None;
         }
-        for (word, wanted) in self.words.iter().zip(wanted) {
-            if word.load(Ordering::Relaxed) != wanted {
+        for (word, expected) in self.words.iter().zip(key) {
+            if word.load(Ordering::Relaxed) != expected {
                 return None;
             }
         }
@@ -59,45 +62,45 @@ impl<const WORDS: usize> Seat<WORDS> {
         // Whoever has read a word that was written later sees that the state has changed.
         fence(Ordering::Acquire);
         let is_same = self.state.load(Ordering::Relaxed) == state;
-        is_same.then_some(Entry { words, bits: (state & ENTRY) >> 2 })
+        is_same.then_some(Payload { words, bits: (state & PAYLOAD_BITS) >> 2 })
     }
 
     /// Seats what `find` finds, in the place of whoever sits here.
     ///
     /// `find` looks where the entries are kept. Whoever changes one there calls
-    /// [`empty`](Self::empty) afterwards: either that comes after the seat is busy, and is noticed, or
+    /// [`empty`](Self::invalidate) afterwards: either that comes after the seat is busy, and is noticed, or
     /// the change has come before `find`.
-    pub(super) fn offer(&self, find: impl FnOnce() -> Option<Entry<WORDS>>) {
+    pub(super) fn try_fill(&self, find: impl FnOnce() -> Option<Payload<WORDS>>) {
         let state = self.state.load(Ordering::Relaxed);
-        let busy = (state & !(SITUATION | ENTRY)).wrapping_add(ONE_MORE) | BUSY;
-        if matches!(state & SITUATION, BUSY | OUTDATED) || !self.exchange(state, busy) {
+        let writing = (state & !(STATE | PAYLOAD_BITS)).wrapping_add(ONE_VERSION) | WRITING;
+        if matches!(state & STATE, WRITING | INVALIDATED) || !self.exchange(state, writing) {
             return;
         }
         fence(Ordering::Release);
-        let seating = Seating { seat: self, busy };
-        let Some(Entry { words, bits }) = find() else { return };
+        let writer = SlotWriter { slot: self, writing };
+        let Some(Payload { words, bits }) = find() else { return };
         for (place, word) in self.words.iter().zip(words) {
             place.store(word, Ordering::Relaxed);
         }
-        self.exchange(busy, busy ^ BUSY ^ TAKEN | bits << 2 & ENTRY);
-        drop(seating);
+        self.exchange(writing, writing ^ WRITING ^ VALID | bits << 2 & PAYLOAD_BITS);
+        drop(writer);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & SITUATION == EMPTY
+        self.state.load(Ordering::Relaxed) & STATE == EMPTY
     }
 
     /// Sees that whoever sits here or is about to does not.
     #[cold]
-    pub(super) fn empty(&self) {
+    pub(super) fn invalidate(&self) {
         loop {
             let state = self.state.load(Ordering::Acquire);
-            let emptied = match state & SITUATION {
-                TAKEN => state ^ TAKEN ^ EMPTY,
-                BUSY => state ^ BUSY ^ OUTDATED,
+            let invalidated = match state & STATE {
+                VALID => state ^ VALID ^ EMPTY,
+                WRITING => state ^ WRITING ^ INVALIDATED,
                 _ => return,
             };
-            if self.exchange(state, emptied) {
+            if self.exchange(state, invalidated) {
                 return;
             }
         }
@@ -109,16 +112,16 @@ impl<const WORDS: usize> Seat<WORDS> {
 }
 
 /// The right to write the words of a seat. If they are not to be read at its end, the seat is empty.
-struct Seating<'a, const WORDS: usize> {
-    seat: &'a Seat<WORDS>,
-    busy: u64,
+struct SlotWriter<'a, const WORDS: usize> {
+    slot: &'a Slot<WORDS>,
+    writing: u64,
 }
 
-impl<const WORDS: usize> Drop for Seating<'_, WORDS> {
+impl<const WORDS: usize> Drop for SlotWriter<'_, WORDS> {
     fn drop(&mut self) {
-        let empty = self.busy ^ BUSY ^ EMPTY;
-        if !self.seat.exchange(self.busy, empty) {
-            self.seat.exchange(self.busy ^ BUSY ^ OUTDATED, empty);
+        let empty = self.writing ^ WRITING ^ EMPTY;
+        if !self.slot.exchange(self.writing, empty) {
+            self.slot.exchange(self.writing ^ WRITING ^ INVALIDATED, empty);
         }
     }
 }

@@ -139,34 +139,34 @@ fn key_that_is_known_at_two_addresses_loses_its_seat_by_either() {
 #[test]
 fn keys_of_one_hash_are_told_apart() {
     let table: Table<2> = Table::new(16);
-    table.expect();
-    let entry = |key| super::Entry { words: [key, key * 10], bits: 5 };
-    table.offer(7, || Some(entry(1)));
+    table.ensure_allocated();
+    let entry = |key| super::Payload { words: [key, key * 10], bits: 5 };
+    table.try_fill(7, || Some(entry(1)));
     assert_eq!(table.get(7, [1], || ()), Some(entry(1)));
     assert_eq!(table.get(7, [2], || ()), None);
     // To withdraw one is to withdraw both.
-    table.offer(7, || Some(entry(2)));
-    table.withdraw(7);
+    table.try_fill(7, || Some(entry(2)));
+    table.invalidate(7);
     assert_eq!((table.get(7, [1], || ()), table.get(7, [2], || ())), (None, None));
 }
 
 #[test]
 fn seat_that_was_never_taken_comes_before_one_whose_entry_nobody_has_read() {
     let table: Table<2> = Table::new(16);
-    table.expect();
+    table.ensure_allocated();
     // All of them may sit on the first four seats.
     let hashes = [4, 8, 12, 16];
     for hash in hashes {
-        assert!(table.has_room(hash));
-        table.offer(hash, || Some(super::Entry { words: [hash, 0], bits: 0 }));
+        assert!(table.has_unused_way(hash));
+        table.try_fill(hash, || Some(super::Payload { words: [hash, 0], bits: 0 }));
     }
     let one = hashes[0];
-    assert!(!table.has_room(one) && !table.has_room(20));
+    assert!(!table.has_unused_way(one) && !table.has_unused_way(20));
     for hash in hashes {
         assert!(table.get(hash, [hash], || ()).is_some(), "{hash}");
     }
-    table.withdraw(one);
-    assert!(table.has_room(one), "its own seat is empty");
+    table.invalidate(one);
+    assert!(table.has_unused_way(one), "its own seat is empty");
 }
 
 #[test]
@@ -207,8 +207,8 @@ fn what_is_only_glanced_at_is_not_taken_for_unused() {
         for _ in 0..2 {
             assert_eq!(number(backend.read(&key(n)).expect("an answer")), Some(n));
         }
-        for favourite in favourites.clone() {
-            drop(backend.glance(&key(favourite)));
+        for home_way in favourites.clone() {
+            drop(backend.glance(&key(home_way)));
         }
     }
     let left = favourites.filter(|&n| backend.read(&key(n)).expect("an answer").is_some()).count();

@@ -166,7 +166,10 @@ fn caught_after_reopening(loss: Loss, mode: Mode) -> Vec<&'static str> {
         .into_iter()
         .filter(|(_, property)| {
             let clock = ManualClock::new();
-            let ledger = || FakeGenerations { always_one: loss == Loss::RenewsToOne, ..FakeGenerations::default() };
+            let ledger = || FakeGenerations {
+                always_one: loss == Loss::RenewsToOne,
+                ..FakeGenerations::default()
+            };
             let place = (MapBackend::with_clock(clock.clone()), Arc::new(ledger()));
             let open = || {
                 let (map, generations) = place.clone();
