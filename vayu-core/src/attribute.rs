@@ -18,15 +18,15 @@ use crate::call;
 pub use crate::call::background_refresh::Refresh;
 use crate::call::lookup::{Begun, RestOf, begin};
 pub use crate::call::{
-    Always, CallKey, Choice, Fallible, Keep, KeepIf, OfCache, Own, Policy, Shape, Ttl, TtlBy,
-    TtlOfAll,
+    Always, CacheIf, CallKey, Choice, FixedTtl, OfCache, OutputShape, Own, Policy, Predicate,
+    ResultOutput, Ttl, TtlFn,
 };
 pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Group;
 use crate::key::{DirectEncode, Prefix};
-pub use crate::key::{FunctionOf, KeyBuilder, KeyText, NoKey};
+pub use crate::key::{FunctionOf, KeyBuilder, KeyError, KeyText};
 use crate::panic::catch_panic;
 use crate::serializer::Serializer;
 
@@ -108,29 +108,29 @@ impl<R> Probe<R> {
 impl<T, E> Probe<Result<T, E>> {
     /// The shape of a `Result`.
     #[inline]
-    pub fn vayu_shape(&self) -> Fallible {
-        Fallible
+    pub fn vayu_shape(&self) -> ResultOutput {
+        ResultOutput
     }
 }
 
 /// The shape of what is no `Result`.
 pub trait PlainShape {
     /// The shape.
-    fn vayu_shape(&self) -> Plain;
+    fn vayu_shape(&self) -> PlainOutput;
 }
 
 impl<R> PlainShape for Probe<R> {
     #[inline]
-    fn vayu_shape(&self) -> Plain {
-        Plain
+    fn vayu_shape(&self) -> PlainOutput {
+        PlainOutput
     }
 }
 
 /// The answer is the value, unless it turns out to be a `Result` after all.
 #[derive(Debug, Clone, Copy)]
-pub struct Plain;
+pub struct PlainOutput;
 
-impl<T> Shape<T> for Plain {
+impl<T> OutputShape<T> for PlainOutput {
     type Value = T;
 
     #[inline]
@@ -146,7 +146,7 @@ impl<T> Shape<T> for Plain {
     /// A function that returns a type parameter may be used with a `Result` in its place. Where it
     /// was written, nobody could see that, and whether this one is an `Err` cannot be seen here.
     #[inline]
-    fn obstacle(self) -> Option<Error> {
+    fn unsupported(self) -> Option<Error> {
         type_name::<T>().starts_with("core::result::Result<").then(|| {
             Error::new(
                 ErrorKind::Configuration,
@@ -344,28 +344,28 @@ pub fn async_function_prefix<F: ?Sized>(_body: &Pin<&mut F>) -> FunctionOf<F> {
 
 /// A ttl for every value.
 #[inline]
-pub fn ttl_of_all(ttl: Duration) -> TtlOfAll {
-    TtlOfAll::new(ttl)
+pub fn fixed_ttl(ttl: Duration) -> FixedTtl {
+    FixedTtl::new(ttl)
 }
 
 /// A ttl that depends on the value.
 #[inline]
-pub fn ttl_by<H, R, F>(_shape: H, _probe: &Probe<R>, ttl: F) -> TtlBy<F>
+pub fn ttl_fn<H, R, F>(_shape: H, _probe: &Probe<R>, ttl: F) -> TtlFn<F>
 where
-    H: Shape<R>,
+    H: OutputShape<R>,
     F: Fn(&H::Value) -> Duration,
 {
-    TtlBy(ttl)
+    TtlFn(ttl)
 }
 
 /// A predicate on the value.
 #[inline]
-pub fn keep_if<H, R, F>(_shape: H, _probe: &Probe<R>, predicate: F) -> KeepIf<F>
+pub fn cache_if<H, R, F>(_shape: H, _probe: &Probe<R>, predicate: F) -> Predicate<F>
 where
-    H: Shape<R>,
+    H: OutputShape<R>,
     F: Fn(&H::Value) -> bool,
 {
-    KeepIf(predicate)
+    Predicate(predicate)
 }
 
 /// The groups of the tags of a call, made if they matter.
@@ -393,11 +393,11 @@ pub fn call<R, B, S, K, H, Z, L, P, G>(
 where
     B: Backend,
     K: CallKey,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
     G: AsRef<[Group]>,
 {
     call::blocking::run(cache, &policy, body)
@@ -414,7 +414,7 @@ pub fn begin_async<'a, R, B, S, K, H, Z, L, P, G>(
 where
     B: Backend,
     K: CallKey,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
@@ -434,11 +434,11 @@ pub fn finish_async<'a, R, B, S, K, H, Z, L, P, G>(
 where
     B: Backend,
     K: CallKey,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
     G: AsRef<[Group]>,
 {
     call::future::finish(cache, policy, rest, body)
@@ -446,7 +446,7 @@ where
 
 /// [`finish_async`] for a call that leaves the refresh of a value past its ttl to a task. The body may
 /// go to that task, so it is boxed where it was made, and only then moved.
-pub fn finish_async_leaving<'a, R, B, S, K, H, Z, L, P, G, F>(
+pub fn finish_async_spawning<'a, R, B, S, K, H, Z, L, P, G, F>(
     cache: &'a Cache<B, S>,
     policy: &'a Policy<K, H, Z, L, P, G>,
     rest: RestOf<'a, R, B, S, H, Z, L, P>,
@@ -455,11 +455,11 @@ pub fn finish_async_leaving<'a, R, B, S, K, H, Z, L, P, G, F>(
 where
     B: Backend,
     K: CallKey,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
     G: AsRef<[Group]>,
     F: Future<Output = R>,
 {
@@ -476,11 +476,11 @@ where
     B: Backend,
     S: Clone,
     K: CallKey,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
     F: Future<Output = R>,
 {
     (refresh.function.clone(), call::background_refresh::refresh(cache.clone(), policy, refresh))
@@ -488,7 +488,7 @@ where
 
 /// Hands a task over. A panic, as that of a runtime that is not there, is counted, and costs the call
 /// nothing else.
-pub fn hand_over<B: Backend, S, T>(
+pub fn spawn_refresh<B: Backend, S, T>(
     cache: &Cache<B, S>,
     function: &Prefix,
     spawn: impl FnOnce() -> T,
@@ -512,7 +512,7 @@ pub fn entry<R, B, S, H, Z, L, G, F>(
 where
     B: Backend,
     S: Clone + Send + Sync,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,

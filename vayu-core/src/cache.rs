@@ -209,7 +209,7 @@ impl<B: Backend, S> Cache<B, S> {
         self.check_before::<T>(key)?;
         let stamp = self.stamp(key.prefix(), key.tags())?;
         let found = self.or_offline(key, self.read(key));
-        self.unseal(key, stamp, found?)
+        self.decode_record(key, stamp, found?)
     }
 
     /// [`get`](Self::get) for async callers.
@@ -227,7 +227,7 @@ impl<B: Backend, S> Cache<B, S> {
         self.check_before::<T>(key)?;
         let stamp = self.stamp_async(key.prefix(), key.tags()).await?;
         let found = self.or_offline(key, self.read_async(key).await);
-        self.unseal(key, stamp, found?)
+        self.decode_record(key, stamp, found?)
     }
 
     /// Stores a value for a key. What is being computed for the key at the moment is not stored.
@@ -246,7 +246,7 @@ impl<B: Backend, S> Cache<B, S> {
         }
         let is_certain = self.check::<T>(key)?;
         let stamp = self.stamp(key.prefix(), key.tags())?;
-        let record = self.seal(key, value, stamp, ttl)?;
+        let record = self.encode_record(key, value, stamp, ttl)?;
         if !is_certain && let Ok(Some(old)) = self.read(key) {
             self.check_replaced::<T>(key, old)?;
         }
@@ -285,7 +285,7 @@ impl<B: Backend, S> Cache<B, S> {
         }
         let is_certain = self.check::<T>(key)?;
         let stamp = self.stamp_async(key.prefix(), key.tags()).await?;
-        let record = self.seal(key, value, stamp, ttl)?;
+        let record = self.encode_record(key, value, stamp, ttl)?;
         if !is_certain && let Ok(Some(old)) = self.read_async(key).await {
             self.check_replaced::<T>(key, old)?;
         }
@@ -474,7 +474,13 @@ impl<B: Backend, S> Cache<B, S> {
         Validator { serializer, type_stamp, stamp, flags: SchemaFlags::of_key(key) }
     }
 
-    fn seal<T>(&self, key: &Key, value: &T, stamp: u64, ttl: Duration) -> Result<Record<B::Stored>>
+    fn encode_record<T>(
+        &self,
+        key: &Key,
+        value: &T,
+        stamp: u64,
+        ttl: Duration,
+    ) -> Result<Record<B::Stored>>
     where
         S: Serializer<T, Stored = B::Stored>,
     {
@@ -488,7 +494,7 @@ impl<B: Backend, S> Cache<B, S> {
             .with_serializer(self.serializer.id()))
     }
 
-    fn unseal<T>(
+    fn decode_record<T>(
         &self,
         key: &Key,
         stamp: u64,

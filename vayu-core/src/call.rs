@@ -15,11 +15,11 @@ mod shuttle_tests;
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
 
-use self::policy::Terms;
-pub(crate) use self::policy::Whole;
+use self::policy::CallOptions;
+pub(crate) use self::policy::PlainOutput;
 pub use self::policy::{
-    Always, CallKey, Choice, Fallible, Keep, KeepIf, OfCache, Own, Policy, Shape, Ttl, TtlBy,
-    TtlOfAll,
+    Always, CacheIf, CallKey, Choice, FixedTtl, OfCache, OutputShape, Own, Policy, Predicate,
+    ResultOutput, Ttl, TtlFn,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -42,10 +42,10 @@ const UNKNOWN: u64 = u64::MAX;
 pub(crate) struct Blocking;
 
 /// What a record holds for a call.
-pub(crate) enum Found<R> {
+pub(crate) enum Decoded<R> {
     Fresh(R),
     /// Past its ttl, but to be served while it is refreshed.
-    Stale(Box<Old<R>>),
+    Stale(Box<StaleValue<R>>),
     Nothing,
     /// An entry that the key must not be used for. The function runs without the cache.
     Refused,
@@ -53,7 +53,7 @@ pub(crate) enum Found<R> {
 
 /// A value past its ttl.
 #[derive(Debug)]
-pub struct Old<R> {
+pub struct StaleValue<R> {
     answer: R,
     age: Duration,
     compute_time: Duration,
@@ -62,15 +62,15 @@ pub struct Old<R> {
 }
 
 /// Why a caller runs the function.
-pub(crate) enum Reason<R> {
+pub(crate) enum ComputeReason<R> {
     /// There is nothing to answer.
-    Missing,
+    Miss,
     /// There is a value past its ttl.
-    Outdated(Box<Old<R>>),
+    Expired(Box<StaleValue<R>>),
     /// The caller wants a new value, whatever there is.
-    Asked,
+    Forced,
     /// The caller was answered with a value past its ttl. Nobody waits for this run.
-    Behind,
+    Background,
 }
 
 /// The key of a call, or nothing if it is to run without the cache.
@@ -86,7 +86,7 @@ where
     let (prefix, error) = match policy.key.key() {
         Ok(key) if !cache.is_paused() => return Some(key),
         Ok(key) => (key.prefix(), None),
-        Err(no_key) => (no_key.prefix, Some(no_key.error)),
+        Err(error) => (error.prefix, Some(error.error)),
     };
     cache.count_bypass(prefix, error, policy.is_quiet());
     None
@@ -100,7 +100,7 @@ pub struct Call<'a, B: Backend, S, H, Z, L, P> {
     /// Made of the generations of its groups when it began.
     pub(crate) stamp: u64,
     serializer: &'a Z,
-    terms: &'a Terms<H, L, P>,
+    options: &'a CallOptions<H, L, P>,
     /// The backend did not respond in time. The rest of the call does without it.
     has_timed_out: AtomicBool,
 }
@@ -123,7 +123,7 @@ where
     ) -> Self {
         let serializer = policy.serializer.choose(cache.serializer());
         let has_timed_out = AtomicBool::new(false);
-        Self { cache, key, stamp, serializer, terms: &policy.terms, has_timed_out }
+        Self { cache, key, stamp, serializer, options: &policy.options, has_timed_out }
     }
 
     /// The call whose stamp cannot be known: it finds nothing and stores nothing, and computes for
@@ -149,42 +149,42 @@ where
     /// Whether the caller wants a new value, whatever there is. It is asked once.
     #[inline]
     pub(crate) fn is_asked_to_refresh(&self) -> bool {
-        self.terms.has_handle && forced_refresh::is_granted(self.key)
+        self.options.has_handle && forced_refresh::is_granted(self.key)
     }
 
     /// The record to store for an answer that took so long and was there at `created`, or nothing if
     /// it is not to be stored.
-    pub(crate) fn seal<R>(
+    pub(crate) fn encode_record<R>(
         &self,
         answer: &R,
         compute_time: Duration,
         created: Timestamp,
     ) -> Option<Record<B::Stored>>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
-        P: Keep<H::Value>,
+        P: CacheIf<H::Value>,
     {
-        let value = self.terms.shape.value(answer)?;
-        if let Some(obstacle) = self.terms.shape.obstacle() {
-            self.fault(&obstacle);
+        let value = self.options.shape.value(answer)?;
+        if let Some(unsupported) = self.options.shape.unsupported() {
+            self.fault(&unsupported);
             return None;
         }
         let sealed = catch_panic("store value", || {
             self.declare::<H::Value>();
-            if !self.terms.keep.keeps(value) {
+            if !self.options.keep.should_cache(value) {
                 return Ok(None);
             }
-            let ttl = self.terms.ttl.of(value);
+            let ttl = self.options.ttl.for_value(value);
             if ttl.is_zero() {
                 return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
             }
             let stored = self.serializer.serialize(value)?;
-            let lasts = self.terms.jitter.apply(ttl, || self.key.random(created));
+            let lasts = self.options.jitter.apply(ttl, || self.key.random(created));
             let expires = created.saturating_add(lasts);
             let record = Record::new(stored, created, expires)
-                .with_stale_until(expires.saturating_add(self.terms.stale))
+                .with_stale_until(expires.saturating_add(self.options.stale))
                 .with_schema(self.schema())
                 .with_serializer(self.serializer.id())
                 .with_compute_time(compute_time);
@@ -203,8 +203,8 @@ where
     where
         Z: Serializer<T, Stored = B::Stored>,
     {
-        if !self.terms.is_by_key {
-            self.survive(catch_panic("declare entries", || {
+        if !self.options.is_by_key {
+            self.ok_or_count(catch_panic("declare entries", || {
                 self.cache.declarations().declare(self.key.prefix(), self.declaration());
                 Ok(())
             }));
@@ -215,7 +215,12 @@ where
     where
         Z: Serializer<T, Stored = B::Stored>,
     {
-        Declaration::new(self.key, self.terms.flags, self.serializer.id(), self.serializer.schema())
+        Declaration::new(
+            self.key,
+            self.options.flags,
+            self.serializer.id(),
+            self.serializer.schema(),
+        )
     }
 
     #[inline]
@@ -223,7 +228,7 @@ where
     where
         Z: Serializer<T, Stored = B::Stored>,
     {
-        self.serializer.schema().wrapping_add(self.terms.flags.to_bits()).wrapping_add(self.stamp)
+        self.serializer.schema().wrapping_add(self.options.flags.to_bits()).wrapping_add(self.stamp)
     }
 
     /// Whether a record that was found before storing is newer than what was computed from
@@ -235,14 +240,14 @@ where
     }
 
     /// The backend was given the value.
-    pub(crate) fn stored(&self, result: Result<()>) {
-        if self.survive(result).is_some() {
+    pub(crate) fn record_write(&self, result: Result<()>) {
+        if self.ok_or_count(result).is_some() {
             self.cache.count_store(self.key.prefix());
         }
     }
 
     /// The function is about to run, and there is nothing else to answer.
-    pub(crate) fn computes(&self) {
+    pub(crate) fn count_miss(&self) {
         self.cache.counters().miss();
     }
 
@@ -259,7 +264,7 @@ where
     }
 
     /// The answer for a caller who does not wait for a new value.
-    pub(crate) fn serve_stale<R>(&self, old: Old<R>) -> R {
+    pub(crate) fn serve_stale<R>(&self, old: StaleValue<R>) -> R {
         self.cache.counters().stale();
         self.emit(CallOutcome::Stale, Some(old.age), old.compute_time);
         old.answer
@@ -267,21 +272,21 @@ where
 
     /// The answer of a caller whose run of the function ended with `new`: that, unless it is a
     /// failure and there is an old value to serve in its place.
-    pub(crate) fn conclude<R>(&self, new: R, compute_time: Duration, reason: Reason<R>) -> R
+    pub(crate) fn conclude<R>(&self, new: R, compute_time: Duration, reason: ComputeReason<R>) -> R
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
     {
-        let has_value = self.terms.shape.value(&new).is_some();
+        let has_value = self.options.shape.value(&new).is_some();
         match reason {
-            Reason::Missing => self.emit(CallOutcome::Miss, None, compute_time),
-            Reason::Outdated(old) if !has_value && self.cache.now() < old.end => {
+            ComputeReason::Miss => self.emit(CallOutcome::Miss, None, compute_time),
+            ComputeReason::Expired(old) if !has_value && self.cache.now() < old.end => {
                 drop_quietly(new);
                 return self.serve_after_failure(*old);
             }
             reason => {
                 match reason {
                     _ if has_value => self.ends_refresh(),
-                    Reason::Asked => {}
+                    ComputeReason::Forced => {}
                     _ => self.note_failure(),
                 }
                 self.cache.counters().refresh();
@@ -291,7 +296,7 @@ where
         new
     }
 
-    fn serve_after_failure<R>(&self, old: Old<R>) -> R {
+    fn serve_after_failure<R>(&self, old: StaleValue<R>) -> R {
         self.note_failure();
         self.serve_stale(old)
     }
@@ -302,11 +307,11 @@ where
         self.cache.count_failed_refresh(self.key.prefix());
         let error =
             Error::new(ErrorKind::Miss, "refresh a value past its ttl: the function failed");
-        self.cache.warn(self.key.prefix(), &error, self.terms.is_quiet);
+        self.cache.warn(self.key.prefix(), &error, self.options.is_quiet);
     }
 
     /// What a backend answered, with a fault taken as nothing.
-    pub(crate) fn survive<T>(&self, result: Result<T>) -> Option<T> {
+    pub(crate) fn ok_or_count<T>(&self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.fault(&error)).ok()
     }
 
@@ -323,14 +328,14 @@ where
     /// What the backend has, after an operation of this call has timed out.
     pub(crate) fn read_offline(&self) -> Option<Record<B::Stored>> {
         let offline = self.cache.backend().offline()?;
-        self.survive(catch_panic("read entry", || offline.read(self.key))).flatten()
+        self.ok_or_count(catch_panic("read entry", || offline.read(self.key))).flatten()
     }
 
     /// Stores a record, after an operation of this call has timed out.
     pub(crate) fn write_offline(&self, record: Record<B::Stored>) {
         match self.cache.backend().offline() {
             Some(offline) => {
-                self.stored(catch_panic("write entry", || offline.write(self.key, record)));
+                self.record_write(catch_panic("write entry", || offline.write(self.key, record)));
             }
             None => drop_quietly(record),
         }
@@ -341,11 +346,11 @@ where
         if error.kind() == ErrorKind::Timeout {
             self.times_out();
         }
-        self.cache.fault(self.key.prefix(), error, self.terms.is_quiet);
+        self.cache.fault(self.key.prefix(), error, self.options.is_quiet);
     }
 
     #[cold]
     pub(crate) fn emit(&self, outcome: CallOutcome, age: Option<Duration>, compute_time: Duration) {
-        self.cache.emit(self.key.prefix(), outcome, age, compute_time, self.terms.is_quiet);
+        self.cache.emit(self.key.prefix(), outcome, age, compute_time, self.options.is_quiet);
     }
 }

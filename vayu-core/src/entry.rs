@@ -11,7 +11,7 @@ pub use self::query::Query;
 pub(crate) use self::query::Subject;
 use crate::call::forced_refresh;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{Key, NoKey};
+use crate::key::{Key, KeyError};
 
 /// One call of a cached function: what is remembered of it, and ways to renew or forget that.
 ///
@@ -50,7 +50,7 @@ impl<Q: Query, F> Entry<Q, F> {
     /// [`ErrorKind::Encode`] when the arguments cannot be serialized; such a call is never
     /// remembered.
     pub fn key(&self) -> Result<&Key> {
-        self.query.key().map_err(NoKey::to_error)
+        self.query.key().map_err(KeyError::to_error)
     }
 
     /// What a call would be answered with without running the function, or `None`: a value within
@@ -148,7 +148,7 @@ impl<Q: Query, F> Entry<Q, F> {
     /// Those of [`invalidate`](Self::invalidate).
     pub fn invalidate_async(&self) -> impl Future<Output = Result<bool>> {
         let query = &self.query;
-        async move { query.remove_async(query.key().map_err(NoKey::to_error)?).await }
+        async move { query.remove_async(query.key().map_err(KeyError::to_error)?).await }
     }
 
     fn look(&self) -> Result<Option<Remembered<Q::Answer>>> {
@@ -162,7 +162,7 @@ impl<Q: Query, F> Entry<Q, F> {
     ) -> impl Future<Output = Result<Option<Remembered<Q::Answer>>>> + use<'_, Q, F> {
         let query = &self.query;
         async move {
-            let found = query.read_async(query.key().map_err(NoKey::to_error)?).await?;
+            let found = query.read_async(query.key().map_err(KeyError::to_error)?).await?;
             Ok(found.and_then(|found| query.open(found)))
         }
     }

@@ -2,7 +2,7 @@
 
 pub use vayu_core::attribute::{
     Always, AnyPart, Bound, BoundByReference, ExclusiveKind, KeyBuilder, OfCache, Own, Part,
-    PlainShape, Policy, Probe, Query, async_function_prefix, begin_async, cache_of, call, entry,
-    finish_async, finish_async_leaving, function_prefix, hand_over, keep_if, tag, tags, task_of,
-    ttl_by, ttl_of_all,
+    PlainShape, Policy, Probe, Query, async_function_prefix, begin_async, cache_if, cache_of, call,
+    entry, finish_async, finish_async_spawning, fixed_ttl, function_prefix, spawn_refresh, tag,
+    tags, task_of, ttl_fn,
 };

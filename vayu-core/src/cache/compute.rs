@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::call::{Always, Fallible, Policy, Whole, blocking, future};
+use crate::call::{Always, PlainOutput, Policy, ResultOutput, blocking, future};
 use crate::error::Result;
 use crate::key::Key;
 use crate::serializer::Serializer;
@@ -28,7 +28,7 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_refused::<T>(key) {
             return compute();
         }
-        let policy = Policy::new(key, Whole, &self.serializer, ttl, Always).by_key(key);
+        let policy = Policy::new(key, PlainOutput, &self.serializer, ttl, Always).by_key(key);
         blocking::run(self, &policy, compute)
     }
 
@@ -53,7 +53,7 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_refused::<T>(key) {
             return compute.await;
         }
-        let policy = Policy::new(key, Whole, &self.serializer, ttl, Always).by_key(key);
+        let policy = Policy::new(key, PlainOutput, &self.serializer, ttl, Always).by_key(key);
         future::run(self, &policy, pin!(compute)).await
     }
 
@@ -79,7 +79,7 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_refused::<T>(key) {
             return compute();
         }
-        let policy = Policy::new(key, Fallible, &self.serializer, ttl, Always).by_key(key);
+        let policy = Policy::new(key, ResultOutput, &self.serializer, ttl, Always).by_key(key);
         blocking::run(self, &policy, compute)
     }
 
@@ -108,7 +108,7 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_refused::<T>(key) {
             return compute.await;
         }
-        let policy = Policy::new(key, Fallible, &self.serializer, ttl, Always).by_key(key);
+        let policy = Policy::new(key, ResultOutput, &self.serializer, ttl, Always).by_key(key);
         future::run(self, &policy, pin!(compute)).await
     }
 

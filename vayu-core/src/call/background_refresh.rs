@@ -5,9 +5,11 @@ use std::pin::Pin;
 
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::call::future::{boxed, inquire, lead, miss, renew};
-use crate::call::lookup::{RestOf, Why};
-use crate::call::{Call, CallKey, Choice, Keep, Policy, Reason, Shape, Ttl, key_in};
+use crate::call::future::{boxed, lead, lookup_waiting, miss, renew};
+use crate::call::lookup::{LookupReason, RestOf};
+use crate::call::{
+    CacheIf, Call, CallKey, Choice, ComputeReason, OutputShape, Policy, Ttl, key_in,
+};
 use crate::flight::Deadline;
 use crate::generation::Group;
 use crate::key::Prefix;
@@ -36,25 +38,27 @@ pub(crate) fn finish<'a, R, B, S, K, H, Z, L, P, G, F>(
 where
     B: Backend,
     K: CallKey,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
     G: AsRef<[Group]>,
     F: Future<Output = R>,
 {
     async move {
-        let (call, why) = match inquire(cache, policy, rest).await {
+        let (call, why) = match lookup_waiting(cache, policy, rest).await {
             Ok(answer) => return (answer, None),
             Err(None) => return (body.await, None),
             Err(Some(left)) => left,
         };
         match why {
-            Why::Missing(before) => (boxed(|| miss(&call, before, body.as_mut())).await, None),
-            Why::Asked => (boxed(|| renew(&call, body.as_mut())).await, None),
-            Why::Outdated(old) if !call.begins_refresh() => (call.serve_stale(*old), None),
-            Why::Outdated(old) => {
+            LookupReason::Miss(before) => {
+                (boxed(|| miss(&call, before, body.as_mut())).await, None)
+            }
+            LookupReason::Forced => (boxed(|| renew(&call, body.as_mut())).await, None),
+            LookupReason::Expired(old) if !call.begins_refresh() => (call.serve_stale(*old), None),
+            LookupReason::Expired(old) => {
                 let (function, stamp) = (call.key.prefix().clone(), call.stamp);
                 (call.serve_stale(*old), Some(Refresh { function, stamp, body }))
             }
@@ -70,17 +74,19 @@ pub(crate) async fn refresh<R, B, S, K, H, Z, L, P, G, F>(
 ) where
     B: Backend,
     K: CallKey,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
     F: Future<Output = R>,
 {
     let Some(key) = key_in(&cache, &policy) else { return };
     let call = Call::new(&cache, &policy, key, refresh.stamp);
     if let Some(first) = cache.flights().lead_if_vacant(key, refresh.stamp) {
         let (mut deadline, body) = (Deadline::default(), refresh.body.as_mut());
-        drop_quietly(lead(&call, first, true, Reason::Behind, &mut deadline, body).await);
+        drop_quietly(
+            lead(&call, first, true, ComputeReason::Background, &mut deadline, body).await,
+        );
     }
 }

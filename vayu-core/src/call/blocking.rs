@@ -5,8 +5,12 @@ use std::ops::ControlFlow;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::Cache;
-use crate::call::lookup::{Inquired, Rest, RestOf, Why, begin, judge, look_after};
-use crate::call::{Call, CallKey, Choice, Keep, Old, Policy, Reason, Shape, Ttl};
+use crate::call::lookup::{
+    Inquired, Lookup, LookupReason, RestOf, begin, classify, lookup_with_stamp,
+};
+use crate::call::{
+    CacheIf, Call, CallKey, Choice, ComputeReason, OutputShape, Policy, StaleValue, Ttl,
+};
 use crate::clock::Timestamp;
 use crate::flight::{
     Deadline, FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Turn, Waiting, inside,
@@ -28,11 +32,11 @@ pub(crate) fn run<R, B, S, K, H, Z, L, P, G>(
 where
     B: Backend,
     K: CallKey,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
     G: AsRef<[Group]>,
 {
     match begin(cache, policy) {
@@ -60,7 +64,7 @@ struct Leading<'a, R, B: Backend, S, H, Z, L, P> {
     /// Given back first.
     claimed: Option<LeaseGuard>,
     lead: Lead<'a, Record<B::Stored>>,
-    reason: Reason<R>,
+    reason: ComputeReason<R>,
     call: Call<'a, B, S, H, Z, L, P>,
     started: Timestamp,
     began: Timestamp,
@@ -80,11 +84,11 @@ fn finish<'a, R, B, S, K, H, Z, L, P, G>(
 ) -> R
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
     G: AsRef<[Group]>,
 {
     match prepare(cache, policy, rest) {
@@ -111,34 +115,34 @@ fn prepare<'a, R, B, S, K, H, Z, L, P, G>(
 ) -> ReadyOf<'a, R, B, S, H, Z, L, P>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
     G: AsRef<[Group]>,
 {
-    let (call, why) = match inquire(cache, policy, rest) {
+    let (call, why) = match lookup_waiting(cache, policy, rest) {
         Ok(answer) => return Ready::Answer(answer),
         Err(None) => return Ready::Run,
         Err(Some(left)) => left,
     };
     match why {
-        Why::Missing(before) => miss(call, before),
-        Why::Outdated(old) => refresh(call, old),
-        Why::Asked => renew(call),
+        LookupReason::Miss(before) => miss(call, before),
+        LookupReason::Expired(old) => refresh(call, old),
+        LookupReason::Forced => renew(call),
     }
 }
 
 /// Asks whoever must be asked.
-fn inquire<'a, R, B, S, K, H, Z, L, P, G>(
+fn lookup_waiting<'a, R, B, S, K, H, Z, L, P, G>(
     cache: &'a Cache<B, S>,
     policy: &'a Policy<K, H, Z, L, P, G>,
     mut rest: RestOf<'a, R, B, S, H, Z, L, P>,
 ) -> Inquired<'a, R, B, S, H, Z, L, P>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
@@ -146,20 +150,24 @@ where
 {
     loop {
         let answered = match rest {
-            Rest::Run => return Err(None),
-            Rest::Compute(call, why) => return Err(Some((call, why))),
-            Rest::Ask(key) => match cache.make_stamp(key.prefix(), policy.tags.as_ref()) {
-                Ok(made) => look_after::<R, B, S, K, H, Z, L, P, G>(cache, policy, key, made),
-                Err(error) => {
-                    let call = Call::that_cannot_store(cache, policy, key, &error);
-                    return Err(Some((call, Why::Missing(None))));
+            Lookup::Bypass => return Err(None),
+            Lookup::Compute(call, why) => return Err(Some((call, why))),
+            Lookup::ReadGenerations(key) => {
+                match cache.make_stamp(key.prefix(), policy.tags.as_ref()) {
+                    Ok(made) => {
+                        lookup_with_stamp::<R, B, S, K, H, Z, L, P, G>(cache, policy, key, made)
+                    }
+                    Err(error) => {
+                        let call = Call::that_cannot_store(cache, policy, key, &error);
+                        return Err(Some((call, LookupReason::Miss(None))));
+                    }
                 }
-            },
-            Rest::Read(call) => {
+            }
+            Lookup::ReadBackend(call) => {
                 let before = call.cache.flights().landings(call.key);
-                let found =
-                    read(&call).map_or_else(|| call.nothing(), |record| call.look_at(record));
-                judge(call, found, before)
+                let found = read(&call)
+                    .map_or_else(|| call.nothing(), |record| call.decode_counted(record));
+                classify(call, found, before)
             }
         };
         match answered {
@@ -174,7 +182,8 @@ fn read<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
 ) -> Option<Record<B::Stored>> {
     if !call.has_timed_out() {
-        let found = call.survive(catch_panic("read entry", || call.cache.backend().read(call.key)));
+        let found =
+            call.ok_or_count(catch_panic("read entry", || call.cache.backend().read(call.key)));
         if !call.has_timed_out() {
             return found.flatten();
         }
@@ -188,7 +197,7 @@ fn miss<R, B, S, H, Z, L, P>(
 ) -> Ready<'_, R, B, S, H, Z, L, P>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
@@ -210,7 +219,7 @@ where
             Turn::Again | Turn::Landed(Outcome::Abandoned) => continue,
             Turn::Landed(_) if outdated => continue,
             Turn::Landed(Outcome::Computed(record)) => {
-                match record.get().and_then(|record| call.share(record)) {
+                match record.get().and_then(|record| call.decode_shared(record)) {
                     Some(answer) => return Ready::Answer(answer),
                     None => flights.lead_if_vacant(call.key, call.stamp),
                 }
@@ -222,7 +231,7 @@ where
             None => return beside(call, ticket.flight().id()),
         }
     };
-    set_out(call, first, look_again, Reason::Missing, &mut deadline)
+    set_out(call, first, look_again, ComputeReason::Miss, &mut deadline)
 }
 
 /// Runs the body to replace an old value, or serves that if another caller does so or the last
@@ -231,18 +240,18 @@ where
 #[inline(never)]
 fn refresh<R, B, S, H, Z, L, P>(
     call: Call<'_, B, S, H, Z, L, P>,
-    old: Box<Old<R>>,
+    old: Box<StaleValue<R>>,
 ) -> Ready<'_, R, B, S, H, Z, L, P>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
     if call.begins_refresh()
         && let Some(first) = call.cache.flights().lead_if_vacant(call.key, call.stamp)
     {
-        return set_out(call, first, true, Reason::Outdated(old), &mut Deadline::default());
+        return set_out(call, first, true, ComputeReason::Expired(old), &mut Deadline::default());
     }
     Ready::Answer(call.serve_stale(*old))
 }
@@ -253,7 +262,7 @@ where
 fn renew<R, B, S, H, Z, L, P>(call: Call<'_, B, S, H, Z, L, P>) -> Ready<'_, R, B, S, H, Z, L, P>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
@@ -265,7 +274,7 @@ where
             Err(flight) => return beside(call, flight.id()),
         }
     };
-    set_out(call, first, false, Reason::Asked, &mut deadline)
+    set_out(call, first, false, ComputeReason::Forced, &mut deadline)
 }
 
 /// All that a leader does before the body, which does not run if it was just stored by another.
@@ -273,12 +282,12 @@ fn set_out<'a, R, B, S, H, Z, L, P>(
     call: Call<'a, B, S, H, Z, L, P>,
     lead: Lead<'a, Record<B::Stored>>,
     look_again: bool,
-    mut reason: Reason<R>,
+    mut reason: ComputeReason<R>,
     deadline: &mut Deadline,
 ) -> Ready<'a, R, B, S, H, Z, L, P>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
@@ -294,14 +303,14 @@ where
         return Ready::Answer(answer);
     }
     let mut claimed = None;
-    if !matches!(reason, Reason::Asked) && !call.cache.backend().is_in_process() {
+    if !matches!(reason, ComputeReason::Forced) && !call.cache.backend().is_in_process() {
         match inside(lead.id(), || claim(&call, &mut reason, deadline)) {
             ControlFlow::Break(answer) => return Ready::Answer(answer),
             ControlFlow::Continue(granted) => claimed = granted,
         }
     }
-    if let Reason::Missing = reason {
-        call.computes();
+    if let ComputeReason::Miss = reason {
+        call.count_miss();
     }
     let began = if claimed.is_some() { call.cache.now() } else { started };
     Ready::Lead(Leading { claimed, lead, reason, call, started, began })
@@ -312,16 +321,16 @@ where
 fn land<R, B, S, H, Z, L, P>(leading: Leading<'_, R, B, S, H, Z, L, P>, answer: R) -> R
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
 {
     let Leading { claimed, lead, reason, call, started, began } = leading;
     inside(lead.id(), move || {
         let ended = call.cache.now();
         let compute_time = ended.saturating_since(began);
-        let mut lead = if let Some(record) = call.seal(&answer, compute_time, ended) {
+        let mut lead = if let Some(record) = call.encode_record(&answer, compute_time, ended) {
             let lead = lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = call.can_store()
                 && match lead.begin_store() {
@@ -336,7 +345,7 @@ where
             } else if may_store {
                 let result =
                     catch_panic("write entry", || call.cache.backend().write(call.key, record));
-                call.stored(result);
+                call.record_write(result);
             } else {
                 drop_quietly(record);
             }
@@ -345,7 +354,7 @@ where
             lead.computed(Outcome::Unshared)
         };
         while lead.land() == Landing::MustDelete {
-            call.survive(catch_panic("delete entry", || call.cache.backend().delete(call.key)));
+            call.ok_or_count(catch_panic("delete entry", || call.cache.backend().delete(call.key)));
         }
         give_back(&call, claimed);
         call.conclude(answer, compute_time, reason)
@@ -357,12 +366,12 @@ where
 /// asked to compute asks nobody.
 fn claim<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-    reason: &mut Reason<R>,
+    reason: &mut ComputeReason<R>,
     deadline: &mut Deadline,
 ) -> ControlFlow<R, Option<LeaseGuard>>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
@@ -370,9 +379,9 @@ where
         if call.has_timed_out() {
             break;
         }
-        match call
-            .survive(catch_panic("claim key", || call.cache.backend().try_acquire_lease(call.key)))
-        {
+        match call.ok_or_count(catch_panic("claim key", || {
+            call.cache.backend().try_acquire_lease(call.key)
+        })) {
             Some(Lease::Held) => {}
             Some(Lease::Acquired(lease)) => {
                 return match read(call).and_then(|found| call.serve(found)) {
@@ -386,8 +395,8 @@ where
             }
             Some(Lease::NotRequired) | None => break,
         }
-        if let Reason::Outdated(_) = reason
-            && let Reason::Outdated(old) = mem::replace(reason, Reason::Missing)
+        if let ComputeReason::Expired(_) = reason
+            && let ComputeReason::Expired(old) = mem::replace(reason, ComputeReason::Miss)
         {
             return ControlFlow::Break(call.serve_stale(*old));
         }
@@ -413,7 +422,7 @@ fn give_back<B: Backend, S, H: Copy, Z, L, P>(
     if let Some(lease) = lease
         && !call.has_timed_out()
     {
-        call.survive(catch_panic("release lease", || lease.release()));
+        call.ok_or_count(catch_panic("release lease", || lease.release()));
     }
 }
 
@@ -422,7 +431,7 @@ fn beside<R, B: Backend, S, H: Copy, Z, L, P>(
     call: Call<'_, B, S, H, Z, L, P>,
     flight: FlightId,
 ) -> Ready<'_, R, B, S, H, Z, L, P> {
-    call.computes();
+    call.count_miss();
     let began = call.cache.now();
     Ready::Beside { call, flight, began }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::call::{Blocking, Call, Found, Old, Shape, Ttl};
+use crate::call::{Blocking, Call, Decoded, OutputShape, StaleValue, Ttl};
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
 use crate::entry::Remembered;
@@ -16,16 +16,16 @@ use crate::serializer::Serializer;
 use crate::validity::{Validator, Validity};
 
 /// What was found in a record, and what is told of it.
-struct Opened<R> {
-    found: Found<R>,
+struct DecodedRecord<R> {
+    found: Decoded<R>,
     now: Timestamp,
     created: Timestamp,
     compute_time: CompactDuration,
 }
 
-impl<R> Opened<R> {
+impl<R> DecodedRecord<R> {
     const NOTHING: Self = Self {
-        found: Found::Nothing,
+        found: Decoded::Nothing,
         now: Timestamp::NEVER,
         created: Timestamp::NEVER,
         compute_time: CompactDuration::ZERO,
@@ -51,7 +51,7 @@ where
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn glance<R>(&self) -> Option<R>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
@@ -61,16 +61,16 @@ where
             return None;
         }
         let answer =
-            self.terms.shape.wrap(self.serializer.deserialize_owned(record.value_mut()).ok()?);
+            self.options.shape.wrap(self.serializer.deserialize_owned(record.value_mut()).ok()?);
         self.count_hit(now, record.created(), record.compact_compute_time());
         Some(answer)
     }
 
     /// The answer that is there without blocking, if the backend can say that: `Err` if it cannot.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn serve_now<R>(&self) -> Result<Found<R>, Blocking>
+    pub(crate) fn serve_now<R>(&self) -> Result<Decoded<R>, Blocking>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
@@ -88,16 +88,16 @@ where
             Ok(_) => Err(Blocking),
             Err(error) => {
                 self.fault(&error);
-                Ok(Found::Nothing)
+                Ok(Decoded::Nothing)
             }
         }
     }
 
     /// What the backend has at once, and whether it can say that.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn read_now<R>(&self, can_say: &mut bool) -> Result<Opened<R>>
+    fn read_now<R>(&self, can_say: &mut bool) -> Result<DecodedRecord<R>>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
@@ -108,53 +108,53 @@ where
             if self.can_glance::<H::Value>() {
                 backend.prepare_glance(self.key, record);
             }
-            let opened = self.open(record);
-            if !matches!(opened, Ok(Opened { found: Found::Fresh(_), .. })) {
+            let opened = self.decode_at_now(record);
+            if !matches!(opened, Ok(DecodedRecord { found: Decoded::Fresh(_), .. })) {
                 // It may be the last to hold a value of any type.
                 clear_quietly(&mut read);
             }
             return opened;
         }
         *can_say = read.is_some();
-        read.unwrap_or(Ok(None)).map(|_| Opened::NOTHING)
+        read.unwrap_or(Ok(None)).map(|_| DecodedRecord::NOTHING)
     }
 
     /// What a record holds for this call.
-    pub(crate) fn look_at<R>(&self, mut record: Record<B::Stored>) -> Found<R>
+    pub(crate) fn decode_counted<R>(&self, mut record: Record<B::Stored>) -> Decoded<R>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        let opened = catch_panic("decode value", move || self.open(&mut record));
-        self.survive(opened).map_or(Found::Nothing, |opened| self.count::<R>(opened))
+        let opened = catch_panic("decode value", move || self.decode_at_now(&mut record));
+        self.ok_or_count(opened).map_or(Decoded::Nothing, |opened| self.count::<R>(opened))
     }
 
     /// The answer that a record holds, if it is fresh.
     pub(crate) fn serve<R>(&self, record: Record<B::Stored>) -> Option<R>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        match self.look_at(record) {
-            Found::Fresh(answer) => Some(answer),
-            Found::Stale(_) | Found::Nothing | Found::Refused => None,
+        match self.decode_counted(record) {
+            Decoded::Fresh(answer) => Some(answer),
+            Decoded::Stale(_) | Decoded::Nothing | Decoded::Refused => None,
         }
     }
 
     /// Runs code of the serializer and the ttl: only for [`catch_panic`], in which the record is also to
     /// be dropped, as it may be the last to hold the value.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn open<R>(&self, record: &mut Record<B::Stored>) -> Result<Opened<R>>
+    fn decode_at_now<R>(&self, record: &mut Record<B::Stored>) -> Result<DecodedRecord<R>>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
         let now = self.cache.now();
-        let found = self.examine(record, now)?;
-        Ok(Opened {
+        let found = self.decode(record, now)?;
+        Ok(DecodedRecord {
             found,
             now,
             created: record.created(),
@@ -165,15 +165,15 @@ where
     /// Counts a hit, if it is one. Where nothing was found by a key that was made by hand, the key may be
     /// another one than that of the function that it is for.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn count<R>(&self, opened: Opened<R>) -> Found<R>
+    fn count<R>(&self, opened: DecodedRecord<R>) -> Decoded<R>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
     {
-        let Opened { found, now, created, compute_time } = opened;
+        let DecodedRecord { found, now, created, compute_time } = opened;
         match found {
-            Found::Fresh(_) => self.count_hit(now, created, compute_time),
-            Found::Nothing => return self.nothing(),
+            Decoded::Fresh(_) => self.count_hit(now, created, compute_time),
+            Decoded::Nothing => return self.nothing(),
             _ => {}
         }
         found
@@ -181,62 +181,62 @@ where
 
     /// Returns what a call has found that has found nothing.
     #[inline]
-    pub(crate) fn nothing<R>(&self) -> Found<R>
+    pub(crate) fn nothing<R>(&self) -> Decoded<R>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
     {
-        if self.terms.is_by_key { self.check() } else { Found::Nothing }
+        if self.options.is_by_key { self.check() } else { Decoded::Nothing }
     }
 
     #[cold]
-    fn check<R>(&self) -> Found<R>
+    fn check<R>(&self) -> Decoded<R>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
     {
         let checked = catch_panic("check key", || {
             self.cache.declarations().check(self.key.prefix(), self.declaration())
         });
         match checked {
-            Ok(_) => Found::Nothing,
+            Ok(_) => Decoded::Nothing,
             Err(error) => self.refuse(&error),
         }
     }
 
-    fn refuse<R>(&self, error: &Error) -> Found<R> {
-        self.cache.count_bypass(self.key.prefix(), Some(error), self.terms.is_quiet);
-        Found::Refused
+    fn refuse<R>(&self, error: &Error) -> Decoded<R> {
+        self.cache.count_bypass(self.key.prefix(), Some(error), self.options.is_quiet);
+        Decoded::Refused
     }
 
     /// Whether a record is valid for this call that has not the stamps of its own. If not, what that means
     /// for the call.
     #[cold]
-    fn admits<R>(&self, record: &Record<B::Stored>) -> Result<(), Found<R>>
+    fn admits<R>(&self, record: &Record<B::Stored>) -> Result<(), Decoded<R>>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
     {
         let validator = Validator {
             serializer: self.serializer.id(),
             type_stamp: self.serializer.schema(),
             stamp: self.stamp,
-            flags: self.terms.flags,
+            flags: self.options.flags,
         };
         match validator.validate(record) {
             Validity::Valid => {
                 self.declare::<H::Value>();
                 Ok(())
             }
-            Validity::Incompatible(error) if self.terms.is_by_key => Err(self.refuse(&error)),
-            Validity::Incompatible(_) | Validity::Invalid => Err(Found::Nothing),
+            Validity::Incompatible(error) if self.options.is_by_key => Err(self.refuse(&error)),
+            Validity::Incompatible(_) | Validity::Invalid => Err(Decoded::Nothing),
         }
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn count_hit(&self, now: Timestamp, created: Timestamp, compute_time: CompactDuration) {
         self.cache.counters().hit();
-        if self.cache.has_listeners(self.terms.is_quiet) {
+        if self.cache.has_listeners(self.options.is_quiet) {
             self.emit(CallOutcome::Hit, Some(now.saturating_since(created)), compute_time.time());
         }
     }
@@ -245,11 +245,15 @@ where
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn is_fresh<R>(&self, record: &Record<B::Stored>, now: Timestamp) -> bool
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         L: Ttl<H::Value>,
     {
         is_fresh(record.created(), record.expires(), now)
-            && self.terms.ttl.micros_of_all().is_none_or(|ttl| is_young(record.created(), ttl, now))
+            && self
+                .options
+                .ttl
+                .fixed_micros()
+                .is_none_or(|ttl| is_young(record.created(), ttl, now))
     }
 
     /// Whether a record is of this version of this function, and of nothing that was invalidated.
@@ -263,15 +267,15 @@ where
 
     /// What a record holds, which is taken out of it.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn examine<R>(&self, record: &mut Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
+    fn decode<R>(&self, record: &mut Record<B::Stored>, now: Timestamp) -> Result<Decoded<R>>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
         let may_be_fresh = self.is_fresh::<R>(record, now);
-        if !may_be_fresh && self.terms.stale.is_zero() {
-            return Ok(Found::Nothing);
+        if !may_be_fresh && self.options.stale.is_zero() {
+            return Ok(Decoded::Nothing);
         }
         if !self.is_of_this_call(record)
             && let Err(found) = self.admits(record)
@@ -279,57 +283,62 @@ where
             return Ok(found);
         }
         if !may_be_fresh {
-            return self.open_stale(record, now);
+            return self.decode_stale(record, now);
         }
         let value = self.serializer.deserialize_owned(record.value_mut())?;
-        Ok(Found::Fresh(self.terms.shape.wrap(value)))
+        Ok(Decoded::Fresh(self.options.shape.wrap(value)))
     }
 
-    /// What [`examine`](Self::examine) answers for a record that is not fresh.
+    /// What [`decode`](Self::decode) answers for a record that is not fresh.
     #[cold]
-    fn open_stale<R>(&self, record: &Record<B::Stored>, now: Timestamp) -> Result<Found<R>>
+    fn decode_stale<R>(&self, record: &Record<B::Stored>, now: Timestamp) -> Result<Decoded<R>>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
         let created = record.created();
         let end =
-            record.stale_until().min(self.fresh_until(record).saturating_add(self.terms.stale));
-        if self.terms.stale.is_zero() || !is_fresh(created, end, now) {
-            return Ok(Found::Nothing);
+            record.stale_until().min(self.fresh_until(record).saturating_add(self.options.stale));
+        if self.options.stale.is_zero() || !is_fresh(created, end, now) {
+            return Ok(Decoded::Nothing);
         }
         let value = self.serializer.deserialize(record.value())?;
         let age = now.saturating_since(created);
-        let answer = self.terms.shape.wrap(value);
-        Ok(Found::Stale(Box::new(Old { answer, age, compute_time: record.compute_time(), end })))
+        let answer = self.options.shape.wrap(value);
+        Ok(Decoded::Stale(Box::new(StaleValue {
+            answer,
+            age,
+            compute_time: record.compute_time(),
+            end,
+        })))
     }
 
     /// Returns the instant at which a record is no longer fresh for this call: its own, or an earlier one by
     /// the ttl that every value has now. A ttl that the value decides was decided when it was stored.
     fn fresh_until<R>(&self, record: &Record<B::Stored>) -> Timestamp
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         L: Ttl<H::Value>,
     {
-        let ttl = self.terms.ttl.of_all().unwrap_or(Duration::MAX);
+        let ttl = self.options.ttl.fixed().unwrap_or(Duration::MAX);
         record.expires().min(record.created().saturating_add(ttl))
     }
 
     /// What a record holds for an entry of this call. Nothing is counted.
-    pub(crate) fn recall<R>(&self, mut record: Record<B::Stored>) -> Option<Remembered<R>>
+    pub(crate) fn decode_for_entry<R>(&self, mut record: Record<B::Stored>) -> Option<Remembered<R>>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
         let now = self.cache.now();
         let (created, fresh_until) = (record.created(), self.fresh_until(&record));
         let recalled = catch_panic("decode value", move || {
-            let answer = match self.examine(&mut record, now)? {
-                Found::Fresh(answer) => answer,
-                Found::Stale(old) => old.answer,
-                Found::Nothing | Found::Refused => return Ok(None),
+            let answer = match self.decode(&mut record, now)? {
+                Decoded::Fresh(answer) => answer,
+                Decoded::Stale(old) => old.answer,
+                Decoded::Nothing | Decoded::Refused => return Ok(None),
             };
             Ok(Some(Remembered {
                 answer,
@@ -337,13 +346,13 @@ where
                 ttl_left: fresh_until.saturating_since(now),
             }))
         });
-        self.survive(recalled).flatten()
+        self.ok_or_count(recalled).flatten()
     }
 
     /// The answer that another caller has just computed, whatever its age.
-    pub(crate) fn share<R>(&self, record: &Record<B::Stored>) -> Option<R>
+    pub(crate) fn decode_shared<R>(&self, record: &Record<B::Stored>) -> Option<R>
     where
-        H: Shape<R>,
+        H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
     {
         let decoded = catch_panic("decode value", || {
@@ -352,9 +361,9 @@ where
             }
             self.serializer.deserialize(record.value()).map(Some)
         });
-        let value = self.survive(decoded).flatten()?;
+        let value = self.ok_or_count(decoded).flatten()?;
         self.cache.counters().coalesced();
         self.emit(CallOutcome::Coalesced, None, record.compute_time());
-        Some(self.terms.shape.wrap(value))
+        Some(self.options.shape.wrap(value))
     }
 }

@@ -7,8 +7,12 @@ use std::pin::Pin;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::Cache;
-use crate::call::lookup::{Inquired, Rest, RestOf, Why, begin, judge, look_after};
-use crate::call::{Call, CallKey, Choice, Keep, Old, Policy, Reason, Shape, Ttl};
+use crate::call::lookup::{
+    Inquired, Lookup, LookupReason, RestOf, begin, classify, lookup_with_stamp,
+};
+use crate::call::{
+    CacheIf, Call, CallKey, Choice, ComputeReason, OutputShape, Policy, StaleValue, Ttl,
+};
 use crate::flight::{
     Deadline, FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Turn, Waiting,
 };
@@ -27,11 +31,11 @@ pub(crate) async fn run<R, B, S, K, H, Z, L, P, G>(
 where
     B: Backend,
     K: CallKey,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
     G: AsRef<[Group]>,
 {
     match begin(cache, policy) {
@@ -49,22 +53,22 @@ pub(crate) async fn finish<'a, R, B, S, K, H, Z, L, P, G>(
 ) -> R
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
     G: AsRef<[Group]>,
 {
-    let (call, why) = match inquire(cache, policy, rest).await {
+    let (call, why) = match lookup_waiting(cache, policy, rest).await {
         Ok(answer) => return answer,
         Err(None) => return body.await,
         Err(Some(left)) => left,
     };
     match why {
-        Why::Missing(before) => boxed(|| miss(&call, before, body)).await,
-        Why::Outdated(old) => boxed(|| refresh(&call, old, body)).await,
-        Why::Asked => boxed(|| renew(&call, body)).await,
+        LookupReason::Miss(before) => boxed(|| miss(&call, before, body)).await,
+        LookupReason::Expired(old) => boxed(|| refresh(&call, old, body)).await,
+        LookupReason::Forced => boxed(|| renew(&call, body)).await,
     }
 }
 
@@ -77,14 +81,14 @@ pub(super) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
 }
 
 /// Asks whoever must be asked.
-pub(super) async fn inquire<'a, R, B, S, K, H, Z, L, P, G>(
+pub(super) async fn lookup_waiting<'a, R, B, S, K, H, Z, L, P, G>(
     cache: &'a Cache<B, S>,
     policy: &'a Policy<K, H, Z, L, P, G>,
     mut rest: RestOf<'a, R, B, S, H, Z, L, P>,
 ) -> Inquired<'a, R, B, S, H, Z, L, P>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
@@ -92,22 +96,25 @@ where
 {
     loop {
         let answered = match rest {
-            Rest::Run => return Err(None),
-            Rest::Compute(call, why) => return Err(Some((call, why))),
-            Rest::Ask(key) => {
+            Lookup::Bypass => return Err(None),
+            Lookup::Compute(call, why) => return Err(Some((call, why))),
+            Lookup::ReadGenerations(key) => {
                 match cache.make_stamp_async(key.prefix(), policy.tags.as_ref()).await {
-                    Ok(made) => look_after::<R, B, S, K, H, Z, L, P, G>(cache, policy, key, made),
+                    Ok(made) => {
+                        lookup_with_stamp::<R, B, S, K, H, Z, L, P, G>(cache, policy, key, made)
+                    }
                     Err(error) => {
                         let call = Call::that_cannot_store(cache, policy, key, &error);
-                        return Err(Some((call, Why::Missing(None))));
+                        return Err(Some((call, LookupReason::Miss(None))));
                     }
                 }
             }
-            Rest::Read(call) => {
+            Lookup::ReadBackend(call) => {
                 let before = call.cache.flights().landings(call.key);
-                let found =
-                    read(&call).await.map_or_else(|| call.nothing(), |record| call.look_at(record));
-                judge(call, found, before)
+                let found = read(&call)
+                    .await
+                    .map_or_else(|| call.nothing(), |record| call.decode_counted(record));
+                classify(call, found, before)
             }
         };
         match answered {
@@ -122,7 +129,7 @@ async fn read<B: Backend, S, H: Copy, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
 ) -> Option<Record<B::Stored>> {
     if !call.has_timed_out() {
-        let found = call.survive(call.cache.read_async(call.key).await);
+        let found = call.ok_or_count(call.cache.read_async(call.key).await);
         if !call.has_timed_out() {
             return found.flatten();
         }
@@ -137,10 +144,10 @@ pub(super) async fn miss<R, B, S, H, Z, L, P>(
 ) -> R
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
 {
     let flights = call.cache.flights();
     let mut deadline = Deadline::default();
@@ -161,7 +168,7 @@ where
                 Turn::Again | Turn::Landed(Outcome::Abandoned) => continue,
                 Turn::Landed(_) if outdated => continue,
                 Turn::Landed(Outcome::Computed(record)) => {
-                    match record.get().and_then(|record| call.share(record)) {
+                    match record.get().and_then(|record| call.decode_shared(record)) {
                         Some(answer) => return answer,
                         None => flights.lead_if_vacant(call.key, call.stamp),
                     }
@@ -174,28 +181,35 @@ where
             }
         }
     };
-    lead(call, first, look_again, Reason::Missing, &mut deadline, body).await
+    lead(call, first, look_again, ComputeReason::Miss, &mut deadline, body).await
 }
 
 /// Awaits the body to replace an old value, or serves that if another caller does so or the last
 /// attempt has failed just now.
 async fn refresh<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-    old: Box<Old<R>>,
+    old: Box<StaleValue<R>>,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
 {
     if call.begins_refresh()
         && let Some(first) = call.cache.flights().lead_if_vacant(call.key, call.stamp)
     {
-        return lead(call, first, true, Reason::Outdated(old), &mut Deadline::default(), body)
-            .await;
+        return lead(
+            call,
+            first,
+            true,
+            ComputeReason::Expired(old),
+            &mut Deadline::default(),
+            body,
+        )
+        .await;
     }
     call.serve_stale(*old)
 }
@@ -207,10 +221,10 @@ pub(super) async fn renew<R, B, S, H, Z, L, P>(
 ) -> R
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
 {
     let mut deadline = Deadline::default();
     let first = loop {
@@ -220,7 +234,7 @@ where
             Err(flight) => return beside(call, flight.id(), body).await,
         }
     };
-    lead(call, first, false, Reason::Asked, &mut deadline, body).await
+    lead(call, first, false, ComputeReason::Forced, &mut deadline, body).await
 }
 
 /// Awaits the body for all who wait, unless it was just stored by another.
@@ -230,16 +244,16 @@ pub(super) fn lead<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
     lead: Lead<'_, Record<B::Stored>>,
     look_again: bool,
-    mut reason: Reason<R>,
+    mut reason: ComputeReason<R>,
     deadline: &mut Deadline,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> impl Future<Output = R>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
-    P: Keep<H::Value>,
+    P: CacheIf<H::Value>,
 {
     let started = call.cache.now();
     Hosted::new(lead.id(), async move {
@@ -255,14 +269,14 @@ where
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(claimed) => claimed,
         };
-        if let Reason::Missing = reason {
-            call.computes();
+        if let ComputeReason::Miss = reason {
+            call.count_miss();
         }
         let began = if claimed.is_some() { call.cache.now() } else { started };
         let answer = body.await;
         let ended = call.cache.now();
         let compute_time = ended.saturating_since(began);
-        let mut lead = if let Some(record) = call.seal(&answer, compute_time, ended) {
+        let mut lead = if let Some(record) = call.encode_record(&answer, compute_time, ended) {
             let lead = lead.computed(Outcome::Computed(record.clone().into()));
             let may_store = call.can_store()
                 && match lead.begin_store() {
@@ -275,7 +289,7 @@ where
             if may_store && call.has_timed_out() {
                 call.write_offline(record);
             } else if may_store {
-                call.stored(call.cache.write_async(call.key, record).await);
+                call.record_write(call.cache.write_async(call.key, record).await);
             } else {
                 drop_quietly(record);
             }
@@ -284,7 +298,7 @@ where
             lead.computed(Outcome::Unshared)
         };
         while lead.land() == Landing::MustDelete {
-            call.survive(call.cache.delete_async(call.key).await);
+            call.ok_or_count(call.cache.delete_async(call.key).await);
         }
         give_back(call, claimed).await;
         call.conclude(answer, compute_time, reason)
@@ -296,16 +310,16 @@ where
 /// asked to compute asks nobody.
 async fn claim<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
-    reason: &mut Reason<R>,
+    reason: &mut ComputeReason<R>,
     deadline: &mut Deadline,
 ) -> ControlFlow<R, Option<LeaseGuard>>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
-    if matches!(reason, Reason::Asked) || call.cache.backend().is_in_process() {
+    if matches!(reason, ComputeReason::Forced) || call.cache.backend().is_in_process() {
         return ControlFlow::Continue(None);
     }
     for pause in Cache::<B, S>::pauses() {
@@ -313,7 +327,7 @@ where
             break;
         }
         let ask = || call.cache.backend().try_acquire_lease_async(call.key);
-        match call.survive(catch_panic_async("claim key", ask).await) {
+        match call.ok_or_count(catch_panic_async("claim key", ask).await) {
             Some(Lease::Held) => {}
             Some(Lease::Acquired(lease)) => {
                 return match read(call).await.and_then(|found| call.serve(found)) {
@@ -327,8 +341,8 @@ where
             }
             Some(Lease::NotRequired) | None => break,
         }
-        if let Reason::Outdated(_) = reason
-            && let Reason::Outdated(old) = mem::replace(reason, Reason::Missing)
+        if let ComputeReason::Expired(_) = reason
+            && let ComputeReason::Expired(old) = mem::replace(reason, ComputeReason::Miss)
         {
             return ControlFlow::Break(call.serve_stale(*old));
         }
@@ -354,7 +368,9 @@ async fn give_back<B: Backend, S, H: Copy, Z, L, P>(
     if let Some(lease) = lease
         && !call.has_timed_out()
     {
-        call.survive(catch_panic_async("release lease", || Box::pin(lease.release_async())).await);
+        call.ok_or_count(
+            catch_panic_async("release lease", || Box::pin(lease.release_async())).await,
+        );
     }
 }
 
@@ -364,7 +380,7 @@ async fn beside<R, B: Backend, S, H: Copy, Z, L, P>(
     flight: FlightId,
     body: Pin<&mut impl Future<Output = R>>,
 ) -> R {
-    call.computes();
+    call.count_miss();
     let began = call.cache.now();
     let answer = Hosted::new(flight, body).await;
     call.emit(CallOutcome::Miss, None, call.cache.now().saturating_since(began));

@@ -4,7 +4,7 @@
 use crate::backend::Backend;
 use crate::cache::{Cache, Made};
 use crate::call::{
-    Blocking, Call, CallKey, CallOf, Choice, Found, Old, Policy, Shape, Ttl, key_in,
+    Blocking, Call, CallKey, CallOf, Choice, Decoded, OutputShape, Policy, StaleValue, Ttl, key_in,
 };
 use crate::flight::Landings;
 use crate::generation::Group;
@@ -13,19 +13,19 @@ use crate::serializer::Serializer;
 
 /// What is left to do of a call that could not be answered at once.
 #[derive(Debug)]
-pub enum Rest<'a, R, C> {
+pub enum Lookup<'a, R, C> {
     /// To run the function without the cache.
-    Run,
+    Bypass,
     /// To ask for the generations of its groups.
-    Ask(&'a Key),
+    ReadGenerations(&'a Key),
     /// To ask the backend.
-    Read(C),
+    ReadBackend(C),
     /// To run the function for the cache, or to wait for somebody who does.
-    Compute(C, Why<R>),
+    Compute(C, LookupReason<R>),
 }
 
 /// The rest of a call of a policy that chooses its serializer by `Z`.
-pub(crate) type RestOf<'a, R, B, S, H, Z, L, P> = Rest<'a, R, CallOf<'a, B, S, H, Z, L, P>>;
+pub(crate) type RestOf<'a, R, B, S, H, Z, L, P> = Lookup<'a, R, CallOf<'a, B, S, H, Z, L, P>>;
 
 /// The answer of a call, or the rest of it.
 pub(crate) type Begun<'a, R, B, S, H, Z, L, P> = Result<R, RestOf<'a, R, B, S, H, Z, L, P>>;
@@ -33,17 +33,17 @@ pub(crate) type Begun<'a, R, B, S, H, Z, L, P> = Result<R, RestOf<'a, R, B, S, H
 /// The answer of a call, or the call to run the function for. There is none if the function is to
 /// run without the cache.
 pub(crate) type Inquired<'a, R, B, S, H, Z, L, P> =
-    Result<R, Option<(CallOf<'a, B, S, H, Z, L, P>, Why<R>)>>;
+    Result<R, Option<(CallOf<'a, B, S, H, Z, L, P>, LookupReason<R>)>>;
 
 /// Why a call cannot be answered with what there is.
 #[derive(Debug)]
-pub enum Why<R> {
+pub enum LookupReason<R> {
     /// There is nothing. The landings are those before the backend was asked, if it was.
-    Missing(Option<Landings>),
+    Miss(Option<Landings>),
     /// There is a value past its ttl.
-    Outdated(Box<Old<R>>),
+    Expired(Box<StaleValue<R>>),
     /// The caller wants a new value.
-    Asked,
+    Forced,
 }
 
 /// Answers a call if that can be done at once.
@@ -55,40 +55,40 @@ pub(crate) fn begin<'a, R, B, S, K, H, Z, L, P, G>(
 where
     B: Backend,
     K: CallKey,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
     G: AsRef<[Group]>,
 {
-    let Some(key) = key_in(cache, policy) else { return Err(Rest::Run) };
+    let Some(key) = key_in(cache, policy) else { return Err(Lookup::Bypass) };
     match cache.known_stamp(key.prefix(), policy.tags.as_ref()) {
-        Some(stamp) => look::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, stamp)),
-        None => Err(Rest::Ask(key)),
+        Some(stamp) => lookup::<R, B, S, H, Z, L, P>(Call::new(cache, policy, key, stamp)),
+        None => Err(Lookup::ReadGenerations(key)),
     }
 }
 
 /// Answers a call whose stamp is known if that can be done at once.
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn look<R, B, S, H, Z, L, P>(call: CallOf<'_, B, S, H, Z, L, P>) -> Begun<'_, R, B, S, H, Z, L, P>
+fn lookup<R, B, S, H, Z, L, P>(call: CallOf<'_, B, S, H, Z, L, P>) -> Begun<'_, R, B, S, H, Z, L, P>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
     if call.is_asked_to_refresh() {
-        return Err(Rest::Compute(call, Why::Asked));
+        return Err(Lookup::Compute(call, LookupReason::Forced));
     }
     if call.can_glance::<H::Value>() {
-        return call.glance().map_or_else(|| look_closer_apart::<R, B, S, H, Z, L, P>(call), Ok);
+        return call.glance().map_or_else(|| lookup_full_cold::<R, B, S, H, Z, L, P>(call), Ok);
     }
-    look_closer::<R, B, S, H, Z, L, P>(call)
+    lookup_full::<R, B, S, H, Z, L, P>(call)
 }
 
-/// Answers a call whose stamp was made just now, as [`look`] does.
-pub(super) fn look_after<'a, R, B, S, K, H, Z, L, P, G>(
+/// Answers a call whose stamp was made just now, as [`lookup`] does.
+pub(super) fn lookup_with_stamp<'a, R, B, S, K, H, Z, L, P, G>(
     cache: &'a Cache<B, S>,
     policy: &'a Policy<K, H, Z, L, P, G>,
     key: &'a Key,
@@ -96,7 +96,7 @@ pub(super) fn look_after<'a, R, B, S, K, H, Z, L, P, G>(
 ) -> Begun<'a, R, B, S, H, Z, L, P>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
@@ -106,54 +106,54 @@ where
         call.times_out();
     }
     call.declare::<H::Value>();
-    look::<R, B, S, H, Z, L, P>(call)
+    lookup::<R, B, S, H, Z, L, P>(call)
 }
 
 /// Answers a call with what the backend has at once.
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn look_closer<R, B, S, H, Z, L, P>(
+fn lookup_full<R, B, S, H, Z, L, P>(
     call: CallOf<'_, B, S, H, Z, L, P>,
 ) -> Begun<'_, R, B, S, H, Z, L, P>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
     let before = call.cache.flights().landings(call.key);
     match call.serve_now() {
-        Ok(found) => judge(call, found, before),
-        Err(Blocking) => Err(Rest::Read(call)),
+        Ok(found) => classify(call, found, before),
+        Err(Blocking) => Err(Lookup::ReadBackend(call)),
     }
 }
 
-/// [`look_closer`] for calls that most often end with a glance, and out of their way.
+/// [`lookup_full`] for calls that most often end with a glance, and out of their way.
 #[inline(never)]
-fn look_closer_apart<R, B, S, H, Z, L, P>(
+fn lookup_full_cold<R, B, S, H, Z, L, P>(
     call: CallOf<'_, B, S, H, Z, L, P>,
 ) -> Begun<'_, R, B, S, H, Z, L, P>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
 {
-    look_closer::<R, B, S, H, Z, L, P>(call)
+    lookup_full::<R, B, S, H, Z, L, P>(call)
 }
 
 /// What was found is the answer, or the reason why there is more to do.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn judge<R, C>(
+pub(super) fn classify<R, C>(
     call: C,
-    found: Found<R>,
+    found: Decoded<R>,
     before: Landings,
-) -> Result<R, Rest<'static, R, C>> {
+) -> Result<R, Lookup<'static, R, C>> {
     match found {
-        Found::Fresh(answer) => Ok(answer),
-        Found::Stale(old) => Err(Rest::Compute(call, Why::Outdated(old))),
-        Found::Nothing => Err(Rest::Compute(call, Why::Missing(Some(before)))),
-        Found::Refused => Err(Rest::Run),
+        Decoded::Fresh(answer) => Ok(answer),
+        Decoded::Stale(old) => Err(Lookup::Compute(call, LookupReason::Expired(old))),
+        Decoded::Nothing => Err(Lookup::Compute(call, LookupReason::Miss(Some(before)))),
+        Decoded::Refused => Err(Lookup::Bypass),
     }
 }

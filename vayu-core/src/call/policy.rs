@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::generation::Group;
-use crate::key::{Key, KeyBuilder, NoKey};
+use crate::key::{Key, KeyBuilder, KeyError};
 use crate::validity::SchemaFlags;
 
 /// What a call is to do: everything but the function itself.
@@ -14,12 +14,12 @@ pub struct Policy<K, H, Z, L, P, G = [Group; 0]> {
     pub(crate) key: K,
     pub(crate) tags: G,
     pub(super) serializer: Z,
-    pub(super) terms: Terms<H, L, P>,
+    pub(super) options: CallOptions<H, L, P>,
 }
 
 /// What holds for every call of a function.
 #[derive(Debug)]
-pub(crate) struct Terms<H, L, P> {
+pub(crate) struct CallOptions<H, L, P> {
     pub(super) shape: H,
     pub(super) ttl: L,
     pub(super) keep: P,
@@ -35,7 +35,7 @@ impl<K, H, Z, L, P> Policy<K, H, Z, L, P> {
     /// A call of this key whose answer has this shape.
     #[inline]
     pub fn new(key: K, shape: H, serializer: Z, ttl: L, keep: P) -> Self {
-        let terms = Terms {
+        let options = CallOptions {
             shape,
             ttl,
             keep,
@@ -46,24 +46,24 @@ impl<K, H, Z, L, P> Policy<K, H, Z, L, P> {
             has_handle: false,
             is_quiet: false,
         };
-        Self { key, tags: [], serializer, terms }
+        Self { key, tags: [], serializer, options }
     }
 
     /// With the tags of the entry.
     #[inline]
     pub fn tags<const N: usize>(self, tags: [Group; N]) -> Policy<K, H, Z, L, P, [Group; N]> {
-        let Self { key, serializer, mut terms, .. } = self;
-        terms.flags = terms.flags.with(SchemaFlags::TAGS);
-        Policy { key, tags, serializer, terms }
+        let Self { key, serializer, mut options, .. } = self;
+        options.flags = options.flags.with(SchemaFlags::TAGS);
+        Policy { key, tags, serializer, options }
     }
 
     /// Of a caller that has a key made by hand: with the tags that it carries.
     #[inline]
     pub(crate) fn by_key(self, key: &Key) -> Policy<K, H, Z, L, P, &[Group]> {
-        let Self { key: own, serializer, mut terms, .. } = self;
-        terms.flags = SchemaFlags::of_key(key);
-        terms.is_by_key = true;
-        Policy { key: own, tags: key.tags(), serializer, terms }
+        let Self { key: own, serializer, mut options, .. } = self;
+        options.flags = SchemaFlags::of_key(key);
+        options.is_by_key = true;
+        Policy { key: own, tags: key.tags(), serializer, options }
     }
 }
 
@@ -72,7 +72,7 @@ impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     #[inline]
     #[must_use]
     pub fn with_own_serializer(mut self) -> Self {
-        self.terms.flags = self.terms.flags.with(SchemaFlags::SERIALIZER);
+        self.options.flags = self.options.flags.with(SchemaFlags::SERIALIZER);
         self
     }
 
@@ -80,7 +80,7 @@ impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     #[inline]
     #[must_use]
     pub fn stale(mut self, stale: Duration) -> Self {
-        self.terms.stale = stale;
+        self.options.stale = stale;
         self
     }
 
@@ -88,7 +88,7 @@ impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     #[inline]
     #[must_use]
     pub fn jitter(mut self, thousandths: u16) -> Self {
-        self.terms.jitter = Jitter(thousandths);
+        self.options.jitter = Jitter(thousandths);
         self
     }
 
@@ -96,7 +96,7 @@ impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     #[inline]
     #[must_use]
     pub fn with_handle(mut self) -> Self {
-        self.terms.has_handle = true;
+        self.options.has_handle = true;
         self
     }
 
@@ -104,13 +104,13 @@ impl<K, H, Z, L, P, G> Policy<K, H, Z, L, P, G> {
     #[inline]
     #[must_use]
     pub fn quiet(mut self) -> Self {
-        self.terms.is_quiet = true;
+        self.options.is_quiet = true;
         self
     }
 
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
-        self.terms.is_quiet
+        self.options.is_quiet
     }
 }
 
@@ -139,32 +139,32 @@ pub trait CallKey {
     /// # Errors
     ///
     /// When the arguments could not be encoded.
-    fn key(&self) -> Result<&Key, NoKey<'_>>;
+    fn key(&self) -> Result<&Key, KeyError<'_>>;
 }
 
 impl CallKey for KeyBuilder {
     #[inline]
-    fn key(&self) -> Result<&Key, NoKey<'_>> {
+    fn key(&self) -> Result<&Key, KeyError<'_>> {
         self.key()
     }
 }
 
 impl CallKey for Key {
     #[inline]
-    fn key(&self) -> Result<&Key, NoKey<'_>> {
+    fn key(&self) -> Result<&Key, KeyError<'_>> {
         Ok(self)
     }
 }
 
 impl<K: CallKey> CallKey for &K {
     #[inline]
-    fn key(&self) -> Result<&Key, NoKey<'_>> {
+    fn key(&self) -> Result<&Key, KeyError<'_>> {
         (**self).key()
     }
 }
 
 /// What a function answers: a value, or a value or an error.
-pub trait Shape<R>: Copy {
+pub trait OutputShape<R>: Copy {
     /// What is stored of an answer.
     type Value;
 
@@ -176,16 +176,16 @@ pub trait Shape<R>: Copy {
 
     /// Why no answer of this type can be stored, if that is so.
     #[inline]
-    fn obstacle(self) -> Option<Error> {
+    fn unsupported(self) -> Option<Error> {
         None
     }
 }
 
 /// The answer is the value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Whole;
+pub(crate) struct PlainOutput;
 
-impl<T> Shape<T> for Whole {
+impl<T> OutputShape<T> for PlainOutput {
     type Value = T;
 
     #[inline]
@@ -201,9 +201,9 @@ impl<T> Shape<T> for Whole {
 
 /// The answer is a `Result`, and `Ok` holds the value.
 #[derive(Debug, Clone, Copy)]
-pub struct Fallible;
+pub struct ResultOutput;
 
-impl<T, E> Shape<Result<T, E>> for Fallible {
+impl<T, E> OutputShape<Result<T, E>> for ResultOutput {
     type Value = T;
 
     #[inline]
@@ -220,26 +220,26 @@ impl<T, E> Shape<Result<T, E>> for Fallible {
 /// How long a value is fresh.
 pub trait Ttl<T> {
     /// The ttl, if it is the same for every value.
-    fn of_all(&self) -> Option<Duration>;
+    fn fixed(&self) -> Option<Duration>;
 
     /// That ttl in microseconds, rounded up.
     #[inline]
-    fn micros_of_all(&self) -> Option<u64> {
-        self.of_all().map(Timestamp::micros_of)
+    fn fixed_micros(&self) -> Option<u64> {
+        self.fixed().map(Timestamp::micros_of)
     }
 
     /// The ttl of one value.
-    fn of(&self, value: &T) -> Duration;
+    fn for_value(&self, value: &T) -> Duration;
 }
 
 impl<T> Ttl<T> for Duration {
     #[inline]
-    fn of_all(&self) -> Option<Duration> {
+    fn fixed(&self) -> Option<Duration> {
         Some(*self)
     }
 
     #[inline]
-    fn of(&self, _: &T) -> Duration {
+    fn for_value(&self, _: &T) -> Duration {
         *self
     }
 }
@@ -247,92 +247,92 @@ impl<T> Ttl<T> for Duration {
 /// A ttl for every value, of which the compiler may know how many microseconds it is. It would not
 /// know that on the path of a hit.
 #[derive(Debug, Clone, Copy)]
-pub struct TtlOfAll {
+pub struct FixedTtl {
     ttl: Duration,
     micros: u64,
 }
 
-impl TtlOfAll {
+impl FixedTtl {
     #[inline]
     pub(crate) fn new(ttl: Duration) -> Self {
         Self { ttl, micros: Timestamp::micros_of(ttl) }
     }
 }
 
-impl<T> Ttl<T> for TtlOfAll {
+impl<T> Ttl<T> for FixedTtl {
     #[inline]
-    fn of_all(&self) -> Option<Duration> {
+    fn fixed(&self) -> Option<Duration> {
         Some(self.ttl)
     }
 
     #[inline]
-    fn micros_of_all(&self) -> Option<u64> {
+    fn fixed_micros(&self) -> Option<u64> {
         Some(self.micros)
     }
 
     #[inline]
-    fn of(&self, _: &T) -> Duration {
+    fn for_value(&self, _: &T) -> Duration {
         self.ttl
     }
 }
 
 impl<T, L: Ttl<T>> Ttl<T> for &L {
     #[inline]
-    fn of_all(&self) -> Option<Duration> {
-        (**self).of_all()
+    fn fixed(&self) -> Option<Duration> {
+        (**self).fixed()
     }
 
     #[inline]
-    fn micros_of_all(&self) -> Option<u64> {
-        (**self).micros_of_all()
+    fn fixed_micros(&self) -> Option<u64> {
+        (**self).fixed_micros()
     }
 
     #[inline]
-    fn of(&self, value: &T) -> Duration {
-        (**self).of(value)
+    fn for_value(&self, value: &T) -> Duration {
+        (**self).for_value(value)
     }
 }
 
 /// A ttl that depends on the value.
 #[derive(Debug, Clone, Copy)]
-pub struct TtlBy<F>(pub(crate) F);
+pub struct TtlFn<F>(pub(crate) F);
 
-impl<T, F: Fn(&T) -> Duration> Ttl<T> for TtlBy<F> {
+impl<T, F: Fn(&T) -> Duration> Ttl<T> for TtlFn<F> {
     #[inline]
-    fn of_all(&self) -> Option<Duration> {
+    fn fixed(&self) -> Option<Duration> {
         None
     }
 
     #[inline]
-    fn of(&self, value: &T) -> Duration {
+    fn for_value(&self, value: &T) -> Duration {
         (self.0)(value)
     }
 }
 
 /// Which values are stored.
-pub trait Keep<T> {
+pub trait CacheIf<T> {
     /// Whether this one is.
-    fn keeps(&self, value: &T) -> bool;
+    fn should_cache(&self, value: &T) -> bool;
 }
 
 /// All values are stored.
 #[derive(Debug, Clone, Copy)]
 pub struct Always;
 
-impl<T> Keep<T> for Always {
+impl<T> CacheIf<T> for Always {
     #[inline]
-    fn keeps(&self, _: &T) -> bool {
+    fn should_cache(&self, _: &T) -> bool {
         true
     }
 }
 
 /// Values for which a predicate holds are stored.
 #[derive(Debug, Clone, Copy)]
-pub struct KeepIf<F>(pub(crate) F);
+pub struct Predicate<F>(pub(crate) F);
 
-impl<T, F: Fn(&T) -> bool> Keep<T> for KeepIf<F> {
+impl<T, F: Fn(&T) -> bool> CacheIf<T> for Predicate<F> {
     #[inline]
-    fn keeps(&self, value: &T) -> bool {
+    fn should_cache(&self, value: &T) -> bool {
         (self.0)(value)
     }
 }

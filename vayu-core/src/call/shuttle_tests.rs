@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use shuttle::thread;
 
-use crate::call::{Always, Policy, Whole, blocking, future, wish};
+use crate::call::{Always, PlainOutput, Policy, blocking, forced_refresh, future};
 use crate::record::Record;
 use crate::serializer::{AnyValue, ByReference};
 use crate::sync::block_on;
@@ -302,7 +302,8 @@ fn value_past_its_ttl_is_refreshed_by_one_and_nobody_waits() {
         fixture.cache.backend().write(&key("k"), record).expect("a map takes everything");
         spawn_all(&fixture, 4, |fixture, caller| {
             let key = key("k");
-            let policy = Policy::new(&key, Whole, &ByReference, MINUTE, Always).stale(2 * MINUTE);
+            let policy =
+                Policy::new(&key, PlainOutput, &ByReference, MINUTE, Always).stale(2 * MINUTE);
             let answer = if caller % 2 == 0 {
                 let body = pin!(async {
                     Yield(false).await;
@@ -328,7 +329,7 @@ fn refreshed_value_stays() {
         let fixture = Fixture::new();
         let key = key("k");
         let call = |fixture: &Fixture, body: &dyn Fn() -> usize| {
-            let policy = Policy::new(&key, Whole, &ByReference, MINUTE, Always).with_handle();
+            let policy = Policy::new(&key, PlainOutput, &ByReference, MINUTE, Always).with_handle();
             blocking::run(&fixture.cache, &policy, body)
         };
         let refreshed = Arc::new(AtomicUsize::new(0));
@@ -336,7 +337,8 @@ fn refreshed_value_stays() {
             let (fixture, refreshed, key) =
                 (Arc::clone(&fixture), Arc::clone(&refreshed), key.clone());
             thread::spawn(move || {
-                let policy = Policy::new(&key, Whole, &ByReference, MINUTE, Always).with_handle();
+                let policy =
+                    Policy::new(&key, PlainOutput, &ByReference, MINUTE, Always).with_handle();
                 let answer = forced_refresh::with(&mut Some(key.clone()), || {
                     blocking::run(&fixture.cache, &policy, || fixture.run())
                 });

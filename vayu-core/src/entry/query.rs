@@ -6,11 +6,11 @@ use std::pin::Pin;
 
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::call::{Always, Call, Choice, Policy, Shape, Ttl};
+use crate::call::{Always, Call, Choice, OutputShape, Policy, Ttl};
 use crate::entry::Remembered;
 use crate::error::Result;
 use crate::generation::Group;
-use crate::key::{Key, KeyBuilder, NoKey};
+use crate::key::{Key, KeyBuilder, KeyError};
 use crate::record::Record;
 use crate::serializer::Serializer;
 
@@ -28,7 +28,7 @@ pub trait Query {
     /// # Errors
     ///
     /// When the arguments could not be encoded.
-    fn key(&self) -> Result<&Key, NoKey<'_>>;
+    fn key(&self) -> Result<&Key, KeyError<'_>>;
 
     /// What the backend has.
     ///
@@ -81,7 +81,7 @@ impl<R, B, S, H, Z, L, G> Query for Subject<R, B, S, H, Z, L, G>
 where
     B: Backend,
     S: Send + Sync,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
     L: Ttl<H::Value>,
@@ -91,7 +91,7 @@ where
     /// The stamp of the call, and the record.
     type Found = (u64, Record<B::Stored>);
 
-    fn key(&self) -> Result<&Key, NoKey<'_>> {
+    fn key(&self) -> Result<&Key, KeyError<'_>> {
         self.policy.key.key()
     }
 
@@ -118,7 +118,7 @@ where
 
     fn open(&self, (stamp, record): Self::Found) -> Option<Remembered<R>> {
         let key = self.key().ok()?;
-        Call::new(&self.cache, &self.policy, key, stamp).recall(record)
+        Call::new(&self.cache, &self.policy, key, stamp).decode_for_entry(record)
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {
@@ -134,7 +134,7 @@ where
 impl<R, B, S, H, Z, L, G> Subject<R, B, S, H, Z, L, G>
 where
     B: Backend,
-    H: Shape<R>,
+    H: OutputShape<R>,
     Z: Choice<S>,
     Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
 {

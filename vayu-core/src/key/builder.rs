@@ -173,10 +173,10 @@ impl KeyBuilder {
     /// [`ErrorKind::Encode`] when a part could not be serialized, [`ErrorKind::Panic`] when its
     /// `Serialize` panicked.
     #[inline]
-    pub fn key(&self) -> Result<&Key, NoKey<'_>> {
+    pub fn key(&self) -> Result<&Key, KeyError<'_>> {
         match &self.error {
             None => Ok(&self.key),
-            Some(error) => Err(NoKey { prefix: &self.key.prefix, error }),
+            Some(error) => Err(KeyError { prefix: &self.key.prefix, error }),
         }
     }
 
@@ -188,12 +188,12 @@ impl KeyBuilder {
 
 /// Why there is no key, and of what there is none.
 #[derive(Debug, Clone, Copy)]
-pub struct NoKey<'a> {
+pub struct KeyError<'a> {
     pub(crate) prefix: &'a Prefix,
     pub(crate) error: &'a Error,
 }
 
-impl NoKey<'_> {
+impl KeyError<'_> {
     /// The error for a caller who asks for the key.
     pub(crate) fn to_error(self) -> Error {
         Error::new(self.error.kind(), "encode arguments").with_source(self.error.to_string())

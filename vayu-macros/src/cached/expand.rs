@@ -136,11 +136,11 @@ fn call_that_spawns(model: &Model, spawn: &Expr) -> TokenStream {
     let setup = setup(model, Purpose::Task);
     let (body, key, policy) = (body(model), finish_key(model, Purpose::Task), policy(model));
     let begin = root.private_at("begin_async", answer);
-    let finish = root.private_at("finish_async_leaving", answer);
+    let finish = root.private_at("finish_async_spawning", answer);
     let task_of = root.private_at("task_of", answer);
-    let hand_over = root.private_at("hand_over", at(spawn));
-    let hand_over = quote_spanned! {at(spawn)=>
-        #hand_over(vayu_cache, &vayu_function, || (#spawn)(vayu_task));
+    let spawn_refresh = root.private_at("spawn_refresh", at(spawn));
+    let spawn_refresh = quote_spanned! {at(spawn)=>
+        #spawn_refresh(vayu_cache, &vayu_function, || (#spawn)(vayu_task));
     };
     quote_spanned! {answer=>
         #setup
@@ -164,7 +164,7 @@ fn call_that_spawns(model: &Model, spawn: &Expr) -> TokenStream {
                 if let ::core::option::Option::Some(vayu_refresh) = vayu_left {
                     let (vayu_function, vayu_task) =
                         #task_of(vayu_cache, vayu_policy, vayu_refresh);
-                    #hand_over
+                    #spawn_refresh
                 }
                 vayu_answer
             }

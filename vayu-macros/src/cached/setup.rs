@@ -240,17 +240,17 @@ fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
 fn ttl(model: &Model, purpose: Purpose) -> TokenStream {
     match &model.ttl {
         Ttl::OfAll(ttl) => {
-            let (ttl, ttl_of_all) = (time(ttl), model.root.private("ttl_of_all"));
-            quote_spanned!(Span::mixed_site()=> let vayu_ttl = #ttl_of_all(#ttl);)
+            let (ttl, fixed_ttl) = (time(ttl), model.root.private("fixed_ttl"));
+            quote_spanned!(Span::mixed_site()=> let vayu_ttl = #fixed_ttl(#ttl);)
         }
         Ttl::ByValue(closure) => {
             let span = at(closure);
-            let ttl_by = model.root.private_at("ttl_by", span);
+            let ttl_fn = model.root.private_at("ttl_fn", span);
             let mut closure = closure.clone();
             if purpose != Purpose::Call {
                 closure.capture.get_or_insert(Token![move](span));
             }
-            quote_spanned!(span=> let vayu_ttl = #ttl_by(vayu_shape, &vayu_probe, #closure);)
+            quote_spanned!(span=> let vayu_ttl = #ttl_fn(vayu_shape, &vayu_probe, #closure);)
         }
     }
 }
@@ -272,14 +272,14 @@ fn keep(model: &Model, purpose: Purpose) -> TokenStream {
     match &model.cache_if {
         Some(predicate) if purpose != Purpose::Entry => {
             let span = at(predicate);
-            let keep_if = model.root.private_at("keep_if", span);
+            let cache_if = model.root.private_at("cache_if", span);
             let mut predicate = predicate.clone();
             if let Expr::Closure(closure) = &mut predicate
                 && purpose == Purpose::Task
             {
                 closure.capture.get_or_insert(Token![move](span));
             }
-            quote_spanned!(span=> let vayu_keep = #keep_if(vayu_shape, &vayu_probe, #predicate);)
+            quote_spanned!(span=> let vayu_keep = #cache_if(vayu_shape, &vayu_probe, #predicate);)
         }
         _ => {
             let always = model.root.private("Always");

@@ -1,7 +1,7 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::call::{Always, Policy, TtlBy, Whole, blocking};
+use crate::call::{Always, PlainOutput, Policy, TtlFn, blocking};
 use crate::clock::{Clock, Timestamp};
 use crate::record::Record;
 use crate::{Backend as _, ErrorKind};
@@ -38,11 +38,11 @@ fn ttl_by_value_is_asked_when_the_value_is_stored_and_never_again() {
     let asked = Cell::new(0);
     let call = |minutes: u32| {
         let key = key("k");
-        let ttl = TtlBy(|_: &usize| {
+        let ttl = TtlFn(|_: &usize| {
             asked.set(asked.get() + 1);
             MINUTE * minutes
         });
-        let policy = Policy::new(&key, Whole, &ByReference, ttl, Always);
+        let policy = Policy::new(&key, PlainOutput, &ByReference, ttl, Always);
         blocking::run(&fixture.cache, &policy, || fixture.run())
     };
     assert_eq!(call(60), 1);
