@@ -6,7 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use vayu::{Bincode, Json, MessagePack, Postcard, Serializer, mem_cached};
+use vayu::backend::Serializer;
+use vayu::{Bincode, Json, MessagePack, Postcard, mem_cached};
 
 #[mem_cached(ttl = "1h")]
 fn number(n: u64) -> u64 {

@@ -46,11 +46,9 @@ mod unix {
     use std::time::Duration;
 
     use fork::{Fork, WEXITSTATUS, WIFEXITED};
+    use vayu::backend::RedisBackend;
     use vayu::testing::watchdog;
-    use vayu::{
-        Key, MemoryCache, MemoryOptions, RedisBackend, RedisCache, TieredCache, TieredOptions,
-        cached,
-    };
+    use vayu::{Key, MemoryCache, MemoryOptions, RedisCache, TieredCache, TieredOptions, cached};
 
     use crate::server::Server;
 

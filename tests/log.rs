@@ -10,8 +10,9 @@ use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
+use vayu::backend::{AnyValue, ByReference};
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend};
-use vayu::{AnyValue, ByReference, Cache, MessagePack, cached};
+use vayu::{Cache, MessagePack, cached};
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };

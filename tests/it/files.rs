@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use vayu::backend::FileBackend;
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{
-    Bincode, ErrorKind, FileBackend, FileCache, FileOptions, Json, Key, MessagePack, Postcard,
-    SingleFlight, TieredCache, TieredOptions, cached,
+    Bincode, ErrorKind, FileCache, FileOptions, Json, Key, MessagePack, Postcard, SingleFlight,
+    TieredCache, TieredOptions, cached,
 };
 
 use crate::{HANG, Runs, until};
@@ -346,7 +347,8 @@ fn debug_of_a_cache_is_short_and_touches_no_entry() {
         first.set(&Key::from_text("p", n.to_string()), &n, minute).expect("set");
     }
     clock.advance(2 * minute);
-    let entries = || vayu::CacheDirectory::open(path).expect("a directory").count().expect("count");
+    let entries =
+        || vayu::inspect::CacheDirectory::open(path).expect("a directory").count().expect("count");
     let cache = open();
     let near: TieredCache<FileBackend> = TieredOptions::new().over(&cache);
     let texts = [
@@ -356,7 +358,7 @@ fn debug_of_a_cache_is_short_and_touches_no_entry() {
         format!("{cache:#?} {:#?}", cache.backend()),
         format!("{near:?} {:?}", near.backend()),
         format!("{near:#?} {:#?}", near.backend()),
-        format!("{:#?}", vayu::CacheDirectory::open(path)),
+        format!("{:#?}", vayu::inspect::CacheDirectory::open(path)),
         format!("{:#?}", cache.pause()),
     ];
     for text in &texts {
@@ -368,12 +370,12 @@ fn debug_of_a_cache_is_short_and_touches_no_entry() {
 
 #[test]
 fn debug_of_a_cache_in_memory_drops_no_value_and_is_short() {
-    fn check<B: vayu::Backend + std::fmt::Debug, S: std::fmt::Debug>(
+    fn check<B: vayu::backend::Backend + std::fmt::Debug, S: std::fmt::Debug>(
         cache: &vayu::Cache<B, S>,
         clock: &ManualClock,
         value: impl Fn() -> std::sync::Arc<u32>,
     ) where
-        S: vayu::Serializer<std::sync::Arc<u32>, Stored = B::Stored>,
+        S: vayu::backend::Serializer<std::sync::Arc<u32>, Stored = B::Stored>,
     {
         let held = value();
         for n in 0..300 {

@@ -284,7 +284,7 @@ fn what_an_expression_of_the_attribute_names_may_be_moved_by_the_body() {
     async fn call(
         cache: MemoryCache,
         name: String,
-        serializers: (vayu::ByReference, String),
+        serializers: (vayu::backend::ByReference, String),
     ) -> (String, u64, String) {
         tokio::task::yield_now().await;
         let stats = cache.stats();
@@ -292,7 +292,7 @@ fn what_an_expression_of_the_attribute_names_may_be_moved_by_the_body() {
         (name, stats.misses, serializers.1)
     }
     for _ in 0..2 {
-        let serializers = (vayu::ByReference, "s".to_owned());
+        let serializers = (vayu::backend::ByReference, "s".to_owned());
         let answer = run(call(cache.clone(), "n".to_owned(), serializers));
         assert_eq!(answer, ("n".to_owned(), 1, "s".to_owned()));
     }

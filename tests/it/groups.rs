@@ -4,11 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use vayu::backend::{Backend, Serializer};
 use vayu::testing::{ManualClock, watchdog};
-use vayu::{
-    Backend, Cache, Error, ErrorKind, FileCache, FileOptions, Key, MemoryCache, Result, Serializer,
-    cached,
-};
+use vayu::{Cache, Error, ErrorKind, FileCache, FileOptions, Key, MemoryCache, Result, cached};
 
 use crate::{HANG, with_every_backend};
 
@@ -259,8 +257,9 @@ fn invalidation_outlives_the_process_and_the_clearing() {
 /// A backend of which a test says how it answers for generations.
 mod odd {
     use async_trait::async_trait;
+    use vayu::MessagePack;
+    use vayu::backend::{Backend, Generations, Group, Record};
     use vayu::testing::MapBackend;
-    use vayu::{Backend, Generations, Group, MessagePack, Record};
 
     use super::*;
 
@@ -321,7 +320,7 @@ mod odd {
             Some(self)
         }
 
-        fn clock(&self) -> std::sync::Arc<dyn vayu::Clock> {
+        fn clock(&self) -> std::sync::Arc<dyn vayu::time::Clock> {
             self.map.clock()
         }
     }

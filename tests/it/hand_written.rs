@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use vayu::backend::{Backend, Generations, Group, Record, SerializerId};
 use vayu::testing::ManualClock;
-use vayu::{
-    Backend, Cache, Clock, Generations, Group, Json, Key, MessagePack, Record, Result,
-    SerializerId, Timestamp, cached,
-};
+use vayu::time::{Clock, Timestamp};
+use vayu::{Cache, Json, Key, MessagePack, Result, cached};
 
 use crate::Runs;
 
@@ -116,7 +115,7 @@ impl Backend for Ledger {
     }
 }
 
-vayu::backend_tests! {
+vayu::testing::backend_tests! {
     conformance,
     vayu::MessagePack,
     |clock| ((), super::super::Ledger::new(clock))

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
+use vayu::inspect::{CacheDirectory, Verify};
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{
-    CacheDirectory, ErrorKind, FileCache, FileOptions, Json, MemoryCache, MemoryOptions, Stats,
-    Verify, cached, mem_cached,
+    ErrorKind, FileCache, FileOptions, Json, MemoryCache, MemoryOptions, Stats, cached, mem_cached,
 };
 
 use crate::{HANG, Runs};

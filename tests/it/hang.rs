@@ -5,10 +5,9 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
+use vayu::backend::{AnyValue, Backend, ByReference, Serializer};
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend, watchdog};
-use vayu::{
-    AnyValue, Backend, ByReference, Cache, Key, MemoryCache, MessagePack, Serializer, cached,
-};
+use vayu::{Cache, Key, MemoryCache, MessagePack, cached};
 
 use crate::{HANG, Runs, until};
 
@@ -244,7 +243,7 @@ fn corrupt_and_hostile_bytes_are_a_miss() {
     let attacks: [&[u8]; 6] =
         [&[], &[0xc1], &huge, &[0x91; 100_000], &[0xff; 1000], &stored.value()[1..]];
     for attack in attacks {
-        let record = vayu::Record::new(
+        let record = vayu::backend::Record::new(
             bytes::Bytes::copy_from_slice(attack),
             stored.created(),
             stored.expires(),
@@ -276,8 +275,8 @@ fn deserialize_that_panics_is_a_miss() {
     struct Format;
     impl<T: serde::Serialize + serde::de::DeserializeOwned> Serializer<T> for Format {
         type Stored = bytes::Bytes;
-        fn id(&self) -> vayu::SerializerId {
-            vayu::SerializerId::user(7)
+        fn id(&self) -> vayu::backend::SerializerId {
+            vayu::backend::SerializerId::user(7)
         }
         fn serialize(&self, _: &T) -> vayu::Result<bytes::Bytes> {
             Ok(bytes::Bytes::from_static(b"null"))

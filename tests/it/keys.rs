@@ -396,7 +396,7 @@ fn address_that_loses_its_scope_in_a_serializer_is_returned_and_not_stored() {
 fn is_stored<T, S>(cache: &Packed<S>, value: &T) -> bool
 where
     T: Serialize + DeserializeOwned + PartialEq + fmt::Debug + 'static,
-    S: vayu::Serializer<T, Stored = bytes::Bytes>,
+    S: vayu::backend::Serializer<T, Stored = bytes::Bytes>,
 {
     let key = vayu::Key::from_text("value", std::any::type_name::<T>());
     cache.remove(&key).expect("remove");
@@ -532,12 +532,12 @@ fn list_that_comes_back_in_another_order_is_not_stored() {
     use reordering::{Kept, KeptCollected, SortedCollected, SortedList, SortedMap};
     fn run<S>(name: &str, cache: &Packed<S>)
     where
-        S: vayu::Serializer<SortedMap, Stored = bytes::Bytes>
-            + vayu::Serializer<SortedCollected, Stored = bytes::Bytes>
-            + vayu::Serializer<Kept, Stored = bytes::Bytes>
-            + vayu::Serializer<KeptCollected, Stored = bytes::Bytes>
-            + vayu::Serializer<SortedList, Stored = bytes::Bytes>
-            + vayu::Serializer<(HashMap<u8, u8>, SortedMap), Stored = bytes::Bytes>,
+        S: vayu::backend::Serializer<SortedMap, Stored = bytes::Bytes>
+            + vayu::backend::Serializer<SortedCollected, Stored = bytes::Bytes>
+            + vayu::backend::Serializer<Kept, Stored = bytes::Bytes>
+            + vayu::backend::Serializer<KeptCollected, Stored = bytes::Bytes>
+            + vayu::backend::Serializer<SortedList, Stored = bytes::Bytes>
+            + vayu::backend::Serializer<(HashMap<u8, u8>, SortedMap), Stored = bytes::Bytes>,
     {
         let (up, down) = (vec![(1, 0), (2, 0), (3, 1)], vec![(3, 1), (2, 0), (1, 0)]);
         assert!(is_stored(cache, &SortedMap(up.clone())), "{name}");
@@ -581,10 +581,10 @@ fn hash_table_that_comes_back_in_another_order_is_stored() {
     type Fixed<T> = HashMap<T, Vec<HashSet<T>>, BuildHasherDefault<DefaultHasher>>;
     fn run<S>(name: &str, cache: &Packed<S>)
     where
-        S: vayu::Serializer<HashMap<u16, u16>, Stored = bytes::Bytes>
-            + vayu::Serializer<HashSet<String>, Stored = bytes::Bytes>
-            + vayu::Serializer<Fixed<u16>, Stored = bytes::Bytes>
-            + vayu::Serializer<ByHand, Stored = bytes::Bytes>,
+        S: vayu::backend::Serializer<HashMap<u16, u16>, Stored = bytes::Bytes>
+            + vayu::backend::Serializer<HashSet<String>, Stored = bytes::Bytes>
+            + vayu::backend::Serializer<Fixed<u16>, Stored = bytes::Bytes>
+            + vayu::backend::Serializer<ByHand, Stored = bytes::Bytes>,
     {
         for entries in [0, 1, 2, 3, 100] {
             assert!(is_stored(cache, &(0..entries).map(|n| (n, n)).collect::<HashMap<_, _>>()));

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use vayu::backend::{Backend, ByReference, Serializer};
 use vayu::testing::{ManualClock, MapBackend};
-use vayu::{
-    Backend, ByReference, Cache, Clock, FileOptions, Key, MemoryOptions, MessagePack, Serializer,
-    Timestamp,
-};
+use vayu::time::{Clock, Timestamp};
+use vayu::{Cache, FileOptions, Key, MemoryOptions, MessagePack};
 
 /// How many sequences of operations each backend is put through, unless `VAYU_MODEL_CASES` says
 /// otherwise.

@@ -3,11 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use vayu::backend::{Backend, Serializer};
+use vayu::telemetry::{CallEvent, CallOutcome, Metrics, Observer, PerFunctionStats};
 use vayu::testing::{FaultyBackend, ManualClock, MapBackend, watchdog};
-use vayu::{
-    Backend, Cache, CallEvent, CallOutcome, Error, ErrorKind, Key, MemoryCache, MemoryOptions,
-    MessagePack, Metrics, Observer, PerFunctionStats, Serializer, cached,
-};
+use vayu::{Cache, Error, ErrorKind, Key, MemoryCache, MemoryOptions, MessagePack, cached};
 
 use crate::{HANG, with_every_backend};
 
@@ -109,7 +108,7 @@ where
 
         let [function] = &tally.functions()[..] else { panic!("one function") };
         let mut expected = cache.stats();
-        expected.usage = vayu::Usage::default();
+        expected.usage = vayu::backend::Usage::default();
         assert_eq!((function.function.as_str(), &function.stats), ("f", &expected));
         // One hit and two stale answers, of three seconds each; four digits are kept.
         assert_eq!(function.time_saved.as_millis(), 9_000);

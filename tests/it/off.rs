@@ -4,9 +4,10 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
+use vayu::backend::{Backend, FileBackend, OffBackend, Serializer};
 use vayu::{
-    AnyCache, Backend, Cache, ErrorKind, FileBackend, FileCache, FileOptions, Key, MessagePack,
-    OffBackend, RedisCache, RedisOptions, Serializer, SingleFlight, TieredCache, cached,
+    AnyCache, Cache, ErrorKind, FileCache, FileOptions, Key, MessagePack, RedisCache, RedisOptions,
+    SingleFlight, TieredCache, cached,
 };
 
 use crate::Runs;

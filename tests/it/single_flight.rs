@@ -5,8 +5,9 @@ use std::sync::{Arc, Barrier, LazyLock};
 use std::thread;
 use std::time::Duration;
 
+use vayu::backend::{AnyValue, ByReference};
 use vayu::testing::{ManualClock, MapBackend, watchdog};
-use vayu::{AnyValue, ByReference, Cache, MemoryCache, MemoryOptions, cached};
+use vayu::{Cache, MemoryCache, MemoryOptions, cached};
 
 use crate::{HANG, Runs, until};
 

@@ -3,8 +3,9 @@
 use std::sync::LazyLock;
 
 use serde::Serialize;
+use vayu::backend::FileBackend;
 use vayu::testing::watchdog;
-use vayu::{FileBackend, FileCache, MemoryCache, TieredCache, cached};
+use vayu::{FileCache, MemoryCache, TieredCache, cached};
 
 use crate::HANG;
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use vayu::backend::{Backend, Serializer};
 use vayu::testing::{ManualClock, watchdog};
-use vayu::{Backend, Cache, ErrorKind, MemoryCache, MemoryOptions, Serializer, cached};
+use vayu::{Cache, ErrorKind, MemoryCache, MemoryOptions, cached};
 
 use crate::{HANG, with_every_backend};
 

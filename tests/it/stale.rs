@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use vayu::backend::{Backend, Serializer};
 use vayu::testing::{ManualClock, watchdog};
-use vayu::{Backend, Cache, Clock, MemoryCache, MemoryOptions, Serializer, Stats, cached};
+use vayu::time::Clock;
+use vayu::{Cache, MemoryCache, MemoryOptions, Stats, cached};
 
 use crate::{HANG, with_every_backend};
 

@@ -6,10 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
+use vayu::backend::{AnyValue, Backend, ByReference};
 use vayu::testing::ManualClock;
-use vayu::{
-    AnyValue, Backend, ByReference, Cache, Key, MemoryCache, MemoryOptions, cached, mem_cached,
-};
+use vayu::{Cache, Key, MemoryCache, MemoryOptions, cached, mem_cached};
 
 use crate::Runs;
 
@@ -212,8 +211,8 @@ fn zero_ttl_stores_nothing() {
 #[derive(Clone)]
 struct Held(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
-fn expired_entries_leave<B: vayu::Backend<Stored = vayu::AnyValue>>(
-    cache: &Cache<B, vayu::ByReference>,
+fn expired_entries_leave<B: vayu::backend::Backend<Stored = vayu::backend::AnyValue>>(
+    cache: &Cache<B, vayu::backend::ByReference>,
     clock: &ManualClock,
 ) {
     let memory = Arc::new(());

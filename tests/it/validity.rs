@@ -4,10 +4,12 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use vayu::backend::{Backend, KeyVersion, Serializer};
 use vayu::testing::{ManualClock, MapBackend};
+use vayu::time::Clock;
 use vayu::{
-    Backend, Cache, Clock, ErrorKind, FileCache, FileOptions, Json, Key, KeyVersion, MemoryCache,
-    MessagePack, Result, Serializer, TieredCache, TieredOptions, cached,
+    Cache, ErrorKind, FileCache, FileOptions, Json, Key, MemoryCache, MessagePack, Result,
+    TieredCache, TieredOptions, cached,
 };
 
 use crate::{Runs, with_every_backend};
@@ -390,7 +392,7 @@ fn generations_are_kept_where_the_entries_are() {
 mod forgetful {
     use async_trait::async_trait;
     use bytes::Bytes;
-    use vayu::Record;
+    use vayu::backend::Record;
 
     use super::*;
 

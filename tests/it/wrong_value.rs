@@ -5,11 +5,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use vayu::backend::{AnyValue, Backend, ByReference, Record};
 use vayu::testing::{ManualClock, MapBackend};
-use vayu::{
-    AnyValue, Backend, ByReference, Cache, Clock, Json, Key, MemoryCache, MemoryOptions,
-    MessagePack, Record, Timestamp, cached, mem_cached,
-};
+use vayu::time::{Clock, Timestamp};
+use vayu::{Cache, Json, Key, MemoryCache, MemoryOptions, MessagePack, cached, mem_cached};
 
 use crate::Runs;
 
@@ -465,7 +464,7 @@ fn value_of_a_changed_layout_is_a_miss() {
     // Even without the stamp the names of the fields would save it.
     let stored = cache.backend().read(&key).expect("read").expect("an entry");
     let value: after::Price =
-        vayu::Serializer::deserialize(&MessagePack, stored.value()).expect("decode");
+        vayu::backend::Serializer::deserialize(&MessagePack, stored.value()).expect("decode");
     assert_eq!(value, after::Price { tax: 19, net: 100 });
 }
 

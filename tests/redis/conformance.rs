@@ -1,12 +1,13 @@
 //! The conformance kit, on a server, on a cluster and through tiers.
 
 use tempfile::TempDir;
-use vayu::testing::{ManualClock, MapBackend};
-use vayu::{
-    Backend, FileBackend, FileOptions, MemoryBackend, MemoryOptions, MessagePack, RedisBackend,
-    RedisOptions, SingleFlight, TieredBackend, TieredSerializer, TieredValue, Untiered,
-    backend_tests,
+use vayu::backend::{
+    Backend, FileBackend, MemoryBackend, RedisBackend, TieredBackend, TieredSerializer,
+    TieredValue, Untiered,
 };
+use vayu::testing::backend_tests;
+use vayu::testing::{ManualClock, MapBackend};
+use vayu::{FileOptions, MemoryOptions, MessagePack, RedisOptions, SingleFlight};
 
 use crate::namespace;
 use crate::server::{shared, shared_cluster};

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use vayu::backend::{Backend, Lease, RedisBackend};
 use vayu::testing::watchdog;
 use vayu::{
-    Backend, Key, Lease, RedisBackend, RedisCache, RedisOptions, Result, SingleFlight, TieredCache,
-    TieredOptions, cached,
+    Key, RedisCache, RedisOptions, Result, SingleFlight, TieredCache, TieredOptions, cached,
 };
 
 use crate::proxy::{End, Proxy, Treatment};
@@ -291,7 +291,7 @@ fn subscription_that_was_closed_is_replaced() {
                 .backend()
                 .backing()
                 .invalidation_feed()
-                .is_some_and(vayu::InvalidationFeed::is_connected)
+                .is_some_and(vayu::backend::InvalidationFeed::is_connected)
         };
         until("both listen", || hears(&one) && hears(&other));
         for value in 0..3_u64 {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use vayu::backend::{Backend, Lease};
 use vayu::testing::{ManualClock, watchdog};
-use vayu::{Backend, ErrorKind, Key, Lease, RedisCache, RedisOptions, SingleFlight, cached};
+use vayu::{ErrorKind, Key, RedisCache, RedisOptions, SingleFlight, cached};
 
 use crate::proxy::{Proxy, Treatment};
 use crate::server::{Server, shared};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vayu::backend::RedisBackend;
 use vayu::testing::watchdog;
-use vayu::{RedisBackend, RedisOptions, SingleFlight, TieredCache, TieredOptions, cached};
+use vayu::{RedisOptions, SingleFlight, TieredCache, TieredOptions, cached};
 
 use crate::process::{self, Process};
 use crate::server::Server;
@@ -93,11 +94,11 @@ impl Worker {
         match verb {
             "listen" => {
                 until("it listens", || {
-                    use vayu::Backend as _;
+                    use vayu::backend::Backend as _;
                     self.cache
                         .backend()
                         .invalidation_feed()
-                        .is_some_and(vayu::InvalidationFeed::is_connected)
+                        .is_some_and(vayu::backend::InvalidationFeed::is_connected)
                 });
                 "yes".to_owned()
             }

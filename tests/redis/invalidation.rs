@@ -4,10 +4,9 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use vayu::backend::{Backend, RedisBackend};
 use vayu::testing::watchdog;
-use vayu::{
-    Backend, FileCache, RedisBackend, RedisCache, RedisOptions, TieredCache, TieredOptions, cached,
-};
+use vayu::{FileCache, RedisCache, RedisOptions, TieredCache, TieredOptions, cached};
 
 use crate::proxy::{Proxy, Treatment};
 use crate::server::{Server, shared, shared_cluster};
@@ -68,7 +67,11 @@ fn on(url: &str, namespace: &str) -> TieredCache<RedisBackend> {
 }
 
 fn hears<F: Backend<Stored = bytes::Bytes>>(cache: &TieredCache<F>) -> bool {
-    cache.backend().backing().invalidation_feed().is_some_and(vayu::InvalidationFeed::is_connected)
+    cache
+        .backend()
+        .backing()
+        .invalidation_feed()
+        .is_some_and(vayu::backend::InvalidationFeed::is_connected)
 }
 
 #[test]

@@ -11,10 +11,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
+use vayu::backend::{Backend, RedisBackend};
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{
-    Backend, Cache, ErrorKind, RedisBackend, RedisCache, RedisOptions, SingleFlight, TieredCache,
-    TieredOptions, cached,
+    Cache, ErrorKind, RedisCache, RedisOptions, SingleFlight, TieredCache, TieredOptions, cached,
 };
 
 use crate::process::{self, Process};
@@ -61,7 +61,7 @@ fn end(url: &str, how: &str) -> Result<u32, String> {
 fn ends<B, S>(cache: &Cache<B, S>, url: &str, how: &str, n: u32) -> Result<u32, String>
 where
     B: Backend,
-    S: vayu::Serializer<u32, Stored = B::Stored>,
+    S: vayu::backend::Serializer<u32, Stored = B::Stored>,
 {
     end(url, how)
 }
@@ -70,7 +70,7 @@ where
 async fn ends_async<B, S>(cache: &Cache<B, S>, url: &str, how: &str, n: u32) -> Result<u32, String>
 where
     B: Backend,
-    S: vayu::Serializer<u32, Stored = B::Stored>,
+    S: vayu::backend::Serializer<u32, Stored = B::Stored>,
 {
     tokio::task::yield_now().await;
     if how == "never" {
@@ -366,7 +366,7 @@ fn lease_of_a_connection_that_is_lost_is_counted() {
 fn held<B, S>(cache: &Cache<B, S>, runs: &AtomicU64, n: u64) -> u64
 where
     B: Backend,
-    S: vayu::Serializer<u64, Stored = B::Stored>,
+    S: vayu::backend::Serializer<u64, Stored = B::Stored>,
 {
     runs.fetch_add(1, Ordering::SeqCst);
     n
@@ -376,7 +376,7 @@ where
 async fn held_async<B, S>(cache: &Cache<B, S>, runs: &AtomicU64, n: u64) -> u64
 where
     B: Backend,
-    S: vayu::Serializer<u64, Stored = B::Stored>,
+    S: vayu::backend::Serializer<u64, Stored = B::Stored>,
 {
     runs.fetch_add(1, Ordering::SeqCst);
     n
@@ -558,7 +558,10 @@ fn memory_serves_what_it_has_while_the_server_hangs() {
         let runs = AtomicU64::new(0);
         // Memory begins anew when it begins to hear of what others change.
         until("it listens", || {
-            tiers.backend().invalidation_feed().is_some_and(vayu::InvalidationFeed::is_connected)
+            tiers
+                .backend()
+                .invalidation_feed()
+                .is_some_and(vayu::backend::InvalidationFeed::is_connected)
         });
         assert_eq!(old(&tiers, &runs, 1), 0);
         proxy.treat(Treatment { swallow: true, ..Treatment::default() });
@@ -586,7 +589,7 @@ trait CallsOfBoth {
 impl<B, S> CallsOfBoth for Cache<B, S>
 where
     B: Backend,
-    S: vayu::Serializer<u64, Stored = B::Stored> + Send + Sync,
+    S: vayu::backend::Serializer<u64, Stored = B::Stored> + Send + Sync,
 {
     fn call(&self, runs: &AtomicU64, n: u64) -> u64 {
         held(self, runs, n)

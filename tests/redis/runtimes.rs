@@ -9,10 +9,10 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
+use vayu::backend::{Backend, Lease, RedisBackend};
 use vayu::testing::watchdog;
 use vayu::{
-    Backend, ErrorKind, Key, Lease, RedisBackend, RedisCache, RedisOptions, SingleFlight,
-    TieredCache, TieredOptions, cached,
+    ErrorKind, Key, RedisCache, RedisOptions, SingleFlight, TieredCache, TieredOptions, cached,
 };
 
 use crate::proxy::{Proxy, Treatment};

@@ -9,11 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
+use vayu::backend::{Backend, TieredBackend, TieredSerializer, Untiered};
 use vayu::testing::{ManualClock, watchdog};
-use vayu::{
-    AnyCache, Backend, Cache, FileOptions, Key, RedisOptions, TieredBackend, TieredSerializer,
-    Untiered, cached,
-};
+use vayu::{AnyCache, Cache, FileOptions, Key, RedisOptions, cached};
 
 use crate::process::{self, Process};
 use crate::proxy::{Proxy, Treatment};
@@ -53,8 +51,8 @@ fn old(cache: &AnyCache, source: u64) -> Option<u64> {
     Some(source)
 }
 
-fn any(backend: impl Backend<Stored = vayu::TieredValue>) -> AnyCache {
-    let backend: Arc<dyn Backend<Stored = vayu::TieredValue>> = Arc::new(backend);
+fn any(backend: impl Backend<Stored = vayu::backend::TieredValue>) -> AnyCache {
+    let backend: Arc<dyn Backend<Stored = vayu::backend::TieredValue>> = Arc::new(backend);
     let cache: Cache<_, ()> = Cache::with_backend(backend);
     cache.with_serializer(TieredSerializer::default())
 }
@@ -69,7 +67,7 @@ fn alone<F: Backend<Stored = Bytes>>(backing: F) -> AnyCache {
 }
 
 fn listens(cache: &AnyCache) -> bool {
-    cache.backend().invalidation_feed().is_some_and(vayu::InvalidationFeed::is_connected)
+    cache.backend().invalidation_feed().is_some_and(vayu::backend::InvalidationFeed::is_connected)
 }
 
 /// A machine that has much to do must not look like a server that fails.
@@ -282,7 +280,7 @@ fn first_call_after_a_silence_sees_what_another_process_has_changed_in_a_directo
         for (name, look) in looks {
             for way in CHANGES {
                 let clock = ManualClock::new();
-                clock.set(vayu::Clock::now(&vayu::SystemClock));
+                clock.set(vayu::time::Clock::now(&vayu::time::SystemClock));
                 let options = FileOptions::new().clock(clock.clone());
                 let cache = near(options.open(&path).expect("a cache").backend().clone());
                 source += 1;

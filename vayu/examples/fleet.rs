@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vayu::{RedisBackend, RedisOptions, SingleFlight, TieredCache, TieredOptions, cached};
+use vayu::backend::RedisBackend;
+use vayu::{RedisOptions, SingleFlight, TieredCache, TieredOptions, cached};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 

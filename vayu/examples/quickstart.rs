@@ -13,7 +13,8 @@ use std::sync::{Arc, Barrier, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vayu::{Backend, Cache, FileCache, FileOptions, MemoryCache, Stats, cached};
+use vayu::backend::Backend;
+use vayu::{Cache, FileCache, FileOptions, MemoryCache, Stats, cached};
 
 /// How often each word occurs in a text.
 type Words = HashMap<String, u32>;

@@ -1,4 +1,4 @@
-//! What the expansions of the attributes name. Not part of the public interface.
+//! The items that the expansions of the attributes name. Not part of the public interface.
 
 pub use vayu_core::attribute::{
     Always, AnyPart, Bound, BoundByReference, ExclusiveKind, KeyBuilder, OfCache, Own, Part,

@@ -1,6 +1,6 @@
-//! Remember the results of function calls.
+//! Cache the results of function calls.
 //!
-//! Put one attribute on a function and its result is remembered for a while:
+//! Put one attribute on a function, and its results are cached for a while (memoization with a time to live):
 //!
 //! ```
 //! use vayu::cached;
@@ -20,12 +20,14 @@
 //! ```
 //!
 //! The function keeps its signature. It may be sync or async, free or a method, generic or not.
-//! Callers that want the same result at the same time wait for one of them to compute it.
+//! Concurrent calls with the same arguments are coalesced (single flight): one runs the body, and the
+//! others wait for its result.
 //!
-//! # Where results are kept
+//! # Where results are stored
 //!
-//! Without more, in [`mem_cache()`]: one cache in memory for the process, of 10,000 entries. With
-//! `cache = ..` in any cache that an expression gives: a static, a field, what a function answers.
+//! By default in [`mem_cache()`], an in-memory cache of 10,000 entries that the whole process shares. With
+//! `cache = ..` in the cache that the expression evaluates to: a static, a field, or the result of a
+//! function.
 //!
 //! ```
 //! use std::sync::LazyLock;
@@ -46,16 +48,16 @@
 //! # });
 //! ```
 //!
-//! | cache | keeps | values need | feature |
+//! | cache | stores | values need | feature |
 //! |---|---|---|---|
 //! | [`MemoryCache`] | values, by reference, in a bounded map | `Clone + Send + Sync + 'static` | `memory` (default) |
 //! | `MokaCache` | the same on moka's map | the same | `moka` |
-//! | `FileCache` | entries in a directory, which outlive the process and which processes share | serde's `Serialize` and `DeserializeOwned` | `file` |
-//! | `RedisCache` | entries on a Redis server, which machines share | the same | `redis` |
-//! | `TieredCache` | values in memory, and entries in one of the two before | all of that | `tiered` |
-//! | [`Cache<B, S>`](Cache) over a [`Backend`] of yours | what you like | what its [`Serializer`] needs | |
+//! | `FileCache` | entries in a directory that outlive the process and that processes share | serde's `Serialize` and `DeserializeOwned` | `file` |
+//! | `RedisCache` | entries on a Redis server that machines share | the same | `redis` |
+//! | `TieredCache` | values in memory, in front of one of the two before | all of that | `tiered` |
+//! | [`Cache<B, S>`](Cache) over a [`Backend`](backend::Backend) of your own | its choice | what its [`Serializer`](backend::Serializer) needs | |
 //!
-//! A hit in memory is a clone of the value: wrap what is dear to clone in an [`Arc`](std::sync::Arc).
+//! A hit in memory clones the value: wrap values that are expensive to clone in an [`Arc`](std::sync::Arc).
 //!
 //! ```no_run
 //! # #[cfg(feature = "file")] mod example {
@@ -72,37 +74,35 @@
 //! # }
 //! ```
 //!
-//! Caches of bytes write values with a serializer: `MessagePack` unless
-//! [`with_serializer`](Cache::with_serializer) or the argument `serializer` says otherwise, `Json`,
-//! `Postcard` or `Bincode`, each with the feature of its name. A value that the serializer cannot
-//! give back as it is (`Some(None)` in MessagePack and JSON, NaN in JSON) is answered and not
-//! stored, with a warning that names the function. The same holds for a type that reads back less
-//! than it was, or in another order. What a type's `Serialize` does not write cannot come back: a
-//! field under `#[serde(skip)]` is its default after a hit.
+//! Caches of bytes encode values with a serializer: `MessagePack` by default, or `Json`, `Postcard` or
+//! `Bincode`, each with the feature of its name. [`with_serializer`](Cache::with_serializer) sets it for a
+//! cache, the argument `serializer` for a function. A value that does not survive the round trip
+//! (`Some(None)` in MessagePack and JSON, NaN in JSON, a type that reads back less than it wrote or in
+//! another order) is returned and not stored, with a warning that names the function. A hit cannot
+//! restore what a type's `Serialize` does not write: a field under `#[serde(skip)]` has its default value.
 //!
-//! # What is remembered
+//! # Which results are cached
 //!
-//! - Of a `Result` only `Ok` is remembered. An `Err` goes to the caller, and the next call tries
-//!   again. `Result` is recognised by its type, also behind an alias like `io::Result`. Where a
-//!   function returns a type parameter and is used with a `Result` in its place, nothing is
-//!   remembered, and a warning says so.
-//! - `None` is a value like any other. `cache_if = Option::is_some` says otherwise.
+//! - Of a `Result` only `Ok` is cached. An `Err` is returned, and the next call tries again. `Result` is
+//!   recognized by its type, also behind an alias like `io::Result`. A function that returns a type
+//!   parameter and is used with a `Result` in its place caches nothing, and a warning says so.
+//! - `None` is cached like any other value. `cache_if = Option::is_some` excludes it.
 //! - The ttl counts from the end of the computation. An entry is served while it is younger than
-//!   the ttl it was stored with and than the one that is written there now.
+//!   the ttl it was stored with and than the ttl that the attribute has now.
 //!
-//! # What two calls must have in common
+//! # The cache key
 //!
-//! The function and the arguments. The function is told apart by crate, module, type, trait and
-//! every generic parameter, so equal names never meet. Arguments are compared in their
+//! The key is the function and its arguments. A function is identified by crate, module, type, trait and
+//! every generic parameter, so functions of equal names do not collide. Arguments are compared in their
 //! [`serde::Serialize`](https://docs.rs/serde) form, byte by byte: `1_u8` is not `1_u64`, `0.0` is
 //! not `-0.0`, `("ab", "c")` is not `("a", "bc")`, and maps are equal in any order. What `Serialize`
 //! does not write is not compared, such as a field under `#[serde(skip)]` or a redacted secret:
-//! `include(..)` adds it. A `HashSet` is equal in any order where it is an argument
-//! itself; inside of one, see [`sorted_set`].
+//! `include(..)` adds it. A `HashSet` that is an argument itself is equal in any order; inside of
+//! another value, see [`sorted_set`].
 //!
 //! **`self` is not part of the key.** Two values of one type share the entries of a method, as if
-//! it were an associated function. Where the result depends on `self`, give each value a cache of
-//! its own with `cache = self.cache`, or name what it depends on with `include(self.id)`:
+//! it were an associated function. Where the result depends on `self`, give each value its own cache
+//! with `cache = self.cache`, or add what it depends on with `include(self.id)`:
 //!
 //! ```
 //! use vayu::{MemoryCache, cached};
@@ -123,7 +123,7 @@
 //!
 //! A method without other arguments must say what `self` means to its key: a `cache` or `prefix` that names `self`,
 //! `include(..)`, `key = ..`, or `skip(self)` if all values share its entry. `&mut self` needs `key = ..` or
-//! `skip(self)`, since a call that is served from the cache changes nothing.
+//! `skip(self)`, since a hit changes nothing.
 //!
 //! # Names in the attribute
 //!
@@ -163,53 +163,54 @@
 //!
 //! | argument | meaning |
 //! |---|---|
-//! | `ttl` | Required: how long a result is remembered. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds, without a suffix; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for ever; or a closure <code>\|value: &T\| -> Duration</code>. Units: `ms`, `s`, `m`, `h`, `d`, `w` and their words (`minutes`); months and years as words only (`5months`) |
-//! | `stale` | how long past its ttl a result may still be served, while one caller computes it anew and when the function fails: a time as for `ttl`, not a closure |
-//! | `spawn` | for an `async fn` with `stale`: what runs its refresh as a task, `tokio::spawn` or a closure that is called with the future |
-//! | `jitter` | `"10%"`: up to so much of the ttl is taken off at random, so that entries that were written together do not expire together |
-//! | `cache` | an expression that gives the cache; without it [`mem_cache()`] |
-//! | `key` | what the key is made of instead of the arguments: a string literal, a closure that is called with references to the arguments and answers a text, or an expression like `format!("{id}")` |
+//! | `ttl` | Required: the time to live of an entry. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds, without a suffix; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for no expiry; or a closure <code>\|value: &T\| -> Duration</code>. Units: `ms`, `s`, `m`, `h`, `d`, `w` and their words (`minutes`); months and years as words only (`5months`) |
+//! | `stale` | the time past the ttl in which an entry may still be served while one caller recomputes it (stale-while-revalidate) and when the function fails (stale-if-error): a time as for `ttl`, not a closure |
+//! | `spawn` | for an `async fn` with `stale`: runs the refresh as a background task, `tokio::spawn` or a closure that takes the future |
+//! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |
+//! | `cache` | an expression for the cache; the default is [`mem_cache()`] |
+//! | `key` | the key, in place of the arguments: a string literal, a closure that takes references to the arguments and returns a string, or an expression like `format!("{id}")` |
 //! | `skip(a, b)` | arguments, or names in their patterns, that are left out of the key, and then need no `Serialize`; `skip(self)` says that all values share the entries of the method |
 //! | `include(expr, ..)` | more parts of the key |
-//! | `prefix` | a text in the place of the function's name: functions with one prefix share entries |
-//! | `cache_if` | a predicate: only values for which it holds are remembered |
-//! | `serializer` | another serializer than the cache's |
+//! | `prefix` | a string in place of the function's path: functions with the same prefix share entries |
+//! | `cache_if` | a predicate: only values for which it is true are cached |
+//! | `serializer` | a serializer other than the cache's |
 //! | `version` | an integer or a string: entries of another version are misses |
-//! | `tags(..)` | texts, with arguments in braces (`"user:{id}"`), or expressions: [`Cache::invalidate_tag`] forgets all entries with one |
-//! | `handle` | a name for a companion function that answers the [`Entry`] of a call; beside an associated function without `self`, `Self::name` |
+//! | `tags(..)` | strings, with arguments in braces (`"user:{id}"`), or expressions: [`Cache::invalidate_tag`] invalidates all entries that have one |
+//! | `handle` | the name of a companion function that returns the [`Entry`] of a call; beside an associated function without `self`, `Self::name` |
 //! | `log` | `false`: no `tracing` events. Otherwise each call is an event at debug level, target `vayu` |
 //! | `crate` | the path of this crate where it is renamed |
 //!
 //! # Past the ttl
 //!
-//! Without more, the first call past the ttl computes and the others wait for it. With `stale` nobody
-//! waits for another one: the call that comes first past the ttl computes the value anew, and the
-//! others are answered with the old one meanwhile.
+//! By default the first call past the ttl recomputes the value and the others wait for it. With `stale`
+//! the others do not wait (stale-while-revalidate): the first call past the ttl recomputes, and the
+//! others return the old value in the meantime.
 //!
 //! ```
 //! use vayu::cached;
 //!
 //! #[cached(ttl = "1m", stale = "1h")]
 //! fn rate(base: &str) -> Result<f64, String> {
-//!     // While this fails, callers get the last rate, for up to an hour.
+//!     // While this fails, callers get the last rate, for up to an hour (stale-if-error).
 //!     Ok(1.1)
 //! }
 //! # assert_eq!(rate("EUR"), Ok(1.1));
 //! ```
 //!
-//! Sync callers, and async ones without more, do that themselves: the one that finds the value past its
-//! ttl waits for the new one. `spawn = tokio::spawn`, or whatever else runs a future, makes it a task of
-//! an `async fn`, so that nobody waits. A task outlives the call, so the function must own its arguments.
+//! The call that recomputes waits for the new value. With `spawn = tokio::spawn`, or anything else that
+//! runs a future, an `async fn` recomputes in a background task, and no call waits. A task outlives the
+//! call, so the function must own its arguments.
 //!
-//! When the function fails with an `Err`, the old value is served as long as `stale` says; the failure
-//! is counted in [`Stats::failed_refreshes`] and warned of, and for five seconds nobody asks again.
-//! What is no `Result` cannot fail: there `stale` only spares the wait. A panic goes to the call
-//! that computes; the others are answered as after a failure, and so they are when that call is dropped.
+//! When the function returns an `Err`, the old value is served for as long as `stale` says; the failure
+//! is counted in [`Stats::failed_refreshes`] and logged as a warning, and the function is not tried again
+//! for five seconds. A function that does not return a `Result` cannot fail: there `stale` only avoids the
+//! wait. A panic goes to the call that recomputes; the other calls continue as after a failure. The same
+//! holds when the future of that call is dropped.
 //!
-//! # One call, forgotten or renewed
+//! # Inspect, refresh or invalidate one call
 //!
-//! `handle = name` adds a function beside yours, with the same arguments and visibility, that
-//! answers the [`Entry`] of that very call:
+//! `handle = name` adds a function beside yours, with the same arguments and visibility, that returns
+//! the [`Entry`] of the call with these arguments:
 //!
 //! ```
 //! use vayu::cached;
@@ -223,7 +224,7 @@
 //! assert_eq!(profile_entry(7).peek()?, None); // runs nothing
 //! profile(7);
 //! assert!(profile_entry(7).age()?.is_some());
-//! profile_entry(7).refresh(); // runs the function, and remembers what it answers
+//! profile_entry(7).refresh(); // runs the function and caches its result
 //! profile_entry(7).invalidate()?; // the next call runs the function
 //! # assert_eq!(profile_entry(7).require().unwrap_err().kind(), vayu::ErrorKind::Miss);
 //! # Ok(())
@@ -232,7 +233,7 @@
 //!
 //! An `async fn` has the same: `profile_entry(7).refresh_async().await`.
 //!
-//! # Many calls, forgotten at once
+//! # Invalidate many calls at once
 //!
 //! ```
 //! use vayu::{cached, mem_cache};
@@ -251,20 +252,20 @@
 //! # }
 //! ```
 //!
-//! Each takes the same time for any number of entries, on every backend. What was being computed at
-//! that moment goes to its callers and is not served to others. Processes that share a directory see
-//! a tag invalidated at once, and a function within 100 ms.
+//! Each takes the same time for any number of entries, on every backend. A computation that is running
+//! at that moment is returned to its callers and not served to later ones. Processes that share a
+//! directory see the invalidation of a tag at once, and that of a function within 100 ms.
 //!
 //! # When something fails
 //!
-//! The cache never turns a good answer into an error, a panic or a hang. A backend that fails or
-//! panics, a value that cannot be encoded, an entry that cannot be decoded: the function runs, its
-//! answer is returned, and the fault is counted in [`Stats::errors`] and logged once a minute at
-//! most. When the function itself panics, its caller gets the panic and one of those who wait takes
-//! over. When an async caller is dropped, the same. Nobody waits longer than 30 seconds
-//! ([`Cache::with_max_wait`]) for somebody else's computation.
+//! The cache fails open: it does not turn a result into an error, a panic or a hang. When a backend fails
+//! or panics, a value cannot be encoded or an entry cannot be decoded, the function runs, its
+//! result is returned, and the error is counted in [`Stats::errors`] and logged at most once a
+//! minute. When the function itself panics, its caller gets the panic and one of the waiting callers
+//! takes over. The same holds when an async caller is dropped. A caller waits at most 30 seconds
+//! ([`Cache::with_max_wait`]) for the computation of another caller.
 //!
-//! What a backend is asked, the call waits for: a backend that may hang needs time limits of its own.
+//! Calls wait for the backend without a timeout; a backend that can hang must enforce its own.
 //!
 //! A function that is called again with the same arguments while it runs (by itself, or around a
 //! circle of functions) runs again, as it would without the attribute. That is known for calls that a
@@ -272,8 +273,8 @@
 //! thread or task and waits for cannot be told from any other caller: it waits for the first one, until
 //! the limit of [`Cache::with_max_wait`].
 //!
-//! A sync call never puts a thread to sleep that polls an async computation at that moment. A
-//! sync call that blocks elsewhere in a runtime blocks its worker, like any other blocking call.
+//! A sync call does not block a thread that is polling an async computation. Elsewhere in a runtime a
+//! sync call blocks its worker, like any other blocking call.
 //!
 //! # Without the attribute
 //!
@@ -295,25 +296,27 @@
 //! # }
 //! ```
 //!
-//! # Seeing what it does
+//! # Statistics and metrics
 //!
-//! [`Cache::stats`] has the counts of a cache. [`Cache::observe`] takes an [`Observer`], which is told of
-//! each call, store and fault, never of arguments or values: [`PerFunctionStats`] counts for each function by
-//! itself, and adds up the time that was saved; `Metrics` (feature `metrics`) hands everything to the
+//! [`Cache::stats`] returns the counters of a cache. [`Cache::observe`] adds an
+//! [`Observer`](telemetry::Observer), which receives an event for each call, insertion and error, without
+//! arguments or values: [`PerFunctionStats`](telemetry::PerFunctionStats) counts per function and adds up
+//! the time saved; `telemetry::Metrics` (feature `metrics`) records to the
 //! [`metrics`](https://docs.rs/metrics) facade, for Prometheus and others.
 //!
 //! ```
-//! use vayu::{PerFunctionStats, cached, mem_cache};
+//! use vayu::telemetry::PerFunctionStats;
+//! use vayu::{cached, mem_cache};
 //!
 //! #[cached(ttl = "1h", prefix = "square")]
 //! fn square(n: u64) -> u64 {
 //!     n * n
 //! }
 //!
-//! let tally = PerFunctionStats::new();
-//! mem_cache().observe(tally.clone());
+//! let stats = PerFunctionStats::new();
+//! mem_cache().observe(stats.clone());
 //! (square(12), square(12), square(13));
-//! for function in tally.functions() {
+//! for function in stats.functions() {
 //!     println!("{}: {} hits, saved {:?}", function.function, function.stats.hits, function.time_saved);
 //! #   assert_eq!((function.function.as_str(), function.stats.hits, function.stats.misses), ("square", 1, 2));
 //! }
@@ -321,20 +324,24 @@
 //!
 //! # In tests
 //!
-//! [`Cache::pause`] lets every call compute, and [`pause_all`] those of all caches. With the feature `testing`, `vayu::testing` has a
-//! clock that is moved by hand and the conformance kit for backends.
+//! [`Cache::pause`] disables a cache until its guard is dropped: every call runs its function.
+//! [`pause_all`] disables all caches of the process. With the feature `testing`, `vayu::testing` has a
+//! manual clock and the conformance tests for backends.
 //!
-//! The repository has a page for each trouble in `docs/guide`: stampedes, stale data, failing
-//! sources, broken caches, invalidation, more machines, keys, tests.
+//! `docs/guide` in the repository has a page for each problem: cache stampedes, stale data, failing
+//! sources, backend failures, invalidation, multiple machines, keys, testing.
 
 #[doc(hidden)]
 pub mod __private;
+pub mod backend;
+#[cfg(feature = "file")]
+pub mod inspect;
 #[cfg(feature = "memory")]
 mod memory;
-#[cfg(feature = "metrics")]
-mod metrics;
 #[cfg(feature = "tiered")]
 mod open;
+pub mod telemetry;
+pub mod time;
 
 #[cfg(feature = "bincode")]
 pub use vayu_core::Bincode;
@@ -345,40 +352,32 @@ pub use vayu_core::MessagePack;
 #[cfg(feature = "postcard")]
 pub use vayu_core::Postcard;
 pub use vayu_core::{
-    AnyValue, AsCache, Backend, BuildKeyHasher, ByReference, Cache, CallEvent, CallOutcome,
-    ChangeCount, Clock, Entry, Error, ErrorKind, FunctionStats, Generations, Group, Invalidation,
-    InvalidationFeed, InvalidationListener, Key, KeyVersion, Lease, LeaseGuard, MonotonicClock,
-    Observer, OffBackend, Offline, OpenBackend, PauseAllGuard, PauseGuard, PerFunctionStats,
-    Prefix, Record, ReleaseLease, Result, Serializer, SerializerId, SingleFlight, Sleep, Stats,
-    SystemClock, Timestamp, Usage, encode_checked, pause_all, sorted_set,
+    Cache, Entry, Error, ErrorKind, Key, Result, SingleFlight, Stats, pause_all, sorted_set,
 };
-#[cfg(feature = "testing")]
-pub use vayu_core::{backend_tests, testing};
 #[cfg(feature = "file")]
-pub use vayu_file::{
-    AsyncIo, CacheDirectory, Durability, EntryError, EntryInfo, FileBackend, FileCache,
-    FileOptions, Verify,
-};
+pub use vayu_file::{AsyncIo, Durability, FileCache, FileOptions};
 #[cfg(feature = "macros")]
 pub use vayu_macros::cached;
 #[cfg(all(feature = "macros", feature = "memory"))]
 pub use vayu_macros::mem_cached;
-#[cfg(feature = "memory")]
-pub use vayu_memory::{MemoryBackend, MemoryCache, MemoryOptions};
 #[cfg(feature = "moka")]
-pub use vayu_memory::{MokaBackend, MokaCache};
-
+pub use vayu_memory::MokaCache;
+#[cfg(feature = "memory")]
+pub use vayu_memory::{MemoryCache, MemoryOptions};
 #[cfg(feature = "redis")]
-pub use vayu_redis::{RedisBackend, RedisCache, RedisOptions};
+pub use vayu_redis::{RedisCache, RedisOptions};
 #[cfg(feature = "tiered")]
-pub use vayu_tiered::{
-    AnyCache, TierStats, TieredBackend, TieredCache, TieredOptions, TieredSerializer, TieredValue,
-    Untiered,
-};
+pub use vayu_tiered::{AnyCache, TieredCache, TieredOptions};
 
 #[cfg(feature = "memory")]
 pub use crate::memory::mem_cache;
-#[cfg(feature = "metrics")]
-pub use crate::metrics::Metrics;
 #[cfg(feature = "tiered")]
 pub use crate::open::{open, open_or_off};
+
+#[cfg(feature = "testing")]
+pub mod testing {
+    //! A manual clock, a faulty backend and the conformance tests for backends.
+
+    pub use vayu_core::backend_tests;
+    pub use vayu_core::testing::*;
+}

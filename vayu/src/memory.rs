@@ -4,13 +4,13 @@ use std::sync::LazyLock;
 
 use vayu_memory::MemoryCache;
 
-/// The memory cache that all functions under `#[mem_cached]`, and under `#[cached]` without a
+/// Returns the in-memory cache that all functions under `#[mem_cached]`, and under `#[cached]` without a
 /// `cache`, share.
 ///
-/// It is made by the first call and lives as long as the process. It holds at most
+/// The first call creates it, and it lives as long as the process. It holds at most
 /// [`MemoryOptions::DEFAULT_MAX_ENTRIES`](crate::MemoryOptions::DEFAULT_MAX_ENTRIES) entries, of
-/// all functions together. A function that needs more, or is not to be pushed out by others, gets
-/// a cache of its own:
+/// all functions together. A function that needs more, or whose entries others must not evict, gets
+/// its own cache:
 ///
 /// ```
 /// use std::sync::LazyLock;

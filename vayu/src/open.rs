@@ -1,6 +1,6 @@
-//! The choice of a cache at run time.
+//! Opening a cache described by a URL, for a choice at run time.
 
-mod parameters;
+mod query;
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use vayu_core::{Backend, Cache, Error, ErrorKind, Result};
 use vayu_memory::{MemoryBackend, MemoryOptions};
 use vayu_tiered::{AnyCache, TieredOptions, TieredSerializer, TieredValue};
 
-use self::parameters::Parameters;
+use self::query::Query;
 
-/// The cache that a text says, as it may stand in the configuration of a service.
+/// Opens the cache described by a URL, for example one taken from a configuration file.
 ///
-/// | text | cache |
+/// | URL | cache |
 /// |---|---|
 /// | `memory:` | in memory, of 10,000 entries; `memory:?max_entries=500` |
-/// | `file:///var/cache/app` | in a directory (feature `file`); `file:name` below the current one |
-/// | `redis://host/0` | on a Redis server (feature `redis`); all that `RedisOptions::connect` takes |
-/// | `memory+file:..`, `memory+redis:..` | memory in front of the other |
+/// | `file:///var/cache/app` | in a directory (feature `file`); `file:name` is relative to the current directory |
+/// | `redis://host/0` | on a Redis server (feature `redis`); every URL that `RedisOptions::connect` accepts |
+/// | `memory+file:..`, `memory+redis:..` | memory in front of the other (two tiers) |
 /// | `off:` | off: every call runs its function, nothing is read or stored |
 ///
 /// Options follow a question mark: `file:///var/cache/app?max_bytes=1GiB`, `redis://host?namespace=app`.
@@ -25,12 +25,12 @@ use self::parameters::Parameters;
 /// `open_files`, `durability=synced`, `single_flight=everywhere` and `shared=allowed`; for memory in front
 /// of another tier `memory_max_entries` and `near_ttl` (`500ms`, `10s`, `5m`). In a path `%20` stands for a space.
 ///
-/// All of these are of one type, so values need what any of them needs: `Clone + Send + Sync + 'static`
+/// All of these have one type, so values need what any of them needs: `Clone + Send + Sync + 'static`
 /// and serde's `Serialize` and `DeserializeOwned`.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Configuration`] for what is wrong in the text, and the errors of opening the cache.
+/// [`ErrorKind::Configuration`] for an invalid URL, and the errors of opening the cache.
 ///
 /// # Examples
 ///
@@ -39,8 +39,8 @@ use self::parameters::Parameters;
 /// use vayu::{AnyCache, cached};
 ///
 /// static CACHE: LazyLock<AnyCache> = LazyLock::new(|| {
-///     let text = std::env::var("CACHE").unwrap_or_else(|_| "memory:".to_owned());
-///     vayu::open_or_off(&text)
+///     let url = std::env::var("CACHE").unwrap_or_else(|_| "memory:".to_owned());
+///     vayu::open_or_off(&url)
 /// });
 ///
 /// #[cached(cache = CACHE, ttl = "5m")]
@@ -50,17 +50,17 @@ use self::parameters::Parameters;
 /// # assert_eq!((square(12), square(12)), (144, 144));
 /// # assert_eq!(CACHE.stats().hits, 1);
 /// ```
-pub fn open(text: impl AsRef<str>) -> Result<AnyCache> {
-    let text = text.as_ref();
-    let (scheme, _) = text.split_once(':').ok_or_else(|| {
-        wrong("a cache is written as `memory:`, `file:///path` or `redis://host`")
+pub fn open(url: impl AsRef<str>) -> Result<AnyCache> {
+    let url = url.as_ref();
+    let (scheme, _) = url.split_once(':').ok_or_else(|| {
+        wrong("expected a URL such as `memory:`, `file:///path` or `redis://host`")
     })?;
     let backend = match (scheme.split_once('+'), scheme) {
-        (_, "off") if text == "off:" => return Ok(Cache::off_by_choice()),
-        (_, "off") => return Err(wrong("nothing follows `off:`")),
-        (_, "memory") => in_memory(text)?,
-        (Some(("memory", _)), _) => below(&text["memory+".len()..], Tier::Below)?,
-        _ => below(text, Tier::Alone)?,
+        (_, "off") if url == "off:" => return Ok(Cache::off_by_choice()),
+        (_, "off") => return Err(wrong("`off:` takes no path and no options")),
+        (_, "memory") => memory(url)?,
+        (Some(("memory", _)), _) => bytes(&url["memory+".len()..], Position::Backing)?,
+        _ => bytes(url, Position::Alone)?,
     };
     let cache: Cache<_, ()> = Cache::with_backend(backend);
     Ok(cache.with_serializer(TieredSerializer::default()))
@@ -83,59 +83,59 @@ pub fn open_or_off(url: impl AsRef<str>) -> AnyCache {
 
 type AnyBackend = Arc<dyn Backend<Stored = TieredValue>>;
 
-/// Whether memory is in front.
+/// The position of a cache of bytes: alone, or with memory in front of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tier {
+enum Position {
     Alone,
-    Below,
+    Backing,
 }
 
-fn in_memory(text: &str) -> Result<AnyBackend> {
-    let mut parameters = Parameters::of(text);
-    if parameters.path() != "memory:" {
-        return Err(wrong("nothing but options follows `memory:`"));
+fn memory(url: &str) -> Result<AnyBackend> {
+    let mut query = Query::parse(url);
+    if query.path() != "memory:" {
+        return Err(wrong("`memory:` takes no path, only options after `?`"));
     }
-    let options = memory(&mut parameters, "max_entries")?;
-    parameters.finish("a cache in memory")?;
+    let options = memory_options(&mut query, "max_entries")?;
+    query.finish("a cache in memory")?;
     Ok(Arc::new(MemoryBackend::<TieredValue>::with_options(options)))
 }
 
-fn memory(parameters: &mut Parameters<'_>, name: &str) -> Result<MemoryOptions> {
+fn memory_options(query: &mut Query<'_>, name: &str) -> Result<MemoryOptions> {
     let options = MemoryOptions::new();
-    Ok(match parameters.number(name)? {
+    Ok(match query.number(name)? {
         Some(entries) => options.max_entries(entries),
         None => options,
     })
 }
 
-/// The options of memory in front of another tier.
-fn in_front(parameters: &mut Parameters<'_>) -> Result<TieredOptions> {
-    let options = TieredOptions::new().memory(memory(parameters, "memory_max_entries")?);
-    Ok(match parameters.time("near_ttl")? {
+/// Reads the options of memory in front of another tier.
+fn tiered_options(query: &mut Query<'_>) -> Result<TieredOptions> {
+    let options = TieredOptions::new().memory(memory_options(query, "memory_max_entries")?);
+    Ok(match query.time("near_ttl")? {
         Some(time) => options.near_ttl(time),
         None => options,
     })
 }
 
-fn below(text: &str, tier: Tier) -> Result<AnyBackend> {
-    let mut parameters = Parameters::of(text);
+fn bytes(url: &str, position: Position) -> Result<AnyBackend> {
+    let mut query = Query::parse(url);
     #[cfg_attr(
         not(any(feature = "file", feature = "redis")),
         expect(unused_variables, reason = "there is nothing to put it in front of")
     )]
-    let memory = match tier {
-        Tier::Alone => None,
-        Tier::Below => Some(in_front(&mut parameters)?),
+    let memory = match position {
+        Position::Alone => None,
+        Position::Backing => Some(tiered_options(&mut query)?),
     };
-    let scheme = text.split(':').next().unwrap_or_default();
+    let scheme = url.split(':').next().unwrap_or_default();
     match scheme.split('+').next().unwrap_or_default() {
         #[cfg(feature = "file")]
-        "file" => Ok(tiers(file(parameters)?, memory)),
+        "file" => Ok(tiers(file(query)?, memory)),
         #[cfg(not(feature = "file"))]
         "file" => Err(wrong("a cache in a directory needs the feature `file`")),
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "valkey" | "valkeys" | "unix" => {
-            let url = parameters.without_taken();
+            let url = query.remaining_url();
             let cache = vayu_redis::RedisOptions::new().connect(url)?;
             Ok(tiers(cache.backend().clone(), memory))
         }
@@ -143,11 +143,11 @@ fn below(text: &str, tier: Tier) -> Result<AnyBackend> {
         "redis" | "rediss" | "valkey" | "valkeys" | "unix" => {
             Err(wrong("a cache on a Redis server needs the feature `redis`"))
         }
-        // The text may hold a password, so only what looks like a word is told.
+        // The URL may hold a password, so the message repeats the scheme only if it is a plain word.
         word if !word.is_empty() && word.chars().all(|letter| letter.is_ascii_alphabetic()) => {
-            Err(wrong(format!("there is no cache of the kind `{word}`")))
+            Err(wrong(format!("unknown scheme `{word}:`")))
         }
-        _ => Err(wrong("a cache is written as `memory:`, `file:///path` or `redis://host`")),
+        _ => Err(wrong("expected a URL such as `memory:`, `file:///path` or `redis://host`")),
     }
 }
 
@@ -163,11 +163,11 @@ where
 }
 
 #[cfg(feature = "file")]
-fn file(mut parameters: Parameters<'_>) -> Result<vayu_file::FileBackend> {
+fn file(mut query: Query<'_>) -> Result<vayu_file::FileBackend> {
     use vayu_core::SingleFlight;
     use vayu_file::{Durability, FileOptions};
 
-    let path = parameters.path().strip_prefix("file:").unwrap_or_default();
+    let path = query.path().strip_prefix("file:").unwrap_or_default();
     let path = match path.strip_prefix("//") {
         Some(path) if path.starts_with('/') => path,
         Some(_) => {
@@ -176,32 +176,32 @@ fn file(mut parameters: Parameters<'_>) -> Result<vayu_file::FileBackend> {
         None => path,
     };
     if path.is_empty() {
-        return Err(wrong("there is no path behind `file:`"));
+        return Err(wrong("missing path after `file:`"));
     }
-    let path = parameters::decode(path)?;
+    let path = query::decode(path)?;
     let mut options = FileOptions::new();
-    if let Some(bytes) = parameters.number("max_bytes")? {
+    if let Some(bytes) = query.number("max_bytes")? {
         options = options.max_bytes(bytes);
     }
-    if let Some(entries) = parameters.number("max_entries")? {
+    if let Some(entries) = query.number("max_entries")? {
         options = options.max_entries(entries);
     }
-    if let Some(bytes) = parameters.number("max_entry_bytes")? {
+    if let Some(bytes) = query.number("max_entry_bytes")? {
         options = options.max_entry_bytes(bytes);
     }
-    if let Some(files) = parameters.number("open_files")? {
+    if let Some(files) = query.number("open_files")? {
         options = options.open_files(usize::try_from(files).unwrap_or(usize::MAX));
     }
-    if parameters.word("durability", &["relaxed", "synced"])? == Some("synced") {
+    if query.word("durability", &["relaxed", "synced"])? == Some("synced") {
         options = options.durability(Durability::Synced);
     }
-    if parameters.word("single_flight", &["process", "everywhere"])? == Some("everywhere") {
+    if query.word("single_flight", &["process", "everywhere"])? == Some("everywhere") {
         options = options.single_flight(SingleFlight::Everywhere);
     }
-    if parameters.word("shared", &["allowed"])?.is_some() {
+    if query.word("shared", &["allowed"])?.is_some() {
         options = options.allow_shared();
     }
-    parameters.finish("a cache in a directory")?;
+    query.finish("a cache in a directory")?;
     Ok(options.open(path)?.backend().clone())
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache as QuickCache;
 use serde_json::json;
-use vayu::{Clock, MemoryCache, MemoryOptions, MonotonicClock, cached};
+use vayu::time::{Clock, MonotonicClock};
+use vayu::{MemoryCache, MemoryOptions, cached};
 
 use crate::keys::{Circle, uniform};
 use crate::plot;
@@ -73,7 +74,7 @@ fn medians(count: u64) -> Vec<f64> {
             }),
             Contender::new("quick_cache, deadline", Role::Limit, |times| {
                 for _ in 0..times {
-                    let found: Option<(u64, vayu::Timestamp)> = quick.get(&second.next());
+                    let found: Option<(u64, vayu::time::Timestamp)> = quick.get(&second.next());
                     black_box(found.filter(|found| MonotonicClock.now() < found.1));
                 }
             }),

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
-use vayu::{Backend, Cache, MemoryCache, RedisCache, RedisOptions, Serializer, TieredOptions};
+use vayu::backend::{Backend, Serializer};
+use vayu::{Cache, MemoryCache, RedisCache, RedisOptions, TieredOptions};
 
 use crate::race::{Contender, Course, Role, race};
 use crate::report::{Limit, Report};

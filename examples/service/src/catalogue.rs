@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use vayu::{FileCache, FileOptions, MemoryCache, MemoryOptions, PerFunctionStats, cached};
+use vayu::telemetry::PerFunctionStats;
+use vayu::{FileCache, FileOptions, MemoryCache, MemoryOptions, cached};
 
 use crate::problem::Problem;
 use crate::store::Store;

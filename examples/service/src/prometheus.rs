@@ -3,12 +3,12 @@
 
 use std::fmt::Write;
 
-use vayu::FunctionStats;
+use vayu::telemetry::FunctionStats;
 
 use crate::stats::short_name;
 
 /// The text. A program that has a recorder for the `metrics` facade would observe its caches with
-/// `vayu::Metrics` instead.
+/// `vayu::telemetry::Metrics` instead.
 pub(crate) fn text(functions: &[FunctionStats]) -> String {
     let mut text = String::from("# TYPE vayu_calls_total counter\n");
     for found in functions {

@@ -1,7 +1,7 @@
 //! What the caches do, for the page.
 
 use serde::Serialize;
-use vayu::FunctionStats;
+use vayu::telemetry::FunctionStats;
 
 /// The line of one function.
 #[derive(Debug, Serialize)]

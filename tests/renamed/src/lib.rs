@@ -16,7 +16,7 @@ pub fn sum(one: u64, two: u64) -> u64 {
     prefix = "renamed",
     include(1_u8),
     cache_if = |sum: &u64| *sum > 0,
-    serializer = memory::ByReference,
+    serializer = memory::backend::ByReference,
     version = 2,
     log = false
 )]

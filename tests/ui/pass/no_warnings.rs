@@ -77,7 +77,7 @@ pub mod handles {
     /// # Safety
     ///
     /// None is needed.
-    #[cached(ttl = 60, version = 2, serializer = vayu::ByReference, handle = risky_entry)]
+    #[cached(ttl = 60, version = 2, serializer = vayu::backend::ByReference, handle = risky_entry)]
     pub unsafe fn risky<T: Clone + Send + Sync + 'static, const N: usize>(_n: u8) -> [u8; N] {
         [0; N]
     }

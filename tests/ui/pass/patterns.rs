@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use vayu::{ByReference, MemoryCache, cached};
+use vayu::backend::ByReference;
+use vayu::{MemoryCache, cached};
 
 /// An extractor of a web framework: not `Clone`, not `Serialize`.
 struct Path<T>(T);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use moka::Expiry;
 use quick_cache::sync::Cache as QuickCache;
-use vayu::{Clock, MonotonicClock, Timestamp};
+use vayu::time::{Clock, MonotonicClock, Timestamp};
 
 use super::HOUR;
 

@@ -1,24 +1,24 @@
-//! What caches do, on the `metrics` facade.
+//! Events of caches, recorded to the `metrics` facade.
 
 use metrics::{Label, Unit, counter, describe_counter, describe_histogram, histogram};
 use vayu_core::{CallEvent, CallOutcome, Error, Observer};
 
-/// An [`Observer`] that hands everything to the [`metrics`](https://docs.rs/metrics) facade, and so to
-/// whatever recorder the program has installed. Names and units follow the
+/// An [`Observer`] that records to the [`metrics`](https://docs.rs/metrics) facade, and so to the recorder
+/// that the program has installed. Names and units follow the
 /// [conventions of OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/general/metrics/).
 ///
 /// | metric | kind, unit | labels |
 /// |---|---|---|
-/// | `vayu.call.count` | counter | `vayu.function`, `vayu.outcome`: `hit`, `miss`, `wait`, `stale` or `refresh` |
+/// | `vayu.call.count` | counter | `vayu.function`, `vayu.outcome`: `hit`, `miss`, `coalesced`, `stale` or `refresh` |
 /// | `vayu.computation.duration` | histogram, seconds | `vayu.function` |
-/// | `vayu.saved.duration` | counter, microseconds that the function need not run | `vayu.function` |
-/// | `vayu.store.count` | counter | `vayu.function` |
-/// | `vayu.error.count` | counter, faults that were survived | `vayu.function`, `error.type` |
+/// | `vayu.saved.duration` | counter, microseconds of computation that hits saved | `vayu.function` |
+/// | `vayu.insert.count` | counter | `vayu.function` |
+/// | `vayu.error.count` | counter, errors of the cache that its callers did not see | `vayu.function`, `error.type` |
 /// | `vayu.refresh.failed.count` | counter | `vayu.function` |
 ///
 /// ```
 /// # #[cfg(feature = "memory")]
-/// vayu::mem_cache().observe(vayu::Metrics::new());
+/// vayu::mem_cache().observe(vayu::telemetry::Metrics::new());
 /// ```
 #[derive(Debug, Clone)]
 pub struct Metrics(());
@@ -26,22 +26,27 @@ pub struct Metrics(());
 const CALLS: &str = "vayu.call.count";
 const COMPUTATION: &str = "vayu.computation.duration";
 const SAVED: &str = "vayu.saved.duration";
-const STORES: &str = "vayu.store.count";
+const INSERTS: &str = "vayu.insert.count";
 const ERRORS: &str = "vayu.error.count";
 const FAILED_REFRESHES: &str = "vayu.refresh.failed.count";
 
 impl Metrics {
-    /// Describes the metrics to the recorder of the program, which should be installed by now.
+    /// Creates an observer, and describes its metrics to the recorder of the program, which should be
+    /// installed before.
     pub fn new() -> Self {
         describe_counter!(CALLS, Unit::Count, "Calls of cached functions");
-        describe_histogram!(COMPUTATION, Unit::Seconds, "How long cached functions ran");
-        describe_counter!(SAVED, Unit::Microseconds, "How long cached functions need not run");
-        describe_counter!(STORES, Unit::Count, "Values that were stored");
-        describe_counter!(ERRORS, Unit::Count, "Faults of caches that were survived");
+        describe_histogram!(COMPUTATION, Unit::Seconds, "Run time of cached functions");
+        describe_counter!(
+            SAVED,
+            Unit::Microseconds,
+            "Run time of cached functions that hits saved"
+        );
+        describe_counter!(INSERTS, Unit::Count, "Values that were inserted");
+        describe_counter!(ERRORS, Unit::Count, "Errors of caches that callers did not see");
         describe_counter!(
             FAILED_REFRESHES,
             Unit::Count,
-            "Functions that failed while a value was stale"
+            "Failed refreshes of a value past its ttl"
         );
         Self(())
     }
@@ -70,7 +75,7 @@ impl Observer for Metrics {
     }
 
     fn on_insert(&self, function: &str) {
-        counter!(STORES, vec![label(function)]).increment(1);
+        counter!(INSERTS, vec![label(function)]).increment(1);
     }
 
     fn on_error(&self, function: &str, error: &Error) {

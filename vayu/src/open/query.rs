@@ -1,4 +1,4 @@
-//! What follows the question mark.
+//! The options in the query of a URL.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use vayu_core::Result;
 
 use super::wrong;
 
-/// The parts of a text, of which each parameter is taken once.
-pub(super) struct Parameters<'a> {
+/// A URL split into its path and its options, each of which is read once.
+pub(super) struct Query<'a> {
     path: &'a str,
     left: Vec<(&'a str, &'a str)>,
 }
 
-impl<'a> Parameters<'a> {
-    pub(super) fn of(text: &'a str) -> Self {
-        let (path, query) = text.split_once('?').unwrap_or((text, ""));
+impl<'a> Query<'a> {
+    pub(super) fn parse(url: &'a str) -> Self {
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
         let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
         let left = parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")));
         Self { path, left: left.collect() }
     }
 
-    /// What is before the question mark.
+    /// Returns the URL without its query.
     pub(super) fn path(&self) -> &'a str {
         self.path
     }
@@ -35,28 +35,32 @@ impl<'a> Parameters<'a> {
             other != name
         });
         if is_twice {
-            return Err(wrong(format!("the option `{name}` is there twice")));
+            return Err(wrong(format!("duplicate option `{name}`")));
         }
         Ok(taken)
     }
 
-    /// A number, of bytes perhaps.
+    /// Removes an option that is a number, with an optional binary unit of bytes.
     pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>> {
         let Some(text) = self.take(name)? else { return Ok(None) };
         number(text)
-            .ok_or_else(|| wrong(format!("the option `{name}` is a number like `1000` or `64MiB`")))
+            .ok_or_else(|| {
+                wrong(format!("option `{name}` must be a number like `1000` or `64MiB`"))
+            })
             .map(Some)
     }
 
-    /// A time with its unit.
+    /// Removes an option that is a duration with its unit.
     pub(super) fn time(&mut self, name: &str) -> Result<Option<Duration>> {
         let Some(text) = self.take(name)? else { return Ok(None) };
         time(text)
-            .ok_or_else(|| wrong(format!("the option `{name}` is a time like `500ms` or `10s`")))
+            .ok_or_else(|| {
+                wrong(format!("option `{name}` must be a duration like `500ms` or `10s`"))
+            })
             .map(Some)
     }
 
-    /// One of some words.
+    /// Removes an option that is one of these words.
     #[cfg(feature = "file")]
     pub(super) fn word(
         &mut self,
@@ -66,11 +70,13 @@ impl<'a> Parameters<'a> {
         let Some(text) = self.take(name)? else { return Ok(None) };
         let known = words.iter().find(|&&word| word == text).copied();
         known
-            .ok_or_else(|| wrong(format!("the option `{name}` is one of `{}`", words.join("`, `"))))
+            .ok_or_else(|| {
+                wrong(format!("option `{name}` must be one of `{}`", words.join("`, `")))
+            })
             .map(Some)
     }
 
-    /// Nobody knows the parameters that are left.
+    /// Returns an error if an option is left: it is unknown.
     pub(super) fn finish(self, subject: &str) -> Result<()> {
         match self.left.first() {
             None => Ok(()),
@@ -78,9 +84,9 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// The text without the parameters that were taken.
+    /// Returns the URL without the options that were removed.
     #[cfg(feature = "redis")]
-    pub(super) fn without_taken(&self) -> String {
+    pub(super) fn remaining_url(&self) -> String {
         let left: Vec<_> =
             self.left.iter().map(|(name, value)| format!("{name}={value}")).collect();
         if left.is_empty() {
@@ -107,7 +113,7 @@ fn time(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(digits.parse::<u64>().ok()?.checked_mul(unit)?))
 }
 
-/// A path with its `%20` and the like written out.
+/// Decodes the percent-encoding of a path.
 #[cfg(feature = "file")]
 pub(super) fn decode(path: &str) -> Result<String> {
     let mut bytes = Vec::with_capacity(path.len());
@@ -123,10 +129,9 @@ pub(super) fn decode(path: &str) -> Result<String> {
             let digits = str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
             u8::from_str_radix(digits, 16).ok()
         });
-        bytes
-            .push(digits.ok_or_else(|| wrong("two hexadecimal digits follow each `%` in a path"))?);
+        bytes.push(digits.ok_or_else(|| wrong("invalid percent-encoding in a path"))?);
     }
-    String::from_utf8(bytes).map_err(|_| wrong("the path is no text"))
+    String::from_utf8(bytes).map_err(|_| wrong("the path is not UTF-8"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,21 @@
+//! The traits and types for writing a backend, a serializer or a wrapper of one.
+//!
+//! [`Backend`] is the trait to implement; [`Cache::with_backend`](crate::Cache::with_backend) makes a cache
+//! of it. The module also names the backends of this crate, so that wrappers can hold them.
+
+pub use vayu_core::{
+    AnyValue, AsCache, Backend, BuildKeyHasher, ByReference, ChangeCount, Generations, Group,
+    Invalidation, InvalidationFeed, InvalidationListener, KeyVersion, Lease, LeaseGuard,
+    OffBackend, Offline, OpenBackend, PauseAllGuard, PauseGuard, Prefix, Record, ReleaseLease,
+    Serializer, SerializerId, Usage, encode_checked,
+};
+#[cfg(feature = "file")]
+pub use vayu_file::FileBackend;
+#[cfg(feature = "memory")]
+pub use vayu_memory::MemoryBackend;
+#[cfg(feature = "moka")]
+pub use vayu_memory::MokaBackend;
+#[cfg(feature = "redis")]
+pub use vayu_redis::RedisBackend;
+#[cfg(feature = "tiered")]
+pub use vayu_tiered::{TieredBackend, TieredSerializer, TieredValue, Untiered};
