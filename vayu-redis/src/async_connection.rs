@@ -7,35 +7,35 @@ use redis::aio::ConnectionLike;
 use redis::{Cmd, Value};
 
 use crate::error::Failure;
-use crate::pipeline::Talk;
+use crate::pipeline::Pipeline;
 
 /// A connection. A clone is the same one.
 #[derive(Clone)]
-pub(crate) enum Line {
+pub(crate) enum AsyncConnection {
     /// To one server.
-    Plain(Talk),
+    Plaintext(Pipeline),
     #[cfg(feature = "tls")]
     Tls(redis::aio::MultiplexedConnection),
     #[cfg(feature = "cluster")]
     Cluster(redis::cluster_async::ClusterConnection),
 }
 
-impl Line {
+impl AsyncConnection {
     /// Returns the reply to a command. Connections of the library keep no deadline.
-    pub(crate) async fn ask(self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    pub(crate) async fn execute(self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         match self {
-            Self::Plain(talk) => talk.ask(command, deadline).await,
+            Self::Plaintext(pipeline) => pipeline.execute(command, deadline).await,
             #[cfg(feature = "tls")]
-            Self::Tls(mut connection) => of_library(connection.req_packed_command(command).await),
+            Self::Tls(mut connection) => from_library(connection.req_packed_command(command).await),
             #[cfg(feature = "cluster")]
             Self::Cluster(mut connection) => {
-                of_library(connection.req_packed_command(command).await)
+                from_library(connection.req_packed_command(command).await)
             }
         }
     }
 }
 
 #[cfg(any(feature = "tls", feature = "cluster"))]
-fn of_library(reply: redis::RedisResult<Value>) -> Result<Value, Failure> {
-    reply.and_then(Value::extract_error).map_err(Failure::of_library)
+fn from_library(reply: redis::RedisResult<Value>) -> Result<Value, Failure> {
+    reply.and_then(Value::extract_error).map_err(Failure::from_library)
 }

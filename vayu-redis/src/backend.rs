@@ -14,22 +14,22 @@ use vayu_core::{
     Lease, OffBackend, OpenBackend, Record, Result, SingleFlight, Usage,
 };
 
-use crate::async_connection::Line;
+use crate::async_connection::AsyncConnection;
 use crate::breaker::{Breaker, Permit};
-use crate::change::Change;
-use crate::command::{self, Keep, Names};
+use crate::diagnostics::Operation;
 use crate::error::Failure;
+use crate::error_reply::Scope;
 use crate::lease::Leases;
+use crate::mutation::Mutation;
 use crate::options::RedisOptions;
-use crate::per_runtime::{Cell, Opening};
-use crate::pool::{Pool, is_worth_another};
-use crate::pubsub::{self, Audience, Message, Source};
-use crate::reply::Scope;
+use crate::pool::{Pool, is_retryable};
+use crate::pubsub::{self, Message, Source, Subscribers};
+use crate::request::{self, Expiry, KeyNames};
 use crate::runtime;
 use crate::scan;
 use crate::server::Server;
-use crate::setup::Step;
-use crate::sync_connection::Link;
+use crate::shared_connection::{PendingConnection, SharedConnection};
+use crate::sync_connection::SyncConnection;
 
 /// Keeps each entry in a key of a Redis server.
 ///
@@ -50,61 +50,63 @@ use crate::sync_connection::Link;
 /// Sync callers block their thread while the server answers.
 #[derive(Clone)]
 pub struct RedisBackend {
-    asking: Asking,
-    names: Arc<Names>,
+    client: Client,
+    names: Arc<KeyNames>,
     leases: Option<Arc<Leases>>,
     clock: Arc<dyn Clock>,
-    audience: Arc<Audience>,
+    subscribers: Arc<Subscribers>,
     corrupt_entries: Arc<AtomicU64>,
     max_entry_bytes: u64,
 }
 
 /// The way to the server.
 #[derive(Clone)]
-pub(crate) struct Asking(Arc<Ways>);
+pub(crate) struct Client(Arc<ClientInner>);
 
-struct Ways {
+struct ClientInner {
     server: Arc<Server>,
     pool: Pool,
-    cell: Cell,
+    shared: SharedConnection,
     breaker: Breaker,
     timeout: Duration,
 }
 
-impl Asking {
+impl Client {
     /// Returns the reply to a command.
-    pub(crate) fn ask(&self, command: &Cmd) -> Result<Value, Failure> {
+    pub(crate) fn execute(&self, command: &Cmd) -> Result<Value, Failure> {
         let deadline = self.deadline();
-        self.guard(command, |permit| {
+        self.with_permit(command, |permit| {
             let connect = || {
                 // Of many who were let in at once, those who come here late need not try, too.
-                if permit.is_outdated() {
-                    return Err(Failure::Resting);
+                if permit.is_revoked() {
+                    return Err(Failure::CircuitOpen);
                 }
-                self.0.server.link(deadline)
+                self.0.server.connect(deadline)
             };
-            self.0.pool.with(deadline, connect, |link| link.ask(command, deadline))
+            self.0.pool.with_connection(deadline, connect, |connection| {
+                connection.execute(command, deadline)
+            })
         })
     }
 
     /// Runs what asks the server, unless that is left alone, and notes what comes of it.
-    fn guard<T>(
+    fn with_permit<T>(
         &self,
         command: &Cmd,
         ask: impl FnOnce(&Permit<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let permit = self.0.breaker.permit().ok_or(Failure::Resting)?;
-        let answer = ask(&permit);
-        self.settle(permit, command, answer.as_ref().err());
-        answer
+        let permit = self.0.breaker.permit().ok_or(Failure::CircuitOpen)?;
+        let reply = ask(&permit);
+        self.record_outcome(permit, command, reply.as_ref().err());
+        reply
     }
 
     /// Tells the breaker, and the log if it must know, what came of an attempt.
-    fn settle(&self, permit: Permit<'_>, command: &Cmd, failure: Option<&Failure>) {
-        self.0.server.setup().note(&Step::Command(command), failure);
+    fn record_outcome(&self, permit: Permit<'_>, command: &Cmd, failure: Option<&Failure>) {
+        self.0.server.diagnostics().record(&Operation::Command(command), failure);
         match failure {
             // It was not asked.
-            Some(Failure::Resting) => drop(permit),
+            Some(Failure::CircuitOpen) => drop(permit),
             Some(failure) if failure.scope() == Scope::Server => {
                 permit.failed();
                 // The others are likely as bad.
@@ -115,57 +117,57 @@ impl Asking {
     }
 
     /// [`ask`](Self::ask) for async callers, on any executor.
-    pub(crate) async fn ask_async(&self, command: &Cmd) -> Result<Value, Failure> {
+    pub(crate) async fn execute_async(&self, command: &Cmd) -> Result<Value, Failure> {
         let deadline = self.deadline();
-        let permit = self.0.breaker.permit().ok_or(Failure::Resting)?;
+        let permit = self.0.breaker.permit().ok_or(Failure::CircuitOpen)?;
         if permit.is_probe() {
             // What comes of a probe decides for all, so it does not end with its caller.
-            let (asking, command, permit) = (self.clone(), command.clone(), permit.detach());
+            let (client, command, permit) = (self.clone(), command.clone(), permit.detach());
             let probe = async move {
-                let permit = permit.attach(&asking.0.breaker);
-                asking.ask_permitted(permit, &command, deadline).await
+                let permit = permit.attach(&client.0.breaker);
+                client.execute_permitted(permit, &command, deadline).await
             };
-            return runtime::helper()?.spawn(probe).await.unwrap_or(Err(Failure::Helper));
+            return runtime::handle()?.spawn(probe).await.unwrap_or(Err(Failure::RuntimeStopped));
         }
-        self.ask_permitted(permit, command, deadline).await
+        self.execute_permitted(permit, command, deadline).await
     }
 
-    async fn ask_permitted(
+    async fn execute_permitted(
         &self,
         permit: Permit<'_>,
         command: &Cmd,
         deadline: Instant,
     ) -> Result<Value, Failure> {
-        let answer = self.exchange(&permit, command, deadline).await;
-        self.settle(permit, command, answer.as_ref().err());
-        answer
+        let reply = self.execute_with_retry(&permit, command, deadline).await;
+        self.record_outcome(permit, command, reply.as_ref().err());
+        reply
     }
 
     /// Asks over the connection there is, and once more over a new one if that turns out to be of no
     /// use.
-    async fn exchange(
+    async fn execute_with_retry(
         &self,
         permit: &Permit<'_>,
         command: &Cmd,
         deadline: Instant,
     ) -> Result<Value, Failure> {
-        let cell = &self.0.cell;
-        let (opening, is_reused) = cell.of_callers(permit)?;
-        let answer = ask_over(&opening, command, deadline).await;
-        let Err(failure) = &answer else { return answer };
-        if is_reused && is_worth_another(failure, opening.began()) {
-            cell.give_up(&opening);
-            let (opening, _) = cell.of_callers(permit)?;
-            let answer = ask_over(&opening, command, deadline).await;
-            if answer.as_ref().is_err_and(Failure::ends_connection) {
-                cell.give_up(&opening);
+        let shared = &self.0.shared;
+        let (pending, is_reused) = shared.get_or_open(permit)?;
+        let reply = execute_on(&pending, command, deadline).await;
+        let Err(failure) = &reply else { return reply };
+        if is_reused && is_retryable(failure, pending.began()) {
+            shared.discard(&pending);
+            let (pending, _) = shared.get_or_open(permit)?;
+            let reply = execute_on(&pending, command, deadline).await;
+            if reply.as_ref().is_err_and(Failure::ends_connection) {
+                shared.discard(&pending);
             }
-            return answer;
+            return reply;
         }
         if failure.ends_connection() {
-            cell.give_up(&opening);
+            shared.discard(&pending);
         }
-        answer
+        reply
     }
 
     /// How long an operation may take.
@@ -179,18 +181,18 @@ impl Asking {
 }
 
 /// Returns the reply to a command over a connection, which may still have to be opened.
-async fn ask_over(
-    opening: &Arc<Opening>,
+async fn execute_on(
+    pending: &Arc<PendingConnection>,
     command: &Cmd,
     deadline: Instant,
 ) -> Result<Value, Failure> {
-    if let Some(Line::Plain(talk)) = opening.line() {
+    if let Some(AsyncConnection::Plaintext(pipeline)) = pending.connection() {
         // It keeps the deadline itself.
-        return talk.ask(command, deadline).await;
+        return pipeline.execute(command, deadline).await;
     }
-    let (opening, command) = (Arc::clone(opening), command.clone());
-    let ask = async move { opening.ask(&command, deadline).await };
-    runtime::helper()?.spawn(ask).await.unwrap_or(Err(Failure::Helper))
+    let (pending, command) = (Arc::clone(pending), command.clone());
+    let ask = async move { pending.execute(&command, deadline).await };
+    runtime::handle()?.spawn(ask).await.unwrap_or(Err(Failure::RuntimeStopped))
 }
 
 impl RedisBackend {
@@ -198,43 +200,47 @@ impl RedisBackend {
         let leases = (options.single_flight == SingleFlight::Everywhere)
             .then(|| Leases::new(options.lease_ttl, Arc::clone(&options.breaker_clock)));
         let server = Arc::new(server);
-        let ways = Ways {
+        let inner = ClientInner {
             pool: Pool::new(options.max_connections, options.max_idle),
-            cell: Cell::new(Arc::clone(&server), options.max_idle),
-            breaker: Breaker::new(options.failures, options.rest, options.breaker_clock),
+            shared: SharedConnection::new(Arc::clone(&server), options.max_idle),
+            breaker: Breaker::new(
+                options.breaker_threshold,
+                options.breaker_cooldown,
+                options.breaker_clock,
+            ),
             timeout: server.timeout(),
             server,
         };
         Self {
-            asking: Asking(Arc::new(ways)),
-            names: Arc::new(Names::new(options.namespace)),
+            client: Client(Arc::new(inner)),
+            names: Arc::new(KeyNames::new(options.namespace)),
             leases,
             clock: options.clock,
-            audience: Arc::default(),
+            subscribers: Arc::default(),
             corrupt_entries: Arc::default(),
             max_entry_bytes: options.max_entry_bytes,
         }
     }
 
     /// Asks the server whether it is there.
-    pub(crate) fn greet(&self) -> Result<()> {
-        match self.asking.ask(&command::ping()) {
+    pub(crate) fn ping(&self) -> Result<()> {
+        match self.client.execute(&request::ping()) {
             Ok(_) => Ok(()),
-            Err(failure) => Err(failure.during("connect to the Redis server")),
+            Err(failure) => Err(failure.into_error("connect to the Redis server")),
         }
     }
 
-    pub(crate) fn asking(&self) -> &Asking {
-        &self.asking
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
-    pub(crate) fn names(&self) -> &Names {
+    pub(crate) fn names(&self) -> &KeyNames {
         &self.names
     }
 
     /// The record in an answer.
-    fn unpack(&self, key: &WireKey, answer: Value) -> Result<Option<Record<Bytes>>, Failure> {
-        let Some(mut bytes) = command::bytes(answer)? else { return Ok(None) };
+    fn decode(&self, key: &WireKey, reply: Value) -> Result<Option<Record<Bytes>>, Failure> {
+        let Some(mut bytes) = request::bytes(reply)? else { return Ok(None) };
         match EncodedEntry::parse(&bytes) {
             Ok(entry) if entry.is_of(key) => {
                 let (record, start) = (entry.record(()), entry.value_range().start);
@@ -250,7 +256,7 @@ impl RedisBackend {
     }
 
     /// The bytes of an entry, and how long the server keeps them.
-    fn pack(&self, key: &WireKey, record: &Record<Bytes>) -> Result<(Vec<u8>, Keep)> {
+    fn encode(&self, key: &WireKey, record: &Record<Bytes>) -> Result<(Vec<u8>, Expiry)> {
         let bytes = wire::encode(key, record);
         if bytes.len() as u64 > self.max_entry_bytes {
             return Err(Error::new(
@@ -258,7 +264,7 @@ impl RedisBackend {
                 format!("the entry is longer than {} bytes", self.max_entry_bytes),
             ));
         }
-        Ok((bytes, Keep::of(record, self.clock.now())))
+        Ok((bytes, Expiry::of(record, self.clock.now())))
     }
 }
 
@@ -292,84 +298,86 @@ impl Backend for RedisBackend {
 
     fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
         let key = WireKey::new(key);
-        let read = command::read(&self.names.entry(&key), self.max_entry_bytes);
-        let answer = self.asking.ask(&read).and_then(|answer| self.unpack(&key, answer));
-        answer.map_err(|failure| failure.during("read entry"))
+        let read = request::read(&self.names.entry(&key), self.max_entry_bytes);
+        let reply = self.client.execute(&read).and_then(|reply| self.decode(&key, reply));
+        reply.map_err(|failure| failure.into_error("read entry"))
     }
 
     fn write(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
         let key = WireKey::new(key);
         let name = self.names.entry(&key);
-        let ((bytes, keep), message) = (self.pack(&key, &record)?, Message::key(&key));
-        let change =
-            Change::write(&name, &bytes, keep, self.names().invalidation_channel(), &message);
-        let answer = change.make(&self.asking);
-        stored(answer).map_err(|failure| failure.during("write entry"))
+        let ((bytes, expiry), message) = (self.encode(&key, &record)?, Message::key(&key));
+        let mutation =
+            Mutation::write(&name, &bytes, expiry, self.names().invalidation_channel(), &message);
+        let reply = mutation.execute(&self.client);
+        check_stored(reply).map_err(|failure| failure.into_error("write entry"))
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
         let key = WireKey::new(key);
         let (name, message) = (self.names.entry(&key), Message::key(&key));
-        let change = Change::delete(&name, self.names().invalidation_channel(), &message);
-        let existed = change.make(&self.asking).and_then(|answer| command::done(&answer));
-        existed.map_err(|failure| failure.during("delete entry"))
+        let mutation = Mutation::delete(&name, self.names().invalidation_channel(), &message);
+        let existed = mutation.execute(&self.client).and_then(|reply| request::done(&reply));
+        existed.map_err(|failure| failure.into_error("delete entry"))
     }
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
         let key = WireKey::new(key);
-        let read = command::read(&self.names.entry(&key), self.max_entry_bytes);
-        let answer = self.asking.ask_async(&read).await;
-        let record = answer.and_then(|answer| self.unpack(&key, answer));
-        record.map_err(|failure| failure.during("read entry"))
+        let read = request::read(&self.names.entry(&key), self.max_entry_bytes);
+        let reply = self.client.execute_async(&read).await;
+        let record = reply.and_then(|reply| self.decode(&key, reply));
+        record.map_err(|failure| failure.into_error("read entry"))
     }
 
     async fn write_async(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
         let key = WireKey::new(key);
         let name = self.names.entry(&key);
-        let ((bytes, keep), message) = (self.pack(&key, &record)?, Message::key(&key));
-        let change =
-            Change::write(&name, &bytes, keep, self.names().invalidation_channel(), &message);
-        let answer = change.make_async(&self.asking).await;
-        stored(answer).map_err(|failure| failure.during("write entry"))
+        let ((bytes, expiry), message) = (self.encode(&key, &record)?, Message::key(&key));
+        let mutation =
+            Mutation::write(&name, &bytes, expiry, self.names().invalidation_channel(), &message);
+        let reply = mutation.execute_async(&self.client).await;
+        check_stored(reply).map_err(|failure| failure.into_error("write entry"))
     }
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         let key = WireKey::new(key);
         let (name, message) = (self.names.entry(&key), Message::key(&key));
-        let change = Change::delete(&name, self.names().invalidation_channel(), &message);
-        let answer = change.make_async(&self.asking).await;
-        let existed = answer.and_then(|answer| command::done(&answer));
-        existed.map_err(|failure| failure.during("delete entry"))
+        let mutation = Mutation::delete(&name, self.names().invalidation_channel(), &message);
+        let reply = mutation.execute_async(&self.client).await;
+        let existed = reply.and_then(|reply| request::done(&reply));
+        existed.map_err(|failure| failure.into_error("delete entry"))
     }
 
     fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
         let Some(leases) = &self.leases else { return Ok(Lease::NotRequired) };
-        leases.take(&self.asking, self.names.claim(&WireKey::new(key)))
+        leases.acquire(&self.client, self.names.lease(&WireKey::new(key)))
     }
 
     async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
         let Some(leases) = &self.leases else { return Ok(Lease::NotRequired) };
-        leases.take_async(&self.asking, self.names.claim(&WireKey::new(key))).await
+        leases.acquire_async(&self.client, self.names.lease(&WireKey::new(key))).await
     }
 
     /// Looks through all keys of the server. Each step has the time limit of an operation, the whole
     /// has none. Others give up their copies after each page of keys, so that what a clearing that is
     /// not completed has removed is not in their memory.
     fn clear(&self) -> Result<()> {
-        let (ways, pattern) = (&self.asking.0, self.names.entries());
-        let deadline = || self.asking.deadline();
-        let publish = command::publish(&self.names().invalidation_channel(), &Message::EVERYTHING);
-        let remove = |link: &mut dyn Link| scan::remove_all(link, &pattern, &publish, deadline);
-        let clear = || ways.server.on_each(deadline, remove);
-        let cleared = self.asking.guard(&redis::cmd("SCAN"), |_| clear());
-        cleared.map_err(|failure| failure.during("clear"))
+        let (inner, pattern) = (&self.client.0, self.names.entry_pattern());
+        let deadline = || self.client.deadline();
+        let publish = request::publish(&self.names().invalidation_channel(), &Message::ALL);
+        let remove = |connection: &mut dyn SyncConnection| {
+            scan::remove_all(connection, &pattern, &publish, deadline)
+        };
+        let clear = || inner.server.for_each_master(deadline, remove);
+        let cleared = self.client.with_permit(&redis::cmd("SCAN"), |_| clear());
+        cleared.map_err(|failure| failure.into_error("clear"))
     }
 
     async fn clear_async(&self) -> Result<()> {
         let this = self.clone();
-        let runtime = runtime::helper().map_err(|failure| failure.during("clear"))?;
+        let runtime = runtime::handle().map_err(|failure| failure.into_error("clear"))?;
         let task = runtime.spawn_blocking(move || this.clear());
-        task.await.unwrap_or_else(|_| Err(Failure::Helper.during("clear")))
+        task.await.unwrap_or_else(|_| Err(Failure::RuntimeStopped.into_error("clear")))
     }
 
     fn generations(&self) -> Option<&dyn Generations> {
@@ -393,20 +401,20 @@ impl Backend for RedisBackend {
 }
 
 /// Whether an entry was stored.
-fn stored(answer: Result<Value, Failure>) -> Result<(), Failure> {
-    if command::done(&answer?)? { Ok(()) } else { Err(Failure::Answer) }
+fn check_stored(reply: Result<Value, Failure>) -> Result<(), Failure> {
+    if request::done(&reply?)? { Ok(()) } else { Err(Failure::UnexpectedReply) }
 }
 
 impl InvalidationFeed for RedisBackend {
-    fn subscribe(&self, watcher: Weak<dyn InvalidationListener>) {
-        let ways = &self.asking.0;
-        let server = Arc::clone(&ways.server);
+    fn subscribe(&self, listener: Weak<dyn InvalidationListener>) {
+        let inner = &self.client.0;
+        let server = Arc::clone(&inner.server);
         let source =
-            Source { server, channel: self.names().invalidation_channel(), patience: ways.timeout };
-        pubsub::join(&self.audience, watcher, source);
+            Source { server, channel: self.names().invalidation_channel(), timeout: inner.timeout };
+        pubsub::subscribe(&self.subscribers, listener, source);
     }
 
     fn is_connected(&self) -> bool {
-        self.audience.hears()
+        self.subscribers.is_connected()
     }
 }

@@ -12,7 +12,7 @@ use crate::random;
 #[derive(Debug)]
 pub(crate) struct Breaker {
     threshold: u32,
-    rest: Duration,
+    cooldown: Duration,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
@@ -20,12 +20,12 @@ pub(crate) struct Breaker {
 #[derive(Debug)]
 enum State {
     Closed { failures: u32 },
-    Open { until: Timestamp, rests: u32 },
-    Probing { rests: u32 },
+    Open { until: Timestamp, cooldowns: u32 },
+    Probing { cooldowns: u32 },
 }
 
 /// A rest grows to at most this many times the first one.
-const LONGEST: u32 = 32;
+const MAX_COOLDOWN_FACTOR: u32 = 32;
 
 /// Leave to ask the server. Whoever has it says what came of it, or has been cancelled.
 #[derive(Debug)]
@@ -36,9 +36,9 @@ pub(crate) struct Permit<'a> {
 }
 
 impl Breaker {
-    pub(crate) fn new(threshold: u32, rest: Duration, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(threshold: u32, cooldown: Duration, clock: Arc<dyn Clock>) -> Self {
         let state = Mutex::new(State::Closed { failures: 0 });
-        Self { threshold: threshold.max(1), rest, clock, state }
+        Self { threshold: threshold.max(1), cooldown, clock, state }
     }
 
     /// Leave to ask, or nothing while the server is left alone.
@@ -47,14 +47,14 @@ impl Breaker {
         let is_probe = match *state {
             State::Closed { .. } => false,
             State::Probing { .. } => return None,
-            State::Open { until, rests } => {
+            State::Open { until, cooldowns } => {
                 let now = self.clock.now();
                 // A clock that was set back must not make the rest longer.
-                let is_resting = now < until && until.saturating_since(now) <= self.longest();
-                if is_resting {
+                let in_cooldown = now < until && until.saturating_since(now) <= self.max_cooldown();
+                if in_cooldown {
                     return None;
                 }
-                *state = State::Probing { rests };
+                *state = State::Probing { cooldowns };
                 true
             }
         };
@@ -72,7 +72,7 @@ impl Breaker {
 
     fn failed(&self, is_probe: bool) {
         let mut state = self.state();
-        let rests = match &mut *state {
+        let cooldowns = match &mut *state {
             State::Closed { failures } => {
                 *failures += 1;
                 if *failures < self.threshold {
@@ -80,21 +80,21 @@ impl Breaker {
                 }
                 0
             }
-            State::Probing { rests } if is_probe => *rests,
+            State::Probing { cooldowns } if is_probe => *cooldowns,
             _ => return,
         };
-        *state = self.open(rests);
+        *state = self.open(cooldowns);
     }
 
     /// At rest for about this long, so that many processes do not come back at one moment.
-    fn open(&self, rests: u32) -> State {
-        let longest = self.rest * (1 << rests.min(LONGEST.ilog2()));
-        let rest = random::part_of(longest);
-        State::Open { until: self.clock.now().saturating_add(rest), rests: rests + 1 }
+    fn open(&self, cooldowns: u32) -> State {
+        let max_cooldown = self.cooldown * (1 << cooldowns.min(MAX_COOLDOWN_FACTOR.ilog2()));
+        let cooldown = random::jittered(max_cooldown);
+        State::Open { until: self.clock.now().saturating_add(cooldown), cooldowns: cooldowns + 1 }
     }
 
-    fn longest(&self) -> Duration {
-        self.rest * LONGEST
+    fn max_cooldown(&self) -> Duration {
+        self.cooldown * MAX_COOLDOWN_FACTOR
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -105,11 +105,11 @@ impl Breaker {
 /// The permit of a probe, without the borrow of its breaker.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Detached {
+pub(crate) struct DetachedPermit {
     is_probe: bool,
 }
 
-impl Detached {
+impl DetachedPermit {
     pub(crate) fn attach(self, breaker: &Breaker) -> Permit<'_> {
         Permit { breaker, is_probe: self.is_probe }
     }
@@ -122,14 +122,14 @@ impl Permit<'_> {
     }
 
     /// Takes the permit to another task.
-    pub(crate) fn detach(self) -> Detached {
+    pub(crate) fn detach(self) -> DetachedPermit {
         let is_probe = self.is_probe;
         std::mem::forget(self);
-        Detached { is_probe }
+        DetachedPermit { is_probe }
     }
 
     /// Whether the server is left alone since this was given.
-    pub(crate) fn is_outdated(&self) -> bool {
+    pub(crate) fn is_revoked(&self) -> bool {
         !self.is_probe && !matches!(*self.breaker.state(), State::Closed { .. })
     }
 
@@ -159,19 +159,19 @@ mod tests {
 
     use super::*;
 
-    const REST: Duration = Duration::from_secs(1);
+    const COOLDOWN: Duration = Duration::from_secs(1);
 
     fn breaker() -> (ManualClock, Breaker) {
         let clock = ManualClock::new();
-        (clock.clone(), Breaker::new(3, REST, Arc::new(clock)))
+        (clock.clone(), Breaker::new(3, COOLDOWN, Arc::new(clock)))
     }
 
     fn fail(breaker: &Breaker) {
-        breaker.permit().expect("leave to ask").failed();
+        breaker.permit().expect("a permit").failed();
     }
 
     #[test]
-    fn third_failure_in_a_row_gives_a_rest() {
+    fn third_failure_in_a_row_opens_the_breaker() {
         let (_clock, breaker) = breaker();
         fail(&breaker);
         fail(&breaker);
@@ -183,45 +183,45 @@ mod tests {
     }
 
     #[test]
-    fn one_caller_asks_after_the_rest_and_decides() {
+    fn one_probe_after_the_cooldown_decides() {
         let (clock, breaker) = breaker();
         (0..3).for_each(|_| fail(&breaker));
         clock.advance(Duration::from_millis(499));
-        assert!(breaker.permit().is_none(), "no rest is shorter than half");
+        assert!(breaker.permit().is_none(), "no cooldown is shorter than half");
         clock.advance(Duration::from_millis(501));
-        let probe = breaker.permit().expect("the rest is over");
-        assert!(breaker.permit().is_none(), "one is enough");
+        let probe = breaker.permit().expect("the cooldown is over");
+        assert!(breaker.permit().is_none(), "one probe at a time");
         probe.succeeded();
         assert!(breaker.permit().is_some() && breaker.permit().is_some());
     }
 
     #[test]
-    fn rests_grow_and_have_a_limit() {
+    fn cooldowns_double_up_to_a_limit() {
         let (clock, breaker) = breaker();
         (0..3).for_each(|_| fail(&breaker));
         for n in 1..20_u32 {
-            clock.advance(REST * LONGEST);
+            clock.advance(COOLDOWN * MAX_COOLDOWN_FACTOR);
             fail(&breaker);
             let State::Open { until, .. } = *breaker.state() else { panic!("it is open") };
-            let rest = until.saturating_since(clock.now());
-            let longest = REST * (1 << n.min(5));
-            assert!(rest >= longest / 2 && rest <= longest, "{n}: {rest:?}");
+            let cooldown = until.saturating_since(clock.now());
+            let max_cooldown = COOLDOWN * (1 << n.min(5));
+            assert!(cooldown >= max_cooldown / 2 && cooldown <= max_cooldown, "{n}: {cooldown:?}");
         }
     }
 
     #[test]
-    fn cancelled_probe_is_a_failed_one() {
+    fn cancelled_probe_counts_as_failed() {
         let (clock, breaker) = breaker();
         (0..3).for_each(|_| fail(&breaker));
-        clock.advance(REST);
-        drop(breaker.permit().expect("the rest is over"));
+        clock.advance(COOLDOWN);
+        drop(breaker.permit().expect("the cooldown is over"));
         assert!(breaker.permit().is_none());
-        clock.advance(2 * REST);
+        clock.advance(2 * COOLDOWN);
         assert!(breaker.permit().is_some());
     }
 
     #[test]
-    fn late_success_of_an_early_caller_does_not_end_the_rest() {
+    fn late_success_of_an_earlier_call_does_not_close_the_breaker() {
         let (_clock, breaker) = breaker();
         let early = breaker.permit().unwrap();
         (0..3).for_each(|_| fail(&breaker));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_that_is_set_back_does_not_make_a_rest_longer() {
+    fn clock_set_back_does_not_extend_the_cooldown() {
         let (clock, breaker) = breaker();
         (0..3).for_each(|_| fail(&breaker));
         clock.set(Timestamp::from_micros(0));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::{RedisError, ServerErrorKind};
 use vayu_core::{Error, ErrorKind};
 
-use crate::reply::{self, Cause, Scope};
+use crate::error_reply::{self, Misconfiguration, Scope};
 
 /// A failure, kept as the source of the [`Error`] that a caller gets.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -17,31 +17,31 @@ pub(crate) enum Failure {
     Redis(RedisError),
     /// Before a byte of the reply was received. The command may be sent again over another connection.
     #[error("the connection was closed: {0}")]
-    Lost(RedisError),
+    ConnectionLost(RedisError),
     /// There is no connection to ask over. Whatever the reason is, it is one of the server.
     #[error("cannot connect: {0}")]
     Connect(Arc<Failure>),
-    #[error("no answer within {0:?}")]
+    #[error("no reply within {0:?}")]
     Timeout(Duration),
-    #[error("the server is left alone for a while after it has failed several times")]
-    Resting,
-    #[error("the answer is none to this command")]
-    Answer,
-    #[error("too many commands are waiting for the server")]
-    Crowded,
-    #[error("the address of the server cannot be looked up")]
-    Lookup(#[source] Arc<io::Error>),
+    #[error("circuit breaker open")]
+    CircuitOpen,
+    #[error("unexpected reply")]
+    UnexpectedReply,
+    #[error("too many pending commands")]
+    QueueFull,
+    #[error("cannot resolve the host name")]
+    Resolve(#[source] Arc<io::Error>),
     #[cfg(feature = "sentinel")]
-    #[error("no sentinel knows the server")]
-    Sentinel,
+    #[error("no sentinel knows a reachable master")]
+    NoMaster,
     #[cfg(feature = "sentinel")]
-    #[error("no sentinel knows a server of this name")]
-    UnknownName,
+    #[error("no sentinel knows a master of this name")]
+    UnknownMasterName,
     #[cfg(feature = "sentinel")]
-    #[error("a sentinel: {0}")]
-    AtSentinel(Arc<Failure>),
-    #[error("the helper thread has ended")]
-    Helper,
+    #[error("sentinel: {0}")]
+    FromSentinel(Arc<Failure>),
+    #[error("background thread has ended")]
+    RuntimeStopped,
 }
 
 impl From<RedisError> for Failure {
@@ -68,21 +68,21 @@ impl Failure {
     /// The failure of a command on a connection of the library, which does not say how much of the
     /// reply it has received.
     #[cfg(any(feature = "tls", feature = "cluster"))]
-    pub(crate) fn of_library(error: RedisError) -> Self {
-        if error.is_connection_dropped() { Self::Lost(error) } else { error.into() }
+    pub(crate) fn from_library(error: RedisError) -> Self {
+        if error.is_connection_dropped() { Self::ConnectionLost(error) } else { error.into() }
     }
 
     /// The failure of whoever wanted to connect.
-    pub(crate) fn connecting(self) -> Self {
+    pub(crate) fn while_connecting(self) -> Self {
         match self {
-            Self::Connect(_) | Self::Resting => self,
+            Self::Connect(_) | Self::CircuitOpen => self,
             failure => Self::Connect(Arc::new(failure)),
         }
     }
 
     /// Whether the server does not know scripts, or does not let this user run them, so that nothing
     /// was done.
-    pub(crate) fn refuses_scripts(&self) -> bool {
+    pub(crate) fn is_scripting_refused(&self) -> bool {
         let Self::Redis(error) = self else { return false };
         let is_unknown = |detail: &str| {
             detail.contains("unknown command") || detail.contains("not allowed from script")
@@ -94,48 +94,48 @@ impl Failure {
     pub(crate) fn scope(&self) -> Scope {
         let Self::Redis(error) = self else { return Scope::Server };
         let Some(code) = error.code() else { return Scope::Server };
-        reply::scope(code, error.detail().unwrap_or_default())
+        error_reply::scope(code, error.detail().unwrap_or_default())
     }
 
     /// Returns what is wrong with the configuration, if that is why this happened.
-    pub(crate) fn misconfiguration(&self) -> Option<Cause> {
+    pub(crate) fn misconfiguration(&self) -> Option<Misconfiguration> {
         match self {
             Self::Connect(failure) => failure.misconfiguration(),
             #[cfg(feature = "sentinel")]
-            Self::UnknownName => Some(Cause::SentinelName),
+            Self::UnknownMasterName => Some(Misconfiguration::SentinelName),
             #[cfg(feature = "sentinel")]
-            Self::AtSentinel(failure) => Some(match failure.misconfiguration()? {
-                Cause::PasswordMissing | Cause::PasswordWrong | Cause::PasswordUnwanted => {
-                    Cause::SentinelPassword
-                }
+            Self::FromSentinel(failure) => Some(match failure.misconfiguration()? {
+                Misconfiguration::PasswordMissing
+                | Misconfiguration::PasswordWrong
+                | Misconfiguration::UnexpectedPassword => Misconfiguration::SentinelPassword,
                 cause => cause,
             }),
-            Self::Redis(error) | Self::Lost(error) => {
+            Self::Redis(error) | Self::ConnectionLost(error) => {
                 #[cfg(feature = "tls")]
-                if let Some(cause) = crate::tls::cause(error) {
+                if let Some(cause) = crate::tls::misconfiguration(error) {
                     return Some(cause);
                 }
-                reply::cause(error.code()?, error.detail().unwrap_or_default())
+                error_reply::misconfiguration(error.code()?, error.detail().unwrap_or_default())
             }
             _ => None,
         }
     }
 
     /// Returns whether a server that works has refused this one command.
-    pub(crate) fn is_answer(&self) -> bool {
+    pub(crate) fn is_command_error(&self) -> bool {
         self.scope() == Scope::Command
     }
 
     /// Returns whether the connection was lost in a way that says nothing about the server.
-    pub(crate) fn is_lost(&self) -> bool {
-        matches!(self, Self::Lost(_))
+    pub(crate) fn is_connection_lost(&self) -> bool {
+        matches!(self, Self::ConnectionLost(_))
     }
 
     /// Returns whether the next caller needs another connection than the one this happened on. What is
     /// too late, or too much at once, says nothing of it.
     pub(crate) fn ends_connection(&self) -> bool {
         self.scope() == Scope::Server
-            && !matches!(self, Self::Timeout(_) | Self::Crowded | Self::Resting)
+            && !matches!(self, Self::Timeout(_) | Self::QueueFull | Self::CircuitOpen)
     }
 
     /// Returns whether the time limit of an operation has passed.
@@ -143,12 +143,12 @@ impl Failure {
         match self {
             Self::Timeout(_) => true,
             Self::Redis(error) => error.is_timeout(),
-            Self::Lookup(error) => error.kind() == io::ErrorKind::TimedOut,
+            Self::Resolve(error) => error.kind() == io::ErrorKind::TimedOut,
             _ => false,
         }
     }
 
-    pub(crate) fn during(self, operation: impl Into<Cow<'static, str>>) -> Error {
+    pub(crate) fn into_error(self, operation: impl Into<Cow<'static, str>>) -> Error {
         let kind = if self.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Backend };
         Error::new(kind, operation).with_source(self)
     }
@@ -166,13 +166,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_that_a_server_repeats_are_not_told() {
+    fn arguments_repeated_by_the_server_are_left_out() {
         let line = b"-ERR unknown command 'AUTH', with args beginning with: 'me' 'secret' \r\n";
         let error = parse_redis_value(line).unwrap().extract_error().unwrap_err();
         let failure = Failure::from(error);
-        let told = format!("{failure} {failure:?} {:?}", failure.clone().connecting());
-        assert!(told.contains("unknown command 'AUTH'") && !told.contains("secret"), "{told}");
+        let message = format!("{failure} {failure:?} {:?}", failure.clone().while_connecting());
+        assert!(
+            message.contains("unknown command 'AUTH'") && !message.contains("secret"),
+            "{message}"
+        );
         assert_eq!(failure.scope(), Scope::Command);
-        assert_eq!(failure.connecting().scope(), Scope::Server);
+        assert_eq!(failure.while_connecting().scope(), Scope::Server);
     }
 }

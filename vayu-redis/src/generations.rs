@@ -9,11 +9,11 @@ use redis::Value;
 use vayu_core::{Generations, Group, Result};
 
 use crate::backend::RedisBackend;
-use crate::change::Change;
-use crate::command;
 use crate::error::Failure;
+use crate::mutation::Mutation;
 use crate::pubsub::Message;
 use crate::random;
+use crate::request;
 
 /// The number of the group and a random one, so that an answer to another question is not taken for
 /// a generation.
@@ -24,11 +24,11 @@ fn new(group: Group) -> Result<Vec<u8>, Failure> {
 }
 
 fn parse(group: Group, bytes: &Bytes) -> Result<u64, Failure> {
-    let (of, generation) = bytes.split_first_chunk().ok_or(Failure::Answer)?;
+    let (of, generation) = bytes.split_first_chunk().ok_or(Failure::UnexpectedReply)?;
     if bytes.len() != LENGTH || u64::from_le_bytes(*of) != group.number() & 0xffff {
-        return Err(Failure::Answer);
+        return Err(Failure::UnexpectedReply);
     }
-    let generation = generation.try_into().map_err(|_| Failure::Answer)?;
+    let generation = generation.try_into().map_err(|_| Failure::UnexpectedReply)?;
     Ok(u64::from_le_bytes(generation))
 }
 
@@ -36,69 +36,70 @@ fn parse(group: Group, bytes: &Bytes) -> Result<u64, Failure> {
 impl Generations for RedisBackend {
     fn generation(&self, group: Group) -> Result<u64> {
         let name = self.names().generation(group);
-        let ask = || {
-            let get = || command::bytes(self.asking().ask(&command::get(&name))?);
+        let read = || {
+            let get = || request::bytes(self.client().execute(&request::get(&name))?);
             let found = match get()? {
                 Some(found) => found,
                 None => {
-                    self.asking().ask(&command::set_if_absent(&name, &new(group)?))?;
-                    get()?.ok_or(Failure::Answer)?
+                    self.client().execute(&request::set_if_absent(&name, &new(group)?))?;
+                    get()?.ok_or(Failure::UnexpectedReply)?
                 }
             };
             parse(group, &found)
         };
-        ask().map_err(|failure| failure.during("read generation"))
+        read().map_err(|failure| failure.into_error("read generation"))
     }
 
     fn bump(&self, group: Group) -> Result<()> {
         let name = self.names().generation(group);
-        let renew = || {
+        let bump = || {
             let bytes = new(group)?;
-            let change = Change::replace(
+            let mutation = Mutation::replace(
                 &name,
                 &bytes,
                 self.names().invalidation_channel(),
-                &Message::GROUPS,
+                &Message::GENERATIONS,
             );
-            renewed(&change.make(self.asking())?)
+            check_stored(&mutation.execute(self.client())?)
         };
-        renew().map_err(|failure| failure.during("write generation"))
+        bump().map_err(|failure| failure.into_error("write generation"))
     }
 
     async fn generation_async(&self, group: Group) -> Result<u64> {
         let name = self.names().generation(group);
-        let ask = async {
-            let (get, make) = (command::get(&name), command::set_if_absent(&name, &new(group)?));
-            let found = match command::bytes(self.asking().ask_async(&get).await?)? {
+        let read = async {
+            let (get, make) = (request::get(&name), request::set_if_absent(&name, &new(group)?));
+            let found = match request::bytes(self.client().execute_async(&get).await?)? {
                 Some(found) => found,
                 None => {
-                    self.asking().ask_async(&make).await?;
-                    command::bytes(self.asking().ask_async(&get).await?)?.ok_or(Failure::Answer)?
+                    self.client().execute_async(&make).await?;
+                    request::bytes(self.client().execute_async(&get).await?)?
+                        .ok_or(Failure::UnexpectedReply)?
                 }
             };
             parse(group, &found)
         };
-        ask.await.map_err(|failure| failure.during("read generation"))
+        read.await.map_err(|failure| failure.into_error("read generation"))
     }
 
     async fn bump_async(&self, group: Group) -> Result<()> {
         let name = self.names().generation(group);
-        let renew = async {
+        let bump = async {
             let bytes = new(group)?;
-            let change = Change::replace(
+            let mutation = Mutation::replace(
                 &name,
                 &bytes,
                 self.names().invalidation_channel(),
-                &Message::GROUPS,
+                &Message::GENERATIONS,
             );
-            renewed(&change.make_async(self.asking()).await?)
+            check_stored(&mutation.execute_async(self.client()).await?)
         };
-        renew.await.map_err(|failure| failure.during("write generation"))
+        bump.await.map_err(|failure| failure.into_error("write generation"))
     }
 }
 
-fn renewed(answer: &Value) -> Result<(), Failure> {
-    if *answer == Value::Okay { Ok(()) } else { Err(Failure::Answer) }
+fn check_stored(reply: &Value) -> Result<(), Failure> {
+    if *reply == Value::Okay { Ok(()) } else { Err(Failure::UnexpectedReply) }
 }
 
 #[cfg(test)]
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answer_to_another_question_is_no_generation() {
+    fn reply_of_another_group_is_rejected() {
         let (one, other) = (Group::tag("one"), Group::tag("other"));
         let bytes = Bytes::from(new(one).unwrap());
         assert_ne!(parse(one, &bytes).unwrap(), 0);
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn new_generation_is_another_one() {
+    fn new_generations_differ() {
         let group = Group::tag("one");
         assert_ne!(new(group).unwrap(), new(group).unwrap());
     }

@@ -13,10 +13,10 @@ use async_trait::async_trait;
 use redis::{Cmd, Value};
 use vayu_core::{Clock, Lease, LeaseGuard, ReleaseLease, Result, Timestamp};
 
-use crate::backend::Asking;
-use crate::command;
+use crate::backend::Client;
 use crate::error::Failure;
 use crate::random;
+use crate::request;
 use crate::runtime;
 
 type Token = [u8; 16];
@@ -24,17 +24,17 @@ type Token = [u8; 16];
 /// What is known of leases on one server.
 pub(crate) struct Leases {
     /// How long a lease lasts at most.
-    time: Duration,
+    ttl: Duration,
     clock: Arc<dyn Clock>,
     /// Whether the server runs scripts, as far as is known.
     runs_scripts: AtomicBool,
-    trust: Mutex<Trust>,
+    release_support: Mutex<ReleaseSupport>,
 }
 
 /// Whether leases can be given back.
 #[derive(Default)]
-struct Trust {
-    is_proven: bool,
+struct ReleaseSupport {
+    is_verified: bool,
     /// The server has refused to take one back: it is not asked before this.
     refused_until: Option<Timestamp>,
     /// A lease of a cancelled call could not be given back. The next call counts that.
@@ -43,200 +43,207 @@ struct Trust {
 
 /// What is to be done before a lease is taken.
 #[derive(Debug, PartialEq)]
-enum Next {
-    Take,
+enum Admission {
+    Acquire,
     /// Try whether leases can be given back.
-    Prove,
+    VerifyRelease,
     /// Take none.
-    Without,
+    Skip,
 }
 
 /// How long a thread waits for the helper to give back the lease of a cancelled call. It suffices for
 /// a server that responds, so that the lease is gone even if the process ends now.
-const HAND_OVER: Duration = Duration::from_millis(250);
+const MAX_DROP_WAIT: Duration = Duration::from_millis(250);
 
 impl Leases {
-    pub(crate) fn new(time: Duration, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let (runs_scripts, trust) = (AtomicBool::new(true), Mutex::default());
-        Arc::new(Self { time, clock, runs_scripts, trust })
+    pub(crate) fn new(ttl: Duration, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let (runs_scripts, release_support) = (AtomicBool::new(true), Mutex::default());
+        Arc::new(Self { ttl, clock, runs_scripts, release_support })
     }
 
     /// Takes a lease if nobody has it.
-    pub(crate) fn take(self: &Arc<Self>, asking: &Asking, name: String) -> Result<Lease> {
-        match self.next()? {
-            Next::Take => {}
-            Next::Without => return Ok(Lease::NotRequired),
-            Next::Prove => {
-                let proof = HeldLease::new(self, asking, name.clone()).and_then(HeldLease::prove);
-                if !self.proven(proof)? {
+    pub(crate) fn acquire(self: &Arc<Self>, client: &Client, name: String) -> Result<Lease> {
+        match self.admission()? {
+            Admission::Acquire => {}
+            Admission::Skip => return Ok(Lease::NotRequired),
+            Admission::VerifyRelease => {
+                let verification = RemoteLease::new(self, client, name.clone())
+                    .and_then(RemoteLease::verify_release);
+                if !self.record_verification(verification)? {
                     return Ok(Lease::NotRequired);
                 }
             }
         }
-        let take = || {
-            let lease = HeldLease::new(self, asking, name)?;
-            let take = lease.claim();
-            let holder = Holder { lease, stage: Stage::Asked };
-            let mut answer = asking.ask(&take);
-            if let Some(take) = holder.lease.claim_instead(&answer) {
-                answer = holder.lease.took_instead(asking.ask(&take));
+        let acquire = || {
+            let lease = RemoteLease::new(self, client, name)?;
+            let acquire = lease.acquire_command();
+            let guard = ReleaseOnDrop { lease, stage: Stage::Requested };
+            let mut reply = client.execute(&acquire);
+            if let Some(acquire) = guard.lease.fallback_command(&reply) {
+                reply = guard.lease.acquired_by_fallback(client.execute(&acquire));
             }
-            if holder.lease.may_be_ours(&answer) {
-                let found = asking.ask(&command::get(&holder.lease.name));
-                answer = holder.lease.found(found);
+            if guard.lease.is_ambiguous(&reply) {
+                let found = client.execute(&request::get(&guard.lease.name));
+                reply = guard.lease.resolve_ambiguity(found);
             }
-            holder.asked(answer)
+            guard.finish_acquire(reply)
         };
-        take().map_err(|failure: Failure| failure.during("claim key"))
+        acquire().map_err(|failure: Failure| failure.into_error("acquire lease"))
     }
 
     /// [`take`](Self::take) for async callers.
-    pub(crate) async fn take_async(
+    pub(crate) async fn acquire_async(
         self: &Arc<Self>,
-        asking: &Asking,
+        client: &Client,
         name: String,
     ) -> Result<Lease> {
-        match self.next()? {
-            Next::Take => {}
-            Next::Without => return Ok(Lease::NotRequired),
-            Next::Prove => {
-                let proof = match HeldLease::new(self, asking, name.clone()) {
-                    Ok(lease) => lease.prove_async().await,
+        match self.admission()? {
+            Admission::Acquire => {}
+            Admission::Skip => return Ok(Lease::NotRequired),
+            Admission::VerifyRelease => {
+                let verification = match RemoteLease::new(self, client, name.clone()) {
+                    Ok(lease) => lease.verify_release_async().await,
                     Err(failure) => Err(failure),
                 };
-                if !self.proven(proof)? {
+                if !self.record_verification(verification)? {
                     return Ok(Lease::NotRequired);
                 }
             }
         }
-        let take = async {
-            let lease = HeldLease::new(self, asking, name)?;
-            let take = lease.claim();
+        let acquire = async {
+            let lease = RemoteLease::new(self, client, name)?;
+            let acquire = lease.acquire_command();
             // From here on the server may have granted it, whether this future is polled on or not.
-            let holder = Holder { lease, stage: Stage::Asked };
-            let mut answer = asking.ask_async(&take).await;
-            if let Some(take) = holder.lease.claim_instead(&answer) {
-                answer = holder.lease.took_instead(asking.ask_async(&take).await);
+            let guard = ReleaseOnDrop { lease, stage: Stage::Requested };
+            let mut reply = client.execute_async(&acquire).await;
+            if let Some(acquire) = guard.lease.fallback_command(&reply) {
+                reply = guard.lease.acquired_by_fallback(client.execute_async(&acquire).await);
             }
-            if holder.lease.may_be_ours(&answer) {
-                let found = asking.ask_async(&command::get(&holder.lease.name)).await;
-                answer = holder.lease.found(found);
+            if guard.lease.is_ambiguous(&reply) {
+                let found = client.execute_async(&request::get(&guard.lease.name)).await;
+                reply = guard.lease.resolve_ambiguity(found);
             }
-            holder.asked(answer)
+            guard.finish_acquire(reply)
         };
-        take.await.map_err(|failure: Failure| failure.during("claim key"))
+        acquire.await.map_err(|failure: Failure| failure.into_error("acquire lease"))
     }
 
-    fn next(&self) -> Result<Next> {
-        let mut trust = self.trust();
-        if let Some(failure) = trust.unreported.take() {
-            return Err(failure.during("release lease"));
+    fn admission(&self) -> Result<Admission> {
+        let mut release_support = self.release_support();
+        if let Some(failure) = release_support.unreported.take() {
+            return Err(failure.into_error("release lease"));
         }
-        if trust.is_proven {
-            return Ok(Next::Take);
+        if release_support.is_verified {
+            return Ok(Admission::Acquire);
         }
-        let Some(until) = trust.refused_until else { return Ok(Next::Prove) };
+        let Some(until) = release_support.refused_until else {
+            return Ok(Admission::VerifyRelease);
+        };
         let now = self.clock.now();
         // A clock that was set back must not make the time longer.
-        if now < until && until.saturating_since(now) <= self.time {
-            return Ok(Next::Without);
+        if now < until && until.saturating_since(now) <= self.ttl {
+            return Ok(Admission::Skip);
         }
         // One caller tries, the others do without meanwhile.
-        trust.refused_until = Some(now.saturating_add(self.time));
-        Ok(Next::Prove)
+        release_support.refused_until = Some(now.saturating_add(self.ttl));
+        Ok(Admission::VerifyRelease)
     }
 
     /// Notes whether leases can be given back, and returns whether one may be taken now. That they
     /// cannot is an error once.
-    fn proven(&self, proof: Result<(), Failure>) -> Result<bool> {
-        match proof {
+    fn record_verification(&self, verification: Result<(), Failure>) -> Result<bool> {
+        match verification {
             Ok(()) => {
-                *self.trust() = Trust { is_proven: true, ..Trust::default() };
+                *self.release_support() =
+                    ReleaseSupport { is_verified: true, ..ReleaseSupport::default() };
                 Ok(true)
             }
-            Err(failure) if failure.is_answer() => {
-                let was_refused = self.trust().refused_until.is_some();
-                self.refused();
-                if was_refused { Ok(false) } else { Err(failure.during("release lease")) }
+            Err(failure) if failure.is_command_error() => {
+                let was_refused = self.release_support().refused_until.is_some();
+                self.record_refusal();
+                if was_refused { Ok(false) } else { Err(failure.into_error("release lease")) }
             }
-            Err(failure) => Err(failure.during("claim key")),
+            Err(failure) => Err(failure.into_error("acquire lease")),
         }
     }
 
-    fn refused(&self) {
-        let until = self.clock.now().saturating_add(self.time);
-        let mut trust = self.trust();
-        (trust.is_proven, trust.refused_until) = (false, Some(until));
+    fn record_refusal(&self) {
+        let until = self.clock.now().saturating_add(self.ttl);
+        let mut release_support = self.release_support();
+        (release_support.is_verified, release_support.refused_until) = (false, Some(until));
     }
 
     /// A lease could not be given back.
-    fn failed(&self, failure: &Failure) {
-        if failure.is_answer() {
-            self.refused();
+    fn record_failure(&self, failure: &Failure) {
+        if failure.is_command_error() {
+            self.record_refusal();
         } else {
             // The connection, or the server: the next caller tries.
-            self.trust().is_proven = false;
+            self.release_support().is_verified = false;
         }
     }
 
-    fn trust(&self) -> MutexGuard<'_, Trust> {
-        self.trust.lock().unwrap_or_else(PoisonError::into_inner)
+    fn release_support(&self) -> MutexGuard<'_, ReleaseSupport> {
+        self.release_support.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A lease on a server, whether it was granted or not.
 #[derive(Clone)]
-struct HeldLease {
+struct RemoteLease {
     leases: Arc<Leases>,
-    asking: Asking,
+    client: Client,
     name: String,
     token: Token,
     /// Until when it is that of this process for certain, measured from before it was asked for.
     ours_until: Instant,
 }
 
-impl HeldLease {
-    fn new(leases: &Arc<Leases>, asking: &Asking, name: String) -> Result<Self, Failure> {
+impl RemoteLease {
+    fn new(leases: &Arc<Leases>, client: &Client, name: String) -> Result<Self, Failure> {
         Ok(Self {
             leases: Arc::clone(leases),
-            asking: asking.clone(),
+            client: client.clone(),
             name,
             token: random::bytes()?,
-            ours_until: Instant::now() + leases.time.min(LONGEST),
+            ours_until: Instant::now() + leases.ttl.min(MAX_LEASE),
         })
     }
 
     /// Returns the command that takes it. It may be sent twice.
-    fn claim(&self) -> Cmd {
-        let claim =
-            if self.leases.runs_scripts() { command::claim } else { command::claim_plainly };
-        claim(&self.name, &self.token, self.leases.time)
+    fn acquire_command(&self) -> Cmd {
+        let acquire_command = if self.leases.runs_scripts() {
+            request::acquire_lease
+        } else {
+            request::acquire_lease_unscripted
+        };
+        acquire_command(&self.name, &self.token, self.leases.ttl)
     }
 
     /// Returns the command to send instead of a script that was refused.
-    fn claim_instead(&self, answer: &Result<Value, Failure>) -> Option<Cmd> {
-        let is_refused = answer.as_ref().is_err_and(Failure::is_answer);
+    fn fallback_command(&self, reply: &Result<Value, Failure>) -> Option<Cmd> {
+        let is_refused = reply.as_ref().is_err_and(Failure::is_command_error);
         (is_refused && self.leases.runs_scripts())
-            .then(|| command::claim_plainly(&self.name, &self.token, self.leases.time))
+            .then(|| request::acquire_lease_unscripted(&self.name, &self.token, self.leases.ttl))
     }
 
     /// If this was accepted, it was the script that is refused, and not the write.
-    fn took_instead(&self, answer: Result<Value, Failure>) -> Result<Value, Failure> {
-        if answer.is_ok() {
-            self.leases.does_without_scripts();
+    fn acquired_by_fallback(&self, reply: Result<Value, Failure>) -> Result<Value, Failure> {
+        if reply.is_ok() {
+            self.leases.disable_scripts();
         }
-        answer
+        reply
     }
 
     /// Returns whether a refusal may be that of a second attempt after a first that was granted. The
     /// script knows the token.
-    fn may_be_ours(&self, answer: &Result<Value, Failure>) -> bool {
-        matches!(answer, Ok(Value::Nil)) && !self.leases.runs_scripts()
+    fn is_ambiguous(&self, reply: &Result<Value, Failure>) -> bool {
+        matches!(reply, Ok(Value::Nil)) && !self.leases.runs_scripts()
     }
 
     /// Returns the reply to the claim, by the token that was found.
-    fn found(&self, found: Result<Value, Failure>) -> Result<Value, Failure> {
-        let found = command::bytes(found?)?;
+    fn resolve_ambiguity(&self, found: Result<Value, Failure>) -> Result<Value, Failure> {
+        let found = request::bytes(found?)?;
         let is_ours = found.is_some_and(|found| *found == self.token);
         Ok(Value::Int(i64::from(is_ours)))
     }
@@ -244,77 +251,77 @@ impl HeldLease {
     /// Gives it back. Returns whether there was anything to give back.
     fn release(&self) -> Result<bool, Failure> {
         if self.leases.runs_scripts() {
-            let done = self.asking.ask(&command::release(&self.name, &self.token));
+            let done = self.client.execute(&request::release_lease(&self.name, &self.token));
             if let Some(result) = Self::released_by_script(done) {
                 return result;
             }
         }
-        if !self.is_ours_for_long() {
+        if !self.is_safely_ours() {
             return Ok(true);
         }
-        let found = command::bytes(self.asking.ask(&command::get(&self.name))?)?;
+        let found = request::bytes(self.client.execute(&request::get(&self.name))?)?;
         let is_ours = found.is_some_and(|found| *found == self.token);
         if is_ours {
-            command::done(&self.asking.ask(&command::delete(&self.name))?)?;
+            request::done(&self.client.execute(&request::delete(&self.name))?)?;
         }
-        self.leases.does_without_scripts();
+        self.leases.disable_scripts();
         Ok(is_ours)
     }
 
     async fn release_async(&self) -> Result<bool, Failure> {
         if self.leases.runs_scripts() {
-            let release = command::release(&self.name, &self.token);
-            let done = self.asking.ask_async(&release).await;
+            let release = request::release_lease(&self.name, &self.token);
+            let done = self.client.execute_async(&release).await;
             if let Some(result) = Self::released_by_script(done) {
                 return result;
             }
         }
-        if !self.is_ours_for_long() {
+        if !self.is_safely_ours() {
             return Ok(true);
         }
-        let found = command::bytes(self.asking.ask_async(&command::get(&self.name)).await?)?;
+        let found = request::bytes(self.client.execute_async(&request::get(&self.name)).await?)?;
         let is_ours = found.is_some_and(|found| *found == self.token);
         if is_ours {
-            command::done(&self.asking.ask_async(&command::delete(&self.name)).await?)?;
+            request::done(&self.client.execute_async(&request::delete(&self.name)).await?)?;
         }
-        self.leases.does_without_scripts();
+        self.leases.disable_scripts();
         Ok(is_ours)
     }
 
     /// Tries all that [`release`](Self::release) does, on names at which there is no lease.
-    fn prove(mut self) -> Result<(), Failure> {
-        self.name = self.name_of_none();
+    fn verify_release(mut self) -> Result<(), Failure> {
+        self.name = self.unused_name();
         self.release()?;
         if !self.leases.runs_scripts() {
-            command::done(&self.asking.ask(&command::delete(&self.name))?)?;
+            request::done(&self.client.execute(&request::delete(&self.name))?)?;
         }
         Ok(())
     }
 
-    async fn prove_async(mut self) -> Result<(), Failure> {
-        self.name = self.name_of_none();
+    async fn verify_release_async(mut self) -> Result<(), Failure> {
+        self.name = self.unused_name();
         self.release_async().await?;
         if !self.leases.runs_scripts() {
-            command::done(&self.asking.ask_async(&command::delete(&self.name)).await?)?;
+            request::done(&self.client.execute_async(&request::delete(&self.name)).await?)?;
         }
         Ok(())
     }
 
-    fn name_of_none(&self) -> String {
+    fn unused_name(&self) -> String {
         format!("{}:{:032x}", self.name, u128::from_le_bytes(self.token))
     }
 
     /// What came of the script, or nothing if the server does not run it.
     fn released_by_script(done: Result<Value, Failure>) -> Option<Result<bool, Failure>> {
-        match done.and_then(|done| command::done(&done)) {
-            Err(failure) if failure.is_answer() => None,
+        match done.and_then(|done| request::done(&done)) {
+            Err(failure) if failure.is_command_error() => None,
             result => Some(result),
         }
     }
 
     /// Whether what is asked for now happens while this lease is that of this process.
-    fn is_ours_for_long(&self) -> bool {
-        Instant::now() + self.asking.timeout() < self.ours_until
+    fn is_safely_ours(&self) -> bool {
+        Instant::now() + self.client.timeout() < self.ours_until
     }
 }
 
@@ -323,63 +330,64 @@ impl Leases {
         self.runs_scripts.load(Ordering::Relaxed)
     }
 
-    fn does_without_scripts(&self) {
+    fn disable_scripts(&self) {
         self.runs_scripts.store(false, Ordering::Relaxed);
     }
 }
 
 /// A longer time is not added to an instant.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const MAX_LEASE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A lease that is given back whatever happens.
-struct Holder {
-    lease: HeldLease,
+struct ReleaseOnDrop {
+    lease: RemoteLease,
     stage: Stage,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
     /// It may have been granted.
-    Asked,
-    Granted,
+    Requested,
+    Acquired,
     /// There is nothing to give back.
-    Over,
+    Released,
 }
 
-impl Holder {
+impl ReleaseOnDrop {
     /// What came of asking for it.
-    fn asked(mut self, answer: Result<Value, Failure>) -> Result<Lease, Failure> {
-        match answer.and_then(|answer| command::done(&answer)) {
+    fn finish_acquire(mut self, reply: Result<Value, Failure>) -> Result<Lease, Failure> {
+        match reply.and_then(|reply| request::done(&reply)) {
             Ok(true) => {
-                self.stage = Stage::Granted;
+                self.stage = Stage::Acquired;
                 Ok(Lease::Acquired(LeaseGuard::with_release(self)))
             }
             Ok(false) => {
-                self.stage = Stage::Over;
+                self.stage = Stage::Released;
                 Ok(Lease::Held)
             }
             Err(failure) => {
-                let may_be_granted = !failure.is_answer() && !matches!(failure, Failure::Resting);
-                if may_be_granted {
+                let may_be_acquired =
+                    !failure.is_command_error() && !matches!(failure, Failure::CircuitOpen);
+                if may_be_acquired {
                     // The call has waited for long enough.
-                    drop(self.hand_over());
+                    drop(self.release_in_background());
                 }
-                self.stage = Stage::Over;
+                self.stage = Stage::Released;
                 Err(failure)
             }
         }
     }
 
-    fn released(&mut self, result: Result<bool, Failure>) -> Result<()> {
-        self.stage = Stage::Over;
+    fn finish_release(&mut self, result: Result<bool, Failure>) -> Result<()> {
+        self.stage = Stage::Released;
         result.map(drop).map_err(|failure| {
-            self.lease.leases.failed(&failure);
-            failure.during("release lease")
+            self.lease.leases.record_failure(&failure);
+            failure.into_error("release lease")
         })
     }
 
     /// Lets the helper give it back. What is received says that this was tried.
-    fn hand_over(&self) -> Option<mpsc::Receiver<()>> {
+    fn release_in_background(&self) -> Option<mpsc::Receiver<()>> {
         let (tried, is_tried) = mpsc::channel();
         let (lease, stage) = (self.lease.clone(), self.stage);
         let release = async move {
@@ -388,44 +396,44 @@ impl Holder {
             let _ = tried.send(());
             match result {
                 Ok(true) => {}
-                Err(failure) if stage == Stage::Granted => {
-                    lease.leases.failed(&failure);
-                    lease.leases.trust().unreported = Some(failure);
+                Err(failure) if stage == Stage::Acquired => {
+                    lease.leases.record_failure(&failure);
+                    lease.leases.release_support().unreported = Some(failure);
                 }
-                _ if stage == Stage::Granted => {}
+                _ if stage == Stage::Acquired => {}
                 _ => {
                     // What was asked for on another connection may come to the server later.
-                    tokio::time::sleep(lease.asking.timeout()).await;
+                    tokio::time::sleep(lease.client.timeout()).await;
                     let _ = lease.release_async().await;
                 }
             }
         };
-        runtime::helper().ok()?.spawn(release);
+        runtime::handle().ok()?.spawn(release);
         Some(is_tried)
     }
 }
 
 #[async_trait]
-impl ReleaseLease for Holder {
+impl ReleaseLease for ReleaseOnDrop {
     fn release(mut self: Box<Self>) -> Result<()> {
         let result = self.lease.release();
-        self.released(result)
+        self.finish_release(result)
     }
 
     async fn release_async(mut self: Box<Self>) -> Result<()> {
         let result = self.lease.release_async().await;
-        self.released(result)
+        self.finish_release(result)
     }
 }
 
-impl Drop for Holder {
+impl Drop for ReleaseOnDrop {
     /// The function panicked, or the future of the call was dropped, maybe with its runtime. The
     /// helper has a runtime and a connection of its own.
     fn drop(&mut self) {
-        if self.stage != Stage::Over
-            && let Some(is_tried) = self.hand_over()
+        if self.stage != Stage::Released
+            && let Some(is_tried) = self.release_in_background()
         {
-            let _ = is_tried.recv_timeout(HAND_OVER);
+            let _ = is_tried.recv_timeout(MAX_DROP_WAIT);
         }
     }
 }
@@ -444,45 +452,53 @@ mod tests {
     }
 
     #[test]
-    fn lease_is_taken_once_it_is_known_that_it_can_be_given_back() {
+    fn lease_is_acquired_once_release_is_verified() {
         let leases = Leases::new(TIME, Arc::new(ManualClock::new()));
-        assert_eq!(leases.next().unwrap(), Next::Prove);
-        assert_eq!(leases.next().unwrap(), Next::Prove, "nobody does without before it is known");
-        assert!(leases.proven(Ok(())).unwrap());
-        assert_eq!(leases.next().unwrap(), Next::Take);
+        assert_eq!(leases.admission().unwrap(), Admission::VerifyRelease);
+        assert_eq!(
+            leases.admission().unwrap(),
+            Admission::VerifyRelease,
+            "nobody does without before it is known"
+        );
+        assert!(leases.record_verification(Ok(())).unwrap());
+        assert_eq!(leases.admission().unwrap(), Admission::Acquire);
     }
 
     #[test]
-    fn refusal_is_reported_once_and_tried_again_after_the_time_of_a_lease() {
+    fn refusal_is_reported_once_and_retried_after_the_lease_ttl() {
         let clock = ManualClock::new();
         let leases = Leases::new(TIME, Arc::new(clock.clone()));
-        leases.proven(Err(refusal())).unwrap_err();
+        leases.record_verification(Err(refusal())).unwrap_err();
         for _ in 0..3 {
             clock.advance(TIME / 2);
-            assert_eq!(leases.next().unwrap(), Next::Without);
+            assert_eq!(leases.admission().unwrap(), Admission::Skip);
             clock.advance(TIME / 2);
-            assert_eq!(leases.next().unwrap(), Next::Prove);
-            assert_eq!(leases.next().unwrap(), Next::Without, "one tries");
-            assert!(!leases.proven(Err(refusal())).unwrap());
+            assert_eq!(leases.admission().unwrap(), Admission::VerifyRelease);
+            assert_eq!(leases.admission().unwrap(), Admission::Skip, "one tries");
+            assert!(!leases.record_verification(Err(refusal())).unwrap());
         }
         clock.set(Timestamp::from_micros(0));
-        assert_eq!(leases.next().unwrap(), Next::Prove, "the clock was set back");
-        assert!(leases.proven(Ok(())).unwrap());
-        assert_eq!(leases.next().unwrap(), Next::Take);
+        assert_eq!(leases.admission().unwrap(), Admission::VerifyRelease, "the clock was set back");
+        assert!(leases.record_verification(Ok(())).unwrap());
+        assert_eq!(leases.admission().unwrap(), Admission::Acquire);
     }
 
     #[test]
-    fn failure_to_give_back_ends_the_trust() {
+    fn failed_release_requires_a_new_verification() {
         let leases = Leases::new(TIME, Arc::new(ManualClock::new()));
-        assert!(leases.proven(Ok(())).unwrap());
-        leases.failed(&Failure::Helper);
-        assert_eq!(leases.next().unwrap(), Next::Prove, "the server may be there again");
-        leases.proven(Err(Failure::Helper)).unwrap_err();
-        assert_eq!(leases.next().unwrap(), Next::Prove);
-        leases.failed(&refusal());
-        assert_eq!(leases.next().unwrap(), Next::Without);
-        leases.trust().unreported = Some(refusal());
-        leases.next().unwrap_err();
-        assert_eq!(leases.next().unwrap(), Next::Without);
+        assert!(leases.record_verification(Ok(())).unwrap());
+        leases.record_failure(&Failure::RuntimeStopped);
+        assert_eq!(
+            leases.admission().unwrap(),
+            Admission::VerifyRelease,
+            "the server may be there again"
+        );
+        leases.record_verification(Err(Failure::RuntimeStopped)).unwrap_err();
+        assert_eq!(leases.admission().unwrap(), Admission::VerifyRelease);
+        leases.record_failure(&refusal());
+        assert_eq!(leases.admission().unwrap(), Admission::Skip);
+        leases.release_support().unreported = Some(refusal());
+        leases.admission().unwrap_err();
+        assert_eq!(leases.admission().unwrap(), Admission::Skip);
     }
 }

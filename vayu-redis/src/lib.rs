@@ -24,26 +24,26 @@
 mod async_connection;
 mod backend;
 mod breaker;
-mod change;
-mod command;
+mod diagnostics;
 mod error;
+mod error_reply;
 mod fork;
 mod generations;
 mod lease;
+mod mutation;
 mod options;
-mod per_runtime;
 mod pipeline;
 mod pool;
 mod pubsub;
 mod random;
-mod reply;
+mod request;
 mod resp;
 mod runtime;
 mod scan;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 mod server;
-mod setup;
+mod shared_connection;
 mod subscription;
 mod sync_connection;
 #[cfg(feature = "tls")]

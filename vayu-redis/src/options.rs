@@ -10,7 +10,7 @@ use crate::RedisCache;
 use crate::backend::RedisBackend;
 use crate::error::misconfigured;
 use crate::server::Server;
-use crate::url::{self, Place};
+use crate::url::{self, Deployment};
 
 /// The options of a cache on a Redis server.
 ///
@@ -38,13 +38,13 @@ pub struct RedisOptions {
     pub(crate) max_entry_bytes: u64,
     pub(crate) max_connections: usize,
     pub(crate) max_idle: Duration,
-    pub(crate) failures: u32,
-    pub(crate) rest: Duration,
+    pub(crate) breaker_threshold: u32,
+    pub(crate) breaker_cooldown: Duration,
     pub(crate) single_flight: SingleFlight,
     pub(crate) lease_ttl: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) breaker_clock: Arc<dyn Clock>,
-    is_eager: bool,
+    connects_eagerly: bool,
     #[cfg(feature = "tls")]
     pub(crate) roots: Option<Vec<u8>>,
     #[cfg(feature = "tls")]
@@ -58,7 +58,7 @@ pub struct RedisOptions {
 }
 
 /// What an answer may have beside the entry, in bytes.
-const SLACK: u64 = 64 * 1024;
+const REPLY_OVERHEAD: u64 = 64 * 1024;
 
 impl RedisOptions {
     /// How long an operation may take unless the cache is told otherwise: 250 ms.
@@ -78,13 +78,13 @@ impl RedisOptions {
             max_entry_bytes: Self::DEFAULT_MAX_ENTRY_BYTES,
             max_connections: 16,
             max_idle: Self::DEFAULT_MAX_IDLE,
-            failures: 3,
-            rest: Duration::from_secs(1),
+            breaker_threshold: 3,
+            breaker_cooldown: Duration::from_secs(1),
             single_flight: SingleFlight::default(),
             lease_ttl: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
             breaker_clock: Arc::new(MonotonicClock),
-            is_eager: false,
+            connects_eagerly: false,
             #[cfg(feature = "tls")]
             roots: None,
             #[cfg(feature = "tls")]
@@ -139,11 +139,11 @@ impl RedisOptions {
     }
 
     /// Sets the circuit breaker: after `threshold` failures in a row no operation is sent for about
-    /// `cooldown`, and for up to 32 times as long while the server goes on failing. While the breaker is
+    /// `breaker_cooldown`, and for up to 32 times as long while the server goes on failing. While the breaker is
     /// open, all calls run their function at once. The default is 3 failures and 1 s.
     pub fn circuit_breaker(mut self, threshold: u32, cooldown: Duration) -> Self {
-        self.failures = threshold;
-        self.rest = cooldown;
+        self.breaker_threshold = threshold;
+        self.breaker_cooldown = cooldown;
         self
     }
 
@@ -167,7 +167,7 @@ impl RedisOptions {
     /// in, is an error then. Without this option it is asked by the first call, and the calls go on
     /// without it.
     pub fn connect_eagerly(mut self) -> Self {
-        self.is_eager = true;
+        self.connects_eagerly = true;
         self
     }
 
@@ -237,8 +237,8 @@ impl RedisOptions {
     /// [`ErrorKind::Configuration`](vayu_core::ErrorKind::Configuration) for an address or an option
     /// that cannot work; with [`connect_eagerly`](Self::connect_eagerly) those of the server.
     pub fn connect(self, url: impl AsRef<str>) -> Result<RedisCache> {
-        let (place, options) = url::place(url.as_ref(), self)?;
-        options.cache(place)
+        let (deployment, options) = url::parse(url.as_ref(), self)?;
+        options.cache(deployment)
     }
 
     /// The cache on a cluster, some of whose nodes are at these addresses.
@@ -251,8 +251,8 @@ impl RedisOptions {
         self,
         urls: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<RedisCache> {
-        let (nodes, options) = url::servers(urls, self)?;
-        options.cache(Place::Cluster(nodes))
+        let (nodes, options) = url::parse_servers(urls, self)?;
+        options.cache(Deployment::Cluster(nodes))
     }
 
     /// The cache on the server that sentinels at these addresses know by a name. User, password and
@@ -269,8 +269,8 @@ impl RedisOptions {
         urls: impl IntoIterator<Item = impl AsRef<str>>,
         name: impl Into<String>,
     ) -> Result<RedisCache> {
-        let (servers, options) = url::servers(urls, self)?;
-        options.cache(Place::Sentinels { servers, name: name.into() })
+        let (servers, options) = url::parse_servers(urls, self)?;
+        options.cache(Deployment::Sentinels { servers, name: name.into() })
     }
 
     /// Sets the option of this name, as it stands in an address.
@@ -330,7 +330,8 @@ impl RedisOptions {
     fn check(&self) -> Result<()> {
         let wrong = if self.namespace.is_empty() || self.namespace.len() > 128 {
             "the namespace of a Redis cache has between 1 and 128 bytes"
-        } else if [self.timeout, self.rest, self.lease_ttl, self.max_idle].contains(&Duration::ZERO)
+        } else if [self.timeout, self.breaker_cooldown, self.lease_ttl, self.max_idle]
+            .contains(&Duration::ZERO)
         {
             "a time among the options of a Redis cache is zero"
         } else if self.max_connections == 0 {
@@ -343,10 +344,10 @@ impl RedisOptions {
         Err(misconfigured(wrong))
     }
 
-    fn cache(self, place: Place) -> Result<RedisCache> {
+    fn cache(self, deployment: Deployment) -> Result<RedisCache> {
         self.check()?;
         #[cfg(feature = "sentinel")]
-        if self.sentinel_password.is_some() && !matches!(place, Place::Sentinels { .. }) {
+        if self.sentinel_password.is_some() && !matches!(deployment, Deployment::Sentinels { .. }) {
             return Err(misconfigured(
                 "there is a password for sentinels, and the address is not one of sentinels",
             ));
@@ -355,18 +356,18 @@ impl RedisOptions {
         if self.sentinel_username.is_some() && self.sentinel_password.is_none() {
             return Err(misconfigured("there is a user for sentinels, and no password"));
         }
-        let is_eager = self.is_eager;
-        let server = Server::at(place, &self)?;
+        let connects_eagerly = self.connects_eagerly;
+        let server = Server::at(deployment, &self)?;
         let backend = RedisBackend::new(server, self);
-        if is_eager {
-            backend.greet()?;
+        if connects_eagerly {
+            backend.ping()?;
         }
         Ok(RedisCache::with_backend(backend))
     }
 
     /// The longest reply, in bytes.
-    pub(crate) fn max_answer(&self) -> u64 {
-        self.max_entry_bytes.saturating_add(SLACK)
+    pub(crate) fn max_reply_bytes(&self) -> u64 {
+        self.max_entry_bytes.saturating_add(REPLY_OVERHEAD)
     }
 }
 

@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::command;
 use crate::error::Failure;
+use crate::request;
 use crate::resp;
 
 /// A connection without TLS to one server. A clone is the same one.
@@ -33,22 +33,22 @@ use crate::resp;
 /// That the connection is of no use any more is decided by the driver alone: when it is closed, when
 /// something else than replies is received, or when nothing at all is for a whole time limit.
 #[derive(Clone)]
-pub(crate) struct Talk(Arc<Ends>);
+pub(crate) struct Pipeline(Arc<Handle>);
 
-struct Ends {
-    desk: Arc<Desk>,
+struct Handle {
+    queue: Arc<Queue>,
     driver: AbortHandle,
 }
 
 /// The driver ends with the last caller.
-impl Drop for Ends {
+impl Drop for Handle {
     fn drop(&mut self) {
         self.driver.abort();
     }
 }
 
 /// Where callers leave their commands.
-struct Desk {
+struct Queue {
     state: Mutex<State>,
     timeout: Duration,
     /// Not that of the caller's runtime, which may have been stopped.
@@ -60,21 +60,21 @@ struct State {
     /// Commands that nobody has begun to write.
     commands: Vec<u8>,
     /// Those who are owed an answer, in the order in which the server answers.
-    asked: VecDeque<Asked>,
+    pending: VecDeque<Pending>,
     driver: Option<Waker>,
     /// When the driver is to look for those who have waited too long.
-    alarm: Option<Instant>,
+    timer: Option<Instant>,
     is_closed: bool,
 }
 
-struct Asked {
+struct Pending {
     /// Nothing once it has taken too long. The answer is then still to come.
     caller: Option<oneshot::Sender<Result<Value, Failure>>>,
     since: Instant,
     deadline: Instant,
 }
 
-impl Talk {
+impl Pipeline {
     /// Connects and says who we are.
     pub(crate) async fn connect(
         server: &ConnectionInfo,
@@ -82,96 +82,100 @@ impl Talk {
         max_bytes: u64,
     ) -> Result<Self, Failure> {
         let deadline = Instant::now() + timeout;
-        let talk = match server.addr() {
+        let pipeline = match server.addr() {
             ConnectionAddr::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
-                Self::over(stream, timeout, max_bytes, Instant::now)
+                Self::from_stream(stream, timeout, max_bytes, Instant::now)
             }
             #[cfg(unix)]
-            ConnectionAddr::Unix(path) => {
-                Self::over(UnixStream::connect(path).await?, timeout, max_bytes, Instant::now)
-            }
+            ConnectionAddr::Unix(path) => Self::from_stream(
+                UnixStream::connect(path).await?,
+                timeout,
+                max_bytes,
+                Instant::now,
+            ),
             _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
-        for greeting in command::greetings(server.redis_settings()) {
-            talk.ask(&greeting, deadline).await?;
+        for command in request::handshake(server.redis_settings()) {
+            pipeline.execute(&command, deadline).await?;
         }
-        Ok(talk)
+        Ok(pipeline)
     }
 
-    fn over<S>(stream: S, timeout: Duration, max_bytes: u64, now: fn() -> Instant) -> Self
+    fn from_stream<S>(stream: S, timeout: Duration, max_bytes: u64, now: fn() -> Instant) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let desk = Arc::new(Desk { state: Mutex::default(), timeout, now });
+        let queue = Arc::new(Queue { state: Mutex::default(), timeout, now });
         let driver = Driver {
             stream,
-            desk: Arc::clone(&desk),
+            queue: Arc::clone(&queue),
             writing: Vec::new(),
             written: 0,
             received: BytesMut::new(),
             max_bytes,
-            heard: now(),
-            alarm: Box::pin(sleep_until(now().into())),
-            alarm_at: None,
+            last_received: now(),
+            timer: Box::pin(sleep_until(now().into())),
+            timer_at: None,
         };
-        Self(Arc::new(Ends { desk, driver: tokio::spawn(driver).abort_handle() }))
+        Self(Arc::new(Handle { queue, driver: tokio::spawn(driver).abort_handle() }))
     }
 
     /// Returns the reply to a command, before the deadline and on any executor.
-    pub(crate) async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        let answer = self.0.desk.leave(command, deadline)?;
-        let value = answer.await.unwrap_or_else(|_| Err(closed()))?;
+    pub(crate) async fn execute(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let reply = self.0.queue.enqueue(command, deadline)?;
+        let value = reply.await.unwrap_or_else(|_| Err(connection_closed()))?;
         Ok(value.extract_error()?)
     }
 }
 
-impl Desk {
+impl Queue {
     /// Leaves a command to be written.
-    fn leave(&self, command: &Cmd, deadline: Instant) -> Result<Owed, Failure> {
-        let (caller, answer) = oneshot::channel();
+    fn enqueue(&self, command: &Cmd, deadline: Instant) -> Result<ReplyReceiver, Failure> {
+        let (caller, reply) = oneshot::channel();
         let since = (self.now)();
         let mut state = self.state();
         if state.is_closed {
-            return Err(closed());
+            return Err(connection_closed());
         }
-        if state.asked.len() >= MOST {
-            return Err(Failure::Crowded);
+        if state.pending.len() >= MAX_PENDING {
+            return Err(Failure::QueueFull);
         }
         // Whoever left the first of several has woken the driver, and has seen to it that there is an
         // alarm, unless it has gone off since.
-        let first_alarm = deadline.min(since + self.timeout);
-        let is_sooner = state.alarm.is_none_or(|alarm| first_alarm < alarm);
+        let first_timeout = deadline.min(since + self.timeout);
+        let is_sooner = state.timer.is_none_or(|timer| first_timeout < timer);
         if is_sooner {
-            state.alarm = Some(first_alarm);
+            state.timer = Some(first_timeout);
         }
         let is_awake = !state.commands.is_empty() && !is_sooner;
         let driver = if is_awake { None } else { state.driver.clone() };
         command.write_packed_command(&mut state.commands);
-        state.asked.push_back(Asked { caller: Some(caller), since, deadline });
+        state.pending.push_back(Pending { caller: Some(caller), since, deadline });
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
         }
-        Ok(answer)
+        Ok(reply)
     }
 
     /// Takes what is to be written in exchange for empty room. Who asks to be woken is woken when
     /// there is more.
-    fn collect(&self, room: &mut Vec<u8>, waker: &Waker) {
+    fn take_commands(&self, empty: &mut Vec<u8>, waker: &Waker) {
         let mut state = self.state();
-        mem::swap(&mut state.commands, room);
+        mem::swap(&mut state.commands, empty);
         if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
             state.driver = Some(waker.clone());
         }
     }
 
     /// Hands an answer to the caller whose turn it is.
-    fn answer(&self, value: Value) -> Result<(), RedisError> {
-        let next = self.state().asked.pop_front();
-        let asked = next.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, UNASKED))?;
-        if let Some(caller) = asked.caller {
+    fn deliver(&self, value: Value) -> Result<(), RedisError> {
+        let next = self.state().pending.pop_front();
+        let pending =
+            next.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, UNSOLICITED))?;
+        if let Some(caller) = pending.caller {
             // Nobody is there any more if the call was cancelled.
             let _ = caller.send(Ok(value));
         }
@@ -182,24 +186,25 @@ impl Desk {
     ///
     /// # Errors
     ///
-    /// When nothing was received, of which `heard` is the last moment, for as long as a reply may take.
-    fn dismiss(&self, heard: Instant) -> io::Result<()> {
+    /// When nothing was received, of which `last_received` is the last moment, for as long as a reply may take.
+    fn expire(&self, last_received: Instant) -> io::Result<()> {
         let now = (self.now)();
         let mut late = Vec::new();
         let mut state = self.state();
         let mut next: Option<Instant> = None;
         let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
-        for asked in state.asked.iter_mut().filter(|asked| asked.caller.is_some()) {
-            if asked.deadline <= now {
-                late.extend(asked.caller.take());
+        for pending in state.pending.iter_mut().filter(|pending| pending.caller.is_some()) {
+            if pending.deadline <= now {
+                late.extend(pending.caller.take());
             } else {
-                sooner(asked.deadline);
+                sooner(pending.deadline);
             }
         }
         // Also if all of them have gone: the next one is not to wait in vain.
-        let silent = state.asked.front().map(|first| first.since.max(heard) + self.timeout);
+        let silent =
+            state.pending.front().map(|first| first.since.max(last_received) + self.timeout);
         silent.into_iter().for_each(&mut sooner);
-        state.alarm = next;
+        state.timer = next;
         drop(state);
         for caller in late {
             let _ = caller.send(Err(Failure::Timeout(self.timeout)));
@@ -210,20 +215,21 @@ impl Desk {
         Ok(())
     }
 
-    /// When to call [`dismiss`](Self::dismiss).
-    fn alarm(&self) -> Option<Instant> {
-        self.state().alarm
+    /// When to call [`expire`](Self::expire).
+    fn timer(&self) -> Option<Instant> {
+        self.state().timer
     }
 
     /// There will be no answers any more. The first one may have begun.
     fn close(&self, error: &RedisError, has_begun: bool) {
         let mut state = self.state();
         state.is_closed = true;
-        let asked = mem::take(&mut state.asked);
+        let pending = mem::take(&mut state.pending);
         drop(state);
-        for (place, asked) in asked.into_iter().enumerate() {
-            let failure = if place == 0 && has_begun { Failure::Redis } else { Failure::Lost };
-            if let Some(caller) = asked.caller {
+        for (place, pending) in pending.into_iter().enumerate() {
+            let failure =
+                if place == 0 && has_begun { Failure::Redis } else { Failure::ConnectionLost };
+            if let Some(caller) = pending.caller {
                 let _ = caller.send(Err(failure(error.clone())));
             }
         }
@@ -234,54 +240,54 @@ impl Desk {
     }
 }
 
-type Owed = oneshot::Receiver<Result<Value, Failure>>;
+type ReplyReceiver = oneshot::Receiver<Result<Value, Failure>>;
 
 /// More replies than this are not waited for. Callers who do not wait for theirs might leave commands
 /// faster than the server executes them.
-const MOST: usize = 1 << 16;
+const MAX_PENDING: usize = 1 << 16;
 
-const UNASKED: &str = "an answer to nothing that was asked";
+const UNSOLICITED: &str = "unsolicited reply";
 
-fn closed() -> Failure {
-    Failure::Lost(io::Error::from(io::ErrorKind::ConnectionAborted).into())
+fn connection_closed() -> Failure {
+    Failure::ConnectionLost(io::Error::from(io::ErrorKind::ConnectionAborted).into())
 }
 
 /// What carries the bytes, for as long as all goes well.
 struct Driver<S> {
     stream: S,
-    desk: Arc<Desk>,
+    queue: Arc<Queue>,
     writing: Vec<u8>,
     written: usize,
     received: BytesMut,
     max_bytes: u64,
     /// When bytes were received the last time.
-    heard: Instant,
+    last_received: Instant,
     /// One alarm for all who wait.
-    alarm: Pin<Box<Sleep>>,
-    alarm_at: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Instant>,
 }
 
 /// So much is read at once if it is there.
-const PIECE: usize = 8 * 1024;
+const READ_SIZE: usize = 8 * 1024;
 
 /// A buffer that has become larger than this is not kept.
-const LARGE: usize = 256 * 1024;
+const MAX_IDLE_BUFFER: usize = 256 * 1024;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    fn carry(&mut self, context: &mut Context<'_>) -> Result<(), RedisError> {
+    fn drive(&mut self, context: &mut Context<'_>) -> Result<(), RedisError> {
         // First what is there: a server that is not listened to does not listen either.
         self.read(context)?;
         self.write(context)?;
-        self.watch(context)?;
+        self.arm_timeout(context)?;
         Ok(())
     }
 
     fn read(&mut self, context: &mut Context<'_>) -> Result<(), RedisError> {
         loop {
-            if self.received.is_empty() && self.received.capacity() > LARGE {
+            if self.received.is_empty() && self.received.capacity() > MAX_IDLE_BUFFER {
                 self.received = BytesMut::new();
             }
-            self.received.reserve(PIECE);
+            self.received.reserve(READ_SIZE);
             let read = pin!(self.stream.read_buf(&mut self.received)).poll(context);
             match read {
                 Poll::Pending => return Ok(()),
@@ -289,12 +295,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     if length? == 0 {
                         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                     }
-                    self.heard = (self.desk.now)();
+                    self.last_received = (self.queue.now)();
                 }
             }
-            while let Some((value, length)) = resp::first(&self.received, self.max_bytes)? {
+            while let Some((value, length)) = resp::parse(&self.received, self.max_bytes)? {
                 self.received.advance(length);
-                self.desk.answer(value)?;
+                self.queue.deliver(value)?;
             }
         }
     }
@@ -305,8 +311,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             if left.is_empty() {
                 self.written = 0;
                 self.writing.clear();
-                self.writing.shrink_to(LARGE);
-                self.desk.collect(&mut self.writing, context.waker());
+                self.writing.shrink_to(MAX_IDLE_BUFFER);
+                self.queue.take_commands(&mut self.writing, context.waker());
                 if self.writing.is_empty() {
                     return Ok(());
                 }
@@ -323,19 +329,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Sets the alarm if anybody waits, and again whenever it has gone off: not for each command.
-    fn watch(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+    fn arm_timeout(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         loop {
-            let alarm = self.desk.alarm();
-            if let Some(at) = alarm.filter(|_| alarm != self.alarm_at) {
-                self.alarm.as_mut().reset(at.into());
+            let timer = self.queue.timer();
+            if let Some(at) = timer.filter(|_| timer != self.timer_at) {
+                self.timer.as_mut().reset(at.into());
             }
-            self.alarm_at = alarm;
-            if alarm.is_none() || self.alarm.as_mut().poll(context).is_pending() {
+            self.timer_at = timer;
+            if timer.is_none() || self.timer.as_mut().poll(context).is_pending() {
                 return Ok(());
             }
             // What has gone off is set again, if only for the same moment.
-            self.alarm_at = None;
-            self.desk.dismiss(self.heard)?;
+            self.timer_at = None;
+            self.queue.expire(self.last_received)?;
         }
     }
 }
@@ -344,10 +350,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        match self.carry(context) {
+        match self.drive(context) {
             Ok(()) => Poll::Pending,
             Err(error) => {
-                self.desk.close(&error, !self.received.is_empty());
+                self.queue.close(&error, !self.received.is_empty());
                 Poll::Ready(())
             }
         }
@@ -357,7 +363,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
 /// Its runtime may end before its callers do.
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
-        self.desk.close(&io::Error::from(io::ErrorKind::ConnectionAborted).into(), false);
+        self.queue.close(&io::Error::from(io::ErrorKind::ConnectionAborted).into(), false);
     }
 }
 
@@ -368,20 +374,20 @@ mod tests {
     use vayu_core::testing::watchdog;
 
     use super::*;
-    use crate::reply::Scope;
+    use crate::error_reply::Scope;
 
     const TIMEOUT: Duration = Duration::from_millis(250);
-    const HANG: Duration = Duration::from_secs(20);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
     /// Runs a test whose time moves on when everybody waits.
     fn with_server<F: Future<Output = ()>>(
-        test: impl FnOnce(Talk, DuplexStream) -> F + Send + 'static,
+        test: impl FnOnce(Pipeline, DuplexStream) -> F + Send + 'static,
     ) {
-        watchdog(HANG, || {
+        watchdog(TEST_TIMEOUT, || {
             let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
             runtime.unwrap().block_on(async {
                 let (ours, server) = duplex(64 * 1024);
-                test(Talk::over(ours, TIMEOUT, 100, now), server).await;
+                test(Pipeline::from_stream(ours, TIMEOUT, 100, now), server).await;
             });
         });
     }
@@ -391,25 +397,25 @@ mod tests {
         tokio::time::Instant::now().into_std()
     }
 
-    fn ask(talk: &Talk, name: &str) -> tokio::task::JoinHandle<Result<Value, Failure>> {
-        ask_within(talk, name, TIMEOUT)
+    fn send(pipeline: &Pipeline, name: &str) -> tokio::task::JoinHandle<Result<Value, Failure>> {
+        send_within(pipeline, name, TIMEOUT)
     }
 
-    fn ask_within(
-        talk: &Talk,
+    fn send_within(
+        pipeline: &Pipeline,
         name: &str,
         limit: Duration,
     ) -> tokio::task::JoinHandle<Result<Value, Failure>> {
-        let (talk, command, deadline) = (talk.clone(), command::get(name), now() + limit);
-        tokio::spawn(async move { talk.ask(&command, deadline).await })
+        let (pipeline, command, deadline) = (pipeline.clone(), request::get(name), now() + limit);
+        tokio::spawn(async move { pipeline.execute(&command, deadline).await })
     }
 
-    async fn hear(server: &mut DuplexStream, names: &[&str]) {
+    async fn expect_commands(server: &mut DuplexStream, names: &[&str]) {
         let expected: Vec<u8> =
-            names.iter().flat_map(|name| command::get(name).get_packed_command()).collect();
-        let mut heard = vec![0; 2 * expected.len()];
-        let length = server.read(&mut heard).await.unwrap();
-        assert_eq!(heard[..length], expected, "in one piece");
+            names.iter().flat_map(|name| request::get(name).get_packed_command()).collect();
+        let mut last_received = vec![0; 2 * expected.len()];
+        let length = server.read(&mut last_received).await.unwrap();
+        assert_eq!(last_received[..length], expected, "in one piece");
     }
 
     fn bytes(text: &str) -> Value {
@@ -417,16 +423,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_at_once_is_written_in_one_piece_and_answered_in_order() {
-        with_server(|talk, mut server| async move {
+    fn commands_sent_together_are_written_at_once_and_replies_matched_in_order() {
+        with_server(|pipeline, mut server| async move {
             for _ in 0..3 {
-                let asked = ["a", "b", "c"].map(|name| ask(&talk, name));
-                hear(&mut server, &["a", "b", "c"]).await;
+                let pending = ["a", "b", "c"].map(|name| send(&pipeline, name));
+                expect_commands(&mut server, &["a", "b", "c"]).await;
                 for piece in [&b"$1\r\nx\r"[..], b"\n$-1\r", b"\n-WRONGTYPE no\r\n"] {
                     server.write_all(piece).await.unwrap();
                     tokio::task::yield_now().await;
                 }
-                let [first, second, third] = asked;
+                let [first, second, third] = pending;
                 assert_eq!(first.await.unwrap().unwrap(), bytes("x"));
                 assert_eq!(second.await.unwrap().unwrap(), Value::Nil);
                 assert_eq!(third.await.unwrap().unwrap_err().scope(), Scope::Command);
@@ -435,60 +441,60 @@ mod tests {
     }
 
     #[test]
-    fn each_has_the_whole_time_limit_and_no_more() {
-        with_server(|talk, mut server| async move {
+    fn each_command_times_out_at_its_own_deadline() {
+        with_server(|pipeline, mut server| async move {
             let began = now();
-            let early = ask(&talk, "early");
+            let early = send(&pipeline, "early");
             tokio::time::sleep(TIMEOUT / 2).await;
-            let late = ask(&talk, "late");
+            let late = send(&pipeline, "late");
             // The connection is not silent.
             tokio::time::sleep(TIMEOUT / 4).await;
             server.write_all(b"$").await.unwrap();
-            let sooner = ask_within(&talk, "sooner", TIMEOUT / 8);
+            let sooner = send_within(&pipeline, "sooner", TIMEOUT / 8);
             let grain = Duration::from_millis(2);
             for (caller, limit) in
                 [(sooner, TIMEOUT * 7 / 8), (early, TIMEOUT), (late, TIMEOUT + TIMEOUT / 2)]
             {
                 assert!(matches!(caller.await.unwrap(), Err(Failure::Timeout(TIMEOUT))));
-                let compute_time = now() - began;
-                assert!(
-                    compute_time >= limit && compute_time <= limit + grain,
-                    "{compute_time:?} of {limit:?}"
-                );
+                let elapsed = now() - began;
+                assert!(elapsed >= limit && elapsed <= limit + grain, "{elapsed:?} of {limit:?}");
             }
         });
     }
 
     /// Nothing comes, neither a reply nor the end: as behind a firewall that has forgotten it.
     #[test]
-    fn silent_connection_is_given_up_after_a_time_limit_also_if_all_callers_have_gone() {
+    fn silent_connection_is_closed_after_one_timeout_even_without_callers() {
         for is_cancelled in [false, true] {
-            with_server(move |talk, mut server| async move {
+            with_server(move |pipeline, mut server| async move {
                 // A connection that was not used for a while is not silent: nothing was asked.
                 tokio::time::sleep(10 * TIMEOUT).await;
-                let first = ask(&talk, "first");
-                hear(&mut server, &["first"]).await;
+                let first = send(&pipeline, "first");
+                expect_commands(&mut server, &["first"]).await;
                 tokio::time::sleep(TIMEOUT / 2).await;
-                let second = ask(&talk, "second");
+                let second = send(&pipeline, "second");
                 tokio::task::yield_now().await;
                 if is_cancelled {
                     first.abort();
                 } else {
                     assert!(matches!(first.await.unwrap(), Err(Failure::Timeout(_))));
                 }
-                assert!(second.await.unwrap().unwrap_err().is_lost(), "it may be sent again");
-                assert!(ask(&talk, "third").await.unwrap().unwrap_err().is_lost());
+                assert!(
+                    second.await.unwrap().unwrap_err().is_connection_lost(),
+                    "it may be sent again"
+                );
+                assert!(send(&pipeline, "third").await.unwrap().unwrap_err().is_connection_lost());
             });
         }
     }
 
     #[test]
-    fn slow_connection_is_kept_and_replies_go_to_whom_they_belong() {
-        with_server(|talk, mut server| async move {
+    fn late_reply_is_discarded_and_the_connection_kept() {
+        with_server(|pipeline, mut server| async move {
             for _ in 0..5 {
-                let late = ask(&talk, "late");
+                let late = send(&pipeline, "late");
                 tokio::time::sleep(TIMEOUT * 9 / 10).await;
-                let patient = ask(&talk, "patient");
+                let patient = send(&pipeline, "patient");
                 server.write_all(b"$4\r\nl").await.unwrap();
                 late.await.unwrap().unwrap_err();
                 server.write_all(b"ate\r\n$1\r\np\r\n").await.unwrap();
@@ -498,17 +504,17 @@ mod tests {
     }
 
     #[test]
-    fn command_of_which_no_reply_has_begun_may_be_sent_again_when_the_connection_breaks() {
-        for (speech, is_first_lost) in [("", true), ("$1\r\n", false)] {
-            with_server(move |talk, mut server| async move {
-                let callers = ["a", "b", "c"].map(|name| ask(&talk, name));
-                hear(&mut server, &["a", "b", "c"]).await;
-                server.write_all(speech.as_bytes()).await.unwrap();
+    fn commands_without_a_partial_reply_are_retryable_after_a_disconnect() {
+        for (sent, is_first_lost) in [("", true), ("$1\r\n", false)] {
+            with_server(move |pipeline, mut server| async move {
+                let callers = ["a", "b", "c"].map(|name| send(&pipeline, name));
+                expect_commands(&mut server, &["a", "b", "c"]).await;
+                server.write_all(sent.as_bytes()).await.unwrap();
                 tokio::task::yield_now().await;
                 drop(server);
                 let mut lost = Vec::new();
                 for caller in callers {
-                    lost.push(caller.await.unwrap().unwrap_err().is_lost());
+                    lost.push(caller.await.unwrap().unwrap_err().is_connection_lost());
                 }
                 assert_eq!(lost, [is_first_lost, true, true]);
             });
@@ -516,21 +522,21 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_callers_who_do_not_wait_are_not_kept_without_limit() {
-        with_server(|talk, _server| async move {
-            let leave = || talk.0.desk.leave(&command::ping(), now() + TIMEOUT);
-            for _ in 0..MOST {
-                drop(leave().unwrap());
+    fn pending_replies_are_limited() {
+        with_server(|pipeline, _server| async move {
+            let enqueue = || pipeline.0.queue.enqueue(&request::ping(), now() + TIMEOUT);
+            for _ in 0..MAX_PENDING {
+                drop(enqueue().unwrap());
             }
-            assert!(matches!(leave(), Err(Failure::Crowded)));
+            assert!(matches!(enqueue(), Err(Failure::QueueFull)));
         });
     }
 
     #[test]
-    fn answer_for_who_has_gone_is_nobody_elses() {
-        with_server(|talk, mut server| async move {
-            let late = ask_within(&talk, "late", TIMEOUT / 2);
-            let (cancelled, patient) = (ask(&talk, "cancelled"), ask(&talk, "patient"));
+    fn reply_to_a_cancelled_command_is_discarded() {
+        with_server(|pipeline, mut server| async move {
+            let late = send_within(&pipeline, "late", TIMEOUT / 2);
+            let (cancelled, patient) = (send(&pipeline, "cancelled"), send(&pipeline, "patient"));
             late.await.unwrap().unwrap_err();
             cancelled.abort();
             server.write_all(b"$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n").await.unwrap();
@@ -539,73 +545,74 @@ mod tests {
     }
 
     #[test]
-    fn connection_that_breaks_is_an_error_for_all_who_wait_and_all_who_come() {
-        for speech in ["", "$1\r\nx\r\n+x\r\n+unasked\r\n", "*1\r\n", "$101\r\n"] {
-            with_server(move |talk, mut server| async move {
-                let waiting = [ask(&talk, "a"), ask(&talk, "b")];
-                hear(&mut server, &["a", "b"]).await;
-                server.write_all(speech.as_bytes()).await.unwrap();
-                let is_answered = speech.starts_with("$1\r");
+    fn broken_connection_fails_pending_and_later_commands() {
+        for sent in ["", "$1\r\nx\r\n+x\r\n+unasked\r\n", "*1\r\n", "$101\r\n"] {
+            with_server(move |pipeline, mut server| async move {
+                let waiting = [send(&pipeline, "a"), send(&pipeline, "b")];
+                expect_commands(&mut server, &["a", "b"]).await;
+                server.write_all(sent.as_bytes()).await.unwrap();
+                let is_answered = sent.starts_with("$1\r");
                 if !is_answered {
                     server.shutdown().await.unwrap();
                 }
                 let began = now();
                 for one in waiting {
-                    assert_eq!(one.await.unwrap().is_ok(), is_answered, "{speech:?}");
+                    assert_eq!(one.await.unwrap().is_ok(), is_answered, "{sent:?}");
                 }
                 tokio::task::yield_now().await;
-                let failure = ask(&talk, "c").await.unwrap().unwrap_err();
-                assert!(failure.is_lost(), "{failure}");
+                let failure = send(&pipeline, "c").await.unwrap().unwrap_err();
+                assert!(failure.is_connection_lost(), "{failure}");
                 assert_eq!(now() - began, Duration::ZERO, "at once");
             });
         }
     }
 
     #[test]
-    fn callers_outlive_the_runtime_of_their_connection() {
-        watchdog(HANG, || {
+    fn commands_fail_when_the_runtime_ends() {
+        watchdog(TEST_TIMEOUT, || {
             let (ours, _server) = duplex(1024);
             let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-            let talk = runtime.block_on(async { Talk::over(ours, TIMEOUT, 100, now) });
-            let leave = || talk.0.desk.leave(&command::ping(), now() + TIMEOUT);
-            let answer = leave().unwrap();
+            let pipeline =
+                runtime.block_on(async { Pipeline::from_stream(ours, TIMEOUT, 100, now) });
+            let enqueue = || pipeline.0.queue.enqueue(&request::ping(), now() + TIMEOUT);
+            let reply = enqueue().unwrap();
             drop(runtime);
-            assert!(answer.blocking_recv().unwrap().is_err());
-            assert!(leave().is_err());
+            assert!(reply.blocking_recv().unwrap().is_err());
+            assert!(enqueue().is_err());
         });
     }
 
     #[test]
-    fn driver_ends_with_the_last_caller() {
-        with_server(|talk, mut server| async move {
-            let other = talk.clone();
-            drop(talk);
-            let waiting = ask(&other, "a");
-            hear(&mut server, &["a"]).await;
+    fn last_handle_stops_the_driver() {
+        with_server(|pipeline, mut server| async move {
+            let other = pipeline.clone();
+            drop(pipeline);
+            let waiting = send(&other, "a");
+            expect_commands(&mut server, &["a"]).await;
             server.write_all(b"$-1\r\n").await.unwrap();
             waiting.await.unwrap().unwrap();
             drop(other);
-            assert_eq!(server.read(&mut [0]).await.unwrap(), 0, "it is closed");
+            assert_eq!(server.read(&mut [0]).await.unwrap(), 0, "it is connection_closed");
         });
     }
 
     #[test]
-    fn time_limit_holds_behind_a_write_that_does_not_end() {
-        watchdog(HANG, || {
+    fn timeout_holds_while_a_write_blocks() {
+        watchdog(TEST_TIMEOUT, || {
             let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
             runtime.unwrap().block_on(async {
                 let (ours, _server) = duplex(16);
-                let talk = Talk::over(ours, TIMEOUT, 100, now);
-                let first = ask(&talk, "a name that is longer than what the pipe takes");
+                let pipeline = Pipeline::from_stream(ours, TIMEOUT, 100, now);
+                let first = send(&pipeline, "a name that is longer than what the pipe takes");
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
                 // Left while the first is being written.
-                let second = ask(&talk, "second");
+                let second = send(&pipeline, "second");
                 assert!(matches!(first.await.unwrap(), Err(Failure::Timeout(_))));
                 assert!(matches!(second.await.unwrap(), Err(Failure::Timeout(_))));
                 // A server that takes nothing is as silent as one that says nothing.
-                let third = tokio::time::timeout(100 * TIMEOUT, ask(&talk, "third")).await;
-                assert!(third.unwrap().unwrap().unwrap_err().is_lost());
+                let third = tokio::time::timeout(100 * TIMEOUT, send(&pipeline, "third")).await;
+                assert!(third.unwrap().unwrap().unwrap_err().is_connection_lost());
             });
         });
     }

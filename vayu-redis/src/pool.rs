@@ -5,8 +5,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Failure;
-use crate::reply::Scope;
-use crate::sync_connection::Link;
+use crate::error_reply::Scope;
+use crate::sync_connection::SyncConnection;
 
 /// A few connections, each of which one caller has at a time.
 ///
@@ -21,15 +21,15 @@ pub(crate) struct Pool {
     freed: Condvar,
 }
 
-struct Connection {
-    link: Box<dyn Link>,
+struct PooledConnection {
+    inner: Box<dyn SyncConnection>,
     opened: Instant,
     used: Instant,
 }
 
 struct State {
     /// The one that was used last is at the end.
-    idle: Vec<Connection>,
+    idle: Vec<PooledConnection>,
     /// How many there are, idle or not.
     open: usize,
     /// How many wait for a place. To wake somebody is a call of the system, even if nobody waits.
@@ -46,32 +46,32 @@ impl Pool {
 
     /// Runs `with` on a connection, a new one if none is idle, and once more on a new one if an idle
     /// one turns out to be of no use. The connection is kept if it is still good afterwards.
-    pub(crate) fn with<T>(
+    pub(crate) fn with_connection<T>(
         &self,
         deadline: Instant,
-        connect: impl Fn() -> Result<Box<dyn Link>, Failure>,
-        with: impl Fn(&mut dyn Link) -> Result<T, Failure>,
+        connect: impl Fn() -> Result<Box<dyn SyncConnection>, Failure>,
+        with: impl Fn(&mut dyn SyncConnection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut place = self.place(deadline)?;
-        if let Some(mut connection) = place.connection.take() {
-            let answer = with(&mut *connection.link);
-            match answer.as_ref().err() {
-                Some(failure) if is_worth_another(failure, connection.opened) => {
+        let mut guard = self.acquire(deadline)?;
+        if let Some(mut connection) = guard.connection.take() {
+            let result = with(&mut *connection.inner);
+            match result.as_ref().err() {
+                Some(failure) if is_retryable(failure, connection.opened) => {
                     drop(connection);
                     self.close_idle();
                 }
                 failure => {
-                    place.keep(connection, failure);
-                    return answer;
+                    guard.put_back(connection, failure);
+                    return result;
                 }
             }
         }
-        let link = connect()?;
+        let connection = connect()?;
         let now = Instant::now();
-        let mut connection = Connection { link, opened: now, used: now };
-        let answer = with(&mut *connection.link);
-        place.keep(connection, answer.as_ref().err());
-        answer
+        let mut connection = PooledConnection { inner: connection, opened: now, used: now };
+        let result = with(&mut *connection.inner);
+        guard.put_back(connection, result.as_ref().err());
+        result
     }
 
     /// Gives up the connections that are idle.
@@ -83,7 +83,7 @@ impl Pool {
         drop(idle);
     }
 
-    fn place(&self, deadline: Instant) -> Result<Place<'_>, Failure> {
+    fn acquire(&self, deadline: Instant) -> Result<PoolGuard<'_>, Failure> {
         let mut state = self.state();
         loop {
             if state.process != process::id() {
@@ -100,16 +100,16 @@ impl Pool {
                 let process = state.process;
                 drop(state);
                 drop((connection, idle));
-                return Ok(Place { pool: self, connection: None, process });
+                return Ok(PoolGuard { pool: self, connection: None, process });
             }
             if connection.is_some() {
-                return Ok(Place { pool: self, connection, process: state.process });
+                return Ok(PoolGuard { pool: self, connection, process: state.process });
             }
             if state.open < self.max {
                 state.open += 1;
-                return Ok(Place { pool: self, connection: None, process: state.process });
+                return Ok(PoolGuard { pool: self, connection: None, process: state.process });
             }
-            let left = crate::sync_connection::left_until(deadline)?;
+            let left = crate::sync_connection::time_until(deadline)?;
             state.waiting += 1;
             let wait = self.freed.wait_timeout(state, left);
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
@@ -124,15 +124,15 @@ impl Pool {
 
 /// The right to a connection. It is given back when this is dropped, with the connection if there is
 /// one.
-struct Place<'a> {
+struct PoolGuard<'a> {
     pool: &'a Pool,
-    connection: Option<Connection>,
+    connection: Option<PooledConnection>,
     process: u32,
 }
 
-impl Place<'_> {
+impl PoolGuard<'_> {
     /// Keeps a connection for the next caller, unless there was a failure after which it is of no use.
-    fn keep(&mut self, mut connection: Connection, failure: Option<&Failure>) {
+    fn put_back(&mut self, mut connection: PooledConnection, failure: Option<&Failure>) {
         if failure.is_none_or(|failure| failure.scope() != Scope::Server) {
             connection.used = Instant::now();
             self.connection = Some(connection);
@@ -142,12 +142,12 @@ impl Place<'_> {
 
 /// Returns whether a command that failed on a connection may succeed on a new one. If the server
 /// refuses it on any connection, that is tried once a second at most.
-pub(crate) fn is_worth_another(failure: &Failure, opened: Instant) -> bool {
+pub(crate) fn is_retryable(failure: &Failure, opened: Instant) -> bool {
     const AGE: Duration = Duration::from_secs(1);
-    failure.is_lost() || failure.scope() == Scope::Connection && opened.elapsed() >= AGE
+    failure.is_connection_lost() || failure.scope() == Scope::Connection && opened.elapsed() >= AGE
 }
 
-impl Drop for Place<'_> {
+impl Drop for PoolGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.state();
         if state.process == self.process {
@@ -177,39 +177,40 @@ mod tests {
 
     struct Echo(usize);
 
-    impl Link for Echo {
-        fn ask(&mut self, _: &Cmd, _: Instant) -> Result<Value, Failure> {
+    impl SyncConnection for Echo {
+        fn execute(&mut self, _: &Cmd, _: Instant) -> Result<Value, Failure> {
             Ok(Value::Int(i64::try_from(self.0).unwrap()))
         }
     }
 
     #[test]
-    fn good_connections_are_used_again_and_bad_ones_are_not() {
+    fn working_connection_is_reused_and_broken_one_is_replaced() {
         let pool = Pool::new(2, HOUR);
         let opened = AtomicUsize::new(0);
-        let connect = || -> Result<Box<dyn Link>, Failure> {
+        let connect = || -> Result<Box<dyn SyncConnection>, Failure> {
             Ok(Box::new(Echo(opened.fetch_add(1, Ordering::SeqCst))))
         };
         let deadline = Instant::now() + Duration::from_secs(60);
-        let ask = |link: &mut dyn Link| link.ask(&redis::cmd("PING"), deadline);
-        assert_eq!(pool.with(deadline, connect, ask).unwrap(), Value::Int(0));
-        assert_eq!(pool.with(deadline, connect, ask).unwrap(), Value::Int(0));
-        let fail = |_: &mut dyn Link| Err::<Value, _>(Failure::Answer);
-        pool.with(deadline, connect, fail).unwrap_err();
-        assert_eq!(pool.with(deadline, connect, ask).unwrap(), Value::Int(1));
+        let ask =
+            |connection: &mut dyn SyncConnection| connection.execute(&redis::cmd("PING"), deadline);
+        assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(0));
+        assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(0));
+        let fail = |_: &mut dyn SyncConnection| Err::<Value, _>(Failure::UnexpectedReply);
+        pool.with_connection(deadline, connect, fail).unwrap_err();
+        assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(1));
         // A place is not lost with what could not be connected.
         pool.close_idle();
         for _ in 0..10 {
-            pool.with(deadline, || Err(Failure::Resting), ask).unwrap_err();
+            pool.with_connection(deadline, || Err(Failure::CircuitOpen), ask).unwrap_err();
         }
-        assert_eq!(pool.with(deadline, connect, ask).unwrap(), Value::Int(2));
+        assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(2));
     }
 
     #[test]
-    fn closed_connections_are_replaced_at_the_first_try_and_a_new_one_is_believed() {
+    fn closed_connections_are_replaced_together_and_the_failure_of_a_new_one_is_final() {
         let pool = Pool::new(8, HOUR);
         let opened = AtomicUsize::new(0);
-        let connect = || -> Result<Box<dyn Link>, Failure> {
+        let connect = || -> Result<Box<dyn SyncConnection>, Failure> {
             Ok(Box::new(Echo(opened.fetch_add(1, Ordering::SeqCst))))
         };
         let deadline = Instant::now() + HOUR;
@@ -217,41 +218,44 @@ mod tests {
         let nested = |depth: usize| {
             fn nest(
                 pool: &Pool,
-                connect: &dyn Fn() -> Result<Box<dyn Link>, Failure>,
+                connect: &dyn Fn() -> Result<Box<dyn SyncConnection>, Failure>,
                 depth: usize,
             ) {
-                let deeper = |_: &mut dyn Link| {
+                let deeper = |_: &mut dyn SyncConnection| {
                     if depth > 1 {
                         nest(pool, connect, depth - 1);
                     }
                     Ok(())
                 };
-                pool.with(Instant::now() + HOUR, connect, deeper).unwrap();
+                pool.with_connection(Instant::now() + HOUR, connect, deeper).unwrap();
             }
             nest(&pool, &connect, depth);
         };
         nested(5);
-        let lost = || Failure::Lost(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
-        let ask = |link: &mut dyn Link| match link.ask(&redis::cmd("PING"), deadline)? {
+        let lost =
+            || Failure::ConnectionLost(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+        let ask = |connection: &mut dyn SyncConnection| match connection
+            .execute(&redis::cmd("PING"), deadline)?
+        {
             Value::Int(0..5) => Err(lost()),
             value => Ok(value),
         };
-        assert_eq!(pool.with(deadline, connect, ask).unwrap(), Value::Int(5));
-        assert_eq!(pool.with(deadline, connect, ask).unwrap(), Value::Int(5));
+        assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(5));
+        assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(5));
         // A server that closes new connections has failed, and there is no third try.
         let tries = AtomicUsize::new(0);
-        let fail = |_: &mut dyn Link| {
+        let fail = |_: &mut dyn SyncConnection| {
             tries.fetch_add(1, Ordering::SeqCst);
             Err::<(), _>(lost())
         };
-        pool.with(deadline, connect, fail).unwrap_err();
+        pool.with_connection(deadline, connect, fail).unwrap_err();
         assert_eq!((tries.load(Ordering::SeqCst), opened.load(Ordering::SeqCst)), (2, 7));
     }
 
     #[test]
-    fn connection_that_was_idle_for_too_long_is_not_used() {
+    fn connection_idle_for_max_idle_is_replaced() {
         let opened = AtomicUsize::new(0);
-        let connect = || -> Result<Box<dyn Link>, Failure> {
+        let connect = || -> Result<Box<dyn SyncConnection>, Failure> {
             Ok(Box::new(Echo(opened.fetch_add(1, Ordering::SeqCst))))
         };
         let deadline = Instant::now() + HOUR;
@@ -259,43 +263,43 @@ mod tests {
             opened.store(0, Ordering::SeqCst);
             let pool = Pool::new(1, max_idle);
             for _ in 0..3 {
-                pool.with(deadline, connect, |_| Ok(())).unwrap();
+                pool.with_connection(deadline, connect, |_| Ok(())).unwrap();
             }
             assert_eq!(opened.load(Ordering::SeqCst), connections);
         }
     }
 
     #[test]
-    fn who_finds_all_taken_waits_until_the_deadline() {
+    fn caller_without_a_free_connection_waits_until_its_deadline() {
         let pool = Pool::new(1, HOUR);
-        let connect = || -> Result<Box<dyn Link>, Failure> { Ok(Box::new(Echo(0))) };
-        let backing = Instant::now() + Duration::from_secs(60);
-        let nested = |_: &mut dyn Link| {
+        let connect = || -> Result<Box<dyn SyncConnection>, Failure> { Ok(Box::new(Echo(0))) };
+        let distant = Instant::now() + Duration::from_secs(60);
+        let nested = |_: &mut dyn SyncConnection| {
             let near = Instant::now() + Duration::from_millis(10);
-            pool.with(near, connect, |_| Ok(())).unwrap_err();
+            pool.with_connection(near, connect, |_| Ok(())).unwrap_err();
             Ok(())
         };
-        pool.with(backing, connect, nested).unwrap();
-        pool.with(backing, connect, |_| Ok(())).unwrap();
+        pool.with_connection(distant, connect, nested).unwrap();
+        pool.with_connection(distant, connect, |_| Ok(())).unwrap();
     }
 
     #[test]
-    fn who_waits_is_woken_by_who_has_done() {
+    fn returned_connection_wakes_a_waiting_caller() {
         watchdog(Duration::from_secs(20), || {
             let pool = Pool::new(1, HOUR);
-            let connect = || -> Result<Box<dyn Link>, Failure> { Ok(Box::new(Echo(0))) };
-            let backing = Instant::now() + Duration::from_secs(60);
+            let connect = || -> Result<Box<dyn SyncConnection>, Failure> { Ok(Box::new(Echo(0))) };
+            let distant = Instant::now() + Duration::from_secs(60);
             thread::scope(|scope| {
-                let others = |_: &mut dyn Link| {
+                let others = |_: &mut dyn SyncConnection| {
                     for _ in 0..3 {
-                        scope.spawn(|| pool.with(backing, connect, |_| Ok(())).unwrap());
+                        scope.spawn(|| pool.with_connection(distant, connect, |_| Ok(())).unwrap());
                     }
                     while pool.state().waiting < 3 {
                         thread::yield_now();
                     }
                     Ok(())
                 };
-                pool.with(backing, connect, others).unwrap();
+                pool.with_connection(distant, connect, others).unwrap();
             });
             assert_eq!(pool.state().waiting, 0);
         });

@@ -11,7 +11,7 @@ pub(crate) fn bytes<const N: usize>() -> io::Result<[u8; N]> {
 }
 
 /// Between half of this time and all of it.
-pub(crate) fn part_of(time: Duration) -> Duration {
+pub(crate) fn jittered(time: Duration) -> Duration {
     let [byte] = bytes().unwrap_or([255]);
     time.mul_f64(0.5 + 0.5 * f64::from(byte) / 255.0)
 }

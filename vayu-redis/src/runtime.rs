@@ -11,12 +11,12 @@ use crate::error::Failure;
 use crate::fork::Process;
 
 /// A runtime with one thread, which lives as long as the process.
-struct Helper {
+struct BackgroundRuntime {
     handle: Handle,
     process: Process,
 }
 
-impl Helper {
+impl BackgroundRuntime {
     fn start() -> Option<Self> {
         let runtime = Builder::new_current_thread().enable_all().build().ok()?;
         let handle = runtime.handle().clone();
@@ -30,20 +30,20 @@ impl Helper {
 
 /// Returns the helper runtime. Its thread is started when it is first needed, and once more in a
 /// child process, which has no thread of its parent.
-pub(crate) fn helper() -> Result<&'static Handle, Failure> {
-    static FIRST: LazyLock<Option<Helper>> = LazyLock::new(Helper::start);
-    static OF_CHILD: Mutex<Option<&'static Helper>> = Mutex::new(None);
+pub(crate) fn handle() -> Result<&'static Handle, Failure> {
+    static FIRST: LazyLock<Option<BackgroundRuntime>> = LazyLock::new(BackgroundRuntime::start);
+    static OF_CHILD: Mutex<Option<&'static BackgroundRuntime>> = Mutex::new(None);
 
-    let first = FIRST.as_ref().ok_or(Failure::Helper)?;
+    let first = FIRST.as_ref().ok_or(Failure::RuntimeStopped)?;
     if first.process.is_current() {
         return Ok(&first.handle);
     }
     let mut of_child = OF_CHILD.lock().unwrap_or_else(PoisonError::into_inner);
-    let helper = match of_child.filter(|helper| helper.process.is_current()) {
-        Some(helper) => helper,
+    let handle = match of_child.filter(|handle| handle.process.is_current()) {
+        Some(handle) => handle,
         // The one of a parent is never dropped: its connections are those of the parent, too.
-        None => Box::leak(Box::new(Helper::start().ok_or(Failure::Helper)?)),
+        None => Box::leak(Box::new(BackgroundRuntime::start().ok_or(Failure::RuntimeStopped)?)),
     };
-    *of_child = Some(helper);
-    Ok(&helper.handle)
+    *of_child = Some(handle);
+    Ok(&handle.handle)
 }

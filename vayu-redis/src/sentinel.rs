@@ -7,7 +7,7 @@ use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo, Value};
 
 use crate::error::Failure;
 use crate::options::RedisOptions;
-use crate::sync_connection::Link;
+use crate::sync_connection::SyncConnection;
 
 /// Some sentinels and the name of what they watch.
 pub(crate) struct Sentinels {
@@ -33,12 +33,12 @@ impl Sentinels {
     /// The master, as the first sentinel says that answers and whose answer is true.
     pub(crate) fn server(
         &self,
-        connect: impl Fn(&ConnectionInfo) -> Result<Box<dyn Link>, Failure>,
+        connect: impl Fn(&ConnectionInfo) -> Result<Box<dyn SyncConnection>, Failure>,
         deadline: Instant,
     ) -> Result<ConnectionInfo, Failure> {
-        let mut last = Failure::Sentinel;
+        let mut last = Failure::NoMaster;
         for sentinel in &self.servers {
-            match self.ask(sentinel, &connect, deadline) {
+            match self.execute(sentinel, &connect, deadline) {
                 Ok(server) => return Ok(server),
                 // What a user can mend is of more use than that another sentinel is down.
                 Err(failure) if last.misconfiguration().is_none() => last = failure,
@@ -48,36 +48,39 @@ impl Sentinels {
         Err(last)
     }
 
-    fn ask(
+    fn execute(
         &self,
         sentinel: &ConnectionInfo,
-        connect: impl Fn(&ConnectionInfo) -> Result<Box<dyn Link>, Failure>,
+        connect: impl Fn(&ConnectionInfo) -> Result<Box<dyn SyncConnection>, Failure>,
         deadline: Instant,
     ) -> Result<ConnectionInfo, Failure> {
         let own = sentinel.clone().set_redis_settings(self.settings.clone());
         let mut question = redis::cmd("SENTINEL");
         question.arg("get-master-addr-by-name").arg(&self.name);
-        let answer = connect(&own).and_then(|mut link| link.ask(&question, deadline));
-        let answer = answer.map_err(|failure| Failure::AtSentinel(Arc::new(failure)))?;
-        let server = sentinel.clone().set_addr(address(&answer, sentinel.addr())?);
+        let reply =
+            connect(&own).and_then(|mut connection| connection.execute(&question, deadline));
+        let reply = reply.map_err(|failure| Failure::FromSentinel(Arc::new(failure)))?;
+        let server = sentinel.clone().set_addr(address(&reply, sentinel.addr())?);
         // A sentinel may not know yet that there is another one.
-        let role = connect(&server)?.ask(&redis::cmd("ROLE"), deadline)?;
+        let role = connect(&server)?.execute(&redis::cmd("ROLE"), deadline)?;
         match role {
             Value::Array(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => {
                 Ok(server)
             }
-            _ => Err(Failure::Sentinel),
+            _ => Err(Failure::NoMaster),
         }
     }
 }
 
-fn address(answer: &Value, sentinel: &ConnectionAddr) -> Result<ConnectionAddr, Failure> {
-    let Value::Array(parts) = answer else { return Err(Failure::UnknownName) };
+fn address(reply: &Value, sentinel: &ConnectionAddr) -> Result<ConnectionAddr, Failure> {
+    let Value::Array(parts) = reply else { return Err(Failure::UnknownMasterName) };
     let [Value::BulkString(host), Value::BulkString(port)] = parts.as_slice() else {
-        return Err(Failure::Answer);
+        return Err(Failure::UnexpectedReply);
     };
-    let text = |bytes: &[u8]| str::from_utf8(bytes).map(str::to_owned).map_err(|_| Failure::Answer);
-    let (host, port) = (text(host)?, text(port)?.parse().map_err(|_| Failure::Answer)?);
+    let text = |bytes: &[u8]| {
+        str::from_utf8(bytes).map(str::to_owned).map_err(|_| Failure::UnexpectedReply)
+    };
+    let (host, port) = (text(host)?, text(port)?.parse().map_err(|_| Failure::UnexpectedReply)?);
     Ok(match sentinel {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
             host,

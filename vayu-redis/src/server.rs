@@ -9,23 +9,23 @@ use redis::{AsyncConnectionConfig, ConnectionInfo, ProtocolVersion};
 use tokio::time::timeout;
 use vayu_core::Result;
 
-use crate::async_connection::Line;
+use crate::async_connection::AsyncConnection;
+use crate::diagnostics::{Diagnostics, Operation};
 use crate::error::{Failure, misconfigured};
 use crate::options::RedisOptions;
-use crate::pipeline::Talk;
+use crate::pipeline::Pipeline;
 #[cfg(feature = "sentinel")]
 use crate::sentinel::Sentinels;
-use crate::setup::{Setup, Step};
 use crate::subscription::Subscription;
 #[cfg(any(feature = "tls", feature = "cluster"))]
-use crate::sync_connection::LibraryLink;
+use crate::sync_connection::LibraryConnection;
 #[cfg(feature = "tls")]
-use crate::sync_connection::left_until;
-use crate::sync_connection::{Link, PlainLink};
-use crate::url::Place;
+use crate::sync_connection::time_until;
+use crate::sync_connection::{PlaintextConnection, SyncConnection};
+use crate::url::Deployment;
 
 /// A longer time limit is taken for this one, so that deadlines can be reckoned with.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A server, or several that are one.
 pub(crate) struct Server {
@@ -33,7 +33,7 @@ pub(crate) struct Server {
     timeout: Duration,
     /// The longest answer, in bytes.
     max_bytes: u64,
-    setup: Setup,
+    diagnostics: Diagnostics,
 }
 
 #[derive(Clone)]
@@ -73,20 +73,20 @@ impl Server {
         not(feature = "cluster"),
         expect(clippy::unnecessary_wraps, reason = "a cluster may be refused")
     )]
-    pub(crate) fn at(place: Place, options: &RedisOptions) -> Result<Self> {
+    pub(crate) fn at(deployment: Deployment, options: &RedisOptions) -> Result<Self> {
         let timeout = options.timeout;
-        let setup = Setup::new(place.to_string(), options);
-        let kind = match place {
-            Place::Server(server) => Kind::One(Arc::new(*server)),
+        let diagnostics = Diagnostics::new(deployment.to_string(), options);
+        let kind = match deployment {
+            Deployment::Server(server) => Kind::One(Arc::new(*server)),
             #[cfg(feature = "sentinel")]
-            Place::Sentinels { servers, name } => {
+            Deployment::Sentinels { servers, name } => {
                 Kind::Sentinels(Arc::new(Sentinels::new(servers, name, options)))
             }
             #[cfg(feature = "cluster")]
-            Place::Cluster(nodes) => Kind::cluster(nodes, options)?,
+            Deployment::Cluster(nodes) => Kind::cluster(nodes, options)?,
         };
-        let max_bytes = options.max_answer();
-        Ok(Self { kind, timeout: timeout.min(LONGEST), max_bytes, setup })
+        let max_bytes = options.max_reply_bytes();
+        Ok(Self { kind, timeout: timeout.min(MAX_TIMEOUT), max_bytes, diagnostics })
     }
 
     /// The time limit of an operation.
@@ -95,97 +95,103 @@ impl Server {
     }
 
     /// What is known of the configuration.
-    pub(crate) fn setup(&self) -> &Setup {
-        &self.setup
+    pub(crate) fn diagnostics(&self) -> &Diagnostics {
+        &self.diagnostics
     }
 
     /// Opens a connection for a sync caller.
-    pub(crate) fn link(&self, deadline: Instant) -> Result<Box<dyn Link>, Failure> {
-        let link = self.try_link(deadline).map_err(Failure::connecting);
-        self.setup.note(&Step::Connect, link.as_ref().err());
-        link
+    pub(crate) fn connect(&self, deadline: Instant) -> Result<Box<dyn SyncConnection>, Failure> {
+        let connection = self.try_connect(deadline).map_err(Failure::while_connecting);
+        self.diagnostics.record(&Operation::Connect, connection.as_ref().err());
+        connection
     }
 
-    fn try_link(&self, deadline: Instant) -> Result<Box<dyn Link>, Failure> {
+    fn try_connect(&self, deadline: Instant) -> Result<Box<dyn SyncConnection>, Failure> {
         match &self.kind {
-            Kind::One(server) => self.link_to(server, deadline),
+            Kind::One(server) => self.connect_to(server, deadline),
             #[cfg(feature = "sentinel")]
             Kind::Sentinels(sentinels) => {
-                let ask = |server: &ConnectionInfo| self.link_to(server, deadline);
-                self.link_to(&sentinels.server(ask, deadline)?, deadline)
+                let ask = |server: &ConnectionInfo| self.connect_to(server, deadline);
+                self.connect_to(&sentinels.server(ask, deadline)?, deadline)
             }
             #[cfg(feature = "cluster")]
             Kind::Cluster { client, .. } => {
-                Ok(Box::new(LibraryLink::new(client.get_connection()?)))
+                Ok(Box::new(LibraryConnection::new(client.get_connection()?)))
             }
         }
     }
 
     /// A connection for a sync caller to one server.
-    pub(crate) fn link_to(
+    pub(crate) fn connect_to(
         &self,
         server: &ConnectionInfo,
         deadline: Instant,
-    ) -> Result<Box<dyn Link>, Failure> {
-        link_to(server, self.max_bytes, deadline)
+    ) -> Result<Box<dyn SyncConnection>, Failure> {
+        connect_to(server, self.max_bytes, deadline)
     }
 
     /// Opens a connection for async callers, in the helper runtime.
-    pub(crate) async fn line(&self) -> Result<Line, Failure> {
-        let opened = timeout(self.timeout, self.try_line()).await;
-        let line =
-            opened.unwrap_or(Err(Failure::Timeout(self.timeout))).map_err(Failure::connecting);
-        self.setup.note(&Step::Connect, line.as_ref().err());
-        line
+    pub(crate) async fn connect_async(&self) -> Result<AsyncConnection, Failure> {
+        let opened = timeout(self.timeout, self.try_connect_async()).await;
+        let connection = opened
+            .unwrap_or(Err(Failure::Timeout(self.timeout)))
+            .map_err(Failure::while_connecting);
+        self.diagnostics.record(&Operation::Connect, connection.as_ref().err());
+        connection
     }
 
-    async fn try_line(&self) -> Result<Line, Failure> {
+    async fn try_connect_async(&self) -> Result<AsyncConnection, Failure> {
         match &self.kind {
             #[cfg(feature = "cluster")]
-            Kind::Cluster { client, .. } => Ok(Line::Cluster(client.get_async_connection().await?)),
+            Kind::Cluster { client, .. } => {
+                Ok(AsyncConnection::Cluster(client.get_async_connection().await?))
+            }
             _ => {
-                let server = self.any_node(0).await?;
+                let server = self.resolve_node(0).await?;
                 #[cfg(feature = "tls")]
                 if let ConnectionAddr::TcpTls { .. } = server.addr() {
                     let config = AsyncConnectionConfig::new().set_response_timeout(None);
                     let client = redis::Client::open(server)?;
                     let connect = client.get_multiplexed_async_connection_with_config(&config);
-                    return Ok(Line::Tls(connect.await?));
+                    return Ok(AsyncConnection::Tls(connect.await?));
                 }
-                Ok(Line::Plain(Talk::connect(&server, self.timeout, self.max_bytes).await?))
+                Ok(AsyncConnection::Plaintext(
+                    Pipeline::connect(&server, self.timeout, self.max_bytes).await?,
+                ))
             }
         }
     }
 
     /// A connection that hears what is published. Where there are many nodes, `attempt` chooses one.
-    pub(crate) async fn listener(
+    pub(crate) async fn connect_subscription(
         &self,
         attempt: usize,
-        hear: impl redis::aio::AsyncPushSender,
+        sender: impl redis::aio::AsyncPushSender,
     ) -> Result<Subscription, Failure> {
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(hear);
-        let node = self.any_node(attempt).await?;
+        let config =
+            AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(sender);
+        let node = self.resolve_node(attempt).await?;
         let settings = node.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         Subscription::connect(&node.set_redis_settings(settings), self.max_bytes, config).await
     }
 
     /// Runs `with` on a connection to each server that has entries.
-    pub(crate) fn on_each(
+    pub(crate) fn for_each_master(
         &self,
         deadline: impl Fn() -> Instant,
-        mut with: impl FnMut(&mut dyn Link) -> Result<(), Failure>,
+        mut with: impl FnMut(&mut dyn SyncConnection) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         match &self.kind {
             #[cfg(feature = "cluster")]
             Kind::Cluster { nodes, .. } => {
-                let template = nodes.first().ok_or(Failure::Answer)?;
-                let mut cluster = self.link(deadline())?;
+                let template = nodes.first().ok_or(Failure::UnexpectedReply)?;
+                let mut cluster = self.connect(deadline())?;
                 for address in crate::scan::masters(&mut *cluster, template, deadline())? {
-                    with(&mut *self.link_to(&address, deadline())?)?;
+                    with(&mut *self.connect_to(&address, deadline())?)?;
                 }
                 Ok(())
             }
-            _ => with(&mut *self.link(deadline())?),
+            _ => with(&mut *self.connect(deadline())?),
         }
     }
 
@@ -193,7 +199,7 @@ impl Server {
         not(feature = "sentinel"),
         expect(clippy::unused_async, reason = "sentinels are asked first")
     )]
-    async fn any_node(&self, attempt: usize) -> Result<ConnectionInfo, Failure> {
+    async fn resolve_node(&self, attempt: usize) -> Result<ConnectionInfo, Failure> {
         let _ = attempt;
         match &self.kind {
             Kind::One(server) => Ok((**server).clone()),
@@ -203,30 +209,30 @@ impl Server {
                 let (timeout, max_bytes) = (self.timeout, self.max_bytes);
                 let find = move || {
                     let deadline = Instant::now() + timeout;
-                    sentinels.server(|server| link_to(server, max_bytes, deadline), deadline)
+                    sentinels.server(|server| connect_to(server, max_bytes, deadline), deadline)
                 };
-                tokio::task::spawn_blocking(find).await.unwrap_or(Err(Failure::Helper))
+                tokio::task::spawn_blocking(find).await.unwrap_or(Err(Failure::RuntimeStopped))
             }
             #[cfg(feature = "cluster")]
             Kind::Cluster { nodes, .. } => {
-                nodes.get(attempt % nodes.len().max(1)).cloned().ok_or(Failure::Answer)
+                nodes.get(attempt % nodes.len().max(1)).cloned().ok_or(Failure::UnexpectedReply)
             }
         }
     }
 }
 
-fn link_to(
+fn connect_to(
     server: &ConnectionInfo,
     max_bytes: u64,
     deadline: Instant,
-) -> Result<Box<dyn Link>, Failure> {
+) -> Result<Box<dyn SyncConnection>, Failure> {
     #[cfg(feature = "tls")]
     if let ConnectionAddr::TcpTls { .. } = server.addr() {
         let client = redis::Client::open(server.clone())?;
-        let connection = client.get_connection_with_timeout(left_until(deadline)?)?;
-        return Ok(Box::new(LibraryLink::new(connection)));
+        let connection = client.get_connection_with_timeout(time_until(deadline)?)?;
+        return Ok(Box::new(LibraryConnection::new(connection)));
     }
-    Ok(Box::new(PlainLink::connect(server, max_bytes, deadline)?))
+    Ok(Box::new(PlaintextConnection::connect(server, max_bytes, deadline)?))
 }
 
 /// Refuses what can never be connected to.

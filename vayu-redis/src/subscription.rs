@@ -21,11 +21,11 @@ use crate::error::Failure;
 /// Without TLS its stream is one of ours, which has a limit of bytes.
 pub(crate) struct Subscription {
     connection: MultiplexedConnection,
-    own: Option<Own>,
+    bounded: Option<Bounded>,
 }
 
-struct Own {
-    flow: Arc<Flow>,
+struct Bounded {
+    budget: Arc<ByteBudget>,
     _driver: Driver,
 }
 
@@ -40,35 +40,35 @@ impl Subscription {
             ConnectionAddr::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
-                Self::over(stream, server, max_bytes, config).await
+                Self::from_stream(stream, server, max_bytes, config).await
             }
             #[cfg(unix)]
             ConnectionAddr::Unix(path) => {
-                Self::over(UnixStream::connect(path).await?, server, max_bytes, config).await
+                Self::from_stream(UnixStream::connect(path).await?, server, max_bytes, config).await
             }
             #[cfg(feature = "tls")]
             ConnectionAddr::TcpTls { .. } => {
                 let client = redis::Client::open(server.clone())?;
                 let connect = client.get_multiplexed_async_connection_with_config(&config);
-                Ok(Self { connection: connect.await?, own: None })
+                Ok(Self { connection: connect.await?, bounded: None })
             }
             _ => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         }
     }
 
-    async fn over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    async fn from_stream<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         stream: S,
         server: &ConnectionInfo,
         max_bytes: u64,
         config: AsyncConnectionConfig,
     ) -> Result<Self, Failure> {
-        let flow = Arc::new(Flow::default());
-        let stream = Limited { stream, flow: Arc::clone(&flow), max_bytes };
+        let budget = Arc::new(ByteBudget::default());
+        let stream = BoundedStream { stream, budget: Arc::clone(&budget), max_bytes };
         let settings = server.redis_settings();
         let (connection, driver) =
             MultiplexedConnection::new_with_config(settings, stream, config).await?;
         let driver = Driver(tokio::spawn(driver).abort_handle());
-        Ok(Self { connection, own: Some(Own { flow, _driver: driver }) })
+        Ok(Self { connection, bounded: Some(Bounded { budget, _driver: driver }) })
     }
 
     /// Hears what is published on a channel from now on.
@@ -77,15 +77,15 @@ impl Subscription {
     }
 
     /// The answer to a command.
-    pub(crate) async fn ask(&mut self, command: &Cmd) -> Result<Value, Failure> {
-        let _asking = self.own.as_ref().map(|own| own.flow.ask());
+    pub(crate) async fn execute(&mut self, command: &Cmd) -> Result<Value, Failure> {
+        let _pending = self.bounded.as_ref().map(|bounded| bounded.budget.expect_reply());
         Ok(self.connection.req_packed_command(command).await?.extract_error()?)
     }
 
     /// What was received up to now was asked for.
-    pub(crate) fn settle(&self) {
-        if let Some(own) = &self.own {
-            own.flow.settle();
+    pub(crate) fn reset(&self) {
+        if let Some(bounded) = &self.bounded {
+            bounded.budget.reset();
         }
     }
 }
@@ -101,50 +101,50 @@ impl Drop for Driver {
 
 /// How much has come over a connection, and how much may have.
 #[derive(Debug, Default)]
-struct Flow {
+struct ByteBudget {
     received: AtomicU64,
-    settled: AtomicU64,
-    asking: AtomicU64,
+    counted_from: AtomicU64,
+    pending: AtomicU64,
 }
 
-impl Flow {
-    fn ask(&self) -> Asking<'_> {
-        self.asking.fetch_add(1, Ordering::Relaxed);
-        Asking(self)
+impl ByteBudget {
+    fn expect_reply(&self) -> PendingReply<'_> {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        PendingReply(self)
     }
 
-    fn settle(&self) {
-        self.settled.store(self.received.load(Ordering::Relaxed), Ordering::Relaxed);
+    fn reset(&self) {
+        self.counted_from.store(self.received.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     fn receive(&self, length: u64, max_bytes: u64) -> io::Result<()> {
         let received = self.received.fetch_add(length, Ordering::Relaxed) + length;
-        let open = received.saturating_sub(self.settled.load(Ordering::Relaxed));
-        let askers = self.asking.load(Ordering::Relaxed) + 1;
-        if open > askers.saturating_mul(max_bytes) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answers are too long"));
+        let open = received.saturating_sub(self.counted_from.load(Ordering::Relaxed));
+        let replies = self.pending.load(Ordering::Relaxed) + 1;
+        if open > replies.saturating_mul(max_bytes) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "replies too long"));
         }
         Ok(())
     }
 }
 
-struct Asking<'a>(&'a Flow);
+struct PendingReply<'a>(&'a ByteBudget);
 
-impl Drop for Asking<'_> {
+impl Drop for PendingReply<'_> {
     fn drop(&mut self) {
-        self.0.settle();
-        self.0.asking.fetch_sub(1, Ordering::Relaxed);
+        self.0.reset();
+        self.0.pending.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A stream that breaks when the server sends much more than it was asked for.
-struct Limited<S> {
+struct BoundedStream<S> {
     stream: S,
-    flow: Arc<Flow>,
+    budget: Arc<ByteBudget>,
     max_bytes: u64,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for BoundedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -153,11 +153,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let length = buffer.filled().len() - before;
-        Poll::Ready(self.flow.receive(length as u64, self.max_bytes))
+        Poll::Ready(self.budget.receive(length as u64, self.max_bytes))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BoundedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -180,16 +180,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flow_is_limited_by_who_asks_and_counted_anew_with_each_answer() {
-        let flow = Flow::default();
-        let first = flow.ask();
-        let second = flow.ask();
-        flow.receive(30, 10).expect("two ask, and one answer may be on its way");
+    fn received_bytes_are_limited_per_pending_reply_and_counted_from_the_last_reply() {
+        let budget = ByteBudget::default();
+        let first = budget.expect_reply();
+        let second = budget.expect_reply();
+        budget.receive(30, 10).expect("two ask, and one answer may be on its way");
         drop(first);
-        flow.receive(20, 10).expect("one asks");
-        flow.receive(1, 10).expect_err("that is too much");
+        budget.receive(20, 10).expect("one asks");
+        budget.receive(1, 10).expect_err("that is too much");
         drop(second);
-        flow.receive(10, 10).expect("nobody asks");
-        flow.receive(1, 10).expect_err("nobody asks");
+        budget.receive(10, 10).expect("nobody asks");
+        budget.receive(1, 10).expect_err("nobody asks");
     }
 }

@@ -12,74 +12,74 @@ use redis::{Cmd, ConnectionAddr, ConnectionInfo, Parser, RedisError, Value};
 #[cfg(any(feature = "tls", feature = "cluster"))]
 use redis::{ConnectionLike, RedisResult};
 
-use crate::command;
 use crate::error::Failure;
+use crate::request;
 
 /// A connection that one caller has at a time.
-pub(crate) trait Link: Send {
+pub(crate) trait SyncConnection: Send {
     /// Returns the reply to a command. The connection is of no use after an error that is not a reply.
-    fn ask(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure>;
+    fn execute(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure>;
 }
 
 /// A connection of the library, whose reads and writes have time limits one by one.
 #[cfg(any(feature = "tls", feature = "cluster"))]
-pub(crate) struct LibraryLink<C> {
+pub(crate) struct LibraryConnection<C> {
     connection: C,
     limit: Duration,
 }
 
 /// Time limits of a connection of the library.
 #[cfg(any(feature = "tls", feature = "cluster"))]
-pub(crate) trait Limits {
-    fn limit(&self, limit: Duration) -> RedisResult<()>;
+pub(crate) trait SetTimeouts {
+    fn set_timeouts(&self, limit: Duration) -> RedisResult<()>;
 }
 
 #[cfg(feature = "tls")]
-impl Limits for redis::Connection {
-    fn limit(&self, limit: Duration) -> RedisResult<()> {
+impl SetTimeouts for redis::Connection {
+    fn set_timeouts(&self, limit: Duration) -> RedisResult<()> {
         self.set_read_timeout(Some(limit))?;
         self.set_write_timeout(Some(limit))
     }
 }
 
 #[cfg(feature = "cluster")]
-impl Limits for redis::cluster::ClusterConnection {
-    fn limit(&self, limit: Duration) -> RedisResult<()> {
+impl SetTimeouts for redis::cluster::ClusterConnection {
+    fn set_timeouts(&self, limit: Duration) -> RedisResult<()> {
         self.set_read_timeout(Some(limit))?;
         self.set_write_timeout(Some(limit))
     }
 }
 
 #[cfg(any(feature = "tls", feature = "cluster"))]
-impl<C: ConnectionLike + Limits> LibraryLink<C> {
+impl<C: ConnectionLike + SetTimeouts> LibraryConnection<C> {
     pub(crate) fn new(connection: C) -> Self {
         Self { connection, limit: Duration::ZERO }
     }
 }
 
 #[cfg(any(feature = "tls", feature = "cluster"))]
-impl<C: ConnectionLike + Limits + Send> Link for LibraryLink<C> {
-    fn ask(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        let left = left_until(deadline)?;
-        if is_other(left, self.limit) {
-            self.connection.limit(left)?;
+impl<C: ConnectionLike + SetTimeouts + Send> SyncConnection for LibraryConnection<C> {
+    fn execute(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let left = time_until(deadline)?;
+        if differs(left, self.limit) {
+            self.connection.set_timeouts(left)?;
             self.limit = left;
         }
-        self.connection.req_command(command).map_err(Failure::of_library)
+        self.connection.req_command(command).map_err(Failure::from_library)
     }
 }
 
 /// Setting a time limit is a system call, so one that is nearly right is kept.
-fn is_other(limit: Duration, set: Duration) -> bool {
-    const NEARLY: Duration = Duration::from_millis(10);
-    limit.abs_diff(set) > NEARLY.min(set / 8)
+fn differs(limit: Duration, set: Duration) -> bool {
+    const TOLERANCE: Duration = Duration::from_millis(10);
+    limit.abs_diff(set) > TOLERANCE.min(set / 8)
 }
 
 /// A connection without TLS to one server.
 ///
 /// It has a time limit for each answer as a whole, and a limit of bytes: a server that sends a byte
 /// now and then, or sends without end, is cut off.
-pub(crate) struct PlainLink {
+pub(crate) struct PlaintextConnection {
     stream: Box<dyn Stream>,
     parser: Parser,
     max_bytes: u64,
@@ -87,11 +87,11 @@ pub(crate) struct PlainLink {
 }
 
 trait Stream: Read + Write + Send {
-    fn limit(&self, limit: Duration) -> io::Result<()>;
+    fn set_timeouts(&self, limit: Duration) -> io::Result<()>;
 }
 
 impl Stream for TcpStream {
-    fn limit(&self, limit: Duration) -> io::Result<()> {
+    fn set_timeouts(&self, limit: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(limit))?;
         self.set_write_timeout(Some(limit))
     }
@@ -99,13 +99,13 @@ impl Stream for TcpStream {
 
 #[cfg(unix)]
 impl Stream for UnixStream {
-    fn limit(&self, limit: Duration) -> io::Result<()> {
+    fn set_timeouts(&self, limit: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(limit))?;
         self.set_write_timeout(Some(limit))
     }
 }
 
-impl PlainLink {
+impl PlaintextConnection {
     /// Connects and says who we are.
     pub(crate) fn connect(
         server: &ConnectionInfo,
@@ -122,17 +122,18 @@ impl PlainLink {
             }
             _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
-        let mut link = Self { stream, parser: Parser::new(), max_bytes, limit: Duration::ZERO };
-        for greeting in command::greetings(server.redis_settings()) {
-            link.ask(&greeting, deadline)?;
+        let mut connection =
+            Self { stream, parser: Parser::new(), max_bytes, limit: Duration::ZERO };
+        for command in request::handshake(server.redis_settings()) {
+            connection.execute(&command, deadline)?;
         }
-        Ok(link)
+        Ok(connection)
     }
 }
 
-impl Link for PlainLink {
-    fn ask(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        let mut reply = Limited {
+impl SyncConnection for PlaintextConnection {
+    fn execute(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let mut reply = BoundedStream {
             stream: &mut *self.stream,
             limit: &mut self.limit,
             received: 0,
@@ -146,7 +147,7 @@ impl Link for PlainLink {
         match result {
             Ok(value) => Ok(value.extract_error()?),
             Err(error) if reply.received == 0 && error.is_connection_dropped() => {
-                Err(Failure::Lost(error))
+                Err(Failure::ConnectionLost(error))
             }
             Err(error) => Err(error.into()),
         }
@@ -154,7 +155,7 @@ impl Link for PlainLink {
 }
 
 /// A stream for one command and its reply.
-struct Limited<'a> {
+struct BoundedStream<'a> {
     stream: &'a mut dyn Stream,
     /// The time limit that the stream has.
     limit: &'a mut Duration,
@@ -163,30 +164,30 @@ struct Limited<'a> {
     deadline: Instant,
 }
 
-impl Limited<'_> {
+impl BoundedStream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.keep_time()?;
+        self.update_timeout()?;
         self.stream.write_all(bytes)
     }
 
     /// Lets the stream wait no longer than until the deadline.
-    fn keep_time(&mut self) -> io::Result<()> {
-        let left = left_until(self.deadline)?;
-        if is_other(left, *self.limit) {
-            self.stream.limit(left)?;
+    fn update_timeout(&mut self) -> io::Result<()> {
+        let left = time_until(self.deadline)?;
+        if differs(left, *self.limit) {
+            self.stream.set_timeouts(left)?;
             *self.limit = left;
         }
         Ok(())
     }
 }
 
-impl Read for Limited<'_> {
+impl Read for BoundedStream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.keep_time()?;
+        self.update_timeout()?;
         let length = self.stream.read(buffer)?;
         self.received += length as u64;
         if self.received > self.max_bytes {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "reply too long"));
         }
         Ok(length)
     }
@@ -194,8 +195,8 @@ impl Read for Limited<'_> {
 
 fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Failure> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in look_up(host, port, deadline)? {
-        match TcpStream::connect_timeout(&address, left_until(deadline)?) {
+    for address in resolve(host, port, deadline)? {
+        match TcpStream::connect_timeout(&address, time_until(deadline)?) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
@@ -205,11 +206,11 @@ fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Fa
 
 /// The addresses of a host. The system's resolver knows no time limit, so it is asked on a thread of
 /// its own.
-fn look_up(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
+fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let lookup = |error| Failure::Lookup(Arc::new(error));
+    let lookup = |error| Failure::Resolve(Arc::new(error));
     let (answer, answered) = mpsc::channel();
     let host = host.to_owned();
     let ask = move || {
@@ -219,12 +220,12 @@ fn look_up(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, 
     };
     thread::Builder::new().name("vayu-redis-dns".to_owned()).spawn(ask).map_err(lookup)?;
     answered
-        .recv_timeout(left_until(deadline)?)
+        .recv_timeout(time_until(deadline)?)
         .map_err(|_| lookup(io::ErrorKind::TimedOut.into()))?
         .map_err(lookup)
 }
 
-pub(crate) fn left_until(deadline: Instant) -> io::Result<Duration> {
+pub(crate) fn time_until(deadline: Instant) -> io::Result<Duration> {
     match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
         left => Ok(left),

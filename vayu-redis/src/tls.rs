@@ -8,8 +8,8 @@ use rustls::{AlertDescription, Error};
 use vayu_core::Result;
 
 use crate::error::misconfigured;
+use crate::error_reply::Misconfiguration;
 use crate::options::RedisOptions;
-use crate::reply::Cause;
 
 /// Chooses the cryptography, unless the program has done so: with two to choose from the library takes
 /// none.
@@ -65,10 +65,12 @@ pub(crate) fn with_certificates(
 }
 
 /// Returns what is wrong with the configuration, if a failure of TLS says so.
-pub(crate) fn cause(error: &RedisError) -> Option<Cause> {
+pub(crate) fn misconfiguration(error: &RedisError) -> Option<Misconfiguration> {
     use AlertDescription as Alert;
     let cause = match failure(error)? {
-        Error::InvalidCertificate(_) | Error::UnsupportedNameType => Cause::ServerCertificate,
+        Error::InvalidCertificate(_) | Error::UnsupportedNameType => {
+            Misconfiguration::ServerCertificate
+        }
         Error::AlertReceived(
             Alert::CertificateRequired
             | Alert::NoCertificate
@@ -81,8 +83,8 @@ pub(crate) fn cause(error: &RedisError) -> Option<Cause> {
             | Alert::AccessDenied
             | Alert::DecryptError,
         )
-        | Error::InconsistentKeys(_) => Cause::ClientCertificate,
-        Error::InvalidMessage(_) => Cause::NoTls,
+        | Error::InconsistentKeys(_) => Misconfiguration::ClientCertificate,
+        Error::InvalidMessage(_) => Misconfiguration::NoTls,
         _ => return None,
     };
     Some(cause)

@@ -10,7 +10,7 @@ use crate::options::RedisOptions;
 use crate::server::check;
 
 /// Where the entries are.
-pub(crate) enum Place {
+pub(crate) enum Deployment {
     Server(Box<ConnectionInfo>),
     #[cfg(feature = "cluster")]
     Cluster(Vec<ConnectionInfo>),
@@ -22,7 +22,7 @@ pub(crate) enum Place {
 }
 
 /// Hosts and ports, without user and password.
-impl fmt::Display for Place {
+impl fmt::Display for Deployment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[cfg(any(feature = "cluster", feature = "sentinel"))]
         let list = |servers: &[ConnectionInfo]| {
@@ -41,22 +41,22 @@ impl fmt::Display for Place {
 /// A place, and what follows the question mark as options.
 ///
 /// No error holds the text: there may be a password in it.
-pub(crate) fn place(url: &str, options: RedisOptions) -> Result<(Place, RedisOptions)> {
+pub(crate) fn parse(url: &str, options: RedisOptions) -> Result<(Deployment, RedisOptions)> {
     #[cfg_attr(
         not(any(feature = "cluster", feature = "sentinel")),
         expect(unused_variables, reason = "lists of hosts are looked into")
     )]
-    let (scheme, behind_scheme) = url.split_once("://").unwrap_or((url, ""));
+    let (scheme, after_scheme) = url.split_once("://").unwrap_or((url, ""));
     match scheme.split_once('+') {
         #[cfg(feature = "cluster")]
         Some((scheme, "cluster")) => {
-            let list = List::parse(behind_scheme);
-            let (servers, options) = servers(list.urls(scheme, list.path), options)?;
-            Ok((Place::Cluster(servers), options))
+            let list = HostList::parse(after_scheme);
+            let (servers, options) = parse_servers(list.urls(scheme, list.path), options)?;
+            Ok((Deployment::Cluster(servers), options))
         }
         #[cfg(feature = "sentinel")]
         Some((scheme, "sentinel")) => {
-            let list = List::parse(behind_scheme);
+            let list = HostList::parse(after_scheme);
             let (name, database) = list.path.split_once('/').unwrap_or((list.path, ""));
             if name.is_empty() {
                 return Err(misconfigured(
@@ -64,8 +64,8 @@ pub(crate) fn place(url: &str, options: RedisOptions) -> Result<(Place, RedisOpt
                      as in `redis+sentinel://host/name`",
                 ));
             }
-            let (servers, options) = servers(list.urls(scheme, database), options)?;
-            Ok((Place::Sentinels { servers, name: name.to_owned() }, options))
+            let (servers, options) = parse_servers(list.urls(scheme, database), options)?;
+            Ok((Deployment::Sentinels { servers, name: name.to_owned() }, options))
         }
         #[cfg(not(feature = "cluster"))]
         Some((_, "cluster")) => {
@@ -76,21 +76,21 @@ pub(crate) fn place(url: &str, options: RedisOptions) -> Result<(Place, RedisOpt
             Err(misconfigured("sentinels need the feature `sentinel` (of vayu: `redis-sentinel`)"))
         }
         _ => {
-            let (server, options) = server(url, options)?;
-            Ok((Place::Server(Box::new(server)), options))
+            let (server, options) = parse_server(url, options)?;
+            Ok((Deployment::Server(Box::new(server)), options))
         }
     }
 }
 
 /// Some addresses with their options.
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
-pub(crate) fn servers(
+pub(crate) fn parse_servers(
     urls: impl IntoIterator<Item = impl AsRef<str>>,
     mut options: RedisOptions,
 ) -> Result<(Vec<ConnectionInfo>, RedisOptions)> {
     let mut servers = Vec::new();
     for url in urls {
-        let (server, parsed) = server(url.as_ref(), options)?;
+        let (server, parsed) = parse_server(url.as_ref(), options)?;
         servers.push(server);
         options = parsed;
     }
@@ -100,7 +100,7 @@ pub(crate) fn servers(
     Ok((servers, options))
 }
 
-fn server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo, RedisOptions)> {
+fn parse_server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo, RedisOptions)> {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let mut kept = Vec::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -133,7 +133,7 @@ fn server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo, Redis
 
 /// What follows the scheme of an address with several hosts.
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
-struct List<'a> {
+struct HostList<'a> {
     user: &'a str,
     hosts: &'a str,
     path: &'a str,
@@ -141,7 +141,7 @@ struct List<'a> {
 }
 
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
-impl<'a> List<'a> {
+impl<'a> HostList<'a> {
     fn parse(rest: &'a str) -> Self {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -165,15 +165,15 @@ mod tests {
     use super::*;
 
     fn one(url: &str) -> (ConnectionInfo, RedisOptions) {
-        match place(url, RedisOptions::new()).unwrap() {
-            (Place::Server(server), options) => (*server, options),
+        match parse(url, RedisOptions::new()).unwrap() {
+            (Deployment::Server(server), options) => (*server, options),
             #[cfg(any(feature = "cluster", feature = "sentinel"))]
             _ => panic!("one server"),
         }
     }
 
     #[test]
-    fn address_has_options_behind_the_question_mark() {
+    fn query_of_a_url_sets_options() {
         let (server, options) = one("redis://me:secret@host:7/3?namespace=app&timeout=90ms");
         assert!(matches!(server.addr(), ConnectionAddr::Tcp(host, 7) if host == "host"));
         let settings = server.redis_settings();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn times_in_an_address_have_the_units_of_the_attribute() {
+    fn durations_in_a_url_have_the_units_of_the_attribute() {
         for (time, milliseconds) in [
             ("250ms", 250),
             ("2s", 2000),
@@ -205,7 +205,7 @@ mod tests {
         }
         for time in ["5M", "5y", "5H", "5us", "", "-5s", "s3cret"] {
             let address = format!("redis://host?timeout={time}");
-            let error = place(&address, RedisOptions::new()).err().expect(time).to_string();
+            let error = parse(&address, RedisOptions::new()).err().expect(time).to_string();
             assert!(error.contains("`ms`, `s`, `m`, `h`, `d`, `w`"), "{time}: {error}");
             assert!(time.is_empty() || !error.contains(time), "{error}");
         }
@@ -213,16 +213,17 @@ mod tests {
 
     #[cfg(all(feature = "cluster", feature = "sentinel"))]
     #[test]
-    fn address_may_have_many_hosts() {
+    fn url_may_list_several_hosts() {
         let options = RedisOptions::new();
         let cluster = "redis+cluster://me:p@a:1,b:2/?namespace=app";
-        let (Place::Cluster(nodes), options) = place(cluster, options).unwrap() else {
+        let (Deployment::Cluster(nodes), options) = parse(cluster, options).unwrap() else {
             panic!("a cluster")
         };
         assert_eq!((nodes.len(), options.namespace.as_str()), (2, "app"));
         assert_eq!(nodes[1].redis_settings().password(), Some("p"));
         let sentinels = "redis+sentinel://a:1,b:2,c:3/main/4";
-        let (Place::Sentinels { servers, name }, _) = place(sentinels, options).unwrap() else {
+        let (Deployment::Sentinels { servers, name }, _) = parse(sentinels, options).unwrap()
+        else {
             panic!("sentinels")
         };
         assert_eq!((servers.len(), name.as_str()), (3, "main"));
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_tells_the_password_and_each_says_what_is_wrong() {
+    fn error_names_the_problem_and_not_the_password() {
         for (url, says) in [
             ("redis://me:secret@host/x", "the address of a Redis server"),
             ("redis://me:secret@:0", "the address of a Redis server"),
@@ -243,15 +244,15 @@ mod tests {
             ("redis+sentinel://me:secret@host", "name"),
             ("redis+cluster://", "cluster"),
         ] {
-            let error = place(url, RedisOptions::new()).map(drop).map_or_else(
+            let error = parse(url, RedisOptions::new()).map(drop).map_or_else(
                 |error| error,
                 |()| crate::RedisCache::open(url).map(drop).expect_err(url),
             );
             assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
-            let told = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
-            assert!(!told.contains("secret"), "{told}");
+            let message = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+            assert!(!message.contains("secret"), "{message}");
             let is_about_lists = url.contains('+');
-            assert!(told.contains(says) || is_about_lists, "{url}: {told}");
+            assert!(message.contains(says) || is_about_lists, "{url}: {message}");
         }
     }
 }

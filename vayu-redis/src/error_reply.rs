@@ -16,7 +16,7 @@ pub(crate) enum Scope {
 ///
 /// An error reply that is not here is about the command. A reply to what is sent while connecting is
 /// not looked up: any error there is one of the server.
-const TABLE: [(&str, &str, Scope); 31] = [
+const SCOPES: [(&str, &str, Scope); 31] = [
     // The value or the arguments.
     ("WRONGTYPE", "", Scope::Command),
     ("CROSSSLOT", "", Scope::Command),
@@ -61,7 +61,7 @@ pub(crate) fn scope(code: &str, message: &str) -> Scope {
     if message.contains("-READONLY") {
         return Scope::Connection;
     }
-    TABLE
+    SCOPES
         .iter()
         .find(|(known, start, _)| *known == code && message.starts_with(start))
         .map_or(Scope::Command, |&(_, _, scope)| scope)
@@ -69,14 +69,14 @@ pub(crate) fn scope(code: &str, message: &str) -> Scope {
 
 /// What is wrong with a configuration. None of these passes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum Misconfiguration {
     PasswordMissing,
     PasswordWrong,
-    PasswordUnwanted,
-    RightMissing,
-    CommandUnknown,
+    UnexpectedPassword,
+    PermissionMissing,
+    UnknownCommand,
     ProtectedMode,
-    Database,
+    InvalidDatabase,
     #[cfg(feature = "sentinel")]
     SentinelPassword,
     #[cfg(feature = "sentinel")]
@@ -91,51 +91,55 @@ pub(crate) enum Cause {
 
 /// Code and beginning of the message of the error replies that are the same until somebody changes the
 /// configuration of the cache or of the server.
-const CAUSES: [(&str, &str, Cause); 14] = [
-    ("NOAUTH", "", Cause::PasswordMissing),
-    ("ERR", "operation not permitted", Cause::PasswordMissing),
-    ("WRONGPASS", "", Cause::PasswordWrong),
-    ("ERR", "invalid password", Cause::PasswordWrong),
-    ("ERR", "Client sent AUTH, but no password is set", Cause::PasswordUnwanted),
-    ("ERR", "AUTH <password> called without any password configured", Cause::PasswordUnwanted),
-    ("NOPERM", "", Cause::RightMissing),
-    ("ERR", "unknown command", Cause::CommandUnknown),
-    ("ERR", "Unknown command", Cause::CommandUnknown),
-    ("ERR", "unknown subcommand", Cause::CommandUnknown),
-    ("NOPROTO", "", Cause::CommandUnknown),
-    ("DENIED", "", Cause::ProtectedMode),
-    ("ERR", "DB index is out of range", Cause::Database),
-    ("ERR", "SELECT is not allowed in cluster mode", Cause::Database),
+const MISCONFIGURATIONS: [(&str, &str, Misconfiguration); 14] = [
+    ("NOAUTH", "", Misconfiguration::PasswordMissing),
+    ("ERR", "operation not permitted", Misconfiguration::PasswordMissing),
+    ("WRONGPASS", "", Misconfiguration::PasswordWrong),
+    ("ERR", "invalid password", Misconfiguration::PasswordWrong),
+    ("ERR", "Client sent AUTH, but no password is set", Misconfiguration::UnexpectedPassword),
+    (
+        "ERR",
+        "AUTH <password> called without any password configured",
+        Misconfiguration::UnexpectedPassword,
+    ),
+    ("NOPERM", "", Misconfiguration::PermissionMissing),
+    ("ERR", "unknown command", Misconfiguration::UnknownCommand),
+    ("ERR", "Unknown command", Misconfiguration::UnknownCommand),
+    ("ERR", "unknown subcommand", Misconfiguration::UnknownCommand),
+    ("NOPROTO", "", Misconfiguration::UnknownCommand),
+    ("DENIED", "", Misconfiguration::ProtectedMode),
+    ("ERR", "DB index is out of range", Misconfiguration::InvalidDatabase),
+    ("ERR", "SELECT is not allowed in cluster mode", Misconfiguration::InvalidDatabase),
 ];
 
 /// Returns what is wrong with the configuration, if an error reply of this code and message says so.
-pub(crate) fn cause(code: &str, message: &str) -> Option<Cause> {
-    let mut causes = CAUSES.iter();
+pub(crate) fn misconfiguration(code: &str, message: &str) -> Option<Misconfiguration> {
+    let mut causes = MISCONFIGURATIONS.iter();
     causes
         .find(|(known, start, _)| *known == code && message.starts_with(start))
         .map(|&(_, _, cause)| cause)
 }
 
-impl Cause {
+impl Misconfiguration {
     /// Returns what to do.
-    pub(crate) fn way_out(self) -> &'static str {
+    pub(crate) fn hint(self) -> &'static str {
         match self {
             Self::PasswordMissing => {
                 "put the password of the server into the address, as in `redis://user:password@host`"
             }
             Self::PasswordWrong => "correct the user and the password in the address",
-            Self::PasswordUnwanted => {
+            Self::UnexpectedPassword => {
                 "take the password out of the address, or set one on the server"
             }
-            Self::RightMissing => {
+            Self::PermissionMissing => {
                 "give the user the right, with `ACL SETUSER` on the server; the guide lists what a \
                  cache needs"
             }
-            Self::CommandUnknown => {
+            Self::UnknownCommand => {
                 "use a server that has the command, and do not rename it there with `rename-command`"
             }
             Self::ProtectedMode => "set a password on the server, and put it into the address",
-            Self::Database => "correct the number of the database at the end of the address",
+            Self::InvalidDatabase => "correct the number of the database at the end of the address",
             #[cfg(feature = "sentinel")]
             Self::SentinelPassword => {
                 "set or correct the options `sentinel_username` and `sentinel_password`, which are not \
@@ -168,7 +172,7 @@ mod tests {
 
     /// The replies in the words of the servers (Redis 7 and 8, Valkey 8).
     #[test]
-    fn error_reply_is_of_the_command_the_connection_or_the_server() {
+    fn error_replies_have_the_expected_scope() {
         for (reply, expected) in [
             ("WRONGTYPE Operation against a key holding the wrong kind of value", Scope::Command),
             ("OOM command not allowed when used memory > 'maxmemory'.", Scope::Command),
@@ -212,10 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn each_row_can_be_reached() {
-        for (index, (code, message, scope_of_row)) in TABLE.iter().enumerate() {
+    fn no_row_is_shadowed_by_an_earlier_one() {
+        for (index, (code, message, scope_of_row)) in SCOPES.iter().enumerate() {
             assert_eq!(scope(code, message), *scope_of_row);
-            let is_again = TABLE[..index].iter().any(|row| (row.0, row.1) == (*code, *message));
+            let is_again = SCOPES[..index].iter().any(|row| (row.0, row.1) == (*code, *message));
             assert!(!is_again, "{code} {message}");
         }
     }

@@ -9,13 +9,13 @@
 
 use redis::{Cmd, Value};
 
-use crate::backend::Asking;
-use crate::command::{self, Keep};
+use crate::backend::Client;
 use crate::error::Failure;
+use crate::request::{self, Expiry};
 use crate::runtime;
 
 /// A change of one key, and its message.
-pub(crate) struct Change<'a> {
+pub(crate) struct Mutation<'a> {
     name: &'a str,
     kind: Kind<'a>,
     channel: Vec<u8>,
@@ -25,7 +25,7 @@ pub(crate) struct Change<'a> {
 #[derive(Clone, Copy)]
 enum Kind<'a> {
     /// Stores an entry. Where there was none, there is no message.
-    Write(&'a [u8], Keep),
+    Write(&'a [u8], Expiry),
     /// Stores bytes, without expiry.
     Replace(&'a [u8]),
     Delete,
@@ -42,16 +42,16 @@ const DELETE: &str = "--[[ vayu: the message that a key has changed, and then th
     redis.call('publish', ARGV[1], ARGV[2]) \
     return redis.call('del', KEYS[1])";
 
-impl<'a> Change<'a> {
+impl<'a> Mutation<'a> {
     /// Stores an entry, and publishes the message if it takes the place of another one.
     pub(crate) fn write(
         name: &'a str,
         bytes: &'a [u8],
-        keep: Keep,
+        expiry: Expiry,
         channel: Vec<u8>,
         message: &'a [u8],
     ) -> Self {
-        Self { name, kind: Kind::Write(bytes, keep), channel, message }
+        Self { name, kind: Kind::Write(bytes, expiry), channel, message }
     }
 
     /// Stores bytes without expiry, and publishes the message.
@@ -70,48 +70,49 @@ impl<'a> Change<'a> {
     }
 
     /// Returns the reply to `SET` or `DEL`.
-    pub(crate) fn make(&self, asking: &Asking) -> Result<Value, Failure> {
-        match asking.ask(&self.script()) {
-            Err(failure) if failure.refuses_scripts() => {}
-            answer => return answer,
+    pub(crate) fn execute(&self, client: &Client) -> Result<Value, Failure> {
+        match client.execute(&self.script_command()) {
+            Err(failure) if failure.is_scripting_refused() => {}
+            reply => return reply,
         }
-        if let Some(add) = self.add() {
-            let answer = asking.ask(&add)?;
-            if command::done(&answer)? {
-                return Ok(answer);
+        if let Some(add) = self.insert_command() {
+            let reply = client.execute(&add)?;
+            if request::done(&reply)? {
+                return Ok(reply);
             }
         }
-        asking.ask(&self.publish())?;
-        let answer = asking.ask(&self.alone())?;
-        asking.ask(&self.publish())?;
-        Ok(answer)
+        client.execute(&self.publish_command())?;
+        let reply = client.execute(&self.plain_command())?;
+        client.execute(&self.publish_command())?;
+        Ok(reply)
     }
 
     /// [`make`](Self::make) for async callers. What was begun is completed when the future is dropped.
-    pub(crate) async fn make_async(&self, asking: &Asking) -> Result<Value, Failure> {
-        match asking.ask_async(&self.script()).await {
-            Err(failure) if failure.refuses_scripts() => {}
-            answer => return answer,
+    pub(crate) async fn execute_async(&self, client: &Client) -> Result<Value, Failure> {
+        match client.execute_async(&self.script_command()).await {
+            Err(failure) if failure.is_scripting_refused() => {}
+            reply => return reply,
         }
-        let (add, publish, alone) = (self.add(), self.publish(), self.alone());
-        let asking = asking.clone();
+        let (add, publish, alone) =
+            (self.insert_command(), self.publish_command(), self.plain_command());
+        let client = client.clone();
         let steps = async move {
             if let Some(add) = add {
-                let answer = asking.ask_async(&add).await?;
-                if command::done(&answer)? {
-                    return Ok(answer);
+                let reply = client.execute_async(&add).await?;
+                if request::done(&reply)? {
+                    return Ok(reply);
                 }
             }
-            asking.ask_async(&publish).await?;
-            let answer = asking.ask_async(&alone).await?;
-            asking.ask_async(&publish).await?;
-            Ok(answer)
+            client.execute_async(&publish).await?;
+            let reply = client.execute_async(&alone).await?;
+            client.execute_async(&publish).await?;
+            Ok(reply)
         };
-        runtime::helper()?.spawn(steps).await.unwrap_or(Err(Failure::Helper))
+        runtime::handle()?.spawn(steps).await.unwrap_or(Err(Failure::RuntimeStopped))
     }
 
     /// The change and the message as one command.
-    fn script(&self) -> Cmd {
+    fn script_command(&self) -> Cmd {
         let mut command = redis::cmd("EVAL");
         let script = match self.kind {
             Kind::Write(..) => WRITE,
@@ -120,9 +121,9 @@ impl<'a> Change<'a> {
         };
         command.arg(script).arg(1).arg(self.name).arg(&self.channel).arg(self.message);
         match self.kind {
-            Kind::Write(bytes, keep) => {
+            Kind::Write(bytes, expiry) => {
                 command.arg(bytes);
-                command::keep(&mut command, keep);
+                request::add_expiry(&mut command, expiry);
             }
             Kind::Replace(bytes) => {
                 command.arg(bytes);
@@ -134,29 +135,29 @@ impl<'a> Change<'a> {
 
     /// The change of which there is no message, where scripts are refused: an entry that takes the
     /// place of none.
-    fn add(&self) -> Option<Cmd> {
-        let Kind::Write(bytes, keep) = self.kind else { return None };
-        let mut command = command::set_if_absent(self.name, bytes);
-        command::keep(&mut command, keep);
+    fn insert_command(&self) -> Option<Cmd> {
+        let Kind::Write(bytes, expiry) = self.kind else { return None };
+        let mut command = request::set_if_absent(self.name, bytes);
+        request::add_expiry(&mut command, expiry);
         Some(command)
     }
 
     /// The change without its message. It comes between two messages where scripts are refused: a
     /// process that ends before the second one has sent the first.
-    fn alone(&self) -> Cmd {
+    fn plain_command(&self) -> Cmd {
         match self.kind {
-            Kind::Write(bytes, keep) => {
-                let mut command = command::set(self.name, bytes);
-                command::keep(&mut command, keep);
+            Kind::Write(bytes, expiry) => {
+                let mut command = request::set(self.name, bytes);
+                request::add_expiry(&mut command, expiry);
                 command
             }
-            Kind::Replace(bytes) => command::set(self.name, bytes),
-            Kind::Delete => command::delete(self.name),
+            Kind::Replace(bytes) => request::set(self.name, bytes),
+            Kind::Delete => request::delete(self.name),
         }
     }
 
-    fn publish(&self) -> Cmd {
-        command::publish(&self.channel, self.message)
+    fn publish_command(&self) -> Cmd {
+        request::publish(&self.channel, self.message)
     }
 }
 
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_that_repeats_the_arguments_ends_within_the_script() {
+    fn scripts_are_longer_than_what_an_error_repeats() {
         for script in [WRITE, REPLACE, DELETE] {
             assert!(script.len() >= 128, "{script}: {}", script.len());
         }

@@ -11,22 +11,22 @@ use crate::error::Failure;
 
 /// The names of what is kept on the server.
 #[derive(Debug, Clone)]
-pub(crate) struct Names {
+pub(crate) struct KeyNames {
     namespace: String,
 }
 
-impl Names {
+impl KeyNames {
     pub(crate) fn new(namespace: String) -> Self {
         Self { namespace }
     }
 
     pub(crate) fn entry(&self, key: &WireKey) -> String {
-        self.of_key(":e:", key)
+        self.for_key(":e:", key)
     }
 
     /// A pattern for the names of all entries. Of the digest only the length is said, so that an entry
     /// of the namespace `a:e` is none of `a`.
-    pub(crate) fn entries(&self) -> String {
+    pub(crate) fn entry_pattern(&self) -> String {
         let mut pattern = String::new();
         for character in self.namespace.chars() {
             if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
@@ -37,11 +37,11 @@ impl Names {
         pattern + ":e:" + &"?".repeat(64)
     }
 
-    pub(crate) fn claim(&self, key: &WireKey) -> String {
-        self.of_key(":c:", key)
+    pub(crate) fn lease(&self, key: &WireKey) -> String {
+        self.for_key(":c:", key)
     }
 
-    fn of_key(&self, kind: &str, key: &WireKey) -> String {
+    fn for_key(&self, kind: &str, key: &WireKey) -> String {
         let mut digits = [0; 64];
         let digits = const_hex::encode_to_str(key.digest(), &mut digits).unwrap_or_default();
         [&self.namespace, kind, digits].concat()
@@ -67,29 +67,29 @@ pub(crate) fn read(name: &str, max_bytes: u64) -> Cmd {
 }
 
 /// Adds to `SET` how long the server keeps the value.
-pub(crate) fn keep(command: &mut Cmd, keep: Keep) {
-    if let Keep::For(time) = keep {
+pub(crate) fn add_expiry(command: &mut Cmd, expiry: Expiry) {
+    if let Expiry::After(time) = expiry {
         command.arg("PX").arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     }
 }
 
 /// How long the server keeps an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
-    For(Duration),
-    Ever,
+pub(crate) enum Expiry {
+    After(Duration),
+    Never,
 }
 
 /// The server adds the time to its own clock and refuses what does not fit.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const MAX_EXPIRY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-impl Keep {
+impl Expiry {
     pub(crate) fn of(record: &Record<Bytes>, now: Timestamp) -> Self {
         let left = record.stale_until().saturating_since(now);
-        if record.stale_until() == Timestamp::NEVER || left > LONGEST {
-            Self::Ever
+        if record.stale_until() == Timestamp::NEVER || left > MAX_EXPIRY {
+            Self::Never
         } else {
-            Self::For(left)
+            Self::After(left)
         }
     }
 }
@@ -101,7 +101,7 @@ pub(crate) fn delete(name: &str) -> Cmd {
 }
 
 /// Sets a claim unless there is one of another token. Sent a second time it says the same as the first.
-pub(crate) fn claim(name: &str, token: &[u8], time: Duration) -> Cmd {
+pub(crate) fn acquire_lease(name: &str, token: &[u8], time: Duration) -> Cmd {
     const SCRIPT: &str = "if redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) or redis.call('get', KEYS[1]) == ARGV[1] then return 1 end return 0";
     let mut command = redis::cmd("EVAL");
     command.arg(SCRIPT).arg(1).arg(name).arg(token);
@@ -110,7 +110,7 @@ pub(crate) fn claim(name: &str, token: &[u8], time: Duration) -> Cmd {
 }
 
 /// [`claim`] where the server runs no scripts. A second attempt is refused if the first was granted.
-pub(crate) fn claim_plainly(name: &str, token: &[u8], time: Duration) -> Cmd {
+pub(crate) fn acquire_lease_unscripted(name: &str, token: &[u8], time: Duration) -> Cmd {
     let mut command = redis::cmd("SET");
     command.arg(name).arg(token).arg("NX").arg("PX");
     command.arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
@@ -118,7 +118,7 @@ pub(crate) fn claim_plainly(name: &str, token: &[u8], time: Duration) -> Cmd {
 }
 
 /// Deletes a claim if it is still that of this token.
-pub(crate) fn release(name: &str, token: &[u8]) -> Cmd {
+pub(crate) fn release_lease(name: &str, token: &[u8]) -> Cmd {
     const SCRIPT: &str = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0";
     let mut command = redis::cmd("EVAL");
     command.arg(SCRIPT).arg(1).arg(name).arg(token);
@@ -154,19 +154,19 @@ pub(crate) fn ping() -> Cmd {
 }
 
 /// What is said first on a connection.
-pub(crate) fn greetings(settings: &RedisConnectionInfo) -> Vec<Cmd> {
-    let mut greetings = Vec::new();
+pub(crate) fn handshake(settings: &RedisConnectionInfo) -> Vec<Cmd> {
+    let mut handshake = Vec::new();
     if let Some(password) = settings.password() {
         let mut auth = redis::cmd("AUTH");
         auth.arg(settings.username()).arg(password);
-        greetings.push(auth);
+        handshake.push(auth);
     }
     if settings.db() != 0 {
         let mut select = redis::cmd("SELECT");
         select.arg(settings.db());
-        greetings.push(select);
+        handshake.push(select);
     }
-    greetings
+    handshake
 }
 
 /// Bytes, or nothing.
@@ -175,7 +175,7 @@ pub(crate) fn bytes(answer: Value) -> Result<Option<Bytes>, Failure> {
         Value::Nil => Ok(None),
         Value::BulkString(bytes) if bytes.is_empty() => Ok(None),
         Value::BulkString(bytes) => Ok(Some(bytes.into())),
-        _ => Err(Failure::Answer),
+        _ => Err(Failure::UnexpectedReply),
     }
 }
 
@@ -184,7 +184,7 @@ pub(crate) fn done(answer: &Value) -> Result<bool, Failure> {
     match answer {
         Value::Okay | Value::Int(1..) => Ok(true),
         Value::Nil | Value::Int(0) => Ok(false),
-        _ => Err(Failure::Answer),
+        _ => Err(Failure::UnexpectedReply),
     }
 }
 
@@ -199,35 +199,35 @@ mod tests {
     }
 
     #[test]
-    fn entry_is_kept_until_it_may_not_be_served_stale_any_more() {
+    fn entry_expires_when_it_may_no_longer_be_served_stale() {
         let second = Timestamp::from_micros(1_000_000);
         let half = Timestamp::from_micros(500_000);
-        assert_eq!(Keep::of(&record(second), half), Keep::For(Duration::from_millis(500)));
-        assert_eq!(Keep::of(&record(half), second), Keep::For(Duration::ZERO));
-        assert_eq!(Keep::of(&record(Timestamp::NEVER), half), Keep::Ever);
-        let backing = half.saturating_add(Duration::from_secs(u64::MAX / 2_000_000));
-        assert_eq!(Keep::of(&record(backing), half), Keep::Ever, "the server would refuse it");
+        assert_eq!(Expiry::of(&record(second), half), Expiry::After(Duration::from_millis(500)));
+        assert_eq!(Expiry::of(&record(half), second), Expiry::After(Duration::ZERO));
+        assert_eq!(Expiry::of(&record(Timestamp::NEVER), half), Expiry::Never);
+        let distant = half.saturating_add(Duration::from_secs(u64::MAX / 2_000_000));
+        assert_eq!(Expiry::of(&record(distant), half), Expiry::Never, "the server would refuse it");
     }
 
     #[test]
-    fn time_to_keep_is_never_zero_for_the_server() {
+    fn expiry_sent_to_the_server_is_never_zero() {
         let mut command = set("name", b"value");
-        keep(&mut command, Keep::For(Duration::ZERO));
+        add_expiry(&mut command, Expiry::After(Duration::ZERO));
         let packed = command.get_packed_command();
         assert!(packed.ends_with(b"$2\r\nPX\r\n$1\r\n1\r\n"));
     }
 
     #[test]
-    fn pattern_of_a_namespace_means_itself() {
-        let names = Names::new("a*b[c]".to_owned());
-        assert_eq!(names.entries(), format!("a\\*b\\[c\\]:e:{}", "?".repeat(64)));
+    fn special_characters_of_a_namespace_are_escaped_in_the_pattern() {
+        let names = KeyNames::new("a*b[c]".to_owned());
+        assert_eq!(names.entry_pattern(), format!("a\\*b\\[c\\]:e:{}", "?".repeat(64)));
         let key = WireKey::new(&Key::from_text("p", "k"));
         assert!(names.entry(&key).starts_with("a*b[c]:e:"));
-        assert_ne!(names.entry(&key), names.claim(&key));
+        assert_ne!(names.entry(&key), names.lease(&key));
     }
 
     #[test]
-    fn answers_of_other_commands_are_no_answers() {
+    fn reply_of_another_type_is_an_error() {
         assert!(bytes(Value::Okay).is_err() && bytes(Value::Int(1)).is_err());
         assert!(bytes(Value::Nil).unwrap().is_none());
         assert!(done(&Value::BulkString(b"1".to_vec())).is_err());
