@@ -1,6 +1,6 @@
 //! Three processes that share results over Redis, with memory in front.
 //!
-//! It starts a `redis-server` of its own, which must be installed, and ends it afterwards.
+//! It starts a `redis-server`, which must be installed, and stops it afterwards.
 
 use std::env;
 use std::error::Error;
@@ -20,7 +20,7 @@ const THREADS: u64 = 8;
 const PAGES: u64 = 20;
 const ROUNDS: usize = 50;
 
-/// A page that takes a while. Whoever computes it says so.
+/// Computes a page, which takes a while, with the id of the computing process.
 #[cached(cache = cache, ttl = "1h", skip(cache), tags("pages"))]
 fn page(cache: &TieredCache<RedisBackend>, number: u64) -> String {
     thread::sleep(Duration::from_millis(50));
@@ -30,11 +30,11 @@ fn page(cache: &TieredCache<RedisBackend>, number: u64) -> String {
 fn main() -> Result<()> {
     match env::args().nth(1) {
         Some(url) => work(&url),
-        None => direct(),
+        None => run_fleet(),
     }
 }
 
-/// One of the processes: does what it is told, line by line.
+/// Runs one of the processes: reads commands from stdin, line by line.
 fn work(url: &str) -> Result<()> {
     let redis = RedisOptions::new().single_flight(SingleFlight::Everywhere).connect(url)?;
     let cache = TieredOptions::new().over(&redis);
@@ -53,11 +53,11 @@ fn work(url: &str) -> Result<()> {
                 }
             });
             let (stats, tiers) = (cache.stats(), cache.backend().tier_stats());
-            let below = tiers.hits - before.1.hits;
+            let from_redis = tiers.hits - before.1.hits;
             let hits = stats.hits - before.0.hits;
-            let (computed, waits) =
+            let (computed, coalesced) =
                 (stats.misses - before.0.misses, stats.coalesced - before.0.coalesced);
-            println!("{} {below} {computed} {waits}", hits.saturating_sub(below));
+            println!("{} {from_redis} {computed} {coalesced}", hits.saturating_sub(from_redis));
             continue;
         }
         println!("done");
@@ -65,25 +65,25 @@ fn work(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Starts everything, and prints what happened.
-fn direct() -> Result<()> {
+/// Starts the server and the processes, and prints the statistics of each round.
+fn run_fleet() -> Result<()> {
     let (mut server, url) = start_server()?;
-    let told = tell_story(&url);
+    let result = run_rounds(&url);
     server.kill()?;
     server.wait()?;
-    told
+    result
 }
 
-fn tell_story(url: &str) -> Result<()> {
+fn run_rounds(url: &str) -> Result<()> {
     let mut fleet = (0..PROCESSES).map(|_| Worker::start(url)).collect::<Result<Vec<_>>>()?;
     println!(
         "{PROCESSES} processes, each with {THREADS} threads that read {PAGES} pages {ROUNDS} times; \
          a page takes 50 ms to compute\n"
     );
-    round("All begin with nothing", &mut fleet)?;
-    round("Once more", &mut fleet)?;
-    fleet[0].tell("invalidate")?;
-    round("After one of them has invalidated the tag of the pages", &mut fleet)
+    round("Cold caches", &mut fleet)?;
+    round("Warm caches", &mut fleet)?;
+    fleet[0].request("invalidate")?;
+    round("After one process has invalidated the tag of the pages", &mut fleet)
 }
 
 fn round(title: &str, fleet: &mut [Worker]) -> Result<()> {
@@ -94,20 +94,20 @@ fn round(title: &str, fleet: &mut [Worker]) -> Result<()> {
     println!("{title}:");
     let mut all_computed = 0;
     for (index, worker) in fleet.iter_mut().enumerate() {
-        let line = worker.hear()?;
+        let line = worker.receive()?;
         let counts =
             line.split(' ').map(str::parse).collect::<std::result::Result<Vec<u64>, _>>()?;
-        let [memory, below, computed, waits] = counts[..] else {
-            return Err("four numbers".into());
+        let [memory, from_redis, computed, coalesced] = counts[..] else {
+            return Err("expected four numbers".into());
         };
         all_computed += computed;
         println!(
-            "  process {}: {memory:5} from memory, {below:3} from Redis, {waits:3} waited, \
+            "  process {}: {memory:5} from memory, {from_redis:3} from Redis, {coalesced:3} coalesced, \
              {computed:2} computed",
             index + 1
         );
     }
-    println!("  {all_computed} computations in all, {:?}\n", began.elapsed());
+    println!("  {all_computed} computations in total, {:?}\n", began.elapsed());
     Ok(())
 }
 
@@ -123,23 +123,23 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let output = BufReader::new(child.stdout.take().ok_or("it is piped")?);
+        let output = BufReader::new(child.stdout.take().ok_or("stdio is not piped")?);
         Ok(Self { child, output })
     }
 
     fn send(&mut self, line: &str) -> Result<()> {
-        Ok(writeln!(self.child.stdin.as_mut().ok_or("it is piped")?, "{line}")?)
+        Ok(writeln!(self.child.stdin.as_mut().ok_or("stdio is not piped")?, "{line}")?)
     }
 
-    fn hear(&mut self) -> Result<String> {
+    fn receive(&mut self) -> Result<String> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         Ok(line.trim().to_owned())
     }
 
-    fn tell(&mut self, line: &str) -> Result<String> {
+    fn request(&mut self, line: &str) -> Result<String> {
         self.send(line)?;
-        self.hear()
+        self.receive()
     }
 }
 
@@ -150,7 +150,7 @@ impl Drop for Worker {
     }
 }
 
-/// A server on a free port, that keeps nothing on the disk.
+/// Starts a server on a free port, without persistence.
 fn start_server() -> Result<(Child, String)> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let server = Command::new("redis-server")
@@ -161,7 +161,7 @@ fn start_server() -> Result<(Child, String)> {
     let began = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if began.elapsed() > Duration::from_secs(10) {
-            return Err("the redis-server does not answer".into());
+            return Err("no connection to the redis-server".into());
         }
         thread::sleep(Duration::from_millis(10));
     }

@@ -1,5 +1,5 @@
-//! The sources of this workspace, read and searched through cached functions: sync, async and a
-//! method, in memory and in files, first cold, then warm, then by 64 callers at once.
+//! Cached functions on the sources of this workspace: sync, async and methods, in memory and in files,
+//! first cold, then warm, then with 64 concurrent callers.
 //!
 //! ```text
 //! cargo run --release --example quickstart
@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 use vayu::backend::Backend;
 use vayu::{Cache, FileCache, FileOptions, MemoryCache, Stats, cached};
 
-/// How often each word occurs in a text.
+/// The number of occurrences of each word.
 type Words = HashMap<String, u32>;
 
 static COUNTS: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
 static NEAREST: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
 
-/// Reads a file and counts its words. Only `Ok` is remembered, and a hit clones the `Arc`.
+/// Reads a file and counts its words. Only `Ok` is cached, and a hit clones the `Arc`.
 #[cached(cache = COUNTS, ttl = "5m")]
 fn word_counts(path: &Path) -> io::Result<Arc<Words>> {
     let text = std::fs::read_to_string(path)?;
@@ -33,23 +33,23 @@ fn word_counts(path: &Path) -> io::Result<Arc<Words>> {
     Ok(Arc::new(words))
 }
 
-/// Of `others`, the file whose words are most like those of `path`, and how like they are.
-/// `others` are always the same here, so they are left out of the key.
+/// Returns the file of `others` whose words are most similar to those of `path`, and the similarity.
+/// `others` are always the same here, so they are not part of the key.
 #[cached(cache = NEAREST, ttl = "5m", skip(others))]
 async fn nearest(path: &Path, others: &[PathBuf]) -> io::Result<(PathBuf, f64)> {
     let own = word_counts(path)?;
     let mut best = (PathBuf::new(), 0.0);
     for other in others.iter().filter(|other| *other != path) {
-        let likeness = cosine(&own, &*word_counts(other)?);
-        if likeness > best.1 {
-            best = (other.clone(), likeness);
+        let similarity = cosine(&own, &*word_counts(other)?);
+        if similarity > best.1 {
+            best = (other.clone(), similarity);
         }
         tokio::task::yield_now().await;
     }
     Ok(best)
 }
 
-/// The pairs of neighbouring words in a file, and how often they occur, kept in a directory.
+/// Counts the pairs of adjacent words in a file. The result is cached in a directory.
 #[cached(cache = cache, ttl = "5m", skip(cache))]
 fn word_pairs(cache: &FileCache, path: &Path) -> io::Result<HashMap<String, u32>> {
     let text = std::fs::read_to_string(path)?;
@@ -63,14 +63,14 @@ fn word_pairs(cache: &FileCache, path: &Path) -> io::Result<HashMap<String, u32>
     Ok(pairs)
 }
 
-/// A set of files with a cache of its own.
+/// A set of files with its own cache.
 struct Library {
     files: Vec<PathBuf>,
     cache: MemoryCache,
 }
 
 impl Library {
-    /// The words that occur in the most files, `self` is not part of the key: each library asks
+    /// Returns the words that occur in the most files. `self` is not part of the key: each library uses
     /// its own cache.
     #[cached(cache = self.cache, ttl = 60)]
     fn most_common(&self, how_many: usize) -> io::Result<Vec<(String, usize)>> {
@@ -86,7 +86,7 @@ impl Library {
         Ok(ranking)
     }
 
-    /// How many different words there are, read from disk again without blocking the runtime.
+    /// Counts the distinct words, read from disk again without blocking the runtime.
     #[cached(cache = self.cache, ttl = 60)]
     async fn vocabulary(&self) -> io::Result<usize> {
         let mut vocabulary = HashSet::new();
@@ -98,16 +98,16 @@ impl Library {
         Ok(vocabulary.len())
     }
 
-    /// The two files that are most alike: every pair is looked at.
+    /// Returns the two most similar files, by comparing every pair.
     #[cached(cache = self.cache, ttl = 60)]
     fn closest_pair(&self) -> io::Result<(PathBuf, PathBuf, f64)> {
         let mut best = (PathBuf::new(), PathBuf::new(), 0.0);
         for (index, one) in self.files.iter().enumerate() {
             let words = word_counts(one)?;
             for two in &self.files[index + 1..] {
-                let likeness = cosine(&words, &*word_counts(two)?);
-                if likeness > best.2 {
-                    best = (one.clone(), two.clone(), likeness);
+                let similarity = cosine(&words, &*word_counts(two)?);
+                if similarity > best.2 {
+                    best = (one.clone(), two.clone(), similarity);
                 }
             }
         }
@@ -148,14 +148,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     twice("word_pairs (files)", &disk, || {
         library.files.iter().try_for_each(|file| word_pairs(&disk, file).map(drop))
     })?;
-    // Opened again, as the next process would.
+    // Opened again, as by the next process.
     let disk = FileOptions::new().open(&directory)?;
     twice("word_pairs (opened again)", &disk, || {
         library.files.iter().try_for_each(|file| word_pairs(&disk, file).map(drop))
     })?;
     std::fs::remove_dir_all(&directory)?;
 
-    println!("\n64 callers at once, of what nobody has computed yet:\n");
+    println!("\n64 concurrent callers of a key that is not cached:\n");
     head();
     let crowd = Library { files: library.files.clone(), cache: MemoryCache::new() };
     let cold = threads_at_once(64, &crowd)?;
@@ -166,10 +166,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let warm = tasks_at_once(64, &crowd).await?;
     row("64 tasks, vocabulary", &Stats::default(), &crowd.cache.stats(), cold, warm);
 
-    let (one, two, likeness) = crowd.closest_pair()?;
-    println!("\nThe words in most files: {:?}", library.most_common(5)?);
+    let (one, two, similarity) = crowd.closest_pair()?;
+    println!("\nMost common words: {:?}", library.most_common(5)?);
     println!(
-        "The files most alike: {} and {} ({likeness:.2})",
+        "Most similar files: {} and {} ({similarity:.2})",
         one.strip_prefix(&root)?.display(),
         two.strip_prefix(&root)?.display(),
     );
@@ -184,7 +184,7 @@ async fn time_nearest(files: &[PathBuf]) -> io::Result<Duration> {
     Ok(started.elapsed())
 }
 
-/// The time until as many threads, which start together, all have their answer.
+/// Returns the time until all of several threads, which start together, have the result.
 fn threads_at_once(callers: usize, library: &Library) -> io::Result<Duration> {
     let barrier = Barrier::new(callers + 1);
     thread::scope(|scope| {
@@ -236,12 +236,12 @@ fn find_sources(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 
 fn head() {
     println!(
-        "{:<30} {:>6} {:>6} {:>6} {:>6} {:>11} {:>11} {:>8}",
-        "function", "calls", "hits", "misses", "waits", "cold", "warm", "speed-up"
+        "{:<30} {:>6} {:>6} {:>6} {:>9} {:>11} {:>11} {:>8}",
+        "function", "calls", "hits", "misses", "coalesced", "cold", "warm", "speed-up"
     );
 }
 
-/// Does some work twice, and prints a row of what that cost and how it was answered.
+/// Does some work twice, and prints a row with the times and the statistics of the cache.
 fn twice<B: Backend, S>(
     name: &str,
     cache: &Cache<B, S>,
@@ -259,7 +259,7 @@ fn twice<B: Backend, S>(
 
 fn row(name: &str, before: &Stats, after: &Stats, cold: Duration, warm: Duration) {
     println!(
-        "{name:<30} {:>6} {:>6} {:>6} {:>6} {:>8.2} ms {:>8.2} ms {:>7.0}x",
+        "{name:<30} {:>6} {:>6} {:>6} {:>9} {:>8.2} ms {:>8.2} ms {:>7.0}x",
         after.calls() - before.calls(),
         after.hits - before.hits,
         after.misses - before.misses,

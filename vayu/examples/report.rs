@@ -1,12 +1,11 @@
-//! A report on Rust sources whose parts are kept in a directory: run it twice, and the second run
-//! answers from disk.
+//! A report on Rust sources whose parts are cached in a directory: the second run reads them from disk.
 //!
 //! ```text
 //! cargo run --release --example report [DIRECTORY]
 //! ```
 //!
-//! It reads this workspace, or the directory that it is given. What it computed of a file is good
-//! for a day and as long as the file is the same.
+//! It reads this workspace, or the given directory. The part of a file is valid for a day, and as long as
+//! the file does not change.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -22,7 +21,7 @@ use vayu::{FileCache, cached};
 
 static PARTS: LazyLock<FileCache> = LazyLock::new(|| FileCache::open_or_off(cache_directory()));
 
-/// What is known of one file.
+/// The part of one file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Part {
     lines: usize,
@@ -32,7 +31,7 @@ struct Part {
     repeats: usize,
 }
 
-/// The time of the last change and the length are there to be part of the key.
+/// Computes the part of a file. Its modification time and length are arguments to be part of the key.
 #[cached(cache = PARTS, ttl = "1d")]
 fn part(path: &Path, _modified: Duration, _length: u64) -> io::Result<Part> {
     let text = fs::read_to_string(path)?;
@@ -84,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A directory of its own where programs keep what can be computed again.
+/// Returns a directory in the user's cache directory.
 fn cache_directory() -> PathBuf {
     let home = || env::home_dir().map(|home| home.join(".cache"));
     let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);

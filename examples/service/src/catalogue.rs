@@ -1,4 +1,4 @@
-//! What the service knows, and how long it remembers that.
+//! The cached data of the service. All code about caching is here.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,50 +11,50 @@ use vayu::{FileCache, FileOptions, MemoryCache, MemoryOptions, cached};
 use crate::problem::Problem;
 use crate::store::Store;
 
-/// The products and reports of a [`Store`], cached.
+/// A cached view of the products and reports of a [`Store`].
 #[derive(Debug)]
 pub struct Catalogue {
     store: Arc<Store>,
     memory: MemoryCache,
     reports: FileCache,
-    tally: PerFunctionStats,
+    function_stats: PerFunctionStats,
 }
 
-/// Something that is sold.
+/// A product for sale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
-    /// Its number.
+    /// The primary key.
     pub id: i64,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its price.
+    /// The price in cents.
     pub cents: i64,
 }
 
-/// What a year brought.
+/// The revenue of a year.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The year.
     pub year: i64,
-    /// What each product brought in cents, by name.
+    /// The revenue of each product in cents, by name.
     pub revenue: Vec<(String, i64)>,
 }
 
 impl Catalogue {
-    /// The catalogue of a store. Reports are kept in a directory.
+    /// Creates the catalogue of a store and opens the directory for its reports.
     ///
     /// # Errors
     ///
-    /// When the directory cannot be used.
+    /// Returns an error if the directory cannot be opened as a cache.
     pub fn open(store: Arc<Store>, reports: &Path) -> Result<Self, Problem> {
         Self::with_options(store, reports, MemoryOptions::new(), FileOptions::new())
     }
 
-    /// The same with caches of your own making, whose clocks a test can move.
+    /// Creates a catalogue from options, whose clocks a test can move.
     ///
     /// # Errors
     ///
-    /// When the directory cannot be used.
+    /// Returns an error if the directory cannot be opened as a cache.
     pub fn with_options(
         store: Arc<Store>,
         reports: &Path,
@@ -62,28 +62,28 @@ impl Catalogue {
         files: FileOptions,
     ) -> Result<Self, Problem> {
         let (memory, reports) = (memory.build(), files.open(reports)?);
-        let tally = PerFunctionStats::new();
-        memory.observe(tally.clone());
-        reports.observe(tally.clone());
-        Ok(Self { store, memory, reports, tally })
+        let function_stats = PerFunctionStats::new();
+        memory.observe(function_stats.clone());
+        reports.observe(function_stats.clone());
+        Ok(Self { store, memory, reports, function_stats })
     }
 
-    /// All products.
+    /// Returns all products.
     ///
     /// # Errors
     ///
-    /// When the store has none to answer, and nothing is remembered.
+    /// Returns an error if the store fails and no value is cached.
     #[cached(cache = self.memory, ttl = "5s", stale = "10m", tags("products"))]
     pub async fn products(&self) -> Result<Vec<Product>, Problem> {
         let rows = Arc::clone(&self.store).products().await?;
         Ok(rows.into_iter().map(|(id, name, cents)| Product { id, name, cents }).collect())
     }
 
-    /// One product.
+    /// Returns a product.
     ///
     /// # Errors
     ///
-    /// When there is none, or the store has none to answer, and nothing is remembered.
+    /// Returns [`Problem::NotFound`] if it does not exist, or an error if the store fails and no value is cached.
     #[cached(cache = self.memory, ttl = "5s", stale = "10m", tags("product:{id}", "products"))]
     pub async fn product(&self, id: i64) -> Result<Product, Problem> {
         let found = Arc::clone(&self.store).product(id).await?;
@@ -91,11 +91,11 @@ impl Catalogue {
         Ok(Product { id, name, cents })
     }
 
-    /// Sets the price of a product. Whoever asks from here on gets the new one.
+    /// Sets the price of a product. Later calls return the new one.
     ///
     /// # Errors
     ///
-    /// When there is no such product, or the price could not be set.
+    /// Returns [`Problem::NotFound`] if it does not exist, or an error if the store or the invalidation fails.
     pub async fn set_price(&self, id: i64, cents: i64) -> Result<(), Problem> {
         if !Arc::clone(&self.store).set_price(id, cents).await? {
             return Err(Problem::NotFound);
@@ -105,37 +105,37 @@ impl Catalogue {
         Ok(())
     }
 
-    /// What a year brought.
+    /// Returns the revenue of a year.
     ///
     /// # Errors
     ///
-    /// When the store does not answer, and nothing is remembered.
+    /// Returns an error if the store fails and no value is cached.
     #[cached(cache = self.reports, ttl = "1h", handle = report_entry)]
     pub async fn report(&self, year: i64) -> Result<Report, Problem> {
         let revenue = Arc::clone(&self.store).revenue(year).await?;
         Ok(Report { year, revenue })
     }
 
-    /// How old the remembered report of a year is.
+    /// Returns the age of the cached report of a year.
     ///
     /// # Errors
     ///
-    /// [`Problem::NotFound`] where none is remembered.
+    /// Returns [`Problem::NotFound`] if none is cached.
     pub async fn report_age(&self, year: i64) -> Result<Duration, Problem> {
         self.report_entry(year).age_async().await?.ok_or(Problem::NotFound)
     }
 
-    /// The report of a year, made anew.
+    /// Computes the report of a year again.
     ///
     /// # Errors
     ///
-    /// When the store does not answer; what is remembered stays.
+    /// Returns an error if the store fails; the cached report is kept.
     pub async fn refresh_report(&self, year: i64) -> Result<Report, Problem> {
         self.report_entry(year).refresh_async().await
     }
 
-    /// What each cached function has done.
-    pub fn tally(&self) -> &PerFunctionStats {
-        &self.tally
+    /// Returns the statistics of each cached function.
+    pub fn function_stats(&self) -> &PerFunctionStats {
+        &self.function_stats
     }
 }

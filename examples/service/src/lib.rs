@@ -1,7 +1,7 @@
-//! An HTTP service over a database whose handlers are cached.
+//! An HTTP service with cached handlers over a database.
 //!
-//! What is asked for often is kept in memory ([`Catalogue::product`]), what is dear and may be old in
-//! files that outlive the process ([`Catalogue::report`]). `/` shows what the caches do.
+//! Frequently requested data is cached in memory ([`Catalogue::product`]), expensive reports in files that
+//! outlive the process ([`Catalogue::report`]). `/` shows cache statistics.
 
 mod catalogue;
 mod problem;

@@ -1,4 +1,4 @@
-//! Starts the service: `--demo` lets it call itself for a while, so that its page shows something.
+//! Starts the service. With `--demo` it calls itself for a while, so that its page shows activity.
 
 use std::env;
 use std::error::Error;
@@ -9,17 +9,17 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use vayu_example_service::{Catalogue, Store, routes};
 
-/// How many rounds the demonstration has: ten minutes.
+/// Rounds of 50 ms: ten minutes.
 const ROUNDS: i64 = 12_000;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let port = env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
-    let place = env::var_os("DATA")
+    let directory = env::var_os("DATA")
         .map_or_else(|| env::temp_dir().join("vayu-example-service"), PathBuf::from);
-    std::fs::create_dir_all(&place)?;
-    let store = Store::open(&place.join("shop.sqlite"))?;
-    let catalogue = Arc::new(Catalogue::open(Arc::clone(&store), &place.join("reports"))?);
+    std::fs::create_dir_all(&directory)?;
+    let store = Store::open(&directory.join("shop.sqlite"))?;
+    let catalogue = Arc::new(Catalogue::open(Arc::clone(&store), &directory.join("reports"))?);
     if env::args().any(|argument| argument == "--demo") {
         tokio::spawn(demonstrate(Arc::clone(&catalogue), store));
     }
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Some customers; now and then a price changes, and once a minute the database is down for a while.
+/// Simulates customers, price changes, and a database that is down once a minute.
 async fn demonstrate(catalogue: Arc<Catalogue>, store: Arc<Store>) {
     for round in 0..ROUNDS {
         let _ = catalogue.product(1 + round * 7 % 5).await;

@@ -1,25 +1,25 @@
-//! What a handler answers instead of what it was asked for.
+//! The error responses of handlers.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-/// Why there is no answer.
+/// An error that becomes an HTTP response.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// There is nothing of that name.
-    #[error("there is no such thing")]
+    /// The product or report does not exist.
+    #[error("not found")]
     NotFound,
-    /// The database did not answer.
+    /// The database is not available.
     #[error("the database is down")]
     Down,
-    /// The database refused.
-    #[error("the database refused")]
+    /// A query failed.
+    #[error("the query failed")]
     Store(#[from] rusqlite::Error),
-    /// The cache did not do what it was asked to do.
-    #[error("the cache refused")]
+    /// An operation on the cache failed.
+    #[error("the cache failed")]
     Cache(#[from] vayu::Error),
-    /// A task ended without an answer.
-    #[error("the task ended")]
+    /// A task panicked or was cancelled.
+    #[error("the task failed")]
     Task(#[from] tokio::task::JoinError),
 }
 

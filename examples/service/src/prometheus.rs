@@ -1,4 +1,4 @@
-//! What the caches do, in the text format of Prometheus
+//! Cache statistics in the text format of Prometheus
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
 use std::fmt::Write;
@@ -7,8 +7,8 @@ use vayu::telemetry::FunctionStats;
 
 use crate::stats::short_name;
 
-/// The text. A program that has a recorder for the `metrics` facade would observe its caches with
-/// `vayu::telemetry::Metrics` instead.
+/// Formats the statistics. A program with a recorder for the `metrics` facade would observe its caches
+/// with `vayu::telemetry::Metrics` instead.
 pub(crate) fn text(functions: &[FunctionStats]) -> String {
     let mut text = String::from("# TYPE vayu_calls_total counter\n");
     for found in functions {

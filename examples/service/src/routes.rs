@@ -1,4 +1,4 @@
-//! Who answers what.
+//! The routes and their handlers.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use crate::problem::Problem;
 use crate::prometheus;
 use crate::stats::Line;
 
-type AnyValue = State<Arc<Catalogue>>;
+type SharedCatalogue = State<Arc<Catalogue>>;
 
-/// The service.
+/// Creates the router of the service.
 pub fn routes(catalogue: Arc<Catalogue>) -> Router {
     Router::new()
         .route("/", get(async || Html(include_str!("page.html"))))
@@ -31,12 +31,12 @@ pub fn routes(catalogue: Arc<Catalogue>) -> Router {
         .with_state(catalogue)
 }
 
-async fn products(State(catalogue): AnyValue) -> Result<Json<Vec<Product>>, Problem> {
+async fn products(State(catalogue): SharedCatalogue) -> Result<Json<Vec<Product>>, Problem> {
     Ok(Json(catalogue.products().await?))
 }
 
 async fn product(
-    State(catalogue): AnyValue,
+    State(catalogue): SharedCatalogue,
     Path(id): Path<i64>,
 ) -> Result<Json<Product>, Problem> {
     Ok(Json(catalogue.product(id).await?))
@@ -48,7 +48,7 @@ struct Price {
 }
 
 async fn set_price(
-    State(catalogue): AnyValue,
+    State(catalogue): SharedCatalogue,
     Path(id): Path<i64>,
     Json(price): Json<Price>,
 ) -> Result<(), Problem> {
@@ -56,28 +56,31 @@ async fn set_price(
 }
 
 async fn report(
-    State(catalogue): AnyValue,
+    State(catalogue): SharedCatalogue,
     Path(year): Path<i64>,
 ) -> Result<Json<Report>, Problem> {
     Ok(Json(catalogue.report(year).await?))
 }
 
-async fn report_age(State(catalogue): AnyValue, Path(year): Path<i64>) -> Result<String, Problem> {
+async fn report_age(
+    State(catalogue): SharedCatalogue,
+    Path(year): Path<i64>,
+) -> Result<String, Problem> {
     Ok(format!("{} s\n", catalogue.report_age(year).await?.as_secs()))
 }
 
 async fn refresh_report(
-    State(catalogue): AnyValue,
+    State(catalogue): SharedCatalogue,
     Path(year): Path<i64>,
 ) -> Result<Json<Report>, Problem> {
     Ok(Json(catalogue.refresh_report(year).await?))
 }
 
-async fn stats(State(catalogue): AnyValue) -> Json<Vec<Line>> {
-    Json(catalogue.tally().functions().into_iter().map(Line::from).collect())
+async fn stats(State(catalogue): SharedCatalogue) -> Json<Vec<Line>> {
+    Json(catalogue.function_stats().functions().into_iter().map(Line::from).collect())
 }
 
-async fn metrics(State(catalogue): AnyValue) -> impl IntoResponse {
-    let text = prometheus::text(&catalogue.tally().functions());
+async fn metrics(State(catalogue): SharedCatalogue) -> impl IntoResponse {
+    let text = prometheus::text(&catalogue.function_stats().functions());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

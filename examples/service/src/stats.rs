@@ -1,9 +1,9 @@
-//! What the caches do, for the page.
+//! Cache statistics for the page.
 
 use serde::Serialize;
 use vayu::telemetry::FunctionStats;
 
-/// The line of one function.
+/// The statistics of one function.
 #[derive(Debug, Serialize)]
 pub(crate) struct Line {
     function: String,
@@ -15,13 +15,13 @@ pub(crate) struct Line {
     refreshes: u64,
     failed_refreshes: u64,
     errors: u64,
-    /// The share of calls that were answered without running the function, from 0 to 1.
+    /// The share of calls that did not run the function, from 0 to 1.
     hit_ratio: f64,
     saved_seconds: f64,
 }
 
 impl From<FunctionStats> for Line {
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    #[expect(clippy::cast_precision_loss, reason = "only displayed")]
     fn from(found: FunctionStats) -> Self {
         let stats = found.stats;
         let spared = stats.hits + stats.coalesced + stats.stale;
@@ -41,7 +41,7 @@ impl From<FunctionStats> for Line {
     }
 }
 
-/// The last part of a path.
+/// Returns the last part of a path.
 pub(crate) fn short_name(function: &str) -> &str {
     function.rsplit("::").next().unwrap_or(function)
 }

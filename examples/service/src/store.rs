@@ -1,4 +1,4 @@
-//! The database.
+//! The `SQLite` database.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,13 +29,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of `SQLite`.
+    /// Returns the errors of `SQLite`.
     pub fn open(path: &Path) -> Result<Arc<Self>, Problem> {
         let connection = Connection::open(path)?;
         connection.execute_batch(SCHEMA)?;
-        let known: i64 =
+        let count: i64 =
             connection.query_row("SELECT count(*) FROM products", [], |row| row.get(0))?;
-        if known == 0 {
+        if count == 0 {
             fill(&connection)?;
         }
         Ok(Arc::new(Self {
@@ -45,17 +45,17 @@ impl Store {
         }))
     }
 
-    /// How many queries have been answered or refused.
+    /// Returns the number of queries so far, failed ones included.
     pub fn queries(&self) -> u64 {
         self.queries.load(Ordering::SeqCst)
     }
 
-    /// Lets every query fail, or answers again.
+    /// Makes every query fail, or ends that.
     pub fn set_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::SeqCst);
     }
 
-    /// The products, as number, name and price.
+    /// Returns the products, as primary key, name and price.
     pub(crate) async fn products(self: Arc<Self>) -> Result<Vec<(i64, String, i64)>, Problem> {
         self.query(|connection| {
             let mut statement =
@@ -67,7 +67,7 @@ impl Store {
         .await
     }
 
-    /// The name and price of a product.
+    /// Returns the name and price of a product.
     pub(crate) async fn product(
         self: Arc<Self>,
         id: i64,
@@ -82,7 +82,7 @@ impl Store {
         .await
     }
 
-    /// Sets a price; whether there is such a product.
+    /// Sets a price. Returns whether the product exists.
     pub(crate) async fn set_price(self: Arc<Self>, id: i64, cents: i64) -> Result<bool, Problem> {
         self.query(move |connection| {
             let changed =
@@ -92,7 +92,7 @@ impl Store {
         .await
     }
 
-    /// What each product brought in a year, by name.
+    /// Returns the revenue of each product in a year, by name.
     pub(crate) async fn revenue(self: Arc<Self>, year: i64) -> Result<Vec<(String, i64)>, Problem> {
         self.query(move |connection| {
             let mut statement = connection.prepare(
@@ -105,7 +105,7 @@ impl Store {
         .await
     }
 
-    /// Runs a query where it may block.
+    /// Runs a query on a thread that may block.
     async fn query<T: Send + 'static>(
         self: Arc<Self>,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! The service from outside, over loopback.
+//! Tests of the service over loopback.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use vayu::testing::ManualClock;
 use vayu::{FileOptions, MemoryOptions};
 use vayu_example_service::{Catalogue, Store, routes};
 
-/// After this a test hangs.
+/// A test that takes longer is taken to hang.
 const HANG: Duration = Duration::from_secs(60);
 
-/// A service that runs until this is dropped.
+/// A running service, which stops on drop.
 struct Service {
     store: Arc<Store>,
     clock: ManualClock,
@@ -25,11 +25,11 @@ struct Service {
 }
 
 impl Service {
-    async fn start(place: &Path, clock: &ManualClock) -> Self {
-        let store = Store::open(&place.join("shop.sqlite")).expect("a store");
+    async fn start(directory: &Path, clock: &ManualClock) -> Self {
+        let store = Store::open(&directory.join("shop.sqlite")).expect("a store");
         let catalogue = Catalogue::with_options(
             Arc::clone(&store),
-            &place.join("reports"),
+            &directory.join("reports"),
             MemoryOptions::new().clock(clock.clone()),
             FileOptions::new().clock(clock.clone()),
         );
@@ -45,8 +45,9 @@ impl Service {
     }
 
     async fn get(&self, path: &str) -> (StatusCode, String) {
-        let answer = self.client.get(format!("{}{path}", self.root)).send().await.expect("answer");
-        (answer.status(), answer.text().await.expect("a text"))
+        let request = self.client.get(format!("{}{path}", self.root));
+        let response = request.send().await.expect("a response");
+        (response.status(), response.text().await.expect("a body"))
     }
 
     async fn json(&self, path: &str) -> Value {
@@ -57,7 +58,7 @@ impl Service {
 
     async fn post(&self, path: &str, body: Value) -> StatusCode {
         let request = self.client.post(format!("{}{path}", self.root)).json(&body);
-        request.send().await.expect("an answer").status()
+        request.send().await.expect("a response").status()
     }
 
     fn queries(&self) -> u64 {
@@ -80,15 +81,17 @@ fn with_service<F: Future<Output = ()>>(test: impl FnOnce(Service, PathBuf) -> F
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let place = tempfile::tempdir().expect("a directory");
-        let service = Service::start(place.path(), &ManualClock::new()).await;
-        tokio::time::timeout(HANG, test(service, place.path().to_owned())).await.expect("it ends");
+        let directory = tempfile::tempdir().expect("a directory");
+        let service = Service::start(directory.path(), &ManualClock::new()).await;
+        tokio::time::timeout(HANG, test(service, directory.path().to_owned()))
+            .await
+            .expect("it ends");
     });
 }
 
 #[test]
 fn product_is_read_once_while_it_is_fresh() {
-    with_service(|service, _place| async move {
+    with_service(|service, _directory| async move {
         for _ in 0..3 {
             assert_eq!(service.json("/products/2").await["name"], "kettle");
         }
@@ -98,13 +101,13 @@ fn product_is_read_once_while_it_is_fresh() {
         assert_eq!(service.queries(), 2);
         assert_eq!(service.get("/products/99").await.0, StatusCode::NOT_FOUND);
         assert_eq!(service.get("/products/99").await.0, StatusCode::NOT_FOUND);
-        assert_eq!(service.queries(), 4, "what is not there is not remembered");
+        assert_eq!(service.queries(), 4, "a product that does not exist is not cached");
     });
 }
 
 #[test]
-fn hundred_requests_at_once_are_one_query() {
-    with_service(|service, _place| async move {
+fn hundred_concurrent_requests_run_one_query() {
+    with_service(|service, _directory| async move {
         let service = Arc::new(service);
         let requests: Vec<_> = (0..100)
             .map(|_| {
@@ -121,8 +124,8 @@ fn hundred_requests_at_once_are_one_query() {
 }
 
 #[test]
-fn price_is_new_for_everybody_once_it_is_set() {
-    with_service(|service, _place| async move {
+fn new_price_is_returned_once_it_is_set() {
+    with_service(|service, _directory| async move {
         assert_eq!(service.json("/products/1").await["cents"], 1_000);
         assert_eq!(service.json("/products").await[0]["cents"], 1_000);
         service.json("/products/2").await;
@@ -132,14 +135,14 @@ fn price_is_new_for_everybody_once_it_is_set() {
         assert_eq!(service.json("/products/1").await["cents"], 1_250);
         assert_eq!(service.json("/products").await[0]["cents"], 1_250);
         service.json("/products/2").await;
-        assert_eq!(service.queries(), before + 3, "the other product is remembered");
+        assert_eq!(service.queries(), before + 3, "the other product is still cached");
         assert_eq!(service.post("/products/99/price", price).await, StatusCode::NOT_FOUND);
     });
 }
 
 #[test]
 fn old_product_is_served_while_the_database_is_down() {
-    with_service(|service, _place| async move {
+    with_service(|service, _directory| async move {
         service.json("/products/3").await;
         service.store.set_down(true);
         service.pass(60);
@@ -147,7 +150,7 @@ fn old_product_is_served_while_the_database_is_down() {
         for _ in 0..10 {
             assert_eq!(service.json("/products/3").await["name"], "cup");
         }
-        assert_eq!(service.queries(), before + 1, "one request asked whether it is back");
+        assert_eq!(service.queries(), before + 1, "one request tries the database again");
         assert_eq!(service.get("/products/4").await.0, StatusCode::SERVICE_UNAVAILABLE);
         service.pass(600);
         assert_eq!(service.get("/products/3").await.0, StatusCode::SERVICE_UNAVAILABLE, "too old");
@@ -158,7 +161,7 @@ fn old_product_is_served_while_the_database_is_down() {
 
 #[test]
 fn report_outlives_the_service() {
-    with_service(|service, place| async move {
+    with_service(|service, directory| async move {
         let clock = service.clock.clone();
         assert_eq!(service.get("/reports/2024/age").await.0, StatusCode::NOT_FOUND);
         let report = service.json("/reports/2024").await;
@@ -166,7 +169,7 @@ fn report_outlives_the_service() {
         drop(service);
 
         clock.advance(Duration::from_secs(600));
-        let service = Service::start(&place, &clock).await;
+        let service = Service::start(&directory, &clock).await;
         assert_eq!(service.json("/reports/2024").await, report);
         assert_eq!(service.queries(), 0);
         assert_eq!(service.get("/reports/2024/age").await.1, "600 s\n");
@@ -176,13 +179,13 @@ fn report_outlives_the_service() {
         service.store.set_down(true);
         let refused = service.post("/reports/2024/refresh", Value::Null).await;
         assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(service.json("/reports/2024").await, report, "what is remembered stays");
+        assert_eq!(service.json("/reports/2024").await, report, "the cached report is kept");
     });
 }
 
 #[test]
-fn numbers_are_told_in_both_formats() {
-    with_service(|service, _place| async move {
+fn statistics_are_served_in_both_formats() {
+    with_service(|service, _directory| async move {
         for _ in 0..4 {
             service.json("/products/1").await;
         }
@@ -201,17 +204,24 @@ fn numbers_are_told_in_both_formats() {
             "vayu_inserts_total{function=\"product\"} 1",
             "vayu_errors_total{function=\"report\"} 0",
         ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+            assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
         }
     });
 }
 
 #[test]
-fn page_is_served_and_needs_nothing_from_elsewhere() {
-    with_service(|service, _place| async move {
+fn page_is_served_and_loads_nothing_from_other_hosts() {
+    with_service(|service, _directory| async move {
         let (status, page) = service.get("/").await;
         assert_eq!(status, StatusCode::OK);
         assert!(page.contains("stats.json"));
+        service.json("/products/1").await;
+        let functions = service.json("/stats.json").await;
+        let fields = page.split(|it: char| !it.is_ascii_alphabetic() && !"_.".contains(it));
+        for field in fields.filter_map(|word| word.strip_prefix("f.")) {
+            let field = field.split('.').next().unwrap_or_default();
+            assert!(!functions[0][field].is_null(), "the page shows `{field}`");
+        }
         let foreign = page.replace("http://www.w3.org/2000/svg", "");
         assert!(!foreign.contains("http://") && !foreign.contains("https://"));
     });
