@@ -15,6 +15,7 @@
 )]
 
 mod files;
+mod flight_context;
 mod forms;
 mod groups;
 mod hand_written;

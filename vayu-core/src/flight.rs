@@ -17,7 +17,9 @@ mod ticket;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+pub use self::context::FlightContext;
 pub(crate) use self::context::{Hosted, Waiting, inside};
 pub(crate) use self::deadline::Deadline;
 pub(crate) use self::lead::{Landing, Lead, Permission};
@@ -41,6 +43,7 @@ pub(crate) enum Outcome<R> {
 /// One computation under way.
 #[derive(Debug)]
 pub(crate) struct Flight<R> {
+    id: FlightId,
     /// The process that it set out in, as its table knew: after a fork, the child has a copy that
     /// never lands.
     process: u32,
@@ -52,19 +55,40 @@ pub(crate) struct Flight<R> {
     landed: Event,
 }
 
-/// What names a flight as long as it lives.
+/// Identifies a flight among those of all caches of the process. It is never reused: a
+/// [`FlightContext`] may outlive the flights that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FlightId(usize);
+pub(crate) struct FlightId(u64);
+
+/// The ids that one shard assigns, a block of them at a time.
+#[derive(Debug, Default)]
+struct FlightIds {
+    /// At a multiple of [`BLOCK`](Self::BLOCK) there is no id left.
+    next: u64,
+}
+
+impl FlightIds {
+    const BLOCK: u64 = 1 << 16;
+
+    fn assign(&mut self) -> FlightId {
+        static BLOCKS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        if self.next.is_multiple_of(Self::BLOCK) {
+            self.next = BLOCKS.fetch_add(Self::BLOCK, Ordering::Relaxed);
+        }
+        self.next += 1;
+        FlightId(self.next - 1)
+    }
+}
 
 impl<R> Flight<R> {
-    fn new(process: u32, phase: Phase) -> Arc<Self> {
+    fn new(id: FlightId, process: u32, phase: Phase) -> Arc<Self> {
         let phase = AtomicPhase::new(phase);
         let (outcome, landed) = (OnceLock::new(), Event::new());
-        Arc::new(Self { process, phase, outcome, tickets: Mutex::new(VecDeque::new()), landed })
+        Arc::new(Self { id, process, phase, outcome, tickets: Mutex::new(VecDeque::new()), landed })
     }
 
-    pub(crate) fn id(self: &Arc<Self>) -> FlightId {
-        FlightId(Arc::as_ptr(self) as usize)
+    pub(crate) fn id(&self) -> FlightId {
+        self.id
     }
 
     fn land(&self, outcome: Outcome<R>) {

@@ -49,6 +49,7 @@ pub use crate::cache::{Cache, OffBackend, PauseAllGuard, PauseGuard, pause_all};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::Entry;
 pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::flight::FlightContext;
 pub use crate::generation::{ChangeCount, Generations, Group};
 pub use crate::invalidation::{Invalidation, InvalidationFeed, InvalidationListener};
 pub use crate::key::{BuildKeyHasher, CompactKey, Key, KeyVersion, Prefix, sorted_set};

@@ -268,10 +268,10 @@
 //! Calls wait for the backend without a timeout; a backend that can hang must enforce its own.
 //!
 //! A function that is called again with the same arguments while it runs (by itself, or around a
-//! circle of functions) runs again, as it would without the attribute. That is known for calls that a
-//! body makes on its own thread, or while its own future is polled. A call that it makes in another
-//! thread or task and waits for cannot be told from any other caller: it waits for the first one, until
-//! the limit of [`Cache::with_max_wait`].
+//! circle of functions) runs again, as it would without the attribute. vayu sees that for calls that a
+//! body makes on its own thread, or while its own future is polled. Where a body hands work to another
+//! thread or task and waits for it, run that work in the scope of a [`FlightContext`]; a call in it
+//! may otherwise wait for its own computation, until the limit of [`Cache::with_max_wait`].
 //!
 //! A sync call does not block a thread that is polling an async computation. Elsewhere in a runtime a
 //! sync call blocks its worker, like any other blocking call.
@@ -352,7 +352,8 @@ pub use vayu_core::MessagePack;
 #[cfg(feature = "postcard")]
 pub use vayu_core::Postcard;
 pub use vayu_core::{
-    Cache, Entry, Error, ErrorKind, Key, Result, SingleFlight, Stats, pause_all, sorted_set,
+    Cache, Entry, Error, ErrorKind, FlightContext, Key, Result, SingleFlight, Stats, pause_all,
+    sorted_set,
 };
 #[cfg(feature = "file")]
 pub use vayu_file::{AsyncIo, Durability, FileCache, FileOptions};

@@ -51,6 +51,104 @@ pub(crate) fn inside<T>(flight: FlightId, code: impl FnOnce() -> T) -> T {
     code()
 }
 
+/// The computations that the running code is part of, to be passed on to other threads and tasks.
+///
+/// A cached call that is made below a running computation of the same key must not wait for it: it
+/// runs the function. vayu keeps track of this for the thread that runs a function, and for the
+/// future of an async one. It does not see that a scoped thread, a task or a job of a thread pool
+/// belongs to a computation. Take the context where the work is handed over and run the work in its
+/// scope; otherwise a call in it may wait for its own computation, until
+/// [`Cache::with_max_wait`](crate::Cache::with_max_wait) ends the wait.
+///
+/// A context names computations of all caches. It costs one allocation, clones of it are cheap, and
+/// outside of a computation it is empty. It may be kept: once a computation has ended, it has no
+/// effect any more.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+/// use std::time::Duration;
+/// use vayu_core::testing::MapBackend;
+/// use vayu_core::{Cache, FlightContext, Key, MessagePack};
+///
+/// fn depth(cache: &Cache<MapBackend, MessagePack>, n: u32) -> u32 {
+///     let key = Key::from_text("depth", "of all trees");
+///     cache.get_or_insert_with(&key, Duration::from_secs(60), || {
+///         if n == 0 {
+///             return 0;
+///         }
+///         let context = FlightContext::current();
+///         std::thread::scope(|scope| {
+///             let below = scope.spawn(|| context.in_scope(|| depth(cache, n - 1)));
+///             below.join().unwrap() + 1
+///         })
+///     })
+/// }
+///
+/// assert_eq!(depth(&Cache::new(), 3), 3); // does not wait for itself
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct FlightContext {
+    /// Outermost first. `None` stands for no flights.
+    flights: Option<Arc<[FlightId]>>,
+}
+
+impl FlightContext {
+    /// Returns the context of the running code.
+    pub fn current() -> Self {
+        let inside = INSIDE.try_with(|inside| Arc::from(&**inside.borrow()));
+        Self { flights: inside.ok().filter(|flights: &Arc<[_]>| !flights.is_empty()) }
+    }
+
+    /// Runs `code` as part of these computations, besides those that this thread is part of.
+    pub fn in_scope<T>(&self, code: impl FnOnce() -> T) -> T {
+        /// Removes the marks that were added to this many.
+        struct Scope(usize);
+        impl Drop for Scope {
+            fn drop(&mut self) {
+                let _ = INSIDE.try_with(|inside| inside.borrow_mut().truncate(self.0));
+            }
+        }
+        let enter = |inside: &RefCell<Vec<FlightId>>| {
+            let mut inside = inside.borrow_mut();
+            let scope = Scope(inside.len());
+            for flight in self.flights.iter().flat_map(|flights| flights.iter()) {
+                if !inside.contains(flight) {
+                    inside.push(*flight);
+                }
+            }
+            scope
+        };
+        let _scope = INSIDE.try_with(enter).ok();
+        code()
+    }
+
+    /// Returns a future that is polled as part of these computations, for example to spawn it.
+    pub fn in_scope_async<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        InScope { context: self.clone(), future }
+    }
+}
+
+pin_project! {
+    /// A future that is polled in the scope of a context.
+    struct InScope<F> {
+        context: FlightContext,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for InScope<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        this.context.in_scope(|| this.future.poll(context))
+    }
+}
+
 pin_project! {
     /// A leader's future: marks the thread that polls it.
     pub(crate) struct Hosted<F> {

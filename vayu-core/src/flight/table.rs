@@ -7,7 +7,7 @@ use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::flight::lead::{Lead, Permission};
-use crate::flight::{Flight, Outcome, Phase, Ticket};
+use crate::flight::{Flight, FlightIds, Outcome, Phase, Ticket};
 use crate::key::{BuildKeyHasher, Key};
 use crate::per_process::PerProcess;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, lock, notify_all};
@@ -36,6 +36,7 @@ struct Sky<R> {
     flights: HashMap<Key, Slot<R>, BuildKeyHasher>,
     /// How often a key of this shard has been invalidated.
     invalidations: u64,
+    ids: FlightIds,
 }
 
 #[derive(Debug)]
@@ -282,7 +283,7 @@ impl<R> Flights<R> {
         stamp: u64,
         phase: Phase,
     ) -> Lead<'a, R> {
-        let flight = Flight::new(self.process.load(Ordering::Relaxed), phase);
+        let flight = Flight::new(sky.ids.assign(), self.process.load(Ordering::Relaxed), phase);
         let slot = Slot { flight: Arc::clone(&flight), stamp };
         if let Some(before) = sky.flights.insert(key.clone(), slot) {
             // It was dismissed, or taken for one of the process before a fork, which it may not be.
@@ -368,9 +369,10 @@ impl<R> Flights<R> {
 }
 
 fn empty<R>(shards: usize) -> Box<[Shard<R>]> {
-    let shard = |_| Shard {
-        landings: AtomicU64::new(0),
-        sky: Mutex::new(Sky { flights: HashMap::default(), invalidations: 0 }),
+    let shard = |_| {
+        let (flights, ids) = (HashMap::default(), FlightIds::default());
+        let sky = Mutex::new(Sky { flights, invalidations: 0, ids });
+        Shard { landings: AtomicU64::new(0), sky }
     };
     (0..shards).map(shard).collect()
 }
