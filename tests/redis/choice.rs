@@ -90,8 +90,8 @@ fn invalid_url_is_an_error_that_says_what_is_wrong() {
         ("file:///tmp/x?memory_max_entries=5", "no option `memory_max_entries`"),
         ("memory+file:///tmp/x?near_ttl=5", "`near_ttl` must be a duration"),
         ("file:///tmp/x?near_ttl=5s", "no option `near_ttl`"),
-        ("redis://:secret@host?colour=red", "no option `colour`"),
-        ("redis://:secret@host:none", "the address of a Redis server"),
+        ("redis://:secret@host?colour=red", "unknown option `colour`"),
+        ("redis://:secret@host:none", "invalid URL of a Redis server"),
         (":secret@host", "expected a URL"),
         ("secret@host:1", "expected a URL"),
     ] {

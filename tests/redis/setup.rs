@@ -122,7 +122,7 @@ fn wrong_password_is_logged_once() {
         let mut control = control(server.port, "open-sesame");
         let url = format!("redis://:sesame@127.0.0.1:{}/", server.port);
         let open = |options: RedisOptions| options.connect(&url).unwrap();
-        check(server.port, &["WRONGPASS", "password in the address"], open, || {
+        check(server.port, &["WRONGPASS", "password in the URL"], open, || {
             tell(&mut control, &["CONFIG", "SET", "requirepass", "sesame"]);
         });
     });

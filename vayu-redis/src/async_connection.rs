@@ -1,4 +1,4 @@
-//! The connection of async callers: many of them talk over one at a time.
+//! Connections of async callers.
 
 use std::time::Instant;
 
@@ -9,10 +9,10 @@ use redis::{Cmd, Value};
 use crate::error::Failure;
 use crate::pipeline::Pipeline;
 
-/// A connection. A clone is the same one.
+/// A connection that many callers use at the same time. A clone is the same connection.
 #[derive(Clone)]
 pub(crate) enum AsyncConnection {
-    /// To one server.
+    /// To one server, without TLS.
     Plaintext(Pipeline),
     #[cfg(feature = "tls")]
     Tls(redis::aio::MultiplexedConnection),
@@ -21,10 +21,11 @@ pub(crate) enum AsyncConnection {
 }
 
 impl AsyncConnection {
-    /// Returns the reply to a command. Connections of the library keep no deadline.
-    pub(crate) async fn execute(self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    /// Returns the reply to a command. Connections of the `redis` crate do not enforce the
+    /// deadline.
+    pub(crate) async fn send(self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         match self {
-            Self::Plaintext(pipeline) => pipeline.execute(command, deadline).await,
+            Self::Plaintext(pipeline) => pipeline.send(command, deadline).await,
             #[cfg(feature = "tls")]
             Self::Tls(mut connection) => from_library(connection.req_packed_command(command).await),
             #[cfg(feature = "cluster")]

@@ -1,14 +1,18 @@
-//! Leaving a server alone that does not answer.
+//! Circuit breaker: while a server fails, requests fail at once instead of waiting for it.
+//!
+//! Closed, it counts failures in a row. At the threshold it opens for a cooldown. Then it lets one
+//! probe pass, whose outcome closes it or opens it again, for twice as long.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use vayu_core::{Clock, Timestamp};
 
+use crate::deadline::is_within;
 use crate::random;
+use crate::sync::lock;
 
-/// Counts failures in a row. After some of them nobody may ask for a while; then one caller may,
-/// and what it hears decides.
+/// The circuit breaker of one server.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     threshold: u32,
@@ -24,10 +28,11 @@ enum State {
     Probing { cooldowns: u32 },
 }
 
-/// A rest grows to at most this many times the first one.
+/// Longest cooldown, in multiples of the first one.
 const MAX_COOLDOWN_FACTOR: u32 = 32;
 
-/// Leave to ask the server. Whoever has it says what came of it, or has been cancelled.
+/// Permission to send one request. Its holder reports the outcome; dropping it means that the
+/// request was cancelled.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Permit<'a> {
@@ -41,17 +46,14 @@ impl Breaker {
         Self { threshold: threshold.max(1), cooldown, clock, state }
     }
 
-    /// Leave to ask, or nothing while the server is left alone.
+    /// Returns a permit, or `None` while the breaker is open.
     pub(crate) fn permit(&self) -> Option<Permit<'_>> {
         let mut state = self.state();
         let is_probe = match *state {
             State::Closed { .. } => false,
             State::Probing { .. } => return None,
             State::Open { until, cooldowns } => {
-                let now = self.clock.now();
-                // A clock that was set back must not make the rest longer.
-                let in_cooldown = now < until && until.saturating_since(now) <= self.max_cooldown();
-                if in_cooldown {
+                if is_within(self.clock.now(), until, self.cooldown * MAX_COOLDOWN_FACTOR) {
                     return None;
                 }
                 *state = State::Probing { cooldowns };
@@ -64,7 +66,7 @@ impl Breaker {
     fn succeeded(&self) {
         let mut state = self.state();
         match &*state {
-            // What began before the server was left alone says nothing about it now.
+            // The request was sent before the breaker opened.
             State::Closed { failures: 0 } | State::Open { .. } => {}
             _ => *state = State::Closed { failures: 0 },
         }
@@ -86,23 +88,20 @@ impl Breaker {
         *state = self.open(cooldowns);
     }
 
-    /// At rest for about this long, so that many processes do not come back at one moment.
+    /// Returns the open state. The cooldown is jittered, so that processes do not probe
+    /// simultaneously.
     fn open(&self, cooldowns: u32) -> State {
-        let max_cooldown = self.cooldown * (1 << cooldowns.min(MAX_COOLDOWN_FACTOR.ilog2()));
-        let cooldown = random::jittered(max_cooldown);
+        let longest = self.cooldown * (1 << cooldowns.min(MAX_COOLDOWN_FACTOR.ilog2()));
+        let cooldown = random::jittered(longest);
         State::Open { until: self.clock.now().saturating_add(cooldown), cooldowns: cooldowns + 1 }
     }
 
-    fn max_cooldown(&self) -> Duration {
-        self.cooldown * MAX_COOLDOWN_FACTOR
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
-/// The permit of a probe, without the borrow of its breaker.
+/// A permit that does not borrow its breaker.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct DetachedPermit {
@@ -110,25 +109,26 @@ pub(crate) struct DetachedPermit {
 }
 
 impl DetachedPermit {
+    /// Returns the permit.
     pub(crate) fn attach(self, breaker: &Breaker) -> Permit<'_> {
         Permit { breaker, is_probe: self.is_probe }
     }
 }
 
 impl Permit<'_> {
-    /// Whether what comes of this attempt decides if the server is asked again.
+    /// Returns whether the outcome decides if the breaker closes.
     pub(crate) fn is_probe(&self) -> bool {
         self.is_probe
     }
 
-    /// Takes the permit to another task.
+    /// Detaches the permit, so that another task can hold it.
     pub(crate) fn detach(self) -> DetachedPermit {
         let is_probe = self.is_probe;
         std::mem::forget(self);
         DetachedPermit { is_probe }
     }
 
-    /// Whether the server is left alone since this was given.
+    /// Returns whether the breaker has opened since this was given.
     pub(crate) fn is_revoked(&self) -> bool {
         !self.is_probe && !matches!(*self.breaker.state(), State::Closed { .. })
     }
@@ -145,7 +145,7 @@ impl Permit<'_> {
 }
 
 impl Drop for Permit<'_> {
-    /// The caller was cancelled. Of a probe nobody will hear any more.
+    /// Counts a cancelled probe as failed, so that another one follows.
     fn drop(&mut self) {
         if self.is_probe {
             self.breaker.failed(true);

@@ -1,22 +1,24 @@
-//! A configuration that cannot work is logged once, and so is that it works again.
+//! Logging of misconfigurations: once when one is detected, and once when it is resolved.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{Arg, Cmd};
 use vayu_core::{Clock, Timestamp};
 
+use crate::deadline::is_within;
 use crate::error::Failure;
 use crate::error_reply::Misconfiguration;
 use crate::options::RedisOptions;
+use crate::sync::lock;
 
-/// What is known of the configuration of one cache.
+/// The configuration problem of one cache, if there is one.
 ///
-/// One problem is remembered at a time: the first, or that of connecting. It is over when the step that
-/// failed succeeds; that another one does says nothing, as a user may have the right to read and not the
-/// right to publish.
+/// One problem is recorded at a time: the first one, or that of connecting. It ends when the
+/// operation that failed succeeds. The success of another operation does not end it, as a user may
+/// have the permission to read and not the permission to publish.
 pub(crate) struct Diagnostics {
     address: String,
     namespace: String,
@@ -28,7 +30,7 @@ pub(crate) struct Diagnostics {
 #[derive(Default)]
 struct State {
     problem: Option<Problem>,
-    /// When each cause was logged the last time.
+    /// Time at which each cause was last logged.
     logged: Vec<(Misconfiguration, Timestamp)>,
 }
 
@@ -38,15 +40,15 @@ struct Problem {
     is_logged: bool,
 }
 
-/// What has failed or succeeded.
+/// An operation that has failed or succeeded.
 pub(crate) enum Operation<'a> {
     Connect,
     Subscribe,
     Command(&'a Cmd),
 }
 
-/// Connections of one process may differ for a while, as those from before a change of the password. A
-/// cause that comes and goes with them is logged this often at most.
+/// Shortest time between two log lines of one cause. Connections of one process may differ for a
+/// while, for example after a change of the password, so a cause may alternate with success.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Diagnostics {
@@ -60,7 +62,7 @@ impl Diagnostics {
         }
     }
 
-    /// Notes what came of a step, and logs it if the configuration is the reason or was.
+    /// Records the outcome of an operation, and logs it if a misconfiguration began or ended.
     #[inline]
     pub(crate) fn record(&self, operation: &Operation<'_>, failure: Option<&Failure>) {
         match failure {
@@ -72,14 +74,14 @@ impl Diagnostics {
 
     #[cold]
     fn failed(&self, operation: &Operation<'_>, failure: &Failure) {
-        // What was found while connecting has been noted there.
+        // A failure to connect was recorded as such.
         let is_recorded =
             matches!((operation, failure), (Operation::Command(_), Failure::Connect(_)))
                 || operation.is_optional();
         let Some(cause) = failure.misconfiguration().filter(|_| !is_recorded) else { return };
         let name = self.describe(operation);
         let now = self.clock.now();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let State { problem, logged } = &mut *state;
         let is_known = match problem {
             Some(known) if known.operation == name => known.cause == cause,
@@ -92,7 +94,7 @@ impl Diagnostics {
         }
         let Some(problem) = problem.as_mut().filter(|problem| !problem.is_logged) else { return };
         let is_recent = logged.iter().any(|&(known, at)| {
-            known == cause && now >= at && now.saturating_since(at) < LOG_INTERVAL
+            known == cause && is_within(now, at.saturating_add(LOG_INTERVAL), LOG_INTERVAL)
         });
         if problem.cause != cause || is_recent {
             return;
@@ -103,7 +105,7 @@ impl Diagnostics {
         drop(state);
         tracing::error!(
             target: "vayu",
-            "the configuration of the Redis cache at {} cannot work: {failure}; {}",
+            "invalid configuration of the Redis cache at {}: {failure}; {}",
             self.address,
             cause.hint()
         );
@@ -112,7 +114,7 @@ impl Diagnostics {
     #[cold]
     fn succeeded(&self, operation: &Operation<'_>) {
         let name = self.describe(operation);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let Some(problem) = state.problem.take_if(|problem| problem.operation == name) else {
             return;
         };
@@ -123,7 +125,7 @@ impl Diagnostics {
         }
     }
 
-    /// Returns the step with the kind of key that it is about, as rights depend on both.
+    /// Describes an operation and the kind of its key, as permissions depend on both.
     fn describe(&self, operation: &Operation<'_>) -> String {
         let command = match operation {
             Operation::Connect => return "connect".to_owned(),
@@ -152,8 +154,8 @@ fn lossy_string(bytes: &[u8]) -> String {
 }
 
 impl Operation<'_> {
-    /// Returns whether a cache works without this: leases are given back without scripts where the
-    /// server refuses them.
+    /// Returns whether the cache works without this operation. Where the server refuses scripts,
+    /// the commands are sent one by one.
     fn is_optional(&self) -> bool {
         let Self::Command(command) = self else { return false };
         matches!(command.args_iter().next(), Some(Arg::Simple(b"EVAL")))
@@ -195,31 +197,31 @@ mod tests {
         let other = command(&["GET", "vayu:g:1"]);
         let refused = failure("NOPERM no");
         diagnostics.record(&Operation::Command(&read), Some(&failure("LOADING soon")));
-        assert_eq!(is_logged(), None, "that passes");
+        assert_eq!(is_logged(), None, "a transient failure");
         diagnostics.record(&Operation::Command(&read), Some(&refused));
         assert_eq!(is_logged(), Some(true));
         for operation in
             [Operation::Connect, Operation::Command(&write), Operation::Command(&other)]
         {
             diagnostics.record(&operation, None);
-            assert_eq!(is_logged(), Some(true), "a user may have some rights and not all");
+            assert_eq!(is_logged(), Some(true), "a user may have some permissions and not all");
         }
         diagnostics.record(&Operation::Command(&command(&["GET", "vayu:e:2"])), None);
         assert_eq!(is_logged(), None);
         diagnostics.record(&Operation::Command(&write), Some(&refused));
-        assert_eq!(is_logged(), Some(false), "that has been logged just now");
+        assert_eq!(is_logged(), Some(false), "logged recently");
         clock.advance(LOG_INTERVAL);
         diagnostics.record(&Operation::Command(&write), Some(&refused));
         assert_eq!(is_logged(), Some(true));
         let wrong = failure("WRONGPASS no").while_connecting();
         diagnostics.record(&Operation::Connect, Some(&wrong));
         diagnostics.record(&Operation::Command(&write), None);
-        assert_eq!(is_logged(), Some(true), "that of connecting takes the place of another");
+        assert_eq!(is_logged(), Some(true), "a failure to connect replaces another problem");
         diagnostics.record(&Operation::Connect, None);
         assert_eq!(is_logged(), None);
         let script = command(&["EVAL", "return 1", "1", "vayu:c:1"]);
         diagnostics
             .record(&Operation::Command(&script), Some(&failure("ERR unknown command 'EVAL'")));
-        assert_eq!(is_logged(), None, "leases do without scripts");
+        assert_eq!(is_logged(), None, "scripts are optional");
     }
 }

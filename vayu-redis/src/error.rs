@@ -1,4 +1,7 @@
-//! What went wrong between this process and the server.
+//! Failures of requests.
+
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::borrow::Cow;
 use std::io;
@@ -10,15 +13,16 @@ use vayu_core::{Error, ErrorKind};
 
 use crate::error_reply::{self, Misconfiguration, Scope};
 
-/// A failure, kept as the source of the [`Error`] that a caller gets.
+/// A failure of a request. It becomes the source of the [`Error`] that is returned to the caller.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
     Redis(RedisError),
-    /// Before a byte of the reply was received. The command may be sent again over another connection.
+    /// The connection was closed before a byte of the reply was received. The command may be sent
+    /// again over another connection.
     #[error("the connection was closed: {0}")]
     ConnectionLost(RedisError),
-    /// There is no connection to ask over. Whatever the reason is, it is one of the server.
+    /// No connection could be opened. This is a failure of the server, whatever its reason is.
     #[error("cannot connect: {0}")]
     Connect(Arc<Failure>),
     #[error("no reply within {0:?}")]
@@ -45,8 +49,8 @@ pub(crate) enum Failure {
 }
 
 impl From<RedisError> for Failure {
-    /// A server repeats the arguments of a command it does not know, which may be a password or a
-    /// value. They are left out here.
+    /// Converts an error, without the arguments that a server repeats if it does not know a
+    /// command: they may contain a password or a value.
     fn from(error: RedisError) -> Self {
         const ARGUMENTS: &str = ", with args beginning with";
         let detail = error.detail().unwrap_or_default();
@@ -65,14 +69,14 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
-    /// The failure of a command on a connection of the library, which does not say how much of the
+    /// Converts an error of a connection of the `redis` crate, which does not say how much of the
     /// reply it has received.
     #[cfg(any(feature = "tls", feature = "cluster"))]
     pub(crate) fn from_library(error: RedisError) -> Self {
         if error.is_connection_dropped() { Self::ConnectionLost(error) } else { error.into() }
     }
 
-    /// The failure of whoever wanted to connect.
+    /// Converts a failure to open a connection.
     pub(crate) fn while_connecting(self) -> Self {
         match self {
             Self::Connect(_) | Self::CircuitOpen => self,
@@ -80,8 +84,8 @@ impl Failure {
         }
     }
 
-    /// Whether the server does not know scripts, or does not let this user run them, so that nothing
-    /// was done.
+    /// Returns whether the server does not support scripts or does not permit them, and so did
+    /// nothing.
     pub(crate) fn is_scripting_refused(&self) -> bool {
         let Self::Redis(error) = self else { return false };
         let is_unknown = |detail: &str| {
@@ -90,14 +94,14 @@ impl Failure {
         error.code() == Some("NOPERM") || error.detail().is_some_and(is_unknown)
     }
 
-    /// Returns what this is about.
+    /// Returns what has failed.
     pub(crate) fn scope(&self) -> Scope {
         let Self::Redis(error) = self else { return Scope::Server };
         let Some(code) = error.code() else { return Scope::Server };
         error_reply::scope(code, error.detail().unwrap_or_default())
     }
 
-    /// Returns what is wrong with the configuration, if that is why this happened.
+    /// Returns the misconfiguration that caused this, if one did.
     pub(crate) fn misconfiguration(&self) -> Option<Misconfiguration> {
         match self {
             Self::Connect(failure) => failure.misconfiguration(),
@@ -112,7 +116,7 @@ impl Failure {
             }),
             Self::Redis(error) | Self::ConnectionLost(error) => {
                 #[cfg(feature = "tls")]
-                if let Some(cause) = crate::tls::misconfiguration(error) {
+                if let Some(cause) = tls::misconfiguration(error) {
                     return Some(cause);
                 }
                 error_reply::misconfiguration(error.code()?, error.detail().unwrap_or_default())
@@ -121,24 +125,24 @@ impl Failure {
         }
     }
 
-    /// Returns whether a server that works has refused this one command.
+    /// Returns whether a working server has rejected this one command.
     pub(crate) fn is_command_error(&self) -> bool {
         self.scope() == Scope::Command
     }
 
-    /// Returns whether the connection was lost in a way that says nothing about the server.
+    /// Returns whether the connection was closed before the reply, which the server may not be the
+    /// cause of.
     pub(crate) fn is_connection_lost(&self) -> bool {
         matches!(self, Self::ConnectionLost(_))
     }
 
-    /// Returns whether the next caller needs another connection than the one this happened on. What is
-    /// too late, or too much at once, says nothing of it.
+    /// Returns whether the connection is unusable. A timeout or a full queue does not imply that.
     pub(crate) fn ends_connection(&self) -> bool {
         self.scope() == Scope::Server
             && !matches!(self, Self::Timeout(_) | Self::QueueFull | Self::CircuitOpen)
     }
 
-    /// Returns whether the time limit of an operation has passed.
+    /// Returns whether the timeout of an operation has passed.
     fn is_timeout(&self) -> bool {
         match self {
             Self::Timeout(_) => true,
@@ -148,13 +152,14 @@ impl Failure {
         }
     }
 
+    /// Returns the error of an operation.
     pub(crate) fn into_error(self, operation: impl Into<Cow<'static, str>>) -> Error {
         let kind = if self.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Backend };
         Error::new(kind, operation).with_source(self)
     }
 }
 
-/// An address or an option that cannot work.
+/// Creates an error for an invalid URL or option.
 pub(crate) fn misconfigured(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }

@@ -1,36 +1,37 @@
-//! What an error reply says about the command, the connection and the server.
+//! Classification of error replies: by what has failed, and by the misconfiguration that causes
+//! them.
 
-/// What an error is about.
+/// The scope of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// The server works and has refused this one command. The connection is as good as before.
+    /// The server works and has rejected this one command. The connection stays usable.
     Command,
-    /// The server works, but this command may succeed on another connection: with sentinels or a name
-    /// that is looked up again, that may lead to another server.
+    /// The server works, but this command may succeed on another connection, which sentinels or
+    /// name resolution may lead to another server.
     Connection,
-    /// The server cannot be used, by any command. This is what the circuit breaker counts.
+    /// The server cannot execute any command. The circuit breaker counts these.
     Server,
 }
 
-/// Code and beginning of the message of the error replies of Redis and Valkey.
+/// Code and start of the message of the error replies of Redis and Valkey.
 ///
-/// An error reply that is not here is about the command. A reply to what is sent while connecting is
-/// not looked up: any error there is one of the server.
+/// Other error replies have the scope of the command. Error replies during the handshake are not
+/// looked up: they always have the scope of the server.
 const SCOPES: [(&str, &str, Scope); 31] = [
-    // The value or the arguments.
+    // The value or the arguments are wrong.
     ("WRONGTYPE", "", Scope::Command),
     ("CROSSSLOT", "", Scope::Command),
     ("NOSCRIPT", "", Scope::Command),
     ("EXECABORT", "", Scope::Command),
     ("NOTBUSY", "", Scope::Command),
-    // A user may have the right to read and not the right to publish.
+    // A user may have the permission to read and not the permission to publish.
     ("NOPERM", "", Scope::Command),
-    // Writes are refused, reads are served.
+    // Writes are rejected, reads are served.
     ("OOM", "", Scope::Command),
     ("MISCONF", "", Scope::Command),
     ("NOREPLICAS", "", Scope::Command),
     ("READONLY", "", Scope::Connection),
-    // Another node has the slot, the rest is served here.
+    // Another node has the slot, other slots are served here.
     ("MOVED", "", Scope::Command),
     ("ASK", "", Scope::Command),
     ("TRYAGAIN", "", Scope::Command),
@@ -55,7 +56,7 @@ const SCOPES: [(&str, &str, Scope); 31] = [
     ("ERR", "Protocol error", Scope::Server),
 ];
 
-/// Returns what an error reply of this code and message is about.
+/// Returns the scope of an error reply.
 pub(crate) fn scope(code: &str, message: &str) -> Scope {
     // Old servers wrap the error of a command in a script.
     if message.contains("-READONLY") {
@@ -67,7 +68,7 @@ pub(crate) fn scope(code: &str, message: &str) -> Scope {
         .map_or(Scope::Command, |&(_, _, scope)| scope)
 }
 
-/// What is wrong with a configuration. None of these passes by itself.
+/// A misconfiguration of the cache or the server. None is transient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Misconfiguration {
     PasswordMissing,
@@ -89,8 +90,7 @@ pub(crate) enum Misconfiguration {
     NoTls,
 }
 
-/// Code and beginning of the message of the error replies that are the same until somebody changes the
-/// configuration of the cache or of the server.
+/// Code and start of the message of the error replies that a misconfiguration causes.
 const MISCONFIGURATIONS: [(&str, &str, Misconfiguration); 14] = [
     ("NOAUTH", "", Misconfiguration::PasswordMissing),
     ("ERR", "operation not permitted", Misconfiguration::PasswordMissing),
@@ -112,7 +112,7 @@ const MISCONFIGURATIONS: [(&str, &str, Misconfiguration); 14] = [
     ("ERR", "SELECT is not allowed in cluster mode", Misconfiguration::InvalidDatabase),
 ];
 
-/// Returns what is wrong with the configuration, if an error reply of this code and message says so.
+/// Returns the misconfiguration that an error reply indicates.
 pub(crate) fn misconfiguration(code: &str, message: &str) -> Option<Misconfiguration> {
     let mut causes = MISCONFIGURATIONS.iter();
     causes
@@ -121,36 +121,35 @@ pub(crate) fn misconfiguration(code: &str, message: &str) -> Option<Misconfigura
 }
 
 impl Misconfiguration {
-    /// Returns what to do.
+    /// Returns what to do about it.
     pub(crate) fn hint(self) -> &'static str {
         match self {
             Self::PasswordMissing => {
-                "put the password of the server into the address, as in `redis://user:password@host`"
+                "put the password of the server into the URL, as in `redis://user:password@host`"
             }
-            Self::PasswordWrong => "correct the user and the password in the address",
+            Self::PasswordWrong => "correct the user and the password in the URL",
             Self::UnexpectedPassword => {
-                "take the password out of the address, or set one on the server"
+                "remove the password from the URL, or set one on the server"
             }
             Self::PermissionMissing => {
-                "give the user the right, with `ACL SETUSER` on the server; the guide lists what a \
-                 cache needs"
+                "grant the permission with `ACL SETUSER` on the server; the guide lists those that a cache needs"
             }
             Self::UnknownCommand => {
-                "use a server that has the command, and do not rename it there with `rename-command`"
+                "use a server that has the command, and do not rename it with `rename-command`"
             }
-            Self::ProtectedMode => "set a password on the server, and put it into the address",
-            Self::InvalidDatabase => "correct the number of the database at the end of the address",
+            Self::ProtectedMode => "set a password on the server, and put it into the URL",
+            Self::InvalidDatabase => "correct the number of the database at the end of the URL",
             #[cfg(feature = "sentinel")]
             Self::SentinelPassword => {
                 "set or correct the options `sentinel_username` and `sentinel_password`, which are not \
-                 those of the server"
+                 the credentials of the server"
             }
             #[cfg(feature = "sentinel")]
             Self::SentinelName => "correct the name that follows the hosts of the sentinels",
             #[cfg(feature = "tls")]
             Self::ServerCertificate => {
-                "use a certificate for this host that has not expired, and trust its authority with the \
-                 option `root_certificates` or `tls_ca_cert_file`"
+                "use a valid certificate for this host, and trust its authority with the option \
+                 `root_certificates` or `tls_ca_cert_file`"
             }
             #[cfg(feature = "tls")]
             Self::ClientCertificate => {
@@ -158,7 +157,7 @@ impl Misconfiguration {
                  certificate that the server accepts"
             }
             #[cfg(feature = "tls")]
-            Self::NoTls => "use the TLS port of the server, or an address without TLS",
+            Self::NoTls => "use the TLS port of the server, or a URL without TLS",
         }
     }
 }
@@ -170,7 +169,7 @@ mod tests {
     use super::*;
     use crate::error::Failure;
 
-    /// The replies in the words of the servers (Redis 7 and 8, Valkey 8).
+    /// Uses replies of Redis 7 and 8 and of Valkey 8.
     #[test]
     fn error_replies_have_the_expected_scope() {
         for (reply, expected) in [

@@ -1,11 +1,11 @@
-//! Detection of a fork: a child process has the memory of its parent, and none of its threads.
+//! Fork detection: a child process has the memory of its parent, but none of its threads.
 
 use forkguard::Guard;
 
-/// The process in which this value was made.
+/// The process in which this value was created.
 ///
-/// Threads, connections and what is known through them belong to one process. A child that was
-/// forked compares, which costs one load of a number, and starts its own.
+/// Threads and connections belong to one process. A forked child detects at the cost of one load
+/// that they are not its own, and starts new ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Process(Option<Guard>);
 
@@ -15,8 +15,7 @@ impl Process {
         Self(Guard::try_new().ok())
     }
 
-    /// Returns whether this is still the process in which the value was made. Where forks cannot be
-    /// detected, it never is.
+    /// Returns whether this is the running process. Where forks cannot be detected, it never is.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         self.0.clone().is_some_and(|mut guard| !guard.detected_fork())

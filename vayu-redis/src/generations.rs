@@ -1,22 +1,23 @@
-//! The generations of groups, each in a key of its own.
+//! Generations of groups, each in a key of its own.
 //!
-//! A key that is not there is not taken for zero: the server may have evicted it, or begun anew, and
-//! what was invalidated before must not come back. Whoever finds none makes a new one.
+//! A missing key is not read as zero: the server may have evicted it or lost its data, and entries
+//! that were invalidated before must not become valid again. A caller that finds none creates a
+//! random one.
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::Value;
 use vayu_core::{Generations, Group, Result};
 
 use crate::backend::RedisBackend;
+use crate::client::{Executor, run_blocking};
 use crate::error::Failure;
 use crate::mutation::Mutation;
 use crate::pubsub::Message;
 use crate::random;
-use crate::request;
+use crate::request::{self, Expiry};
 
-/// The number of the group and a random one, so that an answer to another question is not taken for
-/// a generation.
+/// A generation is the number of its group and a random number, so that the reply to another
+/// command is not taken for a generation.
 const LENGTH: usize = 16;
 
 fn new(group: Group) -> Result<Vec<u8>, Failure> {
@@ -32,49 +33,17 @@ fn parse(group: Group, bytes: &Bytes) -> Result<u64, Failure> {
     Ok(u64::from_le_bytes(generation))
 }
 
-#[async_trait]
-impl Generations for RedisBackend {
-    fn generation(&self, group: Group) -> Result<u64> {
-        let name = self.names().generation(group);
-        let read = || {
-            let get = || request::bytes(self.client().execute(&request::get(&name))?);
-            let found = match get()? {
-                Some(found) => found,
-                None => {
-                    self.client().execute(&request::set_if_absent(&name, &new(group)?))?;
-                    get()?.ok_or(Failure::UnexpectedReply)?
-                }
-            };
-            parse(group, &found)
-        };
-        read().map_err(|failure| failure.into_error("read generation"))
-    }
-
-    fn bump(&self, group: Group) -> Result<()> {
-        let name = self.names().generation(group);
-        let bump = || {
-            let bytes = new(group)?;
-            let mutation = Mutation::replace(
-                &name,
-                &bytes,
-                self.names().invalidation_channel(),
-                &Message::GENERATIONS,
-            );
-            check_stored(&mutation.execute(self.client())?)
-        };
-        bump().map_err(|failure| failure.into_error("write generation"))
-    }
-
-    async fn generation_async(&self, group: Group) -> Result<u64> {
+impl RedisBackend {
+    async fn read_generation<E: Executor>(&self, executor: E, group: Group) -> Result<u64> {
         let name = self.names().generation(group);
         let read = async {
-            let (get, make) = (request::get(&name), request::set_if_absent(&name, &new(group)?));
-            let found = match request::bytes(self.client().execute_async(&get).await?)? {
+            let get = request::get(&name);
+            let found = match executor.execute(&get).await? {
                 Some(found) => found,
                 None => {
-                    self.client().execute_async(&make).await?;
-                    request::bytes(self.client().execute_async(&get).await?)?
-                        .ok_or(Failure::UnexpectedReply)?
+                    let create = request::set_if_absent(&name, &new(group)?, Expiry::Never);
+                    executor.execute(&create).await?;
+                    executor.execute(&get).await?.ok_or(Failure::UnexpectedReply)?
                 }
             };
             parse(group, &found)
@@ -82,24 +51,34 @@ impl Generations for RedisBackend {
         read.await.map_err(|failure| failure.into_error("read generation"))
     }
 
-    async fn bump_async(&self, group: Group) -> Result<()> {
+    async fn bump_generation<E: Executor>(&self, executor: E, group: Group) -> Result<()> {
         let name = self.names().generation(group);
         let bump = async {
-            let bytes = new(group)?;
-            let mutation = Mutation::replace(
-                &name,
-                &bytes,
-                self.names().invalidation_channel(),
-                &Message::GENERATIONS,
-            );
-            check_stored(&mutation.execute_async(self.client()).await?)
+            let (bytes, channel) = (new(group)?, self.names().invalidation_channel());
+            let mutation = Mutation::replace(&name, &bytes, channel, &Message::GENERATIONS);
+            mutation.execute(executor).await
         };
-        bump.await.map_err(|failure| failure.into_error("write generation"))
+        bump.await.map(drop).map_err(|failure| failure.into_error("write generation"))
     }
 }
 
-fn check_stored(reply: &Value) -> Result<(), Failure> {
-    if *reply == Value::Okay { Ok(()) } else { Err(Failure::UnexpectedReply) }
+#[async_trait]
+impl Generations for RedisBackend {
+    fn generation(&self, group: Group) -> Result<u64> {
+        run_blocking(self.read_generation(self.client().blocking(), group))
+    }
+
+    fn bump(&self, group: Group) -> Result<()> {
+        run_blocking(self.bump_generation(self.client().blocking(), group))
+    }
+
+    async fn generation_async(&self, group: Group) -> Result<u64> {
+        self.read_generation(self.client().non_blocking(), group).await
+    }
+
+    async fn bump_async(&self, group: Group) -> Result<()> {
+        self.bump_generation(self.client().non_blocking(), group).await
+    }
 }
 
 #[cfg(test)]

@@ -1,58 +1,63 @@
-//! Leases: the right to compute a key for all machines.
+//! Leases: the right to compute a key, for all machines.
 //!
-//! A lease is a key with a random token and an expiry. A script deletes it if it still has the token of
-//! its holder. Where the server refuses scripts, the holder reads the token and then deletes the key,
-//! but only in the time for which the lease is its own for certain; a lease that is about to end is left
-//! to end. No lease is taken before a server has shown that leases can be given back there.
+//! A lease is a key with a random token and an expiry. A script deletes it if it still has the
+//! token of its holder. Where the server refuses scripts, the holder reads the token and then
+//! deletes the key, but only while the lease cannot have expired yet; a lease that is about to
+//! expire is left to expire. No lease is acquired on a server until it has been verified that
+//! leases can be released there.
+//!
+//! A lease is released however its call ends: by the call itself, or in the background runtime when
+//! the function panics, the future is dropped, or the reply to the acquisition is lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use redis::{Cmd, Value};
 use vayu_core::{Clock, Lease, LeaseGuard, ReleaseLease, Result, Timestamp};
 
-use crate::backend::Client;
+use crate::client::{Client, Executor, run_blocking};
+use crate::deadline::is_within;
 use crate::error::Failure;
 use crate::random;
-use crate::request;
+use crate::request::{self, Request};
 use crate::runtime;
+use crate::sync::lock;
 
 type Token = [u8; 16];
 
-/// What is known of leases on one server.
+/// Leases on one server.
 pub(crate) struct Leases {
-    /// How long a lease lasts at most.
     ttl: Duration,
     clock: Arc<dyn Clock>,
-    /// Whether the server runs scripts, as far as is known.
+    /// Cleared when the server has refused a script.
     runs_scripts: AtomicBool,
     release_support: Mutex<ReleaseSupport>,
 }
 
-/// Whether leases can be given back.
+/// Knowledge of whether leases can be released.
 #[derive(Default)]
 struct ReleaseSupport {
     is_verified: bool,
-    /// The server has refused to take one back: it is not asked before this.
+    /// The server has refused a release; it is not verified again before this time.
     refused_until: Option<Timestamp>,
-    /// A lease of a cancelled call could not be given back. The next call counts that.
+    /// The lease of a cancelled call could not be released. The next call reports it.
     unreported: Option<Failure>,
 }
 
-/// What is to be done before a lease is taken.
+/// The next step of a caller that needs a lease.
 #[derive(Debug, PartialEq)]
 enum Admission {
     Acquire,
-    /// Try whether leases can be given back.
+    /// Verify that leases can be released.
     VerifyRelease,
-    /// Take none.
+    /// Compute without a lease.
     Skip,
 }
 
-/// How long a thread waits for the helper to give back the lease of a cancelled call. It suffices for
-/// a server that responds, so that the lease is gone even if the process ends now.
+/// Longest time for which a thread waits until the background runtime has released the lease of a
+/// cancelled call. It suffices for a server that responds, so that the lease is released even if
+/// the process ends right afterwards.
 const MAX_DROP_WAIT: Duration = Duration::from_millis(250);
 
 impl Leases {
@@ -61,96 +66,54 @@ impl Leases {
         Arc::new(Self { ttl, clock, runs_scripts, release_support })
     }
 
-    /// Takes a lease if nobody has it.
-    pub(crate) fn acquire(self: &Arc<Self>, client: &Client, name: String) -> Result<Lease> {
-        match self.admission()? {
-            Admission::Acquire => {}
-            Admission::Skip => return Ok(Lease::NotRequired),
-            Admission::VerifyRelease => {
-                let verification = RemoteLease::new(self, client, name.clone())
-                    .and_then(RemoteLease::verify_release);
-                if !self.record_verification(verification)? {
-                    return Ok(Lease::NotRequired);
-                }
-            }
-        }
-        let acquire = || {
-            let lease = RemoteLease::new(self, client, name)?;
-            let acquire = lease.acquire_command();
-            let guard = ReleaseOnDrop { lease, stage: Stage::Requested };
-            let mut reply = client.execute(&acquire);
-            if let Some(acquire) = guard.lease.fallback_command(&reply) {
-                reply = guard.lease.acquired_by_fallback(client.execute(&acquire));
-            }
-            if guard.lease.is_ambiguous(&reply) {
-                let found = client.execute(&request::get(&guard.lease.name));
-                reply = guard.lease.resolve_ambiguity(found);
-            }
-            guard.finish_acquire(reply)
-        };
-        acquire().map_err(|failure: Failure| failure.into_error("acquire lease"))
-    }
-
-    /// [`take`](Self::take) for async callers.
-    pub(crate) async fn acquire_async(
+    /// Acquires a lease unless it is held.
+    pub(crate) async fn acquire<E: Executor>(
         self: &Arc<Self>,
         client: &Client,
+        executor: E,
         name: String,
     ) -> Result<Lease> {
+        let lease = || RemoteLease::new(self, client, name.clone());
         match self.admission()? {
             Admission::Acquire => {}
             Admission::Skip => return Ok(Lease::NotRequired),
             Admission::VerifyRelease => {
-                let verification = match RemoteLease::new(self, client, name.clone()) {
-                    Ok(lease) => lease.verify_release_async().await,
-                    Err(failure) => Err(failure),
-                };
-                if !self.record_verification(verification)? {
+                let verification = async { lease()?.verify_release(&executor).await };
+                if !self.record_verification(verification.await)? {
                     return Ok(Lease::NotRequired);
                 }
             }
         }
         let acquire = async {
-            let lease = RemoteLease::new(self, client, name)?;
-            let acquire = lease.acquire_command();
-            // From here on the server may have granted it, whether this future is polled on or not.
-            let guard = ReleaseOnDrop { lease, stage: Stage::Requested };
-            let mut reply = client.execute_async(&acquire).await;
-            if let Some(acquire) = guard.lease.fallback_command(&reply) {
-                reply = guard.lease.acquired_by_fallback(client.execute_async(&acquire).await);
-            }
-            if guard.lease.is_ambiguous(&reply) {
-                let found = client.execute_async(&request::get(&guard.lease.name)).await;
-                reply = guard.lease.resolve_ambiguity(found);
-            }
-            guard.finish_acquire(reply)
+            // From here on the server may have granted the lease, whether or not this is polled
+            // again.
+            let guard = ReleaseOnDrop { lease: lease()?, stage: Stage::Requested };
+            let is_acquired = guard.lease.acquire(&executor).await;
+            guard.finish_acquire(is_acquired)
         };
         acquire.await.map_err(|failure: Failure| failure.into_error("acquire lease"))
     }
 
     fn admission(&self) -> Result<Admission> {
-        let mut release_support = self.release_support();
-        if let Some(failure) = release_support.unreported.take() {
+        let mut support = self.release_support();
+        if let Some(failure) = support.unreported.take() {
             return Err(failure.into_error("release lease"));
         }
-        if release_support.is_verified {
+        if support.is_verified {
             return Ok(Admission::Acquire);
         }
-        let Some(until) = release_support.refused_until else {
-            return Ok(Admission::VerifyRelease);
-        };
+        let Some(until) = support.refused_until else { return Ok(Admission::VerifyRelease) };
         let now = self.clock.now();
-        // A clock that was set back must not make the time longer.
-        if now < until && until.saturating_since(now) <= self.ttl {
+        if is_within(now, until, self.ttl) {
             return Ok(Admission::Skip);
         }
-        // One caller tries, the others do without meanwhile.
-        release_support.refused_until = Some(now.saturating_add(self.ttl));
+        // One caller verifies, the others compute without a lease in the meantime.
+        support.refused_until = Some(now.saturating_add(self.ttl));
         Ok(Admission::VerifyRelease)
     }
 
-    /// Notes whether leases can be given back, and returns whether one may be taken now. That they
-    /// cannot is an error once.
+    /// Records whether leases can be released, and returns whether one may be acquired now. A
+    /// refusal is reported as an error once.
     fn record_verification(&self, verification: Result<(), Failure>) -> Result<bool> {
         match verification {
             Ok(()) => {
@@ -169,22 +132,30 @@ impl Leases {
 
     fn record_refusal(&self) {
         let until = self.clock.now().saturating_add(self.ttl);
-        let mut release_support = self.release_support();
-        (release_support.is_verified, release_support.refused_until) = (false, Some(until));
+        let mut support = self.release_support();
+        (support.is_verified, support.refused_until) = (false, Some(until));
     }
 
-    /// A lease could not be given back.
+    /// Records that a lease could not be released.
     fn record_failure(&self, failure: &Failure) {
         if failure.is_command_error() {
             self.record_refusal();
         } else {
-            // The connection, or the server: the next caller tries.
+            // The connection or the server failed: the next caller verifies again.
             self.release_support().is_verified = false;
         }
     }
 
     fn release_support(&self) -> MutexGuard<'_, ReleaseSupport> {
-        self.release_support.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.release_support)
+    }
+
+    fn runs_scripts(&self) -> bool {
+        self.runs_scripts.load(Ordering::Relaxed)
+    }
+
+    fn disable_scripts(&self) {
+        self.runs_scripts.store(false, Ordering::Relaxed);
     }
 }
 
@@ -195,9 +166,12 @@ struct RemoteLease {
     client: Client,
     name: String,
     token: Token,
-    /// Until when it is that of this process for certain, measured from before it was asked for.
+    /// Earliest time at which it can expire, measured from before the request.
     ours_until: Instant,
 }
+
+/// Longest TTL. A longer one would overflow instants.
+const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl RemoteLease {
     fn new(leases: &Arc<Leases>, client: &Client, name: String) -> Result<Self, Failure> {
@@ -206,139 +180,84 @@ impl RemoteLease {
             client: client.clone(),
             name,
             token: random::bytes()?,
-            ours_until: Instant::now() + leases.ttl.min(MAX_LEASE),
+            ours_until: Instant::now() + leases.ttl.min(MAX_TTL),
         })
     }
 
-    /// Returns the command that takes it. It may be sent twice.
-    fn acquire_command(&self) -> Cmd {
-        let acquire_command = if self.leases.runs_scripts() {
-            request::acquire_lease
+    /// Returns whether the lease was acquired.
+    async fn acquire<E: Executor>(&self, executor: &E) -> Result<bool, Failure> {
+        let unscripted =
+            || request::acquire_lease_unscripted(&self.name, &self.token, self.leases.ttl);
+        let mut result = if self.leases.runs_scripts() {
+            executor
+                .execute(&request::acquire_lease(&self.name, &self.token, self.leases.ttl))
+                .await
         } else {
-            request::acquire_lease_unscripted
+            executor.execute(&unscripted()).await
         };
-        acquire_command(&self.name, &self.token, self.leases.ttl)
-    }
-
-    /// Returns the command to send instead of a script that was refused.
-    fn fallback_command(&self, reply: &Result<Value, Failure>) -> Option<Cmd> {
-        let is_refused = reply.as_ref().is_err_and(Failure::is_command_error);
-        (is_refused && self.leases.runs_scripts())
-            .then(|| request::acquire_lease_unscripted(&self.name, &self.token, self.leases.ttl))
-    }
-
-    /// If this was accepted, it was the script that is refused, and not the write.
-    fn acquired_by_fallback(&self, reply: Result<Value, Failure>) -> Result<Value, Failure> {
-        if reply.is_ok() {
-            self.leases.disable_scripts();
-        }
-        reply
-    }
-
-    /// Returns whether a refusal may be that of a second attempt after a first that was granted. The
-    /// script knows the token.
-    fn is_ambiguous(&self, reply: &Result<Value, Failure>) -> bool {
-        matches!(reply, Ok(Value::Nil)) && !self.leases.runs_scripts()
-    }
-
-    /// Returns the reply to the claim, by the token that was found.
-    fn resolve_ambiguity(&self, found: Result<Value, Failure>) -> Result<Value, Failure> {
-        let found = request::bytes(found?)?;
-        let is_ours = found.is_some_and(|found| *found == self.token);
-        Ok(Value::Int(i64::from(is_ours)))
-    }
-
-    /// Gives it back. Returns whether there was anything to give back.
-    fn release(&self) -> Result<bool, Failure> {
-        if self.leases.runs_scripts() {
-            let done = self.client.execute(&request::release_lease(&self.name, &self.token));
-            if let Some(result) = Self::released_by_script(done) {
-                return result;
+        let is_refused = result.as_ref().is_err_and(Failure::is_command_error);
+        if is_refused && self.leases.runs_scripts() {
+            result = executor.execute(&unscripted()).await;
+            if result.is_ok() {
+                // The script was refused, and not the write.
+                self.leases.disable_scripts();
             }
         }
-        if !self.is_safely_ours() {
-            return Ok(true);
+        let is_held = matches!(result, Ok(false));
+        if is_held && !self.leases.runs_scripts() {
+            // The first of two attempts may have been granted. A script compares the token itself.
+            return self.has_our_token(executor).await;
         }
-        let found = request::bytes(self.client.execute(&request::get(&self.name))?)?;
-        let is_ours = found.is_some_and(|found| *found == self.token);
-        if is_ours {
-            request::done(&self.client.execute(&request::delete(&self.name))?)?;
-        }
-        self.leases.disable_scripts();
-        Ok(is_ours)
+        result
     }
 
-    async fn release_async(&self) -> Result<bool, Failure> {
+    /// Returns whether the lease on the server has our token.
+    async fn has_our_token<E: Executor>(&self, executor: &E) -> Result<bool, Failure> {
+        let found = executor.execute(&request::get(&self.name)).await?;
+        Ok(found.is_some_and(|found| *found == self.token))
+    }
+
+    /// Releases the lease. Returns whether there was one to release.
+    async fn release<E: Executor>(&self, executor: &E) -> Result<bool, Failure> {
         if self.leases.runs_scripts() {
             let release = request::release_lease(&self.name, &self.token);
-            let done = self.client.execute_async(&release).await;
-            if let Some(result) = Self::released_by_script(done) {
-                return result;
+            match executor.execute(&release).await {
+                Err(failure) if failure.is_command_error() => {}
+                result => return result,
             }
         }
         if !self.is_safely_ours() {
             return Ok(true);
         }
-        let found = request::bytes(self.client.execute_async(&request::get(&self.name)).await?)?;
-        let is_ours = found.is_some_and(|found| *found == self.token);
+        let is_ours = self.has_our_token(executor).await?;
         if is_ours {
-            request::done(&self.client.execute_async(&request::delete(&self.name)).await?)?;
+            executor.execute(&self.delete()).await?;
         }
         self.leases.disable_scripts();
         Ok(is_ours)
     }
 
-    /// Tries all that [`release`](Self::release) does, on names at which there is no lease.
-    fn verify_release(mut self) -> Result<(), Failure> {
-        self.name = self.unused_name();
-        self.release()?;
+    /// Executes all that [`release`](Self::release) executes, on a name at which there is no lease.
+    async fn verify_release<E: Executor>(mut self, executor: &E) -> Result<(), Failure> {
+        self.name = format!("{}:{:032x}", self.name, u128::from_le_bytes(self.token));
+        self.release(executor).await?;
         if !self.leases.runs_scripts() {
-            request::done(&self.client.execute(&request::delete(&self.name))?)?;
+            executor.execute(&self.delete()).await?;
         }
         Ok(())
     }
 
-    async fn verify_release_async(mut self) -> Result<(), Failure> {
-        self.name = self.unused_name();
-        self.release_async().await?;
-        if !self.leases.runs_scripts() {
-            request::done(&self.client.execute_async(&request::delete(&self.name)).await?)?;
-        }
-        Ok(())
+    fn delete(&self) -> Request<bool> {
+        request::delete(&self.name)
     }
 
-    fn unused_name(&self) -> String {
-        format!("{}:{:032x}", self.name, u128::from_le_bytes(self.token))
-    }
-
-    /// What came of the script, or nothing if the server does not run it.
-    fn released_by_script(done: Result<Value, Failure>) -> Option<Result<bool, Failure>> {
-        match done.and_then(|done| request::done(&done)) {
-            Err(failure) if failure.is_command_error() => None,
-            result => Some(result),
-        }
-    }
-
-    /// Whether what is asked for now happens while this lease is that of this process.
+    /// Returns whether an operation that begins now ends before the lease can expire.
     fn is_safely_ours(&self) -> bool {
         Instant::now() + self.client.timeout() < self.ours_until
     }
 }
 
-impl Leases {
-    fn runs_scripts(&self) -> bool {
-        self.runs_scripts.load(Ordering::Relaxed)
-    }
-
-    fn disable_scripts(&self) {
-        self.runs_scripts.store(false, Ordering::Relaxed);
-    }
-}
-
-/// A longer time is not added to an instant.
-const MAX_LEASE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// A lease that is given back whatever happens.
+/// A lease that is released when this is dropped.
 struct ReleaseOnDrop {
     lease: RemoteLease,
     stage: Stage,
@@ -346,17 +265,17 @@ struct ReleaseOnDrop {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
-    /// It may have been granted.
+    /// The server may have granted it.
     Requested,
     Acquired,
-    /// There is nothing to give back.
+    /// There is nothing to release.
     Released,
 }
 
 impl ReleaseOnDrop {
-    /// What came of asking for it.
-    fn finish_acquire(mut self, reply: Result<Value, Failure>) -> Result<Lease, Failure> {
-        match reply.and_then(|reply| request::done(&reply)) {
+    /// Returns the lease, by the outcome of the request for it.
+    fn finish_acquire(mut self, is_acquired: Result<bool, Failure>) -> Result<Lease, Failure> {
+        match is_acquired {
             Ok(true) => {
                 self.stage = Stage::Acquired;
                 Ok(Lease::Acquired(LeaseGuard::with_release(self)))
@@ -369,7 +288,7 @@ impl ReleaseOnDrop {
                 let may_be_acquired =
                     !failure.is_command_error() && !matches!(failure, Failure::CircuitOpen);
                 if may_be_acquired {
-                    // The call has waited for long enough.
+                    // The call has waited for a whole timeout already.
                     drop(self.release_in_background());
                 }
                 self.stage = Stage::Released;
@@ -386,14 +305,16 @@ impl ReleaseOnDrop {
         })
     }
 
-    /// Lets the helper give it back. What is received says that this was tried.
+    /// Releases the lease in the background runtime. The returned channel receives a message when
+    /// the release was attempted.
     fn release_in_background(&self) -> Option<mpsc::Receiver<()>> {
-        let (tried, is_tried) = mpsc::channel();
+        let (attempted, is_attempted) = mpsc::channel();
         let (lease, stage) = (self.lease.clone(), self.stage);
         let release = async move {
-            let result = lease.release_async().await;
-            // Nobody listens any more if that took too long.
-            let _ = tried.send(());
+            let executor = lease.client.non_blocking();
+            let result = lease.release(&executor).await;
+            // The receiver is gone if this took too long.
+            let _ = attempted.send(());
             match result {
                 Ok(true) => {}
                 Err(failure) if stage == Stage::Acquired => {
@@ -402,38 +323,38 @@ impl ReleaseOnDrop {
                 }
                 _ if stage == Stage::Acquired => {}
                 _ => {
-                    // What was asked for on another connection may come to the server later.
+                    // A request on another connection may reach the server later.
                     tokio::time::sleep(lease.client.timeout()).await;
-                    let _ = lease.release_async().await;
+                    let _ = lease.release(&executor).await;
                 }
             }
         };
         runtime::handle().ok()?.spawn(release);
-        Some(is_tried)
+        Some(is_attempted)
     }
 }
 
 #[async_trait]
 impl ReleaseLease for ReleaseOnDrop {
     fn release(mut self: Box<Self>) -> Result<()> {
-        let result = self.lease.release();
+        let result = run_blocking(self.lease.release(&self.lease.client.blocking()));
         self.finish_release(result)
     }
 
     async fn release_async(mut self: Box<Self>) -> Result<()> {
-        let result = self.lease.release_async().await;
+        let result = self.lease.release(&self.lease.client.non_blocking()).await;
         self.finish_release(result)
     }
 }
 
 impl Drop for ReleaseOnDrop {
-    /// The function panicked, or the future of the call was dropped, maybe with its runtime. The
-    /// helper has a runtime and a connection of its own.
+    /// Releases the lease after a panic of the function, or when the future of the call was
+    /// dropped, possibly together with its runtime.
     fn drop(&mut self) {
         if self.stage != Stage::Released
-            && let Some(is_tried) = self.release_in_background()
+            && let Some(is_attempted) = self.release_in_background()
         {
-            let _ = is_tried.recv_timeout(MAX_DROP_WAIT);
+            let _ = is_attempted.recv_timeout(MAX_DROP_WAIT);
         }
     }
 }
@@ -445,7 +366,7 @@ mod tests {
 
     use super::*;
 
-    const TIME: Duration = Duration::from_secs(10);
+    const TTL: Duration = Duration::from_secs(10);
 
     fn refusal() -> Failure {
         Failure::Redis((ServerErrorKind::ResponseError.into(), "unknown command").into())
@@ -453,12 +374,12 @@ mod tests {
 
     #[test]
     fn lease_is_acquired_once_release_is_verified() {
-        let leases = Leases::new(TIME, Arc::new(ManualClock::new()));
+        let leases = Leases::new(TTL, Arc::new(ManualClock::new()));
         assert_eq!(leases.admission().unwrap(), Admission::VerifyRelease);
         assert_eq!(
             leases.admission().unwrap(),
             Admission::VerifyRelease,
-            "nobody does without before it is known"
+            "no caller skips the lease before the first verification"
         );
         assert!(leases.record_verification(Ok(())).unwrap());
         assert_eq!(leases.admission().unwrap(), Admission::Acquire);
@@ -467,14 +388,14 @@ mod tests {
     #[test]
     fn refusal_is_reported_once_and_retried_after_the_lease_ttl() {
         let clock = ManualClock::new();
-        let leases = Leases::new(TIME, Arc::new(clock.clone()));
+        let leases = Leases::new(TTL, Arc::new(clock.clone()));
         leases.record_verification(Err(refusal())).unwrap_err();
         for _ in 0..3 {
-            clock.advance(TIME / 2);
+            clock.advance(TTL / 2);
             assert_eq!(leases.admission().unwrap(), Admission::Skip);
-            clock.advance(TIME / 2);
+            clock.advance(TTL / 2);
             assert_eq!(leases.admission().unwrap(), Admission::VerifyRelease);
-            assert_eq!(leases.admission().unwrap(), Admission::Skip, "one tries");
+            assert_eq!(leases.admission().unwrap(), Admission::Skip, "one caller verifies");
             assert!(!leases.record_verification(Err(refusal())).unwrap());
         }
         clock.set(Timestamp::from_micros(0));
@@ -485,13 +406,13 @@ mod tests {
 
     #[test]
     fn failed_release_requires_a_new_verification() {
-        let leases = Leases::new(TIME, Arc::new(ManualClock::new()));
+        let leases = Leases::new(TTL, Arc::new(ManualClock::new()));
         assert!(leases.record_verification(Ok(())).unwrap());
         leases.record_failure(&Failure::RuntimeStopped);
         assert_eq!(
             leases.admission().unwrap(),
             Admission::VerifyRelease,
-            "the server may be there again"
+            "the server may be reachable again"
         );
         leases.record_verification(Err(Failure::RuntimeStopped)).unwrap_err();
         assert_eq!(leases.admission().unwrap(), Admission::VerifyRelease);

@@ -1,4 +1,4 @@
-//! The Redis backend of [vayu](https://docs.rs/vayu): results that machines share, on a Redis or
+//! The Redis backend of [vayu](https://docs.rs/vayu): a cache that machines share, on a Redis or
 //! Valkey server.
 //!
 //! ```no_run
@@ -9,26 +9,30 @@
 //! # fn main() -> vayu_core::Result<()> {
 //! let cache = RedisCache::open("redis://127.0.0.1/")?;
 //! let key = Key::from_text("greeting", "world");
-//! let text = cache.get_or_insert_with(&key, Duration::from_secs(60), || "hello, world".to_owned());
-//! assert_eq!(text, "hello, world");
+//! let greeting = cache.get_or_insert_with(&key, Duration::from_secs(60), || "hello, world".to_owned());
+//! assert_eq!(greeting, "hello, world");
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `tls` | addresses that begin with `rediss://`, by rustls |
+//! | `tls` | `rediss://` URLs, by rustls |
 //! | `cluster` | [`RedisOptions`]`::connect_cluster` |
 //! | `sentinel` | [`RedisOptions`]`::connect_sentinel` |
 
 mod async_connection;
 mod backend;
 mod breaker;
+mod client;
+mod connect;
+mod deadline;
 mod diagnostics;
 mod error;
 mod error_reply;
 mod fork;
 mod generations;
+mod key_names;
 mod lease;
 mod mutation;
 mod options;
@@ -45,6 +49,7 @@ mod sentinel;
 mod server;
 mod shared_connection;
 mod subscription;
+mod sync;
 mod sync_connection;
 #[cfg(feature = "tls")]
 mod tls;
@@ -57,11 +62,10 @@ pub use crate::options::RedisOptions;
 
 /// A cache on a Redis server.
 ///
-/// [`RedisCache::open`](Cache::open) and [`RedisOptions::connect`] take the address of the
-/// server; values need serde's `Serialize` and `DeserializeOwned`, and are written as [`MessagePack`] unless
-/// [`with_serializer`](Cache::with_serializer) says otherwise.
+/// [`RedisCache::open`](Cache::open) and [`RedisOptions::connect`] take the URL of the server.
+/// Values need serde's `Serialize` and `DeserializeOwned`, and are encoded as [`MessagePack`]
+/// unless [`with_serializer`](Cache::with_serializer) sets another serializer.
 ///
-/// No server is asked before the first call. While it cannot be reached the functions run as if
-/// there were no cache, and after a few attempts it is left alone for a while, so that a server
-/// that is down costs almost nothing.
+/// The first call connects. While the server is unreachable, calls run their function; after a few
+/// failures a circuit breaker opens, so that an unreachable server costs almost nothing.
 pub type RedisCache = Cache<RedisBackend, MessagePack>;

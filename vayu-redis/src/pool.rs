@@ -1,21 +1,23 @@
-//! The connections of sync callers.
+//! The connection pool of sync callers.
 
 use std::process;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::deadline::time_until;
 use crate::error::Failure;
 use crate::error_reply::Scope;
+use crate::sync::lock;
 use crate::sync_connection::SyncConnection;
 
-/// A few connections, each of which one caller has at a time.
+/// A pool of connections, each of which one caller uses at a time.
 ///
-/// A connection that turns out to be closed, by the server or on the way, says nothing about the
-/// server: it is replaced by a new one, over which the command is sent once more. As the others were
-/// idle for longer they are given up with it.
+/// A connection that turns out to be closed, by the server or the network, is not a failure of the
+/// server: it is replaced by a new one, over which the command is sent once more. The other idle
+/// connections were idle for longer, so they are closed with it.
 pub(crate) struct Pool {
     max: usize,
-    /// A connection that was idle for longer than this may have been dropped without a sign.
+    /// A connection that was idle for longer may have been dropped silently by the network.
     max_idle: Duration,
     state: Mutex<State>,
     freed: Condvar,
@@ -28,13 +30,13 @@ struct PooledConnection {
 }
 
 struct State {
-    /// The one that was used last is at the end.
+    /// Idle connections, the most recently used at the end.
     idle: Vec<PooledConnection>,
-    /// How many there are, idle or not.
+    /// Number of connections, idle or in use.
     open: usize,
-    /// How many wait for a place. To wake somebody is a call of the system, even if nobody waits.
+    /// Number of waiting callers. Notifying is a system call even if there is none.
     waiting: usize,
-    /// The process that opened them. After a fork both would talk over one connection.
+    /// The process that opened them. After a fork both processes would use the same connections.
     process: u32,
 }
 
@@ -44,17 +46,18 @@ impl Pool {
         Self { max, max_idle, state: Mutex::new(state), freed: Condvar::new() }
     }
 
-    /// Runs `with` on a connection, a new one if none is idle, and once more on a new one if an idle
-    /// one turns out to be of no use. The connection is kept if it is still good afterwards.
+    /// Runs `work` on an idle connection or a new one, and once more on a new one if the idle one
+    /// turns out to be closed. The connection is returned to the pool if it is still usable
+    /// afterwards.
     pub(crate) fn with_connection<T>(
         &self,
         deadline: Instant,
         connect: impl Fn() -> Result<Box<dyn SyncConnection>, Failure>,
-        with: impl Fn(&mut dyn SyncConnection) -> Result<T, Failure>,
+        work: impl Fn(&mut dyn SyncConnection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut guard = self.acquire(deadline)?;
         if let Some(mut connection) = guard.connection.take() {
-            let result = with(&mut *connection.inner);
+            let result = work(&mut *connection.inner);
             match result.as_ref().err() {
                 Some(failure) if is_retryable(failure, connection.opened) => {
                     drop(connection);
@@ -69,12 +72,12 @@ impl Pool {
         let connection = connect()?;
         let now = Instant::now();
         let mut connection = PooledConnection { inner: connection, opened: now, used: now };
-        let result = with(&mut *connection.inner);
+        let result = work(&mut *connection.inner);
         guard.put_back(connection, result.as_ref().err());
         result
     }
 
-    /// Gives up the connections that are idle.
+    /// Closes the idle connections.
     pub(crate) fn close_idle(&self) {
         let mut state = self.state();
         let idle = std::mem::take(&mut state.idle);
@@ -87,14 +90,14 @@ impl Pool {
         let mut state = self.state();
         loop {
             if state.process != process::id() {
-                // What a thread of the parent was doing does not go on here.
+                // Threads of the parent do not exist in this process.
                 let idle = std::mem::take(&mut state.idle);
                 (state.open, state.process) = (0, process::id());
                 drop(idle);
             }
             let connection = state.idle.pop();
             if connection.as_ref().is_some_and(|last| last.used.elapsed() >= self.max_idle) {
-                // It was used last, so the others are older.
+                // It was used most recently, so the others are idle for longer.
                 let idle = std::mem::take(&mut state.idle);
                 state.open -= idle.len();
                 let process = state.process;
@@ -109,7 +112,7 @@ impl Pool {
                 state.open += 1;
                 return Ok(PoolGuard { pool: self, connection: None, process: state.process });
             }
-            let left = crate::sync_connection::time_until(deadline)?;
+            let left = time_until(deadline)?;
             state.waiting += 1;
             let wait = self.freed.wait_timeout(state, left);
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
@@ -118,12 +121,12 @@ impl Pool {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
-/// The right to a connection. It is given back when this is dropped, with the connection if there is
-/// one.
+/// A guard for the right to one connection. Dropping it returns the right to the pool, with the
+/// connection if there is one.
 struct PoolGuard<'a> {
     pool: &'a Pool,
     connection: Option<PooledConnection>,
@@ -131,7 +134,7 @@ struct PoolGuard<'a> {
 }
 
 impl PoolGuard<'_> {
-    /// Keeps a connection for the next caller, unless there was a failure after which it is of no use.
+    /// Keeps a connection for the next caller, unless a failure made it unusable.
     fn put_back(&mut self, mut connection: PooledConnection, failure: Option<&Failure>) {
         if failure.is_none_or(|failure| failure.scope() != Scope::Server) {
             connection.used = Instant::now();
@@ -141,7 +144,7 @@ impl PoolGuard<'_> {
 }
 
 /// Returns whether a command that failed on a connection may succeed on a new one. If the server
-/// refuses it on any connection, that is tried once a second at most.
+/// rejects it on any connection, this reconnects at most once a second.
 pub(crate) fn is_retryable(failure: &Failure, opened: Instant) -> bool {
     const AGE: Duration = Duration::from_secs(1);
     failure.is_connection_lost() || failure.scope() == Scope::Connection && opened.elapsed() >= AGE
@@ -178,7 +181,7 @@ mod tests {
     struct Echo(usize);
 
     impl SyncConnection for Echo {
-        fn execute(&mut self, _: &Cmd, _: Instant) -> Result<Value, Failure> {
+        fn send(&mut self, _: &Cmd, _: Instant) -> Result<Value, Failure> {
             Ok(Value::Int(i64::try_from(self.0).unwrap()))
         }
     }
@@ -192,13 +195,13 @@ mod tests {
         };
         let deadline = Instant::now() + Duration::from_secs(60);
         let ask =
-            |connection: &mut dyn SyncConnection| connection.execute(&redis::cmd("PING"), deadline);
+            |connection: &mut dyn SyncConnection| connection.send(&redis::cmd("PING"), deadline);
         assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(0));
         assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(0));
         let fail = |_: &mut dyn SyncConnection| Err::<Value, _>(Failure::UnexpectedReply);
         pool.with_connection(deadline, connect, fail).unwrap_err();
         assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(1));
-        // A place is not lost with what could not be connected.
+        // Failed attempts to connect do not use up the pool.
         pool.close_idle();
         for _ in 0..10 {
             pool.with_connection(deadline, || Err(Failure::CircuitOpen), ask).unwrap_err();
@@ -235,14 +238,14 @@ mod tests {
         let lost =
             || Failure::ConnectionLost(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
         let ask = |connection: &mut dyn SyncConnection| match connection
-            .execute(&redis::cmd("PING"), deadline)?
+            .send(&redis::cmd("PING"), deadline)?
         {
             Value::Int(0..5) => Err(lost()),
             value => Ok(value),
         };
         assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(5));
         assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(5));
-        // A server that closes new connections has failed, and there is no third try.
+        // A server that closes new connections has failed, and there is no third attempt.
         let tries = AtomicUsize::new(0);
         let fail = |_: &mut dyn SyncConnection| {
             tries.fetch_add(1, Ordering::SeqCst);

@@ -1,7 +1,13 @@
-//! Telling other machines what was removed, and hearing it.
+//! Invalidation messages over publish/subscribe.
+//!
+//! A process publishes an invalidation with every change. A task in the background runtime
+//! subscribes to the channel and notifies the in-memory tiers of this process. Messages that were
+//! published while it was not connected are lost, so everything is invalidated when a connection is
+//! established. A connection that receives nothing is pinged, so that a dead one is detected within
+//! a bounded time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
 use redis::{PushInfo, PushKind, Value};
@@ -18,14 +24,16 @@ use crate::request;
 use crate::runtime;
 use crate::server::Server;
 use crate::subscription::Subscription;
+use crate::sync::lock;
 
-/// What is published.
+/// Encoded invalidations.
 pub(crate) struct Message;
 
 impl Message {
     pub(crate) const GENERATIONS: [u8; 2] = [VERSION, b'g'];
     pub(crate) const ALL: [u8; 2] = [VERSION, b'a'];
 
+    /// Encodes the invalidation of a key.
     pub(crate) fn key(key: &WireKey) -> [u8; 4] {
         let digest = key.digest();
         [VERSION, b'k', digest[0], digest[1]]
@@ -34,7 +42,7 @@ impl Message {
 
 const VERSION: u8 = 1;
 
-/// What a message says. One that is not understood may say anything.
+/// Parses a message. An unknown one may mean anything, so it invalidates everything.
 fn parse(message: &[u8]) -> Invalidation {
     match *message {
         [VERSION, b'k', first, second] => Invalidation::KeySlot([first, second]),
@@ -43,71 +51,85 @@ fn parse(message: &[u8]) -> Invalidation {
     }
 }
 
-/// How long nothing may be heard before the server is asked whether it is still there: with the time
-/// limit of an operation the longest time for which a dead connection is believed.
+/// Time without a message after which the server is pinged. A dead connection counts as connected
+/// for this long and the timeout of an operation.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The pauses between attempts to connect.
+/// Range of the backoff between attempts to connect.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Those who want to hear.
+/// The listeners of a cache, and the state of the task that notifies them.
 #[derive(Default)]
 pub(crate) struct Subscribers {
     listeners: Mutex<Vec<Weak<dyn InvalidationListener>>>,
     is_running: AtomicBool,
     is_connected: AtomicBool,
-    first: OnceLock<(Process, Source)>,
-    /// The process of the listener, where that is a child of the one that subscribed first.
+    first: OnceLock<(Process, Channel)>,
+    /// The process of the task, if that is a child of the process that subscribed first.
     child: Mutex<Option<Process>>,
 }
 
-/// The server and the channel on which it publishes, and how long it may take to respond.
+/// A channel of a server, and the timeout of its operations.
 #[derive(Clone)]
-pub(crate) struct Source {
+pub(crate) struct Channel {
     pub(crate) server: Arc<Server>,
-    pub(crate) channel: Vec<u8>,
+    pub(crate) name: Vec<u8>,
     pub(crate) timeout: Duration,
 }
 
 impl Subscribers {
-    /// Returns whether the connection stands, as far as is known.
+    /// Adds a listener, and starts the task with the first one.
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        listener: Weak<dyn InvalidationListener>,
+        channel: Channel,
+    ) {
+        self.listeners().push(listener);
+        let (_, channel) = self.first.get_or_init(|| (Process::current(), channel));
+        // In a child process the state of the task is that of the parent.
+        self.is_connected();
+        if !self.is_running.swap(true, Ordering::AcqRel) {
+            SubscriptionTask::start(self, channel);
+        }
+    }
+
+    /// Returns whether the connection is established, as far as is known.
     #[inline]
     pub(crate) fn is_connected(self: &Arc<Self>) -> bool {
         match self.first.get() {
-            Some((process, source)) if !process.is_current() => self.restart_in_child(source),
+            Some((process, channel)) if !process.is_current() => self.restart_in_child(channel),
             _ => self.is_connected.load(Ordering::Acquire),
         }
     }
 
-    /// [`is_connected`](Self::is_connected) in a child of the process that subscribed. The thread that listens there
-    /// does not exist here, so the first call starts another one, and no copy of before is trusted.
+    /// Returns [`is_connected`](Self::is_connected) in a child of the process that subscribed. The
+    /// task does not exist there, so the first call starts another one and invalidates everything.
     #[cold]
-    fn restart_in_child(self: &Arc<Self>, source: &Source) -> bool {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+    fn restart_in_child(self: &Arc<Self>, channel: &Channel) -> bool {
+        let mut child = lock(&self.child);
         if !child.as_ref().is_some_and(Process::is_current) {
             *child = Some(Process::current());
             self.is_connected.store(false, Ordering::Release);
             self.notify(Invalidation::All);
             self.is_running.store(true, Ordering::Release);
-            SubscriptionTask::start(self, source);
+            SubscriptionTask::start(self, channel);
         }
         drop(child);
         self.is_connected.load(Ordering::Acquire)
     }
 
     fn listeners(&self) -> MutexGuard<'_, Vec<Weak<dyn InvalidationListener>>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.listeners)
     }
 
-    fn notify(&self, change: Invalidation) {
+    fn notify(&self, invalidation: Invalidation) {
         let listeners = self.listeners().clone();
         for listener in listeners.iter().filter_map(Weak::upgrade) {
-            listener.on_invalidation(change);
+            listener.on_invalidation(invalidation);
         }
     }
 
-    /// Whether anybody is left.
     fn has_listeners(&self) -> bool {
         let mut listeners = self.listeners();
         listeners.retain(|listener| listener.strong_count() > 0);
@@ -115,54 +137,39 @@ impl Subscribers {
     }
 }
 
-/// Adds a watcher, and begins to listen with the first.
-pub(crate) fn subscribe(
-    subscribers: &Arc<Subscribers>,
-    listener: Weak<dyn InvalidationListener>,
-    source: Source,
-) {
-    subscribers.listeners().push(listener);
-    let (_, source) = subscribers.first.get_or_init(|| (Process::current(), source));
-    // In a child, whatever was noted of a listener is of its parent.
-    subscribers.is_connected();
-    if !subscribers.is_running.swap(true, Ordering::AcqRel) {
-        SubscriptionTask::start(subscribers, source);
-    }
-}
-
 struct SubscriptionTask {
     subscribers: Arc<Subscribers>,
-    source: Source,
+    channel: Channel,
 }
 
 impl SubscriptionTask {
-    fn start(subscribers: &Arc<Subscribers>, source: &Source) {
-        let listener = Self { subscribers: Arc::clone(subscribers), source: source.clone() };
+    fn start(subscribers: &Arc<Subscribers>, channel: &Channel) {
+        let task = Self { subscribers: Arc::clone(subscribers), channel: channel.clone() };
         match runtime::handle() {
-            Ok(runtime) => drop(runtime.spawn(listener.run())),
+            Ok(runtime) => drop(runtime.spawn(task.run())),
             Err(_) => subscribers.is_running.store(false, Ordering::Release),
         }
     }
 
-    /// Listens for as long as there is anybody to tell.
+    /// Runs for as long as there is a listener.
     async fn run(self) {
         let (mut attempt, mut backoff) = (0, MIN_BACKOFF);
         while self.subscribers.has_listeners() {
-            let connected = timeout(self.source.timeout, self.connect(attempt)).await;
-            match connected.unwrap_or(Err(Failure::Timeout(self.source.timeout))) {
-                Ok((connection, messages)) => {
+            let limit = self.channel.timeout;
+            let connected = timeout(limit, self.connect(attempt)).await;
+            match connected.unwrap_or(Err(Failure::Timeout(limit))) {
+                Ok((subscription, messages)) => {
                     backoff = MIN_BACKOFF;
-                    // Whatever was said before is lost.
+                    // Earlier messages are lost.
                     self.subscribers.notify(Invalidation::All);
                     self.subscribers.is_connected.store(true, Ordering::Release);
-                    self.listen(connection, messages).await;
+                    self.receive(subscription, messages).await;
                     self.subscribers.is_connected.store(false, Ordering::Release);
                 }
                 Err(failure) if attempt == 0 => tracing::warn!(
                     target: "vayu",
                     error = &failure as &dyn std::error::Error,
-                    "not subscribed to invalidations; in-memory copies may be stale until they \
-                     expire"
+                    "not subscribed to invalidations; in-memory copies may be stale until they expire"
                 ),
                 Err(_) => {}
             }
@@ -178,27 +185,27 @@ impl SubscriptionTask {
         attempt: usize,
     ) -> Result<(Subscription, UnboundedReceiver<PushInfo>), Failure> {
         let (sender, messages) = unbounded_channel();
-        let server = &self.source.server;
+        let server = &self.channel.server;
         let connect = async {
-            let mut connection = server.connect_subscription(attempt, sender).await?;
-            connection.subscribe(&self.source.channel).await?;
-            Ok(connection)
+            let mut subscription = server.connect_subscription(attempt, sender).await?;
+            subscription.subscribe(&self.channel.name).await?;
+            Ok(subscription)
         };
-        let connection = connect.await;
-        server.diagnostics().record(&Operation::Subscribe, connection.as_ref().err());
-        Ok((connection?, messages))
+        let subscription = connect.await;
+        server.diagnostics().record(&Operation::Subscribe, subscription.as_ref().err());
+        Ok((subscription?, messages))
     }
 
-    /// Tells what is heard until the connection is broken.
-    async fn listen(
+    /// Notifies the listeners of received messages until the connection is lost.
+    async fn receive(
         &self,
-        mut connection: Subscription,
+        mut subscription: Subscription,
         mut messages: UnboundedReceiver<PushInfo>,
     ) {
         while self.subscribers.has_listeners() {
             match timeout(PING_INTERVAL, messages.recv()).await {
                 Ok(Some(PushInfo { kind: PushKind::Message, data })) => {
-                    connection.reset();
+                    subscription.reset_budget();
                     self.subscribers.notify(match data.as_slice() {
                         [_channel, Value::BulkString(message)] => parse(message),
                         _ => Invalidation::All,
@@ -207,9 +214,9 @@ impl SubscriptionTask {
                 Ok(Some(PushInfo { kind: PushKind::Subscribe, .. })) => {}
                 Ok(Some(_) | None) => return,
                 Err(_) => {
-                    let answer =
-                        timeout(self.source.timeout, connection.execute(&request::ping())).await;
-                    if !matches!(answer, Ok(Ok(_))) {
+                    let ping = request::ping();
+                    let reply = subscription.send(ping.command());
+                    if !matches!(timeout(self.channel.timeout, reply).await, Ok(Ok(_))) {
                         return;
                     }
                 }

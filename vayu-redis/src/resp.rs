@@ -1,21 +1,21 @@
-//! Answers in the bytes that a server sends.
+//! Parser of the replies that entries and generations need (RESP2).
 
 use std::io;
 
 use redis::{RedisResult, Value, parse_redis_value};
 
-/// Longer lines are no answers to what is asked here.
+/// Longest line of a reply.
 const LONGEST_LINE: usize = 64 * 1024;
 
 const END: &[u8] = b"\r\n";
 
-/// The first answer in these bytes and how long it is, or nothing if it is not whole yet.
+/// Returns the first reply in these bytes and its length, or `None` if it is incomplete.
 ///
-/// Commands of entries and generations are answered with a line or with bytes, never with a list.
+/// Arrays are not supported: the commands of a pipeline have simple replies.
 ///
 /// # Errors
 ///
-/// When this is the beginning of no answer, or of one of more than `max_bytes`.
+/// If the bytes are not the start of a reply, or of one of more than `max_bytes`.
 pub(crate) fn parse(bytes: &[u8], max_bytes: u64) -> RedisResult<Option<(Value, usize)>> {
     let Some(&kind) = bytes.first() else { return Ok(None) };
     if !matches!(kind, b'$' | b'+' | b'-' | b':') {
@@ -39,7 +39,7 @@ pub(crate) fn parse(bytes: &[u8], max_bytes: u64) -> RedisResult<Option<(Value, 
     }
 }
 
-/// The number in the line before bytes; none if there are no bytes.
+/// Returns the length of a bulk string, or `None` for a null.
 fn parse_length(line: &[u8], max_bytes: u64) -> RedisResult<Option<usize>> {
     let number = line.strip_prefix(b"$").and_then(|rest| rest.strip_suffix(END));
     let number = number.and_then(|number| str::from_utf8(number).ok());

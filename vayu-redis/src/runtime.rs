@@ -1,14 +1,16 @@
-//! A runtime of this crate's own, which carries all async connections and measures their time limits.
+//! The background runtime, which drives all async connections and their timers.
 //!
-//! The runtime of a caller may have no timers, no I/O or a clock that stands still, and may end while
-//! a connection is in use by others. So nothing here depends on it.
+//! The runtime of a caller may have no timers, no I/O or a paused clock, and may be shut down while
+//! other callers use the same connection. So nothing in this crate depends on it.
 
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::future::Future;
+use std::sync::{LazyLock, Mutex};
 
 use tokio::runtime::{Builder, Handle};
 
 use crate::error::Failure;
 use crate::fork::Process;
+use crate::sync::lock;
 
 /// A runtime with one thread, which lives as long as the process.
 struct BackgroundRuntime {
@@ -28,8 +30,8 @@ impl BackgroundRuntime {
     }
 }
 
-/// Returns the helper runtime. Its thread is started when it is first needed, and once more in a
-/// child process, which has no thread of its parent.
+/// Returns the background runtime. Its thread is started on first use, and again in a child
+/// process, which has no threads of its parent.
 pub(crate) fn handle() -> Result<&'static Handle, Failure> {
     static FIRST: LazyLock<Option<BackgroundRuntime>> = LazyLock::new(BackgroundRuntime::start);
     static OF_CHILD: Mutex<Option<&'static BackgroundRuntime>> = Mutex::new(None);
@@ -38,12 +40,19 @@ pub(crate) fn handle() -> Result<&'static Handle, Failure> {
     if first.process.is_current() {
         return Ok(&first.handle);
     }
-    let mut of_child = OF_CHILD.lock().unwrap_or_else(PoisonError::into_inner);
-    let handle = match of_child.filter(|handle| handle.process.is_current()) {
-        Some(handle) => handle,
-        // The one of a parent is never dropped: its connections are those of the parent, too.
+    let mut of_child = lock(&OF_CHILD);
+    let runtime = match of_child.filter(|runtime| runtime.process.is_current()) {
+        Some(runtime) => runtime,
+        // The runtime of a parent is never dropped: the parent uses the same sockets.
         None => Box::leak(Box::new(BackgroundRuntime::start().ok_or(Failure::RuntimeStopped)?)),
     };
-    *of_child = Some(handle);
-    Ok(&handle.handle)
+    *of_child = Some(runtime);
+    Ok(&runtime.handle)
+}
+
+/// Runs a task in the background runtime to its end, even if the returned future is dropped.
+pub(crate) async fn run<T: Send + 'static>(
+    task: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    handle()?.spawn(task).await.unwrap_or(Err(Failure::RuntimeStopped))
 }

@@ -1,47 +1,60 @@
-//! Removing all entries of a namespace.
+//! Removal of all entries of a namespace.
 
 use std::time::Instant;
 
-use redis::{Cmd, Value};
 #[cfg(feature = "cluster")]
-use redis::{ConnectionAddr, ConnectionInfo};
+use redis::ConnectionInfo;
+use redis::Value;
 
 use crate::error::Failure;
+use crate::request::Request;
 use crate::sync_connection::SyncConnection;
 
-/// How many keys the server looks at for one answer.
-const PAGE: u32 = 1000;
+/// Number of keys that the server examines for one reply.
+const PAGE_SIZE: u32 = 1000;
 
-/// Removes what has a name of this pattern from one server, a page at a time, and publishes that before
-/// each page and at the end: a process that ends in between leaves no copy in the memory of others of
-/// what it had removed long before.
+/// The cursor of the next page, and the names on this one.
+type Page = (Vec<u8>, Vec<Vec<u8>>);
+
+/// Removes the keys that match a pattern from one server, a page at a time. Publishes the
+/// invalidation before each page and at the end, so that an interrupted removal leaves no in-memory
+/// copies of what was removed on earlier pages.
 pub(crate) fn remove_all(
     connection: &mut dyn SyncConnection,
     pattern: &str,
-    publish: &Cmd,
+    publish: &Request<()>,
     deadline: impl Fn() -> Instant,
 ) -> Result<(), Failure> {
     let mut cursor = b"0".to_vec();
     loop {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE);
-        let (next, names) = page(connection.execute(&scan, deadline())?)?;
+        let (next, names) = connection.execute(&scan(&cursor, pattern), deadline())?;
         if !names.is_empty() {
             connection.execute(publish, deadline())?;
         }
-        // One at a time: the keys of a cluster's node may be of different slots.
+        // One at a time: the keys of a cluster node may be in different slots.
         for name in names {
-            connection.execute(redis::cmd("UNLINK").arg(name), deadline())?;
+            connection.execute(&unlink(name), deadline())?;
         }
         if next == b"0" {
-            connection.execute(publish, deadline())?;
-            return Ok(());
+            return connection.execute(publish, deadline());
         }
         cursor = next;
     }
 }
 
-fn page(reply: Value) -> Result<(Vec<u8>, Vec<Vec<u8>>), Failure> {
+fn scan(cursor: &[u8], pattern: &str) -> Request<Page> {
+    let mut command = redis::cmd("SCAN");
+    command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE_SIZE);
+    Request::new(command, page)
+}
+
+fn unlink(name: Vec<u8>) -> Request<()> {
+    let mut command = redis::cmd("UNLINK");
+    command.arg(name);
+    Request::without_result(command)
+}
+
+fn page(reply: Value) -> Result<Page, Failure> {
     let Value::Array(parts) = reply else { return Err(Failure::UnexpectedReply) };
     let Ok([Value::BulkString(next), Value::Array(names)]) = <[Value; 2]>::try_from(parts) else {
         return Err(Failure::UnexpectedReply);
@@ -53,20 +66,27 @@ fn page(reply: Value) -> Result<(Vec<u8>, Vec<Vec<u8>>), Failure> {
     Ok((next, names.collect::<Result<_, _>>()?))
 }
 
-/// The servers of a cluster that have entries, with the user and the password of `template`.
+/// Returns the masters of a cluster, with the user and the password of `template`.
 #[cfg(feature = "cluster")]
 pub(crate) fn masters(
     connection: &mut dyn SyncConnection,
     template: &ConnectionInfo,
     deadline: Instant,
 ) -> Result<Vec<ConnectionInfo>, Failure> {
-    let Value::Array(ranges) = connection.execute(redis::cmd("CLUSTER").arg("SLOTS"), deadline)?
-    else {
-        return Err(Failure::UnexpectedReply);
+    let mut command = redis::cmd("CLUSTER");
+    command.arg("SLOTS");
+    let masters = connection.execute(&Request::new(command, master_addresses), deadline)?;
+    let at = |(host, port)| {
+        template.clone().set_addr(crate::url::with_host(template.addr(), host, port))
     };
-    let mut masters = std::collections::BTreeSet::new();
-    for range in ranges {
-        // From, to, the master, its replicas; each of these: host, port, ..
+    Ok(masters.into_iter().map(at).collect())
+}
+
+#[cfg(feature = "cluster")]
+fn master_addresses(reply: Value) -> Result<std::collections::BTreeSet<(String, u16)>, Failure> {
+    let Value::Array(ranges) = reply else { return Err(Failure::UnexpectedReply) };
+    let master = |range| {
+        // First slot, last slot, the master, its replicas; each node is host, port and more.
         let Value::Array(range) = range else { return Err(Failure::UnexpectedReply) };
         let Some(Value::Array(master)) = range.into_iter().nth(2) else {
             return Err(Failure::UnexpectedReply);
@@ -75,19 +95,7 @@ pub(crate) fn masters(
             return Err(Failure::UnexpectedReply);
         };
         let host = String::from_utf8(host.clone()).map_err(|_| Failure::UnexpectedReply)?;
-        masters.insert((host, u16::try_from(*port).map_err(|_| Failure::UnexpectedReply)?));
-    }
-    let at = |(host, port): (String, u16)| {
-        let address = match template.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        template.clone().set_addr(address)
+        Ok((host, u16::try_from(*port).map_err(|_| Failure::UnexpectedReply)?))
     };
-    Ok(masters.into_iter().map(at).collect())
+    ranges.into_iter().map(master).collect()
 }

@@ -1,20 +1,22 @@
-//! Asking sentinels which server is the master.
+//! Discovery of the master by sentinels.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo, Value};
+use redis::{ConnectionInfo, RedisConnectionInfo, Value};
 
 use crate::error::Failure;
 use crate::options::RedisOptions;
+use crate::request::Request;
 use crate::sync_connection::SyncConnection;
+use crate::url::with_host;
 
-/// Some sentinels and the name of what they watch.
+/// Sentinels, and the name of the master that they watch.
 pub(crate) struct Sentinels {
-    /// With user, password and database of the server.
+    /// Addresses of the sentinels, with user, password and database of the server.
     servers: Vec<ConnectionInfo>,
     name: String,
-    /// The user and the password of the sentinels.
+    /// User and password for the sentinels.
     settings: RedisConnectionInfo,
 }
 
@@ -30,17 +32,17 @@ impl Sentinels {
         Self { servers, name, settings }
     }
 
-    /// The master, as the first sentinel says that answers and whose answer is true.
-    pub(crate) fn server(
+    /// Returns the master according to the first sentinel that responds and is right.
+    pub(crate) fn master(
         &self,
         connect: impl Fn(&ConnectionInfo) -> Result<Box<dyn SyncConnection>, Failure>,
         deadline: Instant,
     ) -> Result<ConnectionInfo, Failure> {
         let mut last = Failure::NoMaster;
         for sentinel in &self.servers {
-            match self.execute(sentinel, &connect, deadline) {
-                Ok(server) => return Ok(server),
-                // What a user can mend is of more use than that another sentinel is down.
+            match self.master_of(sentinel, &connect, deadline) {
+                Ok(master) => return Ok(master),
+                // A misconfiguration is reported rather than that another sentinel is down.
                 Err(failure) if last.misconfiguration().is_none() => last = failure,
                 Err(_) => {}
             }
@@ -48,46 +50,45 @@ impl Sentinels {
         Err(last)
     }
 
-    fn execute(
+    fn master_of(
         &self,
         sentinel: &ConnectionInfo,
         connect: impl Fn(&ConnectionInfo) -> Result<Box<dyn SyncConnection>, Failure>,
         deadline: Instant,
     ) -> Result<ConnectionInfo, Failure> {
         let own = sentinel.clone().set_redis_settings(self.settings.clone());
-        let mut question = redis::cmd("SENTINEL");
-        question.arg("get-master-addr-by-name").arg(&self.name);
+        let request = master_address(&self.name);
         let reply =
-            connect(&own).and_then(|mut connection| connection.execute(&question, deadline));
+            connect(&own).and_then(|mut connection| connection.send(request.command(), deadline));
         let reply = reply.map_err(|failure| Failure::FromSentinel(Arc::new(failure)))?;
-        let server = sentinel.clone().set_addr(address(&reply, sentinel.addr())?);
-        // A sentinel may not know yet that there is another one.
-        let role = connect(&server)?.execute(&redis::cmd("ROLE"), deadline)?;
-        match role {
-            Value::Array(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => {
-                Ok(server)
-            }
-            _ => Err(Failure::NoMaster),
-        }
+        let (host, port) = request.parse(reply)?;
+        let master = sentinel.clone().set_addr(with_host(sentinel.addr(), host, port));
+        // A sentinel may not have noticed a failover yet.
+        connect(&master)?.execute(&role(), deadline)?;
+        Ok(master)
     }
 }
 
-fn address(reply: &Value, sentinel: &ConnectionAddr) -> Result<ConnectionAddr, Failure> {
-    let Value::Array(parts) = reply else { return Err(Failure::UnknownMasterName) };
-    let [Value::BulkString(host), Value::BulkString(port)] = parts.as_slice() else {
-        return Err(Failure::UnexpectedReply);
-    };
-    let text = |bytes: &[u8]| {
-        str::from_utf8(bytes).map(str::to_owned).map_err(|_| Failure::UnexpectedReply)
-    };
-    let (host, port) = (text(host)?, text(port)?.parse().map_err(|_| Failure::UnexpectedReply)?);
-    Ok(match sentinel {
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: *insecure,
-            tls_params: tls_params.clone(),
-        },
-        _ => ConnectionAddr::Tcp(host, port),
+fn master_address(name: &str) -> Request<(String, u16)> {
+    let mut command = redis::cmd("SENTINEL");
+    command.arg("get-master-addr-by-name").arg(name);
+    Request::new(command, |reply| {
+        let Value::Array(parts) = reply else { return Err(Failure::UnknownMasterName) };
+        let [Value::BulkString(host), Value::BulkString(port)] = parts.as_slice() else {
+            return Err(Failure::UnexpectedReply);
+        };
+        let utf8 = |bytes| str::from_utf8(bytes).map_err(|_| Failure::UnexpectedReply);
+        let port = utf8(port)?.parse().map_err(|_| Failure::UnexpectedReply)?;
+        Ok((utf8(host)?.to_owned(), port))
+    })
+}
+
+/// Checks that a server is a master.
+fn role() -> Request<()> {
+    Request::new(redis::cmd("ROLE"), |reply| match reply {
+        Value::Array(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => {
+            Ok(())
+        }
+        _ => Err(Failure::NoMaster),
     })
 }

@@ -1,4 +1,4 @@
-//! Where connections come from.
+//! Servers, and how to connect to them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,8 +10,12 @@ use tokio::time::timeout;
 use vayu_core::Result;
 
 use crate::async_connection::AsyncConnection;
+#[cfg(feature = "tls")]
+use crate::deadline::time_until;
 use crate::diagnostics::{Diagnostics, Operation};
-use crate::error::{Failure, misconfigured};
+use crate::error::Failure;
+#[cfg(feature = "cluster")]
+use crate::error::misconfigured;
 use crate::options::RedisOptions;
 use crate::pipeline::Pipeline;
 #[cfg(feature = "sentinel")]
@@ -19,20 +23,17 @@ use crate::sentinel::Sentinels;
 use crate::subscription::Subscription;
 #[cfg(any(feature = "tls", feature = "cluster"))]
 use crate::sync_connection::LibraryConnection;
-#[cfg(feature = "tls")]
-use crate::sync_connection::time_until;
 use crate::sync_connection::{PlaintextConnection, SyncConnection};
 use crate::url::Deployment;
 
-/// A longer time limit is taken for this one, so that deadlines can be reckoned with.
+/// Longest timeout. A longer one would overflow deadlines.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A server, or several that are one.
+/// A server, a cluster, or the master that sentinels watch.
 pub(crate) struct Server {
     kind: Kind,
     timeout: Duration,
-    /// The longest answer, in bytes.
-    max_bytes: u64,
+    max_reply_bytes: u64,
     diagnostics: Diagnostics,
 }
 
@@ -55,7 +56,7 @@ impl Kind {
             .connection_timeout(options.timeout)
             .response_timeout(options.timeout)
             .retries(1);
-        // It does not take them from the addresses.
+        // The builder does not take them from the nodes.
         #[cfg(feature = "tls")]
         let builder = match crate::tls::certificates(options)? {
             Some(certificates) => builder.certs(certificates),
@@ -63,7 +64,7 @@ impl Kind {
         };
         let client = builder
             .build()
-            .map_err(|error| misconfigured("a cluster at these addresses").with_source(error))?;
+            .map_err(|error| misconfigured("invalid URLs of a cluster").with_source(error))?;
         Ok(Self::Cluster { client: Box::new(client), nodes: Arc::new(nodes) })
     }
 }
@@ -71,10 +72,9 @@ impl Kind {
 impl Server {
     #[cfg_attr(
         not(feature = "cluster"),
-        expect(clippy::unnecessary_wraps, reason = "a cluster may be refused")
+        expect(clippy::unnecessary_wraps, reason = "a cluster may be rejected")
     )]
-    pub(crate) fn at(deployment: Deployment, options: &RedisOptions) -> Result<Self> {
-        let timeout = options.timeout;
+    pub(crate) fn new(deployment: Deployment, options: &RedisOptions) -> Result<Self> {
         let diagnostics = Diagnostics::new(deployment.to_string(), options);
         let kind = match deployment {
             Deployment::Server(server) => Kind::One(Arc::new(*server)),
@@ -85,16 +85,15 @@ impl Server {
             #[cfg(feature = "cluster")]
             Deployment::Cluster(nodes) => Kind::cluster(nodes, options)?,
         };
-        let max_bytes = options.max_reply_bytes();
-        Ok(Self { kind, timeout: timeout.min(MAX_TIMEOUT), max_bytes, diagnostics })
+        let timeout = options.timeout.min(MAX_TIMEOUT);
+        Ok(Self { kind, timeout, max_reply_bytes: options.max_reply_bytes(), diagnostics })
     }
 
-    /// The time limit of an operation.
+    /// Returns the time limit of an operation.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// What is known of the configuration.
     pub(crate) fn diagnostics(&self) -> &Diagnostics {
         &self.diagnostics
     }
@@ -107,13 +106,11 @@ impl Server {
     }
 
     fn try_connect(&self, deadline: Instant) -> Result<Box<dyn SyncConnection>, Failure> {
+        let connect = |server: &ConnectionInfo| connect_to(server, self.max_reply_bytes, deadline);
         match &self.kind {
-            Kind::One(server) => self.connect_to(server, deadline),
+            Kind::One(server) => connect(server),
             #[cfg(feature = "sentinel")]
-            Kind::Sentinels(sentinels) => {
-                let ask = |server: &ConnectionInfo| self.connect_to(server, deadline);
-                self.connect_to(&sentinels.server(ask, deadline)?, deadline)
-            }
+            Kind::Sentinels(sentinels) => connect(&sentinels.master(connect, deadline)?),
             #[cfg(feature = "cluster")]
             Kind::Cluster { client, .. } => {
                 Ok(Box::new(LibraryConnection::new(client.get_connection()?)))
@@ -121,48 +118,34 @@ impl Server {
         }
     }
 
-    /// A connection for a sync caller to one server.
-    pub(crate) fn connect_to(
-        &self,
-        server: &ConnectionInfo,
-        deadline: Instant,
-    ) -> Result<Box<dyn SyncConnection>, Failure> {
-        connect_to(server, self.max_bytes, deadline)
-    }
-
-    /// Opens a connection for async callers, in the helper runtime.
+    /// Opens a connection for async callers. Must run in the background runtime.
     pub(crate) async fn connect_async(&self) -> Result<AsyncConnection, Failure> {
         let opened = timeout(self.timeout, self.try_connect_async()).await;
-        let connection = opened
-            .unwrap_or(Err(Failure::Timeout(self.timeout)))
-            .map_err(Failure::while_connecting);
+        let opened = opened.unwrap_or(Err(Failure::Timeout(self.timeout)));
+        let connection = opened.map_err(Failure::while_connecting);
         self.diagnostics.record(&Operation::Connect, connection.as_ref().err());
         connection
     }
 
     async fn try_connect_async(&self) -> Result<AsyncConnection, Failure> {
-        match &self.kind {
-            #[cfg(feature = "cluster")]
-            Kind::Cluster { client, .. } => {
-                Ok(AsyncConnection::Cluster(client.get_async_connection().await?))
-            }
-            _ => {
-                let server = self.resolve_node(0).await?;
-                #[cfg(feature = "tls")]
-                if let ConnectionAddr::TcpTls { .. } = server.addr() {
-                    let config = AsyncConnectionConfig::new().set_response_timeout(None);
-                    let client = redis::Client::open(server)?;
-                    let connect = client.get_multiplexed_async_connection_with_config(&config);
-                    return Ok(AsyncConnection::Tls(connect.await?));
-                }
-                Ok(AsyncConnection::Plaintext(
-                    Pipeline::connect(&server, self.timeout, self.max_bytes).await?,
-                ))
-            }
+        #[cfg(feature = "cluster")]
+        if let Kind::Cluster { client, .. } = &self.kind {
+            return Ok(AsyncConnection::Cluster(client.get_async_connection().await?));
         }
+        let server = self.resolve_node(0).await?;
+        #[cfg(feature = "tls")]
+        if let ConnectionAddr::TcpTls { .. } = server.addr() {
+            let config = AsyncConnectionConfig::new().set_response_timeout(None);
+            let client = redis::Client::open(server)?;
+            let connect = client.get_multiplexed_async_connection_with_config(&config);
+            return Ok(AsyncConnection::Tls(connect.await?));
+        }
+        let pipeline = Pipeline::connect(&server, self.timeout, self.max_reply_bytes);
+        Ok(AsyncConnection::Plaintext(pipeline.await?))
     }
 
-    /// A connection that hears what is published. Where there are many nodes, `attempt` chooses one.
+    /// Opens a connection that receives published messages. In a cluster `attempt` selects the
+    /// node.
     pub(crate) async fn connect_subscription(
         &self,
         attempt: usize,
@@ -172,32 +155,31 @@ impl Server {
             AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(sender);
         let node = self.resolve_node(attempt).await?;
         let settings = node.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        Subscription::connect(&node.set_redis_settings(settings), self.max_bytes, config).await
+        let node = node.set_redis_settings(settings);
+        Subscription::connect(&node, self.max_reply_bytes, config).await
     }
 
-    /// Runs `with` on a connection to each server that has entries.
+    /// Runs `work` on a connection to each server that has entries.
     pub(crate) fn for_each_master(
         &self,
         deadline: impl Fn() -> Instant,
-        mut with: impl FnMut(&mut dyn SyncConnection) -> Result<(), Failure>,
+        mut work: impl FnMut(&mut dyn SyncConnection) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        match &self.kind {
-            #[cfg(feature = "cluster")]
-            Kind::Cluster { nodes, .. } => {
-                let template = nodes.first().ok_or(Failure::UnexpectedReply)?;
-                let mut cluster = self.connect(deadline())?;
-                for address in crate::scan::masters(&mut *cluster, template, deadline())? {
-                    with(&mut *self.connect_to(&address, deadline())?)?;
-                }
-                Ok(())
+        #[cfg(feature = "cluster")]
+        if let Kind::Cluster { nodes, .. } = &self.kind {
+            let template = nodes.first().ok_or(Failure::UnexpectedReply)?;
+            let mut cluster = self.connect(deadline())?;
+            for address in crate::scan::masters(&mut *cluster, template, deadline())? {
+                work(&mut *connect_to(&address, self.max_reply_bytes, deadline())?)?;
             }
-            _ => with(&mut *self.connect(deadline())?),
+            return Ok(());
         }
+        work(&mut *self.connect(deadline())?)
     }
 
     #[cfg_attr(
         not(feature = "sentinel"),
-        expect(clippy::unused_async, reason = "sentinels are asked first")
+        expect(clippy::unused_async, reason = "sentinels are queried first")
     )]
     async fn resolve_node(&self, attempt: usize) -> Result<ConnectionInfo, Failure> {
         let _ = attempt;
@@ -206,24 +188,27 @@ impl Server {
             #[cfg(feature = "sentinel")]
             Kind::Sentinels(sentinels) => {
                 let sentinels = Arc::clone(sentinels);
-                let (timeout, max_bytes) = (self.timeout, self.max_bytes);
+                let (timeout, max_bytes) = (self.timeout, self.max_reply_bytes);
                 let find = move || {
                     let deadline = Instant::now() + timeout;
-                    sentinels.server(|server| connect_to(server, max_bytes, deadline), deadline)
+                    sentinels.master(|server| connect_to(server, max_bytes, deadline), deadline)
                 };
-                tokio::task::spawn_blocking(find).await.unwrap_or(Err(Failure::RuntimeStopped))
+                let found = tokio::task::spawn_blocking(find).await;
+                found.unwrap_or(Err(Failure::RuntimeStopped))
             }
             #[cfg(feature = "cluster")]
             Kind::Cluster { nodes, .. } => {
-                nodes.get(attempt % nodes.len().max(1)).cloned().ok_or(Failure::UnexpectedReply)
+                let node = nodes.get(attempt % nodes.len().max(1));
+                node.cloned().ok_or(Failure::UnexpectedReply)
             }
         }
     }
 }
 
+/// Opens a connection to one server for a sync caller.
 fn connect_to(
     server: &ConnectionInfo,
-    max_bytes: u64,
+    max_reply_bytes: u64,
     deadline: Instant,
 ) -> Result<Box<dyn SyncConnection>, Failure> {
     #[cfg(feature = "tls")]
@@ -232,13 +217,5 @@ fn connect_to(
         let connection = client.get_connection_with_timeout(time_until(deadline)?)?;
         return Ok(Box::new(LibraryConnection::new(connection)));
     }
-    Ok(Box::new(PlaintextConnection::connect(server, max_bytes, deadline)?))
-}
-
-/// Refuses what can never be connected to.
-pub(crate) fn check(server: &ConnectionInfo) -> Result<()> {
-    if server.addr().is_supported() {
-        return Ok(());
-    }
-    Err(misconfigured("addresses of this kind need the feature `tls` (of vayu: `redis-tls`)"))
+    Ok(Box::new(PlaintextConnection::connect(server, max_reply_bytes, deadline)?))
 }

@@ -1,7 +1,7 @@
-//! The connection of async callers: all of a process share one, which the helper runtime carries.
+//! The connection that all async callers of a process share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
@@ -14,27 +14,29 @@ use crate::error::Failure;
 use crate::fork::Process;
 use crate::runtime;
 use crate::server::Server;
+use crate::sync;
 
-/// The connection, whether it is open yet or not.
+/// The current connection, if there is one.
 pub(crate) struct SharedConnection {
     server: Arc<Server>,
-    /// A connection that was idle for longer than this may have been dropped without a sign.
+    /// A connection that was idle for longer may have been dropped silently by the network.
     max_idle: Duration,
     current: RwLock<Option<Arc<PendingConnection>>>,
 }
 
-/// A connection that is being opened, or is open, or could not be opened.
+/// A connection that is being opened, is open, or could not be opened.
 ///
-/// It is opened by a task of its own: callers who want it may go, and all of them have one attempt.
+/// A task of its own opens it, so the callers that wait for it share one attempt and may be
+/// cancelled.
 pub(crate) struct PendingConnection {
     process: Process,
     began: Instant,
-    /// When it was used last, in milliseconds since `began`.
+    /// Time of the last use, in milliseconds since `began`.
     used: AtomicU64,
     result: watch::Sender<Option<Result<AsyncConnection, Failure>>>,
-    /// Replies to commands over a connection of the library.
+    /// Number of replies over a connection of the `redis` crate.
     replies: AtomicU64,
-    /// Whether a connection of the library was silent for as long as a reply may take.
+    /// Set when a connection of the `redis` crate has received nothing for a whole timeout.
     is_silent: AtomicBool,
 }
 
@@ -43,40 +45,40 @@ impl SharedConnection {
         Self { server, max_idle, current: RwLock::default() }
     }
 
-    /// Returns the connection, and whether others have used it before. Begins to open one if there is
+    /// Returns the connection, and whether it was open before. Starts to open a new one if there is
     /// none that can be used.
     pub(crate) fn get_or_open(
         &self,
         permit: &Permit<'_>,
     ) -> Result<(Arc<PendingConnection>, bool), Failure> {
-        let known = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(pending) = known.filter(|pending| pending.is_usable(self.max_idle)) {
-            let is_reused = pending.is_open();
-            pending.mark_used();
-            return Ok((pending, is_reused));
+        let known = sync::read(&self.current).clone();
+        if let Some(connection) = known.filter(|connection| connection.is_usable(self.max_idle)) {
+            let is_reused = connection.is_open();
+            connection.mark_used();
+            return Ok((connection, is_reused));
         }
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        // Another caller may have been faster.
-        if let Some(pending) = current.as_ref().filter(|now| now.is_usable(self.max_idle)) {
-            return Ok((Arc::clone(pending), pending.is_open()));
+        let mut current = sync::write(&self.current);
+        // Another caller may have replaced it in the meantime.
+        if let Some(connection) = current.as_ref().filter(|now| now.is_usable(self.max_idle)) {
+            return Ok((Arc::clone(connection), connection.is_open()));
         }
         if permit.is_revoked() {
             return Err(Failure::CircuitOpen);
         }
-        let pending = PendingConnection::open(&self.server)?;
-        let old = current.replace(Arc::clone(&pending));
+        let connection = PendingConnection::open(&self.server)?;
+        let old = current.replace(Arc::clone(&connection));
         drop(current);
-        // In a forked process nothing may be done to a connection of the parent, not even closing it.
+        // A forked child must not touch a connection of its parent, not even to close it.
         if let Some(old) = old.filter(|old| !old.process.is_current()) {
             std::mem::forget(old);
         }
-        Ok((pending, false))
+        Ok((connection, false))
     }
 
-    /// Lets the next caller open another connection than this.
-    pub(crate) fn discard(&self, pending: &Arc<PendingConnection>) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let old = current.take_if(|current| Arc::ptr_eq(current, pending));
+    /// Discards a connection if it is still the current one, so that the next caller opens another.
+    pub(crate) fn discard(&self, connection: &Arc<PendingConnection>) {
+        let mut current = sync::write(&self.current);
+        let old = current.take_if(|current| Arc::ptr_eq(current, connection));
         drop(current);
         drop(old);
     }
@@ -101,32 +103,33 @@ impl PendingConnection {
     }
 
     /// Returns the connection if it is open.
-    pub(crate) fn connection(&self) -> Option<AsyncConnection> {
+    pub(crate) fn get(&self) -> Option<AsyncConnection> {
         self.result.borrow().as_ref()?.as_ref().ok().cloned()
     }
 
     /// Waits until the connection is open.
-    pub(crate) async fn ready(&self) -> Result<AsyncConnection, Failure> {
+    async fn opened(&self) -> Result<AsyncConnection, Failure> {
         let mut result = self.result.subscribe();
-        let opened = result.wait_for(Option::is_some).await.map_err(|_| Failure::RuntimeStopped)?;
+        let opened = result.wait_for(Option::is_some).await;
+        let opened = opened.map_err(|_| Failure::RuntimeStopped)?;
         opened.clone().unwrap_or(Err(Failure::RuntimeStopped))
     }
 
-    /// Returns the reply to a command, over a connection that may still have to be opened or is one of
-    /// the library. Runs in the helper runtime.
-    pub(crate) async fn execute(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    /// Returns the reply to a command, over a connection that may still have to be opened or is one
+    /// of the `redis` crate. Must run in the background runtime.
+    pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         let limit = deadline.saturating_duration_since(Instant::now());
         let replies = self.replies.load(Ordering::Relaxed);
-        let ask = async { self.ready().await?.execute(command, deadline).await };
-        match timeout_at(deadline.into(), ask).await {
+        let send = async { self.opened().await?.send(command, deadline).await };
+        match timeout_at(deadline.into(), send).await {
             Ok(reply) => {
                 self.replies.fetch_add(1, Ordering::Relaxed);
                 reply
             }
             Err(_) => {
                 let has_replied = self.replies.load(Ordering::Relaxed) != replies;
-                let is_silent = match self.connection() {
-                    // Its driver decides.
+                let is_silent = match self.get() {
+                    // The driver of the pipeline decides.
                     None | Some(AsyncConnection::Plaintext(_)) => false,
                     #[cfg(feature = "tls")]
                     Some(AsyncConnection::Tls(_)) => !has_replied,
@@ -143,6 +146,7 @@ impl PendingConnection {
         }
     }
 
+    /// Returns when the connection was begun to be opened.
     pub(crate) fn began(&self) -> Instant {
         self.began
     }
@@ -152,11 +156,12 @@ impl PendingConnection {
     }
 
     fn is_usable(&self, max_idle: Duration) -> bool {
-        let is_of_this_process = self.process.is_current();
-        is_of_this_process
+        self.process.is_current()
             && match &*self.result.borrow() {
                 None => true,
-                Some(Ok(_)) => self.idle() < max_idle && !self.is_silent.load(Ordering::Relaxed),
+                Some(Ok(_)) => {
+                    self.idle_time() < max_idle && !self.is_silent.load(Ordering::Relaxed)
+                }
                 Some(Err(_)) => false,
             }
     }
@@ -166,9 +171,8 @@ impl PendingConnection {
         self.used.store(since, Ordering::Relaxed);
     }
 
-    fn idle(&self) -> Duration {
-        self.began
-            .elapsed()
-            .saturating_sub(Duration::from_millis(self.used.load(Ordering::Relaxed)))
+    fn idle_time(&self) -> Duration {
+        let used = Duration::from_millis(self.used.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(used)
     }
 }

@@ -1,4 +1,4 @@
-//! The connection on which messages of other processes are heard.
+//! Connections that receive published messages.
 
 use std::io;
 use std::pin::Pin;
@@ -16,21 +16,22 @@ use tokio::task::AbortHandle;
 
 use crate::error::Failure;
 
-/// A connection of the library to one server, on which messages are heard.
+/// A connection of the `redis` crate to one server that receives published messages.
 ///
-/// Without TLS its stream is one of ours, which has a limit of bytes.
+/// Without TLS the bytes that the server may send are limited.
 pub(crate) struct Subscription {
     connection: MultiplexedConnection,
     bounded: Option<Bounded>,
 }
 
+/// The driver of a connection without TLS, and its limit.
 struct Bounded {
     budget: Arc<ByteBudget>,
     _driver: Driver,
 }
 
 impl Subscription {
-    /// Connects and says who we are.
+    /// Connects and authenticates.
     pub(crate) async fn connect(
         server: &ConnectionInfo,
         max_bytes: u64,
@@ -71,26 +72,26 @@ impl Subscription {
         Ok(Self { connection, bounded: Some(Bounded { budget, _driver: driver }) })
     }
 
-    /// Hears what is published on a channel from now on.
+    /// Subscribes to a channel.
     pub(crate) async fn subscribe(&mut self, channel: &[u8]) -> Result<(), Failure> {
         Ok(self.connection.subscribe(channel).await?)
     }
 
-    /// The answer to a command.
-    pub(crate) async fn execute(&mut self, command: &Cmd) -> Result<Value, Failure> {
+    /// Returns the reply to a command.
+    pub(crate) async fn send(&mut self, command: &Cmd) -> Result<Value, Failure> {
         let _pending = self.bounded.as_ref().map(|bounded| bounded.budget.expect_reply());
         Ok(self.connection.req_packed_command(command).await?.extract_error()?)
     }
 
-    /// What was received up to now was asked for.
-    pub(crate) fn reset(&self) {
+    /// Counts received bytes from here: those up to now were expected.
+    pub(crate) fn reset_budget(&self) {
         if let Some(bounded) = &self.bounded {
             bounded.budget.reset();
         }
     }
 }
 
-/// What carries the bytes. It ends with the subscription.
+/// The task that reads and writes. It is aborted with the subscription.
 struct Driver(AbortHandle);
 
 impl Drop for Driver {
@@ -99,15 +100,18 @@ impl Drop for Driver {
     }
 }
 
-/// How much has come over a connection, and how much may have.
+/// Received bytes of a connection, limited by the number of pending replies.
 #[derive(Debug, Default)]
 struct ByteBudget {
     received: AtomicU64,
+    /// Bytes that were received when the last expected message or reply was complete.
     counted_from: AtomicU64,
+    /// Number of pending replies.
     pending: AtomicU64,
 }
 
 impl ByteBudget {
+    /// Raises the limit until the returned guard is dropped.
     fn expect_reply(&self) -> PendingReply<'_> {
         self.pending.fetch_add(1, Ordering::Relaxed);
         PendingReply(self)
@@ -128,6 +132,7 @@ impl ByteBudget {
     }
 }
 
+/// A guard for one pending reply.
 struct PendingReply<'a>(&'a ByteBudget);
 
 impl Drop for PendingReply<'_> {
@@ -137,7 +142,7 @@ impl Drop for PendingReply<'_> {
     }
 }
 
-/// A stream that breaks when the server sends much more than it was asked for.
+/// A stream that fails when the server sends much more than was requested.
 struct BoundedStream<S> {
     stream: S,
     budget: Arc<ByteBudget>,
@@ -184,12 +189,12 @@ mod tests {
         let budget = ByteBudget::default();
         let first = budget.expect_reply();
         let second = budget.expect_reply();
-        budget.receive(30, 10).expect("two ask, and one answer may be on its way");
+        budget.receive(30, 10).expect("two pending replies, and a message may be on its way");
         drop(first);
-        budget.receive(20, 10).expect("one asks");
-        budget.receive(1, 10).expect_err("that is too much");
+        budget.receive(20, 10).expect("one pending reply");
+        budget.receive(1, 10).expect_err("one byte too many");
         drop(second);
-        budget.receive(10, 10).expect("nobody asks");
-        budget.receive(1, 10).expect_err("nobody asks");
+        budget.receive(10, 10).expect("no pending reply");
+        budget.receive(1, 10).expect_err("no pending reply");
     }
 }

@@ -1,4 +1,4 @@
-//! The connection of sync callers.
+//! Connections of sync callers.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -12,23 +12,36 @@ use redis::{Cmd, ConnectionAddr, ConnectionInfo, Parser, RedisError, Value};
 #[cfg(any(feature = "tls", feature = "cluster"))]
 use redis::{ConnectionLike, RedisResult};
 
+use crate::deadline::time_until;
 use crate::error::Failure;
-use crate::request;
+use crate::request::{self, Request};
 
-/// A connection that one caller has at a time.
+/// A connection that one caller uses at a time.
 pub(crate) trait SyncConnection: Send {
-    /// Returns the reply to a command. The connection is of no use after an error that is not a reply.
-    fn execute(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure>;
+    /// Returns the reply to a command. After an error other than an error reply the connection is
+    /// unusable.
+    fn send(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure>;
 }
 
-/// A connection of the library, whose reads and writes have time limits one by one.
+impl dyn SyncConnection + '_ {
+    /// Returns the value of a request.
+    pub(crate) fn execute<T>(
+        &mut self,
+        request: &Request<T>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
+        request.parse(self.send(request.command(), deadline)?)
+    }
+}
+
+/// A connection of the `redis` crate, which has one timeout for each read and write.
 #[cfg(any(feature = "tls", feature = "cluster"))]
 pub(crate) struct LibraryConnection<C> {
     connection: C,
     limit: Duration,
 }
 
-/// Time limits of a connection of the library.
+/// A connection whose read and write timeouts can be set.
 #[cfg(any(feature = "tls", feature = "cluster"))]
 pub(crate) trait SetTimeouts {
     fn set_timeouts(&self, limit: Duration) -> RedisResult<()>;
@@ -59,7 +72,7 @@ impl<C: ConnectionLike + SetTimeouts> LibraryConnection<C> {
 
 #[cfg(any(feature = "tls", feature = "cluster"))]
 impl<C: ConnectionLike + SetTimeouts + Send> SyncConnection for LibraryConnection<C> {
-    fn execute(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    fn send(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         let left = time_until(deadline)?;
         if differs(left, self.limit) {
             self.connection.set_timeouts(left)?;
@@ -69,7 +82,8 @@ impl<C: ConnectionLike + SetTimeouts + Send> SyncConnection for LibraryConnectio
     }
 }
 
-/// Setting a time limit is a system call, so one that is nearly right is kept.
+/// Returns whether a timeout must be set again. That is a system call, so small differences are
+/// accepted.
 fn differs(limit: Duration, set: Duration) -> bool {
     const TOLERANCE: Duration = Duration::from_millis(10);
     limit.abs_diff(set) > TOLERANCE.min(set / 8)
@@ -77,8 +91,8 @@ fn differs(limit: Duration, set: Duration) -> bool {
 
 /// A connection without TLS to one server.
 ///
-/// It has a time limit for each answer as a whole, and a limit of bytes: a server that sends a byte
-/// now and then, or sends without end, is cut off.
+/// The timeout covers a whole reply, and its size is limited: a server that sends slowly or
+/// endlessly is disconnected.
 pub(crate) struct PlaintextConnection {
     stream: Box<dyn Stream>,
     parser: Parser,
@@ -106,7 +120,7 @@ impl Stream for UnixStream {
 }
 
 impl PlaintextConnection {
-    /// Connects and says who we are.
+    /// Connects and authenticates.
     pub(crate) fn connect(
         server: &ConnectionInfo,
         max_bytes: u64,
@@ -125,14 +139,14 @@ impl PlaintextConnection {
         let mut connection =
             Self { stream, parser: Parser::new(), max_bytes, limit: Duration::ZERO };
         for command in request::handshake(server.redis_settings()) {
-            connection.execute(&command, deadline)?;
+            connection.send(&command, deadline)?;
         }
         Ok(connection)
     }
 }
 
 impl SyncConnection for PlaintextConnection {
-    fn execute(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    fn send(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         let mut reply = BoundedStream {
             stream: &mut *self.stream,
             limit: &mut self.limit,
@@ -154,10 +168,10 @@ impl SyncConnection for PlaintextConnection {
     }
 }
 
-/// A stream for one command and its reply.
+/// A stream for one command and its reply, with a deadline and a limit of bytes.
 struct BoundedStream<'a> {
     stream: &'a mut dyn Stream,
-    /// The time limit that the stream has.
+    /// The timeout that is set on the stream.
     limit: &'a mut Duration,
     received: u64,
     max_bytes: u64,
@@ -170,7 +184,7 @@ impl BoundedStream<'_> {
         self.stream.write_all(bytes)
     }
 
-    /// Lets the stream wait no longer than until the deadline.
+    /// Sets the timeout of the stream to the time until the deadline.
     fn update_timeout(&mut self) -> io::Result<()> {
         let left = time_until(self.deadline)?;
         if differs(left, *self.limit) {
@@ -204,8 +218,8 @@ fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Fa
     Err(last.into())
 }
 
-/// The addresses of a host. The system's resolver knows no time limit, so it is asked on a thread of
-/// its own.
+/// Resolves the addresses of a host. The resolver of the system has no timeout, so it runs on
+/// another thread.
 fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
@@ -215,7 +229,7 @@ fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, 
     let host = host.to_owned();
     let ask = move || {
         let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
-        // Nobody listens any more if it took too long.
+        // The receiver is gone if this took too long.
         let _ = answer.send(found);
     };
     thread::Builder::new().name("vayu-redis-dns".to_owned()).spawn(ask).map_err(lookup)?;
@@ -223,11 +237,4 @@ fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, 
         .recv_timeout(time_until(deadline)?)
         .map_err(|_| lookup(io::ErrorKind::TimedOut.into()))?
         .map_err(lookup)
-}
-
-pub(crate) fn time_until(deadline: Instant) -> io::Result<Duration> {
-    match deadline.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-        left => Ok(left),
-    }
 }

@@ -1,15 +1,16 @@
-//! From texts to addresses of servers.
+//! URLs of servers.
 
 use std::fmt;
 
+#[cfg(any(feature = "cluster", feature = "sentinel"))]
+use redis::ConnectionAddr;
 use redis::{ConnectionInfo, IntoConnectionInfo};
 use vayu_core::Result;
 
 use crate::error::misconfigured;
 use crate::options::RedisOptions;
-use crate::server::check;
 
-/// Where the entries are.
+/// Servers that hold the entries.
 pub(crate) enum Deployment {
     Server(Box<ConnectionInfo>),
     #[cfg(feature = "cluster")]
@@ -21,7 +22,7 @@ pub(crate) enum Deployment {
     },
 }
 
-/// Hosts and ports, without user and password.
+/// Formats hosts and ports, without user and password.
 impl fmt::Display for Deployment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[cfg(any(feature = "cluster", feature = "sentinel"))]
@@ -38,13 +39,13 @@ impl fmt::Display for Deployment {
     }
 }
 
-/// A place, and what follows the question mark as options.
+/// Returns the deployment that a URL describes, with the options in its query.
 ///
-/// No error holds the text: there may be a password in it.
+/// Errors do not contain the URL, as it may contain a password.
 pub(crate) fn parse(url: &str, options: RedisOptions) -> Result<(Deployment, RedisOptions)> {
     #[cfg_attr(
         not(any(feature = "cluster", feature = "sentinel")),
-        expect(unused_variables, reason = "lists of hosts are looked into")
+        expect(unused_variables, reason = "lists of hosts are parsed")
     )]
     let (scheme, after_scheme) = url.split_once("://").unwrap_or((url, ""));
     match scheme.split_once('+') {
@@ -60,7 +61,7 @@ pub(crate) fn parse(url: &str, options: RedisOptions) -> Result<(Deployment, Red
             let (name, database) = list.path.split_once('/').unwrap_or((list.path, ""));
             if name.is_empty() {
                 return Err(misconfigured(
-                    "an address of sentinels ends with the name of what they watch, \
+                    "a URL of sentinels must end with the name of the master, \
                      as in `redis+sentinel://host/name`",
                 ));
             }
@@ -82,7 +83,7 @@ pub(crate) fn parse(url: &str, options: RedisOptions) -> Result<(Deployment, Red
     }
 }
 
-/// Some addresses with their options.
+/// Returns the servers at some URLs, with the options in their queries.
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
 pub(crate) fn parse_servers(
     urls: impl IntoIterator<Item = impl AsRef<str>>,
@@ -95,17 +96,18 @@ pub(crate) fn parse_servers(
         options = parsed;
     }
     if servers.is_empty() {
-        return Err(misconfigured("there is no address of a Redis server"));
+        return Err(misconfigured("no URL of a Redis server"));
     }
     Ok((servers, options))
 }
 
+/// Returns the server at a URL, with the options in its query.
 fn parse_server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo, RedisOptions)> {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let mut kept = Vec::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        // Those of the address itself: of a socket in the file system.
+        // Parts of the URL of a Unix socket.
         if matches!(name, "db" | "user" | "pass") {
             kept.push(parameter);
         } else {
@@ -117,21 +119,38 @@ fn parse_server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo,
     if address.starts_with("rediss:") || address.starts_with("valkeys:") {
         #[cfg(not(feature = "tls"))]
         return Err(misconfigured(
-            "addresses that begin with `rediss://` need the feature `tls` (of vayu: `redis-tls`)",
+            "`rediss://` URLs need the feature `tls` (of vayu: `redis-tls`)",
         ));
         #[cfg(feature = "tls")]
         crate::tls::provide();
     }
     let server = address
         .into_connection_info()
-        .map_err(|error| misconfigured("the address of a Redis server").with_source(error))?;
+        .map_err(|error| misconfigured("invalid URL of a Redis server").with_source(error))?;
     #[cfg(feature = "tls")]
     let server = crate::tls::with_certificates(server, &options)?;
-    check(&server)?;
-    Ok((server, options))
+    if server.addr().is_supported() {
+        Ok((server, options))
+    } else {
+        Err(misconfigured("URLs of this kind need the feature `tls` (of vayu: `redis-tls`)"))
+    }
 }
 
-/// What follows the scheme of an address with several hosts.
+/// Returns the address of another host, with the TLS settings of `template`.
+#[cfg(any(feature = "cluster", feature = "sentinel"))]
+pub(crate) fn with_host(template: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
+    match template {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
+        _ => ConnectionAddr::Tcp(host, port),
+    }
+}
+
+/// The part after the scheme of a URL with several hosts.
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
 struct HostList<'a> {
     user: &'a str,
@@ -233,14 +252,14 @@ mod tests {
     #[test]
     fn error_names_the_problem_and_not_the_password() {
         for (url, says) in [
-            ("redis://me:secret@host/x", "the address of a Redis server"),
-            ("redis://me:secret@:0", "the address of a Redis server"),
-            ("http://me:secret@host", "the address of a Redis server"),
-            ("me:secret@host", "the address of a Redis server"),
-            ("redis://me:secret@host?colour=red", "a Redis address has no option `colour`"),
+            ("redis://me:secret@host/x", "invalid URL of a Redis server"),
+            ("redis://me:secret@:0", "invalid URL of a Redis server"),
+            ("http://me:secret@host", "invalid URL of a Redis server"),
+            ("me:secret@host", "invalid URL of a Redis server"),
+            ("redis://me:secret@host?colour=red", "unknown option `colour`"),
             ("redis://me:secret@host?timeout=soon", "a time like `250ms`"),
-            ("redis://me:secret@host?max_entry_bytes=-1", "is a number"),
-            ("redis://me:secret@host?single_flight=no", "another value than it can have"),
+            ("redis://me:secret@host?max_entry_bytes=-1", "must be a number"),
+            ("redis://me:secret@host?single_flight=no", "invalid value for `single_flight`"),
             ("redis+sentinel://me:secret@host", "name"),
             ("redis+cluster://", "cluster"),
         ] {

@@ -1,0 +1,259 @@
+//! The client: executes requests within a time limit, behind a circuit breaker.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Value};
+
+use crate::async_connection::AsyncConnection;
+use crate::breaker::{Breaker, Permit};
+use crate::diagnostics::Operation;
+use crate::error::Failure;
+use crate::error_reply::Scope;
+use crate::options::RedisOptions;
+use crate::pool::{Pool, is_retryable};
+use crate::request::Request;
+use crate::runtime;
+use crate::server::Server;
+use crate::shared_connection::{PendingConnection, SharedConnection};
+use crate::sync_connection::SyncConnection;
+
+/// A client of one server, a cluster or a master that sentinels watch. A clone is the same client.
+///
+/// Sync callers take a connection from a pool. Async callers share one connection.
+#[derive(Clone)]
+pub(crate) struct Client(Arc<ClientInner>);
+
+struct ClientInner {
+    server: Arc<Server>,
+    pool: Pool,
+    shared: SharedConnection,
+    breaker: Breaker,
+    timeout: Duration,
+}
+
+impl Client {
+    pub(crate) fn new(server: Server, options: &RedisOptions) -> Self {
+        let server = Arc::new(server);
+        Self(Arc::new(ClientInner {
+            pool: Pool::new(options.max_connections, options.max_idle),
+            shared: SharedConnection::new(Arc::clone(&server), options.max_idle),
+            breaker: Breaker::new(
+                options.breaker_threshold,
+                options.breaker_cooldown,
+                Arc::clone(&options.breaker_clock),
+            ),
+            timeout: server.timeout(),
+            server,
+        }))
+    }
+
+    /// Returns the value of a request.
+    pub(crate) fn execute<T>(&self, request: &Request<T>) -> Result<T, Failure> {
+        request.parse(self.send(request.command())?)
+    }
+
+    /// Returns the value of a request, on any executor.
+    pub(crate) async fn execute_async<T>(&self, request: &Request<T>) -> Result<T, Failure> {
+        request.parse(self.send_async(request.command()).await?)
+    }
+
+    /// Returns an executor for sync callers.
+    pub(crate) fn blocking(&self) -> Blocking {
+        Blocking(self.clone())
+    }
+
+    /// Returns an executor for async callers.
+    pub(crate) fn non_blocking(&self) -> NonBlocking {
+        NonBlocking(self.clone())
+    }
+
+    fn send(&self, command: &Cmd) -> Result<Value, Failure> {
+        let deadline = self.deadline();
+        self.with_permit(command, |permit| {
+            let connect = || {
+                // Callers that were admitted together need not all try to connect.
+                if permit.is_revoked() {
+                    return Err(Failure::CircuitOpen);
+                }
+                self.0.server.connect(deadline)
+            };
+            let send = |connection: &mut dyn SyncConnection| connection.send(command, deadline);
+            self.0.pool.with_connection(deadline, connect, send)
+        })
+    }
+
+    /// Runs an attempt unless the circuit breaker is open, and records its outcome.
+    fn with_permit<T>(
+        &self,
+        command: &Cmd,
+        attempt: impl FnOnce(&Permit<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let permit = self.0.breaker.permit().ok_or(Failure::CircuitOpen)?;
+        let result = attempt(&permit);
+        self.record_outcome(permit, command, result.as_ref().err());
+        result
+    }
+
+    /// Records the outcome of an attempt in the circuit breaker and, if need be, in the log.
+    fn record_outcome(&self, permit: Permit<'_>, command: &Cmd, failure: Option<&Failure>) {
+        self.0.server.diagnostics().record(&Operation::Command(command), failure);
+        match failure {
+            // Nothing was sent.
+            Some(Failure::CircuitOpen) => drop(permit),
+            Some(failure) if failure.scope() == Scope::Server => {
+                permit.failed();
+                // The others have probably failed with it.
+                self.0.pool.close_idle();
+            }
+            _ => permit.succeeded(),
+        }
+    }
+
+    async fn send_async(&self, command: &Cmd) -> Result<Value, Failure> {
+        let deadline = self.deadline();
+        let permit = self.0.breaker.permit().ok_or(Failure::CircuitOpen)?;
+        if permit.is_probe() {
+            // All callers depend on the outcome of a probe, so it does not end with its caller.
+            let (client, command, permit) = (self.clone(), command.clone(), permit.detach());
+            let probe = async move {
+                let permit = permit.attach(&client.0.breaker);
+                client.send_permitted(permit, &command, deadline).await
+            };
+            return runtime::run(probe).await;
+        }
+        self.send_permitted(permit, command, deadline).await
+    }
+
+    async fn send_permitted(
+        &self,
+        permit: Permit<'_>,
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        let reply = self.send_with_retry(&permit, command, deadline).await;
+        self.record_outcome(permit, command, reply.as_ref().err());
+        reply
+    }
+
+    /// Sends a command over the current connection, and once more over a new one if the current one
+    /// turns out to be closed.
+    async fn send_with_retry(
+        &self,
+        permit: &Permit<'_>,
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        let shared = &self.0.shared;
+        let (mut connection, is_reused) = shared.get_or_open(permit)?;
+        let mut reply = send_over(&connection, command, deadline).await;
+        if let Err(failure) = &reply
+            && is_reused
+            && is_retryable(failure, connection.began())
+        {
+            shared.discard(&connection);
+            connection = shared.get_or_open(permit)?.0;
+            reply = send_over(&connection, command, deadline).await;
+        }
+        if reply.as_ref().is_err_and(Failure::ends_connection) {
+            shared.discard(&connection);
+        }
+        reply
+    }
+
+    /// Runs `work` on a connection to each server that has entries, as one attempt with this
+    /// command.
+    pub(crate) fn for_each_master(
+        &self,
+        command: &Cmd,
+        work: impl FnMut(&mut dyn SyncConnection) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.with_permit(command, |_| self.0.server.for_each_master(|| self.deadline(), work))
+    }
+
+    pub(crate) fn server(&self) -> &Arc<Server> {
+        &self.0.server
+    }
+
+    /// Returns the time limit of an operation.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// Returns the deadline of an operation that begins now.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.0.timeout
+    }
+}
+
+/// Returns the reply to a command over a connection, which may still have to be opened.
+async fn send_over(
+    connection: &Arc<PendingConnection>,
+    command: &Cmd,
+    deadline: Instant,
+) -> Result<Value, Failure> {
+    if let Some(AsyncConnection::Plaintext(pipeline)) = connection.get() {
+        // It enforces the deadline itself.
+        return pipeline.send(command, deadline).await;
+    }
+    let (connection, command) = (Arc::clone(connection), command.clone());
+    runtime::run(async move { connection.send(&command, deadline).await }).await
+}
+
+/// Executes the requests of an operation that has several steps, so that the operation is written
+/// once for sync and async callers.
+pub(crate) trait Executor: Clone + Send + Sync + 'static {
+    /// Returns the value of a request.
+    fn execute<T>(&self, request: &Request<T>) -> impl Future<Output = Result<T, Failure>> + Send;
+
+    /// Runs steps that are completed even if the caller is cancelled in between. The default is for
+    /// callers that cannot be cancelled.
+    fn run_to_completion<T: Send + 'static>(
+        &self,
+        steps: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> impl Future<Output = Result<T, Failure>> + Send {
+        steps
+    }
+}
+
+/// An executor for async callers.
+#[derive(Clone)]
+pub(crate) struct NonBlocking(Client);
+
+impl Executor for NonBlocking {
+    async fn execute<T>(&self, request: &Request<T>) -> Result<T, Failure> {
+        self.0.execute_async(request).await
+    }
+
+    async fn run_to_completion<T: Send + 'static>(
+        &self,
+        steps: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        runtime::run(steps).await
+    }
+}
+
+/// An executor for sync callers. Its futures block, and are ready when they are first polled.
+#[derive(Clone)]
+pub(crate) struct Blocking(Client);
+
+impl Executor for Blocking {
+    async fn execute<T>(&self, request: &Request<T>) -> Result<T, Failure> {
+        self.0.execute(request)
+    }
+}
+
+/// Returns the output of an operation on a [`Blocking`] executor.
+///
+/// # Panics
+///
+/// If the future is not ready at once, which no operation on such an executor is.
+pub(crate) fn run_blocking<F: Future>(operation: F) -> F::Output {
+    match pin!(operation).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("a blocking executor does not suspend"),
+    }
+}

@@ -1,0 +1,71 @@
+//! Names of the keys on the server.
+
+use vayu_core::Group;
+use vayu_core::wire::WireKey;
+
+/// Names of everything that a namespace keeps on the server.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyNames {
+    namespace: String,
+}
+
+impl KeyNames {
+    pub(crate) fn new(namespace: String) -> Self {
+        Self { namespace }
+    }
+
+    /// Returns the name of an entry.
+    pub(crate) fn entry(&self, key: &WireKey) -> String {
+        self.for_key(":e:", key)
+    }
+
+    /// Returns a pattern that matches the names of all entries. It matches digests by their length,
+    /// so that entries of the namespace `a:e` do not match the pattern of `a`.
+    pub(crate) fn entry_pattern(&self) -> String {
+        let mut pattern = String::new();
+        for character in self.namespace.chars() {
+            if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern + ":e:" + &"?".repeat(64)
+    }
+
+    /// Returns the name of the lease for computing a key.
+    pub(crate) fn lease(&self, key: &WireKey) -> String {
+        self.for_key(":c:", key)
+    }
+
+    fn for_key(&self, kind: &str, key: &WireKey) -> String {
+        let mut digits = [0; 64];
+        let digits = const_hex::encode_to_str(key.digest(), &mut digits).unwrap_or_default();
+        [&self.namespace, kind, digits].concat()
+    }
+
+    /// Returns the name of a generation. Groups that share a name are invalidated together.
+    pub(crate) fn generation(&self, group: Group) -> String {
+        format!("{}:g:{:04x}", self.namespace, group.number() & 0xffff)
+    }
+
+    /// Returns the channel on which invalidations are published.
+    pub(crate) fn invalidation_channel(&self) -> Vec<u8> {
+        format!("{}:invalidations", self.namespace).into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vayu_core::Key;
+
+    use super::*;
+
+    #[test]
+    fn special_characters_of_a_namespace_are_escaped_in_the_pattern() {
+        let names = KeyNames::new("a*b[c]".to_owned());
+        assert_eq!(names.entry_pattern(), format!("a\\*b\\[c\\]:e:{}", "?".repeat(64)));
+        let key = WireKey::new(&Key::from_text("p", "k"));
+        assert!(names.entry(&key).starts_with("a*b[c]:e:"));
+        assert_ne!(names.entry(&key), names.lease(&key));
+    }
+}

@@ -1,0 +1,170 @@
+//! The queue between callers and the driver: commands to write, and replies that are pending.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::sync::Mutex;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, RedisError, Value};
+use tokio::sync::oneshot;
+
+use crate::error::Failure;
+use crate::sync::lock;
+
+/// A queue of commands and pending replies.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    timeout: Duration,
+    /// Returns the time. The clock of the caller's runtime may be paused.
+    now: fn() -> Instant,
+}
+
+#[derive(Default)]
+struct State {
+    /// Encoded commands that the driver has not taken yet.
+    commands: Vec<u8>,
+    /// Commands whose reply was not received yet, in the order of the replies.
+    pending: VecDeque<Pending>,
+    driver: Option<Waker>,
+    /// Time at which the driver must expire commands.
+    next_timeout: Option<Instant>,
+    is_closed: bool,
+}
+
+struct Pending {
+    /// `None` after a timeout. The reply is still in the stream and must be discarded.
+    caller: Option<oneshot::Sender<Result<Value, Failure>>>,
+    since: Instant,
+    deadline: Instant,
+}
+
+type ReplyReceiver = oneshot::Receiver<Result<Value, Failure>>;
+
+/// Largest number of pending replies. Without a limit, cancelled callers could send commands faster
+/// than the server executes them.
+pub(super) const MAX_PENDING: usize = 1 << 16;
+
+/// Returns the failure of a command that was not written.
+pub(super) fn connection_closed() -> Failure {
+    Failure::ConnectionLost(io::Error::from(io::ErrorKind::ConnectionAborted).into())
+}
+
+impl Queue {
+    pub(super) fn new(timeout: Duration, now: fn() -> Instant) -> Self {
+        Self { state: Mutex::default(), timeout, now }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        (self.now)()
+    }
+
+    /// Appends a command, and wakes the driver if need be.
+    pub(super) fn enqueue(
+        &self,
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<ReplyReceiver, Failure> {
+        let (caller, reply) = oneshot::channel();
+        let since = self.now();
+        let mut state = lock(&self.state);
+        if state.is_closed {
+            return Err(connection_closed());
+        }
+        if state.pending.len() >= MAX_PENDING {
+            return Err(Failure::QueueFull);
+        }
+        let timeout = deadline.min(since + self.timeout);
+        let is_sooner = state.next_timeout.is_none_or(|next| timeout < next);
+        if is_sooner {
+            state.next_timeout = Some(timeout);
+        }
+        // The first of several commands has woken the driver already.
+        let is_awake = !state.commands.is_empty() && !is_sooner;
+        let driver = if is_awake { None } else { state.driver.clone() };
+        command.write_packed_command(&mut state.commands);
+        state.pending.push_back(Pending { caller: Some(caller), since, deadline });
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Ok(reply)
+    }
+
+    /// Takes the commands in exchange for an empty buffer. The waker is woken when there are more.
+    pub(super) fn take_commands(&self, empty: &mut Vec<u8>, waker: &Waker) {
+        let mut state = lock(&self.state);
+        mem::swap(&mut state.commands, empty);
+        if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
+            state.driver = Some(waker.clone());
+        }
+    }
+
+    /// Delivers a reply to the first pending command.
+    pub(super) fn deliver(&self, value: Value) -> Result<(), RedisError> {
+        let next = lock(&self.state).pending.pop_front();
+        let unsolicited = || io::Error::new(io::ErrorKind::InvalidData, "unsolicited reply");
+        if let Some(caller) = next.ok_or_else(unsolicited)?.caller {
+            // The receiver is gone if the call was cancelled.
+            let _ = caller.send(Ok(value));
+        }
+        Ok(())
+    }
+
+    /// Fails the commands whose deadline has passed, and sets the next timeout.
+    ///
+    /// # Errors
+    ///
+    /// If a reply is pending and nothing was received for a whole timeout. `last_received` is the
+    /// time at which bytes were last received.
+    pub(super) fn expire(&self, last_received: Instant) -> io::Result<()> {
+        let now = self.now();
+        let mut late = Vec::new();
+        let mut state = lock(&self.state);
+        let mut next: Option<Instant> = None;
+        let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
+        for pending in state.pending.iter_mut().filter(|pending| pending.caller.is_some()) {
+            if pending.deadline <= now {
+                late.extend(pending.caller.take());
+            } else {
+                sooner(pending.deadline);
+            }
+        }
+        // Checked even if all callers are gone, so that the next one does not use a dead
+        // connection.
+        let first = state.pending.front();
+        let silent = first.map(|first| first.since.max(last_received) + self.timeout);
+        silent.into_iter().for_each(&mut sooner);
+        state.next_timeout = next;
+        drop(state);
+        for caller in late {
+            let _ = caller.send(Err(Failure::Timeout(self.timeout)));
+        }
+        if silent.is_some_and(|silent| silent <= now) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+
+    /// Returns when [`expire`](Self::expire) must be called.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        lock(&self.state).next_timeout
+    }
+
+    /// Fails all pending and later commands. `has_begun` tells whether a part of the first reply
+    /// was received; the other commands may be sent again.
+    pub(super) fn close(&self, error: &RedisError, has_begun: bool) {
+        let mut state = lock(&self.state);
+        state.is_closed = true;
+        let pending = mem::take(&mut state.pending);
+        drop(state);
+        for (index, pending) in pending.into_iter().enumerate() {
+            let failure =
+                if index == 0 && has_begun { Failure::Redis } else { Failure::ConnectionLost };
+            if let Some(caller) = pending.caller {
+                let _ = caller.send(Err(failure(error.clone())));
+            }
+        }
+    }
+}
