@@ -1,4 +1,4 @@
-//! The conformance kit, on a server, on a cluster and through tiers.
+//! The conformance kit, on a server, on a cluster and on tiered backends.
 
 use tempfile::TempDir;
 use vayu::backend::{
@@ -13,25 +13,25 @@ use crate::namespace;
 use crate::server::{shared, shared_cluster};
 
 fn options(namespace: &str, clock: ManualClock) -> RedisOptions {
-    // The kit's threads keep a machine busy that others share.
+    // The threads of the kit load the machine, so timeouts must be long.
     let patience = std::time::Duration::from_secs(10);
     RedisOptions::new().namespace(namespace.to_owned()).clock(clock).timeout(patience)
 }
 
 fn on_server(namespace: &str, clock: ManualClock) -> RedisBackend {
-    options(namespace, clock).connect(shared().url()).expect("an address").backend().clone()
+    options(namespace, clock).connect(shared().url()).expect("a valid URL").backend().clone()
 }
 
-/// With leases, of which no other test of the kit has any.
+/// Opens a backend with leases, which the other backends here do not use.
 fn with_leases(namespace: &str, clock: ManualClock) -> RedisBackend {
     let options = options(namespace, clock).single_flight(SingleFlight::Everywhere);
-    options.connect(shared().url()).expect("an address").backend().clone()
+    options.connect(shared().url()).expect("a valid URL").backend().clone()
 }
 
 fn on_cluster(namespace: &str, clock: ManualClock) -> RedisBackend {
     let options = options(namespace, clock).single_flight(SingleFlight::Everywhere);
     let cache = options.connect_cluster(shared_cluster().urls());
-    cache.expect("addresses").backend().clone()
+    cache.expect("valid URLs").backend().clone()
 }
 
 fn above<F: Backend<Stored = bytes::Bytes>>(backing: F) -> TieredBackend<F> {
@@ -43,7 +43,7 @@ fn above_files(place: &TempDir, clock: ManualClock) -> TieredBackend<FileBackend
     above(cache.backend().clone())
 }
 
-/// What opens a backend under a name of its own, and with that name.
+/// Returns a namespace of its own and a backend in it.
 fn named<B>(open: impl FnOnce(&str) -> B) -> (String, B) {
     let namespace = namespace();
     let backend = open(&namespace);

@@ -1,5 +1,5 @@
-//! Connections that end while they are idle, or in the middle of what is asked over them, are
-//! replaced. Those of cancelled callers are kept.
+//! Connections that end while they are idle or in use are replaced. Those of cancelled callers are
+//! kept.
 
 use std::future::Future;
 use std::pin::pin;
@@ -21,7 +21,8 @@ use crate::{HANG, namespace, until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// One failure of the server would open the circuit breaker for the rest of a test.
+/// Returns options with which one failure of the server opens the circuit breaker for the whole
+/// test.
 fn options() -> RedisOptions {
     RedisOptions::new()
         .namespace(namespace())
@@ -52,7 +53,7 @@ async fn number_async(cache: &RedisCache, n: u64, runs: &AtomicU32) -> u64 {
 
 type Operation = (&'static str, fn(&RedisCache, &Runtime) -> Result<()>);
 
-/// All that a cache asks a server.
+/// All operations of a cache.
 const OPERATIONS: [Operation; 22] = [
     ("get", |cache, _| cache.get::<u64>(&key(1)).map(drop)),
     ("set", |cache, _| cache.set(&key(1), &1_u64, HOUR)),
@@ -62,8 +63,8 @@ const OPERATIONS: [Operation; 22] = [
     ("invalidate_function", |cache, _| cache.invalidate_function(&number)),
     ("invalidate_prefix", |cache, _| cache.invalidate_prefix("number")),
     ("invalidate_all", |cache, _| cache.invalidate_all()),
-    ("claim", |cache, _| granted(cache.backend().try_acquire_lease(&key(2)))),
-    ("claim", |cache, _| granted(cache.backend().try_acquire_lease(&key(2)))),
+    ("lease", |cache, _| acquired(cache.backend().try_acquire_lease(&key(2)))),
+    ("lease", |cache, _| acquired(cache.backend().try_acquire_lease(&key(2)))),
     ("a call", |cache, _| {
         called(|runs| number(cache, 7, runs));
         Ok(())
@@ -80,11 +81,11 @@ const OPERATIONS: [Operation; 22] = [
         runtime.block_on(cache.invalidate_prefix_async("number"))
     }),
     ("invalidate_all_async", |cache, runtime| runtime.block_on(cache.invalidate_all_async())),
-    ("claim_async", |cache, runtime| {
-        granted(runtime.block_on(cache.backend().try_acquire_lease_async(&key(3))))
+    ("lease_async", |cache, runtime| {
+        acquired(runtime.block_on(cache.backend().try_acquire_lease_async(&key(3))))
     }),
-    ("claim_async", |cache, runtime| {
-        granted(runtime.block_on(cache.backend().try_acquire_lease_async(&key(4))))
+    ("lease_async", |cache, runtime| {
+        acquired(runtime.block_on(cache.backend().try_acquire_lease_async(&key(4))))
     }),
     ("a call", |cache, runtime| {
         called(|runs| runtime.block_on(number_async(cache, 7, runs)));
@@ -92,9 +93,9 @@ const OPERATIONS: [Operation; 22] = [
     }),
 ];
 
-/// A claim that was sent twice is granted all the same.
-fn granted(claim: Result<Lease>) -> Result<()> {
-    claim.map(|claim| assert!(matches!(claim, Lease::Acquired(_))))
+/// Checks that a lease is acquired even if its request was sent twice.
+fn acquired(lease: Result<Lease>) -> Result<()> {
+    lease.map(|lease| assert!(matches!(lease, Lease::Acquired(_))))
 }
 
 fn called(call: impl Fn(&AtomicU32) -> u64) {
@@ -102,7 +103,7 @@ fn called(call: impl Fn(&AtomicU32) -> u64) {
     assert_eq!((call(&runs), runs.into_inner()), (7, 1));
 }
 
-/// Every operation succeeds on connections that have ended since they were last used.
+/// Checks that every operation succeeds on connections that have ended since their last use.
 fn survives(way: &str, cache: &RedisCache, mut end: impl FnMut()) {
     let runtime = runtime();
     for (name, operation) in OPERATIONS {
@@ -171,7 +172,7 @@ fn connection_of_a_cluster_that_was_closed_is_replaced_for_every_operation() {
     });
 }
 
-/// Opens some connections of sync callers at once.
+/// Opens several connections of sync callers at the same time.
 fn open_many(cache: &RedisCache, proxy: &Proxy) {
     let before = proxy.connections();
     proxy.treat(Treatment { delay: Duration::from_millis(30), ..Treatment::default() });
@@ -190,7 +191,7 @@ fn open_many(cache: &RedisCache, proxy: &Proxy) {
 }
 
 #[test]
-fn many_idle_connections_that_ended_at_once_cost_one_new_one() {
+fn idle_connections_closed_together_are_replaced_by_one() {
     watchdog(HANG, || {
         let proxy = Proxy::before(shared().port);
         let cache = options().connect(proxy.url()).unwrap();
@@ -206,9 +207,9 @@ fn many_idle_connections_that_ended_at_once_cost_one_new_one() {
     });
 }
 
-/// A firewall that forgets a connection lets nothing pass any more, and says nothing.
+/// Simulates a firewall that drops an idle connection silently.
 #[test]
-fn connection_that_was_idle_for_long_is_not_relied_on() {
+fn connection_idle_for_max_idle_is_not_reused() {
     watchdog(2 * HANG, || {
         let proxy = Proxy::before(shared().port);
         let cache = options().max_idle(Duration::from_nanos(1)).connect(proxy.url()).unwrap();
@@ -220,7 +221,7 @@ fn connection_that_was_idle_for_long_is_not_relied_on() {
 }
 
 #[test]
-fn connection_that_falls_silent_in_use_costs_one_time_limit() {
+fn silent_connection_delays_calls_by_one_timeout() {
     watchdog(HANG, || {
         let proxy = Proxy::before(shared().port);
         let patience = Duration::from_millis(100);
@@ -243,7 +244,7 @@ fn connection_that_falls_silent_in_use_costs_one_time_limit() {
 }
 
 #[test]
-fn commands_under_way_when_the_connection_ends_are_sent_again() {
+fn commands_in_flight_when_the_connection_ends_are_sent_again() {
     watchdog(HANG, || {
         for end in [End::Closed, End::Reset, End::HalfClosed] {
             let proxy = Proxy::before(shared().port);
@@ -257,7 +258,7 @@ fn commands_under_way_when_the_connection_ends_are_sent_again() {
             let (before, replied) = (proxy.connections(), proxy.replied());
             runtime.block_on(backend.read_async(&key(0))).unwrap();
             let (replied, one) = (proxy.replied(), proxy.replied() - replied);
-            // What is asked is executed, and the replies do not come.
+            // The commands are executed, and the replies are lost.
             proxy.treat(Treatment { swallow: true, ..Treatment::default() });
             let tasks: Vec<_> = (0..32)
                 .map(|n| {
@@ -277,7 +278,7 @@ fn commands_under_way_when_the_connection_ends_are_sent_again() {
     });
 }
 
-/// Memory in front hears of what others remove after the connection for that was closed, too.
+/// A tiered cache receives invalidations after its subscription was closed, too.
 #[test]
 fn subscription_that_was_closed_is_replaced() {
     watchdog(HANG, || {
@@ -307,7 +308,7 @@ fn subscription_that_was_closed_is_replaced() {
     });
 }
 
-/// Callers without patience, beside others who have it.
+/// Runs callers that are cancelled early next to callers that are not.
 async fn crowd(cache: &RedisCache, rounds: u32) {
     let tasks: Vec<_> = (0..20_u64)
         .map(|n| {
@@ -331,7 +332,7 @@ async fn crowd(cache: &RedisCache, rounds: u32) {
 }
 
 #[test]
-fn cancelled_callers_cost_no_connection() {
+fn cancelled_callers_do_not_close_the_connection() {
     watchdog(HANG, || {
         let proxy = Proxy::before(shared().port);
         proxy.treat(Treatment { delay: Duration::from_millis(3), ..Treatment::default() });
@@ -343,11 +344,11 @@ fn cancelled_callers_cost_no_connection() {
 }
 
 #[test]
-fn caller_that_is_cancelled_at_any_point_leaves_the_connection_to_others() {
+fn caller_cancelled_at_any_point_does_not_affect_others() {
     watchdog(HANG, || {
         let proxy = Proxy::before(shared().port);
         let cache = options().connect(proxy.url()).unwrap();
-        // The first round is cancelled while it connects.
+        // The first round is cancelled while connecting.
         for round in 0..20 {
             for polls in 0..4 {
                 let (get, set) = (key(round), key(round + 100));
@@ -365,7 +366,7 @@ fn caller_that_is_cancelled_at_any_point_leaves_the_connection_to_others() {
     });
 }
 
-/// Polls a future some times, with pauses in which others may work, and drops it.
+/// Polls a future several times, with pauses for other threads, and drops it.
 fn futures_poll<F: Future>(polls: u32, future: F) {
     let mut future = pin!(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -377,9 +378,9 @@ fn futures_poll<F: Future>(polls: u32, future: F) {
     }
 }
 
-/// A server that is back is noticed though no caller waits for it to reply.
+/// A server that works again is detected even if no caller waits for the reply.
 #[test]
-fn attempt_of_a_cancelled_caller_closes_the_circuit_breaker() {
+fn probe_of_a_cancelled_caller_closes_the_circuit_breaker() {
     watchdog(HANG, || {
         let mut server = Server::start();
         let proxy = Arc::new(Proxy::before(server.port));
@@ -395,7 +396,7 @@ fn attempt_of_a_cancelled_caller_closes_the_circuit_breaker() {
         proxy.treat(Treatment { delay: Duration::from_millis(20), ..Treatment::default() });
         let key = key(1);
         until("the server is asked by all again", || {
-            // Cancelled long before the reply can come.
+            // Cancelled long before the reply can be received.
             let _ = runtime.block_on(async {
                 tokio::time::timeout(Duration::from_millis(5), cache.get_async::<u64>(&key)).await
             });

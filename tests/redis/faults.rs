@@ -1,4 +1,4 @@
-//! What goes wrong with a server costs time, and never an answer.
+//! Faults of a server delay calls, and never fail them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,24 +15,24 @@ use crate::{HANG, cache, cache_at, namespace, size, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The only right answer for a number.
-fn right(n: u64) -> String {
+/// Returns the only correct value for a number.
+fn correct(n: u64) -> String {
     format!("value of {n}")
 }
 
 #[cached(cache = cache, ttl = "1m", prefix = "value", skip(cache), log = false)]
 fn value(cache: &RedisCache, n: u64) -> String {
-    right(n)
+    correct(n)
 }
 
 #[cached(cache = cache, ttl = "1m", prefix = "value", key = n.to_string(), log = false)]
 fn by_text(cache: &RedisCache, n: u64) -> String {
-    right(n)
+    correct(n)
 }
 
 #[cached(cache = cache, ttl = "1m", prefix = "value", key = n.to_string(), log = false)]
 async fn by_text_async(cache: &RedisCache, n: u64) -> String {
-    right(n)
+    correct(n)
 }
 
 fn key(n: u64) -> Key {
@@ -43,17 +43,17 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Calls that must all be answered right, sync and async, whatever the server does.
+/// Makes sync and async calls that must return the correct value, whatever the server does.
 fn call(cache: &RedisCache, numbers: std::ops::Range<u64>) {
     let runtime = runtime();
     for n in numbers {
-        assert_eq!(by_text(cache, n), right(n));
-        assert_eq!(runtime.block_on(by_text_async(cache, n)), right(n));
+        assert_eq!(by_text(cache, n), correct(n));
+        assert_eq!(runtime.block_on(by_text_async(cache, n)), correct(n));
     }
 }
 
 #[test]
-fn server_that_is_not_there_is_an_error_only_for_who_asks_at_once() {
+fn unreachable_server_is_an_error_only_with_connect_eagerly() {
     watchdog(HANG, || {
         let server = Server::start();
         let url = server.url();
@@ -64,36 +64,36 @@ fn server_that_is_not_there_is_an_error_only_for_who_asks_at_once() {
         assert_eq!((stats.hits, stats.misses), (0, 1000));
         assert!(stats.errors_of(ErrorKind::Backend) > 0);
         let eager = RedisOptions::new().connect_eagerly().connect(&url);
-        assert_eq!(eager.expect_err("there is nobody").kind(), ErrorKind::Backend);
+        assert_eq!(eager.expect_err("no server").kind(), ErrorKind::Backend);
         assert_eq!(cache.get::<String>(&key(1)).unwrap_err().kind(), ErrorKind::Backend);
     });
 }
 
 #[test]
-fn server_that_hangs_is_left_alone() {
+fn hanging_server_opens_the_circuit_breaker() {
     watchdog(HANG, || {
         let server = Server::start();
         let cache = RedisOptions::new()
             .circuit_breaker(3, Duration::from_secs(3600))
             .connect(server.url())
-            .expect("an address");
+            .expect("a valid URL");
         call(&cache, 0..10);
         server.freeze();
-        // Without a rest these would take far longer than a test may.
+        // Without a circuit breaker these would take far longer than a test may.
         call(&cache, 0..10_000);
         server.thaw();
     });
 }
 
 #[test]
-fn paused_server_answers_again_after_its_pause() {
+fn paused_server_is_used_again_after_its_pause() {
     watchdog(HANG, || {
         let server = Server::start();
         let cache = RedisOptions::new()
             .timeout(Duration::from_millis(50))
             .circuit_breaker(3, Duration::from_millis(20))
             .connect(server.url())
-            .expect("an address");
+            .expect("a valid URL");
         call(&cache, 0..10);
         let () = server.ask("CLIENT PAUSE 500 ALL");
         call(&cache, 0..20);
@@ -105,7 +105,7 @@ fn paused_server_answers_again_after_its_pause() {
 }
 
 #[test]
-fn killed_server_is_used_again_when_it_is_back() {
+fn restarted_server_is_used_again() {
     watchdog(HANG, || {
         let mut server = Server::start();
         let cache = cache_at(&server.url());
@@ -113,7 +113,7 @@ fn killed_server_is_used_again_when_it_is_back() {
         server.kill();
         call(&cache, 0..100);
         server.revive();
-        until("the server is asked again", || {
+        until("the server is used again", || {
             call(&cache, 0..10);
             (0..10).all(|n| cache.get::<String>(&key(n)).is_ok_and(|found| found.is_some()))
         });
@@ -123,9 +123,9 @@ fn killed_server_is_used_again_when_it_is_back() {
     });
 }
 
-/// Callers of all kinds at once, while the proxy holds replies back for longer than they wait.
+/// Runs callers of all kinds concurrently, while the proxy delays replies beyond their timeout.
 #[test]
-fn reply_that_comes_too_late_is_nobodys() {
+fn late_reply_is_not_delivered_to_another_call() {
     watchdog(2 * HANG, || {
         let proxy = Proxy::before(shared().port);
         let cache = RedisOptions::new()
@@ -133,13 +133,13 @@ fn reply_that_comes_too_late_is_nobodys() {
             .timeout(Duration::from_millis(15))
             .circuit_breaker(u32::MAX, Duration::from_millis(1))
             .connect(proxy.url())
-            .expect("an address");
+            .expect("a valid URL");
         let calls = size("VAYU_LATE_CALLS", 100_000) as u64;
         let is_over = AtomicBool::new(false);
         let done = Arc::new(AtomicU64::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
-                // A network has no clock that could be moved by hand.
+                // A network has no clock that a test could advance.
                 while !is_over.load(Ordering::Relaxed) {
                     proxy.treat(Treatment {
                         delay: Duration::from_millis(17),
@@ -158,7 +158,7 @@ fn reply_that_comes_too_late_is_nobodys() {
                     let mut n = task * 1000;
                     while done.fetch_add(1, Ordering::Relaxed) < calls {
                         n = (n * 7 + 1) % 2000;
-                        assert_eq!(by_text_async(&cache, n).await, right(n));
+                        assert_eq!(by_text_async(&cache, n).await, correct(n));
                     }
                 }));
             }
@@ -169,31 +169,31 @@ fn reply_that_comes_too_late_is_nobodys() {
                         let mut n = thread * 500;
                         while done.fetch_add(1, Ordering::Relaxed) < calls {
                             n = (n * 7 + 1) % 2000;
-                            assert_eq!(by_text(&cache, n), right(n));
+                            assert_eq!(by_text(&cache, n), correct(n));
                         }
                     })
                 })
                 .collect();
             runtime.block_on(async {
                 for task in tasks {
-                    task.await.expect("the right answer");
+                    task.await.expect("the correct value");
                 }
             });
             for thread in threads {
-                thread.join().expect("the right answer");
+                thread.join().expect("the correct value");
             }
             is_over.store(true, Ordering::Relaxed);
         });
         let stats = cache.stats();
         println!(
-            "{calls} calls: {} hits, {} faults, {} connections, {} answers of another key",
+            "{calls} calls: {} hits, {} faults, {} connections, {} replies of another key",
             stats.hits,
             stats.errors,
             proxy.connections(),
             stats.usage.corrupt_entries.unwrap_or(0),
         );
         assert!(stats.hits > 0 && stats.errors > 0 && proxy.connections() > 10);
-        // The key in each entry would find them, and there are none to be found.
+        // The key in each entry would reveal replies of another key.
         assert_eq!(stats.usage.corrupt_entries, Some(0));
     });
 }
@@ -206,16 +206,16 @@ fn connection_of_a_cancelled_call_is_used_again() {
             .namespace(namespace())
             .timeout(Duration::from_secs(10))
             .connect(proxy.url())
-            .expect("an address");
+            .expect("a valid URL");
         runtime().block_on(async {
-            assert_eq!(by_text_async(&cache, 1).await, right(1));
+            assert_eq!(by_text_async(&cache, 1).await, correct(1));
             let before = proxy.connections();
             proxy.treat(Treatment { delay: Duration::from_millis(200), ..Treatment::default() });
             let first = key(1);
             let impatient = cache.get_async::<String>(&first);
             tokio::time::timeout(Duration::from_millis(20), impatient).await.unwrap_err();
             proxy.treat(Treatment::default());
-            assert_eq!(by_text_async(&cache, 1).await, right(1));
+            assert_eq!(by_text_async(&cache, 1).await, correct(1));
             assert_eq!(proxy.connections(), before);
         });
     });
@@ -230,7 +230,7 @@ fn reply_cut_at_any_byte_is_a_miss() {
                 .namespace(namespace())
                 .circuit_breaker(u32::MAX, Duration::from_millis(1))
                 .connect(proxy.url())
-                .expect("an address");
+                .expect("a valid URL");
             proxy.treat(Treatment { cut_after: Some(cut), ..Treatment::default() });
             call(&cache, 0..3);
         }
@@ -238,7 +238,7 @@ fn reply_cut_at_any_byte_is_a_miss() {
 }
 
 #[test]
-fn reply_with_any_bit_flipped_is_no_other_value() {
+fn reply_with_any_bit_flipped_is_not_returned() {
     watchdog(HANG, || {
         let proxy = Proxy::before(shared().port);
         for at in 0..320 {
@@ -247,7 +247,7 @@ fn reply_with_any_bit_flipped_is_no_other_value() {
                 .timeout(Duration::from_millis(30))
                 .circuit_breaker(u32::MAX, Duration::from_millis(1))
                 .connect(proxy.url())
-                .expect("an address");
+                .expect("a valid URL");
             call(&cache, 0..1);
             proxy.treat(Treatment { mangle: Some(at), ..Treatment::default() });
             call(&cache, 0..2);
@@ -257,7 +257,7 @@ fn reply_with_any_bit_flipped_is_no_other_value() {
 }
 
 #[test]
-fn swallowed_replies_cost_no_answer() {
+fn lost_replies_do_not_fail_calls() {
     watchdog(HANG, || {
         let proxy = Proxy::before(shared().port);
         let cache = cache_at(&proxy.url());
@@ -267,7 +267,7 @@ fn swallowed_replies_cost_no_answer() {
     });
 }
 
-/// The name on the server of the only entry there is.
+/// Returns the name of the only entry on a server.
 fn only_name(server: &Server) -> String {
     let names: Vec<_> = server.names().into_iter().filter(|name| name.contains(":e:")).collect();
     assert_eq!(names.len(), 1, "{names:?}");
@@ -275,59 +275,63 @@ fn only_name(server: &Server) -> String {
 }
 
 #[test]
-fn entry_of_another_type_is_a_fault_and_is_replaced() {
+fn key_of_another_type_is_an_error_and_is_overwritten() {
     watchdog(HANG, || {
         let server = Server::start();
         let cache = cache_at(&server.url());
-        assert_eq!(by_text(&cache, 1), right(1));
+        assert_eq!(by_text(&cache, 1), correct(1));
         let name = only_name(&server);
         let () = server.ask(&format!("DEL {name}"));
         let () = server.ask(&format!("LPUSH {name} thing"));
-        assert_eq!(by_text(&cache, 1), right(1));
+        assert_eq!(by_text(&cache, 1), correct(1));
         assert_eq!(cache.stats().errors_of(ErrorKind::Backend), 1);
-        assert_eq!(by_text(&cache, 1), right(1));
+        assert_eq!(by_text(&cache, 1), correct(1));
         let stats = cache.stats();
         assert_eq!((stats.errors, stats.hits, stats.inserts), (1, 1, 2));
     });
 }
 
 #[test]
-fn foreign_bytes_are_missing() {
+fn foreign_bytes_count_as_missing() {
     watchdog(HANG, || {
         let server = Server::start();
         let cache = cache_at(&server.url());
-        assert_eq!(by_text(&cache, 1), right(1));
+        assert_eq!(by_text(&cache, 1), correct(1));
         let name = only_name(&server);
         for bytes in ["x", &"y".repeat(200), "\u{89}VYU"] {
             let () = server.ask(&format!("SET {name} {bytes}"));
-            assert_eq!(by_text(&cache, 1), right(1));
+            assert_eq!(by_text(&cache, 1), correct(1));
         }
-        // The whole entry of another key.
+        // A complete entry of another key.
         by_text(&cache, 2);
         let names = server.names();
         let other = names.iter().find(|other| other.contains(":e:") && **other != name).unwrap();
         let () = server.ask(&format!("COPY {other} {name} REPLACE"));
-        assert_eq!(by_text(&cache, 1), right(1));
+        assert_eq!(by_text(&cache, 1), correct(1));
         assert_eq!(cache.stats().usage.corrupt_entries, Some(4));
         assert_eq!(cache.stats().errors, 0);
     });
 }
 
 #[test]
-fn full_server_keeps_what_it_has_and_answers_go_on() {
+fn full_server_keeps_its_entries_and_calls_continue() {
     watchdog(HANG, || {
         let server = Server::start();
         let cache = cache_at(&server.url());
-        assert_eq!(by_text(&cache, 1), right(1));
+        assert_eq!(by_text(&cache, 1), correct(1));
         let () = server.ask("CONFIG SET maxmemory-policy noeviction");
         let () = server.ask("CONFIG SET maxmemory 1");
         call(&cache, 2..20);
         assert!(cache.stats().errors > 0);
-        assert_eq!(cache.get::<String>(&key(1)).unwrap(), Some(right(1)), "what it has is found");
+        assert_eq!(
+            cache.get::<String>(&key(1)).unwrap(),
+            Some(correct(1)),
+            "existing entries are found"
+        );
         assert_eq!(cache.get::<String>(&key(2)).unwrap(), None);
         let () = server.ask("CONFIG SET maxmemory 0");
         call(&cache, 2..3);
-        assert_eq!(cache.get::<String>(&key(2)).unwrap(), Some(right(2)));
+        assert_eq!(cache.get::<String>(&key(2)).unwrap(), Some(correct(2)));
     });
 }
 
@@ -335,10 +339,10 @@ fn full_server_keeps_what_it_has_and_answers_go_on() {
 fn replica_is_read_and_not_written() {
     watchdog(HANG, || {
         let (server, replica) = (Server::start(), Server::start());
-        let cache = RedisOptions::new().connect(server.url()).expect("an address");
-        assert_eq!(by_text(&cache, 1), right(1));
+        let cache = RedisOptions::new().connect(server.url()).expect("a valid URL");
+        assert_eq!(by_text(&cache, 1), correct(1));
         let () = replica.ask(&format!("REPLICAOF 127.0.0.1 {}", server.port));
-        let at_replica = RedisOptions::new().connect(replica.url()).expect("an address");
+        let at_replica = RedisOptions::new().connect(replica.url()).expect("a valid URL");
         until("the entry comes to the replica", || {
             at_replica.get::<String>(&key(1)).is_ok_and(|found| found.is_some())
         });
@@ -349,9 +353,9 @@ fn replica_is_read_and_not_written() {
 }
 
 #[test]
-fn node_of_a_cluster_asked_by_itself_costs_no_answer() {
+fn single_node_of_a_cluster_does_not_fail_calls() {
     watchdog(HANG, || {
-        // No slots are served at all, and then those of other nodes are asked for.
+        // At first no slots are served, later slots of other nodes are requested.
         let lonely = Server::with(&["--cluster-enabled", "yes"]);
         call(&cache_at(&lonely.url()), 0..20);
         call(&cache_at(&crate::server::shared_cluster().urls()[0]), 0..20);
@@ -359,7 +363,7 @@ fn node_of_a_cluster_asked_by_itself_costs_no_answer() {
 }
 
 #[test]
-fn password_is_needed_and_never_told() {
+fn password_is_required_and_not_in_any_error() {
     watchdog(HANG, || {
         let server = Server::with(&["--requirepass", "sesame"]);
         let with = |user: &str| format!("redis://{user}127.0.0.1:{}/", server.port);
@@ -373,55 +377,55 @@ fn password_is_needed_and_never_told() {
             assert_eq!(cache.stats().hits, 0);
             let eager = RedisOptions::new().connect_eagerly().connect(&url).expect_err("no entry");
             let source = std::error::Error::source(&eager).expect("a cause");
-            let told = format!("{eager} {eager:?} {source} {cache:?} {:?}", cache.backend());
-            assert!(!told.contains("sesame") && !told.contains("guess"), "{told}");
+            let message = format!("{eager} {eager:?} {source} {cache:?} {:?}", cache.backend());
+            assert!(!message.contains("sesame") && !message.contains("guess"), "{message}");
         }
-        let told = format!("{right_one:?} {:?}", right_one.backend());
-        assert!(!told.contains("sesame"), "{told}");
+        let message = format!("{right_one:?} {:?}", right_one.backend());
+        assert!(!message.contains("sesame"), "{message}");
     });
 }
 
 #[test]
-fn databases_are_apart() {
+fn databases_are_separate() {
     watchdog(HANG, || {
         let options = || RedisOptions::new().namespace("databases");
         let url = |database: u32| format!("{}{database}", shared().url());
         let (one, two) = (options().connect(url(1)).unwrap(), options().connect(url(2)).unwrap());
         runtime().block_on(async {
-            assert_eq!(by_text_async(&one, 1).await, right(1));
+            assert_eq!(by_text_async(&one, 1).await, correct(1));
             assert_eq!(two.get_async::<String>(&key(1)).await.unwrap(), None);
-            assert_eq!(one.get_async::<String>(&key(1)).await.unwrap(), Some(right(1)));
+            assert_eq!(one.get_async::<String>(&key(1)).await.unwrap(), Some(correct(1)));
         });
         assert_eq!(two.get::<String>(&key(1)).unwrap(), None);
-        assert_eq!(one.get::<String>(&key(1)).unwrap(), Some(right(1)));
+        assert_eq!(one.get::<String>(&key(1)).unwrap(), Some(correct(1)));
     });
 }
 
 #[test]
-fn entry_ends_by_its_own_clock_and_by_the_servers() {
+fn entry_expires_by_the_clock_of_the_cache_and_of_the_server() {
     watchdog(HANG, || {
         let server = Server::start();
         let clock = ManualClock::new();
         let cache = RedisOptions::new().clock(clock.clone()).connect(server.url()).unwrap();
-        cache.set(&key(1), &right(1), MINUTE).unwrap();
+        cache.set(&key(1), &correct(1), MINUTE).unwrap();
         let left: i64 = server.ask(&format!("PTTL {}", only_name(&server)));
         assert!((1..=60_000).contains(&left), "{left}");
-        // A server that keeps it for ever does not make it fresh.
+        // An entry without expiry on the server still expires by the clock of the cache.
         let () = server.ask(&format!("PERSIST {}", only_name(&server)));
-        assert_eq!(cache.get::<String>(&key(1)).unwrap(), Some(right(1)));
+        assert_eq!(cache.get::<String>(&key(1)).unwrap(), Some(correct(1)));
         clock.advance(MINUTE);
         assert_eq!(cache.get::<String>(&key(1)).unwrap(), None);
-        // What never ends has no time on the server.
-        cache.set(&key(1), &right(1), Duration::MAX).unwrap();
+        // An entry without expiry has none on the server.
+        cache.set(&key(1), &correct(1), Duration::MAX).unwrap();
         assert_eq!(server.ask::<i64>(&format!("PTTL {}", only_name(&server))), -1);
-        // What the server has dropped is missing.
+        // An entry that the server has expired is missing.
         let () = server.ask("FLUSHALL");
         assert_eq!(cache.get::<String>(&key(1)).unwrap(), None);
     });
 }
 
 #[test]
-fn entry_that_is_too_long_is_neither_written_nor_read() {
+fn oversized_entry_is_neither_written_nor_read() {
     watchdog(HANG, || {
         let namespace = namespace();
         let options = || RedisOptions::new().namespace(&namespace);
@@ -437,33 +441,33 @@ fn entry_that_is_too_long_is_neither_written_nor_read() {
 }
 
 #[test]
-fn right_that_ran_out_takes_nothing_from_its_successor() {
+fn expired_lease_does_not_release_its_successor() {
     watchdog(HANG, || {
         let lease_ttl = |time| {
-            let options = RedisOptions::new().namespace("claims").lease_ttl(time);
+            let options = RedisOptions::new().namespace("leases").lease_ttl(time);
             options.single_flight(SingleFlight::Everywhere).connect(shared().url()).unwrap()
         };
         let (short, long) = (lease_ttl(Duration::from_millis(20)), lease_ttl(MINUTE));
-        let claim = |cache: &RedisCache| cache.backend().try_acquire_lease(&key(1)).unwrap();
-        let first = claim(&short);
+        let acquire = |cache: &RedisCache| cache.backend().try_acquire_lease(&key(1)).unwrap();
+        let first = acquire(&short);
         assert!(matches!(first, Lease::Acquired(_)));
         let second = std::cell::Cell::new(None);
-        until("the first right runs out", || match claim(&long) {
-            Lease::Acquired(right) => {
-                second.set(Some(right));
+        until("the first lease expires", || match acquire(&long) {
+            Lease::Acquired(lease) => {
+                second.set(Some(lease));
                 true
             }
             _ => false,
         });
         drop(first);
-        assert!(matches!(claim(&long), Lease::Held), "that of the second stands");
+        assert!(matches!(acquire(&long), Lease::Held), "the second lease is still held");
         drop(second);
-        assert!(matches!(claim(&long), Lease::Acquired(_)), "it was given back");
+        assert!(matches!(acquire(&long), Lease::Acquired(_)), "it was released");
     });
 }
 
 #[test]
-fn clear_leaves_other_namespaces_alone() {
+fn clear_removes_one_namespace_only() {
     watchdog(HANG, || {
         let server = Server::start();
         let of = |name: &str| RedisOptions::new().namespace(name).connect(server.url()).unwrap();
@@ -481,22 +485,22 @@ fn clear_leaves_other_namespaces_alone() {
 }
 
 #[test]
-fn one_configuration_serves_threads_and_runtimes_of_all_kinds() {
+fn one_cache_serves_threads_and_runtimes_of_all_kinds() {
     watchdog(HANG, || {
         let cache = cache();
-        // A runtime that has ended leaves nothing behind that others would stumble over.
+        // A runtime that has ended does not affect later ones.
         for round in 0..5 {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            assert_eq!(runtime.block_on(by_text_async(&cache, 1)), right(1), "{round}");
+            assert_eq!(runtime.block_on(by_text_async(&cache, 1)), correct(1), "{round}");
         }
-        assert_eq!(smol::block_on(by_text_async(&cache, 1)), right(1));
-        assert_eq!(smol::block_on(by_text_async(&cache, 2)), right(2));
-        assert_eq!(by_text(&cache, 2), right(2));
-        // A sync call in a runtime.
-        runtime().block_on(async { assert_eq!(by_text(&cache, 1), right(1)) });
+        assert_eq!(smol::block_on(by_text_async(&cache, 1)), correct(1));
+        assert_eq!(smol::block_on(by_text_async(&cache, 2)), correct(2));
+        assert_eq!(by_text(&cache, 2), correct(2));
+        // A sync call within a runtime.
+        runtime().block_on(async { assert_eq!(by_text(&cache, 1), correct(1)) });
         let stats = cache.stats();
         assert_eq!((stats.errors, stats.misses, stats.hits), (0, 2, 7));
-        assert_eq!(value(&cache, 1), right(1));
+        assert_eq!(value(&cache, 1), correct(1));
     });
 }

@@ -1,4 +1,4 @@
-//! A server that is none.
+//! Servers that do not speak the protocol.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,17 +12,17 @@ use crate::HANG;
 use crate::process::{self, Process};
 
 #[cached(cache = cache, ttl = "1m", prefix = "answer", skip(cache), log = false)]
-fn answer(cache: &RedisCache, n: u64) -> u64 {
+fn next(cache: &RedisCache, n: u64) -> u64 {
     n + 1
 }
 
 #[cached(cache = cache, ttl = "1m", prefix = "answer", skip(cache), log = false)]
-async fn answer_async(cache: &RedisCache, n: u64) -> u64 {
+async fn next_async(cache: &RedisCache, n: u64) -> u64 {
     n + 1
 }
 
-/// What it says, over and over, to whatever it is asked.
-fn speeches() -> Vec<(&'static str, Vec<u8>)> {
+/// Returns malformed replies, which a server sends to every command.
+fn replies() -> Vec<(&'static str, Vec<u8>)> {
     let mut nested = b"*1\r\n".repeat(1_000_000);
     nested.extend_from_slice(b":1\r\n");
     let megabyte = |start: &str| [start.as_bytes(), &vec![b'x'; 1 << 20]].concat();
@@ -51,19 +51,19 @@ fn speeches() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Says it to everybody, once for each piece it hears, or without end.
-fn speak(listener: &TcpListener, speech: &[u8], is_endless: bool) {
+/// Sends a reply to every client, once for each piece it receives, or endlessly.
+fn send(listener: &TcpListener, reply: &[u8], is_endless: bool) {
     for client in listener.incoming() {
-        let (Ok(mut client), speech) = (client, speech.to_vec()) else { return };
+        let (Ok(mut client), reply) = (client, reply.to_vec()) else { return };
         thread::spawn(move || {
             let _ = client.set_read_timeout(Some(Duration::from_secs(10)));
             let mut heard = [0; 4096];
             while let Ok(1..) = client.read(&mut heard) {
                 loop {
-                    if client.write_all(&speech).is_err() {
+                    if client.write_all(&reply).is_err() {
                         return;
                     }
-                    if !is_endless || speech.is_empty() {
+                    if !is_endless || reply.is_empty() {
                         break;
                     }
                 }
@@ -72,7 +72,7 @@ fn speak(listener: &TcpListener, speech: &[u8], is_endless: bool) {
     }
 }
 
-/// One byte now and then, so that no single read takes long.
+/// Sends one byte at a time, so that no single read takes long.
 fn trickle(listener: &TcpListener) {
     for client in listener.incoming() {
         let Ok(mut client) = client else { return };
@@ -85,39 +85,39 @@ fn trickle(listener: &TcpListener) {
     }
 }
 
-fn call(port: u16, speech: &str, patience: Duration) {
+fn call(port: u16, reply: &str, limit: Duration) {
     let cache = RedisOptions::new()
-        .timeout(patience)
+        .timeout(limit)
         .circuit_breaker(u32::MAX, Duration::from_millis(1))
         .connect(format!("redis://127.0.0.1:{port}/"))
-        .expect("an address");
+        .expect("a valid URL");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for n in 0..5 {
-        assert_eq!(answer(&cache, n), n + 1, "{speech}");
-        assert_eq!(runtime.block_on(answer_async(&cache, n)), n + 1, "{speech}");
+        assert_eq!(next(&cache, n), n + 1, "{reply}");
+        assert_eq!(runtime.block_on(next_async(&cache, n)), n + 1, "{reply}");
     }
-    assert_eq!(cache.stats().hits, 0, "{speech}");
+    assert_eq!(cache.stats().hits, 0, "{reply}");
 }
 
-/// The most memory that this process has had, in KiB.
+/// Returns the peak memory of this process, in KiB.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("the state of this process");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its peak");
     line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
 }
 
-/// Calls while servers of all kinds speak, and then answers how much memory that took.
-fn suffer() {
-    for (speech, bytes) in speeches() {
+/// Makes calls to malformed servers of all kinds, and then reports the peak memory.
+fn call_all() {
+    for (reply, bytes) in replies() {
         for is_endless in [false, true] {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
             let port = listener.local_addr().expect("an address").port();
             let bytes = bytes.clone();
-            // What never ends is given up for its length long before that.
+            // An endless reply is rejected for its length long before that.
             let is_long = is_endless && bytes.len() > 1 << 20 && bytes[0] != b'*';
-            let patience = Duration::from_millis(if is_long { 3000 } else { 60 });
-            thread::spawn(move || speak(&listener, &bytes, is_endless));
-            call(port, speech, patience);
+            let limit = Duration::from_millis(if is_long { 3000 } else { 60 });
+            thread::spawn(move || send(&listener, &bytes, is_endless));
+            call(port, reply, limit);
         }
     }
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -128,21 +128,21 @@ fn suffer() {
 }
 
 #[test]
-fn whatever_a_server_says_costs_bounded_time_and_memory() {
+fn malformed_replies_cost_bounded_time_and_memory() {
     if process::role().is_some() {
-        return watchdog(2 * HANG, suffer);
+        return watchdog(2 * HANG, call_all);
     }
     watchdog(2 * HANG, || {
-        let name = "hostile::whatever_a_server_says_costs_bounded_time_and_memory";
+        let name = "hostile::malformed_replies_cost_bounded_time_and_memory";
         let peak: u64 = Process::start(name, "victim").ask("").parse().expect("a number");
         println!("at most {} MiB", peak / 1024);
         assert!(peak < 200 * 1024, "{peak} KiB");
     });
 }
 
-/// A server that closes each connection at once.
+/// Simulates a server that closes each connection at once.
 #[test]
-fn closed_connections_cost_no_answer() {
+fn closed_connections_do_not_fail_calls() {
     watchdog(HANG, || {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();

@@ -1,4 +1,4 @@
-//! What is removed in one place is given up in the memory of the others.
+//! An invalidation in one cache reaches the memory of others.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::proxy::{Proxy, Treatment};
 use crate::server::{Server, shared, shared_cluster};
 use crate::{HANG, namespace, until};
 
-/// What the source says at the moment.
+/// Current value of the source.
 static SOURCE: AtomicU64 = AtomicU64::new(0);
 
 #[cached(cache = cache, ttl = "1h", prefix = "fact", skip(cache, source), tags("tag:{n}"), handle = fact_entry, log = false)]
@@ -24,7 +24,7 @@ fn fact<F: Backend<Stored = bytes::Bytes>>(
     source.load(Ordering::SeqCst)
 }
 
-/// Two caches that know nothing of each other but what is below, and one that has no memory.
+/// Checks two caches that share nothing but the backing tier.
 fn check<F: Backend<Stored = bytes::Bytes>>(one: &TieredCache<F>, other: &TieredCache<F>) {
     let source = AtomicU64::new(1);
     let mut version = 1;
@@ -49,7 +49,7 @@ fn check<F: Backend<Stored = bytes::Bytes>>(one: &TieredCache<F>, other: &Tiered
         version += 1;
         source.store(version, Ordering::SeqCst);
         if fact(other, 7, &source) == version {
-            // What was changed before may be heard of twice, and late.
+            // Messages of earlier changes may be received twice, and late.
             let since = other.backend().tier_stats();
             assert_ne!((since.invalidations, since.errors), heard.get(), "{way}: no reason to ask");
         }
@@ -63,10 +63,10 @@ fn check<F: Backend<Stored = bytes::Bytes>>(one: &TieredCache<F>, other: &Tiered
 
 fn on(url: &str, namespace: &str) -> TieredCache<RedisBackend> {
     TieredOptions::new()
-        .over(&RedisOptions::new().namespace(namespace).connect(url).expect("an address"))
+        .over(&RedisOptions::new().namespace(namespace).connect(url).expect("a valid URL"))
 }
 
-fn hears<F: Backend<Stored = bytes::Bytes>>(cache: &TieredCache<F>) -> bool {
+fn is_connected<F: Backend<Stored = bytes::Bytes>>(cache: &TieredCache<F>) -> bool {
     cache
         .backend()
         .backing()
@@ -75,32 +75,32 @@ fn hears<F: Backend<Stored = bytes::Bytes>>(cache: &TieredCache<F>) -> bool {
 }
 
 #[test]
-fn others_give_up_what_is_invalidated_on_a_server() {
+fn invalidation_reaches_other_caches_over_a_server() {
     watchdog(HANG, || {
         let namespace = namespace();
         let (one, other) = (on(&shared().url(), &namespace), on(&shared().url(), &namespace));
-        until("both listen", || hears(&one) && hears(&other));
+        until("both are subscribed", || is_connected(&one) && is_connected(&other));
         check(&one, &other);
     });
 }
 
 #[test]
-fn others_give_up_what_is_invalidated_on_a_cluster() {
+fn invalidation_reaches_other_caches_over_a_cluster() {
     watchdog(HANG, || {
         let namespace = namespace();
         let open = || {
             let options = RedisOptions::new().namespace(&namespace);
             TieredOptions::new()
-                .over(&options.connect_cluster(shared_cluster().urls()).expect("addresses"))
+                .over(&options.connect_cluster(shared_cluster().urls()).expect("valid URLs"))
         };
         let (one, other) = (open(), open());
-        until("both listen", || hears(&one) && hears(&other));
+        until("both are subscribed", || is_connected(&one) && is_connected(&other));
         check(&one, &other);
     });
 }
 
 #[test]
-fn others_give_up_what_is_invalidated_in_a_directory() {
+fn invalidation_reaches_other_caches_over_a_directory() {
     watchdog(HANG, || {
         let place = tempfile::tempdir().unwrap();
         let open = || TieredOptions::new().over(&FileCache::open(place.path()).unwrap());
@@ -109,39 +109,39 @@ fn others_give_up_what_is_invalidated_in_a_directory() {
 }
 
 #[test]
-fn process_without_memory_is_heard_too() {
+fn invalidation_of_a_cache_without_memory_reaches_others() {
     watchdog(HANG, || {
         let namespace = namespace();
-        let near = on(&shared().url(), &namespace);
+        let tiered = on(&shared().url(), &namespace);
         let plain = RedisOptions::new().namespace(&namespace).connect(shared().url()).unwrap();
-        until("it listens", || hears(&near));
-        assert_eq!(fact(&near, 1, &SOURCE), 0);
+        until("it is subscribed", || is_connected(&tiered));
+        assert_eq!(fact(&tiered, 1, &SOURCE), 0);
         plain.invalidate_tag("tag:1").unwrap();
-        let before = near.stats().misses;
+        let before = tiered.stats().misses;
         until("the tag is invalid", || {
-            fact(&near, 1, &SOURCE);
-            near.stats().misses > before
+            fact(&tiered, 1, &SOURCE);
+            tiered.stats().misses > before
         });
     });
 }
 
-/// What is missed while the connection is broken is made good when it stands again.
+/// Messages that were missed while disconnected do not matter after reconnecting.
 #[test]
-fn memory_is_given_up_when_a_broken_connection_stands_again() {
+fn reconnecting_invalidates_memory() {
     watchdog(HANG, || {
         let namespace = namespace();
         let source = AtomicU64::new(1);
         let one = on(&shared().url(), &namespace);
         let proxy = Proxy::before(shared().port);
         let other = on(&proxy.url(), &namespace);
-        until("both listen", || hears(&one) && hears(&other));
+        until("both are subscribed", || is_connected(&one) && is_connected(&other));
         assert_eq!((fact(&one, 7, &source), fact(&other, 7, &source)), (1, 1));
         proxy.treat(Treatment { swallow: true, ..Treatment::default() });
         source.store(2, Ordering::SeqCst);
         assert!(fact_entry(&one, 7, &source).invalidate().unwrap());
         assert_eq!(fact(&one, 7, &source), 2);
         assert_eq!(fact(&other, 7, &source), 1, "it cannot know");
-        let noticed = until("it notices that it hears nothing", || !hears(&other));
+        let noticed = until("it detects the dead connection", || !is_connected(&other));
         assert_eq!(fact(&other, 7, &source), 1, "memory goes on");
         proxy.treat(Treatment::default());
         let healed = until("it sees the new value", || fact(&other, 7, &source) == 2);
@@ -150,19 +150,19 @@ fn memory_is_given_up_when_a_broken_connection_stands_again() {
 }
 
 #[test]
-fn memory_goes_on_without_the_tier_below() {
+fn memory_works_without_the_backing_tier() {
     watchdog(HANG, || {
         let mut server = Server::start();
         let source = AtomicU64::new(1);
         let cache = on(&server.url(), &namespace());
-        until("it listens", || hears(&cache));
+        until("it is subscribed", || is_connected(&cache));
         assert_eq!(fact(&cache, 1, &source), 1);
         server.kill();
         source.store(2, Ordering::SeqCst);
         for _ in 0..1000 {
             assert_eq!(fact(&cache, 1, &source), 1, "it is in memory");
         }
-        // What is computed now is remembered in memory alone, whatever has happened before.
+        // Values that are computed now are cached in memory alone.
         let runs = cache.stats().misses;
         for n in 100..200 {
             for _ in 0..10 {
@@ -170,12 +170,12 @@ fn memory_goes_on_without_the_tier_below() {
             }
         }
         assert_eq!(cache.stats().misses, runs + 100);
-        // Who cannot tell the others still forgets what it has itself.
+        // An invalidation that cannot be published still applies to the own memory.
         cache.invalidate_tag("tag:150").unwrap_err();
         source.store(3, Ordering::SeqCst);
         assert_eq!(fact(&cache, 150, &source), 3);
         server.revive();
-        until("it listens again", || hears(&cache));
+        until("it is subscribed again", || is_connected(&cache));
         until("values go below again", || {
             fact(&cache, 1, &source);
             server.names().iter().any(|name| name.contains(":e:"))
@@ -183,9 +183,9 @@ fn memory_goes_on_without_the_tier_below() {
     });
 }
 
-/// The user that the guide makes may do all that is needed.
+/// The user of the guide has all permissions that a cache needs.
 #[test]
-fn user_of_the_guide_has_all_the_rights_it_needs() {
+fn user_of_the_guide_has_all_permissions() {
     watchdog(HANG, || {
         let guide = include_str!("../../docs/guide/multiple-machines.md");
         let make = guide.lines().find(|line| line.starts_with("ACL SETUSER shop ")).unwrap();
@@ -199,14 +199,14 @@ fn user_of_the_guide_has_all_the_rights_it_needs() {
                 .over(&options.single_flight(vayu::SingleFlight::Everywhere).connect(&url).unwrap())
         };
         let (one, other) = (open(), open());
-        until("both listen", || hears(&one) && hears(&other));
+        until("both are subscribed", || is_connected(&one) && is_connected(&other));
         check(&one, &other);
         assert_eq!((one.stats().errors, other.stats().errors), (0, 0));
     });
 }
 
 #[test]
-fn lost_generation_brings_nothing_back() {
+fn lost_generation_does_not_revalidate_entries() {
     watchdog(HANG, || {
         let server = Server::start();
         let cache: RedisCache = RedisOptions::new().connect(server.url()).unwrap();
@@ -214,7 +214,7 @@ fn lost_generation_brings_nothing_back() {
         cache.set(&key, &1, Duration::from_secs(3600)).unwrap();
         cache.invalidate_prefix("fact").unwrap();
         assert_eq!(cache.get::<i32>(&key).unwrap(), None);
-        // As a server does that is short of memory.
+        // As a server evicts keys when its memory is full.
         for name in server.names().iter().filter(|name| name.contains(":g:")) {
             let () = server.ask(&format!("DEL {name}"));
         }

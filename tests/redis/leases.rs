@@ -1,5 +1,5 @@
-//! The lease on a key of a Redis server: it is given back however a call ends, it is not taken where it
-//! cannot be given back, and a call waits for it once.
+//! Leases: released however a call ends, not acquired where they cannot be released, and waited for
+//! once.
 
 use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,35 +25,35 @@ use crate::{HANG, namespace, until};
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn options() -> RedisOptions {
-    // A call that waits for a lease which was not given back is seen by the watchdog.
+    // The watchdog reports a call that waits for a lease which was not released.
     RedisOptions::new().single_flight(SingleFlight::Everywhere).lease_ttl(HOUR)
 }
 
-/// The names of the leases on a server.
+/// Returns the names of the leases on a server.
 fn leases(server: &Server) -> Vec<String> {
     server.names().into_iter().filter(|name| name.contains(":c:")).collect()
 }
 
-/// How the function of a call ends.
+/// The ways in which the function of a call ends.
 const ENDS: [&str; 4] = ["value", "failure", "refused", "panic"];
 
 static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
-/// The function of an async call runs.
+/// Signals that the function of an async call runs.
 static RUNS: Notify = Notify::const_new();
 
-/// What the function does. It notes how many leases there are while it runs.
+/// The body of the function, which records the number of leases while it runs.
 fn end(url: &str, how: &str) -> Result<u32, String> {
-    let client = redis::Client::open(url).expect("an address");
+    let client = redis::Client::open(url).expect("a valid URL");
     let mut connection = client.get_connection().expect("a connection");
     let leases: Vec<String> =
         redis::cmd("KEYS").arg("*:c:*").query(&mut connection).expect("the names");
     let () = redis::cmd("SET").arg("held").arg(leases.len()).query(&mut connection).expect("set");
     match how {
         "value" => Ok(1),
-        "failure" => Err("as it was told".to_owned()),
+        "failure" => Err("as requested".to_owned()),
         "refused" => Ok(0),
-        // Without the message of a panic.
-        _ => std::panic::resume_unwind(Box::new("as it was told")),
+        // Does not print the message of a panic.
+        _ => std::panic::resume_unwind(Box::new("as requested")),
     }
 }
 
@@ -109,9 +109,9 @@ fn multi_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-/// A program whose only call ends in this way, and which ends with it.
+/// Runs a program that ends with its only call.
 fn run(url: &str, runtime: &str, how: &'static str) {
-    let cache = options().clock(CLOCK.clone()).connect(url).expect("an address");
+    let cache = options().clock(CLOCK.clone()).connect(url).expect("a valid URL");
     let new_runtime = || if runtime == "current" { current_thread() } else { multi_thread() };
     let block_on = |future: &mut dyn FnMut() -> Result<u32, String>| {
         let _ = catch_unwind(AssertUnwindSafe(future));
@@ -126,7 +126,7 @@ fn run(url: &str, runtime: &str, how: &'static str) {
             let tiers = TieredOptions::new().over(&cache);
             block_on(&mut || current_thread().block_on(ends_async(&tiers, url, how, 1)));
         }
-        // No runtime of tokio.
+        // Not a tokio runtime.
         ("smol", how) => block_on(&mut || smol::block_on(ends_async(&cache, url, how, 1))),
         (_, "cancelled") => new_runtime().block_on(async {
             tokio::select! {
@@ -159,7 +159,7 @@ fn run(url: &str, runtime: &str, how: &'static str) {
                     while cache.stats().in_flight > 0 {
                         tokio::task::yield_now().await;
                     }
-                    // The lease is given back when the flight has landed.
+                    // The lease is released when the flight is complete.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             });
@@ -173,7 +173,7 @@ fn run(url: &str, runtime: &str, how: &'static str) {
 }
 
 #[test]
-fn lease_is_given_back_by_a_program_that_ends_with_its_call() {
+fn lease_is_released_by_a_program_that_ends_with_its_call() {
     if let Some(role) = process::role() {
         let [url, runtime, how] = role.split('|').collect::<Vec<_>>()[..] else {
             panic!("a role has three parts")
@@ -183,7 +183,7 @@ fn lease_is_given_back_by_a_program_that_ends_with_its_call() {
     }
     watchdog(HANG, || {
         let server = Server::start();
-        let test = "leases::lease_is_given_back_by_a_program_that_ends_with_its_call";
+        let test = "leases::lease_is_released_by_a_program_that_ends_with_its_call";
         let mut ways: Vec<(&str, &str)> = Vec::new();
         for runtime in ["sync", "tiers", "async tiers", "smol", "current", "multi"] {
             ways.extend(ENDS.map(|how| (runtime, how)));
@@ -216,7 +216,7 @@ fn calls_of_short_lived_runtimes_do_not_wait_for_each_other() {
     watchdog(HANG, || {
         for how in ["failure", "refused"] {
             let options = || options().namespace(namespace());
-            let cache = options().connect(shared().url()).expect("an address");
+            let cache = options().connect(shared().url()).expect("a valid URL");
             for _ in 0..10 {
                 for runtime in [current_thread(), multi_thread()] {
                     let url = shared().url();
@@ -229,21 +229,21 @@ fn calls_of_short_lived_runtimes_do_not_wait_for_each_other() {
     });
 }
 
-/// The future of a call is dropped while it asks for the lease.
+/// Drops the future of a call while it acquires the lease.
 #[test]
-fn lease_that_arrives_for_a_cancelled_call_is_given_back() {
+fn lease_granted_to_a_cancelled_call_is_released() {
     watchdog(HANG, || {
         let server = Server::start();
         let cache = options().timeout(Duration::from_secs(5)).connect(server.url()).unwrap();
         let url = server.url();
         let runtime = multi_thread();
-        // The connection stands, and whether a lease can be given back is known.
+        // The connection is open, and the release of leases is verified.
         runtime.block_on(ends_async(&cache, &url, "failure", 0)).unwrap_err();
         for n in 0..20 {
             runtime.block_on(async {
                 let call = ends_async(&cache, &url, "failure", 1);
                 let mut call = std::pin::pin!(call);
-                // Each round it is dropped a poll later.
+                // It is dropped one poll later in each round.
                 for _ in 0..n {
                     let polled = std::future::poll_fn(|context| {
                         std::task::Poll::Ready(call.as_mut().poll(context).is_ready())
@@ -260,21 +260,21 @@ fn lease_that_arrives_for_a_cancelled_call_is_given_back() {
 }
 
 #[test]
-fn lease_is_given_back_where_scripts_are_refused() {
+fn lease_is_released_where_scripts_are_refused() {
     watchdog(HANG, || {
         let unnamed = Server::with(&["--rename-command", "EVAL", ""]);
         let denied = Server::start();
         let () = denied.ask("ACL SETUSER default -eval");
         for server in [unnamed, denied] {
-            let cache = options().connect(server.url()).expect("an address");
+            let cache = options().connect(server.url()).expect("a valid URL");
             let (url, runtime) = (server.url(), current_thread());
             for how in ENDS {
                 let call = || ends(&cache, &url, how, 1);
                 let _ = catch_unwind(AssertUnwindSafe(call));
-                until("the lease is given back", || leases(&server).is_empty());
+                until("the lease is released", || leases(&server).is_empty());
                 let call = || runtime.block_on(ends_async(&cache, &url, how, 2));
                 let _ = catch_unwind(AssertUnwindSafe(call));
-                until("the lease is given back", || leases(&server).is_empty());
+                until("the lease is released", || leases(&server).is_empty());
                 assert_eq!(server.ask::<u32>("GET held"), 1, "there was one");
             }
             assert_eq!(cache.stats().errors, 0);
@@ -283,7 +283,7 @@ fn lease_is_given_back_where_scripts_are_refused() {
 }
 
 #[test]
-fn no_lease_is_taken_where_it_cannot_be_given_back() {
+fn no_lease_is_acquired_where_it_cannot_be_released() {
     watchdog(HANG, || {
         let nothing_at_all = Server::with(&["--rename-command", "EVAL", ""]);
         let () = nothing_at_all.ask("ACL SETUSER default -del");
@@ -296,8 +296,8 @@ fn no_lease_is_taken_where_it_cannot_be_given_back() {
                     None => ends(cache, &url, "failure", n),
                     Some(runtime) => runtime.block_on(ends_async(cache, &url, "failure", n)),
                 };
-                // The second is to the first what another process is.
-                let caches = [(); 2].map(|()| options().connect(&url).expect("an address"));
+                // The second acts as another process.
+                let caches = [(); 2].map(|()| options().connect(&url).expect("a valid URL"));
                 for cache in &caches {
                     for _ in 0..5 {
                         call(cache, 1).unwrap_err();
@@ -311,39 +311,39 @@ fn no_lease_is_taken_where_it_cannot_be_given_back() {
     });
 }
 
-/// The server took leases back, and does not any more.
+/// The server stops accepting releases after they were verified.
 #[test]
-fn leases_are_done_without_while_they_cannot_be_given_back_and_no_longer() {
+fn leases_are_skipped_only_while_they_cannot_be_released() {
     watchdog(HANG, || {
         let server = Server::start();
         let url = server.url();
-        // One that is about to end is left to end.
+        // A lease that is about to expire is left to expire.
         let lease_time = Duration::from_secs(2);
-        let cache = options().lease_ttl(lease_time).connect(&url).expect("an address");
+        let cache = options().lease_ttl(lease_time).connect(&url).expect("a valid URL");
         let call = |n| {
             let () = server.ask("SET held 0");
             ends(&cache, &url, "failure", n).unwrap_err();
             server.ask::<u32>("GET held") == 1
         };
-        assert!(call(1), "a lease was taken");
+        assert!(call(1), "a lease was acquired");
         let () = server.ask("ACL SETUSER default -eval -del");
-        assert!(call(2), "that it cannot be given back is not known yet");
-        assert_eq!(cache.stats().errors, 1, "and is counted");
+        assert!(call(2), "the refusal is not known yet");
+        assert_eq!(cache.stats().errors, 1, "it is counted");
         let () = server.ask("FLUSHALL");
-        assert!(!call(3), "no more leases are taken");
+        assert!(!call(3), "no more leases are acquired");
         assert_eq!(cache.stats().errors, 1, "once");
         let () = server.ask("ACL SETUSER default +eval +del");
-        until("leases are taken again", || call(4));
+        until("leases are acquired again", || call(4));
         assert_eq!(cache.stats().errors, 1);
     });
 }
 
 #[test]
-fn lease_of_a_connection_that_is_lost_is_counted() {
+fn lease_that_is_lost_with_its_connection_is_counted() {
     watchdog(HANG, || {
         for is_async in [false, true] {
             let mut server = Server::start();
-            let cache = options().connect(server.url()).expect("an address");
+            let cache = options().connect(server.url()).expect("a valid URL");
             let body = |server: &mut Server| {
                 assert_eq!(leases(server).len(), 1);
                 server.kill();
@@ -382,10 +382,10 @@ where
     n
 }
 
-/// Computes without end when it is told to.
+/// Computes endlessly if its role says so.
 fn hold() {
     let Some(url) = process::role() else { return };
-    let cache = options().connect(&url).expect("an address");
+    let cache = options().connect(&url).expect("a valid URL");
     process::serve(|_| {
         cache.get_or_insert_with(&held_key(), HOUR, || {
             println!(">computes");
@@ -396,12 +396,12 @@ fn hold() {
     });
 }
 
-/// The key of `held(.., 1)`.
+/// Returns the key of `held(.., 1)`.
 fn held_key() -> vayu::Key {
     vayu::Key::new("held", &(1_u64,)).expect("a number is a key")
 }
 
-/// Moves the clock while `callers` wait, and answers how far.
+/// Advances the clock while `callers` wait, and returns by how much.
 fn waited(clock: &ManualClock, callers: Vec<thread::JoinHandle<u64>>) -> Duration {
     let mut time = Duration::ZERO;
     while callers.iter().any(|caller| !caller.is_finished()) {
@@ -418,13 +418,13 @@ fn waited(clock: &ManualClock, callers: Vec<thread::JoinHandle<u64>>) -> Duratio
 }
 
 #[test]
-fn stopped_holder_of_a_lease_costs_the_longest_wait_once() {
+fn stopped_holder_of_a_lease_delays_calls_by_max_wait_once() {
     if process::role().is_some() {
         return hold();
     }
     watchdog(HANG, || {
         let server = Server::start();
-        let test = "leases::stopped_holder_of_a_lease_costs_the_longest_wait_once";
+        let test = "leases::stopped_holder_of_a_lease_delays_calls_by_max_wait_once";
         let mut holder = Process::start(test, &server.url());
         assert_eq!(holder.ask("hold"), "computes");
         holder.stop();
@@ -432,7 +432,7 @@ fn stopped_holder_of_a_lease_costs_the_longest_wait_once() {
         let runtime = Arc::new(multi_thread());
         for kinds in [[false; 4], [true; 4], [false, true, false, true]] {
             let clock = ManualClock::new();
-            let cache = options().clock(clock.clone()).connect(server.url()).expect("an address");
+            let cache = options().clock(clock.clone()).connect(server.url()).expect("a valid URL");
             let (cache, runs) = (cache.with_max_wait(max_wait), Arc::new(AtomicU64::new(0)));
             let callers = kinds.map(|is_async| {
                 let (cache, runs) = (cache.clone(), Arc::clone(&runs));
@@ -446,36 +446,36 @@ fn stopped_holder_of_a_lease_costs_the_longest_wait_once() {
                 })
             });
             let time = waited(&clock, callers.into());
-            // They began at one moment of the clock, or within some steps.
+            // They started at the same time of the clock, or within a few steps.
             assert!(time <= max_wait + max_wait / 5, "{kinds:?}: {time:?}");
             let () = server.ask(&format!("DEL {}", entry(&server)));
         }
     });
 }
 
-/// The name of the only entry on a server.
+/// Returns the name of the only entry on a server.
 fn entry(server: &Server) -> String {
     let mut names = server.names().into_iter().filter(|name| name.contains(":e:"));
     names.next().expect("an entry")
 }
 
 #[test]
-fn value_that_anybody_stores_ends_the_wait_for_a_lease() {
+fn stored_value_ends_the_wait_for_a_lease() {
     if process::role().is_some() {
         return hold();
     }
     watchdog(HANG, || {
         let server = Server::start();
-        let test = "leases::value_that_anybody_stores_ends_the_wait_for_a_lease";
+        let test = "leases::stored_value_ends_the_wait_for_a_lease";
         let mut holder = Process::start(test, &server.url());
         assert_eq!(holder.ask("hold"), "computes");
         holder.stop();
-        let waiting = options().connect(server.url()).expect("an address").with_max_wait(HOUR);
+        let waiting = options().connect(server.url()).expect("a valid URL").with_max_wait(HOUR);
         let tiers: TieredCache<RedisBackend> =
             TieredOptions::new().over(&waiting).with_max_wait(HOUR);
         let runs = AtomicU64::new(0);
         let runtime = multi_thread();
-        let other = RedisOptions::new().connect(server.url()).expect("an address");
+        let other = RedisOptions::new().connect(server.url()).expect("a valid URL");
         thread::scope(|scope| {
             let callers = [
                 scope.spawn(|| held(&waiting, &runs, 1)),
@@ -493,9 +493,9 @@ fn value_that_anybody_stores_ends_the_wait_for_a_lease() {
     });
 }
 
-/// Replies are swallowed: each operation that is tried takes its connection with it.
+/// Replies are lost, so each attempted operation closes its connection.
 #[test]
-fn call_on_a_server_that_hangs_waits_for_one_operation() {
+fn call_on_a_hanging_server_waits_for_one_timeout() {
     watchdog(HANG, || {
         let runtime = multi_thread();
         let call = |is_async: bool, cache: &dyn CallsOfBoth, runs: &AtomicU64, n: u64| {
@@ -513,11 +513,11 @@ fn call_on_a_server_that_hangs_waits_for_one_operation() {
                     .timeout(Duration::from_millis(200))
                     .circuit_breaker(u32::MAX, HOUR)
                     .connect(proxy.url())
-                    .expect("an address");
+                    .expect("a valid URL");
                 let tiers = TieredOptions::new().over(&cache);
                 let used: &dyn CallsOfBoth = if has_tiers { &tiers } else { &cache };
                 let runs = AtomicU64::new(0);
-                // The connections stand.
+                // The connections are open.
                 for n in 0..3 {
                     assert_eq!(call(is_async, used, &runs, n), n);
                 }
@@ -528,7 +528,7 @@ fn call_on_a_server_that_hangs_waits_for_one_operation() {
                 assert_eq!(proxy.connections(), before, "{what}: one operation on one connection");
                 assert!(cache.stats().errors_of(ErrorKind::Backend) == 0, "{what}");
                 proxy.treat(Treatment::default());
-                // What memory was given is found; without memory nothing was stored.
+                // The value is in memory; without a memory tier nothing was stored.
                 let runs_before = runs.load(Ordering::SeqCst);
                 assert_eq!(call(is_async, used, &runs, 1), 1, "{what}");
                 assert_eq!(
@@ -541,9 +541,9 @@ fn call_on_a_server_that_hangs_waits_for_one_operation() {
     });
 }
 
-/// Memory stands in for a server that hangs, also with values past their ttl.
+/// Memory serves its entries while the server hangs, stale ones included.
 #[test]
-fn memory_serves_what_it_has_while_the_server_hangs() {
+fn memory_serves_its_entries_while_the_server_hangs() {
     watchdog(HANG, || {
         let proxy = Proxy::before(shared().port);
         let clock = ManualClock::new();
@@ -553,10 +553,10 @@ fn memory_serves_what_it_has_while_the_server_hangs() {
             .circuit_breaker(u32::MAX, HOUR)
             .clock(clock.clone())
             .connect(proxy.url())
-            .expect("an address");
+            .expect("a valid URL");
         let tiers = TieredOptions::new().over(&backing);
         let runs = AtomicU64::new(0);
-        // Memory begins anew when it begins to hear of what others change.
+        // Memory is invalidated when the subscription is established.
         until("it listens", || {
             tiers
                 .backend()
@@ -578,7 +578,7 @@ fn old(cache: &TieredCache<RedisBackend>, runs: &AtomicU64, n: u64) -> u64 {
     runs.fetch_add(1, Ordering::SeqCst)
 }
 
-/// A cache of either kind.
+/// A cache with or without a memory tier.
 #[async_trait]
 trait CallsOfBoth {
     fn call(&self, runs: &AtomicU64, n: u64) -> u64;

@@ -1,26 +1,26 @@
-//! vayu on Redis: real servers, a cluster of three, and a proxy that delays, cuts and mangles what
-//! they say.
+//! Tests of Redis, on real servers, a cluster of three nodes, and through a proxy that delays, cuts
+//! and corrupts replies.
 //!
 //! Some tests run this binary again as another process; see [`process`].
 
 #![cfg(unix)]
 
-mod choice;
 mod cluster;
 mod conformance;
 mod connections;
 mod faults;
-mod fleet;
 mod hostile;
 mod invalidation;
 mod leases;
+mod misconfiguration;
+mod open;
 mod process;
+mod processes;
 mod proxy;
 mod refused;
 mod runtimes;
 mod sentinel;
 mod server;
-mod setup;
 mod tiers;
 mod tls;
 
@@ -29,25 +29,26 @@ use std::time::{Duration, Instant};
 
 use vayu::{RedisCache, RedisOptions};
 
-/// After this a test hangs.
+/// Time after which a test counts as hanging.
 const HANG: Duration = Duration::from_secs(120);
 
-/// A namespace that no other test has.
+/// Returns a namespace that no other test uses.
 fn namespace() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("test{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A cache of its own on the server that the tests share.
+/// Opens a cache with a namespace of its own on the shared server.
 fn cache() -> RedisCache {
     cache_at(&server::shared().url())
 }
 
+/// Opens a cache with a namespace of its own.
 fn cache_at(url: &str) -> RedisCache {
-    RedisOptions::new().namespace(namespace()).connect(url).expect("an address")
+    RedisOptions::new().namespace(namespace()).connect(url).expect("a valid URL")
 }
 
-/// Waits until something is so, which another process or thread brings about.
+/// Waits until a condition holds, and returns the time that took.
 fn until(what: &str, condition: impl Fn() -> bool) -> Duration {
     let began = Instant::now();
     while !condition() {
@@ -57,7 +58,7 @@ fn until(what: &str, condition: impl Fn() -> bool) -> Duration {
     began.elapsed()
 }
 
-/// The larger size of a campaign is asked for with a variable.
+/// Returns the size of a test, which an environment variable may raise.
 fn size(variable: &str, usual: usize) -> usize {
     match std::env::var(variable) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("`{variable}` must be a number")),

@@ -1,4 +1,4 @@
-//! Running a test again as another process.
+//! Other processes, which run one test of this binary in a role.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -7,12 +7,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const ROLE: &str = "VAYU_TEST_ROLE";
 
-/// What this process is to do, if it is such a one.
+/// Returns the role of this process, if another one has started it.
 pub(crate) fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
-/// Another process, which is killed with this value.
+/// Another process. It is killed when this is dropped.
 pub(crate) struct Process {
     child: Child,
     input: ChildStdin,
@@ -20,7 +20,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Runs this test in another process, with a role.
+    /// Runs a test in another process, with a role.
     pub(crate) fn start(test: &str, role: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
@@ -34,35 +34,35 @@ impl Process {
         Self { child, input, output }
     }
 
-    /// Sends a line, and answers the next one that begins with `>`, without that.
+    /// Sends a line, and returns the next line that begins with `>`, without the `>`.
     pub(crate) fn ask(&mut self, line: &str) -> String {
         self.send(line);
-        self.hear()
+        self.receive()
     }
 
     pub(crate) fn send(&mut self, line: &str) {
-        writeln!(self.input, "{line}").expect("the process listens");
+        writeln!(self.input, "{line}").expect("the process reads its input");
     }
 
-    pub(crate) fn hear(&mut self) -> String {
+    pub(crate) fn receive(&mut self) -> String {
         loop {
             let mut line = String::new();
             let length = self.output.read_line(&mut line).expect("text");
             assert!(length > 0, "the process has ended");
-            // The test runner may have written the beginning of the line.
+            // The test runner may have written the start of the line.
             if let Some((_, said)) = line.split_once('>') {
                 return said.trim().to_owned();
             }
         }
     }
 
-    /// Waits until it has ended, which it does without a fault.
+    /// Waits until the process has ended successfully.
     pub(crate) fn wait(mut self) {
         let status = self.child.wait().expect("it runs");
         assert!(status.success(), "{status}");
     }
 
-    /// Lets it stand still, as a debugger or a machine that is suspended does.
+    /// Stops the process, as a debugger does or the suspension of a machine.
     pub(crate) fn stop(&self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("it runs"), Signal::STOP).expect("it runs");
@@ -81,9 +81,9 @@ impl Drop for Process {
     }
 }
 
-/// In the other process: answers each line, until there are no more.
-pub(crate) fn serve(mut answer: impl FnMut(&str) -> String) {
+/// Replies to each line of the input until it ends. For the other process.
+pub(crate) fn serve(mut reply: impl FnMut(&str) -> String) {
     for line in std::io::stdin().lines() {
-        println!(">{}", answer(&line.expect("text")));
+        println!(">{}", reply(&line.expect("text")));
     }
 }

@@ -1,4 +1,4 @@
-//! Between a client and a server.
+//! A proxy between a client and a server, which delays, cuts, corrupts or drops replies.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,40 +9,40 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
 
-/// What happens to what the server says.
+/// Treatment of the replies of a server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Treatment {
-    /// How long each piece is held back.
+    /// Delay of each piece.
     pub(crate) delay: Duration,
-    /// The connection ends behind so many bytes.
+    /// Number of bytes after which the connection is closed.
     pub(crate) cut_after: Option<u64>,
-    /// This byte has another value.
+    /// Position of a byte in which one bit is flipped.
     pub(crate) mangle: Option<u64>,
-    /// Nothing of it comes.
+    /// Drops all replies.
     pub(crate) swallow: bool,
 }
 
-/// How a connection ends.
+/// The end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// Both directions are closed.
     Closed,
     /// The client receives a reset.
     Reset,
-    /// The client receives the end, while what it sends is still carried to the server.
+    /// The client receives the end, while its commands are still forwarded to the server.
     HalfClosed,
-    /// Nothing is carried any more, and neither side is told.
+    /// Nothing is forwarded any more, and neither side is notified.
     Silent,
 }
 
-/// A connection that is carried.
+/// A forwarded connection.
 struct Carried {
     client: TcpStream,
     server: TcpStream,
     end: Mutex<Option<End>>,
 }
 
-/// A proxy on a port of its own. It ends with this value.
+/// A proxy on a port of its own. It ends when this is dropped.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     treatment: Arc<Mutex<Treatment>>,
@@ -53,7 +53,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy that hands everything on.
+    /// Starts a proxy that forwards everything.
     pub(crate) fn before(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -71,11 +71,11 @@ impl Proxy {
                 }
                 let Ok(client) = client else { continue };
                 counts.fetch_add(1, Ordering::Relaxed);
-                // A server that is gone ends the connection at once.
+                // Without a server the connection is closed at once.
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
                 let one = Arc::new(Carried { client, server, end: Mutex::default() });
                 keeps.lock().unwrap().push(Arc::downgrade(&one));
-                carry(&one, &treats, &bytes);
+                forward(&one, &treats, &bytes);
             }
         });
         Self { port, treatment, carried, connections, replied, is_over }
@@ -85,12 +85,12 @@ impl Proxy {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// Treats what comes from now on like this, of connections that are made from now on.
+    /// Sets the treatment of later replies.
     pub(crate) fn treat(&self, treatment: Treatment) {
         *self.treatment.lock().unwrap() = treatment;
     }
 
-    /// Ends the connections that there are. Those that are made from now on are carried as before.
+    /// Ends the open connections. Later ones are forwarded as before.
     pub(crate) fn end(&self, end: End) {
         let carried = std::mem::take(&mut *self.carried.lock().unwrap());
         for one in carried.iter().filter_map(Weak::upgrade) {
@@ -100,7 +100,7 @@ impl Proxy {
                     let _ = one.client.shutdown(Shutdown::Both);
                     let _ = one.server.shutdown(Shutdown::Both);
                 }
-                // It is reset when the threads that carry it have let go of it.
+                // It is reset when the threads that forward it have dropped it.
                 End::Reset => {
                     let _ = set_socket_linger(&one.client, Some(Duration::ZERO));
                     let _ = one.client.shutdown(Shutdown::Read);
@@ -114,12 +114,12 @@ impl Proxy {
         }
     }
 
-    /// How many bytes servers have sent, and were treated.
+    /// Returns the number of bytes that servers have sent.
     pub(crate) fn replied(&self) -> u64 {
         self.replied.load(Ordering::Relaxed)
     }
 
-    /// How many connections there were.
+    /// Returns the number of connections so far.
     pub(crate) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
@@ -128,18 +128,18 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
-        // Wakes the thread that listens.
+        // Wakes the listening thread.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 
-fn carry(one: &Arc<Carried>, treatment: &Arc<Mutex<Treatment>>, replied: &Arc<AtomicU64>) {
+fn forward(one: &Arc<Carried>, treatment: &Arc<Mutex<Treatment>>, replied: &Arc<AtomicU64>) {
     let _ = one.client.set_nodelay(true);
     let _ = one.server.set_nodelay(true);
     let sent = Arc::clone(one);
-    thread::spawn(move || hand_on(&sent));
+    thread::spawn(move || forward_commands(&sent));
     let (one, treatment, replied) = (Arc::clone(one), Arc::clone(treatment), Arc::clone(replied));
-    thread::spawn(move || answer(&one, &treatment, &replied));
+    thread::spawn(move || forward_replies(&one, &treatment, &replied));
 }
 
 impl Carried {
@@ -148,7 +148,7 @@ impl Carried {
     }
 }
 
-fn hand_on(one: &Carried) {
+fn forward_commands(one: &Carried) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = (&one.client).read(&mut buffer) {
         if one.end() == Some(End::Silent) {
@@ -161,7 +161,7 @@ fn hand_on(one: &Carried) {
     let _ = one.server.shutdown(Shutdown::Both);
 }
 
-fn answer(one: &Carried, treatment: &Mutex<Treatment>, replied: &AtomicU64) {
+fn forward_replies(one: &Carried, treatment: &Mutex<Treatment>, replied: &AtomicU64) {
     let (mut from, mut to) = (&one.server, &one.client);
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0_u64;

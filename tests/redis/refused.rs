@@ -1,4 +1,4 @@
-//! Servers that refuse their clients are left alone, as servers that are down are.
+//! Servers that reject their clients open the circuit breaker, as unreachable ones do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -23,7 +23,7 @@ async fn same_async(cache: &RedisCache, n: u64) -> u64 {
     n
 }
 
-/// Calls in each form, alone and many at once, and returns how many connections that took.
+/// Makes sync and async calls, one by one and concurrently, and returns the number of connections.
 fn connections(url: &str, count: impl Fn() -> u64) -> u64 {
     let open = || {
         let options = RedisOptions::new().namespace(crate::namespace());
@@ -76,8 +76,8 @@ fn connections(url: &str, count: impl Fn() -> u64) -> u64 {
     most
 }
 
-/// How many connections this server has been asked for, this one not counted.
-fn asked_for(control: &mut redis::Connection) -> u64 {
+/// Returns the number of connection attempts that a server has received.
+fn connection_attempts(control: &mut redis::Connection) -> u64 {
     let info: String = redis::cmd("INFO").arg("stats").query(control).unwrap();
     let of = |name: &str| -> u64 {
         let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -87,7 +87,7 @@ fn asked_for(control: &mut redis::Connection) -> u64 {
 }
 
 #[test]
-fn server_that_refuses_its_clients_is_left_alone() {
+fn rejecting_server_opens_the_circuit_breaker() {
     watchdog(HANG, || {
         let server = Server::with(&["--requirepass", "sesame", "--databases", "2"]);
         let client = redis::Client::open(format!("redis://:sesame@127.0.0.1:{}/", server.port));
@@ -101,46 +101,48 @@ fn server_that_refuses_its_clients_is_left_alone() {
             ("", 0),
             ("somebody:sesame@", 0),
             ("shop:guess@", 0),
-            // This one may not use the command that is sent while connecting.
+            // This user has no permission for a command of the handshake.
             ("shop:sesame@", 1),
             // There is no such database.
             (":sesame@", 7),
         ] {
             let url = format!("redis://{user}127.0.0.1:{}/{database}", server.port);
-            let connections = connections(&url, || asked_for(&mut control.lock().unwrap()));
+            let connections =
+                connections(&url, || connection_attempts(&mut control.lock().unwrap()));
             assert!(connections < 50, "{url}: {connections}");
         }
     });
 }
 
 #[test]
-fn server_that_needs_no_password_and_is_sent_one_is_left_alone() {
+fn unexpected_password_opens_the_circuit_breaker() {
     watchdog(HANG, || {
-        // Since version 6 the default user takes any password; before that this was refused.
+        // Since version 6 the default user accepts any password, so another user is needed.
         let server = Server::start();
         let control = std::sync::Mutex::new(server.connection().unwrap());
         let url = format!("redis://somebody:sesame@127.0.0.1:{}/", server.port);
-        let connections = connections(&url, || asked_for(&mut control.lock().unwrap()));
+        let connections = connections(&url, || connection_attempts(&mut control.lock().unwrap()));
         assert!(connections < 50, "{connections}");
     });
 }
 
 #[test]
-fn server_with_too_many_clients_is_left_alone() {
+fn server_with_too_many_clients_opens_the_circuit_breaker() {
     watchdog(HANG, || {
         let server = Server::with(&["--maxclients", "3"]);
         let mut control = server.connection().unwrap();
         let _others = [server.connection().unwrap(), server.connection().unwrap()];
-        asked_for(&mut control);
+        connection_attempts(&mut control);
         let control = std::sync::Mutex::new(control);
-        let connections = connections(&server.url(), || asked_for(&mut control.lock().unwrap()));
+        let connections =
+            connections(&server.url(), || connection_attempts(&mut control.lock().unwrap()));
         assert!(connections < 50, "{connections}");
     });
 }
 
-/// A server without TLS that is spoken to with it.
+/// A client with TLS connects to a server without.
 #[test]
-fn server_that_speaks_something_else_is_left_alone() {
+fn server_of_another_protocol_opens_the_circuit_breaker() {
     watchdog(HANG, || {
         let proxy = Proxy::before(shared().port);
         let url = format!("rediss://localhost:{}/", proxy.port);
@@ -149,30 +151,30 @@ fn server_that_speaks_something_else_is_left_alone() {
     });
 }
 
-/// A user without rights costs errors and neither connections nor rests.
+/// A missing permission causes errors, but neither reconnects nor opens the circuit breaker.
 #[test]
-fn command_that_is_not_allowed_leaves_the_connection_as_it_was() {
+fn rejected_command_keeps_the_connection() {
     watchdog(HANG, || {
         let server = Server::start();
         let () = server.ask("ACL SETUSER shop on >sesame ~other:* &* +@all");
         let mut control = server.connection().unwrap();
         let url = format!("redis://shop:sesame@127.0.0.1:{}/", server.port);
         let cache = RedisOptions::new().circuit_breaker(3, HOUR).connect(&url).unwrap();
-        let before = asked_for(&mut control);
+        let before = connection_attempts(&mut control);
         for n in 0..100 {
             assert_eq!(same(&cache, n), n);
         }
-        assert_eq!(asked_for(&mut control), before + 1);
-        // As soon as it is allowed it is used.
+        assert_eq!(connection_attempts(&mut control), before + 1);
+        // With the permission the server is used.
         let () = redis::cmd("ACL").arg(&["SETUSER", "shop", "~*"]).query(&mut control).unwrap();
         assert_eq!((same(&cache, 1), same(&cache, 1)), (1, 1));
         assert_eq!(cache.stats().hits, 1);
     });
 }
 
-/// A replica refuses writes over any connection.
+/// A replica rejects writes on every connection.
 #[test]
-fn replica_is_not_asked_for_a_new_connection_with_each_write() {
+fn writes_to_a_replica_reconnect_once_a_second() {
     watchdog(HANG, || {
         let (server, replica) = (Server::start(), Server::start());
         let () = replica.ask(&format!("REPLICAOF 127.0.0.1 {}", server.port));
@@ -182,19 +184,19 @@ fn replica_is_not_asked_for_a_new_connection_with_each_write() {
             replica.ask::<String>("INFO replication").contains("master_link_status:up")
         });
         cache.set(&Key::from_text("same", "1"), &1_u64, HOUR).unwrap_err();
-        let (before, began) = (asked_for(&mut control), std::time::Instant::now());
+        let (before, began) = (connection_attempts(&mut control), std::time::Instant::now());
         for n in 0..500 {
             assert_eq!(same(&cache, n), n);
         }
         assert_eq!(cache.stats().misses, 500);
-        let connections = asked_for(&mut control) - before;
+        let connections = connection_attempts(&mut control) - before;
         assert!(connections <= 1 + began.elapsed().as_secs(), "{connections}");
     });
 }
 
-/// What cannot be read or published below costs nothing either where there is memory in front.
+/// The memory tier does not reconnect to a server that rejects its clients, either.
 #[test]
-fn server_that_refuses_its_clients_is_left_alone_by_memory_in_front() {
+fn rejecting_server_opens_the_circuit_breaker_of_a_tiered_cache() {
     watchdog(HANG, || {
         let server = Server::with(&["--requirepass", "sesame"]);
         let client = redis::Client::open(format!("redis://:sesame@127.0.0.1:{}/", server.port));
@@ -202,12 +204,12 @@ fn server_that_refuses_its_clients_is_left_alone_by_memory_in_front() {
         let url = format!("redis://:guess@127.0.0.1:{}/", server.port);
         let cache = TieredOptions::new()
             .over(&RedisOptions::new().circuit_breaker(3, HOUR).connect(&url).unwrap());
-        let before = asked_for(&mut control);
+        let before = connection_attempts(&mut control);
         for n in 0..500_u64 {
             let key = Key::from_text("same", n.to_string());
             assert_eq!(cache.get_or_insert_with(&key, HOUR, || n), n);
         }
-        let connections = asked_for(&mut control) - before;
+        let connections = connection_attempts(&mut control) - before;
         assert!(connections < 50, "{connections}");
     });
 }

@@ -1,5 +1,5 @@
-//! Async callers in runtimes of all kinds: without timers, without I/O, with a clock that stands
-//! still, and in executors that know nothing of tokio.
+//! Async callers in runtimes of all kinds: without timers, without I/O, with a paused clock, and in
+//! executors other than tokio.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 type Work = Box<dyn FnOnce() -> std::pin::Pin<Box<dyn Future<Output = ()>>>>;
 
-/// Runs it in an executor of each kind.
+/// Runs work in an executor of each kind.
 fn in_each(mut work: impl FnMut(&str) -> Work) {
     let tokio = |builder: &mut Builder, work: Work| {
         let runtime = builder.build().unwrap();
@@ -51,7 +51,7 @@ fn in_each(mut work: impl FnMut(&str) -> Work) {
     block_on(parked_work());
 }
 
-/// An executor that has nothing but its thread.
+/// Runs a future in an executor that has only its thread.
 fn block_on(mut future: std::pin::Pin<Box<dyn Future<Output = ()>>>) {
     struct Unpark(Thread);
 
@@ -83,7 +83,7 @@ async fn tiered_number(cache: &TieredCache<RedisBackend>, n: u64, runs: &AtomicU
     n
 }
 
-/// Every operation, in both forms.
+/// Runs every operation, sync and async.
 async fn operate(cache: &RedisCache, kind: &str) {
     let key = Key::from_text("key", kind);
     let runs = AtomicU32::new(0);
@@ -93,12 +93,12 @@ async fn operate(cache: &RedisCache, kind: &str) {
     assert_eq!(runs.load(Ordering::SeqCst), 1, "{kind}");
     cache.set_async(&key, &7_u64, HOUR).await.unwrap();
     assert_eq!(cache.get_async::<u64>(&key).await.unwrap(), Some(7), "{kind}");
-    // The sync form in the same runtime.
+    // Sync operations in the same runtime.
     assert_eq!(cache.get::<u64>(&key).unwrap(), Some(7), "{kind}");
     assert!(cache.remove_async(&key).await.unwrap(), "{kind}");
-    let claim = cache.backend().try_acquire_lease_async(&key).await.unwrap();
-    assert!(matches!(claim, Lease::Acquired(_)), "{kind}");
-    drop(claim);
+    let lease = cache.backend().try_acquire_lease_async(&key).await.unwrap();
+    assert!(matches!(lease, Lease::Acquired(_)), "{kind}");
+    drop(lease);
     cache.invalidate_tag_async("tag").await.unwrap();
     assert_eq!(number(cache, 1, &runs).await, 1);
     assert_eq!(runs.load(Ordering::SeqCst), 2, "{kind}");
@@ -133,7 +133,7 @@ fn every_operation_works_on_a_cluster_in_a_runtime_of_any_kind() {
 }
 
 #[test]
-fn memory_in_front_works_in_a_runtime_of_any_kind() {
+fn tiered_cache_works_in_a_runtime_of_any_kind() {
     watchdog(HANG, || {
         in_each(|kind| {
             let (cache, kind) = (
@@ -158,7 +158,7 @@ fn memory_in_front_works_in_a_runtime_of_any_kind() {
     });
 }
 
-/// One cache is often a static, used from runtimes that come and go.
+/// A cache is often a static, which short-lived runtimes use.
 #[test]
 fn runtimes_of_all_kinds_share_one_connection() {
     watchdog(HANG, || {
@@ -177,14 +177,14 @@ fn runtimes_of_all_kinds_share_one_connection() {
 }
 
 #[test]
-fn time_limit_holds_in_a_runtime_of_any_kind() {
+fn timeout_holds_in_a_runtime_of_any_kind() {
     watchdog(HANG, || {
         in_each(|kind| {
             let kind = kind.to_owned();
             Box::new(move || {
                 Box::pin(async move {
                     let key = Key::from_text("key", "1");
-                    // It has replied before, or never.
+                    // The server has replied before, or never.
                     for has_replied in [true, false] {
                         let proxy = Proxy::before(shared().port);
                         let options = options().timeout(Duration::from_millis(200));

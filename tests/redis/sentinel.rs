@@ -1,4 +1,4 @@
-//! Servers that sentinels watch.
+//! Masters that sentinels watch.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::{HANG, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A sentinel that watches a server under the name `main`.
+/// Starts a sentinel that watches a server under the name `main`.
 fn sentinel(server: &Server) -> (Server, tempfile::TempDir) {
     sentinel_with(server, "")
 }
 
-/// A sentinel with more lines in its configuration.
+/// Starts a sentinel with more lines in its configuration.
 pub(crate) fn sentinel_with(server: &Server, lines: &str) -> (Server, tempfile::TempDir) {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("sentinel.conf");
@@ -29,9 +29,9 @@ pub(crate) fn sentinel_with(server: &Server, lines: &str) -> (Server, tempfile::
     (Server::sentinel(path.to_str().unwrap()), place)
 }
 
-/// A server that is one no longer still talks, and refuses what is written.
+/// A demoted master still responds, and rejects writes.
 #[test]
-fn demoted_master_is_left_for_the_new_one() {
+fn demoted_master_is_replaced_by_the_new_one() {
     watchdog(HANG, || {
         let (first, second) = (Server::start(), Server::start());
         let () = second.ask(&format!("REPLICAOF 127.0.0.1 {}", first.port));
@@ -48,7 +48,7 @@ fn demoted_master_is_left_for_the_new_one() {
         until("the sentinel makes the other one master", || {
             sentinel.try_ask::<()>(redis::cmd("SENTINEL").arg("FAILOVER").arg("main")).is_ok()
         });
-        // The sentinel sends away who is connected at that moment, be it us.
+        // The sentinel disconnects its clients at that moment.
         until("the first one is master no longer", || {
             let answer = first.try_ask::<String>(redis::cmd("INFO").arg("replication"));
             answer.is_ok_and(|answer| answer.contains("role:slave"))
@@ -83,18 +83,18 @@ fn new_master_is_found_after_the_old_one_died() {
         });
         println!("values are stored again {took:?} after the master died");
         assert_eq!(cache.get::<i32>(&key).unwrap(), Some(2));
-        // The first of this runtime to ask finds the old connection broken.
+        // The first call of this runtime finds the old connection closed.
         until("async callers find it too", || {
             runtime.block_on(cache.get_async::<i32>(&key)).is_ok_and(|found| found == Some(2))
         });
         assert!(second.ask::<String>("INFO replication").contains("role:master"));
         let unknown = RedisOptions::new().connect_eagerly();
-        unknown.connect_sentinel([sentinel.url()], "other").expect_err("nobody has that name");
+        unknown.connect_sentinel([sentinel.url()], "other").expect_err("no master of this name");
     });
 }
 
 #[test]
-fn sentinel_with_a_password_of_its_own_is_told_it() {
+fn sentinels_have_their_own_password() {
     watchdog(HANG, || {
         let server = Server::with(&["--requirepass", "of-server"]);
         let lines = "sentinel auth-pass main of-server\nrequirepass of-sentinel&%\n\
@@ -139,7 +139,7 @@ fn sentinel_with_a_password_of_its_own_is_told_it() {
 }
 
 #[test]
-fn password_for_sentinels_is_refused_where_there_are_none() {
+fn sentinel_password_without_sentinels_is_rejected() {
     let error = RedisOptions::new().connect("redis://host?sentinel_password=secret").unwrap_err();
     assert!(!format!("{error} {error:?}").contains("secret"));
     RedisOptions::new().sentinel_password("secret").connect("redis://host").unwrap_err();

@@ -1,4 +1,4 @@
-//! Servers of Redis, on free ports of the loopback interface.
+//! Redis servers on free ports of the loopback interface.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use redis::{Client, Connection, FromRedisValue};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// A server, which ends with this value, or with this process.
+/// A server. It ends when this is dropped, or with this process.
 pub(crate) struct Server {
     pub(crate) port: u16,
     arguments: Vec<String>,
@@ -19,7 +19,7 @@ pub(crate) struct Server {
     pid: Pid,
 }
 
-/// The shell ends the server when its input ends: at the latest with the process that started it.
+/// A shell script that ends the server when its input ends: at the latest with this process.
 const SCRIPT: &str = r#"
 name=$(command -v redis-server || command -v valkey-server) || { echo missing; exit 1; }
 "$name" "$@" >/dev/null 2>&1 &
@@ -33,14 +33,14 @@ impl Server {
         Self::with(&[])
     }
 
-    /// A sentinel with these settings.
+    /// Starts a sentinel with these settings.
     pub(crate) fn sentinel(settings: &str) -> Self {
         Self::with(&[settings, "--sentinel"])
     }
 
-    /// A server with more arguments.
+    /// Starts a server with more arguments.
     pub(crate) fn with(arguments: &[&str]) -> Self {
-        // Whoever else was given the port meanwhile may have it.
+        // Another process may have bound the port in the meantime.
         for _ in 0..10 {
             let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
             let mut server = Self {
@@ -51,14 +51,14 @@ impl Server {
                 pid: Pid::INIT,
             };
             server.restart();
-            if server.comes_up() {
+            if server.becomes_ready() {
                 return server;
             }
         }
         panic!("a redis-server does not start");
     }
 
-    /// Starts it again, empty, at the same port.
+    /// Starts the server again, empty, on the same port.
     pub(crate) fn restart(&mut self) {
         let port = self.port.to_string();
         let directory = self.directory.path().to_str().expect("a path");
@@ -87,18 +87,18 @@ impl Server {
         self.shell = Some(shell);
     }
 
-    fn comes_up(&self) -> bool {
+    fn becomes_ready(&self) -> bool {
         (0..2000).any(|_| {
             std::thread::sleep(Duration::from_millis(2));
-            let answer = self.try_ask::<()>(&redis::cmd("PING"));
-            answer.map_or_else(|error| error.code() == Some("NOAUTH"), |()| true)
+            let reply = self.try_ask::<()>(&redis::cmd("PING"));
+            reply.map_or_else(|error| error.code() == Some("NOAUTH"), |()| true)
         })
     }
 
-    /// Starts it again and waits until it answers.
+    /// Starts the server again and waits until it responds.
     pub(crate) fn revive(&mut self) {
         self.restart();
-        assert!(self.comes_up());
+        assert!(self.becomes_ready());
     }
 
     pub(crate) fn url(&self) -> String {
@@ -109,7 +109,7 @@ impl Server {
         kill_process(self.pid, signal).expect("the server runs");
     }
 
-    /// Lets it hang.
+    /// Stops the process, so that it hangs.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
@@ -118,7 +118,7 @@ impl Server {
         self.signal(Signal::CONT);
     }
 
-    /// As `kill -9` does.
+    /// Kills the process, like `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.reap();
@@ -139,17 +139,17 @@ impl Server {
         command.query(&mut self.connection()?)
     }
 
-    /// The answer to a command that is written with spaces between its words.
+    /// Returns the reply to a command, whose words are separated by spaces.
     pub(crate) fn ask<T: FromRedisValue>(&self, words: &str) -> T {
         let mut words = words.split(' ');
         let mut command = redis::cmd(words.next().expect("a word"));
         words.for_each(|word| {
             command.arg(word);
         });
-        command.query(&mut self.connection().expect("a connection")).expect("an answer")
+        command.query(&mut self.connection().expect("a connection")).expect("a reply")
     }
 
-    /// The names of all keys.
+    /// Returns the names of all keys.
     pub(crate) fn names(&self) -> Vec<String> {
         self.ask("KEYS *")
     }
@@ -161,7 +161,7 @@ impl Drop for Server {
     }
 }
 
-/// A port that is free at the moment, and so is the one that a node of a cluster takes beside it.
+/// Returns a port that is free at the moment, as is the port of the cluster bus that belongs to it.
 pub(crate) fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -169,7 +169,7 @@ pub(crate) fn free_port() -> u16 {
         if port < 50_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
             return port;
         }
-        // The system gives high ports first.
+        // The system assigns high ports first.
         for port in (10_000 + port % 20_000)..40_000 {
             let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
             if is_free(port) && is_free(port + 10_000) {
@@ -179,13 +179,13 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// A server for all tests that leave it as it is.
+/// Returns the server of all tests that do not change its configuration.
 pub(crate) fn shared() -> &'static Server {
     static SHARED: LazyLock<Server> = LazyLock::new(Server::start);
     &SHARED
 }
 
-/// Three nodes that are one.
+/// A cluster of three nodes.
 pub(crate) struct Cluster(pub(crate) Vec<Server>);
 
 impl Cluster {
@@ -213,6 +213,7 @@ impl Cluster {
     }
 }
 
+/// Returns the cluster of all tests that do not change its configuration.
 pub(crate) fn shared_cluster() -> &'static Cluster {
     static SHARED: LazyLock<Cluster> = LazyLock::new(Cluster::start);
     &SHARED

@@ -1,5 +1,5 @@
-//! Memory in front of an address or a directory that processes share: what one of them changes is not
-//! returned by another, whoever has memory in front.
+//! Tiered caches over a server or a directory that processes share: a process does not return a
+//! value that another one has changed.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -57,12 +57,12 @@ fn any(backend: impl Backend<Stored = vayu::backend::TieredValue>) -> AnyCache {
     cache.with_serializer(TieredSerializer::default())
 }
 
-/// Memory in front of a backend.
-fn near<F: Backend<Stored = Bytes>>(backing: F) -> AnyCache {
+/// Opens a tiered cache.
+fn tiered<F: Backend<Stored = Bytes>>(backing: F) -> AnyCache {
     any(TieredBackend::new(vayu::MemoryOptions::new(), backing))
 }
 
-fn alone<F: Backend<Stored = Bytes>>(backing: F) -> AnyCache {
+fn untiered<F: Backend<Stored = Bytes>>(backing: F) -> AnyCache {
     any(Untiered::new(backing))
 }
 
@@ -70,7 +70,7 @@ fn listens(cache: &AnyCache) -> bool {
     cache.backend().invalidation_feed().is_some_and(vayu::backend::InvalidationFeed::is_connected)
 }
 
-/// A machine that has much to do must not look like a server that fails.
+/// Returns options with which a busy machine does not look like a failing server.
 fn options(namespace: &str) -> RedisOptions {
     RedisOptions::new().namespace(namespace).timeout(Duration::from_secs(10))
 }
@@ -79,7 +79,7 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
 
-/// All that changes an entry of `fact`, or many of them.
+/// The ways to change an entry of `fact`, or several.
 const CHANGES: [&str; 8] =
     ["set", "refresh", "invalidate", "remove", "tag", "prefix", "all", "clear"];
 
@@ -87,12 +87,12 @@ fn key() -> Key {
     key_of(7)
 }
 
-/// The key of `fact`, which has a tag.
+/// Returns a key of `fact`, which has a tag.
 fn key_of(n: u64) -> Key {
     Key::new("tiers", &(n,)).expect("a key").with_tags([format!("tag:{n}")])
 }
 
-/// Changes the entry, after which `source` is right.
+/// Changes the entry, whose value is `source` afterwards.
 fn change(cache: &AnyCache, way: &str, source: u64) {
     match way {
         "set" => cache.set(&key(), &source, HOUR).expect("set"),
@@ -107,7 +107,7 @@ fn change(cache: &AnyCache, way: &str, source: u64) {
     }
 }
 
-/// [`change`] for async callers.
+/// Does the same as [`change`] for async callers.
 async fn change_async(cache: &AnyCache, way: &str, source: u64) {
     match way {
         "set" => cache.set_async(&key(), &source, HOUR).await.expect("set"),
@@ -126,7 +126,7 @@ async fn change_async(cache: &AnyCache, way: &str, source: u64) {
     }
 }
 
-/// A process that has no memory in front, and changes what it is told to.
+/// Changes entries on request, in a process without a memory tier.
 fn is_changer() -> bool {
     let Some(url) = process::role() else { return false };
     let (cache, runtime) = (vayu::open(url).expect("a cache"), runtime());
@@ -142,7 +142,7 @@ fn is_changer() -> bool {
     true
 }
 
-/// Lets another process change an entry in every way, and sees it in the memory of this one.
+/// Checks that each way of change in another process reaches the memory of this one.
 fn check_changes(test: &str, url: &str, settle: impl Fn(&AnyCache)) {
     let cache = vayu::open(format!("memory+{url}")).expect("a cache");
     until("it listens", || listens(&cache));
@@ -169,36 +169,35 @@ fn of_its_own(url: &str) -> String {
 }
 
 #[test]
-fn changes_of_a_process_without_memory_reach_copies_over_a_server() {
+fn changes_of_another_process_reach_copies_over_a_server() {
     if is_changer() {
         return;
     }
     watchdog(HANG, || {
-        let test = "tiers::changes_of_a_process_without_memory_reach_copies_over_a_server";
+        let test = "tiers::changes_of_another_process_reach_copies_over_a_server";
         check_changes(test, &of_its_own(&shared().url()), |_| {});
     });
 }
 
 #[test]
-fn changes_of_a_process_without_memory_reach_copies_over_a_server_without_scripts() {
+fn changes_of_another_process_reach_copies_over_a_server_without_scripts() {
     if is_changer() {
         return;
     }
     watchdog(HANG, || {
-        let test =
-            "tiers::changes_of_a_process_without_memory_reach_copies_over_a_server_without_scripts";
+        let test = "tiers::changes_of_another_process_reach_copies_over_a_server_without_scripts";
         let server = Server::with(&["--rename-command", "EVAL", ""]);
         check_changes(test, &of_its_own(&server.url()), |_| {});
     });
 }
 
 #[test]
-fn changes_of_a_process_without_memory_reach_copies_over_a_cluster() {
+fn changes_of_another_process_reach_copies_over_a_cluster() {
     if is_changer() {
         return;
     }
     watchdog(HANG, || {
-        let test = "tiers::changes_of_a_process_without_memory_reach_copies_over_a_cluster";
+        let test = "tiers::changes_of_another_process_reach_copies_over_a_cluster";
         let nodes = shared_cluster().0.iter().map(|node| format!("127.0.0.1:{}", node.port));
         let nodes: Vec<_> = nodes.collect();
         check_changes(test, &of_its_own(&format!("redis+cluster://{}/", nodes.join(","))), |_| {});
@@ -206,21 +205,21 @@ fn changes_of_a_process_without_memory_reach_copies_over_a_cluster() {
 }
 
 #[test]
-fn changes_of_a_process_without_memory_reach_copies_over_a_directory() {
+fn changes_of_another_process_reach_copies_over_a_directory() {
     if is_changer() {
         return;
     }
     watchdog(HANG, || {
-        let test = "tiers::changes_of_a_process_without_memory_reach_copies_over_a_directory";
+        let test = "tiers::changes_of_another_process_reach_copies_over_a_directory";
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join("c");
         check_changes(test, &format!("file://{}", path.display()), |_| {});
     });
 }
 
-/// An entry that was not changed stays in memory when another one is.
+/// A change of one entry keeps the other ones in memory.
 #[test]
-fn change_of_one_entry_in_a_directory_leaves_the_copies_of_others() {
+fn change_of_one_entry_in_a_directory_keeps_copies_of_others() {
     watchdog(HANG, || {
         let place = tempfile::tempdir().expect("a directory");
         let clock = ManualClock::new();
@@ -229,7 +228,7 @@ fn change_of_one_entry_in_a_directory_leaves_the_copies_of_others() {
             options.open(place.path()).expect("a cache").backend().clone()
         };
         let tiers = TieredBackend::new(vayu::MemoryOptions::new(), open());
-        let (cache, other) = (any(tiers.clone()), alone(open()));
+        let (cache, other) = (any(tiers.clone()), untiered(open()));
         for n in 0..100 {
             assert_eq!(fact(&cache, n, n), n);
         }
@@ -250,16 +249,16 @@ fn change_of_one_entry_in_a_directory_leaves_the_copies_of_others() {
     });
 }
 
-/// Returns what a call sees, or the source.
+/// Returns the cached value, or the source.
 type Look<'a> = &'a dyn Fn(&AnyCache, u64) -> u64;
 
 #[test]
-fn first_call_after_a_silence_sees_what_another_process_has_changed_in_a_directory() {
+fn first_call_after_idle_time_sees_changes_in_a_directory() {
     if is_changer() {
         return;
     }
     watchdog(HANG, || {
-        let test = "tiers::first_call_after_a_silence_sees_what_another_process_has_changed_in_a_directory";
+        let test = "tiers::first_call_after_idle_time_sees_changes_in_a_directory";
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join("c");
         let url = format!("file://{}", path.display());
@@ -282,7 +281,7 @@ fn first_call_after_a_silence_sees_what_another_process_has_changed_in_a_directo
                 let clock = ManualClock::new();
                 clock.set(vayu::time::Clock::now(&vayu::time::SystemClock));
                 let options = FileOptions::new().clock(clock.clone());
-                let cache = near(options.open(&path).expect("a cache").backend().clone());
+                let cache = tiered(options.open(&path).expect("a cache").backend().clone());
                 source += 1;
                 cache.set(&key(), &source, HOUR).expect("set");
                 for _ in 0..3 {
@@ -299,7 +298,7 @@ fn first_call_after_a_silence_sees_what_another_process_has_changed_in_a_directo
     });
 }
 
-/// A future that ends after it was polled so many times, whether the inner one has ended or not.
+/// A future that ends after a number of polls, whether the inner one has ended or not.
 struct Polled<F> {
     inner: F,
     left: usize,
@@ -315,7 +314,7 @@ impl<F: Future + Unpin> Future for Polled<F> {
         self.left -= 1;
         match Pin::new(&mut self.inner).poll(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            // The answer of the server wakes it, or what was woken by this.
+            // It is woken by the reply, or by a task that the reply has woken.
             Poll::Pending if self.left == 0 => {
                 context.waker().wake_by_ref();
                 Poll::Pending
@@ -325,26 +324,26 @@ impl<F: Future + Unpin> Future for Polled<F> {
     }
 }
 
-/// After a change that was given up, memory has what a process without memory finds.
+/// Checks that memory has the same value as the server after a cancelled change.
 fn check_agreement(cache: &AnyCache, plain: impl Fn() -> AnyCache, what: &str) {
     let seen = |cache: &AnyCache| fact_entry(cache, 7, 0).peek().expect("peek");
     until(what, || seen(cache) == seen(&plain()));
 }
 
 #[test]
-fn change_whose_future_is_dropped_is_not_begun_or_reaches_all() {
+fn cancelled_change_is_not_begun_or_reaches_all_copies() {
     watchdog(HANG, || {
         let namespace = namespace();
         let open =
-            || options(&namespace).connect(shared().url()).expect("an address").backend().clone();
-        let (cache, runtime) = (near(open()), runtime());
+            || options(&namespace).connect(shared().url()).expect("a valid URL").backend().clone();
+        let (cache, runtime) = (tiered(open()), runtime());
         until("it listens", || listens(&cache));
         let mut source = 1;
         for with_memory in [false, true] {
             for way in CHANGES {
                 let mut polls = 1;
                 loop {
-                    let other = if with_memory { near(open()) } else { alone(open()) };
+                    let other = if with_memory { tiered(open()) } else { untiered(open()) };
                     source += 1;
                     cache.set(&key(), &source, HOUR).expect("set");
                     let _ = fact_entry(&cache, 7, source).refresh();
@@ -354,20 +353,20 @@ fn change_whose_future_is_dropped_is_not_begun_or_reaches_all() {
                     });
                     source += 1;
                     let is_done = runtime.block_on(async {
-                        // The connection stands.
+                        // The connection is open.
                         let _ = other.get_async::<u64>(&Key::from_text("warm", "up")).await;
                         let change = Box::pin(change_async(&other, way, source));
                         let mut polled = pin!(Polled { inner: change, left: polls });
                         let done = polled.as_mut().await;
                         if done.is_none() {
-                            // What was written to the server has come to it.
+                            // The server has received what was sent.
                             tokio::time::sleep(Duration::from_millis(30)).await;
                         }
                         done.is_some()
                     });
                     let what = format!("{way} that was dropped after {polls} polls");
-                    check_agreement(&cache, || alone(open()), &what);
-                    check_agreement(&other, || alone(open()), &what);
+                    check_agreement(&cache, || untiered(open()), &what);
+                    check_agreement(&other, || untiered(open()), &what);
                     if is_done {
                         break;
                     }
@@ -378,27 +377,31 @@ fn change_whose_future_is_dropped_is_not_begun_or_reaches_all() {
     });
 }
 
-/// The answer of the server never comes, so whatever would follow it is never done.
+/// The reply to the first command is lost, so no later command is sent.
 #[test]
-fn change_of_a_process_that_is_killed_after_its_first_command_reaches_all() {
+fn change_of_a_killed_process_reaches_all_copies() {
     if is_changer() {
         return;
     }
     watchdog(HANG, || {
-        let test = "tiers::change_of_a_process_that_is_killed_after_its_first_command_reaches_all";
+        let test = "tiers::change_of_a_killed_process_reaches_all_copies";
         for way in CHANGES {
             for suffix in ["", "_async"] {
                 let namespace = namespace();
                 let server = shared();
                 let open = || {
-                    options(&namespace).connect(server.url()).expect("an address").backend().clone()
+                    options(&namespace)
+                        .connect(server.url())
+                        .expect("a valid URL")
+                        .backend()
+                        .clone()
                 };
-                let cache = near(open());
+                let cache = tiered(open());
                 until("it listens", || listens(&cache));
                 let proxy = Proxy::before(server.port);
                 let url = format!("{}?namespace={namespace}&timeout=60s", proxy.url());
                 let mut changer = Process::start(test, &url);
-                // Its connections stand, and it knows the generations for a moment.
+                // Its connections are open, and its generations are cached for a moment.
                 assert_eq!(changer.ask("remove 0"), "done");
                 assert_eq!(changer.ask("remove_async 0"), "done");
                 cache.set(&key(), &1_u64, HOUR).expect("set");
@@ -407,34 +410,34 @@ fn change_of_a_process_that_is_killed_after_its_first_command_reaches_all() {
                     let hits = cache.stats().hits;
                     fact(&cache, 7, 1) == 1 && cache.stats().hits > hits
                 });
-                let truth = || fact_entry(&alone(open()), 7, 0).peek().expect("peek");
+                let truth = || fact_entry(&untiered(open()), 7, 0).peek().expect("peek");
                 let before = truth();
                 proxy.treat(Treatment { swallow: true, ..Treatment::default() });
                 changer.send(&format!("{way}{suffix} 2"));
-                // Some of these ask for generations first, and come no further.
+                // Some of these read generations first, and stop there.
                 let is_changed = (0..200).any(|_| {
                     std::thread::sleep(Duration::from_millis(1));
                     truth() != before
                 });
                 changer.kill();
-                check_agreement(&cache, || alone(open()), &format!("{way}{suffix}"));
+                check_agreement(&cache, || untiered(open()), &format!("{way}{suffix}"));
                 println!("{way}{suffix}: changed {is_changed}");
             }
         }
     });
 }
 
-/// Time stands still, so that nothing ends by itself.
+/// The clock is stopped, so that nothing expires.
 #[test]
-fn invalidation_of_any_group_is_seen_as_soon_as_its_message_has_come() {
+fn invalidation_of_any_group_is_seen_with_its_message() {
     watchdog(HANG, || {
         let namespace = namespace();
         let clock = ManualClock::new();
         let open = || {
             let options = options(&namespace).clock(clock.clone());
-            options.connect(shared().url()).expect("an address").backend().clone()
+            options.connect(shared().url()).expect("a valid URL").backend().clone()
         };
-        let (cache, other, runtime) = (near(open()), near(open()), runtime());
+        let (cache, other, runtime) = (tiered(open()), tiered(open()), runtime());
         until("both listen", || listens(&cache) && listens(&other));
         let mut source = 1;
         for way in ["tag", "prefix", "all", "clear", "remove"] {
@@ -449,14 +452,14 @@ fn invalidation_of_any_group_is_seen_as_soon_as_its_message_has_come() {
                 } else {
                     change(&other, way, source);
                 }
-                // What is not seen with the message never is.
+                // An invalidation that is not seen with its message never is.
                 until(&format!("{way}, {is_async}"), || fact(&cache, 7, source) == source);
             }
         }
     });
 }
 
-/// Two machines whose clocks differ, with memory in front of one server.
+/// Two machines whose clocks differ, with tiered caches on one server.
 struct Machines {
     server: Server,
     clocks: [ManualClock; 2],
@@ -464,14 +467,14 @@ struct Machines {
 }
 
 impl Machines {
-    /// The clock of the first one is ahead.
+    /// Creates machines of which the first one has the later clock.
     fn new(ahead: Duration) -> Self {
         let server = Server::start();
         let clocks = [ManualClock::new(), ManualClock::new()];
         clocks[0].advance(ahead);
         let caches = clocks.clone().map(|clock| {
             let options = RedisOptions::new().clock(clock);
-            near(options.connect(server.url()).expect("an address").backend().clone())
+            tiered(options.connect(server.url()).expect("a valid URL").backend().clone())
         });
         until("both listen", || caches.iter().all(listens));
         Self { server, clocks, caches }
@@ -481,14 +484,14 @@ impl Machines {
         self.clocks.iter().for_each(|clock| clock.advance(time));
     }
 
-    /// The server drops what has expired by its own clock.
+    /// Removes the entry, as the server does by its own clock.
     fn expire(&self) {
         let () = self.server.ask("FLUSHALL");
     }
 }
 
 #[test]
-fn copy_lives_no_longer_than_its_ttl_though_the_clock_of_its_writer_is_ahead() {
+fn copy_expires_by_its_ttl_if_the_clock_of_its_writer_is_ahead() {
     watchdog(HANG, || {
         let runtime = runtime();
         for minutes in [1_u32, 4, 5] {
@@ -518,7 +521,7 @@ fn copy_lives_no_longer_than_its_ttl_though_the_clock_of_its_writer_is_ahead() {
 }
 
 #[test]
-fn copy_is_served_stale_no_longer_than_it_may_be_though_the_clock_of_its_writer_is_ahead() {
+fn copy_is_not_served_stale_too_long_if_the_clock_of_its_writer_is_ahead() {
     watchdog(HANG, || {
         let machines = Machines::new(4 * MINUTE);
         let [writer, reader] = &machines.caches;
@@ -531,12 +534,12 @@ fn copy_is_served_stale_no_longer_than_it_may_be_though_the_clock_of_its_writer_
 }
 
 #[test]
-fn entry_of_a_machine_whose_clock_is_behind_is_not_served_longer() {
+fn entry_is_not_served_longer_if_the_clock_of_its_writer_is_behind() {
     watchdog(HANG, || {
         let machines = Machines::new(4 * MINUTE);
         let [reader, writer] = &machines.caches;
         assert_eq!((number(writer, 1), text(writer, "a")), (1, "a".to_owned()));
-        // For this one it has expired, and so it is computed again.
+        // By this clock it has expired, so it is computed again.
         assert_eq!((number(reader, 2), text(reader, "b")), (2, "b".to_owned()));
         machines.pass(MINUTE);
         machines.expire();

@@ -1,4 +1,4 @@
-//! TLS.
+//! Connections with TLS.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ fn openssl(place: &Path, arguments: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// An authority, and a certificate of it for `localhost` that is valid for so many days.
+/// Creates an authority and a certificate for `localhost` with this validity.
 fn certificates(place: &Path, days: &str) {
     openssl(
         place,
@@ -41,12 +41,12 @@ pub(crate) struct Secure {
     pub(crate) server: Server,
     pub(crate) port: u16,
     pub(crate) authority: Vec<u8>,
-    /// A certificate of the same authority, which is used as that of a client, and its key.
+    /// A client certificate of the same authority, and its key.
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
 
-/// A server with TLS that asks its clients for certificates or does not (`yes`, `no`).
+/// Starts a server with TLS that requires client certificates or does not (`yes`, `no`).
 pub(crate) fn secure(days: &str, auth_clients: &str) -> Secure {
     let place = tempfile::tempdir().unwrap().keep();
     certificates(&place, days);
@@ -71,12 +71,12 @@ pub(crate) fn secure(days: &str, auth_clients: &str) -> Secure {
 }
 
 pub(crate) fn options() -> RedisOptions {
-    // A handshake in a debug build on a busy machine takes its time.
+    // A TLS handshake in a debug build is slow on a busy machine.
     RedisOptions::new().timeout(Duration::from_secs(10))
 }
 
 #[test]
-fn server_with_a_known_certificate_is_used_and_others_are_not() {
+fn only_servers_with_a_trusted_certificate_are_used() {
     watchdog(HANG, || {
         let server = secure("-days 30", "no");
         let url = |host: &str| format!("rediss://{host}:{}/", server.port);
@@ -88,18 +88,21 @@ fn server_with_a_known_certificate_is_used_and_others_are_not() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         assert_eq!(runtime.block_on(cache.get_async::<i32>(&key)).unwrap(), Some(1));
 
-        options().connect_eagerly().connect(url("localhost")).expect_err("nobody knows it");
+        options()
+            .connect_eagerly()
+            .connect(url("localhost"))
+            .expect_err("an untrusted certificate");
         known().connect_eagerly().connect(url("127.0.0.1")).expect_err("it has another name");
         let to_plain = format!("rediss://localhost:{}/", shared().port);
         known().connect_eagerly().connect(to_plain).expect_err("it speaks no TLS");
         let from_plain = format!("redis://localhost:{}/", server.port);
         options().connect_eagerly().connect(from_plain).expect_err("it speaks nothing else");
-        // The calls go on in any case, in both forms.
+        // Sync and async calls continue in any case.
         let unknown = options().connect(url("localhost")).unwrap();
         assert_eq!(unknown.get_or_insert_with(&key, MINUTE, || 2), 2);
         let compute = unknown.get_or_insert_with_async(&key, MINUTE, async { 3 });
         assert_eq!(runtime.block_on(compute), 3);
-        // To leave certificates unchecked is not possible by a word in the address.
+        // A URL cannot disable the verification of certificates.
         let insecure = format!("{}#insecure", url("localhost"));
         let opened = options().connect_eagerly().connect(insecure);
         opened.expect_err("certificates are always checked");
@@ -107,7 +110,7 @@ fn server_with_a_known_certificate_is_used_and_others_are_not() {
 }
 
 #[test]
-fn certificate_that_has_expired_is_none() {
+fn expired_certificate_is_rejected() {
     watchdog(HANG, || {
         let server = secure("-days -1", "no");
         let url = format!("rediss://localhost:{}/", server.port);
@@ -116,9 +119,9 @@ fn certificate_that_has_expired_is_none() {
     });
 }
 
-/// That is what a server with TLS does by default.
+/// A Redis server with TLS requires client certificates by default.
 #[test]
-fn server_that_requires_a_client_certificate_is_shown_one() {
+fn client_certificate_is_presented() {
     watchdog(HANG, || {
         let server = secure("-days 30", "yes");
         let url = format!("rediss://localhost:{}/", server.port);
@@ -156,7 +159,7 @@ fn server_that_requires_a_client_certificate_is_shown_one() {
 }
 
 #[test]
-fn certificates_that_cannot_work_are_refused_and_the_key_is_in_no_error() {
+fn invalid_certificates_are_rejected_without_the_key_in_the_error() {
     let url = "rediss://localhost:1/";
     let refused = |options: RedisOptions, url: &str| {
         let error = options.connect(url).expect_err(url);
@@ -182,9 +185,9 @@ fn certificates_that_cannot_work_are_refused_and_the_key_is_in_no_error() {
     assert!(refused(options(), &format!("{url}?tls_key_file=/missing")).contains("`tls_key_file`"));
 }
 
-/// The library for clusters takes certificates from elsewhere than the addresses.
+/// The cluster client of the `redis` crate does not take certificates from the nodes.
 #[test]
-fn cluster_is_shown_the_client_certificate_too() {
+fn client_certificate_is_presented_to_a_cluster() {
     watchdog(HANG, || {
         let place = tempfile::tempdir().unwrap();
         certificates(place.path(), "-days 30");

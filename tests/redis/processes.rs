@@ -1,4 +1,4 @@
-//! Four processes with memory in front of one server.
+//! Four processes with tiered caches on one server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,26 +11,26 @@ use crate::process::{self, Process};
 use crate::server::Server;
 use crate::{HANG, size, until};
 
-/// Callers of each process that want a key at once.
+/// Number of concurrent callers of a key in each process.
 const CALLERS: u64 = 64;
 
-/// One of the processes.
+/// The state of one process.
 struct Worker {
     url: String,
     cache: TieredCache<RedisBackend>,
     runtime: tokio::runtime::Runtime,
 }
 
-/// Who runs the function: it writes that down on the server.
+/// The source of the values, which counts its runs on the server.
 struct Source<'a>(&'a str);
 
 impl Source<'_> {
     fn ask(&self, n: u64, kind: &str) -> u64 {
-        let client = redis::Client::open(self.0).expect("an address");
+        let client = redis::Client::open(self.0).expect("a valid URL");
         let mut connection = client.get_connection().expect("a connection");
         let name = format!("runs:{kind}:{n}");
         let runs: u64 = redis::cmd("INCR").arg(name).query(&mut connection).expect("a number");
-        // Work that takes so long that the others come while it is done.
+        // It takes long enough that the other callers arrive in the meantime.
         std::thread::sleep(Duration::from_millis(20));
         runs
     }
@@ -69,21 +69,21 @@ fn endless(cache: &TieredCache<RedisBackend>, n: u64, forever: bool) -> u64 {
 }
 
 impl Worker {
-    /// The place and the claim's time in milliseconds, as a role.
+    /// Parses a role: the URL and the lease TTL in milliseconds.
     fn new(role: &str) -> Self {
-        let (url, lease_ttl) = role.split_once(' ').expect("an address and a time");
+        let (url, lease_ttl) = role.split_once(' ').expect("a URL and a time");
         let cache = RedisOptions::new()
             .single_flight(SingleFlight::Everywhere)
             .lease_ttl(Duration::from_millis(lease_ttl.parse().expect("milliseconds")))
             .circuit_breaker(3, Duration::from_millis(100))
             .connect(url)
-            .expect("an address");
+            .expect("a valid URL");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("a runtime");
-        // Who waits in vain waits for ever here, so that it is seen.
+        // A caller that waits in vain waits forever, so that the watchdog reports it.
         let cache = TieredOptions::new().over(&cache).with_max_wait(Duration::from_secs(3600));
         Self { url: url.to_owned(), cache, runtime }
     }
@@ -102,7 +102,7 @@ impl Worker {
                 });
                 "yes".to_owned()
             }
-            "crowd" => self.crowd(n),
+            "crowd" => self.call_concurrently(n),
             "get" => fact(&self.cache, &Source(&self.url), n).to_string(),
             "invalidate" => fact_entry(&self.cache, &Source(&self.url), n)
                 .invalidate()
@@ -115,8 +115,8 @@ impl Worker {
         }
     }
 
-    /// Half of the callers are threads and half are tasks; each half has a function of its own.
-    fn crowd(&self, n: u64) -> String {
+    /// Runs half of the callers as threads and half as tasks; each half has a function of its own.
+    fn call_concurrently(&self, n: u64) -> String {
         let url: Arc<str> = self.url.as_str().into();
         std::thread::scope(|scope| {
             let call = || fact(&self.cache, &Source(&self.url), n);
@@ -128,16 +128,16 @@ impl Worker {
                 })
                 .collect();
             for thread in threads {
-                assert_eq!(thread.join().expect("an answer"), 1);
+                assert_eq!(thread.join().expect("a value"), 1);
             }
             for task in tasks {
-                assert_eq!(self.runtime.block_on(task).expect("an answer"), 1);
+                assert_eq!(self.runtime.block_on(task).expect("a value"), 1);
             }
         });
-        "right".to_owned()
+        "correct".to_owned()
     }
 
-    /// So many checked calls, of more keys than memory holds.
+    /// Makes calls and checks their values, for more keys than fit into memory.
     fn load(&self, calls: u64) -> String {
         let (threads, keys) = (4, 30_000);
         std::thread::scope(|scope| {
@@ -167,7 +167,7 @@ impl Worker {
     }
 }
 
-fn fleet(test: &str, server: &Server, lease_ttl: u64) -> Vec<Process> {
+fn start_workers(test: &str, server: &Server, lease_ttl: u64) -> Vec<Process> {
     let role = format!("{} {lease_ttl}", server.url());
     let mut fleet: Vec<_> = (0..4).map(|_| Process::start(test, &role)).collect();
     for process in &mut fleet {
@@ -176,7 +176,7 @@ fn fleet(test: &str, server: &Server, lease_ttl: u64) -> Vec<Process> {
     fleet
 }
 
-/// Plays the worker, if this process is one.
+/// Runs the worker if this process is one.
 fn is_worker() -> bool {
     let Some(role) = process::role() else { return false };
     let worker = Worker::new(&role);
@@ -191,14 +191,14 @@ fn cold_key_is_computed_once_by_four_processes() {
     }
     watchdog(HANG, || {
         let server = Server::start();
-        let test = "fleet::cold_key_is_computed_once_by_four_processes";
-        let mut fleet = fleet(test, &server, 10_000);
+        let test = "processes::cold_key_is_computed_once_by_four_processes";
+        let mut fleet = start_workers(test, &server, 10_000);
         for n in 0..16 {
             for process in &mut fleet {
                 process.send(&format!("crowd {n}"));
             }
             for process in &mut fleet {
-                assert_eq!(process.hear(), "right");
+                assert_eq!(process.receive(), "correct");
             }
             for kind in ["sync", "async"] {
                 assert_eq!(
@@ -212,14 +212,14 @@ fn cold_key_is_computed_once_by_four_processes() {
 }
 
 #[test]
-fn processes_see_the_new_value_soon_after_one_has_invalidated_it() {
+fn invalidation_reaches_all_processes() {
     if is_worker() {
         return;
     }
     watchdog(HANG, || {
         let server = Server::start();
-        let test = "fleet::processes_see_the_new_value_soon_after_one_has_invalidated_it";
-        let mut fleet = fleet(test, &server, 10_000);
+        let test = "processes::invalidation_reaches_all_processes";
+        let mut fleet = start_workers(test, &server, 10_000);
         let mut times = Vec::new();
         for round in 1..=20_u64 {
             for process in &mut fleet {
@@ -243,23 +243,23 @@ fn processes_see_the_new_value_soon_after_one_has_invalidated_it() {
 }
 
 #[test]
-fn right_of_a_killed_process_is_given_to_another() {
+fn lease_of_a_killed_process_expires() {
     if is_worker() {
         return;
     }
     watchdog(HANG, || {
         let server = Server::start();
-        let test = "fleet::right_of_a_killed_process_is_given_to_another";
-        let mut fleet = fleet(test, &server, 1000);
+        let test = "processes::lease_of_a_killed_process_expires";
+        let mut fleet = start_workers(test, &server, 1000);
         assert_eq!(fleet[0].ask("forever 3"), "computes");
         assert_eq!(fleet[1].ask("ends 4"), "4");
         fleet[0].kill();
-        // It waits for the dead one no longer than that had the right.
+        // It waits for the dead process until the lease expires.
         assert_eq!(fleet[1].ask("ends 3"), "3");
     });
 }
 
-/// How many commands a server has heard.
+/// Returns the number of commands that a server has processed.
 fn commands(server: &Server) -> u64 {
     let stats: String = server.ask("INFO stats");
     let line = stats.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
@@ -267,20 +267,20 @@ fn commands(server: &Server) -> u64 {
 }
 
 #[test]
-fn server_that_is_killed_under_load_costs_no_answer() {
+fn server_killed_under_load_does_not_fail_calls() {
     if is_worker() {
         return;
     }
     let calls = size("VAYU_FLEET_CALLS", 100_000) as u64;
     watchdog(10 * HANG, move || {
         let mut server = Server::start();
-        let test = "fleet::server_that_is_killed_under_load_costs_no_answer";
-        let mut fleet = fleet(test, &server, 1000);
+        let test = "processes::server_killed_under_load_does_not_fail_calls";
+        let mut fleet = start_workers(test, &server, 1000);
         let mine = RedisOptions::new()
             .namespace("mine")
             .circuit_breaker(3, Duration::from_millis(100))
             .connect(server.url())
-            .expect("an address");
+            .expect("a valid URL");
         let key = vayu::Key::from_text("n", "1");
         let began = Instant::now();
         for process in &mut fleet {
@@ -288,7 +288,7 @@ fn server_that_is_killed_under_load_costs_no_answer() {
         }
         let mut recoveries = Vec::new();
         for _ in 0..3 {
-            // It is in the middle of the load when it dies, and is missed before it is back.
+            // It is killed under load, and calls fail to reach it before it is restarted.
             until("the load has come to the server", || commands(&server) > 5000);
             server.kill();
             until("it is missed", || mine.set(&key, &1, Duration::from_secs(60)).is_err());
@@ -300,7 +300,7 @@ fn server_that_is_killed_under_load_costs_no_answer() {
             recoveries.push(revived.elapsed());
         }
         for process in &mut fleet {
-            println!("{}", process.hear());
+            println!("{}", process.receive());
         }
         println!(
             "{calls} calls in {:?}; recovered from kills after {recoveries:?}",

@@ -1,4 +1,4 @@
-//! A configuration that cannot work is told apart from a cold cache: the log says it once.
+//! Misconfigurations are logged once, so that they do not look like a cold cache.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, Once};
@@ -17,7 +17,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Writes down errors and what is told about the state of a cache, also of other threads.
+/// Records errors and informational events of all threads.
 struct Log;
 
 struct Line(String);
@@ -46,7 +46,7 @@ impl Subscriber for Log {
     fn exit(&self, _: &Id) {}
 }
 
-/// The lines about the cache on this port.
+/// Returns the log lines about the cache on a port.
 fn lines(port: u16) -> Vec<String> {
     let lines = LINES.lock().unwrap();
     lines.iter().filter(|line| line.contains(&format!(":{port}"))).cloned().collect()
@@ -70,17 +70,17 @@ fn fifty_calls(cache: &RedisCache) {
     }
 }
 
-/// Starts to write lines down.
-fn listen() {
+/// Installs the subscriber.
+fn install_log() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(Log).expect("the only one"));
 }
 
-/// Opens a cache that cannot work, and mends what is wrong.
+/// Checks the log lines of a cache that is misconfigured, until `mend` resolves the problem.
 fn check(port: u16, says: &[&str], open: impl Fn(RedisOptions) -> RedisCache, mend: impl FnOnce()) {
-    listen();
+    install_log();
     let options = || {
-        // A handshake in a debug build on a busy machine takes its time.
+        // A TLS handshake in a debug build is slow on a busy machine.
         let options = RedisOptions::new().timeout(Duration::from_secs(10));
         options.circuit_breaker(3, Duration::from_millis(1))
     };
@@ -95,7 +95,7 @@ fn check(port: u16, says: &[&str], open: impl Fn(RedisOptions) -> RedisCache, me
     mend();
     let key = Key::from_text("n", "1");
     until("the cache works", || cache.set(&key, &1, MINUTE).is_ok());
-    until("that is logged", || {
+    until("the recovery is logged", || {
         fifty_calls(&cache);
         lines(port).len() > 1
     });
@@ -111,7 +111,7 @@ fn control(port: u16, password: &str) -> redis::Connection {
     client.get_connection().unwrap()
 }
 
-fn tell(connection: &mut redis::Connection, words: &[&str]) {
+fn execute(connection: &mut redis::Connection, words: &[&str]) {
     let () = redis::cmd(words[0]).arg(&words[1..]).query(connection).unwrap();
 }
 
@@ -123,7 +123,7 @@ fn wrong_password_is_logged_once() {
         let url = format!("redis://:sesame@127.0.0.1:{}/", server.port);
         let open = |options: RedisOptions| options.connect(&url).unwrap();
         check(server.port, &["WRONGPASS", "password in the URL"], open, || {
-            tell(&mut control, &["CONFIG", "SET", "requirepass", "sesame"]);
+            execute(&mut control, &["CONFIG", "SET", "requirepass", "sesame"]);
         });
     });
 }
@@ -135,13 +135,13 @@ fn missing_password_is_logged_once() {
         let mut control = control(server.port, "sesame");
         let open = |options: RedisOptions| options.connect(server.url()).unwrap();
         check(server.port, &["NOAUTH", "put the password"], open, || {
-            tell(&mut control, &["ACL", "SETUSER", "default", "nopass"]);
+            execute(&mut control, &["ACL", "SETUSER", "default", "nopass"]);
         });
     });
 }
 
 #[test]
-fn missing_right_is_logged_once() {
+fn missing_permission_is_logged_once() {
     watchdog(HANG, || {
         for rights in [
             &["~other:*", "+@all"][..],
@@ -151,18 +151,18 @@ fn missing_right_is_logged_once() {
             let server = Server::start();
             let mut control = server.connection().unwrap();
             let user = ["ACL", "SETUSER", "shop", "on", ">sesame", "&*"];
-            tell(&mut control, &[&user, rights].concat());
+            execute(&mut control, &[&user, rights].concat());
             let url = format!("redis://shop:sesame@127.0.0.1:{}/", server.port);
             let open = |options: RedisOptions| options.connect(&url).unwrap();
             check(server.port, &["permissions", "ACL SETUSER"], open, || {
-                tell(&mut control, &["ACL", "SETUSER", "shop", "~*", "+@all"]);
+                execute(&mut control, &["ACL", "SETUSER", "shop", "~*", "+@all"]);
             });
         }
     });
 }
 
 #[test]
-fn sentinel_that_wants_a_password_is_logged_once() {
+fn missing_sentinel_password_is_logged_once() {
     watchdog(HANG, || {
         let server = Server::start();
         let (sentinel, _place) = sentinel::sentinel_with(&server, "requirepass sesame\n");
@@ -170,7 +170,7 @@ fn sentinel_that_wants_a_password_is_logged_once() {
         let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port);
         let open = |options: RedisOptions| options.connect(&url).unwrap();
         check(sentinel.port, &["NOAUTH", "sentinel_password"], open, || {
-            tell(&mut control, &["ACL", "SETUSER", "default", "nopass"]);
+            execute(&mut control, &["ACL", "SETUSER", "default", "nopass"]);
         });
     });
 }
@@ -190,11 +190,11 @@ fn missing_client_certificate_is_logged_once() {
 }
 
 #[test]
-fn certificate_that_is_not_trusted_is_logged_once() {
+fn untrusted_certificate_is_logged_once() {
     watchdog(HANG, || {
         let server = tls::secure("-days 30", "no");
         let options = RedisOptions::new().timeout(Duration::from_secs(10));
-        listen();
+        install_log();
         let cache = options.connect(format!("rediss://localhost:{}/", server.port)).unwrap();
         fifty_calls(&cache);
         let lines = lines(server.port);
@@ -206,11 +206,11 @@ fn certificate_that_is_not_trusted_is_logged_once() {
     });
 }
 
-/// What passes by itself is no matter of the configuration.
+/// A transient failure is not a misconfiguration.
 #[test]
-fn server_that_is_down_is_no_error_of_the_configuration() {
+fn unreachable_server_is_not_a_misconfiguration() {
     watchdog(HANG, || {
-        listen();
+        install_log();
         let mut server = Server::start();
         let cache = RedisOptions::new().circuit_breaker(3, Duration::from_millis(1));
         let cache = cache.connect(server.url()).unwrap();

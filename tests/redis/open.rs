@@ -1,4 +1,4 @@
-//! The choice at run time.
+//! Caches that are selected by a URL at run time.
 
 use vayu::testing::watchdog;
 use vayu::{AnyCache, ErrorKind, cached};
@@ -30,7 +30,7 @@ fn check(text: &str) {
 }
 
 #[test]
-fn text_opens_each_kind_of_cache() {
+fn url_opens_each_kind_of_cache() {
     watchdog(HANG, || {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().to_str().unwrap();
