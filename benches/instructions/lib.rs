@@ -1,4 +1,4 @@
-//! Functions that are cached, for the benchmarks beside this file.
+//! Cached functions, for the benchmarks.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,66 +12,66 @@ use vayu::{FileCache, MemoryCache, MemoryOptions, cached};
 pub static LARGE: LazyLock<MemoryCache> =
     LazyLock::new(|| MemoryOptions::new().max_entries(200_000).build());
 
-/// A number of a number.
+/// Returns its argument.
 #[cached(cache = LARGE, ttl = "1h")]
 pub fn number(key: u64) -> u64 {
     key
 }
 
-/// A cache in which something was once invalidated.
-pub static RENEWED: LazyLock<MemoryCache> = LazyLock::new(|| {
+/// A cache after an invalidation.
+pub static INVALIDATED: LazyLock<MemoryCache> = LazyLock::new(|| {
     let cache = MemoryCache::new();
     cache.invalidate_tag("something").expect("it is invalidated");
     cache
 });
 
-/// A number of a number, where something was once invalidated.
-#[cached(cache = RENEWED, ttl = "1h")]
-pub fn number_renewed(key: u64) -> u64 {
+/// Returns its argument, with a cache after an invalidation.
+#[cached(cache = INVALIDATED, ttl = "1h")]
+pub fn number_after_invalidation(key: u64) -> u64 {
     key
 }
 
-/// A number of a text and a number.
+/// Returns a number for a string and a number.
 #[cached(cache = LARGE, ttl = "1h")]
 pub fn pair(word: &str, number: u64) -> u64 {
     number + word.len() as u64
 }
 
-/// A text of a number.
+/// Returns a string for a number.
 #[cached(cache = LARGE, ttl = "1h")]
-pub fn text(key: u64) -> String {
+pub fn string(key: u64) -> String {
     format!("{key:064}")
 }
 
-/// A reference of a number.
+/// Returns shared bytes for a number.
 #[cached(cache = LARGE, ttl = "1h")]
 pub fn shared(key: u64) -> Arc<[u8]> {
     vec![7; usize::try_from(key).unwrap_or(0)].into()
 }
 
-/// A number of a number, in the cache that all functions share, which is full.
+/// Returns its argument, in the cache that all functions share, which is full.
 #[cached(ttl = "1h")]
 pub fn number_of_many(key: u64) -> u64 {
     key
 }
 
-/// A number of a number, for async callers.
+/// Returns its argument, for async callers.
 #[cached(cache = LARGE, ttl = "1h")]
 pub async fn number_async(key: u64) -> u64 {
     key
 }
 
-/// Bytes in a file.
+/// Returns bytes, from a file.
 #[cached(cache = cache, ttl = "1h", skip(cache))]
 pub fn file(cache: &FileCache, key: u64) -> Bytes {
     vec![7; usize::try_from(key).unwrap_or(0)].into()
 }
 
-/// The answer of a future that does not wait.
+/// Returns the output of a future that is ready at the first poll.
 ///
 /// # Panics
 ///
-/// When it waits.
+/// If it is not ready.
 pub fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,

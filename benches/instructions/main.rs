@@ -1,8 +1,8 @@
-//! How many instructions the hot paths take, by callgrind: the same on every machine with the same
-//! compiler, as near as the random seed of the hash function lets them be.
+//! Instruction counts of the hot paths, by callgrind: equal on all machines with the same compiler,
+//! except for the effects of the random seed of the hash function.
 //!
-//! Each benchmark makes a thousand calls. Its limit is a tenth more than was counted when it was
-//! last set, for a thousand calls as well; whoever makes a path shorter lowers it.
+//! Each benchmark makes a thousand calls. Its limit, also for a thousand calls, is a tenth more than was
+//! counted when it was last set. A change that makes a path shorter lowers it.
 
 #![allow(missing_docs, reason = "the macros make modules without any")]
 
@@ -14,13 +14,14 @@ use gungraun::{
 };
 use vayu::FileCache;
 use vayu_instructions::{
-    file, now, number, number_async, number_of_many, number_renewed, pair, shared, text,
+    file, now, number, number_after_invalidation, number_async, number_of_many, pair, shared,
+    string,
 };
 
 const CALLS: u64 = 1000;
 const MANY: u64 = 100_000;
 
-/// In thousands of instructions.
+/// Returns a configuration with a limit in thousands of instructions.
 fn at_most(limit: u64) -> LibraryBenchmarkConfig {
     let mut callgrind = Callgrind::default();
     callgrind.hard_limits([(EventKind::Ir, limit * 1000)]);
@@ -29,7 +30,7 @@ fn at_most(limit: u64) -> LibraryBenchmarkConfig {
     config
 }
 
-/// Makes all calls.
+/// Makes a call for each key.
 #[inline(always)]
 fn each<T>(keys: &[u64], call: impl Fn(u64) -> T) {
     for &key in keys {
@@ -37,8 +38,8 @@ fn each<T>(keys: &[u64], call: impl Fn(u64) -> T) {
     }
 }
 
-/// Makes all calls so often that they have what they may have, and answers their keys: the first
-/// computes, the second gets a seat, and the map is told of two more.
+/// Makes all calls until the caches are warm, and returns their keys: the first call computes, the second
+/// fills a slot of the lock-free table, and two more are counted as references by the map.
 fn called<T>(keys: Vec<u64>, call: impl Fn(u64) -> T) -> Vec<u64> {
     for _ in 0..5 {
         each(&keys, &call);
@@ -56,8 +57,8 @@ fn hit(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-// Each far from the one before, and one in six with a seat. Most of what this takes is not instructions
-// but memory: see the hits of the caches.
+// Each key far from the one before, and one in six with a slot. Most of the time is spent on memory, not on
+// instructions: see the cache misses.
 #[library_benchmark(config = at_most(800))]
 #[bench::of({ called((0..MANY).collect(), number); (0..CALLS).map(|n| n * 7919 % MANY).collect() })]
 fn hit_among_100_000(keys: Vec<u64>) {
@@ -65,23 +66,23 @@ fn hit_among_100_000(keys: Vec<u64>) {
 }
 
 #[library_benchmark(config = at_most(665))]
-#[bench::of(called(few(), number_renewed))]
+#[bench::of(called(few(), number_after_invalidation))]
 fn hit_after_an_invalidation(keys: Vec<u64>) {
-    each(&keys, number_renewed);
+    each(&keys, number_after_invalidation);
 }
 
 const WORD: &str = "sixteen letters!";
 
 #[library_benchmark(config = at_most(810))]
 #[bench::of(called(few(), |key| pair(WORD, key)))]
-fn hit_by_text_and_number(keys: Vec<u64>) {
+fn hit_by_string_and_number(keys: Vec<u64>) {
     each(&keys, |key| pair(black_box(WORD), key));
 }
 
 #[library_benchmark(config = at_most(790))]
-#[bench::of(called(few(), text))]
-fn hit_of_text(keys: Vec<u64>) {
-    each(&keys, text);
+#[bench::of(called(few(), string))]
+fn hit_of_string(keys: Vec<u64>) {
+    each(&keys, string);
 }
 
 #[library_benchmark(config = at_most(590))]
@@ -96,7 +97,7 @@ fn hit_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_async(key)));
 }
 
-// Into a cache that is full, so that each evicts another entry.
+// Into a full cache, so that each call evicts an entry.
 #[library_benchmark(config = at_most(4000))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
@@ -110,7 +111,7 @@ fn files() -> (PathBuf, FileCache) {
     (place, cache)
 }
 
-// Without those of the system.
+// Without instructions of the kernel.
 #[library_benchmark(config = at_most(3490))]
 #[bench::of(args = (files()), teardown = remove)]
 fn hit_in_file((place, cache): (PathBuf, FileCache)) -> PathBuf {
@@ -128,8 +129,8 @@ library_benchmark_group!(
         hit,
         hit_among_100_000,
         hit_after_an_invalidation,
-        hit_by_text_and_number,
-        hit_of_text,
+        hit_by_string_and_number,
+        hit_of_string,
         hit_of_shared_bytes,
         hit_async,
         miss,

@@ -1,6 +1,6 @@
-//! Which keys are asked for, in which order: made beforehand, and the same in every run.
+//! Sequences of keys, made beforehand and the same in every run.
 
-/// A small generator of random numbers (xorshift64*, Marsaglia 2003 and Vigna 2014).
+/// A pseudorandom number generator (xorshift64*, Marsaglia 2003 and Vigna 2014).
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
@@ -16,20 +16,20 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Between 0 and 1.
+    /// Returns a number in `0.0..1.0`.
     pub(crate) fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
-/// Numbers below `count`, all as likely.
+/// Returns numbers below `count`, uniformly distributed.
 pub(crate) fn uniform(count: u64, length: usize, seed: u64) -> Vec<u64> {
     let mut random = Random::new(seed);
     (0..length).map(|_| random.next() % count).collect()
 }
 
-/// Numbers below `count`, of which the n-th is asked for in proportion to 1/n^skew. Which number is
-/// the n-th has nothing to do with its size.
+/// Returns numbers below `count`, the n-th with a frequency in proportion to 1/n^skew. The ranks are
+/// assigned at random.
 pub(crate) fn zipf(count: u64, skew: f64, length: usize, seed: u64) -> Vec<u64> {
     let mut sums = Vec::with_capacity(count as usize);
     let mut sum = 0.0;
@@ -50,7 +50,7 @@ pub(crate) fn zipf(count: u64, skew: f64, length: usize, seed: u64) -> Vec<u64> 
         .collect()
 }
 
-/// Asks for the same keys over and over, a power of two of them, without a division.
+/// A cyclic iterator over keys, a power of two of them, so that it needs no division.
 #[derive(Debug, Clone)]
 pub(crate) struct Circle<'a> {
     keys: &'a [u64],
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zipf_asks_for_few_keys_often() {
+    fn zipf_has_few_frequent_keys() {
         let keys = zipf(1000, 0.9, 100_000, 1);
         let mut counts = vec![0_u32; 1000];
         keys.iter().for_each(|&key| counts[key as usize] += 1);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn uniform_asks_for_all_keys() {
+    fn uniform_has_all_keys() {
         let mut keys = uniform(100, 10_000, 7);
         keys.sort_unstable();
         keys.dedup();

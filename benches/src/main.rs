@@ -1,7 +1,7 @@
-//! Measures vayu beside its peers and beside what no cache can beat, in one process and one run.
+//! Benchmarks of vayu, other crates and lower bounds, in one process and one run.
 //!
-//! `cargo run --release -p vayu-bench` measures everything, `-- memory redis` some parts. Each part
-//! writes a table, its numbers and a plot to `docs/benchmarks`.
+//! `cargo run --release -p vayu-bench` runs all parts, `-- memory redis` some of them. Each part
+//! writes a table, its numbers and plots to `docs/benchmarks`.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -13,7 +13,7 @@
     clippy::unnecessary_wraps,
     clippy::unused_async,
     dropping_copy_types,
-    reason = "these are measurements: small numbers, and functions that do next to nothing"
+    reason = "benchmarks have small numbers, and functions that do almost nothing"
 )]
 
 mod keys;
@@ -32,7 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(unknown) = chosen.iter().find(|name| !PARTS.iter().any(|part| part.name == **name))
     {
         let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
-        return Err(format!("there is no part `{unknown}`; there are {}", names.join(", ")).into());
+        return Err(
+            format!("unknown part `{unknown}`, expected one of {}", names.join(", ")).into()
+        );
     }
     for part in PARTS {
         if chosen.is_empty() || chosen.iter().any(|name| name == part.name) {

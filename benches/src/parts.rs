@@ -1,4 +1,4 @@
-//! What is measured.
+//! The parts of the benchmark.
 
 mod asynchronous;
 mod build;
@@ -24,11 +24,15 @@ pub(crate) struct Part {
 
 pub(crate) const PARTS: &[Part] = &[
     Part { name: "memory", title: "Hits in memory", measure: memory::measure },
-    Part { name: "latency", title: "The latency of hits", measure: latency::measure },
-    Part { name: "growth", title: "Hits among more keys", measure: growth::measure },
+    Part { name: "latency", title: "Latency of hits", measure: latency::measure },
+    Part { name: "growth", title: "Hits by number of keys", measure: growth::measure },
     Part { name: "async", title: "Async hits in memory", measure: asynchronous::measure },
     Part { name: "miss", title: "Misses", measure: miss::measure },
-    Part { name: "stampede", title: "Many callers of one cold key", measure: stampede::measure },
+    Part {
+        name: "stampede",
+        title: "Stampede: many callers of one missing key",
+        measure: stampede::measure,
+    },
     Part { name: "file", title: "Files", measure: file::measure },
     Part { name: "redis", title: "Redis", measure: redis::measure },
     Part { name: "ratio", title: "Hit ratios", measure: ratio::measure },

@@ -8,7 +8,7 @@ const WIDTH: f64 = 720.0;
 const STYLE: &str = "<style>text{font:13px sans-serif;fill:#555}.title{font-weight:bold;fill:#333}\
     .vayu{fill:#d2691e}.other{fill:#9fb4c7}line,polyline{stroke:#999;fill:none}</style>";
 
-/// A bar for each.
+/// Returns a bar chart.
 pub(crate) fn bars(title: &str, bars: &[(&str, f64, bool)]) -> String {
     let most = bars.iter().map(|bar| bar.1).fold(0.0, f64::max);
     let height = 40 + 22 * bars.len();
@@ -32,7 +32,7 @@ pub(crate) fn bars(title: &str, bars: &[(&str, f64, bool)]) -> String {
     svg + "</svg>\n"
 }
 
-/// A line for each, over a logarithmic axis.
+/// Returns a line chart over a logarithmic axis.
 pub(crate) fn lines(title: &str, unit: &str, series: &[(&str, Vec<(f64, f64)>)]) -> String {
     const COLOURS: [&str; 8] =
         ["#d2691e", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#17becf"];

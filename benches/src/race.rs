@@ -1,8 +1,8 @@
-//! Contenders that take turns.
+//! Contenders that run batches in turn.
 
 use std::time::{Duration, Instant};
 
-/// Somebody who does the work of a race.
+/// An implementation of the work of a race.
 pub(crate) struct Contender<'a> {
     name: &'static str,
     role: Role,
@@ -10,7 +10,7 @@ pub(crate) struct Contender<'a> {
     run: Box<dyn FnMut(u64) + 'a>,
 }
 
-/// What a result is compared as.
+/// The role of a result in a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Vayu,
@@ -18,32 +18,32 @@ pub(crate) enum Role {
     Peer,
     /// Another crate that does less: no ttl, or one thread only.
     Lesser,
-    /// What the work takes without a cache crate around it.
+    /// The work without a cache crate: a lower bound.
     Limit,
 }
 
 impl<'a> Contender<'a> {
-    /// `run` does the work so many times.
+    /// Creates a contender. `run` does the work the given number of times.
     pub(crate) fn new(name: &'static str, role: Role, run: impl FnMut(u64) + 'a) -> Self {
         Self { name, role, note: "", run: Box::new(run) }
     }
 
-    /// With a word on what it does not do.
+    /// Adds a note, for example on what it does not do.
     pub(crate) fn note(mut self, note: &'static str) -> Self {
         self.note = note;
         self
     }
 }
 
-/// What one contender took.
+/// The measurements of one contender.
 #[derive(Debug, Clone)]
 pub(crate) struct Lap {
     pub(crate) name: &'static str,
     pub(crate) role: Role,
     pub(crate) note: &'static str,
-    /// Nanoseconds an operation, of each batch, in order of size.
+    /// Nanoseconds per operation of each batch, sorted.
     pub(crate) times: Vec<f64>,
-    /// Allocations an operation, on the thread that began it.
+    /// Allocations per operation, on the thread that started it.
     pub(crate) allocations: f64,
 }
 
@@ -57,29 +57,29 @@ impl Lap {
     }
 }
 
-/// How a race is run.
+/// The settings of a race.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Course {
     pub(crate) batches: usize,
-    /// How long a batch of one contender takes.
+    /// The duration of a batch of one contender.
     pub(crate) batch: Duration,
-    /// How often everybody does the work before it counts.
+    /// The number of operations of each contender before the measurement.
     pub(crate) warm: u64,
 }
 
 impl Course {
     pub(crate) const SHORT: Self = Self { batches: 61, batch: Duration::from_millis(2), warm: 0 };
-    /// For threads, which take a while to start.
+    /// For work on threads, whose start takes time.
     pub(crate) const LONG: Self = Self { batches: 41, batch: Duration::from_millis(10), warm: 0 };
 
-    /// With the work done so often before it counts.
+    /// Sets the number of operations before the measurement.
     pub(crate) fn warm(mut self, times: u64) -> Self {
         self.warm = times;
         self
     }
 }
 
-/// Lets everybody run a batch in turn, over and over.
+/// Runs a batch of each contender in turn, repeatedly.
 pub(crate) fn race(course: Course, mut contenders: Vec<Contender<'_>>) -> Vec<Lap> {
     contenders.iter_mut().for_each(|one| (one.run)(course.warm));
     let sizes: Vec<_> = contenders.iter_mut().map(|one| size(course, &mut one.run)).collect();
@@ -110,7 +110,7 @@ pub(crate) fn race(course: Course, mut contenders: Vec<Contender<'_>>) -> Vec<La
     laps
 }
 
-/// How many times the work fits into a batch. Finding that out warms everything up.
+/// Returns the number of operations that fit into a batch. Finding it also warms up.
 fn size(course: Course, run: &mut dyn FnMut(u64)) -> u64 {
     let mut size = 1_u64;
     let mut time = |size| {
@@ -119,8 +119,7 @@ fn size(course: Course, run: &mut dyn FnMut(u64)) -> u64 {
         began.elapsed()
     };
     loop {
-        // The first time takes longer, and any may be interrupted: what is too short for a batch is
-        // not the work.
+        // The first run takes longer, and any may be interrupted: the shortest is the work.
         let took = (0..3).map(|_| time(size)).min().expect("three times");
         if took >= course.batch / 2 || size > 1 << 40 {
             let batches = took.as_secs_f64() / course.batch.as_secs_f64();
@@ -130,7 +129,7 @@ fn size(course: Course, run: &mut dyn FnMut(u64)) -> u64 {
     }
 }
 
-/// Of sorted numbers.
+/// Returns a quantile of sorted numbers.
 pub(crate) fn quantile(sorted: &[f64], at: f64) -> f64 {
     let last = sorted.len().saturating_sub(1) as f64;
     sorted.get((last * at).round() as usize).copied().unwrap_or(f64::NAN)
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_runs_as_often_as_the_others() {
+    fn all_contenders_run_equally_often() {
         let course = Course { batches: 5, batch: Duration::from_micros(50), warm: 0 };
         let spin = |n: u64| (0..n).for_each(|n| drop(std::hint::black_box(n)));
         let boxes = |n: u64| (0..n).for_each(|n| drop(std::hint::black_box(Box::new(n))));

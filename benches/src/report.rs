@@ -1,4 +1,4 @@
-//! What is written about a part.
+//! The report of a part: Markdown, JSON and plots.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -25,11 +25,11 @@ impl Report {
         Self { name, text, data: Vec::new(), plots: Vec::new() }
     }
 
-    /// A race, and what vayu may take of others.
+    /// Adds the table and plot of a race, with the limits of vayu.
     pub(crate) fn race(&mut self, work: &str, laps: &[Lap], limits: &[Limit<'_>]) {
         let vayu = laps.iter().find(|lap| lap.role == Role::Vayu).map_or(f64::NAN, Lap::median);
         let mut text = format!(
-            "\n## {work}\n\n| | median | quartiles | of vayu | allocations | |\n|---|--:|--:|--:|--:|---|\n"
+            "\n## {work}\n\n| | median | quartiles | relative to vayu | allocations | |\n|---|--:|--:|--:|--:|---|\n"
         );
         for lap in laps {
             let (low, high) = lap.quartiles();
@@ -64,7 +64,7 @@ impl Report {
         self.plot(work, plot::bars(work, &bars));
     }
 
-    /// Something else in words or a table.
+    /// Adds other text.
     pub(crate) fn say(&mut self, text: &str) {
         print!("{text}");
         self.text.push_str(text);
@@ -102,7 +102,7 @@ impl Report {
     }
 }
 
-/// How much of another's time vayu may take.
+/// A limit of vayu's time, relative to another contender.
 #[derive(Debug)]
 pub(crate) struct Limit<'a> {
     most: f64,
@@ -116,7 +116,7 @@ enum Of<'a> {
 }
 
 impl<'a> Limit<'a> {
-    /// Of the fastest crate that does the same work.
+    /// Creates a limit relative to the fastest crate that does the same work.
     pub(crate) fn of_best_peer(most: f64) -> Self {
         Self { most, of: Of::BestPeer }
     }
@@ -137,12 +137,12 @@ impl<'a> Limit<'a> {
         };
         let ratio = vayu / median(other);
         let word = if ratio <= self.most { "reached" } else { "**not reached**" };
-        let name = other.map_or("nobody", |lap| lap.name);
+        let name = other.map_or("no contender", |lap| lap.name);
         format!("{ratio:.2} of {name}, at most {:.2}: {word}", self.most)
     }
 }
 
-/// Nanoseconds in a unit that fits.
+/// Formats nanoseconds with a suitable unit.
 pub(crate) fn time(nanoseconds: f64) -> String {
     match nanoseconds {
         ..1e3 => format!("{nanoseconds:.1} ns"),
@@ -151,7 +151,7 @@ pub(crate) fn time(nanoseconds: f64) -> String {
     }
 }
 
-/// What it was measured on.
+/// Describes the machine.
 fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");

@@ -1,5 +1,5 @@
-//! How much stack a level of cached recursion takes, beyond what the function takes itself. A build with
-//! optimizations is checked by `.ci/instructions`.
+//! Stack use of a level of cached recursion, beyond that of the function. `.ci/instructions` checks a build
+//! with optimizations.
 
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -17,10 +17,10 @@ fn mark() {
 
 const DEPTH: u64 = 40;
 
-/// The levels whose place is left out: the first ones do other things as well.
+/// The first levels, which are not measured: they do other things as well.
 const FIRST: usize = 4;
 
-/// The bytes of stack from one level to the next, once the first few have been left behind.
+/// Returns the bytes of stack from one level to the next, after the first few.
 fn bytes_a_level<T>(run: impl FnOnce() -> T) -> usize {
     LEVELS.lock().expect("not poisoned").clear();
     std::hint::black_box(run());
@@ -34,9 +34,9 @@ fn plain(n: u64) -> u64 {
     if n == 0 { 0 } else { std::hint::black_box(plain(n - 1)) + 1 }
 }
 
-fn plain_text(n: u64) -> String {
+fn plain_string(n: u64) -> String {
     mark();
-    if n == 0 { String::new() } else { std::hint::black_box(plain_text(n - 1)) + "x" }
+    if n == 0 { String::new() } else { std::hint::black_box(plain_string(n - 1)) + "x" }
 }
 
 #[cached(ttl = "1h")]
@@ -89,11 +89,11 @@ fn level_of_a_cached_recursion_takes_a_bounded_part_of_the_stack() {
     let place = tempfile::tempdir().expect("a directory");
     let cache = FileCache::open(place.path().join("cache")).expect("a cache");
     let own = bytes_a_level(|| plain(DEPTH));
-    let own_text = bytes_a_level(|| plain_text(DEPTH));
+    let own_string = bytes_a_level(|| plain_string(DEPTH));
     let own_boxed = bytes_a_level(|| now(plain_boxed(DEPTH)));
     at_most("a number", bytes_a_level(|| number(DEPTH)), own, 1_050, 2_000);
-    at_most("a text", bytes_a_level(|| text(DEPTH)), own_text, 1_000, 2_000);
-    at_most("a result", bytes_a_level(|| fallible(DEPTH)), own_text, 1_100, 2_200);
-    at_most("a text in a file", bytes_a_level(|| file(&cache, DEPTH)), own_text, 850, 2_000);
+    at_most("a string", bytes_a_level(|| text(DEPTH)), own_string, 1_000, 2_000);
+    at_most("a result", bytes_a_level(|| fallible(DEPTH)), own_string, 1_100, 2_200);
+    at_most("a string in a file", bytes_a_level(|| file(&cache, DEPTH)), own_string, 850, 2_000);
     at_most("a boxed future", bytes_a_level(|| now(boxed(DEPTH))), own_boxed, 2_900, 15_000);
 }

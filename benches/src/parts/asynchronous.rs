@@ -60,7 +60,7 @@ async fn hitbox(key: u64) -> u64 {
     number
 }
 
-/// A loop over a call, in a runtime of one thread.
+/// Loops over a call in a runtime of one thread.
 macro_rules! alone {
     ($runtime:expr, $keys:expr, $call:expr) => {{
         let (runtime, mut circle) = (&$runtime, Circle::new($keys));
@@ -74,7 +74,7 @@ macro_rules! alone {
     }};
 }
 
-/// Two tasks on two workers.
+/// Runs two tasks on two workers.
 macro_rules! together {
     ($runtime:expr, $keys:expr, $call:expr) => {{
         let (runtime, keys) = (&$runtime, $keys);

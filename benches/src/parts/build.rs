@@ -1,4 +1,4 @@
-//! Building a small program from nothing.
+//! Clean builds of a small program.
 
 use std::error::Error;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::report::Report;
 
 const ROUNDS: usize = 5;
 
-/// A program that remembers one function.
+/// A program with one cached function.
 struct Program {
     name: &'static str,
     dependency: String,
@@ -47,7 +47,7 @@ impl Program {
             .env("CARGO_TARGET_DIR", &target)
             .status()?;
         if !status.success() {
-            return Err(format!("the program with {} does not build", self.name).into());
+            return Err(format!("cannot build the program with {}", self.name).into());
         }
         self.seconds.push(began.elapsed().as_secs_f64());
         Ok(())
@@ -93,7 +93,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     for program in &programs {
         let place = directory.path().join(program.name);
         program.write(&place)?;
-        // The versions that are chosen are at hand afterwards.
+        // The selected versions are available offline afterwards.
         let _ = Command::new("cargo").args(["fetch", "--quiet"]).current_dir(&place).status()?;
     }
     for _ in 0..ROUNDS {
@@ -101,7 +101,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             program.build(&directory.path().join(program.name))?;
         }
     }
-    let mut text = "\n| | seconds, clean, debug | crates |\n|---|--:|--:|\n".to_owned();
+    let mut text = "\n| | seconds, clean debug build | crates |\n|---|--:|--:|\n".to_owned();
     for program in &mut programs {
         program.seconds.sort_by(f64::total_cmp);
         let count = crates(&directory.path().join(program.name))?;

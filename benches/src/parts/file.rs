@@ -1,4 +1,4 @@
-//! Hits and writes in files.
+//! Hits and writes of files.
 
 use std::error::Error;
 use std::fs;

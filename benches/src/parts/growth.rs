@@ -1,4 +1,4 @@
-//! A hit among 100 to 1,000,000 keys.
+//! Hits with 100 to 1,000,000 keys.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -40,11 +40,11 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let (vayu, quick) = (growth(0), growth(1));
     let word = if vayu <= quick { "reached" } else { "**not reached**" };
     text += &format!(
-        "\n- from 1,000 to 1,000,000 keys: {vayu:.2} times, quick_cache {quick:.2} times; at most that: {word}\n"
+        "\n- growth from 1,000 to 1,000,000 keys: factor {vayu:.2}, limit {quick:.2} (quick_cache): {word}\n"
     );
     report.say(&text);
     report.data(json!({ "growth": series }));
-    report.plot("growth", plot::lines("A hit among more keys, uniform", "ns", &series));
+    report.plot("growth", plot::lines("Hit by number of keys, uniform", "ns", &series));
     Ok(())
 }
 

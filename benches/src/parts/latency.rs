@@ -1,4 +1,4 @@
-//! How long single hits take, the slow ones too.
+//! Latency of single hits, including the slow ones.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use crate::plot;
 use crate::race::quantile;
 use crate::report::{Report, time};
 
-/// The slowest of how many calls.
+/// The numbers of calls of which the slowest is reported.
 const OF: [f64; 5] = [2.0, 10.0, 100.0, 1000.0, 10_000.0];
 const ROUNDS: usize = 400;
 const CALLS: usize = 1000;
@@ -42,10 +42,11 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    let mut text = "\nEach call by itself, so with one look at the clock, on one thread: the \
-                    slowest of so many calls.\n\n| | 2 | 10 | 100 | 1,000 | 10,000 |\n\
+    let mut text =
+        "\nEach call is timed by itself, with one read of the clock, on one thread. A column has \
+                    the slowest of that many calls.\n\n| | 2 | 10 | 100 | 1,000 | 10,000 |\n\
                     |---|--:|--:|--:|--:|--:|\n"
-        .to_owned();
+            .to_owned();
     let mut series = Vec::new();
     for ((name, _), times) in calls.iter().zip(&mut times) {
         times.sort_by(f64::total_cmp);
@@ -56,7 +57,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     }
     report.say(&text);
     report.data(json!({ "slowest_of": series }));
-    let title = "The slowest of so many hits, u64 -> u64, 1,000 keys";
+    let title = "Slowest of N hits, u64 -> u64, 1,000 keys";
     report.plot("latency", plot::lines(title, "ns", &series));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Hits: a value is there, and not too old.
+//! Hits in memory.
 
 pub(super) mod contenders;
 
@@ -13,7 +13,7 @@ use crate::report::{Limit, Report};
 
 const HOUR: u64 = 3600;
 
-/// Runs a call for keys in a circle.
+/// Runs a call with keys in a cycle.
 fn hits<'a, T>(keys: &'a [u64], mut call: impl FnMut(u64) -> T + 'a) -> impl FnMut(u64) + 'a {
     let mut circle = Circle::new(keys);
     move |times| {
@@ -23,7 +23,7 @@ fn hits<'a, T>(keys: &'a [u64], mut call: impl FnMut(u64) -> T + 'a) -> impl FnM
     }
 }
 
-/// The same on two threads at once; the time of both counts as one.
+/// The same on two threads at once; their time counts once.
 fn hits_of_two<'a, T>(
     keys: &'a [u64],
     call: impl Fn(u64) -> T + Sync + 'a,
@@ -44,7 +44,7 @@ fn hits_of_two<'a, T>(
     }
 }
 
-/// The contenders of `number`, each run by a function that is given a call.
+/// The contenders of `number`, each run by the given function.
 macro_rules! numbers {
     ($run:ident, $keys:expr, $limits:expr) => {{
         let limits = $limits;
@@ -114,7 +114,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
 
     let keys = zipf(100_000, 0.9, 1 << 18, 2);
     let limits = Limits::of(100_000);
-    // cachelito looks through all keys on a hit, and memoize's map is given as many.
+    // cachelito scans all keys on a hit, and the map of memoize has the same number.
     let laps = race(Course::SHORT.warm(1 << 20), large(&keys, &limits));
     report.race(
         "u64 -> u64, 100,000 keys, zipf 0.9, 1 thread",

@@ -1,4 +1,4 @@
-//! Bytes of a million entries.
+//! Memory use of a million entries.
 
 use std::error::Error;
 
@@ -8,7 +8,7 @@ use vayu::{MemoryCache, MemoryOptions, cached};
 use crate::report::Report;
 
 const ENTRIES: u64 = 1_000_000;
-/// What the two numbers of an entry take.
+/// The bytes of the two numbers of an entry.
 const NUMBERS: f64 = 16.0;
 
 #[cached(cache = cache, ttl = "1h", skip(cache))]
@@ -16,7 +16,7 @@ fn number(cache: &MemoryCache, key: u64) -> u64 {
     key
 }
 
-/// Bytes an entry, over its two numbers, of what `fill` makes.
+/// Returns the bytes per entry, beyond its two numbers, of what `fill` returns.
 fn of<T>(fill: impl FnOnce() -> T) -> f64 {
     let mut kept = None;
     let info = allocation_counter::measure(|| kept = Some(fill()));
@@ -47,7 +47,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     });
     let word = if vayu <= 128.0 { "reached" } else { "**not reached**" };
     report.say(&format!(
-        "\nBytes an entry over its two numbers of 8 bytes, as the allocator was asked for them.\n\n\
+        "\nBytes for each entry beyond its two numbers of 8 bytes, as requested from the allocator.\n\n\
          | | bytes |\n|---|--:|\n| vayu | {vayu:.0} |\n| quick_cache, deadline | {quick:.0} |\n\
          | moka, ttl | {moka:.0} |\n\n- {vayu:.0}, at most 128: {word}\n"
     ));

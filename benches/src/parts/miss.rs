@@ -36,7 +36,7 @@ async fn cached_bounded_async(key: u64) -> u64 {
     key
 }
 
-/// Calls it with numbers that were never there.
+/// Calls it with new numbers.
 fn new_keys(mut call: impl FnMut(u64)) -> impl FnMut(u64) {
     let mut next = 0;
     move |times| {

@@ -1,4 +1,4 @@
-//! How often a bounded cache has what is asked for.
+//! Hit ratios of bounded caches.
 
 use std::error::Error;
 use std::num::NonZeroUsize;
@@ -25,7 +25,7 @@ fn self_similar(count: u64, h: f64, length: usize, seed: u64) -> Vec<u64> {
     (0..length).map(|_| (count as f64 * random.fraction().powf(power)) as u64).collect()
 }
 
-/// Keys that are asked for often, and now and then all others in order.
+/// Returns skewed keys, interrupted by scans over new ones.
 fn scan(seed: u64) -> Vec<u64> {
     let mut keys = zipf(KEYS, 0.9, LENGTH, seed);
     for round in 0..10 {
@@ -47,28 +47,28 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         ("self-similar 0.8 (Gray and others 1994)", self_similar(KEYS, 0.2, LENGTH, 15)),
         ("uniform", uniform(KEYS, LENGTH, 16)),
     ];
-    let mut text = "\nPer cent of 1,048,576 calls that were hits; 100,000 keys unless said otherwise.\n\n\
-                    | calls | room for | vayu | moka | LRU | behind the best |\n|---|--:|--:|--:|--:|--:|\n"
+    let mut text = "\nHits in per cent of 1,048,576 calls; 100,000 keys unless stated otherwise.\n\n\
+                    | calls | capacity | vayu | moka | LRU | gap to the best |\n|---|--:|--:|--:|--:|--:|\n"
         .to_owned();
     let mut most = 0.0_f64;
     for (name, keys) in &traces {
-        for room in [1000, 10_000] {
-            let ratios = [vayu(keys, room), moka(keys, room), lru(keys, room)];
+        for capacity in [1000, 10_000] {
+            let ratios = [vayu(keys, capacity), moka(keys, capacity), lru(keys, capacity)];
             let [vayu, moka, lru] = ratios;
-            let behind = moka.max(lru) - vayu;
-            most = most.max(behind);
+            let gap = moka.max(lru) - vayu;
+            most = most.max(gap);
             text += &format!(
-                "| {name} | {room} | {vayu:.2} | {moka:.2} | {lru:.2} | {:.2} |\n",
-                behind.max(0.0)
+                "| {name} | {capacity} | {vayu:.2} | {moka:.2} | {lru:.2} | {:.2} |\n",
+                gap.max(0.0)
             );
             report.data(
-                json!({ "calls": name, "room": room, "vayu": vayu, "moka": moka, "lru": lru }),
+                json!({ "calls": name, "capacity": capacity, "vayu": vayu, "moka": moka, "lru": lru }),
             );
         }
     }
     let word = if most <= 1.0 { "reached" } else { "**not reached**" };
     report.say(&format!(
-        "{text}\n- behind the best by {most:.2} points at most, at most 1.00: {word}\n"
+        "{text}\n- largest gap to the best: {most:.2} points, at most 1.00: {word}\n"
     ));
     Ok(())
 }
@@ -77,29 +77,29 @@ fn per_cent(hits: u64) -> f64 {
     hits as f64 * 100.0 / LENGTH as f64
 }
 
-fn vayu(keys: &[u64], room: u64) -> f64 {
-    let cache = MemoryOptions::new().max_entries(room).build();
+fn vayu(keys: &[u64], capacity: u64) -> f64 {
+    let cache = MemoryOptions::new().max_entries(capacity).build();
     keys.iter().for_each(|&key| drop(number(&cache, key)));
     per_cent(cache.stats().hits)
 }
 
-fn moka(keys: &[u64], room: u64) -> f64 {
-    let cache = moka::sync::Cache::builder().max_capacity(room).build();
+fn moka(keys: &[u64], capacity: u64) -> f64 {
+    let cache = moka::sync::Cache::builder().max_capacity(capacity).build();
     let mut hits = 0;
     for &key in keys {
         match cache.get(&key) {
             Some(()) => hits += 1,
             None => cache.insert(key, ()),
         }
-        // Otherwise it holds more than it may, and looks better for that.
+        // Otherwise it exceeds its capacity, and has more hits for that.
         cache.run_pending_tasks();
     }
     per_cent(hits)
 }
 
-fn lru(keys: &[u64], room: u64) -> f64 {
-    let room = NonZeroUsize::new(room as usize).expect("there is room");
-    let mut cache = lru::LruCache::new(room);
+fn lru(keys: &[u64], capacity: u64) -> f64 {
+    let capacity = NonZeroUsize::new(capacity as usize).expect("a capacity above zero");
+    let mut cache = lru::LruCache::new(capacity);
     let mut hits = 0;
     for &key in keys {
         if cache.get(&key).is_some() {

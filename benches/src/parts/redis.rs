@@ -1,4 +1,4 @@
-//! Hits on a server of Redis, beside the bare command.
+//! Hits on a Redis server, compared with the bare command.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -29,7 +29,7 @@ async fn number_async<B: Backend, S: Serializer<u64, Stored = B::Stored>>(
     key
 }
 
-/// A server that ends with this value.
+/// A server that is stopped when this is dropped.
 struct Server {
     child: Child,
     url: String,
@@ -47,7 +47,7 @@ impl Server {
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if began.elapsed() > Duration::from_secs(10) {
-                return Err("the redis-server does not answer".into());
+                return Err("redis-server does not accept connections".into());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -62,11 +62,11 @@ impl Drop for Server {
     }
 }
 
-/// The name on the server of the entry there is.
+/// Returns the Redis key of the only entry.
 fn entry_name(url: &str) -> Result<String, Box<dyn Error>> {
     let mut connection = redis::Client::open(url)?.get_connection()?;
     let names: Vec<String> = redis::cmd("KEYS").arg("vayu:e:*").query(&mut connection)?;
-    names.into_iter().next().ok_or_else(|| "there is no entry".into())
+    names.into_iter().next().ok_or_else(|| "no entry on the server".into())
 }
 
 pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
@@ -192,12 +192,12 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             Contender::new("vayu", Role::Vayu, |times| {
                 (0..times).for_each(|_| drop(black_box(number(&dead, black_box(1)))));
             })
-            .note("the server is dead and left alone; the function runs"),
-            Contender::new("hit on a server that is there", Role::Limit, |times| {
+            .note("circuit breaker open; the function runs"),
+            Contender::new("hit, server up", Role::Limit, |times| {
                 (0..times).for_each(|_| drop(black_box(number(&cache, black_box(1)))));
             }),
         ],
     );
-    report.race("call while the server is dead", &laps, &[]);
+    report.race("call while the server is down", &laps, &[]);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! 64 threads, and 1,000 tasks, that want one cold key.
+//! Stampedes: 64 threads, and 1,000 tasks, that call with one missing key.
 
 use std::error::Error;
 use std::sync::Barrier;
@@ -13,7 +13,7 @@ static RUNS: AtomicU64 = AtomicU64::new(0);
 
 const WORK: Duration = Duration::from_millis(20);
 
-/// Everybody does the work and nobody waits for another: what threads, tasks and timers take.
+/// All do the work and none waits: the cost of threads, tasks and timers.
 const ALONE: &str = "no cache";
 
 fn work(key: u64) -> u64 {
@@ -53,7 +53,7 @@ async fn cached_by_key_async(key: u64) -> u64 {
     work_async(key).await
 }
 
-/// How long until all threads have an answer, over the work itself, and how often it was done.
+/// Returns the time until all threads have returned, relative to the work, and how often that was done.
 fn threads(key: u64, call: fn(u64) -> u64) -> (f64, u64) {
     let before = RUNS.load(Ordering::Relaxed);
     let start = Barrier::new(65);
@@ -69,7 +69,7 @@ fn threads(key: u64, call: fn(u64) -> u64) -> (f64, u64) {
         start.wait();
         let began = Instant::now();
         for thread in threads {
-            thread.join().expect("an answer");
+            thread.join().expect("no panic");
         }
         began.elapsed()
     });
@@ -83,7 +83,7 @@ macro_rules! tasks {
             let began = Instant::now();
             let tasks: Vec<_> = (0..1000).map(|_| tokio::spawn($call($key))).collect();
             for task in tasks {
-                task.await.expect("an answer");
+                task.await.expect("no panic");
             }
             began.elapsed()
         });
@@ -115,8 +115,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         note("1,000 tasks", ALONE, tasks!(runtime, key, work_async));
     }
     let mut text =
-        "\n| callers | | time over the work of 20 ms | executions |\n|---|---|--:|--:|\n"
-            .to_owned();
+        "\n| callers | | time / 20 ms of work | executions |\n|---|---|--:|--:|\n".to_owned();
     for (callers, name, ratios, runs) in &mut rows {
         ratios.sort_by(f64::total_cmp);
         let median = ratios[ratios.len() / 2];

@@ -1,4 +1,4 @@
-//! The functions that remember, as their crates have them written, and the maps below them.
+//! Cached functions, as documented by their crates, and the maps below them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -224,7 +224,7 @@ where
         .build()
 }
 
-/// Maps that are used by hand.
+/// Maps without a function around them.
 pub(crate) struct Limits {
     pub(crate) moka: moka::sync::Cache<u64, u64>,
     pub(crate) moka_expiry: moka::sync::Cache<u64, u64>,
@@ -243,7 +243,7 @@ impl Expiry<u64, u64> for InAnHour {
 }
 
 impl Limits {
-    /// With the keys below `count`.
+    /// Creates maps with the keys below `count`.
     pub(crate) fn of(count: u64) -> Self {
         let limits = Self {
             moka: moka_of(),
