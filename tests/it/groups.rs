@@ -316,8 +316,8 @@ mod odd {
             self.map.delete(key)
         }
 
-        fn generations(&self) -> Option<&dyn Generations> {
-            Some(self)
+        fn sharing(&self) -> vayu::backend::Sharing<'_, bytes::Bytes> {
+            vayu::backend::Sharing::none().with_generations(self)
         }
 
         fn clock(&self) -> std::sync::Arc<dyn vayu::time::Clock> {

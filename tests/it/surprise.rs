@@ -375,7 +375,7 @@ fn value_that_has_decided_its_ttl_is_read_without_a_lock_like_any_other() {
     for _ in 0..300 {
         assert_eq!((asked(1), known(1)), (1, 1));
     }
-    let is_seated = |key: &Key| CACHE.backend().glance(key).is_some();
+    let is_seated = |key: &Key| CACHE.backend().read_optimistic(key).is_some();
     assert!(is_seated(by_value(1).key().expect("a key")));
     assert!(is_seated(for_all(1).key().expect("a key")));
 }

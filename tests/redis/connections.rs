@@ -54,44 +54,55 @@ async fn number_async(cache: &RedisCache, n: u64, runs: &AtomicU32) -> u64 {
 type Operation = (&'static str, fn(&RedisCache, &Runtime) -> Result<()>);
 
 /// All operations of a cache.
-const OPERATIONS: [Operation; 22] = [
-    ("get", |cache, _| cache.get::<u64>(&key(1)).map(drop)),
-    ("set", |cache, _| cache.set(&key(1), &1_u64, HOUR)),
-    ("remove", |cache, _| cache.remove(&key(1)).map(drop)),
-    ("clear", |cache, _| cache.clear()),
-    ("invalidate_tag", |cache, _| cache.invalidate_tag("tag")),
-    ("invalidate_function", |cache, _| cache.invalidate_function(&number)),
-    ("invalidate_prefix", |cache, _| cache.invalidate_prefix("number")),
-    ("invalidate_all", |cache, _| cache.invalidate_all()),
-    ("lease", |cache, _| acquired(cache.backend().try_acquire_lease(&key(2)))),
-    ("lease", |cache, _| acquired(cache.backend().try_acquire_lease(&key(2)))),
-    ("a call", |cache, _| {
-        called(|runs| number(cache, 7, runs));
-        Ok(())
-    }),
-    ("get_async", |cache, runtime| runtime.block_on(cache.get_async::<u64>(&key(1))).map(drop)),
-    ("set_async", |cache, runtime| runtime.block_on(cache.set_async(&key(1), &1_u64, HOUR))),
-    ("remove_async", |cache, runtime| runtime.block_on(cache.remove_async(&key(1))).map(drop)),
-    ("clear_async", |cache, runtime| runtime.block_on(cache.clear_async())),
-    ("invalidate_tag_async", |cache, runtime| runtime.block_on(cache.invalidate_tag_async("tag"))),
-    ("invalidate_function_async", |cache, runtime| {
-        runtime.block_on(cache.invalidate_function_async(&number))
-    }),
-    ("invalidate_prefix_async", |cache, runtime| {
-        runtime.block_on(cache.invalidate_prefix_async("number"))
-    }),
-    ("invalidate_all_async", |cache, runtime| runtime.block_on(cache.invalidate_all_async())),
-    ("lease_async", |cache, runtime| {
-        acquired(runtime.block_on(cache.backend().try_acquire_lease_async(&key(3))))
-    }),
-    ("lease_async", |cache, runtime| {
-        acquired(runtime.block_on(cache.backend().try_acquire_lease_async(&key(4))))
-    }),
-    ("a call", |cache, runtime| {
-        called(|runs| runtime.block_on(number_async(cache, 7, runs)));
-        Ok(())
-    }),
-];
+const OPERATIONS: [Operation; 22] =
+    [
+        ("get", |cache, _| cache.get::<u64>(&key(1)).map(drop)),
+        ("set", |cache, _| cache.set(&key(1), &1_u64, HOUR)),
+        ("remove", |cache, _| cache.remove(&key(1)).map(drop)),
+        ("clear", |cache, _| cache.clear()),
+        ("invalidate_tag", |cache, _| cache.invalidate_tag("tag")),
+        ("invalidate_function", |cache, _| cache.invalidate_function(&number)),
+        ("invalidate_prefix", |cache, _| cache.invalidate_prefix("number")),
+        ("invalidate_all", |cache, _| cache.invalidate_all()),
+        ("lease", |cache, _| {
+            acquired(cache.backend().sharing().leases.expect("leases").try_acquire(&key(2)))
+        }),
+        ("lease", |cache, _| {
+            acquired(cache.backend().sharing().leases.expect("leases").try_acquire(&key(2)))
+        }),
+        ("a call", |cache, _| {
+            called(|runs| number(cache, 7, runs));
+            Ok(())
+        }),
+        ("get_async", |cache, runtime| runtime.block_on(cache.get_async::<u64>(&key(1))).map(drop)),
+        ("set_async", |cache, runtime| runtime.block_on(cache.set_async(&key(1), &1_u64, HOUR))),
+        ("remove_async", |cache, runtime| runtime.block_on(cache.remove_async(&key(1))).map(drop)),
+        ("clear_async", |cache, runtime| runtime.block_on(cache.clear_async())),
+        ("invalidate_tag_async", |cache, runtime| {
+            runtime.block_on(cache.invalidate_tag_async("tag"))
+        }),
+        ("invalidate_function_async", |cache, runtime| {
+            runtime.block_on(cache.invalidate_function_async(&number))
+        }),
+        ("invalidate_prefix_async", |cache, runtime| {
+            runtime.block_on(cache.invalidate_prefix_async("number"))
+        }),
+        ("invalidate_all_async", |cache, runtime| runtime.block_on(cache.invalidate_all_async())),
+        ("lease_async", |cache, runtime| {
+            acquired(runtime.block_on(
+                cache.backend().sharing().leases.expect("leases").try_acquire_async(&key(3)),
+            ))
+        }),
+        ("lease_async", |cache, runtime| {
+            acquired(runtime.block_on(
+                cache.backend().sharing().leases.expect("leases").try_acquire_async(&key(4)),
+            ))
+        }),
+        ("a call", |cache, runtime| {
+            called(|runs| runtime.block_on(number_async(cache, 7, runs)));
+            Ok(())
+        }),
+    ];
 
 /// Checks that a lease is acquired even if its request was sent twice.
 fn acquired(lease: Result<Lease>) -> Result<()> {
@@ -291,7 +302,8 @@ fn subscription_that_was_closed_is_replaced() {
             cache
                 .backend()
                 .backing()
-                .invalidation_feed()
+                .sharing()
+                .invalidation_feed
                 .is_some_and(vayu::backend::InvalidationFeed::is_connected)
         };
         until("both listen", || hears(&one) && hears(&other));
@@ -356,7 +368,10 @@ fn caller_cancelled_at_any_point_does_not_affect_others() {
                 futures_poll(polls, cache.set_async(&set, &round, HOUR));
                 futures_poll(polls, cache.remove_async(&set));
                 futures_poll(polls, cache.invalidate_tag_async("tag"));
-                futures_poll(polls, cache.backend().try_acquire_lease_async(&get));
+                futures_poll(
+                    polls,
+                    cache.backend().sharing().leases.expect("leases").try_acquire_async(&get),
+                );
             }
         }
         let runtime = runtime();

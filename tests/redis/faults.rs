@@ -448,7 +448,9 @@ fn expired_lease_does_not_release_its_successor() {
             options.single_flight(SingleFlight::Everywhere).connect(shared().url()).unwrap()
         };
         let (short, long) = (lease_ttl(Duration::from_millis(20)), lease_ttl(MINUTE));
-        let acquire = |cache: &RedisCache| cache.backend().try_acquire_lease(&key(1)).unwrap();
+        let acquire = |cache: &RedisCache| {
+            cache.backend().sharing().leases.expect("leases").try_acquire(&key(1)).unwrap()
+        };
         let first = acquire(&short);
         assert!(matches!(first, Lease::Acquired(_)));
         let second = std::cell::Cell::new(None);

@@ -70,7 +70,8 @@ fn is_connected<F: Backend<Stored = bytes::Bytes>>(cache: &TieredCache<F>) -> bo
     cache
         .backend()
         .backing()
-        .invalidation_feed()
+        .sharing()
+        .invalidation_feed
         .is_some_and(vayu::backend::InvalidationFeed::is_connected)
 }
 

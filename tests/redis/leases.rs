@@ -560,7 +560,8 @@ fn memory_serves_its_entries_while_the_server_hangs() {
         until("it listens", || {
             tiers
                 .backend()
-                .invalidation_feed()
+                .sharing()
+                .invalidation_feed
                 .is_some_and(vayu::backend::InvalidationFeed::is_connected)
         });
         assert_eq!(old(&tiers, &runs, 1), 0);

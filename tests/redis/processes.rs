@@ -97,7 +97,8 @@ impl Worker {
                     use vayu::backend::Backend as _;
                     self.cache
                         .backend()
-                        .invalidation_feed()
+                        .sharing()
+                        .invalidation_feed
                         .is_some_and(vayu::backend::InvalidationFeed::is_connected)
                 });
                 "yes".to_owned()

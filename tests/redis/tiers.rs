@@ -67,7 +67,11 @@ fn untiered<F: Backend<Stored = Bytes>>(backing: F) -> AnyCache {
 }
 
 fn listens(cache: &AnyCache) -> bool {
-    cache.backend().invalidation_feed().is_some_and(vayu::backend::InvalidationFeed::is_connected)
+    cache
+        .backend()
+        .sharing()
+        .invalidation_feed
+        .is_some_and(vayu::backend::InvalidationFeed::is_connected)
 }
 
 /// Returns options with which a busy machine does not look like a failing server.

@@ -23,7 +23,7 @@ pub(crate) use self::generations::Made;
 pub use self::off::OffBackend;
 pub use self::pause::{PauseAllGuard, PauseGuard, pause_all};
 use self::refresh_backoff::Setbacks;
-use crate::backend::{Backend, OpenBackend, Usage};
+use crate::backend::{Backend, Lease, OpenBackend, Usage};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Deadline, Flight, Flights, Hosted, Landing, Outcome, Waiting, inside};
@@ -33,7 +33,7 @@ use crate::log::Warnings;
 use crate::observer::Observers;
 use crate::panic::{catch_panic, catch_panic_async};
 use crate::record::Record;
-use crate::serializer::Serializer;
+use crate::serializer::{Serializer, ValueClass};
 use crate::stats::{Counters, Stats};
 use crate::sync::block_on;
 use crate::validity::{SchemaFlags, Validator, Validity};
@@ -375,13 +375,15 @@ impl<B: Backend, S> Cache<B, S> {
     /// What the backend has.
     pub(crate) fn read(&self, key: &Key) -> Result<Option<Record<B::Stored>>> {
         let backend = self.backend();
-        catch_panic("read entry", || backend.read_now(key).unwrap_or_else(|| backend.read(key)))
+        catch_panic("read entry", || {
+            backend.read_now(key, ValueClass::Opaque).unwrap_or_else(|| backend.read(key))
+        })
     }
 
     /// [`read`](Self::read) for async callers.
     pub(crate) async fn read_async(&self, key: &Key) -> Result<Option<Record<B::Stored>>> {
         let backend = self.backend();
-        match catch_panic("read entry", || Ok(backend.read_now(key)))? {
+        match catch_panic("read entry", || Ok(backend.read_now(key, ValueClass::Opaque)))? {
             Some(found) => found,
             None => catch_panic_async("read entry", || backend.read_async(key)).await,
         }
@@ -394,12 +396,30 @@ impl<B: Backend, S> Cache<B, S> {
         key: &Key,
         found: Result<Option<Record<B::Stored>>>,
     ) -> Result<Option<Record<B::Stored>>> {
-        match (found, self.backend().offline()) {
+        match (found, self.backend().sharing().offline) {
             (Err(error), Some(offline)) if error.kind() == ErrorKind::Timeout => {
                 let known = catch_panic("read entry", || offline.read(key));
                 known?.map_or(Err(error), |record| Ok(Some(record)))
             }
             (found, _) => found,
+        }
+    }
+
+    /// Tries to acquire the lease of a key, where the backend has leases.
+    pub(crate) fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
+        match self.backend().sharing().leases {
+            Some(leases) => catch_panic("acquire lease", || leases.try_acquire(key)),
+            None => Ok(Lease::NotRequired),
+        }
+    }
+
+    /// [`try_acquire_lease`](Self::try_acquire_lease) for async callers.
+    pub(crate) async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
+        match self.backend().sharing().leases {
+            Some(leases) => {
+                catch_panic_async("acquire lease", || leases.try_acquire_async(key)).await
+            }
+            None => Ok(Lease::NotRequired),
         }
     }
 

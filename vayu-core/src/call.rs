@@ -327,13 +327,13 @@ where
 
     /// What the backend has, after an operation of this call has timed out.
     pub(crate) fn read_offline(&self) -> Option<Record<B::Stored>> {
-        let offline = self.cache.backend().offline()?;
+        let offline = self.cache.backend().sharing().offline?;
         self.ok_or_count(catch_panic("read entry", || offline.read(self.key))).flatten()
     }
 
     /// Stores a record, after an operation of this call has timed out.
     pub(crate) fn write_offline(&self, record: Record<B::Stored>) {
-        match self.cache.backend().offline() {
+        match self.cache.backend().sharing().offline {
             Some(offline) => {
                 self.record_write(catch_panic("write entry", || offline.write(self.key, record)));
             }

@@ -64,7 +64,7 @@ pub struct ChangeCount {
 }
 
 /// The generations of groups, where a backend keeps them: see
-/// [`Backend::generations`](crate::Backend::generations).
+/// [`Sharing::generations`](crate::Sharing::generations).
 ///
 /// An entry carries the generations that its groups had when its computation began, and is served
 /// while they are the same. So a group of any size is invalidated by giving it another generation,

@@ -22,7 +22,7 @@ pub trait InvalidationListener: Send + Sync + 'static {
 }
 
 /// How a backend that processes share tells of what they change, so that copies of its entries in
-/// memory can be given up: see [`Backend::invalidation_feed`](crate::Backend::invalidation_feed).
+/// memory can be given up: see [`Sharing::invalidation_feed`](crate::Sharing::invalidation_feed).
 pub trait InvalidationFeed: Send + Sync {
     /// Tells this watcher of all changes from now on, for as long as it lives. Whatever may have
     /// been missed, because a connection was broken for instance, is told as

@@ -12,6 +12,8 @@
 //! | decide what time it is | [`Clock`] |
 
 #[doc(hidden)]
+pub mod __internal;
+#[doc(hidden)]
 pub mod attribute;
 mod backend;
 mod cache;
@@ -43,7 +45,8 @@ pub mod wire;
 
 pub use crate::attribute::AsCache;
 pub use crate::backend::{
-    Backend, Lease, LeaseGuard, Offline, OpenBackend, ReleaseLease, SingleFlight, Usage,
+    Backend, Lease, LeaseGuard, Leases, Offline, OpenBackend, ReleaseLease, Sharing, SingleFlight,
+    Usage,
 };
 pub use crate::cache::{Cache, OffBackend, PauseAllGuard, PauseGuard, pause_all};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
@@ -52,10 +55,8 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::flight::FlightContext;
 pub use crate::generation::{ChangeCount, Generations, Group};
 pub use crate::invalidation::{Invalidation, InvalidationFeed, InvalidationListener};
-pub use crate::key::{BuildKeyHasher, CompactKey, Key, KeyVersion, Prefix, sorted_set};
+pub use crate::key::{BuildKeyHasher, Key, KeyVersion, Prefix, sorted_set};
 pub use crate::observer::{CallEvent, CallOutcome, FunctionStats, Observer, PerFunctionStats};
-#[doc(hidden)]
-pub use crate::per_process::PerProcess;
 pub use crate::record::Record;
 #[cfg(feature = "bincode")]
 pub use crate::serializer::Bincode;
@@ -65,5 +66,7 @@ pub use crate::serializer::Json;
 pub use crate::serializer::MessagePack;
 #[cfg(feature = "postcard")]
 pub use crate::serializer::Postcard;
-pub use crate::serializer::{AnyValue, ByReference, Serializer, SerializerId, encode_checked};
+pub use crate::serializer::{
+    AnyValue, ByReference, Serializer, SerializerId, ValueClass, encode_checked,
+};
 pub use crate::stats::Stats;

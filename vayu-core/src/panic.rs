@@ -1,4 +1,9 @@
-//! Running code of others so that its panics stay with the cache.
+//! Isolation of code of users: panics become errors.
+//!
+//! Backends, serializers, predicates and destructors of values are code of users. Each such call runs
+//! inside [`catch_panic`] or [`catch_panic_async`], and each such value is dropped by [`drop_quietly`],
+//! with no lock held. State that the code was changing is not used after a panic, so the engine never
+//! sees it half-changed.
 
 use std::any::Any;
 use std::future::Future;
@@ -8,21 +13,20 @@ use std::task::{Context, Poll};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Runs `code`. A panic of it is an error of kind [`ErrorKind::Panic`].
+/// Runs `code` and turns a panic into an error.
 ///
-/// What `code` was working on is not used after a panic, so nothing half-done is seen.
+/// # Errors
+///
+/// Those of `code`; [`ErrorKind::Panic`] if it panics.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) fn catch_panic<T>(
-    operation: &'static str,
-    code: impl FnOnce() -> Result<T>,
-) -> Result<T> {
+pub fn catch_panic<T>(operation: &'static str, code: impl FnOnce() -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => result,
         Err(payload) => Err(panicked(operation, payload)),
     }
 }
 
-/// Awaits the future that `make` answers, as [`catch_panic`] runs code.
+/// Awaits the future that `make` returns, as [`catch_panic`] runs code.
 pub(crate) async fn catch_panic_async<'a, T>(
     operation: &'static str,
     make: impl FnOnce() -> Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
@@ -48,14 +52,14 @@ impl<T> Future for CatchPanic<'_, T> {
     }
 }
 
-/// Drops a value of others.
-pub(crate) fn drop_quietly<T>(value: T) {
+/// Drops a value and ignores a panic of its destructor.
+pub fn drop_quietly<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         drop(panicked("drop", payload));
     }
 }
 
-/// Drops a value of others where it is.
+/// Drops a value in place and ignores a panic of its destructor.
 #[inline(never)]
 pub(crate) fn clear_quietly<T>(place: &mut Option<T>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| *place = None)) {
@@ -63,7 +67,7 @@ pub(crate) fn clear_quietly<T>(place: &mut Option<T>) {
     }
 }
 
-/// A value of others whose drop, wherever it happens, does not panic.
+/// A value whose drop does not panic.
 #[derive(Debug, Clone)]
 pub(crate) struct QuietDrop<T>(Option<T>);
 
@@ -93,7 +97,7 @@ fn panicked(operation: &'static str, payload: Box<dyn Any + Send>) -> Error {
         Some(text) => (*text).to_owned(),
         None => payload.downcast_ref::<String>().cloned().unwrap_or_default(),
     };
-    // The payload may panic when it is dropped.
+    // Dropping the payload may panic too.
     drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
     Error::new(ErrorKind::Panic, operation).with_source(Panicked(message))
 }

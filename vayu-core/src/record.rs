@@ -1,4 +1,6 @@
-//! What is stored for a key.
+//! Records: what a backend stores for a key.
+
+mod packed;
 
 use std::time::Duration;
 
@@ -176,65 +178,6 @@ impl<V> Record<V> {
         }
     }
 
-    /// Everything but the value, as words: how a backend may keep it that copies records word by
-    /// word. See [`from_words`](Self::from_words).
-    #[inline]
-    pub fn to_words(&self) -> [u64; 5] {
-        let small = u64::from(self.serializer.0)
-            | u64::from(self.compute_time.to_bits()) << 16
-            | u64::from(self.weight) << 32;
-        let [created, expires, stale_until] = [self.created, self.expires, self.stale_until]
-            .map(|time| time.as_micros().cast_unsigned());
-        [created, expires, stale_until, self.schema, small]
-    }
-
-    /// The record of a value and the words of its record.
-    #[inline(always)]
-    pub fn from_words(words: [u64; 5], value: V) -> Self {
-        let [created, expires, stale_until, schema, small] = words;
-        let [created, expires, stale_until] =
-            [created, expires, stale_until].map(|time| Timestamp::from_micros(time.cast_signed()));
-        #[expect(clippy::cast_possible_truncation, reason = "these are the bits that are meant")]
-        let (serializer, compute_time, weight) =
-            (small as u16, (small >> 16) as u16, (small >> 32) as u32);
-        let (serializer, compute_time) =
-            (SerializerId(serializer), CompactDuration::from_bits(compute_time));
-        Self { value, created, expires, stale_until, schema, serializer, compute_time, weight }
-    }
-
-    /// Everything but the value in three words and two bytes, where that is possible: the value is
-    /// held by reference, is not served stale, and nobody has weighed it. See
-    /// [`unpack_small`](Self::unpack_small).
-    #[inline]
-    pub fn pack_small(&self) -> Option<([u64; 3], u16)> {
-        let is_simple = self.stale_until == self.expires
-            && self.serializer == SerializerId::BY_REFERENCE
-            && self.weight == 0;
-        let [created, expires] =
-            [self.created, self.expires].map(|time| time.as_micros().cast_unsigned());
-        is_simple.then_some(([created, expires, self.schema], self.compute_time.to_bits()))
-    }
-
-    /// The record of a value and the few words of its record.
-    #[inline(always)]
-    pub fn unpack_small(
-        ([created, expires, schema], compute_time): ([u64; 3], u16),
-        value: V,
-    ) -> Self {
-        let [created, expires] =
-            [created, expires].map(|time| Timestamp::from_micros(time.cast_signed()));
-        Self {
-            value,
-            created,
-            expires,
-            stale_until: expires,
-            schema,
-            serializer: SerializerId::BY_REFERENCE,
-            compute_time: CompactDuration::from_bits(compute_time),
-            weight: 0,
-        }
-    }
-
     /// The record taken apart: only the value is left.
     pub fn into_value(self) -> V {
         self.value
@@ -260,26 +203,5 @@ mod tests {
         assert_eq!(backing.clone().as_read_at(at(0)), backing, "it is not served at all");
         let endless = Record::new('v', at(9), Timestamp::NEVER).as_read_at(at(0));
         assert_eq!(endless, Record::new('v', at(0), Timestamp::NEVER));
-    }
-
-    #[test]
-    fn record_comes_back_from_its_words() {
-        let [created, expires, later] = [-1, 2, i64::MAX].map(Timestamp::from_micros);
-        let plain = Record::new('v', created, expires).with_schema(u64::MAX);
-        let records = [
-            plain.clone(),
-            plain.clone().with_compute_time(Duration::from_millis(77)),
-            plain.clone().with_stale_until(later),
-            plain.clone().with_serializer(SerializerId::user(5)),
-            plain.clone().with_weight(u32::MAX),
-        ];
-        for (n, record) in records.into_iter().enumerate() {
-            assert_eq!(Record::from_words(record.to_words(), 'v'), record);
-            let few = record.pack_small();
-            assert_eq!(few.is_some(), n < 2, "{record:?}");
-            if let Some(words) = few {
-                assert_eq!(Record::unpack_small(words, 'v'), record);
-            }
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! From values to what a backend keeps, and back.
 
+mod any_value;
 #[cfg(feature = "bincode")]
 mod bincode;
 #[cfg(any(feature = "bincode", feature = "postcard"))]
@@ -25,9 +26,10 @@ use std::any::type_name;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use self::any_value::AnyValue;
 #[cfg(feature = "bincode")]
 pub use self::bincode::Bincode;
-pub use self::by_reference::{AnyValue, ByReference};
+pub use self::by_reference::ByReference;
 pub use self::exact::encode_checked;
 #[cfg(feature = "json")]
 pub use self::json::Json;
@@ -125,22 +127,29 @@ pub trait Serializer<T>: Send + Sync + 'static {
         self.deserialize(stored)
     }
 
-    /// Whether [`deserialize_owned`](Self::deserialize_owned) runs no code that might panic, nor does what is left of a form
-    /// that a value was taken from, when it is dropped.
+    /// Returns what the engine may assume about values of type `T` in their stored form.
     ///
-    /// The engine then calls it without a guard: a panic would reach the caller. The default is
-    /// `false`, which is right for every serializer.
+    /// The default is [`ValueClass::Opaque`], which is correct for every serializer.
     #[inline]
-    fn never_panics(&self) -> bool {
-        false
+    fn value_class(&self) -> ValueClass {
+        ValueClass::Opaque
     }
+}
 
-    /// Whether values may be kept in a few words, which is what
-    /// [`Backend::glance`](crate::Backend::glance) answers. Those never panic.
-    #[inline]
-    fn fits_in_words(&self) -> bool {
-        false
-    }
+/// What the engine may assume about the values of a serializer ([`Serializer::value_class`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ValueClass {
+    /// Nothing. The engine catches the panics of decoding a value and dropping it.
+    #[default]
+    Opaque,
+    /// [`deserialize_owned`](Serializer::deserialize_owned) does not panic, nor does dropping what is
+    /// left of the stored form afterwards. The engine does without a guard in caches in memory.
+    Plain,
+    /// As [`Plain`](Self::Plain), and the value fits into a machine word: a number, a `bool`, a `char`.
+    /// A backend may keep copies that are read without a lock
+    /// ([`Backend::read_optimistic`](crate::Backend::read_optimistic)).
+    Inline,
 }
 
 /// The number of a stored format. Numbers from 0x8000 are free for formats of users.

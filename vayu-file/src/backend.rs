@@ -9,8 +9,8 @@ use bytes::Bytes;
 use cap_std::fs::Dir;
 use tokio::runtime::Handle;
 use vayu_core::{
-    Backend, Clock, Generations, InvalidationFeed, Key, Lease, LeaseGuard, OffBackend, OpenBackend,
-    Record, Result, Usage,
+    Backend, Clock, Key, Lease, LeaseGuard, Leases, OffBackend, OpenBackend, Record, Result,
+    Sharing, Usage,
 };
 
 use crate::directory;
@@ -172,20 +172,6 @@ impl Backend for FileBackend {
         self.offload(move |store, _| store.delete(&key)).await
     }
 
-    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
-        self.store.claim(key, LeaseGuard::new)
-    }
-
-    async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
-        let key = key.clone();
-        let runtime = self.runtime();
-        let claimed = move |lock| match runtime {
-            Some(runtime) => LeaseGuard::new(OffloadedLock::new(lock, runtime)),
-            None => LeaseGuard::new(lock),
-        };
-        self.offload(move |store, _| store.claim(&key, claimed)).await
-    }
-
     fn clear(&self) -> Result<()> {
         self.store.clear()
     }
@@ -194,12 +180,8 @@ impl Backend for FileBackend {
         self.offload(|store, _| store.clear()).await
     }
 
-    fn generations(&self) -> Option<&dyn Generations> {
-        Some(self)
-    }
-
-    fn invalidation_feed(&self) -> Option<&dyn InvalidationFeed> {
-        Some(self)
+    fn sharing(&self) -> Sharing<'_, Bytes> {
+        Sharing::none().with_generations(self).with_invalidation_feed(self).with_leases(self)
     }
 
     /// What is known since the last write of this process, or since it was opened: no file is
@@ -211,5 +193,22 @@ impl Backend for FileBackend {
 
     fn clock(&self) -> Arc<dyn Clock> {
         self.store.clock()
+    }
+}
+
+#[async_trait]
+impl Leases for FileBackend {
+    fn try_acquire(&self, key: &Key) -> Result<Lease> {
+        self.store.claim(key, LeaseGuard::new)
+    }
+
+    async fn try_acquire_async(&self, key: &Key) -> Result<Lease> {
+        let key = key.clone();
+        let runtime = self.runtime();
+        let claimed = move |lock| match runtime {
+            Some(runtime) => LeaseGuard::new(OffloadedLock::new(lock, runtime)),
+            None => LeaseGuard::new(lock),
+        };
+        self.offload(move |store, _| store.claim(&key, claimed)).await
     }
 }

@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use quick_cache::sync::Cache as Map;
 use quick_cache::{Equivalent, Lifecycle, Options, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
+use vayu_core::__internal::{CompactKey, PerProcess, drop_quietly};
 use vayu_core::{
-    AnyValue, Backend, BuildKeyHasher, Clock, CompactKey, Key, OffBackend, PerProcess, Record,
-    Result, Timestamp, Usage,
+    AnyValue, Backend, BuildKeyHasher, Clock, Key, OffBackend, Record, Result, Timestamp, Usage,
+    ValueClass,
 };
 
-use crate::discard::drop_quietly;
 use crate::options::{MemoryOptions, WeightLimit};
 use crate::pacer::SweepPacer;
 use crate::seqlock::SeqlockCache;
@@ -190,7 +190,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
 
     #[inline]
     fn read(&self, key: &Key) -> Result<Option<Record<V>>> {
-        self.read_now(key).unwrap_or(Ok(None))
+        self.read_now(key, ValueClass::Opaque).unwrap_or(Ok(None))
     }
 
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
@@ -243,24 +243,24 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn glance(&self, key: &Key) -> Option<Record<V>> {
+    fn read_optimistic(&self, key: &Key) -> Option<Record<V>> {
         self.seqlock.get(key, || self.record_access(key))
     }
 
     #[inline]
-    fn prepare_glance(&self, key: &Key, found: &Record<V>) {
-        self.seqlock.promote(key, found, || self.map().try_peek(&KeyRef(key)).ok().flatten());
-    }
-
-    #[inline]
-    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<V>>>> {
+    fn read_now(&self, key: &Key, class: ValueClass) -> Option<Result<Option<Record<V>>>> {
         // Made where it stays: to move it takes as long as to find it.
         let found = match self.map().try_get(&KeyRef(key)) {
             Ok(found) => Some(Ok(found)),
             Err(_) => Some(Ok(self.get_contended(key))),
         };
-        if let Some(Ok(None)) = found {
-            self.sweep_if_due_cold();
+        match &found {
+            Some(Ok(Some(record))) if class == ValueClass::Inline => {
+                let find = || self.map().try_peek(&KeyRef(key)).ok().flatten();
+                self.seqlock.promote(key, record, find);
+            }
+            Some(Ok(None)) => self.sweep_if_due_cold(),
+            _ => {}
         }
         found
     }

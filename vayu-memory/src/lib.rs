@@ -13,7 +13,6 @@
 //! ```
 
 mod backend;
-mod discard;
 #[cfg(feature = "moka")]
 mod moka;
 mod options;

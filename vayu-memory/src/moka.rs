@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache as Map;
-use vayu_core::{AnyValue, Backend, BuildKeyHasher, Clock, Key, Record, Result, Timestamp, Usage};
+use vayu_core::__internal::drop_quietly;
+use vayu_core::{
+    AnyValue, Backend, BuildKeyHasher, Clock, Key, Record, Result, Timestamp, Usage, ValueClass,
+};
 
-use crate::discard::drop_quietly;
 use crate::options::{MemoryOptions, WeightLimit};
 use crate::pacer::SweepPacer;
 
@@ -194,7 +196,7 @@ impl Backend for MokaBackend {
         self.delete(key)
     }
 
-    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<AnyValue>>>> {
+    fn read_now(&self, key: &Key, _class: ValueClass) -> Option<Result<Option<Record<AnyValue>>>> {
         Some(self.read(key))
     }
 

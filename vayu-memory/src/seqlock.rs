@@ -11,7 +11,11 @@ mod tests;
 use std::cell::Cell;
 use std::hash::BuildHasher;
 
-use vayu_core::{BuildKeyHasher, CompactKey, Key, Record};
+use vayu_core::__internal::{
+    CompactKey, key_words, record_from_small_words, record_from_words, record_words,
+    small_record_words,
+};
+use vayu_core::{BuildKeyHasher, Key, Record};
 
 use self::slot::Payload;
 use self::table::Table;
@@ -75,12 +79,12 @@ impl SeqlockCache {
     ) -> Option<Record<V>> {
         let tables = self.0.as_ref()?;
         let hash = key.hash_code();
-        if let Some(words) = key.inline_words::<SHORT_KEY>()
+        if let Some(words) = key_words::<SHORT_KEY>(key)
             && let Some(entry) = tables.narrow.get(hash, words, &on_referenced)
         {
             return from_narrow(entry);
         }
-        from_wide(tables.wide.get(hash, key.inline_words::<LONG_KEY>()?, &on_referenced)?)
+        from_wide(tables.wide.get(hash, key_words::<LONG_KEY>(key)?, &on_referenced)?)
     }
 
     /// An entry is about to be written: if it is one that may get a seat, there will be seats. A hit
@@ -184,9 +188,9 @@ impl Layout {
     #[inline]
     fn of<V: MemoryValue>(key: &Key, record: &Record<V>) -> Option<Self> {
         record.value().to_words()?;
-        match key.inline_words() {
+        match key_words(key) {
             Some(words) if to_narrow(words, record).is_some() => Some(Self::Narrow(words)),
-            _ => key.inline_words().map(Self::Wide),
+            _ => key_words(key).map(Self::Wide),
         }
     }
 }
@@ -194,7 +198,7 @@ impl Layout {
 #[inline]
 fn to_narrow<V: MemoryValue>(key: [u64; SHORT_KEY], record: &Record<V>) -> Option<Payload<NARROW>> {
     let [kind @ 0..16, value, 0] = record.value().to_words()? else { return None };
-    let ([created, expires, schema], compute_time) = record.pack_small()?;
+    let ([created, expires, schema], compute_time) = small_record_words(record)?;
     let [first, second, third] = key;
     let words = [first, second, third, created, expires, schema, value];
     Some(Payload { words, bits: u64::from(compute_time) << 4 | kind })
@@ -205,12 +209,12 @@ fn from_narrow<V: MemoryValue>(Payload { words, bits }: Payload<NARROW>) -> Opti
     let [.., created, expires, schema, value] = words;
     let compute_time = u16::try_from(bits >> 4).ok()?;
     let value = V::from_words([bits & 0xf, value, 0])?;
-    Some(Record::unpack_small(([created, expires, schema], compute_time), value))
+    Some(record_from_small_words(([created, expires, schema], compute_time), value))
 }
 
 fn to_wide<V: MemoryValue>(key: [u64; LONG_KEY], record: &Record<V>) -> Option<Payload<WIDE>> {
     let value = record.value().to_words()?;
-    let all = key.into_iter().chain(record.to_words()).chain(value);
+    let all = key.into_iter().chain(record_words(record)).chain(value);
     let mut words = [0; WIDE];
     words.iter_mut().zip(all).for_each(|(place, word)| *place = word);
     Some(Payload { words, bits: 0 })
@@ -220,7 +224,7 @@ fn to_wide<V: MemoryValue>(key: [u64; LONG_KEY], record: &Record<V>) -> Option<P
 fn from_wide<V: MemoryValue>(Payload { words, .. }: Payload<WIDE>) -> Option<Record<V>> {
     let [_, _, _, _, _, created, expires, stale_until, schema, small, kind, value, more] = words;
     let value = V::from_words([kind, value, more])?;
-    Some(Record::from_words([created, expires, stale_until, schema, small], value))
+    Some(record_from_words([created, expires, stale_until, schema, small], value))
 }
 
 thread_local! {

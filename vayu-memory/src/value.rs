@@ -1,5 +1,6 @@
 //! What holds a value in memory.
 
+use vayu_core::__internal::{value_from_words, value_words};
 use vayu_core::AnyValue;
 
 /// What a memory backend keeps of a value: a [`AnyValue`], or more than that where it is a part of
@@ -8,13 +9,15 @@ pub trait MemoryValue: Clone + Send + Sync + 'static {
     /// The value.
     fn value(&self) -> &AnyValue;
 
-    /// All of it in a few words, if it is as little as that. What is asked for often is then read
-    /// without a lock.
+    /// Returns the whole of it as words, if it fits. It is then read without a lock where it is read
+    /// often.
+    #[doc(hidden)]
     fn to_words(&self) -> Option<[u64; VALUE_WORDS]> {
         None
     }
 
-    /// What has these words.
+    /// Returns the value of these words.
+    #[doc(hidden)]
     #[inline]
     fn from_words(words: [u64; VALUE_WORDS]) -> Option<Self> {
         let _ = words;
@@ -33,12 +36,12 @@ impl MemoryValue for AnyValue {
 
     #[inline]
     fn to_words(&self) -> Option<[u64; VALUE_WORDS]> {
-        let [kind, word] = self.to_words()?;
+        let [kind, word] = value_words(self)?;
         Some([kind, word, 0])
     }
 
     #[inline(always)]
     fn from_words([kind, word, _]: [u64; VALUE_WORDS]) -> Option<Self> {
-        Self::from_words([kind, word])
+        value_from_words([kind, word])
     }
 }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use vayu_core::wire::{self, EncodedEntry, WireKey};
 use vayu_core::{
-    Backend, Clock, Error, ErrorKind, Generations, InvalidationFeed, InvalidationListener, Key,
-    Lease, Record, Result, SingleFlight, Usage,
+    Backend, Clock, Error, ErrorKind, InvalidationFeed, InvalidationListener, Key, Lease, Record,
+    Result, Sharing, SingleFlight, Usage,
 };
 
 use crate::client::{Client, Executor, run_blocking};
@@ -182,14 +182,6 @@ impl Backend for RedisBackend {
         self.delete_with(self.client.non_blocking(), key).await
     }
 
-    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
-        run_blocking(self.acquire_lease_with(self.client.blocking(), key))
-    }
-
-    async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
-        self.acquire_lease_with(self.client.non_blocking(), key).await
-    }
-
     /// Scans all keys of the server. Each step has the time limit of an operation, the whole has
     /// none. An invalidation is published with each page of keys, so that an interrupted clear
     /// leaves no in-memory copies of entries that it has removed.
@@ -211,13 +203,10 @@ impl Backend for RedisBackend {
         task.await.unwrap_or_else(|_| Err(Failure::RuntimeStopped.into_error("clear")))
     }
 
-    fn generations(&self) -> Option<&dyn Generations> {
-        Some(self)
-    }
-
     #[inline]
-    fn invalidation_feed(&self) -> Option<&dyn InvalidationFeed> {
-        Some(self)
+    fn sharing(&self) -> Sharing<'_, Bytes> {
+        let sharing = Sharing::none().with_generations(self).with_invalidation_feed(self);
+        if self.leases.is_some() { sharing.with_leases(self) } else { sharing }
     }
 
     fn usage(&self) -> Usage {
@@ -228,6 +217,17 @@ impl Backend for RedisBackend {
 
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
+    }
+}
+
+#[async_trait]
+impl vayu_core::Leases for RedisBackend {
+    fn try_acquire(&self, key: &Key) -> Result<Lease> {
+        run_blocking(self.acquire_lease_with(self.client.blocking(), key))
+    }
+
+    async fn try_acquire_async(&self, key: &Key) -> Result<Lease> {
+        self.acquire_lease_with(self.client.non_blocking(), key).await
     }
 }
 

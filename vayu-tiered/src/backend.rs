@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use vayu_core::__internal::value_from_words;
 use vayu_core::{
-    AnyValue, Backend, Clock, ErrorKind, Generations, Group, Invalidation, InvalidationFeed,
-    InvalidationListener, Key, Lease, OffBackend, Offline, OpenBackend, Record, Result, Timestamp,
-    Usage,
+    AnyValue, Backend, Clock, ErrorKind, Group, Invalidation, InvalidationFeed,
+    InvalidationListener, Key, OffBackend, Offline, OpenBackend, Record, Result, Sharing,
+    Timestamp, Usage, ValueClass,
 };
 use vayu_memory::{MemoryBackend, MemoryOptions, MemoryValue};
 
@@ -76,7 +77,7 @@ impl MemoryValue for Copy {
 
     #[inline(always)]
     fn from_words([kind, word, revision]: [u64; 3]) -> Option<Self> {
-        let value = AnyValue::from_words([kind, word])?;
+        let value = value_from_words([kind, word])?;
         // Whoever reads it as words needs no more of its times than those of the copy.
         Some(Self { value, revision: Revision::from_word(revision), ends: [Timestamp::NEVER; 2] })
     }
@@ -127,7 +128,7 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
             near_ttl,
             counts: Counts::default(),
         });
-        if let Some(news) = shared.backing.invalidation_feed() {
+        if let Some(news) = shared.backing.sharing().invalidation_feed {
             let watcher: Weak<dyn InvalidationListener> =
                 Arc::downgrade(&shared) as Weak<dyn InvalidationListener>;
             news.subscribe(watcher);
@@ -148,14 +149,14 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
 
     /// What memory has, if it is fresh and nothing is known against it.
     #[inline]
-    fn near(&self, key: &Key) -> Option<Record<TieredValue>> {
+    fn near(&self, key: &Key, class: ValueClass) -> Option<Record<TieredValue>> {
         let now = self.clock.now();
-        self.copy(key).filter(|copy| now < copy.expires()).map(whole)
+        self.copy(key, class).filter(|copy| now < copy.expires()).map(whole)
     }
 
     /// What memory has to serve alone, fresh or not.
     fn near_alone(&self, key: &Key) -> Option<Record<TieredValue>> {
-        let copy = self.copy(key)?;
+        let copy = self.copy(key, ValueClass::Opaque)?;
         let [_, stale_until] = copy.value().ends;
         let is_bounded = copy.stale_until() < stale_until;
         (!is_bounded || self.clock.now() < copy.stale_until()).then(|| whole(copy))
@@ -163,9 +164,8 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
 
     /// The copy, unless something has changed since it was made.
     #[inline]
-    fn copy(&self, key: &Key) -> Option<Record<Copy>> {
-        let record = self.shared.near.read(key).ok()??;
-        self.shared.near.prepare_glance(key, &record);
+    fn copy(&self, key: &Key, class: ValueClass) -> Option<Record<Copy>> {
+        let record = self.shared.near.read_now(key, class)?.ok()??;
         self.is_current(&record).then_some(record)
     }
 
@@ -235,7 +235,7 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
 
     /// Begins to delete a key: memory forgets it first. Also returns whether it had a value.
     fn begin_delete(&self, key: &Key) -> Result<(bool, KeyChange<'_>)> {
-        let was_here = self.near(key).is_some();
+        let was_here = self.near(key, ValueClass::Opaque).is_some();
         let change = self.shared.revisions.begin(start(key));
         self.shared.near.delete(key)?;
         Ok((was_here, change))
@@ -303,7 +303,7 @@ impl<F: Backend> TieredBackend<F> {
     /// Whether it is heard of what others change.
     #[inline]
     pub(crate) fn hears(&self) -> bool {
-        self.shared.backing.invalidation_feed().is_some_and(InvalidationFeed::is_connected)
+        self.shared.backing.sharing().invalidation_feed.is_some_and(InvalidationFeed::is_connected)
     }
 }
 
@@ -384,27 +384,22 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
 
     /// What memory has and is fresh; what it has not may be below.
     #[inline]
-    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<TieredValue>>>> {
-        self.near(key).map(|record| Ok(Some(record)))
+    fn read_now(
+        &self,
+        key: &Key,
+        class: ValueClass,
+    ) -> Option<Result<Option<Record<TieredValue>>>> {
+        self.near(key, class).map(|record| Ok(Some(record)))
     }
 
-    /// What memory can say at a glance. Whether it is fresh is left to the engine, which asks the same
-    /// clock.
+    /// Whether the copy is fresh is left to the engine, which reads the same clock.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn glance(&self, key: &Key) -> Option<Record<TieredValue>> {
-        let copy = self.shared.near.glance(key)?;
+    fn read_optimistic(&self, key: &Key) -> Option<Record<TieredValue>> {
+        let copy = self.shared.near.read_optimistic(key)?;
         if !self.is_current(&copy) {
             return None;
         }
         Some(copy.map(|copy| TieredValue::from_shared(copy.value)))
-    }
-
-    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
-        self.shared.backing.try_acquire_lease(key)
-    }
-
-    async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
-        self.shared.backing.try_acquire_lease_async(key).await
     }
 
     fn clear(&self) -> Result<()> {
@@ -420,18 +415,13 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
     }
 
     #[inline]
-    fn generations(&self) -> Option<&dyn Generations> {
-        // Without those below the cache keeps its own.
-        self.shared.backing.generations().is_some().then_some(self)
-    }
-
-    fn offline(&self) -> Option<&dyn Offline<Stored = TieredValue>> {
-        Some(self)
-    }
-
-    #[inline]
-    fn invalidation_feed(&self) -> Option<&dyn InvalidationFeed> {
-        self.shared.backing.invalidation_feed()
+    fn sharing(&self) -> Sharing<'_, TieredValue> {
+        let backing = self.shared.backing.sharing();
+        let mut sharing = Sharing::none().with_offline(self);
+        sharing.invalidation_feed = backing.invalidation_feed;
+        sharing.leases = backing.leases;
+        // Without those of the backing tier the cache keeps its own.
+        if backing.generations.is_some() { sharing.with_generations(self) } else { sharing }
     }
 
     /// That of memory.

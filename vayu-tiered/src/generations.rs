@@ -91,14 +91,14 @@ impl<F> Drop for Renewal<'_, F> {
 #[async_trait]
 impl<F: Backend<Stored = Bytes>> Generations for TieredBackend<F> {
     fn generation(&self, group: Group) -> Result<u64> {
-        let Some(below) = self.backing().generations() else { return Ok(0) };
+        let Some(below) = self.backing().sharing().generations else { return Ok(0) };
         let result = below.generation(group);
         self.shared().changes.note(&result);
         result
     }
 
     fn bump(&self, group: Group) -> Result<()> {
-        let Some(below) = self.backing().generations() else { return Ok(()) };
+        let Some(below) = self.backing().sharing().generations else { return Ok(()) };
         let renewal = Renewal::begin(self.shared());
         let result = below.bump(group);
         renewal.end(result)
@@ -113,14 +113,14 @@ impl<F: Backend<Stored = Bytes>> Generations for TieredBackend<F> {
     }
 
     async fn generation_async(&self, group: Group) -> Result<u64> {
-        let Some(below) = self.backing().generations() else { return Ok(0) };
+        let Some(below) = self.backing().sharing().generations else { return Ok(0) };
         let result = below.generation_async(group).await;
         self.shared().changes.note(&result);
         result
     }
 
     async fn bump_async(&self, group: Group) -> Result<()> {
-        let Some(below) = self.backing().generations() else { return Ok(()) };
+        let Some(below) = self.backing().sharing().generations else { return Ok(()) };
         let renewal = Renewal::begin(self.shared());
         let result = below.bump_async(group).await;
         renewal.end(result)

@@ -1,7 +1,7 @@
 //! The serializer of tiers.
 
 use bytes::Bytes;
-use vayu_core::{ByReference, Result, Serializer, SerializerId};
+use vayu_core::{ByReference, Result, Serializer, SerializerId, ValueClass};
 
 use crate::value::TieredValue;
 
@@ -45,7 +45,11 @@ where
     }
 
     #[inline]
-    fn fits_in_words(&self) -> bool {
-        Serializer::<T>::fits_in_words(&ByReference)
+    fn value_class(&self) -> ValueClass {
+        match Serializer::<T>::value_class(&ByReference) {
+            ValueClass::Inline => ValueClass::Inline,
+            // A value from the backing tier is decoded by code of users.
+            _ => ValueClass::Opaque,
+        }
     }
 }

@@ -1,10 +1,8 @@
 //! One tier that looks like two.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use bytes::Bytes;
-use vayu_core::{Backend, Clock, Generations, InvalidationFeed, Key, Lease, Record, Result, Usage};
+use vayu_core::{Backend, Key, Record, Result, Sharing, ValueClass, forward_backend};
 
 use crate::backend::encoded;
 use crate::value::TieredValue;
@@ -28,6 +26,7 @@ fn found(record: Option<Record<Bytes>>) -> Option<Record<TieredValue>> {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
     type Stored = TieredValue;
 
@@ -42,10 +41,6 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
         }
     }
 
-    fn delete(&self, key: &Key) -> Result<bool> {
-        self.0.delete(key)
-    }
-
     async fn read_async(&self, key: &Key) -> Result<Option<Record<TieredValue>>> {
         self.0.read_async(key).await.map(found)
     }
@@ -57,43 +52,29 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
         }
     }
 
-    async fn delete_async(&self, key: &Key) -> Result<bool> {
-        self.0.delete_async(key).await
+    fn read_now(
+        &self,
+        key: &Key,
+        class: ValueClass,
+    ) -> Option<Result<Option<Record<TieredValue>>>> {
+        self.0.read_now(key, class).map(|result| result.map(found))
     }
 
-    fn read_now(&self, key: &Key) -> Option<Result<Option<Record<TieredValue>>>> {
-        self.0.read_now(key).map(|answer| answer.map(found))
+    fn read_optimistic(&self, key: &Key) -> Option<Record<TieredValue>> {
+        self.0.read_optimistic(key).map(|record| record.map(TieredValue::from_bytes))
     }
 
-    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
-        self.0.try_acquire_lease(key)
+    /// Those of the backend, but for a part that works offline, which has bytes.
+    fn sharing(&self) -> Sharing<'_, TieredValue> {
+        let inner = self.0.sharing();
+        let mut sharing = Sharing::none();
+        sharing.generations = inner.generations;
+        sharing.invalidation_feed = inner.invalidation_feed;
+        sharing.leases = inner.leases;
+        sharing
     }
 
-    async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
-        self.0.try_acquire_lease_async(key).await
-    }
-
-    fn clear(&self) -> Result<()> {
-        self.0.clear()
-    }
-
-    async fn clear_async(&self) -> Result<()> {
-        self.0.clear_async().await
-    }
-
-    fn generations(&self) -> Option<&dyn Generations> {
-        self.0.generations()
-    }
-
-    fn invalidation_feed(&self) -> Option<&dyn InvalidationFeed> {
-        self.0.invalidation_feed()
-    }
-
-    fn usage(&self) -> Usage {
-        self.0.usage()
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        self.0.clock()
+    forward_backend! { |this| this.0 =>
+        delete delete_async is_in_process clear clear_async usage clock
     }
 }

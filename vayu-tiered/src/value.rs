@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
+use vayu_core::__internal::value_words;
 use vayu_core::{AnyValue, Result, Serializer};
 use vayu_memory::MemoryValue;
 
@@ -115,8 +116,8 @@ impl TieredValue {
 /// The words of a number, be it that it was found below and has been decoded.
 pub(crate) fn words(shared: &AnyValue) -> Option<[u64; 2]> {
     match shared.downcast_ref::<Found>() {
-        Some(found) => found.decoded.get()?.to_words(),
-        None => shared.to_words(),
+        Some(found) => value_words(found.decoded.get()?),
+        None => value_words(shared),
     }
 }
 

@@ -5,9 +5,9 @@
 
 pub use vayu_core::{
     AnyValue, AsCache, Backend, BuildKeyHasher, ByReference, ChangeCount, Generations, Group,
-    Invalidation, InvalidationFeed, InvalidationListener, KeyVersion, Lease, LeaseGuard,
+    Invalidation, InvalidationFeed, InvalidationListener, KeyVersion, Lease, LeaseGuard, Leases,
     OffBackend, Offline, OpenBackend, PauseAllGuard, PauseGuard, Prefix, Record, ReleaseLease,
-    Serializer, SerializerId, Usage, encode_checked,
+    Serializer, SerializerId, Sharing, Usage, ValueClass, encode_checked, forward_backend,
 };
 #[cfg(feature = "file")]
 pub use vayu_file::FileBackend;

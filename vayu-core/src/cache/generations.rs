@@ -178,7 +178,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// the look.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn poll_feed(&self) -> Result<()> {
-        match self.backend().invalidation_feed() {
+        match self.backend().sharing().invalidation_feed {
             None => Ok(()),
             Some(news) => catch_panic("look for changes", || {
                 news.poll();
@@ -190,7 +190,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Whether a group may have been invalidated.
     #[inline]
     pub(crate) fn has_generations(&self) -> bool {
-        self.shared.groups.here.get().is_some() || self.backend().generations().is_some()
+        self.shared.groups.here.get().is_some() || self.backend().sharing().generations.is_some()
     }
 
     /// The stamp of a call with these tags, if it is known.
@@ -256,7 +256,7 @@ impl<B: Backend, S> Cache<B, S> {
     fn moment(&self, prefix: &Prefix, tags: &[Group]) -> Option<Moment> {
         let groups = &self.shared.groups;
         let number = |moment| hasher::seeded().hash_one((prefix, moment));
-        let count = match self.backend().generations() {
+        let count = match self.backend().sharing().generations {
             _ if !tags.is_empty() => return None,
             Some(generations) => {
                 generations.change_count().filter(|count| count.is_connected).map(|it| it.count)
@@ -291,7 +291,7 @@ impl<B: Backend, S> Cache<B, S> {
     fn before(&self) -> Before {
         // In this order: what is invalidated after it was counted is noticed.
         let invalidations = self.shared.groups.invalidations();
-        let count = self.backend().generations().and_then(Generations::change_count);
+        let count = self.backend().sharing().generations.and_then(Generations::change_count);
         Before { at: self.now(), count, invalidations }
     }
 
@@ -300,7 +300,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// noticed.
     fn cached(&self, group: Group, is_coarse: bool, before: Before) -> Option<u64> {
         let groups = &self.shared.groups;
-        if self.backend().generations().is_none() {
+        if self.backend().sharing().generations.is_none() {
             return Some(groups.generation(group));
         }
         let fetched = groups.fetched(group)?;
@@ -315,7 +315,9 @@ impl<B: Backend, S> Cache<B, S> {
     }
 
     fn fetch(&self, group: Group, has_timed_out: bool) -> Result<Read> {
-        let Some(generations) = self.backend().generations() else { return Ok(NEVER_RENEWED) };
+        let Some(generations) = self.backend().sharing().generations else {
+            return Ok(NEVER_RENEWED);
+        };
         let before = self.before();
         let fetched = if has_timed_out {
             Err(timed_out())
@@ -326,7 +328,9 @@ impl<B: Backend, S> Cache<B, S> {
     }
 
     async fn fetch_async(&self, group: Group, has_timed_out: bool) -> Result<Read> {
-        let Some(generations) = self.backend().generations() else { return Ok(NEVER_RENEWED) };
+        let Some(generations) = self.backend().sharing().generations else {
+            return Ok(NEVER_RENEWED);
+        };
         let before = self.before();
         let fetched = if has_timed_out {
             Err(timed_out())
@@ -351,7 +355,7 @@ impl<B: Backend, S> Cache<B, S> {
             Err(error) if error.kind() == ErrorKind::Panic => Err(error),
             Err(error) => {
                 let has_timed_out = error.kind() == ErrorKind::Timeout;
-                let Some(offline) = self.backend().offline() else { return Err(error) };
+                let Some(offline) = self.backend().sharing().offline else { return Err(error) };
                 let offline = catch_panic("read generation", || offline.generation(group))?;
                 let last = groups.fetched(group).filter(|it| count.is_some() && it.count == count);
                 let generation = last.map_or(offline, |last| last.generation);

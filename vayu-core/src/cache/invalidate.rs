@@ -18,7 +18,7 @@ use crate::panic::{catch_panic, catch_panic_async};
 ///
 /// Each is an error of the kind [`ErrorKind::Unsupported`], and does nothing, where the entries are not in
 /// the memory of this process ([`Backend::is_in_process`]) and the backend keeps no generations
-/// ([`Backend::generations`]): the invalidation would end with the process, and the entries would not.
+/// ([`Sharing::generations`](crate::Sharing::generations)): the invalidation would end with the process, and the entries would not.
 ///
 /// Where a backend is shared by processes, tags are exact in all of them. That a function, or
 /// everything, was invalidated reaches the other processes within 100 ms.
@@ -108,7 +108,7 @@ impl<B: Backend, S> Cache<B, S> {
     fn bump(&self, group: Group) -> Result<()> {
         self.check_on()?;
         self.shared.groups.invalidate(group);
-        let result = match self.backend().generations() {
+        let result = match self.backend().sharing().generations {
             Some(generations) => catch_panic("bump generation", || generations.bump(group)),
             None => self.renew_here(group),
         };
@@ -133,7 +133,7 @@ impl<B: Backend, S> Cache<B, S> {
         self.check_on()?;
         // Also where the future is dropped before the backend has responded.
         self.shared.groups.invalidate(group);
-        let result = match self.backend().generations() {
+        let result = match self.backend().sharing().generations {
             Some(generations) => {
                 catch_panic_async("bump generation", || generations.bump_async(group)).await
             }

@@ -379,9 +379,7 @@ where
         if call.has_timed_out() {
             break;
         }
-        match call.ok_or_count(catch_panic("claim key", || {
-            call.cache.backend().try_acquire_lease(call.key)
-        })) {
+        match call.ok_or_count(call.cache.try_acquire_lease(call.key)) {
             Some(Lease::Held) => {}
             Some(Lease::Acquired(lease)) => {
                 return match read(call).and_then(|found| call.serve(found)) {

@@ -12,7 +12,7 @@ use crate::freshness::{is_fresh, is_young};
 use crate::observer::CallOutcome;
 use crate::panic::{catch_panic, clear_quietly};
 use crate::record::Record;
-use crate::serializer::Serializer;
+use crate::serializer::{Serializer, ValueClass};
 use crate::validity::{Validator, Validity};
 
 /// What was found in a record, and what is told of it.
@@ -37,25 +37,24 @@ where
     B: Backend,
     H: Copy,
 {
-    /// Whether it is worth to [`glance`](Self::glance).
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn can_glance<T>(&self) -> bool
+    pub(crate) fn value_class<T>(&self) -> ValueClass
     where
         Z: Serializer<T, Stored = B::Stored>,
     {
-        self.serializer.fits_in_words()
+        self.serializer.value_class()
     }
 
-    /// The answer that is there with less than a lock, if there is one. It is a number or the like, so
-    /// no code of others runs.
+    /// Returns a fresh value that the backend finds without a lock. It is an inline value, so no code of
+    /// users runs.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn glance<R>(&self) -> Option<R>
+    pub(crate) fn serve_optimistic<R>(&self) -> Option<R>
     where
         H: OutputShape<R>,
         Z: Serializer<H::Value, Stored = B::Stored>,
         L: Ttl<H::Value>,
     {
-        let mut record = self.cache.backend().glance(self.key)?;
+        let mut record = self.cache.backend().read_optimistic(self.key)?;
         let now = self.cache.now();
         if !self.is_fresh::<R>(&record, now) || !self.is_of_this_call(&record) {
             return None;
@@ -77,8 +76,8 @@ where
         let backend = self.cache.backend();
         let mut can_say = true;
         // Without a guard the compiler sees the whole path, and makes half of what it would have made.
-        let is_ours = backend.is_in_process() && self.serializer.never_panics();
-        let opened = if is_ours {
+        let class = self.value_class::<H::Value>();
+        let opened = if backend.is_in_process() && class != ValueClass::Opaque {
             self.read_now(&mut can_say)
         } else {
             catch_panic("read entry", || self.read_now(&mut can_say))
@@ -103,11 +102,8 @@ where
     {
         // The record is looked at where it is: see `KeyBytes`.
         let backend = self.cache.backend();
-        let mut read = backend.read_now(self.key);
+        let mut read = backend.read_now(self.key, self.value_class::<H::Value>());
         if let Some(Ok(Some(record))) = &mut read {
-            if self.can_glance::<H::Value>() {
-                backend.prepare_glance(self.key, record);
-            }
             let opened = self.decode_at_now(record);
             if !matches!(opened, Ok(DecodedRecord { found: Decoded::Fresh(_), .. })) {
                 // It may be the last to hold a value of any type.

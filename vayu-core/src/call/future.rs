@@ -326,8 +326,7 @@ where
         if call.has_timed_out() {
             break;
         }
-        let ask = || call.cache.backend().try_acquire_lease_async(call.key);
-        match call.ok_or_count(catch_panic_async("claim key", ask).await) {
+        match call.ok_or_count(call.cache.try_acquire_lease_async(call.key).await) {
             Some(Lease::Held) => {}
             Some(Lease::Acquired(lease)) => {
                 return match read(call).await.and_then(|found| call.serve(found)) {

@@ -9,7 +9,7 @@ use crate::call::{
 use crate::flight::Landings;
 use crate::generation::Group;
 use crate::key::Key;
-use crate::serializer::Serializer;
+use crate::serializer::{Serializer, ValueClass};
 
 /// What is left to do of a call that could not be answered at once.
 #[derive(Debug)]
@@ -81,8 +81,10 @@ where
     if call.is_asked_to_refresh() {
         return Err(Lookup::Compute(call, LookupReason::Forced));
     }
-    if call.can_glance::<H::Value>() {
-        return call.glance().map_or_else(|| lookup_full_cold::<R, B, S, H, Z, L, P>(call), Ok);
+    if call.value_class::<H::Value>() == ValueClass::Inline {
+        return call
+            .serve_optimistic()
+            .map_or_else(|| lookup_full_cold::<R, B, S, H, Z, L, P>(call), Ok);
     }
     lookup_full::<R, B, S, H, Z, L, P>(call)
 }
@@ -128,7 +130,7 @@ where
     }
 }
 
-/// [`lookup_full`] for calls that most often end with a glance, and out of their way.
+/// [`lookup_full`], out of line for calls that most often end with an optimistic read.
 #[inline(never)]
 fn lookup_full_cold<R, B, S, H, Z, L, P>(
     call: CallOf<'_, B, S, H, Z, L, P>,

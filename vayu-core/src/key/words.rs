@@ -14,7 +14,7 @@ impl Key {
     /// They are valid in this process. Of equal keys one may have other words than another: a function,
     /// or a static text, may be known at several addresses.
     #[inline(always)]
-    pub fn inline_words<const N: usize>(&self) -> Option<[u64; N]> {
+    pub(crate) fn inline_words<const N: usize>(&self) -> Option<[u64; N]> {
         let length = self.encoded.len();
         if length > (N - 1) * size_of::<u64>() - 2 {
             return None;

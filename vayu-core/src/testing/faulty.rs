@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::backend::{Backend, Lease, LeaseGuard, Offline, ReleaseLease, Usage};
-use crate::clock::Clock;
+use crate::backend::{Backend, Lease, LeaseGuard, Leases, ReleaseLease, Sharing};
 use crate::error::{Error, ErrorKind, Result};
-use crate::generation::Generations;
+use crate::forward_backend;
 use crate::key::Key;
 use crate::record::Record;
+use crate::serializer::ValueClass;
 
 /// A way in which a backend can be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +74,12 @@ impl<B: Backend> FaultyBackend<B> {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault.into();
     }
 
+    fn fault(&self) -> Option<Fault> {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn has(&self, fault: Fault) -> bool {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) == Some(fault)
+        self.fault() == Some(fault)
     }
 
     fn key(&self, key: &Key) -> Key {
@@ -145,6 +149,7 @@ impl ReleaseLease for KeptLease {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<B: Backend> Backend for FaultyBackend<B> {
     type Stored = B::Stored;
 
@@ -189,32 +194,51 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         self.delete(key)
     }
 
-    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
-        Ok(self.after_acquire(self.inner.try_acquire_lease(&self.key(key))?))
+    /// Forwards only while there is no fault: with one the engine calls [`read`](Self::read).
+    fn read_now(
+        &self,
+        key: &Key,
+        class: ValueClass,
+    ) -> Option<Result<Option<Record<Self::Stored>>>> {
+        if self.fault().is_some() { None } else { self.inner.read_now(key, class) }
     }
 
-    async fn try_acquire_lease_async(&self, key: &Key) -> Result<Lease> {
-        let lease = self.inner.try_acquire_lease_async(&self.key(key)).await?;
-        Ok(self.after_acquire(lease))
+    fn read_optimistic(&self, key: &Key) -> Option<Record<Self::Stored>> {
+        if self.fault().is_some() { None } else { self.inner.read_optimistic(key) }
     }
 
     fn clear(&self) -> Result<()> {
         if self.has(Fault::DropsClear) { Ok(()) } else { self.inner.clear() }
     }
 
-    fn generations(&self) -> Option<&dyn Generations> {
-        self.inner.generations()
+    async fn clear_async(&self) -> Result<()> {
+        if self.has(Fault::DropsClear) { Ok(()) } else { self.inner.clear_async().await }
     }
 
-    fn offline(&self) -> Option<&dyn Offline<Stored = B::Stored>> {
-        self.inner.offline()
+    fn sharing(&self) -> Sharing<'_, B::Stored> {
+        let mut sharing = self.inner.sharing();
+        if sharing.leases.is_some() {
+            sharing.leases = Some(self);
+        }
+        sharing
     }
 
-    fn usage(&self) -> Usage {
-        self.inner.usage()
+    forward_backend! { |this| this.inner => is_in_process usage clock }
+}
+
+#[async_trait]
+impl<B: Backend> Leases for FaultyBackend<B> {
+    fn try_acquire(&self, key: &Key) -> Result<Lease> {
+        match self.inner.sharing().leases {
+            Some(leases) => Ok(self.after_acquire(leases.try_acquire(&self.key(key))?)),
+            None => Ok(Lease::NotRequired),
+        }
     }
 
-    fn clock(&self) -> Arc<dyn Clock> {
-        self.inner.clock()
+    async fn try_acquire_async(&self, key: &Key) -> Result<Lease> {
+        match self.inner.sharing().leases {
+            Some(leases) => Ok(self.after_acquire(leases.try_acquire_async(&self.key(key)).await?)),
+            None => Ok(Lease::NotRequired),
+        }
     }
 }

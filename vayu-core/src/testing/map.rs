@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::backend::{Backend, Usage};
+use crate::backend::{Backend, Sharing, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::generation::{ChangeCount, Generations, Group};
@@ -117,9 +117,9 @@ impl<V: Clone + Send + Sync + 'static> Backend for MapBackend<V> {
         Ok(())
     }
 
-    /// Kept when the map is cleared.
-    fn generations(&self) -> Option<&dyn Generations> {
-        Some(&*self.generations)
+    /// The generations stay when the map is cleared.
+    fn sharing(&self) -> Sharing<'_, V> {
+        Sharing::none().with_generations(&*self.generations)
     }
 
     fn usage(&self) -> Usage {

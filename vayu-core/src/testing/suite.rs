@@ -19,7 +19,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::ErrorKind;
 use crate::key::Key;
 use crate::record::Record;
-use crate::serializer::Serializer;
+use crate::serializer::{Serializer, ValueClass};
 use crate::sync::block_on;
 use crate::testing::ManualClock;
 
@@ -164,7 +164,7 @@ macro_rules! backend_tests {
             unusual_keys_are_all_different
             prefix_and_text_are_kept_apart
             values_of_all_sizes_are_read_back
-            reading_without_blocking_answers_the_same
+            reading_without_blocking_returns_the_same
             readers_never_see_a_part_of_a_value
             writers_of_different_keys_do_not_disturb_each_other
             no_write_comes_back_after_a_delete
@@ -278,11 +278,12 @@ enum LeaseState {
 
 impl<B: Backend, S> Harness<B, S> {
     fn lease(&self, key: &Key) -> LeaseState {
+        let Some(leases) = self.backend.sharing().leases else { return LeaseState::None };
         let lease = match self.mode {
-            Mode::Sync => self.backend.try_acquire_lease(key),
-            Mode::Async => block_on(self.backend.try_acquire_lease_async(key)),
+            Mode::Sync => leases.try_acquire(key),
+            Mode::Async => block_on(leases.try_acquire_async(key)),
         };
-        match lease.expect("try_acquire_lease") {
+        match lease.expect("try_acquire") {
             Lease::NotRequired => LeaseState::None,
             Lease::Held => LeaseState::Held,
             Lease::Acquired(lease) => LeaseState::Ours(lease),
@@ -436,16 +437,21 @@ properties! {
         }
     }
 
-    /// What `read_now` answers is what `read` answers.
-    fn reading_without_blocking_answers_the_same(harness) {
+    /// `read_now` and `read_optimistic` return what `read` returns, whatever the class of the value.
+    fn reading_without_blocking_returns_the_same(harness) {
         let (present, absent) = (key("present"), key("absent"));
         harness.write(&present, b"value");
-        if let Some(now) = harness.backend.read_now(&present) {
-            let created = now.expect("read").map(|record| record.created());
-            assert_eq!(created, Some(harness.clock.now()));
-        }
-        if let Some(now) = harness.backend.read_now(&absent) {
-            assert!(now.expect("read").is_none());
+        let created = |record: Record<B::Stored>| record.created();
+        for class in [ValueClass::Opaque, ValueClass::Plain, ValueClass::Inline] {
+            if let Some(now) = harness.backend.read_now(&present, class) {
+                assert_eq!(now.expect("read").map(created), Some(harness.clock.now()));
+            }
+            if let Some(now) = harness.backend.read_now(&absent, class) {
+                assert!(now.expect("read").is_none());
+            }
+            let optimistic = harness.backend.read_optimistic(&present).map(created);
+            assert!(optimistic.is_none_or(|created| created == harness.clock.now()));
+            assert!(harness.backend.read_optimistic(&absent).is_none());
         }
     }
 

@@ -37,7 +37,13 @@ async fn run(operation: &str, backend: &FileBackend, clock: &ManualClock) {
         "write" => backend.write_async(&key, record(clock, "new")).await.expect("write"),
         "delete" => assert!(backend.delete_async(&key).await.expect("delete")),
         "claim" => {
-            let claim = backend.try_acquire_lease_async(&key).await.expect("claim");
+            let claim = backend
+                .sharing()
+                .leases
+                .expect("leases")
+                .try_acquire_async(&key)
+                .await
+                .expect("claim");
             assert!(matches!(claim, Lease::Acquired(_)));
         }
         "clear" => backend.clear_async().await.expect("clear"),
@@ -202,7 +208,13 @@ fn lock_of_an_async_caller_is_given_back_while_the_disk_hangs_and_no_thread_is_f
         let backend = backend(&disk, &clock);
         let (release, released) = channel::<()>();
         runtime().block_on(async {
-            let claim = backend.try_acquire_lease_async(&key("k")).await.expect("claim");
+            let claim = backend
+                .sharing()
+                .leases
+                .expect("leases")
+                .try_acquire_async(&key("k"))
+                .await
+                .expect("claim");
             let waiter = tokio::task::spawn_blocking(move || {
                 let _ = released.recv();
             });
@@ -210,13 +222,15 @@ fn lock_of_an_async_caller_is_given_back_while_the_disk_hangs_and_no_thread_is_f
             drop(claim);
             disk.plan(None);
             // Another process, which does not wait until a thread is free here.
-            let next = backend.try_acquire_lease(&key("k")).expect("claim");
+            let next =
+                backend.sharing().leases.expect("leases").try_acquire(&key("k")).expect("claim");
             assert!(matches!(next, Lease::Acquired(_)), "{next:?}");
             drop(release);
             waiter.await.expect("no panic");
             idle().await;
             // What was left behind is not removed from under the one that has it now.
-            let third = backend.try_acquire_lease(&key("k")).expect("claim");
+            let third =
+                backend.sharing().leases.expect("leases").try_acquire(&key("k")).expect("claim");
             assert!(matches!(third, Lease::Held), "{third:?}");
             drop(next);
         });

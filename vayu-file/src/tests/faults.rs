@@ -156,7 +156,9 @@ fn deletes_clears_claims_and_counts_that_fail_leave_whole_entries() {
             disk.plan(None);
             check(&disk, false, number);
         }
-        let claim = |backend: &FileBackend| backend.try_acquire_lease(&key("k")).is_ok();
+        let claim = |backend: &FileBackend| {
+            backend.sharing().leases.expect("leases").try_acquire(&key("k")).is_ok()
+        };
         with_every_fault(&disk, fault, claim, |_, disk, number| check(disk, false, number));
     });
     // A folder that cannot be opened may hold entries: clearing must not pass over it.

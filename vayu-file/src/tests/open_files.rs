@@ -229,14 +229,18 @@ fn held_files_are_closed_when_another_cannot_be_opened() {
     let operations: [Operation<'_>; 5] = [
         ("read", &|backend| assert_eq!(value(backend, &key("k")), Some("value".into()))),
         ("write", &|backend| backend.write(&key("new"), record(&clock, "value")).expect("write")),
-        ("claim", &|backend| drop(backend.try_acquire_lease(&key("new")).expect("claim"))),
+        ("claim", &|backend| {
+            drop(
+                backend.sharing().leases.expect("leases").try_acquire(&key("new")).expect("lease"),
+            );
+        }),
         ("generation", &|backend| {
             let group = vayu_core::Group::tag("a");
-            let generations = backend.generations().expect("there are some");
+            let generations = backend.sharing().generations.expect("there are some");
             assert_ne!(generations.generation(group).expect("read"), 0);
         }),
         ("renewal", &|backend| {
-            let generations = backend.generations().expect("there are some");
+            let generations = backend.sharing().generations.expect("there are some");
             generations.bump(vayu_core::Group::tag("b")).expect("bump");
         }),
     ];
@@ -245,7 +249,12 @@ fn held_files_are_closed_when_another_cannot_be_opened() {
         let options = options(&clock).open_files(3).single_flight(SingleFlight::Everywhere);
         let backend = open(&disk, &options);
         backend.write(&key("k"), record(&clock, "value")).expect("write");
-        backend.generations().expect("some").bump(vayu_core::Group::tag("a")).expect("bump");
+        backend
+            .sharing()
+            .generations
+            .expect("some")
+            .bump(vayu_core::Group::tag("a"))
+            .expect("bump");
         for key in &keys(3) {
             hold(&backend, &clock, key);
         }

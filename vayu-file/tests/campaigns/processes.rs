@@ -153,7 +153,13 @@ fn process_that_is_killed_while_it_computes_does_not_hold_up_the_next() {
             let cache = machine_wide(directory.path());
             let (mut child, _stdin) = start("processes::holder", directory.path(), "");
             wait_for_byte(&mut child);
-            let claim = cache.backend().try_acquire_lease(key).expect("the lock can be asked for");
+            let claim = cache
+                .backend()
+                .sharing()
+                .leases
+                .expect("leases")
+                .try_acquire(key)
+                .expect("the lock can be asked for");
             assert!(matches!(claim, Lease::Held), "round {round}: {claim:?}");
             let (called, is_called) = channel();
             let waiting = thread::spawn({

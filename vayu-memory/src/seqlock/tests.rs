@@ -1,8 +1,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use vayu_core::__internal::key_words;
 use vayu_core::testing::watchdog;
-use vayu_core::{AnyValue, Backend, Key, Prefix, Record, SerializerId, Timestamp};
+use vayu_core::{AnyValue, Backend, Key, Prefix, Record, SerializerId, Timestamp, ValueClass};
 
 use crate::seqlock::table::Table;
 use crate::{MemoryBackend, MemoryOptions};
@@ -40,26 +41,24 @@ fn seat(backend: &MemoryBackend, key: &Key, record: Record<AnyValue>) {
 
 /// Finds an entry in the map, if it is there.
 fn look(backend: &MemoryBackend, key: &Key) {
-    if let Some(record) = backend.read(key).expect("an answer") {
-        backend.prepare_glance(key, &record);
-    }
+    drop(backend.read_now(key, ValueClass::Inline).expect("memory does not block"));
 }
 
 #[test]
-fn numbers_by_short_keys_are_found_at_a_glance() {
+fn numbers_by_short_keys_are_found_without_a_lock() {
     let backend = backend(1000);
     for key in [key, long_key] {
-        assert!(backend.glance(&key(1)).is_none(), "nothing was written");
+        assert!(backend.read_optimistic(&key(1)).is_none(), "nothing was written");
         backend.write(&key(1), record(77_u64)).expect("it is written");
-        assert!(backend.glance(&key(1)).is_none(), "nobody has looked for it");
+        assert!(backend.read_optimistic(&key(1)).is_none(), "nobody has looked for it");
         look(&backend, &key(1));
-        assert_eq!(number(backend.glance(&key(1))), Some(77));
-        assert!(backend.glance(&key(2)).is_none());
+        assert_eq!(number(backend.read_optimistic(&key(1))), Some(77));
+        assert!(backend.read_optimistic(&key(2)).is_none());
     }
 }
 
 #[test]
-fn record_is_found_at_a_glance_as_it_was_written() {
+fn record_is_found_without_a_lock_as_it_was_written() {
     let backend = backend(1000);
     let [created, expires, stale] = [-5, i64::MAX - 2, i64::MAX - 1].map(Timestamp::from_micros);
     let plain = || Record::new(AnyValue::new(-0.0_f64), created, expires);
@@ -74,7 +73,7 @@ fn record_is_found_at_a_glance_as_it_was_written() {
     for (n, record) in records.into_iter().enumerate() {
         for key in [key(n as u64), long_key(n as u64)] {
             seat(&backend, &key, record.clone());
-            let found = backend.glance(&key).expect("it has a seat");
+            let found = backend.read_optimistic(&key).expect("it has a seat");
             assert_eq!(found.value().downcast_ref::<f64>().map(|n| n.to_bits()), Some(1 << 63));
             assert_eq!(found.map(|_| ()), record.clone().map(|_| ()));
         }
@@ -91,7 +90,7 @@ fn what_is_more_than_a_few_words_has_no_seat() {
     let not_static = Key::from_text("seats".to_owned(), "k");
     seat(&backend, &not_static, record(1_u64));
     for key in [no_number, long, not_static] {
-        assert!(backend.glance(&key).is_none());
+        assert!(backend.read_optimistic(&key).is_none());
         assert!(backend.read(&key).expect("an answer").is_some());
     }
 }
@@ -102,17 +101,17 @@ fn what_leaves_the_map_or_is_replaced_there_loses_its_seat() {
     for key in [key(1), long_key(1)] {
         seat(&backend, &key, record(1_u64));
         backend.write(&key, record(2_u64)).expect("it is written");
-        assert_eq!(number(backend.glance(&key)), None);
+        assert_eq!(number(backend.read_optimistic(&key)), None);
         seat(&backend, &key, record(3_u64));
-        assert_eq!(number(backend.glance(&key)), Some(3));
+        assert_eq!(number(backend.read_optimistic(&key)), Some(3));
         assert!(backend.delete(&key).expect("an answer"));
-        assert_eq!(number(backend.glance(&key)), None);
+        assert_eq!(number(backend.read_optimistic(&key)), None);
         seat(&backend, &key, record(4_u64));
-        assert_eq!(number(backend.glance(&key)), Some(4));
+        assert_eq!(number(backend.read_optimistic(&key)), Some(4));
         backend.clear().expect("it is cleared");
-        assert_eq!(number(backend.glance(&key)), None);
+        assert_eq!(number(backend.read_optimistic(&key)), None);
         look(&backend, &key);
-        assert_eq!(number(backend.glance(&key)), None);
+        assert_eq!(number(backend.read_optimistic(&key)), None);
     }
 }
 
@@ -121,18 +120,18 @@ fn key_that_is_known_at_two_addresses_loses_its_seat_by_either() {
     let backend = backend(1000);
     let addresses: [&'static str; 2] = ["seats", "seats".to_owned().leak()];
     let keys = addresses.map(|prefix| Key::from_text(prefix, "k"));
-    assert_ne!(keys[0].inline_words::<3>(), keys[1].inline_words::<3>());
+    assert_ne!(key_words::<3>(&keys[0]), key_words::<3>(&keys[1]));
     assert_eq!(keys[0], keys[1]);
     for (written, changed) in [(0, 1), (1, 0)] {
         seat(&backend, &keys[written], record(1_u64));
         for _ in 0..256 {
             // Who was read keeps its seat, so the other gets the one beside it.
-            assert_eq!(number(backend.glance(&keys[written])), Some(1));
+            assert_eq!(number(backend.read_optimistic(&keys[written])), Some(1));
             look(&backend, &keys[changed]);
         }
         backend.write(&keys[changed], record(2_u64)).expect("it is written");
-        assert_eq!(number(backend.glance(&keys[written])), None);
-        assert_eq!(number(backend.glance(&keys[changed])), None);
+        assert_eq!(number(backend.read_optimistic(&keys[written])), None);
+        assert_eq!(number(backend.read_optimistic(&keys[changed])), None);
     }
 }
 
@@ -175,8 +174,8 @@ fn functions_do_not_share_seats() {
     let [one, other] = [Prefix::from("one"), Prefix::from("other")]
         .map(|prefix| Key::new(prefix, &(1_u64,)).expect("a key"));
     seat(&backend, &one, record(1_u64));
-    assert_eq!(number(backend.glance(&one)), Some(1));
-    assert!(backend.glance(&other).is_none());
+    assert_eq!(number(backend.read_optimistic(&one)), Some(1));
+    assert!(backend.read_optimistic(&other).is_none());
 }
 
 #[test]
@@ -186,11 +185,11 @@ fn evicted_entry_has_no_seat_and_the_limit_holds() {
         seat(&backend, &key(n), record(n));
         assert!(backend.usage().entries.expect("a count") <= 64);
     }
-    let at_a_glance = (0..10_000).filter(|&n| backend.glance(&key(n)).is_some());
+    let without_a_lock = (0..10_000).filter(|&n| backend.read_optimistic(&key(n)).is_some());
     let kept = (0..10_000).filter(|&n| backend.read(&key(n)).expect("an answer").is_some());
-    let (at_a_glance, kept) = (at_a_glance.collect::<Vec<_>>(), kept.collect::<Vec<_>>());
-    assert!(!at_a_glance.is_empty());
-    assert!(at_a_glance.iter().all(|n| kept.contains(n)), "{at_a_glance:?} of {kept:?}");
+    let (without_a_lock, kept) = (without_a_lock.collect::<Vec<_>>(), kept.collect::<Vec<_>>());
+    assert!(!without_a_lock.is_empty());
+    assert!(without_a_lock.iter().all(|n| kept.contains(n)), "{without_a_lock:?} of {kept:?}");
 }
 
 #[test]
@@ -199,7 +198,7 @@ fn what_is_only_glanced_at_is_not_taken_for_unused() {
     let favourites = 0..20;
     for n in favourites.clone() {
         seat(&backend, &key(n), record(n));
-        drop(backend.glance(&key(n)));
+        drop(backend.read_optimistic(&key(n)));
     }
     for n in 1000..20_000 {
         backend.write(&key(n), record(n)).expect("it is written");
@@ -208,7 +207,7 @@ fn what_is_only_glanced_at_is_not_taken_for_unused() {
             assert_eq!(number(backend.read(&key(n)).expect("an answer")), Some(n));
         }
         for home_way in favourites.clone() {
-            drop(backend.glance(&key(home_way)));
+            drop(backend.read_optimistic(&key(home_way)));
         }
     }
     let left = favourites.filter(|&n| backend.read(&key(n)).expect("an answer").is_some()).count();
@@ -221,7 +220,7 @@ fn cache_by_weight_has_no_seats() {
     let options = MemoryOptions::new().max_weight(1000, |_, _| 1);
     let backend = MemoryBackend::<AnyValue>::with_options(options);
     seat(&backend, &key(1), record(1_u64));
-    assert!(backend.glance(&key(1)).is_none());
+    assert!(backend.read_optimistic(&key(1)).is_none());
 }
 
 /// Whoever has written sees what was written, or something later, whatever others do meanwhile.
@@ -247,8 +246,8 @@ fn nobody_sees_an_older_value_than_was_written_before() {
                         let n = turn % KEYS;
                         let before =
                             last[usize::try_from(n).expect("an index")].load(Ordering::Acquire);
-                        let at_a_glance = number(backend.glance(&key(n)));
-                        let found = at_a_glance.or_else(|| {
+                        let without_a_lock = number(backend.read_optimistic(&key(n)));
+                        let found = without_a_lock.or_else(|| {
                             look(backend, &key(n));
                             number(backend.read(&key(n)).expect("an answer"))
                         });
@@ -266,7 +265,7 @@ fn cache_without_a_limit_makes_no_more_seats_than_one_with_a_large_one() {
         let backend = backend(entries);
         for key in [key(1), long_key(1)] {
             seat(&backend, &key, record(1_u64));
-            assert_eq!(number(backend.glance(&key)), Some(1));
+            assert_eq!(number(backend.read_optimistic(&key)), Some(1));
         }
     }
 }

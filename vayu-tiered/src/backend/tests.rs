@@ -57,8 +57,8 @@ impl Backend for Searched {
         self.delete(key)
     }
 
-    fn invalidation_feed(&self) -> Option<&dyn InvalidationFeed> {
-        Some(&*self.search)
+    fn sharing(&self) -> Sharing<'_, Bytes> {
+        Sharing::none().with_invalidation_feed(&*self.search)
     }
 }
 
@@ -97,7 +97,7 @@ fn cache_and_other() -> (TieredCache, TieredCache) {
 fn ask(cache: &TieredCache, number: u64) {
     for _ in 0..100 {
         assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 1_u64), number);
-        if let Some(record) = cache.backend().glance(&key()) {
+        if let Some(record) = cache.backend().read_optimistic(&key()) {
             let seen: u64 = cache.serializer().deserialize(record.value()).unwrap();
             return assert_eq!(seen, number);
         }
@@ -117,18 +117,18 @@ fn number_from_below_is_seen_at_a_glance_until_it_changes() {
         cache.backend().shared.on_invalidation(Invalidation::KeySlot([!place[0], place[1]]));
         ask(&cache, number - 1);
         cache.backend().shared.on_invalidation(change);
-        assert!(cache.backend().glance(&key()).is_none(), "{change:?}");
+        assert!(cache.backend().read_optimistic(&key()).is_none(), "{change:?}");
         ask(&cache, number);
     }
     cache.set(&key(), &9_u64, HOUR).unwrap();
-    assert!(cache.backend().glance(&key()).is_none());
+    assert!(cache.backend().read_optimistic(&key()).is_none());
     ask(&cache, 9);
     cache.remove(&key()).unwrap();
-    assert!(cache.backend().glance(&key()).is_none());
+    assert!(cache.backend().read_optimistic(&key()).is_none());
     ask(&cache, 1);
     let clearing = cache.backend().begin_clear().unwrap();
     cache.backend().cleared(clearing, Ok(())).unwrap();
-    assert!(cache.backend().glance(&key()).is_none());
+    assert!(cache.backend().read_optimistic(&key()).is_none());
 }
 
 #[test]

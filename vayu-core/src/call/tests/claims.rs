@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use async_trait::async_trait;
 
 use super::*;
-use crate::backend::{Backend, Lease, LeaseGuard, ReleaseLease};
+use crate::backend::{Backend, Lease, LeaseGuard, Leases, ReleaseLease, Sharing};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
@@ -68,7 +68,16 @@ impl Backend for Claiming {
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         self.delete(key)
     }
-    fn try_acquire_lease(&self, key: &Key) -> Result<Lease> {
+    fn sharing(&self) -> Sharing<'_, AnyValue> {
+        Sharing::none().with_leases(self)
+    }
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.map.clock()
+    }
+}
+
+impl Leases for Claiming {
+    fn try_acquire(&self, key: &Key) -> Result<Lease> {
         if self.claims_fail {
             return Err(Error::new(ErrorKind::Backend, "planned failure of a claim"));
         }
@@ -77,9 +86,6 @@ impl Backend for Claiming {
         let granted =
             || Lease::Acquired(LeaseGuard::with_release(Taken(self.clone(), key.clone())));
         Ok(if is_free { granted() } else { Lease::Held })
-    }
-    fn clock(&self) -> Arc<dyn Clock> {
-        self.map.clock()
     }
 }
 
@@ -125,13 +131,13 @@ fn processes_compute_a_key_once() {
 fn right_that_is_never_given_back_holds_nobody_for_ever() {
     watchdog(HANG, || {
         let backend = Claiming::default();
-        let _held = backend.try_acquire_lease(&key("k")).expect("free");
+        let _held = backend.try_acquire(&key("k")).expect("free");
         let process: Cache<Claiming, ByReference> =
             Cache::with_backend(backend).with_max_wait(Duration::from_millis(20));
         assert_eq!(process.get_or_insert_with(&key("k"), MINUTE, || 1), 1);
         assert_eq!(process.get::<i32>(&key("k")).expect("read"), Some(1), "and it is stored");
         let other = key("other");
-        let _held = process.backend().try_acquire_lease(&other).expect("free");
+        let _held = process.backend().try_acquire(&other).expect("free");
         assert_eq!(block_on(process.get_or_insert_with_async(&other, MINUTE, async { 2 })), 2);
     });
 }
@@ -285,7 +291,7 @@ fn stopped_holder_of_a_right_costs_the_longest_wait_once() {
             let (clock, backend, process) = with_manual_clock();
             let max_wait = Duration::from_secs(3);
             let process = process.with_max_wait(max_wait);
-            let _held = backend.try_acquire_lease(&key("k")).expect("free");
+            let _held = backend.try_acquire(&key("k")).expect("free");
             let runs = AtomicUsize::new(0);
             let time = wait_of(kinds, &process, &clock, || {
                 runs.fetch_add(1, Ordering::SeqCst);
@@ -331,7 +337,7 @@ fn value_that_anybody_stores_ends_the_wait_for_a_right() {
     watchdog(HANG, || {
         for kinds in KINDS {
             let (clock, backend, process) = with_manual_clock();
-            let _held = backend.try_acquire_lease(&key("k")).expect("free");
+            let _held = backend.try_acquire(&key("k")).expect("free");
             // Once without rights, and once by a process that has none of this.
             let other: Cache<Claiming, ByReference> = Cache::with_backend(backend.clone());
             let stores = AtomicBool::new(false);

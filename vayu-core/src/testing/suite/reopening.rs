@@ -72,7 +72,7 @@ where
     }
 
     fn generation(&self, backend: &B, group: Group) -> u64 {
-        let generations = backend.generations().expect("generations");
+        let generations = backend.sharing().generations.expect("generations");
         match self.mode {
             Mode::Sync => generations.generation(group),
             Mode::Async => block_on(generations.generation_async(group)),
@@ -81,7 +81,7 @@ where
     }
 
     fn bump(&self, backend: &B, group: Group) {
-        let generations = backend.generations().expect("generations");
+        let generations = backend.sharing().generations.expect("generations");
         match self.mode {
             Mode::Sync => generations.bump(group),
             Mode::Async => block_on(generations.bump_async(group)),
@@ -141,7 +141,7 @@ where
             Ok(()) => assert!(!reopening.has(&first, &key), "group {group}: it was invalidated"),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-                assert!(first.backend().generations().is_none(), "it keeps generations");
+                assert!(first.backend().sharing().generations.is_none(), "it keeps generations");
                 assert!(survives, "entries that end with the process can be invalidated");
                 continue;
             }
@@ -163,7 +163,7 @@ where
     B: Backend,
     S: Serializer<Vec<u8>, Stored = B::Stored> + Clone,
 {
-    if reopening.first.generations().is_none() {
+    if reopening.first.sharing().generations.is_none() {
         return;
     }
     let group = Group::tag("cleared");

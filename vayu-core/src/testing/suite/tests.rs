@@ -8,7 +8,7 @@ use super::*;
 use crate::error::Result;
 use crate::generation::{Generations, Group};
 use crate::testing::{Fault, FaultyBackend, MapBackend};
-use crate::{AnyValue, ByReference};
+use crate::{AnyValue, ByReference, Sharing};
 
 type Backend = FaultyBackend<MapBackend<AnyValue>>;
 
@@ -150,9 +150,10 @@ impl crate::Backend for Lossy {
         self.map.clear()
     }
 
-    fn generations(&self) -> Option<&dyn Generations> {
+    fn sharing(&self) -> Sharing<'_, AnyValue> {
         let has_none = [Loss::HasNoGenerations, Loss::SaysItIsInProcess].contains(&self.loss);
-        if has_none { None } else { Some(&*self.generations) }
+        let sharing = Sharing::none();
+        if has_none { sharing } else { sharing.with_generations(&*self.generations) }
     }
 
     fn clock(&self) -> Arc<dyn Clock> {

@@ -1,0 +1,63 @@
+//! What the other crates of this workspace share. Not part of the public interface: they require
+//! exactly this version.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::error::Result;
+pub use crate::key::CompactKey;
+use crate::key::Key;
+pub use crate::panic::{catch_panic, drop_quietly};
+pub use crate::per_process::PerProcess;
+use crate::record::Record;
+use crate::serializer::AnyValue;
+
+/// The future of an async method of a backend.
+pub type BackendFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// Returns a short key as `N` words (2 to 6), which compare equal only if the keys are equal.
+///
+/// `None` where it does not fit: the encoded arguments may have two bytes less than all words but
+/// one, and the prefix must be a function or a static string of up to 254 bytes. The words are valid
+/// in this process. Equal keys may have different words: a function, or a static string, may have
+/// several addresses.
+#[inline(always)]
+pub fn key_words<const N: usize>(key: &Key) -> Option<[u64; N]> {
+    key.inline_words()
+}
+
+/// Returns an inline value as two words: its type and its bits.
+#[inline]
+pub fn value_words(value: &AnyValue) -> Option<[u64; 2]> {
+    value.to_words()
+}
+
+/// Returns the value of two words.
+#[inline(always)]
+pub fn value_from_words(words: [u64; 2]) -> Option<AnyValue> {
+    AnyValue::from_words(words)
+}
+
+/// Returns a record without its value as words.
+#[inline]
+pub fn record_words<V>(record: &Record<V>) -> [u64; 5] {
+    record.to_words()
+}
+
+/// Returns the record of words and a value.
+#[inline(always)]
+pub fn record_from_words<V>(words: [u64; 5], value: V) -> Record<V> {
+    Record::from_words(words, value)
+}
+
+/// Returns a record without its value as three words and two bytes, where that is possible.
+#[inline]
+pub fn small_record_words<V>(record: &Record<V>) -> Option<([u64; 3], u16)> {
+    record.pack_small()
+}
+
+/// Returns the record of what [`small_record_words`] returned, and a value.
+#[inline(always)]
+pub fn record_from_small_words<V>(words: ([u64; 3], u16), value: V) -> Record<V> {
+    Record::unpack_small(words, value)
+}

@@ -1,0 +1,201 @@
+//! Forwarding of a backend to the one that it wraps.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::backend::Backend;
+
+/// Writes the named methods of an `impl Backend` that call those of the backend that is wrapped.
+///
+/// The first argument is a closure from `&self` to the inner backend. Write the impl under
+/// `#[deny(clippy::missing_trait_methods)]`: a method that is neither written nor named is then an
+/// error, so a wrapper does not lose one to its default.
+///
+/// # Examples
+///
+/// ```
+/// use async_trait::async_trait;
+/// use vayu_core::{Backend, Key, Record, Result, forward_backend};
+///
+/// /// A backend that does not delete.
+/// struct AppendOnly<B>(B);
+///
+/// #[async_trait]
+/// #[deny(clippy::missing_trait_methods)]
+/// impl<B: Backend> Backend for AppendOnly<B> {
+///     type Stored = B::Stored;
+///
+///     fn delete(&self, _key: &Key) -> Result<bool> {
+///         Ok(false)
+///     }
+///
+///     async fn delete_async(&self, _key: &Key) -> Result<bool> {
+///         Ok(false)
+///     }
+///
+///     forward_backend! { |this| this.0 =>
+///         read write read_async write_async read_now read_optimistic is_in_process
+///         clear clear_async sharing usage clock
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! forward_backend {
+    (|$this:ident| $inner:expr => $($method:ident)*) => {
+        $($crate::forward_backend! { @$method $this, $inner })*
+    };
+    (@read $this:ident, $inner:expr) => {
+        fn read(
+            &self,
+            key: &$crate::Key,
+        ) -> $crate::Result<::core::option::Option<$crate::Record<Self::Stored>>> {
+            let $this = self;
+            $inner.read(key)
+        }
+    };
+    (@write $this:ident, $inner:expr) => {
+        fn write(
+            &self,
+            key: &$crate::Key,
+            record: $crate::Record<Self::Stored>,
+        ) -> $crate::Result<()> {
+            let $this = self;
+            $inner.write(key, record)
+        }
+    };
+    (@delete $this:ident, $inner:expr) => {
+        fn delete(&self, key: &$crate::Key) -> $crate::Result<bool> {
+            let $this = self;
+            $inner.delete(key)
+        }
+    };
+    (@read_async $this:ident, $inner:expr) => {
+        fn read_async<'a, 'k, 'f>(
+            &'a self,
+            key: &'k $crate::Key,
+        ) -> $crate::__internal::BackendFuture<
+            'f,
+            ::core::option::Option<$crate::Record<Self::Stored>>,
+        >
+        where
+            'a: 'f,
+            'k: 'f,
+            Self: 'f,
+        {
+            let $this = self;
+            $inner.read_async(key)
+        }
+    };
+    (@write_async $this:ident, $inner:expr) => {
+        fn write_async<'a, 'k, 'f>(
+            &'a self,
+            key: &'k $crate::Key,
+            record: $crate::Record<Self::Stored>,
+        ) -> $crate::__internal::BackendFuture<'f, ()>
+        where
+            'a: 'f,
+            'k: 'f,
+            Self: 'f,
+        {
+            let $this = self;
+            $inner.write_async(key, record)
+        }
+    };
+    (@delete_async $this:ident, $inner:expr) => {
+        fn delete_async<'a, 'k, 'f>(
+            &'a self,
+            key: &'k $crate::Key,
+        ) -> $crate::__internal::BackendFuture<'f, bool>
+        where
+            'a: 'f,
+            'k: 'f,
+            Self: 'f,
+        {
+            let $this = self;
+            $inner.delete_async(key)
+        }
+    };
+    (@read_now $this:ident, $inner:expr) => {
+        #[inline]
+        fn read_now(
+            &self,
+            key: &$crate::Key,
+            class: $crate::ValueClass,
+        ) -> ::core::option::Option<
+            $crate::Result<::core::option::Option<$crate::Record<Self::Stored>>>,
+        > {
+            let $this = self;
+            $inner.read_now(key, class)
+        }
+    };
+    (@read_optimistic $this:ident, $inner:expr) => {
+        #[inline]
+        fn read_optimistic(
+            &self,
+            key: &$crate::Key,
+        ) -> ::core::option::Option<$crate::Record<Self::Stored>> {
+            let $this = self;
+            $inner.read_optimistic(key)
+        }
+    };
+    (@is_in_process $this:ident, $inner:expr) => {
+        #[inline]
+        fn is_in_process(&self) -> bool {
+            let $this = self;
+            $inner.is_in_process()
+        }
+    };
+    (@clear $this:ident, $inner:expr) => {
+        fn clear(&self) -> $crate::Result<()> {
+            let $this = self;
+            $inner.clear()
+        }
+    };
+    (@clear_async $this:ident, $inner:expr) => {
+        fn clear_async<'a, 'f>(&'a self) -> $crate::__internal::BackendFuture<'f, ()>
+        where
+            'a: 'f,
+            Self: 'f,
+        {
+            let $this = self;
+            $inner.clear_async()
+        }
+    };
+    (@sharing $this:ident, $inner:expr) => {
+        #[inline]
+        fn sharing(&self) -> $crate::Sharing<'_, Self::Stored> {
+            let $this = self;
+            $inner.sharing()
+        }
+    };
+    (@usage $this:ident, $inner:expr) => {
+        fn usage(&self) -> $crate::Usage {
+            let $this = self;
+            $inner.usage()
+        }
+    };
+    (@clock $this:ident, $inner:expr) => {
+        fn clock(&self) -> ::std::sync::Arc<dyn $crate::Clock> {
+            let $this = self;
+            $inner.clock()
+        }
+    };
+}
+
+macro_rules! pointer_is_backend {
+    ($($pointer:ident)*) => {$(
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<B: Backend + ?Sized> Backend for $pointer<B> {
+            type Stored = B::Stored;
+
+            forward_backend! { |this| (**this) =>
+                read write delete read_async write_async delete_async read_now read_optimistic
+                is_in_process clear clear_async sharing usage clock
+            }
+        }
+    )*};
+}
+
+pointer_is_backend!(Arc Box);

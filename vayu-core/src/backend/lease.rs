@@ -1,0 +1,143 @@
+//! Leases: the right to compute a key for all processes.
+
+use std::any::Any;
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+use crate::key::Key;
+use crate::panic::clear_quietly;
+
+/// The callers among which a key is computed once at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SingleFlight {
+    /// The callers of this process.
+    #[default]
+    Process,
+    /// All processes that share the entries.
+    Everywhere,
+}
+
+/// The leases of a backend whose entries several processes share ([`Sharing::leases`]).
+///
+/// [`Sharing::leases`]: crate::Sharing::leases
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// Tries to acquire the lease for computing a key, without waiting. One caller of this process
+    /// does so at a time, and again after a while where the result is [`Lease::Held`].
+    ///
+    /// A lease must end with its process. A future that is dropped before it is ready leaves no lease
+    /// behind.
+    ///
+    /// # Errors
+    ///
+    /// When it is unknown whether the lease is held. The engine then computes.
+    fn try_acquire(&self, key: &Key) -> Result<Lease>;
+
+    /// [`try_acquire`](Self::try_acquire) for async callers. The default calls it.
+    async fn try_acquire_async(&self, key: &Key) -> Result<Lease> {
+        self.try_acquire(key)
+    }
+}
+
+/// The result of an attempt to acquire the lease of a key.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Lease {
+    /// Processes do not wait for each other.
+    NotRequired,
+    /// The caller computes, and other processes wait until it has released this.
+    Acquired(LeaseGuard),
+    /// Another process computes.
+    Held,
+}
+
+/// The right to compute a key for all processes.
+///
+/// The engine releases it with [`release`](Self::release) or
+/// [`release_async`](Self::release_async) before the call returns. Where that is impossible, because
+/// the function panics or the future of the call is dropped, the lease is dropped.
+pub struct LeaseGuard(Option<Box<dyn ReleaseLease>>);
+
+/// The release of a lease, as a backend implements it.
+///
+/// A lease that is dropped without a call of these methods is released too, by the `Drop` of the
+/// implementor. That runs when the function of a call panics, and when the future of an async call is
+/// dropped, possibly by a runtime that is shutting down: it must not rely on that runtime, nor block
+/// for long.
+#[async_trait]
+pub trait ReleaseLease: Send + 'static {
+    /// Releases the lease. Other processes can acquire it when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When others may have to wait until it expires.
+    fn release(self: Box<Self>) -> Result<()>;
+
+    /// [`release`](Self::release) for async callers. The default calls it.
+    async fn release_async(self: Box<Self>) -> Result<()> {
+        self.release()
+    }
+}
+
+/// A lease that is released by being dropped.
+struct Dropped<T> {
+    _guard: T,
+}
+
+impl<T: Send + 'static> ReleaseLease for Dropped<T> {
+    fn release(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl LeaseGuard {
+    /// Creates a lease that is released when `guard` is dropped, which cannot fail and does not block.
+    pub fn new(guard: impl Any + Send) -> Self {
+        Self::with_release(Dropped { _guard: guard })
+    }
+
+    /// Creates a lease whose release takes a message to another process.
+    pub fn with_release(lease: impl ReleaseLease) -> Self {
+        Self(Some(Box::new(lease)))
+    }
+
+    /// Releases the lease.
+    ///
+    /// # Errors
+    ///
+    /// When other processes may have to wait until it expires.
+    pub fn release(mut self) -> Result<()> {
+        self.0.take().map_or(Ok(()), ReleaseLease::release)
+    }
+
+    /// [`release`](Self::release) for async callers.
+    ///
+    /// # Cancellation
+    ///
+    /// When the future is dropped, the lease is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`release`](Self::release).
+    pub async fn release_async(mut self) -> Result<()> {
+        match self.0.take() {
+            Some(lease) => lease.release_async().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for LeaseGuard {
+    fn drop(&mut self) {
+        clear_quietly(&mut self.0);
+    }
+}
+
+impl fmt::Debug for LeaseGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LeaseGuard(..)")
+    }
+}

@@ -1,0 +1,25 @@
+//! How full a backend is.
+
+/// The number of entries of a backend, and what became of others. `None` means unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Entries, including expired ones that are not yet swept.
+    pub entries: Option<u64>,
+    /// The limit on entries.
+    pub max_entries: Option<u64>,
+    /// The weight of all entries, in the unit of the backend's options.
+    pub weight: Option<u64>,
+    /// The limit on the weight.
+    pub max_weight: Option<u64>,
+    /// Entries that were removed because a limit was reached.
+    pub evictions: Option<u64>,
+    /// Entries that were not stored because each of them alone exceeds the limit.
+    pub rejections: Option<u64>,
+    /// Entries that were removed because they had expired.
+    pub expirations: Option<u64>,
+    /// Entries that failed verification and were treated as absent.
+    pub corrupt_entries: Option<u64>,
+    /// Sweeps: searches of a part of the entries for expired ones.
+    pub sweeps: Option<u64>,
+}
