@@ -90,7 +90,7 @@ pub(crate) struct Choice {
 }
 
 fn age(text: &str) -> Result<Duration, String> {
-    vayu_core::duration::parse(text).map_err(|error| match &error.instead[..] {
+    vayu_core::duration::parse(text).map_err(|error| match &error.suggestions[..] {
         [] => error.reason,
         instead => format!("{}; write `{}`", error.reason, instead.join("` or `")),
     })

@@ -14,9 +14,9 @@ use proc_macro2::TokenStream;
 
 use crate::cached::args::Arguments;
 use crate::cached::model::Model;
-use crate::diagnostics::Mistakes;
+use crate::diagnostics::Diagnostics;
 
-/// Which of the two attributes it is.
+/// The attribute that is being expanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attribute {
     Cached,
@@ -32,18 +32,18 @@ impl Attribute {
     }
 }
 
-/// The item with its body in the hands of the cache. With mistakes: those, and the item as it is,
-/// so that nothing else is reported because of them.
+/// Returns the function with its body behind the cache. On errors: `compile_error!` calls and the
+/// unchanged item, so that the errors cause no further ones.
 pub(crate) fn expand(
     attribute: Attribute,
     arguments: TokenStream,
     item: TokenStream,
 ) -> TokenStream {
-    let mut mistakes = Mistakes::default();
-    match check(attribute, arguments, &item, &mut mistakes) {
-        Some(model) if mistakes.is_empty() => expand::expand(&model),
+    let mut diagnostics = Diagnostics::default();
+    match check(attribute, arguments, &item, &mut diagnostics) {
+        Some(model) if diagnostics.is_empty() => expand::expand(&model),
         _ => {
-            let mut tokens = mistakes.into_compile_errors();
+            let mut tokens = diagnostics.into_compile_errors();
             tokens.extend(item);
             tokens
         }
@@ -54,9 +54,9 @@ fn check(
     attribute: Attribute,
     arguments: TokenStream,
     item: &TokenStream,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Model> {
-    let arguments = Arguments::parse(attribute, arguments, mistakes);
-    let function = function::parse(attribute, item, mistakes)?;
-    Model::new(arguments, function, mistakes)
+    let arguments = Arguments::parse(attribute, arguments, diagnostics);
+    let function = function::parse(attribute, item, diagnostics)?;
+    Model::new(arguments, function, diagnostics)
 }

@@ -1,15 +1,15 @@
-//! Mistakes, collected so that all of them are told at once.
+//! Compile errors, collected so that all of them are reported at once.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::Error;
 
-/// The mistakes that were found so far.
+/// The errors found so far.
 #[derive(Debug, Default)]
-pub(crate) struct Mistakes(Option<Error>);
+pub(crate) struct Diagnostics(Option<Error>);
 
-impl Mistakes {
-    /// A mistake in these tokens. The message is lower case and names the way out.
+impl Diagnostics {
+    /// Adds an error at these tokens. The message is lower case and says what to write instead.
     pub(crate) fn add(&mut self, tokens: impl ToTokens, message: impl std::fmt::Display) {
         self.push(Error::new_spanned(tokens, message));
     }
@@ -25,7 +25,7 @@ impl Mistakes {
         self.0.is_none()
     }
 
-    /// One compile error for each.
+    /// Returns one `compile_error!` call per error.
     pub(crate) fn into_compile_errors(self) -> TokenStream {
         self.0.map(Error::into_compile_error).unwrap_or_default()
     }

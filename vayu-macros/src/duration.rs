@@ -1,13 +1,13 @@
-//! Times as strings: `"90s"`, `"1h 30m"`.
+//! Durations as strings: `"90s"`, `"1h 30m"`.
 //!
-//! `vayu-macros/src/duration.rs` is the same file, byte by byte, so that the attribute and the addresses
-//! of caches know the same units: a crate of macros exports nothing else, and one that depends on the whole
-//! of vayu-core would build late. A test compares the two.
+//! `vayu-macros/src/duration.rs` is a copy of this file, so that the attribute and the URLs of caches accept
+//! the same units: a crate of macros cannot export functions, and a dependency of vayu-macros on vayu-core
+//! would delay its build. A test compares the two files.
 
 use std::time::Duration;
 
-/// The names of each unit, and the nanoseconds in it. Case matters in no name: a name that another
-/// library tells apart by case is none.
+/// The names of each unit, and its nanoseconds. No two names differ by case only, unlike `m` and `M` of
+/// other libraries.
 const UNITS: [(&[&str], u64); 8] = [
     (&["ms", "msec", "millis", "millisecond", "milliseconds"], 1_000_000),
     (&["s", "sec", "secs", "second", "seconds"], 1_000_000_000),
@@ -22,54 +22,54 @@ const UNITS: [(&[&str], u64); 8] = [
 /// The units, for messages.
 pub const UNIT_NAMES: &str = "`ms`, `s`, `m`, `h`, `d`, `w` and words like `minutes` or `months`";
 
-/// Why a string is not a time.
+/// The error of a string that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotATime {
+pub struct ParseDurationError {
     /// The reason, lower case.
     pub reason: String,
-    /// What may have been meant.
-    pub instead: Vec<String>,
+    /// Valid strings that are similar.
+    pub suggestions: Vec<String>,
 }
 
-/// Parses a time: numbers, each with its unit, as in `1h 30m` or `0.5s`. A month is 30.44 days and a year
+/// Parses a duration: numbers, each with its unit, as in `1h 30m` or `0.5s`. A month is 30.44 days and a year
 /// 365.25.
 ///
 /// # Errors
 ///
 /// A number without a unit, an unknown unit, a part of a nanosecond, or more than a [`Duration`] holds.
-pub fn parse(text: &str) -> Result<Duration, NotATime> {
+pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     let mut rest = text.trim_start();
     let mut nanoseconds = 0_u128;
     if rest.is_empty() {
-        return Err(wrong("it is empty"));
+        return Err(error("it is empty"));
     }
     while !rest.is_empty() {
         let offset = text.len() - rest.len();
         let number = prefix(rest, |c| c.is_ascii_digit() || c == '.');
         if !number.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(wrong(format!("expected number at {offset}")));
+            return Err(error(format!("expected number at {offset}")));
         }
         rest = rest[number.len()..].trim_start();
         let unit = prefix(rest, char::is_alphabetic);
         let unit_offset = text.len() - rest.len();
         rest = rest[unit.len()..].trim_start();
         if unit.is_empty() {
-            return Err(wrong("time unit needed, for example 5sec or 5ms"));
+            return Err(error("time unit needed, for example 5sec or 5ms"));
         }
         let Some(length) = length(unit) else {
             let (before, after) = (&text[..unit_offset], &text[unit_offset + unit.len()..]);
             let similar = similar(unit);
-            let instead = similar.iter().map(|unit| format!("{before}{unit}{after}"));
-            return Err(NotATime {
+            let suggestions = similar.iter().map(|unit| format!("{before}{unit}{after}"));
+            return Err(ParseDurationError {
                 reason: format!("there is no unit `{unit}`: the units are {UNIT_NAMES}"),
-                instead: instead.collect(),
+                suggestions: suggestions.collect(),
             });
         };
         nanoseconds = scaled(number, length)?
             .checked_add(nanoseconds)
-            .ok_or_else(|| wrong("number is too large"))?;
+            .ok_or_else(|| error("number is too large"))?;
     }
-    from_nanoseconds(nanoseconds).ok_or_else(|| wrong("number is too large"))
+    from_nanoseconds(nanoseconds).ok_or_else(|| error("number is too large"))
 }
 
 /// Parses a decimal number of seconds, `30`, `0.5` or `1e3`.
@@ -77,23 +77,23 @@ pub fn parse(text: &str) -> Result<Duration, NotATime> {
 /// # Errors
 ///
 /// A string of another form, a part of a nanosecond, or more than a [`Duration`] holds.
-pub fn parse_seconds(number: &str) -> Result<Duration, NotATime> {
+pub fn parse_seconds(number: &str) -> Result<Duration, ParseDurationError> {
     let nanoseconds = scaled(number, 1_000_000_000)?;
-    from_nanoseconds(nanoseconds).ok_or_else(|| wrong("number is too large"))
+    from_nanoseconds(nanoseconds).ok_or_else(|| error("number is too large"))
 }
 
-/// Multiplies a decimal number with a whole one, exactly.
+/// Multiplies a decimal number by an integer, exactly.
 ///
 /// # Errors
 ///
 /// A string that is not a number, a product that is not whole, or one that is too large.
-pub fn scaled(number: &str, factor: u64) -> Result<u128, NotATime> {
+pub fn scaled(number: &str, factor: u64) -> Result<u128, ParseDurationError> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let exponent = exponent.parse::<i32>().ok().filter(|_| is_number);
-    let Some(exponent) = exponent else { return Err(wrong("expected number")) };
+    let Some(exponent) = exponent else { return Err(error("expected number")) };
     let significant = digits.trim_start_matches('0').trim_end_matches('0');
     if significant.is_empty() {
         return Ok(0);
@@ -105,10 +105,10 @@ pub fn scaled(number: &str, factor: u64) -> Result<u128, NotATime> {
     let whole = match (product, power) {
         (Some(product), Some(power)) if places >= 0 => product.checked_mul(power),
         (Some(product), Some(power)) if product % power == 0 => Some(product / power),
-        (Some(_), _) if places < 0 => return Err(wrong("it has more digits than count")),
+        (Some(_), _) if places < 0 => return Err(error("it has more digits than count")),
         _ => None,
     };
-    whole.ok_or_else(|| wrong("number is too large"))
+    whole.ok_or_else(|| error("number is too large"))
 }
 
 fn len(length: usize) -> i64 {
@@ -126,7 +126,7 @@ fn length(unit: &str) -> Option<u64> {
     known.map(|&(_, nanoseconds)| nanoseconds)
 }
 
-/// The units that may have been meant by something else.
+/// Returns the units that are similar to an unknown one.
 fn similar(unit: &str) -> Vec<String> {
     match unit {
         "M" => vec!["m".to_owned(), "months".to_owned()],
@@ -141,8 +141,8 @@ fn prefix(text: &str, is_part: impl Fn(char) -> bool) -> &str {
     &text[..end]
 }
 
-fn wrong(reason: impl Into<String>) -> NotATime {
-    NotATime { reason: reason.into(), instead: Vec::new() }
+fn error(reason: impl Into<String>) -> ParseDurationError {
+    ParseDurationError { reason: reason.into(), suggestions: Vec::new() }
 }
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_what_its_name_says() {
+    fn every_unit_has_its_length() {
         for (text, seconds) in [
             ("1500ms", 1.5),
             ("5s", 5.0),
@@ -170,8 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn unit_that_differs_by_case_is_refused_with_what_to_write() {
-        for (text, instead) in [
+    fn unit_of_another_case_is_rejected_with_suggestions() {
+        for (text, suggestions) in [
             ("5M", &["5m", "5months"][..]),
             ("1h 5M", &["1h 5m", "1h 5months"]),
             ("5y", &["5years"]),
@@ -184,13 +184,13 @@ mod tests {
             ("5µs", &[]),
         ] {
             let error = parse(text).expect_err(text);
-            assert_eq!(error.instead, instead, "{text}");
+            assert_eq!(error.suggestions, suggestions, "{text}");
             assert!(error.reason.contains(UNIT_NAMES), "{text}: {}", error.reason);
         }
     }
 
     #[test]
-    fn time_that_is_not_held_whole_is_refused() {
+    fn inexact_duration_is_rejected() {
         for text in [
             "",
             " ",

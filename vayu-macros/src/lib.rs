@@ -1,5 +1,5 @@
-//! The attributes of [vayu](https://docs.rs/vayu). Use them through that crate: what they expand to
-//! names what it exports.
+//! The attributes of [vayu](https://docs.rs/vayu). Use them through that crate: the expansions refer to
+//! its exports.
 
 mod cached;
 mod diagnostics;
@@ -11,19 +11,19 @@ use proc_macro::TokenStream;
 
 use crate::cached::Attribute;
 
-/// Remembers the results of a function.
+/// Caches the results of a function.
 ///
-/// `#[cached(ttl = "5m")]` keeps them in the memory cache of the process, `#[cached(cache = PAGES,
-/// ttl = "5m")]` in the cache that an expression gives. The front page of the crate `vayu` has the
-/// table of all arguments and the rules on results, keys and `self`.
+/// `#[cached(ttl = "5m")]` uses the memory cache of the process, `#[cached(cache = PAGES, ttl = "5m")]`
+/// the cache that the expression refers to. The front page of the crate `vayu` has the table of all
+/// arguments and the rules on results, keys and `self`.
 #[proc_macro_attribute]
 pub fn cached(arguments: TokenStream, item: TokenStream) -> TokenStream {
     cached::expand(Attribute::Cached, arguments.into(), item.into()).into()
 }
 
-/// Remembers the results of a function in the memory cache of the process, `vayu::mem_cache()`.
+/// Caches the results of a function in the memory cache of the process, `vayu::mem_cache()`.
 ///
-/// It takes the arguments of `#[cached]` except `cache`.
+/// Takes the arguments of `#[cached]` except `cache`.
 #[proc_macro_attribute]
 pub fn mem_cached(arguments: TokenStream, item: TokenStream) -> TokenStream {
     cached::expand(Attribute::MemCached, arguments.into(), item.into()).into()

@@ -1,13 +1,13 @@
-//! The paths that expansions name.
+//! Paths and identifiers of generated code.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Ident, Path};
 
-/// An identifier of ours. Those of the user are cloned, and never made of text: `r#match` is not a text of
-/// which an identifier can be made.
-#[expect(clippy::disallowed_methods, reason = "the one place: its texts are ours")]
-pub(crate) fn ours(name: &str, span: Span) -> Ident {
+/// Creates an identifier of generated code. Identifiers of the user are cloned instead: `Ident::new` panics
+/// on the string of a raw one, such as `r#match`.
+#[expect(clippy::disallowed_methods, reason = "the only use; called with literals")]
+pub(crate) fn own_ident(name: &str, span: Span) -> Ident {
     Ident::new(name, span)
 }
 
@@ -20,19 +20,20 @@ impl Root {
         Self(renamed.map_or_else(|| quote!(::vayu), ToTokens::to_token_stream))
     }
 
+    /// Returns the path of a public item.
     pub(crate) fn item(&self, name: &str) -> TokenStream {
-        let (root, name) = (&self.0, ours(name, Span::call_site()));
+        let (root, name) = (&self.0, own_ident(name, Span::call_site()));
         quote!(#root::#name)
     }
 
-    /// What only expansions name.
+    /// Returns the path of an item that only generated code uses.
     pub(crate) fn private(&self, name: &str) -> TokenStream {
         self.private_at(name, Span::call_site())
     }
 
-    /// The same; what is wrong with it is told at `span`.
+    /// Like `private`; type errors of the item are reported at `span`.
     pub(crate) fn private_at(&self, name: &str, span: Span) -> TokenStream {
-        let name = ours(name, span);
+        let name = own_ident(name, span);
         let root = self.0.clone().into_iter().map(|mut token| {
             token.set_span(token.span().located_at(span));
             token

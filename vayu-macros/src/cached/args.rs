@@ -1,4 +1,4 @@
-//! The arguments of the attribute, as they are written.
+//! The arguments of the attribute, parsed but not yet checked against the function.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use syn::punctuated::Punctuated;
 use syn::{Error, Expr, ExprClosure, Ident, Lit, LitBool, Path, Result, Token, UnOp};
 
 use crate::cached::Attribute;
-use crate::diagnostics::Mistakes;
+use crate::diagnostics::Diagnostics;
 use crate::duration;
 
 const KNOWN: &str = "`ttl`, `stale`, `spawn`, `jitter`, `cache`, `prefix`, `key`, `skip`, `include`, \
@@ -37,29 +37,33 @@ pub(crate) struct Arguments {
     pub(crate) root: Option<Path>,
 }
 
+/// The value of `ttl`.
 pub(crate) enum Ttl {
-    OfAll(Time),
+    Fixed(Time),
     ByValue(ExprClosure),
 }
 
+/// A duration, as a literal or as an expression.
 pub(crate) enum Time {
     Fixed(Duration),
     Expression(Box<Expr>),
 }
 
+/// The value of `key`.
 pub(crate) enum KeySource {
-    /// A literal or an expression.
-    Text(Box<Expr>),
+    /// A string literal, or an expression.
+    Expression(Box<Expr>),
     Closure(ExprClosure),
 }
 
-/// The name of a companion function.
+/// The companion function that returns the entry of a call.
 pub(crate) struct Handle {
     pub(crate) name: Ident,
-    /// Whether it is written as `Self::name`.
+    /// True for `Self::name`.
     pub(crate) is_associated: bool,
 }
 
+/// `skip(name, ..)`.
 pub(crate) struct Skip {
     pub(crate) keyword: Ident,
     pub(crate) names: Vec<Ident>,
@@ -69,21 +73,21 @@ impl Arguments {
     pub(crate) fn parse(
         attribute: Attribute,
         tokens: TokenStream,
-        mistakes: &mut Mistakes,
+        diagnostics: &mut Diagnostics,
     ) -> Self {
         let mut arguments = Self::default();
         let mut seen: Vec<Ident> = Vec::new();
         let parser = |input: ParseStream<'_>| {
             while !input.is_empty() {
                 if let Err(error) = arguments.parse_one(attribute, input, &mut seen) {
-                    mistakes.push(error);
+                    diagnostics.push(error);
                     skip_to_comma(input)?;
                 }
                 if input.is_empty() {
                     break;
                 }
                 if let Err(error) = input.parse::<Token![,]>() {
-                    mistakes.push(error);
+                    diagnostics.push(error);
                     skip_to_comma(input)?;
                     input.parse::<Option<Token![,]>>()?;
                 }
@@ -91,15 +95,15 @@ impl Arguments {
             Ok(())
         };
         if let Err(error) = parser.parse2(tokens) {
-            mistakes.push(error);
+            diagnostics.push(error);
         }
         if !seen.iter().any(|name| name == "ttl") {
             let message = format!(
-                "`ttl` is missing: say how long a result is remembered; write \
+                "`ttl` is missing: say how long a result is cached; write \
                  `#[{}(ttl = \"5m\")]`",
                 attribute.name()
             );
-            mistakes.push(Error::new(Span::call_site(), message));
+            diagnostics.push(Error::new(Span::call_site(), message));
         }
         arguments
     }
@@ -131,7 +135,7 @@ impl Arguments {
             "key" => {
                 self.key = Some(match value(input)? {
                     Expr::Closure(closure) => KeySource::Closure(closure),
-                    expression => KeySource::Text(Box::new(expression)),
+                    expression => KeySource::Expression(Box::new(expression)),
                 });
             }
             "skip" => {
@@ -161,7 +165,7 @@ impl Arguments {
     }
 }
 
-/// Passes over what is left of an argument with a mistake in it.
+/// Skips the rest of an argument that failed to parse.
 fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {
     while !input.is_empty() && !input.peek(Token![,]) {
         input.parse::<TokenTree>()?;
@@ -169,7 +173,7 @@ fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `= expression`, without the invisible group that a macro may have put around it.
+/// Parses `= expression` and removes the invisible group that a macro may have put around it.
 fn value(input: ParseStream<'_>) -> Result<Expr> {
     input.parse::<Token![=]>()?;
     let mut expression = input.parse()?;
@@ -179,7 +183,7 @@ fn value(input: ParseStream<'_>) -> Result<Expr> {
     Ok(expression)
 }
 
-/// `(item, ..)`, with at least one item.
+/// Parses `(item, ..)` with at least one item.
 fn list<T>(
     input: ParseStream<'_>,
     name: &Ident,
@@ -205,7 +209,7 @@ fn parse_ttl(expression: Expr) -> Result<Ttl> {
                            `ttl = |value| ..`";
             Err(Error::new_spanned(closure, message))
         }
-        expression => parse_time("ttl", expression).map(Ttl::OfAll),
+        expression => parse_time("ttl", expression).map(Ttl::Fixed),
     }
 }
 
@@ -217,38 +221,43 @@ fn parse_stale(expression: Expr) -> Result<Time> {
     parse_time("stale", expression)
 }
 
-/// A literal, whole.
+/// A literal without a suffix.
 enum Literal {
-    /// The digits of a number, in decimal.
-    Whole(String),
-    /// A number with a point or an exponent.
-    Fraction(String),
-    Text(String),
-    /// One that no argument takes as a number or string.
+    /// Decimal digits.
+    Integer(String),
+    /// A number with a decimal point or an exponent.
+    Float(String),
+    String(String),
+    /// Neither a number nor a string.
     Other,
 }
 
-/// Reads a literal of the argument `name`. No part of it is dropped: a suffix is a mistake. `meant` says
-/// what may be written instead.
-fn read(name: &str, literal: &Lit, meant: impl Fn(&str) -> Vec<String>) -> Result<Literal> {
-    let (read, kind) = match literal {
-        Lit::Int(number) => (Literal::Whole(number.base10_digits().to_owned()), "number"),
-        Lit::Float(number) => (Literal::Fraction(number.base10_digits().to_owned()), "number"),
-        Lit::Str(text) => (Literal::Text(text.value()), "string"),
+/// Parses a literal of the argument `name`. A suffix is an error, which proposes what `suggestions`
+/// returns for the literal.
+fn parse_literal(
+    name: &str,
+    literal: &Lit,
+    suggestions: impl Fn(&str) -> Vec<String>,
+) -> Result<Literal> {
+    let (parsed, kind) = match literal {
+        Lit::Int(number) => (Literal::Integer(number.base10_digits().to_owned()), "number"),
+        Lit::Float(number) => (Literal::Float(number.base10_digits().to_owned()), "number"),
+        Lit::Str(text) => (Literal::String(text.value()), "string"),
         _ => return Ok(Literal::Other),
     };
     let suffix = literal.suffix();
     if suffix.is_empty() {
-        return Ok(read);
+        return Ok(parsed);
     }
     let written = literal.to_token_stream().to_string();
-    let meant = if kind == "string" || NUMBER_TYPES.contains(&suffix) {
+    let suggestions = if kind == "string" || NUMBER_TYPES.contains(&suffix) {
         let bare = written.strip_suffix(suffix).unwrap_or(&written);
         vec![bare.trim_end_matches('_').to_owned()]
     } else {
-        meant(&written)
+        suggestions(&written)
     };
-    let message = format!("`{written}` is not a {kind}; write {}", either(name, &meant));
+    let message =
+        format!("`{written}` is not a {kind}; write {}", alternatives(name, &suggestions));
     Err(Error::new_spanned(literal, message))
 }
 
@@ -257,42 +266,43 @@ const NUMBER_TYPES: [&str; 14] = [
     "f64",
 ];
 
-/// The values of an argument among which the user may choose.
-fn either(name: &str, values: &[String]) -> String {
-    let ways: Vec<String> = values.iter().map(|value| format!("`{name} = {value}`")).collect();
-    ways.join(" or ")
+/// Joins proposed values of an argument: `` `name = value` or `name = value` ``.
+fn alternatives(name: &str, values: &[String]) -> String {
+    let assignments: Vec<String> =
+        values.iter().map(|value| format!("`{name} = {value}`")).collect();
+    assignments.join(" or ")
 }
 
 fn quoted(texts: &[String]) -> Vec<String> {
     texts.iter().map(|text| format!("\"{text}\"")).collect()
 }
 
-/// A time longer than zero, as far as that can be seen.
+/// Parses a duration. A literal must be longer than zero; expressions are checked at run time.
 fn parse_time(name: &str, expression: Expr) -> Result<Time> {
     let time = match &expression {
         Expr::Lit(literal) => parse_time_literal(name, &literal.lit)?,
         Expr::Unary(unary)
             if matches!(unary.op, UnOp::Neg(_)) && matches!(*unary.expr, Expr::Lit(_)) =>
         {
-            return Err(not_longer_than_zero(name, &expression));
+            return Err(not_positive(name, &expression));
         }
         _ => return Ok(Time::Expression(Box::new(expression))),
     };
     if time.is_zero() {
-        return Err(not_longer_than_zero(name, &expression));
+        return Err(not_positive(name, &expression));
     }
     Ok(Time::Fixed(time))
 }
 
 fn parse_time_literal(name: &str, literal: &Lit) -> Result<Duration> {
-    let meant = |written: &str| match duration::parse(written) {
+    let suggestions = |written: &str| match duration::parse(written) {
         Ok(_) => quoted(&[written.to_owned()]),
-        Err(error) if !error.instead.is_empty() => quoted(&error.instead),
+        Err(error) if !error.suggestions.is_empty() => quoted(&error.suggestions),
         Err(_) => vec!["\"30s\"".to_owned()],
     };
-    match read(name, literal, meant)? {
-        Literal::Text(text) => parse_duration(name, literal, &text),
-        Literal::Whole(number) | Literal::Fraction(number) => duration::parse_seconds(&number)
+    match parse_literal(name, literal, suggestions)? {
+        Literal::String(text) => parse_duration(name, literal, &text),
+        Literal::Integer(number) | Literal::Float(number) => duration::parse_seconds(&number)
             .map_err(|error| {
                 let message = format!(
                     "`{number}` is not a number of seconds ({}); write `{name} = \"30s\"`, or \
@@ -310,32 +320,33 @@ fn parse_time_literal(name: &str, literal: &Lit) -> Result<Duration> {
 
 fn parse_duration(name: &str, literal: &Lit, text: &str) -> Result<Duration> {
     if text.trim_start().starts_with('-') {
-        return Err(not_longer_than_zero(name, literal));
+        return Err(not_positive(name, literal));
     }
     duration::parse(text).map_err(|error| {
         let reason = &error.reason;
-        let message = if error.instead.is_empty() {
+        let message = if error.suggestions.is_empty() {
             format!(
                 "`{text}` is not a time ({reason}); write a number and a unit, like \
                  `{name} = \"30s\"` or `{name} = \"1h 30m\"`"
             )
         } else {
-            let instead = either(name, &quoted(&error.instead));
-            format!("`{text}` is not a time ({reason}); write {instead}")
+            let suggestions = alternatives(name, &quoted(&error.suggestions));
+            format!("`{text}` is not a time ({reason}); write {suggestions}")
         };
         Error::new_spanned(literal, message)
     })
 }
 
-fn not_longer_than_zero(name: &str, tokens: impl ToTokens) -> Error {
+fn not_positive(name: &str, tokens: impl ToTokens) -> Error {
     let message = format!("`{name}` must be longer than zero; write `{name} = \"30s\"`");
     Error::new_spanned(tokens, message)
 }
 
-/// A part of the ttl, in thousandths.
+/// Parses a percentage of the ttl, returned in thousandths.
 fn parse_jitter(expression: &Expr) -> Result<u16> {
     if let Expr::Lit(literal) = expression
-        && let Literal::Text(text) = read("jitter", &literal.lit, |_| vec!["\"10%\"".to_owned()])?
+        && let Literal::String(text) =
+            parse_literal("jitter", &literal.lit, |_| vec!["\"10%\"".to_owned()])?
         && let Some(percent) = text.strip_suffix('%')
         && let Ok(thousandths) = duration::scaled(percent.trim(), 10)
         && let Ok(thousandths @ 1..=500) = u16::try_from(thousandths)
@@ -357,7 +368,7 @@ fn parse_prefix(expression: Expr) -> Result<Expr> {
     Ok(expression)
 }
 
-/// `name`, or `Self::name`.
+/// Parses `name` or `Self::name`.
 fn parse_handle(input: ParseStream<'_>) -> Result<Handle> {
     let start = input.span();
     let path = input.parse::<Path>().ok();
@@ -383,13 +394,13 @@ fn parse_log(expression: &Expr) -> Result<bool> {
     Err(Error::new_spanned(expression, "write `log = true` or `log = false`"))
 }
 
-/// The text of a version; integers and strings are kept apart.
+/// Parses an integer or a string. A prefix keeps `1` and `"1"` distinct.
 fn parse_version(expression: &Expr) -> Result<String> {
     if let Expr::Lit(literal) = expression {
-        match read("version", &literal.lit, |written| quoted(&[written.to_owned()]))? {
-            Literal::Whole(number) => return Ok(format!("i{number}")),
-            Literal::Text(text) => return Ok(format!("s{text}")),
-            Literal::Fraction(_) | Literal::Other => {}
+        match parse_literal("version", &literal.lit, |written| quoted(&[written.to_owned()]))? {
+            Literal::Integer(number) => return Ok(format!("i{number}")),
+            Literal::String(text) => return Ok(format!("s{text}")),
+            Literal::Float(_) | Literal::Other => {}
         }
     }
     let message = "a version is an integer or a string; write `version = 2`";

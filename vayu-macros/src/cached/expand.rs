@@ -1,8 +1,8 @@
-//! The function with its body in the hands of the cache.
+//! The expanded function.
 //!
-//! Names of ours are hygienic, so they never meet those of the user's variables; they start with
-//! `vayu_` because statics and methods in scope are found whatever the hygiene. The body is emitted once, in
-//! place, as the closure or async block that the engine calls.
+//! Generated variables are hygienic and cannot collide with variables of the user. They start with `vayu_`
+//! because hygiene does not apply to statics and methods. The body is emitted once, in place, as the
+//! closure or async block that the engine calls.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -12,7 +12,7 @@ use crate::cached::function::Kind;
 use crate::cached::handle;
 use crate::cached::model::Model;
 use crate::cached::pattern;
-use crate::cached::setup::{Purpose, answer, at, finish_key, policy, setup};
+use crate::cached::setup::{Purpose, finish_key, output_type, policy, setup, span_of};
 
 pub(crate) fn expand(model: &Model) -> TokenStream {
     let item = &model.function.item;
@@ -21,7 +21,7 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
     let (visibility, modifiers, signature) = (&item.vis, &item.modifiers.defaultness, &item.sig);
     let handle = model.handle.as_ref().map(|handle| handle::expand(model, handle));
     let statements = match &model.spawn {
-        Some(spawn) => call_that_spawns(model, spawn),
+        Some(spawn) => spawning_call(model, spawn),
         None => call(model),
     };
     let block = match model.function.kind {
@@ -40,11 +40,11 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
     }
 }
 
-/// The body, as what the engine runs.
+/// Generates the body as a closure or a future.
 fn body(model: &Model) -> TokenStream {
     let function = &model.function;
-    let answer = answer(model);
-    // The body of a task outlives what a `ref` in a pattern would borrow from.
+    let output = output_type(model);
+    // With `spawn` the body owns the arguments, so a `ref` of a pattern moves into it.
     let references = function.arguments.iter().filter_map(|argument| match model.spawn {
         Some(_) => pattern::owned(argument).map(|(_, references)| references),
         None => None,
@@ -53,19 +53,19 @@ fn body(model: &Model) -> TokenStream {
     let statements = &function.item.block.stmts;
     match function.kind {
         Kind::Sync => quote_spanned! {Span::mixed_site()=>
-            let vayu_body = || -> #answer {
+            let vayu_body = || -> #output {
                 #references
                 #(#statements)*
             };
         },
         Kind::Async => {
-            // `None` tells the compiler what `return` and `?` answer.
+            // The `None` fixes the output type for `return` and `?`.
             let body = quote_spanned! {Span::mixed_site()=>
                 async move {
-                    if let ::core::option::Option::Some(vayu_never) = ::core::option::Option::None::<#answer> {
+                    if let ::core::option::Option::Some(vayu_never) = ::core::option::Option::None::<#output> {
                         return vayu_never;
                     }
-                    let vayu_value: #answer = {
+                    let vayu_value: #output = {
                         #references
                         #(#statements)*
                     };
@@ -98,7 +98,7 @@ fn body(model: &Model) -> TokenStream {
 }
 
 fn call(model: &Model) -> TokenStream {
-    let span = model.function.answer.as_ref().map_or_else(Span::mixed_site, at);
+    let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let (setup, body) = (setup(model, Purpose::Call), body(model));
     let (key, policy) = (finish_key(model, Purpose::Call), policy(model));
     let call = match model.function.kind {
@@ -112,7 +112,7 @@ fn call(model: &Model) -> TokenStream {
             quote_spanned! {span=>
                 let vayu_policy = #policy;
                 match #begin(vayu_cache, &vayu_policy, &vayu_probe) {
-                    ::core::result::Result::Ok(vayu_answer) => vayu_answer,
+                    ::core::result::Result::Ok(vayu_output) => vayu_output,
                     ::core::result::Result::Err(vayu_rest) => {
                         #finish(vayu_cache, &vayu_policy, vayu_rest, vayu_body).await
                     }
@@ -128,21 +128,21 @@ fn call(model: &Model) -> TokenStream {
     }
 }
 
-/// A call that may leave its body to a task. The body is boxed in the block in which it is made: a
-/// future that is moved after that has a place in the future of the call for each time.
-fn call_that_spawns(model: &Model, spawn: &Expr) -> TokenStream {
+/// Generates a call that may move its body into a task. The body is boxed in the block that creates it:
+/// each later move would add its size to the future of the call.
+fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
-    let answer = model.function.answer.as_ref().map_or_else(Span::mixed_site, at);
+    let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let setup = setup(model, Purpose::Task);
     let (body, key, policy) = (body(model), finish_key(model, Purpose::Task), policy(model));
-    let begin = root.private_at("begin_async", answer);
-    let finish = root.private_at("finish_async_spawning", answer);
-    let task_of = root.private_at("task_of", answer);
-    let spawn_refresh = root.private_at("spawn_refresh", at(spawn));
-    let spawn_refresh = quote_spanned! {at(spawn)=>
+    let begin = root.private_at("begin_async", span);
+    let finish = root.private_at("finish_async_spawning", span);
+    let task_of = root.private_at("task_of", span);
+    let spawn_refresh = root.private_at("spawn_refresh", span_of(spawn));
+    let spawn_refresh = quote_spanned! {span_of(spawn)=>
         #spawn_refresh(vayu_cache, &vayu_function, || (#spawn)(vayu_task));
     };
-    quote_spanned! {answer=>
+    quote_spanned! {span=>
         #setup
         let vayu_policy;
         let vayu_begun = {
@@ -150,23 +150,23 @@ fn call_that_spawns(model: &Model, spawn: &Expr) -> TokenStream {
             #key
             vayu_policy = #policy;
             match #begin(vayu_cache, &vayu_policy, &vayu_probe) {
-                ::core::result::Result::Ok(vayu_answer) => ::core::result::Result::Ok(vayu_answer),
+                ::core::result::Result::Ok(vayu_output) => ::core::result::Result::Ok(vayu_output),
                 ::core::result::Result::Err(vayu_rest) => {
                     ::core::result::Result::Err((vayu_rest, ::std::boxed::Box::pin(vayu_body)))
                 }
             }
         };
         match vayu_begun {
-            ::core::result::Result::Ok(vayu_answer) => vayu_answer,
+            ::core::result::Result::Ok(vayu_output) => vayu_output,
             ::core::result::Result::Err((vayu_rest, vayu_body)) => {
-                let (vayu_answer, vayu_left) =
+                let (vayu_output, vayu_left) =
                     #finish(vayu_cache, &vayu_policy, vayu_rest, vayu_body).await;
                 if let ::core::option::Option::Some(vayu_refresh) = vayu_left {
                     let (vayu_function, vayu_task) =
                         #task_of(vayu_cache, vayu_policy, vayu_refresh);
                     #spawn_refresh
                 }
-                vayu_answer
+                vayu_output
             }
         }
     }

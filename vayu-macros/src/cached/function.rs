@@ -1,4 +1,4 @@
-//! The function under the attribute, and whether it can be cached at all.
+//! The function under the attribute, and the checks that it can be cached.
 
 use proc_macro2::{Span, TokenStream};
 use syn::visit::{self, Visit};
@@ -10,38 +10,39 @@ use syn::{
 
 use crate::cached::Attribute;
 use crate::cached::pattern::{self, Binding};
-use crate::diagnostics::Mistakes;
-use crate::paths::ours;
+use crate::diagnostics::Diagnostics;
+use crate::paths::own_ident;
 
+/// A parsed function.
 pub(crate) struct Function {
-    /// With a plain name for each argument.
+    /// The item, in which each argument has a plain name instead of a pattern.
     pub(crate) item: ItemFn,
-    /// Without the receiver.
+    /// The arguments without the receiver.
     pub(crate) arguments: Vec<Argument>,
     pub(crate) kind: Kind,
-    /// What the body answers in the end; nothing for `()`.
-    pub(crate) answer: Option<Type>,
+    /// The output of the call, after `.await`; `None` for `()`.
+    pub(crate) output: Option<Type>,
 }
 
 pub(crate) struct Argument {
-    /// The name of the whole. Where there is a pattern, it is ours, whatever it is called.
+    /// The name of the whole argument, hygienic if there is a pattern.
     pub(crate) name: Ident,
     pub(crate) ty: Type,
-    /// The names that the user gave to it, or to its parts.
+    /// The names that the user gave to the argument or to parts of it.
     pub(crate) bindings: Vec<Binding>,
-    /// What takes it apart, where it is more than a name.
+    /// The pattern, if it is more than a name.
     pub(crate) pattern: Option<Pat>,
     /// The `#[cfg(..)]` on it.
     pub(crate) conditions: Vec<syn::Attribute>,
 }
 
 impl Argument {
-    /// Whether the body can see it.
+    /// Returns whether the body can access it.
     pub(crate) fn is_visible(&self) -> bool {
         !self.bindings.is_empty() || self.hides_names()
     }
 
-    /// Whether there may be names that cannot be seen from here.
+    /// Returns whether the pattern may bind names inside of a macro.
     pub(crate) fn hides_names(&self) -> bool {
         self.pattern.as_ref().is_some_and(pattern::hides_names)
     }
@@ -55,24 +56,24 @@ impl Argument {
 pub(crate) enum Kind {
     Sync,
     Async,
-    /// A function that answers a boxed future, as `#[async_trait]` makes it.
+    /// A function that returns a boxed future, as `#[async_trait]` generates it.
     Boxed,
 }
 
-/// The function, unless the item is none.
+/// Parses the item. `None` if it is not a function with a body.
 pub(crate) fn parse(
     attribute: Attribute,
     item: &TokenStream,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Function> {
     let mut item: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(_) => {
-            mistakes.push(no_function(attribute, item));
+            diagnostics.push(not_a_function(attribute, item));
             return None;
         }
     };
-    refuse_signature(&item, mistakes);
+    check_signature(&item, diagnostics);
     let written = match &item.sig.output {
         ReturnType::Default => None,
         ReturnType::Type(_, ty) => Some((**ty).clone()),
@@ -83,9 +84,9 @@ pub(crate) fn parse(
         (_, Some(_)) => Kind::Async,
         (None, None) => Kind::Sync,
     };
-    let answer = if kind == Kind::Boxed { boxed } else { written };
-    if let Some(answer) = &answer {
-        refuse_answer(answer, mistakes);
+    let output = if kind == Kind::Boxed { boxed } else { written };
+    if let Some(output) = &output {
+        check_output(output, diagnostics);
     }
     let ItemFn { sig, block, .. } = &mut item;
     let typed = sig.inputs.iter_mut().filter_map(|argument| match argument {
@@ -99,16 +100,16 @@ pub(crate) fn parse(
             Kind::Sync | Kind::Async => name_argument(index, typed),
         })
         .collect();
-    Some(Function { item, arguments, kind, answer })
+    Some(Function { item, arguments, kind, output })
 }
 
-fn no_function(attribute: Attribute, item: &TokenStream) -> syn::Error {
+fn not_a_function(attribute: Attribute, item: &TokenStream) -> syn::Error {
     let name = attribute.name();
     match syn::parse2::<TraitItemFn>(item.clone()) {
         Ok(declaration) => syn::Error::new_spanned(
             declaration.sig,
             format!(
-                "a function without a body has nothing to remember; put `#[{name}]` on the \
+                "a function without a body has nothing to cache; put `#[{name}]` on the \
                      implementations"
             ),
         ),
@@ -120,27 +121,26 @@ fn no_function(attribute: Attribute, item: &TokenStream) -> syn::Error {
     }
 }
 
-fn refuse_signature(item: &ItemFn, mistakes: &mut Mistakes) {
+fn check_signature(item: &ItemFn, diagnostics: &mut Diagnostics) {
     let signature = &item.sig;
     if let Some(constness) = &signature.constness {
-        mistakes.add(constness, "a `const fn` cannot use a cache; remove `const`");
+        diagnostics.add(constness, "a `const fn` cannot use a cache; remove `const`");
     }
     if let Some(abi) = &signature.abi {
         let message = "an `extern` function cannot be cached; cache a Rust function that it calls";
-        mistakes.add(abi, message);
+        diagnostics.add(abi, message);
     }
     if let Some(variadic) = &signature.variadic {
-        mistakes.add(variadic, "variadic arguments cannot be part of a key");
+        diagnostics.add(variadic, "variadic arguments cannot be part of a key");
     }
 }
 
-fn refuse_answer(answer: &Type, mistakes: &mut Mistakes) {
-    struct Refuse<'a>(&'a mut Mistakes);
-    const BORROWED: &str =
-        "a borrowed value cannot be remembered; return an owned one, or an `Arc`";
+fn check_output(output: &Type, diagnostics: &mut Diagnostics) {
+    struct Refuse<'a>(&'a mut Diagnostics);
+    const BORROWED: &str = "a borrowed value cannot be cached; return an owned one, or an `Arc`";
     impl Visit<'_> for Refuse<'_> {
         fn visit_type_impl_trait(&mut self, ty: &TypeImplTrait) {
-            self.0.add(ty, "the cache must be able to name what it remembers; write the type");
+            self.0.add(ty, "the cache must be able to name the type of its values; write the type");
         }
 
         fn visit_type_reference(&mut self, ty: &TypeReference) {
@@ -158,18 +158,18 @@ fn refuse_answer(answer: &Type, mistakes: &mut Mistakes) {
             }
         }
 
-        // What a function pointer or closure borrows is its own affair.
+        // References in the signature of a function pointer or closure are not borrowed by the value.
         fn visit_type_fn_ptr(&mut self, _: &TypeFnPtr) {}
         fn visit_parenthesized_generic_arguments(&mut self, _: &ParenthesizedGenericArguments) {}
     }
-    if let Type::Never(never) = answer {
-        mistakes.add(never, "a function that never returns has nothing to remember");
+    if let Type::Never(never) = output {
+        diagnostics.add(never, "a function that never returns has nothing to cache");
     }
-    // Of a `Result` only the first argument is remembered.
-    Refuse(mistakes).visit_type(only_argument(answer, "Result").unwrap_or(answer));
+    // Only the `Ok` type of a `Result` is cached.
+    Refuse(diagnostics).visit_type(only_argument(output, "Result").unwrap_or(output));
 }
 
-/// A type without the parentheses, or the invisible group that a macro put around it.
+/// Removes parentheses, and the invisible group that a macro put around a type.
 pub(crate) fn peel(mut ty: &Type) -> &Type {
     loop {
         ty = match ty {
@@ -180,7 +180,7 @@ pub(crate) fn peel(mut ty: &Type) -> &Type {
     }
 }
 
-/// The `R` of `Pin<Box<dyn Future<Output = R> + ..>>`.
+/// Returns the `R` of `Pin<Box<dyn Future<Output = R> + ..>>`.
 fn output_of_boxed_future(ty: &Type) -> Option<Type> {
     let boxed = only_argument(ty, "Pin")?;
     let Type::TraitObject(future) = peel(only_argument(boxed, "Box")?) else { return None };
@@ -197,7 +197,7 @@ fn output_of_boxed_future(ty: &Type) -> Option<Type> {
     })
 }
 
-/// The `T` of `name<T>`.
+/// Returns the `T` of `name<T>`.
 fn only_argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
     let Type::Path(path) = peel(ty) else { return None };
     let segment = path.path.segments.last().filter(|last| last.ident == name)?;
@@ -208,7 +208,7 @@ fn only_argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
     })
 }
 
-/// Gives an argument a plain name, where it has none.
+/// Replaces the pattern of an argument with a plain name.
 fn name_argument(index: usize, typed: &mut PatType) -> Argument {
     let ty = peel(&typed.ty).clone();
     let conditions = typed.attrs.iter().filter(|a| a.path().is_ident("cfg")).cloned().collect();
@@ -217,14 +217,14 @@ fn name_argument(index: usize, typed: &mut PatType) -> Argument {
         return Argument { name, ty, bindings, pattern: None, conditions };
     }
     let bindings = pattern::bindings(&typed.pat, &ty);
-    // The compiler may speak of it, so it is called like the first of its parts.
+    // Compiler messages may mention the name, so it is that of the first binding.
     let name = match bindings.iter().find(|binding| !pattern::may_be_a_path(&binding.name)) {
         Some(first) => {
             let mut name = first.name.clone();
             name.set_span(Span::mixed_site().located_at(name.span()));
             name
         }
-        None => ours(&format!("_argument_{index}"), Span::mixed_site()),
+        None => own_ident(&format!("_argument_{index}"), Span::mixed_site()),
     };
     let plain = PatIdent {
         attrs: Vec::new(),
@@ -237,14 +237,14 @@ fn name_argument(index: usize, typed: &mut PatType) -> Argument {
     Argument { name, ty, bindings, pattern: Some(written), conditions }
 }
 
-/// The same for a function that `#[async_trait]` has rewritten: it has given the argument a name and taken it
-/// apart in the body, with `let pattern = { let __arg1 = __arg1; __arg1 };`, or `let __arg1 = __arg1;` for `_`.
-/// That statement is taken out of the body.
+/// Like [`name_argument`] for a function that `#[async_trait]` has rewritten: it has replaced the pattern and
+/// starts the body with `let pattern = { let __arg1 = __arg1; __arg1 };`, or `let __arg1 = __arg1;` for `_`.
+/// That statement is removed from the body.
 fn name_boxed_argument(index: usize, typed: &mut PatType, block: &mut Block) -> Argument {
     let mut argument = name_argument(index, typed);
     if let (None, Some(statements)) = (&argument.pattern, statements_of_boxed(block))
-        && let Some(place) = statements.iter().position(|s| takes_apart(s, &argument.name))
-        && let Stmt::Local(local) = statements.remove(place)
+        && let Some(index) = statements.iter().position(|s| destructures(s, &argument.name))
+        && let Stmt::Local(local) = statements.remove(index)
         && let Pat::Ident(name) = &mut *typed.pat
     {
         name.mutability = None;
@@ -256,7 +256,7 @@ fn name_boxed_argument(index: usize, typed: &mut PatType, block: &mut Block) -> 
     argument
 }
 
-/// The statements of the block in `Box::pin(async move { .. })`.
+/// Returns the statements of the block in `Box::pin(async move { .. })`.
 fn statements_of_boxed(block: &mut Block) -> Option<&mut Vec<Stmt>> {
     let [Stmt::Expr(Expr::Call(call), None)] = &mut block.stmts[..] else { return None };
     match call.args.first_mut()? {
@@ -265,7 +265,7 @@ fn statements_of_boxed(block: &mut Block) -> Option<&mut Vec<Stmt>> {
     }
 }
 
-fn takes_apart(statement: &Stmt, argument: &Ident) -> bool {
+fn destructures(statement: &Stmt, argument: &Ident) -> bool {
     let Stmt::Local(local) = statement else { return false };
     let Some(value) = local.init.as_ref().map(|init| &*init.expr) else { return false };
     let is_argument =
@@ -274,7 +274,7 @@ fn takes_apart(statement: &Stmt, argument: &Ident) -> bool {
         (Pat::Ident(_), value) if is_argument(value) => argument.to_string().starts_with("__arg"),
         (_, Expr::Block(block)) => match &block.block.stmts[..] {
             [inner @ Stmt::Local(_), Stmt::Expr(value, None)] => {
-                is_argument(value) && takes_apart(inner, argument)
+                is_argument(value) && destructures(inner, argument)
             }
             _ => false,
         },

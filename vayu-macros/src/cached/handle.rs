@@ -1,4 +1,4 @@
-//! The companion of a function: the same arguments, for the entry of the call.
+//! The companion function of `handle = ..`: it takes the same arguments and returns the entry of the call.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -6,7 +6,7 @@ use syn::{Attribute, FnArg, Pat, ReturnType, Safety, Signature, parse_quote_span
 
 use crate::cached::function::Kind;
 use crate::cached::model::{Handle, Model};
-use crate::cached::setup::{Purpose, answer, finish_key, path, policy, setup};
+use crate::cached::setup::{Purpose, finish_key, output_type, path, policy, setup};
 
 pub(super) fn expand(model: &Model, handle: &Handle) -> TokenStream {
     let item = &model.function.item;
@@ -27,27 +27,26 @@ pub(super) fn expand(model: &Model, handle: &Handle) -> TokenStream {
     }
 }
 
-/// Its documentation, and those of the function that decide whether it is there and what it is
-/// warned of.
+/// Returns its documentation, and the attributes of the function about `cfg`, lints and deprecation.
 fn attributes(model: &Model) -> Vec<TokenStream> {
     let function = model.function.item.sig.ident.to_string();
     let documentation = format!(
-        "The entry of the call of `{function}` with these arguments: what is remembered of it, and \
-         ways to renew or forget that. Nothing runs until the entry is asked."
+        "Returns the cache entry of a call of `{function}` with these arguments, to read, refresh, \
+         set or invalidate it. Runs nothing until a method of the entry is called."
     );
     let shared = model.function.item.attrs.iter().filter_map(shared);
-    // That the call uses an argument does not mean that the body does.
-    let ours = quote! {
+    // Only the call may use the argument; the body may not.
+    let own = quote! {
         #[doc = #documentation]
         #[allow(clippy::used_underscore_binding)]
     };
-    std::iter::once(ours).chain(shared).collect()
+    std::iter::once(own).chain(shared).collect()
 }
 
 fn shared(attribute: &Attribute) -> Option<TokenStream> {
     let is = |name: &&str| attribute.path().is_ident(name);
     if is(&"expect") {
-        // What is expected of the function need not come true here.
+        // A lint expected in the function may not fire here.
         let lints = &attribute.meta.require_list().ok()?.tokens;
         return Some(quote!(#[allow(#lints)]));
     }
@@ -55,17 +54,17 @@ fn shared(attribute: &Attribute) -> Option<TokenStream> {
     is_shared.then(|| attribute.to_token_stream())
 }
 
-/// That of the function, with another name and an entry for an answer.
+/// Returns the signature of the function with another name and an `Entry` as output.
 fn signature(model: &Model, handle: &Handle) -> Signature {
     let root = &model.root;
     let (entry, query) = (root.item("Entry"), root.private("Query"));
     let signature = &model.function.item.sig;
-    let answer = answer(model);
+    let output = output_type(model);
     let call = match (model.function.kind, &signature.output) {
-        (Kind::Sync, _) => quote!(impl ::core::ops::FnOnce() -> #answer),
-        // A box says itself who may be sent where.
+        (Kind::Sync, _) => quote!(impl ::core::ops::FnOnce() -> #output),
+        // The boxed type itself says whether it is `Send`.
         (Kind::Boxed, ReturnType::Type(_, boxed)) => boxed.to_token_stream(),
-        _ => quote!(impl ::core::future::Future<Output = #answer>),
+        _ => quote!(impl ::core::future::Future<Output = #output>),
     };
     let mut inputs = signature.inputs.clone();
     for input in &mut inputs {
@@ -80,13 +79,13 @@ fn signature(model: &Model, handle: &Handle) -> Signature {
         ident: handle.name.clone(),
         inputs,
         output: parse_quote_spanned! {Span::mixed_site()=>
-            -> #entry<impl #query<Answer = #answer>, #call>
+            -> #entry<impl #query<Answer = #output>, #call>
         },
         ..signature.clone()
     }
 }
 
-/// The call itself, which runs when the entry says so.
+/// Generates the call that the entry runs on a miss or a refresh.
 fn call(model: &Model, handle: &Handle) -> TokenStream {
     let signature = &model.function.item.sig;
     let path = path(model, handle);

@@ -1,4 +1,4 @@
-//! The attribute and the function together: what is to be generated.
+//! The checked combination of attribute and function from which code is generated.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
@@ -9,7 +9,7 @@ pub(crate) use crate::cached::args::Handle;
 use crate::cached::args::{Arguments, KeySource, Skip, Time, Ttl};
 use crate::cached::function::{Argument, Function, Kind, peel};
 use crate::cached::pattern::{self, Binding};
-use crate::diagnostics::Mistakes;
+use crate::diagnostics::Diagnostics;
 use crate::paths::Root;
 
 pub(crate) struct Model {
@@ -34,24 +34,24 @@ pub(crate) struct Model {
 
 pub(crate) struct Cache {
     pub(crate) expression: Expr,
-    /// The body may move what the expression borrows from, so the handle is cloned.
-    pub(crate) is_moved_from: bool,
+    /// True if the body may move or mutate the variables of the expression, so the cache is cloned.
+    pub(crate) needs_clone: bool,
 }
 
 pub(crate) struct Serializer {
     pub(crate) expression: Expr,
-    /// As for the cache.
-    pub(crate) is_moved_from: bool,
+    /// As in [`Cache`].
+    pub(crate) needs_clone: bool,
 }
 
 pub(crate) enum Key {
-    /// What of each argument is in it.
-    Arguments(Vec<Share>),
+    /// One part per argument.
+    Arguments(Vec<KeyPart>),
     Source(KeySource),
 }
 
-/// What of an argument is in the key.
-pub(crate) enum Share {
+/// The part of an argument that is in the key.
+pub(crate) enum KeyPart {
     Whole,
     /// Some of the names of its pattern.
     Names(Vec<Ident>),
@@ -62,33 +62,33 @@ impl Model {
     pub(crate) fn new(
         arguments: Arguments,
         function: Function,
-        mistakes: &mut Mistakes,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
-        refuse_self(&arguments, &function, mistakes);
+        check_self(&arguments, &function, diagnostics);
         let key = match arguments.key {
             Some(source) => {
-                check_source(&source, arguments.skip.as_ref(), &function, mistakes);
+                check_source(&source, arguments.skip.as_ref(), &function, diagnostics);
                 Key::Source(source)
             }
             None => Key::Arguments(choose_arguments(
                 arguments.skip.as_ref(),
                 arguments.include.is_empty(),
                 &function,
-                mistakes,
+                diagnostics,
             )),
         };
         let cache = arguments.cache.map(|expression| {
-            let is_moved_from = is_moved_from(&expression, &function);
-            Cache { expression, is_moved_from }
+            let needs_clone = needs_clone(&expression, &function);
+            Cache { expression, needs_clone }
         });
         let serializer = arguments.serializer.map(|expression| {
-            let is_moved_from = is_moved_from(&expression, &function);
-            Serializer { expression, is_moved_from }
+            let needs_clone = needs_clone(&expression, &function);
+            Serializer { expression, needs_clone }
         });
         if let Some(spawn) = &arguments.spawn {
-            check_spawn(spawn, arguments.stale.is_some(), &function, mistakes);
+            check_spawn(spawn, arguments.stale.is_some(), &function, diagnostics);
         }
-        let handle = arguments.handle.map(|handle| check_handle(handle, &function, mistakes));
+        let handle = arguments.handle.map(|handle| check_handle(handle, &function, diagnostics));
         Some(Self {
             root: Root::new(arguments.root.as_ref()),
             function,
@@ -110,21 +110,21 @@ impl Model {
     }
 }
 
-/// The handle, with what the function says of where it is.
-fn check_handle(mut handle: Handle, function: &Function, mistakes: &mut Mistakes) -> Handle {
+/// Checks the handle, and decides whether it is an associated function.
+fn check_handle(mut handle: Handle, function: &Function, diagnostics: &mut Diagnostics) -> Handle {
     let item = &function.item;
     if handle.name == item.sig.ident {
-        mistakes
+        diagnostics
             .add(&handle.name, "this is the name of the function itself; give the handle another");
     }
     for argument in &function.arguments {
         if let Type::ImplTrait(ty) = peel(&argument.ty) {
             let message = "a function with a handle must be able to name its types; write a type \
                            parameter";
-            mistakes.add(ty, message);
+            diagnostics.add(ty, message);
         }
         if let Some(condition) = argument.conditions.first() {
-            mistakes
+            diagnostics
                 .add(condition, "an argument of a function with a handle cannot be conditional");
         }
     }
@@ -133,15 +133,15 @@ fn check_handle(mut handle: Handle, function: &Function, mistakes: &mut Mistakes
     handle
 }
 
-/// A task outlives the call, so it must own what it works with.
-fn check_spawn(spawn: &Expr, is_stale: bool, function: &Function, mistakes: &mut Mistakes) {
+/// Checks that all arguments are owned: the spawned task outlives the call.
+fn check_spawn(spawn: &Expr, is_stale: bool, function: &Function, diagnostics: &mut Diagnostics) {
     if !is_stale {
         let message = "`spawn` runs the refresh of a value past its ttl; say with `stale` how long \
                        that is served";
-        mistakes.add(spawn, message);
+        diagnostics.add(spawn, message);
     }
     if function.kind != Kind::Async {
-        mistakes.add(spawn, "`spawn` is for an `async fn`: a sync refresh runs in its caller");
+        diagnostics.add(spawn, "`spawn` is for an `async fn`: a sync refresh runs in its caller");
     }
     let message = "a function with `spawn` must own what it is given, since its refresh outlives \
                    the call; take an owned value, or an `Arc`";
@@ -149,16 +149,16 @@ fn check_spawn(spawn: &Expr, is_stale: bool, function: &Function, mistakes: &mut
         if let Type::Reference(reference) = &argument.ty
             && reference.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident != "static")
         {
-            mistakes.add(reference, message);
+            diagnostics.add(reference, message);
         }
         if let Some(name) = pattern::borrowed_name(argument) {
-            mistakes.add(name, format!("{message}; bind `{name}` without `ref`"));
+            diagnostics.add(name, format!("{message}; bind `{name}` without `ref`"));
         }
     }
     if let Some(receiver) = function.item.sig.receiver()
         && let ReceiverKind::Reference(..) = &receiver.kind
     {
-        mistakes.add(receiver, message);
+        diagnostics.add(receiver, message);
     }
 }
 
@@ -166,11 +166,11 @@ fn check_source(
     source: &KeySource,
     skip: Option<&Skip>,
     function: &Function,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) {
     if let Some(skip) = skip {
         let message = "`skip` does nothing where `key` says what the key is; remove one of them";
-        mistakes.add(&skip.keyword, message);
+        diagnostics.add(&skip.keyword, message);
     }
     let KeySource::Closure(closure) = source else { return };
     let (given, wanted) = (closure.inputs.len(), function.arguments.len());
@@ -180,17 +180,16 @@ fn check_source(
              arguments of `{}`",
             function.item.sig.ident
         );
-        mistakes.add(closure, message);
+        diagnostics.add(closure, message);
     } else if wanted > 0 && closure.inputs.iter().all(|input| matches!(input, Pat::Wild(_))) {
         let message = "this closure ignores every argument, so all calls would share one entry; \
                        write `key = \"..\"` if that is meant";
-        mistakes.add(closure, message);
+        diagnostics.add(closure, message);
     }
 }
 
-/// What `self` means to the key must be said where nothing else is in it, and what a call may change must
-/// not be in it.
-fn refuse_self(arguments: &Arguments, function: &Function, mistakes: &mut Mistakes) {
+/// Rejects `&mut self` in the key, and a key that would be empty because `self` is its only argument.
+fn check_self(arguments: &Arguments, function: &Function, diagnostics: &mut Diagnostics) {
     let Some(receiver) = function.item.sig.receiver() else { return };
     let is_skipped =
         arguments.skip.as_ref().is_some_and(|skip| skip.names.iter().any(|name| name == "self"));
@@ -201,7 +200,7 @@ fn refuse_self(arguments: &Arguments, function: &Function, mistakes: &mut Mistak
         let message = "what `&mut self` refers to may change during the call, and a call that is \
                        served from the cache does not change it; take `&self`, write `key = ..`, or \
                        `skip(self)` if that is meant";
-        mistakes.add(receiver, message);
+        diagnostics.add(receiver, message);
         return;
     }
     let names_self = |expression: &Expr| mentions(expression.to_token_stream(), &|n| n == "self");
@@ -212,11 +211,11 @@ fn refuse_self(arguments: &Arguments, function: &Function, mistakes: &mut Mistak
         let message = "`self` is not part of the key, so all values would share one entry; write \
                        `include(self.id)` with what the result depends on, `cache = self.cache` for \
                        entries of its own, or `key = ..`; or `skip(self)` if all values share it";
-        mistakes.add(receiver.self_token, message);
+        diagnostics.add(receiver.self_token, message);
     }
 }
 
-/// Whether a receiver is an exclusive reference, or holds one.
+/// Returns whether the type of a receiver contains an exclusive reference.
 fn is_exclusive(receiver: &Receiver) -> bool {
     #[derive(Default)]
     struct Exclusive(bool);
@@ -237,21 +236,24 @@ fn is_exclusive(receiver: &Receiver) -> bool {
     }
 }
 
-/// What of each argument is in the key.
+/// Chooses the part of each argument that is in the key.
 fn choose_arguments(
     skip: Option<&Skip>,
     is_alone: bool,
     function: &Function,
-    mistakes: &mut Mistakes,
-) -> Vec<Share> {
+    diagnostics: &mut Diagnostics,
+) -> Vec<KeyPart> {
     let skipped = skip.map_or(&[][..], |skip| &skip.names);
-    check_skipped(skipped, function, mistakes);
-    let shares: Vec<Share> =
-        function.arguments.iter().map(|argument| share(argument, skipped, mistakes)).collect();
-    for (argument, share) in function.arguments.iter().zip(&shares) {
+    check_skipped(skipped, function, diagnostics);
+    let parts: Vec<KeyPart> = function
+        .arguments
+        .iter()
+        .map(|argument| key_part(argument, skipped, diagnostics))
+        .collect();
+    for (argument, part) in function.arguments.iter().zip(&parts) {
         if let Type::Reference(reference) = &argument.ty
             && reference.mutability.is_some()
-            && !matches!(share, Share::Nothing)
+            && !matches!(part, KeyPart::Nothing)
         {
             let names: Vec<String> = argument.names().map(ToString::to_string).collect();
             let message = format!(
@@ -259,38 +261,38 @@ fn choose_arguments(
                  the key; write `skip({})`",
                 names.join(", ")
             );
-            mistakes.add(reference, message);
+            diagnostics.add(reference, message);
         }
     }
     if let Some(skip) = skip
-        && shares.iter().all(|share| matches!(share, Share::Nothing))
+        && parts.iter().all(|part| matches!(part, KeyPart::Nothing))
         && is_alone
         && function.arguments.iter().any(Argument::is_visible)
     {
         let message = "every argument is skipped, so all calls would share one entry; write \
                        `key = \"..\"` if that is meant";
-        mistakes.add(&skip.keyword, message);
+        diagnostics.add(&skip.keyword, message);
     }
-    shares
+    parts
 }
 
-/// An argument leaves the key only if all of its names are skipped. Where some are, the others are what
-/// is left of it.
-fn share(argument: &Argument, skipped: &[Ident], mistakes: &mut Mistakes) -> Share {
+/// Removes the skipped names of an argument. The whole argument is left out only if all of its names are
+/// skipped.
+fn key_part(argument: &Argument, skipped: &[Ident], diagnostics: &mut Diagnostics) -> KeyPart {
     let (out, left): (Vec<&Binding>, Vec<&Binding>) =
         argument.bindings.iter().partition(|binding| skipped.contains(&binding.name));
     if !argument.is_visible() {
-        return Share::Nothing;
+        return KeyPart::Nothing;
     }
-    let Some(first) = out.first() else { return Share::Whole };
+    let Some(first) = out.first() else { return KeyPart::Whole };
     if argument.hides_names() {
         let message = format!(
             "the argument of `{}` has names that only a macro knows, so it cannot be skipped; write \
              `key = ..`",
             first.name
         );
-        mistakes.add(&skipped[place(skipped, &first.name)], message);
-        return Share::Whole;
+        diagnostics.add(&skipped[position(skipped, &first.name)], message);
+        return KeyPart::Whole;
     }
     for binding in &out {
         let whole = binding.wholes.iter().find(|whole| !skipped.contains(whole));
@@ -299,40 +301,40 @@ fn share(argument: &Argument, skipped: &[Ident], mistakes: &mut Mistakes) -> Sha
             let message = format!(
                 "`{name}` is a part of `{whole}`, which is in the key; write `skip({whole}, {name})`"
             );
-            mistakes.add(&skipped[place(skipped, name)], message);
+            diagnostics.add(&skipped[position(skipped, name)], message);
         }
     }
     if left.is_empty() {
-        Share::Nothing
+        KeyPart::Nothing
     } else {
-        Share::Names(left.into_iter().map(|binding| binding.name.clone()).collect())
+        KeyPart::Names(left.into_iter().map(|binding| binding.name.clone()).collect())
     }
 }
 
-fn place(names: &[Ident], name: &Ident) -> usize {
+fn position(names: &[Ident], name: &Ident) -> usize {
     names.iter().position(|other| other == name).unwrap_or_default()
 }
 
-fn check_skipped(skipped: &[Ident], function: &Function, mistakes: &mut Mistakes) {
+fn check_skipped(skipped: &[Ident], function: &Function, diagnostics: &mut Diagnostics) {
     let bindings: Vec<&Ident> = function.arguments.iter().flat_map(Argument::names).collect();
     let has_self = function.item.sig.receiver().is_some();
     for (index, name) in skipped.iter().enumerate() {
         if skipped[..index].contains(name) {
-            mistakes.add(name, format!("`{name}` is skipped twice; remove one"));
+            diagnostics.add(name, format!("`{name}` is skipped twice; remove one"));
         } else if !(bindings.contains(&name) || name == "self" && has_self) {
             let message = if bindings.is_empty() {
-                format!("`{name}` is no argument: `{}` has none", function.item.sig.ident)
+                format!("`{name}` is not an argument: `{}` has none", function.item.sig.ident)
             } else {
                 let names: Vec<String> = bindings.iter().map(|b| format!("`{b}`")).collect();
-                format!("`{name}` is no argument; the arguments are {}", names.join(", "))
+                format!("`{name}` is not an argument; the arguments are {}", names.join(", "))
             };
-            mistakes.add(name, message);
+            diagnostics.add(name, message);
         }
     }
 }
 
-/// Whether an expression names something that the body may move or borrow exclusively.
-fn is_moved_from(expression: &Expr, function: &Function) -> bool {
+/// Returns whether an expression uses a variable that the body may move or borrow mutably.
+fn needs_clone(expression: &Expr, function: &Function) -> bool {
     let owns_self = function.item.sig.receiver().is_some_and(|receiver| match &receiver.kind {
         ReceiverKind::Reference(_, _, mutability) => mutability.is_some(),
         ReceiverKind::Typed(_, ty) => !is_shared_reference(ty),
@@ -353,10 +355,10 @@ fn is_shared_reference(ty: &Type) -> bool {
     matches!(peel(ty), Type::Reference(reference) if reference.mutability.is_none())
 }
 
-fn mentions(tokens: TokenStream, is_meant: &dyn Fn(&Ident) -> bool) -> bool {
+fn mentions(tokens: TokenStream, predicate: &dyn Fn(&Ident) -> bool) -> bool {
     tokens.into_iter().any(|token| match token {
-        TokenTree::Ident(name) => is_meant(&name),
-        TokenTree::Group(group) => mentions(group.stream(), is_meant),
+        TokenTree::Ident(name) => predicate(&name),
+        TokenTree::Group(group) => mentions(group.stream(), predicate),
         _ => false,
     })
 }

@@ -1,9 +1,8 @@
-//! The pattern of an argument: what it binds, and how its names are bound where the argument must stay
-//! whole.
+//! Patterns of arguments: the names they bind, and code that binds them.
 //!
-//! A call takes the argument apart by value before the first expression of the attribute that may name a
-//! part. A handle needs the argument for the call itself, and a closure for `key` is called with it, so
-//! there the parts are bound by reference, and those that can be copied are copied.
+//! A call destructures the argument by value, before the first expression of the attribute that may use one
+//! of its names. A handle needs the whole argument for the call itself, and a closure for `key` receives it,
+//! so there the names are bound by reference, and values that are `Copy` are copied.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -11,44 +10,44 @@ use syn::visit::{self, Visit};
 use syn::{Ident, Pat, PatIdent, PatReference, Type};
 
 use crate::cached::function::{Argument, peel};
-use crate::paths::{Root, ours};
+use crate::paths::{Root, own_ident};
 
 /// A name that a pattern binds.
 pub(crate) struct Binding {
     pub(crate) name: Ident,
-    /// The names before an `@` that bind a whole of which this is a part.
+    /// The names before an `@` whose value contains this one.
     pub(crate) wholes: Vec<Ident>,
-    /// Whether it is bound to a reference into what the argument refers to.
+    /// True if the name is bound to a reference, by `ref` or by match ergonomics.
     is_reference: bool,
-    /// The `ref` or `ref mut` before it.
+    /// The `ref` or `ref mut` before the name.
     modifier: Option<Modifier>,
 }
 
 struct Modifier {
-    /// Whether the argument itself must be mutable for it.
+    /// True if the argument must be mutable.
     needs_mut: bool,
-    /// Whether the value itself can be bound instead.
+    /// True if the name can be bound by value instead.
     is_removable: bool,
 }
 
-/// The names of a pattern for an argument of this type, each once.
+/// Returns the names of a pattern for an argument of this type, each once.
 pub(crate) fn bindings(pattern: &Pat, ty: &Type) -> Vec<Binding> {
-    let mut walk = Walk::default();
+    let mut walk = BindingWalk::default();
     walk.pattern(pattern, Some(ty), false);
     walk.found
 }
 
-/// The name of an argument that is a name alone.
+/// Returns the binding of an argument without a pattern.
 pub(crate) fn binding(name: Ident) -> Binding {
     Binding { name, wholes: Vec::new(), is_reference: false, modifier: None }
 }
 
-/// Whether a pattern may bind names that cannot be seen from here, those in a macro.
+/// Returns whether a pattern may bind names inside of a macro, where they are unknown.
 pub(crate) fn hides_names(pattern: &Pat) -> bool {
     any(pattern, |pattern| matches!(pattern, Pat::Macro(_) | Pat::Verbatim(_)))
 }
 
-/// The statements that take an argument apart, by value.
+/// Generates the statements that destructure an argument by value.
 pub(crate) fn by_value(argument: &Argument) -> Option<TokenStream> {
     let (pattern, name) = (argument.pattern.as_ref()?, &argument.name);
     let conditions = &argument.conditions;
@@ -61,8 +60,8 @@ pub(crate) fn by_value(argument: &Argument) -> Option<TokenStream> {
     Some(quote!(#mutable #(#conditions)* let #pattern = #name;))
 }
 
-/// [`by_value`] where the body outlives the variables of the call: the `ref` of a name is what the body
-/// begins with.
+/// Like [`by_value`] for a body that owns the arguments: the first statements bind by value, and the
+/// second, which belong at the start of the body, create the references.
 pub(crate) fn owned(argument: &Argument) -> Option<(TokenStream, TokenStream)> {
     let (mut pattern, name) = (argument.pattern.clone()?, &argument.name);
     let conditions = &argument.conditions;
@@ -79,7 +78,7 @@ pub(crate) fn owned(argument: &Argument) -> Option<(TokenStream, TokenStream)> {
     Some((quote!(#(#conditions)* let #pattern = #name;), quote!(#(#references)*)))
 }
 
-/// The first name that stays a reference whatever [`owned`] does.
+/// Returns the first name that [`owned`] cannot bind by value.
 pub(crate) fn borrowed_name(argument: &Argument) -> Option<&Ident> {
     let is_borrowed = |binding: &&Binding| {
         binding.modifier.as_ref().is_some_and(|modifier| !modifier.is_removable)
@@ -88,20 +87,20 @@ pub(crate) fn borrowed_name(argument: &Argument) -> Option<&Ident> {
     argument.bindings.iter().find(is_borrowed).filter(|_| !is_static).map(|binding| &binding.name)
 }
 
-/// The statements that bind the names of an argument and leave it whole.
+/// Generates the statements that bind the names of an argument by reference, without moving it.
 pub(crate) fn by_reference(argument: &Argument, root: &Root) -> Option<TokenStream> {
     let (pattern, name) = (argument.pattern.as_ref()?, &argument.name);
     let conditions = &argument.conditions;
-    // What a macro binds cannot be used below.
+    // Names bound in a macro are unknown here, so nothing uses them.
     let unused = hides_names(pattern).then(|| quote!(#[allow(unused_variables, unused_mut)]));
-    let mut apart = Apart::default();
+    let mut rewrite = ExplicitRefs::default();
     let taken = if has_modifiers(pattern) {
-        let pattern = apart.explicit(pattern, true);
+        let pattern = rewrite.explicit(pattern, true);
         quote!(#(#conditions)* let #pattern = #name;)
     } else {
         quote!(#(#conditions)* #unused let #pattern = &#name;)
     };
-    let parts = apart
+    let parts = rewrite
         .parts
         .iter()
         .map(|(name, pattern)| quote!(#(#conditions)* #unused let #pattern = #name;));
@@ -119,23 +118,23 @@ pub(crate) fn by_reference(argument: &Argument, root: &Root) -> Option<TokenStre
                 };
             }
         });
-        // The attribute may name it or not.
+        // The attribute may use the name or not.
         quote!(#copy #(#conditions)* let _ = &#name;)
     });
     Some(quote!(#taken #(#parts)* #(#copies)*))
 }
 
 #[derive(Default)]
-struct Walk {
+struct BindingWalk {
     found: Vec<Binding>,
     wholes: Vec<Ident>,
     is_below_reference: bool,
     at_signs: usize,
 }
 
-impl Walk {
-    /// `ty` is that of the value, where it can be seen. With `is_reference` the value is behind a reference
-    /// that the pattern does not spell out.
+impl BindingWalk {
+    /// Collects the bindings of a pattern. `ty` is the type of the value, if known. `is_reference` means that
+    /// the default binding mode is by reference (match ergonomics).
     fn pattern(&mut self, pattern: &Pat, ty: Option<&Type>, mut is_reference: bool) {
         let mut ty = ty.map(peel);
         if !matches!(pattern, Pat::Ident(_) | Pat::Reference(_) | Pat::Paren(_) | Pat::Or(_)) {
@@ -164,13 +163,13 @@ impl Walk {
                 };
                 let rest = tuple.elems.iter().position(|part| matches!(part, Pat::Rest(_)));
                 for (index, part) in tuple.elems.iter().enumerate() {
-                    let place = match rest {
+                    let index = match rest {
                         Some(rest) if index > rest => {
                             (types.len() + index).checked_sub(tuple.elems.len())
                         }
                         _ => Some(index),
                     };
-                    let ty = place.and_then(|place| types.get(place).copied());
+                    let ty = index.and_then(|index| types.get(index).copied());
                     self.pattern(part, ty, is_reference);
                 }
             }
@@ -215,8 +214,7 @@ impl Walk {
     }
 }
 
-/// Whether a pattern says anywhere how a name is bound, or spells a reference out: then so must the
-/// whole way to it.
+/// Returns whether a pattern contains `ref`, `mut` or `&`. Such a pattern cannot use match ergonomics.
 fn has_modifiers(pattern: &Pat) -> bool {
     any(pattern, |pattern| match pattern {
         Pat::Ident(binding) => binding.by_ref.is_some() || binding.mutability.is_some(),
@@ -224,7 +222,7 @@ fn has_modifiers(pattern: &Pat) -> bool {
     })
 }
 
-fn any(pattern: &Pat, is_meant: impl Fn(&Pat) -> bool) -> bool {
+fn any(pattern: &Pat, predicate: impl Fn(&Pat) -> bool) -> bool {
     struct Any<F>(F, bool);
     impl<F: Fn(&Pat) -> bool> Visit<'_> for Any<F> {
         fn visit_pat(&mut self, pattern: &Pat) {
@@ -232,26 +230,27 @@ fn any(pattern: &Pat, is_meant: impl Fn(&Pat) -> bool) -> bool {
             visit::visit_pat(self, pattern);
         }
     }
-    let mut any = Any(is_meant, false);
+    let mut any = Any(predicate, false);
     any.visit_pat(pattern);
     any.1
 }
 
-/// Whether a name may be no name: a unit struct or a constant looks like one in a pattern.
+/// Returns whether a name may be a unit struct or a constant, which look like a name in a pattern.
 pub(crate) fn may_be_a_path(name: &Ident) -> bool {
     let name = name.to_string();
     name.trim_start_matches("r#").starts_with(char::is_uppercase)
 }
 
-/// A pattern whose names are all bound with `ref`.
+/// Rewrites a pattern so that all of its names are bound with `ref`.
 #[derive(Default)]
-struct Apart {
-    /// What is bound as a whole there, and taken apart after that.
+struct ExplicitRefs {
+    /// Parts that are bound as a whole, to be destructured by a later statement.
     parts: Vec<(Ident, Pat)>,
 }
 
-impl Apart {
-    /// `may_split` is false where the names must be the same in several cases.
+impl ExplicitRefs {
+    /// Rewrites a pattern. `may_split` is false in the cases of an `|` pattern, which must bind the same
+    /// names.
     fn explicit(&mut self, pattern: &Pat, may_split: bool) -> TokenStream {
         match pattern {
             Pat::Ident(binding) => self.name(binding, may_split),
@@ -262,7 +261,8 @@ impl Apart {
             | Pat::Range(_)
             | Pat::Const(_) => pattern.to_token_stream(),
             _ if may_split && !has_modifiers(pattern) => {
-                let name = ours(&format!("vayu_part_{}", self.parts.len()), Span::mixed_site());
+                let name =
+                    own_ident(&format!("vayu_part_{}", self.parts.len()), Span::mixed_site());
                 self.parts.push((name.clone(), pattern.clone()));
                 quote!(ref #name)
             }
@@ -330,7 +330,7 @@ impl Apart {
     }
 }
 
-/// Binds values where [`Walk`] has found that they can be.
+/// Removes each `ref` that [`BindingWalk`] found removable.
 fn remove_modifiers(pattern: &mut Pat) {
     match pattern {
         Pat::Ident(binding) if binding.subpat.is_none() && binding.by_ref.is_some() => {

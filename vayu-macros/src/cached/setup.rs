@@ -1,5 +1,5 @@
-//! The pieces that a function and its handle have in common: what is evaluated before the body takes
-//! the arguments.
+//! Generated code that a function and its handle share: everything that runs before the body takes the
+//! arguments.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -8,59 +8,61 @@ use syn::{Expr, ExprLit, GenericParam, Ident, Lit, Token};
 
 use crate::cached::args::{KeySource, Time, Ttl};
 use crate::cached::function::{Argument, Kind};
-use crate::cached::model::{Handle, Key, Model, Share};
+use crate::cached::model::{Handle, Key, KeyPart, Model};
 use crate::cached::pattern;
 
-/// Where errors about these tokens are told. Names that are made with it are ours all the same.
-pub(super) fn at(tokens: impl ToTokens) -> Span {
+/// Returns a span for generated code: errors are reported at `tokens`, and names stay hygienic.
+pub(super) fn span_of(tokens: impl ToTokens) -> Span {
     Span::mixed_site().located_at(tokens.span())
 }
 
-/// The type that the body answers.
-pub(super) fn answer(model: &Model) -> TokenStream {
-    match &model.function.answer {
-        Some(answer) => answer.to_token_stream(),
+/// Returns the output type of the body.
+pub(super) fn output_type(model: &Model) -> TokenStream {
+    match &model.function.output {
+        Some(output) => output.to_token_stream(),
         None => quote!(()),
     }
 }
 
-/// What the pieces are for.
+/// The context that the setup is generated for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// A call, which ends before they go.
+    /// A call; it ends before the variables of the setup are dropped.
     Call,
-    /// A call that may leave a task, which outlives them.
+    /// A call that may spawn a task, which outlives the variables.
     Task,
-    /// An entry, which outlives them.
+    /// An entry, which outlives the variables.
     Entry,
 }
 
-/// Everything that is evaluated before the body takes the arguments. The names that patterns bind are
-/// bound in it before the first expression that may name one, so the key is begun before that: it may be
-/// made of whole arguments.
+/// Generates everything that is evaluated before the body takes the arguments. Patterns are destructured
+/// before the first expression of the attribute, which may use their names. The key is started before
+/// that, since it may contain whole arguments.
 pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let root = &model.root;
     let (probe, plain) = (root.private("Probe"), root.private("PlainShape"));
-    let answer = answer(model);
+    let output = output_type(model);
     let (cache, key, parts) = (cache(model), key(model, purpose), include(model));
     let has_patterns = model.function.arguments.iter().any(|argument| argument.pattern.is_some());
     let (key_before, key_after) = if has_patterns { (Some(key), None) } else { (None, Some(key)) };
     let serializer = serializer(model, purpose);
-    let (ttl, keep) = (ttl(model, purpose), keep(model, purpose));
+    let (ttl, cache_if) = (ttl(model, purpose), cache_if(model, purpose));
     let stale = model.stale.as_ref().map(|stale| {
         let stale = time(stale);
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
     });
     let tags = tags(model, purpose);
-    let prefix =
-        model.prefix.as_ref().map(|prefix| quote_spanned!(at(prefix)=> vayu_key.finish(#prefix);));
+    let prefix = model
+        .prefix
+        .as_ref()
+        .map(|prefix| quote_spanned!(span_of(prefix)=> vayu_key.finish(#prefix);));
     let (any, exclusive) = (root.private("AnyPart"), root.private("ExclusiveKind"));
     quote_spanned! {Span::mixed_site()=>
         #[allow(unused_imports)]
         use {#any as _, #exclusive as _};
         #key_before
         #cache
-        let vayu_probe = #probe::<#answer>::new();
+        let vayu_probe = #probe::<#output>::new();
         let vayu_shape = {
             #[allow(unused_imports)]
             use #plain as _;
@@ -72,7 +74,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         let vayu_serializer = #serializer;
         #ttl
         #stale
-        #keep
+        #cache_if
         #tags
     }
 }
@@ -82,15 +84,16 @@ fn serializer(model: &Model, purpose: Purpose) -> TokenStream {
     match (&model.serializer, purpose) {
         (Some(serializer), purpose) => {
             let expression = &serializer.expression;
-            let span = at(expression);
-            if purpose == Purpose::Call && !serializer.is_moved_from {
+            let span = span_of(expression);
+            if purpose == Purpose::Call && !serializer.needs_clone {
                 return quote_spanned!(span=> &(#expression));
             }
             let own = root.private_at("Own", span);
             quote_spanned!(span=> #own(::core::clone::Clone::clone(&(#expression))))
         }
         (None, Purpose::Call) => {
-            let span = model.cache.as_ref().map_or_else(Span::mixed_site, |c| at(&c.expression));
+            let span =
+                model.cache.as_ref().map_or_else(Span::mixed_site, |c| span_of(&c.expression));
             quote_spanned!(span=> vayu_cache.serializer())
         }
         (None, Purpose::Task | Purpose::Entry) => root.private("OfCache"),
@@ -104,9 +107,9 @@ fn cache(model: &Model) -> TokenStream {
         return quote_spanned!(Span::mixed_site()=> let vayu_cache = #mem_cache(););
     };
     let expression = &cache.expression;
-    let span = at(expression);
+    let span = span_of(expression);
     let cache_of = root.private_at("cache_of", span);
-    if cache.is_moved_from {
+    if cache.needs_clone {
         quote_spanned! {span=>
             let vayu_cache = ::core::clone::Clone::clone(#cache_of(&(#expression)));
             let vayu_cache = &vayu_cache;
@@ -119,30 +122,34 @@ fn cache(model: &Model) -> TokenStream {
     }
 }
 
-/// The key of the arguments, or the one that is given instead, and the names that patterns bind.
+/// Starts the key, from the arguments or from `key = ..`, and destructures the patterns.
 fn key(model: &Model, purpose: Purpose) -> TokenStream {
     let root = &model.root;
     let builder = root.private("KeyBuilder");
-    let names: Vec<TokenStream> =
-        model.function.arguments.iter().map(|argument| names(model, argument, purpose)).collect();
+    let names: Vec<TokenStream> = model
+        .function
+        .arguments
+        .iter()
+        .map(|argument| bind_names(model, argument, purpose))
+        .collect();
     match &model.key {
-        Key::Arguments(shares) => {
-            let arguments = model.function.arguments.iter().zip(shares).zip(&names);
-            let parts = arguments.map(|((argument, share), names)| {
+        Key::Arguments(parts) => {
+            let arguments = model.function.arguments.iter().zip(parts).zip(&names);
+            let parts = arguments.map(|((argument, part), names)| {
                 let conditions = &argument.conditions;
-                match share {
-                    Share::Whole => {
-                        let part = add_part(model, &argument.name, at(&argument.ty));
+                match part {
+                    KeyPart::Whole => {
+                        let part = add_part(model, &argument.name, span_of(&argument.ty));
                         quote!(#(#conditions)* #part #names)
                     }
-                    Share::Names(left) => {
+                    KeyPart::Names(left) => {
                         let parts = left.iter().map(|name| {
-                            let part = add_part(model, name, at(name));
+                            let part = add_part(model, name, span_of(name));
                             quote!(#(#conditions)* #part)
                         });
                         quote!(#names #(#parts)*)
                     }
-                    Share::Nothing => names.clone(),
+                    KeyPart::Nothing => names.clone(),
                 }
             });
             match &model.version {
@@ -158,9 +165,9 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
                 },
             }
         }
-        Key::Source(KeySource::Text(expression)) => {
-            let span = at(expression);
-            let text = text_of_key(model, span, &quote_spanned!(span=> #expression));
+        Key::Source(KeySource::Expression(expression)) => {
+            let span = span_of(expression);
+            let text = key_of_string(model, span, &quote_spanned!(span=> #expression));
             let key = quote_spanned!(span=> let mut vayu_key = #text;);
             quote!(#(#names)* #key)
         }
@@ -169,19 +176,19 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
                 model.function.arguments.iter().map(|argument| &argument.name).collect();
             let types: Vec<_> = (0..arguments.len()).map(|n| format_ident!("A{n}")).collect();
             let values: Vec<_> = (0..arguments.len()).map(|n| format_ident!("a{n}")).collect();
-            // It is called with the whole arguments, and may name their parts.
+            // The closure receives the whole arguments, and may capture names of their patterns.
             let parts = model
                 .function
                 .arguments
                 .iter()
                 .map(|argument| pattern::by_reference(argument, root));
-            let span = at(closure);
-            let text = text_of_key(
+            let span = span_of(closure);
+            let text = key_of_string(
                 model,
                 span,
                 &quote_spanned!(span=> key_text(#(&#arguments,)* #closure)),
             );
-            // A function knows the types of the closure's parameters from the arguments.
+            // The signature infers the types of the closure's parameters from the arguments.
             let key = quote_spanned! {span=>
                 let mut vayu_key = {
                     fn key_text<#(#types: ?Sized,)* K>(
@@ -199,8 +206,8 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
     }
 }
 
-/// The statements that bind the names of an argument that is more than a name.
-fn names(model: &Model, argument: &Argument, purpose: Purpose) -> TokenStream {
+/// Generates the statements that destructure an argument with a pattern.
+fn bind_names(model: &Model, argument: &Argument, purpose: Purpose) -> TokenStream {
     let names = match purpose {
         Purpose::Call => pattern::by_value(argument),
         Purpose::Task => pattern::owned(argument).map(|(owned, _)| owned),
@@ -209,14 +216,14 @@ fn names(model: &Model, argument: &Argument, purpose: Purpose) -> TokenStream {
     names.unwrap_or_default()
 }
 
-/// The further parts of the key.
+/// Appends the parts of `include` to the key.
 fn include(model: &Model) -> TokenStream {
-    let parts = model.include.iter().map(|part| add_part(model, part, at(part)));
+    let parts = model.include.iter().map(|part| add_part(model, part, span_of(part)));
     quote!(#(#parts)*)
 }
 
-/// Begins a key with a text.
-fn text_of_key(model: &Model, span: Span, text: &TokenStream) -> TokenStream {
+/// Starts a key with a string.
+fn key_of_string(model: &Model, span: Span, text: &TokenStream) -> TokenStream {
     let builder = model.root.private("KeyBuilder");
     match &model.version {
         None => quote_spanned!(span=> #builder::text(&(#text))),
@@ -224,12 +231,12 @@ fn text_of_key(model: &Model, span: Span, text: &TokenStream) -> TokenStream {
     }
 }
 
-/// Appends one value to the key.
+/// Appends a value to the key.
 fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
     let part = model.root.private_at("Part", span);
     quote_spanned! {span=>
         {
-            // That the key uses an argument does not mean that the body does.
+            // Only the key may use the argument; the body may not.
             #[allow(clippy::used_underscore_binding)]
             let vayu_part = #part(&(#value));
             vayu_part.vayu_kind().add(&vayu_part, &mut vayu_key);
@@ -239,12 +246,12 @@ fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
 
 fn ttl(model: &Model, purpose: Purpose) -> TokenStream {
     match &model.ttl {
-        Ttl::OfAll(ttl) => {
+        Ttl::Fixed(ttl) => {
             let (ttl, fixed_ttl) = (time(ttl), model.root.private("fixed_ttl"));
             quote_spanned!(Span::mixed_site()=> let vayu_ttl = #fixed_ttl(#ttl);)
         }
         Ttl::ByValue(closure) => {
-            let span = at(closure);
+            let span = span_of(closure);
             let ttl_fn = model.root.private_at("ttl_fn", span);
             let mut closure = closure.clone();
             if purpose != Purpose::Call {
@@ -255,23 +262,23 @@ fn ttl(model: &Model, purpose: Purpose) -> TokenStream {
     }
 }
 
-/// An expression of type `Duration`.
+/// Generates an expression of type `Duration`.
 fn time(time: &Time) -> TokenStream {
     match time {
         Time::Fixed(time) => {
             let (seconds, nanos) = (time.as_secs(), time.subsec_nanos());
             quote_spanned!(Span::mixed_site()=> ::core::time::Duration::new(#seconds, #nanos))
         }
-        Time::Expression(expression) => quote_spanned! {at(expression)=>
+        Time::Expression(expression) => quote_spanned! {span_of(expression)=>
             { let vayu_time: ::core::time::Duration = #expression; vayu_time }
         },
     }
 }
 
-fn keep(model: &Model, purpose: Purpose) -> TokenStream {
+fn cache_if(model: &Model, purpose: Purpose) -> TokenStream {
     match &model.cache_if {
         Some(predicate) if purpose != Purpose::Entry => {
-            let span = at(predicate);
+            let span = span_of(predicate);
             let cache_if = model.root.private_at("cache_if", span);
             let mut predicate = predicate.clone();
             if let Expr::Closure(closure) = &mut predicate
@@ -279,25 +286,25 @@ fn keep(model: &Model, purpose: Purpose) -> TokenStream {
             {
                 closure.capture.get_or_insert(Token![move](span));
             }
-            quote_spanned!(span=> let vayu_keep = #cache_if(vayu_shape, &vayu_probe, #predicate);)
+            quote_spanned!(span=> let vayu_cache_if = #cache_if(vayu_shape, &vayu_probe, #predicate);)
         }
         _ => {
             let always = model.root.private("Always");
-            quote_spanned!(Span::mixed_site()=> let vayu_keep = #always;)
+            quote_spanned!(Span::mixed_site()=> let vayu_cache_if = #always;)
         }
     }
 }
 
-/// The groups of the tags. A call makes them only where a group was ever invalidated.
+/// Generates the groups of the tags. A call evaluates them only if a group was ever invalidated.
 fn tags(model: &Model, purpose: Purpose) -> Option<TokenStream> {
     if model.tags.is_empty() {
         return None;
     }
     let groups = model.tags.iter().map(|expression| {
-        let span = at(expression);
+        let span = span_of(expression);
         let tag = model.root.private_at("tag", span);
         match expression {
-            // Names in braces are those of the arguments, as in `format!`.
+            // Inline arguments, as in `format!`.
             Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
                 quote_spanned!(span=> #tag(::core::format_args!(#text)))
             }
@@ -314,7 +321,7 @@ fn tags(model: &Model, purpose: Purpose) -> Option<TokenStream> {
     })
 }
 
-/// Gives the key its prefix. Where it stays until the end of the call, it stays where it is.
+/// Adds the prefix to the key. A call borrows the key instead of moving it.
 pub(super) fn finish_key(model: &Model, purpose: Purpose) -> TokenStream {
     let prefix = prefix(model);
     let lend = (purpose == Purpose::Call)
@@ -325,9 +332,9 @@ pub(super) fn finish_key(model: &Model, purpose: Purpose) -> TokenStream {
     }
 }
 
-/// That of a function with a handle is the function itself, else its body, which has a name
-/// wherever the function is. One that is written down does not wait for the body, which may take what it
-/// is made of.
+/// Generates the default prefix: the type name of the function itself if it has a handle, else that of its
+/// body, whose path contains the function. A `prefix = ..` was already added by [`setup`], before the body
+/// takes the variables it may use.
 fn prefix(model: &Model) -> TokenStream {
     let private = |name| model.root.private(name);
     let prefix = match (&model.prefix, &model.handle) {
@@ -347,7 +354,7 @@ fn prefix(model: &Model) -> TokenStream {
     quote_spanned!(Span::mixed_site()=> vayu_key.finish_of(#prefix);)
 }
 
-/// The path of the function, with its type parameters, as a name beside it sees it.
+/// Returns the path of the function with its generic arguments, as seen from the handle.
 pub(super) fn path(model: &Model, handle: &Handle) -> TokenStream {
     let signature = &model.function.item.sig;
     let mut name = signature.ident.clone();
@@ -367,11 +374,11 @@ pub(super) fn path(model: &Model, handle: &Handle) -> TokenStream {
     quote!(#owner #name #generics)
 }
 
-/// What the call is to do.
+/// Generates the policy of the call.
 pub(super) fn policy(model: &Model) -> TokenStream {
     let root = &model.root;
-    // What the serializer cannot take is the type of the answer.
-    let span = model.function.answer.as_ref().map_or_else(Span::mixed_site, at);
+    // A type that the serializer does not support is reported at the output type.
+    let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let policy = root.private_at("Policy", span);
     let tags =
         (!model.tags.is_empty()).then(|| quote_spanned!(Span::mixed_site()=> .tags(vayu_tags)));
@@ -382,7 +389,7 @@ pub(super) fn policy(model: &Model) -> TokenStream {
     let handle = model.handle.as_ref().map(|_| quote!(.with_handle()));
     let quiet = model.is_quiet.then(|| quote!(.quiet()));
     quote_spanned! {span=>
-        #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_keep)
+        #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_cache_if)
             #tags
             #serializer
             #stale

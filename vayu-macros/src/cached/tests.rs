@@ -3,11 +3,11 @@ use quote::quote;
 
 use super::*;
 
-/// What is wrong with an attribute on a function.
-fn mistakes(arguments: TokenStream, item: &TokenStream) -> Vec<String> {
-    let mut mistakes = Mistakes::default();
-    check(Attribute::Cached, arguments, item, &mut mistakes);
-    mistakes.messages()
+/// Returns the messages for an attribute on a function.
+fn messages(arguments: TokenStream, item: &TokenStream) -> Vec<String> {
+    let mut diagnostics = Diagnostics::default();
+    check(Attribute::Cached, arguments, item, &mut diagnostics);
+    diagnostics.messages()
 }
 
 fn function() -> TokenStream {
@@ -15,7 +15,7 @@ fn function() -> TokenStream {
 }
 
 #[test]
-fn right_attributes_have_no_mistakes() {
+fn valid_attributes_have_no_errors() {
     for arguments in [
         quote!(ttl = "1h 30m"),
         quote!(ttl = 30,),
@@ -26,19 +26,19 @@ fn right_attributes_have_no_mistakes() {
         quote!(ttl = 1, skip(a), cache_if = Option::is_some),
         quote!(ttl = 18446744073709551615),
     ] {
-        assert_eq!(mistakes(arguments.clone(), &function()), [""; 0], "{arguments}");
+        assert_eq!(messages(arguments.clone(), &function()), [""; 0], "{arguments}");
     }
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let item = quote! { const extern "C" fn call(a: &mut u8) -> &u8 { a } };
-    let found = mistakes(quote!(ttl = "soon", colour = "red", log = 5, skip(c), skip(a)), &item);
+    let found = messages(quote!(ttl = "soon", colour = "red", log = 5, skip(c), skip(a)), &item);
     assert_eq!(found.len(), 9, "{found:#?}");
 }
 
 #[test]
-fn mistake_leaves_the_item_as_it_is() {
+fn item_is_unchanged_on_an_error() {
     let item = quote! { #[inline] pub(crate) async unsafe fn call<T>(a: T) where T: Copy { a; } };
     let expanded = expand(Attribute::Cached, quote!(ttl = 0), item.clone()).to_string();
     assert!(expanded.contains("compile_error"), "{expanded}");
@@ -54,19 +54,19 @@ fn body_is_emitted_once() {
 }
 
 #[test]
-fn future_in_a_box_is_found_under_any_path() {
-    for answer in [
+fn boxed_future_is_recognized_under_any_path() {
+    for output in [
         quote!(Pin<Box<dyn Future<Output = Result<u8, E>> + Send + 'a>>),
         quote!(::core::pin::Pin<Box<dyn ::core::future::Future<Output = u8> + 'async_trait>>),
     ] {
-        let item = quote! { fn call<'a>(a: &'a str) -> #answer { body() } };
+        let item = quote! { fn call<'a>(a: &'a str) -> #output { body() } };
         let expanded = expand(Attribute::Cached, quote!(ttl = 1), item).to_string();
         assert!(expanded.contains("finish_async"), "{expanded}");
     }
 }
 
 #[test]
-fn cache_is_cloned_where_the_body_may_take_what_it_comes_from() {
+fn cache_is_cloned_if_the_body_may_move_its_owner() {
     let clones = |item: TokenStream| {
         let arguments = quote!(ttl = 1, cache = self.cache, skip(self));
         expand(Attribute::Cached, arguments, item).to_string().contains("Clone :: clone")
@@ -78,14 +78,14 @@ fn cache_is_cloned_where_the_body_may_take_what_it_comes_from() {
     assert!(clones(quote! { async fn call(self: Arc<Self>) {} }));
 }
 
-/// The mistakes of an attribute that is written as a string, with suffixes that `quote!` would refuse.
-fn mistakes_of(arguments: &str, item: &str) -> Vec<String> {
-    mistakes(arguments.parse().unwrap(), &item.parse().unwrap())
+/// Like `messages`, parsed from strings: `quote!` rejects literals with unknown suffixes.
+fn messages_of(arguments: &str, item: &str) -> Vec<String> {
+    messages(arguments.parse().unwrap(), &item.parse().unwrap())
 }
 
 #[test]
-fn no_literal_loses_a_part() {
-    for (arguments, meant) in [
+fn literal_with_a_suffix_is_an_error() {
+    for (arguments, expected) in [
         ("ttl = 5m", "`5m` is not a number; write `ttl = \"5m\"`"),
         ("ttl = 0.5h", "`0.5h` is not a number; write `ttl = \"0.5h\"`"),
         ("ttl = 5M", "`5M` is not a number; write `ttl = \"5m\"` or `ttl = \"5months\"`"),
@@ -109,15 +109,15 @@ fn no_literal_loses_a_part() {
         ("ttl = \"5y\"", "write `ttl = \"5years\"`"),
         ("ttl = 1, stale = \"5 Min\"", "write `stale = \"5 min\"`"),
     ] {
-        let found = mistakes_of(arguments, "fn call(a: u8, b: &str) -> u8 { a }");
-        assert!(found.len() == 1 && found[0].contains(meant), "{arguments}: {found:#?}");
+        let found = messages_of(arguments, "fn call(a: u8, b: &str) -> u8 { a }");
+        assert!(found.len() == 1 && found[0].contains(expected), "{arguments}: {found:#?}");
     }
 }
 
 #[test]
-fn skipped_part_of_an_argument_is_one_mistake_or_leaves_the_others() {
+fn skipped_part_of_an_argument_is_an_error_or_keeps_the_other_parts() {
     let skip = |names: &str, argument: &str| {
-        mistakes_of(&format!("ttl = 1, skip({names})"), &format!("fn call({argument}, n: u8) {{}}"))
+        messages_of(&format!("ttl = 1, skip({names})"), &format!("fn call({argument}, n: u8) {{}}"))
     };
     for (names, argument) in [
         ("a", "(a, b): (A, B)"),
@@ -131,18 +131,21 @@ fn skipped_part_of_an_argument_is_one_mistake_or_leaves_the_others() {
     ] {
         assert_eq!(skip(names, argument), [""; 0], "{names} of {argument}");
     }
-    for (names, argument, meant) in [
+    for (names, argument, expected) in [
         ("a", "whole @ (a, b): (A, B)", "`a` is a part of `whole`"),
         ("a, b", "whole @ (a, b): (A, B)", "`a` is a part of `whole`"),
         ("b", "(names!(a), b): (A, B)", "names that only a macro knows"),
     ] {
         let found = skip(names, argument);
-        assert!(!found.is_empty() && found[0].contains(meant), "{names} of {argument}: {found:?}");
+        assert!(
+            !found.is_empty() && found[0].contains(expected),
+            "{names} of {argument}: {found:?}"
+        );
     }
 }
 
 #[test]
-fn every_form_of_a_receiver_is_looked_at() {
+fn every_form_of_a_receiver_is_checked() {
     for receiver in [
         "&mut self",
         "&'a mut self",
@@ -155,18 +158,18 @@ fn every_form_of_a_receiver_is_looked_at() {
     ] {
         let item = format!("fn call<'a>({receiver}, n: u8) {{}}");
         for arguments in ["ttl = 1", "ttl = 1, cache = self.cache", "ttl = 1, include(self.id)"] {
-            let found = mistakes_of(arguments, &item);
+            let found = messages_of(arguments, &item);
             assert!(found.len() == 1 && found[0].contains("`&mut self`"), "{receiver}: {found:?}");
         }
-        assert_eq!(mistakes_of("ttl = 1, key = \"k\"", &item), [""; 0], "{receiver}");
-        assert_eq!(mistakes_of("ttl = 1, skip(self)", &item), [""; 0], "{receiver}");
+        assert_eq!(messages_of("ttl = 1, key = \"k\"", &item), [""; 0], "{receiver}");
+        assert_eq!(messages_of("ttl = 1, skip(self)", &item), [""; 0], "{receiver}");
     }
     for receiver in ["&self", "&'a self", "self", "mut self", "self: &Self", "self: Arc<Self>"] {
         for other in ["", ", _: u8", ", (_, _): (u8, u8)"] {
             let item = format!("fn call<'a>({receiver}{other}) {{}}");
-            let found = mistakes_of("ttl = 1", &item);
+            let found = messages_of("ttl = 1", &item);
             assert!(found.len() == 1 && found[0].contains("skip(self)"), "{item}: {found:?}");
-            for said in [
+            for explicit in [
                 "skip(self)",
                 "include(self.id)",
                 "cache = self.cache",
@@ -175,25 +178,25 @@ fn every_form_of_a_receiver_is_looked_at() {
                 "key = \"k\"",
             ] {
                 assert_eq!(
-                    mistakes_of(&format!("ttl = 1, {said}"), &item),
+                    messages_of(&format!("ttl = 1, {explicit}"), &item),
                     [""; 0],
-                    "{item}: {said}"
+                    "{item}: {explicit}"
                 );
             }
-            let unsaid = mistakes_of("ttl = 1, cache = CACHE, prefix = \"p\"", &item);
-            assert_eq!(unsaid.len(), 1, "{item}: {unsaid:?}");
+            let implicit = messages_of("ttl = 1, cache = CACHE, prefix = \"p\"", &item);
+            assert_eq!(implicit.len(), 1, "{item}: {implicit:?}");
         }
         let with_more = format!("fn call<'a>({receiver}, n: u8) {{}}");
-        assert_eq!(mistakes_of("ttl = 1", &with_more), [""; 0]);
-        assert_eq!(mistakes_of("ttl = 1, skip(self)", &with_more), [""; 0]);
-        assert_eq!(mistakes_of("ttl = 1, skip(self, n)", &with_more).len(), 1);
+        assert_eq!(messages_of("ttl = 1", &with_more), [""; 0]);
+        assert_eq!(messages_of("ttl = 1, skip(self)", &with_more), [""; 0]);
+        assert_eq!(messages_of("ttl = 1, skip(self, n)", &with_more).len(), 1);
     }
-    assert_eq!(mistakes_of("ttl = 1, skip(self)", "fn call(n: u8) {}").len(), 1);
-    assert_eq!(mistakes_of("ttl = 1, skip(self, self)", "fn call(&self, n: u8) {}").len(), 1);
+    assert_eq!(messages_of("ttl = 1, skip(self)", "fn call(n: u8) {}").len(), 1);
+    assert_eq!(messages_of("ttl = 1, skip(self, self)", "fn call(&self, n: u8) {}").len(), 1);
 }
 
 #[test]
-fn names_that_async_trait_took_out_of_the_signature_are_found() {
+fn names_that_async_trait_moved_into_the_body_are_found() {
     let item = quote! {
         fn call<'a>(&'a self, __arg1: (u8, u8), __arg2: Db, id: u8) -> Pin<Box<dyn Future<Output = u8> + 'a>> {
             Box::pin(async move {
@@ -206,26 +209,26 @@ fn names_that_async_trait_took_out_of_the_signature_are_found() {
             })
         }
     };
-    assert_eq!(mistakes(quote!(ttl = 1, skip(a)), &item), [""; 0]);
-    let found = mistakes(quote!(ttl = 1, skip(c)), &item);
-    assert_eq!(found, ["`c` is no argument; the arguments are `a`, `b`, `id`"]);
+    assert_eq!(messages(quote!(ttl = 1, skip(a)), &item), [""; 0]);
+    let found = messages(quote!(ttl = 1, skip(c)), &item);
+    assert_eq!(found, ["`c` is not an argument; the arguments are `a`, `b`, `id`"]);
     let expanded = expand(Attribute::Cached, quote!(ttl = 1), item).to_string();
     assert_eq!(expanded.matches("let (a , mut b) = __arg1").count(), 1, "{expanded}");
     assert!(!expanded.contains("Part (& (__arg2))"), "{expanded}");
 }
 
 #[test]
-fn types_in_the_groups_of_a_macro_are_seen() {
+fn types_in_invisible_groups_are_checked() {
     let ty: TokenTree =
         proc_macro2::Group::new(proc_macro2::Delimiter::None, quote!(&mut u8)).into();
-    let found = mistakes(quote!(ttl = 1), &quote! { fn call(a: #ty) {} });
+    let found = messages(quote!(ttl = 1), &quote! { fn call(a: #ty) {} });
     assert_eq!(found.len(), 1, "{found:?}");
 }
 
-/// Every token stream that one deletion, one doubling or one swap makes of another.
-fn neighbours(tokens: &TokenStream) -> Vec<TokenStream> {
+/// Returns every token stream with one token deleted, doubled or swapped with the next.
+fn mutations(tokens: &TokenStream) -> Vec<TokenStream> {
     let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
-    let mut neighbours = Vec::new();
+    let mut mutations = Vec::new();
     for index in 0..tokens.len() {
         let mut deleted = tokens.clone();
         deleted.remove(index);
@@ -233,20 +236,20 @@ fn neighbours(tokens: &TokenStream) -> Vec<TokenStream> {
         doubled.insert(index, tokens[index].clone());
         let mut swapped = tokens.clone();
         swapped.swap(index, (index + 1) % tokens.len());
-        neighbours.extend([deleted, doubled, swapped]);
+        mutations.extend([deleted, doubled, swapped]);
         if let TokenTree::Group(group) = &tokens[index] {
-            for inner in self::neighbours(&group.stream()) {
+            for inner in self::mutations(&group.stream()) {
                 let mut changed = tokens.clone();
                 changed[index] = proc_macro2::Group::new(group.delimiter(), inner).into();
-                neighbours.push(changed);
+                mutations.push(changed);
             }
         }
     }
-    neighbours.into_iter().map(|tokens| tokens.into_iter().collect()).collect()
+    mutations.into_iter().map(|tokens| tokens.into_iter().collect()).collect()
 }
 
 #[test]
-fn nothing_panics_whatever_is_written() {
+fn malformed_input_does_not_panic() {
     let arguments = [
         "ttl = |v: &u8| f(v), cache = self.cache, prefix = \"p\", key = |a, b| a, include(a, b + 1),
          skip(a), serializer = Json, log = false, cache_if = Some, version = 2, crate = ::a::b",
@@ -271,10 +274,10 @@ fn nothing_panics_whatever_is_written() {
         let arguments: TokenStream = arguments.parse().unwrap();
         for item in items {
             let item: TokenStream = item.parse().unwrap();
-            for arguments in neighbours(&arguments) {
+            for arguments in mutations(&arguments) {
                 let _ = expand(attributes[1], arguments, item.clone());
             }
-            for item in neighbours(&item) {
+            for item in mutations(&item) {
                 let _ = expand(attributes[0], arguments.clone(), item.clone());
                 let _ = expand(attributes[0], quote!(ttl = 1), item.clone());
                 let _ = expand(attributes[0], quote!(ttl = 1, handle = r#entry), item.clone());
@@ -289,9 +292,8 @@ fn nothing_panics_whatever_is_written() {
     }
 }
 
-/// Names and patterns of all kinds, raw ones among them.
 #[test]
-fn raw_names_expand_wherever_a_name_may_stand() {
+fn raw_names_expand_in_every_position() {
     let names = ["plain", "r#match", "r#type", "_under", "Upper", "r#async", "é"];
     for name in names {
         for item in [
@@ -311,12 +313,12 @@ fn raw_names_expand_wherever_a_name_may_stand() {
                 format!("ttl = 1, cache = {name}.cache, handle = Self::r#loop"),
                 format!("ttl = 1, serializer = {name}, prefix = {name}"),
             ] {
-                // `r#match_entry` is one name.
+                // `r#match_entry` is a single identifier.
                 let arguments: TokenStream = arguments.parse().unwrap();
                 let expanded = expand(Attribute::Cached, arguments.clone(), item.clone());
                 let expanded = expanded.to_string();
                 assert!(!expanded.contains("compile_error"), "{arguments} on {item}: {expanded}");
-                // What comes out is a function again, or two.
+                // The expansion is one function, or two with a handle.
                 syn::parse_str::<syn::File>(&format!("impl X {{ {expanded} }}"))
                     .unwrap_or_else(|error| panic!("{arguments} on {item}: {error}: {expanded}"));
             }
