@@ -1,4 +1,4 @@
-//! What a hit costs in allocations: nothing. And what bytes that nobody wrote cost: little.
+//! Allocations: a hit makes none, and corrupt bytes cause no large ones.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -29,7 +29,7 @@ fn generic<T: serde::Serialize + Copy + Into<u64>>(n: T) -> u64 {
     n.into()
 }
 
-/// Polls once: a hit is ready at once.
+/// Polls once: a hit is ready immediately.
 fn ready<T>(future: impl Future<Output = T>) -> T {
     let mut context = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut context) {
@@ -55,7 +55,7 @@ fn hit_allocates_nothing() {
     assert_eq!(counted.count_total, 0);
 }
 
-/// What a decoder asks of memory at once for bytes that claim to be long.
+/// Returns the peak memory of the decoders for bytes that claim to be long.
 fn memory_of<T: serde::Serialize + serde::de::DeserializeOwned + 'static>(bytes: &Bytes) -> u64 {
     let decoders: [fn(&Bytes) -> bool; 4] = [
         |bytes| Serializer::<T>::deserialize(&MessagePack, bytes).is_ok(),

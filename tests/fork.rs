@@ -1,6 +1,6 @@
-//! What a child process does with the caches of its parent.
+//! Caches of the parent in a forked child process.
 //!
-//! Without the test harness: a fork keeps the thread that called it and no other.
+//! Without the test harness: only the thread that calls `fork` exists in the child.
 
 #[cfg(unix)]
 #[path = "redis/server.rs"]
@@ -59,7 +59,7 @@ mod unix {
     fn beside_child(child: impl FnOnce() -> bool, parent: impl FnOnce()) {
         match fork::fork().expect("a child") {
             Fork::Child => {
-                // A child that hangs ends by itself.
+                // Aborts a child that hangs.
                 thread::spawn(|| {
                     thread::sleep(MINUTE);
                     std::process::abort();
@@ -78,7 +78,7 @@ mod unix {
     pub(crate) fn computation_of_the_parent_does_not_hold_up_the_child() {
         static SET_OUT: Barrier = Barrier::new(2);
         static FORKED: Barrier = Barrier::new(2);
-        // A child that waits does so for longer than this test.
+        // Longer than the time limit of the test, so a child that waits fails it.
         static CACHE: LazyLock<MemoryCache> =
             LazyLock::new(|| MemoryCache::new().with_max_wait(10 * MINUTE));
 
@@ -104,8 +104,8 @@ mod unix {
         assert_eq!(leader.join().expect("no panic"), parent);
     }
 
-    /// Threads of the parent hit, miss, evict and sweep while it forks, so that a child now and then has
-    /// a lock that a thread held which it does not have.
+    /// Threads of the parent hit, miss, evict and sweep while it forks, so that locks are sometimes held by
+    /// threads that do not exist in the child.
     pub(crate) fn lock_of_a_thread_of_the_parent_does_not_stop_the_child() {
         static TEXTS: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
         static HEAVY: LazyLock<MemoryCache> =
@@ -154,8 +154,8 @@ mod unix {
         }
     }
 
-    /// The parent holds copies in memory and listens. In the child no thread listens: what others
-    /// change must be seen all the same, at once and once the child listens itself.
+    /// The parent has copies in memory and a subscribed thread, which does not exist in the child. The child
+    /// must see the changes of other processes immediately, and after it has subscribed itself.
     pub(crate) fn memory_in_front_of_redis_is_not_trusted_in_the_child() {
         static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
         static CACHE: LazyLock<TieredCache<RedisBackend>> =
@@ -180,10 +180,10 @@ mod unix {
         let other = RedisCache::open(SERVER.url()).unwrap();
         let key = Key::from_text("key", "k");
         let changes = || CACHE.backend().tier_stats().invalidations;
-        // It listens once it has heard of something.
+        // It is subscribed once it has received an invalidation.
         let listens_after = |change: &dyn Fn()| {
             let before = changes();
-            crate::until("a change is heard of", || {
+            crate::until("an invalidation is received", || {
                 change();
                 changes() > before
             });
@@ -197,14 +197,14 @@ mod unix {
         CACHE.set(&key, &1_u64, MINUTE).unwrap();
         assert_eq!(CACHE.get::<u64>(&key).unwrap(), Some(1));
 
-        // What the parent invalidates is done when this file has been made.
+        // The parent creates this file after its invalidations.
         let directory = tempfile::tempdir().unwrap();
         let done = directory.path().join("done");
         let child = || {
             crate::until("the changes", || done.exists());
             let got = CACHE.get::<u64>(&key).unwrap();
             let right = [got == Some(2), tagged("first", 2) == 2, run(in_async(2)) == 2];
-            // The child listens, too: what the parent changes later reaches its memory.
+            // The child subscribes: later changes invalidate its memory.
             listens_after(&|| other.invalidate_tag("other").unwrap());
             let again = [tagged("second", 3) == 3, tagged("second", 4) == 3];
             if !right.into_iter().chain(again).all(|is_right| is_right) {
@@ -218,7 +218,7 @@ mod unix {
             other.invalidate_tag("t").unwrap();
             std::fs::write(&done, "").unwrap();
         });
-        // The parent goes on.
+        // The parent still works.
         assert_eq!(tagged("first", 5), 2, "the child has stored it");
         let before = changes();
         listens_after(&|| other.invalidate_tag("other").unwrap());

@@ -1,4 +1,4 @@
-//! Tests of vayu that span its crates. There is nothing to import from here.
+//! Tests that span the crates of vayu. Exports nothing.
 
 #[cfg(doctest)]
 mod guide;

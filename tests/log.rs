@@ -1,5 +1,5 @@
-//! What the log is told. In a program of its own: which events of a place are wanted is asked the
-//! first time that it is passed, so the subscriber must be there before any call.
+//! Log events. A program of its own: `tracing` caches the interest in a callsite when it is first reached, so
+//! the subscriber must be installed before any call.
 #![expect(clippy::option_option, reason = "it is what the format cannot give back")]
 
 use std::cell::RefCell;
@@ -18,15 +18,15 @@ thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The lines that this thread wrote since it was asked last.
+/// Returns the lines that this thread logged since the last call.
 fn lines() -> Vec<String> {
     LINES.take()
 }
 
-/// Writes the events of each thread down, one line each.
+/// Records the events of each thread, one per line.
 struct Log;
 
-/// Starts to write events down.
+/// Installs the subscriber.
 fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(Log).expect("the only one"));

@@ -1,8 +1,8 @@
-//! Compile errors, as they are printed, and code that must compile without a warning.
+//! Compile errors as printed by the compiler, and code that must compile without warnings.
 
 use std::process::Command;
 
-/// The compiler whose words are in the `.stderr` files. Others word their own part differently.
+/// The version that the `.stderr` files are from. Other versions word their own messages differently.
 const COMPILER: &str = "rustc 1.95.";
 
 #[test]
@@ -15,6 +15,6 @@ fn ui() {
     if version.starts_with(COMPILER) {
         tests.compile_fail("ui/fail/*.rs");
     } else {
-        eprintln!("compile errors are not compared: they are those of {COMPILER}x, not {version}");
+        eprintln!("compile errors are not compared: expected {COMPILER}x, found {version}");
     }
 }

@@ -1,4 +1,4 @@
-//! A backend written by hand, as a user would: bytes in a map, by the digest of the key.
+//! A backend as a user would write it: bytes in a map, by the digest of the key.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +14,10 @@ use vayu::{Cache, Json, Key, MessagePack, Result, cached};
 
 use crate::Runs;
 
-/// Keeps everything as bytes, the times too.
+/// Stores entries as bytes, including their times.
 pub(crate) struct Ledger {
     pages: Mutex<BTreeMap<[u8; 32], Vec<u8>>>,
-    /// By the number of the group.
+    /// By the id of the group.
     generations: Mutex<BTreeMap<u64, u64>>,
     renewals: AtomicU64,
     clock: ManualClock,

@@ -1,4 +1,4 @@
-//! The companion of a function: what is remembered of one call, and ways to renew or forget that.
+//! `handle = ..`: the entry of a call, to read, refresh, set or invalidate it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-/// What a test holds in its hands: a cache, its clock and a source that can be switched off.
+/// A cache, its clock and a source that can be switched off.
 struct Shop {
     cache: MemoryCache,
     clock: ManualClock,
@@ -56,7 +56,7 @@ impl Shop {
 }
 
 #[test]
-fn entry_of_a_sync_call_says_what_is_remembered_of_it() {
+fn entry_of_a_sync_call_shows_the_cached_value() {
     let shop = Shop::new();
     let entry = || shop.price_entry("tea");
     assert_eq!(entry().peek().unwrap(), None);
@@ -84,7 +84,7 @@ fn entry_of_a_sync_call_says_what_is_remembered_of_it() {
 }
 
 #[test]
-fn entry_of_an_async_call_says_what_is_remembered_of_it() {
+fn entry_of_an_async_call_shows_the_cached_value() {
     block_on(async {
         let shop = Shop::new();
         let entry = || shop.stock_entry("tea".to_owned());
@@ -108,7 +108,7 @@ fn entry_of_an_async_call_says_what_is_remembered_of_it() {
 }
 
 #[test]
-fn questions_are_not_counted() {
+fn reads_through_an_entry_are_not_counted() {
     let shop = Shop::new();
     shop.price("tea").unwrap();
     let before = shop.cache.stats();
@@ -120,7 +120,7 @@ fn questions_are_not_counted() {
 }
 
 #[test]
-fn refresh_runs_the_function_and_keeps_its_answer() {
+fn refresh_runs_the_function_and_stores_its_output() {
     let shop = Shop::new();
     assert_eq!(shop.price("tea"), Ok(1));
     assert_eq!(shop.price_entry("tea").refresh(), Ok(2));
@@ -138,7 +138,7 @@ fn refresh_runs_the_function_and_keeps_its_answer() {
 }
 
 #[test]
-fn refresh_that_fails_leaves_what_is_remembered() {
+fn failed_refresh_keeps_the_cached_value() {
     let shop = Shop::new();
     assert_eq!(shop.price("tea"), Ok(1));
     shop.close();
@@ -147,7 +147,7 @@ fn refresh_that_fails_leaves_what_is_remembered() {
 }
 
 #[test]
-fn refresh_in_a_pause_runs_the_function_and_keeps_nothing() {
+fn refresh_in_a_pause_runs_the_function_and_stores_nothing() {
     let shop = Shop::new();
     assert_eq!(shop.price("tea"), Ok(1));
     let pause = shop.cache.pause();
@@ -158,7 +158,7 @@ fn refresh_in_a_pause_runs_the_function_and_keeps_nothing() {
 }
 
 #[test]
-fn others_are_answered_while_a_refresh_runs() {
+fn other_callers_hit_while_a_refresh_runs() {
     #[cached(cache = cache, ttl = "1m", key = "k", handle = call_entry)]
     fn call(cache: &MemoryCache, run: &dyn Fn() -> u32) -> u32 {
         run()
@@ -167,7 +167,7 @@ fn others_are_answered_while_a_refresh_runs() {
         let cache = MemoryCache::new();
         call(&cache, &|| 1);
         let refreshed = call_entry(&cache, &|| {
-            assert_eq!(call(&cache, &|| panic!("it is remembered")), 1);
+            assert_eq!(call(&cache, &|| panic!("it is cached")), 1);
             2
         })
         .refresh();
@@ -176,38 +176,38 @@ fn others_are_answered_while_a_refresh_runs() {
 }
 
 #[test]
-fn refresh_wins_over_what_is_being_computed() {
+fn refresh_overrides_a_running_computation() {
     #[cached(cache = cache, ttl = "1m", key = "k", handle = call_entry)]
     fn call(cache: &MemoryCache, run: &dyn Fn() -> u32) -> u32 {
         run()
     }
     watchdog(HANG, || {
         let cache = MemoryCache::new();
-        let answer = call(&cache, &|| {
-            // From another thread: here it would be a call inside of itself.
+        let output = call(&cache, &|| {
+            // On another thread: on this one it would be recursion.
             std::thread::scope(|scope| {
                 let refresh = scope.spawn(|| call_entry(&cache, &|| 2).refresh());
                 assert_eq!(refresh.join().unwrap(), 2);
             });
             1
         });
-        assert_eq!(answer, 1);
+        assert_eq!(output, 1);
         assert_eq!(call(&cache, &|| 3), 2, "the older computation was not stored");
     });
 }
 
 #[test]
-fn invalidated_entry_is_not_brought_back_by_what_is_being_computed() {
+fn running_computation_does_not_restore_an_invalidated_entry() {
     #[cached(cache = cache, ttl = "1m", key = "k", handle = call_entry)]
     fn call(cache: &MemoryCache, run: &dyn Fn() -> u32) -> u32 {
         run()
     }
     let cache = MemoryCache::new();
-    let answer = call(&cache, &|| {
+    let output = call(&cache, &|| {
         call_entry(&cache, &|| 9).invalidate().unwrap();
         1
     });
-    assert_eq!((answer, call(&cache, &|| 2)), (1, 2));
+    assert_eq!((output, call(&cache, &|| 2)), (1, 2));
 }
 
 mod forms {
@@ -220,7 +220,7 @@ mod forms {
         1
     }
 
-    /// Doubles.
+    /// Returns twice the value.
     #[mem_cached(ttl = |value: &T| Duration::from_secs(u64::from(*value != T::default())), cache_if = |_| true, handle = twice_entry)]
     pub(super) fn twice<'a, T, const N: usize>(mut value: T, _by: &'a str, (_a, b): (u8, u8)) -> T
     where
@@ -273,7 +273,7 @@ mod forms {
     }
 
     #[test]
-    fn handle_fits_every_form_of_function() {
+    fn handle_works_for_every_form_of_function() {
         assert_eq!(nothing(), 1);
         assert_eq!(nothing_entry().peek().unwrap(), Some(1));
         assert_eq!(twice::<u16, 3>(2, "x", (1, 2)), 4);
@@ -328,7 +328,7 @@ fn handle_does_not_change_the_name_of_the_function() {
 }
 
 #[test]
-fn entries_of_async_functions_may_be_sent_to_other_threads() {
+fn entries_of_async_functions_are_send() {
     fn is_send<T: Send>(value: T) -> T {
         value
     }
@@ -345,7 +345,7 @@ fn entries_of_async_functions_may_be_sent_to_other_threads() {
 }
 
 #[test]
-fn entry_of_a_file_is_that_of_the_function() {
+fn entry_reads_the_file_of_the_function() {
     #[cached(cache = cache, ttl = "1h", skip(cache, runs), serializer = Json, handle = page_entry)]
     async fn page(cache: &FileCache, runs: &Runs, url: &str) -> String {
         format!("{url} {}", runs.count())

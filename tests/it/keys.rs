@@ -1,4 +1,4 @@
-//! What is part of a key and of a stored value, and what is not.
+//! Arguments in keys, and round trips of stored values.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -23,7 +23,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 type Packed<S = MessagePack> = Cache<MapBackend<bytes::Bytes>, S>;
 
-/// The ways in which a map of numbers reaches serde.
+/// The methods by which a map of numbers is serialized.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
     Entries,
@@ -34,7 +34,7 @@ enum Way {
 
 const WAYS: [Way; 4] = [Way::Entries, Way::KeysAndValues, Way::Collected, Way::Flattened];
 
-/// A list of entries that is written as a map.
+/// A list of entries that serializes as a map.
 struct Entries<'a>(Way, &'a [(&'a str, u32)]);
 
 impl Serialize for Entries<'_> {
@@ -83,7 +83,7 @@ fn search(tenant: u32, value: u32) -> Search {
 }
 
 #[test]
-fn field_and_flattened_entry_of_one_name_are_not_taken_for_each_other() {
+fn field_and_flattened_entry_of_one_name_are_distinct() {
     #[cached(ttl = 60)]
     fn by_value(search: Search) -> String {
         format!("{} {:?}", search.tenant, search.extra)
@@ -197,7 +197,7 @@ fn list_that_is_written_as_a_map_is_a_map_and_the_list_itself_is_included() {
     smol::block_on(async {
         assert_eq!((first(one).await, first(two).await), ("1".to_owned(), "2".to_owned()));
     });
-    // The rule, and the way out of it.
+    // The rule, and the workaround.
     let (one, two) = (query(&[("a", "1"), ("b", "2")]), query(&[("b", "2"), ("a", "1")]));
     assert_eq!((by_the_map(&one), by_the_map(&two)), ("1".to_owned(), "1".to_owned()));
     assert_eq!((by_the_list(&one), by_the_list(&two)), ("1".to_owned(), "2".to_owned()));
@@ -214,7 +214,7 @@ fn scope(address: SocketAddr) -> u32 {
     }
 }
 
-/// Writes one number in the compact form, another one in the readable form, or fewer fields in one.
+/// Serializes differently in compact and in human-readable formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct TwoForms {
     compact: u8,
@@ -262,7 +262,7 @@ fn argument_is_compared_in_both_forms_of_serde() {
 }
 
 #[test]
-fn value_inside_of_an_argument_is_compared_in_both_forms_wherever_it_is() {
+fn nested_value_of_an_argument_is_compared_in_both_forms() {
     static RUNS: Runs = Runs::new();
     #[cached(ttl = 60, prefix = "two forms")]
     fn run<T: Serialize>(value: T) -> usize {
@@ -335,8 +335,8 @@ fn value_inside_of_an_argument_is_compared_in_both_forms_wherever_it_is() {
 }
 
 #[test]
-fn both_forms_of_deeply_nested_values_are_written_in_twice_the_time() {
-    /// Asks at every depth.
+fn deeply_nested_values_are_serialized_twice_and_no_more() {
+    /// Calls `is_human_readable` at every depth.
     struct Deep(u32);
     impl Serialize for Deep {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -392,7 +392,7 @@ fn address_that_loses_its_scope_in_a_serializer_is_returned_and_not_stored() {
     assert_eq!(cache.get::<SocketAddr>(&key).expect("read"), None, "it is not in the file");
 }
 
-/// What a store of a value and a look at it come to: it is there as it was, or it is not there.
+/// Stores a value and reads it back. Returns whether it was stored; if so, it must be equal.
 fn is_stored<T, S>(cache: &Packed<S>, value: &T) -> bool
 where
     T: Serialize + DeserializeOwned + PartialEq + fmt::Debug + 'static,
@@ -415,8 +415,8 @@ where
 }
 
 #[test]
-fn value_is_stored_only_if_it_comes_back_in_both_forms() {
-    /// Is written without its second half where the form is for people.
+fn value_is_stored_only_if_both_forms_round_trip() {
+    /// Serializes without its second half in one of the two forms.
     #[derive(Debug, PartialEq)]
     struct Half<const COMPACT: bool>(u8, u8);
     impl<const COMPACT: bool> Serialize for Half<COMPACT> {
@@ -451,7 +451,7 @@ fn value_is_stored_only_if_it_comes_back_in_both_forms() {
     assert!(is_stored(&packed, &link_local(0)));
 }
 
-/// A list of pairs that is written as a map, or a list, and read in the order of what it is read into.
+/// Lists that serialize as a map or a list, and deserialize through a collection with its own order.
 mod reordering {
     use super::*;
 
@@ -486,7 +486,7 @@ mod reordering {
         list.serialize(serializer)
     }
 
-    /// Reads in the order that was written.
+    /// Deserializes in the serialized order.
     pub(super) struct InOrder(Vec<(u8, u8)>);
 
     impl<'de> Deserialize<'de> for InOrder {
@@ -528,7 +528,7 @@ mod reordering {
 }
 
 #[test]
-fn list_that_comes_back_in_another_order_is_not_stored() {
+fn list_that_is_deserialized_in_another_order_is_not_stored() {
     use reordering::{Kept, KeptCollected, SortedCollected, SortedList, SortedMap};
     fn run<S>(name: &str, cache: &Packed<S>)
     where
@@ -548,7 +548,7 @@ fn list_that_comes_back_in_another_order_is_not_stored() {
         assert!(is_stored(cache, &KeptCollected(down.clone())), "{name}");
         assert!(!is_stored(cache, &SortedList(vec![2, 1])), "{name}");
         assert!(!is_stored(cache, &SortedList(vec![1, 1])), "{name}");
-        // A hash table beside it, whose order has no meaning.
+        // Next to a hash table, whose order does not matter.
         let table: HashMap<u8, u8> = (0..50).map(|n| (n, n)).collect();
         assert!(is_stored(cache, &(table.clone(), SortedMap(up))), "{name}");
         assert!(!is_stored(cache, &(table, SortedMap(down))), "{name}");
@@ -563,7 +563,7 @@ struct Flat {
     rest: HashMap<String, u8>,
 }
 
-/// A hash table that is written by hand.
+/// A hash table with a manual `Serialize`.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(transparent)]
 struct ByHand(HashMap<String, HashSet<u8>>);
@@ -577,7 +577,7 @@ impl Serialize for ByHand {
 }
 
 #[test]
-fn hash_table_that_comes_back_in_another_order_is_stored() {
+fn hash_table_that_is_deserialized_in_another_order_is_stored() {
     type Fixed<T> = HashMap<T, Vec<HashSet<T>>, BuildHasherDefault<DefaultHasher>>;
     fn run<S>(name: &str, cache: &Packed<S>)
     where
@@ -606,7 +606,7 @@ fn hash_table_that_comes_back_in_another_order_is_stored() {
     }
 }
 
-/// Writes the same whatever it holds.
+/// Serializes to the same string for every value.
 struct Secret(String);
 
 impl Serialize for Secret {
@@ -621,9 +621,9 @@ struct Auth {
 }
 
 #[test]
-fn what_is_redacted_is_not_in_the_key_unless_it_is_included() {
+fn redacted_field_is_not_in_the_key_unless_it_is_included() {
     #[cached(ttl = 60)]
-    fn by_what_is_written(auth: &Auth) -> String {
+    fn by_serialized_form(auth: &Auth) -> String {
         auth.token.0.clone()
     }
     #[cached(ttl = 60, include(auth.token.0))]
@@ -636,7 +636,7 @@ fn what_is_redacted_is_not_in_the_key_unless_it_is_included() {
     }
     let (ann, bob) =
         (Auth { token: Secret("Ann".to_owned()) }, Auth { token: Secret("Bob".to_owned()) });
-    assert_eq!(by_what_is_written(&ann), by_what_is_written(&bob), "the rule");
+    assert_eq!(by_serialized_form(&ann), by_serialized_form(&bob), "the rule");
     assert_eq!((included(&ann), included(&bob)), ("Ann".to_owned(), "Bob".to_owned()));
     assert_eq!((in_its_place(&ann), in_its_place(&bob)), ("Ann".to_owned(), "Bob".to_owned()));
 }
@@ -651,7 +651,7 @@ enum Contact {
 #[test]
 fn variant_of_an_untagged_enum_is_not_in_the_key_unless_it_is_included() {
     #[cached(ttl = 60)]
-    fn by_what_is_written(contact: &Contact) -> String {
+    fn by_serialized_form(contact: &Contact) -> String {
         format!("{contact:?}")
     }
     #[cached(ttl = 60, include(matches!(contact, Contact::Email(_))))]
@@ -663,13 +663,13 @@ fn variant_of_an_untagged_enum_is_not_in_the_key_unless_it_is_included() {
         format!("{contact:?}")
     }
     let (email, login) = (Contact::Email("ann".to_owned()), Contact::Login("ann".to_owned()));
-    assert_eq!(by_what_is_written(&email), by_what_is_written(&login), "the rule");
+    assert_eq!(by_serialized_form(&email), by_serialized_form(&login), "the rule");
     assert_ne!(included(&email), included(&login));
     assert_ne!(by_discriminant(&email), by_discriminant(&login));
 }
 
 #[test]
-fn what_a_field_does_not_write_is_not_in_the_key_unless_it_is_included() {
+fn unserialized_field_is_not_in_the_key_unless_it_is_included() {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
     fn whole<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
         #[expect(clippy::cast_possible_truncation, reason = "it is lossy")]
@@ -683,7 +683,7 @@ fn what_a_field_does_not_write_is_not_in_the_key_unless_it_is_included() {
         y: u8,
     }
     #[cached(ttl = 60)]
-    fn by_what_is_written(point: Point) -> String {
+    fn by_serialized_form(point: Point) -> String {
         format!("{} {}", point.x, point.y)
     }
     #[cached(ttl = 60, include(point.x, point.y))]
@@ -691,15 +691,15 @@ fn what_a_field_does_not_write_is_not_in_the_key_unless_it_is_included() {
         format!("{} {}", point.x, point.y)
     }
     let points = [Point { x: 1.25, y: 1 }, Point { x: 1.5, y: 1 }, Point { x: 1.25, y: 2 }];
-    assert_eq!(points.map(by_what_is_written), ["1.25 1"; 3], "the rule");
+    assert_eq!(points.map(by_serialized_form), ["1.25 1"; 3], "the rule");
     assert_eq!(points.map(included), ["1.25 1", "1.5 1", "1.25 2"]);
 }
 
 static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
 
-/// Numbers of each type in each place that holds them in one piece.
+/// Numbers of each type in each type of contiguous list.
 #[test]
-fn lists_of_numbers_are_one_argument_by_the_function_and_by_a_generic_one() {
+fn lists_of_numbers_have_the_same_key_in_a_generic_function() {
     use std::borrow::Cow;
     use std::sync::Arc;
     macro_rules! one_entry {

@@ -1,5 +1,5 @@
-//! vayu as its users see it. `wrong_value`, `hang` and `surprise` have one test for each way in
-//! which caching libraries are known to go wrong.
+//! Tests of the public API on every backend. `wrong_value`, `robustness` and `semantics` test known
+//! failures of caching libraries (`docs/traps.md`).
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -17,19 +17,19 @@
 mod files;
 mod flight_context;
 mod forms;
-mod groups;
 mod hand_written;
 mod handle;
-mod hang;
+mod invalidation;
 mod keys;
 mod model;
 mod observe;
 mod off;
+mod robustness;
+mod semantics;
 mod single_flight;
 mod size;
 mod spawn;
 mod stale;
-mod surprise;
 mod tiers;
 mod traps;
 mod validity;
@@ -38,7 +38,7 @@ mod wrong_value;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// After this a test hangs.
+/// The time limit after which a test counts as hanging.
 const HANG: Duration = Duration::from_secs(60);
 
 /// Counts the runs of a body.
@@ -49,7 +49,7 @@ impl Runs {
         Self(AtomicUsize::new(0))
     }
 
-    /// Counts one run, and says which it is.
+    /// Counts a run and returns its number, from 1.
     fn count(&self) -> usize {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
     }
@@ -59,7 +59,7 @@ impl Runs {
     }
 }
 
-/// Calls a function, generic over the cache, with what opens a cache over each backend with a clock.
+/// Calls a generic function with a constructor of a cache for each backend.
 macro_rules! with_every_backend {
     ($run:path) => {{
         use vayu::{AsyncIo, Cache, FileOptions, MemoryOptions, MessagePack, testing::MapBackend};
@@ -89,7 +89,7 @@ macro_rules! with_every_backend {
 }
 use with_every_backend;
 
-/// Lets others go on until something is so. The watchdog ends what never is.
+/// Yields until `condition` holds. The watchdog aborts a test in which it never does.
 fn until(condition: impl Fn() -> bool) {
     while !condition() {
         std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! Caches over every backend against a map with a clock.
+//! Model-based tests: every backend against a map with a clock.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use vayu::testing::{ManualClock, MapBackend};
 use vayu::time::{Clock, Timestamp};
 use vayu::{Cache, FileOptions, Key, MemoryOptions, MessagePack};
 
-/// How many sequences of operations each backend is put through, unless `VAYU_MODEL_CASES` says
-/// otherwise.
+/// Operation sequences per backend, unless
+/// `VAYU_MODEL_CASES` is set.
 const CASES: u32 = 1_000;
 
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ enum Step {
     Remove(u8),
     Clear,
     Advance(Duration),
-    /// The clock is set back, by less than entries of the future are believed.
+    /// Sets the clock back, by less than the accepted clock skew.
     SetBack(Duration),
 }
 
@@ -47,7 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a cache is expected to hold.
+/// The expected content of a cache.
 struct Model {
     entries: HashMap<u8, Stored>,
     clock: ManualClock,
@@ -66,7 +66,7 @@ impl Model {
         (self.clock.now() < stored.expires).then(|| stored.value.clone())
     }
 
-    /// As [`get`](Self::get), by a caller with a ttl of its own.
+    /// Like [`get`](Self::get) for a caller with its own ttl.
     fn get_within(&self, key: u8, ttl: Duration) -> Option<String> {
         let created = self.entries.get(&key)?.created;
         let now = self.clock.now();
@@ -116,7 +116,7 @@ where
                 }
             }
             Step::Remove(k) => {
-                // Whether an expired entry was still there is up to the backend.
+                // The backend may or may not have removed an expired entry.
                 let was_fresh = model.get(*k).is_some();
                 let was_there = cache.remove(&key(*k)).expect("delete");
                 prop_assert!(was_there || !was_fresh);
@@ -128,7 +128,7 @@ where
             }
             Step::Advance(time) => clock.advance(*time),
             Step::SetBack(time) => {
-                // An entry that has expired may have been swept, so it does not come back to life.
+                // An expired entry may have been swept, so it must not become valid again.
                 let now = clock.now();
                 model.entries.retain(|_, stored| now < stored.expires);
                 let back = now.as_micros() - i64::try_from(time.as_micros()).expect("minutes");
@@ -138,10 +138,10 @@ where
                     }
                 }
                 clock.set(Timestamp::from_micros(back));
-                let believed = |stored: &Stored| {
+                let accepted = |stored: &Stored| {
                     stored.created <= clock.now().saturating_add(Duration::from_secs(300))
                 };
-                model.entries.retain(|_, stored| believed(stored));
+                model.entries.retain(|_, stored| accepted(stored));
                 for k in 0..6 {
                     if !model.entries.contains_key(&k) {
                         cache.remove(&key(k)).expect("delete");

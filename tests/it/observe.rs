@@ -1,4 +1,4 @@
-//! What observers are told, and what is counted for each function.
+//! Events of observers, and statistics per function.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,22 +10,22 @@ use vayu::{Cache, Error, ErrorKind, Key, MemoryCache, MemoryOptions, MessagePack
 
 use crate::{HANG, with_every_backend};
 
-/// Writes down all it is told.
+/// Records all events.
 #[derive(Debug, Clone, Default)]
-struct Diary(Arc<Mutex<Vec<String>>>);
+struct Recorder(Arc<Mutex<Vec<String>>>);
 
-impl Diary {
+impl Recorder {
     fn write(&self, line: String) {
         self.0.lock().unwrap().push(line);
     }
 
-    /// What was told since the last time.
+    /// Returns the events since the last call.
     fn read(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-impl Observer for Diary {
+impl Observer for Recorder {
     fn on_call(&self, call: &CallEvent<'_>) {
         let age = call.age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap());
         let (outcome, compute_time) = (call.outcome.as_str(), call.compute_time.as_secs());
@@ -45,10 +45,10 @@ impl Observer for Diary {
     }
 }
 
-type Answer = Result<u32, String>;
+type CallResult = Result<u32, String>;
 
 #[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "f", key = secret, log = false, handle = sync_entry)]
-fn sync_call<B, S>(cache: &Cache<B, S>, secret: &str, body: &dyn Fn() -> Answer) -> Answer
+fn sync_call<B, S>(cache: &Cache<B, S>, secret: &str, body: &dyn Fn() -> CallResult) -> CallResult
 where
     B: Backend,
     S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync,
@@ -57,7 +57,11 @@ where
 }
 
 #[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "f", key = secret)]
-async fn async_call<B, S>(cache: &Cache<B, S>, secret: &str, body: &dyn Fn() -> Answer) -> Answer
+async fn async_call<B, S>(
+    cache: &Cache<B, S>,
+    secret: &str,
+    body: &dyn Fn() -> CallResult,
+) -> CallResult
 where
     B: Backend,
     S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync,
@@ -65,7 +69,7 @@ where
     body()
 }
 
-fn follow_each_call<B, S>(open: impl Fn(ManualClock) -> Cache<B, S>)
+fn check_each_call<B, S>(open: impl Fn(ManualClock) -> Cache<B, S>)
 where
     B: Backend,
     S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync,
@@ -73,21 +77,21 @@ where
     for is_async in [false, true] {
         let clock = ManualClock::new();
         let cache = open(clock.clone());
-        let (diary, tally) = (Diary::default(), PerFunctionStats::new());
-        cache.observe(diary.clone());
+        let (recorder, tally) = (Recorder::default(), PerFunctionStats::new());
+        cache.observe(recorder.clone());
         cache.observe(tally.clone());
         let pass = |seconds| clock.advance(Duration::from_secs(seconds));
-        let call = |answer: Answer| {
+        let call = |output: CallResult| {
             let body = || {
                 pass(3);
-                answer.clone()
+                output.clone()
             };
             let _ = if is_async {
                 smol::block_on(async_call(&cache, "secret", &body))
             } else {
                 sync_call(&cache, "secret", &body)
             };
-            diary.read()
+            recorder.read()
         };
         let down = || Err("down".to_owned());
 
@@ -101,7 +105,7 @@ where
         assert_eq!(call(Ok(3)), ["f stored", "f refresh, age -1, took 3"]);
         let asked = sync_entry(&cache, "secret", &|| Ok(4)).refresh();
         assert_eq!(asked, Ok(4));
-        assert_eq!(diary.read(), ["f stored", "f refresh, age -1, took 0"]);
+        assert_eq!(recorder.read(), ["f stored", "f refresh, age -1, took 0"]);
         let pause = cache.pause();
         assert_eq!(call(Ok(5)), ["f miss, age -1, took 0"]);
         pause.resume();
@@ -110,23 +114,23 @@ where
         let mut expected = cache.stats();
         expected.usage = vayu::backend::Usage::default();
         assert_eq!((function.function.as_str(), &function.stats), ("f", &expected));
-        // One hit and two stale answers, of three seconds each; four digits are kept.
+        // One hit and two stale hits of 3 s each; compute times keep four digits.
         assert_eq!(function.time_saved.as_millis(), 9_000);
     }
 }
 
 #[test]
-fn observers_are_told_of_each_call_once() {
-    with_every_backend!(follow_each_call);
+fn observers_receive_each_call_once() {
+    with_every_backend!(check_each_call);
 }
 
 #[test]
-fn waiting_callers_are_told_of_with_the_time_that_they_saved() {
+fn coalesced_calls_report_the_time_saved() {
     watchdog(HANG, || {
         let clock = ManualClock::new();
         let cache = MemoryOptions::new().clock(clock.clone()).build();
-        let diary = Diary::default();
-        cache.observe(diary.clone());
+        let recorder = Recorder::default();
+        cache.observe(recorder.clone());
         let key = Key::from_text("f", "k");
         std::thread::scope(|scope| {
             let leader = || {
@@ -140,14 +144,14 @@ fn waiting_callers_are_told_of_with_the_time_that_they_saved() {
             };
             assert_eq!(leader(), 1);
         });
-        let told = diary.read();
-        assert!(told.contains(&"f wait, age -1, took 3".to_owned()), "{told:?}");
-        assert_eq!(told.len(), 3, "{told:?}");
+        let events = recorder.read();
+        assert!(events.contains(&"f wait, age -1, took 3".to_owned()), "{events:?}");
+        assert_eq!(events.len(), 3, "{events:?}");
     });
 }
 
 #[test]
-fn observer_that_panics_costs_its_call_nothing() {
+fn panicking_observer_does_not_affect_the_call() {
     struct Rude;
     impl Observer for Rude {
         fn on_call(&self, _: &CallEvent<'_>) {
@@ -158,29 +162,29 @@ fn observer_that_panics_costs_its_call_nothing() {
         }
     }
     let cache = MemoryCache::new();
-    let diary = Diary::default();
+    let recorder = Recorder::default();
     cache.observe(Rude);
-    cache.observe(diary.clone());
+    cache.observe(recorder.clone());
     for _ in 0..2 {
         assert_eq!(sync_call(&cache, "k", &|| Ok(1)), Ok(1));
     }
     assert_eq!(cache.stats().errors_of(ErrorKind::Panic), 3);
     assert_eq!((cache.stats().hits, cache.stats().inserts), (1, 1));
-    assert_eq!(diary.read().len(), 3, "the others are told");
+    assert_eq!(recorder.read().len(), 3, "the others are events");
 }
 
 #[test]
-fn faults_are_told_with_their_function() {
+fn errors_are_reported_with_their_function() {
     let backend = FaultyBackend::new(MapBackend::default());
     backend.set_fault(vayu::testing::Fault::FailsWrites);
     let cache: Cache<_, MessagePack> = Cache::with_backend(backend);
-    let (diary, tally) = (Diary::default(), PerFunctionStats::new());
-    cache.observe(diary.clone());
+    let (recorder, tally) = (Recorder::default(), PerFunctionStats::new());
+    cache.observe(recorder.clone());
     cache.observe(tally.clone());
     assert_eq!(sync_call(&cache, "k", &|| Ok(1)), Ok(1));
-    let told = diary.read();
-    assert!(told.contains(&"f failed: Backend".to_owned()), "{told:?}");
-    assert!(told.iter().all(|line| !line.contains("stored")), "{told:?}");
+    let events = recorder.read();
+    assert!(events.contains(&"f failed: Backend".to_owned()), "{events:?}");
+    assert!(events.iter().all(|line| !line.contains("stored")), "{events:?}");
     let stats = &tally.functions()[0].stats;
     assert_eq!(stats.errors_of(ErrorKind::Backend), cache.stats().errors_of(ErrorKind::Backend));
     assert!(stats.errors > 0);
@@ -189,14 +193,14 @@ fn faults_are_told_with_their_function() {
 #[test]
 fn clones_of_a_cache_have_the_same_observers() {
     let cache = MemoryCache::new();
-    let diary = Diary::default();
-    cache.clone().observe(diary.clone());
+    let recorder = Recorder::default();
+    cache.clone().observe(recorder.clone());
     sync_call(&cache, "k", &|| Ok(1)).unwrap();
-    assert_eq!(diary.read().len(), 2);
+    assert_eq!(recorder.read().len(), 2);
 }
 
 #[test]
-fn tally_counts_for_each_function_from_many_threads() {
+fn per_function_stats_count_from_many_threads() {
     #[cached(cache = cache, ttl = 60, skip(cache))]
     fn one(cache: &MemoryCache, n: u64) -> u64 {
         n
@@ -226,7 +230,7 @@ fn tally_counts_for_each_function_from_many_threads() {
 }
 
 #[test]
-fn metrics_have_the_same_counts() {
+fn metrics_equal_the_stats() {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     let recorder = DebuggingRecorder::new();
@@ -274,7 +278,7 @@ fn metrics_have_the_same_counts() {
 }
 
 #[test]
-fn outcomes_are_named_as_in_the_log() {
+fn outcomes_have_the_names_of_the_log() {
     let all = [
         CallOutcome::Hit,
         CallOutcome::Miss,

@@ -14,11 +14,11 @@ use crate::Runs;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// No directory can be made below a file.
+/// A directory cannot be created below a file.
 const NO_DIRECTORY: &str = "Cargo.toml/reports";
 
 #[test]
-fn static_that_cannot_be_opened_lets_functions_run_on_every_thread() {
+fn cache_in_a_static_that_cannot_be_opened_runs_functions_on_every_thread() {
     static RUNS: Runs = Runs::new();
     static REPORTS: LazyLock<FileCache> = LazyLock::new(|| FileCache::open_or_off(NO_DIRECTORY));
 
@@ -56,14 +56,14 @@ where
     cache.set(&key, &7, MINUTE).expect("nothing is stored");
     assert_eq!(cache.get(&key).expect("nothing is read"), None);
     assert_eq!(smol::block_on(cache.get_async(&key)).expect("nothing is read"), None);
-    // A pause of it that ends does not switch it on.
+    // The end of a pause does not turn it on.
     drop(cache.pause());
     assert_eq!(cache.get_or_insert_with(&key, MINUTE, || 8), 8);
     assert_eq!(cache.get_or_insert_with(&key, MINUTE, || 9), 9);
 }
 
-/// What others have stored in its place cannot be changed, and nobody is to believe that it was.
-fn refuses_to_change<B: Backend, S>(cache: &Cache<B, S>) {
+/// Operations that change entries return an error: entries of other processes remain.
+fn assert_changes_are_rejected<B: Backend, S>(cache: &Cache<B, S>) {
     let key = Key::from_text("p", "k");
     let results = [
         cache.remove(&key).map(drop),
@@ -90,7 +90,7 @@ where
     S: Serializer<u64, Stored = B::Stored>,
 {
     is_off(cache);
-    refuses_to_change(cache);
+    assert_changes_are_rejected(cache);
     assert!(cache.stats().off.is_some());
 }
 
@@ -117,7 +117,7 @@ fn every_backend_that_cannot_be_opened_is_off() {
 }
 
 #[test]
-fn cache_may_be_off_by_choice() {
+fn cache_can_be_turned_off_explicitly() {
     let cache: AnyCache = vayu::open("off:").expect("nothing is opened");
     is_off(&cache);
     assert_eq!((cache.stats().off, cache.stats().errors), (None, 0));

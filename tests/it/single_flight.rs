@@ -1,4 +1,4 @@
-//! Many callers of one key, on threads, on tasks and on executors of all kinds.
+//! Single flight: many callers of one key, on threads, tasks and several executors.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Barrier, LazyLock};
@@ -11,7 +11,7 @@ use vayu::{Cache, MemoryCache, MemoryOptions, cached};
 
 use crate::{HANG, Runs, until};
 
-/// A cache that says how many callers wait for another one's computation.
+/// A cache whose clock counts the callers that wait for the leader.
 type Watched = Cache<MapBackend<AnyValue>, ByReference>;
 
 fn watched() -> (Watched, ManualClock) {
@@ -19,7 +19,7 @@ fn watched() -> (Watched, ManualClock) {
     (Cache::with_backend(MapBackend::with_clock(clock.clone())), clock)
 }
 
-/// In a body: until all the others wait.
+/// Yields in a body until all other callers wait.
 async fn until_async(condition: impl Fn() -> bool) {
     while !condition() {
         tokio::task::yield_now().await;
@@ -144,7 +144,7 @@ fn sync_call_inside_of_a_runtime_of_one_thread_does_not_block_the_leader() {
 }
 
 #[test]
-fn runtime_that_is_dropped_in_the_middle_wakes_those_who_wait_elsewhere() {
+fn dropped_runtime_wakes_waiters_on_other_runtimes() {
     static RUNS: Runs = Runs::new();
     #[cached(cache = cache, ttl = 60, key = "k")]
     async fn call(cache: Watched) -> usize {
@@ -193,15 +193,15 @@ fn executors_other_than_tokio_work() {
                 .await
         });
         assert_eq!(smol_runs, [1; 100]);
-        // An executor of a few lines, without anything around it.
+        // A minimal executor.
         let mut call = std::pin::pin!(call("by hand"));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let answer = loop {
+        let output = loop {
             if let std::task::Poll::Ready(run) = call.as_mut().poll(&mut context) {
                 break run;
             }
         };
-        assert_eq!(answer, 2);
+        assert_eq!(output, 2);
     });
 }
 
@@ -304,12 +304,12 @@ fn futures_of_cached_functions_are_send() {
     fn is_send<T: Send>(value: T) -> T {
         value
     }
-    let answer = smol::block_on(is_send(call("a", 1)));
-    assert_eq!(&*answer, "a1");
+    let output = smol::block_on(is_send(call("a", 1)));
+    assert_eq!(&*output, "a1");
 }
 
 #[test]
-fn threads_and_keys_in_a_mix_always_get_the_right_value() {
+fn mixed_threads_and_keys_always_get_the_right_value() {
     static CACHE: LazyLock<MemoryCache> =
         LazyLock::new(|| MemoryOptions::new().max_entries(64).build());
     #[cached(cache = CACHE, ttl = Duration::from_nanos(1 + n % 3 * 1_000_000))]
@@ -339,8 +339,8 @@ fn threads_and_keys_in_a_mix_always_get_the_right_value() {
     });
 }
 
-/// Callers that come every millisecond and give up after `patience` (one after the other), beside one
-/// whose time is enough: whether that one gets a value.
+/// Starts callers every millisecond that are cancelled after the next time of `patience`,
+/// and one with enough time. Returns whether that one gets a value.
 fn is_served_among(patience: &'static [u64]) -> bool {
     #[cached(cache = cache, ttl = 60, key = "k")]
     async fn slow(cache: MemoryCache) -> u8 {
@@ -367,7 +367,7 @@ fn is_served_among(patience: &'static [u64]) -> bool {
 }
 
 #[test]
-fn caller_whose_time_is_enough_is_not_starved_by_callers_that_give_up() {
+fn patient_caller_is_not_starved_by_cancelled_callers() {
     watchdog(HANG, || {
         for patience in [&[30][..], &[60], &[80], &[30, 60, 80], &[10, 90], &[95]] {
             assert!(is_served_among(patience), "among callers that wait {patience:?} ms");
@@ -376,7 +376,7 @@ fn caller_whose_time_is_enough_is_not_starved_by_callers_that_give_up() {
 }
 
 #[test]
-fn waiter_that_is_not_polled_any_more_does_not_keep_the_lead_from_the_others() {
+fn waiter_that_is_never_polled_again_does_not_block_the_lead() {
     static RUNS: Runs = Runs::new();
     #[cached(cache = cache, ttl = 60, key = "k")]
     async fn call(cache: &MemoryCache) -> usize {

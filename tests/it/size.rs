@@ -9,7 +9,7 @@ use vayu::{FileCache, MemoryCache, TieredCache, cached};
 
 use crate::HANG;
 
-/// The most that a cached function may add to what it awaits.
+/// The maximal bytes that a cached function adds to the future that it awaits.
 const A_LEVEL: usize = 1_200;
 
 static MEMORY: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
@@ -20,7 +20,7 @@ static FILES: LazyLock<FileCache> = LazyLock::new(|| {
 static TIERS: LazyLock<TieredCache<FileBackend>> =
     LazyLock::new(|| vayu::TieredOptions::new().over(&*FILES));
 
-/// `own` is what the innermost body holds across its await.
+/// Checks the sizes per level. `own` is the state of the innermost body.
 fn grow_by_a_constant(form: &str, own: usize, levels: [usize; 4]) {
     assert!(levels[0] <= own + A_LEVEL, "{form}: {levels:?}");
     for pair in levels.windows(2) {
@@ -28,7 +28,7 @@ fn grow_by_a_constant(form: &str, own: usize, levels: [usize; 4]) {
     }
 }
 
-/// The sizes of four functions under one attribute, of which each awaits the one before.
+/// The sizes of four functions with one attribute, each of which awaits the previous one.
 macro_rules! levels {
     ($n:ident; $($attribute:tt)*) => {{
         #[cached($($attribute)*)]
@@ -75,7 +75,7 @@ macro_rules! forms_on {
 }
 
 #[test]
-fn future_of_a_function_is_larger_than_what_it_awaits_by_a_constant() {
+fn future_of_a_function_grows_by_a_constant_per_level() {
     forms_on!(MEMORY);
     forms_on!(FILES);
     forms_on!(TIERS);
@@ -83,7 +83,7 @@ fn future_of_a_function_is_larger_than_what_it_awaits_by_a_constant() {
 }
 
 #[test]
-fn future_of_a_result_of_a_text_is_larger_than_what_it_awaits_by_a_constant() {
+fn future_of_a_result_of_a_string_grows_by_a_constant_per_level() {
     macro_rules! fallible {
         ($($attribute:tt)*) => {{
             #[cached($($attribute)*)]
@@ -117,7 +117,7 @@ fn future_of_a_result_of_a_text_is_larger_than_what_it_awaits_by_a_constant() {
 }
 
 #[test]
-fn future_of_a_body_that_holds_much_has_it_once() {
+fn future_contains_the_state_of_its_body_once() {
     const MUCH: usize = 1024;
     macro_rules! large {
         ($($attribute:tt)*) => {{
@@ -175,7 +175,7 @@ impl Shop {
 }
 
 #[test]
-fn future_of_a_method_is_larger_than_what_it_awaits_by_a_constant() {
+fn future_of_a_method_grows_by_a_constant_per_level() {
     let shop = std::sync::Arc::new(Shop);
     let levels = [
         size_of_val(&shop.one(1)),
@@ -232,7 +232,7 @@ fn boxed_future_of_a_method_of_a_trait_has_a_constant_size() {
 }
 
 #[test]
-fn future_of_a_generic_function_is_larger_than_what_it_awaits_by_a_constant() {
+fn future_of_a_generic_function_grows_by_a_constant_per_level() {
     #[cached(ttl = 60)]
     async fn one<T: Serialize + Copy + Into<u64>>(n: T) -> u64 {
         tokio::task::yield_now().await;
@@ -260,7 +260,7 @@ fn future_of_a_generic_function_is_larger_than_what_it_awaits_by_a_constant() {
 }
 
 #[test]
-fn six_functions_with_tasks_that_call_each_other_fit_on_the_stack_of_a_worker() {
+fn six_nested_functions_with_spawn_fit_on_the_stack_of_a_worker() {
     macro_rules! calls {
         ($name:ident, $called:expr) => {
             #[cached(ttl = 60, stale = 60, spawn = tokio::spawn)]

@@ -1,4 +1,4 @@
-//! Values past their ttl that a task refreshes.
+//! `spawn = ..`: stale values that a task refreshes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -33,7 +33,7 @@ where
     if source.is_down.load(Ordering::SeqCst) { Err("down".to_owned()) } else { Ok(run) }
 }
 
-/// Runs tasks until as many as are expected have run, or a few rounds more.
+/// Runs tasks until the expected number has run, or for a few more rounds.
 async fn let_tasks_run() {
     for _ in 0..32 {
         tokio::task::yield_now().await;
@@ -83,12 +83,12 @@ where
 }
 
 #[test]
-fn every_backend_leaves_a_refresh_to_a_task() {
+fn spawned_refresh_works_on_every_backend() {
     watchdog(HANG, || with_every_backend!(follow_a_task));
 }
 
 #[test]
-fn of_a_thousand_callers_at_the_moment_of_expiry_none_waits() {
+fn thousand_callers_at_expiry_do_not_wait() {
     watchdog(HANG, || {
         let clock = ManualClock::new();
         let cache = MemoryOptions::new().clock(clock.clone()).build();
@@ -113,21 +113,21 @@ fn of_a_thousand_callers_at_the_moment_of_expiry_none_waits() {
 }
 
 #[test]
-fn task_that_cannot_be_spawned_costs_the_call_nothing() {
+fn failure_to_spawn_does_not_affect_the_call() {
     let clock = ManualClock::new();
     let cache = MemoryOptions::new().clock(clock.clone()).build();
     let source = Arc::new(Source::default());
     let ask = || smol::block_on(call(cache.clone(), Arc::clone(&source)));
     assert_eq!(ask(), Ok(1));
     clock.advance(Duration::from_secs(60));
-    assert_eq!(ask(), Ok(1), "there is no runtime of tokio here");
+    assert_eq!(ask(), Ok(1), "without a tokio runtime");
     assert_eq!(cache.stats().errors_of(ErrorKind::Panic), 1);
     clock.advance(Duration::from_secs(30));
     assert_eq!(ask(), Ok(2));
 }
 
 #[test]
-fn any_executor_may_spawn_and_any_form_may_be_spawned() {
+fn every_executor_and_every_form_of_spawn_works() {
     struct Shop(MemoryCache, AtomicU32);
     impl Shop {
         #[cached(
@@ -156,7 +156,7 @@ fn any_executor_may_spawn_and_any_form_may_be_spawned() {
 }
 
 #[test]
-fn refresh_whose_caller_gives_up_is_left_alone_for_a_while() {
+fn cancelled_refresh_is_retried_after_a_backoff() {
     #[cached(cache = cache, ttl = 60, stale = 60, key = "k")]
     async fn hanging(cache: &MemoryCache, first: bool) -> u32 {
         if !first {
@@ -180,7 +180,7 @@ fn refresh_whose_caller_gives_up_is_left_alone_for_a_while() {
 }
 
 #[test]
-fn old_value_is_not_served_after_a_failure_that_took_too_long() {
+fn stale_value_is_not_served_after_a_slow_failure() {
     #[cached(cache = cache, ttl = 60, stale = 60, key = "k")]
     fn slow(cache: &MemoryCache, clock: &ManualClock, takes: u64) -> Result<u32, ()> {
         clock.advance(Duration::from_secs(takes));

@@ -1,4 +1,4 @@
-//! Values past their ttl: served while one caller refreshes them, and while the source fails.
+//! `stale = ..`: stale-while-revalidate and stale-if-error.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -13,7 +13,7 @@ use vayu::{Cache, MemoryCache, MemoryOptions, Stats, cached};
 
 use crate::{HANG, with_every_backend};
 
-/// Where values come from: each run gives the next number, unless it is down.
+/// A source of values: each call returns the next number, unless the source is down.
 #[derive(Default)]
 struct Source {
     runs: AtomicU32,
@@ -58,12 +58,12 @@ enum Way {
     Refresh,
 }
 
-/// The second, whether the source is up, the answer, its way, and how often the source was asked.
+/// Second, whether the source is up, output, outcome, and calls of the source so far.
 type Step = (u64, bool, Result<u32, ()>, Way, u32);
 
-/// What happens to an entry that was computed at zero seconds, answered 1, with a ttl of 60 s that
-/// may be served stale for 30 s: at a time, with the source up or down, a call answers in this way,
-/// and the source has been asked so many times.
+/// The calls of an entry that was computed at second 0 with the output 1, `ttl = "60s"` and
+/// `stale = "30s"`: at a time, with the source up or down, the output and the outcome of a call,
+/// and the calls of the source so far.
 const TABLE: &[(&str, &[Step])] = {
     use Way::{Hit, Miss, Refresh, Stale};
     const UP: bool = true;
@@ -101,7 +101,7 @@ const TABLE: &[(&str, &[Step])] = {
     ]
 };
 
-/// The way of the last call.
+/// Returns the outcome of the last call.
 fn way(before: &Stats, after: &Stats) -> Vec<Way> {
     let counts = [
         (after.hits - before.hits, Way::Hit),
@@ -112,7 +112,7 @@ fn way(before: &Stats, after: &Stats) -> Vec<Way> {
     counts.iter().flat_map(|&(count, way)| (0..count).map(move |_| way)).collect()
 }
 
-fn follow_the_table<B, S>(open: impl Fn(ManualClock) -> Cache<B, S>)
+fn check_table<B, S>(open: impl Fn(ManualClock) -> Cache<B, S>)
 where
     B: Backend,
     S: Serializer<u32, Stored = B::Stored>,
@@ -130,11 +130,11 @@ where
                 }
             };
             assert_eq!(call(), Ok(1), "{name}");
-            for &(second, is_up, answer, expected, runs) in *steps {
+            for &(second, is_up, output, expected, runs) in *steps {
                 clock.set(start.saturating_add(Duration::from_secs(second)));
                 source.is_down.store(!is_up, Ordering::SeqCst);
                 let before = cache.stats();
-                assert_eq!(call().map_err(drop), answer, "{name}, {second} s, async: {is_async}");
+                assert_eq!(call().map_err(drop), output, "{name}, {second} s, async: {is_async}");
                 assert_eq!(way(&before, &cache.stats()), [expected], "{name}, {second} s");
                 assert_eq!(source.runs(), runs, "{name}, {second} s");
             }
@@ -144,8 +144,8 @@ where
 }
 
 #[test]
-fn every_backend_follows_the_table() {
-    with_every_backend!(follow_the_table);
+fn stale_values_behave_as_in_the_table_on_every_backend() {
+    with_every_backend!(check_table);
 }
 
 fn memory() -> (ManualClock, MemoryCache) {
@@ -154,7 +154,7 @@ fn memory() -> (ManualClock, MemoryCache) {
 }
 
 #[test]
-fn callers_beside_a_refresh_get_the_old_value_at_once() {
+fn concurrent_callers_get_the_stale_value_at_once() {
     #[cached(cache = cache, ttl = 60, stale = 60, key = "k")]
     fn call(cache: &MemoryCache, beside: &(dyn Fn() + Sync)) -> u32 {
         let stats = cache.stats();
@@ -165,14 +165,14 @@ fn callers_beside_a_refresh_get_the_old_value_at_once() {
         let (clock, cache) = memory();
         assert_eq!(call(&cache, &|| {}), 1);
         clock.advance(Duration::from_secs(60));
-        let answers = AtomicUsize::new(0);
+        let returned = AtomicUsize::new(0);
         let beside = || {
-            // In threads of their own, while the body runs.
+            // On other threads, while the body runs.
             std::thread::scope(|scope| {
                 for _ in 0..8 {
                     scope.spawn(|| {
                         assert_eq!(call(&cache, &|| panic!("only one refreshes")), 1);
-                        answers.fetch_add(1, Ordering::SeqCst);
+                        returned.fetch_add(1, Ordering::SeqCst);
                     });
                 }
             });
@@ -180,22 +180,22 @@ fn callers_beside_a_refresh_get_the_old_value_at_once() {
         assert_eq!(call(&cache, &beside), 1);
         let stats = cache.stats();
         assert_eq!((stats.stale, stats.refreshes, stats.coalesced), (8, 1, 0));
-        assert_eq!(answers.load(Ordering::SeqCst), 8);
+        assert_eq!(returned.load(Ordering::SeqCst), 8);
     });
 }
 
-/// A thousand tasks at the moment of expiry.
+/// Calls from a thousand tasks at the moment of expiry.
 fn stampede(stale: Duration) -> (Stats, usize) {
     static RUNS: AtomicUsize = AtomicUsize::new(0);
     const TASKS: usize = 1_000;
     #[cached(cache = cache, ttl = 60, stale = stale, key = "k")]
     async fn call(cache: MemoryCache, stale: Duration, is_refresh: bool) -> usize {
-        // Until all the others have their answer, or wait for this one.
+        // Until all others have returned, or wait for this one.
         let are_all_served = || {
             let stats = cache.stats();
             stale.is_zero() || stats.stale == TASKS as u64 - 1
         };
-        // Not before the others have their answers.
+        // Not before the others have returned.
         loop {
             if !is_refresh || are_all_served() {
                 break;
@@ -220,7 +220,7 @@ fn stampede(stale: Duration) -> (Stats, usize) {
 }
 
 #[test]
-fn of_a_thousand_callers_at_the_moment_of_expiry_one_refreshes() {
+fn one_of_a_thousand_callers_at_expiry_refreshes() {
     watchdog(HANG, || {
         let (stats, runs) = stampede(Duration::from_secs(60));
         assert_eq!((stats.refreshes, stats.stale, stats.coalesced), (1, 999, 0));
@@ -233,7 +233,7 @@ fn of_a_thousand_callers_at_the_moment_of_expiry_one_refreshes() {
 }
 
 #[test]
-fn source_that_is_down_for_an_hour_is_asked_once_in_five_seconds() {
+fn failing_source_is_called_once_per_backoff() {
     #[cached(cache = cache, ttl = 60, stale = "2h", key = "k")]
     fn call(cache: &MemoryCache, source: &Source) -> Result<u32, String> {
         source.ask()
@@ -258,7 +258,7 @@ fn source_that_is_down_for_an_hour_is_asked_once_in_five_seconds() {
 }
 
 #[test]
-fn panic_of_a_refresh_goes_to_its_caller_and_the_others_get_the_old_value() {
+fn panic_of_a_refresh_reaches_its_caller_and_the_others_get_the_stale_value() {
     #[cached(cache = cache, ttl = 60, stale = 60, key = "k")]
     fn call(cache: &MemoryCache, is_bad: bool) -> u32 {
         assert!(!is_bad, "planned");
@@ -277,7 +277,7 @@ fn panic_of_a_refresh_goes_to_its_caller_and_the_others_get_the_old_value() {
 }
 
 #[test]
-fn refresh_that_is_dropped_leaves_the_old_value() {
+fn dropped_refresh_keeps_the_stale_value() {
     let (clock, cache) = memory();
     let source = Source::default();
     assert_eq!(smol::block_on(async_call(&cache, &source)), Ok(1));
@@ -296,7 +296,7 @@ fn refresh_that_is_dropped_leaves_the_old_value() {
 }
 
 #[test]
-fn value_that_was_invalidated_during_its_refresh_is_not_stored() {
+fn refresh_during_which_its_entry_was_invalidated_is_not_stored() {
     #[cached(cache = cache, ttl = 60, stale = 60, prefix = "p", key = "k")]
     fn call(cache: &MemoryCache, source: &Source, invalidates: bool) -> Result<u32, String> {
         if invalidates {
@@ -328,7 +328,7 @@ fn function_without_a_result_cannot_fail_and_is_refreshed() {
 }
 
 #[test]
-fn stale_that_was_lowered_counts_for_entries_that_are_there() {
+fn lowered_stale_time_applies_to_existing_entries() {
     #[cached(cache = cache, ttl = 60, stale = stale, key = "k")]
     fn call(cache: &MemoryCache, stale: Duration, source: &Source) -> Result<u32, String> {
         source.ask()
@@ -344,7 +344,7 @@ fn stale_that_was_lowered_counts_for_entries_that_are_there() {
 }
 
 #[test]
-fn jitter_spreads_the_ends_of_entries_that_were_written_together() {
+fn jitter_spreads_the_expiry_of_entries_written_together() {
     #[cached(cache = cache, ttl = 1_000, jitter = "10%", skip(cache))]
     fn call(cache: &MemoryCache, n: u32) -> u32 {
         n
@@ -355,7 +355,7 @@ fn jitter_spreads_the_ends_of_entries_that_were_written_together() {
     }
     let mut left = Vec::new();
     for _ in 0..=10 {
-        // Peeked at, since a call would compute what has expired.
+        // Read with `peek`, since a call would recompute an expired entry.
         let before = cache.stats().usage.entries.expect("a count");
         left.push(before);
         clock.advance(Duration::from_secs(if left.len() == 1 { 900 } else { 10 }));

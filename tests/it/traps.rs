@@ -1,4 +1,4 @@
-//! The page of traps names tests that exist.
+//! Checks that the tests named in `docs/traps.md` exist.
 
 use std::collections::HashSet;
 use std::fs;
@@ -24,7 +24,7 @@ fn add_functions(directory: &Path, functions: &mut HashSet<String>) {
 }
 
 #[test]
-fn every_test_that_the_page_of_traps_names_exists() {
+fn every_test_in_traps_md_exists() {
     let root = root();
     let mut functions = HashSet::new();
     add_functions(&root, &mut functions);
@@ -34,7 +34,7 @@ fn every_test_that_the_page_of_traps_names_exists() {
         let tests = row.trim_end_matches([' ', '|']).rsplit(" | ").next().expect("a column");
         let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
         let exists = |name: &&str| {
-            // A module may stand in front of a name, as the test runner prints it.
+            // A name may have a module path, as the test runner prints it.
             let function = name.rsplit("::").next().unwrap_or(name);
             functions.contains(function) || name.contains('/') && root.join(name).exists()
         };

@@ -1,5 +1,5 @@
-//! What makes an entry valid is the same by every way to it: the function, its handle, and a key that was
-//! made by hand.
+//! Validity of entries is the same through every API: the function, its handle, and a key built
+//! by hand.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -58,8 +58,8 @@ fn get<B: Backend, S: Stores<B>>(cache: &Cache<B, S>, key: &Key) -> Result<Optio
     found
 }
 
-/// A key that must not be used for the entry: nothing is read or written by it, and each says so.
-fn is_refused<B: Backend, S: Stores<B>>(cache: &Cache<B, S>, key: &Key, names: &str) {
+/// Checks that every operation on this key returns an error and neither reads nor writes.
+fn assert_rejected<B: Backend, S: Stores<B>>(cache: &Cache<B, S>, key: &Key, names: &str) {
     let refused = [
         cache.get::<u32>(key).map(|_| ()),
         smol::block_on(cache.get_async::<u32>(key)).map(|_| ()),
@@ -85,7 +85,7 @@ fn is_refused<B: Backend, S: Stores<B>>(cache: &Cache<B, S>, key: &Key, names: &
     assert_eq!((errors(), cache.stats().inserts), (before.0 + 8, before.1), "counted, not stored");
 }
 
-fn follow_the_tags<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
+fn check_tags<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
     let cache = open(ManualClock::new());
     let (by_hand, tagged_key) = (key("tagged"), key("tagged").with_tags(["user:7"]));
     assert_eq!(tagged(&cache, 7, 1), 1);
@@ -98,14 +98,14 @@ fn follow_the_tags<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache
     for (n, invalidate) in (0_u32..).zip(invalidations) {
         invalidate().expect("invalidated");
         let stored = if n == 0 { Some(1) } else { None };
-        is_refused(&cache, &by_hand, "with_tags");
+        assert_rejected(&cache, &by_hand, "with_tags");
         assert_eq!(get(&cache, &tagged_key).expect("its tags are there"), stored);
         let entry = tagged_entry(&cache, 7, 0);
         assert_eq!(entry.peek().expect("peek"), stored);
         assert_eq!(get(&cache, entry.key().expect("a key")).expect("its tags are there"), stored);
 
         assert_eq!(tagged(&cache, 7, 10 + n), stored.unwrap_or(10 + n));
-        is_refused(&cache, &by_hand, "with_tags");
+        assert_rejected(&cache, &by_hand, "with_tags");
         cache.set(&tagged_key, &(20 + n), HOUR).expect("set");
         assert_eq!(tagged(&cache, 7, 0), 20 + n, "the function sees what was set");
         assert_eq!(smol::block_on(tagged_async(&cache, 7, 0)), 20 + n);
@@ -120,16 +120,16 @@ fn follow_the_tags<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache
 }
 
 #[test]
-fn tags_of_an_entry_count_by_every_way_to_it() {
-    with_every_backend!(follow_the_tags);
+fn tags_of_an_entry_are_checked_by_every_api() {
+    with_every_backend!(check_tags);
 }
 
-fn follow_the_versions<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
+fn check_versions<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
     let cache = open(ManualClock::new());
     let (by_hand, versioned_key) = (key("versioned"), key("versioned").with_version(2));
     assert_eq!(versioned(&cache, 7, 1), 1);
     for n in 0..2 {
-        is_refused(&cache, &by_hand, "with_version");
+        assert_rejected(&cache, &by_hand, "with_version");
         let error = cache.remove(&by_hand).expect_err("it would remove nothing");
         assert!(error.to_string().contains("with_version"), "{error}");
         assert!(smol::block_on(cache.remove_async(&by_hand)).is_err());
@@ -150,17 +150,17 @@ fn follow_the_versions<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> C
 }
 
 #[test]
-fn version_of_an_entry_counts_by_every_way_to_it() {
-    with_every_backend!(follow_the_versions);
+fn version_of_an_entry_is_checked_by_every_api() {
+    with_every_backend!(check_versions);
 }
 
 fn follow_both<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
     let cache = open(ManualClock::new());
     assert_eq!(both(&cache, 7, 1), 1);
     let tags = || ["t", "user:7"];
-    is_refused(&cache, &key("both"), "with_version");
-    is_refused(&cache, &key("both").with_version("a"), "with_tags");
-    is_refused(&cache, &key("both").with_tags(tags()), "with_version");
+    assert_rejected(&cache, &key("both"), "with_version");
+    assert_rejected(&cache, &key("both").with_version("a"), "with_tags");
+    assert_rejected(&cache, &key("both").with_tags(tags()), "with_version");
     for whole in [
         key("both").with_version("a").with_tags(tags()),
         key("both").with_tags(tags()).with_version("a"),
@@ -175,11 +175,11 @@ fn follow_both<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, 
 }
 
 #[test]
-fn version_and_tags_count_together() {
+fn version_and_tags_are_both_checked() {
     with_every_backend!(follow_both);
 }
 
-fn follow_a_plain_function<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
+fn check_plain_function<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
     let clock = ManualClock::new();
     let cache = open(clock.clone());
     let by_hand = key("plain");
@@ -192,7 +192,7 @@ fn follow_a_plain_function<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) 
     cache.set(&by_hand, &3, HOUR).expect("set");
     assert_eq!(plain(&cache, 7, 0), 3);
     assert_eq!(cache.get_or_insert_with(&by_hand, HOUR, || 0), 3);
-    is_refused(&cache, &by_hand.clone().with_version(1), "no version");
+    assert_rejected(&cache, &by_hand.clone().with_version(1), "no version");
     let error = cache.set(&by_hand.clone().with_tags(["t"]), &99, HOUR).expect_err("not seen");
     assert!(error.to_string().contains("no tags"), "{error}");
     clock.advance(HOUR);
@@ -203,61 +203,63 @@ fn follow_a_plain_function<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) 
 }
 
 #[test]
-fn function_without_tags_and_version_and_its_plain_key_agree() {
-    with_every_backend!(follow_a_plain_function);
+fn plain_key_reads_the_entry_of_a_function_without_tags_and_version() {
+    with_every_backend!(check_plain_function);
 }
 
-fn follow_what_was_set_first<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
+fn check_set_before_the_first_call<B: Backend, S: Stores<B>>(
+    open: impl Fn(ManualClock) -> Cache<B, S>,
+) {
     let cache = open(ManualClock::new());
     let by_hand = key("tagged");
     cache.set(&by_hand, &1, HOUR).expect("nothing is known of the function");
     for _ in 0..2 {
         assert_eq!(tagged(&cache, 7, 2), 1, "the function sees what was set");
     }
-    is_refused(&cache, &by_hand, "with_tags");
+    assert_rejected(&cache, &by_hand, "with_tags");
     cache.invalidate_tag("user:7").expect("invalidated");
-    is_refused(&cache, &by_hand, "with_tags");
+    assert_rejected(&cache, &by_hand, "with_tags");
     assert_eq!(tagged(&cache, 7, 3), 3, "and it is invalidated with the function's");
-    is_refused(&cache, &by_hand, "with_tags");
+    assert_rejected(&cache, &by_hand, "with_tags");
 
     let cache = open(ManualClock::new());
     let by_hand = key("versioned");
     cache.set(&by_hand, &1, HOUR).expect("nothing is known of the function");
     assert_eq!(versioned(&cache, 7, 2), 2, "it is of no version");
-    is_refused(&cache, &by_hand, "with_version");
+    assert_rejected(&cache, &by_hand, "with_version");
 }
 
 #[test]
-fn what_was_set_before_the_first_call_is_seen_by_it_and_refused_after_it() {
-    with_every_backend!(follow_what_was_set_first);
+fn set_before_the_first_call_is_a_hit_and_after_it_an_error() {
+    with_every_backend!(check_set_before_the_first_call);
 }
 
-/// Two caches on one directory are to each other what two processes are.
+/// Two caches on one directory behave like two processes.
 #[test]
-fn entry_says_to_another_process_that_it_has_tags() {
+fn entry_with_tags_is_recognized_by_another_process() {
     fn follow<B: Backend, S: Stores<B>>(open: impl Fn(&std::path::Path) -> Cache<B, S>) {
         let place = tempfile::tempdir().expect("a directory");
         let first = open(place.path());
         assert_eq!(tagged(&first, 7, 1), 1);
         for _ in 0..2 {
-            is_refused(&open(place.path()), &key("tagged"), "with_tags");
+            assert_rejected(&open(place.path()), &key("tagged"), "with_tags");
             assert_eq!(tagged(&first, 7, 0), 1, "it was not replaced");
             first.invalidate_tag("user:7").expect("invalidated");
-            is_refused(&open(place.path()), &key("tagged"), "with_tags");
+            assert_rejected(&open(place.path()), &key("tagged"), "with_tags");
             assert_eq!(tagged(&first, 7, 1), 1);
         }
         let other = open(place.path());
         assert_eq!(versioned(&other, 7, 2), 2);
         let one_hit = open(place.path());
         assert_eq!(versioned(&one_hit, 7, 0), 2, "a hit is all that this process has seen");
-        is_refused(&one_hit, &key("versioned"), "with_version");
+        assert_rejected(&one_hit, &key("versioned"), "with_version");
     }
     follow(|path| FileCache::open(path.join("c")).expect("a cache"));
     follow(|path| TieredOptions::new().over(&FileCache::open(path.join("c")).expect("a cache")));
 }
 
 #[test]
-fn expired_entry_with_tags_is_in_nobody_s_way() {
+fn expired_entry_with_tags_does_not_prevent_a_set() {
     let clock = ManualClock::new();
     let place = tempfile::tempdir().expect("a directory");
     let open = || FileOptions::new().clock(clock.clone()).open(place.path()).expect("a cache");
@@ -269,7 +271,7 @@ fn expired_entry_with_tags_is_in_nobody_s_way() {
 }
 
 #[test]
-fn entry_of_another_serializer_is_refused_and_read_by_a_view_with_that() {
+fn entry_of_another_serializer_is_rejected_and_readable_with_it() {
     #[cached(cache = cache, ttl = "1h", prefix = "json", skip(cache, v), serializer = Json, handle = json_entry)]
     fn json<B: Backend<Stored = bytes::Bytes>>(
         cache: &Cache<B, MessagePack>,
@@ -283,9 +285,9 @@ fn entry_of_another_serializer_is_refused_and_read_by_a_view_with_that() {
         again: &Cache<B, MessagePack>,
     ) {
         assert_eq!(json(cache, 7, 1), 1);
-        is_refused(cache, &key("json"), "with_serializer");
-        is_refused(cache, json_entry(cache, 7, 0).key().expect("a key"), "with_serializer");
-        is_refused(again, &key("json"), "with_serializer");
+        assert_rejected(cache, &key("json"), "with_serializer");
+        assert_rejected(cache, json_entry(cache, 7, 0).key().expect("a key"), "with_serializer");
+        assert_rejected(again, &key("json"), "with_serializer");
         assert_eq!(json(cache, 7, 0), 1, "it was not replaced");
         let view = cache.clone().with_serializer(Json);
         assert_eq!(get(&view, &key("json")).expect("get"), Some(1));
@@ -293,7 +295,7 @@ fn entry_of_another_serializer_is_refused_and_read_by_a_view_with_that() {
         assert_eq!(json(cache, 7, 0), 2);
         assert_eq!(view.get_or_insert_with(&key("json"), HOUR, || 0_u32), 2);
         assert_eq!(plain(cache, 7, 3), 3);
-        is_refused(&view, &key("plain"), "with_serializer");
+        assert_rejected(&view, &key("plain"), "with_serializer");
     }
     let place = tempfile::tempdir().expect("a directory");
     let open = || FileCache::open(place.path().join("c")).expect("a cache");
@@ -314,7 +316,9 @@ fn value_of_another_type_is_not_set_for_a_function() {
     assert_eq!(plain(&cache, 7, 2), 1);
 }
 
-fn keep_versions_apart<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
+fn check_versions_are_separate<B: Backend, S: Stores<B>>(
+    open: impl Fn(ManualClock) -> Cache<B, S>,
+) {
     static RUNS: Runs = Runs::new();
     macro_rules! release {
         ($name:ident $(, $version:expr)?) => {
@@ -345,12 +349,12 @@ fn keep_versions_apart<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> C
 }
 
 #[test]
-fn versions_of_a_function_side_by_side_never_overwrite_each_other() {
-    with_every_backend!(keep_versions_apart);
+fn versions_of_a_function_do_not_overwrite_each_other() {
+    with_every_backend!(check_versions_are_separate);
 }
 
 #[test]
-fn key_by_hand_with_a_version_is_that_of_the_function_in_every_form() {
+fn manual_key_with_a_version_equals_that_of_the_function() {
     static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
     #[cached(cache = CACHE, ttl = "1h", prefix = "none", version = 1, handle = none_entry)]
     fn none() -> u8 {
@@ -380,7 +384,7 @@ fn key_by_hand_with_a_version_is_that_of_the_function_in_every_form() {
 }
 
 #[test]
-fn generations_are_kept_where_the_entries_are() {
+fn generations_are_stored_with_the_entries() {
     let map: Arc<MapBackend> = Arc::default();
     let start = || Cache::<_, MessagePack>::with_backend(Arc::clone(&map));
     assert_eq!(tagged(&start(), 7, 1), 1);
@@ -388,7 +392,7 @@ fn generations_are_kept_where_the_entries_are() {
     assert_eq!(tagged(&start(), 7, 2), 2);
 }
 
-/// What processes share it, and keeps no generations.
+/// A shared backend without generations.
 mod forgetful {
     use async_trait::async_trait;
     use bytes::Bytes;
@@ -430,7 +434,7 @@ mod forgetful {
 }
 
 #[test]
-fn invalidation_that_would_end_with_the_process_is_an_error() {
+fn invalidation_without_persistent_generations_is_an_error() {
     fn check<B: Backend, S: Stores<B>>(cache: &Cache<B, S>) {
         assert_eq!(tagged(cache, 7, 1), 1);
         let results = [
@@ -454,7 +458,7 @@ fn invalidation_that_would_end_with_the_process_is_an_error() {
     check(&above);
 }
 
-/// Good until a moment of the clock, in seconds.
+/// A value that is valid until a time of the clock, in seconds.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Token {
     until: i64,
@@ -471,7 +475,7 @@ impl Token {
 trait KeepsTokens<B: Backend>: Serializer<Token, Stored = B::Stored> + Clone {}
 impl<B: Backend, S: Serializer<Token, Stored = B::Stored> + Clone> KeepsTokens<B> for S {}
 
-/// How often the closure ran, and the function.
+/// Counts the runs of the ttl closure and of the function.
 struct Counts {
     clock: ManualClock,
     asked: Runs,
@@ -538,12 +542,12 @@ fn keep_deadlines<B: Backend, S: KeepsTokens<B>>(open: impl Fn(ManualClock) -> C
 }
 
 #[test]
-fn ttl_that_depends_on_the_time_is_one_deadline() {
+fn time_dependent_ttl_is_evaluated_to_one_deadline() {
     with_every_backend!(keep_deadlines);
 }
 
 #[test]
-fn number_that_decides_its_ttl_is_asked_once() {
+fn ttl_of_a_number_is_evaluated_once() {
     #[cached(cache = cache, prefix = "p", skip(cache, asked), ttl = |_: &u64| { asked.count(); HOUR })]
     fn number(cache: &MemoryCache, n: u64, asked: &Runs) -> u64 {
         n

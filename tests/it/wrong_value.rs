@@ -1,4 +1,4 @@
-//! Ways in which a wrong value comes back.
+//! Ways to return a wrong value: colliding keys, changed types, races.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
@@ -76,10 +76,10 @@ fn functions_of_one_name_inside_of_functions_and_blocks_have_their_own_entries()
 fn functions_of_one_path_have_their_own_entries_among_bytes_too() {
     static BYTES: LazyLock<Cache<ByBytes, MessagePack>> = LazyLock::new(Cache::new);
     macro_rules! in_a_block {
-        ($answer:literal) => {{
+        ($output:literal) => {{
             #[cached(cache = BYTES, ttl = 60)]
             fn inner() -> u8 {
-                $answer
+                $output
             }
             inner()
         }};
@@ -87,7 +87,7 @@ fn functions_of_one_path_have_their_own_entries_among_bytes_too() {
     assert_eq!((in_a_block!(1), in_a_block!(2), in_a_block!(3)), (1, 2, 3));
 }
 
-/// Knows keys by their bytes alone, as what is outside of the process does.
+/// Compares keys by their bytes alone, as backends outside of the process do.
 #[derive(Default)]
 struct ByBytes(std::sync::Mutex<HashMap<Vec<u8>, Record<bytes::Bytes>>>);
 
@@ -247,7 +247,7 @@ fn joined(one: &str, two: &str) -> String {
 }
 
 #[test]
-fn texts_that_are_equal_when_joined_are_different_arguments() {
+fn strings_that_are_equal_when_joined_are_distinct_arguments() {
     for (one, two) in [
         ("x:b:y", "z"),
         ("x", "y:b:z"),
@@ -257,7 +257,7 @@ fn texts_that_are_equal_when_joined_are_different_arguments() {
         ("", "abc"),
         ("a\0", "b"),
         ("a", "\0b"),
-        // The byte that stands before a text in a key.
+        // The type tag of a string in a key.
         ("a\u{11}b", "c"),
         ("a", "b\u{11}c"),
     ] {
@@ -268,7 +268,7 @@ fn texts_that_are_equal_when_joined_are_different_arguments() {
 }
 
 #[test]
-fn one_true_and_text_of_one_are_different_arguments() {
+fn number_bool_and_string_of_one_are_distinct_arguments() {
     #[cached(ttl = 60, prefix = "the same for all types")]
     fn show<T: Serialize + std::fmt::Debug>(value: T) -> String {
         format!("{value:?}")
@@ -284,7 +284,7 @@ fn one_true_and_text_of_one_are_different_arguments() {
 }
 
 #[test]
-fn what_debug_redacts_is_told_apart() {
+fn fields_redacted_by_debug_are_in_the_key() {
     #[derive(Clone, Serialize)]
     struct User(String);
     impl std::fmt::Debug for User {
@@ -302,13 +302,13 @@ fn what_debug_redacts_is_told_apart() {
 }
 
 #[test]
-fn what_hash_leaves_out_is_told_apart() {
+fn fields_ignored_by_hash_are_in_the_key() {
     #[derive(PartialEq, Eq, Serialize)]
     struct Version {
         major: u8,
         minor: u8,
     }
-    // Legal: equal values have equal hashes.
+    // A legal `Hash`: equal values have equal hashes.
     impl std::hash::Hash for Version {
         fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
             self.major.hash(state);
@@ -323,8 +323,8 @@ fn what_hash_leaves_out_is_told_apart() {
 }
 
 #[test]
-fn whole_keys_are_compared_where_all_hashes_collide() {
-    // A map whose hasher gives every key the same hash still tells the keys apart.
+fn full_keys_are_compared_if_all_hashes_collide() {
+    // A map compares full keys, even if all hashes are equal.
     #[derive(Clone, Default)]
     struct Collide;
     impl std::hash::BuildHasher for Collide {
@@ -360,7 +360,7 @@ enum Void {
 }
 
 #[test]
-fn values_that_look_alike_are_different_arguments() {
+fn similar_values_are_distinct_arguments() {
     static RUNS: Runs = Runs::new();
     #[cached(ttl = 60, prefix = "look alike")]
     fn run<T: Serialize>(value: T) -> usize {
@@ -397,7 +397,7 @@ fn equal_maps_and_sets_are_one_argument_in_any_order() {
         let _ = (map, set, owned);
         RUNS.count()
     }
-    // Each table has its own order.
+    // Each hash table has its own order.
     for _ in 0..20 {
         let map = (0..50).map(|n| (n, n)).collect();
         let set: HashSet<u32> = (0..50).collect();
@@ -441,7 +441,7 @@ fn self_is_left_out_unless_it_is_included_or_has_its_own_cache() {
 
 #[test]
 fn value_of_a_changed_layout_is_a_miss() {
-    // The same name and place, as in two releases of a program.
+    // The same type name and path, as in two releases of a program.
     mod before {
         #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         pub(super) struct Price {
@@ -461,7 +461,7 @@ fn value_of_a_changed_layout_is_a_miss() {
     let minute = Duration::from_secs(60);
     cache.set(&key, &before::Price { net: 100, tax: 19 }, minute).expect("write");
     assert_eq!(cache.get::<after::Price>(&key).expect("read"), None, "another type");
-    // Even without the stamp the names of the fields would save it.
+    // Without the schema stamp, the field names would still decode it correctly.
     let stored = cache.backend().read(&key).expect("read").expect("an entry");
     let value: after::Price =
         vayu::backend::Serializer::deserialize(&MessagePack, stored.value()).expect("decode");
@@ -491,7 +491,7 @@ fn value_of_another_version_is_a_miss() {
 }
 
 #[test]
-fn value_that_the_format_cannot_give_back_is_answered_and_not_stored() {
+fn value_that_does_not_round_trip_is_returned_and_not_stored() {
     static PACKED: LazyLock<Bytes> = LazyLock::new(Cache::new);
     static RUNS: Runs = Runs::new();
     #[cached(cache = PACKED, ttl = 60)]
@@ -546,7 +546,7 @@ fn invalidation_during_a_computation_wins() {
         seen
     }
     assert_eq!(read(true), 0, "what was read before the change");
-    assert_eq!(read(false), 1, "and not remembered");
+    assert_eq!(read(false), 1, "and not cached");
 }
 
 #[test]
@@ -563,8 +563,8 @@ fn entry_from_the_future_is_a_miss() {
 }
 
 #[test]
-fn reply_for_another_key_is_not_believed_where_the_record_says_so() {
-    // A backend that answers what it has, whatever it is asked for.
+fn reply_for_another_key_is_rejected_if_the_record_names_it() {
+    // A backend that returns its entry for every key.
     struct Confused(MapBackend<AnyValue>);
     #[async_trait::async_trait]
     impl Backend for Confused {
@@ -596,7 +596,7 @@ fn reply_for_another_key_is_not_believed_where_the_record_says_so() {
 }
 
 #[test]
-fn memory_and_bytes_and_erased_backends_agree() {
+fn memory_byte_and_erased_backends_behave_alike() {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     struct Row {
         id: u64,
@@ -623,7 +623,7 @@ fn memory_and_bytes_and_erased_backends_agree() {
     }
 }
 
-/// An argument of which a part is not `Serialize`.
+/// A part of an argument that is not `Serialize`.
 struct Connection;
 
 #[derive(Clone, Serialize)]
@@ -634,7 +634,7 @@ struct Context {
 }
 
 #[test]
-fn argument_of_which_a_part_is_skipped_stays_in_the_key_with_the_others() {
+fn argument_with_a_skipped_part_keeps_its_other_parts_in_the_key() {
     #[cached(ttl = 60, skip(database))]
     fn of_a_struct(Context { database, tenant }: Context, id: u64) -> String {
         let _ = database;
@@ -658,7 +658,7 @@ fn argument_of_which_a_part_is_skipped_stays_in_the_key_with_the_others() {
         format!("{tenant}{name}")
     }
     #[cached(ttl = 60, skip(whole))]
-    fn of_what_is_named_as_a_whole_too(whole @ (one, two): (u8, u8)) -> (u8, u8) {
+    fn of_a_whole_and_its_parts(whole @ (one, two): (u8, u8)) -> (u8, u8) {
         let _ = whole;
         (one, two)
     }
@@ -677,14 +677,14 @@ fn argument_of_which_a_part_is_skipped_stays_in_the_key_with_the_others() {
             assert_eq!(of_an_array([0, n, 0]), [n, 0]);
             assert_eq!(nested((context(tenant), (Connection, "a".to_owned()))), format!("{n}a"));
             assert_eq!(nested((context(1), (Connection, n.to_string()))), format!("1{n}"));
-            assert_eq!(of_what_is_named_as_a_whole_too((1, n)), (1, n));
+            assert_eq!(of_a_whole_and_its_parts((1, n)), (1, n));
             assert_eq!(with_a_handle(&context(tenant)), tenant);
             let context = context(tenant);
             let entry = with_a_handle_entry(&context);
             assert_eq!(entry.peek().expect("read"), Some(tenant));
         }
     }
-    // What is skipped is left out.
+    // The skipped part is not in the key.
     assert_eq!(of_an_array([7, 1, 0]), [1, 0]);
     static RUNS: Runs = Runs::new();
     #[cached(ttl = 60, skip(database))]
@@ -713,13 +713,13 @@ impl Pages for Site {
 }
 
 #[test]
-fn part_of_an_argument_is_skipped_under_async_trait_too() {
+fn part_of_an_argument_can_be_skipped_under_async_trait() {
     let page = |tenant| smol::block_on(Site.page(Context { database: 0, tenant }, 5));
     assert_eq!((page(1), page(2), page(1)), ("1/5".into(), "2/5".into(), "1/5".into()));
 }
 
 #[test]
-fn argument_whose_names_only_a_macro_knows_is_in_the_key() {
+fn argument_with_a_macro_pattern_is_in_the_key() {
     macro_rules! pair {
         ($one:ident, $two:ident) => {
             ($one, $two)
@@ -738,7 +738,7 @@ fn region() -> String {
 }
 
 #[test]
-fn name_that_a_pattern_binds_wins_over_an_item_outside() {
+fn name_bound_by_a_pattern_shadows_an_item() {
     type Region = fn() -> String;
     #[cached(ttl = 60, key = region())]
     fn key((n, region): (u32, Region)) -> String {

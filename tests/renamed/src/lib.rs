@@ -2,13 +2,13 @@
 
 use memory::cached;
 
-/// The sum of two numbers, and how often it was computed.
+/// Returns the sum of two numbers, and how often it was computed.
 #[cached(ttl = "1h", crate = memory)]
 pub fn sum(one: u64, two: u64) -> u64 {
     one + two
 }
 
-/// The same in async code, with all that names something in the expansion.
+/// An async version, with every argument of the attribute that generates a path.
 #[cached(
     crate = memory,
     ttl = |sum: &u64| std::time::Duration::from_secs(1 + *sum),
@@ -24,12 +24,12 @@ pub async fn sum_async(one: u64, two: u64) -> u64 {
     one + two
 }
 
-/// What has a price.
+/// A product.
 #[derive(Debug)]
 pub struct Item(pub u64);
 
 impl Item {
-    /// The price for a customer, with an entry that borrows both.
+    /// Returns the price for a customer; its entry borrows both.
     #[cached(crate = memory, ttl = 60, include(self.0), handle = price_entry)]
     pub async fn price(&self, customer: &str) -> u64 {
         self.0 * customer.len() as u64
@@ -42,7 +42,7 @@ mod tests {
 
     use super::*;
 
-    /// One test, since the counts are those of the cache of the whole process.
+    /// A single test, since the statistics are those of the process-wide cache.
     #[test]
     fn functions_are_cached_under_the_other_name() {
         let counts = || {

@@ -27,7 +27,7 @@ pub async fn nested(n: u64) -> Result<Result<u64, ()>, std::num::ParseIntError> 
     Ok(Ok(parsed))
 }
 
-/// Ends with `return`, and answers nothing.
+/// Ends with `return`, and returns `()`.
 #[cached(ttl = 60)]
 pub async fn nothing(_ignored: u8, (_one, _): (u8, u8)) {
     return;
@@ -76,7 +76,7 @@ pub mod handles {
     ///
     /// # Safety
     ///
-    /// None is needed.
+    /// There are no preconditions.
     #[cached(ttl = 60, version = 2, serializer = vayu::backend::ByReference, handle = risky_entry)]
     pub unsafe fn risky<T: Clone + Send + Sync + 'static, const N: usize>(_n: u8) -> [u8; N] {
         [0; N]
@@ -98,7 +98,7 @@ pub mod handles {
 }
 
 fn main() {
-    // SAFETY: nothing is asked for.
+    // SAFETY: there are no preconditions.
     unsafe {
         assert_eq!(handles::risky::<u8, 2>(1), [0, 0]);
         assert_eq!(handles::risky_entry::<u8, 2>(1).refresh(), [0, 0]);

@@ -1,4 +1,4 @@
-//! Arguments of all patterns, with all arguments of the attribute that may name what they bind.
+//! All patterns of arguments, with all arguments of the attribute that may use their names.
 #![deny(warnings, unused)]
 #![allow(clippy::toplevel_ref_arg)]
 
@@ -40,7 +40,7 @@ impl App {
     }
 }
 
-// The usual handler.
+// A typical handler.
 
 #[cached(cache = app.pages, ttl = "1m", key = id.to_string(), tags("user:{id}"))]
 async fn user(State(app): State<Arc<App>>, Path(id): Path<u64>) -> String {
@@ -52,7 +52,7 @@ async fn part(State(app): State<Arc<App>>, Path(id): Path<u64>, _: &str) -> Stri
     app.load(id).await
 }
 
-// All expressions at once, sync and async, with a handle and with a task.
+// All expressions at once, sync and async, with a handle and with `spawn`.
 
 #[cached(
     cache = app.pages,
@@ -147,8 +147,8 @@ async fn everything_task(
     app.load(id + u64::from(page + query.page) + u64::from(*count)).await
 }
 
-// Every shape, with nothing skipped, so that the whole argument is in the key, and all names in the
-// attribute.
+// Every kind of pattern, with nothing skipped: the whole argument is in the key, and the attribute uses all
+// names.
 
 macro_rules! pair {
     ($one:ident, $two:ident) => {
@@ -247,7 +247,7 @@ macro_rules! call_shapes {
     };
 }
 
-// Closures for `key` are called with whole arguments, and may name their parts.
+// Closures for `key` receive whole arguments, and may use names of their patterns.
 
 #[cached(ttl = "1m", key = |_, Path(n), _| format!("{tenant}/{n}/{}", words.len()), handle = closure_entry)]
 fn closure((tenant, _): (u32, Unit), Path(n): Path<u64>, Json(words): Json<String>) -> String {
@@ -259,7 +259,7 @@ async fn closure_async((tenant, _): (u32, Unit), Path(n): Path<u64>, Json(words)
     format!("{tenant}/{n}/{words}")
 }
 
-// What is skipped needs no `Serialize`, be it a whole or a part.
+// Skipped arguments and parts need no `Serialize`.
 
 struct Database;
 
@@ -318,7 +318,7 @@ impl Store for Shop {
     }
 }
 
-// A future that is made by hand.
+// A manual future.
 #[cached(ttl = "1m", key = id.to_string(), tags("{id}{words}"))]
 fn boxed(Path(id): Path<u8>, ref words: String) -> Pin<Box<dyn Future<Output = u8> + Send>> {
     let words = words.clone();
@@ -347,13 +347,13 @@ fn main() {
             let state = || State(Arc::clone(&app));
             let json = || Json((ByReference, 0));
             assert_eq!(everything(state(), (Path(n), 1), Json(query()), json()), format!("p{n}1"));
-            let answer = run(everything_async(state(), (Path(n), 1), Json(query()), json()));
-            assert_eq!(answer, format!("p{}", n + 1));
+            let output = run(everything_async(state(), (Path(n), 1), Json(query()), json()));
+            assert_eq!(output, format!("p{}", n + 1));
             assert_eq!(everything_with_handle(state(), (Path(n), 1), Json(query()), json()), format!("p{n}1"));
             let entry = everything_entry(state(), (Path(n), 1), Json(query()), json());
             assert_eq!(entry.peek().unwrap(), Some(format!("p{n}1")));
-            let answer = run(everything_task(state(), (Path(n), 1), Json(query()), json()));
-            assert_eq!(answer, format!("p{}", n + 3));
+            let output = run(everything_task(state(), (Path(n), 1), Json(query()), json()));
+            assert_eq!(output, format!("p{}", n + 3));
             let entry = everything_task_entry(state(), (Path(n), 1), Json(query()), json());
             assert_eq!(entry.peek().unwrap(), Some(format!("p{}", n + 3)));
         }

@@ -1,4 +1,4 @@
-//! Raw identifiers wherever a name may stand.
+//! Raw identifiers in every position.
 #![deny(warnings)]
 #![allow(non_camel_case_types, non_upper_case_globals)]
 

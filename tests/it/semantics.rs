@@ -1,4 +1,4 @@
-//! Ways in which a cache surprises its users.
+//! Semantics: which results are cached, ttl, limits and expiry.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,8 +15,8 @@ use crate::Runs;
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
-fn err_is_not_remembered_whatever_the_result_is_called() {
-    type Answer<T> = Result<T, String>;
+fn err_is_not_cached_for_any_alias_of_result() {
+    type CallResult<T> = Result<T, String>;
     trait Source {
         type Output;
     }
@@ -25,29 +25,29 @@ fn err_is_not_remembered_whatever_the_result_is_called() {
         type Output = Result<usize, String>;
     }
     static RUNS: Runs = Runs::new();
-    fn answer() -> Result<usize, String> {
+    fn output() -> Result<usize, String> {
         let run = RUNS.count();
         if run % 2 == 1 { Err("odd".to_owned()) } else { Ok(run) }
     }
     #[cached(ttl = 60)]
     fn plain() -> Result<usize, String> {
-        answer()
+        output()
     }
     #[cached(ttl = 60)]
-    fn alias() -> Answer<usize> {
-        answer()
+    fn alias() -> CallResult<usize> {
+        output()
     }
     #[cached(ttl = 60)]
     fn projected() -> <Here as Source>::Output {
-        answer()
+        output()
     }
     #[cached(ttl = 60)]
     fn of_io() -> io::Result<usize> {
-        answer().map_err(io::Error::other)
+        output().map_err(io::Error::other)
     }
     #[cached(ttl = 60)]
     fn generic<T: From<u8> + Clone + Send + Sync + 'static>() -> Result<T, String> {
-        answer().map(|_| T::from(1))
+        output().map(|_| T::from(1))
     }
     for call in [plain, alias, projected] {
         assert!(call().is_err());
@@ -62,7 +62,7 @@ fn err_is_not_remembered_whatever_the_result_is_called() {
 }
 
 #[test]
-fn result_in_the_place_of_a_type_parameter_is_answered_and_never_remembered() {
+fn result_as_a_type_parameter_is_returned_and_not_cached() {
     static RUNS: Runs = Runs::new();
     static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
     #[cached(cache = CACHE, ttl = 60, key = "k")]
@@ -72,12 +72,16 @@ fn result_in_the_place_of_a_type_parameter_is_answered_and_never_remembered() {
     let fallible = |run| if run == 1 { Err("down") } else { Ok(run) };
     let results: Vec<Result<usize, &str>> = (0..3).map(|_| make_it(fallible)).collect();
     assert_eq!(results, [Err("down"), Ok(2), Ok(3)]);
-    assert_eq!(CACHE.stats().errors_of(vayu::ErrorKind::Configuration), 3, "and somebody is told");
+    assert_eq!(
+        CACHE.stats().errors_of(vayu::ErrorKind::Configuration),
+        3,
+        "and an error is counted"
+    );
     assert_eq!((make_it(|run| run), make_it(|run| run)), (4, 4), "other types are");
 }
 
 #[test]
-fn none_is_remembered_unless_cache_if_says_otherwise() {
+fn none_is_cached_unless_cache_if_rejects_it() {
     static RUNS: Runs = Runs::new();
     #[cached(ttl = 60)]
     fn find(n: u8) -> Option<u8> {
@@ -117,7 +121,7 @@ fn all_threads_share_one_cache() {
 }
 
 #[test]
-fn longest_ttl_there_is_means_for_ever() {
+fn maximal_ttl_is_without_expiry() {
     let clock = ManualClock::new();
     let cache = MemoryOptions::new().clock(clock.clone()).build();
     static RUNS: Runs = Runs::new();
@@ -135,7 +139,7 @@ fn longest_ttl_there_is_means_for_ever() {
 }
 
 #[test]
-fn ttl_that_was_lowered_counts_for_entries_that_are_there() {
+fn lowered_ttl_applies_to_existing_entries() {
     let clock = ManualClock::new();
     let cache = MemoryOptions::new().clock(clock.clone()).build();
     static RUNS: Runs = Runs::new();
@@ -156,7 +160,7 @@ fn ttl_that_was_lowered_counts_for_entries_that_are_there() {
 }
 
 #[test]
-fn all_forms_of_a_ttl_mean_what_they_say() {
+fn all_forms_of_a_ttl_have_their_length() {
     let clock = ManualClock::new();
     let cache = MemoryOptions::new().clock(clock.clone()).build();
     static RUNS: Runs = Runs::new();
@@ -207,11 +211,13 @@ fn zero_ttl_stores_nothing() {
     assert_eq!(CACHE.stats().errors_of(vayu::ErrorKind::Configuration), 2);
 }
 
-/// A value whose memory can be seen to be given back.
+/// A value that shows when its memory is freed.
 #[derive(Clone)]
 struct Held(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
-fn expired_entries_leave<B: vayu::backend::Backend<Stored = vayu::backend::AnyValue>>(
+fn check_expired_entries_are_removed<
+    B: vayu::backend::Backend<Stored = vayu::backend::AnyValue>,
+>(
     cache: &Cache<B, vayu::backend::ByReference>,
     clock: &ManualClock,
 ) {
@@ -222,7 +228,7 @@ fn expired_entries_leave<B: vayu::backend::Backend<Stored = vayu::backend::AnyVa
     }
     assert_eq!(Arc::strong_count(&memory), 1001);
     clock.advance(2 * MINUTE);
-    // Another key: none of those that have expired is ever asked for again.
+    // Another key: the expired ones are never read again.
     cache.get::<Held>(&Key::from_text("other", "")).expect("read");
     let usage = cache.stats().usage;
     assert_eq!(Arc::strong_count(&memory), 1, "{usage:?}");
@@ -230,11 +236,14 @@ fn expired_entries_leave<B: vayu::backend::Backend<Stored = vayu::backend::AnyVa
 }
 
 #[test]
-fn expired_entries_give_back_their_memory_without_being_read() {
+fn memory_of_expired_entries_is_freed_without_a_read() {
     let clock = ManualClock::new();
-    expired_entries_leave(&MemoryOptions::new().clock(clock.clone()).build(), &clock);
+    check_expired_entries_are_removed(&MemoryOptions::new().clock(clock.clone()).build(), &clock);
     let clock = ManualClock::new();
-    expired_entries_leave(&MemoryOptions::new().clock(clock.clone()).build_moka(), &clock);
+    check_expired_entries_are_removed(
+        &MemoryOptions::new().clock(clock.clone()).build_moka(),
+        &clock,
+    );
 }
 
 #[test]
@@ -257,7 +266,7 @@ fn text_length(_: &Key, value: &AnyValue) -> u32 {
 }
 
 #[test]
-fn weight_is_a_limit_too() {
+fn weight_can_be_the_limit() {
     fn test<B: Backend<Stored = AnyValue>>(cache: &Cache<B, ByReference>) {
         for n in 0..1000 {
             let key = Key::new("n", &(n,)).expect("a number");
@@ -273,11 +282,11 @@ fn weight_is_a_limit_too() {
 }
 
 #[test]
-fn value_of_up_to_the_limit_is_kept_in_a_cache_that_is_full() {
+fn value_up_to_the_limit_is_stored_in_a_full_cache() {
     for max in [20, 1_000, 10_000, 1_000_000] {
         let cache = MemoryOptions::new().max_weight(max, text_length).build();
         for n in 0..100_u64 {
-            // From a twentieth of the limit to most of it, again and again.
+            // From a twentieth of the limit to almost all of it, repeatedly.
             let weight = max * 99 / 100 * (n % 20 + 1) / 20;
             let text = "x".repeat(usize::try_from(weight).expect("short"));
             let key = Key::new("n", &n).expect("a number");
@@ -290,7 +299,7 @@ fn value_of_up_to_the_limit_is_kept_in_a_cache_that_is_full() {
 }
 
 #[test]
-fn value_that_is_too_heavy_is_counted_and_what_it_replaces_is_gone() {
+fn too_heavy_value_is_counted_and_removes_the_old_one() {
     fn test<B: Backend<Stored = AnyValue>>(cache: &Cache<B, ByReference>) {
         let key = Key::from_text("k", "");
         cache.set(&key, &"old".to_owned(), MINUTE).expect("write");
@@ -305,7 +314,7 @@ fn value_that_is_too_heavy_is_counted_and_what_it_replaces_is_gone() {
 }
 
 #[test]
-fn cache_of_no_entries_stores_nothing_and_answers() {
+fn cache_of_zero_entries_stores_nothing_and_runs_functions() {
     let cache = MemoryOptions::new().max_entries(0).build();
     let runs = Runs::new();
     let call = || cache.get_or_insert_with(&Key::from_text("p", "k"), MINUTE, || runs.count());
@@ -357,12 +366,12 @@ fn future_of_a_cached_function_is_small() {
         n
     }
     let size = size_of_val(&number(1));
-    // It is moved, whole, into the task that awaits it.
+    // The whole future is moved into the task that awaits it.
     assert!(size <= 1536, "{size} bytes");
 }
 
 #[test]
-fn value_that_has_decided_its_ttl_is_read_without_a_lock_like_any_other() {
+fn value_with_ttl_by_value_is_read_without_a_lock() {
     static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
     #[cached(cache = CACHE, ttl = |_: &u64| MINUTE, handle = by_value)]
     fn asked(n: u64) -> u64 {
@@ -375,7 +384,7 @@ fn value_that_has_decided_its_ttl_is_read_without_a_lock_like_any_other() {
     for _ in 0..300 {
         assert_eq!((asked(1), known(1)), (1, 1));
     }
-    let is_seated = |key: &Key| CACHE.backend().read_optimistic(key).is_some();
-    assert!(is_seated(by_value(1).key().expect("a key")));
-    assert!(is_seated(for_all(1).key().expect("a key")));
+    let is_in_seqlock_table = |key: &Key| CACHE.backend().read_optimistic(key).is_some();
+    assert!(is_in_seqlock_table(by_value(1).key().expect("a key")));
+    assert!(is_in_seqlock_table(for_all(1).key().expect("a key")));
 }

@@ -1,4 +1,4 @@
-//! Ways in which a cache hangs, stampedes or crashes.
+//! No hangs, stampedes or crashes: recursion, cancellation, panics, corrupt bytes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -82,7 +82,7 @@ fn two_functions_that_call_each_other_from_two_threads_end() {
 }
 
 #[test]
-fn cancelled_caller_cancels_nobody_else() {
+fn cancelled_caller_does_not_cancel_the_others() {
     static RUNS: Runs = Runs::new();
     #[cached(ttl = 60)]
     async fn slow(gate: u8) -> usize {
@@ -109,7 +109,7 @@ fn cancelled_caller_cancels_nobody_else() {
 }
 
 #[test]
-fn leader_that_is_polled_once_and_then_parked_does_not_hold_the_others_for_ever() {
+fn leader_that_is_never_polled_again_does_not_block_the_others_forever() {
     static RUNS: Runs = Runs::new();
     let clock = ManualClock::new();
     let cache: Cache<_, ByReference> =
@@ -131,7 +131,7 @@ fn leader_that_is_polled_once_and_then_parked_does_not_hold_the_others_for_ever(
                 until(|| clock.sleepers() == 1);
                 clock.advance(Duration::from_secs(30));
             });
-            // On the same task: the first future is not polled any more.
+            // On the same task: the first future is not polled again.
             assert_eq!(call(&cache).await, 2);
             advance.join().expect("the clock");
         });
@@ -149,7 +149,7 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 }
 
 #[test]
-fn panic_poisons_nothing_and_leaves_nothing_behind() {
+fn panic_poisons_no_lock_and_leaves_no_flight() {
     static PANICS: AtomicBool = AtomicBool::new(true);
     static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
     #[cached(cache = CACHE, ttl = 60)]
@@ -176,7 +176,7 @@ fn callers_of_a_failing_source_do_not_queue_up() {
         if RUNS.count() == 1 {
             until(|| CLOCK.sleepers() == 15);
         } else {
-            // Each waits for all the others: one after another would hang.
+            // Each waits for all the others, so serialized callers would hang.
             until(|| RUNS.get() == 16);
         }
         Err("down")
@@ -191,7 +191,7 @@ fn callers_of_a_failing_source_do_not_queue_up() {
 }
 
 #[test]
-fn failing_backend_is_not_the_failure_of_the_function() {
+fn function_succeeds_although_the_backend_fails() {
     let backend = FaultyBackend::new(MapBackend::<AnyValue>::default());
     let cache: Cache<_, ByReference> = Cache::with_backend(backend.clone());
     #[cached(cache = cache, ttl = 60, key = "k")]
@@ -216,7 +216,7 @@ fn failing_backend_is_not_the_failure_of_the_function() {
 }
 
 #[test]
-fn table_of_flights_is_empty_after_many_keys() {
+fn flight_table_is_empty_after_many_keys() {
     static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
     #[cached(cache = CACHE, ttl = 60)]
     fn fails(n: u32) -> Result<u32, u32> {
@@ -336,7 +336,7 @@ impl Drop for Loud {
     }
 }
 
-fn destructors_are_survived<B: Backend<Stored = AnyValue>>(
+fn destructors_cannot_break_the_cache<B: Backend<Stored = AnyValue>>(
     open: impl Fn(vayu::MemoryOptions) -> Cache<B, ByReference> + Send + 'static,
 ) {
     watchdog(HANG, move || {
@@ -363,7 +363,7 @@ fn destructors_are_survived<B: Backend<Stored = AnyValue>>(
             is_loud.store(true, Ordering::SeqCst);
         };
         let quiet = Key::from_text("quiet", "");
-        let answer = || cache.get_or_insert_with(&quiet, HANG, || 1_u64);
+        let output = || cache.get_or_insert_with(&quiet, HANG, || 1_u64);
         fill(64);
         for n in 0..200_u32 {
             let key = Key::new("evicts", &(n,)).expect("a number");
@@ -371,29 +371,29 @@ fn destructors_are_survived<B: Backend<Stored = AnyValue>>(
         }
         fill(64);
         clock.advance(2 * HANG);
-        assert_eq!(answer(), 1);
+        assert_eq!(output(), 1);
         let _ = cache.stats();
         fill(64);
         cache.clear().expect("clear");
-        assert_eq!(answer(), 1);
+        assert_eq!(output(), 1);
         fill(1);
         let key = Key::new("loud", &(0_u32,)).expect("a number");
         cache.set(&key, &1_u64, HANG).expect("replace");
         fill(1);
         cache.remove(&key).expect("remove");
-        assert_eq!((answer(), cache.stats().in_flight), (1, 0));
+        assert_eq!((output(), cache.stats().in_flight), (1, 0));
         is_loud.store(false, Ordering::SeqCst);
     });
 }
 
 #[test]
-fn destructors_that_call_the_cache_and_panic_are_survived() {
-    destructors_are_survived(vayu::MemoryOptions::build);
+fn destructors_that_call_the_cache_and_panic_cannot_break_it() {
+    destructors_cannot_break_the_cache(vayu::MemoryOptions::build);
 }
 
 #[test]
-fn destructors_that_call_the_cache_and_panic_are_survived_by_moka() {
-    destructors_are_survived(vayu::MemoryOptions::build_moka);
+fn destructors_that_call_the_cache_and_panic_cannot_break_moka() {
+    destructors_cannot_break_the_cache(vayu::MemoryOptions::build_moka);
 }
 
 #[test]
@@ -401,15 +401,15 @@ fn value_that_is_not_stored_may_panic_when_it_is_dropped() {
     let cache = vayu::MemoryOptions::new().max_entries(0).build();
     let is_loud = Arc::new(AtomicBool::new(true));
     let key = Key::from_text("p", "k");
-    let answer =
+    let output =
         cache.get_or_insert_with(&key, HANG, || Loud(Arc::new(|| ()), Arc::clone(&is_loud)));
     is_loud.store(false, Ordering::SeqCst);
-    drop(answer);
+    drop(output);
     assert_eq!(cache.stats().in_flight, 0);
 }
 
 #[test]
-fn arguments_and_values_without_an_end_in_sight_are_survived() {
+fn unbounded_arguments_and_values_do_not_crash() {
     #[derive(Clone, serde::Serialize, serde::Deserialize)]
     enum List {
         End,
@@ -485,13 +485,13 @@ fn futures_of_nested_functions_grow_by_a_constant() {
 }
 
 #[test]
-fn ttl_that_panics_on_a_hit_costs_a_computation() {
+fn ttl_that_panics_on_a_hit_is_a_miss() {
     static PANICS: AtomicBool = AtomicBool::new(false);
     fn ttl<T>(_: &T) -> Duration {
         assert!(!PANICS.load(Ordering::SeqCst), "planned panic of a ttl");
         Duration::from_secs(60)
     }
-    // Both are values that are looked at without a guard where the ttl is the same for all.
+    // With a fixed ttl both values are read without `catch_unwind`.
     #[cached(ttl = |value: &u64| ttl(value))]
     fn number(n: u64) -> u64 {
         n

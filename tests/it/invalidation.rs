@@ -10,10 +10,10 @@ use vayu::{Cache, Error, ErrorKind, FileCache, FileOptions, Key, MemoryCache, Re
 
 use crate::{HANG, with_every_backend};
 
-type Answer = std::result::Result<u32, String>;
+type CallResult = std::result::Result<u32, String>;
 
-/// What the function does when it runs.
-type Body<'a> = &'a dyn Fn() -> Answer;
+/// The body of the function.
+type Body<'a> = &'a dyn Fn() -> CallResult;
 
 const DOWN: Body<'_> = &|| Err("down".to_owned());
 
@@ -21,7 +21,7 @@ const DOWN: Body<'_> = &|| Err("down".to_owned());
     cache = cache, ttl = "1m", stale = "30s", key = format!("{id}"), tags("user:{id}", "users"),
     handle = sync_entry
 )]
-fn sync_user<B, S>(cache: &Cache<B, S>, id: u32, body: Body<'_>) -> Answer
+fn sync_user<B, S>(cache: &Cache<B, S>, id: u32, body: Body<'_>) -> CallResult
 where
     B: Backend,
     S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync,
@@ -32,7 +32,7 @@ where
 #[cached(
     cache = cache, ttl = "1m", stale = "30s", key = format!("{id}"), tags("user:{id}", "users")
 )]
-async fn async_user<B, S>(cache: &Cache<B, S>, id: u32, body: Body<'_>) -> Answer
+async fn async_user<B, S>(cache: &Cache<B, S>, id: u32, body: Body<'_>) -> CallResult
 where
     B: Backend,
     S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync,
@@ -66,7 +66,7 @@ impl Group {
     }
 }
 
-/// The groups of user 7, and whether user 8 is of them too.
+/// The groups of user 7. True if user 8 belongs to the group, too.
 const GROUPS: &[(Group, bool)] = &[
     (Group::Tag("user:7"), false),
     (Group::Tag("users"), true),
@@ -74,9 +74,9 @@ const GROUPS: &[(Group, bool)] = &[
     (Group::All, true),
 ];
 
-/// What happens to a value that was computed at zero seconds, with a ttl of 60 s that may be served
-/// stale for 30 s.
-fn follow_the_cases<B, S>(open: impl Fn(ManualClock) -> Cache<B, S>)
+/// The cases of a value computed at second 0 with `ttl = "60s"` and
+/// `stale = "30s"`.
+fn check_cases<B, S>(open: impl Fn(ManualClock) -> Cache<B, S>)
 where
     B: Backend,
     S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync,
@@ -100,7 +100,7 @@ where
             assert_eq!(call(7, &|| Ok(2)), Ok(1), "not invalidated: {case}");
             invalidate();
             assert_eq!(call(7, &|| Ok(2)), Ok(2), "invalidated: {case}");
-            assert_eq!(call(7, &|| Ok(3)), Ok(2), "and computed anew: {case}");
+            assert_eq!(call(7, &|| Ok(3)), Ok(2), "and computed again: {case}");
             let other = if is_shared { 2 } else { 1 };
             assert_eq!(call(8, &|| Ok(2)), Ok(other), "another of the group: {case}");
 
@@ -142,7 +142,7 @@ where
     }
 }
 
-fn call_user<B, S>(cache: &Cache<B, S>, is_async: bool, id: u32, body: Body<'_>) -> Answer
+fn call_user<B, S>(cache: &Cache<B, S>, is_async: bool, id: u32, body: Body<'_>) -> CallResult
 where
     B: Backend,
     S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync,
@@ -151,12 +151,12 @@ where
 }
 
 #[test]
-fn every_backend_follows_the_cases() {
-    watchdog(HANG, || with_every_backend!(follow_the_cases));
+fn invalidation_behaves_as_in_the_cases_on_every_backend() {
+    watchdog(HANG, || with_every_backend!(check_cases));
 }
 
 #[test]
-fn callers_after_an_invalidation_do_not_wait_for_what_began_before() {
+fn callers_after_an_invalidation_do_not_join_an_older_flight() {
     watchdog(HANG, || {
         let cache = MemoryCache::new().with_max_wait(Duration::MAX);
         let slow = || {
@@ -173,7 +173,7 @@ fn callers_after_an_invalidation_do_not_wait_for_what_began_before() {
 }
 
 #[test]
-fn entry_of_a_group_knows_that_it_is_invalidated() {
+fn entry_is_absent_after_its_group_was_invalidated() {
     let cache = MemoryCache::new();
     let entry = sync_entry(&cache, 7, &|| Ok(2));
     sync_user(&cache, 7, &|| Ok(1)).unwrap();
@@ -184,7 +184,7 @@ fn entry_of_a_group_knows_that_it_is_invalidated() {
     assert_eq!(sync_entry(&cache, 7, DOWN).peek().unwrap(), Some(Ok(2)));
 }
 
-/// Two caches on one directory, as in two processes.
+/// Runs `code` with two caches on one directory, as in two processes.
 fn two_processes(code: impl Fn(&ManualClock, &FileCache, &FileCache)) {
     let place = tempfile::tempdir().unwrap();
     let clock = ManualClock::new();
@@ -206,7 +206,7 @@ fn tag_is_invalidated_in_all_processes_at_once() {
 }
 
 #[test]
-fn slow_old_computation_of_another_process_is_outdated_when_it_arrives() {
+fn slow_computation_of_another_process_does_not_overwrite_a_newer_value() {
     two_processes(|_, one, two| {
         let slow = || {
             two.invalidate_tag("users").unwrap();
@@ -220,7 +220,7 @@ fn slow_old_computation_of_another_process_is_outdated_when_it_arrives() {
 }
 
 #[test]
-fn function_is_invalidated_in_other_processes_a_tenth_of_a_second_later() {
+fn function_is_invalidated_in_other_processes_within_100_ms() {
     two_processes(|clock, one, two| {
         let call = |cache: &FileCache, n: u32| {
             cache.get_or_insert_with(&Key::from_text("p", "k"), Duration::from_secs(60), || n)
@@ -239,7 +239,7 @@ fn function_is_invalidated_in_other_processes_a_tenth_of_a_second_later() {
 }
 
 #[test]
-fn invalidation_outlives_the_process_and_the_clearing() {
+fn invalidation_survives_the_process_and_a_clear() {
     let place = tempfile::tempdir().unwrap();
     let open = || FileCache::open(place.path().join("c")).unwrap();
     assert_eq!(sync_user(&open(), 7, &|| Ok(1)), Ok(1));
@@ -254,7 +254,7 @@ fn invalidation_outlives_the_process_and_the_clearing() {
     assert_eq!(sync_user(&open(), 8, &|| Ok(2)), Ok(2));
 }
 
-/// A backend of which a test says how it answers for generations.
+/// A backend whose generations are functions of a test.
 mod odd {
     use async_trait::async_trait;
     use vayu::MessagePack;
@@ -326,10 +326,10 @@ mod odd {
     }
 }
 
-/// The backend is asked for a generation, answers the old one, and before its answer is here, the
-/// function is invalidated.
+/// The backend reads the old generation, and before it returns it, the function is
+/// invalidated.
 #[test]
-fn answer_of_a_backend_from_before_an_invalidation_is_not_remembered() {
+fn generation_read_before_an_invalidation_is_not_cached() {
     type Middle = Box<dyn FnOnce() + Send>;
     for is_async in [false, true] {
         let clock = ManualClock::new();
@@ -340,12 +340,12 @@ fn answer_of_a_backend_from_before_an_invalidation_is_not_remembered() {
         let cache = odd::cache(
             clock.clone(),
             move || {
-                let answer = old.load(Ordering::SeqCst);
+                let output = old.load(Ordering::SeqCst);
                 let middle = interrupted.lock().unwrap().take();
                 if let Some(middle) = middle {
                     middle();
                 }
-                Ok(answer)
+                Ok(output)
             },
             move || {
                 renewed.fetch_add(1, Ordering::SeqCst);
@@ -366,7 +366,7 @@ fn answer_of_a_backend_from_before_an_invalidation_is_not_remembered() {
         let same = cache.clone();
         *middle.lock().unwrap() = Some(Box::new(move || same.invalidate_prefix("p").unwrap()));
         call(3);
-        assert!(middle.lock().unwrap().is_none(), "nobody asked");
+        assert!(middle.lock().unwrap().is_none(), "the generation was not read");
         assert_eq!(call(4), 4, "the invalidation was over");
     }
 }
@@ -381,17 +381,17 @@ fn callers_share_a_computation_where_generations_cannot_be_read() {
         let call =
             |body: &dyn Fn() -> u32| cache.get_or_insert_with(&key, Duration::from_secs(60), body);
         std::thread::scope(|scope| {
-            let answer = call(&|| {
+            let output = call(&|| {
                 for _ in 0..4 {
                     scope.spawn(|| assert_eq!(call(&|| 2), 1));
                 }
                 crate::until(|| clock.sleepers() == 4);
                 1
             });
-            assert_eq!(answer, 1);
+            assert_eq!(output, 1);
         });
         assert_eq!(cache.stats().coalesced, 4);
-        assert_eq!(cache.stats().errors, 5, "each call was told of");
+        assert_eq!(cache.stats().errors, 5, "each call reports the error");
         assert_eq!((call(&|| 3), cache.stats().inserts), (3, 0), "nothing was stored");
         assert_eq!(sync_user(&cache, 7, &|| Ok(4)), Ok(4));
         assert_eq!(smol::block_on(async_user(&cache, 7, &|| Ok(5))), Ok(5));
@@ -400,7 +400,7 @@ fn callers_share_a_computation_where_generations_cannot_be_read() {
 }
 
 #[test]
-fn what_is_no_function_by_name_has_no_entries() {
+fn invalidating_what_is_not_a_named_function_is_an_error() {
     let cache = MemoryCache::new();
     let pointer: fn(u32) -> u32 = u32::swap_bytes;
     let closure = |n: u32| n;
@@ -410,7 +410,7 @@ fn what_is_no_function_by_name_has_no_entries() {
 }
 
 #[test]
-fn functions_of_every_form_are_known_by_name() {
+fn functions_of_every_form_can_be_invalidated_by_name() {
     struct Shop<T>(T, MemoryCache);
     impl<T: Clone + Send + Sync + 'static> Shop<T> {
         #[cached(cache = self.1, ttl = 60)]
@@ -433,21 +433,21 @@ fn functions_of_every_form_are_known_by_name() {
         }
     }
     let shop = Shop("", MemoryCache::new());
-    let answers = || {
+    let outputs = || {
         let asynchronous = smol::block_on(shop.asynchronous(1));
         (shop.sync::<2>(1), shop.sync::<0>(1), asynchronous, shop.count())
     };
-    assert_eq!(answers(), (4, 3, 1, 4));
+    assert_eq!(outputs(), (4, 3, 1, 4));
     shop.1.invalidate_function(&Shop::<&str>::sync::<2>).unwrap();
-    assert_eq!(answers(), (7, 3, 1, 4));
+    assert_eq!(outputs(), (7, 3, 1, 4));
     shop.1.invalidate_function(&Shop::<&str>::asynchronous).unwrap();
-    assert_eq!(answers(), (7, 3, 6, 4));
+    assert_eq!(outputs(), (7, 3, 6, 4));
     shop.1.invalidate_function(&<Shop<&str> as Count>::count).unwrap();
-    assert_eq!(answers(), (7, 3, 6, 7));
+    assert_eq!(outputs(), (7, 3, 6, 7));
 }
 
 #[test]
-fn prefix_is_invalidated_by_its_text() {
+fn prefix_is_invalidated_by_its_string() {
     #[cached(cache = cache, ttl = 60, prefix = "rates", skip(cache))]
     fn rate(cache: &MemoryCache, _base: &str) -> u64 {
         cache.stats().misses
@@ -461,27 +461,27 @@ fn prefix_is_invalidated_by_its_text() {
 }
 
 #[test]
-fn tags_may_be_expressions() {
+fn tags_can_be_expressions() {
     #[cached(cache = cache, ttl = 60, skip(cache), tags(format!("{}/{n}", text.trim()), text, "{{}}"))]
     fn call(cache: &MemoryCache, text: String, n: u8) -> u64 {
         drop(text);
         cache.stats().misses + u64::from(n)
     }
     let cache = MemoryCache::new();
-    let answer = || call(&cache, " a ".to_owned(), 0);
-    assert_eq!((answer(), answer()), (1, 1));
+    let output = || call(&cache, " a ".to_owned(), 0);
+    assert_eq!((output(), output()), (1, 1));
     cache.invalidate_tag("a/0").unwrap();
-    assert_eq!((answer(), answer()), (2, 2));
+    assert_eq!((output(), output()), (2, 2));
     cache.invalidate_tag(" a ").unwrap();
-    assert_eq!((answer(), answer()), (3, 3));
+    assert_eq!((output(), output()), (3, 3));
     cache.invalidate_tag("{}").unwrap();
-    assert_eq!((answer(), answer()), (4, 4));
+    assert_eq!((output(), output()), (4, 4));
     cache.invalidate_tag("a").unwrap();
-    assert_eq!(answer(), 4);
+    assert_eq!(output(), 4);
 }
 
 #[test]
-fn calls_with_tags_may_be_sent_to_other_threads() {
+fn calls_with_tags_are_send() {
     #[cached(cache = cache, ttl = 60, skip(cache), tags("{n}"), handle = call_entry)]
     async fn call(cache: &FileCache, n: u8) -> u8 {
         n
