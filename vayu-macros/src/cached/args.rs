@@ -16,25 +16,32 @@ use crate::duration;
 const KNOWN: &str = "`ttl`, `stale`, `spawn`, `jitter`, `cache`, `prefix`, `key`, `skip`, `include`, \
                      `serializer`, `log`, `cache_if`, `version`, `tags`, `handle` and `crate`";
 
+/// All arguments.
 #[derive(Default)]
 pub(crate) struct Arguments {
     pub(crate) ttl: Option<Ttl>,
+    pub(crate) cache: Option<Expr>,
+    pub(crate) key: Option<KeySource>,
+    pub(crate) skip: Option<Skip>,
+    pub(crate) serializer: Option<Expr>,
+    pub(crate) handle: Option<Handle>,
+    pub(crate) root: Option<Path>,
+    pub(crate) options: Options,
+}
+
+/// The arguments that code is generated from as they are. The others are first combined with the function.
+#[derive(Default)]
+pub(crate) struct Options {
     pub(crate) stale: Option<Time>,
     pub(crate) spawn: Option<Expr>,
     /// In thousandths.
     pub(crate) jitter: Option<u16>,
-    pub(crate) cache: Option<Expr>,
     pub(crate) prefix: Option<Expr>,
-    pub(crate) key: Option<KeySource>,
-    pub(crate) skip: Option<Skip>,
     pub(crate) include: Vec<Expr>,
-    pub(crate) serializer: Option<Expr>,
     pub(crate) is_quiet: bool,
     pub(crate) cache_if: Option<Expr>,
     pub(crate) version: Option<String>,
     pub(crate) tags: Vec<Expr>,
-    pub(crate) handle: Option<Handle>,
-    pub(crate) root: Option<Path>,
 }
 
 /// The value of `ttl`.
@@ -122,16 +129,16 @@ impl Arguments {
         seen.push(name.clone());
         match text.as_str() {
             "ttl" => self.ttl = Some(parse_ttl(value(input)?)?),
-            "stale" => self.stale = Some(parse_stale(value(input)?)?),
-            "spawn" => self.spawn = Some(value(input)?),
-            "jitter" => self.jitter = Some(parse_jitter(&value(input)?)?),
+            "stale" => self.options.stale = Some(parse_stale(value(input)?)?),
+            "spawn" => self.options.spawn = Some(value(input)?),
+            "jitter" => self.options.jitter = Some(parse_jitter(&value(input)?)?),
             "cache" if attribute == Attribute::MemCached => {
                 let message = "`mem_cached` always uses `vayu::mem_cache()`; write \
                                `#[cached(cache = ..)]`";
                 return Err(Error::new(name.span(), message));
             }
             "cache" => self.cache = Some(value(input)?),
-            "prefix" => self.prefix = Some(parse_prefix(value(input)?)?),
+            "prefix" => self.options.prefix = Some(parse_prefix(value(input)?)?),
             "key" => {
                 self.key = Some(match value(input)? {
                     Expr::Closure(closure) => KeySource::Closure(closure),
@@ -142,12 +149,12 @@ impl Arguments {
                 let names = list(input, &name, Ident::parse_any)?;
                 self.skip = Some(Skip { keyword: name, names });
             }
-            "tags" => self.tags = list(input, &name, Expr::parse)?,
-            "include" => self.include = list(input, &name, Expr::parse)?,
+            "tags" => self.options.tags = list(input, &name, Expr::parse)?,
+            "include" => self.options.include = list(input, &name, Expr::parse)?,
             "serializer" => self.serializer = Some(value(input)?),
-            "log" => self.is_quiet = !parse_log(&value(input)?)?,
-            "cache_if" => self.cache_if = Some(value(input)?),
-            "version" => self.version = Some(parse_version(&value(input)?)?),
+            "log" => self.options.is_quiet = !parse_log(&value(input)?)?,
+            "cache_if" => self.options.cache_if = Some(value(input)?),
+            "version" => self.options.version = Some(parse_version(&value(input)?)?),
             "handle" => {
                 input.parse::<Token![=]>()?;
                 self.handle = Some(parse_handle(input)?);

@@ -20,7 +20,7 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
         item.attrs.iter().partition(|attribute| matches!(attribute.style, AttrStyle::Inner(_)));
     let (visibility, modifiers, signature) = (&item.vis, &item.modifiers.defaultness, &item.sig);
     let handle = model.handle.as_ref().map(|handle| handle::expand(model, handle));
-    let statements = match &model.spawn {
+    let statements = match &model.options.spawn {
         Some(spawn) => spawning_call(model, spawn),
         None => call(model),
     };
@@ -45,7 +45,7 @@ fn body(model: &Model) -> TokenStream {
     let function = &model.function;
     let output = output_type(model);
     // With `spawn` the body owns the arguments, so a `ref` of a pattern moves into it.
-    let references = function.arguments.iter().filter_map(|argument| match model.spawn {
+    let references = function.arguments.iter().filter_map(|argument| match model.options.spawn {
         Some(_) => pattern::owned(argument).map(|(_, references)| references),
         None => None,
     });
@@ -73,7 +73,7 @@ fn body(model: &Model) -> TokenStream {
                     return vayu_value;
                 }
             };
-            if model.spawn.is_some() {
+            if model.options.spawn.is_some() {
                 quote_spanned!(Span::mixed_site()=> let vayu_body = #body;)
             } else {
                 quote_spanned!(Span::mixed_site()=> let vayu_body = ::core::pin::pin!(#body);)

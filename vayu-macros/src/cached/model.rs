@@ -6,7 +6,7 @@ use syn::visit::{self, Visit};
 use syn::{Expr, Ident, Pat, Receiver, ReceiverKind, Type, TypeReference};
 
 pub(crate) use crate::cached::args::Handle;
-use crate::cached::args::{Arguments, KeySource, Skip, Time, Ttl};
+use crate::cached::args::{Arguments, KeySource, Options, Skip, Ttl};
 use crate::cached::function::{Argument, Function, Kind, peel};
 use crate::cached::pattern::{self, Binding};
 use crate::diagnostics::Diagnostics;
@@ -16,20 +16,11 @@ pub(crate) struct Model {
     pub(crate) root: Root,
     pub(crate) function: Function,
     pub(crate) cache: Option<Cache>,
-    pub(crate) prefix: Option<Expr>,
     pub(crate) key: Key,
-    pub(crate) include: Vec<Expr>,
     pub(crate) serializer: Option<Serializer>,
     pub(crate) ttl: Ttl,
-    pub(crate) stale: Option<Time>,
-    pub(crate) spawn: Option<Expr>,
-    /// In thousandths.
-    pub(crate) jitter: Option<u16>,
-    pub(crate) cache_if: Option<Expr>,
-    pub(crate) version: Option<String>,
-    pub(crate) tags: Vec<Expr>,
     pub(crate) handle: Option<Handle>,
-    pub(crate) is_quiet: bool,
+    pub(crate) options: Options,
 }
 
 pub(crate) struct Cache {
@@ -72,7 +63,7 @@ impl Model {
             }
             None => Key::Arguments(choose_arguments(
                 arguments.skip.as_ref(),
-                arguments.include.is_empty(),
+                arguments.options.include.is_empty(),
                 &function,
                 diagnostics,
             )),
@@ -85,27 +76,19 @@ impl Model {
             let needs_clone = needs_clone(&expression, &function);
             Serializer { expression, needs_clone }
         });
-        if let Some(spawn) = &arguments.spawn {
-            check_spawn(spawn, arguments.stale.is_some(), &function, diagnostics);
+        if let Some(spawn) = &arguments.options.spawn {
+            check_spawn(spawn, arguments.options.stale.is_some(), &function, diagnostics);
         }
         let handle = arguments.handle.map(|handle| check_handle(handle, &function, diagnostics));
         Some(Self {
             root: Root::new(arguments.root.as_ref()),
             function,
             cache,
-            prefix: arguments.prefix,
             key,
-            include: arguments.include,
             serializer,
             ttl: arguments.ttl?,
-            stale: arguments.stale,
-            spawn: arguments.spawn,
-            jitter: arguments.jitter,
-            cache_if: arguments.cache_if,
-            version: arguments.version,
-            tags: arguments.tags,
             handle,
-            is_quiet: arguments.is_quiet,
+            options: arguments.options,
         })
     }
 }
@@ -204,9 +187,9 @@ fn check_self(arguments: &Arguments, function: &Function, diagnostics: &mut Diag
         return;
     }
     let names_self = |expression: &Expr| mentions(expression.to_token_stream(), &|n| n == "self");
-    let is_said = arguments.cache.iter().chain(&arguments.prefix).any(names_self);
-    let has_parts =
-        !arguments.include.is_empty() || function.arguments.iter().any(Argument::is_visible);
+    let is_said = arguments.cache.iter().chain(&arguments.options.prefix).any(names_self);
+    let has_parts = !arguments.options.include.is_empty()
+        || function.arguments.iter().any(Argument::is_visible);
     if !is_said && !has_parts {
         let message = "`self` is not part of the key, so all values would share one entry; write \
                        `include(self.id)` with what the result depends on, `cache = self.cache` for \

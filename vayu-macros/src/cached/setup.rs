@@ -47,12 +47,13 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let (key_before, key_after) = if has_patterns { (Some(key), None) } else { (None, Some(key)) };
     let serializer = serializer(model, purpose);
     let (ttl, cache_if) = (ttl(model, purpose), cache_if(model, purpose));
-    let stale = model.stale.as_ref().map(|stale| {
+    let stale = model.options.stale.as_ref().map(|stale| {
         let stale = time(stale);
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
     });
     let tags = tags(model, purpose);
     let prefix = model
+        .options
         .prefix
         .as_ref()
         .map(|prefix| quote_spanned!(span_of(prefix)=> vayu_key.finish(#prefix);));
@@ -152,7 +153,7 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
                     KeyPart::Nothing => names.clone(),
                 }
             });
-            match &model.version {
+            match &model.options.version {
                 None => quote_spanned! {Span::mixed_site()=>
                     let mut vayu_key = #builder::arguments();
                     #(#parts)*
@@ -218,14 +219,14 @@ fn bind_names(model: &Model, argument: &Argument, purpose: Purpose) -> TokenStre
 
 /// Appends the parts of `include` to the key.
 fn include(model: &Model) -> TokenStream {
-    let parts = model.include.iter().map(|part| add_part(model, part, span_of(part)));
+    let parts = model.options.include.iter().map(|part| add_part(model, part, span_of(part)));
     quote!(#(#parts)*)
 }
 
 /// Starts a key with a string.
 fn key_of_string(model: &Model, span: Span, text: &TokenStream) -> TokenStream {
     let builder = model.root.private("KeyBuilder");
-    match &model.version {
+    match &model.options.version {
         None => quote_spanned!(span=> #builder::text(&(#text))),
         Some(version) => quote_spanned!(span=> #builder::text_of_version(#version, &(#text))),
     }
@@ -276,7 +277,7 @@ fn time(time: &Time) -> TokenStream {
 }
 
 fn cache_if(model: &Model, purpose: Purpose) -> TokenStream {
-    match &model.cache_if {
+    match &model.options.cache_if {
         Some(predicate) if purpose != Purpose::Entry => {
             let span = span_of(predicate);
             let cache_if = model.root.private_at("cache_if", span);
@@ -297,10 +298,10 @@ fn cache_if(model: &Model, purpose: Purpose) -> TokenStream {
 
 /// Generates the groups of the tags. A call evaluates them only if a group was ever invalidated.
 fn tags(model: &Model, purpose: Purpose) -> Option<TokenStream> {
-    if model.tags.is_empty() {
+    if model.options.tags.is_empty() {
         return None;
     }
-    let groups = model.tags.iter().map(|expression| {
+    let groups = model.options.tags.iter().map(|expression| {
         let span = span_of(expression);
         let tag = model.root.private_at("tag", span);
         match expression {
@@ -337,7 +338,7 @@ pub(super) fn finish_key(model: &Model, purpose: Purpose) -> TokenStream {
 /// takes the variables it may use.
 fn prefix(model: &Model) -> TokenStream {
     let private = |name| model.root.private(name);
-    let prefix = match (&model.prefix, &model.handle) {
+    let prefix = match (&model.options.prefix, &model.handle) {
         (Some(_), _) => return TokenStream::new(),
         (None, Some(handle)) => {
             let (function_prefix, path) = (private("function_prefix"), path(model, handle));
@@ -345,7 +346,9 @@ fn prefix(model: &Model) -> TokenStream {
         }
         (None, None) => {
             let function_prefix = private(match model.function.kind {
-                Kind::Async | Kind::Boxed if model.spawn.is_none() => "async_function_prefix",
+                Kind::Async | Kind::Boxed if model.options.spawn.is_none() => {
+                    "async_function_prefix"
+                }
                 _ => "function_prefix",
             });
             quote_spanned!(Span::mixed_site()=> #function_prefix(&vayu_body))
@@ -380,14 +383,17 @@ pub(super) fn policy(model: &Model) -> TokenStream {
     // A type that the serializer does not support is reported at the output type.
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let policy = root.private_at("Policy", span);
-    let tags =
-        (!model.tags.is_empty()).then(|| quote_spanned!(Span::mixed_site()=> .tags(vayu_tags)));
+    let tags = (!model.options.tags.is_empty())
+        .then(|| quote_spanned!(Span::mixed_site()=> .tags(vayu_tags)));
     let serializer = model.serializer.as_ref().map(|_| quote!(.with_own_serializer()));
-    let stale =
-        model.stale.as_ref().map(|_| quote_spanned!(Span::mixed_site()=> .stale(vayu_stale)));
-    let jitter = model.jitter.map(|thousandths| quote!(.jitter(#thousandths)));
+    let stale = model
+        .options
+        .stale
+        .as_ref()
+        .map(|_| quote_spanned!(Span::mixed_site()=> .stale(vayu_stale)));
+    let jitter = model.options.jitter.map(|thousandths| quote!(.jitter(#thousandths)));
     let handle = model.handle.as_ref().map(|_| quote!(.with_handle()));
-    let quiet = model.is_quiet.then(|| quote!(.quiet()));
+    let quiet = model.options.is_quiet.then(|| quote!(.quiet()));
     quote_spanned! {span=>
         #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_cache_if)
             #tags
