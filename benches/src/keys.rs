@@ -52,12 +52,12 @@ pub(crate) fn zipf(count: u64, skew: f64, length: usize, seed: u64) -> Vec<u64> 
 
 /// A cyclic iterator over keys, a power of two of them, so that it needs no division.
 #[derive(Debug, Clone)]
-pub(crate) struct Circle<'a> {
+pub(crate) struct Cycle<'a> {
     keys: &'a [u64],
     at: usize,
 }
 
-impl<'a> Circle<'a> {
+impl<'a> Cycle<'a> {
     pub(crate) fn new(keys: &'a [u64]) -> Self {
         assert!(keys.len().is_power_of_two(), "a power of two");
         Self { keys, at: 0 }

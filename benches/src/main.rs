@@ -16,11 +16,12 @@
     reason = "benchmarks have small numbers, and functions that do almost nothing"
 )]
 
+mod comparison;
 mod keys;
 mod parts;
 mod plot;
-mod race;
 mod report;
+mod units;
 
 use std::env;
 use std::error::Error;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::report::time;
+use crate::units::time;
 
 const WIDTH: f64 = 720.0;
 const STYLE: &str = "<style>text{font:13px sans-serif;fill:#555}.title{font-weight:bold;fill:#333}\

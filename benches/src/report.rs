@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::comparison::{Measurement, Role};
 use crate::plot;
-use crate::race::{Lap, Role};
+use crate::units::time;
 
 /// The tables of one part.
 pub(crate) struct Report {
@@ -25,47 +26,59 @@ impl Report {
         Self { name, text, data: Vec::new(), plots: Vec::new() }
     }
 
-    /// Adds the table and plot of a race, with the limits of vayu.
-    pub(crate) fn race(&mut self, work: &str, laps: &[Lap], limits: &[Limit<'_>]) {
-        let vayu = laps.iter().find(|lap| lap.role == Role::Vayu).map_or(f64::NAN, Lap::median);
+    /// Adds the table and plot of a comparison, with the limits of vayu.
+    pub(crate) fn comparison(
+        &mut self,
+        work: &str,
+        measurements: &[Measurement],
+        limits: &[Limit<'_>],
+    ) {
+        let vayu = measurements
+            .iter()
+            .find(|measurement| measurement.role == Role::Vayu)
+            .map_or(f64::NAN, Measurement::median);
         let mut text = format!(
             "\n## {work}\n\n| | median | quartiles | relative to vayu | allocations | |\n|---|--:|--:|--:|--:|---|\n"
         );
-        for lap in laps {
-            let (low, high) = lap.quartiles();
+        for measurement in measurements {
+            let (low, high) = measurement.quartiles();
             let _ = writeln!(
                 text,
                 "| {} | {} | {} - {} | {:.2} | {:.1} | {} |",
-                lap.name,
-                time(lap.median()),
+                measurement.name,
+                time(measurement.median()),
                 time(low),
                 time(high),
-                lap.median() / vayu,
-                lap.allocations,
-                lap.note
+                measurement.median() / vayu,
+                measurement.allocations,
+                measurement.note
             );
         }
         text.push('\n');
         for limit in limits {
-            let _ = writeln!(text, "- {}", limit.verdict(laps));
+            let _ = writeln!(text, "- {}", limit.verdict(measurements));
         }
-        self.say(&text);
+        self.write(&text);
         self.data.push(json!({
             "work": work,
-            "nanoseconds": laps.iter().map(|lap| json!({
-                "name": lap.name,
-                "median": lap.median(),
-                "quartiles": lap.quartiles(),
-                "allocations": lap.allocations,
+            "nanoseconds": measurements.iter().map(|measurement| json!({
+                "name": measurement.name,
+                "median": measurement.median(),
+                "quartiles": measurement.quartiles(),
+                "allocations": measurement.allocations,
             })).collect::<Vec<_>>(),
         }));
-        let bars: Vec<_> =
-            laps.iter().map(|lap| (lap.name, lap.median(), lap.role == Role::Vayu)).collect();
+        let bars: Vec<_> = measurements
+            .iter()
+            .map(|measurement| {
+                (measurement.name, measurement.median(), measurement.role == Role::Vayu)
+            })
+            .collect();
         self.plot(work, plot::bars(work, &bars));
     }
 
     /// Adds other text.
-    pub(crate) fn say(&mut self, text: &str) {
+    pub(crate) fn write(&mut self, text: &str) {
         print!("{text}");
         self.text.push_str(text);
     }
@@ -125,29 +138,20 @@ impl<'a> Limit<'a> {
         Self { most, of: Of::Named(name) }
     }
 
-    fn verdict(&self, laps: &[Lap]) -> String {
-        let median = |found: Option<&Lap>| found.map_or(f64::NAN, Lap::median);
-        let vayu = median(laps.iter().find(|lap| lap.role == Role::Vayu));
+    fn verdict(&self, measurements: &[Measurement]) -> String {
+        let median = |found: Option<&Measurement>| found.map_or(f64::NAN, Measurement::median);
+        let vayu = median(measurements.iter().find(|measurement| measurement.role == Role::Vayu));
         let other = match self.of {
-            Of::BestPeer => laps
+            Of::BestPeer => measurements
                 .iter()
-                .filter(|lap| lap.role == Role::Peer)
+                .filter(|measurement| measurement.role == Role::Peer)
                 .min_by(|one, other| one.median().total_cmp(&other.median())),
-            Of::Named(name) => laps.iter().find(|lap| lap.name == name),
+            Of::Named(name) => measurements.iter().find(|measurement| measurement.name == name),
         };
         let ratio = vayu / median(other);
         let word = if ratio <= self.most { "reached" } else { "**not reached**" };
-        let name = other.map_or("no contender", |lap| lap.name);
+        let name = other.map_or("no contender", |measurement| measurement.name);
         format!("{ratio:.2} of {name}, at most {:.2}: {word}", self.most)
-    }
-}
-
-/// Formats nanoseconds with a suitable unit.
-pub(crate) fn time(nanoseconds: f64) -> String {
-    match nanoseconds {
-        ..1e3 => format!("{nanoseconds:.1} ns"),
-        1e3..1e6 => format!("{:.2} µs", nanoseconds / 1e3),
-        _ => format!("{:.2} ms", nanoseconds / 1e6),
     }
 }
 
@@ -165,27 +169,27 @@ fn machine() -> String {
 mod tests {
     use super::*;
 
-    fn lap(name: &'static str, role: Role, median: f64) -> Lap {
-        Lap { name, role, note: "", times: vec![median], allocations: 0.0 }
+    fn measurement(name: &'static str, role: Role, median: f64) -> Measurement {
+        Measurement { name, role, note: "", times: vec![median], allocations: 0.0 }
     }
 
     #[test]
     fn verdict_compares_with_the_best_peer_and_with_names() {
-        let laps = [
-            lap("vayu", Role::Vayu, 20.0),
-            lap("slow", Role::Peer, 100.0),
-            lap("fast", Role::Peer, 40.0),
-            lap("lesser", Role::Lesser, 1.0),
-            lap("limit", Role::Limit, 10.0),
+        let measurements = [
+            measurement("vayu", Role::Vayu, 20.0),
+            measurement("slow", Role::Peer, 100.0),
+            measurement("fast", Role::Peer, 40.0),
+            measurement("lesser", Role::Partial, 1.0),
+            measurement("limit", Role::Baseline, 10.0),
         ];
-        assert_eq!(Limit::of_best_peer(0.6).verdict(&laps), "0.50 of fast, at most 0.60: reached");
-        assert!(
-            Limit::of("limit", 1.8).verdict(&laps).contains("2.00 of limit, at most 1.80: **not")
+        assert_eq!(
+            Limit::of_best_peer(0.6).verdict(&measurements),
+            "0.50 of fast, at most 0.60: reached"
         );
-    }
-
-    #[test]
-    fn times_have_a_unit_that_fits() {
-        assert_eq!([12.34, 5678.0, 9e6].map(time), ["12.3 ns", "5.68 µs", "9.00 ms"]);
+        assert!(
+            Limit::of("limit", 1.8)
+                .verdict(&measurements)
+                .contains("2.00 of limit, at most 1.80: **not")
+        );
     }
 }

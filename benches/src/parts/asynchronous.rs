@@ -10,8 +10,8 @@ use hitbox::policy::PolicyConfig;
 use hitbox_moka::MokaBackend;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::keys::{Circle, uniform};
-use crate::race::{Contender, Course, Role, race};
+use crate::comparison::{Contender, Role, Schedule, compare};
+use crate::keys::{Cycle, uniform};
 use crate::report::{Limit, Report};
 
 #[vayu::cached(ttl = "1h")]
@@ -63,11 +63,11 @@ async fn hitbox(key: u64) -> u64 {
 /// Loops over a call in a runtime of one thread.
 macro_rules! alone {
     ($runtime:expr, $keys:expr, $call:expr) => {{
-        let (runtime, mut circle) = (&$runtime, Circle::new($keys));
+        let (runtime, mut cycle) = (&$runtime, Cycle::new($keys));
         move |times| {
             runtime.block_on(async {
                 for _ in 0..times {
-                    black_box($call(black_box(circle.next())).await);
+                    black_box($call(black_box(cycle.next())).await);
                 }
             });
         }
@@ -83,10 +83,10 @@ macro_rules! together {
                 let task = |skip: usize| {
                     let call = $call;
                     tokio::spawn(async move {
-                        let mut circle = Circle::new(keys);
-                        (0..skip).for_each(|_| drop(circle.next()));
+                        let mut cycle = Cycle::new(keys);
+                        (0..skip).for_each(|_| drop(cycle.next()));
                         for _ in 0..times {
-                            black_box(call(black_box(circle.next())).await);
+                            black_box(call(black_box(cycle.next())).await);
                         }
                     })
                 };
@@ -152,10 +152,10 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             .build(),
     ));
     let one = runtime(1)?;
-    let laps = race(Course::SHORT, contenders!(alone, one, keys, moka));
-    report.race("u64 -> u64, current thread", &laps, &[Limit::of_best_peer(0.80)]);
+    let measurements = compare(Schedule::SHORT, contenders!(alone, one, keys, moka));
+    report.comparison("u64 -> u64, current thread", &measurements, &[Limit::of_best_peer(0.80)]);
     let two = runtime(2)?;
-    let laps = race(Course::LONG, contenders!(together, two, keys, moka));
-    report.race("u64 -> u64, 2 workers", &laps, &[Limit::of_best_peer(0.80)]);
+    let measurements = compare(Schedule::LONG, contenders!(together, two, keys, moka));
+    report.comparison("u64 -> u64, 2 workers", &measurements, &[Limit::of_best_peer(0.80)]);
     Ok(())
 }

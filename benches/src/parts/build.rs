@@ -111,6 +111,6 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     }
     let ratio = programs[0].seconds[ROUNDS / 2] / programs[1].seconds[ROUNDS / 2];
     let word = if ratio <= 1.0 { "reached" } else { "**not reached**" };
-    report.say(&format!("{text}\n- {ratio:.2} of cached, at most 1.00: {word}\n"));
+    report.write(&format!("{text}\n- {ratio:.2} of cached, at most 1.00: {word}\n"));
     Ok(())
 }

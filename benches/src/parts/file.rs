@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cached::macros::concurrent_cached;
 use vayu::{FileCache, Key};
 
-use crate::race::{Contender, Course, Role, race};
+use crate::comparison::{Contender, Role, Schedule, compare};
 use crate::report::{Limit, Report};
 
 #[vayu::cached(cache = cache, ttl = "1h", skip(cache, length), log = false)]
@@ -86,21 +86,21 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         let names: Vec<_> = (0..KEYS).map(|key| plain.join(key.to_string())).collect();
         let keys: Vec<_> = (0..KEYS).map(|key| key.to_string()).collect();
         let spread = length as u64 * 1000;
-        let laps = race(
-            Course::SHORT.warm(KEYS),
+        let measurements = compare(
+            Schedule::SHORT.warm(KEYS),
             vec![
                 Contender::new("vayu", Role::Vayu, |times| {
                     (0..times).for_each(|_| {
                         drop(black_box(vayu(&cache, spread + next(&mut first), length)));
                     });
                 }),
-                Contender::new("std::fs::read", Role::Limit, |times| {
+                Contender::new("std::fs::read", Role::Baseline, |times| {
                     (0..times).for_each(|_| {
                         drop(black_box(fs::read(&names[next(&mut second) as usize])));
                     });
                 })
                 .note("no check, no ttl"),
-                Contender::new("cacache", Role::Lesser, |times| {
+                Contender::new("cacache", Role::Partial, |times| {
                     for _ in 0..times {
                         black_box(
                             cacache::read_sync(&other, &keys[next(&mut third) as usize])
@@ -115,14 +115,14 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
                 .note("one process only"),
             ],
         );
-        report.race(work, &laps, &limits);
+        report.comparison(work, &measurements, &limits);
     }
 
     let value = vec![7_u8; 100];
     let hour = Duration::from_hours(1);
     let (mut first, mut second) = (0_u64, 0_u64);
-    let laps = race(
-        Course::SHORT,
+    let measurements = compare(
+        Schedule::SHORT,
         vec![
             Contender::new("vayu", Role::Vayu, |times| {
                 for _ in 0..times {
@@ -131,7 +131,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
                     cache.set(&key, &value, hour).expect("it is stored");
                 }
             }),
-            Contender::new("temp + rename", Role::Limit, |times| {
+            Contender::new("temp + rename", Role::Baseline, |times| {
                 for _ in 0..times {
                     second += 1;
                     temp_and_rename(&plain, &format!("new{second}"), &value)
@@ -141,10 +141,14 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             .note("one directory"),
         ],
     );
-    report.race("write of a new key, 100 B", &laps, &[Limit::of("temp + rename", 1.2)]);
+    report.comparison(
+        "write of a new key, 100 B",
+        &measurements,
+        &[Limit::of("temp + rename", 1.2)],
+    );
     let (mut first, mut second) = (0, 0);
-    let laps = race(
-        Course::LONG,
+    let measurements = compare(
+        Schedule::LONG,
         vec![
             Contender::new("vayu", Role::Vayu, |times| {
                 for _ in 0..times {
@@ -152,7 +156,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
                     cache.set(&key, &value, hour).expect("it is stored");
                 }
             }),
-            Contender::new("temp + rename", Role::Limit, |times| {
+            Contender::new("temp + rename", Role::Baseline, |times| {
                 for _ in 0..times {
                     let name = format!("same{}", next(&mut second));
                     temp_and_rename(&plain, &name, &value).expect("it is written");
@@ -160,6 +164,6 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             }),
         ],
     );
-    report.race("overwrite, 100 B", &laps, &[Limit::of("temp + rename", 1.2)]);
+    report.comparison("overwrite, 100 B", &measurements, &[Limit::of("temp + rename", 1.2)]);
     Ok(())
 }

@@ -9,9 +9,9 @@ use serde_json::json;
 use vayu::time::{Clock, MonotonicClock};
 use vayu::{MemoryCache, MemoryOptions, cached};
 
-use crate::keys::{Circle, uniform};
+use crate::comparison::{Contender, Measurement, Role, Schedule, compare};
+use crate::keys::{Cycle, uniform};
 use crate::plot;
-use crate::race::{Contender, Course, Lap, Role, race};
 use crate::report::Report;
 
 #[cached(cache = cache, ttl = "1h", skip(cache))]
@@ -42,7 +42,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     text += &format!(
         "\n- growth from 1,000 to 1,000,000 keys: factor {vayu:.2}, limit {quick:.2} (quick_cache): {word}\n"
     );
-    report.say(&text);
+    report.write(&text);
     report.data(json!({ "growth": series }));
     report.plot("growth", plot::lines("Hit by number of keys, uniform", "ns", &series));
     Ok(())
@@ -64,15 +64,15 @@ fn medians(count: u64) -> Vec<f64> {
         moka.insert(key, key);
     }
     moka.run_pending_tasks();
-    let mut circles = [Circle::new(&keys), Circle::new(&keys), Circle::new(&keys)];
-    let [first, second, third] = &mut circles;
-    let laps = race(
-        Course::SHORT.warm(1 << 20),
+    let mut cycles = [Cycle::new(&keys), Cycle::new(&keys), Cycle::new(&keys)];
+    let [first, second, third] = &mut cycles;
+    let measurements = compare(
+        Schedule::SHORT.warm(1 << 20),
         vec![
             Contender::new("vayu", Role::Vayu, |times| {
                 (0..times).for_each(|_| drop(black_box(number(&cache, first.next()))));
             }),
-            Contender::new("quick_cache, deadline", Role::Limit, |times| {
+            Contender::new("quick_cache, deadline", Role::Baseline, |times| {
                 for _ in 0..times {
                     let found: Option<(u64, vayu::time::Timestamp)> = quick.get(&second.next());
                     black_box(found.filter(|found| MonotonicClock.now() < found.1));
@@ -83,5 +83,5 @@ fn medians(count: u64) -> Vec<f64> {
             }),
         ],
     );
-    laps.iter().map(Lap::median).collect()
+    measurements.iter().map(Measurement::median).collect()
 }

@@ -7,10 +7,11 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::memory::contenders::{Limits, number};
-use crate::keys::{Circle, uniform};
+use crate::comparison::quantile;
+use crate::keys::{Cycle, uniform};
 use crate::plot;
-use crate::race::quantile;
-use crate::report::{Report, time};
+use crate::report::Report;
+use crate::units::time;
 
 /// The numbers of calls of which the slowest is reported.
 const OF: [f64; 5] = [2.0, 10.0, 100.0, 1000.0, 10_000.0];
@@ -26,13 +27,13 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         ("moka, ttl, get", &|key| drop(black_box(limits.moka.get(&key)))),
         ("quick_cache, deadline", &|key| drop(black_box(limits.quick(key)))),
     ];
-    let mut circles = calls.map(|_| Circle::new(&keys));
+    let mut cycles = calls.map(|_| Cycle::new(&keys));
     let mut times = calls.map(|_| Vec::with_capacity(ROUNDS * CALLS));
     // The first round fills the caches.
     for round in 0..=ROUNDS {
-        for (((_, call), circle), times) in calls.iter().zip(&mut circles).zip(&mut times) {
+        for (((_, call), cycle), times) in calls.iter().zip(&mut cycles).zip(&mut times) {
             for _ in 0..CALLS {
-                let key = black_box(circle.next());
+                let key = black_box(cycle.next());
                 let began = Instant::now();
                 call(key);
                 let took = began.elapsed().as_secs_f64() * 1e9;
@@ -55,7 +56,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         text += &format!("| {name} | {row} |\n");
         series.push((*name, points.to_vec()));
     }
-    report.say(&text);
+    report.write(&text);
     report.data(json!({ "slowest_of": series }));
     let title = "Slowest of N hits, u64 -> u64, 1,000 keys";
     report.plot("latency", plot::lines(title, "ns", &series));

@@ -7,18 +7,18 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use self::contenders::{Limits, bytes, number, pair, text};
-use crate::keys::{Circle, uniform, zipf};
-use crate::race::{Contender, Course, Role, race};
+use crate::comparison::{Contender, Role, Schedule, compare};
+use crate::keys::{Cycle, uniform, zipf};
 use crate::report::{Limit, Report};
 
 const HOUR: u64 = 3600;
 
 /// Runs a call with keys in a cycle.
 fn hits<'a, T>(keys: &'a [u64], mut call: impl FnMut(u64) -> T + 'a) -> impl FnMut(u64) + 'a {
-    let mut circle = Circle::new(keys);
+    let mut cycle = Cycle::new(keys);
     move |times| {
         for _ in 0..times {
-            black_box(call(black_box(circle.next())));
+            black_box(call(black_box(cycle.next())));
         }
     }
 }
@@ -33,10 +33,10 @@ fn hits_of_two<'a, T>(
             for thread in 0..2 {
                 let call = &call;
                 scope.spawn(move || {
-                    let mut circle = Circle::new(keys);
-                    (0..thread * 97).for_each(|_| drop(circle.next()));
+                    let mut cycle = Cycle::new(keys);
+                    (0..thread * 97).for_each(|_| drop(cycle.next()));
                     for _ in 0..times {
-                        black_box(call(black_box(circle.next())));
+                        black_box(call(black_box(cycle.next())));
                     }
                 });
             }
@@ -62,7 +62,7 @@ macro_rules! numbers {
                 Role::Peer,
                 $run($keys, number::cached_concurrent),
             ),
-            Contender::new("cached", Role::Lesser, $run($keys, number::cached_plain))
+            Contender::new("cached", Role::Partial, $run($keys, number::cached_plain))
                 .note("no ttl, no bound"),
             Contender::new("memoize, shared, ttl", Role::Peer, $run($keys, number::memoized)),
             Contender::new("cachelito, ttl", Role::Peer, $run($keys, number::cachelito)),
@@ -79,19 +79,19 @@ macro_rules! numbers {
             ),
             Contender::new(
                 "foyer, get",
-                Role::Lesser,
+                Role::Partial,
                 $run($keys, |key| limits.foyer.get(&key).map(|entry| *entry.value())),
             )
             .note("no ttl"),
             Contender::new(
                 "quick_cache, deadline",
-                Role::Limit,
+                Role::Baseline,
                 $run($keys, |key| limits.quick(key)),
             )
             .note("no function, no single flight"),
             Contender::new(
                 "RwLock<HashMap> in 16, deadline",
-                Role::Limit,
+                Role::Baseline,
                 $run($keys, |key| limits.map(key)),
             )
             .note("no bound"),
@@ -102,37 +102,41 @@ macro_rules! numbers {
 pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let keys = uniform(1000, 1 << 14, 1);
     let limits = Limits::of(1000);
-    let laps = race(Course::SHORT, numbers!(hits, &keys, &limits));
+    let measurements = compare(Schedule::SHORT, numbers!(hits, &keys, &limits));
     let quick = "quick_cache, deadline";
-    report.race(
+    report.comparison(
         "u64 -> u64, 1,000 keys, 1 thread",
-        &laps,
+        &measurements,
         &[Limit::of_best_peer(0.70), Limit::of(quick, 1.8)],
     );
-    let laps = race(Course::LONG, numbers!(hits_of_two, &keys, &limits));
-    report.race("u64 -> u64, 1,000 keys, 2 threads", &laps, &[Limit::of_best_peer(0.60)]);
+    let measurements = compare(Schedule::LONG, numbers!(hits_of_two, &keys, &limits));
+    report.comparison(
+        "u64 -> u64, 1,000 keys, 2 threads",
+        &measurements,
+        &[Limit::of_best_peer(0.60)],
+    );
 
     let keys = zipf(100_000, 0.9, 1 << 18, 2);
     let limits = Limits::of(100_000);
     // cachelito scans all keys on a hit, and the map of memoize has the same number.
-    let laps = race(Course::SHORT.warm(1 << 20), large(&keys, &limits));
-    report.race(
+    let measurements = compare(Schedule::SHORT.warm(1 << 20), large(&keys, &limits));
+    report.comparison(
         "u64 -> u64, 100,000 keys, zipf 0.9, 1 thread",
-        &laps,
+        &measurements,
         &[Limit::of_best_peer(0.80)],
     );
-    let laps = race(Course::LONG.warm(1 << 18), large_of_two(&keys, &limits));
-    report.race(
+    let measurements = compare(Schedule::LONG.warm(1 << 18), large_of_two(&keys, &limits));
+    report.comparison(
         "u64 -> u64, 100,000 keys, zipf 0.9, 2 threads",
-        &laps,
+        &measurements,
         &[Limit::of_best_peer(0.80)],
     );
 
     let keys = uniform(1000, 1 << 14, 3);
     let words: Vec<_> = (0..1000).map(|n| format!("{n:016}")).collect();
     let word = |key: u64| words[key as usize].as_str();
-    let laps = race(
-        Course::SHORT,
+    let measurements = compare(
+        Schedule::SHORT,
         vec![
             Contender::new("vayu", Role::Vayu, hits(&keys, |key| pair::vayu(word(key), key))),
             Contender::new(
@@ -153,10 +157,14 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             Contender::new("moka, ttl, get", Role::Peer, pair::moka(&keys, &words)),
         ],
     );
-    report.race("(&str of 16 bytes, u64) -> u64", &laps, &[Limit::of_best_peer(0.60)]);
+    report.comparison(
+        "(&str of 16 bytes, u64) -> u64",
+        &measurements,
+        &[Limit::of_best_peer(0.60)],
+    );
 
-    let laps = race(
-        Course::SHORT,
+    let measurements = compare(
+        Schedule::SHORT,
         vec![
             Contender::new("vayu", Role::Vayu, hits(&keys, text::vayu)),
             Contender::new("cached, ttl", Role::Peer, hits(&keys, text::cached_ttl)),
@@ -169,10 +177,10 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             Contender::new("moka, ttl, get", Role::Peer, text::moka(&keys)),
         ],
     );
-    report.race("u64 -> String of 64 bytes", &laps, &[Limit::of_best_peer(0.90)]);
+    report.comparison("u64 -> String of 64 bytes", &measurements, &[Limit::of_best_peer(0.90)]);
 
-    let laps = race(
-        Course::SHORT,
+    let measurements = compare(
+        Schedule::SHORT,
         vec![
             Contender::new(
                 "vayu",
@@ -189,7 +197,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             Contender::new("moka, ttl, get", Role::Peer, bytes::moka(&keys)),
         ],
     );
-    report.race("u64 -> Arc<[u8]>", &laps, &[Limit::of_best_peer(0.90)]);
+    report.comparison("u64 -> Arc<[u8]>", &measurements, &[Limit::of_best_peer(0.90)]);
     Ok(())
 }
 
@@ -230,12 +238,12 @@ fn large_with<'a>(
         ),
         Contender::new(
             "quick_cache, deadline",
-            Role::Limit,
+            Role::Baseline,
             of(Box::new(|key| limits.quick(key).unwrap_or(0))),
         ),
         Contender::new(
             "RwLock<HashMap> in 16, deadline",
-            Role::Limit,
+            Role::Baseline,
             of(Box::new(|key| limits.map(key).unwrap_or(0))),
         ),
     ]

@@ -46,7 +46,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         cache
     });
     let word = if vayu <= 128.0 { "reached" } else { "**not reached**" };
-    report.say(&format!(
+    report.write(&format!(
         "\nBytes for each entry beyond its two numbers of 8 bytes, as requested from the allocator.\n\n\
          | | bytes |\n|---|--:|\n| vayu | {vayu:.0} |\n| quick_cache, deadline | {quick:.0} |\n\
          | moka, ttl | {moka:.0} |\n\n- {vayu:.0}, at most 128: {word}\n"

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::hint::black_box;
 
-use crate::race::{Contender, Course, Role, race};
+use crate::comparison::{Contender, Role, Schedule, compare};
 use crate::report::{Limit, Report};
 
 #[vayu::cached(ttl = "1h")]
@@ -53,14 +53,14 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         .time_to_live(std::time::Duration::from_hours(1))
         .build();
     let by_key = "cached, max_size, ttl, by_key";
-    let laps = race(
-        Course::SHORT,
+    let measurements = compare(
+        Schedule::SHORT,
         vec![
             Contender::new("vayu", Role::Vayu, new_keys(|key| drop(black_box(vayu(key))))),
             Contender::new(by_key, Role::Peer, new_keys(|key| drop(black_box(cached_by_key(key))))),
             Contender::new(
                 "cached, max_size, ttl",
-                Role::Lesser,
+                Role::Partial,
                 new_keys(|key| drop(black_box(cached_bounded(key)))),
             )
             .note("no single flight"),
@@ -72,7 +72,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             .note("evicts later"),
         ],
     );
-    report.race("miss and insert, bounded", &laps, &[Limit::of(by_key, 1.2)]);
+    report.comparison("miss and insert, bounded", &measurements, &[Limit::of(by_key, 1.2)]);
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     macro_rules! new_keys_async {
@@ -88,19 +88,19 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             }
         }};
     }
-    let laps = race(
-        Course::SHORT,
+    let measurements = compare(
+        Schedule::SHORT,
         vec![
             Contender::new("vayu", Role::Vayu, new_keys_async!(vayu_async)),
             Contender::new(by_key, Role::Peer, new_keys_async!(cached_by_key_async)),
             Contender::new(
                 "cached, max_size, ttl",
-                Role::Lesser,
+                Role::Partial,
                 new_keys_async!(cached_bounded_async),
             )
             .note("no single flight"),
         ],
     );
-    report.race("miss and insert, bounded, async", &laps, &[Limit::of(by_key, 1.0)]);
+    report.comparison("miss and insert, bounded, async", &measurements, &[Limit::of(by_key, 1.0)]);
     Ok(())
 }

@@ -67,7 +67,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         }
     }
     let word = if most <= 1.0 { "reached" } else { "**not reached**" };
-    report.say(&format!(
+    report.write(&format!(
         "{text}\n- largest gap to the best: {most:.2} points, at most 1.00: {word}\n"
     ));
     Ok(())

@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use vayu::backend::{Backend, Serializer};
 use vayu::{Cache, MemoryCache, RedisCache, RedisOptions, TieredOptions};
 
-use crate::race::{Contender, Course, Role, race};
+use crate::comparison::{Contender, Role, Schedule, compare};
 use crate::report::{Limit, Report};
 
 #[vayu::cached(cache = cache, ttl = "1h", prefix = "number", skip(cache), log = false)]
@@ -77,13 +77,13 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let name = entry_name(&server.url)?;
 
     let mut connection = client.get_connection()?;
-    let laps = race(
-        Course::LONG,
+    let measurements = compare(
+        Schedule::LONG,
         vec![
             Contender::new("vayu", Role::Vayu, |times| {
                 (0..times).for_each(|_| drop(black_box(number(&cache, black_box(1)))));
             }),
-            Contender::new("bare GET", Role::Limit, |times| {
+            Contender::new("bare GET", Role::Baseline, |times| {
                 for _ in 0..times {
                     let bytes: Vec<u8> =
                         redis::cmd("GET").arg(&name).query(&mut connection).expect("it is there");
@@ -93,15 +93,15 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             .note("the same bytes, the same client"),
         ],
     );
-    report.race("hit, sync", &laps, &[Limit::of("bare GET", 1.05)]);
+    report.comparison("hit, sync", &measurements, &[Limit::of("bare GET", 1.05)]);
 
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let config =
         redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_millis(250)));
     let line = runtime.block_on(client.get_multiplexed_async_connection_with_config(&config))?;
     let get = redis::cmd("GET").arg(&name).to_owned();
-    let laps = race(
-        Course::LONG,
+    let measurements = compare(
+        Schedule::LONG,
         vec![
             Contender::new("vayu", Role::Vayu, |times| {
                 runtime.block_on(async {
@@ -110,7 +110,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
                     }
                 });
             }),
-            Contender::new("bare GET", Role::Limit, |times| {
+            Contender::new("bare GET", Role::Baseline, |times| {
                 let mut line = line.clone();
                 runtime.block_on(async {
                     for _ in 0..times {
@@ -122,10 +122,10 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             .note("the same bytes, the same client, the same time limit"),
         ],
     );
-    report.race("hit, async", &laps, &[Limit::of("bare GET", 1.05)]);
+    report.comparison("hit, async", &measurements, &[Limit::of("bare GET", 1.05)]);
 
-    let laps = race(
-        Course::LONG,
+    let measurements = compare(
+        Schedule::LONG,
         vec![
             Contender::new("vayu", Role::Vayu, |times| {
                 runtime.block_on(async {
@@ -144,7 +144,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
                     }
                 });
             }),
-            Contender::new("bare GET", Role::Limit, |times| {
+            Contender::new("bare GET", Role::Baseline, |times| {
                 runtime.block_on(async {
                     let tasks: Vec<_> = (0..64)
                         .map(|_| {
@@ -165,39 +165,47 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             }),
         ],
     );
-    report.race("hit, 64 async callers at once", &laps, &[Limit::of("bare GET", 1.15)]);
+    report.comparison(
+        "hit, 64 async callers at once",
+        &measurements,
+        &[Limit::of("bare GET", 1.15)],
+    );
 
     let (tiers, memory) = (TieredOptions::new().over(&cache), MemoryCache::new());
-    let laps = race(
-        Course::SHORT,
+    let measurements = compare(
+        Schedule::SHORT,
         vec![
             Contender::new("vayu", Role::Vayu, |times| {
                 (0..times).for_each(|_| drop(black_box(number(&tiers, black_box(1)))));
             })
             .note("tiered"),
-            Contender::new("vayu, memory alone", Role::Limit, |times| {
+            Contender::new("vayu, memory alone", Role::Baseline, |times| {
                 (0..times).for_each(|_| drop(black_box(number(&memory, black_box(1)))));
             }),
         ],
     );
-    report.race("hit in memory in front of Redis", &laps, &[Limit::of("vayu, memory alone", 1.0)]);
+    report.comparison(
+        "hit in memory in front of Redis",
+        &measurements,
+        &[Limit::of("vayu, memory alone", 1.0)],
+    );
 
     let dead = RedisOptions::new()
         .circuit_breaker(3, Duration::from_hours(1))
         .connect("redis://127.0.0.1:1/")?;
     number(&dead, 1);
-    let laps = race(
-        Course::SHORT,
+    let measurements = compare(
+        Schedule::SHORT,
         vec![
             Contender::new("vayu", Role::Vayu, |times| {
                 (0..times).for_each(|_| drop(black_box(number(&dead, black_box(1)))));
             })
             .note("circuit breaker open; the function runs"),
-            Contender::new("hit, server up", Role::Limit, |times| {
+            Contender::new("hit, server up", Role::Baseline, |times| {
                 (0..times).for_each(|_| drop(black_box(number(&cache, black_box(1)))));
             }),
         ],
     );
-    report.race("call while the server is down", &laps, &[]);
+    report.comparison("call while the server is down", &measurements, &[]);
     Ok(())
 }

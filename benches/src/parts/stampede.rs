@@ -132,6 +132,6 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             );
         }
     }
-    report.say(&(text + "\n"));
+    report.write(&(text + "\n"));
     Ok(())
 }

@@ -86,7 +86,7 @@ pub(crate) mod number {
 pub(crate) mod pair {
     use std::hint::black_box;
 
-    use crate::keys::Circle;
+    use crate::keys::Cycle;
 
     #[vayu::cached(ttl = "1h")]
     pub(crate) fn vayu(word: &str, number: u64) -> u64 {
@@ -126,10 +126,10 @@ pub(crate) mod pair {
         for (number, word) in (0..).zip(words) {
             cache.insert((word.clone(), number), number);
         }
-        let mut circle = Circle::new(keys);
+        let mut cycle = Cycle::new(keys);
         move |times| {
             for _ in 0..times {
-                let key = circle.next();
+                let key = cycle.next();
                 black_box(cache.get(&(words[key as usize].clone(), key)));
             }
         }
@@ -140,7 +140,7 @@ pub(crate) mod pair {
 pub(crate) mod text {
     use std::hint::black_box;
 
-    use crate::keys::Circle;
+    use crate::keys::Cycle;
 
     fn value(key: u64) -> String {
         format!("{key:064}")
@@ -169,8 +169,8 @@ pub(crate) mod text {
     pub(crate) fn moka(keys: &[u64]) -> impl FnMut(u64) {
         let cache = super::moka_of::<u64, String>();
         (0..1000).for_each(|key| cache.insert(key, value(key)));
-        let mut circle = Circle::new(keys);
-        move |times| (0..times).for_each(|_| drop(black_box(cache.get(&circle.next()))))
+        let mut cycle = Cycle::new(keys);
+        move |times| (0..times).for_each(|_| drop(black_box(cache.get(&cycle.next()))))
     }
 }
 
@@ -179,7 +179,7 @@ pub(crate) mod bytes {
     use std::hint::black_box;
     use std::sync::Arc;
 
-    use crate::keys::Circle;
+    use crate::keys::Cycle;
 
     fn value(key: u64) -> Arc<[u8]> {
         vec![key as u8; 1024].into()
@@ -208,8 +208,8 @@ pub(crate) mod bytes {
     pub(crate) fn moka(keys: &[u64]) -> impl FnMut(u64) {
         let cache = super::moka_of::<u64, Arc<[u8]>>();
         (0..1000).for_each(|key| cache.insert(key, value(key)));
-        let mut circle = Circle::new(keys);
-        move |times| (0..times).for_each(|_| drop(black_box(cache.get(&circle.next()))))
+        let mut cycle = Cycle::new(keys);
+        move |times| (0..times).for_each(|_| drop(black_box(cache.get(&cycle.next()))))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// An implementation of the work of a race.
+/// An implementation of the work of a comparison.
 pub(crate) struct Contender<'a> {
     name: &'static str,
     role: Role,
@@ -17,7 +17,7 @@ pub(crate) enum Role {
     /// Another crate that does the same work.
     Peer,
     /// Another crate that does less: no ttl, or one thread only.
-    Lesser,
+    Partial,
     /// The work without a cache crate: a lower bound.
     Limit,
 }
@@ -37,7 +37,7 @@ impl<'a> Contender<'a> {
 
 /// The measurements of one contender.
 #[derive(Debug, Clone)]
-pub(crate) struct Lap {
+pub(crate) struct Measurement {
     pub(crate) name: &'static str,
     pub(crate) role: Role,
     pub(crate) note: &'static str,
@@ -47,7 +47,7 @@ pub(crate) struct Lap {
     pub(crate) allocations: f64,
 }
 
-impl Lap {
+impl Measurement {
     pub(crate) fn median(&self) -> f64 {
         quantile(&self.times, 0.5)
     }
@@ -57,9 +57,9 @@ impl Lap {
     }
 }
 
-/// The settings of a race.
+/// Number and duration of the batches.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Course {
+pub(crate) struct Schedule {
     pub(crate) batches: usize,
     /// The duration of a batch of one contender.
     pub(crate) batch: Duration,
@@ -67,7 +67,7 @@ pub(crate) struct Course {
     pub(crate) warm: u64,
 }
 
-impl Course {
+impl Schedule {
     pub(crate) const SHORT: Self = Self { batches: 61, batch: Duration::from_millis(2), warm: 0 };
     /// For work on threads, whose start takes time.
     pub(crate) const LONG: Self = Self { batches: 41, batch: Duration::from_millis(10), warm: 0 };
@@ -80,38 +80,40 @@ impl Course {
 }
 
 /// Runs a batch of each contender in turn, repeatedly.
-pub(crate) fn race(course: Course, mut contenders: Vec<Contender<'_>>) -> Vec<Lap> {
-    contenders.iter_mut().for_each(|one| (one.run)(course.warm));
-    let sizes: Vec<_> = contenders.iter_mut().map(|one| size(course, &mut one.run)).collect();
-    let mut laps: Vec<_> = contenders
+pub(crate) fn compare(schedule: Schedule, mut contenders: Vec<Contender<'_>>) -> Vec<Measurement> {
+    contenders.iter_mut().for_each(|one| (one.run)(schedule.warm));
+    let sizes: Vec<_> = contenders.iter_mut().map(|one| size(schedule, &mut one.run)).collect();
+    let mut measurements: Vec<_> = contenders
         .iter_mut()
         .map(|one| {
             let counted = 64;
             let info = allocation_counter::measure(|| (one.run)(counted));
-            Lap {
+            Measurement {
                 name: one.name,
                 role: one.role,
                 note: one.note,
-                times: Vec::with_capacity(course.batches),
+                times: Vec::with_capacity(schedule.batches),
                 allocations: info.count_total as f64 / counted as f64,
             }
         })
         .collect();
-    for _ in 0..course.batches {
-        for ((contender, lap), &size) in contenders.iter_mut().zip(&mut laps).zip(&sizes) {
+    for _ in 0..schedule.batches {
+        for ((contender, measurement), &size) in
+            contenders.iter_mut().zip(&mut measurements).zip(&sizes)
+        {
             let began = Instant::now();
             (contender.run)(size);
-            lap.times.push(began.elapsed().as_secs_f64() * 1e9 / size as f64);
+            measurement.times.push(began.elapsed().as_secs_f64() * 1e9 / size as f64);
         }
     }
-    for lap in &mut laps {
-        lap.times.sort_by(f64::total_cmp);
+    for measurement in &mut measurements {
+        measurement.times.sort_by(f64::total_cmp);
     }
-    laps
+    measurements
 }
 
 /// Returns the number of operations that fit into a batch. Finding it also warms up.
-fn size(course: Course, run: &mut dyn FnMut(u64)) -> u64 {
+fn size(schedule: Schedule, run: &mut dyn FnMut(u64)) -> u64 {
     let mut size = 1_u64;
     let mut time = |size| {
         let began = Instant::now();
@@ -121,8 +123,8 @@ fn size(course: Course, run: &mut dyn FnMut(u64)) -> u64 {
     loop {
         // The first run takes longer, and any may be interrupted: the shortest is the work.
         let took = (0..3).map(|_| time(size)).min().expect("three times");
-        if took >= course.batch / 2 || size > 1 << 40 {
-            let batches = took.as_secs_f64() / course.batch.as_secs_f64();
+        if took >= schedule.batch / 2 || size > 1 << 40 {
+            let batches = took.as_secs_f64() / schedule.batch.as_secs_f64();
             return ((size as f64 / batches) as u64).max(1);
         }
         size *= 2;
@@ -149,9 +151,9 @@ mod tests {
 
     #[test]
     fn work_that_takes_long_the_first_time_is_not_taken_for_long() {
-        let course = Course { batches: 1, batch: Duration::from_millis(1), warm: 0 };
+        let schedule = Schedule { batches: 1, batch: Duration::from_millis(1), warm: 0 };
         let mut is_first = true;
-        let size = size(course, &mut |times| {
+        let size = size(schedule, &mut |times| {
             if std::mem::take(&mut is_first) {
                 let began = Instant::now();
                 while began.elapsed() < Duration::from_millis(5) {}
@@ -163,17 +165,21 @@ mod tests {
 
     #[test]
     fn all_contenders_run_equally_often() {
-        let course = Course { batches: 5, batch: Duration::from_micros(50), warm: 0 };
+        let schedule = Schedule { batches: 5, batch: Duration::from_micros(50), warm: 0 };
         let spin = |n: u64| (0..n).for_each(|n| drop(std::hint::black_box(n)));
         let boxes = |n: u64| (0..n).for_each(|n| drop(std::hint::black_box(Box::new(n))));
-        let laps = race(
-            course,
+        let measurements = compare(
+            schedule,
             vec![
                 Contender::new("spin", Role::Vayu, spin),
                 Contender::new("box", Role::Peer, boxes).note("allocates"),
             ],
         );
-        assert!(laps.iter().all(|lap| lap.times.len() == 5 && lap.median() > 0.0));
-        assert_eq!((laps[0].allocations, laps[1].allocations), (0.0, 1.0));
+        assert!(
+            measurements
+                .iter()
+                .all(|measurement| measurement.times.len() == 5 && measurement.median() > 0.0)
+        );
+        assert_eq!((measurements[0].allocations, measurements[1].allocations), (0.0, 1.0));
     }
 }
