@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_those_of_the_sorted_numbers() {
+    fn quantile_is_the_nearest_number() {
         let numbers = [1.0, 2.0, 3.0, 4.0, 5.0];
         let found = [0.0, 0.25, 0.5, 1.0].map(|at| quantile(&numbers, at).to_string());
         assert_eq!(found, ["1", "2", "3", "5"]);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_takes_long_the_first_time_is_not_taken_for_long() {
+    fn slow_first_run_does_not_reduce_the_batch_size() {
         let schedule = Schedule { batches: 1, batch: Duration::from_millis(1), warm: 0 };
         let mut is_first = true;
         let size = size(schedule, &mut |times| {

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plots_are_whole_and_escape_names() {
+    fn plots_are_complete_and_escape_names() {
         let svg = bars("a < b", &[("x -> y", 1.0, true), ("z", 2.0, false)]);
         assert!(svg.contains("a &lt; b") && svg.contains("x -&gt; y") && svg.ends_with("</svg>\n"));
         let svg = lines("growth", "ns", &[("one", vec![(100.0, 1.0), (1000.0, 2.0)])]);

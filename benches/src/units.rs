@@ -14,7 +14,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_a_unit_that_fits() {
+    fn time_has_a_suitable_unit() {
         assert_eq!([12.34, 5678.0, 9e6].map(time), ["12.3 ns", "5.68 µs", "9.00 ms"]);
     }
 }
