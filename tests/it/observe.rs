@@ -145,7 +145,7 @@ fn coalesced_calls_report_the_time_saved() {
             assert_eq!(leader(), 1);
         });
         let events = recorder.read();
-        assert!(events.contains(&"f wait, age -1, took 3".to_owned()), "{events:?}");
+        assert!(events.contains(&"f coalesced, age -1, took 3".to_owned()), "{events:?}");
         assert_eq!(events.len(), 3, "{events:?}");
     });
 }
@@ -271,8 +271,8 @@ fn metrics_equal_the_stats() {
             "vayu.call.count vayu.function=f vayu.outcome=hit 2",
             "vayu.call.count vayu.function=f vayu.outcome=miss 1",
             "vayu.computation.duration vayu.function=f [0.002]",
+            "vayu.insert.count vayu.function=f 1",
             "vayu.saved.duration vayu.function=f 4000",
-            "vayu.store.count vayu.function=f 1",
         ]
     );
 }
@@ -286,5 +286,5 @@ fn outcomes_have_the_names_of_the_log() {
         CallOutcome::Stale,
         CallOutcome::Refresh,
     ];
-    assert_eq!(all.map(CallOutcome::as_str), ["hit", "miss", "wait", "stale", "refresh"]);
+    assert_eq!(all.map(CallOutcome::as_str), ["hit", "miss", "coalesced", "stale", "refresh"]);
 }
