@@ -381,6 +381,37 @@ fn caller_cancelled_at_any_point_does_not_affect_others() {
     });
 }
 
+/// Without scripts a change is sent between two messages. A caller that is cancelled after the first
+/// one must not prevent the others.
+#[test]
+fn cancelled_change_without_scripts_is_completed() {
+    watchdog(HANG, || {
+        let server = Server::start();
+        let () = server.ask("ACL SETUSER default -eval");
+        let cache = options().connect(server.url()).unwrap();
+        runtime().block_on(cache.get_async::<u64>(&key(1))).unwrap();
+        for _ in 0..20 {
+            let key = key(1);
+            let mut remove = pin!(cache.remove_async(&key));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            for _ in 0..2 {
+                let _ = remove.as_mut().poll(&mut context);
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let calls = |command: &str| -> u64 {
+            let stats: String = server.ask("INFO commandstats");
+            let start = format!("cmdstat_{command}:calls=");
+            let count = stats.lines().find_map(|line| line.strip_prefix(&start)?.split(',').next());
+            count.map_or(0, |count| count.parse().unwrap())
+        };
+        until("each change has both messages", || {
+            let changes = calls("del");
+            changes > 0 && calls("publish") == 2 * changes
+        });
+    });
+}
+
 /// Polls a future several times, with pauses for other threads, and drops it.
 fn futures_poll<F: Future>(polls: u32, future: F) {
     let mut future = pin!(future);

@@ -57,8 +57,8 @@ fn send(listener: &TcpListener, reply: &[u8], is_endless: bool) {
         let (Ok(mut client), reply) = (client, reply.to_vec()) else { return };
         thread::spawn(move || {
             let _ = client.set_read_timeout(Some(Duration::from_secs(10)));
-            let mut heard = [0; 4096];
-            while let Ok(1..) = client.read(&mut heard) {
+            let mut buffer = [0; 4096];
+            while let Ok(1..) = client.read(&mut buffer) {
                 loop {
                     if client.write_all(&reply).is_err() {
                         return;

@@ -38,10 +38,10 @@ fn check<F: Backend<Stored = bytes::Bytes>>(one: &TieredCache<F>, other: &Tiered
     ];
     for (way, invalidate) in ways {
         let began = Instant::now();
-        let heard = Cell::new((0, 0));
+        let settled_at = Cell::new((0, 0));
         until("both have the value in memory", || {
             let reads = other.backend().tier_stats();
-            heard.set((reads.invalidations, reads.errors));
+            settled_at.set((reads.invalidations, reads.errors));
             (fact(one, 7, &source), fact(other, 7, &source)) == (version, version)
                 && other.backend().tier_stats() == reads
         });
@@ -51,11 +51,15 @@ fn check<F: Backend<Stored = bytes::Bytes>>(one: &TieredCache<F>, other: &Tiered
         if fact(other, 7, &source) == version {
             // Messages of earlier changes may be received twice, and late.
             let since = other.backend().tier_stats();
-            assert_ne!((since.invalidations, since.errors), heard.get(), "{way}: no reason to ask");
+            assert_ne!(
+                (since.invalidations, since.errors),
+                settled_at.get(),
+                "{way}: no reason to recompute"
+            );
         }
         let began = Instant::now();
         invalidate();
-        assert_eq!(fact(one, 7, &source), version, "who invalidates sees it at once");
+        assert_eq!(fact(one, 7, &source), version, "the invalidating cache sees it at once");
         until(way, || fact(other, 7, &source) == version);
         println!("{way}: the other saw it after {:?} (settled in {settled:?})", began.elapsed());
     }

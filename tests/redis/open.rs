@@ -97,8 +97,8 @@ fn invalid_url_is_an_error_that_says_what_is_wrong() {
     ] {
         let error = vayu::open(text).expect_err(text);
         assert_eq!(error.kind(), ErrorKind::Configuration, "{text}");
-        let told = format!("{error} {:?}", std::error::Error::source(&error));
-        assert!(told.contains(says), "{text}: {told}");
-        assert!(!told.contains("secret"), "{told}");
+        let message = format!("{error} {:?}", std::error::Error::source(&error));
+        assert!(message.contains(says), "{text}: {message}");
+        assert!(!message.contains("secret"), "{message}");
     }
 }

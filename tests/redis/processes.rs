@@ -88,12 +88,12 @@ impl Worker {
         Self { url: url.to_owned(), cache, runtime }
     }
 
-    fn answer(&self, line: &str) -> String {
+    fn handle(&self, line: &str) -> String {
         let (verb, number) = line.split_once(' ').expect("a verb and a number");
         let n = number.parse().expect("a number");
         match verb {
-            "listen" => {
-                until("it listens", || {
+            "subscribe" => {
+                until("it is subscribed", || {
                     use vayu::backend::Backend as _;
                     self.cache
                         .backend()
@@ -103,11 +103,11 @@ impl Worker {
                 });
                 "yes".to_owned()
             }
-            "crowd" => self.call_concurrently(n),
+            "concurrent" => self.call_concurrently(n),
             "get" => fact(&self.cache, &Source(&self.url), n).to_string(),
             "invalidate" => fact_entry(&self.cache, &Source(&self.url), n)
                 .invalidate()
-                .expect("the server is there")
+                .expect("the server is reachable")
                 .to_string(),
             "forever" => endless(&self.cache, n, true).to_string(),
             "ends" => endless(&self.cache, n, false).to_string(),
@@ -150,12 +150,12 @@ impl Worker {
                         random ^= random >> 7;
                         random ^= random << 17;
                         let n = random % keys;
-                        let answer = if call % 2 == 0 {
+                        let value = if call % 2 == 0 {
                             square(&self.cache, n)
                         } else {
                             self.runtime.block_on(square_async(&self.cache, n))
                         };
-                        assert_eq!(answer, n * n);
+                        assert_eq!(value, n * n);
                     }
                 });
             }
@@ -172,7 +172,7 @@ fn start_workers(test: &str, server: &Server, lease_ttl: u64) -> Vec<Process> {
     let role = format!("{} {lease_ttl}", server.url());
     let mut fleet: Vec<_> = (0..4).map(|_| Process::start(test, &role)).collect();
     for process in &mut fleet {
-        process.ask("listen 0");
+        process.ask("subscribe 0");
     }
     fleet
 }
@@ -181,7 +181,7 @@ fn start_workers(test: &str, server: &Server, lease_ttl: u64) -> Vec<Process> {
 fn is_worker() -> bool {
     let Some(role) = process::role() else { return false };
     let worker = Worker::new(&role);
-    process::serve(|line| worker.answer(line));
+    process::serve(|line| worker.handle(line));
     true
 }
 
@@ -196,7 +196,7 @@ fn cold_key_is_computed_once_by_four_processes() {
         let mut fleet = start_workers(test, &server, 10_000);
         for n in 0..16 {
             for process in &mut fleet {
-                process.send(&format!("crowd {n}"));
+                process.send(&format!("concurrent {n}"));
             }
             for process in &mut fleet {
                 assert_eq!(process.receive(), "correct");

@@ -35,8 +35,8 @@ fn in_each(mut work: impl FnMut(&str) -> Work) {
         builder.worker_threads(2);
         builder
     };
-    tokio(one().enable_all().start_paused(true), work("a clock that stands still"));
-    tokio(one().enable_time().start_paused(true), work("no I/O, and a clock that stands still"));
+    tokio(one().enable_all().start_paused(true), work("a paused clock"));
+    tokio(one().enable_time().start_paused(true), work("no I/O, and a paused clock"));
     tokio(one().enable_io(), work("no timers"));
     tokio(one().enable_time(), work("no I/O"));
     tokio(&mut one(), work("neither"));

@@ -50,8 +50,8 @@ fn demoted_master_is_replaced_by_the_new_one() {
         });
         // The sentinel disconnects its clients at that moment.
         until("the first one is master no longer", || {
-            let answer = first.try_ask::<String>(redis::cmd("INFO").arg("replication"));
-            answer.is_ok_and(|answer| answer.contains("role:slave"))
+            let reply = first.try_ask::<String>(redis::cmd("INFO").arg("replication"));
+            reply.is_ok_and(|reply| reply.contains("role:slave"))
         });
         until("values are stored again", || cache.set(&key, &2, MINUTE).is_ok());
         assert_eq!(cache.get::<i32>(&key).unwrap(), Some(2));
@@ -105,8 +105,8 @@ fn sentinels_have_their_own_password() {
         let eager = || RedisOptions::new().timeout(Duration::from_secs(5)).connect_eagerly();
         let refused = |options: RedisOptions| {
             let error = options.connect_sentinel([&url], "main").expect_err("it wants a password");
-            let told = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
-            assert!(!told.contains("of-s") && !told.contains("guess"), "{told}");
+            let message = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+            assert!(!message.contains("of-s") && !message.contains("guess"), "{message}");
         };
         refused(eager());
         refused(eager().sentinel_password("guess"));

@@ -128,8 +128,8 @@ fn client_certificate_is_presented() {
         let known = || options().root_certificates(server.authority.clone());
         known().connect_eagerly().connect(&url).expect_err("it requires a certificate");
         let with = known().client_certificate(server.certificate.clone(), server.key.clone());
-        let told = format!("{with:?}");
-        assert!(!told.contains("PRIVATE") && !told.contains("client"), "{told}");
+        let message = format!("{with:?}");
+        assert!(!message.contains("PRIVATE") && !message.contains("client"), "{message}");
         let place = tempfile::tempdir().unwrap();
         let file = |name: &str, pem: &[u8]| {
             let path = place.path().join(name);
@@ -164,9 +164,9 @@ fn invalid_certificates_are_rejected_without_the_key_in_the_error() {
     let refused = |options: RedisOptions, url: &str| {
         let error = options.connect(url).expect_err(url);
         assert_eq!(error.kind(), vayu::ErrorKind::Configuration);
-        let told = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
-        assert!(!told.contains("secret"), "{told}");
-        told
+        let message = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+        assert!(!message.contains("secret"), "{message}");
+        message
     };
     let begin = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for (options, says) in [
@@ -174,8 +174,8 @@ fn invalid_certificates_are_rejected_without_the_key_in_the_error() {
         (options().client_certificate(begin, "-----BEGIN secret-----"), "private key"),
         (options().root_certificates("secret"), "no certificate"),
     ] {
-        let told = refused(options, url);
-        assert!(told.contains(says), "{told}");
+        let message = refused(options, url);
+        assert!(message.contains(says), "{message}");
     }
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("cert.pem");

@@ -94,9 +94,9 @@ impl RedisOptions {
         }
     }
 
-    /// Sets the prefix of all key names, which a colon follows. Caches with the same namespace
-    /// share their entries; [`clear`](vayu_core::Cache::clear) removes those of one namespace. The
-    /// default is `vayu`.
+    /// Sets the namespace, which all key names begin with. Caches with the same namespace share their
+    /// entries; [`clear`](vayu_core::Cache::clear) removes those of one namespace. The default is
+    /// `vayu`.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
         self
@@ -136,9 +136,8 @@ impl RedisOptions {
     }
 
     /// Sets the circuit breaker: after `threshold` failures in a row no operation is sent for about
-    /// `breaker_cooldown`, and for up to 32 times as long while the server goes on failing. While
-    /// the breaker is open, all calls run their function at once. The default is 3 failures and 1
-    /// s.
+    /// `cooldown`, and for up to 32 times as long while the server continues to fail. While the
+    /// breaker is open, calls run their function at once. The default is 3 failures and 1 second.
     pub fn circuit_breaker(mut self, threshold: u32, cooldown: Duration) -> Self {
         self.breaker_threshold = threshold;
         self.breaker_cooldown = cooldown;
@@ -149,8 +148,7 @@ impl RedisOptions {
     /// default is [`SingleFlight::Process`].
     ///
     /// With [`SingleFlight::Everywhere`] a miss acquires a lease on the server before it computes.
-    /// While another process holds it, the call polls for a value at growing intervals of up to 32
-    /// ms.
+    /// While another process holds it, the call polls for a value at intervals that grow to 32 ms.
     pub fn single_flight(mut self, single_flight: SingleFlight) -> Self {
         self.single_flight = single_flight;
         self
@@ -158,7 +156,7 @@ impl RedisOptions {
 
     /// Sets the time after which a lease expires if it is not released, for example because its
     /// process has died. A computation that takes longer may run in two processes. The default is
-    /// 10 s.
+    /// 10 seconds.
     pub fn lease_ttl(mut self, time: Duration) -> Self {
         self.lease_ttl = time;
         self
@@ -179,8 +177,8 @@ impl RedisOptions {
         self
     }
 
-    /// Sets the root certificates that are trusted for `rediss://` URLs, in PEM format. The default
-    /// are those of the system.
+    /// Sets the root certificates that are trusted for `rediss://` URLs, in PEM format. By
+    /// default those of the system are trusted.
     #[cfg(feature = "tls")]
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.roots = Some(pem.into());

@@ -225,15 +225,15 @@ fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, 
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let lookup = |error| Failure::Resolve(Arc::new(error));
-    let (answer, answered) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let host = host.to_owned();
     let ask = move || {
         let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
         // The receiver is gone if this took too long.
-        let _ = answer.send(found);
+        let _ = sender.send(found);
     };
     thread::Builder::new().name("vayu-redis-dns".to_owned()).spawn(ask).map_err(lookup)?;
-    answered
+    receiver
         .recv_timeout(time_until(deadline)?)
         .map_err(|_| lookup(io::ErrorKind::TimedOut.into()))?
         .map_err(lookup)
