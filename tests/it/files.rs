@@ -20,7 +20,7 @@ fn directory() -> (TempDir, FileCache) {
 }
 
 #[test]
-fn results_are_there_when_the_directory_is_opened_again() {
+fn results_survive_reopening_the_directory() {
     static RUNS: Runs = Runs::new();
     #[cached(cache = cache, ttl = "1h", skip(cache))]
     fn words(cache: &FileCache, text: &str) -> Vec<String> {
@@ -90,7 +90,7 @@ fn each_function_may_have_its_own_format() {
 }
 
 #[test]
-fn value_that_would_not_come_back_is_not_stored() {
+fn value_that_the_serializer_cannot_return_is_not_stored() {
     static RUNS: Runs = Runs::new();
     #[cached(cache = cache, ttl = "1h", key = "k")]
     fn nothing(cache: &FileCache) -> Option<Option<u8>> {
@@ -164,7 +164,7 @@ fn functions_with_one_literal_key_have_their_own_entries() {
 }
 
 #[test]
-fn lowered_ttl_counts_for_entries_that_are_there() {
+fn lowered_ttl_applies_to_existing_entries() {
     static RUNS: Runs = Runs::new();
     #[cached(cache = cache, ttl = ttl, key = "k")]
     fn call(cache: &FileCache, ttl: Duration) -> usize {
@@ -200,7 +200,7 @@ fn keys_that_file_systems_confuse_have_their_own_entries() {
 }
 
 #[test]
-fn sixty_four_threads_compute_once() {
+fn concurrent_threads_compute_once() {
     static RUNS: Runs = Runs::new();
     #[cached(cache = cache, ttl = "1h", key = "k")]
     fn call(cache: &FileCache) -> usize {
@@ -217,7 +217,7 @@ fn sixty_four_threads_compute_once() {
 }
 
 #[test]
-fn directory_that_cannot_be_a_cache_is_an_error_at_once() {
+fn directory_that_cannot_be_a_cache_is_an_error_of_open() {
     let place = tempfile::tempdir().expect("a directory");
     let file = place.path().join("file");
     std::fs::write(&file, "text").expect("a file");
@@ -229,7 +229,7 @@ fn directory_that_cannot_be_a_cache_is_an_error_at_once() {
 }
 
 #[test]
-fn cache_is_told_apart_from_another_with_the_same_serializer_type() {
+fn entry_of_another_serializer_is_a_miss() {
     let (_place, cache) = directory();
     let json = cache.clone().with_serializer(Json);
     let key = vayu::Key::from_text("p", "k");
@@ -287,7 +287,7 @@ macro_rules! with_a_waiter_on_the_only_thread {
 }
 
 #[test]
-fn sync_waiter_on_the_only_blocking_thread_does_not_hold_up_the_async_leader() {
+fn sync_waiter_on_the_only_blocking_thread_does_not_block_the_async_leader() {
     let patient = 24 * Duration::from_secs(60 * 60);
     let (_place, cache) = directory();
     with_a_waiter_on_the_only_thread!(cache.with_max_wait(patient));
@@ -302,7 +302,7 @@ fn sync_waiter_on_the_only_blocking_thread_does_not_hold_up_the_async_leader() {
 
 /// Two caches of one directory stand for two processes: their callers wait for the lock of a file.
 #[test]
-fn lock_of_an_async_leader_is_free_though_waiters_hold_every_blocking_thread() {
+fn lock_of_an_async_leader_is_released_while_waiters_occupy_every_blocking_thread() {
     let place = tempfile::tempdir().expect("a directory");
     let open = || {
         let options = FileOptions::new().single_flight(SingleFlight::Everywhere);
@@ -336,7 +336,7 @@ fn lock_of_an_async_leader_is_free_though_waiters_hold_every_blocking_thread() {
 }
 
 #[test]
-fn debug_of_a_cache_is_short_and_touches_no_entry() {
+fn debug_of_a_cache_is_short_and_accesses_no_entry() {
     let clock = ManualClock::new();
     let place = tempfile::tempdir().expect("a directory");
     let path = place.path();

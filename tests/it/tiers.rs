@@ -26,7 +26,7 @@ fn backing(clock: &ManualClock) -> Cache<Far, MessagePack> {
 }
 
 #[test]
-fn expired_copy_does_not_hide_a_newer_value_below() {
+fn expired_copy_does_not_hide_a_newer_value_of_the_backing_tier() {
     let (clock, runs) = (ManualClock::new(), Runs::new());
     let backing = backing(&clock);
     let (one, other) = (TieredOptions::new().over(&backing), TieredOptions::new().over(&backing));
@@ -40,7 +40,7 @@ fn expired_copy_does_not_hide_a_newer_value_below() {
 }
 
 #[test]
-fn copy_lives_for_the_rest_of_the_time_and_no_longer() {
+fn copy_expires_with_the_entry_of_the_backing_tier() {
     let (clock, runs) = (ManualClock::new(), Runs::new());
     let backing = backing(&clock);
     let (one, other) = (TieredOptions::new().over(&backing), TieredOptions::new().over(&backing));
@@ -52,7 +52,7 @@ fn copy_lives_for_the_rest_of_the_time_and_no_longer() {
 }
 
 #[test]
-fn hit_in_memory_asks_nobody() {
+fn memory_hit_does_not_access_the_backing_tier() {
     let (clock, runs) = (ManualClock::new(), Runs::new());
     let backing = backing(&clock);
     let cache = TieredOptions::new().over(&backing);
@@ -65,7 +65,7 @@ fn hit_in_memory_asks_nobody() {
 }
 
 #[test]
-fn value_that_is_not_taken_below_is_in_memory() {
+fn value_that_the_backing_tier_cannot_store_is_in_memory() {
     let (clock, runs) = (ManualClock::new(), Runs::new());
     let backing = backing(&clock);
     let cache = TieredOptions::new().over(&backing);
@@ -82,7 +82,7 @@ fn value_that_is_not_taken_below_is_in_memory() {
 }
 
 #[test]
-fn cache_below_has_what_the_tiers_write_and_they_read_what_it_has() {
+fn writes_reach_the_backing_cache_and_reads_use_it() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
     let cache = TieredOptions::new().over(&backing);
@@ -116,7 +116,7 @@ async fn near_text_async(cache: &TieredCache<Far>, n: u32, source: &str) -> Stri
 
 /// There is no news of others here, so nothing else ends a copy.
 #[test]
-fn near_ttl_bounds_how_long_memory_serves_a_copy() {
+fn memory_ttl_bounds_how_long_memory_serves_a_copy() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
     let options = || TieredOptions::new().near_ttl(Duration::from_secs(10));
@@ -150,7 +150,7 @@ fn near_ttl_bounds_how_long_memory_serves_a_copy() {
 }
 
 #[test]
-fn near_ttl_holds_while_the_tier_below_fails() {
+fn memory_ttl_applies_while_the_backing_tier_fails() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
     let cache = TieredOptions::new().near_ttl(Duration::from_secs(10)).over(&backing);
@@ -163,7 +163,7 @@ fn near_ttl_holds_while_the_tier_below_fails() {
 }
 
 #[test]
-fn near_ttl_beyond_the_ttl_changes_nothing_and_one_of_zero_keeps_nothing() {
+fn memory_ttl_above_the_ttl_has_no_effect_and_zero_disables_memory() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
     let long = TieredOptions::new().near_ttl(Duration::MAX).over(&backing);

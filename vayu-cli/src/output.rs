@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_the_unit_that_fits() {
+    fn size_uses_the_unit_that_fits() {
         for (bytes, text) in [
             (0, "0 B"),
             (1023, "1023 B"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_of_all_times_can_be_written() {
+    fn every_timestamp_is_formatted() {
         assert_eq!(date(Timestamp::from_micros(0)), "1970-01-01T00:00:00Z");
         assert_eq!(date(Timestamp::NEVER), "never");
         assert_eq!(date(Timestamp::from_micros(-5)), "-5 µs since 1970");

@@ -61,7 +61,7 @@ fn damage(path: &Path) {
 }
 
 #[test]
-fn ls_writes_a_line_for_each_entry() {
+fn ls_prints_a_line_for_each_entry() {
     let place = directory();
     let output = vayu(&["ls"], place.path());
     assert!(output.status.success());
@@ -79,7 +79,7 @@ fn ls_writes_a_line_for_each_entry() {
 }
 
 #[test]
-fn show_writes_the_value() {
+fn show_prints_the_value() {
     let place = directory();
     let output = vayu(&["show", "shop::rates:EUR"], place.path());
     assert!(output.status.success());
@@ -106,7 +106,7 @@ fn stats_count_by_function() {
 }
 
 #[test]
-fn verify_finds_what_is_damaged() {
+fn verify_finds_corrupt_entries() {
     let place = directory();
     let output = vayu(&["verify"], place.path());
     assert!(output.status.success());
@@ -121,7 +121,7 @@ fn verify_finds_what_is_damaged() {
 }
 
 #[test]
-fn purge_removes_what_was_chosen_and_nothing_else() {
+fn purge_removes_matching_entries_only() {
     let place = directory();
     let left = || entries(place.path()).len();
     let output = vayu(&["purge", "--expired", "--dry-run"], place.path());
@@ -144,7 +144,7 @@ fn purge_removes_what_was_chosen_and_nothing_else() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_with_an_exit_code_of_two() {
+fn failure_prints_an_error_and_exits_with_two() {
     let place = tempfile::tempdir().expect("a directory");
     std::fs::write(place.path().join("letter.txt"), "dear").expect("write");
     for (arguments, path) in [

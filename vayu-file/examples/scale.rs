@@ -1,10 +1,10 @@
-//! What a directory with many entries costs, against one with a thousand in the same run.
+//! Compares a directory with many entries to one with a thousand, in the same run.
 //!
 //! ```text
 //! cargo run --release -p vayu-file --example scale -- [ENTRIES] [DIRECTORY]
 //! ```
 //!
-//! The directory must not exist; it is left behind for `vayu ls` and can be removed afterwards.
+//! The directory must not exist. It is not removed, so that `vayu ls` can be tried on it.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let each = started.elapsed() / u32::try_from(many)?;
     println!("write of {many} entries of 100 bytes     {each:?} each");
 
-    // In turns, so that both see the same machine.
+    // In turns, so that both run under the same conditions.
     let (mut few_times, mut many_times) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         few_times.push(hits(&few_cache, FEW, round)?);
@@ -53,21 +53,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
 
     let before = resident();
-    let (usage, compute_time) = timed(|| Ok(open(&large)?.backend().sweep()?))?;
-    println!("full sweep                         {compute_time:?}, {:?} entries", usage.entries);
-    println!(
-        "memory that it compute_time                {} KiB",
-        resident().saturating_sub(before)
-    );
-    let (_, compute_time) = timed(|| Ok(large_cache.backend().usage()))?;
-    println!("stats                              {compute_time:?}");
+    let (usage, elapsed) = timed(|| Ok(open(&large)?.backend().sweep()?))?;
+    println!("full sweep                         {elapsed:?}, {:?} entries", usage.entries);
+    println!("memory of the sweep                {} KiB", resident().saturating_sub(before));
+    let (_, elapsed) = timed(|| Ok(large_cache.backend().usage()))?;
+    println!("stats                              {elapsed:?}");
 
-    // Everything has expired by this clock, so the writes that follow sweep it all.
+    // Everything has expired by this clock.
     let clock = ManualClock::new();
     clock.set(SystemClock.now().saturating_add(Duration::from_secs(2 * 60 * 60)));
     let late = FileOptions::new().max_bytes(u64::MAX).clock(clock).open(&small)?;
-    let (expired, compute_time) = timed(|| Ok(late.backend().sweep()?.expirations))?;
-    println!("sweep of {FEW} that have expired     {compute_time:?}, {expired:?} removed");
+    let (expired, elapsed) = timed(|| Ok(late.backend().sweep()?.expirations))?;
+    println!("sweep of {FEW} that have expired     {elapsed:?}, {expired:?} removed");
     println!("memory beyond that at the start    {} KiB", resident().saturating_sub(memory));
     println!("\nthe directory is {}", large.display());
     Ok(())
@@ -91,7 +88,7 @@ fn fill(cache: &FileCache, entries: usize) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The time of a hit, the mean of a round.
+/// Returns the mean time of the hits of a round.
 fn hits(cache: &FileCache, entries: usize, round: usize) -> Result<Duration, Box<dyn Error>> {
     let keys: Vec<Key> = (0..HITS_A_ROUND)
         .map(|n| key((round * HITS_A_ROUND + n).wrapping_mul(7_919) % entries))
@@ -119,7 +116,7 @@ fn ratio(one: Duration, two: Duration) -> f64 {
     one.as_secs_f64() / two.as_secs_f64()
 }
 
-/// The memory of this process in KiB, where the system says.
+/// Returns the memory of this process in KiB, or 0 if it is unknown.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,49 +1,50 @@
-//! The backend: entries below a directory.
+//! The backend: the implementations of the traits of core.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cap_std::fs::Dir;
 use tokio::runtime::Handle;
 use vayu_core::{
-    Backend, Clock, Key, Lease, LeaseGuard, Leases, OffBackend, OpenBackend, Record, Result,
-    Sharing, Usage,
+    Backend, Clock, Generations, Group, InvalidationFeed, InvalidationListener, Key, Lease,
+    LeaseGuard, Leases, OffBackend, OpenBackend, Record, Result, Sharing, Usage,
 };
 
 use crate::directory;
-use crate::fs::{DiskFolder, Folder, NoFolder};
-use crate::offload::{self, CancelFlag, OffloadedLock, UnderWay};
+use crate::feed::FeedPoller;
+use crate::fs::{Directory, DiskDirectory, NoDirectory};
+use crate::offload::{self, CancelFlag, OffloadedLock, RunningCount};
 use crate::options::{AsyncIo, FileOptions};
 use crate::store::Store;
 
-/// Keeps each entry in a file of its own below one directory, which processes may share.
+/// Stores each entry in a file of its own in one directory, which processes may share.
 ///
 /// A clone is the same backend.
 ///
 /// # Behavior
 ///
-/// An entry is written beside its place and renamed, so whoever reads it finds the old one, the
-/// new one or none, and a process may be killed at any moment. Whatever is read is checked first:
-/// what is damaged, of another key or no entry at all is taken for missing and overwritten. The
-/// directory is opened once; nothing outside it is opened, written or removed, and no link in it is
-/// followed to open anything. The files of short entries that are read again and again are held open
-/// ([`FileOptions::open_files`]); a read sees what others write or delete all the same.
+/// An entry is written to a temporary file that is then renamed, so that a reader finds the old entry,
+/// the new one or none, and a process may be killed at any moment. Each read verifies the entry: one
+/// that is corrupt, belongs to another key or is not an entry is a miss, and is overwritten. The
+/// directory is opened once; nothing outside of it is opened, written or removed, and no symbolic link
+/// in it is followed. The files of frequently read small entries are kept open
+/// ([`FileOptions::open_files`]); a read sees changes by other processes all the same.
 ///
-/// A process does not learn what others compute at the moment: what one process removes may be
-/// stored again by another one that had begun to compute it before.
+/// A process does not know which keys other processes are computing: an entry that one process removes
+/// may be stored again by a process that had begun to compute it before.
 ///
-/// When the directory is removed under a process, everything is missing from then on and nothing
-/// can be stored.
+/// If the directory is removed while a process uses it, every read is a miss and nothing can be stored.
 #[derive(Clone)]
 pub struct FileBackend {
     pub(crate) store: Arc<Store>,
-    /// The one that it was opened with.
+    feed: Arc<FeedPoller>,
+    /// The path that it was opened with.
     path: Option<Arc<Path>>,
     async_io: AsyncIo,
-    under_way: Arc<UnderWay>,
+    running: Arc<RunningCount>,
 }
 
 impl FileBackend {
@@ -54,25 +55,26 @@ impl FileBackend {
 
     pub(crate) fn open_dir(dir: Dir, options: &FileOptions) -> Result<Self> {
         directory::check(&dir, options.access)?;
-        Self::in_folder(Box::new(DiskFolder::new(dir, options.access)), options)
+        Self::in_directory(Box::new(DiskDirectory::new(dir, options.access)), options)
     }
 
-    pub(crate) fn in_folder(root: Box<dyn Folder>, options: &FileOptions) -> Result<Self> {
+    pub(crate) fn in_directory(root: Box<dyn Directory>, options: &FileOptions) -> Result<Self> {
         Ok(Self::with_store(Store::new(root, options)?, options))
     }
 
     fn with_store(store: Store, options: &FileOptions) -> Self {
         Self {
             store: Arc::new(store),
+            feed: Arc::default(),
             path: None,
             async_io: options.async_io,
-            under_way: Arc::default(),
+            running: Arc::default(),
         }
     }
 
-    /// Looks through the whole directory: removes what has expired and what processes that died have
-    /// left behind, counts the rest, and returns what [`Backend::usage`] returns from then on. That reads
-    /// the header of every entry; writes do the same by and by.
+    /// Sweeps the whole directory: removes expired entries and abandoned temporary files, counts the
+    /// rest, and returns the updated [`Backend::usage`]. This reads the header of every entry; writes do
+    /// the same in small steps.
     ///
     /// # Errors
     ///
@@ -81,8 +83,7 @@ impl FileBackend {
         self.store.sweep_all(&CancelFlag::never())
     }
 
-    /// [`sweep`](Self::sweep) for async callers, on a thread for blocking work. It ends early when the
-    /// future is dropped.
+    /// Sweeps like [`sweep`](Self::sweep), on a blocking thread. Dropping the future ends it early.
     ///
     /// # Errors
     ///
@@ -92,9 +93,9 @@ impl FileBackend {
     }
 
     /// Runs an operation where it may block. If the future is dropped, an operation that has not
-    /// begun never does, and one that has begun ends by itself; the drop waits for neither. What an
-    /// operation does last, and cannot be undone by others, it does only while the flag is not set.
-    pub(crate) async fn offload<T: Send + 'static>(
+    /// started never runs, and one that has started ends by itself; the drop waits for neither. The
+    /// operation checks the flag before it does what other callers cannot undo.
+    async fn offload<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&Store, &CancelFlag) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -102,11 +103,11 @@ impl FileBackend {
             return operation(&self.store, &CancelFlag::never());
         };
         let store = Arc::clone(&self.store);
-        let operation = move |cancelled: &CancelFlag| operation(&store, cancelled);
-        offload::run(&runtime, Arc::clone(&self.under_way), operation).await
+        let operation = move |cancel: &CancelFlag| operation(&store, cancel);
+        offload::run(&runtime, Arc::clone(&self.running), operation).await
     }
 
-    /// The runtime whose threads do what may block.
+    /// Returns the runtime whose blocking threads run operations.
     fn runtime(&self) -> Option<Handle> {
         match self.async_io {
             AsyncIo::SpawnBlocking => Handle::try_current().ok(),
@@ -126,11 +127,11 @@ impl OpenBackend for FileBackend {
 impl OffBackend for FileBackend {
     fn off() -> Self {
         let options = FileOptions::new();
-        Self::with_store(Store::in_marked(Box::new(NoFolder), &options, true), &options)
+        Self::with_store(Store::in_marked(Box::new(NoDirectory), &options, true), &options)
     }
 }
 
-/// What is at hand: no file is touched, and no lock is waited for.
+/// Accesses no file and waits for no lock.
 impl fmt::Debug for FileBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileBackend")
@@ -164,7 +165,7 @@ impl Backend for FileBackend {
 
     async fn write_async(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
         let key = key.clone();
-        self.offload(move |store, cancelled| store.write(&key, &record, cancelled)).await
+        self.offload(move |store, cancel| store.write(&key, &record, cancel)).await
     }
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {
@@ -184,8 +185,8 @@ impl Backend for FileBackend {
         Sharing::none().with_generations(self).with_invalidation_feed(self).with_leases(self)
     }
 
-    /// What is known since the last write of this process, or since it was opened: no file is
-    /// touched. `entries` and `weight` are `None` until each part of the directory was counted once,
+    /// Returns the usage as of the last write of this process, or of the time when it was opened,
+    /// without accessing a file. `entries` and `weight` are `None` until each shard was counted once,
     /// by writes of any process or by [`FileBackend::sweep`].
     fn usage(&self) -> Usage {
         self.store.usage()
@@ -199,16 +200,47 @@ impl Backend for FileBackend {
 #[async_trait]
 impl Leases for FileBackend {
     fn try_acquire(&self, key: &Key) -> Result<Lease> {
-        self.store.claim(key, LeaseGuard::new)
+        self.store.try_acquire_lease(key, LeaseGuard::new)
     }
 
     async fn try_acquire_async(&self, key: &Key) -> Result<Lease> {
         let key = key.clone();
         let runtime = self.runtime();
-        let claimed = move |lock| match runtime {
+        let to_guard = move |lock| match runtime {
             Some(runtime) => LeaseGuard::new(OffloadedLock::new(lock, runtime)),
             None => LeaseGuard::new(lock),
         };
-        self.offload(move |store, _| store.claim(&key, claimed)).await
+        self.offload(move |store, _| store.try_acquire_lease(&key, to_guard)).await
+    }
+}
+
+#[async_trait]
+impl Generations for FileBackend {
+    fn generation(&self, group: Group) -> Result<u64> {
+        self.store.generation(group)
+    }
+
+    fn bump(&self, group: Group) -> Result<()> {
+        self.store.invalidate(group)
+    }
+
+    async fn generation_async(&self, group: Group) -> Result<u64> {
+        self.offload(move |store, _| store.generation(group)).await
+    }
+
+    async fn bump_async(&self, group: Group) -> Result<()> {
+        self.offload(move |store, _| store.invalidate(group)).await
+    }
+}
+
+impl InvalidationFeed for FileBackend {
+    fn subscribe(&self, listener: Weak<dyn InvalidationListener>) {
+        self.feed.subscribe(&self.store, listener);
+    }
+
+    /// Reads a small file, at most ten times per second.
+    #[inline]
+    fn poll(&self) {
+        self.feed.poll(&self.store);
     }
 }

@@ -1,91 +1,138 @@
-//! How a process with memory in front learns what others change: from a log of changes.
+//! The invalidation feed: an append-only log that processes with memory tiers poll.
 //!
-//! The log is the file of a generation that no entry is in. It begins with the generation, and each
-//! change of an entry or a generation appends a record of four bytes, in one write, which other processes
-//! cannot tear. It exists once there is a process with memory in front, so that others pay for it from
-//! then on. A process looks at it ten times in a second at most, before it takes anything from memory.
+//! The log is the generation file of [`Group::BACKEND`], a group without entries: 16 random bytes,
+//! then a record of four bytes for each change of an entry or a generation. A record is appended by
+//! one write, which other processes cannot tear. The first subscriber creates the log; without one, a
+//! change costs one failed system call more. A subscriber polls at most ten times per second, before
+//! it uses a copy in memory.
 //!
-//! A change is recorded before it is made and again afterwards. What was read before the end of the
-//! change is so given up, and a process that is killed after the change has recorded it before. A log
-//! that has become long gives way to a new one, and every process then gives up all that it has. So a
-//! record that is appended to the old one at that moment is not missed.
+//! A change is recorded before it is made and again afterwards. The first record covers a process
+//! that is killed after the change; the second invalidates what was read in the meantime. When the
+//! log has become long, a new one replaces it, and each process discards all its copies. So a record
+//! that is appended to the old log at that moment is not missed.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use vayu_core::{Group, Invalidation, InvalidationFeed, InvalidationListener, Result, Timestamp};
+use vayu_core::{Group, Invalidation, InvalidationListener, Result, Timestamp};
 
-use crate::backend::FileBackend;
-use crate::fs::{Kind, buffer, read_full, write_full};
+use crate::errno::is_absence;
+use crate::fs::{FileType, buffer, read_full, write_full};
 use crate::generations::LENGTH;
-use crate::layout::Place;
-use crate::store::{Store, is_absence};
+use crate::layout::EntryPath;
+use crate::store::Store;
 
-/// How long a process does without looking.
-const INTERVAL: Duration = Duration::from_millis(100);
+/// The time between two polls.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A log that is longer, in bytes, gives way to a new one.
-const LONGEST: u64 = 256 * 1024;
+/// The length in bytes from which on a log is replaced.
+const MAX_LOG_LENGTH: u64 = 256 * 1024;
 
-/// The bytes of a record.
-const RECORD: usize = 4;
+/// The length of a record in bytes.
+const RECORD_LENGTH: usize = 4;
 
-/// Who is to be told, and what was seen last.
+/// The listeners of this process, and the last state of the log.
 #[derive(Debug, Default)]
-pub(crate) struct Lookout {
-    watchers: Mutex<Vec<Weak<dyn InvalidationListener>>>,
-    is_watched: AtomicBool,
-    /// When to look again, in microseconds.
-    next: AtomicI64,
-    /// What was in the log the last time.
-    seen: Mutex<Option<Vec<u8>>>,
+pub(crate) struct FeedPoller {
+    listeners: Mutex<Vec<Weak<dyn InvalidationListener>>>,
+    has_listeners: AtomicBool,
+    /// The time of the next poll, in microseconds.
+    next_poll: AtomicI64,
+    /// The bytes of the log at the last poll.
+    last_log: Mutex<Option<Vec<u8>>>,
 }
 
-impl Lookout {
-    fn watchers(&self) -> MutexGuard<'_, Vec<Weak<dyn InvalidationListener>>> {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+impl FeedPoller {
+    /// Adds a listener, and creates the log if there is none.
+    pub(crate) fn subscribe(&self, store: &Store, listener: Weak<dyn InvalidationListener>) {
+        let mut last_log = self.last_log();
+        self.listeners().push(listener);
+        if last_log.is_none() {
+            *last_log = store.create_log();
+        }
+        self.has_listeners.store(true, Ordering::Release);
     }
 
-    fn seen(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Reads the log and notifies the listeners, if a poll is due.
+    #[inline]
+    pub(crate) fn poll(&self, store: &Store) {
+        if !self.has_listeners.load(Ordering::Acquire) {
+            return;
+        }
+        let now = store.now();
+        if self.is_due(now) {
+            self.poll_log(store, now);
+        }
+    }
+
+    #[cold]
+    fn poll_log(&self, store: &Store, now: Timestamp) {
+        let mut last_log = self.last_log();
+        // Another call may have polled while this one waited for the lock.
+        if !self.is_due(now) {
+            return;
+        }
+        match store.open_files.with_fd_retry(|| store.read_log()) {
+            Ok(log) => {
+                self.notify(&appended(last_log.as_deref().unwrap_or_default(), &log));
+                *last_log = Some(log);
+            }
+            Err(error) if is_absence(&error) && last_log.is_some() => {
+                // The log was removed, and with it records that were not read.
+                *last_log = store.create_log();
+                self.notify(&[Invalidation::All]);
+            }
+            Err(_) => {}
+        }
+        // Last: a call that does not poll relies on the notifications.
+        let next = now.saturating_add(POLL_INTERVAL).as_micros();
+        self.next_poll.store(next, Ordering::Release);
     }
 
     #[inline]
     fn is_due(&self, now: Timestamp) -> bool {
-        let next = Timestamp::from_micros(self.next.load(Ordering::Acquire));
-        // A clock that was set back must not keep every call from looking.
-        now >= next || next.saturating_since(now) > INTERVAL
+        let next = Timestamp::from_micros(self.next_poll.load(Ordering::Acquire));
+        // The second condition holds after the clock was set back.
+        now >= next || next.saturating_since(now) > POLL_INTERVAL
     }
 
-    fn tell(&self, changes: &[Invalidation]) {
-        if changes.is_empty() {
+    fn notify(&self, invalidations: &[Invalidation]) {
+        if invalidations.is_empty() {
             return;
         }
-        let mut watchers = self.watchers();
-        watchers.retain(|watcher| watcher.strong_count() > 0);
-        let told = watchers.clone();
-        drop(watchers);
-        for watcher in told.iter().filter_map(Weak::upgrade) {
-            for &change in changes {
-                watcher.on_invalidation(change);
+        let mut listeners = self.listeners();
+        listeners.retain(|listener| listener.strong_count() > 0);
+        let live = listeners.clone();
+        drop(listeners);
+        for listener in live.iter().filter_map(Weak::upgrade) {
+            for &invalidation in invalidations {
+                listener.on_invalidation(invalidation);
             }
         }
     }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<Weak<dyn InvalidationListener>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_log(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.last_log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// The record of a change.
-fn record(change: Invalidation) -> [u8; RECORD] {
-    match change {
+/// Encodes an invalidation as a record.
+fn encode(invalidation: Invalidation) -> [u8; RECORD_LENGTH] {
+    match invalidation {
         Invalidation::KeySlot([first, second]) => [b'k', first, second, b'\n'],
         Invalidation::Generations => [b'g', 0, 0, b'\n'],
         _ => [b'a', 0, 0, b'\n'],
     }
 }
 
-/// The change that a record stands for. One that is not known may be any.
-fn change(record: &[u8]) -> Invalidation {
+/// Decodes a record. An unknown record invalidates everything.
+fn decode(record: &[u8]) -> Invalidation {
     match *record {
         [b'k', first, second, b'\n'] => Invalidation::KeySlot([first, second]),
         [b'g', 0, 0, b'\n'] => Invalidation::Generations,
@@ -93,110 +140,61 @@ fn change(record: &[u8]) -> Invalidation {
     }
 }
 
-/// What has changed between two readings of the log.
-fn changes(before: &[u8], now: &[u8]) -> Vec<Invalidation> {
+/// Returns the invalidations that were appended to a log. Another log invalidates everything.
+fn appended(before: &[u8], now: &[u8]) -> Vec<Invalidation> {
     match now.strip_prefix(before) {
-        Some(new) if before.len() >= LENGTH => new.chunks(RECORD).map(change).collect(),
+        Some(new) if before.len() >= LENGTH => new.chunks(RECORD_LENGTH).map(decode).collect(),
         _ => vec![Invalidation::All],
     }
 }
 
 impl Store {
-    /// Records a change for processes with memory in front, if there ever was one. Where there was none,
-    /// that costs one system call.
-    pub(crate) fn announce(&self, change: Invalidation) -> Result<()> {
-        match self.held.making_room(|| self.append(&record(change))) {
-            Ok(length) if length > LONGEST => self.bump(Group::BACKEND),
+    /// Appends an invalidation to the log. Without a log, this costs one system call.
+    pub(crate) fn publish(&self, invalidation: Invalidation) -> Result<()> {
+        match self.open_files.with_fd_retry(|| self.append(&encode(invalidation))) {
+            Ok(length) if length > MAX_LOG_LENGTH => self.bump(Group::BACKEND),
             Ok(_) => Ok(()),
             Err(error) if is_absence(&error) => Ok(()),
-            // A disk that is full has no room for a record, and a log of another generation says as much.
+            // A full disk has no space for a record; replacing the log invalidates everything.
             Err(_) => self.bump(Group::BACKEND),
         }
     }
 
-    /// Records a change if that can be done at once.
-    pub(crate) fn try_announce(&self, change: Invalidation) {
-        let _ = self.append(&record(change));
+    /// Appends an invalidation to the log, and ignores errors.
+    pub(crate) fn try_publish(&self, invalidation: Invalidation) {
+        let _ = self.append(&encode(invalidation));
     }
 
-    /// Returns the length before.
+    /// Appends a record. Returns the length of the log before.
     fn append(&self, record: &[u8]) -> io::Result<u64> {
-        let mut log = self.root.open_to_append(Place::of_generation(Group::BACKEND).path())?;
+        let mut log =
+            self.root.open_to_append(EntryPath::of_generation(Group::BACKEND).as_str())?;
         let status = log.status()?;
-        if status.kind == Kind::File {
+        if status.file_type == FileType::File {
             write_full(&mut *log, record)?;
         }
         Ok(status.length)
     }
 
-    /// Reads the log as a whole: no time of a file is exact enough to say that nothing was appended.
+    /// Reads all of the log: file times are too coarse to prove that nothing was appended.
     fn read_log(&self) -> io::Result<Vec<u8>> {
-        let file = self.root.open(Place::of_generation(Group::BACKEND).path())?;
-        let mut bytes = buffer(file.status()?.length.min(2 * LONGEST))?;
+        let file = self.root.open(EntryPath::of_generation(Group::BACKEND).as_str())?;
+        let mut bytes = buffer(file.status()?.length.min(2 * MAX_LOG_LENGTH))?;
         read_full(&*file, &mut bytes)?;
         Ok(bytes)
     }
 
-    #[cold]
-    fn look(&self, now: Timestamp) {
-        let mut seen = self.lookout.seen();
-        // Another call may have looked while this one waited for it.
-        if !self.lookout.is_due(now) {
-            return;
-        }
-        match self.held.making_room(|| self.read_log()) {
-            Ok(new) => {
-                self.lookout.tell(&changes(seen.as_deref().unwrap_or_default(), &new));
-                *seen = Some(new);
-            }
-            Err(error) if is_absence(&error) && seen.is_some() => {
-                // It was removed, and with it what others have recorded.
-                *seen = self.begin_log();
-                self.lookout.tell(&[Invalidation::All]);
-            }
-            Err(_) => {}
-        }
-        // Only now: whoever sees this has been told.
-        let next = now.saturating_add(INTERVAL).as_micros();
-        self.lookout.next.store(next, Ordering::Release);
-    }
-
-    /// Begins a log if there is none. Where that fails, the changes of others are not noticed before it
-    /// is tried again by another watcher; a directory that cannot be written to is one in which little
-    /// is changed.
-    fn begin_log(&self) -> Option<Vec<u8>> {
-        let read = || self.held.making_room(|| self.read_log());
+    /// Reads the log, and creates it if there is none. On failure, changes by other processes are not
+    /// noticed until the next subscriber tries again; in a directory that cannot be written to, little
+    /// changes.
+    fn create_log(&self) -> Option<Vec<u8>> {
+        let read = || self.open_files.with_fd_retry(|| self.read_log());
         match read() {
             Err(error) if is_absence(&error) => {
                 self.bump(Group::BACKEND).ok()?;
                 read().ok()
             }
-            seen => seen.ok(),
-        }
-    }
-}
-
-impl InvalidationFeed for FileBackend {
-    fn subscribe(&self, watcher: Weak<dyn InvalidationListener>) {
-        let lookout = &self.store.lookout;
-        let mut seen = lookout.seen();
-        lookout.watchers().push(watcher);
-        if seen.is_none() {
-            *seen = self.store.begin_log();
-        }
-        lookout.is_watched.store(true, Ordering::Release);
-    }
-
-    /// Looks at a small file, ten times in a second at most.
-    #[inline]
-    fn poll(&self) {
-        let lookout = &self.store.lookout;
-        if !lookout.is_watched.load(Ordering::Acquire) {
-            return;
-        }
-        let now = self.store.now();
-        if lookout.is_due(now) {
-            self.store.look(now);
+            log => log.ok(),
         }
     }
 }
@@ -206,28 +204,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn record_says_what_has_changed_and_an_unknown_one_may_say_anything() {
+    fn record_decodes_to_its_invalidation_and_unknown_record_to_all() {
         for known in [Invalidation::KeySlot([0, 255]), Invalidation::Generations, Invalidation::All]
         {
-            assert_eq!(change(&record(known)), known);
+            assert_eq!(decode(&encode(known)), known);
         }
         for unknown in [&b""[..], b"k", b"k12", b"k12x", b"g12\n", b"z\0\0\n"] {
-            assert_eq!(change(unknown), Invalidation::All);
+            assert_eq!(decode(unknown), Invalidation::All);
         }
     }
 
     #[test]
-    fn log_that_goes_on_says_what_is_new_and_another_log_may_say_anything() {
+    fn appended_records_are_returned_and_another_log_invalidates_all() {
         let (id, other) = ([1; LENGTH], [2; LENGTH]);
         let with = |id: [u8; LENGTH], records: &[Invalidation]| {
-            id.into_iter().chain(records.iter().flat_map(|&it| record(it))).collect::<Vec<_>>()
+            id.into_iter().chain(records.iter().flat_map(|&it| encode(it))).collect::<Vec<_>>()
         };
         let (one, two) = (Invalidation::KeySlot([1, 2]), Invalidation::Generations);
-        assert_eq!(changes(&with(id, &[]), &with(id, &[one, two])), [one, two]);
-        assert_eq!(changes(&with(id, &[one]), &with(id, &[one, two])), [two]);
-        assert_eq!(changes(&with(id, &[one]), &with(id, &[one])), []);
-        assert_eq!(changes(&with(id, &[one, two]), &with(id, &[one])), [Invalidation::All]);
-        assert_eq!(changes(&with(id, &[]), &with(other, &[one])), [Invalidation::All]);
-        assert_eq!(changes(&[], &with(id, &[])), [Invalidation::All]);
+        assert_eq!(appended(&with(id, &[]), &with(id, &[one, two])), [one, two]);
+        assert_eq!(appended(&with(id, &[one]), &with(id, &[one, two])), [two]);
+        assert_eq!(appended(&with(id, &[one]), &with(id, &[one])), []);
+        assert_eq!(appended(&with(id, &[one, two]), &with(id, &[one])), [Invalidation::All]);
+        assert_eq!(appended(&with(id, &[]), &with(other, &[one])), [Invalidation::All]);
+        assert_eq!(appended(&[], &with(id, &[])), [Invalidation::All]);
     }
 }

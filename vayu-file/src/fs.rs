@@ -1,7 +1,7 @@
-//! The files below one directory, as far as the backend needs them.
+//! File system access, as much of it as the backend needs.
 //!
-//! Everything that touches the file system goes through [`Folder`] and [`File`], each method one
-//! operation that can fail, so that every failure of each can be had in a test.
+//! All access goes through [`Directory`] and [`File`]. Each method is one operation that can fail, so
+//! that tests can inject a failure of each.
 
 mod disk;
 #[cfg(test)]
@@ -14,104 +14,100 @@ use std::time::SystemTime;
 
 use rustix::fs::Dev;
 
-pub(crate) use self::disk::DiskFolder;
-pub(crate) use self::none::NoFolder;
+pub(crate) use self::disk::DiskDirectory;
+pub(crate) use self::none::NoDirectory;
 
-/// An open directory. Names are single components; nothing outside is ever reached.
-pub(crate) trait Folder: Debug + Send + Sync {
-    /// Opens a file to read it. The path is a name in this folder, or `folder/name`. No link is
-    /// followed, and nothing is waited for.
+/// An open directory. A name is a single component, a path a name or `directory/name`. No operation
+/// leaves the directory or follows a symbolic link.
+pub(crate) trait Directory: Debug + Send + Sync {
+    /// Opens a file for reading. Does not block.
     fn open(&self, path: &str) -> io::Result<Box<dyn File>>;
 
-    /// Makes a file that must not exist, to write it. Only its owner may read it.
+    /// Creates a file for writing. It must not exist.
     fn create(&self, name: &str) -> io::Result<Box<dyn File>>;
 
-    /// Opens a file to read it and to overwrite it in place. It must exist, be a regular file, and
+    /// Opens a file for reading and for overwriting it in place. It must exist, be a regular file, and
     /// have no other name.
     fn update(&self, name: &str) -> io::Result<Box<dyn File>>;
 
-    /// Opens a file to append to it. The path is as in [`open`](Self::open); no link is followed, and
-    /// nothing is waited for. What is written in one piece stays in one piece, whoever else appends.
+    /// Opens a file for appending. Does not block. Concurrent writes do not interleave.
     fn open_to_append(&self, path: &str) -> io::Result<Box<dyn File>>;
 
-    /// Opens a file to lock it, and makes it if it does not exist.
+    /// Opens a file for locking, and creates it if it does not exist.
     fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>>;
 
-    /// Gives a file another name, in the place of whatever file has it.
+    /// Renames a file, and replaces a file that has the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// What a name in this folder, or `folder/name`, stands for; a link that has the name is not
-    /// followed.
-    fn status(&self, name: &str) -> io::Result<Status>;
+    /// Returns the status of a file, or of a symbolic link itself.
+    fn status(&self, path: &str) -> io::Result<Status>;
 
     /// Calls `visit` with each name.
     fn list(&self, visit: &mut dyn FnMut(&str)) -> io::Result<()>;
 
-    /// Opens a folder in this one. No link is followed.
-    fn folder(&self, name: &str) -> io::Result<Box<dyn Folder>>;
+    /// Opens a subdirectory.
+    fn open_directory(&self, name: &str) -> io::Result<Box<dyn Directory>>;
 
-    /// Makes a folder in this one that only its owner may enter.
-    fn make_folder(&self, name: &str) -> io::Result<()>;
+    /// Creates a subdirectory.
+    fn create_directory(&self, name: &str) -> io::Result<()>;
 
-    /// Returns once the names in this folder would survive a loss of power.
+    /// Waits until the names in this directory would survive a power loss.
     fn sync(&self) -> io::Result<()>;
 
-    /// Whether all that is known of the files here is known at once: no other machine, and no
-    /// program, may change them behind the back of this system.
+    /// Returns whether the file system belongs to this machine alone, so that a status is never
+    /// outdated.
     fn is_local(&self) -> io::Result<bool>;
 }
 
-/// An open file. It is closed when it is dropped.
+/// An open file, closed when it is dropped.
 pub(crate) trait File: Debug + Send + Sync {
-    /// Reads on from where the buffer ends, which holds the beginning of the file, and appends it,
-    /// at most as much as that has room for without growing; how many bytes that were, zero at the
-    /// end.
+    /// Reads at the position that is the length of the buffer, and appends up to its spare capacity.
+    /// Returns the number of bytes, 0 at the end of the file.
     fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize>;
 
-    /// Writes on, as many bytes as the answer says.
+    /// Writes at the current position. Returns the number of bytes written.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Writes over what is at a position, as many bytes as is returned. That needs no space where
-    /// there is something already.
+    /// Writes at a position. Returns the number of bytes written. Overwriting needs no disk space.
     fn overwrite(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize>;
 
-    /// What it is.
+    /// Returns the status of the file.
     fn status(&self) -> io::Result<Status>;
 
-    /// Returns once what was written would survive a loss of power.
+    /// Waits until the content would survive a power loss.
     fn sync(&self) -> io::Result<()>;
 
-    /// Takes the lock of the file, unless somebody else has it; whether it was taken. It is given
-    /// back when the file is closed, and when the process dies.
+    /// Tries to lock the file, without waiting. Returns whether it was locked. The lock is released
+    /// when the file is closed, and when the process dies.
     fn try_lock(&self) -> io::Result<bool>;
 }
 
-/// What is known of a file without reading it.
+/// The metadata of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status {
-    pub(crate) kind: Kind,
-    /// In bytes.
+    pub(crate) file_type: FileType,
+    /// The length in bytes.
     pub(crate) length: u64,
-    /// The second in which it was last written, by the clock of the file system.
+    /// The modification time in whole seconds, by the clock of the file system.
     pub(crate) modified: SystemTime,
-    /// The device and its number there. No other file has them while it exists or is held open.
+    /// The device and the inode. No other file has the same while this one exists or is open.
     pub(crate) id: (Dev, u64),
-    /// When it was last written, renamed, or given to others, by the clock of the file system.
+    /// The change time: the last write, rename, or change of mode or owner.
     pub(crate) changed: SystemTime,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FileType {
     File,
-    Folder,
-    /// A link, a pipe, a socket, a device.
+    Directory,
+    /// A symbolic link, a pipe, a socket or a device.
     Other,
 }
 
-/// Reads once, unless a signal came in between.
+/// Reads once, and retries when a signal interrupts it.
 pub(crate) fn read_some(file: &dyn File, buffer: &mut Vec<u8>) -> io::Result<usize> {
     loop {
         match file.read(buffer) {
@@ -127,20 +123,34 @@ pub(crate) fn read_full(file: &dyn File, buffer: &mut Vec<u8>) -> io::Result<()>
     Ok(())
 }
 
-/// An empty buffer for so many bytes, if there is the memory.
-pub(crate) fn buffer(length: u64) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(length).map_err(io::Error::other)?;
+/// Allocates an empty buffer. A failed allocation is an error.
+pub(crate) fn buffer(capacity: u64) -> io::Result<Vec<u8>> {
+    let capacity = usize::try_from(capacity).map_err(io::Error::other)?;
     let mut buffer = Vec::new();
-    buffer.try_reserve_exact(length)?;
+    buffer.try_reserve_exact(capacity)?;
     Ok(buffer)
 }
 
-/// Writes all of it.
-pub(crate) fn write_full(file: &mut dyn File, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match file.write(bytes) {
+/// Writes all bytes.
+pub(crate) fn write_full(file: &mut dyn File, bytes: &[u8]) -> io::Result<()> {
+    write_all(bytes, |_, rest| file.write(rest))
+}
+
+/// Writes all bytes at a position.
+pub(crate) fn overwrite_full(file: &mut dyn File, position: u64, bytes: &[u8]) -> io::Result<()> {
+    write_all(bytes, |written, rest| file.overwrite(position + written as u64, rest))
+}
+
+/// Calls `write` with the number of bytes that are written and the rest, until there is no rest.
+fn write_all(
+    bytes: &[u8],
+    mut write: impl FnMut(usize, &[u8]) -> io::Result<usize>,
+) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match write(done, &bytes[done..]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
+            Ok(written) => done += written,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -1,56 +1,64 @@
 //! The generations of groups, each in a file of its own.
+//!
+//! A generation is 16 random bytes; to bump it replaces the file. On a full disk that can fail, and an
+//! invalidation must not: then the file is overwritten in place, oldest entries are evicted, and
+//! finally all entries are removed.
 
 use std::io;
 
-use async_trait::async_trait;
 use rustix::rand::{GetRandomFlags, getrandom};
-use vayu_core::{Generations, Group, Invalidation, Result};
+use vayu_core::{Group, Invalidation, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::backend::FileBackend;
-use crate::counts::overwrite_full;
-use crate::fs::{buffer, read_full};
-use crate::layout::{Place, shard_name};
+use crate::errno::{failed, is_full};
+use crate::fs::{buffer, overwrite_full, read_full};
+use crate::layout::{EntryPath, shard_name};
 use crate::offload::CancelFlag;
 use crate::options::Durability;
-use crate::store::{Store, failed};
+use crate::store::Store;
 
-/// How many random bytes a generation has.
+/// The number of random bytes of a generation.
 pub(crate) const LENGTH: usize = 16;
 
 impl Store {
-    /// The generation of a group: what its file holds, as a number. A damaged file is another
-    /// generation.
+    /// Returns the generation of a group: a hash of its file, or 0 without one. A damaged file is a
+    /// different generation.
     pub(crate) fn generation(&self, group: Group) -> Result<u64> {
-        let place = Place::of_generation(group);
-        match self.held.making_room(|| self.read_generation(&place)) {
+        let path = EntryPath::of_generation(group);
+        match self.open_files.with_fd_retry(|| self.read_generation(&path)) {
             Ok(bytes) => Ok(xxh3_64(&bytes) | 1),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(failed("read generation", error)),
         }
     }
 
-    fn read_generation(&self, place: &Place) -> io::Result<Vec<u8>> {
-        let file = self.root.open(place.path())?;
+    fn read_generation(&self, path: &EntryPath) -> io::Result<Vec<u8>> {
+        let file = self.root.open(path.as_str())?;
         let mut bytes = buffer(LENGTH as u64)?;
         read_full(&*file, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// Gives a group another generation. On a disk that is full, or where the file cannot be
-    /// replaced for another reason, it is overwritten in place, or entries go until there is room for
-    /// it; at worst all entries go, since they could not be invalidated otherwise.
+    /// Bumps the generation of a group, and publishes that.
+    pub(crate) fn invalidate(&self, group: Group) -> Result<()> {
+        self.publish(Invalidation::Generations)?;
+        self.bump(group)?;
+        self.publish(Invalidation::Generations)
+    }
+
+    /// Bumps the generation of a group. Where there is no space for a new file, it is overwritten in
+    /// place, or entries are removed.
     pub(crate) fn bump(&self, group: Group) -> Result<()> {
-        let place = Place::of_generation(group);
+        let path = EntryPath::of_generation(group);
         let mut bytes = [0; LENGTH];
         getrandom(&mut bytes, GetRandomFlags::empty())
             .map_err(|error| failed("write generation", error.into()))?;
-        let write = || self.replace(&place, &bytes, &CancelFlag::never(), || Ok(())).map(|_| ());
+        let write = || self.replace(&path, &bytes, &CancelFlag::never(), || Ok(())).map(|_| ());
         let Err(mut error) = write() else { return Ok(()) };
-        if self.overwrite_generation(&place, &bytes).is_ok() {
+        if self.overwrite_generation(&path, &bytes).is_ok() {
             return Ok(());
         }
-        while is_full(&error) && self.make_room() {
+        while is_full(&error) && self.free_space() {
             match write() {
                 Ok(()) => return Ok(()),
                 Err(again) => error = again,
@@ -60,47 +68,15 @@ impl Store {
         removed.map_err(|_| failed("write generation", error))
     }
 
-    /// Renews a group, and records that.
-    pub(crate) fn invalidate(&self, group: Group) -> Result<()> {
-        self.announce(Invalidation::Generations)?;
-        self.bump(group)?;
-        self.announce(Invalidation::Generations)
-    }
-
-    /// Writes a generation over the one that is there, which needs no space. If only a part of it is
-    /// written, that is another generation as well.
-    fn overwrite_generation(&self, place: &Place, bytes: &[u8]) -> io::Result<()> {
-        let folder = self.root.folder(&shard_name(place.shard()))?;
-        let mut file = folder.update(place.name())?;
+    /// Overwrites a generation in place, which needs no space. A partial write is a new generation,
+    /// too.
+    fn overwrite_generation(&self, path: &EntryPath, bytes: &[u8]) -> io::Result<()> {
+        let shard = self.root.open_directory(&shard_name(path.shard()))?;
+        let mut file = shard.update(path.file_name())?;
         overwrite_full(&mut *file, 0, bytes)?;
         match self.durability {
             Durability::Synced => file.sync(),
             Durability::Relaxed => Ok(()),
         }
-    }
-}
-
-/// Whether the disk, or what its user may take of it, is full.
-fn is_full(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
-}
-
-#[async_trait]
-impl Generations for FileBackend {
-    fn generation(&self, group: Group) -> Result<u64> {
-        self.store.generation(group)
-    }
-
-    fn bump(&self, group: Group) -> Result<()> {
-        self.store.invalidate(group)
-    }
-
-    async fn generation_async(&self, group: Group) -> Result<u64> {
-        self.offload(move |store, _| store.generation(group)).await
-    }
-
-    async fn bump_async(&self, group: Group) -> Result<()> {
-        self.offload(move |store, _| store.invalidate(group)).await
     }
 }

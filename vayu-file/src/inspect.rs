@@ -1,4 +1,4 @@
-//! A look into a cache directory from outside.
+//! Inspection of a cache directory: listing, verifying and removing entries.
 
 use std::fmt;
 use std::io;
@@ -11,12 +11,13 @@ use vayu_core::{Error, ErrorKind, Result, SerializerId, Timestamp};
 
 use crate::counts::Counts;
 use crate::directory;
-use crate::fs::{DiskFolder, File, Folder, Kind, buffer, read_full};
-use crate::layout::{Role, SHARDS, shard_name};
+use crate::errno::failed;
+use crate::fs::{Directory, DiskDirectory, File, FileType, buffer, read_full};
+use crate::layout::{FileKind, SHARDS, shard_name};
 use crate::options::Access;
 
-/// A cache directory to look into: which entries it has, whether they are whole, and to remove
-/// some. Processes may go on using it.
+/// A cache directory, opened to list, verify and remove its entries. Other processes may use it at the
+/// same time.
 ///
 /// # Examples
 ///
@@ -24,8 +25,8 @@ use crate::options::Access;
 /// use vayu_file::{CacheDirectory, Verify};
 ///
 /// # fn main() -> vayu_core::Result<()> {
-/// # let place = tempfile::tempdir().unwrap();
-/// # let path = place.path();
+/// # let temporary = tempfile::tempdir().unwrap();
+/// # let path = temporary.path();
 /// # vayu_file::FileCache::open(path)?
 /// #     .set(&vayu_core::Key::from_text("rates", "EUR"), &1.1, std::time::Duration::MAX)?;
 /// let directory = CacheDirectory::open(path)?;
@@ -39,16 +40,16 @@ use crate::options::Access;
 /// ```
 pub struct CacheDirectory {
     path: PathBuf,
-    root: DiskFolder,
+    root: DiskDirectory,
 }
 
-/// How closely entries are looked at.
+/// How much of an entry is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verify {
-    /// Their headers are read.
+    /// The header.
     Header,
-    /// They are read whole, and every byte is checked.
+    /// Every byte, by the checksum.
     Full,
 }
 
@@ -71,67 +72,67 @@ struct Content {
     serializer: SerializerId,
 }
 
-/// Why a file under an entry's name gives no value.
+/// The reason why a file with the name of an entry is not a valid entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryError {
-    /// It is damaged, or of another version.
+    /// The entry is corrupt, or of another version.
     #[error(transparent)]
     Corrupt(#[from] ParseError),
-    /// It is no regular file.
+    /// The file is not a regular file.
     #[error("not a regular file")]
     NotAFile,
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("unreadable: {0}")]
     Unreadable(io::ErrorKind),
 }
 
-/// As much of an entry as is read to know its key; keys are seldom longer.
-const GLANCE: u64 = 4 * 1024;
-/// No key that is kept whole is longer.
-const LONG_GLANCE: u64 = 128 * 1024;
+/// How many bytes are read to get the key of an entry; most keys are shorter.
+const PREFIX_LENGTH: u64 = 4 * 1024;
+/// The most bytes that contain a key: a longer one is stored as a digest.
+const LONG_PREFIX_LENGTH: u64 = 128 * 1024;
 
 impl CacheDirectory {
     /// Opens a directory that is a cache.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] when there is none or it is no cache.
+    /// [`ErrorKind::Configuration`] when the directory does not exist or is not a cache.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let shown = path.as_ref().display();
         let refused = |message: String| Error::new(ErrorKind::Configuration, message);
         let dir = Dir::open_ambient_dir(&path, cap_std::ambient_authority())
             .map_err(|error| refused(format!("open directory `{shown}`")).with_source(error))?;
-        let root = DiskFolder::new(dir, Access::OwnerOnly);
+        let root = DiskDirectory::new(dir, Access::OwnerOnly);
         match directory::is_marked(&root) {
             Ok(true) => Ok(Self { path: path.as_ref().to_owned(), root }),
-            Ok(false) => Err(refused(format!("the directory `{shown}` is no cache"))),
-            Err(error) => Err(refused(format!("look into directory `{shown}`")).with_source(error)),
+            Ok(false) => Err(refused(format!("the directory `{shown}` is not a cache"))),
+            Err(error) => Err(refused(format!("read directory `{shown}`")).with_source(error)),
         }
     }
 
-    /// All entries, in the order of their file names. The memory of no more than a 256th of them
-    /// is needed at once. What other processes write or remove meanwhile may be there or not.
+    /// Returns all entries, in the order of their file names. At most a 256th of them is in memory at
+    /// once. An entry that another process writes or removes in the meantime may be listed or not.
     ///
     /// # Errors
     ///
-    /// Where a folder cannot be read, one item says so, and the others follow.
-    pub fn entries(&self, check: Verify) -> impl Iterator<Item = Result<EntryInfo>> {
+    /// For a subdirectory that cannot be read, one item is an error, and the others follow.
+    pub fn entries(&self, verify: Verify) -> impl Iterator<Item = Result<EntryInfo>> {
         (0..SHARDS).flat_map(move |shard| {
             let (names, error) = match self.names(shard) {
                 Ok(names) => (names, None),
                 Err(error) => (Vec::new(), Some(failed("list entries", error))),
             };
-            let infos = names.into_iter().filter_map(move |name| self.look_at(shard, name, check));
+            let infos = names.into_iter().filter_map(move |name| self.inspect(shard, name, verify));
             error.into_iter().map(Err).chain(infos.map(Ok))
         })
     }
 
-    /// How many files there are under entries' names, without looking at them.
+    /// Returns the number of files with the name of an entry, without reading them.
     ///
     /// # Errors
     ///
-    /// When a folder cannot be read.
+    /// When a subdirectory cannot be read.
     pub fn count(&self) -> Result<u64> {
         (0..SHARDS).try_fold(0, |count, shard| {
             let names = self.names(shard).map_err(|error| failed("list entries", error))?;
@@ -139,11 +140,11 @@ impl CacheDirectory {
         })
     }
 
-    /// The stored form of an entry's value, as its serializer wrote it.
+    /// Reads the stored form of an entry's value, as its serializer wrote it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Miss`] when it is gone, [`ErrorKind::Decode`] when it is damaged, and
+    /// [`ErrorKind::Miss`] when it was removed, [`ErrorKind::Decode`] when it is corrupt, and
     /// [`ErrorKind::Backend`] when it cannot be read.
     pub fn value(&self, entry: &EntryInfo) -> Result<Bytes> {
         let bytes = match self.open_entry(entry.shard, &entry.name).and_then(|file| {
@@ -152,19 +153,19 @@ impl CacheDirectory {
         }) {
             Ok(bytes) => Bytes::from(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::new(ErrorKind::Miss, "the entry is gone"));
+                return Err(Error::new(ErrorKind::Miss, "the entry was removed"));
             }
             Err(error) => return Err(failed("read entry", error)),
         };
         match EncodedEntry::parse(&bytes) {
             Ok(whole) => Ok(bytes.slice(whole.value_range())),
-            Err(defect) => {
-                Err(Error::new(ErrorKind::Decode, "the entry is damaged").with_source(defect))
+            Err(error) => {
+                Err(Error::new(ErrorKind::Decode, "the entry is corrupt").with_source(error))
             }
         }
     }
 
-    /// Removes an entry; whether it was there.
+    /// Removes an entry. Returns whether it existed.
     ///
     /// # Errors
     ///
@@ -172,12 +173,13 @@ impl CacheDirectory {
     pub fn remove(&self, entry: &EntryInfo) -> Result<bool> {
         let removed = self
             .root
-            .folder(&shard_name(entry.shard))
-            .and_then(|folder| folder.remove(&entry.name));
+            .open_directory(&shard_name(entry.shard))
+            .and_then(|directory| directory.remove(&entry.name));
         match removed {
             Ok(()) => {
-                // Those who write to the directory count this part of it anew.
-                let _ = Counts::open(&self.root).and_then(|mut counts| counts.forget(entry.shard));
+                // The next writer counts the shard again.
+                let _ =
+                    Counts::open(&self.root).and_then(|mut counts| counts.invalidate(entry.shard));
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -185,12 +187,12 @@ impl CacheDirectory {
         }
     }
 
-    /// The names of the entries in a shard, sorted.
+    /// Returns the names of the entries in a shard, sorted.
     fn names(&self, shard: usize) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        match self.root.folder(&shard_name(shard)) {
-            Ok(folder) => folder.list(&mut |name| {
-                if Role::of(name) == Role::Entry {
+        match self.root.open_directory(&shard_name(shard)) {
+            Ok(directory) => directory.list(&mut |name| {
+                if FileKind::of(name) == FileKind::Entry {
                     names.push(name.to_owned());
                 }
             })?,
@@ -201,9 +203,9 @@ impl CacheDirectory {
         Ok(names)
     }
 
-    /// What is under a name, unless it is gone.
-    fn look_at(&self, shard: usize, name: String, check: Verify) -> Option<EntryInfo> {
-        let (length, content) = match self.read(shard, &name, check) {
+    /// Inspects an entry. `None` if it was removed.
+    fn inspect(&self, shard: usize, name: String, verify: Verify) -> Option<EntryInfo> {
+        let (length, content) = match self.read(shard, &name, verify) {
             Ok((length, content)) => (length, content),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => (0, Err(EntryError::Unreadable(error.kind()))),
@@ -215,26 +217,30 @@ impl CacheDirectory {
         &self,
         shard: usize,
         name: &str,
-        check: Verify,
+        verify: Verify,
     ) -> io::Result<(u64, Result<Content, EntryError>)> {
         let file = self.open_entry(shard, name)?;
         let status = file.status()?;
-        if status.kind != Kind::File {
+        if status.file_type != FileType::File {
             return Ok((0, Err(EntryError::NotAFile)));
         }
-        let entry = match check {
+        let entry = match verify {
             Verify::Full => {
                 let bytes = read_up_to(&*file, status.length)?;
                 EncodedEntry::parse(&bytes).map(|entry| Content::of(&entry))
             }
             Verify::Header => {
-                let mut bytes = read_up_to(&*file, status.length.min(GLANCE))?;
+                let mut bytes = read_up_to(&*file, status.length.min(PREFIX_LENGTH))?;
                 if EncodedEntry::parse_prefix(&bytes).err() == Some(ParseError::LengthMismatch) {
-                    bytes = read_up_to(&*file, status.length.min(LONG_GLANCE))?;
+                    bytes = read_up_to(&*file, status.length.min(LONG_PREFIX_LENGTH))?;
                 }
                 EncodedEntry::parse_prefix(&bytes).and_then(|entry| {
-                    let is_whole = entry.header().entry_length() == Some(status.length);
-                    if is_whole { Ok(Content::of(&entry)) } else { Err(ParseError::LengthMismatch) }
+                    let is_complete = entry.header().entry_length() == Some(status.length);
+                    if is_complete {
+                        Ok(Content::of(&entry))
+                    } else {
+                        Err(ParseError::LengthMismatch)
+                    }
                 })
             }
         };
@@ -267,48 +273,48 @@ impl Content {
 }
 
 impl EntryInfo {
-    /// The path of its file in the directory.
+    /// Returns the path of its file, relative to the directory.
     pub fn path(&self) -> String {
         format!("{}/{}", shard_name(self.shard), self.name)
     }
 
-    /// The length of its file in bytes.
+    /// Returns the length of its file in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// What is wrong with it, if anything.
+    /// Returns the reason why the entry is invalid, if it is.
     pub fn error(&self) -> Option<EntryError> {
         self.content.as_ref().err().copied()
     }
 
-    /// The path of its function, or the prefix in its place; not where the key was longer than
-    /// 64 KiB.
+    /// Returns the path of its function, or the prefix that replaces it. `None` if the key is longer
+    /// than 64 KiB.
     pub fn function(&self) -> Option<&str> {
         self.content().and_then(|content| content.function.as_deref())
     }
 
-    /// Its key as text: the function, and a text or the SHA-256 of the arguments.
+    /// Returns its key as a string: the function, and the string key or the SHA-256 of the arguments.
     pub fn key(&self) -> Option<&str> {
         self.content().and_then(|content| content.key.as_deref())
     }
 
-    /// When its value was computed.
+    /// Returns when its value was computed.
     pub fn created(&self) -> Option<Timestamp> {
         self.content().map(|content| content.created)
     }
 
-    /// The first instant at which its value is no longer fresh.
+    /// Returns the first instant at which its value is not fresh.
     pub fn expires(&self) -> Option<Timestamp> {
         self.content().map(|content| content.expires)
     }
 
-    /// The first instant at which it may be forgotten.
+    /// Returns the first instant at which its value is not served stale either.
     pub fn stale_until(&self) -> Option<Timestamp> {
         self.content().map(|content| content.stale_until)
     }
 
-    /// The number of the serializer that wrote its value.
+    /// Returns the identifier of the serializer that wrote its value.
     pub fn serializer(&self) -> Option<SerializerId> {
         self.content().map(|content| content.serializer)
     }
@@ -318,13 +324,9 @@ impl EntryInfo {
     }
 }
 
-/// Reads no more than so many bytes, and needs no more memory than there are.
+/// Reads up to `length` bytes.
 fn read_up_to(file: &dyn File, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = buffer(length)?;
     read_full(file, &mut bytes)?;
     Ok(bytes)
-}
-
-fn failed(operation: &'static str, error: io::Error) -> Error {
-    Error::new(ErrorKind::Backend, operation).with_source(error)
 }

@@ -1,23 +1,23 @@
-//! Which names the files of a cache have.
+//! The names of the files of a cache. `docs/format.md` specifies them.
 
 use vayu_core::Group;
 use vayu_core::wire::WireKey;
 
-/// How many folders the entries of a cache are spread over.
+/// The number of subdirectories (shards) of a cache.
 pub(crate) const SHARDS: usize = 256;
 
-/// The file that says that a directory is a cache, so that things may be deleted in it.
+/// The file that marks a directory as a cache, so that files may be deleted in it.
 pub(crate) const MARKER: &str = "VAYU";
 pub(crate) const MARKER_TEXT: &str =
     "This directory is a cache of vayu. It may be deleted when no process uses it.\n";
 
-/// The file that tells backup programs to leave a directory out (<https://bford.info/cachedir/>).
+/// The file that excludes a directory from backups (<https://bford.info/cachedir/>).
 pub(crate) const TAG: &str = "CACHEDIR.TAG";
 pub(crate) const TAG_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This directory is a cache of vayu. For information about cache directory tags see\n\
     # https://bford.info/cachedir/\n";
 
-/// The file that says how much is in each shard.
+/// The file with the records of the shards.
 pub(crate) const COUNTS: &str = "counts-1";
 
 const ENTRY: &str = ".v1";
@@ -25,19 +25,19 @@ const GENERATION: &str = ".g1";
 const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".vayu-tmp-";
 
-/// Hex digits of the name of an entry, apart from the two of its folder.
+/// The number of hex digits in the name of an entry, without the two of its shard.
 const DIGITS: usize = 38;
 const TEMPORARY_DIGITS: usize = 32;
 
-/// Where the entry of a key is: in a folder named by two hex digits, under 38 more. And where the
-/// generations of groups are.
+/// The path of an entry or a generation: a shard named by two hex digits, and a file name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct EntryPath {
     shard: u8,
     path: String,
 }
 
-impl Place {
+impl EntryPath {
+    /// Returns the path of the entry of a key: 2 + 38 hex digits of its digest.
     pub(crate) fn of(key: &WireKey) -> Self {
         let digest = key.digest();
         let mut digits = [0; 2 + DIGITS];
@@ -47,7 +47,7 @@ impl Place {
         Self { shard: digest[0], path }
     }
 
-    /// Where the generation of a group is: under two hex digits. Groups with one place are
+    /// Returns the path of the generation of a group: 2 + 2 hex digits. Groups with the same path are
     /// invalidated together.
     pub(crate) fn of_generation(group: Group) -> Self {
         let [.., shard, name] = group.number().to_be_bytes();
@@ -58,44 +58,44 @@ impl Place {
         usize::from(self.shard)
     }
 
-    /// The folder and the name.
-    pub(crate) fn path(&self) -> &str {
+    /// Returns the path relative to the directory of the cache.
+    pub(crate) fn as_str(&self) -> &str {
         &self.path
     }
 
-    /// The name in the folder.
-    pub(crate) fn name(&self) -> &str {
+    /// Returns the name in the shard.
+    pub(crate) fn file_name(&self) -> &str {
         &self.path[3..]
     }
 
-    /// The name of the file that is locked by whoever computes the value of this key.
-    pub(crate) fn lock(&self) -> String {
+    /// Returns the name of the lock file of this key.
+    pub(crate) fn lock_name(&self) -> String {
         format!("{}{LOCK}", &self.path[3..3 + DIGITS])
     }
 }
 
-/// The name of the folder.
+/// Returns the name of a shard.
 pub(crate) fn shard_name(shard: usize) -> String {
     format!("{shard:02x}")
 }
 
-/// A name for an entry that is being written, which no other process chooses.
+/// Returns a unique name for a temporary file.
 pub(crate) fn temporary_name(random: [u8; 16]) -> String {
     format!("{TEMPORARY}{}", const_hex::encode(random))
 }
 
-/// What a file in a shard is by its name.
+/// The kind of a file in a shard, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum FileKind {
     Entry,
     Temporary,
     Lock,
     Generation,
-    /// None of ours: it is left alone.
+    /// A file that the cache did not create and does not touch.
     Foreign,
 }
 
-impl Role {
+impl FileKind {
     pub(crate) fn of(name: &str) -> Self {
         if name.strip_suffix(ENTRY).is_some_and(|stem| is_hex(stem, DIGITS)) {
             Self::Entry
@@ -111,7 +111,7 @@ impl Role {
     }
 }
 
-/// Whether a name at the top of a directory may be there before it becomes a cache.
+/// Returns whether a directory that contains a file of this name may become a cache.
 pub(crate) fn is_harmless(name: &str) -> bool {
     name == TAG || name == MARKER || name == "lost+found" || name.starts_with('.')
 }
@@ -129,26 +129,26 @@ mod tests {
     #[test]
     fn names_are_hex_whatever_the_key_is() {
         for text in ["", "/", "..", "a\0b", "CON", "é", &"k".repeat(1 << 20)] {
-            let place = Place::of(&WireKey::new(&Key::from_text("p", text)));
-            let (shard, name) = place.path().split_once('/').expect("a folder and a name");
-            assert_eq!(shard, shard_name(place.shard()));
-            assert_eq!(name, place.name());
-            assert_eq!(Role::of(name), Role::Entry);
-            assert_eq!(Role::of(&place.lock()), Role::Lock);
+            let path = EntryPath::of(&WireKey::new(&Key::from_text("p", text)));
+            let (shard, name) = path.as_str().split_once('/').expect("a shard and a name");
+            assert_eq!(shard, shard_name(path.shard()));
+            assert_eq!(name, path.file_name());
+            assert_eq!(FileKind::of(name), FileKind::Entry);
+            assert_eq!(FileKind::of(&path.lock_name()), FileKind::Lock);
         }
     }
 
     #[test]
-    fn generations_have_names_of_their_own() {
-        let place = Place::of_generation(Group::tag("t"));
-        let (shard, name) = place.path().split_once('/').expect("a folder and a name");
-        assert_eq!((shard, name), (&*shard_name(place.shard()), place.name()));
-        assert_eq!(Role::of(name), Role::Generation);
+    fn generation_has_a_name_of_its_own_kind() {
+        let path = EntryPath::of_generation(Group::tag("t"));
+        let (shard, name) = path.as_str().split_once('/').expect("a shard and a name");
+        assert_eq!((shard, name), (&*shard_name(path.shard()), path.file_name()));
+        assert_eq!(FileKind::of(name), FileKind::Generation);
     }
 
     #[test]
-    fn only_names_of_ours_are_ours() {
-        assert_eq!(Role::of(&temporary_name([7; 16])), Role::Temporary);
+    fn other_names_are_foreign() {
+        assert_eq!(FileKind::of(&temporary_name([7; 16])), FileKind::Temporary);
         let digits = "0".repeat(DIGITS);
         for name in [
             "",
@@ -164,7 +164,7 @@ mod tests {
             "000.g1",
             &format!("é{}.v1", &digits[2..]),
         ] {
-            assert_eq!(Role::of(name), Role::Foreign, "{name}");
+            assert_eq!(FileKind::of(name), FileKind::Foreign, "{name}");
         }
     }
 }

@@ -17,15 +17,16 @@
 //! # }
 //! ```
 //!
-//! It works on Unix. Network file systems are right by verification only: an entry that comes back
-//! damaged is a miss, and [`SingleFlight::Everywhere`](vayu_core::SingleFlight::Everywhere) needs locks that work.
+//! The crate needs a Unix system. On network file systems, a corrupt entry is detected and is a miss, but
+//! [`SingleFlight::Everywhere`](vayu_core::SingleFlight::Everywhere) needs working `flock` locks.
 
 #[cfg(not(unix))]
-compile_error!("vayu-file needs a Unix file system; leave its feature out on other systems");
+compile_error!("vayu-file needs a Unix file system; disable its feature on other systems");
 
 mod backend;
 mod counts;
 mod directory;
+mod errno;
 mod feed;
 mod fs;
 mod generations;
@@ -42,7 +43,10 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use vayu_core::{Cache, MessagePack};
+use std::path::Path;
+
+use cap_std::fs::Dir;
+use vayu_core::{Cache, MessagePack, Result};
 
 pub use crate::backend::FileBackend;
 pub use crate::inspect::{CacheDirectory, EntryError, EntryInfo, Verify};
@@ -50,11 +54,36 @@ pub use crate::options::{AsyncIo, Durability, FileOptions};
 
 /// A cache in a directory.
 ///
-/// `FileCache::open(path)?` makes the directory if it does not exist, for its owner alone, and
-/// takes at most [`FileOptions::DEFAULT_MAX_BYTES`] (1 GiB) of disk; other limits are set with
+/// `FileCache::open(path)?` creates the directory if it does not exist, accessible to its owner only. It
+/// uses up to [`FileOptions::DEFAULT_MAX_BYTES`] (1 GiB) of disk; other limits are set with
 /// [`FileOptions`]. Values need serde's `Serialize` and `DeserializeOwned`, and are written as
-/// [`MessagePack`] unless [`with_serializer`](Cache::with_serializer) says otherwise.
+/// [`MessagePack`] unless [`with_serializer`](Cache::with_serializer) sets another serializer.
 ///
-/// Entries that have expired are removed by later writes, a folder of the directory at a time; no
-/// thread is started.
+/// Later writes remove expired entries, one subdirectory at a time; no thread is started.
 pub type FileCache = Cache<FileBackend, MessagePack>;
+
+impl FileOptions {
+    /// Opens the cache in this directory. Creates the directory and its parents if they do not exist,
+    /// accessible to their owner only.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](vayu_core::ErrorKind::Configuration)
+    ///
+    /// - when the directory cannot be created or opened,
+    /// - when it belongs to another user, or other users may write to it, without
+    ///   [`allow_shared`](Self::allow_shared),
+    /// - when it contains other files and is not a cache: use a directory of its own.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<FileCache> {
+        Ok(FileCache::with_backend(FileBackend::open(path.as_ref(), &self)?))
+    }
+
+    /// Opens the cache in a directory that is open already.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn open_dir(self, dir: Dir) -> Result<FileCache> {
+        Ok(FileCache::with_backend(FileBackend::open_dir(dir, &self)?))
+    }
+}

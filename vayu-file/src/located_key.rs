@@ -1,4 +1,7 @@
-//! What files know a key by.
+//! Keys with the digest and the path of their entry.
+//!
+//! A located key takes a tenth of the time of a hit to create, most of it for SHA-256, so each thread
+//! caches those of the last keys.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -7,71 +10,69 @@ use std::rc::Rc;
 use vayu_core::wire::WireKey;
 use vayu_core::{BuildKeyHasher, Key};
 
-use crate::layout::Place;
+use crate::layout::EntryPath;
 
-/// A key as its entry has it, and where that entry is.
+/// A key in the form of the entry, and the path of its entry.
 #[derive(Debug)]
-pub(crate) struct Address {
-    key: WireKey,
-    place: Place,
+pub(crate) struct LocatedKey {
+    wire: WireKey,
+    path: EntryPath,
     last_length: Cell<u64>,
 }
 
-/// How many addresses a thread remembers. When there are more it forgets them all: those that are
-/// asked for often are soon there again.
-const REMEMBERED: usize = 256;
+/// The number of keys that a thread caches. When there are more, all are dropped: those that are
+/// read often are soon cached again.
+const MAX_CACHED: usize = 256;
 
-/// The address of a key with more bytes than this is not remembered: it would take more memory
-/// than its time is worth.
-const LONGEST_KEY: usize = 1024;
+/// A key with more bytes than this is not cached: it would use more memory than its time is worth.
+const MAX_KEY_LENGTH: usize = 1024;
 
-type Memory = HashMap<Key, Rc<Address>, BuildKeyHasher>;
+type LocatedKeys = HashMap<Key, Rc<LocatedKey>, BuildKeyHasher>;
 
 thread_local! {
-    static MEMORY: RefCell<Memory> =
+    static CACHE: RefCell<LocatedKeys> =
         const { RefCell::new(HashMap::with_hasher(BuildKeyHasher)) };
 }
 
-impl Address {
-    /// The address of a key. To make it takes a tenth of the time of a hit, most of it for a
-    /// digest, so a thread remembers those of its last keys.
+impl LocatedKey {
+    /// Returns the located key of a key, from the cache of this thread if possible.
     pub(crate) fn of(key: &Key) -> Rc<Self> {
-        // At the end of a thread its memory may be gone.
-        MEMORY
-            .try_with(|memory| Self::remembered(&mut memory.borrow_mut(), key))
+        // The cache is gone while the thread's local data are dropped.
+        CACHE
+            .try_with(|cache| Self::cached(&mut cache.borrow_mut(), key))
             .unwrap_or_else(|_| Self::new(key))
     }
 
-    fn remembered(memory: &mut Memory, key: &Key) -> Rc<Self> {
-        if let Some(address) = memory.get(key) {
-            return Rc::clone(address);
+    fn cached(cache: &mut LocatedKeys, key: &Key) -> Rc<Self> {
+        if let Some(located) = cache.get(key) {
+            return Rc::clone(located);
         }
-        let address = Self::new(key);
-        if key.prefix().as_str().len() + key.encoded_arguments().len() <= LONGEST_KEY {
-            if memory.len() == REMEMBERED {
-                memory.clear();
+        let located = Self::new(key);
+        if key.prefix().as_str().len() + key.encoded_arguments().len() <= MAX_KEY_LENGTH {
+            if cache.len() == MAX_CACHED {
+                cache.clear();
             }
-            memory.insert(key.clone(), Rc::clone(&address));
+            cache.insert(key.clone(), Rc::clone(&located));
         }
-        address
+        located
     }
 
     fn new(key: &Key) -> Rc<Self> {
-        let key = WireKey::new(key);
-        let place = Place::of(&key);
-        Rc::new(Self { key, place, last_length: Cell::new(0) })
+        let wire = WireKey::new(key);
+        let path = EntryPath::of(&wire);
+        Rc::new(Self { wire, path, last_length: Cell::new(0) })
     }
 
-    pub(crate) fn key(&self) -> &WireKey {
-        &self.key
+    pub(crate) fn wire(&self) -> &WireKey {
+        &self.wire
     }
 
-    pub(crate) fn place(&self) -> &Place {
-        &self.place
+    pub(crate) fn path(&self) -> &EntryPath {
+        &self.path
     }
 
-    /// How long the entry was that this thread has read last, in bytes. The next may have any other
-    /// length, and may be of another directory.
+    /// Returns the length in bytes of the entry that this thread read last. It is a hint: the next
+    /// entry may have another length, and may be in another directory.
     pub(crate) fn last_length(&self) -> u64 {
         self.last_length.get()
     }
@@ -86,33 +87,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remembered_address_is_that_of_its_key_alone() {
-        // More than are remembered.
-        let keys: Vec<_> = (0..4 * REMEMBERED)
+    fn cached_key_is_that_of_its_key_alone() {
+        // More keys than are cached.
+        let keys: Vec<_> = (0..4 * MAX_CACHED)
             .map(|n| Key::from_text("p", n.to_string()))
             .chain((0..4).map(|n| Key::new("p", &n).expect("a key")))
             .collect();
         for key in keys.iter().chain(keys.iter().rev()) {
-            let (made, found) = (Address::new(key), Address::of(key));
-            assert_eq!(found.place(), made.place());
-            assert_eq!(found.key().digest(), &key.digest());
-            assert!(MEMORY.with_borrow(HashMap::len) <= REMEMBERED);
+            let (created, found) = (LocatedKey::new(key), LocatedKey::of(key));
+            assert_eq!(found.path(), created.path());
+            assert_eq!(found.wire().digest(), &key.digest());
+            assert!(CACHE.with_borrow(HashMap::len) <= MAX_CACHED);
         }
     }
 
     #[test]
-    fn address_that_was_just_asked_for_is_remembered() {
+    fn recently_located_key_is_cached() {
         let key = Key::from_text("p", "k");
-        assert!(Rc::ptr_eq(&Address::of(&key), &Address::of(&key.clone())));
+        assert!(Rc::ptr_eq(&LocatedKey::of(&key), &LocatedKey::of(&key.clone())));
     }
 
     #[test]
-    fn address_of_a_long_key_is_not_remembered() {
+    fn long_key_is_not_cached() {
         for key in [
-            Key::from_text("p", "k".repeat(LONGEST_KEY)),
-            Key::from_text("p".repeat(LONGEST_KEY), "k"),
+            Key::from_text("p", "k".repeat(MAX_KEY_LENGTH)),
+            Key::from_text("p".repeat(MAX_KEY_LENGTH), "k"),
         ] {
-            assert_eq!(Rc::strong_count(&Address::of(&key)), 1);
+            assert_eq!(Rc::strong_count(&LocatedKey::of(&key)), 1);
         }
     }
 }

@@ -1,63 +1,66 @@
-//! The lock of a key among all processes: the process that has it computes.
+//! The lock of a key among processes: the process that holds it computes.
+//!
+//! A lock is an `flock` on a file next to the entry. The holder removes the file before it releases the
+//! lock, so a process that gets the lock checks that the name still refers to the locked file.
 
 use std::io;
 
-use crate::fs::{File, Folder};
+use crate::fs::{Directory, File};
 
-/// The lock of one key. It is given back when this is dropped.
+/// The lock of one key, released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct KeyLock(Option<(Box<dyn File>, LockFile)>);
 
-/// The file that was locked.
+/// The name of a locked file.
 #[derive(Debug)]
 pub(crate) struct LockFile {
-    folder: Box<dyn Folder>,
+    shard: Box<dyn Directory>,
     name: String,
 }
 
-/// How often to try again when the file was removed while it was being locked.
+/// How often to retry when the file was removed while it was being locked.
 const ATTEMPTS: usize = 8;
 
-/// Takes the lock of this name, if nobody has it.
-pub(crate) fn try_lock(folder: Box<dyn Folder>, name: String) -> io::Result<Option<KeyLock>> {
+/// Tries to lock the file of this name. `None` if it is locked already.
+pub(crate) fn try_lock(shard: Box<dyn Directory>, name: String) -> io::Result<Option<KeyLock>> {
     for _ in 0..ATTEMPTS {
-        let lock = folder.open_lock(&name)?;
+        let lock = shard.open_lock(&name)?;
         if !lock.try_lock()? {
             return Ok(None);
         }
-        // Whoever had it before has removed the file: then somebody else may have locked a new one.
-        let is_the_file = folder
+        // The previous holder may have removed the file, and another process locked a new one.
+        let is_current = shard
             .status(&name)
             .is_ok_and(|named| lock.status().is_ok_and(|locked| named.id == locked.id));
-        if is_the_file {
-            return Ok(Some(KeyLock(Some((lock, LockFile { folder, name })))));
+        if is_current {
+            return Ok(Some(KeyLock(Some((lock, LockFile { shard, name })))));
         }
     }
     Ok(None)
 }
 
 impl KeyLock {
-    /// Gives the lock back without waiting for the disk. The file is left.
+    /// Releases the lock without waiting for the disk. The file remains.
     pub(crate) fn unlock(mut self) -> Option<LockFile> {
-        let (lock, left) = self.0.take()?;
+        let (lock, file) = self.0.take()?;
         drop(lock);
-        Some(left)
+        Some(file)
     }
 }
 
 impl LockFile {
-    /// Removes the file, unless another caller has the lock by now, which then removes it.
+    /// Removes the file, unless another caller holds the lock by now and will remove it.
     pub(crate) fn remove(self) {
-        drop(try_lock(self.folder, self.name));
+        drop(try_lock(self.shard, self.name));
     }
 }
 
 impl Drop for KeyLock {
     fn drop(&mut self) {
-        // While it is still locked, so that nobody who waits for this file gets the lock of one
-        // that is gone without noticing. What cannot be removed is swept later.
-        if let Some((lock, left)) = self.0.take() {
-            let _ = left.folder.remove(&left.name);
+        // Remove first: a process that waits for this file then sees that it was removed. If that
+        // fails, a sweep removes the file later.
+        if let Some((lock, file)) = self.0.take() {
+            let _ = file.shard.remove(&file.name);
             drop(lock);
         }
     }

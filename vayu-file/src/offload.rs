@@ -1,9 +1,9 @@
-//! Handing operations over to the threads for blocking work of a tokio runtime.
+//! Running operations on the blocking threads of a tokio runtime.
 //!
-//! An operation waits in a slot until one of two threads takes it out and runs it: one of the
-//! runtime's blocking pool, or, when the pool has no thread to spare for a while, the thread that
-//! polls. The slot is locked only while the operation is taken out, so neither thread waits for the
-//! other, and the future can be dropped at any time.
+//! An operation waits in a slot until one of two threads takes it out and runs it: one of the runtime's
+//! blocking pool, or, when the pool has no free thread for a while, the polling thread. The slot is
+//! locked only while the operation is taken out, so neither thread waits for the other, and the future
+//! can be dropped at any time.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,19 +19,19 @@ use vayu_core::{Clock, Error, ErrorKind, Result, SystemClock};
 
 use crate::lock::KeyLock;
 
-/// How long an operation is queued before the thread that polls looks whether the pool is full of
-/// threads that may wait for this very operation.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// How long an operation is queued before the polling thread checks whether the threads of the pool
+/// may all wait for this operation.
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// How many operations of a backend run on blocking threads at the moment.
-pub(crate) type UnderWay = AtomicUsize;
+/// The number of operations of a backend that are running on blocking threads.
+pub(crate) type RunningCount = AtomicUsize;
 
-/// Set when the caller of an operation has gone.
+/// A flag that is set when the caller has dropped the future of an operation.
 #[derive(Debug, Default)]
 pub(crate) struct CancelFlag(AtomicBool);
 
 impl CancelFlag {
-    /// The flag of a caller that waits to the end.
+    /// Creates the flag of a caller that waits until the end.
     pub(crate) const fn never() -> Self {
         Self(AtomicBool::new(false))
     }
@@ -45,85 +45,83 @@ impl CancelFlag {
     }
 }
 
-/// The error of an operation whose caller has gone.
+/// Creates the error of a cancelled operation, which no caller receives.
 pub(crate) fn cancelled() -> Error {
     Error::new(ErrorKind::Backend, "the operation was cancelled")
 }
 
-/// An operation that was handed over.
-struct Order<F> {
+/// A queued operation.
+struct Job<F> {
     operation: Mutex<Option<F>>,
-    cancelled: CancelFlag,
+    cancel: CancelFlag,
 }
 
-impl<F> Order<F> {
-    /// Takes the operation out, unless another thread has, or the caller has gone.
+impl<F> Job<F> {
+    /// Takes the operation out, unless another thread did, or it was cancelled.
     fn take(&self) -> Option<F> {
         self.operation.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// The caller's side of an order. Dropping it cancels the operation if that has not begun, and waits
-/// for nothing.
-struct Caller<F>(Arc<Order<F>>);
+/// The caller's side of a job. Dropping it cancels the operation if that has not started, and never
+/// waits.
+struct Caller<F>(Arc<Job<F>>);
 
 impl<F> Drop for Caller<F> {
     fn drop(&mut self) {
-        self.0.cancelled.set();
+        self.0.cancel.set();
         drop(self.0.take());
     }
 }
 
-/// Counts one operation until it is dropped.
-struct Counted<'a>(&'a UnderWay);
+/// Counts one running operation until it is dropped.
+struct RunningGuard<'a>(&'a RunningCount);
 
-impl<'a> Counted<'a> {
-    fn new(count: &'a UnderWay) -> Self {
+impl<'a> RunningGuard<'a> {
+    fn new(count: &'a RunningCount) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
         Self(count)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for RunningGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-/// Runs an operation on a blocking thread of the runtime. Where the pool has no thread for it for
-/// [`PATIENCE`], and none is at work for this backend, it runs on the thread that polls: the threads
-/// of the pool may be those of callers that wait for it.
+/// Runs an operation on a blocking thread of the runtime. If the pool has no free thread for
+/// [`QUEUE_TIMEOUT`] while no operation of this backend is running, it runs on the polling thread: the
+/// threads of the pool may be those of callers that wait for it.
 pub(crate) async fn run<T: Send + 'static>(
     runtime: &Handle,
-    under_way: Arc<UnderWay>,
+    running: Arc<RunningCount>,
     operation: impl FnOnce(&CancelFlag) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let order = Arc::new(Order {
-        operation: Mutex::new(Some(operation)),
-        cancelled: CancelFlag::default(),
-    });
-    let caller = Caller(Arc::clone(&order));
-    let count = Arc::clone(&under_way);
+    let job =
+        Arc::new(Job { operation: Mutex::new(Some(operation)), cancel: CancelFlag::default() });
+    let caller = Caller(Arc::clone(&job));
+    let count = Arc::clone(&running);
     let mut task = runtime.spawn_blocking(move || {
-        let operation = order.take()?;
-        let _counted = Counted::new(&count);
-        Some(operation(&order.cancelled))
+        let operation = job.take()?;
+        let _running = RunningGuard::new(&count);
+        Some(operation(&job.cancel))
     });
     loop {
-        let mut patience = SystemClock.sleep(PATIENCE);
+        let mut timeout = SystemClock.sleep(QUEUE_TIMEOUT);
         let ended = poll_fn(|context| match Pin::new(&mut task).poll(context) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
-            Poll::Pending => patience.as_mut().poll(context).map(|()| None),
+            Poll::Pending => timeout.as_mut().poll(context).map(|()| None),
         })
         .await;
         match ended {
             Some(Ok(Some(result))) => return result,
-            // A queue moves on when what is at work in front of it ends.
-            None if under_way.load(Ordering::Acquire) > 0 => {}
-            // The queue stands still, or the runtime has ended.
+            // The queue advances when a running operation ends.
+            None if running.load(Ordering::Acquire) > 0 => {}
+            // The queue does not advance, or the runtime has shut down.
             _ => match (caller.0.take(), ended) {
-                (Some(operation), _) => return operation(&caller.0.cancelled),
-                // It has begun just now.
+                (Some(operation), _) => return operation(&caller.0.cancel),
+                // A blocking thread has just started it.
                 (None, None) => {}
                 (None, Some(ended)) => return Err(no_result(ended.err())),
             },
@@ -132,15 +130,15 @@ pub(crate) async fn run<T: Send + 'static>(
 }
 
 fn no_result(error: Option<JoinError>) -> Error {
-    let failed = Error::new(ErrorKind::Backend, "hand over to a blocking thread");
+    let failed = Error::new(ErrorKind::Backend, "run on a blocking thread");
     match error {
         Some(error) => failed.with_source(error),
         None => failed,
     }
 }
 
-/// The lock of a key that an async caller holds. It is given back at once when this is dropped;
-/// its file is removed on a blocking thread.
+/// The lock of a key that an async caller holds. Dropping it releases the lock at once; a blocking
+/// thread removes the file.
 pub(crate) struct OffloadedLock {
     lock: Option<KeyLock>,
     runtime: Handle,
@@ -154,9 +152,9 @@ impl OffloadedLock {
 
 impl Drop for OffloadedLock {
     fn drop(&mut self) {
-        let Some(left) = self.lock.take().and_then(KeyLock::unlock) else { return };
-        // Tokio panics where no thread can be started. The file is swept later then.
-        let hand_over = || drop(self.runtime.spawn_blocking(move || left.remove()));
-        let _ = catch_unwind(AssertUnwindSafe(hand_over));
+        let Some(file) = self.lock.take().and_then(KeyLock::unlock) else { return };
+        // Tokio panics if it cannot start a thread. A sweep removes the file later then.
+        let spawn = || drop(self.runtime.spawn_blocking(move || file.remove()));
+        let _ = catch_unwind(AssertUnwindSafe(spawn));
     }
 }

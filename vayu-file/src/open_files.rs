@@ -1,4 +1,14 @@
-//! The files of entries that are read again and again, held open.
+//! The files of frequently read entries, kept open.
+//!
+//! A bounded map from the digest of a key to an open file. Replacement is the clock algorithm (second
+//! chance): a hit sets the reference bit of a slot; when all slots are used, every fourth rejected file
+//! advances the clock hand by one slot, which is replaced if its reference bit is clear. A cyclic
+//! working set that is larger than the map therefore keeps a part of it, instead of replacing each file
+//! before its next use.
+//!
+//! A hit compares the [`Status`] of the name with that of the open file, so changes by other processes
+//! are seen. All locks are tried, never waited for: a file that could not be removed from the map is
+//! found to be outdated by the next read. No lock is held while a file is closed.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -9,137 +19,132 @@ use std::sync::{Arc, RwLock, RwLockWriteGuard, TryLockError};
 use std::thread;
 
 use rustix::fs::Dev;
-use rustix::io::Errno;
 use vayu_core::BuildKeyHasher;
 use vayu_core::wire::WireKey;
 
-use crate::fs::{File, Folder, Kind, Status};
+use crate::errno::is_out_of_descriptors;
+use crate::fs::{Directory, File, FileType, Status};
 use crate::layout::MARKER;
 
-/// A longer entry is not held, in bytes: the time of an open is little beside that of reading it,
-/// and what another process deletes keeps its room on the disk while it is held.
-pub(crate) const LONGEST_HELD: u64 = 16 * 1024;
+/// The length in bytes of the longest entry that is kept open. For a longer one, opening is a small
+/// part of reading; and an open file keeps its disk space after another process has deleted it.
+pub(crate) const MAX_OPEN_LENGTH: u64 = 16 * 1024;
 
-/// When all places are taken, the hand looks at one of them each time that so many files were read
-/// for which there was none. A file that was not read since it looked last gives its place away.
-/// Where more are read in turn than can be held, those that are stay, instead of each going before
-/// it is read again: a thread reads no more than 256 in turn that it remembers.
-const TURN: usize = 4;
+/// The clock hand advances once for this many files that were not inserted. A thread reads at most 256
+/// different keys before it reads one a second time ([`LocatedKey`](crate::located_key::LocatedKey)).
+const SKIPS_PER_STEP: usize = 4;
 
-/// How often it is tried to let go of a file. Nobody takes long here, but after a fork the lock may
-/// be that of a thread which the child does not have.
+/// How often to try the lock for a removal. Other threads hold it for moments only, but after a fork
+/// it may belong to a thread that the child does not have.
 const ATTEMPTS: usize = 64;
 
-/// The files that a cache holds open.
-///
-/// Nobody waits for another here: while somebody else changes what is held, nothing is. What could
-/// not be let go is found to be another file by the next read. And no lock is held while a file is
-/// closed.
+/// The files that a cache keeps open.
 #[derive(Debug)]
-pub(crate) struct HeldFiles {
-    most: usize,
-    /// That of the directory.
+pub(crate) struct OpenFiles {
+    capacity: usize,
+    /// The device of the directory.
     device: Dev,
-    shelf: RwLock<Shelf>,
-    turned_away: AtomicUsize,
+    table: RwLock<SlotTable>,
+    skipped: AtomicUsize,
 }
 
-/// A file that is held, and what it was when it was opened. A name that stands for the same stands
-/// for this file.
+/// An open file, and its status when it was opened. A name with an equal status refers to this file.
 #[derive(Debug)]
-pub(crate) struct HeldFile {
+pub(crate) struct OpenFile {
     pub(crate) file: Box<dyn File>,
     pub(crate) status: Status,
 }
 
-impl HeldFiles {
-    /// Nothing is held in a directory that others may change behind the back of this system.
-    pub(crate) fn new(root: &dyn Folder, most: usize) -> Self {
-        let marker = match most {
+impl OpenFiles {
+    /// Creates an empty map. Its capacity is 0 for a directory that is not on a local file system.
+    pub(crate) fn new(root: &dyn Directory, capacity: usize) -> Self {
+        let marker = match capacity {
             0 => None,
             _ if !root.is_local().is_ok_and(|is_local| is_local) => None,
             _ => root.status(MARKER).ok(),
         };
         Self {
-            most: if marker.is_some() { most } else { 0 },
+            capacity: if marker.is_some() { capacity } else { 0 },
             device: marker.map_or(0, |marker| marker.id.0),
-            shelf: RwLock::default(),
-            turned_away: AtomicUsize::new(0),
+            table: RwLock::default(),
+            skipped: AtomicUsize::new(0),
         }
     }
 
-    /// The file of the entry of this key, if it is held.
-    pub(crate) fn get(&self, key: &WireKey) -> Option<Arc<HeldFile>> {
-        if self.most == 0 {
+    /// Returns the file of the entry of this key, if it is open.
+    pub(crate) fn get(&self, key: &WireKey) -> Option<Arc<OpenFile>> {
+        if self.capacity == 0 {
             return None;
         }
-        self.shelf.try_read().ok()?.get(&Name::of(key))
+        self.table.try_read().ok()?.get(&EntryDigest::of(key))
     }
 
-    /// Holds the file of the entry of this key, if there is room or it is its turn.
-    pub(crate) fn hold(&self, key: &WireKey, file: Box<dyn File>) {
-        if !self.has_turn() {
+    /// Inserts the file of the entry of this key, if a slot is free or can be replaced.
+    pub(crate) fn insert(&self, key: &WireKey, file: Box<dyn File>) {
+        if !self.try_reserve() {
             return;
         }
         let Ok(status) = file.status() else { return };
-        if status.kind != Kind::File || status.id.0 != self.device {
+        if status.file_type != FileType::File || status.id.0 != self.device {
             return;
         }
         let new = Slot {
-            name: Name::of(key),
-            file: Arc::new(HeldFile { file, status }),
-            was_read: AtomicBool::new(false),
+            digest: EntryDigest::of(key),
+            file: Arc::new(OpenFile { file, status }),
+            is_referenced: AtomicBool::new(false),
         };
-        let replaced = match self.shelf.try_write() {
-            Ok(mut held) => held.put(new, self.most),
+        let replaced = match self.table.try_write() {
+            Ok(mut table) => table.insert(new, self.capacity),
             Err(_) => Some(new),
         };
         drop(replaced);
     }
 
-    fn has_turn(&self) -> bool {
-        let Ok(held) = self.shelf.try_read() else { return false };
-        if held.slots.len() < self.most {
+    /// Returns whether a slot is free, or the clock hand is at one that can be replaced.
+    fn try_reserve(&self) -> bool {
+        let Ok(table) = self.table.try_read() else { return false };
+        if table.slots.len() < self.capacity {
             return true;
         }
-        drop(held);
-        self.most > 0
-            && self.turned_away.fetch_add(1, Ordering::Relaxed) % TURN == TURN - 1
-            && self.shelf.try_write().is_ok_and(|mut held| held.turn_the_hand())
+        drop(table);
+        self.capacity > 0
+            && self.skipped.fetch_add(1, Ordering::Relaxed) % SKIPS_PER_STEP == SKIPS_PER_STEP - 1
+            && self.table.try_write().is_ok_and(|mut table| table.advance_clock_hand())
     }
 
-    /// Closes the file of the entry of this key once nobody reads it.
-    pub(crate) fn let_go(&self, key: &WireKey) {
-        if self.most > 0 {
-            let removed = self.shelf().map(|mut held| held.remove(&Name::of(key)));
+    /// Removes the file of the entry of this key. It is closed when no thread reads it any more.
+    pub(crate) fn close(&self, key: &WireKey) {
+        if self.capacity > 0 {
+            let removed = self.lock().map(|mut table| table.remove(&EntryDigest::of(key)));
             drop(removed);
         }
     }
 
-    /// Closes the files of a folder once nobody reads them.
-    pub(crate) fn let_go_of_shard(&self, shard: usize) {
-        let removed = self.shelf().map(|mut held| held.remove_shard(shard));
+    /// Removes the files of a shard.
+    pub(crate) fn close_shard(&self, shard: usize) {
+        let removed = self.lock().map(|mut table| table.remove_shard(shard));
         drop(removed);
     }
 
-    /// Runs an operation, and once more if it lacked a file descriptor and there are some to give.
-    pub(crate) fn making_room<T>(&self, operation: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    /// Runs an operation. If it fails because there is no file descriptor left, closes all files and
+    /// runs it again.
+    pub(crate) fn with_fd_retry<T>(&self, operation: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match operation() {
-            Err(error) if is_shortage(&error) && self.let_go_of_all() => operation(),
+            Err(error) if is_out_of_descriptors(&error) && self.close_all() => operation(),
             result => result,
         }
     }
 
-    /// Whether there were any.
-    fn let_go_of_all(&self) -> bool {
-        let removed = self.shelf().map(|mut held| mem::take(&mut *held));
+    /// Removes all files. Returns whether there were any.
+    fn close_all(&self) -> bool {
+        let removed = self.lock().map(|mut table| mem::take(&mut *table));
         removed.is_some_and(|removed| !removed.slots.is_empty())
     }
 
-    fn shelf(&self) -> Option<RwLockWriteGuard<'_, Shelf>> {
+    fn lock(&self) -> Option<RwLockWriteGuard<'_, SlotTable>> {
         for _ in 0..ATTEMPTS {
-            match self.shelf.try_write() {
-                Ok(held) => return Some(held),
+            match self.table.try_write() {
+                Ok(table) => return Some(table),
                 Err(TryLockError::Poisoned(error)) => return Some(error.into_inner()),
                 Err(TryLockError::WouldBlock) => thread::yield_now(),
             }
@@ -147,88 +152,85 @@ impl HeldFiles {
         None
     }
 
-    /// Takes the lock for ever, as a thread does that is not there after a fork.
+    /// Takes the lock and never releases it, like a thread that does not exist after a fork.
     #[cfg(test)]
-    pub(crate) fn lose_the_lock(&self) {
-        mem::forget(self.shelf());
+    pub(crate) fn leak_lock(&self) {
+        mem::forget(self.lock());
     }
 }
 
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
-}
-
-/// What is held, each in a slot.
+/// The slots of the clock, and the index of them.
 #[derive(Debug, Default)]
-struct Shelf {
-    places: HashMap<Name, usize, BuildKeyHasher>,
+struct SlotTable {
+    index: HashMap<EntryDigest, usize, BuildKeyHasher>,
     slots: Vec<Slot>,
-    /// The slot that was looked at last.
-    hand: usize,
+    /// The slot at which the hand is.
+    clock_hand: usize,
 }
 
 #[derive(Debug)]
 struct Slot {
-    name: Name,
-    file: Arc<HeldFile>,
-    /// Since the hand looked at it.
-    was_read: AtomicBool,
+    digest: EntryDigest,
+    file: Arc<OpenFile>,
+    /// Set by a hit, cleared by the clock hand.
+    is_referenced: AtomicBool,
 }
 
-impl Shelf {
-    fn get(&self, name: &Name) -> Option<Arc<HeldFile>> {
-        let slot = &self.slots[*self.places.get(name)?];
-        // Others need not be told again.
-        if !slot.was_read.load(Ordering::Relaxed) {
-            slot.was_read.store(true, Ordering::Relaxed);
+impl SlotTable {
+    fn get(&self, digest: &EntryDigest) -> Option<Arc<OpenFile>> {
+        let slot = &self.slots[*self.index.get(digest)?];
+        // Stored only if it changes, so that the cache line stays shared between processors.
+        if !slot.is_referenced.load(Ordering::Relaxed) {
+            slot.is_referenced.store(true, Ordering::Relaxed);
         }
         Some(Arc::clone(&slot.file))
     }
 
-    /// Puts a file in a slot; what was there.
-    fn put(&mut self, slot: Slot, most: usize) -> Option<Slot> {
-        let at = match self.places.get(&slot.name) {
+    /// Inserts a slot. Returns the one that it replaces.
+    fn insert(&mut self, slot: Slot, capacity: usize) -> Option<Slot> {
+        let at = match self.index.get(&slot.digest) {
             Some(&at) => at,
-            None if self.slots.len() < most => {
-                self.places.insert(slot.name, self.slots.len());
+            None if self.slots.len() < capacity => {
+                self.index.insert(slot.digest, self.slots.len());
                 self.slots.push(slot);
                 return None;
             }
-            None => self.hand % self.slots.len(),
+            None => self.clock_hand % self.slots.len(),
         };
         let replaced = mem::replace(&mut self.slots[at], slot);
-        self.places.remove(&replaced.name);
-        self.places.insert(self.slots[at].name, at);
+        self.index.remove(&replaced.digest);
+        self.index.insert(self.slots[at].digest, at);
         Some(replaced)
     }
 
-    /// Looks at the next slot; whether it may be given away.
-    fn turn_the_hand(&mut self) -> bool {
-        self.hand = (self.hand + 1) % self.slots.len().max(1);
-        self.slots.get_mut(self.hand).is_none_or(|slot| !mem::take(slot.was_read.get_mut()))
+    /// Advances the hand and clears the reference bit there. Returns whether the bit was clear.
+    fn advance_clock_hand(&mut self) -> bool {
+        self.clock_hand = (self.clock_hand + 1) % self.slots.len().max(1);
+        let slot = self.slots.get_mut(self.clock_hand);
+        slot.is_none_or(|slot| !mem::take(slot.is_referenced.get_mut()))
     }
 
-    fn remove(&mut self, name: &Name) -> Option<Slot> {
-        let at = self.places.remove(name)?;
+    fn remove(&mut self, digest: &EntryDigest) -> Option<Slot> {
+        let at = self.index.remove(digest)?;
         let removed = self.slots.swap_remove(at);
         if let Some(moved) = self.slots.get(at) {
-            self.places.insert(moved.name, at);
+            self.index.insert(moved.digest, at);
         }
         Some(removed)
     }
 
     fn remove_shard(&mut self, shard: usize) -> Vec<Slot> {
-        let names = self.slots.iter().map(|slot| slot.name);
-        let names: Vec<_> = names.filter(|name| name.shard() == shard).collect();
-        names.iter().filter_map(|name| self.remove(name)).collect()
+        let digests = self.slots.iter().map(|slot| slot.digest);
+        let digests: Vec<_> = digests.filter(|digest| digest.shard() == shard).collect();
+        digests.iter().filter_map(|digest| self.remove(digest)).collect()
     }
 }
 
-/// What the name of a file is made of: the digest of its key.
+/// The digest of a key, from which the name of its entry is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Name([u8; 32]);
+struct EntryDigest([u8; 32]);
 
-impl Name {
+impl EntryDigest {
     fn of(key: &WireKey) -> Self {
         Self(*key.digest())
     }
@@ -238,8 +240,8 @@ impl Name {
     }
 }
 
-impl Hash for Name {
-    /// A digest is a hash.
+impl Hash for EntryDigest {
+    /// Uses the first bytes: a digest is a hash already.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let first = self.0.first_chunk().copied().unwrap_or_default();
         state.write_u64(u64::from_ne_bytes(first));

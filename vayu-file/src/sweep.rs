@@ -1,4 +1,9 @@
-//! Looking through a shard: what may be forgotten goes.
+//! Sweeping a shard: counting its entries, and removing those that have expired or are evicted.
+//!
+//! A sweep lists the shard and reads the header of each entry, or of a random sample if there are too
+//! many; the count is extrapolated then. Eviction is first in, first out by creation time: the oldest
+//! tenth of the entries, or more if a limit requires it. Temporary files and lock files that are older
+//! than an hour were abandoned by a process that died, and are removed.
 
 use std::cmp::Reverse;
 use std::hash::{BuildHasher, RandomState};
@@ -8,187 +13,177 @@ use std::time::{Duration, SystemTime};
 use vayu_core::Timestamp;
 use vayu_core::wire::{HEADER_LENGTH, Header, ParseError};
 
-use crate::fs::{Folder, Kind, Status, buffer, read_full};
-use crate::layout::{Role, shard_name};
+use crate::fs::{Directory, FileType, Status, buffer, read_full};
+use crate::layout::{FileKind, shard_name};
 use crate::lock::try_lock;
-use crate::shard_usage::{BLOCK, Content, Excess, charge};
+use crate::shard_usage::{BLOCK, Excess, ShardContent, disk_size};
 
-/// What is done in a shard.
+/// The parameters of a sweep.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sweep {
-    /// Entries that may be forgotten by then go.
+    /// Entries that are not served any more at this time are removed.
     pub(crate) now: Timestamp,
-    /// What else goes.
     pub(crate) eviction: Option<Eviction>,
-    /// How many entries are looked at. Where there are more, these are spread over all of them.
-    pub(crate) most: usize,
+    /// The number of entries to inspect at most. If there are more, a sample is inspected.
+    pub(crate) max_inspected: usize,
 }
 
-/// Of the entries that stay, those that were written longest ago: a tenth, or more of them to get
-/// down to a limit. The one that was written last stays then.
+/// An eviction of the oldest entries: a tenth of them, or more to get below a limit. The newest entry
+/// is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Eviction {
     pub(crate) excess: Excess,
-    /// As much is left for the sake of a limit, or half of what there is, if that is less.
+    /// This much is kept when a limit is exceeded, or half of the shard, if that is less.
     pub(crate) keep_entries: u64,
     pub(crate) keep_bytes: u64,
 }
 
-/// What a sweep found and did.
+/// The result of a sweep.
 #[derive(Debug)]
 pub(crate) struct Swept {
-    /// What is left.
-    pub(crate) content: Content,
+    /// The remaining entries.
+    pub(crate) content: ShardContent,
     pub(crate) expired: u64,
     pub(crate) evicted: u64,
-    pub(crate) defective: u64,
-    /// How many entries were looked at.
-    pub(crate) looks: usize,
+    pub(crate) corrupt: u64,
+    /// The number of entries that were inspected.
+    pub(crate) inspected: usize,
 }
 
 impl Swept {
-    /// Whether anything of ours has gone.
-    pub(crate) fn has_made_room(&self) -> bool {
-        self.evicted + self.expired + self.defective > 0
+    /// Returns whether an entry was removed.
+    pub(crate) fn has_freed_space(&self) -> bool {
+        self.evicted + self.expired + self.corrupt > 0
     }
 }
 
-/// How old litter must be, by the clock of the file system: a write does not take that long.
-const LITTER_AGE: Duration = Duration::from_secs(60 * 60);
+/// The age from which on a temporary file or a lock file is abandoned, by the clock of the file
+/// system: no write takes that long.
+const ABANDONED_AGE: Duration = Duration::from_secs(60 * 60);
 
 impl Sweep {
     /// Sweeps a shard. One that does not exist is empty.
-    pub(crate) fn run(self, root: &dyn Folder, shard: usize) -> io::Result<Swept> {
-        let mut swept =
-            Swept { content: Content::EMPTY, expired: 0, evicted: 0, defective: 0, looks: 0 };
-        let folder = match root.folder(&shard_name(shard)) {
-            Ok(folder) => folder,
+    pub(crate) fn run(self, root: &dyn Directory, shard: usize) -> io::Result<Swept> {
+        let mut swept = Swept {
+            content: ShardContent::EMPTY,
+            expired: 0,
+            evicted: 0,
+            corrupt: 0,
+            inspected: 0,
+        };
+        let directory = match root.open_directory(&shard_name(shard)) {
+            Ok(directory) => directory,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(swept),
             Err(error) => return Err(error),
         };
-        let (mut candidates, mut names) = (Vec::new(), Vec::new());
-        folder.list(&mut |name| match Role::of(name) {
-            Role::Generation | Role::Foreign => {}
-            Role::Entry => candidates.push(name.to_owned()),
-            Role::Temporary | Role::Lock => names.push(name.to_owned()),
+        let (mut candidates, mut others) = (Vec::new(), Vec::new());
+        directory.list(&mut |name| match FileKind::of(name) {
+            FileKind::Generation | FileKind::Foreign => {}
+            FileKind::Entry => candidates.push(name.to_owned()),
+            FileKind::Temporary | FileKind::Lock => others.push(name.to_owned()),
         })?;
         let all = candidates.len();
         let mut entries = Vec::new();
-        for name in spread(candidates, self.most) {
-            swept.looks += 1;
-            entries.extend(self.look_at(&*folder, name, &mut swept));
+        for name in sample(candidates, self.max_inspected) {
+            swept.inspected += 1;
+            entries.extend(self.inspect(&*directory, name, &mut swept));
         }
-        for name in names {
-            match Role::of(&name) {
-                Role::Generation | Role::Foreign | Role::Entry => {}
-                Role::Temporary => {
-                    if is_litter(&*folder, &name) {
-                        let _ = folder.remove(&name);
-                    }
-                }
-                Role::Lock => {
-                    // Whoever gives a lock back removes it: that of a process that died goes so.
-                    if is_litter(&*folder, &name)
-                        && let Ok(folder) = root.folder(&shard_name(shard))
-                    {
-                        drop(try_lock(folder, name));
-                    }
-                }
-            }
+        for name in others {
+            remove_abandoned(root, shard, &*directory, name);
         }
         if let Some(eviction) = self.eviction {
-            evict(&*folder, &mut entries, &mut swept, eviction, all);
+            evict(&*directory, &mut entries, &mut swept, eviction, all);
         }
         for entry in &entries {
-            swept.content.add(entry.length, entry.created, entry.end);
+            swept.content.add(entry.length, entry.created, entry.expires);
         }
-        if all > swept.looks {
+        if all > swept.inspected {
             self.extrapolate(&mut swept, all);
         }
         Ok(swept)
     }
 
-    /// Takes those that were not looked at for what the others are like.
+    /// Assumes that the entries that were not inspected are like the others.
     fn extrapolate(self, swept: &mut Swept, all: usize) {
-        let unseen = (all - swept.looks) as u64;
+        let rest = (all - swept.inspected) as u64;
         let content = &mut swept.content;
         content.bytes += match content.entries {
-            0 => unseen * BLOCK,
-            entries => content.bytes / entries * unseen,
+            0 => rest * BLOCK,
+            entries => content.bytes / entries * rest,
         };
-        content.entries += unseen;
+        content.entries += rest;
         if swept.expired > 0 {
-            // Then others of them have expired, too.
-            content.due = self.now;
+            // Some of the rest have expired, too.
+            content.next_expiry = self.now;
         }
     }
 
-    /// What stays of an entry.
-    fn look_at(self, folder: &dyn Folder, name: String, swept: &mut Swept) -> Option<Found> {
-        // Whatever cannot be read now, or is none of ours, is left alone.
-        let (header, status) = read_header(folder, &name).ok()?;
+    /// Inspects an entry. Removes it if it has expired or is corrupt, otherwise returns it.
+    fn inspect(self, directory: &dyn Directory, name: String, swept: &mut Swept) -> Option<Entry> {
+        // A file that cannot be read now, or is not a regular file, is not touched.
+        let (header, status) = read_header(directory, &name).ok()?;
         match header {
             Ok(header) if header.stale_until() <= self.now => {
-                swept.expired += u64::from(folder.remove(&name).is_ok());
+                swept.expired += u64::from(directory.remove(&name).is_ok());
                 None
             }
-            Ok(header) => Some(Found {
+            Ok(header) => Some(Entry {
                 name,
                 length: status.length,
                 created: header.created(),
-                end: header.stale_until(),
+                expires: header.stale_until(),
             }),
-            // An entry of a later version is not ours to delete, but it takes its room.
+            // An entry of a later version is counted, but must not be deleted.
             Err(ParseError::UnsupportedVersion | ParseError::UnknownFlags) => {
                 swept.content.add(status.length, Timestamp::NEVER, Timestamp::NEVER);
                 None
             }
             Err(_) => {
-                swept.defective += u64::from(folder.remove(&name).is_ok());
+                swept.corrupt += u64::from(directory.remove(&name).is_ok());
                 None
             }
         }
     }
 }
 
-/// The header of a regular file under an entry's name, if it is one.
-pub(crate) fn read_header(
-    folder: &dyn Folder,
+/// Reads the header of an entry. An error if the file is not a regular file.
+fn read_header(
+    directory: &dyn Directory,
     name: &str,
 ) -> io::Result<(Result<Header, ParseError>, Status)> {
-    let file = folder.open(name)?;
+    let file = directory.open(name)?;
     let status = file.status()?;
-    if status.kind != Kind::File {
+    if status.file_type != FileType::File {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut bytes = buffer(HEADER_LENGTH as u64)?;
     read_full(&*file, &mut bytes)?;
     let header = Header::parse(&bytes).and_then(|header| {
-        let is_whole = header.entry_length() == Some(status.length);
-        if is_whole { Ok(header) } else { Err(ParseError::LengthMismatch) }
+        let is_complete = header.entry_length() == Some(status.length);
+        if is_complete { Ok(header) } else { Err(ParseError::LengthMismatch) }
     });
     Ok((header, status))
 }
 
-/// An entry that stays, for now.
-struct Found {
+/// An entry that is valid and has not expired.
+struct Entry {
     name: String,
     length: u64,
     created: Timestamp,
-    end: Timestamp,
+    expires: Timestamp,
 }
 
-/// At most so many of the names, from all over the list. What is left out is left out by chance.
-fn spread(names: Vec<String>, most: usize) -> impl Iterator<Item = String> {
-    let step = names.len().div_ceil(most.max(1)).max(1);
+/// Returns a random sample of at most `max` names, spread over the list.
+fn sample(names: Vec<String>, max: usize) -> impl Iterator<Item = String> {
+    let step = names.len().div_ceil(max.max(1)).max(1);
     let first = RandomState::new().hash_one(0_u8) % step as u64;
     names.into_iter().skip(usize::try_from(first).unwrap_or(0)).step_by(step)
 }
 
-/// Removes the oldest entries. There are `all` in the folder, of which these may be a part.
+/// Removes the oldest entries. `entries` may be a sample of the `all` entries of the shard.
 fn evict(
-    folder: &dyn Folder,
-    entries: &mut Vec<Found>,
+    directory: &dyn Directory,
+    entries: &mut Vec<Entry>,
     swept: &mut Swept,
     eviction: Eviction,
     all: usize,
@@ -196,25 +191,25 @@ fn evict(
     let Eviction { mut excess, keep_entries, keep_bytes } = eviction;
     entries.sort_unstable_by_key(|entry| Reverse(entry.created));
     let part = |of: u64| of.saturating_mul(entries.len() as u64) / all.max(1) as u64;
-    let mut least = entries.len().div_ceil(10);
-    let mut bytes: u64 = entries.iter().map(|entry| charge(entry.length)).sum();
+    let mut at_least = entries.len().div_ceil(10);
+    let mut bytes: u64 = entries.iter().map(|entry| disk_size(entry.length)).sum();
     let keep_entries = part(keep_entries).min(entries.len() as u64 / 2).max(1);
     let keep_bytes = part(keep_bytes).min(bytes / 2);
     while let Some(oldest) = entries.last() {
         let count = entries.len() as u64;
-        let is_wanted = (excess.entries > 0 && count > keep_entries)
+        let is_over_limit = (excess.entries > 0 && count > keep_entries)
             || (excess.bytes > 0 && count > 1 && bytes > keep_bytes);
-        if least == 0 && !is_wanted {
+        if at_least == 0 && !is_over_limit {
             return;
         }
-        match folder.remove(&oldest.name) {
+        match directory.remove(&oldest.name) {
             Ok(()) => swept.evicted += 1,
-            // It has gone by itself.
+            // Another process has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(_) => return,
         }
-        let length = charge(oldest.length);
-        least = least.saturating_sub(1);
+        let length = disk_size(oldest.length);
+        at_least = at_least.saturating_sub(1);
         excess.entries = excess.entries.saturating_sub(1);
         excess.bytes = excess.bytes.saturating_sub(length);
         bytes -= length;
@@ -222,15 +217,26 @@ fn evict(
     }
 }
 
-fn is_litter(folder: &dyn Folder, name: &str) -> bool {
-    folder.status(name).is_ok_and(|status| status.kind == Kind::File && is_old(status.modified))
+/// Removes a temporary file or a lock file that a process left behind when it died.
+fn remove_abandoned(root: &dyn Directory, shard: usize, directory: &dyn Directory, name: String) {
+    let status = directory.status(&name);
+    if !status.is_ok_and(|status| status.file_type == FileType::File && is_old(status.modified)) {
+        return;
+    }
+    if FileKind::of(&name) == FileKind::Temporary {
+        let _ = directory.remove(&name);
+    } else if let Ok(directory) = root.open_directory(&shard_name(shard)) {
+        // A lock removes its file when it is released. A lock that is held is not touched.
+        drop(try_lock(directory, name));
+    }
 }
 
-/// Whether it was written more than an hour ago, or the clock was set back by more than an hour.
+/// Returns whether a file was written more than an hour ago, or more than an hour in the future,
+/// which means that the clock was set back.
 fn is_old(modified: SystemTime) -> bool {
     let age = match SystemTime::now().duration_since(modified) {
         Ok(age) => age,
         Err(future) => future.duration(),
     };
-    age > LITTER_AGE
+    age > ABANDONED_AGE
 }

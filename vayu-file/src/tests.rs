@@ -1,4 +1,4 @@
-//! The store on a disk that fails.
+//! Tests of the backend on a disk in memory that fails.
 
 mod cancellation;
 mod crashes;
@@ -24,14 +24,14 @@ fn options(clock: &ManualClock) -> FileOptions {
 }
 
 fn open(disk: &Disk, options: &FileOptions) -> FileBackend {
-    FileBackend::in_folder(disk.root(), options).expect("a backend")
+    FileBackend::in_directory(disk.root(), options).expect("a backend")
 }
 
 fn key(text: impl AsRef<str>) -> Key {
     Key::from_text("test", text)
 }
 
-/// A record that is good for a minute.
+/// Creates a record that expires after a minute.
 fn record(clock: &ManualClock, value: impl Into<Bytes>) -> Record<Bytes> {
     let created = clock.now();
     Record::new(value.into(), created, created.saturating_add(Duration::from_secs(60)))

@@ -1,4 +1,4 @@
-//! The file backend has the properties that the engine relies on.
+//! The file backend passes the tests of the `Backend` contract.
 
 use std::path::Path;
 

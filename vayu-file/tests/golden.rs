@@ -1,7 +1,7 @@
-//! Entries that an earlier version wrote are read for ever.
+//! Entries of an earlier version can be read.
 //!
 //! `tests/golden` was written once, with `VAYU_WRITE_GOLDEN=1 cargo test -p vayu-file --test golden`.
-//! What is added later goes into entries of its own: those that are there are never written again.
+//! Additions to the format get entries of their own; existing entries are never written again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,22 +49,22 @@ fn record<S: Serializer<Value, Stored = Bytes>>(serializer: &S) -> Record<Bytes>
         .with_serializer(serializer.id())
 }
 
-/// The key and the record of each entry.
+/// Returns the key and the record of each entry.
 fn entries() -> Vec<(Key, Record<Bytes>)> {
     let text = |text| Key::from_text("golden", text);
-    let for_ever = Record::new(Bytes::new(), CREATED, Timestamp::NEVER);
+    let never_expires = Record::new(Bytes::new(), CREATED, Timestamp::NEVER);
     vec![
         (text("MessagePack"), record(&MessagePack)),
         (text("JSON"), record(&Json)),
         (text("Postcard"), record(&Postcard)),
         (text("Bincode"), record(&Bincode)),
-        (text("an empty value, for ever"), for_ever),
+        (text("an empty value, for ever"), never_expires),
         (arguments(), record(&MessagePack)),
         (long_key(), record(&MessagePack)),
     ]
 }
 
-/// A copy, for what is opened may be written to.
+/// Copies the golden directory, since an open cache may be written to.
 fn copy() -> (TempDir, FileCache) {
     let place = tempfile::tempdir().expect("a directory");
     for entry in fs::read_dir(golden()).expect("the golden directory") {
@@ -84,7 +84,7 @@ fn copy() -> (TempDir, FileCache) {
     (place, cache)
 }
 
-/// At a time at which nothing has expired.
+/// Opens a cache at a time at which nothing has expired.
 fn open(path: &Path) -> FileCache {
     let clock = ManualClock::new();
     clock.set(CREATED);

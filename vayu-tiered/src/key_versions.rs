@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn change_outdates_copies_from_its_beginning_to_its_end() {
+    fn change_invalidates_copies_from_its_start_to_its_end() {
         let (revisions, key) = (Revisions::new(), [1, 2]);
         let before = revisions.current(key);
         let change = revisions.begin(key);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn change_outdates_what_was_made_before_it_and_no_other_key() {
+    fn change_invalidates_older_copies_and_no_other_slot() {
         let revisions = Revisions::new();
         let (key, other) = ([1, 2], [2, 1]);
         let (old, untouched) = (revisions.current(key), revisions.current(other));

@@ -1,4 +1,4 @@
-//! The file system.
+//! [`Directory`] and [`File`] on the file system of the operating system.
 
 use std::fmt;
 use std::io;
@@ -6,55 +6,55 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, MetadataExt, OpenOptions, OpenOptionsExt};
-use rustix::fs::{FileType, FlockOperation, Gid, Mode, OFlags, Stat};
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Stat};
 
-use super::{File, Folder, Kind, Status};
+use super::{Directory, File, FileType, Status};
 use crate::layout::temporary_name;
 use crate::options::Access;
 
-/// A directory of the file system, held open.
-pub(crate) struct DiskFolder {
+/// An open directory of the file system.
+pub(crate) struct DiskDirectory {
     dir: Dir,
-    rights: Rights,
+    permissions: Permissions,
 }
 
-/// Who may use what is made.
+/// The permissions of new files and directories.
 #[derive(Debug, Clone, Copy)]
-enum Rights {
+enum Permissions {
     OwnerOnly,
-    /// Those who may use the directory of the cache: its mode and its group.
-    AnyValue {
+    /// The mode and the group of the directory of the cache.
+    Shared {
         mode: u32,
         group: u32,
     },
 }
 
-impl DiskFolder {
+impl DiskDirectory {
     pub(crate) fn new(dir: Dir, access: Access) -> Self {
-        let rights = match (access, dir.dir_metadata()) {
-            (Access::AnyValue, Ok(metadata)) => {
-                Rights::AnyValue { mode: metadata.mode(), group: metadata.gid() }
+        let permissions = match (access, dir.dir_metadata()) {
+            (Access::Shared, Ok(metadata)) => {
+                Permissions::Shared { mode: metadata.mode(), group: metadata.gid() }
             }
-            _ => Rights::OwnerOnly,
+            _ => Permissions::OwnerOnly,
         };
-        Self { dir, rights }
+        Self { dir, permissions }
     }
 
-    /// The directory opened again: a handle for paths only can neither be listed nor synced.
-    fn readable(&self) -> io::Result<OwnedFd> {
+    /// Opens the directory again: an `O_PATH` descriptor can neither be listed nor synced.
+    fn reopen(&self) -> io::Result<OwnedFd> {
         Ok(rustix::fs::openat(&self.dir, ".", ENTER, Mode::empty())?)
     }
 
-    /// Makes a folder that others can use as soon as it has its name: the umask may have taken rights
-    /// away, so they are given before.
-    fn make_shared_folder(&self, name: &str) -> io::Result<()> {
+    /// Creates a directory under a temporary name, sets its permissions, which the umask may have
+    /// reduced, and renames it: other users can use it as soon as it has its name.
+    fn create_shared_directory(&self, name: &str) -> io::Result<()> {
         let mut random = [0; 16];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
         let temporary = temporary_name(random);
         self.dir.create_dir_with(&temporary, DirBuilder::new().mode(0o700))?;
         let named = rustix::fs::openat(&self.dir, &*temporary, ENTER, Mode::empty())
             .map_err(io::Error::from)
-            .map(|folder| self.rights.give(&folder, self.rights.folder()))
+            .map(|directory| self.permissions.apply(&directory, self.permissions.directory_mode()))
             .and_then(|()| rename_new(&self.dir, &temporary, name));
         if named.is_err() {
             let _ = self.dir.remove_dir(&temporary);
@@ -63,43 +63,43 @@ impl DiskFolder {
     }
 }
 
-/// Gives a folder a name that nothing has.
+/// Renames a directory, without replacing an existing one.
 fn rename_new(dir: &Dir, from: &str, to: &str) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::RenameFlags;
         use rustix::io::Errno;
         match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
-            // Not every file system can do that.
+            // Not every file system supports it.
             Err(Errno::INVAL | Errno::NOSYS) => {}
             result => return Ok(result?),
         }
     }
-    // An empty folder is replaced, at worst under the hands of another process that writes to it.
+    // This replaces an empty directory, at worst one that another process is about to write to.
     dir.rename(from, dir, to)
 }
 
-impl Rights {
-    /// The mode of a new file.
-    fn file(self) -> u32 {
+impl Permissions {
+    /// Returns the mode of a new file.
+    fn file_mode(self) -> u32 {
         match self {
             Self::OwnerOnly => 0o600,
-            Self::AnyValue { mode, .. } => 0o600 | (mode & 0o666),
+            Self::Shared { mode, .. } => 0o600 | (mode & 0o666),
         }
     }
 
-    /// The mode of a new folder.
-    fn folder(self) -> u32 {
+    /// Returns the mode of a new directory.
+    fn directory_mode(self) -> u32 {
         match self {
             Self::OwnerOnly => 0o700,
-            Self::AnyValue { mode, .. } => 0o700 | (mode & 0o2777),
+            Self::Shared { mode, .. } => 0o700 | (mode & 0o2777),
         }
     }
 
-    /// Gives what was made to those who are to use it, whatever the umask is. It may belong to another
-    /// user, who has done so, or to a group that this user is not in: then it stays as it is.
-    fn give(self, file: &OwnedFd, mode: u32) {
-        let Self::AnyValue { group, .. } = self else { return };
+    /// Sets mode and group of a new file, whatever the umask is. Errors are ignored: the file may belong
+    /// to another user, or the group may be one that this user is not in.
+    fn apply(self, file: &OwnedFd, mode: u32) {
+        let Self::Shared { group, .. } = self else { return };
         if rustix::fs::fstat(file).is_ok_and(|stat| stat.st_gid != group) {
             let _ = rustix::fs::fchown(file, None, Some(Gid::from_raw(group)));
         }
@@ -107,10 +107,12 @@ impl Rights {
     }
 }
 
-/// The path of a handle would have to be asked of the system.
-impl fmt::Debug for DiskFolder {
+/// Does not ask the system for the path.
+impl fmt::Debug for DiskDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DiskFolder").field("rights", &self.rights).finish_non_exhaustive()
+        f.debug_struct("DiskDirectory")
+            .field("permissions", &self.permissions)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +138,7 @@ const UPDATE: OFlags = OFlags::RDWR
 const ENTER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-impl Folder for DiskFolder {
+impl Directory for DiskDirectory {
     fn open(&self, path: &str) -> io::Result<Box<dyn File>> {
         Ok(Box::new(DiskFile(open_beneath(&self.dir, path, READ)?)))
     }
@@ -147,16 +149,16 @@ impl Folder for DiskFolder {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
         let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(self.rights.file());
+        options.write(true).create_new(true).mode(self.permissions.file_mode());
         let file = self.dir.open_with(name, &options)?.into_std().into();
-        self.rights.give(&file, self.rights.file());
+        self.permissions.apply(&file, self.permissions.file_mode());
         Ok(Box::new(DiskFile(file)))
     }
 
     fn update(&self, name: &str) -> io::Result<Box<dyn File>> {
         let file = rustix::fs::openat(&self.dir, name, UPDATE, Mode::empty())?;
         let stat = rustix::fs::fstat(&file)?;
-        if status(&stat).kind != Kind::File || stat.st_nlink != 1 {
+        if status(&stat).file_type != FileType::File || stat.st_nlink != 1 {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(Box::new(DiskFile(file)))
@@ -164,9 +166,13 @@ impl Folder for DiskFolder {
 
     fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>> {
         let flags = READ.union(OFlags::CREATE);
-        let file =
-            rustix::fs::openat(&self.dir, name, flags, Mode::from_raw_mode(self.rights.file()))?;
-        self.rights.give(&file, self.rights.file());
+        let file = rustix::fs::openat(
+            &self.dir,
+            name,
+            flags,
+            Mode::from_raw_mode(self.permissions.file_mode()),
+        )?;
+        self.permissions.apply(&file, self.permissions.file_mode());
         Ok(Box::new(DiskFile(file)))
     }
 
@@ -184,8 +190,8 @@ impl Folder for DiskFolder {
     }
 
     fn list(&self, visit: &mut dyn FnMut(&str)) -> io::Result<()> {
-        for entry in rustix::fs::Dir::new(self.readable()?)? {
-            // A name that is not text is none of ours.
+        for entry in rustix::fs::Dir::new(self.reopen()?)? {
+            // A name that is not UTF-8 is not one of the cache.
             if let Ok(name) = entry?.file_name().to_str()
                 && name != "."
                 && name != ".."
@@ -196,20 +202,23 @@ impl Folder for DiskFolder {
         Ok(())
     }
 
-    fn folder(&self, name: &str) -> io::Result<Box<dyn Folder>> {
-        let folder = rustix::fs::openat(&self.dir, name, ENTER, Mode::empty())?;
-        Ok(Box::new(Self { dir: Dir::from_std_file(folder.into()), rights: self.rights }))
+    fn open_directory(&self, name: &str) -> io::Result<Box<dyn Directory>> {
+        let directory = rustix::fs::openat(&self.dir, name, ENTER, Mode::empty())?;
+        Ok(Box::new(Self {
+            dir: Dir::from_std_file(directory.into()),
+            permissions: self.permissions,
+        }))
     }
 
-    fn make_folder(&self, name: &str) -> io::Result<()> {
-        match self.rights {
-            Rights::OwnerOnly => self.dir.create_dir_with(name, DirBuilder::new().mode(0o700)),
-            Rights::AnyValue { .. } => self.make_shared_folder(name),
+    fn create_directory(&self, name: &str) -> io::Result<()> {
+        match self.permissions {
+            Permissions::OwnerOnly => self.dir.create_dir_with(name, DirBuilder::new().mode(0o700)),
+            Permissions::Shared { .. } => self.create_shared_directory(name),
         }
     }
 
     fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(self.readable()?)?)
+        Ok(rustix::fs::fsync(self.reopen()?)?)
     }
 
     fn is_local(&self) -> io::Result<bool> {
@@ -217,8 +226,8 @@ impl Folder for DiskFolder {
     }
 }
 
-/// Whether it is one of the file systems that are known to be of this machine alone. A network may
-/// tell what was true a while ago.
+/// Returns whether the file system is one that is known to be local. A network file system may return
+/// an outdated status.
 #[cfg(target_os = "linux")]
 fn is_local(dir: &Dir) -> io::Result<bool> {
     const EXT: u32 = 0xEF53;
@@ -232,7 +241,7 @@ fn is_local(dir: &Dir) -> io::Result<bool> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "the numbers have 32 bits, and a word of the processor carries them"
+        reason = "magic numbers have 32 bits, whatever the width of the field is"
     )]
     let number = rustix::fs::fstatfs(dir)?.f_type as u32;
     Ok([EXT, XFS, BTRFS, F2FS, ZFS, BCACHEFS, TMPFS, OVERLAYFS].contains(&number))
@@ -243,7 +252,7 @@ fn is_local(_: &Dir) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Opens a file below the directory without following any link. Fast: one system call.
+/// Opens a file in the directory or a subdirectory without following a symbolic link: one system call.
 #[cfg(target_os = "linux")]
 fn open_beneath(dir: &Dir, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     use rustix::fs::ResolveFlags;
@@ -251,7 +260,7 @@ fn open_beneath(dir: &Dir, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     const BENEATH: ResolveFlags =
         ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
     match rustix::fs::openat2(dir, path, flags, Mode::empty(), BENEATH) {
-        // An old kernel, a sandbox that does not know the call, or a rename at that moment.
+        // An old kernel, a sandbox that denies the call, or a concurrent rename.
         Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => open_step_by_step(dir, path, flags),
         result => Ok(result?),
     }
@@ -265,9 +274,9 @@ fn open_beneath(dir: &Dir, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
 fn open_step_by_step(dir: &Dir, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     match path.split_once('/') {
         None => Ok(rustix::fs::openat(dir, path, flags, Mode::empty())?),
-        Some((folder, name)) => {
-            let folder = rustix::fs::openat(dir, folder, ENTER, Mode::empty())?;
-            Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
+        Some((directory, name)) => {
+            let directory = rustix::fs::openat(dir, directory, ENTER, Mode::empty())?;
+            Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
         }
     }
 }
@@ -308,10 +317,10 @@ impl File for DiskFile {
 }
 
 fn status(stat: &Stat) -> Status {
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Kind::File,
-        FileType::Directory => Kind::Folder,
-        _ => Kind::Other,
+    let file_type = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+        rustix::fs::FileType::RegularFile => FileType::File,
+        rustix::fs::FileType::Directory => FileType::Directory,
+        _ => FileType::Other,
     };
     let modified = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
     let changed = Duration::new(
@@ -319,7 +328,7 @@ fn status(stat: &Stat) -> Status {
         u32::try_from(stat.st_ctime_nsec).unwrap_or(0),
     );
     Status {
-        kind,
+        file_type,
         length: u64::try_from(stat.st_size).unwrap_or(0),
         modified: SystemTime::UNIX_EPOCH + modified,
         id: (stat.st_dev, stat.st_ino),

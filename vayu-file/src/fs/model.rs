@@ -1,4 +1,4 @@
-//! A disk in memory that fails when it is told to, and remembers what a loss of power may undo.
+//! A disk in memory that fails on demand, and records what a power loss may undo.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -7,87 +7,87 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 
-use super::{File, Folder, Kind, Status};
+use super::{Directory, File, FileType, Status};
 
-/// A disk of two levels. Clones are the same disk.
+/// A disk with two levels of directories. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct State {
     tree: Tree,
-    /// What the tree was when recording began.
+    /// The tree when recording began.
     start: Tree,
-    /// What has been done since.
+    /// The changes since then.
     log: Vec<Change>,
     locks: BTreeSet<u64>,
     next_id: u64,
     operations: usize,
     fault: Option<Fault>,
     open_files: usize,
-    /// Since a failure was planned: folders that were listed, and files that were opened.
+    /// The directories that were listed, and the files that were opened, since the last plan.
     lists: usize,
     opens: usize,
-    /// How many operations do not return at the moment.
+    /// The number of operations that hang.
     hanging: usize,
     is_remote: bool,
 }
 
-/// When everything on every disk was written and changed: no clock is coarser.
+/// The time of every file on every disk: no clock is coarser.
 static NOW: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
 
-/// A failure that is planned.
+/// A planned failure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
-    /// The operation of this number, counted from zero, fails once.
+    /// The operation of this number, counted from 0, fails once.
     Once(usize, Errno),
-    /// From that operation on all fail.
+    /// The operation of this number and all later ones fail.
     From(usize, Errno),
-    /// One byte is read or written at a time.
+    /// Each read and write transfers one byte.
     Slow,
-    /// No file can be opened while so many are open.
+    /// No file can be opened while this many are open.
     Full(usize),
-    /// No file can be made while there are so many, with this error.
+    /// No file can be created while there are this many; the error is this one.
     NoSpace(usize, Errno),
-    /// The operation of this number, and those after it, do not return until another plan is made.
+    /// The operation of this number and all later ones hang until the next plan.
     Hangs(usize),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Tree {
-    /// The names in each folder; the root is the empty name.
-    folders: BTreeMap<String, BTreeMap<String, u64>>,
+    /// The names in each directory; the root has the empty name.
+    directorys: BTreeMap<String, BTreeMap<String, u64>>,
     files: BTreeMap<u64, Vec<u8>>,
 }
 
-/// Something that is not on the disk for certain until it is synced.
+/// A change that may be lost until it is synced.
 #[derive(Debug, Clone)]
 enum Change {
-    MakeFolder { name: String, is_synced: bool },
-    Create { folder: String, name: String, id: u64, is_synced: bool },
+    CreateDirectory { name: String, is_synced: bool },
+    Create { directory: String, name: String, id: u64, is_synced: bool },
     Write { id: u64, bytes: Vec<u8>, is_synced: bool },
-    Rename { folder: String, from: String, to: String, is_synced: bool },
-    Remove { folder: String, name: String, is_synced: bool },
+    Rename { directory: String, from: String, to: String, is_synced: bool },
+    Remove { directory: String, name: String, is_synced: bool },
 }
 
-/// What became of a change when the power was lost.
+/// The effect of a power loss on a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum CrashEffect {
     Done,
     Lost,
-    /// Half of what was written is there.
+    /// Half of the bytes were written.
     Half,
-    /// As many bytes as were written are there, and all are zero.
+    /// All bytes are zero.
     Zeros,
 }
 
 impl Disk {
-    pub(crate) fn root(&self) -> Box<dyn Folder> {
-        self.state().tree.folders.entry(String::new()).or_default();
-        Box::new(ModelFolder { disk: self.clone(), name: String::new() })
+    pub(crate) fn root(&self) -> Box<dyn Directory> {
+        self.state().tree.directorys.entry(String::new()).or_default();
+        Box::new(ModelDirectory { disk: self.clone(), name: String::new() })
     }
 
-    /// Plans a failure, counting operations from here on.
+    /// Plans a failure, and counts operations from here on.
     pub(crate) fn plan(&self, fault: impl Into<Option<Fault>>) {
         let mut state = self.state();
         state.operations = 0;
@@ -96,33 +96,34 @@ impl Disk {
         self.0.1.notify_all();
     }
 
-    /// Whether an operation hangs.
+    /// Returns whether an operation hangs.
     pub(crate) fn has_hung(&self) -> bool {
         self.state().hanging > 0
     }
 
-    /// How many operations there were since a failure was planned.
+    /// Returns the number of operations since the last plan.
     pub(crate) fn operations(&self) -> usize {
         self.state().operations
     }
 
-    /// How many folders were listed, and files opened, since a failure was planned.
-    pub(crate) fn looks(&self) -> (usize, usize) {
+    /// Returns the number of directories that were listed, and of files that were opened, since the last
+    /// plan.
+    pub(crate) fn accesses(&self) -> (usize, usize) {
         let state = self.state();
         (state.lists, state.opens)
     }
 
-    /// How many files are open.
+    /// Returns the number of open files.
     pub(crate) fn open_files(&self) -> usize {
         self.state().open_files
     }
 
-    /// Others may change it without this system knowing.
+    /// Turns this into a network file system.
     pub(crate) fn make_remote(&self) {
         self.state().is_remote = true;
     }
 
-    /// What is there now survives; what is done from here on may be lost.
+    /// Starts to record changes that a power loss may undo. The present tree survives it.
     pub(crate) fn record(&self) {
         let mut state = self.state();
         state.start = state.tree.clone();
@@ -147,9 +148,9 @@ impl Disk {
         for change in &state.log {
             let mut next = Vec::new();
             for tree in &trees {
-                for &fate in change.fates() {
+                for &effect in change.crash_effects() {
                     let mut tree = tree.clone();
-                    change.apply(&mut tree, fate);
+                    change.apply(&mut tree, effect);
                     if !next.contains(&tree) {
                         next.push(tree);
                     }
@@ -160,37 +161,37 @@ impl Disk {
         trees.into_iter().map(|tree| Self::of(tree, state.next_id)).collect()
     }
 
-    /// All names below the root.
+    /// Returns all paths.
     pub(crate) fn names(&self) -> Vec<String> {
         let state = self.state();
-        let folders = state.tree.folders.iter();
-        folders
-            .flat_map(|(folder, names)| names.keys().map(move |n| format!("{folder}/{n}")))
+        let directorys = state.tree.directorys.iter();
+        directorys
+            .flat_map(|(directory, names)| names.keys().map(move |n| format!("{directory}/{n}")))
             .collect()
     }
 
-    /// Gives a name to another file, which somebody else has written.
+    /// Replaces a file by a new one, as another process does.
     pub(crate) fn replace(&self, path: &str, bytes: &[u8]) {
-        let (folder, name) = path.split_once('/').expect("a folder and a name");
+        let (directory, name) = path.split_once('/').expect("a directory and a name");
         let mut state = self.state();
         state.next_id += 1;
         let id = state.next_id;
         state.tree.files.insert(id, bytes.to_vec());
-        let names = state.tree.folders.get_mut(folder).expect("a folder");
+        let names = state.tree.directorys.get_mut(directory).expect("a folder");
         names.insert(name.to_owned(), id);
     }
 
-    /// Takes a name away, as somebody else does.
+    /// Removes a file, as another process does.
     pub(crate) fn unlink(&self, path: &str) {
-        let (folder, name) = path.split_once('/').expect("a folder and a name");
-        self.state().tree.folders.get_mut(folder).and_then(|names| names.remove(name));
+        let (directory, name) = path.split_once('/').expect("a directory and a name");
+        self.state().tree.directorys.get_mut(directory).and_then(|names| names.remove(name));
     }
 
-    /// Puts bytes in the place of those of a file.
+    /// Overwrites a file in place.
     pub(crate) fn damage(&self, path: &str, bytes: &[u8]) {
-        let (folder, name) = path.split_once('/').expect("a folder and a name");
+        let (directory, name) = path.split_once('/').expect("a directory and a name");
         let mut state = self.state();
-        let id = state.tree.folders[folder][name];
+        let id = state.tree.directorys[directory][name];
         state.tree.files.insert(id, bytes.to_vec());
     }
 
@@ -198,7 +199,7 @@ impl Disk {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One operation, which may be the one that fails.
+    /// Begins an operation, which may fail.
     fn operation(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         let number = state.operations;
@@ -218,62 +219,64 @@ impl Disk {
         }
     }
 
-    /// An operation that opens a file.
-    fn opening(&self) -> io::Result<MutexGuard<'_, State>> {
+    /// Begins an operation that opens a file.
+    fn open_operation(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.operation()?;
         state.opens += 1;
         match state.fault {
-            Some(Fault::Full(most)) if state.open_files >= most => Err(Errno::MFILE.into()),
+            Some(Fault::Full(limit)) if state.open_files >= limit => Err(Errno::MFILE.into()),
             _ => Ok(state),
         }
     }
 }
 
 impl Change {
-    fn fates(&self) -> &'static [Fate] {
+    fn crash_effects(&self) -> &'static [CrashEffect] {
         match self {
-            Self::MakeFolder { is_synced: true, .. }
+            Self::CreateDirectory { is_synced: true, .. }
             | Self::Create { is_synced: true, .. }
             | Self::Write { is_synced: true, .. }
             | Self::Rename { is_synced: true, .. }
-            | Self::Remove { is_synced: true, .. } => &[Fate::Done],
-            Self::Write { .. } => &[Fate::Done, Fate::Lost, Fate::Half, Fate::Zeros],
-            _ => &[Fate::Done, Fate::Lost],
+            | Self::Remove { is_synced: true, .. } => &[CrashEffect::Done],
+            Self::Write { .. } => {
+                &[CrashEffect::Done, CrashEffect::Lost, CrashEffect::Half, CrashEffect::Zeros]
+            }
+            _ => &[CrashEffect::Done, CrashEffect::Lost],
         }
     }
 
-    /// A change to what is not there changes nothing.
-    fn apply(&self, tree: &mut Tree, fate: Fate) {
-        if fate == Fate::Lost {
+    /// Applies a change. A change of a missing file has no effect.
+    fn apply(&self, tree: &mut Tree, effect: CrashEffect) {
+        if effect == CrashEffect::Lost {
             return;
         }
         match self {
-            Self::MakeFolder { name, .. } => {
-                tree.folders.entry(name.clone()).or_default();
+            Self::CreateDirectory { name, .. } => {
+                tree.directorys.entry(name.clone()).or_default();
             }
-            Self::Create { folder, name, id, .. } => {
-                if let Some(names) = tree.folders.get_mut(folder) {
+            Self::Create { directory, name, id, .. } => {
+                if let Some(names) = tree.directorys.get_mut(directory) {
                     names.insert(name.clone(), *id);
                 }
                 tree.files.entry(*id).or_default();
             }
             Self::Write { id, bytes, .. } => {
                 let file = tree.files.entry(*id).or_default();
-                match fate {
-                    Fate::Half => file.extend(&bytes[..bytes.len() / 2]),
-                    Fate::Zeros => file.resize(file.len() + bytes.len(), 0),
+                match effect {
+                    CrashEffect::Half => file.extend(&bytes[..bytes.len() / 2]),
+                    CrashEffect::Zeros => file.resize(file.len() + bytes.len(), 0),
                     _ => file.extend(bytes),
                 }
             }
-            Self::Rename { folder, from, to, .. } => {
-                if let Some(names) = tree.folders.get_mut(folder)
+            Self::Rename { directory, from, to, .. } => {
+                if let Some(names) = tree.directorys.get_mut(directory)
                     && let Some(id) = names.remove(from)
                 {
                     names.insert(to.clone(), id);
                 }
             }
-            Self::Remove { folder, name, .. } => {
-                if let Some(names) = tree.folders.get_mut(folder) {
+            Self::Remove { directory, name, .. } => {
+                if let Some(names) = tree.directorys.get_mut(directory) {
                     names.remove(name);
                 }
             }
@@ -283,40 +286,40 @@ impl Change {
 
 impl State {
     fn change(&mut self, change: Change) {
-        change.apply(&mut self.tree, Fate::Done);
+        change.apply(&mut self.tree, CrashEffect::Done);
         self.log.push(change);
     }
 
-    fn names(&self, folder: &str) -> io::Result<&BTreeMap<String, u64>> {
-        self.tree.folders.get(folder).ok_or_else(|| Errno::NOENT.into())
+    fn names(&self, directory: &str) -> io::Result<&BTreeMap<String, u64>> {
+        self.tree.directorys.get(directory).ok_or_else(|| Errno::NOENT.into())
     }
 
-    fn id(&self, folder: &str, name: &str) -> io::Result<u64> {
-        self.names(folder)?.get(name).copied().ok_or_else(|| Errno::NOENT.into())
+    fn id(&self, directory: &str, name: &str) -> io::Result<u64> {
+        self.names(directory)?.get(name).copied().ok_or_else(|| Errno::NOENT.into())
     }
 
-    /// Whether another file can be made.
+    /// Checks that another file can be created.
     fn space(&self) -> io::Result<()> {
-        let files: usize = self.tree.folders.values().map(BTreeMap::len).sum();
+        let files: usize = self.tree.directorys.values().map(BTreeMap::len).sum();
         match self.fault {
-            Some(Fault::NoSpace(most, errno)) if files >= most => Err(errno.into()),
+            Some(Fault::NoSpace(limit, errno)) if files >= limit => Err(errno.into()),
             _ => Ok(()),
         }
     }
 
     fn status(&self, id: u64) -> Status {
         let length = self.tree.files[&id].len() as u64;
-        Status { kind: Kind::File, length, modified: *NOW, id: (1, id), changed: *NOW }
+        Status { file_type: FileType::File, length, modified: *NOW, id: (1, id), changed: *NOW }
     }
 }
 
 #[derive(Debug)]
-struct ModelFolder {
+struct ModelDirectory {
     disk: Disk,
     name: String,
 }
 
-impl ModelFolder {
+impl ModelDirectory {
     fn file(&self, state: &mut State, id: u64) -> Box<dyn File> {
         state.open_files += 1;
         Box::new(ModelFile { disk: self.disk.clone(), id, has_lock: false.into() })
@@ -325,17 +328,17 @@ impl ModelFolder {
     fn make(&self, state: &mut State, name: &str) -> u64 {
         state.next_id += 1;
         let id = state.next_id;
-        let (folder, name) = (self.name.clone(), name.to_owned());
-        state.change(Change::Create { folder, name, id, is_synced: false });
+        let (directory, name) = (self.name.clone(), name.to_owned());
+        state.change(Change::Create { directory, name, id, is_synced: false });
         id
     }
 }
 
-impl Folder for ModelFolder {
+impl Directory for ModelDirectory {
     fn open(&self, path: &str) -> io::Result<Box<dyn File>> {
-        let mut state = self.disk.opening()?;
-        let (folder, name) = path.split_once('/').unwrap_or((&self.name, path));
-        let id = state.id(folder, name)?;
+        let mut state = self.disk.open_operation()?;
+        let (directory, name) = path.split_once('/').unwrap_or((&self.name, path));
+        let id = state.id(directory, name)?;
         Ok(self.file(&mut state, id))
     }
 
@@ -344,7 +347,7 @@ impl Folder for ModelFolder {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let mut state = self.disk.opening()?;
+        let mut state = self.disk.open_operation()?;
         if state.names(&self.name)?.contains_key(name) {
             return Err(Errno::EXIST.into());
         }
@@ -354,13 +357,13 @@ impl Folder for ModelFolder {
     }
 
     fn update(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let mut state = self.disk.opening()?;
+        let mut state = self.disk.open_operation()?;
         let id = state.id(&self.name, name)?;
         Ok(self.file(&mut state, id))
     }
 
     fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let mut state = self.disk.opening()?;
+        let mut state = self.disk.open_operation()?;
         let id = match state.id(&self.name, name) {
             Ok(id) => id,
             Err(_) => {
@@ -374,23 +377,23 @@ impl Folder for ModelFolder {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.disk.operation()?;
         state.id(&self.name, from)?;
-        let (folder, from, to) = (self.name.clone(), from.to_owned(), to.to_owned());
-        state.change(Change::Rename { folder, from, to, is_synced: false });
+        let (directory, from, to) = (self.name.clone(), from.to_owned(), to.to_owned());
+        state.change(Change::Rename { directory, from, to, is_synced: false });
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.disk.operation()?;
         state.id(&self.name, name)?;
-        let (folder, name) = (self.name.clone(), name.to_owned());
-        state.change(Change::Remove { folder, name, is_synced: false });
+        let (directory, name) = (self.name.clone(), name.to_owned());
+        state.change(Change::Remove { directory, name, is_synced: false });
         Ok(())
     }
 
     fn status(&self, path: &str) -> io::Result<Status> {
         let state = self.disk.operation()?;
-        let (folder, name) = path.split_once('/').unwrap_or((&self.name, path));
-        Ok(state.status(state.id(folder, name)?))
+        let (directory, name) = path.split_once('/').unwrap_or((&self.name, path));
+        Ok(state.status(state.id(directory, name)?))
     }
 
     fn list(&self, visit: &mut dyn FnMut(&str)) -> io::Result<()> {
@@ -398,36 +401,43 @@ impl Folder for ModelFolder {
         state.lists += 1;
         state.names(&self.name)?.keys().for_each(|name| visit(name));
         if self.name.is_empty() {
-            state.tree.folders.keys().filter(|name| !name.is_empty()).for_each(|name| visit(name));
+            state
+                .tree
+                .directorys
+                .keys()
+                .filter(|name| !name.is_empty())
+                .for_each(|name| visit(name));
         }
         Ok(())
     }
 
-    fn folder(&self, name: &str) -> io::Result<Box<dyn Folder>> {
+    fn open_directory(&self, name: &str) -> io::Result<Box<dyn Directory>> {
         let state = self.disk.operation()?;
         state.names(name)?;
         Ok(Box::new(Self { disk: self.disk.clone(), name: name.to_owned() }))
     }
 
-    fn make_folder(&self, name: &str) -> io::Result<()> {
+    fn create_directory(&self, name: &str) -> io::Result<()> {
         let mut state = self.disk.operation()?;
         if state.names(name).is_ok() {
             return Err(Errno::EXIST.into());
         }
         state.space()?;
-        state.change(Change::MakeFolder { name: name.to_owned(), is_synced: false });
+        state.change(Change::CreateDirectory { name: name.to_owned(), is_synced: false });
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.opening()?;
+        let mut state = self.disk.open_operation()?;
         for change in &mut state.log {
             match change {
-                Change::MakeFolder { is_synced, .. } if self.name.is_empty() => *is_synced = true,
-                Change::Create { folder, is_synced, .. }
-                | Change::Rename { folder, is_synced, .. }
-                | Change::Remove { folder, is_synced, .. }
-                    if *folder == self.name =>
+                Change::CreateDirectory { is_synced, .. } if self.name.is_empty() => {
+                    *is_synced = true;
+                }
+                Change::Create { directory, is_synced, .. }
+                | Change::Rename { directory, is_synced, .. }
+                | Change::Remove { directory, is_synced, .. }
+                    if *directory == self.name =>
                 {
                     *is_synced = true;
                 }
@@ -453,8 +463,8 @@ impl File for ModelFile {
     fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let state = self.disk.operation()?;
         let rest = state.tree.files[&self.id].get(buffer.len()..).unwrap_or_default();
-        let most = if matches!(state.fault, Some(Fault::Slow)) { 1 } else { usize::MAX };
-        let length = rest.len().min(buffer.capacity() - buffer.len()).min(most);
+        let limit = if matches!(state.fault, Some(Fault::Slow)) { 1 } else { usize::MAX };
+        let length = rest.len().min(buffer.capacity() - buffer.len()).min(limit);
         buffer.extend_from_slice(&rest[..length]);
         Ok(length)
     }
@@ -467,7 +477,7 @@ impl File for ModelFile {
         Ok(bytes.len())
     }
 
-    /// What is overwritten in place is lost when the power is.
+    /// Overwritten bytes do not survive a power loss.
     fn overwrite(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.disk.operation()?;
         let is_slow = matches!(state.fault, Some(Fault::Slow));

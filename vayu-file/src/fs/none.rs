@@ -1,18 +1,18 @@
-//! The folder of a cache that is off.
+//! The directory of a cache that is off.
 
 use std::io;
 
-use crate::fs::{File, Folder, Status};
+use crate::fs::{Directory, File, Status};
 
-/// A folder that does not exist: every operation fails with [`io::ErrorKind::NotFound`].
+/// A directory that does not exist: every operation fails with [`io::ErrorKind::NotFound`].
 #[derive(Debug)]
-pub(crate) struct NoFolder;
+pub(crate) struct NoDirectory;
 
 fn missing<T>() -> io::Result<T> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-impl Folder for NoFolder {
+impl Directory for NoDirectory {
     fn open(&self, _: &str) -> io::Result<Box<dyn File>> {
         missing()
     }
@@ -49,11 +49,11 @@ impl Folder for NoFolder {
         missing()
     }
 
-    fn folder(&self, _: &str) -> io::Result<Box<dyn Folder>> {
+    fn open_directory(&self, _: &str) -> io::Result<Box<dyn Directory>> {
         missing()
     }
 
-    fn make_folder(&self, _: &str) -> io::Result<()> {
+    fn create_directory(&self, _: &str) -> io::Result<()> {
         missing()
     }
 

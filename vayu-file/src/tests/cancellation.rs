@@ -1,4 +1,4 @@
-//! What becomes of an operation whose caller has gone, and of one for which no thread is free.
+//! Operations that are cancelled, and operations for which no blocking thread is free.
 
 use std::future::Future;
 use std::pin::pin;
@@ -13,38 +13,38 @@ use vayu_core::{Generations, Group, Lease, SingleFlight, SystemClock};
 use super::*;
 use crate::fs::model::Fault;
 
-/// After this a test hangs.
+/// The time after which a test hangs.
 const HANG: Duration = Duration::from_secs(30);
 
 const OPERATIONS: [&str; 8] =
-    ["read", "write", "delete", "claim", "clear", "generation", "bump", "sweep"];
+    ["read", "write", "delete", "lease", "clear", "generation", "bump", "sweep"];
 
 fn backend(disk: &Disk, clock: &ManualClock) -> FileBackend {
     let options = options(clock).async_io(AsyncIo::SpawnBlocking);
     open(disk, &options.single_flight(SingleFlight::Everywhere))
 }
 
-/// A runtime with one thread for blocking work, and neither timers nor input and output.
+/// Creates a runtime with one blocking thread, without timers and I/O.
 fn runtime() -> Runtime {
     Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime")
 }
 
-/// Everything that an async caller can ask for.
+/// Runs one of the async operations.
 async fn run(operation: &str, backend: &FileBackend, clock: &ManualClock) {
     let key = key("k");
     match operation {
         "read" => drop(backend.read_async(&key).await.expect("read")),
         "write" => backend.write_async(&key, record(clock, "new")).await.expect("write"),
         "delete" => assert!(backend.delete_async(&key).await.expect("delete")),
-        "claim" => {
-            let claim = backend
+        "lease" => {
+            let lease = backend
                 .sharing()
                 .leases
                 .expect("leases")
                 .try_acquire_async(&key)
                 .await
-                .expect("claim");
-            assert!(matches!(claim, Lease::Acquired(_)));
+                .expect("lease");
+            assert!(matches!(lease, Lease::Acquired(_)));
         }
         "clear" => backend.clear_async().await.expect("clear"),
         "generation" => drop(backend.generation_async(Group::tag("t")).await.expect("read")),
@@ -53,12 +53,12 @@ async fn run(operation: &str, backend: &FileBackend, clock: &ManualClock) {
     }
 }
 
-/// Returns once everything that was handed over has ended.
+/// Waits until all blocking tasks have ended.
 async fn idle() {
     tokio::task::spawn_blocking(|| {}).await.expect("no panic");
 }
 
-/// Polls a future until the disk hangs under it, and drops it.
+/// Polls a future until the disk hangs, and drops it.
 fn abandon(disk: &Disk, future: impl Future<Output = ()>) {
     let mut future = pin!(future);
     while !disk.has_hung() {
@@ -71,7 +71,7 @@ fn abandon(disk: &Disk, future: impl Future<Output = ()>) {
 }
 
 #[test]
-fn operation_that_is_dropped_while_the_disk_hangs_waits_for_nothing() {
+fn dropping_an_operation_does_not_wait_for_a_disk_that_hangs() {
     for operation in OPERATIONS {
         watchdog(HANG, move || {
             let (clock, disk) = (ManualClock::new(), Disk::default());
@@ -89,7 +89,7 @@ fn operation_that_is_dropped_while_the_disk_hangs_waits_for_nothing() {
 }
 
 #[test]
-fn write_that_is_dropped_while_the_disk_hangs_stores_nothing_however_far_it_got() {
+fn write_that_is_dropped_at_any_stage_on_a_disk_that_hangs_stores_nothing() {
     for old in [None, Some("old")] {
         let mut stages = 0;
         for number in 0.. {
@@ -128,9 +128,9 @@ fn write_that_is_dropped_while_the_disk_hangs_stores_nothing_however_far_it_got(
     }
 }
 
-/// The one thread for blocking work is busy, so a write waits for it; meanwhile its caller goes.
+/// The write waits for the only blocking thread when its future is dropped.
 #[test]
-fn write_whose_caller_has_gone_never_takes_place() {
+fn queued_write_that_is_dropped_never_runs() {
     let (clock, disk) = (ManualClock::new(), Disk::default());
     let backend = backend(&disk, &clock);
     let (release, released) = channel::<()>();
@@ -144,19 +144,19 @@ fn write_whose_caller_has_gone_never_takes_place() {
             let mut write = pin!(backend.write_async(&key, record(&clock, "old")));
             assert!(write.as_mut().poll(&mut context).is_pending());
         }
-        // The caller has gone, and another one removes the key.
+        // The future was dropped, and another caller removes the key.
         assert!(!backend.delete(&key("k")).expect("delete"));
         drop(release);
         busy.await.expect("no panic");
-        // Behind the write in the queue.
+        // This task is queued after the write.
         idle().await;
         assert_eq!(value(&backend, &key("k")), None);
     });
 }
 
-/// Those that hold the threads for blocking work may wait for the very operation.
+/// The tasks that occupy the blocking threads may wait for the operation.
 #[test]
-fn operation_ends_though_every_blocking_thread_is_occupied_for_good() {
+fn operation_completes_while_every_blocking_thread_is_occupied() {
     for operation in OPERATIONS {
         watchdog(HANG, move || {
             let (clock, disk) = (ManualClock::new(), Disk::default());
@@ -176,7 +176,7 @@ fn operation_ends_though_every_blocking_thread_is_occupied_for_good() {
 }
 
 #[test]
-fn operation_that_is_queued_behind_a_disk_that_hangs_does_not_block_the_thread_that_polls() {
+fn operation_queued_behind_one_that_hangs_does_not_block_the_polling_thread() {
     watchdog(HANG, || {
         let (clock, disk) = (ManualClock::new(), Disk::default());
         let backend = backend(&disk, &clock);
@@ -190,7 +190,7 @@ fn operation_that_is_queued_behind_a_disk_that_hangs_does_not_block_the_thread_t
             }
             let mut second = pin!(run("write", &backend, &clock));
             assert!(second.as_mut().poll(&mut context).is_pending());
-            // Long enough for it to be taken back.
+            // Longer than the time after which a queued operation is taken back.
             SystemClock.sleep(Duration::from_millis(60)).await;
             assert!(second.as_mut().poll(&mut context).is_pending());
             disk.plan(None);
@@ -202,35 +202,35 @@ fn operation_that_is_queued_behind_a_disk_that_hangs_does_not_block_the_thread_t
 }
 
 #[test]
-fn lock_of_an_async_caller_is_given_back_while_the_disk_hangs_and_no_thread_is_free() {
+fn lock_of_an_async_caller_is_released_while_the_disk_hangs_and_no_thread_is_free() {
     watchdog(HANG, || {
         let (clock, disk) = (ManualClock::new(), Disk::default());
         let backend = backend(&disk, &clock);
         let (release, released) = channel::<()>();
         runtime().block_on(async {
-            let claim = backend
+            let lease = backend
                 .sharing()
                 .leases
                 .expect("leases")
                 .try_acquire_async(&key("k"))
                 .await
-                .expect("claim");
+                .expect("lease");
             let waiter = tokio::task::spawn_blocking(move || {
                 let _ = released.recv();
             });
             disk.plan(Fault::Hangs(0));
-            drop(claim);
+            drop(lease);
             disk.plan(None);
-            // Another process, which does not wait until a thread is free here.
+            // Another process does not wait for a thread of this one.
             let next =
-                backend.sharing().leases.expect("leases").try_acquire(&key("k")).expect("claim");
+                backend.sharing().leases.expect("leases").try_acquire(&key("k")).expect("lease");
             assert!(matches!(next, Lease::Acquired(_)), "{next:?}");
             drop(release);
             waiter.await.expect("no panic");
             idle().await;
-            // What was left behind is not removed from under the one that has it now.
+            // The queued removal does not remove the lock file of the new holder.
             let third =
-                backend.sharing().leases.expect("leases").try_acquire(&key("k")).expect("claim");
+                backend.sharing().leases.expect("leases").try_acquire(&key("k")).expect("lease");
             assert!(matches!(third, Lease::Held), "{third:?}");
             drop(next);
         });
@@ -239,7 +239,7 @@ fn lock_of_an_async_caller_is_given_back_while_the_disk_hangs_and_no_thread_is_f
 }
 
 #[test]
-fn operation_whose_runtime_has_ended_takes_place() {
+fn operation_runs_after_its_runtime_has_shut_down() {
     watchdog(HANG, || {
         let (clock, disk) = (ManualClock::new(), Disk::default());
         let backend = backend(&disk, &clock);

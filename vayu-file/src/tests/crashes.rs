@@ -1,9 +1,9 @@
-//! Every state that a loss of power may leave behind.
+//! All states that a power loss may leave.
 
 use super::*;
 use crate::options::Durability;
 
-/// One operation on a key, of which there are two.
+/// An operation on one of two keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Write(usize, &'static str),
@@ -20,7 +20,7 @@ const STEPS: [Step; 6] = [
     Step::Clear,
 ];
 
-/// What a key may hold: everything that it held since the last thing that is certain.
+/// The values that each key may have: all since the last one that is durable.
 struct Expected([Vec<Option<&'static str>>; 2]);
 
 impl Expected {
@@ -37,7 +37,7 @@ impl Expected {
             Step::Clear => [0, 1].into_iter().for_each(|key| set(key, None)),
         }
         if durability != Durability::Synced {
-            // A damaged entry is a miss.
+            // A corrupt entry is a miss.
             self.0.iter_mut().for_each(|values| values.push(None));
         }
     }
@@ -61,7 +61,7 @@ fn run(steps: &[Step], durability: Durability, is_warm: bool) -> usize {
             Step::Delete(key) => backend.delete(&keys[key]).map(|_| ()),
             Step::Clear => backend.clear(),
         }
-        .expect("the disk is well");
+        .expect("the disk does not fail");
         expected.take(step, durability);
     }
     let states = disk.after_power_loss();
@@ -71,7 +71,7 @@ fn run(steps: &[Step], durability: Durability, is_warm: bool) -> usize {
             let found = value(&backend, key);
             let found = found.as_deref().map(|bytes| std::str::from_utf8(bytes).expect("text"));
             assert!(expected.contains(&found), "{steps:?}, {durability:?}: {found:?} in {state:?}");
-            // Whatever is left, the cache works on.
+            // The cache works in every state.
             backend.write(key, record(&clock, "later")).expect("write");
             assert_eq!(value(&backend, key), Some("later".into()));
         }
@@ -79,7 +79,7 @@ fn run(steps: &[Step], durability: Durability, is_warm: bool) -> usize {
     states.len()
 }
 
-/// All sequences of this many steps.
+/// Returns all sequences of this many steps.
 fn sequences(length: usize) -> Vec<Vec<Step>> {
     (0..length).fold(vec![vec![]], |sequences, _| {
         let longer = |sequence: &Vec<Step>| {
@@ -91,7 +91,7 @@ fn sequences(length: usize) -> Vec<Vec<Step>> {
 }
 
 #[test]
-fn no_state_after_a_loss_of_power_holds_a_wrong_value() {
+fn no_state_after_a_power_loss_contains_a_wrong_value() {
     let longest = std::env::var("VAYU_CRASH_STEPS")
         .map_or(2, |steps| steps.parse().expect("VAYU_CRASH_STEPS is a number"));
     let mut states = 0;

@@ -1,4 +1,4 @@
-//! Every operation on the file system fails once, in every way.
+//! A failure of each operation of the file system, with each kind of error.
 
 use rustix::io::Errno;
 
@@ -20,7 +20,7 @@ const ERRORS: [Errno; 12] = [
     Errno::NOTDIR,
 ];
 
-/// Two keys whose entries are in one folder.
+/// Returns two keys of one shard.
 fn neighbours() -> (Key, Key) {
     let shard = |key: &Key| key.digest()[0];
     let first = key("first");
@@ -28,8 +28,8 @@ fn neighbours() -> (Key, Key) {
     (first.clone(), second.expect("a digest with the same first byte"))
 }
 
-/// Calls `operation` on a fresh copy of a disk, with each of its operations failing in turn, and
-/// hands the disk to `check`. Answers how many operations there are.
+/// Calls `operation` on a fresh copy of a disk for each of its file system operations, which fails, and
+/// then calls `check`. Returns the number of operations.
 fn with_every_fault<T>(
     disk: &Disk,
     fault: impl Fn(usize) -> Fault,
@@ -41,10 +41,10 @@ fn with_every_fault<T>(
         let disk = disk.fork();
         let backend = open(&disk, &options(&clock));
         disk.plan(fault(number));
-        let answer = operation(&backend);
+        let result = operation(&backend);
         let operations = disk.operations();
         disk.plan(None);
-        check(answer, &disk, number);
+        check(result, &disk, number);
         if operations <= number {
             return number;
         }
@@ -62,7 +62,7 @@ fn both(mut run: impl FnMut(&dyn Fn(usize) -> Fault)) {
 }
 
 #[test]
-fn write_that_fails_leaves_the_old_entry_or_the_new_one() {
+fn failed_write_leaves_the_old_entry_or_the_new_one() {
     let clock = ManualClock::new();
     let (target, neighbour) = neighbours();
     let cold = Disk::default();
@@ -84,7 +84,7 @@ fn write_that_fails_leaves_the_old_entry_or_the_new_one() {
                     assert!(found == old || found == Some("new".into()), "operation {number}");
                 }
                 assert_eq!(value(&backend, &neighbour), old, "operation {number}");
-                backend.write(&target, record(&clock, "newer")).expect("the disk is well again");
+                backend.write(&target, record(&clock, "newer")).expect("the disk works again");
                 assert_eq!(value(&backend, &target), Some("newer".into()));
             });
         });
@@ -93,7 +93,7 @@ fn write_that_fails_leaves_the_old_entry_or_the_new_one() {
 }
 
 #[test]
-fn write_that_fails_once_leaves_no_litter() {
+fn failed_write_leaves_no_temporary_file() {
     let clock = ManualClock::new();
     for errno in ERRORS {
         let fault = |number| Fault::Once(number, errno);
@@ -109,7 +109,7 @@ fn write_that_fails_once_leaves_no_litter() {
 }
 
 #[test]
-fn read_that_fails_is_an_error_or_a_miss_and_no_wrong_value() {
+fn failed_read_is_an_error_or_a_miss_and_never_a_wrong_value() {
     let clock = ManualClock::new();
     for length in [10, 70_000] {
         let disk = Disk::default();
@@ -118,7 +118,7 @@ fn read_that_fails_is_an_error_or_a_miss_and_no_wrong_value() {
             .write(&key("k"), record(&clock, written.clone()))
             .expect("write");
         both(|fault| {
-            // The second time its file is held, and read the third time.
+            // The second read keeps the file open, and the third uses it.
             let read = |backend: &FileBackend| [(); 3].map(|()| backend.read(&key("k")));
             with_every_fault(&disk, fault, read, |results, disk, number| {
                 for found in results.into_iter().flatten().flatten() {
@@ -132,21 +132,21 @@ fn read_that_fails_is_an_error_or_a_miss_and_no_wrong_value() {
 }
 
 #[test]
-fn deletes_clears_claims_and_counts_that_fail_leave_whole_entries() {
+fn failed_deletes_clears_leases_and_sweeps_leave_valid_entries() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     open(&disk, &options(&clock)).write(&key("k"), record(&clock, "value")).expect("write");
     let check = |disk: &Disk, is_deleted: bool, number: usize| {
         let found = value(&open(disk, &options(&clock)), &key("k"));
         assert!(found.is_none() || found.as_deref() == Some(b"value"), "operation {number}");
-        assert!(!is_deleted || found.is_none(), "operation {number}: it was said to be deleted");
+        assert!(!is_deleted || found.is_none(), "operation {number}: `delete` returned true");
     };
     both(|fault| {
         let delete = |backend: &FileBackend| backend.delete(&key("k"));
         with_every_fault(&disk, fault, delete, |result, disk, number| {
             check(disk, result.is_ok_and(|existed| existed), number);
         });
-        // The first folders stand for all.
+        // The first shards stand for all.
         let clock = ManualClock::new();
         for number in 0..24 {
             let disk = disk.fork();
@@ -156,12 +156,12 @@ fn deletes_clears_claims_and_counts_that_fail_leave_whole_entries() {
             disk.plan(None);
             check(&disk, false, number);
         }
-        let claim = |backend: &FileBackend| {
+        let lease = |backend: &FileBackend| {
             backend.sharing().leases.expect("leases").try_acquire(&key("k")).is_ok()
         };
-        with_every_fault(&disk, fault, claim, |_, disk, number| check(disk, false, number));
+        with_every_fault(&disk, fault, lease, |_, disk, number| check(disk, false, number));
     });
-    // A folder that cannot be opened may hold entries: clearing must not pass over it.
+    // A shard that cannot be opened may contain entries: `clear` must not skip it.
     for errno in [Errno::IO, Errno::ACCESS, Errno::MFILE] {
         let clear = |backend: &FileBackend| backend.clear();
         let fault = |number| Fault::Once(number, errno);
@@ -172,13 +172,13 @@ fn deletes_clears_claims_and_counts_that_fail_leave_whole_entries() {
 }
 
 #[test]
-fn open_that_fails_is_an_error_and_can_be_repeated() {
+fn failed_open_is_an_error_and_can_be_repeated() {
     let clock = ManualClock::new();
     for errno in ERRORS {
         for number in 0.. {
             let disk = Disk::default();
             disk.plan(Fault::Once(number, errno));
-            let result = FileBackend::in_folder(disk.root(), &options(&clock));
+            let result = FileBackend::in_directory(disk.root(), &options(&clock));
             let operations = disk.operations();
             disk.plan(None);
             if let Err(error) = result {
@@ -193,7 +193,7 @@ fn open_that_fails_is_an_error_and_can_be_repeated() {
 }
 
 #[test]
-fn bytes_may_come_and_go_one_at_a_time() {
+fn reads_and_writes_may_transfer_one_byte_at_a_time() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
@@ -205,7 +205,7 @@ fn bytes_may_come_and_go_one_at_a_time() {
 }
 
 #[test]
-fn every_bit_and_every_length_of_an_entry_is_a_miss_that_is_overwritten() {
+fn entry_with_any_flipped_bit_or_wrong_length_is_a_miss_and_is_overwritten() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));

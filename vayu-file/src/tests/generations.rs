@@ -1,11 +1,11 @@
-//! The generations of groups on a disk that fails.
+//! Generations of groups on a disk that fails.
 
 use rustix::io::Errno;
 use vayu_core::{Generations, Group};
 
 use super::*;
 use crate::fs::model::Fault;
-use crate::layout::Place;
+use crate::layout::EntryPath;
 use crate::options::Durability;
 
 const ERRORS: [Errno; 8] = [
@@ -24,7 +24,7 @@ fn generation(backend: &FileBackend, group: Group) -> u64 {
 }
 
 #[test]
-fn group_that_was_never_renewed_is_of_generation_zero_and_never_again() {
+fn generation_is_zero_until_the_first_bump_and_never_again() {
     let backend = open(&Disk::default(), &options(&ManualClock::new()));
     let (group, other) = (Group::tag("a"), Group::tag("b"));
     let mut seen = vec![generation(&backend, group)];
@@ -40,7 +40,7 @@ fn group_that_was_never_renewed_is_of_generation_zero_and_never_again() {
 }
 
 #[test]
-fn generation_that_cannot_be_read_is_an_error_and_no_other_generation() {
+fn unreadable_generation_is_an_error_and_not_another_generation() {
     let clock = ManualClock::new();
     let group = Group::tag("a");
     let disk = Disk::default();
@@ -63,7 +63,7 @@ fn generation_that_cannot_be_read_is_an_error_and_no_other_generation() {
 }
 
 #[test]
-fn renewal_that_fails_says_so() {
+fn bump_that_has_not_changed_the_generation_is_an_error() {
     let clock = ManualClock::new();
     let group = Group::tag("a");
     for errno in ERRORS {
@@ -86,28 +86,28 @@ fn renewal_that_fails_says_so() {
     }
 }
 
-/// Whether an entry that was there before a renewal may still be taken for valid.
+/// Returns whether an entry from before a bump may still be valid.
 fn is_outdated_value_there(backend: &FileBackend, group: Group, old: u64) -> bool {
     generation(backend, group) == old && value(backend, &key("0")).is_some()
 }
 
 #[test]
-fn group_is_renewed_on_a_full_disk() {
+fn generation_is_bumped_on_a_full_disk() {
     let clock = ManualClock::new();
     let group = Group::tag("a");
     for errno in [Errno::NOSPC, Errno::DQUOT] {
-        for was_renewed in [false, true] {
+        for was_bumped in [false, true] {
             for entries in [1, 40] {
                 let disk = Disk::default();
                 let backend = open(&disk, &options(&clock));
                 for n in 0..entries {
                     backend.write(&key(n.to_string()), record(&clock, "value")).expect("write");
                 }
-                if was_renewed {
+                if was_bumped {
                     backend.bump(group).expect("bump");
                 }
                 let old = generation(&backend, group);
-                // As many as there are: not one more can be made, whoever asks.
+                // No other file can be created.
                 disk.plan(Fault::NoSpace(disk.names().len(), errno));
                 backend.write(&key("another"), record(&clock, "value")).expect_err("it is full");
                 for round in 0..3 {
@@ -117,14 +117,14 @@ fn group_is_renewed_on_a_full_disk() {
                 }
                 assert_ne!(generation(&open(&disk, &options(&clock)), group), old);
                 let left = backend.sweep().expect("sweep").entries.expect("a count");
-                assert!(left >= if was_renewed { entries } else { entries * 3 / 4 }, "{left}");
+                assert!(left >= if was_bumped { entries } else { entries * 3 / 4 }, "{left}");
             }
         }
     }
 }
 
 #[test]
-fn what_cannot_be_invalidated_is_removed() {
+fn entries_that_cannot_be_invalidated_are_removed() {
     let clock = ManualClock::new();
     let group = Group::tag("a");
     for errno in [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::ACCESS] {
@@ -133,7 +133,7 @@ fn what_cannot_be_invalidated_is_removed() {
         for n in 0..40 {
             backend.write(&key(n.to_string()), record(&clock, "value")).expect("write");
         }
-        // Others take what room there is, at once.
+        // Another process uses all space that is freed.
         disk.plan(Fault::NoSpace(0, errno));
         backend.bump(group).expect("bump");
         assert!(!is_outdated_value_there(&backend, group, 0), "{errno}");
@@ -142,16 +142,16 @@ fn what_cannot_be_invalidated_is_removed() {
 }
 
 #[test]
-fn renewal_that_succeeds_leaves_no_outdated_value_and_that_of_a_full_disk_succeeds() {
+fn bump_with_any_single_failure_succeeds_and_leaves_no_outdated_value() {
     let clock = ManualClock::new();
     let group = Group::tag("a");
     for errno in [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::ACCESS] {
-        for was_renewed in [false, true] {
+        for was_bumped in [false, true] {
             for number in 0.. {
                 let disk = Disk::default();
                 let backend = open(&disk, &options(&clock));
                 backend.write(&key("0"), record(&clock, "value")).expect("write");
-                if was_renewed {
+                if was_bumped {
                     backend.bump(group).expect("bump");
                 }
                 let old = generation(&backend, group);
@@ -170,21 +170,21 @@ fn renewal_that_succeeds_leaves_no_outdated_value_and_that_of_a_full_disk_succee
 }
 
 #[test]
-fn damaged_generation_is_another_one() {
+fn damaged_generation_is_a_different_generation() {
     let disk = Disk::default();
     let backend = open(&disk, &options(&ManualClock::new()));
     let group = Group::tag("a");
     backend.bump(group).expect("bump");
     let old = generation(&backend, group);
     for bytes in [&b""[..], b"x", &[0; 16], &[7; 16]] {
-        disk.damage(Place::of_generation(group).path(), bytes);
+        disk.damage(EntryPath::of_generation(group).as_str(), bytes);
         let found = generation(&backend, group);
         assert!(found != old && found != 0, "{bytes:?}");
     }
 }
 
 #[test]
-fn synced_renewal_survives_a_loss_of_power() {
+fn synced_bump_survives_a_power_loss() {
     let options = options(&ManualClock::new()).durability(Durability::Synced);
     let disk = Disk::default();
     let backend = open(&disk, &options);
@@ -212,7 +212,7 @@ fn generation_is_neither_cleared_nor_swept_nor_counted() {
         clock.advance(Duration::from_secs(3600));
     }
     backend.clear().expect("clear");
-    // Whoever comes anew looks at every folder.
+    // A new process counts every shard.
     let backend = open(&disk, &options(&clock));
     assert_eq!(backend.sweep().expect("sweep").entries, Some(0));
     assert!(backend.usage().sweeps >= Some(256));

@@ -1,4 +1,4 @@
-//! Entries that were read before and have another length now.
+//! Entries whose length has changed since the last read.
 
 use bytes::Bytes;
 use vayu_core::Backend;
@@ -8,7 +8,7 @@ use vayu_core::wire::{self, WireKey};
 use super::{key, open, options, record, value};
 use crate::fs::model::{Disk, Fault};
 
-/// Around those from which on entries are read in another way.
+/// Lengths around those at which the way of reading changes.
 const LENGTHS: [usize; 8] = [0, 100, 3_900, 4_100, 10_000, 65_350, 65_600, 200_000];
 
 fn bytes(length: usize) -> Bytes {
@@ -16,7 +16,7 @@ fn bytes(length: usize) -> Bytes {
 }
 
 #[test]
-fn entry_is_read_whatever_length_it_had_before() {
+fn entry_is_read_after_its_length_has_changed() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
@@ -32,7 +32,7 @@ fn entry_is_read_whatever_length_it_had_before() {
 }
 
 #[test]
-fn entry_that_was_read_before_is_read_a_byte_at_a_time() {
+fn entry_that_was_read_before_is_read_one_byte_at_a_time() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
@@ -45,7 +45,7 @@ fn entry_that_was_read_before_is_read_a_byte_at_a_time() {
 }
 
 #[test]
-fn entry_that_grew_or_shrank_since_it_was_read_is_one_defect() {
+fn entry_that_was_truncated_or_extended_after_a_read_is_counted_as_corrupt() {
     let clock = ManualClock::new();
     for length in LENGTHS {
         let disk = Disk::default();
@@ -67,7 +67,7 @@ fn entry_that_grew_or_shrank_since_it_was_read_is_one_defect() {
 }
 
 #[test]
-fn long_entry_that_was_read_before_is_opened_and_read_and_no_more() {
+fn second_read_of_a_long_entry_takes_two_operations() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
@@ -77,25 +77,25 @@ fn long_entry_that_was_read_before_is_opened_and_read_and_no_more() {
         value(&backend, &key("k")).expect("a value");
         disk.operations()
     });
-    // At first: its beginning, its length, and the rest.
+    // The first read: open, its beginning, its length, and the rest.
     assert_eq!(operations, [4, 2]);
 }
 
 #[test]
-fn value_takes_no_more_memory_than_it_needs_whatever_was_there_before() {
+fn value_allocates_only_its_own_length_after_a_longer_one() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
     for length in [200_000, 5_000] {
         backend.write(&key("k"), record(&clock, bytes(length))).expect("write");
         let value = value(&backend, &key("k")).expect("a value");
-        let memory = value.try_into_mut().expect("nobody else has it").capacity();
+        let memory = value.try_into_mut().expect("it is not shared").capacity();
         assert!((length..=length + 1).contains(&memory), "{memory} bytes for {length}");
     }
 }
 
 #[test]
-fn entry_beyond_the_limit_of_another_cache_is_a_miss_there() {
+fn entry_above_the_length_limit_of_another_cache_is_a_miss_there() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let [generous, strict] =

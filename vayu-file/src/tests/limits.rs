@@ -1,4 +1,4 @@
-//! What goes, and when.
+//! Limits, eviction and expiry.
 
 use vayu_core::Usage;
 
@@ -21,7 +21,7 @@ fn write(backend: &FileBackend, clock: &ManualClock, keys: std::ops::Range<usize
 }
 
 #[test]
-fn entries_that_were_written_longest_ago_go_first() {
+fn oldest_entries_are_evicted_first() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock).max_entries(100));
@@ -34,7 +34,7 @@ fn entries_that_were_written_longest_ago_go_first() {
 }
 
 #[test]
-fn bytes_are_a_limit_that_is_kept() {
+fn limit_of_bytes_is_enforced() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock).max_bytes(1 << 20));
@@ -49,7 +49,7 @@ fn bytes_are_a_limit_that_is_kept() {
 }
 
 #[test]
-fn limit_counts_what_was_there_before() {
+fn limit_includes_entries_that_existed_before() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     write(&open(&disk, &options(&clock)), &clock, 0..500);
@@ -63,14 +63,14 @@ fn limit_counts_what_was_there_before() {
     assert_eq!(entries(&backend.sweep().expect("sweep")), 100);
 }
 
-/// What is on the disk, as entries and bytes.
+/// Returns the number of entries on the disk, and their bytes.
 fn on_disk(disk: &Disk, clock: &ManualClock) -> (u64, u64) {
     let usage = open(disk, &options(clock)).sweep().expect("sweep");
     (entries(&usage), usage.weight.expect("a count"))
 }
 
 #[test]
-fn limit_is_kept_by_caches_that_write_once_and_are_gone() {
+fn limit_is_enforced_by_caches_that_write_once() {
     for length in [10, 16_000, 200_000] {
         let (clock, disk) = (ManualClock::new(), Disk::default());
         let limits = options(&clock).max_bytes(2 << 20).max_entries(300);
@@ -91,7 +91,7 @@ fn limit_is_kept_by_caches_that_write_once_and_are_gone() {
 }
 
 #[test]
-fn limit_is_kept_by_several_caches_that_write_in_turn() {
+fn limit_is_enforced_by_several_caches_that_write_in_turn() {
     for length in [10, 16_000] {
         let (clock, disk) = (ManualClock::new(), Disk::default());
         let limits = options(&clock).max_bytes(2 << 20).max_entries(300);
@@ -109,7 +109,7 @@ fn limit_is_kept_by_several_caches_that_write_in_turn() {
 }
 
 #[test]
-fn write_into_a_directory_that_is_far_beyond_the_limit_does_a_bounded_amount_of_work() {
+fn write_to_a_directory_far_above_the_limit_does_a_bounded_amount_of_work() {
     let (clock, disk) = (ManualClock::new(), Disk::default());
     write(&open(&disk, &options(&clock)), &clock, 0..10_000);
     let backend = open(&disk, &options(&clock).max_entries(100));
@@ -117,26 +117,26 @@ fn write_into_a_directory_that_is_far_beyond_the_limit_does_a_bounded_amount_of_
     while entries(&backend.usage()) > 100 {
         disk.plan(None);
         write(&backend, &clock, 20_000 + writes..20_001 + writes);
-        let (listed, opened) = disk.looks();
-        assert!(listed <= 256, "{listed} folders were listed by one write");
+        let (listed, opened) = disk.accesses();
+        assert!(listed <= 256, "{listed} shards were listed by one write");
         assert!(opened <= 3_000, "{opened} files were opened by one write");
         lists += listed;
         writes += 1;
         assert!(writes < 100, "{:?}", backend.usage());
     }
-    assert!(lists <= 4 * 256, "each folder is read a few times in all: {lists} times");
+    assert!(lists <= 4 * 256, "each shard is listed a few times in total: {lists} times");
     assert_eq!(on_disk(&disk, &clock).0, 100);
     // From here on a write evicts one entry.
     disk.plan(None);
     write(&backend, &clock, 30_000..30_001);
-    let (listed, opened) = disk.looks();
-    assert!(listed <= 1 && opened <= 30, "{listed} folders, {opened} files");
+    let (listed, opened) = disk.accesses();
+    assert!(listed <= 1 && opened <= 30, "{listed} shards, {opened} files");
 }
 
 #[test]
-fn folder_with_very_many_entries_is_read_in_parts() {
+fn shard_with_very_many_entries_is_sampled() {
     let (clock, disk) = (ManualClock::new(), Disk::default());
-    // All in one folder.
+    // All in one shard.
     let digest = |n: usize| numbered(n).digest()[0];
     let numbers: Vec<_> = (0..1_300_000).filter(|&n| digest(n) == 0).take(4_000).collect();
     let backend = open(&disk, &options(&clock));
@@ -148,7 +148,7 @@ fn folder_with_very_many_entries_is_read_in_parts() {
     while entries(&small.usage()) > 1_000 {
         disk.plan(None);
         write(&small, &clock, numbers[0]..numbers[0] + 1);
-        let (_, opened) = disk.looks();
+        let (_, opened) = disk.accesses();
         assert!(opened <= 3_000, "{opened} files were opened by one write");
         writes += 1;
         assert!(writes < 100, "{:?}", small.usage());
@@ -158,7 +158,7 @@ fn folder_with_very_many_entries_is_read_in_parts() {
 }
 
 #[test]
-fn long_entry_makes_as_many_short_ones_go_as_it_needs() {
+fn long_entry_evicts_as_many_short_ones_as_it_needs() {
     let (clock, disk) = (ManualClock::new(), Disk::default());
     let backend = open(&disk, &options(&clock).max_bytes(16 << 20));
     write(&backend, &clock, 0..4_000);
@@ -177,7 +177,7 @@ fn value_is_there(backend: &FileBackend, text: &str) -> bool {
 }
 
 #[test]
-fn stats_touch_no_file_and_a_sweep_counts_everything() {
+fn stats_access_no_file_and_a_sweep_counts_everything() {
     let (clock, disk) = (ManualClock::new(), Disk::default());
     let backend = open(&disk, &options(&clock));
     write(&backend, &clock, 0..500);
@@ -186,18 +186,18 @@ fn stats_touch_no_file_and_a_sweep_counts_everything() {
     disk.plan(None);
     assert_eq!((backend.usage().entries, other.usage().entries), (Some(499), Some(500)));
     assert_eq!(disk.operations(), 0);
-    // Nothing is known of a directory without counts.
+    // Without counts, the usage of a directory is unknown.
     disk.unlink("/counts-1");
     let later = open(&disk, &options(&clock));
     disk.plan(None);
     assert_eq!(later.usage().entries, None);
     assert_eq!(disk.operations(), 0);
     assert_eq!(entries(&later.sweep().expect("sweep")), 499);
-    assert_eq!(open(&disk, &options(&clock)).usage().entries, Some(499), "for all to know");
+    assert_eq!(open(&disk, &options(&clock)).usage().entries, Some(499), "the counts are shared");
 }
 
 #[test]
-fn counts_that_are_damaged_or_gone_are_made_good_by_a_few_caches_that_write_once() {
+fn damaged_or_missing_counts_are_restored_by_a_few_caches_that_write_once() {
     for bytes in [None, Some(vec![]), Some(vec![7; 8_192]), Some(vec![0; 100_000])] {
         let (clock, disk) = (ManualClock::new(), Disk::default());
         write(&open(&disk, &options(&clock)), &clock, 0..500);
@@ -215,7 +215,7 @@ fn counts_that_are_damaged_or_gone_are_made_good_by_a_few_caches_that_write_once
 }
 
 #[test]
-fn what_has_expired_goes_from_every_folder_though_each_cache_writes_once() {
+fn expired_entries_are_removed_from_every_shard_by_caches_that_write_once() {
     let (clock, disk) = (ManualClock::new(), Disk::default());
     let backend = open(&disk, &options(&clock));
     for n in 0..600 {
@@ -231,7 +231,7 @@ fn what_has_expired_goes_from_every_folder_though_each_cache_writes_once() {
 }
 
 #[test]
-fn entry_beyond_a_limit_is_refused_and_nothing_is_lost() {
+fn entry_above_a_limit_is_refused_and_nothing_is_lost() {
     let clock = ManualClock::new();
     for options in [
         options(&clock).max_entry_bytes(1_000),
@@ -258,7 +258,7 @@ fn expired_entries_are_swept_by_later_writes() {
         backend.write(&numbered(n), record(&clock, "value")).expect("write");
     }
     clock.advance(Duration::from_secs(60));
-    // A write sweeps for a moment only, so this may take a few.
+    // A write sweeps for a moment only, so this may need several writes.
     let mut writes = 0;
     while entries(&backend.usage()) > 1 {
         backend.write(&key("later"), record(&clock, "value")).expect("write");
@@ -291,7 +291,7 @@ fn counts_follow_overwrites_deletes_and_clears() {
 }
 
 #[test]
-fn entries_of_a_later_version_are_counted_and_left_alone() {
+fn entries_of_a_later_version_are_counted_and_kept() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
@@ -307,5 +307,5 @@ fn entries_of_a_later_version_are_counted_and_left_alone() {
     backend.sweep().expect("sweep");
     write(&backend, &clock, 3..10);
     let later = entries(&backend.sweep().expect("sweep"));
-    assert_eq!(later, 3, "nothing of ours is left to make room, and theirs stays");
+    assert_eq!(later, 3, "the other entries are evicted, and those of the later version are kept");
 }

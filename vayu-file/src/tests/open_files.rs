@@ -1,4 +1,4 @@
-//! Entries whose files are held open.
+//! Entries whose files are kept open.
 
 use rustix::io::Errno;
 use vayu_core::SingleFlight;
@@ -6,22 +6,22 @@ use vayu_core::wire::{self, WireKey};
 
 use super::*;
 use crate::fs::model::Fault;
-use crate::layout::Place;
+use crate::layout::EntryPath;
 use crate::options::Durability;
 
-/// What it is, and it.
+/// The name of an operation, and the operation.
 type Operation<'a> = (&'a str, &'a dyn Fn(&FileBackend));
 
 fn path(key: &Key) -> String {
-    Place::of(&WireKey::new(key)).path().to_owned()
+    EntryPath::of(&WireKey::new(key)).as_str().to_owned()
 }
 
 fn entry(clock: &ManualClock, key: &Key, value: impl Into<Bytes>) -> Vec<u8> {
     wire::encode(&WireKey::new(key), &record(clock, value))
 }
 
-/// Writes an entry and reads it until its file is held.
-fn hold(backend: &FileBackend, clock: &ManualClock, key: &Key) {
+/// Writes an entry and reads it until its file is kept open.
+fn keep_open(backend: &FileBackend, clock: &ManualClock, key: &Key) {
     backend.write(key, record(clock, "value")).expect("write");
     for _ in 0..2 {
         assert_eq!(value(backend, key), Some("value".into()));
@@ -29,11 +29,11 @@ fn hold(backend: &FileBackend, clock: &ManualClock, key: &Key) {
 }
 
 fn keys(count: usize) -> Vec<Key> {
-    (0..count).map(|n| key(format!("held {n}"))).collect()
+    (0..count).map(|n| key(format!("open {n}"))).collect()
 }
 
 #[test]
-fn second_read_of_a_thread_holds_the_file_and_the_third_opens_none() {
+fn second_read_of_a_thread_keeps_the_file_open_and_the_third_opens_none() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
@@ -43,32 +43,32 @@ fn second_read_of_a_thread_holds_the_file_and_the_third_opens_none() {
         assert_eq!(value(&backend, &key("k")), Some("value".into()));
         (disk.operations(), disk.open_files())
     });
-    // Open and read; what it is, too; what the name stands for, and read.
+    // Open and read; the same and the status; the status of the name, and read.
     assert_eq!(seen, [(2, 0), (3, 1), (2, 1), (2, 1)]);
 }
 
-/// On a disk where all files are of one length and of one time.
+/// On a disk on which all files have the same length and time.
 #[test]
-fn what_others_do_to_a_held_entry_is_seen_by_the_next_read() {
+fn change_of_an_open_entry_by_another_process_is_seen_by_the_next_read() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
     let (key, path) = (key("k"), path(&key("k")));
     for n in 0..20 {
-        hold(&backend, &clock, &key);
+        keep_open(&backend, &clock, &key);
         let other = format!("{n:05}");
         disk.replace(&path, &entry(&clock, &key, other.clone()));
         assert_eq!(value(&backend, &key), Some(other.into()));
         assert_eq!(disk.open_files(), 1);
         disk.unlink(&path);
         assert_eq!(value(&backend, &key), None);
-        assert_eq!(disk.open_files(), 0, "nothing is held of what is gone");
+        assert_eq!(disk.open_files(), 0, "the file of a removed entry is closed");
     }
     assert_eq!(backend.usage().corrupt_entries, Some(0));
 }
 
 #[test]
-fn entry_that_is_damaged_while_it_is_held_is_one_defect() {
+fn entry_that_is_damaged_while_it_is_open_is_counted_as_corrupt() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
@@ -79,7 +79,7 @@ fn entry_that_is_damaged_while_it_is_held_is_one_defect() {
     let (cut, longer) = (&whole[..whole.len() - 1], [&whole[..], b"x"].concat());
     let much_longer = whole.repeat(1_000);
     for (corrupt_entries, damaged) in (1..).zip([&flipped, cut, &[], &longer, &much_longer]) {
-        hold(&backend, &clock, &key);
+        keep_open(&backend, &clock, &key);
         assert_eq!(disk.open_files(), 1);
         disk.damage(&path, damaged);
         assert_eq!(value(&backend, &key), None);
@@ -91,12 +91,12 @@ fn entry_that_is_damaged_while_it_is_held_is_one_defect() {
 }
 
 #[test]
-fn entry_that_was_changed_in_place_while_it_is_held_is_read_anew() {
+fn entry_that_was_changed_in_place_while_it_is_open_is_read_again() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
     let key = key("k");
-    hold(&backend, &clock, &key);
+    keep_open(&backend, &clock, &key);
     for text in ["other", "longer than it was", ""] {
         disk.damage(&path(&key), &entry(&clock, &key, text));
         assert_eq!(value(&backend, &key), Some(text.into()));
@@ -104,17 +104,17 @@ fn entry_that_was_changed_in_place_while_it_is_held_is_read_anew() {
 }
 
 #[test]
-fn entry_of_another_key_under_the_name_of_a_held_one_is_a_miss() {
+fn entry_of_another_key_under_the_name_of_an_open_one_is_a_miss() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
-    hold(&backend, &clock, &key("k"));
+    keep_open(&backend, &clock, &key("k"));
     disk.damage(&path(&key("k")), &entry(&clock, &key("l"), "value"));
     assert_eq!(value(&backend, &key("k")), None);
 }
 
 #[test]
-fn held_file_is_let_go_by_whatever_removes_its_entry() {
+fn open_file_is_closed_by_everything_that_removes_its_entry() {
     let clock = ManualClock::new();
     let changes: [Operation<'_>; 5] = [
         ("write", &|backend| backend.write(&key("k"), record(&clock, "other")).expect("write")),
@@ -137,7 +137,7 @@ fn held_file_is_let_go_by_whatever_removes_its_entry() {
     for (what, change) in changes {
         let disk = Disk::default();
         let backend = open(&disk, &options(&clock).max_entries(2));
-        hold(&backend, &clock, &key("k"));
+        keep_open(&backend, &clock, &key("k"));
         assert_eq!(disk.open_files(), 1);
         change(&backend);
         assert_eq!(disk.open_files(), 0, "{what}");
@@ -145,11 +145,11 @@ fn held_file_is_let_go_by_whatever_removes_its_entry() {
 }
 
 #[test]
-fn no_more_files_are_held_than_may_be() {
+fn number_of_open_files_is_bounded() {
     let clock = ManualClock::new();
-    for most in [0, 1, 3, 64] {
+    for capacity in [0, 1, 3, 64] {
         let disk = Disk::default();
-        let backend = open(&disk, &options(&clock).open_files(most));
+        let backend = open(&disk, &options(&clock).open_files(capacity));
         let keys = keys(100);
         for key in &keys {
             backend.write(key, record(&clock, "value")).expect("write");
@@ -157,23 +157,23 @@ fn no_more_files_are_held_than_may_be() {
         for _ in 0..50 {
             for key in &keys {
                 assert_eq!(value(&backend, key), Some("value".into()));
-                assert!(disk.open_files() <= most);
+                assert!(disk.open_files() <= capacity);
             }
         }
-        assert_eq!(disk.open_files(), most);
+        assert_eq!(disk.open_files(), capacity);
         drop(backend);
         assert_eq!(disk.open_files(), 0);
     }
 }
 
 #[test]
-fn files_that_are_read_no_more_give_way_to_those_that_are() {
+fn open_files_that_are_not_read_any_more_are_replaced() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock).open_files(3));
     let keys = keys(6);
     for key in &keys {
-        hold(&backend, &clock, key);
+        keep_open(&backend, &clock, key);
     }
     for (now, before) in [(&keys[3..], &keys[..3]), (&keys[..3], &keys[3..])] {
         for _ in 0..200 {
@@ -181,20 +181,20 @@ fn files_that_are_read_no_more_give_way_to_those_that_are() {
                 value(&backend, key);
             }
         }
-        let is_held = |key: &&Key| backend.store.held.get(&WireKey::new(key)).is_some();
-        assert_eq!(now.iter().filter(is_held).count(), 3);
-        assert_eq!(before.iter().filter(is_held).count(), 0);
+        let is_open = |key: &&Key| backend.store.open_files.get(&WireKey::new(key)).is_some();
+        assert_eq!(now.iter().filter(is_open).count(), 3);
+        assert_eq!(before.iter().filter(is_open).count(), 0);
     }
 }
 
 #[test]
-fn what_is_held_stays_where_more_is_read_in_turn_than_can_be() {
+fn open_files_are_kept_in_a_cyclic_scan_larger_than_the_capacity() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock).open_files(32));
     let keys = keys(128);
     for key in &keys {
-        hold(&backend, &clock, key);
+        keep_open(&backend, &clock, key);
     }
     for round in 0..20 {
         disk.plan(None);
@@ -202,13 +202,13 @@ fn what_is_held_stays_where_more_is_read_in_turn_than_can_be() {
             value(&backend, key);
         }
         assert_eq!(disk.open_files(), 32);
-        // To hold another is a third operation of a read.
+        // Keeping another file open takes a third operation.
         assert!(round < 3 || disk.operations() == 2 * keys.len(), "round {round}");
     }
 }
 
 #[test]
-fn neither_a_long_entry_is_held_nor_one_that_others_may_change_unseen() {
+fn long_entries_and_entries_on_network_file_systems_are_not_kept_open() {
     let clock = ManualClock::new();
     let disk = Disk::default();
     let backend = open(&disk, &options(&clock));
@@ -219,17 +219,17 @@ fn neither_a_long_entry_is_held_nor_one_that_others_may_change_unseen() {
     }
     disk.make_remote();
     let backend = open(&disk, &options(&clock));
-    hold(&backend, &clock, &key("k"));
+    keep_open(&backend, &clock, &key("k"));
     assert_eq!(disk.open_files(), 0);
 }
 
 #[test]
-fn held_files_are_closed_when_another_cannot_be_opened() {
+fn open_files_are_closed_when_descriptors_run_out() {
     let clock = ManualClock::new();
     let operations: [Operation<'_>; 5] = [
         ("read", &|backend| assert_eq!(value(backend, &key("k")), Some("value".into()))),
         ("write", &|backend| backend.write(&key("new"), record(&clock, "value")).expect("write")),
-        ("claim", &|backend| {
+        ("lease", &|backend| {
             drop(
                 backend.sharing().leases.expect("leases").try_acquire(&key("new")).expect("lease"),
             );
@@ -239,7 +239,7 @@ fn held_files_are_closed_when_another_cannot_be_opened() {
             let generations = backend.sharing().generations.expect("there are some");
             assert_ne!(generations.generation(group).expect("read"), 0);
         }),
-        ("renewal", &|backend| {
+        ("bump", &|backend| {
             let generations = backend.sharing().generations.expect("there are some");
             generations.bump(vayu_core::Group::tag("b")).expect("bump");
         }),
@@ -256,20 +256,20 @@ fn held_files_are_closed_when_another_cannot_be_opened() {
             .bump(vayu_core::Group::tag("a"))
             .expect("bump");
         for key in &keys(3) {
-            hold(&backend, &clock, key);
+            keep_open(&backend, &clock, key);
         }
         assert_eq!(disk.open_files(), 3);
         disk.plan(Fault::Full(3));
         operation(&backend);
         assert!(disk.open_files() <= 1, "{what}");
-        // There is nothing left to close.
+        // No file is left to close.
         disk.plan(Fault::Full(0));
         assert!(backend.write(&key("k"), record(&clock, "value")).is_err());
     }
 }
 
 #[test]
-fn old_value_is_never_read_after_it_was_replaced_whatever_fails() {
+fn replaced_value_is_never_read_after_any_failure() {
     let clock = ManualClock::new();
     let key = key("k");
     for errno in [Errno::IO, Errno::MFILE, Errno::ACCESS, Errno::STALE, Errno::NOENT, Errno::LOOP] {
@@ -277,7 +277,7 @@ fn old_value_is_never_read_after_it_was_replaced_whatever_fails() {
             for number in 0..6 {
                 let disk = Disk::default();
                 let backend = open(&disk, &options(&clock));
-                hold(&backend, &clock, &key);
+                keep_open(&backend, &clock, &key);
                 disk.replace(&path(&key), &entry(&clock, &key, "other"));
                 disk.plan(fault(number, errno));
                 for _ in 0..2 {
@@ -292,14 +292,14 @@ fn old_value_is_never_read_after_it_was_replaced_whatever_fails() {
 }
 
 #[test]
-fn lock_that_a_fork_has_lost_holds_up_nobody() {
+fn lock_of_a_thread_that_a_fork_has_lost_blocks_no_caller() {
     vayu_core::testing::watchdog(Duration::from_secs(60), || {
         let clock = ManualClock::new();
         let disk = Disk::default();
         let backend = open(&disk, &options(&clock));
         let key = key("k");
-        hold(&backend, &clock, &key);
-        backend.store.held.lose_the_lock();
+        keep_open(&backend, &clock, &key);
+        backend.store.open_files.leak_lock();
         disk.replace(&path(&key), &entry(&clock, &key, "other"));
         for _ in 0..3 {
             assert_eq!(value(&backend, &key), Some("other".into()));
@@ -313,13 +313,13 @@ fn lock_that_a_fork_has_lost_holds_up_nobody() {
 }
 
 #[test]
-fn what_was_done_before_a_shortage_is_done_once() {
+fn operations_before_a_lack_of_descriptors_are_not_repeated() {
     let clock = ManualClock::new();
     for number in 0..8 {
         let disk = Disk::default();
         let options = options(&clock).durability(Durability::Synced);
         let backend = open(&disk, &options);
-        hold(&backend, &clock, &key("k"));
+        keep_open(&backend, &clock, &key("k"));
         let entries = backend.usage().entries;
         disk.record();
         disk.plan(Fault::Once(number, Errno::MFILE));

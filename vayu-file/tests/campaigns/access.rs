@@ -1,4 +1,4 @@
-//! Who may use a directory, and what becomes of calls when its rights or the directory are gone.
+//! Permissions of a directory, and calls without permission or without the directory.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -14,14 +14,14 @@ use vayu_core::testing::watchdog;
 use vayu_core::{ErrorKind, Result};
 use vayu_file::FileCache;
 
-use crate::ground::{key, keys, options, picture};
+use crate::fixture::{key, keys, options, snapshot};
 use crate::{HANG, HOUR, child, is_root};
 
-/// The user that owns nothing.
-const NOBODY: u32 = 65534;
+/// A user that owns no file.
+const OTHER_USER: u32 = 65534;
 
 #[test]
-fn directory_that_is_removed_is_a_miss_for_ever() {
+fn removed_directory_is_a_miss_forever() {
     watchdog(HANG, || {
         for single_flight in [SingleFlight::Process, SingleFlight::Everywhere] {
             let directory = tempfile::tempdir().expect("a directory");
@@ -41,10 +41,10 @@ fn directory_that_is_removed_is_a_miss_for_ever() {
                 assert_eq!(after.misses, before.misses + 1, "key {number}");
                 assert!(after.errors_of(ErrorKind::Backend) > before.errors_of(ErrorKind::Backend));
             }
-            // Another directory of this name is another cache.
+            // A new directory with this name is another cache.
             fs::create_dir(&path).expect("a directory");
             assert_eq!(computed(&cache, &keys[0]), "computed");
-            assert!(picture(&path).is_empty());
+            assert!(snapshot(&path).is_empty());
             let error = cache.clear().expect_err("the marker is gone");
             assert_eq!(error.kind(), ErrorKind::Configuration);
         }
@@ -52,53 +52,68 @@ fn directory_that_is_removed_is_a_miss_for_ever() {
 }
 
 #[test]
-fn reader_without_the_right_to_write_has_hits_and_counted_errors() {
+fn reader_without_write_permission_has_hits_and_counted_errors() {
     if !is_root() {
         println!("only root can become another user: skipped");
         return;
     }
     watchdog(HANG, || {
-        let place = place_for_everybody();
-        let path = place.path().join("cache");
+        let directory = public_directory();
+        let path = directory.path().join("cache");
         let cache = options().allow_shared().open(&path).expect("a cache");
         assert_eq!(computed(&cache, &key("stored")), "computed");
-        everybody_may_read(&path);
-        let before = picture(&path);
-        child::run(as_nobody("access::stranger", &place, &path, "reads"));
-        assert_eq!(picture(&path), before);
+        make_readable(&path);
+        let before = snapshot(&path);
+        child::run(as_other_user(
+            "access::uses_directory_of_other_user",
+            &directory,
+            &path,
+            "reads",
+        ));
+        assert_eq!(snapshot(&path), before);
     });
 }
 
 #[test]
-fn directory_that_may_not_be_entered_is_refused_by_open() {
+fn directory_without_search_permission_is_refused_by_open() {
     if !is_root() {
         println!("only root can become another user: skipped");
         return;
     }
     watchdog(HANG, || {
-        let place = place_for_everybody();
-        let path = place.path().join("cache");
+        let directory = public_directory();
+        let path = directory.path().join("cache");
         assert_eq!(
             computed(&FileCache::open(path.as_path()).expect("a cache"), &key("stored")),
             "computed"
         );
-        let before = picture(&path);
-        child::run(as_nobody("access::stranger", &place, &path, "is refused"));
-        // The directory is opened, but what is in it belongs to its owner alone.
+        let before = snapshot(&path);
+        child::run(as_other_user(
+            "access::uses_directory_of_other_user",
+            &directory,
+            &path,
+            "is refused",
+        ));
+        // The directory can be opened, but its files are accessible to the owner only.
         fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("its owner may");
-        child::run(as_nobody("access::stranger", &place, &path, "finds nothing"));
-        assert_eq!(picture(&path), before);
+        child::run(as_other_user(
+            "access::uses_directory_of_other_user",
+            &directory,
+            &path,
+            "finds nothing",
+        ));
+        assert_eq!(snapshot(&path), before);
     });
 }
 
 /// Uses the cache of another user.
 #[test]
-fn stranger() {
+fn uses_directory_of_other_user() {
     let Some(task) = child::task() else { return };
     assert!(!is_root());
     let machine = options().single_flight(SingleFlight::Everywhere);
     for options in [options(), options().allow_shared(), machine.allow_shared()] {
-        let opened = options.open(&task.place);
+        let opened = options.open(&task.directory);
         if task.argument == "is refused" {
             assert_configuration(opened);
             continue;
@@ -119,28 +134,28 @@ fn stranger() {
 }
 
 #[test]
-fn directory_of_another_user_is_refused_unless_it_is_shared() {
+fn directory_of_another_user_is_refused_without_allow_shared() {
     if !is_root() {
         println!("only root can give a directory away: skipped");
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
-    chown(directory.path(), Some(NOBODY), None).expect("root may");
+    chown(directory.path(), Some(OTHER_USER), None).expect("root may");
     assert_configuration(FileCache::open(directory.path()));
-    assert!(picture(directory.path()).is_empty(), "nothing was made in it");
+    assert!(snapshot(directory.path()).is_empty(), "nothing was made in it");
     let cache = options().allow_shared().open(directory.path()).expect("it is shared");
     assert_eq!(computed(&cache, &key("k")), "computed");
     assert_configuration(FileCache::open(directory.path()));
 }
 
 #[test]
-fn directory_that_others_may_write_to_is_refused_unless_it_is_shared() {
+fn directory_that_other_users_may_write_to_is_refused_without_allow_shared() {
     for mode in [0o770, 0o707, 0o720, 0o702, 0o777, 0o1777] {
         let directory = tempfile::tempdir().expect("a directory");
         let permissions = Permissions::from_mode(mode);
         fs::set_permissions(directory.path(), permissions).expect("its owner may");
         assert_configuration(FileCache::open(directory.path()));
-        assert!(picture(directory.path()).is_empty(), "nothing was made in it");
+        assert!(snapshot(directory.path()).is_empty(), "nothing was made in it");
         let cache = options().allow_shared().open(directory.path()).expect("it is shared");
         assert_eq!(computed(&cache, &key("k")), "computed");
         assert_configuration(FileCache::open(directory.path()));
@@ -148,37 +163,38 @@ fn directory_that_others_may_write_to_is_refused_unless_it_is_shared() {
 }
 
 #[test]
-fn files_are_for_their_owner_alone_whatever_the_umask_is() {
+fn files_are_accessible_to_their_owner_only_with_any_umask() {
     for umask in ["0", "22", "77"] {
         let directory = tempfile::tempdir().expect("a directory");
-        child::run(child::command("access::umasked", directory.path(), umask));
+        child::run(child::command("access::creates_files_with_umask", directory.path(), umask));
     }
 }
 
-/// Makes files of every sort.
+/// Creates files of every kind.
 #[test]
-fn umasked() {
+fn creates_files_with_umask() {
     let Some(task) = child::task() else { return };
     let mask = u32::from_str_radix(&task.argument, 8).expect("a mask");
     umask(Mode::from_raw_mode(mask));
-    let path = task.place.join("some").join("cache");
+    let path = task.directory.join("some").join("cache");
     let machine = || options().single_flight(SingleFlight::Everywhere);
     let cache = machine().open(&path).expect("a cache");
-    let modes =
-        |path: &Path| picture(path).into_keys().map(|path| (mode(&path), path)).collect::<Vec<_>>();
+    let modes = |path: &Path| {
+        snapshot(path).into_keys().map(|path| (mode(&path), path)).collect::<Vec<_>>()
+    };
     cache.get_or_insert_with(&key("k"), HOUR, || {
-        // The lock is there now.
-        let modes = modes(&task.place);
+        // The lock file exists at this point.
+        let modes = modes(&task.directory);
         assert_eq!(modes.len(), 7, "{modes:?}");
         for (mode, path) in modes {
             assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
         }
     });
-    assert_eq!(mode(&crate::ground::entry(&path, &key("k"))), 0o600);
+    assert_eq!(mode(&crate::fixture::entry(&path, &key("k"))), 0o600);
 
-    // Beside what the one above allows.
-    fs::set_permissions(&task.place, Permissions::from_mode(0o700)).expect("its owner may");
-    let path = task.place.join("shared");
+    // In addition to the mode of the parent.
+    fs::set_permissions(&task.directory, Permissions::from_mode(0o700)).expect("its owner may");
+    let path = task.directory.join("shared");
     let cache = machine().allow_shared().open(&path).expect("a cache");
     assert_eq!(computed(&cache, &key("k")), "computed");
     for (mode, path) in modes(&path) {
@@ -188,15 +204,15 @@ fn umasked() {
 }
 
 #[test]
-fn directory_with_other_files_is_refused_and_left_alone() {
+fn directory_with_other_files_is_refused_and_not_changed() {
     for name in ["notes.txt", "00", "src"] {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join(name), "to be kept").expect("a file");
         fs::write(directory.path().join(".hidden"), "to be kept").expect("a file");
-        let before = picture(directory.path());
+        let before = snapshot(directory.path());
         assert_configuration(FileCache::open(directory.path()));
         assert_configuration(options().allow_shared().open(directory.path()));
-        assert_eq!(picture(directory.path()), before);
+        assert_eq!(snapshot(directory.path()), before);
     }
 }
 
@@ -212,17 +228,17 @@ fn mode(path: &Path) -> u32 {
     path.metadata().expect("it is there").mode() & 0o7777
 }
 
-/// A directory that every user can enter, with a copy of this binary that every user can run.
-fn place_for_everybody() -> TempDir {
-    let place = tempfile::tempdir().expect("a directory");
+/// Creates a directory that every user can enter, with a copy of this binary that every user can run.
+fn public_directory() -> TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
     let binary = std::env::current_exe().expect("a test knows its own path");
-    fs::copy(binary, place.path().join("binary")).expect("the binary is copied");
-    everybody_may_read(place.path());
-    place
+    fs::copy(binary, directory.path().join("binary")).expect("the binary is copied");
+    make_readable(directory.path());
+    directory
 }
 
-fn everybody_may_read(directory: &Path) {
-    let paths = picture(directory).into_keys().chain([directory.to_owned()]);
+fn make_readable(directory: &Path) {
+    let paths = snapshot(directory).into_keys().chain([directory.to_owned()]);
     for path in paths {
         let is_program = path.is_dir() || path.ends_with("binary");
         let permissions = Permissions::from_mode(if is_program { 0o755 } else { 0o644 });
@@ -230,15 +246,15 @@ fn everybody_may_read(directory: &Path) {
     }
 }
 
-fn as_nobody(test: &str, place: &TempDir, directory: &Path, argument: &str) -> Command {
-    let binary = Command::new(place.path().join("binary"));
+fn as_other_user(test: &str, public: &TempDir, directory: &Path, argument: &str) -> Command {
+    let binary = Command::new(public.path().join("binary"));
     let mut command = child::with_task(binary, test, directory, argument);
-    command.uid(NOBODY).gid(NOBODY).current_dir("/");
+    command.uid(OTHER_USER).gid(OTHER_USER).current_dir("/");
     command
 }
 
 #[test]
-fn users_of_a_group_share_a_directory_whatever_the_umask_is() {
+fn users_of_a_group_share_a_directory_with_any_umask() {
     const GROUP: u32 = 4242;
     let has_setpriv = Command::new("setpriv").arg("--version").output().is_ok();
     if !is_root() || !has_setpriv {
@@ -248,19 +264,24 @@ fn users_of_a_group_share_a_directory_whatever_the_umask_is() {
     for (mode, group) in [(0o2770, GROUP), (0o770, GROUP), (0o2775, GROUP), (0o777, 0)] {
         for umask in ["22", "77"] {
             watchdog(HANG, move || {
-                let place = place_for_everybody();
-                let shared = place.path().join("shared");
+                let directory = public_directory();
+                let shared = directory.path().join("shared");
                 fs::create_dir(&shared).expect("a directory");
                 chown(&shared, None, Some(group)).expect("root may");
                 fs::set_permissions(&shared, Permissions::from_mode(mode)).expect("root may");
-                // Vayu makes two more below it.
+                // The cache creates two more directories.
                 let path = shared.join("some").join("cache");
                 for (round, user) in [1001, 1002, 1001, 1002].into_iter().enumerate() {
                     let mut command = Command::new("setpriv");
                     command.arg(format!("--reuid={user}")).arg(format!("--regid={user}"));
-                    command.arg(format!("--groups={GROUP}")).arg(place.path().join("binary"));
+                    command.arg(format!("--groups={GROUP}")).arg(directory.path().join("binary"));
                     let argument = format!("{umask} {round}");
-                    let command = child::with_task(command, "access::sharer", &path, &argument);
+                    let command = child::with_task(
+                        command,
+                        "access::uses_shared_directory",
+                        &path,
+                        &argument,
+                    );
                     child::run(command);
                 }
             });
@@ -268,9 +289,9 @@ fn users_of_a_group_share_a_directory_whatever_the_umask_is() {
     }
 }
 
-/// Uses a directory that another user has used, in every way.
+/// Uses a directory that another user has used, with every operation.
 #[test]
-fn sharer() {
+fn uses_shared_directory() {
     let Some(task) = child::task() else { return };
     let (mask, round) = task.argument.split_once(' ').expect("two numbers");
     umask(Mode::from_raw_mode(u32::from_str_radix(mask, 8).expect("a mask")));
@@ -278,12 +299,12 @@ fn sharer() {
     let clock = vayu_core::testing::ManualClock::new();
     clock.advance(HOUR * u32::try_from(round).expect("a small number"));
     let options = options().allow_shared().single_flight(SingleFlight::Everywhere);
-    let cache = options.max_entries(200).clock(clock).open(&task.place).expect("a cache");
+    let cache = options.max_entries(200).clock(clock).open(&task.directory).expect("a cache");
     let keys = keys(60);
     let old = cache.get::<u64>(&keys[0]).expect("what the other user has written can be read");
     assert_eq!(old, None, "what the other user has written has expired, or was removed");
     if round > 0 {
-        // The other user's entries, which have expired.
+        // The expired entries of the other user.
         let usage = cache.backend().sweep().expect("sweep");
         assert_eq!((usage.entries, usage.expirations), (Some(1), Some(20)));
         assert_eq!(cache.get(&keys[59]).expect("read"), Some(round - 1), "this one is for long");
@@ -301,7 +322,7 @@ fn sharer() {
     assert!(cache.remove(&keys[50]).expect("remove"));
     cache.invalidate_tag("t").expect("invalidate");
     cache.invalidate_tag("t").expect("invalidate");
-    let mut permissions = picture(&task.place).into_keys().map(|path| (mode(&path), path));
+    let mut permissions = snapshot(&task.directory).into_keys().map(|path| (mode(&path), path));
     assert!(permissions.all(|(mode, _)| mode & 0o060 == 0o060), "a group can use all of it");
     if round == 2 {
         cache.clear().expect("clear");

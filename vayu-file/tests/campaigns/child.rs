@@ -1,6 +1,6 @@
-//! This test binary as a child process, which runs one test alone.
+//! This test binary as a child process that runs a single test.
 //!
-//! The test that a child runs is one that returns at once where [`task`] is `None`.
+//! The test of a child returns at once if [`task`] is `None`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,37 +9,43 @@ use std::thread;
 
 use crate::HANG;
 
-const PLACE: &str = "VAYU_CHILD_PLACE";
+const DIRECTORY: &str = "VAYU_CHILD_DIRECTORY";
 const ARGUMENT: &str = "VAYU_CHILD_ARGUMENT";
 
-/// What a child is to do, and in which directory.
+/// The task of a child, and its directory.
 #[derive(Debug)]
 pub(crate) struct Task {
-    pub(crate) place: PathBuf,
+    pub(crate) directory: PathBuf,
     pub(crate) argument: String,
 }
 
-/// The task of this process, if it is a child. It ends in time even when the test does not end it.
+/// Returns the task of this process, if it is a child. The child exits after a time even if its test
+/// does not end.
 pub(crate) fn task() -> Option<Task> {
-    let place = env::var_os(PLACE)?.into();
+    let directory = env::var_os(DIRECTORY)?.into();
     thread::spawn(|| {
         thread::sleep(2 * HANG);
         process::exit(1);
     });
-    Some(Task { place, argument: env::var(ARGUMENT).unwrap_or_default() })
+    Some(Task { directory, argument: env::var(ARGUMENT).unwrap_or_default() })
 }
 
-/// The command that runs this test in a child. Its standard error is for the test to use.
-pub(crate) fn command(test: &str, place: &Path, argument: &str) -> Command {
+/// Returns the command that runs a test in a child, with standard error piped to the caller.
+pub(crate) fn command(test: &str, directory: &Path, argument: &str) -> Command {
     let binary = env::current_exe().expect("a test knows its own path");
-    with_task(Command::new(binary), test, place, argument)
+    with_task(Command::new(binary), test, directory, argument)
 }
 
-/// The same for a command that runs the binary named by its last argument.
-pub(crate) fn with_task(mut command: Command, test: &str, place: &Path, argument: &str) -> Command {
+/// Adds the arguments for a test to a command whose last argument is the binary.
+pub(crate) fn with_task(
+    mut command: Command,
+    test: &str,
+    directory: &Path,
+    argument: &str,
+) -> Command {
     command
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(PLACE, place)
+        .env(DIRECTORY, directory)
         .env(ARGUMENT, argument)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -51,14 +57,14 @@ pub(crate) fn with_task(mut command: Command, test: &str, place: &Path, argument
 ///
 /// # Panics
 ///
-/// When its test fails, or did not run.
+/// When its test fails, or was not run.
 pub(crate) fn run(mut command: Command) -> Output {
     let output = command.output().expect("the child can be started");
     check(&output);
     output
 }
 
-/// Whether the test of a child has passed.
+/// Checks that the test of a child has passed.
 pub(crate) fn check(output: &Output) {
     let [stdout, stderr] =
         [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));

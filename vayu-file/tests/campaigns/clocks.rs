@@ -1,4 +1,4 @@
-//! Clocks that are wrong or are set give no value that has expired.
+//! No expired value is served when clocks are wrong or set.
 
 use std::fs::File;
 use std::time::{Duration, SystemTime};
@@ -8,17 +8,17 @@ use vayu_core::testing::{ManualClock, watchdog};
 use vayu_core::{Clock, Timestamp};
 use vayu_file::FileCache;
 
-use crate::ground::{key, keys, options};
-use crate::stamp::{Dice, Stamp};
+use crate::fixture::{key, keys, options};
+use crate::tagged_value::{Random, TaggedValue};
 use crate::{HANG, HOUR, size};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// How far in the future an entry may come from.
+/// The clock skew up to which an entry from the future is accepted.
 const SKEW: Duration = Duration::from_secs(5 * 60);
 
-/// Moments at which clocks without a battery or with 32 bits stand.
+/// Times that clocks without a battery or with 32 bits show.
 const MOMENTS: [i64; 8] = [
     i64::MIN,
     -1,
@@ -49,7 +49,7 @@ fn set(clock: &ManualClock, now: i128) {
 }
 
 #[test]
-fn entry_is_served_from_its_creation_until_just_before_it_expires_at_any_date() {
+fn entry_is_served_from_its_creation_until_it_expires_at_any_date() {
     for moment in MOMENTS {
         let directory = tempfile::tempdir().expect("a directory");
         let (clock, cache) = cache_at(directory.path(), at(moment));
@@ -75,12 +75,12 @@ fn longest_ttl_never_expires() {
     for moment in MOMENTS {
         let directory = tempfile::tempdir().expect("a directory");
         let (_, cache) = cache_at(directory.path(), at(moment));
-        cache.set(&key("k"), &"for ever".to_owned(), Duration::MAX).expect("set");
+        cache.set(&key("k"), &"forever".to_owned(), Duration::MAX).expect("set");
         for later in MOMENTS.into_iter().filter(|&later| later >= moment) {
             let (_, cache) = cache_at(directory.path(), at(later));
             let found = cache.get::<String>(&key("k")).expect("read");
-            assert_eq!(found.as_deref(), Some("for ever"), "{moment}, {later}");
-            // A sweep of everything leaves it there.
+            assert_eq!(found.as_deref(), Some("forever"), "{moment}, {later}");
+            // A full sweep does not remove it.
             let usage = cache.backend().sweep().expect("sweep");
             assert_eq!(usage.entries, Some(1), "{moment}, {later}");
         }
@@ -96,9 +96,9 @@ fn entry_from_the_future_is_a_miss_and_is_overwritten() {
             cache.set(&key("k"), &"future".to_owned(), Duration::MAX).expect("set");
             clock.set(at(past));
             let is_near = at(future) <= at(past).saturating_add(SKEW);
-            let answer = cache.get_or_insert_with(&key("k"), HOUR, || "past".to_owned());
-            assert_eq!(answer, if is_near { "future" } else { "past" }, "{future}, {past}");
-            // The entry that was written over it is no better for the clock's return.
+            let result = cache.get_or_insert_with(&key("k"), HOUR, || "past".to_owned());
+            assert_eq!(result, if is_near { "future" } else { "past" }, "{future}, {past}");
+            // The entry that replaced it is not served longer because the clock is set again.
             clock.set(at(future));
             let found = cache.get::<String>(&key("k")).expect("read");
             let has_expired = at(future) >= at(past).saturating_add(HOUR);
@@ -109,7 +109,7 @@ fn entry_from_the_future_is_a_miss_and_is_overwritten() {
 }
 
 #[test]
-fn clock_that_is_set_again_and_again_gives_no_value_that_has_expired() {
+fn no_expired_value_is_served_while_the_clock_is_set_repeatedly() {
     const BATCH: u64 = 3_000;
     let (mut hits, mut misses) = (0, 0);
     let batches = size("VAYU_STEPS", 3_000).div_ceil(3_000);
@@ -133,7 +133,7 @@ fn clock_that_is_set_again_and_again_gives_no_value_that_has_expired() {
     assert!(hits > 0 && misses > 0);
 }
 
-/// How many keys are used while the clock is set.
+/// The number of keys that are used while the clock is set.
 const KEYS: usize = 8;
 
 /// A cache that is used while its clock is set at random.
@@ -141,10 +141,10 @@ struct Walk {
     directory: TempDir,
     clock: ManualClock,
     cache: FileCache,
-    dice: Dice,
+    random: Random,
     seed: u64,
-    /// What was last written for each key, when it was, and until when it may be served.
-    written: [Option<(Stamp, Timestamp, Timestamp)>; KEYS],
+    /// The last value of each key, its creation time, and its expiry.
+    written: [Option<(TaggedValue, Timestamp, Timestamp)>; KEYS],
     hits: usize,
     misses: usize,
 }
@@ -154,26 +154,35 @@ impl Walk {
         let directory = tempfile::tempdir().expect("a directory");
         let (clock, cache) = cache_at(directory.path(), ManualClock::new().now());
         let written = [None; KEYS];
-        Self { directory, clock, cache, dice: Dice::new(seed), seed, written, hits: 0, misses: 0 }
+        Self {
+            directory,
+            clock,
+            cache,
+            random: Random::new(seed),
+            seed,
+            written,
+            hits: 0,
+            misses: 0,
+        }
     }
 
     fn step(&mut self, sequence: u64) {
-        let number = self.dice.below(KEYS);
+        let number = self.random.below(KEYS);
         let key = &keys(KEYS)[number];
-        match self.dice.below(10) {
+        match self.random.below(10) {
             0..2 => self.set_the_clock(),
-            // Another process, with the same clock.
+            // Another process with the same clock.
             2 => {
                 let options = options().clock(self.clock.clone());
                 self.cache = options.open(self.directory.path()).expect("a cache");
             }
             3..7 => {
                 let ttls = [Duration::from_micros(1), HOUR / 60, HOUR, YEAR, Duration::MAX];
-                let ttl = ttls[self.dice.below(ttls.len())];
-                let stamp = Stamp { key: number, writer: self.seed, sequence };
-                self.cache.set(key, &stamp.value(), ttl).expect("set");
+                let ttl = ttls[self.random.below(ttls.len())];
+                let tag = TaggedValue { key: number, writer: self.seed, sequence };
+                self.cache.set(key, &tag.value(), ttl).expect("set");
                 let created = self.clock.now();
-                self.written[number] = Some((stamp, created, created.saturating_add(ttl)));
+                self.written[number] = Some((tag, created, created.saturating_add(ttl)));
             }
             _ => self.check(number, self.cache.get::<String>(key).expect("read")),
         }
@@ -181,37 +190,37 @@ impl Walk {
 
     fn set_the_clock(&mut self) {
         let steps = [YEAR, 100 * YEAR, DAY, HOUR, SKEW, HOUR / 60];
-        let step = steps[self.dice.below(steps.len())];
+        let step = steps[self.random.below(steps.len())];
         let now = i128::from(self.clock.now().as_micros());
         let micros = i128::try_from(step.as_micros()).expect("it fits");
-        let is_back = self.dice.below(2) == 0;
+        let is_back = self.random.below(2) == 0;
         set(&self.clock, if is_back { now - micros } else { now + micros });
     }
 
     fn check(&mut self, number: usize, found: Option<String>) {
-        let Some(found) = found.map(|value| Stamp::of(&value, number)) else {
+        let Some(found) = found.map(|value| TaggedValue::of(&value, number)) else {
             self.misses += 1;
             return;
         };
         self.hits += 1;
-        let (stamp, created, expires) = self.written[number].expect("it was written");
+        let (tag, created, expires) = self.written[number].expect("it was written");
         let now = self.clock.now();
-        assert_eq!(found, stamp, "a value came back");
+        assert_eq!(found, tag, "a value came back");
         assert!(now < expires, "it has expired");
         assert!(created <= now.saturating_add(SKEW), "it is from the future");
     }
 }
 
 #[test]
-fn files_of_any_date_are_swept_and_served_alike() {
+fn files_with_any_modification_time_are_swept_and_served() {
     let epoch = SystemTime::UNIX_EPOCH;
     for modified in [epoch, epoch - YEAR, epoch + 136 * YEAR, epoch + 300 * YEAR] {
         let directory = tempfile::tempdir().expect("a directory");
         let cache = options().open(directory.path()).expect("a cache");
         cache.set(&key("k"), &"value".to_owned(), HOUR).expect("set");
-        let entry = crate::ground::entry(directory.path(), &key("k"));
+        let entry = crate::fixture::entry(directory.path(), &key("k"));
         let temporary = entry.with_file_name(format!(".vayu-tmp-{}", "0".repeat(32)));
-        let lock = crate::ground::lock(directory.path(), &key("k"));
+        let lock = crate::fixture::lock(directory.path(), &key("k"));
         for path in [&temporary, &lock] {
             std::fs::write(path, "").expect("a file");
         }

@@ -1,4 +1,4 @@
-//! Whatever else has a name of ours is a miss, is never followed and never waited for.
+//! Foreign files with a name of the cache are misses, are not followed, and do not block.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,27 +11,29 @@ use vayu_core::testing::watchdog;
 use vayu_core::{ErrorKind, Key};
 use vayu_file::FileCache;
 
-use crate::ground::{self, Ground, age, entry, key, lock, neighbours, options, picture, shard};
-use crate::thing::{THINGS, Thing};
+use crate::fixture::{
+    self, Fixture, age, entry, key, keys_of_one_shard, lock, options, shard, snapshot,
+};
+use crate::foreign_file::{FOREIGN_FILES, ForeignFile};
 use crate::{HANG, HOUR};
 
-/// What is asked under the entry's name, where something else is.
-fn entry_that_is(thing: Thing) {
+/// Checks every operation on an entry that is a foreign file.
+fn entry_that_is(foreign: ForeignFile) {
     watchdog(HANG, move || {
         let key = key("first");
-        let ground = Ground::new(&key);
-        let at = entry(ground.path(), &key);
-        if !thing.make(&at, &ground, &key) {
-            println!("{thing:?}: it cannot be made here");
+        let fixture = Fixture::new(&key);
+        let at = entry(fixture.path(), &key);
+        if !foreign.make(&at, &fixture, &key) {
+            println!("{foreign:?}: it cannot be made here");
             return;
         }
-        let cache = ground.open();
-        let (outside, kind) = (ground.outside(), kind(&at));
+        let cache = fixture.open();
+        let (outside, kind) = (fixture.outside(), kind(&at));
         assert_eq!(cache.get::<String>(&key).expect("a miss is no error"), None);
         assert_eq!(kind, self::kind(&at), "a read changes nothing");
         assert_eq!(computed(&cache, &key), "computed");
         let stored = cache.get::<String>(&key).expect("read");
-        if thing == Thing::Folder {
+        if foreign == ForeignFile::Directory {
             assert_eq!(stored, None);
             assert_eq!(cache.stats().errors_of(ErrorKind::Backend), 1, "the write has failed");
             assert!(!cache.remove(&key).expect("it is no entry"));
@@ -39,17 +41,17 @@ fn entry_that_is(thing: Thing) {
         } else {
             assert_eq!(stored.as_deref(), Some("computed"));
             assert_eq!(cache.stats().errors, 0);
-            assert!(thing.make(&at, &ground, &key));
+            assert!(foreign.make(&at, &fixture, &key));
             assert!(cache.remove(&key).expect("the name is removed"));
         }
-        thing.make(&at, &ground, &key);
+        foreign.make(&at, &fixture, &key);
         cache.clear().expect("the directory is cleared");
         assert!(
-            thing == Thing::Folder || at.symlink_metadata().is_err(),
+            foreign == ForeignFile::Directory || at.symlink_metadata().is_err(),
             "the name is one of ours"
         );
-        assert_eq!(ground::litter(ground.path()), Vec::<std::path::PathBuf>::new());
-        assert_eq!(ground.outside(), outside);
+        assert_eq!(fixture::temporary_files(fixture.path()), Vec::<std::path::PathBuf>::new());
+        assert_eq!(fixture.outside(), outside);
     });
 }
 
@@ -62,10 +64,10 @@ fn computed(cache: &FileCache, key: &Key) -> String {
 }
 
 macro_rules! entries {
-    ($($test:ident: $thing:ident),* $(,)?) => {
+    ($($test:ident: $foreign:ident),* $(,)?) => {
         $(#[test]
         fn $test() {
-            entry_that_is(Thing::$thing);
+            entry_that_is(ForeignFile::$foreign);
         })*
     };
 }
@@ -74,25 +76,25 @@ entries! {
     entry_that_is_a_pipe_is_a_miss: Pipe,
     entry_that_is_a_socket_is_a_miss: Socket,
     entry_that_is_a_link_to_an_entry_is_a_miss: LinkToEntry,
-    entry_that_is_a_link_to_a_folder_is_a_miss: LinkToFolder,
+    entry_that_is_a_link_to_a_directory_is_a_miss: LinkToDirectory,
     entry_that_is_a_dangling_link_is_a_miss: DanglingLink,
     entry_that_is_a_looping_link_is_a_miss: LoopingLink,
-    entry_that_is_a_folder_is_a_miss: Folder,
+    entry_that_is_a_directory_is_a_miss: Directory,
     entry_that_is_a_device_is_a_miss: Device,
     entry_that_is_one_of_another_key_is_a_miss: OtherEntry,
 }
 
 #[test]
-fn pipe_that_somebody_holds_open_is_a_miss() {
+fn pipe_that_another_process_keeps_open_is_a_miss() {
     watchdog(HANG, || {
         let key = key("first");
-        let ground = Ground::new(&key);
-        let at = entry(ground.path(), &key);
-        assert!(Thing::Pipe.make(&at, &ground, &key));
+        let fixture = Fixture::new(&key);
+        let at = entry(fixture.path(), &key);
+        assert!(ForeignFile::Pipe.make(&at, &fixture, &key));
         let held = File::options().read(true).write(true).open(&at).expect("the pipe opens");
-        let cache = ground.open();
+        let cache = fixture.open();
         assert_eq!(computed(&cache, &key), "computed");
-        assert!(Thing::Pipe.make(&at, &ground, &key));
+        assert!(ForeignFile::Pipe.make(&at, &fixture, &key));
         drop(held);
         let held = File::options().read(true).write(true).open(&at).expect("the pipe opens");
         assert_eq!(cache.get::<String>(&key).expect("a miss is no error"), None);
@@ -101,96 +103,96 @@ fn pipe_that_somebody_holds_open_is_a_miss() {
 }
 
 #[test]
-fn shard_that_is_something_else_holds_nothing() {
-    for thing in THINGS.into_iter().filter(|&thing| thing != Thing::Folder) {
+fn shard_that_is_not_a_directory_is_empty() {
+    for foreign in FOREIGN_FILES.into_iter().filter(|&foreign| foreign != ForeignFile::Directory) {
         watchdog(HANG, move || {
             let key = key("first");
-            let ground = Ground::new(&key);
-            let at = shard(ground.path(), &key);
-            let cache = ground.open();
-            if !thing.make(&at, &ground, &key) {
+            let fixture = Fixture::new(&key);
+            let at = shard(fixture.path(), &key);
+            let cache = fixture.open();
+            if !foreign.make(&at, &fixture, &key) {
                 return;
             }
-            let (outside, kind) = (ground.outside(), kind(&at));
-            assert_eq!(cache.get::<String>(&key).expect("a miss is no error"), None, "{thing:?}");
+            let (outside, kind) = (fixture.outside(), kind(&at));
+            assert_eq!(cache.get::<String>(&key).expect("a miss is no error"), None, "{foreign:?}");
             assert_eq!(computed(&cache, &key), "computed");
-            assert_eq!(cache.stats().errors_of(ErrorKind::Backend), 1, "{thing:?}");
-            assert!(!cache.remove(&key).expect("there is nothing"), "{thing:?}");
+            assert_eq!(cache.stats().errors_of(ErrorKind::Backend), 1, "{foreign:?}");
+            assert!(!cache.remove(&key).expect("there is nothing"), "{foreign:?}");
             cache.clear().expect("the other shards are cleared");
-            // Another process finds it there, and counts the entries of all shards.
-            assert_eq!(entries(&ground.open()), 0, "{thing:?}");
-            assert_eq!(self::kind(&at), kind, "{thing:?}: it stays");
-            assert_eq!(ground.outside(), outside, "{thing:?}");
+            // A new process finds the foreign file, and counts the entries of all shards.
+            assert_eq!(entries(&fixture.open()), 0, "{foreign:?}");
+            assert_eq!(self::kind(&at), kind, "{foreign:?}: it stays");
+            assert_eq!(fixture.outside(), outside, "{foreign:?}");
         });
     }
 }
 
 #[test]
-fn lock_that_is_something_else_does_not_hold_up_a_call() {
-    for thing in THINGS {
+fn lock_that_is_not_a_regular_file_does_not_block_a_call() {
+    for foreign in FOREIGN_FILES {
         watchdog(HANG, move || {
             let key = key("first");
-            let ground = Ground::new(&key);
-            if !thing.make(&lock(ground.path(), &key), &ground, &key) {
+            let fixture = Fixture::new(&key);
+            if !foreign.make(&lock(fixture.path(), &key), &fixture, &key) {
                 return;
             }
-            let outside = ground.outside();
+            let outside = fixture.outside();
             let options = options().single_flight(SingleFlight::Everywhere);
-            let cache = options.open(ground.path()).expect("a cache").with_max_wait(24 * HOUR);
+            let cache = options.open(fixture.path()).expect("a cache").with_max_wait(24 * HOUR);
             assert_eq!(computed(&cache, &key), "computed");
             let stored = cache.get::<String>(&key).expect("read");
-            assert_eq!(stored.as_deref(), Some("computed"), "{thing:?}");
-            assert_eq!(ground.outside(), outside, "{thing:?}");
+            assert_eq!(stored.as_deref(), Some("computed"), "{foreign:?}");
+            assert_eq!(fixture.outside(), outside, "{foreign:?}");
         });
     }
 }
 
 #[test]
-fn marker_that_is_something_else_is_no_licence_to_delete() {
-    for thing in THINGS {
+fn nothing_is_deleted_if_the_marker_is_not_a_regular_file() {
+    for foreign in FOREIGN_FILES {
         watchdog(HANG, move || {
             let key = key("first");
-            let ground = Ground::new(&key);
-            let marker = ground.path().join("VAYU");
-            if thing == Thing::OtherEntry || !thing.make(&marker, &ground, &key) {
+            let fixture = Fixture::new(&key);
+            let marker = fixture.path().join("VAYU");
+            if foreign == ForeignFile::OtherEntry || !foreign.make(&marker, &fixture, &key) {
                 return;
             }
-            let outside = ground.outside();
-            // A directory with nothing else in it may be opened or refused.
-            match options().open(ground.path()) {
+            let outside = fixture.outside();
+            // A directory without other files may be opened or refused.
+            match options().open(fixture.path()) {
                 Ok(cache) => {
                     assert_eq!(computed(&cache, &key), "computed");
                     let error = cache.clear().expect_err("it is not marked");
-                    assert_eq!(error.kind(), ErrorKind::Configuration, "{thing:?}");
+                    assert_eq!(error.kind(), ErrorKind::Configuration, "{foreign:?}");
                     assert_eq!(cache.get(&key).expect("read"), Some("computed".to_owned()));
                 }
-                Err(error) => assert_eq!(error.kind(), ErrorKind::Configuration, "{thing:?}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Configuration, "{foreign:?}"),
             }
-            assert_eq!(ground.outside(), outside, "{thing:?}");
+            assert_eq!(fixture.outside(), outside, "{foreign:?}");
         });
     }
 }
 
 #[test]
-fn nothing_is_cleared_when_the_marker_is_gone() {
-    let ground = Ground::new(&key("first"));
-    let cache = ground.open();
+fn nothing_is_cleared_without_a_marker() {
+    let fixture = Fixture::new(&key("first"));
+    let cache = fixture.open();
     assert_eq!(computed(&cache, &key("first")), "computed");
-    fs::remove_file(ground.path().join("VAYU")).expect("the marker is removed");
-    let before = picture(ground.path());
+    fs::remove_file(fixture.path().join("VAYU")).expect("the marker is removed");
+    let before = snapshot(fixture.path());
     let error = cache.clear().expect_err("it is not marked");
     assert_eq!(error.kind(), ErrorKind::Configuration);
-    let error = options().open(ground.path()).expect_err("it holds files and is no cache");
+    let error = options().open(fixture.path()).expect_err("it holds files and is no cache");
     assert_eq!(error.kind(), ErrorKind::Configuration);
-    assert_eq!(picture(ground.path()), before);
+    assert_eq!(snapshot(fixture.path()), before);
 }
 
 #[test]
-fn files_of_other_names_are_never_deleted() {
+fn files_with_foreign_names_are_never_deleted() {
     watchdog(HANG, || {
-        let keys = neighbours(20);
-        let ground = Ground::new(&keys[0]);
-        let shard = shard(ground.path(), &keys[0]);
+        let keys = keys_of_one_shard(20);
+        let fixture = Fixture::new(&keys[0]);
+        let shard = shard(fixture.path(), &keys[0]);
         fs::create_dir(&shard).expect("the shard");
         let digits = "0".repeat(38);
         let names = [
@@ -205,20 +207,20 @@ fn files_of_other_names_are_never_deleted() {
         ];
         let mut foreign: Vec<_> = names.iter().map(|name| shard.join(name)).collect();
         foreign.push(shard.join(OsStr::from_bytes(b"\xFF\xFE.v1")));
-        foreign.push(ground.path().join("notes.txt"));
-        foreign.push(ground.path().join("zz").join(format!("{digits}.v1")));
-        fs::create_dir(ground.path().join("zz")).expect("a folder that is no shard");
+        foreign.push(fixture.path().join("notes.txt"));
+        foreign.push(fixture.path().join("zz").join(format!("{digits}.v1")));
+        fs::create_dir(fixture.path().join("zz")).expect("a directory that is no shard");
         for path in &foreign {
             fs::write(path, "to be kept").expect("a file");
             age(path, 2 * HOUR);
         }
-        // Links and folders with a name of ours are none of the files that a sweep removes.
+        // A sweep does not remove symbolic links and directories, even with a name of the cache.
         let temporary = format!(".vayu-tmp-{}", &digits[..32]);
         symlink(&foreign[0], shard.join(&temporary)).expect("a link");
-        fs::create_dir(shard.join(format!("{digits}.lock"))).expect("a folder");
+        fs::create_dir(shard.join(format!("{digits}.lock"))).expect("a directory");
 
-        let cache = options().max_entries(4).open(ground.path()).expect("a cache");
-        let before = picture(ground.path());
+        let cache = options().max_entries(4).open(fixture.path()).expect("a cache");
+        let before = snapshot(fixture.path());
         assert_eq!(cache.stats().usage.entries, Some(0), "now the limit is known to be kept");
         for key in &keys {
             assert_eq!(computed(&cache, key), "computed");
@@ -226,19 +228,19 @@ fn files_of_other_names_are_never_deleted() {
         let usage = cache.stats().usage;
         assert!(usage.evictions > Some(0) && usage.sweeps > Some(0), "{usage:?}");
         cache.clear().expect("the directory is cleared");
-        // Only the folders' own times have changed.
-        let files = |picture: ground::Picture| {
+        // Only the modification times of directories have changed.
+        let files = |snapshot: fixture::Snapshot| {
             let is_kept =
                 |path: &Path, kind: fs::FileType| !kind.is_dir() && !path.ends_with("counts-1");
-            let files = picture.into_iter().filter(|(path, (kind, ..))| is_kept(path, *kind));
+            let files = snapshot.into_iter().filter(|(path, (kind, ..))| is_kept(path, *kind));
             files.collect::<Vec<_>>()
         };
-        assert_eq!(files(picture(ground.path())), files(before));
+        assert_eq!(files(snapshot(fixture.path())), files(before));
         assert!(shard.join(format!("{digits}.lock")).is_dir());
     });
 }
 
-/// What a look at everything counts.
+/// Returns the number of entries that a sweep counts.
 fn entries(cache: &FileCache) -> u64 {
     cache.backend().sweep().expect("sweep").entries.expect("a count")
 }

@@ -1,4 +1,4 @@
-//! A process that is killed while it writes leaves whole values, and litter that is swept.
+//! A process killed while it writes leaves valid entries, and temporary files that are swept.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,63 +9,63 @@ use tempfile::TempDir;
 use vayu_core::testing::watchdog;
 use vayu_file::FileCache;
 
-use crate::ground::{age, keys, litter, options, shard};
-use crate::stamp::{Dice, Stamp};
+use crate::fixture::{age, keys, options, shard, temporary_files};
+use crate::tagged_value::{Random, TaggedValue};
 use crate::{HANG, HOUR, child, progress, size};
 
 const KEYS: usize = 5;
 
-/// How many kills one watchdog watches.
+/// The number of kills for one watchdog.
 const BATCH: usize = 100;
 
 /// The values that were found after the last kill.
-type Found = [Option<Stamp>; KEYS];
+type Found = [Option<TaggedValue>; KEYS];
 
 #[test]
-fn every_kill_leaves_the_last_value_or_the_one_that_was_being_written() {
+fn process_killed_at_any_time_leaves_the_last_value_or_the_new_one() {
     let batches = size("VAYU_KILLS", 2_000).div_ceil(BATCH);
     let mut directory = tempfile::tempdir().expect("a directory");
     let mut found = Found::default();
-    let mut litters = 0;
+    let mut abandoned = 0;
     for batch in 0..batches {
         progress("batches of kills", batch, batches);
-        (directory, found, litters) = watchdog(HANG, move || {
-            let (mut found, before) = (found, litter(directory.path()).len());
+        (directory, found, abandoned) = watchdog(HANG, move || {
+            let (mut found, before) = (found, temporary_files(directory.path()).len());
             for number in 0..BATCH {
                 let number = u64::try_from(batch * BATCH + number).expect("a number");
                 found = kill_one(directory.path(), number + 1, found);
             }
-            let left = litter(directory.path()).len();
-            assert!(left - before <= BATCH, "a kill leaves at most one file");
-            let litters = litters + left - before;
-            // Else the directory of a large campaign would be full of it.
+            let left = temporary_files(directory.path()).len();
+            assert!(left - before <= BATCH, "a kill leaves at max one file");
+            let abandoned = abandoned + left - before;
+            // A sweep keeps the directory of a large campaign small.
             let directory = if batch % 20 == 19 { swept(directory) } else { directory };
-            (directory, found, litters)
+            (directory, found, abandoned)
         });
     }
     let swept = watchdog(HANG, move || swept(directory));
     let kills = batches * BATCH;
-    println!("{kills} kills, {litters} of which left a file that was being written");
-    assert!(litters > 0 || kills < 1_000, "the kills come while an entry is written");
+    println!("{kills} kills, {abandoned} of which left a file that was being written");
+    assert!(abandoned > 0 || kills < 1_000, "the kills come while an entry is written");
     assert!(found.iter().all(Option::is_some), "entries outlive the kills");
     drop(swept);
 }
 
-/// Starts a writer, kills it at some moment, and looks at what it leaves.
+/// Starts a writer, kills it at some time, and checks the entries that it leaves.
 fn kill_one(directory: &Path, writer: u64, before: Found) -> Found {
-    let mut dice = Dice::new(writer);
-    let mut child = child::command("kills::writer", directory, &writer.to_string())
+    let mut random = Random::new(writer);
+    let mut child = child::command("kills::writes_forever", directory, &writer.to_string())
         .spawn()
         .expect("the child can be started");
     let mut written = Vec::new();
     let stderr = child.stderr.as_mut().expect("it was asked for");
-    let wanted = dice.below(2 * KEYS) as u64;
+    let wanted = random.below(2 * KEYS) as u64;
     Read::take(&mut *stderr, wanted).read_to_end(&mut written).expect("the child writes");
     if writer.is_multiple_of(2) {
         let before = unfinished(directory);
         let _ = (0..200).find(|_| unfinished(directory) > before);
     } else {
-        for _ in 0..dice.below(40) {
+        for _ in 0..random.below(40) {
             thread::yield_now();
         }
     }
@@ -79,33 +79,33 @@ fn kill_one(directory: &Path, writer: u64, before: Found) -> Found {
     let mut found = Found::default();
     for (number, key) in keys(KEYS).iter().enumerate() {
         let value = cache.get::<String>(key).expect("read");
-        found[number] = value.map(|value| Stamp::of(&value, number));
-        // Of this key, the writer has told of so many writes before it was killed.
-        let told = (number..written.len()).step_by(KEYS).next_back();
-        let told = told.map(|sequence| sequence as u64);
-        match (found[number], told) {
-            (Some(found), Some(told)) => {
+        found[number] = value.map(|value| TaggedValue::of(&value, number));
+        // The last write of this key that the writer reported before it was killed.
+        let reported = (number..written.len()).step_by(KEYS).next_back();
+        let reported = reported.map(|sequence| sequence as u64);
+        match (found[number], reported) {
+            (Some(found), Some(reported)) => {
                 assert_eq!(found.writer, writer, "a value that was written is there");
-                assert!(found.sequence == told || found.sequence == told + KEYS as u64);
+                assert!(found.sequence == reported || found.sequence == reported + KEYS as u64);
             }
-            (None, Some(told)) => panic!("write {told} was told of, and is lost"),
+            (None, Some(reported)) => panic!("write {reported} was reported, and is lost"),
             (found, None) => {
                 let is_first =
-                    |stamp: Stamp| (stamp.writer, stamp.sequence) == (writer, number as u64);
+                    |tag: TaggedValue| (tag.writer, tag.sequence) == (writer, number as u64);
                 assert!(found == before[number] || found.is_some_and(is_first), "{found:?}");
             }
         }
-        let answer = cache.get_or_insert_with(key, HOUR, || {
-            Stamp { key: number, writer, sequence: number as u64 }.value()
+        let result = cache.get_or_insert_with(key, HOUR, || {
+            TaggedValue { key: number, writer, sequence: number as u64 }.value()
         });
-        found[number] = Some(Stamp::of(&answer, number));
+        found[number] = Some(TaggedValue::of(&result, number));
     }
     let stats = cache.stats();
     assert_eq!((stats.errors, stats.usage.corrupt_entries), (0, Some(0)), "no value was damaged");
     found
 }
 
-/// How many entries have been begun in the shards of the keys, and not finished.
+/// Returns the number of temporary files in the shards of the keys.
 fn unfinished(directory: &Path) -> usize {
     let shards = keys(KEYS).into_iter().map(|key| shard(directory, &key));
     let entries = shards.flat_map(fs::read_dir).flatten().filter_map(Result::ok);
@@ -114,38 +114,38 @@ fn unfinished(directory: &Path) -> usize {
     entries.filter(is_temporary).count()
 }
 
-/// Writes to one key after another, and says so by a byte for each write.
+/// Writes to one key after another, and reports each write by a byte.
 #[test]
-fn writer() {
+fn writes_forever() {
     let Some(task) = child::task() else { return };
     let writer = task.argument.parse().expect("the number of the process");
-    let cache = FileCache::open(&task.place).expect("a cache");
+    let cache = FileCache::open(&task.directory).expect("a cache");
     let keys = keys(KEYS);
     for sequence in 0.. {
         let number = usize::try_from(sequence).expect("a small number") % KEYS;
-        let value = Stamp { key: number, writer, sequence }.value();
+        let value = TaggedValue { key: number, writer, sequence }.value();
         cache.set(&keys[number], &value, HOUR).expect("set");
-        // Nobody listens any more when the test itself was killed.
+        // Standard error is closed when the test itself was killed.
         if std::io::stderr().write_all(b".").is_err() {
             return;
         }
     }
 }
 
-/// The directory after its litter has become old and entries were written.
+/// Ages the temporary files of a directory, and checks that a sweep removes them.
 fn swept(directory: TempDir) -> TempDir {
     let path = directory.path();
-    for young in litter(path) {
+    for young in temporary_files(path) {
         age(&young, HOUR * 9 / 10);
     }
-    let before = litter(path).len();
+    let before = temporary_files(path).len();
     let cache = options().open(path).expect("a cache");
     cache.backend().sweep().expect("sweep");
-    assert_eq!(litter(path).len(), before, "what is not an hour old may still be written");
-    for old in litter(path) {
+    assert_eq!(temporary_files(path).len(), before, "what is not an hour old may still be written");
+    for old in temporary_files(path) {
         age(&old, HOUR * 11 / 10);
     }
     cache.backend().sweep().expect("sweep");
-    assert!(litter(path).is_empty(), "what is an hour old is removed");
+    assert!(temporary_files(path).is_empty(), "what is an hour old is removed");
     directory
 }

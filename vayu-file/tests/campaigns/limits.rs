@@ -1,4 +1,4 @@
-//! The limits of a directory that processes share, whatever each of them knows.
+//! Limits of a directory that several processes share.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::thread;
 use vayu_core::testing::watchdog;
 use vayu_file::FileOptions;
 
-use crate::ground::{key, options};
+use crate::fixture::{key, options};
 use crate::{HANG, HOUR, child, size};
 
 const MAX_BYTES: u64 = 2 << 20;
@@ -20,7 +20,7 @@ fn value(number: usize) -> String {
     format!("{number:016000}")
 }
 
-/// What the entries take, in blocks of 4 KiB.
+/// Returns the disk space of all entries, in blocks of 4 KiB.
 fn on_disk(directory: &Path) -> u64 {
     let shards = fs::read_dir(directory).expect("the directory").filter_map(Result::ok);
     let files = shards.filter_map(|shard| fs::read_dir(shard.path()).ok()).flatten();
@@ -31,7 +31,7 @@ fn on_disk(directory: &Path) -> u64 {
 }
 
 #[test]
-fn limit_is_kept_by_processes_that_write_once_and_end() {
+fn limit_is_enforced_by_processes_that_write_once() {
     let processes = size("VAYU_LIMIT_PROCESSES", 250);
     let directory = tempfile::tempdir().expect("a directory");
     for number in 0..processes {
@@ -45,18 +45,18 @@ fn limit_is_kept_by_processes_that_write_once_and_end() {
     assert!(on_disk(directory.path()) > MAX_BYTES * 8 / 10);
 }
 
-/// A command that stores one value.
+/// Stores one value.
 #[test]
 fn writes_once() {
     let Some(task) = child::task() else { return };
     let number: usize = task.argument.parse().expect("a number");
-    let cache = limited().open(&task.place).expect("a cache");
+    let cache = limited().open(&task.directory).expect("a cache");
     cache.set(&key(number.to_string()), &value(number), HOUR).expect("set");
     assert!(cache.get::<String>(&key(number.to_string())).expect("read").is_some());
 }
 
 #[test]
-fn limit_is_kept_by_processes_that_write_at_the_same_time() {
+fn limit_is_enforced_by_concurrent_processes() {
     watchdog(2 * HANG, || {
         let directory = tempfile::tempdir().expect("a directory");
         drop(limited().open(directory.path()).expect("a cache"));
@@ -68,17 +68,17 @@ fn limit_is_kept_by_processes_that_write_at_the_same_time() {
                 })
             })
             .collect();
-        let mut most = 0;
+        let mut max = 0;
         while writers.iter().any(|writer| !writer.is_finished()) {
-            most = most.max(on_disk(directory.path()));
+            max = max.max(on_disk(directory.path()));
             thread::yield_now();
         }
         for writer in writers {
             writer.join().expect("the writer ends");
         }
         let end = on_disk(directory.path());
-        println!("four writers compute_time {most} bytes at the most, and {end} at the end");
-        assert!(most <= MAX_BYTES * 5 / 4, "{most} bytes at the worst moment");
+        println!("four writers used {max} bytes at most, and {end} at the end");
+        assert!(max <= MAX_BYTES * 5 / 4, "{max} bytes at the worst moment");
         assert!(end <= MAX_BYTES * 11 / 10, "{end} bytes at the end");
     });
 }
@@ -87,7 +87,7 @@ fn limit_is_kept_by_processes_that_write_at_the_same_time() {
 fn writes_on() {
     let Some(task) = child::task() else { return };
     let writer: usize = task.argument.parse().expect("a number");
-    let cache = limited().open(&task.place).expect("a cache");
+    let cache = limited().open(&task.directory).expect("a cache");
     for number in 0..1_500 {
         let number = writer * 1_000_000 + number;
         cache.set(&key(number.to_string()), &value(number), HOUR).expect("set");

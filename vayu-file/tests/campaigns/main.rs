@@ -1,34 +1,34 @@
-//! The file backend on a real file system: processes that are killed, things that are none of
-//! ours, rights, limits and clocks.
+//! The file backend on a real file system: killed processes, foreign files, permissions, limits and
+//! clocks.
 //!
-//! Some tests run this binary again as a child, with one test of it alone; see [`child`].
+//! Some tests run this binary again as a child process with a single test; see [`child`].
 
 #![cfg(target_os = "linux")]
 
 mod access;
 mod child;
 mod clocks;
+mod fixture;
 mod foreign;
-mod ground;
-mod held;
+mod foreign_file;
 mod kills;
 mod limits;
+mod open_files;
 mod processes;
 mod races;
 mod shortage;
-mod stamp;
 mod syscalls;
-mod thing;
+mod tagged_value;
 
 use std::time::Duration;
 
-/// After this a test hangs.
+/// The time after which a test hangs.
 const HANG: Duration = Duration::from_secs(60);
 
 /// Longer than any test.
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// How large a campaign is: `usual`, or what the environment says.
+/// Returns the size of a campaign: `usual`, or the value of the environment variable.
 fn size(variable: &str, usual: usize) -> usize {
     match std::env::var(variable) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("`{variable}` must be a number")),
@@ -36,14 +36,14 @@ fn size(variable: &str, usual: usize) -> usize {
     }
 }
 
-/// Says on standard error how far a long campaign is, at each tenth of it.
+/// Prints the progress of a long campaign to standard error at each tenth.
 fn progress(what: &str, done: usize, all: usize) {
     if all >= 10 && done > 0 && (done * 10 / all) > ((done - 1) * 10 / all) {
         eprintln!("{what}: {done} of {all}");
     }
 }
 
-/// Whether this process may do everything, which some things can only be made with.
+/// Returns whether this process runs as root, which some tests need.
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

@@ -1,4 +1,4 @@
-//! Processes that share a directory find whole values only, and compute each key once in all.
+//! Processes that share a directory read valid values only, and compute each key once.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -16,8 +16,8 @@ use vayu_core::testing::{ManualClock, watchdog};
 use vayu_core::{Backend, Lease};
 use vayu_file::FileCache;
 
-use crate::ground::{keys, options};
-use crate::stamp::{Dice, Stamp};
+use crate::fixture::{keys, options};
+use crate::tagged_value::{Random, TaggedValue};
 use crate::{HANG, HOUR, child, size};
 
 const PROCESSES: usize = 4;
@@ -27,8 +27,8 @@ const KEYS: usize = 16;
 const MAX_ENTRIES: u64 = 12;
 
 #[test]
-fn every_read_is_a_whole_value_of_its_key_while_others_write_delete_and_clear() {
-    // At full size each batch has a watchdog of its own.
+fn every_read_returns_a_valid_value_of_its_key_while_other_processes_write_delete_and_clear() {
+    // Each batch has a watchdog of its own.
     let batches = size("VAYU_ROUNDS", 8_000).div_ceil(2_000);
     for batch in 0..batches {
         crate::progress("batches of rounds", batch, batches);
@@ -37,7 +37,11 @@ fn every_read_is_a_whole_value_of_its_key_while_others_write_delete_and_clear() 
             let children: Vec<_> = (0..PROCESSES)
                 .map(|process| {
                     let seed = (batch * PROCESSES + process).to_string();
-                    let mut command = child::command("processes::meddler", directory.path(), &seed);
+                    let mut command = child::command(
+                        "processes::runs_random_operations",
+                        directory.path(),
+                        &seed,
+                    );
                     command.spawn().expect("the child can be started")
                 })
                 .collect();
@@ -59,31 +63,31 @@ fn every_read_is_a_whole_value_of_its_key_while_others_write_delete_and_clear() 
     }
 }
 
-/// Uses the cache in every way, and reports how many reads found a value, and how many did not.
+/// Runs all operations at random, and reports the number of hits and of reads.
 #[test]
-fn meddler() {
+fn runs_random_operations() {
     let Some(task) = child::task() else { return };
     let writer: u64 = task.argument.parse().expect("the number of the process");
-    let cache = options().max_entries(MAX_ENTRIES).open(&task.place).expect("a cache");
+    let cache = options().max_entries(MAX_ENTRIES).open(&task.directory).expect("a cache");
     let keys = keys(KEYS);
-    let mut dice = Dice::new(writer);
+    let mut random = Random::new(writer);
     let (mut hits, mut reads) = (0, 0);
     for sequence in 0..2_000 {
-        let number = dice.below(KEYS);
+        let number = random.below(KEYS);
         let key = &keys[number];
-        let value = Stamp { key: number, writer, sequence }.value();
-        match dice.below(100) {
+        let value = TaggedValue { key: number, writer, sequence }.value();
+        match random.below(100) {
             0 => cache.clear().expect("clear"),
             1..10 => drop(cache.remove(key).expect("remove")),
             10..40 => cache.set(key, &value, HOUR).expect("set"),
             40..60 => {
                 let found = cache.get_or_insert_with(key, HOUR, || value);
-                Stamp::of(&found, number);
+                TaggedValue::of(&found, number);
             }
             _ => {
                 reads += 1;
                 if let Some(found) = cache.get::<String>(key).expect("read") {
-                    Stamp::of(&found, number);
+                    TaggedValue::of(&found, number);
                     hits += 1;
                 }
             }
@@ -95,16 +99,17 @@ fn meddler() {
 }
 
 #[test]
-fn processes_that_start_together_compute_each_key_once_in_all() {
+fn processes_that_start_together_compute_each_key_once() {
     watchdog(HANG, || {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut children: Vec<_> =
-            (0..PROCESSES).map(|_| start("processes::racer", directory.path(), "")).collect();
+        let mut children: Vec<_> = (0..PROCESSES)
+            .map(|_| start("processes::calls_each_key", directory.path(), ""))
+            .collect();
         for (child, _) in &mut children {
             wait_for_byte(child);
         }
         for number in 0..KEYS {
-            // Whoever computes goes on when all four have called.
+            // The process that computes waits until all four have called.
             for (_, stdin) in &mut children {
                 stdin.write_all(b"!").expect("the child listens");
             }
@@ -122,45 +127,45 @@ fn processes_that_start_together_compute_each_key_once_in_all() {
     });
 }
 
-/// Calls for each key when it is told to.
+/// Calls for each key when the test asks for it.
 #[test]
-fn racer() {
+fn calls_each_key() {
     let Some(task) = child::task() else { return };
-    let cache = machine_wide(&task.place);
+    let cache = open_with_leases(&task.directory);
     progress();
     for (number, key) in keys(KEYS).iter().enumerate() {
-        wait_for_word();
-        append(&calls(&task.place, number));
+        wait_for_test();
+        append(&calls(&task.directory, number));
         let value = cache.get_or_insert_with(key, HOUR, || {
-            append(&runs(&task.place, number));
-            while fs::read(calls(&task.place, number)).expect("the calls").len() < PROCESSES {
+            append(&runs(&task.directory, number));
+            while fs::read(calls(&task.directory, number)).expect("the calls").len() < PROCESSES {
                 thread::yield_now();
             }
-            Stamp { key: number, writer: 0, sequence: 0 }.value()
+            TaggedValue { key: number, writer: 0, sequence: 0 }.value()
         });
-        Stamp::of(&value, number);
+        TaggedValue::of(&value, number);
         progress();
     }
     assert_eq!(cache.stats().errors, 0);
 }
 
 #[test]
-fn process_that_is_killed_while_it_computes_does_not_hold_up_the_next() {
+fn process_killed_while_it_computes_does_not_block_the_next() {
     for round in 0..8 {
         watchdog(HANG, move || {
             let directory = tempfile::tempdir().expect("a directory");
             let key = &keys(1)[0];
-            let cache = machine_wide(directory.path());
-            let (mut child, _stdin) = start("processes::holder", directory.path(), "");
+            let cache = open_with_leases(directory.path());
+            let (mut child, _stdin) = start("processes::holds_lock", directory.path(), "");
             wait_for_byte(&mut child);
-            let claim = cache
+            let lease = cache
                 .backend()
                 .sharing()
                 .leases
                 .expect("leases")
                 .try_acquire(key)
                 .expect("the lock can be asked for");
-            assert!(matches!(claim, Lease::Held), "round {round}: {claim:?}");
+            assert!(matches!(lease, Lease::Held), "round {round}: {lease:?}");
             let (called, is_called) = channel();
             let waiting = thread::spawn({
                 let (cache, key) = (cache.clone(), key.clone());
@@ -172,19 +177,19 @@ fn process_that_is_killed_while_it_computes_does_not_hold_up_the_next() {
             is_called.recv().expect("the thread calls");
             child.kill().expect("the child is there");
             child.wait().expect("the child is gone");
-            assert_eq!(waiting.join().expect("the call answers"), "next");
+            assert_eq!(waiting.join().expect("the call returns"), "next");
             assert_eq!(cache.stats().errors, 0);
         });
     }
 }
 
-/// Half of the callers are async. The clock of the cache is moved by hand.
+/// Half of the callers are async. The clock of the cache is advanced by the test.
 #[test]
-fn process_that_is_stopped_while_it_computes_costs_the_longest_wait_once() {
+fn process_stopped_while_it_computes_costs_the_maximum_wait_once() {
     watchdog(HANG, || {
         let directory = tempfile::tempdir().expect("a directory");
         let key = &keys(1)[0];
-        let (mut child, _stdin) = start("processes::holder", directory.path(), "");
+        let (mut child, _stdin) = start("processes::holds_lock", directory.path(), "");
         wait_for_byte(&mut child);
         let stopped = Command::new("kill").args(["-STOP", &child.id().to_string()]).status();
         assert!(stopped.expect("kill can be started").success());
@@ -217,7 +222,7 @@ fn process_that_is_stopped_while_it_computes_costs_the_longest_wait_once() {
                 thread::yield_now();
             }
             for caller in callers {
-                assert_eq!(caller.join().expect("the call answers"), "value");
+                assert_eq!(caller.join().expect("the call returns"), "value");
             }
         });
         child.kill().expect("the child is there");
@@ -226,15 +231,15 @@ fn process_that_is_stopped_while_it_computes_costs_the_longest_wait_once() {
     });
 }
 
-/// What another process stores without asking for the lock.
+/// The other process stores the value without the lock.
 #[test]
-fn value_that_anybody_stores_ends_the_wait_for_a_process_that_is_stopped() {
+fn value_stored_by_another_process_ends_the_wait_for_one_that_is_stopped() {
     watchdog(HANG, || {
         let directory = tempfile::tempdir().expect("a directory");
         let key = &keys(1)[0];
-        let (mut child, _stdin) = start("processes::holder", directory.path(), "");
+        let (mut child, _stdin) = start("processes::holds_lock", directory.path(), "");
         wait_for_byte(&mut child);
-        let cache = machine_wide(directory.path());
+        let cache = open_with_leases(directory.path());
         let other = options().open(directory.path()).expect("a cache");
         let never = || -> String { panic!("there is a value") };
         thread::scope(|scope| {
@@ -245,7 +250,7 @@ fn value_that_anybody_stores_ends_the_wait_for_a_process_that_is_stopped() {
             }
             other.set(key, &"set".to_owned(), HOUR).expect("set");
             for caller in callers {
-                assert_eq!(caller.join().expect("the call answers"), "set");
+                assert_eq!(caller.join().expect("the call returns"), "set");
             }
         });
         child.kill().expect("the child is there");
@@ -270,20 +275,20 @@ fn block_on<F: Future>(mut future: Pin<&mut F>) -> F::Output {
     }
 }
 
-/// Computes for ever.
+/// Computes forever.
 #[test]
-fn holder() {
+fn holds_lock() {
     let Some(task) = child::task() else { return };
-    let cache = machine_wide(&task.place);
+    let cache = open_with_leases(&task.directory);
     cache.get_or_insert_with(&keys(1)[0], HOUR, || {
         progress();
-        wait_for_word();
+        wait_for_test();
         "never".to_owned()
     });
 }
 
-/// A cache whose callers wait for other processes longer than any test.
-fn machine_wide(directory: &Path) -> FileCache {
+/// Opens a cache whose callers wait for other processes longer than any test.
+fn open_with_leases(directory: &Path) -> FileCache {
     let options = options().single_flight(SingleFlight::Everywhere);
     options.open(directory).expect("a cache").with_max_wait(24 * HOUR)
 }
@@ -300,7 +305,7 @@ fn wait_for_byte(child: &mut Child) {
     stderr.read_exact(&mut [0]).expect("the child goes on");
 }
 
-fn wait_for_word() {
+fn wait_for_test() {
     std::io::stdin().read_exact(&mut [0]).expect("the test goes on");
 }
 
@@ -308,12 +313,12 @@ fn progress() {
     std::io::stderr().write_all(b".").expect("the test listens");
 }
 
-/// Where each call for a key leaves a byte.
+/// Returns the path to which each call for a key appends a byte.
 fn calls(directory: &Path, number: usize) -> std::path::PathBuf {
     directory.join(format!(".calls-{number}"))
 }
 
-/// Where each run of the function leaves a byte.
+/// Returns the path to which each run of the function appends a byte.
 fn runs(directory: &Path, number: usize) -> std::path::PathBuf {
     directory.join(format!(".runs-{number}"))
 }

@@ -1,4 +1,4 @@
-//! Folders and entries that are swapped with links while they are used lead nowhere.
+//! Shards and entries that are swapped with symbolic links while they are used.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,16 +13,16 @@ use vayu_core::SingleFlight;
 use vayu_core::testing::watchdog;
 use vayu_file::{Durability, FileCache, FileOptions};
 
-use crate::ground::{Ground, OUTSIDE, entry, neighbours, options, shard};
+use crate::fixture::{Fixture, OUTSIDE, entry, keys_of_one_shard, options, shard};
 use crate::{HANG, HOUR, progress, size};
 
-/// How many swaps one watchdog watches.
+/// The number of swaps for one watchdog.
 const BATCH: usize = 1_000;
 
-/// How often at least the cache is read meanwhile.
+/// The minimum number of reads during a batch.
 const READS: usize = 300;
 
-/// What the users of the cache have seen.
+/// The results of the users of the cache.
 #[derive(Debug, Default)]
 struct Seen {
     hits: AtomicUsize,
@@ -38,22 +38,22 @@ impl Seen {
 }
 
 #[test]
-fn shard_that_is_swapped_with_a_link_leads_nowhere() {
-    campaign("shards", |ground, key| {
-        let inside = shard(ground.path(), key);
-        let link = ground.path().join(".link");
-        symlink(ground.outside_shard(), &link).expect("a link to the folder outside");
+fn shard_swapped_with_a_symbolic_link_is_not_followed() {
+    campaign("shards", |fixture, key| {
+        let inside = shard(fixture.path(), key);
+        let link = fixture.path().join(".link");
+        symlink(fixture.outside_shard(), &link).expect("a link to the directory outside");
         move || swap(&link, &inside)
     });
 }
 
 #[test]
-fn entry_that_is_swapped_with_a_link_leads_nowhere() {
-    campaign("entries", |ground, key| {
-        let (inside, outside) = (entry(ground.path(), key), ground.outside_entry(key));
-        let link = ground.path().join(".link");
+fn entry_swapped_with_a_symbolic_link_is_not_followed() {
+    campaign("entries", |fixture, key| {
+        let (inside, outside) = (entry(fixture.path(), key), fixture.outside_entry(key));
+        let link = fixture.path().join(".link");
         move || {
-            // An entry may be deleted, and a link replaced, at any time.
+            // The entry may be deleted, and the link replaced, at any time.
             let _ = fs::remove_file(&link);
             symlink(&outside, &link).expect("a link to the entry outside");
             let _ = fs::rename(&link, &inside);
@@ -62,13 +62,13 @@ fn entry_that_is_swapped_with_a_link_leads_nowhere() {
 }
 
 #[test]
-fn shard_that_comes_and_goes_leads_nowhere() {
-    campaign("absences", |ground, key| {
-        let inside = shard(ground.path(), key);
-        let [away, link] = [".away", ".link"].map(|name| ground.path().join(name));
-        let outside = ground.outside_shard();
+fn shard_that_appears_and_disappears_is_not_followed() {
+    campaign("absences", |fixture, key| {
+        let inside = shard(fixture.path(), key);
+        let [away, link] = [".away", ".link"].map(|name| fixture.path().join(name));
+        let outside = fixture.outside_shard();
         move || {
-            // Whoever writes meanwhile makes another folder of that name: then there is no link.
+            // A writer may have created the shard again: no link is made then.
             let _ = fs::rename(&inside, &away);
             if symlink(&outside, &link).is_ok() {
                 let no_replace = RenameFlags::NOREPLACE;
@@ -84,15 +84,16 @@ fn shard_that_comes_and_goes_leads_nowhere() {
     });
 }
 
-/// Exchanges two names at one stroke.
+/// Exchanges two names atomically.
 fn swap(one: &Path, other: &Path) {
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).expect("both exist");
 }
 
-/// Uses the keys of one shard in every way while `prepare`'s answer is called over and over.
+/// Uses the keys of one shard with every operation, while the function that `prepare` returns is called
+/// repeatedly.
 fn campaign<S: FnMut() + Send + 'static>(
     what: &str,
-    prepare: impl Fn(&Ground, &Key) -> S + Send + Clone + 'static,
+    prepare: impl Fn(&Fixture, &Key) -> S + Send + Clone + 'static,
 ) {
     let swaps = size("VAYU_SWAPS", 10 * BATCH).next_multiple_of(BATCH);
     let mut seen = Arc::new(Seen::default());
@@ -100,10 +101,10 @@ fn campaign<S: FnMut() + Send + 'static>(
         progress(what, batch, swaps / BATCH);
         let prepare = prepare.clone();
         seen = watchdog(HANG, move || {
-            let keys = neighbours(3);
-            let ground = Ground::new(&keys[0]);
-            ground.open().set(&keys[0], &"inside".to_owned(), HOUR).expect("set");
-            let before = ground.outside();
+            let keys = keys_of_one_shard(3);
+            let fixture = Fixture::new(&keys[0]);
+            fixture.open().set(&keys[0], &"inside".to_owned(), HOUR).expect("set");
+            let before = fixture.outside();
             let has_ended = Arc::new(AtomicBool::new(false));
             let users: Vec<_> = [
                 options(),
@@ -111,9 +112,9 @@ fn campaign<S: FnMut() + Send + 'static>(
                 options().durability(Durability::Synced),
             ]
             .into_iter()
-            .map(|options| start(options, &ground, &keys, &seen, &has_ended))
+            .map(|options| start(options, &fixture, &keys, &seen, &has_ended))
             .collect();
-            let mut swap = prepare(&ground, &keys[0]);
+            let mut swap = prepare(&fixture, &keys[0]);
             let reads = seen.reads();
             for swaps in 0.. {
                 swap();
@@ -126,7 +127,7 @@ fn campaign<S: FnMut() + Send + 'static>(
             for user in users {
                 user.join().expect("the user has seen nothing wrong");
             }
-            assert_eq!(ground.outside(), before, "nothing outside was touched");
+            assert_eq!(fixture.outside(), before, "nothing outside was touched");
             seen
         });
     }
@@ -138,12 +139,12 @@ fn campaign<S: FnMut() + Send + 'static>(
 
 fn start(
     options: FileOptions,
-    ground: &Ground,
+    fixture: &Fixture,
     keys: &[Key],
     seen: &Arc<Seen>,
     has_ended: &Arc<AtomicBool>,
 ) -> thread::JoinHandle<()> {
-    let cache = options.open(ground.path()).expect("a cache").with_max_wait(24 * HOUR);
+    let cache = options.open(fixture.path()).expect("a cache").with_max_wait(24 * HOUR);
     let (keys, seen, has_ended) = (keys.to_vec(), Arc::clone(seen), Arc::clone(has_ended));
     thread::spawn(move || {
         for round in 0.. {
@@ -179,7 +180,7 @@ fn use_once(cache: &FileCache, key: &Key, seen: &Seen, round: usize) {
         4 => drop(cache.clear()),
         _ => {}
     }
-    // Fails where a link is in the place of a folder.
+    // Fails while a link is in place of a directory.
     if round % 16 == 2 {
         let _ = cache.backend().sweep();
     }

@@ -1,4 +1,4 @@
-//! Calls answer, and entries stay whole, while file descriptors, space or inodes run out.
+//! Calls return and entries remain valid while descriptors, disk space or inodes run out.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,26 +10,26 @@ use vayu_core::testing::watchdog;
 use vayu_core::{ErrorKind, Key};
 use vayu_file::FileCache;
 
-use crate::ground::{keys, litter, options};
-use crate::stamp::Stamp;
+use crate::fixture::{keys, options, temporary_files};
+use crate::tagged_value::TaggedValue;
 use crate::{HANG, HOUR, child};
 
 #[test]
-fn calls_answer_while_there_are_no_file_descriptors() {
+fn calls_return_while_there_are_no_file_descriptors() {
     let directory = tempfile::tempdir().expect("a directory");
     watchdog(HANG, move || {
         child::run(child::command("shortage::without_descriptors", directory.path(), ""));
     });
 }
 
-/// Uses the cache with none, one, two and more descriptors that are free.
+/// Uses the cache with 0 to 5 free descriptors.
 #[test]
 fn without_descriptors() {
     let Some(task) = child::task() else { return };
     let options = options().single_flight(SingleFlight::Everywhere);
-    let cache = options.open(&task.place).expect("a cache");
+    let cache = options.open(&task.directory).expect("a cache");
     let keys = keys(64);
-    let value = |number| Stamp { key: number, writer: 0, sequence: 0 }.value();
+    let value = |number| TaggedValue { key: number, writer: 0, sequence: 0 }.value();
     cache.set(&keys[0], &value(0), HOUR).expect("set");
     let mut limit = getrlimit(Resource::Nofile);
     let usual = limit;
@@ -43,9 +43,9 @@ fn without_descriptors() {
     for free in 0..6 {
         for (number, key) in keys.iter().enumerate().skip(free * 10).take(10) {
             let found = cache.get_or_insert_with(key, HOUR, || value(number));
-            assert_eq!(Stamp::of(&found, number).sequence, 0);
+            assert_eq!(TaggedValue::of(&found, number).sequence, 0);
             let found = cache.get_or_insert_with(&keys[0], HOUR, || value(0));
-            Stamp::of(&found, 0);
+            TaggedValue::of(&found, 0);
             let _ = cache.remove(key);
         }
         let stats = cache.stats();
@@ -59,15 +59,15 @@ fn without_descriptors() {
     let hits = cache.stats().hits;
     cache.get_or_insert_with::<String>(&keys[0], HOUR, || unreachable!("it is stored"));
     assert_eq!((cache.stats().hits, cache.stats().errors), (hits + 1, errors));
-    assert_eq!(litter(&task.place).len(), 0);
+    assert_eq!(temporary_files(&task.directory).len(), 0);
 }
 
 #[test]
-fn calls_answer_while_the_disk_is_full() {
+fn calls_return_while_the_disk_is_full() {
     on_a_disk_of("shortage::without_space", "size=1m");
 }
 
-/// Fills the disk, and goes on.
+/// Fills the disk, and continues.
 #[test]
 fn without_space() {
     let Some(task) = child::task() else { return };
@@ -79,17 +79,17 @@ fn without_space() {
     for key in &keys {
         cache.remove(key).expect("what is there can be removed");
     }
-    cache.set(&keys[0], &stamped(0, 1), HOUR).expect("there is room again");
+    cache.set(&keys[0], &tagged_value(0, 1), HOUR).expect("there is room again");
 }
 
 #[test]
-fn calls_answer_while_there_are_no_inodes() {
+fn calls_return_while_there_are_no_inodes() {
     for inodes in 2..10 {
         on_a_disk_of("shortage::without_inodes", &format!("nr_inodes={inodes}"));
     }
 }
 
-/// Makes as many files as there can be, and goes on.
+/// Creates files until there are no inodes, and continues.
 #[test]
 fn without_inodes() {
     let Some(task) = child::task() else { return };
@@ -104,42 +104,42 @@ fn without_inodes() {
     }
 }
 
-/// Writes each key twice; how many faults were survived.
+/// Writes each key twice. Returns the number of errors.
 fn fill(cache: &FileCache, directory: &Path, keys: &[Key]) -> u64 {
     let mut stored = vec![None; keys.len()];
     for sequence in 0..2 {
         for (number, key) in keys.iter().enumerate() {
-            let value = stamped(number, sequence);
+            let value = tagged_value(number, sequence);
             if cache.set(key, &value, HOUR).is_ok() {
                 stored[number] = Some(sequence);
             }
             let found = cache.get::<String>(key).expect("what is there can be read");
-            let found = found.map(|value| Stamp::of(&value, number).sequence);
+            let found = found.map(|value| TaggedValue::of(&value, number).sequence);
             assert_eq!(found, stored[number], "what was there before stays");
-            let answer = cache.get_or_insert_with(key, HOUR, || value);
-            // What the call has stored now, if there was room after all.
-            let answer = Stamp::of(&answer, number).sequence;
+            let result = cache.get_or_insert_with(key, HOUR, || value);
+            // The call may have stored its value, if there was space.
+            let result = TaggedValue::of(&result, number).sequence;
             let found = cache.get::<String>(key).expect("what is there can be read");
-            stored[number] = found.map(|value| Stamp::of(&value, number).sequence);
-            assert!(stored[number].is_none_or(|stored| stored == answer));
+            stored[number] = found.map(|value| TaggedValue::of(&value, number).sequence);
+            assert!(stored[number].is_none_or(|stored| stored == result));
         }
         let reopened = options().open(directory).expect("a cache");
         for (number, key) in keys.iter().enumerate() {
             let found = reopened.get::<String>(key).expect("what is there can be read");
-            let found = found.map(|value| Stamp::of(&value, number).sequence);
+            let found = found.map(|value| TaggedValue::of(&value, number).sequence);
             assert_eq!(found, stored[number], "what was there before stays");
         }
         assert_eq!(reopened.stats().usage.corrupt_entries, Some(0), "no entry was damaged");
     }
-    assert!(litter(directory).is_empty(), "what could not be written is removed");
+    assert!(temporary_files(directory).is_empty(), "what could not be written is removed");
     cache.stats().errors
 }
 
-fn stamped(key: usize, sequence: u64) -> String {
-    Stamp { key, writer: key as u64, sequence }.value()
+fn tagged_value(key: usize, sequence: u64) -> String {
+    TaggedValue { key, writer: key as u64, sequence }.value()
 }
 
-/// Runs the test in a child that can mount disks of its own, if there can be such a child.
+/// Runs a test in a child that can mount a disk, if the system permits that.
 fn on_a_disk_of(test: &str, options: &str) {
     let directory = tempfile::tempdir().expect("a directory");
     let options = options.to_owned();
@@ -161,11 +161,11 @@ fn on_a_disk_of(test: &str, options: &str) {
     });
 }
 
-/// Mounts the disk that this process was started for; a directory on it.
+/// Mounts the disk of this process. Returns its directory.
 fn mount(task: &child::Task) -> std::path::PathBuf {
     let mut command = Command::new("mount");
     command.args(["-t", "tmpfs", "-o", &format!("{},mode=700", task.argument), "tmpfs"]);
-    let status = command.arg(&task.place).status().expect("the command is there");
+    let status = command.arg(&task.directory).status().expect("the command is there");
     assert!(status.success(), "it could be mounted a moment ago");
-    task.place.clone()
+    task.directory.clone()
 }

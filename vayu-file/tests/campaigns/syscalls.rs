@@ -10,11 +10,11 @@ use rustix::fs::{AtFlags, CWD};
 use tempfile::TempDir;
 use vayu_core::testing::watchdog;
 
-use crate::ground::{age, key, litter, options};
-use crate::stamp::Stamp;
+use crate::fixture::{age, key, options, temporary_files};
+use crate::tagged_value::TaggedValue;
 use crate::{HANG, HOUR, child};
 
-/// What a write may ask of the system.
+/// The system calls of a write.
 const CALLS: [&str; 11] = [
     "openat",
     "openat2",
@@ -31,27 +31,27 @@ const CALLS: [&str; 11] = [
 
 const ERRORS: [&str; 5] = ["ENOSPC", "EIO", "EMFILE", "EACCES", "EROFS"];
 
-/// A link of this name is looked up before the write and after it, to tell it from the rest.
+/// Links of these names are read before and after the write, to mark it in the trace.
 const BEGIN: &str = "/vayu-the-write-begins";
 const END: &str = "/vayu-the-write-ends";
 
-/// Where the calls are listed. A directory with this file in it may become a cache.
+/// The file with the trace. A directory that contains it may become a cache.
 const TRACE: &str = ".trace";
 
-/// What is in the directory before the write.
+/// The content of the directory before the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
-    /// Nothing.
+    /// No entry.
     Cold,
     /// An entry of the same key.
     Warm,
 }
 
-const OLD: Stamp = Stamp { key: 0, writer: 0, sequence: 1 };
-const NEW: Stamp = Stamp { key: 0, writer: 0, sequence: 2 };
+const OLD: TaggedValue = TaggedValue { key: 0, writer: 0, sequence: 1 };
+const NEW: TaggedValue = TaggedValue { key: 0, writer: 0, sequence: 2 };
 
 #[test]
-fn write_that_is_killed_at_any_system_call_leaves_the_old_value_or_the_new_one() {
+fn write_killed_at_any_system_call_leaves_the_old_value_or_the_new_one() {
     if !can_trace() {
         return;
     }
@@ -61,21 +61,21 @@ fn write_that_is_killed_at_any_system_call_leaves_the_old_value_or_the_new_one()
             let context = format!("{start:?}, {call} {number}");
             let (directory, output) = traced(start, &format!("{call}:signal=KILL:when={number}"));
             let has_died = !output.status.success();
-            let found = whole_value(directory.path(), start, &context);
+            let found = read_value(directory.path(), start, &context);
             assert!(has_died || found == Some(NEW), "{context}: {found:?}");
             kills += usize::from(has_died);
             old += usize::from(has_died && found != Some(NEW));
             new += usize::from(has_died && found == Some(NEW));
-            assert!(litter(directory.path()).len() <= 1, "{context}");
+            assert!(temporary_files(directory.path()).len() <= 1, "{context}");
             sweep(directory.path());
         }
         println!("{start:?}: {kills} kills, the old value was left {old} times, the new one {new}");
-        assert!(old > 0 && new > 0, "kills come before the entry is in its place, and after");
+        assert!(old > 0 && new > 0, "kills come before the entry is in its directory, and after");
     }
 }
 
 #[test]
-fn calls_answer_when_any_system_call_of_a_write_fails() {
+fn calls_return_when_any_system_call_of_a_write_fails() {
     if !can_trace() {
         return;
     }
@@ -92,10 +92,10 @@ fn calls_answer_when_any_system_call_of_a_write_fails() {
                     continue;
                 }
                 faults += 1;
-                let found = whole_value(directory.path(), start, &context);
+                let found = read_value(directory.path(), start, &context);
                 old += usize::from(found != Some(NEW));
                 new += usize::from(found == Some(NEW));
-                let is_removed = litter(directory.path()).is_empty();
+                let is_removed = temporary_files(directory.path()).is_empty();
                 assert!(is_removed, "{context}: what could not be written is removed");
             }
         }
@@ -104,23 +104,23 @@ fn calls_answer_when_any_system_call_of_a_write_fails() {
     }
 }
 
-/// Writes one entry: with a call, or over the old one.
+/// Writes one entry: by a call, or over the old one.
 #[test]
-fn writer() {
+fn writes_once() {
     let Some(task) = child::task() else { return };
-    let cache = options().open(&task.place).expect("a cache");
+    let cache = options().open(&task.directory).expect("a cache");
     let key = key("k");
     count_up();
     let _ = fs::read_link(BEGIN);
     let is_warm = task.argument == format!("{:?}", Start::Warm);
     let has_failed = is_warm && cache.set(&key, &NEW.value(), HOUR).is_err();
-    let answer = cache.get_or_insert_with(&key, HOUR, || NEW.value());
+    let result = cache.get_or_insert_with(&key, HOUR, || NEW.value());
     let _ = fs::read_link(END);
-    let found = Stamp::of(&answer, 0);
+    let found = TaggedValue::of(&result, 0);
     assert!(found == NEW || found == OLD && has_failed, "{found:?}");
 }
 
-/// Calls are counted for each thread: lets those of a write have numbers that no other has.
+/// Raises the counts of this thread, so that the numbers of the calls of the write are unique.
 fn count_up() {
     for _ in 0..64 {
         let mut null = File::create("/dev/null").expect("it is there");
@@ -131,7 +131,7 @@ fn count_up() {
     }
 }
 
-/// The numbers of the calls of each sort that a write makes.
+/// Returns the numbers of the system calls of a write.
 fn calls_of_a_write(start: Start) -> Vec<(&'static str, RangeInclusive<usize>)> {
     let directory = directory(start);
     let trace = directory.path().join(TRACE);
@@ -174,7 +174,7 @@ fn calls_of_a_write(start: Start) -> Vec<(&'static str, RangeInclusive<usize>)> 
         .collect()
 }
 
-/// Runs the writer in a fresh directory, while something is done to it at one of its calls.
+/// Runs the writer in a new directory, and injects a fault at one of its system calls.
 fn traced(start: Start, injection: &str) -> (TempDir, Output) {
     let directory = directory(start);
     let call = injection.split(':').next().unwrap_or_default();
@@ -191,13 +191,13 @@ fn traced(start: Start, injection: &str) -> (TempDir, Output) {
 fn run(mut command: Command, start: Start, directory: &Path) -> Output {
     command.arg(std::env::current_exe().expect("a test knows its own path"));
     let mut command =
-        child::with_task(command, "syscalls::writer", directory, &format!("{start:?}"));
-    // The loader tries every folder in it, which are as many calls.
+        child::with_task(command, "syscalls::writes_once", directory, &format!("{start:?}"));
+    // The loader searches every directory in it, which takes as many calls.
     command.env_remove("LD_LIBRARY_PATH");
     command.output().expect("the child can be started")
 }
 
-/// A cache directory as it is before the write.
+/// Returns a cache directory in the state before the write.
 fn directory(start: Start) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let cache = options().open(directory.path()).expect("a cache");
@@ -211,24 +211,25 @@ fn numbered(calls: Vec<(&str, RangeInclusive<usize>)>) -> impl Iterator<Item = (
     calls.into_iter().flat_map(|(call, numbers)| numbers.map(move |number| (call, number)))
 }
 
-/// What is there after a write of which something was made to fail: the old value or the new one.
-fn whole_value(directory: &Path, start: Start, context: &str) -> Option<Stamp> {
+/// Reads the value after a fault: the old one or the new one.
+fn read_value(directory: &Path, start: Start, context: &str) -> Option<TaggedValue> {
     let cache = options().open(directory).expect("a cache");
-    let found = cache.get::<String>(&key("k")).expect("read").map(|value| Stamp::of(&value, 0));
+    let found =
+        cache.get::<String>(&key("k")).expect("read").map(|value| TaggedValue::of(&value, 0));
     let before = (start == Start::Warm).then_some(OLD);
     assert!(found == before || found == Some(NEW), "{context}: {found:?}");
     assert_eq!(cache.stats().usage.corrupt_entries, Some(0), "{context}");
     found
 }
 
-/// Lets the litter become old, and sees that it is removed.
+/// Ages the temporary files, and checks that a sweep removes them.
 fn sweep(directory: &Path) {
-    for path in litter(directory) {
+    for path in temporary_files(directory) {
         age(&path, 2 * HOUR);
     }
     let cache = options().open(directory).expect("a cache");
     cache.backend().sweep().expect("a sweep");
-    assert!(litter(directory).is_empty());
+    assert!(temporary_files(directory).is_empty());
 }
 
 fn can_trace() -> bool {

@@ -106,7 +106,7 @@ fn ask(cache: &TieredCache, number: u64) {
 }
 
 #[test]
-fn number_from_below_is_seen_at_a_glance_until_it_changes() {
+fn number_of_the_backing_tier_is_read_without_a_lock_until_it_changes() {
     let (cache, other) = cache_and_other();
     ask(&cache, 1);
     assert_eq!(cache.backend().tier_stats().hits, 1);
@@ -132,7 +132,7 @@ fn number_from_below_is_seen_at_a_glance_until_it_changes() {
 }
 
 #[test]
-fn changes_are_looked_for_before_a_glance() {
+fn feed_is_polled_before_a_lock_free_read() {
     let (cache, other) = cache_and_other();
     ask(&cache, 1);
     other.set(&key(), &2_u64, HOUR).unwrap();
@@ -141,7 +141,7 @@ fn changes_are_looked_for_before_a_glance() {
 }
 
 #[test]
-fn panic_while_changes_are_looked_for_costs_no_answer() {
+fn panic_while_the_feed_is_polled_does_not_fail_the_call() {
     let (cache, _other) = cache_and_other();
     ask(&cache, 1);
     cache.backend().backing().search.panics.store(true, Ordering::Relaxed);

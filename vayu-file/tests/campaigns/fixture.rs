@@ -1,4 +1,4 @@
-//! A directory for a cache, and what is around it.
+//! A cache directory, and a directory outside of it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,58 +11,58 @@ use vayu_file::{AsyncIo, FileCache, FileOptions};
 
 use crate::HOUR;
 
-/// A cache directory, and a directory that the cache must not reach.
+/// A cache directory, and a directory that the cache must not access.
 #[derive(Debug)]
-pub(crate) struct Ground {
+pub(crate) struct Fixture {
     directory: TempDir,
     outside: TempDir,
 }
 
-/// Everything below a directory: what it is, and its bytes if it is a file.
-pub(crate) type Picture = BTreeMap<PathBuf, (fs::FileType, u64, SystemTime, Vec<u8>)>;
+/// All files in a directory: type, length, modification time and content.
+pub(crate) type Snapshot = BTreeMap<PathBuf, (fs::FileType, u64, SystemTime, Vec<u8>)>;
 
 /// The value of the entry outside.
 pub(crate) const OUTSIDE: &str = "from outside";
 
-impl Ground {
-    /// The cache is empty. Outside is an entry of `key` that would be valid inside, in a folder
-    /// that would be its shard, and a note.
+impl Fixture {
+    /// Creates an empty cache. The directory outside contains a shard with an entry of `key` that would
+    /// be valid in the cache, and a note.
     pub(crate) fn new(key: &Key) -> Self {
         let tempdir = || tempfile::tempdir().expect("a directory");
-        let ground = Self { directory: tempdir(), outside: tempdir() };
+        let fixture = Self { directory: tempdir(), outside: tempdir() };
         let elsewhere = tempdir();
         let cache = FileCache::open(elsewhere.path()).expect("a cache");
         cache.set(key, &OUTSIDE.to_owned(), HOUR).expect("the entry is written");
-        let shard = ground.outside_shard();
-        fs::create_dir(&shard).expect("a folder outside");
+        let shard = fixture.outside_shard();
+        fs::create_dir(&shard).expect("a directory outside");
         fs::copy(entry(elsewhere.path(), key), shard.join(entry_name(key))).expect("a copy");
         fs::write(shard.join("note"), "to be kept").expect("a note");
         // Marks the directory.
-        drop(ground.open());
-        ground
+        drop(fixture.open());
+        fixture
     }
 
-    /// The directory of the cache.
+    /// Returns the directory of the cache.
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The folder outside.
+    /// Returns the shard outside.
     pub(crate) fn outside_shard(&self) -> PathBuf {
         self.outside.path().join("shard")
     }
 
-    /// The entry outside.
+    /// Returns the entry outside.
     pub(crate) fn outside_entry(&self, key: &Key) -> PathBuf {
         self.outside_shard().join(entry_name(key))
     }
 
-    /// What is outside now.
-    pub(crate) fn outside(&self) -> Picture {
-        picture(self.outside.path())
+    /// Returns a snapshot of the directory outside.
+    pub(crate) fn outside(&self) -> Snapshot {
+        snapshot(self.outside.path())
     }
 
-    /// The cache in the directory.
+    /// Opens the cache.
     pub(crate) fn open(&self) -> FileCache {
         options().open(self.path()).expect("a cache")
     }
@@ -76,30 +76,30 @@ pub(crate) fn key(text: impl AsRef<str>) -> Key {
     Key::from_text("campaign", text)
 }
 
-/// A number of keys.
+/// Returns this many keys.
 pub(crate) fn keys(count: usize) -> Vec<Key> {
     (0..count).map(|number| key(number.to_string())).collect()
 }
 
-/// A number of keys whose entries are in one shard, from the one of "first" on.
-pub(crate) fn neighbours(count: usize) -> Vec<Key> {
+/// Returns this many keys of the shard of "first", which is the first of them.
+pub(crate) fn keys_of_one_shard(count: usize) -> Vec<Key> {
     let shard = key("first").digest()[0];
     let others = (0..).map(|number: u32| key(number.to_string()));
     let others = others.filter(|key| key.digest()[0] == shard);
     std::iter::once(key("first")).chain(others).take(count).collect()
 }
 
-/// Where the cache in this directory has the shard of a key.
+/// Returns the path of the shard of a key.
 pub(crate) fn shard(directory: &Path, key: &Key) -> PathBuf {
     directory.join(&name(key)[..2])
 }
 
-/// Where it has the entry of a key.
+/// Returns the path of the entry of a key.
 pub(crate) fn entry(directory: &Path, key: &Key) -> PathBuf {
     shard(directory, key).join(entry_name(key))
 }
 
-/// Where it has the lock of a key.
+/// Returns the path of the lock file of a key.
 pub(crate) fn lock(directory: &Path, key: &Key) -> PathBuf {
     shard(directory, key).join(format!("{}.lock", &name(key)[2..]))
 }
@@ -112,35 +112,35 @@ fn name(key: &Key) -> String {
     const_hex::encode(&key.digest()[..20])
 }
 
-/// The names of entries that a process has not finished writing, in all shards.
-pub(crate) fn litter(directory: &Path) -> Vec<PathBuf> {
-    let is_litter = |path: &PathBuf| path.to_string_lossy().contains("/.vayu-tmp-");
-    picture(directory).into_keys().filter(is_litter).collect()
+/// Returns the temporary files in all shards.
+pub(crate) fn temporary_files(directory: &Path) -> Vec<PathBuf> {
+    let is_temporary = |path: &PathBuf| path.to_string_lossy().contains("/.vayu-tmp-");
+    snapshot(directory).into_keys().filter(is_temporary).collect()
 }
 
-/// Says that a file was last written this long ago.
+/// Sets the modification time of a file to this long ago.
 pub(crate) fn age(path: &Path, age: Duration) {
     let file = File::options().write(true).open(path).expect("the file is there");
     file.set_modified(SystemTime::now() - age).expect("its time can be set");
 }
 
-/// Everything below a directory. No link is followed.
-pub(crate) fn picture(directory: &Path) -> Picture {
-    let mut picture = Picture::new();
-    let mut folders = vec![directory.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("the folder can be read") {
-            let path = entry.expect("an entry of the folder").path();
-            // What a process that was killed leaves is stable, but what a live one writes is not.
+/// Returns all files in a directory. No symbolic link is followed.
+pub(crate) fn snapshot(directory: &Path) -> Snapshot {
+    let mut snapshot = Snapshot::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("the directory can be read") {
+            let path = entry.expect("an entry of the directory").path();
+            // A running process may remove a file at this moment.
             let Ok(metadata) = path.symlink_metadata() else { continue };
             let kind = metadata.file_type();
             let bytes = if kind.is_file() { fs::read(&path).unwrap_or_default() } else { vec![] };
             if kind.is_dir() {
-                folders.push(path.clone());
+                directories.push(path.clone());
             }
             let modified = metadata.modified().expect("files have times here");
-            picture.insert(path, (kind, metadata.len(), modified, bytes));
+            snapshot.insert(path, (kind, metadata.len(), modified, bytes));
         }
     }
-    picture
+    snapshot
 }

@@ -1,0 +1,161 @@
+//! Writing and deleting an entry: write to a temporary file, then rename.
+
+use std::io;
+
+use bytes::Bytes;
+use rustix::rand::{GetRandomFlags, getrandom};
+use vayu_core::wire;
+use vayu_core::{Error, ErrorKind, Key, Record, Result};
+
+use super::{Store, invalidation_of};
+use crate::errno::{failed, is_absence};
+use crate::fs::{Directory, FileType, write_full};
+use crate::layout::{EntryPath, shard_name, temporary_name};
+use crate::located_key::LocatedKey;
+use crate::offload::{CancelFlag, cancelled};
+use crate::options::Durability;
+use crate::shard_usage::disk_size;
+
+impl Store {
+    /// Writes an entry, unless the operation is cancelled before the entry has its name.
+    pub(crate) fn write(
+        &self,
+        key: &Key,
+        record: &Record<Bytes>,
+        cancel: &CancelFlag,
+    ) -> Result<()> {
+        let key = LocatedKey::of(key);
+        let path = key.path();
+        let bytes = wire::encode(key.wire(), record);
+        let length = bytes.len() as u64;
+        if length > self.max_entry_bytes
+            || disk_size(length) > self.max_bytes
+            || self.max_entries == 0
+        {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                format!("the entry has {length} bytes, more than the limits of the cache allow"),
+            ));
+        }
+        let invalidation = invalidation_of(&key);
+        let publish = || self.publish(invalidation).map_err(io::Error::other);
+        let replaced = self.replace(path, &bytes, cancel, publish);
+        self.open_files.close(key.wire());
+        if !matches!(replaced, Ok(Some(_))) {
+            // A write that failed or was cancelled may have replaced the entry, too.
+            self.publish(invalidation)?;
+        }
+        let replaced = replaced.map_err(|error| failed("write entry", error))?;
+        let Some(Replaced { old_length }) = replaced else { return Err(cancelled()) };
+        self.update_usage(path.shard(), |content| {
+            if let Some(length) = old_length {
+                content.subtract(length);
+            }
+            content.add(length, record.created(), record.stale_until());
+        });
+        self.enforce_limits(disk_size(length));
+        self.maintain();
+        Ok(())
+    }
+
+    /// Replaces a file atomically. Calls `publish` before and after the rename if the file existed.
+    ///
+    /// `None` if the operation was cancelled: a late rename could undo what other callers have done
+    /// since.
+    pub(crate) fn replace(
+        &self,
+        path: &EntryPath,
+        bytes: &[u8],
+        cancel: &CancelFlag,
+        publish: impl Fn() -> io::Result<()>,
+    ) -> io::Result<Option<Replaced>> {
+        let shard = self.shard(path)?;
+        let mut random = [0; 16];
+        getrandom(&mut random, GetRandomFlags::empty())?;
+        let mut temporary =
+            TemporaryFile { shard: &*shard, name: temporary_name(random), is_pending: true };
+        let mut file = self.open_files.with_fd_retry(|| shard.create(&temporary.name))?;
+        write_full(&mut *file, bytes)?;
+        if self.durability == Durability::Synced {
+            file.sync()?;
+        }
+        drop(file);
+        let old = shard.status(path.file_name()).ok();
+        let old = old.filter(|status| status.file_type == FileType::File);
+        let old_length = old.map(|status| status.length);
+        if old_length.is_some() {
+            publish()?;
+        }
+        if cancel.is_set() {
+            return Ok(None);
+        }
+        shard.rename(&temporary.name, path.file_name())?;
+        temporary.is_pending = false;
+        if old_length.is_some() {
+            publish()?;
+        }
+        if cancel.is_set() {
+            // On a slow disk, another caller may have removed the key before the rename.
+            let _ = shard.remove(path.file_name());
+            if let Some(length) = old_length {
+                self.update_usage(path.shard(), |content| content.subtract(length));
+            }
+            return Ok(None);
+        }
+        self.sync(&*shard)?;
+        Ok(Some(Replaced { old_length }))
+    }
+
+    /// Deletes the entry of a key. Returns whether it existed.
+    pub(crate) fn delete(&self, key: &Key) -> Result<bool> {
+        let key = LocatedKey::of(key);
+        let (path, invalidation) = (key.path(), invalidation_of(&key));
+        self.publish(invalidation)?;
+        let removed = self.remove(path);
+        self.open_files.close(key.wire());
+        let existed = match removed {
+            Ok(length) => {
+                self.update_usage(path.shard(), |content| content.subtract(length));
+                true
+            }
+            Err(error) if is_absence(&error) => false,
+            Err(error) => return Err(failed("delete entry", error)),
+        };
+        self.publish(invalidation)?;
+        Ok(existed)
+    }
+
+    /// Removes a file. Returns its length.
+    fn remove(&self, path: &EntryPath) -> io::Result<u64> {
+        let shard = self.open_directory(&shard_name(path.shard()))?;
+        let status = shard.status(path.file_name())?;
+        if status.file_type == FileType::Directory {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        shard.remove(path.file_name())?;
+        self.sync(&*shard)?;
+        Ok(status.length)
+    }
+}
+
+/// The result of a completed [`Store::replace`].
+pub(crate) struct Replaced {
+    /// The length of the file that was replaced, if there was one.
+    old_length: Option<u64>,
+}
+
+/// A temporary file that is removed when it is dropped before the rename.
+struct TemporaryFile<'a> {
+    shard: &'a dyn Directory,
+    name: String,
+    is_pending: bool,
+}
+
+impl Drop for TemporaryFile<'_> {
+    fn drop(&mut self) {
+        if self.is_pending {
+            // If this fails, a sweep removes the file later.
+            let _ = self.shard.remove(&self.name);
+        }
+    }
+}
