@@ -119,7 +119,7 @@ async fn near_text_async(cache: &TieredCache<Far>, n: u32, source: &str) -> Stri
 fn memory_ttl_bounds_how_long_memory_serves_a_copy() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
-    let options = || TieredOptions::new().near_ttl(Duration::from_secs(10));
+    let options = || TieredOptions::new().memory_ttl(Duration::from_secs(10));
     let (one, other) = (options().over(&backing), TieredOptions::new().over(&backing));
     assert_eq!((near(&one, 7, 1), near_text(&one, 7, "a")), (1, "a".to_owned()));
     let (number, text) = (
@@ -153,7 +153,7 @@ fn memory_ttl_bounds_how_long_memory_serves_a_copy() {
 fn memory_ttl_applies_while_the_backing_tier_fails() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
-    let cache = TieredOptions::new().near_ttl(Duration::from_secs(10)).over(&backing);
+    let cache = TieredOptions::new().memory_ttl(Duration::from_secs(10)).over(&backing);
     assert_eq!((near(&cache, 7, 1), near_text(&cache, 7, "a")), (1, "a".to_owned()));
     backing.backend().set_fault(Fault::FailsReads);
     clock.advance(Duration::from_secs(9));
@@ -166,13 +166,13 @@ fn memory_ttl_applies_while_the_backing_tier_fails() {
 fn memory_ttl_above_the_ttl_has_no_effect_and_zero_disables_memory() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
-    let long = TieredOptions::new().near_ttl(Duration::MAX).over(&backing);
+    let long = TieredOptions::new().memory_ttl(Duration::MAX).over(&backing);
     assert_eq!((near_text(&long, 1, "a"), near(&long, 1, 1)), ("a".to_owned(), 1));
     clock.advance(Duration::from_secs(59));
     assert_eq!((near_text(&long, 1, "b"), near(&long, 1, 2)), ("a".to_owned(), 1));
     clock.advance(Duration::from_secs(1));
     assert_eq!(near_text(&long, 1, "b"), "b");
-    let none = TieredOptions::new().near_ttl(Duration::ZERO).over(&backing);
+    let none = TieredOptions::new().memory_ttl(Duration::ZERO).over(&backing);
     for _ in 0..5 {
         assert_eq!(near_text(&none, 1, "c"), "b");
     }

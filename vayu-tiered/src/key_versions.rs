@@ -1,58 +1,61 @@
-//! Which copies in memory are still believed.
+//! Striped version numbers that validate copies in memory.
+//!
+//! Keys are divided into 65,536 slots by the first two bytes of their digest, and each slot has a
+//! version number. A copy stores the version of its slot from before it was read. It is current while
+//! the slot still has that version. So a change invalidates the copies of its slot by incrementing one
+//! number, without finding them, and a copy of a value that was read before the change is outdated even
+//! if it is stored after it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A number for each of the first two bytes that the digest of a key can have. A copy is believed
-/// while the number is the one from before it was made: so a change of a key is noticed without
-/// finding the copy, and a copy of what was read before a change is not believed even if it comes
-/// after it.
+/// The version number of each slot.
 #[derive(Debug)]
-pub(crate) struct Revisions(Box<[AtomicU32]>);
+pub(crate) struct KeyVersions(Box<[AtomicU32]>);
 
-/// The revision of a key at some moment: a number, and the place where it stands. It is kept as a word,
-/// since a copy of it is read as one.
+/// A slot and its version at some time, packed into a word so that a copy of it can be read without a
+/// lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Revision(u64);
+pub(crate) struct KeyVersion(u64);
 
-/// A change of a key below that is under way. The copies of before are outdated, so that none is left if
-/// its caller goes away; and what is read below until it has ended may be from before it, and is outdated
-/// at the end.
+/// A change of a key in the backing tier that is in progress. Its start invalidates older copies. Its
+/// end, or dropping it, invalidates copies of what was read in the meantime, which may be older than the
+/// change.
 #[derive(Debug)]
 pub(crate) struct KeyChange<'a> {
-    revisions: &'a Revisions,
-    revision: Revision,
-    is_over: bool,
+    versions: &'a KeyVersions,
+    version: KeyVersion,
+    is_finished: bool,
 }
 
 impl KeyChange<'_> {
-    /// Ends the change. Returns the revision of a copy of the new value, unless something else has
-    /// changed since the beginning, which may be newer.
-    pub(crate) fn end(mut self) -> Option<Revision> {
-        self.is_over = true;
-        let new = self.revisions.advance_from(self.revision);
+    /// Ends the change. Returns the version for a copy of the new value, or `None` if another change of
+    /// the slot, which may be newer, has begun since.
+    pub(crate) fn finish(mut self) -> Option<KeyVersion> {
+        self.is_finished = true;
+        let new = self.versions.bump_if_current(self.version);
         if new.is_none() {
-            self.outdate();
+            self.invalidate();
         }
         new
     }
 
-    fn outdate(&self) {
-        let (place, _) = self.revision.parts();
-        self.revisions.advance(place.to_le_bytes());
+    fn invalidate(&self) {
+        let (slot, _) = self.version.parts();
+        self.versions.bump(slot.to_le_bytes());
     }
 }
 
 impl Drop for KeyChange<'_> {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.outdate();
+        if !self.is_finished {
+            self.invalidate();
         }
     }
 }
 
-impl Revision {
-    fn new(place: u16, number: u32) -> Self {
-        Self(u64::from(number) << 16 | u64::from(place))
+impl KeyVersion {
+    fn new(slot: u16, number: u32) -> Self {
+        Self(u64::from(number) << 16 | u64::from(slot))
     }
 
     #[inline]
@@ -66,62 +69,61 @@ impl Revision {
     }
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "these are the bits that are meant")]
+    #[expect(clippy::cast_possible_truncation, reason = "the word consists of these parts")]
     fn parts(self) -> (u16, u32) {
         (self.0 as u16, (self.0 >> 16) as u32)
     }
 }
 
-impl Revisions {
+impl KeyVersions {
     pub(crate) fn new() -> Self {
         Self((0..=u16::MAX).map(|_| AtomicU32::new(0)).collect())
     }
 
-    /// The revision of the keys whose digest begins so.
-    pub(crate) fn current(&self, start: [u8; 2]) -> Revision {
-        let place = u16::from_le_bytes(start);
-        Revision::new(place, self.place(place).load(Ordering::Acquire))
+    /// Returns the present version of a slot.
+    pub(crate) fn current(&self, slot: [u8; 2]) -> KeyVersion {
+        let slot = u16::from_le_bytes(slot);
+        KeyVersion::new(slot, self.number(slot).load(Ordering::Acquire))
     }
 
     #[inline]
-    pub(crate) fn is_current(&self, revision: Revision) -> bool {
-        let (place, number) = revision.parts();
-        self.place(place).load(Ordering::Acquire) == number
+    pub(crate) fn is_current(&self, version: KeyVersion) -> bool {
+        let (slot, number) = version.parts();
+        self.number(slot).load(Ordering::Acquire) == number
     }
 
-    /// Outdates the copies of these keys, and answers their new revision.
-    pub(crate) fn advance(&self, start: [u8; 2]) -> Revision {
-        let place = u16::from_le_bytes(start);
-        let before = self.place(place).fetch_add(1, Ordering::AcqRel);
-        Revision::new(place, before.wrapping_add(1))
+    /// Invalidates the copies of a slot. Returns its new version.
+    pub(crate) fn bump(&self, slot: [u8; 2]) -> KeyVersion {
+        let slot = u16::from_le_bytes(slot);
+        let before = self.number(slot).fetch_add(1, Ordering::AcqRel);
+        KeyVersion::new(slot, before.wrapping_add(1))
     }
 
-    /// Outdates the copies of the keys of this revision, and returns their new one, unless they were
-    /// outdated since.
-    pub(crate) fn advance_from(&self, revision: Revision) -> Option<Revision> {
-        let (place, number) = revision.parts();
+    /// Invalidates the copies of a slot if it has this version. Returns its new version.
+    fn bump_if_current(&self, version: KeyVersion) -> Option<KeyVersion> {
+        let (slot, number) = version.parts();
         let next = number.wrapping_add(1);
-        self.place(place)
+        self.number(slot)
             .compare_exchange(number, next, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
-            .then(|| Revision::new(place, next))
+            .then(|| KeyVersion::new(slot, next))
     }
 
-    /// Begins a change of these keys: outdates their copies now, and once more when it has ended.
-    pub(crate) fn begin(&self, start: [u8; 2]) -> KeyChange<'_> {
-        KeyChange { revisions: self, revision: self.advance(start), is_over: false }
+    /// Begins a change of a key of this slot.
+    pub(crate) fn begin_change(&self, slot: [u8; 2]) -> KeyChange<'_> {
+        KeyChange { versions: self, version: self.bump(slot), is_finished: false }
     }
 
-    /// Outdates all copies.
-    pub(crate) fn advance_all(&self) {
-        for place in &self.0 {
-            place.fetch_add(1, Ordering::AcqRel);
+    /// Invalidates all copies.
+    pub(crate) fn bump_all(&self) {
+        for number in &self.0 {
+            number.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     #[inline]
-    fn place(&self, place: u16) -> &AtomicU32 {
-        &self.0[usize::from(place)]
+    fn number(&self, slot: u16) -> &AtomicU32 {
+        &self.0[usize::from(slot)]
     }
 }
 
@@ -131,33 +133,33 @@ mod tests {
 
     #[test]
     fn change_invalidates_copies_from_its_start_to_its_end() {
-        let (revisions, key) = (Revisions::new(), [1, 2]);
-        let before = revisions.current(key);
-        let change = revisions.begin(key);
-        let during = revisions.current(key);
-        assert!(!revisions.is_current(before));
-        let new = change.end().expect("nothing else has changed");
-        assert!(!revisions.is_current(during) && revisions.is_current(new));
-        let change = revisions.begin(key);
-        let newer = revisions.advance(key);
-        assert_eq!(change.end(), None, "what was written may be older");
-        assert!(!revisions.is_current(newer), "and it may have been read before the end");
-        let change = revisions.begin(key);
-        let during = revisions.current(key);
+        let (versions, slot) = (KeyVersions::new(), [1, 2]);
+        let before = versions.current(slot);
+        let change = versions.begin_change(slot);
+        let during = versions.current(slot);
+        assert!(!versions.is_current(before));
+        let new = change.finish().expect("nothing else has changed");
+        assert!(!versions.is_current(during) && versions.is_current(new));
+        let change = versions.begin_change(slot);
+        let newer = versions.bump(slot);
+        assert_eq!(change.finish(), None, "the written value may be older");
+        assert!(!versions.is_current(newer), "it may have been read before the end");
+        let change = versions.begin_change(slot);
+        let during = versions.current(slot);
         drop(change);
-        assert!(!revisions.is_current(during));
+        assert!(!versions.is_current(during));
     }
 
     #[test]
     fn change_invalidates_older_copies_and_no_other_slot() {
-        let revisions = Revisions::new();
-        let (key, other) = ([1, 2], [2, 1]);
-        let (old, untouched) = (revisions.current(key), revisions.current(other));
-        let new = revisions.advance(key);
-        assert!(!revisions.is_current(old) && revisions.is_current(new));
-        assert!(revisions.is_current(untouched));
-        assert_eq!(revisions.current(key), new);
-        revisions.advance_all();
-        assert!(!revisions.is_current(new) && !revisions.is_current(untouched));
+        let versions = KeyVersions::new();
+        let (slot, other) = ([1, 2], [2, 1]);
+        let (old, untouched) = (versions.current(slot), versions.current(other));
+        let new = versions.bump(slot);
+        assert!(!versions.is_current(old) && versions.is_current(new));
+        assert!(versions.is_current(untouched));
+        assert_eq!(versions.current(slot), new);
+        versions.bump_all();
+        assert!(!versions.is_current(new) && !versions.is_current(untouched));
     }
 }

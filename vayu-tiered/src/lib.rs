@@ -1,5 +1,5 @@
-//! Tiers for [vayu](https://docs.rs/vayu): memory in front of a cache whose entries are bytes, in a
-//! directory, on a Redis server, or in a place of your own.
+//! Two tiers for [vayu](https://docs.rs/vayu): memory (L1) in front of a backing cache (L2) that stores
+//! bytes, such as a directory, a Redis server or a backend of your own.
 //!
 //! ```
 //! use std::time::Duration;
@@ -17,33 +17,54 @@
 //! ```
 
 mod backend;
-mod generations;
 mod key_versions;
+mod offline;
 mod options;
 mod serializer;
+mod tiers;
 mod untiered;
 mod value;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use vayu_core::{Backend, Cache, MessagePack};
 
-pub use crate::backend::{TierStats, TieredBackend};
+pub use crate::backend::TieredBackend;
 pub use crate::options::TieredOptions;
 pub use crate::serializer::TieredSerializer;
+pub use crate::tiers::TierStats;
 pub use crate::untiered::Untiered;
 pub use crate::value::TieredValue;
 
-/// A cache that a program chooses at run time: memory, a backend of bytes, or both.
+/// A cache whose backend is chosen at run time: memory, a backend of bytes, or both.
 pub type AnyCache<S = MessagePack> =
     Cache<Arc<dyn Backend<Stored = TieredValue>>, TieredSerializer<S>>;
 
 /// Memory in front of a cache of bytes.
 ///
-/// A hit in memory costs what it costs in a [`MemoryCache`](vayu_memory::MemoryCache). What is not
-/// there is looked for below, and kept in memory for the rest of its time. Values go to both tiers,
-/// and a call has one flight for both. Values need `Clone + Send + Sync + 'static` and what the
+/// A memory hit costs what it costs in a [`MemoryCache`](vayu_memory::MemoryCache). A miss in memory
+/// reads the backing cache, and memory keeps a copy for the rest of its ttl. Values are written to both
+/// tiers, and a call has one flight for both. Values need `Clone + Send + Sync + 'static` and what the
 /// serializer `S` needs.
 ///
-/// [`TieredOptions`] makes one.
+/// [`TieredOptions`] creates one.
 pub type TieredCache<F, S = MessagePack> = Cache<TieredBackend<F>, TieredSerializer<S>>;
+
+impl TieredOptions {
+    /// Creates a backend with memory in front of this backend.
+    pub fn backend<F: Backend<Stored = Bytes>>(self, backing: F) -> TieredBackend<F> {
+        TieredBackend::with_memory_ttl(self.memory, backing, self.memory_ttl)
+    }
+
+    /// Creates a cache with memory in front of this cache.
+    pub fn over<F, S>(self, backing: &Cache<F, S>) -> TieredCache<F, S>
+    where
+        F: Backend<Stored = Bytes> + Clone,
+        S: Clone,
+    {
+        let backend = self.backend(backing.backend().clone());
+        let cache: Cache<_, ()> = Cache::with_backend(backend);
+        cache.with_serializer(TieredSerializer::new(backing.serializer().clone()))
+    }
+}

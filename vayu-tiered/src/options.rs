@@ -2,15 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use vayu_core::{Backend, Cache};
 use vayu_memory::MemoryOptions;
 
-use crate::TieredCache;
-use crate::backend::TieredBackend;
-use crate::serializer::TieredSerializer;
-
-/// The options of tiers.
+/// The options of a tiered cache.
 ///
 /// # Examples
 ///
@@ -28,49 +22,32 @@ use crate::serializer::TieredSerializer;
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct TieredOptions {
-    memory: MemoryOptions,
-    near_ttl: Option<Duration>,
+    pub(crate) memory: MemoryOptions,
+    pub(crate) memory_ttl: Option<Duration>,
 }
 
 impl TieredOptions {
-    /// The default options.
+    /// Creates the default options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The options of memory. Its clock is that of the cache below. Where there is a limit by
-    /// weight, what was found below and not yet asked for by its type weighs what the function
-    /// answers for an unknown type.
+    /// Sets the options of memory. The clock is that of the backing tier. With a limit by weight, a value
+    /// of the backing tier that was not decoded yet has the weight of a value of an unknown type.
     pub fn memory(mut self, memory: MemoryOptions) -> Self {
         self.memory = memory;
         self
     }
 
-    /// Serves a copy from memory no longer than this after it was read below or written, whatever
-    /// happens to the news of what others change, also while the tier below fails. Then it is read below
-    /// again. The ttl of a value is not changed by this. Without this option a copy is served for the
-    /// rest of its ttl, unless it is known that it was changed.
+    /// Limits the time for which memory serves a copy after it was read from the backing tier or written.
+    /// Then the backing tier is read again. This holds even if invalidations by other processes are lost,
+    /// and while the backing tier fails. It does not change the ttl of a value. The default is the rest of
+    /// the ttl, or until the copy is invalidated.
     ///
-    /// So this bounds for how long a process that hears nothing of others serves what they have
-    /// changed. With a time of zero memory serves nothing.
-    pub fn near_ttl(mut self, near_ttl: Duration) -> Self {
-        self.near_ttl = Some(near_ttl);
+    /// A process that does not receive invalidations serves outdated values for this time at most. Zero
+    /// disables memory.
+    pub fn memory_ttl(mut self, memory_ttl: Duration) -> Self {
+        self.memory_ttl = Some(memory_ttl);
         self
-    }
-
-    /// Memory in front of this backend.
-    pub fn backend<F: Backend<Stored = Bytes>>(self, backing: F) -> TieredBackend<F> {
-        TieredBackend::with_near_ttl(self.memory, backing, self.near_ttl)
-    }
-
-    /// Memory in front of this cache.
-    pub fn over<F, S>(self, backing: &Cache<F, S>) -> TieredCache<F, S>
-    where
-        F: Backend<Stored = Bytes> + Clone,
-        S: Clone,
-    {
-        let backend = self.backend(backing.backend().clone());
-        let cache: Cache<_, ()> = Cache::with_backend(backend);
-        cache.with_serializer(TieredSerializer::new(backing.serializer().clone()))
     }
 }

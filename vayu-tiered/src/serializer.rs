@@ -1,18 +1,18 @@
-//! The serializer of tiers.
+//! The serializer of tiered caches.
 
 use bytes::Bytes;
 use vayu_core::{ByReference, Result, Serializer, SerializerId, ValueClass};
 
 use crate::value::TieredValue;
 
-/// Holds values in memory by reference, and writes them with another serializer for the tier below.
+/// Keeps values in memory by reference, and encodes them with another serializer for the backing tier.
 ///
-/// A value that the other one cannot give back exactly is kept in memory, and not below.
+/// A value that the other serializer cannot return unchanged is stored in memory only.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TieredSerializer<S>(S);
 
 impl<S> TieredSerializer<S> {
-    /// Writes values with this serializer.
+    /// Creates a serializer that encodes values for the backing tier with this one.
     pub fn new(serializer: S) -> Self {
         Self(serializer)
     }

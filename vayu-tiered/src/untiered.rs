@@ -1,27 +1,27 @@
-//! One tier that looks like two.
+//! A single tier with the stored form of two.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::{Backend, Key, Record, Result, Sharing, ValueClass, forward_backend};
 
-use crate::backend::encoded;
+use crate::tiers::encode;
 use crate::value::TieredValue;
 
-/// A backend of bytes without memory in front of it, for a program that chooses at run time.
+/// A backend of bytes without memory in front of it, with the stored form of a tiered backend: for
+/// [`AnyCache`](crate::AnyCache).
 ///
-/// Only in memory: see [`MemoryBackend`](vayu_memory::MemoryBackend), which takes a [`TieredValue`] as
-/// it is.
+/// For memory alone, [`MemoryBackend`](vayu_memory::MemoryBackend) stores a [`TieredValue`] as it is.
 #[derive(Debug, Clone)]
 pub struct Untiered<F>(F);
 
 impl<F> Untiered<F> {
-    /// This backend alone.
+    /// Wraps a backend.
     pub fn new(backend: F) -> Self {
         Self(backend)
     }
 }
 
-fn found(record: Option<Record<Bytes>>) -> Option<Record<TieredValue>> {
+fn to_tiered(record: Option<Record<Bytes>>) -> Option<Record<TieredValue>> {
     record.map(|record| record.map(TieredValue::from_bytes))
 }
 
@@ -31,22 +31,22 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
     type Stored = TieredValue;
 
     fn read(&self, key: &Key) -> Result<Option<Record<TieredValue>>> {
-        self.0.read(key).map(found)
+        self.0.read(key).map(to_tiered)
     }
 
     fn write(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
-        match encoded(&record)? {
+        match encode(&record)? {
             Some(record) => self.0.write(key, record),
             None => Ok(()),
         }
     }
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<TieredValue>>> {
-        self.0.read_async(key).await.map(found)
+        self.0.read_async(key).await.map(to_tiered)
     }
 
     async fn write_async(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
-        match encoded(&record)? {
+        match encode(&record)? {
             Some(record) => self.0.write_async(key, record).await,
             None => Ok(()),
         }
@@ -57,14 +57,14 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
         key: &Key,
         class: ValueClass,
     ) -> Option<Result<Option<Record<TieredValue>>>> {
-        self.0.read_now(key, class).map(|result| result.map(found))
+        self.0.read_now(key, class).map(|result| result.map(to_tiered))
     }
 
     fn read_optimistic(&self, key: &Key) -> Option<Record<TieredValue>> {
         self.0.read_optimistic(key).map(|record| record.map(TieredValue::from_bytes))
     }
 
-    /// Those of the backend, but for a part that works offline, which has bytes.
+    /// Returns those of the backend, without the offline part, which stores bytes.
     fn sharing(&self) -> Sharing<'_, TieredValue> {
         let inner = self.0.sharing();
         let mut sharing = Sharing::none();

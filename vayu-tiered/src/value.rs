@@ -1,4 +1,4 @@
-//! A value on its way between the tiers.
+//! Values in the form that both tiers use.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,15 +9,15 @@ use vayu_core::__internal::value_words;
 use vayu_core::{AnyValue, Result, Serializer};
 use vayu_memory::MemoryValue;
 
-/// What a tiered cache keeps of a value: a reference, and the way to its bytes.
+/// The stored form of a tiered cache: the value by reference, and its encoder.
 #[derive(Clone)]
 pub struct TieredValue {
-    shared: AnyValue,
+    value: AnyValue,
     encoder: Option<Arc<dyn Encode>>,
 }
 
-/// Bytes that were found below, decoded by the first who wants the value.
-struct Found {
+/// Bytes of the backing tier, which the first reader of the value decodes.
+struct LazyValue {
     decoded: OnceLock<AnyValue>,
     bytes: Mutex<Option<Bytes>>,
 }
@@ -28,65 +28,66 @@ trait Encode: Send + Sync {
 
 struct Encoder<T, S> {
     serializer: S,
-    value: PhantomData<fn(&T)>,
+    value_type: PhantomData<fn(&T)>,
 }
 
 impl<T: 'static, S: Serializer<T, Stored = Bytes>> Encode for Encoder<T, S> {
     fn encode(&self, value: &AnyValue) -> Result<Bytes> {
-        let value = value.downcast_ref().expect("the encoder was made for this very value");
+        let value = value.downcast_ref().expect("the encoder was created for this value");
         self.serializer.serialize(value)
     }
 }
 
 impl TieredValue {
-    /// A value that was just computed.
+    /// Creates the stored form of a computed value.
     pub(crate) fn computed<T, S>(value: &T, serializer: S) -> Self
     where
         T: Clone + Send + Sync + 'static,
         S: Serializer<T, Stored = Bytes>,
     {
-        let encoder = Encoder { serializer, value: PhantomData };
-        Self { shared: AnyValue::new(value.clone()), encoder: Some(Arc::new(encoder)) }
+        let encoder = Encoder { serializer, value_type: PhantomData };
+        Self { value: AnyValue::new(value.clone()), encoder: Some(Arc::new(encoder)) }
     }
 
-    /// A value that was found below.
+    /// Creates the stored form of a value in the backing tier.
     pub fn from_bytes(bytes: Bytes) -> Self {
-        let found = Found { decoded: OnceLock::new(), bytes: Mutex::new(Some(bytes)) };
-        Self::from_shared(AnyValue::new(found))
+        let lazy = LazyValue { decoded: OnceLock::new(), bytes: Mutex::new(Some(bytes)) };
+        Self::from_value(AnyValue::new(lazy))
     }
 
-    /// A value that was found in memory.
+    /// Creates the stored form of a value in memory.
     #[inline]
-    pub fn from_shared(shared: AnyValue) -> Self {
-        Self { shared, encoder: None }
+    pub fn from_value(value: AnyValue) -> Self {
+        Self { value, encoder: None }
     }
 
-    /// The reference that memory keeps.
+    /// Returns the value by reference.
     pub fn value(&self) -> &AnyValue {
-        &self.shared
+        &self.value
     }
 
-    /// The bytes of the value, as its serializer writes them, if it was just computed.
+    /// Returns the bytes of the value: those of the backing tier, or those that its serializer writes. `None`
+    /// for a value from memory.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Encode`](vayu_core::ErrorKind::Encode) for a value that the serializer cannot
-    /// give back.
+    /// return unchanged.
     pub fn to_bytes(&self) -> Result<Option<Bytes>> {
-        if let Some(found) = self.shared.downcast_ref::<Found>() {
-            return Ok(found.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        if let Some(lazy) = self.value.downcast_ref::<LazyValue>() {
+            return Ok(lazy.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone());
         }
-        self.encoder.as_ref().map(|encoder| encoder.encode(&self.shared)).transpose()
+        self.encoder.as_ref().map(|encoder| encoder.encode(&self.value)).transpose()
     }
 
-    /// The value itself.
+    /// Returns a clone of the value, decoded if necessary.
     #[inline]
     pub(crate) fn get<T, S>(&self, serializer: &S) -> Result<T>
     where
         T: Clone + Send + Sync + 'static,
         S: Serializer<T, Stored = Bytes>,
     {
-        match self.shared.downcast_ref::<T>() {
+        match self.value.downcast_ref::<T>() {
             Some(value) => Ok(value.clone()),
             None => self.decode(serializer),
         }
@@ -98,36 +99,39 @@ impl TieredValue {
         T: Clone + Send + Sync + 'static,
         S: Serializer<T, Stored = Bytes>,
     {
-        let Some(found) = self.shared.downcast_ref::<Found>() else { return Err(other_type()) };
-        if let Some(decoded) = found.decoded.get() {
+        let Some(lazy) = self.value.downcast_ref::<LazyValue>() else { return Err(other_type()) };
+        if let Some(decoded) = lazy.decoded.get() {
             return decoded.downcast_ref::<T>().cloned().ok_or_else(other_type);
         }
-        let bytes = found.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Another one has decoded it meanwhile.
+        let bytes = lazy.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Another reader has decoded it in the meantime.
         let Some(bytes) = bytes else { return self.decode(serializer) };
         let value = serializer.deserialize(&bytes)?;
-        if found.decoded.set(AnyValue::new(value.clone())).is_ok() {
-            *found.bytes.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if lazy.decoded.set(AnyValue::new(value.clone())).is_ok() {
+            *lazy.bytes.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         Ok(value)
     }
 }
 
-/// The words of a number, be it that it was found below and has been decoded.
-pub(crate) fn words(shared: &AnyValue) -> Option<[u64; 2]> {
-    match shared.downcast_ref::<Found>() {
-        Some(found) => value_words(found.decoded.get()?),
-        None => value_words(shared),
+/// Returns the inline words of a number, also if it came from the backing tier and has been decoded.
+pub(crate) fn inline_words(value: &AnyValue) -> Option<[u64; 2]> {
+    match value.downcast_ref::<LazyValue>() {
+        Some(lazy) => value_words(lazy.decoded.get()?),
+        None => value_words(value),
     }
 }
 
 fn other_type() -> vayu_core::Error {
-    vayu_core::Error::new(vayu_core::ErrorKind::Decode, "the entry holds a value of another type")
+    vayu_core::Error::new(
+        vayu_core::ErrorKind::Decode,
+        "the entry contains a value of another type",
+    )
 }
 
 impl MemoryValue for TieredValue {
     fn value(&self) -> &AnyValue {
-        &self.shared
+        &self.value
     }
 }
 

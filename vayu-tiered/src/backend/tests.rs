@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -8,29 +9,29 @@ use vayu_core::{Cache, MessagePack, Serializer};
 use super::*;
 use crate::serializer::TieredSerializer;
 
-/// A tier below whose changes are found when they are looked for.
+/// A backing tier with a feed that returns invalidations when it is polled.
 #[derive(Debug, Clone, Default)]
-struct Searched {
+struct PolledBackend {
     map: MapBackend,
-    search: Arc<Search>,
+    feed: Arc<Feed>,
 }
 
 #[derive(Default)]
-struct Search {
-    watcher: Mutex<Option<Weak<dyn InvalidationListener>>>,
-    /// What is found by the next look.
-    change: Mutex<Option<Invalidation>>,
+struct Feed {
+    listener: Mutex<Option<Weak<dyn InvalidationListener>>>,
+    /// The invalidation that the next poll returns.
+    invalidation: Mutex<Option<Invalidation>>,
     panics: AtomicBool,
 }
 
-impl fmt::Debug for Search {
+impl fmt::Debug for Feed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Search")
+        f.write_str("Feed")
     }
 }
 
 #[async_trait]
-impl Backend for Searched {
+impl Backend for PolledBackend {
     type Stored = Bytes;
 
     fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
@@ -58,25 +59,25 @@ impl Backend for Searched {
     }
 
     fn sharing(&self) -> Sharing<'_, Bytes> {
-        Sharing::none().with_invalidation_feed(&*self.search)
+        Sharing::none().with_invalidation_feed(&*self.feed)
     }
 }
 
-impl InvalidationFeed for Search {
-    fn subscribe(&self, watcher: Weak<dyn InvalidationListener>) {
-        *self.watcher.lock().unwrap() = Some(watcher);
+impl InvalidationFeed for Feed {
+    fn subscribe(&self, listener: Weak<dyn InvalidationListener>) {
+        *self.listener.lock().unwrap() = Some(listener);
     }
 
     fn poll(&self) {
-        assert!(!self.panics.load(Ordering::Relaxed), "looking for changes");
-        if let Some(change) = self.change.lock().unwrap().take() {
-            let watcher = self.watcher.lock().unwrap().clone().unwrap();
-            watcher.upgrade().unwrap().on_invalidation(change);
+        assert!(!self.panics.load(Ordering::Relaxed), "polling the feed");
+        if let Some(invalidation) = self.invalidation.lock().unwrap().take() {
+            let listener = self.listener.lock().unwrap().clone().unwrap();
+            listener.upgrade().unwrap().on_invalidation(invalidation);
         }
     }
 }
 
-type TieredCache = Cache<TieredBackend<Searched>, TieredSerializer<MessagePack>>;
+type TieredCache = Cache<TieredBackend<PolledBackend>, TieredSerializer<MessagePack>>;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -84,17 +85,17 @@ fn key() -> Key {
     Key::from_text("number", "one")
 }
 
-/// A cache, and another one before it on the same tier below, which has stored a number.
+/// Returns a cache, and another one with the same backing tier, which has stored a number.
 fn cache_and_other() -> (TieredCache, TieredCache) {
-    let backing = Searched::default();
+    let backing = PolledBackend::default();
     let with = |backing| Cache::with_backend(TieredBackend::new(MemoryOptions::new(), backing));
     let other: TieredCache = with(backing.clone());
     other.set(&key(), &1_u64, HOUR).unwrap();
     (with(backing), other)
 }
 
-/// Asks until the number is seen at a glance.
-fn ask(cache: &TieredCache, number: u64) {
+/// Calls until the number is read without a lock.
+fn call_until_promoted(cache: &TieredCache, number: u64) {
     for _ in 0..100 {
         assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 1_u64), number);
         if let Some(record) = cache.backend().read_optimistic(&key()) {
@@ -102,49 +103,49 @@ fn ask(cache: &TieredCache, number: u64) {
             return assert_eq!(seen, number);
         }
     }
-    panic!("it is never seen");
+    panic!("it is never promoted");
 }
 
 #[test]
 fn number_of_the_backing_tier_is_read_without_a_lock_until_it_changes() {
     let (cache, other) = cache_and_other();
-    ask(&cache, 1);
+    call_until_promoted(&cache, 1);
     assert_eq!(cache.backend().tier_stats().hits, 1);
-    let place = start(&key());
-    let changes = [Invalidation::KeySlot(place), Invalidation::All];
+    let slot = key_slot(&key());
+    let changes = [Invalidation::KeySlot(slot), Invalidation::All];
     for (change, number) in changes.into_iter().zip(2..) {
         other.set(&key(), &number, HOUR).unwrap();
-        cache.backend().shared.on_invalidation(Invalidation::KeySlot([!place[0], place[1]]));
-        ask(&cache, number - 1);
-        cache.backend().shared.on_invalidation(change);
+        cache.backend().tiers.on_invalidation(Invalidation::KeySlot([!slot[0], slot[1]]));
+        call_until_promoted(&cache, number - 1);
+        cache.backend().tiers.on_invalidation(change);
         assert!(cache.backend().read_optimistic(&key()).is_none(), "{change:?}");
-        ask(&cache, number);
+        call_until_promoted(&cache, number);
     }
     cache.set(&key(), &9_u64, HOUR).unwrap();
     assert!(cache.backend().read_optimistic(&key()).is_none());
-    ask(&cache, 9);
+    call_until_promoted(&cache, 9);
     cache.remove(&key()).unwrap();
     assert!(cache.backend().read_optimistic(&key()).is_none());
-    ask(&cache, 1);
-    let clearing = cache.backend().begin_clear().unwrap();
-    cache.backend().cleared(clearing, Ok(())).unwrap();
+    call_until_promoted(&cache, 1);
+    let guard = cache.backend().tiers.begin_clear().unwrap();
+    cache.backend().tiers.finish_clear(guard, Ok(())).unwrap();
     assert!(cache.backend().read_optimistic(&key()).is_none());
 }
 
 #[test]
 fn feed_is_polled_before_a_lock_free_read() {
     let (cache, other) = cache_and_other();
-    ask(&cache, 1);
+    call_until_promoted(&cache, 1);
     other.set(&key(), &2_u64, HOUR).unwrap();
-    *cache.backend().backing().search.change.lock().unwrap() = Some(Invalidation::All);
+    *cache.backend().backing().feed.invalidation.lock().unwrap() = Some(Invalidation::All);
     assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 3_u64), 2);
 }
 
 #[test]
 fn panic_while_the_feed_is_polled_does_not_fail_the_call() {
     let (cache, _other) = cache_and_other();
-    ask(&cache, 1);
-    cache.backend().backing().search.panics.store(true, Ordering::Relaxed);
+    call_until_promoted(&cache, 1);
+    cache.backend().backing().feed.panics.store(true, Ordering::Relaxed);
     assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 1_u64), 1);
     assert_eq!(cache.stats().errors_of(vayu_core::ErrorKind::Panic), 1);
 }

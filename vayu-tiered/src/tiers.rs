@@ -1,0 +1,350 @@
+//! The two tiers: records in memory, validated by key versions, in front of the backing tier.
+//!
+//! Each operation on the backing tier has a beginning and an end here, which sync and async callers
+//! share. A change invalidates the copies of its key before it starts and again when it has ended, so a
+//! change whose future is dropped leaves no outdated copy in memory.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use vayu_core::__internal::value_from_words;
+use vayu_core::{AnyValue, Backend, Clock, ErrorKind, Key, Record, Result, Timestamp, ValueClass};
+use vayu_memory::{MemoryBackend, MemoryOptions, MemoryValue};
+
+use crate::key_versions::{KeyChange, KeyVersion, KeyVersions};
+use crate::offline::OfflineState;
+use crate::value::{TieredValue, inline_words};
+
+pub(crate) struct Tiers<F> {
+    pub(crate) memory: MemoryBackend<CachedCopy>,
+    pub(crate) backing: F,
+    pub(crate) versions: KeyVersions,
+    pub(crate) offline: OfflineState,
+    /// The longest time for which memory serves a copy.
+    memory_ttl: Option<Duration>,
+    clock: Arc<dyn Clock>,
+    pub(crate) counters: Counters,
+}
+
+/// The value of an entry in memory.
+#[derive(Clone)]
+pub(crate) struct CachedCopy {
+    value: AnyValue,
+    version: KeyVersion,
+    /// `expires` and `stale_until` of the record in the backing tier. Those of the copy may be earlier.
+    backing_times: [Timestamp; 2],
+}
+
+impl MemoryValue for CachedCopy {
+    fn value(&self) -> &AnyValue {
+        &self.value
+    }
+
+    #[inline]
+    fn to_words(&self) -> Option<[u64; 3]> {
+        let [kind, word] = inline_words(&self.value)?;
+        Some([kind, word, self.version.to_word()])
+    }
+
+    #[inline(always)]
+    fn from_words([kind, word, version]: [u64; 3]) -> Option<Self> {
+        let value = value_from_words([kind, word])?;
+        // A lock-free read uses the times of the copy only.
+        let backing_times = [Timestamp::NEVER; 2];
+        Some(Self { value, version: KeyVersion::from_word(version), backing_times })
+    }
+}
+
+/// Counters of the reads of the backing tier.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    errors: AtomicU64,
+    pub(crate) invalidations: AtomicU64,
+}
+
+/// Statistics of the backing tier since the cache was created. Memory hits are not included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TierStats {
+    /// Reads that found a record.
+    pub hits: u64,
+    /// Reads that found no record.
+    pub misses: u64,
+    /// Reads that failed.
+    pub errors: u64,
+    /// Invalidations that were received from the backing tier.
+    pub invalidations: u64,
+}
+
+impl Counters {
+    pub(crate) fn stats(&self) -> TierStats {
+        TierStats {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            invalidations: self.invalidations.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A write that is in progress.
+pub(crate) struct Write<'a> {
+    change: KeyChange<'a>,
+    record: Record<TieredValue>,
+    /// The record for the backing tier. `None` if the value has no bytes, or cannot be encoded.
+    pub(crate) encoded: Option<Record<Bytes>>,
+    /// The result of encoding, then that of the backing tier.
+    pub(crate) result: Result<()>,
+}
+
+/// A deletion that is in progress.
+pub(crate) struct Delete<'a> {
+    change: KeyChange<'a>,
+    was_in_memory: bool,
+}
+
+impl<F: Backend<Stored = Bytes>> Tiers<F> {
+    pub(crate) fn new(memory: MemoryOptions, backing: F, memory_ttl: Option<Duration>) -> Self {
+        let clock = backing.clock();
+        Self {
+            memory: MemoryBackend::with_options(memory.clock(Arc::clone(&clock))),
+            backing,
+            versions: KeyVersions::new(),
+            offline: OfflineState::new(),
+            memory_ttl,
+            clock,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Reads a copy that is fresh and current.
+    #[inline]
+    pub(crate) fn read_memory(
+        &self,
+        key: &Key,
+        class: ValueClass,
+        now: Timestamp,
+    ) -> Option<Record<TieredValue>> {
+        self.current_copy(key, class).filter(|copy| now < copy.expires()).map(with_backing_times)
+    }
+
+    /// Reads a current copy for a cache that is offline, whether it is fresh or not.
+    pub(crate) fn read_offline(&self, key: &Key) -> Option<Record<TieredValue>> {
+        let copy = self.current_copy(key, ValueClass::Opaque)?;
+        let [_, stale_until] = copy.value().backing_times;
+        let is_limited = copy.stale_until() < stale_until;
+        (!is_limited || self.clock.now() < copy.stale_until()).then(|| with_backing_times(copy))
+    }
+
+    /// Reads a copy without a lock, if it is current.
+    #[inline(always)]
+    pub(crate) fn read_optimistic(&self, key: &Key) -> Option<Record<TieredValue>> {
+        let copy = self.memory.read_optimistic(key)?;
+        self.is_current(&copy).then(|| copy.map(|copy| TieredValue::from_value(copy.value)))
+    }
+
+    /// Reads a copy that is current.
+    #[inline]
+    fn current_copy(&self, key: &Key, class: ValueClass) -> Option<Record<CachedCopy>> {
+        let record = self.memory.read_now(key, class)?.ok()??;
+        self.is_current(&record).then_some(record)
+    }
+
+    #[inline(always)]
+    fn is_current(&self, record: &Record<CachedCopy>) -> bool {
+        self.versions.is_current(record.value().version)
+    }
+
+    /// Stores a copy of a record that was read or written at this version.
+    fn store_copy(
+        &self,
+        key: &Key,
+        record: &Record<TieredValue>,
+        version: KeyVersion,
+    ) -> Result<()> {
+        let backing_times = [record.expires(), record.stale_until()];
+        let copy = CachedCopy { value: record.value().value().clone(), version, backing_times };
+        let mut record = record.clone().map(|_| copy);
+        if let Some(memory_ttl) = self.memory_ttl {
+            let last = self.clock.now().saturating_add(memory_ttl);
+            let [expires, stale_until] = backing_times.map(|time| time.min(last));
+            let created = record.created();
+            record = record.with_times(created, expires, stale_until);
+        }
+        self.memory.write(key, record)
+    }
+
+    /// Ends a read of the backing tier that began at this version: stores a copy of the record, or reads
+    /// memory if the backing tier has failed.
+    pub(crate) fn finish_read(
+        &self,
+        key: &Key,
+        version: KeyVersion,
+        found: Result<Option<Record<Bytes>>>,
+    ) -> Result<Option<Record<TieredValue>>> {
+        match found {
+            Ok(Some(record)) => {
+                self.counters.hits.fetch_add(1, Ordering::Relaxed);
+                let record = record.map(TieredValue::from_bytes).as_read_at(self.clock.now());
+                self.store_copy(key, &record, version)?;
+                Ok(Some(record))
+            }
+            Ok(None) => {
+                self.counters.misses.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => {
+                self.counters.errors.fetch_add(1, Ordering::Relaxed);
+                if error.kind() == ErrorKind::Timeout {
+                    // The engine needs the timeout, so that it does not wait again. It then reads memory.
+                    return Err(error);
+                }
+                self.read_offline(key).map(Some).ok_or(error)
+            }
+        }
+    }
+
+    /// Begins a write.
+    pub(crate) fn begin_write(&self, key: &Key, record: Record<TieredValue>) -> Write<'_> {
+        let change = self.versions.begin_change(key_slot(key));
+        let (encoded, result) = match encode(&record) {
+            Ok(encoded) => (encoded, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        Write { change, record, encoded, result }
+    }
+
+    /// Ends a write. Memory stores the value even if the backing tier did not, unless another change of
+    /// the key slot has begun in the meantime.
+    pub(crate) fn finish_write(&self, key: &Key, write: Write<'_>) -> Result<()> {
+        if let Some(version) = write.change.finish() {
+            self.store_copy(key, &write.record, version)?;
+        }
+        write.result
+    }
+
+    /// Begins a deletion: removes the key from memory.
+    pub(crate) fn begin_delete(&self, key: &Key) -> Result<Delete<'_>> {
+        let was_in_memory = self.read_memory(key, ValueClass::Opaque, self.clock.now()).is_some();
+        let change = self.versions.begin_change(key_slot(key));
+        self.memory.delete(key)?;
+        Ok(Delete { change, was_in_memory })
+    }
+
+    /// Ends a deletion: removes what was read in the meantime. Returns whether the key had a value in one
+    /// of the tiers.
+    pub(crate) fn finish_delete(
+        &self,
+        key: &Key,
+        delete: Delete<'_>,
+        result: Result<bool>,
+    ) -> Result<bool> {
+        delete.change.finish();
+        self.memory.delete(key)?;
+        Ok(result? || delete.was_in_memory)
+    }
+
+    /// Begins to clear: clears memory.
+    pub(crate) fn begin_clear(&self) -> Result<ClearGuard<'_, F>> {
+        let guard = ClearGuard(self);
+        self.invalidate_all();
+        self.memory.clear()?;
+        Ok(guard)
+    }
+
+    /// Ends clearing: clears memory again.
+    pub(crate) fn finish_clear(&self, guard: ClearGuard<'_, F>, result: Result<()>) -> Result<()> {
+        drop(guard);
+        self.memory.clear()?;
+        result
+    }
+
+    /// Stores a value in memory only.
+    pub(crate) fn write_offline(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
+        let change = self.versions.begin_change(key_slot(key));
+        self.finish_write(key, Write { change, record, encoded: None, result: Ok(()) })
+    }
+}
+
+impl<F> Tiers<F> {
+    /// Invalidates all copies and all generations that the cache has fetched.
+    pub(crate) fn invalidate_all(&self) {
+        self.offline.record_change();
+        self.versions.bump_all();
+    }
+
+    /// Begins to bump a generation.
+    pub(crate) fn begin_bump(&self) -> BumpGuard<'_, F> {
+        self.offline.record_change();
+        BumpGuard { tiers: self, is_done: false }
+    }
+}
+
+/// Invalidates all copies when it is dropped, at the end of clearing or with the future of the caller.
+pub(crate) struct ClearGuard<'a, F>(&'a Tiers<F>);
+
+impl<F> Drop for ClearGuard<'_, F> {
+    fn drop(&mut self) {
+        self.0.invalidate_all();
+    }
+}
+
+/// A bump of a generation that is in progress. Generations that were fetched before its end are
+/// invalid, even if the future of its caller is dropped.
+pub(crate) struct BumpGuard<'a, F> {
+    tiers: &'a Tiers<F>,
+    is_done: bool,
+}
+
+impl<F> BumpGuard<'_, F> {
+    /// Ends the bump with the result of the backing tier.
+    pub(crate) fn finish(mut self, result: Result<()>) -> Result<()> {
+        self.is_done = result.is_ok();
+        result
+    }
+}
+
+impl<F> Drop for BumpGuard<'_, F> {
+    /// Invalidates everything in memory if it is unknown whether the generation was bumped.
+    fn drop(&mut self) {
+        self.tiers.offline.record_change();
+        if !self.is_done {
+            self.tiers.offline.rotate_offline_generation();
+            self.tiers.versions.bump_all();
+        }
+    }
+}
+
+impl<F: fmt::Debug> fmt::Debug for Tiers<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TieredBackend")
+            .field("memory", &self.memory)
+            .field("backing", &self.backing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Converts a copy into a record with the times of the backing tier.
+#[inline]
+fn with_backing_times(copy: Record<CachedCopy>) -> Record<TieredValue> {
+    let (created, [expires, stale_until]) = (copy.created(), copy.value().backing_times);
+    let record = copy.with_times(created, expires, stale_until);
+    record.map(|copy| TieredValue::from_value(copy.value))
+}
+
+/// Encodes a record for the backing tier. `None` if its value has no bytes.
+pub(crate) fn encode(record: &Record<TieredValue>) -> Result<Option<Record<Bytes>>> {
+    let bytes = record.value().to_bytes()?;
+    Ok(bytes.map(|bytes| record.clone().map(|_| bytes)))
+}
+
+/// Returns the key slot of a key: the first two bytes of its digest.
+pub(crate) fn key_slot(key: &Key) -> [u8; 2] {
+    let digest = key.digest();
+    [digest[0], digest[1]]
+}
