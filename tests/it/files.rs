@@ -1,4 +1,4 @@
-//! Cached functions whose results are kept in a directory.
+//! Cached functions whose results are stored in a directory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use vayu::{
 
 use crate::{HANG, Runs, until};
 
-fn directory() -> (TempDir, FileCache) {
-    let place = tempfile::tempdir().expect("a directory");
-    let cache = FileCache::open(place.path()).expect("a cache");
-    (place, cache)
+fn temporary_cache() -> (TempDir, FileCache) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = FileCache::open(directory.path()).expect("a cache");
+    (directory, cache)
 }
 
 #[test]
@@ -27,10 +27,10 @@ fn results_survive_reopening_the_directory() {
         RUNS.count();
         text.split(' ').map(str::to_owned).collect()
     }
-    let (place, cache) = directory();
+    let (directory, cache) = temporary_cache();
     assert_eq!(words(&cache, "a b"), ["a", "b"]);
     drop(cache);
-    let again = FileCache::open(place.path()).expect("the same cache");
+    let again = FileCache::open(directory.path()).expect("the same cache");
     assert_eq!(words(&again, "a b"), ["a", "b"]);
     assert_eq!(RUNS.get(), 1);
     assert_eq!((again.stats().hits, again.stats().usage.entries), (1, Some(1)));
@@ -45,7 +45,7 @@ fn async_functions_work_in_every_runtime_and_without_one() {
         tokio::task::yield_now().await;
         Ok(text.len())
     }
-    let (_place, cache) = directory();
+    let (_directory, cache) = temporary_cache();
     let call = |text: &'static str| {
         let cache = cache.clone();
         async move { length(&cache, text).await }
@@ -79,7 +79,7 @@ fn each_function_may_have_its_own_format() {
         RUNS.count();
         (n > 0).then_some(None)
     }
-    let (_place, cache) = directory();
+    let (_directory, cache) = temporary_cache();
     for _ in 0..2 {
         assert_eq!(json(&cache, 7), Some(Some(7.0)));
         assert_eq!(postcard(&cache, 7), Some(None));
@@ -97,7 +97,7 @@ fn value_that_the_serializer_cannot_return_is_not_stored() {
         RUNS.count();
         Some(None)
     }
-    let (_place, cache) = directory();
+    let (_directory, cache) = temporary_cache();
     for _ in 0..2 {
         assert_eq!(nothing(&cache), Some(None));
     }
@@ -106,8 +106,8 @@ fn value_that_the_serializer_cannot_return_is_not_stored() {
     assert_eq!(cache.stats().usage.entries, Some(0));
 }
 
-/// The same function as it was and as it is, by way of its prefix. A key names a call; `remove` must find
-/// the entry without a type. So only a version keeps the entries of two releases apart.
+/// Releases of one function share a prefix. The key does not contain the type, since `remove` finds the
+/// entry without it; only a version separates the entries of two releases.
 #[test]
 fn entry_of_another_type_or_serializer_is_a_miss_and_is_overwritten_but_versions_are_kept_apart() {
     static RUNS: Runs = Runs::new();
@@ -136,7 +136,7 @@ fn entry_of_another_type_or_serializer_is_a_miss_and_is_overwritten_but_versions
         RUNS.count();
         4
     }
-    let (_place, cache) = directory();
+    let (_directory, cache) = temporary_cache();
     for _ in 0..2 {
         assert_eq!((number(&cache), wider(&cache)), (1, 2));
         assert_eq!((newer(&cache), newer(&cache)), (3, 3));
@@ -157,7 +157,7 @@ fn functions_with_one_literal_key_have_their_own_entries() {
     fn two(cache: &FileCache) -> u8 {
         2
     }
-    let (_place, cache) = directory();
+    let (_directory, cache) = temporary_cache();
     for _ in 0..2 {
         assert_eq!((one(&cache), two(&cache)), (1, 2));
     }
@@ -171,8 +171,8 @@ fn lowered_ttl_applies_to_existing_entries() {
         RUNS.count()
     }
     let clock = ManualClock::new();
-    let place = tempfile::tempdir().expect("a directory");
-    let cache = FileOptions::new().clock(clock.clone()).open(place.path()).expect("a cache");
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = FileOptions::new().clock(clock.clone()).open(directory.path()).expect("a cache");
     let hour = Duration::from_secs(3600);
     assert_eq!(call(&cache, hour), 1);
     clock.advance(hour / 2);
@@ -186,7 +186,7 @@ fn keys_that_file_systems_confuse_have_their_own_entries() {
     fn echo(cache: &FileCache, text: &str) -> String {
         text.to_owned()
     }
-    let (place, cache) = directory();
+    let (directory, cache) = temporary_cache();
     let long = "x".repeat(300);
     let texts = ["", ".", "..", "/", "../../x", "a", "A", "a\0b", "CON", "é", "e\u{301}", &long];
     for _ in 0..2 {
@@ -195,7 +195,7 @@ fn keys_that_file_systems_confuse_have_their_own_entries() {
         }
     }
     assert_eq!(cache.stats().hits, texts.len() as u64);
-    let siblings = place.path().parent().expect("a parent").join("x");
+    let siblings = directory.path().parent().expect("a parent").join("x");
     assert!(!siblings.exists());
 }
 
@@ -207,7 +207,7 @@ fn concurrent_threads_compute_once() {
         std::thread::yield_now();
         RUNS.count()
     }
-    let (_place, cache) = directory();
+    let (_directory, cache) = temporary_cache();
     std::thread::scope(|scope| {
         for _ in 0..64 {
             scope.spawn(|| assert_eq!(call(&cache), 1));
@@ -218,10 +218,10 @@ fn concurrent_threads_compute_once() {
 
 #[test]
 fn directory_that_cannot_be_a_cache_is_an_error_of_open() {
-    let place = tempfile::tempdir().expect("a directory");
-    let file = place.path().join("file");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
     std::fs::write(&file, "text").expect("a file");
-    for path in [file.as_path(), place.path(), &file.join("below")] {
+    for path in [file.as_path(), directory.path(), &file.join("below")] {
         let error = FileCache::open(path).expect_err("no cache");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
     }
@@ -230,7 +230,7 @@ fn directory_that_cannot_be_a_cache_is_an_error_of_open() {
 
 #[test]
 fn entry_of_another_serializer_is_a_miss() {
-    let (_place, cache) = directory();
+    let (_directory, cache) = temporary_cache();
     let json = cache.clone().with_serializer(Json);
     let key = vayu::Key::from_text("p", "k");
     json.set(&key, &1_u8, Duration::MAX).expect("write");
@@ -238,14 +238,14 @@ fn entry_of_another_serializer_is_a_miss() {
     assert_eq!(cache.get::<u8>(&key).expect("read"), None, "{MessagePack:?} cannot read it");
 }
 
-/// A runtime with one thread for blocking work.
+/// Creates a runtime with one blocking thread.
 fn narrow_runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).max_blocking_threads(1).build().expect("a runtime")
 }
 
-/// Calls `lead`, and `wait` from the one thread for blocking work while `lead` computes. The value of
-/// `lead` is the one that both return.
+/// Computes a key in an async task, and calls for the same key from the only blocking thread in the
+/// meantime. Both calls return the value of the task.
 macro_rules! with_a_waiter_on_the_only_thread {
     ($cache:expr) => {{
         static RUNS: Runs = Runs::new();
@@ -262,7 +262,7 @@ macro_rules! with_a_waiter_on_the_only_thread {
                             while !CALLED.load(Ordering::SeqCst) {
                                 tokio::task::yield_now().await;
                             }
-                            // Time for the waiter to begin to wait.
+                            // Time for the waiter to start waiting.
                             for _ in 0..10_000 {
                                 tokio::task::yield_now().await;
                             }
@@ -289,45 +289,48 @@ macro_rules! with_a_waiter_on_the_only_thread {
 #[test]
 fn sync_waiter_on_the_only_blocking_thread_does_not_block_the_async_leader() {
     let patient = 24 * Duration::from_secs(60 * 60);
-    let (_place, cache) = directory();
+    let (_directory, cache) = temporary_cache();
     with_a_waiter_on_the_only_thread!(cache.with_max_wait(patient));
-    let place = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let options = FileOptions::new().single_flight(SingleFlight::Everywhere);
-    let cache = options.open(place.path()).expect("a cache");
+    let cache = options.open(directory.path()).expect("a cache");
     with_a_waiter_on_the_only_thread!(cache.with_max_wait(patient));
-    let (_place, backing) = directory();
+    let (_directory, backing) = temporary_cache();
     let cache: TieredCache<_> = TieredOptions::new().over(&backing);
     with_a_waiter_on_the_only_thread!(cache.with_max_wait(patient));
 }
 
-/// Two caches of one directory stand for two processes: their callers wait for the lock of a file.
+/// Two caches of one directory behave like two processes: callers wait for a file lock.
 #[test]
 fn lock_of_an_async_leader_is_released_while_waiters_occupy_every_blocking_thread() {
-    let place = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let open = || {
         let options = FileOptions::new().single_flight(SingleFlight::Everywhere);
-        options.open(place.path()).expect("a cache").with_max_wait(24 * Duration::from_secs(3_600))
+        options
+            .open(directory.path())
+            .expect("a cache")
+            .with_max_wait(24 * Duration::from_secs(3_600))
     };
-    let (here, there) = (open(), open());
+    let (one, other) = (open(), open());
     watchdog(HANG, move || {
         static IS_LED: AtomicBool = AtomicBool::new(false);
         static CALLED: AtomicBool = AtomicBool::new(false);
         narrow_runtime().block_on(async {
             let key = || Key::from_text("p", "k");
             let leader = tokio::spawn(async move {
-                here.try_get_or_insert_with_async(&key(), Duration::MAX, async {
+                one.try_get_or_insert_with_async(&key(), Duration::MAX, async {
                     IS_LED.store(true, Ordering::SeqCst);
                     while !CALLED.load(Ordering::SeqCst) {
                         tokio::task::yield_now().await;
                     }
-                    Err::<u32, _>("nothing is stored, so the next one needs the lock")
+                    Err::<u32, _>("nothing is stored, so the next caller needs the lock")
                 })
                 .await
             });
             until(|| IS_LED.load(Ordering::SeqCst));
             let waiter = tokio::task::spawn_blocking(move || {
                 CALLED.store(true, Ordering::SeqCst);
-                there.get_or_insert_with(&key(), Duration::MAX, || 8_u32)
+                other.get_or_insert_with(&key(), Duration::MAX, || 8_u32)
             });
             assert_eq!(waiter.await.expect("no panic"), 8);
             leader.await.expect("no panic").expect_err("it has failed");
@@ -338,8 +341,8 @@ fn lock_of_an_async_leader_is_released_while_waiters_occupy_every_blocking_threa
 #[test]
 fn debug_of_a_cache_is_short_and_accesses_no_entry() {
     let clock = ManualClock::new();
-    let place = tempfile::tempdir().expect("a directory");
-    let path = place.path();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
     let open = || FileOptions::new().clock(clock.clone()).open(path).expect("a cache");
     let minute = Duration::from_secs(60);
     let first = open();
@@ -350,14 +353,14 @@ fn debug_of_a_cache_is_short_and_accesses_no_entry() {
     let entries =
         || vayu::inspect::CacheDirectory::open(path).expect("a directory").count().expect("count");
     let cache = open();
-    let near: TieredCache<FileBackend> = TieredOptions::new().over(&cache);
+    let tiered: TieredCache<FileBackend> = TieredOptions::new().over(&cache);
     let texts = [
         format!("{first:?} {:?}", first.backend()),
         format!("{first:#?} {:#?}", first.backend()),
         format!("{cache:?} {:?}", cache.backend()),
         format!("{cache:#?} {:#?}", cache.backend()),
-        format!("{near:?} {:?}", near.backend()),
-        format!("{near:#?} {:#?}", near.backend()),
+        format!("{tiered:?} {:?}", tiered.backend()),
+        format!("{tiered:#?} {:#?}", tiered.backend()),
         format!("{:#?}", vayu::inspect::CacheDirectory::open(path)),
         format!("{:#?}", cache.pause()),
     ];
@@ -365,7 +368,7 @@ fn debug_of_a_cache_is_short_and_accesses_no_entry() {
         assert!(text.len() < 2_000, "{} bytes: {text}", text.len());
     }
     assert!(texts[1].contains(&path.display().to_string()), "{}", texts[1]);
-    assert_eq!(entries(), 300, "what has expired is still there");
+    assert_eq!(entries(), 300, "expired entries were not removed");
 }
 
 #[test]
@@ -377,17 +380,17 @@ fn debug_of_a_cache_in_memory_drops_no_value_and_is_short() {
     ) where
         S: vayu::backend::Serializer<std::sync::Arc<u32>, Stored = B::Stored>,
     {
-        let held = value();
+        let kept = value();
         for n in 0..300 {
             let key = Key::from_text("p", n.to_string());
-            cache.set(&key, &held, Duration::from_secs(60)).expect("set");
+            cache.set(&key, &kept, Duration::from_secs(60)).expect("set");
         }
         clock.advance(Duration::from_secs(120));
-        let count = std::sync::Arc::strong_count(&held);
+        let count = std::sync::Arc::strong_count(&kept);
         for text in [format!("{cache:#?}"), format!("{:#?}", cache.backend())] {
             assert!(text.len() < 1_000, "{text}");
         }
-        assert_eq!(std::sync::Arc::strong_count(&held), count, "no value was dropped");
+        assert_eq!(std::sync::Arc::strong_count(&kept), count, "no value was dropped");
     }
     let clock = ManualClock::new();
     let options = || vayu::MemoryOptions::new().clock(clock.clone());

@@ -1,4 +1,4 @@
-//! Memory in front of another cache, as far as no server is needed.
+//! Memory in front of another cache, without a server.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use vayu::{Cache, ErrorKind, MessagePack, TieredCache, TieredOptions, cached};
 
 use crate::Runs;
 
-type Far = FaultyBackend<MapBackend>;
+type Backing = FaultyBackend<MapBackend>;
 
 #[cached(cache = cache, ttl = "1m", prefix = "fact", skip(cache, runs))]
-fn fact(cache: &TieredCache<Far>, runs: &Runs, n: u32) -> usize {
+fn fact(cache: &TieredCache<Backing>, runs: &Runs, n: u32) -> usize {
     runs.count() * 100 + n as usize
 }
 
-/// What is not stored below, and is in memory all the same.
+/// A value that the serializer cannot return unchanged, so that it is stored in memory only.
 #[cached(cache = cache, ttl = "1m", prefix = "nested", key = "nested")]
-fn nested(cache: &TieredCache<Far>, runs: &Runs) -> Option<Option<u8>> {
+fn nested(cache: &TieredCache<Backing>, runs: &Runs) -> Option<Option<u8>> {
     runs.count();
     Some(None)
 }
 
-fn backing(clock: &ManualClock) -> Cache<Far, MessagePack> {
+fn backing(clock: &ManualClock) -> Cache<Backing, MessagePack> {
     Cache::with_backend(FaultyBackend::new(MapBackend::with_clock(clock.clone())))
 }
 
@@ -35,7 +35,7 @@ fn expired_copy_does_not_hide_a_newer_value_of_the_backing_tier() {
     assert_eq!(fact(&other, &runs, 7), 207);
     let key = vayu::Key::new("fact", &(7_u32,)).unwrap();
     assert_eq!(one.get::<usize>(&key).unwrap(), Some(207));
-    assert_eq!(fact(&one, &runs, 7), 207, "the other one has computed it");
+    assert_eq!(fact(&one, &runs, 7), 207, "the other cache has computed it");
     assert_eq!(runs.get(), 2);
 }
 
@@ -46,7 +46,11 @@ fn copy_expires_with_the_entry_of_the_backing_tier() {
     let (one, other) = (TieredOptions::new().over(&backing), TieredOptions::new().over(&backing));
     fact(&one, &runs, 7);
     clock.advance(Duration::from_secs(59));
-    assert_eq!(fact(&other, &runs, 7), 107, "read below a second before its end");
+    assert_eq!(
+        fact(&other, &runs, 7),
+        107,
+        "read from the backing tier a second before it expires"
+    );
     clock.advance(Duration::from_secs(1));
     assert_eq!(fact(&other, &runs, 7), 207);
 }
@@ -75,10 +79,10 @@ fn value_that_the_backing_tier_cannot_store_is_in_memory() {
     backing.backend().set_fault(None);
     let runs = Runs::new();
     assert_eq!((nested(&cache, &runs), nested(&cache, &runs)), (Some(None), Some(None)));
-    assert_eq!(runs.get(), 1, "memory gives back what the format cannot");
+    assert_eq!(runs.get(), 1, "memory returns what the format cannot");
     assert_eq!(cache.stats().errors_of(ErrorKind::Encode), 1);
     assert_eq!(nested(&TieredOptions::new().over(&backing), &runs), Some(None));
-    assert_eq!(runs.get(), 2, "and it is nowhere else");
+    assert_eq!(runs.get(), 2, "the backing tier has no value");
 }
 
 #[test]
@@ -99,53 +103,51 @@ fn writes_reach_the_backing_cache_and_reads_use_it() {
     assert_eq!(backing.get::<Vec<u8>>(&key).unwrap(), None);
 }
 
-#[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "near", skip(cache, source), handle = near_entry, log = false)]
-fn near(cache: &TieredCache<Far>, n: u32, source: u64) -> u64 {
+#[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "number", skip(cache, source), handle = number_entry, log = false)]
+fn number(cache: &TieredCache<Backing>, n: u32, source: u64) -> u64 {
     source
 }
 
-#[cached(cache = cache, ttl = "1m", prefix = "near text", skip(cache, source), handle = near_text_entry, log = false)]
-fn near_text(cache: &TieredCache<Far>, n: u32, source: &str) -> String {
+#[cached(cache = cache, ttl = "1m", prefix = "text", skip(cache, source), handle = text_entry, log = false)]
+fn text(cache: &TieredCache<Backing>, n: u32, source: &str) -> String {
     source.to_owned()
 }
 
-#[cached(cache = cache, ttl = "1m", prefix = "near text", skip(cache, source), log = false)]
-async fn near_text_async(cache: &TieredCache<Far>, n: u32, source: &str) -> String {
+#[cached(cache = cache, ttl = "1m", prefix = "text", skip(cache, source), log = false)]
+async fn text_async(cache: &TieredCache<Backing>, n: u32, source: &str) -> String {
     source.to_owned()
 }
 
-/// There is no news of others here, so nothing else ends a copy.
+/// This backing tier has no invalidation feed.
 #[test]
 fn memory_ttl_bounds_how_long_memory_serves_a_copy() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
     let options = || TieredOptions::new().memory_ttl(Duration::from_secs(10));
     let (one, other) = (options().over(&backing), TieredOptions::new().over(&backing));
-    assert_eq!((near(&one, 7, 1), near_text(&one, 7, "a")), (1, "a".to_owned()));
-    let (number, text) = (
-        vayu::Key::new("near", &(7_u32,)).unwrap(),
-        vayu::Key::new("near text", &(7_u32,)).unwrap(),
-    );
+    assert_eq!((number(&one, 7, 1), text(&one, 7, "a")), (1, "a".to_owned()));
+    let key = |prefix| vayu::Key::new(prefix, &(7_u32,)).unwrap();
+    let (number_key, text_key) = (key("number"), key("text"));
     let minute = Duration::from_secs(60);
     for round in 1..=4_u64 {
         let before = one.backend().tier_stats().hits;
         clock.advance(Duration::from_secs(9));
         for _ in 0..200 {
-            assert_eq!(near(&one, 7, 0), round, "also where it is read without a lock");
-            assert_eq!(near_text(&one, 7, "z"), ["a", "b", "c", "d"][round as usize - 1]);
+            assert_eq!(number(&one, 7, 0), round, "also where it is read without a lock");
+            assert_eq!(text(&one, 7, "z"), ["a", "b", "c", "d"][round as usize - 1]);
         }
         assert_eq!(one.backend().tier_stats().hits, before, "it is in memory");
-        // The ttl is another matter.
-        let left = near_entry(&one, 7, 0).ttl_left().unwrap();
-        let text_left = near_text_entry(&one, 7, "z").ttl_left().unwrap();
+        // It does not change the ttl.
+        let left = number_entry(&one, 7, 0).ttl_left().unwrap();
+        let text_left = text_entry(&one, 7, "z").ttl_left().unwrap();
         let expected = minute - Duration::from_secs(if round == 1 { 9 } else { 10 });
         assert_eq!((left, text_left), (Some(expected), Some(expected)));
         let next = ["b", "c", "d", "e"][round as usize - 1];
-        other.set(&number, &(round + 1), minute).unwrap();
-        other.set(&text, &next.to_owned(), minute).unwrap();
+        other.set(&number_key, &(round + 1), minute).unwrap();
+        other.set(&text_key, &next.to_owned(), minute).unwrap();
         clock.advance(Duration::from_secs(1));
-        assert_eq!(near(&one, 7, 0), round + 1);
-        assert_eq!(smol::block_on(near_text_async(&one, 7, "z")), next);
+        assert_eq!(number(&one, 7, 0), round + 1);
+        assert_eq!(smol::block_on(text_async(&one, 7, "z")), next);
     }
 }
 
@@ -154,12 +156,12 @@ fn memory_ttl_applies_while_the_backing_tier_fails() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
     let cache = TieredOptions::new().memory_ttl(Duration::from_secs(10)).over(&backing);
-    assert_eq!((near(&cache, 7, 1), near_text(&cache, 7, "a")), (1, "a".to_owned()));
+    assert_eq!((number(&cache, 7, 1), text(&cache, 7, "a")), (1, "a".to_owned()));
     backing.backend().set_fault(Fault::FailsReads);
     clock.advance(Duration::from_secs(9));
-    assert_eq!((near(&cache, 7, 2), near_text(&cache, 7, "b")), (1, "a".to_owned()));
+    assert_eq!((number(&cache, 7, 2), text(&cache, 7, "b")), (1, "a".to_owned()));
     clock.advance(Duration::from_secs(1));
-    assert_eq!((near(&cache, 7, 2), near_text(&cache, 7, "b")), (2, "b".to_owned()));
+    assert_eq!((number(&cache, 7, 2), text(&cache, 7, "b")), (2, "b".to_owned()));
 }
 
 #[test]
@@ -167,14 +169,14 @@ fn memory_ttl_above_the_ttl_has_no_effect_and_zero_disables_memory() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
     let long = TieredOptions::new().memory_ttl(Duration::MAX).over(&backing);
-    assert_eq!((near_text(&long, 1, "a"), near(&long, 1, 1)), ("a".to_owned(), 1));
+    assert_eq!((text(&long, 1, "a"), number(&long, 1, 1)), ("a".to_owned(), 1));
     clock.advance(Duration::from_secs(59));
-    assert_eq!((near_text(&long, 1, "b"), near(&long, 1, 2)), ("a".to_owned(), 1));
+    assert_eq!((text(&long, 1, "b"), number(&long, 1, 2)), ("a".to_owned(), 1));
     clock.advance(Duration::from_secs(1));
-    assert_eq!(near_text(&long, 1, "b"), "b");
+    assert_eq!(text(&long, 1, "b"), "b");
     let none = TieredOptions::new().memory_ttl(Duration::ZERO).over(&backing);
     for _ in 0..5 {
-        assert_eq!(near_text(&none, 1, "c"), "b");
+        assert_eq!(text(&none, 1, "c"), "b");
     }
     assert_eq!(none.backend().tier_stats().hits, 5);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Look into the cache directories of vayu.
+/// Inspect cache directories of vayu.
 #[derive(Debug, Parser)]
 #[command(name = "vayu", version)]
 pub(crate) struct Arguments {
@@ -17,11 +17,11 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// List the entries of a directory.
     Ls(Ls),
-    /// Show one entry, and its value where it is MessagePack or JSON.
+    /// Show one entry, with its value if it is MessagePack or JSON.
     Show(Show),
     /// Count the entries of each function.
     Stats(Stats),
-    /// Read every entry and check every byte; exits with 1 if one is damaged.
+    /// Verify the checksum of every entry; exits with 1 if one is corrupt.
     Verify(Verify),
     /// Remove entries.
     Purge(Purge),
@@ -30,8 +30,8 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     #[command(flatten)]
-    pub(crate) place: Place,
-    /// Only entries of this function: its path, or the end of it after `::`.
+    pub(crate) target: Target,
+    /// List entries of this function only: its path, or the end of it after `::`.
     #[arg(long, value_name = "PATH")]
     pub(crate) function: Option<String>,
 }
@@ -39,70 +39,70 @@ pub(crate) struct Ls {
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     #[command(flatten)]
-    pub(crate) place: Place,
-    /// The key as `ls` lists it, or the path of the file in the directory.
+    pub(crate) target: Target,
+    /// The key as printed by `ls`, or the path of the file in the directory.
     pub(crate) entry: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) target: Target,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) target: Target,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Purge {
     #[command(flatten)]
-    pub(crate) place: Place,
-    /// What is to go. Where several are given, entries to which all of them apply.
+    pub(crate) target: Target,
+    /// The entries to remove. With several filters, those that match all of them.
     #[command(flatten)]
-    pub(crate) choice: Choice,
-    /// Say what would go, and remove nothing.
+    pub(crate) filter: Filter,
+    /// Print what would be removed, and remove nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
-pub(crate) struct Choice {
+pub(crate) struct Filter {
     /// Entries of this function: its path, or the end of it after `::`.
     #[arg(long, value_name = "PATH")]
     pub(crate) function: Option<String>,
-    /// Entries that were written longer ago than this, `7d` or `12h 30m`. Units: ms, s, m, h, d, w, and
-    /// words like months.
+    /// Entries older than this, such as `7d` or `12h 30m`. Units: ms, s, m, h, d, w, and words such as
+    /// months.
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub(crate) older_than: Option<Duration>,
     /// Entries that have expired.
     #[arg(long)]
     pub(crate) expired: bool,
-    /// Entries that are damaged.
+    /// Entries that are corrupt.
     #[arg(long)]
-    pub(crate) damaged: bool,
+    pub(crate) corrupt: bool,
     /// Every entry.
-    #[arg(long, conflicts_with_all = ["function", "older_than", "expired", "damaged"])]
+    #[arg(long, conflicts_with_all = ["function", "older_than", "expired", "corrupt"])]
     pub(crate) all: bool,
 }
 
-fn age(text: &str) -> Result<Duration, String> {
-    vayu_core::duration::parse(text).map_err(|error| match &error.suggestions[..] {
+fn age(value: &str) -> Result<Duration, String> {
+    vayu_core::duration::parse(value).map_err(|error| match &error.suggestions[..] {
         [] => error.reason,
-        instead => format!("{}; write `{}`", error.reason, instead.join("` or `")),
+        suggestions => format!("{}; write `{}`", error.reason, suggestions.join("` or `")),
     })
 }
 
-/// What all commands are told.
+/// The arguments of all commands.
 #[derive(Debug, Args)]
-pub(crate) struct Place {
+pub(crate) struct Target {
     /// The cache directory.
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// Write JSON, one object a line.
+    /// Print JSON, one object per line.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -6,5 +6,5 @@ pub(crate) mod show;
 pub(crate) mod stats;
 pub(crate) mod verify;
 
-/// What a command answers, or why it could not be done.
+/// The result of a command.
 pub(crate) type Outcome = Result<crate::Verdict, Box<dyn std::error::Error>>;

@@ -1,7 +1,6 @@
-//! A look into the cache directories of [vayu](https://docs.rs/vayu).
+//! A command line tool for cache directories of [vayu](https://docs.rs/vayu).
 //!
-//! It exits with 0 when all is well, with 1 when what was asked for is not there or is damaged, and
-//! with 2 when it could not be done.
+//! Exit codes: 0 for success, 1 if an entry was not found or is corrupt, 2 for an error.
 
 mod args;
 mod commands;
@@ -16,12 +15,12 @@ use clap::Parser;
 use crate::args::{Arguments, Command};
 use crate::commands::{ls, purge, show, stats, verify};
 
-/// What a command found.
+/// The outcome of a command that has run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    Good,
-    /// What was asked for is not there, or is damaged.
-    Bad,
+    Success,
+    /// An entry was not found, or is corrupt.
+    Failure,
 }
 
 fn main() -> ExitCode {
@@ -33,9 +32,9 @@ fn main() -> ExitCode {
         Command::Purge(arguments) => purge::run(&arguments),
     };
     match result {
-        Ok(Verdict::Good) => ExitCode::SUCCESS,
-        Ok(Verdict::Bad) => ExitCode::from(1),
-        // Whoever reads has seen enough: `vayu ls | head`.
+        Ok(Verdict::Success) => ExitCode::SUCCESS,
+        Ok(Verdict::Failure) => ExitCode::from(1),
+        // The reader of a pipe has ended: `vayu ls | head`.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vayu: {}", output::with_causes(&*error));

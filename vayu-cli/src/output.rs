@@ -1,4 +1,4 @@
-//! How things are written for people and for programs.
+//! Output formats: tables for people, JSON for programs.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use vayu_core::{Clock, SerializerId, SystemClock, Timestamp};
 use vayu_file::{CacheDirectory, EntryInfo};
 
-/// What becomes of an entry when it is asked for now.
+/// The state of an entry at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Fresh,
-    /// It has expired, and may be served while a new value is computed.
+    /// Expired, but served while a new value is computed.
     Stale,
     Expired,
-    Damaged,
+    Corrupt,
 }
 
 impl State {
@@ -25,7 +25,7 @@ impl State {
             (Some(expires), _) if now < expires => Self::Fresh,
             (_, Some(end)) if now < end => Self::Stale,
             (Some(_), _) => Self::Expired,
-            (None, _) => Self::Damaged,
+            (None, _) => Self::Corrupt,
         }
     }
 
@@ -34,7 +34,7 @@ impl State {
             Self::Fresh => "fresh",
             Self::Stale => "stale",
             Self::Expired => "expired",
-            Self::Damaged => "damaged",
+            Self::Corrupt => "corrupt",
         }
     }
 }
@@ -43,14 +43,14 @@ pub(crate) fn now() -> Timestamp {
     SystemClock.now()
 }
 
-/// Whether an entry is of a function that was named by its path or the end of it.
+/// Returns whether an entry belongs to a function that is given by its path or the end of it.
 pub(crate) fn is_of(entry: &EntryInfo, function: &str) -> bool {
     entry.function().is_some_and(|path| {
         path.strip_suffix(function).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
     })
 }
 
-/// A number of bytes in the unit that fits: `12.3 KiB`.
+/// Formats a number of bytes: `12.3 KiB`.
 pub(crate) fn size(bytes: u64) -> String {
     let mut amount = bytes;
     let mut rest = 0;
@@ -64,10 +64,10 @@ pub(crate) fn size(bytes: u64) -> String {
         }
         (amount, rest) = (amount / 1024, amount % 1024);
     }
-    unreachable!("the last unit takes everything")
+    unreachable!("the last unit fits every number")
 }
 
-/// A span of time in its two largest units: `3days 4h`.
+/// Formats a duration in its two largest units: `3days 4h`.
 pub(crate) fn span(time: Duration) -> String {
     let text = humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
@@ -80,7 +80,7 @@ pub(crate) fn age(entry: &EntryInfo, now: Timestamp) -> String {
 pub(crate) fn time_left(entry: &EntryInfo, now: Timestamp) -> String {
     match entry.expires() {
         None => "-".to_owned(),
-        Some(Timestamp::NEVER) => "for ever".to_owned(),
+        Some(Timestamp::NEVER) => "forever".to_owned(),
         Some(expires) => span(expires.saturating_since(now)),
     }
 }
@@ -107,8 +107,7 @@ pub(crate) fn serializer(id: SerializerId) -> String {
     }
 }
 
-/// An entry for programs. Times are in microseconds since 1970, and `expires` is `null` where it
-/// never does.
+/// Formats an entry as JSON. Times are in microseconds since 1970; `expires` is `null` for never.
 pub(crate) fn entry_json(entry: &EntryInfo, now: Timestamp) -> Value {
     let micros = |time: Option<Timestamp>| {
         time.filter(|&time| time != Timestamp::NEVER).map(Timestamp::as_micros)
@@ -126,19 +125,19 @@ pub(crate) fn entry_json(entry: &EntryInfo, now: Timestamp) -> Value {
     })
 }
 
-/// A bar that shows on a terminal how far a walk through a directory is.
+/// Creates a progress bar for reading all entries of a directory.
 pub(crate) fn progress(directory: &CacheDirectory) -> Result<ProgressBar, vayu_core::Error> {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} entries, {eta} left")
-        .expect("a template that is right");
+        .expect("the template is valid");
     Ok(ProgressBar::new(directory.count()?).with_style(style))
 }
 
-/// An error and what caused it, on one line.
+/// Formats an error and its causes on one line.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        write!(text, ": {error}").expect("a string takes everything");
+        write!(text, ": {error}").expect("writing to a string cannot fail");
         cause = error.source();
     }
     text

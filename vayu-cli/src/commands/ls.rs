@@ -1,4 +1,4 @@
-//! `vayu ls`: a line for each entry, written as it is found.
+//! `vayu ls`: a line for each entry, printed while the directory is read.
 
 use std::io::{BufWriter, Write, stdout};
 
@@ -10,10 +10,10 @@ use crate::args::Ls;
 use crate::output::{State, age, entry_json, is_of, now, size, time_left};
 
 pub(crate) fn run(arguments: &Ls) -> Outcome {
-    let directory = CacheDirectory::open(&arguments.place.directory)?;
+    let directory = CacheDirectory::open(&arguments.target.directory)?;
     let now = now();
     let mut out = BufWriter::new(stdout().lock());
-    if !arguments.place.json {
+    if !arguments.target.json {
         writeln!(out, "{:<8} {:>12} {:>14} {:>14}  KEY", "STATE", "SIZE", "AGE", "LEFT")?;
     }
     for entry in directory.entries(Verify::Header) {
@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &Ls) -> Outcome {
         if arguments.function.as_ref().is_some_and(|function| !is_of(&entry, function)) {
             continue;
         }
-        if arguments.place.json {
+        if arguments.target.json {
             writeln!(out, "{}", entry_json(&entry, now))?;
             continue;
         }
@@ -37,5 +37,5 @@ pub(crate) fn run(arguments: &Ls) -> Outcome {
         )?;
     }
     out.flush()?;
-    Ok(Verdict::Good)
+    Ok(Verdict::Success)
 }

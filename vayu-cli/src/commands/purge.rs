@@ -1,4 +1,4 @@
-//! `vayu purge`: entries go.
+//! `vayu purge`: removes entries.
 
 use std::io::{Write, stdout};
 
@@ -8,19 +8,19 @@ use vayu_file::{CacheDirectory, EntryInfo, Verify};
 
 use super::Outcome;
 use crate::Verdict;
-use crate::args::{Choice, Purge};
+use crate::args::{Filter, Purge};
 use crate::output::{State, is_of, now, progress, size};
 
 pub(crate) fn run(arguments: &Purge) -> Outcome {
-    let directory = CacheDirectory::open(&arguments.place.directory)?;
+    let directory = CacheDirectory::open(&arguments.target.directory)?;
     let bar = progress(&directory)?;
     let now = now();
-    // Whether a value is damaged is only known once it was read.
-    let check = if arguments.choice.damaged { Verify::Full } else { Verify::Header };
+    // A corrupt value is found by reading all of it.
+    let check = if arguments.filter.corrupt { Verify::Full } else { Verify::Header };
     let (mut entries, mut bytes) = (0_u64, 0_u64);
     for entry in bar.wrap_iter(directory.entries(check)) {
         let entry = entry?;
-        if !is_chosen(&arguments.choice, &entry, now) {
+        if !matches(&arguments.filter, &entry, now) {
             continue;
         }
         if arguments.dry_run || directory.remove(&entry)? {
@@ -30,21 +30,21 @@ pub(crate) fn run(arguments: &Purge) -> Outcome {
     }
     bar.finish_and_clear();
     let mut out = stdout().lock();
-    if arguments.place.json {
+    if arguments.target.json {
         let removed = !arguments.dry_run;
         writeln!(out, "{}", json!({ "entries": entries, "bytes": bytes, "removed": removed }))?;
     } else {
         let verb = if arguments.dry_run { "would remove" } else { "removed" };
         writeln!(out, "{verb} {entries} entries, {}", size(bytes))?;
     }
-    Ok(Verdict::Good)
+    Ok(Verdict::Success)
 }
 
-fn is_chosen(choice: &Choice, entry: &EntryInfo, now: Timestamp) -> bool {
+fn matches(filter: &Filter, entry: &EntryInfo, now: Timestamp) -> bool {
     let state = State::of(entry, now);
     let is_older = |age| entry.created().is_some_and(|created| now.saturating_since(created) > age);
-    choice.function.as_ref().is_none_or(|function| is_of(entry, function))
-        && choice.older_than.is_none_or(is_older)
-        && (!choice.expired || state == State::Expired)
-        && (!choice.damaged || state == State::Damaged)
+    filter.function.as_ref().is_none_or(|function| is_of(entry, function))
+        && filter.older_than.is_none_or(is_older)
+        && (!filter.expired || state == State::Expired)
+        && (!filter.corrupt || state == State::Corrupt)
 }

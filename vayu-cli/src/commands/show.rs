@@ -12,14 +12,14 @@ use crate::args::Show;
 use crate::output::{State, date, entry_json, now, serializer, size, with_causes};
 
 pub(crate) fn run(arguments: &Show) -> Outcome {
-    let directory = CacheDirectory::open(&arguments.place.directory)?;
+    let directory = CacheDirectory::open(&arguments.target.directory)?;
     let Some(entry) = find(&directory, &arguments.entry)? else {
-        eprintln!("vayu: there is no entry `{}`", arguments.entry);
-        return Ok(Verdict::Bad);
+        eprintln!("vayu: entry `{}` not found", arguments.entry);
+        return Ok(Verdict::Failure);
     };
     let value = directory.value(&entry).map_err(|error| with_causes(&error));
     let mut out = stdout().lock();
-    if arguments.place.json {
+    if arguments.target.json {
         let mut shown = entry_json(&entry, now());
         shown["value"] = value.as_ref().map_or(Value::Null, |bytes| as_json(&entry, bytes));
         writeln!(out, "{shown}")?;
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
             Err(error) => writeln!(out, "\n{error}")?,
         }
     }
-    Ok(if value.is_ok() { Verdict::Good } else { Verdict::Bad })
+    Ok(if value.is_ok() { Verdict::Success } else { Verdict::Failure })
 }
 
 fn find(directory: &CacheDirectory, wanted: &str) -> Result<Option<EntryInfo>, vayu_core::Error> {
@@ -61,7 +61,7 @@ fn write_lines(out: &mut impl Write, entry: &EntryInfo) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The value for people.
+/// Formats a value for people.
 fn as_text(entry: &EntryInfo, bytes: &[u8]) -> String {
     match entry.serializer() {
         Some(SerializerId::MESSAGE_PACK) => {
@@ -79,7 +79,7 @@ fn as_text(entry: &EntryInfo, bytes: &[u8]) -> String {
     }
 }
 
-/// The value for programs: itself where it is JSON, else a text as people see it.
+/// Converts a value to JSON: itself if it is JSON, otherwise the string for people.
 fn as_json(entry: &EntryInfo, bytes: &[u8]) -> Value {
     if entry.serializer() == Some(SerializerId::JSON)
         && let Ok(value) = serde_json::from_slice(bytes)
@@ -89,7 +89,7 @@ fn as_json(entry: &EntryInfo, bytes: &[u8]) -> Value {
     json!(as_text(entry, bytes))
 }
 
-/// The beginning of bytes that have no other form.
+/// Formats up to 256 bytes in hex.
 fn hex(bytes: &[u8]) -> String {
     const SHOWN: usize = 256;
     let digits = const_hex::encode(&bytes[..bytes.len().min(SHOWN)]);

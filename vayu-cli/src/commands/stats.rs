@@ -1,4 +1,4 @@
-//! `vayu stats`: what each function has in the directory.
+//! `vayu stats`: the number and size of the entries of each function.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
@@ -18,7 +18,7 @@ struct Count {
     bytes: u64,
     fresh: u64,
     expired: u64,
-    damaged: u64,
+    corrupt: u64,
 }
 
 impl Count {
@@ -28,13 +28,13 @@ impl Count {
         match state {
             State::Fresh | State::Stale => self.fresh += 1,
             State::Expired => self.expired += 1,
-            State::Damaged => self.damaged += 1,
+            State::Corrupt => self.corrupt += 1,
         }
     }
 }
 
 pub(crate) fn run(arguments: &Stats) -> Outcome {
-    let directory = CacheDirectory::open(&arguments.place.directory)?;
+    let directory = CacheDirectory::open(&arguments.target.directory)?;
     let bar = progress(&directory)?;
     let now = now();
     let mut functions: BTreeMap<String, Count> = BTreeMap::new();
@@ -48,15 +48,15 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
     }
     bar.finish_and_clear();
     let mut out = stdout().lock();
-    if arguments.place.json {
+    if arguments.target.json {
         for (function, count) in functions {
             writeln!(out, "{}", as_json(&function, count))?;
         }
-        return Ok(Verdict::Good);
+        return Ok(Verdict::Success);
     }
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["FUNCTION", "ENTRIES", "SIZE", "FRESH", "EXPIRED", "DAMAGED"]);
+    table.set_header(["FUNCTION", "ENTRIES", "SIZE", "FRESH", "EXPIRED", "CORRUPT"]);
     for (function, count) in &functions {
         table.add_row(row(&function.escape_debug().to_string(), *count));
     }
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
         column.set_cell_alignment(CellAlignment::Right);
     }
     writeln!(out, "{table}")?;
-    Ok(Verdict::Good)
+    Ok(Verdict::Success)
 }
 
 fn row(function: &str, count: Count) -> [String; 6] {
@@ -75,7 +75,7 @@ fn row(function: &str, count: Count) -> [String; 6] {
         size(count.bytes),
         count.fresh.to_string(),
         count.expired.to_string(),
-        count.damaged.to_string(),
+        count.corrupt.to_string(),
     ]
 }
 
@@ -86,6 +86,6 @@ fn as_json(function: &str, count: Count) -> serde_json::Value {
         "bytes": count.bytes,
         "fresh": count.fresh,
         "expired": count.expired,
-        "damaged": count.damaged,
+        "corrupt": count.corrupt,
     })
 }

@@ -1,4 +1,4 @@
-//! `vayu verify`: every byte of every entry is read and checked.
+//! `vayu verify`: reads every entry and verifies its checksum.
 
 use std::io::{Write, stdout};
 
@@ -11,18 +11,18 @@ use crate::args;
 use crate::output::{entry_json, now, progress, size};
 
 pub(crate) fn run(arguments: &args::Verify) -> Outcome {
-    let directory = CacheDirectory::open(&arguments.place.directory)?;
+    let directory = CacheDirectory::open(&arguments.target.directory)?;
     let bar = progress(&directory)?;
     let now = now();
-    let (mut entries, mut bytes, mut damaged) = (0_u64, 0_u64, 0_u64);
+    let (mut entries, mut bytes, mut corrupt) = (0_u64, 0_u64, 0_u64);
     let mut out = stdout().lock();
     for entry in bar.wrap_iter(directory.entries(Verify::Full)) {
         let entry = entry?;
         entries += 1;
         bytes += entry.length();
         if let Some(error) = entry.error() {
-            damaged += 1;
-            if arguments.place.json {
+            corrupt += 1;
+            if arguments.target.json {
                 writeln!(out, "{}", entry_json(&entry, now))?;
             } else {
                 bar.suspend(|| writeln!(out, "{}: {error}", entry.path()))?;
@@ -30,10 +30,10 @@ pub(crate) fn run(arguments: &args::Verify) -> Outcome {
         }
     }
     bar.finish_and_clear();
-    if arguments.place.json {
-        writeln!(out, "{}", json!({ "entries": entries, "bytes": bytes, "damaged": damaged }))?;
+    if arguments.target.json {
+        writeln!(out, "{}", json!({ "entries": entries, "bytes": bytes, "corrupt": corrupt }))?;
     } else {
-        writeln!(out, "{entries} entries, {}, {damaged} damaged", size(bytes))?;
+        writeln!(out, "{entries} entries, {}, {corrupt} corrupt", size(bytes))?;
     }
-    Ok(if damaged == 0 { Verdict::Good } else { Verdict::Bad })
+    Ok(if corrupt == 0 { Verdict::Success } else { Verdict::Failure })
 }
