@@ -43,7 +43,7 @@ pub struct CacheDirectory {
     root: DiskDirectory,
 }
 
-/// How much of an entry is verified.
+/// The part of an entry that is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verify {
@@ -87,7 +87,7 @@ pub enum EntryError {
     Unreadable(io::ErrorKind),
 }
 
-/// How many bytes are read to get the key of an entry; most keys are shorter.
+/// The number of bytes that are read to get the key of an entry; most keys are shorter.
 const PREFIX_LENGTH: u64 = 4 * 1024;
 /// The most bytes that contain a key: a longer one is stored as a digest.
 const LONG_PREFIX_LENGTH: u64 = 128 * 1024;

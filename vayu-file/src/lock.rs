@@ -18,7 +18,7 @@ pub(crate) struct LockFile {
     name: String,
 }
 
-/// How often to retry when the file was removed while it was being locked.
+/// The number of attempts when the file is removed while it is being locked.
 const ATTEMPTS: usize = 8;
 
 /// Tries to lock the file of this name. `None` if it is locked already.

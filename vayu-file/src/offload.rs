@@ -19,8 +19,8 @@ use vayu_core::{Clock, Error, ErrorKind, Result, SystemClock};
 
 use crate::lock::KeyLock;
 
-/// How long an operation is queued before the polling thread checks whether the threads of the pool
-/// may all wait for this operation.
+/// The time after which the polling thread checks whether a queued operation waits for threads of the
+/// pool that may all wait for it.
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// The number of operations of a backend that are running on blocking threads.

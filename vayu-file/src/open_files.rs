@@ -34,8 +34,8 @@ pub(crate) const MAX_OPEN_LENGTH: u64 = 16 * 1024;
 /// different keys before it reads one a second time ([`LocatedKey`](crate::located_key::LocatedKey)).
 const SKIPS_PER_STEP: usize = 4;
 
-/// How often to try the lock for a removal. Other threads hold it for moments only, but after a fork
-/// it may belong to a thread that the child does not have.
+/// The number of attempts to lock for a removal. Other threads hold the lock for moments only, but after
+/// a fork it may belong to a thread that the child does not have.
 const ATTEMPTS: usize = 64;
 
 /// The files that a cache keeps open.

@@ -146,7 +146,7 @@ impl FileOptions {
     /// Accepts a directory that other users may write to, and gives new files and subdirectories its
     /// mode and its group, whatever the umask is.
     ///
-    /// Any user who can write to the directory decides which values the functions return. Without this
+    /// Any user that can write to the directory decides which values the functions return. Without this
     /// option such a directory is refused, and only the owner may read what is written.
     ///
     /// Two set-ups work:

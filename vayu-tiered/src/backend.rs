@@ -102,11 +102,9 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
     }
 
     fn write(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
-        let mut write = self.tiers.begin_write(key, record);
-        if let Some(encoded) = write.encoded.take() {
-            write.result = self.tiers.backing.write(key, encoded);
-        }
-        self.tiers.finish_write(key, write)
+        let (write, bytes) = self.tiers.begin_write(key, record);
+        let result = bytes.map(|bytes| self.tiers.backing.write(key, bytes));
+        self.tiers.finish_write(key, write, result)
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
@@ -122,11 +120,12 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
     }
 
     async fn write_async(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
-        let mut write = self.tiers.begin_write(key, record);
-        if let Some(encoded) = write.encoded.take() {
-            write.result = self.tiers.backing.write_async(key, encoded).await;
-        }
-        self.tiers.finish_write(key, write)
+        let (write, bytes) = self.tiers.begin_write(key, record);
+        let result = match bytes {
+            Some(bytes) => Some(self.tiers.backing.write_async(key, bytes).await),
+            None => None,
+        };
+        self.tiers.finish_write(key, write, result)
     }
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {

@@ -96,10 +96,8 @@ impl Counters {
 pub(crate) struct Write<'a> {
     change: KeyChange<'a>,
     record: Record<TieredValue>,
-    /// The record for the backing tier. `None` if the value has no bytes, or cannot be encoded.
-    pub(crate) encoded: Option<Record<Bytes>>,
-    /// The result of encoding, then that of the backing tier.
-    pub(crate) result: Result<()>,
+    /// The error of encoding the record, if there was one.
+    encoded: Result<()>,
 }
 
 /// A deletion that is in progress.
@@ -209,23 +207,33 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         }
     }
 
-    /// Begins a write.
-    pub(crate) fn begin_write(&self, key: &Key, record: Record<TieredValue>) -> Write<'_> {
+    /// Begins a write. Also returns the record for the backing tier, unless the value has no bytes or
+    /// cannot be encoded.
+    pub(crate) fn begin_write(
+        &self,
+        key: &Key,
+        record: Record<TieredValue>,
+    ) -> (Write<'_>, Option<Record<Bytes>>) {
         let change = self.versions.begin_change(key_slot(key));
-        let (encoded, result) = match encode(&record) {
-            Ok(encoded) => (encoded, Ok(())),
+        let (bytes, encoded) = match encode(&record) {
+            Ok(bytes) => (bytes, Ok(())),
             Err(error) => (None, Err(error)),
         };
-        Write { change, record, encoded, result }
+        (Write { change, record, encoded }, bytes)
     }
 
-    /// Ends a write. Memory stores the value even if the backing tier did not, unless another change of
-    /// the key slot has begun in the meantime.
-    pub(crate) fn finish_write(&self, key: &Key, write: Write<'_>) -> Result<()> {
+    /// Ends a write with the result of the backing tier. Memory stores the value even if the backing tier
+    /// did not, unless another change of the key slot has begun in the meantime.
+    pub(crate) fn finish_write(
+        &self,
+        key: &Key,
+        write: Write<'_>,
+        result: Option<Result<()>>,
+    ) -> Result<()> {
         if let Some(version) = write.change.finish() {
             self.store_copy(key, &write.record, version)?;
         }
-        write.result
+        result.unwrap_or(write.encoded)
     }
 
     /// Begins a deletion: removes the key from memory.
@@ -267,7 +275,7 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
     /// Stores a value in memory only.
     pub(crate) fn write_offline(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
         let change = self.versions.begin_change(key_slot(key));
-        self.finish_write(key, Write { change, record, encoded: None, result: Ok(()) })
+        self.finish_write(key, Write { change, record, encoded: Ok(()) }, None)
     }
 }
 

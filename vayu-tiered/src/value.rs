@@ -66,8 +66,8 @@ impl TieredValue {
         &self.value
     }
 
-    /// Returns the bytes of the value: those of the backing tier, or those that its serializer writes. `None`
-    /// for a value from memory.
+    /// Returns the bytes of a value that was computed or read from the backing tier. `None` for a value
+    /// from memory, and for one that was decoded.
     ///
     /// # Errors
     ///

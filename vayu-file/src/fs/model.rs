@@ -130,7 +130,7 @@ impl Disk {
         state.log.clear();
     }
 
-    /// A copy that goes its own way.
+    /// Returns an independent copy.
     pub(crate) fn fork(&self) -> Self {
         let tree = self.state().tree.clone();
         Self::of(tree, self.state().next_id)
@@ -141,7 +141,7 @@ impl Disk {
         Self(Arc::new((Mutex::new(state), Condvar::new())))
     }
 
-    /// Every disk that a loss of power at this moment may leave behind.
+    /// Returns every disk that a power loss at this moment may leave.
     pub(crate) fn after_power_loss(&self) -> Vec<Self> {
         let state = self.state();
         let mut trees = vec![state.start.clone()];

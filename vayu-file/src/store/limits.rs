@@ -13,12 +13,12 @@ use crate::offload::{CancelFlag, cancelled};
 use crate::shard_usage::{BLOCK, Excess};
 use crate::sweep::{Eviction, Sweep, Swept};
 
-/// How long a write may remove expired entries, and from how many shards.
+/// The time that a write spends on maintenance at most, and the number of shards that it sweeps.
 const MAINTENANCE_TIME: Duration = Duration::from_millis(1);
 const MAINTENANCE_SHARDS: usize = 8;
 
-/// How many entries a sweep inspects in one shard at most. A write inspects this many to enforce the
-/// limits, plus those that it needs to free as much as it has written.
+/// The number of entries that a sweep inspects in one shard at most. A write inspects this many to
+/// enforce the limits, plus those that it needs to free as much as it has written.
 const MAX_INSPECTED: usize = 1024;
 
 /// The cost of listing a shard, as a number of inspected entries.

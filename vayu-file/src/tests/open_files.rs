@@ -47,7 +47,7 @@ fn second_read_of_a_thread_keeps_the_file_open_and_the_third_opens_none() {
     assert_eq!(seen, [(2, 0), (3, 1), (2, 1), (2, 1)]);
 }
 
-/// On a disk on which all files have the same length and time.
+/// All files of the disk have the same length and time.
 #[test]
 fn change_of_an_open_entry_by_another_process_is_seen_by_the_next_read() {
     let clock = ManualClock::new();
