@@ -19,7 +19,7 @@ pub(crate) enum Role {
     /// Another crate that does less: no ttl, or one thread only.
     Partial,
     /// The work without a cache crate: a lower bound.
-    Limit,
+    Baseline,
 }
 
 impl<'a> Contender<'a> {
