@@ -6,7 +6,6 @@
 //! can be dropped at any time.
 
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +14,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
+use vayu_core::__internal::catch_panic;
 use vayu_core::{Clock, Error, ErrorKind, Result, SystemClock};
 
 use crate::lock::KeyLock;
@@ -154,7 +154,7 @@ impl Drop for OffloadedLock {
     fn drop(&mut self) {
         let Some(file) = self.lock.take().and_then(KeyLock::unlock) else { return };
         // Tokio panics if it cannot start a thread. A sweep removes the file later then.
-        let spawn = || drop(self.runtime.spawn_blocking(move || file.remove()));
-        let _ = catch_unwind(AssertUnwindSafe(spawn));
+        let _ =
+            catch_panic("remove lock file", || Ok(self.runtime.spawn_blocking(|| file.remove())));
     }
 }
