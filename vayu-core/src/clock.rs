@@ -1,4 +1,4 @@
-//! Where the time comes from.
+//! Clocks.
 
 mod timer;
 
@@ -15,22 +15,22 @@ use std::time::Duration;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The instant that is never reached: what never expires, expires then.
+    /// The instant that is never reached: the expiry of entries without expiry.
     pub const NEVER: Self = Self(i64::MAX);
 
-    /// The instant this many microseconds after the clock's origin.
+    /// Creates the instant this many microseconds after the clock's origin.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the clock's origin.
+    /// Returns the microseconds since the clock's origin.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// This instant moved by `time` into the future, rounded up to a microsecond.
+    /// Adds `time`, rounded up to a microsecond.
     ///
-    /// What does not fit is [`Timestamp::NEVER`].
+    /// The result is [`Timestamp::NEVER`] on overflow.
     #[must_use]
     #[inline]
     pub const fn saturating_add(self, time: Duration) -> Self {
@@ -40,21 +40,29 @@ impl Timestamp {
         }
     }
 
-    /// Whole microseconds, rounded up.
+    /// Returns whole microseconds, rounded up.
     #[inline]
     pub(crate) const fn micros_of(time: Duration) -> u64 {
-        // `Duration::as_micros` divides 128 bits, which a hit would feel.
+        // `Duration::as_micros` divides 128 bits, which takes a measurable part of a hit.
         let whole = time.as_secs().saturating_mul(1_000_000);
         whole.saturating_add(time.subsec_nanos().div_ceil(1000) as u64)
     }
 
-    /// The microseconds from `earlier` to this instant, zero where `earlier` is later.
+    /// Returns the microseconds from `earlier` to this instant, zero if `earlier` is later.
     #[inline]
     pub(crate) fn micros_since(self, earlier: Self) -> u64 {
         if self < earlier { 0 } else { self.0.wrapping_sub(earlier.0).cast_unsigned() }
     }
 
-    /// The time from `earlier` to this instant, zero where `earlier` is later.
+    /// Returns whether this instant is less than `time` after `start`.
+    ///
+    /// It is not if `start` is later: the clock was set back.
+    #[inline]
+    pub fn is_within(self, start: Self, time: Duration) -> bool {
+        self >= start && self.saturating_since(start) < time
+    }
+
+    /// Returns the time from `earlier` to this instant, zero if `earlier` is later.
     #[inline]
     pub fn saturating_since(self, earlier: Self) -> Duration {
         let micros = self.0.saturating_sub(earlier.0);
@@ -62,22 +70,22 @@ impl Timestamp {
     }
 }
 
-/// A wait that was asked of a [`Clock`].
+/// The future of [`Clock::sleep`].
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A source of time.
 ///
-/// A backend says which clock rules its entries ([`Backend::clock`](crate::Backend::clock)):
+/// A backend chooses the clock of its entries ([`Backend::clock`](crate::Backend::clock)):
 /// [`SystemClock`] where entries outlive the process, [`MonotonicClock`] where they do not. Tests
 /// use [`ManualClock`](crate::testing::ManualClock) (feature `testing`).
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
-    /// The present time.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// A future that is ready once `time` has passed.
+    /// Returns a future that is ready once `time` has passed.
     ///
     /// It must work on any executor and without one. The default waits in real time on a timer
-    /// thread that is started by the first such wait of the process; where no thread can be started,
+    /// thread that is started by the first such wait of the process; if no thread can be started,
     /// it does not wait.
     fn sleep(&self, time: Duration) -> Sleep {
         Box::pin(timer::TimerFuture::new(time))

@@ -1,4 +1,4 @@
-//! How long a computation took, in two bytes.
+//! A duration in two bytes.
 
 use std::time::Duration;
 

@@ -6,15 +6,15 @@ use std::error::Error as StdError;
 /// The result of an operation on a cache or a backend.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong in a cache, a backend or a serializer.
+/// An error of a cache, a backend or a serializer.
 ///
-/// The message names the operation and its subject. It never holds keys, values or secrets. The
+/// The message names the operation and its subject. It never contains keys, values or secrets. The
 /// cause, where there is one, is the [`source`](StdError::source).
 ///
-/// A cached call never returns this error: there a fault of the cache costs time, not the answer.
-/// It is what the methods of [`Cache`](crate::Cache) and of [`Backend`](crate::Backend) answer.
+/// A cached call never returns this error: an error of the cache costs it time only. The methods of
+/// [`Cache`](crate::Cache) and of [`Backend`](crate::Backend) return it.
 ///
-/// It is one pointer, so that answers of a cache are not larger for the errors that they are not.
+/// `Error` is pointer-sized to keep `Result<Option<T>>` small.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Error(Box<Detail>);
@@ -31,7 +31,7 @@ struct Detail {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// No value is stored where one was demanded.
+    /// No value is stored where one is required.
     Miss,
     /// The backend failed or could not be reached. A later attempt may succeed.
     Backend,
@@ -40,7 +40,7 @@ pub enum ErrorKind {
     /// The value or the arguments cannot be encoded by the serializer. Another serializer or
     /// another type is needed.
     Encode,
-    /// What is stored cannot be decoded as the wanted type. The entry is as good as missing.
+    /// The stored value cannot be decoded as the requested type. The entry counts as absent.
     Decode,
     /// The cache is configured in a way that cannot work.
     Configuration,
@@ -65,19 +65,19 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// An error of this kind. The message is lower case and names the operation and its subject.
+    /// Creates an error of this kind. The message is lower case and names the operation and its subject.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Detail { kind, message: message.into(), source: None }))
     }
 
-    /// The same error with its cause.
+    /// Adds the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// What a caller can do about it.
+    /// Returns the kind, by what a caller can do about the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_stands_at_its_own_place_in_the_list() {
+    fn kinds_are_listed_in_the_order_of_their_values() {
         for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, index);
         }

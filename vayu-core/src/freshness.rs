@@ -1,23 +1,22 @@
-//! Whether a record may be served: a pure function of its times.
+//! The freshness of records: a pure function of their times.
 
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// How far in the future a record may have been created and still be believed: clocks of two
-/// machines, or of one before and after a correction, differ by a little.
+/// The maximum time by which the creation of a record may be in the future: clocks of two machines, or
+/// of one before and after a correction, differ a little.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
-/// Whether a record with these times may be served at `now`.
+/// Returns whether a record with these times may be served at `now`.
 ///
-/// A record from the future is not believed: the clock has been set back, and nobody knows how
-/// old the value is.
+/// A record from the future is not: the clock was set back, and the age of the value is unknown.
 #[inline]
 pub(crate) fn is_fresh(created: Timestamp, expires: Timestamp, now: Timestamp) -> bool {
     now < expires && created <= now.saturating_add(CLOCK_SKEW)
 }
 
-/// Whether a record of this age is young enough for the `ttl` that the caller has now, in microseconds,
+/// Returns whether a record is young enough for the current `ttl` of the caller, in microseconds,
 /// which may be shorter than the one it was stored with.
 #[inline]
 pub(crate) fn is_young(created: Timestamp, ttl: u64, now: Timestamp) -> bool {
@@ -41,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn record_from_the_future_is_believed_within_the_skew_only() {
+    fn record_from_the_future_is_served_within_the_skew_only() {
         assert!(is_fresh(at(1000), at(5000), at(1000 - 300)));
         assert!(!is_fresh(at(1000), at(5000), at(1000 - 301)));
     }

@@ -10,25 +10,25 @@ use crate::key::Prefix;
 
 /// Entries that are invalidated together: those with one tag, those of one function, or all.
 ///
-/// A group is known by a number, the same in every process. Two groups with one number are
-/// invalidated together, which costs computations and no wrong answer.
+/// A group is identified by a number, the same in every process. Two groups with one number are
+/// invalidated together, which costs recomputations and is otherwise harmless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Group(u64);
 
 impl Group {
-    /// The entries with this tag.
+    /// Returns the group of the entries with this tag.
     pub fn tag(tag: impl Display) -> Self {
         Self::named(b't', tag)
     }
 
-    /// The entries of the function, or under the text, that the prefix stands for.
+    /// Returns the group of the entries of a prefix: of a function, or of a string.
     pub(crate) fn of_prefix(prefix: &Prefix) -> Self {
         Self::named(b'p', prefix.as_str())
     }
 
     pub(crate) const ALL: Self = Self(0);
 
-    /// No entry is in this group: a backend may keep in its generation what it likes.
+    /// A group without entries, whose generation is for the backend's own use.
     pub const BACKEND: Self = Self(1);
 
     fn named(kind: u8, name: impl Display) -> Self {
@@ -38,7 +38,7 @@ impl Group {
         Self(xxh3_64(&text.0))
     }
 
-    /// The number of the group.
+    /// Returns the number of the group.
     pub fn number(self) -> u64 {
         self.0
     }
@@ -53,13 +53,13 @@ impl Write for Text {
     }
 }
 
-/// How often a generation may have changed: see [`Generations::change_count`].
+/// A count of changes of generations: see [`Generations::change_count`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeCount {
-    /// Another number after each change that was noticed, whether this process made it or another
-    /// one, and after a time in which changes were not noticed.
+    /// A number that changes after each change that was noticed, by this process or another one, and
+    /// after a period in which changes were not noticed.
     pub count: u64,
-    /// Whether the changes of other processes are noticed at present.
+    /// `true` while changes of other processes are noticed.
     pub is_connected: bool,
 }
 
@@ -68,15 +68,15 @@ pub struct ChangeCount {
 ///
 /// An entry carries the generations that its groups had when its computation began, and is served
 /// while they are the same. So a group of any size is invalidated by giving it another generation,
-/// and what is computed meanwhile is outdated when it arrives.
+/// and values computed in the meantime are outdated when they are stored.
 #[async_trait]
 pub trait Generations: Send + Sync {
-    /// The generation of a group; zero if it was never renewed. It must be known for certain:
-    /// whoever answers a generation that is past brings outdated entries back.
+    /// Returns the generation of a group; zero if it was never bumped. It must be the current one: with
+    /// an earlier one, outdated entries are served again.
     ///
     /// # Errors
     ///
-    /// When it cannot be known. The call then goes on without the cache.
+    /// When it cannot be read. The call then goes on without the cache.
     fn generation(&self, group: Group) -> Result<u64>;
 
     /// Gives a group a generation that it never had.
@@ -86,9 +86,9 @@ pub trait Generations: Send + Sync {
     /// When it may still have the old one.
     fn bump(&self, group: Group) -> Result<()>;
 
-    /// Returns how often a generation may have changed, as far as this process knows. While the count
-    /// stands still, and the changes of others are noticed, the cache keeps the generations that it has
-    /// fetched. The default returns `None`: changes of others are not noticed.
+    /// Returns a count that increases when a generation may have changed, as far as this process has
+    /// noticed. While it is the same, and changes of others are noticed, the cache uses the generations
+    /// that it has fetched. The default returns `None`: changes of others are not noticed.
     #[inline]
     fn change_count(&self) -> Option<ChangeCount> {
         None

@@ -1,8 +1,8 @@
-//! What memory in front of a shared backend learns of other processes.
+//! Invalidation of in-memory copies of entries that other processes change.
 
 use std::sync::Weak;
 
-/// What others have changed in a backend.
+/// A change of a backend by another process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Invalidation {
@@ -11,34 +11,32 @@ pub enum Invalidation {
     KeySlot([u8; 2]),
     /// The [generation](crate::Generations) of a group.
     Generations,
-    /// Anything: nobody knows what.
+    /// Anything: the changes are unknown.
     All,
 }
 
-/// Who is told of changes.
+/// A listener for changes of other processes.
 pub trait InvalidationListener: Send + Sync + 'static {
-    /// What was remembered of this is to be asked for again.
+    /// Removes the copies of what was changed.
     fn on_invalidation(&self, change: Invalidation);
 }
 
-/// How a backend that processes share tells of what they change, so that copies of its entries in
-/// memory can be given up: see [`Sharing::invalidation_feed`](crate::Sharing::invalidation_feed).
+/// Notifies in-memory tiers about entries that other processes have changed: see [`Sharing::invalidation_feed`](crate::Sharing::invalidation_feed).
 pub trait InvalidationFeed: Send + Sync {
-    /// Tells this watcher of all changes from now on, for as long as it lives. Whatever may have
-    /// been missed, because a connection was broken for instance, is told as
-    /// [`Invalidation::All`].
-    fn subscribe(&self, watcher: Weak<dyn InvalidationListener>);
+    /// Notifies this listener of all changes from now on, for as long as it lives. If some may have been
+    /// missed, because a connection was lost for instance, it receives [`Invalidation::All`].
+    fn subscribe(&self, listener: Weak<dyn InvalidationListener>);
 
-    /// Whether changes are heard of at present. While they are not, copies are believed until they
-    /// expire, and nothing else is. The default answers that they are.
+    /// Returns whether changes are noticed at present. While they are not, copies are served until they
+    /// expire. The default returns `true`.
     #[inline]
     fn is_connected(&self) -> bool {
         true
     }
 
-    /// Looks for changes, now and then, where nobody brings them. Every call of a cache begins with
-    /// this, before generations are taken and copies are read. The watchers are told of what is found
-    /// before it returns. The default does nothing.
+    /// Looks for changes, now and then, where they are not pushed. Every call of a cache begins with
+    /// this, before generations and copies are read. Listeners are notified before it returns. The
+    /// default does nothing.
     #[inline]
     fn poll(&self) {}
 }

@@ -1,4 +1,4 @@
-//! What identifies one call.
+//! Keys: the identity of calls.
 
 mod builder;
 mod bytes;
@@ -34,7 +34,7 @@ use crate::generation::Group;
 /// The identity of one cached call: what was called, and with what.
 ///
 /// A key has a [`Prefix`], the function, and a second part, either the canonical encoding of the
-/// arguments or a text. Two keys are equal when both parts are, byte by byte. Whether two lists of
+/// arguments or a string. Two keys are equal when both parts are, byte by byte. Whether two lists of
 /// arguments are the same is decided by their [`Serialize`] form: integers of different width,
 /// `1` and `1.0`, `None` and `Some(())`, `0.0` and `-0.0` are all different; maps with the same
 /// entries are equal in any order. A value that asks
@@ -44,7 +44,7 @@ use crate::generation::Group;
 /// A key may have a [version](Self::with_version), which is part of its identity, and may carry
 /// [tags](Self::with_tags), which are not.
 ///
-/// As text a key is `prefix:text`, or `prefix:` and the SHA-256 of the encoded arguments in hex; with a
+/// Displayed, a key is `prefix:string`, or `prefix:` and the SHA-256 of the encoded arguments in hex; with a
 /// version `prefix@version:`, and then the same.
 ///
 /// # Examples
@@ -68,7 +68,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a call with these arguments.
+    /// Creates the key of a call with these arguments.
     ///
     /// A function under `#[cached(prefix = "rates")]` with the arguments `day` and `base` has the
     /// key `Key::new("rates", &(day, base))`: the arguments as a tuple, `(day,)` where it is one,
@@ -84,7 +84,7 @@ impl Key {
         builder.into_key()
     }
 
-    /// The key of a call that is identified by a text.
+    /// Creates the key of a call that is identified by a string.
     pub fn from_text(prefix: impl Into<Prefix>, text: impl AsRef<str>) -> Self {
         let mut builder = KeyBuilder::text(text.as_ref());
         builder.finish(prefix);
@@ -136,23 +136,23 @@ impl Key {
         self.encoded.tags()
     }
 
-    /// Whether the key has a version.
+    /// Returns whether the key has a version.
     pub(crate) fn has_version(&self) -> bool {
         version::split(&self.encoded).0.is_some()
     }
 
-    /// What was called.
+    /// Returns the prefix: the function.
     pub fn prefix(&self) -> &Prefix {
         &self.prefix
     }
 
-    /// The version, if it has one, and what it was called with: a canonical, injective encoding.
+    /// Returns the version, if there is one, and the arguments, in a canonical, injective encoding.
     pub fn encoded_arguments(&self) -> &[u8] {
         &self.encoded
     }
 
-    /// The whole key as bytes, for backends that keep it outside the process: injective, and the
-    /// same in every process and on every machine.
+    /// Returns the whole key as bytes, for backends that store it outside of the process: injective, and
+    /// the same in every process and on every machine.
     ///
     /// The exceptions are functions whose path is not theirs alone (see [`Prefix`]) or that are
     /// generic over a closure type: closures have no name that a later build could be trusted to
@@ -164,12 +164,12 @@ impl Key {
         bytes
     }
 
-    /// The SHA-256 of [`to_bytes`](Self::to_bytes): a name of fixed length.
+    /// Returns the SHA-256 of [`to_bytes`](Self::to_bytes): a name of fixed length.
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.to_bytes()).into()
     }
 
-    /// A hash of the whole key, computed once, seeded at random in each process.
+    /// Returns a hash of the whole key, computed once, seeded at random in each process.
     ///
     /// It is what [`Hash`] feeds to a hasher, so a map from [`Key`] may use [`BuildKeyHasher`], which
     /// hands it on unchanged.
@@ -178,7 +178,7 @@ impl Key {
         self.hash
     }
 
-    /// A number that nobody can guess, another one for each key and time.
+    /// Returns an unpredictable number, another one for each key and time.
     pub(crate) fn random(&self, time: Timestamp) -> u64 {
         hasher::seeded().hash_one((self.hash, time))
     }

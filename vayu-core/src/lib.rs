@@ -1,8 +1,7 @@
 //! The traits and the engine of [vayu](https://docs.rs/vayu): what authors of backends and
 //! serializers need.
 //!
-//! Who wants to cache function calls uses the crate `vayu`, which re-exports what is here and adds
-//! the attribute.
+//! To cache function calls, depend on `vayu`; it re-exports this crate and adds the attribute.
 //!
 //! | to | see |
 //! |---|---|
@@ -16,6 +15,7 @@ pub mod __internal;
 #[doc(hidden)]
 pub mod attribute;
 mod backend;
+mod bounded_map;
 mod cache;
 mod call;
 mod clock;

@@ -1,20 +1,21 @@
-//! What a cache tells the log.
+//! Log events of caches.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::bounded_map::BoundedMap;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
 use crate::key::Prefix;
 use crate::observer::CallOutcome;
+use crate::sync::IgnorePoison;
 
-/// Whether calls are logged at all.
+/// Returns whether calls are logged at all.
 #[inline]
 pub(crate) fn is_enabled() -> bool {
-    // Most programs log less, and a hit asks this.
+    // Most programs log less, and every hit checks this.
     LevelFilter::current() >= LevelFilter::DEBUG && has_subscriber()
 }
 
@@ -23,7 +24,7 @@ fn has_subscriber() -> bool {
     tracing::enabled!(target: "vayu", tracing::Level::DEBUG)
 }
 
-/// Tells of one call, at debug level. Arguments and values are never told.
+/// Logs a call at debug level. Arguments and values are never logged.
 pub(crate) fn log_call(function: &Prefix, outcome: CallOutcome, age: Option<Duration>) {
     let (function, outcome) = (function.as_str(), outcome.as_str());
     match age {
@@ -32,13 +33,19 @@ pub(crate) fn log_call(function: &Prefix, outcome: CallOutcome, age: Option<Dura
     }
 }
 
-/// Warns of faults, once a minute at most for each function and kind.
-#[derive(Debug, Default)]
-pub(crate) struct Warnings(Mutex<HashMap<(String, ErrorKind), Timestamp>>);
+/// Warnings of errors, up to one a minute for each function and kind.
+#[derive(Debug)]
+pub(crate) struct Warnings(Mutex<BoundedMap<(String, ErrorKind), Timestamp>>);
 
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Functions whose last warning is remembered. Past that all are forgotten, and may warn again.
+/// The maximum number of functions and kinds whose last warning is tracked.
 const MAX_TRACKED: usize = 1024;
+
+impl Default for Warnings {
+    fn default() -> Self {
+        Self(Mutex::new(BoundedMap::new(MAX_TRACKED)))
+    }
+}
 
 impl Warnings {
     pub(crate) fn warn(&self, function: &str, error: &Error, now: Timestamp) {
@@ -49,14 +56,10 @@ impl Warnings {
     }
 
     fn is_due(&self, function: &str, kind: ErrorKind, now: Timestamp) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock().ignore_poison();
         let key = (function.to_owned(), kind);
-        let is_due =
-            last.get(&key).is_none_or(|&last| now < last || now.saturating_since(last) >= INTERVAL);
+        let is_due = last.get(&key).is_none_or(|&last| !now.is_within(last, INTERVAL));
         if is_due {
-            if last.len() >= MAX_TRACKED {
-                last.clear();
-            }
             last.insert(key, now);
         }
         is_due

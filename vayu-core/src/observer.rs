@@ -1,4 +1,4 @@
-//! Who is told what a cache does.
+//! Observers of caches.
 
 mod per_function;
 
@@ -10,65 +10,66 @@ pub use self::per_function::{FunctionStats, PerFunctionStats};
 use crate::error::{Error, Result};
 use crate::panic::catch_panic;
 
-/// Is told what a cache does: [`Cache::observe`](crate::Cache::observe).
+/// Receives an event for every call, insertion and error of a cache:
+/// [`Cache::observe`](crate::Cache::observe).
 ///
-/// The methods are called in the middle of calls, by many threads at once, and should be quick. A
-/// panic of one costs its call nothing. None is told arguments, keys or values.
+/// The methods are called during calls, by many threads at once, and should be quick. A panic is
+/// counted and does not affect the call. Events contain no arguments, keys or values.
 pub trait Observer: Send + Sync + 'static {
-    /// A call was answered.
+    /// Called when a call returns.
     fn on_call(&self, call: &CallEvent<'_>) {
         let _ = call;
     }
 
-    /// A value of a function was stored.
+    /// Called when a value of a function was stored.
     fn on_insert(&self, function: &str) {
         let _ = function;
     }
 
-    /// A fault was survived: the call of the function went on without the cache.
+    /// Called for an error of the cache. The call of the function goes on without the cache.
     fn on_error(&self, function: &str, error: &Error) {
         let _ = (function, error);
     }
 
-    /// The function ran to replace a value past its ttl, and failed.
+    /// Called when the function ran to replace a value past its ttl, and failed.
     fn on_refresh_error(&self, function: &str) {
         let _ = function;
     }
 }
 
-/// What an [`Observer`] is told of one call.
+/// A call, as reported to an [`Observer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallEvent<'a> {
-    /// The path of the function, or the text that is its prefix.
+    /// The path of the function, or the string that is its prefix.
     pub function: &'a str,
-    /// How the call was answered.
+    /// The source of the value.
     pub outcome: CallOutcome,
-    /// How old the value was, where it was remembered.
+    /// The age of the value, if it was cached.
     pub age: Option<Duration>,
-    /// How long the function ran for the value, by the clock of the cache: in this call, or when
-    /// the value was computed, which is then the time that was saved. Zero where nobody knows.
+    /// The time that the function took to compute the value, by the clock of the cache: in this call,
+    /// or earlier, which is then the time that was saved. Zero if unknown.
     pub compute_time: Duration,
 }
 
-/// How a call was answered.
+/// The source of the value that a call returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CallOutcome {
-    /// From the cache.
+    /// The cache.
     Hit,
-    /// By running the function.
+    /// A run of the function.
     Miss,
-    /// By the run of another caller.
+    /// The run of another caller, at the time of the call.
     Coalesced,
-    /// With a value past its ttl.
+    /// The cache, with a value past its ttl.
     Stale,
-    /// By running the function in the place of a value past its ttl, or because that was asked for.
+    /// A run of the function to replace a value past its ttl, or a forced refresh.
     Refresh,
 }
 
 impl CallOutcome {
-    /// The name in lower case, as it is logged.
+    /// Returns the name in lower case, as it is logged.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
@@ -80,7 +81,7 @@ impl CallOutcome {
     }
 }
 
-/// The observers of a cache: a list that only grows, so that it is read without a lock.
+/// The observers of a cache: a linked list that only grows, so that it is read without a lock.
 #[derive(Default)]
 pub(crate) struct Observers(OnceLock<Box<Node>>);
 
@@ -100,11 +101,11 @@ impl Observers {
         let mut place = self;
         while let Err(back) = place.0.set(node) {
             node = back;
-            place = &place.0.get().expect("it is set, so the new one was refused").next;
+            place = &place.0.get().expect("the cell was set before").next;
         }
     }
 
-    /// Tells all of them. The answer is the first panic.
+    /// Calls all observers. Returns the error of the first panic.
     pub(crate) fn notify(&self, event: impl Fn(&dyn Observer)) -> Result<()> {
         let mut result = Ok(());
         let mut place = self;

@@ -8,18 +8,36 @@
 use std::process;
 use std::sync::OnceLock;
 
+/// The id of a process, to find out whether this is still the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessId(u32);
+
+impl ProcessId {
+    /// Returns the id of the running process.
+    #[inline]
+    pub fn current() -> Self {
+        Self(process::id())
+    }
+
+    /// Returns whether this is the running process. It is not in a child that was forked since.
+    #[inline]
+    pub fn is_current(self) -> bool {
+        self == Self::current()
+    }
+}
+
 /// A value that a child process replaces by one of its own where it cannot use that of its parent.
 #[derive(Debug)]
 pub struct PerProcess<T> {
     value: T,
-    process: u32,
+    process: ProcessId,
     child: OnceLock<Box<Self>>,
 }
 
 impl<T> PerProcess<T> {
     /// Creates a value of the running process.
     pub fn new(value: T) -> Self {
-        Self { value, process: process::id(), child: OnceLock::new() }
+        Self { value, process: ProcessId::current(), child: OnceLock::new() }
     }
 
     /// Returns the value that was made last: that of this process, or of the parent that it still
@@ -34,7 +52,7 @@ impl<T> PerProcess<T> {
     #[cold]
     pub fn replace_after_fork(&self, make: impl FnOnce() -> T) -> bool {
         let last = self.last();
-        if last.process == process::id() {
+        if last.process.is_current() {
             return false;
         }
         last.child.get_or_init(|| Box::new(Self::new(make())));
@@ -52,7 +70,7 @@ impl<T> PerProcess<T> {
 
     #[cfg(test)]
     pub(crate) fn of_parent(value: T) -> Self {
-        Self { process: process::id() ^ 1, ..Self::new(value) }
+        Self { process: ProcessId(process::id() ^ 1), ..Self::new(value) }
     }
 }
 

@@ -9,10 +9,10 @@ use crate::compact_duration::CompactDuration;
 use crate::freshness::CLOCK_SKEW;
 use crate::serializer::SerializerId;
 
-/// What a backend keeps for one key: the value in its stored form, and what the engine must know
-/// to decide whether that value may be served.
+/// The record of one key: the value in its stored form, and the data from which the engine decides
+/// whether that value may be served.
 ///
-/// A backend stores a record whole and gives it back unchanged. It may drop one at any time.
+/// A backend stores a record whole and returns it unchanged. It may drop one at any time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<V> {
     value: V,
@@ -26,7 +26,8 @@ pub struct Record<V> {
 }
 
 impl<V> Record<V> {
-    /// A record of `value` that was created at `created` and is fresh until just before `expires`.
+    /// Creates a record of `value` that was created at `created` and is fresh until just before
+    /// `expires`.
     ///
     /// It is not served stale, and its schema stamp and serializer are zero.
     pub fn new(value: V, created: Timestamp, expires: Timestamp) -> Self {
@@ -36,15 +37,14 @@ impl<V> Record<V> {
         Self { value, created, expires, stale_until, schema, serializer, compute_time, weight }
     }
 
-    /// The same record with the instant until which it may be served after it has expired.
+    /// Sets the instant until which the record may be served after it has expired.
     #[must_use]
     pub fn with_stale_until(mut self, stale_until: Timestamp) -> Self {
         self.stale_until = stale_until.max(self.expires);
         self
     }
 
-    /// Returns the same record with other times: of its creation, of the end of its freshness, and of
-    /// its end.
+    /// Sets the times of the record: of its creation, of the end of its freshness, and of its end.
     #[must_use]
     pub fn with_times(
         mut self,
@@ -57,10 +57,10 @@ impl<V> Record<V> {
         self
     }
 
-    /// Returns the record as a machine takes it that has read it at `now`, by its own clock. Where the
-    /// clock of the machine that wrote it is ahead, the record was created in the future: it is taken
-    /// as created now, and lives for its ttl from now on. One that no caller would be served, as it is
-    /// too far in the future, stays as it is.
+    /// Corrects the times of a record that was read at `now`, by the clock of the reading machine. If the
+    /// clock of the machine that wrote it is ahead, the record was created in the future: it counts as
+    /// created now, and lives for its ttl from now on. A record too far in the future is not served and
+    /// stays unchanged.
     #[must_use]
     pub fn as_read_at(self, now: Timestamp) -> Self {
         let created = self.created;
@@ -75,29 +75,28 @@ impl<V> Record<V> {
         self.with_times(now, expires, stale_until)
     }
 
-    /// The same record with the stamp of the value's type and of the `version` of its meaning.
+    /// Sets the schema stamp: of the value's type, and of what its validity depends on.
     #[must_use]
     pub fn with_schema(mut self, schema: u64) -> Self {
         self.schema = schema;
         self
     }
 
-    /// The same record with the number of the serializer that made the value's stored form.
+    /// Sets the serializer of the value's stored form.
     #[must_use]
     pub fn with_serializer(mut self, serializer: SerializerId) -> Self {
         self.serializer = serializer;
         self
     }
 
-    /// The same record with the time that the function ran for the value, of which about four
-    /// digits are kept.
+    /// Sets the time that the function took to compute the value, with about four digits.
     #[must_use]
     pub fn with_compute_time(mut self, compute_time: Duration) -> Self {
         self.compute_time = CompactDuration::new(compute_time);
         self
     }
 
-    /// The same record with what it weighs in a backend that has a limit by weight.
+    /// Sets the weight in a backend that has a limit by weight.
     #[inline]
     #[must_use]
     pub fn with_weight(mut self, weight: u32) -> Self {
@@ -105,7 +104,7 @@ impl<V> Record<V> {
         self
     }
 
-    /// The value in its stored form.
+    /// Returns the value in its stored form.
     pub fn value(&self) -> &V {
         &self.value
     }
@@ -115,44 +114,44 @@ impl<V> Record<V> {
         &mut self.value
     }
 
-    /// When the value was computed, by the clock of the backend.
+    /// Returns when the value was computed, by the clock of the backend.
     pub fn created(&self) -> Timestamp {
         self.created
     }
 
-    /// The first instant at which the value is no longer fresh.
+    /// Returns the first instant at which the value is no longer fresh.
     pub fn expires(&self) -> Timestamp {
         self.expires
     }
 
-    /// The first instant at which a backend may forget the record. Never before [`expires`].
+    /// Returns the first instant at which a backend may remove the record. Never before [`expires`].
     ///
     /// [`expires`]: Self::expires
     pub fn stale_until(&self) -> Timestamp {
         self.stale_until
     }
 
-    /// The time for which the value may be served after it has expired.
+    /// Returns the time for which the value may be served after it has expired.
     pub fn stale_for(&self) -> Duration {
         self.stale_until.saturating_since(self.expires)
     }
 
-    /// The stamp of the value's type and of the `version` of its meaning.
+    /// Returns the schema stamp.
     pub fn schema(&self) -> u64 {
         self.schema
     }
 
-    /// The number of the serializer that made the value's stored form.
+    /// Returns the serializer of the value's stored form.
     pub fn serializer(&self) -> SerializerId {
         self.serializer
     }
 
-    /// How long the function ran for the value; zero where nobody knows.
+    /// Returns the time that the function took to compute the value; zero if unknown.
     pub fn compute_time(&self) -> Duration {
         self.compute_time.time()
     }
 
-    /// What the record weighs; zero where nobody has said so.
+    /// Returns the weight; zero if it was not set.
     #[inline]
     pub fn weight(&self) -> u32 {
         self.weight
@@ -163,7 +162,7 @@ impl<V> Record<V> {
         self.compute_time
     }
 
-    /// The same record with another form of its value.
+    /// Converts the value to another form.
     #[inline]
     pub fn map<W>(self, form: impl FnOnce(V) -> W) -> Record<W> {
         Record {
@@ -178,7 +177,7 @@ impl<V> Record<V> {
         }
     }
 
-    /// The record taken apart: only the value is left.
+    /// Returns the value alone.
     pub fn into_value(self) -> V {
         self.value
     }

@@ -1,4 +1,4 @@
-//! From values to what a backend keeps, and back.
+//! Conversion of values to their stored form and back.
 
 mod any_value;
 #[cfg(feature = "bincode")]
@@ -39,16 +39,15 @@ pub use self::message_pack::MessagePack;
 pub use self::postcard::Postcard;
 use crate::error::Result;
 
-/// Turns a value into the form that a backend keeps, and back.
+/// A conversion of values to the form that a backend stores, and back.
 ///
 /// # Behavior
 ///
-/// What `deserialize` answers for the form that `serialize` gave must be the same value. A value
-/// for which that cannot be had must be refused by `serialize`; it is then returned to its caller
-/// and not stored.
+/// `deserialize` must return the same value that `serialize` was given. A value for which that is
+/// impossible must be refused by `serialize`; it is then returned to its caller and not stored.
 ///
-/// `deserialize` is given whatever the backend found. It must answer an error for bytes that it
-/// did not write, in bounded memory and time.
+/// `deserialize` gets whatever the backend has found. It must return an error for bytes that it did
+/// not write, in bounded memory and time.
 ///
 /// # Examples
 ///
@@ -85,39 +84,38 @@ use crate::error::Result;
     note = "`MessagePack` and `Json` need `serde::Serialize + serde::de::DeserializeOwned`"
 )]
 pub trait Serializer<T>: Send + Sync + 'static {
-    /// The form in which a backend keeps the value.
+    /// The form in which a backend stores the value.
     type Stored: Clone + Send + Sync + 'static;
 
-    /// The number of the format. It is kept with each entry, and an entry with another one is a
+    /// Returns the id of the format. It is stored with each entry, and an entry with another one is a
     /// miss.
     fn id(&self) -> SerializerId;
 
-    /// A stamp of the type `T`. It is kept with each entry, and an entry with another one is a
+    /// Returns a stamp of the type `T`. It is stored with each entry, and an entry with another one is a
     /// miss.
     ///
-    /// The default is made of the type's name, so the value of one type is never decoded as
+    /// The default is a hash of the type's name, so the value of one type is never decoded as
     /// another.
     fn schema(&self) -> u64 {
         xxh3_64(type_name::<T>().as_bytes())
     }
 
-    /// The stored form of a value.
+    /// Encodes a value.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Encode`](crate::ErrorKind::Encode) for a value that this format cannot give
-    /// back exactly.
+    /// [`ErrorKind::Encode`](crate::ErrorKind::Encode) for a value that this format cannot
+    /// represent exactly.
     fn serialize(&self, value: &T) -> Result<Self::Stored>;
 
-    /// The value of a stored form.
+    /// Decodes a value.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for what is not the form of a `T`.
+    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for what is not an encoded `T`.
     fn deserialize(&self, stored: &Self::Stored) -> Result<T>;
 
-    /// [`deserialize`](Self::deserialize) for a form that nobody needs any more: the value may be
-    /// taken out of it.
+    /// Decodes a value, and may move it out of `stored`, which the caller will not use again.
     ///
     /// # Errors
     ///
@@ -152,7 +150,7 @@ pub enum ValueClass {
     Inline,
 }
 
-/// The number of a stored format. Numbers from 0x8000 are free for formats of users.
+/// The id of a stored format. Numbers from 0x8000 are free for formats of users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct SerializerId(pub(crate) u16);
 
@@ -168,18 +166,18 @@ impl SerializerId {
     /// Bincode 2 in its standard configuration.
     pub const BINCODE: Self = Self(5);
 
-    /// The number of a user's format: `number` is counted from 0x8000, and its highest bit is
+    /// Returns the id of a user's format: `number` is counted from 0x8000, and its highest bit is
     /// ignored.
     pub const fn user(number: u16) -> Self {
         Self(number | 0x8000)
     }
 
-    /// The number as it is written in an entry.
+    /// Returns the number as it is written in an entry.
     pub const fn as_u16(self) -> u16 {
         self.0
     }
 
-    /// The number as it was read from an entry.
+    /// Returns the id of a number that was read from an entry.
     pub const fn from_u16(number: u16) -> Self {
         Self(number)
     }

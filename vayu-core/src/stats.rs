@@ -1,4 +1,4 @@
-//! What a cache has done so far.
+//! Statistics of a cache.
 
 mod striped;
 
@@ -8,47 +8,47 @@ use self::striped::{Event, StripedCounters};
 use crate::backend::Usage;
 use crate::error::ErrorKind;
 
-/// What a cache has done since it was made, and how full it is.
+/// Statistics of a cache since it was created.
 ///
-/// Each call counts once, as a hit, a miss, a wait, stale or a refresh; a refresh in a task counts as
+/// Each call counts once, as a hit, a miss, coalesced, stale or a refresh; a refresh in a task counts as
 /// a call of its own. The numbers are read one after another while calls go on, so they may be apart
 /// by the calls of that moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Calls that were answered from the backend.
+    /// Calls that returned a value from the backend.
     pub hits: u64,
     /// Calls that ran the function.
     pub misses: u64,
-    /// Calls that were answered by the run of another caller.
+    /// Calls that returned the value that another caller computed at the time.
     pub coalesced: u64,
-    /// Calls that were answered with a value past its ttl, at once or because the function failed.
+    /// Calls that returned a value past its ttl, at once or because the function failed.
     pub stale: u64,
     /// Calls that ran the function to replace a value past its ttl, or because they were asked to
-    /// by [`Entry::refresh`](crate::Entry::refresh), and answered what it gave.
+    /// by [`Entry::refresh`](crate::Entry::refresh), and returned the new value.
     pub refreshes: u64,
-    /// Runs of the function that were to replace a value past its ttl and gave none.
+    /// Runs of the function to replace a value past its ttl that returned none.
     pub failed_refreshes: u64,
     /// Values that were stored.
     pub inserts: u64,
-    /// Faults that were survived, of all kinds.
+    /// Errors of all kinds. The calls went on without the cache.
     pub errors: u64,
-    /// Computations under way at this moment.
+    /// Computations in progress.
     pub in_flight: usize,
-    /// How full the backend is, and what it has dropped.
+    /// The usage of the backend.
     pub usage: Usage,
-    /// Why the cache is [off](crate::Cache::off), if it could not be opened: the error and its causes.
+    /// The error for which the cache is [off](crate::Cache::off), with its causes.
     pub off: Option<String>,
     errors_by_kind: [u64; ErrorKind::ALL.len()],
 }
 
 impl Stats {
-    /// Calls in all.
+    /// Returns the number of calls.
     pub fn calls(&self) -> u64 {
         self.hits + self.misses + self.coalesced + self.stale + self.refreshes
     }
 
-    /// Faults of one kind that were survived.
+    /// Returns the number of errors of one kind.
     pub fn errors_of(&self, kind: ErrorKind) -> u64 {
         self.errors_by_kind[kind as usize]
     }

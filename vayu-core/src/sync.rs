@@ -40,10 +40,30 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Locks. A panic under one of our locks cannot leave anything half-done: no code of others runs
-/// there.
+/// The result of locking, without regard to panics while the lock was held.
+///
+/// No code of users runs while a lock of this workspace is held, so a panic leaves nothing
+/// half-changed.
+pub trait IgnorePoison {
+    /// The guard of the lock.
+    type Guard;
+
+    /// Returns the guard, whether or not the lock is poisoned.
+    fn ignore_poison(self) -> Self::Guard;
+}
+
+impl<G> IgnorePoison for Result<G, PoisonError<G>> {
+    type Guard = G;
+
+    #[inline]
+    fn ignore_poison(self) -> G {
+        self.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Locks a mutex, poisoned or not.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock().ignore_poison()
 }
 
 /// Runs a future on this thread, which sleeps while the future waits.
@@ -70,7 +90,7 @@ impl Signal {
     fn wait(&self) {
         let mut raised = lock(&self.raised);
         while !*raised {
-            raised = self.changed.wait(raised).unwrap_or_else(PoisonError::into_inner);
+            raised = self.changed.wait(raised).ignore_poison();
         }
         *raised = false;
     }

@@ -1,4 +1,4 @@
-//! What the validity of a record depends on besides its type, written into its schema stamp.
+//! Validity of records: flags in the schema stamp for all that it depends on besides the type.
 //!
 //! The schema stamp of a record is the sum of three numbers: a stamp of the type, the generations of its
 //! groups (whose lowest 16 bits are zero) and a mark. A reader that knows the type finds the mark in the
@@ -10,11 +10,11 @@ use crate::key::Key;
 use crate::record::Record;
 use crate::serializer::SerializerId;
 
-/// What the validity of a record depends on. The default is nothing.
+/// Flags of what the validity of a record depends on. The default is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct SchemaFlags(u16);
 
-/// How many bits a mark has.
+/// The number of bits of the flags.
 pub(crate) const BITS: u32 = u16::BITS;
 
 impl SchemaFlags {
@@ -65,7 +65,7 @@ impl SchemaFlags {
 /// By this a mark is told from the stamps of other types.
 const SIGNATURE: u16 = 0b1011_0110_0101_1000;
 
-/// How a reader is to judge a record.
+/// The validity of a record for a reader.
 pub(crate) enum Validity {
     /// It is valid by the rules of the reader.
     Valid,

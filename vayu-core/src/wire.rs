@@ -1,8 +1,11 @@
-//! The bytes in which a record leaves the process, version 1.
+//! The encoding of records outside of the process, version 1.
 //!
-//! A backend that keeps bytes writes what [`encode`] gives and believes nothing that
-//! [`EncodedEntry::parse`] refuses: every bit of an entry is covered by a check, and the entry holds its
-//! own key. The format is described in `docs/format.md`.
+//! An entry is a header of 80 bytes, the key and the value. The header has a magic number, the version of
+//! the format, flags, the times and lengths, and two checksums: a CRC-32 of the header, by which the
+//! times can be trusted without reading the rest, and an XXH3-128 of all other bytes. So every bit is
+//! covered by a check. The entry contains its own key, by which a reader detects that it has found the
+//! entry of another one. A backend writes what [`encode`] returns, and treats what
+//! [`EncodedEntry::parse`] rejects as absent. The format is specified in `docs/format.md`.
 //!
 //! # Examples
 //!
@@ -41,37 +44,37 @@ use crate::record::Record;
 /// A key longer than this, in bytes, is written as its SHA-256.
 const LONGEST_KEY: usize = 64 * 1024;
 
-/// Where the checksum stands. It covers what is before and what is behind it.
+/// The position of the checksum, which covers all bytes before and after it.
 const CHECKSUM: Range<usize> = 64..80;
 
-/// Why bytes are no entry.
+/// The reason why bytes are not a valid entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
-    /// There are fewer bytes than a header has.
+    /// The input is shorter than a header.
     #[error("shorter than a header")]
     TooShort,
-    /// They do not begin as an entry does.
+    /// The magic number is wrong.
     #[error("bad magic number")]
     BadMagic,
-    /// The entry is of a version that this one cannot read.
+    /// The version of the format is not supported.
     #[error("unsupported version of the format")]
     UnsupportedVersion,
-    /// The entry has a property that must be understood and is not.
+    /// A required flag is unknown.
     #[error("unknown required flag")]
     UnknownFlags,
-    /// The header is damaged.
+    /// The header is corrupt.
     #[error("corrupt header")]
     CorruptHeader,
-    /// There are more or fewer bytes than the header says.
+    /// The length of the input differs from the header.
     #[error("length differs from the header")]
     LengthMismatch,
-    /// The key or the value is damaged.
+    /// The key or the value is corrupt.
     #[error("wrong checksum")]
     ChecksumMismatch,
 }
 
-/// A key as an entry has it.
+/// A key as it is stored in an entry.
 #[derive(Debug, Clone)]
 pub struct WireKey {
     bytes: Vec<u8>,
@@ -79,14 +82,14 @@ pub struct WireKey {
 }
 
 impl WireKey {
-    /// The bytes of a key and their digest, each computed once.
+    /// Computes the bytes of a key and their digest.
     pub fn new(key: &Key) -> Self {
         let bytes = key.to_bytes();
         let digest = Sha256::digest(&bytes).into();
         Self { bytes, digest }
     }
 
-    /// The SHA-256 of the key, to make a name of: [`Key::digest`].
+    /// Returns the SHA-256 of the key, for use in names: [`Key::digest`].
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
@@ -95,13 +98,13 @@ impl WireKey {
         self.bytes.len() > LONGEST_KEY
     }
 
-    /// What is written into the entry.
+    /// Returns the bytes that are stored in the entry.
     fn field(&self) -> &[u8] {
         if self.is_long() { &self.digest } else { &self.bytes }
     }
 }
 
-/// The entry of a key and its record.
+/// Encodes the entry of a key and its record.
 pub fn encode(key: &WireKey, record: &Record<Bytes>) -> Vec<u8> {
     let value = record.value();
     let header = Header::new(record, key.field(), key.is_long());
@@ -114,7 +117,7 @@ pub fn encode(key: &WireKey, record: &Record<Bytes>) -> Vec<u8> {
     bytes
 }
 
-/// An entry that has passed every check that it can be put to without knowing its key.
+/// An entry that has passed every check that does not need its key.
 #[derive(Debug, Clone, Copy)]
 pub struct EncodedEntry<'a> {
     header: Header,
@@ -123,7 +126,7 @@ pub struct EncodedEntry<'a> {
 }
 
 impl<'a> EncodedEntry<'a> {
-    /// Reads an entry. It is the whole of `bytes`.
+    /// Parses an entry, which is the whole of `bytes`.
     ///
     /// # Errors
     ///
@@ -139,8 +142,8 @@ impl<'a> EncodedEntry<'a> {
         Ok(entry)
     }
 
-    /// Reads the header and the key from the beginning of an entry, of which `bytes` need not be
-    /// the whole. Neither the key nor what there is of the value has been checked.
+    /// Parses the header and the key at the beginning of an entry, which may be incomplete. Neither the
+    /// key nor the value is verified.
     ///
     /// # Errors
     ///
@@ -154,28 +157,28 @@ impl<'a> EncodedEntry<'a> {
         Ok(Self { header, key, value })
     }
 
-    /// What is known of it apart from the key and the value.
+    /// Returns the header.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Whether it is the entry of this key.
+    /// Returns whether this is the entry of this key.
     pub fn is_of(&self, key: &WireKey) -> bool {
         self.header.has_digest() == key.is_long() && self.key == key.field()
     }
 
-    /// The stored form of the value.
+    /// Returns the stored form of the value.
     pub fn value(&self) -> &'a [u8] {
         self.value
     }
 
-    /// Where the value stands in the bytes of the entry.
+    /// Returns the range of the value in the bytes of the entry.
     pub fn value_range(&self) -> Range<usize> {
         let start = self.header.length() + self.key.len();
         start..start + self.value.len()
     }
 
-    /// The record, with this as its value: the bytes of [`value`](Self::value).
+    /// Creates the record with this value: the bytes of [`value`](Self::value).
     pub fn record<V>(&self, value: V) -> Record<V> {
         let header = &self.header;
         Record::new(value, header.created(), header.expires())
@@ -185,13 +188,12 @@ impl<'a> EncodedEntry<'a> {
             .with_compute_time(header.compute_time())
     }
 
-    /// The function, as far as the key tells: not where the key was so long that only its digest
-    /// is kept.
+    /// Returns the function. `None` if only the digest of the key is stored, because it is long.
     pub fn function(&self) -> Option<&'a str> {
         self.display_key().map(|display_key| display_key.prefix)
     }
 
-    /// The key as text, as [`Key`] displays it.
+    /// Returns the key as [`Key`] displays it.
     pub fn key_text(&self) -> Option<String> {
         self.display_key().map(|display_key| display_key.to_string())
     }

@@ -13,9 +13,10 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use vayu_core::__internal::IgnorePoison;
 use vayu_core::{Group, Invalidation, InvalidationListener, Result, Timestamp};
 
 use crate::errno::is_absence;
@@ -114,11 +115,11 @@ impl FeedPoller {
     }
 
     fn listeners(&self) -> MutexGuard<'_, Vec<Weak<dyn InvalidationListener>>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listeners.lock().ignore_poison()
     }
 
     fn last_log(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
-        self.last_log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last_log.lock().ignore_poison()
     }
 }
 

@@ -8,13 +8,13 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
-use vayu_core::__internal::catch_panic;
+use vayu_core::__internal::{IgnorePoison, catch_panic};
 use vayu_core::{Clock, Error, ErrorKind, Result, SystemClock};
 
 use crate::lock::KeyLock;
@@ -59,7 +59,7 @@ struct Job<F> {
 impl<F> Job<F> {
     /// Takes the operation out, unless another thread did, or it was cancelled.
     fn take(&self) -> Option<F> {
-        self.operation.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.operation.lock().ignore_poison().take()
     }
 }
 

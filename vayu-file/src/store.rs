@@ -17,8 +17,9 @@ mod write;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use vayu_core::__internal::IgnorePoison;
 use vayu_core::{
     Clock, Error, ErrorKind, Invalidation, Key, Lease, LeaseGuard, Result, SingleFlight, Timestamp,
     Usage,
@@ -260,7 +261,7 @@ impl Store {
     }
 
     fn shard_usage(&self) -> MutexGuard<'_, ShardUsage> {
-        self.shard_usage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shard_usage.lock().ignore_poison()
     }
 }
 

@@ -1,4 +1,8 @@
-//! The default backend, on quick_cache's map.
+//! The default backend, on the map of quick_cache.
+//!
+//! Two levels: a table of seqlock slots with copies of small entries, which is read without a lock
+//! ([`crate::seqlock`]), and a sharded concurrent map, which holds all entries and decides what is
+//! evicted. Expired entries are removed by sweeps that writers and misses start ([`crate::pacer`]).
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -20,12 +24,12 @@ use crate::pacer::SweepPacer;
 use crate::seqlock::SeqlockCache;
 use crate::value::MemoryValue;
 
-/// Keeps values in a concurrent map, by reference.
+/// A backend that stores values in a concurrent map, by reference.
 ///
-/// No code of the values runs under a lock of the map: what is replaced, evicted or swept is
-/// dropped afterwards.
+/// No destructor of a value runs while a lock of the map is held: replaced, evicted and swept entries
+/// are dropped afterwards.
 ///
-/// `V` is what holds a value: [`AnyValue`] unless it is a part of another backend, which keeps more.
+/// `V` is the stored form: [`AnyValue`], or more than that where it is a part of another backend.
 pub struct MemoryBackend<V = AnyValue> {
     maps: PerProcess<RecordMap<V>>,
     /// The limits of each map.
@@ -40,7 +44,7 @@ pub struct MemoryBackend<V = AnyValue> {
 type RecordMap<V> = Map<CompactKey, Record<V>, ByWeight, BuildKeyHasher, EvictionListener>;
 
 impl<V: MemoryValue> MemoryBackend<V> {
-    /// An empty backend with these options.
+    /// Creates an empty backend with these options.
     ///
     /// # Panics
     ///
@@ -59,7 +63,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
             .ghost_allocation(GHOSTS)
             .build()
             .expect("both capacities are set");
-        // What is heavy may be kept for being read in front, which no limit by weight knows.
+        // A lock-free read would keep a heavy entry from being evicted, whatever its weight.
         let is_counted = options.weights.is_none();
         let seqlock = Arc::new(if is_counted {
             SeqlockCache::with_capacity(entries)
@@ -83,8 +87,8 @@ impl<V: MemoryValue> MemoryBackend<V> {
         self.maps.get()
     }
 
-    /// Begins an empty map if the present one is that of a parent process, in which a thread that
-    /// does not exist here may hold a lock for good. Returns whether it was.
+    /// Starts an empty map if the present one is that of a parent process, in which a thread that does
+    /// not exist here may hold a lock forever. Returns whether it was.
     #[cold]
     fn replace_map_after_fork(&self) -> bool {
         self.maps.replace_after_fork(|| {
@@ -93,26 +97,26 @@ impl<V: MemoryValue> MemoryBackend<V> {
         })
     }
 
-    /// Finds a record whose shard of the map another thread holds at the moment.
+    /// Reads a record whose shard of the map another thread has locked.
     #[cold]
     fn get_contended(&self, key: &Key) -> Option<Record<V>> {
         self.replace_map_after_fork();
         self.map().get(&KeyRef(key))
     }
 
-    /// [`sweep_if_due`](Self::sweep_if_due) out of the way of those who find something.
+    /// Calls [`sweep_if_due`](Self::sweep_if_due), out of line for hits.
     #[cold]
     fn sweep_if_due_cold(&self) {
         self.sweep_if_due(self.clock.now());
     }
 
-    /// Lets the map know that a key was asked for.
+    /// Marks a key as used in the map.
     #[cold]
     fn record_access(&self, key: &Key) {
         drop_quietly(self.map().try_get(&KeyRef(key)).ok());
     }
 
-    /// Drops what has expired, if it is time for that.
+    /// Removes expired entries, if a sweep is due.
     #[inline]
     fn sweep_if_due(&self, now: Timestamp) {
         if self.pacer.is_due(now) {
@@ -120,8 +124,8 @@ impl<V: MemoryValue> MemoryBackend<V> {
         }
     }
 
-    /// Drops the entries that may be dropped at `now`, or all. Answers how many those were, and
-    /// when the first of the others may be.
+    /// Removes the entries that have expired at `now`, or all entries. Returns their number, and when
+    /// the first of the others expires.
     fn remove_where_due(&self, now: Option<Timestamp>) -> (u64, Timestamp) {
         let dropped = RefCell::new(Vec::new());
         let next = Cell::new(Timestamp::NEVER);
@@ -133,7 +137,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
                 next.set(next.get().min(end));
             } else {
                 self.seqlock.invalidate_key(key);
-                // The map drops the record under its lock: this keeps the value alive until later.
+                // The map drops the record under its lock: the clone keeps the value alive until later.
                 dropped.borrow_mut().push(record.clone());
             }
             stays
@@ -149,15 +153,16 @@ fn map<V: Clone>(limits: &Options, evictions: &EvictionListener) -> RecordMap<V>
     Map::with_options(limits.clone(), ByWeight, BuildKeyHasher, evictions.clone())
 }
 
-/// The part of the room that is for what is asked for again and again, and how many of the keys that
-/// were evicted are remembered, as a part of the entries. With these no workload of
-/// `docs/benchmarks/ratio.md` is a point behind the best.
+/// The fractions of the capacity for entries that are read repeatedly (hot), and for evicted keys that
+/// are tracked (ghosts). With these no workload of `docs/benchmarks/ratio.md` is more than a point
+/// behind the best hit ratio.
 ///
-/// A value that is heavier than this part of a limit by weight is not kept.
+/// A value heavier than the hot part of a limit by weight is not stored.
 pub(crate) const HOT: f64 = 0.99;
 const GHOSTS: f64 = 0.3;
 
-/// Four shards for each processor, as long as each has room for 32 entries: a power of two.
+/// Returns the number of shards: four for each processor, as long as each has room for 32 entries,
+/// and a power of two.
 fn shards(entries: usize) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = (4 * processors).min(entries / 32).max(1);
@@ -198,7 +203,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
             None => record,
             Some(weights) => match weights.weigh(key, record.value().value()) {
                 Some(weight) => record.with_weight(weight),
-                // The value of before is outdated all the same.
+                // The previous value is outdated all the same.
                 None => return self.delete(key).map(drop),
             },
         };
@@ -220,7 +225,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
 
     fn delete(&self, key: &Key) -> Result<bool> {
         self.replace_map_after_fork();
-        // Under the lock of the map: whoever writes the key next has nothing to withdraw.
+        // Under the lock of the map: the next writer of the key finds nothing to invalidate.
         let removed = self.map().remove_if(&KeyRef(key), |_| {
             self.seqlock.invalidate(key.hash_code());
             true
@@ -249,7 +254,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
 
     #[inline]
     fn read_now(&self, key: &Key, class: ValueClass) -> Option<Result<Option<Record<V>>>> {
-        // Made where it stays: to move it takes as long as to find it.
+        // Built in place: moving the record takes as long as finding it.
         let found = match self.map().try_get(&KeyRef(key)) {
             Ok(found) => Some(Ok(found)),
             Err(_) => Some(Ok(self.get_contended(key))),
@@ -297,7 +302,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
     }
 }
 
-/// A key that is looked up.
+/// A key to look up.
 #[derive(Hash)]
 struct KeyRef<'a>(&'a Key);
 
@@ -308,7 +313,8 @@ impl Equivalent<CompactKey> for KeyRef<'_> {
     }
 }
 
-/// The weight of a record is known when it comes to the map. It is one at least.
+/// A weigher that returns the weight of a record, which is known before it is inserted. It is at
+/// least one.
 #[derive(Debug, Clone)]
 struct ByWeight;
 
@@ -318,14 +324,14 @@ impl<V> Weighter<CompactKey, Record<V>> for ByWeight {
     }
 }
 
-/// Counts what is dropped because of the limit, and logs the first time.
+/// A lifecycle of the map that counts evictions, logs the first, and keeps the seqlock table in step.
 #[derive(Debug, Clone)]
 struct EvictionListener {
     count: Arc<AtomicU64>,
     seqlock: Arc<SeqlockCache>,
 }
 
-/// What left the map with one operation, to be dropped after it.
+/// Entries that one operation has removed from the map, to be dropped after it.
 struct Evicted<V> {
     entries: SmallVec<[(CompactKey, Record<V>); 1]>,
     is_first: bool,
@@ -340,18 +346,18 @@ impl<V> Default for Evicted<V> {
 impl<V: Clone> Lifecycle<CompactKey, Record<V>> for EvictionListener {
     type RequestState = Evicted<V>;
 
-    /// What was read in front since this was last asked is as good as referenced here.
+    /// An entry that was read without a lock recently counts as referenced in the map.
     fn is_pinned(&self, key: &CompactKey, _: &Record<V>) -> bool {
         self.seqlock.take_referenced(key)
     }
 
-    /// Called for what is evicted or too heavy, not for what is replaced.
+    /// Called for entries that are evicted or too heavy, not for replaced ones.
     fn before_evict(&self, evicted: &mut Evicted<V>, _: &CompactKey, _: &mut Record<V>) {
         evicted.is_first |= self.count.fetch_add(1, Ordering::Relaxed) == 0;
     }
 
     fn on_evict(&self, evicted: &mut Evicted<V>, key: CompactKey, record: Record<V>) {
-        // What is replaced comes here, too.
+        // Also called for replaced entries.
         self.seqlock.invalidate_key(&key);
         evicted.entries.push((key, record));
     }
@@ -362,7 +368,7 @@ impl<V> Drop for Evicted<V> {
         if self.is_first {
             tracing::info!(
                 target: "vayu",
-                "a memory cache has reached its limit and begins to evict entries"
+                "memory cache is full, evicting entries"
             );
         }
     }

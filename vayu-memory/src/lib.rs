@@ -1,5 +1,5 @@
-//! The memory backend of [vayu](https://docs.rs/vayu): values are held once, by reference, and a
-//! hit is a clone of the value.
+//! The memory backend of [vayu](https://docs.rs/vayu): values are stored once, by reference, and a
+//! hit clones the value.
 //!
 //! ```
 //! use std::time::Duration;
@@ -31,13 +31,13 @@ pub use crate::value::MemoryValue;
 
 /// A cache in the memory of this process.
 ///
-/// `MemoryCache::new()` holds at most [`MemoryOptions::DEFAULT_MAX_ENTRIES`] entries; other limits
+/// `MemoryCache::new()` holds up to [`MemoryOptions::DEFAULT_MAX_ENTRIES`] entries; other limits
 /// are set with [`MemoryOptions`]. Values need `Clone + Send + Sync + 'static` and nothing else.
 ///
-/// The ttl counts on a clock that does not see changes of the time of day, and on Linux moves in
-/// steps of a few milliseconds and stands still while the machine is suspended
-/// ([`MonotonicClock`](vayu_core::MonotonicClock)). Expired entries give back their memory with a
-/// later write or miss of any key, or a look at the stats, without being asked for themselves.
+/// The ttl is measured on a monotonic clock, which on Linux advances in steps of a few milliseconds
+/// and stops while the machine is suspended ([`MonotonicClock`](vayu_core::MonotonicClock)). The
+/// memory of expired entries is freed by a later write or miss of any key, or when statistics are
+/// read.
 pub type MemoryCache = Cache<MemoryBackend, ByReference>;
 
 /// A [`MemoryCache`] on moka's map.

@@ -1,13 +1,14 @@
-//! The same backend on moka's map.
+//! The same backend on the map of moka.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache as Map;
+use vayu_core::__internal::IgnorePoison;
 use vayu_core::__internal::drop_quietly;
 use vayu_core::{
     AnyValue, Backend, BuildKeyHasher, Clock, Key, Record, Result, Timestamp, Usage, ValueClass,
@@ -16,10 +17,11 @@ use vayu_core::{
 use crate::options::{MemoryOptions, WeightLimit};
 use crate::pacer::SweepPacer;
 
-/// Keeps values in moka's map, by reference: its admission policy, its eviction.
+/// A backend that stores values in the map of moka, by reference, with its admission and eviction
+/// policies.
 ///
-/// The deadline of an entry is kept beside its value, not in moka's timers, whose housekeeping
-/// would be done by readers.
+/// The expiry of an entry is stored with its value, not in the timers of moka, whose maintenance
+/// would run on readers.
 pub struct MokaBackend {
     map: Map<Key, MapEntry, BuildKeyHasher>,
     drop_queue: Arc<DropQueue>,
@@ -30,15 +32,15 @@ pub struct MokaBackend {
     pacer: SweepPacer,
 }
 
-/// What the map holds. The map drops entries under its own locks, where no code of users may run:
-/// there the record only moves to the morgue.
+/// An entry of the map. The map drops entries under its own locks, where no code of users may run:
+/// the record then only moves to the drop queue.
 struct MapEntry {
     record: Option<Record<AnyValue>>,
     weight: u32,
     drop_queue: Arc<DropQueue>,
 }
 
-/// Records that have left the map and are to be dropped when no lock is held.
+/// Records that were removed from the map, to be dropped when no lock is held.
 type DropQueue = Mutex<Vec<Record<AnyValue>>>;
 
 impl Clone for MapEntry {
@@ -54,20 +56,20 @@ impl Clone for MapEntry {
 impl Drop for MapEntry {
     fn drop(&mut self) {
         if let Some(record) = self.record.take() {
-            self.drop_queue.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+            self.drop_queue.lock().ignore_poison().push(record);
         }
     }
 }
 
 impl MapEntry {
-    /// When the entry may be dropped. A clone of an entry has its record until it is taken.
+    /// Returns when the entry expires. A clone of an entry has its record until it is taken.
     fn end(&self) -> Timestamp {
         self.record.as_ref().map_or(Timestamp::NEVER, Record::stale_until)
     }
 }
 
 impl MokaBackend {
-    /// An empty backend with these options.
+    /// Creates an empty backend with these options.
     pub fn with_options(options: MemoryOptions) -> Self {
         let capacity = options.weights.as_ref().map_or(options.max_entries, |weights| weights.max);
         let evictions = Arc::new(AtomicU64::new(0));
@@ -79,7 +81,7 @@ impl MokaBackend {
                 if cause == RemovalCause::Size && count.fetch_add(1, Ordering::Relaxed) == 0 {
                     tracing::info!(
                         target: "vayu",
-                        "a memory cache has reached its limit and begins to evict entries"
+                        "memory cache is full, evicting entries"
                     );
                 }
             })
@@ -95,15 +97,15 @@ impl MokaBackend {
         }
     }
 
-    /// Drops what has expired, if it is time for that.
+    /// Removes expired entries, if a sweep is due.
     fn sweep_if_due(&self, now: Timestamp) {
         if self.pacer.is_due(now) {
             self.pacer.run(now, || self.remove_expired(now));
         }
     }
 
-    /// Drops the entries that may be dropped at `now`. Answers how many those were, and when the
-    /// first of the others may be.
+    /// Removes the entries that have expired at `now`. Returns their number, and when the first of the
+    /// others expires.
     fn remove_expired(&self, now: Timestamp) -> (u64, Timestamp) {
         let mut dropped = 0;
         let mut next = Timestamp::NEVER;
@@ -113,7 +115,7 @@ impl MokaBackend {
                 next = next.min(end);
                 continue;
             }
-            // It may have been replaced since it was looked at.
+            // It may have been replaced since.
             self.map.entry_by_ref(&*key).and_compute_with(|entry| match entry {
                 Some(entry) if entry.value().end() <= now => {
                     dropped += 1;
@@ -126,11 +128,10 @@ impl MokaBackend {
         (dropped, next)
     }
 
-    /// Drops what has left the map. No lock is held here.
+    /// Drops the records of the drop queue. No lock is held.
     fn drain(&self) {
-        let dead =
-            std::mem::take(&mut *self.drop_queue.lock().unwrap_or_else(PoisonError::into_inner));
-        dead.into_iter().for_each(drop_quietly);
+        let removed = std::mem::take(&mut *self.drop_queue.lock().ignore_poison());
+        removed.into_iter().for_each(drop_quietly);
     }
 }
 
@@ -166,7 +167,7 @@ impl Backend for MokaBackend {
             None => 1,
             Some(weights) => match weights.weigh(key, record.value()) {
                 Some(weight) => weight,
-                // The value of before is outdated all the same.
+                // The previous value is outdated all the same.
                 None => return self.delete(key).map(drop),
             },
         };

@@ -1,4 +1,4 @@
-//! What a cache in memory may be told.
+//! Options of caches in memory.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use crate::backend::{HOT, MemoryBackend};
 ///
 /// let few = MemoryOptions::new().max_entries(500).build();
 ///
-/// // At most 64 MiB of text, where all values are strings.
-/// let texts = MemoryOptions::new()
+/// // Up to 64 MiB of strings, where all values are strings.
+/// let strings = MemoryOptions::new()
 ///     .max_weight(64 << 20, |_key, value| {
-///         value.downcast_ref::<String>().map_or(1, |text| text.len() as u32)
+///         value.downcast_ref::<String>().map_or(1, |string| string.len() as u32)
 ///     })
 ///     .build();
 /// # assert!(few.stats().usage.max_entries.is_some_and(|max| max <= 500));
-/// # assert_eq!(texts.stats().usage.max_weight, Some(64 << 20));
+/// # assert_eq!(strings.stats().usage.max_weight, Some(64 << 20));
 /// ```
 #[derive(Clone)]
 #[must_use]
@@ -40,12 +40,12 @@ pub struct MemoryOptions {
 pub(crate) struct WeightLimit {
     pub(crate) max: u64,
     pub(crate) weigh: Arc<Weigh>,
-    /// Values that were heavier than what is kept.
+    /// Values that were too heavy to be stored.
     pub(crate) rejections: Arc<AtomicU64>,
 }
 
 impl WeightLimit {
-    /// Returns the weight of a value, or `None` if it is too heavy to be kept.
+    /// Returns the weight of a value, or `None` if it is too heavy to be stored.
     pub(crate) fn weigh(&self, key: &Key, value: &AnyValue) -> Option<u32> {
         let weight = (self.weigh)(key, value).max(1);
         #[expect(
@@ -63,7 +63,7 @@ impl WeightLimit {
                 target: "vayu",
                 weight,
                 max_weight = self.max,
-                "a value is too heavy for its memory cache and is not stored"
+                "value is too heavy for its memory cache and is not stored"
             );
         }
         None
@@ -73,10 +73,10 @@ impl WeightLimit {
 pub(crate) type Weigh = dyn Fn(&Key, &AnyValue) -> u32 + Send + Sync;
 
 impl MemoryOptions {
-    /// How many entries a cache holds at most unless it is told otherwise.
+    /// The default limit on entries.
     pub const DEFAULT_MAX_ENTRIES: u64 = 10_000;
 
-    /// The default options.
+    /// Creates the default options.
     pub fn new() -> Self {
         Self {
             max_entries: Self::DEFAULT_MAX_ENTRIES,
@@ -85,15 +85,15 @@ impl MemoryOptions {
         }
     }
 
-    /// Holds at most this many entries. The default is [`DEFAULT_MAX_ENTRIES`]; zero stores
-    /// nothing.
+    /// Sets the maximum number of entries. The default is [`DEFAULT_MAX_ENTRIES`]; with zero nothing is
+    /// stored.
     ///
     /// The limit is split evenly over a few shards, each of at least 32 entries, so a cache may
     /// begin to evict a little before it is full.
     ///
-    /// An entry takes about 130 bytes and what its value has elsewhere. Where values are numbers there
-    /// are up to 33 bytes more for each, 66 where there are short keys and long ones, 8 megabytes in all
-    /// at most, for copies of those that are asked for often.
+    /// An entry takes about 130 bytes, plus what its value allocates. Where values are numbers, copies
+    /// of frequently read ones take up to 33 bytes more for each entry, 66 where there are short keys
+    /// and long ones, and 8 megabytes in all.
     ///
     /// [`DEFAULT_MAX_ENTRIES`]: Self::DEFAULT_MAX_ENTRIES
     pub fn max_entries(mut self, entries: u64) -> Self {
@@ -101,17 +101,17 @@ impl MemoryOptions {
         self
     }
 
-    /// Holds at most this weight, in the unit of what `weigh` answers for an entry. There is then
-    /// no limit on the number of entries; [`max_entries`](Self::max_entries) is taken as a guess
-    /// of it.
+    /// Sets the maximum weight of all entries, in the unit of what `weigh` returns for one. There is
+    /// then no limit on the number of entries; [`max_entries`](Self::max_entries) is taken as an
+    /// estimate of it.
     ///
     /// `weigh` is called once for each value that is stored, and a weight of zero counts as one.
-    /// A value of up to 99 % of the limit is kept, and others are evicted for it. A heavier one is
+    /// A value of up to 99 % of the limit is stored, and others are evicted for it. A heavier one is
     /// returned to its caller and not stored; that is counted in
     /// [`Usage::rejections`](vayu_core::Usage::rejections) and logged the first time.
     ///
-    /// The limit holds for the whole map, which is therefore not split into shards: many threads
-    /// that read at the same time take turns at one lock, as they do not with a limit on entries.
+    /// The limit applies to the whole map, which is therefore not split into shards: unlike with a
+    /// limit on entries, concurrent readers contend for one lock.
     pub fn max_weight(
         mut self,
         max: u64,
@@ -122,18 +122,18 @@ impl MemoryOptions {
         self
     }
 
-    /// Takes the time from this clock. The default is [`MonotonicClock`].
+    /// Sets the clock. The default is [`MonotonicClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// A cache with these options.
+    /// Creates a cache with these options.
     pub fn build(self) -> MemoryCache {
         MemoryCache::with_backend(MemoryBackend::with_options(self))
     }
 
-    /// A cache on moka's map with these options.
+    /// Creates a cache on the map of moka with these options.
     #[cfg(feature = "moka")]
     pub fn build_moka(self) -> crate::MokaCache {
         crate::MokaCache::with_backend(crate::MokaBackend::with_options(self))

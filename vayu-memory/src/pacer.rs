@@ -5,22 +5,22 @@ use std::time::Instant;
 
 use vayu_core::Timestamp;
 
-/// The schedule of a sweep, which looks at every entry and drops those that have expired.
+/// The schedule of sweeps. A sweep visits every entry and removes those that have expired.
 ///
-/// There is no thread for it. Whoever writes or misses looks at the schedule and sweeps when
-/// something has expired. A sweep that took long is followed by a pause that is longer by
-/// [`COOLDOWN_FACTOR`], so that sweeping never takes more than a small part of anybody's time.
+/// There is no thread for it: writers and misses check the schedule, and sweep when an entry has
+/// expired. After a sweep none begins for [`COOLDOWN_FACTOR`] times as long as it took, so that
+/// sweeping never takes more than a small part of the time of callers.
 #[derive(Debug)]
 pub(crate) struct SweepPacer {
-    /// The earliest time at which an entry may be dropped; `NEVER` also while a sweep runs.
+    /// The earliest expiry of an entry; `NEVER` also while a sweep runs.
     due: AtomicI64,
-    /// The end of the pause after the last sweep.
+    /// The end of the cooldown after the last sweep.
     earliest_next: AtomicI64,
-    /// Entries that sweeps have dropped.
+    /// Entries that sweeps have removed.
     expirations: AtomicU64,
 }
 
-/// How many times longer than a sweep the pause after it is.
+/// The length of the cooldown, in lengths of the sweep before it.
 const COOLDOWN_FACTOR: u32 = 64;
 
 impl SweepPacer {
@@ -32,7 +32,7 @@ impl SweepPacer {
         }
     }
 
-    /// An entry was written that may be dropped at `end`.
+    /// Records that an entry was written that expires at `end`.
     #[inline]
     pub(crate) fn record_expiry(&self, end: Timestamp) {
         if end.as_micros() < self.due.load(Ordering::Relaxed) {
@@ -40,15 +40,15 @@ impl SweepPacer {
         }
     }
 
-    /// Whether it is worth to sweep.
+    /// Returns whether a sweep is due.
     #[inline]
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         let now = now.as_micros();
         now >= self.due.load(Ordering::Relaxed) && now >= self.earliest_next.load(Ordering::Relaxed)
     }
 
-    /// Sweeps, unless somebody else does. `sweep` drops what has expired, and answers how many
-    /// entries that were and when the first of the others will.
+    /// Sweeps, unless another thread does. `sweep` removes expired entries, and returns their number and
+    /// when the first of the others expires.
     #[cold]
     pub(crate) fn run(&self, now: Timestamp, sweep: impl FnOnce() -> (u64, Timestamp)) {
         let due = self.due.swap(Timestamp::NEVER.as_micros(), Ordering::Relaxed);

@@ -1,4 +1,18 @@
-//! What is asked for again and again, where it is read without a lock.
+//! A lock-free table of frequently read small entries, in front of the map.
+//!
+//! The table is a set-associative cache of copies. The hash of a key selects a set; a set has four
+//! slots (ways) and one word with the tags of all four, parts of the hashes of their keys, so that most
+//! absent keys are rejected without reading a slot. A slot is a seqlock: its state word has a version
+//! that each writer increments, and a reader accepts the words that it has loaded if the state was the
+//! same before and after (an optimistic read). Readers write to no shared memory, unless the entry was
+//! not referenced recently.
+//!
+//! The map decides what is stored. A write, a removal or an eviction in the map invalidates the slots
+//! with the tag of the key before it returns. A slot is filled from the map, with an entry that was
+//! read there: an unused way at once, otherwise one read in [`PROMOTE_ONE_IN`], if the victim was not
+//! referenced recently (clock replacement). The writer first marks the slot as being written, and then
+//! reads the map: an invalidation after that finds the mark and cancels the copy, and one before it is
+//! visible to the read.
 
 #[cfg(all(test, vayu_loom))]
 mod loom_tests;
@@ -21,19 +35,15 @@ use self::slot::Payload;
 use self::table::Table;
 use crate::value::{MemoryValue, VALUE_WORDS};
 
-/// Copies of entries of the map whose keys and values are few words. To read one takes no lock and
-/// writes to no memory that threads share.
-///
-/// The map remains in charge of what is kept: what leaves it, or is replaced there, loses its seat
-/// here, and when it looks for what to evict it is told what was asked for here.
+/// Copies of entries of the map with short keys and inline values.
 #[derive(Debug)]
 pub(crate) struct SeqlockCache(Option<Tables>);
 
 #[derive(Debug)]
 struct Tables {
-    /// Numbers by short keys: an entry takes one cache line.
+    /// Numbers with short keys: one cache line each.
     narrow: Table<NARROW>,
-    /// What else is few words: two cache lines.
+    /// Numbers with longer keys, and longer records: two cache lines each.
     wide: Table<WIDE>,
 }
 
@@ -43,20 +53,20 @@ const LONG_KEY: usize = 5;
 const NARROW: usize = SHORT_KEY + 4;
 const WIDE: usize = LONG_KEY + 5 + VALUE_WORDS;
 
-/// Not more narrow seats than this: they are all made at once, and many entries should take little
-/// more memory than the map.
+/// The maximum number of narrow slots. They are all allocated at once, and should take little memory
+/// compared with the map.
 const MAX_NARROW: usize = 112 << 10;
-/// Not more wide ones.
+/// The maximum number of wide slots.
 const MAX_WIDE: usize = 4 << 10;
-/// Fewer are not worth it.
+/// Smaller tables are not worth it.
 const MIN_SLOTS: usize = 16;
 
-/// One of so many keys that are found in the map is offered a seat that was taken before.
+/// An entry replaces another one only on one of this many reads in the map.
 const PROMOTE_ONE_IN: u32 = 64;
 
 impl SeqlockCache {
-    /// A front of a map with room for so many entries. At most three quarters of them have a seat, so
-    /// that the map finds others to evict.
+    /// Creates the table of a map for up to `entries` entries. Up to three quarters of them have a slot,
+    /// so that the map finds others to evict.
     pub(crate) fn with_capacity(entries: usize) -> Self {
         let (narrow, wide) = ((entries / 2).min(MAX_NARROW), (entries / 4).min(MAX_WIDE));
         Self(
@@ -65,12 +75,13 @@ impl SeqlockCache {
         )
     }
 
-    /// No front.
+    /// Creates a table without slots.
     pub(crate) fn disabled() -> Self {
         Self(None)
     }
 
-    /// The record of a key that has a seat. Of the first reads after a while, `on_referenced` is told.
+    /// Returns the record of a key that has a slot. Calls `on_referenced` for the first reads after a
+    /// while.
     #[inline(always)]
     pub(crate) fn get<V: MemoryValue>(
         &self,
@@ -87,9 +98,8 @@ impl SeqlockCache {
         from_wide(tables.wide.get(hash, key_words::<LONG_KEY>(key)?, &on_referenced)?)
     }
 
-    /// An entry is about to be written: if it is one that may get a seat, there will be seats. A hit
-    /// allocates nothing for them, unless what it finds has become few words since, and is the first
-    /// that has.
+    /// Allocates slots, if the entry that is about to be written may get one. A hit then allocates
+    /// nothing, unless its value is the first that has become inline since it was written.
     #[inline]
     pub(crate) fn ensure_allocated<V: MemoryValue>(&self, key: &Key, record: &Record<V>) {
         if let Some(tables) = &self.0 {
@@ -97,8 +107,8 @@ impl SeqlockCache {
         }
     }
 
-    /// A key that is `found` in the map was not found here, and would be in the map again by `find`. It
-    /// is offered a seat: if one was never taken, and otherwise now and then.
+    /// Copies an entry that was `found` in the map to a slot: to an unused one, or now and then to one
+    /// whose entry was not referenced recently. `find` reads the entry in the map again.
     #[inline]
     pub(crate) fn promote<V: MemoryValue>(
         &self,
@@ -117,7 +127,7 @@ impl SeqlockCache {
         }
     }
 
-    /// The map has a new record for a key with this hash, or none any more.
+    /// Invalidates the slots of keys with this hash, whose record was replaced or removed in the map.
     #[inline]
     pub(crate) fn invalidate(&self, hash: u64) {
         if let Some(tables) = &self.0 {
@@ -126,7 +136,7 @@ impl SeqlockCache {
         }
     }
 
-    /// Withdraws all that has a seat.
+    /// Invalidates all slots.
     pub(crate) fn clear(&self) {
         if let Some(tables) = &self.0 {
             tables.narrow.clear();
@@ -134,14 +144,14 @@ impl SeqlockCache {
         }
     }
 
-    /// [`invalidate`](Self::invalidate) for a key of the map.
+    /// Invalidates the slots of a key of the map.
     pub(crate) fn invalidate_key(&self, key: &CompactKey) {
         if self.is_allocated() {
             self.invalidate(BuildKeyHasher.hash_one(key));
         }
     }
 
-    /// Whether a key of the map was asked for here since this was last asked.
+    /// Returns whether a key of the map was referenced here since the last call, and clears that.
     pub(crate) fn take_referenced(&self, key: &CompactKey) -> bool {
         let Some(tables) = self.0.as_ref().filter(|_| self.is_allocated()) else { return false };
         let hash = BuildKeyHasher.hash_one(key);
@@ -178,7 +188,7 @@ fn promote<const WORDS: usize>(
     }
 }
 
-/// What an entry fits into, and its key in that form.
+/// The table that an entry fits into, and its key as words.
 enum Layout {
     Narrow([u64; SHORT_KEY]),
     Wide([u64; LONG_KEY]),
@@ -228,7 +238,7 @@ fn from_wide<V: MemoryValue>(Payload { words, .. }: Payload<WIDE>) -> Option<Rec
 }
 
 thread_local! {
-    /// Keys that were found in the map.
+    /// The reads of this thread in the map.
     static MAP_HITS: Cell<u32> = const { Cell::new(0) };
 }
 

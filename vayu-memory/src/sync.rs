@@ -1,4 +1,4 @@
-//! The primitives under the seats, so that a model checker can take their place.
+//! The primitives of the seqlock table, which a model checker replaces.
 
 #[cfg(vayu_loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};

@@ -1,12 +1,12 @@
-//! What holds a value in memory.
+//! The stored form of values in memory.
 
 use vayu_core::__internal::{value_from_words, value_words};
 use vayu_core::AnyValue;
 
-/// What a memory backend keeps of a value: a [`AnyValue`], or more than that where it is a part of
+/// The stored form of a memory backend: an [`AnyValue`], or more than that where it is a part of
 /// another backend.
 pub trait MemoryValue: Clone + Send + Sync + 'static {
-    /// The value.
+    /// Returns the value.
     fn value(&self) -> &AnyValue;
 
     /// Returns the whole of it as words, if it fits. It is then read without a lock where it is read

@@ -1,7 +1,6 @@
 //! The connection pool of sync callers.
 
-use std::process;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::deadline::time_until;
@@ -9,6 +8,7 @@ use crate::error::Failure;
 use crate::error_reply::Scope;
 use crate::sync::lock;
 use crate::sync_connection::SyncConnection;
+use vayu_core::__internal::{IgnorePoison, ProcessId};
 
 /// A pool of connections, each of which one caller uses at a time.
 ///
@@ -37,12 +37,12 @@ struct State {
     /// Number of waiting callers. Notifying is a system call even if there is none.
     waiting: usize,
     /// The process that opened them. After a fork both processes would use the same connections.
-    process: u32,
+    process: ProcessId,
 }
 
 impl Pool {
     pub(crate) fn new(max: usize, max_idle: Duration) -> Self {
-        let state = State { idle: Vec::new(), open: 0, waiting: 0, process: process::id() };
+        let state = State { idle: Vec::new(), open: 0, waiting: 0, process: ProcessId::current() };
         Self { max, max_idle, state: Mutex::new(state), freed: Condvar::new() }
     }
 
@@ -89,10 +89,10 @@ impl Pool {
     fn acquire(&self, deadline: Instant) -> Result<PoolGuard<'_>, Failure> {
         let mut state = self.state();
         loop {
-            if state.process != process::id() {
+            if !state.process.is_current() {
                 // Threads of the parent do not exist in this process.
                 let idle = std::mem::take(&mut state.idle);
-                (state.open, state.process) = (0, process::id());
+                (state.open, state.process) = (0, ProcessId::current());
                 drop(idle);
             }
             let connection = state.idle.pop();
@@ -115,7 +115,7 @@ impl Pool {
             let left = time_until(deadline)?;
             state.waiting += 1;
             let wait = self.freed.wait_timeout(state, left);
-            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+            state = wait.ignore_poison().0;
             state.waiting -= 1;
         }
     }
@@ -130,7 +130,7 @@ impl Pool {
 struct PoolGuard<'a> {
     pool: &'a Pool,
     connection: Option<PooledConnection>,
-    process: u32,
+    process: ProcessId,
 }
 
 impl PoolGuard<'_> {

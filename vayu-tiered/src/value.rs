@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
+use vayu_core::__internal::IgnorePoison;
 use vayu_core::__internal::value_words;
 use vayu_core::{AnyValue, Result, Serializer};
 use vayu_memory::MemoryValue;
@@ -75,7 +76,7 @@ impl TieredValue {
     /// return unchanged.
     pub fn to_bytes(&self) -> Result<Option<Bytes>> {
         if let Some(lazy) = self.value.downcast_ref::<LazyValue>() {
-            return Ok(lazy.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            return Ok(lazy.bytes.lock().ignore_poison().clone());
         }
         self.encoder.as_ref().map(|encoder| encoder.encode(&self.value)).transpose()
     }
@@ -103,12 +104,12 @@ impl TieredValue {
         if let Some(decoded) = lazy.decoded.get() {
             return decoded.downcast_ref::<T>().cloned().ok_or_else(other_type);
         }
-        let bytes = lazy.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let bytes = lazy.bytes.lock().ignore_poison().clone();
         // Another reader has decoded it in the meantime.
         let Some(bytes) = bytes else { return self.decode(serializer) };
         let value = serializer.deserialize(&bytes)?;
         if lazy.decoded.set(AnyValue::new(value.clone())).is_ok() {
-            *lazy.bytes.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *lazy.bytes.lock().ignore_poison() = None;
         }
         Ok(value)
     }

@@ -1,34 +1,35 @@
-//! How the functions of a cache use their prefixes.
+//! Declarations of the functions of a cache: how they use their prefixes.
 //!
 //! A [`Key`] that is made by hand has neither the version nor the tags of the function that it is for, nor
 //! does the cache that it is given to know the serializer of it. Each function declares these when a
 //! value of it is stored, and when its generations are read from the backend: on no hit in memory. The
 //! methods that take a key compare them.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
+use crate::bounded_map::BoundedMap;
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix, hasher};
 use crate::per_process::PerProcess;
 use crate::serializer::SerializerId;
+use crate::sync::IgnorePoison;
 use crate::validity::{self, SchemaFlags};
 
-/// The uses of the prefixes of a cache.
+/// The declarations of the functions of a cache.
 #[derive(Debug)]
 pub(crate) struct Declarations {
     of: PerProcess<RwLock<ByPrefix>>,
-    /// Hashes of uses that were declared lately.
+    /// Hashes of recent declarations.
     recent: [AtomicU64; RECENT],
-    /// Whether a function has a version, tags or a serializer of its own.
+    /// `true` if a function has a version, tags or a serializer of its own.
     has_constraints: AtomicBool,
 }
 
-type ByPrefix = HashMap<Prefix, Vec<Declaration>>;
+type ByPrefix = BoundedMap<Prefix, Vec<Declaration>>;
 
-/// How a function uses a prefix, or what a caller takes for that.
+/// How a function uses a prefix, or how a caller assumes that it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Declaration {
     has_version: bool,
@@ -40,13 +41,17 @@ pub(crate) struct Declaration {
 
 const RECENT: usize = 64;
 
-/// Prefixes that are remembered. Past that all are forgotten, and declared again.
+/// The maximum number of prefixes. Past that all are removed, and declared again.
 const MAX_PREFIXES: usize = 4096;
+
+fn empty() -> RwLock<ByPrefix> {
+    RwLock::new(BoundedMap::new(MAX_PREFIXES))
+}
 
 impl Default for Declarations {
     fn default() -> Self {
         Self {
-            of: PerProcess::new(RwLock::default()),
+            of: PerProcess::new(empty()),
             recent: std::array::from_fn(|_| AtomicU64::new(0)),
             has_constraints: AtomicBool::new(false),
         }
@@ -63,7 +68,7 @@ impl Declaration {
         Self { has_version: key.has_version(), flags, serializer, type_stamp }
     }
 
-    /// Whether two uses are of the same entries. Whether a serializer is that of the cache or named by the
+    /// Returns whether two declarations are of the same entries. Whether a serializer is that of the cache or named by the
     /// function makes no difference.
     fn is_compatible_with(self, other: Self) -> bool {
         self.has_version == other.has_version
@@ -72,7 +77,7 @@ impl Declaration {
             && self.type_stamp == other.type_stamp
     }
 
-    /// Returns why this use [meets](Self::is_compatible_with) none of the others.
+    /// Returns why this declaration [is compatible with](Self::is_compatible_with) none of the others.
     fn conflict(self, others: &[Self]) -> Error {
         let of_version = || others.iter().filter(|other| other.has_version == self.has_version);
         let of_tags =
@@ -103,7 +108,7 @@ impl Declarations {
             Err(TryLockError::Poisoned(of)) => return of.into_inner(),
             Err(TryLockError::WouldBlock) => self.replace_after_fork(),
         }
-        self.of.get().read().unwrap_or_else(PoisonError::into_inner)
+        self.of.get().read().ignore_poison()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, ByPrefix> {
@@ -112,12 +117,12 @@ impl Declarations {
             Err(TryLockError::Poisoned(of)) => return of.into_inner(),
             Err(TryLockError::WouldBlock) => self.replace_after_fork(),
         }
-        self.of.get().write().unwrap_or_else(PoisonError::into_inner)
+        self.of.get().write().ignore_poison()
     }
 
-    /// Begins anew in a child process where a thread of the parent held the lock.
+    /// Starts empty in a child process if a thread of the parent held the lock.
     fn replace_after_fork(&self) {
-        if self.of.replace_after_fork(RwLock::default) {
+        if self.of.replace_after_fork(empty) {
             self.clear_recent();
         }
     }
@@ -135,13 +140,12 @@ impl Declarations {
             return;
         }
         let mut of = self.write();
-        if of.len() >= MAX_PREFIXES && !of.contains_key(prefix) {
-            of.clear();
+        let (declared, is_emptied) = of.get_or_insert_default(prefix.clone());
+        if is_emptied {
             self.clear_recent();
         }
-        let uses = of.entry(prefix.clone()).or_default();
-        if !uses.contains(&this) {
-            uses.push(this);
+        if !declared.contains(&this) {
+            declared.push(this);
         }
         if this.has_version || this.flags != SchemaFlags::default() {
             self.has_constraints.store(true, Ordering::Release);
@@ -149,17 +153,18 @@ impl Declarations {
         recent.store(hash, Ordering::Release);
     }
 
-    /// Whether any function has a version, tags or a serializer of its own.
+    /// Returns whether any function has a version, tags or a serializer of its own.
     #[inline]
     pub(crate) fn has_constraints(&self) -> bool {
         self.has_constraints.load(Ordering::Acquire)
     }
 
-    /// Whether all that is known of a prefix is used like this. `false` where nothing is known.
+    /// Returns whether all declarations of a prefix are compatible with this one. `false` if there are
+    /// none.
     ///
     /// # Errors
     ///
-    /// When nothing that is known of it is.
+    /// When there are declarations, and none is compatible.
     #[cold]
     pub(crate) fn check(&self, prefix: &Prefix, this: Declaration) -> Result<bool> {
         let of = self.read();

@@ -1,11 +1,12 @@
 //! Which refreshes were tried lately.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::key::{BuildKeyHasher, Key};
+use crate::sync::IgnorePoison;
 
 /// The keys whose last refresh has not succeeded, and when it began or failed. Such a key is left
 /// alone for a while, so that a source that is down, or never answers, is not asked by every call.
@@ -42,7 +43,7 @@ impl Setbacks {
     }
 
     fn keys(&self) -> MutexGuard<'_, Tried> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().ignore_poison()
     }
 }
 
@@ -58,7 +59,7 @@ fn note(keys: &mut Tried, key: &Key, now: Timestamp) {
 
 /// Not where the clock was set back to before the attempt.
 fn is_resting(tried: Timestamp, now: Timestamp) -> bool {
-    now >= tried && now.saturating_since(tried) < PAUSE
+    now.is_within(tried, PAUSE)
 }
 
 #[cfg(test)]

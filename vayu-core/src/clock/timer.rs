@@ -1,39 +1,44 @@
-//! Waiting until a time has come, on any executor and on none.
+//! A timer that works on any executor and without one.
 //!
-//! Most waits end long before their time: they are for callers who would rather compute than wait for
-//! ever. So to begin one, and to end it, is no more than to take a place in a list: the thread that
-//! watches the list is woken only if it would sleep too long.
+//! One thread of the process serves all timers. They are in an ordered map from deadline to waker. The
+//! thread sleeps on a condition variable until the earliest deadline, removes the timers that are due,
+//! and wakes them with no lock held.
+//!
+//! Most timers are time limits and are dropped long before they fire. So starting and dropping one is
+//! an insertion into the map and a removal; the thread is notified only if the new deadline is earlier
+//! than the one that it sleeps until.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::process;
-use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, Once};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::panic::catch_panic;
+use crate::per_process::ProcessId;
+use crate::sync::IgnorePoison;
 
-/// Ready once a time has come.
+/// A future that is ready at a deadline.
 #[derive(Debug)]
 pub(super) struct TimerFuture {
-    /// Never, if that is none.
+    /// `None` if the deadline is never reached.
     deadline: Option<Instant>,
     key: Option<TimerKey>,
 }
 
-/// A place in the list: when its wait is over, and what tells it from others with the same end.
+/// The key of a timer: its deadline, and an id that distinguishes timers with the same deadline.
 type TimerKey = (Instant, u64);
 
-/// All waits.
+/// The timers of the process.
 struct Timers {
     wakers: BTreeMap<TimerKey, Waker>,
     last_id: u64,
-    /// The process whose thread watches the list. A child has the list of its parent, and no thread.
-    thread_process: Option<u32>,
-    /// When that thread wakes up by itself.
+    /// The process of the timer thread. A forked child has the timers of its parent, and no thread.
+    thread_process: Option<ProcessId>,
+    /// The deadline that the thread sleeps until.
     next_wakeup: Option<Instant>,
 }
 
@@ -43,7 +48,7 @@ static TIMERS: Mutex<Timers> = Mutex::new(Timers {
     thread_process: None,
     next_wakeup: None,
 });
-/// There is a wait that ends before the thread would wake up.
+/// Notified when a timer has an earlier deadline than the one that the thread sleeps until.
 static EARLIER_TIMER: Condvar = Condvar::new();
 
 impl TimerFuture {
@@ -60,7 +65,7 @@ impl Future for TimerFuture {
         if Instant::now() >= deadline {
             return Poll::Ready(());
         }
-        // Code of others, which is not to run while the list is locked.
+        // Code of users, which must not run while the timers are locked.
         let waker = context.waker().clone();
         let mut timers = lock();
         if !timers.ensure_thread() {
@@ -94,43 +99,42 @@ impl Timers {
         (deadline, self.last_id)
     }
 
-    /// Whether there is a thread that watches the list; starts it if there is none.
+    /// Starts the timer thread if there is none, and returns whether there is one.
     fn ensure_thread(&mut self) -> bool {
-        let process = process::id();
-        if self.thread_process != Some(process) {
-            // Whoever waits in the parent is not to be woken here.
+        if !self.thread_process.is_some_and(ProcessId::is_current) {
+            // Wakers of the parent process must not be called here.
             mem::forget(mem::take(&mut self.wakers));
             self.next_wakeup = None;
             let thread = thread::Builder::new().name("vayu-timer".to_owned()).spawn(run_timer);
-            self.thread_process = thread.is_ok().then_some(process);
+            self.thread_process = thread.is_ok().then(ProcessId::current);
         }
         self.thread_process.is_some()
     }
 
-    /// Takes those whose time has come at `now` off the list.
+    /// Removes the timers that are due at `now`, and returns them.
     fn take_due(&mut self, now: Instant) -> BTreeMap<TimerKey, Waker> {
         let later = self.wakers.split_off(&(now, u64::MAX));
         mem::replace(&mut self.wakers, later)
     }
 }
 
-/// Nobody who waits would ever be woken, so no wait begins.
+/// Warns once that no thread can be started, so that no timer would ever fire.
 #[cold]
 fn warn_no_thread() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         tracing::warn!(
             target: "vayu",
-            "no thread can be started for the time limits of waits: callers compute instead of waiting"
+            "cannot start timer thread; callers will compute instead of waiting"
         );
     });
 }
 
 fn lock() -> MutexGuard<'static, Timers> {
-    TIMERS.lock().unwrap_or_else(PoisonError::into_inner)
+    TIMERS.lock().ignore_poison()
 }
 
-/// Wakes whoever is due, for ever.
+/// Wakes due timers, forever.
 fn run_timer() {
     let mut timers = lock();
     loop {
@@ -139,7 +143,7 @@ fn run_timer() {
         if !due.is_empty() {
             drop(timers);
             for waker in due.into_values() {
-                // What a panic would tell is for whoever made the waker.
+                // A panic of a waker is ignored.
                 drop(catch_panic("wake", || {
                     waker.wake();
                     Ok(())
@@ -151,11 +155,11 @@ fn run_timer() {
         let first = timers.wakers.first_key_value().map(|(&(deadline, _), _)| deadline);
         timers.next_wakeup = first;
         timers = match first {
-            None => EARLIER_TIMER.wait(timers).unwrap_or_else(PoisonError::into_inner),
+            None => EARLIER_TIMER.wait(timers).ignore_poison(),
             Some(deadline) => {
                 let waited =
                     EARLIER_TIMER.wait_timeout(timers, deadline.saturating_duration_since(now));
-                waited.unwrap_or_else(PoisonError::into_inner).0
+                waited.ignore_poison().0
             }
         };
     }
@@ -181,18 +185,18 @@ mod tests {
         Pin::new(wait).poll(&mut Context::from_waker(waker))
     }
 
-    /// Says that it was woken, and panics if it is told to.
+    /// A waker that sends its name when woken, and may panic.
     struct NotifyWaker(Sender<&'static str>, &'static str, bool);
 
     impl Wake for NotifyWaker {
         fn wake(self: Arc<Self>) {
-            self.0.send(self.1).expect("somebody listens");
-            assert!(!self.2, "as it was told");
+            self.0.send(self.1).expect("a receiver");
+            assert!(!self.2, "planned panic of a waker");
         }
     }
 
     #[test]
-    fn wait_is_over_when_its_time_has_come_and_not_before() {
+    fn timer_fires_at_its_deadline_and_not_before() {
         watchdog(LIMIT, || {
             for time in [Duration::ZERO, Duration::from_micros(100), SHORT] {
                 let began = Instant::now();
@@ -203,23 +207,23 @@ mod tests {
     }
 
     #[test]
-    fn wait_that_ends_first_is_over_first_whenever_it_began() {
+    fn timer_with_the_earliest_deadline_fires_first() {
         watchdog(LIMIT, || {
             let mut long = TimerFuture::new(LONG);
             assert!(poll(&mut long, Waker::noop()).is_pending());
-            // Whoever watches sleeps until the long one is over, at the latest after the first of these.
+            // The thread sleeps until the long deadline, at the latest after the first of these.
             (0..100).for_each(|_| block_on(TimerFuture::new(Duration::from_micros(50))));
             assert!(poll(&mut long, Waker::noop()).is_pending());
         });
     }
 
     #[test]
-    fn wait_for_longer_than_there_is_time_is_never_over() {
+    fn timer_beyond_the_end_of_time_never_fires() {
         assert!(poll(&mut TimerFuture::new(Duration::MAX), Waker::noop()).is_pending());
     }
 
     #[test]
-    fn whoever_asked_last_is_woken() {
+    fn last_waker_is_woken() {
         watchdog(LIMIT, || {
             let (sender, receiver) = channel();
             let waker = |name| Waker::from(Arc::new(NotifyWaker(sender.clone(), name, false)));
@@ -232,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn panic_of_one_who_is_woken_does_not_keep_others_asleep() {
+    fn panic_of_a_waker_does_not_stop_other_timers() {
         watchdog(LIMIT, || {
             let (sender, receiver) = channel();
             let mut wait = TimerFuture::new(SHORT);
@@ -244,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn wait_that_is_dropped_leaves_nothing() {
+    fn dropped_timer_leaves_nothing() {
         static ALIVE: AtomicUsize = AtomicUsize::new(0);
         struct Counted;
         impl Wake for Counted {

@@ -10,12 +10,13 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
 use crate::flight::FlightId;
+use crate::sync::IgnorePoison;
 use crate::sync::thread_local;
 
 thread_local! {
@@ -255,7 +256,7 @@ impl Waiting {
         if from.is_empty() {
             return Some(Self { from, to });
         }
-        let mut waits = WAITS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waits = WAITS.lock().ignore_poison();
         if is_reached_from(to, &from, &waits) {
             return None;
         }
@@ -269,7 +270,7 @@ impl Drop for Waiting {
         if self.from.is_empty() {
             return;
         }
-        let mut waits = WAITS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waits = WAITS.lock().ignore_poison();
         for &flight in &self.from {
             // Two branches of one body may wait for one flight: each removes its own note.
             if let Some(index) = waits.iter().position(|&edge| edge == (flight, self.to)) {

@@ -1,4 +1,4 @@
-//! Keys in little room.
+//! Compact keys.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -7,8 +7,8 @@ use crate::key::bytes::KeyBytes;
 use crate::key::prefix::{Function, StaticPrefix};
 use crate::key::{Key, Prefix, hasher};
 
-/// A key as a backend keeps many of them: a third as large as a [`Key`], which is made to be looked
-/// up with.
+/// A key for backends that store many of them: a third as large as a [`Key`], which is optimized for
+/// lookups.
 ///
 /// It hashes as the key does, and [`is`](Self::matches) compares the two.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ struct Short<const N: usize> {
 }
 
 impl CompactKey {
-    /// Whether this is that key.
+    /// Returns whether this is that key.
     #[inline(always)]
     pub fn matches(&self, key: &Key) -> bool {
         match &self.0 {
@@ -47,7 +47,7 @@ impl CompactKey {
         }
     }
 
-    /// What is left of [`is`](Self::matches), out of the way of most look-ups.
+    /// The slow path of [`matches`](Self::matches).
     #[inline(never)]
     fn matches_by_content(&self, key: &Key) -> bool {
         match &self.0 {
@@ -71,7 +71,7 @@ impl CompactKey {
         }
     }
 
-    /// Hands the prefix to `code`.
+    /// Calls `code` with the prefix.
     #[inline]
     fn with_prefix<T>(&self, code: impl FnOnce(&Prefix) -> T) -> T {
         match &self.0 {
@@ -101,7 +101,7 @@ impl<const N: usize> Short<N> {
         Some(short)
     }
 
-    /// The words of the bytes, with zeros after them.
+    /// Returns the bytes as words, with zeros after them.
     #[inline(always)]
     fn words(&self) -> [u64; 4] {
         let word = |at: usize| {

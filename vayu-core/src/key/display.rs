@@ -1,4 +1,4 @@
-//! What the bytes of a key tell to people.
+//! Display of keys.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use crate::key::prefix;
 use crate::key::version::{self, DisplayVersion};
 use crate::key::{Prefix, builder};
 
-/// The parts of a key, as text: the prefix, the version if there is one, and the text or the digest of
-/// the arguments.
+/// A key to display: the prefix, the version if there is one, and the string or the digest of the
+/// arguments.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DisplayKey<'a> {
-    /// The function or the text in its place.
+    /// The path of the function, or the string in its place.
     pub(crate) prefix: &'a str,
     encoded: &'a [u8],
 }
@@ -23,7 +23,7 @@ impl<'a> DisplayKey<'a> {
         Self { prefix: prefix.as_str(), encoded }
     }
 
-    /// Takes [`Key::to_bytes`](crate::Key::to_bytes) apart.
+    /// Parses [`Key::to_bytes`](crate::Key::to_bytes).
     #[cfg(feature = "wire")]
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (prefix, encoded) = prefix::split(bytes)?;

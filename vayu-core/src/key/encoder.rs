@@ -1,16 +1,21 @@
-//! The canonical encoding: a serde serializer that never gives two values one form.
+//! The canonical encoding: a serde serializer that is injective and deterministic.
 //!
-//! Every value starts with a tag of its type. What has no fixed length is preceded by its length
-//! or, where that is not known in front, ended by [`END`], which is no tag of a value. So no
-//! encoding is the beginning of another one, and encodings can be put one after the other.
+//! Two values have the same encoding if and only if they serialize to the same serde data model, so the
+//! encoding can be compared and hashed in place of the arguments. It is written to a buffer once and is
+//! never decoded.
+//!
+//! Every value starts with a tag of its type. A value without a fixed length is preceded by its length
+//! or, where that is not known in advance, ended by [`END`], which is not a tag of a value. So the code
+//! is prefix-free, and encodings can be concatenated. The entries of maps and the elements of sets are
+//! sorted by their encoding.
 //!
 //! A value whose `Serialize` asks `is_human_readable` may write less in either of serde's two forms.
-//! It is written in both: the compact form, [`READABLE`], which is no tag of a value either, and the
-//! readable form. What is inside of it is then written in the form of its surroundings alone, so
-//! that a value takes twice the room at most, however deep such values are nested.
+//! It is written in both: the compact form, [`READABLE`], which is not a tag of a value either, and the
+//! readable form. Nested values are then written in the form of the outer one alone, so that a value
+//! takes up to twice the space, however deep such values are nested.
 //!
 //! Numbers, `bool`s and `char`s that follow each other in a sequence are a run: their tag with the
-//! bit [`RUN`], how many they are in four bytes, and then their bytes alone.
+//! bit [`RUN`], their count in four bytes, and then their bytes without tags.
 
 mod compound;
 mod order;
@@ -67,21 +72,21 @@ pub(super) const READABLE: u8 = 34;
 /// The bit of a tag whose values are a run.
 const RUN: u8 = 0x80;
 
-/// Writes the canonical encoding of values.
+/// A serializer to the canonical encoding.
 pub(crate) struct Encoder<'a> {
     out: &'a mut KeyBytes,
     order: OrderMode<'a>,
     depth: usize,
-    /// The form that a value is told to write.
+    /// The form that `is_human_readable` returns.
     is_readable: bool,
-    /// Whether the value that is being written, or one that it is inside of, has asked for the form.
+    /// Set when the value that is being written, or an outer one, has called `is_human_readable`.
     has_queried_form: Cell<bool>,
-    /// Whether the value that comes next is an element of a sequence.
+    /// Set if the next value is an element of a sequence.
     is_element: bool,
     run: Run,
 }
 
-/// Values nested deeper than this have no encoding: a stack has an end.
+/// The maximum depth of nesting, since the stack is limited.
 const DEPTH: usize = 128;
 
 impl<'a> Encoder<'a> {
@@ -171,7 +176,7 @@ impl<'a> Encoder<'a> {
         result
     }
 
-    /// The encoder of a part that is written elsewhere.
+    /// Returns an encoder that writes a part to another buffer.
     fn sub_encoder<'b>(&'b mut self, out: &'b mut KeyBytes) -> Encoder<'b> {
         Encoder {
             out,
@@ -412,7 +417,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
         Ok(self.sequence(false))
     }
 
-    /// A sequence whose type is known: of numbers and the like, it is encoded in one go.
+    /// Encodes a sequence whose type is known; one of numbers as a single run.
     fn collect_seq<I>(self, iter: I) -> Result<(), EncodeError>
     where
         I: IntoIterator,
@@ -433,7 +438,7 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
         sequence.end()
     }
 
-    /// A map whose type is known.
+    /// Encodes a map whose type is known.
     fn collect_map<K, V, I>(self, iter: I) -> Result<(), EncodeError>
     where
         K: Serialize,

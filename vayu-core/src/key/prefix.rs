@@ -7,9 +7,10 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use crate::key::hasher;
+use crate::sync::IgnorePoison;
 
 /// The function that a [`Key`](crate::Key) belongs to: its own identity, or a text given for it.
 ///
@@ -206,9 +207,9 @@ fn is_ambiguous(id: TypeId, path: &str) -> bool {
 /// The function that was first met under a path.
 fn owner(path: &str, id: TypeId) -> TypeId {
     static OWNERS: RwLock<BTreeMap<String, TypeId>> = RwLock::new(BTreeMap::new());
-    let known = OWNERS.read().unwrap_or_else(PoisonError::into_inner).get(path).copied();
+    let known = OWNERS.read().ignore_poison().get(path).copied();
     known.unwrap_or_else(|| {
-        let mut owners = OWNERS.write().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = OWNERS.write().ignore_poison();
         *owners.entry(path.to_owned()).or_insert(id)
     })
 }

@@ -1,16 +1,17 @@
-//! What each function does.
+//! Statistics for each function.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use crate::backend::Usage;
 use crate::error::Error;
 use crate::observer::{CallEvent, CallOutcome, Observer};
 use crate::stats::{Counters, Stats};
+use crate::sync::IgnorePoison;
 
-/// An [`Observer`] that counts for each function by itself. Clones count together, and one may
+/// An [`Observer`] that counts for each function separately. Clones share their counts, and one may
 /// observe several caches.
 ///
 /// # Examples
@@ -22,14 +23,14 @@ use crate::stats::{Counters, Stats};
 /// use vayu_core::{Cache, Key, MessagePack, PerFunctionStats};
 ///
 /// let cache: Cache<MapBackend, MessagePack> = Cache::new();
-/// let tally = PerFunctionStats::new();
-/// cache.observe(tally.clone());
+/// let stats = PerFunctionStats::new();
+/// cache.observe(stats.clone());
 ///
 /// let key = Key::from_text("squares", "12");
 /// for _ in 0..3 {
 ///     cache.get_or_insert_with(&key, Duration::from_secs(60), || 144);
 /// }
-/// let squares = &tally.functions()[0];
+/// let squares = &stats.functions()[0];
 /// assert_eq!(squares.function, "squares");
 /// assert_eq!((squares.stats.hits, squares.stats.misses), (2, 1));
 /// # }
@@ -37,17 +38,16 @@ use crate::stats::{Counters, Stats};
 #[derive(Debug, Clone, Default)]
 pub struct PerFunctionStats(Arc<RwLock<HashMap<String, Arc<Counts>>>>);
 
-/// What one function has done: see [`PerFunctionStats`].
+/// The statistics of one function: see [`PerFunctionStats`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FunctionStats {
-    /// The path of the function, or the text that is its prefix.
+    /// The path of the function, or the string that is its prefix.
     pub function: String,
-    /// Its share of the counts. What is known of a whole cache only, the usage and what is in
-    /// flight, is empty.
+    /// Its counts. The usage and the computations in progress, which are those of a whole cache, are
+    /// empty.
     pub stats: Stats,
-    /// How long the function would have run in all for the answers that were given without it, by
-    /// the times that it took when they were computed.
+    /// The total time that cached values have saved, by the times that it took to compute them.
     pub time_saved: Duration,
 }
 
@@ -57,21 +57,21 @@ struct Counts {
     saved_micros: AtomicU64,
 }
 
-/// How many functions are told apart.
+/// The maximum number of functions that are counted separately.
 const FUNCTIONS: usize = 4096;
 
 impl PerFunctionStats {
     /// The name under which the functions past the first 4,096 are counted together.
     pub const OTHERS: &str = "(others)";
 
-    /// A tally of nothing.
+    /// Creates empty statistics.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What each function has done, in the order of their names.
+    /// Returns the statistics of each function, ordered by name.
     pub fn functions(&self) -> Vec<FunctionStats> {
-        let counts = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let counts = self.0.read().ignore_poison().clone();
         let mut functions: Vec<_> = counts
             .into_iter()
             .map(|(function, counts)| FunctionStats {
@@ -85,9 +85,9 @@ impl PerFunctionStats {
     }
 
     fn of(&self, function: &str) -> Arc<Counts> {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(function).cloned();
+        let known = self.0.read().ignore_poison().get(function).cloned();
         known.unwrap_or_else(|| {
-            let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.0.write().ignore_poison();
             let is_known = all.contains_key(function) || all.len() < FUNCTIONS;
             let name = if is_known { function } else { Self::OTHERS };
             Arc::clone(all.entry(name.to_owned()).or_default())
@@ -131,11 +131,11 @@ mod tests {
 
     #[test]
     fn memory_for_functions_is_bounded() {
-        let tally = PerFunctionStats::new();
+        let stats = PerFunctionStats::new();
         for n in 0..2 * FUNCTIONS {
-            tally.on_insert(&n.to_string());
+            stats.on_insert(&n.to_string());
         }
-        let functions = tally.functions();
+        let functions = stats.functions();
         assert_eq!(functions.len(), FUNCTIONS + 1);
         let others =
             functions.iter().find(|f| f.function == PerFunctionStats::OTHERS).expect("others");

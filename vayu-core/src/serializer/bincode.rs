@@ -1,4 +1,4 @@
-//! Bincode, for those who have it already.
+//! Bincode, for programs that use it already.
 
 use std::marker::PhantomData;
 
@@ -14,13 +14,13 @@ use crate::serializer::{Serializer, SerializerId};
 
 /// Bincode 2 in its standard configuration, for values of up to 16 MiB.
 ///
-/// Its makers no longer maintain it (RUSTSEC-2025-0141): [`Postcard`](crate::Postcard) is as small
+/// It is no longer maintained (RUSTSEC-2025-0141): [`Postcard`](crate::Postcard) is as small
 /// and as fast. The same types as there are refused, and the same care with changed types is
 /// needed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bincode;
 
-/// What is decoded may claim so many bytes at most.
+/// The maximum number of bytes that decoding may claim.
 const LIMIT: usize = 16 << 20;
 
 const CONFIGURATION: Configuration<LittleEndian, Varint, Limit<LIMIT>> =

@@ -7,30 +7,30 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// How deep what is decoded may be nested.
+/// The maximum depth of nesting.
 const DEPTH: usize = 128;
 
-/// Elements that take no bytes cost time all the same; so many are decoded of an empty input.
+/// The maximum number of elements of an empty input: elements without bytes cost time too.
 const ELEMENTS: usize = 1024;
 
-/// What is left to a decoder.
+/// The remaining limits of a decoder.
 pub(super) struct Bounds {
     elements: Cell<usize>,
 }
 
 impl Bounds {
-    /// The bounds for decoding so many bytes.
+    /// Creates the limits for an input of `bytes` bytes.
     pub(super) fn for_length(bytes: usize) -> Self {
         Self { elements: Cell::new(bytes.saturating_add(ELEMENTS)) }
     }
 
-    /// The same decoder within these bounds.
+    /// Wraps a decoder to apply these limits.
     pub(super) fn bound<T>(&self, inner: T) -> Bounded<'_, T> {
         Bounded { inner, elements: &self.elements, depth: DEPTH }
     }
 }
 
-/// A decoder, or a part of one, and what it may still do.
+/// A decoder, or a part of one, with its remaining limits.
 pub(super) struct Bounded<'b, T> {
     inner: T,
     elements: &'b Cell<usize>,
@@ -42,7 +42,7 @@ impl<'b, T> Bounded<'b, T> {
         Bounded { inner, elements: self.elements, depth: self.depth }
     }
 
-    /// The same for a part of what is decoded.
+    /// Wraps the decoder of a nested value.
     fn part<U, E: Error>(&self, inner: U) -> Result<Bounded<'b, U>, E> {
         let depth = self.depth.checked_sub(1);
         let depth = depth.ok_or_else(|| E::custom("the value is nested too deep"))?;

@@ -1,4 +1,4 @@
-//! Whether a format gave a value back as it was.
+//! A round-trip check of encoded values.
 
 use std::collections::HashSet;
 
@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Encoder, KeyBytes, OrderMode, RecordedOrders};
 
-/// Encodes a value, decodes what came of it, and returns the encoded form if both are the same: a
-/// [`Serializer`](crate::Serializer) that goes this way does not change a value.
+/// Encodes a value, decodes the result, and returns the encoded form if both values are the same (a
+/// round-trip check): a [`Serializer`](crate::Serializer) that uses this does not change a value.
 ///
 /// Formats lose things: MessagePack and JSON write `Some(None)` as `None`, and JSON has no NaN. Types
 /// lose things too: a `Deserialize` may sort a list, and a `SocketAddrV6` writes its scope only where
@@ -47,7 +47,7 @@ pub fn encode_checked<T: Serialize, E>(
     let encoded = encode(value)?;
     let decode = || {
         decode(&encoded).map_err(|error| {
-            Error::new(ErrorKind::Encode, "read back what was encoded").with_source(error)
+            Error::new(ErrorKind::Encode, "decode the encoded value").with_source(error)
         })
     };
     let decoded = decode()?;
@@ -56,17 +56,17 @@ pub fn encode_checked<T: Serialize, E>(
     if is_same {
         Ok(encoded)
     } else {
-        Err(Error::new(ErrorKind::Encode, "the format cannot give this value back as it is"))
+        Err(Error::new(ErrorKind::Encode, "the format does not preserve this value"))
     }
 }
 
-/// How often a value is decoded to see two orders of it. Two entries of a hash table are found in one
-/// order so often with a chance of 1 in 65,536, and more entries more rarely; the value is then
-/// refused.
+/// The number of times that a value is decoded to find two orders of it. Two entries of a hash table
+/// come in one order that many times with a chance of 1 in 65,536, and more entries more rarely; the
+/// value is then refused.
 const TRIES: usize = 16;
 
-/// Whether what was decoded differs from the value in nothing but the order of sequences and maps
-/// which come in another order each time they are decoded.
+/// Returns whether the decoded value differs from the value only in the order of sequences and maps
+/// whose order changes each time they are decoded.
 fn differs_only_in_unstable_order<T: Serialize>(
     value: &T,
     decoded: &T,
@@ -99,7 +99,7 @@ fn without_order<T: Serialize>(value: &T) -> Result<(KeyBytes, RecordedOrders)> 
 fn canonical<T: Serialize>(value: &T, order: OrderMode<'_>) -> Result<KeyBytes> {
     let mut out = KeyBytes::new();
     Encoder::with_order(&mut out, order).value(value).map_err(|error| {
-        Error::new(ErrorKind::Encode, "encode the value to compare it").with_source(error)
+        Error::new(ErrorKind::Encode, "encode the value for comparison").with_source(error)
     })?;
     Ok(out)
 }

@@ -10,10 +10,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::exact::encode_checked;
 use crate::serializer::{Serializer, SerializerId};
 
-/// JSON, for any serde value that JSON can give back exactly.
+/// JSON, for any serde value that JSON can represent exactly.
 ///
 /// Floats keep every bit. What JSON cannot express (NaN, infinities, `Some(None)`, maps whose keys
-/// are not text or numbers) is refused.
+/// are not strings or numbers) is refused.
 ///
 /// With the feature `sonic-json` it runs on sonic-rs; entries of either are read by both.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,7 +59,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     }
 }
 
-/// Whether sonic-rs reads this text as `serde_json` does: it skips values by recursion, so nothing
+/// Returns whether sonic-rs reads this input as `serde_json` does: it skips values by recursion, so nothing
 /// may be nested too deep, and it loses the sign of `-0.0`.
 #[cfg(feature = "sonic-json")]
 fn suits_sonic(text: &[u8]) -> bool {

@@ -13,11 +13,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::exact::encode_checked;
 use crate::serializer::{Serializer, SerializerId};
 
-/// MessagePack with named fields, for any serde value. It never runs code on read.
+/// MessagePack with named fields, for any serde value.
 ///
 /// Structs are written as maps, so a type may gain, lose and reorder fields where its
-/// `Deserialize` allows that. A value that MessagePack cannot give back exactly, `Some(None)` for
-/// instance, is refused.
+/// `Deserialize` allows that. A value that MessagePack cannot represent exactly, such as
+/// `Some(None)`, is refused.
 ///
 /// A value that is a `Vec<u8>` or [`Bytes`] is written as bytes, and comes back as `Bytes` without
 /// being copied. Inside of other values, a list of bytes is written as bytes as well, and takes as
@@ -28,7 +28,7 @@ use crate::serializer::{Serializer, SerializerId};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MessagePack;
 
-/// How deep what is decoded may be nested; the format counts some levels twice.
+/// The maximum depth of nesting; the format counts some levels twice.
 const DEPTH: usize = 512;
 
 impl<T: Serialize + DeserializeOwned + 'static> Serializer<T> for MessagePack {
@@ -95,7 +95,7 @@ fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     }
 }
 
-/// A whole value that is a byte buffer is written as bytes, not as a list of numbers.
+/// Encodes a value that is a byte buffer as bytes, not as a list of numbers.
 fn encode_buffer(buffer: &[u8]) -> Result<Bytes> {
     let mut bytes = Vec::with_capacity(buffer.len() + 5);
     rmp::encode::write_bin(&mut bytes, buffer).map_err(|error| {

@@ -1,15 +1,21 @@
-//! Counters that are counted up by many calls.
+//! Striped counters for events on the hot path.
+//!
+//! A counter that all threads increment is a cache line that all processors fight over. So there are
+//! [`STRIPES`] sets of counters on cache lines of their own, as in a LongAdder. Each of the first threads
+//! owns a stripe until it ends and increments it by a plain load and store; all further threads share
+//! the last stripe and increment it atomically. The value of a counter is the sum over all stripes.
 
 use std::cell::Cell;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-/// Counts without threads fighting over a cache line. Each of the first few threads has a line to
-/// itself, which nobody else writes to, so that it need not be locked; all others share one.
+use crate::sync::IgnorePoison;
+
+/// Counters of events, one set for each stripe.
 #[derive(Debug)]
 pub(super) struct StripedCounters(Box<[Stripe; STRIPES]>);
 
-/// What is counted.
+/// An event that is counted.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
     Hit,
@@ -64,21 +70,21 @@ fn current_stripe() -> usize {
 
 #[cold]
 fn assign_stripe() -> usize {
-    // A thread that is about to end has none.
+    // A thread that is ending owns none.
     let stripe = OWNER.try_with(|own| own.0).unwrap_or(SHARED);
     STRIPE.set(stripe);
     stripe
 }
 
-/// The lines that no thread has, as bits.
+/// The stripes without an owner, as bits.
 static FREE: Mutex<u32> = Mutex::new(u32::MAX);
 
-/// The right of a thread to a line, given back at its end.
+/// The ownership of a stripe by a thread, released when the thread ends.
 struct StripeOwner(usize);
 
 impl StripeOwner {
     fn acquire() -> Self {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = FREE.lock().ignore_poison();
         let stripe = free.trailing_zeros() as usize;
         *free &= free.wrapping_sub(1);
         Self(stripe.min(SHARED))
@@ -87,10 +93,10 @@ impl StripeOwner {
 
 impl Drop for StripeOwner {
     fn drop(&mut self) {
-        // What is counted while the thread ends is counted in the shared line.
+        // Events while the thread ends are counted in the shared stripe.
         STRIPE.set(SHARED);
         if self.0 != SHARED {
-            *FREE.lock().unwrap_or_else(PoisonError::into_inner) |= 1 << self.0;
+            *FREE.lock().ignore_poison() |= 1 << self.0;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A backend that is wrong on request.
 
 use std::mem::ManuallyDrop;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
@@ -11,6 +11,7 @@ use crate::forward_backend;
 use crate::key::Key;
 use crate::record::Record;
 use crate::serializer::ValueClass;
+use crate::sync::IgnorePoison;
 
 /// A way in which a backend can be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +72,11 @@ impl<B: Backend> FaultyBackend<B> {
 
     /// Has this fault from now on, or none.
     pub fn set_fault(&self, fault: impl Into<Option<Fault>>) {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault.into();
+        *self.fault.lock().ignore_poison() = fault.into();
     }
 
     fn fault(&self) -> Option<Fault> {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.fault.lock().ignore_poison()
     }
 
     fn has(&self, fault: Fault) -> bool {

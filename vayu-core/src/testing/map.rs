@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::generation::{ChangeCount, Generations, Group};
 use crate::key::{BuildKeyHasher, Key};
 use crate::record::Record;
+use crate::sync::IgnorePoison;
 
 /// A map behind a mutex, without a limit. It keeps bytes, or whatever `V` is, and the generations of groups
 /// beside them: what shares the map shares both.
@@ -35,7 +36,7 @@ struct MapGenerations {
 
 impl MapGenerations {
     fn of(&self) -> MutexGuard<'_, HashMap<Group, u64>> {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+        self.of.lock().ignore_poison()
     }
 }
 
@@ -63,7 +64,7 @@ impl<V> MapBackend<V> {
     }
 
     fn records(&self) -> MutexGuard<'_, Records<V>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock().ignore_poison()
     }
 }
 

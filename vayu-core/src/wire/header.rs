@@ -1,4 +1,4 @@
-//! The first bytes of an entry.
+//! The header of an entry.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::compact_duration::CompactDuration;
 use crate::record::Record;
 use crate::serializer::SerializerId;
 
-/// How many bytes a header has.
+/// The number of bytes of a header.
 pub const HEADER_LENGTH: usize = 80;
 
-/// Not text, and damaged by whatever mends line ends or strips the eighth bit.
+/// Not text, and corrupted by conversions of line ends or to seven bits, as that of PNG.
 const MAGIC: [u8; 8] = *b"\x89VYU\r\n\x1a\n";
 const MAJOR: u8 = 1;
 /// A flag of the upper half must be understood, one of the lower half may be ignored.
@@ -21,9 +21,9 @@ const MUST_UNDERSTAND: u16 = 0xff00;
 /// The key is the SHA-256 of a long key.
 const DIGEST: u16 = 0x0400;
 
-/// What an entry says of itself before its key and its value.
+/// The header of an entry, before its key and its value.
 ///
-/// It has a checksum of its own, so that a look at the times needs no more than these bytes.
+/// It has a checksum of its own, so that the times can be read without the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     length: u8,
@@ -55,7 +55,7 @@ impl Header {
         }
     }
 
-    /// With zeros where the checksum of the entry belongs.
+    /// Returns the bytes of the header, with zeros for the checksum of the entry.
     pub(super) fn to_bytes(self) -> [u8; HEADER_LENGTH] {
         let mut bytes = [0; HEADER_LENGTH];
         let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
@@ -75,7 +75,7 @@ impl Header {
         bytes
     }
 
-    /// Reads a header from the beginning of an entry.
+    /// Parses the header at the beginning of an entry.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl Header {
         Ok(parsed)
     }
 
-    /// The length of the whole entry in bytes, or `None` if no memory could hold it.
+    /// Returns the length of the whole entry in bytes, or `None` if it exceeds the address space.
     pub fn entry_length(&self) -> Option<u64> {
         (self.length() as u64)
             .checked_add(u64::from(self.key_length))?
@@ -121,7 +121,7 @@ impl Header {
             .filter(|&length| isize::try_from(length).is_ok())
     }
 
-    /// The length of the header in bytes.
+    /// Returns the length of the header in bytes.
     pub(super) fn length(&self) -> usize {
         usize::from(self.length) * 8
     }
@@ -134,43 +134,43 @@ impl Header {
         self.flags & DIGEST != 0
     }
 
-    /// The length of the value's stored form in bytes.
+    /// Returns the length of the value's stored form in bytes.
     pub fn value_length(&self) -> u64 {
         self.value_length
     }
 
-    /// When the value was computed.
+    /// Returns when the value was computed.
     pub fn created(&self) -> Timestamp {
         self.created
     }
 
-    /// The first instant at which the value is no longer fresh.
+    /// Returns the first instant at which the value is no longer fresh.
     pub fn expires(&self) -> Timestamp {
         self.expires
     }
 
-    /// The first instant at which the entry may be forgotten.
+    /// Returns the first instant at which the entry may be removed.
     pub fn stale_until(&self) -> Timestamp {
         self.expires.saturating_add(Duration::from_micros(self.stale_micros))
     }
 
-    /// The stamp of the value's type and version.
+    /// Returns the schema stamp.
     pub fn schema(&self) -> u64 {
         self.schema
     }
 
-    /// How long the function ran for the value; zero where nobody knows.
+    /// Returns the time that the function took to compute the value; zero if unknown.
     pub fn compute_time(&self) -> Duration {
         self.compute_time.time()
     }
 
-    /// The number of the serializer that made the value's stored form.
+    /// Returns the serializer of the value's stored form.
     pub fn serializer(&self) -> SerializerId {
         self.serializer
     }
 }
 
-/// Of everything but the two checksums.
+/// Returns the CRC-32 of everything but the two checksums.
 fn checksum(header: &[u8; HEADER_LENGTH]) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&header[..44]);

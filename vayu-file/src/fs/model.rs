@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use rustix::io::Errno;
 
 use super::{Directory, File, FileType, Status};
+
+use vayu_core::__internal::IgnorePoison;
 
 /// A disk with two levels of directories. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
@@ -196,7 +198,7 @@ impl Disk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().ignore_poison()
     }
 
     /// Begins an operation, which may fail.
@@ -211,7 +213,7 @@ impl Disk {
                 state.hanging += 1;
                 let hangs = |state: &mut State| matches!(state.fault, Some(Fault::Hangs(_)));
                 let woken = self.0.1.wait_while(state, hangs);
-                let mut state = woken.unwrap_or_else(PoisonError::into_inner);
+                let mut state = woken.ignore_poison();
                 state.hanging -= 1;
                 Ok(state)
             }

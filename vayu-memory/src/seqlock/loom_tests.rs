@@ -1,7 +1,6 @@
-//! Seats under every interleaving with few preemptions: readers, those who are offered a seat, and
-//! those who change an entry.
+//! Readers, fills and invalidations of slots under every interleaving with few preemptions.
 //!
-//! `LOOM_MAX_PREEMPTIONS` in the environment says how few; two are the default.
+//! `LOOM_MAX_PREEMPTIONS` in the environment sets their number; the default is two.
 
 use loom::sync::{Arc, Mutex};
 use loom::thread;
@@ -9,7 +8,7 @@ use loom::thread;
 use crate::seqlock::slot::Payload;
 use crate::seqlock::table::Table;
 
-/// A hash and its key. Both sit in the same row, and have tags of their own.
+/// A hash and its key. Both are in the same set, with different tags.
 const ONE: (u64, [u64; 1]) = (8, [11]);
 const OTHER: (u64, [u64; 1]) = (4, [22]);
 
@@ -25,7 +24,7 @@ fn table() -> Arc<Table<3>> {
     Arc::new(table)
 }
 
-/// An entry that is whole if its parts are equal.
+/// A payload that is consistent if its parts are equal.
 fn entry(key: [u64; 1], value: u64) -> Payload<3> {
     Payload { words: [key[0], value, value], bits: value }
 }
@@ -36,7 +35,7 @@ fn value_of(table: &Table<3>, (hash, key): (u64, [u64; 1])) -> Option<u64> {
     Some(bits)
 }
 
-/// The map that is behind the seats.
+/// The map behind the table.
 type Kept = Arc<Mutex<u64>>;
 
 fn kept(value: u64) -> Kept {
@@ -47,7 +46,7 @@ fn fill(table: &Table<3>, (hash, key): (u64, [u64; 1]), kept: &Kept) {
     table.try_fill(hash, || Some(entry(key, *kept.lock().expect("the value"))));
 }
 
-/// The same on a thread of its own, so often.
+/// Fills a slot `times` times on another thread.
 fn spawn_fill(
     table: &Arc<Table<3>>,
     key: (u64, [u64; 1]),
@@ -64,34 +63,34 @@ fn change(table: &Table<3>, (hash, _): (u64, [u64; 1]), kept: &Kept, value: u64)
 }
 
 #[test]
-fn what_was_changed_is_not_read_any_more() {
+fn changed_entry_is_not_read_any_more() {
     model(|| {
         let (table, kept) = (table(), kept(1));
-        let seating = spawn_fill(&table, ONE, &kept, 1);
+        let filling = spawn_fill(&table, ONE, &kept, 1);
         change(&table, ONE, &kept, 2);
         assert_ne!(value_of(&table, ONE), Some(1));
-        seating.join().expect("a thread");
+        filling.join().expect("a thread");
         assert_ne!(value_of(&table, ONE), Some(1));
     });
 }
 
 #[test]
-fn what_was_changed_is_not_read_though_another_key_is_seated() {
+fn changed_entry_is_not_read_while_another_key_is_filled_in() {
     model(|| {
         let (table, kept, other) = (table(), kept(1), kept(7));
         fill(&table, ONE, &kept);
-        // It gets the seat beside it, then nothing, and then its seat.
-        let seating = spawn_fill(&table, OTHER, &other, 3);
+        // It gets the other way, then none, and then the way of the first.
+        let filling = spawn_fill(&table, OTHER, &other, 3);
         change(&table, ONE, &kept, 2);
         assert_eq!(value_of(&table, ONE), None);
-        seating.join().expect("a thread");
+        filling.join().expect("a thread");
         assert!(matches!(value_of(&table, OTHER), None | Some(7)));
     });
 }
 
-/// The map withdraws a seat only where it has something to replace, and does both under its lock.
+/// The map invalidates a slot only where it replaces an entry, and does both under its lock.
 #[test]
-fn what_was_deleted_and_written_again_is_not_read_as_it_was() {
+fn entry_that_was_deleted_and_written_again_is_not_read_as_before() {
     model(|| {
         let table = table();
         let kept = Arc::new(Mutex::new(Some(1)));
@@ -124,24 +123,24 @@ fn what_was_deleted_and_written_again_is_not_read_as_it_was() {
 }
 
 #[test]
-fn entry_is_read_whole_while_others_are_seated() {
+fn entry_is_read_whole_while_others_are_filled_in() {
     model(|| {
         let (table, kept, other) = (table(), kept(1), kept(7));
         fill(&table, ONE, &kept);
-        let seating = spawn_fill(&table, OTHER, &other, 3);
+        let filling = spawn_fill(&table, OTHER, &other, 3);
         assert!(matches!(value_of(&table, ONE), None | Some(1)));
         assert!(matches!(value_of(&table, OTHER), None | Some(7)));
-        seating.join().expect("a thread");
+        filling.join().expect("a thread");
     });
 }
 
 #[test]
-fn two_who_are_offered_one_seat_do_not_write_at_once() {
+fn two_fills_of_one_slot_do_not_write_at_once() {
     model(|| {
         let (table, kept, other) = (table(), kept(1), kept(7));
-        let seating = spawn_fill(&table, OTHER, &other, 1);
+        let filling = spawn_fill(&table, OTHER, &other, 1);
         fill(&table, ONE, &kept);
-        seating.join().expect("a thread");
+        filling.join().expect("a thread");
         assert!(matches!(value_of(&table, ONE), None | Some(1)));
         assert!(matches!(value_of(&table, OTHER), None | Some(7)));
     });

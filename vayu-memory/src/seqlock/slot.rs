@@ -1,18 +1,18 @@
-//! The place of one entry that is read without a lock.
+//! A slot: one entry under a seqlock.
 
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// What is kept of an entry.
+/// An entry that is read without a lock.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Slot<const WORDS: usize> {
-    /// From the lowest bit on: how it is with the seat, a few bits of the entry, and a count of those
-    /// who were seated.
+    /// From the lowest bit on: the state, a few bits of the payload, and the version, which is
+    /// incremented by each write.
     state: AtomicU64,
     words: [AtomicU64; WORDS],
 }
 
-/// An entry in words, and in a few bits more.
+/// The content of a slot: words, and a few bits more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Payload<const WORDS: usize> {
     pub(super) words: [u64; WORDS],
@@ -22,20 +22,20 @@ pub(super) struct Payload<const WORDS: usize> {
 
 pub(super) const PAYLOAD_WIDTH: u32 = 22;
 
-/// The last two bits of the state.
+/// The bits of the state.
 const STATE: u64 = 0b11;
 const EMPTY: u64 = 0;
 /// The words may be read.
 const VALID: u64 = 1;
 /// The words are being written.
 const WRITING: u64 = 2;
-/// As busy, but what is being written is outdated.
+/// The words are being written, and were invalidated in the meantime.
 const INVALIDATED: u64 = 3;
 
-/// The bits of the entry.
+/// The bits of the payload.
 const PAYLOAD_BITS: u64 = ((1 << PAYLOAD_WIDTH) - 1) << 2;
-/// One in the count. A read takes nanoseconds, and a count is the same again after a million million
-/// seatings.
+/// The increment of the version. A read takes nanoseconds, and a version recurs after a million million
+/// writes.
 const ONE_VERSION: u64 = STATE + PAYLOAD_BITS + 1;
 
 impl<const WORDS: usize> Slot<WORDS> {
@@ -43,7 +43,7 @@ impl<const WORDS: usize> Slot<WORDS> {
         Self { state: AtomicU64::new(EMPTY), words: std::array::from_fn(|_| AtomicU64::new(0)) }
     }
 
-    /// The entry, if the words that it begins with are the ones that are wanted.
+    /// Returns the payload, if it begins with the words of `key`.
     #[inline(always)]
     pub(super) fn read<const KEY_WORDS: usize>(
         &self,
@@ -59,17 +59,17 @@ impl<const WORDS: usize> Slot<WORDS> {
             }
         }
         let words = std::array::from_fn(|n| self.words[n].load(Ordering::Relaxed));
-        // Whoever has read a word that was written later sees that the state has changed.
+        // A reader that has loaded a word of a later write sees that the state has changed.
         fence(Ordering::Acquire);
         let is_same = self.state.load(Ordering::Relaxed) == state;
         is_same.then_some(Payload { words, bits: (state & PAYLOAD_BITS) >> 2 })
     }
 
-    /// Seats what `find` finds, in the place of whoever sits here.
+    /// Writes what `find` returns, unless another thread is writing.
     ///
-    /// `find` looks where the entries are kept. Whoever changes one there calls
-    /// [`empty`](Self::invalidate) afterwards: either that comes after the seat is busy, and is noticed, or
-    /// the change has come before `find`.
+    /// `find` reads the entry in the map. A thread that changes it there calls
+    /// [`invalidate`](Self::invalidate) afterwards: either that follows the start of this write and
+    /// cancels it, or the change is visible to `find`.
     pub(super) fn try_fill(&self, find: impl FnOnce() -> Option<Payload<WORDS>>) {
         let state = self.state.load(Ordering::Relaxed);
         let writing = (state & !(STATE | PAYLOAD_BITS)).wrapping_add(ONE_VERSION) | WRITING;
@@ -90,7 +90,7 @@ impl<const WORDS: usize> Slot<WORDS> {
         self.state.load(Ordering::Relaxed) & STATE == EMPTY
     }
 
-    /// Sees that whoever sits here or is about to does not.
+    /// Invalidates the payload, and the one that is being written.
     #[cold]
     pub(super) fn invalidate(&self) {
         loop {
@@ -111,7 +111,8 @@ impl<const WORDS: usize> Slot<WORDS> {
     }
 }
 
-/// The right to write the words of a seat. If they are not to be read at its end, the seat is empty.
+/// The right to write the words of a slot. Unless the write was completed, its drop leaves the slot
+/// empty.
 struct SlotWriter<'a, const WORDS: usize> {
     slot: &'a Slot<WORDS>,
     writing: u64,

@@ -1,19 +1,22 @@
-//! Seats, and who may sit where.
+//! A set-associative table of slots.
 
 use std::sync::OnceLock;
+
+use vayu_core::__internal::ProcessId;
 
 use crate::seqlock::slot::{Payload, Slot};
 use crate::seqlock::tags::{Tag, Tags, WAYS, home_way};
 
-/// Seats for entries of so many words. A key may sit anywhere in one row of them.
+/// A table of slots of `WORDS` words. The hash of a key selects a set, and the key may be in any way
+/// of that set.
 #[derive(Debug)]
 pub(super) struct Table<const WORDS: usize> {
-    /// There are none before somebody is expected.
+    /// Allocated when the first entry that may get a slot is written.
     sets: OnceLock<Sets<WORDS>>,
-    /// How many rows there will be.
+    /// The number of sets.
     count: usize,
-    /// The process that makes them.
-    process: u32,
+    /// The process that allocates them.
+    process: ProcessId,
 }
 
 #[derive(Debug)]
@@ -22,7 +25,7 @@ struct Sets<const WORDS: usize> {
     tags: Box<[Tags]>,
 }
 
-/// A row of seats, and who sits there or is about to.
+/// The slots of one set, and the tags of their keys.
 #[derive(Debug, Clone, Copy)]
 struct Set<'a, const WORDS: usize> {
     slots: &'a [Slot<WORDS>; WAYS],
@@ -30,14 +33,14 @@ struct Set<'a, const WORDS: usize> {
 }
 
 impl<const WORDS: usize> Table<WORDS> {
-    /// So many seats, in whole rows, of which there is at least one.
+    /// Creates a table of `slots` slots, rounded down to whole sets, and at least one set.
     pub(super) fn new(slots: usize) -> Self {
         let count = (slots / WAYS).max(1);
-        Self { sets: OnceLock::new(), count, process: std::process::id() }
+        Self { sets: OnceLock::new(), count, process: ProcessId::current() }
     }
 
-    /// The entry of a key with this hash that begins with these words. Of the first reads after a
-    /// while, `on_referenced` is told.
+    /// Returns the payload of the key with this hash and these words. Calls `on_referenced` for the first
+    /// reads after a while.
     #[inline(always)]
     pub(super) fn get<const KEY_WORDS: usize>(
         &self,
@@ -54,13 +57,13 @@ impl<const WORDS: usize> Table<WORDS> {
         Some(entry)
     }
 
-    /// Whether there is a seat for keys with this hash on which nobody has ever sat, or which such a key
-    /// had to leave.
+    /// Returns whether the set of this hash has a way that was never used, or whose entry, of a key with
+    /// this hash, was invalidated.
     pub(super) fn has_unused_way(&self, hash: u64) -> bool {
         self.set(hash).is_some_and(|set| set.unused_way(hash).is_some())
     }
 
-    /// There will be seats from here on.
+    /// Allocates the slots, if they are not.
     #[inline]
     pub(super) fn ensure_allocated(&self) {
         if self.sets.get().is_none() {
@@ -68,10 +71,10 @@ impl<const WORDS: usize> Table<WORDS> {
         }
     }
 
-    /// A child process makes none: a thread of the parent, which does not exist there, may have begun.
+    /// Not in a child process: a thread of the parent, which does not exist there, may have begun.
     #[cold]
     fn allocate(&self) {
-        if self.process == std::process::id() {
+        if self.process.is_current() {
             self.sets.get_or_init(|| Sets {
                 slots: (0..self.count).map(|_| std::array::from_fn(|_| Slot::new())).collect(),
                 tags: (0..self.count).map(|_| Tags::new()).collect(),
@@ -79,21 +82,22 @@ impl<const WORDS: usize> Table<WORDS> {
         }
     }
 
-    /// Offers a key with this hash a seat of its row, if one is free. See [`Slot::try_fill`].
+    /// Fills a way of the set of this hash, if one is unused or may be replaced. See
+    /// [`Slot::try_fill`].
     #[cold]
     pub(super) fn try_fill(&self, hash: u64, find: impl Fn() -> Option<Payload<WORDS>>) {
         let Some(set) = self.set(hash) else { return };
         let way = set.unused_way(hash).or_else(|| set.victim_way(hash));
         if let Some((way, slot)) = way.and_then(|at| Some((at, set.slots.get(at)?))) {
             slot.try_fill(|| {
-                // Whoever changes the entry after it was found here finds it by this.
+                // A thread that changes the entry after `find` finds the slot by its tag.
                 set.tags.set(way, Tag::of(hash));
                 find()
             });
         }
     }
 
-    /// Takes their seats away from keys with this hash.
+    /// Invalidates the slots of keys with this hash.
     #[inline]
     pub(super) fn invalidate(&self, hash: u64) {
         let Some(set) = self.set(hash) else { return };
@@ -102,13 +106,13 @@ impl<const WORDS: usize> Table<WORDS> {
         }
     }
 
-    /// Takes all seats away.
+    /// Invalidates all slots.
     pub(super) fn clear(&self) {
         let sets = self.sets.get().map(|sets| &sets.slots[..]);
         sets.unwrap_or_default().as_flattened().iter().for_each(Slot::invalidate);
     }
 
-    /// Whether somebody has asked for a key with this hash since this was last asked.
+    /// Returns whether a key with this hash was referenced since the last call, and clears that.
     pub(super) fn take_referenced(&self, hash: u64) -> bool {
         self.set(hash).is_some_and(|set| {
             let on_referenced = |way| set.tags.clear_references(way);
@@ -116,17 +120,17 @@ impl<const WORDS: usize> Table<WORDS> {
         })
     }
 
-    /// Whether there is nobody here.
+    /// Returns whether no slots are allocated.
     #[inline]
     pub(super) fn is_unallocated(&self) -> bool {
         self.sets.get().is_none()
     }
 
-    /// The row of keys with this hash. The map takes its places by other bits.
+    /// Returns the set of keys with this hash. The map selects its shards by other bits.
     #[inline(always)]
     fn set(&self, hash: u64) -> Option<Set<'_, WORDS>> {
         let sets = self.sets.get()?;
-        // The upper half of the hash as a part of one: so large a part of the rows comes before.
+        // The upper half of the hash as a fraction, scaled to the number of sets.
         let index = ((hash >> 32) * self.count as u64) >> 32;
         let index = usize::try_from(index).ok()?;
         Some(Set { slots: sets.slots.get(index)?, tags: sets.tags.get(index)? })
@@ -134,14 +138,14 @@ impl<const WORDS: usize> Table<WORDS> {
 }
 
 impl<const WORDS: usize> Set<'_, WORDS> {
-    /// The entry that begins with these words, and where it sits.
+    /// Returns the way and the payload of the key with these words.
     #[inline(always)]
     fn find<const KEY_WORDS: usize>(
         self,
         hash: u64,
         key: [u64; KEY_WORDS],
     ) -> Option<(usize, Payload<WORDS>)> {
-        // A processor guesses that it is there, and need not wait for the tag to know where to read.
+        // The processor predicts this way, and loads the slot without waiting for the tag.
         let first = home_way(hash);
         if self.tags.has_tag(first, Tag::of(hash))
             && let Some(entry) = self.read(first, key)
@@ -151,7 +155,7 @@ impl<const WORDS: usize> Set<'_, WORDS> {
         self.find_in_other_ways(hash, key)
     }
 
-    /// [`find`](Self::find) out of the way of those who sit where they want to.
+    /// Finds a key that is not in its home way.
     #[inline(never)]
     fn find_in_other_ways<const KEY_WORDS: usize>(
         self,
@@ -171,8 +175,8 @@ impl<const WORDS: usize> Set<'_, WORDS> {
         self.slots.get(way)?.read(key)
     }
 
-    /// A place which a key with this hash had to leave, or, if it sits nowhere, where nobody has ever
-    /// sat: any other is not worth a look at the seat itself.
+    /// Returns the way of a key with this hash that was invalidated, or, if no way has its tag, one that
+    /// was never used. Slots of other keys are not read for that.
     fn unused_way(self, hash: u64) -> Option<usize> {
         let mut own = self.tags.matching_ways(Tag::of(hash)).peekable();
         if own.peek().is_none() {
@@ -181,13 +185,13 @@ impl<const WORDS: usize> Set<'_, WORDS> {
         own.find(|&way| self.slots.get(way).is_some_and(Slot::is_empty))
     }
 
-    /// A place of which nobody has asked for who sits there for a while.
+    /// Returns a way whose entry was not referenced recently, and clears a reference of those before it.
     fn victim_way(self, hash: u64) -> Option<usize> {
         probe_order(hash).find(|&way| !self.tags.clear_reference(way))
     }
 }
 
-/// The places of a row, as a key with this hash takes them.
+/// Returns the ways of a set in the order in which a key with this hash uses them.
 fn probe_order(hash: u64) -> impl Iterator<Item = usize> {
     (0..WAYS).map(move |n| home_way(hash) ^ n)
 }

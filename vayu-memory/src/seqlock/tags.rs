@@ -1,17 +1,17 @@
-//! Who sits where in a row of seats.
+//! The tags of a set: which keys are in its ways, and which were referenced.
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// How many seats are side by side. A model of them has two, so that it has an end.
+/// The number of ways of a set. The loom model has two, so that it is finite.
 pub(super) const WAYS: usize = if cfg!(vayu_loom) { 2 } else { 4 };
 
-/// A part of the hash of a key: what its seat is known by. Never zero.
+/// A part of the hash of a key. Never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tag(u64);
 
-/// The tags of a row of seats in one word, those of many rows in a cache line: they say at once who
-/// sits nowhere. Each has 16 bits, and its lowest two are not of the hash: whether who sits there was
-/// asked for once lately, and whether it was again.
+/// The tags of one set, packed into a word: most absent keys are rejected without reading a slot. Each
+/// has 16 bits. The lowest two are not of the hash: they say whether the entry was referenced recently,
+/// once and twice.
 #[derive(Debug)]
 pub(super) struct Tags(AtomicU64);
 
@@ -33,7 +33,7 @@ impl Tag {
     }
 }
 
-/// The place in its row where a key with this hash sits if it can.
+/// Returns the way that a key with this hash uses if it can.
 #[inline(always)]
 pub(super) fn home_way(hash: u64) -> usize {
     (hash >> BITS) as usize % WAYS
@@ -49,13 +49,13 @@ impl Tags {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Whether a place has this tag.
+    /// Returns whether a way has this tag.
     #[inline(always)]
     pub(super) fn has_tag(&self, way: usize, tag: Tag) -> bool {
         tag_at(self.load(), way) & !REFERENCED == tag.0
     }
 
-    /// The places with this tag.
+    /// Returns the ways with this tag.
     #[inline(always)]
     pub(super) fn matching_ways(&self, tag: Tag) -> impl Iterator<Item = usize> + use<> {
         let differ = (self.load() & !(LOWEST * REFERENCED)) ^ (LOWEST * tag.0);
@@ -69,26 +69,28 @@ impl Tags {
         })
     }
 
-    /// Whether nobody has ever sat at a place.
+    /// Returns whether a way was never used.
     pub(super) fn is_unused(&self, way: usize) -> bool {
         tag_at(self.load(), way) == 0
     }
 
-    /// Only for whoever has made the seat busy, and was asked for the key.
+    /// Sets the tag of a way, referenced once. Only for the thread that is writing the slot.
     pub(super) fn set(&self, way: usize, tag: Tag) {
         let set = |tags| Some(tags & !(ALL << (way * BITS)) | (tag.0 | REF_1) << (way * BITS));
-        // It never refuses.
+        // The closure never returns `None`.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
     }
 
-    /// Whether somebody has asked for who sits at a place, as often as that counts.
+    /// Returns whether the entry of a way was referenced twice recently.
     #[inline(always)]
     pub(super) fn is_referenced(&self, way: usize) -> bool {
         tag_at(self.load(), way) & REFERENCED == REFERENCED
     }
 
-    /// Bits are set and cleared one by one: another key may have come here meanwhile, whose tag must
-    /// stay.
+    /// Marks the entry of a way as referenced, once more.
+    ///
+    /// Bits are set and cleared one by one: the way may have a new key in the meantime, whose tag must
+    /// not change.
     #[cold]
     pub(super) fn mark_referenced(&self, way: usize) {
         let is_first = tag_at(self.load(), way) & REF_1 == 0;
@@ -96,7 +98,7 @@ impl Tags {
         self.0.fetch_or(bit << (way * BITS), Ordering::Relaxed);
     }
 
-    /// Takes one touch back, if there was one.
+    /// Clears one reference of a way, and returns whether there was one.
     pub(super) fn clear_reference(&self, way: usize) -> bool {
         let referenced = tag_at(self.load(), way) & REFERENCED;
         if referenced != 0 {
@@ -106,7 +108,7 @@ impl Tags {
         referenced != 0
     }
 
-    /// Takes all touches back, if there were any.
+    /// Clears the references of a way, and returns whether there were any.
     pub(super) fn clear_references(&self, way: usize) -> bool {
         tag_at(self.load(), way) & REFERENCED != 0 && {
             let before = self.0.fetch_and(!(REFERENCED << (way * BITS)), Ordering::Relaxed);
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_those_with_the_tag_and_no_others() {
+    fn matching_ways_are_those_with_the_tag() {
         let hashes = [0, 1, 3, 4, 8, 0x7ffc, 0x8000, 0x8004, 0xfffc, 0xffff, u64::MAX];
         for one in hashes {
             for other in hashes {
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_sits_on_new_seats() {
+    fn unused_ways_match_no_tag() {
         let tags = Tags::new();
         for hash in [0, 3, 4, u64::MAX] {
             assert_eq!(tags.matching_ways(Tag::of(hash)).count(), 0);
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn touches_are_those_of_one_place() {
+    fn references_are_those_of_one_way() {
         let tags = Tags::new();
         (0..WAYS).for_each(|way| tags.set(way, Tag::of(u64::MAX)));
         assert!(!tags.is_referenced(2), "once does not count");

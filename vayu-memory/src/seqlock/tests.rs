@@ -19,28 +19,28 @@ fn backend(entries: u64) -> MemoryBackend {
 }
 
 fn key(n: u64) -> Key {
-    Key::new("seats", &(n,)).expect("a key")
+    Key::new("slots", &(n,)).expect("a key")
 }
 
-/// A key that is too long for the narrow seats.
+/// A key that is too long for a narrow slot.
 fn long_key(n: u64) -> Key {
-    Key::new("seats", &("fifteen letters", n)).expect("a key")
+    Key::new("slots", &("fifteen letters", n)).expect("a key")
 }
 
 fn number(record: Option<Record<AnyValue>>) -> Option<u64> {
     record.and_then(|record| record.value().downcast_ref().copied())
 }
 
-/// Writes an entry, and looks for it until it has a seat.
-fn seat(backend: &MemoryBackend, key: &Key, record: Record<AnyValue>) {
+/// Writes an entry, and reads it until it has a slot.
+fn promote(backend: &MemoryBackend, key: &Key, record: Record<AnyValue>) {
     backend.write(key, record).expect("it is written");
     for _ in 0..256 {
-        look(backend, key);
+        read(backend, key);
     }
 }
 
-/// Finds an entry in the map, if it is there.
-fn look(backend: &MemoryBackend, key: &Key) {
+/// Reads an entry in the map.
+fn read(backend: &MemoryBackend, key: &Key) {
     drop(backend.read_now(key, ValueClass::Inline).expect("memory does not block"));
 }
 
@@ -50,8 +50,8 @@ fn numbers_by_short_keys_are_found_without_a_lock() {
     for key in [key, long_key] {
         assert!(backend.read_optimistic(&key(1)).is_none(), "nothing was written");
         backend.write(&key(1), record(77_u64)).expect("it is written");
-        assert!(backend.read_optimistic(&key(1)).is_none(), "nobody has looked for it");
-        look(&backend, &key(1));
+        assert!(backend.read_optimistic(&key(1)).is_none(), "it was not read yet");
+        read(&backend, &key(1));
         assert_eq!(number(backend.read_optimistic(&key(1))), Some(77));
         assert!(backend.read_optimistic(&key(2)).is_none());
     }
@@ -72,8 +72,8 @@ fn record_is_found_without_a_lock_as_it_was_written() {
     ];
     for (n, record) in records.into_iter().enumerate() {
         for key in [key(n as u64), long_key(n as u64)] {
-            seat(&backend, &key, record.clone());
-            let found = backend.read_optimistic(&key).expect("it has a seat");
+            promote(&backend, &key, record.clone());
+            let found = backend.read_optimistic(&key).expect("it has a slot");
             assert_eq!(found.value().downcast_ref::<f64>().map(|n| n.to_bits()), Some(1 << 63));
             assert_eq!(found.map(|_| ()), record.clone().map(|_| ()));
         }
@@ -81,53 +81,53 @@ fn record_is_found_without_a_lock_as_it_was_written() {
 }
 
 #[test]
-fn what_is_more_than_a_few_words_has_no_seat() {
+fn entry_of_more_than_a_few_words_has_no_slot() {
     let backend = backend(1000);
-    let no_number = Key::new("seats", &("no number",)).expect("a key");
-    seat(&backend, &no_number, record("text".to_owned()));
-    let long = Key::from_text("seats", "more than thirty letters are too many");
-    seat(&backend, &long, record(1_u64));
-    let not_static = Key::from_text("seats".to_owned(), "k");
-    seat(&backend, &not_static, record(1_u64));
+    let no_number = Key::new("slots", &("no number",)).expect("a key");
+    promote(&backend, &no_number, record("text".to_owned()));
+    let long = Key::from_text("slots", "more than thirty letters are too many");
+    promote(&backend, &long, record(1_u64));
+    let not_static = Key::from_text("slots".to_owned(), "k");
+    promote(&backend, &not_static, record(1_u64));
     for key in [no_number, long, not_static] {
         assert!(backend.read_optimistic(&key).is_none());
-        assert!(backend.read(&key).expect("an answer").is_some());
+        assert!(backend.read(&key).expect("a result").is_some());
     }
 }
 
 #[test]
-fn what_leaves_the_map_or_is_replaced_there_loses_its_seat() {
+fn entry_that_is_removed_or_replaced_in_the_map_loses_its_slot() {
     let backend = backend(1000);
     for key in [key(1), long_key(1)] {
-        seat(&backend, &key, record(1_u64));
+        promote(&backend, &key, record(1_u64));
         backend.write(&key, record(2_u64)).expect("it is written");
         assert_eq!(number(backend.read_optimistic(&key)), None);
-        seat(&backend, &key, record(3_u64));
+        promote(&backend, &key, record(3_u64));
         assert_eq!(number(backend.read_optimistic(&key)), Some(3));
-        assert!(backend.delete(&key).expect("an answer"));
+        assert!(backend.delete(&key).expect("a result"));
         assert_eq!(number(backend.read_optimistic(&key)), None);
-        seat(&backend, &key, record(4_u64));
+        promote(&backend, &key, record(4_u64));
         assert_eq!(number(backend.read_optimistic(&key)), Some(4));
         backend.clear().expect("it is cleared");
         assert_eq!(number(backend.read_optimistic(&key)), None);
-        look(&backend, &key);
+        read(&backend, &key);
         assert_eq!(number(backend.read_optimistic(&key)), None);
     }
 }
 
 #[test]
-fn key_that_is_known_at_two_addresses_loses_its_seat_by_either() {
+fn key_with_two_addresses_loses_its_slot_by_either() {
     let backend = backend(1000);
-    let addresses: [&'static str; 2] = ["seats", "seats".to_owned().leak()];
+    let addresses: [&'static str; 2] = ["slots", "slots".to_owned().leak()];
     let keys = addresses.map(|prefix| Key::from_text(prefix, "k"));
     assert_ne!(key_words::<3>(&keys[0]), key_words::<3>(&keys[1]));
     assert_eq!(keys[0], keys[1]);
     for (written, changed) in [(0, 1), (1, 0)] {
-        seat(&backend, &keys[written], record(1_u64));
+        promote(&backend, &keys[written], record(1_u64));
         for _ in 0..256 {
-            // Who was read keeps its seat, so the other gets the one beside it.
+            // An entry that is read keeps its slot, so the other gets another way.
             assert_eq!(number(backend.read_optimistic(&keys[written])), Some(1));
-            look(&backend, &keys[changed]);
+            read(&backend, &keys[changed]);
         }
         backend.write(&keys[changed], record(2_u64)).expect("it is written");
         assert_eq!(number(backend.read_optimistic(&keys[written])), None);
@@ -136,24 +136,24 @@ fn key_that_is_known_at_two_addresses_loses_its_seat_by_either() {
 }
 
 #[test]
-fn keys_of_one_hash_are_told_apart() {
+fn keys_with_one_hash_are_distinguished() {
     let table: Table<2> = Table::new(16);
     table.ensure_allocated();
     let entry = |key| super::Payload { words: [key, key * 10], bits: 5 };
     table.try_fill(7, || Some(entry(1)));
     assert_eq!(table.get(7, [1], || ()), Some(entry(1)));
     assert_eq!(table.get(7, [2], || ()), None);
-    // To withdraw one is to withdraw both.
+    // Invalidating one invalidates both.
     table.try_fill(7, || Some(entry(2)));
     table.invalidate(7);
     assert_eq!((table.get(7, [1], || ()), table.get(7, [2], || ())), (None, None));
 }
 
 #[test]
-fn seat_that_was_never_taken_comes_before_one_whose_entry_nobody_has_read() {
+fn unused_way_is_filled_before_one_whose_entry_was_not_read() {
     let table: Table<2> = Table::new(16);
     table.ensure_allocated();
-    // All of them may sit on the first four seats.
+    // All of them are in the first set.
     let hashes = [4, 8, 12, 16];
     for hash in hashes {
         assert!(table.has_unused_way(hash));
@@ -165,67 +165,67 @@ fn seat_that_was_never_taken_comes_before_one_whose_entry_nobody_has_read() {
         assert!(table.get(hash, [hash], || ()).is_some(), "{hash}");
     }
     table.invalidate(one);
-    assert!(table.has_unused_way(one), "its own seat is empty");
+    assert!(table.has_unused_way(one), "its own way is empty");
 }
 
 #[test]
-fn functions_do_not_share_seats() {
+fn functions_do_not_share_slots() {
     let backend = backend(1000);
     let [one, other] = [Prefix::from("one"), Prefix::from("other")]
         .map(|prefix| Key::new(prefix, &(1_u64,)).expect("a key"));
-    seat(&backend, &one, record(1_u64));
+    promote(&backend, &one, record(1_u64));
     assert_eq!(number(backend.read_optimistic(&one)), Some(1));
     assert!(backend.read_optimistic(&other).is_none());
 }
 
 #[test]
-fn evicted_entry_has_no_seat_and_the_limit_holds() {
+fn evicted_entry_has_no_slot_and_the_limit_holds() {
     let backend = backend(64);
     for n in 0..10_000 {
-        seat(&backend, &key(n), record(n));
+        promote(&backend, &key(n), record(n));
         assert!(backend.usage().entries.expect("a count") <= 64);
     }
     let without_a_lock = (0..10_000).filter(|&n| backend.read_optimistic(&key(n)).is_some());
-    let kept = (0..10_000).filter(|&n| backend.read(&key(n)).expect("an answer").is_some());
+    let kept = (0..10_000).filter(|&n| backend.read(&key(n)).expect("a result").is_some());
     let (without_a_lock, kept) = (without_a_lock.collect::<Vec<_>>(), kept.collect::<Vec<_>>());
     assert!(!without_a_lock.is_empty());
     assert!(without_a_lock.iter().all(|n| kept.contains(n)), "{without_a_lock:?} of {kept:?}");
 }
 
 #[test]
-fn what_is_only_glanced_at_is_not_taken_for_unused() {
+fn entry_that_is_read_only_without_a_lock_is_not_evicted_as_unused() {
     let backend = backend(1000);
-    let favourites = 0..20;
-    for n in favourites.clone() {
-        seat(&backend, &key(n), record(n));
+    let hot = 0..20;
+    for n in hot.clone() {
+        promote(&backend, &key(n), record(n));
         drop(backend.read_optimistic(&key(n)));
     }
     for n in 1000..20_000 {
         backend.write(&key(n), record(n)).expect("it is written");
-        // The map thinks more of what it is asked for.
+        // The map prefers entries that it has read.
         for _ in 0..2 {
-            assert_eq!(number(backend.read(&key(n)).expect("an answer")), Some(n));
+            assert_eq!(number(backend.read(&key(n)).expect("a result")), Some(n));
         }
-        for home_way in favourites.clone() {
-            drop(backend.read_optimistic(&key(home_way)));
+        for n in hot.clone() {
+            drop(backend.read_optimistic(&key(n)));
         }
     }
-    let left = favourites.filter(|&n| backend.read(&key(n)).expect("an answer").is_some()).count();
-    // Three may want the same two seats.
+    let left = hot.filter(|&n| backend.read(&key(n)).expect("a result").is_some()).count();
+    // Three may compete for the same two ways.
     assert!(left >= 17, "{left} of 20");
 }
 
 #[test]
-fn cache_by_weight_has_no_seats() {
+fn cache_with_a_limit_by_weight_has_no_slots() {
     let options = MemoryOptions::new().max_weight(1000, |_, _| 1);
     let backend = MemoryBackend::<AnyValue>::with_options(options);
-    seat(&backend, &key(1), record(1_u64));
+    promote(&backend, &key(1), record(1_u64));
     assert!(backend.read_optimistic(&key(1)).is_none());
 }
 
-/// Whoever has written sees what was written, or something later, whatever others do meanwhile.
+/// A thread that has written a value reads it, or a later one, whatever others do in the meantime.
 #[test]
-fn nobody_sees_an_older_value_than_was_written_before() {
+fn no_read_returns_an_older_value_than_was_written_before() {
     const KEYS: u64 = 4;
     const TIMES: u64 = 20_000;
     watchdog(Duration::from_secs(60), || {
@@ -248,8 +248,8 @@ fn nobody_sees_an_older_value_than_was_written_before() {
                             last[usize::try_from(n).expect("an index")].load(Ordering::Acquire);
                         let without_a_lock = number(backend.read_optimistic(&key(n)));
                         let found = without_a_lock.or_else(|| {
-                            look(backend, &key(n));
-                            number(backend.read(&key(n)).expect("an answer"))
+                            read(backend, &key(n));
+                            number(backend.read(&key(n)).expect("a result"))
                         });
                         assert!(found.unwrap_or(0) >= before, "{found:?} after {before}");
                     }
@@ -260,11 +260,11 @@ fn nobody_sees_an_older_value_than_was_written_before() {
 }
 
 #[test]
-fn cache_without_a_limit_makes_no_more_seats_than_one_with_a_large_one() {
+fn cache_without_a_limit_has_no_more_slots_than_one_with_a_large_limit() {
     for entries in [1 << 40, u64::MAX] {
         let backend = backend(entries);
         for key in [key(1), long_key(1)] {
-            seat(&backend, &key, record(1_u64));
+            promote(&backend, &key, record(1_u64));
             assert_eq!(number(backend.read_optimistic(&key)), Some(1));
         }
     }
