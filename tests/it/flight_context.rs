@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{FlightContext, MemoryCache, MemoryOptions, cached};
@@ -287,5 +288,82 @@ fn context_leaves_with_a_panic() {
             assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(scope)).is_err());
             assert_eq!(call(&cache, &|| 0), 7, "it waits");
         });
+    });
+}
+
+/// The time after which a computation of an unknown function is hedged.
+const HEDGE: Duration = Duration::from_secs(3);
+
+#[test]
+fn thread_without_a_context_waits_for_its_own_computation_no_longer_than_any_hedge() {
+    watchdog(HANG, || {
+        let (clock, runs) = (ManualClock::new(), Runs::new());
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let body = || {
+            let inner = || call(&cache, &|| runs.count());
+            thread::scope(|scope| scope.spawn(inner).join().expect("no panic")) + 10
+        };
+        thread::scope(|scope| {
+            let outer = scope.spawn(|| call(&cache, &body));
+            until(|| clock.sleepers() == 1);
+            clock.advance(HEDGE);
+            assert_eq!(outer.join().expect("no panic"), 11);
+        });
+    });
+}
+
+#[test]
+fn task_without_a_context_waits_for_its_own_computation_no_longer_than_any_hedge() {
+    #[cached(cache = cache, ttl = 60, key = "k")]
+    async fn call(cache: MemoryCache, depth: usize) -> usize {
+        if depth == 0 {
+            return 0;
+        }
+        tokio::spawn(boxed(cache.clone(), depth - 1)).await.expect("no panic") + 1
+    }
+    fn boxed(cache: MemoryCache, depth: usize) -> Pin<Box<dyn Future<Output = usize> + Send>> {
+        Box::pin(call(cache, depth))
+    }
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
+        let runtime = runtime.expect("a runtime");
+        let outer = runtime.spawn(call(cache, 1));
+        until(|| clock.sleepers() == 1);
+        clock.advance(HEDGE);
+        assert_eq!(runtime.block_on(outer).expect("no panic"), 1);
+    });
+}
+
+#[test]
+fn pool_whose_threads_wait_for_what_they_are_to_finish_goes_on_after_a_hedge() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
+        let is_done = AtomicBool::new(false);
+        let stolen_half = || {
+            rayon::in_place_scope(|scope| {
+                scope.spawn(|_| {
+                    call(&cache, &|| 2);
+                    is_done.store(true, Ordering::SeqCst);
+                });
+                while !is_done.load(Ordering::SeqCst) {
+                    rayon::yield_now();
+                }
+            });
+        };
+        let body = || {
+            rayon::join(|| until(|| is_done.load(Ordering::SeqCst)), stolen_half);
+            1
+        };
+        thread::scope(|scope| {
+            let outer = scope.spawn(|| pool.install(|| call(&cache, &body)));
+            until(|| clock.sleepers() == 1);
+            clock.advance(HEDGE);
+            assert_eq!(outer.join().expect("no panic"), 1);
+        });
+        assert_eq!(cache.stats().misses, 2);
     });
 }

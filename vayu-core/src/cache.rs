@@ -71,7 +71,8 @@ use crate::validity::{SchemaFlags, Validator, Validity};
 pub struct Cache<B: Backend, S> {
     shared: Arc<Inner<B>>,
     serializer: S,
-    max_wait: Duration,
+    /// As it was set. `None` stands for [`MAX_WAIT`], with hedges.
+    max_wait: Option<Duration>,
 }
 
 struct Inner<B: Backend> {
@@ -129,7 +130,7 @@ impl<B: Backend, S: Default> Cache<B, S> {
     }
 
     fn over(shared: Arc<Inner<B>>) -> Self {
-        Self { shared, serializer: S::default(), max_wait: MAX_WAIT }
+        Self { shared, serializer: S::default(), max_wait: None }
     }
 }
 
@@ -151,12 +152,17 @@ impl<B: Backend, S> Cache<B, S> {
         Cache { shared: self.shared, serializer, max_wait: self.max_wait }
     }
 
-    /// The same cache, whose callers wait no longer than this in all: for another caller's
-    /// computation, for that of another process, and for one that takes their place. Then they
-    /// compute themselves. The default is 30 seconds.
+    /// Returns the same cache with a limit for the waits of a call: for another caller's computation, for
+    /// that of another process, and for one that takes their place. After that time in total the caller
+    /// computes.
+    ///
+    /// The default is 30 seconds, with hedges: after 3 seconds one waiting caller computes in parallel,
+    /// and the first value is for all callers. Where such a hedge takes long itself, the function is
+    /// slow, and the next ones follow after 8 times what it took. With a limit that is set here nothing
+    /// is hedged.
     #[must_use]
     pub fn with_max_wait(mut self, max_wait: Duration) -> Self {
-        self.max_wait = max_wait;
+        self.max_wait = Some(max_wait);
         self
     }
 
@@ -574,7 +580,16 @@ impl<B: Backend, S> Cache<B, S> {
 
     /// Sets the deadline of a call that is about to wait, unless it has waited before.
     pub(crate) fn begin<'a>(&self, deadline: &'a mut Deadline) -> &'a mut Deadline {
-        deadline.begin(|| self.shared.clock.sleep(self.max_wait))
+        deadline.begin(&self.shared.clock, self.max_wait.unwrap_or(MAX_WAIT))
+    }
+
+    /// Returns the time after which a caller that waits for a computation computes, too.
+    pub(crate) fn hedge_after(&self, key: &Key) -> Duration {
+        if self.max_wait.is_some() {
+            Duration::MAX
+        } else {
+            self.flights().hedge_times().hedge_after(key.prefix())
+        }
     }
 
     /// Waits between two looks whether another process still computes. Returns whether the call may
@@ -641,7 +656,7 @@ impl<B: Backend, S: fmt::Debug> fmt::Debug for Cache<B, S> {
             self.shared.counters.snapshot(0, Usage::default());
         f.debug_struct("Cache")
             .field("serializer", &self.serializer)
-            .field("max_wait", &self.max_wait)
+            .field("max_wait", &self.max_wait.unwrap_or(MAX_WAIT))
             .field("hits", &hits)
             .field("misses", &misses)
             .field("coalesced", &coalesced)

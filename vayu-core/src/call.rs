@@ -28,6 +28,7 @@ use crate::backend::Backend;
 use crate::cache::{Cache, Declaration};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::flight::Flight;
 use crate::freshness::is_fresh;
 use crate::key::Key;
 use crate::observer::CallOutcome;
@@ -270,13 +271,35 @@ where
         old.answer
     }
 
+    /// Notes what a hedge took that began as number `hedges` of its flight and at `began`, unless it was
+    /// hedged itself.
+    pub(crate) fn record_hedge(
+        &self,
+        flight: &Flight<Record<B::Stored>>,
+        hedges: u32,
+        began: Timestamp,
+    ) {
+        if flight.hedges.get() == hedges {
+            let time = self.cache.now().saturating_since(began);
+            self.cache.flights().hedge_times().record(self.key.prefix(), time);
+        }
+    }
+
+    /// Returns whether an output is a value, not a failure.
+    pub(crate) fn has_value<R>(&self, output: &R) -> bool
+    where
+        H: OutputShape<R>,
+    {
+        self.options.shape.value(output).is_some()
+    }
+
     /// The answer of a caller whose run of the function ended with `new`: that, unless it is a
     /// failure and there is an old value to serve in its place.
     pub(crate) fn conclude<R>(&self, new: R, compute_time: Duration, reason: ComputeReason<R>) -> R
     where
         H: OutputShape<R>,
     {
-        let has_value = self.options.shape.value(&new).is_some();
+        let has_value = self.has_value(&new);
         match reason {
             ComputeReason::Miss => self.emit(CallOutcome::Miss, None, compute_time),
             ComputeReason::Expired(old) if !has_value && self.cache.now() < old.end => {

@@ -8,6 +8,7 @@
 
 mod context;
 mod deadline;
+mod hedge;
 mod lead;
 #[cfg(all(test, vayu_loom))]
 mod loom_tests;
@@ -22,6 +23,7 @@ use std::sync::atomic::Ordering;
 pub use self::context::FlightContext;
 pub(crate) use self::context::{Hosted, Waiting, inside};
 pub(crate) use self::deadline::Deadline;
+use self::hedge::{HedgeTimes, Hedges};
 pub(crate) use self::lead::{Landing, Lead, Permission};
 use self::phase::{AtomicPhase, Phase};
 pub(crate) use self::table::{Flights, Join, Landings};
@@ -48,9 +50,10 @@ pub(crate) struct Flight<R> {
     /// never lands.
     process: u32,
     phase: AtomicPhase,
-    outcome: OnceLock<Outcome<R>>,
+    outcome: OnceLock<Arc<Outcome<R>>>,
     /// The tickets of those who wait, in the order in which they came.
     tickets: Mutex<VecDeque<u64>>,
+    pub(crate) hedges: Hedges,
     /// It has landed, or its lead is vacant.
     landed: Event,
 }
@@ -84,17 +87,22 @@ impl<R> Flight<R> {
     fn new(id: FlightId, process: u32, phase: Phase) -> Arc<Self> {
         let phase = AtomicPhase::new(phase);
         let (outcome, landed) = (OnceLock::new(), Event::new());
-        Arc::new(Self { id, process, phase, outcome, tickets: Mutex::new(VecDeque::new()), landed })
+        let (tickets, hedges) = (Mutex::new(VecDeque::new()), Hedges::default());
+        Arc::new(Self { id, process, phase, outcome, tickets, hedges, landed })
     }
 
     pub(crate) fn id(&self) -> FlightId {
         self.id
     }
 
-    fn land(&self, outcome: Outcome<R>) {
-        // A flight lands once: its only leader calls this, and gives up the lead with it.
+    fn land(&self, outcome: Arc<Outcome<R>>) {
+        // The first of its leader and of one that replaced it counts.
         let _ = self.outcome.set(outcome);
         notify_all(&self.landed);
+    }
+
+    fn outcome(&self) -> Option<&Outcome<R>> {
+        self.outcome.get().map(|outcome| &**outcome)
     }
 
     /// Leaves the lead to one of those who wait. Whether that could be done.
@@ -107,11 +115,11 @@ impl<R> Flight<R> {
     pub(crate) async fn landed(&self, deadline: &mut Deadline) -> Option<&Outcome<R>> {
         loop {
             let listener = self.landed.listen();
-            if let Some(outcome) = self.outcome.get() {
+            if let Some(outcome) = self.outcome() {
                 return Some(outcome);
             }
             if !deadline.limit(listener).await {
-                return self.outcome.get();
+                return self.outcome();
             }
         }
     }

@@ -262,8 +262,10 @@
 //! or panics, a value cannot be encoded or an entry cannot be decoded, the function runs, its
 //! result is returned, and the error is counted in [`Stats::errors`] and logged at most once a
 //! minute. When the function itself panics, its caller gets the panic and one of the waiting callers
-//! takes over. The same holds when an async caller is dropped. A caller waits at most 30 seconds
-//! ([`Cache::with_max_wait`]) for the computation of another caller.
+//! takes over. The same holds when an async caller is dropped. A caller waits at most 30 seconds for the
+//! computation of another caller, and a slow computation is hedged: after 3 seconds, or 8 times what the
+//! last hedge of its function took, one waiting caller computes, too, and the first value is for all.
+//! [`Cache::with_max_wait`] sets another limit, without hedges.
 //!
 //! Calls wait for the backend without a timeout; a backend that can hang must enforce its own.
 //!
@@ -271,7 +273,7 @@
 //! circle of functions) runs again, as it would without the attribute. vayu sees that for calls that a
 //! body makes on its own thread, or while its own future is polled. Where a body hands work to another
 //! thread or task and waits for it, run that work in the scope of a [`FlightContext`]; a call in it
-//! may otherwise wait for its own computation, until the limit of [`Cache::with_max_wait`].
+//! may otherwise wait for its own computation until that is hedged.
 //!
 //! A sync call does not block a thread that is polling an async computation. Elsewhere in a runtime a
 //! sync call blocks its worker, like any other blocking call.

@@ -2,6 +2,8 @@
 
 use std::mem;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::Cache;
@@ -13,7 +15,8 @@ use crate::call::{
 };
 use crate::clock::Timestamp;
 use crate::flight::{
-    Deadline, FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Turn, Waiting, inside,
+    Deadline, Flight, FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Turn, Waiting,
+    inside,
 };
 use crate::generation::Group;
 use crate::observer::CallOutcome;
@@ -55,6 +58,13 @@ enum Ready<'a, R, B: Backend, S, H, Z, L, P> {
     Run,
     /// To run the body for this caller alone, beside a flight that it must not wait for.
     Beside { call: Call<'a, B, S, H, Z, L, P>, flight: FlightId, began: Timestamp },
+    /// To run the body for all that wait for a flight, while its leader does, too.
+    Hedge {
+        call: Call<'a, B, S, H, Z, L, P>,
+        flight: Arc<Flight<Record<B::Stored>>>,
+        hedges: u32,
+        began: Timestamp,
+    },
     /// To run the body for all who wait.
     Lead(Leading<'a, R, B, S, H, Z, L, P>),
 }
@@ -98,6 +108,11 @@ where
             let answer = inside(flight, body);
             end_beside(&call, began);
             answer
+        }
+        Ready::Hedge { call, flight, hedges, began } => {
+            let answer = inside(flight.id(), body);
+            call.record_hedge(&flight, hedges, began);
+            end_hedge(call, &flight, began, answer)
         }
         Ready::Lead(leading) => {
             let answer = inside(leading.lead.id(), body);
@@ -211,10 +226,17 @@ where
         let Some(waiting) = Waiting::begin_asleep(ticket.flight().id()) else {
             return beside(call, ticket.flight().id());
         };
-        let turn = block_on(ticket.turn(call.cache.begin(&mut deadline)));
+        let hedge_after = if outdated { Duration::MAX } else { call.cache.hedge_after(call.key) };
+        let turn = block_on(ticket.turn(call.cache.begin(&mut deadline), hedge_after));
         drop(waiting);
         let next = match turn {
             Turn::Lead(next) => break (next, true),
+            Turn::Hedge => {
+                let (flight, began) = (Arc::clone(ticket.flight()), call.cache.now());
+                call.count_miss();
+                let hedges = flight.hedges.get();
+                return Ready::Hedge { call, flight, hedges, began };
+            }
             Turn::Late => flights.overtake(call.key, call.stamp, ticket.flight()),
             Turn::Again | Turn::Landed(Outcome::Abandoned) => continue,
             Turn::Landed(_) if outdated => continue,
@@ -304,7 +326,7 @@ where
     }
     let mut claimed = None;
     if !matches!(reason, ComputeReason::Forced) && !call.cache.backend().is_in_process() {
-        match inside(lead.id(), || claim(&call, &mut reason, deadline)) {
+        match inside(lead.id(), || claim(&call, &lead, &mut reason, deadline)) {
             ControlFlow::Break(answer) => return Ready::Answer(answer),
             ControlFlow::Continue(granted) => claimed = granted,
         }
@@ -366,6 +388,7 @@ where
 /// asked to compute asks nobody.
 fn claim<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
+    lead: &Lead<'_, Record<B::Stored>>,
     reason: &mut ComputeReason<R>,
     deadline: &mut Deadline,
 ) -> ControlFlow<R, Option<LeaseGuard>>
@@ -380,8 +403,9 @@ where
             break;
         }
         match call.ok_or_count(call.cache.try_acquire_lease(call.key)) {
-            Some(Lease::Held) => {}
+            Some(Lease::Held) => lead.allow_hedges(false),
             Some(Lease::Acquired(lease)) => {
+                lead.allow_hedges(true);
                 return match read(call).and_then(|found| call.serve(found)) {
                     Some(answer) => {
                         give_back(call, Some(lease));
@@ -432,6 +456,33 @@ fn beside<R, B: Backend, S, H: Copy, Z, L, P>(
     call.count_miss();
     let began = call.cache.now();
     Ready::Beside { call, flight, began }
+}
+
+/// Completes a flight that was hedged with the value of the hedge, and stores that, unless the leader
+/// was faster.
+#[inline(never)]
+fn end_hedge<R, B, S, H, Z, L, P>(
+    call: Call<'_, B, S, H, Z, L, P>,
+    flight: &Arc<Flight<Record<B::Stored>>>,
+    began: Timestamp,
+    answer: R,
+) -> R
+where
+    B: Backend,
+    H: OutputShape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: CacheIf<H::Value>,
+{
+    let lead = call
+        .has_value(&answer)
+        .then(|| call.cache.flights().overtake(call.key, call.stamp, flight));
+    let Some(lead) = lead.flatten() else {
+        end_beside(&call, began);
+        return answer;
+    };
+    let reason = ComputeReason::Miss;
+    land(Leading { claimed: None, lead, reason, call, started: began, began }, answer)
 }
 
 /// What is left after a body that ran beside a flight.

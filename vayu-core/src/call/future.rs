@@ -4,6 +4,8 @@ use std::future::Future;
 use std::mem;
 use std::ops::ControlFlow;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::Cache;
@@ -13,8 +15,10 @@ use crate::call::lookup::{
 use crate::call::{
     CacheIf, Call, CallKey, Choice, ComputeReason, OutputShape, Policy, StaleValue, Ttl,
 };
+use crate::clock::Timestamp;
 use crate::flight::{
-    Deadline, FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Turn, Waiting,
+    Deadline, Flight, FlightId, Hosted, Join, Landing, Landings, Lead, Outcome, Permission, Turn,
+    Waiting,
 };
 use crate::generation::Group;
 use crate::observer::CallOutcome;
@@ -160,10 +164,17 @@ where
             let Some(waiting) = Waiting::begin(ticket.flight().id()) else {
                 return beside(call, ticket.flight().id(), body).await;
             };
-            let turn = ticket.turn(call.cache.begin(&mut deadline)).await;
+            let hedge_after =
+                if outdated { Duration::MAX } else { call.cache.hedge_after(call.key) };
+            let turn = ticket.turn(call.cache.begin(&mut deadline), hedge_after).await;
             drop(waiting);
             let next = match turn {
                 Turn::Lead(next) => break (next, true),
+                Turn::Hedge => {
+                    let flight = Arc::clone(ticket.flight());
+                    drop(ticket);
+                    return hedge(call, &flight, body).await;
+                }
                 Turn::Late => flights.overtake(call.key, call.stamp, ticket.flight()),
                 Turn::Again | Turn::Landed(Outcome::Abandoned) => continue,
                 Turn::Landed(_) if outdated => continue,
@@ -265,7 +276,7 @@ where
                 return answer;
             }
         }
-        let claimed = match claim(call, &mut reason, deadline).await {
+        let claimed = match claim(call, &lead, &mut reason, deadline).await {
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(claimed) => claimed,
         };
@@ -274,35 +285,55 @@ where
         }
         let began = if claimed.is_some() { call.cache.now() } else { started };
         let answer = body.await;
-        let ended = call.cache.now();
-        let compute_time = ended.saturating_since(began);
-        let mut lead = if let Some(record) = call.encode_record(&answer, compute_time, ended) {
-            let lead = lead.computed(Outcome::Computed(record.clone().into()));
-            let may_store = call.can_store()
-                && match lead.begin_store() {
-                    Permission::Granted => true,
-                    Permission::Refused => false,
-                    Permission::UnlessNewer => {
-                        !read(call).await.is_some_and(|found| call.is_newer(found, started))
-                    }
-                };
-            if may_store && call.has_timed_out() {
-                call.write_offline(record);
-            } else if may_store {
-                call.record_write(call.cache.write_async(call.key, record).await);
-            } else {
-                drop_quietly(record);
-            }
-            lead
-        } else {
-            lead.computed(Outcome::Unshared)
-        };
-        while lead.land() == Landing::MustDelete {
-            call.ok_or_count(call.cache.delete_async(call.key).await);
-        }
-        give_back(call, claimed).await;
-        call.conclude(answer, compute_time, reason)
+        land(call, lead, claimed, reason, started, began, answer).await
     })
+}
+
+/// Does all that a leader does after the body.
+async fn land<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    lead: Lead<'_, Record<B::Stored>>,
+    claimed: Option<LeaseGuard>,
+    reason: ComputeReason<R>,
+    started: Timestamp,
+    began: Timestamp,
+    answer: R,
+) -> R
+where
+    B: Backend,
+    H: OutputShape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: CacheIf<H::Value>,
+{
+    let ended = call.cache.now();
+    let compute_time = ended.saturating_since(began);
+    let mut lead = if let Some(record) = call.encode_record(&answer, compute_time, ended) {
+        let lead = lead.computed(Outcome::Computed(record.clone().into()));
+        let may_store = call.can_store()
+            && match lead.begin_store() {
+                Permission::Granted => true,
+                Permission::Refused => false,
+                Permission::UnlessNewer => {
+                    !read(call).await.is_some_and(|found| call.is_newer(found, started))
+                }
+            };
+        if may_store && call.has_timed_out() {
+            call.write_offline(record);
+        } else if may_store {
+            call.record_write(call.cache.write_async(call.key, record).await);
+        } else {
+            drop_quietly(record);
+        }
+        lead
+    } else {
+        lead.computed(Outcome::Unshared)
+    };
+    while lead.land() == Landing::MustDelete {
+        call.ok_or_count(call.cache.delete_async(call.key).await);
+    }
+    give_back(call, claimed).await;
+    call.conclude(answer, compute_time, reason)
 }
 
 /// Asks the other processes for the right to compute, or waits for a value that anybody stores, until
@@ -310,6 +341,7 @@ where
 /// asked to compute asks nobody.
 async fn claim<R, B, S, H, Z, L, P>(
     call: &Call<'_, B, S, H, Z, L, P>,
+    lead: &Lead<'_, Record<B::Stored>>,
     reason: &mut ComputeReason<R>,
     deadline: &mut Deadline,
 ) -> ControlFlow<R, Option<LeaseGuard>>
@@ -327,8 +359,9 @@ where
             break;
         }
         match call.ok_or_count(call.cache.try_acquire_lease_async(call.key).await) {
-            Some(Lease::Held) => {}
+            Some(Lease::Held) => lead.allow_hedges(false),
             Some(Lease::Acquired(lease)) => {
+                lead.allow_hedges(true);
                 return match read(call).await.and_then(|found| call.serve(found)) {
                     Some(answer) => {
                         give_back(call, Some(lease)).await;
@@ -371,6 +404,36 @@ async fn give_back<B: Backend, S, H: Copy, Z, L, P>(
             catch_panic_async("release lease", || Box::pin(lease.release_async())).await,
         );
     }
+}
+
+/// Awaits the body for all that wait for a flight, while its leader does, too. Completes the flight with
+/// the value and stores that, unless the leader was faster.
+async fn hedge<R, B, S, H, Z, L, P>(
+    call: &Call<'_, B, S, H, Z, L, P>,
+    flight: &Arc<Flight<Record<B::Stored>>>,
+    body: Pin<&mut impl Future<Output = R>>,
+) -> R
+where
+    B: Backend,
+    H: OutputShape<R>,
+    Z: Serializer<H::Value, Stored = B::Stored>,
+    L: Ttl<H::Value>,
+    P: CacheIf<H::Value>,
+{
+    call.count_miss();
+    let began = call.cache.now();
+    let hedges = flight.hedges.get();
+    let answer = Hosted::new(flight.id(), body).await;
+    call.record_hedge(flight, hedges, began);
+    let lead = call
+        .has_value(&answer)
+        .then(|| call.cache.flights().overtake(call.key, call.stamp, flight));
+    let Some(lead) = lead.flatten() else {
+        call.emit(CallOutcome::Miss, None, call.cache.now().saturating_since(began));
+        return answer;
+    };
+    let id = lead.id();
+    Hosted::new(id, land(call, lead, None, ComputeReason::Miss, began, began, answer)).await
 }
 
 /// Awaits the body for this caller alone, beside a flight that it must not wait for.

@@ -34,13 +34,15 @@ fn check(test: fn()) {
 
 struct Fixture {
     cache: TestCache,
+    clock: ManualClock,
     runs: AtomicUsize,
 }
 
 impl Fixture {
     fn new() -> Arc<Self> {
-        let cache = Cache::with_backend(MapBackend::with_clock(ManualClock::new()));
-        Arc::new(Self { cache, runs: AtomicUsize::new(0) })
+        let clock = ManualClock::new();
+        let cache = Cache::with_backend(MapBackend::with_clock(clock.clone()));
+        Arc::new(Self { cache, clock, runs: AtomicUsize::new(0) })
     }
 
     /// One run of a body, in the middle of which others may go on.
@@ -111,6 +113,25 @@ fn sync_and_async_callers_compute_once() {
             assert_eq!(answer, 1);
         });
         assert_eq!(fixture.runs(), 1);
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn hedge_and_leader_end_in_any_order() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 4, |fixture, caller| {
+            if caller == 3 {
+                fixture.clock.advance(Duration::from_secs(3));
+                return;
+            }
+            let run = fixture.call(caller == 0, &key("k"), || fixture.run());
+            assert!(run == 1 || run == 2);
+        });
+        assert!(fixture.runs() <= 2);
+        let stored = fixture.cache.get::<usize>(&key("k")).expect("read");
+        assert!(stored.is_some_and(|run| run <= fixture.runs()));
         fixture.is_empty();
     });
 }
@@ -274,7 +295,8 @@ fn two_slow_leaders_of_one_key_end_with_one_of_their_values() {
     check(|| {
         let clock = ManualClock::new();
         let cache: TestCache = Cache::with_backend(MapBackend::with_clock(clock.clone()));
-        let fixture = Arc::new(Fixture { cache, runs: AtomicUsize::new(0) });
+        let fixture =
+            Arc::new(Fixture { cache, clock: ManualClock::new(), runs: AtomicUsize::new(0) });
         let hasty = Arc::clone(&fixture);
         let advance = thread::spawn(move || {
             thread::yield_now();

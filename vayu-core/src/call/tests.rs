@@ -3,6 +3,7 @@
 mod backend_faults;
 mod claims;
 mod freshness;
+mod hedges;
 mod hits;
 mod invalidation;
 mod leaders;

@@ -58,8 +58,8 @@ pub(crate) fn inside<T>(flight: FlightId, code: impl FnOnce() -> T) -> T {
 /// runs the function. vayu keeps track of this for the thread that runs a function, and for the
 /// future of an async one. It does not see that a scoped thread, a task or a job of a thread pool
 /// belongs to a computation. Take the context where the work is handed over and run the work in its
-/// scope; otherwise a call in it may wait for its own computation, until
-/// [`Cache::with_max_wait`](crate::Cache::with_max_wait) ends the wait.
+/// scope; otherwise a call in it may wait for its own computation until that is hedged (see
+/// [`Cache::with_max_wait`](crate::Cache::with_max_wait)).
 ///
 /// A context names computations of all caches. It costs one allocation, clones of it are cheap, and
 /// outside of a computation it is empty. It may be kept: once a computation has ended, it has no

@@ -16,6 +16,8 @@ pub(crate) struct Lead<'a, R> {
     flight: Arc<Flight<R>>,
     stamp: u64,
     invalidations: u64,
+    /// A flight whose waiting callers get the value of this one, too.
+    pub(super) replaces: Option<Arc<Flight<R>>>,
     is_over: bool,
 }
 
@@ -55,11 +57,17 @@ impl<'a, R> Lead<'a, R> {
         stamp: u64,
         invalidations: u64,
     ) -> Self {
-        Self { flights, key, flight, stamp, invalidations, is_over: false }
+        Self { flights, key, flight, stamp, invalidations, replaces: None, is_over: false }
     }
 
     pub(crate) fn id(&self) -> FlightId {
         self.flight.id()
+    }
+
+    /// Prevents hedges of this flight, or allows them again. A leader that waits for another process is
+    /// not hedged: a hedge has no lease.
+    pub(crate) fn allow_hedges(&self, is_allowed: bool) {
+        self.flight.hedges.allow(is_allowed);
     }
 
     /// Says how the computation ended.
@@ -72,7 +80,7 @@ impl<R> Drop for Lead<'_, R> {
     fn drop(&mut self) {
         if !self.is_over {
             // It cannot come back: nothing was being stored, or nothing is left to delete.
-            let _ = self.flights.land(self.key, &self.flight, Outcome::Abandoned);
+            let _ = self.flights.land(self.key, &self.flight, None, Outcome::Abandoned);
         }
     }
 }
@@ -88,7 +96,8 @@ impl<R> Computed<'_, R> {
     /// Ends the flight, and wakes those who wait.
     pub(crate) fn land(&mut self) -> Landing {
         let outcome = mem::replace(&mut self.outcome, Outcome::Abandoned);
-        match self.lead.flights.land(self.lead.key, &self.lead.flight, outcome) {
+        let Lead { flights, key, flight, replaces, .. } = &self.lead;
+        match flights.land(key, flight, replaces.as_deref(), outcome) {
             Ok(()) => {
                 self.lead.is_over = true;
                 Landing::Done

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use loom::thread;
 
@@ -57,7 +58,7 @@ impl World {
                 }
                 Join::Wait { ticket, outdated } => {
                     let mut never = Deadline::default();
-                    match block_on(ticket.turn(&mut never)) {
+                    match block_on(ticket.turn(&mut never, Duration::MAX)) {
                         Turn::Lead(lead) => return self.lead(lead, end),
                         Turn::Landed(Outcome::Computed(value)) if !outdated => {
                             return value.get().copied();

@@ -7,7 +7,7 @@ use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::flight::lead::{Lead, Permission};
-use crate::flight::{Flight, FlightIds, Outcome, Phase, Ticket};
+use crate::flight::{Flight, FlightIds, HedgeTimes, Outcome, Phase, Ticket};
 use crate::key::{BuildKeyHasher, Key};
 use crate::per_process::PerProcess;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, lock, notify_all};
@@ -19,6 +19,7 @@ pub(crate) struct Flights<R> {
     /// This process, as it was last known. To ask the system whenever a flight sets out would take
     /// longer than most of what else there is to do, so it is asked when somebody finds a flight.
     process: AtomicU32,
+    hedge_times: HedgeTimes,
 }
 
 /// Aligned so that no two shards share a cache line, nor the pair that is fetched with it.
@@ -67,7 +68,7 @@ impl<R> Flights<R> {
     /// `shards` must be a power of two.
     pub(super) fn with_shards(shards: usize) -> Self {
         let process = AtomicU32::new(std::process::id());
-        Self { shards: PerProcess::new(empty(shards)), process }
+        Self { shards: PerProcess::new(empty(shards)), process, hedge_times: HedgeTimes::default() }
     }
 
     /// How many flights have a leader and have not yet landed.
@@ -76,6 +77,11 @@ impl<R> Flights<R> {
         let has_leader = |slot: &&Slot<R>| slot.flight.phase.get() != Phase::Vacant;
         let count = |sky: &Sky<R>| sky.flights.values().filter(has_leader).count();
         self.shards.get().iter().map(|shard| count(&lock(&shard.sky))).sum()
+    }
+
+    /// Returns the times of the hedges of this cache.
+    pub(crate) fn hedge_times(&self) -> &HedgeTimes {
+        &self.hedge_times
     }
 
     /// How many flights are in the table.
@@ -135,6 +141,9 @@ impl<R> Flights<R> {
         let sky = self.sky(key);
         let is_taken =
             sky.flights.get(key).is_some_and(|slot| slot.is(flight)) && flight.phase.take_lead();
+        if is_taken {
+            flight.hedges.change_leader();
+        }
         is_taken.then(|| Lead::new(self, key, Arc::clone(flight), stamp, sky.invalidations))
     }
 
@@ -159,7 +168,10 @@ impl<R> Flights<R> {
         let mut sky = self.sky(key);
         match sky.flights.get(key) {
             Some(slot) if slot.is(overdue) && slot.flight.phase.dismiss() => {
-                Some(self.depart(&mut sky, key, stamp, Phase::Computing))
+                let is_shared = slot.stamp == stamp;
+                let mut lead = self.depart(&mut sky, key, stamp, Phase::Computing);
+                lead.replaces = is_shared.then(|| Arc::clone(overdue));
+                Some(lead)
             }
             _ => None,
         }
@@ -327,6 +339,7 @@ impl<R> Flights<R> {
         &self,
         key: &Key,
         flight: &Arc<Flight<R>>,
+        replaces: Option<&Flight<R>>,
         outcome: Outcome<R>,
     ) -> Result<(), Outcome<R>> {
         {
@@ -356,7 +369,12 @@ impl<R> Flights<R> {
             }
         }
         // Who waits has got the flight from the table, where it is no more.
-        if Arc::strong_count(flight) > 1 {
+        let replaces = replaces.filter(|_| matches!(outcome, Outcome::Computed(_)));
+        if replaces.is_some() || Arc::strong_count(flight) > 1 {
+            let outcome = Arc::new(outcome);
+            if let Some(replaced) = replaces {
+                replaced.land(Arc::clone(&outcome));
+            }
             flight.land(outcome);
         }
         Ok(())

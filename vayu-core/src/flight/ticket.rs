@@ -10,7 +10,10 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
+use crate::flight::deadline::Waited;
+use crate::flight::hedge::Hedges;
 use crate::flight::{Deadline, Flight, Flights, Lead, Outcome, Phase};
 use crate::key::Key;
 use crate::sync::lock;
@@ -36,6 +39,8 @@ pub(crate) enum Turn<'a, 't, R> {
     Lead(Lead<'a, R>),
     /// The flight has ended without a leader: join again.
     Again,
+    /// The flight takes so long that this waiter is to compute, too.
+    Hedge,
     /// The deadline came first.
     Late,
 }
@@ -59,12 +64,19 @@ impl<'a, R> Ticket<'a, R> {
         &self.flight
     }
 
-    /// Waits until the flight has landed, until this waiter is to lead, or until `deadline`.
-    pub(crate) async fn turn(&self, deadline: &mut Deadline) -> Turn<'a, '_, R> {
+    /// Waits until the flight has landed, until this waiter is to lead, or until `deadline`. A
+    /// leader that takes longer than `hedge_after` is hedged, and again after twice that time.
+    pub(crate) async fn turn(
+        &self,
+        deadline: &mut Deadline,
+        hedge_after: Duration,
+    ) -> Turn<'a, '_, R> {
         let mut passes = 0;
+        // Those before the running part of the time. `None` if it began in an earlier wait.
+        let mut hedges = None;
         loop {
             let listener = self.flight.landed.listen();
-            if let Some(outcome) = self.flight.outcome.get() {
+            if let Some(outcome) = self.flight.outcome() {
                 return Turn::Landed(outcome);
             }
             match self.flight.phase.get() {
@@ -82,8 +94,26 @@ impl<'a, R> Ticket<'a, R> {
                 }
                 Phase::Computing | Phase::Storing | Phase::Outdated | Phase::Dismissed => {
                     passes = 0;
-                    if !deadline.limit(listener).await {
-                        return self.flight.outcome.get().map_or(Turn::Late, Turn::Landed);
+                    let known = self.flight.hedges.get();
+                    if !deadline.is_running() {
+                        hedges = Some(known);
+                    }
+                    let part = Hedges::next_after(known, hedge_after);
+                    let waited = deadline.limit_part(listener, part).await;
+                    if waited == Waited::Ready {
+                        continue;
+                    }
+                    if let Some(outcome) = self.flight.outcome() {
+                        return Turn::Landed(outcome);
+                    }
+                    if waited == Waited::Late {
+                        return Turn::Late;
+                    }
+                    if self.flight.phase.get() == Phase::Dismissed {
+                        return Turn::Again;
+                    }
+                    if hedges.take().is_some_and(|hedges| self.flight.hedges.begin(hedges)) {
+                        return Turn::Hedge;
                     }
                 }
             }

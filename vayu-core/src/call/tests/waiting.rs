@@ -7,12 +7,13 @@ fn leader_that_is_never_polled_again_holds_nobody_for_longer_than_the_bound() {
     watchdog(HANG, || {
         let fixture = Fixture::new();
         let (fixture, clock) = (&fixture, &fixture.clock);
+        let cache = &fixture.cache.clone().with_max_wait(MAX_WAIT);
         let call = |polls| async move {
             let body = async {
                 Yield(polls).await;
                 fixture.run()
             };
-            fixture.cache.get_or_insert_with_async(&key("k"), MINUTE, body).await
+            cache.get_or_insert_with_async(&key("k"), MINUTE, body).await
         };
         let mut parked = Task::new(call(1));
         assert!(parked.poll().is_pending());

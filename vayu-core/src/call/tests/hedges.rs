@@ -1,0 +1,235 @@
+//! Callers that wait for a slow computation, and then compute, too.
+
+use super::*;
+
+/// The time after which a computation of an unknown function is hedged.
+const HEDGE: Duration = Duration::from_secs(3);
+const MICROSECOND: Duration = Duration::from_micros(1);
+
+/// The instant before a time is over.
+fn almost(time: Duration) -> Duration {
+    time.checked_sub(MICROSECOND).expect("a time")
+}
+
+/// A call whose body is ready after this many polls.
+async fn call(fixture: &Fixture, polls: usize) -> usize {
+    let body = async {
+        let run = fixture.run();
+        Yield(polls).await;
+        run
+    };
+    fixture.cache.get_or_insert_with_async(&key("k"), 60 * MINUTE, body).await
+}
+
+fn stored(fixture: &Fixture) -> Option<usize> {
+    fixture.cache.get(&key("k")).expect("read")
+}
+
+#[test]
+fn one_caller_of_a_slow_computation_computes_too_and_its_value_is_for_all() {
+    let fixture = Fixture::new();
+    let fixture = &fixture;
+    let mut slow = Task::new(call(fixture, 1));
+    assert!(slow.poll().is_pending());
+    let mut waiting = [(); 4].map(|()| Task::new(call(fixture, 0)));
+    assert!(waiting.iter_mut().all(|task| task.poll().is_pending()));
+    fixture.clock.advance(almost(HEDGE));
+    assert!(waiting.iter_mut().all(|task| task.poll().is_pending()));
+    fixture.clock.advance(MICROSECOND);
+    assert!(waiting.iter_mut().all(|task| task.poll() == Poll::Ready(2)));
+    assert_eq!((fixture.runs(), stored(fixture)), (2, Some(2)));
+    assert_eq!(slow.poll(), Poll::Ready(1), "the slow one has its own value");
+    assert_eq!(stored(fixture), Some(2), "and does not replace the newer one");
+    let stats = fixture.cache.stats();
+    assert_eq!((stats.misses, stats.coalesced), (2, 3));
+}
+
+#[test]
+fn sync_caller_of_a_slow_computation_computes_too() {
+    watchdog(HANG, || {
+        let fixture = Fixture::new();
+        let mut slow = Task::new(call(&fixture, 1));
+        assert!(slow.poll().is_pending());
+        thread::scope(|scope| {
+            let sync_call =
+                || fixture.cache.get_or_insert_with(&key("k"), MINUTE, || fixture.run());
+            let waiting = [(); 3].map(|()| scope.spawn(sync_call));
+            fixture.until_waiting(3);
+            fixture.clock.advance(HEDGE);
+            assert!(waiting.into_iter().all(|caller| caller.join().expect("no panic") == 2));
+        });
+        assert_eq!((slow.poll(), stored(&fixture)), (Poll::Ready(1), Some(2)));
+    });
+}
+
+#[test]
+fn leader_that_is_faster_than_its_hedge_serves_all_others() {
+    let fixture = Fixture::new();
+    let fixture = &fixture;
+    let mut slow = Task::new(call(fixture, 1));
+    let mut waiting = [(); 3].map(|()| Task::new(call(fixture, 2)));
+    assert!(slow.poll().is_pending());
+    assert!(waiting.iter_mut().all(|task| task.poll().is_pending()));
+    fixture.clock.advance(HEDGE);
+    assert!(waiting.iter_mut().all(|task| task.poll().is_pending()));
+    assert_eq!(fixture.runs(), 2);
+    assert_eq!(slow.poll(), Poll::Ready(1));
+    let [hedge, others @ ..] = &mut waiting;
+    assert!(others.iter_mut().all(|task| task.poll() == Poll::Ready(1)));
+    assert!(hedge.poll().is_pending());
+    assert_eq!(hedge.poll(), Poll::Ready(2));
+    assert_eq!(stored(fixture), Some(1));
+}
+
+#[test]
+fn hedges_of_one_computation_are_further_apart_each_time() {
+    let fixture = Fixture::new();
+    let fixture = &fixture;
+    let mut calls: Vec<_> = (0..10).map(|_| Task::new(call(fixture, 1000))).collect();
+    let mut begun = Vec::new();
+    for second in 0..32 {
+        assert!(calls.iter_mut().all(|task| task.poll().is_pending()));
+        begun.resize(fixture.runs(), second);
+        fixture.clock.advance(Duration::from_secs(1));
+    }
+    // Past the deadline of the call all run.
+    assert_eq!(begun, [0, 3, 9, 21, 30, 30, 30, 30, 30, 30]);
+}
+
+#[test]
+fn function_is_hedged_after_eight_times_what_its_last_hedge_took() {
+    let fixture = Fixture::new();
+    let fixture = &fixture;
+    let second = Duration::from_secs(1);
+    for (round, (after, took)) in [(3, 1), (8, 2), (16, 0), (3, 0)].into_iter().enumerate() {
+        let key = &key(&round.to_string());
+        let call = |polls, took| async move {
+            let body = async {
+                fixture.clock.advance(took * second);
+                Yield(polls).await;
+            };
+            fixture.cache.get_or_insert_with_async(key, 60 * MINUTE, body).await;
+        };
+        let (mut slow, mut waiting) = (Task::new(call(1, 0)), Task::new(call(0, took)));
+        assert!(slow.poll().is_pending() && waiting.poll().is_pending());
+        fixture.clock.advance(almost(after * second));
+        assert!(waiting.poll().is_pending(), "round {round}");
+        fixture.clock.advance(MICROSECOND);
+        assert!(waiting.poll().is_ready() && slow.poll().is_ready(), "round {round}");
+    }
+}
+
+#[test]
+fn hedge_without_a_value_leaves_the_flight_to_its_leader() {
+    let fixture = Fixture::new();
+    let fixture = &fixture;
+    let call = |result: Result<u8, u8>, polls| async move {
+        let body = async {
+            Yield(polls).await;
+            result
+        };
+        fixture.cache.try_get_or_insert_with_async(&key("k"), MINUTE, body).await
+    };
+    let mut slow = Task::new(call(Ok(1), 1));
+    let (mut hedge, mut other) = (Task::new(call(Err(2), 0)), Task::new(call(Err(3), 0)));
+    assert!(slow.poll().is_pending() && hedge.poll().is_pending() && other.poll().is_pending());
+    fixture.clock.advance(HEDGE);
+    assert_eq!(hedge.poll(), Poll::Ready(Err(2)));
+    assert!(other.poll().is_pending());
+    assert_eq!((slow.poll(), other.poll()), (Poll::Ready(Ok(1)), Poll::Ready(Ok(1))));
+    assert_eq!(fixture.cache.get::<u8>(&key("k")).expect("read"), Some(1));
+}
+
+#[test]
+fn value_of_a_hedge_that_was_invalidated_is_not_stored() {
+    let fixture = Fixture::new();
+    let fixture = &fixture;
+    let (mut slow, mut hedge) = (Task::new(call(fixture, 1)), Task::new(call(fixture, 1)));
+    assert!(slow.poll().is_pending() && hedge.poll().is_pending());
+    fixture.clock.advance(HEDGE);
+    assert!(hedge.poll().is_pending());
+    fixture.cache.remove(&key("k")).expect("removed");
+    assert_eq!((hedge.poll(), slow.poll()), (Poll::Ready(2), Poll::Ready(1)));
+    assert_eq!(stored(fixture), None);
+}
+
+#[test]
+fn waiting_caller_of_an_invalidated_computation_does_not_wait_for_long() {
+    let fixture = Fixture::new();
+    let fixture = &fixture;
+    let (mut slow, mut waiting) = (Task::new(call(fixture, 1)), Task::new(call(fixture, 0)));
+    assert!(slow.poll().is_pending() && waiting.poll().is_pending());
+    fixture.cache.remove(&key("k")).expect("removed");
+    fixture.clock.advance(HEDGE);
+    assert_eq!((waiting.poll(), stored(fixture)), (Poll::Ready(2), Some(2)));
+    assert_eq!((slow.poll(), stored(fixture)), (Poll::Ready(1), Some(2)));
+}
+
+#[test]
+fn next_leader_of_an_abandoned_flight_has_its_own_time() {
+    let fixture = Fixture::new();
+    let fixture = &fixture;
+    let mut dropped = Task::new(call(fixture, 1));
+    let (mut next, mut waiting) = (Task::new(call(fixture, 1)), Task::new(call(fixture, 0)));
+    assert!(dropped.poll().is_pending() && next.poll().is_pending());
+    assert!(waiting.poll().is_pending());
+    fixture.clock.advance(almost(HEDGE));
+    drop(dropped);
+    assert!(next.poll().is_pending() && waiting.poll().is_pending());
+    fixture.clock.advance(MICROSECOND);
+    assert!(waiting.poll().is_pending(), "it has led for a microsecond");
+    assert_eq!((next.poll(), waiting.poll()), (Poll::Ready(2), Poll::Ready(2)));
+}
+
+#[test]
+fn limit_that_was_set_replaces_hedges() {
+    let fixture = Fixture::new();
+    let cache = fixture.cache.clone().with_max_wait(MAX_WAIT);
+    let mut slow = Task::new(call(&fixture, 1));
+    assert!(slow.poll().is_pending());
+    let body = async { fixture.run() };
+    let key = key("k");
+    let mut waiting = Task::new(cache.get_or_insert_with_async(&key, MINUTE, body));
+    assert!(waiting.poll().is_pending());
+    fixture.clock.advance(almost(MAX_WAIT));
+    assert!(waiting.poll().is_pending());
+    fixture.clock.advance(MICROSECOND);
+    assert_eq!((waiting.poll(), slow.poll()), (Poll::Ready(2), Poll::Ready(1)));
+}
+
+#[test]
+fn callers_with_a_short_limit_do_not_keep_a_value_from_one_with_a_long_limit() {
+    let fixture = Fixture::new();
+    let fixture = &fixture;
+    let second = Duration::from_secs(1);
+    // The function takes 2.5 s, and every half second a caller comes that waits for one second.
+    let call = |limit| async move {
+        let run = fixture.run();
+        let body = async {
+            crate::Clock::sleep(&fixture.clock, 5 * second / 2).await;
+            run
+        };
+        let cache = fixture.cache.clone().with_max_wait(limit);
+        cache.get_or_insert_with_async(&key("k"), 60 * MINUTE, body).await
+    };
+    let (mut short, mut long) = (Vec::new(), None);
+    for half in 0..20 {
+        short.push(Task::new(call(second)));
+        short.retain_mut(|task| task.poll().is_pending());
+        if half == 1 {
+            long = Some(Task::new(call(60 * MINUTE)));
+        }
+        match long.as_mut().map(Task::poll) {
+            Some(Poll::Ready(run)) => {
+                assert_eq!((half, run), (5, 1), "the value of the first computation");
+                break;
+            }
+            _ => assert!(half < 5),
+        }
+        fixture.clock.advance(second / 2);
+    }
+    while !short.is_empty() {
+        fixture.clock.advance(second / 2);
+        short.retain_mut(|task| task.poll().is_pending());
+    }
+}
