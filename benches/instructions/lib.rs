@@ -74,7 +74,7 @@ pub fn file(cache: &FileCache, key: u64) -> Bytes {
 /// If it is not ready.
 pub fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => answer,
+        Poll::Ready(output) => output,
         Poll::Pending => panic!("it waits"),
     }
 }
