@@ -120,10 +120,10 @@ async fn text_async(cache: &TieredCache<Backing>, n: u32, source: &str) -> Strin
 
 /// This backing tier has no invalidation feed.
 #[test]
-fn memory_ttl_bounds_how_long_memory_serves_a_copy() {
+fn near_ttl_bounds_how_long_memory_serves_a_copy() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
-    let options = || TieredOptions::new().memory_ttl(Duration::from_secs(10));
+    let options = || TieredOptions::new().near_ttl(Duration::from_secs(10));
     let (one, other) = (options().over(&backing), TieredOptions::new().over(&backing));
     assert_eq!((number(&one, 7, 1), text(&one, 7, "a")), (1, "a".to_owned()));
     let key = |prefix| vayu::Key::new(prefix, &(7_u32,)).unwrap();
@@ -152,10 +152,10 @@ fn memory_ttl_bounds_how_long_memory_serves_a_copy() {
 }
 
 #[test]
-fn memory_ttl_applies_while_the_backing_tier_fails() {
+fn near_ttl_applies_while_the_backing_tier_fails() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
-    let cache = TieredOptions::new().memory_ttl(Duration::from_secs(10)).over(&backing);
+    let cache = TieredOptions::new().near_ttl(Duration::from_secs(10)).over(&backing);
     assert_eq!((number(&cache, 7, 1), text(&cache, 7, "a")), (1, "a".to_owned()));
     backing.backend().set_fault(Fault::FailsReads);
     clock.advance(Duration::from_secs(9));
@@ -165,16 +165,16 @@ fn memory_ttl_applies_while_the_backing_tier_fails() {
 }
 
 #[test]
-fn memory_ttl_above_the_ttl_has_no_effect_and_zero_disables_memory() {
+fn near_ttl_above_the_ttl_has_no_effect_and_zero_disables_memory() {
     let clock = ManualClock::new();
     let backing = backing(&clock);
-    let long = TieredOptions::new().memory_ttl(Duration::MAX).over(&backing);
+    let long = TieredOptions::new().near_ttl(Duration::MAX).over(&backing);
     assert_eq!((text(&long, 1, "a"), number(&long, 1, 1)), ("a".to_owned(), 1));
     clock.advance(Duration::from_secs(59));
     assert_eq!((text(&long, 1, "b"), number(&long, 1, 2)), ("a".to_owned(), 1));
     clock.advance(Duration::from_secs(1));
     assert_eq!(text(&long, 1, "b"), "b");
-    let none = TieredOptions::new().memory_ttl(Duration::ZERO).over(&backing);
+    let none = TieredOptions::new().near_ttl(Duration::ZERO).over(&backing);
     for _ in 0..5 {
         assert_eq!(text(&none, 1, "c"), "b");
     }

@@ -46,17 +46,17 @@ pub struct TieredBackend<F> {
 impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
     /// Creates memory in front of `backing`, with the clock of `backing`, whatever the options are.
     pub fn new(memory: MemoryOptions, backing: F) -> Self {
-        Self::with_memory_ttl(memory, backing, None)
+        Self::with_near_ttl(memory, backing, None)
     }
 
     /// Creates a backend whose memory serves a copy for this time at most.
-    pub(crate) fn with_memory_ttl(
+    pub(crate) fn with_near_ttl(
         memory: MemoryOptions,
         backing: F,
-        memory_ttl: Option<Duration>,
+        near_ttl: Option<Duration>,
     ) -> Self {
         let clock = backing.clock();
-        let tiers = Arc::new(Tiers::new(memory, backing, memory_ttl));
+        let tiers = Arc::new(Tiers::new(memory, backing, near_ttl));
         if let Some(feed) = tiers.backing.sharing().invalidation_feed {
             let listener: Weak<dyn InvalidationListener> =
                 Arc::downgrade(&tiers) as Weak<dyn InvalidationListener>;

@@ -54,7 +54,7 @@ pub type TieredCache<F, S = MessagePack> = Cache<TieredBackend<F>, TieredSeriali
 impl TieredOptions {
     /// Creates a backend with memory in front of this backend.
     pub fn backend<F: Backend<Stored = Bytes>>(self, backing: F) -> TieredBackend<F> {
-        TieredBackend::with_memory_ttl(self.memory, backing, self.memory_ttl)
+        TieredBackend::with_near_ttl(self.memory, backing, self.near_ttl)
     }
 
     /// Creates a cache with memory in front of this cache.

@@ -23,7 +23,7 @@ use vayu_memory::MemoryOptions;
 #[must_use]
 pub struct TieredOptions {
     pub(crate) memory: MemoryOptions,
-    pub(crate) memory_ttl: Option<Duration>,
+    pub(crate) near_ttl: Option<Duration>,
 }
 
 impl TieredOptions {
@@ -46,8 +46,8 @@ impl TieredOptions {
     ///
     /// A process that does not receive invalidations serves outdated values for this time at most. Zero
     /// disables memory.
-    pub fn memory_ttl(mut self, memory_ttl: Duration) -> Self {
-        self.memory_ttl = Some(memory_ttl);
+    pub fn near_ttl(mut self, near_ttl: Duration) -> Self {
+        self.near_ttl = Some(near_ttl);
         self
     }
 }

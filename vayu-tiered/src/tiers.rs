@@ -24,7 +24,7 @@ pub(crate) struct Tiers<F> {
     pub(crate) versions: KeyVersions,
     pub(crate) offline: OfflineState,
     /// The longest time for which memory serves a copy.
-    memory_ttl: Option<Duration>,
+    near_ttl: Option<Duration>,
     clock: Arc<dyn Clock>,
     pub(crate) counters: Counters,
 }
@@ -107,14 +107,14 @@ pub(crate) struct Delete<'a> {
 }
 
 impl<F: Backend<Stored = Bytes>> Tiers<F> {
-    pub(crate) fn new(memory: MemoryOptions, backing: F, memory_ttl: Option<Duration>) -> Self {
+    pub(crate) fn new(memory: MemoryOptions, backing: F, near_ttl: Option<Duration>) -> Self {
         let clock = backing.clock();
         Self {
             memory: MemoryBackend::with_options(memory.clock(Arc::clone(&clock))),
             backing,
             versions: KeyVersions::new(),
             offline: OfflineState::new(),
-            memory_ttl,
+            near_ttl,
             clock,
             counters: Counters::default(),
         }
@@ -168,8 +168,8 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         let backing_times = [record.expires(), record.stale_until()];
         let copy = CachedCopy { value: record.value().value().clone(), version, backing_times };
         let mut record = record.clone().map(|_| copy);
-        if let Some(memory_ttl) = self.memory_ttl {
-            let last = self.clock.now().saturating_add(memory_ttl);
+        if let Some(near_ttl) = self.near_ttl {
+            let last = self.clock.now().saturating_add(near_ttl);
             let [expires, stale_until] = backing_times.map(|time| time.min(last));
             let created = record.created();
             record = record.with_times(created, expires, stale_until);

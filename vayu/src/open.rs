@@ -23,7 +23,7 @@ use self::query::Query;
 /// Options follow a question mark: `file:///var/cache/app?max_bytes=1GiB`, `redis://host?namespace=app`.
 /// For directories these are `max_bytes`, `max_entries`, `max_entry_bytes` (`1000`, `64KiB`, `1GiB`),
 /// `open_files`, `durability=synced`, `single_flight=everywhere` and `shared=allowed`; for memory in front
-/// of another tier `memory_max_entries` and `memory_ttl` (`500ms`, `10s`, `5m`). In a path `%20` stands for a space.
+/// of another tier `memory_max_entries` and `near_ttl` (`500ms`, `10s`, `5m`). In a path `%20` stands for a space.
 ///
 /// All of these have one type, so values need what any of them needs: `Clone + Send + Sync + 'static`
 /// and serde's `Serialize` and `DeserializeOwned`.
@@ -111,8 +111,8 @@ fn memory_options(query: &mut Query<'_>, name: &str) -> Result<MemoryOptions> {
 /// Reads the options of memory in front of another tier.
 fn tiered_options(query: &mut Query<'_>) -> Result<TieredOptions> {
     let options = TieredOptions::new().memory(memory_options(query, "memory_max_entries")?);
-    Ok(match query.time("memory_ttl")? {
-        Some(time) => options.memory_ttl(time),
+    Ok(match query.time("near_ttl")? {
+        Some(time) => options.near_ttl(time),
         None => options,
     })
 }
