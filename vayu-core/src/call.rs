@@ -1,34 +1,53 @@
-//! One cached call: what is asked of it, and what is decided about it.
+//! One call of a cached function.
 //!
-//! Everything here is the same for sync and async callers. The two drivers differ in how they
-//! wait and in which methods of the backend they call.
+//! # The course of a call
+//!
+//! A call begins with a [lookup](lookup), which never waits: it takes the key, the stamp made of
+//! the generations of its groups, and whatever the backend returns at once. A hit ends here, before
+//! a future or a closure for the rest of the call exists. Where the generations or the backend
+//! cannot be read without blocking, the lookup is resumed after that.
+//!
+//! A call without a fresh value joins the single flight of its key. It either waits for the leader
+//! of the flight and shares the record that this computes, or leads: it looks again, since a value
+//! may have been stored in the meantime, acquires the lease of the key where processes share the
+//! backend, runs the function, stores the value, and completes the flight. A caller that must not
+//! wait, because the flight may depend on it, or that has waited for the time limit, runs the
+//! function without coordination. Where a leader takes long, one waiting caller runs the function
+//! too, and the first value is for all (a hedged request). A value past its ttl is refreshed by one caller, while the others
+//! are served the stale one (stale-while-revalidate); a failure of that caller serves it too
+//! (stale-if-error).
+//!
+//! [`Call`] holds the decisions, which are the same for sync and async callers.
 
 pub(crate) mod background_refresh;
 pub(crate) mod blocking;
+mod cached_fn;
 mod decode;
+mod driver;
 pub(crate) mod forced_refresh;
 pub(crate) mod future;
 pub(crate) mod lookup;
-mod policy;
+mod options;
+mod output;
 #[cfg(all(test, vayu_shuttle))]
 mod shuttle_tests;
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
+mod ttl;
 
-use self::policy::CallOptions;
-pub(crate) use self::policy::PlainOutput;
-pub use self::policy::{
-    Always, CacheIf, CallKey, Choice, FixedTtl, OfCache, OutputShape, Own, Policy, Predicate,
-    ResultOutput, Ttl, TtlFn,
-};
+pub use self::cached_fn::{CachedFn, FnOutput, OwnedSerializer, Policy, Tagged};
+pub use self::options::CallOptions;
+pub use self::output::{OutputShape, PlainOutput, ResultOutput};
+pub use self::ttl::{CacheIf, FixedTtl, Retention, TtlFn};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::cache::{Cache, Declaration};
+use crate::cache::{Declaration, Engine};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::Flight;
+use crate::flight::{Flight, Landings};
 use crate::freshness::is_fresh;
 use crate::key::Key;
 use crate::observer::CallOutcome;
@@ -36,243 +55,210 @@ use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
 use crate::serializer::Serializer;
 
-/// The stamp of calls whose stamp cannot be known.
+/// The stamp of calls whose stamp is unknown.
 const UNKNOWN: u64 = u64::MAX;
-
-/// A backend that cannot answer without blocking.
-pub(crate) struct Blocking;
-
-/// What a record holds for a call.
-pub(crate) enum Decoded<R> {
-    Fresh(R),
-    /// Past its ttl, but to be served while it is refreshed.
-    Stale(Box<StaleValue<R>>),
-    Nothing,
-    /// An entry that the key must not be used for. The function runs without the cache.
-    Refused,
-}
 
 /// A value past its ttl.
 #[derive(Debug)]
 pub struct StaleValue<R> {
-    answer: R,
+    output: R,
     age: Duration,
     compute_time: Duration,
-    /// The first instant at which it may not be served any more.
+    /// The first instant at which it may not be served.
     end: Timestamp,
 }
 
-/// Why a caller runs the function.
-pub(crate) enum ComputeReason<R> {
-    /// There is nothing to answer.
-    Miss,
+/// The reason for which a caller runs the function, or waits for a caller that does.
+#[derive(Debug)]
+pub enum ComputeReason<R> {
+    /// There is no value. It holds the completions from before the backend was read, if it was.
+    Miss(Option<Landings>),
     /// There is a value past its ttl.
     Expired(Box<StaleValue<R>>),
-    /// The caller wants a new value, whatever there is.
+    /// The caller forces a refresh, whatever is stored.
     Forced,
-    /// The caller was answered with a value past its ttl. Nobody waits for this run.
+    /// A caller was served a value past its ttl. No caller waits for this run.
     Background,
 }
 
-/// The key of a call, or nothing if it is to run without the cache.
+/// Returns the key of a call, or `None` if the call bypasses the cache.
 #[inline]
-pub(crate) fn key_in<'a, B, S, K, H, Z, L, P, G>(
-    cache: &Cache<B, S>,
-    policy: &'a Policy<K, H, Z, L, P, G>,
-) -> Option<&'a Key>
-where
-    B: Backend,
-    K: CallKey,
-{
-    let (prefix, error) = match policy.key.key() {
-        Ok(key) if !cache.is_paused() => return Some(key),
+pub(crate) fn usable_key<'a, B: Backend, F: CachedFn>(
+    engine: &Engine<B>,
+    function: &'a F,
+) -> Option<&'a Key> {
+    let (prefix, error) = match function.key() {
+        Ok(key) if !engine.is_paused() => return Some(key),
         Ok(key) => (key.prefix(), None),
         Err(error) => (error.prefix, Some(error.error)),
     };
-    cache.count_bypass(prefix, error, policy.is_quiet());
+    engine.count_bypass(prefix, error, function.options().is_quiet);
     None
 }
 
-/// One call under way: its cache, its policy and its key. The decisions are made here.
-#[derive(Debug)]
-pub struct Call<'a, B: Backend, S, H, Z, L, P> {
-    pub(crate) cache: &'a Cache<B, S>,
+/// A call in progress.
+pub struct Call<'a, B: Backend, F> {
+    pub(crate) engine: &'a Engine<B>,
+    function: &'a F,
     pub(crate) key: &'a Key,
     /// Made of the generations of its groups when it began.
     pub(crate) stamp: u64,
-    serializer: &'a Z,
-    options: &'a CallOptions<H, L, P>,
-    /// The backend did not respond in time. The rest of the call does without it.
+    /// The backend has not responded in time. The rest of the call does not use it.
     has_timed_out: AtomicBool,
 }
 
-/// The call of a policy that chooses its serializer by `Z`.
-pub(crate) type CallOf<'a, B, S, H, Z, L, P> =
-    Call<'a, B, S, H, <Z as Choice<S>>::Serializer, L, P>;
+impl<B: Backend, F> fmt::Debug for Call<'_, B, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("key", &self.key).finish_non_exhaustive()
+    }
+}
 
-impl<'a, B, S, H, Z, L, P> Call<'a, B, S, H, Z, L, P>
-where
-    B: Backend,
-    H: Copy,
-{
+impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     #[inline]
-    pub(crate) fn new<K, C: Choice<S, Serializer = Z>, G>(
-        cache: &'a Cache<B, S>,
-        policy: &'a Policy<K, H, C, L, P, G>,
-        key: &'a Key,
-        stamp: u64,
-    ) -> Self {
-        let serializer = policy.serializer.choose(cache.serializer());
-        let has_timed_out = AtomicBool::new(false);
-        Self { cache, key, stamp, serializer, options: &policy.options, has_timed_out }
+    pub(crate) fn new(engine: &'a Engine<B>, function: &'a F, key: &'a Key, stamp: u64) -> Self {
+        Self { engine, function, key, stamp, has_timed_out: AtomicBool::new(false) }
     }
 
-    /// The call whose stamp cannot be known: it finds nothing and stores nothing, and computes for
-    /// others like it.
+    /// Creates a call whose stamp is unknown. It finds nothing, stores nothing, and computes for
+    /// other callers without a stamp.
     #[cold]
-    pub(crate) fn that_cannot_store<K, C: Choice<S, Serializer = Z>, G>(
-        cache: &'a Cache<B, S>,
-        policy: &'a Policy<K, H, C, L, P, G>,
+    pub(crate) fn without_stamp(
+        engine: &'a Engine<B>,
+        function: &'a F,
         key: &'a Key,
         error: &Error,
     ) -> Self {
-        let call = Self::new(cache, policy, key, UNKNOWN);
-        call.fault(error);
+        let call = Self::new(engine, function, key, UNKNOWN);
+        call.count_error(error);
         call
     }
 
-    /// Whether what this call finds and stores can be believed.
+    #[inline]
+    fn serializer(&self) -> &'a F::Serializer {
+        self.function.serializer()
+    }
+
+    #[inline]
+    fn options(&self) -> &'a CallOptions {
+        self.function.options()
+    }
+
+    /// Returns whether records of this stamp may be stored.
     #[inline]
     pub(crate) fn can_store(&self) -> bool {
         self.stamp != UNKNOWN
     }
 
-    /// Whether the caller wants a new value, whatever there is. It is asked once.
+    /// Takes the request for a forced refresh, and returns whether there was one.
     #[inline]
-    pub(crate) fn is_asked_to_refresh(&self) -> bool {
-        self.options.has_handle && forced_refresh::is_granted(self.key)
+    pub(crate) fn take_forced_refresh(&self) -> bool {
+        self.options().has_handle && forced_refresh::take(self.key)
     }
 
-    /// The record to store for an answer that took so long and was there at `created`, or nothing if
-    /// it is not to be stored.
-    pub(crate) fn encode_record<R>(
+    /// Returns the record to store for an output that took `compute_time` and was returned at
+    /// `created`, or `None` if it is not to be stored.
+    pub(crate) fn encode_record(
         &self,
-        answer: &R,
+        output: &F::Output,
         compute_time: Duration,
         created: Timestamp,
-    ) -> Option<Record<B::Stored>>
-    where
-        H: OutputShape<R>,
-        Z: Serializer<H::Value, Stored = B::Stored>,
-        L: Ttl<H::Value>,
-        P: CacheIf<H::Value>,
-    {
-        let value = self.options.shape.value(answer)?;
-        if let Some(unsupported) = self.options.shape.unsupported() {
-            self.fault(&unsupported);
+    ) -> Option<Record<B::Stored>> {
+        let value = F::value(output)?;
+        let options = self.options();
+        // By a key made by hand, a `Result` may be stored whole.
+        if !options.is_by_key
+            && let Some(error) = F::unsupported()
+        {
+            self.count_error(&error);
             return None;
         }
-        let sealed = catch_panic("store value", || {
-            self.declare::<H::Value>();
-            if !self.options.keep.should_cache(value) {
+        let encoded = catch_panic("store value", || {
+            self.declare();
+            if !self.function.should_cache(value) {
                 return Ok(None);
             }
-            let ttl = self.options.ttl.for_value(value);
+            let ttl = self.function.ttl(value);
             if ttl.is_zero() {
                 return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
             }
-            let stored = self.serializer.serialize(value)?;
-            let lasts = self.options.jitter.apply(ttl, || self.key.random(created));
-            let expires = created.saturating_add(lasts);
+            let stored = self.serializer().serialize(value)?;
+            let ttl = options.jittered(ttl, || self.key.random(created));
+            let expires = created.saturating_add(ttl);
             let record = Record::new(stored, created, expires)
-                .with_stale_until(expires.saturating_add(self.options.stale))
+                .with_stale_until(expires.saturating_add(options.stale))
                 .with_schema(self.schema())
-                .with_serializer(self.serializer.id())
+                .with_serializer(self.serializer().id())
                 .with_compute_time(compute_time);
             Ok(Some(record))
         });
-        sealed.unwrap_or_else(|error| {
-            self.fault(&error);
+        encoded.unwrap_or_else(|error| {
+            self.count_error(&error);
             None
         })
     }
 
-    /// Lets the cache know what the entries of this function depend on, for those who reach them by a key
-    /// that was made by hand.
+    /// Declares what the entries of this function depend on, for callers with a key made by hand.
     #[cold]
-    pub(crate) fn declare<T>(&self)
-    where
-        Z: Serializer<T, Stored = B::Stored>,
-    {
-        if !self.options.is_by_key {
+    pub(crate) fn declare(&self) {
+        if !self.options().is_by_key {
             self.ok_or_count(catch_panic("declare entries", || {
-                self.cache.declarations().declare(self.key.prefix(), self.declaration());
+                self.engine.declarations().declare(self.key.prefix(), self.declaration());
                 Ok(())
             }));
         }
     }
 
-    pub(crate) fn declaration<T>(&self) -> Declaration
-    where
-        Z: Serializer<T, Stored = B::Stored>,
-    {
-        Declaration::new(
-            self.key,
-            self.options.flags,
-            self.serializer.id(),
-            self.serializer.schema(),
-        )
+    fn declaration(&self) -> Declaration {
+        let serializer = self.serializer();
+        Declaration::new(self.key, self.options().flags, serializer.id(), serializer.schema())
     }
 
     #[inline]
-    fn schema<T>(&self) -> u64
-    where
-        Z: Serializer<T, Stored = B::Stored>,
-    {
-        self.serializer.schema().wrapping_add(self.options.flags.to_bits()).wrapping_add(self.stamp)
+    fn schema(&self) -> u64 {
+        let flags = self.options().flags.to_bits();
+        self.serializer().schema().wrapping_add(flags).wrapping_add(self.stamp)
     }
 
-    /// Whether a record that was found before storing is newer than what was computed from
-    /// `started` on.
+    /// Returns whether a record that was found before storing is newer than what was computed
+    /// since `started`.
     pub(crate) fn is_newer(&self, record: Record<B::Stored>, started: Timestamp) -> bool {
         let (created, expires) = (record.created(), record.expires());
         drop_quietly(record);
-        is_fresh(created, expires, self.cache.now()) && created >= started
+        is_fresh(created, expires, self.engine.now()) && created >= started
     }
 
-    /// The backend was given the value.
+    /// Counts the result of writing a record.
     pub(crate) fn record_write(&self, result: Result<()>) {
         if self.ok_or_count(result).is_some() {
-            self.cache.count_store(self.key.prefix());
+            self.engine.count_store(self.key.prefix());
         }
     }
 
-    /// The function is about to run, and there is nothing else to answer.
     pub(crate) fn count_miss(&self) {
-        self.cache.counters().miss();
+        self.engine.counters().miss();
     }
 
-    /// Whether a value past its ttl is to be refreshed by this caller now, as far as the attempts of
-    /// the past say. This is one: if it never ends, because its caller is dropped, others have a
-    /// pause from it all the same.
-    pub(crate) fn begins_refresh(&self) -> bool {
-        self.cache.setbacks().begin(self.key, self.cache.now())
+    /// Returns whether this caller is to refresh a value past its ttl, unless the last attempt was
+    /// too recent. If so, this is an attempt: where it never ends, since its caller is dropped, the
+    /// backoff holds all the same.
+    pub(crate) fn begin_refresh(&self) -> bool {
+        self.engine.setbacks().begin(self.key, self.engine.now())
     }
 
-    /// There is nothing to refresh any more.
-    pub(crate) fn ends_refresh(&self) {
-        self.cache.setbacks().forget(self.key);
+    /// Ends the backoff of the key: a value was stored.
+    pub(crate) fn end_refresh(&self) {
+        self.engine.setbacks().forget(self.key);
     }
 
-    /// The answer for a caller who does not wait for a new value.
-    pub(crate) fn serve_stale<R>(&self, old: StaleValue<R>) -> R {
-        self.cache.counters().stale();
-        self.emit(CallOutcome::Stale, Some(old.age), old.compute_time);
-        old.answer
+    /// Returns a stale value to a caller that does not wait for a new one.
+    pub(crate) fn serve_stale(&self, stale: StaleValue<F::Output>) -> F::Output {
+        self.engine.counters().stale();
+        self.emit(CallOutcome::Stale, Some(stale.age), stale.compute_time);
+        stale.output
     }
 
-    /// Notes what a hedge took that began as number `hedges` of its flight and at `began`, unless it was
-    /// hedged itself.
+    /// Records how long a hedge took that began at `began` as number `hedges` of its flight, unless it
+    /// was hedged itself.
     pub(crate) fn record_hedge(
         &self,
         flight: &Flight<Record<B::Stored>>,
@@ -280,83 +266,73 @@ where
         began: Timestamp,
     ) {
         if flight.hedges.get() == hedges {
-            let time = self.cache.now().saturating_since(began);
-            self.cache.flights().hedge_times().record(self.key.prefix(), time);
+            let time = self.engine.now().saturating_since(began);
+            self.engine.flights().hedge_times().record(self.key.prefix(), time);
         }
     }
 
-    /// Returns whether an output is a value, not a failure.
-    pub(crate) fn has_value<R>(&self, output: &R) -> bool
-    where
-        H: OutputShape<R>,
-    {
-        self.options.shape.value(output).is_some()
-    }
-
-    /// The answer of a caller whose run of the function ended with `new`: that, unless it is a
-    /// failure and there is an old value to serve in its place.
-    pub(crate) fn conclude<R>(&self, new: R, compute_time: Duration, reason: ComputeReason<R>) -> R
-    where
-        H: OutputShape<R>,
-    {
-        let has_value = self.has_value(&new);
+    /// Returns the output for the caller whose function has returned `new`: that, or the stale
+    /// value if `new` is a failure.
+    pub(crate) fn conclude(
+        &self,
+        new: F::Output,
+        compute_time: Duration,
+        reason: ComputeReason<F::Output>,
+    ) -> F::Output {
+        let has_value = F::value(&new).is_some();
         match reason {
-            ComputeReason::Miss => self.emit(CallOutcome::Miss, None, compute_time),
-            ComputeReason::Expired(old) if !has_value && self.cache.now() < old.end => {
+            ComputeReason::Miss(_) => self.emit(CallOutcome::Miss, None, compute_time),
+            ComputeReason::Expired(stale) if !has_value && self.engine.now() < stale.end => {
                 drop_quietly(new);
-                return self.serve_after_failure(*old);
+                self.record_failed_refresh();
+                return self.serve_stale(*stale);
             }
             reason => {
                 match reason {
-                    _ if has_value => self.ends_refresh(),
+                    _ if has_value => self.end_refresh(),
                     ComputeReason::Forced => {}
-                    _ => self.note_failure(),
+                    _ => self.record_failed_refresh(),
                 }
-                self.cache.counters().refresh();
+                self.engine.counters().refresh();
                 self.emit(CallOutcome::Refresh, None, compute_time);
             }
         }
         new
     }
 
-    fn serve_after_failure<R>(&self, old: StaleValue<R>) -> R {
-        self.note_failure();
-        self.serve_stale(old)
-    }
-
-    /// The function failed while there was a value past its ttl.
-    fn note_failure(&self) {
-        self.cache.setbacks().note(self.key, self.cache.now());
-        self.cache.count_failed_refresh(self.key.prefix());
+    /// Records that the function failed while there was a value past its ttl.
+    fn record_failed_refresh(&self) {
+        self.engine.setbacks().note(self.key, self.engine.now());
+        self.engine.count_failed_refresh(self.key.prefix());
         let error =
             Error::new(ErrorKind::Miss, "refresh a value past its ttl: the function failed");
-        self.cache.warn(self.key.prefix(), &error, self.options.is_quiet);
+        self.engine.warn(self.key.prefix(), &error, self.options().is_quiet);
     }
 
-    /// What a backend answered, with a fault taken as nothing.
+    /// Returns the value of a result. An error is counted and logged.
     pub(crate) fn ok_or_count<T>(&self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.fault(&error)).ok()
+        result.map_err(|error| self.count_error(&error)).ok()
     }
 
-    /// Whether an operation of this call has timed out.
+    /// Returns whether an operation of this call has timed out.
     pub(crate) fn has_timed_out(&self) -> bool {
         self.has_timed_out.load(Ordering::Relaxed)
     }
 
-    /// An operation of this call has timed out.
-    pub(crate) fn times_out(&self) {
+    /// Records that an operation of this call has timed out.
+    pub(crate) fn set_timed_out(&self) {
         self.has_timed_out.store(true, Ordering::Relaxed);
     }
 
-    /// What the backend has, after an operation of this call has timed out.
+    /// Reads from the part of the backend that still responds after a timeout.
     pub(crate) fn read_offline(&self) -> Option<Record<B::Stored>> {
-        let offline = self.cache.backend().sharing().offline?;
+        let offline = self.engine.backend().sharing().offline?;
         self.ok_or_count(catch_panic("read entry", || offline.read(self.key))).flatten()
     }
 
-    /// Stores a record, after an operation of this call has timed out.
+    /// Writes to the part of the backend that still responds after a timeout.
     pub(crate) fn write_offline(&self, record: Record<B::Stored>) {
-        match self.cache.backend().sharing().offline {
+        match self.engine.backend().sharing().offline {
             Some(offline) => {
                 self.record_write(catch_panic("write entry", || offline.write(self.key, record)));
             }
@@ -365,15 +341,16 @@ where
     }
 
     #[cold]
-    fn fault(&self, error: &Error) {
+    fn count_error(&self, error: &Error) {
         if error.kind() == ErrorKind::Timeout {
-            self.times_out();
+            self.set_timed_out();
         }
-        self.cache.fault(self.key.prefix(), error, self.options.is_quiet);
+        self.engine.fault(self.key.prefix(), error, self.options().is_quiet);
     }
 
     #[cold]
     pub(crate) fn emit(&self, outcome: CallOutcome, age: Option<Duration>, compute_time: Duration) {
-        self.cache.emit(self.key.prefix(), outcome, age, compute_time, self.options.is_quiet);
+        let is_quiet = self.options().is_quiet;
+        self.engine.emit(self.key.prefix(), outcome, age, compute_time, is_quiet);
     }
 }

@@ -31,8 +31,8 @@ pub struct Entry<Q, F> {
 
 /// What is remembered of a call.
 #[derive(Debug, Clone, Copy)]
-pub struct Remembered<R> {
-    pub(crate) answer: R,
+pub struct CachedOutput<R> {
+    pub(crate) output: R,
     pub(crate) age: Duration,
     pub(crate) ttl_left: Duration,
 }
@@ -59,8 +59,8 @@ impl<Q: Query, F> Entry<Q, F> {
     /// # Errors
     ///
     /// Those of [`key`](Self::key) and those of the backend.
-    pub fn peek(&self) -> Result<Option<Q::Answer>> {
-        Ok(self.look()?.map(|found| found.answer))
+    pub fn peek(&self) -> Result<Option<Q::Output>> {
+        Ok(self.look()?.map(|found| found.output))
     }
 
     /// [`peek`](Self::peek) for async callers.
@@ -68,9 +68,9 @@ impl<Q: Query, F> Entry<Q, F> {
     /// # Errors
     ///
     /// Those of [`peek`](Self::peek).
-    pub fn peek_async(&self) -> impl Future<Output = Result<Option<Q::Answer>>> {
+    pub fn peek_async(&self) -> impl Future<Output = Result<Option<Q::Output>>> {
         let look = self.look_async();
-        async move { Ok(look.await?.map(|found| found.answer)) }
+        async move { Ok(look.await?.map(|found| found.output)) }
     }
 
     /// [`peek`](Self::peek), where a value is demanded.
@@ -78,7 +78,7 @@ impl<Q: Query, F> Entry<Q, F> {
     /// # Errors
     ///
     /// [`ErrorKind::Miss`] where there is none; those of [`peek`](Self::peek).
-    pub fn require(&self) -> Result<Q::Answer> {
+    pub fn require(&self) -> Result<Q::Output> {
         self.peek()?.ok_or_else(missing)
     }
 
@@ -87,7 +87,7 @@ impl<Q: Query, F> Entry<Q, F> {
     /// # Errors
     ///
     /// Those of [`require`](Self::require).
-    pub fn require_async(&self) -> impl Future<Output = Result<Q::Answer>> {
+    pub fn require_async(&self) -> impl Future<Output = Result<Q::Output>> {
         let peek = self.peek_async();
         async move { peek.await?.ok_or_else(missing) }
     }
@@ -151,19 +151,19 @@ impl<Q: Query, F> Entry<Q, F> {
         async move { query.remove_async(query.key().map_err(KeyError::to_error)?).await }
     }
 
-    fn look(&self) -> Result<Option<Remembered<Q::Answer>>> {
+    fn look(&self) -> Result<Option<CachedOutput<Q::Output>>> {
         let found = self.query.read(self.key()?)?;
-        Ok(found.and_then(|found| self.query.open(found)))
+        Ok(found.and_then(|found| self.query.decode(found)))
     }
 
     /// Borrows nothing of the call: that of an async function can seldom be shared by threads.
     fn look_async(
         &self,
-    ) -> impl Future<Output = Result<Option<Remembered<Q::Answer>>>> + use<'_, Q, F> {
+    ) -> impl Future<Output = Result<Option<CachedOutput<Q::Output>>>> + use<'_, Q, F> {
         let query = &self.query;
         async move {
             let found = query.read_async(query.key().map_err(KeyError::to_error)?).await?;
-            Ok(found.and_then(|found| query.open(found)))
+            Ok(found.and_then(|found| query.decode(found)))
         }
     }
 }
@@ -172,9 +172,9 @@ fn missing() -> Error {
     Error::new(ErrorKind::Miss, "no value is remembered for this call")
 }
 
-impl<Q: Query, F: FnOnce() -> Q::Answer> Entry<Q, F> {
+impl<Q: Query, F: FnOnce() -> Q::Output> Entry<Q, F> {
     /// Calls the function, as without a handle: it runs unless its value is remembered.
-    pub fn get(self) -> Q::Answer {
+    pub fn get(self) -> Q::Output {
         (self.call)()
     }
 
@@ -183,20 +183,20 @@ impl<Q: Query, F: FnOnce() -> Q::Answer> Entry<Q, F> {
     /// Until it has ended, other callers are answered with what was remembered before. When the
     /// function fails, that stays. Callers that find nothing wait for this run, and what is being
     /// computed for the same call at the moment is not stored.
-    pub fn refresh(self) -> Q::Answer {
+    pub fn refresh(self) -> Q::Output {
         let Self { query, call } = self;
         forced_refresh::with(&mut query.key().ok().cloned(), call)
     }
 }
 
-impl<Q: Query, F: Future<Output = Q::Answer>> Entry<Q, F> {
+impl<Q: Query, F: Future<Output = Q::Output>> Entry<Q, F> {
     /// [`get`](Self::get) for async functions.
     pub fn get_async(self) -> F {
         self.call
     }
 
     /// [`refresh`](Self::refresh) for async functions.
-    pub fn refresh_async(self) -> impl Future<Output = Q::Answer> {
+    pub fn refresh_async(self) -> impl Future<Output = Q::Output> {
         let mut wish = self.query.key().ok().cloned();
         let call = self.call;
         async move {

@@ -28,6 +28,7 @@ mod flight;
 mod freshness;
 mod generation;
 mod invalidation;
+mod io;
 mod key;
 mod log;
 mod observer;

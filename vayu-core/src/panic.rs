@@ -1,7 +1,7 @@
 //! Isolation of code of users: panics become errors.
 //!
 //! Backends, serializers, predicates and destructors of values are code of users. Each such call runs
-//! inside [`catch_panic`] or [`catch_panic_async`], and each such value is dropped by [`drop_quietly`],
+//! inside [`catch_panic`] or [`CatchPanic`], and each such value is dropped by [`drop_quietly`],
 //! with no lock held. State that the code was changing is not used after a panic, so the engine never
 //! sees it half-changed.
 
@@ -26,18 +26,21 @@ pub fn catch_panic<T>(operation: &'static str, code: impl FnOnce() -> Result<T>)
     }
 }
 
-/// Awaits the future that `make` returns, as [`catch_panic`] runs code.
-pub(crate) async fn catch_panic_async<'a, T>(
-    operation: &'static str,
-    make: impl FnOnce() -> Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
-) -> Result<T> {
-    let future = catch_panic(operation, || Ok(make()))?;
-    CatchPanic { operation, future }.await
-}
-
-struct CatchPanic<'a, T> {
+/// A future whose panics are errors of kind [`ErrorKind::Panic`].
+pub(crate) struct CatchPanic<'a, T> {
     operation: &'static str,
     future: Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
+}
+
+impl<'a, T> CatchPanic<'a, T> {
+    /// Wraps the future that `make` returns. A panic of `make` is an error, too.
+    pub(crate) fn new(
+        operation: &'static str,
+        make: impl FnOnce() -> Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
+    ) -> Result<Self> {
+        let future = catch_panic(operation, || Ok(make()))?;
+        Ok(Self { operation, future })
+    }
 }
 
 impl<T> Future for CatchPanic<'_, T> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::call::{Always, PlainOutput, Policy, ResultOutput, blocking, future};
+use crate::call::{FixedTtl, PlainOutput, Policy, ResultOutput, blocking, future};
 use crate::error::Result;
 use crate::key::Key;
 use crate::serializer::Serializer;
@@ -28,8 +28,8 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_refused::<T>(key) {
             return compute();
         }
-        let policy = Policy::new(key, PlainOutput, &self.serializer, ttl, Always).by_key(key);
-        blocking::run(self, &policy, compute)
+        let policy = Policy::by_key(key, PlainOutput::new(), &self.serializer, FixedTtl::new(ttl));
+        blocking::run(&self.engine, &policy, compute)
     }
 
     /// [`get_or_insert_with`](Self::get_or_insert_with) for async callers.
@@ -53,8 +53,8 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_refused::<T>(key) {
             return compute.await;
         }
-        let policy = Policy::new(key, PlainOutput, &self.serializer, ttl, Always).by_key(key);
-        future::run(self, &policy, pin!(compute)).await
+        let policy = Policy::by_key(key, PlainOutput::new(), &self.serializer, FixedTtl::new(ttl));
+        future::run(&self.engine, &policy, pin!(compute)).await
     }
 
     /// [`get_or_insert_with`](Self::get_or_insert_with) for a computation that may fail. An error
@@ -79,8 +79,8 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_refused::<T>(key) {
             return compute();
         }
-        let policy = Policy::new(key, ResultOutput, &self.serializer, ttl, Always).by_key(key);
-        blocking::run(self, &policy, compute)
+        let policy = Policy::by_key(key, ResultOutput::new(), &self.serializer, FixedTtl::new(ttl));
+        blocking::run(&self.engine, &policy, compute)
     }
 
     /// [`try_get_or_insert_with`](Self::try_get_or_insert_with) for async callers.
@@ -108,8 +108,8 @@ impl<B: Backend, S> Cache<B, S> {
         if self.is_refused::<T>(key) {
             return compute.await;
         }
-        let policy = Policy::new(key, ResultOutput, &self.serializer, ttl, Always).by_key(key);
-        future::run(self, &policy, pin!(compute)).await
+        let policy = Policy::by_key(key, ResultOutput::new(), &self.serializer, FixedTtl::new(ttl));
+        future::run(&self.engine, &policy, pin!(compute)).await
     }
 
     /// Whether a key must not be used, which is counted and logged then.
@@ -119,8 +119,8 @@ impl<B: Backend, S> Cache<B, S> {
         S: Serializer<T, Stored = B::Stored>,
     {
         match self.check_before::<T>(key) {
-            Err(error) if !self.is_paused() => {
-                self.count_bypass(key.prefix(), Some(&error), false);
+            Err(error) if !self.engine.is_paused() => {
+                self.engine.count_bypass(key.prefix(), Some(&error), false);
                 true
             }
             _ => false,

@@ -21,12 +21,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use self::stamp_cache::Memo;
 use crate::backend::Backend;
-use crate::cache::Cache;
+use crate::cache::Engine;
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::{ChangeCount, Generations, Group};
+use crate::io::{Io, Operation};
 use crate::key::{Prefix, hasher};
-use crate::panic::{catch_panic, catch_panic_async};
+use crate::panic::catch_panic;
 use crate::validity;
 
 /// What a cache knows of generations.
@@ -172,7 +173,7 @@ struct Moment {
     ends: bool,
 }
 
-impl<B: Backend, S> Cache<B, S> {
+impl<B: Backend> Engine<B> {
     /// Lets the backend look for changes that others have made. Every call begins with this, before a
     /// generation is taken and a copy is read: the copy would be checked against what was true before
     /// the look.
@@ -207,45 +208,23 @@ impl<B: Backend, S> Cache<B, S> {
         self.shared.groups.memo.recall(moment.number)
     }
 
-    /// The stamp of a call with these tags.
-    pub(crate) fn stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
+    /// Returns the stamp of a call with these tags.
+    pub(crate) async fn stamp<M: Io>(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         match self.known_stamp(prefix, tags) {
             Some(stamp) => Ok(stamp),
-            None => self.make_stamp(prefix, tags).map(|made| made.stamp),
-        }
-    }
-
-    /// [`stamp`](Self::stamp) for async callers.
-    pub(crate) async fn stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
-        match self.known_stamp(prefix, tags) {
-            Some(stamp) => Ok(stamp),
-            None => self.make_stamp_async(prefix, tags).await.map(|made| made.stamp),
+            None => self.make_stamp::<M>(prefix, tags).await.map(|made| made.stamp),
         }
     }
 
     /// Makes the stamp of a call with these tags.
-    pub(crate) fn make_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Result<Made> {
+    pub(crate) async fn make_stamp<M: Io>(&self, prefix: &Prefix, tags: &[Group]) -> Result<Made> {
         self.poll_feed()?;
         let (moment, before) = (self.moment(prefix, tags), self.before());
         let mut stamp = Stamp::default();
         for (group, is_coarse) in groups(prefix, tags) {
             match self.cached(group, is_coarse, before) {
                 Some(generation) => stamp.add(generation),
-                None => stamp.add_read(self.fetch(group, stamp.has_timed_out)?),
-            }
-        }
-        Ok(self.keep(moment, &stamp))
-    }
-
-    /// [`make_stamp`](Self::make_stamp) for async callers.
-    pub(crate) async fn make_stamp_async(&self, prefix: &Prefix, tags: &[Group]) -> Result<Made> {
-        self.poll_feed()?;
-        let (moment, before) = (self.moment(prefix, tags), self.before());
-        let mut stamp = Stamp::default();
-        for (group, is_coarse) in groups(prefix, tags) {
-            match self.cached(group, is_coarse, before) {
-                Some(generation) => stamp.add(generation),
-                None => stamp.add_read(self.fetch_async(group, stamp.has_timed_out).await?),
+                None => stamp.add_read(self.fetch::<M>(group, stamp.has_timed_out).await?),
             }
         }
         Ok(self.keep(moment, &stamp))
@@ -314,7 +293,7 @@ impl<B: Backend, S> Cache<B, S> {
         is_valid.then_some(fetched.generation)
     }
 
-    fn fetch(&self, group: Group, has_timed_out: bool) -> Result<Read> {
+    async fn fetch<M: Io>(&self, group: Group, has_timed_out: bool) -> Result<Read> {
         let Some(generations) = self.backend().sharing().generations else {
             return Ok(NEVER_RENEWED);
         };
@@ -322,20 +301,12 @@ impl<B: Backend, S> Cache<B, S> {
         let fetched = if has_timed_out {
             Err(timed_out())
         } else {
-            catch_panic("read generation", || generations.generation(group))
-        };
-        self.fetched(group, before, fetched)
-    }
-
-    async fn fetch_async(&self, group: Group, has_timed_out: bool) -> Result<Read> {
-        let Some(generations) = self.backend().sharing().generations else {
-            return Ok(NEVER_RENEWED);
-        };
-        let before = self.before();
-        let fetched = if has_timed_out {
-            Err(timed_out())
-        } else {
-            catch_panic_async("read generation", || generations.generation_async(group)).await
+            Operation::perform::<M>(
+                "read generation",
+                || generations.generation(group),
+                || generations.generation_async(group),
+            )
+            .await
         };
         self.fetched(group, before, fetched)
     }

@@ -4,11 +4,11 @@ use std::any::type_name;
 use std::fmt::Display;
 
 use crate::backend::Backend;
-use crate::cache::Cache;
+use crate::cache::{Cache, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Group;
+use crate::io::{Awaiting, Blocking, Io, Operation, run_blocking};
 use crate::key::Prefix;
-use crate::panic::{catch_panic, catch_panic_async};
 
 /// # Invalidation by group
 ///
@@ -18,7 +18,8 @@ use crate::panic::{catch_panic, catch_panic_async};
 ///
 /// Each is an error of the kind [`ErrorKind::Unsupported`], and does nothing, where the entries are not in
 /// the memory of this process ([`Backend::is_in_process`]) and the backend keeps no generations
-/// ([`Sharing::generations`](crate::Sharing::generations)): the invalidation would end with the process, and the entries would not.
+/// ([`Sharing::generations`](crate::Sharing::generations)): the invalidation would end with the
+/// process, and the entries would not.
 ///
 /// Where a backend is shared by processes, tags are exact in all of them. That a function, or
 /// everything, was invalidated reaches the other processes within 100 ms.
@@ -29,7 +30,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend. The entries may then still be served.
     pub fn invalidate_tag(&self, tag: impl Display) -> Result<()> {
-        self.bump(Group::tag(tag))
+        run_blocking(self.engine.bump::<Blocking>(Group::tag(tag)))
     }
 
     /// [`invalidate_tag`](Self::invalidate_tag) for async callers.
@@ -39,7 +40,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Those of [`invalidate_tag`](Self::invalidate_tag).
     pub async fn invalidate_tag_async(&self, tag: impl Display) -> Result<()> {
         let tag = Group::tag(tag);
-        self.bump_async(tag).await
+        self.engine.bump::<Awaiting>(tag).await
     }
 
     /// Invalidates all entries of a function, of the one instance of it where it is generic:
@@ -53,7 +54,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// [`ErrorKind::Configuration`] for what is no function by name, a closure or a pointer;
     /// those of the backend.
     pub fn invalidate_function<F>(&self, function: &F) -> Result<()> {
-        self.bump(Group::of_prefix(&prefix_of(function)?))
+        run_blocking(self.engine.bump::<Blocking>(Group::of_prefix(&prefix_of(function)?)))
     }
 
     /// [`invalidate_function`](Self::invalidate_function) for async callers.
@@ -63,7 +64,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Those of [`invalidate_function`](Self::invalidate_function).
     pub async fn invalidate_function_async<F>(&self, function: &F) -> Result<()> {
         let function = Group::of_prefix(&prefix_of(function)?);
-        self.bump_async(function).await
+        self.engine.bump::<Awaiting>(function).await
     }
 
     /// Invalidates all entries under a prefix: those of functions under `#[cached(prefix = ..)]`,
@@ -73,7 +74,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub fn invalidate_prefix(&self, prefix: impl Into<Prefix>) -> Result<()> {
-        self.bump(Group::of_prefix(&prefix.into()))
+        run_blocking(self.engine.bump::<Blocking>(Group::of_prefix(&prefix.into())))
     }
 
     /// [`invalidate_prefix`](Self::invalidate_prefix) for async callers.
@@ -83,7 +84,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Those of the backend.
     pub async fn invalidate_prefix_async(&self, prefix: impl Into<Prefix>) -> Result<()> {
         let prefix = Group::of_prefix(&prefix.into());
-        self.bump_async(prefix).await
+        self.engine.bump::<Awaiting>(prefix).await
     }
 
     /// Invalidates all entries. [`clear`](Self::clear) gives back what they occupy, too, and takes
@@ -93,7 +94,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub fn invalidate_all(&self) -> Result<()> {
-        self.bump(Group::ALL)
+        run_blocking(self.engine.bump::<Blocking>(Group::ALL))
     }
 
     /// [`invalidate_all`](Self::invalidate_all) for async callers.
@@ -102,22 +103,32 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub async fn invalidate_all_async(&self) -> Result<()> {
-        self.bump_async(Group::ALL).await
+        self.engine.bump::<Awaiting>(Group::ALL).await
     }
+}
 
-    fn bump(&self, group: Group) -> Result<()> {
+impl<B: Backend> Engine<B> {
+    async fn bump<M: Io>(&self, group: Group) -> Result<()> {
         self.check_on()?;
+        // Also where the future is dropped before the backend has responded.
         self.shared.groups.invalidate(group);
         let result = match self.backend().sharing().generations {
-            Some(generations) => catch_panic("bump generation", || generations.bump(group)),
-            None => self.renew_here(group),
+            Some(generations) => {
+                Operation::perform::<M>(
+                    "bump generation",
+                    || generations.bump(group),
+                    || generations.bump_async(group),
+                )
+                .await
+            }
+            None => self.bump_local(group),
         };
         self.shared.groups.invalidate(group);
         result
     }
 
-    /// Renews a generation that this process keeps, which is right for entries that end with it.
-    fn renew_here(&self, group: Group) -> Result<()> {
+    /// Bumps a generation of this process, which is right for entries that end with it.
+    fn bump_local(&self, group: Group) -> Result<()> {
         if !self.backend().is_in_process() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -127,20 +138,6 @@ impl<B: Backend, S> Cache<B, S> {
         }
         self.shared.groups.bump(group);
         Ok(())
-    }
-
-    async fn bump_async(&self, group: Group) -> Result<()> {
-        self.check_on()?;
-        // Also where the future is dropped before the backend has responded.
-        self.shared.groups.invalidate(group);
-        let result = match self.backend().sharing().generations {
-            Some(generations) => {
-                catch_panic_async("bump generation", || generations.bump_async(group)).await
-            }
-            None => self.renew_here(group),
-        };
-        self.shared.groups.invalidate(group);
-        result
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicUsize;
 use async_trait::async_trait;
 
 use crate::backend::{Backend, OpenBackend};
-use crate::cache::{Cache, Inner};
+use crate::cache::engine::Inner;
+use crate::cache::{Cache, Engine};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::Record;
@@ -65,7 +66,7 @@ where
     }
 }
 
-impl<B: Backend, S> Cache<B, S> {
+impl<B: Backend> Engine<B> {
     /// Returns the error for which the cache is off, and its causes.
     pub(super) fn why_off(&self) -> Option<String> {
         let why = self.shared.why_off.as_ref()?;

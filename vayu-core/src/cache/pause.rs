@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::backend::Backend;
-use crate::cache::Inner;
+use crate::cache::engine::{Engine, Inner};
 
 /// While this lives, its cache neither reads nor stores. See [`Cache::pause`](crate::Cache::pause).
 #[must_use = "the pause ends when this is dropped"]
@@ -14,7 +14,8 @@ pub struct PauseGuard<B: Backend> {
 }
 
 impl<B: Backend> PauseGuard<B> {
-    pub(super) fn begin(shared: Arc<Inner<B>>) -> Self {
+    pub(super) fn begin(engine: &Engine<B>) -> Self {
+        let shared = Arc::clone(&engine.shared);
         shared.pauses.fetch_add(1, Ordering::SeqCst);
         Self { shared }
     }

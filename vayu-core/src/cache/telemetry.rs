@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::cache::Cache;
+use crate::cache::{Cache, Engine};
 use crate::error::Error;
 use crate::key::Prefix;
 use crate::log;
@@ -15,9 +15,11 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Without one a hit pays for this possibility with one look at a pointer.
     pub fn observe(&self, observer: impl Observer) {
-        self.shared.observers.add(observer);
+        self.engine.shared.observers.add(observer);
     }
+}
 
+impl<B: Backend> Engine<B> {
     /// Whether there is anybody to be told of a call.
     #[inline]
     pub(crate) fn has_listeners(&self, is_quiet: bool) -> bool {

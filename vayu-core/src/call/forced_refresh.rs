@@ -1,5 +1,7 @@
-//! How an [`Entry`](crate::Entry) asks a call for a new value: the arguments of the function say
-//! nothing about that, so the wish is left on the thread, and the call with its key finds it there.
+//! Requests for a forced refresh.
+//!
+//! An [`Entry`](crate::Entry) refreshes its value through the call of its function, whose arguments
+//! do not say so. The request is left on the thread, where the first call of the key takes it.
 
 use std::cell::RefCell;
 use std::mem;
@@ -9,16 +11,16 @@ use crate::sync::thread_local;
 
 thread_local! {
     #[allow(clippy::missing_const_for_thread_local, reason = "the macro of loom takes no block")]
-    static WISH: RefCell<Option<Key>> = RefCell::new(None);
+    static REQUEST: RefCell<Option<Key>> = RefCell::new(None);
 }
 
-/// Runs `code`, in which the first call of the key runs its function. `wish` is empty afterwards if
-/// there was such a call.
-pub(crate) fn with<T>(wish: &mut Option<Key>, code: impl FnOnce() -> T) -> T {
+/// Runs `code`, in which the first call of the key runs its function. `request` is empty afterwards
+/// if there was such a call.
+pub(crate) fn with<T>(request: &mut Option<Key>, code: impl FnOnce() -> T) -> T {
     struct Exchange<'a>(&'a mut Option<Key>);
     impl Exchange<'_> {
         fn swap(&mut self) {
-            let _ = WISH.try_with(|place| mem::swap(&mut *place.borrow_mut(), self.0));
+            let _ = REQUEST.try_with(|request| mem::swap(&mut *request.borrow_mut(), self.0));
         }
     }
     impl Drop for Exchange<'_> {
@@ -26,14 +28,14 @@ pub(crate) fn with<T>(wish: &mut Option<Key>, code: impl FnOnce() -> T) -> T {
             self.swap();
         }
     }
-    let mut exchange = Exchange(wish);
+    let mut exchange = Exchange(request);
     exchange.swap();
     code()
 }
 
-/// Whether the running call is asked for a new value. The wish is gone with it.
-pub(super) fn is_granted(key: &Key) -> bool {
-    let taken = WISH.try_with(|wish| wish.borrow_mut().take_if(|wanted| wanted == key));
+/// Takes the request for this key, and returns whether there was one.
+pub(super) fn take(key: &Key) -> bool {
+    let taken = REQUEST.try_with(|request| request.borrow_mut().take_if(|wanted| wanted == key));
     taken.is_ok_and(|taken| taken.is_some())
 }
 
@@ -42,23 +44,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wish_is_for_one_call_of_its_key() {
+    fn request_is_for_one_call_of_its_key() {
         let (key, other) = (Key::from_text("p", "k"), Key::from_text("p", "other"));
-        let mut wish = Some(key.clone());
-        with(&mut wish, || {
-            assert!(!is_granted(&other));
-            with(&mut Some(other.clone()), || assert!(!is_granted(&key), "another one's inside"));
-            assert!(is_granted(&key));
-            assert!(!is_granted(&key));
+        let mut request = Some(key.clone());
+        with(&mut request, || {
+            assert!(!take(&other));
+            with(&mut Some(other.clone()), || assert!(!take(&key), "that of another key"));
+            assert!(take(&key));
+            assert!(!take(&key));
         });
-        assert!(wish.is_none() && !is_granted(&key));
+        assert!(request.is_none() && !take(&key));
     }
 
     #[test]
-    fn wish_that_no_call_took_comes_back() {
+    fn request_that_no_call_took_is_returned() {
         let key = Key::from_text("p", "k");
-        let mut wish = Some(key.clone());
-        with(&mut wish, || ());
-        assert!(wish.is_some() && !is_granted(&key));
+        let mut request = Some(key.clone());
+        with(&mut request, || ());
+        assert!(request.is_some() && !take(&key));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use shuttle::thread;
 
-use crate::call::{Always, PlainOutput, Policy, blocking, forced_refresh, future};
+use crate::call::{FixedTtl, PlainOutput, Policy, blocking, forced_refresh, future};
 use crate::record::Record;
 use crate::serializer::{AnyValue, ByReference};
 use crate::sync::block_on;
@@ -69,7 +69,7 @@ impl Fixture {
     }
 
     fn is_empty(&self) {
-        assert_eq!(self.cache.flights().len(), 0);
+        assert_eq!(self.cache.engine().flights().len(), 0);
     }
 }
 
@@ -317,23 +317,23 @@ fn two_slow_leaders_of_one_key_end_with_one_of_their_values() {
 fn value_past_its_ttl_is_refreshed_by_one_and_nobody_waits() {
     check(|| {
         let fixture = Fixture::new();
-        let now = fixture.cache.now();
+        let now = fixture.cache.engine().now();
         let before = |seconds: i64| Timestamp::from_micros(now.as_micros() - seconds * 1_000_000);
         let record = Record::new(AnyValue::new(0_usize), before(120), before(60));
         let record = record.with_stale_until(now.saturating_add(MINUTE));
         fixture.cache.backend().write(&key("k"), record).expect("a map takes everything");
         spawn_all(&fixture, 4, |fixture, caller| {
             let key = key("k");
-            let policy =
-                Policy::new(&key, PlainOutput, &ByReference, MINUTE, Always).stale(2 * MINUTE);
+            let policy = Policy::new(&key, PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE))
+                .stale(2 * MINUTE);
             let answer = if caller % 2 == 0 {
                 let body = pin!(async {
                     Yield(false).await;
                     fixture.run()
                 });
-                block_on(future::run(&fixture.cache, &policy, body))
+                block_on(future::run(fixture.cache.engine(), &policy, body))
             } else {
-                blocking::run(&fixture.cache, &policy, || fixture.run())
+                blocking::run(fixture.cache.engine(), &policy, || fixture.run())
             };
             assert!(answer <= 1);
         });
@@ -351,8 +351,9 @@ fn refreshed_value_stays() {
         let fixture = Fixture::new();
         let key = key("k");
         let call = |fixture: &Fixture, body: &dyn Fn() -> usize| {
-            let policy = Policy::new(&key, PlainOutput, &ByReference, MINUTE, Always).with_handle();
-            blocking::run(&fixture.cache, &policy, body)
+            let policy = Policy::new(&key, PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE))
+                .with_handle();
+            blocking::run(fixture.cache.engine(), &policy, body)
         };
         let refreshed = Arc::new(AtomicUsize::new(0));
         let other = {
@@ -360,9 +361,10 @@ fn refreshed_value_stays() {
                 (Arc::clone(&fixture), Arc::clone(&refreshed), key.clone());
             thread::spawn(move || {
                 let policy =
-                    Policy::new(&key, PlainOutput, &ByReference, MINUTE, Always).with_handle();
+                    Policy::new(&key, PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE))
+                        .with_handle();
                 let answer = forced_refresh::with(&mut Some(key.clone()), || {
-                    blocking::run(&fixture.cache, &policy, || fixture.run())
+                    blocking::run(fixture.cache.engine(), &policy, || fixture.run())
                 });
                 refreshed.store(answer, Ordering::SeqCst);
             })

@@ -1,36 +1,34 @@
-//! What an entry knows of its call: the cache, the key, and what the function says of freshness.
+//! The cache and the call of an entry.
 
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 
 use crate::backend::Backend;
-use crate::cache::Cache;
-use crate::call::{Always, Call, Choice, OutputShape, Policy, Ttl};
-use crate::entry::Remembered;
+use crate::cache::Engine;
+use crate::call::{CachedFn, Call};
+use crate::entry::CachedOutput;
 use crate::error::Result;
-use crate::generation::Group;
-use crate::key::{Key, KeyBuilder, KeyError};
+use crate::io::{Awaiting, Blocking, Io, run_blocking};
+use crate::key::{Key, KeyError};
 use crate::record::Record;
-use crate::serializer::Serializer;
 
-/// The questions that an [`Entry`](crate::Entry) puts to its cache.
+/// The operations of an [`Entry`](crate::Entry) on its cache.
 ///
 /// The attribute makes what implements it; its type has no name.
 pub trait Query {
-    /// What the function answers.
-    type Answer;
-    /// What the backend keeps.
+    /// The type that the function returns.
+    type Output;
+    /// What the backend has.
     type Found: Send;
 
-    /// The key of the call.
+    /// Returns the key of the call.
     ///
     /// # Errors
     ///
-    /// When the arguments could not be encoded.
+    /// When the arguments cannot be encoded.
     fn key(&self) -> Result<&Key, KeyError<'_>>;
 
-    /// What the backend has.
+    /// Reads what the backend has.
     ///
     /// # Errors
     ///
@@ -40,10 +38,10 @@ pub trait Query {
     /// [`read`](Self::read) for async callers.
     fn read_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, Option<Self::Found>>;
 
-    /// What that holds for the call, if it may be served.
-    fn open(&self, found: Self::Found) -> Option<Remembered<Self::Answer>>;
+    /// Decodes what was found, if it may be served.
+    fn decode(&self, found: Self::Found) -> Option<CachedOutput<Self::Output>>;
 
-    /// Forgets the call.
+    /// Removes the entry, and returns whether there was one.
     ///
     /// # Errors
     ///
@@ -56,89 +54,63 @@ pub trait Query {
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// One call, of which an entry is made.
-#[derive(Debug)]
-pub(crate) struct Subject<R, B: Backend, S, H, Z, L, G> {
-    cache: Cache<B, S>,
-    policy: Policy<KeyBuilder, H, Z, L, Always, G>,
-    answer: PhantomData<fn() -> R>,
+/// A call of which an entry is made.
+pub(crate) struct Subject<B: Backend, F> {
+    engine: Engine<B>,
+    function: F,
 }
 
-impl<R, B: Backend, S, H, Z, L, G> Subject<R, B, S, H, Z, L, G> {
-    pub(crate) fn new(
-        cache: Cache<B, S>,
-        mut policy: Policy<KeyBuilder, H, Z, L, Always, G>,
-    ) -> Self
-    where
-        G: AsRef<[Group]>,
-    {
-        policy.key.set_tags(policy.tags.as_ref());
-        Self { cache, policy, answer: PhantomData }
+impl<B: Backend, F: CachedFn<Stored = B::Stored>> Subject<B, F> {
+    pub(crate) fn new(engine: Engine<B>, function: F) -> Self {
+        Self { engine, function }
+    }
+
+    fn declare(&self, key: &Key) {
+        Call::new(&self.engine, &self.function, key, 0).declare();
     }
 }
 
-impl<R, B, S, H, Z, L, G> Query for Subject<R, B, S, H, Z, L, G>
-where
-    B: Backend,
-    S: Send + Sync,
-    H: OutputShape<R>,
-    Z: Choice<S>,
-    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
-    L: Ttl<H::Value>,
-    G: AsRef<[Group]>,
-{
-    type Answer = R;
+impl<B: Backend, F: CachedFn<Stored = B::Stored>> Query for Subject<B, F> {
+    type Output = F::Output;
     /// The stamp of the call, and the record.
     type Found = (u64, Record<B::Stored>);
 
     fn key(&self) -> Result<&Key, KeyError<'_>> {
-        self.policy.key.key()
+        self.function.key()
     }
 
     fn read(&self, key: &Key) -> Result<Option<Self::Found>> {
-        if self.cache.is_paused() {
-            return Ok(None);
-        }
         self.declare(key);
-        let stamp = self.cache.stamp(key.prefix(), self.policy.tags.as_ref())?;
-        Ok(self.cache.or_offline(key, self.cache.read(key))?.map(|record| (stamp, record)))
+        run_blocking(read::<Blocking, B>(&self.engine, key))
     }
 
     fn read_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, Option<Self::Found>> {
-        let (cache, tags) = (&self.cache, self.policy.tags.as_ref());
         self.declare(key);
-        Box::pin(async move {
-            if cache.is_paused() {
-                return Ok(None);
-            }
-            let stamp = cache.stamp_async(key.prefix(), tags).await?;
-            Ok(cache.or_offline(key, cache.read_async(key).await)?.map(|record| (stamp, record)))
-        })
+        Box::pin(read::<Awaiting, B>(&self.engine, key))
     }
 
-    fn open(&self, (stamp, record): Self::Found) -> Option<Remembered<R>> {
+    fn decode(&self, (stamp, record): Self::Found) -> Option<CachedOutput<F::Output>> {
         let key = self.key().ok()?;
-        Call::new(&self.cache, &self.policy, key, stamp).decode_for_entry(record)
+        Call::new(&self.engine, &self.function, key, stamp).decode_for_entry(record)
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {
-        self.cache.remove(key)
+        run_blocking(self.engine.remove::<Blocking>(key))
     }
 
     fn remove_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, bool> {
-        let cache = &self.cache;
-        Box::pin(cache.remove_async(key))
+        Box::pin(self.engine.remove::<Awaiting>(key))
     }
 }
 
-impl<R, B, S, H, Z, L, G> Subject<R, B, S, H, Z, L, G>
-where
-    B: Backend,
-    H: OutputShape<R>,
-    Z: Choice<S>,
-    Z::Serializer: Serializer<H::Value, Stored = B::Stored>,
-{
-    fn declare(&self, key: &Key) {
-        Call::new(&self.cache, &self.policy, key, 0).declare::<H::Value>();
+/// Reads the stamp and the record of a key, which carries the tags.
+async fn read<M: Io, B: Backend>(
+    engine: &Engine<B>,
+    key: &Key,
+) -> Result<Option<(u64, Record<B::Stored>)>> {
+    if engine.is_paused() {
+        return Ok(None);
     }
+    let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await?;
+    Ok(engine.read_or_offline::<M>(key).await?.map(|record| (stamp, record)))
 }

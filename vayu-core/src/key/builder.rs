@@ -137,7 +137,7 @@ impl KeyBuilder {
     }
 
     /// Adds the tags that the key carries for the methods of a cache.
-    pub(crate) fn set_tags(&mut self, tags: &[Group]) {
+    pub fn set_tags(&mut self, tags: &[Group]) {
         self.key.encoded.set_tags(tags.to_vec());
     }
 

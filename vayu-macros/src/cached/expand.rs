@@ -100,7 +100,7 @@ fn body(model: &Model) -> TokenStream {
 fn call(model: &Model) -> TokenStream {
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let (setup, body) = (setup(model, Purpose::Call), body(model));
-    let (key, policy) = (finish_key(model, Purpose::Call), policy(model));
+    let (key, policy) = (finish_key(model, Purpose::Call), policy(model, Purpose::Call));
     let call = match model.function.kind {
         Kind::Sync => {
             let call = model.root.private_at("call", span);
@@ -111,7 +111,7 @@ fn call(model: &Model) -> TokenStream {
             let finish = model.root.private_at("finish_async", span);
             quote_spanned! {span=>
                 let vayu_policy = #policy;
-                match #begin(vayu_cache, &vayu_policy, &vayu_probe) {
+                match #begin(vayu_cache, &vayu_policy) {
                     ::core::result::Result::Ok(vayu_output) => vayu_output,
                     ::core::result::Result::Err(vayu_rest) => {
                         #finish(vayu_cache, &vayu_policy, vayu_rest, vayu_body).await
@@ -132,24 +132,25 @@ fn call(model: &Model) -> TokenStream {
 /// each later move would add its size to the future of the call.
 fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
-    let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
+    let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let setup = setup(model, Purpose::Task);
-    let (body, key, policy) = (body(model), finish_key(model, Purpose::Task), policy(model));
-    let begin = root.private_at("begin_async", span);
-    let finish = root.private_at("finish_async_spawning", span);
-    let task_of = root.private_at("task_of", span);
+    let (body, key, policy) =
+        (body(model), finish_key(model, Purpose::Task), policy(model, Purpose::Task));
+    let begin = root.private_at("begin_async", output_span);
+    let finish = root.private_at("finish_async_spawning", output_span);
+    let task_of = root.private_at("task_of", output_span);
     let spawn_refresh = root.private_at("spawn_refresh", span_of(spawn));
     let spawn_refresh = quote_spanned! {span_of(spawn)=>
         #spawn_refresh(vayu_cache, &vayu_function, || (#spawn)(vayu_task));
     };
-    quote_spanned! {span=>
+    quote_spanned! {output_span=>
         #setup
         let vayu_policy;
         let vayu_begun = {
             #body
             #key
             vayu_policy = #policy;
-            match #begin(vayu_cache, &vayu_policy, &vayu_probe) {
+            match #begin(vayu_cache, &vayu_policy) {
                 ::core::result::Result::Ok(vayu_output) => ::core::result::Result::Ok(vayu_output),
                 ::core::result::Result::Err(vayu_rest) => {
                     ::core::result::Result::Err((vayu_rest, ::std::boxed::Box::pin(vayu_body)))

@@ -15,14 +15,14 @@ pub(super) fn expand(model: &Model, handle: &Handle) -> TokenStream {
     let signature = signature(model, handle);
     let setup = setup(model, Purpose::Entry);
     let (key, policy, call) =
-        (finish_key(model, Purpose::Entry), policy(model), call(model, handle));
+        (finish_key(model, Purpose::Entry), policy(model, Purpose::Entry), call(model, handle));
     let entry = root.private_at("entry", handle.name.span());
     quote_spanned! {Span::mixed_site()=>
         #(#attributes)*
         #visibility #signature {
             #setup
             #key
-            #entry(vayu_cache, #policy, &vayu_probe, #call)
+            #entry(vayu_cache, #policy, #call)
         }
     }
 }
@@ -79,7 +79,7 @@ fn signature(model: &Model, handle: &Handle) -> Signature {
         ident: handle.name.clone(),
         inputs,
         output: parse_quote_spanned! {Span::mixed_site()=>
-            -> #entry<impl #query<Answer = #output>, #call>
+            -> #entry<impl #query<Output = #output>, #call>
         },
         ..signature.clone()
     }

@@ -81,24 +81,27 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
 }
 
 fn serializer(model: &Model, purpose: Purpose) -> TokenStream {
-    let root = &model.root;
-    match (&model.serializer, purpose) {
-        (Some(serializer), purpose) => {
+    let (expression, span) = match (&model.serializer, &model.cache) {
+        (Some(serializer), _) => {
             let expression = &serializer.expression;
             let span = span_of(expression);
-            if purpose == Purpose::Call && !serializer.needs_clone {
-                return quote_spanned!(span=> &(#expression));
-            }
-            let own = root.private_at("Own", span);
-            quote_spanned!(span=> #own(::core::clone::Clone::clone(&(#expression))))
+            (quote_spanned!(span=> &(#expression)), span)
         }
-        (None, Purpose::Call) => {
-            let span =
-                model.cache.as_ref().map_or_else(Span::mixed_site, |c| span_of(&c.expression));
-            quote_spanned!(span=> vayu_cache.serializer())
+        (None, cache) => {
+            let span = cache.as_ref().map_or_else(Span::mixed_site, |c| span_of(&c.expression));
+            (quote_spanned!(span=> vayu_cache.serializer()), span)
         }
-        (None, Purpose::Task | Purpose::Entry) => root.private("OfCache"),
+    };
+    if is_serializer_owned(model, purpose) {
+        quote_spanned!(span=> ::core::clone::Clone::clone(#expression))
+    } else {
+        expression
     }
+}
+
+/// Returns whether the call has a clone of its serializer.
+fn is_serializer_owned(model: &Model, purpose: Purpose) -> bool {
+    purpose != Purpose::Call || model.serializer.as_ref().is_some_and(|it| it.needs_clone)
 }
 
 fn cache(model: &Model) -> TokenStream {
@@ -258,7 +261,7 @@ fn ttl(model: &Model, purpose: Purpose) -> TokenStream {
             if purpose != Purpose::Call {
                 closure.capture.get_or_insert(Token![move](span));
             }
-            quote_spanned!(span=> let vayu_ttl = #ttl_fn(vayu_shape, &vayu_probe, #closure);)
+            quote_spanned!(span=> let vayu_ttl = #ttl_fn(vayu_shape, #closure);)
         }
     }
 }
@@ -276,24 +279,18 @@ fn time(time: &Time) -> TokenStream {
     }
 }
 
-fn cache_if(model: &Model, purpose: Purpose) -> TokenStream {
-    match &model.options.cache_if {
-        Some(predicate) if purpose != Purpose::Entry => {
-            let span = span_of(predicate);
-            let cache_if = model.root.private_at("cache_if", span);
-            let mut predicate = predicate.clone();
-            if let Expr::Closure(closure) = &mut predicate
-                && purpose == Purpose::Task
-            {
-                closure.capture.get_or_insert(Token![move](span));
-            }
-            quote_spanned!(span=> let vayu_cache_if = #cache_if(vayu_shape, &vayu_probe, #predicate);)
-        }
-        _ => {
-            let always = model.root.private("Always");
-            quote_spanned!(Span::mixed_site()=> let vayu_cache_if = #always;)
-        }
+/// Generates the predicate on the value, which an entry does not need.
+fn cache_if(model: &Model, purpose: Purpose) -> Option<TokenStream> {
+    let predicate = model.options.cache_if.as_ref().filter(|_| purpose != Purpose::Entry)?;
+    let span = span_of(predicate);
+    let cache_if = model.root.private_at("cache_if", span);
+    let mut predicate = predicate.clone();
+    if let Expr::Closure(closure) = &mut predicate
+        && purpose == Purpose::Task
+    {
+        closure.capture.get_or_insert(Token![move](span));
     }
+    Some(quote_spanned!(span=> let vayu_ttl = #cache_if(vayu_shape, vayu_ttl, #predicate);))
 }
 
 /// Generates the groups of the tags. A call evaluates them only if a group was ever invalidated.
@@ -322,14 +319,21 @@ fn tags(model: &Model, purpose: Purpose) -> Option<TokenStream> {
     })
 }
 
-/// Adds the prefix to the key. A call borrows the key instead of moving it.
+/// Adds the prefix and the tags to the key. A call borrows the key instead of moving it.
 pub(super) fn finish_key(model: &Model, purpose: Purpose) -> TokenStream {
     let prefix = prefix(model);
     let lend = (purpose == Purpose::Call)
         .then(|| quote_spanned!(Span::mixed_site()=> let vayu_key = &vayu_key;));
+    let tags = (!model.options.tags.is_empty()).then(|| {
+        let tagged = model.root.private("Tagged");
+        let carried = (purpose == Purpose::Entry)
+            .then(|| quote_spanned!(Span::mixed_site()=> vayu_key.set_tags(&vayu_tags);));
+        quote_spanned!(Span::mixed_site()=> #carried let vayu_key = #tagged(vayu_key, vayu_tags);)
+    });
     quote! {
         #prefix
         #lend
+        #tags
     }
 }
 
@@ -377,27 +381,27 @@ pub(super) fn path(model: &Model, handle: &Handle) -> TokenStream {
     quote!(#owner #name #generics)
 }
 
-/// Generates the policy of the call.
-pub(super) fn policy(model: &Model) -> TokenStream {
-    let root = &model.root;
-    // A type that the serializer does not support is reported at the output type.
+/// Generates the policy of the call. A type that the serializer does not support is reported here, at
+/// the output type.
+pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
+    let (root, options) = (&model.root, &model.options);
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let policy = root.private_at("Policy", span);
-    let tags = (!model.options.tags.is_empty())
-        .then(|| quote_spanned!(Span::mixed_site()=> .tags(vayu_tags)));
-    let serializer = model.serializer.as_ref().map(|_| quote!(.with_own_serializer()));
-    let stale = model
-        .options
-        .stale
-        .as_ref()
-        .map(|_| quote_spanned!(Span::mixed_site()=> .stale(vayu_stale)));
-    let jitter = model.options.jitter.map(|thousandths| quote!(.jitter(#thousandths)));
+    let is_owned = is_serializer_owned(model, purpose);
+    let serializer =
+        root.private_at(if is_owned { "owned_serializer" } else { "serializer" }, span);
+    let serializer = quote_spanned!(span=> #serializer(vayu_cache, vayu_shape, vayu_serializer));
+    let tags = (!options.tags.is_empty()).then(|| quote!(.with_tags()));
+    let own_serializer = model.serializer.as_ref().map(|_| quote!(.with_own_serializer()));
+    let stale =
+        options.stale.as_ref().map(|_| quote_spanned!(Span::mixed_site()=> .stale(vayu_stale)));
+    let jitter = options.jitter.map(|thousandths| quote!(.jitter(#thousandths)));
     let handle = model.handle.as_ref().map(|_| quote!(.with_handle()));
-    let quiet = model.options.is_quiet.then(|| quote!(.quiet()));
+    let quiet = options.is_quiet.then(|| quote!(.quiet()));
     quote_spanned! {span=>
-        #policy::new(vayu_key, vayu_shape, vayu_serializer, vayu_ttl, vayu_cache_if)
+        #policy::new(vayu_key, vayu_shape, #serializer, vayu_ttl)
             #tags
-            #serializer
+            #own_serializer
             #stale
             #jitter
             #handle

@@ -1,7 +1,7 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::call::{Always, PlainOutput, Policy, TtlFn, blocking};
+use crate::call::{PlainOutput, Policy, TtlFn, blocking};
 use crate::clock::{Clock, Timestamp};
 use crate::record::Record;
 use crate::{Backend as _, ErrorKind};
@@ -42,8 +42,8 @@ fn ttl_by_value_is_asked_when_the_value_is_stored_and_never_again() {
             asked.set(asked.get() + 1);
             MINUTE * minutes
         });
-        let policy = Policy::new(&key, PlainOutput, &ByReference, ttl, Always);
-        blocking::run(&fixture.cache, &policy, || fixture.run())
+        let policy = Policy::new(&key, PlainOutput::new(), &ByReference, ttl);
+        blocking::run(fixture.cache.engine(), &policy, || fixture.run())
     };
     assert_eq!(call(60), 1);
     fixture.clock.advance(2 * MINUTE);

@@ -7,7 +7,7 @@ fn hit_is_answered_while_all_locks_of_the_flights_are_held() {
         let fixture = Fixture::new();
         let cache = &fixture.cache;
         cache.set(&key("k"), &7_u64, MINUTE).expect("write");
-        let locks = cache.flights().lock_all();
+        let locks = cache.engine().flights().lock_all();
         assert_eq!(cache.get_or_insert_with(&key("k"), MINUTE, || 0_u64), 7);
         let key = key("k");
         let hit = cache.get_or_insert_with_async(&key, MINUTE, async { 0_u64 });

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::ErrorKind;
-use crate::call::{Always, PlainOutput, Policy, Predicate, TtlFn, blocking};
+use crate::call::{CacheIf, FixedTtl, PlainOutput, Policy, TtlFn, blocking};
 use crate::key::KeyBuilder;
 
 /// Panics when it is cloned, if that is switched on.
@@ -83,12 +83,14 @@ fn drop_that_calls_back_into_the_cache_and_panics_is_survived() {
 fn predicate_and_ttl_that_panic_are_survived() {
     let fixture = Fixture::new();
     let key = key("k");
-    let keep = Predicate(|_: &usize| panic!("planned panic of a predicate"));
-    let policy = Policy::new(&key, PlainOutput, &ByReference, MINUTE, keep);
-    assert_eq!(blocking::run(&fixture.cache, &policy, || fixture.run()), 1);
+    let (ttl, predicate) =
+        (FixedTtl::new(MINUTE), |_: &usize| panic!("planned panic of a predicate"));
+    let ttl = CacheIf { ttl, predicate };
+    let policy = Policy::new(&key, PlainOutput::new(), &ByReference, ttl);
+    assert_eq!(blocking::run(fixture.cache.engine(), &policy, || fixture.run()), 1);
     let ttl = TtlFn(|_: &usize| -> Duration { panic!("planned panic of a ttl") });
-    let policy = Policy::new(&key, PlainOutput, &ByReference, ttl, Always);
-    assert_eq!(blocking::run(&fixture.cache, &policy, || fixture.run()), 2);
+    let policy = Policy::new(&key, PlainOutput::new(), &ByReference, ttl);
+    assert_eq!(blocking::run(fixture.cache.engine(), &policy, || fixture.run()), 2);
     assert_eq!(fixture.cache.stats().errors_of(ErrorKind::Panic), 2);
     assert_eq!(fixture.cache.stats().inserts, 0);
 }
@@ -98,14 +100,9 @@ fn value_that_is_not_kept_is_answered_and_not_stored() {
     let fixture = Fixture::new();
     let key = key("k");
     let call = || {
-        let policy = Policy::new(
-            &key,
-            PlainOutput,
-            &ByReference,
-            MINUTE,
-            Predicate(|run: &usize| *run >= 2),
-        );
-        blocking::run(&fixture.cache, &policy, || fixture.run())
+        let ttl = CacheIf { ttl: FixedTtl::new(MINUTE), predicate: |run: &usize| *run >= 2 };
+        let policy = Policy::new(&key, PlainOutput::new(), &ByReference, ttl);
+        blocking::run(fixture.cache.engine(), &policy, || fixture.run())
     };
     assert_eq!((call(), call(), call()), (1, 2, 2));
 }
@@ -130,8 +127,8 @@ fn arguments_that_cannot_be_encoded_make_a_call_without_the_cache() {
         encode(&mut builder);
         builder.end_arguments();
         builder.finish("f");
-        let policy = Policy::new(builder, PlainOutput, &ByReference, MINUTE, Always);
-        blocking::run(&fixture.cache, &policy, || fixture.run())
+        let policy = Policy::new(builder, PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE));
+        blocking::run(fixture.cache.engine(), &policy, || fixture.run())
     };
     assert_eq!(call(&|builder| builder.encode(&Unspeakable)), 1);
     assert_eq!(call(&|builder| builder.encode(&Unspeakable)), 2);

@@ -1,0 +1,268 @@
+//! The part of a cache that does not depend on its serializer.
+
+use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::backend::{Backend, Lease, LeaseGuard};
+use crate::cache::declarations::Declarations;
+use crate::cache::generations::Groups;
+use crate::cache::pause;
+use crate::cache::refresh_backoff::Setbacks;
+use crate::clock::{Clock, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::flight::{Deadline, Flight, Flights};
+use crate::io::{Io, Operation};
+use crate::key::Key;
+use crate::log::Warnings;
+use crate::observer::Observers;
+use crate::panic::catch_panic;
+use crate::record::Record;
+use crate::serializer::ValueClass;
+use crate::stats::{Counters, Stats};
+
+/// A backend, and all state that coordinates the calls to it. A handle, as the cache is.
+pub(crate) struct Engine<B: Backend> {
+    pub(super) shared: Arc<Inner<B>>,
+    /// The limit that was set. `None` stands for [`MAX_WAIT`], with hedges.
+    max_wait: Option<Duration>,
+}
+
+pub(super) struct Inner<B: Backend> {
+    backend: B,
+    clock: Arc<dyn Clock>,
+    flights: Flights<Record<B::Stored>>,
+    pub(super) counters: Counters,
+    pub(super) warnings: Warnings,
+    pub(super) observers: Observers,
+    setbacks: Setbacks,
+    pub(super) groups: Groups,
+    declarations: Declarations,
+    pub(super) pauses: AtomicUsize,
+    /// The error for which the cache is off, if it is.
+    pub(super) why_off: Option<Error>,
+}
+
+/// The default limit of the time that a call waits for others.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// The first and the longest pause between two attempts to acquire a lease.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+
+impl<B: Backend> Inner<B> {
+    pub(super) fn new(backend: B) -> Self {
+        Self {
+            clock: backend.clock(),
+            backend,
+            flights: Flights::new(),
+            counters: Counters::default(),
+            warnings: Warnings::default(),
+            observers: Observers::default(),
+            setbacks: Setbacks::default(),
+            groups: Groups::default(),
+            declarations: Declarations::default(),
+            pauses: AtomicUsize::new(0),
+            why_off: None,
+        }
+    }
+}
+
+impl<B: Backend> Clone for Engine<B> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), max_wait: self.max_wait }
+    }
+}
+
+impl<B: Backend> Engine<B> {
+    pub(super) fn new(shared: Arc<Inner<B>>) -> Self {
+        Self { shared, max_wait: None }
+    }
+
+    pub(super) fn max_wait(&self) -> Duration {
+        self.max_wait.unwrap_or(MAX_WAIT)
+    }
+
+    pub(super) fn set_max_wait(&mut self, max_wait: Duration) {
+        self.max_wait = Some(max_wait);
+    }
+
+    #[inline]
+    pub(crate) fn backend(&self) -> &B {
+        &self.shared.backend
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    #[inline]
+    pub(crate) fn flights(&self) -> &Flights<Record<B::Stored>> {
+        &self.shared.flights
+    }
+
+    #[inline]
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    #[inline]
+    pub(crate) fn declarations(&self) -> &Declarations {
+        &self.shared.declarations
+    }
+
+    pub(crate) fn setbacks(&self) -> &Setbacks {
+        &self.shared.setbacks
+    }
+
+    #[inline]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.shared.pauses.load(Ordering::Relaxed) > 0 || pause::is_everything_paused()
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let Inner { counters, flights, backend, .. } = &*self.shared;
+        let mut stats = counters.snapshot(flights.in_flight(), backend.usage());
+        stats.off = self.why_off();
+        stats
+    }
+
+    /// Reads the record of a key.
+    #[inline]
+    pub(crate) fn read<'a, M: Io>(
+        &'a self,
+        key: &'a Key,
+    ) -> Operation<'a, Option<Record<B::Stored>>> {
+        let backend = self.backend();
+        match catch_panic("read entry", || Ok(backend.read_now(key, ValueClass::Opaque))) {
+            Ok(Some(result)) => Operation::done(result),
+            Ok(None) => Operation::perform::<M>(
+                "read entry",
+                || backend.read(key),
+                || backend.read_async(key),
+            ),
+            Err(error) => Operation::done(Err(error)),
+        }
+    }
+
+    /// Reads the record of a key. After a timeout, the part of the backend that still responds is
+    /// read.
+    pub(crate) async fn read_or_offline<M: Io>(
+        &self,
+        key: &Key,
+    ) -> Result<Option<Record<B::Stored>>> {
+        match (self.read::<M>(key).await, self.backend().sharing().offline) {
+            (Err(error), Some(offline)) if error.kind() == ErrorKind::Timeout => {
+                let known = catch_panic("read entry", || offline.read(key));
+                known?.map_or(Err(error), |record| Ok(Some(record)))
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// Writes a record.
+    #[inline]
+    pub(crate) fn write<'a, M: Io>(
+        &'a self,
+        key: &'a Key,
+        record: Record<B::Stored>,
+    ) -> Operation<'a, ()> {
+        let backend = self.backend();
+        if M::BLOCKS || backend.is_in_process() {
+            Operation::blocking("write entry", || backend.write(key, record))
+        } else {
+            Operation::awaiting("write entry", || backend.write_async(key, record))
+        }
+    }
+
+    /// Deletes the record of a key.
+    #[inline]
+    pub(crate) fn delete<'a, M: Io>(&'a self, key: &'a Key) -> Operation<'a, bool> {
+        let backend = self.backend();
+        if M::BLOCKS || backend.is_in_process() {
+            Operation::blocking("delete entry", || backend.delete(key))
+        } else {
+            Operation::awaiting("delete entry", || backend.delete_async(key))
+        }
+    }
+
+    /// Removes the entry of a key, after what is being stored for it.
+    pub(crate) async fn remove<M: Io>(&self, key: &Key) -> Result<bool> {
+        self.check_on()?;
+        self.declarations().check_version(key)?;
+        if let Some(flight) = self.flights().invalidate(key) {
+            self.wait_for::<M>(&flight, &mut Deadline::default()).await;
+        }
+        self.delete::<M>(key).await
+    }
+
+    /// Removes all entries, after what is being stored.
+    pub(super) async fn remove_all<M: Io>(&self) -> Result<()> {
+        self.check_on()?;
+        let mut deadline = Deadline::default();
+        for flight in self.flights().invalidate_all() {
+            self.wait_for::<M>(&flight, &mut deadline).await;
+        }
+        let backend = self.backend();
+        Operation::perform::<M>("clear", || backend.clear(), || backend.clear_async()).await
+    }
+
+    /// Tries to acquire the lease of a key, where the backend has leases.
+    pub(crate) fn try_acquire_lease<'a, M: Io>(&'a self, key: &'a Key) -> Operation<'a, Lease> {
+        let Some(leases) = self.backend().sharing().leases else {
+            return Operation::done(Ok(Lease::NotRequired));
+        };
+        Operation::perform::<M>(
+            "acquire lease",
+            || leases.try_acquire(key),
+            || leases.try_acquire_async(key),
+        )
+    }
+
+    /// Waits until what is being stored is stored. Returns whether it is, rather than the deadline
+    /// being over or the caller not being allowed to wait.
+    pub(crate) async fn wait_for<M: Io>(
+        &self,
+        flight: &Arc<Flight<Record<B::Stored>>>,
+        deadline: &mut Deadline,
+    ) -> bool {
+        let Some(_waiting) = M::begin_wait(flight.id()) else { return false };
+        M::wait(flight.landed(self.begin(deadline))).await.is_some()
+    }
+
+    /// Sets the deadline of a call that is about to wait, unless it has waited before.
+    pub(crate) fn begin<'a>(&self, deadline: &'a mut Deadline) -> &'a mut Deadline {
+        deadline.begin(&self.shared.clock, self.max_wait())
+    }
+
+    /// Returns the time after which a caller that waits for a computation computes, too.
+    pub(crate) fn hedge_after(&self, key: &Key) -> Duration {
+        if self.max_wait.is_some() {
+            Duration::MAX
+        } else {
+            self.flights().hedge_times().hedge_after(key.prefix())
+        }
+    }
+
+    /// Waits before the next attempt to acquire a lease. Returns whether the call may wait longer.
+    pub(crate) async fn pause_for(&self, pause: Duration, deadline: &mut Deadline) -> bool {
+        self.begin(deadline).limit(self.shared.clock.sleep(pause)).await
+    }
+}
+
+/// Releases a lease.
+pub(crate) fn release_lease<M: Io>(lease: LeaseGuard) -> Operation<'static, ()> {
+    if M::BLOCKS {
+        Operation::blocking("release lease", || lease.release())
+    } else {
+        Operation::awaiting("release lease", || Box::pin(lease.release_async()))
+    }
+}
+
+/// Returns the pauses between attempts to acquire a lease, an exponential backoff.
+pub(crate) fn lease_poll_backoff() -> impl Iterator<Item = Duration> {
+    let double = |pause: &Duration| Some((2 * *pause).min(LONGEST_PAUSE));
+    iter::successors(Some(FIRST_PAUSE), double)
+}

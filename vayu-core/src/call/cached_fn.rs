@@ -1,0 +1,290 @@
+//! The description of a call, resolved at compile time.
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::time::Duration;
+
+use crate::call::{CallOptions, FixedTtl, OutputShape, Retention};
+use crate::error::{Error, Result};
+use crate::generation::Group;
+use crate::key::{Key, KeyBuilder, KeyError};
+use crate::serializer::Serializer;
+use crate::validity::SchemaFlags;
+
+/// The type that a function returns.
+///
+/// It does not depend on the serializer as [`CachedFn`] does: the future of a call holds outputs, and
+/// whether it is `Send` must not depend on what a serializer asks of lifetimes.
+pub trait FnOutput {
+    /// The type that the function returns.
+    type Output;
+}
+
+/// Everything that the engine needs to know about one call of a cached function but its body.
+///
+/// The drivers are generic over this and over the backend, and over nothing else.
+pub trait CachedFn: FnOutput {
+    /// The part of an output that is cached.
+    type Value;
+    /// The form in which the backend stores a value.
+    type Stored;
+    /// The serializer of the values.
+    type Serializer: Serializer<Self::Value, Stored = Self::Stored>;
+
+    /// Returns the key of the call.
+    ///
+    /// # Errors
+    ///
+    /// When the arguments cannot be encoded.
+    fn key(&self) -> Result<&Key, KeyError<'_>>;
+
+    /// Returns the groups of the tags of the call.
+    fn tags(&self) -> &[Group];
+
+    /// Returns the serializer.
+    fn serializer(&self) -> &Self::Serializer;
+
+    /// Returns the part of an output that can be cached, if it has one.
+    fn value(output: &Self::Output) -> Option<&Self::Value>;
+
+    /// Returns the output for a cached value.
+    fn output(value: Self::Value) -> Self::Output;
+
+    /// Returns an error if no output of this type can be cached.
+    fn unsupported() -> Option<Error>;
+
+    /// Returns the ttl, if all values have the same.
+    fn fixed_ttl(&self) -> Option<FixedTtl>;
+
+    /// Returns the ttl of a value.
+    fn ttl(&self, value: &Self::Value) -> Duration;
+
+    /// Returns whether a value is to be cached.
+    fn should_cache(&self, value: &Self::Value) -> bool;
+
+    /// Returns the options that hold for every call of the function.
+    fn options(&self) -> &CallOptions;
+}
+
+/// A [`CachedFn`] made of its parts: the key `K`, the shape of the output `H`, a pointer to the
+/// serializer `Z`, and the ttl `L`.
+#[derive(Debug)]
+pub struct Policy<K, H, Z, L> {
+    key: K,
+    shape: PhantomData<fn() -> H>,
+    serializer: Z,
+    retention: L,
+    options: CallOptions,
+}
+
+impl<K, H, Z, L> Policy<K, H, Z, L> {
+    /// Creates the description of a call with default options.
+    #[inline]
+    pub fn new(key: K, _shape: H, serializer: Z, retention: L) -> Self {
+        Self { key, shape: PhantomData, serializer, retention, options: CallOptions::default() }
+    }
+
+    /// Marks the entry as one that has tags, which [`Tagged`] gives the key.
+    #[inline]
+    #[must_use]
+    pub fn with_tags(mut self) -> Self {
+        self.options.add_flags(SchemaFlags::TAGS);
+        self
+    }
+
+    /// Marks the function as one that names a serializer of its own.
+    #[inline]
+    #[must_use]
+    pub fn with_own_serializer(mut self) -> Self {
+        self.options.add_flags(SchemaFlags::SERIALIZER);
+        self
+    }
+
+    /// Sets how long past its ttl a value may be served while it is refreshed
+    /// (stale-while-revalidate) or when the function fails (stale-if-error).
+    #[inline]
+    #[must_use]
+    pub fn stale(mut self, stale: Duration) -> Self {
+        self.options.stale = stale;
+        self
+    }
+
+    /// Sets the part of the ttl that is taken off at random, up to this many thousandths.
+    #[inline]
+    #[must_use]
+    pub fn jitter(mut self, thousandths: u16) -> Self {
+        self.options.set_jitter(thousandths);
+        self
+    }
+
+    /// Lets handles force a refresh of entries of this function.
+    #[inline]
+    #[must_use]
+    pub fn with_handle(mut self) -> Self {
+        self.options.has_handle = true;
+        self
+    }
+
+    /// Turns log events off.
+    #[inline]
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.options.is_quiet = true;
+        self
+    }
+}
+
+impl<'a, H, Z, L> Policy<&'a Key, H, Z, L> {
+    /// Creates the description of a call by a key made by hand, with the tags that the key carries.
+    #[inline]
+    pub(crate) fn by_key(key: &'a Key, shape: H, serializer: Z, retention: L) -> Self {
+        let mut policy = Self::new(key, shape, serializer, retention);
+        policy.options.flags = SchemaFlags::of_key(key);
+        policy.options.is_by_key = true;
+        policy
+    }
+}
+
+impl<K, H: OutputShape, Z, L> FnOutput for Policy<K, H, Z, L> {
+    type Output = H::Output;
+}
+
+impl<K, H, Z, L> CachedFn for Policy<K, H, Z, L>
+where
+    K: CallKey,
+    H: OutputShape,
+    Z: Deref<Target: Serializer<H::Value> + Sized>,
+    L: Retention<H::Value>,
+{
+    type Value = H::Value;
+    type Stored = <Z::Target as Serializer<H::Value>>::Stored;
+    type Serializer = Z::Target;
+
+    #[inline]
+    fn key(&self) -> Result<&Key, KeyError<'_>> {
+        self.key.key()
+    }
+
+    #[inline]
+    fn tags(&self) -> &[Group] {
+        self.key.tags()
+    }
+
+    #[inline]
+    fn serializer(&self) -> &Z::Target {
+        &self.serializer
+    }
+
+    #[inline]
+    fn value(output: &H::Output) -> Option<&H::Value> {
+        H::value(output)
+    }
+
+    #[inline]
+    fn output(value: H::Value) -> H::Output {
+        H::output(value)
+    }
+
+    #[inline]
+    fn unsupported() -> Option<Error> {
+        H::unsupported()
+    }
+
+    #[inline]
+    fn fixed_ttl(&self) -> Option<FixedTtl> {
+        self.retention.fixed_ttl()
+    }
+
+    #[inline]
+    fn ttl(&self, value: &H::Value) -> Duration {
+        self.retention.ttl(value)
+    }
+
+    #[inline]
+    fn should_cache(&self, value: &H::Value) -> bool {
+        self.retention.should_cache(value)
+    }
+
+    #[inline]
+    fn options(&self) -> &CallOptions {
+        &self.options
+    }
+}
+
+/// The key of a call and its tags.
+pub trait CallKey {
+    /// Returns the key.
+    ///
+    /// # Errors
+    ///
+    /// When the arguments cannot be encoded.
+    fn key(&self) -> Result<&Key, KeyError<'_>>;
+
+    /// Returns the groups of the tags.
+    fn tags(&self) -> &[Group];
+}
+
+impl CallKey for KeyBuilder {
+    #[inline]
+    fn key(&self) -> Result<&Key, KeyError<'_>> {
+        self.key()
+    }
+
+    #[inline]
+    fn tags(&self) -> &[Group] {
+        &[]
+    }
+}
+
+impl CallKey for Key {
+    #[inline]
+    fn key(&self) -> Result<&Key, KeyError<'_>> {
+        Ok(self)
+    }
+
+    #[inline]
+    fn tags(&self) -> &[Group] {
+        self.tags()
+    }
+}
+
+impl<K: CallKey> CallKey for &K {
+    #[inline]
+    fn key(&self) -> Result<&Key, KeyError<'_>> {
+        (**self).key()
+    }
+
+    #[inline]
+    fn tags(&self) -> &[Group] {
+        (**self).tags()
+    }
+}
+
+/// A key with tags.
+#[derive(Debug)]
+pub struct Tagged<K, const N: usize>(pub K, pub [Group; N]);
+
+impl<K: CallKey, const N: usize> CallKey for Tagged<K, N> {
+    #[inline]
+    fn key(&self) -> Result<&Key, KeyError<'_>> {
+        self.0.key()
+    }
+
+    #[inline]
+    fn tags(&self) -> &[Group] {
+        &self.1
+    }
+}
+
+/// The serializer of a call that outlives what its serializer could be borrowed from.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnedSerializer<Z>(pub(crate) Z);
+
+impl<Z> Deref for OwnedSerializer<Z> {
+    type Target = Z;
+
+    #[inline]
+    fn deref(&self) -> &Z {
+        &self.0
+    }
+}

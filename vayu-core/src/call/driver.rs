@@ -1,0 +1,421 @@
+//! The course of a call after its lookup, for sync and async callers.
+//!
+//! The function runs between [`prepare`] and [`complete`], so that it can run on top of neither:
+//! each level of a cached recursion has only [`Prepared`] on the stack.
+
+use std::future::Future;
+use std::mem;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{Backend, Lease, LeaseGuard};
+use crate::cache::{self, Engine, lease_poll_backoff};
+use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
+use crate::clock::Timestamp;
+use crate::flight::{
+    Deadline, Flight, FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Turn,
+};
+use crate::io::Io;
+use crate::observer::CallOutcome;
+use crate::panic::{QuietDrop, drop_quietly};
+use crate::record::Record;
+
+/// What a call is to do once all is done that precedes the function.
+pub(super) enum Prepared<'a, B: Backend, F: FnOutput> {
+    /// Return this. The function does not run.
+    Output(F::Output),
+    /// Run the function without the cache.
+    Bypass,
+    /// Run the function for this caller alone, which must not wait for the flight.
+    Uncoordinated(Uncoordinated<'a, B, F>),
+    /// Run the function for all callers that wait, while the leader does, too.
+    Hedge(Hedge<'a, B, F>),
+    /// Run the function for all callers that wait.
+    Lead(Leading<'a, B, F>),
+}
+
+/// A call that runs the function although another caller does.
+pub(super) struct Uncoordinated<'a, B: Backend, F: FnOutput> {
+    call: Call<'a, B, F>,
+    flight: FlightId,
+    began: Timestamp,
+}
+
+/// A call that runs the function because the leader of the flight takes long.
+pub(super) struct Hedge<'a, B: Backend, F: FnOutput> {
+    call: Call<'a, B, F>,
+    flight: Arc<Flight<Record<B::Stored>>>,
+    /// How many hedges of the flight had begun.
+    hedges: u32,
+    began: Timestamp,
+}
+
+/// A call that leads the flight of its key.
+pub(super) struct Leading<'a, B: Backend, F: FnOutput> {
+    /// Dropped first.
+    lease: Option<LeaseGuard>,
+    lead: Lead<'a, Record<B::Stored>>,
+    reason: ComputeReason<F::Output>,
+    call: Call<'a, B, F>,
+    started: Timestamp,
+    began: Timestamp,
+}
+
+impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
+    /// Returns the flight that the function runs inside of, if it is to be followed by
+    /// [`complete`].
+    pub(super) fn flight(&self) -> Option<FlightId> {
+        match self {
+            Self::Output(_) | Self::Bypass => None,
+            Self::Uncoordinated(call) => Some(call.flight),
+            Self::Hedge(hedge) => Some(hedge.flight.id()),
+            Self::Lead(leading) => Some(leading.lead.id()),
+        }
+    }
+}
+
+/// Reads the generations and the backend, as far as the lookup could not. Returns the reason to run
+/// the function, or what else there is to do.
+pub(super) async fn resume_lookup<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    mut lookup: Lookup<'a, B, F>,
+) -> Result<(Call<'a, B, F>, ComputeReason<F::Output>), Prepared<'a, B, F>> {
+    loop {
+        let result = match lookup {
+            Lookup::Bypass => return Err(Prepared::Bypass),
+            Lookup::Compute(call, reason) => return Ok((call, reason)),
+            Lookup::ReadGenerations(key) => {
+                match engine.make_stamp::<M>(key.prefix(), function.tags()).await {
+                    Ok(made) => lookup_with_stamp(engine, function, key, made),
+                    Err(error) => {
+                        let call = Call::without_stamp(engine, function, key, &error);
+                        return Ok((call, ComputeReason::Miss(None)));
+                    }
+                }
+            }
+            Lookup::ReadBackend(call) => {
+                let before = call.engine.flights().landings(call.key);
+                let decoded = match read::<M, B, F>(&call).await {
+                    Some(record) => call.decode_counted(record),
+                    None => call.nothing(),
+                };
+                classify(call, decoded, before)
+            }
+        };
+        match result {
+            Ok(output) => return Err(Prepared::Output(output)),
+            Err(rest) => lookup = rest,
+        }
+    }
+}
+
+/// Reads the record of the key.
+async fn read<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+) -> Option<Record<B::Stored>> {
+    if !call.has_timed_out() {
+        let record = call.ok_or_count(call.engine.read::<M>(call.key).await);
+        if !call.has_timed_out() {
+            return record.flatten();
+        }
+    }
+    call.read_offline()
+}
+
+/// Does all that precedes the function.
+pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: Call<'_, B, F>,
+    reason: ComputeReason<F::Output>,
+) -> Prepared<'_, B, F> {
+    let mut deadline = Deadline::default();
+    let (joined, reason) = match reason {
+        ComputeReason::Miss(before) => {
+            let joined = join_or_wait::<M, B, F>(&call, before, &mut deadline).await;
+            (joined, ComputeReason::Miss(None))
+        }
+        ComputeReason::Expired(stale) => match lead_refresh(&call) {
+            Some(lead) => (Joined::Lead { lead, look_again: true }, ComputeReason::Expired(stale)),
+            None => return Prepared::Output(call.serve_stale(*stale)),
+        },
+        reason => (supersede::<M, B, F>(&call, &mut deadline).await, reason),
+    };
+    match joined {
+        Joined::Output(output) => Prepared::Output(output),
+        Joined::Uncoordinated(flight) => {
+            call.count_miss();
+            let began = call.engine.now();
+            Prepared::Uncoordinated(Uncoordinated { call, flight, began })
+        }
+        Joined::Hedge(flight) => {
+            call.count_miss();
+            let (hedges, began) = (flight.hedges.get(), call.engine.now());
+            Prepared::Hedge(Hedge { call, flight, hedges, began })
+        }
+        Joined::Lead { lead, look_again } => {
+            prepare_lead::<M, B, F>(call, lead, look_again, reason, &mut deadline).await
+        }
+    }
+}
+
+/// What came of joining the flight of a key.
+enum Joined<'a, B: Backend, F: FnOutput> {
+    /// The leader has computed this.
+    Output(F::Output),
+    /// The caller leads. Where `look_again`, a value may have been stored in the meantime.
+    Lead { lead: Lead<'a, Record<B::Stored>>, look_again: bool },
+    /// The caller must not wait for this flight.
+    Uncoordinated(FlightId),
+    /// The leader of this flight takes long.
+    Hedge(Arc<Flight<Record<B::Stored>>>),
+}
+
+/// Joins the flight of a key, and waits for its leader if there is one.
+async fn join_or_wait<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'a, B, F>,
+    mut before: Option<Landings>,
+    deadline: &mut Deadline,
+) -> Joined<'a, B, F> {
+    let flights = call.engine.flights();
+    loop {
+        let (ticket, outdated) = match flights.join(call.key, call.stamp, before.take()) {
+            Join::Lead { lead, look_again } => return Joined::Lead { lead, look_again },
+            Join::Wait { ticket, outdated } => (ticket, outdated),
+        };
+        let flight = ticket.flight();
+        let Some(waiting) = M::begin_wait(flight.id()) else {
+            return Joined::Uncoordinated(flight.id());
+        };
+        let hedge_after = if outdated { Duration::MAX } else { call.engine.hedge_after(call.key) };
+        let turn = M::wait(ticket.turn(call.engine.begin(deadline), hedge_after)).await;
+        drop(waiting);
+        let lead = match turn {
+            Turn::Lead(lead) => return Joined::Lead { lead, look_again: true },
+            Turn::Hedge => return Joined::Hedge(Arc::clone(flight)),
+            Turn::Late => flights.overtake(call.key, call.stamp, flight),
+            Turn::Again | Turn::Landed(Outcome::Abandoned) => continue,
+            Turn::Landed(_) if outdated => continue,
+            Turn::Landed(Outcome::Computed(record)) => {
+                match record.get().and_then(|record| call.decode_shared(record)) {
+                    Some(output) => return Joined::Output(output),
+                    None => flights.lead_if_vacant(call.key, call.stamp),
+                }
+            }
+            Turn::Landed(Outcome::Unshared) => flights.lead_if_vacant(call.key, call.stamp),
+        };
+        return match lead {
+            Some(lead) => Joined::Lead { lead, look_again: false },
+            None => Joined::Uncoordinated(flight.id()),
+        };
+    }
+}
+
+/// Leads the refresh of a value past its ttl, unless another caller does, or the last attempt has
+/// failed recently.
+#[cold]
+fn lead_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'a, B, F>,
+) -> Option<Lead<'a, Record<B::Stored>>> {
+    if !call.begin_refresh() {
+        return None;
+    }
+    call.engine.flights().lead_if_vacant(call.key, call.stamp)
+}
+
+/// Leads in the place of a caller that computes, as soon as nothing is being stored.
+async fn supersede<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'a, B, F>,
+    deadline: &mut Deadline,
+) -> Joined<'a, B, F> {
+    loop {
+        match call.engine.flights().supersede(call.key, call.stamp) {
+            Ok(lead) => return Joined::Lead { lead, look_again: false },
+            Err(flight) if call.engine.wait_for::<M>(&flight, deadline).await => {}
+            Err(flight) => return Joined::Uncoordinated(flight.id()),
+        }
+    }
+}
+
+/// Does all that a leader does before the function, which does not run if another caller has just
+/// stored a value.
+pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: Call<'a, B, F>,
+    lead: Lead<'a, Record<B::Stored>>,
+    look_again: bool,
+    mut reason: ComputeReason<F::Output>,
+    deadline: &mut Deadline,
+) -> Prepared<'a, B, F> {
+    let started = call.engine.now();
+    if look_again
+        && let Some((output, record)) = M::lead(lead.id(), read_again::<M, B, F>(&call)).await
+    {
+        call.end_refresh();
+        drop(lead.computed(Outcome::Computed(record)));
+        return Prepared::Output(output);
+    }
+    let mut lease = None;
+    if !matches!(reason, ComputeReason::Forced) && !call.engine.backend().is_in_process() {
+        let acquired = acquire_lease::<M, B, F>(&call, &lead, &mut reason, deadline);
+        match M::lead(lead.id(), acquired).await {
+            ControlFlow::Break(output) => return Prepared::Output(output),
+            ControlFlow::Continue(acquired) => lease = acquired,
+        }
+    }
+    if let ComputeReason::Miss(_) = reason {
+        call.count_miss();
+    }
+    let began = if lease.is_some() { call.engine.now() } else { started };
+    Prepared::Lead(Leading { lease, lead, reason, call, started, began })
+}
+
+/// Returns a fresh output that was stored in the meantime, and its record for the callers that wait.
+async fn read_again<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+) -> Option<(F::Output, QuietDrop<Record<B::Stored>>)> {
+    let record = read::<M, B, F>(call).await?;
+    Some((call.serve(record.clone())?, QuietDrop::from(record)))
+}
+
+/// Acquires the lease of the key, or waits until the process that holds it has stored a value, until
+/// the deadline of the call. Where there is a stale value, nothing is waited for.
+async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+    lead: &Lead<'_, Record<B::Stored>>,
+    reason: &mut ComputeReason<F::Output>,
+    deadline: &mut Deadline,
+) -> ControlFlow<F::Output, Option<LeaseGuard>> {
+    for pause in lease_poll_backoff() {
+        if call.has_timed_out() {
+            break;
+        }
+        match call.ok_or_count(call.engine.try_acquire_lease::<M>(call.key).await) {
+            Some(Lease::Held) => lead.allow_hedges(false),
+            Some(Lease::Acquired(lease)) => {
+                lead.allow_hedges(true);
+                let Some(output) = read_stored::<M, B, F>(call).await else {
+                    return ControlFlow::Continue(Some(lease));
+                };
+                release_lease::<M, B, F>(call, Some(lease)).await;
+                call.end_refresh();
+                return ControlFlow::Break(output);
+            }
+            Some(Lease::NotRequired) | None => break,
+        }
+        if let ComputeReason::Expired(_) = reason
+            && let ComputeReason::Expired(stale) = mem::replace(reason, ComputeReason::Miss(None))
+        {
+            return ControlFlow::Break(call.serve_stale(*stale));
+        }
+        // Also at the deadline: to look takes less than to compute.
+        let is_over = !M::wait(call.engine.pause_for(pause, deadline)).await;
+        if let Some(output) = read_stored::<M, B, F>(call).await {
+            call.end_refresh();
+            return ControlFlow::Break(output);
+        }
+        if is_over {
+            break;
+        }
+    }
+    ControlFlow::Continue(None)
+}
+
+/// Returns a fresh output that another process has stored.
+async fn read_stored<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+) -> Option<F::Output> {
+    let record = read::<M, B, F>(call).await?;
+    call.serve(record)
+}
+
+/// Releases a lease before the call returns.
+async fn release_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+    lease: Option<LeaseGuard>,
+) {
+    // One that is dropped is released without waiting for long.
+    if let Some(lease) = lease
+        && !call.has_timed_out()
+    {
+        call.ok_or_count(cache::release_lease::<M>(lease).await);
+    }
+}
+
+/// Does all that follows the function. Only for a call inside of a [flight](Prepared::flight).
+pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    prepared: Prepared<'_, B, F>,
+    output: F::Output,
+) -> F::Output {
+    match prepared {
+        Prepared::Lead(leading) => complete_lead::<M, B, F>(leading, output).await,
+        Prepared::Hedge(Hedge { call, flight, hedges, began }) => {
+            call.record_hedge(&flight, hedges, began);
+            let has_value = F::value(&output).is_some();
+            let lead =
+                has_value.then(|| call.engine.flights().overtake(call.key, call.stamp, &flight));
+            let Some(lead) = lead.flatten() else {
+                // The leader was faster, or there is nothing to share.
+                return end_uncoordinated(&call, began, output);
+            };
+            let (lease, reason) = (None, ComputeReason::Miss(None));
+            let leading = Leading { lease, lead, reason, call, started: began, began };
+            complete_lead::<M, B, F>(leading, output).await
+        }
+        Prepared::Uncoordinated(Uncoordinated { call, began, .. }) => {
+            end_uncoordinated(&call, began, output)
+        }
+        Prepared::Output(_) | Prepared::Bypass => output,
+    }
+}
+
+/// Reports a call that stores nothing.
+fn end_uncoordinated<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+    began: Timestamp,
+    output: F::Output,
+) -> F::Output {
+    let compute_time = call.engine.now().saturating_since(began);
+    call.emit(CallOutcome::Miss, None, compute_time);
+    output
+}
+
+/// Does all that a leader does after the function: stores the value, completes the flight and
+/// releases the lease.
+fn complete_lead<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    leading: Leading<'_, B, F>,
+    output: F::Output,
+) -> impl Future<Output = F::Output> {
+    M::lead(leading.lead.id(), async move {
+        let Leading { lease, lead, reason, call, started, began } = leading;
+        let ended = call.engine.now();
+        let compute_time = ended.saturating_since(began);
+        let mut lead = match call.encode_record(&output, compute_time, ended) {
+            Some(record) => {
+                let lead = lead.computed(Outcome::Computed(record.clone().into()));
+                let may_store = call.can_store()
+                    && match lead.begin_store() {
+                        Permission::Granted => true,
+                        Permission::Refused => false,
+                        Permission::UnlessNewer => !read::<M, B, F>(&call)
+                            .await
+                            .is_some_and(|found| call.is_newer(found, started)),
+                    };
+                if may_store && call.has_timed_out() {
+                    call.write_offline(record);
+                } else if may_store {
+                    call.record_write(call.engine.write::<M>(call.key, record).await);
+                } else {
+                    drop_quietly(record);
+                }
+                lead
+            }
+            None => lead.computed(Outcome::Unshared),
+        };
+        while lead.land() == Landing::MustDelete {
+            call.ok_or_count(call.engine.delete::<M>(call.key).await);
+        }
+        release_lease::<M, B, F>(&call, lease).await;
+        call.conclude(output, compute_time, reason)
+    })
+}

@@ -1,0 +1,109 @@
+//! The shapes of what functions return.
+
+use std::any::type_name;
+use std::marker::PhantomData;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a function returns: a value, or a value or an error.
+pub trait OutputShape: Copy {
+    /// The type that the function returns.
+    type Output;
+    /// The part of an output that is cached.
+    type Value;
+
+    /// Returns the part of an output that can be cached, if it has one.
+    fn value(output: &Self::Output) -> Option<&Self::Value>;
+
+    /// Returns the output for a cached value.
+    fn output(value: Self::Value) -> Self::Output;
+
+    /// Returns an error if no output of this type can be cached.
+    #[inline]
+    fn unsupported() -> Option<Error> {
+        None
+    }
+}
+
+/// An output that is the value, unless its type turns out to be a `Result`.
+#[derive(Debug)]
+pub struct PlainOutput<T>(PhantomData<fn() -> T>);
+
+/// An output that is a `Result`, whose `Ok` holds the value.
+#[derive(Debug)]
+pub struct ResultOutput<T, E>(PhantomData<fn() -> Result<T, E>>);
+
+impl<T> PlainOutput<T> {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, E> ResultOutput<T, E> {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> Clone for PlainOutput<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for PlainOutput<T> {}
+
+impl<T, E> Clone for ResultOutput<T, E> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, E> Copy for ResultOutput<T, E> {}
+
+impl<T> OutputShape for PlainOutput<T> {
+    type Output = T;
+    type Value = T;
+
+    #[inline]
+    fn value(output: &T) -> Option<&T> {
+        Some(output)
+    }
+
+    #[inline]
+    fn output(value: T) -> T {
+        value
+    }
+
+    /// A function that returns a type parameter may be called with a `Result` in its place. That
+    /// cannot be seen where the function was written, nor can an `Err` be told from an `Ok` here.
+    #[inline]
+    fn unsupported() -> Option<Error> {
+        type_name::<T>().starts_with("core::result::Result<").then(|| {
+            Error::new(
+                ErrorKind::Configuration,
+                "a `Result` in the place of a type parameter cannot be cached; \
+                 write `Result` in the return type",
+            )
+        })
+    }
+}
+
+impl<T, E> OutputShape for ResultOutput<T, E> {
+    type Output = Result<T, E>;
+    type Value = T;
+
+    #[inline]
+    fn value(output: &Result<T, E>) -> Option<&T> {
+        output.as_ref().ok()
+    }
+
+    #[inline]
+    fn output(value: T) -> Result<T, E> {
+        Ok(value)
+    }
+}

@@ -1,0 +1,89 @@
+//! How long a value is cached, and whether it is.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+/// The ttl of a value, and whether the value is cached at all.
+pub trait Retention<T> {
+    /// Returns the ttl, if all values have the same.
+    fn fixed_ttl(&self) -> Option<FixedTtl>;
+
+    /// Returns the ttl of a value.
+    fn ttl(&self, value: &T) -> Duration;
+
+    /// Returns whether a value is to be cached.
+    #[inline]
+    fn should_cache(&self, value: &T) -> bool {
+        let _ = value;
+        true
+    }
+}
+
+/// One ttl for all values, with its microseconds. The compiler may know the number here, and would
+/// compute it on every hit elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct FixedTtl {
+    pub(super) time: Duration,
+    /// Rounded up.
+    pub(super) micros: u64,
+}
+
+impl FixedTtl {
+    #[inline]
+    pub(crate) fn new(time: Duration) -> Self {
+        Self { time, micros: Timestamp::micros_of(time) }
+    }
+}
+
+impl<T> Retention<T> for FixedTtl {
+    #[inline]
+    fn fixed_ttl(&self) -> Option<FixedTtl> {
+        Some(*self)
+    }
+
+    #[inline]
+    fn ttl(&self, _: &T) -> Duration {
+        self.time
+    }
+}
+
+/// A ttl that depends on the value.
+#[derive(Debug, Clone, Copy)]
+pub struct TtlFn<F>(pub(crate) F);
+
+impl<T, F: Fn(&T) -> Duration> Retention<T> for TtlFn<F> {
+    #[inline]
+    fn fixed_ttl(&self) -> Option<FixedTtl> {
+        None
+    }
+
+    #[inline]
+    fn ttl(&self, value: &T) -> Duration {
+        (self.0)(value)
+    }
+}
+
+/// A ttl for the values that a predicate accepts. Others are not cached.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheIf<L, F> {
+    pub(crate) ttl: L,
+    pub(crate) predicate: F,
+}
+
+impl<T, L: Retention<T>, F: Fn(&T) -> bool> Retention<T> for CacheIf<L, F> {
+    #[inline]
+    fn fixed_ttl(&self) -> Option<FixedTtl> {
+        self.ttl.fixed_ttl()
+    }
+
+    #[inline]
+    fn ttl(&self, value: &T) -> Duration {
+        self.ttl.ttl(value)
+    }
+
+    #[inline]
+    fn should_cache(&self, value: &T) -> bool {
+        (self.predicate)(value)
+    }
+}

@@ -1,0 +1,147 @@
+//! Waiting, by blocking the thread or by awaiting.
+//!
+//! What a cache does is written once, as async code over [`Io`]. An async caller awaits it
+//! ([`Awaiting`]). For a sync caller each step blocks the thread until it is done ([`Blocking`]), so
+//! the code never suspends, and polling it once runs it to its end ([`run_blocking`]).
+
+use std::future::{Future, Ready, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use crate::error::Result;
+use crate::flight::{FlightId, Hosted, Waiting, inside};
+use crate::panic::{CatchPanic, catch_panic};
+use crate::sync::block_on;
+
+/// The way in which a caller waits.
+pub(crate) trait Io {
+    /// Whether a step blocks the thread.
+    const BLOCKS: bool;
+
+    /// The future of [`wait`](Self::wait).
+    type Wait<F: Future>: Future<Output = F::Output>;
+    /// The future of [`lead`](Self::lead).
+    type Lead<F: Future>: Future<Output = F::Output>;
+
+    /// Waits for a future.
+    fn wait<F: Future>(future: F) -> Self::Wait<F>;
+
+    /// Runs a part of the work of a leader, marked as inside of its flight.
+    fn lead<F: Future>(flight: FlightId, future: F) -> Self::Lead<F>;
+
+    /// Registers that the running code waits for a flight, or returns `None` if it must not.
+    fn begin_wait(flight: FlightId) -> Option<Waiting>;
+}
+
+/// Blocks the thread.
+pub(crate) struct Blocking;
+
+/// Suspends the future.
+pub(crate) struct Awaiting;
+
+impl Io for Blocking {
+    const BLOCKS: bool = true;
+    type Wait<F: Future> = Ready<F::Output>;
+    type Lead<F: Future> = Ready<F::Output>;
+
+    #[inline]
+    fn wait<F: Future>(future: F) -> Ready<F::Output> {
+        ready(block_on(future))
+    }
+
+    #[inline]
+    fn lead<F: Future>(flight: FlightId, future: F) -> Ready<F::Output> {
+        ready(inside(flight, || run_blocking(future)))
+    }
+
+    #[inline]
+    fn begin_wait(flight: FlightId) -> Option<Waiting> {
+        Waiting::begin_asleep(flight)
+    }
+}
+
+impl Io for Awaiting {
+    const BLOCKS: bool = false;
+    type Wait<F: Future> = F;
+    type Lead<F: Future> = Hosted<F>;
+
+    #[inline]
+    fn wait<F: Future>(future: F) -> F {
+        future
+    }
+
+    #[inline]
+    fn lead<F: Future>(flight: FlightId, future: F) -> Hosted<F> {
+        Hosted::new(flight, future)
+    }
+
+    #[inline]
+    fn begin_wait(flight: FlightId) -> Option<Waiting> {
+        Waiting::begin(flight)
+    }
+}
+
+/// Runs async code over [`Blocking`], which never suspends.
+#[inline]
+pub(crate) fn run_blocking<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("code that blocks does not suspend"),
+    }
+}
+
+/// An operation of a backend. A panic of it is an error.
+pub(crate) enum Operation<'a, T> {
+    /// It is done. The result is taken by the first poll.
+    Done(Option<Result<T>>),
+    Pending(CatchPanic<'a, T>),
+}
+
+/// The future of an async method of a backend.
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+impl<'a, T> Operation<'a, T> {
+    /// Creates an operation that is done.
+    pub(crate) fn done(result: Result<T>) -> Self {
+        Self::Done(Some(result))
+    }
+
+    /// Performs an operation in its blocking form.
+    #[inline]
+    pub(crate) fn blocking(name: &'static str, code: impl FnOnce() -> Result<T>) -> Self {
+        Self::done(catch_panic(name, code))
+    }
+
+    /// Begins an operation in its async form.
+    pub(crate) fn awaiting(name: &'static str, make: impl FnOnce() -> BoxFuture<'a, T>) -> Self {
+        match CatchPanic::new(name, make) {
+            Ok(future) => Self::Pending(future),
+            Err(error) => Self::done(Err(error)),
+        }
+    }
+
+    /// Performs an operation that has both forms.
+    #[inline]
+    pub(crate) fn perform<M: Io>(
+        name: &'static str,
+        blocking: impl FnOnce() -> Result<T>,
+        awaiting: impl FnOnce() -> BoxFuture<'a, T>,
+    ) -> Self {
+        if M::BLOCKS { Self::blocking(name, blocking) } else { Self::awaiting(name, awaiting) }
+    }
+}
+
+/// Nothing is pinned in it: the future of a backend is in a box.
+impl<T> Unpin for Operation<'_, T> {}
+
+impl<T> Future for Operation<'_, T> {
+    type Output = Result<T>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        match self.get_mut() {
+            Self::Done(result) => Poll::Ready(result.take().expect("it is polled once")),
+            Self::Pending(future) => Pin::new(future).poll(context),
+        }
+    }
+}
