@@ -1,6 +1,5 @@
 //! The cache as a value.
 
-mod compute;
 mod declarations;
 mod engine;
 mod entries;
@@ -57,8 +56,8 @@ use crate::stats::Stats;
 /// # }
 /// ```
 pub struct Cache<B: Backend, S> {
-    engine: Engine<B>,
-    serializer: S,
+    pub(crate) engine: Engine<B>,
+    pub(crate) serializer: S,
 }
 
 impl<B: Backend, S: Default> Cache<B, S> {

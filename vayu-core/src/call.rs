@@ -22,6 +22,7 @@
 pub(crate) mod background_refresh;
 pub(crate) mod blocking;
 mod cached_fn;
+mod compute;
 mod decode;
 mod driver;
 pub(crate) mod forced_refresh;
@@ -37,6 +38,7 @@ mod ttl;
 
 pub use self::cached_fn::{CachedFn, FnOutput, OwnedSerializer, Policy, Tagged};
 pub use self::options::CallOptions;
+pub(crate) use self::output::CachedOutput;
 pub use self::output::{OutputShape, PlainOutput, ResultOutput};
 pub use self::ttl::{CacheIf, FixedTtl, Retention, TtlFn};
 use std::fmt;

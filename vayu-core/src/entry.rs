@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use self::query::Query;
 pub(crate) use self::query::Subject;
-use crate::call::forced_refresh;
+use crate::call::{CachedOutput, forced_refresh};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, KeyError};
 
@@ -27,14 +27,6 @@ use crate::key::{Key, KeyError};
 pub struct Entry<Q, F> {
     query: Q,
     call: F,
-}
-
-/// What is remembered of a call.
-#[derive(Debug, Clone, Copy)]
-pub struct CachedOutput<R> {
-    pub(crate) output: R,
-    pub(crate) age: Duration,
-    pub(crate) ttl_left: Duration,
 }
 
 impl<Q: Query, F> Entry<Q, F> {

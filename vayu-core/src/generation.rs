@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::Result;
-use crate::key::Prefix;
 
 /// Entries that are invalidated together: those with one tag, those of one function, or all.
 ///
@@ -22,8 +21,8 @@ impl Group {
     }
 
     /// Returns the group of the entries of a prefix: of a function, or of a string.
-    pub(crate) fn of_prefix(prefix: &Prefix) -> Self {
-        Self::named(b'p', prefix.as_str())
+    pub(crate) fn of_prefix(prefix: &str) -> Self {
+        Self::named(b'p', prefix)
     }
 
     pub(crate) const ALL: Self = Self(0);
@@ -111,7 +110,7 @@ mod tests {
 
     #[test]
     fn groups_of_different_kinds_and_names_are_different() {
-        let prefix = |text: &'static str| Group::of_prefix(&Prefix::from(text));
+        let prefix = Group::of_prefix;
         assert_eq!(Group::tag("a"), Group::tag(format_args!("{}", 'a')));
         assert_ne!(Group::tag("a"), Group::tag("b"));
         assert_ne!(Group::tag("a"), prefix("a"));

@@ -19,7 +19,7 @@ use vayu_core::{
     ValueClass,
 };
 
-use crate::options::{MemoryOptions, WeightLimit};
+use crate::options::{HOT, MemoryOptions, WeightLimit};
 use crate::pacer::SweepPacer;
 use crate::seqlock::SeqlockCache;
 use crate::value::MemoryValue;
@@ -153,12 +153,7 @@ fn map<V: Clone>(limits: &Options, evictions: &EvictionListener) -> RecordMap<V>
     Map::with_options(limits.clone(), ByWeight, BuildKeyHasher, evictions.clone())
 }
 
-/// The fractions of the capacity for entries that are read repeatedly (hot), and for evicted keys that
-/// are tracked (ghosts). With these no workload of `docs/benchmarks/ratio.md` is more than a point
-/// behind the best hit ratio.
-///
-/// A value heavier than the hot part of a limit by weight is not stored.
-pub(crate) const HOT: f64 = 0.99;
+/// The fraction of the capacity for keys of evicted entries (ghosts) that are tracked.
 const GHOSTS: f64 = 0.3;
 
 /// Returns the number of shards: four for each processor, as long as each has room for 32 entries,

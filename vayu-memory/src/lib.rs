@@ -43,3 +43,16 @@ pub type MemoryCache = Cache<MemoryBackend, ByReference>;
 /// A [`MemoryCache`] on moka's map.
 #[cfg(feature = "moka")]
 pub type MokaCache = Cache<MokaBackend, ByReference>;
+
+impl MemoryOptions {
+    /// Creates a cache with these options.
+    pub fn build(self) -> MemoryCache {
+        Cache::with_backend(MemoryBackend::with_options(self))
+    }
+
+    /// Creates a cache on the map of moka with these options.
+    #[cfg(feature = "moka")]
+    pub fn build_moka(self) -> MokaCache {
+        Cache::with_backend(MokaBackend::with_options(self))
+    }
+}

@@ -355,6 +355,6 @@ pub(crate) struct Made {
 /// The groups of a call, and whether each is coarse: seldom invalidated, and one that each call of the
 /// function has.
 fn groups<'a>(prefix: &Prefix, tags: &'a [Group]) -> impl Iterator<Item = (Group, bool)> + use<'a> {
-    let coarse = [Group::ALL, Group::of_prefix(prefix)].map(|group| (group, true));
+    let coarse = [Group::ALL, Group::of_prefix(prefix.as_str())].map(|group| (group, true));
     coarse.into_iter().chain(tags.iter().map(|&tag| (tag, false)))
 }

@@ -54,7 +54,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// [`ErrorKind::Configuration`] for what is no function by name, a closure or a pointer;
     /// those of the backend.
     pub fn invalidate_function<F>(&self, function: &F) -> Result<()> {
-        run_blocking(self.engine.bump::<Blocking>(Group::of_prefix(&prefix_of(function)?)))
+        run_blocking(self.engine.bump::<Blocking>(Group::of_prefix(prefix_of(function)?.as_str())))
     }
 
     /// [`invalidate_function`](Self::invalidate_function) for async callers.
@@ -63,7 +63,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of [`invalidate_function`](Self::invalidate_function).
     pub async fn invalidate_function_async<F>(&self, function: &F) -> Result<()> {
-        let function = Group::of_prefix(&prefix_of(function)?);
+        let function = Group::of_prefix(prefix_of(function)?.as_str());
         self.engine.bump::<Awaiting>(function).await
     }
 
@@ -74,7 +74,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub fn invalidate_prefix(&self, prefix: impl Into<Prefix>) -> Result<()> {
-        run_blocking(self.engine.bump::<Blocking>(Group::of_prefix(&prefix.into())))
+        run_blocking(self.engine.bump::<Blocking>(Group::of_prefix(prefix.into().as_str())))
     }
 
     /// [`invalidate_prefix`](Self::invalidate_prefix) for async callers.
@@ -83,7 +83,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub async fn invalidate_prefix_async(&self, prefix: impl Into<Prefix>) -> Result<()> {
-        let prefix = Group::of_prefix(&prefix.into());
+        let prefix = Group::of_prefix(prefix.into().as_str());
         self.engine.bump::<Awaiting>(prefix).await
     }
 

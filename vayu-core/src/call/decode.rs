@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::backend::Backend;
+use crate::call::CachedOutput;
 use crate::call::{CachedFn, Call, StaleValue};
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
-use crate::entry::CachedOutput;
 use crate::error::{Error, Result};
 use crate::freshness::{is_fresh, is_young};
 use crate::observer::CallOutcome;

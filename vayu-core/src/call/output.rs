@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -106,4 +107,12 @@ impl<T, E> OutputShape for ResultOutput<T, E> {
     fn output(value: T) -> Result<T, E> {
         Ok(value)
     }
+}
+
+/// A cached output with its times: the result of a lookup that runs nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct CachedOutput<R> {
+    pub(crate) output: R,
+    pub(crate) age: Duration,
+    pub(crate) ttl_left: Duration,
 }

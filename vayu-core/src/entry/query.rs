@@ -5,8 +5,7 @@ use std::pin::Pin;
 
 use crate::backend::Backend;
 use crate::cache::Engine;
-use crate::call::{CachedFn, Call};
-use crate::entry::CachedOutput;
+use crate::call::{CachedFn, CachedOutput, Call};
 use crate::error::Result;
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::{Key, KeyError};
