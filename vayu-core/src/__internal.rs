@@ -1,4 +1,4 @@
-//! What the other crates of this workspace share. Not part of the public interface: they require
+//! Items for the other crates of this workspace. Not part of the public interface: those crates require
 //! exactly this version.
 
 use std::future::Future;

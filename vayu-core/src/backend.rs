@@ -122,13 +122,13 @@ pub trait Backend: Send + Sync + 'static {
     /// When the record may still be there.
     fn delete(&self, key: &Key) -> Result<bool>;
 
-    /// [`read`](Self::read) for async callers.
+    /// Returns the record of a key, for async callers: see [`read`](Self::read).
     async fn read_async(&self, key: &Key) -> Result<Option<Record<Self::Stored>>>;
 
-    /// [`write`](Self::write) for async callers.
+    /// Stores a record, for async callers: see [`write`](Self::write).
     async fn write_async(&self, key: &Key, record: Record<Self::Stored>) -> Result<()>;
 
-    /// [`delete`](Self::delete) for async callers.
+    /// Removes the record of a key, for async callers: see [`delete`](Self::delete).
     async fn delete_async(&self, key: &Key) -> Result<bool>;
 
     /// Returns what [`read`](Self::read) would return, if that takes no blocking; otherwise `None`.
@@ -177,7 +177,7 @@ pub trait Backend: Send + Sync + 'static {
         Err(Error::new(ErrorKind::Unsupported, "this backend cannot be cleared"))
     }
 
-    /// [`clear`](Self::clear) for async callers. The default calls it.
+    /// Removes every record, for async callers. The default calls [`clear`](Self::clear).
     async fn clear_async(&self) -> Result<()> {
         self.clear()
     }

@@ -129,7 +129,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that never steps, for what lives no longer than the process.
+/// A clock that never steps, for entries that live no longer than the process.
 ///
 /// On Linux this is `CLOCK_MONOTONIC_COARSE`: a read costs a few nanoseconds and the time moves in
 /// the steps of the kernel's tick (1 to 10 ms, usually 4). It stands still while the machine is

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A time in microseconds, with a relative error below 1/2000: eleven bits of a number, and five
-/// that say how often it is doubled. What takes longer than 50 days is counted as 50 days.
+/// A duration in microseconds with a relative error below 1/2000: a mantissa of eleven bits and an
+/// exponent of five. A duration of more than 50 days is stored as 50 days.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CompactDuration(u16);
 

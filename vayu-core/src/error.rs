@@ -1,4 +1,4 @@
-//! The one error of the public interface.
+//! The error of the public interface.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -51,7 +51,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Every kind there is, in the order of declaration.
+    /// All kinds, in the order of declaration.
     pub(crate) const ALL: [Self; 8] = [
         Self::Miss,
         Self::Backend,

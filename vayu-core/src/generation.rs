@@ -32,7 +32,7 @@ impl Group {
 
     fn named(kind: u8, name: impl Display) -> Self {
         let mut text = Text(smallvec::smallvec![kind]);
-        // A `Display` that fails has written what it could.
+        // If `Display` fails, the part that it has written is the name.
         let _ = write!(text, "{name}");
         Self(xxh3_64(&text.0))
     }
@@ -86,19 +86,21 @@ pub trait Generations: Send + Sync {
     fn bump(&self, group: Group) -> Result<()>;
 
     /// Returns a count that increases when a generation may have changed, as far as this process has
-    /// noticed. While it is the same, and changes of others are noticed, the cache uses the generations
-    /// that it has fetched. The default returns `None`: changes of others are not noticed.
+    /// noticed. While it is the same, and changes of other processes are noticed, the cache uses the
+    /// generations that it has fetched. The default returns `None`: changes of other processes are not
+    /// noticed.
     #[inline]
     fn change_count(&self) -> Option<ChangeCount> {
         None
     }
 
-    /// [`generation`](Self::generation) for async callers. The default calls it.
+    /// Returns the generation of a group, for async callers. The default calls
+    /// [`generation`](Self::generation).
     async fn generation_async(&self, group: Group) -> Result<u64> {
         self.generation(group)
     }
 
-    /// [`bump`](Self::bump) for async callers. The default calls it.
+    /// Bumps the generation of a group, for async callers. The default calls [`bump`](Self::bump).
     async fn bump_async(&self, group: Group) -> Result<()> {
         self.bump(group)
     }

@@ -17,7 +17,7 @@ pub enum Invalidation {
 
 /// A listener for changes of other processes.
 pub trait InvalidationListener: Send + Sync + 'static {
-    /// Removes the copies of what was changed.
+    /// Removes the copies of changed entries.
     fn on_invalidation(&self, change: Invalidation);
 }
 
@@ -34,7 +34,7 @@ pub trait InvalidationFeed: Send + Sync {
         true
     }
 
-    /// Looks for changes, now and then, where they are not pushed. Every call of a cache begins with
+    /// Checks for changes from time to time, where they are not pushed. Every call of a cache begins with
     /// this, before generations and copies are read. Listeners are notified before it returns. The
     /// default does nothing.
     #[inline]

@@ -15,7 +15,7 @@ use crate::sync::block_on;
 
 /// The way in which a caller waits.
 pub(crate) trait Io {
-    /// Whether a step blocks the thread.
+    /// `true` if a step blocks the thread.
     const BLOCKS: bool;
 
     /// The future of [`wait`](Self::wait).

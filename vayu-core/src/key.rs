@@ -38,8 +38,8 @@ use crate::generation::Group;
 /// arguments are the same is decided by their [`Serialize`] form: integers of different width,
 /// `1` and `1.0`, `None` and `Some(())`, `0.0` and `-0.0` are all different; maps with the same
 /// entries are equal in any order. A value that asks
-/// [`is_human_readable`](serde::Serializer::is_human_readable) is compared in both forms. What
-/// `Serialize` does not write, such as fields under `#[serde(skip)]`, is not part of it.
+/// [`is_human_readable`](serde::Serializer::is_human_readable) is compared in both forms. Data that
+/// `Serialize` does not write, such as fields under `#[serde(skip)]`, is not part of the key.
 ///
 /// A key may have a [version](Self::with_version), which is part of its identity, and may carry
 /// [tags](Self::with_tags), which are not.
@@ -94,7 +94,7 @@ impl Key {
     /// Returns the key of the same call of a function under `#[cached(version = ..)]`: an integer or a
     /// string, as it is written there.
     ///
-    /// A version is part of what a key identifies: values of two versions are two entries.
+    /// The version is part of the identity of a key: values of two versions are two entries.
     #[must_use]
     pub fn with_version(self, version: impl KeyVersion) -> Self {
         let encoded = version::replace(&self.encoded, &version.key_version());
@@ -104,9 +104,9 @@ impl Key {
     /// Returns the same key with the tags of its entry: those that the function under
     /// `#[cached(tags(..))]` gives it, in the same order.
     ///
-    /// What a [`Cache`](crate::Cache) reads or stores by such a key is valid until one of the tags is
-    /// invalidated. The tags are not part of what the key identifies. A key that is taken from
-    /// [`Entry::key`](crate::Entry::key) carries those of its function.
+    /// An entry that a [`Cache`](crate::Cache) reads or stores by such a key is valid until one of the
+    /// tags is invalidated. The tags are not part of the identity of the key. A key from
+    /// [`Entry::key`](crate::Entry::key) carries the tags of its function.
     ///
     /// # Examples
     ///
@@ -154,9 +154,9 @@ impl Key {
     /// Returns the whole key as bytes, for backends that store it outside of the process: injective, and
     /// the same in every process and on every machine.
     ///
-    /// The exceptions are functions whose path is not theirs alone (see [`Prefix`]) or that are
-    /// generic over a closure type: closures have no name that a later build could be trusted to
-    /// give to the same closure. Keys of such functions are valid in this process only.
+    /// The exceptions are functions whose path is ambiguous (see [`Prefix`]) or that are generic over a
+    /// closure type: the name of a closure may be that of another closure in a later build. Keys of such
+    /// functions are valid in this process only.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.encoded.len() + 64);
         self.prefix.encode(&mut bytes);
@@ -171,14 +171,14 @@ impl Key {
 
     /// Returns a hash of the whole key, computed once, seeded at random in each process.
     ///
-    /// It is what [`Hash`] feeds to a hasher, so a map from [`Key`] may use [`BuildKeyHasher`], which
-    /// hands it on unchanged.
+    /// [`Hash`] feeds it to the hasher, so a map with [`Key`] keys can use [`BuildKeyHasher`], which
+    /// passes it through unchanged.
     #[inline]
     pub fn hash_code(&self) -> u64 {
         self.hash
     }
 
-    /// Returns an unpredictable number, another one for each key and time.
+    /// Returns an unpredictable number, a different one for each key and time.
     pub(crate) fn random(&self, time: Timestamp) -> u64 {
         hasher::seeded().hash_one((self.hash, time))
     }

@@ -1,14 +1,14 @@
-//! The traits and the engine of [vayu](https://docs.rs/vayu): what authors of backends and
-//! serializers need.
+//! The traits and the engine of [vayu](https://docs.rs/vayu), for authors of backends and
+//! serializers.
 //!
 //! To cache function calls, depend on `vayu`; it re-exports this crate and adds the attribute.
 //!
 //! | to | see |
 //! |---|---|
-//! | keep values in a place of your own | [`Backend`] and the conformance kit [`backend_tests!`] |
-//! | write values in a format of your own | [`Serializer`] |
+//! | store values in a backend of your own | [`Backend`] and the conformance kit [`backend_tests!`] |
+//! | encode values in a format of your own | [`Serializer`] |
 //! | use a cache without the attribute | [`Cache`] and [`Key`] |
-//! | decide what time it is | [`Clock`] |
+//! | use a clock of your own | [`Clock`] |
 
 #[doc(hidden)]
 pub mod __internal;

@@ -16,22 +16,22 @@ use crate::panic::catch_panic;
 /// The methods are called during calls, by many threads at once, and should be quick. A panic is
 /// counted and does not affect the call. Events contain no arguments, keys or values.
 pub trait Observer: Send + Sync + 'static {
-    /// Called when a call returns.
+    /// Notifies the observer that a call returns.
     fn on_call(&self, call: &CallEvent<'_>) {
         let _ = call;
     }
 
-    /// Called when a value of a function was stored.
+    /// Notifies the observer that a value of a function was stored.
     fn on_insert(&self, function: &str) {
         let _ = function;
     }
 
-    /// Called for an error of the cache. The call of the function goes on without the cache.
+    /// Notifies the observer of an error of the cache. The call of the function goes on without the cache.
     fn on_error(&self, function: &str, error: &Error) {
         let _ = (function, error);
     }
 
-    /// Called when the function ran to replace a value past its ttl, and failed.
+    /// Notifies the observer that the function ran to replace a value past its ttl, and failed.
     fn on_refresh_error(&self, function: &str) {
         let _ = function;
     }

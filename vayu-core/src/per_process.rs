@@ -1,14 +1,14 @@
 //! State behind locks, in a process and in its children.
 //!
 //! A fork copies the memory and one thread. A lock that another thread held at that moment is held
-//! in the child for good, and what it protects may be half-changed. The state that such a lock
-//! protects is therefore replaced in the child, when a lock of it is found to be held: nothing is
-//! asked of the operating system before.
+//! in the child forever, and what it protects may be partially changed. The state that such a lock
+//! protects is therefore replaced in the child, when the lock is found to be held: before that, the
+//! operating system is not called.
 
 use std::process;
 use std::sync::OnceLock;
 
-/// The id of a process, to find out whether this is still the same one.
+/// The id of a process, to detect a fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessId(u32);
 
@@ -47,8 +47,8 @@ impl<T> PerProcess<T> {
         &self.last().value
     }
 
-    /// Replaces the value if it is that of a parent process, and returns whether it was. It calls
-    /// the operating system: for when a lock is held, and for what is done seldom.
+    /// Replaces the value if it is that of a parent process, and returns whether it was. It calls the
+    /// operating system: for when a lock is held, and for rare operations.
     #[cold]
     pub fn replace_after_fork(&self, make: impl FnOnce() -> T) -> bool {
         let last = self.last();

@@ -46,8 +46,8 @@ use crate::error::Result;
 /// `deserialize` must return the same value that `serialize` was given. A value for which that is
 /// impossible must be refused by `serialize`; it is then returned to its caller and not stored.
 ///
-/// `deserialize` gets whatever the backend has found. It must return an error for bytes that it did
-/// not write, in bounded memory and time.
+/// `deserialize` receives whatever the backend has found. It must return an error for bytes that
+/// `serialize` did not write, in bounded memory and time.
 ///
 /// # Examples
 ///
@@ -134,7 +134,8 @@ pub trait Serializer<T>: Send + Sync + 'static {
     }
 }
 
-/// What the engine may assume about the values of a serializer ([`Serializer::value_class`]).
+/// The assumptions that the engine may make about the values of a serializer
+/// ([`Serializer::value_class`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ValueClass {

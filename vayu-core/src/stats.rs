@@ -11,8 +11,8 @@ use crate::error::ErrorKind;
 /// Statistics of a cache since it was created.
 ///
 /// Each call counts once, as a hit, a miss, coalesced, stale or a refresh; a refresh in a task counts as
-/// a call of its own. The numbers are read one after another while calls go on, so they may be apart
-/// by the calls of that moment.
+/// a call of its own. The numbers are read one after another while calls go on, so they may differ by
+/// the calls of that moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -24,8 +24,8 @@ pub struct Stats {
     pub coalesced: u64,
     /// Calls that returned a value past its ttl, at once or because the function failed.
     pub stale: u64,
-    /// Calls that ran the function to replace a value past its ttl, or because they were asked to
-    /// by [`Entry::refresh`](crate::Entry::refresh), and returned the new value.
+    /// Calls that ran the function to replace a value past its ttl, or because
+    /// [`Entry::refresh`](crate::Entry::refresh) forced them to, and returned the new value.
     pub refreshes: u64,
     /// Runs of the function to replace a value past its ttl that returned none.
     pub failed_refreshes: u64,

@@ -1,4 +1,4 @@
-//! The primitives under the flights, so that model checkers can take their place.
+//! Synchronization primitives, replaced by those of a model checker under loom and shuttle.
 
 #[cfg(not(any(vayu_loom, vayu_shuttle)))]
 mod std_primitives {
@@ -8,7 +8,7 @@ mod std_primitives {
 
     pub(crate) use event_listener::Event;
 
-    /// Wakes all that listen.
+    /// Wakes all listeners.
     pub(crate) fn notify_all(event: &Event) {
         event.notify(usize::MAX);
     }
@@ -40,10 +40,10 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// The result of locking, without regard to panics while the lock was held.
+/// The result of locking, with poisoning ignored.
 ///
 /// No code of users runs while a lock of this workspace is held, so a panic leaves nothing
-/// half-changed.
+/// partially changed.
 pub trait IgnorePoison {
     /// The guard of the lock.
     type Guard;
@@ -80,7 +80,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// What a sleeping thread waits for.
+/// The signal that a sleeping thread waits for.
 struct Signal {
     raised: Mutex<bool>,
     changed: Condvar,

@@ -1,6 +1,6 @@
-//! Help for tests: a clock that is moved by hand, backends to test with, and the conformance kit
-//! for backends ([`backend_tests!`](crate::backend_tests)). The page `testing.md` of the guide says
-//! how to test code that remembers.
+//! Test utilities: a clock that is moved by hand, backends to test with, and the conformance kit for
+//! backends ([`backend_tests!`](crate::backend_tests)). The page `testing.md` of the guide describes
+//! how to test code that caches.
 
 mod clock;
 mod faulty;

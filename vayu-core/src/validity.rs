@@ -1,9 +1,9 @@
-//! Validity of records: flags in the schema stamp for all that it depends on besides the type.
+//! Validity of records: flags in the schema stamp for what it depends on besides the type.
 //!
 //! The schema stamp of a record is the sum of three numbers: a stamp of the type, the generations of its
-//! groups (whose lowest 16 bits are zero) and a mark. A reader that knows the type finds the mark in the
-//! lowest 16 bits of the difference, whatever the generations are. So a record says through every
-//! backend by which rules it is to be judged, and a hit compares one number.
+//! groups (whose lowest 16 bits are zero) and the flags. A reader that knows the type finds the flags in
+//! the lowest 16 bits of the difference, whatever the generations are. So a record carries the rules of
+//! its validity through every backend, and a hit compares one number.
 
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
@@ -24,7 +24,7 @@ impl SchemaFlags {
     /// The function names a serializer of its own.
     pub(crate) const SERIALIZER: Self = Self(SIGNATURE | 2);
 
-    /// Returns the mark of what is stored by a key made by hand.
+    /// Returns the flags of an entry that is stored by this key, without a function.
     #[inline]
     pub(crate) fn of_key(key: &Key) -> Self {
         if key.tags().is_empty() { Self::NONE } else { Self::TAGS }
@@ -48,21 +48,21 @@ impl SchemaFlags {
         self.0 as u64
     }
 
-    /// Returns the mark that this number is, and is alone.
+    /// Returns the flags if the number consists of valid flags and nothing else.
     fn from_bits(number: u64) -> Option<Self> {
         let flags = Self(u16::try_from(number).ok()?);
         (flags == Self::NONE || flags.0 & SIGNATURE == SIGNATURE && flags.0 & !SIGNATURE < 4)
             .then_some(flags)
     }
 
-    /// Returns the mark of a record by the difference of its schema stamp and the stamp of its type. There
-    /// is none where the record is of another type.
+    /// Returns the flags of a record from the difference of its schema stamp and the stamp of its type, or
+    /// `None` for a record of another type.
     fn from_difference(difference: u64) -> Option<Self> {
         Self::from_bits(difference & ((1 << BITS) - 1))
     }
 }
 
-/// By this a mark is told from the stamps of other types.
+/// The bits that distinguish flags from the low bits of stamps of other types.
 const SIGNATURE: u16 = 0b1011_0110_0101_1000;
 
 /// The validity of a record for a reader.
@@ -71,7 +71,7 @@ pub(crate) enum Validity {
     Valid,
     /// It is outdated, or of another type.
     Invalid,
-    /// It is judged by rules that the reader does not know.
+    /// Its validity depends on rules that the reader does not know.
     Incompatible(Error),
 }
 
@@ -81,20 +81,20 @@ pub(crate) struct Validator {
     pub(crate) serializer: SerializerId,
     /// The stamp of the type.
     pub(crate) type_stamp: u64,
-    /// Made of the generations.
+    /// The stamp of the generations.
     pub(crate) stamp: u64,
     pub(crate) flags: SchemaFlags,
 }
 
 impl Validator {
-    /// Returns the schema stamp of what is stored by these rules.
+    /// Returns the schema stamp of records that are stored by these rules.
     #[inline]
     pub(crate) fn schema(&self) -> u64 {
         self.type_stamp.wrapping_add(self.flags.to_bits()).wrapping_add(self.stamp)
     }
 
-    /// Judges a record. A record without tags is valid for a reader with tags while none of these was
-    /// ever invalidated: then the generations are the same.
+    /// Returns the validity of a record. A record without tags is valid for a reader with tags while none
+    /// of these was ever invalidated: then the generations are the same.
     #[cold]
     pub(crate) fn validate<V>(&self, record: &Record<V>) -> Validity {
         let difference = record.schema().wrapping_sub(self.type_stamp);
@@ -119,8 +119,8 @@ impl Validator {
         }
     }
 
-    /// Returns why a record must not be replaced by one with these rules: the function that stored it would
-    /// not see that.
+    /// Returns the error of replacing a record by one with these rules, if the function that stored it
+    /// would then ignore the new one.
     pub(crate) fn replacement_error<V>(&self, record: &Record<V>) -> Option<Error> {
         let flags = SchemaFlags::from_difference(record.schema().wrapping_sub(self.type_stamp))?;
         if flags.has_tags() && !self.flags.has_tags() {

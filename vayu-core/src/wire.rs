@@ -4,7 +4,7 @@
 //! the format, flags, the times and lengths, and two checksums: a CRC-32 of the header, by which the
 //! times can be trusted without reading the rest, and an XXH3-128 of all other bytes. So every bit is
 //! covered by a check. The entry contains its own key, by which a reader detects that it has found the
-//! entry of another one. A backend writes what [`encode`] returns, and treats what
+//! entry of another key. A backend writes what [`encode`] returns, and treats what
 //! [`EncodedEntry::parse`] rejects as absent. The format is specified in `docs/format.md`.
 //!
 //! # Examples

@@ -36,7 +36,8 @@ pub trait Leases: Send + Sync {
     /// When it is unknown whether the lease is held. The engine then computes.
     fn try_acquire(&self, key: &Key) -> Result<Lease>;
 
-    /// [`try_acquire`](Self::try_acquire) for async callers. The default calls it.
+    /// Tries to acquire a lease, for async callers. The default calls
+    /// [`try_acquire`](Self::try_acquire).
     async fn try_acquire_async(&self, key: &Key) -> Result<Lease> {
         self.try_acquire(key)
     }
@@ -76,7 +77,7 @@ pub trait ReleaseLease: Send + 'static {
     /// When others may have to wait until it expires.
     fn release(self: Box<Self>) -> Result<()>;
 
-    /// [`release`](Self::release) for async callers. The default calls it.
+    /// Releases the lease, for async callers. The default calls [`release`](Self::release).
     async fn release_async(self: Box<Self>) -> Result<()> {
         self.release()
     }
@@ -113,7 +114,7 @@ impl LeaseGuard {
         self.0.take().map_or(Ok(()), ReleaseLease::release)
     }
 
-    /// [`release`](Self::release) for async callers.
+    /// Releases the lease, for async callers.
     ///
     /// # Cancellation
     ///

@@ -9,7 +9,7 @@ use crate::invalidation::InvalidationFeed;
 use crate::key::Key;
 use crate::record::Record;
 
-/// What a backend offers to the processes that share its entries: [`Backend::sharing`].
+/// The parts that a backend offers to the processes that share its entries: [`Backend::sharing`].
 ///
 /// # Examples
 ///

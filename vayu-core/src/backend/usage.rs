@@ -1,6 +1,7 @@
-//! How full a backend is.
+//! The usage of a backend.
 
-/// The number of entries of a backend, and what became of others. `None` means unknown.
+/// The number of entries of a backend, and of those that it removed or did not store. `None` means
+/// unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {

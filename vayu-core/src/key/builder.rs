@@ -11,34 +11,35 @@ use crate::key::{
 };
 use crate::panic::catch_panic;
 
-/// The first byte of a key's material says what the rest is.
+/// The first byte of an encoded key, which gives the kind of the rest.
 const ARGUMENTS: u8 = b'A';
 const TEXT: u8 = b'T';
 const TEXT_WITH_LENGTH: u8 = b'M';
 
-/// A key under construction, and after [`finish`](Self::finish) a finished one, in one place: what is
-/// written byte by byte is not moved soon after.
+/// A key under construction, and after [`finish`](Self::finish) a finished one. It is not moved in
+/// between: moving bytes in words just after they were written one by one stalls (store forwarding).
 #[derive(Debug)]
 pub struct KeyBuilder {
     pub(super) key: Key,
-    /// Why the first part that cannot be encoded cannot.
+    /// The error of the first part that could not be encoded.
     error: Option<Error>,
 }
 
 impl KeyBuilder {
-    /// A key of arguments: [`encode`](Self::encode) each, then [`end_arguments`](Self::end_arguments).
+    /// Begins a key of arguments: [`encode`](Self::encode) each, then
+    /// [`end_arguments`](Self::end_arguments).
     #[inline]
     pub fn arguments() -> Self {
         Self::begin(&[ARGUMENTS, encoder::TUPLE])
     }
 
-    /// A key of one value that holds all the arguments.
+    /// Begins a key of one value that holds all the arguments.
     #[inline]
     pub(super) fn for_value() -> Self {
         Self::begin(&[ARGUMENTS])
     }
 
-    /// A key of a text.
+    /// Begins a key of a string.
     pub fn text<K: KeyText + ?Sized>(text: &K) -> Self {
         let mut builder = Self::begin(&[TEXT]);
         builder.key.encoded.extend_from_slice(text.key_text().as_bytes());
@@ -56,7 +57,7 @@ impl KeyBuilder {
         builder
     }
 
-    /// Begins a key of a text that has a version.
+    /// Begins a key of a string that has a version.
     pub fn text_of_version<K: KeyText + ?Sized>(version: &str, text: &K) -> Self {
         let mut builder = Self::begin(&[]);
         version::begin(&mut builder.key.encoded, version);
@@ -71,13 +72,13 @@ impl KeyBuilder {
         Self { key: Key { hash: 0, prefix: Prefix::EMPTY, encoded }, error: None }
     }
 
-    /// Appends a value: one argument, or after the last one or a text, one more part.
+    /// Appends a value: an argument, or a further part after the last argument or the string.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn encode(&mut self, value: &(impl Serialize + ?Sized)) {
         self.append(|encoder| encoder.value(value));
     }
 
-    /// [`encode`](Self::encode) for what needs no guard.
+    /// Appends a value as [`encode`](Self::encode) does, where encoding cannot fail or panic.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn encode_direct(&mut self, value: &(impl DirectEncode + ?Sized)) {
         if self.error.is_none() {
@@ -110,10 +111,10 @@ impl KeyBuilder {
         }
     }
 
-    /// Ends the list of arguments: what is encoded from here on are further parts.
+    /// Ends the list of arguments: values that are encoded from here on are further parts.
     #[inline]
     pub fn end_arguments(&mut self) {
-        // No arguments are `()`, which serde does not take for a tuple.
+        // An empty list of arguments is `()`, which is not a tuple in serde.
         let encoded = &mut self.key.encoded;
         if encoded.len() == 2 {
             *encoded = KeyBytes::new();
@@ -123,7 +124,8 @@ impl KeyBuilder {
         }
     }
 
-    /// [`end_arguments`](Self::end_arguments) of a key that has this version.
+    /// Ends the list of arguments of a key that has this version: see
+    /// [`end_arguments`](Self::end_arguments).
     #[inline(always)]
     pub fn end_arguments_of_version(&mut self, version: &str) {
         let encoded = &mut self.key.encoded;
@@ -141,7 +143,8 @@ impl KeyBuilder {
         self.key.encoded.set_tags(tags.to_vec());
     }
 
-    /// A text alone runs to the end; one that is followed by parts needs its length in front.
+    /// Inserts the length of the string in a key of a string alone, which has none, so that parts can
+    /// follow.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn prefix_text_with_length(&mut self) {
         let encoded = &mut self.key.encoded;
@@ -151,7 +154,7 @@ impl KeyBuilder {
         }
     }
 
-    /// Ends the key, which is that of a call of what has this prefix.
+    /// Completes the key with the prefix of the call.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn finish(&mut self, prefix: impl Into<Prefix>) {
         let prefix = prefix.into();
@@ -159,14 +162,14 @@ impl KeyBuilder {
         self.key.prefix = prefix;
     }
 
-    /// [`finish`](Self::finish) for a call of the function with this body.
+    /// Completes the key of a call of the function with this body.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn finish_of<F: ?Sized>(&mut self, function: FunctionOf<F>) {
         self.key.hash = hasher::hash(&function, &self.key.encoded);
         self.key.prefix = function.into();
     }
 
-    /// The finished key.
+    /// Returns the finished key.
     ///
     /// # Errors
     ///
@@ -180,13 +183,13 @@ impl KeyBuilder {
         }
     }
 
-    /// [`key`](Self::key), taken out.
+    /// Returns the finished key, moved out of the builder.
     pub(super) fn into_key(self) -> Result<Key> {
         self.error.map_or(Ok(self.key), Err)
     }
 }
 
-/// Why there is no key, and of what there is none.
+/// The error of a key that could not be encoded, and the prefix of that key.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyError<'a> {
     pub(crate) prefix: &'a Prefix,
@@ -194,13 +197,13 @@ pub struct KeyError<'a> {
 }
 
 impl KeyError<'_> {
-    /// The error for a caller who asks for the key.
+    /// Returns an owned error of the same kind.
     pub(crate) fn to_error(self) -> Error {
         Error::new(self.error.kind(), "encode arguments").with_source(self.error.to_string())
     }
 }
 
-/// Appends a text that parts may follow.
+/// Appends a string that parts may follow.
 pub(super) fn push_text_with_length(encoded: &mut KeyBytes, text: &str) {
     push_bytes_with_length(encoded, text.as_bytes());
 }
@@ -211,7 +214,7 @@ fn push_bytes_with_length(encoded: &mut KeyBytes, text: &[u8]) {
     encoded.extend_from_slice(text);
 }
 
-/// The text of this material, if it is a text and nothing else. It has no version in front.
+/// Returns the string of an encoded key without a version, if it is a string and nothing else.
 pub(super) fn text_of(encoded: &[u8]) -> Option<&str> {
     let text = match encoded.split_first() {
         Some((&TEXT, text)) => text,
@@ -224,14 +227,14 @@ pub(super) fn text_of(encoded: &[u8]) -> Option<&str> {
     std::str::from_utf8(text).ok()
 }
 
-/// What may be given as the text of a key: `&str`, `String` and whatever else is `AsRef<str>`.
+/// A string for a key: `&str`, `String` or another type that is `AsRef<str>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the text of a key",
     label = "a key is a text",
     note = "write `key = format!(\"{{id}}\")`, or leave `key` out to use all the arguments"
 )]
 pub trait KeyText {
-    /// The text.
+    /// Returns the string.
     fn key_text(&self) -> &str;
 }
 

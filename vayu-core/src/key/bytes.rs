@@ -1,14 +1,14 @@
-//! Encoded arguments, where they are encoded.
+//! A byte buffer for encoded keys.
 
 use std::cmp::Ordering;
 use std::ops::Deref;
 
 use crate::generation::Group;
 
-/// Bytes that are written one after the other. The first few need no heap.
+/// A byte buffer that stores up to 48 bytes inline, without the heap.
 ///
-/// A short one is written in whole words and read in the same ones: a processor waits for bytes that
-/// it has just written one by one and reads, or moves, as a word.
+/// Short contents are written and read in the same whole words: a load that is wider than the stores
+/// before it stalls (store forwarding).
 #[derive(Clone)]
 pub struct KeyBytes {
     length: usize,
@@ -16,16 +16,17 @@ pub struct KeyBytes {
     rest: Option<Box<Rest>>,
 }
 
-/// What few keys have, behind one pointer, so that the others need not initialize and drop it.
+/// The parts that few keys have, behind one pointer, so that other keys need not initialize and drop
+/// them.
 #[derive(Clone, Default)]
 struct Rest {
     /// All the bytes, once there are more than [`SHORT`].
     long: Vec<u8>,
-    /// Tags that the key carries. They are not compared: they are not part of what it identifies.
+    /// Tags that the key carries. They are not compared: they are not part of its identity.
     tags: Vec<Group>,
 }
 
-/// Material up to this length, in bytes, needs no heap.
+/// The maximum length of contents that are stored inline, in bytes.
 pub(super) const SHORT: usize = 48;
 
 const WORD: usize = size_of::<u64>();
@@ -72,9 +73,9 @@ impl KeyBytes {
         }
     }
 
-    /// Appends bytes of which it is not known how many they are.
+    /// Appends bytes whose number is not known in advance.
     pub(crate) fn extend(&mut self, mut bytes: impl Iterator<Item = u8>) {
-        // The first ones by way of a buffer: if they fill it, they need the heap.
+        // The first bytes are buffered: if they fill the buffer, the contents need the heap.
         let mut buffer = [0; SHORT + 16];
         let mut filled = 0;
         for (place, byte) in buffer.iter_mut().zip(bytes.by_ref()) {
@@ -88,22 +89,22 @@ impl KeyBytes {
         }
     }
 
-    /// Makes room for as many bytes more as are too many for the place without a heap.
+    /// Reserves heap memory for further bytes, if they are too many to be stored inline.
     #[inline]
     pub(crate) fn reserve(&mut self, bytes: usize) {
         if bytes > SHORT {
-            // What ends a key is a few bytes more.
+            // The end of a key takes a few bytes more.
             self.long().reserve(bytes + 2 * SHORT);
         }
     }
 
-    /// Writes a number over the four zeros that are at this place.
+    /// Overwrites the four bytes at this position with a number.
     pub(crate) fn set(&mut self, place: usize, number: u32) {
         let bytes = if self.length <= SHORT { &mut self.short[..] } else { self.long() };
         bytes[place..place + size_of::<u32>()].copy_from_slice(&number.to_le_bytes());
     }
 
-    /// The words of a short one, with zeros after its end.
+    /// Returns the first words of short contents, padded with zeros.
     #[inline(always)]
     pub(super) fn words<const N: usize>(&self) -> [u64; N] {
         const { assert!(N * WORD <= SHORT) };
@@ -147,7 +148,7 @@ fn add(place: &mut [u8; WORD], bits: u64) {
     *place = (u64::from_le_bytes(*place) | bits).to_le_bytes();
 }
 
-/// Less than a word of bytes as a word: zeros follow.
+/// Returns less than a word of bytes as a word, padded with zeros.
 #[inline(always)]
 fn padded(bytes: &[u8]) -> u64 {
     let part = |at: usize| {

@@ -10,7 +10,7 @@ use crate::key::{Key, Prefix, hasher};
 /// A key for backends that store many of them: a third as large as a [`Key`], which is optimized for
 /// lookups.
 ///
-/// It hashes as the key does, and [`is`](Self::matches) compares the two.
+/// It hashes as the key does, and [`matches`](Self::matches) compares the two.
 #[derive(Clone)]
 pub struct CompactKey(Repr);
 
@@ -28,7 +28,7 @@ enum Repr {
     Boxed(Box<(Prefix, Box<[u8]>)>),
 }
 
-/// A few bytes. What is past the length is zero.
+/// A short byte string, padded with zeros.
 #[derive(Clone, Copy)]
 struct Short<const N: usize> {
     length: u8,
@@ -36,7 +36,7 @@ struct Short<const N: usize> {
 }
 
 impl CompactKey {
-    /// Returns whether this is that key.
+    /// Returns whether this is the same key.
     #[inline(always)]
     pub fn matches(&self, key: &Key) -> bool {
         match &self.0 {
@@ -47,7 +47,7 @@ impl CompactKey {
         }
     }
 
-    /// The slow path of [`matches`](Self::matches).
+    /// Compares the contents: the slow path of [`matches`](Self::matches).
     #[inline(never)]
     fn matches_by_content(&self, key: &Key) -> bool {
         match &self.0 {
@@ -125,7 +125,7 @@ impl<const N: usize> Short<N> {
     fn matches(&self, encoded: &KeyBytes) -> bool {
         let [first, second, third, last]: [u64; 4] = encoded.words();
         let own = self.words();
-        // One after the other: several at once would be loaded as more than a word.
+        // One after the other: comparing several at once would load more than a word.
         usize::from(self.length) == encoded.len()
             && own[0] == first
             && own[1] == second

@@ -240,7 +240,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// A value that has no canonical form, in the words of its own `Serialize`.
+/// The error of a value that cannot be encoded, with the message of its `Serialize`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct EncodeError(String);

@@ -1,4 +1,4 @@
-//! Hashing keys once.
+//! Hashing of keys, once for each key.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::LazyLock;
@@ -8,15 +8,15 @@ use foldhash::quality::RandomState;
 use crate::key::KeyBytes;
 use crate::key::bytes::SHORT;
 
-/// The hash function of this process. Its seed is random, so that nobody outside can choose
-/// arguments that collide.
+/// Returns the hash function of this process. Its seed is random, so that colliding arguments cannot
+/// be chosen in advance.
 #[inline]
 pub(crate) fn seeded() -> &'static RandomState {
     static SEEDED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
     &SEEDED
 }
 
-/// The hash of a key with this material, and this prefix.
+/// Returns the hash of a key with this prefix and these encoded arguments.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn hash(prefix: &impl Hash, encoded: &KeyBytes) -> u64 {
     let length = encoded.len();
@@ -31,7 +31,7 @@ pub(super) fn hash(prefix: &impl Hash, encoded: &KeyBytes) -> u64 {
     }
 }
 
-/// [`hash`] for up to 32 bytes in these words, with zeros after them.
+/// Returns the same as [`hash`] for up to 32 bytes in words, padded with zeros.
 #[inline]
 pub(super) fn hash_short(prefix: &impl Hash, length: usize, words: [u64; 4]) -> u64 {
     if length <= 16 {
@@ -61,8 +61,8 @@ fn hash_words<const N: usize>(prefix: &impl Hash, length: usize, words: [u64; N]
     state.finish()
 }
 
-/// The hasher for maps from [`Key`](crate::Key): a key is hashed when it is built, and this hands
-/// that hash on.
+/// The hasher for maps with [`Key`](crate::Key) keys: a key is hashed when it is built, and this
+/// passes that hash through.
 ///
 /// # Examples
 ///
@@ -95,7 +95,7 @@ impl Hasher for IdentityHasher {
         self.0 = hash;
     }
 
-    /// Not reached by a [`Key`](crate::Key), which writes one `u64`.
+    /// Adds bytes to the hash. A [`Key`](crate::Key) does not call this: it writes one `u64`.
     fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(byte);

@@ -1,4 +1,4 @@
-//! The first part of a key: what was called.
+//! The first part of a key: the function.
 
 use std::any::{TypeId, type_name};
 use std::borrow::Cow;
@@ -12,15 +12,15 @@ use std::sync::RwLock;
 use crate::key::hasher;
 use crate::sync::IgnorePoison;
 
-/// The function that a [`Key`](crate::Key) belongs to: its own identity, or a text given for it.
+/// The function that a [`Key`](crate::Key) belongs to: its own identity, or a string given for it.
 ///
 /// The automatic identity distinguishes crates (and versions of one crate), modules, types, trait
-/// impls, functions and every generic instantiation. It never equals a text.
+/// impls, functions and every generic instantiation. It never equals a string.
 ///
-/// Outside of the process a function is known by its path. Where two functions of a program have
-/// one path (in two blocks of one function, or in two versions of one crate), only the one that is
-/// called first in a process is known by it there, so give such functions a text of their own
-/// where entries outlive the process.
+/// Outside of the process a function is identified by its path. Where two functions of a program have
+/// one path (in two blocks of one function, or in two versions of one crate), the path identifies the
+/// one that is called first in a process, and keys of the other one are valid in that process only.
+/// Give such functions a string of their own where entries outlive the process.
 #[derive(Clone)]
 pub struct Prefix(Repr);
 
@@ -30,7 +30,7 @@ enum Repr {
     Text(Cow<'static, str>),
 }
 
-/// A function, known by the type of its body. There may be several of these for one.
+/// A function, identified by the type of its body. One function may have several of these.
 #[derive(Clone, Copy)]
 pub(super) struct Function {
     id: fn() -> TypeId,
@@ -44,14 +44,14 @@ impl Function {
     }
 }
 
-/// What a prefix stands for that owns nothing.
+/// A prefix that owns nothing.
 #[derive(Clone, Copy)]
 pub(super) enum StaticPrefix {
     Function(&'static Function),
     Text(&'static str),
 }
 
-/// As its [`Prefix`] is hashed.
+/// Hashes like the [`Prefix`].
 impl Hash for StaticPrefix {
     #[inline(always)]
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -72,7 +72,7 @@ impl From<StaticPrefix> for Prefix {
     }
 }
 
-/// A body: a place for a constant that depends on its type.
+/// A namespace for a constant that depends on the type of a body.
 struct Body<F: ?Sized>(PhantomData<F>);
 
 impl<F: ?Sized> Body<F> {
@@ -94,7 +94,7 @@ impl<F: ?Sized> FunctionOf<F> {
     }
 }
 
-/// As its [`Prefix`] is hashed, but known when the call is compiled.
+/// Hashes like the [`Prefix`], by an identity that is known when the call is compiled.
 impl<F: ?Sized> Hash for FunctionOf<F> {
     #[inline(always)]
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -110,13 +110,13 @@ impl<F: ?Sized> From<FunctionOf<F>> for Prefix {
 }
 
 impl Prefix {
-    /// The identity of the function whose body is the closure or async block `body`.
+    /// Returns the prefix of the function whose body is a closure or async block of type `F`.
     #[cfg(test)]
     pub(crate) fn of_body<F: ?Sized>() -> Self {
         FunctionOf::<F>::new().into()
     }
 
-    /// The prefix where it is of a kind that is never dropped.
+    /// Returns the prefix if it owns nothing.
     #[inline]
     pub(super) fn as_static(&self) -> Option<StaticPrefix> {
         match self.0 {
@@ -126,19 +126,20 @@ impl Prefix {
         }
     }
 
-    /// Whether it is this function, and known at the same address. It may be known at several.
+    /// Returns whether this is a function at the same address. One function may have several addresses:
+    /// see [`is_function`](Self::is_function).
     #[inline]
     pub(super) fn is_same_ref(&self, function: &'static Function) -> bool {
         matches!(self.0, Repr::Function(other) if ptr::eq(other, function))
     }
 
-    /// Whether it is this function.
+    /// Returns whether this is the given function.
     #[inline]
     pub(super) fn is_function(&self, function: &'static Function) -> bool {
         matches!(self.0, Repr::Function(other) if other.is_same(function))
     }
 
-    /// Whether it is this text.
+    /// Returns whether this is the given string.
     #[inline]
     pub(super) fn is_text(&self, text: &str) -> bool {
         matches!(&self.0, Repr::Text(other) if other == text)
@@ -146,7 +147,7 @@ impl Prefix {
 
     pub(super) const EMPTY: Self = Self(Repr::Text(Cow::Borrowed("")));
 
-    /// The path of the function, or the text.
+    /// Returns the path of the function, or the string.
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Repr::Function(function) => function_path((function.path)()),
@@ -154,8 +155,8 @@ impl Prefix {
         }
     }
 
-    /// Appends an injective encoding that is the same in every process, but for paths that name no
-    /// single function.
+    /// Appends an injective encoding that is the same in every process, except for functions whose path is
+    /// ambiguous.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let text = self.as_str();
         match &self.0 {
@@ -171,7 +172,7 @@ impl Prefix {
     }
 }
 
-/// The text of an encoded prefix, and what follows it.
+/// Splits off an encoded prefix: returns its string, and the bytes that follow.
 #[cfg(feature = "wire")]
 pub(super) fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (kind, rest) = bytes.split_first()?;
@@ -186,7 +187,7 @@ pub(super) fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(text).ok()?, rest))
 }
 
-/// The path of the function that holds a body with this type name.
+/// Returns the path of the function that contains a body with this type name.
 ///
 /// The body is the closure itself, or an async block inside the closure that an `async fn` is.
 fn function_path(mut path: &str) -> &str {
@@ -196,15 +197,17 @@ fn function_path(mut path: &str) -> &str {
     path
 }
 
-/// Whether the path may be that of another function, so that it names none beyond this process.
+/// Returns whether the path may be that of another function, so that it identifies none outside of
+/// this process.
 ///
 /// All closures of a function have one name. And two functions can have one path: in two blocks of
-/// one function, or in two versions of one crate. The first that is met in a process has the path.
+/// one function, or in two versions of one crate. The first one that is encoded in a process owns the
+/// path.
 fn is_ambiguous(id: TypeId, path: &str) -> bool {
     path.contains("{{") || owner(path, id) != id
 }
 
-/// The function that was first met under a path.
+/// Returns the function that owns a path: `id` if the path has no owner yet.
 fn owner(path: &str, id: TypeId) -> TypeId {
     static OWNERS: RwLock<BTreeMap<String, TypeId>> = RwLock::new(BTreeMap::new());
     let known = OWNERS.read().ignore_poison().get(path).copied();

@@ -1,4 +1,4 @@
-//! Sets as part of a key.
+//! Sets as a part of keys.
 
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
@@ -8,8 +8,8 @@ use crate::key::{Encoder, KeyBytes};
 /// Serializes a set in an order that depends on its elements alone, for
 /// `#[serde(serialize_with = "vayu::sorted_set")]`.
 ///
-/// Serde hands a `HashSet` over as a sequence in the order of its table, so two equal sets inside
-/// an argument may give two keys. Sets that are arguments themselves need no help.
+/// Serde serializes a `HashSet` as a sequence in iteration order, so two equal sets inside an argument
+/// may result in two keys. A set that is itself an argument does not need this.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ where
         Encoder::new(&mut encoded).value(element).map_err(S::Error::custom)?;
         sorted.push((encoded, element));
     }
-    // Elements that are written alike are still as many as they are.
+    // Elements with the same encoding are all kept.
     sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
     serializer.collect_seq(sorted.iter().map(|(_, element)| element))
 }

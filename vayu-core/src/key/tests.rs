@@ -8,7 +8,7 @@ fn encoded_arguments(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
     Key::new("p", value).expect("a key").encoded_arguments().to_vec()
 }
 
-/// All of these are different, whatever they are compared with.
+/// Checks that no two of these encodings are equal.
 fn all_different(materials: &[(&str, Vec<u8>)]) {
     for (index, (name, one)) in materials.iter().enumerate() {
         for (other, two) in &materials[index + 1..] {
@@ -293,7 +293,7 @@ mod properties {
 
     use super::*;
 
-    /// Any value that serde can be told.
+    /// A value of the serde data model.
     #[derive(Debug, Clone, PartialEq)]
     enum Tree {
         Unit,
@@ -304,7 +304,7 @@ mod properties {
         U128(u128),
         F64(u64),
         Char(char),
-        /// A byte in the compact form, and a text in the readable one.
+        /// A byte in the compact form, and a string in the readable one.
         TwoForms(u8, String),
         Text(String),
         Bytes(Vec<u8>),
@@ -346,7 +346,7 @@ mod properties {
                     let byte =
                         |value: &Self| if let Self::U8(byte) = value { Some(*byte) } else { None };
                     if let Some(bytes) = values.iter().map(byte).collect::<Option<Vec<u8>>>() {
-                        // Each in one go or one by one: it makes no difference.
+                        // At once or one by one: the encoding is the same.
                         if bytes.len() % 2 == 0 {
                             return bytes.serialize(serializer);
                         }
@@ -412,7 +412,7 @@ mod properties {
         #[test]
         fn no_encoding_goes_on_as_another_value(one in trees(), two in trees()) {
             let (one, two) = (encoded_arguments(&one), encoded_arguments(&two));
-            // Where the other goes on with its readable form, no value goes on.
+            // A readable form may follow a compact one. It is not another value.
             let goes_on = |rest: &[u8]| rest.first().is_some_and(|&byte| byte != encoder::READABLE);
             prop_assert!(!two.strip_prefix(&one[..]).is_some_and(goes_on));
         }

@@ -1,12 +1,12 @@
-//! The version of a value's meaning, as a part of a key.
+//! Versions as a part of keys.
 //!
-//! It stands in front of everything else, so that the rest is what it is without one.
+//! In an encoded key, the version comes before everything else.
 
 use std::fmt;
 
 use crate::key::{KeyBytes, builder};
 
-/// The first byte of the material of a key with a version.
+/// The first byte of an encoded key with a version.
 const VERSION: u8 = b'V';
 
 /// Longer versions have their length in eight more bytes.
@@ -52,7 +52,7 @@ impl<T: KeyVersion + ?Sized> KeyVersion for &T {
     }
 }
 
-/// Begins material with a version.
+/// Begins an encoded key with a version.
 #[inline(always)]
 pub(super) fn begin(encoded: &mut KeyBytes, version: &str) {
     encoded.push(VERSION);
@@ -72,7 +72,7 @@ pub(super) const fn length(version: &str) -> usize {
     version.len() + if version.len() < LONG as usize { 2 } else { 10 }
 }
 
-/// Splits material into its version, if it has one, and the rest.
+/// Splits an encoded key into its version, if it has one, and the rest.
 pub(super) fn split(encoded: &[u8]) -> (Option<&str>, &[u8]) {
     let parts = || {
         let (&VERSION, rest) = encoded.split_first()? else { return None };
@@ -90,7 +90,7 @@ pub(super) fn split(encoded: &[u8]) -> (Option<&str>, &[u8]) {
     parts().map_or((None, encoded), |(version, rest)| (Some(version), rest))
 }
 
-/// Returns the material with this version in the place of the one it has, if any.
+/// Returns the encoded key with this version instead of the one it has, if any.
 pub(super) fn replace(encoded: &KeyBytes, version: &str) -> KeyBytes {
     let (_, rest) = split(encoded);
     let mut versioned = KeyBytes::new();
@@ -103,7 +103,7 @@ pub(super) fn replace(encoded: &KeyBytes, version: &str) -> KeyBytes {
     versioned
 }
 
-/// A version as people write it.
+/// A version in the form in which it is displayed.
 pub(super) struct DisplayVersion<'a>(pub(super) &'a str);
 
 impl fmt::Display for DisplayVersion<'_> {

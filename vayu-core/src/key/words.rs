@@ -6,20 +6,20 @@ use crate::key::Key;
 use crate::key::prefix::StaticPrefix;
 
 impl Key {
-    /// The key in `N` words (2 to 6), to compare it with others at once: two keys have the same ones
-    /// only if they are equal. `None` where it does not fit: the encoded arguments may have two bytes
-    /// less than all words but one, and the prefix must be a function or a static text of up to 254
-    /// bytes.
+    /// Returns a short key as `N` words (2 to 6), which compare equal only if the keys are equal.
     ///
-    /// They are valid in this process. Of equal keys one may have other words than another: a function,
-    /// or a static text, may be known at several addresses.
+    /// `None` where it does not fit: the encoded arguments may have two bytes less than all words but
+    /// one, and the prefix must be a function or a static string of up to 254 bytes. The words are valid
+    /// in this process. Equal keys may have different words: a function, or a static string, may have
+    /// several addresses.
     #[inline(always)]
     pub(crate) fn inline_words<const N: usize>(&self) -> Option<[u64; N]> {
         let length = self.encoded.len();
         if length > (N - 1) * size_of::<u64>() - 2 {
             return None;
         }
-        // A text is known by where it is and how long. No function is where a text is.
+        // A static string is identified by its address and one more than its length, a function by its
+        // address and zero.
         let (address, text) = match self.prefix.as_static()? {
             StaticPrefix::Function(function) => (ptr::from_ref(function).addr(), 0),
             StaticPrefix::Text(text) => (text.as_ptr().addr(), u8::try_from(text.len() + 1).ok()?),

@@ -16,7 +16,7 @@ pub struct AnyValue(Repr);
 
 /// A number takes no more space than a reference to it, and no atomic operation to clone. A caller
 /// gets a copy of a string, or one more reference, in the end; a reference count around those would
-/// be incremented and decremented in vain.
+/// be incremented and decremented for nothing.
 ///
 /// The tag has eight bytes, so all is copied in whole words: a load that is wider than the store
 /// before it stalls (store forwarding).
@@ -94,7 +94,7 @@ impl Repr {
         )
     }
 
-    /// The compiler knows `T` and removes all arms but one.
+    /// Returns the value if it is of this type. The compiler knows `T` and removes all arms but one.
     #[inline]
     fn downcast_ref<T: 'static>(&self) -> Option<&T> {
         macro_rules! downcast {

@@ -15,8 +15,7 @@ use crate::serializer::{Serializer, SerializerId};
 /// Bincode 2 in its standard configuration, for values of up to 16 MiB.
 ///
 /// It is no longer maintained (RUSTSEC-2025-0141): [`Postcard`](crate::Postcard) is as small
-/// and as fast. The same types as there are refused, and the same care with changed types is
-/// needed.
+/// and as fast. It refuses the same types, and a changed type needs another `version` here, too.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bincode;
 

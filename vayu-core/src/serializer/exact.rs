@@ -16,12 +16,12 @@ use crate::key::{Encoder, KeyBytes, OrderMode, RecordedOrders};
 /// the canonical encoding, which keys are made of, and which holds both of serde's forms. Values
 /// nested deeper than 128 are refused before they are encoded.
 ///
-/// Sequences and maps must come back in the order in which they were written, unless it has no
-/// meaning: that of a `HashMap` or `HashSet`, or of another type that reads the same bytes in another
-/// order when it reads them again. For these `decode` is called more than once.
+/// Sequences and maps must be decoded in the order in which they were written, unless it has no
+/// meaning: that of a `HashMap` or `HashSet`, or of another type that decodes the same bytes in another
+/// order each time. For these `decode` is called more than once.
 ///
-/// What the `Serialize` of a type does not write cannot be seen: a field under `#[serde(skip)]`, or
-/// which of two variants of an untagged enum it was, when both are written alike.
+/// Data that the `Serialize` of a type does not write is not compared: a field under `#[serde(skip)]`,
+/// or which of two variants of an untagged enum it was, when both are written alike.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! JSON, for entries that people or other programs read.
+//! JSON, for entries that are read by humans or other programs.
 
 use std::error::Error as StdError;
 

@@ -1,4 +1,4 @@
-//! MessagePack, the default of backends that keep bytes.
+//! MessagePack, the default of backends that store bytes.
 
 use std::any::Any;
 use std::mem;
@@ -63,7 +63,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Serializer<T> for MessagePack {
             *buffer = Some(buffer_of(stored)?.to_vec());
         } else if let Some(buffer) = any.downcast_mut::<Option<Bytes>>() {
             let length = buffer_of(stored)?.len();
-            // To split it would cost a block of memory more.
+            // Splitting it would need another allocation.
             let mut whole = mem::take(stored);
             whole.advance(whole.len() - length);
             *buffer = Some(whole);

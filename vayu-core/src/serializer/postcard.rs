@@ -11,10 +11,10 @@ use crate::serializer::{Serializer, SerializerId};
 
 /// Postcard: compact, and faster than [`MessagePack`](crate::MessagePack).
 ///
-/// It is for types that say what comes next: a type under `#[serde(untagged)]`,
-/// `#[serde(tag = "..")]`, `#[serde(flatten)]` or `skip_serializing_if`, and
-/// `serde_json::Value`, cannot be read back and is refused. Fields are told apart by their place,
-/// so a type that gains, loses or reorders fields needs another `version`.
+/// The format is not self-describing: a type under `#[serde(untagged)]`, `#[serde(tag = "..")]`,
+/// `#[serde(flatten)]` or `skip_serializing_if`, and `serde_json::Value`, cannot be read back and is
+/// refused. Fields are identified by their position, so a type that gains, loses or reorders fields
+/// needs another `version`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Postcard;
 

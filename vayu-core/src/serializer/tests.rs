@@ -1,4 +1,4 @@
-//! What the byte formats take, give back and refuse.
+//! Tests of the values that the byte formats round-trip and refuse.
 #![expect(clippy::option_option, reason = "formats that lose one are refused")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -175,7 +175,7 @@ fn truncated_or_flipped_bytes_never_panic() {
             let mut flipped = stored.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let bytes = Bytes::from(flipped);
-            // Whether it decodes is left to chance: the backend's checksum is there for that.
+            // It may decode or not: detecting this is left to the checksum of the backend.
             drop(Serializer::<Tagged>::deserialize(&MessagePack, &bytes));
             drop(Serializer::<Tagged>::deserialize(&Json, &bytes));
         }
@@ -199,7 +199,7 @@ enum Shape {
     Struct { name: String, list: Vec<u16> },
 }
 
-/// The formats that do not say what comes next.
+/// Checks a round trip in the formats that are not self-describing.
 fn round_trip_compact<T: Serialize + DeserializeOwned + PartialEq + Debug + 'static>(value: &T) {
     let (postcard, bincode) = (give_back(&Postcard, value), give_back(&Bincode, value));
     for (name, result) in [("Postcard", postcard), ("Bincode", bincode)] {
@@ -300,12 +300,12 @@ fn bytes_inside_of_values_take_as_many_bytes_where_they_can_be_read_back() {
     stored(&body.iter().copied().collect::<std::collections::VecDeque<u8>>());
     stored(&vec![1_i8; 100]);
 
-    // What is kept for a while before it is known what it is to be.
+    // Values that serde buffers before their type is known.
     stored(&Tagged::Full { bytes: body.clone(), note: None });
     stored(&Flattened { id: 1, page: page.clone() });
     stored(&vec![Either::Bytes(body.clone()), Either::Page { body: body.clone() }]);
 
-    // As it was written before.
+    // Buffers that are written as lists of numbers can be read, too.
     let numbers = encode_as_numbers(&page);
     assert_eq!(Serializer::<Page>::deserialize(&MessagePack, &numbers).ok(), Some(page));
 }
@@ -316,7 +316,7 @@ fn encode_as_numbers<T: Serialize>(value: &T) -> Bytes {
     bytes.into()
 }
 
-/// Whatever comes of it, it comes soon, and without a panic.
+/// Decodes bytes as several types in every format. It may fail, but quickly and without a panic.
 fn decode_as_everything(stored: &Bytes) {
     fn decode<T: Serialize + DeserializeOwned + 'static>(stored: &Bytes) {
         drop(Serializer::<T>::deserialize(&MessagePack, stored));
@@ -342,7 +342,7 @@ enum Tree {
 
 #[test]
 fn hostile_bytes_cost_neither_the_process_nor_much_time() {
-    // Deep nesting in every format, and lengths that nobody has.
+    // Deep nesting in every format, and impossible lengths.
     for byte in [0x00, 0x01, 0x02, 0x7f, 0x80, 0x91, 0xc0, 0xfc, 0xff, b'[', b'{', b'"'] {
         decode_as_everything(&Bytes::from(vec![byte; if cfg!(miri) { 500 } else { 2 << 20 }]));
     }
@@ -361,7 +361,7 @@ fn bincode_length(length: u64) -> Vec<u8> {
     [&[0xfd][..], &length.to_le_bytes()].concat()
 }
 
-/// A value that was stored is damaged in every way that a seeded generator comes upon.
+/// Damages stored values in ways that a seeded generator chooses.
 #[test]
 fn mutated_bytes_never_panic_in_any_format() {
     let value = vec![

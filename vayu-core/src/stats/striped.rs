@@ -1,6 +1,6 @@
 //! Striped counters for events on the hot path.
 //!
-//! A counter that all threads increment is a cache line that all processors fight over. So there are
+//! A counter that all threads increment is a cache line that all processors contend for. So there are
 //! [`STRIPES`] sets of counters on cache lines of their own, as in a `LongAdder`. Each of the first threads
 //! owns a stripe until it ends and increments it by a plain load and store; all further threads share
 //! the last stripe and increment it atomically. The value of a counter is the sum over all stripes.

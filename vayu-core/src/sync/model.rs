@@ -1,4 +1,4 @@
-//! Primitives that model checkers can see into, in the place of those that they cannot.
+//! Primitives made of those of a model checker, in place of the ones that it does not offer.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ impl<T> OnceLock<T> {
     }
 }
 
-/// Wakes all that listen, each once.
+/// An event that wakes each listener once.
 #[derive(Debug)]
 pub(crate) struct Event(Arc<Mutex<Listeners>>);
 
@@ -40,7 +40,7 @@ struct Listeners {
     wakers: Vec<Waker>,
 }
 
-/// A place in the audience of an [`Event`].
+/// A listener of an [`Event`].
 #[derive(Debug)]
 pub(crate) struct EventListener {
     listeners: Arc<Mutex<Listeners>>,
@@ -57,7 +57,7 @@ impl Event {
     }
 }
 
-/// Wakes all that listen.
+/// Wakes all listeners.
 pub(crate) fn notify_all(event: &Event) {
     let wakers = {
         let mut listeners = lock(&event.0);

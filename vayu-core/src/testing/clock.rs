@@ -33,7 +33,7 @@ struct State {
 }
 
 impl ManualClock {
-    /// A clock that shows some time in September 2001.
+    /// Creates a clock that shows a time in September 2001.
     pub fn new() -> Self {
         let now = Timestamp::from_micros(1_000_000_000_000_000);
         Self(Arc::new(Mutex::new(State { now, sleepers: Vec::new() })))
@@ -51,13 +51,13 @@ impl ManualClock {
         state.now = now;
         let sleepers = std::mem::take(&mut state.sleepers);
         drop(state);
-        // Those whose time has not come go back to sleep when they look.
+        // Sleepers that are not due register again when they are polled.
         for (_, waker) in sleepers {
             waker.wake();
         }
     }
 
-    /// How many waits for this clock have not come to their end.
+    /// Returns the number of sleeps on this clock that are pending.
     pub fn sleepers(&self) -> usize {
         self.state().sleepers.len()
     }

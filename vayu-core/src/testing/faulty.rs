@@ -1,4 +1,4 @@
-//! A backend that is wrong on request.
+//! A backend with faults on request.
 
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex};
@@ -13,29 +13,29 @@ use crate::record::Record;
 use crate::serializer::ValueClass;
 use crate::sync::IgnorePoison;
 
-/// A way in which a backend can be wrong.
+/// A fault of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Reads answer an error.
+    /// Reads return an error.
     FailsReads,
     /// Reads panic.
     PanicsInReads,
-    /// Writes answer an error.
+    /// Writes return an error.
     FailsWrites,
     /// Writes panic.
     PanicsInWrites,
-    /// Deletes answer an error.
+    /// Deletes return an error.
     FailsDeletes,
-    /// Writes are acknowledged and forgotten.
+    /// Writes are acknowledged and not stored.
     DropsWrites,
-    /// The first write of a key stays for ever.
+    /// Writes of a key that has a record are acknowledged and not stored.
     KeepsFirstWrite,
-    /// Deletes are acknowledged and nothing happens.
+    /// Deletes are acknowledged and remove nothing.
     DropsDeletes,
-    /// Deletes always say that there was something.
+    /// Deletes always report that there was a record.
     ReportsEveryDelete,
-    /// Keys are cut after 200 bytes, as a file name would be.
+    /// Keys are truncated after 200 characters, as a file name might be.
     TruncatesKeys,
     /// Keys end at the first NUL, as a C string would.
     EndsKeysAtNul,
@@ -53,7 +53,7 @@ pub enum Fault {
     AsyncReadsNone,
     /// Clearing does nothing.
     DropsClear,
-    /// Leases cannot be given back, and say so.
+    /// Leases cannot be released: releasing one returns an error.
     KeepsLeases,
 }
 
@@ -65,12 +65,12 @@ pub struct FaultyBackend<B> {
 }
 
 impl<B: Backend> FaultyBackend<B> {
-    /// A backend without fault, for now.
+    /// Wraps a backend, without a fault at first.
     pub fn new(inner: B) -> Self {
         Self { inner, fault: Arc::default() }
     }
 
-    /// Has this fault from now on, or none.
+    /// Sets the fault from now on, or none.
     pub fn set_fault(&self, fault: impl Into<Option<Fault>>) {
         *self.fault.lock().ignore_poison() = fault.into();
     }
@@ -93,7 +93,7 @@ impl<B: Backend> FaultyBackend<B> {
         } else if self.has(Fault::FoldsKeyCase) {
             text = text.to_lowercase();
         } else if self.has(Fault::JoinsKeyParts) {
-            // The first byte of the material says that a text follows.
+            // The first byte is the kind of the key, and the string follows.
             return Key::from_text("", format!("{prefix}:{}", text.get(1..).unwrap_or_default()));
         } else {
             return key.clone();
@@ -138,7 +138,7 @@ impl<B: Backend> FaultyBackend<B> {
     }
 }
 
-/// A lease that cannot be given back.
+/// A lease that cannot be released.
 struct KeptLease {
     _lease: ManuallyDrop<LeaseGuard>,
 }

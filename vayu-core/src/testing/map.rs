@@ -1,4 +1,4 @@
-//! The simplest backend that is right.
+//! The simplest correct backend.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,8 +16,8 @@ use crate::key::{BuildKeyHasher, Key};
 use crate::record::Record;
 use crate::sync::IgnorePoison;
 
-/// A map behind a mutex, without a limit. It keeps bytes, or whatever `V` is, and the generations of groups
-/// beside them: what shares the map shares both.
+/// A map behind a mutex, without a limit. It stores bytes, or values of another type `V`, and the
+/// generations of groups. Clones share both.
 #[derive(Clone)]
 pub struct MapBackend<V = Bytes> {
     records: Arc<Mutex<Records<V>>>,
@@ -27,7 +27,7 @@ pub struct MapBackend<V = Bytes> {
 
 type Records<V> = HashMap<Key, Record<V>, BuildKeyHasher>;
 
-/// Generations in a map, and how many were renewed.
+/// Generations in a map, and the number of times that one was bumped.
 #[derive(Debug, Default)]
 struct MapGenerations {
     of: Mutex<HashMap<Group, u64>>,
@@ -58,7 +58,7 @@ impl Generations for MapGenerations {
 }
 
 impl<V> MapBackend<V> {
-    /// An empty map whose entries are ruled by this clock.
+    /// Creates an empty map with this clock.
     pub fn with_clock(clock: impl Clock) -> Self {
         Self { records: Arc::default(), generations: Arc::default(), clock: Arc::new(clock) }
     }
@@ -118,7 +118,7 @@ impl<V: Clone + Send + Sync + 'static> Backend for MapBackend<V> {
         Ok(())
     }
 
-    /// The generations stay when the map is cleared.
+    /// Returns the generations, which stay when the map is cleared.
     fn sharing(&self) -> Sharing<'_, V> {
         Sharing::none().with_generations(&*self.generations)
     }

@@ -23,14 +23,14 @@ use crate::serializer::{Serializer, ValueClass};
 use crate::sync::block_on;
 use crate::testing::ManualClock;
 
-/// Makes the conformance tests of a backend: one `#[test]` for each property that the engine
+/// Generates the conformance tests of a backend: one `#[test]` for each property that the engine
 /// relies on, for sync and async callers, on the backend itself and through `Arc<dyn Backend>`.
 ///
-/// It is given a name for the module of the tests, a serializer that fits the backend and can
-/// store `Vec<u8>`, and a function that opens an empty backend. That function is handed the
-/// [`ManualClock`] that the backend must answer from [`Backend::clock`] and use for whatever it
-/// expires by itself, and answers a guard and the backend; the guard (a temporary directory, a
-/// server) is dropped after the test.
+/// The arguments are a name for the module of the tests, a serializer that fits the backend and can
+/// store `Vec<u8>`, and a function that opens an empty backend. That function receives the
+/// [`ManualClock`] that the backend must return from [`Backend::clock`] and use for its own expiry,
+/// and returns a guard and the backend; the guard (a temporary directory, a server) is dropped after
+/// the test.
 ///
 /// # Examples
 ///
@@ -43,13 +43,13 @@ use crate::testing::ManualClock;
 /// # fn main() {}
 /// ```
 ///
-/// # A place that outlives the process
+/// # A location that outlives the process
 ///
-/// Given as `reopen`, one more function opens the same place again, as another process does: it gets a
-/// reference to the guard and the clock. Then it is tested, too, that entries and invalidations survive
-/// that, that clearing never lets a generation return to an earlier value, and that
-/// [`Backend::is_in_process`] is true if and only if nothing survives. Every backend should have these
-/// tests: one in memory opens an empty one again.
+/// The optional function `reopen` opens the same location again, as another process does: it receives
+/// a reference to the guard, and the clock. The tests then also check that entries and invalidations
+/// survive that, that clearing never lets a generation return to an earlier value, and that
+/// [`Backend::is_in_process`] is `true` if and only if nothing survives. Every backend should have
+/// these tests: for one in memory, `reopen` opens an empty one.
 ///
 /// ```
 /// use vayu_core::MessagePack;
@@ -175,12 +175,12 @@ macro_rules! backend_tests {
     };
 }
 
-/// Whether a property is tried through the sync or through the async methods.
+/// The methods through which a property is checked: sync or async.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Through `read`, `write`, `delete` and `clear`.
     Sync,
-    /// Through their async twins.
+    /// Through the async versions of these.
     Async,
 }
 
@@ -198,17 +198,17 @@ pub fn open<G, B>(clock: &ManualClock, open: impl FnOnce(ManualClock) -> (G, B))
     open(clock.clone())
 }
 
-/// The backend as it is.
+/// Returns the backend itself.
 pub fn plain<B: Backend>(backend: B) -> B {
     backend
 }
 
-/// The backend as a trait object.
+/// Returns the backend as a trait object.
 pub fn erased<B: Backend>(backend: B) -> Arc<dyn Backend<Stored = B::Stored>> {
     Arc::new(backend)
 }
 
-/// Threads and rounds of the properties that are about concurrency.
+/// The number of threads in tests of concurrency, and below the number of rounds.
 const THREADS: usize = 4;
 const ROUNDS: usize = if cfg!(miri) { 4 } else { 500 };
 
@@ -220,7 +220,7 @@ where
     B: Backend,
     S: Serializer<Vec<u8>, Stored = B::Stored> + Clone,
 {
-    /// A backend whose entries are ruled by this clock.
+    /// Creates a harness for a backend that uses this clock.
     pub fn new(backend: B, clock: ManualClock, serializer: S, mode: Mode) -> Self {
         Self { backend: Arc::new(backend), clock, serializer, mode }
     }
@@ -268,7 +268,7 @@ where
     }
 }
 
-/// What came of asking for the lease of a key, where there are leases.
+/// The result of trying to acquire the lease of a key: `None` where there are no leases.
 #[derive(Debug)]
 enum LeaseState {
     None,
@@ -319,12 +319,12 @@ macro_rules! properties {
 }
 
 properties! {
-    /// Nothing is found where nothing was written.
+    /// Checks that a key that was never written reads as `None`.
     fn absent_key_reads_as_none(harness) {
         assert_eq!(harness.read(&key("absent")), None);
     }
 
-    /// The value, the times and the stamps of a record come back.
+    /// Checks that the value, the times and the stamps of a record are read back.
     fn record_is_read_back_whole(harness) {
         let stale_until = harness.clock.now().saturating_add(10 * MINUTE);
         let written = harness.record(b"value").with_stale_until(stale_until);
@@ -338,7 +338,7 @@ properties! {
         assert_eq!(harness.read(&key("whole")).as_deref(), Some(&b"value"[..]));
     }
 
-    /// The last write wins, with its value and its times.
+    /// Checks that the last write wins, with its value and its times.
     fn second_write_replaces_the_first(harness) {
         harness.write(&key("twice"), b"a longer first value");
         harness.clock.advance(Duration::from_secs(1));
@@ -348,7 +348,7 @@ properties! {
         assert_eq!(found.created(), harness.clock.now());
     }
 
-    /// A deleted key is gone, and no other with it.
+    /// Checks that a deleted key reads as `None`, and another one does not.
     fn deleted_key_reads_as_none(harness) {
         harness.write(&key("deleted"), b"value");
         harness.write(&key("kept"), b"value");
@@ -357,7 +357,7 @@ properties! {
         assert_eq!(harness.read(&key("kept")).as_deref(), Some(&b"value"[..]));
     }
 
-    /// Deleting answers whether there was something.
+    /// Checks that a delete returns whether there was a record.
     fn delete_says_whether_there_was_something(harness) {
         assert!(!harness.delete(&key("key")), "there was nothing yet");
         harness.write(&key("key"), b"value");
@@ -365,7 +365,7 @@ properties! {
         assert!(!harness.delete(&key("key")), "there is nothing any more");
     }
 
-    /// A cache over the backend serves an entry until just before its ttl is over.
+    /// Checks that a cache over the backend serves an entry until just before its ttl is over.
     fn expired_entry_is_not_served(harness) {
         let cache = Cache::<Arc<B>, ()>::with_backend(Arc::clone(&harness.backend))
             .with_serializer(harness.serializer.clone());
@@ -380,7 +380,7 @@ properties! {
         assert_eq!(get(), None, "at its end");
     }
 
-    /// An expired record stays as long as it may be served stale.
+    /// Checks that an expired record is kept as long as it may be served stale.
     fn entry_is_kept_as_long_as_it_may_be_served_stale(harness) {
         let stale_until = harness.clock.now().saturating_add(10 * MINUTE);
         let record = harness.record(b"value").with_stale_until(stale_until);
@@ -391,7 +391,7 @@ properties! {
         assert_eq!(harness.read(&key("stale")).as_deref(), Some(&b"value"[..]));
     }
 
-    /// An entry without an end outlives a century.
+    /// Checks that an entry without expiry is kept for a century.
     fn entry_that_never_expires_is_kept(harness) {
         let stored = harness.serializer.serialize(&b"value".to_vec()).expect("encode");
         let record = Record::new(stored, harness.clock.now(), Timestamp::NEVER);
@@ -402,7 +402,7 @@ properties! {
         assert_eq!(found.expires(), Timestamp::NEVER);
     }
 
-    /// Keys that file systems, C strings and joined texts confuse are different entries.
+    /// Checks that keys that file systems, C strings and joined strings confuse are different entries.
     fn unusual_keys_are_all_different(harness) {
         let keys: Vec<Key> = unusual_texts().iter().map(|text| key(text)).collect();
         for (index, key) in keys.iter().enumerate() {
@@ -417,7 +417,7 @@ properties! {
         }
     }
 
-    /// `a:b` + `c` is not `a` + `b:c`.
+    /// Checks that `a:b` + `c` is not `a` + `b:c`.
     fn prefix_and_text_are_kept_apart(harness) {
         let (one, two) = (Key::from_text("a:b", "c"), Key::from_text("a", "b:c"));
         harness.write(&one, b"one");
@@ -426,7 +426,7 @@ properties! {
         assert_eq!(harness.read(&one).as_deref(), Some(&b"one"[..]));
     }
 
-    /// Empty values, small ones and one of a mebibyte.
+    /// Checks empty values, small ones and one of a mebibyte.
     fn values_of_all_sizes_are_read_back(harness) {
         let largest = if cfg!(miri) { 300 } else { 1 << 20 };
         for size in [0, 1, 80, largest / 2, largest] {
@@ -437,7 +437,8 @@ properties! {
         }
     }
 
-    /// `read_now` and `read_optimistic` return what `read` returns, whatever the class of the value.
+    /// Checks that `read_now` and `read_optimistic` return what `read` returns, whatever the class of the
+    /// value.
     fn reading_without_blocking_returns_the_same(harness) {
         let (present, absent) = (key("present"), key("absent"));
         harness.write(&present, b"value");
@@ -455,7 +456,7 @@ properties! {
         }
     }
 
-    /// While writers replace a value, readers see one that was written, whole.
+    /// Checks that readers get a whole value that was written, while writers replace it.
     fn readers_never_see_a_part_of_a_value(harness) {
         let key = key("shared");
         let value = |writer: u8, size: usize| vec![writer; size];
@@ -487,7 +488,7 @@ properties! {
         });
     }
 
-    /// No write is lost among writes of other keys.
+    /// Checks that no write is lost among writes of other keys.
     fn writers_of_different_keys_do_not_disturb_each_other(harness) {
         let keys_of = |writer: usize| (0..ROUNDS / 4).map(move |n| format!("{writer}/{n}"));
         thread::scope(|scope| {
@@ -504,7 +505,7 @@ properties! {
         }
     }
 
-    /// Once a delete has returned, no earlier write is seen any more.
+    /// Checks that no earlier write is visible once a delete has returned.
     fn no_write_comes_back_after_a_delete(harness) {
         thread::scope(|scope| {
             for writer in 0..THREADS {
@@ -528,7 +529,7 @@ properties! {
         assert_eq!(harness.read(&shared), None);
     }
 
-    /// Clearing forgets everything, or says that it cannot.
+    /// Checks that clearing removes everything, or returns [`ErrorKind::Unsupported`].
     fn cleared_backend_is_empty(harness) {
         harness.write(&key("one"), b"value");
         harness.write(&key("two"), b"value");
@@ -546,7 +547,7 @@ properties! {
         }
     }
 
-    /// A lease is its holder's alone, for one key, and can be taken again once it was given back.
+    /// Checks that a lease has one holder, is for one key, and can be acquired again after its release.
     fn lease_that_was_given_back_is_granted_again(harness) {
         for _ in 0..3 {
             let LeaseState::Ours(lease) = harness.lease(&key("leased")) else {
@@ -564,7 +565,7 @@ properties! {
         assert_eq!(harness.read(&key("leased")).as_deref(), Some(&b"value"[..]));
     }
 
-    /// A lease that is dropped can be taken again soon.
+    /// Checks that a lease that was dropped can be acquired again soon.
     fn lease_that_was_dropped_is_granted_again(harness) {
         let LeaseState::Ours(lease) = harness.lease(&key("dropped")) else { return };
         drop(lease);

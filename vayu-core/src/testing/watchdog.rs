@@ -1,4 +1,4 @@
-//! A bound on the time that a test may hang.
+//! A time limit for tests.
 
 use std::panic::resume_unwind;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 /// Runs a test on a thread of its own and panics when it takes longer than `limit`.
 ///
-/// The limit is there to end what hangs. It is no measure of speed: give it ten times what the
+/// The limit ends a test that hangs. It is not a measure of speed: set it to ten times what the
 /// slowest machine needs.
 ///
 /// # Panics
 ///
-/// When the test does, or when it takes too long. Its thread is then left behind.
+/// When the test panics, or when it takes too long. Its thread then goes on.
 pub fn watchdog<T: Send + 'static>(
     limit: Duration,
     test: impl FnOnce() -> T + Send + 'static,
@@ -22,7 +22,7 @@ pub fn watchdog<T: Send + 'static>(
     let thread = thread::Builder::new()
         .name(name)
         .spawn(move || {
-            // Where nobody listens any more, the time was over.
+            // This fails if the time limit was exceeded.
             let _ = done.send(test());
         })
         .expect("a thread for the test");

@@ -13,7 +13,7 @@ use crate::serializer::SerializerId;
 /// The number of bytes of a header.
 pub const HEADER_LENGTH: usize = 80;
 
-/// Not text, and corrupted by conversions of line ends or to seven bits, as that of PNG.
+/// The magic number. Like that of PNG, it is changed by conversions of line ends or to seven bits.
 const MAGIC: [u8; 8] = *b"\x89VYU\r\n\x1a\n";
 const MAJOR: u8 = 1;
 /// A flag of the upper half must be understood, one of the lower half may be ignored.

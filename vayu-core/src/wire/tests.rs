@@ -1,4 +1,4 @@
-//! What an entry gives back, and what it does not believe.
+//! Tests of the round trip of entries, and of the rejection of corrupt ones.
 #![expect(clippy::cast_possible_truncation, reason = "bytes of all values are wanted")]
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn record(value: impl Into<Bytes>) -> Record<Bytes> {
         .with_serializer(SerializerId::MESSAGE_PACK)
 }
 
-/// Keys and values of all kinds and lengths, the same in every run.
+/// Returns keys and values of all kinds and lengths, the same in every run.
 fn samples(count: usize) -> impl Iterator<Item = (Key, WireKey, Record<Bytes>)> {
     (0..count).map(|n| {
         let value: Vec<u8> = (0..n * 3 % 97).map(|at| (at * 31 + n) as u8).collect();
@@ -34,7 +34,7 @@ fn samples(count: usize) -> impl Iterator<Item = (Key, WireKey, Record<Bytes>)> 
     })
 }
 
-/// How many entries are damaged in every way, unless `VAYU_ENTRIES` says otherwise.
+/// Returns the number of entries that are damaged in every way, from `VAYU_ENTRIES` if it is set.
 fn entries() -> usize {
     match std::env::var("VAYU_ENTRIES") {
         Ok(entries) => entries.parse().expect("VAYU_ENTRIES is a number"),
@@ -43,7 +43,7 @@ fn entries() -> usize {
     }
 }
 
-/// The same header with other bytes and the right checksums.
+/// Changes the bytes of an entry and corrects both checksums.
 fn resealed(mut bytes: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     change(&mut bytes);
     let mut header = crc32fast::Hasher::new();

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{END, ENTRY, EncodeError, Encoder, FIELD};
 use crate::key::KeyBytes;
 
-/// Parts that are written in the order of their encoding, not of their arrival.
+/// Parts that are written in the order of their encoding, not in the order in which they are pushed.
 pub(crate) struct SortedParts<'e, 'a> {
     encoder: &'e mut Encoder<'a>,
     tag: u8,
@@ -17,7 +17,7 @@ pub(crate) struct SortedParts<'e, 'a> {
 /// An element, or an entry of a map.
 struct Part {
     bytes: KeyBytes,
-    /// How many of the bytes it is sorted by: those of a whole element, or of the key of an entry.
+    /// The number of leading bytes to sort by: all of an element, or the key of an entry.
     key: usize,
 }
 
@@ -28,12 +28,12 @@ impl Part {
 }
 
 impl<'e, 'a> SortedParts<'e, 'a> {
-    /// Parts whose order has no meaning.
+    /// Creates a list of parts whose order has no meaning.
     pub(super) fn new(tag: u8, encoder: &'e mut Encoder<'a>) -> Self {
         Self { encoder, tag, encoded: Vec::new(), is_recorded: false }
     }
 
-    /// Parts whose order is noted, unless they are those of a hash table.
+    /// Creates a list of parts whose order is recorded, unless they are those of a hash table.
     pub(super) fn of_unknown_order(tag: u8, encoder: &'e mut Encoder<'a>, is_table: bool) -> Self {
         Self { is_recorded: !is_table, ..Self::new(tag, encoder) }
     }
@@ -59,8 +59,8 @@ impl<'e, 'a> SortedParts<'e, 'a> {
         encode(&mut self.encoder.sub_encoder(&mut part.bytes))
     }
 
-    /// Parts with one key stay in the order of their arrival: what has a key twice is not a map but
-    /// a list that is written as one.
+    /// Writes the parts, sorted by key. Parts with equal keys stay in the order in which they were pushed:
+    /// a map that has a key twice is a list that is written as a map.
     pub(super) fn finish(mut self) {
         let written = self.order();
         self.encoded.sort_by(|one, other| one.key().cmp(other.key()));
@@ -76,7 +76,7 @@ impl<'e, 'a> SortedParts<'e, 'a> {
         self.encoder.tag(END);
     }
 
-    /// A digest of the parts in the order that they have now, if it is wanted.
+    /// Returns a digest of the parts in their current order, if orders are recorded.
     fn order(&self) -> Option<u128> {
         let is_wanted = self.is_recorded && self.encoder.order.is_recorded();
         is_wanted.then(|| {

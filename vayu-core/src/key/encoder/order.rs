@@ -1,20 +1,20 @@
-//! Whether the order counts in which elements and entries are written.
+//! The significance of the order in which elements and entries are written.
 
 use std::any::type_name;
 use std::collections::HashSet;
 
-/// In which sequences and maps the order counts.
+/// The sequences and maps whose order is significant.
 pub(crate) enum OrderMode<'a> {
-    /// In a key: in sequences it counts, in maps it does not.
+    /// Sequences, but not maps: the mode of keys.
     Key,
-    /// It counts wherever it is not that of a hash table.
+    /// All that are not hash tables.
     AsWritten,
-    /// It counts nowhere, and is noted.
+    /// None. The orders are recorded.
     Recorded(&'a mut RecordedOrders),
 }
 
 /// The orders in which the contents of a value were written: for each sequence and map that is not
-/// known to be a hash table, a digest of what is in it, and one of that in the order of its arrival.
+/// known to be a hash table, a digest of its sorted contents, and one of its contents as written.
 pub(crate) type RecordedOrders = HashSet<(u128, u128)>;
 
 impl OrderMode<'_> {
@@ -26,7 +26,7 @@ impl OrderMode<'_> {
         }
     }
 
-    /// Whether this is a hash table, where that makes a difference.
+    /// Returns whether `I` is a hash table. In a key, where that makes no difference, it returns `false`.
     #[inline]
     pub(super) fn is_table<I>(&self) -> bool {
         !matches!(self, Self::Key) && is_hash_table(type_name::<I>())
@@ -57,9 +57,9 @@ impl OrderMode<'_> {
     }
 }
 
-/// Whether a type with this name iterates in an order of its own: a `HashMap` or `HashSet` of the
-/// standard library or of another one, or a reference to one. What is not known by its name is
-/// found by how it is read (see [`encode_checked`](crate::encode_checked)).
+/// Returns whether a type with this name is a hash table: a `HashMap` or `HashSet` of the standard
+/// library or of another one, or a reference to one. Types with other names are detected by decoding
+/// them repeatedly (see [`encode_checked`](crate::encode_checked)).
 fn is_hash_table(name: &str) -> bool {
     let path = name.trim_start_matches('&').split('<').next().unwrap_or_default();
     // A slice, an array or a tuple of hash tables is not one.

@@ -1,4 +1,4 @@
-//! Numbers, texts and the like: what always has an encoding, made by code that is ours alone.
+//! Numbers, strings and the like: values whose encoding cannot fail and does not run code of users.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -10,26 +10,25 @@ use super::{
 };
 use crate::key::KeyBytes;
 
-/// A value that is encoded without asking serde, in the form that it has there.
+/// A value that is encoded without serde, to the same bytes as with serde.
 ///
-/// Nothing of that can fail, so the key of a call of numbers needs no place in memory until it is
-/// whole.
+/// Encoding cannot fail, so the key of a call with numbers need not be in memory until it is complete.
 pub trait DirectEncode {
     /// Appends the encoding.
     fn encode(&self, out: &mut KeyBytes);
 }
 
-/// A number, a `bool` or a `char`: a tag, and always as many bytes.
+/// A number, a `bool` or a `char`, encoded as a tag and a fixed number of bytes.
 pub trait Primitive: DirectEncode + Copy {
-    /// What its encoding starts with.
+    /// The tag that the encoding starts with.
     const TAG: u8;
-    /// How many bytes follow.
+    /// The number of bytes that follow.
     const SIZE: usize;
 
-    /// These bytes in a number, the first one lowest, and zeros above them.
+    /// Returns these bytes as a number, the first one lowest, padded with zeros.
     fn to_bits_128(self) -> u128;
 
-    /// Appends them, without the tag.
+    /// Appends the bytes, without the tag.
     #[inline(always)]
     fn push_bytes(self, out: &mut KeyBytes) {
         let bits = self.to_bits_128();
@@ -41,7 +40,7 @@ pub trait Primitive: DirectEncode + Copy {
         }
     }
 
-    /// Appends those of all of them, by way of a small buffer.
+    /// Appends the bytes of all values, through a small buffer.
     #[inline]
     fn push_all(values: &[Self], out: &mut KeyBytes) {
         let mut buffer = [0; 256];
@@ -126,7 +125,7 @@ wide_number_is_direct! {
     u128: U128 by u128::from;
 }
 
-/// As serde has them: the same on every machine.
+/// Encoded with 64 bits, as in serde: the same on every machine.
 macro_rules! size_is_direct {
     ($($size:ty as $number:ty;)*) => {$(
         impl DirectEncode for $size {
@@ -189,7 +188,7 @@ impl<T: Primitive> DirectEncode for Vec<T> {
     }
 }
 
-/// A tuple: in serde it cannot be told from one. Each element has its tag.
+/// An array is a tuple: serde does not distinguish the two. Each element has its tag.
 impl<T: Primitive, const N: usize> DirectEncode for [T; N] {
     #[inline]
     fn encode(&self, out: &mut KeyBytes) {
@@ -230,7 +229,7 @@ impl<T: DirectEncode + ToOwned + ?Sized> DirectEncode for Cow<'_, T> {
     }
 }
 
-/// Length-prefixed bytes. The length is LEB128: seven bits a byte, lowest first.
+/// Appends length-prefixed bytes. The length is LEB128: seven bits a byte, lowest first.
 #[inline]
 pub(super) fn write_len_prefixed(out: &mut KeyBytes, bytes: &[u8]) {
     let mut length = bytes.len();

@@ -1,4 +1,4 @@
-//! Numbers of one type that follow each other in a sequence.
+//! Runs: numbers of one type that follow each other in a sequence.
 
 use serde::ser::{Impossible, Serialize, Serializer};
 
@@ -9,11 +9,11 @@ use crate::key::KeyBytes;
 /// The run that is being written, if any.
 #[derive(Debug, Default)]
 pub(super) struct Run {
-    /// What it is made of. No value has the tag 0.
+    /// The tag of its values. It is 0, which is not the tag of a value, while there is no run.
     tag: u8,
-    /// How many values it has.
+    /// The number of its values.
     count: u32,
-    /// Where it is written how many they are.
+    /// The position of the count in the output.
     place: usize,
 }
 
@@ -45,14 +45,14 @@ impl Run {
     }
 }
 
-/// What all the elements of a sequence are, known by their type.
+/// The primitive type of all elements of a sequence.
 pub(super) struct ElementType {
     tag: u8,
     size: usize,
 }
 
 impl ElementType {
-    /// `None` for elements that are not numbers or the like.
+    /// Returns the type of elements `T`: `None` if it is not a primitive or a reference to one.
     #[inline]
     pub(super) fn of<T>() -> Option<Self> {
         macro_rules! is_one_of {
@@ -85,7 +85,7 @@ impl ElementType {
         run.begin(self.tag, out);
         let first = first.serialize(Bits)?;
         out.extend_from_slice(&first.to_le_bytes()[..self.size]);
-        // What the compiler knows to be a number is one without a question.
+        // The type is a primitive, so serializing it does not fail.
         let bits = items.map(|item| item.serialize(Bits).unwrap_or_default());
         let start = out.len() - self.size;
         match self.size {
@@ -101,7 +101,7 @@ impl ElementType {
     }
 }
 
-/// Appends the lowest bytes of each, by way of a small buffer.
+/// Appends the lowest bytes of each number, through a small buffer.
 fn extend<const SIZE: usize>(mut bits: impl Iterator<Item = u128>, out: &mut KeyBytes) {
     let mut buffer = [0; 256];
     loop {
@@ -119,7 +119,7 @@ fn extend<const SIZE: usize>(mut bits: impl Iterator<Item = u128>, out: &mut Key
     }
 }
 
-/// Takes the bits of a number, a `bool` or a `char`.
+/// A serializer that returns the bits of a number, a `bool` or a `char`.
 struct Bits;
 
 macro_rules! take_bits {

@@ -1,4 +1,4 @@
-//! One value has one key, whichever way it takes into the encoder.
+//! Tests that a value has the same key, whichever way it is encoded.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use super::*;
 #[allow(unused_imports, reason = "as in the expansion of the attribute")]
 use crate::attribute::{AnyPart as _, ExclusiveKind as _, Part};
 
-/// The key of a call with one argument, as the attribute makes it: by the type of the argument.
+/// Builds the key of a call with one argument as the attribute does: by the type of the argument.
 macro_rules! by_type {
     ($value:expr) => {{
         let mut builder = KeyBuilder::arguments();
@@ -24,12 +24,12 @@ macro_rules! by_type {
     }};
 }
 
-/// The same for an argument of which nothing is known but that it is `Serialize`.
+/// Builds the same key for an argument that is only known to be `Serialize`.
 fn by_serde(value: impl Serialize) -> Key {
     by_type!(value)
 }
 
-/// Writes its elements one by one.
+/// A sequence that is written one element at a time.
 #[derive(Serialize)]
 #[serde(transparent)]
 struct OneByOne<'a, T: Serialize>(#[serde(serialize_with = "one_by_one")] &'a [T]);
@@ -40,7 +40,7 @@ fn one_by_one<T: Serialize, S: Serializer>(values: &[T], to: S) -> Result<S::Ok,
     sequence.end()
 }
 
-/// Writes its elements one by one as a tuple, of any length.
+/// A tuple of any length that is written one element at a time.
 struct AsTuple<'a, T>(&'a [T]);
 
 impl<T: Serialize> Serialize for AsTuple<'_, T> {
@@ -83,7 +83,7 @@ macro_rules! ways_of {
             let other = [OneByOne(&values), OneByOne(&[]), OneByOne(&values)];
             prop_assert_eq!(by_serde(two), by_serde(OneByOne(&other)));
 
-            // An array is a tuple, with each tag.
+            // An array is a tuple: each element has its tag.
             let mut array: [$type; 150] = std::array::from_fn(|_| values.first().copied().unwrap_or_default());
             array[..values.len()].copy_from_slice(&values);
             prop_assert_eq!(by_type!(array), by_serde(AsTuple(&array)));
@@ -161,7 +161,7 @@ fn runs_of_other_types_or_lengths_are_told_apart() {
         vec![U8(0), Nothing(None)],
         vec![U8(0), U16(0), U8(0)],
         vec![U8(0), U8(0), U16(0)],
-        // The bytes of a run that look like what ends it and what comes after it.
+        // Runs whose bytes look like the end of the run and a value after it.
         vec![9_u8, 137, 1, 0, 0, 0, 0],
         vec![vec![9_u8], vec![0, 25]],
         vec![vec![9_u8, 0, 25], vec![]],
@@ -172,7 +172,7 @@ fn runs_of_other_types_or_lengths_are_told_apart() {
     alike(vec![], &[]);
 }
 
-/// Writes a byte in one form and a text in the other one.
+/// A byte in the compact form, and a string in the readable one.
 struct Both(u8, &'static str);
 
 impl Serialize for Both {
@@ -197,7 +197,7 @@ fn elements_in_two_forms_are_told_apart_from_those_in_one() {
         Both(0, ""),
         0_u8,
     ]);
-    // What does not ask is not told, and costs what it did.
+    // A value that does not call `is_human_readable` is written in one form.
     assert_eq!(encoded_arguments(&0_u8), [b'A', 9, 0]);
     assert_eq!(encoded_arguments(&Both(0, "a")), [b'A', 9, 0, 34, 17, 1, b'a']);
     let key = Key::new("p", &(Both(0, "a"), 1_u8)).expect("a key");
@@ -232,7 +232,7 @@ fn form_that_fails_or_panics_leaves_nothing_behind() {
             to.serialize_unit()
         }
     }
-    /// Goes on where an element failed.
+    /// A sequence that continues after an element has failed.
     struct Goes;
     impl Serialize for Goes {
         fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,4 @@
-//! The properties of a backend whose place is opened again.
+//! The properties of a backend whose location is opened again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::serializer::Serializer;
 use crate::sync::block_on;
 use crate::testing::ManualClock;
 
-/// A backend under test, and the way to open its place again.
+/// A backend under test, and a function that opens its location again.
 pub struct Reopening<'a, B, S> {
     first: B,
     again: Box<dyn Fn() -> B + 'a>,
@@ -21,7 +21,7 @@ pub struct Reopening<'a, B, S> {
     mode: Mode,
 }
 
-/// Opens the place of a backend again.
+/// Opens the location of a backend again.
 pub fn reopen<G, B>(
     place: &G,
     clock: &ManualClock,
@@ -35,7 +35,7 @@ where
     B: Backend,
     S: Serializer<Vec<u8>, Stored = B::Stored> + Clone,
 {
-    /// A backend that is open, and what opens its place again.
+    /// Creates this from an open backend and a function that opens its location again.
     pub fn new(first: B, again: impl Fn() -> B + 'a, serializer: S, mode: Mode) -> Self {
         Self { first, again: Box::new(again), serializer, mode }
     }
@@ -96,7 +96,7 @@ impl<B, S> fmt::Debug for Reopening<'_, B, S> {
     }
 }
 
-/// Entries survive if and only if the backend says that they are not in this process.
+/// Checks that entries survive if and only if the backend says that they are not in this process.
 ///
 /// # Panics
 ///
@@ -119,8 +119,8 @@ where
     }
 }
 
-/// What was invalidated is served by nothing that opens the place later. Where the backend cannot keep
-/// that, invalidating is an error.
+/// Checks that invalidated entries are not served after the location is opened again. A backend that
+/// cannot guarantee that must return an error when a group is invalidated.
 ///
 /// # Panics
 ///
@@ -153,7 +153,8 @@ where
     }
 }
 
-/// A generation has no value twice, whatever is cleared or opened again.
+/// Checks that a generation never returns to an earlier value when the backend is cleared or opened
+/// again.
 ///
 /// # Panics
 ///
@@ -188,7 +189,7 @@ where
         let now = reopening.generation(&backend, group);
         assert!(!past.contains(&now), "round {round}: opening brought an earlier one back");
     }
-    // What was computed under an earlier generation, and is written late, is not served.
+    // A value that was computed under an earlier generation, and is written late, is not served.
     let cache = Cache::<Arc<B>, ()>::with_backend(Arc::new(backend))
         .with_serializer(reopening.serializer.clone());
     let key = key("late").with_tags(["late"]);

@@ -1,4 +1,4 @@
-//! Which property catches which fault.
+//! Tests that every fault is caught by the property that it violates.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use crate::{AnyValue, ByReference, Sharing};
 
 type Backend = FaultyBackend<MapBackend<AnyValue>>;
 
-/// The names of the properties that a backend with this fault does not have.
+/// Returns the names of the properties that a backend with this fault does not have.
 fn caught_by(fault: Option<Fault>, mode: Mode) -> Vec<&'static str> {
     let table = crate::backend_tests!(@list table [Backend, ByReference]);
     table
@@ -72,7 +72,7 @@ fn fault_of_the_async_half_is_caught_in_the_async_mode_only() {
     assert!(caught.contains(&"record_is_read_back_whole"), "{caught:?}");
 }
 
-/// How a place that is opened again can be wrong.
+/// A fault of a location that is opened again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
     Nothing,
@@ -85,7 +85,7 @@ enum Loss {
     RenewsToOne,
 }
 
-/// A backend that is wrong in this way: what several of them share, and what is its own.
+/// A backend with such a fault.
 struct Lossy {
     map: MapBackend<AnyValue>,
     generations: Arc<FakeGenerations>,
