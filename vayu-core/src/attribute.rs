@@ -1,4 +1,4 @@
-//! The names that expansions of the attribute use. Not for use by hand.
+//! Items for the expansions of the attribute. Not for direct use.
 
 mod cache;
 mod key_part;
@@ -57,7 +57,7 @@ where
     serializer
 }
 
-/// [`serializer`] for a call that outlives what its serializer could be borrowed from.
+/// Returns the serializer of a call that outlives the owner from which it could be borrowed.
 #[inline]
 pub fn owned_serializer<B, S, H, Z>(
     _cache: &Cache<B, S>,
@@ -94,7 +94,8 @@ pub fn cache_if<H: OutputShape, L, F: Fn(&H::Value) -> bool>(
     CacheIf { ttl, predicate }
 }
 
-/// Returns the groups of the tags of a call, which are made where a group was ever invalidated.
+/// Returns the groups of the tags of a call. They are computed only if a group may have been
+/// invalidated.
 #[inline]
 pub fn tags<B: Backend, S, const N: usize>(
     cache: &Cache<B, S>,
@@ -119,8 +120,8 @@ pub fn call<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     call::blocking::run(cache.engine(), &function, body)
 }
 
-/// Returns the output of a cached call of an async function if that needs no waiting, so that no
-/// future is made for it. The rest of the call is for [`finish_async`].
+/// Returns the output of a cached call of an async function if it is available without waiting, so that
+/// no future is created. The rest of the call is for [`finish_async`].
 #[inline]
 pub fn begin_async<'a, B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     cache: &'a Cache<B, S>,
@@ -129,8 +130,8 @@ pub fn begin_async<'a, B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     begin(cache.engine(), function)
 }
 
-/// Finishes a cached call of an async function. The body is pinned where it was made: a future that
-/// is moved has room in the future of the call twice.
+/// Finishes a cached call of an async function. The body is pinned where it was created: a future
+/// that is moved takes space in the future of the call twice.
 pub fn finish_async<'a, B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     cache: &'a Cache<B, S>,
     function: &'a F,
@@ -140,8 +141,8 @@ pub fn finish_async<'a, B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     call::future::finish(cache.engine(), function, lookup, body)
 }
 
-/// [`finish_async`] for a call that leaves the refresh of a value past its ttl to a task. The body
-/// may go to that task, so it is boxed where it was made, and only then moved.
+/// Finishes a cached call of an async function, but returns a value past its ttl with a refresh for a
+/// task. The body may be moved to that task, so it is boxed where it was created.
 pub fn finish_async_spawning<'a, B, S, F, T>(
     cache: &'a Cache<B, S>,
     function: &'a F,
@@ -171,8 +172,8 @@ where
     (prefix, call::background_refresh::refresh(engine, function, refresh))
 }
 
-/// Spawns a task. A panic, such as that of a runtime that does not run, is counted, and costs the
-/// call nothing else.
+/// Spawns a task. A panic, such as one because no runtime is running, is counted and does not affect the
+/// call.
 pub fn spawn_refresh<B: Backend, S, T>(
     cache: &Cache<B, S>,
     function: &Prefix,

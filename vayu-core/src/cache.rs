@@ -1,4 +1,4 @@
-//! The cache as a value.
+//! The type [`Cache`]: a handle on an engine and a serializer.
 
 mod declarations;
 mod engine;
@@ -27,15 +27,15 @@ use crate::stats::Stats;
 
 /// A cache: the engine over a backend and a serializer.
 ///
-/// A `Cache` is a handle. Clones of it are the same cache, and cost as much as cloning an
-/// [`Arc`]. It is what the attribute is given as `cache`, and it works without the attribute too;
-/// every method that asks the backend is there for sync callers and, with `_async`, for async
-/// ones.
+/// A `Cache` is a handle. Clones of it are the same cache, and cost as much as cloning an [`Arc`]. The
+/// attribute takes one as `cache`, and it can be used without the attribute. Every method that accesses
+/// the backend exists for sync callers and, with the suffix `_async`, for async callers.
 ///
 /// # Behavior
 ///
-/// Of the callers that want one key at once, one computes and the others wait for its value,
-/// whether they are sync or async. No caller waits longer than [`with_max_wait`] says.
+/// Concurrent callers of a key share one computation (single flight): one computes, and the others wait
+/// for its value, whether they are sync or async. No caller waits longer than the limit of
+/// [`with_max_wait`].
 ///
 /// [`with_max_wait`]: Self::with_max_wait
 ///
@@ -61,7 +61,7 @@ pub struct Cache<B: Backend, S> {
 }
 
 impl<B: Backend, S: Default> Cache<B, S> {
-    /// A cache over a new backend with its default options.
+    /// Creates a cache over a new backend with its default options.
     pub fn new() -> Self
     where
         B: Default,
@@ -69,7 +69,7 @@ impl<B: Backend, S: Default> Cache<B, S> {
         Self::with_backend(B::default())
     }
 
-    /// A cache over this backend.
+    /// Creates a cache over this backend.
     pub fn with_backend(backend: B) -> Self {
         Self::over(Arc::new(Inner::new(backend)))
     }
@@ -91,48 +91,47 @@ impl<B: OpenBackend, S: Default> Cache<B, S> {
 }
 
 impl<B: Backend, S> Cache<B, S> {
-    /// The same cache, seen through another serializer.
+    /// Returns the same cache with another serializer.
     #[must_use]
     pub fn with_serializer<Z>(self, serializer: Z) -> Cache<B, Z> {
         Cache { engine: self.engine, serializer }
     }
 
-    /// Returns the same cache with a limit for the waits of a call: for another caller's computation, for
-    /// that of another process, and for one that takes their place. After that time in total the caller
-    /// computes.
+    /// Returns the same cache with a limit for the total time that a call waits: for the computation of
+    /// another caller or process, and for one that replaces it. After that the caller computes.
     ///
-    /// The default is 30 seconds, with hedges: after 3 seconds one waiting caller computes in parallel,
-    /// and the first value is for all callers. Where such a hedge takes long itself, the function is
-    /// slow, and the next ones follow after 8 times what it took. With a limit that is set here nothing
-    /// is hedged.
+    /// The default is 30 seconds, with hedged requests: after 3 seconds one waiting caller computes in
+    /// parallel, and all callers get the first value. If such a hedge takes long itself, the function is
+    /// slow, and further ones follow after 8 times its duration. A limit that is set here disables
+    /// hedges.
     #[must_use]
     pub fn with_max_wait(mut self, max_wait: Duration) -> Self {
         self.engine.set_max_wait(max_wait);
         self
     }
 
-    /// The backend.
+    /// Returns the backend.
     #[inline]
     pub fn backend(&self) -> &B {
         self.engine.backend()
     }
 
-    /// The serializer.
+    /// Returns the serializer.
     #[inline]
     pub fn serializer(&self) -> &S {
         &self.serializer
     }
 
-    /// What this cache has done since it was made.
+    /// Returns the statistics of this cache since it was created.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
     }
 
-    /// Lets every call compute, and neither read nor store, until the answer is dropped. There is
-    /// nothing to [`get`](Self::get) meanwhile, and what is [`set`](Self::set) is not kept. Calls
-    /// that began before still store.
+    /// Pauses the cache until the returned guard is dropped: calls run their function, nothing is read or
+    /// stored. [`get`](Self::get) returns `None`, and [`set`](Self::set) stores nothing. Calls that began
+    /// before still store.
     ///
-    /// Several pauses may overlap; the cache goes on when the last one has ended.
+    /// Several pauses may overlap; the cache resumes when the last one has ended.
     pub fn pause(&self) -> PauseGuard<B> {
         PauseGuard::begin(&self.engine)
     }
@@ -150,7 +149,7 @@ impl<B: Backend, S: Clone> Clone for Cache<B, S> {
     }
 }
 
-/// A panic of what is computed leaves nothing half-done in the cache.
+/// A panic of a computation leaves no inconsistent state in the cache.
 impl<B: Backend, S: UnwindSafe> UnwindSafe for Cache<B, S> {}
 impl<B: Backend, S: RefUnwindSafe> RefUnwindSafe for Cache<B, S> {}
 
@@ -160,7 +159,7 @@ impl<B: Backend + Default, S: Default> Default for Cache<B, S> {
     }
 }
 
-/// The counters of this process alone: to know how full the backend is may take work.
+/// The counters of this process only: the usage of the backend may be expensive to compute.
 impl<B: Backend, S: fmt::Debug> fmt::Debug for Cache<B, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Stats { hits, misses, coalesced, inserts, errors, .. } =

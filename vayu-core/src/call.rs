@@ -3,21 +3,35 @@
 //! # The course of a call
 //!
 //! A call begins with a [lookup](lookup), which never waits: it takes the key, the stamp made of
-//! the generations of its groups, and whatever the backend returns at once. A hit ends here, before
-//! a future or a closure for the rest of the call exists. Where the generations or the backend
-//! cannot be read without blocking, the lookup is resumed after that.
+//! the generations of its groups, and the record if the backend returns it without blocking. A hit
+//! ends here, before any future for the rest of the call exists. If the generations or the record
+//! cannot be read without blocking, the [driver](driver) reads them and resumes the lookup.
 //!
-//! A call without a fresh value joins the single flight of its key. It either waits for the leader
-//! of the flight and shares the record that this computes, or leads: it looks again, since a value
-//! may have been stored in the meantime, acquires the lease of the key where processes share the
-//! backend, runs the function, stores the value, and completes the flight. A caller that must not
-//! wait, because the flight may depend on it, or that has waited for the time limit, runs the
-//! function without coordination. Where a leader takes long, one waiting caller runs the function
-//! too, and the first value is for all (a hedged request). A value past its ttl is refreshed by one caller, while the others
-//! are served the stale one (stale-while-revalidate); a failure of that caller serves it too
-//! (stale-if-error).
+//! A call without a fresh value joins the single flight of its key. It either waits for the leader of
+//! the flight and shares the record that this computes, or leads. A leader
 //!
-//! [`Call`] holds the decisions, which are the same for sync and async callers.
+//! 1. reads the backend again, if a value may have been stored in the meantime,
+//! 2. acquires the lease of the key, if processes share the backend,
+//! 3. runs the function,
+//! 4. stores the value, and
+//! 5. completes the flight, which wakes the waiting callers, and releases the lease.
+//!
+//! There are exceptions:
+//!
+//! - A caller that must not wait, because the flight may depend on it, runs the function without
+//!   coordination.
+//! - A caller that has waited for the time limit replaces the leader.
+//! - If a leader takes long, one waiting caller runs the function in parallel, and all get the first
+//!   value (a hedged request).
+//! - A value past its ttl is refreshed by one caller, while the others get the stale one
+//!   (stale-while-revalidate). If the refresh fails, that caller gets it too (stale-if-error).
+//!
+//! # Sync and async
+//!
+//! All of this is written once, as async code that is generic over [`Io`](crate::io::Io). An async
+//! caller awaits it ([`future`]). For a sync caller ([`blocking`]) every step blocks the thread until it
+//! is done, so the code never suspends: it is polled once, without an executor, and that poll is the
+//! whole call. [`Call`] holds the decisions, which are plain functions.
 
 pub(crate) mod background_refresh;
 pub(crate) mod blocking;
@@ -57,7 +71,8 @@ use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
 use crate::serializer::Serializer;
 
-/// The stamp of calls whose stamp is unknown.
+/// The stamp of a call whose generations could not be read. Not zero, the stamp of a call of which
+/// nothing was ever invalidated.
 const UNKNOWN: u64 = u64::MAX;
 
 /// A value past its ttl.
@@ -167,7 +182,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     ) -> Option<Record<B::Stored>> {
         let value = F::value(output)?;
         let options = self.options();
-        // By a key made by hand, a `Result` may be stored whole.
+        // With a key made by hand, a `Result` may be the value.
         if !options.is_by_key
             && let Some(error) = F::unsupported()
         {
@@ -221,8 +236,8 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         self.serializer().schema().wrapping_add(flags).wrapping_add(self.stamp)
     }
 
-    /// Returns whether a record that was found before storing is newer than what was computed
-    /// since `started`.
+    /// Returns whether a record that was found before storing is newer than a computation that started
+    /// at `started`.
     pub(crate) fn is_newer(&self, record: Record<B::Stored>, started: Timestamp) -> bool {
         let (created, expires) = (record.created(), record.expires());
         drop_quietly(record);
@@ -240,9 +255,8 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         self.engine.counters().miss();
     }
 
-    /// Returns whether this caller is to refresh a value past its ttl, unless the last attempt was
-    /// too recent. If so, this is an attempt: where it never ends, since its caller is dropped, the
-    /// backoff holds all the same.
+    /// Begins a refresh of a value past its ttl, unless the last attempt was too recent. Returns whether
+    /// it was begun. The backoff applies even if the refresh never ends, since its caller is dropped.
     pub(crate) fn begin_refresh(&self) -> bool {
         self.engine.setbacks().begin(self.key, self.engine.now())
     }
@@ -259,8 +273,8 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         stale.output
     }
 
-    /// Records how long a hedge took that began at `began` as number `hedges` of its flight, unless it
-    /// was hedged itself.
+    /// Records the duration of a hedge, which began at `began` as number `hedges` of its flight, unless
+    /// it was hedged itself.
     pub(crate) fn record_hedge(
         &self,
         flight: &Flight<Record<B::Stored>>,

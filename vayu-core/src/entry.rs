@@ -1,4 +1,4 @@
-//! The user's handle on one call.
+//! Entries: handles to read, refresh and invalidate the result of one call.
 
 mod query;
 
@@ -13,16 +13,16 @@ use crate::call::{CachedOutput, forced_refresh};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, KeyError};
 
-/// One call of a cached function: what is remembered of it, and ways to renew or forget that.
+/// The entry of one call of a cached function, with methods to read, refresh and invalidate it.
 ///
-/// It is what the companion of a function answers that `#[cached(handle = ..)]` makes. An entry
-/// holds the arguments of the call and runs nothing until it is asked to. Answers have the type of
-/// the function's: where that is a `Result`, a remembered value comes as `Ok`.
+/// It is returned by the companion function of `#[cached(handle = ..)]`. It holds the arguments of the
+/// call, and runs nothing until a method is called. Values are returned in the return type of the
+/// function: if that is a `Result`, a cached value is an `Ok`.
 ///
-/// Every method that asks the backend is there for sync callers and, with `_async`, for async
-/// ones, whichever the function is; only [`get`](Self::get) and [`refresh`](Self::refresh) are for
-/// sync functions, and [`get_async`](Self::get_async) and [`refresh_async`](Self::refresh_async)
-/// for async ones.
+/// Every method that accesses the backend exists for sync callers and, with the suffix `_async`, for
+/// async callers, for sync and async functions alike. Only [`get`](Self::get) and
+/// [`refresh`](Self::refresh) are for sync functions, and [`get_async`](Self::get_async) and
+/// [`refresh_async`](Self::refresh_async) for async ones.
 #[must_use = "an entry does nothing until it is asked"]
 pub struct Entry<Q, F> {
     query: Q,
@@ -30,23 +30,23 @@ pub struct Entry<Q, F> {
 }
 
 impl<Q: Query, F> Entry<Q, F> {
-    /// The entry of a call. `call` runs the function, through its cache.
+    /// Creates the entry of a call. `call` runs the function, through its cache.
     pub(crate) fn new(query: Q, call: F) -> Self {
         Self { query, call }
     }
 
-    /// The key of the call.
+    /// Returns the key of the call.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Encode`] when the arguments cannot be serialized; such a call is never
-    /// remembered.
+    /// cached.
     pub fn key(&self) -> Result<&Key> {
         self.query.key().map_err(KeyError::to_error)
     }
 
-    /// What a call would be answered with without running the function, or `None`: a value within
-    /// its ttl, or past it and within `stale`. Nothing is counted.
+    /// Returns the value that a call would return without running the function, or `None`: one within its
+    /// ttl, or past it and within `stale`. Nothing is counted.
     ///
     /// # Errors
     ///
@@ -65,11 +65,11 @@ impl<Q: Query, F> Entry<Q, F> {
         async move { Ok(look.await?.map(|found| found.output)) }
     }
 
-    /// [`peek`](Self::peek), where a value is demanded.
+    /// Returns the value of [`peek`](Self::peek), or an error if there is none.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Miss`] where there is none; those of [`peek`](Self::peek).
+    /// [`ErrorKind::Miss`] if there is none; those of [`peek`](Self::peek).
     pub fn require(&self) -> Result<Q::Output> {
         self.peek()?.ok_or_else(missing)
     }
@@ -84,7 +84,7 @@ impl<Q: Query, F> Entry<Q, F> {
         async move { peek.await?.ok_or_else(missing) }
     }
 
-    /// How long ago the value was computed that [`peek`](Self::peek) answers.
+    /// Returns the age of the value of [`peek`](Self::peek).
     ///
     /// # Errors
     ///
@@ -103,8 +103,7 @@ impl<Q: Query, F> Entry<Q, F> {
         async move { Ok(look.await?.map(|found| found.age)) }
     }
 
-    /// How long the value that [`peek`](Self::peek) answers stays within its ttl: zero where it is
-    /// past it.
+    /// Returns the remaining ttl of the value of [`peek`](Self::peek), zero if it is past its ttl.
     ///
     /// # Errors
     ///
@@ -123,8 +122,8 @@ impl<Q: Query, F> Entry<Q, F> {
         async move { Ok(look.await?.map(|found| found.ttl_left)) }
     }
 
-    /// Forgets the call, and says whether there was something to forget. What is being computed for
-    /// it at the moment goes to those who already wait for it, and is not stored.
+    /// Removes the entry, and returns whether there was one. A computation in progress returns its value
+    /// to the callers that already wait for it, but does not store it.
     ///
     /// # Errors
     ///
@@ -148,7 +147,8 @@ impl<Q: Query, F> Entry<Q, F> {
         Ok(found.and_then(|found| self.query.decode(found)))
     }
 
-    /// Borrows nothing of the call: that of an async function can seldom be shared by threads.
+    /// Reads and decodes the entry. The future does not borrow the call: that of an async function is
+    /// rarely `Sync`.
     fn look_async(
         &self,
     ) -> impl Future<Output = Result<Option<CachedOutput<Q::Output>>>> + use<'_, Q, F> {
@@ -165,16 +165,16 @@ fn missing() -> Error {
 }
 
 impl<Q: Query, F: FnOnce() -> Q::Output> Entry<Q, F> {
-    /// Calls the function, as without a handle: it runs unless its value is remembered.
+    /// Calls the function, as without a handle: it runs unless its value is cached.
     pub fn get(self) -> Q::Output {
         (self.call)()
     }
 
-    /// Runs the function, whatever is remembered, and remembers what it answers.
+    /// Runs the function even if its value is cached, and caches the new one.
     ///
-    /// Until it has ended, other callers are answered with what was remembered before. When the
-    /// function fails, that stays. Callers that find nothing wait for this run, and what is being
-    /// computed for the same call at the moment is not stored.
+    /// Other callers get the cached value until the function returns. If it fails, that value stays.
+    /// Callers without a value wait for this run, and another computation of the same call in progress
+    /// does not store its value.
     pub fn refresh(self) -> Q::Output {
         let Self { query, call } = self;
         forced_refresh::with(&mut query.key().ok().cloned(), call)

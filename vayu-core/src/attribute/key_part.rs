@@ -1,7 +1,7 @@
 //! The arguments of a call as parts of its key.
 //!
-//! The kind of a part is found by method resolution: an inherent method of the more special types
-//! comes before the trait method of all others.
+//! The kind of a part is selected by method resolution, a form of specialization: an inherent method of
+//! special types has precedence over the trait method of all types.
 
 use std::collections::HashSet;
 
@@ -26,12 +26,12 @@ impl<T: ?Sized> Copy for Part<'_, T> {}
 #[derive(Debug, Clone, Copy)]
 pub struct ValuePart;
 
-/// A part that is a number, a text or the like.
+/// A part that is a number, a string or the like.
 #[derive(Debug, Clone, Copy)]
 pub struct SimplePart;
 
 impl<T: DirectEncode + ?Sized> Part<'_, T> {
-    /// The kind of what is simple.
+    /// Returns the kind of a simple part.
     #[inline]
     pub fn vayu_kind(&self) -> SimplePart {
         SimplePart
@@ -43,7 +43,7 @@ impl<T: DirectEncode + ?Sized> Part<'_, T> {
 pub struct SetPart;
 
 impl<T, H> Part<'_, HashSet<T, H>> {
-    /// The kind of a set.
+    /// Returns the kind of a set.
     #[inline]
     pub fn vayu_kind(&self) -> SetPart {
         SetPart
@@ -51,7 +51,7 @@ impl<T, H> Part<'_, HashSet<T, H>> {
 }
 
 impl<T, H> Part<'_, &HashSet<T, H>> {
-    /// The kind of a set.
+    /// Returns the kind of a set.
     #[inline]
     pub fn vayu_kind(&self) -> SetPart {
         SetPart
@@ -62,9 +62,9 @@ impl<T, H> Part<'_, &HashSet<T, H>> {
 #[derive(Debug, Clone, Copy)]
 pub struct ExclusivePart;
 
-/// The kind of an exclusive reference. It is asked before all others, as it takes the part itself.
+/// The kind of an exclusive reference. It has precedence over all others, as it takes the part by value.
 pub trait ExclusiveKind {
-    /// The kind.
+    /// Returns the kind.
     fn vayu_kind(self) -> ExclusivePart;
 }
 
@@ -75,7 +75,7 @@ impl<T: ?Sized> ExclusiveKind for Part<'_, &mut T> {
     }
 }
 
-/// What an exclusive reference is not.
+/// A trait that is never implemented, so that an exclusive reference in a key is a compile error.
 #[diagnostic::on_unimplemented(
     message = "what `{Self}` refers to may change during the call, so it cannot be part of the key",
     note = "leave the argument out with `skip(..)`, or say what the key is with `key = ..`"
@@ -83,13 +83,13 @@ impl<T: ?Sized> ExclusiveKind for Part<'_, &mut T> {
 pub trait Unchanging {}
 
 impl ExclusivePart {
-    /// Never appends anything: there is no such value.
+    /// Fails to compile, since no type is [`Unchanging`].
     pub fn add<T: Unchanging>(self, _part: &Part<'_, T>, _key: &mut KeyBuilder) {}
 }
 
 /// The kind of any other part.
 pub trait AnyPart {
-    /// The kind.
+    /// Returns the kind.
     fn vayu_kind(&self) -> ValuePart;
 }
 
@@ -100,7 +100,7 @@ impl<T: ?Sized> AnyPart for Part<'_, T> {
     }
 }
 
-/// What may be an argument of a cached function: whatever is [`Serialize`].
+/// An argument that can be part of a key: any value that is [`Serialize`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a cache key",
     label = "does not implement `serde::Serialize`",
@@ -112,7 +112,7 @@ pub trait KeyPart: Serialize {}
 impl<T: Serialize + ?Sized> KeyPart for T {}
 
 impl SimplePart {
-    /// Appends a number, a text or the like to a key.
+    /// Appends a number, a string or the like to a key.
     #[inline(always)]
     pub fn add<T: DirectEncode + ?Sized>(self, part: &Part<'_, T>, key: &mut KeyBuilder) {
         key.encode_direct(part.0);
@@ -140,7 +140,7 @@ impl SetPart {
 
 /// The elements of a set or of a reference to one.
 pub trait Elements<'a, T: 'a> {
-    /// The elements.
+    /// Returns the elements.
     fn elements(self) -> impl Iterator<Item = &'a T>;
 }
 
@@ -156,8 +156,8 @@ impl<'a, T, H> Elements<'a, T> for &'a &HashSet<T, H> {
     }
 }
 
-/// A name that a pattern binds, by reference, in a handle: the argument stays whole there, for the
-/// call.
+/// A variable that a pattern binds, by reference in a handle, where the argument is not moved out of: the
+/// call needs it.
 #[derive(Debug)]
 pub struct Bound<'a, T: ?Sized>(pub &'a T);
 
@@ -169,7 +169,7 @@ impl<T: Copy> Bound<'_, T> {
     }
 }
 
-/// What is bound to a name whose value cannot be copied.
+/// A bound variable whose value is not `Copy`.
 pub trait BoundByReference<'a, T: ?Sized> {
     /// Returns the reference.
     fn vayu_bound(self) -> &'a T;

@@ -1,8 +1,8 @@
 //! Declarations of the functions of a cache: how they use their prefixes.
 //!
-//! A [`Key`] that is made by hand has neither the version nor the tags of the function that it is for, nor
-//! does the cache that it is given to know the serializer of it. Each function declares these when a
-//! value of it is stored, and when its generations are read from the backend: on no hit in memory. The
+//! A [`Key`] that is made by hand may lack the version or the tags of the function that it is for, and the
+//! cache that it is passed to may have another serializer. So each function declares these when it
+//! stores a value, and when its generations are read from the backend, but not on a hit in memory. The
 //! methods that take a key compare them.
 
 use std::hash::BuildHasher;
@@ -29,7 +29,7 @@ pub(crate) struct Declarations {
 
 type ByPrefix = BoundedMap<Prefix, Vec<Declaration>>;
 
-/// How a function uses a prefix, or how a caller assumes that it does.
+/// A use of a prefix: by a function, or as the caller with a key assumes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Declaration {
     has_version: bool,
@@ -68,8 +68,8 @@ impl Declaration {
         Self { has_version: key.has_version(), flags, serializer, type_stamp }
     }
 
-    /// Returns whether two declarations are of the same entries. Whether a serializer is that of the cache or named by the
-    /// function makes no difference.
+    /// Returns whether two declarations are of the same entries. A serializer of the cache and one that
+    /// is named by the function are not distinguished.
     fn is_compatible_with(self, other: Self) -> bool {
         self.has_version == other.has_version
             && self.flags.has_tags() == other.flags.has_tags()
@@ -131,7 +131,7 @@ impl Declarations {
         self.recent.iter().for_each(|recent| recent.store(0, Ordering::Relaxed));
     }
 
-    /// Notes how a function uses its prefix.
+    /// Declares the use of a prefix by a function.
     #[cold]
     pub(crate) fn declare(&self, prefix: &Prefix, this: Declaration) {
         let hash = hasher::seeded().hash_one((prefix, this)) | 1;

@@ -22,7 +22,7 @@ use crate::record::Record;
 use crate::serializer::ValueClass;
 use crate::stats::{Counters, Stats};
 
-/// A backend, and all state that coordinates the calls to it. A handle, as the cache is.
+/// A handle on a backend and all state that coordinates the calls to it.
 pub(crate) struct Engine<B: Backend> {
     pub(super) shared: Arc<Inner<B>>,
     /// The limit that was set. `None` stands for [`MAX_WAIT`], with hedges.
@@ -44,7 +44,7 @@ pub(super) struct Inner<B: Backend> {
     pub(super) why_off: Option<Error>,
 }
 
-/// The default limit of the time that a call waits for others.
+/// The default limit of the time that a call waits.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// The first and the longest pause between two attempts to acquire a lease.
@@ -188,7 +188,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Removes the entry of a key, after what is being stored for it.
+    /// Removes the entry of a key, and a value that is being stored for it.
     pub(crate) async fn remove<M: Io>(&self, key: &Key) -> Result<bool> {
         self.check_on()?;
         self.declarations().check_version(key)?;
@@ -198,7 +198,7 @@ impl<B: Backend> Engine<B> {
         self.delete::<M>(key).await
     }
 
-    /// Removes all entries, after what is being stored.
+    /// Removes all entries, and values that are being stored.
     pub(super) async fn remove_all<M: Io>(&self) -> Result<()> {
         self.check_on()?;
         let mut deadline = Deadline::default();
@@ -209,7 +209,7 @@ impl<B: Backend> Engine<B> {
         Operation::perform::<M>("clear", || backend.clear(), || backend.clear_async()).await
     }
 
-    /// Tries to acquire the lease of a key, where the backend has leases.
+    /// Tries to acquire the lease of a key, if the backend has leases.
     pub(crate) fn try_acquire_lease<'a, M: Io>(&'a self, key: &'a Key) -> Operation<'a, Lease> {
         let Some(leases) = self.backend().sharing().leases else {
             return Operation::done(Ok(Lease::NotRequired));
@@ -221,8 +221,8 @@ impl<B: Backend> Engine<B> {
         )
     }
 
-    /// Waits until what is being stored is stored. Returns whether it is, rather than the deadline
-    /// being over or the caller not being allowed to wait.
+    /// Waits until a flight is complete, with its value stored. Returns `false` if the deadline has passed
+    /// before, or the caller must not wait.
     pub(crate) async fn wait_for<M: Io>(
         &self,
         flight: &Arc<Flight<Record<B::Stored>>>,
@@ -237,7 +237,7 @@ impl<B: Backend> Engine<B> {
         deadline.begin(&self.shared.clock, self.max_wait())
     }
 
-    /// Returns the time after which a caller that waits for a computation computes, too.
+    /// Returns the time after which a waiting caller hedges, that is computes in parallel.
     pub(crate) fn hedge_after(&self, key: &Key) -> Duration {
         if self.max_wait.is_some() {
             Duration::MAX

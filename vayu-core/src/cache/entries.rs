@@ -1,4 +1,4 @@
-//! Reading, storing and removing single entries, by a key made by hand.
+//! Access to single entries by a key made by hand.
 
 use std::time::Duration;
 
@@ -22,10 +22,9 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// # Errors
     ///
-    /// Those of the backend; [`ErrorKind::Configuration`] where the key is not that of the function
-    /// whose entry it is meant for, as far as the cache knows the function or the entry says so: the
-    /// function has a version or tags that the [`Key`] does not carry, or another serializer, or
-    /// another type.
+    /// Those of the backend; [`ErrorKind::Configuration`] if the key does not match the function
+    /// that it is for, as far as this is known from the function or the entry: the function has a version
+    /// or tags that the [`Key`] does not carry, or another serializer, or another type.
     pub fn get<T>(&self, key: &Key) -> Result<Option<T>>
     where
         S: Serializer<T, Stored = B::Stored>,
@@ -58,12 +57,12 @@ impl<B: Backend, S> Cache<B, S> {
         self.decode_record(key, stamp, record)
     }
 
-    /// Stores a value for a key. What is being computed for the key at the moment is not stored.
+    /// Stores a value for a key. A computation of the key in progress does not store its value.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] for a ttl of zero, and where the function that the key is meant
-    /// for would not see the value (see [`get`](Self::get)); [`ErrorKind::Encode`] for a value that
+    /// [`ErrorKind::Configuration`] for a ttl of zero, and if the function that the key is for
+    /// would not find the value (see [`get`](Self::get)); [`ErrorKind::Encode`] for a value that
     /// the serializer cannot restore, and those of the backend.
     pub fn set<T>(&self, key: &Key, value: &T, ttl: Duration) -> Result<()>
     where
@@ -117,15 +116,15 @@ impl<B: Backend, S> Cache<B, S> {
         .await
     }
 
-    /// Removes the entry of a key, and returns whether there was one. What is being computed for the
-    /// key at the moment goes to the callers that already wait for it, and is not stored.
+    /// Removes the entry of a key, and returns whether there was one. A computation in progress returns
+    /// its value to the callers that already wait for it, but does not store it.
     ///
-    /// That holds in this process. What another process computes at the moment, for a directory that
-    /// both use, is stored: tags ([`invalidate_tag`](Self::invalidate_tag)) reach that, too.
+    /// This holds within the process. A computation in another process that uses the same directory still
+    /// stores its value, unless it is invalidated by a tag ([`invalidate_tag`](Self::invalidate_tag)).
     ///
     /// # Errors
     ///
-    /// Those of the backend; [`ErrorKind::Configuration`] where the function has a version and the
+    /// Those of the backend; [`ErrorKind::Configuration`] if the function has a version and the
     /// key has none, as far as the cache knows the function.
     pub fn remove(&self, key: &Key) -> Result<bool> {
         run_blocking(self.engine.remove::<Blocking>(key))
@@ -144,7 +143,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// # Errors
     ///
-    /// Those of the backend; [`ErrorKind::Unsupported`] where it cannot be cleared.
+    /// Those of the backend; [`ErrorKind::Unsupported`] if it cannot be cleared.
     pub fn clear(&self) -> Result<()> {
         run_blocking(self.engine.remove_all::<Blocking>())
     }
@@ -158,12 +157,12 @@ impl<B: Backend, S> Cache<B, S> {
         self.engine.remove_all::<Awaiting>().await
     }
 
-    /// Checks a key that was made by hand against the functions of its prefix. `true` where all that is
-    /// known of them agrees with it, `false` where nothing is known or some do not.
+    /// Checks a key that was made by hand against the declarations of its prefix. Returns `true` if all of
+    /// them are compatible, and `false` if there are none or some are not.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] where none of them agrees.
+    /// [`ErrorKind::Configuration`] if there are declarations, and none is compatible.
     #[cold]
     fn check<T>(&self, key: &Key) -> Result<bool>
     where
@@ -177,8 +176,8 @@ impl<B: Backend, S> Cache<B, S> {
         })
     }
 
-    /// [`check`](Self::check) before anything is read, where that may be necessary: an entry that was
-    /// stored before the cache knew the function may look right.
+    /// Checks a key before anything is read, if any function has constraints: an entry that was stored
+    /// before the function was declared may look valid.
     #[inline]
     pub(crate) fn check_before<T>(&self, key: &Key) -> Result<()>
     where
@@ -191,7 +190,7 @@ impl<B: Backend, S> Cache<B, S> {
         }
     }
 
-    /// Checks whether the record that is to be replaced is of a function that would not see the new one.
+    /// Returns an error if the record to replace is of a function that would not find the new one.
     fn check_replaced<T>(&self, key: &Key, old: Record<B::Stored>) -> Result<()>
     where
         S: Serializer<T, Stored = B::Stored>,

@@ -1,13 +1,28 @@
-//! The generations of groups, as one cache knows them.
+//! Generational invalidation: any number of entries is invalidated in constant time.
 //!
-//! The stamp of a call is one number made of the generations of all its groups. It is part of the
-//! schema stamp of what the call stores.
+//! Each group of entries (those with a tag, those of a function, all) has a number, its generation: zero
+//! at first, and another one after each invalidation. The stamp of a call is a hash of the generations
+//! that its groups had when the call began, before its computation, or zero if no group was ever
+//! invalidated. An entry carries the stamp of the call that stored it, as part of its schema stamp, and
+//! is served only to calls with the same one. So an invalidation touches no entry, and a value whose
+//! computation began before it is outdated when it is stored.
 //!
-//! Where the backend keeps the generations, the ones that were fetched are cached here, and nowhere
-//! else. They are valid while the change count of the backend
-//! ([`Generations::change_count`](crate::Generations::change_count)) stands still and changes of other
-//! processes are noticed. Where they are not, the generations of a function and of everything are valid
-//! for 75 ms, and those of tags are fetched for each call.
+//! Unknown is not zero. Zero means that nothing was invalidated, so with it a call would be served
+//! entries from before an invalidation. A call whose generations cannot be read has no stamp: it finds
+//! nothing, runs its function, and stores nothing.
+//!
+//! # Caching
+//!
+//! Generations are cached here, and nowhere else:
+//!
+//! - If the backend has none, those of this process are in a table, and always current.
+//! - If the backend notices changes by other processes, fetched generations are valid while its change
+//!   count ([`Generations::change_count`](crate::Generations::change_count)) is the same.
+//! - If it does not, or not at present, those of a function and of everything are valid for 75 ms, and
+//!   those of tags are fetched for each call.
+//!
+//! The stamps of functions without tags are cached, too: until the next change, or for up to 25 ms if
+//! changes are not noticed.
 
 mod stamp_cache;
 
@@ -30,22 +45,21 @@ use crate::key::{Prefix, hasher};
 use crate::panic::catch_panic;
 use crate::validity;
 
-/// What a cache knows of generations.
+/// The generations of groups, as known to one cache.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
-    /// Those of this process, where the backend keeps none. There are none before the first is
-    /// renewed.
+    /// The generations of this process, for backends without any. Allocated by the first invalidation.
     here: OnceLock<Box<[AtomicU64]>>,
-    /// How many of this process were renewed.
+    /// The number of invalidations of generations of this process.
     renewals: AtomicU64,
-    /// Those that were fetched from the backend.
+    /// The generations that were fetched from the backend.
     fetched: RwLock<HashMap<Group, Fetched>>,
-    /// How often this cache has invalidated a part of that.
+    /// The number of times that this cache has removed a fetched generation.
     invalidations: AtomicU64,
     memo: Memo,
 }
 
-/// A generation that was fetched, with the time and the change count from before.
+/// A fetched generation, with the time and the change count from before it was fetched.
 #[derive(Debug, Clone, Copy)]
 struct Fetched {
     generation: u64,
@@ -53,16 +67,15 @@ struct Fetched {
     count: Option<u64>,
 }
 
-/// Groups whose numbers are equal modulo this are invalidated together.
+/// The number of generations of this process. Groups with the same number modulo this share one.
 const SLOTS: u64 = 1 << 16;
 
-/// How long the generation of a function is valid where changes of others are not noticed, and how
-/// long a stamp that was made of it. Together that is 100 ms.
+/// The time for which the generation of a coarse group is valid if changes are not noticed.
 const VALID_FOR: Duration = Duration::from_millis(75);
-/// In microseconds.
+/// The maximum time for which a stamp made of it is cached, in microseconds. Together that is 100 ms.
 const MOMENT: i64 = 25_000;
 
-/// Groups whose generation is cached. Past that all are fetched again.
+/// The maximum number of fetched generations. Past that all are removed, and fetched again.
 const MAX_FETCHED: usize = 65_536;
 
 impl Groups {
@@ -81,8 +94,8 @@ impl Groups {
         self.fetched.read().unwrap_or_else(PoisonError::into_inner).get(&group).copied()
     }
 
-    /// Caches a generation, unless something was invalidated since there were so many
-    /// `invalidations`, before it was fetched: it may be older than that.
+    /// Caches a fetched generation, unless the number of `invalidations` has changed since before it was
+    /// fetched: it may be older than the last one.
     fn insert(&self, group: Group, fetched: Fetched, invalidations: u64) {
         let mut cached = self.fetched_mut();
         if self.invalidations() != invalidations {
@@ -113,18 +126,17 @@ fn slot(group: Group) -> usize {
     usize::try_from(group.number() % SLOTS).expect("it is less than the slots")
 }
 
-/// The stamp of a call, made of the generations of its groups one by one. It is zero where all of
-/// them are.
+/// A builder of the stamp of a call, from the generations of its groups.
 #[derive(Default)]
 struct Stamp {
     bytes: smallvec::SmallVec<[u8; 64]>,
-    /// Whether a generation could not be read, and another number stands for it.
+    /// A generation could not be read, and another number is used in its place.
     is_offline: bool,
-    /// Whether the backend did not respond in time. It is not asked again for this stamp.
+    /// The backend has not responded in time. No other generation is read for this stamp.
     has_timed_out: bool,
 }
 
-/// How many bytes of a stamp the groups take that are [`seldom`] invalidated. They come first.
+/// The number of bytes for the coarse groups, which come first: see [`groups`].
 const SELDOM: usize = 2 * size_of::<u64>();
 
 impl Stamp {
@@ -139,8 +151,8 @@ impl Stamp {
         self.add(read.generation);
     }
 
-    /// The lowest bits are left for a [mark](crate::validity). Tags of which none was ever invalidated count
-    /// for nothing.
+    /// Returns the stamp: zero if all generations are. Its lowest bits are left for the
+    /// [flags](crate::validity). If no tag was ever invalidated, it is that of a call without tags.
     fn get(&self) -> u64 {
         let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
         let (seldom, tags) = self.bytes.split_at_checked(SELDOM).unwrap_or((&self.bytes, &[]));
@@ -149,7 +161,7 @@ impl Stamp {
     }
 }
 
-/// A generation that was read, or the number that stands for it.
+/// A generation that was read, or the number that is used in its place.
 #[derive(Debug, Clone, Copy)]
 struct Read {
     generation: u64,
@@ -157,7 +169,7 @@ struct Read {
     has_timed_out: bool,
 }
 
-/// What was known before generations were read.
+/// The state from before generations were read.
 #[derive(Clone, Copy)]
 struct Before {
     at: Timestamp,
@@ -165,18 +177,18 @@ struct Before {
     invalidations: u64,
 }
 
-/// When a stamp was made, with all that it was made of.
+/// A period in which the stamp of a function is the same, as a hash of all that the stamp depends on.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
     number: u64,
-    /// Whether it is over after a while although nothing has changed here.
+    /// `true` if it ends after some time even if no change is noticed.
     ends: bool,
 }
 
 impl<B: Backend> Engine<B> {
-    /// Lets the backend look for changes that others have made. Every call begins with this, before a
-    /// generation is taken and a copy is read: the copy would be checked against what was true before
-    /// the look.
+    /// Polls the backend for changes by others. Every call begins with this, before it takes a
+    /// generation and reads a copy, which would otherwise be validated against the state from before the
+    /// poll.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn poll_feed(&self) -> Result<()> {
         match self.backend().sharing().invalidation_feed {
@@ -188,16 +200,16 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Whether a group may have been invalidated.
+    /// Returns whether a group may have been invalidated.
     #[inline]
     pub(crate) fn has_generations(&self) -> bool {
         self.shared.groups.here.get().is_some() || self.backend().sharing().generations.is_some()
     }
 
-    /// The stamp of a call with these tags, if it is known.
+    /// Returns the stamp of a call with these tags if it is known without reading generations.
     #[inline]
     pub(crate) fn known_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
-        // Without a look nothing is known. Whoever makes the stamp reports why.
+        // If the poll fails, the stamp is unknown. `make_stamp` returns the error.
         self.poll_feed().ok()?;
         if self.has_generations() { self.recall_stamp(prefix, tags) } else { Some(0) }
     }
@@ -230,7 +242,7 @@ impl<B: Backend> Engine<B> {
         Ok(self.keep(moment, &stamp))
     }
 
-    /// A number for a function without tags and all that is known of generations now.
+    /// Returns the current period for a function, or `None` if the call has tags.
     #[inline]
     fn moment(&self, prefix: &Prefix, tags: &[Group]) -> Option<Moment> {
         let groups = &self.shared.groups;
@@ -244,7 +256,7 @@ impl<B: Backend> Engine<B> {
         };
         Some(match count {
             Some(count) => Moment { number: number((count, 0, 0)), ends: false },
-            // The clock of the backend may be set back to a moment that was before.
+            // Two clocks, as that of the backend may be set back to an earlier period.
             None => {
                 let times = [self.now(), MonotonicClock.now()];
                 let [now, tick] = times.map(|time| time.as_micros() / MOMENT);
@@ -253,8 +265,7 @@ impl<B: Backend> Engine<B> {
         })
     }
 
-    /// Keeps a stamp for its moment. One that never ends is not for generations that could not be
-    /// read.
+    /// Caches a stamp for its period, but for one without an end only if all generations could be read.
     #[cold]
     fn keep(&self, moment: Option<Moment>, stamp: &Stamp) -> Made {
         let made = Made { stamp: stamp.get(), has_timed_out: stamp.has_timed_out };
@@ -268,15 +279,14 @@ impl<B: Backend> Engine<B> {
     }
 
     fn before(&self) -> Before {
-        // In this order: what is invalidated after it was counted is noticed.
+        // In this order, so that an invalidation after the count was loaded is noticed.
         let invalidations = self.shared.groups.invalidations();
         let count = self.backend().sharing().generations.and_then(Generations::change_count);
         Before { at: self.now(), count, invalidations }
     }
 
-    /// The generation where the cache keeps it, or has fetched it and nothing has changed since. That of
-    /// a group that is seldom invalidated is taken as it was a moment ago where changes are not
-    /// noticed.
+    /// Returns a generation if it is one of this process, or was fetched and nothing has changed since. If
+    /// changes are not noticed, that of a coarse group is valid for [`VALID_FOR`].
     fn cached(&self, group: Group, is_coarse: bool, before: Before) -> Option<u64> {
         let groups = &self.shared.groups;
         if self.backend().sharing().generations.is_none() {
@@ -311,8 +321,8 @@ impl<B: Backend> Engine<B> {
         self.fetched(group, before, fetched)
     }
 
-    /// Caches what was fetched. Where that failed, the part of the backend that responds goes on with the
-    /// last generation that is not known to have changed, or with one of its own.
+    /// Caches a generation that was fetched. If that failed, the offline part of the backend goes on with
+    /// the last generation that is not known to have changed, or with one of its own.
     fn fetched(&self, group: Group, before: Before, result: Result<u64>) -> Result<Read> {
         let groups = &self.shared.groups;
         let count = before.count.map(|it| it.count);
@@ -336,24 +346,24 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// The generation of a group that was never renewed.
+/// The generation of a group that was never invalidated.
 const NEVER_RENEWED: Read = Read { generation: 0, is_offline: false, has_timed_out: false };
 
-/// The error of an operation that a call leaves out.
+/// Returns the error of an operation that is skipped after a timeout.
 #[cold]
 fn timed_out() -> Error {
     Error::new(ErrorKind::Timeout, "an earlier operation of the call has timed out")
 }
 
-/// A stamp that was made for a call, and whether the backend did not respond in time meanwhile.
+/// A stamp that was made for a call, with whether the backend has timed out in the meantime.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Made {
     pub(crate) stamp: u64,
     pub(crate) has_timed_out: bool,
 }
 
-/// The groups of a call, and whether each is coarse: seldom invalidated, and one that each call of the
-/// function has.
+/// Returns the groups of a call, each with whether it is coarse: rarely invalidated, and common to all
+/// calls of the function.
 fn groups<'a>(prefix: &Prefix, tags: &'a [Group]) -> impl Iterator<Item = (Group, bool)> + use<'a> {
     let coarse = [Group::ALL, Group::of_prefix(prefix.as_str())].map(|group| (group, true));
     coarse.into_iter().chain(tags.iter().map(|&tag| (tag, false)))

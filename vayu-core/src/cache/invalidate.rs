@@ -1,4 +1,4 @@
-//! Forgetting many entries at once.
+//! Invalidation of groups of entries.
 
 use std::any::type_name;
 use std::fmt::Display;
@@ -12,17 +12,17 @@ use crate::key::Prefix;
 
 /// # Invalidation by group
 ///
-/// Each of these takes the same time for any number of entries: the group gets another generation,
-/// and whatever was stored, or is being computed, under the old one is not served any more, neither
-/// fresh nor stale. What it occupies is given back as it expires or is evicted.
+/// Each of these methods takes constant time for any number of entries: the group gets a new generation,
+/// and values that were stored, or are being computed, under the old one are not served any more,
+/// neither fresh nor stale. Their space is freed when they expire or are evicted.
 ///
-/// Each is an error of the kind [`ErrorKind::Unsupported`], and does nothing, where the entries are not in
-/// the memory of this process ([`Backend::is_in_process`]) and the backend keeps no generations
+/// Each returns an error of the kind [`ErrorKind::Unsupported`], and does nothing, if the entries are not
+/// in the memory of this process ([`Backend::is_in_process`]) and the backend has no generations
 /// ([`Sharing::generations`](crate::Sharing::generations)): the invalidation would end with the
 /// process, and the entries would not.
 ///
-/// Where a backend is shared by processes, tags are exact in all of them. That a function, or
-/// everything, was invalidated reaches the other processes within 100 ms.
+/// If processes share the backend, the invalidation of a tag is exact in all of them; that of a function
+/// or of everything takes effect in the other processes within 100 ms.
 impl<B: Backend, S> Cache<B, S> {
     /// Invalidates all entries with a tag: those of functions under `#[cached(tags(..))]`.
     ///
@@ -43,7 +43,7 @@ impl<B: Backend, S> Cache<B, S> {
         self.engine.bump::<Awaiting>(tag).await
     }
 
-    /// Invalidates all entries of a function, of the one instance of it where it is generic:
+    /// Invalidates all entries of a function; if it is generic, of this instance of it:
     /// `cache.invalidate_function(&rates)`.
     ///
     /// Entries of a function under `#[cached(prefix = ..)]` belong to the prefix: see
@@ -51,7 +51,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] for what is no function by name, a closure or a pointer;
+    /// [`ErrorKind::Configuration`] for a closure or a pointer, which are not functions by name;
     /// those of the backend.
     pub fn invalidate_function<F>(&self, function: &F) -> Result<()> {
         run_blocking(self.engine.bump::<Blocking>(Group::of_prefix(prefix_of(function)?.as_str())))
@@ -87,8 +87,7 @@ impl<B: Backend, S> Cache<B, S> {
         self.engine.bump::<Awaiting>(prefix).await
     }
 
-    /// Invalidates all entries. [`clear`](Self::clear) gives back what they occupy, too, and takes
-    /// longer for that.
+    /// Invalidates all entries. [`clear`](Self::clear) also frees their space, and takes longer.
     ///
     /// # Errors
     ///
@@ -110,7 +109,7 @@ impl<B: Backend, S> Cache<B, S> {
 impl<B: Backend> Engine<B> {
     async fn bump<M: Io>(&self, group: Group) -> Result<()> {
         self.check_on()?;
-        // Also where the future is dropped before the backend has responded.
+        // Also if the future is dropped before the backend has responded.
         self.shared.groups.invalidate(group);
         let result = match self.backend().sharing().generations {
             Some(generations) => {
@@ -127,7 +126,7 @@ impl<B: Backend> Engine<B> {
         result
     }
 
-    /// Bumps a generation of this process, which is right for entries that end with it.
+    /// Bumps a generation of this process, which is correct for entries that end with it.
     fn bump_local(&self, group: Group) -> Result<()> {
         if !self.backend().is_in_process() {
             return Err(Error::new(
@@ -141,7 +140,7 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// The prefix of the entries of a function.
+/// Returns the prefix of the entries of a function.
 fn prefix_of<F>(_function: &F) -> Result<Prefix> {
     let name = type_name::<F>();
     if size_of::<F>() > 0 || name.ends_with("}}") || !name.contains("::") {

@@ -1,4 +1,4 @@
-//! Caches that are off, because they could not be opened.
+//! Caches that are off: those that could not be opened, and those disabled by choice.
 
 use std::error::Error as _;
 use std::iter;
@@ -15,15 +15,15 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::Record;
 
-/// A backend that can stand in for one that could not be opened.
+/// A backend that can replace one that could not be opened.
 pub trait OffBackend: Backend + Sized {
-    /// Returns a backend that keeps nothing. A cache that is off does not call it.
+    /// Creates a backend that stores nothing. A cache that is off does not call it.
     fn off() -> Self;
 }
 
 impl<B: OpenBackend + OffBackend, S: Default> Cache<B, S> {
-    /// Opens the cache at a place, or returns one that is [`off`](Self::off) if that fails.
-    /// A static is opened so: `LazyLock::new(|| FileCache::open_or_off("reports"))`.
+    /// Opens the cache at a location, or returns one that is [`off`](Self::off) if that fails.
+    /// For statics: `LazyLock::new(|| FileCache::open_or_off("reports"))`.
     pub fn open_or_off(place: impl Into<B::Location>) -> Self {
         Self::open(place).unwrap_or_else(Self::off)
     }
@@ -74,7 +74,7 @@ impl<B: Backend> Engine<B> {
         Some(causes.fold(why.to_string(), |text, cause| format!("{text}: {cause}")))
     }
 
-    /// Returns an error if the cache is off: what is stored in its place cannot be changed.
+    /// Returns an error if the cache is off, since stored entries cannot be changed.
     pub(super) fn check_on(&self) -> Result<()> {
         let Some(why) = &self.shared.why_off else { return Ok(()) };
         let text = self.why_off().unwrap_or_default();
@@ -85,7 +85,7 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// Keeps nothing.
+/// A backend that stores nothing.
 struct Nothing<V>(PhantomData<fn() -> V>);
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! Switching caches off for a while.
+//! Pausing of caches.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::backend::Backend;
 use crate::cache::engine::{Engine, Inner};
 
-/// While this lives, its cache neither reads nor stores. See [`Cache::pause`](crate::Cache::pause).
+/// A guard during whose lifetime its cache neither reads nor stores. See [`Cache::pause`](crate::Cache::pause).
 #[must_use = "the pause ends when this is dropped"]
 pub struct PauseGuard<B: Backend> {
     shared: Arc<Inner<B>>,
@@ -45,10 +45,10 @@ pub(super) fn is_everything_paused() -> bool {
     PAUSES_OF_ALL.load(Ordering::Relaxed) > 0
 }
 
-/// Lets every call of every cache in this process compute, and neither read nor store, until the
-/// answer is dropped: for tests that want no caching at all.
+/// Pauses all caches of this process until the returned guard is dropped: calls run their function,
+/// nothing is read or stored. For tests without caching.
 ///
-/// Several pauses may overlap; the caches go on when the last one has ended.
+/// Several pauses may overlap; the caches resume when the last one has ended.
 ///
 /// # Examples
 ///
@@ -71,7 +71,7 @@ pub fn pause_all() -> PauseAllGuard {
     PauseAllGuard(())
 }
 
-/// While this lives, no cache of the process reads or stores. See [`pause_all`].
+/// A guard during whose lifetime no cache of the process reads or stores. See [`pause_all`].
 #[derive(Debug)]
 #[must_use = "the pause ends when this is dropped"]
 pub struct PauseAllGuard(());

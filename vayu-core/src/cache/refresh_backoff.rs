@@ -1,4 +1,4 @@
-//! Which refreshes were tried lately.
+//! Backoff of refreshes that were attempted recently.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -8,22 +8,21 @@ use crate::clock::Timestamp;
 use crate::key::{BuildKeyHasher, Key};
 use crate::sync::IgnorePoison;
 
-/// The keys whose last refresh has not succeeded, and when it began or failed. Such a key is left
-/// alone for a while, so that a source that is down, or never answers, is not asked by every call.
+/// The keys whose last refresh has not succeeded, with the time at which it began or failed. Such a key
+/// is not refreshed again for [`PAUSE`], so that not every call reaches a source that is down or hangs.
 #[derive(Debug, Default)]
 pub(crate) struct Setbacks(Mutex<Tried>);
 
 type Tried = HashMap<Key, Timestamp, BuildKeyHasher>;
 
-/// How long a key is left alone.
+/// The minimum time between two attempts to refresh a key.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 
-/// How many keys are remembered. Past that, those that were left alone for long enough are
-/// forgotten, or else all.
+/// The maximum number of keys. Past that, those whose backoff has passed are removed, or else all.
 const REMEMBERED: usize = 4096;
 
 impl Setbacks {
-    /// Begins a refresh, unless the key is to be left alone; whether it was begun.
+    /// Begins a refresh, unless the key is in backoff. Returns whether it was begun.
     pub(crate) fn begin(&self, key: &Key, now: Timestamp) -> bool {
         let mut keys = self.keys();
         if keys.get(key).is_some_and(|&tried| is_resting(tried, now)) {
@@ -33,11 +32,11 @@ impl Setbacks {
         true
     }
 
-    /// A refresh has failed.
+    /// Records that a refresh has failed.
     pub(crate) fn note(&self, key: &Key, now: Timestamp) {
         note(&mut self.keys(), key, now);
     }
-    /// A refresh has succeeded.
+    /// Removes a key, whose refresh has succeeded.
     pub(crate) fn forget(&self, key: &Key) {
         self.keys().remove(key);
     }
@@ -57,7 +56,7 @@ fn note(keys: &mut Tried, key: &Key, now: Timestamp) {
     keys.insert(key.clone(), now);
 }
 
-/// Not where the clock was set back to before the attempt.
+/// Returns whether a key is in backoff: not if the clock was set back to before the attempt.
 fn is_resting(tried: Timestamp, now: Timestamp) -> bool {
     now.is_within(tried, PAUSE)
 }

@@ -1,4 +1,4 @@
-//! What a cache counts, logs and tells of its calls.
+//! Counters, log events and observers of a cache.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use crate::log;
 use crate::observer::{CallEvent, CallOutcome, Observer};
 
 impl<B: Backend, S> Cache<B, S> {
-    /// Tells an observer of everything that this cache does from now on. There may be several, and
-    /// none is ever forgotten.
+    /// Adds an observer of all calls, insertions and errors of this cache from now on. There may be
+    /// several, and none is ever removed.
     ///
-    /// Without one a hit pays for this possibility with one look at a pointer.
+    /// Without observers this costs a hit one load of a pointer.
     pub fn observe(&self, observer: impl Observer) {
         self.engine.shared.observers.add(observer);
     }
 }
 
 impl<B: Backend> Engine<B> {
-    /// Whether there is anybody to be told of a call.
+    /// Returns whether calls are logged or observed.
     #[inline]
     pub(crate) fn has_listeners(&self, is_quiet: bool) -> bool {
         !self.shared.observers.is_empty() || (!is_quiet && log::is_enabled())
     }
 
-    /// Tells the log, unless the function is quiet, and the observers of one call.
+    /// Reports a call to the log, unless the function is quiet, and to the observers.
     #[cold]
     pub(crate) fn emit(
         &self,
@@ -68,21 +68,21 @@ impl<B: Backend> Engine<B> {
         self.notify(|observer| observer.on_refresh_error(function.as_str()));
     }
 
-    /// Counts a fault that costs the caller time only, and warns of it now and then.
+    /// Counts an error that costs the caller time only, and logs a warning, rate-limited.
     pub(crate) fn fault(&self, function: &Prefix, error: &Error, is_quiet: bool) {
         self.counters().error(error.kind());
         self.notify(|observer| observer.on_error(function.as_str(), error));
         self.warn(function, error, is_quiet);
     }
 
-    /// Warns now and then.
+    /// Logs a warning, rate-limited, unless the function is quiet.
     pub(crate) fn warn(&self, function: &Prefix, error: &Error, is_quiet: bool) {
         if !is_quiet {
             self.shared.warnings.warn(function.as_str(), error, self.now());
         }
     }
 
-    /// What an observer panics with is counted, and nothing else.
+    /// Calls all observers. A panic is counted and has no other effect.
     fn notify(&self, event: impl Fn(&dyn Observer)) {
         if let Err(error) = self.shared.observers.notify(event) {
             self.counters().error(error.kind());

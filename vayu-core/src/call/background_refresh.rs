@@ -14,7 +14,7 @@ use crate::io::Awaiting;
 use crate::key::Prefix;
 use crate::panic::drop_quietly;
 
-/// A refresh that a call leaves to a task.
+/// A refresh that a call hands over to a task.
 #[derive(Debug)]
 pub struct Refresh<T> {
     pub(crate) prefix: Prefix,
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// Awaits the function, unless another caller does.
+/// Runs a refresh, unless another caller computes the value.
 pub(crate) async fn refresh<B, F, T>(engine: Engine<B>, function: F, mut refresh: Refresh<T>)
 where
     B: Backend,

@@ -1,4 +1,4 @@
-//! Sync calls.
+//! Sync calls: the async code of the driver, which blocks the thread and is polled once.
 
 use crate::backend::Backend;
 use crate::cache::Engine;
@@ -21,8 +21,8 @@ pub(crate) fn run<B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// Finishes a call that its lookup could not end. This frame is on the stack while the function
-/// runs, and no other of the engine.
+/// Finishes a call that its lookup could not end. While the function runs, this is the only frame of
+/// the engine on the stack.
 #[cold]
 #[inline(never)]
 fn finish<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(

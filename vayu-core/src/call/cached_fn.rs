@@ -14,13 +14,13 @@ use crate::validity::SchemaFlags;
 /// The type that a function returns.
 ///
 /// It does not depend on the serializer as [`CachedFn`] does: the future of a call holds outputs, and
-/// whether it is `Send` must not depend on what a serializer asks of lifetimes.
+/// whether it is `Send` must not depend on the lifetime bounds of a serializer.
 pub trait FnOutput {
     /// The type that the function returns.
     type Output;
 }
 
-/// Everything that the engine needs to know about one call of a cached function but its body.
+/// The description of one call of a cached function, without its body.
 ///
 /// The drivers are generic over this and over the backend, and over nothing else.
 pub trait CachedFn: FnOutput {
@@ -84,7 +84,7 @@ impl<K, H, Z, L> Policy<K, H, Z, L> {
         Self { key, shape: PhantomData, serializer, retention, options: CallOptions::default() }
     }
 
-    /// Marks the entry as one that has tags, which [`Tagged`] gives the key.
+    /// Marks the entry as one with tags, which are passed by [`Tagged`].
     #[inline]
     #[must_use]
     pub fn with_tags(mut self) -> Self {
@@ -109,7 +109,7 @@ impl<K, H, Z, L> Policy<K, H, Z, L> {
         self
     }
 
-    /// Sets the part of the ttl that is taken off at random, up to this many thousandths.
+    /// Sets the maximum part of the ttl that is subtracted at random, in thousandths.
     #[inline]
     #[must_use]
     pub fn jitter(mut self, thousandths: u16) -> Self {
@@ -276,7 +276,7 @@ impl<K: CallKey, const N: usize> CallKey for Tagged<K, N> {
     }
 }
 
-/// The serializer of a call that outlives what its serializer could be borrowed from.
+/// The serializer of a call that outlives the owner from which it could be borrowed.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnedSerializer<Z>(pub(crate) Z);
 

@@ -1,4 +1,4 @@
-//! The value of a key, computed where there is none.
+//! Computation of missing values: `get_or_insert_with` and its variants.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,15 +12,14 @@ use crate::key::Key;
 use crate::serializer::Serializer;
 
 impl<B: Backend, S> Cache<B, S> {
-    /// The value of a key: the one that is stored, or else what `compute` answers, which is then
-    /// stored for `ttl`.
+    /// Returns the stored value of a key, or else that of `compute`, which is then stored for `ttl`.
     ///
-    /// Where the key is not that of the function whose entry it is meant for (see [`get`](Self::get)),
-    /// `compute` runs each time, nothing is stored, and the error is counted and logged.
+    /// If the key does not match the function that it is for (see [`get`](Self::get)), `compute` runs
+    /// each time, nothing is stored, and the error is counted and logged.
     ///
     /// # Panics
     ///
-    /// When `compute` does, in the caller whose `compute` it was.
+    /// When `compute` panics, in the caller that runs it.
     pub fn get_or_insert_with<T>(&self, key: &Key, ttl: Duration, compute: impl FnOnce() -> T) -> T
     where
         S: Serializer<T, Stored = B::Stored>,
@@ -36,11 +35,11 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// # Cancellation
     ///
-    /// When the future is dropped while it computes, another caller that waits takes over.
+    /// If the future is dropped while it computes, one of the waiting callers computes instead.
     ///
     /// # Panics
     ///
-    /// When `compute` does, in the caller whose `compute` it was.
+    /// When `compute` panics, in the caller that runs it.
     pub async fn get_or_insert_with_async<T>(
         &self,
         key: &Key,
@@ -57,8 +56,8 @@ impl<B: Backend, S> Cache<B, S> {
         future::run(&self.engine, &policy, pin!(compute)).await
     }
 
-    /// [`get_or_insert_with`](Self::get_or_insert_with) for a computation that may fail. An error
-    /// is not stored.
+    /// Returns the stored value of a key, or else the result of `compute`. A value is then stored for
+    /// `ttl`, an error is not.
     ///
     /// # Errors
     ///
@@ -66,7 +65,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// # Panics
     ///
-    /// When `compute` does, in the caller whose `compute` it was.
+    /// When `compute` panics, in the caller that runs it.
     pub fn try_get_or_insert_with<T, E>(
         &self,
         key: &Key,
@@ -87,7 +86,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// # Cancellation
     ///
-    /// When the future is dropped while it computes, another caller that waits takes over.
+    /// If the future is dropped while it computes, one of the waiting callers computes instead.
     ///
     /// # Errors
     ///
@@ -95,7 +94,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// # Panics
     ///
-    /// When `compute` does, in the caller whose `compute` it was.
+    /// When `compute` panics, in the caller that runs it.
     pub async fn try_get_or_insert_with_async<T, E>(
         &self,
         key: &Key,
@@ -112,7 +111,7 @@ impl<B: Backend, S> Cache<B, S> {
         future::run(&self.engine, &policy, pin!(compute)).await
     }
 
-    /// Whether a key must not be used, which is counted and logged then.
+    /// Returns whether a key must not be used. If so, the error is counted and logged.
     #[inline]
     fn is_refused<T>(&self, key: &Key) -> bool
     where

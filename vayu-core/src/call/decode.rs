@@ -1,4 +1,4 @@
-//! From a record to the output of a call.
+//! Decoding of a record to the output of a call.
 
 use std::time::Duration;
 
@@ -15,20 +15,20 @@ use crate::record::Record;
 use crate::serializer::{Serializer, ValueClass};
 use crate::validity::{Validator, Validity};
 
-/// The backend cannot return a record without blocking.
+/// The error of a read that would block.
 pub(super) struct WouldBlock;
 
-/// What a record holds for a call.
+/// The result of decoding a record for a call.
 pub(crate) enum Decoded<R> {
     Fresh(R),
     /// Past its ttl, but to be served while it is refreshed.
     Stale(Box<StaleValue<R>>),
     Nothing,
-    /// An entry that the key must not be used for. The function runs without the cache.
+    /// The key does not match the function that it is for. The function runs without the cache.
     Refused,
 }
 
-/// A decoded record, with what the event of a hit holds.
+/// A decoded record, with the data for the event of a hit.
 struct DecodedRecord<R> {
     decoded: Decoded<R>,
     now: Timestamp,
@@ -51,8 +51,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         self.serializer().value_class()
     }
 
-    /// Returns a fresh value that the backend finds without a lock. It is an inline value, so no
-    /// code of users runs.
+    /// Returns a fresh value that the backend reads without a lock. It is an inline value, so no code
+    /// of users runs.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn serve_optimistic(&self) -> Option<F::Output> {
         let mut record = self.engine.backend().read_optimistic(self.key)?;
@@ -70,7 +70,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     pub(super) fn decode_now(&self) -> Result<Decoded<F::Output>, WouldBlock> {
         let backend = self.engine.backend();
         let mut is_known = true;
-        // Without a guard the compiler sees the whole path, and emits half of the code.
+        // Without a guard the compiler sees the whole path, and emits half as much code.
         let decoded = if backend.is_in_process() && self.value_class() != ValueClass::Opaque {
             self.read_now(&mut is_known)
         } else {
@@ -96,7 +96,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         if let Some(Ok(Some(record))) = &mut read {
             let decoded = self.decode_at_now(record);
             if !matches!(decoded, Ok(DecodedRecord { decoded: Decoded::Fresh(_), .. })) {
-                // It may be the last to hold a value of any type.
+                // It may hold the last reference to a value, whose drop runs code of users.
                 clear_quietly(&mut read);
             }
             return decoded;
@@ -119,8 +119,9 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         }
     }
 
-    /// Runs code of the serializer and the ttl: to be called within [`catch_panic`], which must
-    /// also drop the record, as it may be the last to hold the value.
+    /// Decodes a record at the current time. This runs code of the serializer and the ttl, so it must be
+    /// called within [`catch_panic`], which must also drop the record: it may hold the last reference to
+    /// the value.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn decode_at_now(&self, record: &mut Record<B::Stored>) -> Result<DecodedRecord<F::Output>> {
         let now = self.engine.now();
@@ -129,8 +130,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         Ok(DecodedRecord { decoded, now, created, compute_time })
     }
 
-    /// Counts a hit. Where a key made by hand finds nothing, it is checked against the function
-    /// that it is for.
+    /// Counts a hit. A key made by hand that finds nothing is checked against the function that it is
+    /// for.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn count(&self, record: DecodedRecord<F::Output>) -> Decoded<F::Output> {
         let DecodedRecord { decoded, now, created, compute_time } = record;
@@ -142,7 +143,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         decoded
     }
 
-    /// Returns what a call finds that has found no record.
+    /// Returns the result of a call without a record. A key made by hand is checked.
     #[inline]
     pub(crate) fn nothing(&self) -> Decoded<F::Output> {
         if self.options().is_by_key { self.check() } else { Decoded::Nothing }
@@ -164,8 +165,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         Decoded::Refused
     }
 
-    /// Returns whether a record is valid for this call although its stamps are not those of the
-    /// call. If it is not, returns what that means for the call.
+    /// Validates a record whose stamps are not those of this call. If it is not valid, returns the result
+    /// for the call.
     #[cold]
     fn validate(&self, record: &Record<B::Stored>) -> Result<(), Decoded<F::Output>> {
         let validator = Validator {
@@ -227,7 +228,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         Ok(Decoded::Fresh(F::output(value)))
     }
 
-    /// [`decode`](Self::decode) for a record that is not fresh.
+    /// Decodes a record that is not fresh, if it may be served stale.
     #[cold]
     fn decode_stale(
         &self,

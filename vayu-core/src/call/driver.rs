@@ -1,7 +1,17 @@
 //! The course of a call after its lookup, for sync and async callers.
 //!
-//! The function runs between [`prepare`] and [`complete`], so that it can run on top of neither:
-//! each level of a cached recursion has only [`Prepared`] on the stack.
+//! A lookup that would block ends in [`resume_lookup`], which reads the generations and the record. A
+//! call without a fresh value goes on with [`prepare`]: it joins the single flight of its key, and
+//! returns the value of the leader, or becomes the leader, reads the backend again and acquires the
+//! lease. After the function has run, [`complete`] stores the value, completes the flight and releases
+//! the lease.
+//!
+//! This is one text for sync and async callers, generic over [`Io`]. The future of a sync caller blocks
+//! the thread instead of suspending, so that [`run_blocking`](crate::io::run_blocking) polls it once,
+//! on the stack and without an executor.
+//!
+//! The function runs between [`prepare`] and [`complete`], on top of neither: each level of a cached
+//! recursion has only [`Prepared`] on the stack.
 
 use std::future::Future;
 use std::mem;
@@ -22,7 +32,7 @@ use crate::observer::CallOutcome;
 use crate::panic::{QuietDrop, drop_quietly};
 use crate::record::Record;
 
-/// What a call is to do once all is done that precedes the function.
+/// The rest of a call, after all that precedes the function.
 pub(super) enum Prepared<'a, B: Backend, F: FnOutput> {
     /// Return this. The function does not run.
     Output(F::Output),
@@ -30,7 +40,7 @@ pub(super) enum Prepared<'a, B: Backend, F: FnOutput> {
     Bypass,
     /// Run the function for this caller alone, which must not wait for the flight.
     Uncoordinated(Uncoordinated<'a, B, F>),
-    /// Run the function for all callers that wait, while the leader does, too.
+    /// Run the function for all callers that wait, in parallel to the leader.
     Hedge(Hedge<'a, B, F>),
     /// Run the function for all callers that wait.
     Lead(Leading<'a, B, F>),
@@ -47,7 +57,7 @@ pub(super) struct Uncoordinated<'a, B: Backend, F: FnOutput> {
 pub(super) struct Hedge<'a, B: Backend, F: FnOutput> {
     call: Call<'a, B, F>,
     flight: Arc<Flight<Record<B::Stored>>>,
-    /// How many hedges of the flight had begun.
+    /// The count of hedges of the flight when this one began.
     hedges: u32,
     began: Timestamp,
 }
@@ -64,8 +74,7 @@ pub(super) struct Leading<'a, B: Backend, F: FnOutput> {
 }
 
 impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
-    /// Returns the flight that the function runs inside of, if it is to be followed by
-    /// [`complete`].
+    /// Returns the flight in which the function runs, if it is to be followed by [`complete`].
     pub(super) fn flight(&self) -> Option<FlightId> {
         match self {
             Self::Output(_) | Self::Bypass => None,
@@ -77,7 +86,7 @@ impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
 }
 
 /// Reads the generations and the backend, as far as the lookup could not. Returns the reason to run
-/// the function, or what else there is to do.
+/// the function, or else the rest of the call.
 pub(super) async fn resume_lookup<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &'a Engine<B>,
     function: &'a F,
@@ -125,7 +134,7 @@ async fn read<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call.read_offline()
 }
 
-/// Does all that precedes the function.
+/// Joins the flight of the key, and does all that precedes the function.
 pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'_, B, F>,
     reason: ComputeReason<F::Output>,
@@ -160,11 +169,11 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// What came of joining the flight of a key.
+/// The result of joining the flight of a key.
 enum Joined<'a, B: Backend, F: FnOutput> {
     /// The leader has computed this.
     Output(F::Output),
-    /// The caller leads. Where `look_again`, a value may have been stored in the meantime.
+    /// The caller leads. If `look_again`, a value may have been stored in the meantime.
     Lead { lead: Lead<'a, Record<B::Stored>>, look_again: bool },
     /// The caller must not wait for this flight.
     Uncoordinated(FlightId),
@@ -224,7 +233,7 @@ fn lead_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call.engine.flights().lead_if_vacant(call.key, call.stamp)
 }
 
-/// Leads in the place of a caller that computes, as soon as nothing is being stored.
+/// Replaces the leader of the key, as soon as no value is being stored.
 async fn supersede<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'a, B, F>,
     deadline: &mut Deadline,
@@ -278,8 +287,8 @@ async fn read_again<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     Some((call.serve(record.clone())?, QuietDrop::from(record)))
 }
 
-/// Acquires the lease of the key, or waits until the process that holds it has stored a value, until
-/// the deadline of the call. Where there is a stale value, nothing is waited for.
+/// Acquires the lease of the key, or waits until the process that holds it has stored a value, up to
+/// the deadline of the call. A caller with a stale value returns that instead of waiting.
 async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'_, B, F>,
     lead: &Lead<'_, Record<B::Stored>>,
@@ -308,7 +317,7 @@ async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         {
             return ControlFlow::Break(call.serve_stale(*stale));
         }
-        // Also at the deadline: to look takes less than to compute.
+        // Also at the deadline: a read is cheaper than a computation.
         let is_over = !M::wait(call.engine.pause_for(pause, deadline)).await;
         if let Some(output) = read_stored::<M, B, F>(call).await {
             call.end_refresh();
@@ -334,7 +343,7 @@ async fn release_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'_, B, F>,
     lease: Option<LeaseGuard>,
 ) {
-    // One that is dropped is released without waiting for long.
+    // A lease that is dropped is released without waiting for long.
     if let Some(lease) = lease
         && !call.has_timed_out()
     {
@@ -342,7 +351,7 @@ async fn release_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// Does all that follows the function. Only for a call inside of a [flight](Prepared::flight).
+/// Does all that follows the function. Only for a call in a [flight](Prepared::flight).
 pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     prepared: Prepared<'_, B, F>,
     output: F::Output,

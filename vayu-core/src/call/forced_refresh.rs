@@ -1,7 +1,7 @@
 //! Requests for a forced refresh.
 //!
-//! An [`Entry`](crate::Entry) refreshes its value through the call of its function, whose arguments
-//! do not say so. The request is left on the thread, where the first call of the key takes it.
+//! An [`Entry`](crate::Entry) refreshes its value by a call of its function, whose arguments cannot carry
+//! a request to do so. It is stored in a thread-local, from which the first call of the key takes it.
 
 use std::cell::RefCell;
 use std::mem;

@@ -1,4 +1,4 @@
-//! Async calls.
+//! Async calls: the code of the driver, awaited.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -40,15 +40,15 @@ pub(crate) async fn finish<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// Moves the future of a call that computes or waits out of that of its function: a function that
-/// awaits others has room for their futures, so each level would have room for all this. The frame is
-/// its own, so that the future is never on the stack of the body.
+/// Boxes the future of a call that computes or waits. The future of a function contains those of the
+/// calls that it awaits, so each level would contain all of this. The frame is separate, so that the
+/// future is never on the stack of the body.
 #[inline(never)]
 pub(super) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
     Box::pin(make())
 }
 
-/// Awaits the function, unless another caller does.
+/// Awaits the function, unless another caller computes the value.
 pub(super) async fn compute<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'_, B, F>,
     reason: ComputeReason<F::Output>,
@@ -71,8 +71,8 @@ pub(super) async fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 pin_project! {
-    /// A future that is polled in a frame of its own, so that the frame in which the function is
-    /// polled has no room for it.
+    /// A future that is polled in a separate frame, which is not on the stack while the function is
+    /// polled.
     struct OutOfLine<F> {
         #[pin]
         future: F,

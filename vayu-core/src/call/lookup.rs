@@ -1,4 +1,4 @@
-//! The part of a call that does not wait, the same for sync and async callers. Most calls end here.
+//! The lookup of a call, which never waits, for sync and async callers. Most calls end here.
 
 use std::fmt;
 
@@ -60,7 +60,7 @@ fn lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
     lookup_full(call)
 }
 
-/// [`lookup`] for a call whose stamp was made just now.
+/// Looks up a call whose stamp was just made.
 pub(super) fn lookup_with_stamp<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &'a Engine<B>,
     function: &'a F,
@@ -87,7 +87,7 @@ fn lookup_full<B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// [`lookup_full`], out of line for calls that most often end with an optimistic read.
+/// Calls [`lookup_full`], out of line for calls that most often end with an optimistic read.
 #[inline(never)]
 fn lookup_full_cold<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'_, B, F>,
@@ -95,7 +95,7 @@ fn lookup_full_cold<B: Backend, F: CachedFn<Stored = B::Stored>>(
     lookup_full(call)
 }
 
-/// Returns a fresh output, or else what is left to do.
+/// Returns a fresh output, or else the rest of the call.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn classify<B: Backend, F: FnOutput>(
     call: Call<'_, B, F>,

@@ -32,7 +32,7 @@ impl CallOptions {
     }
 }
 
-/// The largest part of a ttl that is taken off at random, in thousandths.
+/// The maximum part of a ttl that is subtracted at random, in thousandths.
 #[derive(Debug, Clone, Copy, Default)]
 struct Jitter(u16);
 

@@ -1,4 +1,4 @@
-//! The shapes of what functions return.
+//! The shapes of the outputs of functions.
 
 use std::any::type_name;
 use std::marker::PhantomData;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a function returns: a value, or a value or an error.
+/// The shape of an output: a value, or a `Result` whose `Ok` holds the value.
 pub trait OutputShape: Copy {
     /// The type that the function returns.
     type Output;
@@ -80,8 +80,8 @@ impl<T> OutputShape for PlainOutput<T> {
         value
     }
 
-    /// A function that returns a type parameter may be called with a `Result` in its place. That
-    /// cannot be seen where the function was written, nor can an `Err` be told from an `Ok` here.
+    /// Returns an error for a `Result`. A function that returns a type parameter may be instantiated with
+    /// one. The attribute cannot detect that, and an `Err` cannot be distinguished from an `Ok` here.
     #[inline]
     fn unsupported() -> Option<Error> {
         type_name::<T>().starts_with("core::result::Result<").then(|| {

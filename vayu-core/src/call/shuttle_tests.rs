@@ -1,6 +1,6 @@
 //! The drivers under schedules of a model checker: random ones, and ones with few preemptions.
 //!
-//! `SCHEDULES` in the environment says how many of each kind. One process runs one test.
+//! The environment variable `SCHEDULES` is the number of each kind. One process runs one test.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -22,7 +22,7 @@ type TestCache = Cache<MapBackend<AnyValue>, ByReference>;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Under how many preemptions a fault of ordering is looked for.
+/// The number of preemptions up to which schedules are searched for a bug.
 const DEPTH: usize = 3;
 
 fn check(test: fn()) {
@@ -45,7 +45,7 @@ impl Fixture {
         Arc::new(Self { cache, clock, runs: AtomicUsize::new(0) })
     }
 
-    /// One run of a body, in the middle of which others may go on.
+    /// Counts one run of a body, in the middle of which other threads may run.
     fn run(&self) -> usize {
         let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
         thread::yield_now();
@@ -73,7 +73,7 @@ impl Fixture {
     }
 }
 
-/// Pending once.
+/// A future that is pending once.
 struct Yield(bool);
 
 impl Future for Yield {

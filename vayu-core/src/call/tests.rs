@@ -24,15 +24,15 @@ use crate::testing::{FaultyBackend, ManualClock, MapBackend, watchdog};
 use crate::{Cache, Key};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long callers wait by default.
+/// The default limit of the waits of a call.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-/// After this a test hangs.
+/// The time after which a test is considered hung.
 const HANG: Duration = Duration::from_secs(if cfg!(miri) { 600 } else { 60 });
 
 type Backend = FaultyBackend<MapBackend<AnyValue>>;
 type TestCache = Cache<Backend, ByReference>;
 
-/// A cache under test. When it goes, nothing may be left in flight.
+/// A cache under test. When it is dropped, no computation may be in progress.
 struct Fixture {
     cache: TestCache,
     clock: ManualClock,
@@ -55,7 +55,7 @@ impl Fixture {
         self.runs.load(Ordering::SeqCst)
     }
 
-    /// Waits until as many callers sleep in a wait for another one's computation.
+    /// Waits until at least this many callers wait for a computation of another one.
     fn until_waiting(&self, callers: usize) {
         until(|| self.clock.sleepers() >= callers);
     }
@@ -73,7 +73,7 @@ fn key(text: &str) -> Key {
     Key::from_text("test", text)
 }
 
-/// Lets other threads go on until something is so. The watchdog ends what never is.
+/// Yields to other threads until a condition holds. The watchdog ends a test in which it never does.
 fn until(condition: impl Fn() -> bool) {
     while !condition() {
         thread::yield_now();
@@ -111,7 +111,7 @@ impl<'a, T> Task<'a, T> {
     }
 }
 
-/// Pending for so many polls.
+/// A future that is pending for this many polls.
 struct Yield(usize);
 
 impl Future for Yield {

@@ -1,4 +1,4 @@
-//! How long a value is cached, and whether it is.
+//! The ttl of values, and predicates on them.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ pub trait Retention<T> {
     }
 }
 
-/// One ttl for all values, with its microseconds. The compiler may know the number here, and would
-/// compute it on every hit elsewhere.
+/// One ttl for all values, and its microseconds: often a constant here, which would otherwise be
+/// computed on every hit.
 #[derive(Debug, Clone, Copy)]
 pub struct FixedTtl {
     pub(super) time: Duration,

@@ -13,11 +13,11 @@ use crate::record::Record;
 
 /// The operations of an [`Entry`](crate::Entry) on its cache.
 ///
-/// The attribute makes what implements it; its type has no name.
+/// It is implemented by the attribute, for a type without a name.
 pub trait Query {
     /// The type that the function returns.
     type Output;
-    /// What the backend has.
+    /// A record of the backend, not yet decoded.
     type Found: Send;
 
     /// Returns the key of the call.
@@ -27,7 +27,7 @@ pub trait Query {
     /// When the arguments cannot be encoded.
     fn key(&self) -> Result<&Key, KeyError<'_>>;
 
-    /// Reads what the backend has.
+    /// Reads the record, without decoding it.
     ///
     /// # Errors
     ///
@@ -37,7 +37,7 @@ pub trait Query {
     /// [`read`](Self::read) for async callers.
     fn read_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, Option<Self::Found>>;
 
-    /// Decodes what was found, if it may be served.
+    /// Decodes a record, if it may be served.
     fn decode(&self, found: Self::Found) -> Option<CachedOutput<Self::Output>>;
 
     /// Removes the entry, and returns whether there was one.
@@ -53,7 +53,7 @@ pub trait Query {
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// A call of which an entry is made.
+/// The call of an entry, with its cache.
 pub(crate) struct Subject<B: Backend, F> {
     engine: Engine<B>,
     function: F,

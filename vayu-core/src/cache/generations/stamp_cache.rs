@@ -1,16 +1,16 @@
-//! Stamps that were made lately.
+//! A cache of stamps that were made recently.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A few stamps, each under a number that stands for what it was made of. A hit finds the stamp of
-/// its function here without a lock and without making it again.
+/// A direct-mapped table of stamps without locks, each under a number that stands for all that it was
+/// made of. A hit finds the stamp of its function here and need not make it again.
 #[derive(Debug)]
 pub(super) struct Memo(Box<[Place; PLACES]>);
 
 const PLACES: usize = 256;
 
-/// The number and, mixed with it, the stamp. Whoever reads the two halves of different pairs gets
-/// another number than the one that is looked for.
+/// A slot: the stamp, and the number XOR the stamp. A reader that loads the halves of two different
+/// writes computes a number other than the one that it looks up.
 #[derive(Debug, Default)]
 struct Place {
     mixed: AtomicU64,

@@ -1,5 +1,5 @@
-//! Callers of several processes: here several caches over one backend, which know nothing of each
-//! other but what the backend tells.
+//! Callers of several processes: here several caches over one backend, which share nothing but that
+//! backend.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -21,7 +21,7 @@ struct Claiming {
     map: MapBackend<AnyValue>,
     taken: Arc<Mutex<HashSet<Key>>>,
     claims_fail: bool,
-    /// How often it was asked for a right, and how often read.
+    /// The number of reads and of attempts to acquire a lease.
     looks: Arc<AtomicUsize>,
     given_back: Arc<AtomicUsize>,
 }
@@ -177,7 +177,7 @@ fn right_is_given_back_before_the_call_returns_however_it_ends() {
         is_free(2);
         assert_eq!(block_on(process.get_or_insert_with_async(&key, MINUTE, async { 1_u8 })), 1);
         is_free(3);
-        // The value is found once the right is granted.
+        // The value is found once the lease is acquired.
         process.remove(&key).expect("remove");
         let found = || {
             let other: Cache<Claiming, ByReference> = Cache::with_backend(backend.clone());
@@ -186,7 +186,7 @@ fn right_is_given_back_before_the_call_returns_however_it_ends() {
         };
         assert_eq!(process.get_or_insert_with(&key, MINUTE, found), 2);
         is_free(4);
-        // The last resort: a call that is dropped while it computes, or while it gives back.
+        // The last resort: a call that is dropped while it computes, or while it releases.
         process.remove(&key).expect("remove");
         for polls in 0..8 {
             let body = async {
@@ -234,8 +234,8 @@ fn conformance_kit_finds_a_right_that_stays() {
     }
 }
 
-/// Runs a call by each of four callers of one process, some of them async, and moves the clock until
-/// all have returned. Answers how far.
+/// Runs a call by each of four callers of one process, some of them async, and advances the clock
+/// until all have returned. Returns by how much.
 fn wait_of(
     kinds: [bool; 4],
     process: &Cache<Claiming, ByReference>,
@@ -255,7 +255,7 @@ fn wait_of(
                 }
             })
         });
-        // Nobody is late: three wait for the first, which waits for another process.
+        // All wait: three for the first, which waits for another process.
         until(|| clock.sleepers() >= 4);
         while callers.iter().any(|caller| !caller.is_finished()) {
             if clock.sleepers() > 0 {
@@ -298,7 +298,7 @@ fn stopped_holder_of_a_right_costs_the_longest_wait_once() {
                 7
             });
             assert!(time >= max_wait && time < max_wait + SLACK, "{kinds:?}: {time:?}");
-            // Two looks for each pause of 32 ms, six shorter pauses, and what callers do at the end.
+            // Two operations for each pause of 32 ms and six shorter ones, and some at the end.
             let looks = backend.looks.load(Ordering::SeqCst);
             assert!(looks < 2 * (3000 / 32 + 6) + 40, "{looks} looks");
             assert!(runs.load(Ordering::SeqCst) <= 4);
@@ -306,7 +306,7 @@ fn stopped_holder_of_a_right_costs_the_longest_wait_once() {
     });
 }
 
-/// The holder is a caller of this process that takes longer than the others wait.
+/// Tests a holder that is a caller of this process and takes longer than the others wait.
 #[test]
 fn slow_function_costs_those_who_wait_the_longest_wait_once() {
     watchdog(HANG, || {
@@ -338,7 +338,7 @@ fn value_that_anybody_stores_ends_the_wait_for_a_right() {
         for kinds in KINDS {
             let (clock, backend, process) = with_manual_clock();
             let _held = backend.try_acquire(&key("k")).expect("free");
-            // Once without rights, and once by a process that has none of this.
+            // The value is stored by a process without the lease.
             let other: Cache<Claiming, ByReference> = Cache::with_backend(backend.clone());
             let stores = AtomicBool::new(false);
             thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Callers that wait for a slow computation, and then compute, too.
+//! Hedged requests: callers that wait for a slow computation, and then compute in parallel.
 
 use super::*;
 
@@ -6,12 +6,12 @@ use super::*;
 const HEDGE: Duration = Duration::from_secs(3);
 const MICROSECOND: Duration = Duration::from_micros(1);
 
-/// The instant before a time is over.
+/// Returns the time, less one microsecond.
 fn almost(time: Duration) -> Duration {
     time.checked_sub(MICROSECOND).expect("a time")
 }
 
-/// A call whose body is ready after this many polls.
+/// Makes a call whose body is ready after this many polls.
 async fn call(fixture: &Fixture, polls: usize) -> usize {
     let body = async {
         let run = fixture.run();

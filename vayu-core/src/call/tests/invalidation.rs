@@ -1,9 +1,9 @@
-//! Removing and replacing what is being computed.
+//! Removal and replacement during a computation.
 
 use super::*;
 use crate::sync::block_on;
 
-/// A call whose body does something in the middle.
+/// Makes a call whose body runs other code in the middle.
 fn call_with(fixture: &Fixture, middle: impl FnOnce()) -> usize {
     fixture.cache.get_or_insert_with(&key("k"), MINUTE, || {
         let run = fixture.run();
@@ -74,7 +74,7 @@ fn remove_says_whether_there_was_something() {
     assert!(!block_on(fixture.cache.remove_async(&key("k"))).expect("remove"));
 }
 
-/// Writers raise a version and then remove the key; what is read after that must not be older.
+/// Tests writers that increase a version and then remove the key: no later read may return an older one.
 #[test]
 fn nothing_older_than_an_invalidation_is_ever_read_after_it() {
     watchdog(HANG, || {

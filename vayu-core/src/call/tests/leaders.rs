@@ -1,4 +1,4 @@
-//! What becomes of a flight whose leader fails, panics or is dropped.
+//! Flights whose leader fails, panics or is dropped.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

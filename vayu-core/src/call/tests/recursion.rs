@@ -1,4 +1,4 @@
-//! Calls inside of calls.
+//! Nested calls.
 
 use super::*;
 use crate::sync::block_on;
@@ -71,7 +71,7 @@ fn recursion_through_sync_and_async_is_seen() {
     });
 }
 
-/// Each of `threads` leads its own key and then wants the key of the next.
+/// Runs threads of which each leads its own key and then calls the key of the next.
 fn cycle(threads: usize) {
     let fixture = Fixture::new();
     let leading = AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! Code of the value's type runs under no lock, and its panics cost one caller some time.
+//! Code of value types, which runs without locks, and whose panics cost one caller some time.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -8,7 +8,7 @@ use crate::ErrorKind;
 use crate::call::{CacheIf, FixedTtl, PlainOutput, Policy, TtlFn, blocking};
 use crate::key::KeyBuilder;
 
-/// Panics when it is cloned, if that is switched on.
+/// A value that panics when it is cloned, if that is enabled.
 #[derive(Debug)]
 struct Fragile(Arc<AtomicBool>);
 
@@ -39,7 +39,7 @@ fn clone_that_panics_costs_its_caller_a_computation() {
     assert_eq!(fixture.runs(), 2, "the first value is still there");
 }
 
-/// Calls back into its cache when it is dropped, and panics.
+/// A value that calls back into its cache when it is dropped, and panics.
 struct Talkative {
     cache: TestCache,
     drops: Arc<AtomicUsize>,
@@ -161,7 +161,7 @@ fn thread_local_destructor_may_make_cached_calls() {
         let cache = fixture.cache.clone();
         thread::spawn(move || {
             AT_EXIT.with(|list| list.borrow_mut().push(at_exit));
-            // The cache's own thread-locals are made after ours, and go before it.
+            // The thread-locals of the cache are created after ours, and dropped before it.
             cache.get_or_insert_with(&key("other"), MINUTE, || 0);
         })
         .join()

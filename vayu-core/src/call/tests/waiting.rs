@@ -1,4 +1,4 @@
-//! How long callers wait, and when they do not.
+//! Limits of waiting, and callers that do not wait.
 
 use super::*;
 
@@ -61,7 +61,7 @@ fn function_slower_than_the_bound_is_remembered_under_constant_demand() {
     watchdog(HANG, || {
         let fixture = Fixture::new();
         let fixture = &fixture;
-        // Each computation takes 45 s, callers wait 30 s, and one comes every 15 s.
+        // Each computation takes 45 s, callers wait 30 s, and one is added every 15 s.
         let call = || async move {
             let run = fixture.run();
             let body = async {
@@ -90,7 +90,7 @@ fn function_slower_than_the_bound_is_remembered_under_constant_demand() {
     });
 }
 
-/// Waits on the manual clock.
+/// A sleep on the manual clock.
 struct Nap;
 
 impl Nap {
@@ -133,7 +133,7 @@ fn sync_caller_does_not_sleep_on_the_thread_that_the_leader_needs() {
             fixture.cache.get_or_insert_with_async(&key("k"), MINUTE, body).await
         });
         assert!(leader.poll().is_pending());
-        // As in a runtime of one thread: the leader can only go on when this returns.
+        // As in a runtime of one thread: the leader can only continue when this returns.
         assert_eq!(sync_call(), 1);
         assert_eq!(leader.poll(), Poll::Ready(102));
         assert_eq!(sync_call(), 102, "the value of the leader was stored");
