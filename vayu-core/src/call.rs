@@ -190,7 +190,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
             return None;
         }
         let encoded = catch_panic("store value", || {
-            self.declare();
+            self.declare_unguarded();
             if !self.function.should_cache(value) {
                 return Ok(None);
             }
@@ -217,11 +217,16 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Declares what the entries of this function depend on, for callers with a key made by hand.
     #[cold]
     pub(crate) fn declare(&self) {
+        self.ok_or_count(catch_panic("declare entries", || {
+            self.declare_unguarded();
+            Ok(())
+        }));
+    }
+
+    /// [`declare`](Self::declare), to be called within [`catch_panic`].
+    fn declare_unguarded(&self) {
         if !self.options().is_by_key {
-            self.ok_or_count(catch_panic("declare entries", || {
-                self.engine.declarations().declare(self.key.prefix(), self.declaration());
-                Ok(())
-            }));
+            self.engine.declarations().declare(self.key.prefix(), self.declaration());
         }
     }
 
@@ -364,9 +369,12 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         self.engine.fault(self.key.prefix(), error, self.options().is_quiet);
     }
 
-    #[cold]
+    /// Notifies the log and the observers of the call, if there are any.
+    #[inline]
     pub(crate) fn emit(&self, outcome: CallOutcome, age: Option<Duration>, compute_time: Duration) {
         let is_quiet = self.options().is_quiet;
-        self.engine.emit(self.key.prefix(), outcome, age, compute_time, is_quiet);
+        if self.engine.has_listeners(is_quiet) {
+            self.engine.emit(self.key.prefix(), outcome, age, compute_time, is_quiet);
+        }
     }
 }

@@ -44,17 +44,19 @@ impl Io for Blocking {
     type Wait<F: Future> = Ready<F::Output>;
     type Lead<F: Future> = Ready<F::Output>;
 
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn wait<F: Future>(future: F) -> Ready<F::Output> {
         ready(block_on(future))
     }
 
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn lead<F: Future>(flight: FlightId, future: F) -> Ready<F::Output> {
+        // Pinned here, so that it is not moved into the closure.
+        let future = pin!(future);
         ready(inside(flight, || run_blocking(future)))
     }
 
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn begin_wait(flight: FlightId) -> Option<Waiting> {
         Waiting::begin_asleep(flight)
     }
@@ -82,7 +84,7 @@ impl Io for Awaiting {
 }
 
 /// Runs async code over [`Blocking`], which never suspends.
-#[inline]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn run_blocking<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -102,6 +104,7 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send
 
 impl<'a, T> Operation<'a, T> {
     /// Creates an operation that is done.
+    #[inline]
     pub(crate) fn done(result: Result<T>) -> Self {
         Self::Done(Some(result))
     }

@@ -3,7 +3,7 @@
 use crate::backend::Backend;
 use crate::cache::Engine;
 use crate::call::CachedFn;
-use crate::call::driver::{Prepared, complete, prepare, resume_lookup};
+use crate::call::driver::{Prepared, complete, into_lead, prepare, prepare_now, resume_lookup};
 use crate::call::lookup::{Lookup, begin};
 use crate::flight::inside;
 use crate::io::{Blocking, run_blocking};
@@ -46,12 +46,17 @@ fn before<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     function: &'a F,
     lookup: Lookup<'a, B, F>,
 ) -> Prepared<'a, B, F> {
-    run_blocking(async move {
-        match resume_lookup::<Blocking, B, F>(engine, function, lookup).await {
-            Ok((call, reason)) => prepare::<Blocking, B, F>(call, reason).await,
-            Err(prepared) => prepared,
-        }
-    })
+    let (call, reason) = match lookup {
+        Lookup::Compute(call, reason) => (call, reason),
+        lookup => match run_blocking(resume_lookup::<Blocking, B, F>(engine, function, lookup)) {
+            Ok(missed) => missed,
+            Err(prepared) => return prepared,
+        },
+    };
+    match prepare_now(call, reason) {
+        Ok(prepared) => prepared,
+        Err(unprepared) => run_blocking(prepare::<Blocking, B, F>(unprepared)),
+    }
 }
 
 /// Does all that follows the function.
@@ -60,5 +65,8 @@ fn after<B: Backend, F: CachedFn<Stored = B::Stored>>(
     prepared: Prepared<'_, B, F>,
     output: F::Output,
 ) -> F::Output {
-    run_blocking(complete::<Blocking, B, F>(prepared, output))
+    match into_lead(prepared, &output) {
+        Some(leading) => run_blocking(complete::<Blocking, B, F>(leading, output)),
+        None => output,
+    }
 }

@@ -189,8 +189,13 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     fn count_hit(&self, now: Timestamp, created: Timestamp, compute_time: CompactDuration) {
         self.engine.counters().hit();
         if self.engine.has_listeners(self.options().is_quiet) {
-            self.emit(CallOutcome::Hit, Some(now.saturating_since(created)), compute_time.time());
+            self.emit_hit(now.saturating_since(created), compute_time.time());
         }
+    }
+
+    #[cold]
+    fn emit_hit(&self, age: Duration, compute_time: Duration) {
+        self.emit(CallOutcome::Hit, Some(age), compute_time);
     }
 
     /// Returns whether a record is fresh, as far as that does not depend on its value.

@@ -24,9 +24,7 @@ use crate::cache::{self, Engine, lease_poll_backoff};
 use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
 use crate::clock::Timestamp;
-use crate::flight::{
-    Deadline, Flight, FlightId, Join, Landing, Landings, Lead, Outcome, Permission, Turn,
-};
+use crate::flight::{Deadline, Flight, FlightId, Join, Landing, Lead, Outcome, Permission, Turn};
 use crate::io::Io;
 use crate::observer::CallOutcome;
 use crate::panic::{QuietDrop, drop_quietly};
@@ -74,7 +72,8 @@ pub(super) struct Leading<'a, B: Backend, F: FnOutput> {
 }
 
 impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
-    /// Returns the flight in which the function runs, if it is to be followed by [`complete`].
+    /// Returns the flight that the function runs inside of, if it is to be followed by
+    /// [`into_lead`].
     pub(super) fn flight(&self) -> Option<FlightId> {
         match self {
             Self::Output(_) | Self::Bypass => None,
@@ -134,15 +133,47 @@ async fn read<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call.read_offline()
 }
 
-/// Joins the flight of the key, and does all that precedes the function.
-pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: Call<'_, B, F>,
+/// A call that may have to wait before the function, and what came of joining its flight.
+pub(super) struct Unprepared<'a, B: Backend, F: FnOutput> {
+    call: Call<'a, B, F>,
     reason: ComputeReason<F::Output>,
+    join: Option<Join<'a, Record<B::Stored>>>,
+}
+
+/// Does all that precedes the function if nothing is to be waited for, as on most misses in memory.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn prepare_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: Call<'_, B, F>,
+    mut reason: ComputeReason<F::Output>,
+) -> Result<Prepared<'_, B, F>, Unprepared<'_, B, F>> {
+    let mut join = None;
+    if let ComputeReason::Miss(before) = &mut reason
+        && call.engine.backend().is_in_process()
+    {
+        match call.engine.flights().join(call.key, call.stamp, before.take()) {
+            Join::Lead { lead, look_again: false } => {
+                call.count_miss();
+                let (lease, started) = (None, call.engine.now());
+                let leading = Leading { lease, lead, reason, call, started, began: started };
+                return Ok(Prepared::Lead(leading));
+            }
+            other => join = Some(other),
+        }
+    }
+    Err(Unprepared { call, reason, join })
+}
+
+/// Does all that precedes the function.
+pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    unprepared: Unprepared<'_, B, F>,
 ) -> Prepared<'_, B, F> {
+    let Unprepared { call, reason, join } = unprepared;
     let mut deadline = Deadline::default();
     let (joined, reason) = match reason {
         ComputeReason::Miss(before) => {
-            let joined = join_or_wait::<M, B, F>(&call, before, &mut deadline).await;
+            let flights = call.engine.flights();
+            let join = join.unwrap_or_else(|| flights.join(call.key, call.stamp, before));
+            let joined = wait_or_lead::<M, B, F>(&call, join, &mut deadline).await;
             (joined, ComputeReason::Miss(None))
         }
         ComputeReason::Expired(stale) => match lead_refresh(&call) {
@@ -181,15 +212,15 @@ enum Joined<'a, B: Backend, F: FnOutput> {
     Hedge(Arc<Flight<Record<B::Stored>>>),
 }
 
-/// Joins the flight of a key, and waits for its leader if there is one.
-async fn join_or_wait<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+/// Waits for the leader of a flight that was joined, if there is one.
+async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'a, B, F>,
-    mut before: Option<Landings>,
+    mut join: Join<'a, Record<B::Stored>>,
     deadline: &mut Deadline,
 ) -> Joined<'a, B, F> {
     let flights = call.engine.flights();
     loop {
-        let (ticket, outdated) = match flights.join(call.key, call.stamp, before.take()) {
+        let (ticket, outdated) = match join {
             Join::Lead { lead, look_again } => return Joined::Lead { lead, look_again },
             Join::Wait { ticket, outdated } => (ticket, outdated),
         };
@@ -204,8 +235,14 @@ async fn join_or_wait<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             Turn::Lead(lead) => return Joined::Lead { lead, look_again: true },
             Turn::Hedge => return Joined::Hedge(Arc::clone(flight)),
             Turn::Late => flights.overtake(call.key, call.stamp, flight),
-            Turn::Again | Turn::Landed(Outcome::Abandoned) => continue,
-            Turn::Landed(_) if outdated => continue,
+            Turn::Again | Turn::Landed(Outcome::Abandoned) => {
+                join = flights.join(call.key, call.stamp, None);
+                continue;
+            }
+            Turn::Landed(_) if outdated => {
+                join = flights.join(call.key, call.stamp, None);
+                continue;
+            }
             Turn::Landed(Outcome::Computed(record)) => {
                 match record.get().and_then(|record| call.decode_shared(record)) {
                     Some(output) => return Joined::Output(output),
@@ -351,47 +388,57 @@ async fn release_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// Does all that follows the function. Only for a call in a [flight](Prepared::flight).
-pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    prepared: Prepared<'_, B, F>,
-    output: F::Output,
-) -> F::Output {
+/// Returns the lead of the flight that is to be [completed](complete) after the function. A call
+/// without one ends here. Only for a call inside of a [flight](Prepared::flight).
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn into_lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    prepared: Prepared<'a, B, F>,
+    output: &F::Output,
+) -> Option<Leading<'a, B, F>> {
     match prepared {
-        Prepared::Lead(leading) => complete_lead::<M, B, F>(leading, output).await,
-        Prepared::Hedge(Hedge { call, flight, hedges, began }) => {
-            call.record_hedge(&flight, hedges, began);
-            let has_value = F::value(&output).is_some();
-            let lead =
-                has_value.then(|| call.engine.flights().overtake(call.key, call.stamp, &flight));
-            let Some(lead) = lead.flatten() else {
-                // The leader was faster, or there is nothing to share.
-                return end_uncoordinated(&call, began, output);
-            };
-            let (lease, reason) = (None, ComputeReason::Miss(None));
-            let leading = Leading { lease, lead, reason, call, started: began, began };
-            complete_lead::<M, B, F>(leading, output).await
-        }
+        Prepared::Lead(leading) => Some(leading),
+        Prepared::Hedge(hedge) => hedge_into_lead(hedge, output),
         Prepared::Uncoordinated(Uncoordinated { call, began, .. }) => {
-            end_uncoordinated(&call, began, output)
+            end_uncoordinated(&call, began);
+            None
         }
-        Prepared::Output(_) | Prepared::Bypass => output,
+        Prepared::Output(_) | Prepared::Bypass => None,
     }
 }
 
+/// Replaces the leader of a flight that was hedged, unless it was faster.
+#[cold]
+fn hedge_into_lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    hedge: Hedge<'a, B, F>,
+    output: &F::Output,
+) -> Option<Leading<'a, B, F>> {
+    let Hedge { call, flight, hedges, began } = hedge;
+    call.record_hedge(&flight, hedges, began);
+    let flights = call.engine.flights();
+    let has_value = F::value(output).is_some();
+    let lead = has_value.then(|| flights.overtake(call.key, call.stamp, &flight)).flatten();
+    let Some(lead) = lead else {
+        end_uncoordinated(&call, began);
+        return None;
+    };
+    let (lease, reason) = (None, ComputeReason::Miss(None));
+    Some(Leading { lease, lead, reason, call, started: began, began })
+}
+
 /// Reports a call that stores nothing.
+#[cold]
 fn end_uncoordinated<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'_, B, F>,
     began: Timestamp,
-    output: F::Output,
-) -> F::Output {
+) {
     let compute_time = call.engine.now().saturating_since(began);
     call.emit(CallOutcome::Miss, None, compute_time);
-    output
 }
 
 /// Does all that a leader does after the function: stores the value, completes the flight and
 /// releases the lease.
-fn complete_lead<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     leading: Leading<'_, B, F>,
     output: F::Output,
 ) -> impl Future<Output = F::Output> {

@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 
 use crate::backend::Backend;
 use crate::cache::Engine;
-use crate::call::driver::{Prepared, complete, prepare, resume_lookup};
+use crate::call::driver::{Prepared, complete, into_lead, prepare, prepare_now, resume_lookup};
 use crate::call::lookup::{Lookup, begin};
 use crate::call::{CachedFn, Call, ComputeReason};
 use crate::flight::Hosted;
@@ -54,7 +54,10 @@ pub(super) async fn compute<B: Backend, F: CachedFn<Stored = B::Stored>>(
     reason: ComputeReason<F::Output>,
     body: Pin<&mut impl Future<Output = F::Output>>,
 ) -> F::Output {
-    let prepared = OutOfLine { future: prepare::<Awaiting, B, F>(call, reason) }.await;
+    let prepared = match prepare_now(call, reason) {
+        Ok(prepared) => prepared,
+        Err(unprepared) => OutOfLine { future: prepare::<Awaiting, B, F>(unprepared) }.await,
+    };
     run_prepared(prepared, body).await
 }
 
@@ -67,7 +70,10 @@ pub(super) async fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
         return if let Prepared::Output(output) = prepared { output } else { body.await };
     };
     let output = Hosted::new(flight, body).await;
-    OutOfLine { future: complete::<Awaiting, B, F>(prepared, output) }.await
+    match into_lead(prepared, &output) {
+        Some(leading) => OutOfLine { future: complete::<Awaiting, B, F>(leading, output) }.await,
+        None => output,
+    }
 }
 
 pin_project! {
