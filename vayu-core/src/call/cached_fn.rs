@@ -74,7 +74,7 @@ pub struct Policy<K, H, Z, L> {
     shape: PhantomData<fn() -> H>,
     serializer: Z,
     retention: L,
-    options: CallOptions,
+    pub(super) options: CallOptions,
 }
 
 impl<K, H, Z, L> Policy<K, H, Z, L> {
@@ -82,55 +82,6 @@ impl<K, H, Z, L> Policy<K, H, Z, L> {
     #[inline]
     pub fn new(key: K, _shape: H, serializer: Z, retention: L) -> Self {
         Self { key, shape: PhantomData, serializer, retention, options: CallOptions::default() }
-    }
-
-    /// Marks the entry as one with tags, which are passed by [`Tagged`].
-    #[inline]
-    #[must_use]
-    pub fn with_tags(mut self) -> Self {
-        self.options.add_flags(SchemaFlags::TAGS);
-        self
-    }
-
-    /// Marks the function as one that names a serializer of its own.
-    #[inline]
-    #[must_use]
-    pub fn with_own_serializer(mut self) -> Self {
-        self.options.add_flags(SchemaFlags::SERIALIZER);
-        self
-    }
-
-    /// Sets how long past its ttl a value may be served while it is refreshed
-    /// (stale-while-revalidate) or when the function fails (stale-if-error).
-    #[inline]
-    #[must_use]
-    pub fn stale(mut self, stale: Duration) -> Self {
-        self.options.stale = stale;
-        self
-    }
-
-    /// Sets the maximum part of the ttl that is subtracted at random, in thousandths.
-    #[inline]
-    #[must_use]
-    pub fn jitter(mut self, thousandths: u16) -> Self {
-        self.options.set_jitter(thousandths);
-        self
-    }
-
-    /// Lets handles force a refresh of entries of this function.
-    #[inline]
-    #[must_use]
-    pub fn with_handle(mut self) -> Self {
-        self.options.has_handle = true;
-        self
-    }
-
-    /// Turns log events off.
-    #[inline]
-    #[must_use]
-    pub fn quiet(mut self) -> Self {
-        self.options.is_quiet = true;
-        self
     }
 }
 

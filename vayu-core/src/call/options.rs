@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::call::Policy;
 use crate::validity::SchemaFlags;
 
 /// The options that hold for every call of a function.
@@ -21,14 +22,60 @@ impl CallOptions {
         self.flags = self.flags.with(flags);
     }
 
-    #[inline]
-    pub(super) fn set_jitter(&mut self, thousandths: u16) {
-        self.jitter = Jitter(thousandths);
-    }
-
     /// Returns the ttl of one entry: `ttl`, less a random part. `random` returns any number.
     pub(super) fn jittered(&self, ttl: Duration, random: impl FnOnce() -> u64) -> Duration {
         self.jitter.apply(ttl, random)
+    }
+}
+
+impl<K, H, Z, L> Policy<K, H, Z, L> {
+    /// Marks the entry as one with tags, which are passed by [`Tagged`].
+    #[inline]
+    #[must_use]
+    pub fn with_tags(mut self) -> Self {
+        self.options.add_flags(SchemaFlags::TAGS);
+        self
+    }
+
+    /// Marks the function as one that names a serializer of its own.
+    #[inline]
+    #[must_use]
+    pub fn with_own_serializer(mut self) -> Self {
+        self.options.add_flags(SchemaFlags::SERIALIZER);
+        self
+    }
+
+    /// Sets how long past its ttl a value may be served while it is refreshed
+    /// (stale-while-revalidate) or when the function fails (stale-if-error).
+    #[inline]
+    #[must_use]
+    pub fn stale(mut self, stale: Duration) -> Self {
+        self.options.stale = stale;
+        self
+    }
+
+    /// Sets the maximum part of the ttl that is subtracted at random, in thousandths.
+    #[inline]
+    #[must_use]
+    pub fn jitter(mut self, thousandths: u16) -> Self {
+        self.options.jitter = Jitter(thousandths);
+        self
+    }
+
+    /// Lets handles force a refresh of entries of this function.
+    #[inline]
+    #[must_use]
+    pub fn with_handle(mut self) -> Self {
+        self.options.has_handle = true;
+        self
+    }
+
+    /// Turns log events off.
+    #[inline]
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.options.is_quiet = true;
+        self
     }
 }
 
