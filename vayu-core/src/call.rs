@@ -63,7 +63,7 @@ use crate::backend::Backend;
 use crate::cache::{Declaration, Engine};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Flight, Landings};
+use crate::flight::{Completions, Flight};
 use crate::freshness::is_fresh;
 use crate::key::Key;
 use crate::observer::CallOutcome;
@@ -89,7 +89,7 @@ pub struct StaleValue<R> {
 #[derive(Debug)]
 pub enum ComputeReason<R> {
     /// There is no value. It holds the completions from before the backend was read, if it was.
-    Miss(Option<Landings>),
+    Miss(Option<Completions>),
     /// There is a value past its ttl.
     Expired(Box<StaleValue<R>>),
     /// The caller forces a refresh, whatever is stored.

@@ -1,10 +1,21 @@
-//! Single flight: of the callers of one key, one computes and the others wait for it.
+//! Single flight (request coalescing): of the concurrent callers of one key, one computes the value
+//! and the others wait for it.
 //!
-//! A [`Flight`] is one computation. It is in the table of its cache ([`Flights`]) from the moment
-//! its leader sets out until it has landed, so the table is empty when nothing runs. Only a leader
-//! whose flight is in the table stores what it computed. Whoever may not wait for a flight (it is
-//! its own, directly or around a cycle, or it may never land) computes beside it and stores
-//! nothing.
+//! A [`Flight`] is one computation. The first caller that misses is its *leader*: it inserts the
+//! flight into the table of the cache ([`Flights`]), computes, stores the value and completes the
+//! flight, which removes it from the table. The table is empty when nothing runs. Later callers
+//! *join* the flight: each draws a [`Ticket`] and waits for the outcome. If the leader panics or is
+//! dropped, the caller with the lowest ticket becomes the leader.
+//!
+//! An invalidation, or a leader that replaces this one, *detaches* the flight: it leaves the table,
+//! its leader computes on, and the value is returned to the callers that joined. A detached leader
+//! stores its value only if the key was not invalidated and no newer value is stored. An invalidation
+//! that comes while the leader stores marks the flight as outdated instead, and the leader deletes
+//! what it stored.
+//!
+//! A flight that takes long is *hedged*: one waiting caller computes in parallel, and the first value
+//! completes the flight. A caller that must not wait for a flight, because the flight waits for it,
+//! runs its function uncoordinated and stores nothing ([`context`] detects that).
 
 mod context;
 mod deadline;
@@ -21,52 +32,53 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use self::context::FlightContext;
-pub(crate) use self::context::{Hosted, Waiting, inside};
+pub(crate) use self::context::{LeaderFuture, Waiting, enter};
 pub(crate) use self::deadline::Deadline;
 use self::hedge::{HedgeTimes, Hedges};
-pub(crate) use self::lead::{Landing, Lead, Permission};
+pub(crate) use self::lead::{Completion, Lead, StorePermission};
 use self::phase::{AtomicPhase, Phase};
-pub(crate) use self::table::{Flights, Join, Landings};
+pub(crate) use self::table::{Completions, Flights, Join};
 pub(crate) use self::ticket::{Ticket, Turn};
 use crate::panic::QuietDrop;
 use crate::sync::{Event, Mutex, OnceLock, lock, notify_all};
 
-/// How a flight ended.
+/// The end of a flight.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome<R> {
-    /// With a value that others can use.
+    /// A value for all callers.
     Computed(QuietDrop<R>),
-    /// With a value that is the leader's alone.
-    Unshared,
-    /// With a panic, or because the leader was dropped.
+    /// A value for the leader only: an error, or a value that is not cached.
+    NotShareable,
+    /// No value: the leader panicked or was dropped.
     Abandoned,
 }
 
-/// One computation under way.
+/// A running computation.
 #[derive(Debug)]
 pub(crate) struct Flight<R> {
     id: FlightId,
-    /// The process that it set out in, as its table knew: after a fork, the child has a copy that
-    /// never lands.
+    /// The process that started it, as its table knew. After a fork, the child has a copy that is
+    /// never completed.
     process: u32,
     phase: AtomicPhase,
     outcome: OnceLock<Arc<Outcome<R>>>,
-    /// The tickets of those who wait, in the order in which they came.
+    /// The tickets of the waiting callers, in ascending order.
     tickets: Mutex<VecDeque<u64>>,
     pub(crate) hedges: Hedges,
-    /// It has landed, or its lead is vacant.
-    landed: Event,
+    /// Notified when the flight is completed, and when its lead becomes vacant.
+    completed: Event,
 }
 
-/// Identifies a flight among those of all caches of the process. It is never reused: a
-/// [`FlightContext`] may outlive the flights that it names.
+/// The id of a flight, unique among all caches of the process.
+///
+/// Ids are never reused: a [`FlightContext`] may outlive the flights that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FlightId(u64);
 
-/// The ids that one shard assigns, a block of them at a time.
+/// The ids of one shard, taken from the counter of the process in blocks.
 #[derive(Debug, Default)]
 struct FlightIds {
-    /// At a multiple of [`BLOCK`](Self::BLOCK) there is no id left.
+    /// The next id. A multiple of [`BLOCK`](Self::BLOCK) means that the block is used up.
     next: u64,
 }
 
@@ -86,35 +98,37 @@ impl FlightIds {
 impl<R> Flight<R> {
     fn new(id: FlightId, process: u32, phase: Phase) -> Arc<Self> {
         let phase = AtomicPhase::new(phase);
-        let (outcome, landed) = (OnceLock::new(), Event::new());
+        let (outcome, completed) = (OnceLock::new(), Event::new());
         let (tickets, hedges) = (Mutex::new(VecDeque::new()), Hedges::default());
-        Arc::new(Self { id, process, phase, outcome, tickets, hedges, landed })
+        Arc::new(Self { id, process, phase, outcome, tickets, hedges, completed })
     }
 
+    /// Returns the id of the flight.
     pub(crate) fn id(&self) -> FlightId {
         self.id
     }
 
-    fn land(&self, outcome: Arc<Outcome<R>>) {
-        // The first of its leader and of one that replaced it counts.
+    /// Sets the outcome and wakes all waiting callers.
+    fn complete(&self, outcome: Arc<Outcome<R>>) {
+        // The leader and one that replaced it may both set it: the first outcome counts.
         let _ = self.outcome.set(outcome);
-        notify_all(&self.landed);
+        notify_all(&self.completed);
     }
 
     fn outcome(&self) -> Option<&Outcome<R>> {
         self.outcome.get().map(|outcome| &**outcome)
     }
 
-    /// Leaves the lead to one of those who wait. Whether that could be done.
+    /// Leaves the lead to one of the waiting callers. Returns whether there is one.
     fn vacate(&self) -> bool {
         let tickets = lock(&self.tickets);
         !tickets.is_empty() && self.phase.vacate()
     }
 
-    /// The outcome of the flight, or `None` if `deadline` came first.
-    pub(crate) async fn landed(&self, deadline: &mut Deadline) -> Option<&Outcome<R>> {
+    /// Waits for the outcome of the flight. Returns `None` if `deadline` is over first.
+    pub(crate) async fn completed(&self, deadline: &mut Deadline) -> Option<&Outcome<R>> {
         loop {
-            let listener = self.landed.listen();
+            let listener = self.completed.listen();
             if let Some(outcome) = self.outcome() {
                 return Some(outcome);
             }

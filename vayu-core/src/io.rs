@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::Result;
-use crate::flight::{FlightId, Hosted, Waiting, inside};
+use crate::flight::{FlightId, LeaderFuture, Waiting, enter};
 use crate::panic::{CatchPanic, catch_panic};
 use crate::sync::block_on;
 
@@ -26,7 +26,7 @@ pub(crate) trait Io {
     /// Waits for a future.
     fn wait<F: Future>(future: F) -> Self::Wait<F>;
 
-    /// Runs a part of the work of a leader, marked as inside of its flight.
+    /// Runs a part of the work of a leader, as part of its flight.
     fn lead<F: Future>(flight: FlightId, future: F) -> Self::Lead<F>;
 
     /// Registers that the running code waits for a flight, or returns `None` if it must not.
@@ -53,19 +53,19 @@ impl Io for Blocking {
     fn lead<F: Future>(flight: FlightId, future: F) -> Ready<F::Output> {
         // Pinned here, so that it is not moved into the closure.
         let future = pin!(future);
-        ready(inside(flight, || run_blocking(future)))
+        ready(enter(flight, || run_blocking(future)))
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn begin_wait(flight: FlightId) -> Option<Waiting> {
-        Waiting::begin_asleep(flight)
+        Waiting::begin_blocking(flight)
     }
 }
 
 impl Io for Awaiting {
     const BLOCKS: bool = false;
     type Wait<F: Future> = F;
-    type Lead<F: Future> = Hosted<F>;
+    type Lead<F: Future> = LeaderFuture<F>;
 
     #[inline]
     fn wait<F: Future>(future: F) -> F {
@@ -73,8 +73,8 @@ impl Io for Awaiting {
     }
 
     #[inline]
-    fn lead<F: Future>(flight: FlightId, future: F) -> Hosted<F> {
-        Hosted::new(flight, future)
+    fn lead<F: Future>(flight: FlightId, future: F) -> LeaderFuture<F> {
+        LeaderFuture::new(flight, future)
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::cache::{Cache, Declaration};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Deadline, Landing, Outcome};
+use crate::flight::{Completion, Deadline, Outcome};
 use crate::freshness::is_fresh;
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::Key;
@@ -99,7 +99,7 @@ impl<B: Backend, S> Cache<B, S> {
         }
         let mut deadline = Deadline::default();
         let lead = loop {
-            match engine.flights().seize(key, stamp) {
+            match engine.flights().lead_write(key, stamp) {
                 Ok(lead) => break lead,
                 Err(flight) if engine.wait_for::<M>(&flight, &mut deadline).await => {}
                 Err(_) => return engine.write::<M>(key, record).await,
@@ -108,7 +108,7 @@ impl<B: Backend, S> Cache<B, S> {
         M::lead(lead.id(), async move {
             let result = engine.write::<M>(key, record.clone()).await;
             let mut lead = lead.computed(Outcome::Computed(record.into()));
-            while lead.land() == Landing::MustDelete {
+            while lead.complete() == Completion::MustDelete {
                 engine.delete::<M>(key).await?;
             }
             result.inspect(|()| engine.count_store(key.prefix()))

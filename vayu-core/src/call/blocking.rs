@@ -5,7 +5,7 @@ use crate::cache::Engine;
 use crate::call::CachedFn;
 use crate::call::driver::{Prepared, complete, into_lead, prepare, prepare_now, resume_lookup};
 use crate::call::lookup::{Lookup, begin};
-use crate::flight::inside;
+use crate::flight::enter;
 use crate::io::{Blocking, run_blocking};
 
 /// Returns the output of a call from the cache, or else runs its function and caches the value.
@@ -35,7 +35,7 @@ fn finish<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Some(flight) = prepared.flight() else {
         return if let Prepared::Output(output) = prepared { output } else { body() };
     };
-    let output = inside(flight, body);
+    let output = enter(flight, body);
     after(prepared, output)
 }
 

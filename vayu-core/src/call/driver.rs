@@ -24,7 +24,9 @@ use crate::cache::{self, Engine, lease_poll_backoff};
 use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
 use crate::clock::Timestamp;
-use crate::flight::{Deadline, Flight, FlightId, Join, Landing, Lead, Outcome, Permission, Turn};
+use crate::flight::{
+    Completion, Deadline, Flight, FlightId, Join, Lead, Outcome, StorePermission, Turn,
+};
 use crate::io::Io;
 use crate::observer::CallOutcome;
 use crate::panic::{QuietDrop, drop_quietly};
@@ -105,7 +107,7 @@ pub(super) async fn resume_lookup<'a, M: Io, B: Backend, F: CachedFn<Stored = B:
                 }
             }
             Lookup::ReadBackend(call) => {
-                let before = call.engine.flights().landings(call.key);
+                let before = call.engine.flights().completions(call.key);
                 let decoded = match read::<M, B, F>(&call).await {
                     Some(record) => call.decode_counted(record),
                     None => call.nothing(),
@@ -176,11 +178,11 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             let joined = wait_or_lead::<M, B, F>(&call, join, &mut deadline).await;
             (joined, ComputeReason::Miss(None))
         }
-        ComputeReason::Expired(stale) => match lead_refresh(&call) {
+        ComputeReason::Expired(stale) => match try_lead_refresh(&call) {
             Some(lead) => (Joined::Lead { lead, look_again: true }, ComputeReason::Expired(stale)),
             None => return Prepared::Output(call.serve_stale(*stale)),
         },
-        reason => (supersede::<M, B, F>(&call, &mut deadline).await, reason),
+        reason => (lead_refresh::<M, B, F>(&call, &mut deadline).await, reason),
     };
     match joined {
         Joined::Output(output) => Prepared::Output(output),
@@ -234,22 +236,22 @@ async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         let lead = match turn {
             Turn::Lead(lead) => return Joined::Lead { lead, look_again: true },
             Turn::Hedge => return Joined::Hedge(Arc::clone(flight)),
-            Turn::Late => flights.overtake(call.key, call.stamp, flight),
-            Turn::Again | Turn::Landed(Outcome::Abandoned) => {
+            Turn::TimedOut => flights.replace_overdue(call.key, call.stamp, flight),
+            Turn::Again | Turn::Completed(Outcome::Abandoned) => {
                 join = flights.join(call.key, call.stamp, None);
                 continue;
             }
-            Turn::Landed(_) if outdated => {
+            Turn::Completed(_) if outdated => {
                 join = flights.join(call.key, call.stamp, None);
                 continue;
             }
-            Turn::Landed(Outcome::Computed(record)) => {
+            Turn::Completed(Outcome::Computed(record)) => {
                 match record.get().and_then(|record| call.decode_shared(record)) {
                     Some(output) => return Joined::Output(output),
-                    None => flights.lead_if_vacant(call.key, call.stamp),
+                    None => flights.try_lead(call.key, call.stamp),
                 }
             }
-            Turn::Landed(Outcome::Unshared) => flights.lead_if_vacant(call.key, call.stamp),
+            Turn::Completed(Outcome::NotShareable) => flights.try_lead(call.key, call.stamp),
         };
         return match lead {
             Some(lead) => Joined::Lead { lead, look_again: false },
@@ -261,22 +263,22 @@ async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 /// Leads the refresh of a value past its ttl, unless another caller does, or the last attempt has
 /// failed recently.
 #[cold]
-fn lead_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+fn try_lead_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'a, B, F>,
 ) -> Option<Lead<'a, Record<B::Stored>>> {
     if !call.begin_refresh() {
         return None;
     }
-    call.engine.flights().lead_if_vacant(call.key, call.stamp)
+    call.engine.flights().try_lead(call.key, call.stamp)
 }
 
 /// Replaces the leader of the key, as soon as no value is being stored.
-async fn supersede<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+async fn lead_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'a, B, F>,
     deadline: &mut Deadline,
 ) -> Joined<'a, B, F> {
     loop {
-        match call.engine.flights().supersede(call.key, call.stamp) {
+        match call.engine.flights().lead_refresh(call.key, call.stamp) {
             Ok(lead) => return Joined::Lead { lead, look_again: false },
             Err(flight) if call.engine.wait_for::<M>(&flight, deadline).await => {}
             Err(flight) => return Joined::Uncoordinated(flight.id()),
@@ -416,7 +418,7 @@ fn hedge_into_lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call.record_hedge(&flight, hedges, began);
     let flights = call.engine.flights();
     let has_value = F::value(output).is_some();
-    let lead = has_value.then(|| flights.overtake(call.key, call.stamp, &flight)).flatten();
+    let lead = has_value.then(|| flights.replace_overdue(call.key, call.stamp, &flight)).flatten();
     let Some(lead) = lead else {
         end_uncoordinated(&call, began);
         return None;
@@ -451,9 +453,9 @@ pub(super) fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
                 let lead = lead.computed(Outcome::Computed(record.clone().into()));
                 let may_store = call.can_store()
                     && match lead.begin_store() {
-                        Permission::Granted => true,
-                        Permission::Refused => false,
-                        Permission::UnlessNewer => !read::<M, B, F>(&call)
+                        StorePermission::Granted => true,
+                        StorePermission::Refused => false,
+                        StorePermission::UnlessNewer => !read::<M, B, F>(&call)
                             .await
                             .is_some_and(|found| call.is_newer(found, started)),
                     };
@@ -466,9 +468,9 @@ pub(super) fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
                 }
                 lead
             }
-            None => lead.computed(Outcome::Unshared),
+            None => lead.computed(Outcome::NotShareable),
         };
-        while lead.land() == Landing::MustDelete {
+        while lead.complete() == Completion::MustDelete {
             call.ok_or_count(call.engine.delete::<M>(call.key).await);
         }
         release_lease::<M, B, F>(&call, lease).await;

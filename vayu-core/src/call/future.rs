@@ -11,7 +11,7 @@ use crate::cache::Engine;
 use crate::call::driver::{Prepared, complete, into_lead, prepare, prepare_now, resume_lookup};
 use crate::call::lookup::{Lookup, begin};
 use crate::call::{CachedFn, Call, ComputeReason};
-use crate::flight::Hosted;
+use crate::flight::LeaderFuture;
 use crate::io::Awaiting;
 
 /// Returns the output of a call from the cache, or else awaits its function and caches the value.
@@ -69,7 +69,7 @@ pub(super) async fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Some(flight) = prepared.flight() else {
         return if let Prepared::Output(output) = prepared { output } else { body.await };
     };
-    let output = Hosted::new(flight, body).await;
+    let output = LeaderFuture::new(flight, body).await;
     match into_lead(prepared, &output) {
         Some(leading) => OutOfLine { future: complete::<Awaiting, B, F>(leading, output) }.await,
         None => output,

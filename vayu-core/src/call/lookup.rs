@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::cache::{Engine, Made};
 use crate::call::decode::{Decoded, WouldBlock};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, usable_key};
-use crate::flight::Landings;
+use crate::flight::Completions;
 use crate::key::Key;
 use crate::serializer::ValueClass;
 
@@ -80,7 +80,7 @@ pub(super) fn lookup_with_stamp<'a, B: Backend, F: CachedFn<Stored = B::Stored>>
 fn lookup_full<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'_, B, F>,
 ) -> Result<F::Output, Lookup<'_, B, F>> {
-    let before = call.engine.flights().landings(call.key);
+    let before = call.engine.flights().completions(call.key);
     match call.decode_now() {
         Ok(decoded) => classify(call, decoded, before),
         Err(WouldBlock) => Err(Lookup::ReadBackend(call)),
@@ -100,7 +100,7 @@ fn lookup_full_cold<B: Backend, F: CachedFn<Stored = B::Stored>>(
 pub(super) fn classify<B: Backend, F: FnOutput>(
     call: Call<'_, B, F>,
     decoded: Decoded<F::Output>,
-    before: Landings,
+    before: Completions,
 ) -> Result<F::Output, Lookup<'_, B, F>> {
     match decoded {
         Decoded::Fresh(output) => Ok(output),

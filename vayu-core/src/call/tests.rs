@@ -64,7 +64,7 @@ impl Fixture {
 impl Drop for Fixture {
     fn drop(&mut self) {
         if !thread::panicking() {
-            assert_eq!(self.cache.stats().in_flight, 0, "flights that never landed");
+            assert_eq!(self.cache.stats().in_flight, 0, "flights that were never completed");
         }
     }
 }

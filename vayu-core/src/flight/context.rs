@@ -1,10 +1,20 @@
-//! Who is inside which flight, known without a runtime.
+//! Deadlock detection: a call must not wait for a flight that waits for this call.
 //!
-//! While a body runs, and while an async body is polled, its flight is marked on the thread. A
-//! nested call sees the marks: it must not wait for a flight that it is itself a part of. A wait
-//! of a caller that is inside flights is noted in one graph for the process, and a wait that would
-//! close a cycle is refused. What a body hands to another thread or task cannot be seen; there the
-//! bounded wait is the way out.
+//! A thread-local stack holds the flights that the running code is part of. A sync leader pushes its
+//! flight while its function runs, an async leader whenever its future is polled ([`LeaderFuture`]),
+//! so the marks follow a task from thread to thread without help of the runtime. [`FlightContext`]
+//! copies them to other threads and tasks.
+//!
+//! A *wait-for graph* of the process has an edge from each flight of a waiting caller to the flight
+//! that it waits for. Before a caller waits, a search of the graph detects whether the new edge would
+//! close a cycle; then the caller does not wait and computes. A caller outside of all flights adds no
+//! edge and takes no lock.
+//!
+//! A thread must not block, either, while an async leader may have to be polled on it: one that is
+//! being polled further up on its stack, or that was last polled there and is pending.
+//!
+//! Work that a function hands to another thread or task without a context is not marked. A wait of
+//! such work for its own flight ends by a hedge or by the deadline.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -20,35 +30,35 @@ use crate::sync::IgnorePoison;
 use crate::sync::thread_local;
 
 thread_local! {
-    /// The flights that the running code is inside of, outermost first.
+    /// The flights that the running code is part of, outermost first.
     #[allow(clippy::missing_const_for_thread_local, reason = "the macro of loom takes no block")]
-    static INSIDE: RefCell<Vec<FlightId>> = RefCell::new(Vec::new());
-    /// How many async leaders were last polled on this thread, were not ready and have not landed.
-    static HOSTED: Arc<AtomicUsize> = Arc::new(AtomicUsize::new(0));
-    /// How many async leaders this thread polls at the moment, one inside of the other.
+    static ENTERED: RefCell<Vec<FlightId>> = RefCell::new(Vec::new());
+    /// The number of pending async leaders that were last polled on this thread.
+    static HOSTED_LEADERS: Arc<AtomicUsize> = Arc::new(AtomicUsize::new(0));
+    /// The number of async leaders that this thread is polling, nested in one another.
     #[allow(clippy::missing_const_for_thread_local, reason = "the macro of loom takes no block")]
-    static POLLED: Cell<usize> = Cell::new(0);
+    static POLL_DEPTH: Cell<usize> = Cell::new(0);
 }
 
-/// Whether an async leader may need this thread to go on. Such a thread must not sleep.
-fn is_host() -> bool {
-    let polled = POLLED.try_with(Cell::get);
-    let hosted = HOSTED.try_with(|hosted| hosted.load(Ordering::Relaxed));
+/// Returns whether an async leader may need this thread to make progress. Such a thread must not block.
+fn may_host_leader() -> bool {
+    let polled = POLL_DEPTH.try_with(Cell::get);
+    let hosted = HOSTED_LEADERS.try_with(|hosted| hosted.load(Ordering::Relaxed));
     match (polled, hosted) {
         (Ok(polled), Ok(hosted)) => polled + hosted > 0,
         _ => true,
     }
 }
 
-/// Marks the thread as inside a flight while `code` runs.
-pub(crate) fn inside<T>(flight: FlightId, code: impl FnOnce() -> T) -> T {
+/// Runs `code` as part of a flight.
+pub(crate) fn enter<T>(flight: FlightId, code: impl FnOnce() -> T) -> T {
     struct Mark;
     impl Drop for Mark {
         fn drop(&mut self) {
-            let _ = INSIDE.try_with(|inside| inside.borrow_mut().pop());
+            let _ = ENTERED.try_with(|entered| entered.borrow_mut().pop());
         }
     }
-    let _mark = INSIDE.try_with(|inside| inside.borrow_mut().push(flight)).ok().map(|()| Mark);
+    let _mark = ENTERED.try_with(|entered| entered.borrow_mut().push(flight)).ok().map(|()| Mark);
     code()
 }
 
@@ -92,37 +102,37 @@ pub(crate) fn inside<T>(flight: FlightId, code: impl FnOnce() -> T) -> T {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct FlightContext {
-    /// Outermost first. `None` stands for no flights.
+    /// The flights, outermost first. `None` if there are none.
     flights: Option<Arc<[FlightId]>>,
 }
 
 impl FlightContext {
     /// Returns the context of the running code.
     pub fn current() -> Self {
-        let inside = INSIDE.try_with(|inside| Arc::from(&**inside.borrow()));
-        Self { flights: inside.ok().filter(|flights: &Arc<[_]>| !flights.is_empty()) }
+        let entered = ENTERED.try_with(|entered| Arc::from(&**entered.borrow()));
+        Self { flights: entered.ok().filter(|flights: &Arc<[_]>| !flights.is_empty()) }
     }
 
     /// Runs `code` as part of these computations, besides those that this thread is part of.
     pub fn in_scope<T>(&self, code: impl FnOnce() -> T) -> T {
-        /// Removes the marks that were added to this many.
+        /// Truncates the stack to this length on drop.
         struct Scope(usize);
         impl Drop for Scope {
             fn drop(&mut self) {
-                let _ = INSIDE.try_with(|inside| inside.borrow_mut().truncate(self.0));
+                let _ = ENTERED.try_with(|entered| entered.borrow_mut().truncate(self.0));
             }
         }
-        let enter = |inside: &RefCell<Vec<FlightId>>| {
-            let mut inside = inside.borrow_mut();
-            let scope = Scope(inside.len());
+        let push = |entered: &RefCell<Vec<FlightId>>| {
+            let mut entered = entered.borrow_mut();
+            let scope = Scope(entered.len());
             for flight in self.flights.iter().flat_map(|flights| flights.iter()) {
-                if !inside.contains(flight) {
-                    inside.push(*flight);
+                if !entered.contains(flight) {
+                    entered.push(*flight);
                 }
             }
             scope
         };
-        let _scope = INSIDE.try_with(enter).ok();
+        let _scope = ENTERED.try_with(push).ok();
         code()
     }
 
@@ -151,91 +161,93 @@ impl<F: Future> Future for InScope<F> {
 }
 
 pin_project! {
-    /// A leader's future: marks the thread that polls it.
-    pub(crate) struct Hosted<F> {
-        // Leaves before the future is dropped.
-        stay: Stay,
+    /// The future of an async leader, which marks the thread that polls it.
+    pub(crate) struct LeaderFuture<F> {
+        // Dropped before the future.
+        polled_on: PolledOn,
         #[pin]
         future: F,
     }
 }
 
-/// Where a leader's future was last polled, as long as it is not ready.
-struct Stay {
+/// The thread that a pending leader was last polled on.
+struct PolledOn {
     flight: FlightId,
     host: Option<Arc<AtomicUsize>>,
 }
 
-impl<F> Hosted<F> {
+impl<F> LeaderFuture<F> {
     pub(crate) fn new(flight: FlightId, future: F) -> Self {
-        Self { stay: Stay { flight, host: None }, future }
+        Self { polled_on: PolledOn { flight, host: None }, future }
     }
 }
 
-impl Stay {
-    /// Notes that this thread is the one that the future was last polled on.
-    fn stay_here(&mut self) {
-        let Ok(here) = HOSTED.try_with(Arc::clone) else { return };
+impl PolledOn {
+    /// Counts the leader as pending on this thread, unless it is counted already.
+    fn count_here(&mut self) {
+        let Ok(here) = HOSTED_LEADERS.try_with(Arc::clone) else { return };
         if self.host.is_none() {
             here.fetch_add(1, Ordering::Relaxed);
             self.host = Some(here);
         }
     }
 
-    /// Leaves the thread on which the future was last polled, if that is another one.
-    fn move_here(&mut self) {
-        let is_here = |host| HOSTED.try_with(|here| Arc::ptr_eq(host, here)).unwrap_or(false);
+    /// Uncounts the leader if it was last polled on another thread.
+    fn uncount_elsewhere(&mut self) {
+        let is_here =
+            |host| HOSTED_LEADERS.try_with(|here| Arc::ptr_eq(host, here)).unwrap_or(false);
         if self.host.as_ref().is_some_and(|host| !is_here(host)) {
-            self.leave();
+            self.uncount();
         }
     }
 
-    fn leave(&mut self) {
+    /// Uncounts the leader.
+    fn uncount(&mut self) {
         if let Some(host) = self.host.take() {
             host.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
-impl<F: Future> Future for Hosted<F> {
+impl<F: Future> Future for LeaderFuture<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        this.stay.move_here();
-        let polled = polled(|| inside(this.stay.flight, || this.future.poll(context)));
-        // Most are ready at once: nothing is noted for them.
+        this.polled_on.uncount_elsewhere();
+        let polled = count_poll(|| enter(this.polled_on.flight, || this.future.poll(context)));
+        // Most are ready at once, and are never counted.
         if polled.is_pending() {
-            this.stay.stay_here();
+            this.polled_on.count_here();
         }
         polled
     }
 }
 
-impl Drop for Stay {
+impl Drop for PolledOn {
     fn drop(&mut self) {
-        self.leave();
+        self.uncount();
     }
 }
 
-/// Marks the thread as one that polls a leader while `code` runs.
-fn polled<T>(code: impl FnOnce() -> T) -> T {
+/// Runs `code`, which polls a leader, and counts that for the thread.
+fn count_poll<T>(code: impl FnOnce() -> T) -> T {
     struct Mark;
     impl Drop for Mark {
         fn drop(&mut self) {
-            let _ = POLLED.try_with(|polled| polled.set(polled.get() - 1));
+            let _ = POLL_DEPTH.try_with(|polled| polled.set(polled.get() - 1));
         }
     }
-    let mark = POLLED.try_with(|polled| polled.set(polled.get() + 1));
+    let mark = POLL_DEPTH.try_with(|polled| polled.set(polled.get() + 1));
     let _mark = mark.ok().map(|()| Mark);
     code()
 }
 
-/// Who waits for whom: from each flight that a waiting caller is inside of, to the one it waits
-/// for. Callers outside of all flights are not in it; no cycle goes through them.
+/// The edges of the wait-for graph: from each flight that a waiting caller is part of, to the flight
+/// that it waits for. Callers outside of all flights are not in it, since no cycle goes through them.
 static WAITS: Mutex<Vec<(FlightId, FlightId)>> = Mutex::new(Vec::new());
 
-/// A wait that is noted in the graph as long as this lives.
+/// A wait in the graph, removed on drop.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     from: Vec<FlightId>,
@@ -243,21 +255,21 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Notes that the running code waits for a flight, asleep on this thread, or `None` if it must
-    /// not: the flight waits for it, directly or not, or a leader may need the thread.
-    pub(crate) fn begin_asleep(to: FlightId) -> Option<Self> {
-        if is_host() { None } else { Self::begin(to) }
+    /// Adds a wait that blocks this thread. Returns `None` if the code must not wait: the flight waits
+    /// for it, or an async leader may need the thread.
+    pub(crate) fn begin_blocking(to: FlightId) -> Option<Self> {
+        if may_host_leader() { None } else { Self::begin(to) }
     }
 
-    /// Notes that the running code waits for a flight, or `None` if it must not: the code is inside
-    /// of that flight, or of one that waits for it, or its thread is being torn down.
+    /// Adds a wait of the running code for a flight. Returns `None` if the code must not wait: it is
+    /// part of that flight or of one that the flight waits for, or its thread is exiting.
     pub(crate) fn begin(to: FlightId) -> Option<Self> {
-        let from = INSIDE.try_with(|inside| inside.borrow().clone()).ok()?;
+        let from = ENTERED.try_with(|entered| entered.borrow().clone()).ok()?;
         if from.is_empty() {
             return Some(Self { from, to });
         }
         let mut waits = WAITS.lock().ignore_poison();
-        if is_reached_from(to, &from, &waits) {
+        if is_reachable(to, &from, &waits) {
             return None;
         }
         waits.extend(from.iter().map(|&flight| (flight, to)));
@@ -272,7 +284,7 @@ impl Drop for Waiting {
         }
         let mut waits = WAITS.lock().ignore_poison();
         for &flight in &self.from {
-            // Two branches of one body may wait for one flight: each removes its own note.
+            // Two branches of one function may wait for the same flight: each removes one edge.
             if let Some(index) = waits.iter().position(|&edge| edge == (flight, self.to)) {
                 waits.swap_remove(index);
             }
@@ -280,8 +292,8 @@ impl Drop for Waiting {
     }
 }
 
-/// Whether a way along `edges` leads from `start` to one of `targets`.
-fn is_reached_from(start: FlightId, targets: &[FlightId], edges: &[(FlightId, FlightId)]) -> bool {
+/// Returns whether one of `targets` is reachable from `start` along `edges`.
+fn is_reachable(start: FlightId, targets: &[FlightId], edges: &[(FlightId, FlightId)]) -> bool {
     let mut reached = vec![start];
     let mut next = 0;
     while let Some(&flight) = reached.get(next) {
@@ -311,24 +323,24 @@ mod tests {
     const D: FlightId = FlightId(4);
 
     #[test]
-    fn way_is_found_over_several_flights_and_past_a_cycle() {
+    fn search_follows_several_edges_and_ends_in_a_cycle() {
         let edges = [(A, B), (B, C), (C, B)];
-        assert!(is_reached_from(A, &[C], &edges));
-        assert!(!is_reached_from(A, &[D], &edges));
-        assert!(!is_reached_from(C, &[A], &edges));
+        assert!(is_reachable(A, &[C], &edges));
+        assert!(!is_reachable(A, &[D], &edges));
+        assert!(!is_reachable(C, &[A], &edges));
     }
 
     #[test]
     fn marks_are_gone_after_a_panic() {
-        let result = std::panic::catch_unwind(|| inside(A, || panic!("planned")));
+        let result = std::panic::catch_unwind(|| enter(A, || panic!("planned")));
         assert!(result.is_err());
         assert!(Waiting::begin(A).is_some());
     }
 
     #[test]
-    fn code_may_wait_for_all_but_the_flights_it_is_inside_of() {
-        inside(A, || {
-            inside(B, || {
+    fn code_may_wait_for_all_flights_but_those_it_is_part_of() {
+        enter(A, || {
+            enter(B, || {
                 assert!(Waiting::begin(A).is_none());
                 assert!(Waiting::begin(B).is_none());
                 assert!(Waiting::begin(C).is_some());
@@ -339,33 +351,33 @@ mod tests {
     }
 
     #[test]
-    fn thread_does_not_sleep_while_it_polls_a_leader_nor_while_that_is_not_ready() {
-        let may_sleep = || Waiting::begin_asleep(B).is_some();
-        let poll = |leader: &mut Hosted<Pin<&mut dyn Future<Output = ()>>>| {
+    fn thread_does_not_block_while_it_polls_a_leader_nor_while_that_is_pending() {
+        let may_block = || Waiting::begin_blocking(B).is_some();
+        let poll = |leader: &mut LeaderFuture<Pin<&mut dyn Future<Output = ()>>>| {
             Pin::new(leader).poll(&mut Context::from_waker(Waker::noop()))
         };
-        let at_once = pin!(async { assert!(!may_sleep(), "it is being polled") });
-        assert!(poll(&mut Hosted::new(A, at_once)).is_ready());
-        assert!(may_sleep());
+        let at_once = pin!(async { assert!(!may_block(), "it is being polled") });
+        assert!(poll(&mut LeaderFuture::new(A, at_once)).is_ready());
+        assert!(may_block());
         let later = pin!(std::future::pending());
-        let mut later = Hosted::<Pin<&mut dyn Future<Output = ()>>>::new(A, later);
+        let mut later = LeaderFuture::<Pin<&mut dyn Future<Output = ()>>>::new(A, later);
         assert!(poll(&mut later).is_pending());
-        assert!(!may_sleep(), "it may have to be polled here");
+        assert!(!may_block(), "it may have to be polled here");
         drop(later);
-        assert!(may_sleep());
+        assert!(may_block());
     }
 
     #[test]
     fn flight_that_waits_for_the_running_code_is_not_waited_for() {
-        inside(A, || {
-            let waiting = Waiting::begin(C).expect("nobody waits yet");
+        enter(A, || {
+            let waiting = Waiting::begin(C).expect("no other wait yet");
             std::thread::scope(|scope| {
-                let other = || inside(C, || assert!(Waiting::begin(A).is_none()));
+                let other = || enter(C, || assert!(Waiting::begin(A).is_none()));
                 scope.spawn(other);
             });
             drop(waiting);
             std::thread::scope(|scope| {
-                let other = || inside(C, || assert!(Waiting::begin(A).is_some()));
+                let other = || enter(C, || assert!(Waiting::begin(A).is_some()));
                 scope.spawn(other);
             });
         });

@@ -1,4 +1,4 @@
-//! The end of all waits of one call.
+//! The time limit of all waits of one call.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,14 +10,14 @@ use crate::clock::{Clock, Sleep};
 
 /// The instant at which a call stops waiting for others.
 ///
-/// A call has one, which is passed to every wait of it: for a flight, for a lease, and for the flights
-/// and leases after those. Its time runs from the first wait. It can be polled again once it is over.
+/// A call passes one deadline to each of its waits, for flights and for leases. The time runs from the
+/// first wait. The deadline can be polled again after it is over.
 #[derive(Default)]
 pub(crate) struct Deadline {
     /// `None` before [`begin`](Self::begin): then it is never over.
     clock: Option<Arc<dyn Clock>>,
     sleep: Option<Sleep>,
-    /// The time that is left after the sleep.
+    /// The time that remains after the sleep.
     left: Duration,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Waited {
     /// The part of the time that the wait was limited to is over.
     Part,
     /// The deadline is over.
-    Late,
+    TimedOut,
 }
 
 impl Deadline {
@@ -48,7 +48,7 @@ impl Deadline {
             match self.limit_part(&mut first, Duration::MAX).await {
                 Waited::Ready => return true,
                 Waited::Part => {}
-                Waited::Late => return false,
+                Waited::TimedOut => return false,
             }
         }
     }
@@ -74,6 +74,7 @@ impl Deadline {
         self.sleep.is_some()
     }
 
+    /// Polls the end of the running part of the time.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Waited> {
         match &mut self.sleep {
             Some(sleep) => {
@@ -85,10 +86,11 @@ impl Deadline {
             None if self.clock.is_none() => return Poll::Pending,
             None => {}
         }
-        Poll::Ready(if self.left.is_zero() { Waited::Late } else { Waited::Part })
+        Poll::Ready(if self.left.is_zero() { Waited::TimedOut } else { Waited::Part })
     }
 }
 
+/// The future of [`Deadline::limit_part`].
 struct Limited<'a, F> {
     first: F,
     deadline: &'a mut Deadline,
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn time_runs_from_the_first_wait_and_is_not_given_again() {
+    fn time_runs_from_the_first_wait_and_is_not_extended_by_later_ones() {
         let manual = ManualClock::new();
         let clock: Arc<dyn Clock> = Arc::new(manual.clone());
         let mut deadline = Deadline::default();
@@ -154,7 +156,7 @@ mod tests {
         }
         assert!(poll(&mut Box::pin(deadline.limit_part(never(), Duration::MAX))).is_pending());
         manual.advance(MINUTE / 4);
-        assert_eq!(block_on(deadline.limit_part(never(), MINUTE)), Waited::Late);
+        assert_eq!(block_on(deadline.limit_part(never(), MINUTE)), Waited::TimedOut);
     }
 
     #[test]

@@ -1,19 +1,19 @@
-//! Hedged computations: one caller of a flight that takes long computes, too.
+//! Hedged computations: one caller of a flight that takes long computes the value in parallel.
 //!
-//! A leader may never end: its body waits for work that waits for this flight, or for a source that does
-//! not respond. After a while one waiting caller computes in parallel, and the first value is for all. The
-//! next hedge of the flight follows after twice that time, so a slow function is computed a logarithmic
-//! number of times.
+//! A leader may never end: its function waits for work that waits for this flight, or for a source that
+//! does not respond. After a while one waiting caller computes in parallel (a hedged request), and all
+//! callers get the first value. The next hedge of the flight follows after twice that time, so the
+//! number of computations grows with the logarithm of the time.
 //!
 //! A hedge also measures its function: where it takes long itself, the function is slow, and its
-//! computations are hedged later from then on. The compute times of leaders say less, since they hold
-//! the time of a leader that waited for itself.
+//! computations are hedged later from then on. The compute times of leaders are no measure, since they
+//! include the time in which a leader waited for itself.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::bounded_map::BoundedMap;
 use crate::key::Prefix;
 
 /// The time after which a computation is hedged, unless the function is known to take longer.
@@ -30,9 +30,10 @@ pub(crate) struct Hedges(AtomicU32);
 
 impl Hedges {
     const COUNT: u32 = 0xff;
-    /// In the place of a count: the leader is not to be hedged.
+    /// A value instead of a count: the leader is not to be hedged.
     const NONE: u32 = u32::MAX;
 
+    /// Returns the state, to be passed to [`begin`](Self::begin).
     pub(crate) fn get(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
@@ -42,14 +43,14 @@ impl Hedges {
         first_after.saturating_mul(1 << (hedges & Self::COUNT).min(16))
     }
 
-    /// Counts a hedge. Returns `false` if there was another hedge or leader since there were
-    /// `hedges`, or if there is to be none.
+    /// Counts a hedge. Returns `false` if there was another hedge or leader since the state was
+    /// `hedges`, or if hedges are not allowed.
     pub(super) fn begin(&self, hedges: u32) -> bool {
         let (order, next) = (Ordering::Relaxed, hedges.wrapping_add(1));
         hedges != Self::NONE && self.0.compare_exchange(hedges, next, order, order).is_ok()
     }
 
-    /// Begins to count for the next leader. Only under the lock of the table.
+    /// Resets the count for the next leader. Only under the lock of the table.
     pub(super) fn change_leader(&self) {
         self.0.store((self.get() | Self::COUNT).wrapping_add(1), Ordering::Relaxed);
     }
@@ -60,15 +61,21 @@ impl Hedges {
     }
 }
 
-/// The time that the last hedge of each slow function took.
+/// The compute time of the last hedge of each slow function.
 ///
-/// Neither a reader nor a writer waits for the lock: what is missed is an estimate, and a child
-/// process may have inherited the lock from a thread that it does not have.
-#[derive(Debug, Default)]
-pub(crate) struct HedgeTimes(Mutex<HashMap<Prefix, Duration>>);
+/// Neither readers nor writers wait for the lock: they lose no more than an estimate, and in a child
+/// process the lock may be held by a thread of its parent.
+#[derive(Debug)]
+pub(crate) struct HedgeTimes(Mutex<BoundedMap<Prefix, Duration>>);
+
+impl Default for HedgeTimes {
+    fn default() -> Self {
+        Self(Mutex::new(BoundedMap::new(Self::CAPACITY)))
+    }
+}
 
 impl HedgeTimes {
-    /// Functions that are kept track of. Past that all are removed.
+    /// The number of functions whose times are kept.
     const CAPACITY: usize = 1024;
 
     /// Returns the time after which a computation of a function is hedged.
@@ -83,12 +90,9 @@ impl HedgeTimes {
         let Ok(mut times) = self.0.try_lock() else { return };
         if time <= HEDGE_AFTER / HEDGE_FACTOR {
             times.remove(function);
-            return;
+        } else {
+            times.insert(function.clone(), time);
         }
-        if times.len() == Self::CAPACITY && !times.contains_key(function) {
-            times.clear();
-        }
-        times.insert(function.clone(), time);
     }
 }
 
@@ -114,17 +118,17 @@ mod tests {
     }
 
     #[test]
-    fn last_time_of_a_bounded_number_of_functions_counts() {
+    fn last_times_of_a_bounded_number_of_functions_are_kept() {
         let times = HedgeTimes::default();
         let function = |n: usize| Key::from_text(format!("function {n}"), "k").prefix().clone();
-        let after = || times.hedge_after(&function(0)).as_secs();
+        let after = |n| times.hedge_after(&function(n)).as_secs();
         for (seconds, expected) in [(2, 16), (3, 24), (1, 8), (0, 3)] {
             times.record(&function(0), Duration::from_secs(seconds));
-            assert_eq!(after(), expected);
+            assert_eq!(after(0), expected);
         }
         for n in 0..=HedgeTimes::CAPACITY {
             times.record(&function(n), Duration::from_secs(1));
         }
-        assert!(times.0.lock().expect("no panic").len() <= HedgeTimes::CAPACITY);
+        assert_eq!((after(0), after(HedgeTimes::CAPACITY)), (3, 8), "the map was full");
     }
 }

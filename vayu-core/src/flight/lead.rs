@@ -1,4 +1,4 @@
-//! The right, and the duty, to compute for all who wait.
+//! The leader's handle of a flight.
 
 use std::mem;
 use std::sync::Arc;
@@ -7,8 +7,9 @@ use crate::flight::table::Flights;
 use crate::flight::{Flight, FlightId, Outcome};
 use crate::key::Key;
 
-/// The lead of a flight. Dropped without a value, the flight is abandoned, and one of those who
-/// wait takes the lead of the next.
+/// The lead of a flight: its holder computes the value for all callers that joined.
+///
+/// Dropped without a value, it abandons the flight, and one of the waiting callers takes the lead.
 #[derive(Debug)]
 pub(crate) struct Lead<'a, R> {
     flights: &'a Flights<R>,
@@ -16,36 +17,37 @@ pub(crate) struct Lead<'a, R> {
     flight: Arc<Flight<R>>,
     stamp: u64,
     invalidations: u64,
-    /// A flight whose waiting callers get the value of this one, too.
+    /// The flight that this one has replaced. Its waiting callers get the value of this one, too.
     pub(super) replaces: Option<Arc<Flight<R>>>,
     is_over: bool,
 }
 
-/// A lead whose computation has ended. Its outcome is what those who wait get, even if the leader is
-/// dropped before it has landed.
+/// A lead whose computation has ended.
+///
+/// The waiting callers get its outcome, even if it is dropped before the flight is completed.
 #[derive(Debug)]
 pub(crate) struct Computed<'a, R> {
     lead: Lead<'a, R>,
     outcome: Outcome<R>,
 }
 
-/// Whether a leader may store its value.
+/// The permission of a leader to store its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Permission {
-    /// It may.
+pub(crate) enum StorePermission {
+    /// The value may be stored.
     Granted,
-    /// It may, unless what is stored was made after this flight set out.
+    /// It may be stored, unless the stored one was computed after this flight started.
     UnlessNewer,
-    /// The key was invalidated, or another value is being stored.
+    /// It must not be stored: the key was invalidated, or another value is being stored.
     Refused,
 }
 
-/// What is left to do at the end of a flight.
+/// The result of completing a flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Landing {
-    /// Nothing.
+pub(crate) enum Completion {
+    /// The flight is completed.
     Done,
-    /// The key was invalidated while its value was being stored: delete it and land again.
+    /// The key was invalidated while its value was being stored: delete it and complete again.
     MustDelete,
 }
 
@@ -60,6 +62,7 @@ impl<'a, R> Lead<'a, R> {
         Self { flights, key, flight, stamp, invalidations, replaces: None, is_over: false }
     }
 
+    /// Returns the id of the flight.
     pub(crate) fn id(&self) -> FlightId {
         self.flight.id()
     }
@@ -70,7 +73,7 @@ impl<'a, R> Lead<'a, R> {
         self.flight.hedges.allow(is_allowed);
     }
 
-    /// Says how the computation ended.
+    /// Ends the computation with an outcome.
     pub(crate) fn computed(self, outcome: Outcome<R>) -> Computed<'a, R> {
         Computed { lead: self, outcome }
     }
@@ -79,32 +82,32 @@ impl<'a, R> Lead<'a, R> {
 impl<R> Drop for Lead<'_, R> {
     fn drop(&mut self) {
         if !self.is_over {
-            // It cannot come back: nothing was being stored, or nothing is left to delete.
-            let _ = self.flights.land(self.key, &self.flight, None, Outcome::Abandoned);
+            // The outcome cannot be returned: only one that is not abandoned is.
+            let _ = self.flights.complete(self.key, &self.flight, None, Outcome::Abandoned);
         }
     }
 }
 
 impl<R> Computed<'_, R> {
-    /// Asks whether the value may be stored. Where it may, an invalidation of the key waits for
-    /// this flight from here on.
-    pub(crate) fn begin_store(&self) -> Permission {
+    /// Requests the permission to store the value. Once it is granted, an invalidation of the key
+    /// waits for this flight.
+    pub(crate) fn begin_store(&self) -> StorePermission {
         let Lead { flights, key, flight, stamp, invalidations, .. } = &self.lead;
         flights.begin_store(key, flight, *stamp, *invalidations)
     }
 
-    /// Ends the flight, and wakes those who wait.
-    pub(crate) fn land(&mut self) -> Landing {
+    /// Completes the flight and wakes the waiting callers.
+    pub(crate) fn complete(&mut self) -> Completion {
         let outcome = mem::replace(&mut self.outcome, Outcome::Abandoned);
         let Lead { flights, key, flight, replaces, .. } = &self.lead;
-        match flights.land(key, flight, replaces.as_deref(), outcome) {
+        match flights.complete(key, flight, replaces.as_deref(), outcome) {
             Ok(()) => {
                 self.lead.is_over = true;
-                Landing::Done
+                Completion::Done
             }
             Err(outcome) => {
                 self.outcome = outcome;
-                Landing::MustDelete
+                Completion::MustDelete
             }
         }
     }
@@ -112,10 +115,10 @@ impl<R> Computed<'_, R> {
 
 impl<R> Drop for Computed<'_, R> {
     fn drop(&mut self) {
-        // Where it must be deleted, nobody is left to do so: the caller that invalidated the key
-        // does it, once the lead is dropped as abandoned.
+        // If the value must be deleted, the caller that invalidated the key does so, once the lead
+        // is dropped as abandoned.
         if !self.lead.is_over {
-            self.land();
+            self.complete();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The table of flights under every interleaving with few preemptions.
 //!
-//! `LOOM_MAX_PREEMPTIONS` in the environment says how few; two are the default.
+//! The environment variable `LOOM_MAX_PREEMPTIONS` sets the number, 2 by default.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,18 +12,18 @@ use super::*;
 use crate::Key;
 use crate::sync::{Mutex, block_on, lock};
 
-/// One key, one place to store its value, and callers that follow the protocol of the drivers.
+/// One key, one slot for its value, and callers that follow the protocol of the driver.
 struct World {
     flights: Flights<usize>,
     stored: Mutex<Option<usize>>,
     runs: AtomicUsize,
-    /// An invalidation is about to begin, or later than that.
+    /// Set before the invalidation begins.
     is_invalidated: AtomicBool,
-    /// The last run began before.
+    /// Whether the last run began before that.
     is_outdated: AtomicBool,
 }
 
-/// What a leader does with its flight.
+/// The end of a leader's flight.
 #[derive(Clone, Copy)]
 enum End {
     Share,
@@ -44,7 +44,7 @@ impl World {
     }
 
     fn call(&self, key: &Key, end: End) -> Option<usize> {
-        let mut before = Some(self.flights.landings(key));
+        let mut before = Some(self.flights.completions(key));
         if let Some(found) = *lock(&self.stored) {
             return Some(found);
         }
@@ -60,11 +60,11 @@ impl World {
                     let mut never = Deadline::default();
                     match block_on(ticket.turn(&mut never, Duration::MAX)) {
                         Turn::Lead(lead) => return self.lead(lead, end),
-                        Turn::Landed(Outcome::Computed(value)) if !outdated => {
+                        Turn::Completed(Outcome::Computed(value)) if !outdated => {
                             return value.get().copied();
                         }
-                        Turn::Landed(Outcome::Unshared) if !outdated => {
-                            return match self.flights.lead_if_vacant(key, 0) {
+                        Turn::Completed(Outcome::NotShareable) if !outdated => {
+                            return match self.flights.try_lead(key, 0) {
                                 Some(lead) => self.lead(lead, end),
                                 None => Some(self.run()),
                             };
@@ -80,16 +80,16 @@ impl World {
         let value = self.run();
         let mut lead = match end {
             End::Abandon if value == 1 => return None,
-            End::Keep => lead.computed(Outcome::Unshared),
+            End::Keep => lead.computed(Outcome::NotShareable),
             End::Share | End::Abandon => {
                 let lead = lead.computed(Outcome::Computed(value.into()));
-                if lead.begin_store() != Permission::Refused {
+                if lead.begin_store() != StorePermission::Refused {
                     *lock(&self.stored) = Some(value);
                 }
                 lead
             }
         };
-        while lead.land() == Landing::MustDelete {
+        while lead.complete() == Completion::MustDelete {
             *lock(&self.stored) = None;
         }
         Some(value)
@@ -135,16 +135,16 @@ fn callers_compute_once() {
 #[test]
 fn abandoned_flight_is_taken_over() {
     model(|world| {
-        let answers = in_threads(&world, [End::Abandon; 2]);
-        assert_eq!(answers.iter().flatten().collect::<Vec<_>>(), [&2]);
+        let outputs = in_threads(&world, [End::Abandon; 2]);
+        assert_eq!(outputs.iter().flatten().collect::<Vec<_>>(), [&2]);
     });
 }
 
 #[test]
-fn flight_without_a_shared_value_wakes_those_who_wait() {
+fn flight_without_a_shareable_value_wakes_waiting_callers() {
     model(|world| {
-        let answers = in_threads(&world, [End::Keep; 2]);
-        assert!(answers.contains(&Some(1)) && answers.contains(&Some(2)));
+        let outputs = in_threads(&world, [End::Keep; 2]);
+        assert!(outputs.contains(&Some(1)) && outputs.contains(&Some(2)));
     });
 }
 
@@ -155,14 +155,14 @@ fn invalidated_value_does_not_stay() {
             let world = Arc::clone(&world);
             thread::spawn(move || world.call(&key(), End::Share))
         };
-        // The caller may come as far as it likes before.
+        // The caller may get to any point before.
         thread::yield_now();
         world.is_invalidated.store(true, Ordering::SeqCst);
         match world.flights.invalidate(&key()) {
-            // What was being stored is gone when the flight has landed.
+            // What was being stored is deleted when the flight is completed.
             Some(flight) => {
                 let mut never = Deadline::default();
-                block_on(flight.landed(&mut never));
+                block_on(flight.completed(&mut never));
                 assert_eq!(*lock(&world.stored), None);
             }
             // What is stored was stored before, or is computed after this.

@@ -1,22 +1,26 @@
-//! How far a flight is.
+//! The phase of a flight, an atomic state machine.
 
 use std::sync::atomic::Ordering;
 
 use crate::sync::AtomicU64;
 
-/// How far a flight is. A leader begins to store without the lock of the table, so whoever would have
-/// its flight end before asks for that, too, and only one of them is granted it.
+/// The phase of a flight.
+///
+/// A leader begins to store without the lock of the table. It and a caller that detaches its flight
+/// compete by compare-and-swap, and one of them succeeds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Phase {
+    /// The function runs.
     Computing,
+    /// The value is being stored.
     Storing,
-    /// Invalidated while it was being stored: what was stored must not stay.
+    /// The key was invalidated while the value was being stored: the value must be deleted.
     Outdated,
-    /// It has left the table before it began to store.
-    Dismissed,
-    /// Its leader is gone without a value. One of those who wait takes the lead.
+    /// The flight has left the table before its leader began to store.
+    Detached,
+    /// The leader is gone without a value. One of the waiting callers takes the lead.
     Vacant,
-    /// It has left the table while it was vacant. Those who wait join again.
+    /// The flight has left the table while it was vacant. The waiting callers join again.
     Deserted,
 }
 
@@ -25,7 +29,7 @@ impl Phase {
         Self::Computing,
         Self::Storing,
         Self::Outdated,
-        Self::Dismissed,
+        Self::Detached,
         Self::Vacant,
         Self::Deserted,
     ];
@@ -36,38 +40,40 @@ impl Phase {
 pub(super) struct AtomicPhase(AtomicU64);
 
 impl AtomicPhase {
+    /// Creates a flight's phase.
     pub(super) fn new(phase: Phase) -> Self {
         Self(AtomicU64::new(phase as u64))
     }
 
+    /// Returns the phase.
     pub(super) fn get(&self) -> Phase {
         let phase = self.0.load(Ordering::Acquire);
         Phase::ALL.into_iter().find(|&one| one as u64 == phase).expect("it was a phase")
     }
 
-    /// Only for whoever holds the lock of the table, and not while the flight computes.
+    /// Sets the phase. Only under the lock of the table, and not while the flight computes.
     pub(super) fn set(&self, phase: Phase) {
         self.0.store(phase as u64, Ordering::Release);
     }
 
-    /// The leader is about to store. Whether it may: not if its flight was dismissed.
+    /// Begins to store. Returns `false` if the flight was detached.
     pub(super) fn begin_store(&self) -> bool {
         self.change(Phase::Computing, Phase::Storing)
     }
 
-    /// Keeps the leader from storing. Whether that could be done: not if it has begun to.
-    pub(super) fn dismiss(&self) -> bool {
-        self.change(Phase::Computing, Phase::Dismissed)
+    /// Prevents the leader from storing. Returns `false` if it has begun to.
+    pub(super) fn detach(&self) -> bool {
+        self.change(Phase::Computing, Phase::Detached)
             || self.change(Phase::Vacant, Phase::Deserted)
     }
 
-    /// The leader is gone. Whether another one may take its place: not if the flight has left the
-    /// table, or its value was being stored.
+    /// Marks the lead as vacant. Returns `false` if the flight has left the table, or its value was
+    /// being stored.
     pub(super) fn vacate(&self) -> bool {
         self.change(Phase::Computing, Phase::Vacant)
     }
 
-    /// Whether the lead was vacant, and is not any more.
+    /// Takes a vacant lead. Returns `false` if it is not vacant.
     pub(super) fn take_lead(&self) -> bool {
         self.change(Phase::Vacant, Phase::Computing)
     }

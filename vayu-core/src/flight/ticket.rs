@@ -1,11 +1,11 @@
-//! A place in the queue of those who wait for a flight.
+//! The queue of the callers that wait for a flight, in FIFO order.
 //!
-//! Where a leader is dropped or panics, the lead goes to the waiter that has waited longest. If any
-//! of them could take it, callers with short time limits would take it from one another, and a
-//! caller whose time suffices would never lead.
+//! If a leader is dropped or panics, the waiter that has waited longest takes the lead. If any of them
+//! could take it, callers with short time limits would take it from one another, and a caller
+//! with enough time would never lead.
 //!
-//! That waiter may be a future that is not polled any more. So all are woken, and the others let it
-//! go first a bounded number of times: then any of them takes the lead.
+//! That waiter may be a future that is not polled any more. So all waiters are woken, and the others
+//! yield a bounded number of times. After that any of them takes the lead.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::flight::{Deadline, Flight, Flights, Lead, Outcome, Phase};
 use crate::key::Key;
 use crate::sync::lock;
 
-/// How often a waiter lets those go first that came before it.
-const PASSES: usize = if cfg!(any(vayu_loom, vayu_shuttle)) { 2 } else { 64 };
+/// The number of times that a waiter yields to those before it.
+const MAX_YIELDS: usize = if cfg!(any(vayu_loom, vayu_shuttle)) { 2 } else { 64 };
 
-/// The place of one who waits for a flight. It is given up when this is dropped.
+/// A place in the queue of a flight, given up on drop.
 #[derive(Debug)]
 pub(crate) struct Ticket<'a, R> {
     flights: &'a Flights<R>,
@@ -31,23 +31,23 @@ pub(crate) struct Ticket<'a, R> {
     number: u64,
 }
 
-/// How a wait ends.
+/// The end of a wait.
 pub(crate) enum Turn<'a, 't, R> {
-    /// The flight has landed.
-    Landed(&'t Outcome<R>),
-    /// The lead of the flight was vacant, and is this waiter's.
+    /// The flight is completed.
+    Completed(&'t Outcome<R>),
+    /// This waiter has taken the vacant lead of the flight.
     Lead(Lead<'a, R>),
     /// The flight has ended without a leader: join again.
     Again,
-    /// The flight takes so long that this waiter is to compute, too.
+    /// The flight takes long: this waiter is its hedge, and computes in parallel.
     Hedge,
-    /// The deadline came first.
-    Late,
+    /// The deadline is over.
+    TimedOut,
 }
 
 impl<'a, R> Ticket<'a, R> {
-    /// The last place. Only with the lock of the table, in which the flight is.
-    pub(super) fn draw(
+    /// Adds a waiter to the queue. Only under the lock of the table that the flight is in.
+    pub(super) fn enqueue(
         flights: &'a Flights<R>,
         key: &'a Key,
         stamp: u64,
@@ -60,40 +60,41 @@ impl<'a, R> Ticket<'a, R> {
         Self { flights, key, stamp, flight: Arc::clone(flight), number }
     }
 
+    /// Returns the flight.
     pub(crate) fn flight(&self) -> &Arc<Flight<R>> {
         &self.flight
     }
 
-    /// Waits until the flight has landed, until this waiter is to lead, or until `deadline`. A
+    /// Waits until the flight is completed, until this waiter takes the lead, or until `deadline`. A
     /// leader that takes longer than `hedge_after` is hedged, and again after twice that time.
     pub(crate) async fn turn(
         &self,
         deadline: &mut Deadline,
         hedge_after: Duration,
     ) -> Turn<'a, '_, R> {
-        let mut passes = 0;
-        // Those before the running part of the time. `None` if it began in an earlier wait.
+        let mut yields = 0;
+        // The hedges before the running part of the time. `None` if an earlier wait began the part.
         let mut hedges = None;
         loop {
-            let listener = self.flight.landed.listen();
+            let listener = self.flight.completed.listen();
             if let Some(outcome) = self.flight.outcome() {
-                return Turn::Landed(outcome);
+                return Turn::Completed(outcome);
             }
             match self.flight.phase.get() {
                 Phase::Deserted => return Turn::Again,
-                Phase::Vacant if passes == PASSES || self.is_first() => {
+                Phase::Vacant if yields == MAX_YIELDS || self.is_first() => {
                     let lead = self.flights.take_lead(self.key, self.stamp, &self.flight);
                     if let Some(lead) = lead {
                         return Turn::Lead(lead);
                     }
                 }
                 Phase::Vacant => {
-                    passes += 1;
+                    yields += 1;
                     drop(listener);
-                    let_others_run().await;
+                    yield_now().await;
                 }
-                Phase::Computing | Phase::Storing | Phase::Outdated | Phase::Dismissed => {
-                    passes = 0;
+                Phase::Computing | Phase::Storing | Phase::Outdated | Phase::Detached => {
+                    yields = 0;
                     let known = self.flight.hedges.get();
                     if !deadline.is_running() {
                         hedges = Some(known);
@@ -104,12 +105,12 @@ impl<'a, R> Ticket<'a, R> {
                         continue;
                     }
                     if let Some(outcome) = self.flight.outcome() {
-                        return Turn::Landed(outcome);
+                        return Turn::Completed(outcome);
                     }
-                    if waited == Waited::Late {
-                        return Turn::Late;
+                    if waited == Waited::TimedOut {
+                        return Turn::TimedOut;
                     }
-                    if self.flight.phase.get() == Phase::Dismissed {
+                    if self.flight.phase.get() == Phase::Detached {
                         return Turn::Again;
                     }
                     if hedges.take().is_some_and(|hedges| self.flight.hedges.begin(hedges)) {
@@ -120,6 +121,7 @@ impl<'a, R> Ticket<'a, R> {
         }
     }
 
+    /// Returns whether this waiter has waited longest.
     fn is_first(&self) -> bool {
         lock(&self.flight.tickets).front() == Some(&self.number)
     }
@@ -140,11 +142,11 @@ impl<R> Drop for Ticket<'_, R> {
     }
 }
 
-/// Is woken at once, behind those that are to run by now.
-async fn let_others_run() {
-    let mut is_over = false;
+/// Yields to the tasks that are ready to run.
+async fn yield_now() {
+    let mut has_yielded = false;
     poll_fn(|context| {
-        if std::mem::replace(&mut is_over, true) {
+        if std::mem::replace(&mut has_yielded, true) {
             return Poll::Ready(());
         }
         context.waker().wake_by_ref();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The time after which a computation of an unknown function is hedged.
+/// The time after which a computation of a function without a recorded hedge is hedged.
 const HEDGE: Duration = Duration::from_secs(3);
 const MICROSECOND: Duration = Duration::from_micros(1);
 
@@ -26,7 +26,7 @@ fn stored(fixture: &Fixture) -> Option<usize> {
 }
 
 #[test]
-fn one_caller_of_a_slow_computation_computes_too_and_its_value_is_for_all() {
+fn one_caller_of_a_slow_computation_hedges_it_and_all_get_its_value() {
     let fixture = Fixture::new();
     let fixture = &fixture;
     let mut slow = Task::new(call(fixture, 1));
@@ -45,7 +45,7 @@ fn one_caller_of_a_slow_computation_computes_too_and_its_value_is_for_all() {
 }
 
 #[test]
-fn sync_caller_of_a_slow_computation_computes_too() {
+fn sync_caller_hedges_a_slow_computation() {
     watchdog(HANG, || {
         let fixture = Fixture::new();
         let mut slow = Task::new(call(&fixture, 1));

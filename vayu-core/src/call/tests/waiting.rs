@@ -187,7 +187,7 @@ fn thread_may_sleep_again_once_another_one_polls_its_leader() {
                 })
             });
             until(|| fixture.cache.stats().in_flight == 2);
-            assert_eq!(sync_call(), 1, "runs beside, this thread may be needed");
+            assert_eq!(sync_call(), 1, "runs uncoordinated: a leader may need this thread");
             scope.spawn(move || assert!(leader.poll().is_ready())).join().expect("the new host");
             assert_eq!(sync_call(), 100, "waits");
             assert_eq!(other.join().expect("the other leader"), 100);
