@@ -31,7 +31,9 @@
 //! All of this is written once, as async code that is generic over [`Io`](crate::io::Io). An async
 //! caller awaits it ([`future`]). For a sync caller ([`blocking`]) every step blocks the thread until it
 //! is done, so the code never suspends: it is polled once, without an executor, and that poll is the
-//! whole call. [`Call`] holds the decisions, which are plain functions.
+//! whole call. What waits for nothing, such as the start of a miss in memory (`prepare_now` in
+//! [`driver`]), is a plain function that both call. [`Call`] holds the decisions, which are plain
+//! functions as well.
 
 pub(crate) mod background_refresh;
 pub(crate) mod blocking;

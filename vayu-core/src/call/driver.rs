@@ -74,7 +74,7 @@ pub(super) struct Leading<'a, B: Backend, F: FnOutput> {
 }
 
 impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
-    /// Returns the flight that the function runs inside of, if it is to be followed by
+    /// Returns the flight that the function is part of, if it is to be followed by
     /// [`into_lead`].
     pub(super) fn flight(&self) -> Option<FlightId> {
         match self {
@@ -135,7 +135,7 @@ async fn read<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call.read_offline()
 }
 
-/// A call that may have to wait before the function, and what came of joining its flight.
+/// A call that may have to wait before the function, and the result of joining its flight.
 pub(super) struct Unprepared<'a, B: Backend, F: FnOutput> {
     call: Call<'a, B, F>,
     reason: ComputeReason<F::Output>,
@@ -391,7 +391,7 @@ async fn release_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Returns the lead of the flight that is to be [completed](complete) after the function. A call
-/// without one ends here. Only for a call inside of a [flight](Prepared::flight).
+/// without one ends here. Only for a call that is part of a [flight](Prepared::flight).
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn into_lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     prepared: Prepared<'a, B, F>,
