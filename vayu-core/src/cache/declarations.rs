@@ -5,7 +5,7 @@
 //! stores a value, and when its generations are read from the backend, but not on a hit in memory. The
 //! methods that take a key compare them.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
@@ -30,7 +30,7 @@ pub(crate) struct Declarations {
 type ByPrefix = BoundedMap<Prefix, Vec<Declaration>>;
 
 /// A use of a prefix: by a function, or as the caller with a key assumes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Declaration {
     has_version: bool,
     flags: SchemaFlags,
@@ -55,6 +55,17 @@ impl Default for Declarations {
             recent: std::array::from_fn(|_| AtomicU64::new(0)),
             has_constraints: AtomicBool::new(false),
         }
+    }
+}
+
+/// In two numbers: a declaration is hashed whenever a value is stored.
+impl Hash for Declaration {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (serializer, version) = (self.serializer.as_u16(), self.has_version);
+        state.write_u64(self.type_stamp);
+        state.write_u64(
+            self.flags.to_bits() | u64::from(serializer) << 16 | u64::from(version) << 32,
+        );
     }
 }
 
