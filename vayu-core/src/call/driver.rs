@@ -217,12 +217,14 @@ enum Joined<'a, B: Backend, F: FnOutput> {
 /// Waits for the leader of a flight that was joined, if there is one.
 async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'a, B, F>,
-    mut join: Join<'a, Record<B::Stored>>,
+    join: Join<'a, Record<B::Stored>>,
     deadline: &mut Deadline,
 ) -> Joined<'a, B, F> {
     let flights = call.engine.flights();
+    let mut join = Some(join);
     loop {
-        let (ticket, outdated) = match join {
+        let joined = join.take().unwrap_or_else(|| flights.join(call.key, call.stamp, None));
+        let (ticket, outdated) = match joined {
             Join::Lead { lead, look_again } => return Joined::Lead { lead, look_again },
             Join::Wait { ticket, outdated } => (ticket, outdated),
         };
@@ -237,14 +239,8 @@ async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             Turn::Lead(lead) => return Joined::Lead { lead, look_again: true },
             Turn::Hedge => return Joined::Hedge(Arc::clone(flight)),
             Turn::TimedOut => flights.replace_overdue(call.key, call.stamp, flight),
-            Turn::Again | Turn::Completed(Outcome::Abandoned) => {
-                join = flights.join(call.key, call.stamp, None);
-                continue;
-            }
-            Turn::Completed(_) if outdated => {
-                join = flights.join(call.key, call.stamp, None);
-                continue;
-            }
+            Turn::Again | Turn::Completed(Outcome::Abandoned) => continue,
+            Turn::Completed(_) if outdated => continue,
             Turn::Completed(Outcome::Computed(record)) => {
                 match record.get().and_then(|record| call.decode_shared(record)) {
                     Some(output) => return Joined::Output(output),
