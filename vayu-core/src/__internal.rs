@@ -1,21 +1,14 @@
 //! Items for the other crates of this workspace. Not part of the public interface: those crates require
 //! exactly this version.
 
-use std::future::Future;
-use std::pin::Pin;
-
 pub use crate::bounded_map::BoundedMap;
-use crate::error::Result;
 pub use crate::key::CompactKey;
 use crate::key::Key;
-pub use crate::panic::{catch_panic, drop_quietly};
+pub use crate::panic::{BoxFuture as BackendFuture, catch_panic, drop_quietly};
 pub use crate::per_process::{PerProcess, ProcessId};
 use crate::record::Record;
 use crate::serializer::AnyValue;
 pub use crate::sync::IgnorePoison;
-
-/// The future of an async method of a backend.
-pub type BackendFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// Returns a short key as `N` words (2 to 6), which compare equal only if the keys are equal.
 ///

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::error::Result;
 use crate::flight::{FlightId, LeaderFuture, Waiting, enter};
-use crate::panic::{CatchPanic, catch_panic};
+use crate::panic::{BoxFuture, CatchPanic, catch_panic};
 use crate::sync::block_on;
 
 /// The way in which a caller waits.
@@ -98,9 +98,6 @@ pub(crate) enum Operation<'a, T> {
     Done(Option<Result<T>>),
     Pending(CatchPanic<'a, T>),
 }
-
-/// The future of an async method of a backend.
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 impl<'a, T> Operation<'a, T> {
     /// Creates an operation that is done.

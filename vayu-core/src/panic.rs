@@ -26,17 +26,20 @@ pub fn catch_panic<T>(operation: &'static str, code: impl FnOnce() -> Result<T>)
     }
 }
 
+/// The future of an async method of a backend.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
 /// A future whose panics are errors of kind [`ErrorKind::Panic`].
 pub(crate) struct CatchPanic<'a, T> {
     operation: &'static str,
-    future: Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
+    future: BoxFuture<'a, T>,
 }
 
 impl<'a, T> CatchPanic<'a, T> {
     /// Wraps the future that `make` returns. A panic of `make` is an error, too.
     pub(crate) fn new(
         operation: &'static str,
-        make: impl FnOnce() -> Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
+        make: impl FnOnce() -> BoxFuture<'a, T>,
     ) -> Result<Self> {
         let future = catch_panic(operation, || Ok(make()))?;
         Ok(Self { operation, future })

@@ -1,14 +1,12 @@
 //! The cache and the call of an entry.
 
-use std::future::Future;
-use std::pin::Pin;
-
 use crate::backend::Backend;
 use crate::cache::Engine;
 use crate::call::{CachedFn, CachedOutput, Call};
 use crate::error::Result;
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::{Key, KeyError};
+use crate::panic::BoxFuture;
 use crate::record::Record;
 
 /// The operations of an [`Entry`](crate::Entry) on its cache.
@@ -35,7 +33,7 @@ pub trait Query {
     fn read(&self, key: &Key) -> Result<Option<Self::Found>>;
 
     /// [`read`](Self::read) for async callers.
-    fn read_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, Option<Self::Found>>;
+    fn read_async<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Option<Self::Found>>;
 
     /// Decodes a record, if it may be served.
     fn decode(&self, found: Self::Found) -> Option<CachedOutput<Self::Output>>;
@@ -48,10 +46,8 @@ pub trait Query {
     fn remove(&self, key: &Key) -> Result<bool>;
 
     /// [`remove`](Self::remove) for async callers.
-    fn remove_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, bool>;
+    fn remove_async<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, bool>;
 }
-
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// The call of an entry, with its cache.
 pub(crate) struct Subject<B: Backend, F> {
@@ -83,7 +79,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Query for Subject<B, F> {
         run_blocking(read::<Blocking, B>(&self.engine, key))
     }
 
-    fn read_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, Option<Self::Found>> {
+    fn read_async<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Option<Self::Found>> {
         self.declare(key);
         Box::pin(read::<Awaiting, B>(&self.engine, key))
     }
@@ -97,7 +93,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Query for Subject<B, F> {
         run_blocking(self.engine.remove::<Blocking>(key))
     }
 
-    fn remove_async<'a>(&'a self, key: &'a Key) -> Boxed<'a, bool> {
+    fn remove_async<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, bool> {
         Box::pin(self.engine.remove::<Awaiting>(key))
     }
 }
