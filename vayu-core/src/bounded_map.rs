@@ -15,10 +15,23 @@ pub struct BoundedMap<K, V, S = RandomState> {
     capacity: usize,
 }
 
+impl<K, V, S> BoundedMap<K, V, S> {
+    /// Creates an empty map for up to `capacity` entries, with a hasher.
+    pub const fn with_hasher(capacity: usize, hasher: S) -> Self {
+        Self { map: HashMap::with_hasher(hasher), capacity }
+    }
+
+    /// Returns the number of entries.
+    #[expect(clippy::len_without_is_empty, reason = "only tests read it")]
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+}
+
 impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
     /// Creates an empty map for up to `capacity` entries.
     pub fn new(capacity: usize) -> Self {
-        Self { map: HashMap::default(), capacity }
+        Self::with_hasher(capacity, S::default())
     }
 
     /// Returns the value of a key.

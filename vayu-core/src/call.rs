@@ -265,12 +265,12 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Begins a refresh of a value past its ttl, unless the last attempt was too recent. Returns whether
     /// it was begun. The backoff applies even if the refresh never ends, since its caller is dropped.
     pub(crate) fn begin_refresh(&self) -> bool {
-        self.engine.setbacks().begin(self.key, self.engine.now())
+        self.engine.refresh_backoff().begin(self.key, self.engine.now())
     }
 
     /// Ends the backoff of the key: a value was stored.
     pub(crate) fn end_refresh(&self) {
-        self.engine.setbacks().forget(self.key);
+        self.engine.refresh_backoff().remove(self.key);
     }
 
     /// Returns a stale value to a caller that does not wait for a new one.
@@ -325,7 +325,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
 
     /// Records that the function failed while there was a value past its ttl.
     fn record_failed_refresh(&self) {
-        self.engine.setbacks().note(self.key, self.engine.now());
+        self.engine.refresh_backoff().record_attempt(self.key, self.engine.now());
         self.engine.count_failed_refresh(self.key.prefix());
         let error =
             Error::new(ErrorKind::Miss, "refresh a value past its ttl: the function failed");

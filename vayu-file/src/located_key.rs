@@ -4,9 +4,9 @@
 //! caches those of the last keys.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
+use vayu_core::__internal::BoundedMap;
 use vayu_core::wire::WireKey;
 use vayu_core::{BuildKeyHasher, Key};
 
@@ -27,11 +27,11 @@ const MAX_CACHED: usize = 256;
 /// A key with more bytes than this is not cached: it would use more memory than its time is worth.
 const MAX_KEY_LENGTH: usize = 1024;
 
-type LocatedKeys = HashMap<Key, Rc<LocatedKey>, BuildKeyHasher>;
+type LocatedKeys = BoundedMap<Key, Rc<LocatedKey>, BuildKeyHasher>;
 
 thread_local! {
     static CACHE: RefCell<LocatedKeys> =
-        const { RefCell::new(HashMap::with_hasher(BuildKeyHasher)) };
+        const { RefCell::new(BoundedMap::with_hasher(MAX_CACHED, BuildKeyHasher)) };
 }
 
 impl LocatedKey {
@@ -49,9 +49,6 @@ impl LocatedKey {
         }
         let located = Self::new(key);
         if key.prefix().as_str().len() + key.encoded_arguments().len() <= MAX_KEY_LENGTH {
-            if cache.len() == MAX_CACHED {
-                cache.clear();
-            }
             cache.insert(key.clone(), Rc::clone(&located));
         }
         located
@@ -97,7 +94,7 @@ mod tests {
             let (created, found) = (LocatedKey::new(key), LocatedKey::of(key));
             assert_eq!(found.path(), created.path());
             assert_eq!(found.wire().digest(), &key.digest());
-            assert!(CACHE.with_borrow(HashMap::len) <= MAX_CACHED);
+            assert!(CACHE.with_borrow(BoundedMap::len) <= MAX_CACHED);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::declarations::Declarations;
 use crate::cache::generations::Groups;
 use crate::cache::pause;
-use crate::cache::refresh_backoff::Setbacks;
+use crate::cache::refresh_backoff::RefreshBackoff;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Deadline, Flight, Flights};
@@ -36,7 +36,7 @@ pub(super) struct Inner<B: Backend> {
     pub(super) counters: Counters,
     pub(super) warnings: Warnings,
     pub(super) observers: Observers,
-    setbacks: Setbacks,
+    backoff: RefreshBackoff,
     pub(super) groups: Groups,
     declarations: Declarations,
     pub(super) pauses: AtomicUsize,
@@ -60,7 +60,7 @@ impl<B: Backend> Inner<B> {
             counters: Counters::default(),
             warnings: Warnings::default(),
             observers: Observers::default(),
-            setbacks: Setbacks::default(),
+            backoff: RefreshBackoff::default(),
             groups: Groups::default(),
             declarations: Declarations::default(),
             pauses: AtomicUsize::new(0),
@@ -113,8 +113,8 @@ impl<B: Backend> Engine<B> {
         &self.shared.declarations
     }
 
-    pub(crate) fn setbacks(&self) -> &Setbacks {
-        &self.shared.setbacks
+    pub(crate) fn refresh_backoff(&self) -> &RefreshBackoff {
+        &self.shared.backoff
     }
 
     #[inline]

@@ -26,16 +26,16 @@
 
 mod stamp_cache;
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{OnceLock, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::stamp_cache::Memo;
 use crate::backend::Backend;
+use crate::bounded_map::BoundedMap;
 use crate::cache::Engine;
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -43,17 +43,18 @@ use crate::generation::{ChangeCount, Generations, Group};
 use crate::io::{Io, Operation};
 use crate::key::{Prefix, hasher};
 use crate::panic::catch_panic;
+use crate::sync::IgnorePoison;
 use crate::validity;
 
 /// The generations of groups, as known to one cache.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Groups {
     /// The generations of this process, for backends without any. Allocated by the first invalidation.
     here: OnceLock<Box<[AtomicU64]>>,
     /// The number of invalidations of generations of this process.
     renewals: AtomicU64,
     /// The generations that were fetched from the backend.
-    fetched: RwLock<HashMap<Group, Fetched>>,
+    fetched: RwLock<BoundedMap<Group, Fetched>>,
     /// The number of times that this cache has removed a fetched generation.
     invalidations: AtomicU64,
     memo: Memo,
@@ -78,6 +79,18 @@ const MOMENT: i64 = 25_000;
 /// The maximum number of fetched generations. Past that all are removed, and fetched again.
 const MAX_FETCHED: usize = 65_536;
 
+impl Default for Groups {
+    fn default() -> Self {
+        Self {
+            here: OnceLock::new(),
+            renewals: AtomicU64::new(0),
+            fetched: RwLock::new(BoundedMap::new(MAX_FETCHED)),
+            invalidations: AtomicU64::new(0),
+            memo: Memo::default(),
+        }
+    }
+}
+
 impl Groups {
     fn generation(&self, group: Group) -> u64 {
         self.here.get().map_or(0, |slots| slots[slot(group)].load(Ordering::Acquire))
@@ -91,7 +104,7 @@ impl Groups {
     }
 
     fn fetched(&self, group: Group) -> Option<Fetched> {
-        self.fetched.read().unwrap_or_else(PoisonError::into_inner).get(&group).copied()
+        self.fetched.read().ignore_poison().get(&group).copied()
     }
 
     /// Caches a fetched generation, unless the number of `invalidations` has changed since before it was
@@ -100,9 +113,6 @@ impl Groups {
         let mut cached = self.fetched_mut();
         if self.invalidations() != invalidations {
             return;
-        }
-        if cached.len() >= MAX_FETCHED {
-            cached.clear();
         }
         cached.insert(group, fetched);
     }
@@ -117,8 +127,8 @@ impl Groups {
         self.invalidations.load(Ordering::Acquire)
     }
 
-    fn fetched_mut(&self) -> RwLockWriteGuard<'_, HashMap<Group, Fetched>> {
-        self.fetched.write().unwrap_or_else(PoisonError::into_inner)
+    fn fetched_mut(&self) -> RwLockWriteGuard<'_, BoundedMap<Group, Fetched>> {
+        self.fetched.write().ignore_poison()
     }
 }
 

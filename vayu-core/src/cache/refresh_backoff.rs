@@ -1,64 +1,66 @@
 //! Backoff of refreshes that were attempted recently.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::bounded_map::BoundedMap;
 use crate::clock::Timestamp;
 use crate::key::{BuildKeyHasher, Key};
 use crate::sync::IgnorePoison;
 
 /// The keys whose last refresh has not succeeded, with the time at which it began or failed. Such a key
-/// is not refreshed again for [`PAUSE`], so that not every call reaches a source that is down or hangs.
-#[derive(Debug, Default)]
-pub(crate) struct Setbacks(Mutex<Tried>);
+/// is not refreshed again for [`BACKOFF`], so that not every call reaches a source that is down or hangs.
+#[derive(Debug)]
+pub(crate) struct RefreshBackoff(Mutex<Attempts>);
 
-type Tried = HashMap<Key, Timestamp, BuildKeyHasher>;
+type Attempts = BoundedMap<Key, Timestamp, BuildKeyHasher>;
 
 /// The minimum time between two attempts to refresh a key.
-pub(crate) const PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const BACKOFF: Duration = Duration::from_secs(5);
 
 /// The maximum number of keys. Past that, those whose backoff has passed are removed, or else all.
-const REMEMBERED: usize = 4096;
+const MAX_KEYS: usize = 4096;
 
-impl Setbacks {
+impl Default for RefreshBackoff {
+    fn default() -> Self {
+        Self(Mutex::new(BoundedMap::new(MAX_KEYS)))
+    }
+}
+
+impl RefreshBackoff {
     /// Begins a refresh, unless the key is in backoff. Returns whether it was begun.
     pub(crate) fn begin(&self, key: &Key, now: Timestamp) -> bool {
         let mut keys = self.keys();
-        if keys.get(key).is_some_and(|&tried| is_resting(tried, now)) {
+        if keys.get(key).is_some_and(|&tried| is_in_backoff(tried, now)) {
             return false;
         }
-        note(&mut keys, key, now);
+        record_attempt(&mut keys, key, now);
         true
     }
 
     /// Records that a refresh has failed.
-    pub(crate) fn note(&self, key: &Key, now: Timestamp) {
-        note(&mut self.keys(), key, now);
+    pub(crate) fn record_attempt(&self, key: &Key, now: Timestamp) {
+        record_attempt(&mut self.keys(), key, now);
     }
+
     /// Removes a key, whose refresh has succeeded.
-    pub(crate) fn forget(&self, key: &Key) {
+    pub(crate) fn remove(&self, key: &Key) {
         self.keys().remove(key);
     }
 
-    fn keys(&self) -> MutexGuard<'_, Tried> {
+    fn keys(&self) -> MutexGuard<'_, Attempts> {
         self.0.lock().ignore_poison()
     }
 }
 
-fn note(keys: &mut Tried, key: &Key, now: Timestamp) {
-    if keys.len() >= REMEMBERED {
-        keys.retain(|_, tried| is_resting(*tried, now));
-        if keys.len() >= REMEMBERED {
-            keys.clear();
-        }
-    }
+fn record_attempt(keys: &mut Attempts, key: &Key, now: Timestamp) {
+    keys.retain_if_full(|_, &tried| is_in_backoff(tried, now));
     keys.insert(key.clone(), now);
 }
 
 /// Returns whether a key is in backoff: not if the clock was set back to before the attempt.
-fn is_resting(tried: Timestamp, now: Timestamp) -> bool {
-    now.is_within(tried, PAUSE)
+fn is_in_backoff(tried: Timestamp, now: Timestamp) -> bool {
+    now.is_within(tried, BACKOFF)
 }
 
 #[cfg(test)]
@@ -70,25 +72,25 @@ mod tests {
     }
 
     #[test]
-    fn key_rests_after_an_attempt_for_a_while() {
-        let setbacks = Setbacks::default();
+    fn key_is_in_backoff_for_a_while_after_an_attempt() {
+        let backoff = RefreshBackoff::default();
         let (key, other) = (Key::from_text("p", "k"), Key::from_text("p", "other"));
-        assert!(setbacks.begin(&key, at(0)));
-        assert!(!setbacks.begin(&key, at(4)) && setbacks.begin(&other, at(4)));
-        assert!(setbacks.begin(&key, at(5)));
-        setbacks.note(&key, at(8));
-        assert!(!setbacks.begin(&key, at(12)));
-        assert!(setbacks.begin(&key, at(-1)), "the clock was set back");
-        setbacks.forget(&key);
-        assert!(setbacks.begin(&key, at(-1)));
+        assert!(backoff.begin(&key, at(0)));
+        assert!(!backoff.begin(&key, at(4)) && backoff.begin(&other, at(4)));
+        assert!(backoff.begin(&key, at(5)));
+        backoff.record_attempt(&key, at(8));
+        assert!(!backoff.begin(&key, at(12)));
+        assert!(backoff.begin(&key, at(-1)), "the clock was set back");
+        backoff.remove(&key);
+        assert!(backoff.begin(&key, at(-1)));
     }
 
     #[test]
-    fn memory_for_failures_is_bounded() {
-        let setbacks = Setbacks::default();
-        for n in 0..3 * REMEMBERED {
-            setbacks.note(&Key::from_text("p", n.to_string()), at(0));
-            assert!(setbacks.keys().len() <= REMEMBERED);
+    fn number_of_keys_is_bounded() {
+        let backoff = RefreshBackoff::default();
+        for n in 0..3 * MAX_KEYS {
+            backoff.record_attempt(&Key::from_text("p", n.to_string()), at(0));
+            assert!(backoff.keys().len() <= MAX_KEYS);
         }
     }
 }
