@@ -62,6 +62,14 @@ impl Timestamp {
         self >= start && self.saturating_since(start) < time
     }
 
+    /// Returns whether this instant is before `end`, and by at most `time`.
+    ///
+    /// It is not if it is further before: the clock was set back.
+    #[inline]
+    pub fn is_within_before(self, end: Self, time: Duration) -> bool {
+        self < end && end.saturating_since(self) <= time
+    }
+
     /// Returns the time from `earlier` to this instant, zero if `earlier` is later.
     #[inline]
     pub fn saturating_since(self, earlier: Self) -> Duration {
@@ -180,6 +188,20 @@ mod tests {
             Timestamp::NEVER.saturating_since(early),
             Duration::from_micros(i64::MAX as u64)
         );
+    }
+
+    #[test]
+    fn clock_set_back_does_not_extend_a_period() {
+        let length = Duration::from_secs(1);
+        let start = Timestamp::from_micros(5_000_000);
+        let end = start.saturating_add(length);
+        for (now, expected) in
+            [(4_999_999, false), (5_000_000, true), (5_999_999, true), (6_000_000, false)]
+        {
+            let now = Timestamp::from_micros(now);
+            assert_eq!(now.is_within_before(end, length), expected, "{now:?}");
+            assert_eq!(now.is_within(start, length), expected, "{now:?}");
+        }
     }
 
     #[test]

@@ -95,8 +95,7 @@ impl FeedPoller {
     #[inline]
     fn is_due(&self, now: Timestamp) -> bool {
         let next = Timestamp::from_micros(self.next_poll.load(Ordering::Acquire));
-        // The second condition holds after the clock was set back.
-        now >= next || next.saturating_since(now) > POLL_INTERVAL
+        !now.is_within_before(next, POLL_INTERVAL)
     }
 
     fn notify(&self, invalidations: &[Invalidation]) {

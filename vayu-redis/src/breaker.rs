@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use vayu_core::{Clock, Timestamp};
 
-use crate::deadline::is_within;
 use crate::random;
 use crate::sync::lock;
 
@@ -53,7 +52,7 @@ impl Breaker {
             State::Closed { .. } => false,
             State::Probing { .. } => return None,
             State::Open { until, cooldowns } => {
-                if is_within(self.clock.now(), until, self.cooldown * MAX_COOLDOWN_FACTOR) {
+                if self.clock.now().is_within_before(until, self.cooldown * MAX_COOLDOWN_FACTOR) {
                     return None;
                 }
                 *state = State::Probing { cooldowns };

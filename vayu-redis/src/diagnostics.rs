@@ -8,7 +8,6 @@ use std::time::Duration;
 use redis::{Arg, Cmd};
 use vayu_core::{Clock, Timestamp};
 
-use crate::deadline::is_within;
 use crate::error::Failure;
 use crate::error_reply::Misconfiguration;
 use crate::options::RedisOptions;
@@ -93,9 +92,8 @@ impl Diagnostics {
             self.has_problem.store(true, Ordering::Relaxed);
         }
         let Some(problem) = problem.as_mut().filter(|problem| !problem.is_logged) else { return };
-        let is_recent = logged.iter().any(|&(known, at)| {
-            known == cause && is_within(now, at.saturating_add(LOG_INTERVAL), LOG_INTERVAL)
-        });
+        let is_recent =
+            logged.iter().any(|&(known, at)| known == cause && now.is_within(at, LOG_INTERVAL));
         if problem.cause != cause || is_recent {
             return;
         }

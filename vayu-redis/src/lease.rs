@@ -17,7 +17,6 @@ use async_trait::async_trait;
 use vayu_core::{Clock, Lease, LeaseGuard, ReleaseLease, Result, Timestamp};
 
 use crate::client::{Client, Executor, run_blocking};
-use crate::deadline::is_within;
 use crate::error::Failure;
 use crate::random;
 use crate::request::{self, Request};
@@ -104,7 +103,7 @@ impl Leases {
         }
         let Some(until) = support.refused_until else { return Ok(Admission::VerifyRelease) };
         let now = self.clock.now();
-        if is_within(now, until, self.ttl) {
+        if now.is_within_before(until, self.ttl) {
             return Ok(Admission::Skip);
         }
         // One caller verifies, the others compute without a lease in the meantime.
