@@ -2,14 +2,12 @@
 //! the subscriber must be installed before any call.
 #![expect(clippy::option_option, reason = "it is what the format cannot give back")]
 
+mod recorder;
+
 use std::cell::RefCell;
-use std::fmt::Write;
-use std::sync::Once;
 use std::time::Duration;
 
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 use vayu::backend::{AnyValue, ByReference};
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend};
 use vayu::{Cache, MessagePack, cached};
@@ -24,38 +22,8 @@ fn lines() -> Vec<String> {
 }
 
 /// Records the events of each thread, one per line.
-struct Log;
-
-/// Installs the subscriber.
 fn listen() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::subscriber::set_global_default(Log).expect("the only one"));
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        write!(self.0, " {field}={value:?}").expect("a string takes everything");
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "vayu"
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(event.metadata().level().to_string());
-        event.record(&mut line);
-        LINES.with_borrow_mut(|lines| lines.push(line.0));
-    }
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
+    recorder::install(|_| true, |line| LINES.with_borrow_mut(|lines| lines.push(line)));
 }
 
 #[test]

@@ -9,12 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use vayu::backend::{Backend, Lease, RedisBackend};
+use vayu::backend::{Backend, Lease};
 use vayu::testing::watchdog;
-use vayu::{
-    Key, RedisCache, RedisOptions, Result, SingleFlight, TieredCache, TieredOptions, cached,
-};
+use vayu::{Key, RedisCache, RedisOptions, Result, SingleFlight, TieredOptions, cached};
 
+use crate::invalidation::is_connected;
 use crate::proxy::{End, Proxy, Treatment};
 use crate::server::{Cluster, Server, shared};
 use crate::{HANG, namespace, until};
@@ -298,15 +297,7 @@ fn subscription_that_was_closed_is_replaced() {
             TieredOptions::new().over(&options().namespace("one").connect(server.url()).unwrap())
         };
         let (one, other) = (open(), open());
-        let hears = |cache: &TieredCache<RedisBackend>| {
-            cache
-                .backend()
-                .backing()
-                .sharing()
-                .invalidation_feed
-                .is_some_and(vayu::backend::InvalidationFeed::is_connected)
-        };
-        until("both listen", || hears(&one) && hears(&other));
+        until("both listen", || is_connected(&one) && is_connected(&other));
         for value in 0..3_u64 {
             one.set(&key(1), &value, HOUR).unwrap();
             until("the other has it", || other.get::<u64>(&key(1)).unwrap() == Some(value));
@@ -314,7 +305,7 @@ fn subscription_that_was_closed_is_replaced() {
             assert_eq!(killed, 2);
             assert!(one.remove(&key(1)).unwrap());
             until("the other gives it up", || other.get::<u64>(&key(1)).unwrap().is_none());
-            until("both listen again", || hears(&one) && hears(&other));
+            until("both listen again", || is_connected(&one) && is_connected(&other));
         }
         assert_eq!((one.stats().errors, other.stats().errors), (0, 0));
     });

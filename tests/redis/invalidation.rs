@@ -70,7 +70,7 @@ fn on(url: &str, namespace: &str) -> TieredCache<RedisBackend> {
         .over(&RedisOptions::new().namespace(namespace).connect(url).expect("a valid URL"))
 }
 
-fn is_connected<F: Backend<Stored = bytes::Bytes>>(cache: &TieredCache<F>) -> bool {
+pub(crate) fn is_connected<F: Backend<Stored = bytes::Bytes>>(cache: &TieredCache<F>) -> bool {
     cache
         .backend()
         .backing()

@@ -17,6 +17,8 @@ mod open;
 mod process;
 mod processes;
 mod proxy;
+#[path = "../recorder.rs"]
+mod recorder;
 mod refused;
 mod runtimes;
 mod sentinel;

@@ -1,50 +1,18 @@
 //! Misconfigurations are logged once, so that they do not look like a cold cache.
 
-use std::fmt::Write as _;
-use std::sync::{Mutex, Once};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 use vayu::testing::watchdog;
 use vayu::{Key, RedisCache, RedisOptions, cached};
 
 use crate::server::Server;
-use crate::{HANG, sentinel, tls, until};
+use crate::{HANG, recorder, sentinel, tls, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// Records errors and informational events of all threads.
-struct Log;
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        write!(self.0, " {field}={value:?}").expect("a string takes everything");
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "vayu" && [Level::ERROR, Level::INFO].contains(metadata.level())
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(event.metadata().level().to_string());
-        event.record(&mut line);
-        LINES.lock().unwrap().push(line.0);
-    }
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
 
 /// Returns the log lines about the cache on a port.
 fn lines(port: u16) -> Vec<String> {
@@ -70,10 +38,12 @@ fn fifty_calls(cache: &RedisCache) {
     }
 }
 
-/// Installs the subscriber.
+/// Records errors and informational events of all threads.
 fn install_log() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::subscriber::set_global_default(Log).expect("the only one"));
+    recorder::install(
+        |metadata| [Level::ERROR, Level::INFO].contains(metadata.level()),
+        |line| LINES.lock().unwrap().push(line),
+    );
 }
 
 /// Checks the log lines of a cache that is misconfigured, until `mend` resolves the problem.
