@@ -125,6 +125,10 @@ mod unix {
         }
 
         static IS_OVER: AtomicBool = AtomicBool::new(false);
+        // A child that is forked while another thread creates a cache waits for it: the lock is one of the
+        // standard library, in the static of the program.
+        LazyLock::force(&TEXTS);
+        LazyLock::force(&HEAVY);
         let busy = |start: u64| {
             for n in start.. {
                 if IS_OVER.load(Ordering::Relaxed) {
