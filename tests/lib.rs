@@ -1,4 +1,1 @@
 //! Tests that span the crates of vayu. Exports nothing.
-
-#[cfg(doctest)]
-mod guide;

@@ -192,7 +192,7 @@ fn memory_works_without_the_backing_tier() {
 #[test]
 fn user_of_the_guide_has_all_permissions() {
     watchdog(HANG, || {
-        let guide = include_str!("../../docs/guide/multiple-machines.md");
+        let guide = include_str!("../../vayu/guide/multiple-machines.md");
         let make = guide.lines().find(|line| line.starts_with("ACL SETUSER shop ")).unwrap();
         let server = Server::start();
         let () = server.ask(make);

@@ -330,12 +330,27 @@
 //! [`pause_all`] disables all caches of the process. With the feature `testing`, `vayu::testing` has a
 //! manual clock and the conformance tests for backends.
 //!
-//! `docs/guide` in the repository has a page for each problem: cache stampedes, stale data, failing
-//! sources, backend failures, invalidation, multiple machines, keys, testing.
+//! The [`guide`] has a page for each problem: cache stampedes, stale data, failing sources, backend failures,
+//! invalidation, multiple machines, keys, testing.
 
 #[doc(hidden)]
 pub mod __private;
 pub mod backend;
+// Part of the documentation only. The doctests need these features.
+#[cfg(any(
+    all(doc, not(doctest)),
+    all(
+        doctest,
+        feature = "file",
+        feature = "json",
+        feature = "macros",
+        feature = "memory",
+        feature = "redis",
+        feature = "testing",
+        feature = "tiered"
+    )
+))]
+pub mod guide;
 #[cfg(feature = "file")]
 pub mod inspect;
 #[cfg(feature = "memory")]

@@ -1,0 +1,37 @@
+//! The guide: a page for each problem, with examples that run.
+//!
+//! | problem | page |
+//! |---|---|
+//! | many callers request one result at the same time | [`stampede`] |
+//! | a value is too old, or its meaning has changed | [`stale_data`] |
+//! | the source is down | [`failing_source`] |
+//! | the cache is down | [`backend_failures`] |
+//! | the data has changed, and entries must be invalidated before they expire | [`invalidation`] |
+//! | results are shared by several machines | [`multiple_machines`] |
+//! | two calls share an entry that should not, or do not that should | [`keys`] |
+//! | a cached function is to be tested | [`testing`] |
+//!
+//! The module is part of the documentation only.
+
+/// Declares a module for each page. Its links are those of `links.md`, which name modules, in place of those at its
+/// end, which name files.
+macro_rules! pages {
+    ($($page:ident: $file:literal,)*) => {
+        $(
+            #[cfg_attr(not(doctest), doc = include_str!("../guide/links.md"))]
+            #[doc = include_str!($file)]
+            pub mod $page {}
+        )*
+    };
+}
+
+pages! {
+    stampede: "../guide/stampede.md",
+    stale_data: "../guide/stale-data.md",
+    failing_source: "../guide/failing-source.md",
+    backend_failures: "../guide/backend-failures.md",
+    invalidation: "../guide/invalidation.md",
+    multiple_machines: "../guide/multiple-machines.md",
+    keys: "../guide/keys.md",
+    testing: "../guide/testing.md",
+}
