@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Inspect cache directories of vayu.
 #[derive(Debug, Parser)]
-#[command(name = "vayu", version)]
+#[command(name = "vayu-cache", version)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,

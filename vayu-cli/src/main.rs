@@ -1,4 +1,4 @@
-//! A command line tool for cache directories of [vayu](https://docs.rs/vayu).
+//! A command line tool for cache directories of [vayu](https://docs.rs/vayu-cache).
 //!
 //! Exit codes: 0 for success, 1 if an entry was not found or is corrupt, 2 for an error.
 
@@ -34,10 +34,10 @@ fn main() -> ExitCode {
     match result {
         Ok(Verdict::Success) => ExitCode::SUCCESS,
         Ok(Verdict::Failure) => ExitCode::from(1),
-        // The reader of a pipe has ended: `vayu ls | head`.
+        // The reader of a pipe has ended: `vayu-cache ls | head`.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vayu: {}", output::with_causes(&*error));
+            eprintln!("vayu-cache: {}", output::with_causes(&*error));
             ExitCode::from(2)
         }
     }

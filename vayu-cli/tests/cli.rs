@@ -29,7 +29,7 @@ fn temporary_cache() -> TempDir {
 }
 
 fn vayu(arguments: &[&str], directory: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vayu"))
+    Command::new(env!("CARGO_BIN_EXE_vayu-cache"))
         .arg(arguments[0])
         .arg(directory)
         .args(&arguments[1..])

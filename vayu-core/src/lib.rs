@@ -1,7 +1,7 @@
-//! The traits and the engine of [vayu](https://docs.rs/vayu), for authors of backends and
+//! The traits and the engine of [vayu](https://docs.rs/vayu-cache), for authors of backends and
 //! serializers.
 //!
-//! To cache function calls, depend on `vayu`; it re-exports this crate and adds the attribute.
+//! To cache function calls, depend on `vayu-cache`; it re-exports this crate and adds the attribute.
 //!
 //! | to | see |
 //! |---|---|

@@ -4,7 +4,7 @@
 //! cargo run --release -p vayu-file --example scale -- [ENTRIES] [DIRECTORY]
 //! ```
 //!
-//! The directory must not exist. It is not removed, so that `vayu ls` can be tried on it.
+//! The directory must not exist. It is not removed, so that `vayu-cache ls` can be tried on it.
 
 use std::error::Error;
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-//! The file backend of [vayu](https://docs.rs/vayu): results that outlive the process, in a
+//! The file backend of [vayu](https://docs.rs/vayu-cache): results that outlive the process, in a
 //! directory that processes share.
 //!
 //! ```

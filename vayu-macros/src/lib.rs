@@ -1,4 +1,4 @@
-//! The attributes of [vayu](https://docs.rs/vayu). Use them through that crate: the expansions refer to
+//! The attributes of [vayu](https://docs.rs/vayu-cache). Use them through that crate: the expansions refer to
 //! its exports.
 
 mod cached;
@@ -14,7 +14,7 @@ use crate::cached::Attribute;
 /// Caches the results of a function.
 ///
 /// `#[cached(ttl = "5m")]` uses the memory cache of the process, `#[cached(cache = PAGES, ttl = "5m")]`
-/// the cache that the expression refers to. The front page of the crate `vayu` has the table of all
+/// the cache that the expression refers to. The front page of the crate `vayu-cache` has the table of all
 /// arguments and the rules on results, keys and `self`.
 #[proc_macro_attribute]
 pub fn cached(arguments: TokenStream, item: TokenStream) -> TokenStream {

@@ -1,4 +1,4 @@
-//! The memory backend of [vayu](https://docs.rs/vayu): values are stored once, by reference, and a
+//! The memory backend of [vayu](https://docs.rs/vayu-cache): values are stored once, by reference, and a
 //! hit clones the value.
 //!
 //! ```

@@ -1,4 +1,4 @@
-//! The Redis backend of [vayu](https://docs.rs/vayu): a cache that machines share, on a Redis or
+//! The Redis backend of [vayu](https://docs.rs/vayu-cache): a cache that machines share, on a Redis or
 //! Valkey server.
 //!
 //! ```no_run

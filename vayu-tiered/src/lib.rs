@@ -1,4 +1,4 @@
-//! Two tiers for [vayu](https://docs.rs/vayu): memory (L1) in front of a backing cache (L2) that stores
+//! Two tiers for [vayu](https://docs.rs/vayu-cache): memory (L1) in front of a backing cache (L2) that stores
 //! bytes, such as a directory, a Redis server or a backend of your own.
 //!
 //! ```

@@ -79,7 +79,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let mut programs = [
         Program {
             name: "vayu",
-            dependency: format!("vayu = {{ path = '{}' }}", vayu.canonicalize()?.display()),
+            dependency: format!("vayu-cache = {{ path = '{}' }}", vayu.canonicalize()?.display()),
             attribute: "vayu::cached(ttl = 60)",
             seconds: Vec::new(),
         },

@@ -1,4 +1,4 @@
-//! `vayu ls`: a line for each entry, printed while the directory is read.
+//! `vayu-cache ls`: a line for each entry, printed while the directory is read.
 
 use std::io::{BufWriter, Write, stdout};
 

@@ -1,4 +1,4 @@
-//! `vayu purge`: removes entries.
+//! `vayu-cache purge`: removes entries.
 
 use std::io::{Write, stdout};
 

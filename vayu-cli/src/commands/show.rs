@@ -1,4 +1,4 @@
-//! `vayu show`: one entry and its value.
+//! `vayu-cache show`: one entry and its value.
 
 use std::io::{Write, stdout};
 
@@ -14,7 +14,7 @@ use crate::output::{State, date, entry_json, now, serializer, size, with_causes}
 pub(crate) fn run(arguments: &Show) -> Outcome {
     let directory = CacheDirectory::open(&arguments.target.directory)?;
     let Some(entry) = find(&directory, &arguments.entry)? else {
-        eprintln!("vayu: entry `{}` not found", arguments.entry);
+        eprintln!("vayu-cache: entry `{}` not found", arguments.entry);
         return Ok(Verdict::Failure);
     };
     let value = directory.value(&entry).map_err(|error| with_causes(&error));

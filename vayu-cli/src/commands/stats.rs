@@ -1,4 +1,4 @@
-//! `vayu stats`: the number and size of the entries of each function.
+//! `vayu-cache stats`: the number and size of the entries of each function.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};

@@ -1,4 +1,4 @@
-//! `vayu verify`: reads every entry and verifies its checksum.
+//! `vayu-cache verify`: reads every entry and verifies its checksum.
 
 use std::io::{Write, stdout};
 
