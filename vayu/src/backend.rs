@@ -3,6 +3,17 @@
 //! [`Backend`] is the trait to implement; [`Cache::with_backend`](crate::Cache::with_backend) makes a cache
 //! of it. The module also names the backends of this crate, so that wrappers can hold them.
 
+pub use async_trait::async_trait;
+#[cfg(any(
+    feature = "bincode",
+    feature = "json",
+    feature = "message-pack",
+    feature = "postcard",
+    feature = "wire"
+))]
+pub use bytes::Bytes;
+#[cfg(feature = "wire")]
+pub use vayu_core::wire;
 pub use vayu_core::{
     AnyValue, AsCache, Backend, BuildKeyHasher, ByReference, ChangeCount, Generations, Group,
     Invalidation, InvalidationFeed, InvalidationListener, KeyVersion, Lease, LeaseGuard, Leases,

@@ -1,0 +1,174 @@
+//! Runs the examples and compares their output.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Returns the command that runs an example.
+fn example(name: &str) -> Command {
+    let binary = std::env::current_exe().expect("a path");
+    let target = binary.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps");
+    let example =
+        target.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(
+        example.exists(),
+        "{} is missing: `cargo test` without `--test` builds the examples, and so does `cargo build --examples`",
+        example.display()
+    );
+    Command::new(example)
+}
+
+/// Runs a command, and returns the lines that it has printed.
+fn run(command: &mut Command) -> Vec<String> {
+    let output = command.stderr(Stdio::inherit()).output().expect("the example starts");
+    assert!(output.status.success(), "{command:?}: {}", output.status);
+    let output = String::from_utf8(output.stdout).expect("UTF-8");
+    output.lines().map(str::to_owned).collect()
+}
+
+macro_rules! prints {
+    ($($name:ident: [$($line:literal,)*])*) => {$(
+        #[test]
+        fn $name() {
+            assert_eq!(run(&mut example(stringify!($name))), [$($line),*]);
+        }
+    )*};
+}
+
+prints! {
+    basic: [
+        "a slow query for Vienna",
+        "Vienna: 1900006",
+        "Vienna: 1900006",
+        "a slow query for Graz",
+        "Graz: 1900004",
+        "1 hit, 2 misses",
+    ]
+    async_fn: [
+        "loading /index.html",
+        "100 calls, 1 of them computed",
+    ]
+    method: [
+        "reading the name of 7 in eu",
+        "computing the price of 7 in eu",
+        "product 7: eu 7.00",
+        "computing the price of 7 in asia",
+        "product 7: asia 7.00",
+        "product 7: eu 7.00",
+    ]
+    own_cache: [
+        "the sum of 1,000 squares is 332833500",
+        "entries in SQUARES: Some(100)",
+        "calls of mem_cache(): 0",
+    ]
+    stale: [
+        "asking the source for EUR",
+        "fresh: 1.1",
+        "asking the source for EUR",
+        "stale: 1.1",
+        "stale: 1.1",
+        "failed refreshes: 1",
+    ]
+    tags: [
+        "loading the profile of user 7",
+        "loading page 1 of the orders of user 7",
+        "loading the profile of user 8",
+        "loading page 1 of the orders of user 8",
+        "again:",
+        "after user 7 has changed:",
+        "loading the profile of user 7",
+        "loading page 1 of the orders of user 7",
+    ]
+    handle: [
+        "peek: None",
+        "call: report of 2026, run 1",
+        "peek: Some(\"report of 2026, run 1\")",
+        "has an age: true",
+        "refresh: report of 2026, run 2",
+        "call: report of 2026, run 2",
+        "invalidate: true",
+        "call: report of 2026, run 3",
+    ]
+    tiered: [
+        "computing the square of 12",
+        "144, from the function",
+        "144, from memory",
+        "144, from the directory",
+        "144, from memory",
+    ]
+    custom_backend: [
+        "computing the square of 12",
+        "144 144",
+        "1 hit",
+    ]
+    testing: [
+        "asking for EUR",
+        "an hour later:",
+        "asking for EUR",
+        "while the cache is paused:",
+        "asking for EUR",
+        "asking for EUR",
+        "1 hit, 4 misses",
+    ]
+}
+
+#[test]
+fn second_run_of_file_reads_the_directory() {
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().join("reports");
+    let run = || run(example("file").arg(&directory));
+    assert_eq!(
+        run(),
+        ["computing the report of 2026", "all of 2026", "0 read from the directory, 1 computed"]
+    );
+    assert_eq!(run(), ["all of 2026", "1 read from the directory, 0 computed"]);
+}
+
+#[test]
+fn second_run_of_redis_reads_the_server() {
+    let server = Server::start();
+    let run =
+        || run(example("redis").env("REDIS_URL", format!("redis://127.0.0.1:{}/", server.port)));
+    assert_eq!(
+        run(),
+        ["computing the price of 7", "10.5", "0 read from the server, 1 computed", "0 errors"]
+    );
+    assert_eq!(run(), ["10.5", "1 read from the server, 0 computed", "0 errors"]);
+}
+
+/// A Redis server on a free port, which ends when this is dropped.
+struct Server {
+    process: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        let spawn = |name| {
+            Command::new(name)
+                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+                .stdout(Stdio::null())
+                .spawn()
+        };
+        let process = spawn("redis-server").or_else(|_| spawn("valkey-server"));
+        let server =
+            Self { process: process.expect("redis-server or valkey-server is installed"), port };
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(30), "the server does not start");
+            thread::sleep(Duration::from_millis(5));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
