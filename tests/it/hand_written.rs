@@ -19,7 +19,7 @@ pub(crate) struct Ledger {
     pages: Mutex<BTreeMap<[u8; 32], Vec<u8>>>,
     /// By the id of the group.
     generations: Mutex<BTreeMap<u64, u64>>,
-    renewals: AtomicU64,
+    bumps: AtomicU64,
     clock: ManualClock,
 }
 
@@ -28,7 +28,7 @@ impl Ledger {
         Self {
             pages: Mutex::default(),
             generations: Mutex::default(),
-            renewals: AtomicU64::new(0),
+            bumps: AtomicU64::new(0),
             clock,
         }
     }
@@ -64,7 +64,7 @@ impl Generations for Ledger {
     }
 
     fn bump(&self, group: Group) -> Result<()> {
-        let generation = self.renewals.fetch_add(1, Ordering::Relaxed) + 1;
+        let generation = self.bumps.fetch_add(1, Ordering::Relaxed) + 1;
         let mut generations = self.generations.lock().expect("no panic under the lock");
         generations.insert(group.number(), generation);
         Ok(())

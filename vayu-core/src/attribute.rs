@@ -29,7 +29,7 @@ pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};
 use crate::generation::Group;
 use crate::key::Prefix;
-pub use crate::key::{FunctionOf, KeyBuilder, KeyError, KeyText};
+pub use crate::key::{FunctionOf, KeyBuilder, KeyError, KeyString};
 use crate::panic::catch_panic;
 use crate::serializer::Serializer;
 

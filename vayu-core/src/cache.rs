@@ -18,7 +18,7 @@ use std::time::Duration;
 pub(crate) use self::declarations::Declaration;
 use self::engine::Inner;
 pub(crate) use self::engine::{Engine, lease_poll_backoff, release_lease};
-pub(crate) use self::generations::Made;
+pub(crate) use self::generations::CallStamp;
 pub use self::off::OffBackend;
 pub use self::pause::{PauseAllGuard, PauseGuard, pause_all};
 use crate::backend::{Backend, OpenBackend, Usage};

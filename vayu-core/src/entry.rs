@@ -161,7 +161,7 @@ impl<Q: Query, F> Entry<Q, F> {
 }
 
 fn missing() -> Error {
-    Error::new(ErrorKind::Miss, "no value is remembered for this call")
+    Error::new(ErrorKind::Miss, "no value is cached for this call")
 }
 
 impl<Q: Query, F: FnOnce() -> Q::Output> Entry<Q, F> {

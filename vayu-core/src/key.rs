@@ -17,7 +17,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-pub use self::builder::{KeyBuilder, KeyError, KeyText};
+pub use self::builder::{KeyBuilder, KeyError, KeyString};
 pub(crate) use self::bytes::KeyBytes;
 pub use self::compact::CompactKey;
 pub(crate) use self::display::DisplayKey;

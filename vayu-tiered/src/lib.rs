@@ -17,10 +17,10 @@
 //! ```
 
 mod backend;
-mod key_versions;
 mod offline;
 mod options;
 mod serializer;
+mod slot_versions;
 mod tiers;
 mod untiered;
 mod value;
@@ -34,7 +34,9 @@ pub use crate::backend::TieredBackend;
 pub use crate::options::TieredOptions;
 pub use crate::serializer::TieredSerializer;
 pub use crate::tiers::TierStats;
+#[doc(hidden)]
 pub use crate::untiered::Untiered;
+#[doc(hidden)]
 pub use crate::value::TieredValue;
 
 /// A cache whose backend is chosen at run time: memory, a backend of bytes, or both.

@@ -1,4 +1,4 @@
-//! The two tiers: records in memory, validated by key versions, in front of the backing tier.
+//! The two tiers: records in memory, validated by slot versions, in front of the backing tier.
 //!
 //! Each operation on the backing tier has a beginning and an end here, which sync and async callers
 //! share. A change invalidates the copies of its key before it starts and again when it has ended, so a
@@ -14,14 +14,14 @@ use vayu_core::__internal::value_from_words;
 use vayu_core::{AnyValue, Backend, Clock, ErrorKind, Key, Record, Result, Timestamp, ValueClass};
 use vayu_memory::{MemoryBackend, MemoryOptions, MemoryValue};
 
-use crate::key_versions::{KeyChange, KeyVersion, KeyVersions};
 use crate::offline::OfflineState;
+use crate::slot_versions::{KeyChange, SlotVersion, SlotVersions};
 use crate::value::{TieredValue, inline_words};
 
 pub(crate) struct Tiers<F> {
     pub(crate) memory: MemoryBackend<CachedCopy>,
     pub(crate) backing: F,
-    pub(crate) versions: KeyVersions,
+    pub(crate) versions: SlotVersions,
     pub(crate) offline: OfflineState,
     /// The longest time for which memory serves a copy.
     near_ttl: Option<Duration>,
@@ -33,7 +33,7 @@ pub(crate) struct Tiers<F> {
 #[derive(Clone)]
 pub(crate) struct CachedCopy {
     value: AnyValue,
-    version: KeyVersion,
+    version: SlotVersion,
     /// `expires` and `stale_until` of the record in the backing tier. Those of the copy may be earlier.
     backing_times: [Timestamp; 2],
 }
@@ -54,7 +54,7 @@ impl MemoryValue for CachedCopy {
         let value = value_from_words([kind, word])?;
         // A lock-free read uses the times of the copy only.
         let backing_times = [Timestamp::NEVER; 2];
-        Some(Self { value, version: KeyVersion::from_word(version), backing_times })
+        Some(Self { value, version: SlotVersion::from_word(version), backing_times })
     }
 }
 
@@ -112,7 +112,7 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         Self {
             memory: MemoryBackend::with_options(memory.clock(Arc::clone(&clock))),
             backing,
-            versions: KeyVersions::new(),
+            versions: SlotVersions::new(),
             offline: OfflineState::new(),
             near_ttl,
             clock,
@@ -163,7 +163,7 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         &self,
         key: &Key,
         record: &Record<TieredValue>,
-        version: KeyVersion,
+        version: SlotVersion,
     ) -> Result<()> {
         let backing_times = [record.expires(), record.stale_until()];
         let copy = CachedCopy { value: record.value().value().clone(), version, backing_times };
@@ -182,7 +182,7 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
     pub(crate) fn finish_read(
         &self,
         key: &Key,
-        version: KeyVersion,
+        version: SlotVersion,
         found: Result<Option<Record<Bytes>>>,
     ) -> Result<Option<Record<TieredValue>>> {
         match found {

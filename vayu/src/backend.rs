@@ -29,4 +29,7 @@ pub use vayu_memory::MokaBackend;
 #[cfg(feature = "redis")]
 pub use vayu_redis::RedisBackend;
 #[cfg(feature = "tiered")]
-pub use vayu_tiered::{TieredBackend, TieredSerializer, TieredValue, Untiered};
+pub use vayu_tiered::{TieredBackend, TieredSerializer};
+#[cfg(feature = "tiered")]
+#[doc(hidden)]
+pub use vayu_tiered::{TieredValue, Untiered};

@@ -96,7 +96,7 @@ fn memory(url: &str) -> Result<AnyBackend> {
         return Err(wrong("`memory:` takes no path, only options after `?`"));
     }
     let options = memory_options(&mut query, "max_entries")?;
-    query.finish("a cache in memory")?;
+    query.finish("memory")?;
     Ok(Arc::new(MemoryBackend::<TieredValue>::with_options(options)))
 }
 
@@ -201,7 +201,7 @@ fn file(mut query: Query<'_>) -> Result<vayu_file::FileBackend> {
     if query.word("shared", &["allowed"])?.is_some() {
         options = options.allow_shared();
     }
-    query.finish("a cache in a directory")?;
+    query.finish("file")?;
     Ok(options.open(path)?.backend().clone())
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::declarations::Declarations;
-use crate::cache::generations::Groups;
+use crate::cache::generations::GenerationCache;
 use crate::cache::pause;
 use crate::cache::refresh_backoff::RefreshBackoff;
 use crate::clock::{Clock, Timestamp};
@@ -37,7 +37,7 @@ pub(super) struct Inner<B: Backend> {
     pub(super) warnings: Warnings,
     pub(super) observers: Observers,
     backoff: RefreshBackoff,
-    pub(super) groups: Groups,
+    pub(super) generations: GenerationCache,
     declarations: Declarations,
     pub(super) pauses: AtomicUsize,
     /// The error for which the cache is off, if it is.
@@ -61,7 +61,7 @@ impl<B: Backend> Inner<B> {
             warnings: Warnings::default(),
             observers: Observers::default(),
             backoff: RefreshBackoff::default(),
-            groups: Groups::default(),
+            generations: GenerationCache::default(),
             declarations: Declarations::default(),
             pauses: AtomicUsize::new(0),
             why_off: None,

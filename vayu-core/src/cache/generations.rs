@@ -33,8 +33,8 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use self::stamp_cache::Memo;
-use crate::backend::Backend;
+use self::stamp_cache::StampCache;
+use crate::backend::{Backend, Sharing};
 use crate::bounded_map::BoundedMap;
 use crate::cache::Engine;
 use crate::clock::{Clock, MonotonicClock, Timestamp};
@@ -46,18 +46,18 @@ use crate::panic::catch_panic;
 use crate::sync::IgnorePoison;
 use crate::validity;
 
-/// The generations of groups, as known to one cache.
+/// The generations of groups, and the stamps made of them, as far as one cache knows them.
 #[derive(Debug)]
-pub(crate) struct Groups {
+pub(crate) struct GenerationCache {
     /// The generations of this process, for backends without any. Allocated by the first invalidation.
-    here: OnceLock<Box<[AtomicU64]>>,
+    local: OnceLock<Box<[AtomicU64]>>,
     /// The number of invalidations of generations of this process.
-    renewals: AtomicU64,
+    local_bumps: AtomicU64,
     /// The generations that were fetched from the backend.
     fetched: RwLock<BoundedMap<Group, Fetched>>,
     /// The number of times that this cache has removed a fetched generation.
     invalidations: AtomicU64,
-    memo: Memo,
+    stamps: StampCache,
 }
 
 /// A fetched generation, with the time and the change count from before it was fetched.
@@ -71,36 +71,37 @@ struct Fetched {
 /// The number of generations of this process. Groups with the same number modulo this share one.
 const SLOTS: u64 = 1 << 16;
 
-/// The time for which the generation of a coarse group is valid if changes are not noticed.
+/// The time for which the fetched generation of a coarse group is valid if changes are not noticed.
 const VALID_FOR: Duration = Duration::from_millis(75);
-/// The maximum time for which a stamp made of it is cached, in microseconds. Together that is 100 ms.
-const MOMENT: i64 = 25_000;
+/// The maximum time for which a stamp of such generations is cached, in microseconds. An invalidation by
+/// another process is thus noticed after 100 ms at most.
+const STAMP_WINDOW_US: i64 = 25_000;
 
 /// The maximum number of fetched generations. Past that all are removed, and fetched again.
 const MAX_FETCHED: usize = 65_536;
 
-impl Default for Groups {
+impl Default for GenerationCache {
     fn default() -> Self {
         Self {
-            here: OnceLock::new(),
-            renewals: AtomicU64::new(0),
+            local: OnceLock::new(),
+            local_bumps: AtomicU64::new(0),
             fetched: RwLock::new(BoundedMap::new(MAX_FETCHED)),
             invalidations: AtomicU64::new(0),
-            memo: Memo::default(),
+            stamps: StampCache::default(),
         }
     }
 }
 
-impl Groups {
-    fn generation(&self, group: Group) -> u64 {
-        self.here.get().map_or(0, |slots| slots[slot(group)].load(Ordering::Acquire))
+impl GenerationCache {
+    fn local(&self, group: Group) -> u64 {
+        self.local.get().map_or(0, |slots| slots[slot(group)].load(Ordering::Acquire))
     }
 
     pub(super) fn bump(&self, group: Group) {
-        let slots = self.here.get_or_init(|| (0..SLOTS).map(|_| AtomicU64::new(0)).collect());
+        let slots = self.local.get_or_init(|| (0..SLOTS).map(|_| AtomicU64::new(0)).collect());
         let generation = RandomState::new().hash_one(group) | 1;
         slots[slot(group)].store(generation, Ordering::Release);
-        self.renewals.fetch_add(1, Ordering::Release);
+        self.local_bumps.fetch_add(1, Ordering::Release);
     }
 
     fn fetched(&self, group: Group) -> Option<Fetched> {
@@ -136,9 +137,9 @@ fn slot(group: Group) -> usize {
     usize::try_from(group.number() % SLOTS).expect("it is less than the slots")
 }
 
-/// A builder of the stamp of a call, from the generations of its groups.
+/// A builder of the stamp of a call from the generations of its groups.
 #[derive(Default)]
-struct Stamp {
+struct StampBuilder {
     bytes: smallvec::SmallVec<[u8; 64]>,
     /// A generation could not be read, and another number is used in its place.
     is_offline: bool,
@@ -147,9 +148,9 @@ struct Stamp {
 }
 
 /// The number of bytes for the coarse groups, which come first: see [`groups`].
-const SELDOM: usize = 2 * size_of::<u64>();
+const COARSE_BYTES: usize = 2 * size_of::<u64>();
 
-impl Stamp {
+impl StampBuilder {
     fn add(&mut self, generation: u64) {
         self.bytes.extend_from_slice(&generation.to_le_bytes());
     }
@@ -161,12 +162,13 @@ impl Stamp {
         self.add(read.generation);
     }
 
-    /// Returns the stamp: zero if all generations are. Its lowest bits are left for the
+    /// Returns the stamp: zero if all generations are zero. Its lowest bits are left for the
     /// [flags](crate::validity). If no tag was ever invalidated, it is that of a call without tags.
     fn get(&self) -> u64 {
         let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
-        let (seldom, tags) = self.bytes.split_at_checked(SELDOM).unwrap_or((&self.bytes, &[]));
-        let made_of = if is_zero(tags) { seldom } else { &self.bytes[..] };
+        let (coarse, tags) =
+            self.bytes.split_at_checked(COARSE_BYTES).unwrap_or((&self.bytes, &[]));
+        let made_of = if is_zero(tags) { coarse } else { &self.bytes[..] };
         if is_zero(made_of) { 0 } else { xxh3_64(made_of) >> validity::BITS << validity::BITS }
     }
 }
@@ -187,122 +189,136 @@ struct Before {
     invalidations: u64,
 }
 
-/// A period in which the stamp of a function is the same, as a hash of all that the stamp depends on.
+/// The key of a stamp in the [`StampCache`]: a hash of the function and of the period in which its stamp
+/// is the same.
 #[derive(Debug, Clone, Copy)]
-struct Moment {
+struct StampKey {
     number: u64,
-    /// `true` if it ends after some time even if no change is noticed.
-    ends: bool,
+    /// `true` if the period ends after some time even if no change is noticed.
+    expires: bool,
 }
 
 impl<B: Backend> Engine<B> {
-    /// Polls the backend for changes by others. Every call begins with this, before it takes a
-    /// generation and reads a copy, which would otherwise be validated against the state from before the
-    /// poll.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn poll_feed(&self) -> Result<()> {
-        match self.backend().sharing().invalidation_feed {
-            None => Ok(()),
-            Some(news) => catch_panic("look for changes", || {
-                news.poll();
-                Ok(())
-            }),
-        }
-    }
-
     /// Returns whether a group may have been invalidated.
     #[inline]
     pub(crate) fn has_generations(&self) -> bool {
-        self.shared.groups.here.get().is_some() || self.backend().sharing().generations.is_some()
+        self.may_have_bumped(&self.backend().sharing())
+    }
+
+    #[inline]
+    fn may_have_bumped(&self, sharing: &Sharing<'_, B::Stored>) -> bool {
+        self.shared.generations.local.get().is_some() || sharing.generations.is_some()
     }
 
     /// Returns the stamp of a call with these tags if it is known without reading generations.
     #[inline]
     pub(crate) fn known_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
+        // Once: a hit calls it through a pointer if the backend is a `dyn Backend`.
+        let sharing = self.backend().sharing();
         // If the poll fails, the stamp is unknown. `make_stamp` returns the error.
-        self.poll_feed().ok()?;
-        if self.has_generations() { self.recall_stamp(prefix, tags) } else { Some(0) }
+        poll_feed(&sharing).ok()?;
+        if !self.may_have_bumped(&sharing) {
+            return Some(0);
+        }
+        self.cached_stamp(sharing.generations, prefix, tags)
     }
 
     #[inline(never)]
-    fn recall_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
-        let moment = self.moment(prefix, tags)?;
-        self.shared.groups.memo.recall(moment.number)
+    fn cached_stamp(
+        &self,
+        generations: Option<&dyn Generations>,
+        prefix: &Prefix,
+        tags: &[Group],
+    ) -> Option<u64> {
+        let key = self.stamp_key(generations, prefix, tags)?;
+        self.shared.generations.stamps.get(key.number)
     }
 
     /// Returns the stamp of a call with these tags.
     pub(crate) async fn stamp<M: Io>(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
         match self.known_stamp(prefix, tags) {
             Some(stamp) => Ok(stamp),
-            None => self.make_stamp::<M>(prefix, tags).await.map(|made| made.stamp),
+            None => self.make_stamp::<M>(prefix, tags).await.map(|stamp| stamp.stamp),
         }
     }
 
     /// Makes the stamp of a call with these tags.
-    pub(crate) async fn make_stamp<M: Io>(&self, prefix: &Prefix, tags: &[Group]) -> Result<Made> {
-        self.poll_feed()?;
-        let (moment, before) = (self.moment(prefix, tags), self.before());
-        let mut stamp = Stamp::default();
+    pub(crate) async fn make_stamp<M: Io>(
+        &self,
+        prefix: &Prefix,
+        tags: &[Group],
+    ) -> Result<CallStamp> {
+        let (key, before) = {
+            let sharing = self.backend().sharing();
+            poll_feed(&sharing)?;
+            (self.stamp_key(sharing.generations, prefix, tags), self.before(sharing.generations))
+        };
+        let mut stamp = StampBuilder::default();
         for (group, is_coarse) in groups(prefix, tags) {
             match self.cached(group, is_coarse, before) {
                 Some(generation) => stamp.add(generation),
                 None => stamp.add_read(self.fetch::<M>(group, stamp.has_timed_out).await?),
             }
         }
-        Ok(self.keep(moment, &stamp))
+        Ok(self.cache_stamp(key, &stamp))
     }
 
-    /// Returns the current period for a function, or `None` if the call has tags.
+    /// Returns the key of the current stamp of a function, or `None` if the call has tags.
     #[inline]
-    fn moment(&self, prefix: &Prefix, tags: &[Group]) -> Option<Moment> {
-        let groups = &self.shared.groups;
-        let number = |moment| hasher::seeded().hash_one((prefix, moment));
-        let count = match self.backend().sharing().generations {
+    fn stamp_key(
+        &self,
+        generations: Option<&dyn Generations>,
+        prefix: &Prefix,
+        tags: &[Group],
+    ) -> Option<StampKey> {
+        let cache = &self.shared.generations;
+        let number = |period| hasher::seeded().hash_one((prefix, period));
+        let count = match generations {
             _ if !tags.is_empty() => return None,
             Some(generations) => {
                 generations.change_count().filter(|count| count.is_connected).map(|it| it.count)
             }
-            None => Some(groups.renewals.load(Ordering::Acquire)),
+            None => Some(cache.local_bumps.load(Ordering::Acquire)),
         };
         Some(match count {
-            Some(count) => Moment { number: number((count, 0, 0)), ends: false },
+            Some(count) => StampKey { number: number((count, 0, 0)), expires: false },
             // Two clocks, as that of the backend may be set back to an earlier period.
             None => {
                 let times = [self.now(), MonotonicClock.now()];
-                let [now, tick] = times.map(|time| time.as_micros() / MOMENT);
-                Moment { number: number((groups.invalidations(), now, tick)), ends: true }
+                let [now, tick] = times.map(|time| time.as_micros() / STAMP_WINDOW_US);
+                StampKey { number: number((cache.invalidations(), now, tick)), expires: true }
             }
         })
     }
 
     /// Caches a stamp for its period, but for one without an end only if all generations could be read.
     #[cold]
-    fn keep(&self, moment: Option<Moment>, stamp: &Stamp) -> Made {
-        let made = Made { stamp: stamp.get(), has_timed_out: stamp.has_timed_out };
-        if let Some(moment) = moment
-            && (moment.ends || !stamp.is_offline)
-            && !made.has_timed_out
+    fn cache_stamp(&self, key: Option<StampKey>, stamp: &StampBuilder) -> CallStamp {
+        let (number, has_timed_out) = (stamp.get(), stamp.has_timed_out);
+        if let Some(key) = key
+            && (key.expires || !stamp.is_offline)
+            && !has_timed_out
         {
-            self.shared.groups.memo.keep(moment.number, made.stamp);
+            self.shared.generations.stamps.insert(key.number, number);
         }
-        made
+        CallStamp { stamp: number, has_timed_out }
     }
 
-    fn before(&self) -> Before {
+    fn before(&self, generations: Option<&dyn Generations>) -> Before {
         // In this order, so that an invalidation after the count was loaded is noticed.
-        let invalidations = self.shared.groups.invalidations();
-        let count = self.backend().sharing().generations.and_then(Generations::change_count);
+        let invalidations = self.shared.generations.invalidations();
+        let count = generations.and_then(Generations::change_count);
         Before { at: self.now(), count, invalidations }
     }
 
     /// Returns a generation if it is one of this process, or was fetched and nothing has changed since. If
     /// changes are not noticed, that of a coarse group is valid for [`VALID_FOR`].
     fn cached(&self, group: Group, is_coarse: bool, before: Before) -> Option<u64> {
-        let groups = &self.shared.groups;
+        let cache = &self.shared.generations;
         if self.backend().sharing().generations.is_none() {
-            return Some(groups.generation(group));
+            return Some(cache.local(group));
         }
-        let fetched = groups.fetched(group)?;
+        let fetched = cache.fetched(group)?;
         let is_valid = match before.count {
             Some(ChangeCount { count, is_connected: true }) => fetched.count == Some(count),
             _ => {
@@ -315,9 +331,9 @@ impl<B: Backend> Engine<B> {
 
     async fn fetch<M: Io>(&self, group: Group, has_timed_out: bool) -> Result<Read> {
         let Some(generations) = self.backend().sharing().generations else {
-            return Ok(NEVER_RENEWED);
+            return Ok(NEVER_BUMPED);
         };
-        let before = self.before();
+        let before = self.before(Some(generations));
         let fetched = if has_timed_out {
             Err(timed_out())
         } else {
@@ -334,13 +350,13 @@ impl<B: Backend> Engine<B> {
     /// Caches a generation that was fetched. If that failed, the offline part of the backend goes on with
     /// the last generation that is not known to have changed, or with one of its own.
     fn fetched(&self, group: Group, before: Before, result: Result<u64>) -> Result<Read> {
-        let groups = &self.shared.groups;
+        let cache = &self.shared.generations;
         let count = before.count.map(|it| it.count);
         match result {
             Ok(generation) => {
                 let fetched = Fetched { generation, at: before.at, count };
-                groups.insert(group, fetched, before.invalidations);
-                Ok(Read { generation, ..NEVER_RENEWED })
+                cache.insert(group, fetched, before.invalidations);
+                Ok(Read { generation, ..NEVER_BUMPED })
             }
             // A backend that has panicked may not know that its generations cannot be read.
             Err(error) if error.kind() == ErrorKind::Panic => Err(error),
@@ -348,7 +364,7 @@ impl<B: Backend> Engine<B> {
                 let has_timed_out = error.kind() == ErrorKind::Timeout;
                 let Some(offline) = self.backend().sharing().offline else { return Err(error) };
                 let offline = catch_panic("read generation", || offline.generation(group))?;
-                let last = groups.fetched(group).filter(|it| count.is_some() && it.count == count);
+                let last = cache.fetched(group).filter(|it| count.is_some() && it.count == count);
                 let generation = last.map_or(offline, |last| last.generation);
                 Ok(Read { generation, is_offline: true, has_timed_out })
             }
@@ -356,8 +372,21 @@ impl<B: Backend> Engine<B> {
     }
 }
 
+/// Polls the backend for changes by others. Every call begins with this, before it takes a generation
+/// and reads a copy, which would otherwise be validated against the state from before the poll.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn poll_feed<V>(sharing: &Sharing<'_, V>) -> Result<()> {
+    match sharing.invalidation_feed {
+        None => Ok(()),
+        Some(feed) => catch_panic("poll invalidation feed", || {
+            feed.poll();
+            Ok(())
+        }),
+    }
+}
+
 /// The generation of a group that was never invalidated.
-const NEVER_RENEWED: Read = Read { generation: 0, is_offline: false, has_timed_out: false };
+const NEVER_BUMPED: Read = Read { generation: 0, is_offline: false, has_timed_out: false };
 
 /// Returns the error of an operation that is skipped after a timeout.
 #[cold]
@@ -365,9 +394,9 @@ fn timed_out() -> Error {
     Error::new(ErrorKind::Timeout, "an earlier operation of the call has timed out")
 }
 
-/// A stamp that was made for a call, with whether the backend has timed out in the meantime.
+/// The stamp that was made for a call, with whether the backend has timed out in the meantime.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Made {
+pub(crate) struct CallStamp {
     pub(crate) stamp: u64,
     pub(crate) has_timed_out: bool,
 }

@@ -110,7 +110,7 @@ impl<B: Backend> Engine<B> {
     async fn bump<M: Io>(&self, group: Group) -> Result<()> {
         self.check_on()?;
         // Also if the future is dropped before the backend has responded.
-        self.shared.groups.invalidate(group);
+        self.shared.generations.invalidate(group);
         let result = match self.backend().sharing().generations {
             Some(generations) => {
                 Operation::perform::<M>(
@@ -122,7 +122,7 @@ impl<B: Backend> Engine<B> {
             }
             None => self.bump_local(group),
         };
-        self.shared.groups.invalidate(group);
+        self.shared.generations.invalidate(group);
         result
     }
 
@@ -135,7 +135,7 @@ impl<B: Backend> Engine<B> {
                  groups cannot be invalidated",
             ));
         }
-        self.shared.groups.bump(group);
+        self.shared.generations.bump(group);
         Ok(())
     }
 }

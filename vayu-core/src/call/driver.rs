@@ -99,7 +99,7 @@ pub(super) async fn resume_lookup<'a, M: Io, B: Backend, F: CachedFn<Stored = B:
             Lookup::Compute(call, reason) => return Ok((call, reason)),
             Lookup::ReadGenerations(key) => {
                 match engine.make_stamp::<M>(key.prefix(), function.tags()).await {
-                    Ok(made) => lookup_with_stamp(engine, function, key, made),
+                    Ok(stamp) => lookup_with_stamp(engine, function, key, stamp),
                     Err(error) => {
                         let call = Call::without_stamp(engine, function, key, &error);
                         return Ok((call, ComputeReason::Miss(None)));
@@ -153,7 +153,7 @@ pub(super) fn prepare_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
         && call.engine.backend().is_in_process()
     {
         match call.engine.flights().join(call.key, call.stamp, before.take()) {
-            Join::Lead { lead, look_again: false } => {
+            Join::Lead { lead, recheck: false } => {
                 call.count_miss();
                 let (lease, started) = (None, call.engine.now());
                 let leading = Leading { lease, lead, reason, call, started, began: started };
@@ -179,7 +179,7 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             (joined, ComputeReason::Miss(None))
         }
         ComputeReason::Expired(stale) => match try_lead_refresh(&call) {
-            Some(lead) => (Joined::Lead { lead, look_again: true }, ComputeReason::Expired(stale)),
+            Some(lead) => (Joined::Lead { lead, recheck: true }, ComputeReason::Expired(stale)),
             None => return Prepared::Output(call.serve_stale(*stale)),
         },
         reason => (lead_refresh::<M, B, F>(&call, &mut deadline).await, reason),
@@ -196,8 +196,8 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             let (hedges, began) = (flight.hedges.get(), call.engine.now());
             Prepared::Hedge(Hedge { call, flight, hedges, began })
         }
-        Joined::Lead { lead, look_again } => {
-            prepare_lead::<M, B, F>(call, lead, look_again, reason, &mut deadline).await
+        Joined::Lead { lead, recheck } => {
+            prepare_lead::<M, B, F>(call, lead, recheck, reason, &mut deadline).await
         }
     }
 }
@@ -206,8 +206,8 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 enum Joined<'a, B: Backend, F: FnOutput> {
     /// The leader has computed this.
     Output(F::Output),
-    /// The caller leads. If `look_again`, a value may have been stored in the meantime.
-    Lead { lead: Lead<'a, Record<B::Stored>>, look_again: bool },
+    /// The caller leads. If `recheck`, a value may have been stored in the meantime.
+    Lead { lead: Lead<'a, Record<B::Stored>>, recheck: bool },
     /// The caller must not wait for this flight.
     Uncoordinated(FlightId),
     /// The leader of this flight takes long.
@@ -225,7 +225,7 @@ async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     loop {
         let joined = join.take().unwrap_or_else(|| flights.join(call.key, call.stamp, None));
         let (ticket, outdated) = match joined {
-            Join::Lead { lead, look_again } => return Joined::Lead { lead, look_again },
+            Join::Lead { lead, recheck } => return Joined::Lead { lead, recheck },
             Join::Wait { ticket, outdated } => (ticket, outdated),
         };
         let flight = ticket.flight();
@@ -236,7 +236,7 @@ async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         let turn = M::wait(ticket.turn(call.engine.begin(deadline), hedge_after)).await;
         drop(waiting);
         let lead = match turn {
-            Turn::Lead(lead) => return Joined::Lead { lead, look_again: true },
+            Turn::Lead(lead) => return Joined::Lead { lead, recheck: true },
             Turn::Hedge => return Joined::Hedge(Arc::clone(flight)),
             Turn::TimedOut => flights.replace_overdue(call.key, call.stamp, flight),
             Turn::Again | Turn::Completed(Outcome::Abandoned) => continue,
@@ -250,7 +250,7 @@ async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             Turn::Completed(Outcome::NotShareable) => flights.try_lead(call.key, call.stamp),
         };
         return match lead {
-            Some(lead) => Joined::Lead { lead, look_again: false },
+            Some(lead) => Joined::Lead { lead, recheck: false },
             None => Joined::Uncoordinated(flight.id()),
         };
     }
@@ -275,7 +275,7 @@ async fn lead_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 ) -> Joined<'a, B, F> {
     loop {
         match call.engine.flights().lead_refresh(call.key, call.stamp) {
-            Ok(lead) => return Joined::Lead { lead, look_again: false },
+            Ok(lead) => return Joined::Lead { lead, recheck: false },
             Err(flight) if call.engine.wait_for::<M>(&flight, deadline).await => {}
             Err(flight) => return Joined::Uncoordinated(flight.id()),
         }
@@ -287,12 +287,12 @@ async fn lead_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'a, B, F>,
     lead: Lead<'a, Record<B::Stored>>,
-    look_again: bool,
+    recheck: bool,
     mut reason: ComputeReason<F::Output>,
     deadline: &mut Deadline,
 ) -> Prepared<'a, B, F> {
     let started = call.engine.now();
-    if look_again
+    if recheck
         && let Some((output, record)) = M::lead(lead.id(), read_again::<M, B, F>(&call)).await
     {
         call.end_refresh();

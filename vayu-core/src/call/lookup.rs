@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::backend::Backend;
-use crate::cache::{Engine, Made};
+use crate::cache::{CallStamp, Engine};
 use crate::call::decode::{Decoded, WouldBlock};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, usable_key};
 use crate::flight::Completions;
@@ -65,10 +65,10 @@ pub(super) fn lookup_with_stamp<'a, B: Backend, F: CachedFn<Stored = B::Stored>>
     engine: &'a Engine<B>,
     function: &'a F,
     key: &'a Key,
-    made: Made,
+    stamp: CallStamp,
 ) -> Result<F::Output, Lookup<'a, B, F>> {
-    let call = Call::new(engine, function, key, made.stamp);
-    if made.has_timed_out {
+    let call = Call::new(engine, function, key, stamp.stamp);
+    if stamp.has_timed_out {
         call.set_timed_out();
     }
     call.declare();

@@ -109,8 +109,8 @@ fn sync_and_async_callers_compute_once() {
     check(|| {
         let fixture = Fixture::new();
         spawn_all(&fixture, 4, |fixture, caller| {
-            let answer = fixture.call(caller % 2 == 0, &key("k"), || fixture.run());
-            assert_eq!(answer, 1);
+            let value = fixture.call(caller % 2 == 0, &key("k"), || fixture.run());
+            assert_eq!(value, 1);
         });
         assert_eq!(fixture.runs(), 1);
         fixture.is_empty();
@@ -159,7 +159,7 @@ fn one_takes_over_from_a_leader_that_panics() {
 }
 
 #[test]
-fn failing_leader_leaves_nobody_asleep() {
+fn failing_leader_leaves_no_caller_asleep() {
     check(|| {
         let fixture = Fixture::new();
         spawn_all(&fixture, 3, |fixture, _| {
@@ -219,8 +219,8 @@ fn lead_that_is_left_to_a_waiter_that_is_dropped_goes_to_the_next() {
                     thread::yield_now();
                 }
             } else {
-                let answer = fixture.call(caller == 2, &key("k"), || fixture.run());
-                assert_eq!(answer, 1);
+                let value = fixture.call(caller == 2, &key("k"), || fixture.run());
+                assert_eq!(value, 1);
             }
         });
         fixture.is_empty();
@@ -240,11 +240,11 @@ fn cycles_of_two_and_three_keys_are_broken() {
 
     fn cycle<const CALLERS: usize>(fixture: &Fixture, caller: usize) {
         let key_of = |caller: usize| key(&(caller % CALLERS).to_string());
-        let answer = fixture.call(caller == 0, &key_of(caller), || {
+        let value = fixture.call(caller == 0, &key_of(caller), || {
             fixture.run();
             fixture.call(caller == 1, &key_of(caller + 1), || 7)
         });
-        assert_eq!(answer, 7);
+        assert_eq!(value, 7);
     }
 }
 
@@ -281,8 +281,8 @@ fn value_that_was_set_is_not_overwritten_by_an_older_computation() {
             if caller == 0 {
                 fixture.cache.set(&key("k"), &100_usize, MINUTE).expect("write");
             } else {
-                let answer = fixture.call(caller == 1, &key("k"), || fixture.run());
-                assert!(answer == 100 || answer <= 2);
+                let value = fixture.call(caller == 1, &key("k"), || fixture.run());
+                assert!(value == 100 || value <= 2);
             }
         });
         assert_eq!(fixture.cache.get::<usize>(&key("k")).expect("read"), Some(100));
@@ -314,7 +314,7 @@ fn two_slow_leaders_of_one_key_end_with_one_of_their_values() {
 }
 
 #[test]
-fn value_past_its_ttl_is_refreshed_by_one_and_nobody_waits() {
+fn value_past_its_ttl_is_refreshed_by_one_caller_while_none_waits() {
     check(|| {
         let fixture = Fixture::new();
         let now = fixture.cache.engine().now();
@@ -326,7 +326,7 @@ fn value_past_its_ttl_is_refreshed_by_one_and_nobody_waits() {
             let key = key("k");
             let policy = Policy::new(&key, PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE))
                 .stale(2 * MINUTE);
-            let answer = if caller % 2 == 0 {
+            let value = if caller % 2 == 0 {
                 let body = pin!(async {
                     Yield(false).await;
                     fixture.run()
@@ -335,7 +335,7 @@ fn value_past_its_ttl_is_refreshed_by_one_and_nobody_waits() {
             } else {
                 blocking::run(fixture.cache.engine(), &policy, || fixture.run())
             };
-            assert!(answer <= 1);
+            assert!(value <= 1);
         });
         assert_eq!(fixture.runs(), 1);
         let stats = fixture.cache.stats();
@@ -363,10 +363,10 @@ fn refreshed_value_stays() {
                 let policy =
                     Policy::new(&key, PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE))
                         .with_handle();
-                let answer = forced_refresh::with(&mut Some(key.clone()), || {
+                let value = forced_refresh::with(&mut Some(key.clone()), || {
                     blocking::run(fixture.cache.engine(), &policy, || fixture.run())
                 });
-                refreshed.store(answer, Ordering::SeqCst);
+                refreshed.store(value, Ordering::SeqCst);
             })
         };
         call(&fixture, &|| fixture.run());
@@ -386,8 +386,8 @@ fn what_began_before_an_invalidation_of_all_is_not_served_after_it() {
             if caller == 0 {
                 let before = fixture.runs();
                 fixture.cache.invalidate_all().expect("invalidated");
-                let answer = fixture.call(false, &key("k"), || fixture.run());
-                assert!(answer > before, "{answer} was computed before the invalidation");
+                let value = fixture.call(false, &key("k"), || fixture.run());
+                assert!(value > before, "{value} was computed before the invalidation");
             } else {
                 fixture.call(caller == 1, &key("k"), || fixture.run());
             }

@@ -1,12 +1,12 @@
 //! Cached calls on a backend in memory, with and without faults.
 
 mod backend_faults;
-mod claims;
 mod freshness;
 mod hedges;
 mod hits;
 mod invalidation;
 mod leaders;
+mod leases;
 mod recursion;
 mod user_code;
 mod waiting;

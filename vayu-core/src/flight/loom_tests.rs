@@ -50,8 +50,8 @@ impl World {
         }
         loop {
             match self.flights.join(key, 0, before.take()) {
-                Join::Lead { lead, look_again } => {
-                    if look_again && let Some(found) = *lock(&self.stored) {
+                Join::Lead { lead, recheck } => {
+                    if recheck && let Some(found) = *lock(&self.stored) {
                         return Some(found);
                     }
                     return self.lead(lead, end);

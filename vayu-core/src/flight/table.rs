@@ -3,7 +3,7 @@
 //! The hash of a key selects one of 16 shards, each a mutex around a map, so callers of different
 //! keys rarely contend for a lock. A shard also counts the completed flights and the invalidations
 //! of its keys. The first count lets a caller that missed and now becomes the leader know whether a
-//! value may have been stored since its lookup, in which case it looks again (double-checked
+//! value may have been stored since its lookup, in which case it reads the backend again (double-checked
 //! lookup). The second tells a leader at the end of its computation whether its key may have been
 //! invalidated since it started.
 
@@ -61,8 +61,8 @@ pub struct Completions(u64);
 
 /// The next step of a caller that missed.
 pub(crate) enum Join<'a, R> {
-    /// Compute the value. If `look_again`, a flight was completed since the lookup.
-    Lead { lead: Lead<'a, R>, look_again: bool },
+    /// Compute the value. If `recheck`, a flight was completed since the lookup.
+    Lead { lead: Lead<'a, R>, recheck: bool },
     /// Wait for the flight. If it is `outdated`, its outcome is not for this caller, which joins
     /// again after the flight is completed.
     Wait { ticket: Ticket<'a, R>, outdated: bool },
@@ -131,8 +131,8 @@ impl<R> Flights<R> {
             state.invalidations += 1;
         }
         let now = shard.completions.load(Ordering::Acquire);
-        let look_again = before.is_none_or(|before| before.0 != now);
-        Join::Lead { lead: self.start_flight(&mut state, key, stamp, Phase::Computing), look_again }
+        let recheck = before.is_none_or(|before| before.0 != now);
+        Join::Lead { lead: self.start_flight(&mut state, key, stamp, Phase::Computing), recheck }
     }
 
     /// Starts a flight, unless one is running.

@@ -40,7 +40,7 @@ impl KeyBuilder {
     }
 
     /// Begins a key of a string.
-    pub fn text<K: KeyText + ?Sized>(text: &K) -> Self {
+    pub fn text<K: KeyString + ?Sized>(text: &K) -> Self {
         let mut builder = Self::begin(&[TEXT]);
         builder.key.encoded.extend_from_slice(text.key_text().as_bytes());
         builder
@@ -58,7 +58,7 @@ impl KeyBuilder {
     }
 
     /// Begins a key of a string that has a version.
-    pub fn text_of_version<K: KeyText + ?Sized>(version: &str, text: &K) -> Self {
+    pub fn text_of_version<K: KeyString + ?Sized>(version: &str, text: &K) -> Self {
         let mut builder = Self::begin(&[]);
         version::begin(&mut builder.key.encoded, version);
         push_text_with_length(&mut builder.key.encoded, text.key_text());
@@ -229,16 +229,16 @@ pub(super) fn text_of(encoded: &[u8]) -> Option<&str> {
 
 /// A string for a key: `&str`, `String` or another type that is `AsRef<str>`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the text of a key",
-    label = "a key is a text",
+    message = "`{Self}` is not a string",
+    label = "`key` takes a string",
     note = "write `key = format!(\"{{id}}\")`, or leave `key` out to use all the arguments"
 )]
-pub trait KeyText {
+pub trait KeyString {
     /// Returns the string.
     fn key_text(&self) -> &str;
 }
 
-impl<T: AsRef<str> + ?Sized> KeyText for T {
+impl<T: AsRef<str> + ?Sized> KeyString for T {
     fn key_text(&self) -> &str {
         self.as_ref()
     }

@@ -113,7 +113,7 @@ fn nothing_is_not_another_nothing() {
 }
 
 #[test]
-fn floats_are_told_apart_by_their_bits() {
+fn floats_are_distinguished_by_their_bits() {
     all_different(&named![
         0.0_f64,
         -0.0_f64,
@@ -127,7 +127,7 @@ fn floats_are_told_apart_by_their_bits() {
 }
 
 #[test]
-fn what_is_joined_is_told_apart() {
+fn values_that_are_equal_when_joined_are_distinguished() {
     all_different(&named![
         ("ab", "c"),
         ("a", "bc"),
@@ -151,7 +151,7 @@ fn what_is_joined_is_told_apart() {
 }
 
 #[test]
-fn lengths_around_the_steps_of_their_encoding_are_told_apart() {
+fn lengths_around_the_steps_of_their_encoding_are_distinguished() {
     let texts: Vec<String> =
         [0, 1, 63, 64, 127, 128, 129, 16_383, 16_384, 65_536].map(|n| "k".repeat(n)).to_vec();
     let materials: Vec<_> = texts.iter().map(|text| ("a text", encoded_arguments(text))).collect();
@@ -235,7 +235,7 @@ fn further_parts_are_not_arguments_and_a_text_is_not_one_either() {
 }
 
 #[test]
-fn prefix_and_rest_are_kept_apart() {
+fn prefix_and_rest_are_distinguished() {
     let (one, two) = (Key::from_text("a:b", "c"), Key::from_text("a", "b:c"));
     assert_eq!(one.to_string(), two.to_string(), "as text they are the same");
     assert_ne!(one, two);
@@ -418,7 +418,7 @@ mod properties {
         }
 
         #[test]
-        fn two_texts_with_prefixes_are_one_key_only_if_both_are_equal(
+        fn two_strings_with_prefixes_are_one_key_only_if_both_are_equal(
             one in ("[:ab]{0,3}", "[:ab]{0,3}"),
             two in ("[:ab]{0,3}", "[:ab]{0,3}"),
         ) {

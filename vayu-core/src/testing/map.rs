@@ -31,7 +31,7 @@ type Records<V> = HashMap<Key, Record<V>, BuildKeyHasher>;
 #[derive(Debug, Default)]
 struct MapGenerations {
     of: Mutex<HashMap<Group, u64>>,
-    renewals: AtomicU64,
+    bumps: AtomicU64,
 }
 
 impl MapGenerations {
@@ -47,13 +47,13 @@ impl Generations for MapGenerations {
 
     fn bump(&self, group: Group) -> Result<()> {
         let mut of = self.of();
-        of.insert(group, self.renewals.load(Ordering::Relaxed) + 1);
-        self.renewals.fetch_add(1, Ordering::Release);
+        of.insert(group, self.bumps.load(Ordering::Relaxed) + 1);
+        self.bumps.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
     fn change_count(&self) -> Option<ChangeCount> {
-        Some(ChangeCount { count: self.renewals.load(Ordering::Acquire), is_connected: true })
+        Some(ChangeCount { count: self.bumps.load(Ordering::Acquire), is_connected: true })
     }
 }
 

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use self::reopening::{
-    Reopening, clear_never_brings_a_generation_back, entries_are_where_the_backend_says_they_are,
+    Reopening, clear_never_resets_a_generation, entries_are_where_the_backend_says_they_are,
     invalidations_survive_as_long_as_entries, reopen,
 };
 use crate::backend::{Backend, Lease, LeaseGuard};
@@ -120,7 +120,7 @@ macro_rules! backend_tests {
             @$then [$($arguments)*]
             entries_are_where_the_backend_says_they_are
             invalidations_survive_as_long_as_entries
-            clear_never_brings_a_generation_back
+            clear_never_resets_a_generation
         }
     };
     (@mode $module:ident, $mode:ident, $form:ident, $serializer:ty, $open:expr) => {
@@ -157,20 +157,20 @@ macro_rules! backend_tests {
             record_is_read_back_whole
             second_write_replaces_the_first
             deleted_key_reads_as_none
-            delete_says_whether_there_was_something
+            delete_returns_whether_there_was_an_entry
             expired_entry_is_not_served
             entry_is_kept_as_long_as_it_may_be_served_stale
             entry_that_never_expires_is_kept
             unusual_keys_are_all_different
-            prefix_and_text_are_kept_apart
+            prefix_and_string_are_distinguished
             values_of_all_sizes_are_read_back
             reading_without_blocking_returns_the_same
             readers_never_see_a_part_of_a_value
             writers_of_different_keys_do_not_disturb_each_other
             no_write_comes_back_after_a_delete
             cleared_backend_is_empty
-            lease_that_was_given_back_is_granted_again
-            lease_that_was_dropped_is_granted_again
+            lease_that_was_released_is_acquired_again
+            lease_that_was_dropped_is_acquired_again
         }
     };
 }
@@ -358,7 +358,7 @@ properties! {
     }
 
     /// Checks that a delete returns whether there was a record.
-    fn delete_says_whether_there_was_something(harness) {
+    fn delete_returns_whether_there_was_an_entry(harness) {
         assert!(!harness.delete(&key("key")), "there was nothing yet");
         harness.write(&key("key"), b"value");
         assert!(harness.delete(&key("key")), "there was something");
@@ -418,7 +418,7 @@ properties! {
     }
 
     /// Checks that `a:b` + `c` is not `a` + `b:c`.
-    fn prefix_and_text_are_kept_apart(harness) {
+    fn prefix_and_string_are_distinguished(harness) {
         let (one, two) = (Key::from_text("a:b", "c"), Key::from_text("a", "b:c"));
         harness.write(&one, b"one");
         assert_eq!(harness.read(&two), None);
@@ -548,7 +548,7 @@ properties! {
     }
 
     /// Checks that a lease has one holder, is for one key, and can be acquired again after its release.
-    fn lease_that_was_given_back_is_granted_again(harness) {
+    fn lease_that_was_released_is_acquired_again(harness) {
         for _ in 0..3 {
             let LeaseState::Ours(lease) = harness.lease(&key("leased")) else {
                 assert!(matches!(harness.lease(&key("leased")), LeaseState::None), "it was given back");
@@ -566,7 +566,7 @@ properties! {
     }
 
     /// Checks that a lease that was dropped can be acquired again soon.
-    fn lease_that_was_dropped_is_granted_again(harness) {
+    fn lease_that_was_dropped_is_acquired_again(harness) {
         let LeaseState::Ours(lease) = harness.lease(&key("dropped")) else { return };
         drop(lease);
         let began = Instant::now();

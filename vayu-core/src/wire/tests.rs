@@ -64,7 +64,7 @@ fn defect(bytes: &[u8]) -> Option<ParseError> {
 }
 
 #[test]
-fn record_comes_back_whole() {
+fn record_is_decoded_as_it_was_encoded() {
     for (key, wire_key, written) in samples(200) {
         let bytes = encode(&wire_key, &written);
         let entry = EncodedEntry::parse(&bytes).expect("an entry");
@@ -77,7 +77,7 @@ fn record_comes_back_whole() {
 }
 
 #[test]
-fn every_flipped_bit_is_seen() {
+fn every_flipped_bit_is_detected() {
     for (_, key, record) in samples(entries()) {
         let bytes = encode(&key, &record);
         for bit in 0..bytes.len() * 8 {
@@ -89,7 +89,7 @@ fn every_flipped_bit_is_seen() {
 }
 
 #[test]
-fn every_other_length_is_seen() {
+fn every_other_length_is_detected() {
     for (_, key, record) in samples(entries()) {
         let bytes = encode(&key, &record);
         for length in 0..bytes.len() {
@@ -102,7 +102,7 @@ fn every_other_length_is_seen() {
 }
 
 #[test]
-fn header_that_claims_more_than_there_is_is_not_believed() {
+fn header_that_claims_more_bytes_than_there_are_is_rejected() {
     let bytes = encode(&text_key("k"), &record("value"));
     for length in [0, 4, 6, 1 << 40, i64::MAX as u64, u64::MAX - 80, u64::MAX] {
         let claim = resealed(bytes.clone(), |bytes| {
@@ -161,7 +161,7 @@ fn key_that_is_too_long_is_kept_as_its_digest() {
 }
 
 #[test]
-fn bytes_of_another_kind_are_no_entry() {
+fn bytes_of_another_kind_are_not_an_entry() {
     assert_eq!(defect(b""), Some(ParseError::TooShort));
     assert_eq!(defect(&[0; 80]), Some(ParseError::BadMagic));
     assert_eq!(defect("#!/bin/sh\n".repeat(10).as_bytes()), Some(ParseError::BadMagic));

@@ -79,10 +79,10 @@ impl<'a> Query<'a> {
     }
 
     /// Returns an error if an option is left: it is unknown.
-    pub(super) fn finish(self, subject: &str) -> Result<()> {
+    pub(super) fn finish(self, scheme: &str) -> Result<()> {
         match self.left.first() {
             None => Ok(()),
-            Some((name, _)) => Err(wrong(format!("{subject} has no option `{name}`"))),
+            Some((name, _)) => Err(wrong(format!("unknown option `{name}` in a {scheme} URL"))),
         }
     }
 

@@ -2,45 +2,45 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A direct-mapped table of stamps without locks, each under a number that stands for all that it was
-/// made of. A hit finds the stamp of its function here and need not make it again.
+/// A direct-mapped table of stamps without locks, keyed by the [number](super::StampKey) of what each
+/// was made of. A hit finds the stamp of its function here and need not make it again.
 #[derive(Debug)]
-pub(super) struct Memo(Box<[Place; PLACES]>);
+pub(super) struct StampCache(Box<[Slot; SLOTS]>);
 
-const PLACES: usize = 256;
+const SLOTS: usize = 256;
 
 /// A slot: the stamp, and the number XOR the stamp. A reader that loads the halves of two different
 /// writes computes a number other than the one that it looks up.
 #[derive(Debug, Default)]
-struct Place {
+struct Slot {
     mixed: AtomicU64,
     stamp: AtomicU64,
 }
 
-impl Default for Memo {
+impl Default for StampCache {
     fn default() -> Self {
-        Self(Box::new(std::array::from_fn(|_| Place::default())))
+        Self(Box::new(std::array::from_fn(|_| Slot::default())))
     }
 }
 
-impl Memo {
+impl StampCache {
     #[inline]
-    pub(super) fn recall(&self, number: u64) -> Option<u64> {
-        let place = self.place(number);
-        let mixed = place.mixed.load(Ordering::Relaxed);
-        let stamp = place.stamp.load(Ordering::Relaxed);
+    pub(super) fn get(&self, number: u64) -> Option<u64> {
+        let slot = self.slot(number);
+        let mixed = slot.mixed.load(Ordering::Relaxed);
+        let stamp = slot.stamp.load(Ordering::Relaxed);
         (mixed ^ stamp == number).then_some(stamp)
     }
 
-    pub(super) fn keep(&self, number: u64, stamp: u64) {
-        let place = self.place(number);
-        place.mixed.store(number ^ stamp, Ordering::Relaxed);
-        place.stamp.store(stamp, Ordering::Relaxed);
+    pub(super) fn insert(&self, number: u64, stamp: u64) {
+        let slot = self.slot(number);
+        slot.mixed.store(number ^ stamp, Ordering::Relaxed);
+        slot.stamp.store(stamp, Ordering::Relaxed);
     }
 
     #[inline]
-    fn place(&self, number: u64) -> &Place {
-        &self.0[usize::try_from(number % PLACES as u64).unwrap_or(0)]
+    fn slot(&self, number: u64) -> &Slot {
+        &self.0[usize::try_from(number % SLOTS as u64).unwrap_or(0)]
     }
 }
 
@@ -50,26 +50,26 @@ mod tests {
 
     #[test]
     fn stamp_is_found_under_its_number_alone() {
-        let memo = Memo::default();
-        let (number, same_place) = (77, 77 + PLACES as u64);
-        memo.keep(number, 5);
-        assert_eq!(memo.recall(number), Some(5));
-        assert_eq!(memo.recall(same_place), None);
-        memo.keep(same_place, 0);
-        assert_eq!((memo.recall(number), memo.recall(same_place)), (None, Some(0)));
+        let cache = StampCache::default();
+        let (number, same_slot) = (77, 77 + SLOTS as u64);
+        cache.insert(number, 5);
+        assert_eq!(cache.get(number), Some(5));
+        assert_eq!(cache.get(same_slot), None);
+        cache.insert(same_slot, 0);
+        assert_eq!((cache.get(number), cache.get(same_slot)), (None, Some(0)));
     }
 
     #[test]
     fn threads_never_find_the_stamp_of_another_number() {
-        let memo = Memo::default();
+        let cache = StampCache::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for number in
-                        (1..if cfg!(miri) { 50 } else { 50_000 }).map(|n: u64| n * PLACES as u64)
+                        (1..if cfg!(miri) { 50 } else { 50_000 }).map(|n: u64| n * SLOTS as u64)
                     {
-                        memo.keep(number, number.wrapping_mul(31));
-                        if let Some(stamp) = memo.recall(number) {
+                        cache.insert(number, number.wrapping_mul(31));
+                        if let Some(stamp) = cache.get(number) {
                             assert_eq!(stamp, number.wrapping_mul(31));
                         }
                     }

@@ -31,7 +31,7 @@ fn read_that_fails_or_panics_is_a_miss_that_is_counted() {
 }
 
 #[test]
-fn write_that_fails_or_panics_still_answers() {
+fn value_is_returned_although_its_write_fails_or_panics() {
     for is_async in [false, true] {
         for (fault, kind) in
             [(Fault::FailsWrites, ErrorKind::Backend), (Fault::PanicsInWrites, ErrorKind::Panic)]
@@ -47,7 +47,7 @@ fn write_that_fails_or_panics_still_answers() {
 }
 
 #[test]
-fn methods_of_the_cache_answer_the_error_of_the_backend() {
+fn methods_of_the_cache_return_the_error_of_the_backend() {
     let fixture = Fixture::new();
     let (cache, key) = (&fixture.cache, key("k"));
     cache.backend().set_fault(Fault::PanicsInReads);

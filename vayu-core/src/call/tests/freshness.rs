@@ -33,7 +33,7 @@ fn entry_older_than_the_ttl_of_the_caller_is_a_miss() {
 }
 
 #[test]
-fn ttl_by_value_is_asked_when_the_value_is_stored_and_never_again() {
+fn ttl_by_value_is_computed_when_the_value_is_stored_and_never_again() {
     let fixture = Fixture::new();
     let asked = Cell::new(0);
     let call = |minutes: u32| {
@@ -53,7 +53,7 @@ fn ttl_by_value_is_asked_when_the_value_is_stored_and_never_again() {
 }
 
 #[test]
-fn entry_that_lives_for_ever_is_served_after_a_century() {
+fn entry_without_expiry_is_served_after_a_century() {
     let fixture = Fixture::new();
     let call = || fixture.cache.get_or_insert_with(&key("k"), Duration::MAX, || fixture.run());
     assert_eq!(call(), 1);
@@ -94,8 +94,8 @@ fn record_of_another_schema_or_serializer_is_a_miss() {
     let other = crate::SerializerId::user(1);
     backend.write(&key("format"), record.with_serializer(other)).expect("write");
     for name in ["schema", "format"] {
-        let answer = fixture.cache.get_or_insert_with(&key(name), MINUTE, || fixture.run());
-        assert_ne!(answer, 0, "{name}");
+        let value = fixture.cache.get_or_insert_with(&key(name), MINUTE, || fixture.run());
+        assert_ne!(value, 0, "{name}");
     }
 }
 

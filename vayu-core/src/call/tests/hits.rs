@@ -2,7 +2,7 @@ use super::*;
 use crate::sync::block_on;
 
 #[test]
-fn hit_is_answered_while_all_locks_of_the_flights_are_held() {
+fn hit_returns_while_all_locks_of_the_flights_are_held() {
     watchdog(HANG, || {
         let fixture = Fixture::new();
         let cache = &fixture.cache;

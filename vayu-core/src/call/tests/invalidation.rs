@@ -66,7 +66,7 @@ fn clear_reaches_what_is_being_computed() {
 }
 
 #[test]
-fn remove_says_whether_there_was_something() {
+fn remove_returns_whether_there_was_an_entry() {
     let fixture = Fixture::new();
     assert!(!fixture.cache.remove(&key("k")).expect("remove"));
     call_with(&fixture, || ());

@@ -14,11 +14,11 @@ fn many_threads_on_one_cold_key_compute_once() {
         thread::scope(|scope| {
             for _ in 0..CALLERS {
                 scope.spawn(|| {
-                    let answer = fixture.cache.get_or_insert_with(&key("k"), MINUTE, || {
+                    let value = fixture.cache.get_or_insert_with(&key("k"), MINUTE, || {
                         fixture.until_waiting(CALLERS - 1);
                         fixture.run()
                     });
-                    assert_eq!(answer, 1);
+                    assert_eq!(value, 1);
                 });
             }
         });
@@ -119,7 +119,7 @@ fn waiters_of_a_leader_that_failed_run_at_the_same_time() {
         thread::scope(|scope| {
             for _ in 0..callers {
                 scope.spawn(|| {
-                    let answer: Result<(), &str> =
+                    let value: Result<(), &str> =
                         fixture.cache.try_get_or_insert_with(&key("k"), MINUTE, || {
                             if fixture.run() == 1 {
                                 fixture.until_waiting(callers - 1);
@@ -130,7 +130,7 @@ fn waiters_of_a_leader_that_failed_run_at_the_same_time() {
                             }
                             Err("down")
                         });
-                    assert_eq!(answer, Err("down"));
+                    assert_eq!(value, Err("down"));
                 });
             }
         });
@@ -139,7 +139,7 @@ fn waiters_of_a_leader_that_failed_run_at_the_same_time() {
 }
 
 #[test]
-fn value_of_one_of_those_who_run_after_a_failure_is_stored() {
+fn value_of_a_caller_that_runs_after_a_failure_is_stored() {
     watchdog(HANG, || {
         let fixture = Fixture::new();
         thread::scope(|scope| {
@@ -182,7 +182,7 @@ fn leader_dropped_at_any_await_point_is_replaced_within_one_poll() {
         let before = waiter.wakes();
         drop(leader);
         assert_eq!(fixture.cache.stats().in_flight, 0);
-        assert!(waiter.wakes() > before, "dropped after {polls} polls, nobody was woken");
+        assert!(waiter.wakes() > before, "dropped after {polls} polls, no caller was woken");
         for _ in 0..POINTS {
             assert!(waiter.poll().is_pending());
             assert_eq!(fixture.cache.stats().in_flight, 1, "it has the lead");
@@ -192,7 +192,7 @@ fn leader_dropped_at_any_await_point_is_replaced_within_one_poll() {
 }
 
 #[test]
-fn waiter_that_is_dropped_is_nobodys_loss() {
+fn dropped_waiter_does_not_affect_the_others() {
     let fixture = Fixture::new();
     let call = |polls| {
         let fixture = &fixture;

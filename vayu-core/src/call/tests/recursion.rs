@@ -8,7 +8,7 @@ fn fib(n: u64) -> u64 {
 }
 
 #[test]
-fn recursion_over_keys_answers_as_the_plain_function() {
+fn recursion_over_keys_returns_what_the_plain_function_does() {
     fn cached_fib(fixture: &Fixture, n: u64) -> u64 {
         let key = Key::new("fib", &(n,)).expect("a number");
         fixture.cache.get_or_insert_with(&key, MINUTE, || {
@@ -24,7 +24,7 @@ fn recursion_over_keys_answers_as_the_plain_function() {
 }
 
 #[test]
-fn recursion_on_one_key_answers_as_the_plain_function() {
+fn recursion_on_one_key_returns_what_the_plain_function_does() {
     fn cached_fib(fixture: &Fixture, n: u64) -> u64 {
         fixture.cache.get_or_insert_with(&key("always the same"), MINUTE, || {
             if n < 2 { n } else { cached_fib(fixture, n - 1) + cached_fib(fixture, n - 2) }
@@ -38,7 +38,7 @@ fn recursion_on_one_key_answers_as_the_plain_function() {
 }
 
 #[test]
-fn async_recursion_on_one_key_answers_as_the_plain_function() {
+fn async_recursion_on_one_key_returns_what_the_plain_function_does() {
     fn cached_fib(fixture: &Fixture, n: u64) -> Pin<Box<dyn Future<Output = u64> + Send + '_>> {
         Box::pin(async move {
             let body = async move {
@@ -60,14 +60,14 @@ fn async_recursion_on_one_key_answers_as_the_plain_function() {
 }
 
 #[test]
-fn recursion_through_sync_and_async_is_seen() {
+fn recursion_through_sync_and_async_is_detected() {
     watchdog(HANG, || {
         let fixture = Fixture::new();
-        let answer = fixture.cache.get_or_insert_with(&key("k"), MINUTE, || {
+        let value = fixture.cache.get_or_insert_with(&key("k"), MINUTE, || {
             let inner = async { fixture.cache.get_or_insert_with(&key("k"), MINUTE, || 7) };
             block_on(fixture.cache.get_or_insert_with_async(&key("k"), MINUTE, inner))
         });
-        assert_eq!(answer, 7);
+        assert_eq!(value, 7);
     });
 }
 
@@ -80,7 +80,7 @@ fn cycle(threads: usize) {
             let (fixture, leading) = (&fixture, &leading);
             scope.spawn(move || {
                 let key_of = |n: usize| key(&(n % threads).to_string());
-                let answer = fixture.cache.get_or_insert_with(&key_of(n), MINUTE, || {
+                let value = fixture.cache.get_or_insert_with(&key_of(n), MINUTE, || {
                     leading.fetch_add(1, Ordering::SeqCst);
                     until(|| leading.load(Ordering::SeqCst) >= threads);
                     fixture.cache.get_or_insert_with(&key_of(n + 1), MINUTE, || {
@@ -88,11 +88,11 @@ fn cycle(threads: usize) {
                         1
                     })
                 });
-                assert_eq!(answer, 1);
+                assert_eq!(value, 1);
             });
         }
     });
-    assert!(fixture.runs() >= 1, "somebody has broken the cycle");
+    assert!(fixture.runs() >= 1, "one caller has broken the cycle");
 }
 
 #[test]

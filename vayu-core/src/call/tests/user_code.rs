@@ -96,7 +96,7 @@ fn predicate_and_ttl_that_panic_are_survived() {
 }
 
 #[test]
-fn value_that_is_not_kept_is_answered_and_not_stored() {
+fn value_that_is_not_to_be_cached_is_returned_and_not_stored() {
     let fixture = Fixture::new();
     let key = key("k");
     let call = || {
@@ -144,11 +144,11 @@ fn thread_local_destructor_may_make_cached_calls() {
     impl Drop for AtExit {
         fn drop(&mut self) {
             let fixture = &self.0;
-            let answer = fixture.cache.get_or_insert_with(&key("k"), MINUTE, || {
+            let value = fixture.cache.get_or_insert_with(&key("k"), MINUTE, || {
                 // The inner call is inside of the outer one.
                 fixture.cache.get_or_insert_with(&key("k"), MINUTE, || fixture.run())
             });
-            self.1.lock().expect("answers").push(answer);
+            self.1.lock().expect("values").push(value);
         }
     }
     std::thread_local! {
@@ -156,8 +156,8 @@ fn thread_local_destructor_may_make_cached_calls() {
     }
     watchdog(HANG, || {
         let fixture = Fixture::new();
-        let answers = Arc::new(Mutex::new(Vec::new()));
-        let at_exit = AtExit(Arc::clone(&fixture), Arc::clone(&answers));
+        let values = Arc::new(Mutex::new(Vec::new()));
+        let at_exit = AtExit(Arc::clone(&fixture), Arc::clone(&values));
         let cache = fixture.cache.clone();
         thread::spawn(move || {
             AT_EXIT.with(|list| list.borrow_mut().push(at_exit));
@@ -166,6 +166,6 @@ fn thread_local_destructor_may_make_cached_calls() {
         })
         .join()
         .expect("no panic at the end of the thread");
-        assert_eq!(*answers.lock().expect("answers"), [1]);
+        assert_eq!(*values.lock().expect("values"), [1]);
     });
 }

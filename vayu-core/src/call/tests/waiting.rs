@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn leader_that_is_never_polled_again_holds_nobody_for_longer_than_the_bound() {
+fn leader_that_is_never_polled_again_delays_others_by_max_wait_at_most() {
     watchdog(HANG, || {
         let fixture = Fixture::new();
         let (fixture, clock) = (&fixture, &fixture.clock);
@@ -31,7 +31,7 @@ fn leader_that_is_never_polled_again_holds_nobody_for_longer_than_the_bound() {
 }
 
 #[test]
-fn sync_waiter_is_bounded_too_and_the_bound_can_be_set() {
+fn wait_of_a_sync_caller_ends_after_max_wait_too() {
     watchdog(HANG, || {
         let fixture = Fixture::new();
         let cache = fixture.cache.clone().with_max_wait(MINUTE * 60);
@@ -57,7 +57,7 @@ fn sync_waiter_is_bounded_too_and_the_bound_can_be_set() {
 }
 
 #[test]
-fn function_slower_than_the_bound_is_remembered_under_constant_demand() {
+fn function_slower_than_max_wait_is_cached_under_constant_demand() {
     watchdog(HANG, || {
         let fixture = Fixture::new();
         let fixture = &fixture;

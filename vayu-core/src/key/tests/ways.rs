@@ -115,7 +115,7 @@ ways_of! {
 }
 
 #[test]
-fn runs_of_other_types_or_lengths_are_told_apart() {
+fn runs_of_other_types_or_lengths_are_distinguished() {
     #[derive(Serialize)]
     #[serde(untagged)]
     enum Any {
@@ -182,7 +182,7 @@ impl Serialize for Both {
 }
 
 #[test]
-fn elements_in_two_forms_are_told_apart_from_those_in_one() {
+fn elements_in_two_forms_are_distinguished_from_those_in_one() {
     all_different(&named![
         vec![0_u8, 0],
         vec![Both(0, ""), Both(0, "")],

@@ -159,7 +159,7 @@ where
 /// # Panics
 ///
 /// When the backend does not have this property.
-pub fn clear_never_brings_a_generation_back<B, S>(reopening: &Reopening<'_, B, S>)
+pub fn clear_never_resets_a_generation<B, S>(reopening: &Reopening<'_, B, S>)
 where
     B: Backend,
     S: Serializer<Vec<u8>, Stored = B::Stored> + Clone,

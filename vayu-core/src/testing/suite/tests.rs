@@ -29,7 +29,7 @@ fn caught_by(fault: Option<Fault>, mode: Mode) -> Vec<&'static str> {
 }
 
 #[test]
-fn right_backend_has_every_property() {
+fn correct_backend_has_every_property() {
     assert_eq!(caught_by(None, Mode::Sync), [""; 0]);
     assert_eq!(caught_by(None, Mode::Async), [""; 0]);
 }
@@ -45,11 +45,11 @@ fn every_fault_is_caught_by_the_property_it_violates() {
         (Fault::DropsWrites, "record_is_read_back_whole"),
         (Fault::KeepsFirstWrite, "second_write_replaces_the_first"),
         (Fault::DropsDeletes, "no_write_comes_back_after_a_delete"),
-        (Fault::ReportsEveryDelete, "delete_says_whether_there_was_something"),
+        (Fault::ReportsEveryDelete, "delete_returns_whether_there_was_an_entry"),
         (Fault::TruncatesKeys, "unusual_keys_are_all_different"),
         (Fault::EndsKeysAtNul, "unusual_keys_are_all_different"),
         (Fault::FoldsKeyCase, "unusual_keys_are_all_different"),
-        (Fault::JoinsKeyParts, "prefix_and_text_are_kept_apart"),
+        (Fault::JoinsKeyParts, "prefix_and_string_are_distinguished"),
         (Fault::DropsTimes, "expired_entry_is_not_served"),
         (Fault::DropsStamps, "record_is_read_back_whole"),
         (Fault::DropsStale, "entry_is_kept_as_long_as_it_may_be_served_stale"),
@@ -195,7 +195,7 @@ fn caught_after_reopening(loss: Loss, mode: Mode) -> Vec<&'static str> {
 fn every_loss_is_caught_when_the_place_is_opened_again() {
     let entries = "entries_are_where_the_backend_says_they_are";
     let invalidations = "invalidations_survive_as_long_as_entries";
-    let clear = "clear_never_brings_a_generation_back";
+    let clear = "clear_never_resets_a_generation";
     let expected: [(Loss, &[&str]); 7] = [
         (Loss::Nothing, &[]),
         (Loss::HasNoGenerations, &[]),

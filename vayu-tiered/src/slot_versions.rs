@@ -10,27 +10,27 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The version number of each slot.
 #[derive(Debug)]
-pub(crate) struct KeyVersions(Box<[AtomicU32]>);
+pub(crate) struct SlotVersions(Box<[AtomicU32]>);
 
 /// A slot and its version at some time, packed into a word so that a copy of it can be read without a
 /// lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeyVersion(u64);
+pub(crate) struct SlotVersion(u64);
 
 /// A change of a key in the backing tier that is in progress. Its start invalidates older copies. Its
 /// end, or dropping it, invalidates copies of what was read in the meantime, which may be older than the
 /// change.
 #[derive(Debug)]
 pub(crate) struct KeyChange<'a> {
-    versions: &'a KeyVersions,
-    version: KeyVersion,
+    versions: &'a SlotVersions,
+    version: SlotVersion,
     is_finished: bool,
 }
 
 impl KeyChange<'_> {
     /// Ends the change. Returns the version for a copy of the new value, or `None` if another change of
     /// the slot, which may be newer, has begun since.
-    pub(crate) fn finish(mut self) -> Option<KeyVersion> {
+    pub(crate) fn finish(mut self) -> Option<SlotVersion> {
         self.is_finished = true;
         let new = self.versions.bump_if_current(self.version);
         if new.is_none() {
@@ -53,7 +53,7 @@ impl Drop for KeyChange<'_> {
     }
 }
 
-impl KeyVersion {
+impl SlotVersion {
     fn new(slot: u16, number: u32) -> Self {
         Self(u64::from(number) << 16 | u64::from(slot))
     }
@@ -75,38 +75,38 @@ impl KeyVersion {
     }
 }
 
-impl KeyVersions {
+impl SlotVersions {
     pub(crate) fn new() -> Self {
         Self((0..=u16::MAX).map(|_| AtomicU32::new(0)).collect())
     }
 
     /// Returns the present version of a slot.
-    pub(crate) fn current(&self, slot: [u8; 2]) -> KeyVersion {
+    pub(crate) fn current(&self, slot: [u8; 2]) -> SlotVersion {
         let slot = u16::from_le_bytes(slot);
-        KeyVersion::new(slot, self.number(slot).load(Ordering::Acquire))
+        SlotVersion::new(slot, self.number(slot).load(Ordering::Acquire))
     }
 
     #[inline]
-    pub(crate) fn is_current(&self, version: KeyVersion) -> bool {
+    pub(crate) fn is_current(&self, version: SlotVersion) -> bool {
         let (slot, number) = version.parts();
         self.number(slot).load(Ordering::Acquire) == number
     }
 
     /// Invalidates the copies of a slot. Returns its new version.
-    pub(crate) fn bump(&self, slot: [u8; 2]) -> KeyVersion {
+    pub(crate) fn bump(&self, slot: [u8; 2]) -> SlotVersion {
         let slot = u16::from_le_bytes(slot);
         let before = self.number(slot).fetch_add(1, Ordering::AcqRel);
-        KeyVersion::new(slot, before.wrapping_add(1))
+        SlotVersion::new(slot, before.wrapping_add(1))
     }
 
     /// Invalidates the copies of a slot if it has this version. Returns its new version.
-    fn bump_if_current(&self, version: KeyVersion) -> Option<KeyVersion> {
+    fn bump_if_current(&self, version: SlotVersion) -> Option<SlotVersion> {
         let (slot, number) = version.parts();
         let next = number.wrapping_add(1);
         self.number(slot)
             .compare_exchange(number, next, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
-            .then(|| KeyVersion::new(slot, next))
+            .then(|| SlotVersion::new(slot, next))
     }
 
     /// Begins a change of a key of this slot.
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn change_invalidates_copies_from_its_start_to_its_end() {
-        let (versions, slot) = (KeyVersions::new(), [1, 2]);
+        let (versions, slot) = (SlotVersions::new(), [1, 2]);
         let before = versions.current(slot);
         let change = versions.begin_change(slot);
         let during = versions.current(slot);
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn change_invalidates_older_copies_and_no_other_slot() {
-        let versions = KeyVersions::new();
+        let versions = SlotVersions::new();
         let (slot, other) = ([1, 2], [2, 1]);
         let (old, untouched) = (versions.current(slot), versions.current(other));
         let new = versions.bump(slot);
