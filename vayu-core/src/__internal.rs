@@ -4,7 +4,7 @@
 pub use crate::bounded_map::BoundedMap;
 pub use crate::key::CompactKey;
 use crate::key::Key;
-pub use crate::panic::{BoxFuture as BackendFuture, catch_panic, drop_quietly};
+pub use crate::panic::{BoxFuture as BackendFuture, QuietDrop, catch_panic, drop_quietly};
 pub use crate::per_process::{PerProcess, ProcessId};
 use crate::record::Record;
 use crate::serializer::AnyValue;

@@ -75,7 +75,7 @@ pub(crate) fn clear_quietly<T>(place: &mut Option<T>) {
 
 /// A value whose drop does not panic.
 #[derive(Debug, Clone)]
-pub(crate) struct QuietDrop<T>(Option<T>);
+pub struct QuietDrop<T>(Option<T>);
 
 impl<T> From<T> for QuietDrop<T> {
     fn from(value: T) -> Self {
@@ -84,7 +84,8 @@ impl<T> From<T> for QuietDrop<T> {
 }
 
 impl<T> QuietDrop<T> {
-    pub(crate) fn get(&self) -> Option<&T> {
+    /// Returns the value. It is always there.
+    pub fn get(&self) -> Option<&T> {
         self.0.as_ref()
     }
 }

@@ -88,11 +88,11 @@ pub trait Serializer<T>: Send + Sync + 'static {
     type Stored: Clone + Send + Sync + 'static;
 
     /// Returns the id of the format. It is stored with each entry, and an entry with another one is a
-    /// miss.
+    /// miss. A hit calls this, perhaps without a guard against panics: it must not panic.
     fn id(&self) -> SerializerId;
 
     /// Returns a stamp of the type `T`. It is stored with each entry, and an entry with another one is a
-    /// miss.
+    /// miss. It must not panic either.
     ///
     /// The default is a hash of the type's name, so the value of one type is never decoded as
     /// another.

@@ -46,10 +46,7 @@ where
 
     #[inline]
     fn value_class(&self) -> ValueClass {
-        match Serializer::<T>::value_class(&ByReference) {
-            ValueClass::Inline => ValueClass::Inline,
-            // A value from the backing tier is decoded by code of users.
-            _ => ValueClass::Opaque,
-        }
+        // A value that memory keeps is cloned, and one that is not decoded yet is decoded under a guard.
+        Serializer::<T>::value_class(&ByReference)
     }
 }

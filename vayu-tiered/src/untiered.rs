@@ -78,3 +78,63 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
         delete delete_async is_in_process clear clear_async usage clock
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use vayu_core::testing::MapBackend;
+    use vayu_core::{Cache, ErrorKind, Serializer, SerializerId};
+
+    use super::*;
+    use crate::TieredSerializer;
+
+    /// Bytes in the memory of this process.
+    #[derive(Default)]
+    struct InProcess(MapBackend);
+
+    #[async_trait]
+    impl Backend for InProcess {
+        type Stored = Bytes;
+
+        fn read_now(&self, key: &Key, _: ValueClass) -> Option<Result<Option<Record<Bytes>>>> {
+            Some(self.0.read(key))
+        }
+
+        fn is_in_process(&self) -> bool {
+            true
+        }
+
+        forward_backend! { |this| this.0 => read write delete read_async write_async delete_async }
+    }
+
+    #[derive(Default, Clone)]
+    struct Panics;
+
+    impl Serializer<u64> for Panics {
+        type Stored = Bytes;
+
+        fn id(&self) -> SerializerId {
+            SerializerId::user(1)
+        }
+
+        fn serialize(&self, value: &u64) -> Result<Bytes> {
+            Ok(Bytes::copy_from_slice(&value.to_le_bytes()))
+        }
+
+        fn deserialize(&self, _: &Bytes) -> Result<u64> {
+            panic!("planned");
+        }
+    }
+
+    #[test]
+    fn number_whose_serializer_panics_is_a_miss_in_memory_too() {
+        let backend = Untiered::new(InProcess::default());
+        let cache: Cache<_, TieredSerializer<Panics>> = Cache::with_backend(backend);
+        let key = Key::from_text("number", "one");
+        for n in 1..=2 {
+            assert_eq!(cache.get_or_insert_with(&key, Duration::from_secs(60), || n), n);
+        }
+        assert_eq!(cache.stats().errors_of(ErrorKind::Panic), 1);
+    }
+}

@@ -5,8 +5,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
-use vayu_core::__internal::IgnorePoison;
-use vayu_core::__internal::value_words;
+use vayu_core::__internal::{IgnorePoison, QuietDrop, catch_panic, value_words};
 use vayu_core::{AnyValue, Result, Serializer};
 use vayu_memory::MemoryValue;
 
@@ -28,14 +27,15 @@ trait Encode: Send + Sync {
 }
 
 struct Encoder<T, S> {
-    serializer: S,
+    // An inline value is dropped with this, without a guard against panics.
+    serializer: QuietDrop<S>,
     value_type: PhantomData<fn(&T)>,
 }
 
 impl<T: 'static, S: Serializer<T, Stored = Bytes>> Encode for Encoder<T, S> {
     fn encode(&self, value: &AnyValue) -> Result<Bytes> {
         let value = value.downcast_ref().expect("the encoder was created for this value");
-        self.serializer.serialize(value)
+        self.serializer.get().expect("it is always there").serialize(value)
     }
 }
 
@@ -46,7 +46,7 @@ impl TieredValue {
         T: Clone + Send + Sync + 'static,
         S: Serializer<T, Stored = Bytes>,
     {
-        let encoder = Encoder { serializer, value_type: PhantomData };
+        let encoder = Encoder { serializer: serializer.into(), value_type: PhantomData };
         Self { value: AnyValue::new(value.clone()), encoder: Some(Arc::new(encoder)) }
     }
 
@@ -107,7 +107,8 @@ impl TieredValue {
         let bytes = lazy.bytes.lock().ignore_poison().clone();
         // Another reader has decoded it in the meantime.
         let Some(bytes) = bytes else { return self.decode(serializer) };
-        let value = serializer.deserialize(&bytes)?;
+        // Guarded here, as an inline value is decoded without a guard where the entry is in this process.
+        let value = catch_panic("decode value", || serializer.deserialize(&bytes))?;
         if lazy.decoded.set(AnyValue::new(value.clone())).is_ok() {
             *lazy.bytes.lock().ignore_poison() = None;
         }
