@@ -10,6 +10,8 @@
 //! | use a cache without the attribute | [`Cache`] and [`Key`] |
 //! | use a clock of your own | [`Clock`] |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[doc(hidden)]
 pub mod __internal;
 #[doc(hidden)]

@@ -12,6 +12,8 @@
 //! assert_eq!(text, "hello, world");
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod backend;
 #[cfg(feature = "moka")]
 mod moka;

@@ -21,6 +21,8 @@
 //! | `cluster` | [`RedisOptions`]`::connect_cluster` |
 //! | `sentinel` | [`RedisOptions`]`::connect_sentinel` |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod async_connection;
 mod backend;
 mod breaker;

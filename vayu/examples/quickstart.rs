@@ -173,6 +173,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         one.strip_prefix(&root)?.display(),
         two.strip_prefix(&root)?.display(),
     );
+    println!("\nNext, run this twice; the second time, it reads its results from files:");
+    println!("    cargo run --release --example report");
     Ok(())
 }
 

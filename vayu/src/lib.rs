@@ -333,6 +333,8 @@
 //! The [`guide`] has a page for each problem: cache stampedes, stale data, failing sources, backend failures,
 //! invalidation, multiple machines, keys, testing.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[doc(hidden)]
 pub mod __private;
 pub mod backend;
