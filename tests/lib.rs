@@ -1,1 +1,4 @@
 //! Tests that span the crates of vayu. Exports nothing.
+
+#[cfg(doctest)]
+mod guide;

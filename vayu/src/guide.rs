@@ -10,6 +10,9 @@
 //! | results are shared by several machines | [`multiple_machines`] |
 //! | two calls share an entry that should not, or do not that should | [`keys`] |
 //! | a cached function is to be tested | [`testing`] |
+//! | handlers of a web service are to be cached | [`axum`] |
+//! | cached functions run in a thread pool | [`rayon`] |
+//! | forever, hit or miss, keep warm, warm start, per tenant, sliding ttl, forks, WebAssembly .. | [`recipes`] |
 //!
 //! The module is part of the documentation only.
 
@@ -25,6 +28,18 @@ macro_rules! pages {
     };
 }
 
+/// Declares pages whose examples need other crates. Their doctests are those of the crate `vayu-tests`.
+macro_rules! pages_on_other_crates {
+    ($($page:ident: $file:literal,)*) => {
+        $(
+            #[cfg_attr(not(doctest), doc = include_str!("../guide/links.md"))]
+            #[cfg_attr(not(doctest), doc = include_str!($file))]
+            #[cfg_attr(doctest, doc = "")]
+            pub mod $page {}
+        )*
+    };
+}
+
 pages! {
     stampede: "../guide/stampede.md",
     stale_data: "../guide/stale-data.md",
@@ -34,4 +49,10 @@ pages! {
     multiple_machines: "../guide/multiple-machines.md",
     keys: "../guide/keys.md",
     testing: "../guide/testing.md",
+    recipes: "../guide/recipes.md",
+}
+
+pages_on_other_crates! {
+    axum: "../guide/axum.md",
+    rayon: "../guide/rayon.md",
 }

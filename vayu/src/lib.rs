@@ -331,7 +331,8 @@
 //! manual clock and the conformance tests for backends.
 //!
 //! The [`guide`] has a page for each problem: cache stampedes, stale data, failing sources, backend failures,
-//! invalidation, multiple machines, keys, testing.
+//! invalidation, multiple machines, keys, testing, axum, rayon, and short [recipes](guide::recipes) for the rest: no expiry,
+//! hit or miss, keep warm, per tenant.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
