@@ -123,6 +123,85 @@ fn value_that_cannot_be_stored_is_warned_of_with_the_function() {
 }
 
 #[test]
+fn directory_that_cannot_be_written_is_logged_once_and_so_is_its_return() {
+    let place = tempfile::tempdir().expect("a directory");
+    let clock = ManualClock::new();
+    let cache = vayu::FileOptions::new().clock(clock.clone()).open(place.path()).expect("a cache");
+    #[cached(cache = cache, ttl = 60, skip(cache))]
+    fn one(cache: &vayu::FileCache, n: u8) -> u8 {
+        n
+    }
+    #[cached(cache = cache, ttl = 60, skip(cache))]
+    fn other(cache: &vayu::FileCache, n: u8) -> u8 {
+        n
+    }
+    let lines = || -> Vec<String> {
+        lines().into_iter().filter(|line| !line.starts_with("DEBUG")).collect()
+    };
+    cache.invalidate_all().expect("it is writable");
+    cache.invalidate_function(&one).expect("it is writable");
+    cache.invalidate_function(&other).expect("it is writable");
+    // A file takes the place of each subdirectory that has no generation.
+    let subdirectories = (0..=u8::MAX).map(|n| place.path().join(format!("{n:02x}")));
+    let obstacles: Vec<_> = subdirectories.filter(|path| !path.exists()).collect();
+    for path in &obstacles {
+        std::fs::write(path, "").expect("it is writable");
+    }
+    listen();
+    for _ in 0..20 {
+        for n in 0..4 {
+            one(&cache, n);
+            other(&cache, n);
+        }
+        clock.advance(Duration::from_secs(10));
+    }
+    let begin = lines();
+    assert_eq!(begin.len(), 1, "{begin:#?}");
+    let path = place.path().display();
+    let warning = format!("WARN message=cache directory `{path}`: cannot write entry: ");
+    assert!(begin[0].starts_with(&warning), "{begin:?}");
+    assert!(begin[0].ends_with("; values are not stored"), "{begin:?}");
+    for path in &obstacles {
+        std::fs::remove_file(path).expect("it is there");
+    }
+    for n in 0..4 {
+        one(&cache, n);
+        other(&cache, n);
+    }
+    let end = lines();
+    let back = format!(" message=cache directory `{path}`: entries are written again after 3 min");
+    assert_eq!(end, [format!("INFO{back}")]);
+}
+
+#[test]
+fn directory_that_cannot_be_read_is_logged_once_and_its_errors_have_the_path() {
+    let place = tempfile::tempdir().expect("a directory");
+    let cache = vayu::FileCache::open(place.path()).expect("a cache");
+    #[cached(cache = cache, ttl = 60, skip(cache))]
+    fn call(cache: &vayu::FileCache, n: u8) -> u8 {
+        n
+    }
+    // A file takes the place of each subdirectory, also of those with generations.
+    for n in 0..=u8::MAX {
+        std::fs::write(place.path().join(format!("{n:02x}")), "").expect("it is writable");
+    }
+    listen();
+    for n in 0..10 {
+        call(&cache, n);
+    }
+    let (lines, path) = (lines(), place.path().display());
+    let warnings: Vec<_> = lines.iter().filter(|line| line.starts_with("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    let says = format!("WARN message=cache directory `{path}`: cannot read generation: ");
+    assert!(warnings[0].starts_with(&says), "{warnings:#?}");
+    let key = vayu::Key::from_text("n", "1");
+    let error = cache.set(&key, &1, Duration::from_secs(60)).expect_err("no place");
+    let chain = format!("{error:?}");
+    let says = format!("write entry: read generation: cache directory `{path}`: ");
+    assert!(chain.starts_with(&says), "{chain}");
+}
+
+#[test]
 fn first_eviction_from_a_directory_is_told_once() {
     let place = tempfile::tempdir().expect("a directory");
     let options = vayu::FileOptions::new().max_entries(3);

@@ -1,24 +1,15 @@
 //! Misconfigurations are logged once, so that they do not look like a cold cache.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
-use tracing::Level;
 use vayu::testing::watchdog;
 use vayu::{Key, RedisCache, RedisOptions, cached};
 
+use crate::log::{self, lines};
 use crate::server::Server;
-use crate::{HANG, recorder, sentinel, tls, until};
+use crate::{HANG, sentinel, tls, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// Returns the log lines about the cache on a port.
-fn lines(port: u16) -> Vec<String> {
-    let lines = LINES.lock().unwrap();
-    lines.iter().filter(|line| line.contains(&format!(":{port}"))).cloned().collect()
-}
 
 #[cached(cache = cache, ttl = "1h", skip(cache))]
 fn called(cache: &RedisCache, n: u64) -> u64 {
@@ -38,17 +29,9 @@ fn fifty_calls(cache: &RedisCache) {
     }
 }
 
-/// Records errors and informational events of all threads.
-fn install_log() {
-    recorder::install(
-        |metadata| [Level::ERROR, Level::INFO].contains(metadata.level()),
-        |line| LINES.lock().unwrap().push(line),
-    );
-}
-
 /// Checks the log lines of a cache that is misconfigured, until `mend` resolves the problem.
 fn check(port: u16, says: &[&str], open: impl Fn(RedisOptions) -> RedisCache, mend: impl FnOnce()) {
-    install_log();
+    log::install();
     let options = || {
         // A TLS handshake in a debug build is slow on a busy machine.
         let options = RedisOptions::new().timeout(Duration::from_secs(10));
@@ -164,7 +147,7 @@ fn untrusted_certificate_is_logged_once() {
     watchdog(HANG, || {
         let server = tls::secure("-days 30", "no");
         let options = RedisOptions::new().timeout(Duration::from_secs(10));
-        install_log();
+        log::install();
         let cache = options.connect(format!("rediss://localhost:{}/", server.port)).unwrap();
         fifty_calls(&cache);
         let lines = lines(server.port);
@@ -180,13 +163,14 @@ fn untrusted_certificate_is_logged_once() {
 #[test]
 fn unreachable_server_is_not_a_misconfiguration() {
     watchdog(HANG, || {
-        install_log();
+        log::install();
         let mut server = Server::start();
         let cache = RedisOptions::new().circuit_breaker(3, Duration::from_millis(1));
         let cache = cache.connect(server.url()).unwrap();
         fifty_calls(&cache);
         server.kill();
         fifty_calls(&cache);
-        assert_eq!(lines(server.port), [""; 0]);
+        let lines = lines(server.port);
+        assert!(!lines.iter().any(|line| line.contains("configuration")), "{lines:?}");
     });
 }

@@ -1,7 +1,6 @@
 //! Output formats: tables for people, JSON for programs.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -134,13 +133,7 @@ pub(crate) fn progress(directory: &CacheDirectory) -> Result<ProgressBar, vayu_c
 
 /// Formats an error and its causes on one line.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(text, ": {error}").expect("writing to a string cannot fail");
-        cause = error.source();
-    }
-    text
+    vayu_core::__internal::with_causes(error)
 }
 
 #[cfg(test)]

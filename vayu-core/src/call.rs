@@ -328,7 +328,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         self.engine.refresh_backoff().record_attempt(self.key, self.engine.now());
         self.engine.count_failed_refresh(self.key.prefix());
         let error =
-            Error::new(ErrorKind::Miss, "refresh a value past its ttl: the function failed");
+            Error::new(ErrorKind::Miss, "refresh failed: the function returned no value to store");
         self.engine.warn(self.key.prefix(), &error, self.options().is_quiet);
     }
 

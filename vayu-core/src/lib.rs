@@ -34,6 +34,7 @@ mod io;
 mod key;
 mod log;
 mod observer;
+mod outage;
 mod panic;
 mod per_process;
 mod record;

@@ -33,12 +33,12 @@ pub(crate) fn log_call(function: &Prefix, outcome: CallOutcome, age: Option<Dura
     }
 }
 
-/// Warnings of errors, up to one a minute for each function and kind.
+/// Warnings of errors, up to one a minute for each function, operation and kind.
 #[derive(Debug)]
-pub(crate) struct Warnings(Mutex<BoundedMap<(String, ErrorKind), Timestamp>>);
+pub(crate) struct Warnings(Mutex<BoundedMap<(String, String, ErrorKind), Timestamp>>);
 
 const INTERVAL: Duration = Duration::from_secs(60);
-/// The maximum number of functions and kinds whose last warning is tracked.
+/// The maximum number of functions, operations and kinds whose last warning is tracked.
 const MAX_TRACKED: usize = 1024;
 
 impl Default for Warnings {
@@ -48,16 +48,20 @@ impl Default for Warnings {
 }
 
 impl Warnings {
+    /// Logs an error of a call, unless the backend logs its cause.
     pub(crate) fn warn(&self, function: &str, error: &Error, now: Timestamp) {
-        if self.is_due(function, error.kind(), now) {
-            let source = std::error::Error::source(error).map(tracing::field::display);
-            tracing::warn!(target: "vayu", function, source, "{error}; the call goes on without the cache");
+        if !error.is_logged_by_backend() && self.is_due(function, error, now) {
+            let consequence = match error.kind() {
+                ErrorKind::Miss => "a stale value is served while there is one",
+                _ => "the call goes on without the cache",
+            };
+            tracing::warn!(target: "vayu", function, "{error:?}; {consequence}");
         }
     }
 
-    fn is_due(&self, function: &str, kind: ErrorKind, now: Timestamp) -> bool {
+    fn is_due(&self, function: &str, error: &Error, now: Timestamp) -> bool {
         let mut last = self.0.lock().ignore_poison();
-        let key = (function.to_owned(), kind);
+        let key = (function.to_owned(), error.to_string(), error.kind());
         let is_due = last.get(&key).is_none_or(|&last| !now.is_within(last, INTERVAL));
         if is_due {
             last.insert(key, now);
@@ -70,21 +74,27 @@ impl Warnings {
 mod tests {
     use super::*;
 
+    fn error(operation: &'static str) -> Error {
+        Error::new(ErrorKind::Backend, operation)
+    }
+
     #[test]
-    fn one_function_warns_once_a_minute_of_each_kind() {
+    fn one_function_warns_once_a_minute_of_each_operation_and_kind() {
         let warnings = Warnings::default();
         let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
-        assert!(warnings.is_due("f", ErrorKind::Backend, at(0)));
-        assert!(!warnings.is_due("f", ErrorKind::Backend, at(59)));
-        assert!(warnings.is_due("f", ErrorKind::Encode, at(59)));
-        assert!(warnings.is_due("g", ErrorKind::Backend, at(59)));
-        assert!(warnings.is_due("f", ErrorKind::Backend, at(60)));
+        let encode = Error::new(ErrorKind::Encode, "write");
+        assert!(warnings.is_due("f", &error("read"), at(0)));
+        assert!(!warnings.is_due("f", &error("read"), at(59)));
+        assert!(warnings.is_due("f", &error("write"), at(59)));
+        assert!(warnings.is_due("f", &encode, at(59)));
+        assert!(warnings.is_due("g", &error("read"), at(59)));
+        assert!(warnings.is_due("f", &error("read"), at(60)));
     }
 
     #[test]
     fn clock_that_was_set_back_does_not_silence_warnings() {
         let warnings = Warnings::default();
-        assert!(warnings.is_due("f", ErrorKind::Backend, Timestamp::from_micros(1_000_000_000)));
-        assert!(warnings.is_due("f", ErrorKind::Backend, Timestamp::from_micros(0)));
+        assert!(warnings.is_due("f", &error("read"), Timestamp::from_micros(1_000_000_000)));
+        assert!(warnings.is_due("f", &error("read"), Timestamp::from_micros(0)));
     }
 }

@@ -31,6 +31,7 @@ mod header;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -48,7 +49,7 @@ const LONGEST_KEY: usize = 64 * 1024;
 const CHECKSUM: Range<usize> = 64..80;
 
 /// The reason why bytes are not a valid entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
     /// The input is shorter than a header.
@@ -72,6 +73,13 @@ pub enum ParseError {
     /// The key or the value is corrupt.
     #[error("wrong checksum")]
     ChecksumMismatch,
+}
+
+/// Writes the message, which `unwrap` and `expect` show.
+impl fmt::Debug for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A key as it is stored in an entry.

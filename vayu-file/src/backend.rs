@@ -50,7 +50,9 @@ pub struct FileBackend {
 impl FileBackend {
     pub(crate) fn open(path: &Path, options: &FileOptions) -> Result<Self> {
         let backend = Self::open_dir(directory::open(path, options.access)?, options)?;
-        Ok(Self { path: Some(path.into()), ..backend })
+        let path: Arc<Path> = path.into();
+        backend.store.outages.set_path(Arc::clone(&path));
+        Ok(Self { path: Some(path), ..backend })
     }
 
     pub(crate) fn open_dir(dir: Dir, options: &FileOptions) -> Result<Self> {

@@ -1,9 +1,9 @@
 //! Opening a directory, checking its permissions, and marking it as a cache.
 
 use std::fs::DirBuilder;
-use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt as _};
 use std::path::Path;
+use std::{fmt, io};
 
 use cap_std::fs::{Dir, MetadataExt};
 use rustix::fs::{Gid, Mode, OFlags};
@@ -16,14 +16,19 @@ use crate::options::Access;
 /// Opens a directory, and creates it if it does not exist.
 pub(crate) fn open(path: &Path, access: Access) -> Result<Dir> {
     let shown = path.display();
+    // The URL of a server that was meant for `vayu::open`. It may contain a password.
+    if path.to_string_lossy().contains("://") {
+        return Err(refused(
+            "a cache directory has a path, not a URL; open a URL with `vayu::open`",
+        ));
+    }
     let created = match access {
         Access::OwnerOnly => DirBuilder::new().recursive(true).mode(0o700).create(path),
         Access::Shared => create_shared(path),
     };
-    created
-        .map_err(|error| refused(format!("create cache directory `{shown}`")).with_source(error))?;
+    created.map_err(|error| refused_by(format!("create cache directory `{shown}`"), error))?;
     Dir::open_ambient_dir(path, cap_std::ambient_authority())
-        .map_err(|error| refused(format!("open cache directory `{shown}`")).with_source(error))
+        .map_err(|error| refused_by(format!("open cache directory `{shown}`"), error))
 }
 
 /// Creates a directory and its parents with the mode and the group of the existing parent, and what the
@@ -82,9 +87,8 @@ pub(crate) fn check(dir: &Dir, access: Access) -> Result<()> {
         check_shared(dir);
         return Ok(());
     }
-    let metadata = dir
-        .dir_metadata()
-        .map_err(|error| refused("read status of cache directory").with_source(error))?;
+    let metadata =
+        dir.dir_metadata().map_err(|error| refused_by("read status of cache directory", error))?;
     let user = rustix::process::geteuid().as_raw();
     if metadata.uid() != user && metadata.uid() != 0 {
         return Err(refused(
@@ -113,7 +117,7 @@ pub(crate) fn is_marked(root: &dyn Directory) -> io::Result<bool> {
 /// Marks a directory as a cache. Returns whether it was not marked before, so that it is known to be
 /// empty. Refuses a directory that contains other files.
 pub(crate) fn mark(root: &dyn Directory) -> Result<bool> {
-    let failed = |error| refused("mark the cache directory").with_source(error);
+    let failed = |error| refused_by("mark the cache directory", error);
     if is_marked(root).map_err(failed)? {
         return Ok(false);
     }
@@ -139,6 +143,11 @@ fn create(root: &dyn Directory, name: &str, text: &str) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Returns an error with its cause in the message.
+pub(crate) fn refused_by(operation: impl fmt::Display, error: io::Error) -> Error {
+    refused(format!("{operation}: {error}")).with_source(error)
 }
 
 fn refused(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

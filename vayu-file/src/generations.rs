@@ -10,7 +10,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use vayu_core::{Group, Invalidation, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::errno::{failed, is_full};
+use crate::errno::is_full;
 use crate::fs::{buffer, overwrite_full, read_full};
 use crate::layout::{EntryPath, shard_name};
 use crate::offload::CancelFlag;
@@ -26,9 +26,12 @@ impl Store {
     pub(crate) fn generation(&self, group: Group) -> Result<u64> {
         let path = EntryPath::of_generation(group);
         match self.open_files.with_fd_retry(|| self.read_generation(&path)) {
-            Ok(bytes) => Ok(xxh3_64(&bytes) | 1),
+            Ok(bytes) => {
+                self.outages.read_succeeded();
+                Ok(xxh3_64(&bytes) | 1)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(failed("read generation", error)),
+            Err(error) => Err(self.outages.read_failed("read generation", error)),
         }
     }
 
@@ -52,7 +55,7 @@ impl Store {
         let path = EntryPath::of_generation(group);
         let mut bytes = [0; LENGTH];
         getrandom(&mut bytes, GetRandomFlags::empty())
-            .map_err(|error| failed("write generation", error.into()))?;
+            .map_err(|error| self.outages.error("write generation", error.into()))?;
         let write = || self.replace(&path, &bytes, &CancelFlag::never(), || Ok(())).map(|_| ());
         let Err(mut error) = write() else { return Ok(()) };
         if self.overwrite_generation(&path, &bytes).is_ok() {
@@ -65,7 +68,7 @@ impl Store {
             }
         }
         let removed = write().or_else(|_| self.remove_all());
-        removed.map_err(|_| failed("write generation", error))
+        removed.map_err(|_| self.outages.error("write generation", error))
     }
 
     /// Overwrites a generation in place, which needs no space. A partial write is a new generation,

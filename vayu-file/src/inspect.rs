@@ -73,7 +73,7 @@ struct Content {
 }
 
 /// The reason why a file with the name of an entry is not a valid entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryError {
     /// The entry is corrupt, or of another version.
@@ -85,6 +85,13 @@ pub enum EntryError {
     /// The file cannot be read.
     #[error("unreadable: {0}")]
     Unreadable(io::ErrorKind),
+}
+
+/// Writes the message, which `unwrap` and `expect` show.
+impl fmt::Debug for EntryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// The number of bytes that are read to get the key of an entry; most keys are shorter.
@@ -100,14 +107,19 @@ impl CacheDirectory {
     /// [`ErrorKind::Configuration`] when the directory does not exist or is not a cache.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let shown = path.as_ref().display();
+        // The URL of a server may contain a password.
+        if path.as_ref().to_string_lossy().contains("://") {
+            let message = "a cache directory has a path, not a URL";
+            return Err(Error::new(ErrorKind::Configuration, message));
+        }
         let refused = |message: String| Error::new(ErrorKind::Configuration, message);
         let dir = Dir::open_ambient_dir(&path, cap_std::ambient_authority())
-            .map_err(|error| refused(format!("open directory `{shown}`")).with_source(error))?;
+            .map_err(|error| directory::refused_by(format!("open directory `{shown}`"), error))?;
         let root = DiskDirectory::new(dir, Access::OwnerOnly);
         match directory::is_marked(&root) {
             Ok(true) => Ok(Self { path: path.as_ref().to_owned(), root }),
             Ok(false) => Err(refused(format!("the directory `{shown}` is not a cache"))),
-            Err(error) => Err(refused(format!("read directory `{shown}`")).with_source(error)),
+            Err(error) => Err(directory::refused_by(format!("read directory `{shown}`"), error)),
         }
     }
 

@@ -37,6 +37,7 @@ mod lock;
 mod offload;
 mod open_files;
 mod options;
+mod outages;
 mod shard_usage;
 mod store;
 mod sweep;

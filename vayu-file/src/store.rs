@@ -27,13 +27,14 @@ use vayu_core::{
 
 use crate::counts::Counts;
 use crate::directory;
-use crate::errno::{failed, is_absence};
+use crate::errno::is_absence;
 use crate::fs::Directory;
 use crate::layout::{EntryPath, FileKind, SHARDS, shard_name};
 use crate::located_key::LocatedKey;
 use crate::lock::{KeyLock, try_lock};
 use crate::open_files::OpenFiles;
 use crate::options::{Durability, FileOptions};
+use crate::outages::Outages;
 use crate::shard_usage::{ShardContent, ShardUsage};
 
 /// The entries of a directory.
@@ -55,6 +56,7 @@ pub(crate) struct Store {
     corrupt_entries: AtomicU64,
     sweeps: AtomicU64,
     logged_eviction: AtomicBool,
+    pub(crate) outages: Outages,
 }
 
 impl Store {
@@ -93,6 +95,7 @@ impl Store {
             corrupt_entries: AtomicU64::new(0),
             sweeps: AtomicU64::new(0),
             logged_eviction: AtomicBool::new(false),
+            outages: Outages::new(&options.clock),
         }
     }
 
@@ -107,7 +110,7 @@ impl Store {
 
     /// Removes every entry.
     pub(crate) fn clear(&self) -> Result<()> {
-        let failed = |error| failed("clear cache directory", error);
+        let failed = |error| self.outages.error("clear cache directory", error);
         if !directory::is_marked(&*self.root).map_err(failed)? {
             return Err(Error::new(
                 ErrorKind::Configuration,
@@ -176,7 +179,7 @@ impl Store {
         let path = key.path();
         let lock = || self.shard(path).and_then(|shard| try_lock(shard, path.lock_name()));
         let locked = self.open_files.with_fd_retry(lock);
-        Ok(match locked.map_err(|error| failed("lock entry", error))? {
+        Ok(match locked.map_err(|error| self.outages.error("lock entry", error))? {
             Some(lock) => Lease::Acquired(to_guard(lock)),
             None => Lease::Held,
         })

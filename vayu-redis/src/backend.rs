@@ -56,8 +56,10 @@ pub struct RedisBackend {
 
 impl RedisBackend {
     pub(crate) fn new(server: Server, options: RedisOptions) -> Self {
-        let leases = (options.single_flight == SingleFlight::Everywhere)
-            .then(|| Leases::new(options.lease_ttl, Arc::clone(&options.breaker_clock)));
+        let leases = (options.single_flight == SingleFlight::Everywhere).then(|| {
+            let (clock, address) = (&options.breaker_clock, server.diagnostics().address());
+            Leases::new(options.lease_ttl, Arc::clone(clock), Arc::clone(address))
+        });
         Self {
             client: Client::new(server, &options),
             names: Arc::new(KeyNames::new(options.namespace)),
@@ -72,7 +74,7 @@ impl RedisBackend {
     /// Checks that the server responds.
     pub(crate) fn ping(&self) -> Result<()> {
         let reply = self.client.execute(&request::ping());
-        reply.map_err(|failure| failure.into_error("connect to the Redis server"))
+        reply.map_err(|failure| self.client.error(failure, "connect to the Redis server"))
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -93,7 +95,7 @@ impl RedisBackend {
         key: &WireKey,
         bytes: Result<Option<Bytes>, Failure>,
     ) -> Result<Option<Record<Bytes>>> {
-        let bytes = bytes.map_err(|failure| failure.into_error("read entry"))?;
+        let bytes = bytes.map_err(|failure| self.client.error(failure, "read entry"))?;
         let Some(mut bytes) = bytes else { return Ok(None) };
         match EncodedEntry::parse(&bytes) {
             Ok(entry) if entry.is_of(key) => {
@@ -128,7 +130,7 @@ impl RedisBackend {
             (Expiry::of(&record, self.clock.now()), self.names.invalidation_channel());
         let mutation = Mutation::write(&name, &bytes, expiry, channel, &message);
         let written = mutation.execute(executor).await;
-        written.map(drop).map_err(|failure| failure.into_error("write entry"))
+        written.map(drop).map_err(|failure| self.client.error(failure, "write entry"))
     }
 
     async fn delete_with<E: Executor>(&self, executor: E, key: &Key) -> Result<bool> {
@@ -136,7 +138,7 @@ impl RedisBackend {
         let (name, message) = (self.names.entry(&key), Message::key(&key));
         let mutation = Mutation::delete(&name, self.names.invalidation_channel(), &message);
         let existed = mutation.execute(executor).await;
-        existed.map_err(|failure| failure.into_error("delete entry"))
+        existed.map_err(|failure| self.client.error(failure, "delete entry"))
     }
 
     async fn acquire_lease_with<E: Executor>(&self, executor: E, key: &Key) -> Result<Lease> {
@@ -193,14 +195,15 @@ impl Backend for RedisBackend {
             scan::remove_all(connection, &pattern, &publish, deadline)
         };
         let cleared = self.client.for_each_master(&redis::cmd("SCAN"), remove);
-        cleared.map_err(|failure| failure.into_error("clear"))
+        cleared.map_err(|failure| self.client.error(failure, "clear"))
     }
 
     async fn clear_async(&self) -> Result<()> {
         let this = self.clone();
-        let runtime = runtime::handle().map_err(|failure| failure.into_error("clear"))?;
+        let runtime = runtime::handle().map_err(|failure| self.client.error(failure, "clear"))?;
+        let client = this.client.clone();
         let task = runtime.spawn_blocking(move || this.clear());
-        task.await.unwrap_or_else(|_| Err(Failure::RuntimeStopped.into_error("clear")))
+        task.await.unwrap_or_else(|_| Err(client.error(Failure::RuntimeStopped, "clear")))
     }
 
     #[inline]

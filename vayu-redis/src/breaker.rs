@@ -1,13 +1,15 @@
 //! Circuit breaker: while a server fails, requests fail at once instead of waiting for it.
 //!
 //! Closed, it counts failures in a row. At the threshold it opens for a cooldown. Then it lets one
-//! probe pass, whose outcome closes it or opens it again, for twice as long.
+//! probe pass, whose outcome closes it or opens it again, for twice as long. It keeps the failure that
+//! has opened it, as the cause of the requests that fail in the meantime.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use vayu_core::{Clock, Timestamp};
 
+use crate::error::{CircuitOpen, Failure};
 use crate::random;
 use crate::sync::lock;
 
@@ -23,8 +25,19 @@ pub(crate) struct Breaker {
 #[derive(Debug)]
 enum State {
     Closed { failures: u32 },
-    Open { until: Timestamp, cooldowns: u32 },
-    Probing { cooldowns: u32 },
+    Open { until: Timestamp, cooldowns: u32, cause: Arc<Failure> },
+    Probing { cooldowns: u32, cause: Arc<Failure> },
+}
+
+/// What a failure has changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// The number of failures in a row is below the threshold.
+    Counted { in_a_row: u32 },
+    /// The breaker has opened, or has opened again, for this long.
+    Opened { cooldown: Duration },
+    /// The breaker was open: the request was sent before.
+    Ignored,
 }
 
 /// Longest cooldown, in multiples of the first one.
@@ -45,54 +58,64 @@ impl Breaker {
         Self { threshold: threshold.max(1), cooldown, clock, state }
     }
 
-    /// Returns a permit, or `None` while the breaker is open.
-    pub(crate) fn permit(&self) -> Option<Permit<'_>> {
+    /// Returns a permit, or an error while the breaker is open.
+    pub(crate) fn permit(&self) -> Result<Permit<'_>, Failure> {
         let mut state = self.state();
-        let is_probe = match *state {
+        let is_probe = match &*state {
             State::Closed { .. } => false,
-            State::Probing { .. } => return None,
-            State::Open { until, cooldowns } => {
-                if self.clock.now().is_within_before(until, self.cooldown * MAX_COOLDOWN_FACTOR) {
-                    return None;
+            State::Probing { cause, .. } => return Err(CircuitOpen::probing(cause)),
+            State::Open { until, cooldowns, cause } => {
+                let now = self.clock.now();
+                if now.is_within_before(*until, self.cooldown * MAX_COOLDOWN_FACTOR) {
+                    return Err(CircuitOpen::during(until.saturating_since(now), cause));
                 }
-                *state = State::Probing { cooldowns };
+                *state = State::Probing { cooldowns: *cooldowns, cause: Arc::clone(cause) };
                 true
             }
         };
-        Some(Permit { breaker: self, is_probe })
+        Ok(Permit { breaker: self, is_probe })
     }
 
-    fn succeeded(&self) {
+    /// Returns whether this has ended failures: the server works.
+    fn succeeded(&self) -> bool {
         let mut state = self.state();
         match &*state {
             // The request was sent before the breaker opened.
-            State::Closed { failures: 0 } | State::Open { .. } => {}
+            State::Open { .. } => return false,
+            State::Closed { failures: 0 } => {}
             _ => *state = State::Closed { failures: 0 },
         }
+        true
     }
 
-    fn failed(&self, is_probe: bool) {
+    /// Counts a failure. Without a `cause`, a probe was cancelled.
+    fn failed(&self, is_probe: bool, cause: Option<&Failure>) -> Failed {
         let mut state = self.state();
-        let cooldowns = match &mut *state {
+        let (cooldowns, known) = match &mut *state {
             State::Closed { failures } => {
                 *failures += 1;
                 if *failures < self.threshold {
-                    return;
+                    return Failed::Counted { in_a_row: *failures };
                 }
-                0
+                (0, None)
             }
-            State::Probing { cooldowns } if is_probe => *cooldowns,
-            _ => return,
+            State::Probing { cooldowns, cause } if is_probe => {
+                (*cooldowns, Some(Arc::clone(cause)))
+            }
+            _ => return Failed::Ignored,
         };
-        *state = self.open(cooldowns);
+        let cause = cause.map(|cause| Arc::new(cause.clone())).or(known);
+        let cause = cause.unwrap_or_else(|| Arc::new(Failure::RuntimeStopped));
+        let cooldown = self.next_cooldown(cooldowns);
+        let until = self.clock.now().saturating_add(cooldown);
+        *state = State::Open { until, cooldowns: cooldowns + 1, cause };
+        Failed::Opened { cooldown }
     }
 
-    /// Returns the open state. The cooldown is jittered, so that processes do not probe
-    /// simultaneously.
-    fn open(&self, cooldowns: u32) -> State {
+    /// Returns the next cooldown. It is jittered, so that processes do not probe simultaneously.
+    fn next_cooldown(&self, cooldowns: u32) -> Duration {
         let longest = self.cooldown * (1 << cooldowns.min(MAX_COOLDOWN_FACTOR.ilog2()));
-        let cooldown = random::jittered(longest);
-        State::Open { until: self.clock.now().saturating_add(cooldown), cooldowns: cooldowns + 1 }
+        random::jittered(longest)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -127,19 +150,31 @@ impl Permit<'_> {
         DetachedPermit { is_probe }
     }
 
-    /// Returns whether the breaker has opened since this was given.
-    pub(crate) fn is_revoked(&self) -> bool {
-        !self.is_probe && !matches!(*self.breaker.state(), State::Closed { .. })
+    /// Returns an error if the breaker has opened since this was given.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match &*self.breaker.state() {
+            _ if self.is_probe => Ok(()),
+            State::Closed { .. } => Ok(()),
+            State::Open { until, cause, .. } => {
+                let left = until.saturating_since(self.breaker.clock.now());
+                Err(CircuitOpen::during(left, cause))
+            }
+            State::Probing { cause, .. } => Err(CircuitOpen::probing(cause)),
+        }
     }
 
-    pub(crate) fn succeeded(self) {
-        self.breaker.succeeded();
+    /// Reports a success. Returns whether the breaker is closed.
+    pub(crate) fn succeeded(self) -> bool {
+        let is_closed = self.breaker.succeeded();
         std::mem::forget(self);
+        is_closed
     }
 
-    pub(crate) fn failed(self) {
-        self.breaker.failed(self.is_probe);
+    /// Reports a failure.
+    pub(crate) fn failed(self, cause: &Failure) -> Failed {
+        let failed = self.breaker.failed(self.is_probe, Some(cause));
         std::mem::forget(self);
+        failed
     }
 }
 
@@ -147,13 +182,14 @@ impl Drop for Permit<'_> {
     /// Counts a cancelled probe as failed, so that another one follows.
     fn drop(&mut self) {
         if self.is_probe {
-            self.breaker.failed(true);
+            self.breaker.failed(true, None);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use vayu_core::__internal::{display_time, with_causes};
     use vayu_core::testing::ManualClock;
 
     use super::*;
@@ -166,7 +202,7 @@ mod tests {
     }
 
     fn fail(breaker: &Breaker) {
-        breaker.permit().expect("a permit").failed();
+        breaker.permit().expect("a permit").failed(&Failure::QueueFull);
     }
 
     #[test]
@@ -178,7 +214,7 @@ mod tests {
         fail(&breaker);
         fail(&breaker);
         fail(&breaker);
-        assert!(breaker.permit().is_none());
+        assert!(breaker.permit().is_err());
     }
 
     #[test]
@@ -186,12 +222,12 @@ mod tests {
         let (clock, breaker) = breaker();
         (0..3).for_each(|_| fail(&breaker));
         clock.advance(Duration::from_millis(499));
-        assert!(breaker.permit().is_none(), "no cooldown is shorter than half");
+        assert!(breaker.permit().is_err(), "no cooldown is shorter than half");
         clock.advance(Duration::from_millis(501));
         let probe = breaker.permit().expect("the cooldown is over");
-        assert!(breaker.permit().is_none(), "one probe at a time");
+        assert!(breaker.permit().is_err(), "one probe at a time");
         probe.succeeded();
-        assert!(breaker.permit().is_some() && breaker.permit().is_some());
+        assert!(breaker.permit().is_ok() && breaker.permit().is_ok());
     }
 
     #[test]
@@ -214,9 +250,9 @@ mod tests {
         (0..3).for_each(|_| fail(&breaker));
         clock.advance(COOLDOWN);
         drop(breaker.permit().expect("the cooldown is over"));
-        assert!(breaker.permit().is_none());
+        assert!(breaker.permit().is_err());
         clock.advance(2 * COOLDOWN);
-        assert!(breaker.permit().is_some());
+        assert!(breaker.permit().is_ok());
     }
 
     #[test]
@@ -225,7 +261,28 @@ mod tests {
         let early = breaker.permit().unwrap();
         (0..3).for_each(|_| fail(&breaker));
         early.succeeded();
-        assert!(breaker.permit().is_none());
+        assert!(breaker.permit().is_err());
+    }
+
+    #[test]
+    fn open_breaker_says_for_how_long_and_why() {
+        let (clock, breaker) = breaker();
+        let failure = Failure::Timeout(Duration::from_millis(250));
+        let outcome = |failure| breaker.permit().expect("a permit").failed(failure);
+        assert_eq!(outcome(&failure), Failed::Counted { in_a_row: 1 });
+        assert_eq!(outcome(&failure), Failed::Counted { in_a_row: 2 });
+        let Failed::Opened { cooldown } = outcome(&failure) else { panic!("it opens") };
+        let open = breaker.permit().expect_err("it is open");
+        assert_eq!(
+            open.to_string(),
+            format!("circuit breaker open for {}", display_time(cooldown))
+        );
+        let cause = std::error::Error::source(&open).expect("a cause").to_string();
+        assert_eq!(cause, "no reply within 250ms");
+        clock.advance(COOLDOWN);
+        let _probe = breaker.permit().expect("a probe");
+        let open = breaker.permit().expect_err("one probe at a time");
+        assert_eq!(with_causes(&open), "circuit breaker open: no reply within 250ms");
     }
 
     #[test]
@@ -233,6 +290,6 @@ mod tests {
         let (clock, breaker) = breaker();
         (0..3).for_each(|_| fail(&breaker));
         clock.set(Timestamp::from_micros(0));
-        assert!(breaker.permit().is_some());
+        assert!(breaker.permit().is_ok());
     }
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
+use vayu_core::Error;
 
 use crate::async_connection::AsyncConnection;
 use crate::breaker::{Breaker, Permit};
@@ -76,13 +77,12 @@ impl Client {
         self.with_permit(command, |permit| {
             let connect = || {
                 // Callers that were admitted together need not all try to connect.
-                if permit.is_revoked() {
-                    return Err(Failure::CircuitOpen);
-                }
+                permit.check()?;
                 self.0.server.connect(deadline)
             };
             let send = |connection: &mut dyn SyncConnection| connection.send(command, deadline);
-            self.0.pool.with_connection(deadline, connect, send)
+            let reply = self.0.pool.with_connection(deadline, connect, send);
+            reply.map_err(|failure| failure.within(self.0.timeout))
         })
     }
 
@@ -92,7 +92,7 @@ impl Client {
         command: &Cmd,
         attempt: impl FnOnce(&Permit<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let permit = self.0.breaker.permit().ok_or(Failure::CircuitOpen)?;
+        let permit = self.0.breaker.permit()?;
         let result = attempt(&permit);
         self.record_outcome(permit, command, result.as_ref().err());
         result
@@ -100,22 +100,27 @@ impl Client {
 
     /// Records the outcome of an attempt in the circuit breaker and, if need be, in the log.
     fn record_outcome(&self, permit: Permit<'_>, command: &Cmd, failure: Option<&Failure>) {
-        self.0.server.diagnostics().record(&Operation::Command(command), failure);
+        let diagnostics = self.0.server.diagnostics();
+        diagnostics.record(&Operation::Command(command), failure);
         match failure {
             // Nothing was sent.
-            Some(Failure::CircuitOpen) => drop(permit),
+            Some(Failure::CircuitOpen(_)) => drop(permit),
             Some(failure) if failure.scope() == Scope::Server => {
-                permit.failed();
+                diagnostics.record_failure(failure, &permit.failed(failure));
                 // The others have probably failed with it.
                 self.0.pool.close_idle();
             }
-            _ => permit.succeeded(),
+            _ => {
+                if permit.succeeded() {
+                    diagnostics.record_success();
+                }
+            }
         }
     }
 
     async fn send_async(&self, command: &Cmd) -> Result<Value, Failure> {
         let deadline = self.deadline();
-        let permit = self.0.breaker.permit().ok_or(Failure::CircuitOpen)?;
+        let permit = self.0.breaker.permit()?;
         if permit.is_probe() {
             // All callers depend on the outcome of a probe, so it does not end with its caller.
             let (client, command, permit) = (self.clone(), command.clone(), permit.detach());
@@ -176,6 +181,11 @@ impl Client {
 
     pub(crate) fn server(&self) -> &Arc<Server> {
         &self.0.server
+    }
+
+    /// Returns the error of an operation that has failed.
+    pub(crate) fn error(&self, failure: Failure, operation: &'static str) -> Error {
+        failure.into_error(operation, self.0.server.diagnostics().address())
     }
 
     /// Returns the time limit of an operation.

@@ -23,6 +23,9 @@ impl RedisOptions {
     /// the paths of PEM files: `tls_cert_file` and `tls_key_file` of the client certificate,
     /// `tls_ca_cert_file` of the root certificates. In these five, `%26` is an `&` and `%25` a `%`.
     ///
+    /// In a password `/`, `?`, `#` and `@` are written `%2F`, `%3F`, `%23` and `%40`. Errors contain
+    /// no part of a URL.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Configuration`](vayu_core::ErrorKind::Configuration) for an invalid URL or

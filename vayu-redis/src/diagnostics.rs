@@ -1,4 +1,4 @@
-//! Logging of misconfigurations: once when one is detected, and once when it is resolved.
+//! Logging of misconfigurations and outages: once when one is detected, and once when it is over.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,22 +6,30 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{Arg, Cmd};
+use vayu_core::__internal::{Outage, display_time, with_causes};
 use vayu_core::{Clock, Timestamp};
 
+use crate::breaker::Failed;
 use crate::error::Failure;
 use crate::error_reply::Misconfiguration;
 use crate::options::RedisOptions;
 use crate::sync::lock;
 
-/// The configuration problem of one cache, if there is one.
+/// The configuration problem and the outage of one cache, if there is one.
 ///
-/// One problem is recorded at a time: the first one, or that of connecting. It ends when the
+/// One configuration problem is recorded at a time: the first one, or that of connecting. It ends when the
 /// operation that failed succeeds. The success of another operation does not end it, as a user may
 /// have the permission to read and not the permission to publish.
 pub(crate) struct Diagnostics {
-    address: String,
+    address: Arc<str>,
     namespace: String,
     clock: Arc<dyn Clock>,
+    /// From the first failure in a row to the next success.
+    failures: Outage,
+    /// From when the circuit breaker opens to when it closes.
+    open_circuit: Outage,
+    /// From when the invalidation feed is lost to when it is restored.
+    feed: Outage,
     has_problem: AtomicBool,
     state: Mutex<State>,
 }
@@ -53,12 +61,85 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 impl Diagnostics {
     pub(crate) fn new(address: String, options: &RedisOptions) -> Self {
         Self {
-            address,
+            address: address.into(),
             namespace: options.namespace.clone(),
             clock: Arc::clone(&options.breaker_clock),
+            failures: Outage::new(Arc::clone(&options.breaker_clock)),
+            open_circuit: Outage::new(Arc::clone(&options.breaker_clock)),
+            feed: Outage::new(Arc::clone(&options.breaker_clock)),
             has_problem: AtomicBool::new(false),
             state: Mutex::default(),
         }
+    }
+
+    /// Returns the address of the server, without credentials.
+    pub(crate) fn address(&self) -> &Arc<str> {
+        &self.address
+    }
+
+    /// Logs a failure of the server that begins an outage. A misconfiguration is logged as such.
+    #[cold]
+    pub(crate) fn record_failure(&self, failure: &Failure, consequence: &Failed) {
+        if failure.misconfiguration().is_some() {
+            return;
+        }
+        match consequence {
+            Failed::Counted { in_a_row: 1 } if self.failures.failed() => tracing::warn!(
+                target: "vayu",
+                "redis at {}: {}; the call goes on without the cache",
+                self.address,
+                with_causes(failure)
+            ),
+            Failed::Opened { cooldown } if self.open_circuit.failed() => tracing::warn!(
+                target: "vayu",
+                "redis at {}: {}; circuit breaker open for {}",
+                self.address,
+                with_causes(failure),
+                display_time(*cooldown)
+            ),
+            _ => {}
+        }
+    }
+
+    /// Logs that an outage is over. The circuit breaker is closed.
+    #[inline]
+    pub(crate) fn record_success(&self) {
+        self.failures.succeeded();
+        if let Some(time) = self.open_circuit.succeeded() {
+            self.log_recovery(time);
+        }
+    }
+
+    /// Logs that the connection of the invalidation feed was lost, or could not be established.
+    #[cold]
+    pub(crate) fn record_lost_feed(&self, failure: &Failure) {
+        if failure.misconfiguration().is_none() && self.feed.failed() {
+            tracing::warn!(
+                target: "vayu",
+                "redis at {}: not subscribed to invalidations: {}; in-memory copies may be stale \
+                 until they expire",
+                self.address,
+                with_causes(failure)
+            );
+        }
+    }
+
+    /// Logs that the connection of the invalidation feed is established after an outage.
+    pub(crate) fn record_feed(&self) {
+        if let Some(time) = self.feed.succeeded() {
+            tracing::info!(
+                target: "vayu",
+                "redis at {}: subscribed to invalidations again after {}",
+                self.address,
+                display_time(time)
+            );
+        }
+    }
+
+    #[cold]
+    fn log_recovery(&self, time: Duration) {
+        let time = display_time(time);
+        tracing::info!(target: "vayu", "redis at {} is back after {time}", self.address);
     }
 
     /// Records the outcome of an operation, and logs it if a misconfiguration began or ended.

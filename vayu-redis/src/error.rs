@@ -4,11 +4,12 @@
 mod tls;
 
 use std::borrow::Cow;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use redis::{RedisError, ServerErrorKind};
+use vayu_core::__internal::display_time;
 use vayu_core::{Error, ErrorKind};
 
 use crate::error_reply::{self, Misconfiguration, Scope};
@@ -27,8 +28,8 @@ pub(crate) enum Failure {
     Connect(Arc<Failure>),
     #[error("no reply within {0:?}")]
     Timeout(Duration),
-    #[error("circuit breaker open")]
-    CircuitOpen,
+    #[error(transparent)]
+    CircuitOpen(CircuitOpen),
     #[error("unexpected reply")]
     UnexpectedReply,
     #[error("too many pending commands")]
@@ -48,6 +49,55 @@ pub(crate) enum Failure {
     RuntimeStopped,
 }
 
+/// The circuit breaker is open.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("circuit breaker open{}", self.shown_time())]
+pub(crate) struct CircuitOpen {
+    /// The rest of the cooldown, zero while a probe is under way.
+    left: Duration,
+    /// The failure that has opened it.
+    #[source]
+    cause: Arc<Failure>,
+}
+
+impl CircuitOpen {
+    /// Returns the failure of a request during the cooldown, with the time left.
+    pub(crate) fn during(left: Duration, cause: &Arc<Failure>) -> Failure {
+        Failure::CircuitOpen(Self { left, cause: Arc::clone(cause) })
+    }
+
+    /// Returns the failure of a request while a probe is under way.
+    pub(crate) fn probing(cause: &Arc<Failure>) -> Failure {
+        Self::during(Duration::ZERO, cause)
+    }
+
+    fn shown_time(&self) -> String {
+        if self.left.is_zero() {
+            return String::new();
+        }
+        format!(" for {}", display_time(self.left))
+    }
+}
+
+/// A failure with the address of the server, without credentials.
+#[derive(Debug)]
+pub(crate) struct AtServer {
+    pub(crate) address: Arc<str>,
+    pub(crate) failure: Failure,
+}
+
+impl fmt::Display for AtServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "redis at {}: {}", self.address, self.failure)
+    }
+}
+
+impl std::error::Error for AtServer {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failure.source()
+    }
+}
+
 impl From<RedisError> for Failure {
     /// Converts an error, without the arguments that a server repeats if it does not know a
     /// command: they may contain a password or a value.
@@ -58,13 +108,17 @@ impl From<RedisError> for Failure {
             let kind = redis::ErrorKind::Server(ServerErrorKind::ResponseError);
             return Self::Redis((kind, "refused", command.to_owned()).into());
         }
+        if error.is_timeout() {
+            // Some systems say "resource temporarily unavailable".
+            return Self::Redis(io::Error::from(io::ErrorKind::TimedOut).into());
+        }
         Self::Redis(error)
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::Redis(error.into())
+        RedisError::from(error).into()
     }
 }
 
@@ -79,7 +133,7 @@ impl Failure {
     /// Converts a failure to open a connection.
     pub(crate) fn while_connecting(self) -> Self {
         match self {
-            Self::Connect(_) | Self::CircuitOpen => self,
+            Self::Connect(_) | Self::CircuitOpen(_) => self,
             failure => Self::Connect(Arc::new(failure)),
         }
     }
@@ -139,7 +193,15 @@ impl Failure {
     /// Returns whether the connection is unusable. A timeout or a full queue does not imply that.
     pub(crate) fn ends_connection(&self) -> bool {
         self.scope() == Scope::Server
-            && !matches!(self, Self::Timeout(_) | Self::QueueFull | Self::CircuitOpen)
+            && !matches!(self, Self::Timeout(_) | Self::QueueFull | Self::CircuitOpen(_))
+    }
+
+    /// Names the time limit in an error of a connection that has received no reply in time.
+    pub(crate) fn within(self, limit: Duration) -> Self {
+        match self {
+            Self::Redis(error) if error.is_timeout() => Self::Timeout(limit),
+            failure => failure,
+        }
     }
 
     /// Returns whether the timeout of an operation has passed.
@@ -152,10 +214,24 @@ impl Failure {
         }
     }
 
-    /// Returns the error of an operation.
-    pub(crate) fn into_error(self, operation: impl Into<Cow<'static, str>>) -> Error {
+    /// Returns whether [`Diagnostics`](crate::diagnostics::Diagnostics) logs the cause.
+    fn is_logged(&self) -> bool {
+        match self {
+            Self::UnexpectedReply | Self::RuntimeStopped => false,
+            failure => failure.scope() == Scope::Server || failure.misconfiguration().is_some(),
+        }
+    }
+
+    /// Returns the error of an operation on the server at an address.
+    pub(crate) fn into_error(
+        self,
+        operation: impl Into<Cow<'static, str>>,
+        address: &Arc<str>,
+    ) -> Error {
         let kind = if self.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Backend };
-        Error::new(kind, operation).with_source(self)
+        let error = Error::new(kind, operation);
+        let error = if self.is_logged() { error.logged_by_backend() } else { error };
+        error.with_source(AtServer { address: Arc::clone(address), failure: self })
     }
 }
 

@@ -48,7 +48,7 @@ impl RedisBackend {
             };
             parse(group, &found)
         };
-        read.await.map_err(|failure| failure.into_error("read generation"))
+        read.await.map_err(|failure| self.client().error(failure, "read generation"))
     }
 
     async fn bump_generation<E: Executor>(&self, executor: E, group: Group) -> Result<()> {
@@ -58,7 +58,7 @@ impl RedisBackend {
             let mutation = Mutation::replace(&name, &bytes, channel, &Message::GENERATIONS);
             mutation.execute(executor).await
         };
-        bump.await.map(drop).map_err(|failure| failure.into_error("write generation"))
+        bump.await.map(drop).map_err(|failure| self.client().error(failure, "write generation"))
     }
 }
 

@@ -29,6 +29,8 @@ type Token = [u8; 16];
 pub(crate) struct Leases {
     ttl: Duration,
     clock: Arc<dyn Clock>,
+    /// The address of the server, for errors.
+    address: Arc<str>,
     /// Cleared when the server has refused a script.
     runs_scripts: AtomicBool,
     release_support: Mutex<ReleaseSupport>,
@@ -60,9 +62,9 @@ enum Admission {
 const MAX_DROP_WAIT: Duration = Duration::from_millis(250);
 
 impl Leases {
-    pub(crate) fn new(ttl: Duration, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn new(ttl: Duration, clock: Arc<dyn Clock>, address: Arc<str>) -> Arc<Self> {
         let (runs_scripts, release_support) = (AtomicBool::new(true), Mutex::default());
-        Arc::new(Self { ttl, clock, runs_scripts, release_support })
+        Arc::new(Self { ttl, clock, address, runs_scripts, release_support })
     }
 
     /// Acquires a lease unless it is held.
@@ -90,13 +92,13 @@ impl Leases {
             let is_acquired = guard.lease.acquire(&executor).await;
             guard.finish_acquire(is_acquired)
         };
-        acquire.await.map_err(|failure: Failure| failure.into_error("acquire lease"))
+        acquire.await.map_err(|failure: Failure| failure.into_error("acquire lease", &self.address))
     }
 
     fn admission(&self) -> Result<Admission> {
         let mut support = self.release_support();
         if let Some(failure) = support.unreported.take() {
-            return Err(failure.into_error("release lease"));
+            return Err(failure.into_error("release lease", &self.address));
         }
         if support.is_verified {
             return Ok(Admission::Acquire);
@@ -123,9 +125,13 @@ impl Leases {
             Err(failure) if failure.is_command_error() => {
                 let was_refused = self.release_support().refused_until.is_some();
                 self.record_refusal();
-                if was_refused { Ok(false) } else { Err(failure.into_error("release lease")) }
+                if was_refused {
+                    Ok(false)
+                } else {
+                    Err(failure.into_error("release lease", &self.address))
+                }
             }
-            Err(failure) => Err(failure.into_error("acquire lease")),
+            Err(failure) => Err(failure.into_error("acquire lease", &self.address)),
         }
     }
 
@@ -285,7 +291,7 @@ impl ReleaseOnDrop {
             }
             Err(failure) => {
                 let may_be_acquired =
-                    !failure.is_command_error() && !matches!(failure, Failure::CircuitOpen);
+                    !failure.is_command_error() && !matches!(failure, Failure::CircuitOpen(_));
                 if may_be_acquired {
                     // The call has waited for a whole timeout already.
                     drop(self.release_in_background());
@@ -300,7 +306,7 @@ impl ReleaseOnDrop {
         self.stage = Stage::Released;
         result.map(drop).map_err(|failure| {
             self.lease.leases.record_failure(&failure);
-            failure.into_error("release lease")
+            failure.into_error("release lease", &self.lease.leases.address)
         })
     }
 
@@ -373,7 +379,7 @@ mod tests {
 
     #[test]
     fn lease_is_acquired_once_release_is_verified() {
-        let leases = Leases::new(TTL, Arc::new(ManualClock::new()));
+        let leases = Leases::new(TTL, Arc::new(ManualClock::new()), "host:1".into());
         assert_eq!(leases.admission().unwrap(), Admission::VerifyRelease);
         assert_eq!(
             leases.admission().unwrap(),
@@ -387,7 +393,7 @@ mod tests {
     #[test]
     fn refusal_is_reported_once_and_retried_after_the_lease_ttl() {
         let clock = ManualClock::new();
-        let leases = Leases::new(TTL, Arc::new(clock.clone()));
+        let leases = Leases::new(TTL, Arc::new(clock.clone()), "host:1".into());
         leases.record_verification(Err(refusal())).unwrap_err();
         for _ in 0..3 {
             clock.advance(TTL / 2);
@@ -405,7 +411,7 @@ mod tests {
 
     #[test]
     fn failed_release_requires_a_new_verification() {
-        let leases = Leases::new(TTL, Arc::new(ManualClock::new()));
+        let leases = Leases::new(TTL, Arc::new(ManualClock::new()), "host:1".into());
         assert!(leases.record_verification(Ok(())).unwrap());
         leases.record_failure(&Failure::RuntimeStopped);
         assert_eq!(

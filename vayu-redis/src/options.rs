@@ -56,6 +56,11 @@ pub struct RedisOptions {
 /// Upper bound of what a reply contains in addition to the entry, in bytes.
 const REPLY_OVERHEAD: u64 = 64 * 1024;
 
+/// The options in a URL, for messages.
+const OPTION_NAMES: &str = "`namespace`, `timeout`, `max_entry_bytes`, `max_connections`, `max_idle`, \
+    `single_flight`, `lease_ttl`, `connect`, `sentinel_username`, `sentinel_password`, \
+    `tls_cert_file`, `tls_key_file` and `tls_ca_cert_file`";
+
 impl RedisOptions {
     /// Default [`timeout`](Self::timeout): 250 ms.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(250);
@@ -216,8 +221,9 @@ impl RedisOptions {
         self
     }
 
-    /// Sets the option of this name to a value from a URL.
-    pub(crate) fn set(self, name: &str, value: &str) -> Result<Self> {
+    /// Sets the option of this name to a value from a URL. Messages contain an unknown name only if
+    /// `is_shown`: it may be a part of a password.
+    pub(crate) fn set(self, name: &str, value: &str, is_shown: bool) -> Result<Self> {
         let number = || {
             value.parse::<u64>().map_err(|error| {
                 misconfigured(format!(
@@ -262,10 +268,17 @@ impl RedisOptions {
             #[cfg(feature = "tls")]
             "tls_ca_cert_file" => self.root_certificates(file(name, value)?),
             "single_flight" | "connect" => {
-                return Err(misconfigured(format!("invalid value for `{name}` in a Redis URL")));
+                let values =
+                    if name == "connect" { "`eagerly`" } else { "`process` or `everywhere`" };
+                return Err(misconfigured(format!(
+                    "invalid value for `{name}` in a Redis URL: {values}"
+                )));
             }
             _ => {
-                return Err(misconfigured(format!("unknown option `{name}` in a Redis URL")));
+                let shown = if is_shown { format!(" `{name}`") } else { String::new() };
+                return Err(misconfigured(format!(
+                    "unknown option{shown} in a Redis URL; the options are {OPTION_NAMES}"
+                )));
             }
         })
     }
@@ -319,7 +332,8 @@ fn decoded(name: &str, value: &str) -> Result<String> {
 #[cfg(feature = "tls")]
 fn file(name: &str, value: &str) -> Result<Vec<u8>> {
     std::fs::read(decoded(name, value)?).map_err(|error| {
-        misconfigured(format!("cannot read the file of `{name}` in a Redis URL")).with_source(error)
+        misconfigured(format!("cannot read the file of `{name}` in a Redis URL: {error}"))
+            .with_source(error)
     })
 }
 

@@ -204,7 +204,7 @@ mod tests {
         // Failed attempts to connect do not use up the pool.
         pool.close_idle();
         for _ in 0..10 {
-            pool.with_connection(deadline, || Err(Failure::CircuitOpen), ask).unwrap_err();
+            pool.with_connection(deadline, || Err(Failure::QueueFull), ask).unwrap_err();
         }
         assert_eq!(pool.with_connection(deadline, connect, ask).unwrap(), Value::Int(2));
     }

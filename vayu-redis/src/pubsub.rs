@@ -6,6 +6,7 @@
 //! established. A connection that receives nothing is pinged, so that a dead one is detected within
 //! a bounded time.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
@@ -157,21 +158,21 @@ impl SubscriptionTask {
         while self.subscribers.has_listeners() {
             let limit = self.channel.timeout;
             let connected = timeout(limit, self.connect(attempt)).await;
+            let diagnostics = self.channel.server.diagnostics();
             match connected.unwrap_or(Err(Failure::Timeout(limit))) {
                 Ok((subscription, messages)) => {
                     backoff = MIN_BACKOFF;
                     // Earlier messages are lost.
                     self.subscribers.notify(Invalidation::All);
                     self.subscribers.is_connected.store(true, Ordering::Release);
-                    self.receive(subscription, messages).await;
+                    diagnostics.record_feed();
+                    let lost = self.receive(subscription, messages).await;
                     self.subscribers.is_connected.store(false, Ordering::Release);
+                    if let Err(failure) = lost {
+                        diagnostics.record_lost_feed(&failure);
+                    }
                 }
-                Err(failure) if attempt == 0 => tracing::warn!(
-                    target: "vayu",
-                    error = &failure as &dyn std::error::Error,
-                    "not subscribed to invalidations; in-memory copies may be stale until they expire"
-                ),
-                Err(_) => {}
+                Err(failure) => diagnostics.record_lost_feed(&failure),
             }
             attempt += 1;
             sleep(random::jittered(backoff)).await;
@@ -196,12 +197,12 @@ impl SubscriptionTask {
         Ok((subscription?, messages))
     }
 
-    /// Notifies the listeners of received messages until the connection is lost.
+    /// Notifies the listeners of received messages until there are none, or the connection is lost.
     async fn receive(
         &self,
         mut subscription: Subscription,
         mut messages: UnboundedReceiver<PushInfo>,
-    ) {
+    ) -> Result<(), Failure> {
         while self.subscribers.has_listeners() {
             match timeout(PING_INTERVAL, messages.recv()).await {
                 Ok(Some(PushInfo { kind: PushKind::Message, data })) => {
@@ -212,16 +213,17 @@ impl SubscriptionTask {
                     });
                 }
                 Ok(Some(PushInfo { kind: PushKind::Subscribe, .. })) => {}
-                Ok(Some(_) | None) => return,
+                Ok(Some(_) | None) => {
+                    return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+                }
                 Err(_) => {
-                    let ping = request::ping();
-                    let reply = subscription.send(ping.command());
-                    if !matches!(timeout(self.channel.timeout, reply).await, Ok(Ok(_))) {
-                        return;
-                    }
+                    let (ping, limit) = (request::ping(), self.channel.timeout);
+                    let reply = timeout(limit, subscription.send(ping.command())).await;
+                    reply.unwrap_or(Err(Failure::Timeout(limit)))?;
                 }
             }
         }
+        Ok(())
     }
 }
 

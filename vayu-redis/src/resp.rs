@@ -19,7 +19,7 @@ const END: &[u8] = b"\r\n";
 pub(crate) fn parse(bytes: &[u8], max_bytes: u64) -> RedisResult<Option<(Value, usize)>> {
     let Some(&kind) = bytes.first() else { return Ok(None) };
     if !matches!(kind, b'$' | b'+' | b'-' | b':') {
-        return Err(invalid("this is no reply to the command"));
+        return Err(invalid("not a reply to the command"));
     }
     let Some(end) = bytes.iter().take(LONGEST_LINE).position(|&byte| byte == b'\n') else {
         return if bytes.len() < LONGEST_LINE { Ok(None) } else { Err(invalid("line too long")) };
@@ -35,7 +35,7 @@ pub(crate) fn parse(bytes: &[u8], max_bytes: u64) -> RedisResult<Option<(Value, 
     match rest.get(..END.len()) {
         None => Ok(None),
         Some(END) => Ok(Some((Value::BulkString(value.to_vec()), line.len() + length + END.len()))),
-        Some(_) => Err(invalid("the reply does not end where it should")),
+        Some(_) => Err(invalid("missing end of a bulk string")),
     }
 }
 
@@ -49,7 +49,7 @@ fn parse_length(line: &[u8], max_bytes: u64) -> RedisResult<Option<usize>> {
             usize::try_from(length).map(Some).map_err(|_| invalid("the reply is too long"))
         }
         Some(0..) => Err(invalid("the reply is too long")),
-        _ => Err(invalid("the length of the reply is none")),
+        _ => Err(invalid("invalid bulk length")),
     }
 }
 

@@ -64,7 +64,7 @@ impl Kind {
         };
         let client = builder
             .build()
-            .map_err(|error| misconfigured("invalid URLs of a cluster").with_source(error))?;
+            .map_err(|error| misconfigured(format!("invalid URLs of a cluster: {error}")))?;
         Ok(Self::Cluster { client: Box::new(client), nodes: Arc::new(nodes) })
     }
 }

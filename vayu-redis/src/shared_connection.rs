@@ -62,9 +62,7 @@ impl SharedConnection {
         if let Some(connection) = current.as_ref().filter(|now| now.is_usable(self.max_idle)) {
             return Ok((Arc::clone(connection), connection.is_open()));
         }
-        if permit.is_revoked() {
-            return Err(Failure::CircuitOpen);
-        }
+        permit.check()?;
         let connection = PendingConnection::open(&self.server)?;
         let old = current.replace(Arc::clone(&connection));
         drop(current);

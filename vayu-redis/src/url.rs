@@ -41,8 +41,9 @@ impl fmt::Display for Deployment {
 
 /// Returns the deployment that a URL describes, with the options in its query.
 ///
-/// Errors do not contain the URL, as it may contain a password.
+/// Errors do not contain parts of the URL, as any of them may be a part of a password.
 pub(crate) fn parse(url: &str, options: RedisOptions) -> Result<(Deployment, RedisOptions)> {
+    check_escapes(url)?;
     #[cfg_attr(
         not(any(feature = "cluster", feature = "sentinel")),
         expect(unused_variables, reason = "lists of hosts are parsed")
@@ -101,9 +102,35 @@ pub(crate) fn parse_servers(
     Ok((servers, options))
 }
 
+/// Rejects a URL whose password may contain a `/`, `?` or `#`: it would be taken apart there, and a
+/// part of the password would become a host or a name, which is logged.
+fn check_escapes(url: &str) -> Result<()> {
+    if url.contains('#') {
+        return Err(misconfigured("a Redis URL has no `#`; escape it in a password as `%23`"));
+    }
+    let (_, after_scheme) = url.split_once("://").unwrap_or(("", url));
+    let end = after_scheme.find(['/', '?']).unwrap_or(after_scheme.len());
+    let (authority, rest) = after_scheme.split_at(end);
+    // The path of a Unix socket may contain an `@`.
+    let is_path = rest.starts_with('/') && authority.is_empty();
+    let path = rest.split('?').next().unwrap_or_default();
+    if !is_path && (path.contains('@') || (rest.contains('@') && !authority.contains('@'))) {
+        return Err(misconfigured(
+            "an `@` after the host of a Redis URL; escape a `/` or `?` in a password as `%2F` or \
+             `%3F`, and an `@` in an option as `%40`",
+        ));
+    }
+    Ok(())
+}
+
 /// Returns the server at a URL, with the options in its query.
 fn parse_server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo, RedisOptions)> {
+    check_escapes(url)?;
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    let is_secret = |parameter: &str| {
+        ["pass", "sentinel_password"].iter().any(|name| parameter.split('=').next() == Some(name))
+    };
+    let has_secret = query.split('&').any(is_secret);
     let mut kept = Vec::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -111,7 +138,9 @@ fn parse_server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo,
         if matches!(name, "db" | "user" | "pass") {
             kept.push(parameter);
         } else {
-            options = options.set(name, value)?;
+            // What follows an unescaped `&` in a password would be taken for a name.
+            let is_shown = !has_secret && parameter.contains('=') && is_plain(name);
+            options = options.set(name, value, is_shown)?;
         }
     }
     let address =
@@ -124,9 +153,8 @@ fn parse_server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo,
         #[cfg(feature = "tls")]
         crate::tls::provide();
     }
-    let server = address
-        .into_connection_info()
-        .map_err(|error| misconfigured("invalid URL of a Redis server").with_source(error))?;
+    let server =
+        address.as_str().into_connection_info().map_err(|_| misconfigured(problem(&address)))?;
     #[cfg(feature = "tls")]
     let server = crate::tls::with_certificates(server, &options)?;
     if server.addr().is_supported() {
@@ -134,6 +162,39 @@ fn parse_server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo,
     } else {
         Err(misconfigured("URLs of this kind need the feature `tls` (of vayu: `redis-tls`)"))
     }
+}
+
+/// Returns whether a name can be repeated in a message.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// Returns what is wrong with a URL that the `redis` crate has rejected, without any part of it.
+fn problem(url: &str) -> String {
+    let (scheme, after_scheme) = url.split_once("://").unwrap_or(("", url));
+    let end = after_scheme.find(['/', '?']).unwrap_or(after_scheme.len());
+    let (authority, rest) = after_scheme.split_at(end);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    // A port follows the last colon, unless that is in brackets.
+    let port = host.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
+    let port_is_valid = port.is_none_or(|(_, port)| port.is_empty() || port.parse::<u16>().is_ok());
+    let database = rest.split('?').next().unwrap_or_default().trim_matches('/');
+    let is_tcp = ["redis", "rediss", "valkey", "valkeys"].contains(&scheme);
+    let is_unix = scheme.ends_with("unix");
+    let what = if !is_tcp && !is_unix {
+        "the scheme must be `redis`, `rediss`, `valkey`, `valkeys` or `unix`, followed by `://`"
+    } else if is_tcp && port.map_or(host, |(host, _)| host).is_empty() {
+        "the host is missing"
+    } else if is_tcp && !port_is_valid {
+        "the port must be a number from 0 to 65535; escape special characters in a password, \
+         such as `/` as `%2F`"
+    } else if is_tcp && !database.is_empty() && database.parse::<i64>().is_err() {
+        "the database after the host must be a number, as in `redis://host/0`"
+    } else {
+        "expected `redis://user:password@host:port/database`, with special characters in the \
+         password escaped, such as `%25` for `%`"
+    };
+    format!("invalid URL of a Redis server: {what}")
 }
 
 /// Returns the address of another host, with the TLS settings of `template`.
@@ -273,5 +334,80 @@ mod tests {
             let is_about_lists = url.contains('+');
             assert!(message.contains(says) || is_about_lists, "{url}: {message}");
         }
+    }
+
+    /// A password is split at each character that has a meaning in a URL. No part of it is in an
+    /// error, and none becomes a part of the address, which is logged.
+    #[test]
+    fn no_part_of_a_password_is_in_an_error_or_in_the_address() {
+        const PARTS: [&str; 2] = ["zwiebel", "4711"];
+        let mut opened = 0;
+        for template in [
+            "redis://:PASSWORD@cache/0",
+            "redis://me:PASSWORD@cache:6379/0?timeout=2s",
+            "redis://PASSWORD@cache",
+            "rediss://me:PASSWORD@cache/0",
+            "valkey://me:PASSWORD@[::1]:6379/0",
+            "redis://me:PASSWORD@cache/notadb",
+            "redis://me:PASSWORD@cache:port",
+            "redis://me:PASSWORD@cache?colour=red",
+            "redis://me:PASSWORD@cache?timeout=soon",
+            "redis://me:PASSWORD@",
+            "redis:/me:PASSWORD@cache",
+            "me:PASSWORD@cache",
+            "redis+cluster://me:PASSWORD@a:1,b:2/",
+            "redis+sentinel://me:PASSWORD@a:1,b:2/main/0",
+            "redis+sentinel://a:1/main?sentinel_password=PASSWORD",
+            "redis+sentinel://me:x@a:1/main?sentinel_password=PASSWORD&colour=red",
+            "unix:///run/redis.sock?pass=PASSWORD",
+            "unix:///run/redis.sock?user=me&pass=PASSWORD&db=0",
+        ] {
+            for separator in "/?#&@:=%+,;[]\\ '\"!$()*|^`{}<>~._-0\u{e9}\n".chars() {
+                for (first, second) in [(0, 1), (1, 0), (0, 0), (1, 1)] {
+                    let password = format!("{}{separator}{}", PARTS[first], PARTS[second]);
+                    let url = template.replace("PASSWORD", &password);
+                    let shown = match parse(&url, RedisOptions::new()) {
+                        Err(error) => {
+                            let source = std::error::Error::source(&error);
+                            format!("{error} {error:?} {source:?}")
+                        }
+                        Ok((deployment, options)) => {
+                            opened += 1;
+                            format!("{deployment} {options:?}")
+                        }
+                    };
+                    for part in PARTS {
+                        assert!(!shown.contains(part), "{url:?}: {shown}");
+                    }
+                }
+            }
+        }
+        assert!(opened > 500, "{opened}");
+    }
+
+    #[test]
+    fn error_says_which_part_is_wrong_and_what_is_accepted() {
+        for (url, says) in [
+            ("redis://localhost/notadb", "the database after the host must be a number"),
+            ("redis://localhost:port", "the port must be a number"),
+            ("redis://localhost:99999", "the port must be a number"),
+            ("redis://:4711@", "the host is missing"),
+            ("http://localhost", "the scheme must be `redis`"),
+            ("localhost:6379", "the scheme must be `redis`"),
+            ("redis://:p?ssw0rd@cache/0", "escape a `/` or `?` in a password"),
+            ("redis://me:12/34@cache/0", "escape a `/` or `?` in a password"),
+            ("redis://me:12#34@cache/0", "escape it in a password as `%23`"),
+            ("redis+sentinel://me:12/34@cache/main", "escape a `/` or `?` in a password"),
+            ("redis://cache?colour=red", "unknown option `colour` in a Redis URL; the options are"),
+            ("redis://cache?Colour=red", "unknown option in a Redis URL; the options are"),
+            ("redis://cache?single_flight=no", "`single_flight` in a Redis URL: `process` or"),
+        ] {
+            let error = parse(url, RedisOptions::new()).err().expect(url);
+            assert!(error.to_string().contains(says), "{url}: {error}");
+        }
+        let (socket, _) = one("unix:///run/me@host/redis.sock");
+        assert!(socket.addr().to_string().contains("me@host"));
+        let (server, _) = one("redis://me:p%3Fss%40@host");
+        assert_eq!(server.redis_settings().password(), Some("p?ss@"));
     }
 }

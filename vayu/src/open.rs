@@ -96,7 +96,7 @@ fn memory(url: &str) -> Result<AnyBackend> {
         return Err(wrong("`memory:` takes no path, only options after `?`"));
     }
     let options = memory_options(&mut query, "max_entries")?;
-    query.finish("memory")?;
+    query.finish("memory", "`max_entries`")?;
     Ok(Arc::new(MemoryBackend::<TieredValue>::with_options(options)))
 }
 
@@ -201,7 +201,11 @@ fn file(mut query: Query<'_>) -> Result<vayu_file::FileBackend> {
     if query.word("shared", &["allowed"])?.is_some() {
         options = options.allow_shared();
     }
-    query.finish("file")?;
+    query.finish(
+        "file",
+        "`max_bytes`, `max_entries`, `max_entry_bytes`, `open_files`, `durability`, `single_flight` \
+         and `shared`; in front of it, `memory_max_entries` and `near_ttl`",
+    )?;
     Ok(options.open(path)?.backend().clone())
 }
 

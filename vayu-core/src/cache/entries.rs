@@ -52,7 +52,8 @@ impl<B: Backend, S> Cache<B, S> {
             return Ok(None);
         }
         self.check_before::<T>(key)?;
-        let stamp = self.engine.stamp::<M>(key.prefix(), key.tags()).await?;
+        let stamp = self.engine.stamp::<M>(key.prefix(), key.tags()).await;
+        let stamp = stamp.map_err(|error| error.in_operation("read entry"))?;
         let record = self.engine.read_or_offline::<M>(key).await?;
         self.decode_record(key, stamp, record)
     }
@@ -92,7 +93,8 @@ impl<B: Backend, S> Cache<B, S> {
             return Ok(());
         }
         let is_certain = self.check::<T>(key)?;
-        let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await?;
+        let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await;
+        let stamp = stamp.map_err(|error| error.in_operation("write entry"))?;
         let record = self.encode_record(key, value, stamp, ttl)?;
         if !is_certain && let Ok(Some(old)) = engine.read::<M>(key).await {
             self.check_replaced::<T>(key, old)?;

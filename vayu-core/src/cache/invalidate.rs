@@ -1,7 +1,7 @@
 //! Invalidation of groups of entries.
 
 use std::any::type_name;
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 
 use crate::backend::Backend;
 use crate::cache::{Cache, Engine};
@@ -30,7 +30,8 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend. The entries may then still be served.
     pub fn invalidate_tag(&self, tag: impl Display) -> Result<()> {
-        run_blocking(self.engine.bump::<Blocking>(Group::tag(tag)))
+        let subject = || named("tag", &tag);
+        run_blocking(self.engine.invalidate::<Blocking>(Group::tag(&tag), subject))
     }
 
     /// [`invalidate_tag`](Self::invalidate_tag) for async callers.
@@ -39,8 +40,10 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of [`invalidate_tag`](Self::invalidate_tag).
     pub async fn invalidate_tag_async(&self, tag: impl Display) -> Result<()> {
-        let tag = Group::tag(tag);
-        self.engine.bump::<Awaiting>(tag).await
+        let (group, subject) = (Group::tag(&tag), named("tag", &tag));
+        // The future need not hold a tag that is not `Send`.
+        drop(tag);
+        self.engine.invalidate::<Awaiting>(group, || subject).await
     }
 
     /// Invalidates all entries of a function; if it is generic, of this instance of it:
@@ -54,7 +57,9 @@ impl<B: Backend, S> Cache<B, S> {
     /// [`ErrorKind::Configuration`] for a closure or a pointer, which are not functions by name;
     /// those of the backend.
     pub fn invalidate_function<F>(&self, function: &F) -> Result<()> {
-        run_blocking(self.engine.bump::<Blocking>(Group::of_prefix(prefix_of(function)?.as_str())))
+        let prefix = prefix_of(function)?;
+        let subject = || named("function", &prefix.as_str());
+        run_blocking(self.engine.invalidate::<Blocking>(Group::of_prefix(prefix.as_str()), subject))
     }
 
     /// [`invalidate_function`](Self::invalidate_function) for async callers.
@@ -63,8 +68,9 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of [`invalidate_function`](Self::invalidate_function).
     pub async fn invalidate_function_async<F>(&self, function: &F) -> Result<()> {
-        let function = Group::of_prefix(prefix_of(function)?.as_str());
-        self.engine.bump::<Awaiting>(function).await
+        let prefix = prefix_of(function)?;
+        let subject = || named("function", &prefix.as_str());
+        self.engine.invalidate::<Awaiting>(Group::of_prefix(prefix.as_str()), subject).await
     }
 
     /// Invalidates all entries under a prefix: those of functions under `#[cached(prefix = ..)]`,
@@ -74,7 +80,9 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub fn invalidate_prefix(&self, prefix: impl Into<Prefix>) -> Result<()> {
-        run_blocking(self.engine.bump::<Blocking>(Group::of_prefix(prefix.into().as_str())))
+        let prefix = prefix.into();
+        let subject = || named("prefix", &prefix.as_str());
+        run_blocking(self.engine.invalidate::<Blocking>(Group::of_prefix(prefix.as_str()), subject))
     }
 
     /// [`invalidate_prefix`](Self::invalidate_prefix) for async callers.
@@ -83,8 +91,9 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub async fn invalidate_prefix_async(&self, prefix: impl Into<Prefix>) -> Result<()> {
-        let prefix = Group::of_prefix(prefix.into().as_str());
-        self.engine.bump::<Awaiting>(prefix).await
+        let prefix = prefix.into();
+        let subject = || named("prefix", &prefix.as_str());
+        self.engine.invalidate::<Awaiting>(Group::of_prefix(prefix.as_str()), subject).await
     }
 
     /// Invalidates all entries. [`clear`](Self::clear) also frees their space, and takes longer.
@@ -93,7 +102,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub fn invalidate_all(&self) -> Result<()> {
-        run_blocking(self.engine.bump::<Blocking>(Group::ALL))
+        run_blocking(self.engine.invalidate::<Blocking>(Group::ALL, everything))
     }
 
     /// [`invalidate_all`](Self::invalidate_all) for async callers.
@@ -102,11 +111,21 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// Those of the backend.
     pub async fn invalidate_all_async(&self) -> Result<()> {
-        self.engine.bump::<Awaiting>(Group::ALL).await
+        self.engine.invalidate::<Awaiting>(Group::ALL, everything).await
     }
 }
 
 impl<B: Backend> Engine<B> {
+    /// Invalidates a group. An error begins with `subject`.
+    async fn invalidate<M: Io>(
+        &self,
+        group: Group,
+        subject: impl FnOnce() -> String,
+    ) -> Result<()> {
+        let bumped = self.bump::<M>(group).await;
+        bumped.map_err(|error| error.in_operation(format!("invalidate {}", subject())))
+    }
+
     async fn bump<M: Io>(&self, group: Group) -> Result<()> {
         self.check_on()?;
         // Also if the future is dropped before the backend has responded.
@@ -138,6 +157,23 @@ impl<B: Backend> Engine<B> {
         self.shared.generations.bump(group);
         Ok(())
     }
+}
+
+/// The length of the longest name in a message, in characters.
+const MAX_NAME: usize = 80;
+
+/// Formats the name of a group for a message.
+fn named(kind: &str, name: &impl Display) -> String {
+    let mut text = String::new();
+    // If `Display` fails, the part that it has written is the name.
+    let _ = write!(text, "{name}");
+    let shown: String = text.escape_debug().take(MAX_NAME).collect();
+    let end = if shown.len() < text.len() { ".." } else { "" };
+    format!("{kind} `{shown}{end}`")
+}
+
+fn everything() -> String {
+    "all entries".to_owned()
 }
 
 /// Returns the prefix of the entries of a function.

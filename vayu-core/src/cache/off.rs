@@ -1,7 +1,5 @@
 //! Caches that are off: those that could not be opened, and those disabled by choice.
 
-use std::error::Error as _;
-use std::iter;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -41,8 +39,7 @@ impl<B: OffBackend, S: Default> Cache<B, S> {
     pub fn off(why: Error) -> Self {
         tracing::warn!(
             target: "vayu",
-            error = &why as &dyn std::error::Error,
-            "a cache could not be opened and is off: calls run their functions"
+            "a cache could not be opened and is off, calls run their function: {why:?}"
         );
         let mut inner = Inner::new(B::off());
         inner.counters.error(why.kind());
@@ -69,18 +66,15 @@ where
 impl<B: Backend> Engine<B> {
     /// Returns the error for which the cache is off, and its causes.
     pub(super) fn why_off(&self) -> Option<String> {
-        let why = self.shared.why_off.as_ref()?;
-        let causes = iter::successors(why.source(), |&cause| cause.source());
-        Some(causes.fold(why.to_string(), |text, cause| format!("{text}: {cause}")))
+        self.shared.why_off.as_ref().map(|why| format!("{why:?}"))
     }
 
     /// Returns an error if the cache is off, since stored entries cannot be changed.
     pub(super) fn check_on(&self) -> Result<()> {
         let Some(why) = &self.shared.why_off else { return Ok(()) };
-        let text = self.why_off().unwrap_or_default();
         Err(Error::new(
             why.kind(),
-            format!("the cache is off, since it could not be opened: {text}"),
+            format!("the cache is off, since it could not be opened: {why:?}"),
         ))
     }
 }

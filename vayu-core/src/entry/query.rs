@@ -106,6 +106,7 @@ async fn read<M: Io, B: Backend>(
     if engine.is_paused() {
         return Ok(None);
     }
-    let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await?;
+    let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await;
+    let stamp = stamp.map_err(|error| error.in_operation("read entry"))?;
     Ok(engine.read_or_offline::<M>(key).await?.map(|record| (stamp, record)))
 }

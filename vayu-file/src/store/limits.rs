@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vayu_core::{Result, Usage};
 
 use super::Store;
-use crate::errno::{failed, is_absence};
+use crate::errno::is_absence;
 use crate::layout::SHARDS;
 use crate::offload::{CancelFlag, cancelled};
 use crate::shard_usage::{BLOCK, Excess};
@@ -36,7 +36,7 @@ impl Store {
             if let Some(Err(error)) = self.sweep(shard, None, usize::MAX)
                 && !is_absence(&error)
             {
-                result = result.and(Err(failed("sweep cache directory", error)));
+                result = result.and(Err(self.outages.error("sweep cache directory", error)));
             }
         }
         result.map(|()| self.usage())

@@ -11,7 +11,7 @@ use vayu_core::wire::{EncodedEntry, Header};
 use vayu_core::{Key, Record, Result};
 
 use super::Store;
-use crate::errno::{failed, is_absence};
+use crate::errno::is_absence;
 use crate::fs::{File, FileType, buffer, read_full, read_some};
 use crate::located_key::LocatedKey;
 use crate::open_files::MAX_OPEN_LENGTH;
@@ -31,11 +31,13 @@ impl Store {
         if let Some(record) = self.read_open_file(&key) {
             return Ok(Some(record));
         }
-        match self.open_files.with_fd_retry(|| self.read_entry(&key)) {
-            Ok(found) => Ok(found),
-            Err(error) if is_absence(&error) => Ok(None),
-            Err(error) => Err(failed("read entry", error)),
-        }
+        let found = match self.open_files.with_fd_retry(|| self.read_entry(&key)) {
+            Ok(found) => found,
+            Err(error) if is_absence(&error) => None,
+            Err(error) => return Err(self.outages.read_failed("read entry", error)),
+        };
+        self.outages.read_succeeded();
+        Ok(found)
     }
 
     /// Reads an entry whose file is kept open, if its name still refers to that file. A file that

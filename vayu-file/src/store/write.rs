@@ -8,7 +8,7 @@ use vayu_core::wire;
 use vayu_core::{Error, ErrorKind, Key, Record, Result};
 
 use super::{Store, invalidation_of};
-use crate::errno::{failed, is_absence};
+use crate::errno::is_absence;
 use crate::fs::{Directory, FileType, write_full};
 use crate::layout::{EntryPath, shard_name, temporary_name};
 use crate::located_key::LocatedKey;
@@ -40,12 +40,14 @@ impl Store {
         let invalidation = invalidation_of(&key);
         let publish = || self.publish(invalidation).map_err(io::Error::other);
         let replaced = self.replace(path, &bytes, cancel, publish);
+        let replaced = replaced.map_err(|error| self.outages.write_failed(error));
         self.open_files.close(key.wire());
         if !matches!(replaced, Ok(Some(_))) {
             // A write that failed or was cancelled may have replaced the entry, too.
             self.publish(invalidation)?;
         }
-        let replaced = replaced.map_err(|error| failed("write entry", error))?;
+        let replaced = replaced?;
+        self.outages.write_succeeded();
         let Some(Replaced { old_length }) = replaced else { return Err(cancelled()) };
         self.update_usage(path.shard(), |content| {
             if let Some(length) = old_length {
@@ -119,7 +121,7 @@ impl Store {
                 true
             }
             Err(error) if is_absence(&error) => false,
-            Err(error) => return Err(failed("delete entry", error)),
+            Err(error) => return Err(self.outages.error("delete entry", error)),
         };
         self.publish(invalidation)?;
         Ok(existed)

@@ -79,10 +79,17 @@ impl<'a> Query<'a> {
     }
 
     /// Returns an error if an option is left: it is unknown.
-    pub(super) fn finish(self, scheme: &str) -> Result<()> {
+    pub(super) fn finish(self, scheme: &str, names: &str) -> Result<()> {
         match self.left.first() {
             None => Ok(()),
-            Some((name, _)) => Err(wrong(format!("unknown option `{name}` in a {scheme} URL"))),
+            Some((name, _)) => {
+                // It may be a part of a password in a URL of another kind.
+                let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                let shown = if is_plain { format!(" `{name}`") } else { String::new() };
+                Err(wrong(format!(
+                    "unknown option{shown} in a {scheme} URL; the options are {names}"
+                )))
+            }
         }
     }
 
