@@ -1,0 +1,57 @@
+# Shortcuts for the scripts in `.ci`, which CI runs too.
+
+# List the recipes
+default:
+    @just --list
+
+# Run the first example
+quickstart:
+    cargo run --release --example quickstart
+
+# Run all tests; arguments are those of `cargo test`
+test *arguments:
+    .ci/test {{arguments}}
+
+# Run everything that must pass before a change is merged
+all:
+    .ci/run
+
+# Check the format, and run clippy
+lint:
+    .ci/lint
+
+# Build the documentation
+docs:
+    .ci/docs
+
+# Check each feature alone
+features:
+    .ci/features
+
+# Check what is in the packages; `just package build` builds programs from them
+package *arguments:
+    .ci/package {{arguments}}
+
+# Run the model checkers
+models:
+    .ci/models
+
+# Check the limits of instructions and stack
+instructions:
+    .ci/instructions
+
+# Check with the oldest supported Rust version
+msrv:
+    .ci/msrv
+
+# Check licenses and advisories of dependencies; needs cargo-deny
+deny:
+    .ci/deny
+
+# Run the tests of vayu-core under miri; needs a nightly toolchain
+miri:
+    .ci/miri
+
+# Compare with other crates, in about four minutes; needs redis-server
+bench *parts:
+    cargo run --release -p vayu-bench -- {{parts}}
