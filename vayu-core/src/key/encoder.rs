@@ -179,13 +179,10 @@ impl<'a> Encoder<'a> {
     /// Returns an encoder that writes a part to another buffer.
     fn sub_encoder<'b>(&'b mut self, out: &'b mut KeyBytes) -> Encoder<'b> {
         Encoder {
-            out,
-            order: self.order.reborrow(),
             depth: self.depth,
             is_readable: self.is_readable,
             has_queried_form: self.has_queried_form.clone(),
-            is_element: false,
-            run: Run::default(),
+            ..Encoder::with_order(out, self.order.reborrow())
         }
     }
 
@@ -251,6 +248,16 @@ impl ser::Error for EncodeError {
     }
 }
 
+macro_rules! encode_primitives {
+    ($($method:ident: $type:ty),* $(,)?) => {$(
+        #[inline]
+        fn $method(self, value: $type) -> Result<(), EncodeError> {
+            self.primitive(value);
+            Ok(())
+        }
+    )*};
+}
+
 impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
     type Ok = ();
     type Error = EncodeError;
@@ -267,88 +274,10 @@ impl<'e, 'a> ser::Serializer for &'e mut Encoder<'a> {
         self.is_readable
     }
 
-    #[inline]
-    fn serialize_bool(self, v: bool) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_i8(self, v: i8) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_i16(self, v: i16) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_i32(self, v: i32) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_i64(self, v: i64) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_i128(self, v: i128) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_u8(self, v: u8) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_u16(self, v: u16) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_u32(self, v: u32) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_u64(self, v: u64) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_u128(self, v: u128) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_f32(self, v: f32) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_f64(self, v: f64) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_char(self, v: char) -> Result<(), EncodeError> {
-        self.primitive(v);
-        Ok(())
+    encode_primitives! {
+        serialize_bool: bool, serialize_char: char, serialize_f32: f32, serialize_f64: f64,
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128,
     }
 
     fn serialize_str(self, v: &str) -> Result<(), EncodeError> {

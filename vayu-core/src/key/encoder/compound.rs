@@ -153,82 +153,33 @@ impl ser::SerializeMap for Map<'_, '_> {
     }
 }
 
-impl ser::SerializeTuple for &mut Encoder<'_> {
-    type Ok = ();
-    type Error = EncodeError;
+macro_rules! encode_parts {
+    ($($trait:ident::$method:ident($($name:ident: $type:ty)?);)*) => {$(
+        impl ser::$trait for &mut Encoder<'_> {
+            type Ok = ();
+            type Error = EncodeError;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        self.nested(value)
-    }
+            fn $method<T: Serialize + ?Sized>(
+                &mut self,
+                $($name: $type,)?
+                value: &T,
+            ) -> Result<(), EncodeError> {
+                $(self.tag_with_name(FIELD, $name);)?
+                self.nested(value)
+            }
 
-    fn end(self) -> Result<(), EncodeError> {
-        self.tag(END);
-        Ok(())
-    }
+            fn end(self) -> Result<(), EncodeError> {
+                self.tag(END);
+                Ok(())
+            }
+        }
+    )*};
 }
 
-impl ser::SerializeTupleStruct for &mut Encoder<'_> {
-    type Ok = ();
-    type Error = EncodeError;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        self.nested(value)
-    }
-
-    fn end(self) -> Result<(), EncodeError> {
-        self.tag(END);
-        Ok(())
-    }
-}
-
-impl ser::SerializeTupleVariant for &mut Encoder<'_> {
-    type Ok = ();
-    type Error = EncodeError;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        self.nested(value)
-    }
-
-    fn end(self) -> Result<(), EncodeError> {
-        self.tag(END);
-        Ok(())
-    }
-}
-
-impl ser::SerializeStruct for &mut Encoder<'_> {
-    type Ok = ();
-    type Error = EncodeError;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), EncodeError> {
-        self.tag_with_name(FIELD, name);
-        self.nested(value)
-    }
-
-    fn end(self) -> Result<(), EncodeError> {
-        self.tag(END);
-        Ok(())
-    }
-}
-
-impl ser::SerializeStructVariant for &mut Encoder<'_> {
-    type Ok = ();
-    type Error = EncodeError;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), EncodeError> {
-        self.tag_with_name(FIELD, name);
-        self.nested(value)
-    }
-
-    fn end(self) -> Result<(), EncodeError> {
-        self.tag(END);
-        Ok(())
-    }
+encode_parts! {
+    SerializeTuple::serialize_element();
+    SerializeTupleStruct::serialize_field();
+    SerializeTupleVariant::serialize_field();
+    SerializeStruct::serialize_field(name: &'static str);
+    SerializeStructVariant::serialize_field(name: &'static str);
 }
