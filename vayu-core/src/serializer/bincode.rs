@@ -9,8 +9,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::bounded::Bounds;
-use crate::serializer::exact::encode_checked;
-use crate::serializer::{Serializer, SerializerId};
+use crate::serializer::exact::checked_serializer;
 
 /// Bincode 2 in its standard configuration, for values of up to 16 MiB.
 ///
@@ -25,21 +24,7 @@ const LIMIT: usize = 16 << 20;
 const CONFIGURATION: Configuration<LittleEndian, Varint, Limit<LIMIT>> =
     bincode::config::standard().with_limit::<LIMIT>();
 
-impl<T: Serialize + DeserializeOwned> Serializer<T> for Bincode {
-    type Stored = Bytes;
-
-    fn id(&self) -> SerializerId {
-        SerializerId::BINCODE
-    }
-
-    fn serialize(&self, value: &T) -> Result<Bytes> {
-        encode_checked(value, encode, |bytes| decode(bytes))
-    }
-
-    fn deserialize(&self, stored: &Bytes) -> Result<T> {
-        decode(stored)
-    }
-}
+checked_serializer!(Bincode, BINCODE);
 
 fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
     let bytes = bincode::serde::encode_to_vec(value, CONFIGURATION)

@@ -103,3 +103,31 @@ fn canonical<T: Serialize>(value: &T, order: OrderMode<'_>) -> Result<KeyBytes> 
     })?;
     Ok(out)
 }
+
+/// Implements [`Serializer`](crate::Serializer) for a format by its functions `encode` and `decode`, with a
+/// round-trip check.
+#[cfg(any(feature = "json", feature = "postcard", feature = "bincode"))]
+macro_rules! checked_serializer {
+    ($format:ident, $id:ident) => {
+        impl<T> crate::Serializer<T> for $format
+        where
+            T: serde::Serialize + serde::de::DeserializeOwned,
+        {
+            type Stored = bytes::Bytes;
+
+            fn id(&self) -> crate::SerializerId {
+                crate::SerializerId::$id
+            }
+
+            fn serialize(&self, value: &T) -> crate::Result<bytes::Bytes> {
+                crate::encode_checked(value, encode, |bytes| decode(bytes))
+            }
+
+            fn deserialize(&self, stored: &bytes::Bytes) -> crate::Result<T> {
+                decode(stored)
+            }
+        }
+    };
+}
+#[cfg(any(feature = "json", feature = "postcard", feature = "bincode"))]
+pub(super) use checked_serializer;

@@ -7,8 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::serializer::exact::encode_checked;
-use crate::serializer::{Serializer, SerializerId};
+use crate::serializer::exact::checked_serializer;
 
 /// JSON, for any serde value that JSON can represent exactly.
 ///
@@ -19,21 +18,7 @@ use crate::serializer::{Serializer, SerializerId};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json;
 
-impl<T: Serialize + DeserializeOwned> Serializer<T> for Json {
-    type Stored = Bytes;
-
-    fn id(&self) -> SerializerId {
-        SerializerId::JSON
-    }
-
-    fn serialize(&self, value: &T) -> Result<Bytes> {
-        encode_checked(value, encode, |bytes| decode(bytes))
-    }
-
-    fn deserialize(&self, stored: &Bytes) -> Result<T> {
-        decode(stored)
-    }
-}
+checked_serializer!(Json, JSON);
 
 #[cfg(not(feature = "sonic-json"))]
 fn encode<T: Serialize>(value: &T) -> Result<Bytes> {

@@ -6,8 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::bounded::Bounds;
-use crate::serializer::exact::encode_checked;
-use crate::serializer::{Serializer, SerializerId};
+use crate::serializer::exact::checked_serializer;
 
 /// Postcard: compact, and faster than [`MessagePack`](crate::MessagePack).
 ///
@@ -18,21 +17,7 @@ use crate::serializer::{Serializer, SerializerId};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Postcard;
 
-impl<T: Serialize + DeserializeOwned> Serializer<T> for Postcard {
-    type Stored = Bytes;
-
-    fn id(&self) -> SerializerId {
-        SerializerId::POSTCARD
-    }
-
-    fn serialize(&self, value: &T) -> Result<Bytes> {
-        encode_checked(value, encode, |bytes| decode(bytes))
-    }
-
-    fn deserialize(&self, stored: &Bytes) -> Result<T> {
-        decode(stored)
-    }
-}
+checked_serializer!(Postcard, POSTCARD);
 
 fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
     let bytes = postcard::to_stdvec(value)
