@@ -23,7 +23,7 @@ use crate::key::{Key, KeyError};
 /// async callers, for sync and async functions alike. Only [`get`](Self::get) and
 /// [`refresh`](Self::refresh) are for sync functions, and [`get_async`](Self::get_async) and
 /// [`refresh_async`](Self::refresh_async) for async ones.
-#[must_use = "an entry does nothing until it is asked"]
+#[must_use = "an entry does nothing until a method is called"]
 pub struct Entry<Q, F> {
     query: Q,
     call: F,
@@ -52,7 +52,7 @@ impl<Q: Query, F> Entry<Q, F> {
     ///
     /// Those of [`key`](Self::key) and those of the backend.
     pub fn peek(&self) -> Result<Option<Q::Output>> {
-        Ok(self.look()?.map(|found| found.output))
+        Ok(self.read()?.map(|found| found.output))
     }
 
     /// [`peek`](Self::peek) for async callers.
@@ -61,8 +61,8 @@ impl<Q: Query, F> Entry<Q, F> {
     ///
     /// Those of [`peek`](Self::peek).
     pub fn peek_async(&self) -> impl Future<Output = Result<Option<Q::Output>>> {
-        let look = self.look_async();
-        async move { Ok(look.await?.map(|found| found.output)) }
+        let read = self.read_async();
+        async move { Ok(read.await?.map(|found| found.output)) }
     }
 
     /// Returns the value of [`peek`](Self::peek), or an error if there is none.
@@ -90,7 +90,7 @@ impl<Q: Query, F> Entry<Q, F> {
     ///
     /// Those of [`peek`](Self::peek).
     pub fn age(&self) -> Result<Option<Duration>> {
-        Ok(self.look()?.map(|found| found.age))
+        Ok(self.read()?.map(|found| found.age))
     }
 
     /// [`age`](Self::age) for async callers.
@@ -99,8 +99,8 @@ impl<Q: Query, F> Entry<Q, F> {
     ///
     /// Those of [`peek`](Self::peek).
     pub fn age_async(&self) -> impl Future<Output = Result<Option<Duration>>> {
-        let look = self.look_async();
-        async move { Ok(look.await?.map(|found| found.age)) }
+        let read = self.read_async();
+        async move { Ok(read.await?.map(|found| found.age)) }
     }
 
     /// Returns the remaining ttl of the value of [`peek`](Self::peek), zero if it is past its ttl.
@@ -109,7 +109,7 @@ impl<Q: Query, F> Entry<Q, F> {
     ///
     /// Those of [`peek`](Self::peek).
     pub fn ttl_left(&self) -> Result<Option<Duration>> {
-        Ok(self.look()?.map(|found| found.ttl_left))
+        Ok(self.read()?.map(|found| found.ttl_left))
     }
 
     /// [`ttl_left`](Self::ttl_left) for async callers.
@@ -118,8 +118,8 @@ impl<Q: Query, F> Entry<Q, F> {
     ///
     /// Those of [`peek`](Self::peek).
     pub fn ttl_left_async(&self) -> impl Future<Output = Result<Option<Duration>>> {
-        let look = self.look_async();
-        async move { Ok(look.await?.map(|found| found.ttl_left)) }
+        let read = self.read_async();
+        async move { Ok(read.await?.map(|found| found.ttl_left)) }
     }
 
     /// Removes the entry, and returns whether there was one. A computation in progress returns its value
@@ -142,14 +142,14 @@ impl<Q: Query, F> Entry<Q, F> {
         async move { query.remove_async(query.key().map_err(KeyError::to_error)?).await }
     }
 
-    fn look(&self) -> Result<Option<CachedOutput<Q::Output>>> {
+    fn read(&self) -> Result<Option<CachedOutput<Q::Output>>> {
         let found = self.query.read(self.key()?)?;
         Ok(found.and_then(|found| self.query.decode(found)))
     }
 
     /// Reads and decodes the entry. The future does not borrow the call: that of an async function is
     /// rarely `Sync`.
-    fn look_async(
+    fn read_async(
         &self,
     ) -> impl Future<Output = Result<Option<CachedOutput<Q::Output>>>> + use<'_, Q, F> {
         let query = &self.query;
@@ -189,11 +189,12 @@ impl<Q: Query, F: Future<Output = Q::Output>> Entry<Q, F> {
 
     /// [`refresh`](Self::refresh) for async functions.
     pub fn refresh_async(self) -> impl Future<Output = Q::Output> {
-        let mut wish = self.query.key().ok().cloned();
+        let mut request = self.query.key().ok().cloned();
         let call = self.call;
         async move {
             let mut call = pin!(call);
-            poll_fn(|context| forced_refresh::with(&mut wish, || call.as_mut().poll(context))).await
+            poll_fn(|context| forced_refresh::with(&mut request, || call.as_mut().poll(context)))
+                .await
         }
     }
 }

@@ -61,7 +61,7 @@ const MAX_WIDE: usize = 4 << 10;
 /// Smaller tables are not worth it.
 const MIN_SLOTS: usize = 16;
 
-/// An entry replaces another one only on one of this many reads in the map.
+/// A read in the map replaces another entry in the table only once in this many times.
 const PROMOTE_ONE_IN: u32 = 64;
 
 impl SeqlockCache {

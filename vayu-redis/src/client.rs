@@ -1,4 +1,9 @@
 //! The client: executes requests within a time limit, behind a circuit breaker.
+//!
+//! The breaker grants a permit for each attempt, or the request fails at once. The attempt sends the
+//! command over a connection of the pool (sync) or over the shared one (async), once more if that
+//! connection turns out to be closed, and its outcome is recorded with the permit. After a failure of
+//! the server, the first attempt is a probe, and the others fail until its outcome is known.
 
 use std::future::Future;
 use std::pin::pin;

@@ -6,9 +6,9 @@
 //! lease. After the function has run, [`complete`] stores the value, completes the flight and releases
 //! the lease.
 //!
-//! This is one text for sync and async callers, generic over [`Io`]. The future of a sync caller blocks
-//! the thread instead of suspending, so that [`run_blocking`](crate::io::run_blocking) polls it once,
-//! on the stack and without an executor.
+//! The code is written once, generic over [`Io`]. The future of a sync caller blocks the thread instead of
+//! suspending, so [`run_blocking`](crate::io::run_blocking) polls it once, on the stack and without an
+//! executor.
 //!
 //! The function runs between [`prepare`] and [`complete`], on top of neither: each level of a cached
 //! recursion has only [`Prepared`] on the stack.
@@ -69,7 +69,9 @@ pub(super) struct Leading<'a, B: Backend, F: FnOutput> {
     lead: Lead<'a, Record<B::Stored>>,
     reason: ComputeReason<F::Output>,
     call: Call<'a, B, F>,
+    /// When the call became the leader. A record that was created since is newer than its value.
     started: Timestamp,
+    /// When the function was called: after `started` if a lease was acquired in between.
     began: Timestamp,
 }
 
@@ -202,7 +204,7 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// The result of joining the flight of a key.
+/// The next step of a call after it has joined the flight of its key, and waited if it had to.
 enum Joined<'a, B: Backend, F: FnOutput> {
     /// The leader has computed this.
     Output(F::Output),

@@ -111,8 +111,7 @@ impl<const WORDS: usize> Slot<WORDS> {
     }
 }
 
-/// The right to write the words of a slot. Unless the write was completed, its drop leaves the slot
-/// empty.
+/// A write in progress. Unless it was completed, its drop leaves the slot empty.
 struct SlotWriter<'a, const WORDS: usize> {
     slot: &'a Slot<WORDS>,
     writing: u64,

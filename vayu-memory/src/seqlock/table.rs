@@ -115,8 +115,9 @@ impl<const WORDS: usize> Table<WORDS> {
     /// Returns whether a key with this hash was referenced since the last call, and clears that.
     pub(super) fn take_referenced(&self, hash: u64) -> bool {
         self.set(hash).is_some_and(|set| {
-            let on_referenced = |way| set.tags.clear_references(way);
-            set.tags.matching_ways(Tag::of(hash)).filter(|&way| on_referenced(way)).count() > 0
+            // All ways with the tag are cleared, so no shortcut.
+            let ways = set.tags.matching_ways(Tag::of(hash));
+            ways.filter(|&way| set.tags.clear_references(way)).count() > 0
         })
     }
 
