@@ -58,7 +58,7 @@ struct Counts {
 }
 
 /// The maximum number of functions that are counted separately.
-const FUNCTIONS: usize = 4096;
+const FUNCTIONS: usize = if cfg!(miri) { 16 } else { 4096 };
 
 impl PerFunctionStats {
     /// The name under which the functions past the first 4,096 are counted together.
