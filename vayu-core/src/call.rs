@@ -259,7 +259,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     }
 
     pub(crate) fn count_miss(&self) {
-        self.engine.counters().miss();
+        self.engine.counters().call(CallOutcome::Miss);
     }
 
     /// Begins a refresh of a value past its ttl, unless the last attempt was too recent. Returns whether
@@ -275,7 +275,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
 
     /// Returns a stale value to a caller that does not wait for a new one.
     pub(crate) fn serve_stale(&self, stale: StaleValue<F::Output>) -> F::Output {
-        self.engine.counters().stale();
+        self.engine.counters().call(CallOutcome::Stale);
         self.emit(CallOutcome::Stale, Some(stale.age), stale.compute_time);
         stale.output
     }
@@ -316,7 +316,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
                     ComputeReason::Forced => {}
                     _ => self.record_failed_refresh(),
                 }
-                self.engine.counters().refresh();
+                self.engine.counters().call(CallOutcome::Refresh);
                 self.emit(CallOutcome::Refresh, None, compute_time);
             }
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::striped::{Event, StripedCounters};
 use crate::backend::Usage;
 use crate::error::ErrorKind;
+use crate::observer::CallOutcome;
 
 /// Statistics of a cache since it was created.
 ///
@@ -57,42 +58,22 @@ impl Stats {
 /// The counters behind [`Stats`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    striped: StripedCounters,
-    coalesced: AtomicU64,
-    stale: AtomicU64,
-    refreshes: AtomicU64,
-    failed_refreshes: AtomicU64,
+    events: StripedCounters,
     errors: [AtomicU64; ErrorKind::ALL.len()],
 }
 
 impl Counters {
     #[inline]
-    pub(crate) fn hit(&self) {
-        self.striped.add(Event::Hit);
-    }
-
-    pub(crate) fn miss(&self) {
-        self.striped.add(Event::Miss);
-    }
-
-    pub(crate) fn coalesced(&self) {
-        self.coalesced.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn stale(&self) {
-        self.stale.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn refresh(&self) {
-        self.refreshes.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn call(&self, outcome: CallOutcome) {
+        self.events.add(Event::Call(outcome));
     }
 
     pub(crate) fn failed_refresh(&self) {
-        self.failed_refreshes.fetch_add(1, Ordering::Relaxed);
+        self.events.add(Event::FailedRefresh);
     }
 
     pub(crate) fn insert(&self) {
-        self.striped.add(Event::Insert);
+        self.events.add(Event::Insert);
     }
 
     pub(crate) fn error(&self, kind: ErrorKind) {
@@ -101,14 +82,15 @@ impl Counters {
 
     pub(crate) fn snapshot(&self, in_flight: usize, usage: Usage) -> Stats {
         let errors_by_kind = self.errors.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let calls = |outcome| self.events.sum(Event::Call(outcome));
         Stats {
-            hits: self.striped.sum(Event::Hit),
-            misses: self.striped.sum(Event::Miss),
-            coalesced: self.coalesced.load(Ordering::Relaxed),
-            stale: self.stale.load(Ordering::Relaxed),
-            refreshes: self.refreshes.load(Ordering::Relaxed),
-            failed_refreshes: self.failed_refreshes.load(Ordering::Relaxed),
-            inserts: self.striped.sum(Event::Insert),
+            hits: calls(CallOutcome::Hit),
+            misses: calls(CallOutcome::Miss),
+            coalesced: calls(CallOutcome::Coalesced),
+            stale: calls(CallOutcome::Stale),
+            refreshes: calls(CallOutcome::Refresh),
+            failed_refreshes: self.events.sum(Event::FailedRefresh),
+            inserts: self.events.sum(Event::Insert),
             errors: errors_by_kind.iter().sum(),
             in_flight,
             off: None,

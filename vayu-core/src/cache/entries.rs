@@ -244,7 +244,7 @@ impl<B: Backend, S> Cache<B, S> {
     {
         let Some(record) = record else { return self.check::<T>(key).map(|_| None) };
         let now = self.engine.now();
-        let opened = catch_panic("decode value", move || {
+        let decoded = catch_panic("decode value", move || {
             if !is_fresh(record.created(), record.expires(), now) {
                 return Ok(Ok(None));
             }
@@ -257,8 +257,8 @@ impl<B: Backend, S> Cache<B, S> {
                 Validity::Incompatible(error) => Ok(Err(error)),
             }
         });
-        match opened {
-            Ok(judged) => judged,
+        match decoded {
+            Ok(result) => result,
             Err(error) => {
                 self.engine.fault(key.prefix(), &error, false);
                 Ok(None)

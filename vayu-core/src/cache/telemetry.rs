@@ -49,7 +49,7 @@ impl<B: Backend> Engine<B> {
     /// Counts a call that does not use the cache: it is paused, or there is no key.
     #[cold]
     pub(crate) fn count_bypass(&self, function: &Prefix, error: Option<&Error>, is_quiet: bool) {
-        self.counters().miss();
+        self.counters().call(CallOutcome::Miss);
         if let Some(error) = error {
             self.fault(function, error, is_quiet);
         }

@@ -187,7 +187,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn count_hit(&self, now: Timestamp, created: Timestamp, compute_time: CompactDuration) {
-        self.engine.counters().hit();
+        self.engine.counters().call(CallOutcome::Hit);
         if self.engine.has_listeners(self.options().is_quiet) {
             self.emit_hit(now.saturating_since(created), compute_time.time());
         }
@@ -287,7 +287,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             self.serializer().deserialize(record.value()).map(Some)
         });
         let value = self.ok_or_count(decoded).flatten()?;
-        self.engine.counters().coalesced();
+        self.engine.counters().call(CallOutcome::Coalesced);
         self.emit(CallOutcome::Coalesced, None, record.compute_time());
         Some(F::output(value))
     }

@@ -19,7 +19,7 @@ struct World {
     runs: AtomicUsize,
     /// Set before the invalidation begins.
     is_invalidated: AtomicBool,
-    /// Whether the last run began before that.
+    /// `true` if the last run began before that.
     is_outdated: AtomicBool,
 }
 

@@ -98,14 +98,7 @@ impl PerFunctionStats {
 impl Observer for PerFunctionStats {
     fn on_call(&self, call: &CallEvent<'_>) {
         let counts = self.of(call.function);
-        let counters = &counts.counters;
-        match call.outcome {
-            CallOutcome::Hit => counters.hit(),
-            CallOutcome::Miss => counters.miss(),
-            CallOutcome::Coalesced => counters.coalesced(),
-            CallOutcome::Stale => counters.stale(),
-            CallOutcome::Refresh => counters.refresh(),
-        }
+        counts.counters.call(call.outcome);
         if matches!(call.outcome, CallOutcome::Hit | CallOutcome::Coalesced | CallOutcome::Stale) {
             let micros = u64::try_from(call.compute_time.as_micros()).unwrap_or(u64::MAX);
             counts.saved_micros.fetch_add(micros, Ordering::Relaxed);

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::observer::CallOutcome;
 use crate::sync::IgnorePoison;
 
 /// Counters of events, one set for each stripe.
@@ -18,12 +19,23 @@ pub(super) struct StripedCounters(Box<[Stripe; STRIPES]>);
 /// An event that is counted.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
-    Hit,
-    Miss,
+    Call(CallOutcome),
+    FailedRefresh,
     Insert,
 }
 
-const EVENTS: usize = 3;
+const EVENTS: usize = 7;
+
+impl Event {
+    #[inline]
+    const fn index(self) -> usize {
+        match self {
+            Self::Call(outcome) => outcome as usize,
+            Self::FailedRefresh => 5,
+            Self::Insert => 6,
+        }
+    }
+}
 
 const STRIPES: usize = 33;
 const SHARED: usize = STRIPES - 1;
@@ -42,7 +54,7 @@ impl StripedCounters {
     #[inline]
     pub(super) fn add(&self, event: Event) {
         let index = current_stripe();
-        let count = &self.0[index].0[event as usize];
+        let count = &self.0[index].0[event.index()];
         if index == SHARED {
             count.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -51,7 +63,7 @@ impl StripedCounters {
     }
 
     pub(super) fn sum(&self, event: Event) -> u64 {
-        self.0.iter().map(|stripe| stripe.0[event as usize].load(Ordering::Relaxed)).sum()
+        self.0.iter().map(|stripe| stripe.0[event.index()].load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -118,7 +130,7 @@ mod tests {
                     scope.spawn(|| {
                         start.wait();
                         for _ in 0..TIMES {
-                            counters.add(Event::Hit);
+                            counters.add(Event::Call(CallOutcome::Hit));
                             counters.add(Event::Insert);
                             counters.add(Event::Insert);
                         }
@@ -127,8 +139,8 @@ mod tests {
                 }
             });
         }
-        assert_eq!(counters.sum(Event::Hit), 44 * TIMES);
-        assert_eq!(counters.sum(Event::Miss), 0);
+        assert_eq!(counters.sum(Event::Call(CallOutcome::Hit)), 44 * TIMES);
+        assert_eq!(counters.sum(Event::Call(CallOutcome::Miss)), 0);
         assert_eq!(counters.sum(Event::Insert), 88 * TIMES);
     }
 }

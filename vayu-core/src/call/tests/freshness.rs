@@ -35,11 +35,11 @@ fn entry_older_than_the_ttl_of_the_caller_is_a_miss() {
 #[test]
 fn ttl_by_value_is_computed_when_the_value_is_stored_and_never_again() {
     let fixture = Fixture::new();
-    let asked = Cell::new(0);
+    let computed = Cell::new(0);
     let call = |minutes: u32| {
         let key = key("k");
         let ttl = TtlFn(|_: &usize| {
-            asked.set(asked.get() + 1);
+            computed.set(computed.get() + 1);
             MINUTE * minutes
         });
         let policy = Policy::new(&key, PlainOutput::new(), &ByReference, ttl);
@@ -47,9 +47,9 @@ fn ttl_by_value_is_computed_when_the_value_is_stored_and_never_again() {
     };
     assert_eq!(call(60), 1);
     fixture.clock.advance(2 * MINUTE);
-    assert_eq!((call(60), call(1), asked.get()), (1, 1, 1));
+    assert_eq!((call(60), call(1), computed.get()), (1, 1, 1));
     fixture.clock.advance(58 * MINUTE);
-    assert_eq!((call(1), asked.get()), (2, 2));
+    assert_eq!((call(1), computed.get()), (2, 2));
 }
 
 #[test]
