@@ -177,7 +177,7 @@ mod tests {
     use crate::sync::block_on;
     use crate::testing::watchdog;
 
-    const SHORT: Duration = Duration::from_millis(3);
+    const SHORT: Duration = Duration::from_millis(if cfg!(miri) { 100 } else { 3 });
     const LONG: Duration = Duration::from_secs(3600);
     const LIMIT: Duration = Duration::from_secs(60);
 
@@ -227,7 +227,7 @@ mod tests {
         watchdog(LIMIT, || {
             let (sender, receiver) = channel();
             let waker = |name| Waker::from(Arc::new(NotifyWaker(sender.clone(), name, false)));
-            let mut wait = TimerFuture::new(SHORT * 4);
+            let mut wait = TimerFuture::new(SHORT * 20);
             assert!(poll(&mut wait, &waker("first")).is_pending());
             assert!(poll(&mut wait, &waker("second")).is_pending());
             assert_eq!(receiver.recv(), Ok("second"));

@@ -187,7 +187,9 @@ mod tests {
     #[test]
     fn compact_key_is_its_key_and_no_other_one() {
         let texts = ["", "a", "b", "ab", "a\0", "\0"].map(str::to_owned);
-        let long = [20, 21, 22, 28, 29, 30, 47, 48, 300].map(|length| "k".repeat(length));
+        let lengths = [20, 21, 22, 28, 29, 30, 47, 48, 300];
+        let few = if cfg!(miri) { &lengths[2..6] } else { &lengths };
+        let long: Vec<_> = few.iter().map(|&length| "k".repeat(length)).collect();
         let prefixes = || {
             [
                 "p".into(),
