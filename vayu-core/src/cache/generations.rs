@@ -34,12 +34,13 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::stamp_cache::StampCache;
-use crate::backend::{Backend, Sharing};
+use crate::backend::Backend;
 use crate::bounded_map::BoundedMap;
 use crate::cache::Engine;
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::{ChangeCount, Generations, Group};
+use crate::invalidation::InvalidationFeed;
 use crate::io::{Io, Operation};
 use crate::key::{Prefix, hasher};
 use crate::panic::catch_panic;
@@ -202,12 +203,8 @@ impl<B: Backend> Engine<B> {
     /// Returns whether a group may have been invalidated.
     #[inline]
     pub(crate) fn has_generations(&self) -> bool {
-        self.may_have_bumped(&self.backend().sharing())
-    }
-
-    #[inline]
-    fn may_have_bumped(&self, sharing: &Sharing<'_, B::Stored>) -> bool {
-        self.shared.generations.local.get().is_some() || sharing.generations.is_some()
+        self.shared.generations.local.get().is_some()
+            || self.backend().sharing().generations.is_some()
     }
 
     /// Returns the stamp of a call with these tags if it is known without reading generations.
@@ -216,14 +213,30 @@ impl<B: Backend> Engine<B> {
         // Once: a hit calls it through a pointer if the backend is a `dyn Backend`.
         let sharing = self.backend().sharing();
         // If the poll fails, the stamp is unknown. `make_stamp` returns the error.
-        poll_feed(&sharing).ok()?;
-        if !self.may_have_bumped(&sharing) {
-            return Some(0);
+        poll(sharing.invalidation_feed).ok()?;
+        match sharing.generations {
+            None if self.shared.generations.local.get().is_none() => Some(0),
+            None => self.cached_stamp_of_local(prefix, tags),
+            Some(generations) => self.cached_stamp_of(generations, prefix, tags),
         }
-        self.cached_stamp(sharing.generations, prefix, tags)
     }
 
     #[inline(never)]
+    fn cached_stamp_of_local(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
+        self.cached_stamp(None, prefix, tags)
+    }
+
+    #[inline(never)]
+    fn cached_stamp_of(
+        &self,
+        generations: &dyn Generations,
+        prefix: &Prefix,
+        tags: &[Group],
+    ) -> Option<u64> {
+        self.cached_stamp(Some(generations), prefix, tags)
+    }
+
+    #[inline(always)]
     fn cached_stamp(
         &self,
         generations: Option<&dyn Generations>,
@@ -250,7 +263,7 @@ impl<B: Backend> Engine<B> {
     ) -> Result<CallStamp> {
         let (key, before) = {
             let sharing = self.backend().sharing();
-            poll_feed(&sharing)?;
+            poll(sharing.invalidation_feed)?;
             (self.stamp_key(sharing.generations, prefix, tags), self.before(sharing.generations))
         };
         let mut stamp = StampBuilder::default();
@@ -375,8 +388,8 @@ impl<B: Backend> Engine<B> {
 /// Polls the backend for changes by others. Every call begins with this, before it takes a generation
 /// and reads a copy, which would otherwise be validated against the state from before the poll.
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn poll_feed<V>(sharing: &Sharing<'_, V>) -> Result<()> {
-    match sharing.invalidation_feed {
+fn poll(feed: Option<&dyn InvalidationFeed>) -> Result<()> {
+    match feed {
         None => Ok(()),
         Some(feed) => catch_panic("poll invalidation feed", || {
             feed.poll();
