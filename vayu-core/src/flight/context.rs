@@ -52,14 +52,27 @@ fn may_host_leader() -> bool {
 
 /// Runs `code` as part of a flight.
 pub(crate) fn enter<T>(flight: FlightId, code: impl FnOnce() -> T) -> T {
-    struct Mark;
-    impl Drop for Mark {
-        fn drop(&mut self) {
-            let _ = ENTERED.try_with(|entered| entered.borrow_mut().pop());
-        }
-    }
-    let _mark = ENTERED.try_with(|entered| entered.borrow_mut().push(flight)).ok().map(|()| Mark);
+    let _mark = Mark::push(flight);
     code()
+}
+
+/// A flight on the stack of this thread, removed on drop. Out of line: each cached function has its own
+/// [`enter`].
+struct Mark;
+
+impl Mark {
+    /// Returns `None` in a thread that is exiting.
+    #[inline(never)]
+    fn push(flight: FlightId) -> Option<Self> {
+        ENTERED.try_with(|entered| entered.borrow_mut().push(flight)).ok().map(|()| Self)
+    }
+}
+
+impl Drop for Mark {
+    #[inline(never)]
+    fn drop(&mut self) {
+        let _ = ENTERED.try_with(|entered| entered.borrow_mut().pop());
+    }
 }
 
 /// The computations that the running code is part of, to be passed on to other threads and tasks.
