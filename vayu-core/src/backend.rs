@@ -38,18 +38,22 @@ use crate::serializer::ValueClass;
 ///
 /// # Examples
 ///
-/// A complete backend that stores bytes, and a cache on top of it:
+/// A complete backend that stores bytes, and a cache on top of it. The page `backend` of the guide has one whose
+/// entries outlive the process.
 ///
 /// ```
+/// # mod vayu {
+/// #     pub use vayu_core::*;
+/// #     pub mod backend { pub use vayu_core::*; pub use async_trait::async_trait; pub use bytes::Bytes; }
+/// # }
 /// use std::collections::HashMap;
 /// use std::sync::Mutex;
 /// use std::time::Duration;
 ///
-/// use async_trait::async_trait;
-/// use bytes::Bytes;
-/// use vayu_core::{Backend, Cache, Key, Record, Result};
+/// use vayu::backend::{Backend, Bytes, Record, async_trait};
 /// # #[cfg(feature = "message-pack")]
-/// use vayu_core::MessagePack;
+/// use vayu::MessagePack;
+/// use vayu::{Cache, Key, Result};
 ///
 /// #[derive(Debug, Default)]
 /// struct Memory(Mutex<HashMap<Key, Record<Bytes>>>);

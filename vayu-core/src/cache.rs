@@ -43,9 +43,10 @@ use crate::stats::Stats;
 ///
 /// ```
 /// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+/// # use vayu_core as vayu;
 /// use std::time::Duration;
-/// use vayu_core::testing::MapBackend;
-/// use vayu_core::{Cache, Key, MessagePack};
+/// use vayu::testing::MapBackend;
+/// use vayu::{Cache, Key, MessagePack};
 ///
 /// let cache: Cache<MapBackend, MessagePack> = Cache::new();
 /// let key = Key::from_text("squares", "12");

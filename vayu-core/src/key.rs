@@ -50,9 +50,10 @@ use crate::generation::Group;
 /// # Examples
 ///
 /// ```
-/// use vayu_core::Key;
+/// # use vayu_core as vayu;
+/// use vayu::Key;
 ///
-/// # fn main() -> vayu_core::Result<()> {
+/// # fn main() -> vayu::Result<()> {
 /// let by_arguments = Key::new("rates", &("EUR", 2026))?;
 /// let by_text = Key::from_text("rates", "EUR/2026");
 /// assert_ne!(by_arguments, by_text);
@@ -112,9 +113,10 @@ impl Key {
     ///
     /// ```
     /// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+    /// # use vayu_core as vayu;
     /// use std::time::Duration;
-    /// use vayu_core::testing::MapBackend;
-    /// use vayu_core::{Cache, Key, MessagePack};
+    /// use vayu::testing::MapBackend;
+    /// use vayu::{Cache, Key, MessagePack};
     ///
     /// let cache: Cache<MapBackend, MessagePack> = Cache::new();
     /// let key = Key::from_text("names", "7").with_tags(["user:7"]);

@@ -54,8 +54,9 @@ use crate::error::Result;
 /// A serializer for one type:
 ///
 /// ```
-/// use bytes::Bytes;
-/// use vayu_core::{Error, ErrorKind, Result, Serializer, SerializerId};
+/// # mod vayu { pub use vayu_core::*; pub mod backend { pub use vayu_core::*; pub use bytes::Bytes; } }
+/// use vayu::backend::{Bytes, Serializer, SerializerId};
+/// use vayu::{Error, ErrorKind, Result};
 ///
 /// #[derive(Debug, Default, Clone)]
 /// struct Plain;

@@ -10,9 +10,15 @@
 //! # Examples
 //!
 //! ```
-//! use bytes::Bytes;
-//! use vayu_core::wire::{self, EncodedEntry, ParseError, WireKey};
-//! use vayu_core::{Key, Record, Timestamp};
+//! # mod vayu {
+//! #     pub use vayu_core::*;
+//! #     pub mod time { pub use vayu_core::*; }
+//! #     pub mod backend { pub use vayu_core::*; pub use bytes::Bytes; }
+//! # }
+//! use vayu::Key;
+//! use vayu::backend::wire::{self, EncodedEntry, ParseError, WireKey};
+//! use vayu::backend::{Bytes, Record};
+//! use vayu::time::Timestamp;
 //!
 //! let [key, other] =
 //!     ["EUR", "USD"].map(|base| WireKey::new(&Key::from_text("rates", base)));
@@ -123,6 +129,24 @@ pub fn encode(key: &WireKey, record: &Record<Bytes>) -> Vec<u8> {
     let checksum = checksum(&bytes);
     bytes[CHECKSUM].copy_from_slice(&checksum);
     bytes
+}
+
+impl Record<Bytes> {
+    /// Encodes the record with its key, as a backend outside of the process stores it: in the format of
+    /// [`wire`](crate::wire), which later versions read.
+    pub fn encode(&self, key: &Key) -> Vec<u8> {
+        encode(&WireKey::new(key), self)
+    }
+
+    /// Decodes what [`encode`](Self::encode) has returned for this key. Returns `None` for everything else: bytes that
+    /// are incomplete or corrupt, or those of another key or of an unsupported version. A backend treats them as absent.
+    ///
+    /// The value is a part of `bytes`, without a copy.
+    pub fn decode(key: &Key, bytes: &Bytes) -> Option<Self> {
+        let entry = EncodedEntry::parse(bytes).ok()?;
+        let value = || bytes.slice(entry.value_range());
+        entry.is_of(&WireKey::new(key)).then(|| entry.record(value()))
+    }
 }
 
 /// An entry that has passed every check that does not need its key.

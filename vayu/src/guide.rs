@@ -12,7 +12,9 @@
 //! | a cached function is to be tested | [`testing`] |
 //! | handlers of a web service are to be cached | [`axum`] |
 //! | cached functions run in a thread pool | [`rayon`] |
+//! | entries are to be stored elsewhere | [`backend`] |
 //! | forever, hit or miss, keep warm, warm start, per tenant, sliding ttl, forks, WebAssembly .. | [`recipes`] |
+//! | a program is moved from another library | [`from_cached`], [`from_moka`], [`from_python`] |
 //!
 //! The module is part of the documentation only.
 
@@ -50,7 +52,18 @@ pages! {
     keys: "../guide/keys.md",
     testing: "../guide/testing.md",
     recipes: "../guide/recipes.md",
+    from_cached: "../guide/from-cached.md",
+    from_moka: "../guide/from-moka.md",
+    from_python: "../guide/from-python.md",
 }
+
+#[cfg_attr(not(doctest), doc = include_str!("../guide/links.md"))]
+#[doc = include_str!("../guide/backend.md")]
+///
+/// ```
+#[doc = include_str!("../guide/directory.rs")]
+/// ```
+pub mod backend {}
 
 pages_on_other_crates! {
     axum: "../guide/axum.md",

@@ -15,8 +15,9 @@ use crate::backend::Backend;
 /// # Examples
 ///
 /// ```
-/// use async_trait::async_trait;
-/// use vayu_core::{Backend, Key, Record, Result, forward_backend};
+/// # mod vayu { pub use vayu_core::*; pub mod backend { pub use vayu_core::*; pub use async_trait::async_trait; } }
+/// use vayu::backend::{Backend, Record, async_trait, forward_backend};
+/// use vayu::{Key, Result};
 ///
 /// /// A backend that does not delete.
 /// struct AppendOnly<B>(B);
@@ -43,8 +44,14 @@ use crate::backend::Backend;
 #[macro_export]
 macro_rules! forward_backend {
     (|$this:ident| $inner:expr => $($method:ident)*) => {
-        $($crate::forward_backend! { @$method $this, $inner })*
+        $($crate::__forward_backend! { @$method $this, $inner })*
     };
+}
+
+/// The methods that [`forward_backend!`] writes.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __forward_backend {
     (@read $this:ident, $inner:expr) => {
         fn read(
             &self,

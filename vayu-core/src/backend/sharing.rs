@@ -14,9 +14,10 @@ use crate::record::Record;
 /// # Examples
 ///
 /// ```
-/// use vayu_core::{Generations, Sharing};
+/// # mod vayu { pub mod backend { pub use vayu_core::*; pub use bytes::Bytes; } }
+/// use vayu::backend::{Bytes, Generations, Sharing};
 ///
-/// fn sharing(generations: &dyn Generations) -> Sharing<'_, bytes::Bytes> {
+/// fn sharing(generations: &dyn Generations) -> Sharing<'_, Bytes> {
 ///     Sharing::none().with_generations(generations)
 /// }
 /// ```

@@ -55,7 +55,9 @@ pub(super) fn is_everything_paused() -> bool {
 /// ```
 /// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
 /// # use std::time::Duration;
-/// # use vayu_core::{Cache, Key, MessagePack, pause_all, testing::MapBackend};
+/// # use vayu_core as vayu;
+/// use vayu::pause_all;
+/// # use vayu::{Cache, Key, MessagePack, testing::MapBackend};
 /// # let cache: Cache<MapBackend, MessagePack> = Cache::new();
 /// # let key = Key::from_text("p", "k");
 /// # let minute = Duration::from_secs(60);

@@ -92,9 +92,10 @@ impl Drop for Mark {
 ///
 /// ```
 /// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+/// # use vayu_core as vayu;
 /// use std::time::Duration;
-/// use vayu_core::testing::MapBackend;
-/// use vayu_core::{Cache, FlightContext, Key, MessagePack};
+/// use vayu::testing::MapBackend;
+/// use vayu::{Cache, FlightContext, Key, MessagePack};
 ///
 /// fn depth(cache: &Cache<MapBackend, MessagePack>, n: u32) -> u32 {
 ///     let key = Key::from_text("depth", "of all trees");

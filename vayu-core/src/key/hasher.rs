@@ -68,7 +68,9 @@ fn hash_words<const N: usize>(prefix: &impl Hash, length: usize, words: [u64; N]
 ///
 /// ```
 /// use std::collections::HashMap;
-/// use vayu_core::{Key, BuildKeyHasher};
+/// # mod vayu { pub use vayu_core::*; pub mod backend { pub use vayu_core::*; } }
+/// use vayu::Key;
+/// use vayu::backend::BuildKeyHasher;
 ///
 /// let mut map: HashMap<Key, u32, BuildKeyHasher> = HashMap::default();
 /// map.insert(Key::from_text("prefix", "text"), 7);

@@ -18,9 +18,11 @@ use crate::sync::IgnorePoison;
 ///
 /// ```
 /// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+/// # mod vayu { pub use vayu_core::*; pub mod telemetry { pub use vayu_core::*; } }
 /// use std::time::Duration;
-/// use vayu_core::testing::MapBackend;
-/// use vayu_core::{Cache, Key, MessagePack, PerFunctionStats};
+/// use vayu::telemetry::PerFunctionStats;
+/// use vayu::testing::MapBackend;
+/// use vayu::{Cache, Key, MessagePack};
 ///
 /// let cache: Cache<MapBackend, MessagePack> = Cache::new();
 /// let stats = PerFunctionStats::new();

@@ -30,7 +30,9 @@ use crate::key::{Encoder, KeyBytes, OrderMode, RecordedOrders};
 /// # Examples
 ///
 /// ```
-/// use vayu_core::{Error, ErrorKind, encode_checked};
+/// # mod vayu { pub use vayu_core::*; pub mod backend { pub use vayu_core::*; } }
+/// use vayu::backend::encode_checked;
+/// use vayu::{Error, ErrorKind};
 ///
 /// let lossy = |value: &f64| Ok(*value as f32);
 /// let back = |stored: &f32| Ok(f64::from(*stored));

@@ -15,8 +15,9 @@ use crate::sync::IgnorePoison;
 ///
 /// ```
 /// use std::time::Duration;
-/// use vayu_core::Clock;
-/// use vayu_core::testing::ManualClock;
+/// # mod vayu { pub use vayu_core::*; pub mod time { pub use vayu_core::*; } }
+/// use vayu::testing::ManualClock;
+/// use vayu::time::Clock;
 ///
 /// let clock = ManualClock::new();
 /// let before = clock.now();

@@ -35,10 +35,14 @@ use crate::testing::ManualClock;
 /// # Examples
 ///
 /// ```
-/// vayu_core::backend_tests! {
+/// # mod vayu {
+/// #     pub use vayu_core::*;
+/// #     pub mod testing { pub use vayu_core::{backend_tests, testing::*}; }
+/// # }
+/// vayu::testing::backend_tests! {
 ///     map_backend,
-///     vayu_core::MessagePack,
-///     |clock| ((), vayu_core::testing::MapBackend::with_clock(clock))
+///     vayu::MessagePack,
+///     |clock| ((), vayu::testing::MapBackend::with_clock(clock))
 /// }
 /// # fn main() {}
 /// ```
@@ -52,10 +56,14 @@ use crate::testing::ManualClock;
 /// these tests: for one in memory, `reopen` opens an empty one.
 ///
 /// ```
-/// use vayu_core::MessagePack;
-/// use vayu_core::testing::MapBackend;
+/// # mod vayu {
+/// #     pub use vayu_core::*;
+/// #     pub mod testing { pub use vayu_core::{backend_tests, testing::*}; }
+/// # }
+/// use vayu::MessagePack;
+/// use vayu::testing::{MapBackend, backend_tests};
 ///
-/// vayu_core::backend_tests! {
+/// backend_tests! {
 ///     map_backend,
 ///     MessagePack,
 ///     |clock| {
@@ -71,28 +79,34 @@ macro_rules! backend_tests {
     ($name:ident, $serializer:ty, $open:expr $(,)?) => {
         #[cfg(test)]
         mod $name {
-            $crate::backend_tests!(@modes $serializer, $open);
+            $crate::__backend_tests!(@modes $serializer, $open);
         }
     };
     ($name:ident, $serializer:ty, $open:expr, reopen = $reopen:expr $(,)?) => {
         #[cfg(test)]
         mod $name {
-            $crate::backend_tests!(@modes $serializer, $open);
-            $crate::backend_tests!(@reopened sync_reopened, Sync, $serializer, $open, $reopen);
-            $crate::backend_tests!(@reopened async_reopened, Async, $serializer, $open, $reopen);
+            $crate::__backend_tests!(@modes $serializer, $open);
+            $crate::__backend_tests!(@reopened sync_reopened, Sync, $serializer, $open, $reopen);
+            $crate::__backend_tests!(@reopened async_reopened, Async, $serializer, $open, $reopen);
         }
     };
+}
+
+/// The parts of [`backend_tests!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __backend_tests {
     (@modes $serializer:ty, $open:expr) => {
-        $crate::backend_tests!(@mode sync_plain, Sync, plain, $serializer, $open);
-        $crate::backend_tests!(@mode sync_dyn, Sync, erased, $serializer, $open);
-        $crate::backend_tests!(@mode async_plain, Async, plain, $serializer, $open);
-        $crate::backend_tests!(@mode async_dyn, Async, erased, $serializer, $open);
+        $crate::__backend_tests!(@mode sync_plain, Sync, plain, $serializer, $open);
+        $crate::__backend_tests!(@mode sync_dyn, Sync, erased, $serializer, $open);
+        $crate::__backend_tests!(@mode async_plain, Async, plain, $serializer, $open);
+        $crate::__backend_tests!(@mode async_dyn, Async, erased, $serializer, $open);
     };
     (@reopened $module:ident, $mode:ident, $serializer:ty, $open:expr, $reopen:expr) => {
         mod $module {
             #[allow(unused_imports)]
             use super::super::*;
-            $crate::backend_tests!(@reopenings reopened_tests [$mode, $serializer, $open, $reopen]);
+            $crate::__backend_tests!(@reopenings reopened_tests [$mode, $serializer, $open, $reopen]);
         }
     };
     (@reopened_tests [$mode:ident, $serializer:ty, $open:expr, $reopen:expr] $($property:ident)*) => {$(
@@ -116,7 +130,7 @@ macro_rules! backend_tests {
         )),*]
     };
     (@reopenings $then:ident [$($arguments:tt)*]) => {
-        $crate::backend_tests! {
+        $crate::__backend_tests! {
             @$then [$($arguments)*]
             entries_are_where_the_backend_says_they_are
             invalidations_survive_as_long_as_entries
@@ -127,7 +141,7 @@ macro_rules! backend_tests {
         mod $module {
             #[allow(unused_imports)]
             use super::super::*;
-            $crate::backend_tests!(@list tests [$mode, $form, $serializer, $open]);
+            $crate::__backend_tests!(@list tests [$mode, $form, $serializer, $open]);
         }
     };
     (@tests [$mode:ident, $form:ident, $serializer:ty, $open:expr] $($property:ident)*) => {$(
@@ -151,7 +165,7 @@ macro_rules! backend_tests {
         )),*]
     };
     (@list $then:ident [$($arguments:tt)*]) => {
-        $crate::backend_tests! {
+        $crate::__backend_tests! {
             @$then [$($arguments)*]
             absent_key_reads_as_none
             record_is_read_back_whole
@@ -321,7 +335,7 @@ macro_rules! properties {
 properties! {
     /// Checks that a key that was never written reads as `None`.
     fn absent_key_reads_as_none(harness) {
-        assert_eq!(harness.read(&key("absent")), None);
+        assert_eq!(harness.read(&key("absent")), None, "a key that was never written reads as `None`");
     }
 
     /// Checks that the value, the times and the stamps of a record are read back.
@@ -329,13 +343,15 @@ properties! {
         let stale_until = harness.clock.now().saturating_add(10 * MINUTE);
         let written = harness.record(b"value").with_stale_until(stale_until);
         harness.write_record(&key("whole"), written.clone());
-        let found = harness.read_record(&key("whole")).expect("an entry");
-        assert_eq!(found.created(), written.created());
-        assert_eq!(found.expires(), written.expires());
-        assert_eq!(found.stale_until(), stale_until);
-        assert_eq!(found.schema(), SCHEMA);
-        assert_eq!(found.serializer(), written.serializer());
-        assert_eq!(harness.read(&key("whole")).as_deref(), Some(&b"value"[..]));
+        let found = harness.read_record(&key("whole")).expect("a record that was written is read");
+        let contract = "a backend stores a record whole: `Record::encode` writes all of it";
+        assert_eq!(found.created(), written.created(), "`created` is lost; {contract}");
+        assert_eq!(found.expires(), written.expires(), "`expires` is lost; {contract}");
+        assert_eq!(found.stale_until(), stale_until, "`stale_until` is lost; {contract}");
+        assert_eq!(found.schema(), SCHEMA, "the schema stamp is lost; {contract}");
+        assert_eq!(found.serializer(), written.serializer(), "the serializer is lost; {contract}");
+        let value = harness.read(&key("whole"));
+        assert_eq!(value.as_deref(), Some(&b"value"[..]), "the value differs; {contract}");
     }
 
     /// Checks that the last write wins, with its value and its times.
@@ -343,9 +359,10 @@ properties! {
         harness.write(&key("twice"), b"a longer first value");
         harness.clock.advance(Duration::from_secs(1));
         harness.write(&key("twice"), b"second");
-        assert_eq!(harness.read(&key("twice")).as_deref(), Some(&b"second"[..]));
-        let found = harness.read_record(&key("twice")).expect("an entry");
-        assert_eq!(found.created(), harness.clock.now());
+        let value = harness.read(&key("twice"));
+        assert_eq!(value.as_deref(), Some(&b"second"[..]), "a write replaces the value");
+        let found = harness.read_record(&key("twice")).expect("a record that was written is read");
+        assert_eq!(found.created(), harness.clock.now(), "a write replaces the times");
     }
 
     /// Checks that a deleted key reads as `None`, and another one does not.
@@ -353,16 +370,17 @@ properties! {
         harness.write(&key("deleted"), b"value");
         harness.write(&key("kept"), b"value");
         harness.delete(&key("deleted"));
-        assert_eq!(harness.read(&key("deleted")), None);
-        assert_eq!(harness.read(&key("kept")).as_deref(), Some(&b"value"[..]));
+        assert_eq!(harness.read(&key("deleted")), None, "a deleted key reads as `None`");
+        let kept = harness.read(&key("kept"));
+        assert_eq!(kept.as_deref(), Some(&b"value"[..]), "a delete removes no other key");
     }
 
     /// Checks that a delete returns whether there was a record.
     fn delete_returns_whether_there_was_an_entry(harness) {
-        assert!(!harness.delete(&key("key")), "there was nothing yet");
+        assert!(!harness.delete(&key("key")), "deleting an absent key returns `false`");
         harness.write(&key("key"), b"value");
-        assert!(harness.delete(&key("key")), "there was something");
-        assert!(!harness.delete(&key("key")), "there is nothing any more");
+        assert!(harness.delete(&key("key")), "deleting a key returns `true`");
+        assert!(!harness.delete(&key("key")), "deleting a deleted key returns `false`");
     }
 
     /// Checks that a cache over the backend serves an entry until just before its ttl is over.
@@ -375,9 +393,9 @@ properties! {
         };
         cache.set(&key("mortal"), &b"value".to_vec(), MINUTE).expect("write");
         harness.clock.advance(Duration::from_micros(59_999_999));
-        assert_eq!(get().as_deref(), Some(&b"value"[..]), "just before its end");
+        assert_eq!(get().as_deref(), Some(&b"value"[..]), "an entry is served until just before its ttl is over");
         harness.clock.advance(Duration::from_micros(1));
-        assert_eq!(get(), None, "at its end");
+        assert_eq!(get(), None, "an entry is not served once its ttl is over, by `Backend::clock`");
     }
 
     /// Checks that an expired record is kept as long as it may be served stale.
@@ -388,7 +406,8 @@ properties! {
         harness.clock.advance(Duration::from_micros(599_999_999));
         harness.write(&key("other"), b"may start a sweep");
         assert_eq!(harness.read(&key("other")).as_deref(), Some(&b"may start a sweep"[..]));
-        assert_eq!(harness.read(&key("stale")).as_deref(), Some(&b"value"[..]));
+        let stale = harness.read(&key("stale"));
+        assert_eq!(stale.as_deref(), Some(&b"value"[..]), "a record is kept until `stale_until`");
     }
 
     /// Checks that an entry without expiry is kept for a century.
@@ -398,8 +417,8 @@ properties! {
         harness.write_record(&key("eternal"), record);
         harness.clock.advance(Duration::from_secs(100 * 365 * 24 * 60 * 60));
         harness.write(&key("other"), b"may start a sweep");
-        let found = harness.read_record(&key("eternal")).expect("an entry");
-        assert_eq!(found.expires(), Timestamp::NEVER);
+        let found = harness.read_record(&key("eternal")).expect("a record without expiry is kept");
+        assert_eq!(found.expires(), Timestamp::NEVER, "`Timestamp::NEVER` is kept");
     }
 
     /// Checks that keys that file systems, C strings and joined strings confuse are different entries.
@@ -410,10 +429,10 @@ properties! {
         }
         for (index, key) in keys.iter().enumerate() {
             let found = harness.read(key).map(|value| String::from_utf8_lossy(&value).into_owned());
-            assert_eq!(found, Some(index.to_string()), "key {index}: {key:?}");
+            assert_eq!(found, Some(index.to_string()), "keys are compared whole: {key:?} was confused with another one");
         }
         for (index, key) in keys.iter().enumerate() {
-            assert!(harness.delete(key), "key {index} is deleted alone");
+            assert!(harness.delete(key), "keys are compared whole: deleting one removed key {index}, {key:?}");
         }
     }
 
@@ -421,9 +440,10 @@ properties! {
     fn prefix_and_string_are_distinguished(harness) {
         let (one, two) = (Key::from_text("a:b", "c"), Key::from_text("a", "b:c"));
         harness.write(&one, b"one");
-        assert_eq!(harness.read(&two), None);
+        let contract = "the prefix and the string of a key are distinguished: use `Key::to_bytes` or `digest`";
+        assert_eq!(harness.read(&two), None, "{contract}");
         harness.write(&two, b"two");
-        assert_eq!(harness.read(&one).as_deref(), Some(&b"one"[..]));
+        assert_eq!(harness.read(&one).as_deref(), Some(&b"one"[..]), "{contract}");
     }
 
     /// Checks empty values, small ones and one of a mebibyte.
@@ -433,7 +453,7 @@ properties! {
             let value: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
             let key = key(&format!("size {size}"));
             harness.write(&key, &value);
-            assert!(harness.read(&key).as_ref() == Some(&value), "a value of {size} bytes");
+            assert!(harness.read(&key).as_ref() == Some(&value), "a value of {size} bytes is read back");
         }
     }
 
@@ -445,14 +465,16 @@ properties! {
         let created = |record: Record<B::Stored>| record.created();
         for class in [ValueClass::Opaque, ValueClass::Plain, ValueClass::Inline] {
             if let Some(now) = harness.backend.read_now(&present, class) {
-                assert_eq!(now.expect("read").map(created), Some(harness.clock.now()));
+                let found = now.expect("read").map(created);
+                assert_eq!(found, Some(harness.clock.now()), "`read_now` returns what `read` does");
             }
             if let Some(now) = harness.backend.read_now(&absent, class) {
-                assert!(now.expect("read").is_none());
+                assert!(now.expect("read").is_none(), "`read_now` returns what `read` does");
             }
+            let contract = "`read_optimistic` returns what `read` does, or `None`";
             let optimistic = harness.backend.read_optimistic(&present).map(created);
-            assert!(optimistic.is_none_or(|created| created == harness.clock.now()));
-            assert!(harness.backend.read_optimistic(&absent).is_none());
+            assert!(optimistic.is_none_or(|created| created == harness.clock.now()), "{contract}");
+            assert!(harness.backend.read_optimistic(&absent).is_none(), "{contract}");
         }
     }
 
@@ -466,9 +488,9 @@ properties! {
             for _ in 0..THREADS {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::Relaxed) {
-                        let found = harness.read(&key).expect("an entry");
+                        let found = harness.read(&key).expect("a key is present while it is replaced");
                         let size = 64 * (usize::from(found[0]) + 1);
-                        assert_eq!(found, vec![found[0]; size], "a value that was written");
+                        assert_eq!(found, vec![found[0]; size], "a read returns one whole value, not parts of two");
                     }
                 });
             }
@@ -501,7 +523,8 @@ properties! {
             }
         });
         for text in (0..THREADS).flat_map(keys_of) {
-            assert_eq!(harness.read(&key(&text)).as_deref(), Some(text.as_bytes()));
+            let found = harness.read(&key(&text));
+            assert_eq!(found.as_deref(), Some(text.as_bytes()), "no write of another key is lost");
         }
     }
 
@@ -514,7 +537,8 @@ properties! {
                     for round in 0..ROUNDS {
                         harness.write(&key, round.to_string().as_bytes());
                         harness.delete(&key);
-                        assert_eq!(harness.read(&key), None, "round {round}");
+                        let found = harness.read(&key);
+                        assert_eq!(found, None, "nothing is read after a delete; round {round}");
                     }
                 });
             }
@@ -526,7 +550,7 @@ properties! {
             }
         });
         harness.delete(&shared);
-        assert_eq!(harness.read(&shared), None);
+        assert_eq!(harness.read(&shared), None, "no earlier write is visible after a delete");
     }
 
     /// Checks that clearing removes everything, or returns [`ErrorKind::Unsupported`].
@@ -539,11 +563,14 @@ properties! {
         };
         match result {
             Ok(()) => {
-                assert_eq!(harness.read(&key("one")), None);
-                assert_eq!(harness.read(&key("two")), None);
-                assert!(matches!(harness.backend.usage().entries, None | Some(0)));
+                let found = [harness.read(&key("one")), harness.read(&key("two"))];
+                assert_eq!(found, [None, None], "a cleared backend is empty");
+                let entries = harness.backend.usage().entries;
+                assert!(matches!(entries, None | Some(0)), "usage of an empty backend: {entries:?}");
             }
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unsupported, "`clear` works or is unsupported");
+            }
         }
     }
 
@@ -551,10 +578,11 @@ properties! {
     fn lease_that_was_released_is_acquired_again(harness) {
         for _ in 0..3 {
             let LeaseState::Ours(lease) = harness.lease(&key("leased")) else {
-                assert!(matches!(harness.lease(&key("leased")), LeaseState::None), "it was given back");
+                assert!(matches!(harness.lease(&key("leased")), LeaseState::None), "a lease that was released can be acquired again");
                 return;
             };
-            assert!(matches!(harness.lease(&key("leased")), LeaseState::Held));
+            let state = harness.lease(&key("leased"));
+            assert!(matches!(state, LeaseState::Held), "a lease has one holder: {state:?}");
             let LeaseState::Ours(other) = harness.lease(&key("other")) else {
                 panic!("the lease of another key is free")
             };
@@ -571,7 +599,7 @@ properties! {
         drop(lease);
         let began = Instant::now();
         while matches!(harness.lease(&key("dropped")), LeaseState::Held) {
-            assert!(began.elapsed() < MINUTE, "it was not given back");
+            assert!(began.elapsed() < MINUTE, "a lease that was dropped can be acquired again");
             thread::yield_now();
         }
     }

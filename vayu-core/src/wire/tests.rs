@@ -166,3 +166,16 @@ fn bytes_of_another_kind_are_not_an_entry() {
     assert_eq!(defect(&[0; 80]), Some(ParseError::BadMagic));
     assert_eq!(defect("#!/bin/sh\n".repeat(10).as_bytes()), Some(ParseError::BadMagic));
 }
+
+#[test]
+fn record_is_decoded_for_its_key_alone_and_only_if_it_is_intact() {
+    let [key, other] = ["EUR", "USD"].map(|text| Key::from_text("rates", text));
+    let at = Timestamp::from_micros;
+    let record = Record::new(Bytes::from_static(b"1.1"), at(1), at(2)).with_stale_until(at(3));
+    let bytes = Bytes::from(record.encode(&key));
+    assert_eq!(Record::decode(&key, &bytes), Some(record));
+    assert_eq!(Record::decode(&other, &bytes), None);
+    for damaged in [&b""[..], &bytes[..bytes.len() - 1], &[&bytes[..], b"x"].concat()] {
+        assert_eq!(Record::decode(&key, &Bytes::copy_from_slice(damaged)), None);
+    }
+}

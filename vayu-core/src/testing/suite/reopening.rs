@@ -111,11 +111,19 @@ where
     let first = again();
     let is_shared = !first.backend().is_in_process();
     reopening.set(&first, &key("kept"));
-    assert_eq!(reopening.has(&other, &key("kept")), is_shared, "in one that was open");
+    assert_eq!(
+        reopening.has(&other, &key("kept")),
+        is_shared,
+        "`is_in_process` is false if and only if a second backend at the location has the entry"
+    );
     drop((first, other));
     for _ in 0..2 {
         let last = again();
-        assert_eq!(reopening.has(&last, &key("kept")), is_shared, "in one that was opened later");
+        assert_eq!(
+            reopening.has(&last, &key("kept")),
+            is_shared,
+            "`is_in_process` is false if and only if the entry is there when the location is opened again"
+        );
     }
 }
 

@@ -14,7 +14,7 @@ type Backend = FaultyBackend<MapBackend<AnyValue>>;
 
 /// Returns the names of the properties that a backend with this fault does not have.
 fn caught_by(fault: Option<Fault>, mode: Mode) -> Vec<&'static str> {
-    let table = crate::backend_tests!(@list table [Backend, ByReference]);
+    let table = crate::__backend_tests!(@list table [Backend, ByReference]);
     table
         .into_iter()
         .filter(|(_, property)| {
@@ -162,7 +162,7 @@ impl crate::Backend for Lossy {
 }
 
 fn caught_after_reopening(loss: Loss, mode: Mode) -> Vec<&'static str> {
-    let table = crate::backend_tests!(@reopenings reopening_table [Lossy, ByReference]);
+    let table = crate::__backend_tests!(@reopenings reopening_table [Lossy, ByReference]);
     table
         .into_iter()
         .filter(|(_, property)| {
