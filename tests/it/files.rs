@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use vayu::backend::FileBackend;
+use vayu::inspect::{CacheDirectory, Verify};
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{
     Bincode, ErrorKind, FileCache, FileOptions, Json, Key, MessagePack, Postcard, SingleFlight,
@@ -34,6 +35,83 @@ fn results_survive_reopening_the_directory() {
     assert_eq!(words(&again, "a b"), ["a", "b"]);
     assert_eq!(RUNS.get(), 1);
     assert_eq!((again.stats().hits, again.stats().usage.entries), (1, Some(1)));
+}
+
+#[test]
+fn entry_says_which_call_it_is_of() {
+    #[cached(cache = cache, ttl = "1h", skip(cache))]
+    fn word_counts(cache: &FileCache, path: &str, least: u32) -> u32 {
+        path.len() as u32 + least
+    }
+    #[cached(cache = cache, ttl = "1h", skip(cache), label = "{n}th of {path}", handle = labelled_entry)]
+    fn labelled(cache: &FileCache, path: String, n: u32) -> String {
+        path + &n.to_string()
+    }
+    #[cached(cache = cache, ttl = "1h", key = path, label = path.to_uppercase(), version = 2)]
+    async fn of_path(cache: &FileCache, path: &str) -> usize {
+        path.len()
+    }
+    let (directory, cache) = temporary_cache();
+    word_counts(&cache, "src/main.rs", 3);
+    labelled(&cache, "a.rs".to_owned(), 2);
+    labelled_entry(&cache, "a.rs".to_owned(), 3).get();
+    smol::block_on(of_path(&cache, "b.rs"));
+    let mut calls: Vec<String> = CacheDirectory::open(directory.path())
+        .expect("a directory")
+        .entries(Verify::Full)
+        .map(|entry| entry.expect("an entry").details().expect("valid").call().unwrap().to_owned())
+        .map(|call| call.rsplit("::").next().expect("a function").to_owned())
+        .collect();
+    calls.sort();
+    assert_eq!(
+        calls,
+        [
+            "labelled [2th of a.rs]",
+            "labelled [3th of a.rs]",
+            "of_path@2 [B.RS]",
+            r#"word_counts("src/main.rs", 3)"#,
+        ]
+    );
+}
+
+#[test]
+fn hidden_arguments_are_not_written_and_their_entries_are_read() {
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = "1h", skip(cache), label = "{password}")]
+    fn login(cache: &FileCache, password: &str) -> usize {
+        RUNS.count()
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let hiding = FileOptions::new().hide_arguments().open(directory.path()).expect("a cache");
+    assert_eq!((login(&hiding, "hunter2"), login(&hiding, "hunter2")), (1, 1));
+    assert_eq!(login(&hiding, "hunter3"), 2);
+    let plain = FileCache::open(directory.path()).expect("a cache");
+    assert_eq!((login(&plain, "hunter2"), login(&plain, "hunter4")), (1, 3));
+    assert_eq!(login(&hiding, "hunter4"), 3);
+    let by_url = vayu::open(format!("file:{}?arguments=hidden", directory.path().display()));
+    assert!(by_url.is_ok());
+    let listed = CacheDirectory::open(directory.path()).expect("a directory");
+    for entry in listed.entries(Verify::Full) {
+        let entry = entry.expect("an entry");
+        let bytes = std::fs::read(directory.path().join(entry.path())).expect("a file");
+        let is_hidden = !bytes.windows(6).any(|bytes| bytes == b"hunter");
+        let details = entry.details().expect("valid");
+        assert_eq!(details.call().expect("a call").ends_with("login(…)"), is_hidden);
+        assert!(details.function().expect("a function").ends_with("login"));
+    }
+}
+
+#[test]
+fn label_is_not_evaluated_for_memory() {
+    #[cached(cache = cache, ttl = "1h", skip(cache), label = unreachable())]
+    fn of_memory(cache: &vayu::MemoryCache, n: u32) -> u32 {
+        n
+    }
+    fn unreachable() -> &'static str {
+        panic!("the label was evaluated")
+    }
+    let cache = vayu::MemoryCache::new();
+    assert_eq!((of_memory(&cache, 1), of_memory(&cache, 1)), (1, 1));
 }
 
 #[test]

@@ -323,8 +323,11 @@ fn handle_does_not_change_the_name_of_the_function() {
     assert_eq!(Other("").name(1), 1);
     let known = Other("").name_entry(1).key().unwrap().to_string();
     let listed = CacheDirectory::open(directory.path().join("cache")).unwrap();
-    let plain = listed.entries(Verify::Header).next().unwrap().unwrap().key().unwrap().to_owned();
-    assert_eq!(known.replace("Other", "Same"), plain);
+    let plain = listed.entries(Verify::Header).next().unwrap().unwrap();
+    let function = |key: &str| key.rsplit_once(':').unwrap().0.to_owned();
+    let plain = plain.details().unwrap();
+    let path = function(&known).replace("Other", "Same");
+    assert_eq!((plain.function(), plain.call()), (Some(&*path), Some(&*format!("{path}(1)"))));
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! The command line.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Inspect cache directories of vayu.
+/// Inspect cache directories of vayu, and its entries on Redis servers.
 #[derive(Debug, Parser)]
 #[command(name = "vayu-cache", version)]
+#[command(
+    after_help = "CACHE is a cache directory, or the URL of a Redis server with the namespace of \
+                        the cache: redis://host/0?namespace=shop\n\nExample: vayu-cache ls /var/cache/app"
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -15,16 +18,76 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List the entries of a directory.
+    /// List the entries, by their headers.
+    ///
+    /// A line shows the state, size, age, time left and key of an entry, and its call. The key is the
+    /// first part of a digest; `show` and `purge --key` take it. The call is the function with its
+    /// arguments, `f(1, "a")`; with its string key, `f:key`; or with its label, `f [label]`.
+    ///
+    /// Only headers are read: an entry that is listed as fresh may still have a corrupt value. `verify`
+    /// reads everything.
+    #[command(after_help = ls_help())]
     Ls(Ls),
     /// Show one entry, with its value if it is MessagePack or JSON.
+    #[command(after_help = show_help())]
     Show(Show),
-    /// Count the entries of each function.
+    /// Count the entries of each function, and the compute time that they save.
+    ///
+    /// SAVED is the time that the function took to compute the values that are fresh or stale: what one
+    /// hit of each of these entries saves. How often an entry was hit is not recorded.
+    #[command(after_help = stats_help())]
     Stats(Stats),
-    /// Verify the checksum of every entry; exits with 1 if one is corrupt.
+    /// Read all entries and verify their checksums; exits with 1 if one is corrupt.
+    #[command(after_help = "Example: vayu-cache verify /var/cache/app && echo intact")]
     Verify(Verify),
     /// Remove entries.
+    ///
+    /// `--key`, `--function`, `--older-than`, `--expired`, `--corrupt` and `--all` delete entries and free
+    /// their space. `--tag` invalidates the entries with a tag, as `Cache::invalidate_tag` does: they
+    /// are misses from now on, and their space is freed as they are overwritten, expire or are evicted.
+    #[command(after_help = purge_help())]
     Purge(Purge),
+}
+
+fn ls_help() -> &'static str {
+    "With --json a line is an object:\n  \
+     key, digest        the key as vayu displays it, and its SHA-256 in hex\n  \
+     function, call     the path of the function or its prefix; the call as a string\n  \
+     label              the label of the call, or null\n  \
+     path               the file in the directory, or the name on the server\n  \
+     bytes              the size of the entry\n  \
+     created, expires, stale_until\n                     \
+     times in RFC 3339, and in microseconds since 1970 as created_us ..;\n                     \
+     expires and stale_until are null if the entry never expires\n  \
+     compute_time_us    the time that its function took\n  \
+     serializer, state  MessagePack ..; fresh, stale, expired or corrupt\n  \
+     error              the reason why it is corrupt, or null\n\n\
+     Example: vayu-cache ls /var/cache/app --function rates --json | jq -r .call"
+}
+
+fn show_help() -> &'static str {
+    "With --json the object is that of `ls --json`, and has one more field:\n  \
+     value              the value as JSON, if its serializer is MessagePack or JSON.\n                     \
+     Byte strings in it are {\"base64\": \"..\"}, and NaN is null\n  \
+     value_base64       otherwise the bytes of the value\n\n\
+     Examples:\n  \
+     vayu-cache show /var/cache/app 2d4fe63a765e\n  \
+     vayu-cache show /var/cache/app 'rates(\"EUR\", 7)'\n  \
+     vayu-cache show /var/cache/app shop::rates:EUR --json | jq .value"
+}
+
+fn stats_help() -> &'static str {
+    "With --json a line is an object: function, entries, bytes, fresh, stale, expired, corrupt, and \
+     compute_time_us, the time that the fresh and stale values took.\n\n\
+     Example: vayu-cache stats /var/cache/app"
+}
+
+fn purge_help() -> &'static str {
+    "With several filters, entries that match all of them are removed.\n\n\
+     Examples:\n  \
+     vayu-cache purge /var/cache/app --function rates --older-than 7d --dry-run\n  \
+     vayu-cache purge /var/cache/app --key 2d4fe63a765e\n  \
+     vayu-cache purge /var/cache/app --tag user:7"
 }
 
 #[derive(Debug, Args)]
@@ -34,26 +97,38 @@ pub(crate) struct Ls {
     /// List entries of this function only: its path, or the end of it after `::`.
     #[arg(long, value_name = "PATH")]
     pub(crate) function: Option<String>,
+    #[command(flatten)]
+    pub(crate) limit: Limit,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The key as printed by `ls`, or the path of the file in the directory.
+    /// The entry: its key or call as printed by `ls`, its label, its path, its function, or the start of
+    /// one of these; of the key at least 8 digits.
+    ///
+    /// A key or path is looked up in one file. For the others, and for what is not found, all entries
+    /// are searched. If several match, they are listed.
     pub(crate) entry: String,
+    #[command(flatten)]
+    pub(crate) limit: Limit,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) limit: Limit,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) limit: Limit,
 }
 
 #[derive(Debug, Args)]
@@ -71,9 +146,15 @@ pub(crate) struct Purge {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub(crate) struct Filter {
+    /// The entry that `show` shows for this argument. Nothing is removed if several match.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["function", "older_than", "expired", "corrupt"])]
+    pub(crate) key: Option<String>,
     /// Entries of this function: its path, or the end of it after `::`.
     #[arg(long, value_name = "PATH")]
     pub(crate) function: Option<String>,
+    /// Invalidate the entries with this tag: they are misses from now on. Their space is freed later.
+    #[arg(long, value_name = "TAG", conflicts_with_all = ["key", "function", "older_than", "expired", "corrupt", "all"])]
+    pub(crate) tag: Option<String>,
     /// Entries older than this, such as `7d` or `12h 30m`. Units: ms, s, m, h, d, w, and words such as
     /// months.
     #[arg(long, value_name = "AGE", value_parser = age)]
@@ -85,7 +166,7 @@ pub(crate) struct Filter {
     #[arg(long)]
     pub(crate) corrupt: bool,
     /// Every entry.
-    #[arg(long, conflicts_with_all = ["function", "older_than", "expired", "corrupt"])]
+    #[arg(long, conflicts_with_all = ["key", "function", "older_than", "expired", "corrupt"])]
     pub(crate) all: bool,
 }
 
@@ -99,10 +180,22 @@ fn age(value: &str) -> Result<Duration, String> {
 /// The arguments of all commands.
 #[derive(Debug, Args)]
 pub(crate) struct Target {
-    /// The cache directory.
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
+    /// The cache: its directory, or `redis://host/0?namespace=NAME`.
+    #[arg(value_name = "CACHE")]
+    pub(crate) cache: String,
     /// Print JSON, one object per line.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Hide arguments, string keys, labels and values. Functions are shown.
+    #[arg(long)]
+    pub(crate) redact: bool,
+}
+
+/// The limit of commands that read many entries.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Limit {
+    /// Stop after examining this many entries. The default is 100,000 on a server, and no limit in a
+    /// directory.
+    #[arg(long, value_name = "ENTRIES")]
+    pub(crate) limit: Option<u64>,
 }

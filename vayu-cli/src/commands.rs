@@ -7,4 +7,4 @@ pub(crate) mod stats;
 pub(crate) mod verify;
 
 /// The result of a command.
-pub(crate) type Outcome = Result<crate::Verdict, Box<dyn std::error::Error>>;
+pub(crate) type Outcome = Result<crate::Verdict, crate::Failure>;

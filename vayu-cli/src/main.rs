@@ -1,10 +1,15 @@
-//! A command line tool for cache directories of [vayu](https://docs.rs/vayu-cache).
+//! A command line tool for the entries of [vayu](https://docs.rs/vayu-cache), in directories and on Redis
+//! servers.
 //!
 //! Exit codes: 0 for success, 1 if an entry was not found or is corrupt, 2 for an error.
 
 mod args;
 mod commands;
+mod find;
 mod output;
+mod progress;
+mod source;
+mod value;
 
 use std::error::Error;
 use std::io;
@@ -14,6 +19,9 @@ use clap::Parser;
 
 use crate::args::{Arguments, Command};
 use crate::commands::{ls, purge, show, stats, verify};
+
+/// The error of a command.
+type Failure = Box<dyn Error>;
 
 /// The outcome of a command that has run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

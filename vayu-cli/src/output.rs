@@ -3,10 +3,11 @@
 use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use vayu_core::wire::EntryDetails;
 use vayu_core::{Clock, SerializerId, SystemClock, Timestamp};
-use vayu_file::{CacheDirectory, EntryInfo};
+
+use crate::source::Entry;
 
 /// The state of an entry at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,15 +20,6 @@ pub(crate) enum State {
 }
 
 impl State {
-    pub(crate) fn of(entry: &EntryInfo, now: Timestamp) -> Self {
-        match (entry.expires(), entry.stale_until()) {
-            (Some(expires), _) if now < expires => Self::Fresh,
-            (_, Some(end)) if now < end => Self::Stale,
-            (Some(_), _) => Self::Expired,
-            (None, _) => Self::Corrupt,
-        }
-    }
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
@@ -40,13 +32,6 @@ impl State {
 
 pub(crate) fn now() -> Timestamp {
     SystemClock.now()
-}
-
-/// Returns whether an entry belongs to a function that is given by its path or the end of it.
-pub(crate) fn is_of(entry: &EntryInfo, function: &str) -> bool {
-    entry.function().is_some_and(|path| {
-        path.strip_suffix(function).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
-    })
 }
 
 /// Formats a number of bytes: `12.3 KiB`.
@@ -72,24 +57,64 @@ pub(crate) fn span(time: Duration) -> String {
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-pub(crate) fn age(entry: &EntryInfo, now: Timestamp) -> String {
-    entry.created().map_or_else(|| "-".to_owned(), |created| span(now.saturating_since(created)))
-}
-
-pub(crate) fn time_left(entry: &EntryInfo, now: Timestamp) -> String {
-    match entry.expires() {
-        None => "-".to_owned(),
-        Some(Timestamp::NEVER) => "forever".to_owned(),
-        Some(expires) => span(expires.saturating_since(now)),
+/// Formats a compute time: `12.3 ms`, or its two largest units.
+pub(crate) fn duration(time: Duration) -> String {
+    let micros = time.as_micros();
+    match micros {
+        0 => "-".to_owned(),
+        1..1_000 => format!("{micros} µs"),
+        1_000..1_000_000 => format!("{}.{} ms", micros / 1_000, micros / 100 % 10),
+        1_000_000..60_000_000 => format!("{}.{} s", micros / 1_000_000, micros / 100_000 % 10),
+        _ => span(time),
     }
 }
 
-pub(crate) fn date(time: Timestamp) -> String {
-    let date = u64::try_from(time.as_micros())
+/// The heading of the lines of entries.
+pub(crate) const HEADING: &str =
+    "STATE           SIZE            AGE           LEFT  KEY           CALL";
+
+/// Formats an entry as a line.
+pub(crate) fn entry_line(entry: &Entry, now: Timestamp, is_redacted: bool) -> String {
+    let state = entry.state(now).name();
+    let size = size(entry.length);
+    match &entry.details {
+        Ok(details) => {
+            let age = span(now.saturating_since(details.created()));
+            let left = match details.expires() {
+                Timestamp::NEVER => "forever".to_owned(),
+                expires => span(expires.saturating_since(now)),
+            };
+            let key = entry.short_digest().unwrap_or_else(|| "-".to_owned());
+            let call = call(details, is_redacted).unwrap_or_else(|| entry.path.clone());
+            format!("{state:<8} {size:>11} {age:>14} {left:>14}  {key:<12}  {call}")
+        }
+        Err(error) => {
+            let (path, none) = (&entry.path, "-");
+            format!("{state:<8} {size:>11} {none:>14} {none:>14}  {none:<12}  {path}: {error}")
+        }
+    }
+}
+
+/// Returns the call of an entry, with `…` for its arguments, string key or label if they are redacted.
+fn call(details: &EntryDetails, is_redacted: bool) -> Option<String> {
+    if is_redacted {
+        details.function().map(|function| format!("{}(…)", function.escape_debug()))
+    } else {
+        details.call().map(str::to_owned)
+    }
+}
+
+/// Converts a time after 1970 that is not in the distant future.
+fn system_time(time: Timestamp) -> Option<SystemTime> {
+    u64::try_from(time.as_micros())
         .ok()
         .and_then(|micros| UNIX_EPOCH.checked_add(Duration::from_micros(micros)))
-        .filter(|&date| date < SystemTime::now() + Duration::from_secs(100 * 365 * 24 * 60 * 60));
-    match date {
+        .filter(|&date| date < SystemTime::now() + Duration::from_secs(100 * 365 * 24 * 60 * 60))
+}
+
+/// Formats a time.
+pub(crate) fn date(time: Timestamp) -> String {
+    match system_time(time) {
         Some(date) => humantime::format_rfc3339_seconds(date).to_string(),
         None if time == Timestamp::NEVER => "never".to_owned(),
         None => format!("{} µs since 1970", time.as_micros()),
@@ -106,29 +131,47 @@ pub(crate) fn serializer(id: SerializerId) -> String {
     }
 }
 
-/// Formats an entry as JSON. Times are in microseconds since 1970; `expires` is `null` for never.
-pub(crate) fn entry_json(entry: &EntryInfo, now: Timestamp) -> Value {
-    let micros = |time: Option<Timestamp>| {
-        time.filter(|&time| time != Timestamp::NEVER).map(Timestamp::as_micros)
+/// Formats an entry as JSON, as `ls --help` describes it.
+pub(crate) fn entry_json(entry: &Entry, now: Timestamp, is_redacted: bool) -> Value {
+    let details = entry.details.as_ref().ok();
+    let digest = details.and_then(EntryDetails::digest).map(const_hex::encode);
+    let function = entry.function();
+    let key = match (is_redacted, function, &digest) {
+        (false, ..) => details.and_then(EntryDetails::key).map(str::to_owned),
+        (true, Some(function), Some(digest)) => Some(format!("{function}:{digest}")),
+        (true, ..) => None,
     };
-    json!({
-        "path": entry.path(),
-        "function": entry.function(),
-        "key": entry.key(),
-        "bytes": entry.length(),
-        "created": micros(entry.created()),
-        "expires": micros(entry.expires()),
-        "serializer": entry.serializer().map(serializer),
-        "state": State::of(entry, now).name(),
-        "error": entry.error().map(|error| error.to_string()),
-    })
+    let mut object = json!({
+        "path": entry.path,
+        "function": function,
+        "call": details.and_then(|details| call(details, is_redacted)),
+        "label": details.and_then(EntryDetails::label).filter(|_| !is_redacted),
+        "key": key,
+        "digest": digest,
+        "bytes": entry.length,
+        "compute_time_us": details.map(|details| micros(details.compute_time())),
+        "serializer": details.map(|details| serializer(details.serializer())),
+        "state": entry.state(now).name(),
+        "error": entry.details.as_ref().err(),
+    });
+    let times = [
+        ("created", details.map(EntryDetails::created)),
+        ("expires", details.map(EntryDetails::expires)),
+        ("stale_until", details.map(EntryDetails::stale_until)),
+    ];
+    for (name, time) in times {
+        let time = time.filter(|&time| time != Timestamp::NEVER);
+        object[name] = json!(
+            time.and_then(system_time)
+                .map(|time| { humantime::format_rfc3339_micros(time).to_string() })
+        );
+        object[format!("{name}_us")] = json!(time.map(Timestamp::as_micros));
+    }
+    object
 }
 
-/// Creates a progress bar for reading all entries of a directory.
-pub(crate) fn progress(directory: &CacheDirectory) -> Result<ProgressBar, vayu_core::Error> {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} entries, {eta} left")
-        .expect("the template is valid");
-    Ok(ProgressBar::new(directory.count()?).with_style(style))
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Formats an error and its causes on one line.
@@ -151,6 +194,20 @@ mod tests {
             (5000 << 30, "5000.0 GiB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn duration_uses_the_unit_that_fits() {
+        for (micros, text) in [
+            (0, "-"),
+            (7, "7 µs"),
+            (1_250, "1.2 ms"),
+            (59_990_000, "59.9 s"),
+            (61_000_000, "1m 1s"),
+            (90_000_000_000, "1day 1h"),
+        ] {
+            assert_eq!(duration(Duration::from_micros(micros)), text);
         }
     }
 

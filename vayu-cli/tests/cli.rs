@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tempfile::TempDir;
 use vayu_core::testing::ManualClock;
-use vayu_core::{Clock, Key, SystemClock, Timestamp};
+use vayu_core::{Backend, Clock, Key, Record, SystemClock, Timestamp};
 use vayu_file::{FileCache, FileOptions};
 
 /// Creates a directory with two functions: three fresh entries, and an expired one.
@@ -17,7 +18,8 @@ fn temporary_cache() -> TempDir {
         let key = Key::from_text("shop::rates", base);
         cache.set(&key, &(base.to_owned(), 1.5), Duration::MAX).expect("write");
     }
-    let key = Key::new("shop::stock", &(7_u8,)).expect("a key");
+    let key =
+        Key::new("shop::stock", &(7_u8, "steel")).expect("a key").with_label("seven\u{1b}[31m");
     cache.set(&key, &vec!["screws".to_owned()], Duration::from_secs(3600)).expect("write");
     // With a clock that is two hours slow.
     let clock = ManualClock::new();
@@ -33,6 +35,13 @@ fn vayu(arguments: &[&str], directory: &Path) -> Output {
         .arg(arguments[0])
         .arg(directory)
         .args(&arguments[1..])
+        .output()
+        .expect("the program runs")
+}
+
+fn vayu_without_directory(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vayu-cache"))
+        .args(arguments)
         .output()
         .expect("the program runs")
 }
@@ -69,6 +78,12 @@ fn ls_prints_a_line_for_each_entry() {
     assert_eq!(lines.lines().count(), 1 + 4, "{lines}");
     assert!(lines.contains("shop::rates:EUR") && lines.contains("forever"), "{lines}");
     assert!(lines.contains("expired"), "{lines}");
+    assert!(
+        lines.contains("shop::stock [seven\\u{1b}[31m]"),
+        "control characters are escaped: {lines}"
+    );
+    let closing = String::from_utf8(output.stderr).expect("text");
+    assert!(closing.starts_with("4 entries, ") && closing.contains("headers only"), "{closing}");
 
     let rates = json_lines(&vayu(&["ls", "--function", "rates", "--json"], directory.path()));
     assert_eq!(rates.len(), 2);
@@ -76,6 +91,187 @@ fn ls_prints_a_line_for_each_entry() {
     assert!(rates.iter().all(|entry| entry["expires"].is_null() && entry["state"] == "fresh"));
     let none = json_lines(&vayu(&["ls", "--function", "ates", "--json"], directory.path()));
     assert!(none.is_empty(), "a suffix must begin after `::`");
+    let two = vayu(&["ls", "--limit", "2", "--json"], directory.path());
+    assert_eq!(json_lines(&two).len(), 2);
+    assert!(String::from_utf8_lossy(&two.stderr).contains("stopped at the limit"));
+}
+
+#[test]
+fn json_has_times_and_the_names_that_help_documents() {
+    let directory = temporary_cache();
+    let lines = json_lines(&vayu(&["ls", "--json"], directory.path()));
+    let help = text(&vayu_without_directory(&["ls", "--help"]));
+    for line in &lines {
+        let object = line.as_object().expect("an object");
+        for name in object.keys() {
+            assert!(help.contains(name.trim_end_matches("_us")), "{name} is not documented");
+        }
+        let created = line["created"].as_str().expect("a time");
+        let parsed = humantime::parse_rfc3339(created).expect("RFC 3339");
+        let micros = parsed.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_micros();
+        assert_eq!(u128::from(line["created_us"].as_u64().expect("a number")), micros);
+        assert_eq!(line["expires"].is_null(), line["expires_us"].is_null());
+        assert_eq!(line["digest"].as_str().expect("a digest").len(), 64);
+    }
+    let stock = lines.iter().find(|line| !line["label"].is_null()).expect("a label");
+    assert_eq!(stock["label"], "seven\u{1b}[31m");
+    let shown =
+        vayu(&["show", stock["digest"].as_str().expect("a digest"), "--json"], directory.path());
+    assert_eq!(json_lines(&shown)[0]["value"], serde_json::json!(["screws"]));
+}
+
+#[test]
+fn show_takes_every_name_of_an_entry() {
+    let directory = temporary_cache();
+    let entries = json_lines(&vayu(&["ls", "--json"], directory.path()));
+    let stock = entries.iter().find(|line| !line["label"].is_null()).expect("a label");
+    let of = |name: &str| stock[name].as_str().expect("a string").to_owned();
+    let digest = of("digest");
+    for name in [
+        &*of("key"),
+        &of("path"),
+        &of("call"),
+        &of("label"),
+        &digest,
+        &digest[..40],
+        &digest[..12],
+        &digest[..12].to_uppercase(),
+        "shop::stock [se",
+        "stock [seven",
+        "seven",
+    ] {
+        let output = vayu(&["show", name, "--json"], directory.path());
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(json_lines(&output)[0]["digest"], digest.as_str(), "{name}");
+    }
+    for name in ["rates", "shop::rates", "shop::rates:", "rates:", "shop"] {
+        let output = vayu(&["show", name], directory.path());
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+        let listed = String::from_utf8(output.stderr).expect("text");
+        let count = if name == "shop" { 4 } else { 2 };
+        assert!(listed.contains(&format!("{count} entries match `{name}`")), "{listed}");
+        assert!(
+            listed.contains("shop::rates:EUR") && listed.contains("shop::rates:USD"),
+            "{listed}"
+        );
+    }
+    assert!(
+        vayu(&["show", "rates:EUR"], directory.path()).status.success(),
+        "the call without modules"
+    );
+}
+
+#[test]
+fn show_of_a_key_reads_no_other_directory() {
+    let directory = temporary_cache();
+    let lines = json_lines(&vayu(&["ls", "--json"], directory.path()));
+    let entry = lines.iter().find(|line| line["key"] == "shop::rates:EUR").expect("an entry");
+    let path = entry["path"].as_str().expect("a path").to_owned();
+    for shard in
+        (0..256).map(|shard| format!("{shard:02x}")).filter(|shard| !path.starts_with(shard))
+    {
+        let shard = directory.path().join(shard);
+        let _ = std::fs::remove_dir_all(&shard);
+        std::fs::write(shard, "a file in the place of a directory").expect("write");
+    }
+    let digest = entry["digest"].as_str().expect("a digest");
+    for name in ["shop::rates:EUR", &path, digest, &digest[..12]] {
+        let output = vayu(&["show", name, "--json"], directory.path());
+        assert_eq!(json_lines(&output)[0]["path"], path.as_str(), "{name}");
+    }
+    let search = vayu(&["show", "rates:EUR"], directory.path());
+    assert_eq!(search.status.code(), Some(2), "a search reads all of them");
+}
+
+#[test]
+fn redacted_output_has_no_arguments_and_no_values() {
+    let directory = temporary_cache();
+    let digest = json_lines(&vayu(&["ls", "--json"], directory.path()))[0]["digest"].clone();
+    let digest = digest.as_str().expect("a digest");
+    for arguments in [
+        &["ls", "--redact"][..],
+        &["ls", "--redact", "--json"],
+        &["show", digest, "--redact"],
+        &["show", digest, "--redact", "--json"],
+        &["show", "shop", "--redact"],
+        &["stats", "--redact"],
+        &["verify", "--redact"],
+    ] {
+        let output = vayu(arguments, directory.path());
+        let all = [output.stdout, output.stderr].concat();
+        let all = String::from_utf8(all).expect("text");
+        for secret in ["EUR", "USD", "seven", "steel", "screws", "old"] {
+            assert!(!all.contains(secret), "{arguments:?} shows {secret}: {all}");
+        }
+        assert!(arguments[0] == "verify" || all.contains("shop::"), "{arguments:?}: {all}");
+    }
+}
+
+#[test]
+fn entry_with_a_corrupt_header_is_listed_as_corrupt() {
+    let directory = temporary_cache();
+    let path = &entries(directory.path())[0];
+    let mut bytes = std::fs::read(path).expect("an entry");
+    bytes[30] ^= 1;
+    std::fs::write(path, bytes).expect("write");
+    let lines = text(&vayu(&["ls"], directory.path()));
+    assert!(lines.contains("corrupt header"), "{lines}");
+    let lines = json_lines(&vayu(&["ls", "--json"], directory.path()));
+    assert_eq!(lines.iter().filter(|line| line["state"] == "corrupt").count(), 1);
+    // A corrupt value is not seen by reading headers.
+    damage(&entries(directory.path())[1]);
+    let lines = json_lines(&vayu(&["ls", "--json"], directory.path()));
+    assert_eq!(lines.iter().filter(|line| line["state"] == "corrupt").count(), 1);
+}
+
+#[test]
+fn purge_of_a_key_removes_one_entry() {
+    let directory = temporary_cache();
+    let left = || entries(directory.path()).len();
+    let several = vayu(&["purge", "--key", "rates"], directory.path());
+    assert_eq!((several.status.code(), left()), (Some(1), 4));
+    let dry = vayu(&["purge", "--key", "shop::rates:EUR", "--dry-run"], directory.path());
+    assert!(dry.status.success() && text(&dry).starts_with("would remove 1 entries"));
+    assert_eq!(left(), 4);
+    assert!(vayu(&["purge", "--key", "shop::rates:EUR"], directory.path()).status.success());
+    assert_eq!(left(), 3);
+    assert_eq!(
+        vayu(&["purge", "--key", "shop::rates:EUR"], directory.path()).status.code(),
+        Some(1)
+    );
+}
+
+#[test]
+fn purge_of_a_tag_invalidates_its_entries() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = FileCache::open(directory.path()).expect("a cache");
+    let key = |name: &str| Key::from_text("f", name).with_tags([name]);
+    for name in ["one", "two"] {
+        cache.set(&key(name), &1_u8, Duration::MAX).expect("write");
+    }
+    let dry = vayu(&["purge", "--tag", "one", "--dry-run"], directory.path());
+    assert!(dry.status.success());
+    assert_eq!(cache.get::<u8>(&key("one")).expect("read"), Some(1));
+    let output = vayu(&["purge", "--tag", "one", "--json"], directory.path());
+    assert_eq!(json_lines(&output), [serde_json::json!({ "tag": "one", "invalidated": true })]);
+    assert_eq!(cache.get::<u8>(&key("one")).expect("read"), None);
+    assert_eq!(cache.get::<u8>(&key("two")).expect("read"), Some(1));
+}
+
+#[test]
+fn help_of_every_command_has_an_example() {
+    for command in ["ls", "show", "stats", "verify", "purge"] {
+        let help = text(&vayu_without_directory(&[command, "--help"]));
+        assert!(help.contains(&format!("vayu-cache {command} /var")), "{help}");
+    }
+    assert!(text(&vayu_without_directory(&["ls", "--help"])).contains("Only headers are read"));
+}
+
+#[test]
+fn file_url_is_a_directory() {
+    let directory = temporary_cache();
+    let url = format!("file://{}?max_bytes=1GiB", directory.path().display());
+    assert!(vayu_without_directory(&["ls", &url]).status.success());
 }
 
 #[test]
@@ -101,6 +297,23 @@ fn stats_count_by_function() {
     let lines = json_lines(&vayu(&["stats", "--json"], directory.path()));
     let stock = lines.iter().find(|line| line["function"] == "shop::stock").expect("a function");
     assert_eq!((&stock["entries"], &stock["expired"]), (&2.into(), &1.into()));
+
+    let cache = FileCache::open(directory.path()).expect("a cache");
+    let key = |n: u8| Key::new("shop::slow", &(n,)).expect("a key");
+    let now = SystemClock.now();
+    for (n, ttl) in [(1, 3600), (2, 3600), (3, 0)] {
+        let record = Record::new(
+            Bytes::from_static(b"\x01"),
+            now,
+            now.saturating_add(Duration::from_secs(ttl)),
+        )
+        .with_compute_time(Duration::from_millis(250));
+        cache.backend().write(&key(n), record).expect("write");
+    }
+    let lines = json_lines(&vayu(&["stats", "--json"], directory.path()));
+    let slow = lines.iter().find(|line| line["function"] == "shop::slow").expect("a function");
+    let saved = slow["compute_time_us"].as_u64().expect("a number");
+    assert!((499_000..501_000).contains(&saved), "the expired value saves nothing: {slow}");
     let table = text(&vayu(&["stats"], directory.path()));
     assert!(table.contains("shop::rates") && table.contains("all"), "{table}");
 }

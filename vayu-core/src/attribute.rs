@@ -109,6 +109,19 @@ pub fn tag(tag: impl Display) -> Group {
     Group::tag(tag)
 }
 
+/// Sets the label of a key, unless the entries of the cache are in memory, where no other program reads
+/// them.
+#[inline]
+pub fn label<B: Backend, S>(
+    cache: &Cache<B, S>,
+    key: &mut KeyBuilder,
+    set: impl FnOnce(&mut KeyBuilder),
+) {
+    if !cache.engine().backend().is_in_process() {
+        set(key);
+    }
+}
+
 /// Runs a cached call of a sync function.
 #[expect(clippy::needless_pass_by_value, reason = "the expansion has no other use for it")]
 #[inline]

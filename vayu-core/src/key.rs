@@ -6,7 +6,10 @@ mod compact;
 mod display;
 mod encoder;
 pub(crate) mod hasher;
+mod label;
 mod prefix;
+#[cfg(feature = "wire")]
+mod render;
 mod set;
 mod version;
 mod words;
@@ -20,10 +23,15 @@ use sha2::{Digest, Sha256};
 pub use self::builder::{KeyBuilder, KeyError, KeyString};
 pub(crate) use self::bytes::KeyBytes;
 pub use self::compact::CompactKey;
-pub(crate) use self::display::DisplayKey;
+#[cfg(feature = "wire")]
+pub(crate) use self::display::{ParsedKey, hashed, of_displayed_text};
 pub(crate) use self::encoder::DirectEncode;
 pub(crate) use self::encoder::{Encoder, OrderMode, RecordedOrders};
 pub use self::hasher::BuildKeyHasher;
+#[cfg(feature = "wire")]
+pub(crate) use self::label::cut_label;
+#[cfg(feature = "wire")]
+pub(crate) use self::prefix::FUNCTION;
 pub use self::prefix::{FunctionOf, Prefix};
 pub use self::set::sorted_set;
 pub use self::version::KeyVersion;
@@ -44,7 +52,7 @@ use crate::generation::Group;
 /// A key may have a [version](Self::with_version), which is part of its identity, and may carry
 /// [tags](Self::with_tags), which are not.
 ///
-/// Displayed, a key is `prefix:string`, or `prefix:` and the SHA-256 of the encoded arguments in hex; with a
+/// Displayed, a key is `prefix:string`, or `prefix:` and its [digest](Self::digest) in hex; with a
 /// version `prefix@version:`, and then the same.
 ///
 /// # Examples
@@ -138,6 +146,20 @@ impl Key {
         self.encoded.tags()
     }
 
+    /// Returns the same key with a label: a readable description of the call, of which backends outside of
+    /// the process store up to 200 bytes for `vayu-cache ls`. It is not part of the identity of the key.
+    #[must_use]
+    pub fn with_label(mut self, label: impl fmt::Display) -> Self {
+        self.encoded.set_label(Some(label::bounded(&label)));
+        self
+    }
+
+    /// Returns the label that the key carries, up to 200 bytes.
+    #[inline]
+    pub fn label(&self) -> Option<&str> {
+        self.encoded.label()
+    }
+
     /// Returns whether the key has a version.
     pub(crate) fn has_version(&self) -> bool {
         version::split(&self.encoded).0.is_some()
@@ -160,10 +182,16 @@ impl Key {
     /// closure type: the name of a closure may be that of another closure in a later build. Keys of such
     /// functions are valid in this process only.
     pub fn to_bytes(&self) -> Vec<u8> {
+        self.to_bytes_and_prefix_length().0
+    }
+
+    /// Returns the whole key as bytes, and the number of those that are the prefix.
+    pub(crate) fn to_bytes_and_prefix_length(&self) -> (Vec<u8>, usize) {
         let mut bytes = Vec::with_capacity(self.encoded.len() + 64);
         self.prefix.encode(&mut bytes);
+        let prefix_length = bytes.len();
         bytes.extend_from_slice(&self.encoded);
-        bytes
+        (bytes, prefix_length)
     }
 
     /// Returns the SHA-256 of [`to_bytes`](Self::to_bytes): a name of fixed length.
@@ -204,7 +232,7 @@ impl Hash for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        DisplayKey::of(&self.prefix, &self.encoded).fmt(f)
+        display::write(f, self.prefix.as_str(), &self.encoded, || self.digest())
     }
 }
 

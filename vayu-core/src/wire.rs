@@ -4,7 +4,8 @@
 //! the format, flags, the times and lengths, and two checksums: a CRC-32 of the header, by which the
 //! times can be trusted without reading the rest, and an XXH3-128 of all other bytes. So every bit is
 //! covered by a check. The entry contains its own key, by which a reader detects that it has found the
-//! entry of another key. A backend writes what [`encode`] returns, and treats what
+//! entry of another key. Where arguments are secret, the key is written by [`encode_hashed`]: the function
+//! and a digest. A backend writes what [`encode`] returns, and treats what
 //! [`EncodedEntry::parse`] rejects as absent. The format is specified in `docs/format.md`.
 //!
 //! # Examples
@@ -33,10 +34,12 @@
 //! assert_eq!(EncodedEntry::parse(&bytes).unwrap_err(), ParseError::ChecksumMismatch);
 //! ```
 
+mod details;
 mod header;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -44,11 +47,13 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use twox_hash::xxhash3_128::{RawHasher, SecretBuffer};
 
+pub use self::details::EntryDetails;
 pub use self::header::{HEADER_LENGTH, Header};
-use crate::key::{DisplayKey, Key};
+use crate::key::{self, Key, ParsedKey};
 use crate::record::Record;
 
-/// A key longer than this, in bytes, is written as its SHA-256.
+/// A key longer than this, in bytes, is written in its hashed form: the prefix and the SHA-256 of the key.
+/// If the prefix alone is longer, the SHA-256 is all that is written.
 const LONGEST_KEY: usize = 64 * 1024;
 
 /// The position of the checksum, which covers all bytes before and after it.
@@ -92,15 +97,30 @@ impl fmt::Debug for ParseError {
 #[derive(Debug, Clone)]
 pub struct WireKey {
     bytes: Vec<u8>,
+    prefix_length: usize,
     digest: [u8; 32],
 }
 
 impl WireKey {
     /// Computes the bytes of a key and their digest.
     pub fn new(key: &Key) -> Self {
-        let bytes = key.to_bytes();
+        let (bytes, prefix_length) = key.to_bytes_and_prefix_length();
         let digest = Sha256::digest(&bytes).into();
-        Self { bytes, digest }
+        Self { bytes, prefix_length, digest }
+    }
+
+    /// Returns the string keys that are displayed so: `function:string` or `function@version:string`. There
+    /// may be several, as both parts may have colons in them.
+    pub fn of_displayed_text(displayed: &str) -> Vec<Self> {
+        key::of_displayed_text(displayed)
+            .flat_map(|key| {
+                let of_text = Self::new(&key);
+                let (mut bytes, prefix_length) = (of_text.bytes.clone(), of_text.prefix_length);
+                bytes[0] = key::FUNCTION;
+                let digest = Sha256::digest(&bytes).into();
+                [Self { bytes, prefix_length, digest }, of_text]
+            })
+            .collect()
     }
 
     /// Returns the SHA-256 of the key, for use in names: [`Key::digest`].
@@ -108,23 +128,74 @@ impl WireKey {
         &self.digest
     }
 
-    fn is_long(&self) -> bool {
-        self.bytes.len() > LONGEST_KEY
+    fn prefix(&self) -> &[u8] {
+        &self.bytes[..self.prefix_length]
     }
 
-    /// Returns the bytes that are stored in the entry.
-    fn field(&self) -> &[u8] {
-        if self.is_long() { &self.digest } else { &self.bytes }
+    /// Returns the key as the prefix and the digest, or as the digest alone if the prefix is too long.
+    fn hashed(&self) -> KeyField<'_> {
+        if self.prefix_length > LONGEST_KEY {
+            KeyField { bytes: Cow::Borrowed(&self.digest), is_digest: true }
+        } else {
+            let bytes = Cow::Owned(key::hashed(self.prefix(), &self.digest));
+            KeyField { bytes, is_digest: false }
+        }
     }
+
+    /// Returns the form that is stored in an entry.
+    fn field(&self) -> KeyField<'_> {
+        if self.bytes.len() > LONGEST_KEY {
+            self.hashed()
+        } else {
+            KeyField { bytes: Cow::Borrowed(&self.bytes), is_digest: false }
+        }
+    }
+
+    /// Returns whether the key in an entry is this one, in any form.
+    fn matches(&self, stored: &[u8], is_digest: bool) -> bool {
+        if is_digest {
+            return stored == self.digest;
+        }
+        stored == self.bytes
+            || stored.ends_with(&self.digest)
+                && stored == &*key::hashed(self.prefix(), &self.digest)
+    }
+}
+
+/// The key in an entry.
+struct KeyField<'a> {
+    bytes: Cow<'a, [u8]>,
+    /// True if it is the digest of the key and nothing else.
+    is_digest: bool,
 }
 
 /// Encodes the entry of a key and its record.
 pub fn encode(key: &WireKey, record: &Record<Bytes>) -> Vec<u8> {
+    encode_labelled(key, record, None)
+}
+
+/// Encodes the entry of a key and its record, with the first 200 bytes of a [label](Key::label) that
+/// listings show.
+pub fn encode_labelled(key: &WireKey, record: &Record<Bytes>, label: Option<&str>) -> Vec<u8> {
+    encode_field(&key.field(), record, label.map(key::cut_label))
+}
+
+/// Encodes the entry of a key and its record without the arguments of the call: the key is written as its
+/// function and its SHA-256.
+pub fn encode_hashed(key: &WireKey, record: &Record<Bytes>) -> Vec<u8> {
+    encode_field(&key.hashed(), record, None)
+}
+
+fn encode_field(key: &KeyField<'_>, record: &Record<Bytes>, label: Option<&str>) -> Vec<u8> {
     let value = record.value();
-    let header = Header::new(record, key.field(), key.is_long());
-    let mut bytes = Vec::with_capacity(HEADER_LENGTH + key.field().len() + value.len());
+    let header = Header::new(record, &key.bytes, key.is_digest, label);
+    let mut bytes = Vec::with_capacity(header.length() + key.bytes.len() + value.len());
     bytes.extend_from_slice(&header.to_bytes());
-    bytes.extend_from_slice(key.field());
+    if let Some(label) = label {
+        header::push_label(&mut bytes, label);
+        bytes.resize(header.length(), 0);
+    }
+    bytes.extend_from_slice(&key.bytes);
     bytes.extend_from_slice(value);
     let checksum = checksum(&bytes);
     bytes[CHECKSUM].copy_from_slice(&checksum);
@@ -135,7 +206,7 @@ impl Record<Bytes> {
     /// Encodes the record with its key, as a backend outside of the process stores it: in the format of
     /// [`wire`](crate::wire), which later versions read.
     pub fn encode(&self, key: &Key) -> Vec<u8> {
-        encode(&WireKey::new(key), self)
+        encode_labelled(&WireKey::new(key), self, key.label())
     }
 
     /// Decodes what [`encode`](Self::encode) has returned for this key. Returns `None` for everything else: bytes that
@@ -153,6 +224,8 @@ impl Record<Bytes> {
 #[derive(Debug, Clone, Copy)]
 pub struct EncodedEntry<'a> {
     header: Header,
+    /// The bytes after the fixed part of the header.
+    extension: &'a [u8],
     key: &'a [u8],
     value: &'a [u8],
 }
@@ -182,11 +255,15 @@ impl<'a> EncodedEntry<'a> {
     /// The first check that the header failed; [`ParseError::LengthMismatch`] where the key is not whole.
     pub fn parse_prefix(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let header = Header::parse(bytes)?;
-        let (key, value) = bytes
-            .get(header.length()..)
-            .and_then(|rest| rest.split_at_checked(header.key_length()))
+        let (extension, key, value) = bytes
+            .get(HEADER_LENGTH..)
+            .and_then(|rest| rest.split_at_checked(header.length() - HEADER_LENGTH))
+            .and_then(|(extension, rest)| {
+                let (key, value) = rest.split_at_checked(header.key_length())?;
+                Some((extension, key, value))
+            })
             .ok_or(ParseError::LengthMismatch)?;
-        Ok(Self { header, key, value })
+        Ok(Self { header, extension, key, value })
     }
 
     /// Returns the header.
@@ -196,7 +273,7 @@ impl<'a> EncodedEntry<'a> {
 
     /// Returns whether this is the entry of this key.
     pub fn is_of(&self, key: &WireKey) -> bool {
-        self.header.has_digest() == key.is_long() && self.key == key.field()
+        key.matches(self.key, self.header.has_digest())
     }
 
     /// Returns the stored form of the value.
@@ -220,18 +297,56 @@ impl<'a> EncodedEntry<'a> {
             .with_compute_time(header.compute_time())
     }
 
-    /// Returns the function. `None` if only the digest of the key is stored, because it is long.
+    /// Returns the function. `None` if only the digest of the key is stored, because the name of the
+    /// function is longer than 64 KiB.
     pub fn function(&self) -> Option<&'a str> {
-        self.display_key().map(|display_key| display_key.prefix)
+        self.parsed_key().map(|key| key.prefix)
     }
 
     /// Returns the key as [`Key`] displays it.
     pub fn key_text(&self) -> Option<String> {
-        self.display_key().map(|display_key| display_key.to_string())
+        self.parsed_key().map(|key| key.to_string())
     }
 
-    fn display_key(&self) -> Option<DisplayKey<'a>> {
-        if self.header.has_digest() { None } else { DisplayKey::parse(self.key) }
+    /// Returns the SHA-256 of the key: [`Key::digest`].
+    pub fn key_digest(&self) -> Option<[u8; 32]> {
+        if self.header.has_digest() {
+            return self.key.try_into().ok();
+        }
+        self.parsed_key().map(|key| key.digest())
+    }
+
+    /// Returns the label that the call was given.
+    pub fn label(&self) -> Option<&'a str> {
+        self.header.label(self.extension)
+    }
+
+    /// Returns the call, for people, in up to `max_bytes`: `rates("EUR", 7)`, the arguments as `{:?}` shows
+    /// them; `rates:EUR` for a string key; `rates [EUR]` with a label; and `rates(…)` if the arguments
+    /// are not stored. Control characters are escaped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use vayu_core::wire::{self, EncodedEntry, WireKey};
+    /// use vayu_core::{Key, Record, Timestamp};
+    ///
+    /// # fn main() -> vayu_core::Result<()> {
+    /// let key = Key::new("rates", &("EUR", Some(7)))?;
+    /// let record = Record::new(Bytes::new(), Timestamp::from_micros(0), Timestamp::NEVER);
+    /// let bytes = wire::encode(&WireKey::new(&key), &record);
+    /// let entry = EncodedEntry::parse(&bytes).unwrap();
+    /// assert_eq!(entry.call(256).unwrap(), r#"rates("EUR", Some(7))"#);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call(&self, max_bytes: usize) -> Option<String> {
+        self.parsed_key().map(|key| key.call(self.label(), max_bytes))
+    }
+
+    fn parsed_key(&self) -> Option<ParsedKey<'a>> {
+        if self.header.has_digest() { None } else { ParsedKey::parse(self.key) }
     }
 }
 

@@ -20,7 +20,7 @@ use vayu_core::__internal::IgnorePoison;
 use vayu_core::{Group, Invalidation, InvalidationListener, Result, Timestamp};
 
 use crate::errno::is_absence;
-use crate::fs::{FileType, buffer, read_full, write_full};
+use crate::fs::{Directory, FileType, buffer, read_full, write_full};
 use crate::generations::LENGTH;
 use crate::layout::EntryPath;
 use crate::store::Store;
@@ -148,10 +148,28 @@ fn appended(before: &[u8], now: &[u8]) -> Vec<Invalidation> {
     }
 }
 
+/// Appends an invalidation to the log of a directory, if there is one.
+pub(crate) fn append(root: &dyn Directory, invalidation: Invalidation) -> io::Result<()> {
+    match append_record(root, &encode(invalidation)) {
+        Err(error) if !is_absence(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Appends a record. Returns the length of the log before.
+fn append_record(root: &dyn Directory, record: &[u8]) -> io::Result<u64> {
+    let mut log = root.open_to_append(EntryPath::of_generation(Group::BACKEND).as_str())?;
+    let status = log.status()?;
+    if status.file_type == FileType::File {
+        write_full(&mut *log, record)?;
+    }
+    Ok(status.length)
+}
+
 impl Store {
     /// Appends an invalidation to the log. Without a log, this costs one system call.
     pub(crate) fn publish(&self, invalidation: Invalidation) -> Result<()> {
-        match self.open_files.with_fd_retry(|| self.append(&encode(invalidation))) {
+        match self.open_files.with_fd_retry(|| append_record(&*self.root, &encode(invalidation))) {
             Ok(length) if length > MAX_LOG_LENGTH => self.bump(Group::BACKEND),
             Ok(_) => Ok(()),
             Err(error) if is_absence(&error) => Ok(()),
@@ -162,18 +180,7 @@ impl Store {
 
     /// Appends an invalidation to the log, and ignores errors.
     pub(crate) fn try_publish(&self, invalidation: Invalidation) {
-        let _ = self.append(&encode(invalidation));
-    }
-
-    /// Appends a record. Returns the length of the log before.
-    fn append(&self, record: &[u8]) -> io::Result<u64> {
-        let mut log =
-            self.root.open_to_append(EntryPath::of_generation(Group::BACKEND).as_str())?;
-        let status = log.status()?;
-        if status.file_type == FileType::File {
-            write_full(&mut *log, record)?;
-        }
-        Ok(status.length)
+        let _ = append_record(&*self.root, &encode(invalidation));
     }
 
     /// Reads all of the log: file times are too coarse to prove that nothing was appended.

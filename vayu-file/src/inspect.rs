@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use cap_std::fs::Dir;
-use vayu_core::wire::{EncodedEntry, ParseError};
-use vayu_core::{Error, ErrorKind, Result, SerializerId, Timestamp};
+use vayu_core::wire::{EncodedEntry, EntryDetails, ParseError, WireKey};
+use vayu_core::{Error, ErrorKind, Invalidation, Result};
 
 use crate::counts::Counts;
 use crate::directory;
 use crate::errno::failed;
+use crate::feed;
 use crate::fs::{Directory, DiskDirectory, File, FileType, buffer, read_full};
-use crate::layout::{FileKind, SHARDS, shard_name};
+use crate::layout::{EntryPath, FileKind, SHARDS, shard_name};
 use crate::options::Access;
 
 /// A cache directory, opened to list, verify and remove its entries. Other processes may use it at the
@@ -32,8 +33,11 @@ use crate::options::Access;
 /// let directory = CacheDirectory::open(path)?;
 /// for entry in directory.entries(Verify::Full) {
 ///     let entry = entry?;
-///     println!("{} {} bytes", entry.key().unwrap_or("?"), entry.length());
-/// #   assert_eq!((entry.function(), entry.error()), (Some("rates"), None));
+///     match entry.details() {
+///         Ok(details) => println!("{} {} bytes", details.call().unwrap_or("?"), entry.length()),
+///         Err(error) => println!("{}: {error}", entry.path()),
+///     }
+/// #   assert_eq!(entry.details().unwrap().call(), Some("rates:EUR"));
 /// }
 /// # Ok(())
 /// # }
@@ -59,17 +63,7 @@ pub struct EntryInfo {
     shard: usize,
     name: String,
     length: u64,
-    content: Result<Content, EntryError>,
-}
-
-#[derive(Debug, Clone)]
-struct Content {
-    function: Option<String>,
-    key: Option<String>,
-    created: Timestamp,
-    expires: Timestamp,
-    stale_until: Timestamp,
-    serializer: SerializerId,
+    details: Result<EntryDetails, EntryError>,
 }
 
 /// The reason why a file with the name of an entry is not a valid entry.
@@ -118,7 +112,10 @@ impl CacheDirectory {
         let root = DiskDirectory::new(dir, Access::OwnerOnly);
         match directory::is_marked(&root) {
             Ok(true) => Ok(Self { path: path.as_ref().to_owned(), root }),
-            Ok(false) => Err(refused(format!("the directory `{shown}` is not a cache"))),
+            Ok(false) => Err(refused(format!(
+                "the directory `{shown}` is not a cache, as it has no file `VAYU`; name the directory that \
+                 the cache was opened with"
+            ))),
             Err(error) => Err(directory::refused_by(format!("read directory `{shown}`"), error)),
         }
     }
@@ -138,6 +135,67 @@ impl CacheDirectory {
             let infos = names.into_iter().filter_map(move |name| self.inspect(shard, name, verify));
             error.into_iter().map(Err).chain(infos.map(Ok))
         })
+    }
+
+    /// Returns the entries whose path begins with these hex digits, of the [digest](EntryDetails::digest) of the
+    /// key. A `/` after the second digit and the end `.v1` may be there. From two digits on one
+    /// subdirectory is listed, and no other file is read.
+    ///
+    /// # Errors
+    ///
+    /// When a subdirectory cannot be read. A string that is not made of hex digits has no entries.
+    pub fn entries_of_digest(&self, digits: &str, verify: Verify) -> Result<Vec<EntryInfo>> {
+        let digits = digits.strip_suffix(".v1").unwrap_or(digits);
+        let digits = match digits.split_once('/') {
+            Some((shard, name)) if shard.len() == 2 => [shard, name].concat(),
+            _ => digits.to_owned(),
+        };
+        // Names have 40 digits of the 64 of a digest.
+        let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if digits.is_empty() || digits.len() > 64 || !is_hex {
+            return Ok(Vec::new());
+        }
+        let digits = digits.to_ascii_lowercase();
+        let (shard, name) = digits.split_at(digits.len().min(2));
+        let name = &name[..name.len().min(38)];
+        let mut entries = Vec::new();
+        for number in (0..SHARDS).filter(|&number| shard_name(number).starts_with(shard)) {
+            let names = self.names(number).map_err(|error| failed("list entries", error))?;
+            let names = names.into_iter().filter(|other| other.starts_with(name));
+            entries.extend(names.filter_map(|name| self.inspect(number, name, verify)));
+        }
+        entries.retain(|entry| match entry.details.as_ref().ok().and_then(EntryDetails::digest) {
+            Some(digest) => const_hex::encode(digest).starts_with(&digits),
+            None => true,
+        });
+        Ok(entries)
+    }
+
+    /// Returns the entry of a key as [`EntryDetails::key`] shows it: `function:string`, or `function:` and the
+    /// digest of the key. Only its file is read.
+    ///
+    /// # Errors
+    ///
+    /// When a subdirectory cannot be read.
+    pub fn entry(&self, key: &str, verify: Verify) -> Result<Option<EntryInfo>> {
+        let mut invalid = None;
+        for candidate in WireKey::of_displayed_text(key) {
+            let path = EntryPath::of(&candidate);
+            match self.inspect(path.shard(), path.file_name().to_owned(), verify) {
+                Some(entry) if entry.details.is_ok() => return Ok(Some(entry)),
+                entry => invalid = invalid.or(entry),
+            }
+        }
+        if invalid.is_some() {
+            return Ok(invalid);
+        }
+        let Some((_, digits)) = key.rsplit_once(':').filter(|(_, digits)| digits.len() == 64)
+        else {
+            return Ok(None);
+        };
+        let entries = self.entries_of_digest(digits, verify)?;
+        let is_it = |entry: &EntryInfo| entry.details().is_ok_and(|it| it.key() == Some(key));
+        Ok(entries.into_iter().find(is_it))
     }
 
     /// Returns the number of files with the name of an entry, without reading them.
@@ -177,25 +235,30 @@ impl CacheDirectory {
         }
     }
 
-    /// Removes an entry. Returns whether it existed.
+    /// Removes an entry. Returns whether it existed. Copies in the memory of processes are invalidated.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Backend`] when it cannot be removed.
     pub fn remove(&self, entry: &EntryInfo) -> Result<bool> {
+        let failed = |error| failed("remove entry", error);
+        // Before and after, as for a deletion by a cache.
+        let publish = || feed::append(&self.root, Invalidation::KeySlot(entry.key_slot()));
+        publish().map_err(failed)?;
         let removed = self
             .root
             .open_directory(&shard_name(entry.shard))
             .and_then(|directory| directory.remove(&entry.name));
         match removed {
             Ok(()) => {
+                publish().map_err(failed)?;
                 // The next writer counts the shard again.
                 let _ =
                     Counts::open(&self.root).and_then(|mut counts| counts.invalidate(entry.shard));
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed("remove entry", error)),
+            Err(error) => Err(failed(error)),
         }
     }
 
@@ -217,12 +280,19 @@ impl CacheDirectory {
 
     /// Inspects an entry. `None` if it was removed.
     fn inspect(&self, shard: usize, name: String, verify: Verify) -> Option<EntryInfo> {
-        let (length, content) = match self.read(shard, &name, verify) {
-            Ok((length, content)) => (length, content),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        let (length, details) = match self.read(shard, &name, verify) {
+            Ok(read) => read,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return None;
+            }
             Err(error) => (0, Err(EntryError::Unreadable(error.kind()))),
         };
-        Some(EntryInfo { shard, name, length, content })
+        Some(EntryInfo { shard, name, length, details })
     }
 
     fn read(
@@ -230,7 +300,7 @@ impl CacheDirectory {
         shard: usize,
         name: &str,
         verify: Verify,
-    ) -> io::Result<(u64, Result<Content, EntryError>)> {
+    ) -> io::Result<(u64, Result<EntryDetails, EntryError>)> {
         let file = self.open_entry(shard, name)?;
         let status = file.status()?;
         if status.file_type != FileType::File {
@@ -239,7 +309,7 @@ impl CacheDirectory {
         let entry = match verify {
             Verify::Full => {
                 let bytes = read_up_to(&*file, status.length)?;
-                EncodedEntry::parse(&bytes).map(|entry| Content::of(&entry))
+                EncodedEntry::parse(&bytes).map(|entry| EntryDetails::of(&entry))
             }
             Verify::Header => {
                 let mut bytes = read_up_to(&*file, status.length.min(PREFIX_LENGTH))?;
@@ -249,7 +319,7 @@ impl CacheDirectory {
                 EncodedEntry::parse_prefix(&bytes).and_then(|entry| {
                     let is_complete = entry.header().entry_length() == Some(status.length);
                     if is_complete {
-                        Ok(Content::of(&entry))
+                        Ok(EntryDetails::of(&entry))
                     } else {
                         Err(ParseError::LengthMismatch)
                     }
@@ -270,20 +340,6 @@ impl fmt::Debug for CacheDirectory {
     }
 }
 
-impl Content {
-    fn of(entry: &EncodedEntry<'_>) -> Self {
-        let header = entry.header();
-        Self {
-            function: entry.function().map(str::to_owned),
-            key: entry.key_text(),
-            created: header.created(),
-            expires: header.expires(),
-            stale_until: header.stale_until(),
-            serializer: header.serializer(),
-        }
-    }
-}
-
 impl EntryInfo {
     /// Returns the path of its file, relative to the directory.
     pub fn path(&self) -> String {
@@ -295,44 +351,19 @@ impl EntryInfo {
         self.length
     }
 
-    /// Returns the reason why the entry is invalid, if it is.
-    pub fn error(&self) -> Option<EntryError> {
-        self.content.as_ref().err().copied()
+    /// Returns its description, which is read from the header and the key.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the entry is invalid, if it is.
+    pub fn details(&self) -> Result<&EntryDetails, EntryError> {
+        self.details.as_ref().map_err(|&error| error)
     }
 
-    /// Returns the path of its function, or the prefix that replaces it. `None` if the key is longer
-    /// than 64 KiB.
-    pub fn function(&self) -> Option<&str> {
-        self.content().and_then(|content| content.function.as_deref())
-    }
-
-    /// Returns its key as a string: the function, and the string key or the SHA-256 of the arguments.
-    pub fn key(&self) -> Option<&str> {
-        self.content().and_then(|content| content.key.as_deref())
-    }
-
-    /// Returns when its value was computed.
-    pub fn created(&self) -> Option<Timestamp> {
-        self.content().map(|content| content.created)
-    }
-
-    /// Returns the first instant at which its value is not fresh.
-    pub fn expires(&self) -> Option<Timestamp> {
-        self.content().map(|content| content.expires)
-    }
-
-    /// Returns the first instant at which its value is not served stale either.
-    pub fn stale_until(&self) -> Option<Timestamp> {
-        self.content().map(|content| content.stale_until)
-    }
-
-    /// Returns the identifier of the serializer that wrote its value.
-    pub fn serializer(&self) -> Option<SerializerId> {
-        self.content().map(|content| content.serializer)
-    }
-
-    fn content(&self) -> Option<&Content> {
-        self.content.as_ref().ok()
+    /// Returns the first two bytes of its digest, by the name of its file.
+    fn key_slot(&self) -> [u8; 2] {
+        let second = u8::from_str_radix(&self.name[..2], 16).unwrap_or_default();
+        [u8::try_from(self.shard).unwrap_or_default(), second]
     }
 }
 

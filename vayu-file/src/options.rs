@@ -32,6 +32,7 @@ pub struct FileOptions {
     pub(crate) access: Access,
     pub(crate) async_io: AsyncIo,
     pub(crate) single_flight: SingleFlight,
+    pub(crate) hides_arguments: bool,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -96,6 +97,7 @@ impl FileOptions {
             access: Access::OwnerOnly,
             async_io: AsyncIo::default(),
             single_flight: SingleFlight::default(),
+            hides_arguments: false,
             clock: Arc::new(SystemClock),
         }
     }
@@ -177,6 +179,17 @@ impl FileOptions {
     /// lock of a process that dies is released at once. A hit takes no lock.
     pub fn single_flight(mut self, single_flight: SingleFlight) -> Self {
         self.single_flight = single_flight;
+        self
+    }
+
+    /// Writes no arguments of calls, no string keys and no labels: an entry then contains the name of its
+    /// function and the SHA-256 of its key.
+    ///
+    /// By default an entry contains its key, up to 64 KiB, so that `vayu-cache ls` can show the call.
+    /// Caches with and without this option read each other's entries. Arguments that can be guessed can be
+    /// found by their digest, which is also in the name of the file.
+    pub fn hide_arguments(mut self) -> Self {
+        self.hides_arguments = true;
         self
     }
 

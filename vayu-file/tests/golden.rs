@@ -38,8 +38,24 @@ fn arguments() -> Key {
     Key::new("golden", &arguments).expect("a key")
 }
 
+/// A key whose entry holds its SHA-256, as long keys were written first.
 fn long_key() -> Key {
     Key::from_text("golden", "k".repeat(70_000))
+}
+
+/// A key whose entry holds its function and its SHA-256.
+fn longer_key() -> Key {
+    Key::from_text("golden", "k".repeat(80_000))
+}
+
+/// A key whose entry has a label.
+fn labelled() -> Key {
+    Key::new("golden", &("EUR", 7)).expect("a key").with_label("seven euros")
+}
+
+/// A key whose entry is written without its arguments.
+fn hidden() -> Key {
+    Key::new("golden", &("hunter2",)).expect("a key")
 }
 
 fn record<S: Serializer<Value, Stored = Bytes>>(serializer: &S) -> Record<Bytes> {
@@ -61,6 +77,9 @@ fn entries() -> Vec<(Key, Record<Bytes>)> {
         (text("an empty value, for ever"), never_expires),
         (arguments(), record(&MessagePack)),
         (long_key(), record(&MessagePack)),
+        (labelled(), record(&MessagePack)),
+        (hidden(), record(&MessagePack)),
+        (longer_key(), record(&MessagePack)),
     ]
 }
 
@@ -86,16 +105,22 @@ fn copy() -> (TempDir, FileCache) {
 
 /// Opens a cache at a time at which nothing has expired.
 fn open(path: &Path) -> FileCache {
+    options().open(path).expect("a cache")
+}
+
+fn options() -> FileOptions {
     let clock = ManualClock::new();
     clock.set(CREATED);
-    FileOptions::new().clock(clock).open(path).expect("a cache")
+    FileOptions::new().clock(clock)
 }
 
 #[test]
 fn every_entry_is_read_as_it_was_written() {
     if std::env::var_os("VAYU_WRITE_GOLDEN").is_some() {
-        let cache = open(&golden());
         for (key, record) in entries() {
+            let options = options();
+            let options = if key == hidden() { options.hide_arguments() } else { options };
+            let cache = options.open(golden()).expect("a cache");
             if cache.backend().read(&key).expect("read").is_none() {
                 cache.backend().write(&key, record).expect("write");
             }
@@ -117,4 +142,32 @@ fn every_entry_is_read_as_it_was_written() {
         };
         assert_eq!(decoded.expect("decode"), value(), "{key}");
     }
+}
+
+#[test]
+fn every_entry_is_listed_with_its_call() {
+    let (place, _) = copy();
+    let directory = CacheDirectory::open(place.path()).expect("a cache");
+    let mut calls: Vec<_> = directory
+        .entries(Verify::Full)
+        .map(|entry| {
+            entry.expect("an entry").details().expect("valid").call().unwrap_or("-").to_owned()
+        })
+        .collect();
+    calls.sort();
+    assert_eq!(
+        calls,
+        [
+            "-",
+            "golden [seven euros]",
+            "golden(7, -7, 0.5, -0.0, 'é', \"text\", (true, false), Some(()), {\"a\": 2, \"b\": 1})",
+            "golden(…)",
+            "golden(…)",
+            "golden:Bincode",
+            "golden:JSON",
+            "golden:MessagePack",
+            "golden:Postcard",
+            "golden:an empty value, for ever",
+        ]
+    );
 }

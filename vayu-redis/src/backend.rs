@@ -52,6 +52,7 @@ pub struct RedisBackend {
     subscribers: Arc<Subscribers>,
     corrupt_entries: Arc<AtomicU64>,
     max_entry_bytes: u64,
+    hides_arguments: bool,
 }
 
 impl RedisBackend {
@@ -68,6 +69,7 @@ impl RedisBackend {
             subscribers: Arc::default(),
             corrupt_entries: Arc::default(),
             max_entry_bytes: options.max_entry_bytes,
+            hides_arguments: options.hides_arguments,
         }
     }
 
@@ -79,6 +81,10 @@ impl RedisBackend {
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    pub(crate) fn max_entry_bytes(&self) -> u64 {
+        self.max_entry_bytes
     }
 
     pub(crate) fn names(&self) -> &KeyNames {
@@ -117,8 +123,13 @@ impl RedisBackend {
         key: &Key,
         record: Record<Bytes>,
     ) -> Result<()> {
+        let label = key.label();
         let key = WireKey::new(key);
-        let bytes = wire::encode(&key, &record);
+        let bytes = if self.hides_arguments {
+            wire::encode_hashed(&key, &record)
+        } else {
+            wire::encode_labelled(&key, &record, label)
+        };
         if bytes.len() as u64 > self.max_entry_bytes {
             return Err(Error::new(
                 ErrorKind::Backend,

@@ -19,6 +19,11 @@ impl KeyNames {
         self.for_key(":e:", key)
     }
 
+    /// Returns the name of the entry with this digest, in hex.
+    pub(crate) fn entry_of(&self, digits: &str) -> String {
+        [&self.namespace, ":e:", digits].concat()
+    }
+
     /// Returns a pattern that matches the names of all entries. It matches digests by their length,
     /// so that entries of the namespace `a:e` do not match the pattern of `a`.
     pub(crate) fn entry_pattern(&self) -> String {

@@ -34,6 +34,7 @@ mod error;
 mod error_reply;
 mod fork;
 mod generations;
+mod inspect;
 mod key_names;
 mod lease;
 mod mutation;
@@ -60,6 +61,7 @@ mod url;
 use vayu_core::{Cache, MessagePack};
 
 pub use crate::backend::RedisBackend;
+pub use crate::inspect::{CacheNamespace, StoredEntry};
 pub use crate::options::RedisOptions;
 
 /// A cache on a Redis server.

@@ -37,6 +37,7 @@ pub struct RedisOptions {
     pub(crate) breaker_threshold: u32,
     pub(crate) breaker_cooldown: Duration,
     pub(crate) single_flight: SingleFlight,
+    pub(crate) hides_arguments: bool,
     pub(crate) lease_ttl: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) breaker_clock: Arc<dyn Clock>,
@@ -58,7 +59,7 @@ const REPLY_OVERHEAD: u64 = 64 * 1024;
 
 /// The options in a URL, for messages.
 const OPTION_NAMES: &str = "`namespace`, `timeout`, `max_entry_bytes`, `max_connections`, `max_idle`, \
-    `single_flight`, `lease_ttl`, `connect`, `sentinel_username`, `sentinel_password`, \
+    `single_flight`, `lease_ttl`, `arguments`, `connect`, `sentinel_username`, `sentinel_password`, \
     `tls_cert_file`, `tls_key_file` and `tls_ca_cert_file`";
 
 impl RedisOptions {
@@ -82,6 +83,7 @@ impl RedisOptions {
             breaker_threshold: 3,
             breaker_cooldown: Duration::from_secs(1),
             single_flight: SingleFlight::default(),
+            hides_arguments: false,
             lease_ttl: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
             breaker_clock: Arc::new(MonotonicClock),
@@ -156,6 +158,17 @@ impl RedisOptions {
     /// While another process holds it, the call polls for a value at intervals that grow to 32 ms.
     pub fn single_flight(mut self, single_flight: SingleFlight) -> Self {
         self.single_flight = single_flight;
+        self
+    }
+
+    /// Stores no arguments of calls, no string keys and no labels: an entry then contains the name of its
+    /// function and the SHA-256 of its key.
+    ///
+    /// By default an entry contains its key, up to 64 KiB, so that `vayu-cache ls` can show the call.
+    /// Caches with and without this option read each other's entries. Arguments that can be guessed can be
+    /// found by their digest, which is also in the name of the key on the server.
+    pub fn hide_arguments(mut self) -> Self {
+        self.hides_arguments = true;
         self
     }
 
@@ -256,6 +269,8 @@ impl RedisOptions {
                 self.single_flight(SingleFlight::Everywhere)
             }
             "single_flight" if value == "process" => self.single_flight(SingleFlight::Process),
+            "arguments" if value == "hidden" => self.hide_arguments(),
+            "arguments" if value == "stored" => Self { hides_arguments: false, ..self },
             "connect" if value == "eagerly" => self.connect_eagerly(),
             #[cfg(feature = "sentinel")]
             "sentinel_username" => self.sentinel_username(decoded(name, value)?),
@@ -267,9 +282,12 @@ impl RedisOptions {
             "tls_key_file" => Self { client_key: Some(file(name, value)?), ..self },
             #[cfg(feature = "tls")]
             "tls_ca_cert_file" => self.root_certificates(file(name, value)?),
-            "single_flight" | "connect" => {
-                let values =
-                    if name == "connect" { "`eagerly`" } else { "`process` or `everywhere`" };
+            "single_flight" | "connect" | "arguments" => {
+                let values = match name {
+                    "connect" => "`eagerly`",
+                    "arguments" => "`stored` or `hidden`",
+                    _ => "`process` or `everywhere`",
+                };
                 return Err(misconfigured(format!(
                     "invalid value for `{name}` in a Redis URL: {values}"
                 )));

@@ -39,6 +39,14 @@ impl Message {
         let digest = key.digest();
         [VERSION, b'k', digest[0], digest[1]]
     }
+
+    /// Encodes the invalidation of the key whose entry has this name, which ends in the digest.
+    pub(crate) fn of_name(name: &str) -> [u8; 4] {
+        let start = name.len().checked_sub(64).and_then(|at| name.get(at..at + 4));
+        let slot = start.and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        let [first, second] = slot.unwrap_or_default().to_be_bytes();
+        [VERSION, b'k', first, second]
+    }
 }
 
 const VERSION: u8 = 1;

@@ -1,5 +1,6 @@
-//! Removal of all entries of a namespace.
+//! Iteration over all entries of a namespace, and their removal.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 #[cfg(feature = "cluster")]
@@ -15,6 +16,28 @@ const PAGE_SIZE: u32 = 1000;
 
 /// The cursor of the next page, and the names on this one.
 type Page = (Vec<u8>, Vec<Vec<u8>>);
+
+/// Calls `visit` for each key that matches a pattern on one server, until it breaks.
+pub(crate) fn for_each_name(
+    connection: &mut dyn SyncConnection,
+    pattern: &str,
+    deadline: impl Fn() -> Instant,
+    mut visit: impl FnMut(&mut dyn SyncConnection, Vec<u8>) -> Result<ControlFlow<()>, Failure>,
+) -> Result<(), Failure> {
+    let mut cursor = b"0".to_vec();
+    loop {
+        let (next, names) = connection.execute(&scan(&cursor, pattern), deadline())?;
+        for name in names {
+            if visit(connection, name)?.is_break() {
+                return Ok(());
+            }
+        }
+        if next == b"0" {
+            return Ok(());
+        }
+        cursor = next;
+    }
+}
 
 /// Removes the keys that match a pattern from one server, a page at a time. Publishes the
 /// invalidation before each page and at the end, so that an interrupted removal leaves no in-memory

@@ -176,6 +176,7 @@
 //! | `serializer` | a serializer other than the cache's |
 //! | `version` | an integer or a string: entries of another version are misses |
 //! | `tags(..)` | strings, with arguments in braces (`"user:{id}"`), or expressions: [`Cache::invalidate_tag`] invalidates all entries that have one |
+//! | `label` | a string with arguments in braces (`"{path}"`), or an expression: how `vayu-cache ls` shows the call, in place of its arguments. Evaluated at each call of a cache whose entries leave the process, and never in memory |
 //! | `handle` | the name of a companion function that returns the [`Entry`] of a call; beside an associated function without `self`, `Self::name` |
 //! | `log` | `false`: no `tracing` events. Otherwise each call is an event at debug level, target `vayu` |
 //! | `crate` | the path of this crate where it is renamed |
@@ -354,7 +355,7 @@ pub mod backend;
     )
 ))]
 pub mod guide;
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "redis"))]
 pub mod inspect;
 #[cfg(feature = "memory")]
 mod memory;

@@ -22,7 +22,7 @@ use self::query::Query;
 ///
 /// Options follow a question mark: `file:///var/cache/app?max_bytes=1GiB`, `redis://host?namespace=app`.
 /// For directories these are `max_bytes`, `max_entries`, `max_entry_bytes` (`1000`, `64KiB`, `1GiB`),
-/// `open_files`, `durability=synced`, `single_flight=everywhere` and `shared=allowed`; for memory in front
+/// `open_files`, `durability=synced`, `single_flight=everywhere`, `arguments=hidden` and `shared=allowed`; for memory in front
 /// of another tier `memory_max_entries` and `near_ttl` (`500ms`, `10s`, `5m`). In a path `%20` stands for a space.
 ///
 /// All of these have one type, so values need what any of them needs: `Clone + Send + Sync + 'static`
@@ -198,12 +198,15 @@ fn file(mut query: Query<'_>) -> Result<vayu_file::FileBackend> {
     if query.word("single_flight", &["process", "everywhere"])? == Some("everywhere") {
         options = options.single_flight(SingleFlight::Everywhere);
     }
+    if query.word("arguments", &["stored", "hidden"])? == Some("hidden") {
+        options = options.hide_arguments();
+    }
     if query.word("shared", &["allowed"])?.is_some() {
         options = options.allow_shared();
     }
     query.finish(
         "file",
-        "`max_bytes`, `max_entries`, `max_entry_bytes`, `open_files`, `durability`, `single_flight` \
+        "`max_bytes`, `max_entries`, `max_entry_bytes`, `open_files`, `durability`, `single_flight`, `arguments` \
          and `shared`; in front of it, `memory_max_entries` and `near_ttl`",
     )?;
     Ok(options.open(path)?.backend().clone())

@@ -63,6 +63,7 @@ async fn part(State(app): State<Arc<App>>, Path(id): Path<u64>, _: &str) -> Stri
     key = format!("{id}/{page}/{}", query.words),
     include(id, query.words, page),
     tags("user:{id}", &query.words, "{page}"),
+    label = "{id}/{page}",
     cache_if = |value| value.len() as u64 > id - id,
     serializer = json.0,
     version = 3
@@ -86,6 +87,7 @@ fn everything(
     key = format!("{id}/{page}/{}", query.words),
     include(id, query.words, page),
     tags("user:{id}", &query.words, "{page}"),
+    label = "{id}/{page}",
     cache_if = |value| value.len() as u64 > id - id,
     serializer = json.0
 )]
@@ -108,6 +110,7 @@ async fn everything_async(
     key = format!("{id}/{page}/{}", query.words),
     include(id, query.words, page),
     tags("user:{id}", &query.words, "{page}"),
+    label = "{id}/{page}",
     cache_if = |value| value.len() as u64 > id - id,
     serializer = json.0,
     handle = everything_entry
@@ -131,6 +134,7 @@ fn everything_with_handle(
     key = format!("{id}/{page}/{}", query.words),
     include(id, query.words, page),
     tags("user:{id}", &query.words, "{page}"),
+    label = "{id}/{page}",
     cache_if = |value| value.len() as u64 > id - id,
     serializer = json,
     spawn = |task| { drop(Box::pin(task)) },

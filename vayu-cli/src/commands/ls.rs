@@ -1,41 +1,50 @@
-//! `vayu-cache ls`: a line for each entry, printed while the directory is read.
+//! `vayu-cache ls`: a line for each entry, printed while the entries are read.
 
 use std::io::{BufWriter, Write, stdout};
+use std::ops::ControlFlow;
 
-use vayu_file::{CacheDirectory, Verify};
+use vayu_file::Verify;
 
 use super::Outcome;
 use crate::Verdict;
 use crate::args::Ls;
-use crate::output::{State, age, entry_json, is_of, now, size, time_left};
+use crate::output::{HEADING, entry_json, entry_line, now, size};
+use crate::progress::Progress;
+use crate::source::Source;
 
 pub(crate) fn run(arguments: &Ls) -> Outcome {
-    let directory = CacheDirectory::open(&arguments.target.directory)?;
+    let target = &arguments.target;
+    let source = Source::open(&target.cache)?;
     let now = now();
-    let mut out = BufWriter::new(stdout().lock());
-    if !arguments.target.json {
-        writeln!(out, "{:<8} {:>12} {:>14} {:>14}  KEY", "STATE", "SIZE", "AGE", "LEFT")?;
+    let mut out = BufWriter::new(stdout());
+    if !target.json {
+        writeln!(out, "{HEADING}")?;
     }
-    for entry in directory.entries(Verify::Header) {
-        let entry = entry?;
-        if arguments.function.as_ref().is_some_and(|function| !is_of(&entry, function)) {
-            continue;
+    let mut progress = Progress::new();
+    let (mut entries, mut bytes) = (0_u64, 0_u64);
+    let is_complete = source.for_each(Verify::Header, Some(arguments.limit), |entry| {
+        progress.advance(&entry);
+        if arguments.function.as_ref().is_some_and(|function| !entry.is_of(function)) {
+            return Ok(ControlFlow::Continue(()));
         }
-        if arguments.target.json {
-            writeln!(out, "{}", entry_json(&entry, now))?;
-            continue;
-        }
-        let path = entry.path();
-        writeln!(
-            out,
-            "{:<8} {:>12} {:>14} {:>14}  {}",
-            State::of(&entry, now).name(),
-            size(entry.length()),
-            age(&entry, now),
-            time_left(&entry, now),
-            entry.key().unwrap_or(&path).escape_debug(),
-        )?;
-    }
+        entries += 1;
+        bytes += entry.length;
+        let line = if target.json {
+            entry_json(&entry, now, target.redact).to_string()
+        } else {
+            entry_line(&entry, now, target.redact)
+        };
+        progress.suspend(|| writeln!(out, "{line}"))?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    progress.finish();
     out.flush()?;
+    if !is_complete {
+        eprintln!("vayu-cache: stopped at the limit; `--limit` sets it");
+    }
+    if !target.json {
+        let size = size(bytes);
+        eprintln!("{entries} entries, {size}; headers only, `vayu-cache verify` reads everything");
+    }
     Ok(Verdict::Success)
 }

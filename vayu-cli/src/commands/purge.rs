@@ -1,38 +1,52 @@
 //! `vayu-cache purge`: removes entries.
 
 use std::io::{Write, stdout};
+use std::ops::ControlFlow;
 
 use serde_json::json;
 use vayu_core::Timestamp;
-use vayu_file::{CacheDirectory, EntryInfo, Verify};
+use vayu_file::Verify;
 
 use super::Outcome;
 use crate::Verdict;
 use crate::args::{Filter, Purge};
-use crate::output::{State, is_of, now, progress, size};
+use crate::find::find_one;
+use crate::output::{State, now, size};
+use crate::progress::Progress;
+use crate::source::{Entry, Source};
 
 pub(crate) fn run(arguments: &Purge) -> Outcome {
-    let directory = CacheDirectory::open(&arguments.target.directory)?;
-    let bar = progress(&directory)?;
-    let now = now();
-    // A corrupt value is found by reading all of it.
-    let check = if arguments.filter.corrupt { Verify::Full } else { Verify::Header };
-    let (mut entries, mut bytes) = (0_u64, 0_u64);
-    for entry in bar.wrap_iter(directory.entries(check)) {
-        let entry = entry?;
-        if !matches(&arguments.filter, &entry, now) {
-            continue;
-        }
-        if arguments.dry_run || directory.remove(&entry)? {
-            entries += 1;
-            bytes += entry.length();
-        }
+    let target = &arguments.target;
+    let source = Source::open(&target.cache)?;
+    if let Some(tag) = &arguments.filter.tag {
+        return invalidate_tag(&source, tag, arguments);
     }
-    bar.finish_and_clear();
+    let mut removed =
+        Removed { source: &source, is_dry_run: arguments.dry_run, entries: 0, bytes: 0 };
+    if let Some(key) = &arguments.filter.key {
+        let Some(entry) = find_one(&source, key, None, target.redact)? else {
+            return Ok(Verdict::Failure);
+        };
+        removed.remove(&entry)?;
+    } else {
+        let now = now();
+        // A corrupt value is found by reading all of it.
+        let verify = if arguments.filter.corrupt { Verify::Full } else { Verify::Header };
+        let mut progress = Progress::new();
+        source.for_each(verify, None, |entry| {
+            progress.advance(&entry);
+            if matches(&arguments.filter, &entry, now) {
+                removed.remove(&entry)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        progress.finish();
+    }
+    let (entries, bytes) = (removed.entries, removed.bytes);
     let mut out = stdout().lock();
-    if arguments.target.json {
-        let removed = !arguments.dry_run;
-        writeln!(out, "{}", json!({ "entries": entries, "bytes": bytes, "removed": removed }))?;
+    if target.json {
+        let is_removed = !arguments.dry_run;
+        writeln!(out, "{}", json!({ "entries": entries, "bytes": bytes, "removed": is_removed }))?;
     } else {
         let verb = if arguments.dry_run { "would remove" } else { "removed" };
         writeln!(out, "{verb} {entries} entries, {}", size(bytes))?;
@@ -40,10 +54,45 @@ pub(crate) fn run(arguments: &Purge) -> Outcome {
     Ok(Verdict::Success)
 }
 
-fn matches(filter: &Filter, entry: &EntryInfo, now: Timestamp) -> bool {
-    let state = State::of(entry, now);
-    let is_older = |age| entry.created().is_some_and(|created| now.saturating_since(created) > age);
-    filter.function.as_ref().is_none_or(|function| is_of(entry, function))
+/// The entries that were removed, or would be.
+struct Removed<'a> {
+    source: &'a Source,
+    is_dry_run: bool,
+    entries: u64,
+    bytes: u64,
+}
+
+impl Removed<'_> {
+    fn remove(&mut self, entry: &Entry) -> vayu_core::Result<()> {
+        if self.is_dry_run || self.source.remove(entry)? {
+            self.entries += 1;
+            self.bytes += entry.length;
+        }
+        Ok(())
+    }
+}
+
+fn invalidate_tag(source: &Source, tag: &str, arguments: &Purge) -> Outcome {
+    if !arguments.dry_run {
+        source.invalidate_tag(tag)?;
+    }
+    let mut out = stdout().lock();
+    if arguments.target.json {
+        writeln!(out, "{}", json!({ "tag": tag, "invalidated": !arguments.dry_run }))?;
+    } else {
+        let verb = if arguments.dry_run { "would invalidate" } else { "invalidated" };
+        writeln!(out, "{verb} the entries with the tag `{}`", tag.escape_debug())?;
+    }
+    Ok(Verdict::Success)
+}
+
+fn matches(filter: &Filter, entry: &Entry, now: Timestamp) -> bool {
+    let state = entry.state(now);
+    let is_older = |age| {
+        let details = entry.details.as_ref();
+        details.is_ok_and(|details| now.saturating_since(details.created()) > age)
+    };
+    filter.function.as_ref().is_none_or(|function| entry.is_of(function))
         && filter.older_than.is_none_or(is_older)
         && (!filter.expired || state == State::Expired)
         && (!filter.corrupt || state == State::Corrupt)

@@ -2,96 +2,66 @@
 
 use std::io::{Write, stdout};
 
-use serde_json::{Value, json};
-use vayu_core::SerializerId;
-use vayu_file::{CacheDirectory, EntryInfo, Verify};
+use vayu_core::wire::EntryDetails;
 
 use super::Outcome;
 use crate::Verdict;
 use crate::args::Show;
-use crate::output::{State, date, entry_json, now, serializer, size, with_causes};
+use crate::find::find_one;
+use crate::output::{date, duration, entry_json, now, serializer, size, with_causes};
+use crate::source::{Entry, Source};
+use crate::value;
 
 pub(crate) fn run(arguments: &Show) -> Outcome {
-    let directory = CacheDirectory::open(&arguments.target.directory)?;
-    let Some(entry) = find(&directory, &arguments.entry)? else {
-        eprintln!("vayu-cache: entry `{}` not found", arguments.entry);
+    let target = &arguments.target;
+    let source = Source::open(&target.cache)?;
+    let Some(entry) = find_one(&source, &arguments.entry, Some(arguments.limit), target.redact)?
+    else {
         return Ok(Verdict::Failure);
     };
-    let value = directory.value(&entry).map_err(|error| with_causes(&error));
+    let value = source.value(&entry).map_err(|error| with_causes(&error));
     let mut out = stdout().lock();
-    if arguments.target.json {
-        let mut shown = entry_json(&entry, now());
-        shown["value"] = value.as_ref().map_or(Value::Null, |bytes| as_json(&entry, bytes));
+    let serializer = entry.details.as_ref().ok().map(EntryDetails::serializer);
+    if target.json {
+        let mut shown = entry_json(&entry, now(), target.redact);
+        if let (Ok(bytes), Some(serializer), false) = (&value, serializer, target.redact) {
+            value::add_to(&mut shown, serializer, bytes);
+        }
+        if let Err(error) = &value {
+            shown["error"] = error.as_str().into();
+        }
         writeln!(out, "{shown}")?;
     } else {
-        write_lines(&mut out, &entry)?;
-        match &value {
-            Ok(bytes) => writeln!(out, "\n{}", as_text(&entry, bytes))?,
-            Err(error) => writeln!(out, "\n{error}")?,
+        write_lines(&mut out, &entry, target.redact)?;
+        match (&value, serializer) {
+            (Ok(_), _) if target.redact => {}
+            (Ok(bytes), Some(serializer)) => {
+                writeln!(out, "\n{}", value::as_text(serializer, bytes))?;
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => writeln!(out, "\n{error}")?,
         }
     }
     Ok(if value.is_ok() { Verdict::Success } else { Verdict::Failure })
 }
 
-fn find(directory: &CacheDirectory, wanted: &str) -> Result<Option<EntryInfo>, vayu_core::Error> {
-    for entry in directory.entries(Verify::Header) {
-        let entry = entry?;
-        if entry.key() == Some(wanted) || entry.path() == wanted {
-            return Ok(Some(entry));
+fn write_lines(out: &mut impl Write, entry: &Entry, is_redacted: bool) -> std::io::Result<()> {
+    let now = now();
+    let shown = entry_json(entry, now, is_redacted);
+    let field = |name: &str| shown[name].as_str().unwrap_or("-");
+    writeln!(out, "call        {}", field("call"))?;
+    writeln!(out, "key         {}", field("key").escape_debug())?;
+    writeln!(out, "path        {}", entry.path)?;
+    writeln!(out, "size        {}", size(entry.length))?;
+    writeln!(out, "state       {}", entry.state(now).name())?;
+    match &entry.details {
+        Ok(details) => {
+            writeln!(out, "created     {}", date(details.created()))?;
+            writeln!(out, "expires     {}", date(details.expires()))?;
+            writeln!(out, "took        {}", duration(details.compute_time()))?;
+            writeln!(out, "serializer  {}", serializer(details.serializer()))?;
         }
-    }
-    Ok(None)
-}
-
-fn write_lines(out: &mut impl Write, entry: &EntryInfo) -> std::io::Result<()> {
-    writeln!(out, "key         {}", entry.key().unwrap_or("-").escape_debug())?;
-    writeln!(out, "file        {}", entry.path())?;
-    writeln!(out, "size        {}", size(entry.length()))?;
-    writeln!(out, "state       {}", State::of(entry, now()).name())?;
-    if let (Some(created), Some(expires), Some(id)) =
-        (entry.created(), entry.expires(), entry.serializer())
-    {
-        writeln!(out, "created     {}", date(created))?;
-        writeln!(out, "expires     {}", date(expires))?;
-        writeln!(out, "serializer  {}", serializer(id))?;
-    }
-    if let Some(error) = entry.error() {
-        writeln!(out, "error       {error}")?;
+        Err(error) => writeln!(out, "error       {error}")?,
     }
     Ok(())
-}
-
-/// Formats a value for people.
-fn as_text(entry: &EntryInfo, bytes: &[u8]) -> String {
-    match entry.serializer() {
-        Some(SerializerId::MESSAGE_PACK) => {
-            let mut rest = bytes;
-            match rmpv::decode::read_value(&mut rest) {
-                Ok(value) => value.to_string(),
-                Err(_) => hex(bytes),
-            }
-        }
-        Some(SerializerId::JSON) => match serde_json::from_slice::<Value>(bytes) {
-            Ok(value) => format!("{value:#}"),
-            Err(_) => hex(bytes),
-        },
-        _ => hex(bytes),
-    }
-}
-
-/// Converts a value to JSON: itself if it is JSON, otherwise the string for people.
-fn as_json(entry: &EntryInfo, bytes: &[u8]) -> Value {
-    if entry.serializer() == Some(SerializerId::JSON)
-        && let Ok(value) = serde_json::from_slice(bytes)
-    {
-        return value;
-    }
-    json!(as_text(entry, bytes))
-}
-
-/// Formats up to 256 bytes in hex.
-fn hex(bytes: &[u8]) -> String {
-    const SHOWN: usize = 256;
-    let digits = const_hex::encode(&bytes[..bytes.len().min(SHOWN)]);
-    if bytes.len() > SHOWN { format!("{digits}… ({} bytes)", bytes.len()) } else { digits }
 }

@@ -1,52 +1,72 @@
-//! `vayu-cache stats`: the number and size of the entries of each function.
+//! `vayu-cache stats`: the entries of each function, and the time that they save.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
+use std::ops::ControlFlow;
+use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table};
 use serde_json::json;
-use vayu_file::{CacheDirectory, Verify};
+use vayu_core::wire::EntryDetails;
+use vayu_file::Verify;
 
 use super::Outcome;
 use crate::Verdict;
 use crate::args::Stats;
-use crate::output::{State, now, progress, size};
+use crate::output::{State, duration, now, size};
+use crate::progress::Progress;
+use crate::source::{Entry, Source};
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {
     entries: u64,
     bytes: u64,
     fresh: u64,
+    stale: u64,
     expired: u64,
     corrupt: u64,
+    /// The time that the fresh and stale values took to compute.
+    saved: Duration,
 }
 
 impl Count {
-    fn add(&mut self, bytes: u64, state: State) {
+    fn add(&mut self, entry: &Entry, state: State) {
         self.entries += 1;
-        self.bytes += bytes;
+        self.bytes += entry.length;
         match state {
-            State::Fresh | State::Stale => self.fresh += 1,
+            State::Fresh => self.fresh += 1,
+            State::Stale => self.stale += 1,
             State::Expired => self.expired += 1,
             State::Corrupt => self.corrupt += 1,
+        }
+        if matches!(state, State::Fresh | State::Stale) {
+            let time = entry.details.as_ref().map(EntryDetails::compute_time);
+            self.saved = self.saved.saturating_add(time.unwrap_or_default());
         }
     }
 }
 
 pub(crate) fn run(arguments: &Stats) -> Outcome {
-    let directory = CacheDirectory::open(&arguments.target.directory)?;
-    let bar = progress(&directory)?;
+    let source = Source::open(&arguments.target.cache)?;
     let now = now();
     let mut functions: BTreeMap<String, Count> = BTreeMap::new();
     let mut total = Count::default();
-    for entry in bar.wrap_iter(directory.entries(Verify::Header)) {
-        let entry = entry?;
-        let state = State::of(&entry, now);
+    let mut progress = Progress::new();
+    let is_complete = source.for_each(Verify::Header, Some(arguments.limit), |entry| {
+        progress.advance(&entry);
+        let state = entry.state(now);
         let function = entry.function().unwrap_or("(unknown)");
-        functions.entry(function.to_owned()).or_default().add(entry.length(), state);
-        total.add(entry.length(), state);
+        match functions.get_mut(function) {
+            Some(count) => count.add(&entry, state),
+            None => functions.entry(function.to_owned()).or_default().add(&entry, state),
+        }
+        total.add(&entry, state);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    progress.finish();
+    if !is_complete {
+        eprintln!("vayu-cache: stopped at the limit; `--limit` sets it");
     }
-    bar.finish_and_clear();
     let mut out = stdout().lock();
     if arguments.target.json {
         for (function, count) in functions {
@@ -56,7 +76,9 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
     }
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["FUNCTION", "ENTRIES", "SIZE", "FRESH", "EXPIRED", "CORRUPT"]);
+    table.set_header([
+        "FUNCTION", "ENTRIES", "SIZE", "FRESH", "STALE", "EXPIRED", "CORRUPT", "SAVED",
+    ]);
     for (function, count) in &functions {
         table.add_row(row(&function.escape_debug().to_string(), *count));
     }
@@ -65,17 +87,23 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
         column.set_cell_alignment(CellAlignment::Right);
     }
     writeln!(out, "{table}")?;
+    eprintln!(
+        "SAVED is the compute time of the values: what one hit of each entry saves. Headers only, \
+         `vayu-cache verify` reads everything"
+    );
     Ok(Verdict::Success)
 }
 
-fn row(function: &str, count: Count) -> [String; 6] {
+fn row(function: &str, count: Count) -> [String; 8] {
     [
         function.to_owned(),
         count.entries.to_string(),
         size(count.bytes),
         count.fresh.to_string(),
+        count.stale.to_string(),
         count.expired.to_string(),
         count.corrupt.to_string(),
+        duration(count.saved),
     ]
 }
 
@@ -85,7 +113,9 @@ fn as_json(function: &str, count: Count) -> serde_json::Value {
         "entries": count.entries,
         "bytes": count.bytes,
         "fresh": count.fresh,
+        "stale": count.stale,
         "expired": count.expired,
         "corrupt": count.corrupt,
+        "compute_time_us": u64::try_from(count.saved.as_micros()).unwrap_or(u64::MAX),
     })
 }

@@ -1,36 +1,44 @@
 //! `vayu-cache verify`: reads every entry and verifies its checksum.
 
 use std::io::{Write, stdout};
+use std::ops::ControlFlow;
 
 use serde_json::json;
-use vayu_file::{CacheDirectory, Verify};
+use vayu_file::Verify;
 
 use super::Outcome;
 use crate::Verdict;
 use crate::args;
-use crate::output::{entry_json, now, progress, size};
+use crate::output::{entry_json, now, size};
+use crate::progress::Progress;
+use crate::source::Source;
 
 pub(crate) fn run(arguments: &args::Verify) -> Outcome {
-    let directory = CacheDirectory::open(&arguments.target.directory)?;
-    let bar = progress(&directory)?;
+    let target = &arguments.target;
+    let source = Source::open(&target.cache)?;
     let now = now();
     let (mut entries, mut bytes, mut corrupt) = (0_u64, 0_u64, 0_u64);
     let mut out = stdout().lock();
-    for entry in bar.wrap_iter(directory.entries(Verify::Full)) {
-        let entry = entry?;
+    let mut progress = Progress::new();
+    let is_complete = source.for_each(Verify::Full, Some(arguments.limit), |entry| {
+        progress.advance(&entry);
         entries += 1;
-        bytes += entry.length();
-        if let Some(error) = entry.error() {
+        bytes += entry.length;
+        if let Err(error) = &entry.details {
             corrupt += 1;
-            if arguments.target.json {
-                writeln!(out, "{}", entry_json(&entry, now))?;
+            if target.json {
+                writeln!(out, "{}", entry_json(&entry, now, target.redact))?;
             } else {
-                bar.suspend(|| writeln!(out, "{}: {error}", entry.path()))?;
+                progress.suspend(|| writeln!(out, "{}: {error}", entry.path))?;
             }
         }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    progress.finish();
+    if !is_complete {
+        eprintln!("vayu-cache: stopped at the limit; `--limit` sets it");
     }
-    bar.finish_and_clear();
-    if arguments.target.json {
+    if target.json {
         writeln!(out, "{}", json!({ "entries": entries, "bytes": bytes, "corrupt": corrupt }))?;
     } else {
         writeln!(out, "{entries} entries, {}, {corrupt} corrupt", size(bytes))?;

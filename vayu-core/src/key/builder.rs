@@ -1,5 +1,6 @@
 //! Building a key part by part, as the attribute does.
 
+use std::fmt::Display;
 use std::mem;
 
 use serde::Serialize;
@@ -7,7 +8,7 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Group;
 use crate::key::{
-    DirectEncode, Encoder, FunctionOf, Key, KeyBytes, Prefix, encoder, hasher, version,
+    DirectEncode, Encoder, FunctionOf, Key, KeyBytes, Prefix, encoder, hasher, label, version,
 };
 use crate::panic::catch_panic;
 
@@ -143,6 +144,11 @@ impl KeyBuilder {
         self.key.encoded.set_tags(tags.to_vec());
     }
 
+    /// Sets the label that the key carries for backends outside of the process.
+    pub fn set_label(&mut self, label: impl Display) {
+        self.key.encoded.set_label(Some(label::bounded(&label)));
+    }
+
     /// Inserts the length of the string in a key of a string alone, which has none, so that parts can
     /// follow.
     #[cfg_attr(not(debug_assertions), inline(always))]
@@ -216,15 +222,26 @@ fn push_bytes_with_length(encoded: &mut KeyBytes, text: &[u8]) {
 
 /// Returns the string of an encoded key without a version, if it is a string and nothing else.
 pub(super) fn text_of(encoded: &[u8]) -> Option<&str> {
-    let text = match encoded.split_first() {
-        Some((&TEXT, text)) => text,
+    split_text(encoded).and_then(|(text, parts)| parts.is_empty().then_some(text))
+}
+
+/// Splits the encoded key of a string, without a version, into the string and the further parts.
+pub(super) fn split_text(encoded: &[u8]) -> Option<(&str, &[u8])> {
+    let (text, parts) = match encoded.split_first() {
+        Some((&TEXT, text)) => (text, &[][..]),
         Some((&TEXT_WITH_LENGTH, rest)) => {
-            let (length, text) = rest.split_first_chunk()?;
-            (u64::from_le_bytes(*length) == text.len() as u64).then_some(text)?
+            let (length, rest) = rest.split_first_chunk()?;
+            rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?
         }
         _ => return None,
     };
-    std::str::from_utf8(text).ok()
+    Some((std::str::from_utf8(text).ok()?, parts))
+}
+
+/// Returns the encoded arguments of an encoded key without a version, if it is one of arguments.
+#[cfg(feature = "wire")]
+pub(super) fn arguments_of(encoded: &[u8]) -> Option<&[u8]> {
+    encoded.strip_prefix(&[ARGUMENTS])
 }
 
 /// A string for a key: `&str`, `String` or another type that is `AsRef<str>`.

@@ -24,6 +24,8 @@ struct Rest {
     long: Vec<u8>,
     /// Tags that the key carries. They are not compared: they are not part of its identity.
     tags: Vec<Group>,
+    /// A readable description of the call, which is not part of the identity either.
+    label: Option<Box<str>>,
 }
 
 /// The maximum length of contents that are stored inline, in bytes.
@@ -139,6 +141,19 @@ impl KeyBytes {
     pub(super) fn set_tags(&mut self, tags: Vec<Group>) {
         if !tags.is_empty() || self.rest.is_some() {
             self.rest.get_or_insert_default().tags = tags;
+        }
+    }
+
+    /// Returns the label that the key carries.
+    #[inline]
+    pub(super) fn label(&self) -> Option<&str> {
+        self.rest.as_ref()?.label.as_deref()
+    }
+
+    /// Replaces the label that the key carries.
+    pub(super) fn set_label(&mut self, label: Option<Box<str>>) {
+        if label.is_some() || self.rest.is_some() {
+            self.rest.get_or_insert_default().label = label;
         }
     }
 }

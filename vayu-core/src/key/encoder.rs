@@ -1,8 +1,8 @@
 //! The canonical encoding: a serde serializer that is injective and deterministic.
 //!
 //! Two values have the same encoding if and only if they serialize to the same serde data model, so the
-//! encoding can be compared and hashed in place of the arguments. It is written to a buffer once and is
-//! never decoded.
+//! encoding can be compared and hashed in place of the arguments. It is written to a buffer once, and
+//! decoded only to show it.
 //!
 //! Every value starts with a tag of its type. A value without a fixed length is preceded by its length
 //! or, where that is not known in advance, ended by [`END`], which is not a tag of a value. So the code
@@ -37,40 +37,40 @@ use crate::key::KeyBytes;
 pub(super) const END: u8 = 0;
 pub(super) const UNIT: u8 = 1;
 pub(super) const TUPLE: u8 = 2;
-const BOOL: u8 = 3;
-const I8: u8 = 4;
-const I16: u8 = 5;
-const I32: u8 = 6;
-const I64: u8 = 7;
-const I128: u8 = 8;
-const U8: u8 = 9;
-const U16: u8 = 10;
-const U32: u8 = 11;
-const U64: u8 = 12;
-const U128: u8 = 13;
-const F32: u8 = 14;
-const F64: u8 = 15;
-const CHAR: u8 = 16;
-const STR: u8 = 17;
-const BYTES: u8 = 18;
-const NONE: u8 = 19;
-const SOME: u8 = 20;
-const UNIT_STRUCT: u8 = 21;
-const UNIT_VARIANT: u8 = 22;
-const NEWTYPE_STRUCT: u8 = 23;
-const NEWTYPE_VARIANT: u8 = 24;
-const SEQ: u8 = 25;
-const TUPLE_STRUCT: u8 = 26;
-const TUPLE_VARIANT: u8 = 27;
-const MAP: u8 = 28;
-const STRUCT: u8 = 29;
-const STRUCT_VARIANT: u8 = 30;
-const FIELD: u8 = 31;
-const ENTRY: u8 = 32;
-const SET: u8 = 33;
+pub(super) const BOOL: u8 = 3;
+pub(super) const I8: u8 = 4;
+pub(super) const I16: u8 = 5;
+pub(super) const I32: u8 = 6;
+pub(super) const I64: u8 = 7;
+pub(super) const I128: u8 = 8;
+pub(super) const U8: u8 = 9;
+pub(super) const U16: u8 = 10;
+pub(super) const U32: u8 = 11;
+pub(super) const U64: u8 = 12;
+pub(super) const U128: u8 = 13;
+pub(super) const F32: u8 = 14;
+pub(super) const F64: u8 = 15;
+pub(super) const CHAR: u8 = 16;
+pub(super) const STR: u8 = 17;
+pub(super) const BYTES: u8 = 18;
+pub(super) const NONE: u8 = 19;
+pub(super) const SOME: u8 = 20;
+pub(super) const UNIT_STRUCT: u8 = 21;
+pub(super) const UNIT_VARIANT: u8 = 22;
+pub(super) const NEWTYPE_STRUCT: u8 = 23;
+pub(super) const NEWTYPE_VARIANT: u8 = 24;
+pub(super) const SEQ: u8 = 25;
+pub(super) const TUPLE_STRUCT: u8 = 26;
+pub(super) const TUPLE_VARIANT: u8 = 27;
+pub(super) const MAP: u8 = 28;
+pub(super) const STRUCT: u8 = 29;
+pub(super) const STRUCT_VARIANT: u8 = 30;
+pub(super) const FIELD: u8 = 31;
+pub(super) const ENTRY: u8 = 32;
+pub(super) const SET: u8 = 33;
 pub(super) const READABLE: u8 = 34;
 /// The bit of a tag whose values are a run.
-const RUN: u8 = 0x80;
+pub(super) const RUN: u8 = 0x80;
 
 /// A serializer to the canonical encoding.
 pub(crate) struct Encoder<'a> {
@@ -87,7 +87,7 @@ pub(crate) struct Encoder<'a> {
 }
 
 /// The maximum depth of nesting, since the stack is limited.
-const DEPTH: usize = 128;
+pub(super) const DEPTH: usize = 128;
 
 impl<'a> Encoder<'a> {
     #[inline]

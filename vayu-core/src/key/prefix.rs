@@ -79,7 +79,7 @@ impl<F: ?Sized> Body<F> {
     const FUNCTION: &'static Function = &Function { id: typeid::of::<F>, path: type_name::<F> };
 }
 
-const FUNCTION: u8 = 1;
+pub(crate) const FUNCTION: u8 = 1;
 const TEXT: u8 = 2;
 const FUNCTION_OF_THIS_PROCESS: u8 = 3;
 

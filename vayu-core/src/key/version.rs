@@ -52,6 +52,17 @@ impl<T: KeyVersion + ?Sized> KeyVersion for &T {
     }
 }
 
+/// An integer as it is written.
+#[cfg(feature = "wire")]
+pub(super) struct Integer<'a>(pub(super) &'a str);
+
+#[cfg(feature = "wire")]
+impl KeyVersion for Integer<'_> {
+    fn key_version(&self) -> String {
+        format!("i{}", self.0)
+    }
+}
+
 /// Begins an encoded key with a version.
 #[inline(always)]
 pub(super) fn begin(encoded: &mut KeyBytes, version: &str) {
@@ -100,6 +111,7 @@ pub(super) fn replace(encoded: &KeyBytes, version: &str) -> KeyBytes {
         None => versioned.extend_from_slice(rest),
     }
     versioned.set_tags(encoded.tags().to_vec());
+    versioned.set_label(encoded.label().map(Into::into));
     versioned
 }
 

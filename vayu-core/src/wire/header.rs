@@ -20,6 +20,8 @@ const MAJOR: u8 = 1;
 const MUST_UNDERSTAND: u16 = 0xff00;
 /// The key is the SHA-256 of a long key.
 const DIGEST: u16 = 0x0400;
+/// A label follows the fixed part of the header.
+const LABEL: u16 = 0x0001;
 
 /// The header of an entry, before its key and its value.
 ///
@@ -39,11 +41,21 @@ pub struct Header {
 }
 
 impl Header {
-    pub(super) fn new(record: &Record<Bytes>, key: &[u8], is_digest: bool) -> Self {
+    /// # Panics
+    ///
+    /// When the label has more than 200 bytes.
+    pub(super) fn new(
+        record: &Record<Bytes>,
+        key: &[u8],
+        is_digest: bool,
+        label: Option<&str>,
+    ) -> Self {
         let stale = record.stale_for().as_micros();
+        let label_length = label.map_or(0, |label| 1 + label.len());
         Self {
-            length: 10,
-            flags: if is_digest { DIGEST } else { 0 },
+            length: u8::try_from((HEADER_LENGTH + label_length).div_ceil(8))
+                .expect("a short label"),
+            flags: if is_digest { DIGEST } else { 0 } | if label.is_some() { LABEL } else { 0 },
             serializer: record.serializer(),
             created: record.created(),
             expires: record.expires(),
@@ -121,6 +133,15 @@ impl Header {
             .filter(|&length| isize::try_from(length).is_ok())
     }
 
+    /// Returns the label in the bytes that follow the fixed part of the header.
+    pub(super) fn label<'a>(&self, extension: &'a [u8]) -> Option<&'a str> {
+        if self.flags & LABEL == 0 {
+            return None;
+        }
+        let (&length, rest) = extension.split_first()?;
+        std::str::from_utf8(rest.get(..usize::from(length))?).ok()
+    }
+
     /// Returns the length of the header in bytes.
     pub(super) fn length(&self) -> usize {
         usize::from(self.length) * 8
@@ -168,6 +189,12 @@ impl Header {
     pub fn serializer(&self) -> SerializerId {
         self.serializer
     }
+}
+
+/// Appends a label as it follows the fixed part of the header: its length in one byte, and the string.
+pub(super) fn push_label(bytes: &mut Vec<u8>, label: &str) {
+    bytes.push(u8::try_from(label.len()).expect("a short label"));
+    bytes.extend_from_slice(label.as_bytes());
 }
 
 /// Returns the CRC-32 of everything but the two checksums.

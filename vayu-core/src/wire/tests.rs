@@ -150,14 +150,101 @@ fn later_minor_version_is_read_and_a_major_one_is_not() {
 }
 
 #[test]
-fn key_that_is_too_long_is_kept_as_its_digest() {
+fn key_that_is_too_long_is_kept_as_its_function_and_digest() {
     let long = "k".repeat(LONGEST_KEY);
     let (key, other) = (text_key(&(long.clone() + "a")), text_key(&(long + "b")));
     let bytes = encode(&key, &record("value"));
     assert!(bytes.len() < 200);
     let entry = EncodedEntry::parse(&bytes).expect("an entry");
     assert!(entry.is_of(&key) && !entry.is_of(&other));
-    assert_eq!((entry.function(), entry.key_text()), (None, None));
+    let digest = key.digest().map(|byte| format!("{byte:02x}")).concat();
+    assert_eq!((entry.function(), entry.key_text()), (Some("p"), Some(format!("p:{digest}"))));
+    assert_eq!(
+        (entry.key_digest(), entry.call(256)),
+        (Some(*key.digest()), Some("p(…)".to_owned()))
+    );
+
+    // In entries of earlier versions the digest is all that is stored.
+    let earlier = resealed(bytes, |bytes| {
+        let prefix = key.prefix_length + 1;
+        bytes[11] = 0x04;
+        bytes[40..44].copy_from_slice(&32_u32.to_le_bytes());
+        bytes.drain(80..80 + prefix);
+    });
+    let entry = EncodedEntry::parse(&earlier).expect("an entry");
+    assert!(entry.is_of(&key) && !entry.is_of(&other));
+    assert_eq!((entry.function(), entry.key_text(), entry.call(256)), (None, None, None));
+    assert_eq!(entry.key_digest(), Some(*key.digest()));
+}
+
+#[test]
+fn key_with_a_long_prefix_is_kept_as_its_digest_alone() {
+    let key = |text: &str| WireKey::new(&Key::from_text("p".repeat(LONGEST_KEY + 1), text));
+    for encode in [encode, encode_hashed] {
+        let bytes = encode(&key("a"), &record("value"));
+        assert!(bytes.len() < 200);
+        let entry = EncodedEntry::parse(&bytes).expect("an entry");
+        assert!(entry.is_of(&key("a")) && !entry.is_of(&key("b")));
+        assert_eq!((entry.function(), entry.key_digest()), (None, Some(*key("a").digest())));
+    }
+}
+
+#[test]
+fn entry_without_arguments_is_that_of_its_key_and_of_no_other() {
+    let secret = |word: &str| Key::new("login", &("alice", word)).expect("a key");
+    let [key, other] = ["hunter2", "hunter3"].map(|word| WireKey::new(&secret(word)));
+    let bytes = encode_hashed(&key, &record("value"));
+    assert!(!bytes.windows(5).any(|bytes| bytes == b"alice"), "no argument is written");
+    let entry = EncodedEntry::parse(&bytes).expect("an entry");
+    assert!(entry.is_of(&key) && !entry.is_of(&other));
+    assert!(!entry.is_of(&WireKey::new(&Key::from_text("other", "hunter2"))));
+    assert_eq!((entry.function(), entry.value()), (Some("login"), &b"value"[..]));
+    assert_eq!(entry.key_text(), Some(secret("hunter2").to_string()));
+    assert_eq!(entry.call(256).as_deref(), Some("login(…)"));
+    // The same digest after another prefix is another key.
+    let moved = resealed(bytes, |bytes| bytes[80 + 9] ^= 1);
+    assert!(!EncodedEntry::parse(&moved).expect("an entry").is_of(&key));
+}
+
+#[test]
+fn label_is_read_and_earlier_readers_skip_it() {
+    let key = WireKey::new(&Key::new("rates", &("EUR", 7)).expect("a key"));
+    for length in [0, 1, 6, 7, 8, 200, 201] {
+        let label = "l".repeat(length);
+        let bytes = encode_labelled(&key, &record("value"), Some(&label));
+        let label = &label[..length.min(200)];
+        let entry = EncodedEntry::parse(&bytes).expect("an entry");
+        assert!(entry.is_of(&key));
+        assert_eq!((entry.label(), entry.value()), (Some(label), &b"value"[..]));
+        assert_eq!(entry.call(256), Some(format!("rates [{label}]")));
+        // Without the flag the label is the extension of a later minor version, as it is for an earlier
+        // reader.
+        let unknown = resealed(bytes, |bytes| bytes[10] = 0);
+        let entry = EncodedEntry::parse(&unknown).expect("an entry");
+        assert!(entry.is_of(&key));
+        assert_eq!((entry.label(), entry.value()), (None, &b"value"[..]));
+        assert_eq!(entry.call(256).as_deref(), Some(r#"rates("EUR", 7)"#));
+    }
+}
+
+#[test]
+fn label_that_is_longer_than_the_header_is_none() {
+    let key = text_key("k");
+    let bytes = encode_labelled(&key, &record("value"), Some("label"));
+    for (length, label) in [(5, Some("label")), (7, Some("label\0\0")), (8, None), (255, None)] {
+        let claim = resealed(bytes.clone(), |bytes| bytes[80] = length);
+        assert_eq!(EncodedEntry::parse(&claim).expect("an entry").label(), label);
+    }
+    let text = resealed(bytes.clone(), |bytes| bytes[81] = 0xff);
+    assert_eq!(EncodedEntry::parse(&text).expect("an entry").label(), None);
+    // The flag without room for a label.
+    let flag = resealed(encode(&key, &record("value")), |bytes| bytes[10] = 1);
+    assert_eq!(EncodedEntry::parse(&flag).expect("an entry").label(), None);
+    for bit in 80 * 8..88 * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(defect(&flipped), Some(ParseError::ChecksumMismatch), "bit {bit}");
+    }
 }
 
 #[test]
@@ -178,4 +265,23 @@ fn record_is_decoded_for_its_key_alone_and_only_if_it_is_intact() {
     for damaged in [&b""[..], &bytes[..bytes.len() - 1], &[&bytes[..], b"x"].concat()] {
         assert_eq!(Record::decode(&key, &Bytes::copy_from_slice(damaged)), None);
     }
+}
+
+#[test]
+fn string_key_is_found_by_how_it_is_displayed() {
+    let function = Key::from_text(crate::key::Prefix::of_body::<u8>(), "a:b");
+    for key in [
+        function.clone(),
+        function.with_version(7),
+        Key::from_text("p", "k"),
+        Key::from_text("a::p", "k:l::m"),
+        Key::from_text("p", "").with_version("\u{e9}"),
+        Key::from_text("p@q", "k").with_version(-2),
+    ] {
+        let candidates = WireKey::of_displayed_text(&key.to_string());
+        let wanted = key.digest();
+        assert!(candidates.iter().any(|candidate| *candidate.digest() == wanted), "{key}");
+    }
+    assert!(WireKey::of_displayed_text("no colon").is_empty());
+    assert!(WireKey::of_displayed_text(&":".repeat(100_000)).len() <= 256);
 }

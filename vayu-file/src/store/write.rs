@@ -24,9 +24,14 @@ impl Store {
         record: &Record<Bytes>,
         cancel: &CancelFlag,
     ) -> Result<()> {
+        let label = key.label();
         let key = LocatedKey::of(key);
         let path = key.path();
-        let bytes = wire::encode(key.wire(), record);
+        let bytes = if self.hides_arguments {
+            wire::encode_hashed(key.wire(), record)
+        } else {
+            wire::encode_labelled(key.wire(), record, label)
+        };
         let length = bytes.len() as u64;
         if length > self.max_entry_bytes
             || disk_size(length) > self.max_bytes

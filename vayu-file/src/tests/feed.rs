@@ -161,3 +161,24 @@ fn process_without_a_memory_tier_creates_no_log() {
         .status(EntryPath::of_generation(Group::BACKEND).as_str())
         .expect_err("there is no log");
 }
+
+#[test]
+fn removal_by_a_tool_is_notified() {
+    let place = tempfile::tempdir().expect("a directory");
+    let clock = ManualClock::new();
+    let cache = options(&clock).open(place.path()).expect("a cache");
+    let recorder = Arc::<Recorder>::default();
+    let weak: Weak<Recorder> = Arc::downgrade(&recorder);
+    let key = key("k");
+    cache.backend().write(&key, record(&clock, "1")).expect("write");
+    let directory = crate::CacheDirectory::open(place.path()).expect("a cache");
+    let entry = directory.entries(crate::Verify::Header).next().expect("an entry").expect("read");
+    // Without memory in front of the directory there is no log.
+    assert!(directory.remove(&entry).expect("removed"));
+    cache.backend().subscribe(weak);
+    cache.backend().write(&key, record(&clock, "2")).expect("write");
+    assert!(directory.remove(&entry).expect("removed"));
+    clock.advance(Duration::from_millis(100));
+    cache.backend().poll();
+    assert_eq!(*recorder.0.lock().expect("no panic"), [slot(&key); 2]);
+}

@@ -14,7 +14,7 @@ use crate::diagnostics::Diagnostics;
 use crate::duration;
 
 const KNOWN: &str = "`ttl`, `stale`, `spawn`, `jitter`, `cache`, `prefix`, `key`, `skip`, `include`, \
-                     `serializer`, `log`, `cache_if`, `version`, `tags`, `handle` and `crate`";
+                     `serializer`, `log`, `cache_if`, `version`, `tags`, `label`, `handle` and `crate`";
 
 /// All arguments.
 #[derive(Default)]
@@ -42,6 +42,7 @@ pub(crate) struct Options {
     pub(crate) cache_if: Option<Expr>,
     pub(crate) version: Option<String>,
     pub(crate) tags: Vec<Expr>,
+    pub(crate) label: Option<Expr>,
 }
 
 /// The value of `ttl`.
@@ -150,6 +151,12 @@ impl Arguments {
                 self.skip = Some(Skip { keyword: name, names });
             }
             "tags" => self.options.tags = list(input, &name, Expr::parse)?,
+            "label" if attribute == Attribute::MemCached => {
+                let message = "a label is stored in files and on servers only; `mem_cached` keeps \
+                               its entries in memory";
+                return Err(Error::new(name.span(), message));
+            }
+            "label" => self.options.label = Some(parse_label(value(input)?)?),
             "include" => self.options.include = list(input, &name, Expr::parse)?,
             "serializer" => self.serializer = Some(value(input)?),
             "log" => self.options.is_quiet = !parse_log(&value(input)?)?,
@@ -226,6 +233,15 @@ fn parse_stale(expression: Expr) -> Result<Time> {
         return Err(Error::new_spanned(closure, message));
     }
     parse_time("stale", expression)
+}
+
+fn parse_label(expression: Expr) -> Result<Expr> {
+    if let Expr::Closure(closure) = expression {
+        let message = "`label` may use the arguments as they are; write `label = \"{name}\"` or \
+                       another expression that is `Display`";
+        return Err(Error::new_spanned(closure, message));
+    }
+    Ok(expression)
 }
 
 /// A literal without a suffix.

@@ -52,6 +52,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
     });
     let tags = tags(model, purpose);
+    let label = label(model);
     let prefix = model
         .options
         .prefix
@@ -77,6 +78,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #stale
         #cache_if
         #tags
+        #label
     }
 }
 
@@ -316,6 +318,23 @@ fn tags(model: &Model, purpose: Purpose) -> Option<TokenStream> {
             quote_spanned!(Span::mixed_site()=> let vayu_tags = #tags(vayu_cache, || #groups);)
         }
         Purpose::Entry => quote_spanned!(Span::mixed_site()=> let vayu_tags = #groups;),
+    })
+}
+
+/// Generates the label, which is evaluated only if the entries leave the process.
+fn label(model: &Model) -> Option<TokenStream> {
+    let expression = model.options.label.as_ref()?;
+    let span = span_of(expression);
+    let label = model.root.private_at("label", span);
+    let text = match expression {
+        // Inline arguments, as in `format!`.
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
+            quote_spanned!(span=> ::core::format_args!(#text))
+        }
+        _ => quote_spanned!(span=> &(#expression)),
+    };
+    Some(quote_spanned! {span=>
+        #label(vayu_cache, &mut vayu_key, |vayu_key| vayu_key.set_label(#text));
     })
 }
 

@@ -1,0 +1,108 @@
+//! Finding the entry that an argument names.
+
+use std::ops::ControlFlow;
+
+use vayu_file::Verify;
+
+use crate::Failure;
+use crate::args::Limit;
+use crate::output::{HEADING, entry_line, now};
+use crate::progress::Progress;
+use crate::source::{Entry, Source, is_end_of_path};
+
+/// The number of candidates that are listed.
+const LISTED: usize = 20;
+
+/// How well an entry matches. A better match hides those that are worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Match {
+    /// The name begins the call or the label.
+    Start,
+    /// The name is the function.
+    Function,
+    /// The name is the call, the key, or the label.
+    Whole,
+}
+
+/// Returns the entry with this name. If there is none or several, prints that to standard error.
+pub(crate) fn find_one(
+    source: &Source,
+    name: &str,
+    limit: Option<Limit>,
+    is_redacted: bool,
+) -> Result<Option<Entry>, Failure> {
+    let mut candidates = source.look_up(name)?;
+    let mut count = candidates.len();
+    let mut is_complete = true;
+    if candidates.is_empty() {
+        (candidates, count, is_complete) = search(source, name, limit)?;
+    }
+    if count == 1 {
+        return Ok(candidates.pop());
+    }
+    if count == 0 {
+        let scope = if is_complete { "" } else { " up to the limit; `--limit` sets it" };
+        eprintln!("vayu-cache: entry `{name}` not found{scope}; `vayu-cache ls` lists the entries");
+        return Ok(None);
+    }
+    let now = now();
+    eprintln!("vayu-cache: {count} entries match `{name}`; name one by its key");
+    eprintln!("{HEADING}");
+    for entry in &candidates[..candidates.len().min(LISTED)] {
+        eprintln!("{}", entry_line(entry, now, is_redacted));
+    }
+    if count > LISTED {
+        eprintln!("and {} more", count - LISTED);
+    }
+    Ok(None)
+}
+
+/// Searches all entries. Returns the first of those that match best, their number, and whether all
+/// entries were read.
+fn search(
+    source: &Source,
+    name: &str,
+    limit: Option<Limit>,
+) -> Result<(Vec<Entry>, usize, bool), Failure> {
+    let mut progress = Progress::new();
+    let mut found: Vec<Entry> = Vec::new();
+    let (mut best, mut count) = (Match::Start, 0);
+    let is_complete = source.for_each(Verify::Header, limit, |entry| {
+        progress.advance(&entry);
+        if let Some(matched) = matched(&entry, name)
+            && matched >= best
+        {
+            if matched > best {
+                (best, count) = (matched, 0);
+                found.clear();
+            }
+            count += 1;
+            if found.len() < LISTED {
+                found.push(entry);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    progress.finish();
+    Ok((found, count, is_complete))
+}
+
+fn matched(entry: &Entry, name: &str) -> Option<Match> {
+    let details = entry.details.as_ref().ok()?;
+    let call = details.call().unwrap_or_default();
+    let function = details.function().unwrap_or_default();
+    // The call without the modules of the function.
+    let module = function.rfind("::").map_or(0, |at| at + 2);
+    let short_call = call.get(module..).unwrap_or(call);
+    let starts = [Some(call), Some(short_call), details.label(), details.key()];
+    let starts = || starts.iter().flatten();
+    if starts().any(|&start| start == name) || entry.has_digest(name) {
+        Some(Match::Whole)
+    } else if !name.is_empty() && is_end_of_path(function, name) {
+        Some(Match::Function)
+    } else if !name.is_empty() && starts().any(|start| start.starts_with(name)) {
+        Some(Match::Start)
+    } else {
+        None
+    }
+}

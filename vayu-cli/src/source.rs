@@ -1,0 +1,231 @@
+//! The place of the entries: a directory, or a server.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use vayu_core::wire::EntryDetails;
+use vayu_core::{Error, ErrorKind, Result, Timestamp};
+use vayu_file::{CacheDirectory, EntryInfo, FileOptions, Verify};
+#[cfg(feature = "redis")]
+use vayu_redis::{CacheNamespace, StoredEntry};
+
+use crate::args::Limit;
+use crate::output::State;
+
+/// The number of entries of a server that are examined without `--limit`.
+#[cfg(feature = "redis")]
+const SERVER_LIMIT: u64 = 100_000;
+
+/// A directory or a server with entries.
+pub(crate) enum Source {
+    Directory(CacheDirectory, String),
+    #[cfg(feature = "redis")]
+    Server(CacheNamespace),
+}
+
+/// An entry of either.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// The path of its file in the directory, or its name on the server.
+    pub(crate) path: String,
+    pub(crate) length: u64,
+    pub(crate) details: Result<EntryDetails, String>,
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    File(EntryInfo),
+    #[cfg(feature = "redis")]
+    Server(StoredEntry),
+}
+
+impl Source {
+    /// Opens a directory, or connects to the server of a URL.
+    pub(crate) fn open(cache: &str) -> Result<Self> {
+        let scheme = cache.split_once(':').map_or("", |(scheme, _)| scheme);
+        match scheme {
+            "redis" | "rediss" | "valkey" | "valkeys" | "unix" => Self::connect(cache),
+            "file" => {
+                let path = cache["file:".len()..].split('?').next().unwrap_or_default();
+                Self::open_directory(path.strip_prefix("//").unwrap_or(path))
+            }
+            _ => Self::open_directory(cache),
+        }
+    }
+
+    fn open_directory(path: &str) -> Result<Self> {
+        Ok(Self::Directory(CacheDirectory::open(path)?, path.to_owned()))
+    }
+
+    #[cfg(feature = "redis")]
+    fn connect(url: &str) -> Result<Self> {
+        CacheNamespace::open(url).map(Self::Server)
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn connect(_url: &str) -> Result<Self> {
+        let message = "this program was built without Redis; install it with `cargo install vayu-cli \
+                       --features redis`";
+        Err(Error::new(ErrorKind::Configuration, message))
+    }
+
+    /// Calls `visit` for each entry, until it breaks. Returns whether all entries were visited.
+    pub(crate) fn for_each(
+        &self,
+        verify: Verify,
+        limit: Option<Limit>,
+        mut visit: impl FnMut(Entry) -> Result<ControlFlow<()>, crate::Failure>,
+    ) -> Result<bool, crate::Failure> {
+        let limit = limit.map(|limit| limit.limit);
+        match self {
+            Self::Directory(directory, _) => {
+                let limit = limit.flatten().unwrap_or(u64::MAX);
+                for (count, entry) in (0..).zip(directory.entries(verify)) {
+                    if count == limit || visit(Entry::of_file(entry?))?.is_break() {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            #[cfg(feature = "redis")]
+            Self::Server(namespace) => {
+                let limit = limit.map_or(u64::MAX, |limit| limit.unwrap_or(SERVER_LIMIT));
+                let (mut count, mut result) = (0, Ok(true));
+                namespace.for_each(verify == Verify::Full, |entry| {
+                    if count == limit {
+                        result = Ok(false);
+                        return ControlFlow::Break(());
+                    }
+                    count += 1;
+                    match visit(Entry::of_server(entry)) {
+                        Ok(ControlFlow::Continue(())) => return ControlFlow::Continue(()),
+                        Ok(ControlFlow::Break(())) => result = Ok(false),
+                        Err(error) => result = Err(error),
+                    }
+                    ControlFlow::Break(())
+                })?;
+                result
+            }
+        }
+    }
+
+    /// Returns the entries that a key, a part of a digest or a path identifies, without reading others.
+    pub(crate) fn look_up(&self, key: &str) -> Result<Vec<Entry>> {
+        match self {
+            Self::Directory(directory, _) => {
+                if let Some(entry) = directory.entry(key, Verify::Header)? {
+                    return Ok(vec![Entry::of_file(entry)]);
+                }
+                if !is_digest(key) {
+                    return Ok(Vec::new());
+                }
+                let entries = directory.entries_of_digest(key, Verify::Header)?;
+                Ok(entries.into_iter().map(Entry::of_file).collect())
+            }
+            #[cfg(feature = "redis")]
+            Self::Server(namespace) => {
+                Ok(namespace.entry(key)?.into_iter().map(Entry::of_server).collect())
+            }
+        }
+    }
+
+    /// Reads the stored form of a value.
+    pub(crate) fn value(&self, entry: &Entry) -> Result<Bytes> {
+        match (self, &entry.place) {
+            (Self::Directory(directory, _), Place::File(info)) => directory.value(info),
+            #[cfg(feature = "redis")]
+            (Self::Server(namespace), Place::Server(stored)) => namespace.value(stored),
+            #[cfg(feature = "redis")]
+            _ => Err(Error::new(ErrorKind::Miss, "the entry is elsewhere")),
+        }
+    }
+
+    /// Deletes an entry. Returns whether it existed.
+    pub(crate) fn remove(&self, entry: &Entry) -> Result<bool> {
+        match (self, &entry.place) {
+            (Self::Directory(directory, _), Place::File(info)) => directory.remove(info),
+            #[cfg(feature = "redis")]
+            (Self::Server(namespace), Place::Server(stored)) => namespace.remove(stored),
+            #[cfg(feature = "redis")]
+            _ => Err(Error::new(ErrorKind::Miss, "the entry is elsewhere")),
+        }
+    }
+
+    /// Invalidates the entries with a tag.
+    pub(crate) fn invalidate_tag(&self, tag: &str) -> Result<()> {
+        match self {
+            Self::Directory(_, path) => {
+                FileOptions::new().allow_shared().open(path)?.invalidate_tag(tag)
+            }
+            #[cfg(feature = "redis")]
+            Self::Server(namespace) => namespace.invalidate_tag(tag),
+        }
+    }
+}
+
+impl Entry {
+    fn of_file(info: EntryInfo) -> Self {
+        Self {
+            path: info.path(),
+            length: info.length(),
+            details: info.details().cloned().map_err(|error| error.to_string()),
+            place: Place::File(info),
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    fn of_server(stored: StoredEntry) -> Self {
+        Self {
+            path: stored.name().to_owned(),
+            length: stored.length(),
+            details: stored.details().cloned().map_err(|error| error.to_string()),
+            place: Place::Server(stored),
+        }
+    }
+
+    pub(crate) fn state(&self, now: Timestamp) -> State {
+        match &self.details {
+            Ok(details) if now < details.expires() => State::Fresh,
+            Ok(details) if now < details.stale_until() => State::Stale,
+            Ok(_) => State::Expired,
+            Err(_) => State::Corrupt,
+        }
+    }
+
+    pub(crate) fn function(&self) -> Option<&str> {
+        self.details.as_ref().ok().and_then(EntryDetails::function)
+    }
+
+    /// Returns whether the entry belongs to a function that is given by its path or the end of it.
+    pub(crate) fn is_of(&self, function: &str) -> bool {
+        self.function().is_some_and(|path| is_end_of_path(path, function))
+    }
+
+    /// Returns whether its digest begins with this string.
+    pub(crate) fn has_digest(&self, start: &str) -> bool {
+        let digest = self.details.as_ref().ok().and_then(EntryDetails::digest);
+        is_digest(start)
+            && digest.is_some_and(|digest| {
+                const_hex::encode(digest).starts_with(&start.to_ascii_lowercase())
+            })
+    }
+
+    /// Returns the start of its digest.
+    pub(crate) fn short_digest(&self) -> Option<String> {
+        let digest = self.details.as_ref().ok()?.digest()?;
+        Some(const_hex::encode(&digest[..6]))
+    }
+}
+
+/// Returns whether a string is a path of a file or the start of a digest, and not the name of a function
+/// such as `add`.
+fn is_digest(key: &str) -> bool {
+    const FEWEST_DIGITS: usize = 8;
+    key.contains('/') || key.len() >= FEWEST_DIGITS && key.bytes().all(|it| it.is_ascii_hexdigit())
+}
+
+/// Returns whether `end` is a path, or what follows one of its `::`.
+pub(crate) fn is_end_of_path(path: &str, end: &str) -> bool {
+    path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
+}
