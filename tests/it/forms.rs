@@ -660,11 +660,11 @@ fn attributes_and_hits_of_a_plain_function() {
 fn unit_unsized_and_large_outputs() {
     static RUNS: crate::Runs = crate::Runs::new();
     #[cached(ttl = 60)]
-    fn unit() {
+    fn unit() -> () {
         RUNS.count();
     }
     #[cached(ttl = 60)]
-    async fn unit_async() {
+    async fn unit_async() -> () {
         RUNS.count();
     }
     #[cached(ttl = 60)]

@@ -1,20 +1,30 @@
 //! Items for the expansions of the attribute. Not for direct use.
 
 mod cache;
+mod candidate;
 mod key_part;
 mod output;
+mod predicate;
+mod storable;
+mod stored;
 
 use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use self::cache::{AsCache, cache_of};
+pub use self::cache::AsCache;
+pub use self::candidate::{Candidate, Chosen, Other};
 pub use self::key_part::{
-    AnyPart, Bound, BoundByReference, Elements, ExclusiveKind, ExclusivePart, KeyPart, Part,
-    SetPart, SimplePart, Unchanging, ValuePart,
+    AnyPart, Bound, BoundByReference, ExclusiveKind, ExclusivePart, KeyPart, Part, SetPart,
+    SimplePart, Unchanging, ValuePart,
 };
-pub use self::output::{PlainShape, Probe};
+pub use self::output::{FutureOutput, FutureShape, KnownShape, PlainShape, Probe};
+pub use self::predicate::Predicate;
+pub use self::storable::{StorableBy, StorableIn};
+pub use self::stored::{
+    AsBytes, AsTheyAre, Encoded, EncodedStored, HoldsReferences, PlainStored, StoredProbe,
+};
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::call;
@@ -31,7 +41,6 @@ use crate::generation::Group;
 use crate::key::Prefix;
 pub use crate::key::{FunctionOf, KeyBuilder, KeyError, KeyString};
 use crate::panic::catch_panic;
-use crate::serializer::Serializer;
 
 /// Returns the identity of the function that holds this body.
 #[inline]
@@ -45,31 +54,14 @@ pub fn async_function_prefix<F: ?Sized>(_body: &Pin<&mut F>) -> FunctionOf<F> {
     FunctionOf::new()
 }
 
-/// Returns the serializer of a call, which must store the value of the function as the backend of
-/// the cache does.
-#[inline]
-pub fn serializer<'a, B, S, H, Z>(_cache: &Cache<B, S>, _shape: H, serializer: &'a Z) -> &'a Z
-where
-    B: Backend,
-    H: OutputShape,
-    Z: Serializer<H::Value, Stored = B::Stored>,
-{
-    serializer
-}
-
-/// Returns the serializer of a call that outlives the owner from which it could be borrowed.
-#[inline]
-pub fn owned_serializer<B, S, H, Z>(
-    _cache: &Cache<B, S>,
-    _shape: H,
-    serializer: Z,
-) -> OwnedSerializer<Z>
-where
-    B: Backend,
-    H: OutputShape,
-    Z: Serializer<H::Value, Stored = B::Stored>,
-{
-    OwnedSerializer(serializer)
+/// Stands for a value in a branch that is never taken.
+///
+/// # Panics
+///
+/// Always.
+#[cold]
+pub fn unreachable<T>() -> T {
+    unreachable!("the branch is never taken")
 }
 
 /// Creates a ttl for all values.

@@ -5,6 +5,7 @@ mod expand;
 mod function;
 mod handle;
 mod model;
+mod names;
 mod pattern;
 mod setup;
 #[cfg(test)]
@@ -32,15 +33,18 @@ impl Attribute {
     }
 }
 
-/// Returns the function with its body behind the cache. On errors: `compile_error!` calls and the
-/// unchanged item, so that the errors cause no further ones.
+/// Returns the function with its body behind the cache. On errors: `compile_error!` calls and the item as it is
+/// written, so that the errors cause no further ones and an editor still knows the function.
 pub(crate) fn expand(
     attribute: Attribute,
     arguments: TokenStream,
     item: TokenStream,
 ) -> TokenStream {
     let mut diagnostics = Diagnostics::default();
-    match check(attribute, arguments, &item, &mut diagnostics) {
+    let arguments = Arguments::parse(attribute, arguments, &mut diagnostics);
+    let function = function::parse(attribute, &item, &mut diagnostics);
+    let model = function.and_then(|function| Model::new(arguments, function, &mut diagnostics));
+    match model {
         Some(model) if diagnostics.is_empty() => expand::expand(&model),
         _ => {
             let mut tokens = diagnostics.into_compile_errors();
@@ -48,15 +52,4 @@ pub(crate) fn expand(
             tokens
         }
     }
-}
-
-fn check(
-    attribute: Attribute,
-    arguments: TokenStream,
-    item: &TokenStream,
-    diagnostics: &mut Diagnostics,
-) -> Option<Model> {
-    let arguments = Arguments::parse(attribute, arguments, diagnostics);
-    let function = function::parse(attribute, item, diagnostics)?;
-    Model::new(arguments, function, diagnostics)
 }

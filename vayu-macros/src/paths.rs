@@ -13,16 +13,20 @@ pub(crate) fn own_ident(name: &str, span: Span) -> Ident {
 
 /// The path of the crate `vayu` where the attribute is used.
 #[derive(Debug)]
-pub(crate) struct Root(TokenStream);
+pub(crate) struct Root {
+    path: TokenStream,
+    is_renamed: bool,
+}
 
 impl Root {
     pub(crate) fn new(renamed: Option<&Path>) -> Self {
-        Self(renamed.map_or_else(|| quote!(::vayu), ToTokens::to_token_stream))
+        let path = renamed.map_or_else(|| quote!(::vayu), ToTokens::to_token_stream);
+        Self { path, is_renamed: renamed.is_some() }
     }
 
     /// Returns the path of a public item.
     pub(crate) fn item(&self, name: &str) -> TokenStream {
-        let (root, name) = (&self.0, own_ident(name, Span::call_site()));
+        let (root, name) = (&self.path, own_ident(name, Span::call_site()));
         quote!(#root::#name)
     }
 
@@ -31,14 +35,16 @@ impl Root {
         self.private_at(name, Span::call_site())
     }
 
-    /// Like `private`; type errors of the item are reported at `span`.
+    /// Like `private`; type errors of the item are reported at `span`. If that of the whole path and that of
+    /// an argument are the same, the compiler reports an error about both once.
     pub(crate) fn private_at(&self, name: &str, span: Span) -> TokenStream {
         let name = own_ident(name, span);
-        let root = self.0.clone().into_iter().map(|mut token| {
-            token.set_span(token.span().located_at(span));
+        let root = self.path.clone().into_iter().map(|mut token| {
+            let is_own = !self.is_renamed;
+            token.set_span(if is_own { span } else { token.span().located_at(span) });
             token
         });
         let root: TokenStream = root.collect();
-        quote_spanned!(span=> #root::__private::#name)
+        quote_spanned!(span=> #root::attribute::#name)
     }
 }

@@ -18,6 +18,7 @@ impl<S> TieredSerializer<S> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T, S> Serializer<T> for TieredSerializer<S>
 where
     T: Clone + Send + Sync + 'static,

@@ -9,6 +9,8 @@ use vayu_core::__internal::{IgnorePoison, QuietDrop, catch_panic, value_words};
 use vayu_core::{AnyValue, Result, Serializer};
 use vayu_memory::MemoryValue;
 
+impl vayu_core::attribute::Encoded for TieredValue {}
+
 /// The stored form of a tiered cache: the value by reference, and its encoder.
 #[derive(Clone)]
 pub struct TieredValue {

@@ -86,6 +86,8 @@
 //! - Of a `Result` only `Ok` is cached. An `Err` is returned, and the next call tries again. `Result` is
 //!   recognized by its type, also behind an alias like `io::Result`. A function that returns a type
 //!   parameter and is used with a `Result` in its place caches nothing, and a warning says so.
+//! - A function without a return type has nothing to cache. `-> ()` says that it is to run once per ttl.
+//! - The body runs inside of the cache, so `#[track_caller]` is refused: take the location as a skipped argument.
 //! - `None` is cached like any other value. `cache_if = Option::is_some` excludes it.
 //! - The ttl counts from the end of the computation. An entry is served while it is younger than
 //!   the ttl it was stored with and than the ttl that the attribute has now.
@@ -172,7 +174,7 @@
 //! | `skip(a, b)` | arguments, or names in their patterns, that are left out of the key, and then need no `Serialize`; `skip(self)` says that all values share the entries of the method |
 //! | `include(expr, ..)` | more parts of the key |
 //! | `prefix` | a string in place of the function's path: functions with the same prefix share entries |
-//! | `cache_if` | a predicate: only values for which it is true are cached |
+//! | `cache_if` | a predicate on the value (of a `Result`, on the value in `Ok`): only values for which it is true are cached |
 //! | `serializer` | a serializer other than the cache's |
 //! | `version` | an integer or a string: entries of another version are misses |
 //! | `tags(..)` | strings, with arguments in braces (`"user:{id}"`), or expressions: [`Cache::invalidate_tag`] invalidates all entries that have one |
@@ -338,7 +340,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[doc(hidden)]
-pub mod __private;
+pub mod attribute;
 pub mod backend;
 // Part of the documentation only. The doctests need these features.
 #[cfg(any(

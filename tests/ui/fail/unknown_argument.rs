@@ -5,8 +5,13 @@ fn call() -> u64 {
     0
 }
 
-#[cached(ttl = "5m", stale = "1d", handle = call_entry)]
-fn later() -> u64 {
+#[cached(ttl = "5m", cach = PAGES)]
+fn longer() -> u64 {
+    0
+}
+
+#[cached(ttl = "5m", colour = "red")]
+fn nothing_similar() -> u64 {
     0
 }
 

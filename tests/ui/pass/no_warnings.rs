@@ -29,7 +29,7 @@ pub async fn nested(n: u64) -> Result<Result<u64, ()>, std::num::ParseIntError> 
 
 /// Ends with `return`, and returns `()`.
 #[cached(ttl = 60)]
-pub async fn nothing(_ignored: u8, (_one, _): (u8, u8)) {
+pub async fn nothing(_ignored: u8, (_one, _): (u8, u8)) -> () {
     return;
 }
 

@@ -11,7 +11,7 @@ use crate::cache::Cache;
     message = "`{Self}` is not a cache",
     label = "expected a cache",
     note = "`cache` takes an expression that gives a `MemoryCache` or another `Cache<B, S>`, or a \
-            reference, `Arc` or `LazyLock` of one"
+            reference, `Arc` or `LazyLock` of one; for a cache in a field it is `cache = self.field`"
 )]
 pub trait AsCache {
     /// The backend of the cache.
@@ -23,6 +23,7 @@ pub trait AsCache {
     fn as_cache(&self) -> &Cache<Self::Backend, Self::Serializer>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<B: Backend, S> AsCache for Cache<B, S> {
     type Backend = B;
     type Serializer = S;
@@ -35,6 +36,7 @@ impl<B: Backend, S> AsCache for Cache<B, S> {
 
 macro_rules! pointer_is_as_cache {
     ($($pointer:ty),*) => {$(
+        #[diagnostic::do_not_recommend]
         impl<C: AsCache + ?Sized> AsCache for $pointer {
             type Backend = C::Backend;
             type Serializer = C::Serializer;
@@ -49,6 +51,7 @@ macro_rules! pointer_is_as_cache {
 
 pointer_is_as_cache!(&C, Box<C>, Rc<C>, Arc<C>);
 
+#[diagnostic::do_not_recommend]
 impl<C: AsCache, F: FnOnce() -> C> AsCache for LazyLock<C, F> {
     type Backend = C::Backend;
     type Serializer = C::Serializer;
@@ -57,10 +60,4 @@ impl<C: AsCache, F: FnOnce() -> C> AsCache for LazyLock<C, F> {
     fn as_cache(&self) -> &Cache<C::Backend, C::Serializer> {
         (**self).as_cache()
     }
-}
-
-/// Returns the cache that an expression stands for.
-#[inline]
-pub fn cache_of<C: AsCache + ?Sized>(cache: &C) -> &Cache<C::Backend, C::Serializer> {
-    cache.as_cache()
 }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
+use crate::attribute::candidate::{Candidate, Chosen, Other};
 use crate::key::{DirectEncode, KeyBuilder};
 
 /// A value on its way into a key.
@@ -63,14 +64,19 @@ impl<T, H> Part<'_, &HashSet<T, H>> {
 pub struct ExclusivePart;
 
 /// The kind of an exclusive reference. It has precedence over all others, as it takes the part by value.
-pub trait ExclusiveKind {
-    /// Returns the kind.
-    fn vayu_kind(self) -> ExclusivePart;
+pub trait ExclusiveKind<T> {
+    /// Returns the kind. Fails to compile, since no type is [`Unchanging`].
+    fn vayu_kind(self) -> ExclusivePart
+    where
+        T: Unchanging;
 }
 
-impl<T: ?Sized> ExclusiveKind for Part<'_, &mut T> {
+impl<'a, T: ?Sized> ExclusiveKind<&'a mut T> for Part<'_, &'a mut T> {
     #[inline]
-    fn vayu_kind(self) -> ExclusivePart {
+    fn vayu_kind(self) -> ExclusivePart
+    where
+        &'a mut T: Unchanging,
+    {
         ExclusivePart
     }
 }
@@ -78,14 +84,10 @@ impl<T: ?Sized> ExclusiveKind for Part<'_, &mut T> {
 /// A trait that is never implemented, so that an exclusive reference in a key is a compile error.
 #[diagnostic::on_unimplemented(
     message = "what `{Self}` refers to may change during the call, so it cannot be part of the key",
+    label = "may change",
     note = "leave the argument out with `skip(..)`, or say what the key is with `key = ..`"
 )]
 pub trait Unchanging {}
-
-impl ExclusivePart {
-    /// Fails to compile, since no type is [`Unchanging`].
-    pub fn add<T: Unchanging>(self, _part: &Part<'_, T>, _key: &mut KeyBuilder) {}
-}
 
 /// The kind of any other part.
 pub trait AnyPart {
@@ -100,60 +102,64 @@ impl<T: ?Sized> AnyPart for Part<'_, T> {
     }
 }
 
-/// An argument that can be part of a key: any value that is [`Serialize`].
+/// An argument that can be part of a key: any value that is [`Serialize`]. `K` is its kind.
+///
+/// The implementations are not recommended: a message names this trait and the type of the argument, not a
+/// part of that type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a cache key",
     label = "does not implement `serde::Serialize`",
-    note = "derive `serde::Serialize` for it, leave the argument out with `skip(..)`, or say what \
-            the key is with `key = ..`"
+    note = "leave the argument out with `skip(..)`, or also name the part of it that the result depends on, as in \
+            `skip(path), include(path.0)`",
+    note = "or derive `serde::Serialize` for the type (`T: Serialize` for a type parameter), or say what the key is \
+            with `key = ..`"
 )]
-pub trait KeyPart: Serialize {}
+pub trait KeyPart<K, M> {
+    /// Appends the value to a key.
+    fn add(kind: K, value: &Self, key: &mut KeyBuilder);
+}
 
-impl<T: Serialize + ?Sized> KeyPart for T {}
-
-impl SimplePart {
-    /// Appends a number, a string or the like to a key.
+#[diagnostic::do_not_recommend]
+impl<T: DirectEncode + ?Sized> KeyPart<SimplePart, Chosen> for T {
     #[inline(always)]
-    pub fn add<T: DirectEncode + ?Sized>(self, part: &Part<'_, T>, key: &mut KeyBuilder) {
-        key.encode_direct(part.0);
+    fn add(_: SimplePart, value: &Self, key: &mut KeyBuilder) {
+        key.encode_direct(value);
     }
 }
 
-impl ValuePart {
-    /// Appends a value to a key.
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + ?Sized> KeyPart<ValuePart, Chosen> for T {
     #[inline]
-    pub fn add<T: KeyPart + ?Sized>(self, part: &Part<'_, T>, key: &mut KeyBuilder) {
-        key.encode(part.0);
+    fn add(_: ValuePart, value: &Self, key: &mut KeyBuilder) {
+        key.encode(value);
     }
 }
 
-impl SetPart {
-    /// Appends a set to a key.
-    pub fn add<'a, T, C>(self, part: &Part<'a, C>, key: &mut KeyBuilder)
-    where
-        T: KeyPart + 'a,
-        &'a C: Elements<'a, T>,
-    {
-        key.encode_set(part.0.elements());
+#[diagnostic::do_not_recommend]
+impl<T: Serialize, H> KeyPart<SetPart, Chosen> for HashSet<T, H> {
+    fn add(_: SetPart, value: &Self, key: &mut KeyBuilder) {
+        key.encode_set(value);
     }
 }
 
-/// The elements of a set or of a reference to one.
-pub trait Elements<'a, T: 'a> {
-    /// Returns the elements.
-    fn elements(self) -> impl Iterator<Item = &'a T>;
-}
-
-impl<'a, T, H> Elements<'a, T> for &'a HashSet<T, H> {
-    fn elements(self) -> impl Iterator<Item = &'a T> {
-        self.iter()
+#[diagnostic::do_not_recommend]
+impl<T: Serialize, H> KeyPart<SetPart, Chosen> for &HashSet<T, H> {
+    fn add(_: SetPart, value: &Self, key: &mut KeyBuilder) {
+        key.encode_set(*value);
     }
 }
 
-impl<'a, T, H> Elements<'a, T> for &'a &HashSet<T, H> {
-    fn elements(self) -> impl Iterator<Item = &'a T> {
-        self.iter()
-    }
+#[diagnostic::do_not_recommend]
+impl<T> KeyPart<ExclusivePart, Chosen> for T {
+    fn add(_: ExclusivePart, _: &Self, _: &mut KeyBuilder) {}
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: ?Sized, K> KeyPart<K, Other> for T
+where
+    Other: Candidate<T>,
+{
+    fn add(_: K, _: &Self, _: &mut KeyBuilder) {}
 }
 
 /// A variable that a pattern binds, by reference in a handle, where the argument is not moved out of: the

@@ -1,8 +1,10 @@
 //! The shape of an output, found by its type.
 
+use std::future::Future;
 use std::marker::PhantomData;
 
-use crate::call::{PlainOutput, ResultOutput};
+use crate::attribute::candidate::{Candidate, Chosen, Other};
+use crate::call::{OutputShape, PlainOutput, ResultOutput};
 
 /// Finds the shape of an output by its type.
 ///
@@ -38,5 +40,61 @@ impl<R> PlainShape<R> for Probe<R> {
     #[inline]
     fn vayu_shape(&self) -> PlainOutput<R> {
         PlainOutput::new()
+    }
+}
+
+/// A shape that a cached function can have: any but that of a future.
+///
+/// The rest of an expansion uses `Checked`, which is an error that is reported once for a future: see
+/// [`Candidate`].
+#[diagnostic::on_unimplemented(
+    message = "this function returns a future, which cannot be cached",
+    label = "a future",
+    note = "write `async fn` and the type that the future returns"
+)]
+pub trait KnownShape<M> {
+    /// The shape itself.
+    type Checked;
+
+    /// Returns the shape.
+    fn known(self) -> Self::Checked;
+}
+
+#[diagnostic::do_not_recommend]
+impl<H: OutputShape> KnownShape<Chosen> for H {
+    type Checked = H;
+
+    #[inline]
+    fn known(self) -> H {
+        self
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<H> KnownShape<Other> for H
+where
+    Other: Candidate<H>,
+{
+    type Checked = H;
+
+    fn known(self) -> H {
+        self
+    }
+}
+
+/// The shape of a future, which is not an [`OutputShape`].
+#[derive(Debug)]
+pub struct FutureOutput<R>(PhantomData<fn() -> R>);
+
+/// The shape of a future. It has precedence over all others, as it takes the probe by value.
+pub trait FutureShape<R> {
+    /// Returns the shape.
+    fn vayu_shape(self) -> FutureOutput<R>;
+}
+
+impl<R: Future> FutureShape<R> for Probe<R> {
+    #[inline]
+    fn vayu_shape(self) -> FutureOutput<R> {
+        FutureOutput(PhantomData)
     }
 }

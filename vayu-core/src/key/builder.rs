@@ -255,6 +255,7 @@ pub trait KeyString {
     fn key_text(&self) -> &str;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: AsRef<str> + ?Sized> KeyString for T {
     fn key_text(&self) -> &str {
         self.as_ref()

@@ -14,6 +14,7 @@ use crate::serializer::{AnyValue, Serializer, SerializerId, ValueClass};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ByReference;
 
+#[diagnostic::do_not_recommend]
 impl<T: Clone + Send + Sync + 'static> Serializer<T> for ByReference {
     type Stored = AnyValue;
 

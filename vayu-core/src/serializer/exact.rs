@@ -111,6 +111,7 @@ fn canonical<T: Serialize>(value: &T, order: OrderMode<'_>) -> Result<KeyBytes> 
 #[cfg(any(feature = "json", feature = "postcard", feature = "bincode"))]
 macro_rules! checked_serializer {
     ($format:ident, $id:ident) => {
+        #[diagnostic::do_not_recommend]
         impl<T> crate::Serializer<T> for $format
         where
             T: serde::Serialize + serde::de::DeserializeOwned,

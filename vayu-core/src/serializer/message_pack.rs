@@ -31,6 +31,7 @@ pub struct MessagePack;
 /// The maximum depth of nesting; the format counts some levels twice.
 const DEPTH: usize = 512;
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + 'static> Serializer<T> for MessagePack {
     type Stored = Bytes;
 

@@ -5,16 +5,13 @@ use std::time::Duration;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
-use syn::parse::{Parse, ParseStream, Parser};
-use syn::punctuated::Punctuated;
+use syn::parse::{ParseStream, Parser};
 use syn::{Error, Expr, ExprClosure, Ident, Lit, LitBool, Path, Result, Token, UnOp};
 
 use crate::cached::Attribute;
+use crate::cached::names::{self, form, is_known};
 use crate::diagnostics::Diagnostics;
 use crate::duration;
-
-const KNOWN: &str = "`ttl`, `stale`, `spawn`, `jitter`, `cache`, `prefix`, `key`, `skip`, `include`, \
-                     `serializer`, `log`, `cache_if`, `version`, `tags`, `label`, `handle` and `crate`";
 
 /// All arguments.
 #[derive(Default)]
@@ -27,6 +24,10 @@ pub(crate) struct Arguments {
     pub(crate) handle: Option<Handle>,
     pub(crate) root: Option<Path>,
     pub(crate) options: Options,
+    /// True if every argument was understood. If not, what seems to be missing is not reported.
+    pub(crate) is_complete: bool,
+    /// The arguments as they are written.
+    pub(crate) text: String,
 }
 
 /// The arguments that code is generated from as they are. The others are first combined with the function.
@@ -83,29 +84,24 @@ impl Arguments {
         tokens: TokenStream,
         diagnostics: &mut Diagnostics,
     ) -> Self {
-        let mut arguments = Self::default();
+        let mut arguments = Self { is_complete: true, text: tokens.to_string(), ..Self::default() };
         let mut seen: Vec<Ident> = Vec::new();
         let parser = |input: ParseStream<'_>| {
             while !input.is_empty() {
-                if let Err(error) = arguments.parse_one(attribute, input, &mut seen) {
+                let parsed = arguments.parse_one(attribute, input, &mut seen);
+                if let Err(error) = parsed.and_then(|()| comma(input, seen.last())) {
+                    arguments.is_complete = false;
                     diagnostics.push(error);
-                    skip_to_comma(input)?;
-                }
-                if input.is_empty() {
-                    break;
-                }
-                if let Err(error) = input.parse::<Token![,]>() {
-                    diagnostics.push(error);
-                    skip_to_comma(input)?;
-                    input.parse::<Option<Token![,]>>()?;
+                    skip_argument(input)?;
                 }
             }
             Ok(())
         };
         if let Err(error) = parser.parse2(tokens) {
+            arguments.is_complete = false;
             diagnostics.push(error);
         }
-        if !seen.iter().any(|name| name == "ttl") {
+        if arguments.is_complete && arguments.ttl.is_none() {
             let message = format!(
                 "`ttl` is missing: say how long a result is cached; write \
                  `#[{}(ttl = \"5m\")]`",
@@ -122,77 +118,183 @@ impl Arguments {
         input: ParseStream<'_>,
         seen: &mut Vec<Ident>,
     ) -> Result<()> {
-        let name = input.call(Ident::parse_any)?;
+        let name = name(input)?;
         let text = name.to_string();
         if seen.contains(&name) {
             return Err(Error::new(name.span(), format!("`{text}` is given twice; remove one")));
         }
+        if !is_known(&text) {
+            let is_alone = input.is_empty() || input.peek(Token![,]);
+            let message = if is_alone && text.len() > 1 && text == text.to_uppercase() {
+                format!("each argument has a name; write `cache = {text}`")
+            } else {
+                names::unknown(&text, literal_after(input).as_ref())
+            };
+            return Err(Error::new(name.span(), message));
+        }
         seen.push(name.clone());
         match text.as_str() {
-            "ttl" => self.ttl = Some(parse_ttl(value(input)?)?),
-            "stale" => self.options.stale = Some(parse_stale(value(input)?)?),
-            "spawn" => self.options.spawn = Some(value(input)?),
-            "jitter" => self.options.jitter = Some(parse_jitter(&value(input)?)?),
+            "ttl" => self.ttl = Some(parse_ttl(value(input, &name)?)?),
+            "stale" => self.options.stale = Some(parse_stale(value(input, &name)?)?),
+            "spawn" => self.options.spawn = Some(not_literal(value(input, &name)?, &name)?),
+            "jitter" => self.options.jitter = Some(parse_jitter(&value(input, &name)?)?),
             "cache" if attribute == Attribute::MemCached => {
                 let message = "`mem_cached` always uses `vayu::mem_cache()`; write \
                                `#[cached(cache = ..)]`";
                 return Err(Error::new(name.span(), message));
             }
-            "cache" => self.cache = Some(value(input)?),
-            "prefix" => self.options.prefix = Some(parse_prefix(value(input)?)?),
-            "key" => {
-                self.key = Some(match value(input)? {
-                    Expr::Closure(closure) => KeySource::Closure(closure),
-                    expression => KeySource::Expression(Box::new(expression)),
-                });
-            }
+            "cache" => self.cache = Some(parse_cache(value(input, &name)?)?),
+            "prefix" => self.options.prefix = Some(parse_prefix(value(input, &name)?)?),
+            "key" => self.key = Some(parse_key(value(input, &name)?)?),
             "skip" => {
-                let names = list(input, &name, Ident::parse_any)?;
+                let names = list(input, &name, skipped_name)?;
                 self.skip = Some(Skip { keyword: name, names });
             }
-            "tags" => self.options.tags = list(input, &name, Expr::parse)?,
+            "tags" => self.options.tags = expressions(input, &name)?,
             "label" if attribute == Attribute::MemCached => {
                 let message = "a label is stored in files and on servers only; `mem_cached` keeps \
                                its entries in memory";
                 return Err(Error::new(name.span(), message));
             }
-            "label" => self.options.label = Some(parse_label(value(input)?)?),
-            "include" => self.options.include = list(input, &name, Expr::parse)?,
-            "serializer" => self.serializer = Some(value(input)?),
-            "log" => self.options.is_quiet = !parse_log(&value(input)?)?,
-            "cache_if" => self.options.cache_if = Some(value(input)?),
-            "version" => self.options.version = Some(parse_version(&value(input)?)?),
+            "label" => self.options.label = Some(parse_label(value(input, &name)?)?),
+            "include" => self.options.include = expressions(input, &name)?,
+            "serializer" => {
+                self.serializer = Some(not_literal(value(input, &name)?, &name)?);
+            }
+            "log" => self.options.is_quiet = !parse_log(&value(input, &name)?)?,
+            "cache_if" => self.options.cache_if = Some(not_literal(value(input, &name)?, &name)?),
+            "version" => self.options.version = Some(parse_version(&value(input, &name)?)?),
             "handle" => {
-                input.parse::<Token![=]>()?;
+                equals(input, &name)?;
                 self.handle = Some(parse_handle(input)?);
             }
-            "crate" => {
-                input.parse::<Token![=]>()?;
-                self.root = Some(input.call(Path::parse_mod_style)?);
-            }
             _ => {
-                let message = format!("unknown argument `{text}`; the arguments are {KNOWN}");
-                return Err(Error::new(name.span(), message));
+                equals(input, &name)?;
+                let start = input.span();
+                let path = input.call(Path::parse_mod_style);
+                let message = "`crate` is the path of this crate; write `crate = renamed`";
+                self.root = Some(path.map_err(|_| Error::new(start, message))?);
             }
         }
         Ok(())
     }
 }
 
-/// Skips the rest of an argument that failed to parse.
-fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {
-    while !input.is_empty() && !input.peek(Token![,]) {
+/// Parses the name of an argument.
+fn name(input: ParseStream<'_>) -> Result<Ident> {
+    let is_name = |input: ParseStream<'_>| {
+        let is_path = input.peek2(Token![::]) || input.peek2(Token![!]) || input.peek2(Token![.]);
+        input.peek(Ident::peek_any) && !is_path
+    };
+    if is_name(input) {
+        return input.call(Ident::parse_any);
+    }
+    let example = match input.fork().parse::<Lit>() {
+        Ok(Lit::Str(text)) if duration::parse(&text.value()).is_ok() => {
+            format!("ttl = \"{}\"", text.value())
+        }
+        Ok(Lit::Int(number)) if number.suffix().is_empty() => format!("ttl = {number}"),
+        _ => form("ttl").to_owned(),
+    };
+    let first = input.fork().parse::<TokenTree>()?;
+    Err(Error::new_spanned(first, format!("each argument has a name; write `{example}`")))
+}
+
+/// Returns the literal of `= literal`.
+fn literal_after(input: ParseStream<'_>) -> Option<Lit> {
+    let ahead = input.fork();
+    ahead.parse::<Token![=]>().ok()?;
+    ahead.parse().ok()
+}
+
+/// Parses the comma between two arguments. `last` is the name of the one before.
+fn comma(input: ParseStream<'_>, last: Option<&Ident>) -> Result<()> {
+    if input.is_empty() || input.parse::<Token![,]>().is_ok() {
+        return Ok(());
+    }
+    let next = input.fork().parse::<TokenTree>()?;
+    let message = match &next {
+        TokenTree::Ident(name) if is_known(&name.to_string()) => {
+            format!("write a comma before `{name}`")
+        }
+        _ => {
+            let form = last.map_or_else(|| form("ttl"), |name| form(&name.to_string()));
+            format!("an argument ends with a comma; write `{form}`")
+        }
+    };
+    Err(Error::new_spanned(next, message))
+}
+
+/// Skips the rest of an argument that failed to parse, up to one that looks like an argument again.
+fn skip_argument(input: ParseStream<'_>) -> Result<()> {
+    while !input.is_empty() {
+        let is_comma = input.peek(Token![,]);
         input.parse::<TokenTree>()?;
+        if is_comma && is_argument(input) {
+            break;
+        }
     }
     Ok(())
 }
 
+fn is_argument(input: ParseStream<'_>) -> bool {
+    let ahead = input.fork();
+    let is_name = !ahead.peek(Token![_]) && ahead.call(Ident::parse_any).is_ok();
+    is_name
+        && (ahead.is_empty()
+            || ahead.peek(Token![=])
+            || ahead.peek(Token![,])
+            || ahead.peek(Token![:])
+            || ahead.peek(syn::token::Paren))
+}
+
+/// Returns the error of an argument without a value, or in another form.
+fn malformed(name: &Ident) -> Error {
+    Error::new(name.span(), format!("write `{}`", form(&name.to_string())))
+}
+
+/// Parses the `=` before a value.
+fn equals(input: ParseStream<'_>, name: &Ident) -> Result<()> {
+    let is_other = input.peek(Token![==]) || input.peek(Token![=>]);
+    if is_other || input.parse::<Token![=]>().is_err() {
+        return Err(malformed(name));
+    }
+    if input.is_empty() || input.peek(Token![,]) { Err(malformed(name)) } else { Ok(()) }
+}
+
 /// Parses `= expression` and removes the invisible group that a macro may have put around it.
-fn value(input: ParseStream<'_>) -> Result<Expr> {
-    input.parse::<Token![=]>()?;
-    let mut expression = input.parse()?;
+fn value(input: ParseStream<'_>, name: &Ident) -> Result<Expr> {
+    equals(input, name)?;
+    let expression = input.parse::<Expr>().map_err(|error| not_an_expression(&error, name));
+    Ok(without_groups(expression?))
+}
+
+fn not_an_expression(error: &Error, name: &Ident) -> Error {
+    let message = format!("this is not an expression; write `{}`", form(&name.to_string()));
+    Error::new(error.span(), message)
+}
+
+fn without_groups(mut expression: Expr) -> Expr {
     while let Expr::Group(group) = expression {
         expression = *group.expr;
+    }
+    expression
+}
+
+fn is_literal(expression: &Expr) -> bool {
+    match expression {
+        Expr::Lit(_) => true,
+        Expr::Unary(unary) => matches!(unary.op, UnOp::Neg(_)) && is_literal(&unary.expr),
+        _ => false,
+    }
+}
+
+/// Rejects a literal where it cannot be a value.
+fn not_literal(expression: Expr, name: &Ident) -> Result<Expr> {
+    if is_literal(&expression) {
+        let form = form(&name.to_string());
+        let message = format!("`{name}` does not take a literal; write `{form}`");
+        return Err(Error::new_spanned(expression, message));
     }
     Ok(expression)
 }
@@ -201,18 +303,79 @@ fn value(input: ParseStream<'_>) -> Result<Expr> {
 fn list<T>(
     input: ParseStream<'_>,
     name: &Ident,
-    item: fn(ParseStream<'_>) -> Result<T>,
+    item: impl Fn(ParseStream<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
     let content;
     if !input.peek(syn::token::Paren) {
-        return Err(Error::new(name.span(), format!("write `{name}(..)` with parentheses")));
+        let message = format!("write `{}`, with parentheses", form(&name.to_string()));
+        return Err(Error::new(name.span(), message));
     }
     syn::parenthesized!(content in input);
-    let items = Punctuated::<T, Token![,]>::parse_terminated_with(&content, item)?;
+    let mut items = Vec::new();
+    while !content.is_empty() {
+        match item(&content).and_then(|item| list_comma(&content, name).map(|()| item)) {
+            Ok(item) => items.push(item),
+            Err(error) => {
+                // What is left over would be another error.
+                content.parse::<TokenStream>()?;
+                return Err(error);
+            }
+        }
+    }
     if items.is_empty() {
         return Err(Error::new(name.span(), format!("`{name}()` names nothing; remove it")));
     }
-    Ok(items.into_iter().collect())
+    Ok(items)
+}
+
+fn list_comma(content: ParseStream<'_>, name: &Ident) -> Result<()> {
+    if content.is_empty() || content.parse::<Token![,]>().is_ok() {
+        return Ok(());
+    }
+    let next = content.fork().parse::<TokenTree>()?;
+    let message = format!("write a comma before this, as in `{name}(a, b)`");
+    Err(Error::new_spanned(next, message))
+}
+
+/// Parses one name of `skip(..)`.
+fn skipped_name(input: ParseStream<'_>) -> Result<Ident> {
+    let message = "`skip` takes names of arguments; write `skip(client)`";
+    let start = input.span();
+    let name = input.call(Ident::parse_any).map_err(|_| Error::new(start, message))?;
+    if input.is_empty() || input.peek(Token![,]) {
+        return Ok(name);
+    }
+    let message = format!(
+        "`skip` takes names of arguments; write `skip({name})`, and `include(..)` for a part of it \
+         that is to be in the key"
+    );
+    Err(Error::new(name.span(), message))
+}
+
+/// Parses `(expression, ..)`.
+fn expressions(input: ParseStream<'_>, name: &Ident) -> Result<Vec<Expr>> {
+    list(input, name, |input| input.parse().map_err(|error: Error| not_an_expression(&error, name)))
+}
+
+fn parse_cache(expression: Expr) -> Result<Expr> {
+    if let Expr::Lit(literal) = &expression {
+        let message = "`cache` is an expression for a cache, not its URL; write `cache = PAGES` with \
+                       `static PAGES: LazyLock<AnyCache> = LazyLock::new(|| vayu::open(..).unwrap())`";
+        return Err(Error::new_spanned(literal, message));
+    }
+    Ok(expression)
+}
+
+fn parse_key(expression: Expr) -> Result<KeySource> {
+    match expression {
+        Expr::Closure(closure) => Ok(KeySource::Closure(closure)),
+        Expr::Lit(literal) if !matches!(literal.lit, Lit::Str(_)) => {
+            let message = "a key is a string; write `key = format!(\"{id}\")`, or leave `key` out to \
+                           use all the arguments";
+            Err(Error::new_spanned(literal, message))
+        }
+        expression => Ok(KeySource::Expression(Box::new(expression))),
+    }
 }
 
 fn parse_ttl(expression: Expr) -> Result<Ttl> {
@@ -309,12 +472,71 @@ fn parse_time(name: &str, expression: Expr) -> Result<Time> {
         {
             return Err(not_positive(name, &expression));
         }
+        Expr::Path(path) if path.path.get_ident().is_some_and(|it| is_endless(&it.to_string())) => {
+            return Err(endless(name, &expression));
+        }
+        expression if is_arithmetic(expression) => {
+            let message = format!(
+                "`{name}` is a time, not a number; write `{name} = \"5m\"`, or \
+                 `{name} = Duration::from_secs({})`",
+                expression.to_token_stream()
+            );
+            return Err(Error::new_spanned(expression, message));
+        }
         _ => return Ok(Time::Expression(Box::new(expression))),
     };
     if time.is_zero() {
         return Err(not_positive(name, &expression));
     }
     Ok(Time::Fixed(time))
+}
+
+/// Returns whether a word stands for a time without an end.
+fn is_endless(word: &str) -> bool {
+    const WORDS: [&str; 17] = [
+        "forever",
+        "never",
+        "none",
+        "inf",
+        "infinite",
+        "infinity",
+        "endless",
+        "eternal",
+        "always",
+        "unlimited",
+        "permanent",
+        "unbounded",
+        "max",
+        "static",
+        "no expiry",
+        "no ttl",
+        "∞",
+    ];
+    WORDS.contains(&word.trim().to_lowercase().replace(['-', '_'], " ").as_str())
+}
+
+fn endless(name: &str, tokens: impl ToTokens) -> Error {
+    let message = if name == "stale" {
+        "write `stale = Duration::MAX` to serve an old value without a limit, or remove `stale` to serve none"
+            .to_owned()
+    } else {
+        format!("write `{name} = Duration::MAX` for entries that do not expire")
+    };
+    Error::new_spanned(tokens, message)
+}
+
+/// Returns whether an expression is a calculation with number literals only.
+fn is_arithmetic(expression: &Expr) -> bool {
+    fn is_number(expression: &Expr) -> bool {
+        match expression {
+            Expr::Lit(literal) => matches!(literal.lit, Lit::Int(_) | Lit::Float(_)),
+            Expr::Paren(inner) => is_number(&inner.expr),
+            Expr::Binary(binary) => is_number(&binary.left) && is_number(&binary.right),
+            Expr::Cast(cast) => is_number(&cast.expr),
+            _ => false,
+        }
+    }
+    !matches!(expression, Expr::Lit(_)) && is_number(expression)
 }
 
 fn parse_time_literal(name: &str, literal: &Lit) -> Result<Duration> {
@@ -345,9 +567,17 @@ fn parse_duration(name: &str, literal: &Lit, text: &str) -> Result<Duration> {
     if text.trim_start().starts_with('-') {
         return Err(not_positive(name, literal));
     }
+    if is_endless(text) {
+        return Err(endless(name, literal));
+    }
     duration::parse(text).map_err(|error| {
         let reason = &error.reason;
-        let message = if error.suggestions.is_empty() {
+        let message = if duration::parse_seconds(text).is_ok() {
+            format!(
+                "`{text}` has no unit; write `{name} = {text}` for seconds, or a unit, like \
+                 `{name} = \"{text}m\"`"
+            )
+        } else if error.suggestions.is_empty() {
             format!(
                 "`{text}` is not a time ({reason}); write a number and a unit, like \
                  `{name} = \"30s\"` or `{name} = \"1h 30m\"`"
@@ -381,12 +611,15 @@ fn parse_jitter(expression: &Expr) -> Result<u16> {
 }
 
 fn parse_prefix(expression: Expr) -> Result<Expr> {
-    if let Expr::Lit(literal) = &expression
-        && let Lit::Str(text) = &literal.lit
-        && text.value().is_empty()
-    {
-        let message = "an empty `prefix` tells nothing apart; name the function";
-        return Err(Error::new_spanned(text, message));
+    if let Expr::Lit(literal) = &expression {
+        let message = match &literal.lit {
+            Lit::Str(text) if text.value().is_empty() => {
+                "an empty `prefix` tells nothing apart; name the function"
+            }
+            Lit::Str(_) => return Ok(expression),
+            _ => "a `prefix` is a string; write `prefix = \"users\"`",
+        };
+        return Err(Error::new_spanned(literal, message));
     }
     Ok(expression)
 }
@@ -394,12 +627,22 @@ fn parse_prefix(expression: Expr) -> Result<Expr> {
 /// Parses `name` or `Self::name`.
 fn parse_handle(input: ParseStream<'_>) -> Result<Handle> {
     let start = input.span();
-    let path = input.parse::<Path>().ok();
-    let names: Vec<&Ident> =
-        path.iter().flat_map(|p| p.segments.iter().map(|s| &s.ident)).collect();
-    match names[..] {
-        [name] => Ok(Handle { name: name.clone(), is_associated: false }),
-        [owner, name] if owner == "Self" => Ok(Handle { name: name.clone(), is_associated: true }),
+    let first = input.call(Ident::parse_any).ok();
+    let is_associated = first.as_ref().is_some_and(|name| name == "Self") && input.peek(Token![::]);
+    let name = if is_associated {
+        input.parse::<Token![::]>()?;
+        input.call(Ident::parse_any).ok()
+    } else {
+        first
+    };
+    match name {
+        Some(name) if input.is_empty() || input.peek(Token![,]) => {
+            if syn::parse2::<Ident>(name.to_token_stream()).is_err() {
+                let message = format!("`{name}` is not a name; write `handle = user_entry`");
+                return Err(Error::new(name.span(), message));
+            }
+            Ok(Handle { name, is_associated })
+        }
         _ => {
             let message = "`handle` is the name of a function to add; write `handle = rates_entry`, \
                            or `handle = Self::rates_entry` beside an associated function";

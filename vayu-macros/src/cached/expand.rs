@@ -59,17 +59,20 @@ fn body(model: &Model) -> TokenStream {
             };
         },
         Kind::Async => {
-            // The `None` fixes the output type for `return` and `?`.
+            // The `None` fixes the output type for `return` and `?`. A body that ends with `return` would make
+            // what follows it unreachable, which is a warning in the code of the user; after an `if` it is not.
+            let unreachable = model.root.private("unreachable");
             let body = quote_spanned! {Span::mixed_site()=>
                 async move {
                     if let ::core::option::Option::Some(vayu_never) = ::core::option::Option::None::<#output> {
                         return vayu_never;
                     }
-                    let vayu_value: #output = {
+                    let vayu_value: #output = if true {
                         #references
                         #(#statements)*
+                    } else {
+                        #unreachable()
                     };
-                    #[allow(unreachable_code)]
                     return vayu_value;
                 }
             };

@@ -1,11 +1,13 @@
 //! The function under the attribute, and the checks that it can be cached.
 
 use proc_macro2::{Span, TokenStream};
+use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::{
-    Block, Expr, FnArg, GenericArgument, Ident, ItemFn, Lifetime, ParenthesizedGenericArguments,
-    Pat, PatIdent, PatType, PathArguments, ReturnType, Stmt, TraitItemFn, Type, TypeFnPtr,
-    TypeImplTrait, TypeParamBound, TypeReference, parse_quote,
+    Block, BoundLifetimes, Expr, FnArg, GenericArgument, GenericParam, Ident, ItemFn, Lifetime,
+    ParenthesizedGenericArguments, Pat, PatIdent, PatType, PathArguments, PathSegment, ReturnType,
+    Stmt, TraitBound, TraitItemFn, Type, TypeFnPtr, TypeImplTrait, TypeParamBound, TypeReference,
+    parse_quote,
 };
 
 use crate::cached::Attribute;
@@ -73,20 +75,41 @@ pub(crate) fn parse(
             return None;
         }
     };
+    check_attributes(&item, diagnostics);
     check_signature(&item, diagnostics);
     let written = match &item.sig.output {
         ReturnType::Default => None,
         ReturnType::Type(_, ty) => Some((**ty).clone()),
     };
     let boxed = written.as_ref().and_then(output_of_boxed_future);
+    let returns_unit = written.as_ref().is_some_and(|ty| is_unit(peel(ty)));
     let kind = match (&boxed, item.sig.asyncness) {
         (Some(_), None) => Kind::Boxed,
         (_, Some(_)) => Kind::Async,
         (None, None) => Kind::Sync,
     };
     let output = if kind == Kind::Boxed { boxed } else { written };
-    if let Some(output) = &output {
-        check_output(output, diagnostics);
+    match &output {
+        Some(output) if kind == Kind::Sync && is_future(output) => {
+            let message = format!(
+                "`{}` returns a future; write `async fn {}(..)` and the type of its output",
+                item.sig.ident, item.sig.ident
+            );
+            diagnostics.add(output, message);
+        }
+        Some(output) => check_output(output, diagnostics),
+        None => {
+            let name = &item.sig.ident;
+            let message = format!(
+                "`{name}` returns nothing to cache; remove the attribute, or write `-> ()` if it is to run \
+                 once per ttl"
+            );
+            diagnostics.add(name, message);
+        }
+    }
+    if returns_unit {
+        // Lints would ask to remove the type that the attribute asks for.
+        item.sig.output = ReturnType::Default;
     }
     let ItemFn { sig, block, .. } = &mut item;
     let typed = sig.inputs.iter_mut().filter_map(|argument| match argument {
@@ -121,6 +144,25 @@ fn not_a_function(attribute: Attribute, item: &TokenStream) -> syn::Error {
     }
 }
 
+/// Rejects attributes that have no effect, or another one, on a function whose body runs in the cache.
+fn check_attributes(item: &ItemFn, diagnostics: &mut Diagnostics) {
+    for attribute in &item.attrs {
+        let path = attribute.path();
+        let Some(last) = path.segments.last().map(|segment| &segment.ident) else { continue };
+        if last == "cached" || last == "mem_cached" {
+            let message = format!("`{}` is cached already; remove one of the two", item.sig.ident);
+            diagnostics.add(path, message);
+        } else if last == "track_caller" {
+            // The body is a closure, which cannot have the attribute, and a cached value would hold the
+            // location of the caller that computed it.
+            let message = "a cached function cannot be `#[track_caller]`: its body runs inside of the \
+                           cache; remove it, or take `location: &'static Location<'static>` with \
+                           `skip(location)`";
+            diagnostics.add(path, message);
+        }
+    }
+}
+
 fn check_signature(item: &ItemFn, diagnostics: &mut Diagnostics) {
     let signature = &item.sig;
     if let Some(constness) = &signature.constness {
@@ -136,37 +178,191 @@ fn check_signature(item: &ItemFn, diagnostics: &mut Diagnostics) {
 }
 
 fn check_output(output: &Type, diagnostics: &mut Diagnostics) {
-    struct Refuse<'a>(&'a mut Diagnostics);
-    const BORROWED: &str = "a borrowed value cannot be cached; return an owned one, or an `Arc`";
-    impl Visit<'_> for Refuse<'_> {
-        fn visit_type_impl_trait(&mut self, ty: &TypeImplTrait) {
-            self.0.add(ty, "the cache must be able to name the type of its values; write the type");
-        }
-
-        fn visit_type_reference(&mut self, ty: &TypeReference) {
-            match &ty.lifetime {
-                Some(lifetime) if lifetime.ident == "static" => {
-                    visit::visit_type_reference(self, ty);
-                }
-                _ => self.0.add(ty, BORROWED),
-            }
-        }
-
-        fn visit_lifetime(&mut self, lifetime: &Lifetime) {
-            if lifetime.ident != "static" {
-                self.0.add(lifetime, BORROWED);
-            }
-        }
-
-        // References in the signature of a function pointer or closure are not borrowed by the value.
-        fn visit_type_fn_ptr(&mut self, _: &TypeFnPtr) {}
-        fn visit_parenthesized_generic_arguments(&mut self, _: &ParenthesizedGenericArguments) {}
-    }
     if let Type::Never(never) = output {
         diagnostics.add(never, "a function that never returns has nothing to cache");
     }
     // Only the `Ok` type of a `Result` is cached.
-    Refuse(diagnostics).visit_type(only_argument(output, "Result").unwrap_or(output));
+    let value = only_argument(output, "Result").unwrap_or(output);
+    let mut walk =
+        OutputWalk { diagnostics, bound: Vec::new(), is_in_signature: false, owned: None };
+    walk.visit_type(value);
+}
+
+/// Rejects what a value cannot contain: borrowed data and `impl Trait`.
+struct OutputWalk<'a> {
+    diagnostics: &'a mut Diagnostics,
+    /// The lifetimes that a `for<..>` around the type binds.
+    bound: Vec<Lifetime>,
+    /// True in the signature of a function pointer or closure, where an elided lifetime is bound.
+    is_in_signature: bool,
+    /// The owned type to propose, of the type around a lifetime.
+    owned: Option<&'static str>,
+}
+
+impl OutputWalk<'_> {
+    fn borrowed(&mut self, tokens: impl ToTokens, owned: Option<String>) {
+        let owned = owned.unwrap_or_else(|| "an owned one".to_owned());
+        let message = format!("a borrowed value cannot be cached; return {owned}, or an `Arc`");
+        self.diagnostics.add(tokens, message);
+    }
+
+    fn is_unborrowed(&self, lifetime: &Lifetime) -> bool {
+        lifetime.ident == "static"
+            || self.bound.contains(lifetime)
+            || self.is_in_signature && lifetime.ident == "_"
+    }
+
+    fn within(&mut self, bound: Option<&BoundLifetimes>, visit: impl FnOnce(&mut Self)) {
+        let outside = self.bound.len();
+        let names = bound.into_iter().flat_map(|bound| &bound.lifetimes);
+        self.bound.extend(names.filter_map(|parameter| match parameter {
+            GenericParam::Lifetime(parameter) => Some(parameter.lifetime.clone()),
+            _ => None,
+        }));
+        visit(self);
+        self.bound.truncate(outside);
+    }
+
+    fn in_signature(&mut self, visit: impl FnOnce(&mut Self)) {
+        let outside = std::mem::replace(&mut self.is_in_signature, true);
+        visit(self);
+        self.is_in_signature = outside;
+    }
+}
+
+impl Visit<'_> for OutputWalk<'_> {
+    fn visit_type_impl_trait(&mut self, ty: &TypeImplTrait) {
+        if !self.is_in_signature {
+            let message = "the cache must be able to name the type of its values; write the type";
+            self.diagnostics.add(ty, message);
+        }
+    }
+
+    fn visit_type_reference(&mut self, ty: &TypeReference) {
+        match &ty.lifetime {
+            Some(lifetime) if self.is_unborrowed(lifetime) => self.visit_type(&ty.elem),
+            None if self.is_in_signature => self.visit_type(&ty.elem),
+            _ => {
+                let owned = owned_type(&ty.elem);
+                self.borrowed(ty, Some(format!("`{owned}`")));
+            }
+        }
+    }
+
+    fn visit_path_segment(&mut self, segment: &PathSegment) {
+        let owned = match &segment.arguments {
+            PathArguments::AngleBracketed(arguments) if segment.ident == "Cow" => {
+                let is_str = |argument: &GenericArgument| matches!(argument, GenericArgument::Type(ty) if is_named(ty, "str"));
+                arguments.args.iter().any(is_str).then_some("`String`")
+            }
+            _ => None,
+        };
+        let outside = std::mem::replace(&mut self.owned, owned);
+        visit::visit_path_segment(self, segment);
+        self.owned = outside;
+    }
+
+    fn visit_lifetime(&mut self, lifetime: &Lifetime) {
+        if !self.is_unborrowed(lifetime) {
+            let owned = self.owned.map(ToOwned::to_owned);
+            self.borrowed(lifetime, owned);
+        }
+    }
+
+    fn visit_bound_lifetimes(&mut self, _: &BoundLifetimes) {}
+
+    fn visit_trait_bound(&mut self, bound: &TraitBound) {
+        self.within(bound.lifetimes.as_ref(), |walk| visit::visit_trait_bound(walk, bound));
+    }
+
+    fn visit_type_fn_ptr(&mut self, ty: &TypeFnPtr) {
+        self.within(ty.lifetimes.as_ref(), |walk| {
+            walk.in_signature(|walk| visit::visit_type_fn_ptr(walk, ty));
+        });
+    }
+
+    fn visit_parenthesized_generic_arguments(&mut self, arguments: &ParenthesizedGenericArguments) {
+        self.in_signature(|walk| visit::visit_parenthesized_generic_arguments(walk, arguments));
+    }
+}
+
+/// Returns whether a value holds a reference to something static.
+pub(crate) fn is_static(output: &Type) -> bool {
+    #[derive(Default)]
+    struct Static(bool);
+    impl Visit<'_> for Static {
+        fn visit_type_reference(&mut self, reference: &TypeReference) {
+            self.0 |=
+                reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static");
+        }
+        fn visit_type_fn_ptr(&mut self, _: &TypeFnPtr) {}
+        fn visit_parenthesized_generic_arguments(&mut self, _: &ParenthesizedGenericArguments) {}
+    }
+    let mut found = Static::default();
+    found.visit_type(only_argument(output, "Result").unwrap_or(output));
+    found.0
+}
+
+/// Returns the owned type to return in place of a reference to this one.
+fn owned_type(ty: &Type) -> String {
+    match peel(ty) {
+        ty if is_named(ty, "str") => "String".to_owned(),
+        ty if is_named(ty, "Path") => "PathBuf".to_owned(),
+        ty if is_named(ty, "OsStr") => "OsString".to_owned(),
+        Type::Slice(slice) => format!("Vec<{}>", readable(&slice.elem)),
+        Type::TraitObject(object) => format!("Box<{}>", readable(object)),
+        ty => readable(ty),
+    }
+}
+
+/// Returns tokens as they would be formatted, for messages.
+pub(crate) fn readable(tokens: impl ToTokens) -> String {
+    let mut text = tokens.to_token_stream().to_string();
+    for (spaced, tight) in [
+        (" < ", "<"),
+        (" <", "<"),
+        (" >", ">"),
+        ("< ", "<"),
+        (" ,", ","),
+        (" :: ", "::"),
+        ("& ", "&"),
+        (" ;", ";"),
+    ] {
+        text = text.replace(spaced, tight);
+    }
+    text
+}
+
+fn is_named(ty: &Type, name: &str) -> bool {
+    matches!(peel(ty), Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == name))
+}
+
+fn is_unit(ty: &Type) -> bool {
+    matches!(ty, Type::Tuple(tuple) if tuple.elems.is_empty())
+}
+
+/// Returns whether a type is spelt as a future. Whether an alias is one, only the compiler knows.
+fn is_future(ty: &Type) -> bool {
+    const NAMES: [&str; 3] = ["Future", "IntoFuture", "TryFuture"];
+    let is_bound = |bound: &TypeParamBound| match bound {
+        TypeParamBound::Trait(bound) => bound
+            .path
+            .segments
+            .last()
+            .is_some_and(|last| NAMES.iter().any(|name| last.ident == name)),
+        _ => false,
+    };
+    match peel(ty) {
+        Type::ImplTrait(ty) => ty.bounds.iter().any(is_bound),
+        Type::TraitObject(ty) => ty.bounds.iter().any(is_bound),
+        Type::Reference(reference) => is_future(&reference.elem),
+        ty => {
+            let pointee =
+                ["Pin", "Box", "Arc", "Rc"].iter().find_map(|name| only_argument(ty, name));
+            pointee.is_some_and(is_future)
+                || ["BoxFuture", "LocalBoxFuture"].iter().any(|name| is_named(ty, name))
+        }
+    }
 }
 
 /// Removes parentheses, and the invisible group that a macro put around a type.
@@ -198,7 +394,7 @@ fn output_of_boxed_future(ty: &Type) -> Option<Type> {
 }
 
 /// Returns the `T` of `name<T>`.
-fn only_argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
+pub(crate) fn only_argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
     let Type::Path(path) = peel(ty) else { return None };
     let segment = path.path.segments.last().filter(|last| last.ident == name)?;
     let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
@@ -212,7 +408,10 @@ fn only_argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
 fn name_argument(index: usize, typed: &mut PatType) -> Argument {
     let ty = peel(&typed.ty).clone();
     let conditions = typed.attrs.iter().filter(|a| a.path().is_ident("cfg")).cloned().collect();
-    if let Pat::Ident(PatIdent { by_ref: None, subpat: None, ident, .. }) = &*typed.pat {
+    // A name that starts with `_` is bound like a pattern: lints object to its use in the key.
+    if let Pat::Ident(PatIdent { by_ref: None, subpat: None, ident, .. }) = &*typed.pat
+        && !pattern::is_underscored(ident)
+    {
         let (name, bindings) = (ident.clone(), vec![pattern::binding(ident.clone())]);
         return Argument { name, ty, bindings, pattern: None, conditions };
     }

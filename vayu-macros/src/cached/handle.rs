@@ -35,11 +35,7 @@ fn attributes(model: &Model) -> Vec<TokenStream> {
          set or invalidate it. Runs nothing until a method of the entry is called."
     );
     let shared = model.function.item.attrs.iter().filter_map(shared);
-    // Only the call may use the argument; the body may not.
-    let own = quote! {
-        #[doc = #documentation]
-        #[allow(clippy::used_underscore_binding)]
-    };
+    let own = quote!(#[doc = #documentation]);
     std::iter::once(own).chain(shared).collect()
 }
 

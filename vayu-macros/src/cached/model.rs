@@ -2,12 +2,13 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
+use syn::ext::IdentExt;
 use syn::visit::{self, Visit};
-use syn::{Expr, Ident, Pat, Receiver, ReceiverKind, Type, TypeReference};
+use syn::{Expr, ExprLit, Ident, Lit, Pat, Receiver, ReceiverKind, Type, TypeReference};
 
 pub(crate) use crate::cached::args::Handle;
 use crate::cached::args::{Arguments, KeySource, Options, Skip, Ttl};
-use crate::cached::function::{Argument, Function, Kind, peel};
+use crate::cached::function::{Argument, Function, Kind, only_argument, peel, readable};
 use crate::cached::pattern::{self, Binding};
 use crate::diagnostics::Diagnostics;
 use crate::paths::Root;
@@ -21,6 +22,8 @@ pub(crate) struct Model {
     pub(crate) ttl: Ttl,
     pub(crate) handle: Option<Handle>,
     pub(crate) options: Options,
+    /// The tokens of the attribute.
+    pub(crate) attribute: String,
 }
 
 pub(crate) struct Cache {
@@ -55,7 +58,10 @@ impl Model {
         function: Function,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
-        check_self(&arguments, &function, diagnostics);
+        let is_complete = arguments.is_complete;
+        if is_complete {
+            check_self(&arguments, &function, diagnostics);
+        }
         let key = match arguments.key {
             Some(source) => {
                 check_source(&source, arguments.skip.as_ref(), &function, diagnostics);
@@ -64,11 +70,16 @@ impl Model {
             None => Key::Arguments(choose_arguments(
                 arguments.skip.as_ref(),
                 arguments.options.include.is_empty(),
+                is_complete,
                 &function,
                 diagnostics,
             )),
         };
+        if let Some(predicate) = &arguments.options.cache_if {
+            check_predicate(predicate, &function, diagnostics);
+        }
         let cache = arguments.cache.map(|expression| {
+            check_cache(&expression, &function, diagnostics);
             let needs_clone = needs_clone(&expression, &function);
             Cache { expression, needs_clone }
         });
@@ -77,7 +88,8 @@ impl Model {
             Serializer { expression, needs_clone }
         });
         if let Some(spawn) = &arguments.options.spawn {
-            check_spawn(spawn, arguments.options.stale.is_some(), &function, diagnostics);
+            let is_stale = arguments.options.stale.is_some() || !is_complete;
+            check_spawn(spawn, is_stale, &function, diagnostics);
         }
         let handle = arguments.handle.map(|handle| check_handle(handle, &function, diagnostics));
         Some(Self {
@@ -89,7 +101,13 @@ impl Model {
             ttl: arguments.ttl?,
             handle,
             options: arguments.options,
+            attribute: arguments.text,
         })
+    }
+
+    /// Returns whether the attribute may use a name, in an expression or in a string.
+    pub(crate) fn may_use(&self, name: &Ident) -> bool {
+        self.attribute.contains(&name.unraw().to_string())
     }
 }
 
@@ -155,7 +173,12 @@ fn check_source(
         let message = "`skip` does nothing where `key` says what the key is; remove one of them";
         diagnostics.add(&skip.keyword, message);
     }
-    let KeySource::Closure(closure) = source else { return };
+    let closure = match source {
+        KeySource::Closure(closure) => closure,
+        KeySource::Expression(expression) => {
+            return check_key_string(expression, function, diagnostics);
+        }
+    };
     let (given, wanted) = (closure.inputs.len(), function.arguments.len());
     if given != wanted {
         let message = format!(
@@ -168,6 +191,124 @@ fn check_source(
         let message = "this closure ignores every argument, so all calls would share one entry; \
                        write `key = \"..\"` if that is meant";
         diagnostics.add(closure, message);
+    }
+}
+
+/// Rejects a key that is a constant where something else was meant: the name of a type, or arguments in
+/// braces.
+fn check_key_string(expression: &Expr, function: &Function, diagnostics: &mut Diagnostics) {
+    let Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) = expression else { return };
+    let text = literal.value();
+    let names: Vec<&Ident> = function.arguments.iter().flat_map(Argument::names).collect();
+    let in_braces = |name: &&&Ident| {
+        let name = name.unraw().to_string();
+        [format!("{{{name}}}"), format!("{{{name}:"), format!("{{{name}.")]
+            .iter()
+            .any(|it| text.contains(it))
+    };
+    if names.iter().find(in_braces).is_some() || text.contains("{self") {
+        let message = format!(
+            "this string is the key of every call; write `key = format!({})`",
+            literal.to_token_stream()
+        );
+        diagnostics.add(literal, message);
+    } else if names_a_type(&text, function) {
+        let example = names.first().map_or_else(|| "id".to_owned(), ToString::to_string);
+        let message = format!(
+            "`key` is the key itself, not its type, so all calls would share one entry; write \
+             `key = format!(\"{{{example}}}\")`, or leave `key` out to use all the arguments"
+        );
+        diagnostics.add(literal, message);
+    }
+}
+
+/// Returns whether a string is the type of an argument or of the standard library, or a tuple of them.
+fn names_a_type(text: &str, function: &Function) -> bool {
+    const KNOWN: [&str; 20] = [
+        "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
+        "f32", "f64", "bool", "char", "String", "str", "Vec", "Option",
+    ];
+    fn is_type(ty: &Type, arguments: &[String]) -> bool {
+        let is_argument = arguments.contains(&ty.to_token_stream().to_string());
+        is_argument
+            || match ty {
+                Type::Tuple(tuple) => {
+                    !tuple.elems.is_empty() && tuple.elems.iter().all(|ty| is_type(ty, arguments))
+                }
+                Type::Reference(reference) => is_type(&reference.elem, arguments),
+                Type::Slice(slice) => is_type(&slice.elem, arguments),
+                Type::Array(array) => is_type(&array.elem, arguments),
+                Type::Path(path) => path
+                    .path
+                    .segments
+                    .last()
+                    .is_some_and(|last| KNOWN.iter().any(|known| last.ident == known)),
+                _ => false,
+            }
+    }
+    let pointees = function.arguments.iter().map(|argument| match &argument.ty {
+        Type::Reference(reference) => reference.elem.to_token_stream().to_string(),
+        ty => ty.to_token_stream().to_string(),
+    });
+    let arguments: Vec<String> = pointees.collect();
+    !arguments.is_empty() && syn::parse_str::<Type>(text).is_ok_and(|ty| is_type(&ty, &arguments))
+}
+
+/// Rejects the function itself as its cache, where a field of `self` is meant.
+fn check_cache(expression: &Expr, function: &Function, diagnostics: &mut Diagnostics) {
+    let Expr::Path(path) = expression else { return };
+    let name = &function.item.sig.ident;
+    if path.path.is_ident(name)
+        && !function.arguments.iter().any(|it| it.names().any(|it| it == name))
+    {
+        let instead = match function.item.sig.receiver() {
+            Some(_) => format!("write `cache = self.{name}` for a field"),
+            None => "name a cache, like `cache = PAGES`".to_owned(),
+        };
+        diagnostics.add(path, format!("`{name}` is the function itself; {instead}"));
+    }
+}
+
+/// Rejects a predicate on a `Result`: only the value in its `Ok` is cached.
+fn check_predicate(predicate: &Expr, function: &Function, diagnostics: &mut Diagnostics) {
+    let Some(value) = function.output.as_ref().and_then(|output| only_argument(output, "Result"))
+    else {
+        return;
+    };
+    if mentions(value.to_token_stream(), &|name| name.to_string().ends_with("Result")) {
+        return;
+    }
+    let is_of_result = match predicate {
+        Expr::Path(path) => {
+            let names: Vec<String> =
+                path.path.segments.iter().map(|it| it.ident.to_string()).collect();
+            matches!(&names[..], [.., ty, name] if ty == "Result" && name.starts_with("is_"))
+        }
+        Expr::Closure(closure) => match closure.inputs.first() {
+            Some(Pat::Type(typed)) => {
+                let pointee = match peel(&typed.ty) {
+                    Type::Reference(reference) => &*reference.elem,
+                    ty => ty,
+                };
+                only_argument(pointee, "Result").is_some()
+            }
+            Some(Pat::Ident(name)) => matches!(
+                &*closure.body,
+                Expr::MethodCall(call)
+                    if matches!(&*call.receiver, Expr::Path(path) if path.path.is_ident(&name.ident))
+                        && ["is_ok", "is_err"].iter().any(|method| call.method == method)
+            ),
+            _ => false,
+        },
+        _ => false,
+    };
+    if is_of_result {
+        let message = format!(
+            "of a `Result` only the value in `Ok` is cached: `cache_if` takes a predicate on that \
+             `{}`; remove it, since an `Err` is not cached anyway",
+            readable(value)
+        );
+        diagnostics.add(predicate, message);
     }
 }
 
@@ -223,6 +364,7 @@ fn is_exclusive(receiver: &Receiver) -> bool {
 fn choose_arguments(
     skip: Option<&Skip>,
     is_alone: bool,
+    is_complete: bool,
     function: &Function,
     diagnostics: &mut Diagnostics,
 ) -> Vec<KeyPart> {
@@ -234,7 +376,8 @@ fn choose_arguments(
         .map(|argument| key_part(argument, skipped, diagnostics))
         .collect();
     for (argument, part) in function.arguments.iter().zip(&parts) {
-        if let Type::Reference(reference) = &argument.ty
+        if is_complete
+            && let Type::Reference(reference) = &argument.ty
             && reference.mutability.is_some()
             && !matches!(part, KeyPart::Nothing)
         {

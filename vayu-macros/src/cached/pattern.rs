@@ -7,7 +7,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::visit::{self, Visit};
-use syn::{Ident, Pat, PatIdent, PatReference, Type};
+use syn::{Ident, Pat, PatIdent, PatReference, Type, parse_quote};
 
 use crate::cached::function::{Argument, peel};
 use crate::paths::{Root, own_ident};
@@ -57,7 +57,17 @@ pub(crate) fn by_value(argument: &Argument) -> Option<TokenStream> {
         .iter()
         .any(needs_mut)
         .then(|| quote!(#(#conditions)* let mut #name = #name;));
-    Some(quote!(#mutable #(#conditions)* let #pattern = #name;))
+    let binding = assign(pattern, name);
+    Some(quote!(#mutable #(#conditions)* #binding))
+}
+
+/// Generates a statement that destructures a value. A lone name is bound in a tuple: a lint asks to remove
+/// `let _name = value;`.
+fn assign(pattern: &Pat, name: &Ident) -> TokenStream {
+    match pattern {
+        Pat::Ident(PatIdent { subpat: None, .. }) => quote!(let (#pattern,) = (#name,);),
+        _ => quote!(let #pattern = #name;),
+    }
 }
 
 /// Like [`by_value`] for a body that owns the arguments: the first statements bind by value, and the
@@ -75,7 +85,8 @@ pub(crate) fn owned(argument: &Argument) -> Option<(TokenStream, TokenStream)> {
         };
         modifier.is_removable.then_some(reference)
     });
-    Some((quote!(#(#conditions)* let #pattern = #name;), quote!(#(#references)*)))
+    let binding = assign(&pattern, name);
+    Some((quote!(#(#conditions)* #binding), quote!(#(#references)*)))
 }
 
 /// Returns the first name that [`owned`] cannot bind by value.
@@ -87,32 +98,43 @@ pub(crate) fn borrowed_name(argument: &Argument) -> Option<&Ident> {
     argument.bindings.iter().find(is_borrowed).filter(|_| !is_static).map(|binding| &binding.name)
 }
 
-/// Generates the statements that bind the names of an argument by reference, without moving it.
-pub(crate) fn by_reference(argument: &Argument, root: &Root) -> Option<TokenStream> {
-    let (pattern, name) = (argument.pattern.as_ref()?, &argument.name);
+/// Generates the statements that bind the names of an argument by reference, without moving it. `is_used` says
+/// whether the attribute may use a name that starts with `_`, which is not to be used without need.
+pub(crate) fn by_reference(
+    argument: &Argument,
+    is_used: impl Fn(&Ident) -> bool,
+    root: &Root,
+) -> Option<TokenStream> {
+    let (pattern, name) = (&without_macros(argument.pattern.as_ref()?), &argument.name);
     let conditions = &argument.conditions;
-    // Names bound in a macro are unknown here, so nothing uses them.
-    let unused = hides_names(pattern).then(|| quote!(#[allow(unused_variables, unused_mut)]));
+    let is_lone = matches!(pattern, Pat::Ident(PatIdent { subpat: None, .. }));
+    if is_lone && argument.names().any(|name| is_underscored(name) && !is_used(name)) {
+        return None;
+    }
     let mut rewrite = ExplicitRefs::default();
-    let taken = if has_modifiers(pattern) {
+    let taken = if is_lone {
+        let names = argument.names();
+        quote!(#(#conditions)* let (#(#names),*,) = (&#name,);)
+    } else if has_modifiers(pattern) {
         let pattern = rewrite.explicit(pattern, true);
         quote!(#(#conditions)* let #pattern = #name;)
     } else {
-        quote!(#(#conditions)* #unused let #pattern = &#name;)
+        quote!(#(#conditions)* let #pattern = &#name;)
     };
-    let parts = rewrite
-        .parts
-        .iter()
-        .map(|(name, pattern)| quote!(#(#conditions)* #unused let #pattern = #name;));
+    let parts =
+        rewrite.parts.iter().map(|(name, pattern)| quote!(#(#conditions)* let #pattern = #name;));
     let (bound, trait_name) = (root.private("Bound"), root.private("BoundByReference"));
-    let names = argument.bindings.iter().filter(|binding| !may_be_a_path(&binding.name));
+    let names = argument
+        .bindings
+        .iter()
+        .filter(|binding| !may_be_a_path(&binding.name))
+        .filter(|binding| !is_underscored(&binding.name) || is_used(&binding.name));
     let copies = names.map(|binding| {
         let name = &binding.name;
         let copy = (!binding.is_reference).then(|| {
             quote_spanned! {Span::mixed_site()=>
                 #(#conditions)*
                 let #name = {
-                    #[allow(unused_imports)]
                     use #trait_name as _;
                     #bound(#name).vayu_bound()
                 };
@@ -122,6 +144,36 @@ pub(crate) fn by_reference(argument: &Argument, root: &Root) -> Option<TokenStre
         quote!(#copy #(#conditions)* let _ = &#name;)
     });
     Some(quote!(#taken #(#parts)* #(#copies)*))
+}
+
+/// Replaces each macro in a pattern with `_`: the names that it binds are unknown, so nothing uses them.
+fn without_macros(pattern: &Pat) -> Pat {
+    fn remove(pattern: &mut Pat) {
+        if matches!(pattern, Pat::Macro(_)) {
+            *pattern = parse_quote!(_);
+        }
+        parts(pattern).into_iter().for_each(remove);
+    }
+    let mut pattern = pattern.clone();
+    remove(&mut pattern);
+    pattern
+}
+
+/// Returns the patterns that a pattern consists of.
+fn parts(pattern: &mut Pat) -> Vec<&mut Pat> {
+    match pattern {
+        Pat::Ident(binding) => {
+            binding.subpat.as_mut().map(|(_, part)| &mut **part).into_iter().collect()
+        }
+        Pat::Paren(paren) => vec![&mut paren.pat],
+        Pat::Reference(reference) => vec![&mut reference.pat],
+        Pat::Or(or) => or.cases.iter_mut().collect(),
+        Pat::Tuple(tuple) => tuple.elems.iter_mut().collect(),
+        Pat::TupleStruct(tuple) => tuple.elems.iter_mut().collect(),
+        Pat::Slice(slice) => slice.elems.iter_mut().collect(),
+        Pat::Struct(fields) => fields.fields.iter_mut().map(|field| &mut *field.pat).collect(),
+        _ => Vec::new(),
+    }
 }
 
 #[derive(Default)]
@@ -235,6 +287,12 @@ fn any(pattern: &Pat, predicate: impl Fn(&Pat) -> bool) -> bool {
     any.1
 }
 
+/// Returns whether a name says that its value is not used. One that starts with `__` says nothing.
+pub(crate) fn is_underscored(name: &Ident) -> bool {
+    let name = name.to_string();
+    name.starts_with('_') && !name.starts_with("__")
+}
+
 /// Returns whether a name may be a unit struct or a constant, which look like a name in a pattern.
 pub(crate) fn may_be_a_path(name: &Ident) -> bool {
     let name = name.to_string();
@@ -336,14 +394,7 @@ fn remove_modifiers(pattern: &mut Pat) {
         Pat::Ident(binding) if binding.subpat.is_none() && binding.by_ref.is_some() => {
             (binding.by_ref, binding.mutability) = (None, None);
         }
-        Pat::Paren(paren) => remove_modifiers(&mut paren.pat),
-        Pat::Or(or) => or.cases.iter_mut().for_each(remove_modifiers),
-        Pat::Tuple(tuple) => tuple.elems.iter_mut().for_each(remove_modifiers),
-        Pat::TupleStruct(tuple) => tuple.elems.iter_mut().for_each(remove_modifiers),
-        Pat::Slice(slice) => slice.elems.iter_mut().for_each(remove_modifiers),
-        Pat::Struct(fields) => {
-            fields.fields.iter_mut().for_each(|field| remove_modifiers(&mut field.pat));
-        }
-        _ => {}
+        Pat::Ident(_) | Pat::Reference(_) => {}
+        pattern => parts(pattern).into_iter().for_each(remove_modifiers),
     }
 }

@@ -7,9 +7,10 @@ use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, GenericParam, Ident, Lit, Token};
 
 use crate::cached::args::{KeySource, Time, Ttl};
-use crate::cached::function::{Argument, Kind};
+use crate::cached::function::{self, Argument, Kind};
 use crate::cached::model::{Handle, Key, KeyPart, Model};
 use crate::cached::pattern;
+use crate::paths::own_ident;
 
 /// Returns a span for generated code: errors are reported at `tokens`, and names stay hygienic.
 pub(super) fn span_of(tokens: impl ToTokens) -> Span {
@@ -40,8 +41,6 @@ pub(super) enum Purpose {
 /// that, since it may contain whole arguments.
 pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let root = &model.root;
-    let (probe, plain) = (root.private("Probe"), root.private("PlainShape"));
-    let output = output_type(model);
     let (cache, key, parts) = (cache(model), key(model, purpose), include(model));
     let has_patterns = model.function.arguments.iter().any(|argument| argument.pattern.is_some());
     let (key_before, key_after) = if has_patterns { (Some(key), None) } else { (None, Some(key)) };
@@ -51,7 +50,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         let stale = time(stale);
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
     });
-    let tags = tags(model, purpose);
+    let (borrowed, shape, tags) = (borrowed(model), shape(model), tags(model, purpose));
     let label = label(model);
     let prefix = model
         .options
@@ -60,16 +59,11 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         .map(|prefix| quote_spanned!(span_of(prefix)=> vayu_key.finish(#prefix);));
     let (any, exclusive) = (root.private("AnyPart"), root.private("ExclusiveKind"));
     quote_spanned! {Span::mixed_site()=>
-        #[allow(unused_imports)]
         use {#any as _, #exclusive as _};
         #key_before
         #cache
-        let vayu_probe = #probe::<#output>::new();
-        let vayu_shape = {
-            #[allow(unused_imports)]
-            use #plain as _;
-            vayu_probe.vayu_shape()
-        };
+        #borrowed
+        #shape
         #key_after
         #parts
         #prefix
@@ -79,6 +73,42 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #cache_if
         #tags
         #label
+    }
+}
+
+/// Generates the check that the cache can return a `&'static` value.
+fn borrowed(model: &Model) -> Option<TokenStream> {
+    let output = model.function.output.as_ref()?;
+    model.cache.as_ref().filter(|_| function::is_static(output))?;
+    let (root, span) = (&model.root, span_of(output));
+    let (encoded, plain) = (root.private("EncodedStored"), root.private("PlainStored"));
+    let (holds, probe) =
+        (root.private_at("HoldsReferences", span), root.private_at("StoredProbe", span));
+    Some(quote_spanned! {span=>
+        {
+            use {#encoded as _, #plain as _};
+            #holds::check(#probe::of(vayu_cache).vayu_form());
+        }
+    })
+}
+
+/// Generates the shape of the output, by its type. Only the compiler knows whether an alias is a future.
+fn shape(model: &Model) -> TokenStream {
+    let (root, output) = (&model.root, output_type(model));
+    let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
+    let (probe, plain) = (root.private("Probe"), root.private("PlainShape"));
+    let shape = if model.function.kind == Kind::Sync {
+        let (future, known) = (root.private("FutureShape"), root.private_at("KnownShape", span));
+        quote_spanned!(span=> use #future as _; #known::known(vayu_probe.vayu_shape()))
+    } else {
+        quote_spanned!(span=> vayu_probe.vayu_shape())
+    };
+    quote_spanned! {Span::mixed_site()=>
+        let vayu_probe = #probe::<#output>::new();
+        let vayu_shape = {
+            use #plain as _;
+            #shape
+        };
     }
 }
 
@@ -114,16 +144,16 @@ fn cache(model: &Model) -> TokenStream {
     };
     let expression = &cache.expression;
     let span = span_of(expression);
-    let cache_of = root.private_at("cache_of", span);
+    let as_cache = root.private_at("AsCache", span);
     if cache.needs_clone {
         quote_spanned! {span=>
-            let vayu_cache = ::core::clone::Clone::clone(#cache_of(&(#expression)));
+            let vayu_cache = ::core::clone::Clone::clone(#as_cache::as_cache(&(#expression)));
             let vayu_cache = &vayu_cache;
         }
     } else {
         quote_spanned! {span=>
             let vayu_cache = &(#expression);
-            let vayu_cache = #cache_of(vayu_cache);
+            let vayu_cache = #as_cache::as_cache(vayu_cache);
         }
     }
 }
@@ -183,11 +213,10 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
             let types: Vec<_> = (0..arguments.len()).map(|n| format_ident!("A{n}")).collect();
             let values: Vec<_> = (0..arguments.len()).map(|n| format_ident!("a{n}")).collect();
             // The closure receives the whole arguments, and may capture names of their patterns.
-            let parts = model
-                .function
-                .arguments
-                .iter()
-                .map(|argument| pattern::by_reference(argument, root));
+            let parts =
+                model.function.arguments.iter().map(|argument| {
+                    pattern::by_reference(argument, |name| model.may_use(name), root)
+                });
             let span = span_of(closure);
             let text = key_of_string(
                 model,
@@ -217,7 +246,7 @@ fn bind_names(model: &Model, argument: &Argument, purpose: Purpose) -> TokenStre
     let names = match purpose {
         Purpose::Call => pattern::by_value(argument),
         Purpose::Task => pattern::owned(argument).map(|(owned, _)| owned),
-        Purpose::Entry => pattern::by_reference(argument, &model.root),
+        Purpose::Entry => pattern::by_reference(argument, |name| model.may_use(name), &model.root),
     };
     names.unwrap_or_default()
 }
@@ -231,21 +260,23 @@ fn include(model: &Model) -> TokenStream {
 /// Starts a key with a string.
 fn key_of_string(model: &Model, span: Span, text: &TokenStream) -> TokenStream {
     let builder = model.root.private("KeyBuilder");
+    let key_string = model.root.private_at("KeyString", span);
     match &model.options.version {
-        None => quote_spanned!(span=> #builder::text(&(#text))),
-        Some(version) => quote_spanned!(span=> #builder::text_of_version(#version, &(#text))),
+        None => quote_spanned!(span=> #builder::text(#key_string::key_text(&(#text)))),
+        Some(version) => {
+            quote_spanned!(span=> #builder::text_of_version(#version, #key_string::key_text(&(#text))))
+        }
     }
 }
 
 /// Appends a value to the key.
 fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
-    let part = model.root.private_at("Part", span);
+    let (part, key_part) =
+        (model.root.private_at("Part", span), model.root.private_at("KeyPart", span));
     quote_spanned! {span=>
         {
-            // Only the key may use the argument; the body may not.
-            #[allow(clippy::used_underscore_binding)]
             let vayu_part = #part(&(#value));
-            vayu_part.vayu_kind().add(&vayu_part, &mut vayu_key);
+            #key_part::add(vayu_part.vayu_kind(), vayu_part.0, &mut vayu_key);
         }
     }
 }
@@ -285,6 +316,12 @@ fn time(time: &Time) -> TokenStream {
 fn cache_if(model: &Model, purpose: Purpose) -> Option<TokenStream> {
     let predicate = model.options.cache_if.as_ref().filter(|_| purpose != Purpose::Entry)?;
     let span = span_of(predicate);
+    if !matches!(predicate, Expr::Closure(_)) {
+        let trait_name = model.root.private_at("Predicate", span);
+        return Some(quote_spanned! {span=>
+            let vayu_ttl = #trait_name::add_to(vayu_shape, #predicate, vayu_ttl);
+        });
+    }
     let cache_if = model.root.private_at("cache_if", span);
     let mut predicate = predicate.clone();
     if let Expr::Closure(closure) = &mut predicate
@@ -406,10 +443,20 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
     let (root, options) = (&model.root, &model.options);
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let policy = root.private_at("Policy", span);
-    let is_owned = is_serializer_owned(model, purpose);
-    let serializer =
-        root.private_at(if is_owned { "owned_serializer" } else { "serializer" }, span);
-    let serializer = quote_spanned!(span=> #serializer(vayu_cache, vayu_shape, vayu_serializer));
+    let method =
+        own_ident(if is_serializer_owned(model, purpose) { "owned" } else { "borrowed" }, span);
+    // The mistake is in the value, or in the serializer that the attribute names.
+    let serializer = match &model.serializer {
+        None => {
+            let storable = root.private_at("StorableIn", span);
+            quote_spanned!(span=> #storable::#method(vayu_cache, vayu_shape, vayu_serializer))
+        }
+        Some(serializer) => {
+            let span = span_of(&serializer.expression);
+            let storable = root.private_at("StorableBy", span);
+            quote_spanned!(span=> #storable::#method(vayu_cache, vayu_shape, vayu_serializer))
+        }
+    };
     let tags = (!options.tags.is_empty()).then(|| quote!(.with_tags()));
     let own_serializer = model.serializer.as_ref().map(|_| quote!(.with_own_serializer()));
     let stale =

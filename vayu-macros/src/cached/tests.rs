@@ -6,7 +6,10 @@ use super::*;
 /// Returns the messages for an attribute on a function.
 fn messages(arguments: TokenStream, item: &TokenStream) -> Vec<String> {
     let mut diagnostics = Diagnostics::default();
-    check(Attribute::Cached, arguments, item, &mut diagnostics);
+    let arguments = Arguments::parse(Attribute::Cached, arguments, &mut diagnostics);
+    if let Some(function) = function::parse(Attribute::Cached, item, &mut diagnostics) {
+        Model::new(arguments, function, &mut diagnostics);
+    }
     diagnostics.messages()
 }
 
@@ -34,15 +37,22 @@ fn valid_attributes_have_no_errors() {
 fn all_errors_are_reported_at_once() {
     let item = quote! { const extern "C" fn call(a: &mut u8) -> &u8 { a } };
     let found = messages(quote!(ttl = "soon", colour = "red", log = 5, skip(c), skip(a)), &item);
-    assert_eq!(found.len(), 9, "{found:#?}");
+    assert_eq!(found.len(), 8, "{found:#?}");
 }
 
 #[test]
-fn item_is_unchanged_on_an_error() {
-    let item = quote! { #[inline] pub(crate) async unsafe fn call<T>(a: T) where T: Copy { a; } };
-    let expanded = expand(Attribute::Cached, quote!(ttl = 0), item.clone()).to_string();
-    assert!(expanded.contains("compile_error"), "{expanded}");
-    assert!(expanded.ends_with(&item.to_string()), "{expanded}");
+fn function_is_emitted_as_it_is_written_on_an_error() {
+    let item =
+        quote! { #[inline] pub(crate) async unsafe fn call<T>(a: T) -> T where T: Copy { a; } };
+    for arguments in ["ttl = 0", "ttl = ", "tt", "ttl = 1 stale = 5", "\"5m\"", "= , ="] {
+        let expanded =
+            expand(Attribute::Cached, arguments.parse().unwrap(), item.clone()).to_string();
+        assert!(expanded.contains("compile_error"), "{expanded}");
+        assert!(expanded.ends_with(&item.to_string()), "{expanded}");
+    }
+    let other = quote! { struct Shop { a: u8 } };
+    let expanded = expand(Attribute::Cached, quote!(ttl = 1), other.clone()).to_string();
+    assert!(expanded.ends_with(&other.to_string()), "{expanded}");
 }
 
 #[test]
@@ -71,11 +81,11 @@ fn cache_is_cloned_if_the_body_may_move_its_owner() {
         let arguments = quote!(ttl = 1, cache = self.cache, skip(self));
         expand(Attribute::Cached, arguments, item).to_string().contains("Clone :: clone")
     };
-    assert!(!clones(quote! { fn call(&self) {} }));
-    assert!(!clones(quote! { fn call(self: &Self) {} }));
-    assert!(clones(quote! { fn call(&mut self) {} }));
-    assert!(clones(quote! { fn call(self) {} }));
-    assert!(clones(quote! { async fn call(self: Arc<Self>) {} }));
+    assert!(!clones(quote! { fn call(&self) -> u8 {} }));
+    assert!(!clones(quote! { fn call(self: &Self) -> u8 {} }));
+    assert!(clones(quote! { fn call(&mut self) -> u8 {} }));
+    assert!(clones(quote! { fn call(self) -> u8 {} }));
+    assert!(clones(quote! { async fn call(self: Arc<Self>) -> u8 {} }));
 }
 
 /// Like `messages`, parsed from strings: `quote!` rejects literals with unknown suffixes.
@@ -117,7 +127,10 @@ fn literal_with_a_suffix_is_an_error() {
 #[test]
 fn skipped_part_of_an_argument_is_an_error_or_keeps_the_other_parts() {
     let skip = |names: &str, argument: &str| {
-        messages_of(&format!("ttl = 1, skip({names})"), &format!("fn call({argument}, n: u8) {{}}"))
+        messages_of(
+            &format!("ttl = 1, skip({names})"),
+            &format!("fn call({argument}, n: u8) -> u8 {{}}"),
+        )
     };
     for (names, argument) in [
         ("a", "(a, b): (A, B)"),
@@ -156,7 +169,7 @@ fn every_form_of_a_receiver_is_checked() {
         "self: core::pin::Pin<&'a mut Self>",
         "self: &Pin<Box<&mut Self>>",
     ] {
-        let item = format!("fn call<'a>({receiver}, n: u8) {{}}");
+        let item = format!("fn call<'a>({receiver}, n: u8) -> u8 {{}}");
         for arguments in ["ttl = 1", "ttl = 1, cache = self.cache", "ttl = 1, include(self.id)"] {
             let found = messages_of(arguments, &item);
             assert!(found.len() == 1 && found[0].contains("`&mut self`"), "{receiver}: {found:?}");
@@ -166,7 +179,7 @@ fn every_form_of_a_receiver_is_checked() {
     }
     for receiver in ["&self", "&'a self", "self", "mut self", "self: &Self", "self: Arc<Self>"] {
         for other in ["", ", _: u8", ", (_, _): (u8, u8)"] {
-            let item = format!("fn call<'a>({receiver}{other}) {{}}");
+            let item = format!("fn call<'a>({receiver}{other}) -> u8 {{}}");
             let found = messages_of("ttl = 1", &item);
             assert!(found.len() == 1 && found[0].contains("skip(self)"), "{item}: {found:?}");
             for explicit in [
@@ -186,13 +199,13 @@ fn every_form_of_a_receiver_is_checked() {
             let implicit = messages_of("ttl = 1, cache = CACHE, prefix = \"p\"", &item);
             assert_eq!(implicit.len(), 1, "{item}: {implicit:?}");
         }
-        let with_more = format!("fn call<'a>({receiver}, n: u8) {{}}");
+        let with_more = format!("fn call<'a>({receiver}, n: u8) -> u8 {{}}");
         assert_eq!(messages_of("ttl = 1", &with_more), [""; 0]);
         assert_eq!(messages_of("ttl = 1, skip(self)", &with_more), [""; 0]);
         assert_eq!(messages_of("ttl = 1, skip(self, n)", &with_more).len(), 1);
     }
-    assert_eq!(messages_of("ttl = 1, skip(self)", "fn call(n: u8) {}").len(), 1);
-    assert_eq!(messages_of("ttl = 1, skip(self, self)", "fn call(&self, n: u8) {}").len(), 1);
+    assert_eq!(messages_of("ttl = 1, skip(self)", "fn call(n: u8) -> u8 {}").len(), 1);
+    assert_eq!(messages_of("ttl = 1, skip(self, self)", "fn call(&self, n: u8) -> u8 {}").len(), 1);
 }
 
 #[test]
@@ -221,8 +234,254 @@ fn names_that_async_trait_moved_into_the_body_are_found() {
 fn types_in_invisible_groups_are_checked() {
     let ty: TokenTree =
         proc_macro2::Group::new(proc_macro2::Delimiter::None, quote!(&mut u8)).into();
-    let found = messages(quote!(ttl = 1), &quote! { fn call(a: #ty) {} });
+    let found = messages(quote!(ttl = 1), &quote! { fn call(a: #ty) -> u8 {} });
     assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn malformed_argument_is_one_error_that_says_its_form() {
+    let names = [
+        "ttl",
+        "stale",
+        "spawn",
+        "jitter",
+        "cache",
+        "prefix",
+        "key",
+        "skip",
+        "include",
+        "serializer",
+        "log",
+        "cache_if",
+        "version",
+        "tags",
+        "label",
+        "handle",
+        "crate",
+    ];
+    let forms = [
+        "NAME",
+        "NAME =",
+        "NAME: 5",
+        "NAME 5",
+        "NAME == 5",
+        "NAME => 5",
+        "NAME(5 6)",
+        "NAME(,)",
+        "NAME()",
+        "NAME(\"x\" + )",
+        "NAME[5]",
+        "NAME { 5 }",
+        "NAME = 5",
+        "NAME = 5.5",
+        "NAME = -5",
+        "NAME = true",
+        "NAME = 'x'",
+        "NAME = b\"x\"",
+        "NAME = \"\"",
+        "NAME = \"x\"",
+        "NAME = x y",
+        "NAME = +",
+        "NAME = ;",
+        "NAME = fn",
+        "NAME = self",
+        "NAME = |",
+        "NAME = |_, _, _| ..",
+        "NAME = a..b =",
+        "NAME = a.b::<",
+        "NAME::x",
+        "NAME!",
+        "NAME.x",
+        "r#NAME = 5",
+        "\"NAME\" = 5",
+    ];
+    let function = "async fn call(n: u8) -> u8 { n }";
+    for name in names {
+        for form in forms {
+            let others = match name {
+                "ttl" => "stale = 1",
+                "stale" => "ttl = 1",
+                _ => "ttl = 1, stale = 1",
+            };
+            let arguments = format!("{}, {others}", form.replace("NAME", name));
+            let Ok(tokens) = arguments.parse::<TokenStream>() else { continue };
+            let found = messages(tokens, &function.parse().unwrap());
+            assert!(found.len() <= 1, "{arguments}: {found:#?}");
+            for message in &found {
+                let is_of_parser = ["expected", "unexpected", "cannot parse"]
+                    .iter()
+                    .any(|start| message.starts_with(start) || message.contains(", expected"));
+                assert!(!is_of_parser && message.contains('`'), "{arguments}: {message}");
+            }
+        }
+        let found = messages_of(name, function);
+        assert!(found.len() == 1 && found[0].contains(&format!("`{name}")), "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn unknown_argument_is_the_only_error() {
+    for arguments in [
+        "ttl_secs = 60",
+        "tll = 60",
+        "unbound",
+        "size = 5",
+        "Capacity: 123, TimeToLive: 5",
+        "key_fn = by_id",
+        "ignore(self)",
+        "\"5m\"",
+        "5",
+        "PAGES",
+    ] {
+        for item in ["fn call(&self) -> u8 { 1 }", "fn call(a: &mut u8) -> u8 { 1 }"] {
+            let found = messages_of(arguments, item);
+            let expected = arguments.split(", ").count();
+            assert_eq!(found.len(), expected, "{arguments} on {item}: {found:#?}");
+        }
+    }
+    for (arguments, expected) in [
+        ("ttl_secs = 60", "write `ttl = 60`"),
+        ("ttl_millis = 500", "write `ttl = \"500ms\"`"),
+        ("ttl_minutes = 5", "write `ttl = \"5m\"`"),
+        ("time = 60 * 5", "write `ttl = 60`"),
+        ("timeout = \"1h\"", "write `ttl = \"1h\"`"),
+        ("expire = 60u64", "write `ttl = \"5m\"`"),
+        ("stales = 5", "write `stale = \"1h\"`"),
+        ("SIZE = 5", "`MemoryOptions::new().max_entries(..)`"),
+        ("r#type = \"A\"", "`cache = PAGES`"),
+        ("colour = 5", "the arguments are `ttl`"),
+    ] {
+        let found = messages_of(arguments, "fn call(a: u8) -> u8 { a }");
+        assert!(found.len() == 1 && found[0].contains(expected), "{arguments}: {found:#?}");
+    }
+}
+
+#[test]
+fn key_that_is_not_meant_as_a_string_is_an_error() {
+    let item = "fn call(&self, id: u32, names: &[Name], page: Page) -> u8 { 1 }";
+    for key in [
+        "u32",
+        "String",
+        "(u32, String)",
+        "Page",
+        "[Name]",
+        "Vec<u8>",
+        "&str",
+        "user:{id}",
+        "{self.id}",
+        "{id:?}",
+    ] {
+        let found = messages_of(&format!("ttl = 1, key = \"{key}\""), item);
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+    }
+    for key in ["users", "all", "user 32", "{other}", "()", "Pages", ""] {
+        let found = messages_of(&format!("ttl = 1, key = \"{key}\""), item);
+        assert_eq!(found, [""; 0], "{key}");
+    }
+    assert_eq!(messages_of("ttl = 1, key = \"u32\"", "fn call() -> u8 { 1 }"), [""; 0]);
+}
+
+#[test]
+fn output_is_judged_by_what_it_borrows() {
+    for (output, errors) in [
+        ("Arc<dyn for<'a> Fn(&'a str, &str) -> &'a str + Send + Sync>", 0),
+        ("Arc<dyn Fn(&str) -> Box<dyn Display + '_> + Send + Sync>", 0),
+        ("for<'a> fn(&'a str, &str) -> &'a str", 0),
+        ("fn(&str) -> Cow<'_, str>", 0),
+        ("Arc<dyn for<'a> Handler<&'a str, Output<'a>>>", 0),
+        ("Box<dyn Fn(Box<dyn for<'a> Fn(&'a u8) -> &'a u8>)>", 0),
+        ("&'static str", 0),
+        ("Result<String, &str>", 0),
+        ("Arc<dyn Fn(&'x str)>", 1),
+        ("fn(&'x str) -> u8", 1),
+        ("Arc<dyn Handler<'x>>", 1),
+        ("&str", 1),
+        ("Option<&'x [u8]>", 1),
+        ("Cow<'_, str>", 1),
+        ("impl Iterator<Item = u8>", 1),
+        ("impl Future<Output = u8>", 1),
+        ("impl Send + core::future::Future<Output = &str> + 'x", 1),
+        ("Box<dyn Future<Output = u8>>", 1),
+        ("Pin<Box<impl Future<Output = u8>>>", 1),
+        ("BoxFuture<'x, u8>", 1),
+        ("futures::future::LocalBoxFuture<'static, u8>", 1),
+        ("Pin<Box<dyn Future<Output = u8> + Send + 'x>>", 0),
+    ] {
+        let item = format!("fn call<'x>(text: &'x str) -> {output} {{ body() }}");
+        let found = messages_of("ttl = 1", &item);
+        assert_eq!(found.len(), errors, "{output}: {found:#?}");
+        assert!(
+            !output.contains("Future<")
+                || found.iter().all(|it| it.contains("write `async fn call")),
+            "{found:?}"
+        );
+    }
+    for (output, owned) in [
+        ("&str", "`String`"),
+        ("&[u8]", "`Vec<u8>`"),
+        ("Cow<'_, str>", "`String`"),
+        ("&Page", "`Page`"),
+        ("&Path", "`PathBuf`"),
+    ] {
+        let found =
+            messages_of("ttl = 1", &format!("fn call(&self, n: u8) -> {output} {{ body() }}"));
+        assert!(found.len() == 1 && found[0].contains(&format!("return {owned}")), "{found:?}");
+    }
+}
+
+#[test]
+fn attribute_that_loses_its_meaning_is_an_error() {
+    for attribute in ["cached(ttl = 1)", "vayu::mem_cached(ttl = 1)", "track_caller"] {
+        let found = messages_of("ttl = 1", &format!("#[{attribute}] fn call(n: u8) -> u8 {{ n }}"));
+        assert_eq!(found.len(), 1, "{attribute}: {found:?}");
+    }
+    for attribute in ["inline", "must_use", "cfg(unix)", "doc = \"cached\"", "deprecated"] {
+        let found = messages_of("ttl = 1", &format!("#[{attribute}] fn call(n: u8) -> u8 {{ n }}"));
+        assert_eq!(found, [""; 0], "{attribute}");
+    }
+}
+
+#[test]
+fn function_without_a_value_is_an_error_unless_it_says_so() {
+    assert_eq!(messages_of("ttl = 1", "fn call(n: u8) {}").len(), 1);
+    assert_eq!(messages_of("ttl = 1", "async fn call(n: u8) {}").len(), 1);
+    for output in ["()", "Result<(), E>", "Pin<Box<dyn Future<Output = ()>>>"] {
+        assert_eq!(
+            messages_of("ttl = 1", &format!("fn call(n: u8) -> {output} {{}}")),
+            [""; 0],
+            "{output}"
+        );
+    }
+    let expanded = expand(
+        Attribute::Cached,
+        quote!(ttl = 1),
+        quote!(
+            fn call(n: u8) -> () {}
+        ),
+    );
+    assert!(expanded.to_string().starts_with("fn call (n : u8) {"), "{expanded}");
+}
+
+#[test]
+fn expansion_lifts_no_lint() {
+    for item in [
+        "fn call(_a: u8, (_b, c): (u8, u8), names!(d): u8) -> u8 { c }",
+        "async fn call(_a: u8, (_b, c): (u8, u8), names!(d): u8) -> u8 { return c; }",
+    ] {
+        for arguments in [
+            "ttl = 1, handle = entry",
+            "ttl = 1, cache = CACHE, key = |a, _, _| k(a)",
+            "ttl = 1, version = 1, cache_if = Some",
+        ] {
+            let expanded =
+                expand(Attribute::Cached, arguments.parse().unwrap(), item.parse().unwrap())
+                    .to_string();
+            assert!(
+                !expanded.contains("compile_error") && !expanded.contains("allow"),
+                "{expanded}"
+            );
+        }
+    }
 }
 
 /// Returns every token stream with one token deleted, doubled or swapped with the next.

@@ -10,14 +10,14 @@ use serde::ser::{SerializeSeq, SerializeTuple, Serializer};
 
 use super::*;
 #[allow(unused_imports, reason = "as in the expansion of the attribute")]
-use crate::attribute::{AnyPart as _, ExclusiveKind as _, Part};
+use crate::attribute::{AnyPart as _, ExclusiveKind as _, KeyPart, Part};
 
 /// Builds the key of a call with one argument as the attribute does: by the type of the argument.
 macro_rules! by_type {
     ($value:expr) => {{
         let mut builder = KeyBuilder::arguments();
         let part = Part(&$value);
-        part.vayu_kind().add(&part, &mut builder);
+        KeyPart::add(part.vayu_kind(), part.0, &mut builder);
         builder.end_arguments();
         builder.finish("p");
         builder.into_key().expect("a key")

@@ -1,0 +1,272 @@
+//! The names of the arguments: the form of each, and what to write for a name that is not one.
+
+use syn::Lit;
+
+use crate::duration;
+
+/// The arguments and an example of each, in the order of the documentation.
+const FORMS: [(&str, &str); 17] = [
+    ("ttl", "ttl = \"5m\""),
+    ("stale", "stale = \"1h\""),
+    ("spawn", "spawn = tokio::spawn"),
+    ("jitter", "jitter = \"10%\""),
+    ("cache", "cache = PAGES"),
+    ("prefix", "prefix = \"users\""),
+    ("key", "key = format!(\"{id}\")"),
+    ("skip", "skip(client)"),
+    ("include", "include(self.id)"),
+    ("serializer", "serializer = Json"),
+    ("log", "log = false"),
+    ("cache_if", "cache_if = |value| .."),
+    ("version", "version = 2"),
+    ("tags", "tags(\"user:{id}\")"),
+    ("label", "label = \"{name}\""),
+    ("handle", "handle = user_entry"),
+    ("crate", "crate = renamed"),
+];
+
+/// The names that other libraries use, in lower case and separated by spaces, with what to write instead.
+const FOREIGN: [(&str, &str); 26] = [
+    (
+        "size maxsize max_size maximum_size capacity max_capacity max_entries limit max_memory",
+        "a limit belongs to a cache: build one with `MemoryOptions::new().max_entries(..)` and \
+         write `cache = PAGES`",
+    ),
+    ("result", "of a `Result` only `Ok` is cached; remove it"),
+    ("option", "write `cache_if = Option::is_some`"),
+    (
+        "convert key_fn key_by key_builder key_generator keygen make_cache_key cache_key",
+        "write `key = format!(\"{id}\")`, or a closure of the arguments",
+    ),
+    (
+        "sync_writes sync_writes_buckets sync sync_lock single_flight coalesce lock",
+        "concurrent calls with the same arguments run the function once; remove it",
+    ),
+    (
+        "name cache_name cache_names",
+        "write `cache = PAGES` for a cache of its own, `prefix = \"users\"` for the name in the keys, or \
+         `handle = user_entry` to access the entry of a call",
+    ),
+    (
+        "unbound unbounded",
+        "write `ttl = Duration::MAX` for entries that do not expire; the limits are those of \
+         the cache",
+    ),
+    (
+        "type ty create cache_type cache_create backend store storage",
+        "write `cache = PAGES`, where `static PAGES: LazyLock<MemoryCache>` or another cache is \
+         created",
+    ),
+    (
+        "disk disk_dir redis connection_config dir directory path url memory",
+        "write `cache = PAGES`, where `static PAGES` is a `FileCache`, a `RedisCache` or what \
+         `vayu::open` returns",
+    ),
+    (
+        "refresh time_refresh sliding tti time_to_idle idle expire_after_access",
+        "a hit does not extend the ttl; write `stale = \"1h\"` to serve the old value during a \
+         refresh",
+    ),
+    (
+        "force_refresh refresh_if invalidate_if invalidate_on",
+        "write `handle = user_entry`, and call `user_entry(..).refresh()` or `.invalidate()`",
+    ),
+    (
+        "with_cached_flag cached_flag was_cached peek",
+        "write `handle = user_entry`; `user_entry(..).peek()` returns a cached value and runs \
+         nothing",
+    ),
+    (
+        "result_fallback fallback stale_while_revalidate stale_if_error swr grace grace_period stale_ttl \
+         stale_for background_refresh refresh_after_write",
+        "write `stale = \"1h\"`, the time past the ttl in which the old value may be served",
+    ),
+    ("tag group groups dependencies events", "write `tags(\"user:{id}\")`"),
+    (
+        "ignore exclude skip_args skip_all noself without",
+        "write `skip(client)` to leave an argument out of the key",
+    ),
+    (
+        "args params vary vary_by key_args with extra",
+        "all arguments are in the key; write `include(self.id)` for more, or `skip(client)` for \
+         less",
+    ),
+    (
+        "if when condition unless only_if skip_if store_if cache_when predicate filter \
+         cache_none cache_errors cache_err",
+        "write `cache_if = |value| ..` with a predicate on the value",
+    ),
+    (
+        "namespace key_prefix cache_prefix cache_prefix_block group_name region",
+        "write `prefix = \"users\"`",
+    ),
+    ("schema revision generation salt", "write `version = 2`"),
+    (
+        "codec format encoding encoder coder ser serialize serde",
+        "write `serializer = Json` with the value of a serializer",
+    ),
+    ("quiet silent logging verbose trace tracing log_level", "write `log = false` for no events"),
+    ("entry companion handler accessor", "write `handle = user_entry`"),
+    ("executor runtime spawner tokio task", "write `spawn = tokio::spawn`"),
+    ("dogpile random spread ttl_jitter fuzz", "write `jitter = \"10%\"`"),
+    (
+        "map_error on_error ignore_errors",
+        "a call does not return errors of the cache: they are logged and counted; remove it",
+    ),
+    (
+        "sharedcache shared thread_local threads policy eviction lru customhasher hasherinit",
+        "threads share one cache, which has its own eviction; choose one with `cache = PAGES`",
+    ),
+];
+
+/// The names that others give to the ttl, with the unit of a bare number.
+const TIMES: [(&str, &str); 5] = [
+    (
+        "time ttl_secs ttl_sec ttl_seconds ttl_s secs seconds timeout expire expires expiry \
+         expires_in expire_in expiration expire_after expire_after_write time_to_live \
+         timetolive lifetime lifespan max_age maxage duration ex exp age life valid_for period",
+        "s",
+    ),
+    ("time_millis ttl_millis ttl_ms millis milliseconds ms px time_ms", "ms"),
+    ("ttl_mins ttl_minutes ttl_min minutes mins", "m"),
+    ("ttl_hours hours", "h"),
+    ("ttl_days days", "d"),
+];
+
+/// Returns an example of an argument, as it is written.
+pub(super) fn form(name: &str) -> &'static str {
+    FORMS.iter().find(|(known, _)| *known == name).map_or("ttl = \"5m\"", |(_, form)| form)
+}
+
+/// Returns whether an argument has this name.
+pub(super) fn is_known(name: &str) -> bool {
+    FORMS.iter().any(|(known, _)| *known == name)
+}
+
+/// Returns the message about an unknown argument with this value, if it has a literal one.
+pub(super) fn unknown(name: &str, value: Option<&Lit>) -> String {
+    let plain = name.trim_start_matches("r#").to_lowercase();
+    let hint = instead_of_time(&plain, value)
+        .or_else(|| foreign(&plain).map(ToOwned::to_owned))
+        .or_else(|| similar(&plain).map(|known| format!("write `{}`", form(known))))
+        .unwrap_or_else(all);
+    format!("there is no argument `{name}`; {hint}")
+}
+
+fn foreign(name: &str) -> Option<&'static str> {
+    FOREIGN
+        .iter()
+        .find(|(names, _)| names.split(' ').any(|other| other == name))
+        .map(|(_, hint)| *hint)
+}
+
+fn instead_of_time(name: &str, value: Option<&Lit>) -> Option<String> {
+    let (_, unit) = TIMES.iter().find(|(names, _)| names.split(' ').any(|other| other == name))?;
+    let time = match value {
+        Some(Lit::Int(number)) if *unit == "s" && number.suffix().is_empty() => number.to_string(),
+        Some(Lit::Int(number)) if number.suffix().is_empty() => {
+            format!("\"{}{unit}\"", number.base10_digits())
+        }
+        Some(Lit::Str(text)) if duration::parse(&text.value()).is_ok() => {
+            format!("\"{}\"", text.value())
+        }
+        _ if *unit == "ms" => "\"500ms\"".to_owned(),
+        _ => "\"5m\"".to_owned(),
+    };
+    Some(format!("write `ttl = {time}`"))
+}
+
+fn all() -> String {
+    let names: Vec<String> = FORMS.iter().map(|(name, _)| format!("`{name}`")).collect();
+    format!("the arguments are {}", names.join(", "))
+}
+
+/// Returns the argument that is nearest by spelling: up to one edit for each three letters.
+pub(super) fn similar(name: &str) -> Option<&'static str> {
+    let limit = |known: &str| ((known.len().max(name.len()) + 1) / 3).max(1);
+    FORMS
+        .iter()
+        .map(|&(known, _)| (distance(name, known), known))
+        .filter(|&(distance, known)| distance <= limit(known))
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// Returns the number of letters to insert, delete, replace or swap with the next (the restricted
+/// Damerau-Levenshtein distance).
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
+    for i in 1..=one.len() {
+        let mut row = vec![i];
+        for j in 1..=other.len() {
+            let last = &rows[i - 1];
+            let replaced = last[j - 1] + usize::from(one[i - 1] != other[j - 1]);
+            let mut fewest = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                fewest = fewest.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(fewest);
+        }
+        rows.push(row);
+    }
+    rows[one.len()][other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misspelt_name_is_corrected() {
+        for (name, known) in [
+            ("tll", "ttl"),
+            ("tl", "ttl"),
+            ("ttls", "ttl"),
+            ("tag_s", "tags"),
+            ("stales", "stale"),
+            ("cach", "cache"),
+            ("chace", "cache"),
+            ("cacheif", "cache_if"),
+            ("cache_iff", "cache_if"),
+            ("serialiser", "serializer"),
+            ("serializers", "serializer"),
+            ("verison", "version"),
+            ("handel", "handle"),
+            ("spwan", "spawn"),
+            ("prefx", "prefix"),
+            ("includes", "include"),
+            ("skips", "skip"),
+            ("keys", "key"),
+            ("jiter", "jitter"),
+            ("logs", "log"),
+        ] {
+            assert_eq!(similar(name), Some(known), "{name}");
+        }
+        for name in ["colour", "x", "database", "everything"] {
+            assert_eq!(similar(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_other_libraries_are_lower_case_and_listed_once() {
+        let foreign = FOREIGN.iter().chain(&TIMES).flat_map(|(names, _)| names.split(' '));
+        let mut seen: Vec<&str> = Vec::new();
+        for name in foreign {
+            assert!(!is_known(name) && !seen.contains(&name), "{name}");
+            assert_eq!(name, name.to_lowercase());
+            seen.push(name);
+        }
+    }
+
+    #[test]
+    fn every_proposed_argument_exists() {
+        for (_, hint) in FOREIGN {
+            let assigned = hint.split('`').skip(1).step_by(2).filter(|code| code.contains(" = "));
+            for code in assigned {
+                let name = code.split(" = ").next().unwrap_or_default();
+                assert!(is_known(name), "{code}");
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Items for the expansions of the attributes. Not part of the public interface.
+//!
+//! Messages of the compiler name the traits and their parameters, so those are here too.
+
+pub use vayu_core::attribute::{
+    AnyPart, AsCache, Bound, BoundByReference, EncodedStored, ExclusiveKind, ExclusivePart,
+    FutureOutput, FutureShape, HoldsReferences, KeyBuilder, KeyPart, KeyString, KnownShape, Part,
+    PlainShape, PlainStored, Policy, Predicate, Probe, Query, SetPart, SimplePart, StorableBy,
+    StorableIn, StoredProbe, Tagged, Unchanging, ValuePart, async_function_prefix, begin_async,
+    cache_if, call, entry, finish_async, finish_async_spawning, fixed_ttl, function_prefix, label,
+    spawn_refresh, tag, tags, task_of, ttl_fn, unreachable,
+};
