@@ -21,6 +21,7 @@ mod keys;
 mod parts;
 mod plot;
 mod report;
+mod traps;
 mod units;
 
 use std::env;
@@ -30,6 +31,11 @@ use crate::parts::PARTS;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let chosen: Vec<_> = env::args().skip(1).collect();
+    if let [flag, trap, name] = chosen.as_slice()
+        && flag == traps::CHILD
+    {
+        return traps::run_child(trap, name);
+    }
     if let Some(unknown) = chosen.iter().find(|name| !PARTS.iter().any(|part| part.name == **name))
     {
         let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();

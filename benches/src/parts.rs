@@ -15,6 +15,7 @@ mod stampede;
 use std::error::Error;
 
 use crate::report::Report;
+use crate::traps;
 
 pub(crate) struct Part {
     pub(crate) name: &'static str,
@@ -37,5 +38,6 @@ pub(crate) const PARTS: &[Part] = &[
     Part { name: "redis", title: "Redis", measure: redis::measure },
     Part { name: "ratio", title: "Hit ratios", measure: ratio::measure },
     Part { name: "memory-use", title: "Memory of a million entries", measure: memory_use::measure },
+    Part { name: "traps", title: "Traps of caching", measure: traps::measure },
     Part { name: "build", title: "Building a program", measure: build::measure },
 ];
