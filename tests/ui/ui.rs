@@ -24,7 +24,7 @@ const SEVERAL: [(&str, usize); 7] = [
 #[test]
 fn each_mistake_is_one_error() {
     let mut cases = 0;
-    for file in std::fs::read_dir("ui/fail").expect("the cases are there") {
+    for file in std::fs::read_dir("fail").expect("the cases are there") {
         let path = file.expect("a file").path();
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
@@ -53,12 +53,12 @@ fn each_mistake_is_one_error() {
 #[test]
 fn ui() {
     let tests = trybuild::TestCases::new();
-    tests.pass("ui/pass/*.rs");
+    tests.pass("pass/*.rs");
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let version = Command::new(rustc).arg("--version").output().expect("the compiler is there");
     let version = String::from_utf8_lossy(&version.stdout);
     if version.starts_with(COMPILER) {
-        tests.compile_fail("ui/fail/*.rs");
+        tests.compile_fail("fail/*.rs");
     } else {
         eprintln!("compile errors are not compared: expected {COMPILER}x, found {version}");
     }
