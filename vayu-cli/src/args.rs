@@ -34,10 +34,11 @@ pub(crate) enum Command {
     /// Count the entries of each function, and the compute time that they save.
     ///
     /// SAVED is the time that the function took to compute the values that are fresh or stale: what one
-    /// hit of each of these entries saves. How often an entry was hit is not recorded.
+    /// hit of each of these entries saves. How often an entry was hit is not recorded. OTHER entries are
+    /// unreadable, or in an unsupported version of the format.
     #[command(after_help = stats_help())]
     Stats(Stats),
-    /// Read all entries and verify their checksums; exits with 1 if one is corrupt.
+    /// Read all entries and verify their checksums; exits with 1 if one is corrupt or cannot be verified.
     #[command(after_help = "Example: vayu-cache verify /var/cache/app && echo intact")]
     Verify(Verify),
     /// Remove entries.
@@ -60,8 +61,9 @@ fn ls_help() -> &'static str {
      times in RFC 3339, and in microseconds since 1970 as created_us ..;\n                     \
      expires and stale_until are null if the entry never expires\n  \
      compute_time_us    the time that its function took\n  \
-     serializer, state  MessagePack ..; fresh, stale, expired or corrupt\n  \
-     error              the reason why it is corrupt, or null\n\n\
+     serializer, state  MessagePack ..; fresh, stale, expired, corrupt, unreadable or\n                     \
+     unsupported (of another version of the format)\n  \
+     error              the reason why it is corrupt, unreadable or unsupported, or null\n\n\
      Example: vayu-cache ls /var/cache/app --function rates --json | jq -r .call"
 }
 
@@ -77,8 +79,8 @@ fn show_help() -> &'static str {
 }
 
 fn stats_help() -> &'static str {
-    "With --json a line is an object: function, entries, bytes, fresh, stale, expired, corrupt, and \
-     compute_time_us, the time that the fresh and stale values took.\n\n\
+    "With --json a line is an object: function, entries, bytes, fresh, stale, expired, corrupt, unreadable, \
+     unsupported, and compute_time_us, the time that the fresh and stale values took.\n\n\
      Example: vayu-cache stats /var/cache/app"
 }
 
@@ -162,7 +164,7 @@ pub(crate) struct Filter {
     /// Entries that have expired.
     #[arg(long)]
     pub(crate) expired: bool,
-    /// Entries that are corrupt.
+    /// Entries that are corrupt. Those that are unreadable or unsupported are kept.
     #[arg(long)]
     pub(crate) corrupt: bool,
     /// Every entry.

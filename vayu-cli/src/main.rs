@@ -1,7 +1,7 @@
 //! A command line tool for the entries of [vayu](https://docs.rs/vayu-cache), in directories and on Redis
 //! servers.
 //!
-//! Exit codes: 0 for success, 1 if an entry was not found or is corrupt, 2 for an error.
+//! Exit codes: 0 for success, 1 if an entry was not found, is corrupt or cannot be verified, 2 for an error.
 
 mod args;
 mod commands;
@@ -27,7 +27,7 @@ type Failure = Box<dyn Error>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Success,
-    /// An entry was not found, or is corrupt.
+    /// An entry was not found, is corrupt, or cannot be verified.
     Failure,
 }
 

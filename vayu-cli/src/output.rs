@@ -17,6 +17,10 @@ pub(crate) enum State {
     Stale,
     Expired,
     Corrupt,
+    /// It cannot be read at the moment, or is not a file. It may be intact.
+    Unreadable,
+    /// It may be intact, in a format of another release.
+    Unsupported,
 }
 
 impl State {
@@ -26,6 +30,8 @@ impl State {
             Self::Stale => "stale",
             Self::Expired => "expired",
             Self::Corrupt => "corrupt",
+            Self::Unreadable => "unreadable",
+            Self::Unsupported => "unsupported",
         }
     }
 }
@@ -71,7 +77,7 @@ pub(crate) fn duration(time: Duration) -> String {
 
 /// The heading of the lines of entries.
 pub(crate) const HEADING: &str =
-    "STATE           SIZE            AGE           LEFT  KEY           CALL";
+    "STATE              SIZE            AGE           LEFT  KEY           CALL";
 
 /// Formats an entry as a line.
 pub(crate) fn entry_line(entry: &Entry, now: Timestamp, is_redacted: bool) -> String {
@@ -86,11 +92,11 @@ pub(crate) fn entry_line(entry: &Entry, now: Timestamp, is_redacted: bool) -> St
             };
             let key = entry.short_digest().unwrap_or_else(|| "-".to_owned());
             let call = call(details, is_redacted).unwrap_or_else(|| entry.path.clone());
-            format!("{state:<8} {size:>11} {age:>14} {left:>14}  {key:<12}  {call}")
+            format!("{state:<11} {size:>11} {age:>14} {left:>14}  {key:<12}  {call}")
         }
         Err(error) => {
             let (path, none) = (&entry.path, "-");
-            format!("{state:<8} {size:>11} {none:>14} {none:>14}  {none:<12}  {path}: {error}")
+            format!("{state:<11} {size:>11} {none:>14} {none:>14}  {none:<12}  {path}: {error}")
         }
     }
 }
@@ -152,7 +158,7 @@ pub(crate) fn entry_json(entry: &Entry, now: Timestamp, is_redacted: bool) -> Va
         "compute_time_us": details.map(|details| micros(details.compute_time())),
         "serializer": details.map(|details| serializer(details.serializer())),
         "state": entry.state(now).name(),
-        "error": entry.details.as_ref().err(),
+        "error": entry.details.as_ref().err().map(|invalid| &invalid.reason),
     });
     let times = [
         ("created", details.map(EntryDetails::created)),

@@ -1,11 +1,12 @@
 //! The place of the entries: a directory, or a server.
 
+use std::fmt;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use vayu_core::wire::EntryDetails;
+use vayu_core::wire::{EntryDetails, ParseError};
 use vayu_core::{Error, ErrorKind, Result, Timestamp};
-use vayu_file::{CacheDirectory, EntryInfo, FileOptions, Verify};
+use vayu_file::{CacheDirectory, EntryError, EntryInfo, FileOptions, Verify};
 #[cfg(feature = "redis")]
 use vayu_redis::{CacheNamespace, StoredEntry};
 
@@ -29,8 +30,45 @@ pub(crate) struct Entry {
     /// The path of its file in the directory, or its name on the server.
     pub(crate) path: String,
     pub(crate) length: u64,
-    pub(crate) details: Result<EntryDetails, String>,
+    pub(crate) details: Result<EntryDetails, Invalid>,
     place: Place,
+}
+
+/// The reason why an entry has no details.
+#[derive(Debug, Clone)]
+pub(crate) struct Invalid {
+    state: State,
+    pub(crate) reason: String,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl From<ParseError> for Invalid {
+    fn from(error: ParseError) -> Self {
+        let state = match error {
+            ParseError::TooShort
+            | ParseError::BadMagic
+            | ParseError::CorruptHeader
+            | ParseError::LengthMismatch
+            | ParseError::ChecksumMismatch => State::Corrupt,
+            // An entry of another release is intact.
+            _ => State::Unsupported,
+        };
+        Self { state, reason: error.to_string() }
+    }
+}
+
+impl From<EntryError> for Invalid {
+    fn from(error: EntryError) -> Self {
+        match error {
+            EntryError::Corrupt(error) => error.into(),
+            error => Self { state: State::Unreadable, reason: error.to_string() },
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -169,7 +207,7 @@ impl Entry {
         Self {
             path: info.path(),
             length: info.length(),
-            details: info.details().cloned().map_err(|error| error.to_string()),
+            details: info.details().cloned().map_err(Invalid::from),
             place: Place::File(info),
         }
     }
@@ -179,7 +217,7 @@ impl Entry {
         Self {
             path: stored.name().to_owned(),
             length: stored.length(),
-            details: stored.details().cloned().map_err(|error| error.to_string()),
+            details: stored.details().cloned().map_err(Invalid::from),
             place: Place::Server(stored),
         }
     }
@@ -189,7 +227,7 @@ impl Entry {
             Ok(details) if now < details.expires() => State::Fresh,
             Ok(details) if now < details.stale_until() => State::Stale,
             Ok(_) => State::Expired,
-            Err(_) => State::Corrupt,
+            Err(invalid) => invalid.state,
         }
     }
 

@@ -356,6 +356,36 @@ fn purge_removes_matching_entries_only() {
     assert!(FileCache::open(directory.path()).is_ok(), "it is still a cache");
 }
 
+#[cfg(unix)]
+#[test]
+fn entry_that_is_unreadable_or_unsupported_is_not_corrupt() {
+    let directory = temporary_cache();
+    let paths = entries(directory.path());
+    // A symbolic link is not followed.
+    let moved = directory.path().join("moved");
+    std::fs::rename(&paths[0], &moved).expect("move");
+    std::os::unix::fs::symlink(&moved, &paths[0]).expect("a link");
+    // The major version of the format.
+    let mut bytes = std::fs::read(&paths[1]).expect("an entry");
+    bytes[8] = 99;
+    std::fs::write(&paths[1], bytes).expect("write");
+    let states = || {
+        let lines = json_lines(&vayu(&["ls", "--json"], directory.path()));
+        let mut states: Vec<_> = lines.iter().map(|line| line["state"].clone()).collect();
+        states.sort_by_key(ToString::to_string);
+        states
+    };
+    let before = states();
+    assert!(vayu(&["purge", "--corrupt"], directory.path()).status.success());
+    assert_eq!(states(), before);
+    let count = |name: &str| before.iter().filter(|&state| state == name).count();
+    assert_eq!((count("unreadable"), count("unsupported")), (1, 1), "{before:?}");
+    let verified = vayu(&["verify", "--json"], directory.path());
+    assert_eq!(verified.status.code(), Some(1));
+    let summary = json_lines(&verified).pop().expect("a summary");
+    assert_eq!((&summary["corrupt"], &summary["unverified"]), (&0.into(), &2.into()));
+}
+
 #[test]
 fn failure_prints_an_error_and_exits_with_two() {
     let directory = tempfile::tempdir().expect("a directory");

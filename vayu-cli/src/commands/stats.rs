@@ -25,6 +25,8 @@ struct Count {
     stale: u64,
     expired: u64,
     corrupt: u64,
+    unreadable: u64,
+    unsupported: u64,
     /// The time that the fresh and stale values took to compute.
     saved: Duration,
 }
@@ -38,6 +40,8 @@ impl Count {
             State::Stale => self.stale += 1,
             State::Expired => self.expired += 1,
             State::Corrupt => self.corrupt += 1,
+            State::Unreadable => self.unreadable += 1,
+            State::Unsupported => self.unsupported += 1,
         }
         if matches!(state, State::Fresh | State::Stale) {
             let time = entry.details.as_ref().map(EntryDetails::compute_time);
@@ -77,7 +81,7 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header([
-        "FUNCTION", "ENTRIES", "SIZE", "FRESH", "STALE", "EXPIRED", "CORRUPT", "SAVED",
+        "FUNCTION", "ENTRIES", "SIZE", "FRESH", "STALE", "EXPIRED", "CORRUPT", "OTHER", "SAVED",
     ]);
     for (function, count) in &functions {
         table.add_row(row(&function.escape_debug().to_string(), *count));
@@ -94,7 +98,7 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
     Ok(Verdict::Success)
 }
 
-fn row(function: &str, count: Count) -> [String; 8] {
+fn row(function: &str, count: Count) -> [String; 9] {
     [
         function.to_owned(),
         count.entries.to_string(),
@@ -103,6 +107,7 @@ fn row(function: &str, count: Count) -> [String; 8] {
         count.stale.to_string(),
         count.expired.to_string(),
         count.corrupt.to_string(),
+        (count.unreadable + count.unsupported).to_string(),
         duration(count.saved),
     ]
 }
@@ -116,6 +121,8 @@ fn as_json(function: &str, count: Count) -> serde_json::Value {
         "stale": count.stale,
         "expired": count.expired,
         "corrupt": count.corrupt,
+        "unreadable": count.unreadable,
+        "unsupported": count.unsupported,
         "compute_time_us": u64::try_from(count.saved.as_micros()).unwrap_or(u64::MAX),
     })
 }

@@ -9,7 +9,7 @@ use vayu_file::Verify;
 use super::Outcome;
 use crate::Verdict;
 use crate::args;
-use crate::output::{entry_json, now, size};
+use crate::output::{State, entry_json, now, size};
 use crate::progress::Progress;
 use crate::source::Source;
 
@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &args::Verify) -> Outcome {
     let target = &arguments.target;
     let source = Source::open(&target.cache)?;
     let now = now();
-    let (mut entries, mut bytes, mut corrupt) = (0_u64, 0_u64, 0_u64);
+    let (mut entries, mut bytes, mut corrupt, mut unverified) = (0_u64, 0_u64, 0_u64, 0_u64);
     let mut out = stdout().lock();
     let mut progress = Progress::new();
     let is_complete = source.for_each(Verify::Full, Some(arguments.limit), |entry| {
@@ -25,7 +25,10 @@ pub(crate) fn run(arguments: &args::Verify) -> Outcome {
         entries += 1;
         bytes += entry.length;
         if let Err(error) = &entry.details {
-            corrupt += 1;
+            match entry.state(now) {
+                State::Corrupt => corrupt += 1,
+                _ => unverified += 1,
+            }
             if target.json {
                 writeln!(out, "{}", entry_json(&entry, now, target.redact))?;
             } else {
@@ -39,9 +42,14 @@ pub(crate) fn run(arguments: &args::Verify) -> Outcome {
         eprintln!("vayu-cache: stopped at the limit; `--limit` sets it");
     }
     if target.json {
-        writeln!(out, "{}", json!({ "entries": entries, "bytes": bytes, "corrupt": corrupt }))?;
+        writeln!(
+            out,
+            "{}",
+            json!({ "entries": entries, "bytes": bytes, "corrupt": corrupt, "unverified": unverified })
+        )?;
     } else {
-        writeln!(out, "{entries} entries, {}, {corrupt} corrupt", size(bytes))?;
+        let size = size(bytes);
+        writeln!(out, "{entries} entries, {size}, {corrupt} corrupt, {unverified} not verified")?;
     }
-    Ok(if corrupt == 0 { Verdict::Success } else { Verdict::Failure })
+    Ok(if corrupt + unverified == 0 { Verdict::Success } else { Verdict::Failure })
 }
