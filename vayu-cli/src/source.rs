@@ -8,7 +8,7 @@ use vayu_core::wire::{EntryDetails, ParseError};
 use vayu_core::{Error, ErrorKind, Result, Timestamp};
 use vayu_file::{CacheDirectory, EntryError, EntryInfo, FileOptions, Verify};
 #[cfg(feature = "redis")]
-use vayu_redis::{CacheNamespace, StoredEntry};
+use vayu_redis::{CacheNamespace, StoredEntry, StoredEntryError};
 
 use crate::args::Limit;
 use crate::output::State;
@@ -66,6 +66,16 @@ impl From<EntryError> for Invalid {
     fn from(error: EntryError) -> Self {
         match error {
             EntryError::Corrupt(error) => error.into(),
+            error => Self { state: State::Unreadable, reason: error.to_string() },
+        }
+    }
+}
+
+#[cfg(feature = "redis")]
+impl From<StoredEntryError> for Invalid {
+    fn from(error: StoredEntryError) -> Self {
+        match error {
+            StoredEntryError::Corrupt(error) => error.into(),
             error => Self { state: State::Unreadable, reason: error.to_string() },
         }
     }

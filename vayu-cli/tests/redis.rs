@@ -1,6 +1,7 @@
 //! The program, run on a Redis server.
 #![cfg(feature = "redis")]
 
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use vayu_redis::{RedisCache, RedisOptions};
 struct Server {
     process: Child,
     directory: TempDir,
+    url_options: &'static str,
 }
 
 impl Server {
@@ -27,7 +29,7 @@ impl Server {
                 .spawn()
         };
         let process = spawn("redis-server").or_else(|_| spawn("valkey-server"));
-        let server = Self { process: process.expect("a redis-server"), directory };
+        let server = Self { process: process.expect("a redis-server"), directory, url_options: "" };
         for _ in 0..1000 {
             if UnixStream::connect(server.directory.path().join("socket")).is_ok() {
                 return server;
@@ -39,7 +41,7 @@ impl Server {
 
     fn url(&self) -> String {
         let socket = self.directory.path().join("socket");
-        format!("unix://{}?namespace=shop", socket.display())
+        format!("unix://{}?namespace=shop{}", socket.display(), self.url_options)
     }
 
     fn cache(&self) -> RedisCache {
@@ -141,6 +143,51 @@ fn hidden_arguments_are_not_on_the_server() {
             (&format!("{function}(…)").into(), &().into())
         );
     }
+}
+
+#[test]
+fn long_entry_is_verified_and_never_taken_for_corrupt() {
+    let server = Server::start();
+    let cache = RedisOptions::new().max_entry_bytes(32 << 20).connect(server.url());
+    let cache = cache.expect("a cache");
+    cache.set(&Key::from_text("f", "long"), &"x".repeat(9 << 20), Duration::MAX).expect("write");
+    let summary = &server.json(&["verify"])[0];
+    assert_eq!((&summary["corrupt"], &summary["unverified"]), (&0.into(), &0.into()), "{summary}");
+
+    let mut limited = server;
+    limited.url_options = "&max_entry_bytes=1000";
+    let output = limited.run(&["verify"]);
+    let lines = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(lines.contains("too long to verify") && lines.contains("0 corrupt"), "{lines}");
+    assert_eq!(limited.json(&["purge", "--corrupt"])[0]["entries"], 0);
+    assert_eq!(limited.json(&["ls"]).len(), 1);
+    let output = limited.run(&["show", "f:long"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("too long"));
+}
+
+#[test]
+fn names_that_are_not_digests_are_not_listed() {
+    let server = Server::start();
+    fill(&server.cache()).expect("write");
+    let mut stream = UnixStream::connect(server.directory.path().join("socket")).expect("connect");
+    let digest = "a".repeat(64);
+    let tail = format!("\u{1b}[2J{}", "b".repeat(60));
+    let list = format!("shop:e:{digest}");
+    for (command, name) in [("SET", format!("shop:e:{tail}")), ("LPUSH", list)] {
+        let length = name.len();
+        let (verb, size) = (command, command.len());
+        write!(stream, "*3\r\n${size}\r\n{verb}\r\n${length}\r\n{name}\r\n$1\r\nx\r\n")
+            .expect("write");
+        let mut reply = [0; 5];
+        stream.read_exact(&mut reply[..if verb == "SET" { 5 } else { 4 }]).expect("a reply");
+        assert!(reply.starts_with(b"+OK") || reply.starts_with(b":1"), "{reply:?}");
+    }
+    let mut states: Vec<_> =
+        server.json(&["ls"]).iter().map(|entry| entry["state"].to_string()).collect();
+    states.sort();
+    let fresh = "\"fresh\"";
+    assert_eq!(states, [fresh, fresh, fresh, "\"unreadable\""]);
 }
 
 #[test]

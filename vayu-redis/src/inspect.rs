@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Value;
@@ -48,8 +49,35 @@ pub struct CacheNamespace {
 pub struct StoredEntry {
     name: String,
     length: u64,
-    details: Result<EntryDetails, ParseError>,
+    details: Result<EntryDetails, StoredEntryError>,
 }
+
+/// The reason why a value with the name of an entry is not known to be a valid entry.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoredEntryError {
+    /// The entry is corrupt, or of another version.
+    #[error(transparent)]
+    Corrupt(#[from] ParseError),
+    /// The value exceeds the option `max_entry_bytes`, so it was not read. It may be intact.
+    #[error("too long to verify; `max_entry_bytes` in the URL sets the limit")]
+    TooLong,
+    /// The value is a list, a hash or of another type that is not a string.
+    #[error("not a string")]
+    NotAString,
+}
+
+/// Writes the message, which `unwrap` and `expect` show.
+impl fmt::Debug for StoredEntryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The default timeout, as a long entry takes more time than a call may wait.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The default `max_entry_bytes`: the longest value of a server. The caches of the namespace may have any.
+const MAX_ENTRY_BYTES: u64 = 512 << 20;
 
 /// The number of bytes that are read to get the key of an entry; most keys are shorter.
 const PREFIX_LENGTH: u64 = 4 * 1024;
@@ -58,14 +86,14 @@ const LONG_PREFIX_LENGTH: u64 = 128 * 1024;
 
 impl CacheNamespace {
     /// Connects to the server of a URL, as [`RedisOptions::connect`] takes it. Its option `namespace` is
-    /// that of the cache.
+    /// that of the cache. By default a reply may take up to 10 seconds, and an entry may have up to 512 MiB.
     ///
     /// # Errors
     ///
     /// Those of [`RedisOptions::connect`], and when the server does not respond.
     pub fn open(url: &str) -> Result<Self> {
-        let cache = RedisOptions::new().connect_eagerly().connect(url)?;
-        Ok(Self { cache })
+        let options = RedisOptions::new().timeout(TIMEOUT).max_entry_bytes(MAX_ENTRY_BYTES);
+        Ok(Self { cache: options.connect_eagerly().connect(url)? })
     }
 
     /// Calls `visit` for each entry, until it breaks. The server is scanned, a page of its keys at a time
@@ -92,7 +120,7 @@ impl CacheNamespace {
                 &pattern,
                 || client.deadline(),
                 |connection, name| {
-                    let Ok(name) = String::from_utf8(name) else {
+                    let Some(name) = entry_name(name) else {
                         return Ok(ControlFlow::Continue(()));
                     };
                     let read = |request: &Request<Option<Bytes>>| {
@@ -123,8 +151,8 @@ impl CacheNamespace {
         let by_text = WireKey::of_displayed_text(key);
         let by_text = by_text.iter().map(|key| backend.names().entry(key));
         let digits = key.rsplit(':').next().unwrap_or_default();
-        let is_digest = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let by_digest = is_digest.then(|| backend.names().entry_of(&digits.to_ascii_lowercase()));
+        let by_digest =
+            is_digest(digits).then(|| backend.names().entry_of(&digits.to_ascii_lowercase()));
         for name in by_text.chain(by_digest) {
             let read = |request: &Request<Option<Bytes>>| backend.client().execute(request);
             let found = inspect(name, false, backend.max_entry_bytes(), read);
@@ -149,6 +177,10 @@ impl CacheNamespace {
             backend.client().execute(&request::read(&entry.name, backend.max_entry_bytes()));
         let bytes = bytes.map_err(|failure| backend.client().error(failure, "read entry"))?;
         let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::Miss, "the entry was removed"))?;
+        if bytes.len() as u64 > backend.max_entry_bytes() {
+            let message = "the entry is too long; `max_entry_bytes` in the URL sets the limit";
+            return Err(Error::new(ErrorKind::Backend, message));
+        }
         match EncodedEntry::parse(&bytes) {
             Ok(whole) => Ok(bytes.slice(whole.value_range())),
             Err(error) => {
@@ -207,9 +239,21 @@ impl StoredEntry {
     /// # Errors
     ///
     /// The reason why it is invalid, if it is.
-    pub fn details(&self) -> Result<&EntryDetails, ParseError> {
+    pub fn details(&self) -> Result<&EntryDetails, StoredEntryError> {
         self.details.as_ref().map_err(|&error| error)
     }
+}
+
+/// Returns the name of an entry that the pattern of entries matched, if it ends with a digest. Other names may
+/// contain anything.
+fn entry_name(name: Vec<u8>) -> Option<String> {
+    let name = String::from_utf8(name).ok()?;
+    let (_, digits) = name.rsplit_once(':')?;
+    is_digest(digits).then_some(name)
+}
+
+fn is_digest(digits: &str) -> bool {
+    digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Inspects an entry. `None` if there is none of this name.
@@ -217,20 +261,47 @@ fn inspect(
     name: String,
     is_whole: bool,
     max_bytes: u64,
-    mut read: impl FnMut(&Request<Option<Bytes>>) -> Result<Option<Bytes>, Failure>,
+    read: impl FnMut(&Request<Option<Bytes>>) -> Result<Option<Bytes>, Failure>,
 ) -> Result<Option<StoredEntry>, Failure> {
-    if is_whole {
-        let Some(bytes) = read(&request::read(&name, max_bytes))? else { return Ok(None) };
-        let details = EncodedEntry::parse(&bytes).map(|entry| EntryDetails::of(&entry));
-        return Ok(Some(StoredEntry { name, length: bytes.len() as u64, details }));
+    match inspect_string(&name, is_whole, max_bytes, read) {
+        Ok(None) => Ok(None),
+        Ok(Some((length, details))) => Ok(Some(StoredEntry { name, length, details })),
+        Err(Failure::Redis(error)) if error.code() == Some("WRONGTYPE") => {
+            let details = Err(StoredEntryError::NotAString);
+            Ok(Some(StoredEntry { name, length: 0, details }))
+        }
+        Err(failure) => Err(failure),
     }
-    let Some(mut bytes) = read(&request::read(&name, PREFIX_LENGTH - 1))? else { return Ok(None) };
+}
+
+/// The length of an entry and its description.
+type Inspected = (u64, Result<EntryDetails, StoredEntryError>);
+
+fn inspect_string(
+    name: &str,
+    is_whole: bool,
+    max_bytes: u64,
+    mut read: impl FnMut(&Request<Option<Bytes>>) -> Result<Option<Bytes>, Failure>,
+) -> Result<Option<Inspected>, Failure> {
+    let length_of = |number: &Bytes| std::str::from_utf8(number).ok()?.parse().ok();
+    if is_whole {
+        let Some(bytes) = read(&request::read(name, max_bytes))? else { return Ok(None) };
+        let mut length = bytes.len() as u64;
+        if length > max_bytes {
+            let Some(number) = read(&request_length(name))? else { return Ok(None) };
+            length = length_of(&number).unwrap_or(length);
+            return Ok(Some((length, Err(StoredEntryError::TooLong))));
+        }
+        let details = EncodedEntry::parse(&bytes).map(|entry| EntryDetails::of(&entry));
+        return Ok(Some((length, details.map_err(StoredEntryError::Corrupt))));
+    }
+    let Some(mut bytes) = read(&request::read(name, PREFIX_LENGTH - 1))? else { return Ok(None) };
     let mut length = bytes.len() as u64;
     if length == PREFIX_LENGTH {
-        let Some(number) = read(&request_length(&name))? else { return Ok(None) };
-        length = std::str::from_utf8(&number).ok().and_then(|it| it.parse().ok()).unwrap_or(length);
+        let Some(number) = read(&request_length(name))? else { return Ok(None) };
+        length = length_of(&number).unwrap_or(length);
         if EncodedEntry::parse_prefix(&bytes).err() == Some(ParseError::LengthMismatch) {
-            let Some(longer) = read(&request::read(&name, LONG_PREFIX_LENGTH))? else {
+            let Some(longer) = read(&request::read(name, LONG_PREFIX_LENGTH))? else {
                 return Ok(None);
             };
             bytes = longer;
@@ -243,7 +314,7 @@ fn inspect(
             Err(ParseError::LengthMismatch)
         }
     });
-    Ok(Some(StoredEntry { name, length, details }))
+    Ok(Some((length, details.map_err(StoredEntryError::Corrupt))))
 }
 
 /// Reads the length of a value, as digits.

@@ -61,7 +61,7 @@ mod url;
 use vayu_core::{Cache, MessagePack};
 
 pub use crate::backend::RedisBackend;
-pub use crate::inspect::{CacheNamespace, StoredEntry};
+pub use crate::inspect::{CacheNamespace, StoredEntry, StoredEntryError};
 pub use crate::options::RedisOptions;
 
 /// A cache on a Redis server.

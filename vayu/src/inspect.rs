@@ -4,4 +4,4 @@ pub use vayu_core::wire::EntryDetails;
 #[cfg(feature = "file")]
 pub use vayu_file::{CacheDirectory, EntryError, EntryInfo, Verify};
 #[cfg(feature = "redis")]
-pub use vayu_redis::{CacheNamespace, StoredEntry};
+pub use vayu_redis::{CacheNamespace, StoredEntry, StoredEntryError};
