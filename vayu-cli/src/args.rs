@@ -148,7 +148,8 @@ pub(crate) struct Purge {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub(crate) struct Filter {
-    /// The entry that `show` shows for this argument. Nothing is removed if several match.
+    /// The entry with this key, call, label or path, or whose key begins with these digits, at least 8.
+    /// Other names are to be whole. Nothing is removed if several match.
     #[arg(long, value_name = "KEY", conflicts_with_all = ["function", "older_than", "expired", "corrupt"])]
     pub(crate) key: Option<String>,
     /// Entries of this function: its path, or the end of it after `::`.

@@ -24,20 +24,32 @@ enum Match {
     Whole,
 }
 
+/// The names that find an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accept {
+    /// Every name that one entry matches best, also its function and the start of a name.
+    Start,
+    /// A whole key, call, label or path, or 8 digits of a key.
+    Whole,
+}
+
 /// Returns the entry with this name. If there is none or several, prints that to standard error.
 pub(crate) fn find_one(
     source: &Source,
     name: &str,
+    accept: Accept,
     limit: Option<Limit>,
     is_redacted: bool,
 ) -> Result<Option<Entry>, Failure> {
-    let mut candidates = source.look_up(name)?;
+    let (mut candidates, is_whole) = source.look_up(name)?;
     let mut count = candidates.len();
+    let mut best = if is_whole { Match::Whole } else { Match::Start };
     let mut is_complete = true;
     if candidates.is_empty() {
-        (candidates, count, is_complete) = search(source, name, limit)?;
+        (candidates, count, best, is_complete) = search(source, name, limit)?;
     }
-    if count == 1 {
+    let is_accepted = accept == Accept::Start || best == Match::Whole;
+    if count == 1 && is_accepted {
         return Ok(candidates.pop());
     }
     if count == 0 {
@@ -46,7 +58,14 @@ pub(crate) fn find_one(
         return Ok(None);
     }
     let now = now();
-    eprintln!("vayu-cache: {count} entries match `{name}`; name one by its key");
+    if is_accepted {
+        eprintln!("vayu-cache: {count} entries match `{name}`; name one by its key");
+    } else {
+        eprintln!(
+            "vayu-cache: entry `{name}` not found; write a whole key, call, label or path, or 8 digits of the \
+             key. Entries that begin with it or have this function:"
+        );
+    }
     eprintln!("{HEADING}");
     for entry in &candidates[..candidates.len().min(LISTED)] {
         eprintln!("{}", entry_line(entry, now, is_redacted));
@@ -57,13 +76,13 @@ pub(crate) fn find_one(
     Ok(None)
 }
 
-/// Searches all entries. Returns the first of those that match best, their number, and whether all
-/// entries were read.
+/// Searches all entries. Returns the first of those that match best, their number, how well they match,
+/// and whether all entries were read.
 fn search(
     source: &Source,
     name: &str,
     limit: Option<Limit>,
-) -> Result<(Vec<Entry>, usize, bool), Failure> {
+) -> Result<(Vec<Entry>, usize, Match, bool), Failure> {
     let mut progress = Progress::new();
     let mut found: Vec<Entry> = Vec::new();
     let (mut best, mut count) = (Match::Start, 0);
@@ -84,10 +103,13 @@ fn search(
         Ok(ControlFlow::Continue(()))
     })?;
     progress.finish();
-    Ok((found, count, is_complete))
+    Ok((found, count, best, is_complete))
 }
 
 fn matched(entry: &Entry, name: &str) -> Option<Match> {
+    if entry.path == name {
+        return Some(Match::Whole);
+    }
     let details = entry.details.as_ref().ok()?;
     let call = details.call().unwrap_or_default();
     let function = details.function().unwrap_or_default();

@@ -158,22 +158,25 @@ impl Source {
         }
     }
 
-    /// Returns the entries that a key, a part of a digest or a path identifies, without reading others.
-    pub(crate) fn look_up(&self, key: &str) -> Result<Vec<Entry>> {
+    /// Returns the entries that a key, a part of a digest or a path identifies, without reading others, and
+    /// whether the name is whole or has at least 8 digits.
+    pub(crate) fn look_up(&self, key: &str) -> Result<(Vec<Entry>, bool)> {
         match self {
             Self::Directory(directory, _) => {
                 if let Some(entry) = directory.entry(key, Verify::Header)? {
-                    return Ok(vec![Entry::of_file(entry)]);
+                    return Ok((vec![Entry::of_file(entry)], true));
                 }
                 if !is_digest(key) {
-                    return Ok(Vec::new());
+                    return Ok((Vec::new(), false));
                 }
                 let entries = directory.entries_of_digest(key, Verify::Header)?;
-                Ok(entries.into_iter().map(Entry::of_file).collect())
+                let digits = key.bytes().take_while(|&byte| byte != b'.');
+                let is_whole = digits.filter(|&byte| byte != b'/').count() >= FEWEST_DIGITS;
+                Ok((entries.into_iter().map(Entry::of_file).collect(), is_whole))
             }
             #[cfg(feature = "redis")]
             Self::Server(namespace) => {
-                Ok(namespace.entry(key)?.into_iter().map(Entry::of_server).collect())
+                Ok((namespace.entry(key)?.into_iter().map(Entry::of_server).collect(), true))
             }
         }
     }
@@ -266,10 +269,12 @@ impl Entry {
     }
 }
 
+/// The fewest digits that are taken for the start of a digest.
+const FEWEST_DIGITS: usize = 8;
+
 /// Returns whether a string is a path of a file or the start of a digest, and not the name of a function
 /// such as `add`.
 fn is_digest(key: &str) -> bool {
-    const FEWEST_DIGITS: usize = 8;
     key.contains('/') || key.len() >= FEWEST_DIGITS && key.bytes().all(|it| it.is_ascii_hexdigit())
 }
 

@@ -387,6 +387,35 @@ fn entry_that_is_unreadable_or_unsupported_is_not_corrupt() {
 }
 
 #[test]
+fn purge_of_a_key_needs_the_whole_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = FileCache::open(directory.path()).expect("a cache");
+    let key = Key::from_text("golden", "JSON").with_label("a label");
+    cache.set(&key, &1_u8, Duration::MAX).expect("write");
+    let entry = json_lines(&vayu(&["ls", "--json"], directory.path())).remove(0);
+    let of = |name: &str| entry[name].as_str().expect("a string").to_owned();
+    let (digest, path) = (of("digest"), of("path"));
+    for part in ["golden:JS", "golden", "a lab", &digest[..7], &path[..3], &path[..8]] {
+        let output = vayu(&["purge", "--key", part], directory.path());
+        assert_eq!((output.status.code(), entries(directory.path()).len()), (Some(1), 1), "{part}");
+        let errors = String::from_utf8(output.stderr).expect("text");
+        let is_listed = errors.contains(&digest[..12]) && errors.contains("[a label]");
+        assert!(is_listed || part == &digest[..7], "{part}: {errors}");
+    }
+    for whole in
+        [&*of("key"), &of("call"), "a label", &path, &digest, &digest[..8], &path[..path.len() - 3]]
+    {
+        cache.set(&key, &1_u8, Duration::MAX).expect("write");
+        let output = vayu(&["purge", "--key", whole], directory.path());
+        assert_eq!(
+            (output.status.code(), entries(directory.path()).len()),
+            (Some(0), 0),
+            "{whole}"
+        );
+    }
+}
+
+#[test]
 fn failure_prints_an_error_and_exits_with_two() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("notes.txt"), "notes").expect("write");

@@ -10,7 +10,7 @@ use vayu_file::Verify;
 use super::Outcome;
 use crate::Verdict;
 use crate::args::{Filter, Purge};
-use crate::find::find_one;
+use crate::find::{Accept, find_one};
 use crate::output::{State, now, size};
 use crate::progress::Progress;
 use crate::source::{Entry, Source};
@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &Purge) -> Outcome {
     let mut removed =
         Removed { source: &source, is_dry_run: arguments.dry_run, entries: 0, bytes: 0 };
     if let Some(key) = &arguments.filter.key {
-        let Some(entry) = find_one(&source, key, None, target.redact)? else {
+        let Some(entry) = find_one(&source, key, Accept::Whole, None, target.redact)? else {
             return Ok(Verdict::Failure);
         };
         removed.remove(&entry)?;

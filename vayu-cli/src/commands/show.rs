@@ -7,7 +7,7 @@ use vayu_core::wire::EntryDetails;
 use super::Outcome;
 use crate::Verdict;
 use crate::args::Show;
-use crate::find::find_one;
+use crate::find::{Accept, find_one};
 use crate::output::{date, duration, entry_json, now, serializer, size, with_causes};
 use crate::source::{Entry, Source};
 use crate::value;
@@ -15,7 +15,8 @@ use crate::value;
 pub(crate) fn run(arguments: &Show) -> Outcome {
     let target = &arguments.target;
     let source = Source::open(&target.cache)?;
-    let Some(entry) = find_one(&source, &arguments.entry, Some(arguments.limit), target.redact)?
+    let Some(entry) =
+        find_one(&source, &arguments.entry, Accept::Start, Some(arguments.limit), target.redact)?
     else {
         return Ok(Verdict::Failure);
     };
