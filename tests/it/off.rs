@@ -1,10 +1,10 @@
 //! Caches that could not be opened.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
-use vayu::backend::{Backend, FileBackend, OffBackend, Serializer};
+use vayu::backend::{AnyBackend, Backend, FileBackend, OffBackend, Serializer};
 use vayu::{
     AnyCache, Cache, ErrorKind, FileCache, FileOptions, Key, MessagePack, RedisCache, RedisOptions,
     SingleFlight, TieredCache, cached,
@@ -103,9 +103,10 @@ fn every_backend_that_cannot_be_opened_is_off() {
     is_off_for_a_reason(&RedisCache::open_or_off("redis:no address"));
     is_off_for_a_reason(&RedisOptions::new().connect("http://x").unwrap_or_else(RedisCache::off));
     is_off_for_a_reason(&TieredCache::<FileBackend>::open_or_off(NO_DIRECTORY));
-    is_off_for_a_reason(&Cache::<Arc<dyn Backend<Stored = bytes::Bytes>>, MessagePack>::off(
-        vayu::Error::new(ErrorKind::Configuration, "planned"),
-    ));
+    is_off_for_a_reason(&Cache::<AnyBackend<bytes::Bytes>, MessagePack>::off(vayu::Error::new(
+        ErrorKind::Configuration,
+        "planned",
+    )));
     for url in [
         "file:Cargo.toml/reports",
         "memory+file:Cargo.toml/x",

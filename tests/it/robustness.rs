@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
-use vayu::backend::{AnyValue, Backend, ByReference, Serializer};
+use vayu::backend::{AnyBackend, AnyValue, Backend, ByReference, Serializer};
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend, watchdog};
 use vayu::{Cache, Key, MemoryCache, MessagePack, cached};
 
@@ -299,6 +299,50 @@ fn deserialize_that_panics_is_a_miss() {
     call();
     assert_eq!(runs.get(), 2);
     assert_eq!(cache.stats().errors_of(vayu::ErrorKind::Panic), 1);
+}
+
+/// Tests that the futures of a cache can be spawned, and awaited in handlers.
+macro_rules! futures_are_send {
+    ($($test:ident: $cache:ty = $open:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            #[cached(cache = cache, ttl = "1m", skip(cache), tags("n:{n}"), handle = number_entry)]
+            async fn number(cache: &$cache, n: u64) -> u64 {
+                n
+            }
+            fn send<T: Send>(future: T) -> T {
+                future
+            }
+            let cache: $cache = $open;
+            let task = async move {
+                let (key, minute) = (Key::from_text("prefix", "key"), Duration::from_secs(60));
+                assert_eq!(send(number(&cache, 7)).await, 7);
+                assert_eq!(send(number_entry(&cache, 7).peek_async()).await.expect("a read"), Some(7));
+                assert_eq!(send(number_entry(&cache, 7).get_async()).await, 7);
+                assert_eq!(send(number_entry(&cache, 7).refresh_async()).await, 7);
+                assert!(send(number_entry(&cache, 7).invalidate_async()).await.is_ok());
+                send(cache.set_async(&key, &8_u64, minute)).await.expect("a write");
+                assert_eq!(send(cache.get_async(&key)).await.expect("a read"), Some(8_u64));
+                let inserted = cache.get_or_insert_with_async(&key, minute, async { 9_u64 });
+                assert_eq!(send(inserted).await, 8);
+                assert!(send(cache.remove_async(&key)).await.expect("a removal"));
+                send(cache.invalidate_tag_async("n:7")).await.expect("an invalidation");
+                send(cache.invalidate_function_async(&number)).await.expect("an invalidation");
+                send(cache.invalidate_prefix_async("prefix")).await.expect("an invalidation");
+                send(cache.invalidate_all_async()).await.expect("an invalidation");
+                send(cache.clear_async()).await.expect("a removal");
+            };
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
+            let runtime = runtime.expect("a runtime");
+            runtime.block_on(runtime.spawn(task)).expect("the task ends");
+        }
+    )*};
+}
+
+futures_are_send! {
+    futures_of_a_cache_opened_by_url_are_send: vayu::AnyCache = vayu::open("memory:").expect("memory");
+    futures_of_a_backend_chosen_at_run_time_are_send: Cache<AnyBackend<bytes::Bytes>, MessagePack> =
+        Cache::with_backend(AnyBackend::new(MapBackend::default()));
 }
 
 #[test]

@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -52,8 +51,7 @@ fn old(cache: &AnyCache, source: u64) -> Option<u64> {
 }
 
 fn any(backend: impl Backend<Stored = vayu::backend::TieredValue>) -> AnyCache {
-    let backend: Arc<dyn Backend<Stored = vayu::backend::TieredValue>> = Arc::new(backend);
-    let cache: Cache<_, ()> = Cache::with_backend(backend);
+    let cache: Cache<_, ()> = Cache::with_backend(vayu::backend::AnyBackend::new(backend));
     cache.with_serializer(TieredSerializer::default())
 }
 

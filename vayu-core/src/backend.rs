@@ -1,5 +1,6 @@
 //! Storage for records, and what processes that share it can do.
 
+mod any;
 mod forward;
 mod lease;
 mod sharing;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use self::any::AnyBackend;
 pub use self::lease::{Lease, LeaseGuard, Leases, ReleaseLease, SingleFlight};
 pub use self::sharing::{Offline, Sharing};
 pub use self::usage::Usage;

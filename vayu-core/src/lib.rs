@@ -49,8 +49,8 @@ pub mod wire;
 
 pub use crate::attribute::AsCache;
 pub use crate::backend::{
-    Backend, Lease, LeaseGuard, Leases, Offline, OpenBackend, ReleaseLease, Sharing, SingleFlight,
-    Usage,
+    AnyBackend, Backend, Lease, LeaseGuard, Leases, Offline, OpenBackend, ReleaseLease, Sharing,
+    SingleFlight, Usage,
 };
 pub use crate::cache::{Cache, OffBackend, PauseAllGuard, PauseGuard, pause_all};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};

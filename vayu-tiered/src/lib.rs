@@ -25,10 +25,8 @@ mod tiers;
 mod untiered;
 mod value;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use vayu_core::{Backend, Cache, MessagePack};
+use vayu_core::{AnyBackend, Backend, Cache, MessagePack};
 
 pub use crate::backend::TieredBackend;
 pub use crate::options::TieredOptions;
@@ -40,8 +38,7 @@ pub use crate::untiered::Untiered;
 pub use crate::value::TieredValue;
 
 /// A cache whose backend is chosen at run time: memory, a backend of bytes, or both.
-pub type AnyCache<S = MessagePack> =
-    Cache<Arc<dyn Backend<Stored = TieredValue>>, TieredSerializer<S>>;
+pub type AnyCache<S = MessagePack> = Cache<AnyBackend<TieredValue>, TieredSerializer<S>>;
 
 /// Memory in front of a cache of bytes.
 ///

@@ -2,9 +2,7 @@
 
 mod query;
 
-use std::sync::Arc;
-
-use vayu_core::{Backend, Cache, Error, ErrorKind, Result};
+use vayu_core::{AnyBackend, Backend, Cache, Error, ErrorKind, Result};
 use vayu_memory::{MemoryBackend, MemoryOptions};
 use vayu_tiered::{AnyCache, TieredOptions, TieredSerializer, TieredValue};
 
@@ -81,8 +79,6 @@ pub fn open_or_off(url: impl AsRef<str>) -> AnyCache {
     open(url).unwrap_or_else(AnyCache::off)
 }
 
-type AnyBackend = Arc<dyn Backend<Stored = TieredValue>>;
-
 /// The position of a cache of bytes: alone, or with memory in front of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Position {
@@ -90,14 +86,14 @@ enum Position {
     Backing,
 }
 
-fn memory(url: &str) -> Result<AnyBackend> {
+fn memory(url: &str) -> Result<AnyBackend<TieredValue>> {
     let mut query = Query::parse(url);
     if query.path() != "memory:" {
         return Err(wrong("`memory:` takes no path, only options after `?`"));
     }
     let options = memory_options(&mut query, "max_entries")?;
     query.finish("memory", "`max_entries`")?;
-    Ok(Arc::new(MemoryBackend::<TieredValue>::with_options(options)))
+    Ok(AnyBackend::new(MemoryBackend::<TieredValue>::with_options(options)))
 }
 
 fn memory_options(query: &mut Query<'_>, name: &str) -> Result<MemoryOptions> {
@@ -117,7 +113,7 @@ fn tiered_options(query: &mut Query<'_>) -> Result<TieredOptions> {
     })
 }
 
-fn bytes(url: &str, position: Position) -> Result<AnyBackend> {
+fn bytes(url: &str, position: Position) -> Result<AnyBackend<TieredValue>> {
     let mut query = Query::parse(url);
     #[cfg_attr(
         not(any(feature = "file", feature = "redis")),
@@ -152,13 +148,13 @@ fn bytes(url: &str, position: Position) -> Result<AnyBackend> {
 }
 
 #[cfg(any(feature = "file", feature = "redis"))]
-fn tiers<F>(backing: F, memory: Option<TieredOptions>) -> AnyBackend
+fn tiers<F>(backing: F, memory: Option<TieredOptions>) -> AnyBackend<TieredValue>
 where
     F: Backend<Stored = bytes::Bytes>,
 {
     match memory {
-        Some(memory) => Arc::new(memory.backend(backing)),
-        None => Arc::new(vayu_tiered::Untiered::new(backing)),
+        Some(memory) => AnyBackend::new(memory.backend(backing)),
+        None => AnyBackend::new(vayu_tiered::Untiered::new(backing)),
     }
 }
 

@@ -1,17 +1,12 @@
 //! Caches that are off: those that could not be opened, and those disabled by choice.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-
-use async_trait::async_trait;
 
 use crate::backend::{Backend, OpenBackend};
 use crate::cache::engine::Inner;
 use crate::cache::{Cache, Engine};
 use crate::error::{Error, Result};
-use crate::key::Key;
-use crate::record::Record;
 
 /// A backend that can replace one that could not be opened.
 pub trait OffBackend: Backend + Sized {
@@ -47,17 +42,11 @@ impl<B: OffBackend, S: Default> Cache<B, S> {
         inner.why_off = Some(why);
         Self::over(Arc::new(inner))
     }
-}
 
-impl<V, S> Cache<Arc<dyn Backend<Stored = V>>, S>
-where
-    V: Clone + Send + Sync + 'static,
-    S: Default,
-{
     /// Creates a cache that is off by choice: every call runs its function. There is nothing that
     /// could be removed or invalidated, so these succeed.
     pub fn off_by_choice() -> Self {
-        let mut inner = Inner::new(<Arc<dyn Backend<Stored = V>>>::off());
+        let mut inner = Inner::new(B::off());
         inner.pauses = AtomicUsize::new(1);
         Self::over(Arc::new(inner))
     }
@@ -76,51 +65,5 @@ impl<B: Backend> Engine<B> {
             why.kind(),
             format!("the cache is off, since it could not be opened: {why:?}"),
         ))
-    }
-}
-
-/// A backend that stores nothing.
-struct Nothing<V>(PhantomData<fn() -> V>);
-
-#[async_trait]
-impl<V: Clone + Send + Sync + 'static> Backend for Nothing<V> {
-    type Stored = V;
-
-    fn read(&self, _: &Key) -> Result<Option<Record<V>>> {
-        Ok(None)
-    }
-
-    fn write(&self, _: &Key, _: Record<V>) -> Result<()> {
-        Ok(())
-    }
-
-    fn delete(&self, _: &Key) -> Result<bool> {
-        Ok(false)
-    }
-
-    async fn read_async(&self, _: &Key) -> Result<Option<Record<V>>> {
-        Ok(None)
-    }
-
-    async fn write_async(&self, _: &Key, _: Record<V>) -> Result<()> {
-        Ok(())
-    }
-
-    async fn delete_async(&self, _: &Key) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn is_in_process(&self) -> bool {
-        true
-    }
-
-    fn clear(&self) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl<V: Clone + Send + Sync + 'static> OffBackend for Arc<dyn Backend<Stored = V>> {
-    fn off() -> Self {
-        Arc::new(Nothing(PhantomData))
     }
 }
