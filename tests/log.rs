@@ -4,13 +4,13 @@
 
 mod recorder;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tracing::Level;
-use vayu::backend::{AnyValue, ByReference};
+use vayu::backend::{AnyValue, ByReference, Serializer};
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend};
-use vayu::{Cache, MessagePack, cached};
+use vayu::{Bincode, Cache, Json, MessagePack, Postcard, cached};
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -120,6 +120,59 @@ fn value_that_cannot_be_stored_is_warned_of_with_the_function() {
         lines.iter().filter(|line| line.starts_with("WARN") && line.contains(name)).count()
     };
     assert_eq!((warned("::ambiguous"), warned("::refused")), (1, 1), "{lines:?}");
+}
+
+thread_local! {
+    /// The type of `Token` has changed, and refuses what was stored.
+    static HAS_CHANGED: Cell<bool> = const { Cell::new(false) };
+}
+
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String")]
+struct Token(String);
+
+impl TryFrom<String> for Token {
+    type Error = String;
+
+    fn try_from(token: String) -> Result<Self, String> {
+        if HAS_CHANGED.get() { Err(format!("not a number: {token}")) } else { Ok(Self(token)) }
+    }
+}
+
+#[test]
+fn value_that_cannot_be_decoded_is_warned_of_without_its_content() {
+    fn check<S>(format: &str)
+    where
+        S: Serializer<Token, Stored = bytes::Bytes> + Clone + Default,
+    {
+        #[cached(cache = cache, ttl = 60, key = "k")]
+        fn token<S>(cache: &Cache<MapBackend, S>) -> Token
+        where
+            S: Serializer<Token, Stored = bytes::Bytes> + Clone,
+        {
+            Token("hunter2".to_owned())
+        }
+        let cache: Cache<MapBackend, S> = Cache::new();
+        HAS_CHANGED.set(false);
+        token(&cache);
+        token(&cache);
+        assert_eq!(cache.stats().hits, 1, "{format}");
+        HAS_CHANGED.set(true);
+        lines();
+        token(&cache);
+        let lines = lines();
+        let says = format!("as {format}: the stored value is not of this type");
+        assert!(
+            lines.iter().any(|line| line.starts_with("WARN") && line.contains(&says)),
+            "{lines:?}"
+        );
+        assert!(!lines.concat().contains("hunter2"), "{lines:?}");
+    }
+    listen();
+    check::<MessagePack>("MessagePack");
+    check::<Json>("JSON");
+    check::<Postcard>("Postcard");
+    check::<Bincode>("Bincode");
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod bincode;
 #[cfg(any(feature = "bincode", feature = "postcard"))]
 mod bounded;
 mod by_reference;
+#[cfg(any(feature = "bincode", feature = "json", feature = "message-pack", feature = "postcard"))]
+mod decode_error;
 mod exact;
 #[cfg(feature = "json")]
 mod json;
@@ -49,6 +51,9 @@ use crate::error::Result;
 /// `deserialize` receives whatever the backend has found. It must return an error for bytes that
 /// `serialize` did not write, in bounded memory and time.
 ///
+/// Errors are logged with their causes, so their messages must not repeat a part of the value. Those of serde's `Deserialize`
+/// do, as in `invalid type: string "..", expected u32`: do not make them the source of an error.
+///
 /// # Examples
 ///
 /// A serializer for one type:
@@ -74,6 +79,7 @@ use crate::error::Result;
 ///
 ///     fn deserialize(&self, stored: &Bytes) -> Result<String> {
 ///         String::from_utf8(stored.to_vec())
+///             .map_err(|error| error.utf8_error())
 ///             .map_err(|error| Error::new(ErrorKind::Decode, "decode text").with_source(error))
 ///     }
 /// }

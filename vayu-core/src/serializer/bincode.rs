@@ -3,12 +3,14 @@
 use std::marker::PhantomData;
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::error::DecodeError;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::bounded::Bounds;
+use crate::serializer::decode_error::{INVALID_UTF8, MISMATCH, UNEXPECTED_END, decode_error};
 use crate::serializer::exact::checked_serializer;
 
 /// Bincode 2 in its standard configuration, for values of up to 16 MiB.
@@ -36,11 +38,21 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let bounds = Bounds::for_length(bytes.len());
     let seed = WithinBounds { bounds: &bounds, value: PhantomData };
     let (value, read) = bincode::serde::seed_decode_from_slice(seed, bytes, CONFIGURATION)
-        .map_err(|error| Error::new(ErrorKind::Decode, "decode Bincode").with_source(error))?;
+        .map_err(|error| decode_error::<T>("Bincode", category(&error)))?;
     if read == bytes.len() {
         Ok(value)
     } else {
         Err(Error::new(ErrorKind::Decode, "bytes are left after a Bincode value"))
+    }
+}
+
+/// Returns the category of an error, without its message, which may repeat a part of the value.
+fn category(error: &DecodeError) -> &'static str {
+    match error {
+        DecodeError::UnexpectedEnd { .. } => UNEXPECTED_END,
+        DecodeError::LimitExceeded => "the value is larger than 16 MiB",
+        DecodeError::Utf8 { .. } => INVALID_UTF8,
+        _ => MISMATCH,
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::serializer::decode_error::{MISMATCH, UNEXPECTED_END, decode_error};
 use crate::serializer::exact::checked_serializer;
 
 /// JSON, for any serde value that JSON can represent exactly.
@@ -27,7 +28,7 @@ fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
 
 #[cfg(not(feature = "sonic-json"))]
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(not_decoded)
+    decode_with_serde_json(bytes)
 }
 
 #[cfg(feature = "sonic-json")]
@@ -37,11 +38,7 @@ fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
 
 #[cfg(feature = "sonic-json")]
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    if suits_sonic(bytes) {
-        sonic_rs::from_slice(bytes).map_err(not_decoded)
-    } else {
-        serde_json::from_slice(bytes).map_err(not_decoded)
-    }
+    if suits_sonic(bytes) { decode_with_sonic(bytes) } else { decode_with_serde_json(bytes) }
 }
 
 /// Returns whether sonic-rs reads this input as `serde_json` does: it skips values by recursion, so nothing
@@ -84,6 +81,35 @@ fn not_encoded(error: impl StdError + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Encode, "encode as JSON").with_source(error)
 }
 
-fn not_decoded(error: impl StdError + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Decode, "decode JSON").with_source(error)
+fn decode_with_serde_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    use serde_json::error::Category;
+
+    serde_json::from_slice(bytes).map_err(|error| {
+        let category = match error.classify() {
+            Category::Data => MISMATCH,
+            Category::Eof => UNEXPECTED_END,
+            Category::Syntax | Category::Io => INVALID_SYNTAX,
+        };
+        not_decoded::<T>(category, error.line(), error.column())
+    })
+}
+
+#[cfg(feature = "sonic-json")]
+fn decode_with_sonic<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    sonic_rs::from_slice(bytes).map_err(|error: sonic_rs::Error| {
+        let category = if error.is_unmatched_type() {
+            MISMATCH
+        } else if error.is_eof() {
+            UNEXPECTED_END
+        } else {
+            INVALID_SYNTAX
+        };
+        not_decoded::<T>(category, error.line(), error.column())
+    })
+}
+
+const INVALID_SYNTAX: &str = "invalid syntax";
+
+fn not_decoded<T>(category: &str, line: usize, column: usize) -> Error {
+    decode_error::<T>("JSON", format!("{category} at line {line} column {column}"))
 }

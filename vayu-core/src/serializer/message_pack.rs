@@ -4,12 +4,16 @@ use std::any::Any;
 use std::mem;
 
 use bytes::{Buf, Bytes};
+use rmp::decode::ValueReadError;
 use rmp_serde::config::BytesMode;
 use rmp_serde::decode;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::serializer::decode_error::{
+    INVALID_UTF8, MISMATCH, TOO_DEEP, UNEXPECTED_END, decode_error,
+};
 use crate::serializer::exact::encode_checked;
 use crate::serializer::{Serializer, SerializerId};
 
@@ -88,7 +92,7 @@ fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     deserializer.set_max_depth(DEPTH);
     let value = T::deserialize(&mut deserializer)
-        .map_err(|error| Error::new(ErrorKind::Decode, "decode MessagePack").with_source(error))?;
+        .map_err(|error| decode_error::<T>("MessagePack", category(&error)))?;
     // At the end there is not even the first byte of another value.
     match IgnoredAny::deserialize(&mut deserializer) {
         Err(decode::Error::InvalidMarkerRead(_)) => Ok(value),
@@ -105,9 +109,26 @@ fn encode_buffer(buffer: &[u8]) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
+/// Returns the category of an error, without its message, which may repeat a part of the value.
+fn category(error: &decode::Error) -> &'static str {
+    match error {
+        decode::Error::InvalidMarkerRead(_) | decode::Error::InvalidDataRead(_) => UNEXPECTED_END,
+        decode::Error::Utf8Error(_) => INVALID_UTF8,
+        decode::Error::DepthLimitExceeded => TOO_DEEP,
+        _ => MISMATCH,
+    }
+}
+
 fn buffer_of(mut bytes: &[u8]) -> Result<&[u8]> {
-    let length = rmp::decode::read_bin_len(&mut bytes)
-        .map_err(|error| Error::new(ErrorKind::Decode, "decode MessagePack").with_source(error))?;
+    let length = rmp::decode::read_bin_len(&mut bytes).map_err(|error| {
+        decode_error::<Bytes>(
+            "MessagePack",
+            match error {
+                ValueReadError::TypeMismatch(_) => MISMATCH,
+                _ => UNEXPECTED_END,
+            },
+        )
+    })?;
     if bytes.len() == length as usize {
         Ok(bytes)
     } else {

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::bounded::Bounds;
+use crate::serializer::decode_error::{INVALID_UTF8, MISMATCH, UNEXPECTED_END, decode_error};
 use crate::serializer::exact::checked_serializer;
 
 /// Postcard: compact, and faster than [`MessagePack`](crate::MessagePack).
@@ -26,7 +27,7 @@ fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let failed = |error| Error::new(ErrorKind::Decode, "decode Postcard").with_source(error);
+    let failed = |error| decode_error::<T>("Postcard", category(&error));
     let mut deserializer = postcard::Deserializer::from_bytes(bytes);
     let bounds = Bounds::for_length(bytes.len());
     let value = T::deserialize(bounds.bound(&mut deserializer)).map_err(failed)?;
@@ -34,5 +35,14 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         Ok(value)
     } else {
         Err(Error::new(ErrorKind::Decode, "bytes are left after a Postcard value"))
+    }
+}
+
+/// Returns the category of an error.
+fn category(error: &postcard::Error) -> &'static str {
+    match error {
+        postcard::Error::DeserializeUnexpectedEnd => UNEXPECTED_END,
+        postcard::Error::DeserializeBadUtf8 => INVALID_UTF8,
+        _ => MISMATCH,
     }
 }

@@ -2,7 +2,9 @@
 #![expect(clippy::option_option, reason = "formats that lose one are refused")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::error::Error as _;
 use std::fmt::Debug;
+use std::iter;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -393,5 +395,76 @@ fn mutated_bytes_never_panic_in_any_format() {
             }
             decode_as_everything(&Bytes::from(bytes));
         }
+    }
+}
+
+/// A value that is written as a string, but cannot be read back, since its type expects a number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+struct Digits(String);
+
+impl TryFrom<String> for Digits {
+    type Error = String;
+
+    fn try_from(digits: String) -> std::result::Result<Self, String> {
+        if digits.parse::<u32>().is_ok() {
+            Ok(Self(digits))
+        } else {
+            Err(format!("not a number: {digits}"))
+        }
+    }
+}
+
+#[test]
+fn errors_of_decoding_do_not_contain_the_value() {
+    const SECRET: &str = "hunter2";
+    fn assert_silent<T: Debug>(what: &str, kind: ErrorKind, result: Result<T>) {
+        let error = result.expect_err(what);
+        assert_eq!(error.kind(), kind, "{what}");
+        let sources = iter::successors(error.source(), |&source| source.source());
+        let seen: Vec<_> = iter::once(format!("{error} {error:?}"))
+            .chain(sources.map(|source| format!("{source} {source:?} {source:#?}")))
+            .collect();
+        let seen = seen.join(" ");
+        assert!(!seen.contains(SECRET), "{what}: {seen}");
+        assert!(seen.contains(what), "{what}: {seen}");
+    }
+    fn check<F>(name: &str, format: &F)
+    where
+        F: Format<String>
+            + Format<Digits>
+            + Format<(String, f64)>
+            + Format<(bool, f64)>
+            + Format<u32>,
+    {
+        let secret = SECRET.to_owned();
+        let stored = format.serialize(&secret).expect("a string");
+        assert_silent::<u32>(name, ErrorKind::Decode, format.deserialize(&stored));
+        assert_silent::<Digits>(name, ErrorKind::Decode, format.deserialize(&stored));
+        // JSON with a negative zero is read by another library.
+        let stored = format.serialize(&(secret.clone(), -0.0)).expect("a string and a number");
+        assert_silent::<(bool, f64)>(name, ErrorKind::Decode, format.deserialize(&stored));
+        // The round-trip check decodes too.
+        assert_silent(name, ErrorKind::Encode, format.serialize(&Digits(secret)));
+    }
+    check("MessagePack", &MessagePack);
+    check("JSON", &Json);
+    check("Postcard", &Postcard);
+    check("Bincode", &Bincode);
+}
+
+#[test]
+fn error_of_decoding_has_the_type_the_category_and_the_position() {
+    let decode = |json: &'static str| {
+        let result: Result<(u8, f64)> = Json.deserialize(&Bytes::from(json));
+        format!("{:?}", result.expect_err(json))
+    };
+    let mismatch =
+        "decode `(u8, f64)` as JSON: the stored value is not of this type at line 1 column ";
+    for json in ["[\"x\",1.0]", "[\"x\",-0.0]"] {
+        assert!(decode(json).starts_with(mismatch), "{}", decode(json));
+    }
+    for json in ["[1", "[1,-0.0"] {
+        assert!(decode(json).contains(": unexpected end at line 1 column "), "{}", decode(json));
     }
 }
