@@ -1,7 +1,7 @@
 //! Benchmarks of vayu, other crates and lower bounds, in one process and one run.
 //!
-//! `cargo run --release -p vayu-bench` runs all parts, `-- memory redis` some of them. Each part
-//! writes a table, its numbers and plots to `docs/benchmarks`.
+//! `cargo run --release -p vayu-bench` runs all parts that measure, `-- memory redis` some of them, `-- traps` the
+//! programs of known traps. Each part writes a table, its numbers and plots to `docs/benchmarks`.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -44,7 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
     for part in PARTS {
-        if chosen.is_empty() || chosen.iter().any(|name| name == part.name) {
+        let by_default = chosen.is_empty() && part.name != "traps";
+        if by_default || chosen.iter().any(|name| name == part.name) {
             let mut report = report::Report::new(part.name, part.title);
             (part.measure)(&mut report)?;
             report.finish()?;

@@ -18,13 +18,16 @@ use crate::report::Report;
 /// The outcome of a program: an error says what was wrong.
 pub(crate) type Outcome = Result<(), String>;
 
+/// What the outcome begins with if all values are right, but calls waited.
+pub(crate) const WAITS: &str = "waits: ";
+
 /// What a crate does in a trap.
 pub(crate) enum Program {
     Run(fn() -> Outcome),
     /// The program is rejected by the compiler, for this reason.
     DoesNotCompile(&'static str),
-    /// The crate has nothing that the program would use.
-    NotExpressible(&'static str),
+    /// There is no program, for this reason.
+    None(&'static str),
 }
 
 /// One trap, with a program for each crate.
@@ -68,9 +71,14 @@ pub(crate) fn run_child(trap: &str, name: &str) -> Result<(), Box<dyn Error>> {
     let trap = traps().find(|known| known.name == trap).ok_or("unknown trap")?;
     let program = trap.programs.iter().find(|(known, _)| *known == name).ok_or("unknown crate")?;
     let Program::Run(program) = &program.1 else { return Err("it does not run".into()) };
+    // A process that hangs also ends if the one that waits for it is killed.
+    std::thread::spawn(|| {
+        std::thread::sleep(LIMIT + Duration::from_secs(3));
+        std::process::exit(1)
+    });
     match program() {
         Ok(()) => println!("right"),
-        Err(wrong) => println!("wrong: {wrong}"),
+        Err(wrong) => println!("{wrong}"),
     }
     // Threads of a trap may still run.
     std::process::exit(0)
@@ -82,9 +90,12 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let versions: Vec<_> =
         CRATES.iter().map(|(name, package)| format!("{name} {}", version(package))).collect();
     report.write(&format!(
-        "\nVersions: {}. `by_key` is `sync_writes = \"by_key\"`, which `cached` has for concurrent first calls.\n\n\
-         right: the only right value. wrong: another one. hangs: no end within {} s. -: the crate has nothing\n\
-         that the program would use. Each program is a process of its own, and its code is in `benches/src/traps`.\n\n",
+        "\nVersions: {}. `by_key` is `sync_writes = \"by_key\"`, which `cached` has for concurrent first calls.\n\
+         `memoize` is used with `SharedCache`, as its default has a cache per thread; hitbox without the concurrency\n\
+         setting, as in its first example.\n\n\
+         right: the only right value. waits: right, but calls wait for seconds. wrong: another value. hangs: no end\n\
+         within {} s. -: no program, for the reason that is given below. Each program is a process of its own, and its\n\
+         code is in `benches/src/traps`.\n\n",
         versions.join(", "),
         LIMIT.as_secs()
     ));
@@ -94,15 +105,17 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         heads.join(" | "),
         "---|".repeat(heads.len())
     ));
-    let mut notes = Vec::new();
+    let (mut notes, mut without) = (Vec::new(), Vec::new());
     for trap in traps() {
         let mut cells = Vec::new();
         for (name, _) in CRATES {
             let program = trap.programs.iter().find(|(known, _)| *known == name);
             let (cell, note) = match program.map(|(_, program)| program) {
                 None => ("-".to_owned(), String::new()),
-                // The reason is for readers of the code.
-                Some(Program::NotExpressible(_reason)) => ("-".to_owned(), String::new()),
+                Some(Program::None(reason)) => {
+                    without.push(format!("- {}, {name}: {reason}", trap.name));
+                    ("-".to_owned(), String::new())
+                }
                 Some(Program::DoesNotCompile(reason)) => {
                     ("does not compile".to_owned(), (*reason).to_owned())
                 }
@@ -117,6 +130,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         report.write(&format!("| {}: {} | {} |\n", trap.name, trap.title, cells.join(" | ")));
     }
     report.write(&format!("\n## Details\n\n{}\n", notes.join("\n")));
+    report.write(&format!("\n## Without a program\n\n{}\n", without.join("\n")));
     let documented = traps().filter(|trap| !trap.documented.is_empty());
     let documented: Vec<_> =
         documented.map(|trap| format!("- {}: {}", trap.name, trap.documented)).collect();
@@ -155,12 +169,16 @@ fn verdict(status: Option<ExitStatus>, output: &str, seconds: f64) -> (String, S
     let cell = match status {
         None => "**hangs**",
         Some(status) if status.success() && output == "right" => {
-            let slow = seconds > 2.5;
-            let note = if slow { format!("right after {seconds:.0} s") } else { String::new() };
-            return ("right".to_owned(), note);
+            if seconds > 2.5 {
+                return ("waits".to_owned(), format!("right after {seconds:.0} s"));
+            }
+            return ("right".to_owned(), String::new());
         }
         Some(status) if status.success() => {
-            return ("**wrong**".to_owned(), output.trim_start_matches("wrong: ").to_owned());
+            return match output.strip_prefix(WAITS) {
+                Some(note) => ("waits".to_owned(), note.to_owned()),
+                None => ("**wrong**".to_owned(), output.to_owned()),
+            };
         }
         Some(status) if status.code() == Some(101) => "**panics**",
         Some(_) => "**aborts**",

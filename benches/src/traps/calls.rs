@@ -13,8 +13,8 @@ use cached::prelude::*;
 use hitbox::policy::PolicyConfig;
 use hitbox_moka::MokaBackend;
 
-use super::Program::{NotExpressible, Run};
-use super::{Outcome, Trap, expect};
+use super::Program::{None as Without, Run};
+use super::{Outcome, Trap, WAITS, expect};
 
 const ASYNC_CRATE: &str = "async functions are in the crate cachelito-async";
 const SYNC_ONLY: &str = "for sync functions only";
@@ -30,7 +30,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cached by_key", Run(|| threads(by_key_slow))),
             ("cachelito", Run(|| threads(cachelito_slow))),
             ("memoize", Run(|| threads(memoize_slow))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
+            ("hitbox", Without(ASYNC_ONLY)),
             ("moka", Run(|| threads(|n| MOKA.get_with(n, || slow(n))))),
         ],
         documented: "[cached: synchronization](https://docs.rs/cached/latest/cached/macros/index.html) \
@@ -43,8 +43,8 @@ pub(super) const TRAPS: &[Trap] = &[
             ("vayu", Run(|| tasks(async |n| vayu_slow_async(n).await))),
             ("cached", Run(|| tasks(async |n| cached_slow_async(n).await))),
             ("cached by_key", Run(|| tasks(async |n| by_key_slow_async(n).await))),
-            ("cachelito", NotExpressible(ASYNC_CRATE)),
-            ("memoize", NotExpressible(SYNC_ONLY)),
+            ("cachelito", Without(ASYNC_CRATE)),
+            ("memoize", Without(SYNC_ONLY)),
             ("hitbox", Run(|| tasks(async |n| hitbox_slow(n).await))),
             ("moka", Run(|| tasks(async |n| FUTURES.get_with(n, slow_async(n)).await))),
         ],
@@ -60,7 +60,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cached by_key", Run(|| panics(by_key_panics))),
             ("cachelito", Run(|| panics(cachelito_panics))),
             ("memoize", Run(|| panics(memoize_panics))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
+            ("hitbox", Without(ASYNC_ONLY)),
             ("moka", Run(|| panics(|n| MOKA.get_with(n, || panic_once(n))))),
         ],
         documented: "",
@@ -72,8 +72,8 @@ pub(super) const TRAPS: &[Trap] = &[
             ("vayu", Run(|| cancelled(async |n| vayu_slow_async(n).await))),
             ("cached", Run(|| cancelled(async |n| cached_slow_async(n).await))),
             ("cached by_key", Run(|| cancelled(async |n| by_key_slow_async(n).await))),
-            ("cachelito", NotExpressible(ASYNC_CRATE)),
-            ("memoize", NotExpressible(SYNC_ONLY)),
+            ("cachelito", Without(ASYNC_CRATE)),
+            ("memoize", Without(SYNC_ONLY)),
             ("hitbox", Run(|| cancelled(async |n| hitbox_slow(n).await))),
             ("moka", Run(|| cancelled(async |n| FUTURES.get_with(n, slow_async(n)).await))),
         ],
@@ -86,8 +86,8 @@ pub(super) const TRAPS: &[Trap] = &[
             ("vayu", Run(|| parked(async |n| vayu_slow_async(n).await))),
             ("cached", Run(|| parked(async |n| cached_slow_async(n).await))),
             ("cached by_key", Run(|| parked(async |n| by_key_slow_async(n).await))),
-            ("cachelito", NotExpressible(ASYNC_CRATE)),
-            ("memoize", NotExpressible(SYNC_ONLY)),
+            ("cachelito", Without(ASYNC_CRATE)),
+            ("memoize", Without(SYNC_ONLY)),
             ("hitbox", Run(|| parked(async |n| hitbox_slow(n).await))),
             ("moka", Run(|| parked(async |n| FUTURES.get_with(n, slow_async(n)).await))),
         ],
@@ -102,7 +102,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cached by_key", Run(|| expect("fib(30)", &by_key_fib(30), &832_040))),
             ("cachelito", Run(|| expect("fib(30)", &cachelito_fib(30), &832_040))),
             ("memoize", Run(|| expect("fib(30)", &memoize_fib(30), &832_040))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
+            ("hitbox", Without(ASYNC_ONLY)),
             ("moka", Run(|| expect("fib(30)", &moka_fib(30), &832_040))),
         ],
         documented: "",
@@ -116,7 +116,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cached by_key", Run(|| expect("the value", &by_key_again(1), &1))),
             ("cachelito", Run(|| expect("the value", &cachelito_again(1), &1))),
             ("memoize", Run(|| expect("the value", &memoize_again(1), &1))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
+            ("hitbox", Without(ASYNC_ONLY)),
             ("moka", Run(|| expect("the value", &moka_again(1), &1))),
         ],
         documented: "",
@@ -130,7 +130,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cached by_key", Run(|| crossing(by_key_left, by_key_right))),
             ("cachelito", Run(|| crossing(cachelito_left, cachelito_right))),
             ("memoize", Run(|| crossing(memoize_left, memoize_right))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
+            ("hitbox", Without(ASYNC_ONLY)),
             ("moka", Run(|| crossing(moka_left, moka_right))),
         ],
         documented: "",
@@ -144,7 +144,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cached by_key", Run(|| other_keys(by_key_first))),
             ("cachelito", Run(|| other_keys(cachelito_first))),
             ("memoize", Run(|| other_keys(memoize_first))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
+            ("hitbox", Without(ASYNC_ONLY)),
             ("moka", Run(|| other_keys(|n| MOKA.get_with(n, || first(n))))),
         ],
         documented: "[cached: `sync_writes_buckets`](https://docs.rs/cached/latest/cached/macros/index.html)",
@@ -155,7 +155,7 @@ pub(super) const TRAPS: &[Trap] = &[
         programs: &[
             ("vayu", Run(|| invalidation(vayu_source, vayu_invalidate))),
             ("cached", Run(|| invalidation(cached_source, || CACHED_SOURCE.write().cache_clear()))),
-            ("cached by_key", NotExpressible("as `cached`")),
+            ("cached by_key", Without("as `cached`")),
             (
                 "cachelito",
                 Run(|| {
@@ -164,7 +164,7 @@ pub(super) const TRAPS: &[Trap] = &[
                 }),
             ),
             ("memoize", Run(|| invalidation(memoize_source, memoized_flush_memoize_source))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
+            ("hitbox", Without(ASYNC_ONLY)),
             (
                 "moka",
                 Run(|| invalidation(|n| MOKA.get_with(n, || source(n)), || MOKA.invalidate(&1))),
@@ -454,7 +454,7 @@ fn other_keys(call: fn(u64) -> u64) -> Outcome {
     }
     match began.elapsed().as_millis() {
         0..1000 => Ok(()),
-        time => Err(format!("the other calls took {time} ms")),
+        time => Err(format!("{WAITS}the other calls took {time} ms")),
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use hitbox::policy::PolicyConfig;
 use hitbox_moka::MokaBackend;
 
-use super::Program::{DoesNotCompile, NotExpressible, Run};
+use super::Program::{DoesNotCompile, None as Without, Run};
 use super::{Outcome, Trap, expect};
 
 const ASYNC_ONLY: &str = "for async functions only";
@@ -32,7 +32,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cached by_key", Run(|| alias(by_key_alias))),
             ("cachelito", Run(|| alias(cachelito_alias))),
             ("memoize", Run(|| alias(memoize_alias))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
+            ("hitbox", Without(ASYNC_ONLY)),
             (
                 "moka",
                 Run(|| {
@@ -55,7 +55,7 @@ pub(super) const TRAPS: &[Trap] = &[
                     expect("the second value", &(one::cached_price(1), two::cached_price(1)).1, &2)
                 }),
             ),
-            ("cached by_key", NotExpressible("as `cached`")),
+            ("cached by_key", Without("as `cached`")),
             (
                 "cachelito",
                 Run(|| {
@@ -77,7 +77,7 @@ pub(super) const TRAPS: &[Trap] = &[
                 }),
             ),
             ("hitbox", Run(hitbox_names)),
-            ("moka", NotExpressible(KEYS_BY_HAND)),
+            ("moka", Without(KEYS_BY_HAND)),
         ],
         documented: "",
     },
@@ -95,7 +95,7 @@ pub(super) const TRAPS: &[Trap] = &[
                 "cached",
                 Run(|| expect("the second value", &(cached_size(1_u8), cached_size(1_u64)).1, &8)),
             ),
-            ("cached by_key", NotExpressible("as `cached`")),
+            ("cached by_key", Without("as `cached`")),
             (
                 "cachelito",
                 Run(|| {
@@ -107,8 +107,8 @@ pub(super) const TRAPS: &[Trap] = &[
                 }),
             ),
             ("memoize", DoesNotCompile("E0425: cannot find type `T` in this scope")),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
-            ("moka", NotExpressible(KEYS_BY_HAND)),
+            ("hitbox", Without(ASYNC_ONLY)),
+            ("moka", Without(KEYS_BY_HAND)),
         ],
         documented: "[cached: generic functions need `key` and `convert`](https://docs.rs/cached/latest/cached/#requirements)",
     },
@@ -124,7 +124,7 @@ pub(super) const TRAPS: &[Trap] = &[
                 "cached",
                 Run(|| expect("the second value", &(cached_float(1e-9), cached_float(2e-9)).1, &2)),
             ),
-            ("cached by_key", NotExpressible("as `cached`")),
+            ("cached by_key", Without("as `cached`")),
             (
                 "cachelito",
                 Run(|| {
@@ -141,8 +141,8 @@ pub(super) const TRAPS: &[Trap] = &[
                     "E0599: the method `get` exists for `HashMap<f64, u64>`, but its trait bounds were not satisfied",
                 ),
             ),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
-            ("moka", NotExpressible(KEYS_BY_HAND)),
+            ("hitbox", Without(ASYNC_ONLY)),
+            ("moka", Without(KEYS_BY_HAND)),
         ],
         documented: "[cached: floats need `convert`, e.g. `format!(\"{x:.6}\")`](https://docs.rs/cached/latest/cached/#requirements), which this program uses",
     },
@@ -170,7 +170,7 @@ pub(super) const TRAPS: &[Trap] = &[
                     )
                 }),
             ),
-            ("cached by_key", NotExpressible("as `cached`")),
+            ("cached by_key", Without("as `cached`")),
             (
                 "cachelito",
                 Run(|| {
@@ -191,8 +191,8 @@ pub(super) const TRAPS: &[Trap] = &[
                     )
                 }),
             ),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
-            ("moka", NotExpressible(KEYS_BY_HAND)),
+            ("hitbox", Without(ASYNC_ONLY)),
+            ("moka", Without(KEYS_BY_HAND)),
         ],
         documented: "[cachelito: default keys are `Debug`](https://docs.rs/cachelito/latest/cachelito/)",
     },
@@ -202,11 +202,11 @@ pub(super) const TRAPS: &[Trap] = &[
         programs: &[
             ("vayu", Run(|| strings(vayu_strings))),
             ("cached", Run(|| strings(cached_strings))),
-            ("cached by_key", NotExpressible("as `cached`")),
+            ("cached by_key", Without("as `cached`")),
             ("cachelito", Run(|| strings(cachelito_strings))),
             ("memoize", Run(|| strings(memoize_strings))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
-            ("moka", NotExpressible(KEYS_BY_HAND)),
+            ("hitbox", Without(ASYNC_ONLY)),
+            ("moka", Without(KEYS_BY_HAND)),
         ],
         documented: "",
     },
@@ -216,10 +216,10 @@ pub(super) const TRAPS: &[Trap] = &[
         programs: &[
             ("vayu", Run(|| forever(vayu_forever))),
             ("cached", Run(|| forever(cached_forever))),
-            ("cached by_key", NotExpressible("as `cached`")),
+            ("cached by_key", Without("as `cached`")),
             ("cachelito", Run(|| forever(cachelito_forever))),
             ("memoize", Run(|| forever(memoize_forever))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
+            ("hitbox", Without(ASYNC_ONLY)),
             (
                 "moka",
                 Run(|| {
@@ -238,24 +238,24 @@ pub(super) const TRAPS: &[Trap] = &[
         programs: &[
             ("vayu", Run(|| evictions(vayu_value))),
             ("cached", Run(|| evictions(cached_value))),
-            ("cached by_key", NotExpressible("as `cached`")),
+            ("cached by_key", Without("as `cached`")),
             ("cachelito", Run(|| evictions(cachelito_value))),
             ("memoize", Run(|| evictions(memoize_value))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
+            ("hitbox", Without(ASYNC_ONLY)),
             ("moka", Run(|| evictions(moka_value))),
         ],
         documented: "",
     },
     Trap {
         name: "another-thread",
-        title: "a value that one thread has computed is a hit in another",
+        title: "with the defaults of the crate, a value that one thread has computed is a hit in another",
         programs: &[
             ("vayu", Run(|| another_thread(vayu_count))),
             ("cached", Run(|| another_thread(cached_count))),
-            ("cached by_key", NotExpressible("as `cached`")),
+            ("cached by_key", Without("as `cached`")),
             ("cachelito", Run(|| another_thread(cachelito_count))),
             ("memoize", Run(|| another_thread(memoize_count))),
-            ("hitbox", NotExpressible(ASYNC_ONLY)),
+            ("hitbox", Without(ASYNC_ONLY)),
             ("moka", Run(|| another_thread(|n| NUMBERS.get_with(n, || count(n))))),
         ],
         documented: "[memoize: each thread has its own cache by default](https://docs.rs/memoize/latest/memoize/)",
