@@ -255,7 +255,25 @@ fn directory_that_cannot_be_read_is_logged_once_and_its_errors_have_the_path() {
 }
 
 #[test]
-fn first_eviction_from_a_directory_is_told_once() {
+fn oversized_values_of_varying_length_are_logged_once_a_minute() {
+    let place = tempfile::tempdir().expect("a directory");
+    let options = vayu::FileOptions::new().max_entry_bytes(100);
+    let cache = options.open(place.path()).expect("a cache");
+    #[cached(cache = cache, ttl = 60, skip(cache))]
+    fn long(cache: &vayu::FileCache, n: usize) -> String {
+        "x".repeat(n)
+    }
+    listen();
+    for n in 1000..1050 {
+        long(&cache, n);
+    }
+    let lines: Vec<_> = lines().into_iter().filter(|line| line.starts_with("WARN")).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("more than the limits of the cache allow"), "{lines:?}");
+}
+
+#[test]
+fn first_eviction_from_a_directory_is_logged_once() {
     let place = tempfile::tempdir().expect("a directory");
     let options = vayu::FileOptions::new().max_entries(3);
     let cache = options.open(place.path()).expect("a cache");

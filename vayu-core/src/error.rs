@@ -100,6 +100,14 @@ impl Error {
         outer.with_source(self)
     }
 
+    /// Returns the message, unless it was formatted for this error.
+    pub(crate) fn static_message(&self) -> Option<&'static str> {
+        match self.0.message {
+            Cow::Borrowed(message) => Some(message),
+            Cow::Owned(_) => None,
+        }
+    }
+
     /// Returns whether the backend logs the cause itself.
     pub(crate) fn is_logged_by_backend(&self) -> bool {
         self.0.is_logged

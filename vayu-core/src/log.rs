@@ -35,7 +35,10 @@ pub(crate) fn log_call(function: &Prefix, outcome: CallOutcome, age: Option<Dura
 
 /// Warnings of errors, up to one a minute for each function, operation and kind.
 #[derive(Debug)]
-pub(crate) struct Warnings(Mutex<BoundedMap<(String, String, ErrorKind), Timestamp>>);
+pub(crate) struct Warnings(Mutex<BoundedMap<WarningKey, Timestamp>>);
+
+/// The function, the kind, and the message unless it was formatted.
+type WarningKey = (String, ErrorKind, Option<&'static str>);
 
 const INTERVAL: Duration = Duration::from_secs(60);
 /// The maximum number of functions, operations and kinds whose last warning is tracked.
@@ -61,7 +64,8 @@ impl Warnings {
 
     fn is_due(&self, function: &str, error: &Error, now: Timestamp) -> bool {
         let mut last = self.0.lock().ignore_poison();
-        let key = (function.to_owned(), error.to_string(), error.kind());
+        // A formatted message may differ at each call.
+        let key = (function.to_owned(), error.kind(), error.static_message());
         let is_due = last.get(&key).is_none_or(|&last| !now.is_within(last, INTERVAL));
         if is_due {
             last.insert(key, now);
@@ -89,6 +93,18 @@ mod tests {
         assert!(warnings.is_due("f", &encode, at(59)));
         assert!(warnings.is_due("g", &error("read"), at(59)));
         assert!(warnings.is_due("f", &error("read"), at(60)));
+    }
+
+    #[test]
+    fn messages_with_varying_numbers_share_one_limit() {
+        let warnings = Warnings::default();
+        let too_long = |length: usize| {
+            Error::new(ErrorKind::Configuration, format!("the entry has {length} bytes"))
+        };
+        let logged = (0..2 * MAX_TRACKED)
+            .filter(|&length| warnings.is_due("f", &too_long(length), Timestamp::from_micros(0)));
+        assert_eq!(logged.count(), 1);
+        assert!(warnings.is_due("g", &too_long(1), Timestamp::from_micros(0)));
     }
 
     #[test]
