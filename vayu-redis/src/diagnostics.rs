@@ -15,11 +15,11 @@ use crate::error_reply::Misconfiguration;
 use crate::options::RedisOptions;
 use crate::sync::lock;
 
-/// The configuration problem and the outage of one cache, if there is one.
+/// The configuration problems and the outage of one cache, if there is one.
 ///
-/// One configuration problem is recorded at a time: the first one, or that of connecting. It ends when the
-/// operation that failed succeeds. The success of another operation does not end it, as a user may
-/// have the permission to read and not the permission to publish.
+/// One problem is recorded for each cause. It ends when the operation that failed succeeds. The success
+/// of another operation does not end it, as a user may have the permission to read and not the
+/// permission to publish.
 pub(crate) struct Diagnostics {
     address: Arc<str>,
     namespace: String,
@@ -36,7 +36,10 @@ pub(crate) struct Diagnostics {
 
 #[derive(Default)]
 struct State {
-    problem: Option<Problem>,
+    /// The problems, one for each cause.
+    problems: Vec<Problem>,
+    /// Whether a problem was logged since there was none.
+    is_logged: bool,
     /// Time at which each cause was last logged.
     logged: Vec<(Misconfiguration, Timestamp)>,
 }
@@ -84,7 +87,7 @@ impl Diagnostics {
             return;
         }
         match consequence {
-            Failed::Counted { in_a_row: 1 } if self.failures.failed() => tracing::warn!(
+            Failed::Counted { .. } if self.failures.failed() => tracing::warn!(
                 target: "vayu",
                 "redis at {}: {}; the call goes on without the cache",
                 self.address,
@@ -104,8 +107,9 @@ impl Diagnostics {
     /// Logs that an outage is over. The circuit breaker is closed.
     #[inline]
     pub(crate) fn record_success(&self) {
-        self.failures.succeeded();
-        if let Some(time) = self.open_circuit.succeeded() {
+        let (failures, open_circuit) = (self.failures.succeeded(), self.open_circuit.succeeded());
+        // The failures began before the circuit breaker opened.
+        if let Some(time) = failures.or(open_circuit) {
             self.log_recovery(time);
         }
     }
@@ -162,23 +166,23 @@ impl Diagnostics {
         let name = self.describe(operation);
         let now = self.clock.now();
         let mut state = lock(&self.state);
-        let State { problem, logged } = &mut *state;
-        let is_known = match problem {
-            Some(known) if known.operation == name => known.cause == cause,
-            Some(_) => !matches!(operation, Operation::Connect),
-            None => false,
-        };
-        if !is_known {
-            *problem = Some(Problem { operation: name, cause, is_logged: false });
+        let State { problems, is_logged, logged } = &mut *state;
+        let index = problems.iter().position(|known| known.cause == cause).unwrap_or_else(|| {
+            problems.push(Problem { operation: name.clone(), cause, is_logged: false });
             self.has_problem.store(true, Ordering::Relaxed);
+            problems.len() - 1
+        });
+        let problem = &mut problems[index];
+        if matches!(operation, Operation::Connect) {
+            // Each operation needs a connection.
+            problem.operation = name;
         }
-        let Some(problem) = problem.as_mut().filter(|problem| !problem.is_logged) else { return };
         let is_recent =
             logged.iter().any(|&(known, at)| known == cause && now.is_within(at, LOG_INTERVAL));
-        if problem.cause != cause || is_recent {
+        if problem.is_logged || is_recent {
             return;
         }
-        problem.is_logged = true;
+        (problem.is_logged, *is_logged) = (true, true);
         logged.retain(|&(known, _)| known != cause);
         logged.push((cause, now));
         drop(state);
@@ -194,12 +198,14 @@ impl Diagnostics {
     fn succeeded(&self, operation: &Operation<'_>) {
         let name = self.describe(operation);
         let mut state = lock(&self.state);
-        let Some(problem) = state.problem.take_if(|problem| problem.operation == name) else {
+        state.problems.retain(|problem| problem.operation != name);
+        if !state.problems.is_empty() {
             return;
-        };
+        }
         self.has_problem.store(false, Ordering::Relaxed);
+        let was_logged = std::mem::take(&mut state.is_logged);
         drop(state);
-        if problem.is_logged {
+        if was_logged {
             tracing::info!(target: "vayu", "the Redis cache at {} works again", self.address);
         }
     }
@@ -254,6 +260,126 @@ mod tests {
 
     use super::*;
 
+    fn diagnostics() -> (ManualClock, Diagnostics) {
+        let clock = ManualClock::new();
+        let mut options = RedisOptions::new();
+        options.breaker_clock = Arc::new(clock.clone());
+        (clock, Diagnostics::new("host:1".to_owned(), &options))
+    }
+
+    /// Returns the lines that the code logs.
+    fn lines(code: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        let recorded = Arc::clone(&lines.0);
+        tracing::subscriber::with_default(lines, code);
+        recorded.lock().unwrap().clone()
+    }
+
+    #[derive(Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl tracing::Subscriber for Lines {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            struct Message(String);
+            impl tracing::field::Visit for Message {
+                fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn fmt::Debug) {
+                    self.0 = format!("{value:?}");
+                }
+            }
+            let mut message = Message(event.metadata().level().to_string());
+            event.record(&mut message);
+            self.0.lock().unwrap().push(message.0);
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn outage_below_the_threshold_is_logged_though_its_first_failure_was_not() {
+        let (clock, diagnostics) = diagnostics();
+        let refused = Failure::QueueFull;
+        let fail = |in_a_row| diagnostics.record_failure(&refused, &Failed::Counted { in_a_row });
+        let logged = lines(|| {
+            fail(1);
+            diagnostics.record_success();
+            for in_a_row in 1..100 {
+                fail(in_a_row);
+                clock.advance(Duration::from_secs(1));
+            }
+        });
+        let failures = logged.iter().filter(|line| line.contains("too many pending commands"));
+        assert_eq!(failures.count(), 2, "{logged:#?}");
+    }
+
+    #[test]
+    fn end_of_an_outage_below_the_threshold_is_logged() {
+        let (clock, diagnostics) = diagnostics();
+        let logged = lines(|| {
+            diagnostics.record_failure(&Failure::QueueFull, &Failed::Counted { in_a_row: 1 });
+            clock.advance(Duration::from_secs(3));
+            diagnostics.record_success();
+            diagnostics.record_success();
+        });
+        assert_eq!(logged.len(), 2, "{logged:#?}");
+        assert_eq!(logged[1], "redis at host:1 is back after 3.0 s");
+    }
+
+    #[test]
+    fn end_of_an_outage_that_opened_the_circuit_is_logged_once() {
+        let (clock, diagnostics) = diagnostics();
+        let logged = lines(|| {
+            let opened = Failed::Opened { cooldown: Duration::from_secs(1) };
+            diagnostics.record_failure(&Failure::QueueFull, &Failed::Counted { in_a_row: 1 });
+            clock.advance(Duration::from_secs(2));
+            diagnostics.record_failure(&Failure::QueueFull, &opened);
+            clock.advance(Duration::from_secs(3));
+            diagnostics.record_success();
+        });
+        assert_eq!(logged.len(), 3, "{logged:#?}");
+        assert_eq!(logged[2], "redis at host:1 is back after 5.0 s");
+    }
+
+    #[test]
+    fn each_cause_of_misconfiguration_is_logged() {
+        let (_clock, diagnostics) = diagnostics();
+        let command = |name| {
+            let mut command = redis::cmd(name);
+            command.arg("vayu:e:1");
+            command
+        };
+        let (read, write) = (command("GET"), command("SET"));
+        let record = |command, failure: Option<&str>| {
+            let failure = failure.map(self::failure);
+            diagnostics.record(&Operation::Command(command), failure.as_ref());
+        };
+        let logged = lines(|| {
+            for _ in 0..3 {
+                record(&read, Some("NOPERM no"));
+                record(&write, Some("ERR unknown command 'SET'"));
+            }
+        });
+        assert_eq!(logged.len(), 2, "{logged:#?}");
+        assert!(logged[0].contains("ACL SETUSER"), "{logged:#?}");
+        assert!(logged[1].contains("rename-command"), "{logged:#?}");
+        assert_eq!(lines(|| record(&read, None)), [""; 0], "writes still fail");
+        let end = lines(|| record(&write, None));
+        assert_eq!(end, ["the Redis cache at host:1 works again"]);
+    }
+
     fn failure(reply: &str) -> Failure {
         let value = parse_redis_value(format!("-{reply}\r\n").as_bytes()).unwrap();
         Failure::from(value.extract_error().unwrap_err())
@@ -261,12 +387,9 @@ mod tests {
 
     #[test]
     fn problem_ends_when_its_operation_succeeds_and_is_logged_at_most_once_a_minute() {
-        let clock = ManualClock::new();
-        let mut options = RedisOptions::new();
-        options.breaker_clock = Arc::new(clock.clone());
-        let diagnostics = Diagnostics::new("host:1".to_owned(), &options);
+        let (clock, diagnostics) = diagnostics();
         let is_logged =
-            || diagnostics.state.lock().unwrap().problem.as_ref().map(|problem| problem.is_logged);
+            || diagnostics.state.lock().unwrap().problems.last().map(|problem| problem.is_logged);
         let command = |words: &[&str]| {
             let mut command = redis::cmd(words[0]);
             command.arg(&words[1..]);
@@ -295,7 +418,7 @@ mod tests {
         let wrong = failure("WRONGPASS no").while_connecting();
         diagnostics.record(&Operation::Connect, Some(&wrong));
         diagnostics.record(&Operation::Command(&write), None);
-        assert_eq!(is_logged(), Some(true), "a failure to connect replaces another problem");
+        assert_eq!(is_logged(), Some(true), "a failure to connect is another problem");
         diagnostics.record(&Operation::Connect, None);
         assert_eq!(is_logged(), None);
         let script = command(&["EVAL", "return 1", "1", "vayu:c:1"]);
