@@ -25,14 +25,13 @@ impl Store {
     /// different generation.
     pub(crate) fn generation(&self, group: Group) -> Result<u64> {
         let path = EntryPath::of_generation(group);
-        match self.open_files.with_fd_retry(|| self.read_generation(&path)) {
-            Ok(bytes) => {
-                self.outages.read_succeeded();
-                Ok(xxh3_64(&bytes) | 1)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(self.outages.read_failed("read generation", error)),
-        }
+        let generation = match self.open_files.with_fd_retry(|| self.read_generation(&path)) {
+            Ok(bytes) => xxh3_64(&bytes) | 1,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(self.outages.generation_failed(error)),
+        };
+        self.outages.generation_read();
+        Ok(generation)
     }
 
     fn read_generation(&self, path: &EntryPath) -> io::Result<Vec<u8>> {

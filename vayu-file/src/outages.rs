@@ -10,19 +10,20 @@ use vayu_core::{Clock, Error};
 
 use crate::errno::failed;
 
-/// The outages of reads and of writes of one directory.
+/// The outages of one directory: of reading entries, of reading generations and of writes.
 #[derive(Debug)]
 pub(crate) struct Outages {
     /// The path that the directory was opened with, if it was opened by path.
     path: OnceLock<Arc<Path>>,
-    reads: Outage,
+    pub(crate) entries: Outage,
+    pub(crate) generations: Outage,
     writes: Outage,
 }
 
 impl Outages {
     pub(crate) fn new(clock: &Arc<dyn Clock>) -> Self {
         let outage = || Outage::new(Arc::clone(clock));
-        Self { path: OnceLock::new(), reads: outage(), writes: outage() }
+        Self { path: OnceLock::new(), entries: outage(), generations: outage(), writes: outage() }
     }
 
     /// Sets the path, once.
@@ -30,10 +31,20 @@ impl Outages {
         let _ = self.path.set(path);
     }
 
-    /// Returns the error of a read, and logs it if it begins an outage.
+    /// Returns the error of reading an entry, and logs it if it begins an outage.
     #[cold]
-    pub(crate) fn read_failed(&self, operation: &'static str, error: io::Error) -> Error {
-        if self.reads.failed() {
+    pub(crate) fn entry_failed(&self, error: io::Error) -> Error {
+        self.read_failed(&self.entries, "read entry", error)
+    }
+
+    /// Returns the error of reading a generation, and logs it if it begins an outage.
+    #[cold]
+    pub(crate) fn generation_failed(&self, error: io::Error) -> Error {
+        self.read_failed(&self.generations, "read generation", error)
+    }
+
+    fn read_failed(&self, outage: &Outage, operation: &'static str, error: io::Error) -> Error {
+        if outage.failed() {
             tracing::warn!(
                 target: "vayu",
                 "{}: cannot {operation}: {error}; calls go on without the cache",
@@ -58,10 +69,19 @@ impl Outages {
 
     /// Records that an entry was read, or found to be absent.
     #[inline]
-    pub(crate) fn read_succeeded(&self) {
-        if let Some(time) = self.reads.succeeded() {
+    pub(crate) fn entry_read(&self) {
+        if let Some(time) = self.entries.succeeded() {
             let time = display_time(time);
             tracing::info!(target: "vayu", "{}: entries are read again after {time}", self.shown());
+        }
+    }
+
+    /// Records that a generation was read, or found to be absent.
+    #[inline]
+    pub(crate) fn generation_read(&self) {
+        if let Some(time) = self.generations.succeeded() {
+            let (shown, time) = (self.shown(), display_time(time));
+            tracing::info!(target: "vayu", "{shown}: generations are read again after {time}");
         }
     }
 

@@ -34,9 +34,9 @@ impl Store {
         let found = match self.open_files.with_fd_retry(|| self.read_entry(&key)) {
             Ok(found) => found,
             Err(error) if is_absence(&error) => None,
-            Err(error) => return Err(self.outages.read_failed("read entry", error)),
+            Err(error) => return Err(self.outages.entry_failed(error)),
         };
-        self.outages.read_succeeded();
+        self.outages.entry_read();
         Ok(found)
     }
 

@@ -1,6 +1,7 @@
 //! A failure of each operation of the file system, with each kind of error.
 
 use rustix::io::Errno;
+use vayu_core::{Generations, Group};
 
 use super::*;
 use crate::fs::model::Fault;
@@ -228,4 +229,32 @@ fn entry_with_any_flipped_bit_or_wrong_length_is_a_miss_and_is_overwritten() {
         backend.write(&key("k"), record(&clock, "value")).expect("write");
         assert_eq!(value(&backend, &key("k")), Some("value".into()));
     }
+}
+
+#[test]
+fn entry_that_cannot_be_read_is_one_outage_while_generations_can_be_read() {
+    let (clock, disk, key, group) =
+        (ManualClock::new(), Disk::default(), key("k"), Group::tag("t"));
+    let backend = open(&disk, &options(&clock));
+    backend.write(&key, record(&clock, "v")).expect("write");
+    backend.bump(group).expect("bump");
+    let minute = Duration::from_secs(60);
+    for _ in 0..5 {
+        disk.plan(Fault::From(0, Errno::IO));
+        backend.read(&key).expect_err("the disk fails");
+        disk.plan(None);
+        backend.generation(group).expect("read");
+        clock.advance(minute);
+    }
+    assert_eq!(backend.store.outages.entries.succeeded(), Some(5 * minute));
+    for _ in 0..2 {
+        disk.plan(Fault::From(0, Errno::IO));
+        backend.generation(group).expect_err("the disk fails");
+        disk.plan(None);
+        backend.read(&key).expect("read");
+        clock.advance(minute);
+    }
+    // A group without a file has a generation, too.
+    backend.generation(Group::tag("other")).expect("read");
+    assert_eq!(backend.store.outages.generations.succeeded(), None, "it is over");
 }
