@@ -234,9 +234,13 @@ impl RedisOptions {
         self
     }
 
-    /// Sets the option of this name to a value from a URL. Messages contain an unknown name only if
+    /// Sets the option of this name to a percent-encoded value from a URL. Messages contain an unknown name only if
     /// `is_shown`: it may be a part of a password.
     pub(crate) fn set(self, name: &str, value: &str, is_shown: bool) -> Result<Self> {
+        let value = percent_encoding::percent_decode_str(value).decode_utf8().map_err(|_| {
+            misconfigured("the value of an option in a Redis URL is not valid UTF-8")
+        })?;
+        let value = &*value;
         let number = || {
             value.parse::<u64>().map_err(|error| {
                 misconfigured(format!(
@@ -273,9 +277,9 @@ impl RedisOptions {
             "arguments" if value == "stored" => Self { hides_arguments: false, ..self },
             "connect" if value == "eagerly" => self.connect_eagerly(),
             #[cfg(feature = "sentinel")]
-            "sentinel_username" => self.sentinel_username(decoded(name, value)?),
+            "sentinel_username" => self.sentinel_username(value),
             #[cfg(feature = "sentinel")]
-            "sentinel_password" => self.sentinel_password(decoded(name, value)?),
+            "sentinel_password" => self.sentinel_password(value),
             #[cfg(feature = "tls")]
             "tls_cert_file" => Self { client_certificate: Some(file(name, value)?), ..self },
             #[cfg(feature = "tls")]
@@ -337,19 +341,10 @@ impl RedisOptions {
     }
 }
 
-/// Returns the percent-decoded value of an option in a URL.
-#[cfg(any(feature = "sentinel", feature = "tls"))]
-fn decoded(name: &str, value: &str) -> Result<String> {
-    let decoded = percent_encoding::percent_decode_str(value).decode_utf8();
-    decoded.map(Into::into).map_err(|_| {
-        misconfigured(format!("the value of `{name}` in a Redis URL is not valid UTF-8"))
-    })
-}
-
 /// Returns the content of the file whose path is the value of an option in a URL.
 #[cfg(feature = "tls")]
 fn file(name: &str, value: &str) -> Result<Vec<u8>> {
-    std::fs::read(decoded(name, value)?).map_err(|error| {
+    std::fs::read(value).map_err(|error| {
         misconfigured(format!("cannot read the file of `{name}` in a Redis URL: {error}"))
             .with_source(error)
     })

@@ -105,6 +105,12 @@ pub(crate) fn parse_servers(
 /// Rejects a URL whose password may contain a `/`, `?` or `#`: it would be taken apart there, and a
 /// part of the password would become a host or a name, which is logged.
 fn check_escapes(url: &str) -> Result<()> {
+    if url.ends_with("#insecure") {
+        return Err(misconfigured(
+            "`#insecure` in a Redis URL is not supported: certificates are always verified; trust the \
+             authority of the server with the option `root_certificates` or `tls_ca_cert_file`",
+        ));
+    }
     if url.contains('#') {
         return Err(misconfigured("a Redis URL has no `#`; escape it in a password as `%23`"));
     }
@@ -113,14 +119,30 @@ fn check_escapes(url: &str) -> Result<()> {
     let (authority, rest) = after_scheme.split_at(end);
     // The path of a Unix socket may contain an `@`.
     let is_path = rest.starts_with('/') && authority.is_empty();
-    let path = rest.split('?').next().unwrap_or_default();
-    if !is_path && (path.contains('@') || (rest.contains('@') && !authority.contains('@'))) {
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let is_misplaced = path.contains('@')
+        || query
+            .split('&')
+            .any(|pair| pair.split('=').next().is_some_and(|name| name.contains('@')))
+        || (query.contains('@') && !are_hosts(authority));
+    if !is_path && is_misplaced {
         return Err(misconfigured(
             "an `@` after the host of a Redis URL; escape a `/` or `?` in a password as `%2F` or \
              `%3F`, and an `@` in an option as `%40`",
         ));
     }
     Ok(())
+}
+
+/// Returns whether what precedes the path is complete: a user with an `@`, or hosts whose ports are
+/// numbers. Otherwise it may be a part of a password that a `/` or `?` has split.
+fn are_hosts(authority: &str) -> bool {
+    let is_host = |host: &str| {
+        let port = host.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
+        let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok();
+        port.map_or(!host.is_empty(), |(host, port)| !host.is_empty() && is_port(port))
+    };
+    authority.contains('@') || authority.split(',').all(is_host)
 }
 
 /// Returns the server at a URL, with the options in its query.
@@ -139,7 +161,8 @@ fn parse_server(url: &str, mut options: RedisOptions) -> Result<(ConnectionInfo,
             kept.push(parameter);
         } else {
             // What follows an unescaped `&` in a password would be taken for a name.
-            let is_shown = !has_secret && parameter.contains('=') && is_plain(name);
+            let is_shown =
+                !has_secret && !query.contains('@') && parameter.contains('=') && is_plain(name);
             options = options.set(name, value, is_shown)?;
         }
     }
@@ -270,6 +293,24 @@ mod tests {
     }
 
     #[test]
+    fn option_in_a_url_may_have_an_at_sign_and_is_percent_decoded() {
+        for url in [
+            "redis://h/0?namespace=me@home",
+            "redis://h/0?namespace=me%40home",
+            "redis://h:6379?namespace=me@home&timeout=2s",
+            "redis://[::1]:7/?timeout=2%73&namespace=%6de@home",
+            "redis://u:p@h?namespace=me@home",
+            #[cfg(feature = "cluster")]
+            "redis+cluster://a:1,b:2/?namespace=me@home",
+        ] {
+            let (_, options) = parse(url, RedisOptions::new()).expect(url);
+            assert_eq!(options.namespace, "me@home", "{url}");
+        }
+        let (_, options) = one("redis://h/0?namespace=100%");
+        assert_eq!(options.namespace, "100%");
+    }
+
+    #[test]
     fn durations_in_a_url_have_the_units_of_the_attribute() {
         for (time, milliseconds) in [
             ("250ms", 250),
@@ -359,6 +400,10 @@ mod tests {
             "redis+sentinel://me:PASSWORD@a:1,b:2/main/0",
             "redis+sentinel://a:1/main?sentinel_password=PASSWORD",
             "redis+sentinel://me:x@a:1/main?sentinel_password=PASSWORD&colour=red",
+            "redis://cache/0?sentinel_password=PASSWORD",
+            "redis://:4?PASSWORD=4@cache",
+            "redis://me:4?PASSWORD=4@cache",
+            "redis://me:x?namespace=4&PASSWORD@cache/0",
             "unix:///run/redis.sock?pass=PASSWORD",
             "unix:///run/redis.sock?user=me&pass=PASSWORD&db=0",
         ] {
@@ -398,6 +443,14 @@ mod tests {
             ("redis://me:12/34@cache/0", "escape a `/` or `?` in a password"),
             ("redis://me:12#34@cache/0", "escape it in a password as `%23`"),
             ("redis+sentinel://me:12/34@cache/main", "escape a `/` or `?` in a password"),
+            ("redis://:p?a=b@cache", "escape a `/` or `?` in a password"),
+            ("redis://me:p?namespace=b@cache", "escape a `/` or `?` in a password"),
+            ("redis://:p@ss?x@cache", "escape a `/` or `?` in a password"),
+            (
+                "redis://cache?namespace=%FF",
+                "the value of an option in a Redis URL is not valid UTF-8",
+            ),
+            ("rediss://cache/#insecure", "`#insecure` in a Redis URL is not supported"),
             ("redis://cache?colour=red", "unknown option `colour` in a Redis URL; the options are"),
             ("redis://cache?Colour=red", "unknown option in a Redis URL; the options are"),
             ("redis://cache?single_flight=no", "`single_flight` in a Redis URL: `process` or"),
