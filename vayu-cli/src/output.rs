@@ -1,6 +1,7 @@
 //! Output formats: tables for people, JSON for programs.
 
 use std::error::Error;
+use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -91,11 +92,11 @@ pub(crate) fn entry_line(entry: &Entry, now: Timestamp, is_redacted: bool) -> St
                 expires => span(expires.saturating_since(now)),
             };
             let key = entry.short_digest().unwrap_or_else(|| "-".to_owned());
-            let call = call(details, is_redacted).unwrap_or_else(|| entry.path.clone());
+            let call = call(details, is_redacted).unwrap_or_else(|| escaped(&entry.path));
             format!("{state:<11} {size:>11} {age:>14} {left:>14}  {key:<12}  {call}")
         }
         Err(error) => {
-            let (path, none) = (&entry.path, "-");
+            let (path, none) = (escaped(&entry.path), "-");
             format!("{state:<11} {size:>11} {none:>14} {none:>14}  {none:<12}  {path}: {error}")
         }
     }
@@ -176,6 +177,33 @@ pub(crate) fn entry_json(entry: &Entry, now: Timestamp, is_redacted: bool) -> Va
     object
 }
 
+/// Escapes control characters, which a terminal may take for commands.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_unicode());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+/// Escapes the control characters in JSON that JSON allows in strings: U+007F to U+009F.
+pub(crate) fn escaped_json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' => {
+                let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+            }
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
@@ -201,6 +229,15 @@ mod tests {
         ] {
             assert_eq!(size(bytes), text);
         }
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(escaped("a\u{1b}[2J\u{9b}é\n"), "a\\u{1b}[2J\\u{9b}é\\u{a}");
+        let value = json!("\u{1b}\u{7f}\u{9b}é\u{a0}");
+        let shown = escaped_json(&value.to_string());
+        assert_eq!(shown, "\"\\u001b\\u007f\\u009bé\u{a0}\"");
+        assert_eq!(serde_json::from_str::<Value>(&shown).expect("JSON"), value);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use serde_json::{Map, Number, Value, json};
 use vayu_core::SerializerId;
 
+use crate::output::escaped_json;
+
 /// Formats a value for people.
 pub(crate) fn as_text(serializer: SerializerId, bytes: &[u8]) -> String {
     match serializer {
@@ -11,7 +13,7 @@ pub(crate) fn as_text(serializer: SerializerId, bytes: &[u8]) -> String {
             None => hex(bytes),
         },
         SerializerId::JSON => match serde_json::from_slice::<Value>(bytes) {
-            Ok(value) => format!("{value:#}"),
+            Ok(value) => escaped_json(&format!("{value:#}")),
             Err(_) => hex(bytes),
         },
         _ => hex(bytes),
@@ -132,6 +134,14 @@ mod tests {
         let mut object = json!({});
         add_to(&mut object, SerializerId::MESSAGE_PACK, b"\x81\x91\x01\xc4\x01x");
         assert_eq!(object, json!({ "value": [[[1], { "base64": "eA==" }]] }));
+    }
+
+    #[test]
+    fn printed_values_have_no_control_characters() {
+        let json = as_text(SerializerId::JSON, "\"\u{9b}2J\u{7f}\"".as_bytes());
+        assert_eq!(json, r#""\u009b2J\u007f""#);
+        let message_pack = as_text(SerializerId::MESSAGE_PACK, b"\xa3\x1b\xc2\x9b");
+        assert_eq!(message_pack, r#""\u{1b}\u{9b}""#);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use vayu_file::Verify;
 use super::Outcome;
 use crate::Verdict;
 use crate::args::Ls;
-use crate::output::{HEADING, entry_json, entry_line, now, size};
+use crate::output::{HEADING, entry_json, entry_line, escaped_json, now, size};
 use crate::progress::Progress;
 use crate::source::Source;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Ls) -> Outcome {
         entries += 1;
         bytes += entry.length;
         let line = if target.json {
-            entry_json(&entry, now, target.redact).to_string()
+            escaped_json(&entry_json(&entry, now, target.redact).to_string())
         } else {
             entry_line(&entry, now, target.redact)
         };

@@ -11,7 +11,7 @@ use super::Outcome;
 use crate::Verdict;
 use crate::args::{Filter, Purge};
 use crate::find::{Accept, find_one};
-use crate::output::{State, now, size};
+use crate::output::{State, escaped_json, now, size};
 use crate::progress::Progress;
 use crate::source::{Entry, Source};
 
@@ -78,7 +78,8 @@ fn invalidate_tag(source: &Source, tag: &str, arguments: &Purge) -> Outcome {
     }
     let mut out = stdout().lock();
     if arguments.target.json {
-        writeln!(out, "{}", json!({ "tag": tag, "invalidated": !arguments.dry_run }))?;
+        let line = json!({ "tag": tag, "invalidated": !arguments.dry_run }).to_string();
+        writeln!(out, "{}", escaped_json(&line))?;
     } else {
         let verb = if arguments.dry_run { "would invalidate" } else { "invalidated" };
         writeln!(out, "{verb} the entries with the tag `{}`", tag.escape_debug())?;

@@ -8,7 +8,9 @@ use super::Outcome;
 use crate::Verdict;
 use crate::args::Show;
 use crate::find::{Accept, find_one};
-use crate::output::{date, duration, entry_json, now, serializer, size, with_causes};
+use crate::output::{
+    date, duration, entry_json, escaped, escaped_json, now, serializer, size, with_causes,
+};
 use crate::source::{Entry, Source};
 use crate::value;
 
@@ -31,7 +33,7 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
         if let Err(error) = &value {
             shown["error"] = error.as_str().into();
         }
-        writeln!(out, "{shown}")?;
+        writeln!(out, "{}", escaped_json(&shown.to_string()))?;
     } else {
         write_lines(&mut out, &entry, target.redact)?;
         match (&value, serializer) {
@@ -52,7 +54,7 @@ fn write_lines(out: &mut impl Write, entry: &Entry, is_redacted: bool) -> std::i
     let field = |name: &str| shown[name].as_str().unwrap_or("-");
     writeln!(out, "call        {}", field("call"))?;
     writeln!(out, "key         {}", field("key").escape_debug())?;
-    writeln!(out, "path        {}", entry.path)?;
+    writeln!(out, "path        {}", escaped(&entry.path))?;
     writeln!(out, "size        {}", size(entry.length))?;
     writeln!(out, "state       {}", entry.state(now).name())?;
     match &entry.details {

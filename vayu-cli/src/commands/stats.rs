@@ -13,7 +13,7 @@ use vayu_file::Verify;
 use super::Outcome;
 use crate::Verdict;
 use crate::args::Stats;
-use crate::output::{State, duration, now, size};
+use crate::output::{State, duration, escaped_json, now, size};
 use crate::progress::Progress;
 use crate::source::{Entry, Source};
 
@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
     let mut out = stdout().lock();
     if arguments.target.json {
         for (function, count) in functions {
-            writeln!(out, "{}", as_json(&function, count))?;
+            writeln!(out, "{}", escaped_json(&as_json(&function, count).to_string()))?;
         }
         return Ok(Verdict::Success);
     }

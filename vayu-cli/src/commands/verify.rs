@@ -9,7 +9,7 @@ use vayu_file::Verify;
 use super::Outcome;
 use crate::Verdict;
 use crate::args;
-use crate::output::{State, entry_json, now, size};
+use crate::output::{State, entry_json, escaped, escaped_json, now, size};
 use crate::progress::Progress;
 use crate::source::Source;
 
@@ -30,9 +30,10 @@ pub(crate) fn run(arguments: &args::Verify) -> Outcome {
                 _ => unverified += 1,
             }
             if target.json {
-                writeln!(out, "{}", entry_json(&entry, now, target.redact))?;
+                let line = entry_json(&entry, now, target.redact).to_string();
+                writeln!(out, "{}", escaped_json(&line))?;
             } else {
-                progress.suspend(|| writeln!(out, "{}: {error}", entry.path))?;
+                progress.suspend(|| writeln!(out, "{}: {error}", escaped(&entry.path)))?;
             }
         }
         Ok(ControlFlow::Continue(()))
