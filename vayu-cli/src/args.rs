@@ -46,6 +46,8 @@ pub(crate) enum Command {
     /// `--key`, `--function`, `--older-than`, `--expired`, `--corrupt` and `--all` delete entries and free
     /// their space. `--tag` invalidates the entries with a tag, as `Cache::invalidate_tag` does: they
     /// are misses from now on, and their space is freed as they are overwritten, expire or are evicted.
+    ///
+    /// What cannot be read or removed is passed over: the exit code is 2 at the end.
     #[command(after_help = purge_help())]
     Purge(Purge),
 }

@@ -1,5 +1,6 @@
 //! Finding the entry that an argument names.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use vayu_file::Verify;
@@ -84,26 +85,44 @@ fn search(
     limit: Option<Limit>,
 ) -> Result<(Vec<Entry>, usize, Match, bool), Failure> {
     let mut progress = Progress::new();
-    let mut found: Vec<Entry> = Vec::new();
-    let (mut best, mut count) = (Match::Start, 0);
-    let is_complete = source.for_each(Verify::Header, limit, |entry| {
+    let mut matches = Matches::new();
+    let visited = source.for_each(Verify::Header, limit, |entry| {
         progress.advance(&entry);
-        if let Some(matched) = matched(&entry, name)
-            && matched >= best
-        {
-            if matched > best {
-                (best, count) = (matched, 0);
-                found.clear();
-            }
-            count += 1;
-            if found.len() < LISTED {
-                found.push(entry);
-            }
+        if let Some(matched) = matched(&entry, name) {
+            matches.add(matched, entry.path.clone(), entry);
         }
         Ok(ControlFlow::Continue(()))
     })?;
     progress.finish();
-    Ok((found, count, best, is_complete))
+    visited.errors.finish()?;
+    Ok((matches.found, matches.paths.len(), matches.best, visited.is_complete))
+}
+
+/// The entries that match best.
+struct Matches<E> {
+    best: Match,
+    /// A server may list a name twice.
+    paths: HashSet<String>,
+    /// The first of them.
+    found: Vec<E>,
+}
+
+impl<E> Matches<E> {
+    fn new() -> Self {
+        Self { best: Match::Start, paths: HashSet::new(), found: Vec::new() }
+    }
+
+    fn add(&mut self, matched: Match, path: String, entry: E) {
+        if matched < self.best {
+            return;
+        }
+        if matched > self.best {
+            *self = Self { best: matched, ..Self::new() };
+        }
+        if self.paths.insert(path) && self.found.len() < LISTED {
+            self.found.push(entry);
+        }
+    }
 }
 
 fn matched(entry: &Entry, name: &str) -> Option<Match> {
@@ -126,5 +145,24 @@ fn matched(entry: &Entry, name: &str) -> Option<Match> {
         Some(Match::Start)
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entry_that_is_listed_twice_counts_once() {
+        let mut matches = Matches::new();
+        for (matched, path) in
+            [(Match::Start, "a"), (Match::Whole, "b"), (Match::Function, "c"), (Match::Whole, "b")]
+        {
+            matches.add(matched, path.to_owned(), path);
+        }
+        assert_eq!(
+            (matches.found, matches.paths.len(), matches.best),
+            (vec!["b"], 1, Match::Whole)
+        );
     }
 }

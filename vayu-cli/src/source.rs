@@ -11,7 +11,7 @@ use vayu_file::{CacheDirectory, EntryError, EntryInfo, FileOptions, Verify};
 use vayu_redis::{CacheNamespace, StoredEntry, StoredEntryError};
 
 use crate::args::Limit;
-use crate::output::State;
+use crate::output::{State, with_causes};
 
 /// The number of entries of a server that are examined without `--limit`.
 #[cfg(feature = "redis")]
@@ -22,6 +22,44 @@ pub(crate) enum Source {
     Directory(CacheDirectory, String),
     #[cfg(feature = "redis")]
     Server(CacheNamespace),
+}
+
+/// The result of visiting entries.
+pub(crate) struct Visited {
+    /// Whether the visit was not ended early.
+    pub(crate) is_complete: bool,
+    pub(crate) errors: Errors,
+}
+
+/// Errors after which a command goes on. It fails at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Errors {
+    pub(crate) count: u64,
+    first: Option<String>,
+}
+
+impl Errors {
+    pub(crate) fn add(&mut self, error: String) {
+        self.count += 1;
+        self.first.get_or_insert(error);
+    }
+
+    /// Adds the errors of a visit.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.count += other.count;
+        self.first = self.first.take().or(other.first);
+    }
+
+    /// # Errors
+    ///
+    /// If there were any: the first, with their number.
+    pub(crate) fn finish(self) -> Result<(), crate::Failure> {
+        match self.first {
+            None => Ok(()),
+            Some(error) if self.count == 1 => Err(error.into()),
+            Some(error) => Err(format!("{} errors; the first: {error}", self.count).into()),
+        }
+    }
 }
 
 /// An entry of either.
@@ -118,23 +156,32 @@ impl Source {
         Err(Error::new(ErrorKind::Configuration, message))
     }
 
-    /// Calls `visit` for each entry, until it breaks. Returns whether all entries were visited.
+    /// Calls `visit` for each entry, until it breaks. A subdirectory that cannot be read is passed over.
     pub(crate) fn for_each(
         &self,
         verify: Verify,
         limit: Option<Limit>,
         mut visit: impl FnMut(Entry) -> Result<ControlFlow<()>, crate::Failure>,
-    ) -> Result<bool, crate::Failure> {
+    ) -> Result<Visited, crate::Failure> {
         let limit = limit.map(|limit| limit.limit);
         match self {
             Self::Directory(directory, _) => {
                 let limit = limit.flatten().unwrap_or(u64::MAX);
-                for (count, entry) in (0..).zip(directory.entries(verify)) {
-                    if count == limit || visit(Entry::of_file(entry?))?.is_break() {
-                        return Ok(false);
+                let (mut count, mut errors) = (0, Errors::default());
+                for entry in directory.entries(verify) {
+                    let entry = match entry {
+                        Ok(entry) => Entry::of_file(entry),
+                        Err(error) => {
+                            errors.add(with_causes(&error));
+                            continue;
+                        }
+                    };
+                    if count == limit || visit(entry)?.is_break() {
+                        return Ok(Visited { is_complete: false, errors });
                     }
+                    count += 1;
                 }
-                Ok(true)
+                Ok(Visited { is_complete: true, errors })
             }
             #[cfg(feature = "redis")]
             Self::Server(namespace) => {
@@ -153,7 +200,7 @@ impl Source {
                     }
                     ControlFlow::Break(())
                 })?;
-                result
+                Ok(Visited { is_complete: result?, errors: Errors::default() })
             }
         }
     }

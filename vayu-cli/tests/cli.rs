@@ -416,6 +416,29 @@ fn purge_of_a_key_needs_the_whole_name() {
 }
 
 #[test]
+fn purge_goes_on_after_an_entry_that_cannot_be_removed() {
+    let directory = temporary_cache();
+    let first = entries(directory.path()).into_iter().min().expect("an entry");
+    std::fs::remove_file(&first).expect("remove");
+    std::fs::create_dir(&first).expect("a directory");
+    let shard = (0..256)
+        .map(|shard| directory.path().join(format!("{shard:02x}")))
+        .find(|shard| !shard.exists())
+        .expect("a shard without entries");
+    std::fs::write(&shard, "a file in the place of a directory").expect("write");
+    let listed = vayu(&["ls", "--json"], directory.path());
+    assert_eq!((listed.status.code(), json_lines(&listed).len()), (Some(2), 4));
+    let output = vayu(&["purge", "--all", "--json"], directory.path());
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    let summary = &json_lines(&output)[0];
+    assert_eq!((&summary["entries"], &summary["failed"]), (&3.into(), &2.into()), "{summary}");
+    assert!(errors.contains("2 errors"), "{errors}");
+    std::fs::remove_file(shard).expect("remove");
+    assert_eq!(entries(directory.path()), [first]);
+}
+
+#[test]
 fn failure_prints_an_error_and_exits_with_two() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("notes.txt"), "notes").expect("write");

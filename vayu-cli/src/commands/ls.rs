@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &Ls) -> Outcome {
     }
     let mut progress = Progress::new();
     let (mut entries, mut bytes) = (0_u64, 0_u64);
-    let is_complete = source.for_each(Verify::Header, Some(arguments.limit), |entry| {
+    let visited = source.for_each(Verify::Header, Some(arguments.limit), |entry| {
         progress.advance(&entry);
         if arguments.function.as_ref().is_some_and(|function| !entry.is_of(function)) {
             return Ok(ControlFlow::Continue(()));
@@ -39,12 +39,13 @@ pub(crate) fn run(arguments: &Ls) -> Outcome {
     })?;
     progress.finish();
     out.flush()?;
-    if !is_complete {
+    if !visited.is_complete {
         eprintln!("vayu-cache: stopped at the limit; `--limit` sets it");
     }
     if !target.json {
         let size = size(bytes);
         eprintln!("{entries} entries, {size}; headers only, `vayu-cache verify` reads everything");
     }
+    visited.errors.finish()?;
     Ok(Verdict::Success)
 }

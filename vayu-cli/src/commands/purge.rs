@@ -11,9 +11,9 @@ use super::Outcome;
 use crate::Verdict;
 use crate::args::{Filter, Purge};
 use crate::find::{Accept, find_one};
-use crate::output::{State, escaped_json, now, size};
+use crate::output::{State, escaped, escaped_json, now, size, with_causes};
 use crate::progress::Progress;
-use crate::source::{Entry, Source};
+use crate::source::{Entry, Errors, Source};
 
 pub(crate) fn run(arguments: &Purge) -> Outcome {
     let target = &arguments.target;
@@ -21,36 +21,52 @@ pub(crate) fn run(arguments: &Purge) -> Outcome {
     if let Some(tag) = &arguments.filter.tag {
         return invalidate_tag(&source, tag, arguments);
     }
-    let mut removed =
-        Removed { source: &source, is_dry_run: arguments.dry_run, entries: 0, bytes: 0 };
+    let mut removed = Removed {
+        source: &source,
+        is_dry_run: arguments.dry_run,
+        entries: 0,
+        bytes: 0,
+        errors: Errors::default(),
+    };
     if let Some(key) = &arguments.filter.key {
         let Some(entry) = find_one(&source, key, Accept::Whole, None, target.redact)? else {
             return Ok(Verdict::Failure);
         };
-        removed.remove(&entry)?;
+        removed.remove(&entry);
     } else {
         let now = now();
         // A corrupt value is found by reading all of it.
         let verify = if arguments.filter.corrupt { Verify::Full } else { Verify::Header };
         let mut progress = Progress::new();
-        source.for_each(verify, None, |entry| {
+        let visited = source.for_each(verify, None, |entry| {
             progress.advance(&entry);
             if matches(&arguments.filter, &entry, now) {
-                removed.remove(&entry)?;
+                removed.remove(&entry);
             }
             Ok(ControlFlow::Continue(()))
-        })?;
+        });
         progress.finish();
+        // The entries that were removed before an error are counted.
+        match visited {
+            Ok(visited) => removed.errors.extend(visited.errors),
+            Err(error) => removed.errors.add(with_causes(&*error)),
+        }
     }
+    let errors = removed.errors;
     let (entries, bytes) = (removed.entries, removed.bytes);
     let mut out = stdout().lock();
     if target.json {
         let is_removed = !arguments.dry_run;
-        writeln!(out, "{}", json!({ "entries": entries, "bytes": bytes, "removed": is_removed }))?;
+        writeln!(
+            out,
+            "{}",
+            json!({ "entries": entries, "bytes": bytes, "failed": errors.count, "removed": is_removed })
+        )?;
     } else {
         let verb = if arguments.dry_run { "would remove" } else { "removed" };
         writeln!(out, "{verb} {entries} entries, {}", size(bytes))?;
     }
+    errors.finish()?;
     Ok(Verdict::Success)
 }
 
@@ -60,15 +76,22 @@ struct Removed<'a> {
     is_dry_run: bool,
     entries: u64,
     bytes: u64,
+    errors: Errors,
 }
 
 impl Removed<'_> {
-    fn remove(&mut self, entry: &Entry) -> vayu_core::Result<()> {
-        if self.is_dry_run || self.source.remove(entry)? {
-            self.entries += 1;
-            self.bytes += entry.length;
+    fn remove(&mut self, entry: &Entry) {
+        let removed = if self.is_dry_run { Ok(true) } else { self.source.remove(entry) };
+        match removed {
+            Ok(true) => {
+                self.entries += 1;
+                self.bytes += entry.length;
+            }
+            Ok(false) => {}
+            Err(error) => {
+                self.errors.add(format!("{}: {}", escaped(&entry.path), with_causes(&error)));
+            }
         }
-        Ok(())
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
     let mut functions: BTreeMap<String, Count> = BTreeMap::new();
     let mut total = Count::default();
     let mut progress = Progress::new();
-    let is_complete = source.for_each(Verify::Header, Some(arguments.limit), |entry| {
+    let visited = source.for_each(Verify::Header, Some(arguments.limit), |entry| {
         progress.advance(&entry);
         let state = entry.state(now);
         let function = entry.function().unwrap_or("(unknown)");
@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
         Ok(ControlFlow::Continue(()))
     })?;
     progress.finish();
-    if !is_complete {
+    if !visited.is_complete {
         eprintln!("vayu-cache: stopped at the limit; `--limit` sets it");
     }
     let mut out = stdout().lock();
@@ -76,6 +76,7 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
         for (function, count) in functions {
             writeln!(out, "{}", escaped_json(&as_json(&function, count).to_string()))?;
         }
+        visited.errors.finish()?;
         return Ok(Verdict::Success);
     }
     let mut table = Table::new();
@@ -95,6 +96,7 @@ pub(crate) fn run(arguments: &Stats) -> Outcome {
         "SAVED is the compute time of the values: what one hit of each entry saves. Headers only, \
          `vayu-cache verify` reads everything"
     );
+    visited.errors.finish()?;
     Ok(Verdict::Success)
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &args::Verify) -> Outcome {
     let (mut entries, mut bytes, mut corrupt, mut unverified) = (0_u64, 0_u64, 0_u64, 0_u64);
     let mut out = stdout().lock();
     let mut progress = Progress::new();
-    let is_complete = source.for_each(Verify::Full, Some(arguments.limit), |entry| {
+    let visited = source.for_each(Verify::Full, Some(arguments.limit), |entry| {
         progress.advance(&entry);
         entries += 1;
         bytes += entry.length;
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &args::Verify) -> Outcome {
         Ok(ControlFlow::Continue(()))
     })?;
     progress.finish();
-    if !is_complete {
+    if !visited.is_complete {
         eprintln!("vayu-cache: stopped at the limit; `--limit` sets it");
     }
     if target.json {
@@ -52,5 +52,6 @@ pub(crate) fn run(arguments: &args::Verify) -> Outcome {
         let size = size(bytes);
         writeln!(out, "{entries} entries, {size}, {corrupt} corrupt, {unverified} not verified")?;
     }
+    visited.errors.finish()?;
     Ok(if corrupt + unverified == 0 { Verdict::Success } else { Verdict::Failure })
 }
