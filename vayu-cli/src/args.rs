@@ -61,7 +61,9 @@ fn ls_help() -> &'static str {
      bytes              the size of the entry\n  \
      created, expires, stale_until\n                     \
      times in RFC 3339, and in microseconds since 1970 as created_us ..;\n                     \
-     expires and stale_until are null if the entry never expires\n  \
+     expires and stale_until are null if the entry never expires; they are\n                     \
+     null too before 1970 and more than 100 years ahead, where expires_us\n                     \
+     and stale_until_us have the time\n  \
      compute_time_us    the time that its function took\n  \
      serializer, state  MessagePack ..; fresh, stale, expired, corrupt, unreadable or\n                     \
      unsupported (of another version of the format)\n  \
@@ -185,7 +187,8 @@ fn age(value: &str) -> Result<Duration, String> {
 /// The arguments of all commands.
 #[derive(Debug, Args)]
 pub(crate) struct Target {
-    /// The cache: its directory, or `redis://host/0?namespace=NAME`.
+    /// The cache: its directory, `redis://host/0?namespace=NAME`, or another URL that `vayu::open` takes. Of
+    /// `memory+redis:` and `memory+file:` the entries behind memory are read.
     #[arg(value_name = "CACHE")]
     pub(crate) cache: String,
     /// Print JSON, one object per line.

@@ -127,15 +127,18 @@ enum Place {
 }
 
 impl Source {
-    /// Opens a directory, or connects to the server of a URL.
+    /// Opens a directory, or connects to the server of a URL, as `vayu::open` takes it. Of two tiers it is the
+    /// one behind memory.
     pub(crate) fn open(cache: &str) -> Result<Self> {
+        if let Some(url) = cache.strip_prefix("memory+") {
+            return Self::open(&without_memory_options(url));
+        }
         let scheme = cache.split_once(':').map_or("", |(scheme, _)| scheme);
-        match scheme {
+        match scheme.split('+').next().unwrap_or_default() {
             "redis" | "rediss" | "valkey" | "valkeys" | "unix" => Self::connect(cache),
-            "file" => {
-                let path = cache["file:".len()..].split('?').next().unwrap_or_default();
-                Self::open_directory(path.strip_prefix("//").unwrap_or(path))
-            }
+            "file" => Self::open_directory(&path_of_url(cache)?),
+            "memory" => Err(wrong("the entries of a cache in memory are in its process only")),
+            "off" => Err(wrong("a cache that is off has no entries")),
             _ => Self::open_directory(cache),
         }
     }
@@ -146,14 +149,19 @@ impl Source {
 
     #[cfg(feature = "redis")]
     fn connect(url: &str) -> Result<Self> {
+        let scheme = url.split(':').next().unwrap_or_default();
+        if scheme.ends_with("+cluster") && !cfg!(feature = "redis-cluster") {
+            return Err(built_without("clusters", "redis-cluster"));
+        }
+        if scheme.ends_with("+sentinel") && !cfg!(feature = "redis-sentinel") {
+            return Err(built_without("sentinels", "redis-sentinel"));
+        }
         CacheNamespace::open(url).map(Self::Server)
     }
 
     #[cfg(not(feature = "redis"))]
     fn connect(_url: &str) -> Result<Self> {
-        let message = "this program was built without Redis; install it with `cargo install vayu-cli \
-                       --features redis`";
-        Err(Error::new(ErrorKind::Configuration, message))
+        Err(built_without("Redis", "redis"))
     }
 
     /// Calls `visit` for each entry, until it breaks. A subdirectory that cannot be read is passed over.
@@ -260,6 +268,46 @@ impl Source {
             Self::Server(namespace) => namespace.invalidate_tag(tag),
         }
     }
+}
+
+fn wrong(message: &'static str) -> Error {
+    Error::new(ErrorKind::Configuration, message)
+}
+
+fn built_without(what: &str, feature: &str) -> Error {
+    let message = format!(
+        "this program was built without {what}; install it with `cargo install vayu-cli --features {feature}`"
+    );
+    Error::new(ErrorKind::Configuration, message)
+}
+
+/// Returns a URL without the options of memory in front of it.
+fn without_memory_options(url: &str) -> String {
+    let Some((address, query)) = url.split_once('?') else { return url.to_owned() };
+    let is_of_memory =
+        |option: &&str| matches!(option.split('=').next(), Some("memory_max_entries" | "near_ttl"));
+    let options: Vec<_> = query.split('&').filter(|option| !is_of_memory(option)).collect();
+    if options.is_empty() { address.to_owned() } else { format!("{address}?{}", options.join("&")) }
+}
+
+/// Returns the path in a `file:` URL, decoded as `vayu::open` does.
+fn path_of_url(url: &str) -> Result<String> {
+    let path = url.split('?').next().unwrap_or_default();
+    let path = path.strip_prefix("file:").unwrap_or(path);
+    let path = match path.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => path,
+        Some(_) => {
+            return Err(wrong("a directory has no host: write `file:///path`, or `file:path`"));
+        }
+        None => path,
+    };
+    let is_escape =
+        |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if !path.split('%').skip(1).all(is_escape) {
+        return Err(wrong("invalid percent-encoding in a path"));
+    }
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
+    decoded.map(Into::into).map_err(|_| wrong("the path is not UTF-8"))
 }
 
 impl Entry {

@@ -439,6 +439,33 @@ fn purge_goes_on_after_an_entry_that_cannot_be_removed() {
 }
 
 #[test]
+fn url_of_the_library_is_accepted() {
+    let directory = temporary_cache();
+    let spaced = directory.path().join("my cache");
+    drop(FileCache::open(&spaced).expect("a cache"));
+    let path = directory.path().display();
+    for url in [
+        format!("memory+file://{path}?memory_max_entries=5&near_ttl=1s&max_bytes=1GiB"),
+        format!("memory+file:{path}"),
+        format!("file://{path}/my%20cache"),
+    ] {
+        let output = vayu_without_directory(&["ls", &url]);
+        assert!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    for (url, message) in [
+        ("memory:", "in memory"),
+        ("off:", "off"),
+        ("file://host/path", "no host"),
+        ("file:///a%2", "percent-encoding"),
+    ] {
+        let output = vayu_without_directory(&["ls", url]);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{url}");
+        assert!(errors.contains(message), "{url}: {errors}");
+    }
+}
+
+#[test]
 fn failure_prints_an_error_and_exits_with_two() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("notes.txt"), "notes").expect("write");
