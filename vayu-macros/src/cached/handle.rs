@@ -36,7 +36,11 @@ fn attributes(model: &Model) -> Vec<TokenStream> {
     );
     let shared = model.function.item.attrs.iter().filter_map(shared);
     let own = quote!(#[doc = #documentation]);
-    std::iter::once(own).chain(shared).collect()
+    let is_deprecated =
+        model.function.item.attrs.iter().any(|attribute| attribute.path().is_ident("deprecated"));
+    // The handle calls the function.
+    let allow = is_deprecated.then(|| quote!(#[allow(deprecated)]));
+    std::iter::once(own).chain(shared).chain(allow).collect()
 }
 
 fn shared(attribute: &Attribute) -> Option<TokenStream> {
