@@ -19,7 +19,7 @@ pub use self::key_part::{
     AnyPart, Bound, BoundByReference, ExclusiveKind, ExclusivePart, KeyPart, Part, SetPart,
     SimplePart, Unchanging, ValuePart,
 };
-pub use self::output::{FutureOutput, FutureShape, KnownShape, PlainShape, Probe};
+pub use self::output::{FutureOutput, FutureShape, KnownShape, PlainShape, Probe, Shareable};
 pub use self::predicate::Predicate;
 pub use self::storable::{StorableBy, StorableIn};
 pub use self::stored::{

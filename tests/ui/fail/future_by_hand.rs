@@ -1,4 +1,4 @@
-use std::future::{Future, Ready, ready};
+use std::future::Future;
 use std::pin::Pin;
 
 use vayu::cached;
@@ -35,11 +35,6 @@ type Pending = Pin<Box<dyn Future<Output = u32> + Send>>;
 #[cached(ttl = "1m")]
 fn unknown_alias(n: u32) -> Pending {
     Box::pin(async move { n })
-}
-
-#[cached(ttl = "1m")]
-fn of_a_named_type(n: u32) -> Ready<u32> {
-    ready(n)
 }
 
 fn main() {}

@@ -15,9 +15,4 @@ fn none(n: u32) -> u32 {
     n
 }
 
-#[cached(ttl = inf)]
-fn inf(n: u32) -> u32 {
-    n
-}
-
 fn main() {}

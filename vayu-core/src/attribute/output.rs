@@ -43,14 +43,15 @@ impl<R> PlainShape<R> for Probe<R> {
     }
 }
 
-/// A shape that a cached function can have: any but that of a future.
+/// A shape that a cached function can have: any but that of a future that is not `Clone`.
 ///
 /// The rest of an expansion uses `Checked`, which is an error that is reported once for a future: see
 /// [`Candidate`].
 #[diagnostic::on_unimplemented(
     message = "this function returns a future, which cannot be cached",
     label = "a future",
-    note = "write `async fn` and the type that the future returns"
+    note = "write `async fn` and the type that the future returns",
+    note = "a sync function may return a future that is `Clone`, which is cached as it is"
 )]
 pub trait KnownShape<M> {
     /// The shape itself.
@@ -81,6 +82,21 @@ where
         self
     }
 }
+
+/// A future of which each caller can have a clone is a value like any other.
+#[diagnostic::do_not_recommend]
+impl<R: Clone> KnownShape<Shareable> for FutureOutput<R> {
+    type Checked = PlainOutput<R>;
+
+    #[inline]
+    fn known(self) -> PlainOutput<R> {
+        PlainOutput::new()
+    }
+}
+
+/// The implementation for futures that are `Clone`.
+#[derive(Debug)]
+pub struct Shareable;
 
 /// The shape of a future, which is not an [`OutputShape`].
 #[derive(Debug)]

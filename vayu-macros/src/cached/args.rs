@@ -6,7 +6,7 @@ use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::{Error, Expr, ExprClosure, Ident, Lit, LitBool, Path, Result, Token, UnOp};
+use syn::{Error, Expr, ExprClosure, ExprLit, Ident, Lit, LitBool, Path, Result, Token, UnOp};
 
 use crate::cached::Attribute;
 use crate::cached::names::{self, form, is_known};
@@ -150,7 +150,13 @@ impl Arguments {
                 let names = list(input, &name, skipped_name)?;
                 self.skip = Some(Skip { keyword: name, names });
             }
-            "tags" => self.options.tags = expressions(input, &name)?,
+            "tags" => {
+                let tags = expressions(input, &name)?;
+                for tag in &tags {
+                    check_format(tag, |formatted| format!("tags({formatted})"))?;
+                }
+                self.options.tags = tags;
+            }
             "label" if attribute == Attribute::MemCached => {
                 let message = "a label is stored in files and on servers only; `mem_cached` keeps \
                                its entries in memory";
@@ -404,7 +410,43 @@ fn parse_label(expression: Expr) -> Result<Expr> {
                        another expression that is `Display`";
         return Err(Error::new_spanned(closure, message));
     }
+    check_format(&expression, |formatted| format!("label = {formatted}"))?;
     Ok(expression)
+}
+
+/// Rejects a string with an expression in braces, where `format_args!` takes names only. `argument` returns the
+/// argument with a call of `format!` as its value.
+fn check_format(expression: &Expr, argument: impl Fn(&str) -> String) -> Result<()> {
+    let Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) = expression else { return Ok(()) };
+    let written = literal.to_token_stream().to_string();
+    let (mut format, mut values) = (String::new(), String::new());
+    let mut rest = &written[..];
+    while let Some(start) = rest.find('{') {
+        let (before, braces) = rest.split_at(start);
+        format.push_str(before);
+        if let Some(after) = braces.strip_prefix("{{") {
+            format.push_str("{{");
+            rest = after;
+            continue;
+        }
+        let end = braces.find([':', '}']).unwrap_or(braces.len());
+        let value = &braces[1..end];
+        format.push('{');
+        if value.contains(['.', '(', '[']) {
+            values.push_str(", ");
+            values.push_str(value.trim());
+        } else {
+            format.push_str(value);
+        }
+        rest = &braces[end..];
+    }
+    format.push_str(rest);
+    if values.is_empty() {
+        return Ok(());
+    }
+    let argument = argument(&format!("format!({format}{values})"));
+    let message = format!("braces in this string take names only; write `{argument}`");
+    Err(Error::new_spanned(literal, message))
 }
 
 /// A literal without a suffix.
@@ -472,9 +514,7 @@ fn parse_time(name: &str, expression: Expr) -> Result<Time> {
         {
             return Err(not_positive(name, &expression));
         }
-        Expr::Path(path) if path.path.get_ident().is_some_and(|it| is_endless(&it.to_string())) => {
-            return Err(endless(name, &expression));
-        }
+        Expr::Path(path) if path.path.is_ident("None") => return Err(endless(name, &expression)),
         expression if is_arithmetic(expression) => {
             let message = format!(
                 "`{name}` is a time, not a number; write `{name} = \"5m\"`, or \

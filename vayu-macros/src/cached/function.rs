@@ -186,6 +186,15 @@ fn check_output(output: &Type, diagnostics: &mut Diagnostics) {
     let mut walk =
         OutputWalk { diagnostics, bound: Vec::new(), is_in_signature: false, owned: None };
     walk.visit_type(value);
+    if let Type::Path(path) = peel(output)
+        && let Some(PathSegment { ident, arguments: PathArguments::AngleBracketed(arguments) }) =
+            path.path.segments.last()
+        && ident == "Result"
+        && let Some(GenericArgument::Type(error)) = arguments.args.get(1)
+        && let Type::ImplTrait(opaque) = peel(error)
+    {
+        walk.visit_type_impl_trait(opaque);
+    }
 }
 
 /// Rejects what a value cannot contain: borrowed data and `impl Trait`.
@@ -341,7 +350,8 @@ fn is_unit(ty: &Type) -> bool {
     matches!(ty, Type::Tuple(tuple) if tuple.elems.is_empty())
 }
 
-/// Returns whether a type is spelt as a future. Whether an alias is one, only the compiler knows.
+/// Returns whether a type is spelt as a future that cannot be cached. Whether a name is that of a future, only the
+/// compiler knows; a `BoxFuture` that borrows cannot be cached in any case.
 fn is_future(ty: &Type) -> bool {
     const NAMES: [&str; 3] = ["Future", "IntoFuture", "TryFuture"];
     let is_bound = |bound: &TypeParamBound| match bound {
@@ -360,9 +370,21 @@ fn is_future(ty: &Type) -> bool {
             let pointee =
                 ["Pin", "Box", "Arc", "Rc"].iter().find_map(|name| only_argument(ty, name));
             pointee.is_some_and(is_future)
-                || ["BoxFuture", "LocalBoxFuture"].iter().any(|name| is_named(ty, name))
+                || ["BoxFuture", "LocalBoxFuture"].iter().any(|name| borrows(ty, name))
         }
     }
+}
+
+/// Returns whether a type is `name<'a, ..>` with a lifetime other than `'static`.
+fn borrows(ty: &Type, name: &str) -> bool {
+    let Type::Path(path) = peel(ty) else { return false };
+    let Some(segment) = path.path.segments.last().filter(|last| last.ident == name) else {
+        return false;
+    };
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return false };
+    arguments.args.iter().any(|argument| {
+        matches!(argument, GenericArgument::Lifetime(lifetime) if lifetime.ident != "static")
+    })
 }
 
 /// Removes parentheses, and the invisible group that a macro put around a type.

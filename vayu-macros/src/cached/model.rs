@@ -198,7 +198,7 @@ fn check_source(
 /// braces.
 fn check_key_string(expression: &Expr, function: &Function, diagnostics: &mut Diagnostics) {
     let Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) = expression else { return };
-    let text = literal.value();
+    let (text, written) = (literal.value(), literal.to_token_stream());
     let names: Vec<&Ident> = function.arguments.iter().flat_map(Argument::names).collect();
     let in_braces = |name: &&&Ident| {
         let name = name.unraw().to_string();
@@ -208,43 +208,44 @@ fn check_key_string(expression: &Expr, function: &Function, diagnostics: &mut Di
     };
     if names.iter().find(in_braces).is_some() || text.contains("{self") {
         let message = format!(
-            "this string is the key of every call; write `key = format!({})`",
-            literal.to_token_stream()
+            "this string is the key of every call; write `key = format!({written})`, or write \
+             `key = ({written})` if that is meant"
         );
         diagnostics.add(literal, message);
     } else if names_a_type(&text, function) {
         let example = names.first().map_or_else(|| "id".to_owned(), ToString::to_string);
         let message = format!(
             "`key` is the key itself, not its type, so all calls would share one entry; write \
-             `key = format!(\"{{{example}}}\")`, or leave `key` out to use all the arguments"
+             `key = format!(\"{{{example}}}\")`, or leave `key` out to use all the arguments; or write \
+             `key = ({written})` if that is meant"
         );
         diagnostics.add(literal, message);
     }
 }
 
-/// Returns whether a string is the type of an argument or of the standard library, or a tuple of them.
+/// Returns whether a string is a primitive type, the type of an argument as it is written, or made of them. A name
+/// alone may be meant as the key, unless it is that of a primitive type.
 fn names_a_type(text: &str, function: &Function) -> bool {
-    const KNOWN: [&str; 20] = [
+    const PRIMITIVE: [&str; 18] = [
         "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
-        "f32", "f64", "bool", "char", "String", "str", "Vec", "Option",
+        "f32", "f64", "bool", "char", "String", "str",
     ];
     fn is_type(ty: &Type, arguments: &[String]) -> bool {
         let is_argument = arguments.contains(&ty.to_token_stream().to_string());
-        is_argument
-            || match ty {
-                Type::Tuple(tuple) => {
-                    !tuple.elems.is_empty() && tuple.elems.iter().all(|ty| is_type(ty, arguments))
-                }
-                Type::Reference(reference) => is_type(&reference.elem, arguments),
-                Type::Slice(slice) => is_type(&slice.elem, arguments),
-                Type::Array(array) => is_type(&array.elem, arguments),
-                Type::Path(path) => path
-                    .path
-                    .segments
-                    .last()
-                    .is_some_and(|last| KNOWN.iter().any(|known| last.ident == known)),
-                _ => false,
+        match ty {
+            Type::Path(path) => {
+                PRIMITIVE.iter().any(|name| path.path.is_ident(name))
+                    || is_argument && path.path.get_ident().is_none()
             }
+            _ if is_argument => true,
+            Type::Tuple(tuple) => {
+                !tuple.elems.is_empty() && tuple.elems.iter().all(|ty| is_type(ty, arguments))
+            }
+            Type::Reference(reference) => is_type(&reference.elem, arguments),
+            Type::Slice(slice) => is_type(&slice.elem, arguments),
+            Type::Array(array) => is_type(&array.elem, arguments),
+            _ => false,
+        }
     }
     let pointees = function.arguments.iter().map(|argument| match &argument.ty {
         Type::Reference(reference) => reference.elem.to_token_stream().to_string(),
@@ -269,40 +270,18 @@ fn check_cache(expression: &Expr, function: &Function, diagnostics: &mut Diagnos
     }
 }
 
-/// Rejects a predicate on a `Result`: only the value in its `Ok` is cached.
+/// Rejects a closure whose parameter is the whole `Result`, as it is written in the signature: only the value in its
+/// `Ok` is cached. The compiler checks the types of other predicates.
 fn check_predicate(predicate: &Expr, function: &Function, diagnostics: &mut Diagnostics) {
-    let Some(value) = function.output.as_ref().and_then(|output| only_argument(output, "Result"))
-    else {
-        return;
+    let Some(output) = &function.output else { return };
+    let Some(value) = only_argument(output, "Result") else { return };
+    let Expr::Closure(closure) = predicate else { return };
+    let Some(Pat::Type(typed)) = closure.inputs.first() else { return };
+    let pointee = match peel(&typed.ty) {
+        Type::Reference(reference) => peel(&reference.elem),
+        ty => ty,
     };
-    if mentions(value.to_token_stream(), &|name| name.to_string().ends_with("Result")) {
-        return;
-    }
-    let is_of_result = match predicate {
-        Expr::Path(path) => {
-            let names: Vec<String> =
-                path.path.segments.iter().map(|it| it.ident.to_string()).collect();
-            matches!(&names[..], [.., ty, name] if ty == "Result" && name.starts_with("is_"))
-        }
-        Expr::Closure(closure) => match closure.inputs.first() {
-            Some(Pat::Type(typed)) => {
-                let pointee = match peel(&typed.ty) {
-                    Type::Reference(reference) => &*reference.elem,
-                    ty => ty,
-                };
-                only_argument(pointee, "Result").is_some()
-            }
-            Some(Pat::Ident(name)) => matches!(
-                &*closure.body,
-                Expr::MethodCall(call)
-                    if matches!(&*call.receiver, Expr::Path(path) if path.path.is_ident(&name.ident))
-                        && ["is_ok", "is_err"].iter().any(|method| call.method == method)
-            ),
-            _ => false,
-        },
-        _ => false,
-    };
-    if is_of_result {
+    if pointee.to_token_stream().to_string() == peel(output).to_token_stream().to_string() {
         let message = format!(
             "of a `Result` only the value in `Ok` is cached: `cache_if` takes a predicate on that \
              `{}`; remove it, since an `Err` is not cached anyway",

@@ -363,9 +363,8 @@ fn key_that_is_not_meant_as_a_string_is_an_error() {
         "u32",
         "String",
         "(u32, String)",
-        "Page",
+        "(u32, [Name])",
         "[Name]",
-        "Vec<u8>",
         "&str",
         "user:{id}",
         "{self.id}",
@@ -373,12 +372,91 @@ fn key_that_is_not_meant_as_a_string_is_an_error() {
     ] {
         let found = messages_of(&format!("ttl = 1, key = \"{key}\""), item);
         assert_eq!(found.len(), 1, "{key}: {found:?}");
+        let escape = format!("write `key = (\"{key}\")` if");
+        assert!(found[0].contains(&escape), "{found:?}");
+        let found = messages_of(&format!("ttl = 1, key = (\"{key}\")"), item);
+        assert_eq!(found, [""; 0], "{key}");
     }
-    for key in ["users", "all", "user 32", "{other}", "()", "Pages", ""] {
+    for key in [
+        "users",
+        "all",
+        "user 32",
+        "{other}",
+        "()",
+        "Pages",
+        "",
+        "Page",
+        "Option",
+        "menu::Option",
+        "menu::String",
+        "Vec<u8>",
+    ] {
         let found = messages_of(&format!("ttl = 1, key = \"{key}\""), item);
         assert_eq!(found, [""; 0], "{key}");
     }
     assert_eq!(messages_of("ttl = 1, key = \"u32\"", "fn call() -> u8 { 1 }"), [""; 0]);
+}
+
+#[test]
+fn names_of_the_user_are_not_words() {
+    for name in
+        ["FOREVER", "MAX", "max", "none", "always", "forever", "never", "inf", "NONE", "Endless"]
+    {
+        for arguments in [format!("ttl = {name}"), format!("ttl = 1, stale = {name}")] {
+            let item = format!("fn call({name}: Duration, n: u8) -> u8 {{ n }}");
+            assert_eq!(messages_of(&arguments, &item), [""; 0], "{arguments}");
+            assert_eq!(
+                messages_of(&arguments, "fn call(n: u8) -> u8 { n }"),
+                [""; 0],
+                "{arguments}"
+            );
+        }
+        let written = format!("ttl = \"{name}\"");
+        let found = messages_of(&written, "fn call(n: u8) -> u8 { n }");
+        assert!(found.len() == 1 && found[0].contains("Duration::MAX"), "{written}: {found:?}");
+    }
+    for arguments in ["ttl = None", "ttl = 1, stale = None"] {
+        let found = messages_of(arguments, "fn call(n: u8) -> u8 { n }");
+        assert!(found.len() == 1 && found[0].contains("Duration::MAX"), "{arguments}: {found:?}");
+    }
+}
+
+#[test]
+fn predicate_on_a_result_is_an_error_only_if_its_type_is_written() {
+    for (predicate, errors) in [
+        ("|reply| reply.is_ok()", 0),
+        ("Result::is_ok", 0),
+        ("|reply: &Reply| reply.is_ok()", 0),
+        ("|reply: &Result<u8, E>| reply.is_ok()", 0),
+        ("|reply: &Result<Reply, E>| reply.is_ok()", 1),
+        ("|reply: Result<Reply, E>| reply.is_ok()", 1),
+    ] {
+        let item = "fn call(n: u8) -> Result<Reply, E> { body() }";
+        let found = messages_of(&format!("ttl = 1, cache_if = {predicate}"), item);
+        assert_eq!(found.len(), errors, "{predicate}: {found:?}");
+    }
+}
+
+#[test]
+fn expression_in_a_string_is_an_error_that_says_to_format_it() {
+    let item = "fn call(tenant: Tenant, n: f64) -> u8 { 1 }";
+    for (arguments, expected) in [
+        ("tags(\"x:{tenant.id}\")", Some("write `tags(format!(\"x:{}\", tenant.id))`")),
+        (
+            "tags(\"a\", \"{{{n}:{tenant.id:>3}\")",
+            Some("write `tags(format!(\"{{{n}:{:>3}\", tenant.id))`"),
+        ),
+        ("label = \"{tenant.id()}{n}\"", Some("write `label = format!(\"{}{n}\", tenant.id())`")),
+        ("tags(\"{{tenant.id}}\", \"{n:.2}\", \"{n:.*}\", \"a.b\", \"{\", \"}\", \"{}\")", None),
+    ] {
+        let found = messages_of(&format!("ttl = 1, {arguments}"), item);
+        match expected {
+            None => assert_eq!(found, [""; 0], "{arguments}"),
+            Some(expected) => {
+                assert!(found.len() == 1 && found[0].contains(expected), "{arguments}: {found:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -404,7 +482,12 @@ fn output_is_judged_by_what_it_borrows() {
         ("Box<dyn Future<Output = u8>>", 1),
         ("Pin<Box<impl Future<Output = u8>>>", 1),
         ("BoxFuture<'x, u8>", 1),
-        ("futures::future::LocalBoxFuture<'static, u8>", 1),
+        ("BoxFuture<'_, u8>", 1),
+        ("futures::future::LocalBoxFuture<'static, u8>", 0),
+        ("BoxFuture", 0),
+        ("BoxFuture<u8>", 0),
+        ("Shared<BoxFuture<'static, u8>>", 0),
+        ("Result<u8, impl Error>", 1),
         ("Pin<Box<dyn Future<Output = u8> + Send + 'x>>", 0),
     ] {
         let item = format!("fn call<'x>(text: &'x str) -> {output} {{ body() }}");
