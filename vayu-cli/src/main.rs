@@ -9,6 +9,7 @@ mod find;
 mod output;
 mod progress;
 mod source;
+mod state;
 mod value;
 
 use std::error::Error;

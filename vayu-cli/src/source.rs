@@ -11,7 +11,7 @@ use vayu_file::{CacheDirectory, EntryError, EntryInfo, FileOptions, Verify};
 use vayu_redis::{CacheNamespace, StoredEntry, StoredEntryError};
 
 use crate::args::Limit;
-use crate::output::{State, with_causes};
+use crate::state::State;
 
 /// The number of entries of a server that are examined without `--limit`.
 #[cfg(feature = "redis")]
@@ -180,7 +180,7 @@ impl Source {
                     let entry = match entry {
                         Ok(entry) => Entry::of_file(entry),
                         Err(error) => {
-                            errors.add(with_causes(&error));
+                            errors.add(vayu_core::__internal::with_causes(&error));
                             continue;
                         }
                     };

@@ -68,7 +68,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Completions, Flight};
 use crate::freshness::is_fresh;
 use crate::key::Key;
-use crate::observer::CallOutcome;
+use crate::outcome::CallOutcome;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
 use crate::serializer::Serializer;

@@ -35,6 +35,7 @@ mod key;
 mod log;
 mod observer;
 mod outage;
+mod outcome;
 mod panic;
 mod per_process;
 mod record;
@@ -60,7 +61,8 @@ pub use crate::flight::FlightContext;
 pub use crate::generation::{ChangeCount, Generations, Group};
 pub use crate::invalidation::{Invalidation, InvalidationFeed, InvalidationListener};
 pub use crate::key::{BuildKeyHasher, Key, KeyVersion, Prefix, sorted_set};
-pub use crate::observer::{CallEvent, CallOutcome, FunctionStats, Observer, PerFunctionStats};
+pub use crate::observer::{CallEvent, FunctionStats, Observer, PerFunctionStats};
+pub use crate::outcome::CallOutcome;
 pub use crate::record::Record;
 #[cfg(feature = "bincode")]
 pub use crate::serializer::Bincode;

@@ -9,7 +9,7 @@ use crate::bounded_map::BoundedMap;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
 use crate::key::Prefix;
-use crate::observer::CallOutcome;
+use crate::outcome::CallOutcome;
 use crate::sync::IgnorePoison;
 
 /// Returns whether calls are logged at all.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub use self::per_function::{FunctionStats, PerFunctionStats};
 use crate::error::{Error, Result};
+use crate::outcome::CallOutcome;
 use crate::panic::catch_panic;
 
 /// Receives an event for every call, insertion and error of a cache:
@@ -50,35 +51,6 @@ pub struct CallEvent<'a> {
     /// The time that the function took to compute the value, by the clock of the cache: in this call,
     /// or earlier, which is then the time that was saved. Zero if unknown.
     pub compute_time: Duration,
-}
-
-/// The source of the value that a call returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CallOutcome {
-    /// The cache.
-    Hit,
-    /// A run of the function.
-    Miss,
-    /// The run of another caller, at the time of the call.
-    Coalesced,
-    /// The cache, with a value past its ttl.
-    Stale,
-    /// A run of the function to replace a value past its ttl, or a forced refresh.
-    Refresh,
-}
-
-impl CallOutcome {
-    /// Returns the name in lower case, as it is logged.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Coalesced => "coalesced",
-            Self::Stale => "stale",
-            Self::Refresh => "refresh",
-        }
-    }
 }
 
 /// The observers of a cache: a linked list that only grows, so that it is read without a lock.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::striped::{Event, StripedCounters};
 use crate::backend::Usage;
 use crate::error::ErrorKind;
-use crate::observer::CallOutcome;
+use crate::outcome::CallOutcome;
 
 /// Statistics of a cache since it was created.
 ///

@@ -214,7 +214,7 @@ impl Failure {
         }
     }
 
-    /// Returns whether [`Diagnostics`](crate::diagnostics::Diagnostics) logs the cause.
+    /// Returns whether the diagnostics of the connection log the cause.
     fn is_logged(&self) -> bool {
         match self {
             Self::UnexpectedReply | Self::RuntimeStopped => false,

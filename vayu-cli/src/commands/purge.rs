@@ -11,9 +11,10 @@ use super::Outcome;
 use crate::Verdict;
 use crate::args::{Filter, Purge};
 use crate::find::{Accept, find_one};
-use crate::output::{State, escaped, escaped_json, now, size, with_causes};
+use crate::output::{escaped, escaped_json, now, size, with_causes};
 use crate::progress::Progress;
 use crate::source::{Entry, Errors, Source};
+use crate::state::State;
 
 pub(crate) fn run(arguments: &Purge) -> Outcome {
     let target = &arguments.target;

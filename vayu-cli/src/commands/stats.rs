@@ -13,9 +13,10 @@ use vayu_file::Verify;
 use super::Outcome;
 use crate::Verdict;
 use crate::args::Stats;
-use crate::output::{State, duration, escaped_json, now, size};
+use crate::output::{duration, escaped_json, now, size};
 use crate::progress::Progress;
 use crate::source::{Entry, Source};
+use crate::state::State;
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {

@@ -9,9 +9,10 @@ use vayu_file::Verify;
 use super::Outcome;
 use crate::Verdict;
 use crate::args;
-use crate::output::{State, entry_json, escaped, escaped_json, now, size};
+use crate::output::{entry_json, escaped, escaped_json, now, size};
 use crate::progress::Progress;
 use crate::source::Source;
+use crate::state::State;
 
 pub(crate) fn run(arguments: &args::Verify) -> Outcome {
     let target = &arguments.target;

@@ -1,17 +1,12 @@
 //! A backend that is chosen at run time.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::backend::Backend;
-use crate::cache::OffBackend;
-use crate::error::Result;
 use crate::forward_backend;
-use crate::key::Key;
-use crate::record::Record;
 
 /// A backend that is chosen at run time: one type for all backends that store `V`.
 ///
@@ -64,51 +59,5 @@ impl<V: Clone + Send + Sync + 'static> Backend for AnyBackend<V> {
     forward_backend! { |this| (*this.0) =>
         read write delete read_async write_async delete_async read_now read_optimistic is_in_process
         clear clear_async sharing usage clock
-    }
-}
-
-impl<V: Clone + Send + Sync + 'static> OffBackend for AnyBackend<V> {
-    fn off() -> Self {
-        Self::new(Nothing(PhantomData))
-    }
-}
-
-/// A backend that stores nothing.
-struct Nothing<V>(PhantomData<fn() -> V>);
-
-#[async_trait]
-impl<V: Clone + Send + Sync + 'static> Backend for Nothing<V> {
-    type Stored = V;
-
-    fn read(&self, _: &Key) -> Result<Option<Record<V>>> {
-        Ok(None)
-    }
-
-    fn write(&self, _: &Key, _: Record<V>) -> Result<()> {
-        Ok(())
-    }
-
-    fn delete(&self, _: &Key) -> Result<bool> {
-        Ok(false)
-    }
-
-    async fn read_async(&self, _: &Key) -> Result<Option<Record<V>>> {
-        Ok(None)
-    }
-
-    async fn write_async(&self, _: &Key, _: Record<V>) -> Result<()> {
-        Ok(())
-    }
-
-    async fn delete_async(&self, _: &Key) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn is_in_process(&self) -> bool {
-        true
-    }
-
-    fn clear(&self) -> Result<()> {
-        Ok(())
     }
 }

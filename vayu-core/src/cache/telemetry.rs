@@ -7,7 +7,8 @@ use crate::cache::{Cache, Engine};
 use crate::error::Error;
 use crate::key::Prefix;
 use crate::log;
-use crate::observer::{CallEvent, CallOutcome, Observer};
+use crate::observer::{CallEvent, Observer};
+use crate::outcome::CallOutcome;
 
 impl<B: Backend, S> Cache<B, S> {
     /// Adds an observer of all calls, insertions and errors of this cache from now on. There may be

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
 use crate::error::{Error, Result};
 use crate::freshness::{is_fresh, is_young};
-use crate::observer::CallOutcome;
+use crate::outcome::CallOutcome;
 use crate::panic::{catch_panic, clear_quietly};
 use crate::record::Record;
 use crate::serializer::{Serializer, ValueClass};

@@ -28,7 +28,7 @@ use crate::flight::{
     Completion, Deadline, Flight, FlightId, Join, Lead, Outcome, StorePermission, Turn,
 };
 use crate::io::Io;
-use crate::observer::CallOutcome;
+use crate::outcome::CallOutcome;
 use crate::panic::{QuietDrop, drop_quietly};
 use crate::record::Record;
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::backend::Usage;
 use crate::error::Error;
-use crate::observer::{CallEvent, CallOutcome, Observer};
+use crate::observer::{CallEvent, Observer};
+use crate::outcome::CallOutcome;
 use crate::stats::{Counters, Stats};
 use crate::sync::IgnorePoison;
 

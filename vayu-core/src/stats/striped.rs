@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::observer::CallOutcome;
+use crate::outcome::CallOutcome;
 use crate::sync::IgnorePoison;
 
 /// Counters of events, one set for each stripe.
