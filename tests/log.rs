@@ -27,7 +27,7 @@ fn listen() {
 }
 
 #[test]
-fn each_call_is_one_event_that_tells_no_argument() {
+fn each_call_is_one_event_without_arguments() {
     let clock = ManualClock::new();
     let cache: Cache<_, ByReference> =
         Cache::with_backend(MapBackend::<AnyValue>::with_clock(clock.clone()));
@@ -48,7 +48,7 @@ fn each_call_is_one_event_that_tells_no_argument() {
 }
 
 #[test]
-fn quiet_function_tells_nothing() {
+fn function_without_a_log_logs_nothing() {
     let backend = FaultyBackend::new(MapBackend::<AnyValue>::default());
     let cache: Cache<_, ByReference> = Cache::with_backend(backend.clone());
     #[cached(cache = cache, ttl = 60, key = "k", log = false)]
