@@ -52,6 +52,10 @@ deny:
 miri:
     .ci/miri
 
+# Test the tables and plots of the benchmarks
+test-benchmarks:
+    .ci/benchmarks
+
 # Compare with other crates, in about four minutes; needs redis-server
 bench *parts:
     cargo run --release -p vayu-bench -- {{parts}}
