@@ -15,7 +15,7 @@ impl Shop {
         self.id
     }
 
-    #[cached(ttl = 60, cache = CACHE, tags("{self.id}"), prefix = "shop")]
+    #[cached(ttl = 60, cache = CACHE, tags(format!("{}", self.id)), prefix = "shop")]
     async fn in_another_cache(self: &Self) -> u64 {
         self.id
     }
