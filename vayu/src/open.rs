@@ -2,7 +2,7 @@
 
 mod query;
 
-use vayu_core::{AnyBackend, Backend, Cache, Error, ErrorKind, Result};
+use vayu_core::{AnyBackend, Cache, Error, ErrorKind, Result};
 use vayu_memory::{MemoryBackend, MemoryOptions};
 use vayu_tiered::{AnyCache, TieredOptions, TieredSerializer, TieredValue};
 
@@ -150,7 +150,7 @@ fn bytes(url: &str, position: Position) -> Result<AnyBackend<TieredValue>> {
 #[cfg(any(feature = "file", feature = "redis"))]
 fn tiers<F>(backing: F, memory: Option<TieredOptions>) -> AnyBackend<TieredValue>
 where
-    F: Backend<Stored = bytes::Bytes>,
+    F: vayu_core::Backend<Stored = bytes::Bytes>,
 {
     match memory {
         Some(memory) => AnyBackend::new(memory.backend(backing)),
