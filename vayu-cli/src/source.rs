@@ -4,8 +4,10 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use vayu_core::__internal::with_causes;
 use vayu_core::wire::{EntryDetails, ParseError};
 use vayu_core::{Error, ErrorKind, Result, Timestamp};
+use vayu_file::__internal::path_of_url;
 use vayu_file::{CacheDirectory, EntryError, EntryInfo, FileOptions, Verify};
 #[cfg(feature = "redis")]
 use vayu_redis::{CacheNamespace, StoredEntry, StoredEntryError};
@@ -136,7 +138,10 @@ impl Source {
         let scheme = cache.split_once(':').map_or("", |(scheme, _)| scheme);
         match scheme.split('+').next().unwrap_or_default() {
             "redis" | "rediss" | "valkey" | "valkeys" | "unix" => Self::connect(cache),
-            "file" => Self::open_directory(&path_of_url(cache)?),
+            "file" => {
+                let url = cache.split('?').next().unwrap_or_default();
+                Self::open_directory(&path_of_url(url)?)
+            }
             "memory" => Err(wrong("the entries of a cache in memory are in its process only")),
             "off" => Err(wrong("a cache that is off has no entries")),
             _ => Self::open_directory(cache),
@@ -180,7 +185,7 @@ impl Source {
                     let entry = match entry {
                         Ok(entry) => Entry::of_file(entry),
                         Err(error) => {
-                            errors.add(vayu_core::__internal::with_causes(&error));
+                            errors.add(with_causes(&error));
                             continue;
                         }
                     };
@@ -288,26 +293,6 @@ fn without_memory_options(url: &str) -> String {
         |option: &&str| matches!(option.split('=').next(), Some("memory_max_entries" | "near_ttl"));
     let options: Vec<_> = query.split('&').filter(|option| !is_of_memory(option)).collect();
     if options.is_empty() { address.to_owned() } else { format!("{address}?{}", options.join("&")) }
-}
-
-/// Returns the path in a `file:` URL, decoded as `vayu::open` does.
-fn path_of_url(url: &str) -> Result<String> {
-    let path = url.split('?').next().unwrap_or_default();
-    let path = path.strip_prefix("file:").unwrap_or(path);
-    let path = match path.strip_prefix("//") {
-        Some(path) if path.starts_with('/') => path,
-        Some(_) => {
-            return Err(wrong("a directory has no host: write `file:///path`, or `file:path`"));
-        }
-        None => path,
-    };
-    let is_escape =
-        |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
-    if !path.split('%').skip(1).all(is_escape) {
-        return Err(wrong("invalid percent-encoding in a path"));
-    }
-    let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
-    decoded.map(Into::into).map_err(|_| wrong("the path is not UTF-8"))
 }
 
 impl Entry {

@@ -43,6 +43,7 @@ mod store;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod url;
 
 use std::path::Path;
 
@@ -87,4 +88,11 @@ impl FileOptions {
     pub fn open_dir(self, dir: Dir) -> Result<FileCache> {
         Ok(FileCache::with_backend(FileBackend::open_dir(dir, &self)?))
     }
+}
+
+#[doc(hidden)]
+pub mod __internal {
+    //! Items for the other crates of vayu, without any promise of stability.
+
+    pub use crate::url::path_of_url;
 }

@@ -163,18 +163,10 @@ fn file(mut query: Query<'_>) -> Result<vayu_file::FileBackend> {
     use vayu_core::SingleFlight;
     use vayu_file::{Durability, FileOptions};
 
-    let path = query.path().strip_prefix("file:").unwrap_or_default();
-    let path = match path.strip_prefix("//") {
-        Some(path) if path.starts_with('/') => path,
-        Some(_) => {
-            return Err(wrong("a directory has no host: write `file:///path`, or `file:path`"));
-        }
-        None => path,
-    };
+    let path = vayu_file::__internal::path_of_url(query.path())?;
     if path.is_empty() {
         return Err(wrong("missing path after `file:`"));
     }
-    let path = query::decode(path)?;
     let mut options = FileOptions::new();
     if let Some(bytes) = query.number("max_bytes")? {
         options = options.max_bytes(bytes);

@@ -114,27 +114,6 @@ fn number(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << bits)
 }
 
-/// Decodes the percent-encoding of a path.
-#[cfg(feature = "file")]
-pub(super) fn decode(path: &str) -> Result<String> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((&first, behind)) = rest.split_first() {
-        rest = behind;
-        if first != b'%' {
-            bytes.push(first);
-            continue;
-        }
-        let digits = rest.split_first_chunk::<2>().and_then(|(digits, behind)| {
-            rest = behind;
-            let digits = str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-            u8::from_str_radix(digits, 16).ok()
-        });
-        bytes.push(digits.ok_or_else(|| wrong("invalid percent-encoding in a path"))?);
-    }
-    String::from_utf8(bytes).map_err(|_| wrong("the path is not UTF-8"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,15 +125,6 @@ mod tests {
         assert_eq!(number("1GiB"), Some(1 << 30));
         for wrong in ["", "KiB", "-1", "1.5", "1GB", "20000000TiB", "1 KiB", "+1"] {
             assert_eq!(number(wrong), None, "{wrong}");
-        }
-    }
-
-    #[cfg(feature = "file")]
-    #[test]
-    fn path_is_decoded_whole_or_not_at_all() {
-        assert_eq!(decode("/a%20b/%C3%A9").unwrap(), "/a b/é");
-        for wrong in ["%", "%2", "%zz", "%ff", "a%+1"] {
-            assert!(decode(wrong).is_err(), "{wrong}");
         }
     }
 }
