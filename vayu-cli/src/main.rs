@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         // The reader of a pipe has ended: `vayu-cache ls | head`.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vayu-cache: {}", output::with_causes(&*error));
+            eprintln!("vayu-cache: {}", vayu_core::__internal::with_causes(&*error));
             ExitCode::from(2)
         }
     }

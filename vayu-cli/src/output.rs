@@ -1,6 +1,5 @@
 //! Output formats: tables for people, JSON for programs.
 
-use std::error::Error;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -179,11 +178,6 @@ pub(crate) fn escaped_json(json: &str) -> String {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Formats an error and its causes on one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    vayu_core::__internal::with_causes(error)
 }
 
 #[cfg(test)]

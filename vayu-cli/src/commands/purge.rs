@@ -4,6 +4,7 @@ use std::io::{Write, stdout};
 use std::ops::ControlFlow;
 
 use serde_json::json;
+use vayu_core::__internal::with_causes;
 use vayu_core::Timestamp;
 use vayu_file::Verify;
 
@@ -11,7 +12,7 @@ use super::Outcome;
 use crate::Verdict;
 use crate::args::{Filter, Purge};
 use crate::find::{Accept, find_one};
-use crate::output::{escaped, escaped_json, now, size, with_causes};
+use crate::output::{escaped, escaped_json, now, size};
 use crate::progress::Progress;
 use crate::source::{Entry, Errors, Source};
 use crate::state::State;

@@ -2,15 +2,14 @@
 
 use std::io::{Write, stdout};
 
+use vayu_core::__internal::with_causes;
 use vayu_core::wire::EntryDetails;
 
 use super::Outcome;
 use crate::Verdict;
 use crate::args::Show;
 use crate::find::{Accept, find_one};
-use crate::output::{
-    date, duration, entry_json, escaped, escaped_json, now, serializer, size, with_causes,
-};
+use crate::output::{date, duration, entry_json, escaped, escaped_json, now, serializer, size};
 use crate::source::{Entry, Source};
 use crate::value;
 
