@@ -26,6 +26,7 @@ fn main() {
     let tests = named! {
         computation_of_the_parent_does_not_hold_up_the_child
         lock_of_a_thread_of_the_parent_does_not_stop_the_child
+        functions_of_the_parent_are_those_of_the_child
         memory_in_front_of_redis_is_not_trusted_in_the_child
     };
     for (name, test) in tests {
@@ -40,12 +41,14 @@ fn main() {}
 
 #[cfg(unix)]
 mod unix {
+    use std::collections::HashSet;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::{Barrier, LazyLock};
+    use std::sync::{Barrier, LazyLock, mpsc};
     use std::thread;
     use std::time::Duration;
 
     use fork::{Fork, WEXITSTATUS, WIFEXITED};
+    use vayu::attribute::{KeyBuilder, function_prefix};
     use vayu::backend::RedisBackend;
     use vayu::testing::watchdog;
     use vayu::{Key, MemoryCache, MemoryOptions, RedisCache, TieredCache, TieredOptions, cached};
@@ -156,6 +159,57 @@ mod unix {
         for thread in threads {
             thread.join().expect("no panic");
         }
+    }
+
+    /// Calls a function of each instance of a generic function.
+    trait Each {
+        fn each<P>(call: &mut impl FnMut(Key));
+    }
+    struct End;
+    struct Twice<T>(T);
+    impl Each for End {
+        fn each<P>(call: &mut impl FnMut(Key)) {
+            call(key_of::<P>());
+        }
+    }
+    fn key_of<P>() -> Key {
+        let mut builder = KeyBuilder::arguments();
+        builder.end_arguments();
+        builder.finish_of(function_prefix(&|| size_of::<P>()));
+        builder.key().expect("a key").clone()
+    }
+    impl<T: Each> Each for Twice<T> {
+        fn each<P>(call: &mut impl FnMut(Key)) {
+            T::each::<(P, u8)>(call);
+            T::each::<(P, i8)>(call);
+        }
+    }
+
+    /// A thread of the parent calls functions for the first time while it forks.
+    pub(crate) fn functions_of_the_parent_are_those_of_the_child() {
+        type Eight<T> = Twice<Twice<Twice<T>>>;
+        type Functions = Eight<Eight<Twice<Twice<End>>>>;
+
+        let (send, receive) = mpsc::channel();
+        let caller = thread::spawn(move || {
+            Functions::each::<()>(&mut |key| {
+                send.send(key).expect("a receiver");
+                thread::sleep(Duration::from_micros(200));
+            });
+        });
+        let mut known: Vec<Key> = Vec::new();
+        while !caller.is_finished() {
+            known.extend(receive.try_iter());
+            let child = || {
+                let [mut one, mut two] = [Vec::new(), Vec::new()];
+                Functions::each::<()>(&mut |key| one.push(key));
+                Functions::each::<()>(&mut |key| two.push(key));
+                let different: HashSet<_> = one.iter().map(Key::hash_code).collect();
+                one == two && one.starts_with(&known) && different.len() == 256
+            };
+            beside_child(child, || ());
+        }
+        caller.join().expect("no panic");
     }
 
     /// The parent has copies in memory and a subscribed thread, which does not exist in the child. The child

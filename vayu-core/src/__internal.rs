@@ -12,12 +12,10 @@ use crate::record::Record;
 use crate::serializer::AnyValue;
 pub use crate::sync::IgnorePoison;
 
-/// Returns a short key as `N` words (2 to 6), which compare equal only if the keys are equal.
+/// Returns a short key as `N` words (2 to 7). Two keys are equal if and only if their words are.
 ///
-/// `None` where it does not fit: the encoded arguments may have two bytes less than all words but
-/// one, and the prefix must be a function or a static string of up to 254 bytes. The words are valid
-/// in this process. Equal keys may have different words: a function, or a static string, may have
-/// several addresses.
+/// `None` where it does not fit: the encoded arguments and a string as the prefix, each in whole words,
+/// may have one word less. The words are valid in this process.
 #[inline(always)]
 pub fn key_words<const N: usize>(key: &Key) -> Option<[u64; N]> {
     key.inline_words()

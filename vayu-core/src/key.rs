@@ -5,6 +5,7 @@ mod bytes;
 mod compact;
 mod display;
 mod encoder;
+mod function;
 pub(crate) mod hasher;
 mod label;
 mod prefix;

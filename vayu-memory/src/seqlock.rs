@@ -48,7 +48,7 @@ struct Tables {
 }
 
 const SHORT_KEY: usize = 3;
-const LONG_KEY: usize = 5;
+const LONG_KEY: usize = 7;
 
 const NARROW: usize = SHORT_KEY + 4;
 const WIDE: usize = LONG_KEY + 5 + VALUE_WORDS;
@@ -232,7 +232,8 @@ fn to_wide<V: MemoryValue>(key: [u64; LONG_KEY], record: &Record<V>) -> Option<P
 
 #[inline(always)]
 fn from_wide<V: MemoryValue>(Payload { words, .. }: Payload<WIDE>) -> Option<Record<V>> {
-    let [_, _, _, _, _, created, expires, stale_until, schema, small, kind, value, more] = words;
+    let [_, _, _, _, _, _, _, created, expires, stale_until, schema, small, kind, value, more] =
+        words;
     let value = V::from_words([kind, value, more])?;
     Some(record_from_words([created, expires, stale_until, schema, small], value))
 }

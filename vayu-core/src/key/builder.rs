@@ -171,8 +171,7 @@ impl KeyBuilder {
     /// Completes the key of a call of the function with this body.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn finish_of<F: ?Sized>(&mut self, function: FunctionOf<F>) {
-        self.key.hash = hasher::hash(&function, &self.key.encoded);
-        self.key.prefix = function.into();
+        self.finish(function);
     }
 
     /// Returns the finished key.

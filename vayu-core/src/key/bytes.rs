@@ -31,7 +31,7 @@ struct Rest {
 /// The maximum length of contents that are stored inline, in bytes.
 pub(super) const SHORT: usize = 48;
 
-const WORD: usize = size_of::<u64>();
+pub(super) const WORD: usize = size_of::<u64>();
 
 impl KeyBytes {
     #[inline]
@@ -112,6 +112,13 @@ impl KeyBytes {
         const { assert!(N * WORD <= SHORT) };
         let (words, _) = self.short.as_chunks();
         std::array::from_fn(|n| u64::from_le_bytes(words[n]))
+    }
+
+    /// Returns a word of short contents, padded with zeros.
+    #[inline(always)]
+    pub(super) fn word(&self, n: usize) -> u64 {
+        let (words, _) = self.short.as_chunks();
+        words.get(n).map_or(0, |&word| u64::from_le_bytes(word))
     }
 
     #[cold]

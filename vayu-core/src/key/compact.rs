@@ -4,8 +4,10 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use crate::key::bytes::KeyBytes;
-use crate::key::prefix::{Function, StaticPrefix};
-use crate::key::{Key, Prefix, hasher};
+use crate::key::function::FunctionInfo;
+use crate::key::hasher::{self, Seeds};
+use crate::key::prefix::StaticPrefix;
+use crate::key::{Key, Prefix};
 
 /// A key for backends that store many of them: a third as large as a [`Key`], which is optimized for
 /// lookups.
@@ -17,7 +19,7 @@ pub struct CompactKey(Repr);
 #[derive(Clone)]
 enum Repr {
     OfFunction {
-        function: &'static Function,
+        function: &'static FunctionInfo,
         bytes: Short<30>,
     },
     OfText {
@@ -40,7 +42,7 @@ impl CompactKey {
     #[inline(always)]
     pub fn matches(&self, key: &Key) -> bool {
         match &self.0 {
-            Repr::OfFunction { function, bytes } if key.prefix.is_same_ref(function) => {
+            Repr::OfFunction { function, bytes } if key.prefix.is_function(function) => {
                 bytes.matches(&key.encoded)
             }
             _ => self.matches_by_content(key),
@@ -51,9 +53,7 @@ impl CompactKey {
     #[inline(never)]
     fn matches_by_content(&self, key: &Key) -> bool {
         match &self.0 {
-            Repr::OfFunction { function, bytes } => {
-                key.prefix.is_function(function) && bytes.matches(&key.encoded)
-            }
+            Repr::OfFunction { .. } => false,
             Repr::OfText { prefix, bytes } => {
                 key.prefix.is_text(prefix) && bytes.matches(&key.encoded)
             }
@@ -117,8 +117,8 @@ impl<const N: usize> Short<N> {
     }
 
     #[inline]
-    fn hash(&self, prefix: StaticPrefix) -> u64 {
-        hasher::hash_short(&prefix, self.length.into(), self.words())
+    fn hash(&self, seeds: &Seeds) -> u64 {
+        hasher::hash_short(seeds, self.length.into(), self.words())
     }
 
     #[inline(always)]
@@ -159,8 +159,8 @@ impl Hash for CompactKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(match &self.0 {
-            Repr::OfFunction { function, bytes } => bytes.hash(StaticPrefix::Function(function)),
-            Repr::OfText { prefix, bytes } => bytes.hash(StaticPrefix::Text(prefix)),
+            Repr::OfFunction { function, bytes } => bytes.hash(function.seeds()),
+            Repr::OfText { prefix, bytes } => bytes.hash(&Seeds::of(*prefix)),
             Repr::Boxed(parts) => {
                 let mut encoded = KeyBytes::new();
                 encoded.extend_from_slice(&parts.1);

@@ -1,6 +1,6 @@
 //! The first part of a key: the function.
 
-use std::any::{TypeId, type_name};
+use std::any::TypeId;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::ptr;
 use std::sync::RwLock;
 
+use crate::key::function::FunctionInfo;
 use crate::key::hasher;
 use crate::sync::IgnorePoison;
 
@@ -26,40 +27,15 @@ pub struct Prefix(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Function(&'static Function),
+    Function(&'static FunctionInfo),
     Text(Cow<'static, str>),
-}
-
-/// A function, identified by the type of its body. One function may have several of these.
-#[derive(Clone, Copy)]
-pub(super) struct Function {
-    id: fn() -> TypeId,
-    path: fn() -> &'static str,
-}
-
-impl Function {
-    #[inline]
-    fn is_same(&self, other: &Self) -> bool {
-        ptr::eq(self, other) || (self.id)() == (other.id)()
-    }
 }
 
 /// A prefix that owns nothing.
 #[derive(Clone, Copy)]
 pub(super) enum StaticPrefix {
-    Function(&'static Function),
+    Function(&'static FunctionInfo),
     Text(&'static str),
-}
-
-/// Hashes like the [`Prefix`].
-impl Hash for StaticPrefix {
-    #[inline(always)]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        match self {
-            Self::Function(function) => (function.id)().hash(state),
-            Self::Text(text) => text.hash(state),
-        }
-    }
 }
 
 impl From<StaticPrefix> for Prefix {
@@ -70,13 +46,6 @@ impl From<StaticPrefix> for Prefix {
             StaticPrefix::Text(text) => Repr::Text(Cow::Borrowed(text)),
         })
     }
-}
-
-/// A namespace for a constant that depends on the type of a body.
-struct Body<F: ?Sized>(PhantomData<F>);
-
-impl<F: ?Sized> Body<F> {
-    const FUNCTION: &'static Function = &Function { id: typeid::of::<F>, path: type_name::<F> };
 }
 
 pub(crate) const FUNCTION: u8 = 1;
@@ -94,18 +63,10 @@ impl<F: ?Sized> FunctionOf<F> {
     }
 }
 
-/// Hashes like the [`Prefix`], by an identity that is known when the call is compiled.
-impl<F: ?Sized> Hash for FunctionOf<F> {
-    #[inline(always)]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        typeid::of::<F>().hash(state);
-    }
-}
-
 impl<F: ?Sized> From<FunctionOf<F>> for Prefix {
     #[inline(always)]
     fn from(_: FunctionOf<F>) -> Self {
-        Self(Repr::Function(Body::<F>::FUNCTION))
+        Self(Repr::Function(FunctionInfo::of::<F>()))
     }
 }
 
@@ -126,17 +87,10 @@ impl Prefix {
         }
     }
 
-    /// Returns whether this is a function at the same address. One function may have several addresses:
-    /// see [`is_function`](Self::is_function).
-    #[inline]
-    pub(super) fn is_same_ref(&self, function: &'static Function) -> bool {
-        matches!(self.0, Repr::Function(other) if ptr::eq(other, function))
-    }
-
     /// Returns whether this is the given function.
-    #[inline]
-    pub(super) fn is_function(&self, function: &'static Function) -> bool {
-        matches!(self.0, Repr::Function(other) if other.is_same(function))
+    #[inline(always)]
+    pub(super) fn is_function(&self, function: &'static FunctionInfo) -> bool {
+        matches!(self.0, Repr::Function(other) if ptr::eq(other, function))
     }
 
     /// Returns whether this is the given string.
@@ -145,12 +99,21 @@ impl Prefix {
         matches!(&self.0, Repr::Text(other) if other == text)
     }
 
+    /// Returns the function, or else the string.
+    #[inline(always)]
+    pub(super) fn function(&self) -> Result<&'static FunctionInfo, &str> {
+        match &self.0 {
+            Repr::Function(function) => Ok(function),
+            Repr::Text(text) => Err(text),
+        }
+    }
+
     pub(super) const EMPTY: Self = Self(Repr::Text(Cow::Borrowed("")));
 
     /// Returns the path of the function, or the string.
     pub fn as_str(&self) -> &str {
         match &self.0 {
-            Repr::Function(function) => function_path((function.path)()),
+            Repr::Function(function) => function_path(function.path()),
             Repr::Text(text) => text,
         }
     }
@@ -160,9 +123,9 @@ impl Prefix {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let text = self.as_str();
         match &self.0 {
-            Repr::Function(function) if is_ambiguous((function.id)(), text) => {
+            Repr::Function(function) if is_ambiguous(function.id(), text) => {
                 out.push(FUNCTION_OF_THIS_PROCESS);
-                out.extend_from_slice(&hasher::seeded().hash_one((function.id)()).to_le_bytes());
+                out.extend_from_slice(&hasher::seeded().hash_one(function.id()).to_le_bytes());
             }
             Repr::Function(_) => out.push(FUNCTION),
             Repr::Text(_) => out.push(TEXT),
@@ -221,7 +184,7 @@ impl PartialEq for Prefix {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Repr::Function(function), Repr::Function(other)) => function.is_same(other),
+            (Repr::Function(function), Repr::Function(other)) => ptr::eq(*function, *other),
             (Repr::Text(text), Repr::Text(other)) => text == other,
             _ => false,
         }
@@ -234,7 +197,7 @@ impl Hash for Prefix {
     #[inline(always)]
     fn hash<H: Hasher>(&self, state: &mut H) {
         match &self.0 {
-            Repr::Function(function) => StaticPrefix::Function(function).hash(state),
+            Repr::Function(function) => state.write_u32(function.number()),
             Repr::Text(text) => text.hash(state),
         }
     }

@@ -1,36 +1,49 @@
 //! Short keys as words.
 
-use std::ptr;
-
 use crate::key::Key;
-use crate::key::prefix::StaticPrefix;
+use crate::key::bytes::{SHORT, WORD};
 
 impl Key {
-    /// Returns a short key as `N` words (2 to 6), which compare equal only if the keys are equal.
+    /// Returns a short key as `N` words (2 to 7). Two keys are equal if and only if their words are.
     ///
-    /// `None` where it does not fit: the encoded arguments may have two bytes less than all words but
-    /// one, and the prefix must be a function or a static string of up to 254 bytes. The words are valid
-    /// in this process. Equal keys may have different words: a function, or a static string, may have
-    /// several addresses.
+    /// `None` where it does not fit. The first word has the number of the function and the length of the
+    /// encoded arguments, which follow in as many words as they need. If the prefix is a string, the first
+    /// word has its length in place of the number, and the string follows the arguments, in words of its
+    /// own. The words are valid in this process.
     #[inline(always)]
     pub(crate) fn inline_words<const N: usize>(&self) -> Option<[u64; N]> {
+        const { assert!(N >= 2 && N <= 1 + SHORT / WORD) };
         let length = self.encoded.len();
-        if length > (N - 1) * size_of::<u64>() - 2 {
+        match self.prefix.function() {
+            Ok(function) if length <= (N - 1) * WORD => {
+                let header = u64::from(function.number()) << 32 | length as u64;
+                Some(std::array::from_fn(|n| match n.checked_sub(1) {
+                    None => header,
+                    Some(n) => self.encoded.word(n),
+                }))
+            }
+            Ok(_) => None,
+            Err(text) => self.inline_words_of_text(text),
+        }
+    }
+
+    #[inline(never)]
+    fn inline_words_of_text<const N: usize>(&self, prefix: &str) -> Option<[u64; N]> {
+        let start = 1 + self.encoded.len().div_ceil(WORD);
+        if start + prefix.len().div_ceil(WORD) > N {
             return None;
         }
-        // A static string is identified by its address and one more than its length, a function by its
-        // address and zero.
-        let (address, text) = match self.prefix.as_static()? {
-            StaticPrefix::Function(function) => (ptr::from_ref(function).addr(), 0),
-            StaticPrefix::Text(text) => (text.as_ptr().addr(), u8::try_from(text.len() + 1).ok()?),
-        };
-        let lengths = (length as u64) << 56 | u64::from(text) << 48;
-        let encoded = self.encoded.words::<N>();
-        Some(std::array::from_fn(|n| match n.checked_sub(1) {
-            None => address as u64,
-            Some(at) if n == N - 1 => encoded[at] | lengths,
-            Some(at) => encoded[at],
-        }))
+        let header = (prefix.len() as u64) << 8 | self.encoded.len() as u64;
+        let mut words = std::array::from_fn(|n| match n.checked_sub(1) {
+            None => header,
+            Some(n) => self.encoded.word(n),
+        });
+        for (word, bytes) in words[start..].iter_mut().zip(prefix.as_bytes().chunks(WORD)) {
+            let mut whole = [0; WORD];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_le_bytes(whole);
+        }
+        Some(words)
     }
 }
 
@@ -38,39 +51,79 @@ impl Key {
 mod tests {
     use crate::key::{Key, Prefix};
 
-    #[test]
-    fn words_are_those_of_one_key_and_of_no_other() {
-        let texts = ["", "a", "b", "a\0", "\0", "thirteen byte", "thirteen bytes"];
-        let prefixes =
-            || ["p".into(), "q".into(), Prefix::of_body::<u8>(), Prefix::of_body::<i8>()];
-        let keys: Vec<_> = texts
-            .iter()
-            .flat_map(|text| prefixes().map(|prefix: Prefix| Key::from_text(prefix, text)))
-            .collect();
-        for (n, key) in keys.iter().enumerate() {
-            for (m, other) in keys.iter().enumerate() {
-                if let Some(words) = key.inline_words::<3>() {
-                    assert_eq!(other.inline_words() == Some(words), n == m, "{key} {other}");
-                }
-                assert_eq!(
-                    key.inline_words::<5>() == other.inline_words::<5>(),
-                    n == m,
-                    "{key} {other}"
-                );
+    fn check<const N: usize>(keys: &[Key]) {
+        for key in keys {
+            let Some(words) = key.inline_words::<N>() else { continue };
+            for other in keys {
+                assert_eq!(other.inline_words() == Some(words), key == other, "{key} {other}");
             }
         }
     }
 
     #[test]
-    fn what_is_too_long_has_no_words() {
+    fn words_are_equal_if_and_only_if_the_keys_are() {
+        fn generic<T>() -> Prefix {
+            fn of<F>(_: &F) -> Prefix {
+                Prefix::of_body::<F>()
+            }
+            of(&|| size_of::<T>())
+        }
+        let texts = [
+            "",
+            "a",
+            "b",
+            "a\0",
+            "\0",
+            "seven b",
+            "eight by",
+            "fifteen letters",
+            "sixteen letters!",
+        ];
+        let strings = ["", "p", "q", "p\0", "eight by", "nine byte", "a prefix of twenty-four"];
+        let prefixes: Vec<Prefix> = strings
+            .iter()
+            .flat_map(|&text| {
+                [text.into(), text.to_owned().into(), (&*text.to_owned().leak()).into()]
+            })
+            .chain([generic::<u8>(), generic::<u8>(), generic::<i8>(), Prefix::of_body::<u8>()])
+            .collect();
+        let keys: Vec<_> = prefixes
+            .iter()
+            .flat_map(|prefix| texts.map(|text| Key::from_text(prefix.clone(), text)))
+            .chain([
+                Key::new("p", &(1_u64,)).expect("a key"),
+                Key::new("p", &(1_i64,)).expect("a key"),
+            ])
+            .collect();
+        check::<2>(&keys);
+        check::<3>(&keys);
+        check::<5>(&keys);
+        check::<7>(&keys);
+        assert!(keys.iter().all(|key| key.inline_words::<7>().is_some()));
+        for key in &keys {
+            for other in &keys {
+                assert_eq!(key == other, key.hash_code() == other.hash_code());
+            }
+        }
+    }
+
+    #[test]
+    fn key_that_is_too_long_has_no_words() {
         let of = |prefix: Prefix, length: usize| Key::from_text(prefix, "k".repeat(length - 1));
-        assert!(of("p".into(), 14).inline_words::<3>().is_some());
-        assert!(of("p".into(), 15).inline_words::<3>().is_none());
-        assert!(of("p".into(), 30).inline_words::<5>().is_some());
-        assert!(of("p".into(), 31).inline_words::<5>().is_none());
-        assert!(of("p".to_owned().into(), 3).inline_words::<5>().is_none());
-        let long: &'static str = "k".repeat(255).leak();
-        assert!(of(long.into(), 3).inline_words::<5>().is_none());
-        assert!(of(long[1..].into(), 3).inline_words::<5>().is_some());
+        let function = Prefix::of_body::<u8>;
+        assert!(of(function(), 16).inline_words::<3>().is_some());
+        assert!(of(function(), 17).inline_words::<3>().is_none());
+        assert!(of(function(), 48).inline_words::<7>().is_some());
+        assert!(of(function(), 49).inline_words::<7>().is_none());
+        for prefix in ["p".into(), Prefix::from("eight by".to_owned())] {
+            assert!(of(prefix.clone(), 8).inline_words::<3>().is_some());
+            assert!(of(prefix.clone(), 9).inline_words::<3>().is_none());
+            assert!(of(prefix.clone(), 40).inline_words::<7>().is_some());
+            assert!(of(prefix.clone(), 41).inline_words::<7>().is_none());
+        }
+        assert!(of("nine byte".into(), 8).inline_words::<3>().is_none());
+        assert!(of("k".repeat(40).into(), 8).inline_words::<7>().is_some());
+        assert!(of("k".repeat(41).into(), 8).inline_words::<7>().is_none());
+        assert!(of("k".repeat(10_000).into(), 8).inline_words::<7>().is_none());
     }
 }
