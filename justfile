@@ -52,7 +52,7 @@ deny:
 miri:
     .ci/miri
 
-# Test the tables and plots of the benchmarks
+# Test the benchmarks, and run them with few repetitions
 test-benchmarks:
     .ci/benchmarks
 

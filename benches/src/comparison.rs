@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::quick;
+
 /// An implementation of the work of a comparison.
 pub(crate) struct Contender<'a> {
     name: &'static str,
@@ -14,12 +16,32 @@ pub(crate) struct Contender<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Vayu,
-    /// Another crate that does the same work.
-    Peer,
+    /// Another crate that does the same work, with a maximum number of entries, as vayu has.
+    Bounded,
+    /// Another crate that does the same work and never evicts.
+    Unbounded,
     /// Another crate that does less: no ttl, or one thread only.
     Partial,
     /// The work without a cache crate: a lower bound.
     Baseline,
+}
+
+impl Role {
+    /// Returns the name in tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Vayu => "vayu",
+            Self::Bounded => "bounded",
+            Self::Unbounded => "unbounded",
+            Self::Partial => "does less",
+            Self::Baseline => "lower bound",
+        }
+    }
+
+    /// Returns whether it is another crate that does the same work.
+    pub(crate) fn is_peer(self) -> bool {
+        matches!(self, Self::Bounded | Self::Unbounded)
+    }
 }
 
 impl<'a> Contender<'a> {
@@ -77,16 +99,24 @@ impl Schedule {
         self.warm = times;
         self
     }
+
+    fn quick(self) -> Self {
+        Self { batches: 3, batch: Duration::from_micros(50), warm: self.warm.min(1 << 10) }
+    }
 }
 
 /// Runs a batch of each contender in turn, repeatedly.
-pub(crate) fn compare(schedule: Schedule, mut contenders: Vec<Contender<'_>>) -> Vec<Measurement> {
+pub(crate) fn compare(schedule: Schedule, contenders: Vec<Contender<'_>>) -> Vec<Measurement> {
+    run(if quick::is_on() { schedule.quick() } else { schedule }, contenders)
+}
+
+fn run(schedule: Schedule, mut contenders: Vec<Contender<'_>>) -> Vec<Measurement> {
     contenders.iter_mut().for_each(|one| (one.run)(schedule.warm));
     let sizes: Vec<_> = contenders.iter_mut().map(|one| size(schedule, &mut one.run)).collect();
     let mut measurements: Vec<_> = contenders
         .iter_mut()
         .map(|one| {
-            let counted = 64;
+            let counted = quick::or(64, 4);
             let info = allocation_counter::measure(|| (one.run)(counted));
             Measurement {
                 name: one.name,
@@ -168,11 +198,11 @@ mod tests {
         let schedule = Schedule { batches: 5, batch: Duration::from_micros(50), warm: 0 };
         let spin = |n: u64| (0..n).for_each(|n| drop(std::hint::black_box(n)));
         let boxes = |n: u64| (0..n).for_each(|n| drop(std::hint::black_box(Box::new(n))));
-        let measurements = compare(
+        let measurements = run(
             schedule,
             vec![
                 Contender::new("spin", Role::Vayu, spin),
-                Contender::new("box", Role::Peer, boxes).note("allocates"),
+                Contender::new("box", Role::Bounded, boxes).note("allocates"),
             ],
         );
         assert!(

@@ -28,26 +28,34 @@ pub(crate) fn uniform(count: u64, length: usize, seed: u64) -> Vec<u64> {
     (0..length).map(|_| random.next() % count).collect()
 }
 
-/// Returns numbers below `count`, the n-th with a frequency in proportion to 1/n^skew. The ranks are
-/// assigned at random.
+/// Returns numbers below `count`, the n-th most frequent with a frequency in proportion to 1/n^skew. The
+/// ranks are assigned at random.
 pub(crate) fn zipf(count: u64, skew: f64, length: usize, seed: u64) -> Vec<u64> {
+    let mut names: Vec<_> = (0..count).collect();
+    let mut random = Random::new(seed);
+    for index in (1..names.len()).rev() {
+        names.swap(index, (random.next() % (index as u64 + 1)) as usize);
+    }
+    let ranks = ranks(count, skew, length, random);
+    ranks.map(|rank| names[rank]).collect()
+}
+
+/// The same, where the number n has the rank n.
+pub(crate) fn zipf_by_rank(count: u64, skew: f64, length: usize, seed: u64) -> Vec<u64> {
+    ranks(count, skew, length, Random::new(seed)).map(|rank| rank as u64).collect()
+}
+
+fn ranks(count: u64, skew: f64, length: usize, mut random: Random) -> impl Iterator<Item = usize> {
     let mut sums = Vec::with_capacity(count as usize);
     let mut sum = 0.0;
     for rank in 1..=count {
         sum += (rank as f64).powf(-skew);
         sums.push(sum);
     }
-    let mut names: Vec<_> = (0..count).collect();
-    let mut random = Random::new(seed);
-    for index in (1..names.len()).rev() {
-        names.swap(index, (random.next() % (index as u64 + 1)) as usize);
-    }
-    (0..length)
-        .map(|_| {
-            let at = random.fraction() * sum;
-            names[sums.partition_point(|&sum| sum < at).min(names.len() - 1)]
-        })
-        .collect()
+    (0..length).map(move |_| {
+        let at = random.fraction() * sum;
+        sums.partition_point(|&sum| sum < at).min(sums.len() - 1)
+    })
 }
 
 /// A cyclic iterator over keys, a power of two of them, so that it needs no division.

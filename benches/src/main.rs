@@ -1,7 +1,8 @@
 //! Benchmarks of vayu, other crates and lower bounds, in one process and one run.
 //!
 //! `cargo run --release -p vayu-bench` runs all parts that measure, `-- memory redis` some of them, `-- traps` the
-//! programs of known traps. Each part writes a table, its numbers and plots to `docs/benchmarks`.
+//! programs of known traps. Each part writes a table, its numbers and plots to `docs/benchmarks`. With `--quick` the
+//! parts do little work, to see that they run, and write no files.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -9,6 +10,7 @@
     clippy::cast_sign_loss,
     clippy::format_push_string,
     clippy::needless_for_each,
+    clippy::needless_pass_by_value,
     clippy::too_many_lines,
     clippy::unnecessary_wraps,
     clippy::unused_async,
@@ -18,8 +20,10 @@
 
 mod comparison;
 mod keys;
+mod machine;
 mod parts;
 mod plot;
+mod quick;
 mod report;
 mod traps;
 mod units;
@@ -30,11 +34,15 @@ use std::error::Error;
 use crate::parts::PARTS;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let chosen: Vec<_> = env::args().skip(1).collect();
+    let mut chosen: Vec<_> = env::args().skip(1).collect();
     if let [flag, trap, name] = chosen.as_slice()
         && flag == traps::CHILD
     {
         return traps::run_child(trap, name);
+    }
+    if let Some(index) = chosen.iter().position(|argument| argument == "--quick") {
+        chosen.remove(index);
+        quick::turn_on();
     }
     if let Some(unknown) = chosen.iter().find(|name| !PARTS.iter().any(|part| part.name == **name))
     {
@@ -44,7 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
     for part in PARTS {
-        let by_default = chosen.is_empty() && part.name != "traps";
+        let takes_minutes = part.name == "traps" || quick::is_on() && part.name == "build";
+        let by_default = chosen.is_empty() && !takes_minutes;
         if by_default || chosen.iter().any(|name| name == part.name) {
             let mut report = report::Report::new(part.name, part.title);
             (part.measure)(&mut report)?;

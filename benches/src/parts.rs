@@ -37,7 +37,7 @@ pub(crate) const PARTS: &[Part] = &[
     Part { name: "file", title: "Files", measure: file::measure },
     Part { name: "redis", title: "Redis", measure: redis::measure },
     Part { name: "ratio", title: "Hit ratios", measure: ratio::measure },
-    Part { name: "memory-use", title: "Memory of a million entries", measure: memory_use::measure },
+    Part { name: "memory-use", title: "Memory of an entry", measure: memory_use::measure },
     Part { name: "traps", title: "Traps of caching", measure: traps::measure },
     Part { name: "build", title: "Building a program", measure: build::measure },
 ];

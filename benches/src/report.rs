@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::comparison::{Measurement, Role};
-use crate::plot;
 use crate::units::time;
+use crate::{machine, plot, quick};
 
 /// The tables of one part.
 pub(crate) struct Report {
@@ -21,31 +21,30 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(name: &'static str, title: &str) -> Self {
-        let mut text = format!("# {title}\n\n{}\n", machine());
+        let mut text = format!("# {title}\n\n{}\n", machine::describe());
         let _ = writeln!(text, "\n`cargo run --release -p vayu-bench -- {name}`");
+        print!("{text}");
         Self { name, text, data: Vec::new(), plots: Vec::new() }
     }
 
-    /// Adds the table and plot of a comparison, with the limits of vayu.
+    /// Adds the table and plot of a comparison, with the ratios and limits of vayu.
     pub(crate) fn comparison(
         &mut self,
         work: &str,
         measurements: &[Measurement],
         limits: &[Limit<'_>],
     ) {
-        let vayu = measurements
-            .iter()
-            .find(|measurement| measurement.role == Role::Vayu)
-            .map_or(f64::NAN, Measurement::median);
+        let vayu = of_vayu(measurements);
         let mut text = format!(
-            "\n## {work}\n\n| | median | quartiles | relative to vayu | allocations | |\n|---|--:|--:|--:|--:|---|\n"
+            "\n## {work}\n\n| | | median | quartiles | relative to vayu | allocations | |\n|---|---|--:|--:|--:|--:|---|\n"
         );
         for measurement in measurements {
             let (low, high) = measurement.quartiles();
             let _ = writeln!(
                 text,
-                "| {} | {} | {} - {} | {:.2} | {:.1} | {} |",
+                "| {} | {} | {} | {} - {} | {:.2} | {:.1} | {} |",
                 measurement.name,
+                if measurement.role == Role::Vayu { "" } else { measurement.role.name() },
                 time(measurement.median()),
                 time(low),
                 time(high),
@@ -55,6 +54,12 @@ impl Report {
             );
         }
         text.push('\n');
+        let ratios = ratios(measurements);
+        if measurements.iter().any(|measurement| measurement.role.is_peer()) {
+            let ratios =
+                ratios.iter().map(|(of, name, ratio)| format!("{ratio:.2} of {of} ({name})"));
+            let _ = writeln!(text, "- {}", ratios.collect::<Vec<_>>().join(", "));
+        }
         for limit in limits {
             let _ = writeln!(text, "- {}", limit.verdict(measurements));
         }
@@ -63,9 +68,15 @@ impl Report {
             "work": work,
             "nanoseconds": measurements.iter().map(|measurement| json!({
                 "name": measurement.name,
+                "role": measurement.role.name(),
                 "median": measurement.median(),
                 "quartiles": measurement.quartiles(),
                 "allocations": measurement.allocations,
+            })).collect::<Vec<_>>(),
+            "ratios": ratios.iter().map(|(of, name, ratio)| json!({
+                "of": of,
+                "name": name,
+                "ratio": ratio,
             })).collect::<Vec<_>>(),
         }));
         let bars: Vec<_> = measurements
@@ -102,7 +113,11 @@ impl Report {
         self.plots.push((name, svg));
     }
 
+    /// Writes the files.
     pub(crate) fn finish(self) -> Result<(), Box<dyn Error>> {
+        if quick::is_on() {
+            return Ok(());
+        }
         let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks");
         fs::create_dir_all(&directory)?;
         fs::write(directory.join(format!("{}.md", self.name)), self.text)?;
@@ -139,30 +154,43 @@ impl<'a> Limit<'a> {
     }
 
     fn verdict(&self, measurements: &[Measurement]) -> String {
-        let median = |found: Option<&Measurement>| found.map_or(f64::NAN, Measurement::median);
-        let vayu = median(measurements.iter().find(|measurement| measurement.role == Role::Vayu));
         let other = match self.of {
-            Of::BestPeer => measurements
-                .iter()
-                .filter(|measurement| measurement.role == Role::Peer)
-                .min_by(|one, other| one.median().total_cmp(&other.median())),
+            Of::BestPeer => best(measurements, Role::is_peer),
             Of::Named(name) => measurements.iter().find(|measurement| measurement.name == name),
         };
-        let ratio = vayu / median(other);
+        let ratio = of_vayu(measurements) / other.map_or(f64::NAN, Measurement::median);
         let word = if ratio <= self.most { "reached" } else { "**not reached**" };
         let name = other.map_or("no contender", |measurement| measurement.name);
         format!("{ratio:.2} of {name}, at most {:.2}: {word}", self.most)
     }
 }
 
-/// Describes the machine.
-fn machine() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let info = read("/proc/cpuinfo");
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let model = model.map_or("an unknown processor", |(_, model)| model);
-    format!("Measured on {processors} processors, {model}.")
+/// Returns the median of vayu.
+fn of_vayu(measurements: &[Measurement]) -> f64 {
+    let vayu = measurements.iter().find(|measurement| measurement.role == Role::Vayu);
+    vayu.map_or(f64::NAN, Measurement::median)
+}
+
+/// Returns the fastest of the contenders with a role.
+fn best(measurements: &[Measurement], is_role: impl Fn(Role) -> bool) -> Option<&Measurement> {
+    measurements
+        .iter()
+        .filter(|measurement| is_role(measurement.role))
+        .min_by(|one, other| one.median().total_cmp(&other.median()))
+}
+
+/// Returns the time of vayu relative to the fastest bounded peer, the fastest peer and the fastest
+/// contender of any kind, with their names.
+fn ratios(measurements: &[Measurement]) -> Vec<(&'static str, &'static str, f64)> {
+    let bests = [
+        ("the best bounded peer", best(measurements, |role| role == Role::Bounded)),
+        ("the best peer", best(measurements, Role::is_peer)),
+        ("the best of all", best(measurements, |role| role != Role::Vayu)),
+    ];
+    let vayu = of_vayu(measurements);
+    let ratio =
+        |(of, best): (_, Option<&Measurement>)| Some((of, best?.name, vayu / best?.median()));
+    bests.into_iter().filter_map(ratio).collect()
 }
 
 #[cfg(test)]
@@ -174,11 +202,25 @@ mod tests {
     }
 
     #[test]
+    fn bounded_and_unbounded_peers_are_counted_apart() {
+        let measurements = [
+            measurement("vayu", Role::Vayu, 20.0),
+            measurement("bounded", Role::Bounded, 80.0),
+            measurement("unbounded", Role::Unbounded, 40.0),
+            measurement("limit", Role::Baseline, 10.0),
+        ];
+        let ratios =
+            ratios(&measurements).into_iter().map(|(_, name, ratio)| format!("{name} {ratio}"));
+        let ratios: Vec<_> = ratios.collect();
+        assert_eq!(ratios, ["bounded 0.25", "unbounded 0.5", "limit 2"]);
+    }
+
+    #[test]
     fn verdict_compares_with_the_best_peer_and_with_names() {
         let measurements = [
             measurement("vayu", Role::Vayu, 20.0),
-            measurement("slow", Role::Peer, 100.0),
-            measurement("fast", Role::Peer, 40.0),
+            measurement("slow", Role::Bounded, 100.0),
+            measurement("fast", Role::Unbounded, 40.0),
             measurement("lesser", Role::Partial, 1.0),
             measurement("limit", Role::Baseline, 10.0),
         ];

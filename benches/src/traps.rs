@@ -41,13 +41,14 @@ pub(crate) struct Trap {
 }
 
 /// The crates, and the packages of their versions.
-const CRATES: [(&str, &str); 7] = [
+const CRATES: [(&str, &str); 8] = [
     ("vayu", "vayu-cache"),
     ("cached", "cached"),
     ("cached by_key", "cached"),
     ("cachelito", "cachelito"),
     ("memoize", "memoize"),
     ("hitbox", "hitbox-fn"),
+    ("hitbox concurrency", "hitbox-fn"),
     ("moka", "moka"),
 ];
 
@@ -91,8 +92,8 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         CRATES.iter().map(|(name, package)| format!("{name} {}", version(package))).collect();
     report.write(&format!(
         "\nVersions: {}. `by_key` is `sync_writes = \"by_key\"`, which `cached` has for concurrent first calls.\n\
-         `memoize` is used with `SharedCache`, as its default has a cache per thread; hitbox without the concurrency\n\
-         setting, as in its first example.\n\n\
+         `memoize` is used with `SharedCache`, as its default has a cache per thread. `hitbox` is used as in its first\n\
+         example, and in the column `hitbox concurrency` with `BroadcastConcurrencyManager` and a concurrency of 1.\n\n\
          right: the only right value. waits: right, but calls wait for seconds. wrong: another value. hangs: no end\n\
          within {} s. -: no program, for the reason that is given below. Each program is a process of its own, and its\n\
          code is in `benches/src/traps`.\n\n",

@@ -8,9 +8,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use crate::quick;
 use crate::report::Report;
-
-const ROUNDS: usize = 5;
 
 /// A program with one cached function.
 struct Program {
@@ -96,7 +95,8 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         // The selected versions are available offline afterwards.
         let _ = Command::new("cargo").args(["fetch", "--quiet"]).current_dir(&place).status()?;
     }
-    for _ in 0..ROUNDS {
+    let rounds = quick::or(5, 1);
+    for _ in 0..rounds {
         for program in &mut programs {
             program.build(&directory.path().join(program.name))?;
         }
@@ -105,11 +105,11 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     for program in &mut programs {
         program.seconds.sort_by(f64::total_cmp);
         let count = crates(&directory.path().join(program.name))?;
-        let median = program.seconds[ROUNDS / 2];
+        let median = program.seconds[rounds / 2];
         text += &format!("| {} | {median:.1} | {count} |\n", program.name);
         report.data(json!({ "name": program.name, "seconds": program.seconds, "crates": count }));
     }
-    let ratio = programs[0].seconds[ROUNDS / 2] / programs[1].seconds[ROUNDS / 2];
+    let ratio = programs[0].seconds[rounds / 2] / programs[1].seconds[rounds / 2];
     let word = if ratio <= 1.0 { "reached" } else { "**not reached**" };
     report.write(&format!("{text}\n- {ratio:.2} of cached, at most 1.00: {word}\n"));
     Ok(())

@@ -109,7 +109,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
                     }
                 })
                 .note("no ttl"),
-                Contender::new("cached, redb", Role::Peer, |times| {
+                Contender::new("cached, redb", Role::Unbounded, |times| {
                     (0..times).for_each(|_| drop(black_box(redb(next(&mut fourth)))));
                 })
                 .note("one process only"),

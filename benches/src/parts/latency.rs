@@ -6,31 +6,31 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::memory::contenders::{Limits, number};
+use super::memory::contenders::{Maps, number};
 use crate::comparison::quantile;
 use crate::keys::{Cycle, uniform};
-use crate::plot;
 use crate::report::Report;
 use crate::units::time;
+use crate::{plot, quick};
 
 /// The numbers of calls of which the slowest is reported.
 const OF: [f64; 5] = [2.0, 10.0, 100.0, 1000.0, 10_000.0];
-const ROUNDS: usize = 400;
 const CALLS: usize = 1000;
 
 pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let rounds = quick::or(400, 2);
     let keys = uniform(1000, 1 << 14, 4);
-    let limits = Limits::of(1000);
+    let maps = Maps::of(1000);
     let calls: [(&str, &dyn Fn(u64)); 4] = [
         ("vayu", &|key| drop(black_box(number::vayu(key)))),
         ("cached, concurrent, ttl", &|key| drop(black_box(number::cached_concurrent(key)))),
-        ("moka, ttl, get", &|key| drop(black_box(limits.moka.get(&key)))),
-        ("quick_cache, deadline", &|key| drop(black_box(limits.quick(key)))),
+        ("moka, ttl, get", &|key| drop(black_box(maps.moka.get(&key)))),
+        ("quick_cache, deadline", &|key| drop(black_box(maps.quick(key)))),
     ];
     let mut cycles = calls.map(|_| Cycle::new(&keys));
-    let mut times = calls.map(|_| Vec::with_capacity(ROUNDS * CALLS));
+    let mut times = calls.map(|_| Vec::with_capacity(rounds * CALLS));
     // The first round fills the caches.
-    for round in 0..=ROUNDS {
+    for round in 0..=rounds {
         for (((_, call), cycle), times) in calls.iter().zip(&mut cycles).zip(&mut times) {
             for _ in 0..CALLS {
                 let key = black_box(cycle.next());

@@ -57,7 +57,11 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         Schedule::SHORT,
         vec![
             Contender::new("vayu", Role::Vayu, new_keys(|key| drop(black_box(vayu(key))))),
-            Contender::new(by_key, Role::Peer, new_keys(|key| drop(black_box(cached_by_key(key))))),
+            Contender::new(
+                by_key,
+                Role::Bounded,
+                new_keys(|key| drop(black_box(cached_by_key(key)))),
+            ),
             Contender::new(
                 "cached, max_size, ttl",
                 Role::Partial,
@@ -66,7 +70,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             .note("no single flight"),
             Contender::new(
                 "moka, ttl, get_with",
-                Role::Peer,
+                Role::Bounded,
                 new_keys(|key| drop(black_box(moka.get_with(key, || key)))),
             )
             .note("evicts later"),
@@ -92,7 +96,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         Schedule::SHORT,
         vec![
             Contender::new("vayu", Role::Vayu, new_keys_async!(vayu_async)),
-            Contender::new(by_key, Role::Peer, new_keys_async!(cached_by_key_async)),
+            Contender::new(by_key, Role::Bounded, new_keys_async!(cached_by_key_async)),
             Contender::new(
                 "cached, max_size, ttl",
                 Role::Partial,

@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cached::prelude::*;
-use hitbox::policy::PolicyConfig;
+use hitbox::concurrency::BroadcastConcurrencyManager;
+use hitbox::policy::{ConcurrencyLimit, PolicyConfig};
 use hitbox_moka::MokaBackend;
 
 use super::Program::{None as Without, Run};
@@ -31,10 +32,10 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Run(|| threads(cachelito_slow))),
             ("memoize", Run(|| threads(memoize_slow))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Run(|| threads(|n| MOKA.get_with(n, || slow(n))))),
         ],
-        documented: "[cached: synchronization](https://docs.rs/cached/latest/cached/macros/index.html) \
-            is an option (`sync_writes`)",
+        documented: "[cached](https://docs.rs/cached): `sync_writes` is an option",
     },
     Trap {
         name: "tasks",
@@ -46,10 +47,11 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Without(ASYNC_CRATE)),
             ("memoize", Without(SYNC_ONLY)),
             ("hitbox", Run(|| tasks(async |n| hitbox_slow(n).await))),
+            ("hitbox concurrency", Run(|| tasks(async |n| hitbox_slow_once(n).await))),
             ("moka", Run(|| tasks(async |n| FUTURES.get_with(n, slow_async(n)).await))),
         ],
-        documented: "[hitbox: concurrency is a setting of the policy](https://docs.rs/hitbox), which its first \
-            example does not set",
+        documented: "[hitbox](https://github.com/hit-box/hitbox): the concurrency is a setting of the policy, which its \
+            first example does not set",
     },
     Trap {
         name: "panic",
@@ -61,6 +63,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Run(|| panics(cachelito_panics))),
             ("memoize", Run(|| panics(memoize_panics))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Run(|| panics(|n| MOKA.get_with(n, || panic_once(n))))),
         ],
         documented: "",
@@ -75,6 +78,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Without(ASYNC_CRATE)),
             ("memoize", Without(SYNC_ONLY)),
             ("hitbox", Run(|| cancelled(async |n| hitbox_slow(n).await))),
+            ("hitbox concurrency", Run(|| cancelled(async |n| hitbox_slow_once(n).await))),
             ("moka", Run(|| cancelled(async |n| FUTURES.get_with(n, slow_async(n)).await))),
         ],
         documented: "",
@@ -89,9 +93,10 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Without(ASYNC_CRATE)),
             ("memoize", Without(SYNC_ONLY)),
             ("hitbox", Run(|| parked(async |n| hitbox_slow(n).await))),
+            ("hitbox concurrency", Run(|| parked(async |n| hitbox_slow_once(n).await))),
             ("moka", Run(|| parked(async |n| FUTURES.get_with(n, slow_async(n)).await))),
         ],
-        documented: "[moka #240](https://github.com/moka-rs/moka/issues/240)",
+        documented: "",
     },
     Trap {
         name: "recursion",
@@ -103,6 +108,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Run(|| expect("fib(30)", &cachelito_fib(30), &832_040))),
             ("memoize", Run(|| expect("fib(30)", &memoize_fib(30), &832_040))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Run(|| expect("fib(30)", &moka_fib(30), &832_040))),
         ],
         documented: "",
@@ -117,6 +123,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Run(|| expect("the value", &cachelito_again(1), &1))),
             ("memoize", Run(|| expect("the value", &memoize_again(1), &1))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Run(|| expect("the value", &moka_again(1), &1))),
         ],
         documented: "",
@@ -131,6 +138,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Run(|| crossing(cachelito_left, cachelito_right))),
             ("memoize", Run(|| crossing(memoize_left, memoize_right))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Run(|| crossing(moka_left, moka_right))),
         ],
         documented: "",
@@ -145,9 +153,10 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Run(|| other_keys(cachelito_first))),
             ("memoize", Run(|| other_keys(memoize_first))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Run(|| other_keys(|n| MOKA.get_with(n, || first(n))))),
         ],
-        documented: "[cached: `sync_writes_buckets`](https://docs.rs/cached/latest/cached/macros/index.html)",
+        documented: "[cached](https://docs.rs/cached): `sync_writes_buckets` is the number of locks",
     },
     Trap {
         name: "invalidation",
@@ -165,6 +174,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ),
             ("memoize", Run(|| invalidation(memoize_source, memoized_flush_memoize_source))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             (
                 "moka",
                 Run(|| invalidation(|n| MOKA.get_with(n, || source(n)), || MOKA.invalidate(&1))),
@@ -184,6 +194,18 @@ static HITBOX: LazyLock<hitbox_fn::Cache<MokaBackend>> = LazyLock::new(|| {
     hitbox_fn::Cache::builder()
         .backend(MokaBackend::builder().max_entries(10_000).build())
         .policy(PolicyConfig::builder().ttl(Duration::from_hours(1)).build())
+        .build()
+});
+
+static HITBOX_ONCE: LazyLock<
+    hitbox_fn::Cache<MokaBackend, BroadcastConcurrencyManager<Result<u64, Infallible>>>,
+> = LazyLock::new(|| {
+    let policy =
+        PolicyConfig::builder().ttl(Duration::from_hours(1)).concurrency(ConcurrencyLimit::MIN);
+    hitbox_fn::Cache::builder()
+        .backend(MokaBackend::builder().max_entries(10_000).build())
+        .policy(policy.build())
+        .concurrency_manager(BroadcastConcurrencyManager::new())
         .build()
 });
 
@@ -348,6 +370,11 @@ async fn hitbox_slow_number(key: Number) -> Result<u64, Infallible> {
 
 async fn hitbox_slow(n: u64) -> u64 {
     let Ok(value) = hitbox_slow_number(Number(n)).cache(&*HITBOX).await;
+    value
+}
+
+async fn hitbox_slow_once(n: u64) -> u64 {
+    let Ok(value) = hitbox_slow_number(Number(n)).cache(&*HITBOX_ONCE).await;
     value
 }
 

@@ -33,6 +33,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Run(|| alias(cachelito_alias))),
             ("memoize", Run(|| alias(memoize_alias))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             (
                 "moka",
                 Run(|| {
@@ -42,7 +43,7 @@ pub(super) const TRAPS: &[Trap] = &[
                 }),
             ),
         ],
-        documented: "[cached: \"a type alias is cached as a plain value\"](https://docs.rs/cached/latest/cached/#result-and-option-returns)",
+        documented: "[cached](https://docs.rs/cached): \"a type alias is cached as a plain value\"",
     },
     Trap {
         name: "name",
@@ -77,6 +78,7 @@ pub(super) const TRAPS: &[Trap] = &[
                 }),
             ),
             ("hitbox", Run(hitbox_names)),
+            ("hitbox concurrency", Without("as without it: the setting does not change keys")),
             ("moka", Without(KEYS_BY_HAND)),
         ],
         documented: "",
@@ -108,9 +110,10 @@ pub(super) const TRAPS: &[Trap] = &[
             ),
             ("memoize", DoesNotCompile("E0425: cannot find type `T` in this scope")),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Without(KEYS_BY_HAND)),
         ],
-        documented: "[cached: generic functions need `key` and `convert`](https://docs.rs/cached/latest/cached/#requirements)",
+        documented: "[cached](https://docs.rs/cached): \"generic functions need `key` and `convert`\"",
     },
     Trap {
         name: "floats",
@@ -142,9 +145,10 @@ pub(super) const TRAPS: &[Trap] = &[
                 ),
             ),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Without(KEYS_BY_HAND)),
         ],
-        documented: "[cached: floats need `convert`, e.g. `format!(\"{x:.6}\")`](https://docs.rs/cached/latest/cached/#requirements), which this program uses",
+        documented: "[cached](https://docs.rs/cached): floats need `convert`, e.g. `format!(\"{x:.6}\")`, which this program uses",
     },
     Trap {
         name: "redacted",
@@ -192,9 +196,10 @@ pub(super) const TRAPS: &[Trap] = &[
                 }),
             ),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Without(KEYS_BY_HAND)),
         ],
-        documented: "[cachelito: default keys are `Debug`](https://docs.rs/cachelito/latest/cachelito/)",
+        documented: "[cachelito](https://docs.rs/cachelito): default keys are `Debug`",
     },
     Trap {
         name: "strings",
@@ -206,6 +211,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Run(|| strings(cachelito_strings))),
             ("memoize", Run(|| strings(memoize_strings))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Without(KEYS_BY_HAND)),
         ],
         documented: "",
@@ -220,6 +226,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Run(|| forever(cachelito_forever))),
             ("memoize", Run(|| forever(memoize_forever))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             (
                 "moka",
                 Run(|| {
@@ -230,7 +237,7 @@ pub(super) const TRAPS: &[Trap] = &[
                 }),
             ),
         ],
-        documented: "[moka: a ttl above 1,000 years panics](https://docs.rs/moka/latest/moka/sync/struct.CacheBuilder.html#method.time_to_live)",
+        documented: "[moka](https://docs.rs/moka): a ttl above 1,000 years panics",
     },
     Trap {
         name: "drop",
@@ -242,6 +249,7 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Run(|| evictions(cachelito_value))),
             ("memoize", Run(|| evictions(memoize_value))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Run(|| evictions(moka_value))),
         ],
         documented: "",
@@ -256,9 +264,10 @@ pub(super) const TRAPS: &[Trap] = &[
             ("cachelito", Run(|| another_thread(cachelito_count))),
             ("memoize", Run(|| another_thread(memoize_count))),
             ("hitbox", Without(ASYNC_ONLY)),
+            ("hitbox concurrency", Without(ASYNC_ONLY)),
             ("moka", Run(|| another_thread(|n| NUMBERS.get_with(n, || count(n))))),
         ],
-        documented: "[memoize: each thread has its own cache by default](https://docs.rs/memoize/latest/memoize/)",
+        documented: "[memoize](https://docs.rs/memoize): each thread has its own cache by default",
     },
 ];
 

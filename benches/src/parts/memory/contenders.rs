@@ -13,21 +13,10 @@ use super::HOUR;
 
 /// `u64 -> u64`.
 pub(crate) mod number {
-    use std::sync::LazyLock;
     use std::time::Duration;
-
-    use vayu::{MemoryCache, MemoryOptions};
 
     #[vayu::cached(ttl = "1h")]
     pub(crate) fn vayu(key: u64) -> u64 {
-        key
-    }
-
-    static LARGE: LazyLock<MemoryCache> =
-        LazyLock::new(|| MemoryOptions::new().max_entries(250_000).build());
-
-    #[vayu::cached(cache = LARGE, ttl = "1h")]
-    pub(crate) fn vayu_large(key: u64) -> u64 {
         key
     }
 
@@ -56,21 +45,6 @@ pub(crate) mod number {
         key
     }
 
-    #[cached::macros::cached(ttl_secs = 3600)]
-    pub(crate) fn cached_ttl_large(key: u64) -> u64 {
-        key
-    }
-
-    #[cached::macros::cached(max_size = 250_000, ttl_secs = 3600)]
-    pub(crate) fn cached_bounded_large(key: u64) -> u64 {
-        key
-    }
-
-    #[cached::macros::concurrent_cached(ttl_secs = 3600)]
-    pub(crate) fn cached_concurrent_large(key: u64) -> u64 {
-        key
-    }
-
     #[memoize::memoize(SharedCache, Capacity: 10_000, TimeToLive: Duration::from_hours(1))]
     pub(crate) fn memoized(key: u64) -> u64 {
         key
@@ -82,12 +56,59 @@ pub(crate) mod number {
     }
 }
 
+/// `u64 -> u64` for many keys, all in a cache of their own.
+macro_rules! many {
+    ($name:ident, $entries:tt) => {
+        pub(crate) mod $name {
+            use std::sync::LazyLock;
+
+            use vayu::{MemoryCache, MemoryOptions};
+
+            use super::Many;
+
+            static CACHE: LazyLock<MemoryCache> =
+                LazyLock::new(|| MemoryOptions::new().max_entries($entries).build());
+
+            #[vayu::cached(cache = CACHE, ttl = "1h")]
+            fn vayu(key: u64) -> u64 {
+                key
+            }
+
+            #[cached::macros::cached(ttl_secs = 3600)]
+            fn cached_ttl(key: u64) -> u64 {
+                key
+            }
+
+            #[cached::macros::cached(max_size = $entries, ttl_secs = 3600)]
+            fn cached_bounded(key: u64) -> u64 {
+                key
+            }
+
+            #[cached::macros::concurrent_cached(ttl_secs = 3600)]
+            fn cached_concurrent(key: u64) -> u64 {
+                key
+            }
+
+            pub(crate) const MANY: Many =
+                Many { vayu, cached_ttl, cached_bounded, cached_concurrent };
+        }
+    };
+}
+
+/// Cached functions for many keys.
+#[derive(Clone, Copy)]
+pub(crate) struct Many {
+    pub(crate) vayu: fn(u64) -> u64,
+    pub(crate) cached_ttl: fn(u64) -> u64,
+    pub(crate) cached_bounded: fn(u64) -> u64,
+    pub(crate) cached_concurrent: fn(u64) -> u64,
+}
+
+many!(hundred_thousand, 250_000);
+many!(million, 1_500_000);
+
 /// `(&str, u64) -> u64`. The keys of `cached` are owned.
 pub(crate) mod pair {
-    use std::hint::black_box;
-
-    use crate::keys::Cycle;
-
     #[vayu::cached(ttl = "1h")]
     pub(crate) fn vayu(word: &str, number: u64) -> u64 {
         number + word.len() as u64
@@ -121,27 +142,17 @@ pub(crate) mod pair {
         number + word.len() as u64
     }
 
-    pub(crate) fn moka<'a>(keys: &'a [u64], words: &'a [String]) -> impl FnMut(u64) + 'a {
-        let cache = super::moka_of::<(String, u64), u64>();
+    pub(crate) fn moka(words: &[String]) -> impl Fn(u64) -> Option<u64> {
+        let cache = super::moka_of::<(String, u64), u64>(10_000);
         for (number, word) in (0..).zip(words) {
             cache.insert((word.clone(), number), number);
         }
-        let mut cycle = Cycle::new(keys);
-        move |times| {
-            for _ in 0..times {
-                let key = cycle.next();
-                black_box(cache.get(&(words[key as usize].clone(), key)));
-            }
-        }
+        move |key| cache.get(&(words[key as usize].clone(), key))
     }
 }
 
 /// `u64 -> String`.
 pub(crate) mod text {
-    use std::hint::black_box;
-
-    use crate::keys::Cycle;
-
     fn value(key: u64) -> String {
         format!("{key:064}")
     }
@@ -166,20 +177,16 @@ pub(crate) mod text {
         value(key)
     }
 
-    pub(crate) fn moka(keys: &[u64]) -> impl FnMut(u64) {
-        let cache = super::moka_of::<u64, String>();
+    pub(crate) fn moka() -> impl Fn(u64) -> Option<String> {
+        let cache = super::moka_of::<u64, String>(10_000);
         (0..1000).for_each(|key| cache.insert(key, value(key)));
-        let mut cycle = Cycle::new(keys);
-        move |times| (0..times).for_each(|_| drop(black_box(cache.get(&cycle.next()))))
+        move |key| cache.get(&key)
     }
 }
 
 /// `u64 -> Arc<[u8]>`.
 pub(crate) mod bytes {
-    use std::hint::black_box;
     use std::sync::Arc;
-
-    use crate::keys::Cycle;
 
     fn value(key: u64) -> Arc<[u8]> {
         vec![key as u8; 1024].into()
@@ -205,66 +212,78 @@ pub(crate) mod bytes {
         value(key)
     }
 
-    pub(crate) fn moka(keys: &[u64]) -> impl FnMut(u64) {
-        let cache = super::moka_of::<u64, Arc<[u8]>>();
+    pub(crate) fn moka() -> impl Fn(u64) -> Option<Arc<[u8]>> {
+        let cache = super::moka_of::<u64, Arc<[u8]>>(10_000);
         (0..1000).for_each(|key| cache.insert(key, value(key)));
-        let mut cycle = Cycle::new(keys);
-        move |times| (0..times).for_each(|_| drop(black_box(cache.get(&cycle.next()))))
+        move |key| cache.get(&key)
     }
 }
 
-pub(crate) fn moka_of<K, V>() -> moka::sync::Cache<K, V>
+/// A function with an argument of many bytes.
+pub(crate) mod long {
+    #[vayu::cached(ttl = "1h")]
+    pub(crate) fn vayu(bytes: Vec<u8>) -> u64 {
+        bytes.len() as u64
+    }
+
+    #[vayu::cached(ttl = "1h")]
+    pub(crate) fn vayu_slice(bytes: &[u8]) -> u64 {
+        bytes.len() as u64
+    }
+
+    #[vayu::cached(ttl = "1h")]
+    pub(crate) fn vayu_str(text: &str) -> u64 {
+        text.len() as u64
+    }
+
+    #[cached::macros::cached(max_size = 10_000, ttl_secs = 3600)]
+    pub(crate) fn cached_bounded(bytes: Vec<u8>) -> u64 {
+        bytes.len() as u64
+    }
+
+    #[cached::macros::concurrent_cached(ttl_secs = 3600)]
+    pub(crate) fn cached_concurrent(bytes: Vec<u8>) -> u64 {
+        bytes.len() as u64
+    }
+}
+
+pub(crate) fn moka_of<K, V>(entries: u64) -> moka::sync::Cache<K, V>
 where
     K: std::hash::Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     moka::sync::Cache::builder()
-        .max_capacity(250_000)
+        .max_capacity(entries)
         .time_to_live(Duration::from_secs(HOUR))
         .build()
 }
 
 /// Maps without a function around them.
-pub(crate) struct Limits {
+pub(crate) struct Maps {
     pub(crate) moka: moka::sync::Cache<u64, u64>,
-    pub(crate) moka_expiry: moka::sync::Cache<u64, u64>,
-    pub(crate) foyer: foyer::Cache<u64, u64>,
     quick: QuickCache<u64, (u64, Timestamp)>,
-    maps: Vec<RwLock<HashMap<u64, (u64, Timestamp)>>>,
+    shards: Vec<RwLock<HashMap<u64, (u64, Timestamp)>>>,
     state: RandomState,
 }
 
-struct InAnHour;
-
-impl Expiry<u64, u64> for InAnHour {
-    fn expire_after_create(&self, _: &u64, _: &u64, _: Instant) -> Option<Duration> {
-        Some(Duration::from_secs(HOUR))
-    }
-}
-
-impl Limits {
-    /// Creates maps with the keys below `count`.
+impl Maps {
+    /// Creates maps with the keys below `count`, and with room for some more.
     pub(crate) fn of(count: u64) -> Self {
-        let limits = Self {
-            moka: moka_of(),
-            moka_expiry: moka::sync::Cache::builder()
-                .max_capacity(250_000)
-                .expire_after(InAnHour)
-                .build(),
-            foyer: foyer::CacheBuilder::new(250_000).build(),
-            quick: QuickCache::new(250_000),
-            maps: (0..16).map(|_| RwLock::default()).collect(),
+        let entries = count + count / 2;
+        let maps = Self {
+            moka: moka_of(entries),
+            quick: QuickCache::new(entries as usize),
+            shards: (0..16).map(|_| RwLock::default()).collect(),
             state: RandomState::new(),
         };
         let deadline = MonotonicClock.now().saturating_add(Duration::from_secs(HOUR));
         for key in 0..count {
-            limits.moka.insert(key, key);
-            limits.moka_expiry.insert(key, key);
-            limits.foyer.insert(key, key);
-            limits.quick.insert(key, (key, deadline));
-            limits.shard(key).write().expect("no panic").insert(key, (key, deadline));
+            maps.moka.insert(key, key);
+            maps.quick.insert(key, (key, deadline));
+            maps.shard(key).write().expect("no panic").insert(key, (key, deadline));
         }
-        limits
+        maps.moka.run_pending_tasks();
+        maps
     }
 
     #[inline]
@@ -281,6 +300,38 @@ impl Limits {
 
     #[inline]
     fn shard(&self, key: u64) -> &RwLock<HashMap<u64, (u64, Timestamp)>> {
-        &self.maps[self.state.hash_one(key) as usize % 16]
+        &self.shards[self.state.hash_one(key) as usize % 16]
+    }
+}
+
+/// Maps with few keys.
+pub(crate) struct MoreMaps {
+    pub(crate) moka_expiry: moka::sync::Cache<u64, u64>,
+    pub(crate) foyer: foyer::Cache<u64, u64>,
+}
+
+struct InAnHour;
+
+impl Expiry<u64, u64> for InAnHour {
+    fn expire_after_create(&self, _: &u64, _: &u64, _: Instant) -> Option<Duration> {
+        Some(Duration::from_secs(HOUR))
+    }
+}
+
+impl MoreMaps {
+    /// Creates maps with the keys below `count`.
+    pub(crate) fn of(count: u64) -> Self {
+        let maps = Self {
+            moka_expiry: moka::sync::Cache::builder()
+                .max_capacity(10_000)
+                .expire_after(InAnHour)
+                .build(),
+            foyer: foyer::CacheBuilder::new(10_000).build(),
+        };
+        for key in 0..count {
+            maps.moka_expiry.insert(key, key);
+            maps.foyer.insert(key, key);
+        }
+        maps
     }
 }
