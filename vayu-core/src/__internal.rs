@@ -9,7 +9,6 @@ pub use crate::outage::{Outage, display_time};
 pub use crate::panic::{BoxFuture as BackendFuture, QuietDrop, catch_panic, drop_quietly};
 pub use crate::per_process::{PerProcess, ProcessId};
 use crate::record::Record;
-use crate::serializer::AnyValue;
 pub use crate::sync::IgnorePoison;
 
 /// Returns a short key as `N` words (2 to 7). Two keys are equal if and only if their words are.
@@ -19,18 +18,6 @@ pub use crate::sync::IgnorePoison;
 #[inline(always)]
 pub fn key_words<const N: usize>(key: &Key) -> Option<[u64; N]> {
     key.inline_words()
-}
-
-/// Returns an inline value as two words: its type and its bits.
-#[inline]
-pub fn value_words(value: &AnyValue) -> Option<[u64; 2]> {
-    value.to_words()
-}
-
-/// Returns the value of two words.
-#[inline(always)]
-pub fn value_from_words(words: [u64; 2]) -> Option<AnyValue> {
-    AnyValue::from_words(words)
 }
 
 /// Returns a record without its value as words.

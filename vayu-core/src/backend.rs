@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::record::Record;
-use crate::serializer::ValueClass;
+use crate::serializer::{InlineValue, ValueClass};
 
 /// Storage for records by key.
 ///
@@ -137,18 +137,25 @@ pub trait Backend: Send + Sync + 'static {
     /// Removes the record of a key, for async callers: see [`delete`](Self::delete).
     async fn delete_async(&self, key: &Key) -> Result<bool>;
 
-    /// Returns what [`read`](Self::read) would return, if that takes no blocking; otherwise `None`.
+    /// Calls `visit` with the record that [`read`](Self::read) would return, if that takes no blocking.
     ///
-    /// The engine calls this first on every path. `class` says what the value is: after an
-    /// [`Inline`](ValueClass::Inline) lookup the backend may copy the record to where
-    /// [`read_optimistic`](Self::read_optimistic) finds it. The default returns `None`.
+    /// Returns `None`, without a call, if it does. Otherwise `visit` is called once if there is a
+    /// record, and not at all if there is none. It does not panic, and must not be called after an error.
+    ///
+    /// The engine calls this first on every path. `class` says what the value is. With
+    /// [`Opaque`](ValueClass::Opaque), `visit` runs code of users, so the backend must not hold a lock:
+    /// it clones the record first. With the other classes it may lend its own record under a lock, so
+    /// that the value is cloned once. After an [`Inline`](ValueClass::Inline) lookup the backend
+    /// may copy the record to where [`read_optimistic`](Self::read_optimistic) finds it. The default
+    /// returns `None`.
     #[inline]
     fn read_now(
         &self,
         key: &Key,
         class: ValueClass,
-    ) -> Option<Result<Option<Record<Self::Stored>>>> {
-        let _ = (key, class);
+        visit: &mut dyn FnMut(Record<&Self::Stored>),
+    ) -> Option<Result<()>> {
+        let _ = (key, class, visit);
         None
     }
 
@@ -158,7 +165,7 @@ pub trait Backend: Send + Sync + 'static {
     /// `None` means that [`read_now`](Self::read_now) is to be called, not that there is no record. The
     /// engine calls this without a guard against panics: it must not panic. The default returns `None`.
     #[inline]
-    fn read_optimistic(&self, key: &Key) -> Option<Record<Self::Stored>> {
+    fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
         let _ = key;
         None
     }

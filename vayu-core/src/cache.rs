@@ -3,6 +3,7 @@
 mod declarations;
 mod engine;
 mod entries;
+mod flags;
 mod generations;
 mod invalidate;
 mod off;
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub(crate) use self::declarations::Declaration;
 use self::engine::Inner;
 pub(crate) use self::engine::{Engine, lease_poll_backoff, release_lease};
+pub(crate) use self::flags::Flags;
 pub(crate) use self::generations::CallStamp;
 pub use self::off::OffBackend;
 pub use self::pause::{PauseAllGuard, PauseGuard, pause_all};

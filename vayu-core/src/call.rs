@@ -62,7 +62,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::cache::{Declaration, Engine};
+use crate::cache::{Declaration, Engine, Flags};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Completions, Flight};
@@ -104,10 +104,11 @@ pub enum ComputeReason<R> {
 #[inline]
 pub(crate) fn usable_key<'a, B: Backend, F: CachedFn>(
     engine: &Engine<B>,
+    flags: Flags,
     function: &'a F,
 ) -> Option<&'a Key> {
     let (prefix, error) = match function.key() {
-        Ok(key) if !engine.is_paused() => return Some(key),
+        Ok(key) if !flags.is_paused() => return Some(key),
         Ok(key) => (key.prefix(), None),
         Err(error) => (error.prefix, Some(error.error)),
     };
@@ -122,6 +123,7 @@ pub struct Call<'a, B: Backend, F> {
     pub(crate) key: &'a Key,
     /// Made of the generations of its groups when it began.
     pub(crate) stamp: u64,
+    began: Timestamp,
     /// The backend has not responded in time. The rest of the call does not use it.
     has_timed_out: AtomicBool,
 }
@@ -133,9 +135,11 @@ impl<B: Backend, F> fmt::Debug for Call<'_, B, F> {
 }
 
 impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
+    /// Creates a call that begins now.
     #[inline]
     pub(crate) fn new(engine: &'a Engine<B>, function: &'a F, key: &'a Key, stamp: u64) -> Self {
-        Self { engine, function, key, stamp, has_timed_out: AtomicBool::new(false) }
+        let (began, has_timed_out) = (engine.now_inline(), AtomicBool::new(false));
+        Self { engine, function, key, stamp, began, has_timed_out }
     }
 
     /// Creates a call whose stamp is unknown. It finds nothing, stores nothing, and computes for

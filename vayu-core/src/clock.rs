@@ -1,12 +1,16 @@
 //! Clocks.
 
+mod cache_clock;
 mod timer;
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use self::cache_clock::CacheClock;
 
 /// A point in time: microseconds since the origin of the [`Clock`] that gave it.
 ///
@@ -86,7 +90,7 @@ pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A backend chooses the clock of its entries ([`Backend::clock`](crate::Backend::clock)):
 /// [`SystemClock`] where entries outlive the process, [`MonotonicClock`] where they do not. Tests
 /// use [`ManualClock`](crate::testing::ManualClock) (feature `testing`).
-pub trait Clock: Send + Sync + fmt::Debug + 'static {
+pub trait Clock: Any + Send + Sync + fmt::Debug {
     /// Returns the current time.
     fn now(&self) -> Timestamp;
 

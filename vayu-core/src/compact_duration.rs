@@ -12,8 +12,6 @@ const MOST: u64 = (1 << BITS) - 1;
 const MAX_SHIFT: u32 = 31;
 
 impl CompactDuration {
-    pub(crate) const ZERO: Self = Self(0);
-
     pub(crate) fn new(time: Duration) -> Self {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(MOST << MAX_SHIFT);
         let mut shift = (u64::BITS - micros.leading_zeros()).saturating_sub(BITS);

@@ -73,6 +73,6 @@ pub use crate::serializer::MessagePack;
 #[cfg(feature = "postcard")]
 pub use crate::serializer::Postcard;
 pub use crate::serializer::{
-    AnyValue, ByReference, Serializer, SerializerId, ValueClass, encode_checked,
+    AnyValue, ByReference, InlineValue, Serializer, SerializerId, ValueClass, encode_checked,
 };
 pub use crate::stats::Stats;

@@ -63,11 +63,6 @@ struct Node {
 }
 
 impl Observers {
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.get().is_none()
-    }
-
     pub(crate) fn add(&self, observer: impl Observer) {
         let mut node = Box::new(Node { observer: Box::new(observer), next: Self::default() });
         let mut place = self;

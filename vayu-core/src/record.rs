@@ -104,7 +104,23 @@ impl<V> Record<V> {
         self
     }
 
+    /// Returns a record of a reference to the value.
+    #[inline]
+    pub fn as_ref(&self) -> Record<&V> {
+        Record {
+            value: &self.value,
+            created: self.created,
+            expires: self.expires,
+            stale_until: self.stale_until,
+            schema: self.schema,
+            serializer: self.serializer,
+            compute_time: self.compute_time,
+            weight: self.weight,
+        }
+    }
+
     /// Returns the value in its stored form.
+    #[inline]
     pub fn value(&self) -> &V {
         &self.value
     }

@@ -28,7 +28,7 @@ use std::any::type_name;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use self::any_value::AnyValue;
+pub use self::any_value::{AnyValue, InlineValue};
 #[cfg(feature = "bincode")]
 pub use self::bincode::Bincode;
 pub use self::by_reference::ByReference;
@@ -132,6 +132,16 @@ pub trait Serializer<T>: Send + Sync + 'static {
         self.deserialize(stored)
     }
 
+    /// Decodes an inline value that the backend has copied from the stored form
+    /// ([`Backend::read_optimistic`](crate::Backend::read_optimistic)). Must not panic.
+    ///
+    /// The default returns `None`: the engine then reads the stored form.
+    #[inline]
+    fn deserialize_inline(&self, value: InlineValue) -> Option<T> {
+        let _ = value;
+        None
+    }
+
     /// Returns what the engine may assume about values of type `T` in their stored form.
     ///
     /// The default is [`ValueClass::Opaque`], which is correct for every serializer.
@@ -149,8 +159,9 @@ pub enum ValueClass {
     /// Nothing. The engine catches the panics of decoding a value and dropping it.
     #[default]
     Opaque,
-    /// [`deserialize_owned`](Serializer::deserialize_owned) does not panic, nor does dropping what is
-    /// left of the stored form afterwards. The engine does without a guard in caches in memory.
+    /// Decoding it runs code of the standard library only, which does not panic, and neither does
+    /// cloning or dropping the stored form. In caches in memory the engine does without a guard, and
+    /// the backend may let it decode under a lock.
     Plain,
     /// As [`Plain`](Self::Plain), and the value fits into a machine word: a number, a `bool`, a `char`.
     /// A backend may keep copies that are read without a lock

@@ -15,14 +15,14 @@ use quick_cache::{Equivalent, Lifecycle, Options, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 use vayu_core::__internal::{CompactKey, PerProcess, drop_quietly};
 use vayu_core::{
-    AnyValue, Backend, BuildKeyHasher, Clock, Key, OffBackend, Record, Result, Timestamp, Usage,
-    ValueClass,
+    AnyValue, Backend, BuildKeyHasher, Clock, InlineValue, Key, OffBackend, Record, Result,
+    Timestamp, Usage, ValueClass,
 };
 
 use crate::options::{HOT, MemoryOptions, WeightLimit};
 use crate::pacer::SweepPacer;
 use crate::seqlock::SeqlockCache;
-use crate::value::MemoryValue;
+use crate::value::{MemoryValue, VALUE_WORDS};
 
 /// A backend that stores values in a concurrent map, by reference.
 ///
@@ -95,6 +95,26 @@ impl<V: MemoryValue> MemoryBackend<V> {
             self.seqlock.clear();
             map(&self.limits, &self.evictions)
         })
+    }
+
+    /// Returns the record of a key with the words of its value, from a copy that is read without a lock.
+    #[doc(hidden)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub fn read_words(&self, key: &Key) -> Option<Record<[u64; VALUE_WORDS]>> {
+        self.seqlock.get(key, || self.record_access(key))
+    }
+
+    /// Returns a clone of a record.
+    #[inline]
+    fn get(&self, key: &Key) -> Option<Record<V>> {
+        let found = match self.map().try_get(&KeyRef(key)) {
+            Ok(found) => found,
+            Err(_) => self.get_contended(key),
+        };
+        if found.is_none() {
+            self.sweep_if_due_cold();
+        }
+        found
     }
 
     /// Reads a record whose shard of the map another thread has locked.
@@ -190,7 +210,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
 
     #[inline]
     fn read(&self, key: &Key) -> Result<Option<Record<V>>> {
-        self.read_now(key, ValueClass::Opaque).unwrap_or(Ok(None))
+        Ok(self.get(key))
     }
 
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
@@ -243,26 +263,29 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn read_optimistic(&self, key: &Key) -> Option<Record<V>> {
-        self.seqlock.get(key, || self.record_access(key))
+    fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
+        let record = self.read_words(key)?;
+        Some(record.map(|[kind, bits, _]| InlineValue::from_words([kind, bits])))
     }
 
     #[inline]
-    fn read_now(&self, key: &Key, class: ValueClass) -> Option<Result<Option<Record<V>>>> {
-        // Built in place: moving the record takes as long as finding it.
-        let found = match self.map().try_get(&KeyRef(key)) {
-            Ok(found) => Some(Ok(found)),
-            Err(_) => Some(Ok(self.get_contended(key))),
-        };
-        match &found {
-            Some(Ok(Some(record))) if class == ValueClass::Inline => {
+    fn read_now(
+        &self,
+        key: &Key,
+        class: ValueClass,
+        visit: &mut dyn FnMut(Record<&V>),
+    ) -> Option<Result<()>> {
+        if let Some(record) = self.get(key) {
+            if class == ValueClass::Inline {
                 let find = || self.map().try_peek(&KeyRef(key)).ok().flatten();
-                self.seqlock.promote(key, record, find);
+                self.seqlock.promote(key, &record, find);
             }
-            Some(Ok(None)) => self.sweep_if_due_cold(),
-            _ => {}
+            visit(record.as_ref());
+            if class == ValueClass::Opaque {
+                drop_quietly(record);
+            }
         }
-        found
+        Some(Ok(()))
     }
 
     #[inline]

@@ -197,8 +197,21 @@ impl Backend for MokaBackend {
         self.delete(key)
     }
 
-    fn read_now(&self, key: &Key, _class: ValueClass) -> Option<Result<Option<Record<AnyValue>>>> {
-        Some(self.read(key))
+    fn read_now(
+        &self,
+        key: &Key,
+        _class: ValueClass,
+        visit: &mut dyn FnMut(Record<&AnyValue>),
+    ) -> Option<Result<()>> {
+        let found = match self.read(key) {
+            Ok(found) => found,
+            Err(error) => return Some(Err(error)),
+        };
+        if let Some(record) = found {
+            visit(record.as_ref());
+            drop_quietly(record);
+        }
+        Some(Ok(()))
     }
 
     #[inline]

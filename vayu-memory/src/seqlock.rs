@@ -80,14 +80,14 @@ impl SeqlockCache {
         Self(None)
     }
 
-    /// Returns the record of a key that has a slot. Calls `on_referenced` for the first reads after a
+    /// Returns the record of a key that has a slot, with the words of its value. Calls `on_referenced` for the first reads after a
     /// while.
     #[inline(always)]
-    pub(crate) fn get<V: MemoryValue>(
+    pub(crate) fn get(
         &self,
         key: &Key,
         on_referenced: impl Fn(),
-    ) -> Option<Record<V>> {
+    ) -> Option<Record<[u64; VALUE_WORDS]>> {
         let tables = self.0.as_ref()?;
         let hash = key.hash_code();
         if let Some(words) = key_words::<SHORT_KEY>(key)
@@ -95,7 +95,7 @@ impl SeqlockCache {
         {
             return from_narrow(entry);
         }
-        from_wide(tables.wide.get(hash, key_words::<LONG_KEY>(key)?, &on_referenced)?)
+        Some(from_wide(tables.wide.get(hash, key_words::<LONG_KEY>(key)?, &on_referenced)?))
     }
 
     /// Allocates slots, if the entry that is about to be written may get one. A hit then allocates
@@ -215,10 +215,10 @@ fn to_narrow<V: MemoryValue>(key: [u64; SHORT_KEY], record: &Record<V>) -> Optio
 }
 
 #[inline(always)]
-fn from_narrow<V: MemoryValue>(Payload { words, bits }: Payload<NARROW>) -> Option<Record<V>> {
+fn from_narrow(Payload { words, bits }: Payload<NARROW>) -> Option<Record<[u64; VALUE_WORDS]>> {
     let [.., created, expires, schema, value] = words;
     let compute_time = u16::try_from(bits >> 4).ok()?;
-    let value = V::from_words([bits & 0xf, value, 0])?;
+    let value = [bits & 0xf, value, 0];
     Some(record_from_small_words(([created, expires, schema], compute_time), value))
 }
 
@@ -231,11 +231,10 @@ fn to_wide<V: MemoryValue>(key: [u64; LONG_KEY], record: &Record<V>) -> Option<P
 }
 
 #[inline(always)]
-fn from_wide<V: MemoryValue>(Payload { words, .. }: Payload<WIDE>) -> Option<Record<V>> {
+fn from_wide(Payload { words, .. }: Payload<WIDE>) -> Record<[u64; VALUE_WORDS]> {
     let [_, _, _, _, _, _, _, created, expires, stale_until, schema, small, kind, value, more] =
         words;
-    let value = V::from_words([kind, value, more])?;
-    Some(record_from_words([created, expires, stale_until, schema, small], value))
+    record_from_words([created, expires, stale_until, schema, small], [kind, value, more])
 }
 
 thread_local! {

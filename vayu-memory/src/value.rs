@@ -1,6 +1,5 @@
 //! The stored form of values in memory.
 
-use vayu_core::__internal::{value_from_words, value_words};
 use vayu_core::AnyValue;
 
 /// The stored form of a memory backend: an [`AnyValue`], or more than that where it is a part of
@@ -13,14 +12,6 @@ pub trait MemoryValue: Clone + Send + Sync + 'static {
     /// often.
     #[doc(hidden)]
     fn to_words(&self) -> Option<[u64; VALUE_WORDS]> {
-        None
-    }
-
-    /// Returns the value of these words.
-    #[doc(hidden)]
-    #[inline]
-    fn from_words(words: [u64; VALUE_WORDS]) -> Option<Self> {
-        let _ = words;
         None
     }
 }
@@ -36,12 +27,7 @@ impl MemoryValue for AnyValue {
 
     #[inline]
     fn to_words(&self) -> Option<[u64; VALUE_WORDS]> {
-        let [kind, word] = value_words(self)?;
-        Some([kind, word, 0])
-    }
-
-    #[inline(always)]
-    fn from_words([kind, word, _]: [u64; VALUE_WORDS]) -> Option<Self> {
-        value_from_words([kind, word])
+        let [kind, bits] = self.to_inline()?.to_words();
+        Some([kind, bits, 0])
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::{
-    Backend, ChangeCount, Clock, Generations, Group, Invalidation, InvalidationFeed,
+    Backend, ChangeCount, Clock, Generations, Group, InlineValue, Invalidation, InvalidationFeed,
     InvalidationListener, Key, OffBackend, Offline, OpenBackend, Record, Result, Sharing, Usage,
     ValueClass,
 };
@@ -140,14 +140,15 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         &self,
         key: &Key,
         class: ValueClass,
-    ) -> Option<Result<Option<Record<TieredValue>>>> {
+        visit: &mut dyn FnMut(Record<&TieredValue>),
+    ) -> Option<Result<()>> {
         let now = self.clock.now();
-        self.tiers.read_memory(key, class, now).map(|record| Ok(Some(record)))
+        self.tiers.read_memory(key, class, now, visit).then_some(Ok(()))
     }
 
     /// Reads memory without a lock. The engine checks whether the record is fresh, by the same clock.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn read_optimistic(&self, key: &Key) -> Option<Record<TieredValue>> {
+    fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
         self.tiers.read_optimistic(key)
     }
 

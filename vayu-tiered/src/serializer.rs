@@ -1,7 +1,7 @@
 //! The serializer of tiered caches.
 
 use bytes::Bytes;
-use vayu_core::{ByReference, Result, Serializer, SerializerId, ValueClass};
+use vayu_core::{ByReference, InlineValue, Result, Serializer, SerializerId, ValueClass};
 
 use crate::value::TieredValue;
 
@@ -45,9 +45,15 @@ where
         stored.get(&self.0)
     }
 
+    #[inline(always)]
+    fn deserialize_inline(&self, value: InlineValue) -> Option<T> {
+        value.downcast()
+    }
+
     #[inline]
     fn value_class(&self) -> ValueClass {
-        // A value that memory keeps is cloned, and one that is not decoded yet is decoded under a guard.
+        // A value that memory keeps is cloned. One that is not decoded yet is decoded under a guard, and
+        // not under a lock.
         Serializer::<T>::value_class(&ByReference)
     }
 }

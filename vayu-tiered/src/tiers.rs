@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use vayu_core::__internal::value_from_words;
-use vayu_core::{AnyValue, Backend, Clock, ErrorKind, Key, Record, Result, Timestamp, ValueClass};
+use vayu_core::__internal::drop_quietly;
+use vayu_core::{
+    AnyValue, Backend, Clock, ErrorKind, InlineValue, Key, Record, Result, Timestamp, ValueClass,
+};
 use vayu_memory::{MemoryBackend, MemoryOptions, MemoryValue};
 
 use crate::offline::OfflineState;
 use crate::slot_versions::{KeyChange, SlotVersion, SlotVersions};
-use crate::value::{TieredValue, inline_words};
+use crate::value::TieredValue;
 
 pub(crate) struct Tiers<F> {
     pub(crate) memory: MemoryBackend<CachedCopy>,
@@ -32,7 +34,8 @@ pub(crate) struct Tiers<F> {
 /// The value of an entry in memory.
 #[derive(Clone)]
 pub(crate) struct CachedCopy {
-    value: AnyValue,
+    /// Without an encoder.
+    value: TieredValue,
     version: SlotVersion,
     /// `expires` and `stale_until` of the record in the backing tier. Those of the copy may be earlier.
     backing_times: [Timestamp; 2],
@@ -40,21 +43,14 @@ pub(crate) struct CachedCopy {
 
 impl MemoryValue for CachedCopy {
     fn value(&self) -> &AnyValue {
-        &self.value
+        self.value.value()
     }
 
+    /// Returns the words without the backing times: a lock-free read uses the times of the copy only.
     #[inline]
     fn to_words(&self) -> Option<[u64; 3]> {
-        let [kind, word] = inline_words(&self.value)?;
-        Some([kind, word, self.version.to_word()])
-    }
-
-    #[inline(always)]
-    fn from_words([kind, word, version]: [u64; 3]) -> Option<Self> {
-        let value = value_from_words([kind, word])?;
-        // A lock-free read uses the times of the copy only.
-        let backing_times = [Timestamp::NEVER; 2];
-        Some(Self { value, version: SlotVersion::from_word(version), backing_times })
+        let [kind, bits] = self.value.to_inline()?.to_words();
+        Some([kind, bits, self.version.to_word()])
     }
 }
 
@@ -120,42 +116,63 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         }
     }
 
-    /// Reads a copy that is fresh and current.
+    /// Visits a copy that is fresh and current. Returns whether there is one.
     #[inline]
     pub(crate) fn read_memory(
         &self,
         key: &Key,
         class: ValueClass,
         now: Timestamp,
-    ) -> Option<Record<TieredValue>> {
-        self.current_copy(key, class).filter(|copy| now < copy.expires()).map(with_backing_times)
+        visit: &mut dyn FnMut(Record<&TieredValue>),
+    ) -> bool {
+        let (mut is_found, mut encoded) = (false, None);
+        let read = self.memory.read_now(key, class, &mut |copy| {
+            if !self.is_current(copy.value().version) || now >= copy.expires() {
+                return;
+            }
+            is_found = true;
+            if class != ValueClass::Opaque && copy.value().value.is_encoded() {
+                encoded = Some(copy.map(Clone::clone));
+            } else {
+                visit(with_backing_times(copy));
+            }
+        });
+        if let Some(copy) = encoded {
+            // Memory may hold a lock while it is read, and decoding runs code of users.
+            visit(with_backing_times(copy.as_ref()));
+            drop_quietly(copy);
+        }
+        is_found && read.is_some()
     }
 
     /// Reads a current copy for a cache that is offline, whether it is fresh or not.
     pub(crate) fn read_offline(&self, key: &Key) -> Option<Record<TieredValue>> {
-        let copy = self.current_copy(key, ValueClass::Opaque)?;
-        let [_, stale_until] = copy.value().backing_times;
-        let is_limited = copy.stale_until() < stale_until;
-        (!is_limited || self.clock.now() < copy.stale_until()).then(|| with_backing_times(copy))
+        let mut found = None;
+        let read = self.memory.read_now(key, ValueClass::Opaque, &mut |copy| {
+            let [_, stale_until] = copy.value().backing_times;
+            let is_limited = copy.stale_until() < stale_until;
+            if self.is_current(copy.value().version)
+                && (!is_limited || self.clock.now() < copy.stale_until())
+            {
+                found = Some(with_backing_times(copy).map(Clone::clone));
+            }
+        });
+        read?.ok()?;
+        found
     }
 
     /// Reads a copy without a lock, if it is current.
     #[inline(always)]
-    pub(crate) fn read_optimistic(&self, key: &Key) -> Option<Record<TieredValue>> {
-        let copy = self.memory.read_optimistic(key)?;
-        self.is_current(&copy).then(|| copy.map(|copy| TieredValue::from_value(copy.value)))
-    }
-
-    /// Reads a copy that is current.
-    #[inline]
-    fn current_copy(&self, key: &Key, class: ValueClass) -> Option<Record<CachedCopy>> {
-        let record = self.memory.read_now(key, class)?.ok()??;
-        self.is_current(&record).then_some(record)
+    pub(crate) fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
+        let copy = self.memory.read_words(key)?;
+        let [kind, bits, version] = *copy.value();
+        let is_current = self.is_current(SlotVersion::from_word(version));
+        is_current.then(|| copy.map(|_| InlineValue::from_words([kind, bits])))
     }
 
     #[inline(always)]
-    fn is_current(&self, record: &Record<CachedCopy>) -> bool {
-        self.versions.is_current(record.value().version)
+    fn is_current(&self, version: SlotVersion) -> bool {
+        self.versions.is_current(version)
     }
 
     /// Stores a copy of a record that was read or written at this version.
@@ -166,7 +183,8 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         version: SlotVersion,
     ) -> Result<()> {
         let backing_times = [record.expires(), record.stale_until()];
-        let copy = CachedCopy { value: record.value().value().clone(), version, backing_times };
+        let value = TieredValue::from_value(record.value().value().clone());
+        let copy = CachedCopy { value, version, backing_times };
         let mut record = record.clone().map(|_| copy);
         if let Some(near_ttl) = self.near_ttl {
             let last = self.clock.now().saturating_add(near_ttl);
@@ -238,7 +256,8 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
 
     /// Begins a deletion: removes the key from memory.
     pub(crate) fn begin_delete(&self, key: &Key) -> Result<Delete<'_>> {
-        let was_in_memory = self.read_memory(key, ValueClass::Opaque, self.clock.now()).is_some();
+        let now = self.clock.now();
+        let was_in_memory = self.read_memory(key, ValueClass::Opaque, now, &mut |_| ());
         let change = self.versions.begin_change(key_slot(key));
         self.memory.delete(key)?;
         Ok(Delete { change, was_in_memory })
@@ -339,10 +358,9 @@ impl<F: fmt::Debug> fmt::Debug for Tiers<F> {
 
 /// Converts a copy into a record with the times of the backing tier.
 #[inline]
-fn with_backing_times(copy: Record<CachedCopy>) -> Record<TieredValue> {
+fn with_backing_times(copy: Record<&CachedCopy>) -> Record<&TieredValue> {
     let (created, [expires, stale_until]) = (copy.created(), copy.value().backing_times);
-    let record = copy.with_times(created, expires, stale_until);
-    record.map(|copy| TieredValue::from_value(copy.value))
+    copy.with_times(created, expires, stale_until).map(|copy| &copy.value)
 }
 
 /// Encodes a record for the backing tier. `None` if its value has no bytes.

@@ -55,13 +55,13 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
     fn read_now(
         &self,
         key: &Key,
-        class: ValueClass,
-    ) -> Option<Result<Option<Record<TieredValue>>>> {
-        self.0.read_now(key, class).map(|result| result.map(to_tiered))
-    }
-
-    fn read_optimistic(&self, key: &Key) -> Option<Record<TieredValue>> {
-        self.0.read_optimistic(key).map(|record| record.map(TieredValue::from_bytes))
+        _: ValueClass,
+        visit: &mut dyn FnMut(Record<&TieredValue>),
+    ) -> Option<Result<()>> {
+        // Whatever the class of the value is: its bytes are decoded by code of users.
+        self.0.read_now(key, ValueClass::Opaque, &mut |record| {
+            visit(record.map(|bytes| TieredValue::from_bytes(bytes.clone())).as_ref());
+        })
     }
 
     /// Returns those of the backend, without the offline part, which stores bytes.
@@ -75,7 +75,7 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
     }
 
     forward_backend! { |this| this.0 =>
-        delete delete_async is_in_process clear clear_async usage clock
+        delete delete_async read_optimistic is_in_process clear clear_async usage clock
     }
 }
 
@@ -97,8 +97,14 @@ mod tests {
     impl Backend for InProcess {
         type Stored = Bytes;
 
-        fn read_now(&self, key: &Key, _: ValueClass) -> Option<Result<Option<Record<Bytes>>>> {
-            Some(self.0.read(key))
+        fn read_now(
+            &self,
+            key: &Key,
+            _: ValueClass,
+            visit: &mut dyn FnMut(Record<&Bytes>),
+        ) -> Option<Result<()>> {
+            let record = self.0.read(key).map(|record| record.map(|record| visit(record.as_ref())));
+            Some(record.map(drop))
         }
 
         fn is_in_process(&self) -> bool {

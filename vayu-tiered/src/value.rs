@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
-use vayu_core::__internal::{IgnorePoison, QuietDrop, catch_panic, value_words};
-use vayu_core::{AnyValue, Result, Serializer};
+use vayu_core::__internal::{IgnorePoison, QuietDrop, catch_panic};
+use vayu_core::{AnyValue, InlineValue, Result, Serializer};
 use vayu_memory::MemoryValue;
 
 impl vayu_core::attribute::Encoded for TieredValue {}
@@ -15,7 +15,8 @@ impl vayu_core::attribute::Encoded for TieredValue {}
 #[derive(Clone)]
 pub struct TieredValue {
     value: AnyValue,
-    encoder: Option<Arc<dyn Encode>>,
+    /// One word, as memory stores it with every value, where it is `None`.
+    encoder: Option<Arc<Box<dyn Encode>>>,
 }
 
 /// Bytes of the backing tier, which the first reader of the value decodes.
@@ -49,7 +50,7 @@ impl TieredValue {
         S: Serializer<T, Stored = Bytes>,
     {
         let encoder = Encoder { serializer: serializer.into(), value_type: PhantomData };
-        Self { value: AnyValue::new(value.clone()), encoder: Some(Arc::new(encoder)) }
+        Self { value: AnyValue::new(value.clone()), encoder: Some(Arc::new(Box::new(encoder))) }
     }
 
     /// Creates the stored form of a value in the backing tier.
@@ -96,6 +97,20 @@ impl TieredValue {
         }
     }
 
+    /// Returns whether the value is to be decoded, which runs code of users.
+    #[inline]
+    pub(crate) fn is_encoded(&self) -> bool {
+        self.value.downcast_ref::<LazyValue>().is_some_and(|lazy| lazy.decoded.get().is_none())
+    }
+
+    /// Returns a number as an inline value, also if it came from the backing tier and has been decoded.
+    pub(crate) fn to_inline(&self) -> Option<InlineValue> {
+        match self.value.downcast_ref::<LazyValue>() {
+            Some(lazy) => lazy.decoded.get()?.to_inline(),
+            None => self.value.to_inline(),
+        }
+    }
+
     #[cold]
     fn decode<T, S>(&self, serializer: &S) -> Result<T>
     where
@@ -115,14 +130,6 @@ impl TieredValue {
             *lazy.bytes.lock().ignore_poison() = None;
         }
         Ok(value)
-    }
-}
-
-/// Returns the inline words of a number, also if it came from the backing tier and has been decoded.
-pub(crate) fn inline_words(value: &AnyValue) -> Option<[u64; 2]> {
-    match value.downcast_ref::<LazyValue>() {
-        Some(lazy) => value_words(lazy.decoded.get()?),
-        None => value_words(value),
     }
 }
 

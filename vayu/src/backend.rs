@@ -16,9 +16,9 @@ pub use bytes::Bytes;
 pub use vayu_core::wire;
 pub use vayu_core::{
     AnyBackend, AnyValue, AsCache, Backend, BuildKeyHasher, ByReference, ChangeCount, Generations,
-    Group, Invalidation, InvalidationFeed, InvalidationListener, KeyVersion, Lease, LeaseGuard,
-    Leases, OffBackend, Offline, OpenBackend, PauseAllGuard, PauseGuard, Prefix, Record,
-    ReleaseLease, Serializer, SerializerId, Sharing, Usage, ValueClass, encode_checked,
+    Group, InlineValue, Invalidation, InvalidationFeed, InvalidationListener, KeyVersion, Lease,
+    LeaseGuard, Leases, OffBackend, Offline, OpenBackend, PauseAllGuard, PauseGuard, Prefix,
+    Record, ReleaseLease, Serializer, SerializerId, Sharing, Usage, ValueClass, encode_checked,
     forward_backend,
 };
 #[cfg(feature = "file")]

@@ -129,11 +129,10 @@ macro_rules! __forward_backend {
             &self,
             key: &$crate::Key,
             class: $crate::ValueClass,
-        ) -> ::core::option::Option<
-            $crate::Result<::core::option::Option<$crate::Record<Self::Stored>>>,
-        > {
+            visit: &mut dyn ::core::ops::FnMut($crate::Record<&Self::Stored>),
+        ) -> ::core::option::Option<$crate::Result<()>> {
             let $this = self;
-            $inner.read_now(key, class)
+            $inner.read_now(key, class, visit)
         }
     };
     (@read_optimistic $this:ident, $inner:expr) => {
@@ -141,7 +140,7 @@ macro_rules! __forward_backend {
         fn read_optimistic(
             &self,
             key: &$crate::Key,
-        ) -> ::core::option::Option<$crate::Record<Self::Stored>> {
+        ) -> ::core::option::Option<$crate::Record<$crate::InlineValue>> {
             let $this = self;
             $inner.read_optimistic(key)
         }

@@ -2,15 +2,14 @@
 
 use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::declarations::Declarations;
+use crate::cache::flags::{CacheFlags, Flags};
 use crate::cache::generations::GenerationCache;
-use crate::cache::pause;
 use crate::cache::refresh_backoff::RefreshBackoff;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{CacheClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Deadline, Flight, Flights};
 use crate::io::{Io, Operation};
@@ -31,7 +30,7 @@ pub(crate) struct Engine<B: Backend> {
 
 pub(super) struct Inner<B: Backend> {
     backend: B,
-    clock: Arc<dyn Clock>,
+    clock: CacheClock,
     flights: Flights<Record<B::Stored>>,
     pub(super) counters: Counters,
     pub(super) warnings: Warnings,
@@ -39,7 +38,7 @@ pub(super) struct Inner<B: Backend> {
     backoff: RefreshBackoff,
     pub(super) generations: GenerationCache,
     declarations: Declarations,
-    pub(super) pauses: AtomicUsize,
+    pub(super) flags: CacheFlags,
     /// The error for which the cache is off, if it is.
     pub(super) why_off: Option<Error>,
 }
@@ -54,7 +53,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 impl<B: Backend> Inner<B> {
     pub(super) fn new(backend: B) -> Self {
         Self {
-            clock: backend.clock(),
+            clock: CacheClock::new(backend.clock()),
             backend,
             flights: Flights::new(),
             counters: Counters::default(),
@@ -63,7 +62,7 @@ impl<B: Backend> Inner<B> {
             backoff: RefreshBackoff::default(),
             generations: GenerationCache::default(),
             declarations: Declarations::default(),
-            pauses: AtomicUsize::new(0),
+            flags: CacheFlags::default(),
             why_off: None,
         }
     }
@@ -98,6 +97,12 @@ impl<B: Backend> Engine<B> {
         self.shared.clock.now()
     }
 
+    /// Returns the current time for a lookup.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn now_inline(&self) -> Timestamp {
+        self.shared.clock.now_inline()
+    }
+
     #[inline]
     pub(crate) fn flights(&self) -> &Flights<Record<B::Stored>> {
         &self.shared.flights
@@ -118,8 +123,13 @@ impl<B: Backend> Engine<B> {
     }
 
     #[inline]
+    pub(crate) fn flags(&self) -> Flags {
+        self.shared.flags.load()
+    }
+
+    #[inline]
     pub(crate) fn is_paused(&self) -> bool {
-        self.shared.pauses.load(Ordering::Relaxed) > 0 || pause::is_everything_paused()
+        self.flags().is_paused()
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -136,8 +146,13 @@ impl<B: Backend> Engine<B> {
         key: &'a Key,
     ) -> Operation<'a, Option<Record<B::Stored>>> {
         let backend = self.backend();
-        match catch_panic("read entry", || Ok(backend.read_now(key, ValueClass::Opaque))) {
-            Ok(Some(result)) => Operation::done(result),
+        let mut found = None;
+        let read = catch_panic("read entry", || {
+            let mut visit = |record: Record<&B::Stored>| found = Some(record.map(Clone::clone));
+            Ok(backend.read_now(key, ValueClass::Opaque, &mut visit))
+        });
+        match read {
+            Ok(Some(result)) => Operation::done(result.map(|()| found)),
             Ok(None) => Operation::perform::<M>(
                 "read entry",
                 || backend.read(key),
@@ -234,7 +249,7 @@ impl<B: Backend> Engine<B> {
 
     /// Sets the deadline of a call that is about to wait, unless it has waited before.
     pub(crate) fn begin<'a>(&self, deadline: &'a mut Deadline) -> &'a mut Deadline {
-        deadline.begin(&self.shared.clock, self.max_wait())
+        deadline.begin(self.shared.clock.as_dyn(), self.max_wait())
     }
 
     /// Returns the time after which a waiting caller hedges, that is computes in parallel.
@@ -248,7 +263,7 @@ impl<B: Backend> Engine<B> {
 
     /// Waits before the next attempt to acquire a lease. Returns whether the call may wait longer.
     pub(crate) async fn pause_for(&self, pause: Duration, deadline: &mut Deadline) -> bool {
-        self.begin(deadline).limit(self.shared.clock.sleep(pause)).await
+        self.begin(deadline).limit(self.shared.clock.as_dyn().sleep(pause)).await
     }
 }
 

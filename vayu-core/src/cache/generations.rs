@@ -36,7 +36,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use self::stamp_cache::StampCache;
 use crate::backend::Backend;
 use crate::bounded_map::BoundedMap;
-use crate::cache::Engine;
+use crate::cache::{Engine, Flags};
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::{ChangeCount, Generations, Group};
@@ -203,19 +203,18 @@ impl<B: Backend> Engine<B> {
     /// Returns whether a group may have been invalidated.
     #[inline]
     pub(crate) fn has_generations(&self) -> bool {
-        self.shared.generations.local.get().is_some()
-            || self.backend().sharing().generations.is_some()
+        self.flags().has_generations() || self.backend().sharing().generations.is_some()
     }
 
     /// Returns the stamp of a call with these tags if it is known without reading generations.
     #[inline]
-    pub(crate) fn known_stamp(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
+    pub(crate) fn known_stamp(&self, flags: Flags, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
         // Once: a hit calls it through a pointer if the backend is a `dyn Backend`.
         let sharing = self.backend().sharing();
         // If the poll fails, the stamp is unknown. `make_stamp` returns the error.
         poll(sharing.invalidation_feed).ok()?;
         match sharing.generations {
-            None if self.shared.generations.local.get().is_none() => Some(0),
+            None if !flags.has_generations() => Some(0),
             None => self.cached_stamp_of_local(prefix, tags),
             Some(generations) => self.cached_stamp_of(generations, prefix, tags),
         }
@@ -249,7 +248,7 @@ impl<B: Backend> Engine<B> {
 
     /// Returns the stamp of a call with these tags.
     pub(crate) async fn stamp<M: Io>(&self, prefix: &Prefix, tags: &[Group]) -> Result<u64> {
-        match self.known_stamp(prefix, tags) {
+        match self.known_stamp(self.flags(), prefix, tags) {
             Some(stamp) => Ok(stamp),
             None => self.make_stamp::<M>(prefix, tags).await.map(|stamp| stamp.stamp),
         }

@@ -155,6 +155,7 @@ impl<B: Backend> Engine<B> {
             ));
         }
         self.shared.generations.bump(group);
+        self.shared.flags.set_has_generations();
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
 
@@ -43,7 +42,7 @@ impl<B: OffBackend, S: Default> Cache<B, S> {
         );
         let mut inner = Inner::new(B::off());
         inner.counters.error(why.kind());
-        inner.pauses = AtomicUsize::new(1);
+        inner.flags.begin_pause();
         inner.why_off = Some(why);
         Self::over(Arc::new(inner))
     }
@@ -51,8 +50,8 @@ impl<B: OffBackend, S: Default> Cache<B, S> {
     /// Creates a cache that is off by choice: every call runs its function. There is nothing that
     /// could be removed or invalidated, so these succeed.
     pub fn off_by_choice() -> Self {
-        let mut inner = Inner::new(B::off());
-        inner.pauses = AtomicUsize::new(1);
+        let inner = Inner::new(B::off());
+        inner.flags.begin_pause();
         Self::over(Arc::new(inner))
     }
 }

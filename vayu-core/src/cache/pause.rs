@@ -16,7 +16,7 @@ pub struct PauseGuard<B: Backend> {
 impl<B: Backend> PauseGuard<B> {
     pub(super) fn begin(engine: &Engine<B>) -> Self {
         let shared = Arc::clone(&engine.shared);
-        shared.pauses.fetch_add(1, Ordering::SeqCst);
+        shared.flags.begin_pause();
         Self { shared }
     }
 
@@ -28,7 +28,7 @@ impl<B: Backend> PauseGuard<B> {
 
 impl<B: Backend> Drop for PauseGuard<B> {
     fn drop(&mut self) {
-        self.shared.pauses.fetch_sub(1, Ordering::SeqCst);
+        self.shared.flags.end_pause();
     }
 }
 

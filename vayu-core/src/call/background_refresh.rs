@@ -59,7 +59,7 @@ where
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    let Some(key) = usable_key(&engine, &function) else { return };
+    let Some(key) = usable_key(&engine, engine.flags(), &function) else { return };
     let Some(lead) = engine.flights().try_lead(key, refresh.stamp) else { return };
     let call = Call::new(&engine, &function, key, refresh.stamp);
     let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);

@@ -10,7 +10,7 @@ use crate::compact_duration::CompactDuration;
 use crate::error::{Error, Result};
 use crate::freshness::{is_fresh, is_young};
 use crate::outcome::CallOutcome;
-use crate::panic::{catch_panic, clear_quietly};
+use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
 use crate::serializer::{Serializer, ValueClass};
 use crate::validity::{Validator, Validity};
@@ -28,21 +28,13 @@ pub(crate) enum Decoded<R> {
     Refused,
 }
 
-/// A decoded record, with the data for the event of a hit.
-struct DecodedRecord<R> {
-    decoded: Decoded<R>,
-    now: Timestamp,
-    created: Timestamp,
-    compute_time: CompactDuration,
-}
-
-impl<R> DecodedRecord<R> {
-    const NOTHING: Self = Self {
-        decoded: Decoded::Nothing,
-        now: Timestamp::NEVER,
-        created: Timestamp::NEVER,
-        compute_time: CompactDuration::ZERO,
-    };
+/// The rest of a lookup whose backend has not passed a fresh record.
+enum Rest<V> {
+    /// There is no record that could be served.
+    Nothing,
+    /// A record to be examined outside of the backend.
+    Record(Record<V>),
+    Failed(Error),
 }
 
 impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
@@ -55,60 +47,101 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// of users runs.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn serve_optimistic(&self) -> Option<F::Output> {
-        let mut record = self.engine.backend().read_optimistic(self.key)?;
-        let now = self.engine.now();
+        let record = self.engine.backend().read_optimistic(self.key)?;
+        let now = self.began;
         if !self.is_fresh(&record, now) || !self.is_of_this_call(&record) {
             return None;
         }
-        let value = self.serializer().deserialize_owned(record.value_mut()).ok()?;
+        let value = self.serializer().deserialize_inline(*record.value())?;
         self.count_hit(now, record.created(), record.compact_compute_time());
         Some(F::output(value))
     }
 
     /// Decodes the record of the key, or returns an error if reading it would block.
+    ///
+    /// A fresh value is cloned where the backend has it, perhaps under a lock. All else is done
+    /// afterwards.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn decode_now(&self) -> Result<Decoded<F::Output>, WouldBlock> {
-        let backend = self.engine.backend();
-        let mut is_known = true;
-        // Without a guard the compiler sees the whole path, and emits half as much code.
-        let decoded = if backend.is_in_process() && self.value_class() != ValueClass::Opaque {
-            self.read_now(&mut is_known)
-        } else {
-            catch_panic("read entry", || self.read_now(&mut is_known))
+        let (backend, class, now) = (self.engine.backend(), self.value_class(), self.began);
+        let (mut hit, mut rest) = (None, Rest::Nothing);
+        let mut visit = |record: Record<&B::Stored>| {
+            if !self.is_fresh(&record, now) || !self.is_of_this_call(&record) {
+                self.set_aside(&record, now, &mut rest);
+                return;
+            }
+            let value = if class == ValueClass::Opaque {
+                catch_panic("decode value", || self.serializer().deserialize(record.value()))
+            } else {
+                self.serializer().deserialize(record.value())
+            };
+            match value {
+                Ok(value) => hit = Some((value, record.created(), record.compact_compute_time())),
+                Err(error) => rest = Rest::Failed(error),
+            }
         };
-        match decoded {
-            Ok(decoded) if is_known => Ok(self.count(decoded)),
-            Ok(_) => Err(WouldBlock),
-            Err(error) => {
-                self.count_error(&error);
-                Ok(Decoded::Nothing)
-            }
+        // Without a guard the compiler sees the whole path, and emits half as much code.
+        let read = if backend.is_in_process() && class != ValueClass::Opaque {
+            backend.read_now(self.key, class, &mut visit)
+        } else {
+            let read = || Ok(backend.read_now(self.key, class, &mut visit));
+            catch_panic("read entry", read).unwrap_or_else(|error| Some(Err(error)))
+        };
+        if let Some((value, created, compute_time)) = hit {
+            self.count_hit(now, created, compute_time);
+            return Ok(Decoded::Fresh(F::output(value)));
+        }
+        self.decode_rest(read, rest)
+    }
+
+    /// Clones a record that is not fresh, or of which it is unknown whether it is valid, unless it could
+    /// not be served anyway.
+    #[cold]
+    #[inline(never)]
+    fn set_aside(&self, record: &Record<&B::Stored>, now: Timestamp, rest: &mut Rest<B::Stored>) {
+        if self.is_fresh(record, now) || !self.options().stale.is_zero() {
+            *rest = Rest::Record(record.clone().map(Clone::clone));
         }
     }
 
-    /// Reads and decodes the record of the key without blocking. `is_known` is `false` afterwards
-    /// if that cannot be done.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn read_now(&self, is_known: &mut bool) -> Result<DecodedRecord<F::Output>> {
-        // The record is decoded where it is: see `KeyBytes`.
-        let backend = self.engine.backend();
-        let mut read = backend.read_now(self.key, self.value_class());
-        if let Some(Ok(Some(record))) = &mut read {
-            let decoded = self.decode_at_now(record);
-            if !matches!(decoded, Ok(DecodedRecord { decoded: Decoded::Fresh(_), .. })) {
-                // It may hold the last reference to a value, whose drop runs code of users.
-                clear_quietly(&mut read);
+    /// Ends a lookup that has found no fresh value.
+    #[cold]
+    #[inline(never)]
+    fn decode_rest(
+        &self,
+        read: Option<Result<()>>,
+        rest: Rest<B::Stored>,
+    ) -> Result<Decoded<F::Output>, WouldBlock> {
+        let error = match (read.ok_or(WouldBlock)?, rest) {
+            (Ok(()), Rest::Nothing) => return Ok(self.nothing()),
+            (Ok(()), Rest::Record(record)) => return Ok(self.decode_counted(record)),
+            (Err(error), rest) => {
+                drop_quietly(rest);
+                error
             }
-            return decoded;
-        }
-        *is_known = read.is_some();
-        read.unwrap_or(Ok(None)).map(|_| DecodedRecord::NOTHING)
+            (Ok(()), Rest::Failed(error)) => error,
+        };
+        self.count_error(&error);
+        Ok(Decoded::Nothing)
     }
 
-    /// Decodes a record, and counts the hit if it is fresh.
+    /// Decodes a record, and counts the hit if it is fresh. A key made by hand that finds nothing is
+    /// checked against the function that it is for.
     pub(crate) fn decode_counted(&self, mut record: Record<B::Stored>) -> Decoded<F::Output> {
-        let decoded = catch_panic("decode value", move || self.decode_at_now(&mut record));
-        self.ok_or_count(decoded).map_or(Decoded::Nothing, |decoded| self.count(decoded))
+        let now = self.engine.now();
+        let (created, compute_time) = (record.created(), record.compact_compute_time());
+        // The record is dropped in there: it may hold the last reference to the value.
+        let decoded = catch_panic("decode value", move || self.decode(&mut record, now));
+        match self.ok_or_count(decoded) {
+            Some(Decoded::Nothing) => self.nothing(),
+            Some(decoded) => {
+                if let Decoded::Fresh(_) = decoded {
+                    self.count_hit(now, created, compute_time);
+                }
+                decoded
+            }
+            None => Decoded::Nothing,
+        }
     }
 
     /// Returns the output of a record if it is fresh, and counts the hit.
@@ -117,30 +150,6 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             Decoded::Fresh(output) => Some(output),
             Decoded::Stale(_) | Decoded::Nothing | Decoded::Refused => None,
         }
-    }
-
-    /// Decodes a record at the current time. This runs code of the serializer and the ttl, so it must be
-    /// called within [`catch_panic`], which must also drop the record: it may hold the last reference to
-    /// the value.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn decode_at_now(&self, record: &mut Record<B::Stored>) -> Result<DecodedRecord<F::Output>> {
-        let now = self.engine.now();
-        let decoded = self.decode(record, now)?;
-        let (created, compute_time) = (record.created(), record.compact_compute_time());
-        Ok(DecodedRecord { decoded, now, created, compute_time })
-    }
-
-    /// Counts a hit. A key made by hand that finds nothing is checked against the function that it is
-    /// for.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn count(&self, record: DecodedRecord<F::Output>) -> Decoded<F::Output> {
-        let DecodedRecord { decoded, now, created, compute_time } = record;
-        match decoded {
-            Decoded::Fresh(_) => self.count_hit(now, created, compute_time),
-            Decoded::Nothing => return self.nothing(),
-            _ => {}
-        }
-        decoded
     }
 
     /// Returns the result of a call without a record. A key made by hand is checked.
@@ -200,7 +209,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
 
     /// Returns whether a record is fresh, as far as that does not depend on its value.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn is_fresh(&self, record: &Record<B::Stored>, now: Timestamp) -> bool {
+    fn is_fresh<V>(&self, record: &Record<V>, now: Timestamp) -> bool {
         is_fresh(record.created(), record.expires(), now)
             && self
                 .function
@@ -210,7 +219,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
 
     /// Returns whether a record is of this version of this function, and not invalidated.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn is_of_this_call(&self, record: &Record<B::Stored>) -> bool {
+    fn is_of_this_call<V>(&self, record: &Record<V>) -> bool {
         record.schema() == self.schema() && record.serializer() == self.serializer().id()
     }
 

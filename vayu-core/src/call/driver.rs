@@ -146,6 +146,7 @@ pub(super) struct Unprepared<'a, B: Backend, F: FnOutput> {
 
 /// Does all that precedes the function if nothing is to be waited for, as on most misses in memory.
 #[cfg_attr(not(debug_assertions), inline(always))]
+#[expect(clippy::result_large_err, reason = "the rest of the call is not moved further")]
 pub(super) fn prepare_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'_, B, F>,
     mut reason: ComputeReason<F::Output>,
@@ -157,7 +158,7 @@ pub(super) fn prepare_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
         match call.engine.flights().join(call.key, call.stamp, before.take()) {
             Join::Lead { lead, recheck: false } => {
                 call.count_miss();
-                let (lease, started) = (None, call.engine.now());
+                let (lease, started) = (None, call.began);
                 let leading = Leading { lease, lead, reason, call, started, began: started };
                 return Ok(Prepared::Lead(leading));
             }

@@ -39,8 +39,9 @@ pub(crate) fn begin<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &'a Engine<B>,
     function: &'a F,
 ) -> Result<F::Output, Lookup<'a, B, F>> {
-    let Some(key) = usable_key(engine, function) else { return Err(Lookup::Bypass) };
-    match engine.known_stamp(key.prefix(), function.tags()) {
+    let flags = engine.flags();
+    let Some(key) = usable_key(engine, flags, function) else { return Err(Lookup::Bypass) };
+    match engine.known_stamp(flags, key.prefix(), function.tags()) {
         Some(stamp) => lookup(Call::new(engine, function, key, stamp)),
         None => Err(Lookup::ReadGenerations(key)),
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
+pub use self::words::InlineValue;
 pub(super) use self::words::is_inline;
 
 /// A value of any type behind a reference. Numbers, short strings, `Arc<str>` and `Arc<[u8]>` are
@@ -190,8 +191,11 @@ mod tests {
                 assert!(!matches!(shared.0, Repr::Boxed(_)), stringify!($type));
                 assert_eq!(shared.downcast_ref::<$type>(), Some(&value));
                 assert_eq!(shared.clone().downcast_ref::<$type>(), Some(&value));
-                let copy = shared.to_words().and_then(AnyValue::from_words).expect("a copy");
-                assert_eq!(copy.downcast_ref::<$type>(), Some(&value));
+                let words = shared.to_inline().expect("it is inline").to_words();
+                let copy = InlineValue::from_words(words);
+                assert_eq!(copy.downcast::<$type>(), Some(value));
+                assert!(copy.downcast::<Option<$type>>().is_none());
+                assert!(copy.downcast::<String>().is_none());
                 assert!(shared.downcast_ref::<String>().is_none());
                 assert!(shared.downcast_ref::<Option<$type>>().is_none());
             )*};
@@ -202,6 +206,8 @@ mod tests {
         );
         assert!(AnyValue::new(7_u64).downcast_ref::<i64>().is_none());
         assert!(AnyValue::new(7_u64).downcast_ref::<usize>().is_none());
+        let inline = AnyValue::new(7_u64).to_inline().expect("it is inline");
+        assert!(inline.downcast::<i64>().is_none() && inline.downcast::<usize>().is_none());
         let negative_zero = AnyValue::new(-0.0_f64);
         assert!(negative_zero.downcast_ref::<f64>().is_some_and(|zero| zero.is_sign_negative()));
     }
@@ -214,9 +220,9 @@ mod tests {
         let [one, other] = [&one, &other].map(|shared| shared.downcast_ref::<String>().unwrap());
         assert!(std::ptr::eq(one, other));
         assert_eq!(*one, long);
-        assert!(shared.to_words().is_none());
-        assert!(AnyValue::new("short".to_owned()).to_words().is_none());
-        assert!(AnyValue::from_words([u64::MAX, 0]).is_none());
+        assert!(shared.to_inline().is_none());
+        assert!(AnyValue::new("short".to_owned()).to_inline().is_none());
+        assert!(InlineValue::from_words([u64::MAX, 0]).downcast::<u64>().is_none());
     }
 
     #[test]

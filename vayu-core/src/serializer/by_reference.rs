@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::any_value::is_inline;
-use crate::serializer::{AnyValue, Serializer, SerializerId, ValueClass};
+use crate::serializer::{AnyValue, InlineValue, Serializer, SerializerId, ValueClass};
 
 /// The serializer of caches in memory: a value is stored once, and a hit clones it.
 ///
@@ -44,6 +44,11 @@ impl<T: Clone + Send + Sync + 'static> Serializer<T> for ByReference {
     #[inline(always)]
     fn deserialize_owned(&self, stored: &mut AnyValue) -> Result<T> {
         stored.take().ok_or_else(other_type::<T>)
+    }
+
+    #[inline(always)]
+    fn deserialize_inline(&self, value: InlineValue) -> Option<T> {
+        value.downcast()
     }
 
     /// Numbers, strings and byte buffers are copied by code of the standard library.

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::forward_backend;
 use crate::key::Key;
 use crate::record::Record;
-use crate::serializer::ValueClass;
+use crate::serializer::{InlineValue, ValueClass};
 use crate::sync::IgnorePoison;
 
 /// A fault of a backend.
@@ -200,11 +200,12 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         &self,
         key: &Key,
         class: ValueClass,
-    ) -> Option<Result<Option<Record<Self::Stored>>>> {
-        if self.fault().is_some() { None } else { self.inner.read_now(key, class) }
+        visit: &mut dyn FnMut(Record<&Self::Stored>),
+    ) -> Option<Result<()>> {
+        if self.fault().is_some() { None } else { self.inner.read_now(key, class, visit) }
     }
 
-    fn read_optimistic(&self, key: &Key) -> Option<Record<Self::Stored>> {
+    fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
         if self.fault().is_some() { None } else { self.inner.read_optimistic(key) }
     }
 

@@ -462,17 +462,27 @@ properties! {
     fn reading_without_blocking_returns_the_same(harness) {
         let (present, absent) = (key("present"), key("absent"));
         harness.write(&present, b"value");
-        let created = |record: Record<B::Stored>| record.created();
         for class in [ValueClass::Opaque, ValueClass::Plain, ValueClass::Inline] {
-            if let Some(now) = harness.backend.read_now(&present, class) {
-                let found = now.expect("read").map(created);
-                assert_eq!(found, Some(harness.clock.now()), "`read_now` returns what `read` does");
-            }
-            if let Some(now) = harness.backend.read_now(&absent, class) {
-                assert!(now.expect("read").is_none(), "`read_now` returns what `read` does");
+            let contract = "`read_now` visits what `read` returns, once, unless it would block";
+            for (key, expected) in [(&present, &[harness.clock.now()][..]), (&absent, &[])] {
+                let mut visited = Vec::new();
+                let read = harness.backend.read_now(key, class, &mut |record| {
+                    visited.push(record.created());
+                    if class == ValueClass::Opaque {
+                        // No lock is held, so code of users may use the backend.
+                        assert!(harness.backend.read(key).expect("read").is_some(), "{contract}");
+                    }
+                });
+                match read {
+                    Some(read) => {
+                        read.expect("read");
+                        assert_eq!(visited, expected, "{contract}");
+                    }
+                    None => assert_eq!(visited, [], "{contract}"),
+                }
             }
             let contract = "`read_optimistic` returns what `read` does, or `None`";
-            let optimistic = harness.backend.read_optimistic(&present).map(created);
+            let optimistic = harness.backend.read_optimistic(&present).map(|it| it.created());
             assert!(optimistic.is_none_or(|created| created == harness.clock.now()), "{contract}");
             assert!(harness.backend.read_optimistic(&absent).is_none(), "{contract}");
         }

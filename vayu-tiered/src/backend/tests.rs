@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use vayu_core::testing::MapBackend;
-use vayu_core::{Cache, MessagePack, Serializer};
+use vayu_core::{Cache, MessagePack};
 
 use super::*;
 use crate::serializer::TieredSerializer;
@@ -99,7 +99,7 @@ fn call_until_promoted(cache: &TieredCache, number: u64) {
     for _ in 0..100 {
         assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 1_u64), number);
         if let Some(record) = cache.backend().read_optimistic(&key()) {
-            let seen: u64 = cache.serializer().deserialize(record.value()).unwrap();
+            let seen: u64 = record.value().downcast().unwrap();
             return assert_eq!(seen, number);
         }
     }

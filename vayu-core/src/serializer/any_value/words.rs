@@ -1,10 +1,34 @@
-//! Values that fit into a machine word, as words.
+//! Inline values: those that fit into a machine word.
 
 #![expect(clippy::cast_possible_truncation, reason = "the upper bits are zero")]
 
 use std::any::TypeId;
 
-use super::{AnyValue, Repr};
+use super::{AnyValue, Repr, take_as};
+
+/// A number, a `bool`, a `char` or `()`, as two machine words: its type and its bits.
+///
+/// A backend that keeps copies of such values returns them without a lock and without an allocation:
+/// [`Backend::read_optimistic`](crate::Backend::read_optimistic).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InlineValue {
+    kind: u64,
+    bits: u64,
+}
+
+impl InlineValue {
+    /// Creates the value of the words of [`to_words`](Self::to_words).
+    #[inline]
+    pub fn from_words([kind, bits]: [u64; 2]) -> Self {
+        Self { kind, bits }
+    }
+
+    /// Returns the value as words, which are valid in this process.
+    #[inline]
+    pub fn to_words(self) -> [u64; 2] {
+        [self.kind, self.bits]
+    }
+}
 
 /// A value that fits into a machine word.
 trait InWord: Copy {
@@ -39,28 +63,28 @@ macro_rules! fits_into_a_word {
         }
 
         impl AnyValue {
-            /// Returns an inline value as two words: its type and its bits.
-            pub(crate) fn to_words(&self) -> Option<[u64; 2]> {
+            /// Returns the value if it is inline.
+            pub fn to_inline(&self) -> Option<InlineValue> {
                 match self.0 {
-                    $(Repr::$variant(value) => Some([Kind::$variant as u64, value.to_word()]),)*
+                    $(Repr::$variant(value) => {
+                        Some(InlineValue { kind: Kind::$variant as u64, bits: value.to_word() })
+                    })*
                     _ => None,
                 }
             }
+        }
 
-            /// Returns the value of these words.
+        impl InlineValue {
+            /// Returns the value if it is of this type. The compiler knows `T` and removes all but one
+            /// comparison.
             #[inline(always)]
-            pub(crate) fn from_words([kind, word]: [u64; 2]) -> Option<Self> {
-                // The most frequent type. The choice among all is an unpredictable jump.
-                if kind == Kind::U64 as u64 {
-                    return Some(Self(Repr::U64(word)));
-                }
-                Self::other_from_words([kind, word])
-            }
-
-            #[inline(never)]
-            fn other_from_words([kind, word]: [u64; 2]) -> Option<Self> {
-                $(if kind == Kind::$variant as u64 {
-                    return Some(Self(Repr::$variant(InWord::from_word(word))));
+            pub fn downcast<T: 'static>(self) -> Option<T> {
+                $(if TypeId::of::<T>() == TypeId::of::<$type>() {
+                    if self.kind != Kind::$variant as u64 {
+                        return None;
+                    }
+                    let value: $type = InWord::from_word(self.bits);
+                    return take_as(&mut Some(value), |_| true);
                 })*
                 None
             }

@@ -1,0 +1,63 @@
+//! The flags of a cache.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::cache::pause;
+
+/// All that makes a call of a cache differ from an ordinary one, in one word, which a call loads once:
+/// the pauses in progress, and whether there are observers and generations.
+///
+/// A change that has returned is visible to every call that begins later.
+#[derive(Debug, Default)]
+pub(super) struct CacheFlags(AtomicU32);
+
+const OBSERVED: u32 = 1;
+const HAS_GENERATIONS: u32 = 2;
+/// The pauses are counted in the bits from here on.
+const ONE_PAUSE: u32 = 4;
+
+impl CacheFlags {
+    #[inline]
+    pub(super) fn load(&self) -> Flags {
+        Flags(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_observed(&self) {
+        self.0.fetch_or(OBSERVED, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_has_generations(&self) {
+        self.0.fetch_or(HAS_GENERATIONS, Ordering::SeqCst);
+    }
+
+    pub(super) fn begin_pause(&self) {
+        self.0.fetch_add(ONE_PAUSE, Ordering::SeqCst);
+    }
+
+    pub(super) fn end_pause(&self) {
+        self.0.fetch_sub(ONE_PAUSE, Ordering::SeqCst);
+    }
+}
+
+/// The flags of a cache at some time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flags(u32);
+
+impl Flags {
+    /// Returns whether the cache, or every cache, is paused.
+    #[inline]
+    pub(crate) fn is_paused(self) -> bool {
+        self.0 >= ONE_PAUSE || pause::is_everything_paused()
+    }
+
+    /// Returns whether a generation of this process was bumped.
+    #[inline]
+    pub(super) fn has_generations(self) -> bool {
+        self.0 & HAS_GENERATIONS != 0
+    }
+
+    #[inline]
+    pub(super) fn is_observed(self) -> bool {
+        self.0 & OBSERVED != 0
+    }
+}
