@@ -56,6 +56,6 @@ miri:
 test-benchmarks:
     .ci/benchmarks
 
-# Compare with other crates, in about four minutes; needs redis-server
+# Compare with other crates, in about six minutes; needs redis-server
 bench *parts:
     cargo run --release -p vayu-bench -- {{parts}}

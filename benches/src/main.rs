@@ -25,6 +25,7 @@ mod parts;
 mod plot;
 mod quick;
 mod report;
+mod summary;
 mod traps;
 mod units;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::comparison::{Measurement, Role};
 use crate::units::time;
-use crate::{machine, plot, quick};
+use crate::{machine, plot, quick, summary};
 
 /// The tables of one part.
 pub(crate) struct Report {
@@ -126,7 +126,7 @@ impl Report {
         for (name, svg) in self.plots {
             fs::write(directory.join(name), svg)?;
         }
-        Ok(())
+        summary::write(&directory)
     }
 }
 
