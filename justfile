@@ -56,6 +56,6 @@ miri:
 test-benchmarks:
     .ci/benchmarks
 
-# Compare with other crates, in about six minutes; needs redis-server
+# Compare with other crates, in about six minutes; needs redis-server and valgrind
 bench *parts:
     cargo run --release -p vayu-bench -- {{parts}}

@@ -32,7 +32,7 @@ mod units;
 use std::env;
 use std::error::Error;
 
-use crate::parts::PARTS;
+use crate::parts::{PARTS, width};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut chosen: Vec<_> = env::args().skip(1).collect();
@@ -40,6 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         && flag == traps::CHILD
     {
         return traps::run_child(trap, name);
+    }
+    if let [flag, name, times] = chosen.as_slice()
+        && flag == width::CHILD
+    {
+        return width::run_child(name, times);
     }
     if let Some(index) = chosen.iter().position(|argument| argument == "--quick") {
         chosen.remove(index);
@@ -53,7 +58,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
     for part in PARTS {
-        let takes_minutes = part.name == "traps" || quick::is_on() && part.name == "build";
+        let takes_minutes =
+            part.name == "traps" || quick::is_on() && ["build", "width"].contains(&part.name);
         let by_default = chosen.is_empty() && !takes_minutes;
         if by_default || chosen.iter().any(|name| name == part.name) {
             let mut report = report::Report::new(part.name, part.title);

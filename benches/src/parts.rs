@@ -11,6 +11,7 @@ mod miss;
 mod ratio;
 mod redis;
 mod stampede;
+pub(crate) mod width;
 
 use std::error::Error;
 
@@ -38,6 +39,7 @@ pub(crate) const PARTS: &[Part] = &[
     Part { name: "redis", title: "Redis", measure: redis::measure },
     Part { name: "ratio", title: "Hit ratios", measure: ratio::measure },
     Part { name: "memory-use", title: "Memory of an entry", measure: memory_use::measure },
+    Part { name: "width", title: "Writes to shared cache lines", measure: width::measure },
     Part { name: "traps", title: "Traps of caching", measure: traps::measure },
     Part { name: "build", title: "Building a program", measure: build::measure },
 ];
