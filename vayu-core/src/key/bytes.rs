@@ -61,6 +61,24 @@ impl KeyBytes {
         self.length += bytes;
     }
 
+    /// Appends the lowest bytes of a word as [`push_word`](Self::push_word) does, for one of many words: the
+    /// contents are likely to be long.
+    #[inline(always)]
+    pub(super) fn push_word_of_many(&mut self, word: u64, bytes: usize) {
+        match &mut self.rest {
+            Some(rest) if self.length > SHORT => {
+                rest.long.extend_from_slice(&word.to_le_bytes()[..bytes]);
+                self.length += bytes;
+            }
+            _ => self.push_first_word(word, bytes),
+        }
+    }
+
+    #[cold]
+    fn push_first_word(&mut self, word: u64, bytes: usize) {
+        self.push_word(word, bytes);
+    }
+
     #[inline]
     pub(crate) fn extend_from_slice(&mut self, bytes: &[u8]) {
         if bytes.len() > SHORT - self.length.min(SHORT) {

@@ -157,7 +157,12 @@ impl<'a> Encoder<'a> {
     /// Encodes an element of a sequence.
     #[inline]
     fn element<T: Serialize + ?Sized>(&mut self, element: &T) -> Result<(), EncodeError> {
-        self.part(element, true)
+        match ElementType::of::<T>() {
+            Some(primitive) if self.depth < DEPTH => {
+                primitive.encode_one(element, &mut self.run, self.out)
+            }
+            _ => self.part(element, true),
+        }
     }
 
     #[inline]

@@ -28,18 +28,6 @@ pub trait Primitive: DirectEncode + Copy {
     /// Returns these bytes as a number, the first one lowest, padded with zeros.
     fn to_bits_128(self) -> u128;
 
-    /// Appends the bytes, without the tag.
-    #[inline(always)]
-    fn push_bytes(self, out: &mut KeyBytes) {
-        let bits = self.to_bits_128();
-        if Self::SIZE > size_of::<u64>() {
-            out.extend_from_slice(&bits.to_le_bytes());
-        } else {
-            #[expect(clippy::cast_possible_truncation, reason = "the upper half is zero")]
-            out.push_word(bits as u64, Self::SIZE);
-        }
-    }
-
     /// Appends the bytes of all values, through a small buffer.
     #[inline]
     fn push_all(values: &[Self], out: &mut KeyBytes) {

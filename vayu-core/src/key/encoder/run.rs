@@ -21,12 +21,27 @@ impl Run {
     /// Appends a value to a run of its type, or to a new one.
     #[inline]
     pub(super) fn push<T: Primitive>(&mut self, value: T, out: &mut KeyBytes) {
-        if self.tag != T::TAG || self.count == u32::MAX {
-            self.end(out);
-            self.begin(T::TAG, out);
+        self.push_bits(ElementType::of_primitive::<T>(), value.to_bits_128(), out);
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn push_bits(&mut self, element: ElementType, bits: u128, out: &mut KeyBytes) {
+        if self.tag != element.tag || self.count == u32::MAX {
+            self.replace(element.tag, out);
         }
-        value.push_bytes(out);
+        if element.size > size_of::<u64>() {
+            out.extend_from_slice(&bits.to_le_bytes());
+        } else {
+            #[expect(clippy::cast_possible_truncation, reason = "the upper half is zero")]
+            out.push_word_of_many(bits as u64, element.size);
+        }
         self.count += 1;
+    }
+
+    #[cold]
+    fn replace(&mut self, tag: u8, out: &mut KeyBytes) {
+        self.end(out);
+        self.begin(tag, out);
     }
 
     fn begin(&mut self, tag: u8, out: &mut KeyBytes) {
@@ -45,7 +60,12 @@ impl Run {
     }
 }
 
-/// The primitive type of all elements of a sequence.
+/// The maximum number of bytes that are reserved for elements before they are read: the length that an
+/// iterator returns may be wrong.
+const MAX_RESERVED: usize = 16 << 20;
+
+/// The primitive type of an element, or of all elements of a sequence.
+#[derive(Clone, Copy)]
 pub(super) struct ElementType {
     tag: u8,
     size: usize,
@@ -54,16 +74,13 @@ pub(super) struct ElementType {
 impl ElementType {
     /// Returns the type of elements `T`: `None` if it is not a primitive or a reference to one.
     #[inline]
-    pub(super) fn of<T>() -> Option<Self> {
+    pub(super) fn of<T: ?Sized>() -> Option<Self> {
         macro_rules! is_one_of {
             ($($primitive:ty),*) => {
                 $(if typeid::of::<T>() == typeid::of::<&$primitive>()
                     || typeid::of::<T>() == typeid::of::<$primitive>()
                 {
-                    return Some(Self {
-                        tag: <$primitive>::TAG,
-                        size: <$primitive>::SIZE,
-                    });
+                    return Some(Self::of_primitive::<$primitive>());
                 })*
             };
         }
@@ -71,6 +88,23 @@ impl ElementType {
             u8, i8, u16, i16, u32, i32, u64, i64, u128, i128, usize, isize, f32, f64, bool, char
         );
         None
+    }
+
+    #[inline]
+    fn of_primitive<T: Primitive>() -> Self {
+        Self { tag: T::TAG, size: T::SIZE }
+    }
+
+    /// Appends one element, as [`Run::push`] does.
+    #[inline]
+    pub(super) fn encode_one<T: Serialize + ?Sized>(
+        self,
+        element: &T,
+        run: &mut Run,
+        out: &mut KeyBytes,
+    ) -> Result<(), EncodeError> {
+        run.push_bits(self, element.serialize(Bits)?, out);
+        Ok(())
     }
 
     /// Appends a run of these items, as [`Run::push`] does one by one.
@@ -88,6 +122,7 @@ impl ElementType {
         // The type is a primitive, so serializing it does not fail.
         let bits = items.map(|item| item.serialize(Bits).unwrap_or_default());
         let start = out.len() - self.size;
+        out.reserve(bits.size_hint().0.saturating_mul(self.size).min(MAX_RESERVED));
         match self.size {
             1 => out.extend(bits.map(|bits| bits.to_le_bytes()[0])),
             2 => extend::<2>(bits, out),
