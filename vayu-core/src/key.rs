@@ -15,8 +15,8 @@ mod set;
 mod version;
 mod words;
 
-use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::{fmt, mem};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -29,6 +29,7 @@ pub(crate) use self::display::{ParsedKey, hashed, of_displayed_text};
 pub(crate) use self::encoder::DirectEncode;
 pub(crate) use self::encoder::{Encoder, OrderMode, RecordedOrders};
 pub use self::hasher::BuildKeyHasher;
+use self::hasher::Seeds;
 #[cfg(feature = "wire")]
 pub(crate) use self::label::cut_label;
 #[cfg(feature = "wire")]
@@ -73,11 +74,52 @@ use crate::generation::Group;
 #[derive(Clone)]
 pub struct Key {
     hash: u64,
+    /// The first of its [words](Self::inline_words).
+    header: u64,
     prefix: Prefix,
     encoded: KeyBytes,
 }
 
 impl Key {
+    const EMPTY: Self =
+        Self { hash: 0, header: 0, prefix: Prefix::EMPTY, encoded: KeyBytes::new() };
+
+    /// Completes the key, whose arguments are encoded, with its prefix. To be called once.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn set_prefix(&mut self, prefix: impl Into<Prefix>) {
+        let length = self.encoded.len();
+        let prefix = if length <= 2 * size_of::<u64>() {
+            // The words are read first: they may be constants, or in registers.
+            let words = self.encoded.words::<2>();
+            let prefix = prefix.into();
+            self.complete(&prefix, |seeds, _| hasher::hash_words(seeds, length, words));
+            prefix
+        } else {
+            let prefix = prefix.into();
+            self.complete(&prefix, hasher::hash);
+            prefix
+        };
+        // The empty prefix owns nothing, so it need not be dropped.
+        mem::forget(mem::replace(&mut self.prefix, prefix));
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn complete(&mut self, prefix: &Prefix, hash: impl FnOnce(&Seeds, &KeyBytes) -> u64) {
+        match prefix.function() {
+            Ok(function) => {
+                self.header = words::header_of_function(function.number(), self.encoded.len());
+                self.hash = hash(function.seeds(), &self.encoded);
+            }
+            Err(text) => self.complete_with_text(text),
+        }
+    }
+
+    #[inline(never)]
+    fn complete_with_text(&mut self, prefix: &str) {
+        self.hash = hasher::hash(&Seeds::of(prefix), &self.encoded);
+        self.header = words::header_of_text(prefix, &mut self.encoded);
+    }
+
     /// Creates the key of a call with these arguments.
     ///
     /// A function under `#[cached(prefix = "rates")]` with the arguments `day` and `base` has the
@@ -108,7 +150,9 @@ impl Key {
     #[must_use]
     pub fn with_version(self, version: impl KeyVersion) -> Self {
         let encoded = version::replace(&self.encoded, &version.key_version());
-        Self { hash: hasher::hash(&self.prefix, &encoded), prefix: self.prefix, encoded }
+        let mut key = Self { encoded, ..Self::EMPTY };
+        key.set_prefix(self.prefix);
+        key
     }
 
     /// Returns the same key with the tags of its entry: those that the function under

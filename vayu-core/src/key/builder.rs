@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Group;
 use crate::key::{
-    DirectEncode, Encoder, FunctionOf, Key, KeyBytes, Prefix, encoder, hasher, label, version,
+    DirectEncode, Encoder, FunctionOf, Key, KeyBytes, Prefix, encoder, label, version,
 };
 use crate::panic::catch_panic;
 
@@ -21,9 +21,8 @@ const TEXT_WITH_LENGTH: u8 = b'M';
 /// between: moving bytes in words just after they were written one by one stalls (store forwarding).
 #[derive(Debug)]
 pub struct KeyBuilder {
+    /// The key, or the error of the first part that could not be encoded.
     pub(super) key: Key,
-    /// The error of the first part that could not be encoded.
-    error: Option<Error>,
 }
 
 impl KeyBuilder {
@@ -68,9 +67,9 @@ impl KeyBuilder {
 
     #[inline]
     fn begin(start: &[u8]) -> Self {
-        let mut encoded = KeyBytes::new();
-        encoded.extend_from_slice(start);
-        Self { key: Key { hash: 0, prefix: Prefix::EMPTY, encoded }, error: None }
+        let mut key = Key::EMPTY;
+        key.encoded.extend_from_slice(start);
+        Self { key }
     }
 
     /// Appends a value: an argument, or a further part after the last argument or the string.
@@ -82,7 +81,7 @@ impl KeyBuilder {
     /// Appends a value as [`encode`](Self::encode) does, where encoding cannot fail or panic.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn encode_direct(&mut self, value: &(impl DirectEncode + ?Sized)) {
-        if self.error.is_none() {
+        if self.key.encoded.error().is_none() {
             self.prefix_text_with_length();
             value.encode(&mut self.key.encoded);
         }
@@ -98,7 +97,7 @@ impl KeyBuilder {
         &mut self,
         encode: impl FnOnce(&mut Encoder<'_>) -> Result<(), encoder::EncodeError>,
     ) {
-        if self.error.is_some() {
+        if self.key.encoded.error().is_some() {
             return;
         }
         self.prefix_text_with_length();
@@ -108,7 +107,7 @@ impl KeyBuilder {
                 Error::new(ErrorKind::Encode, "encode arguments").with_source(error)
             })
         }) {
-            self.error = Some(error);
+            self.key.encoded.set_error(error);
         }
     }
 
@@ -118,8 +117,7 @@ impl KeyBuilder {
         // An empty list of arguments is `()`, which is not a tuple in serde.
         let encoded = &mut self.key.encoded;
         if encoded.len() == 2 {
-            *encoded = KeyBytes::new();
-            encoded.extend_from_slice(&[ARGUMENTS, encoder::UNIT]);
+            encoded.set_last(encoder::UNIT);
         } else {
             encoded.push(encoder::END);
         }
@@ -131,9 +129,7 @@ impl KeyBuilder {
     pub fn end_arguments_of_version(&mut self, version: &str) {
         let encoded = &mut self.key.encoded;
         if encoded.len() == version::length(version) + 2 {
-            *encoded = KeyBytes::new();
-            version::begin(encoded, version);
-            encoded.extend_from_slice(&[ARGUMENTS, encoder::UNIT]);
+            encoded.set_last(encoder::UNIT);
         } else {
             encoded.push(encoder::END);
         }
@@ -163,9 +159,7 @@ impl KeyBuilder {
     /// Completes the key with the prefix of the call.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn finish(&mut self, prefix: impl Into<Prefix>) {
-        let prefix = prefix.into();
-        self.key.hash = hasher::hash(&prefix, &self.key.encoded);
-        self.key.prefix = prefix;
+        self.key.set_prefix(prefix);
     }
 
     /// Completes the key of a call of the function with this body.
@@ -182,15 +176,18 @@ impl KeyBuilder {
     /// `Serialize` panicked.
     #[inline]
     pub fn key(&self) -> Result<&Key, KeyError<'_>> {
-        match &self.error {
+        match self.key.encoded.error() {
             None => Ok(&self.key),
             Some(error) => Err(KeyError { prefix: &self.key.prefix, error }),
         }
     }
 
     /// Returns the finished key, moved out of the builder.
-    pub(super) fn into_key(self) -> Result<Key> {
-        self.error.map_or(Ok(self.key), Err)
+    pub(super) fn into_key(mut self) -> Result<Key> {
+        match self.key.encoded.take_error() {
+            None => Ok(self.key),
+            Some(error) => Err(error),
+        }
     }
 }
 

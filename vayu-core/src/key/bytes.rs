@@ -3,12 +3,13 @@
 use std::cmp::Ordering;
 use std::ops::Deref;
 
+use crate::error::Error;
 use crate::generation::Group;
 
 /// A byte buffer that stores up to 48 bytes inline, without the heap.
 ///
 /// Short contents are written and read in the same whole words: a load that is wider than the stores
-/// before it stalls (store forwarding).
+/// before it stalls (store forwarding). The words after them are zero, or those of a prefix.
 #[derive(Clone)]
 pub struct KeyBytes {
     length: usize,
@@ -18,7 +19,7 @@ pub struct KeyBytes {
 
 /// The parts that few keys have, behind one pointer, so that other keys need not initialize and drop
 /// them.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Rest {
     /// All the bytes, once there are more than [`SHORT`].
     long: Vec<u8>,
@@ -26,6 +27,16 @@ struct Rest {
     tags: Vec<Group>,
     /// A readable description of the call, which is not part of the identity either.
     label: Option<Box<str>>,
+    /// The error of the first part that could not be encoded.
+    error: Option<Error>,
+}
+
+/// Clones what a finished key has.
+impl Clone for Rest {
+    fn clone(&self) -> Self {
+        let (long, tags, label) = (self.long.clone(), self.tags.clone(), self.label.clone());
+        Self { long, tags, label, error: None }
+    }
 }
 
 /// The maximum length of contents that are stored inline, in bytes.
@@ -79,18 +90,49 @@ impl KeyBytes {
         self.push_word(word, bytes);
     }
 
+    /// Appends a byte and a word.
+    #[inline(always)]
+    pub(crate) fn push_tagged(&mut self, tag: u8, word: u64) {
+        let (index, shift) = (self.length / WORD, self.length % WORD * 8);
+        let (first, second) = (word << 8 | u64::from(tag), word >> 56);
+        let (places, _) = self.short.as_chunks_mut::<WORD>();
+        // Nine bytes end in the second word, wherever they start in the first.
+        let Some([place, next, ..]) = places.get_mut(index..) else {
+            let mut bytes = [tag; 1 + WORD];
+            bytes[1..].copy_from_slice(&word.to_le_bytes());
+            return self.extend_long(&bytes);
+        };
+        add(place, first << shift);
+        *next = (carried(first, shift) | second << shift).to_le_bytes();
+        self.length += 1 + WORD;
+    }
+
     #[inline]
     pub(crate) fn extend_from_slice(&mut self, bytes: &[u8]) {
         if bytes.len() > SHORT - self.length.min(SHORT) {
             return self.extend_long(bytes);
         }
+        let (index, shift) = (self.length / WORD, self.length % WORD * 8);
         let (words, rest) = bytes.as_chunks();
-        for &word in words {
-            self.push_word(u64::from_le_bytes(word), WORD);
+        let last = match bytes.last_chunk() {
+            Some(&last) => carried(u64::from_le_bytes(last), rest.len() * 8),
+            None => padded(rest),
+        };
+        let (places, _) = self.short.as_chunks_mut::<WORD>();
+        let mut places = places.get_mut(index..).unwrap_or_default().iter_mut();
+        let mut carry = places.as_slice().first().map_or(0, |&place| u64::from_le_bytes(place));
+        for (&word, place) in words.iter().zip(places.by_ref()) {
+            let word = u64::from_le_bytes(word);
+            *place = (carry | word << shift).to_le_bytes();
+            carry = carried(word, shift);
         }
-        if !rest.is_empty() {
-            self.push_word(padded(rest), rest.len());
+        if let Some(place) = places.next() {
+            *place = (carry | last << shift).to_le_bytes();
+            if let Some(next) = places.next() {
+                *next = carried(last, shift).to_le_bytes();
+            }
         }
+        self.length += bytes.len();
     }
 
     /// Appends bytes whose number is not known in advance.
@@ -116,6 +158,47 @@ impl KeyBytes {
             // The end of a key takes a few bytes more.
             self.long().reserve(bytes + 2 * SHORT);
         }
+    }
+
+    /// Returns the number of bytes.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Overwrites the last byte.
+    #[inline(always)]
+    pub(super) fn set_last(&mut self, byte: u8) {
+        let Some(last) = self.length.checked_sub(1) else { return };
+        if let Some(place) = self.short.get_mut(last) {
+            *place = byte;
+        } else if let Some(place) = self.long().last_mut() {
+            *place = byte;
+        }
+    }
+
+    /// Sets the words from this one on to the given bytes. The contents stay as they are: they end before.
+    pub(super) fn set_words(&mut self, start: usize, bytes: &[u8]) {
+        let (words, _) = self.short.as_chunks_mut::<WORD>();
+        for (word, bytes) in words.iter_mut().skip(start).zip(bytes.chunks(WORD)) {
+            word[..bytes.len()].copy_from_slice(bytes);
+        }
+    }
+
+    /// Returns the error of the first part that could not be encoded.
+    #[inline(always)]
+    pub(super) fn error(&self) -> Option<&Error> {
+        self.rest.as_ref()?.error.as_ref()
+    }
+
+    /// Sets the error of the first part that could not be encoded.
+    pub(super) fn set_error(&mut self, error: Error) {
+        self.rest.get_or_insert_default().error = Some(error);
+    }
+
+    /// Removes that error.
+    pub(super) fn take_error(&mut self) -> Option<Error> {
+        self.rest.as_mut()?.error.take()
     }
 
     /// Overwrites the four bytes at this position with a number.
@@ -188,6 +271,12 @@ fn add(place: &mut [u8; WORD], bits: u64) {
     *place = (u64::from_le_bytes(*place) | bits).to_le_bytes();
 }
 
+/// Returns the upper bits of a word, those that a shift to the left moves out of it.
+#[inline(always)]
+fn carried(word: u64, shift: usize) -> u64 {
+    word >> 1 >> (63 - shift)
+}
+
 /// Returns less than a word of bytes as a word, padded with zeros.
 #[inline(always)]
 fn padded(bytes: &[u8]) -> u64 {
@@ -253,6 +342,7 @@ mod tests {
         prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..40),
             proptest::collection::vec(0_u8..3, 0..20),
+            proptest::collection::vec(3_u8.., 9),
             proptest::collection::vec(Just(0), 4..70),
         ]
     }
@@ -278,6 +368,9 @@ mod tests {
                     }
                     [byte] => encoded.push(byte),
                     [a, b, c] => encoded.push_word(u64::from_le_bytes([a, b, c, 0, 0, 0, 0, 0]), 3),
+                    [tag, a, b, c, d, e, f, g, h] => {
+                        encoded.push_tagged(tag, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+                    }
                     _ => encoded.extend_from_slice(part),
                 }
             }

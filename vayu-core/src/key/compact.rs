@@ -55,7 +55,7 @@ impl CompactKey {
         match &self.0 {
             Repr::OfFunction { .. } => false,
             Repr::OfText { prefix, bytes } => {
-                key.prefix.is_text(prefix) && bytes.matches(&key.encoded)
+                key.prefix.is_text(prefix) && *bytes.as_slice() == *key.encoded
             }
             Repr::Boxed(parts) => parts.0 == key.prefix && *parts.1 == *key.encoded,
         }
@@ -164,7 +164,7 @@ impl Hash for CompactKey {
             Repr::Boxed(parts) => {
                 let mut encoded = KeyBytes::new();
                 encoded.extend_from_slice(&parts.1);
-                hasher::hash(&parts.0, &encoded)
+                hasher::hash(&parts.0.seeds(), &encoded)
             }
         });
     }

@@ -18,7 +18,8 @@ use crate::key::hasher::{IdentityHasher, Seeds};
 pub(super) struct FunctionInfo {
     id: TypeId,
     path: fn() -> &'static str,
-    number: u32,
+    /// The number in the upper half, so that it can be combined with lengths.
+    number: u64,
     seeds: Seeds,
 }
 
@@ -29,7 +30,7 @@ impl FunctionInfo {
         let id = typeid::of::<F>();
         match FUNCTIONS.places[home(id)].get() {
             Some(function) if function.id == id => function,
-            _ => FUNCTIONS.get_or_insert(id, type_name::<F>),
+            _ => FUNCTIONS.get_or_insert_type(typeid::of::<F>, type_name::<F>),
         }
     }
 
@@ -43,9 +44,10 @@ impl FunctionInfo {
         (self.path)()
     }
 
-    /// Returns a small number that is that of no other function of this process, and not zero.
+    /// Returns a small number in the upper half of a word: that of no other function of this process, and
+    /// not zero.
     #[inline(always)]
-    pub(super) fn number(&self) -> u32 {
+    pub(super) fn number(&self) -> u64 {
         self.number
     }
 
@@ -80,10 +82,19 @@ impl Table {
         Self { places: [const { OnceBox::new() }; PLACES], next: OnceBox::new() }
     }
 
-    /// Returns a function that is not at its home, and inserts it if it is new. Threads that insert at
-    /// once agree on the first free place.
+    /// Returns a function that is not at its home, and inserts it if it is new. The type is the result of a
+    /// function, so that the caller need not store it in memory.
     #[cold]
     #[inline(never)]
+    fn get_or_insert_type(
+        &'static self,
+        id: fn() -> TypeId,
+        path: fn() -> &'static str,
+    ) -> &'static FunctionInfo {
+        self.get_or_insert(id(), path)
+    }
+
+    /// Threads that insert at once agree on the first free place.
     fn get_or_insert(
         &'static self,
         id: TypeId,
@@ -91,7 +102,7 @@ impl Table {
     ) -> &'static FunctionInfo {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let new = || {
-            let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+            let number = u64::from(LAST.fetch_add(1, Ordering::Relaxed) + 1) << 32;
             Box::new(FunctionInfo { id, path, number, seeds: Seeds::of(&id) })
         };
         let mut table = self;

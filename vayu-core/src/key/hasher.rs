@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use foldhash::quality::RandomState;
 use once_cell::race::OnceBox;
 
+use crate::key::KeyBytes;
 use crate::key::bytes::SHORT;
-use crate::key::{KeyBytes, Prefix};
 
 /// The random secrets of this process, so that colliding arguments cannot be chosen in advance.
 struct Secrets {
@@ -33,12 +33,15 @@ pub(crate) fn seeded() -> &'static RandomState {
 
 /// The secret numbers that the hashes of the keys with one prefix are seeded with.
 #[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub(super) struct Seeds {
     /// A hash of the prefix.
     prefix: u64,
-    /// Numbers of the process.
-    word: u64,
+    /// A number of the process. It separates the other two: adjacent ones would be combined with the words
+    /// of a key by a single wide load, which stalls (store forwarding).
     end: u64,
+    /// A number of the process.
+    word: u64,
 }
 
 impl Seeds {
@@ -50,17 +53,9 @@ impl Seeds {
     }
 }
 
-/// Returns the hash of a key with this prefix and these encoded arguments.
+/// Returns the hash of a key with the prefix of these seeds and these encoded arguments.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn hash(prefix: &Prefix, encoded: &KeyBytes) -> u64 {
-    match prefix.function() {
-        Ok(function) => hash_seeded(function.seeds(), encoded),
-        Err(text) => hash_seeded(&Seeds::of(text), encoded),
-    }
-}
-
-#[cfg_attr(not(debug_assertions), inline(always))]
-fn hash_seeded(seeds: &Seeds, encoded: &KeyBytes) -> u64 {
+pub(super) fn hash(seeds: &Seeds, encoded: &KeyBytes) -> u64 {
     let length = encoded.len();
     if length <= 16 {
         hash_words(seeds, length, encoded.words::<2>())
@@ -95,7 +90,7 @@ fn hash_long(seeds: &Seeds, bytes: &[u8]) -> u64 {
 /// Hashes words, two by each multiplication: both factors depend on a secret. The last multiplication
 /// mixes what they have in common with the upper bits into the lower ones.
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn hash_words<const N: usize>(seeds: &Seeds, length: usize, words: [u64; N]) -> u64 {
+pub(super) fn hash_words<const N: usize>(seeds: &Seeds, length: usize, words: [u64; N]) -> u64 {
     const { assert!(N.is_multiple_of(2), "pairs") };
     let (pairs, _) = words.as_chunks();
     let hash = pairs
@@ -210,7 +205,7 @@ mod tests {
         for (name, of) in kinds {
             let keys: Vec<_> = (0..16_384).map(of).collect();
             for seeds in (0..8).map(fixed) {
-                let hashes: Vec<_> = keys.iter().map(|key| hash_seeded(&seeds, key)).collect();
+                let hashes: Vec<_> = keys.iter().map(|key| hash(&seeds, key)).collect();
                 let tag = |hash: &u64| usize::from(hash.to_le_bytes()[0]);
                 let line =
                     |hash: &u64, of: u64| usize::try_from(((hash >> 32) * of) >> 32).unwrap();
@@ -226,9 +221,9 @@ mod tests {
     fn hash_depends_on_each_seed() {
         let key = Key::new("p", &(7_u64, "text")).expect("a key").encoded;
         let seeds = fixed(1);
-        let hash = hash_seeded(&seeds, &key);
-        assert_ne!(hash, hash_seeded(&Seeds { prefix: 0, ..seeds }, &key));
-        assert_ne!(hash, hash_seeded(&Seeds { word: 0, ..seeds }, &key));
-        assert_ne!(hash, hash_seeded(&Seeds { end: 1, ..seeds }, &key));
+        let whole = hash(&seeds, &key);
+        assert_ne!(whole, hash(&Seeds { prefix: 0, ..seeds }, &key));
+        assert_ne!(whole, hash(&Seeds { word: 0, ..seeds }, &key));
+        assert_ne!(whole, hash(&Seeds { end: 1, ..seeds }, &key));
     }
 }

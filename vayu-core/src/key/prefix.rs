@@ -10,7 +10,7 @@ use std::ptr;
 use std::sync::RwLock;
 
 use crate::key::function::FunctionInfo;
-use crate::key::hasher;
+use crate::key::hasher::{self, Seeds};
 use crate::sync::IgnorePoison;
 
 /// The function that a [`Key`](crate::Key) belongs to: its own identity, or a string given for it.
@@ -108,6 +108,11 @@ impl Prefix {
         }
     }
 
+    /// Returns the seeds of the hashes of keys with this prefix.
+    pub(super) fn seeds(&self) -> Seeds {
+        self.function().map_or_else(Seeds::of, |function| *function.seeds())
+    }
+
     pub(super) const EMPTY: Self = Self(Repr::Text(Cow::Borrowed("")));
 
     /// Returns the path of the function, or the string.
@@ -197,7 +202,7 @@ impl Hash for Prefix {
     #[inline(always)]
     fn hash<H: Hasher>(&self, state: &mut H) {
         match &self.0 {
-            Repr::Function(function) => state.write_u32(function.number()),
+            Repr::Function(function) => state.write_u64(function.number()),
             Repr::Text(text) => text.hash(state),
         }
     }

@@ -1,49 +1,57 @@
 //! Short keys as words.
+//!
+//! The words of a key are a header, the encoded arguments, and the prefix if it is a string, each padded
+//! with zeros to whole words. The header has the number of the function (zero for a string), the two
+//! lengths and the number of words, so two keys are equal if and only if their words are.
 
 use crate::key::Key;
-use crate::key::bytes::{SHORT, WORD};
+use crate::key::bytes::{KeyBytes, SHORT, WORD};
+
+/// The maximum number of words after the header.
+const MAX: usize = SHORT / WORD;
+
+/// The number of words of a key that has too many.
+const TOO_MANY: u64 = 0xff;
+
+/// Returns the header of a key of a function, with this number in its upper half.
+#[inline(always)]
+pub(super) fn header_of_function(number: u64, length: usize) -> u64 {
+    header(number, length, 0, length.div_ceil(WORD))
+}
+
+/// Returns the header of a key whose prefix is a string, and appends the words of the string, if there are
+/// not too many.
+pub(super) fn header_of_text(prefix: &str, encoded: &mut KeyBytes) -> u64 {
+    let start = encoded.len().div_ceil(WORD);
+    let words = start.saturating_add(prefix.len().div_ceil(WORD));
+    if words <= MAX {
+        encoded.set_words(start, prefix.as_bytes());
+    }
+    header(0, encoded.len(), prefix.len(), words)
+}
+
+#[inline(always)]
+fn header(number: u64, length: usize, prefix_length: usize, words: usize) -> u64 {
+    if words > MAX {
+        return number | TOO_MANY;
+    }
+    number | (prefix_length as u64) << 16 | (length as u64) << 8 | words as u64
+}
 
 impl Key {
     /// Returns a short key as `N` words (2 to 7). Two keys are equal if and only if their words are.
     ///
-    /// `None` where it does not fit. The first word has the number of the function and the length of the
-    /// encoded arguments, which follow in as many words as they need. If the prefix is a string, the first
-    /// word has its length in place of the number, and the string follows the arguments, in words of its
-    /// own. The words are valid in this process.
+    /// `None` where it does not fit. The words are valid in this process.
     #[inline(always)]
     pub(crate) fn inline_words<const N: usize>(&self) -> Option<[u64; N]> {
-        const { assert!(N >= 2 && N <= 1 + SHORT / WORD) };
-        let length = self.encoded.len();
-        match self.prefix.function() {
-            Ok(function) if length <= (N - 1) * WORD => {
-                let header = u64::from(function.number()) << 32 | length as u64;
-                Some(std::array::from_fn(|n| match n.checked_sub(1) {
-                    None => header,
-                    Some(n) => self.encoded.word(n),
-                }))
-            }
-            Ok(_) => None,
-            Err(text) => self.inline_words_of_text(text),
-        }
-    }
-
-    #[inline(never)]
-    fn inline_words_of_text<const N: usize>(&self, prefix: &str) -> Option<[u64; N]> {
-        let start = 1 + self.encoded.len().div_ceil(WORD);
-        if start + prefix.len().div_ceil(WORD) > N {
+        const { assert!(N >= 2 && N <= 1 + MAX) };
+        if self.header & TOO_MANY >= N as u64 {
             return None;
         }
-        let header = (prefix.len() as u64) << 8 | self.encoded.len() as u64;
-        let mut words = std::array::from_fn(|n| match n.checked_sub(1) {
-            None => header,
+        Some(std::array::from_fn(|n| match n.checked_sub(1) {
+            None => self.header,
             Some(n) => self.encoded.word(n),
-        });
-        for (word, bytes) in words[start..].iter_mut().zip(prefix.as_bytes().chunks(WORD)) {
-            let mut whole = [0; WORD];
-            whole[..bytes.len()].copy_from_slice(bytes);
-            *word = u64::from_le_bytes(whole);
-        }
-        Some(words)
+        }))
     }
 }
 

@@ -47,9 +47,12 @@ macro_rules! number_is_direct {
         impl DirectEncode for $number {
             #[inline(always)]
             fn encode(&self, out: &mut KeyBytes) {
-                out.push($tag);
                 let bits: $bits = $to_bits(*self);
-                out.push_word(u64::from(bits), size_of::<$bits>());
+                if size_of::<$bits>() == size_of::<u64>() {
+                    out.push_tagged($tag, bits.into());
+                } else {
+                    out.push_word(u64::from(bits) << 8 | u64::from($tag), 1 + size_of::<$bits>());
+                }
             }
         }
 
@@ -143,9 +146,19 @@ size_is_direct! {
 impl DirectEncode for str {
     #[inline]
     fn encode(&self, out: &mut KeyBytes) {
-        out.push(STR);
-        write_len_prefixed(out, self.as_bytes());
+        if self.len() < 0x80 {
+            out.push_word((self.len() as u64) << 8 | u64::from(STR), 2);
+            out.extend_from_slice(self.as_bytes());
+        } else {
+            encode_long(self, out);
+        }
     }
+}
+
+#[cold]
+fn encode_long(text: &str, out: &mut KeyBytes) {
+    out.push(STR);
+    write_len_prefixed(out, text.as_bytes());
 }
 
 impl DirectEncode for String {
