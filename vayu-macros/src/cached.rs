@@ -1,6 +1,7 @@
 //! `#[cached]` and `#[mem_cached]`: parse, check, expand.
 
 mod args;
+mod editor;
 mod expand;
 mod function;
 mod handle;
@@ -16,6 +17,7 @@ use proc_macro2::TokenStream;
 use crate::cached::args::Arguments;
 use crate::cached::model::Model;
 use crate::diagnostics::Diagnostics;
+use crate::paths::Root;
 
 /// The attribute that is being expanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +44,15 @@ pub(crate) fn expand(
 ) -> TokenStream {
     let mut diagnostics = Diagnostics::default();
     let arguments = Arguments::parse(attribute, arguments, &mut diagnostics);
+    let references = editor::references(&arguments.names, &Root::new(arguments.root.as_ref()));
     let function = function::parse(attribute, &item, &mut diagnostics);
     let model = function.and_then(|function| Model::new(arguments, function, &mut diagnostics));
     match model {
-        Some(model) if diagnostics.is_empty() => expand::expand(&model),
+        Some(model) if diagnostics.is_empty() => expand::expand(&model, &references),
+        // The function first: rust-analyzer completes the first of the tokens that stand for one of the user.
         _ => {
-            let mut tokens = diagnostics.into_compile_errors();
-            tokens.extend(item);
+            let mut tokens = editor::insert(references, item);
+            tokens.extend(diagnostics.into_compile_errors());
             tokens
         }
     }

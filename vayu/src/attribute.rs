@@ -2,6 +2,8 @@
 //!
 //! Messages of the compiler name the traits and their parameters, so those are here too.
 
+pub mod arguments;
+
 pub use vayu_core::attribute::{
     AnyPart, AsCache, Bound, BoundByReference, EncodedStored, ExclusiveKind, ExclusivePart,
     FutureOutput, FutureShape, HoldsReferences, KeyBuilder, KeyPart, KeyString, KnownShape, Part,

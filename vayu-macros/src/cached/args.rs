@@ -28,6 +28,8 @@ pub(crate) struct Arguments {
     pub(crate) is_complete: bool,
     /// The arguments as they are written.
     pub(crate) text: String,
+    /// Their names, including unknown ones.
+    pub(crate) names: Vec<Ident>,
 }
 
 /// The arguments that code is generated from as they are. The others are first combined with the function.
@@ -120,6 +122,7 @@ impl Arguments {
     ) -> Result<()> {
         let name = name(input)?;
         let text = name.to_string();
+        self.names.push(name.clone());
         if seen.contains(&name) {
             return Err(Error::new(name.span(), format!("`{text}` is given twice; remove one")));
         }

@@ -14,7 +14,8 @@ use crate::cached::model::Model;
 use crate::cached::pattern;
 use crate::cached::setup::{Purpose, finish_key, output_type, policy, setup, span_of};
 
-pub(crate) fn expand(model: &Model) -> TokenStream {
+/// Returns the function, with `first` at the start of its body.
+pub(crate) fn expand(model: &Model, first: &TokenStream) -> TokenStream {
     let item = &model.function.item;
     let (inner, outer): (Vec<&Attribute>, Vec<&Attribute>) =
         item.attrs.iter().partition(|attribute| matches!(attribute.style, AttrStyle::Inner(_)));
@@ -34,6 +35,7 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
         #(#outer)*
         #visibility #modifiers #signature {
             #(#inner)*
+            #first
             #block
         }
         #handle

@@ -5,7 +5,7 @@ use syn::Lit;
 use crate::duration;
 
 /// The arguments and an example of each, in the order of the documentation.
-const FORMS: [(&str, &str); 17] = [
+pub(super) const FORMS: [(&str, &str); 17] = [
     ("ttl", "ttl = \"5m\""),
     ("stale", "stale = \"1h\""),
     ("spawn", "spawn = tokio::spawn"),

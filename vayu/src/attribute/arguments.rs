@@ -1,0 +1,120 @@
+//! The arguments of the attributes, as items that an editor completes and shows the documentation of.
+//!
+//! An expansion in rust-analyzer refers to the items whose names it was given.
+
+macro_rules! arguments {
+    ($($(#[$attribute:meta])* $name:ident)*) => {$(
+        $(#[$attribute])*
+        pub mod $name {}
+    )*};
+}
+
+arguments! {
+    /// Required: the time to live of an entry.
+    ///
+    /// ```text
+    /// ttl = "5m"                     // also "90s", "1h 30m", "5months"
+    /// ttl = 30                       // seconds, also 0.5
+    /// ttl = Duration::MAX            // no expiry; any expression of the type `Duration`
+    /// ttl = |value: &Page| value.ttl // by value
+    /// ```
+    ttl
+    /// The time past the ttl in which an entry may still be served, while one caller recomputes it
+    /// (stale-while-revalidate) and when the function fails (stale-if-error).
+    ///
+    /// ```text
+    /// stale = "1h"
+    /// ```
+    stale
+    /// For an `async fn` with `stale`: runs the refresh as a background task.
+    ///
+    /// ```text
+    /// spawn = tokio::spawn
+    /// ```
+    spawn
+    /// Takes up to this share off each ttl at random.
+    ///
+    /// ```text
+    /// jitter = "10%"
+    /// ```
+    jitter
+    /// An expression for the cache. The default is `vayu::mem_cache()`.
+    ///
+    /// ```text
+    /// cache = PAGES      // static PAGES: LazyLock<MemoryCache> = ..
+    /// cache = self.cache
+    /// ```
+    cache
+    /// A string in place of the function's path: functions with the same prefix share entries.
+    ///
+    /// ```text
+    /// prefix = "users"
+    /// ```
+    prefix
+    /// The key, in place of the arguments.
+    ///
+    /// ```text
+    /// key = format!("{id}")
+    /// key = |id, _client| id.to_string()
+    /// key = "all"
+    /// ```
+    key
+    /// Arguments that are left out of the key, and then need no `Serialize`.
+    ///
+    /// ```text
+    /// skip(client)
+    /// skip(self)
+    /// ```
+    skip
+    /// More parts of the key.
+    ///
+    /// ```text
+    /// include(self.id, path.0)
+    /// ```
+    include
+    /// A serializer other than that of the cache.
+    ///
+    /// ```text
+    /// serializer = Json
+    /// ```
+    serializer
+    /// `false`: no `tracing` events.
+    ///
+    /// ```text
+    /// log = false
+    /// ```
+    log
+    /// A predicate on the value, of a `Result` on the value in `Ok`: only values for which it is true are
+    /// cached.
+    ///
+    /// ```text
+    /// cache_if = |value| !value.is_empty()
+    /// cache_if = Option::is_some
+    /// ```
+    cache_if
+    /// An integer or a string: entries of another version are misses.
+    ///
+    /// ```text
+    /// version = 2
+    /// ```
+    version
+    /// Tags of the entry. `Cache::invalidate_tag` invalidates all entries that have one.
+    ///
+    /// ```text
+    /// tags("user:{id}", &group)
+    /// ```
+    tags
+    /// How listings show the call, in place of its arguments.
+    ///
+    /// ```text
+    /// label = "{path}"
+    /// ```
+    label
+    /// The name of a companion function that returns the entry of a call.
+    ///
+    /// ```text
+    /// handle = user_entry
+    /// handle = Self::user_entry // beside an associated function without `self`
+    /// ```
+    handle
+}
