@@ -89,14 +89,14 @@ impl Key {
     fn set_prefix(&mut self, prefix: impl Into<Prefix>) {
         let length = self.encoded.len();
         let prefix = if length <= 2 * size_of::<u64>() {
-            // The words are read first: they may be constants, or in registers.
+            // The words and their length are read first: they may be constants, or in registers.
             let words = self.encoded.words::<2>();
             let prefix = prefix.into();
-            self.complete(&prefix, |seeds, _| hasher::hash_words(seeds, length, words));
+            self.complete(&prefix, length, |seeds, _| hasher::hash_words(seeds, length, words));
             prefix
         } else {
             let prefix = prefix.into();
-            self.complete(&prefix, hasher::hash);
+            self.complete(&prefix, length, hasher::hash);
             prefix
         };
         // The empty prefix owns nothing, so it need not be dropped.
@@ -104,10 +104,15 @@ impl Key {
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn complete(&mut self, prefix: &Prefix, hash: impl FnOnce(&Seeds, &KeyBytes) -> u64) {
+    fn complete(
+        &mut self,
+        prefix: &Prefix,
+        length: usize,
+        hash: impl FnOnce(&Seeds, &KeyBytes) -> u64,
+    ) {
         match prefix.function() {
             Ok(function) => {
-                self.header = words::header_of_function(function.number(), self.encoded.len());
+                self.header = words::header_of_function(function.number(), length);
                 self.hash = hash(function.seeds(), &self.encoded);
             }
             Err(text) => self.complete_with_text(text),
