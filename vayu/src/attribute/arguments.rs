@@ -104,7 +104,7 @@ arguments! {
     /// tags("user:{id}", &group)
     /// ```
     tags
-    /// How listings show the call, in place of its arguments.
+    /// The call in listings, in place of its arguments.
     ///
     /// ```text
     /// label = "{path}"
