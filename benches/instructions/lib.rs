@@ -61,6 +61,12 @@ pub async fn number_async(key: u64) -> u64 {
     key
 }
 
+/// Returns its argument, for async callers, in the cache that all functions share.
+#[cached(ttl = "1h")]
+pub async fn number_of_many_async(key: u64) -> u64 {
+    key
+}
+
 /// Returns bytes, from a file.
 #[cached(cache = cache, ttl = "1h", skip(cache))]
 pub fn file(cache: &FileCache, key: u64) -> Bytes {

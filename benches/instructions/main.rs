@@ -14,8 +14,8 @@ use gungraun::{
 };
 use vayu::FileCache;
 use vayu_instructions::{
-    file, now, number, number_after_invalidation, number_async, number_of_many, pair, shared,
-    string,
+    file, now, number, number_after_invalidation, number_async, number_of_many,
+    number_of_many_async, pair, shared, string,
 };
 
 const CALLS: u64 = 1000;
@@ -104,6 +104,12 @@ fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
 }
 
+#[library_benchmark(config = at_most(5500))]
+#[bench::of({ called((MANY..2 * MANY).collect(), |key| now(number_of_many_async(key))); few() })]
+fn miss_async(keys: Vec<u64>) {
+    each(&keys, |key| now(number_of_many_async(key)));
+}
+
 fn files() -> (PathBuf, FileCache) {
     let place = tempfile::tempdir().expect("a directory").keep();
     let cache = FileCache::open(place.join("cache")).expect("a cache");
@@ -134,6 +140,7 @@ library_benchmark_group!(
         hit_of_shared_bytes,
         hit_async,
         miss,
+        miss_async,
         hit_in_file
     ]
 );

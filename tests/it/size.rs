@@ -10,7 +10,7 @@ use vayu::{FileCache, MemoryCache, TieredCache, cached};
 use crate::HANG;
 
 /// The maximal bytes that a cached function adds to the future that it awaits.
-const A_LEVEL: usize = 1_200;
+const A_LEVEL: usize = 600;
 
 static MEMORY: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
 static FILES: LazyLock<FileCache> = LazyLock::new(|| {
@@ -282,4 +282,69 @@ fn six_nested_functions_with_spawn_fit_on_the_stack_of_a_worker() {
         let value = runtime.expect("a runtime").block_on(async { tokio::spawn(six(1)).await });
         assert_eq!(value.expect("no panic"), 7);
     });
+}
+
+/// The maximal bytes that the attribute adds to the future of a body.
+const OVER_THE_BODY: usize = 400;
+
+/// Awaits with `N` bytes of state.
+async fn body<const N: usize>(n: u64) -> u64 {
+    let state = [1_u8; N];
+    tokio::task::yield_now().await;
+    state.iter().map(|&byte| u64::from(byte)).sum::<u64>() + n
+}
+
+#[test]
+fn future_of_a_function_is_little_larger_than_that_of_its_body() {
+    macro_rules! sizes {
+        ($size:literal; $n:ident; $($attribute:tt)*) => {{
+            #[cached($($attribute)*)]
+            async fn one($n: u64) -> u64 {
+                body::<$size>($n).await
+            }
+            #[cached($($attribute)*)]
+            async fn two($n: u64) -> u64 {
+                one($n).await
+            }
+            #[cached($($attribute)*)]
+            async fn three($n: u64) -> u64 {
+                two($n).await
+            }
+            [
+                size_of_val(&body::<$size>(1)),
+                size_of_val(&one(1)),
+                size_of_val(&two(1)),
+                size_of_val(&three(1)),
+            ]
+        }};
+    }
+    macro_rules! bodies {
+        ($n:ident; $($attribute:tt)*) => {
+            [
+                sizes!(0; $n; $($attribute)*),
+                sizes!(100; $n; $($attribute)*),
+                sizes!(1000; $n; $($attribute)*),
+            ]
+        };
+    }
+    for (form, bodies) in [
+        ("memory", bodies!(n; cache = MEMORY, ttl = 60)),
+        ("files", bodies!(n; cache = FILES, ttl = 60)),
+        ("tiers", bodies!(n; cache = TIERS, ttl = 60)),
+        ("stale", bodies!(n; cache = MEMORY, ttl = 60, stale = 60, jitter = "10%")),
+        ("tags", bodies!(n; cache = MEMORY, ttl = 60, tags("{n}", "all"))),
+        ("spawn", bodies!(n; cache = MEMORY, ttl = 60, stale = 60, spawn = tokio::spawn)),
+    ] {
+        for sizes in bodies {
+            for level in sizes.windows(2) {
+                assert!(level[1] <= level[0] + OVER_THE_BODY, "{form}: {sizes:?}");
+            }
+        }
+    }
+    #[cached(cache = MEMORY, ttl = 60)]
+    async fn ready(n: u64) -> u64 {
+        n
+    }
+    let size = size_of_val(&ready(1));
+    assert!(size <= OVER_THE_BODY, "{size}");
 }

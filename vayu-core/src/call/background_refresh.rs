@@ -6,9 +6,9 @@ use std::pin::Pin;
 use crate::backend::Backend;
 use crate::cache::Engine;
 use crate::call::driver::{Prepared, prepare_lead, resume_lookup};
-use crate::call::future::{boxed, compute, run_prepared};
+use crate::call::future::{Finish, boxed, compute, run_prepared};
 use crate::call::lookup::Lookup;
-use crate::call::{CachedFn, Call, ComputeReason, usable_key};
+use crate::call::{CachedFn, Call, ComputeReason, StaleValue, usable_key};
 use crate::flight::Deadline;
 use crate::io::Awaiting;
 use crate::key::Prefix;
@@ -24,32 +24,79 @@ pub struct Refresh<T> {
 
 /// Finishes a call as [`future::finish`](super::future::finish) does, but returns a value past its
 /// ttl with the refresh of it.
-///
-/// Not an async function, whose future would have room for its arguments twice.
-#[expect(clippy::manual_async_fn, reason = "its future would have room for its arguments twice")]
 pub(crate) fn finish<'a, B, F, T>(
     engine: &'a Engine<B>,
     function: &'a F,
     lookup: Lookup<'a, B, F>,
-    mut body: Pin<Box<T>>,
+    body: Pin<Box<T>>,
 ) -> impl Future<Output = (F::Output, Option<Refresh<T>>)>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    async move {
-        match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
-            Ok((call, ComputeReason::Expired(stale))) => {
-                let (prefix, stamp) = (call.key.prefix().clone(), call.stamp);
-                let refresh = call.begin_refresh().then(|| Refresh { prefix, stamp, body });
-                (call.serve_stale(*stale), refresh)
-            }
-            Ok((call, reason)) => (boxed(|| compute(call, reason, body.as_mut())).await, None),
-            Err(Prepared::Output(output)) => (output, None),
-            Err(_) => (body.await, None),
+    match lookup {
+        Lookup::Bypass => Finish::Body(boxed(|| bypass(body))),
+        Lookup::Compute(call, ComputeReason::Expired(stale)) => {
+            Finish::Ready(Some(serve_stale(&call, *stale, body)))
         }
+        Lookup::Compute(call, reason) => Finish::Compute(boxed(|| run(call, reason, body))),
+        lookup => Finish::Resume(boxed(|| resume(engine, function, lookup, body))),
     }
+}
+
+/// Reads what the lookup could not, and goes on as [`finish`] does.
+async fn resume<'a, B, F, T>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    lookup: Lookup<'a, B, F>,
+    body: Pin<Box<T>>,
+) -> (F::Output, Option<Refresh<T>>)
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    T: Future<Output = F::Output>,
+{
+    match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
+        Ok((call, ComputeReason::Expired(stale))) => serve_stale(&call, *stale, body),
+        Ok((call, reason)) => run(call, reason, body).await,
+        Err(Prepared::Output(output)) => (output, None),
+        Err(_) => bypass(body).await,
+    }
+}
+
+/// Returns a stale value, with the refresh of it unless the last attempt was too recent.
+fn serve_stale<B, F, T>(
+    call: &Call<'_, B, F>,
+    stale: StaleValue<F::Output>,
+    body: Pin<Box<T>>,
+) -> (F::Output, Option<Refresh<T>>)
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+{
+    let (prefix, stamp) = (call.key.prefix().clone(), call.stamp);
+    let refresh = call.begin_refresh().then(|| Refresh { prefix, stamp, body });
+    (call.serve_stale(stale), refresh)
+}
+
+/// Awaits the function, unless another caller computes the value.
+async fn run<B, F, T>(
+    call: Call<'_, B, F>,
+    reason: ComputeReason<F::Output>,
+    mut body: Pin<Box<T>>,
+) -> (F::Output, Option<Refresh<T>>)
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    T: Future<Output = F::Output>,
+{
+    (compute(call, reason, body.as_mut()).await, None)
+}
+
+/// Awaits the function without the cache.
+async fn bypass<T: Future>(body: Pin<Box<T>>) -> (T::Output, Option<Refresh<T>>) {
+    (body.await, None)
 }
 
 /// Runs a refresh, unless another caller computes the value.

@@ -27,16 +27,63 @@ pub(crate) async fn run<B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Finishes a call that its lookup could not end.
-pub(crate) async fn finish<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(crate) fn finish<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    lookup: Lookup<'a, B, F>,
+    body: Pin<&mut impl Future<Output = F::Output>>,
+) -> impl Future<Output = F::Output> {
+    match lookup {
+        Lookup::Bypass => Finish::Body(body),
+        Lookup::Compute(call, reason) => Finish::Compute(boxed(|| compute(call, reason, body))),
+        lookup => Finish::Resume(boxed(|| resume(engine, function, lookup, body))),
+    }
+}
+
+/// Reads what the lookup could not, and awaits the function unless that has found a value.
+async fn resume<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &'a Engine<B>,
     function: &'a F,
     lookup: Lookup<'a, B, F>,
     body: Pin<&mut impl Future<Output = F::Output>>,
 ) -> F::Output {
     match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
-        Ok((call, reason)) => boxed(|| compute(call, reason, body)).await,
+        Ok((call, reason)) => compute(call, reason, body).await,
         Err(Prepared::Output(output)) => output,
         Err(_) => body.await,
+    }
+}
+
+/// The rest of an async call, which takes a few words in the future of the function.
+pub(super) enum Finish<T, D, C, R> {
+    Ready(Option<T>),
+    /// The function runs without the cache.
+    Body(D),
+    /// The function runs, or the call waits for another caller.
+    Compute(Pin<Box<C>>),
+    /// The backend is read first.
+    Resume(Pin<Box<R>>),
+}
+
+/// The output is not pinned.
+impl<T, D, C, R> Unpin for Finish<T, D, C, R> {}
+
+impl<T, D, C, R> Future for Finish<T, D, C, R>
+where
+    D: Future<Output = T> + Unpin,
+    C: Future<Output = T>,
+    R: Future<Output = T>,
+{
+    type Output = T;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        match self.get_mut() {
+            Self::Ready(output) => Poll::Ready(output.take().expect("it is polled once")),
+            Self::Body(body) => Pin::new(body).poll(context),
+            Self::Compute(future) => future.as_mut().poll(context),
+            Self::Resume(future) => future.as_mut().poll(context),
+        }
     }
 }
 
