@@ -138,6 +138,24 @@ fn refresh_runs_the_function_and_stores_its_output() {
 }
 
 #[test]
+fn refresh_of_a_number_that_is_read_without_a_lock_runs_the_function_and_is_not_a_hit() {
+    static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = CACHE, ttl = "1m", handle = number_entry)]
+    fn number(n: u64) -> u64 {
+        n + RUNS.count() as u64
+    }
+    for _ in 0..10 {
+        assert_eq!(number(10), 11);
+    }
+    let before = CACHE.stats();
+    assert_eq!(number_entry(10).refresh(), 12);
+    let Stats { hits, misses, refreshes, .. } = CACHE.stats();
+    assert_eq!((hits, misses, refreshes), (before.hits, before.misses, 1));
+    assert_eq!(number(10), 12);
+}
+
+#[test]
 fn failed_refresh_keeps_the_cached_value() {
     let shop = Shop::new();
     assert_eq!(shop.price("tea"), Ok(1));

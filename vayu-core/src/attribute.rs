@@ -115,14 +115,13 @@ pub fn label<B: Backend, S>(
 }
 
 /// Runs a cached call of a sync function.
-#[expect(clippy::needless_pass_by_value, reason = "the expansion has no other use for it")]
 #[inline]
 pub fn call<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     cache: &Cache<B, S>,
     function: F,
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
-    call::blocking::run(cache.engine(), &function, body)
+    call::blocking::run(cache.engine(), function, body)
 }
 
 /// Returns the output of a cached call of an async function if it is available without waiting, so that

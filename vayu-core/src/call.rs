@@ -63,6 +63,7 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::cache::{Declaration, Engine, Flags};
+use crate::call::lookup::Begun;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Completions, Flight};
@@ -140,6 +141,19 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     pub(crate) fn new(engine: &'a Engine<B>, function: &'a F, key: &'a Key, stamp: u64) -> Self {
         let (began, has_timed_out) = (engine.now_inline(), AtomicBool::new(false));
         Self { engine, function, key, stamp, began, has_timed_out }
+    }
+
+    /// Creates a call that has begun earlier.
+    #[inline]
+    fn resumed(engine: &'a Engine<B>, function: &'a F, key: &'a Key, begun: Begun) -> Self {
+        let Begun { stamp, at, has_timed_out, .. } = begun;
+        Self { engine, function, key, stamp, began: at, has_timed_out: has_timed_out.into() }
+    }
+
+    /// Returns what [`resumed`](Self::resumed) creates the call from.
+    #[inline]
+    fn into_begun(self) -> Begun {
+        Begun::new(self.stamp, self.began, self.has_timed_out.into_inner())
     }
 
     /// Creates a call whose stamp is unknown. It finds nothing, stores nothing, and computes for

@@ -63,7 +63,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn call(&self, outcome: CallOutcome) {
         self.events.add(Event::Call(outcome));
     }

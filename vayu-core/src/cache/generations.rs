@@ -284,7 +284,6 @@ impl<B: Backend> Engine<B> {
         tags: &[Group],
     ) -> Option<StampKey> {
         let cache = &self.shared.generations;
-        let number = |period| hasher::seeded().hash_one((prefix, period));
         let count = match generations {
             _ if !tags.is_empty() => return None,
             Some(generations) => {
@@ -293,12 +292,15 @@ impl<B: Backend> Engine<B> {
             None => Some(cache.local_bumps.load(Ordering::Acquire)),
         };
         Some(match count {
-            Some(count) => StampKey { number: number((count, 0, 0)), expires: false },
+            Some(count) => {
+                StampKey { number: hasher::hash_of_number(prefix, count), expires: false }
+            }
             // Two clocks, as that of the backend may be set back to an earlier period.
             None => {
                 let times = [self.now(), MonotonicClock.now()];
                 let [now, tick] = times.map(|time| time.as_micros() / STAMP_WINDOW_US);
-                StampKey { number: number((cache.invalidations(), now, tick)), expires: true }
+                let period = hasher::seeded().hash_one((cache.invalidations(), now, tick));
+                StampKey { number: hasher::hash_of_number(prefix, period), expires: true }
             }
         })
     }

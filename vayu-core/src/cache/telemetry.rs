@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::cache::{Cache, Engine};
+use crate::clock::Timestamp;
+use crate::compact_duration::CompactDuration;
 use crate::error::Error;
 use crate::key::Prefix;
 use crate::log;
@@ -46,6 +48,20 @@ impl<B: Backend> Engine<B> {
         }
         let event = CallEvent { function: function.as_str(), outcome, age, compute_time };
         self.notify(|observer| observer.on_call(&event));
+    }
+
+    /// Reports a hit at `now` on a value that was created at `created`, as [`emit`](Self::emit) does.
+    #[cold]
+    pub(crate) fn emit_hit(
+        &self,
+        function: &Prefix,
+        now: Timestamp,
+        created: Timestamp,
+        compute_time: CompactDuration,
+        is_quiet: bool,
+    ) {
+        let (age, compute_time) = (now.saturating_since(created), compute_time.time());
+        self.emit(function, CallOutcome::Hit, Some(age), compute_time, is_quiet);
     }
 
     /// Counts a call that does not use the cache: it is paused, or there is no key.

@@ -4,20 +4,62 @@ use crate::backend::Backend;
 use crate::cache::Engine;
 use crate::call::CachedFn;
 use crate::call::driver::{Prepared, complete, into_lead, prepare, prepare_now, resume_lookup};
-use crate::call::lookup::{Lookup, begin};
+use crate::call::lookup::{Begun, Lookup, begin, resume, serve_inline};
 use crate::flight::enter;
 use crate::io::{Blocking, run_blocking};
+use crate::serializer::{Serializer, ValueClass};
 
 /// Returns the output of a call from the cache, or else runs its function and caches the value.
 #[inline]
 pub(crate) fn run<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
-    function: &F,
+    function: F,
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
-    match begin(engine, function) {
+    if function.serializer().value_class() != ValueClass::Inline {
+        return match begin(engine, &function) {
+            Ok(output) => output,
+            Err(lookup) => finish(engine, &function, lookup, body),
+        };
+    }
+    match serve_inline(engine, &function) {
         Ok(output) => output,
-        Err(lookup) => finish(engine, function, lookup, body),
+        Err(begun) => {
+            // A copy, which is made here: a hit writes no part of `function` to the stack.
+            let function = function;
+            finish_inline(engine, function, begun, body)
+        }
+    }
+}
+
+/// Finishes a call that did not find an inline value, as [`finish`] does.
+#[cold]
+#[inline(never)]
+#[expect(clippy::needless_pass_by_value, reason = "see `run`")]
+fn finish_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: F,
+    begun: Option<Begun>,
+    body: impl FnOnce() -> F::Output,
+) -> F::Output {
+    let prepared = resume_and_prepare(engine, &function, begun);
+    let Some(flight) = prepared.flight() else {
+        return if let Prepared::Output(output) = prepared { output } else { body() };
+    };
+    let output = enter(flight, body);
+    after(prepared, output)
+}
+
+/// Resumes the lookup of an inline value, and does all else that precedes the function.
+#[inline(never)]
+fn resume_and_prepare<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    begun: Option<Begun>,
+) -> Prepared<'a, B, F> {
+    match resume(engine, function, begun) {
+        Ok(output) => Prepared::Output(output),
+        Err(lookup) => before(engine, function, lookup),
     }
 }
 

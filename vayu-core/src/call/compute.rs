@@ -28,7 +28,7 @@ impl<B: Backend, S> Cache<B, S> {
             return compute();
         }
         let policy = Policy::by_key(key, PlainOutput::new(), &self.serializer, FixedTtl::new(ttl));
-        blocking::run(&self.engine, &policy, compute)
+        blocking::run(&self.engine, policy, compute)
     }
 
     /// [`get_or_insert_with`](Self::get_or_insert_with) for async callers.
@@ -79,7 +79,7 @@ impl<B: Backend, S> Cache<B, S> {
             return compute();
         }
         let policy = Policy::by_key(key, ResultOutput::new(), &self.serializer, FixedTtl::new(ttl));
-        blocking::run(&self.engine, &policy, compute)
+        blocking::run(&self.engine, policy, compute)
     }
 
     /// [`try_get_or_insert_with`](Self::try_get_or_insert_with) for async callers.

@@ -67,7 +67,9 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         let (mut hit, mut rest) = (None, Rest::Nothing);
         let mut visit = |record: Record<&B::Stored>| {
             if !self.is_fresh(&record, now) || !self.is_of_this_call(&record) {
-                self.set_aside(&record, now, &mut rest);
+                if self.is_fresh(&record, now) || !self.options().stale.is_zero() {
+                    set_aside(&record, &mut rest);
+                }
                 return;
             }
             let value = if class == ValueClass::Opaque {
@@ -92,16 +94,6 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             return Ok(Decoded::Fresh(F::output(value)));
         }
         self.decode_rest(read, rest)
-    }
-
-    /// Clones a record that is not fresh, or of which it is unknown whether it is valid, unless it could
-    /// not be served anyway.
-    #[cold]
-    #[inline(never)]
-    fn set_aside(&self, record: &Record<&B::Stored>, now: Timestamp, rest: &mut Rest<B::Stored>) {
-        if self.is_fresh(record, now) || !self.options().stale.is_zero() {
-            *rest = Rest::Record(record.clone().map(Clone::clone));
-        }
     }
 
     /// Ends a lookup that has found no fresh value.
@@ -196,15 +188,12 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn count_hit(&self, now: Timestamp, created: Timestamp, compute_time: CompactDuration) {
+        let is_quiet = self.options().is_quiet;
         self.engine.counters().call(CallOutcome::Hit);
-        if self.engine.has_listeners(self.options().is_quiet) {
-            self.emit_hit(now.saturating_since(created), compute_time.time());
+        if self.engine.has_listeners(is_quiet) {
+            // Without `self`, which a hit would store on the stack for that.
+            self.engine.emit_hit(self.key.prefix(), now, created, compute_time, is_quiet);
         }
-    }
-
-    #[cold]
-    fn emit_hit(&self, age: Duration, compute_time: Duration) {
-        self.emit(CallOutcome::Hit, Some(age), compute_time);
     }
 
     /// Returns whether a record is fresh, as far as that does not depend on its value.
@@ -300,4 +289,11 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         self.emit(CallOutcome::Coalesced, None, record.compute_time());
         Some(F::output(value))
     }
+}
+
+/// Clones a record that is not fresh, or of which it is unknown whether it is valid.
+#[cold]
+#[inline(never)]
+fn set_aside<V: Clone>(record: &Record<&V>, rest: &mut Rest<V>) {
+    *rest = Rest::Record(record.clone().map(Clone::clone));
 }

@@ -6,9 +6,26 @@ use crate::backend::Backend;
 use crate::cache::{CallStamp, Engine};
 use crate::call::decode::{Decoded, WouldBlock};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, usable_key};
+use crate::clock::Timestamp;
 use crate::flight::Completions;
 use crate::key::Key;
 use crate::serializer::ValueClass;
+
+/// The state of a call that has begun, beside its function and its key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun {
+    pub(super) stamp: u64,
+    pub(super) at: Timestamp,
+    pub(super) has_timed_out: bool,
+    is_forced: bool,
+}
+
+impl Begun {
+    /// Creates the state of a call that is not a forced refresh.
+    pub(super) fn new(stamp: u64, at: Timestamp, has_timed_out: bool) -> Self {
+        Self { stamp, at, has_timed_out, is_forced: false }
+    }
+}
 
 /// The rest of a call that a lookup could not end.
 pub enum Lookup<'a, B: Backend, F: FnOutput> {
@@ -55,10 +72,13 @@ fn lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
     if call.take_forced_refresh() {
         return Err(Lookup::Compute(call, ComputeReason::Forced));
     }
-    if call.value_class() == ValueClass::Inline {
-        return call.serve_optimistic().map_or_else(|| lookup_full_cold(call), Ok);
+    if call.value_class() != ValueClass::Inline {
+        return lookup_full(call);
     }
-    lookup_full(call)
+    match call.serve_optimistic() {
+        Some(output) => Ok(output),
+        None => lookup_full_cold(call.engine, call.function, call.key, call.into_begun()),
+    }
 }
 
 /// Looks up a call whose stamp was just made.
@@ -88,11 +108,47 @@ fn lookup_full<B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// Calls [`lookup_full`], out of line for calls that most often end with an optimistic read.
+/// Calls [`lookup_full`], out of line for calls that most often end with an optimistic read. The call is
+/// passed in parts: all of it would be stored on the stack by every hit.
 #[inline(never)]
-fn lookup_full_cold<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: Call<'_, B, F>,
-) -> Result<F::Output, Lookup<'_, B, F>> {
+fn lookup_full_cold<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    key: &'a Key,
+    begun: Begun,
+) -> Result<F::Output, Lookup<'a, B, F>> {
+    lookup_full(Call::resumed(engine, function, key, begun))
+}
+
+/// Returns the output of a call if it is an inline value that is read without a lock. Otherwise, the
+/// rest is for [`resume`].
+///
+/// The error is `None` if the call is not an ordinary one.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn serve_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: &F,
+) -> Result<F::Output, Option<Begun>> {
+    let flags = engine.flags();
+    let Some(key) = function.key().ok().filter(|_| !flags.is_paused()) else { return Err(None) };
+    let stamp = engine.known_stamp(flags, key.prefix(), function.tags()).ok_or(None)?;
+    let call = Call::new(engine, function, key, stamp);
+    let is_forced = call.take_forced_refresh();
+    let served = if is_forced { None } else { call.serve_optimistic() };
+    served.ok_or_else(|| Some(Begun { is_forced, ..call.into_begun() }))
+}
+
+/// Goes on with a call that [`serve_inline`] could not end.
+pub(super) fn resume<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    begun: Option<Begun>,
+) -> Result<F::Output, Lookup<'a, B, F>> {
+    let (Some(begun), Ok(key)) = (begun, function.key()) else { return begin(engine, function) };
+    let (is_forced, call) = (begun.is_forced, Call::resumed(engine, function, key, begun));
+    if is_forced {
+        return Err(Lookup::Compute(call, ComputeReason::Forced));
+    }
     lookup_full(call)
 }
 

@@ -333,7 +333,7 @@ fn value_past_its_ttl_is_refreshed_by_one_caller_while_none_waits() {
                 });
                 block_on(future::run(fixture.cache.engine(), &policy, body))
             } else {
-                blocking::run(fixture.cache.engine(), &policy, || fixture.run())
+                blocking::run(fixture.cache.engine(), policy, || fixture.run())
             };
             assert!(value <= 1);
         });
@@ -353,7 +353,7 @@ fn refreshed_value_stays() {
         let call = |fixture: &Fixture, body: &dyn Fn() -> usize| {
             let policy = Policy::new(&key, PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE))
                 .with_handle();
-            blocking::run(fixture.cache.engine(), &policy, body)
+            blocking::run(fixture.cache.engine(), policy, body)
         };
         let refreshed = Arc::new(AtomicUsize::new(0));
         let other = {
@@ -364,7 +364,7 @@ fn refreshed_value_stays() {
                     Policy::new(&key, PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE))
                         .with_handle();
                 let value = forced_refresh::with(&mut Some(key.clone()), || {
-                    blocking::run(fixture.cache.engine(), &policy, || fixture.run())
+                    blocking::run(fixture.cache.engine(), policy, || fixture.run())
                 });
                 refreshed.store(value, Ordering::SeqCst);
             })

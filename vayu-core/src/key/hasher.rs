@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use foldhash::quality::RandomState;
 use once_cell::race::OnceBox;
 
-use crate::key::KeyBytes;
 use crate::key::bytes::SHORT;
+use crate::key::{KeyBytes, Prefix};
 
 /// The random secrets of this process, so that colliding arguments cannot be chosen in advance.
 struct Secrets {
@@ -51,6 +51,13 @@ impl Seeds {
         let Secrets { state, word, end } = secrets();
         Self { prefix: state.hash_one(prefix), word: *word, end: *end }
     }
+}
+
+/// Returns a hash of a prefix and a number.
+#[inline]
+pub(crate) fn hash_of_number(prefix: &Prefix, number: u64) -> u64 {
+    let seeds = prefix.seeds();
+    folded_multiply(seeds.prefix ^ number, seeds.word)
 }
 
 /// Returns the hash of a key with the prefix of these seeds and these encoded arguments.

@@ -67,7 +67,7 @@ impl StripedCounters {
         }
     }
 
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn add(&self, event: Event) {
         match self.owned.get(THREAD_ID.get()) {
             Some(stripe) => stripe.add_as_owner(event),

@@ -43,7 +43,7 @@ fn ttl_by_value_is_computed_when_the_value_is_stored_and_never_again() {
             MINUTE * minutes
         });
         let policy = Policy::new(&key, PlainOutput::new(), &ByReference, ttl);
-        blocking::run(fixture.cache.engine(), &policy, || fixture.run())
+        blocking::run(fixture.cache.engine(), policy, || fixture.run())
     };
     assert_eq!(call(60), 1);
     fixture.clock.advance(2 * MINUTE);

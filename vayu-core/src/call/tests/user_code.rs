@@ -87,10 +87,10 @@ fn predicate_and_ttl_that_panic_are_survived() {
         (FixedTtl::new(MINUTE), |_: &usize| panic!("planned panic of a predicate"));
     let ttl = CacheIf { ttl, predicate };
     let policy = Policy::new(&key, PlainOutput::new(), &ByReference, ttl);
-    assert_eq!(blocking::run(fixture.cache.engine(), &policy, || fixture.run()), 1);
+    assert_eq!(blocking::run(fixture.cache.engine(), policy, || fixture.run()), 1);
     let ttl = TtlFn(|_: &usize| -> Duration { panic!("planned panic of a ttl") });
     let policy = Policy::new(&key, PlainOutput::new(), &ByReference, ttl);
-    assert_eq!(blocking::run(fixture.cache.engine(), &policy, || fixture.run()), 2);
+    assert_eq!(blocking::run(fixture.cache.engine(), policy, || fixture.run()), 2);
     assert_eq!(fixture.cache.stats().errors_of(ErrorKind::Panic), 2);
     assert_eq!(fixture.cache.stats().inserts, 0);
 }
@@ -102,7 +102,7 @@ fn value_that_is_not_to_be_cached_is_returned_and_not_stored() {
     let call = || {
         let ttl = CacheIf { ttl: FixedTtl::new(MINUTE), predicate: |run: &usize| *run >= 2 };
         let policy = Policy::new(&key, PlainOutput::new(), &ByReference, ttl);
-        blocking::run(fixture.cache.engine(), &policy, || fixture.run())
+        blocking::run(fixture.cache.engine(), policy, || fixture.run())
     };
     assert_eq!((call(), call(), call()), (1, 2, 2));
 }
@@ -128,7 +128,7 @@ fn arguments_that_cannot_be_encoded_make_a_call_without_the_cache() {
         builder.end_arguments();
         builder.finish("f");
         let policy = Policy::new(builder, PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE));
-        blocking::run(fixture.cache.engine(), &policy, || fixture.run())
+        blocking::run(fixture.cache.engine(), policy, || fixture.run())
     };
     assert_eq!(call(&|builder| builder.encode(&Unspeakable)), 1);
     assert_eq!(call(&|builder| builder.encode(&Unspeakable)), 2);
