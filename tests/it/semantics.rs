@@ -381,10 +381,8 @@ fn value_with_ttl_by_value_is_read_without_a_lock() {
     fn known(n: u64) -> u64 {
         n
     }
-    for _ in 0..300 {
-        assert_eq!((asked(1), known(1)), (1, 1));
-    }
-    let is_in_seqlock_table = |key: &Key| CACHE.backend().read_optimistic(key).is_some();
-    assert!(is_in_seqlock_table(by_value(1).key().expect("a key")));
-    assert!(is_in_seqlock_table(for_all(1).key().expect("a key")));
+    assert_eq!((asked(1), known(1)), (1, 1));
+    let is_read_without_a_lock = |key: &Key| CACHE.backend().read_optimistic(key).is_some();
+    assert!(is_read_without_a_lock(by_value(1).key().expect("a key")));
+    assert!(is_read_without_a_lock(for_all(1).key().expect("a key")));
 }

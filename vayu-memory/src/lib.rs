@@ -19,8 +19,8 @@ mod backend;
 mod moka;
 mod options;
 mod pacer;
-mod seqlock;
 mod sync;
+mod table;
 mod value;
 
 use vayu_core::{ByReference, Cache};

@@ -42,6 +42,9 @@ pub(crate) struct CachedCopy {
 }
 
 impl MemoryValue for CachedCopy {
+    /// The words do not have the times of the record in the backing tier.
+    const IS_WORDS: bool = false;
+
     fn value(&self) -> &AnyValue {
         self.value.value()
     }

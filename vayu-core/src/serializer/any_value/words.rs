@@ -75,6 +75,15 @@ macro_rules! fits_into_a_word {
         }
 
         impl InlineValue {
+            /// Returns the value in the form in which memory stores it. `None` for words that are not
+            /// those of a value.
+            pub fn to_value(self) -> Option<AnyValue> {
+                $(if self.kind == Kind::$variant as u64 {
+                    return Some(AnyValue(Repr::$variant(InWord::from_word(self.bits))));
+                })*
+                None
+            }
+
             /// Returns the value if it is of this type. The compiler knows `T` and removes all but one
             /// comparison.
             #[inline(always)]

@@ -1,0 +1,684 @@
+//! The table of the memory backend: entries in slots, read without a lock.
+//!
+//! # Parts
+//!
+//! Every entry is in a [slot](slot) of one cache line: its key, its times and its value as words. A
+//! longer key and the rarer parts of a record are in an extension of the slot, a second line. What is
+//! not made of words, such as a string or a key of more than 48 bytes, is held beside the slot, under
+//! a lock of its own. Slots have numbers, and their memory is allocated in [chunks] as the table fills.
+//! The [index] leads from the hash of a key to the numbers of a few slots. The [queues] decide which
+//! entry is evicted.
+//!
+//! # Locks
+//!
+//! The hash of a key selects a shard. Writers lock their shard, so each slot, line of the index and queue
+//! has one writer at a time. Readers lock nothing: a slot is a seqlock, whose state has a version that
+//! each write increments, and a reader accepts the words that it has loaded if the state is the same
+//! afterwards. What is held beside the slot is read under its own lock, and belongs to the state that was
+//! read if that is still the same under the lock, as a writer changes the state first. Readers trust
+//! nothing of the index, so its lines need no versions. A read writes to no shared memory, unless the
+//! entry has a reference bit left to set, and it takes two cache lines: one of the index, one of a slot.
+//!
+//! A reader may find that an entry is being written. It then locks the shard, under which no write is
+//! in progress. No key that is present is taken for absent: an entry is replaced in its slot, and when
+//! the index grows, the new lines are complete before they are used.
+//!
+//! No code of users runs under a lock: values that leave the table are returned, to be dropped later.
+//!
+//! # Forks
+//!
+//! In a child process a lock may be held by a thread that does not exist there. An operation that finds
+//! a lock held, or is about to allocate, asks the operating system for the id of the process, and
+//! returns [`Forked`] if the table is that of a parent: the backend then replaces it.
+
+mod chunks;
+mod index;
+#[cfg(all(test, vayu_loom))]
+mod loom_tests;
+mod queues;
+mod slot;
+#[cfg(all(test, not(vayu_loom)))]
+mod tests;
+
+use smallvec::SmallVec;
+use vayu_core::__internal::{
+    CompactKey, ProcessId, key_words, record_from_small_words, record_from_words, record_words,
+    small_record_words,
+};
+use vayu_core::{Key, Record, Timestamp};
+
+pub(crate) use self::chunks::Forked;
+use self::chunks::{Chunks, MAX_SLOTS, Number, Place, lock_here};
+use self::index::{HashPart, Index};
+use self::queues::{Queues, hash_of};
+use self::slot::{Extension, HELD, MoreWords, NARROW_KEY, Slot, State, WIDE_KEY, Words};
+use crate::sync::{Mutex, MutexGuard};
+use crate::value::{MemoryValue, VALUE_WORDS};
+
+/// A table of entries.
+#[derive(Debug)]
+pub(crate) struct Table<V> {
+    index: Index,
+    chunks: Chunks<V>,
+    shards: Box<[Shard]>,
+    limits: Limits,
+    process: ProcessId,
+}
+
+/// The limits of a shard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The most entries of a shard.
+    pub(crate) entries: usize,
+    /// The most that the entries of a shard weigh together.
+    pub(crate) weight: u64,
+}
+
+/// Aligned so that no two shards share a cache line, nor the pair that is fetched with it.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard(Mutex<ShardState>);
+
+#[derive(Debug)]
+struct ShardState {
+    queues: Queues,
+    /// The slots that the shard has taken, with or without an entry.
+    slots: usize,
+    weight: u64,
+}
+
+/// Values that have left a table, to be dropped when no lock is held.
+pub(crate) type Removed<V> = SmallVec<[V; 1]>;
+
+/// The result of a write.
+pub(crate) struct Written<V> {
+    pub(crate) removed: Removed<V>,
+    pub(crate) evictions: u64,
+}
+
+/// The result of a lookup that takes no lock of a shard.
+enum Found<R> {
+    Entry(R),
+    /// The entry is being written.
+    Changing,
+}
+
+/// A key on its way into the table.
+enum KeyWords {
+    Narrow([u64; NARROW_KEY]),
+    Wide([u64; WIDE_KEY]),
+    Long([u64; NARROW_KEY]),
+}
+
+/// The first word of a key that does not fit into words: no other key begins with it.
+const LONG_KEY: u64 = u64::MAX;
+
+impl KeyWords {
+    #[inline]
+    fn of(key: &Key) -> Self {
+        if let Some(words) = key_words(key) {
+            return Self::Narrow(words);
+        }
+        let long = || Self::Long([LONG_KEY, key.hash_code(), 0]);
+        key_words(key).map_or_else(long, Self::Wide)
+    }
+
+    /// Returns the words that are in the slot.
+    #[inline(always)]
+    fn first(&self) -> [u64; NARROW_KEY] {
+        match *self {
+            Self::Narrow(words) | Self::Long(words) => words,
+            Self::Wide([first, second, third, ..]) => [first, second, third],
+        }
+    }
+
+    /// Returns all words, zero where there are no more.
+    fn all(&self) -> [u64; WIDE_KEY] {
+        match *self {
+            Self::Narrow([first, second, third]) | Self::Long([first, second, third]) => {
+                [first, second, third, 0, 0, 0, 0]
+            }
+            Self::Wide(words) => words,
+        }
+    }
+}
+
+impl<V: MemoryValue> Table<V> {
+    /// Creates an empty table. The number of shards must be a power of two.
+    pub(crate) fn new(shards: usize, limits: Limits, ghosts: usize) -> Self {
+        let process = ProcessId::current();
+        let entries = limits.entries.min(MAX_SLOTS as usize / shards);
+        let shard = |_| {
+            let queues = Queues::new(ghosts);
+            Shard(Mutex::new(ShardState { queues, slots: 0, weight: 0 }))
+        };
+        let capacity = u32::try_from(entries * shards).unwrap_or(MAX_SLOTS);
+        Self {
+            index: Index::new(shards, entries),
+            chunks: Chunks::new(capacity, process),
+            shards: (0..shards).map(shard).collect(),
+            limits: Limits { entries, ..limits },
+            process,
+        }
+    }
+
+    /// Returns the most entries of the table.
+    pub(crate) fn max_entries(&self) -> u64 {
+        (self.limits.entries * self.shards.len()) as u64
+    }
+
+    /// Returns the number of entries, and their weight.
+    pub(crate) fn usage(&self) -> Result<(u64, u64), Forked> {
+        let mut usage = (0, 0);
+        for shard in &self.shards {
+            let state = lock_here(&shard.0, self.process)?;
+            usage.0 += state.queues.length() as u64;
+            usage.1 += state.weight;
+        }
+        Ok(usage)
+    }
+
+    /// Returns the entry of a key if its value consists of words, without a lock.
+    #[inline(always)]
+    pub(crate) fn read_words(&self, key: &Key) -> Option<Record<[u64; VALUE_WORDS]>> {
+        let Some(words) = key_words::<NARROW_KEY>(key) else { return self.read_wide_words(key) };
+        let hash = HashPart::of(key.hash_code());
+        let (number, slot, state) = self.index.current()?.find(hash, |number| {
+            let slot = self.chunks.slot(number)?;
+            let state = slot.state();
+            slot.has_key(words).then_some((number, slot, state))
+        })?;
+        if state.is_extended() {
+            return self.read_extended_words(number, state);
+        }
+        let words = slot.load(state);
+        if !state.is_valid() || words.kind == HELD || !slot.is_still(state) {
+            return None;
+        }
+        touch(slot, state);
+        Some(record_of(&words).map(|()| [words.kind, words.value, 0]))
+    }
+
+    /// [`read_words`](Self::read_words) for longer keys.
+    #[inline(never)]
+    fn read_wide_words(&self, key: &Key) -> Option<Record<[u64; VALUE_WORDS]>> {
+        let words = key_words::<WIDE_KEY>(key)?;
+        let [first, second, third, ..] = words;
+        let hash = HashPart::of(key.hash_code());
+        let (number, state) = self.index.current()?.find(hash, |number| {
+            let place = self.chunks.place(number)?;
+            let state = place.slot().state();
+            (place.slot().has_key([first, second, third]) && place.extension()?.has_key(words))
+                .then_some((number, state))
+        })?;
+        self.read_extended_words(number, state)
+    }
+
+    /// Reads the words of an entry that has an extension, in the state in which its key was found.
+    #[inline]
+    fn read_extended_words(
+        &self,
+        number: Number,
+        state: State,
+    ) -> Option<Record<[u64; VALUE_WORDS]>> {
+        let place = self.chunks.place(number)?;
+        let (slot, extension) = (place.slot(), place.extension()?);
+        let more = extension.load();
+        let words = Words { more: Some(more), ..slot.load(state) };
+        let is_found = state.is_valid() && words.kind != HELD && slot.is_still(state);
+        is_found.then(|| {
+            touch(slot, state);
+            record_of(&words).map(|()| [words.kind, words.value, more.value])
+        })
+    }
+
+    /// Returns what `read` returns for the entry of a key, or `None` if there is none. `read` is called with
+    /// the record without its value, and the value, which may be under a lock: it must not run code of
+    /// users.
+    #[inline(always)]
+    pub(crate) fn read<R>(
+        &self,
+        key: &Key,
+        mut read: impl FnMut(Record<&V>) -> R,
+    ) -> Result<Option<R>, Forked> {
+        let words = KeyWords::of(key);
+        let hash = HashPart::of(key.hash_code());
+        let Some(lines) = self.index.current() else { return Ok(None) };
+        let found = lines.find(hash, |number| {
+            self.read_at(number, key, &words, &mut read).transpose()
+        });
+        match found.transpose()? {
+            None => Ok(None),
+            Some(Found::Entry(result)) => Ok(Some(result)),
+            Some(Found::Changing) => self.read_locked(key, &words, read),
+        }
+    }
+
+    /// Reads an entry that was being written.
+    #[cold]
+    fn read_locked<R>(
+        &self,
+        key: &Key,
+        words: &KeyWords,
+        mut read: impl FnMut(Record<&V>) -> R,
+    ) -> Result<Option<R>, Forked> {
+        let hash = HashPart::of(key.hash_code());
+        let _state = self.lock(hash)?;
+        let Some(lines) = self.index.current() else { return Ok(None) };
+        let found =
+            lines.find(hash, |number| self.read_at(number, key, words, &mut read).transpose());
+        match found.transpose()? {
+            Some(Found::Entry(result)) => Ok(Some(result)),
+            Some(Found::Changing) | None => Ok(None),
+        }
+    }
+
+    /// Reads the entry in a slot, if it is that of a key.
+    #[inline(always)]
+    fn read_at<R>(
+        &self,
+        number: Number,
+        key: &Key,
+        words: &KeyWords,
+        read: &mut impl FnMut(Record<&V>) -> R,
+    ) -> Result<Option<Found<R>>, Forked> {
+        let Some(place) = self.chunks.place(number) else { return Ok(None) };
+        let slot = place.slot();
+        let state = slot.state();
+        if !slot.has_key(words.first()) {
+            return Ok(None);
+        }
+        if !state.is_valid() {
+            return Ok(Some(Found::Changing));
+        }
+        let mut content = slot.load(state);
+        if state.is_extended() || matches!(words, KeyWords::Wide(_)) {
+            let Some(extension) = place.extension() else { return Ok(None) };
+            if let KeyWords::Wide(words) = words
+                && !extension.has_key(*words)
+            {
+                return Ok(None);
+            }
+            content.more = state.is_extended().then(|| extension.load());
+        }
+        let record = record_of(&content);
+        if content.kind != HELD && V::IS_WORDS && !matches!(words, KeyWords::Long(_)) {
+            if !slot.is_still(state) {
+                return Ok(Some(Found::Changing));
+            }
+            touch(slot, state);
+            let more = content.more.map_or(0, |more| more.value);
+            let value = V::from_words([content.kind, content.value, more]);
+            return Ok(value.map(|value| Found::Entry(read(record.map(|()| &value)))));
+        }
+        let Some(held) = place.held() else { return Ok(None) };
+        let held = lock_here(held, self.process)?;
+        // Its writer changes the state before it takes this lock.
+        if !slot.is_still(state) {
+            return Ok(Some(Found::Changing));
+        }
+        if let KeyWords::Long(_) = words
+            && !held.key.as_ref().is_some_and(|held| held.matches(key))
+        {
+            return Ok(None);
+        }
+        touch(slot, state);
+        Ok(held.value.as_ref().map(|value| Found::Entry(read(record.map(|()| value)))))
+    }
+
+    /// Stores an entry. Returns the record if the table is that of a parent process.
+    pub(crate) fn write(
+        &self,
+        key: &Key,
+        record: Record<V>,
+    ) -> Result<Written<V>, (Forked, Record<V>)> {
+        let (words, hash) = (KeyWords::of(key), HashPart::of(key.hash_code()));
+        let mut written = Written { removed: Removed::new(), evictions: 0 };
+        if self.limits.entries == 0 {
+            written.removed.push(record.into_value());
+            return Ok(written);
+        }
+        let mut record = Some(record);
+        match self.try_write(key, &words, hash, &mut record, &mut written) {
+            Ok(()) => Ok(written),
+            Err(forked) => match record {
+                Some(record) => Err((forked, record)),
+                None => Ok(written),
+            },
+        }
+    }
+
+    /// Stores the record, which is taken once nothing can fail any more.
+    fn try_write(
+        &self,
+        key: &Key,
+        words: &KeyWords,
+        hash: HashPart,
+        record: &mut Option<Record<V>>,
+        written: &mut Written<V>,
+    ) -> Result<(), Forked> {
+        let weight = record.as_ref().map_or(0, |record| u64::from(record.weight()));
+        let mut state = self.lock_with_room(hash)?;
+        if let Some((number, place)) = self.find_locked(hash, key, words)? {
+            let before = weight_at(place);
+            self.write_at(place, key, words, record, &mut written.removed)?;
+            state.weight = state.weight - before + weight;
+            return self.make_room(&mut state, Some(number), written);
+        }
+        state.weight += weight;
+        let length = state.queues.length();
+        let result = self.make_room(&mut state, None, written);
+        let number = match result.and_then(|()| self.take_slot(&mut state)) {
+            Ok(number) => number,
+            Err(forked) => return Err(forked),
+        };
+        let place = self.chunks.place(number).ok_or(Forked)?;
+        self.write_at(place, key, words, record, &mut written.removed)?;
+        let is_evicting = state.queues.length() < length;
+        let entries = match self.limits.weight {
+            u64::MAX => self.limits.entries,
+            _ if is_evicting => length,
+            _ => usize::MAX,
+        };
+        state.queues.push(&self.chunks, number, hash, entries);
+        if let Some(lines) = self.index.current() {
+            lines.insert(hash, number);
+        }
+        Ok(())
+    }
+
+    /// Removes the entry of a key. Returns its value, if there was one that was held beside the slot, in
+    /// the list of removed values.
+    pub(crate) fn remove(&self, key: &Key) -> Result<(bool, Removed<V>), Forked> {
+        let (words, hash) = (KeyWords::of(key), HashPart::of(key.hash_code()));
+        let mut removed = Removed::new();
+        let mut state = self.lock(hash)?;
+        let found = self.find_locked(hash, key, &words)?;
+        if let Some((number, place)) = found {
+            self.clear(&mut state, number, place, &mut removed)?;
+            state.queues.remove(&self.chunks, number);
+            state.queues.free(&self.chunks, number);
+        }
+        Ok((found.is_some(), removed))
+    }
+
+    /// Removes the entries that have expired at `now`, or all entries. Returns their number, their values,
+    /// and when the first of the others expires.
+    pub(crate) fn remove_expired(
+        &self,
+        now: Option<Timestamp>,
+    ) -> Result<(u64, Vec<V>, Timestamp), Forked> {
+        let (mut count, mut values, mut next) = (0, Vec::new(), Timestamp::NEVER);
+        for shard in &self.shards {
+            let mut state = lock_here(&shard.0, self.process)?;
+            let mut expired = Vec::new();
+            state.queues.visit(&self.chunks, |number| {
+                let Some(place) = self.chunks.place(number) else { return };
+                let end = stale_until_at(place);
+                if now.is_some_and(|now| end > now) {
+                    next = next.min(end);
+                } else {
+                    expired.push((number, place));
+                }
+            });
+            for (number, place) in expired {
+                let mut removed = Removed::new();
+                self.clear(&mut state, number, place, &mut removed)?;
+                state.queues.remove(&self.chunks, number);
+                state.queues.free(&self.chunks, number);
+                values.extend(removed);
+                count += 1;
+            }
+        }
+        Ok((count, values, next))
+    }
+
+    /// Writes the words of an entry whose value has become one of words since it was stored.
+    #[cold]
+    pub(crate) fn store_words(&self, key: &Key) -> Result<(), Forked> {
+        let (words, hash) = (KeyWords::of(key), HashPart::of(key.hash_code()));
+        let _state = self.lock(hash)?;
+        let Some((_, place)) = self.find_locked(hash, key, &words)? else { return Ok(()) };
+        let slot = place.slot();
+        let state = slot.state();
+        let mut content = slot.load(state);
+        let Some(held) = place.held() else { return Ok(()) };
+        let held = lock_here(held, self.process)?;
+        if let Some(value) = held.value.as_ref().filter(|_| content.kind == HELD)
+            && let Some([kind, value, more]) = value.to_words()
+        {
+            let old = if state.is_extended() { place.extension().map(Extension::load) } else { None };
+            let extension = place.make_extension(self.process)?;
+            let words_of_record = record_words(&record_of(&Words { more: old, ..content }));
+            let [_, _, stale_until, _, small] = words_of_record;
+            (content.kind, content.value) = (kind, value);
+            let more = MoreWords { stale_until, small, value: more };
+            content.more = Some(more);
+            slot.begin_write();
+            extension.store(words.all(), more);
+            slot.end_write(words.first(), &content, state.is_referenced_twice());
+        }
+        Ok(())
+    }
+
+    fn shard(&self, hash: HashPart) -> &Shard {
+        &self.shards[hash.scaled(self.shards.len())]
+    }
+
+    /// Locks the shard of a hash.
+    fn lock(&self, hash: HashPart) -> Result<MutexGuard<'_, ShardState>, Forked> {
+        lock_here(&self.shard(hash).0, self.process)
+    }
+
+    /// Locks the shard of a hash, and makes the index larger if it is full.
+    fn lock_with_room(&self, hash: HashPart) -> Result<MutexGuard<'_, ShardState>, Forked> {
+        let state = self.lock(hash)?;
+        if !self.index.is_full(state.queues.length()) {
+            return Ok(state);
+        }
+        drop(state);
+        self.grow_index()?;
+        self.lock(hash)
+    }
+
+    #[cold]
+    fn grow_index(&self) -> Result<(), Forked> {
+        if !self.process.is_current() {
+            return Err(Forked);
+        }
+        let shards = self.shards.iter().map(|shard| lock_here(&shard.0, self.process));
+        let mut shards = shards.collect::<Result<Vec<_>, _>>()?;
+        let longest = shards.iter().map(|state| state.queues.length()).max();
+        if self.index.is_full(longest.unwrap_or(0)) {
+            self.index.grow(|lines| {
+                for state in &mut shards {
+                    state.queues.visit(&self.chunks, |number| {
+                        lines.insert(hash_of(self.chunks.links(number)), number);
+                    });
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns the slot of a key. For the holder of the lock of its shard.
+    fn find_locked(
+        &self,
+        hash: HashPart,
+        key: &Key,
+        words: &KeyWords,
+    ) -> Result<Option<(Number, Place<'_, V>)>, Forked> {
+        let Some(lines) = self.index.current() else { return Ok(None) };
+        let found = lines.find(hash, |number| {
+            let place = self.chunks.place(number)?;
+            if !place.slot().has_key(words.first()) {
+                return None;
+            }
+            let is_it = match words {
+                KeyWords::Narrow(_) => Ok(true),
+                KeyWords::Wide(words) => Ok(place.extension()?.has_key(*words)),
+                KeyWords::Long(_) => lock_here(place.held()?, self.process)
+                    .map(|held| held.key.as_ref().is_some_and(|held| held.matches(key))),
+            };
+            match is_it {
+                Ok(true) => Some(Ok((number, place))),
+                Ok(false) => None,
+                Err(forked) => Some(Err(forked)),
+            }
+        });
+        found.transpose()
+    }
+
+    /// Evicts entries, other than `kept`, until the others and one more are within the limits.
+    fn make_room(
+        &self,
+        state: &mut ShardState,
+        kept: Option<Number>,
+        written: &mut Written<V>,
+    ) -> Result<(), Forked> {
+        let own = usize::from(kept.is_some());
+        let one_more = 1 - own;
+        while state.queues.length() > own
+            && (state.queues.length() + one_more > self.limits.entries
+                || state.weight > self.limits.weight)
+        {
+            let entries = match self.limits.weight {
+                u64::MAX => self.limits.entries,
+                _ => state.queues.length(),
+            };
+            let Some(number) = state.queues.pop(&self.chunks, entries, kept) else { break };
+            let place = self.chunks.place(number).ok_or(Forked)?;
+            self.clear(state, number, place, &mut written.removed)?;
+            state.queues.free(&self.chunks, number);
+            written.evictions += 1;
+        }
+        Ok(())
+    }
+
+    /// Returns a slot without an entry.
+    fn take_slot(&self, state: &mut ShardState) -> Result<Number, Forked> {
+        if let Some(number) = state.queues.take_free(&self.chunks) {
+            return Ok(number);
+        }
+        state.slots += 1;
+        self.chunks.take()
+    }
+
+    /// Writes an entry. Its old value, if that was held beside the slot, is added to the removed ones.
+    fn write_at(
+        &self,
+        place: Place<'_, V>,
+        key: &Key,
+        words: &KeyWords,
+        record: &mut Option<Record<V>>,
+        removed: &mut Removed<V>,
+    ) -> Result<(), Forked> {
+        let Some(new) = record.as_ref() else { return Ok(()) };
+        let value_words = new.value().to_words();
+        let [kind, value, more_value] = value_words.unwrap_or([HELD, 0, 0]);
+        let small = small_record_words(new);
+        let needs_more =
+            small.is_none() || more_value != 0 || matches!(words, KeyWords::Wide(_));
+        let [created, expires, stale_until, schema, small] = record_words(new);
+        let content = Words {
+            created,
+            expires,
+            schema,
+            kind,
+            value,
+            compute_time: (small >> 16 & 0xffff) as u16,
+            more: needs_more.then_some(MoreWords { stale_until, small, value: more_value }),
+        };
+        let is_long = matches!(words, KeyWords::Long(_));
+        // All that may fail comes first.
+        let extension =
+            if needs_more { Some(place.make_extension(self.process)?) } else { None };
+        let is_held = value_words.is_none() || !V::IS_WORDS || is_long;
+        let held = if is_held { Some(place.make_held(self.process)?) } else { place.held() };
+        let mut held = match held {
+            Some(held) => Some(lock_here(held, self.process)?),
+            None => None,
+        };
+        let Some(record) = record.take() else { return Ok(()) };
+        let slot = place.slot();
+        let is_referenced = slot.state().is_valid() && slot.clear_references(true);
+        slot.begin_write();
+        if let Some(held) = &mut held {
+            let old = if is_held {
+                held.value.replace(record.into_value())
+            } else {
+                held.value.take()
+            };
+            removed.extend(old);
+            held.key = if is_long { Some(Box::new(CompactKey::from(key))) } else { None };
+        }
+        if let (Some(extension), Some(more)) = (extension, content.more) {
+            extension.store(words.all(), more);
+        }
+        slot.end_write(words.first(), &content, is_referenced);
+        Ok(())
+    }
+
+    /// Empties a slot that has an entry, and removes it from the index.
+    fn clear(
+        &self,
+        state: &mut ShardState,
+        number: Number,
+        place: Place<'_, V>,
+        removed: &mut Removed<V>,
+    ) -> Result<(), Forked> {
+        let mut held = match place.held() {
+            Some(held) => Some(lock_here(held, self.process)?),
+            None => None,
+        };
+        state.weight -= weight_at(place);
+        let slot = place.slot();
+        slot.begin_write();
+        if let Some(held) = &mut held {
+            removed.extend(held.value.take());
+            held.key = None;
+        }
+        slot.end_empty();
+        if let Some(lines) = self.index.current() {
+            lines.remove(hash_of(self.chunks.links(number)), number);
+        }
+        Ok(())
+    }
+}
+
+/// Marks an entry as referenced, for the first reads after a while.
+#[inline(always)]
+fn touch(slot: &Slot, state: State) {
+    if !state.is_referenced_twice() {
+        slot.mark_referenced(state);
+    }
+}
+
+/// Returns the record of these words, without its value.
+#[inline(always)]
+fn record_of(words: &Words) -> Record<()> {
+    let times = [words.created, words.expires, words.schema];
+    match words.more {
+        None => record_from_small_words((times, words.compute_time), ()),
+        Some(more) => {
+            let [created, expires, schema] = times;
+            record_from_words([created, expires, more.stale_until, schema, more.small], ())
+        }
+    }
+}
+
+/// Returns the weight of the entry in a slot. For the holder of the lock of its shard.
+fn weight_at<V>(place: Place<'_, V>) -> u64 {
+    if !place.slot().state().is_extended() {
+        return 0;
+    }
+    place.extension().map_or(0, |extension| extension.load().small >> 32)
+}
+
+/// Returns when the entry in a slot may be removed. For the holder of the lock of its shard.
+fn stale_until_at<V>(place: Place<'_, V>) -> Timestamp {
+    let slot = place.slot();
+    let more = if slot.state().is_extended() { place.extension() } else { None };
+    let end = more.map_or_else(|| slot.expires(), |extension| extension.load().stale_until);
+    Timestamp::from_micros(end.cast_signed())
+}

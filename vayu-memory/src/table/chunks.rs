@@ -1,0 +1,216 @@
+//! The memory of a table, allocated in chunks as it fills.
+
+use std::sync::OnceLock;
+
+use vayu_core::__internal::{CompactKey, ProcessId};
+
+use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering, lock, try_lock};
+use crate::table::slot::{Extension, Slot};
+
+/// The error of an operation on a table of a parent process that a thread may hold a lock of which does
+/// not exist in this process.
+#[derive(Debug)]
+pub(crate) struct Forked;
+
+/// Locks a mutex of a table that this process created.
+#[inline]
+pub(super) fn lock_here<T>(mutex: &Mutex<T>, process: ProcessId) -> Result<MutexGuard<'_, T>, Forked> {
+    match try_lock(mutex) {
+        Some(guard) => Ok(guard),
+        None => lock_contended(mutex, process),
+    }
+}
+
+#[cold]
+fn lock_contended<T>(mutex: &Mutex<T>, process: ProcessId) -> Result<MutexGuard<'_, T>, Forked> {
+    if process.is_current() { Ok(lock(mutex)) } else { Err(Forked) }
+}
+
+/// Returns the value of a cell, which is initialized by `make` if it is empty. Another thread may be
+/// initializing it: in a child process, for ever.
+#[inline]
+pub(super) fn allocate<T>(
+    cell: &OnceLock<T>,
+    process: ProcessId,
+    make: impl FnOnce() -> T,
+) -> Result<&T, Forked> {
+    match cell.get() {
+        Some(value) => Ok(value),
+        None if process.is_current() => Ok(cell.get_or_init(make)),
+        None => Err(Forked),
+    }
+}
+
+/// All slots of a table, by number. Each chunk is twice as large as the one before.
+#[derive(Debug)]
+pub(super) struct Chunks<V> {
+    chunks: [OnceLock<Chunk<V>>; CHUNKS],
+    /// The slots that were given out, in their order.
+    used: AtomicU32,
+    capacity: u32,
+    process: ProcessId,
+}
+
+/// The number of a slot: its chunk in the upper bits, its place there in the lower.
+pub(super) type Number = u32;
+
+/// A number that is not one of a slot.
+pub(super) const NONE: Number = u32::MAX;
+
+const FIRST: u32 = 1024;
+const CHUNKS: usize = 18;
+const PLACE_BITS: u32 = 27;
+
+/// The most slots of a table.
+pub(super) const MAX_SLOTS: u32 = (FIRST << CHUNKS as u32) - FIRST;
+
+/// Slots, and what belongs to each of them.
+#[derive(Debug)]
+pub(super) struct Chunk<V> {
+    slots: Box<[Slot]>,
+    links: Box<[Links]>,
+    /// Allocated for the first entry that needs one.
+    extensions: OnceLock<Box<[Extension]>>,
+    /// Allocated for the first entry that needs one.
+    held: OnceLock<Box<[Mutex<Held<V>>]>>,
+}
+
+/// The part of an entry that is not made of words.
+#[derive(Debug)]
+pub(super) struct Held<V> {
+    pub(super) value: Option<V>,
+    /// The key, if it does not fit into words.
+    pub(super) key: Option<Box<LongKey>>,
+}
+
+/// A key that does not fit into words.
+pub(super) type LongKey = CompactKey;
+
+/// The data of an entry that only the holder of the lock of its shard uses.
+#[derive(Debug)]
+pub(super) struct Links {
+    /// A part of the hash of the key, and in the lowest bit the queue.
+    pub(super) hash: AtomicU32,
+    /// The neighbours in the queue.
+    pub(super) before: AtomicU32,
+    pub(super) after: AtomicU32,
+}
+
+/// A slot and all that belongs to it.
+#[derive(Debug)]
+pub(super) struct Place<'a, V> {
+    chunk: &'a Chunk<V>,
+    at: usize,
+}
+
+impl<V> Clone for Place<'_, V> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Place<'_, V> {}
+
+impl<V> Chunks<V> {
+    pub(super) fn new(capacity: u32, process: ProcessId) -> Self {
+        let chunks = std::array::from_fn(|_| OnceLock::new());
+        Self { chunks, used: AtomicU32::new(0), capacity: capacity.min(MAX_SLOTS), process }
+    }
+
+    /// Returns the slot of a number, which may be a wrong one that a reader has found.
+    #[inline(always)]
+    pub(super) fn slot(&self, number: Number) -> Option<&Slot> {
+        let (chunk, at) = split(number);
+        self.chunks.get(chunk)?.get()?.slots.get(at)
+    }
+
+    /// Returns the place of a number.
+    #[inline]
+    pub(super) fn place(&self, number: Number) -> Option<Place<'_, V>> {
+        let (chunk, at) = split(number);
+        let chunk = self.chunks.get(chunk)?.get()?;
+        (at < chunk.slots.len()).then_some(Place { chunk, at })
+    }
+
+    /// Returns the links of a slot that was given out.
+    pub(super) fn links(&self, number: Number) -> &Links {
+        let (chunk, at) = split(number);
+        let chunk = self.chunks[chunk].get().expect("it was allocated");
+        &chunk.links[at]
+    }
+
+    /// Returns the number of slots that are allocated.
+    #[cfg(all(test, not(vayu_loom)))]
+    pub(super) fn allocated(&self) -> usize {
+        self.chunks.iter().filter_map(OnceLock::get).map(|chunk| chunk.slots.len()).sum()
+    }
+
+    /// Returns the number of a slot that was never used. The callers together take no more than the
+    /// capacity.
+    pub(super) fn take(&self) -> Result<Number, Forked> {
+        let count = self.used.fetch_add(1, Ordering::Relaxed);
+        let chunk = (count + FIRST).ilog2() - FIRST.ilog2();
+        let start = (FIRST << chunk) - FIRST;
+        let length = (FIRST << chunk).min(self.capacity - start);
+        let make = || Chunk::new(length as usize);
+        allocate(&self.chunks[chunk as usize], self.process, make)?;
+        Ok(chunk << PLACE_BITS | (count - start))
+    }
+}
+
+#[inline(always)]
+fn split(number: Number) -> (usize, usize) {
+    ((number >> PLACE_BITS) as usize, (number & ((1 << PLACE_BITS) - 1)) as usize)
+}
+
+impl<V> Chunk<V> {
+    fn new(length: usize) -> Self {
+        Self {
+            slots: (0..length).map(|_| Slot::new()).collect(),
+            links: (0..length).map(|_| Links::new()).collect(),
+            extensions: OnceLock::new(),
+            held: OnceLock::new(),
+        }
+    }
+}
+
+impl<'a, V> Place<'a, V> {
+    #[inline(always)]
+    pub(super) fn slot(self) -> &'a Slot {
+        &self.chunk.slots[self.at]
+    }
+
+    /// Returns the extension, if extensions are allocated.
+    #[inline(always)]
+    pub(super) fn extension(self) -> Option<&'a Extension> {
+        self.chunk.extensions.get()?.get(self.at)
+    }
+
+    /// Returns what is held beside the slot, if that is allocated.
+    #[inline(always)]
+    pub(super) fn held(self) -> Option<&'a Mutex<Held<V>>> {
+        self.chunk.held.get()?.get(self.at)
+    }
+
+    /// Returns the extension. For a writer.
+    pub(super) fn make_extension(self, process: ProcessId) -> Result<&'a Extension, Forked> {
+        let length = self.chunk.slots.len();
+        let make = || (0..length).map(|_| Extension::new()).collect();
+        Ok(&allocate(&self.chunk.extensions, process, make)?[self.at])
+    }
+
+    /// Returns the place for what is held beside the slot. For a writer.
+    pub(super) fn make_held(self, process: ProcessId) -> Result<&'a Mutex<Held<V>>, Forked> {
+        let length = self.chunk.slots.len();
+        let make = || (0..length).map(|_| Mutex::new(Held { value: None, key: None })).collect();
+        Ok(&allocate(&self.chunk.held, process, make)?[self.at])
+    }
+}
+
+impl Links {
+    fn new() -> Self {
+        let [hash, before, after] = [0, NONE, NONE].map(AtomicU32::new);
+        Self { hash, before, after }
+    }
+}

@@ -1,0 +1,243 @@
+//! A slot: the key, the times and the value of one entry, under a seqlock.
+
+use crate::sync::{AtomicU64, Ordering, fence, store};
+
+/// The words of a key with up to 16 bytes of content, and of one with up to 48.
+pub(super) const NARROW_KEY: usize = 3;
+pub(super) const WIDE_KEY: usize = 7;
+
+/// The words of an entry in its slot: three of the key, when it was created, when it expires, its
+/// schema stamp, and its value.
+const WORDS: usize = NARROW_KEY + 4;
+/// The words of an entry in the extension of its slot: four more of the key, the end of its staleness,
+/// the small parts of its record, and one more of its value.
+const MORE_WORDS: usize = 8;
+const MORE_KEY: usize = WIDE_KEY - NARROW_KEY;
+
+/// One entry, in one cache line. Only the holder of the lock of its shard writes it.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Slot {
+    state: AtomicU64,
+    words: [AtomicU64; WORDS],
+}
+
+/// The part of an entry that does not fit into its slot. It is protected by the state of the slot.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Extension([AtomicU64; MORE_WORDS]);
+
+/// The state of a slot. From the lowest bit on: the situation (2 bits), the references (2), a bit that is
+/// not used, the kind of the value (4), the layout (1), the compute time (16), and the version (38),
+/// which each write increments.
+///
+/// A read takes nanoseconds, and a version recurs after 2^38 writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct State(u64);
+
+const SITUATION: u64 = 0b11;
+const EMPTY: u64 = 0;
+const VALID: u64 = 1;
+const WRITING: u64 = 2;
+
+const REF_1: u64 = 1 << 2;
+const REF_2: u64 = 1 << 3;
+const REFERENCED: u64 = REF_1 | REF_2;
+
+const KIND_SHIFT: u32 = 5;
+/// The kind of a value that is not made of words.
+pub(super) const HELD: u64 = 15;
+const EXTENDED: u64 = 1 << 9;
+const COMPUTE_TIME_SHIFT: u32 = 10;
+const ONE_VERSION: u64 = 1 << 26;
+const VERSION: u64 = !(ONE_VERSION - 1);
+
+impl State {
+    #[inline(always)]
+    pub(super) fn is_valid(self) -> bool {
+        self.0 & SITUATION == VALID
+    }
+
+    #[inline(always)]
+    pub(super) fn is_extended(self) -> bool {
+        self.0 & EXTENDED != 0
+    }
+
+    /// Returns whether the value, or its whole form, is held beside the words.
+    #[inline(always)]
+    pub(super) fn kind(self) -> u64 {
+        self.0 >> KIND_SHIFT & 0xf
+    }
+
+    #[inline(always)]
+    pub(super) fn compute_time(self) -> u16 {
+        (self.0 >> COMPUTE_TIME_SHIFT & 0xffff) as u16
+    }
+
+    /// Returns whether the entry was referenced twice recently: further reads change nothing.
+    #[inline(always)]
+    pub(super) fn is_referenced_twice(self) -> bool {
+        self.0 & REFERENCED == REFERENCED
+    }
+
+    #[inline(always)]
+    fn is_same_entry(self, other: Self) -> bool {
+        (self.0 ^ other.0) & !REFERENCED == 0
+    }
+}
+
+/// The words of an entry, all but its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Words {
+    pub(super) created: u64,
+    pub(super) expires: u64,
+    pub(super) schema: u64,
+    /// The kind of the value, [`HELD`] if it is not made of words.
+    pub(super) kind: u64,
+    pub(super) value: u64,
+    pub(super) compute_time: u16,
+    /// Only of an entry that has them.
+    pub(super) more: Option<MoreWords>,
+}
+
+/// The words of an entry that are in its extension, all but its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MoreWords {
+    pub(super) stale_until: u64,
+    pub(super) small: u64,
+    pub(super) value: u64,
+}
+
+impl Slot {
+    pub(super) fn new() -> Self {
+        Self { state: AtomicU64::new(EMPTY), words: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+
+    /// Returns the state. What is read after it belongs to it if [`is_still`](Self::is_still) returns
+    /// `true` at the end.
+    #[inline(always)]
+    pub(super) fn state(&self) -> State {
+        State(self.state.load(Ordering::Acquire))
+    }
+
+    /// Returns whether the entry is the same as when its state was read, and was not written since.
+    #[inline(always)]
+    pub(super) fn is_still(&self, state: State) -> bool {
+        // A reader that has loaded a word of a later write sees that the state has changed.
+        fence(Ordering::Acquire);
+        State(self.state.load(Ordering::Relaxed)).is_same_entry(state)
+    }
+
+    /// Returns whether the key of the slot begins with these words.
+    #[inline(always)]
+    pub(super) fn has_key(&self, key: [u64; NARROW_KEY]) -> bool {
+        // One after the other: comparing several at once would load more than a word.
+        self.words[0].load(Ordering::Relaxed) == key[0]
+            && self.words[1].load(Ordering::Relaxed) == key[1]
+            && self.words[2].load(Ordering::Relaxed) == key[2]
+    }
+
+    /// Loads the words of an entry that has no extension.
+    #[inline(always)]
+    pub(super) fn load(&self, state: State) -> Words {
+        let word = |at: usize| self.words[NARROW_KEY + at].load(Ordering::Relaxed);
+        Words {
+            created: word(0),
+            expires: word(1),
+            schema: word(2),
+            kind: state.kind(),
+            value: word(3),
+            compute_time: state.compute_time(),
+            more: None,
+        }
+    }
+
+    /// Marks the entry as referenced, once more. At worst the slot has another entry in the meantime.
+    #[cold]
+    pub(super) fn mark_referenced(&self, state: State) {
+        let bit = if state.0 & REF_1 == 0 { REF_1 } else { REF_2 };
+        self.state.fetch_or(bit, Ordering::Relaxed);
+    }
+
+    /// Clears the references of the entry, all or one, and returns whether there were any.
+    pub(super) fn clear_references(&self, all: bool) -> bool {
+        let referenced = self.state.load(Ordering::Relaxed) & REFERENCED;
+        if referenced != 0 {
+            let bits = match referenced {
+                REFERENCED if !all => REF_2,
+                bits => bits,
+            };
+            self.state.fetch_and(!bits, Ordering::Relaxed);
+        }
+        referenced != 0
+    }
+
+    /// Returns when the entry expires, as a word, and that of its extension, if it has one. For the holder
+    /// of the lock.
+    pub(super) fn expires(&self) -> u64 {
+        self.words[NARROW_KEY + 1].load(Ordering::Relaxed)
+    }
+
+    /// Begins to write: readers do not accept what they read from here on.
+    pub(super) fn begin_write(&self) {
+        let state = self.state.load(Ordering::Relaxed);
+        let writing = (state & VERSION).wrapping_add(ONE_VERSION) | WRITING;
+        store(&self.state, writing, Ordering::Relaxed);
+        fence(Ordering::Release);
+    }
+
+    /// Ends to write, with an entry. `is_referenced` if the one before it had the same key and was
+    /// referenced.
+    pub(super) fn end_write(&self, key: [u64; NARROW_KEY], words: &Words, is_referenced: bool) {
+        let all = [words.created, words.expires, words.schema, words.value];
+        for (place, word) in self.words.iter().zip(key.into_iter().chain(all)) {
+            place.store(word, Ordering::Relaxed);
+        }
+        let state = self.state.load(Ordering::Relaxed) & VERSION
+            | VALID
+            | words.kind << KIND_SHIFT
+            | u64::from(words.compute_time) << COMPUTE_TIME_SHIFT
+            | if words.more.is_some() { EXTENDED } else { 0 }
+            | if is_referenced { REF_1 } else { 0 };
+        store(&self.state, state, Ordering::Release);
+    }
+
+    /// Ends to write, without an entry.
+    pub(super) fn end_empty(&self) {
+        let state = self.state.load(Ordering::Relaxed) & VERSION | EMPTY;
+        // No key begins with zero.
+        self.words[0].store(0, Ordering::Relaxed);
+        store(&self.state, state, Ordering::Release);
+    }
+}
+
+impl Extension {
+    pub(super) fn new() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    /// Returns whether the key of the slot goes on with these words.
+    #[inline(always)]
+    pub(super) fn has_key(&self, key: [u64; WIDE_KEY]) -> bool {
+        let mut same = true;
+        for at in 0..MORE_KEY {
+            same = same && self.0[at].load(Ordering::Relaxed) == key[NARROW_KEY + at];
+        }
+        same
+    }
+
+    #[inline(always)]
+    pub(super) fn load(&self) -> MoreWords {
+        let [stale_until, small, value] =
+            [0, 1, 2].map(|at| self.0[MORE_KEY + at].load(Ordering::Relaxed));
+        MoreWords { stale_until, small, value }
+    }
+
+    /// Writes the rest of an entry, between [`Slot::begin_write`] and [`Slot::end_write`].
+    pub(super) fn store(&self, key: [u64; WIDE_KEY], words: MoreWords) {
+        let rest = [words.stale_until, words.small, words.value];
+        for (place, word) in self.0.iter().zip(key.into_iter().skip(NARROW_KEY).chain(rest)) {
+            place.store(word, Ordering::Relaxed);
+        }
+    }
+}
