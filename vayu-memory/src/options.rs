@@ -6,11 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use vayu_core::{AnyValue, Clock, Key, MonotonicClock};
 
-/// The fraction of the capacity for entries that are read repeatedly (hot). With this and the number of
-/// tracked ghosts no workload of `docs/benchmarks/ratio.md` is more than a point behind the best hit ratio.
-///
-/// A value heavier than the hot part of a limit by weight is not stored.
-pub(crate) const HOT: f64 = 0.99;
+/// The largest part of a limit by weight that one value may take.
+const HEAVIEST: f64 = 0.99;
 
 /// The options of a cache in memory.
 ///
@@ -55,9 +52,9 @@ impl WeightLimit {
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "as the map takes its part"
+            reason = "a part of a number"
         )]
-        let heaviest = (self.max as f64 * HOT) as u64;
+        let heaviest = (self.max as f64 * HEAVIEST) as u64;
         if u64::from(weight) <= heaviest {
             return Some(weight);
         }
@@ -94,9 +91,8 @@ impl MemoryOptions {
     /// The limit is split evenly over a few shards, each of at least 32 entries, so a cache may
     /// begin to evict a little before it is full.
     ///
-    /// An entry takes about 130 bytes, plus what its value allocates. Where values are numbers, copies
-    /// of frequently read ones take up to 33 bytes more for each entry, 66 where there are short keys
-    /// and long ones, and 8 megabytes in all.
+    /// An entry takes about 95 bytes if its key is up to 16 bytes long and its value is a number, and up to
+    /// 105 more otherwise, plus what the value allocates. Memory is allocated as the cache fills.
     ///
     /// [`DEFAULT_MAX_ENTRIES`]: Self::DEFAULT_MAX_ENTRIES
     pub fn max_entries(mut self, entries: u64) -> Self {
@@ -113,8 +109,8 @@ impl MemoryOptions {
     /// returned to its caller and not stored; that is counted in
     /// [`Usage::rejections`](vayu_core::Usage::rejections) and logged the first time.
     ///
-    /// The limit applies to the whole map, which is therefore not split into shards: unlike with a
-    /// limit on entries, concurrent readers contend for one lock.
+    /// The limit applies to the whole cache, which is therefore not split into shards: unlike with a
+    /// limit on entries, concurrent writers contend for one lock.
     pub fn max_weight(
         mut self,
         max: u64,
