@@ -106,7 +106,6 @@ impl<V: MemoryValue> MemoryBackend<V> {
     }
 
     /// Returns a clone of a record.
-    #[inline]
     fn get(&self, key: &Key) -> Option<Record<V>> {
         let found = self.with_table(|table| table.read(key, |record| record.map(V::clone)));
         if found.is_none() {
@@ -182,7 +181,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
     }
 
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
-        let mut record = match &self.weights {
+        let record = match &self.weights {
             None => record,
             Some(weights) => match weights.weigh(key, record.value().value()) {
                 Some(weight) => record.with_weight(weight),
@@ -191,13 +190,9 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
             },
         };
         let end = record.stale_until();
-        let Written { removed, evictions } = loop {
-            match self.tables.get().write(key, record) {
-                Ok(written) => break written,
-                Err((Forked, unwritten)) => record = unwritten,
-            }
-            self.replace_table();
-        };
+        let mut record = Some(record);
+        let Written { removed, evictions } =
+            self.with_table(|table| table.write(key, &mut record));
         removed.into_iter().for_each(drop_quietly);
         self.record_evictions(evictions);
         self.pacer.record_expiry(end);
@@ -229,7 +224,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         Some(record.map(|[kind, bits, _]| InlineValue::from_words([kind, bits])))
     }
 
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn read_now(
         &self,
         key: &Key,

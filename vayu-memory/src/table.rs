@@ -52,7 +52,7 @@ use self::chunks::{Chunks, MAX_SLOTS, Number, Place, lock_here};
 use self::index::{HashPart, Index};
 use self::queues::{Queues, hash_of};
 use self::slot::{Extension, HELD, MoreWords, NARROW_KEY, Slot, State, WIDE_KEY, Words};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, try_lock};
 use crate::value::{MemoryValue, VALUE_WORDS};
 
 /// A table of entries.
@@ -182,48 +182,80 @@ impl<V: MemoryValue> Table<V> {
     #[inline(always)]
     pub(crate) fn read_words(&self, key: &Key) -> Option<Record<[u64; VALUE_WORDS]>> {
         let Some(words) = key_words::<NARROW_KEY>(key) else { return self.read_wide_words(key) };
-        let hash = HashPart::of(key.hash_code());
-        let (number, slot, state) = self.index.current()?.find(hash, |number| {
-            let slot = self.chunks.slot(number)?;
+        // What follows is all of most reads. Another function starts again from the key, so that this one
+        // keeps nothing for it.
+        if let Some(number) = self.index.current()?.first(HashPart::of(key.hash_code()))
+            && let Some(slot) = self.chunks.slot(number)
+        {
             let state = slot.state();
-            slot.has_key(words).then_some((number, slot, state))
-        })?;
-        if state.is_extended() {
-            return self.read_extended_words(number, state);
+            if slot.has_key(words) && state.is_in_slot() {
+                let words = slot.load(state);
+                if slot.is_still(state) {
+                    touch(slot, state);
+                    return Some(record_of(&words).map(|()| [words.kind, words.value, 0]));
+                }
+            }
         }
-        let words = slot.load(state);
-        if !state.is_valid() || words.kind == HELD || !slot.is_still(state) {
-            return None;
-        }
-        touch(slot, state);
-        Some(record_of(&words).map(|()| [words.kind, words.value, 0]))
+        self.read_words_elsewhere(key)
     }
 
-    /// [`read_words`](Self::read_words) for longer keys.
+    /// [`read_words`](Self::read_words) for keys with more words.
     #[inline(never)]
     fn read_wide_words(&self, key: &Key) -> Option<Record<[u64; VALUE_WORDS]>> {
         let words = key_words::<WIDE_KEY>(key)?;
         let [first, second, third, ..] = words;
+        if let Some(number) = self.index.current()?.first(HashPart::of(key.hash_code()))
+            && let Some(place) = self.chunks.place(number)
+        {
+            let state = place.slot().state();
+            if place.slot().has_key([first, second, third])
+                && let Some(extension) = place.extension()
+                && extension.has_key(words)
+            {
+                return self.read_extended_words(place, extension, state);
+            }
+        }
+        self.read_words_elsewhere(key)
+    }
+
+    /// Reads the words of a key that is not the first candidate, or whose entry has an extension.
+    #[cold]
+    #[inline(never)]
+    fn read_words_elsewhere(&self, key: &Key) -> Option<Record<[u64; VALUE_WORDS]>> {
+        let words = KeyWords::of(key);
+        if let KeyWords::Long(_) = words {
+            return None;
+        }
         let hash = HashPart::of(key.hash_code());
-        let (number, state) = self.index.current()?.find(hash, |number| {
+        let (place, state) = self.index.current()?.find(hash, |number| {
             let place = self.chunks.place(number)?;
             let state = place.slot().state();
-            (place.slot().has_key([first, second, third]) && place.extension()?.has_key(words))
-                .then_some((number, state))
+            let is_it = place.slot().has_key(words.first())
+                && match words {
+                    KeyWords::Wide(words) => place.extension()?.has_key(words),
+                    _ => true,
+                };
+            is_it.then_some((place, state))
         })?;
-        self.read_extended_words(number, state)
+        if state.is_extended() {
+            return self.read_extended_words(place, place.extension()?, state);
+        }
+        let words = place.slot().load(state);
+        (state.is_in_slot() && place.slot().is_still(state)).then(|| {
+            touch(place.slot(), state);
+            record_of(&words).map(|()| [words.kind, words.value, 0])
+        })
     }
 
     /// Reads the words of an entry that has an extension, in the state in which its key was found.
-    #[inline]
+    #[inline(always)]
     fn read_extended_words(
         &self,
-        number: Number,
+        place: Place<'_, V>,
+        extension: &Extension,
         state: State,
     ) -> Option<Record<[u64; VALUE_WORDS]>> {
-        let place = self.chunks.place(number)?;
-        let (slot, extension) = (place.slot(), place.extension()?);
-        let more = extension.load();
+        let (slot, more) = (place.slot(), extension.load());
         let words = Words { more: Some(more), ..slot.load(state) };
         let is_found = state.is_valid() && words.kind != HELD && slot.is_still(state);
         is_found.then(|| {
@@ -240,6 +272,38 @@ impl<V: MemoryValue> Table<V> {
         &self,
         key: &Key,
         mut read: impl FnMut(Record<&V>) -> R,
+    ) -> Result<Option<R>, Forked> {
+        // All of most reads, as in `read_words`.
+        if let Some(words) = key_words::<NARROW_KEY>(key)
+            && let Some(lines) = self.index.current()
+            && let Some(number) = lines.first(HashPart::of(key.hash_code()))
+            && let Some(place) = self.chunks.place(number)
+        {
+            let (slot, state) = (place.slot(), place.slot().state());
+            if slot.has_key(words)
+                && state.is_beside_slot()
+                && let Some(held) = place.held()
+            {
+                let words = slot.load(state);
+                // Its writer changes the state before it releases this lock.
+                if let Some(held) = try_lock(held)
+                    && slot.is_still(state)
+                    && let Some(value) = &held.value
+                {
+                    touch(slot, state);
+                    return Ok(Some(read(record_of(&words).map(|()| value))));
+                }
+            }
+        }
+        self.read_elsewhere(key, &mut read)
+    }
+
+    /// Reads the entry of a key that is not the first candidate, or is not held beside its slot.
+    #[inline(never)]
+    fn read_elsewhere<R>(
+        &self,
+        key: &Key,
+        mut read: &mut dyn FnMut(Record<&V>) -> R,
     ) -> Result<Option<R>, Forked> {
         let words = KeyWords::of(key);
         let hash = HashPart::of(key.hash_code());
@@ -260,7 +324,7 @@ impl<V: MemoryValue> Table<V> {
         &self,
         key: &Key,
         words: &KeyWords,
-        mut read: impl FnMut(Record<&V>) -> R,
+        mut read: &mut dyn FnMut(Record<&V>) -> R,
     ) -> Result<Option<R>, Forked> {
         let hash = HashPart::of(key.hash_code());
         let _state = self.lock(hash)?;
@@ -274,7 +338,6 @@ impl<V: MemoryValue> Table<V> {
     }
 
     /// Reads the entry in a slot, if it is that of a key.
-    #[inline(always)]
     fn read_at<R>(
         &self,
         number: Number,
@@ -313,7 +376,7 @@ impl<V: MemoryValue> Table<V> {
         }
         let Some(held) = place.held() else { return Ok(None) };
         let held = lock_here(held, self.process)?;
-        // Its writer changes the state before it takes this lock.
+        // Its writer changes the state before it releases this lock.
         if !slot.is_still(state) {
             return Ok(Some(Found::Changing));
         }
@@ -326,29 +389,23 @@ impl<V: MemoryValue> Table<V> {
         Ok(held.value.as_ref().map(|value| Found::Entry(read(record.map(|()| value)))))
     }
 
-    /// Stores an entry. Returns the record if the table is that of a parent process.
+    /// Stores an entry. The record is taken once nothing can fail any more. Returns the values that leave the
+    /// table, and the number of evicted entries.
     pub(crate) fn write(
         &self,
         key: &Key,
-        record: Record<V>,
-    ) -> Result<Written<V>, (Forked, Record<V>)> {
-        let (words, hash) = (KeyWords::of(key), HashPart::of(key.hash_code()));
+        record: &mut Option<Record<V>>,
+    ) -> Result<Written<V>, Forked> {
         let mut written = Written { removed: Removed::new(), evictions: 0 };
         if self.limits.entries == 0 {
-            written.removed.push(record.into_value());
+            written.removed.extend(record.take().map(Record::into_value));
             return Ok(written);
         }
-        let mut record = Some(record);
-        match self.try_write(key, &words, hash, &mut record, &mut written) {
-            Ok(()) => Ok(written),
-            Err(forked) => match record {
-                Some(record) => Err((forked, record)),
-                None => Ok(written),
-            },
-        }
+        let (words, hash) = (KeyWords::of(key), HashPart::of(key.hash_code()));
+        self.try_write(key, &words, hash, record, &mut written)?;
+        Ok(written)
     }
 
-    /// Stores the record, which is taken once nothing can fail any more.
     fn try_write(
         &self,
         key: &Key,
@@ -367,11 +424,8 @@ impl<V: MemoryValue> Table<V> {
         }
         state.weight += weight;
         let length = state.queues.length();
-        let result = self.make_room(&mut state, None, written);
-        let number = match result.and_then(|()| self.take_slot(&mut state)) {
-            Ok(number) => number,
-            Err(forked) => return Err(forked),
-        };
+        self.make_room(&mut state, None, written)?;
+        let number = self.take_slot(&mut state)?;
         let place = self.chunks.place(number).ok_or(Forked)?;
         self.write_at(place, key, words, record, &mut written.removed)?;
         let is_evicting = state.queues.length() < length;

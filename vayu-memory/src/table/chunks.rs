@@ -99,6 +99,7 @@ pub(super) struct Links {
 /// A slot and all that belongs to it.
 #[derive(Debug)]
 pub(super) struct Place<'a, V> {
+    slot: &'a Slot,
     chunk: &'a Chunk<V>,
     at: usize,
 }
@@ -126,11 +127,11 @@ impl<V> Chunks<V> {
     }
 
     /// Returns the place of a number.
-    #[inline]
+    #[inline(always)]
     pub(super) fn place(&self, number: Number) -> Option<Place<'_, V>> {
         let (chunk, at) = split(number);
         let chunk = self.chunks.get(chunk)?.get()?;
-        (at < chunk.slots.len()).then_some(Place { chunk, at })
+        Some(Place { slot: chunk.slots.get(at)?, chunk, at })
     }
 
     /// Returns the links of a slot that was given out.
@@ -178,7 +179,7 @@ impl<V> Chunk<V> {
 impl<'a, V> Place<'a, V> {
     #[inline(always)]
     pub(super) fn slot(self) -> &'a Slot {
-        &self.chunk.slots[self.at]
+        self.slot
     }
 
     /// Returns the extension, if extensions are allocated.

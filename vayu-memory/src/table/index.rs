@@ -113,35 +113,23 @@ impl Lines {
         Self { lines: (0..shards * of_shard).map(|_| Line::new()).collect(), of_shard }
     }
 
-    /// Returns what `probe` returns for one of the slots that the key may be in.
+    /// Returns the slot of the first candidate: of most keys that are present.
     #[inline(always)]
+    pub(super) fn first(&self, hash: HashPart) -> Option<u32> {
+        let line = self.lines.get(hash.scaled(self.lines.len()))?;
+        let candidates = line.candidates(0, hash.tag());
+        let place = candidates.trailing_zeros() as usize / 8;
+        // Eight if there is none, and that place is another one.
+        (candidates != 0).then(|| line.slots[place % 8].load(Ordering::Relaxed))
+    }
+
+    /// Returns what `probe` returns for one of the slots that the key may be in.
     pub(super) fn find<T>(
         &self,
         hash: HashPart,
         mut probe: impl FnMut(u32) -> Option<T>,
     ) -> Option<T> {
-        let at = hash.scaled(self.lines.len());
-        let line = self.lines.get(at)?;
-        // Most keys are the first candidate among the first eight.
-        let first = line.candidates(0, hash.tag());
-        if first != 0 {
-            let place = first.trailing_zeros() as usize / 8 % 8;
-            if let Some(found) = probe(line.slots[place].load(Ordering::Relaxed)) {
-                return Some(found);
-            }
-        } else if line.candidates(1, hash.tag()) << 32 == 0 && !line.was_passed() {
-            return None;
-        }
-        self.find_elsewhere(at, hash, probe)
-    }
-
-    #[inline(never)]
-    fn find_elsewhere<T>(
-        &self,
-        mut at: usize,
-        hash: HashPart,
-        mut probe: impl FnMut(u32) -> Option<T>,
-    ) -> Option<T> {
+        let mut at = hash.scaled(self.lines.len());
         for _ in 0..self.of_shard {
             let line = self.lines.get(at)?;
             for word in 0..2 {

@@ -40,7 +40,7 @@ fn write(table: &Table<AnyValue>, key: &Key, number: u32, kind: Kind) {
         Held => AnyValue::new((number,)),
     };
     let record = Record::new(value, at, at).with_schema(number.into());
-    let written = table.write(key, record).map_err(|_| ()).expect("no fork");
+    let written = table.write(key, &mut Some(record)).map_err(|_| ()).expect("no fork");
     drop(written.removed);
 }
 

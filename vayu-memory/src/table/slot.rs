@@ -27,8 +27,8 @@ pub(super) struct Slot {
 #[repr(align(64))]
 pub(super) struct Extension([AtomicU64; MORE_WORDS]);
 
-/// The state of a slot. From the lowest bit on: the situation (2 bits), the references (2), a bit that is
-/// not used, the kind of the value (4), the layout (1), the compute time (16), and the version (38),
+/// The state of a slot. From the lowest bit on: the situation (2 bits), the references (2), whether the
+/// value is held beside the slot (1), the kind of the value (4), the layout (1), the compute time (16), and the version (38),
 /// which each write increments.
 ///
 /// A read takes nanoseconds, and a version recurs after 2^38 writes.
@@ -44,6 +44,7 @@ const REF_1: u64 = 1 << 2;
 const REF_2: u64 = 1 << 3;
 const REFERENCED: u64 = REF_1 | REF_2;
 
+const IS_HELD: u64 = 1 << 4;
 const KIND_SHIFT: u32 = 5;
 /// The kind of a value that is not made of words.
 pub(super) const HELD: u64 = 15;
@@ -58,12 +59,24 @@ impl State {
         self.0 & SITUATION == VALID
     }
 
+    /// Returns whether the entry is in its slot alone.
+    #[inline(always)]
+    pub(super) fn is_in_slot(self) -> bool {
+        self.0 & (SITUATION | EXTENDED | IS_HELD) == VALID
+    }
+
+    /// Returns whether the entry is in its slot, except for its value, which is held beside it.
+    #[inline(always)]
+    pub(super) fn is_beside_slot(self) -> bool {
+        self.0 & (SITUATION | EXTENDED | IS_HELD) == VALID | IS_HELD
+    }
+
     #[inline(always)]
     pub(super) fn is_extended(self) -> bool {
         self.0 & EXTENDED != 0
     }
 
-    /// Returns whether the value, or its whole form, is held beside the words.
+    /// Returns the kind of the value, [`HELD`] if it is not made of words.
     #[inline(always)]
     pub(super) fn kind(self) -> u64 {
         self.0 >> KIND_SHIFT & 0xf
@@ -196,6 +209,7 @@ impl Slot {
         let state = self.state.load(Ordering::Relaxed) & VERSION
             | VALID
             | words.kind << KIND_SHIFT
+            | if words.kind == HELD { IS_HELD } else { 0 }
             | u64::from(words.compute_time) << COMPUTE_TIME_SHIFT
             | if words.more.is_some() { EXTENDED } else { 0 }
             | if is_referenced { REF_1 } else { 0 };

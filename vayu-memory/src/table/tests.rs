@@ -59,7 +59,7 @@ fn is_present(table: &Table<AnyValue>, key: &Key) -> bool {
 /// Writes numbers, each by its key.
 fn write(table: &Table<AnyValue>, numbers: impl IntoIterator<Item = u64>) {
     for n in numbers {
-        table.write(&key(n), record(n)).map_err(|_| ()).expect("no fork");
+        table.write(&key(n), &mut Some(record(n))).map_err(|_| ()).expect("no fork");
     }
 }
 
