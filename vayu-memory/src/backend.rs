@@ -107,7 +107,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
 
     /// Returns a clone of a record.
     fn get(&self, key: &Key) -> Option<Record<V>> {
-        let found = self.with_table(|table| table.read(key, |record| record.map(V::clone)));
+        let found = self.with_table(|table| table.read(key, |record, _| record.map(V::clone)));
         if found.is_none() {
             self.sweep_if_due_cold();
         }
@@ -240,8 +240,8 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         }
         let mut are_words_missing = false;
         let found = self.with_table(|table| {
-            table.read(key, |record| {
-                are_words_missing = !V::IS_WORDS && class == ValueClass::Inline;
+            table.read(key, |record, has_words| {
+                are_words_missing = !V::IS_WORDS && !has_words && class == ValueClass::Inline;
                 visit(record);
             })
         });

@@ -178,102 +178,47 @@ impl<V: MemoryValue> Table<V> {
         Ok(usage)
     }
 
-    /// Returns the entry of a key if its value consists of words, without a lock.
+    /// Returns the entry of a key if its value consists of words and it is the first candidate of the
+    /// index, as most are, without a lock. For others [`read`](Self::read) is to be called: this function
+    /// calls no other, so that what it returns stays in registers.
     #[inline(always)]
     pub(crate) fn read_words(&self, key: &Key) -> Option<Record<[u64; VALUE_WORDS]>> {
-        let Some(words) = key_words::<NARROW_KEY>(key) else { return self.read_wide_words(key) };
-        // What follows is all of most reads. Another function starts again from the key, so that this one
-        // keeps nothing for it.
-        if let Some(number) = self.index.current()?.first(HashPart::of(key.hash_code()))
-            && let Some(slot) = self.chunks.slot(number)
-        {
-            let state = slot.state();
-            if slot.has_key(words) && state.is_in_slot() {
-                let words = slot.load(state);
-                if slot.is_still(state) {
-                    touch(slot, state);
-                    return Some(record_of(&words).map(|()| [words.kind, words.value, 0]));
-                }
+        let number = self.index.current()?.first(HashPart::of(key.hash_code()))?;
+        let place = self.chunks.place(number)?;
+        let (slot, state) = (place.slot(), place.slot().state());
+        let more = if let Some(words) = key_words::<NARROW_KEY>(key) {
+            if !slot.has_key(words) {
+                return None;
             }
-        }
-        self.read_words_elsewhere(key)
-    }
-
-    /// [`read_words`](Self::read_words) for keys with more words.
-    #[inline(never)]
-    fn read_wide_words(&self, key: &Key) -> Option<Record<[u64; VALUE_WORDS]>> {
-        let words = key_words::<WIDE_KEY>(key)?;
-        let [first, second, third, ..] = words;
-        if let Some(number) = self.index.current()?.first(HashPart::of(key.hash_code()))
-            && let Some(place) = self.chunks.place(number)
-        {
-            let state = place.slot().state();
-            if place.slot().has_key([first, second, third])
-                && let Some(extension) = place.extension()
-                && extension.has_key(words)
-            {
-                return self.read_extended_words(place, extension, state);
+            if state.is_in_slot() { None } else { Some(place.extension()?.load()) }
+        } else {
+            let words = key_words::<WIDE_KEY>(key)?;
+            let [first, second, third, ..] = words;
+            let extension = place.extension()?;
+            if !slot.has_key([first, second, third]) || !extension.has_key(words) {
+                return None;
             }
-        }
-        self.read_words_elsewhere(key)
-    }
-
-    /// Reads the words of a key that is not the first candidate, or whose entry has an extension.
-    #[cold]
-    #[inline(never)]
-    fn read_words_elsewhere(&self, key: &Key) -> Option<Record<[u64; VALUE_WORDS]>> {
-        let words = KeyWords::of(key);
-        if let KeyWords::Long(_) = words {
+            Some(extension.load())
+        };
+        let words = Words { more, ..slot.load(state) };
+        if !state.has_words(more.is_some()) || !slot.is_still(state) {
             return None;
         }
-        let hash = HashPart::of(key.hash_code());
-        let (place, state) = self.index.current()?.find(hash, |number| {
-            let place = self.chunks.place(number)?;
-            let state = place.slot().state();
-            let is_it = place.slot().has_key(words.first())
-                && match words {
-                    KeyWords::Wide(words) => place.extension()?.has_key(words),
-                    _ => true,
-                };
-            is_it.then_some((place, state))
-        })?;
-        if state.is_extended() {
-            return self.read_extended_words(place, place.extension()?, state);
-        }
-        let words = place.slot().load(state);
-        (state.is_in_slot() && place.slot().is_still(state)).then(|| {
-            touch(place.slot(), state);
-            record_of(&words).map(|()| [words.kind, words.value, 0])
-        })
-    }
-
-    /// Reads the words of an entry that has an extension, in the state in which its key was found.
-    #[inline(always)]
-    fn read_extended_words(
-        &self,
-        place: Place<'_, V>,
-        extension: &Extension,
-        state: State,
-    ) -> Option<Record<[u64; VALUE_WORDS]>> {
-        let (slot, more) = (place.slot(), extension.load());
-        let words = Words { more: Some(more), ..slot.load(state) };
-        let is_found = state.is_valid() && words.kind != HELD && slot.is_still(state);
-        is_found.then(|| {
-            touch(slot, state);
-            record_of(&words).map(|()| [words.kind, words.value, more.value])
-        })
+        touch(slot, state);
+        let more = more.map_or(0, |more| more.value);
+        Some(record_of(&words).map(|()| [words.kind, words.value, more]))
     }
 
     /// Returns what `read` returns for the entry of a key, or `None` if there is none. `read` is called with
-    /// the record without its value, and the value, which may be under a lock: it must not run code of
-    /// users.
+    /// the record, whose value may be under a lock: it must not run code of users. It is also told whether
+    /// the words of the value are in the slot.
     #[inline(always)]
     pub(crate) fn read<R>(
         &self,
         key: &Key,
-        mut read: impl FnMut(Record<&V>) -> R,
+        mut read: impl FnMut(Record<&V>, bool) -> R,
     ) -> Result<Option<R>, Forked> {
-        // All of most reads, as in `read_words`.
+        // All of most reads, as in `read_words`: what is rare starts again from the key.
         if let Some(words) = key_words::<NARROW_KEY>(key)
             && let Some(lines) = self.index.current()
             && let Some(number) = lines.first(HashPart::of(key.hash_code()))
@@ -291,7 +236,7 @@ impl<V: MemoryValue> Table<V> {
                     && let Some(value) = &held.value
                 {
                     touch(slot, state);
-                    return Ok(Some(read(record_of(&words).map(|()| value))));
+                    return Ok(Some(read(record_of(&words).map(|()| value), false)));
                 }
             }
         }
@@ -303,7 +248,7 @@ impl<V: MemoryValue> Table<V> {
     fn read_elsewhere<R>(
         &self,
         key: &Key,
-        mut read: &mut dyn FnMut(Record<&V>) -> R,
+        mut read: &mut dyn FnMut(Record<&V>, bool) -> R,
     ) -> Result<Option<R>, Forked> {
         let words = KeyWords::of(key);
         let hash = HashPart::of(key.hash_code());
@@ -324,7 +269,7 @@ impl<V: MemoryValue> Table<V> {
         &self,
         key: &Key,
         words: &KeyWords,
-        mut read: &mut dyn FnMut(Record<&V>) -> R,
+        mut read: &mut dyn FnMut(Record<&V>, bool) -> R,
     ) -> Result<Option<R>, Forked> {
         let hash = HashPart::of(key.hash_code());
         let _state = self.lock(hash)?;
@@ -343,7 +288,7 @@ impl<V: MemoryValue> Table<V> {
         number: Number,
         key: &Key,
         words: &KeyWords,
-        read: &mut impl FnMut(Record<&V>) -> R,
+        read: &mut impl FnMut(Record<&V>, bool) -> R,
     ) -> Result<Option<Found<R>>, Forked> {
         let Some(place) = self.chunks.place(number) else { return Ok(None) };
         let slot = place.slot();
@@ -372,7 +317,7 @@ impl<V: MemoryValue> Table<V> {
             touch(slot, state);
             let more = content.more.map_or(0, |more| more.value);
             let value = V::from_words([content.kind, content.value, more]);
-            return Ok(value.map(|value| Found::Entry(read(record.map(|()| &value)))));
+            return Ok(value.map(|value| Found::Entry(read(record.map(|()| &value), true))));
         }
         let Some(held) = place.held() else { return Ok(None) };
         let held = lock_here(held, self.process)?;
@@ -386,7 +331,7 @@ impl<V: MemoryValue> Table<V> {
             return Ok(None);
         }
         touch(slot, state);
-        Ok(held.value.as_ref().map(|value| Found::Entry(read(record.map(|()| value)))))
+        Ok(held.value.as_ref().map(|value| Found::Entry(read(record.map(|()| value), content.kind != HELD))))
     }
 
     /// Stores an entry. The record is taken once nothing can fail any more. Returns the values that leave the

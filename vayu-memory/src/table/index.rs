@@ -106,10 +106,10 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Creates lines for `entries` entries in each of `shards` shards: two in three places are used when
-    /// they are full.
+    /// Creates lines for `entries` entries in each of `shards` shards. Seven of the twelve places of a line
+    /// are used on average when they are full, so few are beyond the first eight.
     fn new(shards: usize, entries: usize) -> Self {
-        let of_shard = entries / 8 + 1;
+        let of_shard = entries / 7 + 1;
         Self { lines: (0..shards * of_shard).map(|_| Line::new()).collect(), of_shard }
     }
 

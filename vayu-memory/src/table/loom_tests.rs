@@ -46,7 +46,7 @@ fn write(table: &Table<AnyValue>, key: &Key, number: u32, kind: Kind) {
 
 /// Returns the number of an entry whose parts belong together.
 fn read(table: &Table<AnyValue>, key: &Key) -> Option<u32> {
-    let read = |record: Record<&AnyValue>| {
+    let read = |record: Record<&AnyValue>, _| {
         let value = *record.value();
         let held = value.downcast_ref().map(|&(number,): &(u32,)| number);
         let number = held.or(value.downcast_ref().copied()).expect("a number");

@@ -65,6 +65,13 @@ impl State {
         self.0 & (SITUATION | EXTENDED | IS_HELD) == VALID
     }
 
+    /// Returns whether there is an entry whose value consists of words, with or without an extension.
+    #[inline(always)]
+    pub(super) fn has_words(self, is_extended: bool) -> bool {
+        let extended = if is_extended { EXTENDED } else { 0 };
+        self.0 & (SITUATION | EXTENDED | IS_HELD) == VALID | extended
+    }
+
     /// Returns whether the entry is in its slot, except for its value, which is held beside it.
     #[inline(always)]
     pub(super) fn is_beside_slot(self) -> bool {
