@@ -38,8 +38,8 @@ fn each<T>(keys: &[u64], call: impl Fn(u64) -> T) {
     }
 }
 
-/// Makes all calls until the caches are warm, and returns their keys: the first call computes, the second
-/// fills a slot of the lock-free table, and two more are counted as references by the map.
+/// Makes all calls until the caches are warm, and returns their keys: the first call computes, and two more
+/// are counted as references of the entry.
 fn called<T>(keys: Vec<u64>, call: impl Fn(u64) -> T) -> Vec<u64> {
     for _ in 0..5 {
         each(&keys, &call);
@@ -51,21 +51,21 @@ fn few() -> Vec<u64> {
     (0..CALLS).collect()
 }
 
-#[library_benchmark(config = at_most(465))]
+#[library_benchmark(config = at_most(325))]
 #[bench::of(called(few(), number))]
 fn hit(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-// Each key far from the one before, and one in six with a slot. Most of the time is spent on memory, not on
-// instructions: see the cache misses.
-#[library_benchmark(config = at_most(800))]
+// Each key far from the one before. Most of the time is spent on memory, not on instructions: see the cache
+// misses.
+#[library_benchmark(config = at_most(355))]
 #[bench::of({ called((0..MANY).collect(), number); (0..CALLS).map(|n| n * 7919 % MANY).collect() })]
 fn hit_among_100_000(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(665))]
+#[library_benchmark(config = at_most(385))]
 #[bench::of(called(few(), number_after_invalidation))]
 fn hit_after_an_invalidation(keys: Vec<u64>) {
     each(&keys, number_after_invalidation);
@@ -73,7 +73,7 @@ fn hit_after_an_invalidation(keys: Vec<u64>) {
 
 const WORD: &str = "sixteen letters!";
 
-#[library_benchmark(config = at_most(810))]
+#[library_benchmark(config = at_most(535))]
 #[bench::of(called(few(), |key| pair(WORD, key)))]
 fn hit_by_string_and_number(keys: Vec<u64>) {
     each(&keys, |key| pair(black_box(WORD), key));
@@ -91,7 +91,7 @@ fn hit_of_shared_bytes(keys: Vec<u64>) {
     each(&keys, shared);
 }
 
-#[library_benchmark(config = at_most(715))]
+#[library_benchmark(config = at_most(470))]
 #[bench::of(called(few(), |key| now(number_async(key))))]
 fn hit_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_async(key)));

@@ -165,9 +165,7 @@ impl<V: MemoryValue> OffBackend for MemoryBackend<V> {
 
 impl<V> fmt::Debug for MemoryBackend<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBackend")
-            .field("evictions", &self.evictions)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryBackend").field("evictions", &self.evictions).finish_non_exhaustive()
     }
 }
 
@@ -191,8 +189,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         };
         let end = record.stale_until();
         let mut record = Some(record);
-        let Written { removed, evictions } =
-            self.with_table(|table| table.write(key, &mut record));
+        let Written { removed, evictions } = self.with_table(|table| table.write(key, &mut record));
         removed.into_iter().for_each(drop_quietly);
         self.record_evictions(evictions);
         self.pacer.record_expiry(end);

@@ -253,9 +253,8 @@ impl<V: MemoryValue> Table<V> {
         let words = KeyWords::of(key);
         let hash = HashPart::of(key.hash_code());
         let Some(lines) = self.index.current() else { return Ok(None) };
-        let found = lines.find(hash, |number| {
-            self.read_at(number, key, &words, &mut read).transpose()
-        });
+        let found =
+            lines.find(hash, |number| self.read_at(number, key, &words, &mut read).transpose());
         match found.transpose()? {
             None => Ok(None),
             Some(Found::Entry(result)) => Ok(Some(result)),
@@ -331,7 +330,10 @@ impl<V: MemoryValue> Table<V> {
             return Ok(None);
         }
         touch(slot, state);
-        Ok(held.value.as_ref().map(|value| Found::Entry(read(record.map(|()| value), content.kind != HELD))))
+        Ok(held
+            .value
+            .as_ref()
+            .map(|value| Found::Entry(read(record.map(|()| value), content.kind != HELD))))
     }
 
     /// Stores an entry. The record is taken once nothing can fail any more. Returns the values that leave the
@@ -446,7 +448,8 @@ impl<V: MemoryValue> Table<V> {
         if let Some(value) = held.value.as_ref().filter(|_| content.kind == HELD)
             && let Some([kind, value, more]) = value.to_words()
         {
-            let old = if state.is_extended() { place.extension().map(Extension::load) } else { None };
+            let old =
+                if state.is_extended() { place.extension().map(Extension::load) } else { None };
             let extension = place.make_extension(self.process)?;
             let words_of_record = record_words(&record_of(&Words { more: old, ..content }));
             let [_, _, stale_until, _, small] = words_of_record;
@@ -576,8 +579,7 @@ impl<V: MemoryValue> Table<V> {
         let value_words = new.value().to_words();
         let [kind, value, more_value] = value_words.unwrap_or([HELD, 0, 0]);
         let small = small_record_words(new);
-        let needs_more =
-            small.is_none() || more_value != 0 || matches!(words, KeyWords::Wide(_));
+        let needs_more = small.is_none() || more_value != 0 || matches!(words, KeyWords::Wide(_));
         let [created, expires, stale_until, schema, small] = record_words(new);
         let content = Words {
             created,
@@ -590,8 +592,7 @@ impl<V: MemoryValue> Table<V> {
         };
         let is_long = matches!(words, KeyWords::Long(_));
         // All that may fail comes first.
-        let extension =
-            if needs_more { Some(place.make_extension(self.process)?) } else { None };
+        let extension = if needs_more { Some(place.make_extension(self.process)?) } else { None };
         let is_held = value_words.is_none() || !V::IS_WORDS || is_long;
         let held = if is_held { Some(place.make_held(self.process)?) } else { place.held() };
         let mut held = match held {
@@ -603,11 +604,8 @@ impl<V: MemoryValue> Table<V> {
         let is_referenced = slot.state().is_valid() && slot.clear_references(true);
         slot.begin_write();
         if let Some(held) = &mut held {
-            let old = if is_held {
-                held.value.replace(record.into_value())
-            } else {
-                held.value.take()
-            };
+            let old =
+                if is_held { held.value.replace(record.into_value()) } else { held.value.take() };
             removed.extend(old);
             held.key = if is_long { Some(Box::new(CompactKey::from(key))) } else { None };
         }

@@ -14,7 +14,10 @@ pub(crate) struct Forked;
 
 /// Locks a mutex of a table that this process created.
 #[inline]
-pub(super) fn lock_here<T>(mutex: &Mutex<T>, process: ProcessId) -> Result<MutexGuard<'_, T>, Forked> {
+pub(super) fn lock_here<T>(
+    mutex: &Mutex<T>,
+    process: ProcessId,
+) -> Result<MutexGuard<'_, T>, Forked> {
     match try_lock(mutex) {
         Some(guard) => Ok(guard),
         None => lock_contended(mutex, process),

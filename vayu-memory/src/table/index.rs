@@ -222,7 +222,8 @@ impl Index {
 
     /// Returns the entries of a shard for which a size is made.
     fn entries(&self, size: usize) -> usize {
-        let all = FIRST.saturating_mul(GROWTH.saturating_pow(u32::try_from(size).unwrap_or(u32::MAX)));
+        let all =
+            FIRST.saturating_mul(GROWTH.saturating_pow(u32::try_from(size).unwrap_or(u32::MAX)));
         // The keys of a shard are a random part of all keys.
         let part = all.div_ceil(self.shards);
         if size + 1 == SIZES { self.capacity } else { part.min(self.capacity) }

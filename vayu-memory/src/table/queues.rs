@@ -66,8 +66,7 @@ impl Queues {
         entries: usize,
     ) {
         let links = chunks.links(number);
-        let is_main =
-            self.main.length + probation(entries) < entries || self.take_ghost(hash);
+        let is_main = self.main.length + probation(entries) < entries || self.take_ghost(hash);
         links.hash.store(hash.to_bits() | u32::from(is_main), Ordering::Relaxed);
         let queue = if is_main { &mut self.main } else { &mut self.probation };
         queue.push(chunks, number);
@@ -89,8 +88,7 @@ impl Queues {
         kept: Option<Number>,
     ) -> Option<Number> {
         loop {
-            let is_probation =
-                self.probation.length >= probation(entries) || self.main.length == 0;
+            let is_probation = self.probation.length >= probation(entries) || self.main.length == 0;
             let queue = if is_probation { &mut self.probation } else { &mut self.main };
             let number = queue.first;
             if number == NONE {
