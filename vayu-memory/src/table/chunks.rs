@@ -47,7 +47,7 @@ pub(super) fn allocate<T>(
 /// All slots of a table, by number. Each chunk is twice as large as the one before.
 #[derive(Debug)]
 pub(super) struct Chunks<V> {
-    chunks: [OnceLock<Chunk<V>>; CHUNKS],
+    all: [OnceLock<Chunk<V>>; CHUNKS as usize],
     /// The slots that were given out, in their order.
     used: AtomicU32,
     capacity: u32,
@@ -61,11 +61,11 @@ pub(super) type Number = u32;
 pub(super) const NONE: Number = u32::MAX;
 
 const FIRST: u32 = 1024;
-const CHUNKS: usize = 18;
+const CHUNKS: u32 = 18;
 const PLACE_BITS: u32 = 27;
 
 /// The most slots of a table.
-pub(super) const MAX_SLOTS: u32 = (FIRST << CHUNKS as u32) - FIRST;
+pub(super) const MAX_SLOTS: u32 = (FIRST << CHUNKS) - FIRST;
 
 /// Slots, and what belongs to each of them.
 #[derive(Debug)]
@@ -118,36 +118,36 @@ impl<V> Copy for Place<'_, V> {}
 
 impl<V> Chunks<V> {
     pub(super) fn new(capacity: u32, process: ProcessId) -> Self {
-        let chunks = std::array::from_fn(|_| OnceLock::new());
-        Self { chunks, used: AtomicU32::new(0), capacity: capacity.min(MAX_SLOTS), process }
+        let all = std::array::from_fn(|_| OnceLock::new());
+        Self { all, used: AtomicU32::new(0), capacity: capacity.min(MAX_SLOTS), process }
     }
 
     /// Returns the slot of a number, which may be a wrong one that a reader has found.
     #[inline(always)]
     pub(super) fn slot(&self, number: Number) -> Option<&Slot> {
         let (chunk, at) = split(number);
-        self.chunks.get(chunk)?.get()?.slots.get(at)
+        self.all.get(chunk)?.get()?.slots.get(at)
     }
 
     /// Returns the place of a number.
     #[inline(always)]
     pub(super) fn place(&self, number: Number) -> Option<Place<'_, V>> {
         let (chunk, at) = split(number);
-        let chunk = self.chunks.get(chunk)?.get()?;
+        let chunk = self.all.get(chunk)?.get()?;
         Some(Place { slot: chunk.slots.get(at)?, chunk, at })
     }
 
     /// Returns the links of a slot that was given out.
     pub(super) fn links(&self, number: Number) -> &Links {
         let (chunk, at) = split(number);
-        let chunk = self.chunks[chunk].get().expect("it was allocated");
+        let chunk = self.all[chunk].get().expect("it was allocated");
         &chunk.links[at]
     }
 
     /// Returns the number of slots that are allocated.
     #[cfg(all(test, not(vayu_loom)))]
     pub(super) fn allocated(&self) -> usize {
-        self.chunks.iter().filter_map(OnceLock::get).map(|chunk| chunk.slots.len()).sum()
+        self.all.iter().filter_map(OnceLock::get).map(|chunk| chunk.slots.len()).sum()
     }
 
     /// Returns the number of a slot that was never used. The callers together take no more than the
@@ -158,7 +158,7 @@ impl<V> Chunks<V> {
         let start = (FIRST << chunk) - FIRST;
         let length = (FIRST << chunk).min(self.capacity - start);
         let make = || Chunk::new(length as usize);
-        allocate(&self.chunks[chunk as usize], self.process, make)?;
+        allocate(&self.all[chunk as usize], self.process, make)?;
         Ok(chunk << PLACE_BITS | (count - start))
     }
 }

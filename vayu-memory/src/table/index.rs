@@ -186,7 +186,7 @@ impl Lines {
 
     /// Returns the line after another one of the same shard.
     fn next(&self, at: usize) -> usize {
-        if (at + 1) % self.of_shard == 0 { at + 1 - self.of_shard } else { at + 1 }
+        if (at + 1).is_multiple_of(self.of_shard) { at + 1 - self.of_shard } else { at + 1 }
     }
 }
 

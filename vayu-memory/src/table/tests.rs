@@ -39,6 +39,15 @@ fn long_key(n: u64) -> Key {
 
 const KEYS: [fn(u64) -> Key; 3] = [key, wide_key, long_key];
 
+/// A key of one of these kinds.
+fn any_key(n: u64) -> Key {
+    KEYS[index(n % 3)](n)
+}
+
+fn index(n: u64) -> usize {
+    usize::try_from(n).expect("a small number")
+}
+
 fn number(record: Option<Record<AnyValue>>) -> Option<u64> {
     record.and_then(|record| record.value().downcast_ref().copied())
 }
@@ -299,7 +308,7 @@ fn table_agrees_with_a_map() {
         (random >> 33) % limit
     };
     for step in 0..20_000_u64 {
-        let key = KEYS[next(3) as usize](next(300));
+        let key = any_key(next(900));
         match next(8) {
             0 => assert_eq!(backend.delete(&key).expect("a result"), map.remove(&key).is_some()),
             1..4 => {
@@ -342,7 +351,7 @@ fn weight_of_all_entries_is_within_the_limit_and_exact() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let (n, weight) = (random >> 40 & 255, (random >> 33) as u32 % 120 + 1);
         let weight = if step % 100 == 0 { 990 } else { weight };
-        let key = KEYS[(n % 3) as usize](n);
+        let key = any_key(n);
         if step % 7 == 0 {
             backend.delete(&key).expect("a result");
         } else {
@@ -356,7 +365,7 @@ fn weight_of_all_entries_is_within_the_limit_and_exact() {
             continue;
         }
         let sum: u64 = (0..256)
-            .filter_map(|n| read(&backend, &KEYS[(n % 3) as usize](n)))
+            .filter_map(|n| read(&backend, &any_key(n)))
             .map(|record| u64::from(record.weight()))
             .sum();
         assert_eq!(backend.usage().weight, Some(sum));
@@ -404,7 +413,6 @@ fn no_read_returns_an_older_value_than_was_written_before() {
         for entries in [64, 16] {
             let backend = backend(entries);
             let last: [AtomicU64; 24] = [const { AtomicU64::new(0) }; 24];
-            let key = |n: u64| KEYS[(n % 3) as usize](n);
             std::thread::scope(|scope| {
                 for writer in 0..2 {
                     let (backend, last) = (&backend, &last);
@@ -421,13 +429,13 @@ fn no_read_returns_an_older_value_than_was_written_before() {
                                 record(n << 32 | value)
                             };
                             backend.write(&key(n), new).expect("it is written");
-                            last[n as usize].store(value, Ordering::Release);
+                            last[index(n)].store(value, Ordering::Release);
                         }
                     });
                     scope.spawn(move || {
                         for turn in 0..4 * TIMES {
                             let n = turn % 24;
-                            let before = last[n as usize].load(Ordering::Acquire);
+                            let before = last[index(n)].load(Ordering::Acquire);
                             let value = |record: Record<AnyValue>| {
                                 let pair = record.value().downcast_ref().copied();
                                 pair.or_else(|| {
@@ -454,7 +462,9 @@ fn entry_that_is_there_all_the_time_is_never_missed() {
     watchdog(Duration::from_secs(60), || {
         let backend = backend(1000);
         let is_done = std::sync::atomic::AtomicBool::new(false);
-        KEYS.iter().for_each(|key| backend.write(&key(0), record(1_u64)).expect("it is written"));
+        for key in KEYS {
+            backend.write(&key(0), record(1_u64)).expect("it is written");
+        }
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 0..if cfg!(miri) { 100 } else { 20_000 } {
