@@ -1,29 +1,25 @@
 //! The primitives of the table, which a model checker replaces.
 
+use std::sync::TryLockError;
+
 #[cfg(vayu_loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(vayu_loom)]
-pub(crate) use loom::sync::{Mutex, MutexGuard};
+pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[cfg(not(vayu_loom))]
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(vayu_loom))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
+pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Locks a mutex, or returns `None` if it is held. A panic of its last holder is ignored: what it
-/// protects is consistent whenever code of users runs.
+/// Returns the guard of a lock, or `None` if it is held. A panic of its last holder is ignored: what a lock
+/// of the table protects is consistent whenever code of users runs.
 #[inline]
-pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    use std::sync::TryLockError;
-    match mutex.try_lock() {
+pub(crate) fn unless_held<T>(result: Result<T, TryLockError<T>>) -> Option<T> {
+    match result {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
         Err(TryLockError::WouldBlock) => None,
     }
-}
-
-/// Locks a mutex, whatever its last holder did.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Stores a value that other threads change by read-modify-write operations.

@@ -14,10 +14,11 @@
 //! The hash of a key selects a shard. Writers lock their shard, so each slot, line of the index and queue
 //! has one writer at a time. Readers lock nothing: a slot is a seqlock, whose state has a version that
 //! each write increments, and a reader accepts the words that it has loaded if the state is the same
-//! afterwards. What is held beside the slot is read under its own lock, and belongs to the state that was
-//! read if that is still the same under the lock, as a writer changes the state first. Readers trust
-//! nothing of the index, so its lines need no versions. A read writes to no shared memory, unless the
-//! entry has a reference bit left to set, and it takes two cache lines: one of the index, one of a slot.
+//! afterwards. What is held beside the slot is read under a lock of its own, which readers share. It
+//! belongs to the state that was read if that is still the same under the lock: a writer changes both
+//! under it. Readers trust nothing of the index, so its lines need no versions. A read writes to no
+//! shared memory but that lock, unless the entry has a reference bit left to set, and it takes two cache
+//! lines for a number: one of the index, one of a slot.
 //!
 //! A reader may find that an entry is being written. It then locks the shard, under which no write is
 //! in progress. No key that is present is taken for absent: an entry is replaced in its slot, and when
@@ -48,11 +49,11 @@ use vayu_core::__internal::{
 use vayu_core::{Key, Record, Timestamp};
 
 pub(crate) use self::chunks::Forked;
-use self::chunks::{Chunks, MAX_SLOTS, Number, Place, lock_here};
+use self::chunks::{Chunks, MAX_SLOTS, Number, Place, lock_here, read_here, write_here};
 use self::index::{HashPart, Index};
 use self::queues::{Queues, hash_of};
 use self::slot::{Extension, HELD, MoreWords, NARROW_KEY, Slot, State, WIDE_KEY, Words};
-use crate::sync::{Mutex, MutexGuard, try_lock};
+use crate::sync::{Mutex, MutexGuard, unless_held};
 use crate::value::{MemoryValue, VALUE_WORDS};
 
 /// A table of entries.
@@ -230,8 +231,8 @@ impl<V: MemoryValue> Table<V> {
                 && let Some(held) = place.held()
             {
                 let words = slot.load(state);
-                // Its writer changes the state before it releases this lock.
-                if let Some(held) = try_lock(held)
+                // A writer changes the state under this lock.
+                if let Some(held) = unless_held(held.try_read())
                     && slot.is_still(state)
                     && let Some(value) = &held.value
                 {
@@ -319,8 +320,8 @@ impl<V: MemoryValue> Table<V> {
             return Ok(value.map(|value| Found::Entry(read(record.map(|()| &value), true))));
         }
         let Some(held) = place.held() else { return Ok(None) };
-        let held = lock_here(held, self.process)?;
-        // Its writer changes the state before it releases this lock.
+        let held = read_here(held, self.process)?;
+        // A writer changes the state under this lock.
         if !slot.is_still(state) {
             return Ok(Some(Found::Changing));
         }
@@ -444,7 +445,7 @@ impl<V: MemoryValue> Table<V> {
         let state = slot.state();
         let mut content = slot.load(state);
         let Some(held) = place.held() else { return Ok(()) };
-        let held = lock_here(held, self.process)?;
+        let held = read_here(held, self.process)?;
         if let Some(value) = held.value.as_ref().filter(|_| content.kind == HELD)
             && let Some([kind, value, more]) = value.to_words()
         {
@@ -519,7 +520,7 @@ impl<V: MemoryValue> Table<V> {
             let is_it = match words {
                 KeyWords::Narrow(_) => Ok(true),
                 KeyWords::Wide(words) => Ok(place.extension()?.has_key(*words)),
-                KeyWords::Long(_) => lock_here(place.held()?, self.process)
+                KeyWords::Long(_) => read_here(place.held()?, self.process)
                     .map(|held| held.key.as_ref().is_some_and(|held| held.matches(key))),
             };
             match is_it {
@@ -596,7 +597,7 @@ impl<V: MemoryValue> Table<V> {
         let is_held = value_words.is_none() || !V::IS_WORDS || is_long;
         let held = if is_held { Some(place.make_held(self.process)?) } else { place.held() };
         let mut held = match held {
-            Some(held) => Some(lock_here(held, self.process)?),
+            Some(held) => Some(write_here(held, self.process)?),
             None => None,
         };
         let Some(record) = record.take() else { return Ok(()) };
@@ -625,7 +626,7 @@ impl<V: MemoryValue> Table<V> {
         removed: &mut Removed<V>,
     ) -> Result<(), Forked> {
         let mut held = match place.held() {
-            Some(held) => Some(lock_here(held, self.process)?),
+            Some(held) => Some(write_here(held, self.process)?),
             None => None,
         };
         state.weight -= weight_at(place);

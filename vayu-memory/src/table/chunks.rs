@@ -1,10 +1,12 @@
 //! The memory of a table, allocated in chunks as it fills.
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError};
 
 use vayu_core::__internal::{CompactKey, ProcessId};
 
-use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering, lock, try_lock};
+use crate::sync::{
+    AtomicU32, Mutex, MutexGuard, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard, unless_held,
+};
 use crate::table::slot::{Extension, Slot};
 
 /// The error of an operation on a table of a parent process that a thread may hold a lock of which does
@@ -18,15 +20,37 @@ pub(super) fn lock_here<T>(
     mutex: &Mutex<T>,
     process: ProcessId,
 ) -> Result<MutexGuard<'_, T>, Forked> {
-    match try_lock(mutex) {
+    match unless_held(mutex.try_lock()) {
         Some(guard) => Ok(guard),
-        None => lock_contended(mutex, process),
+        None if process.is_current() => Ok(mutex.lock().unwrap_or_else(PoisonError::into_inner)),
+        None => Err(Forked),
     }
 }
 
-#[cold]
-fn lock_contended<T>(mutex: &Mutex<T>, process: ProcessId) -> Result<MutexGuard<'_, T>, Forked> {
-    if process.is_current() { Ok(lock(mutex)) } else { Err(Forked) }
+/// Locks what is held beside a slot, for readers.
+#[inline]
+pub(super) fn read_here<T>(
+    lock: &RwLock<T>,
+    process: ProcessId,
+) -> Result<RwLockReadGuard<'_, T>, Forked> {
+    match unless_held(lock.try_read()) {
+        Some(guard) => Ok(guard),
+        None if process.is_current() => Ok(lock.read().unwrap_or_else(PoisonError::into_inner)),
+        None => Err(Forked),
+    }
+}
+
+/// Locks what is held beside a slot, for a writer.
+#[inline]
+pub(super) fn write_here<T>(
+    lock: &RwLock<T>,
+    process: ProcessId,
+) -> Result<RwLockWriteGuard<'_, T>, Forked> {
+    match unless_held(lock.try_write()) {
+        Some(guard) => Ok(guard),
+        None if process.is_current() => Ok(lock.write().unwrap_or_else(PoisonError::into_inner)),
+        None => Err(Forked),
+    }
 }
 
 /// Returns the value of a cell, which is initialized by `make` if it is empty. Another thread may be
@@ -75,7 +99,7 @@ pub(super) struct Chunk<V> {
     /// Allocated for the first entry that needs one.
     extensions: OnceLock<Box<[Extension]>>,
     /// Allocated for the first entry that needs one.
-    held: OnceLock<Box<[Mutex<Held<V>>]>>,
+    held: OnceLock<Box<[RwLock<Held<V>>]>>,
 }
 
 /// The part of an entry that is not made of words.
@@ -193,7 +217,7 @@ impl<'a, V> Place<'a, V> {
 
     /// Returns what is held beside the slot, if that is allocated.
     #[inline(always)]
-    pub(super) fn held(self) -> Option<&'a Mutex<Held<V>>> {
+    pub(super) fn held(self) -> Option<&'a RwLock<Held<V>>> {
         self.chunk.held.get()?.get(self.at)
     }
 
@@ -205,9 +229,9 @@ impl<'a, V> Place<'a, V> {
     }
 
     /// Returns the place for what is held beside the slot. For a writer.
-    pub(super) fn make_held(self, process: ProcessId) -> Result<&'a Mutex<Held<V>>, Forked> {
+    pub(super) fn make_held(self, process: ProcessId) -> Result<&'a RwLock<Held<V>>, Forked> {
         let length = self.chunk.slots.len();
-        let make = || (0..length).map(|_| Mutex::new(Held { value: None, key: None })).collect();
+        let make = || (0..length).map(|_| RwLock::new(Held { value: None, key: None })).collect();
         Ok(&allocate(&self.chunk.held, process, make)?[self.at])
     }
 }

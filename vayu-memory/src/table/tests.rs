@@ -1,6 +1,6 @@
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use vayu_core::testing::watchdog;
@@ -488,6 +488,26 @@ fn entry_that_is_there_all_the_time_is_never_missed() {
                 }
             }
         });
+    });
+}
+
+#[test]
+fn readers_of_one_value_do_not_wait_for_each_other() {
+    watchdog(Duration::from_secs(60), || {
+        let backend = backend(1000);
+        for key in KEYS {
+            backend.write(&key(1), record("text".to_owned())).expect("it is written");
+            let both_read = Barrier::new(2);
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        let visit = &mut |_: Record<&AnyValue>| drop(both_read.wait());
+                        let read = backend.read_now(&key(1), ValueClass::Plain, visit);
+                        read.expect("memory does not block").expect("memory does not fail");
+                    });
+                }
+            });
+        }
     });
 }
 
