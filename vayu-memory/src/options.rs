@@ -91,8 +91,8 @@ impl MemoryOptions {
     /// The limit is split evenly over a few shards, each of at least 32 entries, so a cache may
     /// begin to evict a little before it is full.
     ///
-    /// An entry takes about 95 bytes if its key is up to 16 bytes long and its value is a number, and up to
-    /// 105 more otherwise, plus what the value allocates. Memory is allocated as the cache fills.
+    /// An entry takes about 100 bytes if its key is up to 16 bytes long and its value is a number, and up to
+    /// 115 more otherwise, plus what the value allocates. Memory is allocated as the cache fills.
     ///
     /// [`DEFAULT_MAX_ENTRIES`]: Self::DEFAULT_MAX_ENTRIES
     pub fn max_entries(mut self, entries: u64) -> Self {

@@ -1,6 +1,6 @@
 //! Eviction: which entry of a shard goes when another one comes.
 //!
-//! A new entry begins in a short queue, the *probation*, of one entry in a hundred. At its end it moves to
+//! A new entry begins in a short queue, the *probation*, of one entry in fifty. At its end it moves to
 //! the *main* queue if it was referenced in the meantime, and is evicted otherwise. In the main queue an
 //! entry that was referenced begins again (clock replacement): up to twice, as it has two reference bits.
 //! The hashes of entries that did not pass their probation are kept (*ghosts*): an entry that comes again
@@ -35,9 +35,9 @@ struct Queue {
 }
 
 /// One in this many entries is in probation.
-const PROBATION: usize = 100;
+const PROBATION: usize = 50;
 /// The ghosts for each entry.
-const GHOSTS: usize = 2;
+const GHOSTS: usize = 3;
 
 const IN_MAIN: u32 = 1;
 

@@ -264,8 +264,8 @@ fn entry_that_comes_again_soon_stays() {
     let table = table(1000);
     write(&table, 0..1000);
     // The first entries leave probation unread, and come again.
-    write(&table, 1000..1020);
-    let gone: Vec<_> = (1000..1020).filter(|&n| !is_present(&table, &key(n))).collect();
+    write(&table, 1000..1060);
+    let gone: Vec<_> = (1000..1060).filter(|&n| !is_present(&table, &key(n))).collect();
     assert!(gone.len() > 5, "{gone:?}");
     write(&table, gone.iter().copied());
     write(&table, 2000..2500);
