@@ -211,7 +211,7 @@ impl<V: MemoryValue> Table<V> {
     }
 
     /// Returns what `read` returns for the entry of a key, or `None` if there is none. `read` is called with
-    /// the record, whose value may be under a lock: it must not run code of users. It is also told whether
+    /// the record, whose value may be under a lock: it must not run code of users. Its second argument says whether
     /// the words of the value are in the slot.
     #[inline(always)]
     pub(crate) fn read<R>(

@@ -54,7 +54,7 @@ pub(super) fn write_here<T>(
 }
 
 /// Returns the value of a cell, which is initialized by `make` if it is empty. Another thread may be
-/// initializing it: in a child process, for ever.
+/// initializing it: in a child process, forever.
 #[inline]
 pub(super) fn allocate<T>(
     cell: &OnceLock<T>,
