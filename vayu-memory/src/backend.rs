@@ -15,7 +15,7 @@ use vayu_core::{
 
 use crate::options::{MemoryOptions, WeightLimit};
 use crate::pacer::SweepPacer;
-use crate::table::{Forked, Limits, Table, Written};
+use crate::table::{Forked, Limits, Removed, Table, Written};
 use crate::value::{MemoryValue, VALUE_WORDS};
 
 /// A backend that stores values in a concurrent table, by reference.
@@ -39,28 +39,27 @@ pub struct MemoryBackend<V = AnyValue> {
 struct TableSize {
     shards: usize,
     limits: Limits,
-    ghosts: usize,
 }
 
 impl TableSize {
     fn of(options: &MemoryOptions) -> Self {
-        let entries = usize::try_from(options.max_entries).unwrap_or(usize::MAX);
         match &options.weights {
             // A limit by weight is not divided: one value may be most of it.
             Some(weights) => {
                 let limits = Limits { entries: usize::MAX, weight: weights.max };
-                Self { shards: 1, limits, ghosts: entries }
+                Self { shards: 1, limits }
             }
             None => {
+                let entries = usize::try_from(options.max_entries).unwrap_or(usize::MAX);
                 let shards = shards(entries);
                 let entries = entries / shards;
-                Self { shards, limits: Limits { entries, weight: u64::MAX }, ghosts: entries }
+                Self { shards, limits: Limits { entries, weight: u64::MAX } }
             }
         }
     }
 
     fn table<V: MemoryValue>(self) -> Table<V> {
-        Table::new(self.shards, self.limits, self.ghosts)
+        Table::new(self.shards, self.limits)
     }
 }
 
@@ -131,7 +130,8 @@ impl<V: MemoryValue> MemoryBackend<V> {
     /// Removes the entries that have expired at `now`, or all entries. Returns their number, and when
     /// the first of the others expires.
     fn remove_expired(&self, now: Option<Timestamp>) -> (u64, Timestamp) {
-        let (count, values, next) = self.with_table(|table| table.remove_expired(now));
+        let mut values = Vec::new();
+        let (count, next) = self.with_table(|table| table.remove_expired(now, &mut values));
         values.into_iter().for_each(drop_quietly);
         (count, next)
     }
@@ -189,9 +189,10 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         };
         let end = record.stale_until();
         let mut record = Some(record);
-        let Written { removed, evictions } = self.with_table(|table| table.write(key, &mut record));
-        removed.into_iter().for_each(drop_quietly);
-        self.record_evictions(evictions);
+        let mut written = Written { removed: Removed::new(), evictions: 0 };
+        self.with_table(|table| table.write(key, &mut record, &mut written));
+        written.removed.into_iter().for_each(drop_quietly);
+        self.record_evictions(written.evictions);
         self.pacer.record_expiry(end);
         self.sweep_if_due(self.clock.now());
         Ok(())
@@ -238,7 +239,10 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         let mut are_words_missing = false;
         let found = self.with_table(|table| {
             table.read(key, |record, has_words| {
-                are_words_missing = !V::IS_WORDS && !has_words && class == ValueClass::Inline;
+                are_words_missing = !V::IS_WORDS
+                    && !has_words
+                    && class == ValueClass::Inline
+                    && record.value().to_words().is_some();
                 visit(record);
             })
         });

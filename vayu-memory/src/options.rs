@@ -91,7 +91,7 @@ impl MemoryOptions {
     /// The limit is split evenly over a few shards, each of at least 32 entries, so a cache may
     /// begin to evict a little before it is full.
     ///
-    /// An entry takes about 100 bytes if its key is up to 16 bytes long and its value is a number, and up to
+    /// An entry takes about 90 bytes if its key is up to 16 bytes long and its value is a number, and up to
     /// 115 more otherwise, plus what the value allocates. Memory is allocated as the cache fills.
     ///
     /// [`DEFAULT_MAX_ENTRIES`]: Self::DEFAULT_MAX_ENTRIES
@@ -101,8 +101,7 @@ impl MemoryOptions {
     }
 
     /// Sets the maximum weight of all entries, in the unit of what `weigh` returns for one. There is
-    /// then no limit on the number of entries; [`max_entries`](Self::max_entries) is taken as an
-    /// estimate of it.
+    /// then no limit on the number of entries, and [`max_entries`](Self::max_entries) has no effect.
     ///
     /// `weigh` is called once for each value that is stored, and a weight of zero counts as one.
     /// A value of up to 99 % of the limit is stored, and others are evicted for it. A heavier one is

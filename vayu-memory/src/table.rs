@@ -83,15 +83,14 @@ struct Shard(Mutex<ShardState>);
 #[derive(Debug)]
 struct ShardState {
     queues: Queues,
-    /// The slots that the shard has taken, with or without an entry.
-    slots: usize,
     weight: u64,
 }
 
 /// Values that have left a table, to be dropped when no lock is held.
 pub(crate) type Removed<V> = SmallVec<[V; 1]>;
 
-/// The result of a write.
+/// The effects of a write on other entries.
+#[derive(Debug)]
 pub(crate) struct Written<V> {
     pub(crate) removed: Removed<V>,
     pub(crate) evictions: u64,
@@ -146,13 +145,10 @@ impl KeyWords {
 
 impl<V: MemoryValue> Table<V> {
     /// Creates an empty table. The number of shards must be a power of two.
-    pub(crate) fn new(shards: usize, limits: Limits, ghosts: usize) -> Self {
+    pub(crate) fn new(shards: usize, limits: Limits) -> Self {
         let process = ProcessId::current();
         let entries = limits.entries.min(MAX_SLOTS as usize / shards);
-        let shard = |_| {
-            let queues = Queues::new(ghosts);
-            Shard(Mutex::new(ShardState { queues, slots: 0, weight: 0 }))
-        };
+        let shard = |_| Shard(Mutex::new(ShardState { queues: Queues::new(), weight: 0 }));
         let capacity = u32::try_from(entries * shards).unwrap_or(MAX_SLOTS);
         Self {
             index: Index::new(shards, entries),
@@ -337,21 +333,22 @@ impl<V: MemoryValue> Table<V> {
             .map(|value| Found::Entry(read(record.map(|()| value), content.kind != HELD))))
     }
 
-    /// Stores an entry. The record is taken once nothing can fail any more. Returns the values that leave the
-    /// table, and the number of evicted entries.
+    /// Stores an entry, unless an earlier call has taken the record. It is taken once nothing can fail any
+    /// more.
     pub(crate) fn write(
         &self,
         key: &Key,
         record: &mut Option<Record<V>>,
-    ) -> Result<Written<V>, Forked> {
-        let mut written = Written { removed: Removed::new(), evictions: 0 };
+        written: &mut Written<V>,
+    ) -> Result<(), Forked> {
         if self.limits.entries == 0 {
             written.removed.extend(record.take().map(Record::into_value));
-            return Ok(written);
+        }
+        if record.is_none() {
+            return Ok(());
         }
         let (words, hash) = (KeyWords::of(key), HashPart::of(key.hash_code()));
-        self.try_write(key, &words, hash, record, &mut written)?;
-        Ok(written)
+        self.try_write(key, &words, hash, record, written)
     }
 
     fn try_write(
@@ -404,13 +401,14 @@ impl<V: MemoryValue> Table<V> {
         Ok((found.is_some(), removed))
     }
 
-    /// Removes the entries that have expired at `now`, or all entries. Returns their number, their values,
-    /// and when the first of the others expires.
+    /// Removes the entries that have expired at `now`, or all entries, and adds their values to the `values`.
+    /// Returns their number, and when the first of the others expires.
     pub(crate) fn remove_expired(
         &self,
         now: Option<Timestamp>,
-    ) -> Result<(u64, Vec<V>, Timestamp), Forked> {
-        let (mut count, mut values, mut next) = (0, Vec::new(), Timestamp::NEVER);
+        values: &mut Vec<V>,
+    ) -> Result<(u64, Timestamp), Forked> {
+        let (mut count, mut next) = (0, Timestamp::NEVER);
         for shard in &self.shards {
             let mut state = lock_here(&shard.0, self.process)?;
             let mut expired = Vec::new();
@@ -432,10 +430,11 @@ impl<V: MemoryValue> Table<V> {
                 count += 1;
             }
         }
-        Ok((count, values, next))
+        Ok((count, next))
     }
 
-    /// Writes the words of an entry whose value has become one of words since it was stored.
+    /// Writes the words of an entry whose value has become one of words since it was stored. What is held
+    /// stays the same, so readers may read it in the meantime.
     #[cold]
     pub(crate) fn store_words(&self, key: &Key) -> Result<(), Forked> {
         let (words, hash) = (KeyWords::of(key), HashPart::of(key.hash_code()));
@@ -459,7 +458,7 @@ impl<V: MemoryValue> Table<V> {
             content.more = Some(more);
             slot.begin_write();
             extension.store(words.all(), more);
-            slot.end_write(words.first(), &content, state.is_referenced_twice());
+            slot.end_write(words.first(), &content, state.references());
         }
         Ok(())
     }
@@ -475,13 +474,14 @@ impl<V: MemoryValue> Table<V> {
 
     /// Locks the shard of a hash, and makes the index larger if it is full.
     fn lock_with_room(&self, hash: HashPart) -> Result<MutexGuard<'_, ShardState>, Forked> {
-        let state = self.lock(hash)?;
-        if !self.index.is_full(state.queues.length()) {
-            return Ok(state);
+        loop {
+            let state = self.lock(hash)?;
+            if !self.index.is_full(state.queues.length()) {
+                return Ok(state);
+            }
+            drop(state);
+            self.grow_index()?;
         }
-        drop(state);
-        self.grow_index()?;
-        self.lock(hash)
     }
 
     #[cold]
@@ -563,7 +563,6 @@ impl<V: MemoryValue> Table<V> {
         if let Some(number) = state.queues.take_free(&self.chunks) {
             return Ok(number);
         }
-        state.slots += 1;
         self.chunks.take()
     }
 
@@ -582,6 +581,7 @@ impl<V: MemoryValue> Table<V> {
         let small = small_record_words(new);
         let needs_more = small.is_none() || more_value != 0 || matches!(words, KeyWords::Wide(_));
         let [created, expires, stale_until, schema, small] = record_words(new);
+        debug_assert!(kind <= HELD, "{kind} is not the kind of a value");
         let content = Words {
             created,
             expires,
@@ -602,7 +602,7 @@ impl<V: MemoryValue> Table<V> {
         };
         let Some(record) = record.take() else { return Ok(()) };
         let slot = place.slot();
-        let is_referenced = slot.state().is_valid() && slot.clear_references(true);
+        let references = slot.state().references();
         slot.begin_write();
         if let Some(held) = &mut held {
             let old =
@@ -613,7 +613,7 @@ impl<V: MemoryValue> Table<V> {
         if let (Some(extension), Some(more)) = (extension, content.more) {
             extension.store(words.all(), more);
         }
-        slot.end_write(words.first(), &content, is_referenced);
+        slot.end_write(words.first(), &content, references);
         Ok(())
     }
 

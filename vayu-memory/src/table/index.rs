@@ -107,7 +107,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Creates lines for `entries` entries in each of `shards` shards. Seven of the twelve places of a line
-    /// are used on average when they are full, so few are beyond the first eight.
+    /// are used on average when they are full, and one key in eleven is beyond the first eight places.
     fn new(shards: usize, entries: usize) -> Self {
         let of_shard = entries / 7 + 1;
         Self { lines: (0..shards * of_shard).map(|_| Line::new()).collect(), of_shard }

@@ -6,7 +6,7 @@ use loom::sync::Arc;
 use loom::thread;
 use vayu_core::{AnyValue, Key, Record, Timestamp};
 
-use crate::table::{Limits, Table};
+use crate::table::{Limits, Removed, Table, Written};
 
 fn model(test: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -15,7 +15,7 @@ fn model(test: impl Fn() + Send + Sync + 'static) {
 }
 
 fn table(entries: usize) -> Arc<Table<AnyValue>> {
-    Arc::new(Table::new(1, Limits { entries, weight: u64::MAX }, 1))
+    Arc::new(Table::new(1, Limits { entries, weight: u64::MAX }))
 }
 
 /// Keys that fit into a slot, into its extension, and into neither.
@@ -40,8 +40,8 @@ fn write(table: &Table<AnyValue>, key: &Key, number: u32, kind: Kind) {
         Held => AnyValue::new((number,)),
     };
     let record = Record::new(value, at, at).with_schema(number.into());
-    let written = table.write(key, &mut Some(record)).map_err(|_| ()).expect("no fork");
-    drop(written.removed);
+    let mut written = Written { removed: Removed::new(), evictions: 0 };
+    table.write(key, &mut Some(record), &mut written).expect("no fork");
 }
 
 /// Returns the number of an entry whose parts belong together.

@@ -21,9 +21,8 @@ pub(super) struct Queues {
     main: Queue,
     /// Slots without an entry, linked by `after`.
     free: Number,
+    /// Allocated at the first eviction, when the shard is full.
     ghosts: Box<[u32]>,
-    /// The number of ghosts to keep.
-    ghost_places: usize,
 }
 
 /// Slots in the order in which they are looked at.
@@ -36,21 +35,18 @@ struct Queue {
 
 /// One in this many entries is in probation.
 const PROBATION: usize = 50;
-/// The ghosts for each entry.
-const GHOSTS: usize = 3;
+/// The ghosts, in per cent of the entries.
+const GHOSTS: usize = 40;
+
+/// The most times that an eviction looks at each entry.
+const MAX_ROUNDS: usize = 3;
 
 const IN_MAIN: u32 = 1;
 
 impl Queues {
-    /// Creates the queues of a shard for about `entries` entries.
-    pub(super) fn new(entries: usize) -> Self {
-        Self {
-            probation: Queue::new(),
-            main: Queue::new(),
-            free: NONE,
-            ghosts: Box::default(),
-            ghost_places: entries.saturating_mul(GHOSTS) + 1,
-        }
+    /// Creates the queues of a shard.
+    pub(super) fn new() -> Self {
+        Self { probation: Queue::new(), main: Queue::new(), free: NONE, ghosts: Box::default() }
     }
 
     pub(super) fn length(&self) -> usize {
@@ -87,6 +83,8 @@ impl Queues {
         entries: usize,
         kept: Option<Number>,
     ) -> Option<Number> {
+        // Readers may set the references of all entries again and again.
+        let mut turns_left = MAX_ROUNDS * self.length();
         loop {
             let is_probation = self.probation.length >= probation(entries) || self.main.length == 0;
             let queue = if is_probation { &mut self.probation } else { &mut self.main };
@@ -97,7 +95,9 @@ impl Queues {
             queue.remove(chunks, number);
             let slot = chunks.slot(number)?;
             let links = chunks.links(number);
-            if kept != Some(number) && !slot.clear_references(is_probation) {
+            let is_over = turns_left == 0;
+            turns_left = turns_left.saturating_sub(1);
+            if kept != Some(number) && (!slot.clear_references(is_probation) || is_over) {
                 if is_probation {
                     self.keep_ghost(hash_of(links));
                 }
@@ -136,13 +136,14 @@ impl Queues {
 
     /// Returns the place of a hash among the ghosts.
     fn ghost(&mut self, hash: HashPart) -> Option<&mut u32> {
-        let at = hash.scaled(self.ghosts.len());
+        // By other bits than the shard: those of one shard are alike.
+        let at = HashPart::from_bits(hash.to_bits().rotate_left(16)).scaled(self.ghosts.len());
         self.ghosts.get_mut(at)
     }
 
     fn keep_ghost(&mut self, hash: HashPart) {
         if self.ghosts.is_empty() {
-            self.ghosts = vec![0; self.ghost_places].into();
+            self.ghosts = vec![0; GHOSTS * self.length() / 100 + 1].into();
         }
         if let Some(ghost) = self.ghost(hash) {
             *ghost = hash.to_bits() | 1;

@@ -100,11 +100,20 @@ impl State {
         self.0 & REFERENCED == REFERENCED
     }
 
+    /// Returns the references of an entry, none if there is no entry.
+    pub(super) fn references(self) -> References {
+        References(if self.is_valid() { self.0 & REFERENCED } else { 0 })
+    }
+
     #[inline(always)]
     fn is_same_entry(self, other: Self) -> bool {
         (self.0 ^ other.0) & !REFERENCED == 0
     }
 }
+
+/// The reference bits of an entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct References(u64);
 
 /// The words of an entry, all but its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,9 +215,8 @@ impl Slot {
         fence(Ordering::Release);
     }
 
-    /// Ends to write, with an entry. `is_referenced` if the one before it had the same key and was
-    /// referenced.
-    pub(super) fn end_write(&self, key: [u64; NARROW_KEY], words: &Words, is_referenced: bool) {
+    /// Ends to write, with an entry. If it replaces one with the same key, it takes its references.
+    pub(super) fn end_write(&self, key: [u64; NARROW_KEY], words: &Words, references: References) {
         let all = [words.created, words.expires, words.schema, words.value];
         for (place, word) in self.words.iter().zip(key.into_iter().chain(all)) {
             place.store(word, Ordering::Relaxed);
@@ -219,7 +227,7 @@ impl Slot {
             | if words.kind == HELD { IS_HELD } else { 0 }
             | u64::from(words.compute_time) << COMPUTE_TIME_SHIFT
             | if words.more.is_some() { EXTENDED } else { 0 }
-            | if is_referenced { REF_1 } else { 0 };
+            | references.0;
         store(&self.state, state, Ordering::Release);
     }
 

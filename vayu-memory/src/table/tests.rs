@@ -7,7 +7,7 @@ use vayu_core::testing::watchdog;
 use vayu_core::{AnyValue, Backend, Key, Prefix, Record, SerializerId, Timestamp, ValueClass};
 
 use crate::table::index::{HashPart, Index};
-use crate::table::{Limits, Table};
+use crate::table::{Limits, Removed, Table, Written};
 use crate::{MemoryBackend, MemoryOptions};
 
 fn record<T: Send + Sync + 'static>(value: T) -> Record<AnyValue> {
@@ -19,7 +19,7 @@ fn backend(entries: u64) -> MemoryBackend {
 }
 
 fn table(entries: usize) -> Table<AnyValue> {
-    Table::new(1, Limits { entries, weight: u64::MAX }, entries)
+    Table::new(1, Limits { entries, weight: u64::MAX })
 }
 
 /// A key that fits into a slot.
@@ -70,7 +70,8 @@ fn is_present(table: &Table<AnyValue>, key: &Key) -> bool {
 /// Writes numbers, each by its key.
 fn write(table: &Table<AnyValue>, numbers: impl IntoIterator<Item = u64>) {
     for n in numbers {
-        table.write(&key(n), &mut Some(record(n))).map_err(|_| ()).expect("no fork");
+        let mut written = Written { removed: Removed::new(), evictions: 0 };
+        table.write(&key(n), &mut Some(record(n)), &mut written).expect("no fork");
     }
 }
 
@@ -183,8 +184,7 @@ fn keys_with_one_hash_part_are_distinguished() {
 
 #[test]
 fn index_grows_and_loses_nothing() {
-    let table: Table<AnyValue> =
-        Table::new(4, Limits { entries: 1 << 30, weight: u64::MAX }, 1 << 10);
+    let table: Table<AnyValue> = Table::new(4, Limits { entries: 1 << 30, weight: u64::MAX });
     let keys: Vec<_> = (0..40_000).map(key).collect();
     for (n, key) in (0..).zip(&keys) {
         write(&table, [n]);
@@ -261,23 +261,35 @@ fn entries_that_are_read_stay_and_those_of_a_scan_go() {
 
 #[test]
 fn entry_that_comes_again_soon_stays() {
-    let table = table(1000);
-    write(&table, 0..1000);
-    // The first entries leave probation unread, and come again.
-    write(&table, 1000..1060);
-    let gone: Vec<_> = (1000..1060).filter(|&n| !is_present(&table, &key(n))).collect();
-    assert!(gone.len() > 5, "{gone:?}");
-    write(&table, gone.iter().copied());
-    write(&table, 2000..2500);
-    // A ghost is lost if another hash takes its place.
-    let stay = gone.iter().filter(|&&n| is_present(&table, &key(n))).count();
-    assert!(stay * 4 >= gone.len() * 3, "{stay} of {gone:?}");
+    for shards in [1, 8] {
+        let table: Table<AnyValue> =
+            Table::new(shards, Limits { entries: 4_000 / shards, weight: u64::MAX });
+        write(&table, 0..8_000);
+        // Most leave probation unread, and come again.
+        write(&table, 10_000..10_500);
+        let gone: Vec<_> = (10_000..10_500).filter(|&n| !is_present(&table, &key(n))).collect();
+        assert!(gone.len() > 300, "{}", gone.len());
+        write(&table, gone.iter().copied());
+        write(&table, 20_000..21_000);
+        // A ghost is lost if another hash takes its place.
+        let stay = gone.iter().filter(|&&n| is_present(&table, &key(n))).count();
+        assert!(stay * 4 >= gone.len() * 3, "{stay} of {} with {shards} shards", gone.len());
+    }
+}
+
+#[test]
+fn limit_by_weight_with_any_number_of_entries_evicts() {
+    for entries in [0, 1 << 40, u64::MAX] {
+        let options = MemoryOptions::new().max_entries(entries).max_weight(100, |_, _| 1);
+        let backend: MemoryBackend = MemoryBackend::with_options(options);
+        (0..1000).for_each(|n| backend.write(&key(n), record(n)).expect("it is written"));
+        assert_eq!(backend.usage().entries, Some(100));
+    }
 }
 
 #[test]
 fn memory_is_allocated_as_the_table_fills() {
-    let table: Table<AnyValue> =
-        Table::new(4, Limits { entries: 1 << 30, weight: u64::MAX }, 1 << 10);
+    let table: Table<AnyValue> = Table::new(4, Limits { entries: 1 << 30, weight: u64::MAX });
     assert!(table.index.current().is_none());
     assert_eq!(table.chunks.allocated(), 0);
     write(&table, [0]);
@@ -501,7 +513,9 @@ fn readers_of_one_value_do_not_wait_for_each_other() {
             std::thread::scope(|scope| {
                 for _ in 0..2 {
                     scope.spawn(|| {
-                        let visit = &mut |_: Record<&AnyValue>| drop(both_read.wait());
+                        let visit = &mut |_: Record<&AnyValue>| {
+                            both_read.wait();
+                        };
                         let read = backend.read_now(&key(1), ValueClass::Plain, visit);
                         read.expect("memory does not block").expect("memory does not fail");
                     });

@@ -62,6 +62,9 @@ macro_rules! fits_into_a_word {
             $($variant,)*
         }
 
+        /// Memory stores a kind in four bits, of which one value stands for other values.
+        const _: () = assert!([$(Kind::$variant as u64),*].len() < 16);
+
         impl AnyValue {
             /// Returns the value if it is inline.
             pub fn to_inline(&self) -> Option<InlineValue> {
