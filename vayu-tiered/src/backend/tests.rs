@@ -1,10 +1,10 @@
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use vayu_core::testing::MapBackend;
-use vayu_core::{Cache, MessagePack};
+use vayu_core::testing::{MapBackend, watchdog};
+use vayu_core::{Cache, MessagePack, Serializer, SerializerId};
 
 use super::*;
 use crate::serializer::TieredSerializer;
@@ -147,4 +147,46 @@ fn panic_while_the_feed_is_polled_does_not_fail_the_call() {
     cache.backend().backing().feed.panics.store(true, Ordering::Relaxed);
     assert_eq!(cache.get_or_insert_with(&key(), HOUR, || 1_u64), 1);
     assert_eq!(cache.stats().errors_of(vayu_core::ErrorKind::Panic), 1);
+}
+
+/// A serializer that uses the cache while it decodes.
+#[derive(Debug, Clone, Default)]
+struct Reentrant;
+
+static REENTRANT: OnceLock<Cache<TieredBackend<MapBackend>, TieredSerializer<Reentrant>>> =
+    OnceLock::new();
+
+impl Serializer<String> for Reentrant {
+    type Stored = Bytes;
+
+    fn id(&self) -> SerializerId {
+        SerializerId::user(1)
+    }
+
+    fn serialize(&self, value: &String) -> Result<Bytes> {
+        Ok(Bytes::copy_from_slice(value.as_bytes()))
+    }
+
+    fn deserialize(&self, stored: &Bytes) -> Result<String> {
+        if let Some(cache) = REENTRANT.get() {
+            cache.backend().tiers.memory.delete(&key())?;
+        }
+        Ok(String::from_utf8_lossy(stored).into_owned())
+    }
+}
+
+#[test]
+fn value_of_the_backing_tier_is_decoded_under_no_lock_of_memory() {
+    watchdog(Duration::from_secs(60), || {
+        let backing = MapBackend::default();
+        let with = |backing| Cache::with_backend(TieredBackend::new(MemoryOptions::new(), backing));
+        let other: Cache<_, TieredSerializer<Reentrant>> = with(backing.clone());
+        other.set(&key(), &"text".to_owned(), HOUR).unwrap();
+        let cache = REENTRANT.get_or_init(|| with(backing));
+        // Memory has a copy that nothing has decoded.
+        assert!(Backend::read(cache.backend(), &key()).unwrap().is_some());
+        let text = cache.get_or_insert_with(&key(), HOUR, || "computed".to_owned());
+        assert_eq!(text, "text");
+        assert_eq!(cache.backend().tier_stats().hits, 1, "it was in memory");
+    });
 }
