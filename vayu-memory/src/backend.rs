@@ -106,11 +106,38 @@ impl<V: MemoryValue> MemoryBackend<V> {
 
     /// Returns a clone of a record.
     fn get(&self, key: &Key) -> Option<Record<V>> {
-        let found = self.with_table(|table| table.read(key, |record, _| record.map(V::clone)));
+        let found = self.with_table(|table| table.read(key, &mut |record, _| record.map(V::clone)));
         if found.is_none() {
             self.sweep_if_due_cold();
         }
         found
+    }
+
+    /// Visits the record of a key that is not [held](Table::hold).
+    #[inline(never)]
+    fn visit(&self, key: &Key, class: ValueClass, visit: &mut dyn FnMut(Record<&V>)) {
+        let mut are_words_missing = false;
+        let found = self.with_table(|table| {
+            table.read(key, &mut |record, has_words| {
+                are_words_missing = !V::IS_WORDS
+                    && !has_words
+                    && class == ValueClass::Inline
+                    && record.value().to_words().is_some();
+                visit(record);
+            })
+        });
+        if are_words_missing {
+            self.store_words(key);
+        }
+        if found.is_none() {
+            self.sweep_if_due_cold();
+        }
+    }
+
+    /// Stores the words of a value that has become inline since it was stored.
+    #[cold]
+    fn store_words(&self, key: &Key) {
+        self.with_table(|table| table.store_words(key));
     }
 
     /// Calls [`sweep_if_due`](Self::sweep_if_due), out of line for hits.
@@ -236,21 +263,18 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
             }
             return Some(Ok(()));
         }
-        let mut are_words_missing = false;
-        let found = self.with_table(|table| {
-            table.read(key, |record, has_words| {
-                are_words_missing = !V::IS_WORDS
-                    && !has_words
-                    && class == ValueClass::Inline
-                    && record.value().to_words().is_some();
-                visit(record);
-            })
-        });
-        if are_words_missing {
-            self.with_table(|table| table.store_words(key));
-        }
-        if found.is_none() {
-            self.sweep_if_due_cold();
+        if let Some((record, held)) = self.tables.get().hold(key)
+            && let Some(value) = held.get()
+        {
+            let is_number =
+                !V::IS_WORDS && class == ValueClass::Inline && value.to_words().is_some();
+            visit(record.map(|()| value));
+            drop(held);
+            if is_number {
+                self.store_words(key);
+            }
+        } else {
+            self.visit(key, class, visit);
         }
         Some(Ok(()))
     }

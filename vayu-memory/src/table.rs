@@ -49,11 +49,11 @@ use vayu_core::__internal::{
 use vayu_core::{Key, Record, Timestamp};
 
 pub(crate) use self::chunks::Forked;
-use self::chunks::{Chunks, MAX_SLOTS, Number, Place, lock_here, read_here, write_here};
+use self::chunks::{Chunks, Held, MAX_SLOTS, Number, Place, lock_here, read_here, write_here};
 use self::index::{HashPart, Index};
 use self::queues::{Queues, hash_of};
 use self::slot::{Extension, HELD, MoreWords, NARROW_KEY, Slot, State, WIDE_KEY, Words};
-use crate::sync::{Mutex, MutexGuard, unless_held};
+use crate::sync::{Mutex, MutexGuard, RwLockReadGuard, unless_held};
 use crate::value::{MemoryValue, VALUE_WORDS};
 
 /// A table of entries.
@@ -94,6 +94,17 @@ pub(crate) type Removed<V> = SmallVec<[V; 1]>;
 pub(crate) struct Written<V> {
     pub(crate) removed: Removed<V>,
     pub(crate) evictions: u64,
+}
+
+/// A value that is held beside its slot, under the lock of its readers.
+pub(crate) struct HeldValue<'a, V>(RwLockReadGuard<'a, Held<V>>);
+
+impl<V> HeldValue<'_, V> {
+    /// Returns the value.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Option<&V> {
+        self.0.value.as_ref()
+    }
 }
 
 /// The result of a lookup that takes no lock of a shard.
@@ -206,43 +217,33 @@ impl<V: MemoryValue> Table<V> {
         Some(record_of(&words).map(|()| [words.kind, words.value, more]))
     }
 
+    /// Locks the value of a key that is held beside its slot, for reading, if the key is the first candidate
+    /// of the index and fits into the slot. Returns the record without its value, and the lock. For
+    /// others [`read`](Self::read) is to be called.
+    #[inline(always)]
+    pub(crate) fn hold(&self, key: &Key) -> Option<(Record<()>, HeldValue<'_, V>)> {
+        let words = key_words::<NARROW_KEY>(key)?;
+        let number = self.index.current()?.first(HashPart::of(key.hash_code()))?;
+        let place = self.chunks.place(number)?;
+        let (slot, state) = (place.slot(), place.slot().state());
+        if !slot.has_key(words) || !state.is_beside_slot() {
+            return None;
+        }
+        let words = slot.load(state);
+        // A writer changes the state under this lock.
+        let held = unless_held(place.held()?.try_read())?;
+        if !slot.is_still(state) {
+            return None;
+        }
+        touch(slot, state);
+        Some((record_of(&words), HeldValue(held)))
+    }
+
     /// Returns what `read` returns for the entry of a key, or `None` if there is none. `read` is called with
     /// the record, whose value may be under a lock: it must not run code of users. Its second argument says whether
     /// the words of the value are in the slot.
-    #[inline(always)]
-    pub(crate) fn read<R>(
-        &self,
-        key: &Key,
-        mut read: impl FnMut(Record<&V>, bool) -> R,
-    ) -> Result<Option<R>, Forked> {
-        // All of most reads, as in `read_words`: what is rare starts again from the key.
-        if let Some(words) = key_words::<NARROW_KEY>(key)
-            && let Some(lines) = self.index.current()
-            && let Some(number) = lines.first(HashPart::of(key.hash_code()))
-            && let Some(place) = self.chunks.place(number)
-        {
-            let (slot, state) = (place.slot(), place.slot().state());
-            if slot.has_key(words)
-                && state.is_beside_slot()
-                && let Some(held) = place.held()
-            {
-                let words = slot.load(state);
-                // A writer changes the state under this lock.
-                if let Some(held) = unless_held(held.try_read())
-                    && slot.is_still(state)
-                    && let Some(value) = &held.value
-                {
-                    touch(slot, state);
-                    return Ok(Some(read(record_of(&words).map(|()| value), false)));
-                }
-            }
-        }
-        self.read_elsewhere(key, &mut read)
-    }
-
-    /// Reads the entry of a key that is not the first candidate, or is not held beside its slot.
     #[inline(never)]
-    fn read_elsewhere<R>(
+    pub(crate) fn read<R>(
         &self,
         key: &Key,
         mut read: &mut dyn FnMut(Record<&V>, bool) -> R,

@@ -46,14 +46,19 @@ fn write(table: &Table<AnyValue>, key: &Key, number: u32, kind: Kind) {
 
 /// Returns the number of an entry whose parts belong together.
 fn read(table: &Table<AnyValue>, key: &Key) -> Option<u32> {
-    let read = |record: Record<&AnyValue>, _| {
+    let mut read = |record: Record<&AnyValue>, _| {
         let value = *record.value();
         let held = value.downcast_ref().map(|&(number,): &(u32,)| number);
         let number = held.or(value.downcast_ref().copied()).expect("a number");
         check(&record, number);
         number
     };
-    table.read(key, read).expect("no fork")
+    if let Some((record, held)) = table.hold(key)
+        && let Some(value) = held.get()
+    {
+        return Some(read(record.map(|()| value), false));
+    }
+    table.read(key, &mut read).expect("no fork")
 }
 
 /// [`read`] for values that consist of words, without a lock.

@@ -64,7 +64,7 @@ fn read_optimistic(backend: &MemoryBackend, key: &Key) -> Option<Record<AnyValue
 }
 
 fn is_present(table: &Table<AnyValue>, key: &Key) -> bool {
-    table.read(key, |_, _| ()).expect("no fork").is_some()
+    table.read(key, &mut |_, _| ()).expect("no fork").is_some()
 }
 
 /// Writes numbers, each by its key.
