@@ -106,6 +106,11 @@ impl<V: MemoryValue> MemoryBackend<V> {
 
     /// Returns a clone of a record.
     fn get(&self, key: &Key) -> Option<Record<V>> {
+        if let Some((record, held)) = self.tables.get().hold(key)
+            && let Some(value) = held.get()
+        {
+            return Some(record.map(|()| value.clone()));
+        }
         let found = self.with_table(|table| table.read(key, &mut |record, _| record.map(V::clone)));
         if found.is_none() {
             self.sweep_if_due_cold();
@@ -266,11 +271,11 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         if let Some((record, held)) = self.tables.get().hold(key)
             && let Some(value) = held.get()
         {
-            let is_number =
+            let has_words =
                 !V::IS_WORDS && class == ValueClass::Inline && value.to_words().is_some();
             visit(record.map(|()| value));
             drop(held);
-            if is_number {
+            if has_words {
                 self.store_words(key);
             }
         } else {
