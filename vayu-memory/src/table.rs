@@ -198,8 +198,17 @@ impl<V: MemoryValue> Table<V> {
             if !slot.has_key(words) {
                 return None;
             }
-            if state.is_in_slot() { None } else { Some(place.extension()?.load()) }
+            if state.is_in_slot() {
+                None
+            } else if state.is_extended_words() {
+                Some(place.extension()?.load())
+            } else {
+                return None;
+            }
         } else {
+            if !state.is_extended_words() {
+                return None;
+            }
             let words = key_words::<WIDE_KEY>(key)?;
             let [first, second, third, ..] = words;
             let extension = place.extension()?;
@@ -209,7 +218,7 @@ impl<V: MemoryValue> Table<V> {
             Some(extension.load())
         };
         let words = Words { more, ..slot.load(state) };
-        if !state.has_words(more.is_some()) || !slot.is_still(state) {
+        if !slot.is_still(state) {
             return None;
         }
         touch(slot, state);

@@ -65,11 +65,10 @@ impl State {
         self.0 & (SITUATION | EXTENDED | IS_HELD) == VALID
     }
 
-    /// Returns whether there is an entry whose value consists of words, with or without an extension.
+    /// Returns whether the entry has an extension, and a value that consists of words.
     #[inline(always)]
-    pub(super) fn has_words(self, is_extended: bool) -> bool {
-        let extended = if is_extended { EXTENDED } else { 0 };
-        self.0 & (SITUATION | EXTENDED | IS_HELD) == VALID | extended
+    pub(super) fn is_extended_words(self) -> bool {
+        self.0 & (SITUATION | EXTENDED | IS_HELD) == VALID | EXTENDED
     }
 
     /// Returns whether the entry is in its slot, except for its value, which is held beside it.
