@@ -2,7 +2,7 @@
 //!
 //! # Parts
 //!
-//! Every entry is in a [slot](slot) of one cache line: its key, its times and its value as words. A
+//! Every entry is in a [slot] of one cache line: its key, its times and its value as words. A
 //! longer key and the rarer parts of a record are in an extension of the slot, a second line. What is
 //! not made of words, such as a string or a key of more than 48 bytes, is held beside the slot, under
 //! a lock of its own. Slots have numbers, and their memory is allocated in [chunks] as the table fills.
