@@ -98,7 +98,7 @@ fn hit_async(keys: Vec<u64>) {
 }
 
 // Into a full cache, so that each call evicts an entry.
-#[library_benchmark(config = at_most(4070))]
+#[library_benchmark(config = at_most(4300))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
