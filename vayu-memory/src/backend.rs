@@ -15,7 +15,7 @@ use vayu_core::{
 
 use crate::options::{MemoryOptions, WeightLimit};
 use crate::pacer::SweepPacer;
-use crate::table::{Forked, Limits, Removed, Table, Written};
+use crate::table::{Forked, Limits, Table, Written};
 use crate::value::{MemoryValue, VALUE_WORDS};
 
 /// A backend that stores values in a concurrent table, by reference.
@@ -26,7 +26,7 @@ use crate::value::{MemoryValue, VALUE_WORDS};
 /// `V` is the stored form: [`AnyValue`], or more than that where it is a part of another backend.
 pub struct MemoryBackend<V = AnyValue> {
     tables: PerProcess<Table<V>>,
-    /// Creates an empty table.
+    /// The size of a table that replaces one after a fork.
     size: TableSize,
     evictions: AtomicU64,
     weights: Option<WeightLimit>,
@@ -124,10 +124,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
         let mut are_words_missing = false;
         let found = self.with_table(|table| {
             table.read(key, &mut |record, has_words| {
-                are_words_missing = !V::IS_WORDS
-                    && !has_words
-                    && class == ValueClass::Inline
-                    && record.value().to_words().is_some();
+                are_words_missing = !has_words && has_become_inline(*record.value(), class);
                 visit(record);
             })
         });
@@ -173,6 +170,12 @@ impl<V: MemoryValue> MemoryBackend<V> {
             tracing::info!(target: "vayu", "memory cache is full, evicting entries");
         }
     }
+}
+
+/// Returns whether a value that is held beside its slot has words, which a lock-free read could use.
+#[inline(always)]
+fn has_become_inline<V: MemoryValue>(value: &V, class: ValueClass) -> bool {
+    !V::IS_WORDS && class == ValueClass::Inline && value.to_words().is_some()
 }
 
 /// Returns the number of shards: four for each processor, as long as each has room for 32 entries,
@@ -221,7 +224,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         };
         let end = record.stale_until();
         let mut record = Some(record);
-        let mut written = Written { removed: Removed::new(), evictions: 0 };
+        let mut written = Written::nothing();
         self.with_table(|table| table.write(key, &mut record, &mut written));
         written.removed.into_iter().for_each(drop_quietly);
         self.record_evictions(written.evictions);
@@ -271,11 +274,10 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         if let Some((record, held)) = self.tables.get().hold(key)
             && let Some(value) = held.get()
         {
-            let has_words =
-                !V::IS_WORDS && class == ValueClass::Inline && value.to_words().is_some();
+            let are_words_missing = has_become_inline(value, class);
             visit(record.map(|()| value));
             drop(held);
-            if has_words {
+            if are_words_missing {
                 self.store_words(key);
             }
         } else {

@@ -96,6 +96,13 @@ pub(crate) struct Written<V> {
     pub(crate) evictions: u64,
 }
 
+impl<V> Written<V> {
+    /// Returns the effects of a write that has changed no other entry.
+    pub(crate) fn nothing() -> Self {
+        Self { removed: Removed::new(), evictions: 0 }
+    }
+}
+
 /// A value that is held beside its slot, under the lock of its readers.
 pub(crate) struct HeldValue<'a, V>(RwLockReadGuard<'a, Held<V>>);
 
@@ -257,35 +264,30 @@ impl<V: MemoryValue> Table<V> {
         key: &Key,
         mut read: &mut dyn FnMut(Record<&V>, bool) -> R,
     ) -> Result<Option<R>, Forked> {
-        let words = KeyWords::of(key);
-        let hash = HashPart::of(key.hash_code());
-        let Some(lines) = self.index.current() else { return Ok(None) };
-        let found =
-            lines.find(hash, |number| self.read_at(number, key, &words, &mut read).transpose());
-        match found.transpose()? {
-            None => Ok(None),
+        let (words, hash) = (KeyWords::of(key), HashPart::of(key.hash_code()));
+        match self.look(hash, key, &words, &mut read)? {
             Some(Found::Entry(result)) => Ok(Some(result)),
-            Some(Found::Changing) => self.read_locked(key, &words, read),
+            Some(Found::Changing) => {
+                let _state = self.lock(hash)?;
+                Ok(match self.look(hash, key, &words, &mut read)? {
+                    Some(Found::Entry(result)) => Some(result),
+                    Some(Found::Changing) | None => None,
+                })
+            }
+            None => Ok(None),
         }
     }
 
-    /// Reads an entry that was being written.
-    #[cold]
-    fn read_locked<R>(
+    /// Reads the entry of a key, unless it is being written.
+    fn look<R>(
         &self,
+        hash: HashPart,
         key: &Key,
         words: &KeyWords,
-        mut read: &mut dyn FnMut(Record<&V>, bool) -> R,
-    ) -> Result<Option<R>, Forked> {
-        let hash = HashPart::of(key.hash_code());
-        let _state = self.lock(hash)?;
+        read: &mut impl FnMut(Record<&V>, bool) -> R,
+    ) -> Result<Option<Found<R>>, Forked> {
         let Some(lines) = self.index.current() else { return Ok(None) };
-        let found =
-            lines.find(hash, |number| self.read_at(number, key, words, &mut read).transpose());
-        match found.transpose()? {
-            Some(Found::Entry(result)) => Ok(Some(result)),
-            Some(Found::Changing) | None => Ok(None),
-        }
+        lines.find(hash, |number| self.read_at(number, key, words, read).transpose()).transpose()
     }
 
     /// Reads the entry in a slot, if it is that of a key.
@@ -404,9 +406,7 @@ impl<V: MemoryValue> Table<V> {
         let mut state = self.lock(hash)?;
         let found = self.find_locked(hash, key, &words)?;
         if let Some((number, place)) = found {
-            self.clear(&mut state, number, place, &mut removed)?;
-            state.queues.remove(&self.chunks, number);
-            state.queues.free(&self.chunks, number);
+            removed.extend(self.remove_at(&mut state, number, place)?);
         }
         Ok((found.is_some(), removed))
     }
@@ -432,11 +432,7 @@ impl<V: MemoryValue> Table<V> {
                 }
             });
             for (number, place) in expired {
-                let mut removed = Removed::new();
-                self.clear(&mut state, number, place, &mut removed)?;
-                state.queues.remove(&self.chunks, number);
-                state.queues.free(&self.chunks, number);
-                values.extend(removed);
+                values.extend(self.remove_at(&mut state, number, place)?);
                 count += 1;
             }
         }
@@ -561,8 +557,7 @@ impl<V: MemoryValue> Table<V> {
             };
             let Some(number) = state.queues.pop(&self.chunks, entries, kept) else { break };
             let place = self.chunks.place(number).ok_or(Forked)?;
-            self.clear(state, number, place, &mut written.removed)?;
-            state.queues.free(&self.chunks, number);
+            written.removed.extend(self.clear(state, number, place)?);
             written.evictions += 1;
         }
         Ok(())
@@ -627,14 +622,24 @@ impl<V: MemoryValue> Table<V> {
         Ok(())
     }
 
-    /// Empties a slot that has an entry, and removes it from the index.
+    /// Removes the entry in a slot. Returns its value, if that was held beside the slot.
+    fn remove_at(
+        &self,
+        state: &mut ShardState,
+        number: Number,
+        place: Place<'_, V>,
+    ) -> Result<Option<V>, Forked> {
+        state.queues.remove(&self.chunks, number);
+        self.clear(state, number, place)
+    }
+
+    /// Empties a slot whose entry is in no queue any more. Returns its value, if that was held beside it.
     fn clear(
         &self,
         state: &mut ShardState,
         number: Number,
         place: Place<'_, V>,
-        removed: &mut Removed<V>,
-    ) -> Result<(), Forked> {
+    ) -> Result<Option<V>, Forked> {
         let mut held = match place.held() {
             Some(held) => Some(write_here(held, self.process)?),
             None => None,
@@ -642,15 +647,16 @@ impl<V: MemoryValue> Table<V> {
         state.weight -= weight_at(place);
         let slot = place.slot();
         slot.begin_write();
-        if let Some(held) = &mut held {
-            removed.extend(held.value.take());
+        let value = held.as_mut().and_then(|held| {
             held.key = None;
-        }
+            held.value.take()
+        });
         slot.end_empty();
         if let Some(lines) = self.index.current() {
             lines.remove(hash_of(self.chunks.links(number)), number);
         }
-        Ok(())
+        state.queues.free(&self.chunks, number);
+        Ok(value)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The memory of a table, allocated in chunks as it fills.
 
-use std::sync::{OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError, TryLockError};
 
 use vayu_core::__internal::{CompactKey, ProcessId};
 
@@ -20,11 +20,7 @@ pub(super) fn lock_here<T>(
     mutex: &Mutex<T>,
     process: ProcessId,
 ) -> Result<MutexGuard<'_, T>, Forked> {
-    match unless_held(mutex.try_lock()) {
-        Some(guard) => Ok(guard),
-        None if process.is_current() => Ok(mutex.lock().unwrap_or_else(PoisonError::into_inner)),
-        None => Err(Forked),
-    }
+    guard_here(mutex.try_lock(), process, || mutex.lock())
 }
 
 /// Locks what is held beside a slot, for readers.
@@ -33,11 +29,7 @@ pub(super) fn read_here<T>(
     lock: &RwLock<T>,
     process: ProcessId,
 ) -> Result<RwLockReadGuard<'_, T>, Forked> {
-    match unless_held(lock.try_read()) {
-        Some(guard) => Ok(guard),
-        None if process.is_current() => Ok(lock.read().unwrap_or_else(PoisonError::into_inner)),
-        None => Err(Forked),
-    }
+    guard_here(lock.try_read(), process, || lock.read())
 }
 
 /// Locks what is held beside a slot, for a writer.
@@ -46,9 +38,19 @@ pub(super) fn write_here<T>(
     lock: &RwLock<T>,
     process: ProcessId,
 ) -> Result<RwLockWriteGuard<'_, T>, Forked> {
-    match unless_held(lock.try_write()) {
+    guard_here(lock.try_write(), process, || lock.write())
+}
+
+/// Returns the guard of a lock that was tried. If it is held, waits for it in the process that created it.
+#[inline]
+fn guard_here<G>(
+    tried: Result<G, TryLockError<G>>,
+    process: ProcessId,
+    wait: impl FnOnce() -> Result<G, PoisonError<G>>,
+) -> Result<G, Forked> {
+    match unless_held(tried) {
         Some(guard) => Ok(guard),
-        None if process.is_current() => Ok(lock.write().unwrap_or_else(PoisonError::into_inner)),
+        None if process.is_current() => Ok(wait().unwrap_or_else(PoisonError::into_inner)),
         None => Err(Forked),
     }
 }

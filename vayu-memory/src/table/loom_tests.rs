@@ -6,7 +6,7 @@ use loom::sync::Arc;
 use loom::thread;
 use vayu_core::{AnyValue, Key, Record, Timestamp};
 
-use crate::table::{Limits, Removed, Table, Written};
+use crate::table::{Limits, Table, Written};
 
 fn model(test: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -40,7 +40,7 @@ fn write(table: &Table<AnyValue>, key: &Key, number: u32, kind: Kind) {
         Held => AnyValue::new((number,)),
     };
     let record = Record::new(value, at, at).with_schema(number.into());
-    let mut written = Written { removed: Removed::new(), evictions: 0 };
+    let mut written = Written::nothing();
     table.write(key, &mut Some(record), &mut written).expect("no fork");
 }
 

@@ -28,8 +28,8 @@ pub(super) struct Slot {
 pub(super) struct Extension([AtomicU64; MORE_WORDS]);
 
 /// The state of a slot. From the lowest bit on: the situation (2 bits), the references (2), whether the
-/// value is held beside the slot (1), the kind of the value (4), the layout (1), the compute time (16), and the version (38),
-/// which each write increments.
+/// value is held beside the slot (1), the kind of the value (4), the layout (1), the compute time (16),
+/// and the version (38), which each write increments.
 ///
 /// A read takes nanoseconds, and a version recurs after 2^38 writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,8 +200,7 @@ impl Slot {
         referenced != 0
     }
 
-    /// Returns when the entry expires, as a word, and that of its extension, if it has one. For the holder
-    /// of the lock.
+    /// Returns when the entry expires, as a word. For the holder of the lock of its shard.
     pub(super) fn expires(&self) -> u64 {
         self.words[NARROW_KEY + 1].load(Ordering::Relaxed)
     }

@@ -7,7 +7,7 @@ use vayu_core::testing::watchdog;
 use vayu_core::{AnyValue, Backend, Key, Prefix, Record, SerializerId, Timestamp, ValueClass};
 
 use crate::table::index::{HashPart, Index};
-use crate::table::{Limits, Removed, Table, Written};
+use crate::table::{Limits, Table, Written};
 use crate::{MemoryBackend, MemoryOptions};
 
 fn record<T: Send + Sync + 'static>(value: T) -> Record<AnyValue> {
@@ -70,7 +70,7 @@ fn is_present(table: &Table<AnyValue>, key: &Key) -> bool {
 /// Writes numbers, each by its key.
 fn write(table: &Table<AnyValue>, numbers: impl IntoIterator<Item = u64>) {
     for n in numbers {
-        let mut written = Written { removed: Removed::new(), evictions: 0 };
+        let mut written = Written::nothing();
         table.write(&key(n), &mut Some(record(n)), &mut written).expect("no fork");
     }
 }
