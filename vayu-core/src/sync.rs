@@ -2,7 +2,7 @@
 
 #[cfg(not(any(vayu_loom, vayu_shuttle)))]
 mod std_primitives {
-    pub(crate) use std::sync::atomic::AtomicU64;
+    pub(crate) use std::sync::atomic::{AtomicU64, fence};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
     pub(crate) use std::thread_local;
 
@@ -16,17 +16,23 @@ mod std_primitives {
 
 #[cfg(not(any(vayu_loom, vayu_shuttle)))]
 pub(crate) use self::std_primitives::{
-    AtomicU64, Condvar, Event, Mutex, MutexGuard, OnceLock, notify_all, thread_local,
+    AtomicU64, Condvar, Event, Mutex, MutexGuard, OnceLock, fence, notify_all, thread_local,
 };
 
 #[cfg(vayu_loom)]
 pub(crate) use loom::{
-    sync::{Condvar, Mutex, MutexGuard, atomic::AtomicU64},
+    sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicU64, fence},
+    },
     thread_local,
 };
 #[cfg(all(vayu_shuttle, not(vayu_loom)))]
 pub(crate) use shuttle::{
-    sync::{Condvar, Mutex, MutexGuard, atomic::AtomicU64},
+    sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicU64, fence},
+    },
     thread_local,
 };
 

@@ -282,6 +282,7 @@ impl<R> Flights<R> {
 
     /// Locks the shard of a key, and returns both.
     fn locked(&self, key: &Key) -> (&Shard<R>, MutexGuard<'_, ShardState<R>>) {
+        #[cfg_attr(any(vayu_loom, vayu_shuttle), expect(unused_mut))]
         let mut shard = self.shard(key);
         // Model checkers do not fork, and would explore a failed `try_lock` in each schedule.
         #[cfg(not(any(vayu_loom, vayu_shuttle)))]
