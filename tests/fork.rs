@@ -140,6 +140,8 @@ mod unix {
                 text(n % 3_000);
                 number(n % 3_000);
                 heavy(n % 3_000);
+                // It holds the lock of the list twice.
+                drop(MemoryOptions::new().max_entries(1).build());
             }
         };
         let threads = [0, 500, 1_000, 1_500, 2_000, 2_500].map(|n| thread::spawn(move || busy(n)));
@@ -151,7 +153,10 @@ mod unix {
                 let is_right = (0..400).all(is_right);
                 let stats = [&*TEXTS, &*HEAVY].map(MemoryCache::stats);
                 TEXTS.clear().expect("a clear");
-                is_right && stats.iter().all(|stats| stats.in_flight == 0)
+                let cache = MemoryOptions::new().max_entries(1).build().with_name("of the child");
+                let is_listed = vayu::caches().iter().any(|listed| listed.name == "of the child");
+                drop(cache);
+                is_right && is_listed && stats.iter().all(|stats| stats.in_flight == 0)
             };
             beside_child(child, || ());
         }

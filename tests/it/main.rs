@@ -14,6 +14,7 @@
     reason = "functions are written as users may write them, where they are tested"
 )]
 
+mod caches;
 mod directory;
 mod files;
 mod flight_context;

@@ -6,6 +6,7 @@ mod lease;
 mod sharing;
 mod usage;
 
+use std::any::type_name;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -208,6 +209,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Returns how much is stored at present, as far as the backend knows.
     fn usage(&self) -> Usage {
         Usage::default()
+    }
+
+    /// Returns the kind of the backend and its location, for people, without credentials. It is the name of a
+    /// cache in the list of [`caches`](crate::caches) that has no other. The default is the name of the type.
+    fn description(&self) -> String {
+        let path = type_name::<Self>();
+        let path = path.split('<').next().unwrap_or(path);
+        path.rsplit("::").next().unwrap_or(path).to_owned()
     }
 
     /// Returns the clock from which creation and expiry of entries are read. The default is

@@ -9,11 +9,12 @@ mod invalidate;
 mod off;
 mod pause;
 mod refresh_backoff;
+mod registry;
 mod telemetry;
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub(crate) use self::declarations::Declaration;
@@ -23,6 +24,8 @@ pub(crate) use self::flags::Flags;
 pub(crate) use self::generations::CallStamp;
 pub use self::off::OffBackend;
 pub use self::pause::{PauseAllGuard, PauseGuard, pause_all};
+use self::registry::Listed;
+pub use self::registry::{CacheInfo, caches};
 use crate::backend::{Backend, OpenBackend, Usage};
 use crate::error::Result;
 use crate::stats::Stats;
@@ -78,6 +81,8 @@ impl<B: Backend, S: Default> Cache<B, S> {
     }
 
     fn over(shared: Arc<Inner<B>>) -> Self {
+        let listed: Weak<Inner<B>> = Arc::downgrade(&shared);
+        shared.registration.list(listed as Weak<dyn Listed>);
         Self { engine: Engine::new(shared), serializer: S::default() }
     }
 }
@@ -110,6 +115,14 @@ impl<B: Backend, S> Cache<B, S> {
     #[must_use]
     pub fn with_max_wait(mut self, max_wait: Duration) -> Self {
         self.engine.set_max_wait(max_wait);
+        self
+    }
+
+    /// Returns the same cache with a name for [`caches`]: that of all its handles. A later name replaces
+    /// it.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<Arc<str>>) -> Self {
+        self.engine.shared.registration.set_name(name.into());
         self
     }
 

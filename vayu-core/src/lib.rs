@@ -53,7 +53,9 @@ pub use crate::backend::{
     AnyBackend, Backend, Lease, LeaseGuard, Leases, Offline, OpenBackend, ReleaseLease, Sharing,
     SingleFlight, Usage,
 };
-pub use crate::cache::{Cache, OffBackend, PauseAllGuard, PauseGuard, pause_all};
+pub use crate::cache::{
+    Cache, CacheInfo, OffBackend, PauseAllGuard, PauseGuard, caches, pause_all,
+};
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::Entry;
 pub use crate::error::{Error, ErrorKind, Result};

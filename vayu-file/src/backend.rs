@@ -194,6 +194,13 @@ impl Backend for FileBackend {
         self.store.usage()
     }
 
+    fn description(&self) -> String {
+        match &self.path {
+            Some(path) => format!("file {}", path.display()),
+            None => "file".to_owned(),
+        }
+    }
+
     fn clock(&self) -> Arc<dyn Clock> {
         self.store.clock()
     }

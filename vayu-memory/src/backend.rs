@@ -313,6 +313,10 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         usage
     }
 
+    fn description(&self) -> String {
+        "memory".to_owned()
+    }
+
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }

@@ -244,6 +244,10 @@ impl Backend for MokaBackend {
         usage
     }
 
+    fn description(&self) -> String {
+        "moka".to_owned()
+    }
+
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }

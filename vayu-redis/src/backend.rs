@@ -229,6 +229,10 @@ impl Backend for RedisBackend {
         usage
     }
 
+    fn description(&self) -> String {
+        format!("redis {}", self.client.address())
+    }
+
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }

@@ -188,6 +188,11 @@ impl Client {
         &self.0.server
     }
 
+    /// Returns the address of the server, without credentials.
+    pub(crate) fn address(&self) -> &str {
+        self.0.server.diagnostics().address()
+    }
+
     /// Returns the error of an operation that has failed.
     pub(crate) fn error(&self, failure: Failure, operation: &'static str) -> Error {
         failure.into_error(operation, self.0.server.diagnostics().address())

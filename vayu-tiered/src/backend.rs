@@ -179,6 +179,10 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         self.tiers.memory.usage()
     }
 
+    fn description(&self) -> String {
+        format!("{} over {}", self.tiers.memory.description(), self.tiers.backing.description())
+    }
+
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }

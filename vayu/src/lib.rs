@@ -327,6 +327,17 @@
 //! }
 //! ```
 //!
+//! [`caches`] lists the caches of the process with their names and statistics, for a health page:
+//!
+//! ```
+//! # vayu::mem_cache();
+//! for cache in vayu::caches() {
+//!     println!("{}: {:?} entries, {} errors", cache.name, cache.stats.usage.entries, cache.stats.errors);
+//! }
+//! ```
+//!
+//! The name is the kind and the location of the backend, or that of [`Cache::with_name`].
+//!
 //! # In tests
 //!
 //! [`Cache::pause`] disables a cache until its guard is dropped: every call runs its function.
@@ -375,8 +386,8 @@ pub use vayu_core::MessagePack;
 #[cfg(feature = "postcard")]
 pub use vayu_core::Postcard;
 pub use vayu_core::{
-    Cache, Entry, Error, ErrorKind, FlightContext, Key, Result, SingleFlight, Stats, pause_all,
-    sorted_set,
+    Cache, CacheInfo, Entry, Error, ErrorKind, FlightContext, Key, Result, SingleFlight, Stats,
+    caches, pause_all, sorted_set,
 };
 #[cfg(feature = "file")]
 pub use vayu_file::{AsyncIo, Durability, FileCache, FileOptions};

@@ -27,6 +27,7 @@ use vayu_memory::MemoryCache;
 /// # assert_eq!(SQUARES.stats().misses, 1);
 /// ```
 pub fn mem_cache() -> &'static MemoryCache {
-    static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+    static CACHE: LazyLock<MemoryCache> =
+        LazyLock::new(|| MemoryCache::new().with_name("mem_cache"));
     &CACHE
 }

@@ -61,7 +61,8 @@ impl Catalogue {
         memory: MemoryOptions,
         files: FileOptions,
     ) -> Result<Self, Problem> {
-        let (memory, reports) = (memory.build(), files.open(reports)?);
+        let memory = memory.build().with_name("products");
+        let reports = files.open(reports)?.with_name("reports");
         let function_stats = PerFunctionStats::new();
         memory.observe(function_stats.clone());
         reports.observe(function_stats.clone());

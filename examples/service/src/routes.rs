@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::catalogue::{Catalogue, Product, Report};
 use crate::problem::Problem;
 use crate::prometheus;
-use crate::stats::Line;
+use crate::stats::{Health, Line};
 
 type SharedCatalogue = State<Arc<Catalogue>>;
 
@@ -28,6 +28,7 @@ pub fn routes(catalogue: Arc<Catalogue>) -> Router {
         .route("/reports/{year}/refresh", post(refresh_report))
         .route("/stats.json", get(stats))
         .route("/metrics", get(metrics))
+        .route("/health", get(health))
         .with_state(catalogue)
 }
 
@@ -83,4 +84,9 @@ async fn stats(State(catalogue): SharedCatalogue) -> Json<Vec<Line>> {
 async fn metrics(State(catalogue): SharedCatalogue) -> impl IntoResponse {
     let text = prometheus::text(&catalogue.function_stats().functions());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// Lists the caches of the process.
+async fn health() -> Json<Vec<Health>> {
+    Json(vayu::caches().into_iter().map(Health::from).collect())
 }

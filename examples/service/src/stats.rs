@@ -1,6 +1,7 @@
-//! Cache statistics for the page.
+//! Cache statistics for the page, and for health checks.
 
 use serde::Serialize;
+use vayu::CacheInfo;
 use vayu::telemetry::FunctionStats;
 
 /// The statistics of one function.
@@ -37,6 +38,28 @@ impl From<FunctionStats> for Line {
             errors: stats.errors,
             hit_ratio: spared as f64 / stats.calls().max(1) as f64,
             saved_seconds: found.time_saved.as_secs_f64(),
+        }
+    }
+}
+
+/// The state of one cache.
+#[derive(Debug, Serialize)]
+pub(crate) struct Health {
+    name: String,
+    entries: Option<u64>,
+    errors: u64,
+    /// The error for which the cache is off.
+    off: Option<String>,
+}
+
+impl From<CacheInfo> for Health {
+    fn from(cache: CacheInfo) -> Self {
+        let stats = cache.stats;
+        Self {
+            name: cache.name,
+            entries: stats.usage.entries,
+            errors: stats.errors,
+            off: stats.off,
         }
     }
 }

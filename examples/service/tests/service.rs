@@ -195,6 +195,10 @@ fn statistics_are_served_in_both_formats() {
         assert_eq!((&product["function"], &product["hits"]), (&"product".into(), &3.into()));
         assert_eq!(product["hit_ratio"], 0.75);
         assert_eq!(stats[1]["function"], "report");
+        let caches = service.json("/health").await;
+        let reports =
+            caches.as_array().expect("a list").iter().find(|cache| cache["name"] == "reports");
+        assert!(reports.expect("the cache of the reports")["off"].is_null());
         let (code, text) = service.get("/metrics").await;
         assert_eq!(code, StatusCode::OK);
         for line in [

@@ -58,6 +58,6 @@ impl<V: Clone + Send + Sync + 'static> Backend for AnyBackend<V> {
 
     forward_backend! { |this| (*this.0) =>
         read write delete read_async write_async delete_async read_now read_optimistic is_in_process
-        clear clear_async sharing usage clock
+        clear clear_async sharing usage description clock
     }
 }

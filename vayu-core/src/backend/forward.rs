@@ -37,7 +37,7 @@ use crate::backend::Backend;
 ///
 ///     forward_backend! { |this| this.0 =>
 ///         read write read_async write_async read_now read_optimistic is_in_process
-///         clear clear_async sharing usage clock
+///         clear clear_async sharing usage description clock
 ///     }
 /// }
 /// ```
@@ -181,6 +181,12 @@ macro_rules! __forward_backend {
             $inner.usage()
         }
     };
+    (@description $this:ident, $inner:expr) => {
+        fn description(&self) -> ::std::string::String {
+            let $this = self;
+            $inner.description()
+        }
+    };
     (@clock $this:ident, $inner:expr) => {
         fn clock(&self) -> ::std::sync::Arc<dyn $crate::Clock> {
             let $this = self;
@@ -198,7 +204,7 @@ macro_rules! pointer_is_backend {
 
             forward_backend! { |this| (**this) =>
                 read write delete read_async write_async delete_async read_now read_optimistic
-                is_in_process clear clear_async sharing usage clock
+                is_in_process clear clear_async sharing usage description clock
             }
         }
     )*};

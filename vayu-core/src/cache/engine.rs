@@ -4,11 +4,12 @@ use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Backend, Lease, LeaseGuard};
+use crate::backend::{Backend, Lease, LeaseGuard, Usage};
 use crate::cache::declarations::Declarations;
 use crate::cache::flags::{CacheFlags, Flags};
 use crate::cache::generations::GenerationCache;
 use crate::cache::refresh_backoff::RefreshBackoff;
+use crate::cache::registry::{Listed, Registration};
 use crate::clock::{CacheClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Deadline, Flight, Flights};
@@ -41,6 +42,7 @@ pub(super) struct Inner<B: Backend> {
     pub(super) flags: CacheFlags,
     /// The error for which the cache is off, if it is.
     pub(super) why_off: Option<Error>,
+    pub(super) registration: Registration,
 }
 
 /// The default limit of the time that a call waits.
@@ -64,7 +66,27 @@ impl<B: Backend> Inner<B> {
             declarations: Declarations::default(),
             flags: CacheFlags::default(),
             why_off: None,
+            registration: Registration::new(),
         }
+    }
+}
+
+impl<B: Backend> Inner<B> {
+    /// Returns the statistics with this usage of the backend.
+    fn stats(&self, usage: Usage) -> Stats {
+        let mut stats = self.counters.snapshot(self.flights.in_flight(), usage);
+        stats.off = self.why_off.as_ref().map(|why| format!("{why:?}"));
+        stats
+    }
+}
+
+impl<B: Backend> Listed for Inner<B> {
+    fn description(&self) -> String {
+        self.backend.description()
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats(catch_panic("read usage", || Ok(self.backend.usage())).unwrap_or_default())
     }
 }
 
@@ -133,10 +155,7 @@ impl<B: Backend> Engine<B> {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let Inner { counters, flights, backend, .. } = &*self.shared;
-        let mut stats = counters.snapshot(flights.in_flight(), backend.usage());
-        stats.off = self.why_off();
-        stats
+        self.shared.stats(self.backend().usage())
     }
 
     /// Reads the record of a key.

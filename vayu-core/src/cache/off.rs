@@ -57,11 +57,6 @@ impl<B: OffBackend, S: Default> Cache<B, S> {
 }
 
 impl<B: Backend> Engine<B> {
-    /// Returns the error for which the cache is off, and its causes.
-    pub(super) fn why_off(&self) -> Option<String> {
-        self.shared.why_off.as_ref().map(|why| format!("{why:?}"))
-    }
-
     /// Returns an error if the cache is off, since stored entries cannot be changed.
     pub(super) fn check_on(&self) -> Result<()> {
         let Some(why) = &self.shared.why_off else { return Ok(()) };
@@ -115,5 +110,9 @@ impl<V: Clone + Send + Sync + 'static> Backend for Nothing<V> {
 
     fn clear(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn description(&self) -> String {
+        "off".to_owned()
     }
 }

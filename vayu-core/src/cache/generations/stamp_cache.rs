@@ -53,7 +53,10 @@ impl Slot {
     fn get(&self, number: u64) -> Option<u64> {
         let version = self.version.load(Ordering::Acquire);
         // In the version zero, the slot has no stamp.
-        if self.number.load(Ordering::Relaxed) != number || version % 2 != 0 || version == 0 {
+        if self.number.load(Ordering::Relaxed) != number
+            || !version.is_multiple_of(2)
+            || version == 0
+        {
             return None;
         }
         let stamp = self.stamp.load(Ordering::Relaxed);
@@ -65,7 +68,7 @@ impl Slot {
     fn set(&self, number: u64, stamp: u64) {
         let version = self.version.load(Ordering::Relaxed);
         // In a child process, the thread that writes may not exist: the slot is then not used.
-        if version % 2 != 0
+        if !version.is_multiple_of(2)
             || self
                 .version
                 .compare_exchange(version, version + 1, Ordering::Acquire, Ordering::Relaxed)
