@@ -26,6 +26,7 @@ mod keys;
 mod model;
 mod observe;
 mod off;
+mod own_cache;
 mod robustness;
 mod semantics;
 mod single_flight;

@@ -7,6 +7,7 @@ mod output;
 mod predicate;
 mod storable;
 mod stored;
+mod weights;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -25,6 +26,7 @@ pub use self::storable::{StorableBy, StorableIn};
 pub use self::stored::{
     AsBytes, AsTheyAre, Encoded, EncodedStored, HoldsReferences, PlainStored, StoredProbe,
 };
+pub use self::weights::{Weighed, Weights, weighed};
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::call;
@@ -194,10 +196,10 @@ pub fn spawn_refresh<B: Backend, S, T>(
 
 /// Creates the entry of a call, whose key carries its tags. `call` runs the function, through its
 /// cache.
-pub fn entry<B: Backend, S, F: CachedFn<Stored = B::Stored>, C>(
+pub fn entry<B: Backend, S: Clone, F: CachedFn<Stored = B::Stored>, C>(
     cache: &Cache<B, S>,
     function: F,
     call: C,
-) -> Entry<impl Query<Output = F::Output> + use<B, S, F, C>, C> {
-    Entry::new(Subject::new(cache.engine().clone(), function), call)
+) -> Entry<impl Query<Output = F::Output, Backend = B, Serializer = S> + use<B, S, F, C>, C> {
+    Entry::new(Subject::new(cache.clone(), function), call)
 }

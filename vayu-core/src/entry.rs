@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub use self::query::Query;
 pub(crate) use self::query::Subject;
+use crate::cache::Cache;
 use crate::call::{CachedOutput, forced_refresh};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, KeyError};
@@ -43,6 +44,13 @@ impl<Q: Query, F> Entry<Q, F> {
     /// cached.
     pub fn key(&self) -> Result<&Key> {
         self.query.key().map_err(KeyError::to_error)
+    }
+
+    /// Returns the cache of the function, a [`MemoryCache`] if the attribute names none.
+    ///
+    /// [`MemoryCache`]: https://docs.rs/vayu-cache/latest/vayu/type.MemoryCache.html
+    pub fn cache(&self) -> Cache<Q::Backend, Q::Serializer> {
+        self.query.cache().clone()
     }
 
     /// Returns the value that a call would return without running the function, or `None`: one within its

@@ -7,6 +7,7 @@ mod function;
 mod handle;
 mod model;
 mod names;
+mod own_cache;
 mod pattern;
 mod setup;
 #[cfg(test)]

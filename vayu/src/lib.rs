@@ -48,6 +48,20 @@
 //! # });
 //! ```
 //!
+//! With `max_entries = 500` the attribute creates such a memory cache for its function:
+//!
+//! ```
+//! use vayu::cached;
+//!
+//! #[cached(ttl = "1h", max_entries = 500, handle = title_entry)]
+//! fn title(url: &str) -> String {
+//!     format!("Title of {url}")
+//! }
+//!
+//! assert_eq!(title("/"), title("/"));
+//! assert_eq!(title_entry("/").cache().stats().hits, 1);
+//! ```
+//!
 //! | cache | stores | values need | feature |
 //! |---|---|---|---|
 //! | [`MemoryCache`] | values, by reference, in a bounded map | `Clone + Send + Sync + 'static` | `memory` (default) |
@@ -170,6 +184,8 @@
 //! | `spawn` | for an `async fn` with `stale`: runs the refresh as a background task, `tokio::spawn` or a closure that takes the future |
 //! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |
 //! | `cache` | an expression for the cache; the default is [`mem_cache()`] |
+//! | `max_entries` | an integer or a constant: a memory cache of this function's own, with this limit on entries, in place of `cache`. All instantiations of a generic function share it. [`Entry::cache`] returns it |
+//! | `max_weight`, `weigh` | the same with a limit on the sum of the weights of the values (of a `Result`, of those in `Ok`): <code>max_weight = 64 << 20, weigh = \|page: &Page\| page.bytes()</code>. `weigh` returns a `u32` and captures nothing |
 //! | `key` | the key, in place of the arguments: a string literal, a closure that takes references to the arguments and returns a string, or an expression like `format!("{id}")` |
 //! | `skip(a, b)` | arguments, or names in their patterns, that are left out of the key, and then need no `Serialize`; `skip(self)` says that all values share the entries of the method |
 //! | `include(expr, ..)` | more parts of the key |

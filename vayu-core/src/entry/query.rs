@@ -1,7 +1,7 @@
 //! The cache and the call of an entry.
 
 use crate::backend::Backend;
-use crate::cache::Engine;
+use crate::cache::{Cache, Engine};
 use crate::call::{CachedFn, CachedOutput, Call};
 use crate::error::Result;
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
@@ -17,6 +17,13 @@ pub trait Query {
     type Output;
     /// A record of the backend, not yet decoded.
     type Found: Send;
+    /// The backend of the cache.
+    type Backend: Backend;
+    /// The serializer of the cache.
+    type Serializer: Clone;
+
+    /// Returns the cache.
+    fn cache(&self) -> &Cache<Self::Backend, Self::Serializer>;
 
     /// Returns the key of the call.
     ///
@@ -50,25 +57,35 @@ pub trait Query {
 }
 
 /// The call of an entry, with its cache.
-pub(crate) struct Subject<B: Backend, F> {
-    engine: Engine<B>,
+pub(crate) struct Subject<B: Backend, S, F> {
+    cache: Cache<B, S>,
     function: F,
 }
 
-impl<B: Backend, F: CachedFn<Stored = B::Stored>> Subject<B, F> {
-    pub(crate) fn new(engine: Engine<B>, function: F) -> Self {
-        Self { engine, function }
+impl<B: Backend, S, F: CachedFn<Stored = B::Stored>> Subject<B, S, F> {
+    pub(crate) fn new(cache: Cache<B, S>, function: F) -> Self {
+        Self { cache, function }
+    }
+
+    fn engine(&self) -> &Engine<B> {
+        self.cache.engine()
     }
 
     fn declare(&self, key: &Key) {
-        Call::new(&self.engine, &self.function, key, 0).declare();
+        Call::new(self.engine(), &self.function, key, 0).declare();
     }
 }
 
-impl<B: Backend, F: CachedFn<Stored = B::Stored>> Query for Subject<B, F> {
+impl<B: Backend, S: Clone, F: CachedFn<Stored = B::Stored>> Query for Subject<B, S, F> {
     type Output = F::Output;
     /// The stamp of the call, and the record.
     type Found = (u64, Record<B::Stored>);
+    type Backend = B;
+    type Serializer = S;
+
+    fn cache(&self) -> &Cache<B, S> {
+        &self.cache
+    }
 
     fn key(&self) -> Result<&Key, KeyError<'_>> {
         self.function.key()
@@ -76,25 +93,25 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Query for Subject<B, F> {
 
     fn read(&self, key: &Key) -> Result<Option<Self::Found>> {
         self.declare(key);
-        run_blocking(read::<Blocking, B>(&self.engine, key))
+        run_blocking(read::<Blocking, B>(self.engine(), key))
     }
 
     fn read_async<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Option<Self::Found>> {
         self.declare(key);
-        Box::pin(read::<Awaiting, B>(&self.engine, key))
+        Box::pin(read::<Awaiting, B>(self.engine(), key))
     }
 
     fn decode(&self, (stamp, record): Self::Found) -> Option<CachedOutput<F::Output>> {
         let key = self.key().ok()?;
-        Call::new(&self.engine, &self.function, key, stamp).decode_for_entry(record)
+        Call::new(self.engine(), &self.function, key, stamp).decode_for_entry(record)
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {
-        run_blocking(self.engine.remove::<Blocking>(key))
+        run_blocking(self.engine().remove::<Blocking>(key))
     }
 
     fn remove_async<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, bool> {
-        Box::pin(self.engine.remove::<Awaiting>(key))
+        Box::pin(self.engine().remove::<Awaiting>(key))
     }
 }
 

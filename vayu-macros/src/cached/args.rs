@@ -18,6 +18,7 @@ use crate::duration;
 pub(crate) struct Arguments {
     pub(crate) ttl: Option<Ttl>,
     pub(crate) cache: Option<Expr>,
+    pub(crate) limits: Limits,
     pub(crate) key: Option<KeySource>,
     pub(crate) skip: Option<Skip>,
     pub(crate) serializer: Option<Expr>,
@@ -46,6 +47,14 @@ pub(crate) struct Options {
     pub(crate) version: Option<String>,
     pub(crate) tags: Vec<Expr>,
     pub(crate) label: Option<Expr>,
+}
+
+/// The limits of a memory cache of the function's own, each with its name in the attribute.
+#[derive(Default)]
+pub(crate) struct Limits {
+    pub(crate) max_entries: Option<(Ident, Expr)>,
+    pub(crate) max_weight: Option<(Ident, Expr)>,
+    pub(crate) weigh: Option<(Ident, Expr)>,
 }
 
 /// The value of `ttl`.
@@ -147,6 +156,25 @@ impl Arguments {
                 return Err(Error::new(name.span(), message));
             }
             "cache" => self.cache = Some(parse_cache(value(input, &name)?)?),
+            "max_entries" | "max_weight" | "weigh" if attribute == Attribute::MemCached => {
+                let message = format!(
+                    "`mem_cached` always uses `vayu::mem_cache()`; write `#[cached({})]`",
+                    form(&text)
+                );
+                return Err(Error::new(name.span(), message));
+            }
+            "max_entries" => {
+                let max = parse_limit("max_entries", value(input, &name)?)?;
+                self.limits.max_entries = Some((name, max));
+            }
+            "max_weight" => {
+                let max = parse_limit("max_weight", value(input, &name)?)?;
+                self.limits.max_weight = Some((name, max));
+            }
+            "weigh" => {
+                let weigh = not_literal(value(input, &name)?, &name)?;
+                self.limits.weigh = Some((name, weigh));
+            }
             "prefix" => self.options.prefix = Some(parse_prefix(value(input, &name)?)?),
             "key" => self.key = Some(parse_key(value(input, &name)?)?),
             "skip" => {
@@ -371,6 +399,22 @@ fn parse_cache(expression: Expr) -> Result<Expr> {
         let message = "`cache` is an expression for a cache, not its URL; write `cache = PAGES` with \
                        `static PAGES: LazyLock<AnyCache> = LazyLock::new(|| vayu::open(..).unwrap())`";
         return Err(Error::new_spanned(literal, message));
+    }
+    Ok(expression)
+}
+
+/// Parses an integer that is at least 1, or an expression.
+fn parse_limit(name: &str, expression: Expr) -> Result<Expr> {
+    if let Expr::Lit(literal) = &expression
+        && let Literal::Integer(number) =
+            parse_literal(name, &literal.lit, |_| vec!["1_000".to_owned()])?
+        && number.parse::<u64>().is_ok_and(|number| number > 0)
+    {
+        return Ok(expression);
+    }
+    if is_literal(&expression) || matches!(expression, Expr::Closure(_)) {
+        let message = format!("`{name}` is an integer of at least 1; write `{}`", form(name));
+        return Err(Error::new_spanned(expression, message));
     }
     Ok(expression)
 }

@@ -11,6 +11,7 @@ use syn::{AttrStyle, Attribute, Expr, ReturnType};
 use crate::cached::function::Kind;
 use crate::cached::handle;
 use crate::cached::model::Model;
+use crate::cached::own_cache;
 use crate::cached::pattern;
 use crate::cached::setup::{Purpose, finish_key, output_type, policy, setup, span_of};
 
@@ -21,6 +22,7 @@ pub(crate) fn expand(model: &Model, first: &TokenStream) -> TokenStream {
         item.attrs.iter().partition(|attribute| matches!(attribute.style, AttrStyle::Inner(_)));
     let (visibility, modifiers, signature) = (&item.vis, &item.modifiers.defaultness, &item.sig);
     let handle = model.handle.as_ref().map(|handle| handle::expand(model, handle));
+    let own_cache = own_cache::accessor(model);
     let statements = match &model.options.spawn {
         Some(spawn) => spawning_call(model, spawn),
         None => call(model),
@@ -39,6 +41,7 @@ pub(crate) fn expand(model: &Model, first: &TokenStream) -> TokenStream {
             #block
         }
         #handle
+        #own_cache
     }
 }
 

@@ -74,12 +74,19 @@ fn signature(model: &Model, handle: &Handle) -> Signature {
             name.mutability = None;
         }
     }
+    // The type of another cache is not known.
+    let cache = model.cache.is_none().then(|| {
+        let (cache, as_cache) = (root.item("MemoryCache"), root.private("AsCache"));
+        quote! {
+            , Backend = <#cache as #as_cache>::Backend, Serializer = <#cache as #as_cache>::Serializer
+        }
+    });
     Signature {
         asyncness: None,
         ident: handle.name.clone(),
         inputs,
         output: parse_quote_spanned! {Span::mixed_site()=>
-            -> #entry<impl #query<Output = #output>, #call>
+            -> #entry<impl #query<Output = #output #cache>, #call>
         },
         ..signature.clone()
     }

@@ -4,10 +4,12 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::visit::{self, Visit};
-use syn::{Expr, ExprLit, Ident, Lit, Pat, Receiver, ReceiverKind, Type, TypeReference};
+use syn::{
+    Expr, ExprLit, GenericParam, Ident, Lit, Pat, Receiver, ReceiverKind, Type, TypeReference,
+};
 
 pub(crate) use crate::cached::args::Handle;
-use crate::cached::args::{Arguments, KeySource, Options, Skip, Ttl};
+use crate::cached::args::{Arguments, KeySource, Limits, Options, Skip, Ttl};
 use crate::cached::function::{Argument, Function, Kind, only_argument, peel, readable};
 use crate::cached::pattern::{self, Binding};
 use crate::diagnostics::Diagnostics;
@@ -17,6 +19,8 @@ pub(crate) struct Model {
     pub(crate) root: Root,
     pub(crate) function: Function,
     pub(crate) cache: Option<Cache>,
+    /// The limit of the memory cache of the function's own, if it has one.
+    pub(crate) limit: Option<Limit>,
     pub(crate) key: Key,
     pub(crate) serializer: Option<Serializer>,
     pub(crate) ttl: Ttl,
@@ -30,6 +34,12 @@ pub(crate) struct Cache {
     pub(crate) expression: Expr,
     /// True if the body may move or mutate the variables of the expression, so the cache is cloned.
     pub(crate) needs_clone: bool,
+}
+
+/// The limit of a memory cache of the function's own.
+pub(crate) enum Limit {
+    Entries(Expr),
+    Weight { max: Expr, weigh: Expr },
 }
 
 pub(crate) struct Serializer {
@@ -78,6 +88,8 @@ impl Model {
         if let Some(predicate) = &arguments.options.cache_if {
             check_predicate(predicate, &function, diagnostics);
         }
+        let has_cache = arguments.cache.is_some();
+        let limit = choose_limit(arguments.limits, has_cache, is_complete, &function, diagnostics);
         let cache = arguments.cache.map(|expression| {
             check_cache(&expression, &function, diagnostics);
             let needs_clone = needs_clone(&expression, &function);
@@ -96,6 +108,7 @@ impl Model {
             root: Root::new(arguments.root.as_ref()),
             function,
             cache,
+            limit,
             key,
             serializer,
             ttl: arguments.ttl?,
@@ -268,6 +281,94 @@ fn check_cache(expression: &Expr, function: &Function, diagnostics: &mut Diagnos
         };
         diagnostics.add(path, format!("`{name}` is the function itself; {instead}"));
     }
+}
+
+/// Combines the arguments that describe a cache of the function's own. Reports one mistake.
+fn choose_limit(
+    limits: Limits,
+    has_cache: bool,
+    is_complete: bool,
+    function: &Function,
+    diagnostics: &mut Diagnostics,
+) -> Option<Limit> {
+    let Limits { max_entries, max_weight, weigh } = limits;
+    if let Some((keyword, _)) = max_entries.as_ref().or(max_weight.as_ref())
+        && has_cache
+    {
+        let message = format!(
+            "`{keyword}` creates a memory cache for this function alone; remove `cache`, or set the \
+             limit where that cache is built"
+        );
+        diagnostics.add(keyword, message);
+        return None;
+    }
+    match (max_entries, max_weight, weigh) {
+        (Some((keyword, _)), Some(_), _) => {
+            let message =
+                "a cache has a limit on entries or one on their weight; remove one of the two";
+            diagnostics.add(keyword, message);
+            None
+        }
+        (None | Some(_), None, Some((keyword, _))) => {
+            if is_complete {
+                let message = "`weigh` is for `max_weight`; write `max_weight = 64 << 20`, the limit on \
+                               the sum of the weights, or remove `weigh`";
+                diagnostics.add(keyword, message);
+            }
+            None
+        }
+        (Some((keyword, max)), None, None) => {
+            check_constant(&keyword, &max, function, diagnostics);
+            Some(Limit::Entries(max))
+        }
+        (None, Some((keyword, max)), Some((_, weigh))) => {
+            check_constant(&keyword, &max, function, diagnostics);
+            if let Expr::Closure(closure) = &weigh
+                && closure.inputs.len() != 1
+            {
+                let message = "`weigh` takes one parameter, a reference to the value; write \
+                               `weigh = |value| ..`";
+                diagnostics.add(closure, message);
+            }
+            Some(Limit::Weight { max, weigh })
+        }
+        (None, Some((keyword, max)), None) => {
+            if check_constant(&keyword, &max, function, diagnostics) && is_complete {
+                let message = "`max_weight` needs the weight of each value, a `u32`; write \
+                               `weigh = |value| ..`";
+                diagnostics.add(keyword, message);
+            }
+            None
+        }
+        (None, None, None) => None,
+    }
+}
+
+/// Rejects names of the signature in an expression that belongs to a static. Returns whether there are none.
+fn check_constant(
+    keyword: &Ident,
+    expression: &Expr,
+    function: &Function,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let parameters = function.item.sig.generics.params.iter().filter_map(|it| match it {
+        GenericParam::Type(parameter) => Some(&parameter.ident),
+        GenericParam::Const(parameter) => Some(&parameter.ident),
+        GenericParam::Lifetime(_) => None,
+    });
+    let names: Vec<&Ident> =
+        function.arguments.iter().flat_map(Argument::names).chain(parameters).collect();
+    let used = find(expression.to_token_stream(), &|name| {
+        names.contains(&name) || name == "self" || name == "Self"
+    });
+    if let Some(name) = &used {
+        let message = format!(
+            "`{keyword}` is evaluated once, when the cache is created, so it cannot use `{name}`; write \
+             a constant"
+        );
+        diagnostics.add(name, message);
+    }
+    used.is_none()
 }
 
 /// Rejects a closure whose parameter is the whole `Result`, as it is written in the signature: only the value in its
@@ -461,9 +562,14 @@ fn is_shared_reference(ty: &Type) -> bool {
 }
 
 fn mentions(tokens: TokenStream, predicate: &dyn Fn(&Ident) -> bool) -> bool {
-    tokens.into_iter().any(|token| match token {
-        TokenTree::Ident(name) => predicate(&name),
-        TokenTree::Group(group) => mentions(group.stream(), predicate),
-        _ => false,
+    find(tokens, predicate).is_some()
+}
+
+/// Returns the first identifier that a predicate accepts.
+fn find(tokens: TokenStream, predicate: &dyn Fn(&Ident) -> bool) -> Option<Ident> {
+    tokens.into_iter().find_map(|token| match token {
+        TokenTree::Ident(name) => predicate(&name).then_some(name),
+        TokenTree::Group(group) => find(group.stream(), predicate),
+        _ => None,
     })
 }

@@ -5,12 +5,15 @@ use syn::Lit;
 use crate::duration;
 
 /// The arguments and an example of each, in the order of the documentation.
-pub(super) const FORMS: [(&str, &str); 17] = [
+pub(super) const FORMS: [(&str, &str); 20] = [
     ("ttl", "ttl = \"5m\""),
     ("stale", "stale = \"1h\""),
     ("spawn", "spawn = tokio::spawn"),
     ("jitter", "jitter = \"10%\""),
     ("cache", "cache = PAGES"),
+    ("max_entries", "max_entries = 1_000"),
+    ("max_weight", "max_weight = 64 << 20"),
+    ("weigh", "weigh = |value| .."),
     ("prefix", "prefix = \"users\""),
     ("key", "key = format!(\"{id}\")"),
     ("skip", "skip(client)"),
@@ -26,11 +29,16 @@ pub(super) const FORMS: [(&str, &str); 17] = [
 ];
 
 /// The names that other libraries use, in lower case and separated by spaces, with what to write instead.
-const FOREIGN: [(&str, &str); 26] = [
+const FOREIGN: [(&str, &str); 27] = [
     (
-        "size maxsize max_size maximum_size capacity max_capacity max_entries limit max_memory",
-        "a limit belongs to a cache: build one with `MemoryOptions::new().max_entries(..)` and \
-         write `cache = PAGES`",
+        "size maxsize max_size maximum_size capacity max_capacity limit",
+        "write `max_entries = 1_000` for a memory cache of this function's own with that limit; the \
+         limits of another cache are set where it is built",
+    ),
+    (
+        "max_memory memory_limit max_bytes maximum_weight weigher weight",
+        "write `max_weight = 64 << 20, weigh = |value| ..` for a memory cache of this function's own \
+         with that limit",
     ),
     ("result", "of a `Result` only `Ok` is cached; remove it"),
     ("option", "write `cache_if = Option::is_some`"),

@@ -8,7 +8,8 @@ use syn::{Expr, ExprLit, GenericParam, Ident, Lit, Token};
 
 use crate::cached::args::{KeySource, Time, Ttl};
 use crate::cached::function::{self, Argument, Kind};
-use crate::cached::model::{Handle, Key, KeyPart, Model};
+use crate::cached::model::{Handle, Key, KeyPart, Limit, Model};
+use crate::cached::own_cache;
 use crate::cached::pattern;
 use crate::paths::own_ident;
 
@@ -46,6 +47,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let (key_before, key_after) = if has_patterns { (Some(key), None) } else { (None, Some(key)) };
     let serializer = serializer(model, purpose);
     let (ttl, cache_if) = (ttl(model, purpose), cache_if(model, purpose));
+    let weigh = own_cache::weigh(model);
     let stale = model.options.stale.as_ref().map(|stale| {
         let stale = time(stale);
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
@@ -71,6 +73,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #ttl
         #stale
         #cache_if
+        #weigh
         #tags
         #label
     }
@@ -138,6 +141,17 @@ fn is_serializer_owned(model: &Model, purpose: Purpose) -> bool {
 
 fn cache(model: &Model) -> TokenStream {
     let root = &model.root;
+    if let Some(limit) = &model.limit {
+        let own_cache = own_cache::reference(model, limit);
+        return match limit {
+            Limit::Entries(_) => {
+                quote_spanned!(Span::mixed_site()=> let vayu_cache = #own_cache;)
+            }
+            Limit::Weight { .. } => {
+                quote_spanned!(Span::mixed_site()=> let (vayu_cache, vayu_weights) = #own_cache;)
+            }
+        };
+    }
     let Some(cache) = &model.cache else {
         let mem_cache = root.item("mem_cache");
         return quote_spanned!(Span::mixed_site()=> let vayu_cache = #mem_cache(););

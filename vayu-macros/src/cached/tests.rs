@@ -28,6 +28,10 @@ fn valid_attributes_have_no_errors() {
         quote!(ttl = ttl(a), key = format!("{a}"), include(b, a + 1), serializer = Json),
         quote!(ttl = 1, skip(a), cache_if = Option::is_some),
         quote!(ttl = 18446744073709551615),
+        quote!(ttl = 1, max_entries = 1_000),
+        quote!(ttl = 1, max_entries = limits::MAX, handle = entry),
+        quote!(ttl = 1, max_weight = 64 << 20, weigh = |value: &u8| 1),
+        quote!(ttl = 1, weigh = weigh, max_weight = MAX),
     ] {
         assert_eq!(messages(arguments.clone(), &function()), [""; 0], "{arguments}");
     }
@@ -246,6 +250,9 @@ fn malformed_argument_is_one_error_that_says_its_form() {
         "spawn",
         "jitter",
         "cache",
+        "max_entries",
+        "max_weight",
+        "weigh",
         "prefix",
         "key",
         "skip",
@@ -347,13 +354,59 @@ fn unknown_argument_is_the_only_error() {
         ("timeout = \"1h\"", "write `ttl = \"1h\"`"),
         ("expire = 60u64", "write `ttl = \"5m\"`"),
         ("stales = 5", "write `stale = \"1h\"`"),
-        ("SIZE = 5", "`MemoryOptions::new().max_entries(..)`"),
+        ("SIZE = 5", "`max_entries = 1_000`"),
         ("r#type = \"A\"", "`cache = PAGES`"),
         ("colour = 5", "the arguments are `ttl`"),
     ] {
         let found = messages_of(arguments, "fn call(a: u8) -> u8 { a }");
         assert!(found.len() == 1 && found[0].contains(expected), "{arguments}: {found:#?}");
     }
+}
+
+#[test]
+fn limits_that_do_not_fit_together_are_one_error() {
+    for (arguments, expected) in [
+        ("max_entries = 0", "is an integer of at least 1"),
+        ("max_entries = -1", "is an integer of at least 1"),
+        ("max_entries = \"many\"", "is an integer of at least 1"),
+        ("max_entries = 1.5", "is an integer of at least 1"),
+        ("max_entries = 5_u64", "write `max_entries = 5`"),
+        ("max_entries = 18446744073709551616", "is an integer of at least 1"),
+        ("max_entries = |n| n", "is an integer of at least 1"),
+        ("max_entries = a.into()", "it cannot use `a`"),
+        ("max_entries = Self::MAX", "it cannot use `Self`"),
+        ("max_entries = N", "it cannot use `N`"),
+        ("max_entries = size_of::<T>() as u64", "it cannot use `T`"),
+        ("max_weight = a.into(), weigh = f", "it cannot use `a`"),
+        ("max_entries = 5, cache = PAGES", "remove `cache`"),
+        ("max_weight = 5, weigh = f, cache = PAGES", "remove `cache`"),
+        ("max_entries = 5, max_weight = 5, weigh = f", "remove one of the two"),
+        ("max_entries = 5, weigh = f", "is for `max_weight`"),
+        ("weigh = f", "is for `max_weight`"),
+        ("max_weight = 5", "write `weigh = |value| ..`"),
+        ("max_weight = 5, weigh = 5", "`weigh` does not take a literal"),
+        ("max_weight = 5, weigh = |k, v| 1", "takes one parameter"),
+    ] {
+        let item = "fn call<T, const N: u64>(&self, a: u8, b: T) -> u8 { a }";
+        let found = messages_of(&format!("ttl = 1, {arguments}"), item);
+        assert!(found.len() == 1 && found[0].contains(expected), "{arguments}: {found:#?}");
+    }
+    for arguments in ["ttl = 1, max_entries = 5", "ttl = 1, max_weight = 5", "ttl = 1, weigh = f"] {
+        let mut diagnostics = Diagnostics::default();
+        Arguments::parse(Attribute::MemCached, arguments.parse().unwrap(), &mut diagnostics);
+        let found = diagnostics.messages();
+        assert!(found.len() == 1 && found[0].contains("write `#[cached("), "{found:?}");
+    }
+}
+
+#[test]
+fn handle_and_function_share_one_static() {
+    let item = quote! { #[cfg(unix)] #[inline] fn r#match<T>(&self, a: T) -> u8 { 1 } };
+    let arguments = quote!(ttl = 1, max_entries = 5, handle = entry);
+    let expanded = expand(Attribute::Cached, arguments, item).to_string();
+    assert_eq!(expanded.matches("static VAYU_CACHE").count(), 1, "{expanded}");
+    assert_eq!(expanded.matches("Self :: vayu_cache_of_match ()").count(), 2, "{expanded}");
+    assert_eq!(expanded.matches("cfg (unix)").count(), 3, "{expanded}");
 }
 
 #[test]
@@ -654,6 +707,7 @@ fn raw_names_expand_in_every_position() {
                 format!("ttl = 1, include({name}), handle = r#loop"),
                 format!("ttl = 1, cache = {name}.cache, handle = Self::r#loop"),
                 format!("ttl = 1, serializer = {name}, prefix = {name}"),
+                format!("ttl = 1, max_entries = 9, handle = {name}_entry"),
             ] {
                 // `r#match_entry` is a single identifier.
                 let arguments: TokenStream = arguments.parse().unwrap();

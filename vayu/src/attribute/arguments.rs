@@ -45,6 +45,25 @@ arguments! {
     /// cache = self.cache
     /// ```
     cache
+    /// A memory cache of this function's own, with this limit on entries. All instantiations of a generic
+    /// function share it; the entry of a `handle` returns it.
+    ///
+    /// ```text
+    /// max_entries = 1_000
+    /// ```
+    max_entries
+    /// A memory cache of this function's own, with this limit on the sum of the weights of its values.
+    ///
+    /// ```text
+    /// max_weight = 64 << 20, weigh = |page: &Page| page.bytes()
+    /// ```
+    max_weight
+    /// With `max_weight`: the weight of a value, a `u32`. The closure captures nothing.
+    ///
+    /// ```text
+    /// weigh = |page: &Page| page.bytes()
+    /// ```
+    weigh
     /// A string in place of the function's path: functions with the same prefix share entries.
     ///
     /// ```text
