@@ -29,6 +29,7 @@ mod off;
 mod own_cache;
 mod robustness;
 mod semantics;
+mod shared_runs;
 mod single_flight;
 mod size;
 mod spawn;

@@ -6,7 +6,7 @@ use std::process::Command;
 const COMPILER: &str = "rustc 1.95.";
 
 /// Cases with several mistakes in one attribute or signature, with their errors.
-const SEVERAL: [(&str, usize); 7] = [
+const SEVERAL: [(&str, usize); 8] = [
     // All mistakes are reported at once.
     ("several_errors", 6),
     ("skip_of_nothing", 2),
@@ -16,6 +16,7 @@ const SEVERAL: [(&str, usize); 7] = [
     ("units_that_differ_by_case", 4),
     // Two attributes are one mistake.
     ("cached_twice", 2),
+    ("single_flight_with_what_it_does_not_take", 7),
     // Both functions name the one that is not in scope, and the handle also calls it. The attribute cannot know
     // that it is in an `impl`.
     ("handle_of_an_associated_function", 3),
@@ -39,7 +40,14 @@ fn each_mistake_is_one_error() {
         };
         let several = SEVERAL.iter().find(|(case, _)| *case == name).map(|&(_, errors)| errors);
         let mistakes = several.unwrap_or_else(|| {
-            count(&source, &["#[cached", "#[vayu::cached", "#[mem_cached", "#[vayu::mem_cached"])
+            let attributes = [
+                "#[cached",
+                "#[vayu::cached",
+                "#[mem_cached",
+                "#[vayu::mem_cached",
+                "#[single_flight",
+            ];
+            count(&source, &attributes)
         });
         assert_eq!(count(&messages, &["error:", "error["]), mistakes, "{name}:\n{messages}");
         for internal in ["__private", "CachedFn", "Policy<", "KeyBuilder", "expected one of"] {

@@ -5,6 +5,7 @@ mod candidate;
 mod key_part;
 mod output;
 mod predicate;
+mod single_flight;
 mod storable;
 mod stored;
 mod weights;
@@ -22,12 +23,14 @@ pub use self::key_part::{
 };
 pub use self::output::{FutureOutput, FutureShape, KnownShape, PlainShape, Probe, Shareable};
 pub use self::predicate::Predicate;
-pub use self::storable::{StorableBy, StorableIn};
+pub use self::single_flight::{SingleFlightCache, single_flights, whole};
+pub use self::storable::{ShareableBy, StorableBy, StorableIn};
 pub use self::stored::{
     AsBytes, AsTheyAre, Encoded, EncodedStored, HoldsReferences, PlainStored, StoredProbe,
 };
 pub use self::weights::{Weighed, Weights, weighed};
 use crate::backend::Backend;
+pub use crate::backend::NoStorage;
 use crate::cache::Cache;
 use crate::call;
 pub use crate::call::background_refresh::Refresh;
@@ -35,7 +38,7 @@ pub use crate::call::lookup::Lookup;
 use crate::call::lookup::begin;
 pub use crate::call::{
     CacheIf, CachedFn, Call, CallOptions, FixedTtl, FnOutput, OutputShape, OwnedSerializer,
-    PlainOutput, Policy, ResultOutput, Retention, Tagged, TtlFn,
+    PlainOutput, Policy, ResultOutput, Retention, Tagged, TtlFn, WholeOutput,
 };
 pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};

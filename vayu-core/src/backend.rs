@@ -3,6 +3,7 @@
 mod any;
 mod forward;
 mod lease;
+mod no_storage;
 mod sharing;
 mod usage;
 
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 
 pub use self::any::AnyBackend;
 pub use self::lease::{Lease, LeaseGuard, Leases, ReleaseLease, SingleFlight};
+pub use self::no_storage::NoStorage;
 pub use self::sharing::{Offline, Sharing};
 pub use self::usage::Usage;
 use crate::clock::{Clock, SystemClock};

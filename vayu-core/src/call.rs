@@ -55,7 +55,7 @@ mod ttl;
 pub use self::cached_fn::{CachedFn, FnOutput, OwnedSerializer, Policy, Tagged};
 pub use self::options::CallOptions;
 pub(crate) use self::output::CachedOutput;
-pub use self::output::{OutputShape, PlainOutput, ResultOutput};
+pub use self::output::{OutputShape, PlainOutput, ResultOutput, WholeOutput};
 pub use self::ttl::{CacheIf, FixedTtl, Retention, TtlFn};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! `#[cached]` and `#[mem_cached]`: parse, check, expand.
+//! `#[cached]`, `#[mem_cached]` and `#[single_flight]`: parse, check, expand.
 
 mod args;
 mod editor;
@@ -21,10 +21,13 @@ use crate::diagnostics::Diagnostics;
 use crate::paths::Root;
 
 /// The attribute that is being expanded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Attribute {
+    #[default]
     Cached,
     MemCached,
+    /// Stores nothing.
+    SingleFlight,
 }
 
 impl Attribute {
@@ -32,7 +35,30 @@ impl Attribute {
         match self {
             Self::Cached => "cached",
             Self::MemCached => "mem_cached",
+            Self::SingleFlight => "single_flight",
         }
+    }
+
+    /// Returns the participle for messages: what happens to an output.
+    fn participle(self) -> &'static str {
+        match self {
+            Self::Cached | Self::MemCached => "cached",
+            Self::SingleFlight => "shared",
+        }
+    }
+
+    /// Returns the noun for messages: what the calls with one key share.
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Cached | Self::MemCached => "entry",
+            Self::SingleFlight => "run",
+        }
+    }
+
+    /// Returns whether the attribute takes an argument that is known.
+    fn takes(self, argument: &str) -> bool {
+        const OF_SINGLE_FLIGHT: [&str; 6] = ["prefix", "key", "skip", "include", "log", "crate"];
+        self != Self::SingleFlight || OF_SINGLE_FLIGHT.contains(&argument)
     }
 }
 

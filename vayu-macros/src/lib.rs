@@ -21,6 +21,16 @@ pub fn cached(arguments: TokenStream, item: TokenStream) -> TokenStream {
     cached::expand(Attribute::Cached, arguments.into(), item.into()).into()
 }
 
+/// Runs one call at a time for each set of arguments, and shares its result (single flight).
+///
+/// Calls with the same arguments that come while one runs do not run the body: each gets a clone of the result,
+/// an error too. Nothing is stored, so the next call runs again. The section *Share running calls* on the front
+/// page of the crate `vayu-cache` has the rules and the arguments.
+#[proc_macro_attribute]
+pub fn single_flight(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    cached::expand(Attribute::SingleFlight, arguments.into(), item.into()).into()
+}
+
 /// Caches the results of a function in the memory cache of the process, `vayu::mem_cache()`.
 ///
 /// Takes the arguments of `#[cached]` except `cache`.

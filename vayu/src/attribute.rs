@@ -7,8 +7,9 @@ pub mod arguments;
 pub use vayu_core::attribute::{
     AnyPart, AsCache, Bound, BoundByReference, EncodedStored, ExclusiveKind, ExclusivePart,
     FutureOutput, FutureShape, HoldsReferences, KeyBuilder, KeyPart, KeyString, KnownShape, Part,
-    PlainShape, PlainStored, Policy, Predicate, Probe, Query, SetPart, SimplePart, StorableBy,
-    StorableIn, StoredProbe, Tagged, Unchanging, ValuePart, Weights, async_function_prefix,
-    begin_async, cache_if, call, entry, finish_async, finish_async_spawning, fixed_ttl,
-    function_prefix, label, spawn_refresh, tag, tags, task_of, ttl_fn, unreachable, weighed,
+    PlainShape, PlainStored, Policy, Predicate, Probe, Query, SetPart, ShareableBy, SimplePart,
+    StorableBy, StorableIn, StoredProbe, Tagged, Unchanging, ValuePart, Weights,
+    async_function_prefix, begin_async, cache_if, call, entry, finish_async, finish_async_spawning,
+    fixed_ttl, function_prefix, label, single_flights, spawn_refresh, tag, tags, task_of, ttl_fn,
+    unreachable, weighed, whole,
 };

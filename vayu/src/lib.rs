@@ -297,6 +297,34 @@
 //! A sync call does not block a thread that is polling an async computation. Elsewhere in a runtime a
 //! sync call blocks its worker, like any other blocking call.
 //!
+//! # Share running calls and store nothing
+//!
+//! [`single_flight`] is for functions whose results must not be stored: a refresh of a token, a report that must
+//! be current. Calls with the same arguments that come while one runs do not run the body. Each gets a clone of
+//! its result, an error too, and the next call runs again:
+//!
+//! ```
+//! use vayu::single_flight;
+//!
+//! #[single_flight(skip(client))]
+//! async fn refresh_token(client: &Client, tenant: u64) -> Result<String, Error> {
+//!     client.post(tenant).await
+//! }
+//! # struct Client;
+//! # #[derive(Debug, Clone)] struct Error;
+//! # impl Client { async fn post(&self, tenant: u64) -> Result<String, Error> { Ok(tenant.to_string()) } }
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! # assert_eq!(refresh_token(&Client, 7).await.unwrap(), "7");
+//! # });
+//! ```
+//!
+//! It takes `key`, `skip`, `include`, `prefix`, `log` and `crate` as [`cached`](macro@cached) does. The result must be
+//! `Clone + Send + Sync + 'static`. Sync and async functions with the same `prefix` and the same type of result share
+//! their runs. A caller waits for as long as the function runs, and the function is not hedged. If
+//! the run panics or its future is dropped, one of the waiting callers runs the function. A call with the same
+//! arguments within the run itself runs again; in another thread or task it needs a [`FlightContext`], or it
+//! waits for its own run forever. [`pause_all`] suspends this as well.
+//!
 //! # Without the attribute
 //!
 //! [`Cache`] is a value with [`get`](Cache::get), [`set`](Cache::set), [`remove`](Cache::remove),
@@ -407,10 +435,10 @@ pub use vayu_core::{
 };
 #[cfg(feature = "file")]
 pub use vayu_file::{AsyncIo, Durability, FileCache, FileOptions};
-#[cfg(feature = "macros")]
-pub use vayu_macros::cached;
 #[cfg(all(feature = "macros", feature = "memory"))]
 pub use vayu_macros::mem_cached;
+#[cfg(feature = "macros")]
+pub use vayu_macros::{cached, single_flight};
 #[cfg(feature = "moka")]
 pub use vayu_memory::MokaCache;
 #[cfg(feature = "memory")]

@@ -86,3 +86,13 @@ checks! {
     )]
     StorableBy
 }
+
+checks! {
+    /// The serializer of callers that share results of type `T`, which are not stored.
+    #[diagnostic::on_unimplemented(
+        message = "a result of type `{T}` cannot be shared",
+        label = "not a result that callers can share",
+        note = "a result that callers share must be `Clone + Send + Sync + 'static`, its error too"
+    )]
+    ShareableBy
+}

@@ -101,7 +101,7 @@ impl<B: Backend> Engine<B> {
         Self { shared, max_wait: None }
     }
 
-    pub(super) fn max_wait(&self) -> Duration {
+    pub(crate) fn max_wait(&self) -> Duration {
         self.max_wait.unwrap_or(MAX_WAIT)
     }
 

@@ -1,16 +1,11 @@
 //! Caches that are off: those that could not be opened, and those disabled by choice.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-
-use crate::backend::{AnyBackend, Backend, OpenBackend};
+use crate::backend::{AnyBackend, Backend, NoStorage, OpenBackend};
 use crate::cache::engine::Inner;
 use crate::cache::{Cache, Engine};
 use crate::error::{Error, Result};
-use crate::key::Key;
-use crate::record::Record;
 
 /// A backend that can replace one that could not be opened.
 pub trait OffBackend: Backend + Sized {
@@ -69,50 +64,6 @@ impl<B: Backend> Engine<B> {
 
 impl<V: Clone + Send + Sync + 'static> OffBackend for AnyBackend<V> {
     fn off() -> Self {
-        Self::new(Nothing(PhantomData))
-    }
-}
-
-/// A backend that stores nothing.
-struct Nothing<V>(PhantomData<fn() -> V>);
-
-#[async_trait]
-impl<V: Clone + Send + Sync + 'static> Backend for Nothing<V> {
-    type Stored = V;
-
-    fn read(&self, _: &Key) -> Result<Option<Record<V>>> {
-        Ok(None)
-    }
-
-    fn write(&self, _: &Key, _: Record<V>) -> Result<()> {
-        Ok(())
-    }
-
-    fn delete(&self, _: &Key) -> Result<bool> {
-        Ok(false)
-    }
-
-    async fn read_async(&self, _: &Key) -> Result<Option<Record<V>>> {
-        Ok(None)
-    }
-
-    async fn write_async(&self, _: &Key, _: Record<V>) -> Result<()> {
-        Ok(())
-    }
-
-    async fn delete_async(&self, _: &Key) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn is_in_process(&self) -> bool {
-        true
-    }
-
-    fn clear(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn description(&self) -> String {
-        "off".to_owned()
+        Self::new(NoStorage::new("off"))
     }
 }

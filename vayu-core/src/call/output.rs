@@ -34,6 +34,10 @@ pub struct PlainOutput<T>(PhantomData<fn() -> T>);
 #[derive(Debug)]
 pub struct ResultOutput<T, E>(PhantomData<fn() -> Result<T, E>>);
 
+/// An output that is shared as it is, a `Result` with its error too.
+#[derive(Debug)]
+pub struct WholeOutput<T>(PhantomData<fn() -> T>);
+
 impl<T> PlainOutput<T> {
     #[inline]
     pub(crate) fn new() -> Self {
@@ -48,6 +52,13 @@ impl<T, E> ResultOutput<T, E> {
     }
 }
 
+impl<T> WholeOutput<T> {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
 impl<T> Clone for PlainOutput<T> {
     #[inline]
     fn clone(&self) -> Self {
@@ -56,6 +67,15 @@ impl<T> Clone for PlainOutput<T> {
 }
 
 impl<T> Copy for PlainOutput<T> {}
+
+impl<T> Clone for WholeOutput<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for WholeOutput<T> {}
 
 impl<T, E> Clone for ResultOutput<T, E> {
     #[inline]
@@ -91,6 +111,21 @@ impl<T> OutputShape for PlainOutput<T> {
                  write `Result` in the return type",
             )
         })
+    }
+}
+
+impl<T> OutputShape for WholeOutput<T> {
+    type Output = T;
+    type Value = T;
+
+    #[inline]
+    fn value(output: &T) -> Option<&T> {
+        Some(output)
+    }
+
+    #[inline]
+    fn output(value: T) -> T {
+        value
     }
 }
 

@@ -16,6 +16,7 @@ use crate::duration;
 /// All arguments.
 #[derive(Default)]
 pub(crate) struct Arguments {
+    pub(crate) attribute: Attribute,
     pub(crate) ttl: Option<Ttl>,
     pub(crate) cache: Option<Expr>,
     pub(crate) limits: Limits,
@@ -95,11 +96,16 @@ impl Arguments {
         tokens: TokenStream,
         diagnostics: &mut Diagnostics,
     ) -> Self {
-        let mut arguments = Self { is_complete: true, text: tokens.to_string(), ..Self::default() };
+        let mut arguments =
+            Self { attribute, is_complete: true, text: tokens.to_string(), ..Self::default() };
+        if attribute == Attribute::SingleFlight {
+            // The output is shared however long the computation took.
+            arguments.ttl = Some(Ttl::Fixed(Time::Fixed(Duration::MAX)));
+        }
         let mut seen: Vec<Ident> = Vec::new();
         let parser = |input: ParseStream<'_>| {
             while !input.is_empty() {
-                let parsed = arguments.parse_one(attribute, input, &mut seen);
+                let parsed = arguments.parse_one(input, &mut seen);
                 if let Err(error) = parsed.and_then(|()| comma(input, seen.last())) {
                     arguments.is_complete = false;
                     diagnostics.push(error);
@@ -123,12 +129,8 @@ impl Arguments {
         arguments
     }
 
-    fn parse_one(
-        &mut self,
-        attribute: Attribute,
-        input: ParseStream<'_>,
-        seen: &mut Vec<Ident>,
-    ) -> Result<()> {
+    fn parse_one(&mut self, input: ParseStream<'_>, seen: &mut Vec<Ident>) -> Result<()> {
+        let attribute = self.attribute;
         let name = name(input)?;
         let text = name.to_string();
         self.names.push(name.clone());
@@ -142,6 +144,13 @@ impl Arguments {
             } else {
                 names::unknown(&text, literal_after(input).as_ref())
             };
+            return Err(Error::new(name.span(), message));
+        }
+        if !attribute.takes(&text) {
+            let message = format!(
+                "`single_flight` stores nothing, so it does not take `{text}`; remove it, or write \
+                 `#[cached(..)]` for results that are stored"
+            );
             return Err(Error::new(name.span(), message));
         }
         seen.push(name.clone());

@@ -75,7 +75,7 @@ pub(crate) fn parse(
             return None;
         }
     };
-    check_attributes(&item, diagnostics);
+    check_attributes(attribute, &item, diagnostics);
     check_signature(&item, diagnostics);
     let written = match &item.sig.output {
         ReturnType::Default => None,
@@ -97,7 +97,8 @@ pub(crate) fn parse(
             );
             diagnostics.add(output, message);
         }
-        Some(output) => check_output(output, diagnostics),
+        Some(output) => check_output(attribute, output, diagnostics),
+        None if attribute == Attribute::SingleFlight => {}
         None => {
             let name = &item.sig.ident;
             let message = format!(
@@ -145,12 +146,25 @@ fn not_a_function(attribute: Attribute, item: &TokenStream) -> syn::Error {
 }
 
 /// Rejects attributes that have no effect, or another one, on a function whose body runs in the cache.
-fn check_attributes(item: &ItemFn, diagnostics: &mut Diagnostics) {
-    for attribute in &item.attrs {
-        let path = attribute.path();
+fn check_attributes(attribute: Attribute, item: &ItemFn, diagnostics: &mut Diagnostics) {
+    for other in &item.attrs {
+        let path = other.path();
         let Some(last) = path.segments.last().map(|segment| &segment.ident) else { continue };
-        if last == "cached" || last == "mem_cached" {
-            let message = format!("`{}` is cached already; remove one of the two", item.sig.ident);
+        let is_cached = last == "cached" || last == "mem_cached";
+        if is_cached && attribute == Attribute::SingleFlight
+            || last == "single_flight" && attribute != Attribute::SingleFlight
+        {
+            let message = format!(
+                "`{}` is cached, so concurrent calls share one run already; remove `single_flight`",
+                item.sig.ident
+            );
+            diagnostics.add(path, message);
+        } else if is_cached || last == "single_flight" {
+            let message = format!(
+                "`{}` is {} already; remove one of the two",
+                item.sig.ident,
+                attribute.participle()
+            );
             diagnostics.add(path, message);
         } else if last == "track_caller" {
             // The body is a closure, which cannot have the attribute, and a cached value would hold the
@@ -177,14 +191,26 @@ fn check_signature(item: &ItemFn, diagnostics: &mut Diagnostics) {
     }
 }
 
-fn check_output(output: &Type, diagnostics: &mut Diagnostics) {
+fn check_output(attribute: Attribute, output: &Type, diagnostics: &mut Diagnostics) {
     if let Type::Never(never) = output {
-        diagnostics.add(never, "a function that never returns has nothing to cache");
+        let message = match attribute {
+            Attribute::SingleFlight => "a function that never returns has nothing to share",
+            Attribute::Cached | Attribute::MemCached => {
+                "a function that never returns has nothing to cache"
+            }
+        };
+        diagnostics.add(never, message);
     }
     // Only the `Ok` type of a `Result` is cached.
-    let value = only_argument(output, "Result").unwrap_or(output);
-    let mut walk =
-        OutputWalk { diagnostics, bound: Vec::new(), is_in_signature: false, owned: None };
+    let value = only_argument(output, "Result").filter(|_| attribute != Attribute::SingleFlight);
+    let value = value.unwrap_or(output);
+    let mut walk = OutputWalk {
+        attribute,
+        diagnostics,
+        bound: Vec::new(),
+        is_in_signature: false,
+        owned: None,
+    };
     walk.visit_type(value);
     if let Type::Path(path) = peel(output)
         && let Some(PathSegment { ident, arguments: PathArguments::AngleBracketed(arguments) }) =
@@ -199,6 +225,7 @@ fn check_output(output: &Type, diagnostics: &mut Diagnostics) {
 
 /// Rejects what a value cannot contain: borrowed data and `impl Trait`.
 struct OutputWalk<'a> {
+    attribute: Attribute,
     diagnostics: &'a mut Diagnostics,
     /// The lifetimes that a `for<..>` around the type binds.
     bound: Vec<Lifetime>,
@@ -211,7 +238,9 @@ struct OutputWalk<'a> {
 impl OutputWalk<'_> {
     fn borrowed(&mut self, tokens: impl ToTokens, owned: Option<String>) {
         let owned = owned.unwrap_or_else(|| "an owned one".to_owned());
-        let message = format!("a borrowed value cannot be cached; return {owned}, or an `Arc`");
+        let participle = self.attribute.participle();
+        let message =
+            format!("a borrowed value cannot be {participle}; return {owned}, or an `Arc`");
         self.diagnostics.add(tokens, message);
     }
 

@@ -8,6 +8,7 @@ use syn::{
     Expr, ExprLit, GenericParam, Ident, Lit, Pat, Receiver, ReceiverKind, Type, TypeReference,
 };
 
+use crate::cached::Attribute;
 pub(crate) use crate::cached::args::Handle;
 use crate::cached::args::{Arguments, KeySource, Limits, Options, Skip, Ttl};
 use crate::cached::function::{Argument, Function, Kind, only_argument, peel, readable};
@@ -16,6 +17,7 @@ use crate::diagnostics::Diagnostics;
 use crate::paths::Root;
 
 pub(crate) struct Model {
+    pub(crate) kind: Attribute,
     pub(crate) root: Root,
     pub(crate) function: Function,
     pub(crate) cache: Option<Cache>,
@@ -74,10 +76,12 @@ impl Model {
         }
         let key = match arguments.key {
             Some(source) => {
-                check_source(&source, arguments.skip.as_ref(), &function, diagnostics);
+                let attribute = arguments.attribute;
+                check_source(attribute, &source, arguments.skip.as_ref(), &function, diagnostics);
                 Key::Source(source)
             }
             None => Key::Arguments(choose_arguments(
+                arguments.attribute,
                 arguments.skip.as_ref(),
                 arguments.options.include.is_empty(),
                 is_complete,
@@ -105,6 +109,7 @@ impl Model {
         }
         let handle = arguments.handle.map(|handle| check_handle(handle, &function, diagnostics));
         Some(Self {
+            kind: arguments.attribute,
             root: Root::new(arguments.root.as_ref()),
             function,
             cache,
@@ -177,6 +182,7 @@ fn check_spawn(spawn: &Expr, is_stale: bool, function: &Function, diagnostics: &
 }
 
 fn check_source(
+    attribute: Attribute,
     source: &KeySource,
     skip: Option<&Skip>,
     function: &Function,
@@ -189,7 +195,7 @@ fn check_source(
     let closure = match source {
         KeySource::Closure(closure) => closure,
         KeySource::Expression(expression) => {
-            return check_key_string(expression, function, diagnostics);
+            return check_key_string(attribute, expression, function, diagnostics);
         }
     };
     let (given, wanted) = (closure.inputs.len(), function.arguments.len());
@@ -201,15 +207,23 @@ fn check_source(
         );
         diagnostics.add(closure, message);
     } else if wanted > 0 && closure.inputs.iter().all(|input| matches!(input, Pat::Wild(_))) {
-        let message = "this closure ignores every argument, so all calls would share one entry; \
-                       write `key = \"..\"` if that is meant";
+        let message = format!(
+            "this closure ignores every argument, so all calls would share one {}; write \
+             `key = \"..\"` if that is meant",
+            attribute.unit()
+        );
         diagnostics.add(closure, message);
     }
 }
 
 /// Rejects a key that is a constant where something else was meant: the name of a type, or arguments in
 /// braces.
-fn check_key_string(expression: &Expr, function: &Function, diagnostics: &mut Diagnostics) {
+fn check_key_string(
+    attribute: Attribute,
+    expression: &Expr,
+    function: &Function,
+    diagnostics: &mut Diagnostics,
+) {
     let Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) = expression else { return };
     let (text, written) = (literal.value(), literal.to_token_stream());
     let names: Vec<&Ident> = function.arguments.iter().flat_map(Argument::names).collect();
@@ -226,9 +240,10 @@ fn check_key_string(expression: &Expr, function: &Function, diagnostics: &mut Di
         );
         diagnostics.add(literal, message);
     } else if names_a_type(&text, function) {
+        let unit = attribute.unit();
         let example = names.first().map_or_else(|| "id".to_owned(), ToString::to_string);
         let message = format!(
-            "`key` is the key itself, not its type, so all calls would share one entry; write \
+            "`key` is the key itself, not its type, so all calls would share one {unit}; write \
              `key = format!(\"{{{example}}}\")`, or leave `key` out to use all the arguments; or write \
              `key = ({written})` if that is meant"
         );
@@ -412,9 +427,18 @@ fn check_self(arguments: &Arguments, function: &Function, diagnostics: &mut Diag
     let has_parts = !arguments.options.include.is_empty()
         || function.arguments.iter().any(Argument::is_visible);
     if !is_said && !has_parts {
-        let message = "`self` is not part of the key, so all values would share one entry; write \
-                       `include(self.id)` with what the result depends on, `cache = self.cache` for \
-                       entries of its own, or `key = ..`; or `skip(self)` if all values share it";
+        let message = match arguments.attribute {
+            Attribute::SingleFlight => {
+                "`self` is not part of the key, so the calls of all values would be one; write \
+                 `include(self.id)` with what the result depends on, or `key = ..`; or `skip(self)` if \
+                 that is meant"
+            }
+            Attribute::Cached | Attribute::MemCached => {
+                "`self` is not part of the key, so all values would share one entry; write \
+                 `include(self.id)` with what the result depends on, `cache = self.cache` for \
+                 entries of its own, or `key = ..`; or `skip(self)` if all values share it"
+            }
+        };
         diagnostics.add(receiver.self_token, message);
     }
 }
@@ -442,6 +466,7 @@ fn is_exclusive(receiver: &Receiver) -> bool {
 
 /// Chooses the part of each argument that is in the key.
 fn choose_arguments(
+    attribute: Attribute,
     skip: Option<&Skip>,
     is_alone: bool,
     is_complete: bool,
@@ -475,8 +500,11 @@ fn choose_arguments(
         && is_alone
         && function.arguments.iter().any(Argument::is_visible)
     {
-        let message = "every argument is skipped, so all calls would share one entry; write \
-                       `key = \"..\"` if that is meant";
+        let message = format!(
+            "every argument is skipped, so all calls would share one {}; write `key = \"..\"` if that \
+             is meant",
+            attribute.unit()
+        );
         diagnostics.add(&skip.keyword, message);
     }
     parts

@@ -6,6 +6,7 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, GenericParam, Ident, Lit, Token};
 
+use crate::cached::Attribute;
 use crate::cached::args::{KeySource, Time, Ttl};
 use crate::cached::function::{self, Argument, Kind};
 use crate::cached::model::{Handle, Key, KeyPart, Limit, Model};
@@ -106,12 +107,17 @@ fn shape(model: &Model) -> TokenStream {
     } else {
         quote_spanned!(span=> vayu_probe.vayu_shape())
     };
+    let whole = (model.kind == Attribute::SingleFlight).then(|| {
+        let whole = root.private_at("whole", span);
+        quote_spanned!(Span::mixed_site()=> let vayu_shape = #whole(vayu_shape);)
+    });
     quote_spanned! {Span::mixed_site()=>
         let vayu_probe = #probe::<#output>::new();
         let vayu_shape = {
             use #plain as _;
             #shape
         };
+        #whole
     }
 }
 
@@ -151,6 +157,10 @@ fn cache(model: &Model) -> TokenStream {
                 quote_spanned!(Span::mixed_site()=> let (vayu_cache, vayu_weights) = #own_cache;)
             }
         };
+    }
+    if model.kind == Attribute::SingleFlight {
+        let flights = root.private("single_flights");
+        return quote_spanned!(Span::mixed_site()=> let vayu_cache = #flights(););
     }
     let Some(cache) = &model.cache else {
         let mem_cache = root.item("mem_cache");
@@ -462,7 +472,11 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
     // The mistake is in the value, or in the serializer that the attribute names.
     let serializer = match &model.serializer {
         None => {
-            let storable = root.private_at("StorableIn", span);
+            let name = match model.kind {
+                Attribute::SingleFlight => "ShareableBy",
+                Attribute::Cached | Attribute::MemCached => "StorableIn",
+            };
+            let storable = root.private_at(name, span);
             quote_spanned!(span=> #storable::#method(vayu_cache, vayu_shape, vayu_serializer))
         }
         Some(serializer) => {

@@ -5,9 +5,13 @@ use super::*;
 
 /// Returns the messages for an attribute on a function.
 fn messages(arguments: TokenStream, item: &TokenStream) -> Vec<String> {
+    messages_by(Attribute::Cached, arguments, item)
+}
+
+fn messages_by(attribute: Attribute, arguments: TokenStream, item: &TokenStream) -> Vec<String> {
     let mut diagnostics = Diagnostics::default();
-    let arguments = Arguments::parse(Attribute::Cached, arguments, &mut diagnostics);
-    if let Some(function) = function::parse(Attribute::Cached, item, &mut diagnostics) {
+    let arguments = Arguments::parse(attribute, arguments, &mut diagnostics);
+    if let Some(function) = function::parse(attribute, item, &mut diagnostics) {
         Model::new(arguments, function, &mut diagnostics);
     }
     diagnostics.messages()
@@ -574,6 +578,24 @@ fn attribute_that_loses_its_meaning_is_an_error() {
     for attribute in ["inline", "must_use", "cfg(unix)", "doc = \"cached\"", "deprecated"] {
         let found = messages_of("ttl = 1", &format!("#[{attribute}] fn call(n: u8) -> u8 {{ n }}"));
         assert_eq!(found, [""; 0], "{attribute}");
+    }
+}
+
+#[test]
+fn single_flight_takes_what_is_about_the_key_alone() {
+    let messages = |arguments: &str, item: &str| {
+        let item = item.parse().unwrap();
+        messages_by(Attribute::SingleFlight, arguments.parse().unwrap(), &item)
+    };
+    for arguments in ["", "prefix = \"p\", skip(b), include(b.len()), log = false, crate = vayu"] {
+        let found = messages(arguments, "fn call(a: u8, b: &str) { body() }");
+        assert_eq!(found, [""; 0], "{arguments}");
+    }
+    for (name, form) in names::FORMS {
+        let found = messages(form, "fn call(a: u8, id: u8, client: u8, name: u8) {}");
+        let is_taken = Attribute::SingleFlight.takes(name);
+        let refused = format!("so it does not take `{name}`");
+        assert_eq!(found.iter().any(|message| message.contains(&refused)), !is_taken, "{found:?}");
     }
 }
 
