@@ -118,9 +118,12 @@ impl<V: MemoryValue> MemoryBackend<V> {
         found
     }
 
-    /// Visits the record of a key that is not [held](Table::hold).
+    /// Visits the record of a key that is not [held](Table::hold). Most often there is none.
     #[inline(never)]
     fn visit(&self, key: &Key, class: ValueClass, visit: &mut dyn FnMut(Record<&V>)) {
+        if self.tables.get().is_absent(key) {
+            return self.sweep_if_due(self.clock.now());
+        }
         let mut are_words_missing = false;
         let found = self.with_table(|table| {
             table.read(key, &mut |record, has_words| {
@@ -142,6 +145,35 @@ impl<V: MemoryValue> MemoryBackend<V> {
         self.with_table(|table| table.store_words(key));
     }
 
+    /// Stores a record, and removes others that have expired.
+    #[inline]
+    fn store(&self, key: &Key, record: Record<V>) {
+        let (created, end, mut record) = (record.created(), record.stale_until(), Some(record));
+        let mut written = Written::nothing();
+        self.with_table(|table| table.write(key, &mut record, &mut written));
+        written.removed.drop_quietly();
+        self.record_evictions(written.evictions);
+        self.pacer.record_expiry(end);
+        // Most records were created now. The clock is read for others by the miss that precedes a write.
+        if self.pacer.is_due(created) {
+            self.sweep_if_due_cold();
+        }
+    }
+
+    /// Stores a record in a table with a limit by weight, if it is not too heavy.
+    #[inline(never)]
+    fn write_weighed(&self, key: &Key, record: Record<V>) -> Result<()> {
+        let weights = self.weights.as_ref();
+        match weights.and_then(|weights| weights.weigh(key, record.value().value())) {
+            Some(weight) => {
+                self.store(key, record.with_weight(weight));
+                Ok(())
+            }
+            // The previous value is outdated all the same.
+            None => self.delete(key).map(drop),
+        }
+    }
+
     /// Calls [`sweep_if_due`](Self::sweep_if_due), out of line for hits.
     #[cold]
     fn sweep_if_due_cold(&self) {
@@ -159,10 +191,8 @@ impl<V: MemoryValue> MemoryBackend<V> {
     /// Removes the entries that have expired at `now`, or all entries. Returns their number, and when
     /// the first of the others expires.
     fn remove_expired(&self, now: Option<Timestamp>) -> (u64, Timestamp) {
-        let mut values = Vec::new();
-        let (count, next) = self.with_table(|table| table.remove_expired(now, &mut values));
-        values.into_iter().for_each(drop_quietly);
-        (count, next)
+        let drop_values = |values: Vec<V>| values.into_iter().for_each(drop_quietly);
+        self.with_table(|table| table.remove_expired(now, drop_values))
     }
 
     fn record_evictions(&self, count: u64) {
@@ -178,11 +208,17 @@ fn has_become_inline<V: MemoryValue>(value: &V, class: ValueClass) -> bool {
     !V::IS_WORDS && class == ValueClass::Inline && value.to_words().is_some()
 }
 
-/// Returns the number of shards: four for each processor, as long as each has room for 32 entries,
-/// and a power of two.
+/// Returns the number of shards: four for each processor, as long as each has room for 256 entries, and a
+/// power of two. A small cache has one shard, so that it has as many entries as its limit says: keys are
+/// spread over shards unevenly.
 fn shards(entries: usize) -> usize {
+    const SMALL: usize = 1024;
+    const OF_SHARD: usize = 256;
+    if entries <= SMALL {
+        return 1;
+    }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let shards = (4 * processors).min(entries / 32).max(1);
+    let shards = (4 * processors).min(entries / OF_SHARD).max(1);
     if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 }
 }
 
@@ -213,29 +249,18 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         Ok(self.get(key))
     }
 
+    #[inline]
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
-        let record = match &self.weights {
-            None => record,
-            Some(weights) => match weights.weigh(key, record.value().value()) {
-                Some(weight) => record.with_weight(weight),
-                // The previous value is outdated all the same.
-                None => return self.delete(key).map(drop),
-            },
-        };
-        let end = record.stale_until();
-        let mut record = Some(record);
-        let mut written = Written::nothing();
-        self.with_table(|table| table.write(key, &mut record, &mut written));
-        written.removed.into_iter().for_each(drop_quietly);
-        self.record_evictions(written.evictions);
-        self.pacer.record_expiry(end);
-        self.sweep_if_due(self.clock.now());
-        Ok(())
+        if self.weights.is_none() {
+            self.store(key, record);
+            return Ok(());
+        }
+        self.write_weighed(key, record)
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
         let (existed, removed) = self.with_table(|table| table.remove(key));
-        removed.into_iter().for_each(drop_quietly);
+        removed.drop_quietly();
         Ok(existed)
     }
 
@@ -271,15 +296,12 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
             }
             return Some(Ok(()));
         }
-        if let Some((record, held)) = self.tables.get().hold(key)
+        // An inline value is held if it has become one since it was stored.
+        if class != ValueClass::Inline
+            && let Some((record, held)) = self.tables.get().hold(key)
             && let Some(value) = held.get()
         {
-            let are_words_missing = has_become_inline(value, class);
             visit(record.map(|()| value));
-            drop(held);
-            if are_words_missing {
-                self.store_words(key);
-            }
         } else {
             self.visit(key, class, visit);
         }

@@ -120,7 +120,7 @@ pub(super) type LongKey = CompactKey;
 pub(super) struct Links {
     /// A part of the hash of the key, and in the lowest bit the queue.
     pub(super) hash: AtomicU32,
-    /// The neighbours in the queue.
+    /// The neighbours in the queue, except at its ends.
     pub(super) before: AtomicU32,
     pub(super) after: AtomicU32,
 }
@@ -148,14 +148,7 @@ impl<V> Chunks<V> {
         Self { all, used: AtomicU32::new(0), capacity: capacity.min(MAX_SLOTS), process }
     }
 
-    /// Returns the slot of a number, which may be a wrong one that a reader has found.
-    #[inline(always)]
-    pub(super) fn slot(&self, number: Number) -> Option<&Slot> {
-        let (chunk, at) = split(number);
-        self.all.get(chunk)?.get()?.slots.get(at)
-    }
-
-    /// Returns the place of a number.
+    /// Returns the place of a number, which may be a wrong one that a reader has found.
     #[inline(always)]
     pub(super) fn place(&self, number: Number) -> Option<Place<'_, V>> {
         let (chunk, at) = split(number);
@@ -164,6 +157,7 @@ impl<V> Chunks<V> {
     }
 
     /// Returns the links of a slot that was given out.
+    #[inline(always)]
     pub(super) fn links(&self, number: Number) -> &Links {
         let (chunk, at) = split(number);
         let chunk = self.all[chunk].get().expect("it was allocated");
@@ -209,6 +203,12 @@ impl<'a, V> Place<'a, V> {
     #[inline(always)]
     pub(super) fn slot(self) -> &'a Slot {
         self.slot
+    }
+
+    /// Returns the links. For the holder of the lock of its shard.
+    #[inline(always)]
+    pub(super) fn links(self) -> &'a Links {
+        &self.chunk.links[self.at]
     }
 
     /// Returns the extension, if extensions are allocated.

@@ -27,11 +27,11 @@ pub(super) struct Slot {
 #[repr(align(64))]
 pub(super) struct Extension([AtomicU64; MORE_WORDS]);
 
-/// The state of a slot. From the lowest bit on: the situation (2 bits), the references (2), whether the
+/// The state of a slot. From the lowest bit on: the situation (2 bits), the references (4), whether the
 /// value is held beside the slot (1), the kind of the value (4), the layout (1), the compute time (16),
-/// and the version (38), which each write increments.
+/// and the version (36), which each write increments.
 ///
-/// A read takes nanoseconds, and a version recurs after 2^38 writes.
+/// A read takes nanoseconds, and a version recurs after 2^36 writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State(u64);
 
@@ -40,17 +40,16 @@ const EMPTY: u64 = 0;
 const VALID: u64 = 1;
 const WRITING: u64 = 2;
 
-const REF_1: u64 = 1 << 2;
-const REF_2: u64 = 1 << 3;
-const REFERENCED: u64 = REF_1 | REF_2;
+/// A bit for each of the first references.
+const REFERENCED: u64 = 0b1111 << 2;
 
-const IS_HELD: u64 = 1 << 4;
-const KIND_SHIFT: u32 = 5;
+const IS_HELD: u64 = 1 << 6;
+const KIND_SHIFT: u32 = 7;
 /// The kind of a value that is not made of words.
 pub(super) const HELD: u64 = 15;
-const EXTENDED: u64 = 1 << 9;
-const COMPUTE_TIME_SHIFT: u32 = 10;
-const ONE_VERSION: u64 = 1 << 26;
+const EXTENDED: u64 = 1 << 11;
+const COMPUTE_TIME_SHIFT: u32 = 12;
+const ONE_VERSION: u64 = 1 << 28;
 const VERSION: u64 = !(ONE_VERSION - 1);
 
 impl State {
@@ -93,9 +92,9 @@ impl State {
         (self.0 >> COMPUTE_TIME_SHIFT & 0xffff) as u16
     }
 
-    /// Returns whether the entry was referenced twice recently: further reads change nothing.
+    /// Returns whether the entry was referenced so often recently that further reads change nothing.
     #[inline(always)]
-    pub(super) fn is_referenced_twice(self) -> bool {
+    pub(super) fn is_referenced(self) -> bool {
         self.0 & REFERENCED == REFERENCED
     }
 
@@ -113,6 +112,15 @@ impl State {
 /// The reference bits of an entry.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct References(u64);
+
+impl References {
+    /// The references of a new entry.
+    pub(super) const NONE: Self = Self(0);
+}
+
+/// The version of a slot that is being written.
+#[derive(Debug)]
+pub(super) struct Version(u64);
 
 /// The words of an entry, all but its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,21 +191,19 @@ impl Slot {
     /// Marks the entry as referenced, once more. At worst the slot has another entry in the meantime.
     #[cold]
     pub(super) fn mark_referenced(&self, state: State) {
-        let bit = if state.0 & REF_1 == 0 { REF_1 } else { REF_2 };
-        self.state.fetch_or(bit, Ordering::Relaxed);
+        self.state.fetch_or(lowest_bit(!state.0 & REFERENCED), Ordering::Relaxed);
     }
 
     /// Clears the references of the entry, all or one, and returns whether there were any.
+    #[inline(always)]
     pub(super) fn clear_references(&self, all: bool) -> bool {
         let referenced = self.state.load(Ordering::Relaxed) & REFERENCED;
-        if referenced != 0 {
-            let bits = match referenced {
-                REFERENCED if !all => REF_2,
-                bits => bits,
-            };
-            self.state.fetch_and(!bits, Ordering::Relaxed);
+        if referenced == 0 {
+            return false;
         }
-        referenced != 0
+        let bits = if all { referenced } else { lowest_bit(referenced) };
+        self.state.fetch_and(!bits, Ordering::Relaxed);
+        true
     }
 
     /// Returns when the entry expires, as a word. For the holder of the lock of its shard.
@@ -206,36 +212,50 @@ impl Slot {
     }
 
     /// Begins to write: readers do not accept what they read from here on.
-    pub(super) fn begin_write(&self) {
-        let state = self.state.load(Ordering::Relaxed);
-        let writing = (state & VERSION).wrapping_add(ONE_VERSION) | WRITING;
-        store(&self.state, writing, Ordering::Relaxed);
+    #[inline(always)]
+    pub(super) fn begin_write(&self) -> Version {
+        let version = (self.state.load(Ordering::Relaxed) & VERSION).wrapping_add(ONE_VERSION);
+        store(&self.state, version | WRITING, Ordering::Relaxed);
         fence(Ordering::Release);
+        Version(version)
     }
 
     /// Ends to write, with an entry. If it replaces one with the same key, it takes its references.
-    pub(super) fn end_write(&self, key: [u64; NARROW_KEY], words: &Words, references: References) {
-        let all = [words.created, words.expires, words.schema, words.value];
-        for (place, word) in self.words.iter().zip(key.into_iter().chain(all)) {
+    #[inline(always)]
+    pub(super) fn end_write(
+        &self,
+        Version(version): Version,
+        key: [u64; NARROW_KEY],
+        words: &Words,
+        References(references): References,
+    ) {
+        let [first, second, third] = key;
+        let all = [first, second, third, words.created, words.expires, words.schema, words.value];
+        for (place, word) in self.words.iter().zip(all) {
             place.store(word, Ordering::Relaxed);
         }
-        let state = self.state.load(Ordering::Relaxed) & VERSION
+        let state = version
             | VALID
             | words.kind << KIND_SHIFT
             | if words.kind == HELD { IS_HELD } else { 0 }
             | u64::from(words.compute_time) << COMPUTE_TIME_SHIFT
             | if words.more.is_some() { EXTENDED } else { 0 }
-            | references.0;
+            | references;
         store(&self.state, state, Ordering::Release);
     }
 
     /// Ends to write, without an entry.
-    pub(super) fn end_empty(&self) {
-        let state = self.state.load(Ordering::Relaxed) & VERSION | EMPTY;
+    pub(super) fn end_empty(&self, Version(version): Version) {
         // No key begins with zero.
         self.words[0].store(0, Ordering::Relaxed);
-        store(&self.state, state, Ordering::Release);
+        store(&self.state, version | EMPTY, Ordering::Release);
     }
+}
+
+/// Returns the lowest bit that is set.
+#[inline(always)]
+fn lowest_bit(bits: u64) -> u64 {
+    bits & bits.wrapping_neg()
 }
 
 impl Extension {
@@ -261,7 +281,8 @@ impl Extension {
     }
 
     /// Writes the rest of an entry, between [`Slot::begin_write`] and [`Slot::end_write`].
-    pub(super) fn store(&self, key: [u64; WIDE_KEY], words: MoreWords) {
+    pub(super) fn store(&self, key: Option<[u64; WIDE_KEY]>, words: MoreWords) {
+        let key = key.unwrap_or_default();
         let rest = [words.stale_until, words.small, words.value];
         for (place, word) in self.0.iter().zip(key.into_iter().skip(NARROW_KEY).chain(rest)) {
             place.store(word, Ordering::Relaxed);

@@ -24,7 +24,7 @@ fn table(entries: usize) -> Table<AnyValue> {
 
 /// A key that fits into a slot.
 fn key(n: u64) -> Key {
-    Key::new("p", &(n,)).expect("a key")
+    Key::from_text("p", format!("{n:x}"))
 }
 
 /// A key that needs an extension.
@@ -201,19 +201,19 @@ fn index_grows_and_loses_nothing() {
 #[test]
 fn line_that_is_full_continues_in_the_next_of_its_shard() {
     let index = Index::new(2, 40);
-    index.grow(|_| ());
+    index.grow(index.next_size(0).expect("the first size"));
     let lines = index.current().expect("lines");
     // All in the last line of the first shard, then in its first ones.
     let hash = HashPart::from_bits(0x7fff_fffe);
     let slots = || 0..40;
     let find = |slot| lines.find(hash, |found| (found == slot).then_some(())).is_some();
-    slots().for_each(|slot| lines.insert(hash, slot));
+    slots().for_each(|slot| lines.insert(lines.home(hash), hash, slot));
     assert!(slots().all(find));
     for slot in slots().step_by(3) {
         lines.remove(hash, slot);
     }
     assert!(slots().all(|slot| find(slot) == (slot % 3 != 0)));
-    slots().step_by(3).for_each(|slot| lines.insert(hash, slot));
+    slots().step_by(3).for_each(|slot| lines.insert(lines.home(hash), hash, slot));
     slots().for_each(|slot| lines.remove(hash, slot));
     assert!(!slots().any(find));
     let other = HashPart::from_bits(0xffff_fffe);
@@ -238,6 +238,65 @@ fn limit_holds_and_evicted_entries_are_gone() {
         assert_eq!(Some(left), backend.usage().entries);
         assert_eq!(left, limit, "it is full");
     }
+}
+
+#[test]
+fn small_cache_has_as_many_entries_as_its_limit() {
+    for entries in [64, 100, 1024] {
+        let backend = backend(entries);
+        assert_eq!(backend.usage().max_entries, Some(entries));
+        for _ in 0..2 {
+            for n in 0..entries {
+                backend.write(&key(n), record(n)).expect("it is written");
+            }
+        }
+        assert_eq!(backend.usage().evictions, Some(0));
+        assert!((0..entries).all(|n| read(&backend, &key(n)).is_some()));
+    }
+}
+
+#[test]
+fn eviction_ends_soon_if_all_entries_were_read_often() {
+    let backend = backend(1000);
+    for n in 0..1000 {
+        backend.write(&key(n), record(n)).expect("it is written");
+        (0..9).for_each(|_| drop(read_optimistic(&backend, &key(n))));
+    }
+    let is_left = |n: &u64| read(&backend, &key(*n)).is_some();
+    backend.write(&key(1000), record(1000_u64)).expect("it is written");
+    assert_eq!((0..=1000).filter(is_left).count(), 1000);
+    assert!(is_left(&1000));
+    assert!(is_left(&0), "it was looked at once, and had more references left");
+}
+
+#[test]
+fn sweep_removes_what_has_expired_and_nothing_else() {
+    let table: Table<AnyValue> = Table::new(4, Limits { entries: 1 << 30, weight: u64::MAX });
+    let at = Timestamp::from_micros;
+    // In a grown index, with several parts of a sweep for each shard.
+    let keys: Vec<_> = (0..20_000).map(any_key).collect();
+    for (n, key) in (0..).zip(&keys) {
+        let value = if n % 2 == 0 { AnyValue::new(n) } else { AnyValue::new(n.to_string()) };
+        let record = Record::new(value, at(0), at(1000 + n % 5));
+        table.write(key, &mut Some(record), &mut Written::nothing()).expect("no fork");
+    }
+    let (mut values, mut calls) = (0, 0);
+    let mut sweep = |now: i64| {
+        let drop_values = |dropped: Vec<AnyValue>| {
+            values += dropped.len();
+            calls += 1;
+        };
+        table.remove_expired(Some(at(now)), drop_values).expect("no fork")
+    };
+    assert_eq!(sweep(999), (0, at(1000)));
+    assert_eq!(sweep(1002), (12_000, at(1003)));
+    for (n, key) in (0..).zip(&keys) {
+        assert_eq!(is_present(&table, key), n % 5 > 2, "{n}");
+    }
+    assert_eq!(sweep(2000), (8_000, Timestamp::NEVER));
+    // Those by long keys are held, too.
+    assert!(values >= 10_000 && calls > 3 * 4 * 2, "{values} in {calls} parts");
+    assert_eq!(table.usage().expect("no fork").0, 0);
 }
 
 #[test]
