@@ -3,8 +3,8 @@
 
 pub use crate::bounded_map::BoundedMap;
 pub use crate::error::with_causes;
-pub use crate::key::CompactKey;
 use crate::key::Key;
+pub use crate::key::LongKey;
 pub use crate::outage::{Outage, display_time};
 pub use crate::panic::{BoxFuture as BackendFuture, QuietDrop, catch_panic, drop_quietly};
 pub use crate::per_process::{PerProcess, ProcessId};

@@ -2,12 +2,12 @@
 
 mod builder;
 mod bytes;
-mod compact;
 mod display;
 mod encoder;
 mod function;
 pub(crate) mod hasher;
 mod label;
+mod long;
 mod prefix;
 #[cfg(feature = "wire")]
 mod render;
@@ -23,7 +23,6 @@ use sha2::{Digest, Sha256};
 
 pub use self::builder::{KeyBuilder, KeyError, KeyString};
 pub(crate) use self::bytes::KeyBytes;
-pub use self::compact::CompactKey;
 #[cfg(feature = "wire")]
 pub(crate) use self::display::{ParsedKey, hashed, of_displayed_text};
 pub(crate) use self::encoder::DirectEncode;
@@ -32,6 +31,7 @@ pub use self::hasher::BuildKeyHasher;
 use self::hasher::Seeds;
 #[cfg(feature = "wire")]
 pub(crate) use self::label::cut_label;
+pub use self::long::LongKey;
 #[cfg(feature = "wire")]
 pub(crate) use self::prefix::FUNCTION;
 pub use self::prefix::{FunctionOf, Prefix};

@@ -20,6 +20,9 @@
 //! shared memory but that lock, unless the entry has a reference bit left to set, and it takes two cache
 //! lines for a number: one of the index, one of a slot.
 //!
+//! A full shard evicts an entry for each new one, which is written to the same slot in one step. The writer
+//! that makes the index larger locks all shards, after a lock that makes others wait for it.
+//!
 //! A reader may find that an entry is being written. It then locks the shard, under which no write is
 //! in progress. No key that is present is taken for absent: an entry is replaced in its slot, and when
 //! the index grows, the new lines are complete before they are used.

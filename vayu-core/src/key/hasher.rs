@@ -75,17 +75,6 @@ pub(super) fn hash(seeds: &Seeds, encoded: &KeyBytes) -> u64 {
     }
 }
 
-/// Returns the same as [`hash`] for up to 32 bytes in words, padded with zeros.
-#[inline]
-pub(super) fn hash_short(seeds: &Seeds, length: usize, words: [u64; 4]) -> u64 {
-    if length <= 16 {
-        let [first, second, ..] = words;
-        hash_words(seeds, length, [first, second])
-    } else {
-        hash_words(seeds, length, words)
-    }
-}
-
 #[cold]
 fn hash_long(seeds: &Seeds, bytes: &[u8]) -> u64 {
     let mut state = seeded().build_hasher();

@@ -31,23 +31,6 @@ enum Repr {
     Text(Cow<'static, str>),
 }
 
-/// A prefix that owns nothing.
-#[derive(Clone, Copy)]
-pub(super) enum StaticPrefix {
-    Function(&'static FunctionInfo),
-    Text(&'static str),
-}
-
-impl From<StaticPrefix> for Prefix {
-    #[inline]
-    fn from(prefix: StaticPrefix) -> Self {
-        Self(match prefix {
-            StaticPrefix::Function(function) => Repr::Function(function),
-            StaticPrefix::Text(text) => Repr::Text(Cow::Borrowed(text)),
-        })
-    }
-}
-
 pub(crate) const FUNCTION: u8 = 1;
 const TEXT: u8 = 2;
 const FUNCTION_OF_THIS_PROCESS: u8 = 3;
@@ -75,28 +58,6 @@ impl Prefix {
     #[cfg(test)]
     pub(crate) fn of_body<F: ?Sized>() -> Self {
         FunctionOf::<F>::new().into()
-    }
-
-    /// Returns the prefix if it owns nothing.
-    #[inline]
-    pub(super) fn as_static(&self) -> Option<StaticPrefix> {
-        match self.0 {
-            Repr::Function(function) => Some(StaticPrefix::Function(function)),
-            Repr::Text(Cow::Borrowed(text)) => Some(StaticPrefix::Text(text)),
-            Repr::Text(Cow::Owned(_)) => None,
-        }
-    }
-
-    /// Returns whether this is the given function.
-    #[inline(always)]
-    pub(super) fn is_function(&self, function: &'static FunctionInfo) -> bool {
-        matches!(self.0, Repr::Function(other) if ptr::eq(other, function))
-    }
-
-    /// Returns whether this is the given string.
-    #[inline]
-    pub(super) fn is_text(&self, text: &str) -> bool {
-        matches!(&self.0, Repr::Text(other) if other == text)
     }
 
     /// Returns the function, or else the string.

@@ -2,7 +2,7 @@
 
 use std::sync::{OnceLock, PoisonError, TryLockError};
 
-use vayu_core::__internal::{CompactKey, ProcessId};
+use vayu_core::__internal::{LongKey, ProcessId};
 
 use crate::sync::{
     AtomicU32, Mutex, MutexGuard, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard, unless_held,
@@ -111,9 +111,6 @@ pub(super) struct Held<V> {
     /// The key, if it does not fit into words.
     pub(super) key: Option<Box<LongKey>>,
 }
-
-/// A key that does not fit into words.
-pub(super) type LongKey = CompactKey;
 
 /// The data of an entry that only the holder of the lock of its shard uses.
 #[derive(Debug)]

@@ -160,7 +160,7 @@ impl Line {
 /// The lines of all shards, at one size. A shard has as many lines as any other.
 #[derive(Debug)]
 pub(super) struct Lines {
-    lines: Box<[Line]>,
+    all: Box<[Line]>,
     of_shard: usize,
     /// The number of entries of a shard from which on the next size is to be used.
     full_at: usize,
@@ -171,8 +171,8 @@ impl Lines {
     /// are used on average when they are full, and one key in eleven is beyond the first eight places.
     fn new(shards: usize, entries: usize, full_at: usize) -> Self {
         let of_shard = entries / 7 + 1;
-        let lines = (0..shards * of_shard).map(|_| Line::new()).collect();
-        Self { lines, of_shard, full_at }
+        let all = (0..shards * of_shard).map(|_| Line::new()).collect();
+        Self { all, of_shard, full_at }
     }
 
     /// Returns whether these lines are full for a shard that has this number of entries.
@@ -184,13 +184,13 @@ impl Lines {
     /// Returns the first line in which a key with this hash may be.
     #[inline(always)]
     pub(super) fn home(&self, hash: HashPart) -> Home {
-        Home(hash.scaled(self.lines.len()))
+        Home(hash.scaled(self.all.len()))
     }
 
     /// Returns whether one line is enough to know that no slot has a key with this hash.
     #[inline(always)]
     pub(super) fn have_no_candidate(&self, Home(at): Home, hash: HashPart) -> bool {
-        self.lines.get(at).is_none_or(|line| {
+        self.all.get(at).is_none_or(|line| {
             let others = line.candidates(1, hash.tag());
             // The last four bytes are the number of keys that went on.
             (line.candidates(0, hash.tag()) | others & (ONE_PASSED - 1)) == 0 && !line.was_passed()
@@ -206,7 +206,7 @@ impl Lines {
     ) -> impl Iterator<Item = u32> {
         let range = first.min(self.of_shard)..(first + lines).min(self.of_shard);
         let start = shard * self.of_shard;
-        let lines = self.lines.get(start + range.start..start + range.end).unwrap_or_default();
+        let lines = self.all.get(start + range.start..start + range.end).unwrap_or_default();
         lines.iter().flat_map(|line| {
             let used = Line::places().filter(|place| line.tag_at(*place) != 0);
             used.map(|place| line.slot(place).load(Ordering::Relaxed))
@@ -221,7 +221,7 @@ impl Lines {
     /// Returns the slot of the first candidate: of most keys that are present.
     #[inline(always)]
     pub(super) fn first(&self, hash: HashPart) -> Option<u32> {
-        let line = self.lines.get(hash.scaled(self.lines.len()))?;
+        let line = self.all.get(hash.scaled(self.all.len()))?;
         let candidates = line.candidates(0, hash.tag());
         let place = candidates.trailing_zeros() as usize / 8;
         // Eight if there is none, and that place is another one.
@@ -234,9 +234,9 @@ impl Lines {
         hash: HashPart,
         mut probe: impl FnMut(u32) -> Option<T>,
     ) -> Option<T> {
-        let mut at = hash.scaled(self.lines.len());
+        let mut at = hash.scaled(self.all.len());
         for _ in 0..self.of_shard {
-            let line = self.lines.get(at)?;
+            let line = self.all.get(at)?;
             for word in 0..2 {
                 let mut left = line.candidates(word, hash.tag());
                 while left != 0 {
@@ -260,7 +260,7 @@ impl Lines {
     /// Adds a slot. For the holder of the lock of its shard.
     #[inline(always)]
     pub(super) fn insert(&self, Home(at): Home, hash: HashPart, slot: u32) {
-        let line = &self.lines[at];
+        let line = &self.all[at];
         match line.free() {
             Some(place) => line.set(place, hash.tag(), slot),
             None => self.insert_after(at, hash, slot),
@@ -271,9 +271,9 @@ impl Lines {
     #[cold]
     fn insert_after(&self, mut at: usize, hash: HashPart, slot: u32) {
         for _ in 1..self.of_shard {
-            self.lines[at].change_passed(u64::wrapping_add);
+            self.all[at].change_passed(u64::wrapping_add);
             at = self.next(at);
-            let line = &self.lines[at];
+            let line = &self.all[at];
             if let Some(place) = line.free() {
                 return line.set(place, hash.tag(), slot);
             }
@@ -285,7 +285,7 @@ impl Lines {
     #[inline(always)]
     pub(super) fn remove(&self, hash: HashPart, slot: u32) {
         let Home(at) = self.home(hash);
-        let line = &self.lines[at];
+        let line = &self.all[at];
         match line.place_of(hash.tag(), slot) {
             Some(place) => line.set(place, 0, 0),
             None => self.remove_after(at, hash, slot),
@@ -296,9 +296,9 @@ impl Lines {
     #[cold]
     fn remove_after(&self, mut at: usize, hash: HashPart, slot: u32) {
         for _ in 1..self.of_shard {
-            self.lines[at].change_passed(u64::wrapping_sub);
+            self.all[at].change_passed(u64::wrapping_sub);
             at = self.next(at);
-            let line = &self.lines[at];
+            let line = &self.all[at];
             if let Some(place) = line.place_of(hash.tag(), slot) {
                 return line.set(place, 0, 0);
             }

@@ -594,3 +594,57 @@ fn limit_that_no_machine_has_memory_for_costs_nothing() {
         }
     }
 }
+
+/// Threads that look up, compute and store more keys than there is room for. `VAYU_STRESS_CALLS` in the environment
+/// sets the number of calls.
+#[test]
+fn each_answer_is_that_of_its_key_while_entries_are_evicted_and_removed() {
+    let calls =
+        std::env::var("VAYU_STRESS_CALLS").map_or(80_000, |calls| calls.parse().expect("a number"));
+    let calls = if cfg!(miri) { 400 } else { calls };
+    watchdog(Duration::from_secs(600), move || {
+        let backend = backend(64);
+        let computed = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let (backend, computed) = (&backend, &computed);
+                scope.spawn(move || {
+                    let mut random = thread + 1;
+                    for call in 0..calls / 4 {
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        let n = (random >> 33) % 200;
+                        let key = any_key(n);
+                        if call % 97 == 0 {
+                            backend.delete(&key).expect("a result");
+                        }
+                        // A number in the slot, or a string beside it, by the turn of the thread.
+                        let found = read_optimistic(backend, &key).or_else(|| read(backend, &key));
+                        let Some(found) = found else {
+                            let value = n * 1000 + call % 7;
+                            let new = if call % 2 == 0 {
+                                record(value)
+                            } else {
+                                record(value.to_string())
+                            };
+                            backend.write(&key, new.with_schema(value)).expect("it is written");
+                            computed.fetch_add(1, Ordering::Relaxed);
+                            continue;
+                        };
+                        let string = found.value().downcast_ref::<String>();
+                        let value = string.map(|string| string.parse().expect("a number"));
+                        let value = value.or(found.value().downcast_ref().copied()).expect("one");
+                        assert_eq!(
+                            (value / 1000, found.schema()),
+                            (n, value),
+                            "one entry of this key"
+                        );
+                    }
+                });
+            }
+        });
+        let usage = backend.usage();
+        let left = (0..200).filter(|&n| read(&backend, &any_key(n)).is_some()).count();
+        assert_eq!(usage.entries, Some(left as u64));
+        assert!(left <= 64 && computed.into_inner() > usage.evictions.expect("a count"));
+    });
+}

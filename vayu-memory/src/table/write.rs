@@ -2,10 +2,10 @@
 
 use std::ptr;
 
-use vayu_core::__internal::{key_words, record_words, small_record_words};
+use vayu_core::__internal::{LongKey, key_words, record_words, small_record_words};
 use vayu_core::{Key, Record, Timestamp};
 
-use crate::table::chunks::{Forked, LongKey, Number, Place, lock_here, read_here, write_here};
+use crate::table::chunks::{Forked, Number, Place, lock_here, read_here, write_here};
 use crate::table::index::Lines;
 use crate::table::queues::{Queued, Room, hash_of};
 use crate::table::read::record_of;
