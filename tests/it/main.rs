@@ -16,6 +16,7 @@
 
 mod caches;
 mod directory;
+mod entries;
 mod files;
 mod flight_context;
 mod forms;

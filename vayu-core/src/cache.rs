@@ -21,7 +21,7 @@ pub(crate) use self::declarations::Declaration;
 use self::engine::Inner;
 pub(crate) use self::engine::{Engine, lease_poll_backoff, release_lease};
 pub(crate) use self::flags::Flags;
-pub(crate) use self::generations::CallStamp;
+pub(crate) use self::generations::{CallStamp, InvalidatedGroup};
 pub use self::off::OffBackend;
 pub use self::pause::{PauseAllGuard, PauseGuard, pause_all};
 use self::registry::Listed;

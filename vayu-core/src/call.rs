@@ -41,11 +41,12 @@ mod cached_fn;
 mod compute;
 mod decode;
 mod driver;
-pub(crate) mod forced_refresh;
+mod explain;
 pub(crate) mod future;
 pub(crate) mod lookup;
 mod options;
 mod output;
+pub(crate) mod request;
 #[cfg(all(test, vayu_shuttle))]
 mod shuttle_tests;
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
@@ -53,6 +54,7 @@ mod tests;
 mod ttl;
 
 pub use self::cached_fn::{CachedFn, FnOutput, OwnedSerializer, Policy, Tagged};
+pub(crate) use self::explain::RecordState;
 pub use self::options::CallOptions;
 pub(crate) use self::output::CachedOutput;
 pub use self::output::{OutputShape, PlainOutput, ResultOutput, WholeOutput};
@@ -64,6 +66,7 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::cache::{Declaration, Engine, Flags};
 use crate::call::lookup::Begun;
+use crate::call::request::Request;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Completions, Flight};
@@ -186,10 +189,16 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         self.stamp != UNKNOWN
     }
 
-    /// Takes the request for a forced refresh, and returns whether there was one.
+    /// Takes the request of an entry to this call, if there is one.
     #[inline]
-    pub(crate) fn take_forced_refresh(&self) -> bool {
-        self.options().has_handle && forced_refresh::take(self.key)
+    pub(crate) fn take_request(&self) -> Option<Request> {
+        if self.options().has_handle { request::take(self.key) } else { None }
+    }
+
+    /// Counts a call that an entry runs without the cache.
+    #[cold]
+    pub(crate) fn count_bypass(&self) {
+        self.engine.count_bypass(self.key.prefix(), None, self.options().is_quiet);
     }
 
     /// Returns the record to store for an output that took `compute_time` and was returned at
@@ -200,16 +209,25 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         compute_time: Duration,
         created: Timestamp,
     ) -> Option<Record<B::Stored>> {
-        let value = F::value(output)?;
+        self.ok_or_count(self.try_encode_record(output, compute_time, created)).flatten()
+    }
+
+    /// [`encode_record`](Self::encode_record), which counts no error.
+    pub(crate) fn try_encode_record(
+        &self,
+        output: &F::Output,
+        compute_time: Duration,
+        created: Timestamp,
+    ) -> Result<Option<Record<B::Stored>>> {
+        let Some(value) = F::value(output) else { return Ok(None) };
         let options = self.options();
         // With a key made by hand, a `Result` may be the value.
         if !options.is_by_key
             && let Some(error) = F::unsupported()
         {
-            self.count_error(&error);
-            return None;
+            return Err(error);
         }
-        let encoded = catch_panic("store value", || {
+        catch_panic("store value", || {
             self.declare_unguarded();
             if !self.function.should_cache(value) {
                 return Ok(None);
@@ -227,10 +245,6 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
                 .with_serializer(self.serializer().id())
                 .with_compute_time(compute_time);
             Ok(Some(record))
-        });
-        encoded.unwrap_or_else(|error| {
-            self.count_error(&error);
-            None
         })
     }
 

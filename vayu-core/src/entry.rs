@@ -1,5 +1,6 @@
 //! Entries: handles to read, refresh and invalidate the result of one call.
 
+mod explanation;
 mod query;
 
 use std::fmt;
@@ -7,23 +8,26 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::time::Duration;
 
+pub use self::explanation::Explanation;
 pub use self::query::Query;
 pub(crate) use self::query::Subject;
 use crate::cache::Cache;
-use crate::call::{CachedOutput, forced_refresh};
+use crate::call::CachedOutput;
+use crate::call::request::{self, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, KeyError};
+use crate::panic::drop_quietly;
 
-/// The entry of one call of a cached function, with methods to read, refresh and invalidate it.
+/// The entry of one call of a cached function, with methods to read, set, refresh and invalidate it.
 ///
 /// It is returned by the companion function of `#[cached(handle = ..)]`. It holds the arguments of the
 /// call, and runs nothing until a method is called. Values are returned in the return type of the
 /// function: if that is a `Result`, a cached value is an `Ok`.
 ///
 /// Every method that accesses the backend exists for sync callers and, with the suffix `_async`, for
-/// async callers, for sync and async functions alike. Only [`get`](Self::get) and
-/// [`refresh`](Self::refresh) are for sync functions, and [`get_async`](Self::get_async) and
-/// [`refresh_async`](Self::refresh_async) for async ones.
+/// async callers, for sync and async functions alike. Only [`get`](Self::get), [`run`](Self::run) and
+/// [`refresh`](Self::refresh), which call the function, are for sync functions, and their `_async` twins
+/// for async ones.
 #[must_use = "an entry does nothing until a method is called"]
 pub struct Entry<Q, F> {
     query: Q,
@@ -130,6 +134,77 @@ impl<Q: Query, F> Entry<Q, F> {
         async move { Ok(read.await?.map(|found| found.ttl_left)) }
     }
 
+    /// Stores a value as if the function had returned it now: under its ttl, `jitter`, `stale`, `version`
+    /// and tags, with its serializer, in all tiers. A computation of the call in progress does not store
+    /// its value.
+    ///
+    /// Returns `false` if nothing was stored, and what was stored before stays: the value is an `Err`,
+    /// `cache_if` rejects it, or the cache is paused or off.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`key`](Self::key) and those of the backend; [`ErrorKind::Encode`] for a value that the
+    /// serializer cannot restore, and [`ErrorKind::Configuration`] for one whose ttl is zero.
+    pub fn set(&self, value: Q::Output) -> Result<bool> {
+        let key = self.key()?;
+        let encoded = self.query.encode(key, &value)?;
+        drop(value);
+        match encoded {
+            Some(encoded) => self.query.write(key, encoded),
+            None => Ok(false),
+        }
+    }
+
+    /// [`set`](Self::set) for async callers. The value is encoded before the future is returned.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set`](Self::set).
+    pub fn set_async(
+        &self,
+        value: Q::Output,
+    ) -> impl Future<Output = Result<bool>> + use<'_, Q, F> {
+        let query = &self.query;
+        let encoded = self.key().and_then(|key| Ok((key, query.encode(key, &value)?)));
+        drop(value);
+        async move {
+            match encoded? {
+                (key, Some(encoded)) => query.write_async(key, encoded).await,
+                (_, None) => Ok(false),
+            }
+        }
+    }
+
+    /// Returns what the next call would do, and why: for logs and for debugging. It reads the entry and
+    /// decodes its value. Nothing is counted.
+    pub fn explain(&self) -> Explanation {
+        let key = match self.key() {
+            Ok(key) => key,
+            Err(error) => return Explanation::NoKey(error),
+        };
+        let judged = self.query.examine(key).map(|found| self.query.judge(found));
+        match judged {
+            Ok(Ok(explanation)) | Err(explanation) => explanation,
+            Ok(Err(stamp)) => self.query.invalidated(key, stamp),
+        }
+    }
+
+    /// [`explain`](Self::explain) for async callers.
+    pub fn explain_async(&self) -> impl Future<Output = Explanation> + use<'_, Q, F> {
+        let query = &self.query;
+        async move {
+            let key = match query.key().map_err(KeyError::to_error) {
+                Ok(key) => key,
+                Err(error) => return Explanation::NoKey(error),
+            };
+            let judged = query.examine_async(key).await.map(|found| query.judge(found));
+            match judged {
+                Ok(Ok(explanation)) | Err(explanation) => explanation,
+                Ok(Err(stamp)) => query.invalidated_async(key, stamp).await,
+            }
+        }
+    }
+
     /// Removes the entry, and returns whether there was one. A computation in progress returns its value
     /// to the callers that already wait for it, but does not store it.
     ///
@@ -178,14 +253,52 @@ impl<Q: Query, F: FnOnce() -> Q::Output> Entry<Q, F> {
         (self.call)()
     }
 
+    /// Runs the function without the cache: nothing is read or stored, and no other caller shares the run.
+    pub fn run(self) -> Q::Output {
+        let mut request = request_of(&self.query, Request::Bypass);
+        request::with(&mut request, self.call)
+    }
+
     /// Runs the function even if its value is cached, and caches the new one.
     ///
-    /// Other callers get the cached value until the function returns. If it fails, that value stays.
-    /// Callers without a value wait for this run, and another computation of the same call in progress
-    /// does not store its value.
+    /// Other callers get the cached value until the function returns. If it fails, that value stays, and
+    /// is returned if the function has `stale`; [`refresh_strict`](Self::refresh_strict) returns the
+    /// failure. Callers without a value wait for this run, and another computation of the same call in
+    /// progress does not store its value.
     pub fn refresh(self) -> Q::Output {
         let Self { query, call } = self;
-        forced_refresh::with(&mut query.key().ok().cloned(), call)
+        let output = force(&query, call);
+        if !query.is_failure(&output) {
+            return output;
+        }
+        let old = Entry::new(query, ()).peek();
+        or_old(output, old)
+    }
+
+    /// [`refresh`](Self::refresh), but returns the failure of the function even if there is a cached value.
+    pub fn refresh_strict(self) -> Q::Output {
+        force(&self.query, self.call)
+    }
+}
+
+/// Returns the request of an entry to the next call of its key.
+fn request_of<Q: Query>(query: &Q, request: Request) -> Option<(Key, Request)> {
+    query.key().ok().map(|key| (key.clone(), request))
+}
+
+/// Runs the call of an entry as a forced refresh.
+fn force<Q: Query, T>(query: &Q, call: impl FnOnce() -> T) -> T {
+    request::with(&mut request_of(query, Request::Refresh), call)
+}
+
+/// Returns the cached output in the place of a failure, if there is one.
+fn or_old<T>(failure: T, old: Result<Option<T>>) -> T {
+    match old {
+        Ok(Some(old)) => {
+            drop_quietly(failure);
+            old
+        }
+        _ => failure,
     }
 }
 
@@ -195,16 +308,38 @@ impl<Q: Query, F: Future<Output = Q::Output>> Entry<Q, F> {
         self.call
     }
 
+    /// [`run`](Self::run) for async functions.
+    pub fn run_async(self) -> impl Future<Output = Q::Output> {
+        let request = request_of(&self.query, Request::Bypass);
+        with_request(request, self.call)
+    }
+
     /// [`refresh`](Self::refresh) for async functions.
     pub fn refresh_async(self) -> impl Future<Output = Q::Output> {
-        let mut request = self.query.key().ok().cloned();
-        let call = self.call;
+        let Self { query, call } = self;
+        let refresh = with_request(request_of(&query, Request::Refresh), call);
         async move {
-            let mut call = pin!(call);
-            poll_fn(|context| forced_refresh::with(&mut request, || call.as_mut().poll(context)))
-                .await
+            let output = refresh.await;
+            if !query.is_failure(&output) {
+                return output;
+            }
+            let entry = Entry::new(query, ());
+            let old = entry.peek_async().await;
+            or_old(output, old)
         }
     }
+
+    /// [`refresh_strict`](Self::refresh_strict) for async functions.
+    pub fn refresh_strict_async(self) -> impl Future<Output = Q::Output> {
+        let request = request_of(&self.query, Request::Refresh);
+        with_request(request, self.call)
+    }
+}
+
+/// Awaits `call`, in which the first call of the key takes the request.
+async fn with_request<F: Future>(mut request: Option<(Key, Request)>, call: F) -> F::Output {
+    let mut call = pin!(call);
+    poll_fn(|context| request::with(&mut request, || call.as_mut().poll(context))).await
 }
 
 impl<Q: Query, F> fmt::Debug for Entry<Q, F> {

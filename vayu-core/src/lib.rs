@@ -57,7 +57,7 @@ pub use crate::cache::{
     Cache, CacheInfo, OffBackend, PauseAllGuard, PauseGuard, caches, pause_all,
 };
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
-pub use crate::entry::Entry;
+pub use crate::entry::{Entry, Explanation};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::flight::FlightContext;
 pub use crate::generation::{ChangeCount, Generations, Group};

@@ -75,6 +75,17 @@ pub(crate) enum Validity {
     Incompatible(Error),
 }
 
+/// The difference between a record that is not valid and the rules of a reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mismatch {
+    /// It was encoded by another serializer.
+    Serializer,
+    /// Its value is of another type.
+    Type,
+    /// It was stored under this stamp of the generations.
+    Stamp(u64),
+}
+
 /// The rules of a reader.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Validator {
@@ -117,6 +128,22 @@ impl Validator {
             Some(flags) if !accepts(flags) => Validity::Incompatible(needs_tags()),
             _ => Validity::Invalid,
         }
+    }
+
+    /// Returns the difference to a record, or `None` if it is valid.
+    #[cold]
+    pub(crate) fn mismatch<V>(&self, record: &Record<V>) -> Option<Mismatch> {
+        if let Validity::Valid = self.validate(record) {
+            return None;
+        }
+        if record.serializer() != self.serializer {
+            return Some(Mismatch::Serializer);
+        }
+        let difference = record.schema().wrapping_sub(self.type_stamp);
+        Some(match SchemaFlags::from_difference(difference) {
+            Some(flags) => Mismatch::Stamp(difference.wrapping_sub(flags.to_bits())),
+            None => Mismatch::Type,
+        })
     }
 
     /// Returns the error of replacing a record by one with these rules, if the function that stored it

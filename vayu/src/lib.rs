@@ -226,7 +226,7 @@
 //! wait. A panic goes to the call that recomputes; the other calls continue as after a failure. The same
 //! holds when the future of that call is dropped.
 //!
-//! # Inspect, refresh or invalidate one call
+//! # Inspect, set, refresh or invalidate one call
 //!
 //! `handle = name` adds a function beside yours, with the same arguments and visibility, that returns
 //! the [`Entry`] of the call with these arguments:
@@ -244,11 +244,20 @@
 //! profile(7);
 //! assert!(profile_entry(7).age()?.is_some());
 //! profile_entry(7).refresh(); // runs the function and caches its result
+//! profile_entry(7).set(Ok("user seven".to_owned()))?; // stores a value as if the function had returned it
+//! println!("{}", profile_entry(7).explain()); // hit, expired, a tag was invalidated ..
+//! # assert_eq!(profile(7).as_deref(), Ok("user seven"));
+//! # assert!(profile_entry(7).explain().is_hit());
+//! # assert_eq!(profile_entry(7).run().as_deref(), Ok("user 7"));
 //! profile_entry(7).invalidate()?; // the next call runs the function
 //! # assert_eq!(profile_entry(7).require().unwrap_err().kind(), vayu::ErrorKind::Miss);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Entry::run`] runs the function without the cache. A refresh that fails returns the cached value if the
+//! function has `stale`, and [`Entry::refresh_strict`] returns the failure. Closures for `ttl` and `cache_if`
+//! own clones of the arguments that they name in an entry.
 //!
 //! An `async fn` has the same: `profile_entry(7).refresh_async().await`.
 //!
@@ -430,8 +439,8 @@ pub use vayu_core::MessagePack;
 #[cfg(feature = "postcard")]
 pub use vayu_core::Postcard;
 pub use vayu_core::{
-    Cache, CacheInfo, Entry, Error, ErrorKind, FlightContext, Key, Result, SingleFlight, Stats,
-    caches, pause_all, sorted_set,
+    Cache, CacheInfo, Entry, Error, ErrorKind, Explanation, FlightContext, Key, Result,
+    SingleFlight, Stats, caches, pause_all, sorted_set,
 };
 #[cfg(feature = "file")]
 pub use vayu_file::{AsyncIo, Durability, FileCache, FileOptions};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::cache::{Cache, Declaration};
+use crate::cache::{Cache, Declaration, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Completion, Deadline, Outcome};
 use crate::freshness::is_fresh;
@@ -99,23 +99,7 @@ impl<B: Backend, S> Cache<B, S> {
         if !is_certain && let Ok(Some(old)) = engine.read::<M>(key).await {
             self.check_replaced::<T>(key, old)?;
         }
-        let mut deadline = Deadline::default();
-        let lead = loop {
-            match engine.flights().lead_write(key, stamp) {
-                Ok(lead) => break lead,
-                Err(flight) if engine.wait_for::<M>(&flight, &mut deadline).await => {}
-                Err(_) => return engine.write::<M>(key, record).await,
-            }
-        };
-        M::lead(lead.id(), async move {
-            let result = engine.write::<M>(key, record.clone()).await;
-            let mut lead = lead.computed(Outcome::Computed(record.into()));
-            while lead.complete() == Completion::MustDelete {
-                engine.delete::<M>(key).await?;
-            }
-            result.inspect(|()| engine.count_store(key.prefix()))
-        })
-        .await
+        engine.store::<M>(key, stamp, record).await
     }
 
     /// Removes the entry of a key, and returns whether there was one. A computation in progress returns
@@ -264,5 +248,33 @@ impl<B: Backend, S> Cache<B, S> {
                 Ok(None)
             }
         }
+    }
+}
+
+impl<B: Backend> Engine<B> {
+    /// Stores a record for a key, in the place of a running computation.
+    pub(crate) async fn store<M: Io>(
+        &self,
+        key: &Key,
+        stamp: u64,
+        record: Record<B::Stored>,
+    ) -> Result<()> {
+        let mut deadline = Deadline::default();
+        let lead = loop {
+            match self.flights().lead_write(key, stamp) {
+                Ok(lead) => break lead,
+                Err(flight) if self.wait_for::<M>(&flight, &mut deadline).await => {}
+                Err(_) => return self.write::<M>(key, record).await,
+            }
+        };
+        M::lead(lead.id(), async move {
+            let result = self.write::<M>(key, record.clone()).await;
+            let mut lead = lead.computed(Outcome::Computed(record.into()));
+            while lead.complete() == Completion::MustDelete {
+                self.delete::<M>(key).await?;
+            }
+            result.inspect(|()| self.count_store(key.prefix()))
+        })
+        .await
     }
 }

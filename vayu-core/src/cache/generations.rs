@@ -28,7 +28,7 @@ mod stamp_cache;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{OnceLock, RwLock, RwLockWriteGuard};
+use std::sync::{Mutex, OnceLock, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -58,6 +58,9 @@ pub(crate) struct GenerationCache {
     fetched: RwLock<BoundedMap<Group, Fetched>>,
     /// The number of times that this cache has removed a fetched generation.
     invalidations: AtomicU64,
+    /// The last generations of groups before the present ones, to name the group by which an entry was
+    /// invalidated.
+    previous: Mutex<BoundedMap<Group, u64>>,
     stamps: StampCache,
 }
 
@@ -81,6 +84,9 @@ const STAMP_WINDOW_US: i64 = 25_000;
 /// The maximum number of fetched generations. Past that all are removed, and fetched again.
 const MAX_FETCHED: usize = 65_536;
 
+/// The maximum number of previous generations.
+const MAX_PREVIOUS: usize = 4096;
+
 impl Default for GenerationCache {
     fn default() -> Self {
         Self {
@@ -88,6 +94,7 @@ impl Default for GenerationCache {
             local_bumps: AtomicU64::new(0),
             fetched: RwLock::new(BoundedMap::new(MAX_FETCHED)),
             invalidations: AtomicU64::new(0),
+            previous: Mutex::new(BoundedMap::new(MAX_PREVIOUS)),
             stamps: StampCache::default(),
         }
     }
@@ -101,7 +108,8 @@ impl GenerationCache {
     pub(super) fn bump(&self, group: Group) {
         let slots = self.local.get_or_init(|| (0..SLOTS).map(|_| AtomicU64::new(0)).collect());
         let generation = RandomState::new().hash_one(group) | 1;
-        slots[slot(group)].store(generation, Ordering::Release);
+        let before = slots[slot(group)].swap(generation, Ordering::AcqRel);
+        self.record_previous(group, before);
         self.local_bumps.fetch_add(1, Ordering::Release);
     }
 
@@ -116,13 +124,36 @@ impl GenerationCache {
         if self.invalidations() != invalidations {
             return;
         }
+        let before = cached.get(&group).map(|before| before.generation);
         cached.insert(group, fetched);
+        drop(cached);
+        if let Some(before) = before.filter(|&before| before != fetched.generation) {
+            self.record_previous(group, before);
+        }
     }
 
     pub(super) fn invalidate(&self, group: Group) {
         let mut cached = self.fetched_mut();
+        let before = cached.get(&group).map(|before| before.generation);
         cached.remove(&group);
         self.invalidations.fetch_add(1, Ordering::Release);
+        drop(cached);
+        if let Some(before) = before {
+            self.record_previous(group, before);
+        }
+    }
+
+    /// Records the generation that a group had before its present one. If a thread of a parent process
+    /// holds the lock, or any other, it is not recorded.
+    fn record_previous(&self, group: Group, generation: u64) {
+        if let Ok(mut previous) = self.previous.try_lock() {
+            previous.insert(group, generation);
+        }
+    }
+
+    /// Returns the generation that a group had before its present one, if it is known.
+    fn previous(&self, group: Group) -> Option<u64> {
+        self.previous.try_lock().ok()?.get(&group).copied()
     }
 
     fn invalidations(&self) -> u64 {
@@ -172,6 +203,51 @@ impl StampBuilder {
         let made_of = if is_zero(tags) { coarse } else { &self.bytes[..] };
         if is_zero(made_of) { 0 } else { xxh3_64(made_of) >> validity::BITS << validity::BITS }
     }
+}
+
+/// The group by whose invalidation an entry is not valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InvalidatedGroup {
+    All,
+    Function,
+    Tag,
+}
+
+/// The maximum number of groups of which all combinations of generations are compared.
+const MAX_COMBINED: usize = 6;
+
+/// Returns the first group whose generation differs in the combination that makes up a stamp. Each group
+/// has its present generation and two earlier ones.
+fn find_changed(known: &[[u64; 3]], stamp: u64) -> Option<InvalidatedGroup> {
+    let matches = |choice: &[usize]| {
+        let mut made = StampBuilder::default();
+        known.iter().zip(choice).for_each(|(generations, &at)| made.add(generations[at]));
+        made.get() == stamp
+    };
+    let name = |choice: &[usize]| match choice.iter().position(|&at| at > 0)? {
+        0 => Some(InvalidatedGroup::All),
+        1 => Some(InvalidatedGroup::Function),
+        _ => Some(InvalidatedGroup::Tag),
+    };
+    let mut choice = vec![0; known.len()];
+    for (group, at) in (0..known.len()).flat_map(|group| [(group, 1), (group, 2)]) {
+        choice[group] = at;
+        if matches(&choice) {
+            return name(&choice);
+        }
+        choice[group] = 0;
+    }
+    let combined = known.len().min(MAX_COMBINED);
+    for number in 0..3_usize.pow(u32::try_from(combined).unwrap_or(0)) {
+        let mut rest = number;
+        for at in &mut choice[..combined] {
+            (*at, rest) = (rest % 3, rest / 3);
+        }
+        if matches(&choice) {
+            return name(&choice);
+        }
+    }
+    None
 }
 
 /// A generation that was read, or the number that is used in its place.
@@ -273,6 +349,30 @@ impl<B: Backend> Engine<B> {
             }
         }
         Ok(self.cache_stamp(key, &stamp))
+    }
+
+    /// Returns the group whose invalidation has changed the stamp of a call from `stamp`, or `None` if that
+    /// is not known: it was made of generations before the last two.
+    ///
+    /// The stamp is compared with those of all combinations of the present generations, the previous ones
+    /// and zero.
+    pub(crate) async fn invalidated_group<M: Io>(
+        &self,
+        prefix: &Prefix,
+        tags: &[Group],
+        stamp: u64,
+    ) -> Result<Option<InvalidatedGroup>> {
+        let before = self.before(self.backend().sharing().generations);
+        let mut known: Vec<[u64; 3]> = Vec::new();
+        for (group, is_coarse) in groups(prefix, tags) {
+            let current = match self.cached(group, is_coarse, before) {
+                Some(generation) => generation,
+                None => self.fetch::<M>(group, false).await?.generation,
+            };
+            let previous = self.shared.generations.previous(group).unwrap_or(current);
+            known.push([current, previous, 0]);
+        }
+        Ok(find_changed(&known, stamp))
     }
 
     /// Returns the key of the current stamp of a function, or `None` if the call has tags.

@@ -170,19 +170,23 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// for the call.
     #[cold]
     fn validate(&self, record: &Record<B::Stored>) -> Result<(), Decoded<F::Output>> {
-        let validator = Validator {
-            serializer: self.serializer().id(),
-            type_stamp: self.serializer().schema(),
-            stamp: self.stamp,
-            flags: self.options().flags,
-        };
-        match validator.validate(record) {
+        match self.validator().validate(record) {
             Validity::Valid => {
                 self.declare();
                 Ok(())
             }
             Validity::Incompatible(error) if self.options().is_by_key => Err(self.refuse(&error)),
             Validity::Incompatible(_) | Validity::Invalid => Err(Decoded::Nothing),
+        }
+    }
+
+    /// Returns the rules of this call for records.
+    pub(super) fn validator(&self) -> Validator {
+        Validator {
+            serializer: self.serializer().id(),
+            type_stamp: self.serializer().schema(),
+            stamp: self.stamp,
+            flags: self.options().flags,
         }
     }
 
@@ -198,7 +202,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
 
     /// Returns whether a record is fresh, as far as that does not depend on its value.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn is_fresh<V>(&self, record: &Record<V>, now: Timestamp) -> bool {
+    pub(super) fn is_fresh<V>(&self, record: &Record<V>, now: Timestamp) -> bool {
         is_fresh(record.created(), record.expires(), now)
             && self
                 .function
@@ -208,7 +212,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
 
     /// Returns whether a record is of this version of this function, and not invalidated.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn is_of_this_call<V>(&self, record: &Record<V>) -> bool {
+    pub(super) fn is_of_this_call<V>(&self, record: &Record<V>) -> bool {
         record.schema() == self.schema() && record.serializer() == self.serializer().id()
     }
 
@@ -238,15 +242,24 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         record: &Record<B::Stored>,
         now: Timestamp,
     ) -> Result<Decoded<F::Output>> {
-        let (created, stale) = (record.created(), self.options().stale);
-        let end = record.stale_until().min(self.fresh_until(record).saturating_add(stale));
-        if stale.is_zero() || !is_fresh(created, end, now) {
-            return Ok(Decoded::Nothing);
-        }
+        let Some(end) = self.stale_end(record, now) else { return Ok(Decoded::Nothing) };
+        let created = record.created();
         let value = self.serializer().deserialize(record.value())?;
         let (age, compute_time) = (now.saturating_since(created), record.compute_time());
         let output = F::output(value);
         Ok(Decoded::Stale(Box::new(StaleValue { output, age, compute_time, end })))
+    }
+
+    /// Returns the first instant at which a record that is not fresh may not be served, if it may be served
+    /// at `now`.
+    pub(super) fn stale_end(
+        &self,
+        record: &Record<B::Stored>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let stale = self.options().stale;
+        let end = record.stale_until().min(self.fresh_until(record).saturating_add(stale));
+        (!stale.is_zero() && is_fresh(record.created(), end, now)).then_some(end)
     }
 
     /// Returns the instant at which a record is no longer fresh for this call: its own, or an

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::backend::Backend;
 use crate::cache::{CallStamp, Engine};
 use crate::call::decode::{Decoded, WouldBlock};
+use crate::call::request::Request;
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, usable_key};
 use crate::clock::Timestamp;
 use crate::flight::Completions;
@@ -17,13 +18,13 @@ pub(super) struct Begun {
     pub(super) stamp: u64,
     pub(super) at: Timestamp,
     pub(super) has_timed_out: bool,
-    is_forced: bool,
+    request: Option<Request>,
 }
 
 impl Begun {
-    /// Creates the state of a call that is not a forced refresh.
+    /// Creates the state of a call that no entry makes.
     pub(super) fn new(stamp: u64, at: Timestamp, has_timed_out: bool) -> Self {
-        Self { stamp, at, has_timed_out, is_forced: false }
+        Self { stamp, at, has_timed_out, request: None }
     }
 }
 
@@ -69,8 +70,8 @@ pub(crate) fn begin<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
 fn lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'_, B, F>,
 ) -> Result<F::Output, Lookup<'_, B, F>> {
-    if call.take_forced_refresh() {
-        return Err(Lookup::Compute(call, ComputeReason::Forced));
+    if let Some(request) = call.take_request() {
+        return Err(requested(call, request));
     }
     if call.value_class() != ValueClass::Inline {
         return lookup_full(call);
@@ -78,6 +79,21 @@ fn lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
     match call.serve_optimistic() {
         Some(output) => Ok(output),
         None => lookup_full_cold(call.engine, call.function, call.key, call.into_begun()),
+    }
+}
+
+/// Returns the rest of a call that an entry makes.
+#[cold]
+fn requested<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: Call<'_, B, F>,
+    request: Request,
+) -> Lookup<'_, B, F> {
+    match request {
+        Request::Refresh => Lookup::Compute(call, ComputeReason::Forced),
+        Request::Bypass => {
+            call.count_bypass();
+            Lookup::Bypass
+        }
     }
 }
 
@@ -133,9 +149,9 @@ pub(super) fn serve_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Some(key) = function.key().ok().filter(|_| !flags.is_paused()) else { return Err(None) };
     let stamp = engine.known_stamp(flags, key.prefix(), function.tags()).ok_or(None)?;
     let call = Call::new(engine, function, key, stamp);
-    let is_forced = call.take_forced_refresh();
-    let served = if is_forced { None } else { call.serve_optimistic() };
-    served.ok_or_else(|| Some(Begun { is_forced, ..call.into_begun() }))
+    let request = call.take_request();
+    let served = if request.is_some() { None } else { call.serve_optimistic() };
+    served.ok_or_else(|| Some(Begun { request, ..call.into_begun() }))
 }
 
 /// Goes on with a call that [`serve_inline`] could not end.
@@ -145,9 +161,9 @@ pub(super) fn resume<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     begun: Option<Begun>,
 ) -> Result<F::Output, Lookup<'a, B, F>> {
     let (Some(begun), Ok(key)) = (begun, function.key()) else { return begin(engine, function) };
-    let (is_forced, call) = (begun.is_forced, Call::resumed(engine, function, key, begun));
-    if is_forced {
-        return Err(Lookup::Compute(call, ComputeReason::Forced));
+    let (request, call) = (begun.request, Call::resumed(engine, function, key, begun));
+    if let Some(request) = request {
+        return Err(requested(call, request));
     }
     lookup_full(call)
 }

@@ -10,7 +10,7 @@ use crate::validity::SchemaFlags;
 pub struct CallOptions {
     pub(super) flags: SchemaFlags,
     pub(super) is_by_key: bool,
-    pub(super) stale: Duration,
+    pub(crate) stale: Duration,
     jitter: Jitter,
     pub(super) has_handle: bool,
     pub(super) is_quiet: bool,

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use shuttle::thread;
 
-use crate::call::{FixedTtl, PlainOutput, Policy, blocking, forced_refresh, future};
+use crate::call::request::{self, Request};
+use crate::call::{FixedTtl, PlainOutput, Policy, blocking, future};
 use crate::record::Record;
 use crate::serializer::{AnyValue, ByReference};
 use crate::sync::block_on;
@@ -363,7 +364,7 @@ fn refreshed_value_stays() {
                 let policy =
                     Policy::new(&key, PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE))
                         .with_handle();
-                let value = forced_refresh::with(&mut Some(key.clone()), || {
+                let value = request::with(&mut Some((key.clone(), Request::Refresh)), || {
                     blocking::run(fixture.cache.engine(), policy, || fixture.run())
                 });
                 refreshed.store(value, Ordering::SeqCst);

@@ -1,10 +1,10 @@
 //! Generated code that a function and its handle share: everything that runs before the body takes the
 //! arguments.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Expr, ExprLit, GenericParam, Ident, Lit, Token};
+use syn::{Expr, ExprClosure, ExprLit, GenericParam, Ident, Lit, Token};
 
 use crate::cached::Attribute;
 use crate::cached::args::{KeySource, Time, Ttl};
@@ -314,10 +314,7 @@ fn ttl(model: &Model, purpose: Purpose) -> TokenStream {
         Ttl::ByValue(closure) => {
             let span = span_of(closure);
             let ttl_fn = model.root.private_at("ttl_fn", span);
-            let mut closure = closure.clone();
-            if purpose != Purpose::Call {
-                closure.capture.get_or_insert(Token![move](span));
-            }
+            let closure = closure_on_value(model, closure, purpose);
             quote_spanned!(span=> let vayu_ttl = #ttl_fn(vayu_shape, #closure);)
         }
     }
@@ -336,9 +333,9 @@ fn time(time: &Time) -> TokenStream {
     }
 }
 
-/// Generates the predicate on the value, which an entry does not need.
+/// Generates the predicate on the value.
 fn cache_if(model: &Model, purpose: Purpose) -> Option<TokenStream> {
-    let predicate = model.options.cache_if.as_ref().filter(|_| purpose != Purpose::Entry)?;
+    let predicate = model.options.cache_if.as_ref()?;
     let span = span_of(predicate);
     if !matches!(predicate, Expr::Closure(_)) {
         let trait_name = model.root.private_at("Predicate", span);
@@ -347,13 +344,60 @@ fn cache_if(model: &Model, purpose: Purpose) -> Option<TokenStream> {
         });
     }
     let cache_if = model.root.private_at("cache_if", span);
-    let mut predicate = predicate.clone();
-    if let Expr::Closure(closure) = &mut predicate
-        && purpose == Purpose::Task
-    {
-        closure.capture.get_or_insert(Token![move](span));
-    }
+    let predicate = match predicate {
+        Expr::Closure(closure) => closure_on_value(model, closure, purpose),
+        other => other.to_token_stream(),
+    };
     Some(quote_spanned!(span=> let vayu_ttl = #cache_if(vayu_shape, vayu_ttl, #predicate);))
+}
+
+/// Generates a closure on the value. One that outlives the variables owns what it captures. The call of an
+/// entry takes the arguments, so the closure gets clones of those that it names.
+fn closure_on_value(model: &Model, closure: &ExprClosure, purpose: Purpose) -> TokenStream {
+    if purpose == Purpose::Call {
+        return closure.to_token_stream();
+    }
+    let mut closure = closure.clone();
+    closure.capture.get_or_insert(Token![move](span_of(&closure)));
+    if purpose == Purpose::Task {
+        return closure.to_token_stream();
+    }
+    let body = closure.body.to_token_stream();
+    let parameters = closure.inputs.to_token_stream();
+    let is_captured =
+        |name: &Ident| names_value(body.clone(), name) && !names_value(parameters.clone(), name);
+    let clones = model.function.arguments.iter().flat_map(|argument| {
+        let is_whole = argument.pattern.is_none();
+        argument.names().filter(|name| is_captured(name)).map(move |name| {
+            if is_whole {
+                quote_spanned!(name.span()=> let #name = ::core::clone::Clone::clone(&#name);)
+            } else {
+                // The names of a pattern are references here, unless they are `Copy`.
+                quote_spanned!(name.span()=> let #name = #name.clone();)
+            }
+        })
+    });
+    let clones: Vec<TokenStream> = clones.collect();
+    if clones.is_empty() {
+        return closure.to_token_stream();
+    }
+    quote_spanned!(span_of(&closure)=> { #(#clones)* #closure })
+}
+
+/// Returns whether tokens contain a name, other than that of a field or method.
+fn names_value(tokens: TokenStream, name: &Ident) -> bool {
+    let mut dots = 0;
+    tokens.into_iter().any(|token| {
+        let is_dot = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.');
+        // Two dots are a range.
+        let is_member = dots == 1;
+        dots = if is_dot { dots + 1 } else { 0 };
+        match token {
+            TokenTree::Ident(other) => !is_member && other == *name,
+            TokenTree::Group(group) => names_value(group.stream(), name),
+            _ => false,
+        }
+    })
 }
 
 /// Generates the groups of the tags. A call evaluates them only if a group was ever invalidated.
