@@ -15,6 +15,7 @@
 )]
 
 mod caches;
+mod conditions;
 mod directory;
 mod entries;
 mod files;

@@ -69,7 +69,7 @@ use crate::call::lookup::Begun;
 use crate::call::request::Request;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Completions, Flight};
+use crate::flight::{Completions, Flight, Join};
 use crate::freshness::is_fresh;
 use crate::key::Key;
 use crate::outcome::CallOutcome;
@@ -111,10 +111,11 @@ pub(crate) fn usable_key<'a, B: Backend, F: CachedFn>(
     flags: Flags,
     function: &'a F,
 ) -> Option<&'a Key> {
+    let is_bypassed = function.options().is_bypassed();
     let (prefix, error) = match function.key() {
-        Ok(key) if !flags.is_paused() => return Some(key),
+        Ok(key) if !flags.is_paused() && !is_bypassed => return Some(key),
         Ok(key) => (key.prefix(), None),
-        Err(error) => (error.prefix, Some(error.error)),
+        Err(error) => (error.prefix, Some(error.error).filter(|_| !is_bypassed)),
     };
     engine.count_bypass(prefix, error, function.options().is_quiet);
     None
@@ -189,16 +190,29 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         self.stamp != UNKNOWN
     }
 
-    /// Takes the request of an entry to this call, if there is one.
+    /// Takes the request of an entry to this call, if there is one. A call with `refresh_if` is a forced refresh
+    /// without one.
     #[inline]
     pub(crate) fn take_request(&self) -> Option<Request> {
-        if self.options().has_handle { request::take(self.key) } else { None }
+        let request = if self.options().has_handle { request::take(self.key) } else { None };
+        request.or_else(|| self.options().is_refreshed().then_some(Request::Refresh))
     }
 
     /// Counts a call that an entry runs without the cache.
     #[cold]
     pub(crate) fn count_bypass(&self) {
         self.engine.count_bypass(self.key.prefix(), None, self.options().is_quiet);
+    }
+
+    /// Joins the flight of the key, or starts one. A call with `refresh_if` joins that of another refresh
+    /// only.
+    pub(crate) fn join(&self, before: Option<Completions>) -> Join<'a, Record<B::Stored>> {
+        let flights = self.engine.flights();
+        if self.options().is_refreshed() {
+            flights.join_refresh(self.key, self.stamp)
+        } else {
+            flights.join(self.key, self.stamp, before)
+        }
     }
 
     /// Returns the record to store for an output that took `compute_time` and was returned at

@@ -191,6 +191,8 @@
 //! | `include(expr, ..)` | more parts of the key |
 //! | `prefix` | a string in place of the function's path: functions with the same prefix share entries |
 //! | `cache_if` | a predicate on the value (of a `Result`, on the value in `Ok`): only values for which it is true are cached |
+//! | `refresh_if` | a `bool` over the arguments: if it is true, the call runs the function and stores its value, whatever is stored ([conditions](#conditions-on-the-arguments)) |
+//! | `bypass_if` | a `bool` over the arguments: if it is true, the call runs the function and neither reads nor stores |
 //! | `serializer` | a serializer other than the cache's |
 //! | `version` | an integer or a string: entries of another version are misses |
 //! | `tags(..)` | strings, with arguments in braces (`"user:{id}"`), or expressions: [`Cache::invalidate_tag`] invalidates all entries that have one |
@@ -198,6 +200,34 @@
 //! | `handle` | the name of a companion function that returns the [`Entry`] of a call; beside an associated function without `self`, `Self::name` |
 //! | `log` | `false`: no `tracing` events. Otherwise each call is an event at debug level, target `vayu` |
 //! | `crate` | the path of this crate where it is renamed |
+//!
+//! # Conditions on the arguments
+//!
+//! `refresh_if` and `bypass_if` are expressions of the type `bool`, evaluated once in each call. They may name
+//! arguments that are skipped, and a flag that asks for a refresh should be, or it is part of the key:
+//!
+//! ```
+//! use vayu::cached;
+//! # use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+//! # static RUNS: AtomicU64 = AtomicU64::new(0);
+//!
+//! #[cached(ttl = "1h", skip(is_forced, is_preview), refresh_if = is_forced, bypass_if = is_preview)]
+//! fn article(id: u64, is_forced: bool, is_preview: bool) -> u64 {
+//!     // A query ..
+//! #   RUNS.fetch_add(1, SeqCst)
+//! }
+//!
+//! let first = article(7, false, false);
+//! assert_ne!(article(7, true, false), first); // a refresh: the new value is stored
+//! assert_eq!(article(7, false, false), first + 1);
+//! assert_eq!(article(7, false, true), first + 2); // neither read nor stored
+//! assert_eq!(article(7, false, false), first + 1);
+//! ```
+//!
+//! A refresh replaces a computation that began earlier, and refreshes of one key at the same time share one run. If
+//! the function fails, the stored value stays. A call that bypasses the cache waits for no other call and counts
+//! as a miss. `bypass_if` has precedence. The methods of an [`Entry`] do not evaluate the conditions, except where they call the
+//! function.
 //!
 //! # Past the ttl
 //!

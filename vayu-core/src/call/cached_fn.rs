@@ -62,7 +62,7 @@ pub trait CachedFn: FnOutput {
     /// Returns whether a value is to be cached.
     fn should_cache(&self, value: &Self::Value) -> bool;
 
-    /// Returns the options that hold for every call of the function.
+    /// Returns the options of the call.
     fn options(&self) -> &CallOptions;
 }
 

@@ -176,8 +176,7 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     let mut deadline = Deadline::default();
     let (joined, reason) = match reason {
         ComputeReason::Miss(before) => {
-            let flights = call.engine.flights();
-            let join = join.unwrap_or_else(|| flights.join(call.key, call.stamp, before));
+            let join = join.unwrap_or_else(|| call.join(before));
             let joined = wait_or_lead::<M, B, F>(&call, join, &mut deadline).await;
             (joined, ComputeReason::Miss(None))
         }
@@ -185,6 +184,9 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             Some(lead) => (Joined::Lead { lead, recheck: true }, ComputeReason::Expired(stale)),
             None => return Prepared::Output(call.serve_stale(*stale)),
         },
+        reason if call.options().is_refreshed() => {
+            (wait_or_lead::<M, B, F>(&call, call.join(None), &mut deadline).await, reason)
+        }
         reason => (lead_refresh::<M, B, F>(&call, &mut deadline).await, reason),
     };
     match joined {
@@ -226,7 +228,7 @@ async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     let flights = call.engine.flights();
     let mut join = Some(join);
     loop {
-        let joined = join.take().unwrap_or_else(|| flights.join(call.key, call.stamp, None));
+        let joined = join.take().unwrap_or_else(|| call.join(None));
         let (ticket, outdated) = match joined {
             Join::Lead { lead, recheck } => return Joined::Lead { lead, recheck },
             Join::Wait { ticket, outdated } => (ticket, outdated),
@@ -296,6 +298,7 @@ pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::
 ) -> Prepared<'a, B, F> {
     let started = call.engine.now();
     if recheck
+        && !matches!(reason, ComputeReason::Forced)
         && let Some((output, record)) = M::lead(lead.id(), read_again::<M, B, F>(&call)).await
     {
         call.end_refresh();

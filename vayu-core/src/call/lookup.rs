@@ -146,7 +146,8 @@ pub(super) fn serve_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
     function: &F,
 ) -> Result<F::Output, Option<Begun>> {
     let flags = engine.flags();
-    let Some(key) = function.key().ok().filter(|_| !flags.is_paused()) else { return Err(None) };
+    let is_bypassed = flags.is_paused() || function.options().is_bypassed();
+    let Some(key) = function.key().ok().filter(|_| !is_bypassed) else { return Err(None) };
     let stamp = engine.known_stamp(flags, key.prefix(), function.tags()).ok_or(None)?;
     let call = Call::new(engine, function, key, stamp);
     let request = call.take_request();

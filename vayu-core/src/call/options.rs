@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::call::Policy;
 use crate::validity::SchemaFlags;
 
-/// The options that hold for every call of a function.
+/// The options of a call. All but the mode hold for every call of the function.
 #[derive(Debug, Default)]
 pub struct CallOptions {
     pub(super) flags: SchemaFlags,
@@ -13,10 +13,32 @@ pub struct CallOptions {
     pub(crate) stale: Duration,
     jitter: Jitter,
     pub(super) has_handle: bool,
+    mode: CallMode,
     pub(super) is_quiet: bool,
 }
 
+/// The use of the cache by a call, according to the conditions of the attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum CallMode {
+    #[default]
+    Ordinary,
+    Refresh,
+    Bypass,
+}
+
 impl CallOptions {
+    /// Returns whether the call runs its function without the cache.
+    #[inline]
+    pub(super) fn is_bypassed(&self) -> bool {
+        self.mode == CallMode::Bypass
+    }
+
+    /// Returns whether the call runs its function, alone or with other refreshes, and stores the value.
+    #[inline]
+    pub(super) fn is_refreshed(&self) -> bool {
+        self.mode == CallMode::Refresh
+    }
+
     #[inline]
     pub(super) fn add_flags(&mut self, flags: SchemaFlags) {
         self.flags = self.flags.with(flags);
@@ -67,6 +89,27 @@ impl<K, H, Z, L> Policy<K, H, Z, L> {
     #[must_use]
     pub fn with_handle(mut self) -> Self {
         self.options.has_handle = true;
+        self
+    }
+
+    /// Runs the function without the cache if `condition` is true.
+    #[inline]
+    #[must_use]
+    pub fn bypass_if(mut self, condition: bool) -> Self {
+        if condition {
+            self.options.mode = CallMode::Bypass;
+        }
+        self
+    }
+
+    /// Runs the function and stores its value even if one is stored, if `condition` is true. Calls that do
+    /// so at the same time share one run.
+    #[inline]
+    #[must_use]
+    pub fn refresh_if(mut self, condition: bool) -> Self {
+        if condition && !self.options.is_bypassed() {
+            self.options.mode = CallMode::Refresh;
+        }
         self
     }
 

@@ -53,6 +53,8 @@ struct Slot<R> {
     flight: Arc<Flight<R>>,
     /// The stamp of the leader. Its value is not returned to callers with another stamp.
     stamp: u64,
+    /// True for a refresh, which calls with `refresh_if` join.
+    is_refresh: bool,
 }
 
 /// The number of completed flights of a shard before a lookup, passed to [`Flights::join`] after it.
@@ -250,6 +252,28 @@ impl<R> Flights<R> {
         }
     }
 
+    /// Joins a refresh of a key, or starts one in the place of a running computation.
+    pub(crate) fn join_refresh<'a>(&'a self, key: &'a Key, stamp: u64) -> Join<'a, R> {
+        let mut state = self.state(key);
+        if let Some(slot) = state.flights.get(key)
+            && self.is_of_this_process(&slot.flight)
+        {
+            let phase = &slot.flight.phase;
+            let is_joined =
+                slot.is_refresh && slot.stamp == stamp && phase.get() != Phase::Outdated;
+            if is_joined || !phase.detach() {
+                let ticket = Ticket::enqueue(self, key, stamp, &slot.flight);
+                return Join::Wait { ticket, outdated: !is_joined };
+            }
+        }
+        state.invalidations += 1;
+        let lead = self.start_flight(&mut state, key, stamp, Phase::Computing);
+        if let Some(slot) = state.flights.get_mut(key) {
+            slot.is_refresh = true;
+        }
+        Join::Lead { lead, recheck: false }
+    }
+
     /// Invalidates all keys, see [`invalidate`](Self::invalidate). Returns the flights whose values
     /// are being stored.
     pub(crate) fn invalidate_all(&self) -> Vec<Arc<Flight<R>>> {
@@ -321,7 +345,7 @@ impl<R> Flights<R> {
         phase: Phase,
     ) -> Lead<'a, R> {
         let flight = Flight::new(state.ids.assign(), self.process.load(Ordering::Relaxed), phase);
-        let slot = Slot { flight: Arc::clone(&flight), stamp };
+        let slot = Slot { flight: Arc::clone(&flight), stamp, is_refresh: false };
         if let Some(before) = state.flights.insert(key.clone(), slot) {
             // It is detached already, or it was taken, maybe mistakenly, for one of the parent process.
             before.flight.phase.detach();
@@ -352,7 +376,7 @@ impl<R> Flights<R> {
             return StorePermission::Refused;
         }
         flight.phase.set(Phase::Storing);
-        let slot = Slot { flight: Arc::clone(flight), stamp };
+        let slot = Slot { flight: Arc::clone(flight), stamp, is_refresh: false };
         state.flights.insert(key.clone(), slot);
         StorePermission::UnlessNewer
     }

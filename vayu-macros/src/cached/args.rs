@@ -39,6 +39,8 @@ pub(crate) struct Arguments {
 pub(crate) struct Options {
     pub(crate) stale: Option<Time>,
     pub(crate) spawn: Option<Expr>,
+    pub(crate) refresh_if: Option<Expr>,
+    pub(crate) bypass_if: Option<Expr>,
     /// In thousandths.
     pub(crate) jitter: Option<u16>,
     pub(crate) prefix: Option<Expr>,
@@ -158,6 +160,12 @@ impl Arguments {
             "ttl" => self.ttl = Some(parse_ttl(value(input, &name)?)?),
             "stale" => self.options.stale = Some(parse_stale(value(input, &name)?)?),
             "spawn" => self.options.spawn = Some(not_literal(value(input, &name)?, &name)?),
+            "refresh_if" => {
+                self.options.refresh_if = Some(parse_condition(value(input, &name)?, &name)?);
+            }
+            "bypass_if" => {
+                self.options.bypass_if = Some(parse_condition(value(input, &name)?, &name)?);
+            }
             "jitter" => self.options.jitter = Some(parse_jitter(&value(input, &name)?)?),
             "cache" if attribute == Attribute::MemCached => {
                 let message = "`mem_cached` always uses `vayu::mem_cache()`; write \
@@ -458,6 +466,16 @@ fn parse_stale(expression: Expr) -> Result<Time> {
         return Err(Error::new_spanned(closure, message));
     }
     parse_time("stale", expression)
+}
+
+/// Parses a condition on the arguments of a call.
+fn parse_condition(expression: Expr, name: &Ident) -> Result<Expr> {
+    if let Expr::Closure(closure) = expression {
+        let form = form(&name.to_string());
+        let message = format!("`{name}` is a `bool` that may use the arguments; write `{form}`");
+        return Err(Error::new_spanned(closure, message));
+    }
+    not_literal(expression, name)
 }
 
 fn parse_label(expression: Expr) -> Result<Expr> {

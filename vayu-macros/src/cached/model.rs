@@ -103,6 +103,9 @@ impl Model {
             let needs_clone = needs_clone(&expression, &function);
             Serializer { expression, needs_clone }
         });
+        if let (Some(condition), Key::Arguments(parts)) = (&arguments.options.refresh_if, &key) {
+            check_refresh_if(condition, parts, &function, diagnostics);
+        }
         if let Some(spawn) = &arguments.options.spawn {
             let is_stale = arguments.options.stale.is_some() || !is_complete;
             check_spawn(spawn, is_stale, &function, diagnostics);
@@ -150,6 +153,32 @@ fn check_handle(mut handle: Handle, function: &Function, diagnostics: &mut Diagn
     handle.is_associated |=
         mentions(item.sig.to_token_stream(), &|name| name == "self" || name == "Self");
     handle
+}
+
+/// Rejects a `bool` that asks for a refresh and is in the key: the new value would be stored where no other call
+/// finds it.
+fn check_refresh_if(
+    condition: &Expr,
+    parts: &[KeyPart],
+    function: &Function,
+    diagnostics: &mut Diagnostics,
+) {
+    let flags: Vec<&Ident> = function
+        .arguments
+        .iter()
+        .zip(parts)
+        .filter(|(argument, part)| {
+            !matches!(part, KeyPart::Nothing)
+                && matches!(peel(&argument.ty), Type::Path(path) if path.path.is_ident("bool"))
+        })
+        .flat_map(|(argument, _)| argument.names())
+        .collect();
+    if let Some(name) = find(condition.to_token_stream(), &|name| flags.contains(&name)) {
+        let message = format!(
+            "`{name}` is part of the key, so other calls would not find the new value; write `skip({name})`"
+        );
+        diagnostics.add(name, message);
+    }
 }
 
 /// Checks that all arguments are owned: the spawned task outlives the call.

@@ -5,7 +5,7 @@ use syn::Lit;
 use crate::duration;
 
 /// The arguments and an example of each, in the order of the documentation.
-pub(super) const FORMS: [(&str, &str); 20] = [
+pub(super) const FORMS: [(&str, &str); 22] = [
     ("ttl", "ttl = \"5m\""),
     ("stale", "stale = \"1h\""),
     ("spawn", "spawn = tokio::spawn"),
@@ -21,6 +21,8 @@ pub(super) const FORMS: [(&str, &str); 20] = [
     ("serializer", "serializer = Json"),
     ("log", "log = false"),
     ("cache_if", "cache_if = |value| .."),
+    ("refresh_if", "refresh_if = is_forced"),
+    ("bypass_if", "bypass_if = is_preview"),
     ("version", "version = 2"),
     ("tags", "tags(\"user:{id}\")"),
     ("label", "label = \"{name}\""),
@@ -29,7 +31,7 @@ pub(super) const FORMS: [(&str, &str); 20] = [
 ];
 
 /// The names that other libraries use, in lower case and separated by spaces, with what to write instead.
-const FOREIGN: [(&str, &str); 27] = [
+const FOREIGN: [(&str, &str); 28] = [
     (
         "size maxsize max_size maximum_size capacity max_capacity limit",
         "write `max_entries = 1_000` for a memory cache of this function's own with that limit; the \
@@ -76,8 +78,13 @@ const FOREIGN: [(&str, &str); 27] = [
          refresh",
     ),
     (
-        "force_refresh refresh_if invalidate_if invalidate_on",
-        "write `handle = user_entry`, and call `user_entry(..).refresh()` or `.invalidate()`",
+        "force_refresh refresh_when invalidate_if invalidate_on",
+        "write `refresh_if = is_forced` with a condition on the arguments, or `handle = user_entry` and \
+         call `user_entry(..).refresh()` or `.invalidate()`",
+    ),
+    (
+        "no_cache bypass skip_cache uncached disable_if enabled enable_if cache_bypass",
+        "write `bypass_if = is_preview` with a condition on the arguments",
     ),
     (
         "with_cached_flag cached_flag was_cached peek",

@@ -53,6 +53,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         let stale = time(stale);
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
     });
+    let conditions = conditions(model, purpose);
     let (borrowed, shape, tags) = (borrowed(model), shape(model), tags(model, purpose));
     let label = label(model);
     let prefix = model
@@ -64,6 +65,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     quote_spanned! {Span::mixed_site()=>
         use {#any as _, #exclusive as _};
         #key_before
+        #conditions
         #cache
         #borrowed
         #shape
@@ -78,6 +80,22 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #tags
         #label
     }
+}
+
+/// Generates the conditions on the arguments, which each call evaluates once, before all but the key. An entry does
+/// not need them: its methods run the function as it is, or do not run it.
+fn conditions(model: &Model, purpose: Purpose) -> TokenStream {
+    if purpose == Purpose::Entry {
+        return TokenStream::new();
+    }
+    let condition = |name, condition: &Option<Expr>| {
+        let condition = condition.as_ref()?;
+        let (span, name) = (span_of(condition), own_ident(name, Span::mixed_site()));
+        Some(quote_spanned!(span=> let #name: ::core::primitive::bool = #condition;))
+    };
+    let bypass = condition("vayu_bypass", &model.options.bypass_if);
+    let refresh = condition("vayu_refresh", &model.options.refresh_if);
+    quote!(#bypass #refresh)
 }
 
 /// Generates the check that the cache can return a `&'static` value.
@@ -535,6 +553,13 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
         options.stale.as_ref().map(|_| quote_spanned!(Span::mixed_site()=> .stale(vayu_stale)));
     let jitter = options.jitter.map(|thousandths| quote!(.jitter(#thousandths)));
     let handle = model.handle.as_ref().map(|_| quote!(.with_handle()));
+    let is_call = purpose != Purpose::Entry;
+    let bypass_if = options.bypass_if.as_ref().filter(|_| is_call).map(
+        |_| quote_spanned!(Span::mixed_site()=> .bypass_if(vayu_bypass)),
+    );
+    let refresh_if = options.refresh_if.as_ref().filter(|_| is_call).map(
+        |_| quote_spanned!(Span::mixed_site()=> .refresh_if(vayu_refresh)),
+    );
     let quiet = options.is_quiet.then(|| quote!(.quiet()));
     quote_spanned! {span=>
         #policy::new(vayu_key, vayu_shape, #serializer, vayu_ttl)
@@ -543,6 +568,8 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
             #stale
             #jitter
             #handle
+            #bypass_if
+            #refresh_if
             #quiet
     }
 }

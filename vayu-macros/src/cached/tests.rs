@@ -33,6 +33,7 @@ fn valid_attributes_have_no_errors() {
         quote!(ttl = 1, skip(a), cache_if = Option::is_some),
         quote!(ttl = 18446744073709551615),
         quote!(ttl = 1, max_entries = 1_000),
+        quote!(ttl = 1, refresh_if = a > 3, bypass_if = b.is_empty()),
         quote!(ttl = 1, max_entries = limits::MAX, handle = entry),
         quote!(ttl = 1, max_weight = 64 << 20, weigh = |value: &u8| 1),
         quote!(ttl = 1, weigh = weigh, max_weight = MAX),
@@ -264,6 +265,8 @@ fn malformed_argument_is_one_error_that_says_its_form() {
         "serializer",
         "log",
         "cache_if",
+        "refresh_if",
+        "bypass_if",
         "version",
         "tags",
         "label",
@@ -400,6 +403,25 @@ fn limits_that_do_not_fit_together_are_one_error() {
         Arguments::parse(Attribute::MemCached, arguments.parse().unwrap(), &mut diagnostics);
         let found = diagnostics.messages();
         assert!(found.len() == 1 && found[0].contains("write `#[cached("), "{found:?}");
+    }
+}
+
+#[test]
+fn flag_that_asks_for_a_refresh_is_not_in_the_key() {
+    let item = "fn call(id: u8, is_forced: bool, (page, all): (u8, bool)) -> u8 { id }";
+    for arguments in ["refresh_if = is_forced", "refresh_if = !is_forced || id > 3"] {
+        let found = messages_of(&format!("ttl = 1, {arguments}"), item);
+        let expected = "write `skip(is_forced)`";
+        assert!(found.len() == 1 && found[0].contains(expected), "{arguments}: {found:?}");
+    }
+    for arguments in [
+        "refresh_if = is_forced, skip(is_forced)",
+        "refresh_if = is_forced, key = id.to_string()",
+        "refresh_if = id > 3",
+        "bypass_if = is_forced",
+    ] {
+        let found = messages_of(&format!("ttl = 1, {arguments}"), item);
+        assert_eq!(found, [""; 0], "{arguments}");
     }
 }
 

@@ -111,6 +111,19 @@ arguments! {
     /// cache_if = Option::is_some
     /// ```
     cache_if
+    /// A condition on the arguments: calls for which it is true run the function and store its value, whatever is
+    /// stored. Such calls at the same time share one run.
+    ///
+    /// ```text
+    /// refresh_if = is_forced, skip(is_forced)
+    /// ```
+    refresh_if
+    /// A condition on the arguments: calls for which it is true run the function without the cache.
+    ///
+    /// ```text
+    /// bypass_if = user.is_editor
+    /// ```
+    bypass_if
     /// An integer or a string: entries of another version are misses.
     ///
     /// ```text
