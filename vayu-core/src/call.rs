@@ -247,6 +247,9 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
                 return Ok(None);
             }
             let ttl = self.function.ttl(value);
+            if ttl.is_zero() && self.function.is_until_moment() {
+                return Ok(None);
+            }
             if ttl.is_zero() {
                 return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
             }

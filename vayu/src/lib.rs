@@ -105,6 +105,10 @@
 //! - `None` is cached like any other value. `cache_if = Option::is_some` excludes it.
 //! - The ttl counts from the end of the computation. An entry is served while it is younger than
 //!   the ttl it was stored with and than the ttl that the attribute has now.
+//! - `expires_at` is evaluated at that time, too, and decides alone: no later call compares it. A value whose moment has
+//!   passed is returned and not stored, which is not an error. `stale` begins at the moment, and `jitter` shortens the
+//!   time that is left. By the system clock, an entry in files or on a server does not expire later than at the moment. In memory the time left is
+//!   measured by a monotonic clock, which does not run while the machine is suspended.
 //!
 //! # The cache key
 //!
@@ -179,7 +183,8 @@
 //!
 //! | argument | meaning |
 //! |---|---|
-//! | `ttl` | Required: the time to live of an entry. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds, without a suffix; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for no expiry; or a closure <code>\|value: &T\| -> Duration</code>. Units: `ms`, `s`, `m`, `h`, `d`, `w` and their words (`minutes`); months and years as words only (`5months`) |
+//! | `ttl` | Required, unless there is `expires_at`: the time to live of an entry. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds, without a suffix; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for no expiry; or a closure <code>\|value: &T\| -> Duration</code>. Units: `ms`, `s`, `m`, `h`, `d`, `w` and their words (`minutes`); months and years as words only (`5months`) |
+//! | `expires_at` | in place of `ttl`: the moment at which a value expires, an expression of type [`SystemTime`](std::time::SystemTime), or a closure <code>\|value: &T\| -> SystemTime</code>. Evaluated once, when the value is stored, and not compared with a later evaluation |
 //! | `stale` | the time past the ttl in which an entry may still be served while one caller recomputes it (stale-while-revalidate) and when the function fails (stale-if-error): a time as for `ttl`, not a closure |
 //! | `spawn` | for an `async fn` with `stale`: runs the refresh as a background task, `tokio::spawn` or a closure that takes the future |
 //! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |

@@ -95,6 +95,11 @@ impl<T: 'static, L: Retention<T>> Retention<T> for Weighed<L, T> {
         self.ttl.ttl(value)
     }
 
+    #[inline]
+    fn is_until_moment(&self) -> bool {
+        self.ttl.is_until_moment()
+    }
+
     fn should_cache(&self, value: &T) -> bool {
         self.weights.add(self.weigh);
         self.ttl.should_cache(value)

@@ -59,6 +59,9 @@ pub trait CachedFn: FnOutput {
     /// Returns the ttl of a value.
     fn ttl(&self, value: &Self::Value) -> Duration;
 
+    /// Returns whether the ttl is the time left until a moment, which may have passed.
+    fn is_until_moment(&self) -> bool;
+
     /// Returns whether a value is to be cached.
     fn should_cache(&self, value: &Self::Value) -> bool;
 
@@ -149,6 +152,11 @@ where
     #[inline]
     fn ttl(&self, value: &H::Value) -> Duration {
         self.retention.ttl(value)
+    }
+
+    #[inline]
+    fn is_until_moment(&self) -> bool {
+        self.retention.is_until_moment()
     }
 
     #[inline]

@@ -12,6 +12,13 @@ pub trait Retention<T> {
     /// Returns the ttl of a value.
     fn ttl(&self, value: &T) -> Duration;
 
+    /// Returns whether the ttl is the time left until a moment. It is zero if the moment has passed, which is
+    /// not an error.
+    #[inline]
+    fn is_until_moment(&self) -> bool {
+        false
+    }
+
     /// Returns whether a value is to be cached.
     #[inline]
     fn should_cache(&self, value: &T) -> bool {
@@ -80,6 +87,11 @@ impl<T, L: Retention<T>, F: Fn(&T) -> bool> Retention<T> for CacheIf<L, F> {
     #[inline]
     fn ttl(&self, value: &T) -> Duration {
         self.ttl.ttl(value)
+    }
+
+    #[inline]
+    fn is_until_moment(&self) -> bool {
+        self.ttl.is_until_moment()
     }
 
     #[inline]

@@ -64,6 +64,8 @@ pub(crate) struct Limits {
 pub(crate) enum Ttl {
     Fixed(Time),
     ByValue(ExprClosure),
+    /// The value of `expires_at`.
+    ExpiresAt(Box<Expr>),
 }
 
 /// A duration, as a literal or as an expression.
@@ -157,7 +159,12 @@ impl Arguments {
         }
         seen.push(name.clone());
         match text.as_str() {
+            "ttl" | "expires_at" if self.ttl.is_some() => {
+                let message = "`ttl` and `expires_at` both say when a value expires; remove one of the two";
+                return Err(Error::new(name.span(), message));
+            }
             "ttl" => self.ttl = Some(parse_ttl(value(input, &name)?)?),
+            "expires_at" => self.ttl = Some(parse_expires_at(value(input, &name)?, &name)?),
             "stale" => self.options.stale = Some(parse_stale(value(input, &name)?)?),
             "spawn" => self.options.spawn = Some(not_literal(value(input, &name)?, &name)?),
             "refresh_if" => {
@@ -458,6 +465,22 @@ fn parse_ttl(expression: Expr) -> Result<Ttl> {
         }
         expression => parse_time("ttl", expression).map(Ttl::Fixed),
     }
+}
+
+fn parse_expires_at(expression: Expr, name: &Ident) -> Result<Ttl> {
+    if let Expr::Closure(closure) = &expression
+        && closure.inputs.len() != 1
+    {
+        let message = "an `expires_at` closure is called with a reference to the value; write \
+                       `expires_at = |value| ..`";
+        return Err(Error::new_spanned(closure, message));
+    }
+    if let Expr::Path(path) = &expression
+        && path.path.is_ident("None")
+    {
+        return Err(endless("ttl", expression));
+    }
+    not_literal(expression, name).map(|expression| Ttl::ExpiresAt(Box::new(expression)))
 }
 
 fn parse_stale(expression: Expr) -> Result<Time> {

@@ -5,8 +5,9 @@ use syn::Lit;
 use crate::duration;
 
 /// The arguments and an example of each, in the order of the documentation.
-pub(super) const FORMS: [(&str, &str); 22] = [
+pub(super) const FORMS: [(&str, &str); 23] = [
     ("ttl", "ttl = \"5m\""),
+    ("expires_at", "expires_at = |token| token.expires_at"),
     ("stale", "stale = \"1h\""),
     ("spawn", "spawn = tokio::spawn"),
     ("jitter", "jitter = \"10%\""),
@@ -31,7 +32,7 @@ pub(super) const FORMS: [(&str, &str); 22] = [
 ];
 
 /// The names that other libraries use, in lower case and separated by spaces, with what to write instead.
-const FOREIGN: [(&str, &str); 28] = [
+const FOREIGN: [(&str, &str); 29] = [
     (
         "size maxsize max_size maximum_size capacity max_capacity limit",
         "write `max_entries = 1_000` for a memory cache of this function's own with that limit; the \
@@ -41,6 +42,10 @@ const FOREIGN: [(&str, &str); 28] = [
         "max_memory memory_limit max_bytes maximum_weight weigher weight",
         "write `max_weight = 64 << 20, weigh = |value| ..` for a memory cache of this function's own \
          with that limit",
+    ),
+    (
+        "expire_at valid_until expires_on deadline until not_after exat pxat",
+        "write `expires_at = |token| token.expires_at` with the `SystemTime` at which a value expires",
     ),
     ("result", "of a `Result` only `Ok` is cached; remove it"),
     ("option", "write `cache_if = Option::is_some`"),

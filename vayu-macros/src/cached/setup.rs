@@ -4,7 +4,7 @@
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Expr, ExprClosure, ExprLit, GenericParam, Ident, Lit, Token};
+use syn::{Expr, ExprClosure, ExprLit, GenericParam, Ident, Lit, Token, parse_quote_spanned};
 
 use crate::cached::Attribute;
 use crate::cached::args::{KeySource, Time, Ttl};
@@ -328,6 +328,21 @@ fn ttl(model: &Model, purpose: Purpose) -> TokenStream {
         Ttl::Fixed(ttl) => {
             let (ttl, fixed_ttl) = (time(ttl), model.root.private("fixed_ttl"));
             quote_spanned!(Span::mixed_site()=> let vayu_ttl = #fixed_ttl(#ttl);)
+        }
+        Ttl::ExpiresAt(expression) => {
+            let span = span_of(expression);
+            let expires_at = model.root.private_at("expires_at", span);
+            let closure = match &**expression {
+                Expr::Closure(closure) => closure.clone(),
+                moment => {
+                    let time = quote_spanned!(span=> ::std::time::SystemTime);
+                    parse_quote_spanned! {span=>
+                        |_| { let vayu_moment: #time = #moment; vayu_moment }
+                    }
+                }
+            };
+            let closure = closure_on_value(model, &closure, purpose);
+            quote_spanned!(span=> let vayu_ttl = #expires_at(vayu_shape, #closure);)
         }
         Ttl::ByValue(closure) => {
             let span = span_of(closure);

@@ -33,6 +33,8 @@ fn valid_attributes_have_no_errors() {
         quote!(ttl = 1, skip(a), cache_if = Option::is_some),
         quote!(ttl = 18446744073709551615),
         quote!(ttl = 1, max_entries = 1_000),
+        quote!(expires_at = midnight(a), stale = 1, jitter = "10%"),
+        quote!(expires_at = |value: &u8| at(value), cache_if = Some),
         quote!(ttl = 1, refresh_if = a > 3, bypass_if = b.is_empty()),
         quote!(ttl = 1, max_entries = limits::MAX, handle = entry),
         quote!(ttl = 1, max_weight = 64 << 20, weigh = |value: &u8| 1),
@@ -251,6 +253,7 @@ fn types_in_invisible_groups_are_checked() {
 fn malformed_argument_is_one_error_that_says_its_form() {
     let names = [
         "ttl",
+        "expires_at",
         "stale",
         "spawn",
         "jitter",
@@ -313,7 +316,7 @@ fn malformed_argument_is_one_error_that_says_its_form() {
     for name in names {
         for form in forms {
             let others = match name {
-                "ttl" => "stale = 1",
+                "ttl" | "expires_at" => "stale = 1",
                 "stale" => "ttl = 1",
                 _ => "ttl = 1, stale = 1",
             };

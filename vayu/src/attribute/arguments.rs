@@ -10,7 +10,7 @@ macro_rules! arguments {
 }
 
 arguments! {
-    /// Required: the time to live of an entry.
+    /// Required, unless there is `expires_at`: the time to live of an entry.
     ///
     /// ```text
     /// ttl = "5m"                     // also "90s", "1h 30m", "5months"
@@ -19,6 +19,14 @@ arguments! {
     /// ttl = |value: &Page| value.ttl // by value
     /// ```
     ttl
+    /// In place of `ttl`: the `SystemTime` at which a value expires, evaluated once, when the value is stored. A
+    /// value whose moment has passed is not stored.
+    ///
+    /// ```text
+    /// expires_at = |token: &Token| token.expires_at
+    /// expires_at = next_midnight()
+    /// ```
+    expires_at
     /// The time past the ttl in which an entry may still be served, while one caller recomputes it
     /// (stale-while-revalidate) and when the function fails (stale-if-error).
     ///
