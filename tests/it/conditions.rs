@@ -23,7 +23,11 @@ enum Mode {
     cache = cache, ttl = "1m", prefix = "call", key = "k", refresh_if = mode == Mode::Refresh,
     bypass_if = mode == Mode::Bypass
 )]
-fn call<B, S>(cache: &Cache<B, S>, mode: Mode, run: impl Fn() -> Result<u32, u32>) -> Result<u32, u32>
+fn call<B, S>(
+    cache: &Cache<B, S>,
+    mode: Mode,
+    run: impl Fn() -> Result<u32, u32>,
+) -> Result<u32, u32>
 where
     B: Backend,
     S: Serializer<u32, Stored = B::Stored>,
@@ -35,7 +39,11 @@ where
     cache = cache, ttl = "1m", key = "k", refresh_if = mode == Mode::Refresh,
     bypass_if = mode == Mode::Bypass
 )]
-async fn call_async<B, S>(cache: &Cache<B, S>, mode: Mode, run: Result<u32, u32>) -> Result<u32, u32>
+async fn call_async<B, S>(
+    cache: &Cache<B, S>,
+    mode: Mode,
+    run: Result<u32, u32>,
+) -> Result<u32, u32>
 where
     B: Backend,
     S: Serializer<u32, Stored = B::Stored>,

@@ -36,6 +36,7 @@ mod shared_runs;
 mod single_flight;
 mod size;
 mod spawn;
+mod spawn_computation;
 mod stale;
 mod tiers;
 mod traps;

@@ -38,6 +38,7 @@ use crate::call;
 pub use crate::call::background_refresh::Refresh;
 pub use crate::call::lookup::Lookup;
 use crate::call::lookup::begin;
+pub use crate::call::task::{OwnedLookup, SpawnableCall, Task};
 pub use crate::call::{
     CacheIf, CachedFn, Call, CallOptions, FixedTtl, FnOutput, OutputShape, OwnedSerializer,
     PlainOutput, Policy, ResultOutput, Retention, Tagged, TtlFn, WholeOutput,
@@ -166,6 +167,37 @@ where
     T: Future<Output = F::Output>,
 {
     call::background_refresh::finish(cache.engine(), function, lookup, body)
+}
+
+/// Takes the rest of a call out of its lookup, so that it can move to a task.
+pub fn owned_lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    lookup: Lookup<'_, B, F>,
+) -> OwnedLookup<F::Output> {
+    OwnedLookup::new(lookup)
+}
+
+/// Creates the rest of a call whose computation may move to a task. The body is boxed where it was created.
+pub fn spawnable<B, S, F, T>(
+    cache: &Cache<B, S>,
+    function: F,
+    lookup: OwnedLookup<F::Output>,
+    body: Pin<Box<T>>,
+) -> SpawnableCall<impl Future<Output = F::Output> + use<B, S, F, T>>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    T: Future<Output = F::Output>,
+{
+    call::task::spawnable(cache.engine().clone(), function, lookup, body)
+}
+
+/// Finishes a call whose computation runs as a task.
+pub fn run_spawning<B: Backend, S, T: Future, R>(
+    cache: &Cache<B, S>,
+    call: SpawnableCall<T>,
+    spawn: impl FnOnce(Task<T>) -> R,
+) -> impl Future<Output = T::Output> {
+    call::task::run(cache.engine(), call, spawn)
 }
 
 /// Returns the prefix of the function, and the task that refreshes a value.

@@ -23,6 +23,7 @@
 //! - A caller that has waited for the time limit replaces the leader.
 //! - If a leader takes long, one waiting caller runs the function in parallel, and all get the first
 //!   value (a hedged request).
+//! - With `spawn`, a leader hands its computation over to a [task](task), so that the caller may be dropped.
 //! - A value past its ttl is refreshed by one caller, while the others get the stale one
 //!   (stale-while-revalidate). If the refresh fails, that caller gets it too (stale-if-error).
 //!
@@ -49,6 +50,7 @@ mod output;
 pub(crate) mod request;
 #[cfg(all(test, vayu_shuttle))]
 mod shuttle_tests;
+pub(crate) mod task;
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
 mod ttl;

@@ -186,7 +186,7 @@
 //! | `ttl` | Required, unless there is `expires_at`: the time to live of an entry. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds, without a suffix; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for no expiry; or a closure <code>\|value: &T\| -> Duration</code>. Units: `ms`, `s`, `m`, `h`, `d`, `w` and their words (`minutes`); months and years as words only (`5months`) |
 //! | `expires_at` | in place of `ttl`: the moment at which a value expires, an expression of type [`SystemTime`](std::time::SystemTime), or a closure <code>\|value: &T\| -> SystemTime</code>. Evaluated once, when the value is stored, and not compared with a later evaluation |
 //! | `stale` | the time past the ttl in which an entry may still be served while one caller recomputes it (stale-while-revalidate) and when the function fails (stale-if-error): a time as for `ttl`, not a closure |
-//! | `spawn` | for an `async fn` with `stale`: runs the refresh as a background task, `tokio::spawn` or a closure that takes the future |
+//! | `spawn` | for an `async fn` that owns its arguments: runs the computation as a task ([callers that give up](#callers-that-give-up)), and with `stale` the refresh as a background task. `tokio::spawn`, or a closure that takes the future |
 //! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |
 //! | `cache` | an expression for the cache; the default is [`mem_cache()`] |
 //! | `max_entries` | an integer or a constant: a memory cache of this function's own, with this limit on entries, in place of `cache`. All instantiations of a generic function share it. [`Entry::cache`] returns it |
@@ -260,6 +260,33 @@
 //! for five seconds. A function that does not return a `Result` cannot fail: there `stale` only avoids the
 //! wait. A panic goes to the call that recomputes; the other calls continue as after a failure. The same
 //! holds when the future of that call is dropped.
+//!
+//! # Callers that give up
+//!
+//! A dropped future ends its computation, for example by a timeout around the call. If callers give up earlier than the
+//! source responds, nothing is ever cached. With `spawn` and without `stale`, the leader of a key runs its
+//! computation as a task, which stores the value whatever becomes of the caller. Waiting callers and later ones get it:
+//!
+//! ```
+//! use std::time::Duration;
+//! use vayu::cached;
+//!
+//! #[cached(ttl = "5m", spawn = tokio::spawn)]
+//! async fn report(id: u64) -> String {
+//!     tokio::time::sleep(Duration::from_millis(40)).await; // a slow source
+//!     format!("report {id}")
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let patience = Duration::from_millis(10);
+//! assert!(tokio::time::timeout(patience, report(7)).await.is_err());
+//! while tokio::time::timeout(patience, report(7)).await.is_err() {} // at last, a hit
+//! # });
+//! ```
+//!
+//! A panic of the function reaches its caller. If no task can be spawned, or it is dropped by its runtime, the caller
+//! runs the rest of the computation itself; a panic of `spawn` is counted and logged. The call is boxed and has a
+//! further allocation on a miss. A hit costs nothing more.
 //!
 //! # Inspect, set, refresh or invalidate one call
 //!

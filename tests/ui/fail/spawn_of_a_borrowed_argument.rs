@@ -20,8 +20,8 @@ fn sync(n: u8) -> u8 {
 }
 
 #[cached(ttl = 60, spawn = tokio::spawn)]
-async fn never_stale(n: u8) -> u8 {
-    n
+async fn without_stale(url: &str) -> String {
+    url.to_owned()
 }
 
 fn main() {}

@@ -160,7 +160,8 @@ impl Arguments {
         seen.push(name.clone());
         match text.as_str() {
             "ttl" | "expires_at" if self.ttl.is_some() => {
-                let message = "`ttl` and `expires_at` both say when a value expires; remove one of the two";
+                let message =
+                    "`ttl` and `expires_at` both say when a value expires; remove one of the two";
                 return Err(Error::new(name.span(), message));
             }
             "ttl" => self.ttl = Some(parse_ttl(value(input, &name)?)?),

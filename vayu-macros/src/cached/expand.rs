@@ -24,6 +24,7 @@ pub(crate) fn expand(model: &Model, first: &TokenStream) -> TokenStream {
     let handle = model.handle.as_ref().map(|handle| handle::expand(model, handle));
     let own_cache = own_cache::accessor(model);
     let statements = match &model.options.spawn {
+        Some(spawn) if model.options.stale.is_some() => refreshing_call(model, spawn),
         Some(spawn) => spawning_call(model, spawn),
         None => call(model),
     };
@@ -136,21 +137,41 @@ fn call(model: &Model) -> TokenStream {
     }
 }
 
-/// Generates a call that may move its body into a task. The body is boxed in the block that creates it:
-/// each later move would add its size to the future of the call.
+/// Generates a call that runs its computation as a task.
 fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
+    let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
+    let begun = begun(model, |rest| {
+        let owned_lookup = root.private_at("owned_lookup", output_span);
+        quote_spanned!(output_span=> #owned_lookup(#rest))
+    });
+    let spawnable = root.private_at("spawnable", output_span);
+    let run_spawning = root.private_at("run_spawning", span_of(spawn));
+    let run_spawning = quote_spanned! {span_of(spawn)=>
+        #run_spawning(vayu_cache, vayu_call, |vayu_task| (#spawn)(vayu_task))
+    };
+    quote_spanned! {output_span=>
+        #begun
+        match vayu_begun {
+            ::core::result::Result::Ok(vayu_output) => vayu_output,
+            ::core::result::Result::Err((vayu_rest, vayu_body)) => {
+                let vayu_call = #spawnable(vayu_cache, vayu_policy, vayu_rest, vayu_body);
+                #run_spawning.await
+            }
+        }
+    }
+}
+
+/// Generates the start of a call that may move its body into a task: `vayu_begun` is the output, or else what
+/// `rest` makes of the lookup, with the body. The body is boxed in the block that creates it: each later move would
+/// add its size to the future of the call.
+fn begun(model: &Model, rest: impl FnOnce(TokenStream) -> TokenStream) -> TokenStream {
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let setup = setup(model, Purpose::Task);
     let (body, key, policy) =
         (body(model), finish_key(model, Purpose::Task), policy(model, Purpose::Task));
-    let begin = root.private_at("begin_async", output_span);
-    let finish = root.private_at("finish_async_spawning", output_span);
-    let task_of = root.private_at("task_of", output_span);
-    let spawn_refresh = root.private_at("spawn_refresh", span_of(spawn));
-    let spawn_refresh = quote_spanned! {span_of(spawn)=>
-        #spawn_refresh(vayu_cache, &vayu_function, || (#spawn)(vayu_task));
-    };
+    let begin = model.root.private_at("begin_async", output_span);
+    let rest = rest(quote_spanned!(output_span=> vayu_rest));
     quote_spanned! {output_span=>
         #setup
         let vayu_policy;
@@ -161,10 +182,26 @@ fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
             match #begin(vayu_cache, &vayu_policy) {
                 ::core::result::Result::Ok(vayu_output) => ::core::result::Result::Ok(vayu_output),
                 ::core::result::Result::Err(vayu_rest) => {
-                    ::core::result::Result::Err((vayu_rest, ::std::boxed::Box::pin(vayu_body)))
+                    ::core::result::Result::Err((#rest, ::std::boxed::Box::pin(vayu_body)))
                 }
             }
         };
+    }
+}
+
+/// Generates a call that refreshes a value past its ttl in a task.
+fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
+    let root = &model.root;
+    let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
+    let begun = begun(model, |rest| rest);
+    let finish = root.private_at("finish_async_spawning", output_span);
+    let task_of = root.private_at("task_of", output_span);
+    let spawn_refresh = root.private_at("spawn_refresh", span_of(spawn));
+    let spawn_refresh = quote_spanned! {span_of(spawn)=>
+        #spawn_refresh(vayu_cache, &vayu_function, || (#spawn)(vayu_task));
+    };
+    quote_spanned! {output_span=>
+        #begun
         match vayu_begun {
             ::core::result::Result::Ok(vayu_output) => vayu_output,
             ::core::result::Result::Err((vayu_rest, vayu_body)) => {

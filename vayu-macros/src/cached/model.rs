@@ -107,8 +107,7 @@ impl Model {
             check_refresh_if(condition, parts, &function, diagnostics);
         }
         if let Some(spawn) = &arguments.options.spawn {
-            let is_stale = arguments.options.stale.is_some() || !is_complete;
-            check_spawn(spawn, is_stale, &function, diagnostics);
+            check_spawn(spawn, &function, diagnostics);
         }
         let handle = arguments.handle.map(|handle| check_handle(handle, &function, diagnostics));
         Some(Self {
@@ -182,16 +181,11 @@ fn check_refresh_if(
 }
 
 /// Checks that all arguments are owned: the spawned task outlives the call.
-fn check_spawn(spawn: &Expr, is_stale: bool, function: &Function, diagnostics: &mut Diagnostics) {
-    if !is_stale {
-        let message = "`spawn` runs the refresh of a value past its ttl; say with `stale` how long \
-                       that is served";
-        diagnostics.add(spawn, message);
-    }
+fn check_spawn(spawn: &Expr, function: &Function, diagnostics: &mut Diagnostics) {
     if function.kind != Kind::Async {
-        diagnostics.add(spawn, "`spawn` is for an `async fn`: a sync refresh runs in its caller");
+        diagnostics.add(spawn, "`spawn` is for an `async fn`: a sync function runs in its caller");
     }
-    let message = "a function with `spawn` must own what it is given, since its refresh outlives \
+    let message = "a function with `spawn` must own what it is given, since its task outlives \
                    the call; take an owned value, or an `Arc`";
     for argument in &function.arguments {
         if let Type::Reference(reference) = &argument.ty

@@ -569,12 +569,16 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
     let jitter = options.jitter.map(|thousandths| quote!(.jitter(#thousandths)));
     let handle = model.handle.as_ref().map(|_| quote!(.with_handle()));
     let is_call = purpose != Purpose::Entry;
-    let bypass_if = options.bypass_if.as_ref().filter(|_| is_call).map(
-        |_| quote_spanned!(Span::mixed_site()=> .bypass_if(vayu_bypass)),
-    );
-    let refresh_if = options.refresh_if.as_ref().filter(|_| is_call).map(
-        |_| quote_spanned!(Span::mixed_site()=> .refresh_if(vayu_refresh)),
-    );
+    let bypass_if = options
+        .bypass_if
+        .as_ref()
+        .filter(|_| is_call)
+        .map(|_| quote_spanned!(Span::mixed_site()=> .bypass_if(vayu_bypass)));
+    let refresh_if = options
+        .refresh_if
+        .as_ref()
+        .filter(|_| is_call)
+        .map(|_| quote_spanned!(Span::mixed_site()=> .refresh_if(vayu_refresh)));
     let quiet = options.is_quiet.then(|| quote!(.quiet()));
     quote_spanned! {span=>
         #policy::new(vayu_key, vayu_shape, #serializer, vayu_ttl)

@@ -1,0 +1,298 @@
+//! Computations in tasks: a caller that is dropped does not end the computation that it has begun.
+//!
+//! A call that finds no value creates one future for the rest of it, which owns all that it needs. The caller
+//! polls this future itself while the call waits for others. When the call has to run the function for all
+//! callers of the key, the future says so and returns to its caller before the function runs ([`Start`]). The
+//! caller then moves it, with the lead of the flight in it, to a task that it spawns, and waits for the output.
+//!
+//! If the task is dropped before its end, because nothing can be spawned or the runtime shuts down, the future goes
+//! back to the caller, which continues to poll it.
+
+use std::any::Any;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use crate::backend::Backend;
+use crate::cache::Engine;
+use crate::call::driver::{Prepared, prepare, prepare_now, resume_lookup};
+use crate::call::future::run_prepared;
+use crate::call::lookup::{Begun, Lookup};
+use crate::call::{CachedFn, Call, ComputeReason};
+use crate::flight::FlightContext;
+use crate::io::Awaiting;
+use crate::key::Prefix;
+use crate::panic::{catch_panic, drop_quietly};
+use crate::sync::IgnorePoison;
+
+/// The rest of a call that its lookup could not end, without what the [`Lookup`] borrows.
+#[derive(Debug)]
+pub struct OwnedLookup<R>(Rest<R>);
+
+#[derive(Debug)]
+enum Rest<R> {
+    Bypass,
+    ReadGenerations,
+    ReadBackend(Begun),
+    Compute(Begun, ComputeReason<R>),
+}
+
+impl<R> OwnedLookup<R> {
+    /// Takes the rest of a call out of a lookup.
+    pub(crate) fn new<B, F>(lookup: Lookup<'_, B, F>) -> Self
+    where
+        B: Backend,
+        F: CachedFn<Output = R, Stored = B::Stored>,
+    {
+        Self(match lookup {
+            Lookup::Bypass => Rest::Bypass,
+            Lookup::ReadGenerations(_) => Rest::ReadGenerations,
+            Lookup::ReadBackend(call) => Rest::ReadBackend(call.into_begun()),
+            Lookup::Compute(call, reason) => Rest::Compute(call.into_begun(), reason),
+        })
+    }
+}
+
+/// The rest of a call, in a future that may move to a task.
+pub struct SpawnableCall<T> {
+    future: Pin<Box<T>>,
+    is_leading: Arc<AtomicBool>,
+    /// That of the function; `None` for a call without the cache.
+    prefix: Option<Prefix>,
+}
+
+impl<T> fmt::Debug for SpawnableCall<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpawnableCall").finish_non_exhaustive()
+    }
+}
+
+/// Creates the rest of a call.
+pub(crate) fn spawnable<B, F, T>(
+    engine: Engine<B>,
+    function: F,
+    lookup: OwnedLookup<F::Output>,
+    body: Pin<Box<T>>,
+) -> SpawnableCall<impl Future<Output = F::Output> + use<B, F, T>>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    T: Future<Output = F::Output>,
+{
+    let prefix = function.key().ok().map(|key| key.prefix().clone());
+    let is_leading = Arc::new(AtomicBool::new(false));
+    let start = Start(Arc::clone(&is_leading));
+    let future = Box::pin(finish(engine, function, lookup, body, start));
+    SpawnableCall { future, is_leading, prefix }
+}
+
+/// Finishes a call as [`future::finish`](super::future::finish) does, but awaits `start` before it runs the function
+/// for all callers of the key.
+async fn finish<B, F, T>(
+    engine: Engine<B>,
+    function: F,
+    lookup: OwnedLookup<F::Output>,
+    mut body: Pin<Box<T>>,
+    start: Start,
+) -> F::Output
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    T: Future<Output = F::Output>,
+{
+    let (engine, function) = (&engine, &function);
+    let Ok(key) = function.key() else { return body.await };
+    let lookup = match lookup.0 {
+        Rest::Bypass => return body.await,
+        Rest::ReadGenerations => Lookup::ReadGenerations(key),
+        Rest::ReadBackend(begun) => {
+            Lookup::ReadBackend(Call::resumed(engine, function, key, begun))
+        }
+        Rest::Compute(begun, reason) => {
+            Lookup::Compute(Call::resumed(engine, function, key, begun), reason)
+        }
+    };
+    let (call, reason) = match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
+        Ok(missed) => missed,
+        Err(Prepared::Output(output)) => return output,
+        Err(_) => return body.await,
+    };
+    let prepared = match prepare_now(call, reason) {
+        Ok(prepared) => prepared,
+        Err(unprepared) => prepare::<Awaiting, B, F>(unprepared).await,
+    };
+    if let Prepared::Lead(_) | Prepared::Hedge(_) = prepared {
+        start.await;
+    }
+    run_prepared(prepared, body.as_mut()).await
+}
+
+/// The moment before the function runs for all callers of the key. It returns to the caller once, with a flag set.
+struct Start(Arc<AtomicBool>);
+
+impl Future for Start {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        // The caller polls again at once, or the task does.
+        if self.0.swap(true, Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// Awaits a call, whose computation `spawn` runs as a task if it is for all callers of the key.
+pub(crate) async fn run<B: Backend, T: Future, R>(
+    engine: &Engine<B>,
+    call: SpawnableCall<T>,
+    spawn: impl FnOnce(Task<T>) -> R,
+) -> T::Output {
+    let SpawnableCall { mut future, is_leading, prefix } = call;
+    let output = poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if is_leading.load(Ordering::Relaxed) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    if let Some(output) = output.await {
+        return output;
+    }
+    let channel = Arc::new(Channel(Mutex::new(ChannelState::new())));
+    let caller = Caller { channel: Arc::clone(&channel), future: None };
+    let task = Task { future: Some(future), channel, flights: FlightContext::current() };
+    let spawned = catch_panic("spawn computation", || {
+        drop(spawn(task));
+        Ok(())
+    });
+    if let (Err(error), Some(prefix)) = (spawned, prefix) {
+        engine.fault(&prefix, &error, false);
+    }
+    caller.await
+}
+
+/// The task of a computation.
+pub struct Task<T: Future> {
+    /// `None` once it has ended.
+    future: Option<Pin<Box<T>>>,
+    channel: Arc<Channel<T>>,
+    /// The computations that the caller is part of: it waits for the task, so the task must not wait for them.
+    flights: FlightContext,
+}
+
+impl<T: Future> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task").finish_non_exhaustive()
+    }
+}
+
+/// What a task sends to its caller.
+enum Message<T: Future> {
+    Output(T::Output),
+    /// The payload of a panic.
+    Panic(Box<dyn Any + Send>),
+    /// The task was dropped: the caller continues.
+    Dropped(Pin<Box<T>>),
+}
+
+/// The connection of a task and its caller.
+struct Channel<T: Future>(Mutex<ChannelState<T>>);
+
+struct ChannelState<T: Future> {
+    message: Option<Message<T>>,
+    waker: Option<Waker>,
+    has_caller: bool,
+}
+
+impl<T: Future> ChannelState<T> {
+    fn new() -> Self {
+        Self { message: None, waker: None, has_caller: true }
+    }
+}
+
+impl<T: Future> Channel<T> {
+    /// Sends a message. It is dropped if the caller is gone.
+    fn send(&self, message: Message<T>) {
+        let mut state = self.0.lock().ignore_poison();
+        let unsent = if state.has_caller { state.message.replace(message) } else { Some(message) };
+        let waker = state.waker.take();
+        drop(state);
+        drop_quietly(unsent);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T: Future> Future for Task<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let Some(future) = &mut this.future else { return Poll::Ready(()) };
+        let poll = || this.flights.in_scope(|| future.as_mut().poll(context));
+        let message = match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Message::Output(output),
+            Err(payload) => Message::Panic(payload),
+        };
+        drop_quietly(this.future.take());
+        this.channel.send(message);
+        Poll::Ready(())
+    }
+}
+
+impl<T: Future> Drop for Task<T> {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take() {
+            self.channel.send(Message::Dropped(future));
+        }
+    }
+}
+
+/// The wait of a caller for its task.
+struct Caller<T: Future> {
+    channel: Arc<Channel<T>>,
+    /// The future of a task that was dropped.
+    future: Option<Pin<Box<T>>>,
+}
+
+impl<T: Future> Future for Caller<T> {
+    type Output = T::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T::Output> {
+        let this = self.get_mut();
+        if this.future.is_none() {
+            let mut state = this.channel.0.lock().ignore_poison();
+            let message = state.message.take();
+            if message.is_none() {
+                let before = state.waker.replace(context.waker().clone());
+                drop(state);
+                drop(before);
+                return Poll::Pending;
+            }
+            drop(state);
+            match message {
+                Some(Message::Output(output)) => return Poll::Ready(output),
+                Some(Message::Panic(payload)) => resume_unwind(payload),
+                Some(Message::Dropped(future)) => this.future = Some(future),
+                None => {}
+            }
+        }
+        match &mut this.future {
+            Some(future) => future.as_mut().poll(context),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T: Future> Drop for Caller<T> {
+    fn drop(&mut self) {
+        let mut state = self.channel.0.lock().ignore_poison();
+        state.has_caller = false;
+        let unread = state.message.take();
+        drop(state);
+        drop_quietly(unread);
+    }
+}
