@@ -38,7 +38,7 @@ fn each<T>(keys: &[u64], call: impl Fn(u64) -> T) {
     }
 }
 
-/// Makes all calls until the caches are warm, and returns their keys: the first call computes, and two more
+/// Makes all calls until the caches are warm, and returns their keys: the first call computes, and four more
 /// are counted as references of the entry.
 fn called<T>(keys: Vec<u64>, call: impl Fn(u64) -> T) -> Vec<u64> {
     for _ in 0..5 {
