@@ -54,12 +54,6 @@ impl Attribute {
             Self::SingleFlight => "run",
         }
     }
-
-    /// Returns whether the attribute takes an argument that is known.
-    fn takes(self, argument: &str) -> bool {
-        const OF_SINGLE_FLIGHT: [&str; 6] = ["prefix", "key", "skip", "include", "log", "crate"];
-        self != Self::SingleFlight || OF_SINGLE_FLIGHT.contains(&argument)
-    }
 }
 
 /// Returns the function with its body behind the cache. On errors: `compile_error!` calls and the item as it is

@@ -2,6 +2,7 @@
 
 use syn::Lit;
 
+use crate::cached::Attribute;
 use crate::duration;
 
 /// The arguments and an example of each, in the order of the documentation.
@@ -161,6 +162,29 @@ pub(super) fn form(name: &str) -> &'static str {
 /// Returns whether an argument has this name.
 pub(super) fn is_known(name: &str) -> bool {
     FORMS.iter().any(|(known, _)| *known == name)
+}
+
+/// Returns the message about an argument that is known, but not one of this attribute.
+pub(super) fn refused(attribute: Attribute, name: &str) -> Option<String> {
+    const OF_SINGLE_FLIGHT: [&str; 6] = ["prefix", "key", "skip", "include", "log", "crate"];
+    match (attribute, name) {
+        (Attribute::SingleFlight, name) if !OF_SINGLE_FLIGHT.contains(&name) => Some(format!(
+            "`single_flight` stores nothing, so it does not take `{name}`; remove it, or write \
+             `#[cached(..)]` for results that are stored"
+        )),
+        (Attribute::MemCached, "cache") => Some(
+            "`mem_cached` always uses `vayu::mem_cache()`; write `#[cached(cache = ..)]`".to_owned(),
+        ),
+        (Attribute::MemCached, "max_entries" | "max_weight" | "weigh") => Some(format!(
+            "`mem_cached` always uses `vayu::mem_cache()`; write `#[cached({})]`",
+            form(name)
+        )),
+        (Attribute::MemCached, "label") => Some(
+            "a label is stored in files and on servers only; `mem_cached` keeps its entries in memory"
+                .to_owned(),
+        ),
+        _ => None,
+    }
 }
 
 /// Returns the message about an unknown argument with this value, if it has a literal one.
