@@ -40,6 +40,7 @@ mod spawn_computation;
 mod stale;
 mod tiers;
 mod traps;
+mod updates;
 mod validity;
 mod wrong_value;
 

@@ -11,6 +11,7 @@ mod pause;
 mod refresh_backoff;
 mod registry;
 mod telemetry;
+mod update;
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};

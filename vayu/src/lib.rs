@@ -399,7 +399,8 @@
 //! # Without the attribute
 //!
 //! [`Cache`] is a value with [`get`](Cache::get), [`set`](Cache::set), [`remove`](Cache::remove),
-//! [`get_or_insert_with`](Cache::get_or_insert_with) and their `_async` twins, by [`Key`]:
+//! [`get_or_insert_with`](Cache::get_or_insert_with), [`update_with`](Cache::update_with), which is atomic, and
+//! their `_async` twins, by [`Key`]:
 //!
 //! ```
 //! use vayu::{Key, mem_cache, mem_cached};

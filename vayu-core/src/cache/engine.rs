@@ -12,7 +12,7 @@ use crate::cache::refresh_backoff::RefreshBackoff;
 use crate::cache::registry::{Listed, Registration};
 use crate::clock::{CacheClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Deadline, Flight, Flights};
+use crate::flight::{Completion, Deadline, Flight, Flights, Outcome};
 use crate::io::{Io, Operation};
 use crate::key::Key;
 use crate::log::Warnings;
@@ -226,10 +226,24 @@ impl<B: Backend> Engine<B> {
     pub(crate) async fn remove<M: Io>(&self, key: &Key) -> Result<bool> {
         self.check_on()?;
         self.declarations().check_version(key)?;
-        if let Some(flight) = self.flights().invalidate(key) {
-            self.wait_for::<M>(&flight, &mut Deadline::default()).await;
-        }
-        self.delete::<M>(key).await
+        let mut deadline = Deadline::default();
+        // As a writer, so that no update of the key reads the entry before and stores after.
+        let lead = loop {
+            match self.flights().lead_write(key, 0) {
+                Ok(lead) => break lead,
+                Err(flight) if self.wait_for::<M>(&flight, &mut deadline).await => {}
+                Err(_) => return self.delete::<M>(key).await,
+            }
+        };
+        M::lead(lead.id(), async move {
+            let removed = self.delete::<M>(key).await;
+            let mut lead = lead.computed(Outcome::NotShareable);
+            while lead.complete() == Completion::MustDelete {
+                self.delete::<M>(key).await?;
+            }
+            removed
+        })
+        .await
     }
 
     /// Removes all entries, and values that are being stored.

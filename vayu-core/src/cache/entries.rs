@@ -150,7 +150,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// [`ErrorKind::Configuration`] if there are declarations, and none is compatible.
     #[cold]
-    fn check<T>(&self, key: &Key) -> Result<bool>
+    pub(super) fn check<T>(&self, key: &Key) -> Result<bool>
     where
         S: Serializer<T, Stored = B::Stored>,
     {
@@ -177,7 +177,7 @@ impl<B: Backend, S> Cache<B, S> {
     }
 
     /// Returns an error if the record to replace is of a function that would not find the new one.
-    fn check_replaced<T>(&self, key: &Key, old: Record<B::Stored>) -> Result<()>
+    pub(super) fn check_replaced<T>(&self, key: &Key, old: Record<B::Stored>) -> Result<()>
     where
         S: Serializer<T, Stored = B::Stored>,
     {
@@ -197,7 +197,7 @@ impl<B: Backend, S> Cache<B, S> {
         Validator { serializer, type_stamp, stamp, flags: SchemaFlags::of_key(key) }
     }
 
-    fn encode_record<T>(
+    pub(super) fn encode_record<T>(
         &self,
         key: &Key,
         value: &T,
@@ -217,7 +217,7 @@ impl<B: Backend, S> Cache<B, S> {
             .with_serializer(self.serializer.id()))
     }
 
-    fn decode_record<T>(
+    pub(super) fn decode_record<T>(
         &self,
         key: &Key,
         stamp: u64,

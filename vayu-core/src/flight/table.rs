@@ -196,6 +196,7 @@ impl<R> Flights<R> {
     ///
     /// Returns the flight if its value is being stored at this moment: the value is deleted by the
     /// time that the flight is completed.
+    #[cfg(test)]
     pub(crate) fn invalidate(&self, key: &Key) -> Option<Arc<Flight<R>>> {
         let mut state = self.state(key);
         state.invalidations += 1;
@@ -240,6 +241,34 @@ impl<R> Flights<R> {
         key: &'a Key,
         stamp: u64,
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
+        self.lead_in_place(key, stamp, Phase::Computing)
+    }
+
+    /// Starts a flight that updates the value, in the place of a running computation. It counts as storing
+    /// from the start, so that no other caller replaces it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the running flight if its value is being stored at this moment.
+    pub(crate) fn lead_update<'a>(
+        &'a self,
+        key: &'a Key,
+        stamp: u64,
+    ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
+        self.lead_in_place(key, stamp, Phase::Storing)
+    }
+
+    /// Starts a flight in this phase, in the place of a running computation.
+    ///
+    /// # Errors
+    ///
+    /// Returns the running flight if its value is being stored at this moment.
+    fn lead_in_place<'a>(
+        &'a self,
+        key: &'a Key,
+        stamp: u64,
+        phase: Phase,
+    ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
         let mut state = self.state(key);
         match state.flights.get(key) {
             Some(slot) if self.is_of_this_process(&slot.flight) && !slot.flight.phase.detach() => {
@@ -247,7 +276,7 @@ impl<R> Flights<R> {
             }
             _ => {
                 state.invalidations += 1;
-                Ok(self.start_flight(&mut state, key, stamp, Phase::Computing))
+                Ok(self.start_flight(&mut state, key, stamp, phase))
             }
         }
     }

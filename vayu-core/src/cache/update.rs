@@ -1,0 +1,343 @@
+//! Atomic updates of single entries.
+
+use std::time::Duration;
+
+use crate::backend::{Backend, Lease, LeaseGuard};
+use crate::cache::{Cache, Engine, lease_poll_backoff, release_lease};
+use crate::error::{Error, ErrorKind, Result};
+use crate::flight::{Completion, Deadline, Outcome};
+use crate::io::{Awaiting, Blocking, Io, run_blocking};
+use crate::key::Key;
+use crate::serializer::Serializer;
+
+impl<B: Backend, S> Cache<B, S> {
+    /// Replaces the value of a key by the one that `update` makes of it, atomically, and returns the new
+    /// value. `update` gets `None` if there is no value that [`get`](Self::get) would return.
+    ///
+    /// Updates of a key are linearizable within the process: they run one after another. A
+    /// [`set`](Self::set), a [`remove`](Self::remove) and an invalidation that begin meanwhile take effect
+    /// after the update, a computation in progress does not store its value, and callers of the key wait. An
+    /// update never restores what was invalidated before it began.
+    ///
+    /// Updates in several processes exclude one another where the backend has leases: in a file or Redis
+    /// cache with [`SingleFlight::Everywhere`](crate::SingleFlight::Everywhere), and on Redis as long as the
+    /// update takes no longer than the lease. A `set` or `remove` in another process is not excluded. Memory
+    /// in front of such a cache may have an outdated copy, so that an update in another process is lost.
+    ///
+    /// In a paused cache `update` gets `None`, and its value is not stored.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get) and [`set`](Self::set): the value is not stored. [`ErrorKind::Timeout`] if
+    /// another update of the key takes longer than the limit of [`with_max_wait`](Self::with_max_wait), here
+    /// or in another process, or must not be waited for, as in an update of the same key: `update` does not
+    /// run.
+    ///
+    /// # Panics
+    ///
+    /// When `update` panics. The old value stays.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+    /// # use vayu_core as vayu;
+    /// # use std::time::Duration;
+    /// # use vayu::{Cache, Key, MessagePack, testing::MapBackend};
+    /// # let cache: Cache<MapBackend, MessagePack> = Cache::new();
+    /// let key = Key::from_text("logins", "alice");
+    /// let hour = Duration::from_secs(3600);
+    /// let count = |old: Option<u32>| old.unwrap_or(0) + 1;
+    /// assert_eq!(cache.update_with(&key, hour, count).unwrap(), 1);
+    /// assert_eq!(cache.update_with(&key, hour, count).unwrap(), 2);
+    /// # }
+    /// ```
+    pub fn update_with<T>(
+        &self,
+        key: &Key,
+        ttl: Duration,
+        update: impl FnOnce(Option<T>) -> T,
+    ) -> Result<T>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        run_blocking(self.update_over::<Blocking, T>(key, ttl, update))
+    }
+
+    /// [`update_with`](Self::update_with) for async callers. If the future is dropped before `update` has
+    /// run, the old value stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update_with`](Self::update_with).
+    ///
+    /// # Panics
+    ///
+    /// When `update` panics. The old value stays.
+    pub async fn update_with_async<T>(
+        &self,
+        key: &Key,
+        ttl: Duration,
+        update: impl FnOnce(Option<T>) -> T,
+    ) -> Result<T>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        self.update_over::<Awaiting, T>(key, ttl, update).await
+    }
+
+    async fn update_over<M: Io, T>(
+        &self,
+        key: &Key,
+        ttl: Duration,
+        update: impl FnOnce(Option<T>) -> T,
+    ) -> Result<T>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        let engine = &self.engine;
+        if engine.is_paused() {
+            return Ok(update(None));
+        }
+        let is_certain = self.check::<T>(key)?;
+        let mut deadline = Deadline::default();
+        let lead = loop {
+            let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await;
+            let stamp = stamp.map_err(|error| error.in_operation("update entry"))?;
+            match engine.flights().lead_update(key, stamp) {
+                Ok(lead) => break lead,
+                Err(flight) if engine.wait_for::<M>(&flight, &mut deadline).await => {}
+                Err(_) => return Err(busy()),
+            }
+        };
+        M::lead(lead.id(), async move {
+            let lease = engine.lease_for_update::<M>(key, &mut deadline).await?;
+            // Again: another update may have been stored under a later stamp in the meantime.
+            let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await;
+            let stamp = stamp.map_err(|error| error.in_operation("update entry"))?;
+            let record = engine.read::<M>(key).await?;
+            if !is_certain && let Some(old) = &record {
+                self.check_replaced::<T>(key, old.clone())?;
+            }
+            let value = update(self.decode_record(key, stamp, record)?);
+            let record = self.encode_record(key, &value, stamp, ttl)?;
+            let result = engine.write::<M>(key, record.clone()).await;
+            let mut lead = lead.computed(Outcome::Computed(record.into()));
+            while lead.complete() == Completion::MustDelete {
+                engine.delete::<M>(key).await?;
+            }
+            if let Some(lease) = lease {
+                release_lease::<M>(lease).await?;
+            }
+            result?;
+            engine.count_store(key.prefix());
+            Ok(value)
+        })
+        .await
+    }
+}
+
+impl<B: Backend> Engine<B> {
+    /// Acquires the lease of a key, if the backend has leases, or waits for it up to the deadline.
+    async fn lease_for_update<M: Io>(
+        &self,
+        key: &Key,
+        deadline: &mut Deadline,
+    ) -> Result<Option<LeaseGuard>> {
+        for pause in lease_poll_backoff() {
+            match self.try_acquire_lease::<M>(key).await? {
+                Lease::NotRequired => return Ok(None),
+                Lease::Acquired(lease) => return Ok(Some(lease)),
+                Lease::Held => {}
+            }
+            if !M::wait(self.pause_for(pause, deadline)).await {
+                break;
+            }
+        }
+        Err(busy())
+    }
+}
+
+#[cold]
+fn busy() -> Error {
+    Error::new(ErrorKind::Timeout, "update entry: another update of the key is in progress")
+}
+
+#[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
+mod tests {
+    use std::panic::AssertUnwindSafe;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::sync::block_on;
+    use crate::testing::{Fault, FaultyBackend, MapBackend, watchdog};
+    use crate::{AnyValue, ByReference};
+
+    type Map = Cache<FaultyBackend<MapBackend<AnyValue>>, ByReference>;
+
+    const HANG: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn map() -> Map {
+        Cache::with_backend(FaultyBackend::new(MapBackend::default()))
+    }
+
+    fn key() -> Key {
+        Key::from_text("counter", "k")
+    }
+
+    fn increment(old: Option<usize>) -> usize {
+        old.unwrap_or(0) + 1
+    }
+
+    #[test]
+    fn counter_keeps_all_increments_of_sync_and_async_threads() {
+        watchdog(HANG, || {
+            let (cache, key) = (map(), key());
+            std::thread::scope(|scope| {
+                for thread in 0..8 {
+                    let (cache, key) = (&cache, &key);
+                    scope.spawn(move || {
+                        for _ in 0..1_000 {
+                            if thread % 2 == 0 {
+                                cache.update_with(key, HOUR, increment).expect("updated");
+                            } else {
+                                let update = cache.update_with_async(key, HOUR, increment);
+                                block_on(update).expect("updated");
+                            }
+                        }
+                    });
+                }
+            });
+            assert_eq!(cache.get(&key).expect("get"), Some(8_000_usize));
+        });
+    }
+
+    /// Each update that returns 1 has found nothing: it is the first after an invalidation. So the number of
+    /// values is that of the updates, if each continues the one before it.
+    #[test]
+    fn updates_between_invalidations_continue_one_another() {
+        for invalidate in [
+            (|cache, key| {
+                cache.remove(key).expect("removed");
+            }) as fn(&Map, &Key),
+            |cache, _| cache.invalidate_tag("t").expect("bumped"),
+            |cache, _| cache.invalidate_all().expect("bumped"),
+        ] {
+            watchdog(HANG, move || {
+                let (cache, key) = (map(), key().with_tags(["t"]));
+                let seen: Vec<AtomicUsize> = (0..4_001).map(|_| AtomicUsize::new(0)).collect();
+                std::thread::scope(|scope| {
+                    for _ in 0..4 {
+                        scope.spawn(|| {
+                            for n in 0..1_000 {
+                                let value =
+                                    cache.update_with(&key, HOUR, increment).expect("updated");
+                                seen[value].fetch_add(1, Ordering::SeqCst);
+                                if n % 100 == 50 {
+                                    invalidate(&cache, &key);
+                                }
+                            }
+                        });
+                    }
+                });
+                let seen: Vec<usize> = seen.into_iter().map(AtomicUsize::into_inner).collect();
+                assert_eq!(seen.iter().sum::<usize>(), 4_000);
+                assert!(seen[1] <= 41, "{} runs from nothing, and 40 invalidations", seen[1]);
+                assert!(seen[1..].is_sorted_by(|less, more| less >= more), "no value is skipped");
+            });
+        }
+    }
+
+    #[test]
+    fn changes_during_an_update_take_effect_after_it() {
+        watchdog(HANG, || {
+            let (cache, key) = (map(), key());
+            for is_removal in [true, false] {
+                cache.set(&key, &10_usize, HOUR).expect("set");
+                let is_running = Barrier::new(2);
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        is_running.wait();
+                        if is_removal {
+                            cache.remove(&key).expect("removed");
+                        } else {
+                            cache.set(&key, &20_usize, HOUR).expect("set");
+                        }
+                    });
+                    let update = |old: Option<usize>| {
+                        is_running.wait();
+                        std::thread::sleep(Duration::from_millis(20));
+                        increment(old)
+                    };
+                    assert_eq!(cache.update_with(&key, HOUR, update).expect("updated"), 11);
+                });
+                assert_eq!(cache.get(&key).expect("get"), (!is_removal).then_some(20_usize));
+            }
+        });
+    }
+
+    #[test]
+    fn update_replaces_a_computation_in_progress() {
+        watchdog(HANG, || {
+            let (cache, key) = (map(), key());
+            let computed = cache.get_or_insert_with(&key, HOUR, || {
+                std::thread::scope(|scope| {
+                    let update = scope.spawn(|| cache.update_with(&key, HOUR, increment));
+                    assert_eq!(update.join().expect("no panic").expect("updated"), 1);
+                });
+                7_usize
+            });
+            assert_eq!((computed, cache.get(&key).expect("get")), (7, Some(1_usize)));
+            assert_eq!(cache.update_with(&key, HOUR, increment).expect("updated"), 2);
+        });
+    }
+
+    #[test]
+    fn update_of_the_same_key_in_an_update_is_an_error() {
+        watchdog(HANG, || {
+            let (cache, key) = (map(), key());
+            let outer = cache.update_with(&key, HOUR, |old: Option<usize>| {
+                let inner = cache.update_with(&key, HOUR, increment);
+                assert_eq!(inner.expect_err("it would wait for itself").kind(), ErrorKind::Timeout);
+                let other = Key::from_text("counter", "other");
+                increment(old) + cache.update_with(&other, HOUR, increment).expect("another key")
+            });
+            assert_eq!(outer.expect("updated"), 2);
+        });
+    }
+
+    #[test]
+    fn panic_of_an_update_and_an_error_leave_the_old_value() {
+        let (cache, key) = (map(), key());
+        cache.set(&key, &5_usize, HOUR).expect("set");
+        let panics = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let _ = cache.update_with(&key, HOUR, |_: Option<usize>| panic!("planned"));
+        }));
+        assert!(panics.is_err());
+        assert_eq!(cache.stats().in_flight, 0);
+        assert!(cache.update_with(&key, Duration::ZERO, increment).is_err());
+        cache.backend().set_fault(Fault::FailsReads);
+        assert!(cache.update_with(&key, HOUR, increment).is_err(), "the old value is unknown");
+        cache.backend().set_fault(Fault::FailsWrites);
+        assert!(cache.update_with(&key, HOUR, increment).is_err());
+        cache.backend().set_fault(None);
+        assert_eq!(cache.update_with(&key, HOUR, increment).expect("updated"), 6);
+    }
+
+    #[test]
+    fn update_in_a_pause_stores_nothing_and_one_past_the_ttl_finds_nothing() {
+        let clock = crate::testing::ManualClock::new();
+        let cache: Cache<MapBackend<AnyValue>, ByReference> =
+            Cache::with_backend(MapBackend::with_clock(clock.clone()));
+        let key = key();
+        cache.set(&key, &5_usize, HOUR).expect("set");
+        let pause = cache.pause();
+        assert_eq!(cache.update_with(&key, HOUR, increment).expect("no fault"), 1);
+        pause.resume();
+        assert_eq!(cache.update_with(&key, HOUR, increment).expect("updated"), 6);
+        clock.advance(HOUR);
+        assert_eq!(cache.update_with(&key, HOUR, increment).expect("updated"), 1);
+    }
+}
