@@ -62,7 +62,7 @@ impl<R> OwnedLookup<R> {
 pub struct SpawnableCall<T> {
     future: Pin<Box<T>>,
     is_leading: Arc<AtomicBool>,
-    /// That of the function; `None` for a call without the cache.
+    /// The prefix of the function; `None` for a call without the cache.
     prefix: Option<Prefix>,
 }
 
@@ -187,7 +187,7 @@ impl<T: Future> fmt::Debug for Task<T> {
     }
 }
 
-/// What a task sends to its caller.
+/// A message of a task to its caller.
 enum Message<T: Future> {
     Output(T::Output),
     /// The payload of a panic.
