@@ -98,13 +98,13 @@ fn hit_async(keys: Vec<u64>) {
 }
 
 // Into a full cache, so that each call evicts an entry.
-#[library_benchmark(config = at_most(3275))]
+#[library_benchmark(config = at_most(2300))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
 }
 
-#[library_benchmark(config = at_most(4155))]
+#[library_benchmark(config = at_most(2950))]
 #[bench::of({ called((MANY..2 * MANY).collect(), |key| now(number_of_many_async(key))); few() })]
 fn miss_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_of_many_async(key)));

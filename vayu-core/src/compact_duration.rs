@@ -12,8 +12,18 @@ const MOST: u64 = (1 << BITS) - 1;
 const MAX_SHIFT: u32 = 31;
 
 impl CompactDuration {
+    #[inline]
     pub(crate) fn new(time: Duration) -> Self {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(MOST << MAX_SHIFT);
+        let seconds = time.as_secs().saturating_mul(1_000_000);
+        let micros = seconds.saturating_add(u64::from(time.subsec_micros()));
+        match u16::try_from(micros) {
+            Ok(number) if u64::from(number) <= MOST => Self(number),
+            _ => Self::of_many(micros),
+        }
+    }
+
+    fn of_many(micros: u64) -> Self {
+        let micros = micros.min(MOST << MAX_SHIFT);
         let mut shift = (u64::BITS - micros.leading_zeros()).saturating_sub(BITS);
         let mut number = rounded(micros, shift);
         if number > MOST {

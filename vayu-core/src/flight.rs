@@ -1,11 +1,12 @@
 //! Single flight (request coalescing): of the concurrent callers of one key, one computes the value
 //! and the others wait for it.
 //!
-//! A [`Flight`] is one computation. The first caller that misses is its *leader*: it inserts the
+//! A flight is one computation. The first caller that misses is its *leader*: it inserts the
 //! flight into the table of the cache ([`Flights`]), computes, stores the value and completes the
-//! flight, which removes it from the table. The table is empty when nothing runs. Later callers
-//! *join* the flight: each draws a [`Ticket`] and waits for the outcome. If the leader panics or is
-//! dropped, the caller with the lowest ticket becomes the leader.
+//! flight, which removes it from the table. The table is empty when nothing runs. Until then the flight
+//! is an entry of the table and no more. A later caller that *joins* it makes it a [`Flight`], which
+//! both share, draws a [`Ticket`] and waits for the outcome. If the leader panics or is dropped, the
+//! caller with the lowest ticket becomes the leader.
 //!
 //! An invalidation, or a leader that replaces this one, *detaches* the flight: it leaves the table,
 //! its leader computes on, and the value is returned to the callers that joined. A detached leader
@@ -23,6 +24,7 @@ mod hedge;
 mod lead;
 #[cfg(all(test, vayu_loom))]
 mod loom_tests;
+mod map;
 mod phase;
 mod table;
 mod ticket;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use self::context::FlightContext;
-pub(crate) use self::context::{LeaderFuture, Waiting, enter};
+pub(crate) use self::context::{LeaderFuture, Waiting, enter, enter_polled, mark};
 pub(crate) use self::deadline::Deadline;
 use self::hedge::{HedgeTimes, Hedges};
 pub(crate) use self::lead::{Completion, Lead, StorePermission};
@@ -53,13 +55,10 @@ pub(crate) enum Outcome<R> {
     Abandoned,
 }
 
-/// A running computation.
+/// A running computation that other callers than its leader have a reference to.
 #[derive(Debug)]
 pub(crate) struct Flight<R> {
     id: FlightId,
-    /// The process that started it, as its table knew. After a fork, the child has a copy that is
-    /// never completed.
-    process: u32,
     phase: AtomicPhase,
     outcome: OnceLock<Arc<Outcome<R>>>,
     /// The tickets of the waiting callers, in ascending order.
@@ -96,11 +95,11 @@ impl FlightIds {
 }
 
 impl<R> Flight<R> {
-    fn new(id: FlightId, process: u32, phase: Phase) -> Arc<Self> {
+    fn new(id: FlightId, phase: Phase) -> Arc<Self> {
         let phase = AtomicPhase::new(phase);
         let (outcome, completed) = (OnceLock::new(), Event::new());
         let (tickets, hedges) = (Mutex::new(VecDeque::new()), Hedges::default());
-        Arc::new(Self { id, process, phase, outcome, tickets, hedges, completed })
+        Arc::new(Self { id, phase, outcome, tickets, hedges, completed })
     }
 
     /// Returns the id of the flight.
@@ -119,10 +118,15 @@ impl<R> Flight<R> {
         self.outcome.get().map(|outcome| &**outcome)
     }
 
-    /// Leaves the lead to one of the waiting callers. Returns whether there is one.
+    /// Leaves the lead to one of the waiting callers, unless the value was being stored. Returns whether
+    /// there is one. Only under the lock of the table that the flight is in.
     fn vacate(&self) -> bool {
         let tickets = lock(&self.tickets);
-        !tickets.is_empty() && self.phase.vacate()
+        let is_vacated = !tickets.is_empty() && self.phase.get() == Phase::Computing;
+        if is_vacated {
+            self.phase.set(Phase::Vacant);
+        }
+        is_vacated
     }
 
     /// Waits for the outcome of the flight. Returns `None` if `deadline` is over first.

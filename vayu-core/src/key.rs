@@ -211,8 +211,9 @@ impl Key {
     }
 
     /// Returns whether the key has a version.
+    #[inline]
     pub(crate) fn has_version(&self) -> bool {
-        version::split(&self.encoded).0.is_some()
+        version::may_begin(&self.encoded) && version::split(&self.encoded).0.is_some()
     }
 
     /// Returns the prefix: the function.

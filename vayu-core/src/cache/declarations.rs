@@ -41,6 +41,9 @@ pub(crate) struct Declaration {
 
 const RECENT: usize = 64;
 
+/// Any odd number with many bits, for hashes.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The maximum number of prefixes. Past that all are removed, and declared again.
 const MAX_PREFIXES: usize = 4096;
 
@@ -61,11 +64,8 @@ impl Default for Declarations {
 /// In two numbers: a declaration is hashed whenever a value is stored.
 impl Hash for Declaration {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let (serializer, version) = (self.serializer.as_u16(), self.has_version);
         state.write_u64(self.type_stamp);
-        state.write_u64(
-            self.flags.to_bits() | u64::from(serializer) << 16 | u64::from(version) << 32,
-        );
+        state.write_u64(self.bits());
     }
 }
 
@@ -77,6 +77,12 @@ impl Declaration {
         type_stamp: u64,
     ) -> Self {
         Self { has_version: key.has_version(), flags, serializer, type_stamp }
+    }
+
+    /// Returns all but the stamp of the type as a number.
+    fn bits(self) -> u64 {
+        let (serializer, version) = (self.serializer.as_u16(), self.has_version);
+        self.flags.to_bits() | u64::from(serializer) << 16 | u64::from(version) << 32
     }
 
     /// Returns whether two declarations are of the same entries. A serializer of the cache and one that
@@ -143,13 +149,24 @@ impl Declarations {
     }
 
     /// Declares the use of a prefix by a function.
-    #[cold]
+    #[inline]
     pub(crate) fn declare(&self, prefix: &Prefix, this: Declaration) {
-        let hash = hasher::seeded().hash_one((prefix, this)) | 1;
+        let hash = match prefix.function_number() {
+            // Neither number is chosen by an attacker, so the hash needs no seed.
+            Some(number) => {
+                let number = number.rotate_left(16) ^ this.bits();
+                this.type_stamp.wrapping_add(number).wrapping_mul(MIX) ^ number | 1
+            }
+            None => hasher::seeded().hash_one((prefix, this)) | 1,
+        };
         let recent = &self.recent[usize::try_from(hash >> 1).unwrap_or(0) % RECENT];
-        if recent.load(Ordering::Acquire) == hash {
-            return;
+        if recent.load(Ordering::Acquire) != hash {
+            self.declare_new(prefix, this, hash, recent);
         }
+    }
+
+    #[cold]
+    fn declare_new(&self, prefix: &Prefix, this: Declaration, hash: u64, recent: &AtomicU64) {
         let mut of = self.write();
         let (declared, is_emptied) = of.get_or_insert_default(prefix.clone());
         if is_emptied {

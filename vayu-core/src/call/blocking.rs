@@ -3,9 +3,11 @@
 use crate::backend::Backend;
 use crate::cache::Engine;
 use crate::call::CachedFn;
-use crate::call::driver::{Prepared, complete, into_lead, prepare, prepare_now, resume_lookup};
+use crate::call::driver::{
+    Prepared, complete, complete_now, into_lead, prepare, prepare_now, resume_lookup,
+};
 use crate::call::lookup::{Begun, Lookup, begin, resume, serve_inline};
-use crate::flight::enter;
+use crate::flight::{FlightId, mark};
 use crate::io::{Blocking, run_blocking};
 use crate::serializer::{Serializer, ValueClass};
 
@@ -46,8 +48,9 @@ fn finish_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Some(flight) = prepared.flight() else {
         return if let Prepared::Output(output) = prepared { output } else { body() };
     };
-    let output = enter(flight, body);
-    after(prepared, output)
+    let _mark = mark(flight);
+    let output = body();
+    after(flight, prepared, output)
 }
 
 /// Resumes the lookup of an inline value, and does all else that precedes the function.
@@ -77,8 +80,9 @@ fn finish<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Some(flight) = prepared.flight() else {
         return if let Prepared::Output(output) = prepared { output } else { body() };
     };
-    let output = enter(flight, body);
-    after(prepared, output)
+    let _mark = mark(flight);
+    let output = body();
+    after(flight, prepared, output)
 }
 
 /// Does all that precedes the function.
@@ -101,14 +105,24 @@ fn before<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// Does all that follows the function.
+/// Does all that follows the function, which was part of `flight`.
 #[inline(never)]
 fn after<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    prepared: Prepared<'_, B, F>,
+    flight: FlightId,
+    mut prepared: Prepared<'_, B, F>,
     output: F::Output,
 ) -> F::Output {
-    match into_lead(prepared, &output) {
-        Some(leading) => run_blocking(complete::<Blocking, B, F>(leading, output)),
-        None => output,
+    if let Prepared::Lead(leading) = &mut prepared
+        && leading.never_waits()
+    {
+        return complete_now(leading, output);
+    }
+    let Some(mut leading) = into_lead(prepared, &output) else { return output };
+    // A hedge leads a flight of its own in the end.
+    let _mark = if leading.flight() == flight { None } else { mark(leading.flight()) };
+    if leading.never_waits() {
+        complete_now(&mut leading, output)
+    } else {
+        run_blocking(complete::<Blocking, B, F>(leading, output))
     }
 }

@@ -13,7 +13,6 @@
 //! The function runs between [`prepare`] and [`complete`], on top of neither: each level of a cached
 //! recursion has only [`Prepared`] on the stack.
 
-use std::future::Future;
 use std::mem;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -27,7 +26,7 @@ use crate::clock::Timestamp;
 use crate::flight::{
     Completion, Deadline, Flight, FlightId, Join, Lead, Outcome, StorePermission, Turn,
 };
-use crate::io::Io;
+use crate::io::{Blocking, Io, run_blocking};
 use crate::outcome::CallOutcome;
 use crate::panic::{QuietDrop, drop_quietly};
 use crate::record::Record;
@@ -73,6 +72,21 @@ pub(super) struct Leading<'a, B: Backend, F: FnOutput> {
     started: Timestamp,
     /// When the function was called: after `started` if a lease was acquired in between.
     began: Timestamp,
+}
+
+impl<B: Backend, F> Leading<'_, B, F>
+where
+    F: CachedFn<Stored = B::Stored>,
+{
+    /// Returns the flight that the call leads.
+    pub(super) fn flight(&self) -> FlightId {
+        self.lead.id()
+    }
+
+    /// Returns whether the rest of the call is for [`complete_now`].
+    pub(super) fn never_waits(&self) -> bool {
+        self.call.engine.backend().is_in_process()
+    }
 }
 
 impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
@@ -439,43 +453,89 @@ fn end_uncoordinated<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call.emit(CallOutcome::Miss, None, compute_time);
 }
 
-/// Does all that a leader does after the function: stores the value, completes the flight and
-/// releases the lease.
+/// [`complete`] for a backend in the memory of this process, which neither suspends nor has leases.
+///
+/// Most flights have no waiting callers, so the record is cloned for them only if there are any, and
+/// encoded again for callers that come while it is stored.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    leading: &mut Leading<'_, B, F>,
+    output: F::Output,
+) -> F::Output {
+    let Leading { lead, reason, call, started, began, .. } = leading;
+    let ended = call.engine.now();
+    let compute_time = ended.saturating_since(*began);
+    let encode = || call.encode_record(&output, compute_time, ended);
+    let share = |record: Record<B::Stored>| Outcome::Computed(record.into());
+    let mut known = Some(Outcome::NotShareable);
+    if let Some(record) = encode() {
+        let (permission, is_shared) = lead.begin_store();
+        known = is_shared.then(|| share(record.clone()));
+        let may_store = call.can_store()
+            && match permission {
+                StorePermission::Granted => true,
+                StorePermission::Refused => false,
+                StorePermission::UnlessNewer => {
+                    run_blocking(is_newest::<Blocking, B, F>(call, *started))
+                }
+            };
+        if may_store {
+            call.record_write(run_blocking(call.engine.write::<Blocking>(call.key, record)));
+        } else {
+            drop_quietly(record);
+        }
+    }
+    let mut outcome = || {
+        let known = known.take().or_else(|| encode().map(share));
+        known.unwrap_or(Outcome::NotShareable)
+    };
+    while lead.complete(&mut outcome) == Completion::MustDelete {
+        call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
+    }
+    call.conclude(output, compute_time, mem::replace(reason, ComputeReason::Miss(None)))
+}
+
+/// Returns whether no stored record is newer than a computation that started at `started`.
+#[cold]
+async fn is_newest<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+    started: Timestamp,
+) -> bool {
+    !read::<M, B, F>(call).await.is_some_and(|found| call.is_newer(found, started))
+}
+
+/// Does all that a leader does after the function: stores the value, completes the flight and
+/// releases the lease. The caller runs it as part of the flight.
+pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     leading: Leading<'_, B, F>,
     output: F::Output,
-) -> impl Future<Output = F::Output> {
-    M::lead(leading.lead.id(), async move {
-        let Leading { lease, lead, reason, call, started, began } = leading;
-        let ended = call.engine.now();
-        let compute_time = ended.saturating_since(began);
-        let mut lead = match call.encode_record(&output, compute_time, ended) {
-            Some(record) => {
-                let lead = lead.computed(Outcome::Computed(record.clone().into()));
-                let may_store = call.can_store()
-                    && match lead.begin_store() {
-                        StorePermission::Granted => true,
-                        StorePermission::Refused => false,
-                        StorePermission::UnlessNewer => !read::<M, B, F>(&call)
-                            .await
-                            .is_some_and(|found| call.is_newer(found, started)),
-                    };
-                if may_store && call.has_timed_out() {
-                    call.write_offline(record);
-                } else if may_store {
-                    call.record_write(call.engine.write::<M>(call.key, record).await);
-                } else {
-                    drop_quietly(record);
-                }
-                lead
+) -> F::Output {
+    let Leading { lease, lead, reason, call, started, began } = leading;
+    let ended = call.engine.now();
+    let compute_time = ended.saturating_since(began);
+    let mut lead = match call.encode_record(&output, compute_time, ended) {
+        Some(record) => {
+            let lead = lead.computed(Outcome::Computed(record.clone().into()));
+            let may_store = call.can_store()
+                && match lead.begin_store() {
+                    StorePermission::Granted => true,
+                    StorePermission::Refused => false,
+                    StorePermission::UnlessNewer => is_newest::<M, B, F>(&call, started).await,
+                };
+            if may_store && call.has_timed_out() {
+                call.write_offline(record);
+            } else if may_store {
+                call.record_write(call.engine.write::<M>(call.key, record).await);
+            } else {
+                drop_quietly(record);
             }
-            None => lead.computed(Outcome::NotShareable),
-        };
-        while lead.complete() == Completion::MustDelete {
-            call.ok_or_count(call.engine.delete::<M>(call.key).await);
+            lead
         }
-        release_lease::<M, B, F>(&call, lease).await;
-        call.conclude(output, compute_time, reason)
-    })
+        None => lead.computed(Outcome::NotShareable),
+    };
+    while lead.complete() == Completion::MustDelete {
+        call.ok_or_count(call.engine.delete::<M>(call.key).await);
+    }
+    release_lease::<M, B, F>(&call, lease).await;
+    call.conclude(output, compute_time, reason)
 }

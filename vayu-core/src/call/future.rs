@@ -8,10 +8,12 @@ use pin_project_lite::pin_project;
 
 use crate::backend::Backend;
 use crate::cache::Engine;
-use crate::call::driver::{Prepared, complete, into_lead, prepare, prepare_now, resume_lookup};
+use crate::call::driver::{
+    Leading, Prepared, complete, complete_now, into_lead, prepare, prepare_now, resume_lookup,
+};
 use crate::call::lookup::{Lookup, begin};
 use crate::call::{CachedFn, Call, ComputeReason};
-use crate::flight::LeaderFuture;
+use crate::flight::{LeaderFuture, enter_polled};
 use crate::io::Awaiting;
 
 /// Returns the output of a call from the cache, or else awaits its function and caches the value.
@@ -89,7 +91,8 @@ where
 
 /// Boxes the future of a call that computes or waits. The future of a function contains those of the
 /// calls that it awaits, so each level would contain all of this. The frame is separate, so that the
-/// future is never on the stack of the body.
+/// future is never on the stack of the body. The parts of it that wait are boxed once more, when they are
+/// needed, so that a miss in memory allocates and moves little.
 #[inline(never)]
 pub(super) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
     Box::pin(make())
@@ -103,24 +106,46 @@ pub(super) async fn compute<B: Backend, F: CachedFn<Stored = B::Stored>>(
 ) -> F::Output {
     let prepared = match prepare_now(call, reason) {
         Ok(prepared) => prepared,
-        Err(unprepared) => OutOfLine { future: prepare::<Awaiting, B, F>(unprepared) }.await,
+        Err(unprepared) => {
+            let future = boxed(|| prepare::<Awaiting, B, F>(unprepared));
+            OutOfLine { future }.await
+        }
     };
     run_prepared(prepared, body).await
 }
 
 /// Awaits the function of a call that is prepared for it.
 pub(super) async fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    prepared: Prepared<'_, B, F>,
+    mut prepared: Prepared<'_, B, F>,
     body: Pin<&mut impl Future<Output = F::Output>>,
 ) -> F::Output {
     let Some(flight) = prepared.flight() else {
         return if let Prepared::Output(output) = prepared { output } else { body.await };
     };
     let output = LeaderFuture::new(flight, body).await;
+    if let Prepared::Lead(leading) = &mut prepared
+        && leading.never_waits()
+    {
+        return complete_apart(leading, output);
+    }
     match into_lead(prepared, &output) {
-        Some(leading) => OutOfLine { future: complete::<Awaiting, B, F>(leading, output) }.await,
+        Some(mut leading) if leading.never_waits() => complete_apart(&mut leading, output),
+        Some(leading) => {
+            let flight = leading.flight();
+            let future = boxed(|| complete::<Awaiting, B, F>(leading, output));
+            OutOfLine { future: LeaderFuture::new(flight, future) }.await
+        }
         None => output,
     }
+}
+
+/// Does all that follows the function if nothing is to be waited for, in a separate frame.
+#[inline(never)]
+fn complete_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    leading: &mut Leading<'_, B, F>,
+    output: F::Output,
+) -> F::Output {
+    enter_polled(leading.flight(), || complete_now(leading, output))
 }
 
 pin_project! {

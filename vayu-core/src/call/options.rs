@@ -45,6 +45,7 @@ impl CallOptions {
     }
 
     /// Returns the ttl of one entry: `ttl`, less a random part. `random` returns any number.
+    #[inline]
     pub(super) fn jittered(&self, ttl: Duration, random: impl FnOnce() -> u64) -> Duration {
         self.jitter.apply(ttl, random)
     }
@@ -127,12 +128,15 @@ impl<K, H, Z, L> Policy<K, H, Z, L> {
 struct Jitter(u16);
 
 impl Jitter {
+    #[inline]
     fn apply(self, ttl: Duration, random: impl FnOnce() -> u64) -> Duration {
-        if self.0 == 0 || ttl == Duration::MAX {
-            return ttl;
-        }
+        if self.0 == 0 || ttl == Duration::MAX { ttl } else { self.shorten(ttl, random()) }
+    }
+
+    #[cold]
+    fn shorten(self, ttl: Duration, random: u64) -> Duration {
         let most = ttl / 1000 * u32::from(self.0.min(1000));
-        let random = u32::try_from(random() >> 32).expect("32 bits");
+        let random = u32::try_from(random >> 32).expect("32 bits");
         ttl.saturating_sub(most.mul_f64(f64::from(random) / f64::from(u32::MAX)))
     }
 }

@@ -1,11 +1,12 @@
 //! The drivers under schedules of a model checker: random ones, and ones with few preemptions.
 //!
-//! The environment variable `SCHEDULES` is the number of each kind. One process runs one test.
+//! The environment variable `SCHEDULES` is the number of each kind. One process runs one test, which
+//! checks a backend that may suspend and one in the memory of the process.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -14,12 +15,54 @@ use shuttle::thread;
 use crate::call::request::{self, Request};
 use crate::call::{FixedTtl, PlainOutput, Policy, blocking, future};
 use crate::record::Record;
-use crate::serializer::{AnyValue, ByReference};
+use crate::serializer::{AnyValue, ByReference, ValueClass};
 use crate::sync::block_on;
 use crate::testing::{ManualClock, MapBackend};
-use crate::{Backend, Cache, Key, Timestamp};
+use crate::{Backend, Cache, Key, Sharing, Timestamp, forward_backend};
 
-type TestCache = Cache<MapBackend<AnyValue>, ByReference>;
+type TestCache = Cache<ModelBackend, ByReference>;
+
+/// `true` while a test checks a backend in the memory of the process.
+static IN_PROCESS: AtomicBool = AtomicBool::new(false);
+
+/// A map in or outside of the memory of the process, as it reports.
+struct ModelBackend {
+    map: MapBackend<AnyValue>,
+    is_in_process: bool,
+}
+
+impl ModelBackend {
+    fn new(clock: &ManualClock) -> Self {
+        let is_in_process = IN_PROCESS.load(Ordering::SeqCst);
+        Self { map: MapBackend::with_clock(clock.clone()), is_in_process }
+    }
+}
+
+impl Backend for ModelBackend {
+    type Stored = AnyValue;
+
+    forward_backend! { |this| this.map =>
+        read write delete read_async write_async delete_async clear clear_async usage clock
+    }
+
+    fn read_now(
+        &self,
+        key: &Key,
+        _: ValueClass,
+        visit: &mut dyn FnMut(Record<&AnyValue>),
+    ) -> Option<crate::Result<()>> {
+        let read = || Ok(self.map.read(key)?.iter().for_each(|record| visit(record.as_ref())));
+        self.is_in_process.then(read)
+    }
+
+    fn is_in_process(&self) -> bool {
+        self.is_in_process
+    }
+
+    fn sharing(&self) -> Sharing<'_, AnyValue> {
+        if self.is_in_process { Sharing::none() } else { self.map.sharing() }
+    }
+}
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -29,8 +72,11 @@ const DEPTH: usize = 3;
 fn check(test: fn()) {
     let schedules = std::env::var("SCHEDULES").ok().and_then(|text| text.parse().ok());
     let schedules = schedules.unwrap_or(20_000);
-    shuttle::check_random(test, schedules);
-    shuttle::check_pct(test, schedules, DEPTH);
+    for is_in_process in [false, true] {
+        IN_PROCESS.store(is_in_process, Ordering::SeqCst);
+        shuttle::check_random(test, schedules);
+        shuttle::check_pct(test, schedules, DEPTH);
+    }
 }
 
 struct Fixture {
@@ -42,7 +88,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Arc<Self> {
         let clock = ManualClock::new();
-        let cache = Cache::with_backend(MapBackend::with_clock(clock.clone()));
+        let cache = Cache::with_backend(ModelBackend::new(&clock));
         Arc::new(Self { cache, clock, runs: AtomicUsize::new(0) })
     }
 
@@ -295,7 +341,7 @@ fn value_that_was_set_is_not_overwritten_by_an_older_computation() {
 fn two_slow_leaders_of_one_key_end_with_one_of_their_values() {
     check(|| {
         let clock = ManualClock::new();
-        let cache: TestCache = Cache::with_backend(MapBackend::with_clock(clock.clone()));
+        let cache: TestCache = Cache::with_backend(ModelBackend::new(&clock));
         let fixture =
             Arc::new(Fixture { cache, clock: ManualClock::new(), runs: AtomicUsize::new(0) });
         let hasty = Arc::clone(&fixture);

@@ -56,9 +56,20 @@ pub(crate) fn enter<T>(flight: FlightId, code: impl FnOnce() -> T) -> T {
     code()
 }
 
+/// Marks the running code as part of a flight, until the mark is dropped.
+#[inline]
+pub(crate) fn mark(flight: FlightId) -> Option<Mark> {
+    Mark::push(flight)
+}
+
+/// Runs `code` as part of a flight whose leader this thread is polling.
+pub(crate) fn enter_polled<T>(flight: FlightId, code: impl FnOnce() -> T) -> T {
+    count_poll(|| enter(flight, code))
+}
+
 /// A flight on the stack of this thread, removed on drop. Out of line: each cached function has its own
 /// [`enter`].
-struct Mark;
+pub(crate) struct Mark;
 
 impl Mark {
     /// Returns `None` in a thread that is exiting.
@@ -229,7 +240,7 @@ impl<F: Future> Future for LeaderFuture<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         this.polled_on.uncount_elsewhere();
-        let polled = count_poll(|| enter(this.polled_on.flight, || this.future.poll(context)));
+        let polled = enter_polled(this.polled_on.flight, || this.future.poll(context));
         // Most are ready at once, and are never counted.
         if polled.is_pending() {
             this.polled_on.count_here();

@@ -3,9 +3,10 @@
 use std::mem;
 use std::sync::Arc;
 
-use crate::flight::table::Flights;
+use crate::flight::table::{Ended, Flights};
 use crate::flight::{Flight, FlightId, Outcome};
 use crate::key::Key;
+use crate::sync::notify_all;
 
 /// The lead of a flight: its holder computes the value for all callers that joined.
 ///
@@ -14,7 +15,7 @@ use crate::key::Key;
 pub(crate) struct Lead<'a, R> {
     flights: &'a Flights<R>,
     key: &'a Key,
-    flight: Arc<Flight<R>>,
+    id: FlightId,
     stamp: u64,
     invalidations: u64,
     /// The flight that this one has replaced. Its waiting callers get the value of this one, too.
@@ -55,61 +56,95 @@ impl<'a, R> Lead<'a, R> {
     pub(super) fn new(
         flights: &'a Flights<R>,
         key: &'a Key,
-        flight: Arc<Flight<R>>,
+        id: FlightId,
         stamp: u64,
         invalidations: u64,
     ) -> Self {
-        Self { flights, key, flight, stamp, invalidations, replaces: None, is_over: false }
+        Self { flights, key, id, stamp, invalidations, replaces: None, is_over: false }
     }
 
     /// Returns the id of the flight.
     pub(crate) fn id(&self) -> FlightId {
-        self.flight.id()
+        self.id
     }
 
     /// Prevents hedges of this flight, or allows them again. A leader that waits for another process is
     /// not hedged: a hedge has no lease.
     pub(crate) fn allow_hedges(&self, is_allowed: bool) {
-        self.flight.hedges.allow(is_allowed);
+        self.flights.allow_hedges(self.key, self.id, is_allowed);
     }
 
     /// Ends the computation with an outcome.
     pub(crate) fn computed(self, outcome: Outcome<R>) -> Computed<'a, R> {
         Computed { lead: self, outcome }
     }
+
+    /// Requests the permission to store the value. Once it is granted, an invalidation of the key
+    /// waits for this flight. Returns also whether callers may wait for the outcome already.
+    #[inline]
+    pub(crate) fn begin_store(&self) -> (StorePermission, bool) {
+        let Self { flights, key, id, stamp, invalidations, .. } = *self;
+        let (permission, is_shared) = flights.begin_store(key, id, stamp, invalidations);
+        (permission, is_shared || self.replaces.is_some())
+    }
+
+    /// Completes the flight and wakes the waiting callers. `outcome` is called if there may be any.
+    #[inline]
+    pub(crate) fn complete(&mut self, outcome: impl FnOnce() -> Outcome<R>) -> Completion {
+        let flight = match self.flights.end(self.key, self.id, false) {
+            Ended::MustDelete => return Completion::MustDelete,
+            Ended::Shared(flight) => Some(flight),
+            Ended::Unshared | Ended::Vacated(_) => None,
+        };
+        self.is_over = true;
+        if flight.is_some() || self.replaces.is_some() {
+            self.wake_callers(Waiters { flight }, outcome);
+        }
+        Completion::Done
+    }
+
+    #[cold]
+    fn wake_callers(&mut self, mut waiters: Waiters<R>, outcome: impl FnOnce() -> Outcome<R>) {
+        let outcome = Arc::new(outcome());
+        if let (Some(replaced), Outcome::Computed(_)) = (self.replaces.take(), &*outcome) {
+            replaced.complete(Arc::clone(&outcome));
+        }
+        if let Some(flight) = waiters.flight.take() {
+            flight.complete(outcome);
+        }
+    }
 }
 
 impl<R> Drop for Lead<'_, R> {
+    #[inline]
     fn drop(&mut self) {
         if !self.is_over {
-            // The outcome cannot be returned: only one that is not abandoned is.
-            let _ = self.flights.complete(self.key, &self.flight, None, Outcome::Abandoned);
+            self.abandon();
+        }
+    }
+}
+
+impl<R> Lead<'_, R> {
+    #[cold]
+    fn abandon(&mut self) {
+        match self.flights.end(self.key, self.id, true) {
+            Ended::Shared(flight) => flight.complete(Arc::new(Outcome::Abandoned)),
+            Ended::Vacated(flight) => notify_all(&flight.completed),
+            Ended::Unshared | Ended::MustDelete => {}
         }
     }
 }
 
 impl<R> Computed<'_, R> {
-    /// Requests the permission to store the value. Once it is granted, an invalidation of the key
-    /// waits for this flight.
+    /// Requests the permission to store the value, see [`Lead::begin_store`].
     pub(crate) fn begin_store(&self) -> StorePermission {
-        let Lead { flights, key, flight, stamp, invalidations, .. } = &self.lead;
-        flights.begin_store(key, flight, *stamp, *invalidations)
+        self.lead.begin_store().0
     }
 
     /// Completes the flight and wakes the waiting callers.
     pub(crate) fn complete(&mut self) -> Completion {
-        let outcome = mem::replace(&mut self.outcome, Outcome::Abandoned);
-        let Lead { flights, key, flight, replaces, .. } = &self.lead;
-        match flights.complete(key, flight, replaces.as_deref(), outcome) {
-            Ok(()) => {
-                self.lead.is_over = true;
-                Completion::Done
-            }
-            Err(outcome) => {
-                self.outcome = outcome;
-                Completion::MustDelete
-            }
-        }
+        let outcome = &mut self.outcome;
+        self.lead.complete(|| mem::replace(outcome, Outcome::Abandoned))
     }
 }
 
@@ -119,6 +154,20 @@ impl<R> Drop for Computed<'_, R> {
         // is dropped as abandoned.
         if !self.lead.is_over {
             self.complete();
+        }
+    }
+}
+
+/// The callers that wait for a flight that has left the table. They are woken even if making the
+/// outcome panics.
+struct Waiters<R> {
+    flight: Option<Arc<Flight<R>>>,
+}
+
+impl<R> Drop for Waiters<R> {
+    fn drop(&mut self) {
+        if let Some(flight) = self.flight.take() {
+            flight.complete(Arc::new(Outcome::Abandoned));
         }
     }
 }

@@ -19,14 +19,16 @@ struct World {
     runs: AtomicUsize,
     /// Set before the invalidation begins.
     is_invalidated: AtomicBool,
-    /// `true` if the last run began before that.
-    is_outdated: AtomicBool,
+    /// The runs that began before that, as bits.
+    outdated_runs: AtomicUsize,
 }
 
 /// The end of a leader's flight.
 #[derive(Clone, Copy)]
 enum End {
     Share,
+    /// Makes the outcome when a caller waits for it.
+    ShareLazily,
     Keep,
     Abandon,
 }
@@ -39,7 +41,7 @@ impl World {
             stored: Mutex::new(None),
             runs: AtomicUsize::new(0),
             is_invalidated: AtomicBool::new(false),
-            is_outdated: AtomicBool::new(false),
+            outdated_runs: AtomicUsize::new(0),
         })
     }
 
@@ -76,29 +78,40 @@ impl World {
         }
     }
 
-    fn lead(&self, lead: Lead<'_, usize>, end: End) -> Option<usize> {
+    fn lead(&self, mut lead: Lead<'_, usize>, end: End) -> Option<usize> {
         let value = self.run();
-        let mut lead = match end {
+        let outcome = || Outcome::Computed(value.into());
+        match end {
             End::Abandon if value == 1 => return None,
-            End::Keep => lead.computed(Outcome::NotShareable),
+            End::Keep => {
+                let _ = lead.computed(Outcome::NotShareable).complete();
+            }
             End::Share | End::Abandon => {
-                let lead = lead.computed(Outcome::Computed(value.into()));
+                let mut lead = lead.computed(outcome());
                 if lead.begin_store() != StorePermission::Refused {
                     *lock(&self.stored) = Some(value);
                 }
-                lead
+                while lead.complete() == Completion::MustDelete {
+                    *lock(&self.stored) = None;
+                }
             }
-        };
-        while lead.complete() == Completion::MustDelete {
-            *lock(&self.stored) = None;
+            End::ShareLazily => {
+                if lead.begin_store().0 != StorePermission::Refused {
+                    *lock(&self.stored) = Some(value);
+                }
+                while lead.complete(outcome) == Completion::MustDelete {
+                    *lock(&self.stored) = None;
+                }
+            }
         }
         Some(value)
     }
 
     fn run(&self) -> usize {
         let is_outdated = !self.is_invalidated.load(Ordering::SeqCst);
-        self.is_outdated.store(is_outdated, Ordering::SeqCst);
-        self.runs.fetch_add(1, Ordering::SeqCst) + 1
+        let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
+        self.outdated_runs.fetch_or(usize::from(is_outdated) << run, Ordering::SeqCst);
+        run
     }
 }
 
@@ -133,6 +146,14 @@ fn callers_compute_once() {
 }
 
 #[test]
+fn outcome_is_made_for_callers_that_join_at_any_moment() {
+    model(|world| {
+        assert_eq!(in_threads(&world, [End::ShareLazily; 2]), [Some(1); 2]);
+        assert_eq!(world.runs.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
 fn abandoned_flight_is_taken_over() {
     model(|world| {
         let outputs = in_threads(&world, [End::Abandon; 2]);
@@ -150,27 +171,59 @@ fn flight_without_a_shareable_value_wakes_waiting_callers() {
 
 #[test]
 fn invalidated_value_does_not_stay() {
-    model(|world| {
-        let caller = {
-            let world = Arc::clone(&world);
-            thread::spawn(move || world.call(&key(), End::Share))
-        };
-        // The caller may get to any point before.
-        thread::yield_now();
-        world.is_invalidated.store(true, Ordering::SeqCst);
-        match world.flights.invalidate(&key()) {
-            // What was being stored is deleted when the flight is completed.
-            Some(flight) => {
-                let mut never = Deadline::default();
-                block_on(flight.completed(&mut never));
-                assert_eq!(*lock(&world.stored), None);
-            }
-            // What is stored was stored before, or is computed after this.
-            None => *lock(&world.stored) = None,
+    model(|world| invalidate_during(&world, [End::Share]));
+}
+
+#[test]
+fn callers_of_an_invalidated_flight_are_woken() {
+    model(|world| invalidate_during(&world, [End::ShareLazily; 2]));
+}
+
+#[test]
+fn callers_of_a_flight_that_is_abandoned_and_invalidated_are_woken() {
+    model(|world| invalidate_during(&world, [End::Abandon; 2]));
+}
+
+fn invalidate_during<const N: usize>(world: &Arc<World>, ends: [End; N]) {
+    let callers = ends.map(|end| {
+        let world = Arc::clone(world);
+        thread::spawn(move || world.call(&key(), end))
+    });
+    // The callers may get to any point before.
+    thread::yield_now();
+    world.is_invalidated.store(true, Ordering::SeqCst);
+    match world.flights.invalidate(&key()) {
+        // What was being stored is deleted when the flight is completed.
+        Some(flight) => {
+            let mut never = Deadline::default();
+            block_on(flight.completed(&mut never));
         }
-        caller.join().expect("the caller");
-        if world.is_outdated.load(Ordering::SeqCst) {
-            assert_eq!(*lock(&world.stored), None);
+        // What is stored was stored before, or is computed after this.
+        None => *lock(&world.stored) = None,
+    }
+    for caller in callers {
+        caller.join().expect("a caller");
+    }
+    let outdated = world.outdated_runs.load(Ordering::SeqCst);
+    assert!(lock(&world.stored).is_none_or(|run| outdated >> run & 1 == 0));
+}
+
+#[test]
+fn overdue_flight_and_the_one_that_replaces_it_end_in_any_order() {
+    model(|world| {
+        let callers = [(); 2].map(|()| {
+            let world = Arc::clone(&world);
+            thread::spawn(move || world.call(&key(), End::ShareLazily))
+        });
+        let key = key();
+        if let Join::Wait { ticket, .. } = world.flights.join(&key, 0, None)
+            && let Some(lead) = world.flights.replace_overdue(&key, 0, ticket.flight())
+        {
+            drop(ticket);
+            assert!(world.lead(lead, End::ShareLazily).is_some());
+        }
+        for caller in callers {
+            assert!(caller.join().expect("a caller").is_some());
         }
     });
 }

@@ -1,23 +1,26 @@
-//! The flights of one cache, a sharded hash map from exact keys to running computations.
+//! The flights of one cache, in shards by the hashes of their keys.
 //!
 //! The hash of a key selects one of 16 shards, each a mutex around a map, so callers of different
-//! keys rarely contend for a lock. A shard also counts the completed flights and the invalidations
-//! of its keys. The first count lets a caller that missed and now becomes the leader know whether a
-//! value may have been stored since its lookup, in which case it reads the backend again (double-checked
-//! lookup). The second tells a leader at the end of its computation whether its key may have been
-//! invalidated since it started.
+//! keys rarely contend for a lock. All that changes a flight is done under it. A shard also counts the
+//! completed flights and the invalidations of its keys. The first count lets a caller that missed and
+//! now becomes the leader know whether a value may have been stored since its lookup, in which case it
+//! reads the backend again (double-checked lookup). The second tells a leader at the end of its
+//! computation whether its key may have been invalidated since it started.
+//!
+//! A flight that no second caller has joined is an entry of the map, so a miss without contention
+//! allocates nothing here. See [`map`](super::map).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 #[cfg(not(any(vayu_loom, vayu_shuttle)))]
 use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::flight::lead::{Lead, StorePermission};
-use crate::flight::{Flight, FlightIds, HedgeTimes, Outcome, Phase, Ticket};
-use crate::key::{BuildKeyHasher, Key};
+use crate::flight::map::{FlightEntry, FlightMap};
+use crate::flight::{Flight, FlightId, FlightIds, HedgeTimes, Phase, Ticket};
+use crate::key::Key;
 use crate::per_process::PerProcess;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, lock, notify_all};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
 
 /// The flights of one cache.
 #[derive(Debug)]
@@ -42,19 +45,25 @@ struct Shard<R> {
 /// The part of a shard that its lock protects.
 #[derive(Debug)]
 struct ShardState<R> {
-    flights: HashMap<Key, Slot<R>, BuildKeyHasher>,
+    flights: FlightMap<R>,
+    /// Flights that other callers have a reference to and that have left the map before their leader
+    /// ended. It takes them from here.
+    detached: Vec<Arc<Flight<R>>>,
     /// The number of invalidations of keys of this shard.
     invalidations: u64,
     ids: FlightIds,
 }
 
-#[derive(Debug)]
-struct Slot<R> {
-    flight: Arc<Flight<R>>,
-    /// The stamp of the leader. Its value is not returned to callers with another stamp.
-    stamp: u64,
-    /// True for a refresh, which calls with `refresh_if` join.
-    is_refresh: bool,
+/// The state of a flight whose leader has ended.
+pub(super) enum Ended<R> {
+    /// No other caller has a reference to it.
+    Unshared,
+    /// It has left the table. Callers may wait for its outcome.
+    Shared(Arc<Flight<R>>),
+    /// The leader had no value. One of the waiting callers takes the lead when they are notified.
+    Vacated(Arc<Flight<R>>),
+    /// The key was invalidated while the value was being stored: the flight has not ended.
+    MustDelete,
 }
 
 /// The number of completed flights of a shard before a lookup, passed to [`Flights::join`] after it.
@@ -89,8 +98,8 @@ impl<R> Flights<R> {
     /// Returns the number of running flights that have a leader.
     pub(crate) fn in_flight(&self) -> usize {
         self.replace_shards_after_fork();
-        let has_leader = |slot: &&Slot<R>| slot.flight.phase.get() != Phase::Vacant;
-        let count = |state: &ShardState<R>| state.flights.values().filter(has_leader).count();
+        let has_leader = |entry: &&FlightEntry<R>| entry.phase() != Phase::Vacant;
+        let count = |state: &ShardState<R>| state.flights.iter().filter(has_leader).count();
         self.shards.get().iter().map(|shard| count(&lock(&shard.state))).sum()
     }
 
@@ -99,10 +108,11 @@ impl<R> Flights<R> {
         &self.hedge_times
     }
 
-    /// Returns the number of flights in the table.
+    /// Returns the number of flights.
     #[cfg(all(test, any(vayu_loom, vayu_shuttle)))]
     pub(crate) fn len(&self) -> usize {
-        self.shards.get().iter().map(|shard| lock(&shard.state).flights.len()).sum()
+        let len = |state: &ShardState<R>| state.flights.len() + state.detached.len();
+        self.shards.get().iter().map(|shard| len(&lock(&shard.state))).sum()
     }
 
     /// Returns the number of completed flights of the shard of a key. Call it before a lookup.
@@ -120,27 +130,28 @@ impl<R> Flights<R> {
         stamp: u64,
         before: Option<Completions>,
     ) -> Join<'a, R> {
-        let (shard, mut state) = self.locked(key);
-        if let Some(slot) = state.flights.get(key)
-            && self.is_of_this_process(&slot.flight)
+        let (shard, mut guard) = self.locked(key);
+        let state = &mut *guard;
+        if let Some(entry) = state.flights.get_mut(key)
+            && self.is_of_this_process(entry)
         {
-            let is_other = slot.stamp != stamp;
-            if !is_other || !slot.flight.phase.detach() {
-                let outdated = is_other || slot.flight.phase.get() == Phase::Outdated;
-                let ticket = Ticket::enqueue(self, key, stamp, &slot.flight);
-                return Join::Wait { ticket, outdated };
+            let is_other = entry.stamp != stamp;
+            if !is_other || !entry.detach() {
+                let flight = entry.share();
+                let outdated = is_other || flight.phase.get() == Phase::Outdated;
+                return Join::Wait { ticket: Ticket::enqueue(self, key, stamp, flight), outdated };
             }
             state.invalidations += 1;
         }
         let now = shard.completions.load(Ordering::Acquire);
         let recheck = before.is_none_or(|before| before.0 != now);
-        Join::Lead { lead: self.start_flight(&mut state, key, stamp, Phase::Computing), recheck }
+        Join::Lead { lead: self.start_flight(state, key, stamp, Phase::Computing), recheck }
     }
 
     /// Starts a flight, unless one is running.
     pub(crate) fn try_lead<'a>(&'a self, key: &'a Key, stamp: u64) -> Option<Lead<'a, R>> {
         let mut state = self.state(key);
-        if state.flights.contains_key(key) {
+        if state.flights.get_mut(key).is_some() {
             return None;
         }
         Some(self.start_flight(&mut state, key, stamp, Phase::Computing))
@@ -153,23 +164,20 @@ impl<R> Flights<R> {
         stamp: u64,
         flight: &Arc<Flight<R>>,
     ) -> Option<Lead<'a, R>> {
-        let state = self.state(key);
-        let is_taken = state.flights.get(key).is_some_and(|slot| slot.holds(flight))
-            && flight.phase.take_lead();
-        if is_taken {
-            flight.hedges.change_leader();
-        }
-        is_taken.then(|| Lead::new(self, key, Arc::clone(flight), stamp, state.invalidations))
+        let mut state = self.state(key);
+        state.vacant(key, flight)?.set_phase(Phase::Computing);
+        flight.hedges.change_leader();
+        Some(Lead::new(self, key, flight.id(), stamp, state.invalidations))
     }
 
     /// Removes a flight whose leader and waiting callers are all gone.
     pub(super) fn clear_deserted(&self, key: &Key, flight: &Arc<Flight<R>>) {
         let mut state = self.state(key);
-        let is_deserted = state.flights.get(key).is_some_and(|slot| slot.holds(flight))
+        if let Some(entry) = state.vacant(key, flight)
             && lock(&flight.tickets).is_empty()
-            && flight.phase.detach();
-        if is_deserted {
-            state.flights.remove(key);
+        {
+            entry.set_phase(Phase::Deserted);
+            state.flights.remove(key, flight.id());
         }
     }
 
@@ -181,15 +189,14 @@ impl<R> Flights<R> {
         overdue: &Arc<Flight<R>>,
     ) -> Option<Lead<'a, R>> {
         let mut state = self.state(key);
-        match state.flights.get(key) {
-            Some(slot) if slot.holds(overdue) && slot.flight.phase.detach() => {
-                let is_shared = slot.stamp == stamp;
-                let mut lead = self.start_flight(&mut state, key, stamp, Phase::Computing);
-                lead.replaces = is_shared.then(|| Arc::clone(overdue));
-                Some(lead)
-            }
-            _ => None,
+        let entry = state.flights.get_mut(key).filter(|entry| entry.is(overdue))?;
+        if !entry.detach() {
+            return None;
         }
+        let is_shared = entry.stamp == stamp;
+        let mut lead = self.start_flight(&mut state, key, stamp, Phase::Computing);
+        lead.replaces = is_shared.then(|| Arc::clone(overdue));
+        Some(lead)
     }
 
     /// Prevents the value that is being computed for a key from being stored.
@@ -198,15 +205,19 @@ impl<R> Flights<R> {
     /// time that the flight is completed.
     #[cfg(test)]
     pub(crate) fn invalidate(&self, key: &Key) -> Option<Arc<Flight<R>>> {
-        let mut state = self.state(key);
+        let mut guard = self.state(key);
+        let state = &mut *guard;
         state.invalidations += 1;
-        let slot = state.flights.get(key)?;
-        if slot.flight.phase.detach() {
-            state.flights.remove(key);
-            return None;
+        let entry = state.flights.get_mut(key)?;
+        if !entry.detach() {
+            entry.set_phase(Phase::Outdated);
+            return Some(Arc::clone(entry.share()));
         }
-        slot.flight.phase.set(Phase::Outdated);
-        Some(Arc::clone(&slot.flight))
+        let id = entry.id;
+        if let Some(entry) = state.flights.remove(key, id) {
+            state.keep_detached(&entry);
+        }
+        None
     }
 
     /// Starts a flight that stores a given value, in the place of a running computation.
@@ -222,13 +233,14 @@ impl<R> Flights<R> {
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
         let mut state = self.state(key);
         state.invalidations += 1;
-        match state.flights.get(key) {
-            Some(slot) if self.is_of_this_process(&slot.flight) && !slot.flight.phase.detach() => {
-                slot.flight.phase.set(Phase::Outdated);
-                Err(Arc::clone(&slot.flight))
-            }
-            _ => Ok(self.start_flight(&mut state, key, stamp, Phase::Storing)),
+        if let Some(entry) = state.flights.get_mut(key)
+            && self.is_of_this_process(entry)
+            && !entry.detach()
+        {
+            entry.set_phase(Phase::Outdated);
+            return Err(Arc::clone(entry.share()));
         }
+        Ok(self.start_flight(&mut state, key, stamp, Phase::Storing))
     }
 
     /// Starts a flight that computes the value again, in the place of a running computation.
@@ -270,35 +282,34 @@ impl<R> Flights<R> {
         phase: Phase,
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
         let mut state = self.state(key);
-        match state.flights.get(key) {
-            Some(slot) if self.is_of_this_process(&slot.flight) && !slot.flight.phase.detach() => {
-                Err(Arc::clone(&slot.flight))
-            }
-            _ => {
-                state.invalidations += 1;
-                Ok(self.start_flight(&mut state, key, stamp, phase))
-            }
+        if let Some(entry) = state.flights.get_mut(key)
+            && self.is_of_this_process(entry)
+            && !entry.detach()
+        {
+            return Err(Arc::clone(entry.share()));
         }
+        state.invalidations += 1;
+        Ok(self.start_flight(&mut state, key, stamp, phase))
     }
 
     /// Joins a refresh of a key, or starts one in the place of a running computation.
     pub(crate) fn join_refresh<'a>(&'a self, key: &'a Key, stamp: u64) -> Join<'a, R> {
-        let mut state = self.state(key);
-        if let Some(slot) = state.flights.get(key)
-            && self.is_of_this_process(&slot.flight)
+        let mut guard = self.state(key);
+        let state = &mut *guard;
+        if let Some(entry) = state.flights.get_mut(key)
+            && self.is_of_this_process(entry)
         {
-            let phase = &slot.flight.phase;
             let is_joined =
-                slot.is_refresh && slot.stamp == stamp && phase.get() != Phase::Outdated;
-            if is_joined || !phase.detach() {
-                let ticket = Ticket::enqueue(self, key, stamp, &slot.flight);
+                entry.is_refresh && entry.stamp == stamp && entry.phase() != Phase::Outdated;
+            if is_joined || !entry.detach() {
+                let ticket = Ticket::enqueue(self, key, stamp, entry.share());
                 return Join::Wait { ticket, outdated: !is_joined };
             }
         }
         state.invalidations += 1;
-        let lead = self.start_flight(&mut state, key, stamp, Phase::Computing);
-        if let Some(slot) = state.flights.get_mut(key) {
-            slot.is_refresh = true;
+        let lead = self.start_flight(state, key, stamp, Phase::Computing);
+        if let Some(entry) = state.flights.get_mut(key) {
+            entry.is_refresh = true;
         }
         Join::Lead { lead, recheck: false }
     }
@@ -309,13 +320,20 @@ impl<R> Flights<R> {
         let mut storing = Vec::new();
         self.replace_shards_after_fork();
         for shard in self.shards.get() {
-            let mut state = lock(&shard.state);
+            let mut guard = lock(&shard.state);
+            let state = &mut *guard;
             state.invalidations += 1;
-            state.flights.retain(|_, slot| !slot.flight.phase.detach());
-            for slot in state.flights.values() {
-                slot.flight.phase.set(Phase::Outdated);
-                storing.push(Arc::clone(&slot.flight));
-            }
+            let mut detached = Vec::new();
+            state.flights.retain(|entry| {
+                if entry.detach() {
+                    detached.extend(entry.detached_flight());
+                    return false;
+                }
+                entry.set_phase(Phase::Outdated);
+                storing.push(Arc::clone(entry.share()));
+                true
+            });
+            state.detached.append(&mut detached);
         }
         storing
     }
@@ -359,13 +377,14 @@ impl<R> Flights<R> {
     /// Returns whether a flight was started in this process: another one is never completed. Once
     /// after a fork, a flight of the child may be mistaken for one of the parent, and two callers
     /// compute.
-    fn is_of_this_process(&self, flight: &Flight<R>) -> bool {
+    fn is_of_this_process(&self, entry: &FlightEntry<R>) -> bool {
         let process = std::process::id();
         self.process.store(process, Ordering::Relaxed);
-        flight.process == process
+        entry.process == process
     }
 
     /// Inserts a flight for a key and returns its lead.
+    #[inline]
     fn start_flight<'a>(
         &'a self,
         state: &mut ShardState<R>,
@@ -373,93 +392,101 @@ impl<R> Flights<R> {
         stamp: u64,
         phase: Phase,
     ) -> Lead<'a, R> {
-        let flight = Flight::new(state.ids.assign(), self.process.load(Ordering::Relaxed), phase);
-        let slot = Slot { flight: Arc::clone(&flight), stamp, is_refresh: false };
-        if let Some(before) = state.flights.insert(key.clone(), slot) {
+        let (id, process) = (state.ids.assign(), self.process.load(Ordering::Relaxed));
+        if let Some(mut before) =
+            state.flights.insert(key, FlightEntry::new(id, stamp, process, phase))
+        {
             // It is detached already, or it was taken, maybe mistakenly, for one of the parent process.
-            before.flight.phase.detach();
+            before.detach();
+            state.keep_detached(&before);
         }
-        Lead::new(self, key, flight, stamp, state.invalidations)
+        Lead::new(self, key, id, stamp, state.invalidations)
+    }
+
+    /// Allows or prevents hedges of a flight.
+    pub(super) fn allow_hedges(&self, key: &Key, id: FlightId, is_allowed: bool) {
+        let mut guard = self.state(key);
+        let state = &mut *guard;
+        // A flight that is not shared has no caller that could begin a hedge, and later ones may.
+        match state.flights.get_by_id(key, id) {
+            Some(entry) if !is_allowed || entry.flight().is_some() => {
+                entry.share().hedges.allow(is_allowed);
+            }
+            Some(_) => {}
+            None => state
+                .detached
+                .iter()
+                .filter(|flight| flight.id() == id)
+                .for_each(|flight| flight.hedges.allow(is_allowed)),
+        }
     }
 
     /// Requests the permission to store a value whose computation started when the shard had counted
-    /// `invalidations`.
+    /// `invalidations`. Returns also whether callers may wait for the flight.
     pub(super) fn begin_store(
         &self,
         key: &Key,
-        flight: &Arc<Flight<R>>,
+        id: FlightId,
         stamp: u64,
         invalidations: u64,
-    ) -> StorePermission {
-        if flight.phase.begin_store() {
-            return StorePermission::Granted;
-        }
+    ) -> (StorePermission, bool) {
         let mut state = self.state(key);
-        // The flight is detached: it was invalidated, or it was slow and another caller has replaced
-        // it. A slow one may still store. Otherwise a function that always takes longer than callers
-        // wait would never be cached.
-        if state.invalidations != invalidations {
-            return StorePermission::Refused;
+        if let Some(entry) = state.flights.get_by_id(key, id) {
+            entry.set_phase(Phase::Storing);
+            return (StorePermission::Granted, entry.flight().is_some());
         }
-        if state.flights.get(key).is_some_and(|slot| !slot.flight.phase.detach()) {
-            return StorePermission::Refused;
-        }
-        flight.phase.set(Phase::Storing);
-        let slot = Slot { flight: Arc::clone(flight), stamp, is_refresh: false };
-        state.flights.insert(key.clone(), slot);
-        StorePermission::UnlessNewer
+        self.begin_store_detached(&mut state, key, id, stamp, invalidations)
     }
 
-    /// Completes a flight, and with it the one that it `replaces`. An abandoned flight is not
-    /// completed while callers wait for it: one of them takes the lead.
-    ///
-    /// # Errors
-    ///
-    /// Returns the outcome if the key was invalidated while the value was being stored. The caller
-    /// deletes the value and completes the flight again.
-    pub(super) fn complete(
+    /// Requests the permission for a flight that is detached: it was invalidated, or it was slow and
+    /// another caller has replaced it. A slow one may still store. Otherwise a function that always takes
+    /// longer than callers wait would never be cached.
+    #[cold]
+    #[inline(never)]
+    fn begin_store_detached(
         &self,
+        state: &mut ShardState<R>,
         key: &Key,
-        flight: &Arc<Flight<R>>,
-        replaces: Option<&Flight<R>>,
-        outcome: Outcome<R>,
-    ) -> Result<(), Outcome<R>> {
+        id: FlightId,
+        stamp: u64,
+        invalidations: u64,
+    ) -> (StorePermission, bool) {
+        let is_shared = state.detached.iter().any(|flight| flight.id() == id);
+        if state.invalidations != invalidations
+            || state.flights.get_mut(key).is_some_and(|entry| !entry.detach())
         {
-            let (shard, mut state) = self.locked(key);
-            let is_outdated = flight.phase.get() == Phase::Outdated;
-            if is_outdated && !matches!(outcome, Outcome::Abandoned) {
-                flight.phase.set(Phase::Storing);
-                return Err(outcome);
-            }
-            if matches!(outcome, Outcome::Abandoned)
-                && state.flights.get(key).is_some_and(|slot| slot.holds(flight))
-                && flight.vacate()
-            {
-                drop(state);
-                notify_all(&flight.completed);
-                return Ok(());
-            }
-            match state.flights.remove_entry(key) {
-                Some((_, slot)) if slot.holds(flight) => {
-                    // It is only changed under the lock.
-                    let completions = shard.completions.load(Ordering::Relaxed);
-                    shard.completions.store(completions.wrapping_add(1), Ordering::Release);
-                }
-                // Another flight has replaced this one.
-                Some((key, slot)) => drop(state.flights.insert(key, slot)),
-                None => {}
-            }
+            return (StorePermission::Refused, is_shared);
         }
-        // Waiting callers have got the flight from the table, so no more can come.
-        let replaces = replaces.filter(|_| matches!(outcome, Outcome::Computed(_)));
-        if replaces.is_some() || Arc::strong_count(flight) > 1 {
-            let outcome = Arc::new(outcome);
-            if let Some(replaced) = replaces {
-                replaced.complete(Arc::clone(&outcome));
-            }
-            flight.complete(outcome);
+        let process = self.process.load(Ordering::Relaxed);
+        let mut entry = match state.take_detached(id) {
+            Some(flight) => FlightEntry::shared(flight, stamp, process),
+            None => FlightEntry::new(id, stamp, process, Phase::Storing),
+        };
+        entry.set_phase(Phase::Storing);
+        if let Some(before) = state.flights.insert(key, entry) {
+            state.keep_detached(&before);
         }
-        Ok(())
+        (StorePermission::UnlessNewer, is_shared)
+    }
+
+    /// Ends a flight, which then leaves the table. An abandoned flight, one without a value, stays there
+    /// while callers wait for it: one of them takes the lead.
+    pub(super) fn end(&self, key: &Key, id: FlightId, is_abandoned: bool) -> Ended<R> {
+        let (shard, mut guard) = self.locked(key);
+        let state = &mut *guard;
+        let Some(entry) = state.flights.get_by_id(key, id) else {
+            return end_detached(state, id, is_abandoned);
+        };
+        if let Some(flight) = entry.flight()
+            && let Some(ended) = end_shared(flight, is_abandoned)
+        {
+            return ended;
+        }
+        let entry = state.flights.remove(key, id);
+        // It is only changed under the lock.
+        let completions = shard.completions.load(Ordering::Relaxed);
+        shard.completions.store(completions.wrapping_add(1), Ordering::Release);
+        entry.and_then(FlightEntry::into_flight).map_or(Ended::Unshared, Ended::Shared)
     }
 
     /// Locks all shards.
@@ -469,26 +496,68 @@ impl<R> Flights<R> {
     }
 }
 
+/// Returns the state of a flight that stays in the table, although its leader has ended.
+#[cold]
+fn end_shared<R>(flight: &Arc<Flight<R>>, is_abandoned: bool) -> Option<Ended<R>> {
+    if is_abandoned && flight.vacate() {
+        return Some(Ended::Vacated(Arc::clone(flight)));
+    }
+    if !is_abandoned && flight.phase.get() == Phase::Outdated {
+        flight.phase.set(Phase::Storing);
+        return Some(Ended::MustDelete);
+    }
+    None
+}
+
+/// Ends a flight that has left the table already.
+#[cold]
+#[inline(never)]
+fn end_detached<R>(state: &mut ShardState<R>, id: FlightId, is_abandoned: bool) -> Ended<R> {
+    match state.take_detached(id) {
+        Some(flight) => match end_shared(&flight, is_abandoned) {
+            Some(ended) => {
+                state.detached.push(flight);
+                ended
+            }
+            None => Ended::Shared(flight),
+        },
+        None => Ended::Unshared,
+    }
+}
+
 /// Creates empty shards.
 fn new_shards<R>(shards: usize) -> Box<[Shard<R>]> {
     let shard = |_| {
-        let (flights, ids) = (HashMap::default(), FlightIds::default());
-        let state = Mutex::new(ShardState { flights, invalidations: 0, ids });
+        let (flights, detached, ids) = Default::default();
+        let state = Mutex::new(ShardState { flights, detached, invalidations: 0, ids });
         Shard { completions: AtomicU64::new(0), state }
     };
     (0..shards).map(shard).collect()
 }
 
-impl<R> Slot<R> {
-    /// Returns whether the slot holds this flight.
-    fn holds(&self, flight: &Arc<Flight<R>>) -> bool {
-        Arc::ptr_eq(&self.flight, flight)
+impl<R> ShardState<R> {
+    /// Returns the entry of a flight if its lead is vacant.
+    fn vacant(&mut self, key: &Key, flight: &Arc<Flight<R>>) -> Option<&mut FlightEntry<R>> {
+        let entry = self.flights.get_mut(key).filter(|entry| entry.is(flight));
+        entry.filter(|entry| entry.phase() == Phase::Vacant)
+    }
+
+    /// Keeps a flight that has left the map for its leader.
+    fn keep_detached(&mut self, entry: &FlightEntry<R>) {
+        self.detached.extend(entry.detached_flight());
+    }
+
+    /// Takes a flight that has left the map.
+    fn take_detached(&mut self, id: FlightId) -> Option<Arc<Flight<R>>> {
+        let index = self.detached.iter().position(|flight| flight.id() == id)?;
+        Some(self.detached.swap_remove(index))
     }
 }
 
 #[cfg(all(test, not(vayu_loom)))]
 mod tests {
     use super::*;
+    use crate::flight::Outcome;
 
     #[test]
     fn flight_that_was_taken_for_one_before_a_fork_does_not_store() {

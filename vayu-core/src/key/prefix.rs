@@ -60,6 +60,12 @@ impl Prefix {
         FunctionOf::<F>::new().into()
     }
 
+    /// Returns the number of the function, which is in the upper half. `None` for a string.
+    #[inline]
+    pub(crate) fn function_number(&self) -> Option<u64> {
+        self.function().ok().map(FunctionInfo::number)
+    }
+
     /// Returns the function, or else the string.
     #[inline(always)]
     pub(super) fn function(&self) -> Result<&'static FunctionInfo, &str> {

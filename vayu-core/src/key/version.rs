@@ -77,6 +77,12 @@ pub(super) fn begin(encoded: &mut KeyBytes, version: &str) {
     encoded.extend_from_slice(version.as_bytes());
 }
 
+/// Returns whether an encoded key may begin with a version.
+#[inline]
+pub(super) fn may_begin(encoded: &[u8]) -> bool {
+    encoded.first() == Some(&VERSION)
+}
+
 /// Returns how many bytes [`begin`] appends.
 #[inline(always)]
 pub(super) const fn length(version: &str) -> usize {
