@@ -107,7 +107,7 @@ fn forms<B: Backend, S: Stores<B>>(cache: &Cache<B, S>) -> Vec<Form<'_>> {
                 smol::block_on(tagged_entry(cache, id).invalidate_async()).expect("removed")
             }),
             invalidate_function: Box::new(|| {
-                cache.invalidate_prefix("set tagged").expect("bumped")
+                cache.invalidate_prefix("set tagged").expect("bumped");
             }),
             has_tags: true,
         },
@@ -254,11 +254,13 @@ fn check<B: Backend, S: Stores<B>>(steps: &[Step], open: impl Fn(ManualClock) ->
 /// Returns whether the explanation is this invalidation, or one that may hide it.
 fn is_invalidated(explained: &Explanation, why: &str) -> bool {
     match explained {
-        Explanation::AllInvalidated => true,
         Explanation::FunctionInvalidated => why != "All",
         Explanation::TagInvalidated => why == "Tag",
-        // After a second invalidation of a group; expired, or swept.
-        Explanation::Invalidated | Explanation::Expired | Explanation::Absent => true,
+        // The last three: after a second invalidation of a group; expired, or swept.
+        Explanation::AllInvalidated
+        | Explanation::Invalidated
+        | Explanation::Expired
+        | Explanation::Absent => true,
         _ => false,
     }
 }

@@ -106,6 +106,7 @@ fn async_function_has_a_cache_of_its_own() {
 
 #[test]
 fn weights_bound_the_cache() {
+    #[expect(clippy::ptr_arg, reason = "the type of the values")]
     fn length(value: &String) -> u32 {
         value.len() as u32
     }

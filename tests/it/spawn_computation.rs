@@ -190,7 +190,7 @@ fn panic_in_the_task_reaches_the_caller_and_a_waiter_takes_over() {
 
 #[test]
 fn caller_continues_if_nothing_can_be_spawned_or_the_task_is_dropped() {
-    #[cached(cache = cache, ttl = "1m", key = "k", spawn = |task| drop(task))]
+    #[cached(cache = cache, ttl = "1m", key = "k", spawn = drop)]
     async fn dropped(cache: MemoryCache, source: Arc<Source>) -> Result<u32, String> {
         source.query().await
     }

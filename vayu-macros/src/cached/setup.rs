@@ -403,10 +403,10 @@ fn closure_on_value(model: &Model, closure: &ExprClosure, purpose: Purpose) -> T
         let is_whole = argument.pattern.is_none();
         argument.names().filter(|name| is_captured(name)).map(move |name| {
             if is_whole {
-                quote_spanned!(name.span()=> let #name = ::core::clone::Clone::clone(&#name);)
+                quote_spanned!(span_of(name)=> let #name = ::core::clone::Clone::clone(&#name);)
             } else {
                 // The names of a pattern are references here, unless they are `Copy`.
-                quote_spanned!(name.span()=> let #name = #name.clone();)
+                quote_spanned!(span_of(name)=> let #name = #name.clone();)
             }
         })
     });
