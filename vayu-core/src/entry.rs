@@ -139,7 +139,9 @@ impl<Q: Query, F> Entry<Q, F> {
     /// its value.
     ///
     /// Returns `false` if nothing was stored, and what was stored before stays: the value is an `Err`,
-    /// `cache_if` rejects it, or the cache is paused or off.
+    /// `cache_if` rejects it, its `expires_at` has passed, or the cache is paused or off. A value that is
+    /// heavier than the limit of a memory cache is not kept, nor is the one before: as after any write, the
+    /// entry may be evicted at once.
     ///
     /// # Errors
     ///

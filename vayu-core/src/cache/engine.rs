@@ -12,7 +12,7 @@ use crate::cache::refresh_backoff::RefreshBackoff;
 use crate::cache::registry::{Listed, Registration};
 use crate::clock::{CacheClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Completion, Deadline, Flight, Flights, Outcome};
+use crate::flight::{Deadline, Flight, Flights};
 use crate::io::{Io, Operation};
 use crate::key::Key;
 use crate::log::Warnings;
@@ -232,15 +232,17 @@ impl<B: Backend> Engine<B> {
             match self.flights().lead_write(key, 0) {
                 Ok(lead) => break lead,
                 Err(flight) if self.wait_for::<M>(&flight, &mut deadline).await => {}
-                Err(_) => return self.delete::<M>(key).await,
+                Err(_) => {
+                    // The value that is being stored is deleted by its leader.
+                    self.flights().invalidate(key);
+                    return self.delete::<M>(key).await;
+                }
             }
         };
         M::lead(lead.id(), async move {
             let removed = self.delete::<M>(key).await;
-            let mut lead = lead.computed(Outcome::NotShareable);
-            while lead.complete() == Completion::MustDelete {
-                self.delete::<M>(key).await?;
-            }
+            // Callers that wait join again, and one of them computes.
+            drop(lead);
             removed
         })
         .await
@@ -250,11 +252,21 @@ impl<B: Backend> Engine<B> {
     pub(super) async fn remove_all<M: Io>(&self) -> Result<()> {
         self.check_on()?;
         let mut deadline = Deadline::default();
-        for flight in self.flights().invalidate_all() {
-            self.wait_for::<M>(&flight, &mut deadline).await;
-        }
+        self.invalidate_flights::<M>(&mut deadline).await;
         let backend = self.backend();
-        Operation::perform::<M>("clear", || backend.clear(), || backend.clear_async()).await
+        let cleared =
+            Operation::perform::<M>("clear", || backend.clear(), || backend.clear_async()).await;
+        // Again: an update may have read its entry before, and store after.
+        self.invalidate_flights::<M>(&mut deadline).await;
+        cleared
+    }
+
+    /// Prevents running computations from storing their values, and waits until those that are being stored
+    /// are deleted.
+    async fn invalidate_flights<M: Io>(&self, deadline: &mut Deadline) {
+        for flight in self.flights().invalidate_all() {
+            self.wait_for::<M>(&flight, deadline).await;
+        }
     }
 
     /// Tries to acquire the lease of a key, if the backend has leases.

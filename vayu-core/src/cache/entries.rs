@@ -264,7 +264,11 @@ impl<B: Backend> Engine<B> {
             match self.flights().lead_write(key, stamp) {
                 Ok(lead) => break lead,
                 Err(flight) if self.wait_for::<M>(&flight, &mut deadline).await => {}
-                Err(_) => return self.write::<M>(key, record).await,
+                Err(_) => {
+                    // The value that is being stored is older. Its leader deletes it, perhaps with this one.
+                    self.flights().invalidate(key);
+                    return self.write::<M>(key, record).await;
+                }
             }
         };
         M::lead(lead.id(), async move {

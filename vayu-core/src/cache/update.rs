@@ -17,7 +17,8 @@ impl<B: Backend, S> Cache<B, S> {
     /// Updates of a key are linearizable within the process: they run one after another. A
     /// [`set`](Self::set), a [`remove`](Self::remove) and an invalidation that begin meanwhile take effect
     /// after the update, a computation in progress does not store its value, and callers of the key wait. An
-    /// update never restores what was invalidated before it began.
+    /// update never restores what was invalidated before it began. A `set` of the key by `update` itself is
+    /// lost, and the entry with it.
     ///
     /// Updates in several processes exclude one another where the backend has leases: in a file or Redis
     /// cache with [`SingleFlight::Everywhere`](crate::SingleFlight::Everywhere), and on Redis as long as the
@@ -104,7 +105,7 @@ impl<B: Backend, S> Cache<B, S> {
         let lead = loop {
             let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await;
             let stamp = stamp.map_err(|error| error.in_operation("update entry"))?;
-            match engine.flights().lead_update(key, stamp) {
+            match engine.flights().lead_write(key, stamp) {
                 Ok(lead) => break lead,
                 Err(flight) if engine.wait_for::<M>(&flight, &mut deadline).await => {}
                 Err(_) => return Err(busy()),
@@ -122,12 +123,18 @@ impl<B: Backend, S> Cache<B, S> {
             let value = update(self.decode_record(key, stamp, record)?);
             let record = self.encode_record(key, &value, stamp, ttl)?;
             let result = engine.write::<M>(key, record.clone()).await;
-            let mut lead = lead.computed(Outcome::Computed(record.into()));
+            let mut lead = lead.computed(match result {
+                Ok(()) => Outcome::Computed(record.into()),
+                Err(_) => Outcome::NotShareable,
+            });
             while lead.complete() == Completion::MustDelete {
                 engine.delete::<M>(key).await?;
             }
-            if let Some(lease) = lease {
-                release_lease::<M>(lease).await?;
+            if let Some(lease) = lease
+                && let Err(error) = release_lease::<M>(lease).await
+            {
+                // The value is stored all the same. The lease ends by itself.
+                engine.fault(key.prefix(), &error, false);
             }
             result?;
             engine.count_store(key.prefix());
@@ -170,6 +177,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::backend::{Leases, ReleaseLease, Sharing};
     use crate::sync::block_on;
     use crate::testing::{Fault, FaultyBackend, MapBackend, watchdog};
     use crate::{AnyValue, ByReference};
@@ -276,6 +284,150 @@ mod tests {
                 assert_eq!(cache.get(&key).expect("get"), (!is_removal).then_some(20_usize));
             }
         });
+    }
+
+    /// A backend that calls a function around a change, with leases whose release fails.
+    struct Hooked<F> {
+        inner: MapBackend<AnyValue>,
+        hook: F,
+    }
+
+    struct FailingRelease;
+
+    impl ReleaseLease for FailingRelease {
+        fn release(self: Box<Self>) -> Result<()> {
+            Err(Error::new(ErrorKind::Backend, "planned failure of a release"))
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl<F: Fn(Moment) + Send + Sync + 'static> Leases for Hooked<F> {
+        fn try_acquire(&self, _: &Key) -> Result<Lease> {
+            Ok(Lease::Acquired(LeaseGuard::with_release(FailingRelease)))
+        }
+
+        async fn try_acquire_async(&self, key: &Key) -> Result<Lease> {
+            self.try_acquire(key)
+        }
+    }
+
+    /// The moment at which [`Hooked`] calls its function.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Moment {
+        BeforeDelete,
+        BeforeClear,
+        AfterClear,
+    }
+
+    #[async_trait::async_trait]
+    #[deny(clippy::missing_trait_methods)]
+    impl<F: Fn(Moment) + Send + Sync + 'static> Backend for Hooked<F> {
+        type Stored = AnyValue;
+
+        fn delete(&self, key: &Key) -> Result<bool> {
+            (self.hook)(Moment::BeforeDelete);
+            self.inner.delete(key)
+        }
+
+        async fn delete_async(&self, key: &Key) -> Result<bool> {
+            self.delete(key)
+        }
+
+        fn clear(&self) -> Result<()> {
+            (self.hook)(Moment::BeforeClear);
+            let cleared = self.inner.clear();
+            (self.hook)(Moment::AfterClear);
+            cleared
+        }
+
+        async fn clear_async(&self) -> Result<()> {
+            self.clear()
+        }
+
+        fn sharing(&self) -> Sharing<'_, AnyValue> {
+            let mut sharing = self.inner.sharing();
+            sharing.leases = Some(self);
+            sharing
+        }
+
+        crate::forward_backend! { |this| this.inner =>
+            read write read_async write_async read_now read_optimistic is_in_process usage
+            description clock
+        }
+    }
+
+    fn until(condition: impl Fn() -> bool) {
+        while !condition() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn callers_that_come_during_a_removal_compute_once() {
+        watchdog(HANG, || {
+            let clock = crate::testing::ManualClock::new();
+            let (key, runs) = (key(), AtomicUsize::new(0));
+            let hook = {
+                let clock = clock.clone();
+                move |_| until(|| clock.sleepers() == 8)
+            };
+            let inner = MapBackend::with_clock(clock);
+            let cache: Cache<_, ByReference> = Cache::with_backend(Hooked { inner, hook });
+            std::thread::scope(|scope| {
+                scope.spawn(|| cache.remove(&key).expect("removed"));
+                until(|| cache.stats().in_flight == 1);
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        cache.get_or_insert_with(&key, HOUR, || runs.fetch_add(1, Ordering::SeqCst))
+                    });
+                }
+            });
+            assert_eq!(runs.load(Ordering::SeqCst), 1);
+            assert_eq!(cache.get(&key).expect("get"), Some(0_usize));
+        });
+    }
+
+    #[test]
+    fn update_that_read_its_entry_before_a_clear_leaves_none() {
+        watchdog(HANG, || {
+            // The clear has begun, the update runs, the entries are gone.
+            static STEP: AtomicUsize = AtomicUsize::new(0);
+            fn at(step: usize) -> bool {
+                STEP.load(Ordering::SeqCst) == step
+            }
+            let hook = |moment| match moment {
+                Moment::BeforeDelete => {}
+                Moment::BeforeClear => {
+                    STEP.store(1, Ordering::SeqCst);
+                    until(|| at(2));
+                }
+                Moment::AfterClear => STEP.store(3, Ordering::SeqCst),
+            };
+            let inner = MapBackend::default();
+            let (cache, key) = (Cache::with_backend(Hooked { inner, hook }), key());
+            let cache: &Cache<_, ByReference> = &cache;
+            cache.set(&key, &5_usize, HOUR).expect("set");
+            std::thread::scope(|scope| {
+                scope.spawn(|| cache.clear().expect("cleared"));
+                until(|| at(1));
+                let update = |old: Option<usize>| {
+                    STEP.store(2, Ordering::SeqCst);
+                    until(|| at(3));
+                    increment(old)
+                };
+                assert_eq!(cache.update_with(&key, HOUR, update).expect("updated"), 6);
+            });
+            assert_eq!(cache.get::<usize>(&key).expect("get"), None);
+        });
+    }
+
+    #[test]
+    fn update_is_stored_if_its_lease_cannot_be_released() {
+        let (inner, hook) = (MapBackend::default(), |_| ());
+        let cache: Cache<_, ByReference> = Cache::with_backend(Hooked { inner, hook });
+        assert_eq!(cache.update_with(&key(), HOUR, increment).expect("updated"), 1);
+        assert_eq!(cache.get(&key()).expect("get"), Some(1_usize));
+        assert_eq!(cache.stats().errors, 1);
     }
 
     #[test]

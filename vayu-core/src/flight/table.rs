@@ -203,7 +203,6 @@ impl<R> Flights<R> {
     ///
     /// Returns the flight if its value is being stored at this moment: the value is deleted by the
     /// time that the flight is completed.
-    #[cfg(test)]
     pub(crate) fn invalidate(&self, key: &Key) -> Option<Arc<Flight<R>>> {
         let mut guard = self.state(key);
         let state = &mut *guard;
@@ -220,29 +219,6 @@ impl<R> Flights<R> {
         None
     }
 
-    /// Starts a flight that stores a given value, in the place of a running computation.
-    ///
-    /// # Errors
-    ///
-    /// Returns the running flight if its value is being stored at this moment. That value is
-    /// deleted by the time that the flight is completed.
-    pub(crate) fn lead_write<'a>(
-        &'a self,
-        key: &'a Key,
-        stamp: u64,
-    ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        let mut state = self.state(key);
-        state.invalidations += 1;
-        if let Some(entry) = state.flights.get_mut(key)
-            && self.is_of_this_process(entry)
-            && !entry.detach()
-        {
-            entry.set_phase(Phase::Outdated);
-            return Err(Arc::clone(entry.share()));
-        }
-        Ok(self.start_flight(&mut state, key, stamp, Phase::Storing))
-    }
-
     /// Starts a flight that computes the value again, in the place of a running computation.
     ///
     /// # Errors
@@ -256,13 +232,13 @@ impl<R> Flights<R> {
         self.lead_in_place(key, stamp, Phase::Computing)
     }
 
-    /// Starts a flight that updates the value, in the place of a running computation. It counts as storing
-    /// from the start, so that no other caller replaces it.
+    /// Starts a flight that stores, updates or removes the value, in the place of a running computation. It
+    /// counts as storing from the start, so that no other caller replaces it.
     ///
     /// # Errors
     ///
     /// Returns the running flight if its value is being stored at this moment.
-    pub(crate) fn lead_update<'a>(
+    pub(crate) fn lead_write<'a>(
         &'a self,
         key: &'a Key,
         stamp: u64,

@@ -153,7 +153,8 @@ impl Line {
 
     fn change_passed(&self, change: impl FnOnce(u64, u64) -> u64) {
         let tags = self.tags[1].load(Ordering::Relaxed);
-        self.tags[1].store(change(tags, ONE_PASSED), Ordering::Relaxed);
+        // Readers of this store see the slots of the tags that it repeats.
+        self.tags[1].store(change(tags, ONE_PASSED), Ordering::Release);
     }
 }
 
