@@ -222,3 +222,27 @@ fn condition_is_evaluated_once_and_its_panic_is_the_callers() {
     let entry = Arc::clone(&shop).tax_entry(Request { n: 1, is_forced: true });
     assert_eq!(smol::block_on(entry.get_async()), 6);
 }
+
+#[test]
+fn request_of_an_entry_ends_with_a_call_that_bypasses_the_cache() {
+    static RUNS: Runs = Runs::new();
+
+    #[cached(ttl = "1m", max_entries = 10, bypass_if = is_outer, skip(is_outer), handle = entry)]
+    fn nested(n: usize, is_outer: bool) -> usize {
+        if is_outer { nested(n, false) } else { RUNS.count() }
+    }
+
+    #[cached(ttl = "1m", max_entries = 10, bypass_if = is_outer, skip(is_outer), handle = entry_async)]
+    async fn nested_async(n: usize, is_outer: bool) -> usize {
+        if is_outer { Box::pin(nested_async(n, false)).await } else { RUNS.count() }
+    }
+
+    assert_eq!(nested(7, false), 1);
+    assert_eq!((entry(7, true).refresh(), entry(7, true).run()), (1, 1), "cached");
+    assert_eq!(entry(7, false).refresh(), 2);
+    smol::block_on(async {
+        assert_eq!(nested_async(7, false).await, 3);
+        assert_eq!(entry_async(7, true).refresh_async().await, 3, "cached");
+        assert_eq!(entry_async(7, true).run_async().await, 3, "cached");
+    });
+}

@@ -116,7 +116,13 @@ pub(crate) fn usable_key<'a, B: Backend, F: CachedFn>(
     let is_bypassed = function.options().is_bypassed();
     let (prefix, error) = match function.key() {
         Ok(key) if !flags.is_paused() && !is_bypassed => return Some(key),
-        Ok(key) => (key.prefix(), None),
+        Ok(key) => {
+            if function.options().has_handle {
+                // Otherwise, a nested call of the same key would take the request of the entry.
+                request::take(key);
+            }
+            (key.prefix(), None)
+        }
         Err(error) => (error.prefix, Some(error.error).filter(|_| !is_bypassed)),
     };
     engine.count_bypass(prefix, error, function.options().is_quiet);

@@ -267,6 +267,9 @@ impl<Q: Query, F: FnOnce() -> Q::Output> Entry<Q, F> {
     /// is returned if the function has `stale`; [`refresh_strict`](Self::refresh_strict) returns the
     /// failure. Callers without a value wait for this run, and another computation of the same call in
     /// progress does not store its value.
+    ///
+    /// A call that bypasses the cache, because `bypass_if` is true or the cache is paused, runs the function and
+    /// stores nothing.
     pub fn refresh(self) -> Q::Output {
         let Self { query, call } = self;
         let output = force(&query, call);
