@@ -1,8 +1,9 @@
 //! `max_entries` and `max_weight`: a memory cache of one function's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use vayu::{MemoryCache, cached};
+use vayu::{Key, MemoryCache, cached};
 
 use crate::Runs;
 
@@ -148,4 +149,28 @@ fn generic_function_weighs_values_of_each_type() {
         list::<u64>(300).await;
     });
     assert_eq!(cache.stats().usage.weight, Some(600));
+}
+
+#[test]
+fn values_that_no_call_has_stored_are_weighed() {
+    #[cached(
+        ttl = "1h", max_weight = 1_000, weigh = |value: &String| value.len() as u32,
+        handle = name_entry
+    )]
+    fn name(n: usize) -> String {
+        "x".repeat(n)
+    }
+
+    let cache = name_entry(0).cache();
+    let (hour, key) = (Duration::from_secs(3_600), |n: u32| Key::from_text("name", n.to_string()));
+    cache.set(&key(1), &"x".repeat(100), hour).unwrap();
+    cache.update_with(&key(2), hour, |_: Option<String>| "x".repeat(200)).unwrap();
+    assert_eq!(cache.stats().usage.weight, Some(300));
+    cache.set(&key(3), &"x".repeat(2_000), hour).unwrap();
+    assert_eq!(cache.stats().usage.rejections, Some(1), "it is too heavy");
+    cache.set(&key(4), &4_u8, hour).unwrap();
+    let usage = cache.stats().usage;
+    assert_eq!((usage.weight, usage.rejections), (Some(300), Some(2)), "its weight is unknown");
+    assert_eq!(name(5), "xxxxx");
+    assert_eq!(cache.stats().usage.weight, Some(305));
 }

@@ -30,7 +30,8 @@ impl Weights {
         Self(OnceLock::new())
     }
 
-    /// Returns the weight of a value, 1 if no function for its type was added.
+    /// Returns the weight of a value, the maximum if no function for its type was added: a value of unknown weight
+    /// must not exceed the limit.
     pub fn weigh(&self, value: &AnyValue) -> u32 {
         let mut place = self;
         while let Some(node) = place.0.get() {
@@ -39,7 +40,7 @@ impl Weights {
             }
             place = &node.next;
         }
-        1
+        u32::MAX
     }
 
     /// Adds the function for values of type `T`, unless there is one.
@@ -84,6 +85,15 @@ pub fn weighed<H: OutputShape<Value: 'static>, L>(
     Weighed { ttl, weights, weigh }
 }
 
+impl<L, T: 'static> Weighed<L, T> {
+    /// Adds the weights now: the cache of an entry stores values without a call.
+    #[must_use]
+    pub fn added(self) -> Self {
+        self.weights.add(self.weigh);
+        self
+    }
+}
+
 impl<T: 'static, L: Retention<T>> Retention<T> for Weighed<L, T> {
     #[inline]
     fn fixed_ttl(&self) -> Option<FixedTtl> {
@@ -113,12 +123,12 @@ mod tests {
     #[test]
     fn each_type_has_a_weight_of_its_own() {
         let weights = Weights::new();
-        assert_eq!(weights.weigh(&AnyValue::new("long string".to_owned())), 1);
+        assert_eq!(weights.weigh(&AnyValue::new("long string".to_owned())), u32::MAX);
         weights.add(|number: &u64| u32::try_from(*number).unwrap_or(u32::MAX));
         weights.add(|string: &String| u32::try_from(string.len()).unwrap_or(u32::MAX));
         weights.add(|_: &String| 99);
         assert_eq!(weights.weigh(&AnyValue::new("long string".to_owned())), 11);
         assert_eq!(weights.weigh(&AnyValue::new(7_u64)), 7);
-        assert_eq!(weights.weigh(&AnyValue::new(7_u8)), 1);
+        assert_eq!(weights.weigh(&AnyValue::new(7_u8)), u32::MAX);
     }
 }

@@ -9,7 +9,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::Ident;
 
 use crate::cached::model::{Limit, Model};
-use crate::cached::setup::span_of;
+use crate::cached::setup::{Purpose, span_of};
 
 /// Generates an expression for a reference to the cache, and one to the weights if there are any.
 pub(super) fn reference(model: &Model, limit: &Limit) -> TokenStream {
@@ -85,11 +85,13 @@ fn in_place(model: &Model, limit: &Limit) -> TokenStream {
 }
 
 /// Generates the weights of values. The closure must not capture anything: it is called for the cache.
-pub(super) fn weigh(model: &Model) -> Option<TokenStream> {
+/// Values are stored through an entry, too, so it adds the weights at once.
+pub(super) fn weigh(model: &Model, purpose: Purpose) -> Option<TokenStream> {
     let Some(Limit::Weight { weigh, .. }) = &model.limit else { return None };
     let span = span_of(weigh);
     let weighed = model.root.private_at("weighed", span);
-    Some(
-        quote_spanned!(span=> let vayu_ttl = #weighed(vayu_shape, vayu_ttl, vayu_weights, #weigh);),
-    )
+    let added = (purpose == Purpose::Entry).then(|| quote_spanned!(span=> .added()));
+    Some(quote_spanned! {span=>
+        let vayu_ttl = #weighed(vayu_shape, vayu_ttl, vayu_weights, #weigh) #added;
+    })
 }

@@ -48,7 +48,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let (key_before, key_after) = if has_patterns { (Some(key), None) } else { (None, Some(key)) };
     let serializer = serializer(model, purpose);
     let (ttl, cache_if) = (ttl(model, purpose), cache_if(model, purpose));
-    let weigh = own_cache::weigh(model);
+    let weigh = own_cache::weigh(model, purpose);
     let stale = model.options.stale.as_ref().map(|stale| {
         let stale = time(stale);
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
