@@ -129,3 +129,112 @@ fn refresh_in_a_task_evaluates_the_moment_again() {
         assert_eq!(ask().await, 2);
     });
 }
+
+/// An argument with the moment at which its prices expire.
+#[derive(Debug, Clone, serde::Serialize)]
+struct Market {
+    name: String,
+    seconds: u64,
+}
+
+impl Market {
+    fn close(&self) -> SystemTime {
+        after(self.seconds)
+    }
+}
+
+#[test]
+fn moment_may_use_an_argument_that_an_async_body_moves() {
+    #[cached(cache = cache, skip(cache), expires_at = market.close(), tags("{region}"))]
+    async fn price(cache: MemoryCache, market: Market, region: String) -> String {
+        drop(cache);
+        market.name + &region
+    }
+
+    #[cached(cache = cache, skip(cache), ttl = |_: &String| Duration::from_secs(market.seconds),
+        cache_if = |value: &String| *value != format!("{region}"))]
+    async fn by_value(cache: MemoryCache, market: Market, region: String) -> String {
+        drop((cache, market));
+        format!("{region}.")
+    }
+
+    #[cached(
+        cache = cache, skip(cache), expires_at = market.close(), spawn = tokio::spawn,
+        cache_if = |_| market.seconds > 0
+    )]
+    async fn in_task(cache: MemoryCache, market: Market) -> String {
+        drop(cache);
+        let owned = market;
+        owned.name
+    }
+
+    #[cached(
+        cache = cache, skip(cache), expires_at = market.close(), stale = "1h", spawn = tokio::spawn
+    )]
+    async fn refreshed_in_task(cache: MemoryCache, market: Market) -> String {
+        drop(cache);
+        market.name
+    }
+
+    #[cached(cache = cache, skip(cache), expires_at = after(seconds.len() as u64))]
+    async fn of_a_pattern(cache: MemoryCache, (name, seconds): (String, Vec<u8>)) -> String {
+        drop((cache, seconds));
+        name
+    }
+
+    #[cached(cache = cache, key = "k", ttl = |_| Duration::from_secs(market.seconds))]
+    async fn shared(cache: MemoryCache, market: Arc<Market>) -> usize {
+        drop(cache);
+        market.name.len()
+    }
+
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let market = || Market { name: "m".to_owned(), seconds: 60 };
+        for _ in 0..2 {
+            let (cache, region) = (|| cache.clone(), || "r".to_owned());
+            assert_eq!(price(cache(), market(), region()).await, "mr");
+            assert_eq!(by_value(cache(), market(), region()).await, "r.");
+            assert_eq!(in_task(cache(), market()).await, "m");
+            assert_eq!(refreshed_in_task(cache(), market()).await, "m");
+            assert_eq!(of_a_pattern(cache(), ("n".to_owned(), vec![0; 60])).await, "n");
+            assert_eq!(shared(cache(), Arc::new(market())).await, 1);
+        }
+        assert_eq!((cache.stats().misses, cache.stats().hits), (6, 6));
+        clock.advance(Duration::from_secs(61));
+        assert_eq!(price(cache.clone(), market(), "r".to_owned()).await, "mr");
+        assert_eq!(cache.stats().misses, 7);
+    });
+}
+
+#[test]
+fn moment_clones_no_argument_that_the_body_does_not_move() {
+    /// Not `Clone`.
+    #[derive(serde::Serialize)]
+    struct Unique {
+        name: String,
+        seconds: u64,
+    }
+
+    #[cached(ttl = |_| Duration::from_secs(it.seconds))]
+    async fn other_field(it: Unique) -> String {
+        it.name
+    }
+
+    #[cached(expires_at = after(it.seconds))]
+    async fn unused(it: Unique, n: u8) -> u8 {
+        n
+    }
+
+    #[cached(expires_at = after(it.seconds))]
+    fn borrowed(it: Unique) -> usize {
+        it.name.len()
+    }
+
+    let unique = || Unique { name: "n".to_owned(), seconds: 60 };
+    assert_eq!(smol::block_on(other_field(unique())), "n");
+    assert_eq!(smol::block_on(unused(unique(), 3)), 3);
+    assert_eq!(borrowed(unique()), 1);
+}

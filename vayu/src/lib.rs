@@ -109,6 +109,9 @@
 //!   passed is returned and not stored, which is not an error. `stale` begins at the moment, and `jitter` shortens the
 //!   time that is left. By the system clock, an entry in files or on a server does not expire later than at the moment. In memory the time left is
 //!   measured by a monotonic clock, which does not run while the machine is suspended.
+//! - `expires_at`, and closures for `ttl` and `cache_if`, may name arguments. Of an async function they get clones of the
+//!   owned arguments that the body uses, too, on every call, unless both use fields only. Of a sync function they borrow
+//!   them, so its body must not move such an argument.
 //!
 //! # The cache key
 //!
@@ -190,7 +193,7 @@
 //! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |
 //! | `cache` | an expression for the cache; the default is [`mem_cache()`] |
 //! | `max_entries` | an integer or a constant: a memory cache of this function's own, with this limit on entries, in place of `cache`. All instantiations of a generic function share it. [`Entry::cache`] returns it |
-//! | `max_weight`, `weigh` | the same with a limit on the sum of the weights of the values (of a `Result`, of those in `Ok`): <code>max_weight = 64 << 20, weigh = \|page: &Page\| page.bytes()</code>. `weigh` returns a `u32` and captures nothing |
+//! | `max_weight`, `weigh` | the same with a limit on the sum of the weights of the values (of a `Result`, of those in `Ok`): <code>max_weight = 64 << 20, weigh = \|page: &Page\| page.bytes()</code>. `weigh` returns a `u32` and captures nothing. A value of a type that no call and no entry of the function has had weighs `u32::MAX` |
 //! | `key` | the key, in place of the arguments: a string literal, a closure that takes references to the arguments and returns a string, or an expression like `format!("{id}")` |
 //! | `skip(a, b)` | arguments, or names in their patterns, that are left out of the key, and then need no `Serialize`; `skip(self)` says that all values share the entries of the method |
 //! | `include(expr, ..)` | more parts of the key |

@@ -20,7 +20,8 @@ arguments! {
     /// ```
     ttl
     /// In place of `ttl`: the `SystemTime` at which a value expires, evaluated once, when the value is stored. A
-    /// value whose moment has passed is not stored.
+    /// value whose moment has passed is not stored. It may name arguments: of an async function it gets clones of those
+    /// that the body moves; the body of a sync function must not move them.
     ///
     /// ```text
     /// expires_at = |token: &Token| token.expires_at
@@ -67,7 +68,9 @@ arguments! {
     /// max_weight = 64 << 20, weigh = |page: &Page| page.bytes()
     /// ```
     max_weight
-    /// With `max_weight`: the weight of a value, a `u32`. The closure captures nothing.
+    /// With `max_weight`: the weight of a value, a `u32`. The closure captures nothing. A value that is stored through
+    /// `Entry::cache` is weighed by its type: one of a type that no call and no entry of the function has had weighs
+    /// `u32::MAX`, and is not stored where the limit is lower.
     ///
     /// ```text
     /// weigh = |page: &Page| page.bytes()
