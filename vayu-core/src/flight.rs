@@ -129,15 +129,18 @@ impl<R> Flight<R> {
         is_vacated
     }
 
-    /// Waits for the outcome of the flight. Returns `None` if `deadline` is over first.
-    pub(crate) async fn completed(&self, deadline: &mut Deadline) -> Option<&Outcome<R>> {
+    /// Waits until the flight is completed, or its leader is gone without a value. Returns `false` if
+    /// `deadline` is over first.
+    pub(crate) async fn completed(&self, deadline: &mut Deadline) -> bool {
         loop {
             let listener = self.completed.listen();
-            if let Some(outcome) = self.outcome() {
-                return Some(outcome);
+            if self.outcome().is_some()
+                || matches!(self.phase.get(), Phase::Vacant | Phase::Deserted)
+            {
+                return true;
             }
             if !deadline.limit(listener).await {
-                return self.outcome();
+                return self.outcome().is_some();
             }
         }
     }

@@ -289,7 +289,7 @@ impl<B: Backend> Engine<B> {
         deadline: &mut Deadline,
     ) -> bool {
         let Some(_waiting) = M::begin_wait(flight.id()) else { return false };
-        M::wait(flight.completed(self.begin(deadline))).await.is_some()
+        M::wait(flight.completed(self.begin(deadline))).await
     }
 
     /// Sets the deadline of a call that is about to wait, unless it has waited before.

@@ -18,7 +18,8 @@ impl<B: Backend, S> Cache<B, S> {
     /// [`set`](Self::set), a [`remove`](Self::remove) and an invalidation that begin meanwhile take effect
     /// after the update, a computation in progress does not store its value, and callers of the key wait. An
     /// update never restores what was invalidated before it began. A `set` of the key by `update` itself is
-    /// lost, and the entry with it.
+    /// lost, and the entry with it. In a cache with leases, an update waits for a computation that holds the
+    /// lease of the key.
     ///
     /// Updates in several processes exclude one another where the backend has leases: in a file or Redis
     /// cache with [`SingleFlight::Everywhere`](crate::SingleFlight::Everywhere), and on Redis as long as the
@@ -32,7 +33,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// Those of [`get`](Self::get) and [`set`](Self::set): the value is not stored. [`ErrorKind::Timeout`] if
     /// another update of the key takes longer than the limit of [`with_max_wait`](Self::with_max_wait), here
     /// or in another process, or must not be waited for, as in an update of the same key: `update` does not
-    /// run.
+    /// run. The same is true of a computation that holds the lease.
     ///
     /// # Panics
     ///
@@ -105,7 +106,7 @@ impl<B: Backend, S> Cache<B, S> {
         let lead = loop {
             let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await;
             let stamp = stamp.map_err(|error| error.in_operation("update entry"))?;
-            match engine.flights().lead_write(key, stamp) {
+            match engine.flights().lead_update(key, stamp) {
                 Ok(lead) => break lead,
                 Err(flight) if engine.wait_for::<M>(&flight, &mut deadline).await => {}
                 Err(_) => return Err(busy()),
@@ -167,7 +168,7 @@ impl<B: Backend> Engine<B> {
 
 #[cold]
 fn busy() -> Error {
-    Error::new(ErrorKind::Timeout, "update entry: another update of the key is in progress")
+    Error::new(ErrorKind::Timeout, "update entry: another update or a computation of the key is in progress")
 }
 
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]

@@ -350,12 +350,23 @@ async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     reason: &mut ComputeReason<F::Output>,
     deadline: &mut Deadline,
 ) -> ControlFlow<F::Output, Option<LeaseGuard>> {
+    if call.engine.backend().sharing().leases.is_none() {
+        return ControlFlow::Continue(None);
+    }
     for pause in lease_poll_backoff() {
         if call.has_timed_out() {
             break;
         }
-        match call.ok_or_count(call.engine.try_acquire_lease::<M>(call.key).await) {
-            Some(Lease::Held) => lead.allow_hedges(false),
+        let acquired = if lead.begin_lease() {
+            call.ok_or_count(call.engine.try_acquire_lease::<M>(call.key).await)
+        } else {
+            Some(Lease::Held)
+        };
+        match acquired {
+            Some(Lease::Held) => {
+                lead.end_lease();
+                lead.allow_hedges(false);
+            }
             Some(Lease::Acquired(lease)) => {
                 lead.allow_hedges(true);
                 let Some(output) = read_stored::<M, B, F>(call).await else {
@@ -382,6 +393,7 @@ async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             break;
         }
     }
+    lead.end_lease();
     ControlFlow::Continue(None)
 }
 

@@ -74,6 +74,18 @@ impl<'a, R> Lead<'a, R> {
         self.flights.allow_hedges(self.key, self.id, is_allowed);
     }
 
+    /// Announces that the leader is about to acquire the lease of the key, so that an update of the key
+    /// waits for this flight and not for the lease. Returns `false` if an update or a write has replaced
+    /// the flight: the leader must not acquire the lease before that is over.
+    pub(crate) fn begin_lease(&self) -> bool {
+        self.flights.begin_lease(self.key, self.id)
+    }
+
+    /// Ends [`begin_lease`](Self::begin_lease) without a lease.
+    pub(crate) fn end_lease(&self) {
+        self.flights.end_lease(self.key, self.id);
+    }
+
     /// Ends the computation with an outcome.
     pub(crate) fn computed(self, outcome: Outcome<R>) -> Computed<'a, R> {
         Computed { lead: self, outcome }

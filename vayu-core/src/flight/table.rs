@@ -49,9 +49,19 @@ struct ShardState<R> {
     /// Flights that other callers have a reference to and that have left the map before their leader
     /// ended. It takes them from here.
     detached: Vec<Arc<Flight<R>>>,
+    /// The flights whose leaders hold the leases of their keys, or are about to acquire them.
+    leased: Vec<Leased<R>>,
     /// The number of invalidations of keys of this shard.
     invalidations: u64,
     ids: FlightIds,
+}
+
+/// A flight whose leader holds the lease of its key.
+#[derive(Debug)]
+struct Leased<R> {
+    key: Key,
+    flight: Arc<Flight<R>>,
+    process: u32,
 }
 
 /// The state of a flight whose leader has ended.
@@ -229,10 +239,10 @@ impl<R> Flights<R> {
         key: &'a Key,
         stamp: u64,
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        self.lead_in_place(key, stamp, Phase::Computing)
+        self.lead_in_place(&mut self.state(key), key, stamp, Phase::Computing)
     }
 
-    /// Starts a flight that stores, updates or removes the value, in the place of a running computation. It
+    /// Starts a flight that stores or removes the value, in the place of a running computation. It
     /// counts as storing from the start, so that no other caller replaces it.
     ///
     /// # Errors
@@ -243,7 +253,25 @@ impl<R> Flights<R> {
         key: &'a Key,
         stamp: u64,
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        self.lead_in_place(key, stamp, Phase::Storing)
+        self.lead_in_place(&mut self.state(key), key, stamp, Phase::Storing)
+    }
+
+    /// [`lead_write`](Self::lead_write) for a flight that acquires the lease of the key.
+    ///
+    /// # Errors
+    ///
+    /// Returns the running flight if its value is being stored at this moment, or if its leader holds the
+    /// lease.
+    pub(crate) fn lead_update<'a>(
+        &'a self,
+        key: &'a Key,
+        stamp: u64,
+    ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
+        let mut state = self.state(key);
+        match state.leased_flight(key) {
+            Some(flight) => Err(flight),
+            None => self.lead_in_place(&mut state, key, stamp, Phase::Storing),
+        }
     }
 
     /// Starts a flight in this phase, in the place of a running computation.
@@ -253,11 +281,11 @@ impl<R> Flights<R> {
     /// Returns the running flight if its value is being stored at this moment.
     fn lead_in_place<'a>(
         &'a self,
+        state: &mut ShardState<R>,
         key: &'a Key,
         stamp: u64,
         phase: Phase,
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        let mut state = self.state(key);
         if let Some(entry) = state.flights.get_mut(key)
             && self.is_of_this_process(entry)
             && !entry.detach()
@@ -265,7 +293,7 @@ impl<R> Flights<R> {
             return Err(Arc::clone(entry.share()));
         }
         state.invalidations += 1;
-        Ok(self.start_flight(&mut state, key, stamp, phase))
+        Ok(self.start_flight(state, key, stamp, phase))
     }
 
     /// Joins a refresh of a key, or starts one in the place of a running computation.
@@ -397,6 +425,35 @@ impl<R> Flights<R> {
         }
     }
 
+    /// Marks a flight whose leader is about to acquire the lease of its key, so that an update of the key
+    /// waits for the flight. Returns `false` if the flight was replaced by an update or a write, which goes
+    /// first.
+    pub(super) fn begin_lease(&self, key: &Key, id: FlightId) -> bool {
+        let mut guard = self.state(key);
+        let state = &mut *guard;
+        if state.leased.iter().any(|leased| leased.flight.id() == id) {
+            return true;
+        }
+        let flight = match state.flights.get_mut(key) {
+            Some(entry) if entry.id == id => Arc::clone(entry.share()),
+            Some(entry)
+                if matches!(entry.phase(), Phase::Storing | Phase::Outdated)
+                    && self.is_of_this_process(entry) =>
+            {
+                return false;
+            }
+            _ => state.share_detached(id),
+        };
+        state.leased.push(Leased { key: key.clone(), flight, process: std::process::id() });
+        true
+    }
+
+    /// Ends [`begin_lease`](Self::begin_lease) for a leader that has no lease. The end of a flight ends it,
+    /// too.
+    pub(super) fn end_lease(&self, key: &Key, id: FlightId) {
+        self.state(key).end_lease(id);
+    }
+
     /// Requests the permission to store a value whose computation started when the shard had counted
     /// `invalidations`. Returns also whether callers may wait for the flight.
     pub(super) fn begin_store(
@@ -450,6 +507,9 @@ impl<R> Flights<R> {
     pub(super) fn end(&self, key: &Key, id: FlightId, is_abandoned: bool) -> Ended<R> {
         let (shard, mut guard) = self.locked(key);
         let state = &mut *guard;
+        if !state.leased.is_empty() {
+            state.end_lease(id);
+        }
         let Some(entry) = state.flights.get_by_id(key, id) else {
             return end_detached(state, id, is_abandoned);
         };
@@ -504,8 +564,8 @@ fn end_detached<R>(state: &mut ShardState<R>, id: FlightId, is_abandoned: bool) 
 /// Creates empty shards.
 fn new_shards<R>(shards: usize) -> Box<[Shard<R>]> {
     let shard = |_| {
-        let (flights, detached, ids) = Default::default();
-        let state = Mutex::new(ShardState { flights, detached, invalidations: 0, ids });
+        let (flights, detached, leased, ids) = Default::default();
+        let state = Mutex::new(ShardState { flights, detached, leased, invalidations: 0, ids });
         Shard { completions: AtomicU64::new(0), state }
     };
     (0..shards).map(shard).collect()
@@ -521,6 +581,32 @@ impl<R> ShardState<R> {
     /// Keeps a flight that has left the map for its leader.
     fn keep_detached(&mut self, entry: &FlightEntry<R>) {
         self.detached.extend(entry.detached_flight());
+    }
+
+    /// Returns a flight that has left the map, for another caller than its leader.
+    fn share_detached(&mut self, id: FlightId) -> Arc<Flight<R>> {
+        if let Some(flight) = self.detached.iter().find(|flight| flight.id() == id) {
+            return Arc::clone(flight);
+        }
+        let flight = Flight::new(id, Phase::Detached);
+        self.detached.push(Arc::clone(&flight));
+        flight
+    }
+
+    /// Returns the flight whose leader holds the lease of a key. One that another flight has completed in
+    /// its place is no longer to be waited for.
+    fn leased_flight(&self, key: &Key) -> Option<Arc<Flight<R>>> {
+        let mut leased = self.leased.iter().filter(|leased| leased.key == *key);
+        let is_running = |leased: &&Leased<R>| {
+            leased.process == std::process::id() && leased.flight.outcome().is_none()
+        };
+        leased.find(is_running).map(|leased| Arc::clone(&leased.flight))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_lease(&mut self, id: FlightId) {
+        self.leased.retain(|leased| leased.flight.id() != id);
     }
 
     /// Takes a flight that has left the map.

@@ -357,3 +357,78 @@ fn value_of_a_process_without_the_lease_ends_the_wait_for_it() {
         }
     });
 }
+
+fn increment(old: Option<u32>) -> u32 {
+    old.unwrap_or(0) + 1
+}
+
+/// Creates a cache with leases whose calls wait without a limit.
+fn waiting_forever() -> Cache<LeasingBackend, ByReference> {
+    Cache::with_backend(LeasingBackend::default()).with_max_wait(Duration::MAX)
+}
+
+fn assert_is_refused(result: Result<u32>) {
+    assert_eq!(result.expect_err("it would wait for itself").kind(), ErrorKind::Timeout);
+}
+
+#[test]
+fn update_in_a_computation_that_holds_the_lease_of_its_key_is_an_error() {
+    for removes_first in [false, true] {
+        watchdog(HANG, move || {
+            let (cache, key) = (waiting_forever(), key("k"));
+            let (cache, key) = (&cache, &key);
+            let computed = cache.get_or_insert_with(key, MINUTE, || {
+                if removes_first {
+                    cache.remove(key).expect("removed");
+                }
+                assert_is_refused(cache.update_with(key, MINUTE, increment));
+                let context = crate::FlightContext::current();
+                thread::scope(|scope| {
+                    let update = || cache.update_with(key, MINUTE, increment);
+                    let below = scope.spawn(move || context.in_scope(update));
+                    assert_is_refused(below.join().expect("no panic"));
+                });
+                7_u32
+            });
+            assert_eq!(computed, 7);
+            let stored = if removes_first { 0 } else { 7 };
+            assert_eq!(cache.update_with(key, MINUTE, increment).expect("updated"), stored + 1);
+        });
+    }
+}
+
+#[test]
+fn update_waits_for_a_computation_that_holds_the_lease() {
+    watchdog(HANG, || {
+        let (cache, key) = (waiting_forever(), key("k"));
+        let (cache, key) = (&cache, &key);
+        let is_running = &AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                cache.get_or_insert_with(key, MINUTE, || {
+                    is_running.store(true, Ordering::SeqCst);
+                    thread::sleep(Duration::from_millis(50));
+                    7_u32
+                })
+            });
+            until(|| is_running.load(Ordering::SeqCst));
+            assert_eq!(cache.update_with(key, MINUTE, increment).expect("updated"), 8);
+        });
+    });
+}
+
+#[test]
+fn sync_update_on_the_thread_of_a_pending_computation_with_a_lease_is_an_error() {
+    watchdog(HANG, || {
+        let (cache, key) = (waiting_forever(), key("k"));
+        let body = async {
+            Yield(1).await;
+            7_u32
+        };
+        let mut leader = Task::new(cache.get_or_insert_with_async(&key, MINUTE, body));
+        assert!(leader.poll().is_pending());
+        assert_is_refused(cache.update_with(&key, MINUTE, increment));
+        while leader.poll().is_pending() {}
+        assert_eq!(cache.update_with(&key, MINUTE, increment).expect("updated"), 8);
+    });
+}
