@@ -168,7 +168,10 @@ impl<B: Backend> Engine<B> {
 
 #[cold]
 fn busy() -> Error {
-    Error::new(ErrorKind::Timeout, "update entry: another update or a computation of the key is in progress")
+    Error::new(
+        ErrorKind::Timeout,
+        "update entry: another update or a computation of the key is in progress",
+    )
 }
 
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]

@@ -467,8 +467,8 @@ fn end_uncoordinated<B: Backend, F: CachedFn<Stored = B::Stored>>(
 
 /// [`complete`] for a backend in the memory of this process, which neither suspends nor has leases.
 ///
-/// Most flights have no waiting callers, so the record is cloned for them only if there are any, and
-/// encoded again for callers that come while it is stored.
+/// The record is cloned before it is stored, for callers that join in the meantime: the backend may not keep
+/// it, and to encode it again would run code of users a second time.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     leading: &mut Leading<'_, B, F>,
@@ -477,12 +477,10 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Leading { lead, reason, call, started, began, .. } = leading;
     let ended = call.engine.now();
     let compute_time = ended.saturating_since(*began);
-    let encode = || call.encode_record(&output, compute_time, ended);
-    let share = |record: Record<B::Stored>| Outcome::Computed(record.into());
-    let mut known = Some(Outcome::NotShareable);
-    if let Some(record) = encode() {
-        let (permission, is_shared) = lead.begin_store();
-        known = is_shared.then(|| share(record.clone()));
+    let mut outcome = Outcome::NotShareable;
+    if let Some(record) = call.encode_record(&output, compute_time, ended) {
+        outcome = Outcome::Computed(record.clone().into());
+        let permission = lead.begin_store();
         let may_store = call.can_store()
             && match permission {
                 StorePermission::Granted => true,
@@ -497,11 +495,9 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
             drop_quietly(record);
         }
     }
-    let mut outcome = || {
-        let known = known.take().or_else(|| encode().map(share));
-        known.unwrap_or(Outcome::NotShareable)
-    };
-    while lead.complete(&mut outcome) == Completion::MustDelete {
+    while lead.complete(|| mem::replace(&mut outcome, Outcome::NotShareable))
+        == Completion::MustDelete
+    {
         call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
     }
     call.conclude(output, compute_time, mem::replace(reason, ComputeReason::Miss(None)))

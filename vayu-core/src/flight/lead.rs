@@ -92,12 +92,11 @@ impl<'a, R> Lead<'a, R> {
     }
 
     /// Requests the permission to store the value. Once it is granted, an invalidation of the key
-    /// waits for this flight. Returns also whether callers may wait for the outcome already.
+    /// waits for this flight.
     #[inline]
-    pub(crate) fn begin_store(&self) -> (StorePermission, bool) {
+    pub(crate) fn begin_store(&self) -> StorePermission {
         let Self { flights, key, id, stamp, invalidations, .. } = *self;
-        let (permission, is_shared) = flights.begin_store(key, id, stamp, invalidations);
-        (permission, is_shared || self.replaces.is_some())
+        flights.begin_store(key, id, stamp, invalidations)
     }
 
     /// Completes the flight and wakes the waiting callers. `outcome` is called if there may be any.
@@ -150,7 +149,7 @@ impl<R> Lead<'_, R> {
 impl<R> Computed<'_, R> {
     /// Requests the permission to store the value, see [`Lead::begin_store`].
     pub(crate) fn begin_store(&self) -> StorePermission {
-        self.lead.begin_store().0
+        self.lead.begin_store()
     }
 
     /// Completes the flight and wakes the waiting callers.

@@ -96,7 +96,7 @@ impl World {
                 }
             }
             End::ShareLazily => {
-                if lead.begin_store().0 != StorePermission::Refused {
+                if lead.begin_store() != StorePermission::Refused {
                     *lock(&self.stored) = Some(value);
                 }
                 while lead.complete(outcome) == Completion::MustDelete {

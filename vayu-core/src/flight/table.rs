@@ -455,18 +455,18 @@ impl<R> Flights<R> {
     }
 
     /// Requests the permission to store a value whose computation started when the shard had counted
-    /// `invalidations`. Returns also whether callers may wait for the flight.
+    /// `invalidations`.
     pub(super) fn begin_store(
         &self,
         key: &Key,
         id: FlightId,
         stamp: u64,
         invalidations: u64,
-    ) -> (StorePermission, bool) {
+    ) -> StorePermission {
         let mut state = self.state(key);
         if let Some(entry) = state.flights.get_by_id(key, id) {
             entry.set_phase(Phase::Storing);
-            return (StorePermission::Granted, entry.flight().is_some());
+            return StorePermission::Granted;
         }
         self.begin_store_detached(&mut state, key, id, stamp, invalidations)
     }
@@ -483,12 +483,11 @@ impl<R> Flights<R> {
         id: FlightId,
         stamp: u64,
         invalidations: u64,
-    ) -> (StorePermission, bool) {
-        let is_shared = state.detached.iter().any(|flight| flight.id() == id);
+    ) -> StorePermission {
         if state.invalidations != invalidations
             || state.flights.get_mut(key).is_some_and(|entry| !entry.detach())
         {
-            return (StorePermission::Refused, is_shared);
+            return StorePermission::Refused;
         }
         let process = self.process.load(Ordering::Relaxed);
         let mut entry = match state.take_detached(id) {
@@ -499,7 +498,7 @@ impl<R> Flights<R> {
         if let Some(before) = state.flights.insert(key, entry) {
             state.keep_detached(&before);
         }
-        (StorePermission::UnlessNewer, is_shared)
+        StorePermission::UnlessNewer
     }
 
     /// Ends a flight, which then leaves the table. An abandoned flight, one without a value, stays there

@@ -1,12 +1,15 @@
 //! Code of value types, which runs without locks, and whose panics cost one caller some time.
 
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock};
+
+use async_trait::async_trait;
 
 use super::*;
 use crate::ErrorKind;
 use crate::call::{CacheIf, FixedTtl, PlainOutput, Policy, TtlFn, blocking};
 use crate::key::KeyBuilder;
+use crate::record::Record;
 
 /// A value that panics when it is cloned, if that is enabled.
 #[derive(Debug)]
@@ -168,4 +171,83 @@ fn thread_local_destructor_may_make_cached_calls() {
         .expect("no panic at the end of the thread");
         assert_eq!(*values.lock().expect("values"), [1]);
     });
+}
+
+/// A backend in memory that calls a closure in each write.
+struct CallsInWrites {
+    map: MapBackend<AnyValue>,
+    /// `false` if nothing is stored.
+    stores: bool,
+    in_write: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+#[async_trait]
+impl crate::backend::Backend for CallsInWrites {
+    type Stored = AnyValue;
+    fn read(&self, key: &Key) -> crate::Result<Option<Record<AnyValue>>> {
+        self.map.read(key)
+    }
+    fn write(&self, key: &Key, record: Record<AnyValue>) -> crate::Result<()> {
+        if let Some(in_write) = self.in_write.get() {
+            in_write();
+        }
+        if self.stores { self.map.write(key, record) } else { Ok(()) }
+    }
+    fn delete(&self, key: &Key) -> crate::Result<bool> {
+        self.map.delete(key)
+    }
+    async fn read_async(&self, key: &Key) -> crate::Result<Option<Record<AnyValue>>> {
+        self.read(key)
+    }
+    async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> crate::Result<()> {
+        self.write(key, record)
+    }
+    async fn delete_async(&self, key: &Key) -> crate::Result<bool> {
+        self.delete(key)
+    }
+    fn is_in_process(&self) -> bool {
+        true
+    }
+    fn clock(&self) -> Arc<dyn crate::Clock> {
+        self.map.clock()
+    }
+}
+
+#[test]
+fn ttl_is_computed_once_for_a_caller_that_joins_while_the_value_is_stored() {
+    for stores in [true, false] {
+        watchdog(HANG, move || {
+            let clock = ManualClock::new();
+            let map = MapBackend::with_clock(clock.clone());
+            let backend = CallsInWrites { map, stores, in_write: OnceLock::new() };
+            let cache = Cache::<_, ByReference>::with_backend(backend);
+            let is_storing = Arc::new(AtomicBool::new(false));
+            let in_write = {
+                let is_storing = Arc::clone(&is_storing);
+                Box::new(move || {
+                    is_storing.store(true, Ordering::SeqCst);
+                    until(|| clock.sleepers() >= 1);
+                })
+            };
+            assert!(cache.backend().in_write.set(in_write).is_ok());
+            let (runs, ttls) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let key = key("k");
+            let call = || {
+                let ttl = TtlFn(|_: &usize| {
+                    ttls.fetch_add(1, Ordering::SeqCst);
+                    MINUTE
+                });
+                let policy = Policy::new(&key, PlainOutput::new(), &ByReference, ttl);
+                blocking::run(cache.engine(), policy, || runs.fetch_add(1, Ordering::SeqCst) + 1)
+            };
+            thread::scope(|scope| {
+                let leader = scope.spawn(call);
+                until(|| is_storing.load(Ordering::SeqCst));
+                assert_eq!(call(), 1);
+                assert_eq!(leader.join().expect("no panic"), 1);
+            });
+            let counts = (runs.load(Ordering::SeqCst), ttls.load(Ordering::SeqCst));
+            assert_eq!(counts, (1, 1), "stores: {stores}");
+        });
+    }
 }
