@@ -152,7 +152,7 @@ fn moment_may_use_an_argument_that_an_async_body_moves() {
     }
 
     #[cached(cache = cache, skip(cache), ttl = |_: &String| Duration::from_secs(market.seconds),
-        cache_if = |value: &String| *value != region.to_string())]
+        cache_if = |value: &String| *value != format!("{region}!"))]
     async fn by_value(cache: MemoryCache, market: Market, region: String) -> String {
         drop((cache, market));
         format!("{region}.")
