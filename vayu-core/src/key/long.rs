@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::key::{Key, Prefix};
 
-/// A key for backends that store keys which do not fit into [words](Key::inline_words): smaller than a
+/// A key for backends that store keys which do not fit into words: smaller than a
 /// [`Key`], which is optimized for lookups.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LongKey {
