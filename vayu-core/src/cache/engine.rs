@@ -12,7 +12,7 @@ use crate::cache::refresh_backoff::RefreshBackoff;
 use crate::cache::registry::{Listed, Registration};
 use crate::clock::{CacheClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Deadline, Flight, Flights};
+use crate::flight::{Deadline, Flight, Flights, Lead};
 use crate::io::{Io, Operation};
 use crate::key::Key;
 use crate::log::Warnings;
@@ -226,18 +226,9 @@ impl<B: Backend> Engine<B> {
     pub(crate) async fn remove<M: Io>(&self, key: &Key) -> Result<bool> {
         self.check_on()?;
         self.declarations().check_version(key)?;
-        let mut deadline = Deadline::default();
         // As a writer, so that no update of the key reads the entry before and stores after.
-        let lead = loop {
-            match self.flights().lead_write(key, 0) {
-                Ok(lead) => break lead,
-                Err(flight) if self.wait_for::<M>(&flight, &mut deadline).await => {}
-                Err(_) => {
-                    // The value that is being stored is deleted by its leader.
-                    self.flights().invalidate(key);
-                    return self.delete::<M>(key).await;
-                }
-            }
+        let Some(lead) = self.lead_write::<M>(key, 0).await else {
+            return self.delete::<M>(key).await;
         };
         M::lead(lead.id(), async move {
             let removed = self.delete::<M>(key).await;
@@ -246,6 +237,27 @@ impl<B: Backend> Engine<B> {
             removed
         })
         .await
+    }
+
+    /// Leads a flight that stores or removes the value of a key, once no other value is being stored. `None`
+    /// if that takes too long, or must not be waited for: the leader of the other flight then deletes the
+    /// older value, perhaps with the new one.
+    pub(super) async fn lead_write<'a, M: Io>(
+        &'a self,
+        key: &'a Key,
+        stamp: u64,
+    ) -> Option<Lead<'a, Record<B::Stored>>> {
+        let mut deadline = Deadline::default();
+        loop {
+            match self.flights().lead_write(key, stamp) {
+                Ok(lead) => return Some(lead),
+                Err(flight) if self.wait_for::<M>(&flight, &mut deadline).await => {}
+                Err(_) => {
+                    self.flights().invalidate(key);
+                    return None;
+                }
+            }
+        }
     }
 
     /// Removes all entries, and values that are being stored.

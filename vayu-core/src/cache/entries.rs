@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::cache::{Cache, Declaration, Engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Completion, Deadline, Outcome};
+use crate::flight::{Completion, Outcome};
 use crate::freshness::is_fresh;
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::Key;
@@ -259,17 +259,8 @@ impl<B: Backend> Engine<B> {
         stamp: u64,
         record: Record<B::Stored>,
     ) -> Result<()> {
-        let mut deadline = Deadline::default();
-        let lead = loop {
-            match self.flights().lead_write(key, stamp) {
-                Ok(lead) => break lead,
-                Err(flight) if self.wait_for::<M>(&flight, &mut deadline).await => {}
-                Err(_) => {
-                    // The value that is being stored is older. Its leader deletes it, perhaps with this one.
-                    self.flights().invalidate(key);
-                    return self.write::<M>(key, record).await;
-                }
-            }
+        let Some(lead) = self.lead_write::<M>(key, stamp).await else {
+            return self.write::<M>(key, record).await;
         };
         M::lead(lead.id(), async move {
             let result = self.write::<M>(key, record.clone()).await;

@@ -495,9 +495,7 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
             drop_quietly(record);
         }
     }
-    while lead.complete(|| mem::replace(&mut outcome, Outcome::NotShareable))
-        == Completion::MustDelete
-    {
+    while lead.complete(&mut outcome) == Completion::MustDelete {
         call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
     }
     call.conclude(output, compute_time, mem::replace(reason, ComputeReason::Miss(None)))

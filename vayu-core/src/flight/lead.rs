@@ -99,9 +99,9 @@ impl<'a, R> Lead<'a, R> {
         flights.begin_store(key, id, stamp, invalidations)
     }
 
-    /// Completes the flight and wakes the waiting callers. `outcome` is called if there may be any.
+    /// Completes the flight and wakes the waiting callers. The outcome is taken if there may be any.
     #[inline]
-    pub(crate) fn complete(&mut self, outcome: impl FnOnce() -> Outcome<R>) -> Completion {
+    pub(crate) fn complete(&mut self, outcome: &mut Outcome<R>) -> Completion {
         let flight = match self.flights.end(self.key, self.id, false) {
             Ended::MustDelete => return Completion::MustDelete,
             Ended::Shared(flight) => Some(flight),
@@ -109,18 +109,18 @@ impl<'a, R> Lead<'a, R> {
         };
         self.is_over = true;
         if flight.is_some() || self.replaces.is_some() {
-            self.wake_callers(Waiters { flight }, outcome);
+            self.wake_callers(flight, mem::replace(outcome, Outcome::NotShareable));
         }
         Completion::Done
     }
 
     #[cold]
-    fn wake_callers(&mut self, mut waiters: Waiters<R>, outcome: impl FnOnce() -> Outcome<R>) {
-        let outcome = Arc::new(outcome());
+    fn wake_callers(&mut self, flight: Option<Arc<Flight<R>>>, outcome: Outcome<R>) {
+        let outcome = Arc::new(outcome);
         if let (Some(replaced), Outcome::Computed(_)) = (self.replaces.take(), &*outcome) {
             replaced.complete(Arc::clone(&outcome));
         }
-        if let Some(flight) = waiters.flight.take() {
+        if let Some(flight) = flight {
             flight.complete(outcome);
         }
     }
@@ -154,8 +154,7 @@ impl<R> Computed<'_, R> {
 
     /// Completes the flight and wakes the waiting callers.
     pub(crate) fn complete(&mut self) -> Completion {
-        let outcome = &mut self.outcome;
-        self.lead.complete(|| mem::replace(outcome, Outcome::Abandoned))
+        self.lead.complete(&mut self.outcome)
     }
 }
 
@@ -165,20 +164,6 @@ impl<R> Drop for Computed<'_, R> {
         // is dropped as abandoned.
         if !self.lead.is_over {
             self.complete();
-        }
-    }
-}
-
-/// The callers that wait for a flight that has left the table. They are woken even if making the
-/// outcome panics.
-struct Waiters<R> {
-    flight: Option<Arc<Flight<R>>>,
-}
-
-impl<R> Drop for Waiters<R> {
-    fn drop(&mut self) {
-        if let Some(flight) = self.flight.take() {
-            flight.complete(Arc::new(Outcome::Abandoned));
         }
     }
 }

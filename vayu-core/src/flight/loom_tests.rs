@@ -27,8 +27,8 @@ struct World {
 #[derive(Clone, Copy)]
 enum End {
     Share,
-    /// Makes the outcome when a caller waits for it.
-    ShareLazily,
+    /// Shares the value, and keeps the lead until the flight is completed.
+    ShareInPlace,
     Keep,
     Abandon,
 }
@@ -80,14 +80,14 @@ impl World {
 
     fn lead(&self, mut lead: Lead<'_, usize>, end: End) -> Option<usize> {
         let value = self.run();
-        let outcome = || Outcome::Computed(value.into());
+        let mut outcome = Outcome::Computed(value.into());
         match end {
             End::Abandon if value == 1 => return None,
             End::Keep => {
                 let _ = lead.computed(Outcome::NotShareable).complete();
             }
             End::Share | End::Abandon => {
-                let mut lead = lead.computed(outcome());
+                let mut lead = lead.computed(outcome);
                 if lead.begin_store() != StorePermission::Refused {
                     *lock(&self.stored) = Some(value);
                 }
@@ -95,11 +95,11 @@ impl World {
                     *lock(&self.stored) = None;
                 }
             }
-            End::ShareLazily => {
+            End::ShareInPlace => {
                 if lead.begin_store() != StorePermission::Refused {
                     *lock(&self.stored) = Some(value);
                 }
-                while lead.complete(outcome) == Completion::MustDelete {
+                while lead.complete(&mut outcome) == Completion::MustDelete {
                     *lock(&self.stored) = None;
                 }
             }
@@ -146,9 +146,9 @@ fn callers_compute_once() {
 }
 
 #[test]
-fn outcome_is_made_for_callers_that_join_at_any_moment() {
+fn outcome_is_for_callers_that_join_at_any_moment() {
     model(|world| {
-        assert_eq!(in_threads(&world, [End::ShareLazily; 2]), [Some(1); 2]);
+        assert_eq!(in_threads(&world, [End::ShareInPlace; 2]), [Some(1); 2]);
         assert_eq!(world.runs.load(Ordering::SeqCst), 1);
     });
 }
@@ -176,7 +176,7 @@ fn invalidated_value_does_not_stay() {
 
 #[test]
 fn callers_of_an_invalidated_flight_are_woken() {
-    model(|world| invalidate_during(&world, [End::ShareLazily; 2]));
+    model(|world| invalidate_during(&world, [End::ShareInPlace; 2]));
 }
 
 #[test]
@@ -213,14 +213,14 @@ fn overdue_flight_and_the_one_that_replaces_it_end_in_any_order() {
     model(|world| {
         let callers = [(); 2].map(|()| {
             let world = Arc::clone(&world);
-            thread::spawn(move || world.call(&key(), End::ShareLazily))
+            thread::spawn(move || world.call(&key(), End::ShareInPlace))
         });
         let key = key();
         if let Join::Wait { ticket, .. } = world.flights.join(&key, 0, None)
             && let Some(lead) = world.flights.replace_overdue(&key, 0, ticket.flight())
         {
             drop(ticket);
-            assert!(world.lead(lead, End::ShareLazily).is_some());
+            assert!(world.lead(lead, End::ShareInPlace).is_some());
         }
         for caller in callers {
             assert!(caller.join().expect("a caller").is_some());

@@ -400,14 +400,17 @@ fn update_in_a_computation_that_holds_the_lease_of_its_key_is_an_error() {
 #[test]
 fn update_waits_for_a_computation_that_holds_the_lease() {
     watchdog(HANG, || {
-        let (cache, key) = (waiting_forever(), key("k"));
-        let (cache, key) = (&cache, &key);
+        let (clock, key) = (ManualClock::new(), key("k"));
+        let map = MapBackend::with_clock(clock.clone());
+        let backend = LeasingBackend { map, ..LeasingBackend::default() };
+        let cache: Cache<LeasingBackend, ByReference> = Cache::with_backend(backend);
+        let (cache, clock, key) = (&cache, &clock, &key);
         let is_running = &AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(move || {
                 cache.get_or_insert_with(key, MINUTE, || {
                     is_running.store(true, Ordering::SeqCst);
-                    thread::sleep(Duration::from_millis(50));
+                    until(|| clock.sleepers() == 1);
                     7_u32
                 })
             });
