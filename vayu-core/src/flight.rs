@@ -22,6 +22,7 @@ mod context;
 mod deadline;
 mod hedge;
 mod lead;
+mod leased;
 #[cfg(all(test, vayu_loom))]
 mod loom_tests;
 mod map;

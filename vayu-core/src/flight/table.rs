@@ -16,6 +16,7 @@ use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::flight::lead::{Lead, StorePermission};
+use crate::flight::leased::LeasedFlights;
 use crate::flight::map::{FlightEntry, FlightMap};
 use crate::flight::{Flight, FlightId, FlightIds, HedgeTimes, Phase, Ticket};
 use crate::key::Key;
@@ -49,19 +50,10 @@ struct ShardState<R> {
     /// Flights that other callers have a reference to and that have left the map before their leader
     /// ended. It takes them from here.
     detached: Vec<Arc<Flight<R>>>,
-    /// The flights whose leaders hold the leases of their keys, or are about to acquire them.
-    leased: Vec<Leased<R>>,
+    leased: LeasedFlights<R>,
     /// The number of invalidations of keys of this shard.
     invalidations: u64,
     ids: FlightIds,
-}
-
-/// A flight whose leader holds the lease of its key.
-#[derive(Debug)]
-struct Leased<R> {
-    key: Key,
-    flight: Arc<Flight<R>>,
-    process: u32,
 }
 
 /// The state of a flight whose leader has ended.
@@ -268,7 +260,7 @@ impl<R> Flights<R> {
         stamp: u64,
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
         let mut state = self.state(key);
-        match state.leased_flight(key) {
+        match state.leased.get(key) {
             Some(flight) => Err(flight),
             None => self.lead_in_place(&mut state, key, stamp, Phase::Storing),
         }
@@ -431,7 +423,7 @@ impl<R> Flights<R> {
     pub(super) fn begin_lease(&self, key: &Key, id: FlightId) -> bool {
         let mut guard = self.state(key);
         let state = &mut *guard;
-        if state.leased.iter().any(|leased| leased.flight.id() == id) {
+        if state.leased.contains(id) {
             return true;
         }
         let flight = match state.flights.get_mut(key) {
@@ -444,14 +436,14 @@ impl<R> Flights<R> {
             }
             _ => state.share_detached(id),
         };
-        state.leased.push(Leased { key: key.clone(), flight, process: std::process::id() });
+        state.leased.insert(key, flight);
         true
     }
 
     /// Ends [`begin_lease`](Self::begin_lease) for a leader that has no lease. The end of a flight ends it,
     /// too.
     pub(super) fn end_lease(&self, key: &Key, id: FlightId) {
-        self.state(key).end_lease(id);
+        self.state(key).leased.remove(id);
     }
 
     /// Requests the permission to store a value whose computation started when the shard had counted
@@ -506,9 +498,7 @@ impl<R> Flights<R> {
     pub(super) fn end(&self, key: &Key, id: FlightId, is_abandoned: bool) -> Ended<R> {
         let (shard, mut guard) = self.locked(key);
         let state = &mut *guard;
-        if !state.leased.is_empty() {
-            state.end_lease(id);
-        }
+        state.leased.remove(id);
         let Some(entry) = state.flights.get_by_id(key, id) else {
             return end_detached(state, id, is_abandoned);
         };
@@ -590,22 +580,6 @@ impl<R> ShardState<R> {
         let flight = Flight::new(id, Phase::Detached);
         self.detached.push(Arc::clone(&flight));
         flight
-    }
-
-    /// Returns the flight whose leader holds the lease of a key. One that another flight has completed in
-    /// its place is no longer to be waited for.
-    fn leased_flight(&self, key: &Key) -> Option<Arc<Flight<R>>> {
-        let mut leased = self.leased.iter().filter(|leased| leased.key == *key);
-        let is_running = |leased: &&Leased<R>| {
-            leased.process == std::process::id() && leased.flight.outcome().is_none()
-        };
-        leased.find(is_running).map(|leased| Arc::clone(&leased.flight))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn end_lease(&mut self, id: FlightId) {
-        self.leased.retain(|leased| leased.flight.id() != id);
     }
 
     /// Takes a flight that has left the map.
