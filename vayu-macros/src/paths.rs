@@ -1,7 +1,8 @@
-//! Paths and identifiers of generated code.
+//! Paths, identifiers and spans of generated code.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Ident, Path};
 
 /// Creates an identifier of generated code. Identifiers of the user are cloned instead: `Ident::new` panics
@@ -9,6 +10,11 @@ use syn::{Ident, Path};
 #[expect(clippy::disallowed_methods, reason = "the only use; called with literals")]
 pub(crate) fn own_ident(name: &str, span: Span) -> Ident {
     Ident::new(name, span)
+}
+
+/// Returns a span for generated code: errors are reported at `tokens`, and names stay hygienic.
+pub(crate) fn span_of(tokens: impl ToTokens) -> Span {
+    Span::mixed_site().located_at(tokens.span())
 }
 
 /// The path of the crate `vayu` where the attribute is used.

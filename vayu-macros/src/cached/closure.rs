@@ -6,8 +6,8 @@ use syn::ext::IdentExt;
 use syn::{ExprClosure, Ident, Token, Type};
 
 use crate::cached::function::{Argument, Kind, only_argument, peel};
-use crate::cached::model::Model;
-use crate::cached::setup::{Purpose, span_of};
+use crate::cached::model::{Model, Purpose};
+use crate::paths::span_of;
 
 /// Generates a closure on the value. It gets clones of the arguments that it names and that are moved while it
 /// exists: by the call of an entry, or by an async body, which is created before the closure is called. One that

@@ -10,10 +10,11 @@ use syn::{AttrStyle, Attribute, Expr, ReturnType};
 
 use crate::cached::function::Kind;
 use crate::cached::handle;
-use crate::cached::model::Model;
+use crate::cached::model::{Model, Purpose};
 use crate::cached::own_cache;
 use crate::cached::pattern;
-use crate::cached::setup::{Purpose, finish_key, output_type, policy, setup, span_of};
+use crate::cached::setup::{finish_key, output_type, policy, setup};
+use crate::paths::span_of;
 
 /// Returns the function, with `first` at the start of its body.
 pub(crate) fn expand(model: &Model, first: &TokenStream) -> TokenStream {

@@ -5,8 +5,8 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::{Attribute, FnArg, Pat, ReturnType, Safety, Signature, parse_quote_spanned};
 
 use crate::cached::function::Kind;
-use crate::cached::model::{Handle, Model};
-use crate::cached::setup::{Purpose, finish_key, output_type, path, policy, setup};
+use crate::cached::model::{Handle, Model, Purpose};
+use crate::cached::setup::{finish_key, output_type, path, policy, setup};
 
 pub(super) fn expand(model: &Model, handle: &Handle) -> TokenStream {
     let item = &model.function.item;

@@ -64,6 +64,17 @@ pub(crate) enum KeyPart {
     Nothing,
 }
 
+/// The context that code is generated for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A call; it ends before its variables are dropped.
+    Call,
+    /// A call that may spawn a task, which outlives the variables.
+    Task,
+    /// An entry, which outlives the variables.
+    Entry,
+}
+
 impl Model {
     pub(crate) fn new(
         arguments: Arguments,

@@ -8,8 +8,8 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::Ident;
 
-use crate::cached::model::{Limit, Model};
-use crate::cached::setup::{Purpose, span_of};
+use crate::cached::model::{Limit, Model, Purpose};
+use crate::paths::span_of;
 
 /// Generates an expression for a reference to the cache, and one to the weights if there are any.
 pub(super) fn reference(model: &Model, limit: &Limit) -> TokenStream {

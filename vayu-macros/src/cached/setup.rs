@@ -3,22 +3,16 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, GenericParam, Ident, Lit, parse_quote_spanned};
 
 use crate::cached::Attribute;
 use crate::cached::args::{KeySource, Time, Ttl};
 use crate::cached::closure::closure_on_value;
 use crate::cached::function::{self, Argument, Kind};
-use crate::cached::model::{Handle, Key, KeyPart, Limit, Model};
+use crate::cached::model::{Handle, Key, KeyPart, Limit, Model, Purpose};
 use crate::cached::own_cache;
 use crate::cached::pattern;
-use crate::paths::own_ident;
-
-/// Returns a span for generated code: errors are reported at `tokens`, and names stay hygienic.
-pub(super) fn span_of(tokens: impl ToTokens) -> Span {
-    Span::mixed_site().located_at(tokens.span())
-}
+use crate::paths::{own_ident, span_of};
 
 /// Returns the output type of the body.
 pub(super) fn output_type(model: &Model) -> TokenStream {
@@ -26,17 +20,6 @@ pub(super) fn output_type(model: &Model) -> TokenStream {
         Some(output) => output.to_token_stream(),
         None => quote!(()),
     }
-}
-
-/// The context that the setup is generated for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// A call; it ends before the variables of the setup are dropped.
-    Call,
-    /// A call that may spawn a task, which outlives the variables.
-    Task,
-    /// An entry, which outlives the variables.
-    Entry,
 }
 
 /// Generates everything that is evaluated before the body takes the arguments. Patterns are destructured
