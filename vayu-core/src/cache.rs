@@ -1,5 +1,6 @@
 //! The type [`Cache`]: a handle on an engine and a serializer.
 
+mod clears;
 mod declarations;
 mod engine;
 mod entries;

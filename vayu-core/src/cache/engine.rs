@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Backend, Lease, LeaseGuard, Usage};
+use crate::cache::clears::Clears;
 use crate::cache::declarations::Declarations;
 use crate::cache::flags::{CacheFlags, Flags};
 use crate::cache::generations::GenerationCache;
@@ -42,6 +43,7 @@ pub(super) struct Inner<B: Backend> {
     pub(super) flags: CacheFlags,
     /// The error for which the cache is off, if it is.
     pub(super) why_off: Option<Error>,
+    pub(super) clears: Clears,
     pub(super) registration: Registration,
 }
 
@@ -66,6 +68,7 @@ impl<B: Backend> Inner<B> {
             declarations: Declarations::default(),
             flags: CacheFlags::default(),
             why_off: None,
+            clears: Clears::default(),
             registration: Registration::new(),
         }
     }
@@ -264,11 +267,13 @@ impl<B: Backend> Engine<B> {
     pub(super) async fn remove_all<M: Io>(&self) -> Result<()> {
         self.check_on()?;
         let mut deadline = Deadline::default();
+        let _clearing = self.shared.clears.begin();
         self.invalidate_flights::<M>(&mut deadline).await;
         let backend = self.backend();
         let cleared =
             Operation::perform::<M>("clear", || backend.clear(), || backend.clear_async()).await;
-        // Again: an update may have read its entry before, and store after.
+        // Again: an update that has read its entry before may still run. One that has ended in the meantime
+        // has deleted its value.
         self.invalidate_flights::<M>(&mut deadline).await;
         cleared
     }

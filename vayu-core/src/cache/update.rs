@@ -120,6 +120,7 @@ impl<B: Backend, S> Cache<B, S> {
             // Again: another update may have been stored under a later stamp in the meantime.
             let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await;
             let stamp = stamp.map_err(|error| error.in_operation("update entry"))?;
+            let clears = engine.shared.clears.settled();
             let record = engine.read::<M>(key).await?;
             if !is_certain && let Some(old) = &record {
                 self.check_replaced::<T>(key, old.clone())?;
@@ -127,6 +128,10 @@ impl<B: Backend, S> Cache<B, S> {
             let value = update(self.decode_record(key, stamp, record)?);
             let record = self.encode_record(key, &value, stamp, ttl)?;
             let result = engine.write::<M>(key, record.clone()).await;
+            if clears.is_none() || clears != engine.shared.clears.settled() {
+                // The entry was read before it was cleared, perhaps, and is stored after.
+                engine.delete::<M>(key).await?;
+            }
             let mut lead = lead.computed(match result {
                 Ok(()) => Outcome::Computed(record.into()),
                 Err(_) => Outcome::NotShareable,

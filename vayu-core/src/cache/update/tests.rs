@@ -220,37 +220,44 @@ fn callers_that_come_during_a_removal_compute_once() {
 
 #[test]
 fn update_that_read_its_entry_before_a_clear_leaves_none() {
-    watchdog(HANG, || {
-        // The clear has begun, the update runs, the entries are gone.
-        static STEP: AtomicUsize = AtomicUsize::new(0);
-        fn at(step: usize) -> bool {
-            STEP.load(Ordering::SeqCst) == step
-        }
-        let hook = |moment| match moment {
-            Moment::BeforeDelete => {}
-            Moment::BeforeClear => {
-                STEP.store(1, Ordering::SeqCst);
-                until(|| at(2));
-            }
-            Moment::AfterClear => STEP.store(3, Ordering::SeqCst),
-        };
-        let inner = MapBackend::default();
-        let backend = Hooked { inner, has_leases: false, hook };
-        let (cache, key) = (Cache::with_backend(backend), key());
-        let cache: &Cache<_, ByReference> = &cache;
-        cache.set(&key, &5_usize, HOUR).expect("set");
-        std::thread::scope(|scope| {
-            scope.spawn(|| cache.clear().expect("cleared"));
-            until(|| at(1));
-            let update = |old: Option<usize>| {
-                STEP.store(2, Ordering::SeqCst);
-                until(|| at(3));
-                increment(old)
+    /// The clear has begun (1), the update runs (2), the entries are gone (3), the update has returned (4).
+    static STEP: AtomicUsize = AtomicUsize::new(0);
+    fn is_reached(step: usize) -> bool {
+        STEP.load(Ordering::SeqCst) >= step
+    }
+    for ends_before_the_clear in [false, true] {
+        watchdog(HANG, move || {
+            STEP.store(0, Ordering::SeqCst);
+            let hook = move |moment| match moment {
+                Moment::BeforeDelete => {}
+                Moment::BeforeClear => {
+                    STEP.store(1, Ordering::SeqCst);
+                    until(|| is_reached(2));
+                }
+                Moment::AfterClear => {
+                    STEP.store(3, Ordering::SeqCst);
+                    until(|| is_reached(if ends_before_the_clear { 4 } else { 3 }));
+                }
             };
-            assert_eq!(cache.update_with(&key, HOUR, update).expect("updated"), 6);
+            let inner = MapBackend::default();
+            let backend = Hooked { inner, has_leases: false, hook };
+            let (cache, key) = (Cache::with_backend(backend), key());
+            let cache: &Cache<_, ByReference> = &cache;
+            cache.set(&key, &5_usize, HOUR).expect("set");
+            std::thread::scope(|scope| {
+                scope.spawn(|| cache.clear().expect("cleared"));
+                until(|| is_reached(1));
+                let update = |old: Option<usize>| {
+                    STEP.store(2, Ordering::SeqCst);
+                    until(|| is_reached(3));
+                    increment(old)
+                };
+                assert_eq!(cache.update_with(&key, HOUR, update).expect("updated"), 6);
+                STEP.store(4, Ordering::SeqCst);
+            });
+            assert_eq!(cache.get::<usize>(&key).expect("get"), None);
         });
-        assert_eq!(cache.get::<usize>(&key).expect("get"), None);
-    });
+    }
 }
 
 #[test]

@@ -405,17 +405,26 @@ fn update_waits_for_a_computation_that_holds_the_lease() {
         let backend = LeasingBackend { map, ..LeasingBackend::default() };
         let cache: Cache<LeasingBackend, ByReference> = Cache::with_backend(backend);
         let (cache, clock, key) = (&cache, &clock, &key);
-        let is_running = &AtomicBool::new(false);
+        let [is_running, is_updated] = &[false, false].map(AtomicBool::new);
         thread::scope(|scope| {
             scope.spawn(move || {
                 cache.get_or_insert_with(key, MINUTE, || {
                     is_running.store(true, Ordering::SeqCst);
                     until(|| clock.sleepers() == 1);
                     7_u32
-                })
+                });
+                // The update may have found the lease held between the end of the flight and its release.
+                until(|| {
+                    if clock.sleepers() > 0 {
+                        clock.advance(Duration::from_millis(10));
+                    }
+                    is_updated.load(Ordering::SeqCst)
+                });
             });
             until(|| is_running.load(Ordering::SeqCst));
-            assert_eq!(cache.update_with(key, MINUTE, increment).expect("updated"), 8);
+            let updated = cache.update_with(key, MINUTE, increment);
+            is_updated.store(true, Ordering::SeqCst);
+            assert_eq!(updated.expect("updated"), 8);
         });
     });
 }
