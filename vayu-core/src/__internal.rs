@@ -1,12 +1,15 @@
 //! Items for the other crates of this workspace. Not part of the public interface: those crates require
 //! exactly this version.
 
+pub use crate::backend::{BatchResults, fail_batch};
 pub use crate::bounded_map::BoundedMap;
 pub use crate::error::with_causes;
 use crate::key::Key;
 pub use crate::key::LongKey;
 pub use crate::outage::{Outage, display_time};
-pub use crate::panic::{BoxFuture as BackendFuture, QuietDrop, catch_panic, drop_quietly};
+pub use crate::panic::{
+    BatchFuture, BoxFuture as BackendFuture, QuietDrop, catch_panic, drop_quietly,
+};
 pub use crate::per_process::{PerProcess, ProcessId};
 use crate::record::Record;
 pub use crate::sync::IgnorePoison;

@@ -1,6 +1,7 @@
 //! Storage for records, and what processes that share it can do.
 
 mod any;
+mod batch;
 mod forward;
 mod lease;
 mod no_storage;
@@ -13,6 +14,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::any::AnyBackend;
+use self::batch::Sequence;
+#[doc(hidden)]
+pub use self::batch::{BatchResults, fail_batch};
 pub use self::lease::{Lease, LeaseGuard, Leases, ReleaseLease, SingleFlight};
 pub use self::no_storage::NoStorage;
 pub use self::sharing::{Offline, Sharing};
@@ -40,6 +44,8 @@ use crate::serializer::{InlineValue, ValueClass};
 ///   counts it and goes on.
 /// - If the future of `write_async` or `delete_async` is dropped, the operation may or may not take
 ///   effect, at once or a moment later. Dropping a future does not block.
+/// - `read_many` and `write_many` have the effect of a call for each key. Backends for which a call is
+///   expensive, such as a server, do the work of a batch in fewer steps.
 ///
 /// # Examples
 ///
@@ -139,6 +145,70 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Removes the record of a key, for async callers: see [`delete`](Self::delete).
     async fn delete_async(&self, key: &Key) -> Result<bool>;
+
+    /// Returns the records of several keys: one result for each key, in the order of the keys, as
+    /// [`read`](Self::read) returns it. A key may occur several times.
+    ///
+    /// An error is that of its key, and the other keys have results of their own. The default reads one
+    /// key after the other, and after an error of the kind [`ErrorKind::Timeout`] no further one, so that
+    /// a batch does not wait once for each key; the keys that are left out have an error of the same kind.
+    fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Self::Stored>>>> {
+        let mut sequence = Sequence::new("read entry");
+        keys.iter()
+            .map(|key| {
+                let result = sequence.check().and_then(|()| self.read(key));
+                sequence.record(result)
+            })
+            .collect()
+    }
+
+    /// Stores several records: one result for each, in the order of the entries, as
+    /// [`write`](Self::write) returns it. Of several records of a key, the last one is stored.
+    ///
+    /// It is not atomic: readers may see some of the records before others. Errors and the default are as
+    /// for [`read_many`](Self::read_many).
+    fn write_many(&self, entries: Vec<(&Key, Record<Self::Stored>)>) -> Vec<Result<()>> {
+        let mut sequence = Sequence::new("write entry");
+        entries
+            .into_iter()
+            .map(|(key, record)| {
+                let result = sequence.check().and_then(|()| self.write(key, record));
+                sequence.record(result)
+            })
+            .collect()
+    }
+
+    /// Returns the records of several keys, for async callers: see [`read_many`](Self::read_many).
+    async fn read_many_async(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Self::Stored>>>> {
+        let mut sequence = Sequence::new("read entry");
+        let mut results = Vec::with_capacity(keys.len());
+        for key in keys {
+            let result = match sequence.check() {
+                Ok(()) => self.read_async(key).await,
+                Err(error) => Err(error),
+            };
+            results.push(sequence.record(result));
+        }
+        results
+    }
+
+    /// Stores several records, for async callers: see [`write_many`](Self::write_many). If the future is
+    /// dropped, each record is stored or not.
+    async fn write_many_async(
+        &self,
+        entries: Vec<(&Key, Record<Self::Stored>)>,
+    ) -> Vec<Result<()>> {
+        let mut sequence = Sequence::new("write entry");
+        let mut results = Vec::with_capacity(entries.len());
+        for (key, record) in entries {
+            let result = match sequence.check() {
+                Ok(()) => self.write_async(key, record).await,
+                Err(error) => Err(error),
+            };
+            results.push(sequence.record(result));
+        }
+        results
+    }
 
     /// Calls `visit` with the record that [`read`](Self::read) would return, if that takes no blocking.
     ///

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::{fmt, iter};
 
 /// The result of an operation on a cache or a backend.
@@ -98,6 +99,16 @@ impl Error {
         let mut outer = Self::new(self.kind(), message);
         outer.0.is_logged = self.0.is_logged;
         outer.with_source(self)
+    }
+
+    /// Returns an error with the message, the kind and the cause of one that several operations share.
+    pub(crate) fn shared(error: &Arc<Self>) -> Self {
+        Self(Box::new(Detail {
+            kind: error.kind(),
+            message: error.0.message.clone(),
+            source: Some(Box::new(Arc::clone(error))),
+            is_logged: error.0.is_logged,
+        }))
     }
 
     /// Returns the message, unless it was formatted for this error.

@@ -29,6 +29,9 @@ pub fn catch_panic<T>(operation: &'static str, code: impl FnOnce() -> Result<T>)
 /// The future of an async method of a backend.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
+/// The future of an async method of a backend for several keys.
+pub type BatchFuture<'a, T> = Pin<Box<dyn Future<Output = Vec<Result<T>>> + Send + 'a>>;
+
 /// A future whose panics are errors of kind [`ErrorKind::Panic`].
 pub(crate) struct CatchPanic<'a, T> {
     operation: &'static str,

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cap_std::fs::Dir;
 use tokio::runtime::Handle;
+use vayu_core::__internal::fail_batch;
 use vayu_core::{
     Backend, Clock, Generations, Group, InvalidationFeed, InvalidationListener, Key, Lease,
     LeaseGuard, Leases, OffBackend, OpenBackend, Record, Result, Sharing, Usage,
@@ -173,6 +174,32 @@ impl Backend for FileBackend {
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         let key = key.clone();
         self.offload(move |store, _| store.delete(&key)).await
+    }
+
+    fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Bytes>>>> {
+        self.store.read_many(keys, &CancelFlag::never())
+    }
+
+    fn write_many(&self, entries: Vec<(&Key, Record<Bytes>)>) -> Vec<Result<()>> {
+        self.store.write_many(&entries, &CancelFlag::never())
+    }
+
+    async fn read_many_async(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Bytes>>>> {
+        let count = keys.len();
+        let keys: Vec<Key> = keys.iter().copied().cloned().collect();
+        let read = move |store: &Store, cancel: &CancelFlag| {
+            Ok(store.read_many(&keys.iter().collect::<Vec<_>>(), cancel))
+        };
+        self.offload(read).await.unwrap_or_else(|error| fail_batch(error, count))
+    }
+
+    async fn write_many_async(&self, entries: Vec<(&Key, Record<Bytes>)>) -> Vec<Result<()>> {
+        let count = entries.len();
+        let entries: Vec<(Key, Record<Bytes>)> =
+            entries.into_iter().map(|(key, record)| (key.clone(), record)).collect();
+        let write =
+            move |store: &Store, cancel: &CancelFlag| Ok(store.write_many(&entries, cancel));
+        self.offload(write).await.unwrap_or_else(|error| fail_batch(error, count))
     }
 
     fn clear(&self) -> Result<()> {

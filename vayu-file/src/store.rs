@@ -10,6 +10,7 @@
 //! limit is exceeded, the write sweeps the shard with the oldest entry. Expired entries are removed by
 //! a sweep of at most a millisecond at the end of a write. No thread is started.
 
+mod batch;
 mod limits;
 mod read;
 mod write;

@@ -26,7 +26,7 @@ use crate::value::TieredValue;
 ///
 /// # Behavior
 ///
-/// A read uses memory first. On a miss it reads the backing tier, and memory keeps a copy until the
+/// A read uses memory first, that of a batch for each of its keys. On a miss it reads the backing tier, and memory keeps a copy until the
 /// record expires by the clock of this process: for the ttl of the record at most, whatever the clock of
 /// the machine shows that has written it. A write goes to the backing tier and then to memory, even if
 /// the backing tier refused it; a deletion goes to both. When the backing tier fails, memory is used
@@ -132,6 +132,41 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         let delete = self.tiers.begin_delete(key)?;
         let result = self.tiers.backing.delete_async(key).await;
         self.tiers.finish_delete(key, delete, result)
+    }
+
+    /// Reads memory, and the backing tier for the keys without a fresh copy.
+    fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<TieredValue>>>> {
+        let (batch, missing) = self.tiers.begin_read_many(keys);
+        let found =
+            if missing.is_empty() { Vec::new() } else { self.tiers.backing.read_many(&missing) };
+        self.tiers.finish_read_many(batch, found)
+    }
+
+    fn write_many(&self, entries: Vec<(&Key, Record<TieredValue>)>) -> Vec<Result<()>> {
+        let (batch, records) = self.tiers.begin_write_many(entries);
+        let written =
+            if records.is_empty() { Vec::new() } else { self.tiers.backing.write_many(records) };
+        self.tiers.finish_write_many(batch, written)
+    }
+
+    async fn read_many_async(&self, keys: &[&Key]) -> Vec<Result<Option<Record<TieredValue>>>> {
+        let (batch, missing) = self.tiers.begin_read_many(keys);
+        let found = if missing.is_empty() {
+            Vec::new()
+        } else {
+            self.tiers.backing.read_many_async(&missing).await
+        };
+        self.tiers.finish_read_many(batch, found)
+    }
+
+    async fn write_many_async(&self, entries: Vec<(&Key, Record<TieredValue>)>) -> Vec<Result<()>> {
+        let (batch, records) = self.tiers.begin_write_many(entries);
+        let written = if records.is_empty() {
+            Vec::new()
+        } else {
+            self.tiers.backing.write_many_async(records).await
+        };
+        self.tiers.finish_write_many(batch, written)
     }
 
     /// Reads memory. `None` if it has no fresh copy: the backing tier may have a record.

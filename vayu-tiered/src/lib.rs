@@ -17,6 +17,7 @@
 //! ```
 
 mod backend;
+mod batch;
 mod offline;
 mod options;
 mod serializer;

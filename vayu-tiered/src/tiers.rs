@@ -178,8 +178,12 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         self.versions.is_current(version)
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Stores a copy of a record that was read or written at this version.
-    fn store_copy(
+    pub(crate) fn store_copy(
         &self,
         key: &Key,
         record: &Record<TieredValue>,

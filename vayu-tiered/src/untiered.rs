@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::{Backend, Key, Record, Result, Sharing, ValueClass, forward_backend};
 
+use crate::batch::EncodedBatch;
 use crate::tiers::encode;
 use crate::value::TieredValue;
 
@@ -50,6 +51,26 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
             Some(record) => self.0.write_async(key, record).await,
             None => Ok(()),
         }
+    }
+
+    fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<TieredValue>>>> {
+        let found = self.0.read_many(keys);
+        found.into_iter().map(|record| record.map(to_tiered)).collect()
+    }
+
+    fn write_many(&self, entries: Vec<(&Key, Record<TieredValue>)>) -> Vec<Result<()>> {
+        let (batch, records) = EncodedBatch::new(&entries);
+        batch.finish(self.0.write_many(records))
+    }
+
+    async fn read_many_async(&self, keys: &[&Key]) -> Vec<Result<Option<Record<TieredValue>>>> {
+        let found = self.0.read_many_async(keys).await;
+        found.into_iter().map(|record| record.map(to_tiered)).collect()
+    }
+
+    async fn write_many_async(&self, entries: Vec<(&Key, Record<TieredValue>)>) -> Vec<Result<()>> {
+        let (batch, records) = EncodedBatch::new(&entries);
+        batch.finish(self.0.write_many_async(records).await)
     }
 
     fn read_now(

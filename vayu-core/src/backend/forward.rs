@@ -36,8 +36,9 @@ use crate::backend::Backend;
 ///     }
 ///
 ///     forward_backend! { |this| this.0 =>
-///         read write read_async write_async read_now read_optimistic is_in_process
-///         clear clear_async sharing usage description clock
+///         read write read_async write_async
+///         read_many write_many read_many_async write_many_async read_now read_optimistic
+///         is_in_process clear clear_async sharing usage description clock
 ///     }
 /// }
 /// ```
@@ -123,6 +124,58 @@ macro_rules! __forward_backend {
             $inner.delete_async(key)
         }
     };
+    (@read_many $this:ident, $inner:expr) => {
+        fn read_many(
+            &self,
+            keys: &[&$crate::Key],
+        ) -> ::std::vec::Vec<
+            $crate::Result<::core::option::Option<$crate::Record<Self::Stored>>>,
+        > {
+            let $this = self;
+            $inner.read_many(keys)
+        }
+    };
+    (@write_many $this:ident, $inner:expr) => {
+        fn write_many(
+            &self,
+            entries: ::std::vec::Vec<(&$crate::Key, $crate::Record<Self::Stored>)>,
+        ) -> ::std::vec::Vec<$crate::Result<()>> {
+            let $this = self;
+            $inner.write_many(entries)
+        }
+    };
+    (@read_many_async $this:ident, $inner:expr) => {
+        fn read_many_async<'a, 's, 'k, 'f>(
+            &'a self,
+            keys: &'s [&'k $crate::Key],
+        ) -> $crate::__internal::BatchFuture<
+            'f,
+            ::core::option::Option<$crate::Record<Self::Stored>>,
+        >
+        where
+            'a: 'f,
+            's: 'f,
+            'k: 'f,
+            Self: 'f,
+        {
+            let $this = self;
+            $inner.read_many_async(keys)
+        }
+    };
+    (@write_many_async $this:ident, $inner:expr) => {
+        fn write_many_async<'a, 'k, 'f>(
+            &'a self,
+            entries: ::std::vec::Vec<(&'k $crate::Key, $crate::Record<Self::Stored>)>,
+        ) -> $crate::__internal::BatchFuture<'f, ()>
+        where
+            'a: 'f,
+            'k: 'f,
+            Self: 'f,
+        {
+            let $this = self;
+            $inner.write_many_async(entries)
+        }
+    };
     (@read_now $this:ident, $inner:expr) => {
         #[inline]
         fn read_now(
@@ -203,7 +256,8 @@ macro_rules! pointer_is_backend {
             type Stored = B::Stored;
 
             forward_backend! { |this| (**this) =>
-                read write delete read_async write_async delete_async read_now read_optimistic
+                read write delete read_async write_async delete_async
+                read_many write_many read_many_async write_many_async read_now read_optimistic
                 is_in_process clear clear_async sharing usage description clock
             }
         }

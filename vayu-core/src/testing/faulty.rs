@@ -1,5 +1,6 @@
 //! A backend with faults on request.
 
+use std::collections::HashSet;
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex};
 
@@ -51,11 +52,22 @@ pub enum Fault {
     DropsStale,
     /// Async reads find nothing.
     AsyncReadsNone,
+    /// The results of a batch are in the reverse order of its keys.
+    ReversesBatches,
+    /// A batch of reads has one result for a key that occurs several times.
+    MergesKeysOfBatches,
+    /// Of several records of a key in a batch, the first one is stored.
+    KeepsFirstOfBatch,
+    /// Batches end after the first 100 keys. Further ones are absent, and not stored.
+    TruncatesBatches,
     /// Clearing does nothing.
     DropsClear,
     /// Leases cannot be released: releasing one returns an error.
     KeepsLeases,
 }
+
+/// The number of keys after which [`Fault::TruncatesBatches`] ends a batch.
+const MAX_BATCH: usize = if cfg!(miri) { 10 } else { 100 };
 
 /// A backend with a [`Fault`] that can be switched on and off.
 #[derive(Debug, Clone)]
@@ -107,6 +119,26 @@ impl<B: Backend> FaultyBackend<B> {
             return None;
         }
         Some(record)
+    }
+
+    fn after_read_many(
+        &self,
+        keys: &[&Key],
+        mut results: Vec<Result<Option<Record<B::Stored>>>>,
+    ) -> Vec<Result<Option<Record<B::Stored>>>> {
+        match self.fault() {
+            Some(Fault::ReversesBatches) => results.reverse(),
+            Some(Fault::TruncatesBatches) => {
+                results.iter_mut().skip(MAX_BATCH).for_each(|result| *result = Ok(None));
+            }
+            Some(Fault::MergesKeysOfBatches) => {
+                let mut known = HashSet::new();
+                let mut is_new = keys.iter().map(|key| known.insert(*key));
+                results.retain(|_| is_new.next().unwrap_or(true));
+            }
+            _ => {}
+        }
+        results
     }
 
     fn before_write(&self, record: Record<B::Stored>) -> Record<B::Stored> {
@@ -193,6 +225,46 @@ impl<B: Backend> Backend for FaultyBackend<B> {
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         self.delete(key)
+    }
+
+    /// Forwards only while there is no fault: with one, [`read`](Self::read) is called for each key.
+    fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<B::Stored>>>> {
+        match self.fault() {
+            None => self.inner.read_many(keys),
+            Some(_) => self.after_read_many(keys, keys.iter().map(|key| self.read(key)).collect()),
+        }
+    }
+
+    fn write_many(&self, mut entries: Vec<(&Key, Record<B::Stored>)>) -> Vec<Result<()>> {
+        let keys = entries.len();
+        match self.fault() {
+            None => return self.inner.write_many(entries),
+            Some(Fault::KeepsFirstOfBatch) => entries.reverse(),
+            Some(Fault::TruncatesBatches) => entries.truncate(MAX_BATCH),
+            Some(_) => {}
+        }
+        let written = entries.into_iter().map(|(key, record)| self.write(key, record));
+        let mut results: Vec<_> = written.collect();
+        results.resize_with(keys, || Ok(()));
+        results
+    }
+
+    async fn read_many_async(&self, keys: &[&Key]) -> Vec<Result<Option<Record<B::Stored>>>> {
+        if self.fault().is_none() {
+            return self.inner.read_many_async(keys).await;
+        }
+        let mut results = Vec::new();
+        for key in keys {
+            results.push(self.read_async(key).await);
+        }
+        self.after_read_many(keys, results)
+    }
+
+    async fn write_many_async(&self, entries: Vec<(&Key, Record<B::Stored>)>) -> Vec<Result<()>> {
+        if self.fault().is_none() {
+            return self.inner.write_many_async(entries).await;
+        }
+        self.write_many(entries)
     }
 
     /// Forwards only while there is no fault: with one the engine calls [`read`](Self::read).

@@ -1,5 +1,6 @@
 //! The properties that the engine relies on in a backend.
 
+mod batches;
 mod reopening;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use self::batches::{
+    batch_of_no_keys_returns_nothing, batch_of_reads_returns_what_single_reads_return,
+    batch_of_writes_stores_what_single_writes_store, large_batch_has_a_result_for_each_key,
+    last_record_of_a_key_in_a_batch_is_stored,
+};
 pub use self::reopening::{
     Reopening, clear_never_resets_a_generation, entries_are_where_the_backend_says_they_are,
     invalidations_survive_as_long_as_entries, reopen,
@@ -178,6 +184,11 @@ macro_rules! __backend_tests {
             unusual_keys_are_all_different
             prefix_and_string_are_distinguished
             values_of_all_sizes_are_read_back
+            batch_of_no_keys_returns_nothing
+            batch_of_reads_returns_what_single_reads_return
+            batch_of_writes_stores_what_single_writes_store
+            last_record_of_a_key_in_a_batch_is_stored
+            large_batch_has_a_result_for_each_key
             reading_without_blocking_returns_the_same
             readers_never_see_a_part_of_a_value
             writers_of_different_keys_do_not_disturb_each_other
@@ -331,6 +342,8 @@ macro_rules! properties {
         $body
     )*};
 }
+
+use properties;
 
 properties! {
     /// Checks that a key that was never written reads as `None`.

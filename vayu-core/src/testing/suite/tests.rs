@@ -54,6 +54,10 @@ fn every_fault_is_caught_by_the_property_it_violates() {
         (Fault::DropsStamps, "record_is_read_back_whole"),
         (Fault::DropsStale, "entry_is_kept_as_long_as_it_may_be_served_stale"),
         (Fault::DropsClear, "cleared_backend_is_empty"),
+        (Fault::ReversesBatches, "batch_of_reads_returns_what_single_reads_return"),
+        (Fault::MergesKeysOfBatches, "batch_of_reads_returns_what_single_reads_return"),
+        (Fault::KeepsFirstOfBatch, "last_record_of_a_key_in_a_batch_is_stored"),
+        (Fault::TruncatesBatches, "large_batch_has_a_result_for_each_key"),
     ];
     // Each takes minutes under miri, where the faults of all kinds are the same code.
     let faults = if cfg!(miri) { 2 } else { expected.len() };
