@@ -301,7 +301,9 @@ fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
         (model.root.private_at("Part", span), model.root.private_at("KeyPart", span));
     quote_spanned! {span=>
         {
-            let vayu_part = #part(&(#value));
+            // A statement of its own: before Rust 1.89, a temporary value in the argument of `Part` does not outlive it.
+            let vayu_value = &(#value);
+            let vayu_part = #part(vayu_value);
             #key_part::add(vayu_part.vayu_kind(), vayu_part.0, &mut vayu_key);
         }
     }

@@ -16,7 +16,8 @@ use crate::attribute::{AnyPart as _, ExclusiveKind as _, KeyPart, Part};
 macro_rules! by_type {
     ($value:expr) => {{
         let mut builder = KeyBuilder::arguments();
-        let part = Part(&$value);
+        let value = &$value;
+        let part = Part(value);
         KeyPart::add(part.vayu_kind(), part.0, &mut builder);
         builder.end_arguments();
         builder.finish("p");
