@@ -9,8 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use vayu::backend::{Backend, Lease};
+use vayu::backend::{Backend, Bytes, Lease, Record};
 use vayu::testing::watchdog;
+use vayu::time::Timestamp;
 use vayu::{Key, RedisCache, RedisOptions, Result, SingleFlight, TieredOptions, cached};
 
 use crate::invalidation::is_connected;
@@ -38,6 +39,10 @@ fn key(n: u64) -> Key {
     Key::from_text("number", n.to_string())
 }
 
+fn record() -> Record<Bytes> {
+    Record::new(Bytes::from("value"), Timestamp::from_micros(0), Timestamp::NEVER)
+}
+
 #[cached(cache = cache, ttl = "1h", skip(cache, runs), tags("tag"), log = false)]
 fn number(cache: &RedisCache, n: u64, runs: &AtomicU32) -> u64 {
     runs.fetch_add(1, Ordering::SeqCst);
@@ -53,7 +58,7 @@ async fn number_async(cache: &RedisCache, n: u64, runs: &AtomicU32) -> u64 {
 type Operation = (&'static str, fn(&RedisCache, &Runtime) -> Result<()>);
 
 /// All operations of a cache.
-const OPERATIONS: [Operation; 22] =
+const OPERATIONS: [Operation; 26] =
     [
         ("get", |cache, _| cache.get::<u64>(&key(1)).map(drop)),
         ("set", |cache, _| cache.set(&key(1), &1_u64, HOUR)),
@@ -72,6 +77,25 @@ const OPERATIONS: [Operation; 22] =
         ("a call", |cache, _| {
             called(|runs| number(cache, 7, runs));
             Ok(())
+        }),
+        ("read_many", |cache, _| {
+            let [one, two] = [key(1), key(2)];
+            cache.backend().read_many(&[&one, &two]).into_iter().try_for_each(|it| it.map(drop))
+        }),
+        ("write_many", |cache, _| {
+            let [one, two] = [key(1), key(2)];
+            let entries = vec![(&one, record()), (&two, record())];
+            cache.backend().write_many(entries).into_iter().collect()
+        }),
+        ("read_many_async", |cache, runtime| {
+            let [one, two] = [key(1), key(2)];
+            let found = runtime.block_on(cache.backend().read_many_async(&[&one, &two]));
+            found.into_iter().try_for_each(|it| it.map(drop))
+        }),
+        ("write_many_async", |cache, runtime| {
+            let [one, two] = [key(1), key(2)];
+            let entries = vec![(&one, record()), (&two, record())];
+            runtime.block_on(cache.backend().write_many_async(entries)).into_iter().collect()
         }),
         ("get_async", |cache, runtime| runtime.block_on(cache.get_async::<u64>(&key(1))).map(drop)),
         ("set_async", |cache, runtime| runtime.block_on(cache.set_async(&key(1), &1_u64, HOUR))),

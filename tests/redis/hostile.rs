@@ -5,8 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use vayu::backend::Backend;
 use vayu::testing::watchdog;
-use vayu::{RedisCache, RedisOptions, cached};
+use vayu::{Key, RedisCache, RedisOptions, cached};
 
 use crate::HANG;
 use crate::process::{self, Process};
@@ -95,6 +96,15 @@ fn call(port: u16, reply: &str, limit: Duration) {
     for n in 0..5 {
         assert_eq!(next(&cache, n), n + 1, "{reply}");
         assert_eq!(runtime.block_on(next_async(&cache, n)), n + 1, "{reply}");
+    }
+    let keys: Vec<Key> = (0..5).map(|n| Key::from_text("answer", n.to_string())).collect();
+    let keys: Vec<&Key> = keys.iter().collect();
+    let batches = [
+        cache.backend().read_many(&keys),
+        runtime.block_on(cache.backend().read_many_async(&keys)),
+    ];
+    for found in batches.into_iter().flatten() {
+        assert!(!found.is_ok_and(|found| found.is_some()), "{reply}");
     }
     assert_eq!(cache.stats().hits, 0, "{reply}");
 }

@@ -5,6 +5,7 @@
 
 #![cfg(unix)]
 
+mod batches;
 mod cluster;
 mod conformance;
 mod connections;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
+use vayu_core::__internal::BatchResults;
 use vayu_core::wire::{self, EncodedEntry, WireKey};
 use vayu_core::{
     Backend, Clock, Error, ErrorKind, InvalidationFeed, InvalidationListener, Key, Lease, Record,
@@ -13,6 +14,7 @@ use vayu_core::{
 };
 
 use crate::client::{Client, Executor, run_blocking};
+use crate::commands::server_failure;
 use crate::error::Failure;
 use crate::key_names::KeyNames;
 use crate::lease::Leases;
@@ -36,6 +38,10 @@ use crate::sync_connection::SyncConnection;
 /// has closed since its last use is not a failure: it is replaced, and the command is sent once
 /// more. Every command may be sent twice; [`delete`](Backend::delete) may then return `false` for
 /// an entry that existed.
+///
+/// A batch is one round trip for each 256 keys, and for each MiB that is written. Each round trip has the
+/// time limit of an operation, and when the server fails, no further one is made. The keys of a batch are read
+/// by one `MGET`; with TLS and on a cluster by one command each, which are sent together.
 ///
 /// Every entry is verified when it is read: one that is corrupt or belongs to another key counts as
 /// missing and is overwritten. The server expires an entry when it may no longer be served.
@@ -104,7 +110,7 @@ impl RedisBackend {
         let bytes = bytes.map_err(|failure| self.client.error(failure, "read entry"))?;
         let Some(mut bytes) = bytes else { return Ok(None) };
         match EncodedEntry::parse(&bytes) {
-            Ok(entry) if entry.is_of(key) => {
+            Ok(entry) if entry.is_of(key) && bytes.len() as u64 <= self.max_entry_bytes => {
                 let (record, start) = (entry.record(()), entry.value_range().start);
                 // The entry ends with the value. Unlike a slice, advancing does not allocate.
                 bytes.advance(start);
@@ -117,18 +123,14 @@ impl RedisBackend {
         }
     }
 
-    async fn write_with<E: Executor>(
-        &self,
-        executor: E,
-        key: &Key,
-        record: Record<Bytes>,
-    ) -> Result<()> {
+    /// Encodes the entry of a key and its record.
+    fn encode(&self, key: &Key, record: &Record<Bytes>) -> Result<EntryWrite> {
         let label = key.label();
         let key = WireKey::new(key);
         let bytes = if self.hides_arguments {
-            wire::encode_hashed(&key, &record)
+            wire::encode_hashed(&key, record)
         } else {
-            wire::encode_labelled(&key, &record, label)
+            wire::encode_labelled(&key, record, label)
         };
         if bytes.len() as u64 > self.max_entry_bytes {
             return Err(Error::new(
@@ -137,11 +139,103 @@ impl RedisBackend {
             ));
         }
         let (name, message) = (self.names.entry(&key), Message::key(&key));
-        let (expiry, channel) =
-            (Expiry::of(&record, self.clock.now()), self.names.invalidation_channel());
-        let mutation = Mutation::write(&name, &bytes, expiry, channel, &message);
-        let written = mutation.execute(executor).await;
+        Ok(EntryWrite { name, bytes, message, expiry: Expiry::of(record, self.clock.now()) })
+    }
+
+    async fn write_with<E: Executor>(
+        &self,
+        executor: E,
+        key: &Key,
+        record: Record<Bytes>,
+    ) -> Result<()> {
+        let entry = self.encode(key, &record)?;
+        let written = entry.mutation(&self.names).execute(executor).await;
+        self.written(written)
+    }
+
+    /// Returns the result of a write.
+    fn written(&self, written: Result<bool, Failure>) -> Result<()> {
         written.map(drop).map_err(|failure| self.client.error(failure, "write entry"))
+    }
+
+    async fn read_many_with<E: Executor>(
+        &self,
+        executor: E,
+        keys: &[&Key],
+    ) -> Vec<Result<Option<Record<Bytes>>>> {
+        let mut results = Vec::with_capacity(keys.len());
+        // A failure of the server ends the batch.
+        let mut failed: Option<Failure> = None;
+        for keys in keys.chunks(MAX_BATCH_KEYS) {
+            let keys: Vec<WireKey> = keys.iter().map(|key| WireKey::new(key)).collect();
+            let values = match &failed {
+                Some(failure) => vec![Err(failure.clone()); keys.len()],
+                None => self.read_values(&executor, &keys).await,
+            };
+            failed = failed.or_else(|| server_failure(&values).cloned());
+            let values = keys.iter().zip(values);
+            results.extend(values.map(|(key, value)| self.decode(key, value)));
+        }
+        results
+    }
+
+    /// Reads the values of several keys in one round trip.
+    async fn read_values<E: Executor>(
+        &self,
+        executor: &E,
+        keys: &[WireKey],
+    ) -> Vec<Result<Option<Bytes>, Failure>> {
+        if self.client.limits_replies() && keys.len() > 1 {
+            let names: Vec<_> = keys.iter().map(|key| self.names.entry(key)).collect();
+            match executor.execute(&request::read_many(&names)).await {
+                Ok(values) if values.len() == names.len() => {
+                    return values.into_iter().map(Ok).collect();
+                }
+                Ok(_) => return vec![Err(Failure::UnexpectedReply); names.len()],
+                // The command may be refused, and a value may be too long: each key is read by itself.
+                Err(failure) if failure.is_command_error() || failure.is_reply_too_long() => {}
+                Err(failure) => return vec![Err(failure); names.len()],
+            }
+        }
+        executor.execute_all(keys.iter().map(|key| self.read_request(key)).collect()).await
+    }
+
+    async fn write_many_with<E: Executor>(
+        &self,
+        executor: E,
+        entries: Vec<(&Key, Record<Bytes>)>,
+    ) -> Vec<Result<()>> {
+        let mut results = BatchResults::new(entries.len());
+        let mut failed: Option<Failure> = None;
+        let mut entries = entries.into_iter().enumerate().peekable();
+        while entries.peek().is_some() {
+            // The entries of one round trip.
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            while batch.len() < MAX_BATCH_KEYS && bytes < MAX_BATCH_BYTES {
+                let Some((index, (key, record))) = entries.next() else { break };
+                match self.encode(key, &record) {
+                    Ok(entry) => {
+                        bytes += entry.bytes.len();
+                        batch.push((index, entry));
+                    }
+                    Err(error) => results.set(index, Err(error)),
+                }
+            }
+            let mutations: Vec<_> =
+                batch.iter().map(|(_, entry)| entry.mutation(&self.names)).collect();
+            let written = match &failed {
+                Some(failure) => vec![Err(failure.clone()); mutations.len()],
+                None => {
+                    executor.execute_all(mutations.iter().map(Mutation::script).collect()).await
+                }
+            };
+            failed = failed.or_else(|| server_failure(&written).cloned());
+            for ((mutation, (index, _)), written) in mutations.iter().zip(&batch).zip(written) {
+                let written = mutation.finish(executor.clone(), written).await;
+                results.set(*index, self.written(written));
+            }
+        }
+        results.into_results()
     }
 
     async fn delete_with<E: Executor>(&self, executor: E, key: &Key) -> Result<bool> {
@@ -156,6 +250,27 @@ impl RedisBackend {
         let Some(leases) = &self.leases else { return Ok(Lease::NotRequired) };
         let name = self.names.lease(&WireKey::new(key));
         leases.acquire(&self.client, executor, name).await
+    }
+}
+
+/// The largest number of keys in one round trip. The server executes no other commands in the meantime.
+const MAX_BATCH_KEYS: usize = 256;
+
+/// The number of bytes after which no further entry is written in the same round trip.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// An entry that is to be written.
+struct EntryWrite {
+    name: String,
+    bytes: Vec<u8>,
+    message: [u8; 4],
+    expiry: Expiry,
+}
+
+impl EntryWrite {
+    fn mutation(&self, names: &KeyNames) -> Mutation<'_> {
+        let channel = names.invalidation_channel();
+        Mutation::write(&self.name, &self.bytes, self.expiry, channel, &self.message)
     }
 }
 
@@ -193,6 +308,22 @@ impl Backend for RedisBackend {
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         self.delete_with(self.client.non_blocking(), key).await
+    }
+
+    fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Bytes>>>> {
+        run_blocking(self.read_many_with(self.client.blocking(), keys))
+    }
+
+    fn write_many(&self, entries: Vec<(&Key, Record<Bytes>)>) -> Vec<Result<()>> {
+        run_blocking(self.write_many_with(self.client.blocking(), entries))
+    }
+
+    async fn read_many_async(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Bytes>>>> {
+        self.read_many_with(self.client.non_blocking(), keys).await
+    }
+
+    async fn write_many_async(&self, entries: Vec<(&Key, Record<Bytes>)>) -> Vec<Result<()>> {
+        self.write_many_with(self.client.non_blocking(), entries).await
     }
 
     /// Scans all keys of the server. Each step has the time limit of an operation, the whole has

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 use vayu_core::Error;
 
-use crate::async_connection::AsyncConnection;
 use crate::breaker::{Breaker, Permit};
+use crate::commands::{Batch, Commands};
 use crate::diagnostics::Operation;
 use crate::error::Failure;
 use crate::error_reply::Scope;
@@ -24,7 +24,7 @@ use crate::pool::{Pool, is_retryable};
 use crate::request::Request;
 use crate::runtime;
 use crate::server::Server;
-use crate::shared_connection::{PendingConnection, SharedConnection};
+use crate::shared_connection::SharedConnection;
 use crate::sync_connection::SyncConnection;
 
 /// A client of one server, a cluster or a master that sentinels watch. A clone is the same client.
@@ -67,6 +67,20 @@ impl Client {
         request.parse(self.send_async(request.command()).await?)
     }
 
+    /// Returns the values of several requests, which are sent without waiting for each other.
+    fn execute_all<T>(&self, requests: Vec<Request<T>>) -> Vec<Result<T, Failure>> {
+        let Some(batch) = Batch::new(requests) else { return Vec::new() };
+        let replies = self.send(batch.commands());
+        batch.parse(replies)
+    }
+
+    /// Returns the values of several requests, on any executor.
+    async fn execute_all_async<T>(&self, requests: Vec<Request<T>>) -> Vec<Result<T, Failure>> {
+        let Some(batch) = Batch::new(requests) else { return Vec::new() };
+        let replies = self.send_async(batch.commands()).await;
+        batch.parse(replies)
+    }
+
     /// Returns an executor for sync callers.
     pub(crate) fn blocking(&self) -> Blocking {
         Blocking(self.clone())
@@ -77,30 +91,20 @@ impl Client {
         NonBlocking(self.clone())
     }
 
-    fn send(&self, command: &Cmd) -> Result<Value, Failure> {
+    fn send<C: Commands>(&self, commands: &C) -> Result<C::Reply, Failure> {
         let deadline = self.deadline();
-        self.with_permit(command, |permit| {
-            let connect = || {
-                // Callers that were admitted together need not all try to connect.
-                permit.check()?;
-                self.0.server.connect(deadline)
-            };
-            let send = |connection: &mut dyn SyncConnection| connection.send(command, deadline);
-            let reply = self.0.pool.with_connection(deadline, connect, send);
-            reply.map_err(|failure| failure.within(self.0.timeout))
-        })
-    }
-
-    /// Runs an attempt unless the circuit breaker is open, and records its outcome.
-    fn with_permit<T>(
-        &self,
-        command: &Cmd,
-        attempt: impl FnOnce(&Permit<'_>) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
         let permit = self.0.breaker.permit()?;
-        let result = attempt(&permit);
-        self.record_outcome(permit, command, result.as_ref().err());
-        result
+        let connect = || {
+            // Callers that were admitted together need not all try to connect.
+            permit.check()?;
+            self.0.server.connect(deadline)
+        };
+        let send =
+            |connection: &mut dyn SyncConnection| commands.send_blocking(connection, deadline);
+        let reply = self.0.pool.with_connection(deadline, connect, send);
+        let reply = reply.map_err(|failure| failure.within(self.0.timeout));
+        self.record_outcome(permit, commands.first(), C::failure(&reply));
+        reply
     }
 
     /// Records the outcome of an attempt in the circuit breaker and, if need be, in the log.
@@ -123,52 +127,52 @@ impl Client {
         }
     }
 
-    async fn send_async(&self, command: &Cmd) -> Result<Value, Failure> {
+    async fn send_async<C: Commands>(&self, commands: &C) -> Result<C::Reply, Failure> {
         let deadline = self.deadline();
         let permit = self.0.breaker.permit()?;
         if permit.is_probe() {
             // All callers depend on the outcome of a probe, so it does not end with its caller.
-            let (client, command, permit) = (self.clone(), command.clone(), permit.detach());
+            let (client, commands, permit) = (self.clone(), commands.clone(), permit.detach());
             let probe = async move {
                 let permit = permit.attach(&client.0.breaker);
-                client.send_permitted(permit, &command, deadline).await
+                client.send_permitted(permit, &commands, deadline).await
             };
             return runtime::run(probe).await;
         }
-        self.send_permitted(permit, command, deadline).await
+        self.send_permitted(permit, commands, deadline).await
     }
 
-    async fn send_permitted(
+    async fn send_permitted<C: Commands>(
         &self,
         permit: Permit<'_>,
-        command: &Cmd,
+        commands: &C,
         deadline: Instant,
-    ) -> Result<Value, Failure> {
-        let reply = self.send_with_retry(&permit, command, deadline).await;
-        self.record_outcome(permit, command, reply.as_ref().err());
+    ) -> Result<C::Reply, Failure> {
+        let reply = self.send_with_retry(&permit, commands, deadline).await;
+        self.record_outcome(permit, commands.first(), C::failure(&reply));
         reply
     }
 
-    /// Sends a command over the current connection, and once more over a new one if the current one
+    /// Sends commands over the current connection, and once more over a new one if the current one
     /// turns out to be closed.
-    async fn send_with_retry(
+    async fn send_with_retry<C: Commands>(
         &self,
         permit: &Permit<'_>,
-        command: &Cmd,
+        commands: &C,
         deadline: Instant,
-    ) -> Result<Value, Failure> {
+    ) -> Result<C::Reply, Failure> {
         let shared = &self.0.shared;
         let (mut connection, is_reused) = shared.get_or_open(permit)?;
-        let mut reply = send_over(&connection, command, deadline).await;
-        if let Err(failure) = &reply
+        let mut reply = commands.send(&connection, deadline).await;
+        if let Some(failure) = C::connection_failure(&reply)
             && is_reused
             && is_retryable(failure, connection.began())
         {
             shared.discard(&connection);
             connection = shared.get_or_open(permit)?.0;
-            reply = send_over(&connection, command, deadline).await;
+            reply = commands.send(&connection, deadline).await;
         }
-        if reply.as_ref().is_err_and(Failure::ends_connection) {
+        if C::connection_failure(&reply).is_some_and(Failure::ends_connection) {
             shared.discard(&connection);
         }
         reply
@@ -181,7 +185,15 @@ impl Client {
         command: &Cmd,
         work: impl FnMut(&mut dyn SyncConnection) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        self.with_permit(command, |_| self.0.server.for_each_master(|| self.deadline(), work))
+        let permit = self.0.breaker.permit()?;
+        let result = self.0.server.for_each_master(|| self.deadline(), work);
+        self.record_outcome(permit, command, result.as_ref().err());
+        result
+    }
+
+    /// Returns whether connections limit the length of each string in a reply.
+    pub(crate) fn limits_replies(&self) -> bool {
+        self.0.server.limits_replies()
     }
 
     pub(crate) fn server(&self) -> &Arc<Server> {
@@ -209,25 +221,17 @@ impl Client {
     }
 }
 
-/// Returns the reply to a command over a connection, which may still have to be opened.
-async fn send_over(
-    connection: &Arc<PendingConnection>,
-    command: &Cmd,
-    deadline: Instant,
-) -> Result<Value, Failure> {
-    if let Some(AsyncConnection::Plaintext(pipeline)) = connection.get() {
-        // It enforces the deadline itself.
-        return pipeline.send(command, deadline).await;
-    }
-    let (connection, command) = (Arc::clone(connection), command.clone());
-    runtime::run(async move { connection.send(&command, deadline).await }).await
-}
-
 /// Executes the requests of an operation that has several steps, so that the operation is written
 /// once for sync and async callers.
 pub(crate) trait Executor: Clone + Send + Sync + 'static {
     /// Returns the value of a request.
     fn execute<T>(&self, request: &Request<T>) -> impl Future<Output = Result<T, Failure>> + Send;
+
+    /// Returns the values of several requests, which are sent without waiting for each other.
+    fn execute_all<T: Send>(
+        &self,
+        requests: Vec<Request<T>>,
+    ) -> impl Future<Output = Vec<Result<T, Failure>>> + Send;
 
     /// Runs steps that are completed even if the caller is cancelled in between. The default is for
     /// callers that cannot be cancelled.
@@ -248,6 +252,10 @@ impl Executor for NonBlocking {
         self.0.execute_async(request).await
     }
 
+    async fn execute_all<T: Send>(&self, requests: Vec<Request<T>>) -> Vec<Result<T, Failure>> {
+        self.0.execute_all_async(requests).await
+    }
+
     async fn run_to_completion<T: Send + 'static>(
         &self,
         steps: impl Future<Output = Result<T, Failure>> + Send + 'static,
@@ -263,6 +271,10 @@ pub(crate) struct Blocking(Client);
 impl Executor for Blocking {
     async fn execute<T>(&self, request: &Request<T>) -> Result<T, Failure> {
         self.0.execute(request)
+    }
+
+    async fn execute_all<T: Send>(&self, requests: Vec<Request<T>>) -> Vec<Result<T, Failure>> {
+        self.0.execute_all(requests)
     }
 }
 

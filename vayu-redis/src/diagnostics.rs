@@ -240,10 +240,10 @@ fn lossy_string(bytes: &[u8]) -> String {
 
 impl Operation<'_> {
     /// Returns whether the cache works without this operation. Where the server refuses scripts,
-    /// the commands are sent one by one.
+    /// the commands are sent one by one, and values of a batch are read by one command each.
     fn is_optional(&self) -> bool {
         let Self::Command(command) = self else { return false };
-        matches!(command.args_iter().next(), Some(Arg::Simple(b"EVAL")))
+        matches!(command.args_iter().next(), Some(Arg::Simple(b"EVAL" | b"MGET")))
     }
 }
 

@@ -13,6 +13,7 @@ use vayu_core::__internal::display_time;
 use vayu_core::{Error, ErrorKind};
 
 use crate::error_reply::{self, Misconfiguration, Scope};
+use crate::resp;
 
 /// A failure of a request. It becomes the source of the [`Error`] that is returned to the caller.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -177,6 +178,11 @@ impl Failure {
             }
             _ => None,
         }
+    }
+
+    /// Returns whether a reply had a string that is longer than the limit.
+    pub(crate) fn is_reply_too_long(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.to_string().contains(resp::TOO_LONG))
     }
 
     /// Returns whether a working server has rejected this one command.

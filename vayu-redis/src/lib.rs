@@ -27,6 +27,7 @@ mod async_connection;
 mod backend;
 mod breaker;
 mod client;
+mod commands;
 mod connect;
 mod deadline;
 mod diagnostics;

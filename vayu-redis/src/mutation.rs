@@ -71,7 +71,17 @@ impl<'a> Mutation<'a> {
     /// Where scripts are refused, the change is sent between two messages, so that a process that
     /// ends before the second one has sent the first.
     pub(crate) async fn execute<E: Executor>(&self, executor: E) -> Result<bool, Failure> {
-        match executor.execute(&self.script()).await {
+        let result = executor.execute(&self.script()).await;
+        self.finish(executor, result).await
+    }
+
+    /// Returns the result of a mutation whose [`script`](Self::script) had this result.
+    pub(crate) async fn finish<E: Executor>(
+        &self,
+        executor: E,
+        result: Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
+        match result {
             Err(failure) if failure.is_scripting_refused() => {}
             result => return result,
         }
@@ -93,7 +103,7 @@ impl<'a> Mutation<'a> {
     }
 
     /// Returns the change and the message as one command.
-    fn script(&self) -> Request<bool> {
+    pub(crate) fn script(&self) -> Request<bool> {
         let (script, parse): (_, Parse<bool>) = match self.kind {
             Kind::Write(..) => (WRITE, request::stored),
             Kind::Replace(_) => (REPLACE, request::stored),

@@ -31,12 +31,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep_until};
 
 use self::queue::{Queue, connection_closed};
 use crate::error::Failure;
-use crate::request;
+use crate::request::{self, Replies, command_result};
 use crate::resp;
 
 /// A connection without TLS to one server. A clone is the same connection.
@@ -106,9 +107,33 @@ impl Pipeline {
     /// Returns the reply to a command, before the deadline and on any executor.
     pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         let reply = self.0.queue.enqueue(command, deadline)?;
-        let value = reply.await.unwrap_or_else(|_| Err(connection_closed()))?;
-        Ok(value.extract_error()?)
+        received(reply.await)
     }
+
+    /// Returns the replies to several commands, which are written together, before the deadline and on any
+    /// executor. An error reply is that of its command.
+    ///
+    /// # Errors
+    ///
+    /// If the reply to one of them was not received, or the server cannot execute any command.
+    pub(crate) async fn send_all(
+        &self,
+        commands: &[Cmd],
+        deadline: Instant,
+    ) -> Result<Replies, Failure> {
+        let mut replies = Vec::with_capacity(commands.len());
+        for reply in self.0.queue.enqueue_all(commands, deadline)? {
+            replies.push(command_result(received(reply.await))?);
+        }
+        Ok(replies)
+    }
+}
+
+fn received(
+    reply: Result<Result<Value, Failure>, oneshot::error::RecvError>,
+) -> Result<Value, Failure> {
+    let value = reply.unwrap_or_else(|_| Err(connection_closed()))?;
+    Ok(value.extract_error()?)
 }
 
 /// The task that reads and writes, until the connection fails.
@@ -157,7 +182,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     self.last_received = self.queue.now();
                 }
             }
-            while let Some((value, length)) = resp::parse(&self.received, self.max_bytes)? {
+            loop {
+                let items = || self.queue.next_items();
+                let reply = resp::parse(&self.received, self.max_bytes, items)?;
+                let Some((value, length)) = reply else { break };
                 self.received.advance(length);
                 self.queue.deliver(value)?;
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, RedisConnectionInfo, Value};
+use redis::{Arg, Cmd, RedisConnectionInfo, Value};
 use vayu_core::{Record, Timestamp};
 
 use crate::error::Failure;
@@ -14,6 +14,21 @@ use crate::error::Failure;
 pub(crate) struct Request<T> {
     command: Cmd,
     parse: Parse<T>,
+}
+
+/// The replies to several commands. An error reply that has the scope of its command is a failure of that command
+/// alone.
+pub(crate) type Replies = Vec<Result<Value, Failure>>;
+
+/// Returns the result of one of several commands, or an error if a reply has failed in a way that all of them
+/// would.
+pub(crate) fn command_result(
+    reply: Result<Value, Failure>,
+) -> Result<Result<Value, Failure>, Failure> {
+    match reply {
+        Err(failure) if !failure.is_command_error() => Err(failure),
+        result => Ok(result),
+    }
 }
 
 /// A function that returns the meaning of a reply.
@@ -33,6 +48,10 @@ impl<T> Request<T> {
 
     pub(crate) fn command(&self) -> &Cmd {
         &self.command
+    }
+
+    pub(crate) fn into_parts(self) -> (Cmd, Parse<T>) {
+        (self.command, self.parse)
     }
 
     /// Returns the meaning of a reply.
@@ -82,6 +101,32 @@ pub(crate) fn read(name: &str, max_bytes: u64) -> Request<Option<Bytes>> {
     let mut command = Cmd::with_capacity(4, NAME.len() + name.len() + numbers);
     command.arg(NAME).arg(name).arg(0).arg(max_bytes);
     Request::new(command, bytes)
+}
+
+/// Reads the values of several keys, none where there is no string. The length of a value is not limited
+/// by the command, so the connection must limit it.
+pub(crate) fn read_many(names: &[String]) -> Request<Vec<Option<Bytes>>> {
+    let length: usize = names.iter().map(String::len).sum();
+    let mut command = Cmd::with_capacity(1 + names.len(), MGET.len() + length);
+    command.arg(MGET);
+    for name in names {
+        command.arg(name);
+    }
+    Request::new(command, |reply| match reply {
+        Value::Array(values) => values.into_iter().map(bytes).collect(),
+        _ => Err(Failure::UnexpectedReply),
+    })
+}
+
+const MGET: &str = "MGET";
+
+/// Returns the number of values in the reply to a command, or zero if the reply is not an array.
+pub(crate) fn reply_items(command: &Cmd) -> usize {
+    let mut arguments = command.args_iter();
+    match arguments.next() {
+        Some(Arg::Simple(name)) if name == MGET.as_bytes() => arguments.len(),
+        _ => 0,
+    }
 }
 
 /// Reads a value.
@@ -217,6 +262,20 @@ mod tests {
         let request = set("name", b"value", Expiry::After(Duration::ZERO));
         let packed = request.command().get_packed_command();
         assert!(packed.ends_with(b"$2\r\nPX\r\n$1\r\n1\r\n"));
+    }
+
+    #[test]
+    fn only_a_batch_of_reads_has_an_array_as_its_reply() {
+        let names = ["a", "b", "c"].map(String::from);
+        assert_eq!(reply_items(read_many(&names).command()), 3);
+        for request in [read("a", 7), get("MGET")] {
+            assert_eq!(reply_items(request.command()), 0);
+        }
+        let reply = Value::Array(vec![Value::Nil, Value::BulkString(b"v".to_vec())]);
+        let expected = [None, Some(Bytes::from("v"))];
+        assert_eq!(read_many(&names).parse(reply).unwrap(), expected);
+        assert!(read_many(&names).parse(Value::Array(vec![Value::Int(1)])).is_err());
+        assert!(read_many(&names).parse(Value::Nil).is_err());
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub(crate) struct Server {
     kind: Kind,
     timeout: Duration,
     max_reply_bytes: u64,
+    limits_replies: bool,
     diagnostics: Diagnostics,
 }
 
@@ -76,6 +77,7 @@ impl Server {
     )]
     pub(crate) fn new(deployment: Deployment, options: &RedisOptions) -> Result<Self> {
         let diagnostics = Diagnostics::new(deployment.to_string(), options);
+        let limits_replies = deployment.is_plaintext_server();
         let kind = match deployment {
             Deployment::Server(server) => Kind::One(Arc::new(*server)),
             #[cfg(feature = "sentinel")]
@@ -86,12 +88,19 @@ impl Server {
             Deployment::Cluster(nodes) => Kind::cluster(nodes, options)?,
         };
         let timeout = options.timeout.min(MAX_TIMEOUT);
-        Ok(Self { kind, timeout, max_reply_bytes: options.max_reply_bytes(), diagnostics })
+        let max_reply_bytes = options.max_reply_bytes();
+        Ok(Self { kind, timeout, max_reply_bytes, limits_replies, diagnostics })
     }
 
     /// Returns the time limit of an operation.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Returns whether connections limit the length of each string in a reply. Those of the `redis` crate
+    /// do not.
+    pub(crate) fn limits_replies(&self) -> bool {
+        self.limits_replies
     }
 
     pub(crate) fn diagnostics(&self) -> &Diagnostics {

@@ -1,5 +1,6 @@
 //! The connection that all async callers of a process share.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use crate::async_connection::AsyncConnection;
 use crate::breaker::Permit;
 use crate::error::Failure;
 use crate::fork::Process;
+use crate::request::Replies;
 use crate::runtime;
 use crate::server::Server;
 use crate::sync;
@@ -116,9 +118,28 @@ impl PendingConnection {
     /// Returns the reply to a command, over a connection that may still have to be opened or is one
     /// of the `redis` crate. Must run in the background runtime.
     pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let send = async { self.opened().await?.send(command, deadline).await };
+        self.receive(send, deadline).await
+    }
+
+    /// Returns the replies to several commands, like [`send`](Self::send).
+    pub(crate) async fn send_all(
+        &self,
+        commands: &[Cmd],
+        deadline: Instant,
+    ) -> Result<Replies, Failure> {
+        let send = async { self.opened().await?.send_all(commands, deadline).await };
+        self.receive(send, deadline).await
+    }
+
+    /// Waits for a reply until the deadline.
+    async fn receive<T>(
+        &self,
+        send: impl Future<Output = Result<T, Failure>>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
         let limit = deadline.saturating_duration_since(Instant::now());
         let replies = self.replies.load(Ordering::Relaxed);
-        let send = async { self.opened().await?.send(command, deadline).await };
         match timeout_at(deadline.into(), send).await {
             Ok(reply) => {
                 self.replies.fetch_add(1, Ordering::Relaxed);

@@ -8,19 +8,31 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, ConnectionAddr, ConnectionInfo, Parser, RedisError, Value};
 #[cfg(any(feature = "tls", feature = "cluster"))]
-use redis::{ConnectionLike, RedisResult};
+use redis::ConnectionLike;
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, Parser, RedisError, RedisResult, Value};
 
 use crate::deadline::time_until;
 use crate::error::Failure;
-use crate::request::{self, Request};
+use crate::request::{self, Replies, Request, command_result};
+use crate::resp;
 
 /// A connection that one caller uses at a time.
 pub(crate) trait SyncConnection: Send {
     /// Returns the reply to a command. After an error other than an error reply the connection is
     /// unusable.
     fn send(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure>;
+
+    /// Returns the replies to several commands, which are sent before the first reply is received. An error reply is
+    /// that of its command.
+    ///
+    /// # Errors
+    ///
+    /// If the reply to one of them was not received, or the server cannot execute any command. The
+    /// connection is then unusable. The default sends one command after the other.
+    fn send_all(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Replies, Failure> {
+        commands.iter().map(|command| command_result(self.send(command, deadline))).collect()
+    }
 }
 
 impl dyn SyncConnection + '_ {
@@ -41,44 +53,82 @@ pub(crate) struct LibraryConnection<C> {
     limit: Duration,
 }
 
-/// A connection whose read and write timeouts can be set.
+/// What connections of the `redis` crate have in common, beside [`ConnectionLike`].
 #[cfg(any(feature = "tls", feature = "cluster"))]
-pub(crate) trait SetTimeouts {
+pub(crate) trait LibraryClient: ConnectionLike {
     fn set_timeouts(&self, limit: Duration) -> RedisResult<()>;
+
+    /// Returns the replies to several commands, which are sent before the first reply is received.
+    fn pipeline(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>>;
 }
 
 #[cfg(feature = "tls")]
-impl SetTimeouts for redis::Connection {
+impl LibraryClient for redis::Connection {
     fn set_timeouts(&self, limit: Duration) -> RedisResult<()> {
         self.set_read_timeout(Some(limit))?;
         self.set_write_timeout(Some(limit))
+    }
+
+    fn pipeline(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
+        let replies = self.req_packed_commands(&packed(commands), 0, commands.len())?;
+        Ok(replies.into_iter().map(Value::extract_error).collect())
     }
 }
 
 #[cfg(feature = "cluster")]
-impl SetTimeouts for redis::cluster::ClusterConnection {
+impl LibraryClient for redis::cluster::ClusterConnection {
     fn set_timeouts(&self, limit: Duration) -> RedisResult<()> {
         self.set_read_timeout(Some(limit))?;
         self.set_write_timeout(Some(limit))
     }
-}
 
-#[cfg(any(feature = "tls", feature = "cluster"))]
-impl<C: ConnectionLike + SetTimeouts> LibraryConnection<C> {
-    pub(crate) fn new(connection: C) -> Self {
-        Self { connection, limit: Duration::ZERO }
+    /// Sends the commands of each node together. If one is rejected, by a node that does not have its key for
+    /// example, all are sent again, one after the other.
+    fn pipeline(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
+        let mut pipeline = redis::cluster::ClusterPipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command.clone());
+        }
+        match pipeline.query(self) {
+            Ok(Value::Array(replies)) => Ok(replies.into_iter().map(Ok).collect()),
+            Ok(_) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
+            // The error does not have the replies of the other commands.
+            Err(error) if error.clone().into_server_errors().is_some() => {
+                Ok(commands.iter().map(|command| self.req_command(command)).collect())
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
 #[cfg(any(feature = "tls", feature = "cluster"))]
-impl<C: ConnectionLike + SetTimeouts + Send> SyncConnection for LibraryConnection<C> {
-    fn send(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+impl<C: LibraryClient> LibraryConnection<C> {
+    pub(crate) fn new(connection: C) -> Self {
+        Self { connection, limit: Duration::ZERO }
+    }
+
+    fn update_timeout(&mut self, deadline: Instant) -> Result<(), Failure> {
         let left = time_until(deadline)?;
         if differs(left, self.limit) {
             self.connection.set_timeouts(left)?;
             self.limit = left;
         }
+        Ok(())
+    }
+}
+
+#[cfg(any(feature = "tls", feature = "cluster"))]
+impl<C: LibraryClient + Send> SyncConnection for LibraryConnection<C> {
+    fn send(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        self.update_timeout(deadline)?;
         self.connection.req_command(command).map_err(Failure::from_library)
+    }
+
+    fn send_all(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Replies, Failure> {
+        self.update_timeout(deadline)?;
+        let replies = self.connection.pipeline(commands).map_err(Failure::from_library)?;
+        let replies = replies.into_iter().map(|reply| reply.map_err(Failure::from_library));
+        replies.map(command_result).collect()
     }
 }
 
@@ -145,8 +195,15 @@ impl PlaintextConnection {
     }
 }
 
+/// The number of bytes that are read at once for a batch.
+const READ_SIZE: usize = 32 * 1024;
+
 impl SyncConnection for PlaintextConnection {
     fn send(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        if request::reply_items(command) > 0 {
+            let mut replies = self.send_all(std::slice::from_ref(command), deadline)?;
+            return replies.pop().unwrap_or(Err(Failure::UnexpectedReply));
+        }
         let mut reply = BoundedStream {
             stream: &mut *self.stream,
             limit: &mut self.limit,
@@ -160,11 +217,77 @@ impl SyncConnection for PlaintextConnection {
             .and_then(|()| self.parser.parse_value(&mut reply));
         match result {
             Ok(value) => Ok(value.extract_error()?),
-            Err(error) if reply.received == 0 && error.is_connection_dropped() => {
-                Err(Failure::ConnectionLost(error))
-            }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(failure_of(error, reply.received)),
         }
+    }
+
+    fn send_all(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Replies, Failure> {
+        let items: Vec<usize> = commands.iter().map(request::reply_items).collect();
+        let strings = items.iter().map(|&items| items.max(1) as u64).sum();
+        let mut stream = BoundedStream {
+            stream: &mut *self.stream,
+            limit: &mut self.limit,
+            received: 0,
+            max_bytes: self.max_bytes.saturating_mul(strings),
+            deadline,
+        };
+        let replies = stream
+            .write(&packed(commands))
+            .map_err(RedisError::from)
+            .and_then(|()| receive_all(&mut stream, &items, self.max_bytes));
+        let replies = replies.map_err(|error| failure_of(error, stream.received))?;
+        let replies = replies.into_iter().map(|reply| Ok(reply.extract_error()?));
+        replies.map(command_result).collect()
+    }
+}
+
+/// Returns the commands as they are sent.
+fn packed(commands: &[Cmd]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for command in commands {
+        command.write_packed_command(&mut bytes);
+    }
+    bytes
+}
+
+/// Receives one reply for each number of items. The strings in them have up to `max_bytes` each.
+fn receive_all(
+    stream: &mut BoundedStream<'_>,
+    items: &[usize],
+    max_bytes: u64,
+) -> RedisResult<Vec<Value>> {
+    let (mut received, mut at) = (Vec::new(), 0);
+    let mut replies = Vec::with_capacity(items.len());
+    for &items in items {
+        loop {
+            if let Some((reply, length)) = resp::parse(&received[at..], max_bytes, || items)? {
+                replies.push(reply);
+                at += length;
+                break;
+            }
+            received.drain(..at);
+            at = 0;
+            let length = received.len();
+            received.resize(length + READ_SIZE, 0);
+            let read = stream.read(&mut received[length..]);
+            received.truncate(length + read.as_ref().map_or(0, |&read| read));
+            if read? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    }
+    if at < received.len() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "unsolicited reply").into());
+    }
+    Ok(replies)
+}
+
+/// Returns the failure of a connection that has received this number of bytes of a reply.
+fn failure_of(error: RedisError, received: u64) -> Failure {
+    if received == 0 && error.is_connection_dropped() {
+        Failure::ConnectionLost(error)
+    } else {
+        error.into()
     }
 }
 

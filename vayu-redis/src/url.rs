@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-#[cfg(any(feature = "cluster", feature = "sentinel"))]
-use redis::ConnectionAddr;
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use vayu_core::Result;
 
 use crate::error::misconfigured;
@@ -20,6 +18,21 @@ pub(crate) enum Deployment {
         servers: Vec<ConnectionInfo>,
         name: String,
     },
+}
+
+impl Deployment {
+    /// Returns whether it is one server at a time, without TLS.
+    pub(crate) fn is_plaintext_server(&self) -> bool {
+        let is_plaintext =
+            |server: &ConnectionInfo| !matches!(server.addr(), ConnectionAddr::TcpTls { .. });
+        match self {
+            Self::Server(server) => is_plaintext(server),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(_) => false,
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels { servers, .. } => servers.iter().all(is_plaintext),
+        }
+    }
 }
 
 /// Formats hosts and ports, without user and password.

@@ -11,6 +11,7 @@ use redis::{Cmd, RedisError, Value};
 use tokio::sync::oneshot;
 
 use crate::error::Failure;
+use crate::request::reply_items;
 use crate::sync::lock;
 
 /// A queue of commands and pending replies.
@@ -35,11 +36,14 @@ struct State {
 
 struct Pending {
     /// `None` after a timeout. The reply is still in the stream and must be discarded.
-    caller: Option<oneshot::Sender<Result<Value, Failure>>>,
+    caller: Option<ReplySender>,
     since: Instant,
     deadline: Instant,
+    /// The number of strings in the array that is the reply, zero if it is another one.
+    items: usize,
 }
 
+type ReplySender = oneshot::Sender<Result<Value, Failure>>;
 type ReplyReceiver = oneshot::Receiver<Result<Value, Failure>>;
 
 /// Largest number of pending replies. Without a limit, cancelled callers could send commands faster
@@ -67,12 +71,33 @@ impl Queue {
         deadline: Instant,
     ) -> Result<ReplyReceiver, Failure> {
         let (caller, reply) = oneshot::channel();
+        self.append(deadline, [(command, caller)].into_iter())?;
+        Ok(reply)
+    }
+
+    /// Appends several commands, which are written together, and wakes the driver if need be. Returns the
+    /// receivers of the replies, or an error if nothing was appended.
+    pub(super) fn enqueue_all(
+        &self,
+        commands: &[Cmd],
+        deadline: Instant,
+    ) -> Result<Vec<ReplyReceiver>, Failure> {
+        let (callers, replies): (Vec<_>, _) = commands.iter().map(|_| oneshot::channel()).unzip();
+        self.append(deadline, commands.iter().zip(callers))?;
+        Ok(replies)
+    }
+
+    fn append<'c>(
+        &self,
+        deadline: Instant,
+        commands: impl ExactSizeIterator<Item = (&'c Cmd, ReplySender)>,
+    ) -> Result<(), Failure> {
         let since = self.now();
         let mut state = lock(&self.state);
         if state.is_closed {
             return Err(connection_closed());
         }
-        if state.pending.len() >= MAX_PENDING {
+        if state.pending.len() + commands.len() > MAX_PENDING {
             return Err(Failure::QueueFull);
         }
         let timeout = deadline.min(since + self.timeout);
@@ -83,13 +108,21 @@ impl Queue {
         // The first of several commands has woken the driver already.
         let is_awake = !state.commands.is_empty() && !is_sooner;
         let driver = if is_awake { None } else { state.driver.clone() };
-        command.write_packed_command(&mut state.commands);
-        state.pending.push_back(Pending { caller: Some(caller), since, deadline });
+        for (command, caller) in commands {
+            let items = reply_items(command);
+            command.write_packed_command(&mut state.commands);
+            state.pending.push_back(Pending { caller: Some(caller), since, deadline, items });
+        }
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
         }
-        Ok(reply)
+        Ok(())
+    }
+
+    /// Returns the number of strings in the array that is the next reply, zero if it is another one.
+    pub(super) fn next_items(&self) -> usize {
+        lock(&self.state).pending.front().map_or(0, |next| next.items)
     }
 
     /// Takes the commands in exchange for an empty buffer. The waker is woken when there are more.
