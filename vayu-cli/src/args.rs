@@ -47,7 +47,7 @@ pub(crate) enum Command {
     /// their space. `--tag` invalidates the entries with a tag, as `Cache::invalidate_tag` does: they
     /// are misses from now on, and their space is freed as they are overwritten, expire or are evicted.
     ///
-    /// What cannot be read or removed is passed over: the exit code is 2 at the end.
+    /// Entries that cannot be read or removed are skipped: the exit code is then 2.
     #[command(after_help = purge_help())]
     Purge(Purge),
 }

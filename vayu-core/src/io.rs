@@ -1,6 +1,6 @@
 //! Waiting, by blocking the thread or by awaiting.
 //!
-//! What a cache does is written once, as async code over [`Io`]. An async caller awaits it
+//! The operations of a cache are written once, as async code over [`Io`]. An async caller awaits it
 //! ([`Awaiting`]). For a sync caller each step blocks the thread until it is done ([`Blocking`]), so
 //! the code never suspends, and polling it once runs it to its end ([`run_blocking`]).
 

@@ -92,7 +92,7 @@ impl MemoryOptions {
     /// few shards, each of at least 256 entries, so such a cache may begin to evict a little before it is
     /// full.
     ///
-    /// An entry takes about 90 bytes if its key is up to 16 bytes long and its value is a number, and up to
+    /// An entry takes about 95 bytes if its key is up to 16 bytes long and its value is a number, and up to
     /// 115 more otherwise, plus what the value allocates. Memory is allocated as the cache fills. The index of the keys grows
     /// eightfold at 16,384 entries, 131,072 and so on: one writer then moves all keys to the new one, which
     /// takes about 10 ms for 131,072, and other writers wait.

@@ -15,7 +15,7 @@ impl RedisOptions {
     /// `redis+sentinel://host:port,host:port/name/db` (feature `sentinel`).
     ///
     /// Options may follow a question mark: `namespace`, `timeout`, `max_entry_bytes`,
-    /// `max_connections`, `max_idle`, `single_flight=everywhere`, `lease_ttl`, `connect=eagerly`.
+    /// `max_connections`, `max_idle`, `single_flight=everywhere`, `lease_ttl`, `arguments=hidden`, `connect=eagerly`.
     /// They override those that were set before. Times are seconds, or have a unit: `ms`, `s`, `m`,
     /// `h`, `d`, `w` or a word like `minutes`.
     ///

@@ -10,7 +10,7 @@ static IS_DOWN: AtomicBool = AtomicBool::new(false);
 
 #[cached(ttl = "50ms", stale = "1h")]
 fn rate(currency: &str) -> Result<f64, String> {
-    println!("asking the source for {currency}");
+    println!("querying the source for {currency}");
     if IS_DOWN.load(Ordering::Relaxed) { Err("503".to_owned()) } else { Ok(1.1) }
 }
 
@@ -20,7 +20,7 @@ fn main() -> Result<(), String> {
     IS_DOWN.store(true, Ordering::Relaxed);
     thread::sleep(Duration::from_millis(60));
     println!("stale: {}", rate("EUR")?);
-    // After a failed refresh the source is not asked again for five seconds.
+    // After a failed refresh the source is not queried again for five seconds.
     println!("stale: {}", rate("EUR")?);
     println!("failed refreshes: {}", mem_cache().stats().failed_refreshes);
     Ok(())

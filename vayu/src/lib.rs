@@ -189,7 +189,7 @@
 //! | `ttl` | Required, unless there is `expires_at`: the time to live of an entry. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds, without a suffix; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for no expiry; or a closure <code>\|value: &T\| -> Duration</code>. Units: `ms`, `s`, `m`, `h`, `d`, `w` and their words (`minutes`); months and years as words only (`5months`) |
 //! | `expires_at` | in place of `ttl`: the moment at which a value expires, an expression of type [`SystemTime`](std::time::SystemTime), or a closure <code>\|value: &T\| -> SystemTime</code>. Evaluated once, when the value is stored, and not compared with a later evaluation |
 //! | `stale` | the time past the ttl in which an entry may still be served while one caller recomputes it (stale-while-revalidate) and when the function fails (stale-if-error): a time as for `ttl`, not a closure |
-//! | `spawn` | for an `async fn` that owns its arguments: runs the computation as a task ([callers that give up](#callers-that-give-up)), and with `stale` the refresh as a background task. `tokio::spawn`, or a closure that takes the future |
+//! | `spawn` | for an `async fn` that owns its arguments: `tokio::spawn`, or a closure that takes the future. Without `stale`: runs the computation as a task ([callers that give up](#callers-that-give-up)). With `stale`: runs only the refresh of a value past its ttl as a background task; a call that finds no value computes in its caller, and ends with it |
 //! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |
 //! | `cache` | an expression for the cache; the default is [`mem_cache()`] |
 //! | `max_entries` | an integer or a constant: a memory cache of this function's own, with this limit on entries, in place of `cache`. All instantiations of a generic function share it. [`Entry::cache`] returns it |
@@ -293,7 +293,7 @@
 //!
 //! # Inspect, set, refresh or invalidate one call
 //!
-//! `handle = name` adds a function beside yours, with the same arguments and visibility, that returns
+//! `handle = name` adds a companion function, with the same arguments and visibility, that returns
 //! the [`Entry`] of the call with these arguments:
 //!
 //! ```
@@ -363,7 +363,7 @@
 //! Calls wait for the backend without a timeout; a backend that can hang must enforce its own.
 //!
 //! A function that is called again with the same arguments while it runs (by itself, or around a
-//! circle of functions) runs again, as it would without the attribute. vayu sees that for calls that a
+//! circle of functions) runs again, as it would without the attribute. vayu detects that for calls that a
 //! body makes on its own thread, or while its own future is polled. Where a body hands work to another
 //! thread or task and waits for it, run that work in the scope of a [`FlightContext`]; a call in it
 //! may otherwise wait for its own computation until that is hedged.

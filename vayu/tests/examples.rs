@@ -63,9 +63,9 @@ prints! {
         "calls of mem_cache(): 0",
     ]
     stale: [
-        "asking the source for EUR",
+        "querying the source for EUR",
         "fresh: 1.1",
-        "asking the source for EUR",
+        "querying the source for EUR",
         "stale: 1.1",
         "stale: 1.1",
         "failed refreshes: 1",

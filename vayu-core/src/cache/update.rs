@@ -18,7 +18,7 @@ impl<B: Backend, S> Cache<B, S> {
     /// value. `update` gets `None` if there is no value that [`get`](Self::get) would return.
     ///
     /// Updates of a key are linearizable within the process: they run one after another. A
-    /// [`set`](Self::set), a [`remove`](Self::remove) and an invalidation that begin meanwhile take effect
+    /// [`set`](Self::set), a [`remove`](Self::remove) and an invalidation that begin in the meantime take effect
     /// after the update, a computation in progress does not store its value, and callers of the key wait. An
     /// update never restores what was invalidated before it began. A `set` of the key by `update` itself is
     /// lost, and the entry with it. In a cache with leases, an update waits for a computation that holds the

@@ -35,8 +35,8 @@ arguments! {
     /// stale = "1h"
     /// ```
     stale
-    /// For an `async fn` that owns its arguments: runs the computation as a task, which goes on if the caller is
-    /// dropped. With `stale`: runs the refresh of a value past its ttl as a background task.
+    /// For an `async fn` that owns its arguments. Without `stale`: runs the computation as a task, which goes on if
+    /// the caller is dropped. With `stale`: runs only the refresh of a value past its ttl as a background task.
     ///
     /// ```text
     /// spawn = tokio::spawn
