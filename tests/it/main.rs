@@ -18,6 +18,7 @@ mod caches;
 mod conditions;
 mod directory;
 mod entries;
+mod errors;
 mod expires_at;
 mod files;
 mod flight_context;

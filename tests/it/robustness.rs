@@ -167,24 +167,27 @@ fn panic_poisons_no_lock_and_leaves_no_flight() {
 
 #[test]
 fn callers_of_a_failing_source_do_not_queue_up() {
+    /// An error that callers cannot share.
+    #[derive(Debug, PartialEq)]
+    struct Down;
     static RUNS: Runs = Runs::new();
     static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
     static CACHE: LazyLock<Cache<MapBackend<AnyValue>, ByReference>> =
         LazyLock::new(|| Cache::with_backend(MapBackend::with_clock(CLOCK.clone())));
     #[cached(cache = CACHE, ttl = 60)]
-    fn down() -> Result<(), &'static str> {
+    fn down() -> Result<(), Down> {
         if RUNS.count() == 1 {
             until(|| CLOCK.sleepers() == 15);
         } else {
             // Each waits for all the others, so serialized callers would hang.
             until(|| RUNS.get() == 16);
         }
-        Err("down")
+        Err(Down)
     }
     watchdog(HANG, || {
         thread::scope(|scope| {
             for _ in 0..16 {
-                scope.spawn(|| assert_eq!(down(), Err("down")));
+                scope.spawn(|| assert_eq!(down(), Err(Down)));
             }
         });
     });

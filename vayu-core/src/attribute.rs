@@ -23,7 +23,9 @@ pub use self::key_part::{
     AnyPart, Bound, BoundByReference, ExclusiveKind, ExclusivePart, KeyPart, Part, SetPart,
     SimplePart, Unchanging, ValuePart,
 };
-pub use self::output::{FutureOutput, FutureShape, KnownShape, PlainShape, Probe, Shareable};
+pub use self::output::{
+    FutureOutput, FutureShape, KnownShape, PlainShape, Probe, ResultShape, Shareable,
+};
 pub use self::predicate::Predicate;
 pub use self::single_flight::{SingleFlightCache, single_flights, whole};
 pub use self::storable::{ShareableBy, StorableBy, StorableIn};
@@ -41,7 +43,7 @@ use crate::call::lookup::begin;
 pub use crate::call::task::{OwnedLookup, SpawnableCall, Task};
 pub use crate::call::{
     CacheIf, CachedFn, Call, CallOptions, FixedTtl, FnOutput, OutputShape, OwnedSerializer,
-    PlainOutput, Policy, ResultOutput, Retention, Tagged, TtlFn, WholeOutput,
+    PlainOutput, Policy, ResultOutput, Retention, SharedResultOutput, Tagged, TtlFn, WholeOutput,
 };
 pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};

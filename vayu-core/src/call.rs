@@ -26,6 +26,8 @@
 //! - With `spawn`, a leader hands its computation over to a [task](task), so that the caller may be dropped.
 //! - A value past its ttl is refreshed by one caller, while the others get the stale one
 //!   (stale-while-revalidate). If the refresh fails, that caller gets it too (stale-if-error).
+//! - If a leader fails, the callers that wait get clones of its error ([failure](failure)), where it is
+//!   `Clone + Send + Sync + 'static`. Otherwise they run the function.
 //!
 //! # Sync and async
 //!
@@ -43,6 +45,7 @@ mod compute;
 mod decode;
 mod driver;
 mod explain;
+mod failure;
 pub(crate) mod future;
 pub(crate) mod lookup;
 mod options;
@@ -59,7 +62,7 @@ pub use self::cached_fn::{CachedFn, FnOutput, OwnedSerializer, Policy, Tagged};
 pub(crate) use self::explain::RecordState;
 pub use self::options::CallOptions;
 pub(crate) use self::output::CachedOutput;
-pub use self::output::{OutputShape, PlainOutput, ResultOutput, WholeOutput};
+pub use self::output::{OutputShape, PlainOutput, ResultOutput, SharedResultOutput, WholeOutput};
 pub use self::ttl::{CacheIf, FixedTtl, Retention, TtlFn};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

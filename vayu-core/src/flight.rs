@@ -15,7 +15,8 @@
 //! what it stored.
 //!
 //! A flight that takes long is *hedged*: one waiting caller computes in parallel, and the first value
-//! completes the flight. A caller that must not wait for a flight, because the flight waits for it,
+//! completes the flight. An error completes it only if no other run of the flight is in progress: if the
+//! leader fails while a hedge runs, the flight stays in the table and the hedge ends it. A caller that must not wait for a flight, because the flight waits for it,
 //! runs its function uncoordinated and stores nothing ([`context`] detects that).
 
 mod context;
@@ -33,16 +34,19 @@ mod ticket;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 pub use self::context::FlightContext;
 pub(crate) use self::context::{LeaderFuture, Waiting, enter, enter_polled, mark};
 pub(crate) use self::deadline::Deadline;
+pub(crate) use self::hedge::HedgeGuard;
 use self::hedge::{HedgeTimes, Hedges};
 pub(crate) use self::lead::{Completion, Lead, StorePermission};
 use self::phase::{AtomicPhase, Phase};
 pub(crate) use self::table::{Completions, Flights, Join};
 pub(crate) use self::ticket::{Ticket, Turn};
 use crate::panic::QuietDrop;
+use crate::shared_error::SharedError;
 use crate::sync::{Event, Mutex, OnceLock, lock, notify_all};
 
 /// The end of a flight.
@@ -50,7 +54,9 @@ use crate::sync::{Event, Mutex, OnceLock, lock, notify_all};
 pub(crate) enum Outcome<R> {
     /// A value for all callers.
     Computed(QuietDrop<R>),
-    /// A value for the leader only: an error, or a value that is not cached.
+    /// An error for all callers that joined before the function failed.
+    Failed { error: SharedError, compute_time: Duration },
+    /// An output for the leader only: an error that is not `Clone`, or a value that is not cached.
     NotShareable,
     /// No value: the leader panicked or was dropped.
     Abandoned,
@@ -115,6 +121,12 @@ impl<R> Flight<R> {
         notify_all(&self.completed);
     }
 
+    /// Returns whether an invalidation or another leader has detached the flight from its leader. Once the
+    /// flight is completed, this does not change.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.phase.get() == Phase::Detached
+    }
+
     fn outcome(&self) -> Option<&Outcome<R>> {
         self.outcome.get().map(|outcome| &**outcome)
     }
@@ -128,6 +140,17 @@ impl<R> Flight<R> {
             self.phase.set(Phase::Vacant);
         }
         is_vacated
+    }
+
+    /// Leaves the flight to the hedges that are running, whose leader has failed. Returns whether there are
+    /// any. Only under the lock of the table that the flight is in.
+    fn leave_to_hedges(&self) -> bool {
+        let is_left = self.hedges.running() > 0
+            && matches!(self.phase.get(), Phase::Computing | Phase::Storing);
+        if is_left {
+            self.phase.set(Phase::Hedged);
+        }
+        is_left
     }
 
     /// Waits until the flight is completed, or its leader is gone without a value. Returns `false` if

@@ -40,6 +40,7 @@ mod panic;
 mod per_process;
 mod record;
 mod serializer;
+mod shared_error;
 mod stats;
 mod sync;
 #[cfg(any(test, feature = "testing"))]

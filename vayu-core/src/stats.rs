@@ -21,7 +21,7 @@ pub struct Stats {
     pub hits: u64,
     /// Calls that ran the function.
     pub misses: u64,
-    /// Calls that returned the value that another caller computed at the time.
+    /// Calls that returned the value, or the error, of the run of another caller at the time.
     pub coalesced: u64,
     /// Calls that returned a value past its ttl, at once or because the function failed.
     pub stale: u64,

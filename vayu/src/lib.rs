@@ -97,7 +97,9 @@
 //!
 //! # Which results are cached
 //!
-//! - Of a `Result` only `Ok` is cached. An `Err` is returned, and the next call tries again. `Result` is
+//! - Of a `Result` only `Ok` is cached. An `Err` is returned, and the next call tries again. If it is
+//!   `Clone + Send + Sync + 'static`, callers that wait for the one that fails get clones of it; otherwise they
+//!   run the function. `Result` is
 //!   recognized by its type, also behind an alias like `io::Result`. A function that returns a type
 //!   parameter and is used with a `Result` in its place caches nothing, and a warning says so.
 //! - A function without a return type has nothing to cache. `-> ()` says that it is to run once per ttl.

@@ -4,16 +4,18 @@ use std::future::Future;
 use std::marker::PhantomData;
 
 use crate::attribute::candidate::{Candidate, Chosen, Other};
-use crate::call::{OutputShape, PlainOutput, ResultOutput};
+use crate::call::{OutputShape, PlainOutput, ResultOutput, SharedResultOutput};
 
 /// Finds the shape of an output by its type.
 ///
-/// `vayu_shape` on a probe for a `Result` is the inherent method; on any other it is that of
-/// [`PlainShape`].
+/// `vayu_shape` on a reference to a probe is, in this order, the inherent method, for a `Result` whose error
+/// can be shared; that of [`ResultShape`] or [`FutureShape`]; or that of [`PlainShape`], which takes one
+/// more reference. Method resolution does not see lifetimes, so the error of a `SHARED` probe must be
+/// `'static` if it has the other properties.
 #[derive(Debug)]
-pub struct Probe<R>(PhantomData<fn() -> R>);
+pub struct Probe<R, const SHARED: bool>(PhantomData<fn() -> R>);
 
-impl<R> Probe<R> {
+impl<R, const SHARED: bool> Probe<R, SHARED> {
     /// Creates a probe for outputs of this type.
     #[expect(clippy::new_without_default, reason = "named by expansions only")]
     #[inline]
@@ -22,10 +24,23 @@ impl<R> Probe<R> {
     }
 }
 
-impl<T, E> Probe<Result<T, E>> {
-    /// Returns the shape of a `Result`.
+impl<T, E: Clone + Send + Sync + 'static> Probe<Result<T, E>, true> {
+    /// Returns the shape of a `Result` whose error can be shared.
     #[inline]
-    pub fn vayu_shape(&self) -> ResultOutput<T, E> {
+    pub fn vayu_shape(&self) -> SharedResultOutput<T, E> {
+        SharedResultOutput::new()
+    }
+}
+
+/// The shape of any other `Result`.
+pub trait ResultShape<T, E> {
+    /// Returns the shape.
+    fn vayu_shape(&self) -> ResultOutput<T, E>;
+}
+
+impl<T, E, const SHARED: bool> ResultShape<T, E> for Probe<Result<T, E>, SHARED> {
+    #[inline]
+    fn vayu_shape(&self) -> ResultOutput<T, E> {
         ResultOutput::new()
     }
 }
@@ -36,7 +51,7 @@ pub trait PlainShape<R> {
     fn vayu_shape(&self) -> PlainOutput<R>;
 }
 
-impl<R> PlainShape<R> for Probe<R> {
+impl<R, const SHARED: bool> PlainShape<R> for &Probe<R, SHARED> {
     #[inline]
     fn vayu_shape(&self) -> PlainOutput<R> {
         PlainOutput::new()
@@ -102,15 +117,15 @@ pub struct Shareable;
 #[derive(Debug)]
 pub struct FutureOutput<R>(PhantomData<fn() -> R>);
 
-/// The shape of a future. It has precedence over all others, as it takes the probe by value.
+/// The shape of a future. It has precedence over [`PlainShape`].
 pub trait FutureShape<R> {
     /// Returns the shape.
-    fn vayu_shape(self) -> FutureOutput<R>;
+    fn vayu_shape(&self) -> FutureOutput<R>;
 }
 
-impl<R: Future> FutureShape<R> for Probe<R> {
+impl<R: Future, const SHARED: bool> FutureShape<R> for Probe<R, SHARED> {
     #[inline]
-    fn vayu_shape(self) -> FutureOutput<R> {
+    fn vayu_shape(&self) -> FutureOutput<R> {
         FutureOutput(PhantomData)
     }
 }

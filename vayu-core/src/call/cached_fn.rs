@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::generation::Group;
 use crate::key::{Key, KeyBuilder, KeyError};
 use crate::serializer::Serializer;
+use crate::shared_error::SharedError;
 use crate::validity::SchemaFlags;
 
 /// The type that a function returns.
@@ -52,6 +53,15 @@ pub trait CachedFn: FnOutput {
 
     /// Returns an error if no output of this type can be cached.
     fn unsupported() -> Option<Error>;
+
+    /// Returns whether callers can share errors of the function.
+    fn shares_errors() -> bool;
+
+    /// Returns the error of an output, if callers can share it.
+    fn shared_error(output: &Self::Output) -> Option<SharedError>;
+
+    /// Returns the output for a shared error, if it is of the type of this function.
+    fn error_output(error: &SharedError) -> Option<Self::Output>;
 
     /// Returns the ttl, if all values have the same.
     fn fixed_ttl(&self) -> Option<FixedTtl>;
@@ -142,6 +152,21 @@ where
     #[inline]
     fn unsupported() -> Option<Error> {
         H::unsupported()
+    }
+
+    #[inline]
+    fn shares_errors() -> bool {
+        H::shares_errors()
+    }
+
+    #[inline]
+    fn shared_error(output: &H::Output) -> Option<SharedError> {
+        H::shared_error(output)
+    }
+
+    #[inline]
+    fn error_output(error: &SharedError) -> Option<H::Output> {
+        H::error_output(error)
     }
 
     #[inline]

@@ -57,7 +57,8 @@ impl<B: Backend, S> Cache<B, S> {
     }
 
     /// Returns the stored value of a key, or else the result of `compute`. A value is then stored for
-    /// `ttl`, an error is not.
+    /// `ttl`, an error is not. Callers that wait for one whose `compute` fails run their own: unlike that of a
+    /// function under the attribute, an error is never shared.
     ///
     /// # Errors
     ///

@@ -15,7 +15,6 @@
 
 use std::mem;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
@@ -24,7 +23,7 @@ use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
 use crate::clock::Timestamp;
 use crate::flight::{
-    Completion, Deadline, Flight, FlightId, Join, Lead, Outcome, StorePermission, Turn,
+    Completion, Deadline, FlightId, HedgeGuard, Join, Lead, Outcome, StorePermission, Turn,
 };
 use crate::io::{Blocking, Io, run_blocking};
 use crate::outcome::CallOutcome;
@@ -55,7 +54,7 @@ pub(super) struct Uncoordinated<'a, B: Backend, F: FnOutput> {
 /// A call that runs the function because the leader of the flight takes long.
 pub(super) struct Hedge<'a, B: Backend, F: FnOutput> {
     call: Call<'a, B, F>,
-    flight: Arc<Flight<Record<B::Stored>>>,
+    guard: HedgeGuard<'a, Record<B::Stored>>,
     /// The count of hedges of the flight when this one began.
     hedges: u32,
     began: Timestamp,
@@ -96,7 +95,7 @@ impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
         match self {
             Self::Output(_) | Self::Bypass => None,
             Self::Uncoordinated(call) => Some(call.flight),
-            Self::Hedge(hedge) => Some(hedge.flight.id()),
+            Self::Hedge(hedge) => Some(hedge.guard.flight().id()),
             Self::Lead(leading) => Some(leading.lead.id()),
         }
     }
@@ -210,10 +209,10 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             let began = call.engine.now();
             Prepared::Uncoordinated(Uncoordinated { call, flight, began })
         }
-        Joined::Hedge(flight) => {
+        Joined::Hedge(guard) => {
             call.count_miss();
-            let (hedges, began) = (flight.hedges.get(), call.engine.now());
-            Prepared::Hedge(Hedge { call, flight, hedges, began })
+            let (hedges, began) = (guard.flight().hedges.get(), call.engine.now());
+            Prepared::Hedge(Hedge { call, guard, hedges, began })
         }
         Joined::Lead { lead, recheck } => {
             prepare_lead::<M, B, F>(call, lead, recheck, reason, &mut deadline).await
@@ -229,8 +228,8 @@ enum Joined<'a, B: Backend, F: FnOutput> {
     Lead { lead: Lead<'a, Record<B::Stored>>, recheck: bool },
     /// The caller must not wait for this flight.
     Uncoordinated(FlightId),
-    /// The leader of this flight takes long.
-    Hedge(Arc<Flight<Record<B::Stored>>>),
+    /// The leader of a flight takes long.
+    Hedge(HedgeGuard<'a, Record<B::Stored>>),
 }
 
 /// Waits for the leader of a flight that was joined, if there is one.
@@ -256,12 +255,25 @@ async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         drop(waiting);
         let lead = match turn {
             Turn::Lead(lead) => return Joined::Lead { lead, recheck: true },
-            Turn::Hedge => return Joined::Hedge(Arc::clone(flight)),
+            Turn::Hedge(guard) => return Joined::Hedge(guard),
             Turn::TimedOut => flights.replace_overdue(call.key, call.stamp, flight),
             Turn::Again | Turn::Completed(Outcome::Abandoned) => continue,
             Turn::Completed(_) if outdated => continue,
             Turn::Completed(Outcome::Computed(record)) => {
                 match record.get().and_then(|record| call.decode_shared(record)) {
+                    Some(output) => return Joined::Output(output),
+                    None => flights.try_lead(call.key, call.stamp),
+                }
+            }
+            Turn::Completed(Outcome::Failed { error, compute_time }) => {
+                // Another leader may have replaced this one, and have a value.
+                if flight.is_detached() {
+                    join = flights.join_running(call.key, call.stamp);
+                    if join.is_some() {
+                        continue;
+                    }
+                }
+                match call.share_error(error, *compute_time) {
                     Some(output) => return Joined::Output(output),
                     None => flights.try_lead(call.key, call.stamp),
                 }
@@ -442,11 +454,16 @@ fn hedge_into_lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     hedge: Hedge<'a, B, F>,
     output: &F::Output,
 ) -> Option<Leading<'a, B, F>> {
-    let Hedge { call, flight, hedges, began } = hedge;
-    call.record_hedge(&flight, hedges, began);
-    let flights = call.engine.flights();
+    let Hedge { call, guard, hedges, began } = hedge;
+    call.record_hedge(guard.flight(), hedges, began);
     let has_value = F::value(output).is_some();
-    let lead = has_value.then(|| flights.replace_overdue(call.key, call.stamp, &flight)).flatten();
+    let flights = call.engine.flights();
+    let replace = || flights.replace_overdue(call.key, call.stamp, guard.flight());
+    let lead = has_value.then(replace).flatten();
+    if !has_value {
+        let compute_time = call.engine.now().saturating_since(began);
+        guard.fail(|| call.failure(output, compute_time));
+    }
     let Some(lead) = lead else {
         end_uncoordinated(&call, began);
         return None;
@@ -477,9 +494,8 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Leading { lead, reason, call, started, began, .. } = leading;
     let ended = call.engine.now();
     let compute_time = ended.saturating_since(*began);
-    let mut outcome = Outcome::NotShareable;
     if let Some(record) = call.encode_record(&output, compute_time, ended) {
-        outcome = Outcome::Computed(record.clone().into());
+        let mut outcome = Outcome::Computed(record.clone().into());
         let permission = lead.begin_store();
         let may_store = call.can_store()
             && match permission {
@@ -494,9 +510,11 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
         } else {
             drop_quietly(record);
         }
-    }
-    while lead.complete(&mut outcome) == Completion::MustDelete {
-        call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
+        while lead.complete(&mut outcome) == Completion::MustDelete {
+            call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
+        }
+    } else {
+        call.complete_without_record(lead, &output, compute_time);
     }
     call.conclude(output, compute_time, mem::replace(reason, ComputeReason::Miss(None)))
 }
@@ -519,28 +537,27 @@ pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>
     let Leading { lease, lead, reason, call, started, began } = leading;
     let ended = call.engine.now();
     let compute_time = ended.saturating_since(began);
-    let mut lead = match call.encode_record(&output, compute_time, ended) {
-        Some(record) => {
-            let lead = lead.computed(Outcome::Computed(record.clone().into()));
-            let may_store = call.can_store()
-                && match lead.begin_store() {
-                    StorePermission::Granted => true,
-                    StorePermission::Refused => false,
-                    StorePermission::UnlessNewer => is_newest::<M, B, F>(&call, started).await,
-                };
-            if may_store && call.has_timed_out() {
-                call.write_offline(record);
-            } else if may_store {
-                call.record_write(call.engine.write::<M>(call.key, record).await);
-            } else {
-                drop_quietly(record);
-            }
-            lead
+    if let Some(record) = call.encode_record(&output, compute_time, ended) {
+        let mut lead = lead.computed(Outcome::Computed(record.clone().into()));
+        let may_store = call.can_store()
+            && match lead.begin_store() {
+                StorePermission::Granted => true,
+                StorePermission::Refused => false,
+                StorePermission::UnlessNewer => is_newest::<M, B, F>(&call, started).await,
+            };
+        if may_store && call.has_timed_out() {
+            call.write_offline(record);
+        } else if may_store {
+            call.record_write(call.engine.write::<M>(call.key, record).await);
+        } else {
+            drop_quietly(record);
         }
-        None => lead.computed(Outcome::NotShareable),
-    };
-    while lead.complete() == Completion::MustDelete {
-        call.ok_or_count(call.engine.delete::<M>(call.key).await);
+        while lead.complete() == Completion::MustDelete {
+            call.ok_or_count(call.engine.delete::<M>(call.key).await);
+        }
+    } else {
+        let mut lead = lead;
+        call.complete_without_record(&mut lead, &output, compute_time);
     }
     release_lease::<M, B, F>(&call, lease).await;
     call.conclude(output, compute_time, reason)

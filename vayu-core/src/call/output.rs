@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::shared_error::SharedError;
 
 /// The shape of an output: a value, or a `Result` whose `Ok` holds the value.
 pub trait OutputShape: Copy {
@@ -24,6 +25,26 @@ pub trait OutputShape: Copy {
     fn unsupported() -> Option<Error> {
         None
     }
+
+    /// Returns whether callers can share errors of this type.
+    #[inline]
+    fn shares_errors() -> bool {
+        false
+    }
+
+    /// Returns the error of an output, if callers can share it.
+    #[inline]
+    fn shared_error(output: &Self::Output) -> Option<SharedError> {
+        let _ = output;
+        None
+    }
+
+    /// Returns the output for a shared error, if it is of this type.
+    #[inline]
+    fn error_output(error: &SharedError) -> Option<Self::Output> {
+        let _ = error;
+        None
+    }
 }
 
 /// An output that is the value, unless its type turns out to be a `Result`.
@@ -33,6 +54,10 @@ pub struct PlainOutput<T>(PhantomData<fn() -> T>);
 /// An output that is a `Result`, whose `Ok` holds the value.
 #[derive(Debug)]
 pub struct ResultOutput<T, E>(PhantomData<fn() -> Result<T, E>>);
+
+/// An output that is a `Result`, whose `Ok` holds the value, and whose error callers can share.
+#[derive(Debug)]
+pub struct SharedResultOutput<T, E>(PhantomData<fn() -> Result<T, E>>);
 
 /// An output that is shared as it is, a `Result` with its error too.
 #[derive(Debug)]
@@ -46,6 +71,13 @@ impl<T> PlainOutput<T> {
 }
 
 impl<T, E> ResultOutput<T, E> {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, E> SharedResultOutput<T, E> {
     #[inline]
     pub(crate) fn new() -> Self {
         Self(PhantomData)
@@ -85,6 +117,15 @@ impl<T, E> Clone for ResultOutput<T, E> {
 }
 
 impl<T, E> Copy for ResultOutput<T, E> {}
+
+impl<T, E> Clone for SharedResultOutput<T, E> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, E> Copy for SharedResultOutput<T, E> {}
 
 impl<T> OutputShape for PlainOutput<T> {
     type Output = T;
@@ -141,6 +182,34 @@ impl<T, E> OutputShape for ResultOutput<T, E> {
     #[inline]
     fn output(value: T) -> Result<T, E> {
         Ok(value)
+    }
+}
+
+impl<T, E: Clone + Send + Sync + 'static> OutputShape for SharedResultOutput<T, E> {
+    type Output = Result<T, E>;
+    type Value = T;
+
+    #[inline]
+    fn value(output: &Result<T, E>) -> Option<&T> {
+        output.as_ref().ok()
+    }
+
+    #[inline]
+    fn output(value: T) -> Result<T, E> {
+        Ok(value)
+    }
+
+    #[inline]
+    fn shares_errors() -> bool {
+        true
+    }
+
+    fn shared_error(output: &Result<T, E>) -> Option<SharedError> {
+        output.as_ref().err().map(SharedError::new)
+    }
+
+    fn error_output(error: &SharedError) -> Option<Result<T, E>> {
+        error.to_error().map(Err)
     }
 }
 

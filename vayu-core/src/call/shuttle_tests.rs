@@ -13,7 +13,7 @@ use std::time::Duration;
 use shuttle::thread;
 
 use crate::call::request::{self, Request};
-use crate::call::{FixedTtl, PlainOutput, Policy, blocking, future};
+use crate::call::{FixedTtl, PlainOutput, Policy, SharedResultOutput, blocking, future};
 use crate::record::Record;
 use crate::serializer::{AnyValue, ByReference, ValueClass};
 use crate::sync::block_on;
@@ -218,6 +218,91 @@ fn failing_leader_leaves_no_caller_asleep() {
             assert!(failed.is_err());
         });
         assert_eq!(fixture.runs(), 3);
+        fixture.is_empty();
+    });
+}
+
+/// Makes a call that fails with the number of its run, and shares that with the callers that wait.
+fn failing(fixture: &Fixture, is_async: bool) -> usize {
+    let key = key("k");
+    let policy = Policy::new(&key, SharedResultOutput::new(), &ByReference, FixedTtl::new(MINUTE));
+    let output: Result<usize, usize> = if is_async {
+        let body = pin!(async {
+            Yield(false).await;
+            Err(fixture.run())
+        });
+        block_on(future::run(fixture.cache.engine(), &policy, body))
+    } else {
+        blocking::run(fixture.cache.engine(), policy, || Err(fixture.run()))
+    };
+    output.expect_err("each run fails")
+}
+
+#[test]
+fn error_is_shared_by_callers_that_joined_before_it() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 4, |fixture, caller| {
+            let before = fixture.runs();
+            let run = failing(fixture, caller % 2 == 0);
+            // A run that was counted before the call began may not have ended.
+            assert!((before.max(1)..=fixture.runs()).contains(&run));
+        });
+        let stats = fixture.cache.stats();
+        assert_eq!(stats.misses + stats.coalesced, 4);
+        assert_eq!(stats.misses, fixture.runs() as u64);
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn value_of_a_hedge_wins_over_the_error_of_its_leader() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 4, |fixture, caller| {
+            if caller == 3 {
+                fixture.clock.advance(Duration::from_secs(3));
+                return;
+            }
+            let key = key("k");
+            let policy =
+                Policy::new(&key, SharedResultOutput::new(), &ByReference, FixedTtl::new(MINUTE));
+            let body = || {
+                let run = fixture.run();
+                if run == 1 { Err(run) } else { Ok(run) }
+            };
+            let output: Result<usize, usize> = if caller == 0 {
+                let body = pin!(async {
+                    Yield(false).await;
+                    body()
+                });
+                block_on(future::run(fixture.cache.engine(), &policy, body))
+            } else {
+                blocking::run(fixture.cache.engine(), policy, body)
+            };
+            let (Ok(run) | Err(run)) = output;
+            assert!(run <= fixture.runs());
+        });
+        let stored = fixture.cache.get::<usize>(&key("k")).expect("read");
+        assert!(stored.is_none_or(|run| run > 1), "an error is not stored");
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn error_from_before_an_invalidation_is_not_returned_after_it() {
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 3, |fixture, caller| {
+            if caller == 0 {
+                let before = fixture.runs();
+                fixture.cache.remove(&key("k")).expect("remove");
+                let run = failing(fixture, false);
+                assert!(run > before, "run {run} began before the invalidation");
+            } else {
+                failing(fixture, caller == 1);
+            }
+        });
         fixture.is_empty();
     });
 }

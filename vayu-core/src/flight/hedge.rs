@@ -9,12 +9,13 @@
 //! computations are hedged later from then on. The compute times of leaders are no measure, since they
 //! include the time in which a leader waited for itself.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::bounded_map::BoundedMap;
-use crate::key::Prefix;
+use crate::flight::{Flight, Flights, Outcome};
+use crate::key::{Key, Prefix};
 
 /// The time after which a computation is hedged, unless the function is known to take longer.
 const HEDGE_AFTER: Duration = Duration::from_secs(3);
@@ -24,9 +25,13 @@ const HEDGE_FACTOR: u32 = 8;
 
 /// The hedges of one flight.
 ///
-/// The low byte is the number of hedges of the leader. The other bytes change with the leader.
+/// The low byte of the state is the number of hedges of the leader. The other bytes change with the leader.
 #[derive(Debug, Default)]
-pub(crate) struct Hedges(AtomicU32);
+pub(crate) struct Hedges {
+    state: AtomicU32,
+    /// The number of hedges in progress. It changes under the lock of the table.
+    running: AtomicU32,
+}
 
 impl Hedges {
     const COUNT: u32 = 0xff;
@@ -35,7 +40,7 @@ impl Hedges {
 
     /// Returns the state, to be passed to [`begin`](Self::begin).
     pub(crate) fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.state.load(Ordering::Relaxed)
     }
 
     /// Returns the time until the next hedge.
@@ -47,17 +52,78 @@ impl Hedges {
     /// `hedges`, or if hedges are not allowed.
     pub(super) fn begin(&self, hedges: u32) -> bool {
         let (order, next) = (Ordering::Relaxed, hedges.wrapping_add(1));
-        hedges != Self::NONE && self.0.compare_exchange(hedges, next, order, order).is_ok()
+        hedges != Self::NONE && self.state.compare_exchange(hedges, next, order, order).is_ok()
     }
 
     /// Resets the count for the next leader. Only under the lock of the table.
     pub(super) fn change_leader(&self) {
-        self.0.store((self.get() | Self::COUNT).wrapping_add(1), Ordering::Relaxed);
+        self.state.store((self.get() | Self::COUNT).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Prevents hedges of the leader, or allows them again.
     pub(super) fn allow(&self, is_allowed: bool) {
-        self.0.store(if is_allowed { 0 } else { Self::NONE }, Ordering::Relaxed);
+        self.state.store(if is_allowed { 0 } else { Self::NONE }, Ordering::Relaxed);
+    }
+}
+
+impl Hedges {
+    /// Returns the number of hedges in progress. Only under the lock of the table.
+    pub(super) fn running(&self) -> u32 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Counts a hedge that starts. Only under the lock of the table.
+    pub(super) fn start(&self) {
+        self.running.store(self.running() + 1, Ordering::Relaxed);
+    }
+
+    /// Counts a hedge that ends. Only under the lock of the table.
+    pub(super) fn end(&self) {
+        self.running.store(self.running() - 1, Ordering::Relaxed);
+    }
+}
+
+/// A hedge in progress.
+///
+/// Dropped without an error, as after a panic, it ends the flight as abandoned if its leader has failed and
+/// no other hedge is running.
+#[derive(Debug)]
+pub(crate) struct HedgeGuard<'a, R> {
+    flights: &'a Flights<R>,
+    key: &'a Key,
+    flight: Arc<Flight<R>>,
+    is_over: bool,
+}
+
+impl<'a, R> HedgeGuard<'a, R> {
+    pub(super) fn new(flights: &'a Flights<R>, key: &'a Key, flight: Arc<Flight<R>>) -> Self {
+        Self { flights, key, flight, is_over: false }
+    }
+
+    /// Returns the flight.
+    pub(crate) fn flight(&self) -> &Arc<Flight<R>> {
+        &self.flight
+    }
+
+    /// Ends the hedge without a value. `outcome` makes the outcome for the waiting callers, if the leader
+    /// has failed and no other hedge is running.
+    pub(crate) fn fail(mut self, outcome: impl FnOnce() -> Outcome<R>) {
+        self.end(outcome);
+    }
+
+    fn end(&mut self, outcome: impl FnOnce() -> Outcome<R>) {
+        self.is_over = true;
+        if self.flights.end_hedge(self.key, &self.flight) {
+            self.flight.complete(Arc::new(outcome()));
+        }
+    }
+}
+
+impl<R> Drop for HedgeGuard<'_, R> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.end(|| Outcome::Abandoned);
+        }
     }
 }
 

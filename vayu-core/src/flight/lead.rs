@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use crate::flight::table::{Ended, Flights};
+use crate::flight::table::{End, Ended, Flights};
 use crate::flight::{Flight, FlightId, Outcome};
 use crate::key::Key;
 use crate::sync::notify_all;
@@ -102,14 +102,36 @@ impl<'a, R> Lead<'a, R> {
     /// Completes the flight and wakes the waiting callers. The outcome is taken if there may be any.
     #[inline]
     pub(crate) fn complete(&mut self, outcome: &mut Outcome<R>) -> Completion {
-        let flight = match self.flights.end(self.key, self.id, false) {
+        let flight = match self.flights.end(self.key, self.id, End::Completed) {
             Ended::MustDelete => return Completion::MustDelete,
             Ended::Shared(flight) => Some(flight),
-            Ended::Unshared | Ended::Vacated(_) => None,
+            Ended::Unshared | Ended::Vacated(_) | Ended::Hedged => None,
         };
         self.is_over = true;
         if flight.is_some() || self.replaces.is_some() {
             self.wake_callers(flight, mem::replace(outcome, Outcome::NotShareable));
+        }
+        Completion::Done
+    }
+
+    /// Completes the flight without a value. `outcome` makes the outcome, if any caller waits for it. An
+    /// error, that is a `failure`, is not made while a hedge is running: that ends the flight.
+    ///
+    /// The callers of a flight that this one has replaced still wait for the leader of that.
+    #[cold]
+    pub(crate) fn fail(
+        &mut self,
+        is_failure: bool,
+        outcome: impl FnOnce() -> Outcome<R>,
+    ) -> Completion {
+        let end = if is_failure { End::Failed } else { End::Completed };
+        let ended = self.flights.end(self.key, self.id, end);
+        if let Ended::MustDelete = ended {
+            return Completion::MustDelete;
+        }
+        self.is_over = true;
+        if let Ended::Shared(flight) = ended {
+            flight.complete(Arc::new(outcome()));
         }
         Completion::Done
     }
@@ -138,10 +160,10 @@ impl<R> Drop for Lead<'_, R> {
 impl<R> Lead<'_, R> {
     #[cold]
     fn abandon(&mut self) {
-        match self.flights.end(self.key, self.id, true) {
+        match self.flights.end(self.key, self.id, End::Abandoned) {
             Ended::Shared(flight) => flight.complete(Arc::new(Outcome::Abandoned)),
             Ended::Vacated(flight) => notify_all(&flight.completed),
-            Ended::Unshared | Ended::MustDelete => {}
+            Ended::Unshared | Ended::MustDelete | Ended::Hedged => {}
         }
     }
 }

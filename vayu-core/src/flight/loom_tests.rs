@@ -30,6 +30,8 @@ enum End {
     /// Shares the value, and keeps the lead until the flight is completed.
     ShareInPlace,
     Keep,
+    /// Fails with an error for all callers.
+    Fail,
     Abandon,
 }
 
@@ -65,6 +67,9 @@ impl World {
                         Turn::Completed(Outcome::Computed(value)) if !outdated => {
                             return value.get().copied();
                         }
+                        Turn::Completed(Outcome::Failed { error, .. }) if !outdated => {
+                            return error.to_error();
+                        }
                         Turn::Completed(Outcome::NotShareable) if !outdated => {
                             return match self.flights.try_lead(key, 0) {
                                 Some(lead) => self.lead(lead, end),
@@ -82,6 +87,7 @@ impl World {
         let value = self.run();
         let mut outcome = Outcome::Computed(value.into());
         match end {
+            End::Fail => assert_eq!(lead.fail(true, || failed(value)), Completion::Done),
             End::Abandon if value == 1 => return None,
             End::Keep => {
                 let _ = lead.computed(Outcome::NotShareable).complete();
@@ -113,6 +119,11 @@ impl World {
         self.outdated_runs.fetch_or(usize::from(is_outdated) << run, Ordering::SeqCst);
         run
     }
+}
+
+/// The outcome of a run that has failed.
+fn failed(run: usize) -> Outcome<usize> {
+    Outcome::Failed { error: SharedError::new(&run), compute_time: Duration::ZERO }
 }
 
 fn model(test: fn(Arc<World>)) {
@@ -167,6 +178,61 @@ fn flight_without_a_shareable_value_wakes_waiting_callers() {
         let outputs = in_threads(&world, [End::Keep; 2]);
         assert!(outputs.contains(&Some(1)) && outputs.contains(&Some(2)));
     });
+}
+
+#[test]
+fn error_is_for_callers_that_joined_before_it() {
+    model(|world| {
+        let outputs = in_threads(&world, [End::Fail; 2]);
+        let runs = world.runs.load(Ordering::SeqCst);
+        assert!(outputs == [Some(1); 2] && runs == 1 || outputs != [Some(1); 2] && runs == 2);
+    });
+}
+
+#[test]
+fn callers_of_a_failing_flight_that_is_invalidated_are_woken() {
+    model(|world| invalidate_during(&world, [End::Fail; 2]));
+}
+
+#[test]
+fn value_of_a_hedge_is_for_the_callers_of_a_leader_that_fails() {
+    model(|world| hedge_during_failure(&world, true));
+}
+
+#[test]
+fn error_of_the_last_run_of_a_flight_wakes_its_callers() {
+    model(|world| hedge_during_failure(&world, false));
+}
+
+/// Ends the hedge of a flight while its leader fails, in any order.
+fn hedge_during_failure(world: &Arc<World>, has_value: bool) {
+    let leader = {
+        let world = Arc::clone(world);
+        thread::spawn(move || world.call(&key(), End::Fail))
+    };
+    let key = key();
+    if let Join::Wait { ticket, .. } = world.flights.join(&key, 0, None)
+        && let Some(hedge) = world.flights.begin_hedge(&key, ticket.flight())
+    {
+        let run = world.run();
+        if has_value {
+            let lead = world.flights.replace_overdue(&key, 0, hedge.flight());
+            drop(hedge);
+            let mut lead = lead.expect("a flight stays in the table while its hedge is running");
+            assert_eq!(lead.complete(&mut Outcome::Computed(run.into())), Completion::Done);
+        } else {
+            hedge.fail(|| failed(run));
+        }
+        let mut never = Deadline::default();
+        match block_on(ticket.turn(&mut never, Duration::MAX)) {
+            Turn::Completed(Outcome::Computed(value)) => {
+                assert!(has_value && value.get() == Some(&run));
+            }
+            Turn::Completed(Outcome::Failed { .. }) => assert!(!has_value),
+            _ => panic!("the flight is over"),
+        }
+    }
+    leader.join().expect("a caller");
 }
 
 #[test]

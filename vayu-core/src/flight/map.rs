@@ -186,7 +186,7 @@ impl<R> FlightEntry<R> {
     pub(super) fn detach(&mut self) -> bool {
         match self.phase() {
             Phase::Computing => self.set_phase(Phase::Detached),
-            Phase::Vacant => self.set_phase(Phase::Deserted),
+            Phase::Vacant | Phase::Hedged => self.set_phase(Phase::Deserted),
             _ => return false,
         }
         true

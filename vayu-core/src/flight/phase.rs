@@ -15,18 +15,21 @@ pub(super) enum Phase {
     Outdated,
     /// The flight has left the table before its leader began to store.
     Detached,
+    /// The leader has failed, and a hedge is still running, which ends the flight.
+    Hedged,
     /// The leader is gone without a value. One of the waiting callers takes the lead.
     Vacant,
-    /// The flight has left the table while it was vacant. The waiting callers join again.
+    /// The flight has left the table while it had no leader. The waiting callers join again.
     Deserted,
 }
 
 impl Phase {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Computing,
         Self::Storing,
         Self::Outdated,
         Self::Detached,
+        Self::Hedged,
         Self::Vacant,
         Self::Deserted,
     ];

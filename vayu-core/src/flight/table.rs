@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::flight::lead::{Lead, StorePermission};
 use crate::flight::leased::LeasedFlights;
 use crate::flight::map::{FlightEntry, FlightMap};
-use crate::flight::{Flight, FlightId, FlightIds, HedgeTimes, Phase, Ticket};
+use crate::flight::{Flight, FlightId, FlightIds, HedgeGuard, HedgeTimes, Phase, Ticket};
 use crate::key::Key;
 use crate::per_process::PerProcess;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
@@ -56,6 +56,17 @@ struct ShardState<R> {
     ids: FlightIds,
 }
 
+/// The end of a leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It has an outcome for the waiting callers.
+    Completed,
+    /// Its outcome is an error, which is for them if no hedge is running.
+    Failed,
+    /// It has no outcome.
+    Abandoned,
+}
+
 /// The state of a flight whose leader has ended.
 pub(super) enum Ended<R> {
     /// No other caller has a reference to it.
@@ -64,6 +75,8 @@ pub(super) enum Ended<R> {
     Shared(Arc<Flight<R>>),
     /// The leader had no value. One of the waiting callers takes the lead when they are notified.
     Vacated(Arc<Flight<R>>),
+    /// The leader has failed, and a hedge is running, which ends the flight.
+    Hedged,
     /// The key was invalidated while the value was being stored: the flight has not ended.
     MustDelete,
 }
@@ -148,6 +161,18 @@ impl<R> Flights<R> {
         let now = shard.completions.load(Ordering::Acquire);
         let recheck = before.is_none_or(|before| before.0 != now);
         Join::Lead { lead: self.start_flight(state, key, stamp, Phase::Computing), recheck }
+    }
+
+    /// Joins the flight of a key, if one with this stamp is running.
+    pub(crate) fn join_running<'a>(&'a self, key: &'a Key, stamp: u64) -> Option<Join<'a, R>> {
+        let mut state = self.state(key);
+        let entry = state.flights.get_mut(key)?;
+        if entry.stamp != stamp || !self.is_of_this_process(entry) {
+            return None;
+        }
+        let flight = entry.share();
+        let outdated = flight.phase.get() == Phase::Outdated;
+        Some(Join::Wait { ticket: Ticket::enqueue(self, key, stamp, flight), outdated })
     }
 
     /// Starts a flight, unless one is running.
@@ -494,24 +519,49 @@ impl<R> Flights<R> {
     }
 
     /// Ends a flight, which then leaves the table. An abandoned flight, one without a value, stays there
-    /// while callers wait for it: one of them takes the lead.
-    pub(super) fn end(&self, key: &Key, id: FlightId, is_abandoned: bool) -> Ended<R> {
+    /// while callers wait for it: one of them takes the lead. So does one whose leader has failed, while a
+    /// hedge is running.
+    pub(super) fn end(&self, key: &Key, id: FlightId, end: End) -> Ended<R> {
         let (shard, mut guard) = self.locked(key);
         let state = &mut *guard;
         state.leased.remove(id);
         let Some(entry) = state.flights.get_by_id(key, id) else {
-            return end_detached(state, id, is_abandoned);
+            return end_detached(state, id, end);
         };
         if let Some(flight) = entry.flight()
-            && let Some(ended) = end_shared(flight, is_abandoned)
+            && let Some(ended) = end_shared(flight, end)
         {
             return ended;
         }
         let entry = state.flights.remove(key, id);
-        // It is only changed under the lock.
-        let completions = shard.completions.load(Ordering::Relaxed);
-        shard.completions.store(completions.wrapping_add(1), Ordering::Release);
+        shard.count_completion();
         entry.and_then(FlightEntry::into_flight).map_or(Ended::Unshared, Ended::Shared)
+    }
+
+    /// Counts a hedge of a flight that starts, unless the flight has left the table.
+    pub(super) fn begin_hedge<'a>(
+        &'a self,
+        key: &'a Key,
+        flight: &Arc<Flight<R>>,
+    ) -> Option<HedgeGuard<'a, R>> {
+        let mut state = self.state(key);
+        state.flights.get_mut(key).filter(|entry| entry.is(flight))?;
+        flight.hedges.start();
+        Some(HedgeGuard::new(self, key, Arc::clone(flight)))
+    }
+
+    /// Counts a hedge of a flight that ends without a value. Returns `true` if it was the last run of the
+    /// flight: then the flight leaves the table, to be completed.
+    pub(super) fn end_hedge(&self, key: &Key, flight: &Arc<Flight<R>>) -> bool {
+        let (shard, mut state) = self.locked(key);
+        flight.hedges.end();
+        let is_last = flight.hedges.running() == 0
+            && flight.phase.get() == Phase::Hedged
+            && state.flights.remove(key, flight.id()).is_some();
+        if is_last {
+            shard.count_completion();
+        }
+        is_last
     }
 
     /// Locks all shards.
@@ -523,23 +573,23 @@ impl<R> Flights<R> {
 
 /// Returns the state of a flight that stays in the table, although its leader has ended.
 #[cold]
-fn end_shared<R>(flight: &Arc<Flight<R>>, is_abandoned: bool) -> Option<Ended<R>> {
-    if is_abandoned && flight.vacate() {
-        return Some(Ended::Vacated(Arc::clone(flight)));
+fn end_shared<R>(flight: &Arc<Flight<R>>, end: End) -> Option<Ended<R>> {
+    if end == End::Abandoned {
+        return flight.vacate().then(|| Ended::Vacated(Arc::clone(flight)));
     }
-    if !is_abandoned && flight.phase.get() == Phase::Outdated {
+    if flight.phase.get() == Phase::Outdated {
         flight.phase.set(Phase::Storing);
         return Some(Ended::MustDelete);
     }
-    None
+    (end == End::Failed && flight.leave_to_hedges()).then_some(Ended::Hedged)
 }
 
 /// Ends a flight that has left the table already.
 #[cold]
 #[inline(never)]
-fn end_detached<R>(state: &mut ShardState<R>, id: FlightId, is_abandoned: bool) -> Ended<R> {
+fn end_detached<R>(state: &mut ShardState<R>, id: FlightId, end: End) -> Ended<R> {
     match state.take_detached(id) {
-        Some(flight) => match end_shared(&flight, is_abandoned) {
+        Some(flight) => match end_shared(&flight, end) {
             Some(ended) => {
                 state.detached.push(flight);
                 ended
@@ -558,6 +608,15 @@ fn new_shards<R>(shards: usize) -> Box<[Shard<R>]> {
         Shard { completions: AtomicU64::new(0), state }
     };
     (0..shards).map(shard).collect()
+}
+
+impl<R> Shard<R> {
+    /// Counts a flight that has left the table. Only under the lock.
+    #[inline]
+    fn count_completion(&self) {
+        let completions = self.completions.load(Ordering::Relaxed);
+        self.completions.store(completions.wrapping_add(1), Ordering::Release);
+    }
 }
 
 impl<R> ShardState<R> {

@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::flight::deadline::Waited;
-use crate::flight::hedge::Hedges;
+use crate::flight::hedge::{HedgeGuard, Hedges};
 use crate::flight::{Deadline, Flight, Flights, Lead, Outcome, Phase};
 use crate::key::Key;
 use crate::sync::lock;
@@ -40,7 +40,7 @@ pub(crate) enum Turn<'a, 't, R> {
     /// The flight has ended without a leader: join again.
     Again,
     /// The flight takes long: this waiter is its hedge, and computes in parallel.
-    Hedge,
+    Hedge(HedgeGuard<'a, R>),
     /// The deadline is over.
     TimedOut,
 }
@@ -93,7 +93,11 @@ impl<'a, R> Ticket<'a, R> {
                     drop(listener);
                     yield_now().await;
                 }
-                Phase::Computing | Phase::Storing | Phase::Outdated | Phase::Detached => {
+                Phase::Computing
+                | Phase::Storing
+                | Phase::Outdated
+                | Phase::Detached
+                | Phase::Hedged => {
                     yields = 0;
                     let known = self.flight.hedges.get();
                     if !deadline.is_running() {
@@ -113,8 +117,10 @@ impl<'a, R> Ticket<'a, R> {
                     if self.flight.phase.get() == Phase::Detached {
                         return Turn::Again;
                     }
-                    if hedges.take().is_some_and(|hedges| self.flight.hedges.begin(hedges)) {
-                        return Turn::Hedge;
+                    if hedges.take().is_some_and(|hedges| self.flight.hedges.begin(hedges))
+                        && let Some(hedge) = self.flights.begin_hedge(self.key, &self.flight)
+                    {
+                        return Turn::Hedge(hedge);
                     }
                 }
             }

@@ -4,10 +4,10 @@ use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::{
-    Block, BoundLifetimes, Expr, FnArg, GenericArgument, GenericParam, Ident, ItemFn, Lifetime,
-    ParenthesizedGenericArguments, Pat, PatIdent, PatType, PathArguments, PathSegment, ReturnType,
-    Stmt, TraitBound, TraitItemFn, Type, TypeFnPtr, TypeImplTrait, TypeParamBound, TypeReference,
-    parse_quote,
+    Block, BoundLifetimes, Expr, FnArg, GenericArgument, GenericParam, Generics, Ident, ItemFn,
+    Lifetime, ParenthesizedGenericArguments, Pat, PatIdent, PatType, Path, PathArguments,
+    PathSegment, ReturnType, Stmt, TraitBound, TraitItemFn, Type, TypeFnPtr, TypeImplTrait,
+    TypeParam, TypeParamBound, TypeReference, WherePredicate, parse_quote,
 };
 
 use crate::cached::Attribute;
@@ -341,6 +341,48 @@ pub(crate) fn is_static(output: &Type) -> bool {
     found.0
 }
 
+/// Returns whether the error of an output lives as long as the process, as far as its type is written: it has no
+/// lifetime and no type parameter that may have one. The whole output is searched if it does not show its error.
+pub(crate) fn is_error_static(output: &Type, generics: &Generics) -> bool {
+    struct Borrowed<'a> {
+        parameters: Vec<&'a Ident>,
+        found: bool,
+    }
+    impl Visit<'_> for Borrowed<'_> {
+        fn visit_type_reference(&mut self, reference: &TypeReference) {
+            self.found |= reference.lifetime.is_none();
+            visit::visit_type_reference(self, reference);
+        }
+        fn visit_lifetime(&mut self, lifetime: &Lifetime) {
+            self.found |= lifetime.ident != "static";
+        }
+        fn visit_path(&mut self, path: &Path) {
+            let first = path.segments.first().map(|segment| &segment.ident);
+            self.found |= first.is_some_and(|first| self.parameters.contains(&first));
+            visit::visit_path(self, path);
+        }
+    }
+    let parameters = generics.type_params().filter(|it| !is_bound_static(it, generics));
+    let parameters = parameters.map(|parameter| &parameter.ident).collect();
+    let mut borrowed = Borrowed { parameters, found: false };
+    borrowed.visit_type(argument(output, "Result", 1).unwrap_or(output));
+    !borrowed.found
+}
+
+/// Returns whether a type parameter has the bound `'static`.
+fn is_bound_static(parameter: &TypeParam, generics: &Generics) -> bool {
+    let is_static = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Lifetime(lifetime) if lifetime.ident == "static");
+    let of_parameter = |predicate: &WherePredicate| match predicate {
+        WherePredicate::Type(predicate) => {
+            is_named(&predicate.bounded_ty, &parameter.ident.to_string())
+                && predicate.bounds.iter().any(is_static)
+        }
+        _ => false,
+    };
+    parameter.bounds.iter().any(is_static)
+        || generics.where_clause.iter().flat_map(|it| &it.predicates).any(of_parameter)
+}
+
 /// Returns the owned type to return in place of a reference to this one.
 fn owned_type(ty: &Type) -> String {
     match peel(ty) {
@@ -446,13 +488,19 @@ fn output_of_boxed_future(ty: &Type) -> Option<Type> {
 
 /// Returns the `T` of `name<T>`.
 pub(crate) fn only_argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
+    argument(ty, name, 0)
+}
+
+/// Returns a type in the angle brackets of `name<..>`.
+fn argument<'a>(ty: &'a Type, name: &str, index: usize) -> Option<&'a Type> {
     let Type::Path(path) = peel(ty) else { return None };
     let segment = path.path.segments.last().filter(|last| last.ident == name)?;
     let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
-    arguments.args.iter().find_map(|argument| match argument {
+    let mut types = arguments.args.iter().filter_map(|argument| match argument {
         GenericArgument::Type(ty) => Some(ty),
         _ => None,
-    })
+    });
+    types.nth(index)
 }
 
 /// Replaces the pattern of an argument with a plain name.

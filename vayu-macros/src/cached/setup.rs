@@ -103,6 +103,11 @@ fn shape(model: &Model) -> TokenStream {
     let (root, output) = (&model.root, output_type(model));
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let (probe, plain) = (root.private("Probe"), root.private("PlainShape"));
+    let result = root.private("ResultShape");
+    let shares_errors = model.kind != Attribute::SingleFlight
+        && model.function.output.as_ref().is_some_and(|output| {
+            function::is_error_static(output, &model.function.item.sig.generics)
+        });
     let shape = if model.function.kind == Kind::Sync {
         let (future, known) = (root.private("FutureShape"), root.private_at("KnownShape", span));
         quote_spanned!(span=> use #future as _; #known::known(vayu_probe.vayu_shape()))
@@ -114,9 +119,9 @@ fn shape(model: &Model) -> TokenStream {
         quote_spanned!(Span::mixed_site()=> let vayu_shape = #whole(vayu_shape);)
     });
     quote_spanned! {Span::mixed_site()=>
-        let vayu_probe = #probe::<#output>::new();
+        let vayu_probe = &#probe::<#output, #shares_errors>::new();
         let vayu_shape = {
-            use #plain as _;
+            use {#plain as _, #result as _};
             #shape
         };
         #whole

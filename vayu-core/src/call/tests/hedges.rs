@@ -1,6 +1,9 @@
 //! Hedged requests: callers that wait for a slow computation, and then compute in parallel.
 
+use std::pin::pin;
+
 use super::*;
+use crate::call::{FixedTtl, Policy, SharedResultOutput, future};
 
 /// The time after which a computation of a function without a recorded hedge is hedged.
 const HEDGE: Duration = Duration::from_secs(3);
@@ -232,4 +235,124 @@ fn callers_with_a_short_limit_do_not_keep_a_value_from_one_with_a_long_limit() {
         fixture.clock.advance(second / 2);
         short.retain_mut(|task| task.poll().is_pending());
     }
+}
+
+/// Makes a call whose errors callers share, and whose body is ready after this many polls.
+async fn fallible_of(
+    cache: &TestCache,
+    fixture: &Fixture,
+    result: Result<u8, u8>,
+    polls: usize,
+) -> Result<u8, u8> {
+    let key = key("k");
+    let policy =
+        Policy::new(&key, SharedResultOutput::new(), &ByReference, FixedTtl::new(60 * MINUTE));
+    let body = pin!(async {
+        fixture.run();
+        Yield(polls).await;
+        result
+    });
+    future::run(cache.engine(), &policy, body).await
+}
+
+/// [`fallible_of`] the cache with hedges.
+async fn fallible(fixture: &Fixture, result: Result<u8, u8>, polls: usize) -> Result<u8, u8> {
+    fallible_of(&fixture.cache, fixture, result, polls).await
+}
+
+#[test]
+fn error_of_a_hedge_is_not_shared_while_the_leader_is_running() {
+    for last in [Ok(1), Err(1)] {
+        let fixture = Fixture::new();
+        let mut slow = Task::new(fallible(&fixture, last, 1));
+        let mut hedge = Task::new(fallible(&fixture, Err(2), 0));
+        let mut other = Task::new(fallible(&fixture, Err(3), 0));
+        assert!(slow.poll().is_pending() && hedge.poll().is_pending());
+        assert!(other.poll().is_pending());
+        fixture.clock.advance(HEDGE);
+        assert_eq!(hedge.poll(), Poll::Ready(Err(2)));
+        assert!(other.poll().is_pending());
+        assert_eq!((slow.poll(), other.poll()), (Poll::Ready(last), Poll::Ready(last)));
+        assert_eq!(fixture.runs(), 2);
+    }
+}
+
+#[test]
+fn error_of_a_leader_is_not_shared_while_its_hedge_is_running() {
+    for last in [Ok(2), Err(2)] {
+        let fixture = Fixture::new();
+        let mut slow = Task::new(fallible(&fixture, Err(1), 1));
+        let mut hedge = Task::new(fallible(&fixture, last, 1));
+        let mut other = Task::new(fallible(&fixture, Err(3), 0));
+        assert!(slow.poll().is_pending() && hedge.poll().is_pending());
+        assert!(other.poll().is_pending());
+        fixture.clock.advance(HEDGE);
+        assert!(hedge.poll().is_pending() && other.poll().is_pending());
+        assert_eq!(slow.poll(), Poll::Ready(Err(1)));
+        assert!(other.poll().is_pending());
+        let mut later = Task::new(fallible(&fixture, Err(4), 0));
+        assert!(later.poll().is_pending(), "a later caller waits for the hedge, too");
+        assert_eq!((hedge.poll(), other.poll()), (Poll::Ready(last), Poll::Ready(last)));
+        assert_eq!((later.poll(), fixture.runs()), (Poll::Ready(last), 2));
+    }
+}
+
+#[test]
+fn caller_computes_after_a_leader_that_failed_and_a_hedge_that_was_dropped() {
+    let fixture = Fixture::new();
+    let mut slow = Task::new(fallible(&fixture, Err(1), 1));
+    let mut hedge = Task::new(fallible(&fixture, Ok(2), 1));
+    let mut others = [3, 4].map(|value| Task::new(fallible(&fixture, Ok(value), 0)));
+    assert!(slow.poll().is_pending() && hedge.poll().is_pending());
+    assert!(others.iter_mut().all(|task| task.poll().is_pending()));
+    fixture.clock.advance(HEDGE);
+    assert!(hedge.poll().is_pending());
+    assert_eq!(slow.poll(), Poll::Ready(Err(1)));
+    assert!(others.iter_mut().all(|task| task.poll().is_pending()));
+    assert_eq!(fixture.cache.stats().in_flight, 1);
+    drop(hedge);
+    assert!(others.iter_mut().all(|task| task.poll() == Poll::Ready(Ok(3))));
+    assert_eq!(fixture.runs(), 3);
+}
+
+#[test]
+fn callers_of_a_replaced_leader_that_fails_wait_for_the_one_that_replaced_it() {
+    let fixture = Fixture::new();
+    let cache = fixture.cache.clone().with_max_wait(MAX_WAIT);
+    let call = |result, polls| fallible_of(&cache, &fixture, result, polls);
+    for last in [Ok(2), Err(2)] {
+        fixture.runs.store(0, Ordering::SeqCst);
+        let mut slow = Task::new(call(Err(1), 1));
+        let mut first = Task::new(call(last, 2));
+        assert!(slow.poll().is_pending() && first.poll().is_pending());
+        fixture.clock.advance(MINUTE / 4);
+        let mut second = Task::new(call(Err(3), 0));
+        assert!(second.poll().is_pending());
+        fixture.clock.advance(MINUTE / 4);
+        assert!(first.poll().is_pending(), "it has replaced the leader");
+        assert!(second.poll().is_pending(), "it has time left");
+        assert_eq!(slow.poll(), Poll::Ready(Err(1)));
+        assert!(second.poll().is_pending(), "it has joined the run of the first");
+        assert!(first.poll().is_pending());
+        assert_eq!((first.poll(), second.poll()), (Poll::Ready(last), Poll::Ready(last)));
+        assert_eq!(fixture.runs(), 2);
+        fixture.cache.clear().expect("cleared");
+    }
+}
+
+#[test]
+fn error_of_a_run_that_has_replaced_another_is_not_for_the_callers_of_that() {
+    let fixture = Fixture::new();
+    let cache = fixture.cache.clone().with_max_wait(MAX_WAIT);
+    let call = |result, polls| fallible_of(&cache, &fixture, result, polls);
+    let mut slow = Task::new(call(Ok(1), 1));
+    let mut first = Task::new(call(Err(2), 0));
+    assert!(slow.poll().is_pending() && first.poll().is_pending());
+    fixture.clock.advance(MINUTE / 4);
+    let mut second = Task::new(call(Err(3), 0));
+    assert!(second.poll().is_pending());
+    fixture.clock.advance(MINUTE / 4);
+    assert_eq!(first.poll(), Poll::Ready(Err(2)));
+    assert!(second.poll().is_pending(), "the leader that it has joined is running");
+    assert_eq!((slow.poll(), second.poll()), (Poll::Ready(Ok(1)), Poll::Ready(Ok(1))));
 }
