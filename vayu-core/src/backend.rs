@@ -232,6 +232,25 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// Returns what `read` returns for the record of a key, if the backend is able to lend the record at once.
+    ///
+    /// `None` means that [`read_now`](Self::read_now) is to be called, not that there is no record. The engine
+    /// calls this for values that are [`Plain`](ValueClass::Plain) and not inline, if the backend
+    /// [is in process](Self::is_in_process). It is `read_now` without dynamic dispatch, so that a hit is compiled as
+    /// one function. The record may be lent under a lock, and `read` does not panic. The default returns `None`.
+    #[inline]
+    fn read_with<R>(
+        &self,
+        key: &Key,
+        read: impl FnOnce(Record<&Self::Stored>) -> R,
+    ) -> Option<R>
+    where
+        Self: Sized,
+    {
+        let _ = (key, read);
+        None
+    }
+
     /// Returns the record of a key whose value is [`Inline`](ValueClass::Inline), from a copy that is
     /// read without a lock.
     ///

@@ -294,6 +294,13 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
+    fn read_with<R>(&self, key: &Key, read: impl FnOnce(Record<&V>) -> R) -> Option<R> {
+        let (record, held) = self.tables.get().hold(key)?;
+        let value = held.get()?;
+        Some(read(record.map(|()| value)))
+    }
+
+    #[inline]
     fn read_now(
         &self,
         key: &Key,
@@ -307,15 +314,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
             }
             return Some(Ok(()));
         }
-        // An inline value is held if it has become one since it was stored.
-        if class != ValueClass::Inline
-            && let Some((record, held)) = self.tables.get().hold(key)
-            && let Some(value) = held.get()
-        {
-            visit(record.map(|()| value));
-        } else {
-            self.visit(key, class, visit);
-        }
+        self.visit(key, class, visit);
         Some(Ok(()))
     }
 

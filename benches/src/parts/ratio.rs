@@ -131,9 +131,9 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
             }));
         }
     }
-    let word = if most <= 1.0 { "reached" } else { "**not reached**" };
+    let word = if most <= 0.5 { "reached" } else { "**not reached**" };
     report.write(&format!(
-        "{text}\n- largest gap to the best: {most:.2} points, at most 1.00: {word}\n"
+        "{text}\n- largest gap to the best: {most:.2} points, at most 0.50: {word}\n"
     ));
     Ok(())
 }
