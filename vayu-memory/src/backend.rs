@@ -314,7 +314,15 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
             }
             return Some(Ok(()));
         }
-        self.visit(key, class, visit);
+        // An inline value is held if it has become one since it was stored.
+        if class != ValueClass::Inline
+            && let Some((record, held)) = self.tables.get().hold(key)
+            && let Some(value) = held.get()
+        {
+            visit(record.map(|()| value));
+        } else {
+            self.visit(key, class, visit);
+        }
         Some(Ok(()))
     }
 

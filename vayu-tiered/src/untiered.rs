@@ -85,6 +85,11 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
         })
     }
 
+    /// Returns `None`: the record is not in this form.
+    fn read_with<R>(&self, _: &Key, _: impl FnOnce(Record<&TieredValue>) -> R) -> Option<R> {
+        None
+    }
+
     /// Returns those of the backend, without the offline part, which stores bytes.
     fn sharing(&self) -> Sharing<'_, TieredValue> {
         let inner = self.0.sharing();

@@ -7,6 +7,8 @@ use async_trait::async_trait;
 
 use crate::backend::Backend;
 use crate::forward_backend;
+use crate::key::Key;
+use crate::record::Record;
 
 /// A backend that is chosen at run time: one type for all backends that store `V`.
 ///
@@ -55,6 +57,12 @@ impl<V> fmt::Debug for AnyBackend<V> {
 #[deny(clippy::missing_trait_methods)]
 impl<V: Clone + Send + Sync + 'static> Backend for AnyBackend<V> {
     type Stored = V;
+
+    /// Returns `None`: the backend is a trait object.
+    #[inline]
+    fn read_with<R>(&self, _: &Key, _: impl FnOnce(Record<&V>) -> R) -> Option<R> {
+        None
+    }
 
     forward_backend! { |this| (*this.0) =>
         read write delete read_async write_async delete_async

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::backend::Backend;
+use crate::key::Key;
+use crate::record::Record;
 
 /// Writes the named methods of an `impl Backend` that call those of the backend that is wrapped.
 ///
@@ -37,7 +39,7 @@ use crate::backend::Backend;
 ///
 ///     forward_backend! { |this| this.0 =>
 ///         read write read_async write_async
-///         read_many write_many read_many_async write_many_async read_now read_optimistic
+///         read_many write_many read_many_async write_many_async read_now read_with read_optimistic
 ///         is_in_process clear clear_async sharing usage description clock
 ///     }
 /// }
@@ -188,6 +190,17 @@ macro_rules! __forward_backend {
             $inner.read_now(key, class, visit)
         }
     };
+    (@read_with $this:ident, $inner:expr) => {
+        #[inline]
+        fn read_with<R>(
+            &self,
+            key: &$crate::Key,
+            read: impl ::core::ops::FnOnce($crate::Record<&Self::Stored>) -> R,
+        ) -> ::core::option::Option<R> {
+            let $this = self;
+            $inner.read_with(key, read)
+        }
+    };
     (@read_optimistic $this:ident, $inner:expr) => {
         #[inline]
         fn read_optimistic(
@@ -254,6 +267,12 @@ macro_rules! pointer_is_backend {
         #[deny(clippy::missing_trait_methods)]
         impl<B: Backend + ?Sized> Backend for $pointer<B> {
             type Stored = B::Stored;
+
+            /// Returns `None`: the backend may be a trait object.
+            #[inline]
+            fn read_with<R>(&self, _: &Key, _: impl FnOnce(Record<&B::Stored>) -> R) -> Option<R> {
+                None
+            }
 
             forward_backend! { |this| (**this) =>
                 read write delete read_async write_async delete_async

@@ -277,6 +277,10 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         if self.fault().is_some() { None } else { self.inner.read_now(key, class, visit) }
     }
 
+    fn read_with<R>(&self, key: &Key, read: impl FnOnce(Record<&B::Stored>) -> R) -> Option<R> {
+        if self.fault().is_some() { None } else { self.inner.read_with(key, read) }
+    }
+
     fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
         if self.fault().is_some() { None } else { self.inner.read_optimistic(key) }
     }

@@ -470,8 +470,8 @@ properties! {
         }
     }
 
-    /// Checks that `read_now` and `read_optimistic` return what `read` returns, whatever the class of the
-    /// value.
+    /// Checks that `read_now`, `read_with` and `read_optimistic` return what `read` returns, whatever the class
+    /// of the value.
     fn reading_without_blocking_returns_the_same(harness) {
         let (present, absent) = (key("present"), key("absent"));
         harness.write(&present, b"value");
@@ -499,6 +499,10 @@ properties! {
             assert!(optimistic.is_none_or(|created| created == harness.clock.now()), "{contract}");
             assert!(harness.backend.read_optimistic(&absent).is_none(), "{contract}");
         }
+        let contract = "`read_with` lends what `read` returns, or nothing";
+        let lent = harness.backend.read_with(&present, |record| record.created());
+        assert!(lent.is_none_or(|created| created == harness.clock.now()), "{contract}");
+        assert!(harness.backend.read_with(&absent, |_| ()).is_none(), "{contract}");
     }
 
     /// Checks that readers get a whole value that was written, while writers replace it.
