@@ -79,13 +79,13 @@ fn hit_by_string_and_number(keys: Vec<u64>) {
     each(&keys, |key| pair(black_box(WORD), key));
 }
 
-#[library_benchmark(config = at_most(730))]
+#[library_benchmark(config = at_most(625))]
 #[bench::of(called(few(), string))]
 fn hit_of_string(keys: Vec<u64>) {
     each(&keys, string);
 }
 
-#[library_benchmark(config = at_most(505))]
+#[library_benchmark(config = at_most(405))]
 #[bench::of(called(few(), shared))]
 fn hit_of_shared_bytes(keys: Vec<u64>) {
     each(&keys, shared);

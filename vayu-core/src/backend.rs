@@ -239,11 +239,7 @@ pub trait Backend: Send + Sync + 'static {
     /// [is in process](Self::is_in_process). It is `read_now` without dynamic dispatch, so that a hit is compiled as
     /// one function. The record may be lent under a lock, and `read` does not panic. The default returns `None`.
     #[inline]
-    fn read_with<R>(
-        &self,
-        key: &Key,
-        read: impl FnOnce(Record<&Self::Stored>) -> R,
-    ) -> Option<R>
+    fn read_with<R>(&self, key: &Key, read: impl FnOnce(Record<&Self::Stored>) -> R) -> Option<R>
     where
         Self: Sized,
     {
