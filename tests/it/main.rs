@@ -18,6 +18,7 @@ mod caches;
 mod conditions;
 mod directory;
 mod entries;
+mod err_ttl;
 mod errors;
 mod expires_at;
 mod files;

@@ -2,6 +2,7 @@
 
 mod cache;
 mod candidate;
+mod err_ttl;
 mod expires_at;
 mod key_part;
 mod output;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use self::cache::AsCache;
 pub use self::candidate::{Candidate, Chosen, Other};
+pub use self::err_ttl::{CachesErrors, ErrTtl, ErrorShape, err_ttl};
 pub use self::expires_at::{ExpiresAt, expires_at};
 pub use self::key_part::{
     AnyPart, Bound, BoundByReference, ExclusiveKind, ExclusivePart, KeyPart, Part, SetPart,

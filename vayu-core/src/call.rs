@@ -313,6 +313,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
 
     /// Counts the result of writing a record.
     pub(crate) fn record_write(&self, result: Result<()>) {
+        self.engine.errors().remove(self.key);
         if self.ok_or_count(result).is_some() {
             self.engine.count_store(self.key.prefix());
         }
@@ -323,9 +324,10 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     }
 
     /// Begins a refresh of a value past its ttl, unless the last attempt was too recent. Returns whether
-    /// it was begun. The backoff applies even if the refresh never ends, since its caller is dropped.
+    /// it was begun. The backoff applies even if the refresh never ends, since its caller is dropped. While
+    /// an error of the key is cached, no refresh begins.
     pub(crate) fn begin_refresh(&self) -> bool {
-        self.engine.refresh_backoff().begin(self.key, self.engine.now())
+        !self.has_cached_error() && self.engine.refresh_backoff().begin(self.key, self.engine.now())
     }
 
     /// Ends the backoff of the key: a value was stored.
@@ -363,6 +365,10 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         reason: ComputeReason<F::Output>,
     ) -> F::Output {
         let has_value = F::value(&new).is_some();
+        if has_value && self.function.caches_errors() {
+            // Also if the value is not stored.
+            self.engine.errors().remove(self.key);
+        }
         match reason {
             ComputeReason::Miss(_) => self.emit(CallOutcome::Miss, None, compute_time),
             ComputeReason::Expired(stale) if !has_value && self.engine.now() < stale.end => {

@@ -185,10 +185,11 @@ impl<Q: Query, F> Entry<Q, F> {
             Err(error) => return Explanation::NoKey(error),
         };
         let judged = self.query.examine(key).map(|found| self.query.judge(found));
-        match judged {
+        let explanation = match judged {
             Ok(Ok(explanation)) | Err(explanation) => explanation,
             Ok(Err(stamp)) => self.query.invalidated(key, stamp),
-        }
+        };
+        or_error(&self.query, key, explanation)
     }
 
     /// [`explain`](Self::explain) for async callers.
@@ -200,10 +201,11 @@ impl<Q: Query, F> Entry<Q, F> {
                 Err(error) => return Explanation::NoKey(error),
             };
             let judged = query.examine_async(key).await.map(|found| query.judge(found));
-            match judged {
+            let explanation = match judged {
                 Ok(Ok(explanation)) | Err(explanation) => explanation,
                 Ok(Err(stamp)) => query.invalidated_async(key, stamp).await,
-            }
+            };
+            or_error(query, key, explanation)
         }
     }
 
@@ -243,6 +245,13 @@ impl<Q: Query, F> Entry<Q, F> {
             Ok(found.and_then(|found| query.decode(found)))
         }
     }
+}
+
+/// Returns the explanation of a call, or that of its cached error if it finds no value.
+fn or_error<Q: Query>(query: &Q, key: &Key, explanation: Explanation) -> Explanation {
+    let has_value = matches!(explanation, Explanation::Hit | Explanation::Stale);
+    let has_value = has_value || matches!(explanation, Explanation::Paused);
+    if !has_value && query.has_cached_error(key) { Explanation::ErrorHit } else { explanation }
 }
 
 fn missing() -> Error {

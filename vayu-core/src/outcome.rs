@@ -14,6 +14,8 @@ pub enum CallOutcome {
     Stale,
     /// A run of the function to replace a value past its ttl, or a forced refresh.
     Refresh,
+    /// The cache, with an error of the function (`err_ttl`).
+    ErrorHit,
 }
 
 impl CallOutcome {
@@ -25,6 +27,7 @@ impl CallOutcome {
             Self::Coalesced => "coalesced",
             Self::Stale => "stale",
             Self::Refresh => "refresh",
+            Self::ErrorHit => "error_hit",
         }
     }
 }

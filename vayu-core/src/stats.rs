@@ -11,7 +11,7 @@ use crate::outcome::CallOutcome;
 
 /// Statistics of a cache since it was created.
 ///
-/// Each call counts once, as a hit, a miss, coalesced, stale or a refresh; a refresh in a task counts as
+/// Each call counts once, as a hit, a miss, coalesced, stale, a refresh or an error hit; a refresh in a task counts as
 /// a call of its own. The numbers are read one after another while calls go on, so they may differ by
 /// the calls of that moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Stats {
     /// Calls that ran the function to replace a value past its ttl, or because
     /// [`Entry::refresh`](crate::Entry::refresh) forced them to, and returned the new value.
     pub refreshes: u64,
+    /// Calls that returned a cached error (`err_ttl`).
+    pub error_hits: u64,
     /// Runs of the function to replace a value past its ttl that returned none.
     pub failed_refreshes: u64,
     /// Values that were stored.
@@ -46,7 +48,7 @@ pub struct Stats {
 impl Stats {
     /// Returns the number of calls.
     pub fn calls(&self) -> u64 {
-        self.hits + self.misses + self.coalesced + self.stale + self.refreshes
+        self.hits + self.misses + self.coalesced + self.stale + self.refreshes + self.error_hits
     }
 
     /// Returns the number of errors of one kind.
@@ -89,6 +91,7 @@ impl Counters {
             coalesced: calls(CallOutcome::Coalesced),
             stale: calls(CallOutcome::Stale),
             refreshes: calls(CallOutcome::Refresh),
+            error_hits: calls(CallOutcome::ErrorHit),
             failed_refreshes: self.events.sum(Event::FailedRefresh),
             inserts: self.events.sum(Event::Insert),
             errors: errors_by_kind.iter().sum(),

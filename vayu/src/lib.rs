@@ -99,7 +99,7 @@
 //!
 //! - Of a `Result` only `Ok` is cached. An `Err` is returned, and the next call tries again. If it is
 //!   `Clone + Send + Sync + 'static`, callers that wait for the one that fails get clones of it; otherwise they
-//!   run the function. `Result` is
+//!   run the function. With `err_ttl` it is also cached for a while. `Result` is
 //!   recognized by its type, also behind an alias like `io::Result`. A function that returns a type
 //!   parameter and is used with a `Result` in its place caches nothing, and a warning says so.
 //! - A function without a return type has nothing to cache. `-> ()` says that it is to run once per ttl.
@@ -191,6 +191,7 @@
 //! | `ttl` | Required, unless there is `expires_at`: the time to live of an entry. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds, without a suffix; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for no expiry; or a closure <code>\|value: &T\| -> Duration</code>. Units: `ms`, `s`, `m`, `h`, `d`, `w` and their words (`minutes`); months and years as words only (`5months`) |
 //! | `expires_at` | in place of `ttl`: the moment at which a value expires, an expression of type [`SystemTime`](std::time::SystemTime), or a closure <code>\|value: &T\| -> SystemTime</code>. Evaluated once, when the value is stored, and not compared with a later evaluation |
 //! | `stale` | the time past the ttl in which an entry may still be served while one caller recomputes it (stale-while-revalidate) and when the function fails (stale-if-error): a time as for `ttl`, not a closure |
+//! | `err_ttl` | for a `Result` whose error is `Clone + Send + Sync + 'static`: the time for which an error is cached, in this process only (negative caching). A time as for `ttl`, or a closure <code>\|error: &E\| -> Duration</code>, which returns zero for an error that is not cached. A value, also a stale one, takes precedence |
 //! | `spawn` | for an `async fn` that owns its arguments: `tokio::spawn`, or a closure that takes the future. Without `stale`: runs the computation as a task ([callers that give up](#callers-that-give-up)). With `stale`: runs only the refresh of a value past its ttl as a background task; a call that finds no value computes in its caller, and ends with it |
 //! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |
 //! | `cache` | an expression for the cache; the default is [`mem_cache()`] |

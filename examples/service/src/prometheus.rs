@@ -19,6 +19,7 @@ pub(crate) fn text(functions: &[FunctionStats]) -> String {
             ("coalesced", stats.coalesced),
             ("stale", stats.stale),
             ("refresh", stats.refreshes),
+            ("error_hit", stats.error_hits),
         ] {
             line(
                 &mut text,

@@ -14,6 +14,7 @@ pub(crate) struct Line {
     coalesced: u64,
     stale: u64,
     refreshes: u64,
+    error_hits: u64,
     failed_refreshes: u64,
     errors: u64,
     /// The share of calls that did not run the function, from 0 to 1.
@@ -25,7 +26,7 @@ impl From<FunctionStats> for Line {
     #[expect(clippy::cast_precision_loss, reason = "only displayed")]
     fn from(found: FunctionStats) -> Self {
         let stats = found.stats;
-        let spared = stats.hits + stats.coalesced + stats.stale;
+        let spared = stats.hits + stats.coalesced + stats.stale + stats.error_hits;
         Self {
             function: short_name(&found.function).to_owned(),
             calls: stats.calls(),
@@ -34,6 +35,7 @@ impl From<FunctionStats> for Line {
             coalesced: stats.coalesced,
             stale: stats.stale,
             refreshes: stats.refreshes,
+            error_hits: stats.error_hits,
             failed_refreshes: stats.failed_refreshes,
             errors: stats.errors,
             hit_ratio: spared as f64 / stats.calls().max(1) as f64,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::backend::{Backend, Lease, LeaseGuard, Usage};
 use crate::cache::clears::Clears;
 use crate::cache::declarations::Declarations;
+use crate::cache::error_cache::ErrorCache;
 use crate::cache::flags::{CacheFlags, Flags};
 use crate::cache::generations::GenerationCache;
 use crate::cache::refresh_backoff::RefreshBackoff;
@@ -38,6 +39,7 @@ pub(super) struct Inner<B: Backend> {
     pub(super) warnings: Warnings,
     pub(super) observers: Observers,
     backoff: RefreshBackoff,
+    errors: ErrorCache,
     pub(super) generations: GenerationCache,
     declarations: Declarations,
     pub(super) flags: CacheFlags,
@@ -64,6 +66,7 @@ impl<B: Backend> Inner<B> {
             warnings: Warnings::default(),
             observers: Observers::default(),
             backoff: RefreshBackoff::default(),
+            errors: ErrorCache::default(),
             generations: GenerationCache::default(),
             declarations: Declarations::default(),
             flags: CacheFlags::default(),
@@ -145,6 +148,12 @@ impl<B: Backend> Engine<B> {
 
     pub(crate) fn refresh_backoff(&self) -> &RefreshBackoff {
         &self.shared.backoff
+    }
+
+    /// Returns the cached errors of functions.
+    #[inline]
+    pub(crate) fn errors(&self) -> &ErrorCache {
+        &self.shared.errors
     }
 
     #[inline]
@@ -253,10 +262,15 @@ impl<B: Backend> Engine<B> {
         let mut deadline = Deadline::default();
         loop {
             match self.flights().lead_write(key, stamp) {
-                Ok(lead) => return Some(lead),
+                Ok(lead) => {
+                    // No leader that began earlier stores an error from here on.
+                    self.errors().remove(key);
+                    return Some(lead);
+                }
                 Err(flight) if self.wait_for::<M>(&flight, &mut deadline).await => {}
                 Err(_) => {
                     self.flights().invalidate(key);
+                    self.errors().remove(key);
                     return None;
                 }
             }
@@ -269,6 +283,7 @@ impl<B: Backend> Engine<B> {
         let mut deadline = Deadline::default();
         let _clearing = self.shared.clears.begin();
         self.invalidate_flights::<M>(&mut deadline).await;
+        self.errors().clear();
         let backend = self.backend();
         let cleared =
             Operation::perform::<M>("clear", || backend.clear(), || backend.clear_async()).await;

@@ -115,6 +115,7 @@ impl<B: Backend, S> Cache<B, S> {
                 Err(_) => return Err(busy()),
             }
         };
+        engine.errors().remove(key);
         M::lead(lead.id(), async move {
             let lease = engine.lease_for_update::<M>(key, &mut deadline).await?;
             // Again: another update may have been stored under a later stamp in the meantime.

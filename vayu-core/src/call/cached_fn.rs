@@ -75,6 +75,12 @@ pub trait CachedFn: FnOutput {
     /// Returns whether a value is to be cached.
     fn should_cache(&self, value: &Self::Value) -> bool;
 
+    /// Returns whether errors are cached.
+    fn caches_errors(&self) -> bool;
+
+    /// Returns the ttl of an error, zero for one that is not cached.
+    fn error_ttl(&self, error: &SharedError) -> Duration;
+
     /// Returns the options of the call.
     fn options(&self) -> &CallOptions;
 }
@@ -187,6 +193,16 @@ where
     #[inline]
     fn should_cache(&self, value: &H::Value) -> bool {
         self.retention.should_cache(value)
+    }
+
+    #[inline]
+    fn caches_errors(&self) -> bool {
+        self.retention.caches_errors()
+    }
+
+    #[inline]
+    fn error_ttl(&self, error: &SharedError) -> Duration {
+        self.retention.error_ttl(error)
     }
 
     #[inline]

@@ -168,6 +168,9 @@ pub(super) fn prepare_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     if let ComputeReason::Miss(before) = &mut reason
         && call.engine.backend().is_in_process()
     {
+        if let Some(output) = call.serve_error() {
+            return Ok(Prepared::Output(output));
+        }
         match call.engine.flights().join(call.key, call.stamp, before.take()) {
             Join::Lead { lead, recheck: false } => {
                 call.count_miss();
@@ -189,6 +192,11 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     let mut deadline = Deadline::default();
     let (joined, reason) = match reason {
         ComputeReason::Miss(before) => {
+            if join.is_none()
+                && let Some(output) = call.serve_error()
+            {
+                return Prepared::Output(output);
+            }
             let join = join.unwrap_or_else(|| call.join(before));
             let joined = wait_or_lead::<M, B, F>(&call, join, &mut deadline).await;
             (joined, ComputeReason::Miss(None))
@@ -317,7 +325,7 @@ async fn lead_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 /// stored a value.
 pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'a, B, F>,
-    lead: Lead<'a, Record<B::Stored>>,
+    mut lead: Lead<'a, Record<B::Stored>>,
     recheck: bool,
     mut reason: ComputeReason<F::Output>,
     deadline: &mut Deadline,
@@ -329,6 +337,12 @@ pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::
     {
         call.end_refresh();
         drop(lead.computed(Outcome::Computed(record)));
+        return Prepared::Output(output);
+    }
+    if recheck
+        && matches!(reason, ComputeReason::Miss(_))
+        && let Some(output) = call.serve_error_to_all(&mut lead)
+    {
         return Prepared::Output(output);
     }
     let mut lease = None;

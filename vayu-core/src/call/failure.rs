@@ -1,10 +1,11 @@
-//! The end of a run that has no value to store, and errors that callers share.
+//! The end of a run that has no value to store, errors that callers share, and cached errors.
 
 use std::time::Duration;
 
 use crate::backend::Backend;
+use crate::cache::CachedError;
 use crate::call::{CachedFn, Call};
-use crate::flight::{Lead, Outcome};
+use crate::flight::{Completion, Lead, Outcome};
 use crate::outcome::CallOutcome;
 use crate::panic::catch_panic;
 use crate::record::Record;
@@ -22,7 +23,87 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         compute_time: Duration,
     ) {
         let is_failure = F::shares_errors() && F::value(output).is_none();
+        let is_cached = is_failure && self.function.caches_errors() && self.can_store();
+        if is_cached && lead.begin_error() {
+            return self.complete_with_error(lead, output, compute_time);
+        }
         lead.fail(is_failure, || self.failure(output, compute_time));
+    }
+
+    /// Caches the error of a run and completes its flight.
+    fn complete_with_error(
+        &self,
+        lead: &mut Lead<'_, Record<B::Stored>>,
+        output: &F::Output,
+        compute_time: Duration,
+    ) {
+        let outcome = self.failure(output, compute_time);
+        if let Outcome::Failed { error, .. } = &outcome {
+            let (ttl, created) = (self.error_ttl(error), self.engine.now());
+            if ttl.is_zero() {
+                self.engine.errors().remove(self.key);
+            } else {
+                let (error, expires) = (error.clone(), created.saturating_add(ttl));
+                let stamp = self.stamp;
+                let cached = CachedError { error, stamp, created, expires, compute_time };
+                self.engine.errors().insert(self.key, cached, created);
+            }
+        }
+        while lead.fail(true, || outcome.clone()) == Completion::MustDelete {
+            self.engine.errors().remove(self.key);
+        }
+    }
+
+    /// Returns the ttl of an error. A panic is counted.
+    fn error_ttl(&self, error: &SharedError) -> Duration {
+        let ttl = catch_panic("err_ttl", || Ok(self.function.error_ttl(error)));
+        self.ok_or_count(ttl).unwrap_or_default()
+    }
+
+    /// Returns the cached error of the key, if it is not older than the ttl that the function gives it now.
+    #[cold]
+    #[inline(never)]
+    fn read_error(&self) -> Option<CachedError> {
+        let now = self.engine.now();
+        let cached = self.engine.errors().get(self.key, self.stamp, now)?;
+        (now < cached.created.saturating_add(self.error_ttl(&cached.error))).then_some(cached)
+    }
+
+    /// Returns whether an error of the key is cached.
+    #[inline]
+    pub(crate) fn has_cached_error(&self) -> bool {
+        self.function.caches_errors() && self.read_error().is_some()
+    }
+
+    /// Returns the output for the cached error of the key, if there is one.
+    #[inline]
+    pub(super) fn serve_error(&self) -> Option<F::Output> {
+        if self.function.caches_errors() { Some(self.serve_error_cold()?.0) } else { None }
+    }
+
+    /// [`serve_error`](Self::serve_error) for a leader, whose flight it completes for the callers that wait.
+    pub(super) fn serve_error_to_all(
+        &self,
+        lead: &mut Lead<'_, Record<B::Stored>>,
+    ) -> Option<F::Output> {
+        if !self.function.caches_errors() {
+            return None;
+        }
+        let (output, CachedError { error, compute_time, .. }) = self.serve_error_cold()?;
+        // No error and no value is being stored, so nothing is to be deleted.
+        let _ = lead.fail(true, || Outcome::Failed { error, compute_time });
+        Some(output)
+    }
+
+    #[cold]
+    fn serve_error_cold(&self) -> Option<(F::Output, CachedError)> {
+        let cached = self.read_error()?;
+        let output = catch_panic("clone error", || Ok(F::error_output(&cached.error)));
+        let output = self.ok_or_count(output).flatten()?;
+        let age = self.engine.now().saturating_since(cached.created);
+        self.engine.counters().call(CallOutcome::ErrorHit);
+        self.emit(CallOutcome::ErrorHit, Some(age), cached.compute_time);
+        Some((output, cached))
     }
 
     /// Returns the outcome of a run without a value to store, for the callers that wait.

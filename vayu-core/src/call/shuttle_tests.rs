@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use shuttle::thread;
 
+use crate::attribute::err_ttl;
 use crate::call::request::{self, Request};
-use crate::call::{FixedTtl, PlainOutput, Policy, SharedResultOutput, blocking, future};
+use crate::call::{FixedTtl, PlainOutput, Policy, Retention, SharedResultOutput, blocking, future};
 use crate::record::Record;
 use crate::serializer::{AnyValue, ByReference, ValueClass};
 use crate::sync::block_on;
@@ -224,8 +225,13 @@ fn failing_leader_leaves_no_caller_asleep() {
 
 /// Makes a call that fails with the number of its run, and shares that with the callers that wait.
 fn failing(fixture: &Fixture, is_async: bool) -> usize {
+    failing_for(fixture, is_async, FixedTtl::new(MINUTE))
+}
+
+/// [`failing`], whose error may be cached.
+fn failing_for(fixture: &Fixture, is_async: bool, ttl: impl Retention<usize>) -> usize {
     let key = key("k");
-    let policy = Policy::new(&key, SharedResultOutput::new(), &ByReference, FixedTtl::new(MINUTE));
+    let policy = Policy::new(&key, SharedResultOutput::new(), &ByReference, ttl);
     let output: Result<usize, usize> = if is_async {
         let body = pin!(async {
             Yield(false).await;
@@ -303,6 +309,30 @@ fn error_from_before_an_invalidation_is_not_returned_after_it() {
                 failing(fixture, caller == 1);
             }
         });
+        fixture.is_empty();
+    });
+}
+
+#[test]
+fn cached_error_is_not_returned_after_an_invalidation() {
+    fn call(fixture: &Fixture, is_async: bool) -> usize {
+        let shape = SharedResultOutput::<usize, usize>::new();
+        failing_for(fixture, is_async, err_ttl(shape, FixedTtl::new(MINUTE), |_| MINUTE))
+    }
+    check(|| {
+        let fixture = Fixture::new();
+        spawn_all(&fixture, 3, |fixture, caller| {
+            if caller == 0 {
+                let before = fixture.runs();
+                fixture.cache.remove(&key("k")).expect("remove");
+                let run = call(fixture, false);
+                assert!(run > before, "run {run} began before the invalidation");
+            } else {
+                call(fixture, caller == 1);
+            }
+        });
+        assert!(fixture.runs() <= 3);
+        assert_eq!(call(&fixture, false), call(&fixture, true), "it is cached now at the latest");
         fixture.is_empty();
     });
 }

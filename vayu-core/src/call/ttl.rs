@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::shared_error::SharedError;
 
 /// The ttl of a value, and whether the value is cached at all.
 pub trait Retention<T> {
@@ -24,6 +25,19 @@ pub trait Retention<T> {
     fn should_cache(&self, value: &T) -> bool {
         let _ = value;
         true
+    }
+
+    /// Returns whether errors are cached.
+    #[inline]
+    fn caches_errors(&self) -> bool {
+        false
+    }
+
+    /// Returns the ttl of an error, zero for one that is not cached.
+    #[inline]
+    fn error_ttl(&self, error: &SharedError) -> Duration {
+        let _ = error;
+        Duration::ZERO
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Explanation {
     /// The value is past its ttl and within `stale`: the call refreshes it, or returns it while another
     /// caller does.
     Stale,
+    /// There is no value to return, and an error of the function is cached (`err_ttl`): the call returns it.
+    ErrorHit,
     /// There is no entry: it was never stored, was removed or evicted, has another version, or had expired
     /// and was swept.
     Absent,
@@ -59,6 +61,7 @@ impl fmt::Display for Explanation {
         f.write_str(match self {
             Self::Hit => "hit",
             Self::Stale => "past its ttl, served stale while it is refreshed",
+            Self::ErrorHit => "an error of the function is cached",
             Self::Absent => {
                 "no entry: never stored, removed, evicted, swept, or of another version"
             }

@@ -103,6 +103,9 @@ pub trait Query {
         stamp: u64,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>>;
 
+    /// Returns whether an error is cached for a call that finds no value.
+    fn has_cached_error(&self, key: &Key) -> bool;
+
     /// Removes the entry, and returns whether there was one.
     ///
     /// # Errors
@@ -223,6 +226,12 @@ impl<B: Backend, S: Clone, F: CachedFn<Stored = B::Stored>> Query for Subject<B,
         stamp: u64,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>> {
         Box::pin(invalidated::<Awaiting, B>(self.engine(), key, stamp))
+    }
+
+    fn has_cached_error(&self, key: &Key) -> bool {
+        let engine = self.engine();
+        let stamp = engine.known_stamp(engine.flags(), key.prefix(), key.tags());
+        stamp.is_some_and(|stamp| Call::new(engine, &self.function, key, stamp).has_cached_error())
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {

@@ -99,6 +99,12 @@ impl<'a, R> Lead<'a, R> {
         flights.begin_store(key, id, stamp, invalidations)
     }
 
+    /// Requests the permission to store an error. Once it is granted, an invalidation of the key waits for
+    /// this flight. An error is not stored by a leader that was replaced, nor while a hedge is running.
+    pub(crate) fn begin_error(&self) -> bool {
+        self.flights.begin_error(self.key, self.id)
+    }
+
     /// Completes the flight and wakes the waiting callers. The outcome is taken if there may be any.
     #[inline]
     pub(crate) fn complete(&mut self, outcome: &mut Outcome<R>) -> Completion {

@@ -488,6 +488,15 @@ impl<R> Flights<R> {
         self.begin_store_detached(&mut state, key, id, stamp, invalidations)
     }
 
+    /// Requests the permission to store the error of a flight, see [`Lead::begin_error`].
+    pub(super) fn begin_error(&self, key: &Key, id: FlightId) -> bool {
+        let mut state = self.state(key);
+        let entry = state.flights.get_by_id(key, id);
+        let entry =
+            entry.filter(|entry| entry.flight().is_none_or(|flight| flight.hedges.running() == 0));
+        entry.map(|entry| entry.set_phase(Phase::Storing)).is_some()
+    }
+
     /// Requests the permission for a flight that is detached: it was invalidated, or it was slow and
     /// another caller has replaced it. A slow one may still store. Otherwise a function that always takes
     /// longer than callers wait would never be cached.

@@ -50,7 +50,7 @@ pub struct FunctionStats {
     /// Its counts. The usage and the computations in progress, which are those of a whole cache, are
     /// empty.
     pub stats: Stats,
-    /// The total time that cached values have saved, by the times that it took to compute them.
+    /// The total time that cached values and errors have saved, by the times that it took to compute them.
     pub time_saved: Duration,
 }
 
@@ -102,7 +102,7 @@ impl Observer for PerFunctionStats {
     fn on_call(&self, call: &CallEvent<'_>) {
         let counts = self.of(call.function);
         counts.counters.call(call.outcome);
-        if matches!(call.outcome, CallOutcome::Hit | CallOutcome::Coalesced | CallOutcome::Stale) {
+        if !matches!(call.outcome, CallOutcome::Miss | CallOutcome::Refresh) {
             let micros = u64::try_from(call.compute_time.as_micros()).unwrap_or(u64::MAX);
             counts.saved_micros.fetch_add(micros, Ordering::Relaxed);
         }

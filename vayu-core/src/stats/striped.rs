@@ -31,15 +31,15 @@ pub(super) enum Event {
     Insert,
 }
 
-const EVENTS: usize = 7;
+const EVENTS: usize = 8;
 
 impl Event {
     #[inline]
     const fn index(self) -> usize {
         match self {
             Self::Call(outcome) => outcome as usize,
-            Self::FailedRefresh => 5,
-            Self::Insert => 6,
+            Self::FailedRefresh => 6,
+            Self::Insert => 7,
         }
     }
 }

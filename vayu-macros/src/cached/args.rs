@@ -10,9 +10,9 @@ use syn::parse::{ParseStream, Parser};
 use syn::{Error, Expr, ExprClosure, Ident, Lit, Path, Result, Token, UnOp};
 
 use self::values::{
-    check_format, parse_cache, parse_condition, parse_expires_at, parse_handle, parse_jitter,
-    parse_key, parse_label, parse_limit, parse_log, parse_prefix, parse_stale, parse_ttl,
-    parse_version,
+    check_format, parse_cache, parse_condition, parse_err_ttl, parse_expires_at, parse_handle,
+    parse_jitter, parse_key, parse_label, parse_limit, parse_log, parse_prefix, parse_stale,
+    parse_ttl, parse_version,
 };
 use crate::cached::Attribute;
 use crate::cached::names::{self, form, is_known};
@@ -44,6 +44,7 @@ pub(crate) struct Arguments {
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) stale: Option<Time>,
+    pub(crate) err_ttl: Option<ErrTtl>,
     pub(crate) spawn: Option<Expr>,
     pub(crate) refresh_if: Option<Expr>,
     pub(crate) bypass_if: Option<Expr>,
@@ -72,6 +73,12 @@ pub(crate) enum Ttl {
     ByValue(ExprClosure),
     /// The value of `expires_at`.
     ExpiresAt(Box<Expr>),
+}
+
+/// The value of `err_ttl`.
+pub(crate) enum ErrTtl {
+    Fixed(Time),
+    ByError(ExprClosure),
 }
 
 /// A duration, as a literal or as an expression.
@@ -168,6 +175,7 @@ impl Arguments {
             "ttl" => self.ttl = Some(parse_ttl(value(input, &name)?)?),
             "expires_at" => self.ttl = Some(parse_expires_at(value(input, &name)?, &name)?),
             "stale" => self.options.stale = Some(parse_stale(value(input, &name)?)?),
+            "err_ttl" => self.options.err_ttl = Some(parse_err_ttl(value(input, &name)?)?),
             "spawn" => self.options.spawn = Some(not_literal(value(input, &name)?, &name)?),
             "refresh_if" => {
                 self.options.refresh_if = Some(parse_condition(value(input, &name)?, &name)?);

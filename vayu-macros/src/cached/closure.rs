@@ -1,4 +1,5 @@
-//! Closures on the value: `ttl = |value| ..`, `expires_at = ..` and `cache_if = |value| ..`.
+//! Closures on the value: `ttl = |value| ..`, `expires_at = ..` and `cache_if = |value| ..`, and on the error:
+//! `err_ttl = |error| ..`.
 
 use proc_macro2::{Delimiter, Literal, TokenStream, TokenTree};
 use quote::{ToTokens, quote_spanned};

@@ -6,10 +6,11 @@ use crate::cached::Attribute;
 use crate::duration;
 
 /// The arguments and an example of each, in the order of the documentation.
-pub(super) const FORMS: [(&str, &str); 23] = [
+pub(super) const FORMS: [(&str, &str); 24] = [
     ("ttl", "ttl = \"5m\""),
     ("expires_at", "expires_at = |token| token.expires_at"),
     ("stale", "stale = \"1h\""),
+    ("err_ttl", "err_ttl = \"2s\""),
     ("spawn", "spawn = tokio::spawn"),
     ("jitter", "jitter = \"10%\""),
     ("cache", "cache = PAGES"),
@@ -33,7 +34,7 @@ pub(super) const FORMS: [(&str, &str); 23] = [
 ];
 
 /// The names that other libraries use, in lower case and separated by spaces, with what to write instead.
-const FOREIGN: [(&str, &str); 29] = [
+const FOREIGN: [(&str, &str); 30] = [
     (
         "size maxsize max_size maximum_size capacity max_capacity limit",
         "write `max_entries = 1_000` for a memory cache of this function's own with that limit; the \
@@ -114,8 +115,12 @@ const FOREIGN: [(&str, &str); 29] = [
     ),
     (
         "if when condition unless only_if skip_if store_if cache_when predicate filter \
-         cache_none cache_errors cache_err",
+         cache_none",
         "write `cache_if = |value| ..` with a predicate on the value",
+    ),
+    (
+        "cache_errors cache_err cache_error neg_ttl negative_ttl error_ttl ttl_error failure_ttl exception_ttl",
+        "write `err_ttl = \"2s\"` to cache errors in this process for that time",
     ),
     (
         "namespace key_prefix cache_prefix cache_prefix_block group_name region",

@@ -6,7 +6,7 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Expr, ExprLit, GenericParam, Ident, Lit, parse_quote_spanned};
 
 use crate::cached::Attribute;
-use crate::cached::args::{KeySource, Time, Ttl};
+use crate::cached::args::{ErrTtl, KeySource, Time, Ttl};
 use crate::cached::closure::closure_on_value;
 use crate::cached::function::{self, Argument, Kind};
 use crate::cached::model::{Handle, Key, KeyPart, Limit, Model, Purpose};
@@ -33,6 +33,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let serializer = serializer(model, purpose);
     let (ttl, cache_if) = (ttl(model, purpose), cache_if(model, purpose));
     let weigh = own_cache::weigh(model, purpose);
+    let err_ttl = err_ttl(model, purpose);
     let stale = model.options.stale.as_ref().map(|stale| {
         let stale = time(stale);
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
@@ -61,6 +62,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #stale
         #cache_if
         #weigh
+        #err_ttl
         #tags
         #label
     }
@@ -118,6 +120,10 @@ fn shape(model: &Model) -> TokenStream {
         let whole = root.private_at("whole", span);
         quote_spanned!(Span::mixed_site()=> let vayu_shape = #whole(vayu_shape);)
     });
+    let caches_errors = model.options.err_ttl.as_ref().map(|_| {
+        let caches_errors = root.private_at("CachesErrors", span);
+        quote_spanned!(span=> let vayu_shape = #caches_errors::checked(vayu_shape);)
+    });
     quote_spanned! {Span::mixed_site()=>
         let vayu_probe = &#probe::<#output, #shares_errors>::new();
         let vayu_shape = {
@@ -125,6 +131,7 @@ fn shape(model: &Model) -> TokenStream {
             #shape
         };
         #whole
+        #caches_errors
     }
 }
 
@@ -373,6 +380,19 @@ fn cache_if(model: &Model, purpose: Purpose) -> Option<TokenStream> {
         other => other.to_token_stream(),
     };
     Some(quote_spanned!(span=> let vayu_ttl = #cache_if(vayu_shape, vayu_ttl, #predicate);))
+}
+
+/// Generates the ttl of errors.
+fn err_ttl(model: &Model, purpose: Purpose) -> Option<TokenStream> {
+    let (span, closure) = match model.options.err_ttl.as_ref()? {
+        ErrTtl::Fixed(ttl) => {
+            let (span, ttl) = (Span::mixed_site(), time(ttl));
+            (span, quote_spanned!(span=> { let vayu_time = #ttl; move |_| vayu_time }))
+        }
+        ErrTtl::ByError(closure) => (span_of(closure), closure_on_value(model, closure, purpose)),
+    };
+    let err_ttl = model.root.private_at("err_ttl", span);
+    Some(quote_spanned!(span=> let vayu_ttl = #err_ttl(vayu_shape, vayu_ttl, #closure);))
 }
 
 /// Generates the groups of the tags. A call evaluates them only if a group was ever invalidated.

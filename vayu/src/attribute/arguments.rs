@@ -35,6 +35,15 @@ arguments! {
     /// stale = "1h"
     /// ```
     stale
+    /// For a function that returns a `Result` whose error is `Clone + Send + Sync + 'static`: the time for which an
+    /// error is cached, in this process only (negative caching). A closure takes a reference to the error, and returns
+    /// zero for one that is not cached. A value, also one that is stale, takes precedence.
+    ///
+    /// ```text
+    /// err_ttl = "2s"
+    /// err_ttl = |error: &Error| if error.is_not_found() { MINUTE } else { Duration::ZERO }
+    /// ```
+    err_ttl
     /// For an `async fn` that owns its arguments. Without `stale`: runs the computation as a task, which goes on if
     /// the caller is dropped. With `stale`: runs only the refresh of a value past its ttl as a background task.
     ///

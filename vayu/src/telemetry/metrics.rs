@@ -9,7 +9,7 @@ use vayu_core::{CallEvent, CallOutcome, Error, Observer};
 ///
 /// | metric | kind, unit | labels |
 /// |---|---|---|
-/// | `vayu.call.count` | counter | `vayu.function`, `vayu.outcome`: `hit`, `miss`, `coalesced`, `stale` or `refresh` |
+/// | `vayu.call.count` | counter | `vayu.function`, `vayu.outcome`: `hit`, `miss`, `coalesced`, `stale`, `refresh` or `error_hit` |
 /// | `vayu.computation.duration` | histogram, seconds | `vayu.function` |
 /// | `vayu.saved.duration` | counter, microseconds of computation that hits saved | `vayu.function` |
 /// | `vayu.insert.count` | counter | `vayu.function` |

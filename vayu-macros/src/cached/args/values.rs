@@ -7,7 +7,7 @@ use syn::ext::IdentExt;
 use syn::parse::ParseStream;
 use syn::{Error, Expr, ExprLit, Ident, Lit, LitBool, Result, Token, UnOp};
 
-use crate::cached::args::{Handle, KeySource, Time, Ttl, is_literal, not_literal};
+use crate::cached::args::{ErrTtl, Handle, KeySource, Time, Ttl, is_literal, not_literal};
 use crate::cached::names::form;
 use crate::duration;
 
@@ -82,6 +82,18 @@ pub(super) fn parse_stale(expression: Expr) -> Result<Time> {
         return Err(Error::new_spanned(closure, message));
     }
     parse_time("stale", expression)
+}
+
+pub(super) fn parse_err_ttl(expression: Expr) -> Result<ErrTtl> {
+    if let Expr::Closure(closure) = expression {
+        if closure.inputs.len() != 1 {
+            let message = "an `err_ttl` closure is called with a reference to the error; write \
+                           `err_ttl = |error| ..`";
+            return Err(Error::new_spanned(closure, message));
+        }
+        return Ok(ErrTtl::ByError(closure));
+    }
+    parse_time("err_ttl", expression).map(ErrTtl::Fixed)
 }
 
 /// Parses a condition on the arguments of a call.

@@ -1,0 +1,227 @@
+//! Negative caching: errors of functions with `err_ttl`, by key.
+//!
+//! The errors are in a bounded table of this process, beside the backend, so that an error takes the place of
+//! no value, is in no file and on no server, and needs no serializer. A lookup reads the table only after the
+//! backend had no value to serve. An error is stored by a leader whose flight is in the table of flights, before
+//! the flight is completed, as a value is, and removed by all that removes or stores a value. What invalidates
+//! groups changes the stamp, which is compared.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::freshness::is_fresh;
+use crate::key::{BuildKeyHasher, Key};
+use crate::panic::drop_quietly;
+use crate::per_process::PerProcess;
+use crate::shared_error::SharedError;
+use crate::sync::IgnorePoison;
+
+/// The maximum number of errors of one cache.
+const MAX_ERRORS: usize = if cfg!(miri) { 16 } else { 4096 };
+
+/// The cached errors of one cache.
+#[derive(Debug)]
+pub(crate) struct ErrorCache {
+    errors: PerProcess<Mutex<Errors>>,
+    /// `true` once an error was stored. Until then, nothing is locked.
+    is_used: AtomicBool,
+}
+
+type Errors = HashMap<Key, CachedError, BuildKeyHasher>;
+
+/// A cached error.
+#[derive(Debug, Clone)]
+pub(crate) struct CachedError {
+    pub(crate) error: SharedError,
+    /// The stamp of the call that returned it.
+    pub(crate) stamp: u64,
+    pub(crate) created: Timestamp,
+    pub(crate) expires: Timestamp,
+    pub(crate) compute_time: Duration,
+}
+
+impl Default for ErrorCache {
+    fn default() -> Self {
+        Self { errors: PerProcess::new(empty()), is_used: AtomicBool::new(false) }
+    }
+}
+
+fn empty() -> Mutex<Errors> {
+    Mutex::new(Errors::default())
+}
+
+impl ErrorCache {
+    /// Returns the error of a key, if it is from a call with this stamp and has not expired.
+    #[cold]
+    pub(crate) fn get(&self, key: &Key, stamp: u64, now: Timestamp) -> Option<CachedError> {
+        if !self.is_used() {
+            return None;
+        }
+        let errors = self.lock();
+        let error = errors.get(key)?;
+        (error.stamp == stamp && error.is_alive(now)).then(|| error.clone())
+    }
+
+    /// Stores the error of a key. If the table is full, it is emptied of errors that have expired, or else of
+    /// all.
+    #[cold]
+    pub(crate) fn insert(&self, key: &Key, error: CachedError, now: Timestamp) {
+        self.is_used.store(true, Ordering::SeqCst);
+        let mut errors = self.lock();
+        let mut removed = Vec::new();
+        if errors.len() >= MAX_ERRORS && !errors.contains_key(key) {
+            removed.extend(errors.extract_if(|_, error| !error.is_alive(now)));
+            if errors.len() >= MAX_ERRORS {
+                removed.extend(mem::take(&mut *errors));
+            }
+        }
+        let replaced = match errors.entry(key.clone()) {
+            Entry::Occupied(mut entry) => Some(entry.insert(error)),
+            Entry::Vacant(entry) => {
+                entry.insert(error);
+                None
+            }
+        };
+        drop(errors);
+        drop_quietly((removed, replaced));
+    }
+
+    /// Removes the error of a key.
+    #[inline]
+    pub(crate) fn remove(&self, key: &Key) {
+        if self.is_used() {
+            self.remove_cold(key);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn remove_cold(&self, key: &Key) {
+        let removed = self.lock().remove(key);
+        drop_quietly(removed);
+    }
+
+    /// Removes all errors.
+    pub(crate) fn clear(&self) {
+        if self.is_used() {
+            let removed = mem::take(&mut *self.lock());
+            drop_quietly(removed);
+        }
+    }
+
+    #[inline]
+    fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Relaxed)
+    }
+
+    /// Locks the errors. If a thread of a parent process holds the lock, those of the child start empty.
+    fn lock(&self) -> MutexGuard<'_, Errors> {
+        match self.errors.get().try_lock() {
+            Ok(errors) => return errors,
+            Err(TryLockError::Poisoned(errors)) => return errors.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.errors.replace_after_fork(empty);
+            }
+        }
+        self.errors.get().lock().ignore_poison()
+    }
+}
+
+impl CachedError {
+    fn is_alive(&self, now: Timestamp) -> bool {
+        is_fresh(self.created, self.expires, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    fn key(text: &str) -> Key {
+        Key::from_text("p", text)
+    }
+
+    fn error(number: i64, stamp: u64, [created, expires]: [i64; 2]) -> CachedError {
+        let error = SharedError::new(&number);
+        let (created, expires) = (at(created), at(expires));
+        CachedError { error, stamp, created, expires, compute_time: Duration::ZERO }
+    }
+
+    fn get(errors: &ErrorCache, text: &str, stamp: u64, now: i64) -> Option<i64> {
+        errors.get(&key(text), stamp, at(now))?.error.to_error()
+    }
+
+    #[test]
+    fn error_is_returned_for_its_key_and_stamp_until_it_expires() {
+        let errors = ErrorCache::default();
+        assert_eq!(get(&errors, "k", 1, 10), None);
+        errors.insert(&key("k"), error(7, 1, [10, 12]), at(10));
+        assert_eq!(get(&errors, "k", 1, 10), Some(7));
+        assert_eq!((get(&errors, "other", 1, 10), get(&errors, "k", 2, 10)), (None, None));
+        assert_eq!((get(&errors, "k", 1, 11), get(&errors, "k", 1, 12)), (Some(7), None));
+        assert_eq!(get(&errors, "k", 1, 10 - 301), None, "the clock was set back");
+        errors.insert(&key("k"), error(8, 1, [12, 14]), at(12));
+        assert_eq!(get(&errors, "k", 1, 12), Some(8));
+        errors.remove(&key("other"));
+        assert_eq!(get(&errors, "k", 1, 12), Some(8));
+        errors.remove(&key("k"));
+        assert_eq!(get(&errors, "k", 1, 12), None);
+        errors.insert(&key("k"), error(9, 1, [12, 14]), at(12));
+        errors.clear();
+        assert_eq!(get(&errors, "k", 1, 12), None);
+    }
+
+    #[test]
+    fn number_of_errors_is_bounded_and_expired_ones_go_first() {
+        let errors = ErrorCache::default();
+        errors.insert(&key("lives"), error(1, 0, [0, 100]), at(0));
+        for n in 1..MAX_ERRORS {
+            errors.insert(&key(&n.to_string()), error(2, 0, [0, 10]), at(0));
+        }
+        assert_eq!(errors.lock().len(), MAX_ERRORS);
+        errors.insert(&key("1"), error(3, 0, [0, 10]), at(0));
+        assert_eq!(errors.lock().len(), MAX_ERRORS, "it replaces another");
+        errors.insert(&key("new"), error(4, 0, [10, 20]), at(10));
+        assert_eq!(errors.lock().len(), 2);
+        assert_eq!((get(&errors, "lives", 0, 10), get(&errors, "new", 0, 10)), (Some(1), Some(4)));
+        for n in 0..2 * MAX_ERRORS {
+            errors.insert(&key(&n.to_string()), error(5, 0, [0, 100]), at(10));
+            assert!(errors.lock().len() <= MAX_ERRORS);
+        }
+    }
+
+    #[test]
+    fn destructor_of_an_error_runs_without_the_lock() {
+        #[derive(Clone)]
+        struct Reenters(std::sync::Weak<ErrorCache>);
+        impl Drop for Reenters {
+            fn drop(&mut self) {
+                if let Some(errors) = self.0.upgrade() {
+                    errors.remove(&key("other"));
+                }
+            }
+        }
+        let errors = std::sync::Arc::new(ErrorCache::default());
+        let insert = || {
+            let error = SharedError::new(&Reenters(std::sync::Arc::downgrade(&errors)));
+            let (created, expires, stamp) = (at(0), at(10), 0);
+            let compute_time = Duration::ZERO;
+            let error = CachedError { error, stamp, created, expires, compute_time };
+            errors.insert(&key("k"), error, at(0));
+        };
+        insert();
+        insert();
+        errors.remove(&key("k"));
+        insert();
+        errors.clear();
+    }
+}
