@@ -247,6 +247,34 @@ fn error_of_a_type_parameter_is_shared_if_its_bounds_permit_it() {
     assert_eq!(count(rounds(&open, || unbounded(&open, Failure), number)), 200);
 }
 
+/// The attribute on a method does not see the parameters of its `impl`, nor the bounds of associated types.
+#[test]
+fn error_of_an_impl_or_a_trait_needs_no_bound() {
+    struct Repository<E>(fn(u8) -> E);
+    impl<E: Clone + Send + Sync> Repository<E> {
+        #[cached(ttl = 60, key = "impl")]
+        fn load(&self) -> Result<u8, E> {
+            Err((self.0)(1))
+        }
+    }
+    trait Load {
+        type Error: Clone + Send + Sync;
+        fn error(&self) -> Self::Error;
+        #[cached(ttl = 60, key = "trait")]
+        fn load(&self) -> Result<u8, Self::Error> {
+            Err(self.error())
+        }
+    }
+    impl Load for str {
+        type Error = Failure;
+        fn error(&self) -> Failure {
+            Failure(self.len())
+        }
+    }
+    assert_eq!(Repository(|n| Failure(n.into())).load(), Err(Failure(1)));
+    assert_eq!("four".load(), Err(Failure(4)));
+}
+
 #[test]
 fn borrowed_error_goes_to_its_own_caller() {
     #[cached(ttl = 60)]

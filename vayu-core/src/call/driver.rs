@@ -274,11 +274,14 @@ async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
                 }
             }
             Turn::Completed(Outcome::Failed { error, compute_time }) => {
-                // Another leader may have replaced this one, and have a value.
+                // Another leader may have replaced this one, and have a value, or have stored it.
                 if flight.is_detached() {
                     join = flights.join_running(call.key, call.stamp);
                     if join.is_some() {
                         continue;
+                    }
+                    if let Some(lead) = flights.try_lead(call.key, call.stamp) {
+                        return Joined::Lead { lead, recheck: true };
                     }
                 }
                 match call.share_error(error, *compute_time) {

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::bounded_map::BoundedMap;
+use crate::flight::table::HedgeEnd;
 use crate::flight::{Flight, Flights, Outcome};
 use crate::key::{Key, Prefix};
 
@@ -113,9 +114,12 @@ impl<'a, R> HedgeGuard<'a, R> {
 
     fn end(&mut self, outcome: impl FnOnce() -> Outcome<R>) {
         self.is_over = true;
-        if self.flights.end_hedge(self.key, &self.flight) {
-            self.flight.complete(Arc::new(outcome()));
-        }
+        let outcome = match self.flights.end_hedge(self.key, &self.flight) {
+            HedgeEnd::NotLast => return,
+            HedgeEnd::Last => outcome(),
+            HedgeEnd::Deserted => Outcome::Abandoned,
+        };
+        self.flight.complete(Arc::new(outcome));
     }
 }
 

@@ -81,6 +81,16 @@ pub(super) enum Ended<R> {
     MustDelete,
 }
 
+/// The state of a flight of which a hedge has ended.
+pub(super) enum HedgeEnd {
+    /// Its leader or another hedge completes it.
+    NotLast,
+    /// This was its last run. It has left the table.
+    Last,
+    /// It had left the table, without a leader. Its callers join again.
+    Deserted,
+}
+
 /// The number of completed flights of a shard before a lookup, passed to [`Flights::join`] after it.
 #[derive(Debug, Clone, Copy)]
 pub struct Completions(u64);
@@ -559,18 +569,19 @@ impl<R> Flights<R> {
         Some(HedgeGuard::new(self, key, Arc::clone(flight)))
     }
 
-    /// Counts a hedge of a flight that ends without a value. Returns `true` if it was the last run of the
-    /// flight: then the flight leaves the table, to be completed.
-    pub(super) fn end_hedge(&self, key: &Key, flight: &Arc<Flight<R>>) -> bool {
+    /// Counts a hedge of a flight that ends, which is then the leader of another flight or has no value.
+    pub(super) fn end_hedge(&self, key: &Key, flight: &Arc<Flight<R>>) -> HedgeEnd {
         let (shard, mut state) = self.locked(key);
         flight.hedges.end();
-        let is_last = flight.hedges.running() == 0
-            && flight.phase.get() == Phase::Hedged
-            && state.flights.remove(key, flight.id()).is_some();
-        if is_last {
-            shard.count_completion();
+        match flight.phase.get() {
+            Phase::Hedged if flight.hedges.running() == 0 => {
+                state.flights.remove(key, flight.id());
+                shard.count_completion();
+                HedgeEnd::Last
+            }
+            Phase::Deserted => HedgeEnd::Deserted,
+            _ => HedgeEnd::NotLast,
         }
-        is_last
     }
 
     /// Locks all shards.

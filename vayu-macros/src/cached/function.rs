@@ -343,10 +343,21 @@ pub(crate) fn is_static(output: &Type) -> bool {
 
 /// Returns whether the error of an output lives as long as the process, as far as its type is written: it has no
 /// lifetime and no type parameter that may have one. The whole output is searched if it does not show its error.
+///
+/// The parameters of an `impl` or a trait, and the bounds of its associated types, are not known here: `Self` and
+/// a name of one capital letter may be borrowed.
 pub(crate) fn is_error_static(output: &Type, generics: &Generics) -> bool {
     struct Borrowed<'a> {
-        parameters: Vec<&'a Ident>,
+        generics: &'a Generics,
         found: bool,
+    }
+    impl Borrowed<'_> {
+        fn may_be_borrowed(&self, name: &Ident) -> bool {
+            match self.generics.type_params().find(|parameter| parameter.ident == *name) {
+                Some(parameter) => !is_bound_static(parameter, self.generics),
+                None => name == "Self" || is_capital_letter(name),
+            }
+        }
     }
     impl Visit<'_> for Borrowed<'_> {
         fn visit_type_reference(&mut self, reference: &TypeReference) {
@@ -358,15 +369,18 @@ pub(crate) fn is_error_static(output: &Type, generics: &Generics) -> bool {
         }
         fn visit_path(&mut self, path: &Path) {
             let first = path.segments.first().map(|segment| &segment.ident);
-            self.found |= first.is_some_and(|first| self.parameters.contains(&first));
+            self.found |= first.is_some_and(|first| self.may_be_borrowed(first));
             visit::visit_path(self, path);
         }
     }
-    let parameters = generics.type_params().filter(|it| !is_bound_static(it, generics));
-    let parameters = parameters.map(|parameter| &parameter.ident).collect();
-    let mut borrowed = Borrowed { parameters, found: false };
+    let mut borrowed = Borrowed { generics, found: false };
     borrowed.visit_type(argument(output, "Result", 1).unwrap_or(output));
     !borrowed.found
+}
+
+fn is_capital_letter(name: &Ident) -> bool {
+    let name = name.to_string();
+    name.len() == 1 && name.chars().all(char::is_uppercase)
 }
 
 /// Returns whether a type parameter has the bound `'static`.

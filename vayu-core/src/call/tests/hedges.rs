@@ -3,7 +3,8 @@
 use std::pin::pin;
 
 use super::*;
-use crate::call::{FixedTtl, Policy, SharedResultOutput, future};
+use crate::call::{CacheIf, FixedTtl, Policy, SharedResultOutput, future};
+use crate::{AnyValue, Backend, Record};
 
 /// The time after which a computation of a function without a recorded hedge is hedged.
 const HEDGE: Duration = Duration::from_secs(3);
@@ -355,4 +356,84 @@ fn error_of_a_run_that_has_replaced_another_is_not_for_the_callers_of_that() {
     assert_eq!(first.poll(), Poll::Ready(Err(2)));
     assert!(second.poll().is_pending(), "the leader that it has joined is running");
     assert_eq!((slow.poll(), second.poll()), (Poll::Ready(Ok(1)), Poll::Ready(Ok(1))));
+}
+
+/// Makes a call whose values are not cached.
+async fn rejected(fixture: &Fixture, result: Result<u8, u8>, polls: usize) -> Result<u8, u8> {
+    let key = key("k");
+    let ttl = CacheIf { ttl: FixedTtl::new(60 * MINUTE), predicate: |_: &u8| false };
+    let policy = Policy::new(&key, SharedResultOutput::new(), &ByReference, ttl);
+    let body = pin!(async {
+        fixture.run();
+        Yield(polls).await;
+        result
+    });
+    future::run(fixture.cache.engine(), &policy, body).await
+}
+
+#[test]
+fn callers_are_woken_when_a_flight_that_was_left_to_its_hedge_is_replaced_or_invalidated() {
+    for is_invalidated in [false, true] {
+        let fixture = Fixture::new();
+        let mut slow = Task::new(rejected(&fixture, Err(1), 1));
+        let mut hedge = Task::new(rejected(&fixture, Ok(2), 1));
+        let mut other = Task::new(rejected(&fixture, Ok(3), 0));
+        assert!(slow.poll().is_pending() && hedge.poll().is_pending());
+        assert!(other.poll().is_pending());
+        fixture.clock.advance(HEDGE);
+        assert!(hedge.poll().is_pending() && other.poll().is_pending());
+        assert_eq!(slow.poll(), Poll::Ready(Err(1)));
+        assert!(other.poll().is_pending(), "it waits for the hedge");
+        if is_invalidated {
+            fixture.cache.remove(&key("k")).expect("removed");
+        }
+        let before = other.wakes();
+        assert_eq!(hedge.poll(), Poll::Ready(Ok(2)), "its value is not cached");
+        assert!(other.wakes() > before, "no time has passed");
+        assert_eq!(other.poll(), Poll::Ready(Ok(3)));
+    }
+}
+
+/// A backend whose writes are pending for one poll.
+struct SlowWrites(MapBackend<AnyValue>);
+
+#[async_trait::async_trait]
+impl Backend for SlowWrites {
+    type Stored = AnyValue;
+
+    async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> crate::Result<()> {
+        Yield(1).await;
+        self.0.write(key, record)
+    }
+
+    crate::forward_backend! { |this| this.0 => read write delete read_async delete_async clock }
+}
+
+#[test]
+fn error_of_a_replaced_leader_is_not_in_place_of_a_stored_value() {
+    let clock = ManualClock::new();
+    let backend = SlowWrites(MapBackend::with_clock(clock.clone()));
+    let cache: Cache<SlowWrites, ByReference> = Cache::with_backend(backend);
+    let runs = AtomicUsize::new(0);
+    let call = async |result: Result<u8, u8>, polls| {
+        let key = key("k");
+        let policy =
+            Policy::new(&key, SharedResultOutput::new(), &ByReference, FixedTtl::new(60 * MINUTE));
+        let body = pin!(async {
+            runs.fetch_add(1, Ordering::SeqCst);
+            Yield(polls).await;
+            result
+        });
+        future::run(cache.engine(), &policy, body).await
+    };
+    let mut slow = Task::new(call(Err(1), 1));
+    let mut hedge = Task::new(call(Ok(2), 0));
+    let mut other = Task::new(call(Err(3), 0));
+    assert!(slow.poll().is_pending() && hedge.poll().is_pending());
+    assert!(other.poll().is_pending());
+    clock.advance(HEDGE);
+    assert!(hedge.poll().is_pending(), "it has replaced the leader, and stores");
+    assert_eq!(slow.poll(), Poll::Ready(Err(1)));
+    assert_eq!((hedge.poll(), other.poll()), (Poll::Ready(Ok(2)), Poll::Ready(Ok(2))));
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
 }
