@@ -1,5 +1,6 @@
 //! Items for the expansions of the attribute. Not for direct use.
 
+mod batch;
 mod cache;
 mod candidate;
 mod err_ttl;
@@ -17,6 +18,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+pub use self::batch::{
+    BatchOutput, Each, EachIn, Elements, MapKey, OutputOfEach, OutputType, Outputs, batch_body,
+    batch_body_async, lend,
+};
+#[cfg(test)]
+pub(crate) use self::batch::{each, output_type};
 pub use self::cache::AsCache;
 pub use self::candidate::{Candidate, Chosen, Other};
 pub use self::err_ttl::{CachesErrors, ErrTtl, ErrorShape, err_ttl};
@@ -40,6 +47,7 @@ pub use crate::backend::NoStorage;
 use crate::cache::Cache;
 use crate::call;
 pub use crate::call::background_refresh::Refresh;
+pub use crate::call::batch::Unusable;
 pub use crate::call::lookup::Lookup;
 use crate::call::lookup::begin;
 pub use crate::call::task::{OwnedLookup, SpawnableCall, Task};

@@ -24,6 +24,7 @@
 //! - If a leader takes long, one waiting caller runs the function in parallel, and all get the first
 //!   value (a hedged request).
 //! - With `spawn`, a leader hands its computation over to a [task](task), so that the caller may be dropped.
+//! - A [batch] is many calls, which share the runs of one function.
 //! - A value past its ttl is refreshed by one caller, while the others get the stale one
 //!   (stale-while-revalidate). If the refresh fails, that caller gets it too (stale-if-error).
 //! - If a leader fails, the callers that wait get clones of its error ([failure](failure)), where it is
@@ -39,6 +40,7 @@
 //! functions as well.
 
 pub(crate) mod background_refresh;
+pub(crate) mod batch;
 pub(crate) mod blocking;
 mod cached_fn;
 mod compute;
@@ -376,17 +378,25 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
                 self.record_failed_refresh();
                 return self.serve_stale(*stale);
             }
-            reason => {
-                match reason {
-                    _ if has_value => self.end_refresh(),
-                    ComputeReason::Forced => {}
-                    _ => self.record_failed_refresh(),
-                }
-                self.engine.counters().call(CallOutcome::Refresh);
-                self.emit(CallOutcome::Refresh, None, compute_time);
-            }
+            reason => self.conclude_refresh(has_value, compute_time, &reason),
         }
         new
+    }
+
+    /// Records the end of a refresh whose output is returned to its caller.
+    fn conclude_refresh(
+        &self,
+        has_value: bool,
+        compute_time: Duration,
+        reason: &ComputeReason<F::Output>,
+    ) {
+        match reason {
+            _ if has_value => self.end_refresh(),
+            ComputeReason::Forced => {}
+            _ => self.record_failed_refresh(),
+        }
+        self.engine.counters().call(CallOutcome::Refresh);
+        self.emit(CallOutcome::Refresh, None, compute_time);
     }
 
     /// Records that the function failed while there was a value past its ttl.

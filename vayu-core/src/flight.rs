@@ -37,11 +37,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use self::context::FlightContext;
-pub(crate) use self::context::{LeaderFuture, Waiting, enter, enter_polled, mark};
+pub(crate) use self::context::{BatchRun, LeaderFuture, Waiting, enter, enter_polled, mark};
 pub(crate) use self::deadline::Deadline;
 pub(crate) use self::hedge::HedgeGuard;
 use self::hedge::{HedgeTimes, Hedges};
-pub(crate) use self::lead::{Completion, Lead, StorePermission};
+pub(crate) use self::lead::{Completion, Computed, Lead, StorePermission};
 use self::phase::{AtomicPhase, Phase};
 pub(crate) use self::table::{Completions, Flights, Join};
 pub(crate) use self::ticket::{Ticket, Turn};
@@ -78,7 +78,7 @@ pub(crate) struct Flight<R> {
 /// The id of a flight, unique among all caches of the process.
 ///
 /// Ids are never reused: a [`FlightContext`] may outlive the flights that it names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FlightId(u64);
 
 /// The ids of one shard, taken from the counter of the process in blocks.

@@ -1,6 +1,7 @@
 //! `#[cached]`, `#[mem_cached]` and `#[single_flight]`: parse, check, expand.
 
 mod args;
+mod batch;
 mod closure;
 mod editor;
 mod expand;

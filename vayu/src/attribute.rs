@@ -5,12 +5,13 @@
 pub mod arguments;
 
 pub use vayu_core::attribute::{
-    AnyPart, AsCache, Bound, BoundByReference, CachesErrors, EncodedStored, ExclusiveKind,
-    ExclusivePart, FutureOutput, FutureShape, HoldsReferences, KeyBuilder, KeyPart, KeyString,
-    KnownShape, Part, PlainShape, PlainStored, Policy, Predicate, Probe, Query, ResultShape,
-    SetPart, ShareableBy, SimplePart, StorableBy, StorableIn, StoredProbe, Tagged, Unchanging,
-    ValuePart, Weights, async_function_prefix, begin_async, cache_if, call, entry, err_ttl,
-    expires_at, finish_async, finish_async_spawning, fixed_ttl, function_prefix, label,
-    owned_lookup, run_spawning, single_flights, spawn_refresh, spawnable, tag, tags, task_of,
-    ttl_fn, unreachable, weighed, whole,
+    AnyPart, AsCache, BatchOutput, Bound, BoundByReference, CachesErrors, Each, EachIn, Elements,
+    EncodedStored, ExclusiveKind, ExclusivePart, FutureOutput, FutureShape, HoldsReferences,
+    KeyBuilder, KeyPart, KeyString, KnownShape, OutputOfEach, Part, PlainShape, PlainStored,
+    Policy, Predicate, Probe, Query, ResultShape, SetPart, ShareableBy, SimplePart, StorableBy,
+    StorableIn, StoredProbe, Tagged, Unchanging, ValuePart, Weights, async_function_prefix,
+    batch_body, batch_body_async, begin_async, cache_if, call, entry, err_ttl, expires_at,
+    finish_async, finish_async_spawning, fixed_ttl, function_prefix, label, lend, owned_lookup,
+    run_spawning, single_flights, spawn_refresh, spawnable, tag, tags, task_of, ttl_fn,
+    unreachable, weighed, whole,
 };

@@ -3,6 +3,7 @@
 //! | problem | page |
 //! |---|---|
 //! | many callers request one result at the same time | [`stampede`] |
+//! | one query for many elements, each of which is cached | [`batches`] |
 //! | a value is too old, or its meaning has changed | [`stale_data`] |
 //! | the source is down | [`failing_source`] |
 //! | the cache is down | [`backend_failures`] |
@@ -44,6 +45,7 @@ macro_rules! pages_on_other_crates {
 
 pages! {
     stampede: "../guide/stampede.md",
+    batches: "../guide/batches.md",
     stale_data: "../guide/stale-data.md",
     failing_source: "../guide/failing-source.md",
     backend_failures: "../guide/backend-failures.md",

@@ -201,6 +201,7 @@
 //! | `skip(a, b)` | arguments, or names in their patterns, that are left out of the key, and then need no `Serialize`; `skip(self)` says that all values share the entries of the method |
 //! | `include(expr, ..)` | more parts of the key |
 //! | `prefix` | a string in place of the function's path: functions with the same prefix share entries |
+//! | `each`, `at_most` | the name of an argument whose elements have an entry each: the function runs once with those that are missing, or in runs of `at_most` elements, and returns a map from the element to its value or a `Vec` in their order ([guide](guide::batches)) |
 //! | `cache_if` | a predicate on the value (of a `Result`, on the value in `Ok`): only values for which it is true are cached |
 //! | `refresh_if` | a `bool` over the arguments: if it is true, the call runs the function and stores its value, whatever is stored ([conditions](#conditions-on-the-arguments)) |
 //! | `bypass_if` | a `bool` over the arguments: if it is true, the call runs the function and neither reads nor stores |

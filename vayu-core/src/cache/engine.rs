@@ -223,6 +223,36 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// Reads the records of keys, whose results are in the same order. A panic is the only result.
+    pub(crate) async fn read_many<M: Io>(
+        &self,
+        keys: &[&Key],
+    ) -> Vec<Result<Option<Record<B::Stored>>>> {
+        let backend = self.backend();
+        let results = if M::BLOCKS || backend.is_in_process() {
+            Operation::blocking("read entry", || Ok(backend.read_many(keys)))
+        } else {
+            let read = async move { Ok(backend.read_many_async(keys).await) };
+            Operation::awaiting("read entry", || Box::pin(read))
+        };
+        results.await.unwrap_or_else(|error| vec![Err(error)])
+    }
+
+    /// Writes records. The results are in the same order; a panic is the only result.
+    pub(crate) async fn write_many<M: Io>(
+        &self,
+        entries: Vec<(&Key, Record<B::Stored>)>,
+    ) -> Vec<Result<()>> {
+        let backend = self.backend();
+        let results = if M::BLOCKS || backend.is_in_process() {
+            Operation::blocking("write entry", || Ok(backend.write_many(entries)))
+        } else {
+            let write = async move { Ok(backend.write_many_async(entries).await) };
+            Operation::awaiting("write entry", || Box::pin(write))
+        };
+        results.await.unwrap_or_else(|error| vec![Err(error)])
+    }
+
     /// Deletes the record of a key.
     #[inline]
     pub(crate) fn delete<'a, M: Io>(&'a self, key: &'a Key) -> Operation<'a, bool> {

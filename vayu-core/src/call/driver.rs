@@ -15,6 +15,7 @@
 
 use std::mem;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
@@ -23,7 +24,7 @@ use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
 use crate::clock::Timestamp;
 use crate::flight::{
-    Completion, Deadline, FlightId, HedgeGuard, Join, Lead, Outcome, StorePermission, Turn,
+    Completion, Deadline, Flight, FlightId, HedgeGuard, Join, Lead, Outcome, StorePermission, Turn,
 };
 use crate::io::{Blocking, Io, run_blocking};
 use crate::outcome::CallOutcome;
@@ -63,20 +64,30 @@ pub(super) struct Hedge<'a, B: Backend, F: FnOutput> {
 /// A call that leads the flight of its key.
 pub(super) struct Leading<'a, B: Backend, F: FnOutput> {
     /// Dropped first.
-    lease: Option<LeaseGuard>,
-    lead: Lead<'a, Record<B::Stored>>,
-    reason: ComputeReason<F::Output>,
-    call: Call<'a, B, F>,
+    pub(super) lease: Option<LeaseGuard>,
+    pub(super) lead: Lead<'a, Record<B::Stored>>,
+    pub(super) reason: ComputeReason<F::Output>,
+    pub(super) call: Call<'a, B, F>,
     /// When the call became the leader. A record that was created since is newer than its value.
-    started: Timestamp,
+    pub(super) started: Timestamp,
     /// When the function was called: after `started` if a lease was acquired in between.
     began: Timestamp,
 }
 
-impl<B: Backend, F> Leading<'_, B, F>
+impl<'a, B: Backend, F> Leading<'a, B, F>
 where
     F: CachedFn<Stored = B::Stored>,
 {
+    /// Creates a call that has just become the leader.
+    pub(super) fn new(
+        call: Call<'a, B, F>,
+        lead: Lead<'a, Record<B::Stored>>,
+        reason: ComputeReason<F::Output>,
+    ) -> Self {
+        let started = call.engine.now();
+        Self { lease: None, lead, reason, call, started, began: started }
+    }
+
     /// Returns the flight that the call leads.
     pub(super) fn flight(&self) -> FlightId {
         self.lead.id()
@@ -229,7 +240,7 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// The next step of a call after it has joined the flight of its key, and waited if it had to.
-enum Joined<'a, B: Backend, F: FnOutput> {
+pub(super) enum Joined<'a, B: Backend, F: FnOutput> {
     /// The leader has computed this.
     Output(F::Output),
     /// The caller leads. If `recheck`, a value may have been stored in the meantime.
@@ -240,13 +251,16 @@ enum Joined<'a, B: Backend, F: FnOutput> {
     Hedge(HedgeGuard<'a, Record<B::Stored>>),
 }
 
+/// The end of a wait: the next step, or a flight to join, which may have been joined already.
+pub(super) type WaitEnd<'a, B, F> =
+    Result<Joined<'a, B, F>, Option<Join<'a, Record<<B as Backend>::Stored>>>>;
+
 /// Waits for the leader of a flight that was joined, if there is one.
 async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'a, B, F>,
     join: Join<'a, Record<B::Stored>>,
     deadline: &mut Deadline,
 ) -> Joined<'a, B, F> {
-    let flights = call.engine.flights();
     let mut join = Some(join);
     loop {
         let joined = join.take().unwrap_or_else(|| call.join(None));
@@ -261,47 +275,62 @@ async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         let hedge_after = if outdated { Duration::MAX } else { call.engine.hedge_after(call.key) };
         let turn = M::wait(ticket.turn(call.engine.begin(deadline), hedge_after)).await;
         drop(waiting);
-        let lead = match turn {
-            Turn::Lead(lead) => return Joined::Lead { lead, recheck: true },
-            Turn::Hedge(guard) => return Joined::Hedge(guard),
-            Turn::TimedOut => flights.replace_overdue(call.key, call.stamp, flight),
-            Turn::Again | Turn::Completed(Outcome::Abandoned) => continue,
-            Turn::Completed(_) if outdated => continue,
-            Turn::Completed(Outcome::Computed(record)) => {
-                match record.get().and_then(|record| call.decode_shared(record)) {
-                    Some(output) => return Joined::Output(output),
-                    None => flights.try_lead(call.key, call.stamp),
-                }
-            }
-            Turn::Completed(Outcome::Failed { error, compute_time }) => {
-                // Another leader may have replaced this one, and have a value, or have stored it.
-                if flight.is_detached() {
-                    join = flights.join_running(call.key, call.stamp);
-                    if join.is_some() {
-                        continue;
-                    }
-                    if let Some(lead) = flights.try_lead(call.key, call.stamp) {
-                        return Joined::Lead { lead, recheck: true };
-                    }
-                }
-                match call.share_error(error, *compute_time) {
-                    Some(output) => return Joined::Output(output),
-                    None => flights.try_lead(call.key, call.stamp),
-                }
-            }
-            Turn::Completed(Outcome::NotShareable) => flights.try_lead(call.key, call.stamp),
-        };
-        return match lead {
-            Some(lead) => Joined::Lead { lead, recheck: false },
-            None => Joined::Uncoordinated(flight.id()),
-        };
+        match after_wait(call, flight, outdated, turn) {
+            Ok(joined) => return joined,
+            Err(next) => join = next,
+        }
     }
+}
+
+/// Returns the next step of a call whose wait for a flight has ended. If it joins again, returns the flight that it has
+/// joined, if there is one. The outcome of an `outdated` flight is not for this call.
+#[inline]
+pub(super) fn after_wait<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'a, B, F>,
+    flight: &Arc<Flight<Record<B::Stored>>>,
+    outdated: bool,
+    turn: Turn<'a, '_, Record<B::Stored>>,
+) -> WaitEnd<'a, B, F> {
+    let flights = call.engine.flights();
+    let lead = match turn {
+        Turn::Lead(lead) => return Ok(Joined::Lead { lead, recheck: true }),
+        Turn::Hedge(guard) => return Ok(Joined::Hedge(guard)),
+        Turn::TimedOut => flights.replace_overdue(call.key, call.stamp, flight),
+        Turn::Again | Turn::Completed(Outcome::Abandoned) => return Err(None),
+        Turn::Completed(_) if outdated => return Err(None),
+        Turn::Completed(Outcome::Computed(record)) => {
+            match record.get().and_then(|record| call.decode_shared(record)) {
+                Some(output) => return Ok(Joined::Output(output)),
+                None => flights.try_lead(call.key, call.stamp),
+            }
+        }
+        Turn::Completed(Outcome::Failed { error, compute_time }) => {
+            // Another leader may have replaced this one, and have a value, or have stored it.
+            if flight.is_detached() {
+                if let Some(join) = flights.join_running(call.key, call.stamp) {
+                    return Err(Some(join));
+                }
+                if let Some(lead) = flights.try_lead(call.key, call.stamp) {
+                    return Ok(Joined::Lead { lead, recheck: true });
+                }
+            }
+            match call.share_error(error, *compute_time) {
+                Some(output) => return Ok(Joined::Output(output)),
+                None => flights.try_lead(call.key, call.stamp),
+            }
+        }
+        Turn::Completed(Outcome::NotShareable) => flights.try_lead(call.key, call.stamp),
+    };
+    Ok(match lead {
+        Some(lead) => Joined::Lead { lead, recheck: false },
+        None => Joined::Uncoordinated(flight.id()),
+    })
 }
 
 /// Leads the refresh of a value past its ttl, unless another caller does, or the last attempt has
 /// failed recently.
 #[cold]
-fn try_lead_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) fn try_lead_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'a, B, F>,
 ) -> Option<Lead<'a, Record<B::Stored>>> {
     if !call.begin_refresh() {
@@ -435,7 +464,7 @@ async fn read_stored<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Releases a lease before the call returns.
-async fn release_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) async fn release_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'_, B, F>,
     lease: Option<LeaseGuard>,
 ) {
@@ -538,7 +567,7 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
 
 /// Returns whether no stored record is newer than a computation that started at `started`.
 #[cold]
-async fn is_newest<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) async fn is_newest<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'_, B, F>,
     started: Timestamp,
 ) -> bool {

@@ -3,6 +3,8 @@
 //! The environment variable `SCHEDULES` is the number of each kind. One process runs one test, which
 //! checks a backend that may suspend and one in the memory of the process.
 
+mod batches;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use shuttle::thread;
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config, Runner, thread};
 
 use crate::attribute::err_ttl;
 use crate::call::request::{self, Request};
@@ -75,8 +78,11 @@ fn check(test: fn()) {
     let schedules = schedules.unwrap_or(20_000);
     for is_in_process in [false, true] {
         IN_PROCESS.store(is_in_process, Ordering::SeqCst);
-        shuttle::check_random(test, schedules);
-        shuttle::check_pct(test, schedules, DEPTH);
+        let mut config = Config::new();
+        // The default is too small for the frames of a batch that calls another one.
+        config.stack_size = 1 << 18;
+        Runner::new(RandomScheduler::new(schedules), config.clone()).run(test);
+        Runner::new(PctScheduler::new(DEPTH, schedules), config).run(test);
     }
 }
 

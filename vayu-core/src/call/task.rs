@@ -56,6 +56,25 @@ impl<R> OwnedLookup<R> {
             Lookup::Compute(call, reason) => Rest::Compute(call.into_begun(), reason),
         })
     }
+
+    /// Returns the lookup of which this is the rest.
+    pub(super) fn resume<'a, B, F>(self, engine: &'a Engine<B>, function: &'a F) -> Lookup<'a, B, F>
+    where
+        B: Backend,
+        F: CachedFn<Output = R, Stored = B::Stored>,
+    {
+        let Ok(key) = function.key() else { return Lookup::Bypass };
+        match self.0 {
+            Rest::Bypass => Lookup::Bypass,
+            Rest::ReadGenerations => Lookup::ReadGenerations(key),
+            Rest::ReadBackend(begun) => {
+                Lookup::ReadBackend(Call::resumed(engine, function, key, begun))
+            }
+            Rest::Compute(begun, reason) => {
+                Lookup::Compute(Call::resumed(engine, function, key, begun), reason)
+            }
+        }
+    }
 }
 
 /// The rest of a call, in a future that may move to a task.
@@ -106,17 +125,7 @@ where
     T: Future<Output = F::Output>,
 {
     let (engine, function) = (&engine, &function);
-    let Ok(key) = function.key() else { return body.await };
-    let lookup = match lookup.0 {
-        Rest::Bypass => return body.await,
-        Rest::ReadGenerations => Lookup::ReadGenerations(key),
-        Rest::ReadBackend(begun) => {
-            Lookup::ReadBackend(Call::resumed(engine, function, key, begun))
-        }
-        Rest::Compute(begun, reason) => {
-            Lookup::Compute(Call::resumed(engine, function, key, begun), reason)
-        }
-    };
+    let lookup = lookup.resume(engine, function);
     let (call, reason) = match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
         Ok(missed) => missed,
         Err(Prepared::Output(output)) => return output,

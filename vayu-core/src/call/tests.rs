@@ -1,6 +1,7 @@
 //! Cached calls on a backend in memory, with and without faults.
 
 mod backend_faults;
+mod batches;
 mod freshness;
 mod hedges;
 mod hits;

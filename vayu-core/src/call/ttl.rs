@@ -41,6 +41,39 @@ pub trait Retention<T> {
     }
 }
 
+/// The ttl of the elements of a batch.
+impl<T, L: Retention<T>> Retention<T> for &L {
+    #[inline]
+    fn fixed_ttl(&self) -> Option<FixedTtl> {
+        (**self).fixed_ttl()
+    }
+
+    #[inline]
+    fn ttl(&self, value: &T) -> Duration {
+        (**self).ttl(value)
+    }
+
+    #[inline]
+    fn is_until_moment(&self) -> bool {
+        (**self).is_until_moment()
+    }
+
+    #[inline]
+    fn should_cache(&self, value: &T) -> bool {
+        (**self).should_cache(value)
+    }
+
+    #[inline]
+    fn caches_errors(&self) -> bool {
+        (**self).caches_errors()
+    }
+
+    #[inline]
+    fn error_ttl(&self, error: &SharedError) -> Duration {
+        (**self).error_ttl(error)
+    }
+}
+
 /// One ttl for all values, and its microseconds: often a constant here, which would otherwise be
 /// computed on every hit.
 #[derive(Debug, Clone, Copy)]

@@ -10,6 +10,9 @@
 //! close a cycle; then the caller does not wait and computes. A caller outside of all flights adds no
 //! edge and takes no lock.
 //!
+//! A batch leads several flights by one run of its function. The run has an id of its own ([`BatchRun`]), which
+//! stands for it on the stack and in the graph, where each of its flights has an edge to the run.
+//!
 //! A thread must not block, either, while an async leader may have to be polled on it: one that is
 //! being polled further up on its stack, or that was last polled there and is pending.
 //!
@@ -25,7 +28,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::flight::FlightId;
+use crate::flight::{FlightId, FlightIds};
 use crate::sync::IgnorePoison;
 use crate::sync::thread_local;
 
@@ -268,9 +271,79 @@ fn count_poll<T>(code: impl FnOnce() -> T) -> T {
     code()
 }
 
-/// The edges of the wait-for graph: from each flight that a waiting caller is part of, to the flight
-/// that it waits for. Callers outside of all flights are not in it, since no cycle goes through them.
-static WAITS: Mutex<Vec<(FlightId, FlightId)>> = Mutex::new(Vec::new());
+static GRAPH: Mutex<Graph> = Mutex::new(Graph { waits: Vec::new(), batches: Vec::new() });
+
+/// The wait-for graph.
+struct Graph {
+    /// Edges from each flight that a waiting caller is part of, to the flight that it waits for. Callers
+    /// outside of all flights are not in it, since no cycle goes through them.
+    waits: Vec<(FlightId, FlightId)>,
+    /// The runs of batches, each with the flights that it leads, in ascending order.
+    batches: Vec<(FlightId, Vec<FlightId>)>,
+}
+
+impl Graph {
+    /// Returns whether one of `targets` is reachable from `start`.
+    fn is_reachable(&self, start: FlightId, targets: &[FlightId]) -> bool {
+        let mut reached = vec![start];
+        let mut next = 0;
+        while let Some(&flight) = reached.get(next) {
+            if targets.contains(&flight) {
+                return true;
+            }
+            let is_led = |(_, led): &&(FlightId, Vec<FlightId>)| led.binary_search(&flight).is_ok();
+            let runs = self.batches.iter().filter(is_led).map(|&(run, _)| run);
+            let waits = self.waits.iter().filter(|(from, _)| *from == flight).map(|&(_, to)| to);
+            for to in runs.chain(waits) {
+                if !reached.contains(&to) {
+                    reached.push(to);
+                }
+            }
+            next += 1;
+        }
+        false
+    }
+}
+
+/// A run of a batch function, which leads several flights. It is in the graph until it is dropped.
+#[derive(Debug)]
+pub(crate) struct BatchRun {
+    id: FlightId,
+    is_in_graph: bool,
+}
+
+impl BatchRun {
+    /// Begins a run that leads these flights.
+    pub(crate) fn begin(flights: impl Iterator<Item = FlightId>) -> Self {
+        let mut led: Vec<FlightId> = flights.collect();
+        if let [flight] = led[..] {
+            return Self { id: flight, is_in_graph: false };
+        }
+        led.sort_unstable();
+        let id = FlightIds::default().assign();
+        let is_in_graph = !led.is_empty();
+        if is_in_graph {
+            GRAPH.lock().ignore_poison().batches.push((id, led));
+        }
+        Self { id, is_in_graph }
+    }
+
+    /// Returns the id of the run, to be used as that of a flight.
+    pub(crate) fn id(&self) -> FlightId {
+        self.id
+    }
+}
+
+impl Drop for BatchRun {
+    fn drop(&mut self) {
+        if self.is_in_graph {
+            let mut graph = GRAPH.lock().ignore_poison();
+            if let Some(index) = graph.batches.iter().position(|(run, _)| *run == self.id) {
+                graph.batches.swap_remove(index);
+            }
+        }
+    }
+}
 
 /// A wait in the graph, removed on drop.
 #[derive(Debug)]
@@ -293,11 +366,11 @@ impl Waiting {
         if from.is_empty() {
             return Some(Self { from, to });
         }
-        let mut waits = WAITS.lock().ignore_poison();
-        if is_reachable(to, &from, &waits) {
+        let mut graph = GRAPH.lock().ignore_poison();
+        if graph.is_reachable(to, &from) {
             return None;
         }
-        waits.extend(from.iter().map(|&flight| (flight, to)));
+        graph.waits.extend(from.iter().map(|&flight| (flight, to)));
         Some(Self { from, to })
     }
 }
@@ -307,32 +380,14 @@ impl Drop for Waiting {
         if self.from.is_empty() {
             return;
         }
-        let mut waits = WAITS.lock().ignore_poison();
+        let mut graph = GRAPH.lock().ignore_poison();
         for &flight in &self.from {
             // Two branches of one function may wait for the same flight: each removes one edge.
-            if let Some(index) = waits.iter().position(|&edge| edge == (flight, self.to)) {
-                waits.swap_remove(index);
+            if let Some(index) = graph.waits.iter().position(|&edge| edge == (flight, self.to)) {
+                graph.waits.swap_remove(index);
             }
         }
     }
-}
-
-/// Returns whether one of `targets` is reachable from `start` along `edges`.
-fn is_reachable(start: FlightId, targets: &[FlightId], edges: &[(FlightId, FlightId)]) -> bool {
-    let mut reached = vec![start];
-    let mut next = 0;
-    while let Some(&flight) = reached.get(next) {
-        if targets.contains(&flight) {
-            return true;
-        }
-        for &(from, to) in edges {
-            if from == flight && !reached.contains(&to) {
-                reached.push(to);
-            }
-        }
-        next += 1;
-    }
-    false
 }
 
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
@@ -349,10 +404,31 @@ mod tests {
 
     #[test]
     fn search_follows_several_edges_and_ends_in_a_cycle() {
-        let edges = [(A, B), (B, C), (C, B)];
-        assert!(is_reachable(A, &[C], &edges));
-        assert!(!is_reachable(A, &[D], &edges));
-        assert!(!is_reachable(C, &[A], &edges));
+        let graph = Graph { waits: vec![(A, B), (B, C), (C, B)], batches: Vec::new() };
+        assert!(graph.is_reachable(A, &[C]));
+        assert!(!graph.is_reachable(A, &[D]));
+        assert!(!graph.is_reachable(C, &[A]));
+    }
+
+    #[test]
+    fn flight_of_a_batch_leads_to_all_that_the_batch_waits_for() {
+        let graph = Graph { waits: vec![(D, A)], batches: vec![(D, vec![B, C])] };
+        assert!(graph.is_reachable(B, &[D]));
+        assert!(graph.is_reachable(C, &[A]));
+        assert!(!graph.is_reachable(B, &[C]), "one flight of a batch does not wait for another");
+        assert!(!graph.is_reachable(A, &[B]));
+    }
+
+    #[test]
+    fn batch_is_in_the_graph_while_it_runs() {
+        let flights = [(); 3].map(|()| FlightIds::default().assign());
+        let may_wait = || flights.map(|flight| Waiting::begin(flight).is_some());
+        let run = BatchRun::begin(flights[..2].iter().copied());
+        assert_eq!(enter(run.id(), may_wait), [false, false, true]);
+        let id = run.id();
+        drop(run);
+        assert_eq!(enter(id, may_wait), [true; 3]);
+        assert_eq!(BatchRun::begin(flights[..1].iter().copied()).id(), flights[0]);
     }
 
     #[test]

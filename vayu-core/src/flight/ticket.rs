@@ -127,6 +127,20 @@ impl<'a, R> Ticket<'a, R> {
         }
     }
 
+    /// Returns the end of a wait for this flight if nothing is to be waited for.
+    pub(crate) fn try_turn(&self) -> Option<Turn<'a, '_, R>> {
+        if let Some(outcome) = self.flight.outcome() {
+            return Some(Turn::Completed(outcome));
+        }
+        match self.flight.phase.get() {
+            Phase::Deserted => Some(Turn::Again),
+            Phase::Vacant if self.is_first() => {
+                self.flights.take_lead(self.key, self.stamp, &self.flight).map(Turn::Lead)
+            }
+            _ => None,
+        }
+    }
+
     /// Returns whether this waiter has waited longest.
     fn is_first(&self) -> bool {
         lock(&self.flight.tickets).front() == Some(&self.number)

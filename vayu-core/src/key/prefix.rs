@@ -39,6 +39,15 @@ const FUNCTION_OF_THIS_PROCESS: u8 = 3;
 #[derive(Debug)]
 pub struct FunctionOf<F: ?Sized>(PhantomData<fn(&F)>);
 
+impl<F: ?Sized> Clone for FunctionOf<F> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: ?Sized> Copy for FunctionOf<F> {}
+
 impl<F: ?Sized> FunctionOf<F> {
     #[inline(always)]
     pub(crate) fn new() -> Self {

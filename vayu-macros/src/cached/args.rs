@@ -10,9 +10,9 @@ use syn::parse::{ParseStream, Parser};
 use syn::{Error, Expr, ExprClosure, Ident, Lit, Path, Result, Token, UnOp};
 
 use self::values::{
-    check_format, parse_cache, parse_condition, parse_err_ttl, parse_expires_at, parse_handle,
-    parse_jitter, parse_key, parse_label, parse_limit, parse_log, parse_prefix, parse_stale,
-    parse_ttl, parse_version,
+    check_format, parse_cache, parse_condition, parse_each, parse_err_ttl, parse_expires_at,
+    parse_handle, parse_jitter, parse_key, parse_label, parse_limit, parse_log, parse_prefix,
+    parse_stale, parse_ttl, parse_version,
 };
 use crate::cached::Attribute;
 use crate::cached::names::{self, form, is_known};
@@ -30,6 +30,7 @@ pub(crate) struct Arguments {
     pub(crate) skip: Option<Skip>,
     pub(crate) serializer: Option<Expr>,
     pub(crate) handle: Option<Handle>,
+    pub(crate) batch: BatchArguments,
     pub(crate) root: Option<Path>,
     pub(crate) options: Options,
     /// True if every argument was understood. If not, what seems to be missing is not reported.
@@ -57,6 +58,14 @@ pub(crate) struct Options {
     pub(crate) version: Option<String>,
     pub(crate) tags: Vec<Expr>,
     pub(crate) label: Option<Expr>,
+}
+
+/// `each = name, at_most = 100`.
+#[derive(Default)]
+pub(crate) struct BatchArguments {
+    /// The keyword, and the name.
+    pub(crate) each: Option<(Ident, Ident)>,
+    pub(crate) at_most: Option<(Ident, Expr)>,
 }
 
 /// The limits of a memory cache of the function's own, each with its name in the attribute.
@@ -218,6 +227,11 @@ impl Arguments {
             "log" => self.options.is_quiet = !parse_log(&value(input, &name)?)?,
             "cache_if" => self.options.cache_if = Some(not_literal(value(input, &name)?, &name)?),
             "version" => self.options.version = Some(parse_version(&value(input, &name)?)?),
+            "each" => self.batch.each = Some((name.clone(), parse_each(value(input, &name)?)?)),
+            "at_most" => {
+                let at_most = parse_limit("at_most", value(input, &name)?)?;
+                self.batch.at_most = Some((name, at_most));
+            }
             "handle" => {
                 equals(input, &name)?;
                 self.handle = Some(parse_handle(input)?);

@@ -21,7 +21,7 @@ pub(super) fn closure_on_value(
     let mut closure = closure.clone();
     let span = span_of(&closure);
     let clones = clones(model, &closure, purpose);
-    if purpose != Purpose::Call || !clones.is_empty() {
+    if !matches!(purpose, Purpose::Call | Purpose::Batch) || !clones.is_empty() {
         closure.capture.get_or_insert(Token![move](span));
     }
     if clones.is_empty() {
@@ -48,8 +48,8 @@ fn clones(model: &Model, closure: &ExprClosure, purpose: Purpose) -> Vec<TokenSt
         };
         return captured.map(clone).collect();
     }
-    if function.kind == Kind::Sync {
-        // A sync body takes only what it moves, which the compiler knows: a clone might be one too many.
+    if function.kind == Kind::Sync || purpose == Purpose::Batch {
+        // The body of a batch borrows the arguments. A sync body takes only what it moves, which the compiler knows: a clone might be one too many.
         return Vec::new();
     }
     let captured: Vec<(&Argument, &Ident)> = captured
@@ -114,7 +114,7 @@ fn names_inline(literal: &Literal, name: &Ident) -> bool {
 
 /// Returns whether tokens contain a name, other than that of a field or method, or a string has it as an inline
 /// argument.
-fn names_value(tokens: TokenStream, name: &Ident) -> bool {
+pub(super) fn names_value(tokens: TokenStream, name: &Ident) -> bool {
     let mut dots = 0;
     tokens.into_iter().any(|token| {
         let is_dot = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.');

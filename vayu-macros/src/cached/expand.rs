@@ -8,12 +8,13 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{AttrStyle, Attribute, Expr, ReturnType};
 
+use crate::cached::batch;
 use crate::cached::function::Kind;
 use crate::cached::handle;
 use crate::cached::model::{Model, Purpose};
 use crate::cached::own_cache;
 use crate::cached::pattern;
-use crate::cached::setup::{finish_key, output_type, policy, setup};
+use crate::cached::setup::{self, finish_key, output_type, policy, setup};
 use crate::paths::span_of;
 
 /// Returns the function, with `first` at the start of its body.
@@ -24,10 +25,13 @@ pub(crate) fn expand(model: &Model, first: &TokenStream) -> TokenStream {
     let (visibility, modifiers, signature) = (&item.vis, &item.modifiers.defaultness, &item.sig);
     let handle = model.handle.as_ref().map(|handle| handle::expand(model, handle));
     let own_cache = own_cache::accessor(model);
-    let statements = match &model.options.spawn {
-        Some(spawn) if model.options.stale.is_some() => refreshing_call(model, spawn),
-        Some(spawn) => spawning_call(model, spawn),
-        None => call(model),
+    let batch = model.batch.as_ref();
+    let signature = batch.map_or_else(|| signature.clone(), |it| batch::signature(model, it));
+    let statements = match (batch, &model.options.spawn) {
+        (Some(batch), _) => batch::call(model, batch),
+        (None, Some(spawn)) if model.options.stale.is_some() => refreshing_call(model, spawn),
+        (None, Some(spawn)) => spawning_call(model, spawn),
+        (None, None) => call(model),
     };
     let block = match model.function.kind {
         Kind::Sync | Kind::Async => statements,
@@ -66,23 +70,7 @@ fn body(model: &Model) -> TokenStream {
             };
         },
         Kind::Async => {
-            // The `None` fixes the output type for `return` and `?`. A body that ends with `return` would make
-            // what follows it unreachable, which is a warning in the code of the user; after an `if` it is not.
-            let unreachable = model.root.private("unreachable");
-            let body = quote_spanned! {Span::mixed_site()=>
-                async move {
-                    if let ::core::option::Option::Some(vayu_never) = ::core::option::Option::None::<#output> {
-                        return vayu_never;
-                    }
-                    let vayu_value: #output = if true {
-                        #references
-                        #(#statements)*
-                    } else {
-                        #unreachable()
-                    };
-                    return vayu_value;
-                }
-            };
+            let body = setup::async_body(model, &references);
             if model.options.spawn.is_some() {
                 quote_spanned!(Span::mixed_site()=> let vayu_body = #body;)
             } else {

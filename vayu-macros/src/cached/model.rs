@@ -11,6 +11,7 @@ use syn::{
 use crate::cached::Attribute;
 pub(crate) use crate::cached::args::Handle;
 use crate::cached::args::{Arguments, KeySource, Limits, Options, Skip, Ttl};
+use crate::cached::batch;
 use crate::cached::function::{Argument, Function, Kind, only_argument, peel, readable};
 use crate::cached::pattern::{self, Binding};
 use crate::diagnostics::Diagnostics;
@@ -27,6 +28,8 @@ pub(crate) struct Model {
     pub(crate) serializer: Option<Serializer>,
     pub(crate) ttl: Ttl,
     pub(crate) handle: Option<Handle>,
+    /// The elements, in a batch function.
+    pub(crate) batch: Option<Batch>,
     pub(crate) options: Options,
     /// The tokens of the attribute.
     pub(crate) attribute: String,
@@ -50,6 +53,13 @@ pub(crate) struct Serializer {
     pub(crate) needs_clone: bool,
 }
 
+/// The argument whose elements have an entry each.
+pub(crate) struct Batch {
+    pub(crate) name: Ident,
+    pub(crate) ty: Type,
+    pub(crate) at_most: Option<Expr>,
+}
+
 pub(crate) enum Key {
     /// One part per argument.
     Arguments(Vec<KeyPart>),
@@ -69,6 +79,8 @@ pub(crate) enum KeyPart {
 pub(crate) enum Purpose {
     /// A call; it ends before its variables are dropped.
     Call,
+    /// A call for several elements, which is described for each of them.
+    Batch,
     /// A call that may spawn a task, which outlives the variables.
     Task,
     /// An entry, which outlives the variables.
@@ -85,6 +97,7 @@ impl Model {
         if is_complete {
             check_self(&arguments, &function, diagnostics);
         }
+        let batch = batch::choose(&arguments, &function, diagnostics);
         let key = match arguments.key {
             Some(source) => {
                 let attribute = arguments.attribute;
@@ -94,7 +107,7 @@ impl Model {
             None => Key::Arguments(choose_arguments(
                 arguments.attribute,
                 arguments.skip.as_ref(),
-                arguments.options.include.is_empty(),
+                arguments.options.include.is_empty() && arguments.batch.each.is_none(),
                 is_complete,
                 &function,
                 diagnostics,
@@ -131,9 +144,15 @@ impl Model {
             serializer,
             ttl: arguments.ttl?,
             handle,
+            batch,
             options: arguments.options,
             attribute: arguments.text,
         })
+    }
+
+    /// Returns whether an argument is the one whose elements have an entry each.
+    pub(crate) fn is_each(&self, argument: &Argument) -> bool {
+        self.batch.as_ref().is_some_and(|batch| batch.name == argument.name)
     }
 
     /// Returns whether the attribute may use a name, in an expression or in a string.

@@ -6,7 +6,7 @@ use crate::cached::Attribute;
 use crate::duration;
 
 /// The arguments and an example of each, in the order of the documentation.
-pub(super) const FORMS: [(&str, &str); 24] = [
+pub(super) const FORMS: [(&str, &str); 26] = [
     ("ttl", "ttl = \"5m\""),
     ("expires_at", "expires_at = |token| token.expires_at"),
     ("stale", "stale = \"1h\""),
@@ -30,11 +30,13 @@ pub(super) const FORMS: [(&str, &str); 24] = [
     ("tags", "tags(\"user:{id}\")"),
     ("label", "label = \"{name}\""),
     ("handle", "handle = user_entry"),
+    ("each", "each = ids"),
+    ("at_most", "at_most = 100"),
     ("crate", "crate = renamed"),
 ];
 
 /// The names that other libraries use, in lower case and separated by spaces, with what to write instead.
-const FOREIGN: [(&str, &str); 30] = [
+const FOREIGN: [(&str, &str); 32] = [
     (
         "size maxsize max_size maximum_size capacity max_capacity limit",
         "write `max_entries = 1_000` for a memory cache of this function's own with that limit; the \
@@ -133,6 +135,14 @@ const FOREIGN: [(&str, &str); 30] = [
     ),
     ("quiet silent logging verbose trace tracing log_level", "write `log = false` for no events"),
     ("entry companion handler accessor", "write `handle = user_entry`"),
+    (
+        "batch batched bulk many multi multi_get get_many elements items for_each per",
+        "write `each = ids` with the name of the argument whose elements have an entry each",
+    ),
+    (
+        "batch_size chunk chunk_size chunks page_size max_batch max_batch_size",
+        "write `each = ids, at_most = 100` for runs with at most 100 elements each",
+    ),
     ("executor runtime spawner tokio task", "write `spawn = tokio::spawn`"),
     ("dogpile random spread ttl_jitter fuzz", "write `jitter = \"10%\"`"),
     (

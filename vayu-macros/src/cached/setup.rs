@@ -1,7 +1,7 @@
 //! Generated code that a function and its handle share: everything that runs before the body takes the
 //! arguments.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Expr, ExprLit, GenericParam, Ident, Lit, parse_quote_spanned};
 
@@ -22,14 +22,45 @@ pub(super) fn output_type(model: &Model) -> TokenStream {
     }
 }
 
+/// Generates the future of an async body, with `first` at its start. The `None` fixes the output type for `return` and
+/// `?`. A body that ends with `return` would make what follows it unreachable, which is a warning in the code of the
+/// user; after an `if` it is not.
+pub(super) fn async_body(model: &Model, first: &TokenStream) -> TokenStream {
+    let (output, unreachable) = (output_type(model), model.root.private("unreachable"));
+    let statements = &model.function.item.block.stmts;
+    quote_spanned! {Span::mixed_site()=>
+        async move {
+            if let ::core::option::Option::Some(vayu_never) = ::core::option::Option::None::<#output> {
+                return vayu_never;
+            }
+            let vayu_value: #output = if true {
+                #first
+                #(#statements)*
+            } else {
+                #unreachable()
+            };
+            return vayu_value;
+        }
+    }
+}
+
 /// Generates everything that is evaluated before the body takes the arguments. Patterns are destructured
 /// before the first expression of the attribute, which may use their names. The key is started before
-/// that, since it may contain whole arguments.
+/// that, since it may contain whole arguments. A batch has keys of its elements, see [`of_key`].
 pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let root = &model.root;
-    let (cache, key, parts) = (cache(model), key(model, purpose), include(model));
+    let cache = cache(model);
     let has_patterns = model.function.arguments.iter().any(|argument| argument.pattern.is_some());
-    let (key_before, key_after) = if has_patterns { (Some(key), None) } else { (None, Some(key)) };
+    let (key_before, key_after, tags) = match purpose {
+        Purpose::Batch => (None, None, None),
+        _ if has_patterns => {
+            (Some(key(model, purpose)), Some(parts(model)), tags_and_label(model, purpose))
+        }
+        _ => {
+            let (key, parts) = (key(model, purpose), parts(model));
+            (None, Some(quote!(#key #parts)), tags_and_label(model, purpose))
+        }
+    };
     let serializer = serializer(model, purpose);
     let (ttl, cache_if) = (ttl(model, purpose), cache_if(model, purpose));
     let weigh = own_cache::weigh(model, purpose);
@@ -39,13 +70,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
     });
     let conditions = conditions(model, purpose);
-    let (borrowed, shape, tags) = (borrowed(model), shape(model), tags(model, purpose));
-    let label = label(model);
-    let prefix = model
-        .options
-        .prefix
-        .as_ref()
-        .map(|prefix| quote_spanned!(span_of(prefix)=> vayu_key.finish(#prefix);));
+    let (borrowed, shape) = (borrowed(model), shape(model));
     let (any, exclusive) = (root.private("AnyPart"), root.private("ExclusiveKind"));
     quote_spanned! {Span::mixed_site()=>
         use {#any as _, #exclusive as _};
@@ -55,8 +80,6 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #borrowed
         #shape
         #key_after
-        #parts
-        #prefix
         let vayu_serializer = #serializer;
         #ttl
         #stale
@@ -64,8 +87,29 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #weigh
         #err_ttl
         #tags
-        #label
     }
+}
+
+/// Generates the key of one element of a batch, with its tags and label.
+pub(super) fn of_key(model: &Model, purpose: Purpose) -> TokenStream {
+    let (key, parts, tags) = (key(model, purpose), parts(model), tags_and_label(model, purpose));
+    quote!(#key #parts #tags)
+}
+
+/// Generates the further parts of the key, and the prefix that the attribute names.
+fn parts(model: &Model) -> TokenStream {
+    let parts = include(model);
+    let prefix = model
+        .options
+        .prefix
+        .as_ref()
+        .map(|prefix| quote_spanned!(span_of(prefix)=> vayu_key.finish(#prefix);));
+    quote!(#parts #prefix)
+}
+
+fn tags_and_label(model: &Model, purpose: Purpose) -> Option<TokenStream> {
+    let (tags, label) = (tags(model, purpose), label(model));
+    (tags.is_some() || label.is_some()).then(|| quote!(#tags #label))
 }
 
 /// Generates the conditions on the arguments, which each call evaluates once, before all but the key. An entry does
@@ -104,12 +148,27 @@ fn borrowed(model: &Model) -> Option<TokenStream> {
 fn shape(model: &Model) -> TokenStream {
     let (root, output) = (&model.root, output_type(model));
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
-    let (probe, plain) = (root.private("Probe"), root.private("PlainShape"));
-    let result = root.private("ResultShape");
+    let (plain, result) = (root.private("PlainShape"), root.private("ResultShape"));
     let shares_errors = model.kind != Attribute::SingleFlight
         && model.function.output.as_ref().is_some_and(|output| {
-            function::is_error_static(output, &model.function.item.sig.generics)
+            // The errors of a batch are those of its elements.
+            let map = model.batch.as_ref().and_then(|_| function::only_argument(output, "Result"));
+            function::is_error_static(map.unwrap_or(output), &model.function.item.sig.generics)
         });
+    let probe = match &model.batch {
+        None => {
+            let probe = root.private("Probe");
+            quote_spanned!(Span::mixed_site()=> let vayu_probe = &#probe::<#output, #shares_errors>::new();)
+        }
+        Some(_) => {
+            // An error about the type and one about the path are reported once if their spans are the same.
+            let output = spanned(output, span);
+            quote_spanned! {span=>
+                let vayu_output = vayu_each.vayu_output::<#output, _>();
+                let vayu_probe = &vayu_output.vayu_probe::<#shares_errors>();
+            }
+        }
+    };
     let shape = if model.function.kind == Kind::Sync {
         let (future, known) = (root.private("FutureShape"), root.private_at("KnownShape", span));
         quote_spanned!(span=> use #future as _; #known::known(vayu_probe.vayu_shape()))
@@ -125,7 +184,7 @@ fn shape(model: &Model) -> TokenStream {
         quote_spanned!(span=> let vayu_shape = #caches_errors::checked(vayu_shape);)
     });
     quote_spanned! {Span::mixed_site()=>
-        let vayu_probe = &#probe::<#output, #shares_errors>::new();
+        #probe
         let vayu_shape = {
             use {#plain as _, #result as _};
             #shape
@@ -133,6 +192,20 @@ fn shape(model: &Model) -> TokenStream {
         #whole
         #caches_errors
     }
+}
+
+/// Sets the hygiene of tokens to that of `span`, where they are.
+fn spanned(tokens: TokenStream, span: Span) -> TokenStream {
+    let spanned = tokens.into_iter().map(|mut token| {
+        token.set_span(span.located_at(token.span()));
+        if let TokenTree::Group(group) = &token {
+            let mut inner = Group::new(group.delimiter(), spanned(group.stream(), span));
+            inner.set_span(token.span());
+            token = TokenTree::Group(inner);
+        }
+        token
+    });
+    spanned.collect()
 }
 
 fn serializer(model: &Model, purpose: Purpose) -> TokenStream {
@@ -156,7 +229,11 @@ fn serializer(model: &Model, purpose: Purpose) -> TokenStream {
 
 /// Returns whether the call has a clone of its serializer.
 fn is_serializer_owned(model: &Model, purpose: Purpose) -> bool {
-    purpose != Purpose::Call || model.serializer.as_ref().is_some_and(|it| it.needs_clone)
+    match purpose {
+        Purpose::Call => model.serializer.as_ref().is_some_and(|it| it.needs_clone),
+        Purpose::Batch => false,
+        Purpose::Task | Purpose::Entry => true,
+    }
 }
 
 fn cache(model: &Model) -> TokenStream {
@@ -212,6 +289,7 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
             let parts = arguments.map(|((argument, part), names)| {
                 let conditions = &argument.conditions;
                 match part {
+                    KeyPart::Whole if model.is_each(argument) => add_element(model, argument),
                     KeyPart::Whole => {
                         let part = add_part(model, &argument.name, span_of(&argument.ty));
                         quote!(#(#conditions)* #part #names)
@@ -282,7 +360,7 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
 /// Generates the statements that destructure an argument with a pattern.
 fn bind_names(model: &Model, argument: &Argument, purpose: Purpose) -> TokenStream {
     let names = match purpose {
-        Purpose::Call => pattern::by_value(argument),
+        Purpose::Call | Purpose::Batch => pattern::by_value(argument),
         Purpose::Task => pattern::owned(argument).map(|(owned, _)| owned),
         Purpose::Entry => pattern::by_reference(argument, |name| model.may_use(name), &model.root),
     };
@@ -316,6 +394,19 @@ fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
             // A statement of its own: before Rust 1.89, a temporary value in the argument of `Part` does not outlive it.
             let vayu_value = &(#value);
             let vayu_part = #part(vayu_value);
+            #key_part::add(vayu_part.vayu_kind(), vayu_part.0, &mut vayu_key);
+        }
+    }
+}
+
+/// Appends an element of a batch to the key, as the function of one element appends its argument.
+fn add_element(model: &Model, argument: &Argument) -> TokenStream {
+    let span = span_of(&argument.ty);
+    let (part, key_part) =
+        (model.root.private_at("Part", span), model.root.private_at("KeyPart", span));
+    quote_spanned! {span=>
+        {
+            let vayu_part = #part(vayu_each.vayu_element(vayu_element));
             #key_part::add(vayu_part.vayu_kind(), vayu_part.0, &mut vayu_key);
         }
     }
@@ -414,7 +505,7 @@ fn tags(model: &Model, purpose: Purpose) -> Option<TokenStream> {
     let groups = quote!([#(#groups),*]);
     let tags = model.root.private("tags");
     Some(match purpose {
-        Purpose::Call | Purpose::Task => {
+        Purpose::Call | Purpose::Task | Purpose::Batch => {
             quote_spanned!(Span::mixed_site()=> let vayu_tags = #tags(vayu_cache, || #groups);)
         }
         Purpose::Entry => quote_spanned!(Span::mixed_site()=> let vayu_tags = #groups;),
@@ -463,6 +554,9 @@ fn prefix(model: &Model) -> TokenStream {
     let private = |name| model.root.private(name);
     let prefix = match (&model.options.prefix, &model.handle) {
         (Some(_), _) => return TokenStream::new(),
+        (None, _) if model.batch.is_some() => {
+            quote_spanned!(Span::mixed_site()=> vayu_function)
+        }
         (None, Some(handle)) => {
             let (function_prefix, path) = (private("function_prefix"), path(model, handle));
             quote!(#function_prefix(&#path))
@@ -504,6 +598,10 @@ pub(super) fn path(model: &Model, handle: &Handle) -> TokenStream {
 /// the output type.
 pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
     let (root, options) = (&model.root, &model.options);
+    let ttl = match purpose {
+        Purpose::Batch => quote_spanned!(Span::mixed_site()=> &vayu_ttl),
+        _ => quote_spanned!(Span::mixed_site()=> vayu_ttl),
+    };
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let policy = root.private_at("Policy", span);
     let method =
@@ -537,7 +635,7 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
         .then(|| quote_spanned!(Span::mixed_site()=> .refresh_if(vayu_refresh)));
     let quiet = options.is_quiet.then(|| quote!(.quiet()));
     quote_spanned! {span=>
-        #policy::new(vayu_key, vayu_shape, #serializer, vayu_ttl)
+        #policy::new(vayu_key, vayu_shape, #serializer, #ttl)
             #tags
             #own_serializer
             #stale

@@ -170,4 +170,17 @@ arguments! {
     /// handle = Self::user_entry // beside an associated function without `self`
     /// ```
     handle
+    /// The argument whose elements have an entry each. The function runs once with those that are missing, and
+    /// returns a map from the element to its value, or a `Vec` in the order of the elements.
+    ///
+    /// ```text
+    /// each = ids, prefix = "user" // shares the entries of a function of one `id` with this prefix
+    /// ```
+    each
+    /// With `each`: the maximum number of elements of one run.
+    ///
+    /// ```text
+    /// each = ids, at_most = 100
+    /// ```
+    at_most
 }

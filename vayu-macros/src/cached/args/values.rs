@@ -366,6 +366,17 @@ pub(super) fn parse_prefix(expression: Expr) -> Result<Expr> {
     Ok(expression)
 }
 
+/// Parses the name of an argument.
+pub(super) fn parse_each(expression: Expr) -> Result<Ident> {
+    if let Expr::Path(path) = &expression
+        && let Some(name) = path.path.get_ident()
+    {
+        return Ok(name.clone());
+    }
+    let message = "`each` is the name of the argument with the elements; write `each = ids`";
+    Err(Error::new_spanned(expression, message))
+}
+
 /// Parses `name` or `Self::name`.
 pub(super) fn parse_handle(input: ParseStream<'_>) -> Result<Handle> {
     let start = input.span();

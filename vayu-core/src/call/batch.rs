@@ -1,0 +1,255 @@
+//! One call of a batch function: it runs once for many elements, each of which has an entry of its own.
+//!
+//! An element is a call of its own, as if a function of one element were called: it has a key, a stamp and options,
+//! and is looked up, decoded, stored and counted by the same code ([`Call`]). The elements of a batch share the runs
+//! of its function, and each wait:
+//!
+//! 1. Every element is [looked up](lookup), as far as nothing has to be waited for. What the backend has to block for
+//!    is read at once.
+//! 2. The batch [joins](flights) the flights of the elements that are missing, without waiting for any of them.
+//! 3. The function [runs](run) once with the elements that the batch leads. The values are stored, and the flights are
+//!    completed.
+//! 4. Only then does the batch wait for the flights that other callers lead. If it has to lead one of them in the end,
+//!    it takes all others that it can lead without waiting, and runs the function with these.
+//!
+//! A batch that waits leads no flight (no hold and wait), so batches and calls of single elements that overlap in any
+//! way do not deadlock. A function that calls itself for one of its own elements is detected as for other calls, see
+//! [`BatchRun`]. Nor does a batch wait for a lease of another process before its own part is done.
+//!
+//! A batch is not a hedge: its function would run for all elements because one of them takes long.
+
+mod distinct;
+mod flights;
+mod leases;
+mod lookup;
+mod run;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::mem;
+
+use crate::backend::Backend;
+use crate::cache::Engine;
+use crate::call::batch::flights::Pending;
+use crate::call::batch::lookup::Missing;
+pub(crate) use crate::call::batch::lookup::{Batch, look_up};
+use crate::call::driver::Leading;
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
+use crate::flight::{BatchRun, Deadline, Lead};
+use crate::io::Io;
+use crate::record::Record;
+
+/// The body of a batch function: a closure that returns a future.
+///
+/// It takes indices of elements and not the elements. The compiler could otherwise not prove that the future of a call
+/// is `Send` where elements have lifetimes.
+pub(crate) trait BatchBody {
+    /// The value of one element.
+    type Value;
+    /// The output of the function.
+    type Output;
+    /// The future of one run. It returns the value of each element, in the order of the indices; `None` for an element that
+    /// the function has left out.
+    type Run: Future<Output = Result<Vec<Option<Self::Value>>, Unusable<Self::Output>>>;
+
+    /// Runs the function for the elements with these indices.
+    fn run(&mut self, indices: Vec<usize>) -> Self::Run;
+}
+
+impl<D, T, V, R> BatchBody for D
+where
+    D: FnMut(Vec<usize>) -> T,
+    T: Future<Output = Result<Vec<Option<V>>, Unusable<R>>>,
+{
+    type Value = V;
+    type Output = R;
+    type Run = T;
+
+    fn run(&mut self, indices: Vec<usize>) -> T {
+        self(indices)
+    }
+}
+
+/// An output without values of elements.
+#[derive(Debug)]
+pub enum Unusable<R> {
+    /// The function has failed.
+    Failed(R),
+    /// The output is a `Vec` of `found` values for `wanted` elements.
+    Unpaired {
+        /// The output.
+        output: R,
+        /// The number of elements.
+        wanted: usize,
+        /// The number of values.
+        found: usize,
+    },
+}
+
+/// Adds the outputs of the missing elements to `outputs`, of at most `at_most` elements by one run of the function.
+/// Those that the function leaves out stay `None`.
+///
+/// # Errors
+///
+/// The output of a run that has failed.
+pub(crate) async fn compute<M, B, F, D>(
+    engine: &Engine<B>,
+    missing: Vec<Missing<F>>,
+    outputs: &mut [Option<F::Output>],
+    at_most: usize,
+    body: &mut D,
+) -> Result<(), Unusable<D::Output>>
+where
+    M: Io,
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: BatchBody<Value = F::Output>,
+{
+    let (functions, lookups): (Vec<F>, Vec<_>) =
+        missing.into_iter().map(|it| (it.function, (it.index, it.lookup))).unzip();
+    let (deadline, pending, held) = (Deadline::default(), VecDeque::new(), Vec::new());
+    let at_most = at_most.max(1);
+    let mut runner =
+        Runner { engine, outputs, body, at_most, deadline, is_over: false, pending, held };
+    let mut parts = Vec::new();
+    let missed = runner.resume::<M>(&functions, lookups, &mut parts).await;
+    runner.join(missed, &mut parts);
+    runner.lead::<M>(parts).await?;
+    while let Some(first) = runner.pending.pop_front() {
+        let parts = runner.wait::<M>(first).await;
+        runner.lead::<M>(parts).await?;
+    }
+    Ok(())
+}
+
+/// The rest of a batch whose elements were not all found.
+struct Runner<'a, 'r, B: Backend, F: FnOutput, D> {
+    engine: &'a Engine<B>,
+    outputs: &'r mut [Option<F::Output>],
+    body: &'r mut D,
+    at_most: usize,
+    /// The time limit of all waits.
+    deadline: Deadline,
+    /// `true` once the deadline has ended a wait.
+    is_over: bool,
+    /// The elements that other callers compute.
+    pending: VecDeque<Pending<'a, B, F>>,
+    /// The elements whose lease another process holds.
+    held: Vec<Part<'a, B, F>>,
+}
+
+/// An element that the function is to run for.
+struct Part<'a, B: Backend, F: FnOutput> {
+    index: usize,
+    role: Role<'a, B, F>,
+}
+
+/// The part that the run of the function has for other callers of an element.
+enum Role<'a, B: Backend, F: FnOutput> {
+    /// The batch leads the flight. If `recheck`, a value may have been stored in the meantime.
+    Lead { leading: Leading<'a, B, F>, recheck: bool },
+    /// The batch must not wait for the flight of another caller.
+    Uncoordinated(Call<'a, B, F>),
+    /// The element has no key, or the cache is not used.
+    Bypass,
+}
+
+impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Part<'a, B, F> {
+    fn lead(
+        index: usize,
+        call: Call<'a, B, F>,
+        lead: Lead<'a, Record<B::Stored>>,
+        recheck: bool,
+        reason: ComputeReason<F::Output>,
+    ) -> Self {
+        Self { index, role: Role::Lead { leading: Leading::new(call, lead, reason), recheck } }
+    }
+}
+
+impl<'a, B, F, D> Runner<'a, '_, B, F, D>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: BatchBody<Value = F::Output>,
+{
+    /// Runs the function for these elements, and for those whose lease another process holds, after that process.
+    async fn lead<M: Io>(&mut self, parts: Vec<Part<'a, B, F>>) -> Result<(), Unusable<D::Output>> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        if parts.iter().all(|part| matches!(part.role, Role::Bypass)) {
+            return self.run::<M>(parts).await;
+        }
+        let led = parts.iter().filter_map(|part| match &part.role {
+            Role::Lead { leading, .. } => Some(leading.flight()),
+            Role::Uncoordinated(_) | Role::Bypass => None,
+        });
+        let run = BatchRun::begin(led);
+        M::lead(run.id(), self.lead_part_of_flights::<M>(parts)).await
+    }
+
+    /// Does the work of [`lead`](Self::lead), as part of the flights.
+    async fn lead_part_of_flights<M: Io>(
+        &mut self,
+        mut parts: Vec<Part<'a, B, F>>,
+    ) -> Result<(), Unusable<D::Output>> {
+        self.acquire_leases::<M>(&mut parts).await;
+        loop {
+            self.recheck::<M>(&mut parts).await;
+            self.run::<M>(parts).await?;
+            if self.held.is_empty() {
+                return Ok(());
+            }
+            parts = self.wait_for_leases::<M>().await;
+        }
+    }
+
+    /// Runs the function for these elements, in as many runs as the limit on their number asks for.
+    async fn run<M: Io>(
+        &mut self,
+        mut parts: Vec<Part<'a, B, F>>,
+    ) -> Result<(), Unusable<D::Output>> {
+        while !parts.is_empty() {
+            let rest = parts.split_off(parts.len().min(self.at_most));
+            self.run_once::<M>(mem::replace(&mut parts, rest)).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the elements again whose value may have been stored in the meantime, and removes those that were found.
+    async fn recheck<M: Io>(&mut self, parts: &mut Vec<Part<'a, B, F>>) {
+        let calls: Vec<&Call<'_, B, F>> = parts
+            .iter()
+            .filter_map(|part| match &part.role {
+                Role::Lead { leading, recheck: true } => Some(&leading.call),
+                _ => None,
+            })
+            .collect();
+        if calls.is_empty() {
+            return;
+        }
+        let mut records = lookup::read_many::<M, B, F>(self.engine, &calls).await.into_iter();
+        let mut missing = Vec::with_capacity(parts.len());
+        for part in mem::take(parts) {
+            let Role::Lead { leading, recheck: true } = part.role else {
+                missing.push(part);
+                continue;
+            };
+            match records.next().flatten() {
+                Some(record) => match leading.call.serve(record.clone()) {
+                    Some(output) => {
+                        self.outputs[part.index] = Some(output);
+                        run::complete_found::<M, B, F>(leading, record).await;
+                    }
+                    None => missing.push(Part {
+                        index: part.index,
+                        role: Role::Lead { leading, recheck: false },
+                    }),
+                },
+                None => missing
+                    .push(Part { index: part.index, role: Role::Lead { leading, recheck: false } }),
+            }
+        }
+        *parts = missing;
+    }
+}

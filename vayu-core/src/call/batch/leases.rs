@@ -1,0 +1,93 @@
+//! The leases of the elements of a batch, where processes share the entries.
+
+use std::mem;
+
+use crate::backend::{Backend, Lease};
+use crate::cache::lease_poll_backoff;
+use crate::call::batch::{BatchBody, Part, Role, Runner};
+use crate::call::{CachedFn, ComputeReason};
+use crate::io::Io;
+
+impl<'a, B, F, D> Runner<'a, '_, B, F, D>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: BatchBody<Value = F::Output>,
+{
+    /// Acquires the leases of elements, without waiting. Those whose lease another process holds are removed: their
+    /// value past its ttl is returned, or else they are waited for after all others.
+    pub(super) async fn acquire_leases<M: Io>(&mut self, parts: &mut Vec<Part<'a, B, F>>) {
+        let backend = self.engine.backend();
+        if backend.is_in_process() || backend.sharing().leases.is_none() {
+            return;
+        }
+        let mut acquired = Vec::with_capacity(parts.len());
+        for part in mem::take(parts) {
+            let index = part.index;
+            let Role::Lead { mut leading, mut recheck } = part.role else {
+                acquired.push(part);
+                continue;
+            };
+            let mut is_held = false;
+            if !matches!(leading.reason, ComputeReason::Forced) && !leading.call.has_timed_out() {
+                let lease = if leading.lead.begin_lease() {
+                    let lease = self.engine.try_acquire_lease::<M>(leading.call.key).await;
+                    leading.call.ok_or_count(lease)
+                } else {
+                    Some(Lease::Held)
+                };
+                match lease {
+                    Some(Lease::Acquired(lease)) => {
+                        leading.lead.allow_hedges(true);
+                        leading.lease = Some(lease);
+                        recheck = true;
+                    }
+                    Some(Lease::Held) => is_held = true,
+                    Some(Lease::NotRequired) | None => leading.lead.end_lease(),
+                }
+            }
+            if !is_held {
+                acquired.push(Part { index, role: Role::Lead { leading, recheck } });
+                continue;
+            }
+            match mem::replace(&mut leading.reason, ComputeReason::Miss(None)) {
+                ComputeReason::Expired(stale) => {
+                    self.outputs[index] = Some(leading.call.serve_stale(*stale));
+                }
+                reason => {
+                    leading.reason = reason;
+                    leading.lead.allow_hedges(false);
+                    self.held.push(Part { index, role: Role::Lead { leading, recheck: true } });
+                }
+            }
+        }
+        *parts = acquired;
+    }
+
+    /// Waits for the processes that hold leases of elements, up to the deadline. Returns the elements that the function
+    /// is to run for, as soon as there are any.
+    pub(super) async fn wait_for_leases<M: Io>(&mut self) -> Vec<Part<'a, B, F>> {
+        for pause in lease_poll_backoff() {
+            let is_over = !M::wait(self.engine.pause_for(pause, &mut self.deadline)).await;
+            // Also at the deadline: a read is cheaper than a computation.
+            let mut parts = mem::take(&mut self.held);
+            self.recheck::<M>(&mut parts).await;
+            for part in &mut parts {
+                if let Role::Lead { leading, recheck } = &mut part.role {
+                    *recheck = true;
+                    if is_over {
+                        leading.lead.end_lease();
+                        *recheck = false;
+                    }
+                }
+            }
+            if !is_over {
+                self.acquire_leases::<M>(&mut parts).await;
+            }
+            if !parts.is_empty() || self.held.is_empty() {
+                return parts;
+            }
+        }
+        Vec::new()
+    }
+}

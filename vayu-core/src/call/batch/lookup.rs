@@ -1,0 +1,188 @@
+//! The lookup of the elements of a batch.
+
+use crate::backend::Backend;
+use crate::cache::{CallStamp, Engine};
+use crate::call::batch::distinct::Distinct;
+use crate::call::batch::{BatchBody, Part, Role, Runner};
+use crate::call::lookup::{Lookup, begin, classify, lookup_with_stamp};
+use crate::call::task::OwnedLookup;
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput, UNKNOWN};
+use crate::io::Io;
+use crate::key::Key;
+use crate::record::Record;
+
+/// The elements of a batch, looked up as far as nothing had to be waited for.
+pub(crate) struct Batch<'e, T, F: FnOutput> {
+    /// The elements in the order in which they were asked for, each once.
+    pub(crate) elements: Vec<&'e T>,
+    /// The index in `elements` of each one that was asked for. `None` if none was asked for twice.
+    pub(crate) positions: Option<Vec<usize>>,
+    /// The output of each element, if it was found.
+    pub(crate) outputs: Vec<Option<F::Output>>,
+    pub(crate) missing: Vec<Missing<F>>,
+}
+
+/// An element that was not found.
+pub(crate) struct Missing<F: FnOutput> {
+    pub(super) index: usize,
+    pub(super) function: F,
+    pub(super) lookup: OwnedLookup<F::Output>,
+}
+
+/// An element that has to be computed, by this caller or by another one.
+pub(super) struct Missed<'a, B: Backend, F: FnOutput> {
+    pub(super) index: usize,
+    pub(super) call: Call<'a, B, F>,
+    pub(super) reason: ComputeReason<F::Output>,
+}
+
+/// Looks up elements, as far as nothing has to be waited for. `describe` returns the call of an element.
+pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    elements: impl ExactSizeIterator<Item = &'e T>,
+    are_distinct: bool,
+    describe: impl Fn(&'e T) -> F,
+) -> Batch<'e, T, F> {
+    let count = elements.len();
+    let mut batch = Batch {
+        elements: Vec::with_capacity(count),
+        positions: None,
+        outputs: Vec::with_capacity(count),
+        missing: Vec::new(),
+    };
+    let mut distinct = (!are_distinct).then(|| Distinct::new(count));
+    for element in elements {
+        let function = describe(element);
+        if let Some(distinct) = &mut distinct {
+            let key = function.key().ok();
+            let is_same = |index: usize| describe(batch.elements[index]).key().ok() == key;
+            if let Some(earlier) = distinct.add(key, is_same) {
+                let known = batch.elements.len();
+                batch.positions.get_or_insert_with(|| (0..known).collect()).push(earlier);
+                continue;
+            }
+        }
+        let index = batch.elements.len();
+        if let Some(positions) = &mut batch.positions {
+            positions.push(index);
+        }
+        batch.elements.push(element);
+        let lookup = match begin(engine, &function) {
+            Ok(output) => {
+                batch.outputs.push(Some(output));
+                continue;
+            }
+            Err(lookup) => OwnedLookup::new(lookup),
+        };
+        batch.outputs.push(None);
+        batch.missing.push(Missing { index, function, lookup });
+    }
+    batch
+}
+
+impl<'a, B, F, D> Runner<'a, '_, B, F, D>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: BatchBody<Value = F::Output>,
+{
+    /// Reads the generations and the backend, as far as the lookup could not. Returns the elements that have to be
+    /// computed. Those that bypass the cache are added to `parts`.
+    pub(super) async fn resume<M: Io>(
+        &mut self,
+        functions: &'a [F],
+        lookups: Vec<(usize, OwnedLookup<F::Output>)>,
+        parts: &mut Vec<Part<'a, B, F>>,
+    ) -> Vec<Missed<'a, B, F>> {
+        let (mut missed, mut reads) = (Vec::new(), Vec::new());
+        let mut has_failed = false;
+        for ((index, lookup), function) in lookups.into_iter().zip(functions) {
+            let mut lookup = lookup.resume(self.engine, function);
+            if let Lookup::ReadGenerations(key) = lookup {
+                let engine = self.engine;
+                let stamped = read_generations::<M, B, F>(engine, function, key, &mut has_failed);
+                lookup = match stamped.await {
+                    Ok(output) => {
+                        self.outputs[index] = Some(output);
+                        continue;
+                    }
+                    Err(lookup) => lookup,
+                };
+            }
+            match lookup {
+                Lookup::ReadBackend(call) => {
+                    let before = call.engine.flights().completions(call.key);
+                    reads.push((index, call, before));
+                }
+                Lookup::Compute(call, reason) => missed.push(Missed { index, call, reason }),
+                Lookup::Bypass | Lookup::ReadGenerations(_) => {
+                    parts.push(Part { index, role: Role::Bypass });
+                }
+            }
+        }
+        if reads.is_empty() {
+            return missed;
+        }
+        let calls: Vec<&Call<'_, B, F>> = reads.iter().map(|(_, call, _)| call).collect();
+        let records = read_many::<M, B, F>(self.engine, &calls).await;
+        for ((index, call, before), record) in reads.into_iter().zip(records) {
+            let decoded = match record {
+                Some(record) => call.decode_counted(record),
+                None => call.nothing(),
+            };
+            match classify(call, decoded, before) {
+                Ok(output) => self.outputs[index] = Some(output),
+                Err(Lookup::Compute(call, reason)) => missed.push(Missed { index, call, reason }),
+                Err(_) => parts.push(Part { index, role: Role::Bypass }),
+            }
+        }
+        missed
+    }
+}
+
+/// Reads the generations of the groups of an element. Once that has failed, no others are read.
+async fn read_generations<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    key: &'a Key,
+    has_failed: &mut bool,
+) -> Result<F::Output, Lookup<'a, B, F>> {
+    let (prefix, tags) = (key.prefix(), function.tags());
+    // Perhaps another element has just read them.
+    if let Some(stamp) = engine.known_stamp(engine.flags(), prefix, tags) {
+        let stamp = CallStamp { stamp, has_timed_out: false };
+        return lookup_with_stamp(engine, function, key, stamp);
+    }
+    let call = if *has_failed {
+        Call::new(engine, function, key, UNKNOWN)
+    } else {
+        match engine.make_stamp::<M>(prefix, tags).await {
+            Ok(stamp) => return lookup_with_stamp(engine, function, key, stamp),
+            Err(error) => {
+                *has_failed = true;
+                Call::without_stamp(engine, function, key, &error)
+            }
+        }
+    };
+    Err(Lookup::Compute(call, ComputeReason::Miss(None)))
+}
+
+/// Reads the records of calls.
+pub(super) async fn read_many<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    calls: &[&Call<'_, B, F>],
+) -> Vec<Option<Record<B::Stored>>> {
+    let keys: Vec<&Key> =
+        calls.iter().filter(|call| !call.has_timed_out()).map(|call| call.key).collect();
+    let mut results = engine.read_many::<M>(&keys).await.into_iter();
+    let read = |call: &&Call<'_, B, F>| {
+        if !call.has_timed_out() {
+            let record = call.ok_or_count(results.next().unwrap_or(Ok(None)));
+            if !call.has_timed_out() {
+                return record.flatten();
+            }
+        }
+        call.read_offline()
+    };
+    calls.iter().map(read).collect()
+}

@@ -1,0 +1,247 @@
+//! One run of a batch function, and the end of the flights that it leads.
+
+use std::time::Duration;
+
+use crate::backend::{Backend, LeaseGuard};
+use crate::cache::Engine;
+use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
+use crate::call::driver::{Leading, is_newest, release_lease};
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind};
+use crate::flight::{Completion, Computed, Outcome, StorePermission};
+use crate::io::Io;
+use crate::outcome::CallOutcome;
+use crate::panic::drop_quietly;
+use crate::record::Record;
+
+/// An element whose value is being stored.
+struct Storing<'a, B: Backend, F: FnOutput> {
+    index: usize,
+    output: F::Output,
+    /// Dropped before the lead.
+    lease: Option<LeaseGuard>,
+    lead: Computed<'a, Record<B::Stored>>,
+    reason: ComputeReason<F::Output>,
+    call: Call<'a, B, F>,
+    started: Timestamp,
+}
+
+impl<'a, B, F, D> Runner<'a, '_, B, F, D>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: BatchBody<Value = F::Output>,
+{
+    /// Runs the function once, stores the values and completes the flights.
+    pub(super) async fn run_once<M: Io>(
+        &mut self,
+        parts: Vec<Part<'a, B, F>>,
+    ) -> Result<(), Unusable<D::Output>> {
+        let mut indices = Vec::with_capacity(parts.len());
+        for part in &parts {
+            indices.push(part.index);
+            match &part.role {
+                Role::Lead { leading, .. } => {
+                    if let ComputeReason::Miss(_) = leading.reason {
+                        leading.call.count_miss();
+                    }
+                }
+                Role::Uncoordinated(call) => call.count_miss(),
+                Role::Bypass => {}
+            }
+        }
+        let began = self.engine.now();
+        let result = self.body.run(indices).await;
+        let ended = self.engine.now();
+        match result {
+            Ok(values) => {
+                // The run took this long for all of them: the times of the elements add up to its own.
+                let elements = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+                let compute_time = ended.saturating_since(began) / elements;
+                self.complete::<M>(parts, values, compute_time, ended).await;
+                Ok(())
+            }
+            Err(unusable) => self.fail::<M>(parts, unusable, began, ended).await,
+        }
+    }
+
+    /// Stores the values of a run, and completes its flights.
+    async fn complete<M: Io>(
+        &mut self,
+        parts: Vec<Part<'a, B, F>>,
+        values: Vec<Option<F::Output>>,
+        compute_time: Duration,
+        ended: Timestamp,
+    ) {
+        let (mut storing, mut records) = (Vec::with_capacity(parts.len()), Vec::new());
+        for (Part { index, role }, value) in parts.into_iter().zip(values) {
+            let leading = match role {
+                Role::Lead { leading, .. } => leading,
+                Role::Uncoordinated(call) => {
+                    call.emit(CallOutcome::Miss, None, compute_time);
+                    self.outputs[index] = value;
+                    continue;
+                }
+                Role::Bypass => {
+                    self.outputs[index] = value;
+                    continue;
+                }
+            };
+            let Some(output) = value else {
+                leave_out::<M, B, F>(leading, compute_time).await;
+                continue;
+            };
+            let Leading { lease, mut lead, reason, call, started, .. } = leading;
+            let Some(record) = call.encode_record(&output, compute_time, ended) else {
+                call.complete_without_record(&mut lead, &output, compute_time);
+                release_lease::<M, B, F>(&call, lease).await;
+                self.outputs[index] = Some(call.conclude(output, compute_time, reason));
+                continue;
+            };
+            let lead = lead.computed(Outcome::Computed(record.clone().into()));
+            records.push(record);
+            storing.push(Storing { index, output, lease, lead, reason, call, started });
+        }
+        write::<M, B, F>(self.engine, &mut storing, records).await;
+        for element in storing {
+            let Storing { index, output, lease, mut lead, reason, call, .. } = element;
+            while lead.complete() == Completion::MustDelete {
+                call.ok_or_count(self.engine.delete::<M>(call.key).await);
+            }
+            release_lease::<M, B, F>(&call, lease).await;
+            self.outputs[index] = Some(call.conclude(output, compute_time, reason));
+        }
+    }
+
+    /// Ends the flights of a run that has failed. It is no error if there is a value past its ttl for each element.
+    async fn fail<M: Io>(
+        &mut self,
+        parts: Vec<Part<'a, B, F>>,
+        unusable: Unusable<D::Output>,
+        began: Timestamp,
+        ended: Timestamp,
+    ) -> Result<(), Unusable<D::Output>> {
+        let has_stale_value = |part: &Part<'_, B, F>| match &part.role {
+            Role::Lead { leading, .. } => match &leading.reason {
+                ComputeReason::Expired(stale) => ended < stale.end,
+                _ => false,
+            },
+            Role::Uncoordinated(_) | Role::Bypass => false,
+        };
+        let are_all_stale = parts.iter().all(has_stale_value);
+        let compute_time = ended.saturating_since(began);
+        let mut is_counted = false;
+        for Part { index, role } in parts {
+            let leading = match role {
+                Role::Lead { leading, .. } => leading,
+                Role::Uncoordinated(call) => {
+                    count_unpaired(&call, &unusable, &mut is_counted);
+                    call.emit(CallOutcome::Miss, None, compute_time);
+                    continue;
+                }
+                Role::Bypass => continue,
+            };
+            let Leading { lease, mut lead, reason, call, .. } = leading;
+            lead.fail(true, || Outcome::NotShareable);
+            release_lease::<M, B, F>(&call, lease).await;
+            count_unpaired(&call, &unusable, &mut is_counted);
+            match reason {
+                ComputeReason::Expired(stale) if are_all_stale => {
+                    call.record_failed_refresh();
+                    self.outputs[index] = Some(call.serve_stale(*stale));
+                }
+                ComputeReason::Miss(_) => call.emit(CallOutcome::Miss, None, compute_time),
+                reason => call.conclude_refresh(false, compute_time, &reason),
+            }
+        }
+        if are_all_stale {
+            drop_quietly(unusable);
+            return Ok(());
+        }
+        Err(unusable)
+    }
+}
+
+/// Counts and logs an output that cannot be assigned to the elements, once.
+fn count_unpaired<B: Backend, F: CachedFn<Stored = B::Stored>, R>(
+    call: &Call<'_, B, F>,
+    unusable: &Unusable<R>,
+    is_counted: &mut bool,
+) {
+    if let Unusable::Unpaired { wanted, found, .. } = unusable
+        && !std::mem::replace(is_counted, true)
+    {
+        let message = "the function returned a `Vec` whose length is not that of its argument, so nothing of it is cached";
+        let lengths = format!("{found} values for {wanted} elements");
+        call.count_error(&Error::new(ErrorKind::Configuration, message).with_source(lengths));
+    }
+}
+
+/// Writes the records of elements whose flights permit it.
+async fn write<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    storing: &mut [Storing<'_, B, F>],
+    records: Vec<Record<B::Stored>>,
+) {
+    let (mut places, mut entries) = (Vec::new(), Vec::new());
+    // Not shared references: the future is `Send` although an output may not be `Sync`.
+    for (place, (element, record)) in storing.iter_mut().zip(records).enumerate() {
+        let may_store = element.call.can_store()
+            && match element.lead.begin_store() {
+                StorePermission::Granted => true,
+                StorePermission::Refused => false,
+                StorePermission::UnlessNewer => {
+                    is_newest::<M, B, F>(&element.call, element.started).await
+                }
+            };
+        if !may_store {
+            drop_quietly(record);
+        } else if element.call.has_timed_out() {
+            element.call.write_offline(record);
+        } else {
+            places.push(place);
+            entries.push((element.call.key, record));
+        }
+    }
+    if entries.is_empty() {
+        return;
+    }
+    let results = engine.write_many::<M>(entries).await;
+    for (place, result) in places.into_iter().zip(results) {
+        storing[place].call.record_write(result);
+    }
+}
+
+/// Ends the flight of an element that the function has left out. There is no such value: one past its ttl is deleted.
+async fn leave_out<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    leading: Leading<'_, B, F>,
+    compute_time: Duration,
+) {
+    let Leading { lease, lead, reason, call, .. } = leading;
+    let is_stored = !matches!(reason, ComputeReason::Miss(_));
+    let mut lead = lead.computed(Outcome::NotShareable);
+    if is_stored && lead.begin_store() == StorePermission::Granted {
+        call.ok_or_count(call.engine.delete::<M>(call.key).await);
+    }
+    while lead.complete() == Completion::MustDelete {
+        call.ok_or_count(call.engine.delete::<M>(call.key).await);
+    }
+    release_lease::<M, B, F>(&call, lease).await;
+    match reason {
+        ComputeReason::Miss(_) => call.emit(CallOutcome::Miss, None, compute_time),
+        // Not a failure: the element is not there any more.
+        reason => call.conclude_refresh(true, compute_time, &reason),
+    }
+}
+
+/// Completes the flight of an element that was found after the batch has become its leader.
+pub(super) async fn complete_found<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    leading: Leading<'_, B, F>,
+    record: Record<B::Stored>,
+) {
+    let Leading { lease, lead, call, .. } = leading;
+    call.end_refresh();
+    drop(lead.computed(Outcome::Computed(record.into())));
+    release_lease::<M, B, F>(&call, lease).await;
+}
