@@ -6,7 +6,7 @@ use vayu::backend::{AnyBackend, AnyValue, Backend, ByReference};
 use vayu::testing::{ManualClock, MapBackend, watchdog};
 use vayu::{
     Cache, CacheInfo, Error, ErrorKind, FileCache, FileOptions, Key, MemoryCache, MemoryOptions,
-    MessagePack, RedisCache, TieredOptions, caches, mem_cached,
+    MessagePack, RedisCache, TieredOptions, cached, caches, mem_cached,
 };
 
 use crate::{HANG, until};
@@ -72,6 +72,26 @@ fn cache_of_the_process_has_a_name() {
     let found = named("mem_cache");
     assert_eq!(found.len(), 1);
     assert!(found[0].stats.calls() >= 1);
+}
+
+#[test]
+fn cache_of_a_function_has_the_name_of_the_function() {
+    #[cached(ttl = "1m", max_entries = 3)]
+    fn listed(n: u8) -> u8 {
+        n
+    }
+
+    #[cached(ttl = "1m", max_weight = 30, weigh = |_: &u8| 1, handle = weighed_entry)]
+    fn r#try(n: u8) -> u8 {
+        n
+    }
+
+    assert_eq!((listed(1), r#try(1)), (1, 1));
+    for function in ["listed", "try"] {
+        let found = named(&format!("{}::{function}", module_path!()));
+        assert_eq!((found.len(), found[0].stats.misses), (1, 1), "{function}");
+    }
+    assert_eq!(weighed_entry(1).cache().stats().usage.max_weight, Some(30));
 }
 
 #[test]

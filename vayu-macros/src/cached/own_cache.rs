@@ -7,6 +7,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::Ident;
+use syn::ext::IdentExt;
 
 use crate::cached::model::{Limit, Model, Purpose};
 use crate::paths::span_of;
@@ -54,6 +55,11 @@ fn accessor_name(model: &Model) -> Ident {
 /// Generates a block with the static.
 fn in_place(model: &Model, limit: &Limit) -> TokenStream {
     let (cache, options) = (model.root.item("MemoryCache"), model.root.item("MemoryOptions"));
+    let function = model.function.item.sig.ident.unraw().to_string();
+    // In the list of the caches of the process.
+    let name = quote_spanned! {Span::mixed_site()=>
+        ::core::concat!(::core::module_path!(), "::", #function)
+    };
     let max = |max| quote_spanned!(span_of(max)=> { let vayu_max: ::core::primitive::u64 = #max; vayu_max });
     match limit {
         Limit::Entries(entries) => {
@@ -61,7 +67,7 @@ fn in_place(model: &Model, limit: &Limit) -> TokenStream {
             quote_spanned! {Span::mixed_site()=>
                 {
                     static VAYU_CACHE: ::std::sync::LazyLock<#cache> = ::std::sync::LazyLock::new(
-                        || #options::new().max_entries(#max).build()
+                        || #options::new().max_entries(#max).build().with_name(#name)
                     );
                     &*VAYU_CACHE
                 }
@@ -76,6 +82,7 @@ fn in_place(model: &Model, limit: &Limit) -> TokenStream {
                         || #options::new()
                             .max_weight(#max, |_, vayu_value| VAYU_WEIGHTS.weigh(vayu_value))
                             .build()
+                            .with_name(#name)
                     );
                     (&*VAYU_CACHE, &VAYU_WEIGHTS)
                 }
