@@ -41,7 +41,8 @@ use crate::sync_connection::SyncConnection;
 ///
 /// A batch is one round trip for each 256 keys, and for each MiB that is written. Each round trip has the
 /// time limit of an operation, and when the server fails, no further one is made. The keys of a batch are read
-/// by one `MGET`; with TLS and on a cluster by one command each, which are sent together.
+/// by one `MGET`; with TLS and on a cluster by one command each, which async callers send together and sync callers one
+/// after the other.
 ///
 /// Every entry is verified when it is read: one that is corrupt or belongs to another key counts as
 /// missing and is overwritten. The server expires an entry when it may no longer be served.

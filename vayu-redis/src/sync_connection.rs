@@ -57,9 +57,6 @@ pub(crate) struct LibraryConnection<C> {
 #[cfg(any(feature = "tls", feature = "cluster"))]
 pub(crate) trait LibraryClient: ConnectionLike {
     fn set_timeouts(&self, limit: Duration) -> RedisResult<()>;
-
-    /// Returns the replies to several commands, which are sent before the first reply is received.
-    fn pipeline(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>>;
 }
 
 #[cfg(feature = "tls")]
@@ -68,11 +65,6 @@ impl LibraryClient for redis::Connection {
         self.set_read_timeout(Some(limit))?;
         self.set_write_timeout(Some(limit))
     }
-
-    fn pipeline(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
-        let replies = self.req_packed_commands(&packed(commands), 0, commands.len())?;
-        Ok(replies.into_iter().map(Value::extract_error).collect())
-    }
 }
 
 #[cfg(feature = "cluster")]
@@ -80,24 +72,6 @@ impl LibraryClient for redis::cluster::ClusterConnection {
     fn set_timeouts(&self, limit: Duration) -> RedisResult<()> {
         self.set_read_timeout(Some(limit))?;
         self.set_write_timeout(Some(limit))
-    }
-
-    /// Sends the commands of each node together. If one is rejected, by a node that does not have its key for
-    /// example, all are sent again, one after the other.
-    fn pipeline(&mut self, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
-        let mut pipeline = redis::cluster::ClusterPipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command.clone());
-        }
-        match pipeline.query(self) {
-            Ok(Value::Array(replies)) => Ok(replies.into_iter().map(Ok).collect()),
-            Ok(_) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
-            // The error does not have the replies of the other commands.
-            Err(error) if error.clone().into_server_errors().is_some() => {
-                Ok(commands.iter().map(|command| self.req_command(command)).collect())
-            }
-            Err(error) => Err(error),
-        }
     }
 }
 
@@ -124,11 +98,12 @@ impl<C: LibraryClient + Send> SyncConnection for LibraryConnection<C> {
         self.connection.req_command(command).map_err(Failure::from_library)
     }
 
+    /// Sends one command after the other, each with the whole time limit, up to the first failure of the
+    /// connection. In a pipeline the library would wait for every reply that is due, also after a timeout.
     fn send_all(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Replies, Failure> {
-        self.update_timeout(deadline)?;
-        let replies = self.connection.pipeline(commands).map_err(Failure::from_library)?;
-        let replies = replies.into_iter().map(|reply| reply.map_err(Failure::from_library));
-        replies.map(command_result).collect()
+        let limit = time_until(deadline)?;
+        let mut send = |command| command_result(self.send(command, Instant::now() + limit));
+        commands.iter().map(&mut send).collect()
     }
 }
 
