@@ -1,8 +1,10 @@
 //! Batches: functions that run once for many elements, and share entries and flights with functions of one element.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use vayu::backend::{Backend, Serializer};
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{Cache, MemoryCache, MemoryOptions, cached};
@@ -117,6 +120,49 @@ fn collection_may_be_of_any_kind() {
     assert_eq!((of([1, 2]), of([3, 1])), (first.clone(), then.clone()));
     let of = |ids: [u8; 2]| of_shared_slice(Arc::from(ids));
     assert_eq!((of([1, 2]), of([3, 1])), (first, then));
+}
+
+/// Checks the values of an ordered set, of which some elements are found before others.
+fn check_ordered_set<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
+    #[cached(cache = cache, ttl = 60, each = ids, prefix = "ordered set", skip(cache), tags("t:{ids}"))]
+    fn values<B: Backend, S: Stores<B>>(ids: &BTreeSet<u8>, cache: &Cache<B, S>) -> Vec<Value> {
+        ids.iter().copied().map(value).collect()
+    }
+    let cache = open(ManualClock::new());
+    for (invalidated, ids) in [("t:0", [3, 4, 5]), ("t:3", [1, 2, 3]), ("t:5", [2, 5, 6])] {
+        cache.invalidate_tag(invalidated).expect("invalidated");
+        assert_eq!(values(&BTreeSet::from(ids), &cache), ids.map(value));
+    }
+}
+
+#[test]
+fn values_of_an_ordered_set_are_those_of_its_elements_on_every_backend() {
+    watchdog(HANG, || with_every_backend!(check_ordered_set));
+}
+
+#[test]
+fn refresh_runs_although_the_refresh_that_it_has_joined_was_dropped() {
+    static RUNS: Runs = Runs::new();
+    #[cached(ttl = 60, each = ids, skip(open), refresh_if = open.is_some())]
+    async fn runs(ids: &[u8], open: Option<Arc<Notify>>) -> BTreeMap<u8, usize> {
+        if let Some(open) = open {
+            open.notified().await;
+        }
+        let run = RUNS.count();
+        ids.iter().map(|id| (*id, run)).collect()
+    }
+    let poll = |future: Pin<&mut dyn Future<Output = BTreeMap<u8, usize>>>| {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    };
+    assert_eq!(poll(pin!(runs(&[1], None))), Poll::Ready(BTreeMap::from([(1, 1)])));
+    let open = Arc::new(Notify::new());
+    let mut first = Box::pin(runs(&[1], Some(Arc::clone(&open))));
+    let mut second = pin!(runs(&[1], Some(Arc::clone(&open))));
+    assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+    drop(first);
+    assert!(poll(second.as_mut()).is_pending(), "it runs the function");
+    open.notify_one();
+    assert_eq!(poll(second.as_mut()), Poll::Ready(BTreeMap::from([(1, 2)])));
 }
 
 #[test]

@@ -41,6 +41,11 @@ fn with_a_pattern(ids: &[u8], (a, b): (u8, u8)) -> HashMap<u8, u8> {
     ids.iter().map(|id| (*id, a + b)).collect()
 }
 
+#[cached(ttl = "1m", each = ids, key = tenant)]
+fn with_one_key(ids: &[u8], tenant: String) -> HashMap<u8, u8> {
+    ids.iter().map(|id| (*id, tenant.len() as u8)).collect()
+}
+
 #[cached(ttl = "1m", each = ids, at_most = 0)]
 fn at_most_zero(ids: &[u8]) -> HashMap<u8, u8> {
     ids.iter().map(|id| (*id, 1)).collect()

@@ -22,6 +22,8 @@ pub trait Elements {
     type Owned;
     /// `true` if no element is in the collection twice.
     const ARE_DISTINCT: bool;
+    /// `true` if collections of the same elements have the same order.
+    const IS_ORDERED: bool = true;
 
     /// Returns the elements, in the order of the collection.
     fn elements(&self) -> impl ExactSizeIterator<Item = &Self::Element>;
@@ -53,7 +55,7 @@ impl<T: Clone> Elements for [T] {
 }
 
 macro_rules! collections {
-    ($(($collection:ty, [$($bounds:tt)*], $are_distinct:literal),)*) => {$(
+    ($(($collection:ty, [$($bounds:tt)*], $are_distinct:literal, $is_ordered:literal),)*) => {$(
         impl<T: Clone, $($bounds)*> Elements for $collection
         where
             Self: FromIterator<T>,
@@ -61,6 +63,7 @@ macro_rules! collections {
             type Element = T;
             type Owned = Self;
             const ARE_DISTINCT: bool = $are_distinct;
+            const IS_ORDERED: bool = $is_ordered;
 
             #[inline]
             fn elements(&self) -> impl ExactSizeIterator<Item = &T> {
@@ -79,11 +82,11 @@ macro_rules! collections {
 }
 
 collections! {
-    (Vec<T>, [], false),
-    (Box<[T]>, [], false),
-    (Arc<[T]>, [], false),
-    (HashSet<T, S>, [S], true),
-    (BTreeSet<T>, [], true),
+    (Vec<T>, [], false, true),
+    (Box<[T]>, [], false, true),
+    (Arc<[T]>, [], false, true),
+    (HashSet<T, S>, [S], true, false),
+    (BTreeSet<T>, [], true, true),
 }
 
 /// A collection that can be the argument `each`. The rest of an expansion uses `Checked`, which is an error that is
@@ -191,6 +194,8 @@ pub fn lend<'r, C: Elements + ?Sized>(_: Each<'_, C>, owned: &'r C::Owned) -> &'
 pub trait BatchOutput<T>: Sized {
     /// The value of one element.
     type Value;
+    /// `true` if the values are assigned to the elements by their order.
+    const IS_BY_ORDER: bool = false;
 
     /// Returns the value of each element, in the same order; `None` for those that have none.
     ///
@@ -266,6 +271,7 @@ impl<T, K: MapKey<T> + Ord, V> BatchOutput<T> for BTreeMap<K, V> {
 /// The values are in the order of the elements.
 impl<T, V: Clone> BatchOutput<T> for Vec<V> {
     type Value = V;
+    const IS_BY_ORDER: bool = true;
 
     fn split(self, elements: &[&T]) -> Result<Vec<Option<V>>, Unusable<Self>> {
         let (wanted, found) = (elements.len(), self.len());
@@ -288,6 +294,7 @@ impl<T, V: Clone> BatchOutput<T> for Vec<V> {
 
 impl<T, O: BatchOutput<T>, E> BatchOutput<T> for Result<O, E> {
     type Value = O::Value;
+    const IS_BY_ORDER: bool = O::IS_BY_ORDER;
 
     fn split(self, elements: &[&T]) -> Result<Vec<Option<O::Value>>, Unusable<Self>> {
         let output = self.map_err(|error| Unusable::Failed(Err(error)))?;
@@ -359,6 +366,14 @@ fn select<'e, T>(elements: &[&'e T], indices: &[usize]) -> Vec<&'e T> {
     indices.iter().map(|&index| elements[index]).collect()
 }
 
+/// Reports a `Vec` of values for a collection that is created again in another order.
+const fn assert_order<C: Elements + ?Sized, T, R: BatchOutput<T>>() {
+    assert!(
+        C::IS_ORDERED || !R::IS_BY_ORDER,
+        "a `HashSet` has no order by which a `Vec` could be assigned to its elements; return a map"
+    );
+}
+
 /// The call. Methods, so that nothing is reported if the output is not one of a batch function.
 impl<R, V> OutputType<R, V> {
     /// Runs a call of a sync batch function. `describe` returns the call of one element.
@@ -378,6 +393,7 @@ impl<R, V> OutputType<R, V> {
         R: BatchOutput<C::Element, Value = V>,
         D: FnMut(C::Owned) -> R,
     {
+        const { assert_order::<C, C::Element, R>() };
         let (engine, asked) = (cache.engine(), each.0.elements());
         let count = asked.len();
         let batch = batch::look_up(engine, asked, C::ARE_DISTINCT, describe);
@@ -419,6 +435,7 @@ impl<R, V> OutputType<R, V> {
         T: Future<Output = R>,
         D: FnMut(C::Owned) -> T,
     {
+        const { assert_order::<C, C::Element, R>() };
         let engine = cache.engine();
         let count = each.0.elements().len();
         let batch = batch::look_up(engine, each.0.elements(), C::ARE_DISTINCT, describe);

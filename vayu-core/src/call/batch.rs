@@ -218,6 +218,11 @@ where
 
     /// Reads the elements again whose value may have been stored in the meantime, and removes those that were found.
     async fn recheck<M: Io>(&mut self, parts: &mut Vec<Part<'a, B, F>>) {
+        for part in &mut *parts {
+            if let Role::Lead { leading, recheck } = &mut part.role {
+                *recheck &= !matches!(leading.reason, ComputeReason::Forced);
+            }
+        }
         let calls: Vec<&Call<'_, B, F>> = parts
             .iter()
             .filter_map(|part| match &part.role {

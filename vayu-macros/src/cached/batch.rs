@@ -8,7 +8,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Expr, FnArg, Ident, Lit, Pat, Signature, Token, Type};
 
-use crate::cached::args::Arguments;
+use crate::cached::args::{Arguments, KeySource};
 use crate::cached::closure::names_value;
 use crate::cached::function::{Argument, Function, Kind, peel, readable};
 use crate::cached::model::{Batch, Model, Purpose};
@@ -61,6 +61,15 @@ pub(super) fn choose(
         let message =
             format!("the elements of `{name}` are the keys of `each`; remove `skip({name})`");
         diagnostics.add(skipped, message);
+    }
+    if let Some(KeySource::Expression(key)) = &arguments.key
+        && !names_value(key.to_token_stream(), name)
+    {
+        let message = format!(
+            "the key does not name `{name}`, so all elements have one entry; write it with `{name}`, which is \
+                               one element there"
+        );
+        diagnostics.add(key, message);
     }
     let patterns = function.arguments.iter().filter_map(|argument| argument.pattern.as_ref());
     for pattern in patterns {

@@ -344,8 +344,7 @@ pub(crate) fn is_static(output: &Type) -> bool {
 /// Returns whether the error of an output lives as long as the process, as far as its type is written: it has no
 /// lifetime and no type parameter that may have one. The whole output is searched if it does not show its error.
 ///
-/// The parameters of an `impl` or a trait, and the bounds of its associated types, are not known here: `Self` and
-/// a name of one capital letter may be borrowed.
+/// The parameters of an `impl` or a trait are not known here: a name of one capital letter may be one.
 pub(crate) fn is_error_static(output: &Type, generics: &Generics) -> bool {
     struct Borrowed<'a> {
         generics: &'a Generics,
@@ -355,7 +354,7 @@ pub(crate) fn is_error_static(output: &Type, generics: &Generics) -> bool {
         fn may_be_borrowed(&self, name: &Ident) -> bool {
             match self.generics.type_params().find(|parameter| parameter.ident == *name) {
                 Some(parameter) => !is_bound_static(parameter, self.generics),
-                None => name == "Self" || is_capital_letter(name),
+                None => is_capital_letter(name),
             }
         }
     }

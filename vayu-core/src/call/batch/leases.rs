@@ -42,7 +42,10 @@ where
                         leading.lease = Some(lease);
                         recheck = true;
                     }
-                    Some(Lease::Held) => is_held = true,
+                    Some(Lease::Held) => {
+                        leading.lead.end_lease();
+                        is_held = true;
+                    }
                     Some(Lease::NotRequired) | None => leading.lead.end_lease(),
                 }
             }

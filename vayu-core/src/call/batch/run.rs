@@ -36,8 +36,10 @@ where
     /// Runs the function once, stores the values and completes the flights.
     pub(super) async fn run_once<M: Io>(
         &mut self,
-        parts: Vec<Part<'a, B, F>>,
+        mut parts: Vec<Part<'a, B, F>>,
     ) -> Result<(), Unusable<D::Output>> {
+        // A set of the elements has this order, too.
+        parts.sort_unstable_by_key(|part| part.index);
         let mut indices = Vec::with_capacity(parts.len());
         for part in &parts {
             indices.push(part.index);
