@@ -91,7 +91,6 @@ fn collection_may_be_of_any_kind() {
         ids.iter().map(|id| (*id, ids.len())).collect()
     }
     #[cached(ttl = 60, each = ids)]
-    #[expect(clippy::ptr_arg, reason = "this is what is tested")]
     fn of_vec_reference(mut ids: &Vec<u8>) -> BTreeMap<u8, usize> {
         let all = ids.clone();
         ids = &all;
@@ -463,7 +462,9 @@ where
         S: Stores<B>,
     {
         assert!((1..=3).contains(&ids.len()), "{ids:?}");
-        ids.iter().for_each(|id| _ = runs[usize::from(*id)].fetch_add(1, Ordering::SeqCst));
+        for id in ids {
+            runs[usize::from(*id)].fetch_add(1, Ordering::SeqCst);
+        }
         thread::yield_now();
         Ok(ids.iter().map(|id| (*id, value(*id))).collect())
     }
@@ -477,7 +478,9 @@ where
         B: Backend,
         S: Stores<B>,
     {
-        ids.iter().for_each(|id| _ = runs[usize::from(*id)].fetch_add(1, Ordering::SeqCst));
+        for id in &ids {
+            runs[usize::from(*id)].fetch_add(1, Ordering::SeqCst);
+        }
         smol::future::yield_now().await;
         ids.into_iter().map(value).collect()
     }
