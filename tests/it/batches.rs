@@ -1,10 +1,10 @@
 //! Batches: functions that run once for many elements, and share entries and flights with functions of one element.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use vayu::backend::{Backend, Serializer};
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{Cache, MemoryCache, MemoryOptions, cached};
 
-use crate::{HANG, Runs, with_every_backend};
+use crate::{HANG, Runs, poll, with_every_backend};
 
 static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
 
@@ -150,9 +150,6 @@ fn refresh_runs_although_the_refresh_that_it_has_joined_was_dropped() {
         let run = RUNS.count();
         ids.iter().map(|id| (*id, run)).collect()
     }
-    let poll = |future: Pin<&mut dyn Future<Output = BTreeMap<u8, usize>>>| {
-        future.poll(&mut Context::from_waker(Waker::noop()))
-    };
     assert_eq!(poll(pin!(runs(&[1], None))), Poll::Ready(BTreeMap::from([(1, 1)])));
     let open = Arc::new(Notify::new());
     let mut first = Box::pin(runs(&[1], Some(Arc::clone(&open))));

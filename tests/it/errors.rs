@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::fmt::Debug;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, LazyLock};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use vayu::telemetry::{CallEvent, CallOutcome, Observer};
 use vayu::testing::{ManualClock, MapBackend, watchdog};
 use vayu::{Cache, ErrorKind, MemoryCache, MemoryOptions, cached};
 
-use crate::{HANG, Runs, until};
+use crate::{HANG, Runs, poll, poll_all, until};
 
 /// A cache whose clock counts the callers that wait for the leader.
 type Watched = Cache<MapBackend<AnyValue>, ByReference>;
@@ -31,20 +31,6 @@ struct Failure(usize);
 /// An error that is not `Clone`.
 #[derive(Debug, PartialEq)]
 struct Unique(usize);
-
-/// Polls a future once, without a waker.
-fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(Waker::noop()))
-}
-
-/// Polls futures once, in their order, and returns the outputs of those that are ready.
-fn poll_all<F: Future>(futures: &mut [Pin<Box<F>>]) -> Vec<F::Output> {
-    let ready = |poll| match poll {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
-    };
-    futures.iter_mut().filter_map(|future| ready(poll(future.as_mut()))).collect()
-}
 
 /// Yields in a body until all other callers wait.
 async fn until_async(condition: impl Fn() -> bool) {

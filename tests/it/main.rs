@@ -47,7 +47,9 @@ mod updates;
 mod validity;
 mod wrong_value;
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// The time limit after which a test counts as hanging.
@@ -100,6 +102,20 @@ macro_rules! with_every_backend {
     }};
 }
 use with_every_backend;
+
+/// Polls a future once, without a waker.
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Polls futures once, in their order, and returns the outputs of those that are ready.
+fn poll_all<F: Future>(futures: &mut [Pin<Box<F>>]) -> Vec<F::Output> {
+    let ready = |poll| match poll {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    };
+    futures.iter_mut().filter_map(|future| ready(poll(future.as_mut()))).collect()
+}
 
 /// Yields until `condition` holds. The watchdog aborts a test in which it never does.
 fn until(condition: impl Fn() -> bool) {

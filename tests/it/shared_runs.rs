@@ -1,31 +1,17 @@
 //! The attribute `single_flight`: concurrent calls share one run, and nothing is stored.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::thread;
 
 use tokio::sync::Notify;
 use vayu::single_flight;
 use vayu::testing::watchdog;
 
-use crate::{HANG, Runs};
-
-/// Polls a future once, without a waker.
-fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(Waker::noop()))
-}
-
-/// Polls futures once, in their order, and returns the outputs of those that are ready.
-fn poll_all<F: Future>(futures: &mut [Pin<Box<F>>]) -> Vec<F::Output> {
-    let ready = |poll| match poll {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
-    };
-    futures.iter_mut().filter_map(|future| ready(poll(future.as_mut()))).collect()
-}
+use crate::{HANG, Runs, poll, poll_all};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Failure(usize);
