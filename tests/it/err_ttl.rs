@@ -2,9 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -13,7 +13,7 @@ use vayu::telemetry::{CallEvent, CallOutcome, Observer};
 use vayu::testing::ManualClock;
 use vayu::{Cache, ErrorKind, Explanation, FileOptions, MemoryCache, MemoryOptions, cached};
 
-use crate::{Runs, with_every_backend};
+use crate::{Runs, poll, with_every_backend};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MICROSECOND: Duration = Duration::from_micros(1);
@@ -29,11 +29,6 @@ impl Failure {
     fn seconds(&self) -> Duration {
         if let NotFound(_) = self { SECOND } else { Duration::ZERO }
     }
-}
-
-/// Polls a future once, without a waker.
-fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
 fn memory() -> (MemoryCache, ManualClock) {
