@@ -18,6 +18,12 @@ pub fn number(key: u64) -> u64 {
     key
 }
 
+/// Returns its argument, from an entry that expires when it is not used.
+#[cached(cache = LARGE, ttl = "1h", idle = "10m")]
+pub fn number_with_idle(key: u64) -> u64 {
+    key
+}
+
 /// A cache after an invalidation.
 pub static INVALIDATED: LazyLock<MemoryCache> = LazyLock::new(|| {
     let cache = MemoryCache::new();

@@ -15,7 +15,7 @@ use gungraun::{
 use vayu::FileCache;
 use vayu_instructions::{
     file, now, number, number_after_invalidation, number_async, number_of_many,
-    number_of_many_async, pair, shared, string,
+    number_of_many_async, number_with_idle, pair, shared, string,
 };
 
 const CALLS: u64 = 1000;
@@ -55,6 +55,12 @@ fn few() -> Vec<u64> {
 #[bench::of(called(few(), number))]
 fn hit(keys: Vec<u64>) {
     each(&keys, number);
+}
+
+#[library_benchmark(config = at_most(335))]
+#[bench::of(called(few(), number_with_idle))]
+fn hit_with_idle(keys: Vec<u64>) {
+    each(&keys, number_with_idle);
 }
 
 // Each key far from the one before. Most of the time is spent on memory, not on instructions: see the cache
@@ -133,6 +139,7 @@ library_benchmark_group!(
     name = paths,
     benchmarks = [
         hit,
+        hit_with_idle,
         hit_among_100_000,
         hit_after_an_invalidation,
         hit_by_string_and_number,

@@ -27,6 +27,7 @@ mod flight_context;
 mod forms;
 mod hand_written;
 mod handle;
+mod idle;
 mod invalidation;
 mod keys;
 mod model;

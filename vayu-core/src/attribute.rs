@@ -5,6 +5,7 @@ mod cache;
 mod candidate;
 mod err_ttl;
 mod expires_at;
+mod idle;
 mod key_part;
 mod output;
 mod predicate;
@@ -28,6 +29,7 @@ pub use self::cache::AsCache;
 pub use self::candidate::{Candidate, Chosen, Other};
 pub use self::err_ttl::{CachesErrors, ErrTtl, ErrorShape, err_ttl};
 pub use self::expires_at::{ExpiresAt, expires_at};
+pub use self::idle::{TracksUses, idle};
 pub use self::key_part::{
     AnyPart, Bound, BoundByReference, ExclusiveKind, ExclusivePart, KeyPart, Part, SetPart,
     SimplePart, Unchanging, ValuePart,
@@ -52,8 +54,9 @@ pub use crate::call::lookup::Lookup;
 use crate::call::lookup::begin;
 pub use crate::call::task::{OwnedLookup, SpawnableCall, Task};
 pub use crate::call::{
-    CacheIf, CachedFn, Call, CallOptions, FixedTtl, FnOutput, OutputShape, OwnedSerializer,
-    PlainOutput, Policy, ResultOutput, Retention, SharedResultOutput, Tagged, TtlFn, WholeOutput,
+    CacheIf, CachedFn, Call, CallOptions, FixedTtl, FnOutput, Idle, IdleTime, OutputShape,
+    OwnedSerializer, PlainOutput, Policy, ResultOutput, Retention, SharedResultOutput, Tagged,
+    TtlFn, WholeOutput, WithIdle,
 };
 pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};

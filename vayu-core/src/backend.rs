@@ -21,7 +21,7 @@ pub use self::lease::{Lease, LeaseGuard, Leases, ReleaseLease, SingleFlight};
 pub use self::no_storage::NoStorage;
 pub use self::sharing::{Offline, Sharing};
 pub use self::usage::Usage;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::record::Record;
@@ -145,6 +145,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Removes the record of a key, for async callers: see [`delete`](Self::delete).
     async fn delete_async(&self, key: &Key) -> Result<bool>;
+
+    /// Sets the times of the record of a key, if it was created at `created` and ends earlier.
+    ///
+    /// The engine calls this when a use of an entry extends its life: for functions with `idle`, which take a cache on
+    /// [`MemoryBackend`](https://docs.rs/vayu-cache/latest/vayu/backend/struct.MemoryBackend.html) only. The
+    /// default does nothing.
+    fn renew(&self, key: &Key, created: Timestamp, expires: Timestamp, stale_until: Timestamp) {
+        let _ = (key, created, expires, stale_until);
+    }
 
     /// Returns the records of several keys: one result for each key, in the order of the keys, as
     /// [`read`](Self::read) returns it. A key may occur several times.

@@ -49,6 +49,7 @@ mod driver;
 mod explain;
 mod failure;
 pub(crate) mod future;
+mod idle;
 pub(crate) mod lookup;
 mod options;
 mod output;
@@ -62,6 +63,7 @@ mod ttl;
 
 pub use self::cached_fn::{CachedFn, FnOutput, OwnedSerializer, Policy, Tagged};
 pub(crate) use self::explain::RecordState;
+pub use self::idle::{Idle, IdleTime, WithIdle};
 pub use self::options::CallOptions;
 pub(crate) use self::output::CachedOutput;
 pub use self::output::{OutputShape, PlainOutput, ResultOutput, SharedResultOutput, WholeOutput};
@@ -269,8 +271,16 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
             let stored = self.serializer().serialize(value)?;
             let ttl = options.jittered(ttl, || self.key.random(created));
             let expires = created.saturating_add(ttl);
+            let mut times = [expires, expires.saturating_add(options.stale)];
+            if let Some(idle) = self.function.idle().get() {
+                if idle.is_zero() {
+                    return Err(Error::new(ErrorKind::Configuration, "the idle time is zero"));
+                }
+                times = idle.limit(times[0], times[1], created);
+            }
+            let [expires, stale_until] = times;
             let record = Record::new(stored, created, expires)
-                .with_stale_until(expires.saturating_add(options.stale))
+                .with_stale_until(stale_until)
                 .with_schema(self.schema())
                 .with_serializer(self.serializer().id())
                 .with_compute_time(compute_time);

@@ -23,6 +23,8 @@ impl SchemaFlags {
     pub(crate) const TAGS: Self = Self(SIGNATURE | 1);
     /// The function names a serializer of its own.
     pub(crate) const SERIALIZER: Self = Self(SIGNATURE | 2);
+    /// The function has an idle time, by which the times of the record change.
+    pub(crate) const IDLE: Self = Self(SIGNATURE | 4);
 
     /// Returns the flags of an entry that is stored by this key, without a function.
     #[inline]
@@ -51,7 +53,7 @@ impl SchemaFlags {
     /// Returns the flags if the number consists of valid flags and nothing else.
     fn from_bits(number: u64) -> Option<Self> {
         let flags = Self(u16::try_from(number).ok()?);
-        (flags == Self::NONE || flags.0 & SIGNATURE == SIGNATURE && flags.0 & !SIGNATURE < 4)
+        (flags == Self::NONE || flags.0 & SIGNATURE == SIGNATURE && flags.0 & !SIGNATURE < 8)
             .then_some(flags)
     }
 

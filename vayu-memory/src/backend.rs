@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use vayu_core::__internal::{PerProcess, drop_quietly};
+use vayu_core::attribute::TracksUses;
 use vayu_core::{
     AnyValue, Backend, Clock, InlineValue, Key, OffBackend, Record, Result, Timestamp, Usage,
     ValueClass,
@@ -240,6 +241,8 @@ impl<V> fmt::Debug for MemoryBackend<V> {
     }
 }
 
+impl<V: MemoryValue> TracksUses for MemoryBackend<V> {}
+
 #[async_trait]
 impl<V: MemoryValue> Backend for MemoryBackend<V> {
     type Stored = V;
@@ -274,6 +277,10 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
 
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         self.delete(key)
+    }
+
+    fn renew(&self, key: &Key, created: Timestamp, expires: Timestamp, stale_until: Timestamp) {
+        self.with_table(|table| table.renew(key, created, [expires, stale_until]));
     }
 
     // The sync forms are the defaults: a read takes no lock of a shard, and to sort a batch by shards would

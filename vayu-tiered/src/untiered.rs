@@ -101,7 +101,7 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
     }
 
     forward_backend! { |this| this.0 =>
-        delete delete_async read_optimistic is_in_process clear clear_async usage description clock
+        delete delete_async renew read_optimistic is_in_process clear clear_async usage description clock
     }
 }
 

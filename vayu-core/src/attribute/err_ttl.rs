@@ -80,6 +80,8 @@ where
     F: Fn(&E) -> Duration,
     E: 'static,
 {
+    type Idle = L::Idle;
+
     #[inline]
     fn fixed_ttl(&self) -> Option<FixedTtl> {
         self.ttl.fixed_ttl()
@@ -107,5 +109,10 @@ where
 
     fn error_ttl(&self, error: &SharedError) -> Duration {
         error.get().map_or(Duration::ZERO, &self.error_ttl)
+    }
+
+    #[inline(always)]
+    fn idle(&self) -> L::Idle {
+        self.ttl.idle()
     }
 }

@@ -18,6 +18,8 @@ pub fn expires_at<H: OutputShape, F: Fn(&H::Value) -> SystemTime>(
 }
 
 impl<T, F: Fn(&T) -> SystemTime> Retention<T> for ExpiresAt<F> {
+    type Idle = ();
+
     #[inline]
     fn fixed_ttl(&self) -> Option<FixedTtl> {
         None
@@ -34,4 +36,7 @@ impl<T, F: Fn(&T) -> SystemTime> Retention<T> for ExpiresAt<F> {
     fn is_until_moment(&self) -> bool {
         true
     }
+
+    #[inline(always)]
+    fn idle(&self) {}
 }

@@ -95,6 +95,8 @@ impl<L, T: 'static> Weighed<L, T> {
 }
 
 impl<T: 'static, L: Retention<T>> Retention<T> for Weighed<L, T> {
+    type Idle = L::Idle;
+
     #[inline]
     fn fixed_ttl(&self) -> Option<FixedTtl> {
         self.ttl.fixed_ttl()
@@ -113,6 +115,11 @@ impl<T: 'static, L: Retention<T>> Retention<T> for Weighed<L, T> {
     fn should_cache(&self, value: &T) -> bool {
         self.weights.add(self.weigh);
         self.ttl.should_cache(value)
+    }
+
+    #[inline(always)]
+    fn idle(&self) -> L::Idle {
+        self.ttl.idle()
     }
 }
 

@@ -38,7 +38,7 @@ use crate::record::Record;
 ///     }
 ///
 ///     forward_backend! { |this| this.0 =>
-///         read write read_async write_async
+///         read write read_async write_async renew
 ///         read_many write_many read_many_async write_many_async read_now read_with read_optimistic
 ///         is_in_process clear clear_async sharing usage description clock
 ///     }
@@ -124,6 +124,18 @@ macro_rules! __forward_backend {
         {
             let $this = self;
             $inner.delete_async(key)
+        }
+    };
+    (@renew $this:ident, $inner:expr) => {
+        fn renew(
+            &self,
+            key: &$crate::Key,
+            created: $crate::Timestamp,
+            expires: $crate::Timestamp,
+            stale_until: $crate::Timestamp,
+        ) {
+            let $this = self;
+            $inner.renew(key, created, expires, stale_until);
         }
     };
     (@read_many $this:ident, $inner:expr) => {
@@ -276,7 +288,7 @@ macro_rules! pointer_is_backend {
 
             forward_backend! { |this| (**this) =>
                 read write delete read_async write_async delete_async
-                read_many write_many read_many_async write_many_async read_now read_optimistic
+                renew read_many write_many read_many_async write_many_async read_now read_optimistic
                 is_in_process clear clear_async sharing usage description clock
             }
         }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::time::Duration;
 
-use crate::call::{CallOptions, FixedTtl, OutputShape, Retention};
+use crate::call::{CallOptions, FixedTtl, IdleTime, OutputShape, Retention};
 use crate::error::{Error, Result};
 use crate::generation::Group;
 use crate::key::{Key, KeyBuilder, KeyError};
@@ -31,6 +31,8 @@ pub trait CachedFn: FnOutput {
     type Stored;
     /// The serializer of the values.
     type Serializer: Serializer<Self::Value, Stored = Self::Stored>;
+    /// The idle time, or `()`.
+    type Idle: IdleTime;
 
     /// Returns the key of the call.
     ///
@@ -80,6 +82,8 @@ pub trait CachedFn: FnOutput {
 
     /// Returns the ttl of an error, zero for one that is not cached.
     fn error_ttl(&self, error: &SharedError) -> Duration;
+    /// Returns the time after which a value that is not used expires.
+    fn idle(&self) -> Self::Idle;
 
     /// Returns the options of the call.
     fn options(&self) -> &CallOptions;
@@ -129,6 +133,7 @@ where
     type Value = H::Value;
     type Stored = <Z::Target as Serializer<H::Value>>::Stored;
     type Serializer = Z::Target;
+    type Idle = L::Idle;
 
     #[inline]
     fn key(&self) -> Result<&Key, KeyError<'_>> {
@@ -193,6 +198,11 @@ where
     #[inline]
     fn should_cache(&self, value: &H::Value) -> bool {
         self.retention.should_cache(value)
+    }
+
+    #[inline(always)]
+    fn idle(&self) -> L::Idle {
+        self.retention.idle()
     }
 
     #[inline]

@@ -49,7 +49,10 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     pub(super) fn serve_optimistic(&self) -> Option<F::Output> {
         let record = self.engine.backend().read_optimistic(self.key)?;
         let now = self.began;
-        if !self.is_fresh(&record, now) || !self.is_of_this_call(&record) {
+        if !self.is_fresh(&record, now)
+            || !self.is_of_this_call(&record)
+            || self.moves_end(&record, now)
+        {
             return None;
         }
         let value = self.serializer().deserialize_inline(*record.value())?;
@@ -65,7 +68,10 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             return None;
         }
         let (value, created, compute_time) = backend.read_with(self.key, |record| {
-            if !self.is_fresh(&record, now) || !self.is_of_this_call(&record) {
+            if !self.is_fresh(&record, now)
+                || !self.is_of_this_call(&record)
+                || self.moves_end(&record, now)
+            {
                 return None;
             }
             let value = self.serializer().deserialize(record.value()).ok()?;
@@ -105,7 +111,10 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
                 self.serializer().deserialize(record.value())
             };
             match value {
-                Ok(value) => hit = Some((value, record.created(), record.compact_compute_time())),
+                Ok(value) => {
+                    let moves_end = self.moves_end(&record, now);
+                    hit = Some((value, record.created(), record.compact_compute_time(), moves_end));
+                }
                 Err(error) => rest = Rest::Failed(error),
             }
         };
@@ -116,9 +125,13 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             let read = || Ok(backend.read_now(self.key, class, &mut visit));
             catch_panic("read entry", read).unwrap_or_else(|error| Some(Err(error)))
         };
-        if let Some((value, created, compute_time)) = hit {
+        if let Some((value, created, compute_time, moves_end)) = hit {
             self.count_hit(now, created, compute_time);
-            return Ok(Decoded::Fresh(F::output(value)));
+            let output = F::output(value);
+            if moves_end {
+                self.move_end(&output, created, now);
+            }
+            return Ok(Decoded::Fresh(output));
         }
         self.decode_rest(read, rest)
     }

@@ -60,6 +60,14 @@ impl<K, H, Z, L> Policy<K, H, Z, L> {
         self
     }
 
+    /// Marks the function as one with an idle time.
+    #[inline]
+    #[must_use]
+    pub fn with_idle(mut self) -> Self {
+        self.options.add_flags(SchemaFlags::IDLE);
+        self
+    }
+
     /// Marks the function as one that names a serializer of its own.
     #[inline]
     #[must_use]

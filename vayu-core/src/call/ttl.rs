@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use crate::call::IdleTime;
 use crate::clock::Timestamp;
 use crate::shared_error::SharedError;
 
 /// The ttl of a value, and whether the value is cached at all.
 pub trait Retention<T> {
+    /// The time after which a value that is not used expires: [`Idle`](crate::call::Idle), or `()`.
+    type Idle: IdleTime;
+
     /// Returns the ttl, if all values have the same.
     fn fixed_ttl(&self) -> Option<FixedTtl>;
 
@@ -39,10 +43,15 @@ pub trait Retention<T> {
         let _ = error;
         Duration::ZERO
     }
+
+    /// Returns the idle time.
+    fn idle(&self) -> Self::Idle;
 }
 
 /// The ttl of the elements of a batch.
 impl<T, L: Retention<T>> Retention<T> for &L {
+    type Idle = L::Idle;
+
     #[inline]
     fn fixed_ttl(&self) -> Option<FixedTtl> {
         (**self).fixed_ttl()
@@ -72,6 +81,11 @@ impl<T, L: Retention<T>> Retention<T> for &L {
     fn error_ttl(&self, error: &SharedError) -> Duration {
         (**self).error_ttl(error)
     }
+
+    #[inline(always)]
+    fn idle(&self) -> L::Idle {
+        (**self).idle()
+    }
 }
 
 /// One ttl for all values, and its microseconds: often a constant here, which would otherwise be
@@ -91,6 +105,8 @@ impl FixedTtl {
 }
 
 impl<T> Retention<T> for FixedTtl {
+    type Idle = ();
+
     #[inline]
     fn fixed_ttl(&self) -> Option<FixedTtl> {
         Some(*self)
@@ -100,6 +116,9 @@ impl<T> Retention<T> for FixedTtl {
     fn ttl(&self, _: &T) -> Duration {
         self.time
     }
+
+    #[inline(always)]
+    fn idle(&self) {}
 }
 
 /// A ttl that depends on the value.
@@ -107,6 +126,8 @@ impl<T> Retention<T> for FixedTtl {
 pub struct TtlFn<F>(pub(crate) F);
 
 impl<T, F: Fn(&T) -> Duration> Retention<T> for TtlFn<F> {
+    type Idle = ();
+
     #[inline]
     fn fixed_ttl(&self) -> Option<FixedTtl> {
         None
@@ -116,6 +137,9 @@ impl<T, F: Fn(&T) -> Duration> Retention<T> for TtlFn<F> {
     fn ttl(&self, value: &T) -> Duration {
         (self.0)(value)
     }
+
+    #[inline(always)]
+    fn idle(&self) {}
 }
 
 /// A ttl for the values that a predicate accepts. Others are not cached.
@@ -126,6 +150,8 @@ pub struct CacheIf<L, F> {
 }
 
 impl<T, L: Retention<T>, F: Fn(&T) -> bool> Retention<T> for CacheIf<L, F> {
+    type Idle = L::Idle;
+
     #[inline]
     fn fixed_ttl(&self) -> Option<FixedTtl> {
         self.ttl.fixed_ttl()
@@ -144,5 +170,10 @@ impl<T, L: Retention<T>, F: Fn(&T) -> bool> Retention<T> for CacheIf<L, F> {
     #[inline]
     fn should_cache(&self, value: &T) -> bool {
         (self.predicate)(value)
+    }
+
+    #[inline(always)]
+    fn idle(&self) -> L::Idle {
+        self.ttl.idle()
     }
 }

@@ -19,7 +19,7 @@ pub enum Explanation {
     /// There is no entry: it was never stored, was removed or evicted, has another version, or had expired
     /// and was swept.
     Absent,
-    /// The entry is past its ttl, and past `stale` if the function has that.
+    /// The entry is past its ttl, and past `stale` if the function has that, or was not used for its `idle` time.
     Expired,
     /// The entry was created more than five minutes after the present time of the clock, which was set back.
     FromTheFuture,

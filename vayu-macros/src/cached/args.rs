@@ -11,8 +11,8 @@ use syn::{Error, Expr, ExprClosure, Ident, Lit, Path, Result, Token, UnOp};
 
 use self::values::{
     check_format, parse_cache, parse_condition, parse_each, parse_err_ttl, parse_expires_at,
-    parse_handle, parse_jitter, parse_key, parse_label, parse_limit, parse_log, parse_prefix,
-    parse_stale, parse_ttl, parse_version,
+    parse_handle, parse_idle, parse_jitter, parse_key, parse_label, parse_limit, parse_log,
+    parse_prefix, parse_stale, parse_ttl, parse_version,
 };
 use crate::cached::Attribute;
 use crate::cached::names::{self, form, is_known};
@@ -45,6 +45,7 @@ pub(crate) struct Arguments {
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) stale: Option<Time>,
+    pub(crate) idle: Option<Time>,
     pub(crate) err_ttl: Option<ErrTtl>,
     pub(crate) spawn: Option<Expr>,
     pub(crate) refresh_if: Option<Expr>,
@@ -184,6 +185,7 @@ impl Arguments {
             "ttl" => self.ttl = Some(parse_ttl(value(input, &name)?)?),
             "expires_at" => self.ttl = Some(parse_expires_at(value(input, &name)?, &name)?),
             "stale" => self.options.stale = Some(parse_stale(value(input, &name)?)?),
+            "idle" => self.options.idle = Some(parse_idle(value(input, &name)?)?),
             "err_ttl" => self.options.err_ttl = Some(parse_err_ttl(value(input, &name)?)?),
             "spawn" => self.options.spawn = Some(not_literal(value(input, &name)?, &name)?),
             "refresh_if" => {

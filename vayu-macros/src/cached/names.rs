@@ -6,10 +6,11 @@ use crate::cached::Attribute;
 use crate::duration;
 
 /// The arguments and an example of each, in the order of the documentation.
-pub(super) const FORMS: [(&str, &str); 26] = [
+pub(super) const FORMS: [(&str, &str); 27] = [
     ("ttl", "ttl = \"5m\""),
     ("expires_at", "expires_at = |token| token.expires_at"),
     ("stale", "stale = \"1h\""),
+    ("idle", "idle = \"10m\""),
     ("err_ttl", "err_ttl = \"2s\""),
     ("spawn", "spawn = tokio::spawn"),
     ("jitter", "jitter = \"10%\""),
@@ -82,9 +83,9 @@ const FOREIGN: [(&str, &str); 32] = [
          `vayu::open` returns",
     ),
     (
-        "refresh time_refresh sliding tti time_to_idle idle expire_after_access",
-        "a hit does not extend the ttl; write `stale = \"1h\"` to serve the old value during a \
-         refresh",
+        "refresh time_refresh sliding tti time_to_idle expire_after_access",
+        "write `idle = \"10m\"`, the time after which an entry that is not used expires, or `stale = \"1h\"` to \
+         serve the old value during a refresh",
     ),
     (
         "force_refresh refresh_when invalidate_if invalidate_on",

@@ -69,6 +69,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         let stale = time(stale);
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
     });
+    let idle = idle(model);
     let conditions = conditions(model, purpose);
     let (borrowed, shape) = (borrowed(model), shape(model));
     let (any, exclusive) = (root.private("AnyPart"), root.private("ExclusiveKind"));
@@ -82,6 +83,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #key_after
         let vayu_serializer = #serializer;
         #ttl
+        #idle
         #stale
         #cache_if
         #weigh
@@ -442,6 +444,14 @@ fn ttl(model: &Model, purpose: Purpose) -> TokenStream {
     }
 }
 
+/// Generates the idle time. A mistake is in the cache, which does not keep the times of uses.
+fn idle(model: &Model) -> Option<TokenStream> {
+    let time = time(model.options.idle.as_ref()?);
+    let span = model.cache.as_ref().map_or_else(Span::mixed_site, |it| span_of(&it.expression));
+    let idle = model.root.private_at("idle", span);
+    Some(quote_spanned!(span=> let vayu_ttl = #idle(vayu_cache, vayu_ttl, #time);))
+}
+
 /// Generates an expression of type `Duration`.
 fn time(time: &Time) -> TokenStream {
     match time {
@@ -626,6 +636,7 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
     let own_serializer = model.serializer.as_ref().map(|_| quote!(.with_own_serializer()));
     let stale =
         options.stale.as_ref().map(|_| quote_spanned!(Span::mixed_site()=> .stale(vayu_stale)));
+    let idle = options.idle.as_ref().map(|_| quote!(.with_idle()));
     let jitter = options.jitter.map(|thousandths| quote!(.jitter(#thousandths)));
     let handle = model.handle.as_ref().map(|_| quote!(.with_handle()));
     let is_evaluated = |condition: &Option<Expr>| condition.is_some() && purpose != Purpose::Entry;
@@ -639,6 +650,7 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
             #tags
             #own_serializer
             #stale
+            #idle
             #jitter
             #handle
             #bypass_if

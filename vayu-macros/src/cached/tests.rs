@@ -255,6 +255,7 @@ fn malformed_argument_is_one_error_that_says_its_form() {
         "ttl",
         "expires_at",
         "stale",
+        "idle",
         "spawn",
         "jitter",
         "cache",
@@ -317,7 +318,7 @@ fn malformed_argument_is_one_error_that_says_its_form() {
         for form in forms {
             let others = match name {
                 "ttl" | "expires_at" => "stale = 1",
-                "stale" => "ttl = 1",
+                "stale" => "ttl = 1, idle = 1",
                 _ => "ttl = 1, stale = 1",
             };
             let arguments = format!("{}, {others}", form.replace("NAME", name));

@@ -214,6 +214,45 @@ impl<V: MemoryValue> Table<V> {
         Ok(())
     }
 
+    /// Sets when an entry expires and when it ends, if it was created at `created` and ends earlier. What is held
+    /// stays the same, so readers may read it in the meantime.
+    #[cold]
+    pub(crate) fn renew(
+        &self,
+        key: &Key,
+        created: Timestamp,
+        [expires, end]: [Timestamp; 2],
+    ) -> Result<(), Forked> {
+        let key = TableKey::new(key);
+        let _state = self.lock(key.hash)?;
+        let Some(lines) = self.index.current() else { return Ok(()) };
+        let Some((_, place)) = self.find_locked(lines, &key)? else { return Ok(()) };
+        let (slot, state) = (place.slot(), place.slot().state());
+        let mut content = slot.load(state);
+        if state.is_extended() {
+            content.more = place.extension().map(Extension::load);
+        }
+        let record = record_of(&content);
+        if record.created() != created || record.stale_until() >= end {
+            return Ok(());
+        }
+        let [created, expires, stale_until, _, small] =
+            record_words(&record.with_times(created, expires, end));
+        (content.created, content.expires) = (created, expires);
+        let value = content.more.map_or(0, |more| more.value);
+        let mut extension = None;
+        if content.more.is_some() || stale_until != expires {
+            extension = Some(place.make_extension(self.process)?);
+            content.more = Some(MoreWords { stale_until, small, value });
+        }
+        let version = slot.begin_write();
+        if let (Some(extension), Some(more)) = (extension, content.more) {
+            extension.store(key.wide_words(), more);
+        }
+        slot.end_write(version, key.words, &content, state.references());
+        Ok(())
+    }
+
     /// Evicts entries, other than `kept`, until the others and one more are within the limits.
     fn make_room(
         &self,

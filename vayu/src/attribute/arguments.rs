@@ -35,6 +35,13 @@ arguments! {
     /// stale = "1h"
     /// ```
     stale
+    /// The time after which an entry that no call uses expires, whatever its ttl (sliding expiry, time to idle). For a
+    /// `MemoryCache`, or with `max_entries`.
+    ///
+    /// ```text
+    /// idle = "10m"
+    /// ```
+    idle
     /// For a function that returns a `Result` whose error is `Clone + Send + Sync + 'static`: the time for which an
     /// error is cached, in this process only (negative caching). A closure takes a reference to the error, and returns
     /// zero for one that is not cached. A value, also one that is stale, takes precedence.

@@ -96,6 +96,14 @@ pub(super) fn parse_err_ttl(expression: Expr) -> Result<ErrTtl> {
     parse_time("err_ttl", expression).map(ErrTtl::Fixed)
 }
 
+pub(super) fn parse_idle(expression: Expr) -> Result<Time> {
+    if let Expr::Closure(closure) = expression {
+        let message = "`idle` is the same for all values; write `idle = \"10m\"`";
+        return Err(Error::new_spanned(closure, message));
+    }
+    parse_time("idle", expression)
+}
+
 /// Parses a condition on the arguments of a call.
 pub(super) fn parse_condition(expression: Expr, name: &Ident) -> Result<Expr> {
     if let Expr::Closure(closure) = expression {
@@ -261,6 +269,8 @@ fn endless(name: &str, tokens: impl ToTokens) -> Error {
     let message = if name == "stale" {
         "write `stale = Duration::MAX` to serve an old value without a limit, or remove `stale` to serve none"
             .to_owned()
+    } else if name == "idle" {
+        "remove `idle` for entries that expire by their ttl alone".to_owned()
     } else {
         format!("write `{name} = Duration::MAX` for entries that do not expire")
     };
