@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 use vayu::backend::{Backend, Serializer};
-use vayu::{Cache, MemoryCache, RedisCache, RedisOptions, TieredOptions};
+use vayu::{Cache, Key, MemoryCache, RedisCache, RedisOptions, TieredOptions};
 
 use crate::comparison::{Contender, Role, Schedule, compare};
 use crate::keys::{Cycle, uniform};
@@ -68,6 +68,77 @@ fn entry_name(url: &str) -> Result<String, Box<dyn Error>> {
     let mut connection = redis::Client::open(url)?.get_connection()?;
     let names: Vec<String> = redis::cmd("KEYS").arg("vayu:e:*").query(&mut connection)?;
     names.into_iter().next().ok_or_else(|| "no entry on the server".into())
+}
+
+/// Measures reads of 100 keys in one batch.
+fn measure_batches(
+    report: &mut Report,
+    cache: &RedisCache,
+    client: &redis::Client,
+) -> Result<(), Box<dyn Error>> {
+    let keys: Vec<Key> = (0..100).map(|n| Key::from_text("batch", n.to_string())).collect();
+    let keys: Vec<&Key> = keys.iter().collect();
+    let mut mget = redis::cmd("MGET");
+    for key in &keys {
+        cache.set(key, &1_u64, Duration::from_hours(1))?;
+        let digits =
+            key.digest().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        mget.arg(format!("vayu:e:{digits}"));
+    }
+    let backend = cache.backend();
+    let is_found = |found: Vec<vayu::Result<Option<_>>>| {
+        black_box(&found).iter().all(|found| found.as_ref().is_ok_and(Option::is_some))
+    };
+    let mut connection = client.get_connection()?;
+    let measurements = compare(
+        Schedule::LONG,
+        vec![
+            Contender::new("vayu", Role::Vayu, |times| {
+                for _ in 0..times {
+                    assert!(is_found(backend.read_many(black_box(&keys))), "each key has an entry");
+                }
+            })
+            .note("`read_many`"),
+            Contender::new("bare MGET", Role::Baseline, |times| {
+                for _ in 0..times {
+                    let bytes: Vec<Vec<u8>> = mget.query(&mut connection).expect("they are there");
+                    black_box(bytes);
+                }
+            })
+            .note("the same bytes, the same client"),
+        ],
+    );
+    report.comparison("100 keys in a batch, sync", &measurements, &[Limit::of("bare MGET", 1.3)]);
+
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let line = runtime.block_on(client.get_multiplexed_async_connection())?;
+    let measurements = compare(
+        Schedule::LONG,
+        vec![
+            Contender::new("vayu", Role::Vayu, |times| {
+                runtime.block_on(async {
+                    for _ in 0..times {
+                        let found = backend.read_many_async(black_box(&keys)).await;
+                        assert!(is_found(found), "each key has an entry");
+                    }
+                });
+            })
+            .note("`read_many_async`"),
+            Contender::new("bare MGET", Role::Baseline, |times| {
+                let mut line = line.clone();
+                runtime.block_on(async {
+                    for _ in 0..times {
+                        let bytes: Vec<Vec<u8>> =
+                            mget.query_async(&mut line).await.expect("they are there");
+                        black_box(bytes);
+                    }
+                });
+            })
+            .note("the same bytes, the same client"),
+        ],
+    );
+    report.comparison("100 keys in a batch, async", &measurements, &[Limit::of("bare MGET", 1.3)]);
+    Ok(())
 }
 
 pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
@@ -171,6 +242,8 @@ pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
         &measurements,
         &[Limit::of("bare GET", 1.15)],
     );
+
+    measure_batches(report, &cache, &client)?;
 
     let (tiers, memory) = (TieredOptions::new().over(&cache), MemoryCache::new());
     let keys = uniform(1000, 1 << 14, 5);
