@@ -18,6 +18,12 @@ pub fn number(key: u64) -> u64 {
     key
 }
 
+/// Returns its arguments.
+#[cached(cache = LARGE, ttl = "1h", each = keys)]
+pub fn numbers(keys: &[u64]) -> Vec<u64> {
+    keys.to_vec()
+}
+
 /// Returns its argument, from an entry that expires when it is not used.
 #[cached(cache = LARGE, ttl = "1h", idle = "10m")]
 pub fn number_with_idle(key: u64) -> u64 {

@@ -15,7 +15,7 @@ use gungraun::{
 use vayu::FileCache;
 use vayu_instructions::{
     file, now, number, number_after_invalidation, number_async, number_of_many,
-    number_of_many_async, number_with_idle, pair, shared, string,
+    number_of_many_async, number_with_idle, numbers, pair, shared, string,
 };
 
 const CALLS: u64 = 1000;
@@ -75,6 +75,12 @@ fn hit_among_100_000(keys: Vec<u64>) {
 #[bench::of(called(few(), number_after_invalidation))]
 fn hit_after_an_invalidation(keys: Vec<u64>) {
     each(&keys, number_after_invalidation);
+}
+
+#[library_benchmark(config = at_most(430))]
+#[bench::of({ for _ in 0..5 { numbers(&few()); } few() })]
+fn hit_of_a_batch(keys: Vec<u64>) {
+    drop(black_box(numbers(black_box(&keys))));
 }
 
 const WORD: &str = "sixteen letters!";
@@ -140,6 +146,7 @@ library_benchmark_group!(
     benchmarks = [
         hit,
         hit_with_idle,
+        hit_of_a_batch,
         hit_among_100_000,
         hit_after_an_invalidation,
         hit_by_string_and_number,
