@@ -146,6 +146,39 @@ fn refresh_does_not_share_the_run_of_a_miss_that_began_before() {
 }
 
 #[test]
+fn refresh_that_replaces_a_slow_one_is_shared() {
+    watchdog(HANG, || {
+        let (clock, runs) = (ManualClock::new(), Runs::new());
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let cache = cache.with_max_wait(Duration::from_secs(10));
+        call(&cache, Mode::Normal, || Ok(0)).unwrap();
+        let is_open = [false, false, true].map(AtomicBool::new);
+        let refresh = || {
+            call(&cache, Mode::Refresh, || {
+                let run = runs.count();
+                until(|| is_open[run - 1].load(Ordering::SeqCst));
+                Ok(run as u32)
+            })
+        };
+        std::thread::scope(|scope| {
+            let slow = scope.spawn(refresh);
+            until(|| runs.get() == 1);
+            let second = scope.spawn(refresh);
+            until(|| clock.sleepers() == 1);
+            clock.advance(Duration::from_secs(10));
+            until(|| runs.get() == 2);
+            let third = scope.spawn(refresh);
+            until(|| clock.sleepers() == 1 || runs.get() == 3);
+            is_open[1].store(true, Ordering::SeqCst);
+            assert_eq!((second.join().unwrap(), third.join().unwrap()), (Ok(2), Ok(2)));
+            is_open[0].store(true, Ordering::SeqCst);
+            slow.join().unwrap().unwrap();
+        });
+        assert_eq!(runs.get(), 2);
+    });
+}
+
+#[test]
 fn waiter_takes_over_a_refresh_whose_caller_panics() {
     watchdog(HANG, || {
         let (clock, runs) = (ManualClock::new(), Runs::new());

@@ -107,7 +107,7 @@ where
     T: Future<Output = F::Output>,
 {
     let Some(key) = usable_key(&engine, engine.flags(), &function) else { return };
-    let Some(lead) = engine.flights().try_lead(key, refresh.stamp) else { return };
+    let Some(lead) = engine.flights().try_lead(key, refresh.stamp, false) else { return };
     let call = Call::new(&engine, &function, key, refresh.stamp);
     let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
     let prepared = prepare_lead::<Awaiting, B, F>(call, lead, true, reason, &mut deadline).await;

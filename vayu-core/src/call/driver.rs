@@ -292,6 +292,7 @@ pub(super) fn after_wait<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     turn: Turn<'a, '_, Record<B::Stored>>,
 ) -> WaitEnd<'a, B, F> {
     let flights = call.engine.flights();
+    let try_lead = || flights.try_lead(call.key, call.stamp, call.options().is_refreshed());
     let lead = match turn {
         Turn::Lead(lead) => return Ok(Joined::Lead { lead, recheck: true }),
         Turn::Hedge(guard) => return Ok(Joined::Hedge(guard)),
@@ -301,7 +302,7 @@ pub(super) fn after_wait<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
         Turn::Completed(Outcome::Computed(record)) => {
             match record.get().and_then(|record| call.decode_shared(record)) {
                 Some(output) => return Ok(Joined::Output(output)),
-                None => flights.try_lead(call.key, call.stamp),
+                None => try_lead(),
             }
         }
         Turn::Completed(Outcome::Failed { error, compute_time }) => {
@@ -310,16 +311,16 @@ pub(super) fn after_wait<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
                 if let Some(join) = flights.join_running(call.key, call.stamp) {
                     return Err(Some(join));
                 }
-                if let Some(lead) = flights.try_lead(call.key, call.stamp) {
+                if let Some(lead) = try_lead() {
                     return Ok(Joined::Lead { lead, recheck: true });
                 }
             }
             match call.share_error(error, *compute_time) {
                 Some(output) => return Ok(Joined::Output(output)),
-                None => flights.try_lead(call.key, call.stamp),
+                None => try_lead(),
             }
         }
-        Turn::Completed(Outcome::NotShareable) => flights.try_lead(call.key, call.stamp),
+        Turn::Completed(Outcome::NotShareable) => try_lead(),
     };
     Ok(match lead {
         Some(lead) => Joined::Lead { lead, recheck: false },
@@ -336,7 +337,7 @@ pub(super) fn try_lead_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     if !call.begin_refresh() {
         return None;
     }
-    call.engine.flights().try_lead(call.key, call.stamp)
+    call.engine.flights().try_lead(call.key, call.stamp, false)
 }
 
 /// Replaces the leader of the key, as soon as no value is being stored.

@@ -71,7 +71,7 @@ impl World {
                             return error.to_error();
                         }
                         Turn::Completed(Outcome::NotShareable) if !outdated => {
-                            return match self.flights.try_lead(key, 0) {
+                            return match self.flights.try_lead(key, 0, false) {
                                 Some(lead) => self.lead(lead, end),
                                 None => Some(self.run()),
                             };

@@ -185,13 +185,22 @@ impl<R> Flights<R> {
         Some(Join::Wait { ticket: Ticket::enqueue(self, key, stamp, flight), outdated })
     }
 
-    /// Starts a flight, unless one is running.
-    pub(crate) fn try_lead<'a>(&'a self, key: &'a Key, stamp: u64) -> Option<Lead<'a, R>> {
+    /// Starts a flight, unless one is running. If it `is_refresh`, other refreshes may join it.
+    pub(crate) fn try_lead<'a>(
+        &'a self,
+        key: &'a Key,
+        stamp: u64,
+        is_refresh: bool,
+    ) -> Option<Lead<'a, R>> {
         let mut state = self.state(key);
         if state.flights.get_mut(key).is_some() {
             return None;
         }
-        Some(self.start_flight(&mut state, key, stamp, Phase::Computing))
+        let lead = self.start_flight(&mut state, key, stamp, Phase::Computing);
+        if is_refresh {
+            state.mark_refresh(key);
+        }
+        Some(lead)
     }
 
     /// Takes the lead of a flight whose leader is gone, unless another caller was faster.
@@ -218,7 +227,8 @@ impl<R> Flights<R> {
         }
     }
 
-    /// Starts a flight in the place of one that takes too long, unless another caller was faster.
+    /// Starts a flight in the place of one that takes too long, unless another caller was faster. In the place of a
+    /// refresh, it is one.
     pub(crate) fn replace_overdue<'a>(
         &'a self,
         key: &'a Key,
@@ -230,8 +240,11 @@ impl<R> Flights<R> {
         if !entry.detach() {
             return None;
         }
-        let is_shared = entry.stamp == stamp;
+        let (is_shared, is_refresh) = (entry.stamp == stamp, entry.is_refresh);
         let mut lead = self.start_flight(&mut state, key, stamp, Phase::Computing);
+        if is_refresh {
+            state.mark_refresh(key);
+        }
         lead.replaces = is_shared.then(|| Arc::clone(overdue));
         Some(lead)
     }
@@ -339,9 +352,7 @@ impl<R> Flights<R> {
         }
         state.invalidations += 1;
         let lead = self.start_flight(state, key, stamp, Phase::Computing);
-        if let Some(entry) = state.flights.get_mut(key) {
-            entry.is_refresh = true;
-        }
+        state.mark_refresh(key);
         Join::Lead { lead, recheck: false }
     }
 
@@ -533,6 +544,10 @@ impl<R> Flights<R> {
         entry.set_phase(Phase::Storing);
         if let Some(before) = state.flights.insert(key, entry) {
             state.keep_detached(&before);
+            if before.is_refresh {
+                // It replaced a refresh: this one.
+                state.mark_refresh(key);
+            }
         }
         StorePermission::UnlessNewer
     }
@@ -651,6 +666,14 @@ impl<R> ShardState<R> {
         self.detached.extend(entry.detached_flight());
     }
 
+    /// Marks the flight of a key as a refresh, so that other refreshes join it.
+    #[cold]
+    fn mark_refresh(&mut self, key: &Key) {
+        if let Some(entry) = self.flights.get_mut(key) {
+            entry.is_refresh = true;
+        }
+    }
+
     /// Returns a flight that has left the map, for another caller than its leader.
     fn share_detached(&mut self, id: FlightId) -> Arc<Flight<R>> {
         if let Some(flight) = self.detached.iter().find(|flight| flight.id() == id) {
@@ -686,5 +709,27 @@ mod tests {
         assert!(flights.invalidate(&key).is_none());
         assert_eq!(second.begin_store(), StorePermission::Refused);
         assert_eq!(first.begin_store(), StorePermission::Refused);
+    }
+
+    #[test]
+    fn refreshes_join_one_that_was_begun_in_any_way() {
+        let flights: Flights<usize> = Flights::with_shards(1);
+        let key = Key::from_text("p", "k");
+        let is_joined = || match flights.join_refresh(&key, 0) {
+            Join::Wait { outdated, .. } => !outdated,
+            Join::Lead { .. } => false,
+        };
+        let lead = flights.try_lead(&key, 0, true);
+        assert!(lead.is_some() && is_joined(), "after the failure of another one");
+        drop(lead);
+        let Join::Lead { lead: slow, .. } = flights.join_refresh(&key, 0) else {
+            panic!("it leads")
+        };
+        let Join::Wait { ticket, .. } = flights.join_refresh(&key, 0) else { panic!("it waits") };
+        let lead = flights.replace_overdue(&key, 0, ticket.flight());
+        assert!(lead.is_some() && is_joined(), "in the place of a slow one");
+        let slow = slow.computed(Outcome::NotShareable);
+        assert_eq!(slow.begin_store(), StorePermission::UnlessNewer);
+        assert!(is_joined(), "when the slow one ends first");
     }
 }
