@@ -1,1 +1,1 @@
-//! The cases are in `fail` and `pass`; `ui.rs` runs them.
+//! Mistakes in `fail`, which `ui.rs` compares with their messages, and programs in `pass` that must compile without warnings.
