@@ -1,5 +1,12 @@
 //! Functions of all forms in a crate that denies warnings.
-#![deny(warnings, missing_docs, unused, unreachable_code, unused_qualifications, single_use_lifetimes)]
+#![deny(
+    warnings,
+    missing_docs,
+    unused,
+    unreachable_code,
+    unused_qualifications,
+    single_use_lifetimes
+)]
 
 use std::sync::Arc;
 
@@ -62,7 +69,11 @@ pub mod handles {
     /// Sync.
     #[cached(ttl = "5m", handle = sync_entry)]
     #[expect(unused_assignments)]
-    pub fn sync(n: u64, mut text: String, (_one, two): (u8, u8)) -> Result<String, std::num::ParseIntError> {
+    pub fn sync(
+        n: u64,
+        mut text: String,
+        (_one, two): (u8, u8),
+    ) -> Result<String, std::num::ParseIntError> {
         if n == 0 {
             return Ok(text);
         }

@@ -259,7 +259,11 @@ fn closure((tenant, _): (u32, Unit), Path(n): Path<u64>, Json(words): Json<Strin
 }
 
 #[cached(ttl = "1m", key = |_, Path(n), _| format!("{tenant}/{n}/{}", words.len()))]
-async fn closure_async((tenant, _): (u32, Unit), Path(n): Path<u64>, Json(words): Json<String>) -> String {
+async fn closure_async(
+    (tenant, _): (u32, Unit),
+    Path(n): Path<u64>,
+    Json(words): Json<String>,
+) -> String {
     format!("{tenant}/{n}/{words}")
 }
 
@@ -291,7 +295,11 @@ impl Shop {
     }
 
     #[cached(cache = self.cache, ttl = "1m", key = id.to_string())]
-    async fn fare_async(self: Arc<Self>, Path(id): Path<u8>, State(mut app): State<Arc<App>>) -> u8 {
+    async fn fare_async(
+        self: Arc<Self>,
+        Path(id): Path<u8>,
+        State(mut app): State<Arc<App>>,
+    ) -> u8 {
         app = Arc::clone(&app);
         drop(app);
         id
@@ -353,7 +361,10 @@ fn main() {
             assert_eq!(everything(state(), (Path(n), 1), Json(query()), json()), format!("p{n}1"));
             let output = run(everything_async(state(), (Path(n), 1), Json(query()), json()));
             assert_eq!(output, format!("p{}", n + 1));
-            assert_eq!(everything_with_handle(state(), (Path(n), 1), Json(query()), json()), format!("p{n}1"));
+            assert_eq!(
+                everything_with_handle(state(), (Path(n), 1), Json(query()), json()),
+                format!("p{n}1")
+            );
             let entry = everything_entry(state(), (Path(n), 1), Json(query()), json());
             assert_eq!(entry.peek().unwrap(), Some(format!("p{n}1")));
             let output = run(everything_task(state(), (Path(n), 1), Json(query()), json()));

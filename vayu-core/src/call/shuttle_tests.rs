@@ -75,7 +75,7 @@ const DEPTH: usize = 3;
 
 fn check(test: fn()) {
     let schedules = std::env::var("SCHEDULES").ok().and_then(|text| text.parse().ok());
-    let schedules = schedules.unwrap_or(20_000);
+    let schedules = schedules.unwrap_or(5_000);
     for is_in_process in [false, true] {
         IN_PROCESS.store(is_in_process, Ordering::SeqCst);
         let mut config = Config::new();
