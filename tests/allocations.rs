@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use allocation_counter::measure;
 use bytes::Bytes;
 use vayu::backend::Serializer;
-use vayu::{Bincode, Json, MessagePack, Postcard, mem_cached};
+use vayu::{Bincode, Compressed, Json, MessagePack, Postcard, mem_cached};
 
 #[mem_cached(ttl = "1h")]
 fn number(n: u64) -> u64 {
@@ -91,6 +91,37 @@ fn hostile_bytes_cost_no_more_than_sixteen_mebibytes() {
             memory_of::<Vec<Vec<Vec<()>>>>(&bytes),
         ];
         assert!(most.iter().all(|&bytes| bytes <= 16 << 20), "{most:?} for {:02x?}", &bytes[..17]);
+    }
+}
+
+#[test]
+fn decompression_bomb_is_refused_before_memory_is_allocated() {
+    // 20 MiB of zeros, which are below the limit, take a few kilobytes.
+    let zeros = vec![0_u8; 20 << 20];
+    let zstd = Compressed::zstd(MessagePack);
+    let stored = zstd.serialize(&zeros).expect("encode");
+    assert!(stored.len() < 1 << 16);
+    let longest = measure(|| {
+        assert!(Serializer::<Vec<u8>>::deserialize(&zstd, &stored).is_ok());
+    });
+    assert!(longest.bytes_max < 41 << 20, "what is unpacked, and the value: {longest:?}");
+
+    let lie = |length: u32| {
+        let mut stored = stored.to_vec();
+        stored[3..7].copy_from_slice(&length.to_le_bytes());
+        Bytes::from(stored)
+    };
+    // The bytes are longer than the entry says.
+    let shorter = lie(1 << 20);
+    // The entry says that the bytes are longer than the limit.
+    let longer = lie(u32::MAX);
+    // As short a block of LZ4 cannot be as long.
+    let lz4 = Bytes::from([&[2, 1, 0][..], &(60_u32 << 20).to_le_bytes(), &[0xff; 1000]].concat());
+    for (bomb, most) in [(shorter, 2 << 20), (longer, 1 << 16), (lz4, 1 << 16)] {
+        let counted = measure(|| {
+            assert!(Serializer::<Vec<u8>>::deserialize(&zstd, &bomb).is_err());
+        });
+        assert!(counted.bytes_max <= most, "{counted:?}");
     }
 }
 

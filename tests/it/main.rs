@@ -14,6 +14,7 @@
     reason = "functions are written as users may write them, where they are tested"
 )]
 
+mod at_rest;
 mod batches;
 mod caches;
 mod conditions;

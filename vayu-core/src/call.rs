@@ -84,7 +84,7 @@ use crate::key::Key;
 use crate::outcome::CallOutcome;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
-use crate::serializer::Serializer;
+use crate::serializer::{EntryContext, Serializer};
 
 /// The stamp of a call whose generations could not be read. Not zero, the stamp of a call of which
 /// nothing was ever invalidated.
@@ -268,7 +268,6 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
             if ttl.is_zero() {
                 return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
             }
-            let stored = self.serializer().serialize(value)?;
             let ttl = options.jittered(ttl, || self.key.random(created));
             let expires = created.saturating_add(ttl);
             let mut times = [expires, expires.saturating_add(options.stale)];
@@ -279,13 +278,20 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
                 times = idle.limit(times[0], times[1], created);
             }
             let [expires, stale_until] = times;
-            let record = Record::new(stored, created, expires)
+            let record = Record::new((), created, expires)
                 .with_stale_until(stale_until)
                 .with_schema(self.schema())
                 .with_serializer(self.serializer().id())
                 .with_compute_time(compute_time);
-            Ok(Some(record))
+            let stored = self.serializer().serialize_for(value, &self.context(&record))?;
+            Ok(Some(record.map(|()| stored)))
         })
+    }
+
+    /// Returns the context in which the value of a record is encoded or decoded.
+    #[inline]
+    fn context<V>(&self, record: &Record<V>) -> EntryContext<'a> {
+        self.engine.entry_context(self.key, record)
     }
 
     /// Declares what the entries of this function depend on, for callers with a key made by hand.

@@ -69,6 +69,8 @@ pub use crate::outcome::CallOutcome;
 pub use crate::record::Record;
 #[cfg(feature = "bincode")]
 pub use crate::serializer::Bincode;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+pub use crate::serializer::Compressed;
 #[cfg(feature = "json")]
 pub use crate::serializer::Json;
 #[cfg(feature = "message-pack")]
@@ -76,6 +78,7 @@ pub use crate::serializer::MessagePack;
 #[cfg(feature = "postcard")]
 pub use crate::serializer::Postcard;
 pub use crate::serializer::{
-    AnyValue, ByReference, InlineValue, Serializer, SerializerId, ValueClass, encode_checked,
+    AnyValue, ByReference, EntryContext, InlineValue, Serializer, SerializerId, ValueClass,
+    encode_checked,
 };
 pub use crate::stats::Stats;

@@ -6,8 +6,11 @@ mod bincode;
 #[cfg(any(feature = "bincode", feature = "postcard"))]
 mod bounded;
 mod by_reference;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+mod compressed;
 #[cfg(any(feature = "bincode", feature = "json", feature = "message-pack", feature = "postcard"))]
 mod decode_error;
+mod entry_context;
 mod exact;
 #[cfg(feature = "json")]
 mod json;
@@ -32,6 +35,10 @@ pub use self::any_value::{AnyValue, InlineValue};
 #[cfg(feature = "bincode")]
 pub use self::bincode::Bincode;
 pub use self::by_reference::ByReference;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+pub use self::compressed::Compressed;
+pub use self::entry_context::EntryContext;
+pub(crate) use self::entry_context::EntryLimit;
 pub use self::exact::encode_checked;
 #[cfg(feature = "json")]
 pub use self::json::Json;
@@ -132,6 +139,68 @@ pub trait Serializer<T>: Send + Sync + 'static {
         self.deserialize(stored)
     }
 
+    /// Encodes a value for an entry. The engine encodes all values with this.
+    ///
+    /// The default is [`serialize`](Self::serialize). A serializer whose stored form depends on the entry
+    /// overrides it, and [`deserialize_for`](Self::deserialize_for),
+    /// [`deserialize_owned_for`](Self::deserialize_owned_for) and [`rebind`](Self::rebind); one that wraps
+    /// another serializer forwards them.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`serialize`](Self::serialize).
+    #[inline]
+    fn serialize_for(&self, value: &T, entry: &EntryContext<'_>) -> Result<Self::Stored> {
+        let _ = entry;
+        self.serialize(value)
+    }
+
+    /// Decodes a value that was encoded by [`serialize_for`](Self::serialize_for) for the same entry.
+    ///
+    /// The default is [`deserialize`](Self::deserialize).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`deserialize`](Self::deserialize).
+    #[inline]
+    fn deserialize_for(&self, stored: &Self::Stored, entry: &EntryContext<'_>) -> Result<T> {
+        let _ = entry;
+        self.deserialize(stored)
+    }
+
+    /// [`deserialize_for`](Self::deserialize_for), which may move the value out of `stored`, as
+    /// [`deserialize_owned`](Self::deserialize_owned) does. That is the default.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`deserialize_for`](Self::deserialize_for).
+    #[inline]
+    fn deserialize_owned_for(
+        &self,
+        stored: &mut Self::Stored,
+        entry: &EntryContext<'_>,
+    ) -> Result<T> {
+        let _ = entry;
+        self.deserialize_owned(stored)
+    }
+
+    /// Converts what was encoded for one entry to the stored form for another one, whose schema stamp differs:
+    /// a group of the entry was invalidated since it was encoded. The default returns it unchanged.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`deserialize_for`](Self::deserialize_for) and [`serialize_for`](Self::serialize_for).
+    #[inline]
+    fn rebind(
+        &self,
+        stored: Self::Stored,
+        from: &EntryContext<'_>,
+        to: &EntryContext<'_>,
+    ) -> Result<Self::Stored> {
+        let _ = (from, to);
+        Ok(stored)
+    }
+
     /// Decodes an inline value that the backend has copied from the stored form
     /// ([`Backend::read_optimistic`](crate::Backend::read_optimistic)). Must not panic.
     ///
@@ -185,10 +254,22 @@ impl SerializerId {
     /// Bincode 2 in its standard configuration.
     pub const BINCODE: Self = Self(5);
 
+    /// The bit of the id of a format whose values are compressed.
+    #[cfg(any(feature = "lz4", feature = "zstd"))]
+    const COMPRESSED: u16 = 0x0100;
+
     /// Returns the id of a user's format: `number` is counted from 0x8000, and its highest bit is
     /// ignored.
     pub const fn user(number: u16) -> Self {
         Self(number | 0x8000)
+    }
+
+    /// Returns the id of a wrapper of this format.
+    #[cfg(any(feature = "lz4", feature = "zstd"))]
+    const fn wrapped(self, wrapper: u16) -> Self {
+        // The exact id of the format is a part of the stored form.
+        let format = if self.0 < 0x8000 { self.0 } else { 0xff };
+        Self(format | wrapper)
     }
 
     /// Returns the number as it is written in an entry.

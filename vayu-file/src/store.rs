@@ -200,6 +200,7 @@ impl Store {
         usage.max_entries = (self.max_entries < u64::MAX).then_some(self.max_entries);
         usage.weight = bytes;
         usage.max_weight = Some(self.max_bytes);
+        usage.max_entry_bytes = Some(self.max_entry_bytes);
         usage.evictions = Some(self.evictions.load(Ordering::Relaxed));
         usage.expirations = Some(self.expirations.load(Ordering::Relaxed));
         usage.corrupt_entries = Some(self.corrupt_entries.load(Ordering::Relaxed));

@@ -357,6 +357,7 @@ impl Backend for RedisBackend {
 
     fn usage(&self) -> Usage {
         let mut usage = Usage::default();
+        usage.max_entry_bytes = Some(self.max_entry_bytes);
         usage.corrupt_entries = Some(self.corrupt_entries.load(Ordering::Relaxed));
         usage
     }

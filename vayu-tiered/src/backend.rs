@@ -209,9 +209,11 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         if backing.generations.is_some() { sharing.with_generations(self) } else { sharing }
     }
 
-    /// Returns the usage of memory.
+    /// Returns the usage of memory, and the limit on entries of the backing tier.
     fn usage(&self) -> Usage {
-        self.tiers.memory.usage()
+        let mut usage = self.tiers.memory.usage();
+        usage.max_entry_bytes = self.tiers.max_entry_bytes;
+        usage
     }
 
     fn description(&self) -> String {

@@ -19,14 +19,15 @@ pub(crate) struct EncodedBatch {
 }
 
 impl EncodedBatch {
-    /// Encodes records. Also returns those for the backing tier.
+    /// Encodes records for the backing tier, which has this limit on entries. Also returns them.
     pub(crate) fn new<'k>(
         entries: &[(&'k Key, Record<TieredValue>)],
+        max_entry_bytes: Option<u64>,
     ) -> (Self, Vec<(&'k Key, Record<Bytes>)>) {
         let mut results = BatchResults::new(entries.len());
         let (mut indices, mut records) = (Vec::new(), Vec::with_capacity(entries.len()));
         for (index, (key, record)) in entries.iter().enumerate() {
-            match encode(record) {
+            match encode(key, record, max_entry_bytes) {
                 Ok(Some(record)) => {
                     records.push((*key, record));
                     indices.push(index);
@@ -105,7 +106,7 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
             let slot = key_slot(key);
             changes.entry(slot).or_insert_with(|| self.versions.begin_change(slot));
         }
-        let (encoded, records) = EncodedBatch::new(&entries);
+        let (encoded, records) = EncodedBatch::new(&entries, self.max_entry_bytes);
         (WriteBatch { changes, entries, encoded }, records)
     }
 

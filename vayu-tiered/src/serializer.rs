@@ -1,7 +1,9 @@
 //! The serializer of tiered caches.
 
 use bytes::Bytes;
-use vayu_core::{ByReference, InlineValue, Result, Serializer, SerializerId, ValueClass};
+use vayu_core::{
+    ByReference, EntryContext, InlineValue, Result, Serializer, SerializerId, ValueClass,
+};
 
 use crate::value::TieredValue;
 
@@ -42,7 +44,21 @@ where
 
     #[inline]
     fn deserialize(&self, stored: &TieredValue) -> Result<T> {
-        stored.get(&self.0)
+        stored.get(&self.0, None)
+    }
+
+    #[inline]
+    fn deserialize_for(&self, stored: &TieredValue, entry: &EntryContext<'_>) -> Result<T> {
+        stored.get(&self.0, Some(entry))
+    }
+
+    #[inline]
+    fn deserialize_owned_for(
+        &self,
+        stored: &mut TieredValue,
+        entry: &EntryContext<'_>,
+    ) -> Result<T> {
+        stored.get(&self.0, Some(entry))
     }
 
     #[inline(always)]

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use vayu_core::__internal::drop_quietly;
+use vayu_core::__internal::{catch_panic, drop_quietly};
 use vayu_core::{
-    AnyValue, Backend, Clock, ErrorKind, InlineValue, Key, Record, Result, Timestamp, ValueClass,
+    AnyValue, Backend, Clock, EntryContext, ErrorKind, InlineValue, Key, Record, Result, Timestamp,
+    ValueClass,
 };
 use vayu_memory::{MemoryBackend, MemoryOptions, MemoryValue};
 
@@ -27,6 +28,8 @@ pub(crate) struct Tiers<F> {
     pub(crate) offline: OfflineState,
     /// The longest time for which memory serves a copy.
     near_ttl: Option<Duration>,
+    /// The limit of the size of an entry in the backing tier.
+    pub(crate) max_entry_bytes: Option<u64>,
     clock: Arc<dyn Clock>,
     pub(crate) counters: Counters,
 }
@@ -110,10 +113,11 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         let clock = backing.clock();
         Self {
             memory: MemoryBackend::with_options(memory.clock(Arc::clone(&clock))),
-            backing,
             versions: SlotVersions::new(),
             offline: OfflineState::new(),
             near_ttl,
+            max_entry_bytes: max_entry_bytes(&backing),
+            backing,
             clock,
             counters: Counters::default(),
         }
@@ -213,7 +217,7 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         match found {
             Ok(Some(record)) => {
                 self.counters.hits.fetch_add(1, Ordering::Relaxed);
-                let record = record.map(TieredValue::from_bytes).as_read_at(self.clock.now());
+                let record = TieredValue::of_record(record).as_read_at(self.clock.now());
                 self.store_copy(key, &record, version)?;
                 Ok(Some(record))
             }
@@ -240,7 +244,7 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
         record: Record<TieredValue>,
     ) -> (Write<'_>, Option<Record<Bytes>>) {
         let change = self.versions.begin_change(key_slot(key));
-        let (bytes, encoded) = match encode(&record) {
+        let (bytes, encoded) = match encode(key, &record, self.max_entry_bytes) {
             Ok(bytes) => (bytes, Ok(())),
             Err(error) => (None, Err(error)),
         };
@@ -370,9 +374,20 @@ fn with_backing_times(copy: Record<&CachedCopy>) -> Record<&TieredValue> {
     copy.with_times(created, expires, stale_until).map(|copy| &copy.value)
 }
 
-/// Encodes a record for the backing tier. `None` if its value has no bytes.
-pub(crate) fn encode(record: &Record<TieredValue>) -> Result<Option<Record<Bytes>>> {
-    let bytes = record.value().to_bytes()?;
+/// Returns the limit of the size of an entry of a backend.
+pub(crate) fn max_entry_bytes(backend: &impl Backend) -> Option<u64> {
+    let usage = catch_panic("read usage", || Ok(backend.usage()));
+    usage.ok().and_then(|usage| usage.max_entry_bytes)
+}
+
+/// Encodes a record for the backing tier, which has this limit on entries. `None` if its value has no bytes.
+pub(crate) fn encode(
+    key: &Key,
+    record: &Record<TieredValue>,
+    max_entry_bytes: Option<u64>,
+) -> Result<Option<Record<Bytes>>> {
+    let entry = EntryContext::new(key, record).with_max_entry_bytes(max_entry_bytes);
+    let bytes = record.value().to_bytes(&entry)?;
     Ok(bytes.map(|bytes| record.clone().map(|_| bytes)))
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use vayu_core::{Backend, Key, Record, Result, Sharing, ValueClass, forward_backend};
 
 use crate::batch::EncodedBatch;
-use crate::tiers::encode;
+use crate::tiers::{encode, max_entry_bytes};
 use crate::value::TieredValue;
 
 /// A backend of bytes without memory in front of it, with the stored form of a tiered backend: for
@@ -13,17 +13,25 @@ use crate::value::TieredValue;
 ///
 /// For memory alone, [`MemoryBackend`](vayu_memory::MemoryBackend) stores a [`TieredValue`] as it is.
 #[derive(Debug, Clone)]
-pub struct Untiered<F>(F);
+pub struct Untiered<F> {
+    backend: F,
+    /// The limit of the size of an entry.
+    max_entry_bytes: Option<u64>,
+}
 
-impl<F> Untiered<F> {
+impl<F: Backend<Stored = Bytes>> Untiered<F> {
     /// Wraps a backend.
     pub fn new(backend: F) -> Self {
-        Self(backend)
+        Self { max_entry_bytes: max_entry_bytes(&backend), backend }
+    }
+
+    fn encode(&self, key: &Key, record: &Record<TieredValue>) -> Result<Option<Record<Bytes>>> {
+        encode(key, record, self.max_entry_bytes)
     }
 }
 
 fn to_tiered(record: Option<Record<Bytes>>) -> Option<Record<TieredValue>> {
-    record.map(|record| record.map(TieredValue::from_bytes))
+    record.map(TieredValue::of_record)
 }
 
 #[async_trait]
@@ -32,45 +40,45 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
     type Stored = TieredValue;
 
     fn read(&self, key: &Key) -> Result<Option<Record<TieredValue>>> {
-        self.0.read(key).map(to_tiered)
+        self.backend.read(key).map(to_tiered)
     }
 
     fn write(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
-        match encode(&record)? {
-            Some(record) => self.0.write(key, record),
+        match self.encode(key, &record)? {
+            Some(record) => self.backend.write(key, record),
             None => Ok(()),
         }
     }
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<TieredValue>>> {
-        self.0.read_async(key).await.map(to_tiered)
+        self.backend.read_async(key).await.map(to_tiered)
     }
 
     async fn write_async(&self, key: &Key, record: Record<TieredValue>) -> Result<()> {
-        match encode(&record)? {
-            Some(record) => self.0.write_async(key, record).await,
+        match self.encode(key, &record)? {
+            Some(record) => self.backend.write_async(key, record).await,
             None => Ok(()),
         }
     }
 
     fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<TieredValue>>>> {
-        let found = self.0.read_many(keys);
+        let found = self.backend.read_many(keys);
         found.into_iter().map(|record| record.map(to_tiered)).collect()
     }
 
     fn write_many(&self, entries: Vec<(&Key, Record<TieredValue>)>) -> Vec<Result<()>> {
-        let (batch, records) = EncodedBatch::new(&entries);
-        batch.finish(self.0.write_many(records))
+        let (batch, records) = EncodedBatch::new(&entries, self.max_entry_bytes);
+        batch.finish(self.backend.write_many(records))
     }
 
     async fn read_many_async(&self, keys: &[&Key]) -> Vec<Result<Option<Record<TieredValue>>>> {
-        let found = self.0.read_many_async(keys).await;
+        let found = self.backend.read_many_async(keys).await;
         found.into_iter().map(|record| record.map(to_tiered)).collect()
     }
 
     async fn write_many_async(&self, entries: Vec<(&Key, Record<TieredValue>)>) -> Vec<Result<()>> {
-        let (batch, records) = EncodedBatch::new(&entries);
-        batch.finish(self.0.write_many_async(records).await)
+        let (batch, records) = EncodedBatch::new(&entries, self.max_entry_bytes);
+        batch.finish(self.backend.write_many_async(records).await)
     }
 
     fn read_now(
@@ -80,8 +88,8 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
         visit: &mut dyn FnMut(Record<&TieredValue>),
     ) -> Option<Result<()>> {
         // Whatever the class of the value is: its bytes are decoded by code of users.
-        self.0.read_now(key, ValueClass::Opaque, &mut |record| {
-            visit(record.map(|bytes| TieredValue::from_bytes(bytes.clone())).as_ref());
+        self.backend.read_now(key, ValueClass::Opaque, &mut |record| {
+            visit(TieredValue::of_record(record.map(Clone::clone)).as_ref());
         })
     }
 
@@ -92,7 +100,7 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
 
     /// Returns those of the backend, without the offline part, which stores bytes.
     fn sharing(&self) -> Sharing<'_, TieredValue> {
-        let inner = self.0.sharing();
+        let inner = self.backend.sharing();
         let mut sharing = Sharing::none();
         sharing.generations = inner.generations;
         sharing.invalidation_feed = inner.invalidation_feed;
@@ -100,7 +108,7 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
         sharing
     }
 
-    forward_backend! { |this| this.0 =>
+    forward_backend! { |this| this.backend =>
         delete delete_async renew read_optimistic is_in_process clear clear_async usage description clock
     }
 }

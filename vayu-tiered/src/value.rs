@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use vayu_core::__internal::{IgnorePoison, QuietDrop, catch_panic};
-use vayu_core::{AnyValue, InlineValue, Result, Serializer};
+use vayu_core::{AnyValue, EntryContext, InlineValue, Record, Result, Serializer, Timestamp};
 use vayu_memory::MemoryValue;
 
 impl vayu_core::attribute::Encoded for TieredValue {}
@@ -22,11 +22,20 @@ pub struct TieredValue {
 /// Bytes of the backing tier, which the first reader of the value decodes.
 struct LazyValue {
     decoded: OnceLock<AnyValue>,
-    bytes: Mutex<Option<Bytes>>,
+    encoded: Mutex<Option<EncodedValue>>,
+}
+
+/// The bytes of a value, with the times of its record in the backing tier. Those of a copy may differ.
+#[derive(Clone)]
+struct EncodedValue {
+    bytes: Bytes,
+    created: Timestamp,
+    expires: Timestamp,
+    stale_until: Timestamp,
 }
 
 trait Encode: Send + Sync {
-    fn encode(&self, value: &AnyValue) -> Result<Bytes>;
+    fn encode(&self, value: &AnyValue, entry: &EntryContext<'_>) -> Result<Bytes>;
 }
 
 struct Encoder<T, S> {
@@ -36,9 +45,9 @@ struct Encoder<T, S> {
 }
 
 impl<T: 'static, S: Serializer<T, Stored = Bytes>> Encode for Encoder<T, S> {
-    fn encode(&self, value: &AnyValue) -> Result<Bytes> {
+    fn encode(&self, value: &AnyValue, entry: &EntryContext<'_>) -> Result<Bytes> {
         let value = value.downcast_ref().expect("the encoder was created for this value");
-        self.serializer.get().expect("it is always there").serialize(value)
+        self.serializer.get().expect("it is always there").serialize_for(value, entry)
     }
 }
 
@@ -53,10 +62,14 @@ impl TieredValue {
         Self { value: AnyValue::new(value.clone()), encoder: Some(Arc::new(Box::new(encoder))) }
     }
 
-    /// Creates the stored form of a value in the backing tier.
-    pub fn from_bytes(bytes: Bytes) -> Self {
-        let lazy = LazyValue { decoded: OnceLock::new(), bytes: Mutex::new(Some(bytes)) };
-        Self::from_value(AnyValue::new(lazy))
+    /// Converts a record of the backing tier.
+    pub fn of_record(record: Record<Bytes>) -> Record<Self> {
+        let (created, expires, stale_until) =
+            (record.created(), record.expires(), record.stale_until());
+        record.map(|bytes| {
+            let encoded = Mutex::new(Some(EncodedValue { bytes, created, expires, stale_until }));
+            Self::from_value(AnyValue::new(LazyValue { decoded: OnceLock::new(), encoded }))
+        })
     }
 
     /// Creates the stored form of a value in memory.
@@ -70,30 +83,31 @@ impl TieredValue {
         &self.value
     }
 
-    /// Returns the bytes of a value that was computed or read from the backing tier. `None` for a value
-    /// from memory, and for one that was decoded.
+    /// Returns the bytes of a value that was computed or read from the backing tier, encoded for this entry.
+    /// `None` for a value from memory, and for one that was decoded.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Encode`](vayu_core::ErrorKind::Encode) for a value that the serializer cannot
     /// return unchanged.
-    pub fn to_bytes(&self) -> Result<Option<Bytes>> {
+    pub fn to_bytes(&self, entry: &EntryContext<'_>) -> Result<Option<Bytes>> {
         if let Some(lazy) = self.value.downcast_ref::<LazyValue>() {
-            return Ok(lazy.bytes.lock().ignore_poison().clone());
+            let encoded = lazy.encoded.lock().ignore_poison();
+            return Ok(encoded.as_ref().map(|encoded| encoded.bytes.clone()));
         }
-        self.encoder.as_ref().map(|encoder| encoder.encode(&self.value)).transpose()
+        self.encoder.as_ref().map(|encoder| encoder.encode(&self.value, entry)).transpose()
     }
 
     /// Returns a clone of the value, decoded if necessary.
     #[inline]
-    pub(crate) fn get<T, S>(&self, serializer: &S) -> Result<T>
+    pub(crate) fn get<T, S>(&self, serializer: &S, entry: Option<&EntryContext<'_>>) -> Result<T>
     where
         T: Clone + Send + Sync + 'static,
         S: Serializer<T, Stored = Bytes>,
     {
         match self.value.downcast_ref::<T>() {
             Some(value) => Ok(value.clone()),
-            None => self.decode(serializer),
+            None => self.decode(serializer, entry),
         }
     }
 
@@ -112,7 +126,7 @@ impl TieredValue {
     }
 
     #[cold]
-    fn decode<T, S>(&self, serializer: &S) -> Result<T>
+    fn decode<T, S>(&self, serializer: &S, entry: Option<&EntryContext<'_>>) -> Result<T>
     where
         T: Clone + Send + Sync + 'static,
         S: Serializer<T, Stored = Bytes>,
@@ -121,13 +135,19 @@ impl TieredValue {
         if let Some(decoded) = lazy.decoded.get() {
             return decoded.downcast_ref::<T>().cloned().ok_or_else(other_type);
         }
-        let bytes = lazy.bytes.lock().ignore_poison().clone();
+        let encoded = lazy.encoded.lock().ignore_poison().clone();
         // Another reader has decoded it in the meantime.
-        let Some(bytes) = bytes else { return self.decode(serializer) };
+        let Some(encoded) = encoded else { return self.decode(serializer, entry) };
         // Guarded here, as an inline value is decoded without a guard where the entry is in this process.
-        let value = catch_panic("decode value", || serializer.deserialize(&bytes))?;
+        let value = catch_panic("decode value", || {
+            let EncodedValue { bytes, created, expires, stale_until } = &encoded;
+            match entry.map(|entry| entry.with_times(*created, *expires, *stale_until)) {
+                Some(entry) => serializer.deserialize_for(bytes, &entry),
+                None => serializer.deserialize(bytes),
+            }
+        })?;
         if lazy.decoded.set(AnyValue::new(value.clone())).is_ok() {
-            *lazy.bytes.lock().ignore_poison() = None;
+            *lazy.encoded.lock().ignore_poison() = None;
         }
         Ok(value)
     }

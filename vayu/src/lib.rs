@@ -94,6 +94,8 @@
 //! (`Some(None)` in MessagePack and JSON, NaN in JSON, a type that reads back less than it wrote or in
 //! another order) is returned and not stored, with a warning that names the function. A hit cannot
 //! restore what a type's `Serialize` does not write: a field under `#[serde(skip)]` has its default value.
+//! `Compressed::zstd(MessagePack)` and `Compressed::lz4(MessagePack)` compress the values of another serializer
+//! (features `zstd` and `lz4`).
 //!
 //! # Which results are cached
 //!
@@ -503,6 +505,8 @@ pub mod time;
 
 #[cfg(feature = "bincode")]
 pub use vayu_core::Bincode;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+pub use vayu_core::Compressed;
 #[cfg(feature = "json")]
 pub use vayu_core::Json;
 #[cfg(feature = "message-pack")]

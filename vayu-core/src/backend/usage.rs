@@ -13,6 +13,8 @@ pub struct Usage {
     pub weight: Option<u64>,
     /// The limit on the weight.
     pub max_weight: Option<u64>,
+    /// The limit of the size of one entry in bytes.
+    pub max_entry_bytes: Option<u64>,
     /// Entries that were removed because a limit was reached.
     pub evictions: Option<u64>,
     /// Entries that were not stored because each of them alone exceeds the limit.

@@ -1,7 +1,7 @@
 //! The part of a cache that does not depend on its serializer.
 
 use std::iter;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::backend::{Backend, Lease, LeaseGuard, Usage};
@@ -21,7 +21,7 @@ use crate::log::Warnings;
 use crate::observer::Observers;
 use crate::panic::catch_panic;
 use crate::record::Record;
-use crate::serializer::ValueClass;
+use crate::serializer::{EntryContext, EntryLimit, ValueClass};
 use crate::stats::{Counters, Stats};
 
 /// A handle on a backend and all state that coordinates the calls to it.
@@ -47,6 +47,7 @@ pub(super) struct Inner<B: Backend> {
     pub(super) why_off: Option<Error>,
     pub(super) clears: Clears,
     pub(super) registration: Registration,
+    max_entry_bytes: OnceLock<Option<u64>>,
 }
 
 /// The default limit of the time that a call waits.
@@ -73,6 +74,7 @@ impl<B: Backend> Inner<B> {
             why_off: None,
             clears: Clears::default(),
             registration: Registration::new(),
+            max_entry_bytes: OnceLock::new(),
         }
     }
 }
@@ -83,6 +85,16 @@ impl<B: Backend> Inner<B> {
         let mut stats = self.counters.snapshot(self.flights.in_flight(), usage);
         stats.off = self.why_off.as_ref().map(|why| format!("{why:?}"));
         stats
+    }
+}
+
+impl<B: Backend> EntryLimit for Inner<B> {
+    #[cold]
+    fn max_entry_bytes(&self) -> Option<u64> {
+        *self.max_entry_bytes.get_or_init(|| {
+            let usage = catch_panic("read usage", || Ok(self.backend.usage()));
+            usage.ok().and_then(|usage| usage.max_entry_bytes)
+        })
     }
 }
 
@@ -118,6 +130,16 @@ impl<B: Backend> Engine<B> {
     #[inline]
     pub(crate) fn backend(&self) -> &B {
         &self.shared.backend
+    }
+
+    /// Returns the context in which the value of a record is encoded or decoded.
+    #[inline]
+    pub(crate) fn entry_context<'a, V>(
+        &'a self,
+        key: &'a Key,
+        record: &Record<V>,
+    ) -> EntryContext<'a> {
+        EntryContext::new(key, record).with_lazy_limit(&*self.shared)
     }
 
     #[inline]

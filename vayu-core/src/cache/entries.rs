@@ -210,11 +210,15 @@ impl<B: Backend, S> Cache<B, S> {
         if ttl.is_zero() {
             return Err(Error::new(ErrorKind::Configuration, "the ttl of a value is zero"));
         }
-        let stored = catch_panic("encode value", || self.serializer.serialize(value))?;
-        let created = self.engine.now();
-        Ok(Record::new(stored, created, created.saturating_add(ttl))
-            .with_schema(self.validator::<T>(key, stamp).schema())
-            .with_serializer(self.serializer.id()))
+        catch_panic("encode value", || {
+            let created = self.engine.now();
+            let record = Record::new((), created, created.saturating_add(ttl))
+                .with_schema(self.validator::<T>(key, stamp).schema())
+                .with_serializer(self.serializer.id());
+            let context = self.engine.entry_context(key, &record);
+            let stored = self.serializer.serialize_for(value, &context)?;
+            Ok(record.map(|()| stored))
+        })
     }
 
     pub(super) fn decode_record<T>(
@@ -236,7 +240,10 @@ impl<B: Backend, S> Cache<B, S> {
             let is_own = record.schema() == validator.schema()
                 && record.serializer() == validator.serializer;
             match if is_own { Validity::Valid } else { validator.validate(&record) } {
-                Validity::Valid => self.serializer.deserialize(record.value()).map(Some).map(Ok),
+                Validity::Valid => {
+                    let context = self.engine.entry_context(key, &record);
+                    self.serializer.deserialize_for(record.value(), &context).map(Some).map(Ok)
+                }
                 Validity::Invalid => Ok(self.check::<T>(key).map(|_| None)),
                 Validity::Incompatible(error) => Ok(Err(error)),
             }

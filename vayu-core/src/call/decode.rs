@@ -74,7 +74,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             {
                 return None;
             }
-            let value = self.serializer().deserialize(record.value()).ok()?;
+            let value =
+                self.serializer().deserialize_for(record.value(), &self.context(&record)).ok()?;
             Some((value, record.created(), record.compact_compute_time()))
         })??;
         self.count_hit(now, created, compute_time);
@@ -106,9 +107,11 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
                 return;
             }
             let value = if class == ValueClass::Opaque {
-                catch_panic("decode value", || self.serializer().deserialize(record.value()))
+                catch_panic("decode value", || {
+                    self.serializer().deserialize_for(record.value(), &self.context(&record))
+                })
             } else {
-                self.serializer().deserialize(record.value())
+                self.serializer().deserialize_for(record.value(), &self.context(&record))
             };
             match value {
                 Ok(value) => {
@@ -271,7 +274,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         if !may_be_fresh {
             return self.decode_stale(record, now);
         }
-        let value = self.serializer().deserialize_owned(record.value_mut())?;
+        let context = self.context(record);
+        let value = self.serializer().deserialize_owned_for(record.value_mut(), &context)?;
         Ok(Decoded::Fresh(F::output(value)))
     }
 
@@ -284,7 +288,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     ) -> Result<Decoded<F::Output>> {
         let Some(end) = self.stale_end(record, now) else { return Ok(Decoded::Nothing) };
         let created = record.created();
-        let value = self.serializer().deserialize(record.value())?;
+        let value = self.serializer().deserialize_for(record.value(), &self.context(record))?;
         let (age, compute_time) = (now.saturating_since(created), record.compute_time());
         let output = F::output(value);
         Ok(Decoded::Stale(Box::new(StaleValue { output, age, compute_time, end })))
@@ -335,7 +339,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             if !self.is_of_this_call(record) && self.validate(record).is_err() {
                 return Ok(None);
             }
-            self.serializer().deserialize(record.value()).map(Some)
+            self.serializer().deserialize_for(record.value(), &self.context(record)).map(Some)
         });
         let value = self.ok_or_count(decoded).flatten()?;
         self.engine.counters().call(CallOutcome::Coalesced);

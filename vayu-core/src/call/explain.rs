@@ -42,7 +42,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             };
         }
         let decoded = catch_panic("decode value", move || {
-            self.serializer().deserialize(record.value()).map(drop)
+            let context = self.context(&record);
+            self.serializer().deserialize_for(record.value(), &context).map(drop)
         });
         match decoded {
             Ok(()) if is_fresh => RecordState::Fresh,

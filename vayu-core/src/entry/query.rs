@@ -13,6 +13,7 @@ use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::{Key, KeyError};
 use crate::panic::{BoxFuture, catch_panic};
 use crate::record::Record;
+use crate::serializer::Serializer;
 use crate::validity::Mismatch;
 
 /// The operations of an [`Entry`](crate::Entry) on its cache.
@@ -175,11 +176,16 @@ impl<B: Backend, S: Clone, F: CachedFn<Stored = B::Stored>> Query for Subject<B,
     }
 
     fn write(&self, key: &Key, record: Record<B::Stored>) -> Result<bool> {
-        run_blocking(write::<Blocking, B>(self.engine(), key, record))
+        run_blocking(write::<Blocking, B, F>(
+            self.engine(),
+            self.function.serializer(),
+            key,
+            record,
+        ))
     }
 
     fn write_async<'a>(&'a self, key: &'a Key, record: Record<B::Stored>) -> BoxFuture<'a, bool> {
-        Box::pin(write::<Awaiting, B>(self.engine(), key, record))
+        Box::pin(write::<Awaiting, B, F>(self.engine(), self.function.serializer(), key, record))
     }
 
     fn is_failure(&self, output: &F::Output) -> bool {
@@ -257,8 +263,9 @@ async fn read<M: Io, B: Backend>(
 }
 
 /// Stores a record that was encoded under the stamp zero, under that of its call.
-async fn write<M: Io, B: Backend>(
+async fn write<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
+    serializer: &F::Serializer,
     key: &Key,
     record: Record<B::Stored>,
 ) -> Result<bool> {
@@ -267,8 +274,18 @@ async fn write<M: Io, B: Backend>(
     }
     let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await;
     let stamp = stamp.map_err(|error| error.in_operation("write entry"))?;
-    let schema = record.schema().wrapping_add(stamp);
-    engine.store::<M>(key, stamp, record.with_schema(schema)).await?;
+    let record = if stamp == 0 {
+        record
+    } else {
+        catch_panic("encode value", || {
+            let from = engine.entry_context(key, &record);
+            let schema = record.schema().wrapping_add(stamp);
+            let stored = record.value().clone();
+            let stored = serializer.rebind(stored, &from, &from.with_schema(schema))?;
+            Ok(record.with_schema(schema).map(|_| stored))
+        })?
+    };
+    engine.store::<M>(key, stamp, record).await?;
     engine.refresh_backoff().remove(key);
     Ok(true)
 }

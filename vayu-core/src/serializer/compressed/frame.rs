@@ -1,0 +1,184 @@
+//! The stored form of compressed values: a header, and the compressed or plain bytes.
+//!
+//! | offset | bytes | content |
+//! |---|---|---|
+//! | 0 | 1 | method: 0 plain, 1 Zstandard, 2 LZ4 block |
+//! | 1 | 2 | id of the inner serializer |
+//! | 3 | 4 | length before compression, unless the method is 0 |
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::serializer::SerializerId;
+
+/// An algorithm, to compress with.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Method {
+    #[cfg(feature = "zstd")]
+    Zstd(i32),
+    #[cfg(feature = "lz4")]
+    Lz4,
+}
+
+const PLAIN: u8 = 0;
+const ZSTD: u8 = 1;
+const LZ4: u8 = 2;
+
+/// The lengths of the header of a plain value and of a compressed one.
+const PLAIN_HEADER: usize = 3;
+const HEADER: usize = 7;
+
+/// The length below which values are not compressed.
+const MIN_LENGTH: usize = 256;
+
+/// The limit of the length of a value before compression where the backend has none.
+const DEFAULT_LIMIT: u64 = 64 << 20;
+
+/// The most bytes that one byte of an LZ4 block can stand for.
+const LZ4_MAX_RATIO: usize = 255;
+
+/// Returns the stored form of a value.
+pub(super) fn pack(
+    plain: &[u8],
+    serializer: SerializerId,
+    method: Method,
+    limit: Option<u64>,
+) -> Bytes {
+    if plain.len() >= MIN_LENGTH && plain.len() as u64 <= bound(limit) {
+        let (method, compressed) = compress(plain, method);
+        let max_length = plain.len() - plain.len() / 8;
+        if let Some(compressed) = compressed.filter(|it| it.len() + HEADER <= max_length)
+            && let Ok(length) = u32::try_from(plain.len())
+        {
+            let length = length.to_le_bytes();
+            return framed(method, serializer, &[&length, &compressed]);
+        }
+    }
+    framed(PLAIN, serializer, &[plain])
+}
+
+fn framed(method: u8, serializer: SerializerId, parts: &[&[u8]]) -> Bytes {
+    let length = parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut bytes = Vec::with_capacity(PLAIN_HEADER + length);
+    bytes.push(method);
+    bytes.extend_from_slice(&serializer.as_u16().to_le_bytes());
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
+    bytes.into()
+}
+
+fn compress(plain: &[u8], method: Method) -> (u8, Option<Vec<u8>>) {
+    match method {
+        #[cfg(feature = "zstd")]
+        Method::Zstd(level) => {
+            let levels = zstd::compression_level_range();
+            let level = level.clamp(*levels.start(), *levels.end());
+            (ZSTD, zstd::bulk::compress(plain, level).ok())
+        }
+        #[cfg(feature = "lz4")]
+        Method::Lz4 => (LZ4, Some(lz4_flex::block::compress(plain))),
+    }
+}
+
+/// Returns the value of a stored form whose inner serializer is this one.
+///
+/// # Errors
+///
+/// Those of [`unpack`]; [`ErrorKind::Decode`] for a value of another serializer.
+pub(super) fn unpack_as(
+    stored: &Bytes,
+    serializer: SerializerId,
+    limit: Option<u64>,
+) -> Result<Bytes> {
+    match unpack(stored, limit)? {
+        (inner, plain) if inner == serializer => Ok(plain),
+        _ => Err(error("the compressed value was encoded by another serializer")),
+    }
+}
+
+/// Returns the id of the inner serializer and the value of a stored form.
+///
+/// # Errors
+///
+/// [`ErrorKind::Decode`] for what is not a compressed value, is longer than the limit, or was compressed
+/// by an algorithm whose feature is not enabled.
+fn unpack(stored: &Bytes, limit: Option<u64>) -> Result<(SerializerId, Bytes)> {
+    let Some((&[method, low, high], rest)) = stored.split_first_chunk::<PLAIN_HEADER>() else {
+        return Err(error("a compressed value ends early"));
+    };
+    let serializer = SerializerId::from_u16(u16::from_le_bytes([low, high]));
+    if method == PLAIN {
+        return Ok((serializer, stored.slice(PLAIN_HEADER..)));
+    }
+    let Some((&length, compressed)) = rest.split_first_chunk() else {
+        return Err(error("a compressed value ends early"));
+    };
+    let length = u32::from_le_bytes(length);
+    if u64::from(length) > bound(limit) {
+        return Err(error("a compressed value exceeds the limit on entries"));
+    }
+    let length = usize::try_from(length).map_err(|_| error("a compressed value is too long"))?;
+    Ok((serializer, decompress(method, compressed, length)?.into()))
+}
+
+/// Decompresses bytes to exactly `length` bytes, and allocates no more.
+fn decompress(method: u8, compressed: &[u8], length: usize) -> Result<Vec<u8>> {
+    let corrupt = || error("a compressed value is corrupt");
+    let plain = match method {
+        #[cfg(feature = "zstd")]
+        ZSTD => zstd_decompressed(compressed, length),
+        #[cfg(not(feature = "zstd"))]
+        ZSTD => return Err(error("values compressed with Zstandard need the feature `zstd`")),
+        #[cfg(feature = "lz4")]
+        LZ4 if length / LZ4_MAX_RATIO > compressed.len() => None,
+        #[cfg(feature = "lz4")]
+        LZ4 => {
+            let mut plain = vec![0; length];
+            let written = lz4_flex::block::decompress_into(compressed, &mut plain);
+            written.ok().filter(|&written| written == length).map(|_| plain)
+        }
+        #[cfg(not(feature = "lz4"))]
+        LZ4 => return Err(error("values compressed with LZ4 need the feature `lz4`")),
+        _ => return Err(error("a value is compressed by an unknown algorithm")),
+    };
+    plain.ok_or_else(corrupt)
+}
+
+#[cfg(feature = "zstd")]
+fn zstd_decompressed(compressed: &[u8], length: usize) -> Option<Vec<u8>> {
+    use std::cell::RefCell;
+
+    use zstd::bulk::Decompressor;
+
+    thread_local! {
+        /// A context is 160 KiB, and creating one takes longer than a short value.
+        static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    let mut plain = Vec::with_capacity(length);
+    let decompress = |decompressor: &mut Decompressor<'_>, plain: &mut Vec<u8>| {
+        decompressor.decompress_to_buffer(compressed, plain).ok()
+    };
+    let written = DECOMPRESSOR.try_with(|kept| {
+        let kept = &mut *kept.borrow_mut();
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(Decompressor::new().ok()?),
+        };
+        decompress(decompressor, &mut plain)
+    });
+    let written = match written {
+        Ok(written) => written?,
+        // The thread ends.
+        Err(_) => decompress(&mut Decompressor::new().ok()?, &mut plain)?,
+    };
+    (written == length).then_some(plain)
+}
+
+fn bound(limit: Option<u64>) -> u64 {
+    limit.unwrap_or(DEFAULT_LIMIT)
+}
+
+fn error(message: &'static str) -> Error {
+    Error::new(ErrorKind::Decode, message)
+}

@@ -1,0 +1,134 @@
+//! The entry that a value is stored in, for serializers whose stored form depends on it.
+
+use std::fmt;
+
+use crate::clock::Timestamp;
+use crate::key::Key;
+use crate::record::Record;
+use crate::serializer::SerializerId;
+
+/// The entry that a value is encoded for or decoded from: its key, its schema stamp, its times and the limit
+/// of its size.
+///
+/// [`Serializer::serialize_for`](crate::Serializer::serialize_for) and its counterparts receive one. The
+/// stamp and the times are those that the backend stores.
+#[derive(Clone, Copy)]
+pub struct EntryContext<'a> {
+    key: &'a Key,
+    schema: u64,
+    serializer: SerializerId,
+    created: Timestamp,
+    expires: Timestamp,
+    stale_until: Timestamp,
+    limit: Limit<'a>,
+}
+
+/// The limit of the size of an entry, or its source.
+#[derive(Clone, Copy)]
+enum Limit<'a> {
+    Known(Option<u64>),
+    Lazy(&'a dyn EntryLimit),
+}
+
+/// A source of the limit of the size of entries, which is read only by the serializers that need it.
+pub(crate) trait EntryLimit {
+    /// Returns the limit in bytes, if there is one.
+    fn max_entry_bytes(&self) -> Option<u64>;
+}
+
+impl<'a> EntryContext<'a> {
+    /// Creates the context of a record that is stored for this key.
+    #[inline]
+    pub fn new<V>(key: &'a Key, record: &Record<V>) -> Self {
+        Self {
+            key,
+            schema: record.schema(),
+            serializer: record.serializer(),
+            created: record.created(),
+            expires: record.expires(),
+            stale_until: record.stale_until(),
+            limit: Limit::Known(None),
+        }
+    }
+
+    /// Sets the limit of the size of an entry in bytes.
+    #[must_use]
+    pub fn with_max_entry_bytes(mut self, bytes: Option<u64>) -> Self {
+        self.limit = Limit::Known(bytes);
+        self
+    }
+
+    /// Sets the times: of the creation of the record, of the end of its freshness, and of its end.
+    #[must_use]
+    pub fn with_times(
+        self,
+        created: Timestamp,
+        expires: Timestamp,
+        stale_until: Timestamp,
+    ) -> Self {
+        Self { created, expires, stale_until, ..self }
+    }
+
+    #[inline]
+    pub(crate) fn with_lazy_limit(mut self, limit: &'a dyn EntryLimit) -> Self {
+        self.limit = Limit::Lazy(limit);
+        self
+    }
+
+    #[inline]
+    pub(crate) fn with_schema(mut self, schema: u64) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Returns the key.
+    pub fn key(&self) -> &'a Key {
+        self.key
+    }
+
+    /// Returns the schema stamp: of the value's type, and of what its validity depends on.
+    pub fn schema(&self) -> u64 {
+        self.schema
+    }
+
+    /// Returns the serializer of the record.
+    pub fn serializer(&self) -> SerializerId {
+        self.serializer
+    }
+
+    /// Returns when the value was computed.
+    pub fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// Returns the first instant at which the value is no longer fresh.
+    pub fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// Returns the first instant at which the record may not be served stale.
+    pub fn stale_until(&self) -> Timestamp {
+        self.stale_until
+    }
+
+    /// Returns the limit of the size of an entry in bytes, if the backend has one
+    /// ([`Usage::max_entry_bytes`](crate::Usage::max_entry_bytes)).
+    pub fn max_entry_bytes(&self) -> Option<u64> {
+        match self.limit {
+            Limit::Known(bytes) => bytes,
+            Limit::Lazy(limit) => limit.max_entry_bytes(),
+        }
+    }
+}
+
+impl fmt::Debug for EntryContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntryContext")
+            .field("schema", &self.schema)
+            .field("serializer", &self.serializer)
+            .field("created", &self.created)
+            .field("expires", &self.expires)
+            .field("stale_until", &self.stale_until)
+            .finish_non_exhaustive()
+    }
+}
