@@ -82,7 +82,8 @@ async fn stats(State(catalogue): SharedCatalogue) -> Json<Vec<Line>> {
 }
 
 async fn metrics(State(catalogue): SharedCatalogue) -> impl IntoResponse {
-    let text = prometheus::text(&catalogue.function_stats().functions());
+    let functions = catalogue.function_stats().functions();
+    let text = prometheus::text(&functions, &vayu::caches());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 

@@ -202,13 +202,42 @@ fn statistics_are_served_in_both_formats() {
         let (code, text) = service.get("/metrics").await;
         assert_eq!(code, StatusCode::OK);
         for line in [
-            "vayu_calls_total{function=\"product\",outcome=\"hit\"} 3",
-            "vayu_calls_total{function=\"product\",outcome=\"miss\"} 1",
-            "vayu_calls_total{function=\"report\",outcome=\"miss\"} 1",
-            "vayu_inserts_total{function=\"product\"} 1",
-            "vayu_errors_total{function=\"report\"} 0",
+            "vayu_call_count_total{vayu_function=\"product\",vayu_outcome=\"hit\"} 3",
+            "vayu_call_count_total{vayu_function=\"product\",vayu_outcome=\"miss\"} 1",
+            "vayu_call_count_total{vayu_function=\"report\",vayu_outcome=\"miss\"} 1",
+            "vayu_insert_count_total{vayu_function=\"product\"} 1",
+            "vayu_error_count_total{vayu_function=\"report\"} 0",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
+        }
+    });
+}
+
+#[test]
+fn dashboard_shows_only_metrics_that_are_there() {
+    with_service(|service, _directory| async move {
+        service.json("/products/1").await;
+        service.json("/reports/2025").await;
+        let (_, text) = service.get("/metrics").await;
+        let dashboard: Value = serde_json::from_str(include_str!("../grafana.json")).expect("JSON");
+        let panels = dashboard["panels"].as_array().expect("panels");
+        let queries: Vec<&str> = panels
+            .iter()
+            .flat_map(|panel| panel["targets"].as_array().expect("targets"))
+            .map(|target| target["expr"].as_str().expect("a query"))
+            .collect();
+        assert!(queries.len() >= panels.len());
+        for query in queries {
+            let words = query.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+            let metrics: Vec<&str> = words
+                .filter(|word| word.starts_with("vayu_"))
+                .filter(|word| !["vayu_function", "vayu_outcome", "vayu_cache"].contains(word))
+                .collect();
+            assert!(!metrics.is_empty(), "{query}");
+            for metric in metrics {
+                let sample = format!("{metric}{{");
+                assert!(text.lines().any(|line| line.starts_with(&sample)), "{metric}: {text}");
+            }
         }
     });
 }
