@@ -29,6 +29,7 @@ mod forms;
 mod hand_written;
 mod handle;
 mod idle;
+mod invalidates;
 mod invalidation;
 mod keys;
 mod model;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use vayu::backend::{Backend, RedisBackend};
 use vayu::testing::watchdog;
-use vayu::{FileCache, RedisCache, RedisOptions, TieredCache, TieredOptions, cached};
+use vayu::{FileCache, RedisCache, RedisOptions, TieredCache, TieredOptions, cached, invalidates};
 
 use crate::proxy::{Proxy, Treatment};
 use crate::server::{Server, shared, shared_cluster};
@@ -127,6 +127,43 @@ fn invalidation_of_a_cache_without_memory_reaches_others() {
             fact(&tiered, 1, &SOURCE);
             tiered.stats().misses > before
         });
+    });
+}
+
+#[invalidates(cache = cache, tags("tag:{n}"))]
+fn write<F: Backend<Stored = bytes::Bytes>>(cache: &TieredCache<F>, n: u64, source: &AtomicU64) {
+    source.store(2, Ordering::SeqCst);
+}
+
+#[test]
+fn invalidations_during_an_outage_reach_other_caches_after_it() {
+    watchdog(HANG, || {
+        let (server, namespace) = (Server::start(), namespace());
+        let open = || {
+            let options = RedisOptions::new().namespace(&namespace);
+            let options = options.timeout(Duration::from_millis(50));
+            let options = options.circuit_breaker(3, Duration::from_millis(100));
+            TieredOptions::new().over(&options.connect(server.url()).expect("a valid URL"))
+        };
+        let (one, other) = (open(), open());
+        let source = AtomicU64::new(1);
+        until("both have the values in memory", || {
+            (0..30).all(|n| (fact(&one, n, &source), fact(&other, n, &source)) == (1, 1))
+        });
+        server.freeze();
+        for n in 0..20 {
+            write(&one, n, &source);
+            assert_eq!(fact(&one, n, &source), 2, "memory does not serve it");
+        }
+        assert!(one.stats().pending_invalidations > 0);
+        server.thaw();
+        until("all are delivered", || one.stats().pending_invalidations == 0);
+        for n in 0..20 {
+            until("the other does not serve it", || fact(&other, n, &source) == 2);
+            assert_eq!(fact(&one, n, &source), 2);
+        }
+        let key = fact_entry(&other, 25, &source);
+        assert_eq!(key.peek().expect("peek"), Some(1), "it was not invalidated");
     });
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 const COMPILER: &str = "rustc 1.95.";
 
 /// Cases with several mistakes in one attribute or signature, with their errors.
-const SEVERAL: [(&str, usize); 8] = [
+const SEVERAL: [(&str, usize); 9] = [
     // All mistakes are reported at once.
     ("several_errors", 6),
     ("skip_of_nothing", 2),
@@ -17,6 +17,8 @@ const SEVERAL: [(&str, usize); 8] = [
     // Two attributes are one mistake.
     ("cached_twice", 2),
     ("single_flight_with_what_it_does_not_take", 7),
+    // Some functions have two attributes.
+    ("invalidates_with_mistakes", 14),
     // Both functions name the one that is not in scope, and the handle also calls it. The attribute cannot know
     // that it is in an `impl`.
     ("handle_of_an_associated_function", 3),
@@ -46,6 +48,7 @@ fn each_mistake_is_one_error() {
                 "#[mem_cached",
                 "#[vayu::mem_cached",
                 "#[single_flight",
+                "#[invalidates",
             ];
             count(&source, &attributes)
         });

@@ -87,8 +87,9 @@ use crate::record::Record;
 use crate::serializer::{EntryContext, Serializer};
 
 /// The stamp of a call whose generations could not be read. Not zero, the stamp of a call of which
-/// nothing was ever invalidated.
-const UNKNOWN: u64 = u64::MAX;
+/// nothing was ever invalidated. Its lowest bits make up no [flags](crate::validity), so no record is valid for it: the
+/// sum of a stamp and of flags is never that of this stamp and of other flags.
+pub(crate) const UNKNOWN: u64 = u64::MAX << 16 | 1 << 15;
 
 /// A value past its ttl.
 #[derive(Debug)]

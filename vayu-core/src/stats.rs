@@ -38,6 +38,9 @@ pub struct Stats {
     pub errors: u64,
     /// Computations in progress.
     pub in_flight: usize,
+    /// Groups (tags, functions and prefixes) whose invalidation has not reached the backend. It is tried again until it
+    /// has.
+    pub pending_invalidations: usize,
     /// The usage of the backend.
     pub usage: Usage,
     /// The error for which the cache is [off](crate::Cache::off), with its causes.
@@ -96,6 +99,7 @@ impl Counters {
             inserts: self.events.sum(Event::Insert),
             errors: errors_by_kind.iter().sum(),
             in_flight,
+            pending_invalidations: 0,
             off: None,
             usage,
             errors_by_kind,

@@ -195,3 +195,33 @@ pub(crate) fn needs_type() -> Error {
 fn refusal(message: &'static str) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::UNKNOWN;
+    use crate::clock::Timestamp;
+
+    #[test]
+    fn no_record_is_valid_for_a_call_whose_generations_are_unknown() {
+        let all_flags = || {
+            let bits = (0..8).map(|bits| SchemaFlags(SIGNATURE | bits));
+            std::iter::once(SchemaFlags::NONE).chain(bits)
+        };
+        let serializer = SerializerId::default();
+        for (flags, of_record) in all_flags().flat_map(|one| all_flags().map(move |two| (one, two)))
+        {
+            for stamp in [0, 1 << BITS, u64::MAX << BITS] {
+                let writer = Validator { serializer, type_stamp: 99, stamp, flags: of_record };
+                let record = Record::new((), Timestamp::from_micros(0), Timestamp::NEVER);
+                let record = record.with_schema(writer.schema());
+                let reader = Validator { serializer, type_stamp: 99, stamp: UNKNOWN, flags };
+                assert_ne!(reader.schema(), record.schema());
+                assert!(
+                    !matches!(reader.validate(&record), Validity::Valid),
+                    "{flags:?} {of_record:?}"
+                );
+            }
+        }
+    }
+}

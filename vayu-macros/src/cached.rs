@@ -7,6 +7,7 @@ mod editor;
 mod expand;
 mod function;
 mod handle;
+pub(crate) mod invalidates;
 mod model;
 mod names;
 mod own_cache;

@@ -31,6 +31,15 @@ pub fn single_flight(arguments: TokenStream, item: TokenStream) -> TokenStream {
     cached::expand(Attribute::SingleFlight, arguments.into(), item.into()).into()
 }
 
+/// Invalidates entries of a cache after a function has written what they were made of.
+///
+/// `#[invalidates(cache = PAGES, tags("user:{id}"))]` on the function that writes. The section *Invalidation* on the front
+/// page of the crate `vayu-cache` has the rules and the arguments.
+#[proc_macro_attribute]
+pub fn invalidates(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    cached::invalidates::expand(arguments.into(), item.into()).into()
+}
+
 /// Caches the results of a function in the memory cache of the process, `vayu::mem_cache()`.
 ///
 /// Takes the arguments of `#[cached]` except `cache`.

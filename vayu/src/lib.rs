@@ -356,6 +356,52 @@
 //! at that moment is returned to its callers and not served to later ones. Processes that share a
 //! directory see the invalidation of a tag at once, and that of a function within 100 ms.
 //!
+//! # Invalidate after a write
+//!
+//! [`invalidates`] goes on the function that writes what entries were made of. It invalidates them when the function has
+//! returned, but not when it has returned an `Err`:
+//!
+//! ```
+//! use vayu::{cached, invalidates};
+//! # use std::sync::Mutex;
+//! # static NAME: Mutex<String> = Mutex::new(String::new());
+//!
+//! #[cached(ttl = "1h", tags("user:{id}"))]
+//! fn name(id: u64) -> String {
+//!     // A query ..
+//! #   NAME.lock().unwrap().clone()
+//! }
+//!
+//! #[invalidates(tags("user:{id}"))]
+//! fn rename(id: u64, new: &str) -> Result<(), String> {
+//!     // An update ..
+//! #   *NAME.lock().unwrap() = new.to_owned();
+//!     Ok(())
+//! }
+//!
+//! # rename(7, "Ann").unwrap();
+//! assert_eq!(name(7), "Ann");
+//! rename(7, "Eve").unwrap();
+//! assert_eq!(name(7), "Eve");
+//! ```
+//!
+//! | argument | meaning |
+//! |---|---|
+//! | `cache` | the cache, as for [`cached`](macro@cached); without it, [`mem_cache`]. For several caches, repeat the attribute |
+//! | `tags(..)` | tags, as for [`cached`](macro@cached): strings with arguments in braces, or expressions |
+//! | `functions(..)` | functions without a `prefix`, by name: `functions(user, Shop::price, page::<u8>)` |
+//! | `prefixes(..)` | prefixes of functions, strings or expressions |
+//! | `all` | all entries of the cache |
+//! | `before` | invalidates before the function runs, in place of afterwards |
+//! | `before, after` | invalidates both before and after |
+//! | `crate` | the path of this crate, if it is renamed |
+//!
+//! The arguments are evaluated before the function runs. A function that panics, and an `async fn` whose future is dropped
+//! after its first poll, may have written: their entries are invalidated, too, without waiting for the backend. An error of
+//! the backend does not fail the write: it is counted and logged, and the invalidation is tried again until it
+//! has succeeded. In the meantime this process serves none of the entries. The
+//! [guide](guide::invalidation) has the details.
+//!
 //! # When something fails
 //!
 //! The cache fails open: it does not turn a result into an error, a panic or a hang. When a backend fails
@@ -522,7 +568,7 @@ pub use vayu_file::{AsyncIo, Durability, FileCache, FileOptions};
 #[cfg(all(feature = "macros", feature = "memory"))]
 pub use vayu_macros::mem_cached;
 #[cfg(feature = "macros")]
-pub use vayu_macros::{cached, single_flight};
+pub use vayu_macros::{cached, invalidates, single_flight};
 #[cfg(feature = "moka")]
 pub use vayu_memory::MokaCache;
 #[cfg(feature = "memory")]

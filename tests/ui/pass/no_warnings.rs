@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use vayu::{MemoryCache, cached, mem_cached};
+use vayu::{MemoryCache, cached, invalidates, mem_cached};
 
 /// Sync.
 #[cached(ttl = "5m")]
@@ -39,6 +39,27 @@ pub async fn nested(n: u64) -> Result<Result<u64, ()>, std::num::ParseIntError> 
 pub async fn nothing(_ignored: u8, (_one, _): (u8, u8)) -> () {
     return;
 }
+
+/// Writes.
+#[invalidates(tags("user:{n}"), functions(sync), before, after)]
+pub fn write(n: u64, mut text: String) -> Result<String, std::num::ParseIntError> {
+    if n == 0 {
+        return Ok(text);
+    }
+    let parsed: u64 = text.parse()?;
+    text.push_str(&parsed.to_string());
+    Ok(text)
+}
+
+/// Writes, and ends with `return`.
+#[invalidates(all)]
+pub async fn write_async(_ignored: u8, (_one, _): (u8, u8)) -> () {
+    return;
+}
+
+/// Invalidates before.
+#[invalidates(functions(sync), before)]
+pub fn write_nothing(_ignored: u8) {}
 
 /// A shop.
 #[derive(Debug)]

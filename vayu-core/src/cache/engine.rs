@@ -10,6 +10,7 @@ use crate::cache::declarations::Declarations;
 use crate::cache::error_cache::ErrorCache;
 use crate::cache::flags::{CacheFlags, Flags};
 use crate::cache::generations::GenerationCache;
+use crate::cache::pending::PendingInvalidations;
 use crate::cache::refresh_backoff::RefreshBackoff;
 use crate::cache::registry::{Listed, Registration};
 use crate::clock::{CacheClock, Timestamp};
@@ -41,6 +42,7 @@ pub(super) struct Inner<B: Backend> {
     backoff: RefreshBackoff,
     errors: ErrorCache,
     pub(super) generations: GenerationCache,
+    pub(super) pending: PendingInvalidations,
     declarations: Declarations,
     pub(super) flags: CacheFlags,
     /// The error for which the cache is off, if it is.
@@ -69,6 +71,7 @@ impl<B: Backend> Inner<B> {
             backoff: RefreshBackoff::default(),
             errors: ErrorCache::default(),
             generations: GenerationCache::default(),
+            pending: PendingInvalidations::default(),
             declarations: Declarations::default(),
             flags: CacheFlags::default(),
             why_off: None,
@@ -80,9 +83,14 @@ impl<B: Backend> Inner<B> {
 }
 
 impl<B: Backend> Inner<B> {
+    pub(super) fn backend(&self) -> &B {
+        &self.backend
+    }
+
     /// Returns the statistics with this usage of the backend.
     fn stats(&self, usage: Usage) -> Stats {
         let mut stats = self.counters.snapshot(self.flights.in_flight(), usage);
+        stats.pending_invalidations = self.pending.len();
         stats.off = self.why_off.as_ref().map(|why| format!("{why:?}"));
         stats
     }

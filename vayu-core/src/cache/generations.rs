@@ -308,6 +308,9 @@ impl<B: Backend> Engine<B> {
         prefix: &Prefix,
         tags: &[Group],
     ) -> Option<u64> {
+        if self.shared.pending.exist() {
+            return None;
+        }
         self.cached_stamp(Some(generations), prefix, tags)
     }
 
@@ -432,6 +435,9 @@ impl<B: Backend> Engine<B> {
         if self.backend().sharing().generations.is_none() {
             return Some(cache.local(group));
         }
+        if self.shared.pending.contains(group) {
+            return None;
+        }
         let fetched = cache.fetched(group)?;
         let is_valid = match before.count {
             Some(ChangeCount { count, is_connected: true }) => fetched.count == Some(count),
@@ -447,16 +453,22 @@ impl<B: Backend> Engine<B> {
         let Some(generations) = self.backend().sharing().generations else {
             return Ok(NEVER_BUMPED);
         };
-        let before = self.before(Some(generations));
-        let fetched = if has_timed_out {
+        let delivered = if has_timed_out {
             Err(timed_out())
         } else {
-            Operation::perform::<M>(
-                "read generation",
-                || generations.generation(group),
-                || generations.generation_async(group),
-            )
-            .await
+            self.deliver::<M>(generations, group).await
+        };
+        let before = self.before(Some(generations));
+        let fetched = match delivered {
+            Ok(()) => {
+                Operation::perform::<M>(
+                    "read generation",
+                    || generations.generation(group),
+                    || generations.generation_async(group),
+                )
+                .await
+            }
+            Err(error) => Err(error),
         };
         self.fetched(group, before, fetched)
     }

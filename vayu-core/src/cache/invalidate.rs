@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::cache::{Cache, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Group;
-use crate::io::{Awaiting, Blocking, Io, Operation, run_blocking};
+use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::Prefix;
 
 /// # Invalidation by group
@@ -15,6 +15,10 @@ use crate::key::Prefix;
 /// Each of these methods takes constant time for any number of entries: the group gets a new generation,
 /// and values that were stored, or are being computed, under the old one are not served any more,
 /// neither fresh nor stale. Their space is freed when they expire or are evicted.
+///
+/// An invalidation that returns an error of the kind [`ErrorKind::Backend`] or [`ErrorKind::Timeout`], or whose future is
+/// dropped, is not lost: it is delivered as soon as the backend can be reached again, within a second. Until then this
+/// process serves no entry of the group, and other processes may. It is lost with the process, or with the cache.
 ///
 /// Each returns an error of the kind [`ErrorKind::Unsupported`], and does nothing, if the entries are not
 /// in the memory of this process ([`Backend::is_in_process`]) and the backend has no generations
@@ -28,7 +32,7 @@ impl<B: Backend, S> Cache<B, S> {
     ///
     /// # Errors
     ///
-    /// Those of the backend. The entries may then still be served.
+    /// Those of the backend.
     pub fn invalidate_tag(&self, tag: impl Display) -> Result<()> {
         let subject = || named("tag", &tag);
         run_blocking(self.engine.invalidate::<Blocking>(Group::tag(&tag), subject))
@@ -117,7 +121,7 @@ impl<B: Backend, S> Cache<B, S> {
 
 impl<B: Backend> Engine<B> {
     /// Invalidates a group. An error begins with `subject`.
-    async fn invalidate<M: Io>(
+    pub(crate) async fn invalidate<M: Io>(
         &self,
         group: Group,
         subject: impl FnOnce() -> String,
@@ -128,21 +132,23 @@ impl<B: Backend> Engine<B> {
 
     async fn bump<M: Io>(&self, group: Group) -> Result<()> {
         self.check_on()?;
-        // Also if the future is dropped before the backend has responded.
-        self.shared.generations.invalidate(group);
-        let result = match self.backend().sharing().generations {
-            Some(generations) => {
-                Operation::perform::<M>(
-                    "bump generation",
-                    || generations.bump(group),
-                    || generations.bump_async(group),
-                )
-                .await
+        match self.backend().sharing().generations {
+            Some(generations) => self.bump_in_backend::<M>(generations, group).await,
+            None => self.bump_local(group),
+        }
+    }
+
+    /// Invalidates a group without waiting for the backend. It is delivered later; until then, no entry of the group is
+    /// served in this process.
+    pub(crate) fn invalidate_later(&self, group: Group) -> Result<()> {
+        self.check_on()?;
+        match self.backend().sharing().generations {
+            Some(_) => {
+                self.bump_later(group);
+                Ok(())
             }
             None => self.bump_local(group),
-        };
-        self.shared.generations.invalidate(group);
-        result
+        }
     }
 
     /// Bumps a generation of this process, which is correct for entries that end with it.
@@ -164,7 +170,7 @@ impl<B: Backend> Engine<B> {
 const MAX_NAME: usize = 80;
 
 /// Formats the name of a group for a message.
-fn named(kind: &str, name: &impl Display) -> String {
+pub(crate) fn named(kind: &str, name: &impl Display) -> String {
     let mut text = String::new();
     // If `Display` fails, the part that it has written is the name.
     let _ = write!(text, "{name}");
@@ -173,12 +179,12 @@ fn named(kind: &str, name: &impl Display) -> String {
     format!("{kind} `{shown}{end}`")
 }
 
-fn everything() -> String {
+pub(crate) fn everything() -> String {
     "all entries".to_owned()
 }
 
 /// Returns the prefix of the entries of a function.
-fn prefix_of<F>(_function: &F) -> Result<Prefix> {
+pub(crate) fn prefix_of<F>(_function: &F) -> Result<Prefix> {
     let name = type_name::<F>();
     if size_of::<F>() > 0 || name.ends_with("}}") || !name.contains("::") {
         return Err(Error::new(

@@ -1,6 +1,6 @@
 //! The arguments of the attribute, parsed but not yet checked against the function.
 
-mod values;
+pub(super) mod values;
 
 use std::time::Duration;
 

@@ -166,6 +166,12 @@ fn check_attributes(attribute: Attribute, item: &ItemFn, diagnostics: &mut Diagn
                 attribute.participle()
             );
             diagnostics.add(path, message);
+        } else if last == "invalidates" && attribute != Attribute::SingleFlight {
+            let message = format!(
+                "`{}` is cached, so it does not run in each call; put `#[invalidates]` on the function that writes",
+                item.sig.ident
+            );
+            diagnostics.add(path, message);
         } else if last == "track_caller" {
             // The body is a closure, which cannot have the attribute, and a cached value would hold the
             // location of the caller that computed it.
@@ -436,7 +442,7 @@ fn is_unit(ty: &Type) -> bool {
 
 /// Returns whether a type is spelt as a future that cannot be cached. Whether a name is that of a future, only the
 /// compiler knows; a `BoxFuture` that borrows cannot be cached in any case.
-fn is_future(ty: &Type) -> bool {
+pub(super) fn is_future(ty: &Type) -> bool {
     const NAMES: [&str; 3] = ["Future", "IntoFuture", "TryFuture"];
     let is_bound = |bound: &TypeParamBound| match bound {
         TypeParamBound::Trait(bound) => bound
@@ -457,6 +463,19 @@ fn is_future(ty: &Type) -> bool {
                 || ["BoxFuture", "LocalBoxFuture"].iter().any(|name| borrows(ty, name))
         }
     }
+}
+
+/// Returns whether a type contains an `impl Trait`, which cannot be written where a variable has it.
+pub(super) fn contains_impl(ty: &Type) -> bool {
+    struct Search(bool);
+    impl Visit<'_> for Search {
+        fn visit_type_impl_trait(&mut self, _: &TypeImplTrait) {
+            self.0 = true;
+        }
+    }
+    let mut search = Search(false);
+    search.visit_type(ty);
+    search.0
 }
 
 /// Returns whether a type is `name<'a, ..>` with a lifetime other than `'static`.
@@ -483,7 +502,7 @@ pub(crate) fn peel(mut ty: &Type) -> &Type {
 }
 
 /// Returns the `R` of `Pin<Box<dyn Future<Output = R> + ..>>`.
-fn output_of_boxed_future(ty: &Type) -> Option<Type> {
+pub(super) fn output_of_boxed_future(ty: &Type) -> Option<Type> {
     let boxed = only_argument(ty, "Pin")?;
     let Type::TraitObject(future) = peel(only_argument(boxed, "Box")?) else { return None };
     future.bounds.iter().find_map(|bound| {

@@ -3,7 +3,7 @@
 
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::{Expr, ExprLit, GenericParam, Ident, Lit, parse_quote_spanned};
+use syn::{Expr, ExprLit, GenericParam, Ident, Lit, Stmt, parse_quote_spanned};
 
 use crate::cached::Attribute;
 use crate::cached::args::{ErrTtl, KeySource, Time, Ttl};
@@ -12,7 +12,7 @@ use crate::cached::function::{self, Argument, Kind};
 use crate::cached::model::{Handle, Key, KeyPart, Limit, Model, Purpose};
 use crate::cached::own_cache;
 use crate::cached::pattern;
-use crate::paths::{own_ident, span_of};
+use crate::paths::{Root, own_ident, span_of};
 
 /// Returns the output type of the body.
 pub(super) fn output_type(model: &Model) -> TokenStream {
@@ -22,12 +22,22 @@ pub(super) fn output_type(model: &Model) -> TokenStream {
     }
 }
 
-/// Generates the future of an async body, with `first` at its start. The `None` fixes the output type for `return` and
-/// `?`. A body that ends with `return` would make what follows it unreachable, which is a warning in the code of the
-/// user; after an `if` it is not.
+/// Generates the future of an async body, with `first` at its start.
 pub(super) fn async_body(model: &Model, first: &TokenStream) -> TokenStream {
-    let (output, unreachable) = (output_type(model), model.root.private("unreachable"));
     let statements = &model.function.item.block.stmts;
+    typed_async_block(&output_type(model), &model.root, first, statements)
+}
+
+/// Generates an async block with this output, with `first` at its start. The `None` fixes the output type for `return`
+/// and `?`. A body that ends with `return` would make what follows it unreachable, which is a warning in the code of the
+/// user; after an `if` it is not.
+pub(super) fn typed_async_block(
+    output: &TokenStream,
+    root: &Root,
+    first: &TokenStream,
+    statements: &[Stmt],
+) -> TokenStream {
+    let unreachable = root.private("unreachable");
     quote_spanned! {Span::mixed_site()=>
         async move {
             if let ::core::option::Option::Some(vayu_never) = ::core::option::Option::None::<#output> {

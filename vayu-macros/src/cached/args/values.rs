@@ -126,7 +126,7 @@ pub(super) fn parse_label(expression: Expr) -> Result<Expr> {
 
 /// Rejects a string with an expression in braces, where `format_args!` takes names only. `argument` returns the
 /// argument with a call of `format!` as its value.
-pub(super) fn check_format(expression: &Expr, argument: impl Fn(&str) -> String) -> Result<()> {
+pub(crate) fn check_format(expression: &Expr, argument: impl Fn(&str) -> String) -> Result<()> {
     let Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) = expression else { return Ok(()) };
     let written = literal.to_token_stream().to_string();
     let (mut format, mut values) = (String::new(), String::new());

@@ -1,0 +1,360 @@
+//! Invalidations that have not reached the backend, and their delivery.
+//!
+//! A group is pending if its generation could not be bumped, or if the future of the caller was dropped in between,
+//! until it is bumped. While it is:
+//!
+//! - A call of this process whose entry is in the group uses no generation that was fetched. It delivers the
+//!   invalidation first; if that fails, it goes on as if the generation could not be read.
+//! - A thread tries to deliver it again and again, with a backoff, for the other processes. It ends with the last
+//!   pending group, or with the cache.
+//!
+//! An invalidation says nothing but that the entries of a group are outdated, so a group is pending once, for the last
+//! of its invalidations. If too many groups are pending, all entries are invalidated in their place.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::cache::Engine;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::generation::{Generations, Group};
+use crate::io::{Io, Operation};
+use crate::sync::IgnorePoison;
+
+/// The groups whose invalidation has not reached the backend.
+#[derive(Debug, Default)]
+pub(super) struct PendingInvalidations {
+    /// `true` if there are any.
+    exist: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The groups, each with the number of its last invalidation.
+    groups: HashMap<Group, u64>,
+    /// The number of the last invalidation of any group.
+    last: u64,
+    /// The number of failed deliveries since the last one that succeeded.
+    failures: u32,
+    /// The last failed delivery, unless one has succeeded since.
+    failure: Option<Failure>,
+    /// The process whose thread delivers.
+    deliverer: Option<u32>,
+}
+
+/// A failed delivery.
+#[derive(Debug)]
+struct Failure {
+    at: Timestamp,
+    kind: ErrorKind,
+    /// The error with its causes.
+    message: String,
+    is_logged: bool,
+}
+
+/// The maximum number of pending groups. Past that, all entries are invalidated.
+const MAX_PENDING: usize = 4096;
+
+/// The first and the longest pause between two deliveries.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+impl PendingInvalidations {
+    /// Returns whether there are any.
+    #[inline]
+    pub(super) fn exist(&self) -> bool {
+        self.exist.load(Ordering::Acquire)
+    }
+
+    /// Returns whether a group is pending.
+    #[inline]
+    pub(super) fn contains(&self, group: Group) -> bool {
+        self.number_of(group).is_some()
+    }
+
+    /// Returns the number of pending groups.
+    pub(super) fn len(&self) -> usize {
+        if self.exist() { self.state().groups.len() } else { 0 }
+    }
+
+    /// Adds a group.
+    fn add(&self, group: Group) {
+        let mut state = self.state();
+        // All entries are pending: no group need be.
+        let is_all = state.groups.contains_key(&Group::ALL);
+        let is_full = state.groups.len() >= MAX_PENDING && !state.groups.contains_key(&group);
+        let group = if is_all || is_full {
+            state.groups.clear();
+            Group::ALL
+        } else {
+            group
+        };
+        state.last += 1;
+        let number = state.last;
+        state.groups.insert(group, number);
+        self.exist.store(true, Ordering::Release);
+    }
+
+    /// Removes a group, unless it was invalidated again.
+    fn remove(&self, group: Group, number: u64) {
+        let mut state = self.state();
+        if state.groups.get(&group) == Some(&number) {
+            state.groups.remove(&group);
+            self.exist.store(!state.groups.is_empty(), Ordering::Release);
+        }
+    }
+
+    /// Returns the number of the last invalidation of a pending group.
+    fn number_of(&self, group: Group) -> Option<u64> {
+        if !self.exist() {
+            return None;
+        }
+        self.state().groups.get(&group).copied()
+    }
+
+    fn all(&self) -> Vec<Group> {
+        self.state().groups.keys().copied().collect()
+    }
+
+    /// Records the result of a delivery.
+    fn record<T>(&self, result: &Result<T>, now: Timestamp) {
+        let mut state = self.state();
+        match result {
+            Ok(_) => (state.failures, state.failure) = (0, None),
+            Err(error) => {
+                state.failures = state.failures.saturating_add(1);
+                state.failure = Some(Failure {
+                    at: now,
+                    kind: error.kind(),
+                    message: format!("{error:?}"),
+                    is_logged: error.is_logged_by_backend(),
+                });
+            }
+        }
+    }
+
+    /// Returns the error of the last delivery if it has failed so recently that the next one would fail, too.
+    fn check_backoff(&self, now: Timestamp) -> Result<()> {
+        let state = self.state();
+        match &state.failure {
+            Some(failure) if now.is_within(failure.at, state.pause()) => {
+                let error = Error::new(failure.kind, failure.message.clone());
+                Err(if failure.is_logged { error.logged_by_backend() } else { error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().ignore_poison()
+    }
+}
+
+impl State {
+    /// Returns the pause before the next delivery.
+    fn pause(&self) -> Duration {
+        FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+    }
+}
+
+/// A group whose generation is being bumped. It is pending if that fails, or if this is dropped before it is done.
+struct Delivery<'a, B: Backend> {
+    engine: &'a Engine<B>,
+    group: Group,
+    /// The number of the invalidation if the group was pending before.
+    number: Option<u64>,
+    is_over: bool,
+}
+
+impl<'a, B: Backend> Delivery<'a, B> {
+    fn new(engine: &'a Engine<B>, group: Group) -> Self {
+        Self { engine, group, number: engine.shared.pending.number_of(group), is_over: false }
+    }
+
+    /// Bumps the generation of the group.
+    async fn perform<M: Io>(mut self, generations: &dyn Generations) -> Result<()> {
+        let (shared, group) = (&self.engine.shared, self.group);
+        shared.generations.invalidate(group);
+        let bumped = Operation::perform::<M>(
+            "bump generation",
+            || generations.bump(group),
+            || generations.bump_async(group),
+        )
+        .await;
+        self.is_over = true;
+        shared.pending.record(&bumped, self.engine.now());
+        match &bumped {
+            Err(error) if may_succeed_later(error) => self.fail(true),
+            _ => {
+                shared.generations.invalidate(group);
+                if let Some(number) = self.number {
+                    shared.pending.remove(group, number);
+                }
+            }
+        }
+        bumped
+    }
+
+    fn fail(&self, is_in_backoff: bool) {
+        if self.number.is_none() {
+            self.engine.shared.pending.add(self.group);
+        }
+        self.engine.shared.generations.invalidate(self.group);
+        self.engine.start_deliveries(is_in_backoff);
+    }
+}
+
+impl<B: Backend> Drop for Delivery<'_, B> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.fail(false);
+        }
+    }
+}
+
+/// Returns whether a delivery that has failed with this error may succeed later. After a panic it is unknown whether
+/// the generation was bumped.
+fn may_succeed_later(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Backend | ErrorKind::Timeout | ErrorKind::Panic)
+}
+
+impl<B: Backend> Engine<B> {
+    /// Bumps the generation of a group in the backend. If that fails, or the future is dropped, it is tried again later.
+    pub(super) async fn bump_in_backend<M: Io>(
+        &self,
+        generations: &dyn Generations,
+        group: Group,
+    ) -> Result<()> {
+        Delivery::new(self, group).perform::<M>(generations).await
+    }
+
+    /// Invalidates a group without waiting: its generation is bumped by another thread, or by the next call that
+    /// needs it.
+    pub(super) fn bump_later(&self, group: Group) {
+        self.shared.pending.add(group);
+        self.shared.generations.invalidate(group);
+        self.start_deliveries(false);
+    }
+
+    /// Bumps the generation of a group if it is pending.
+    pub(super) async fn deliver<M: Io>(
+        &self,
+        generations: &dyn Generations,
+        group: Group,
+    ) -> Result<()> {
+        let pending = &self.shared.pending;
+        if !pending.contains(group) {
+            return Ok(());
+        }
+        pending.check_backoff(self.now())?;
+        self.check_reachable::<M>(generations, group).await?;
+        Delivery::new(self, group).perform::<M>(generations).await
+    }
+
+    /// Reads the generation of a pending group before it is bumped: a failed bump invalidates all copies in a tiered
+    /// cache, so it is not tried while the backend cannot be reached.
+    async fn check_reachable<M: Io>(
+        &self,
+        generations: &dyn Generations,
+        group: Group,
+    ) -> Result<()> {
+        let read = Operation::perform::<M>(
+            "read generation",
+            || generations.generation(group),
+            || generations.generation_async(group),
+        )
+        .await;
+        // That it can be read does not end the backoff.
+        if read.is_err() {
+            self.shared.pending.record(&read, self.now());
+        }
+        read.map(drop)
+    }
+}
+
+/// Deliveries by a thread. A model checker has none: its calls deliver.
+#[cfg(not(any(vayu_loom, vayu_shuttle)))]
+mod thread {
+    use std::sync::{Arc, Weak};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::{Delivery, FIRST_PAUSE};
+    use crate::backend::Backend;
+    use crate::cache::Engine;
+    use crate::cache::engine::Inner;
+    use crate::error::ErrorKind;
+    use crate::io::{Blocking, run_blocking};
+    use crate::sync::block_on;
+
+    impl<B: Backend> Engine<B> {
+        /// Starts the thread that delivers, unless it runs. If there can be none, the next calls deliver.
+        #[cold]
+        pub(super) fn start_deliveries(&self, has_failed: bool) {
+            let mut state = self.shared.pending.state();
+            let process = std::process::id();
+            if state.deliverer == Some(process) || state.groups.is_empty() {
+                return;
+            }
+            let cache = Arc::downgrade(&self.shared);
+            let pause = if has_failed { FIRST_PAUSE } else { Duration::ZERO };
+            let run = move || deliver_all(&cache, pause);
+            let spawned = thread::Builder::new().name("vayu-invalidate".to_owned()).spawn(run);
+            if spawned.is_ok() {
+                state.deliverer = Some(process);
+            }
+        }
+
+        /// Delivers all that is pending. Returns the pause after which to try again, or `None` at the end.
+        fn deliver_pending(&self) -> Option<Duration> {
+            let pending = &self.shared.pending;
+            let generations = self.backend().sharing().generations?;
+            for group in pending.all() {
+                if run_blocking(self.check_reachable::<Blocking>(generations, group)).is_err() {
+                    break;
+                }
+                let delivery = Delivery::new(self, group).perform::<Blocking>(generations);
+                let delivered = run_blocking(delivery);
+                if delivered.is_err_and(|error| error.kind() == ErrorKind::Timeout) {
+                    break;
+                }
+            }
+            let mut state = pending.state();
+            if state.groups.is_empty() {
+                state.deliverer = None;
+                return None;
+            }
+            Some(state.pause())
+        }
+    }
+
+    fn deliver_all<B: Backend>(cache: &Weak<Inner<B>>, mut pause: Duration) {
+        loop {
+            if !pause.is_zero() {
+                let Some(shared) = cache.upgrade() else { return };
+                let clock = shared.backend().clock();
+                drop(shared);
+                block_on(clock.sleep(pause));
+            }
+            let Some(shared) = cache.upgrade() else { return };
+            match Engine::new(shared).deliver_pending() {
+                Some(next) => pause = next,
+                None => return,
+            }
+        }
+    }
+}
+
+#[cfg(any(vayu_loom, vayu_shuttle))]
+impl<B: Backend> Engine<B> {
+    fn start_deliveries(&self, _has_failed: bool) {
+        let _ = self;
+    }
+}
+
+#[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
+mod tests;

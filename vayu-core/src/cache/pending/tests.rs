@@ -1,0 +1,264 @@
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll, Waker};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::backend::Sharing;
+use crate::cache::Cache;
+use crate::testing::{ManualClock, MapBackend, watchdog};
+use crate::{AnyValue, ByReference, Key, Record, forward_backend};
+
+const HANG: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A server that can be unreachable, or refuse to bump generations. Clones are connections of other processes.
+#[derive(Clone)]
+struct Server {
+    entries: MapBackend<AnyValue>,
+    state: Arc<ServerState>,
+}
+
+#[derive(Default)]
+struct ServerState {
+    is_away: AtomicBool,
+    refuses: AtomicBool,
+    bumps: AtomicU64,
+}
+
+impl Server {
+    fn new(clock: &ManualClock) -> Self {
+        Self { entries: MapBackend::with_clock(clock.clone()), state: Arc::default() }
+    }
+
+    fn open(&self) -> Cache<Self, ByReference> {
+        Cache::with_backend(self.clone())
+    }
+
+    fn set_away(&self, is_away: bool) {
+        self.state.is_away.store(is_away, Ordering::SeqCst);
+    }
+
+    fn check(&self, refuses: bool) -> Result<()> {
+        if refuses || self.state.is_away.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Backend, "planned failure"));
+        }
+        Ok(())
+    }
+
+    fn generations(&self) -> &dyn Generations {
+        self.entries.sharing().generations.expect("a map has them")
+    }
+}
+
+#[async_trait]
+impl Backend for Server {
+    type Stored = AnyValue;
+
+    fn read(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
+        self.check(false)?;
+        self.entries.read(key)
+    }
+
+    fn write(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
+        self.check(false)?;
+        self.entries.write(key, record)
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool> {
+        self.check(false)?;
+        self.entries.delete(key)
+    }
+
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
+        self.read(key)
+    }
+
+    async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
+        self.write(key, record)
+    }
+
+    async fn delete_async(&self, key: &Key) -> Result<bool> {
+        self.delete(key)
+    }
+
+    fn sharing(&self) -> Sharing<'_, AnyValue> {
+        Sharing::none().with_generations(self)
+    }
+
+    forward_backend! { |this| this.entries => clear clear_async usage description clock }
+}
+
+#[async_trait]
+impl Generations for Server {
+    fn generation(&self, group: Group) -> Result<u64> {
+        self.check(false)?;
+        self.generations().generation(group)
+    }
+
+    fn bump(&self, group: Group) -> Result<()> {
+        self.check(self.state.refuses.load(Ordering::SeqCst))?;
+        self.state.bumps.fetch_add(1, Ordering::SeqCst);
+        self.generations().bump(group)
+    }
+
+    async fn bump_async(&self, group: Group) -> Result<()> {
+        YieldNow::default().await;
+        let bumped = self.bump(group);
+        YieldNow::default().await;
+        bumped
+    }
+}
+
+/// A future that is pending once.
+#[derive(Default)]
+struct YieldNow(bool);
+
+impl Future for YieldNow {
+    type Output = ();
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+fn key(n: usize) -> Key {
+    Key::from_text("page", n.to_string()).with_tags([format!("tag{n}")])
+}
+
+/// Returns the cached value of a key, or else that of a new computation, 2.
+fn call(cache: &Cache<Server, ByReference>, n: usize) -> u32 {
+    cache.get_or_insert_with(&key(n), HOUR, || 2)
+}
+
+/// Advances the clock until there are no pending groups.
+fn deliver(clock: &ManualClock, cache: &Cache<Server, ByReference>) {
+    while cache.engine.shared.pending.exist() {
+        clock.advance(LONGEST_PAUSE);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn invalidations_of_a_server_that_is_away_for_a_minute_arrive_in_other_processes() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let server = Server::new(&clock);
+        let (one, other) = (server.open(), server.open());
+        for n in 0..200 {
+            one.set(&key(n), &1_u32, HOUR).expect("set");
+            assert_eq!(call(&other, n), 1);
+        }
+        server.set_away(true);
+        for n in 0..200 {
+            assert!(one.invalidate_tag(format!("tag{}", n % 150)).is_err());
+            clock.advance(Duration::from_millis(300));
+            assert_eq!(call(&one, n), 2, "nothing is served without the server");
+        }
+        assert_eq!(one.engine.shared.pending.len(), 150, "each group once");
+        assert_eq!(server.state.bumps.load(Ordering::SeqCst), 0);
+        server.set_away(false);
+        deliver(&clock, &one);
+        assert_eq!(server.state.bumps.load(Ordering::SeqCst), 150);
+        for n in 0..200 {
+            assert_eq!(call(&other, n), if n < 150 { 2 } else { 1 });
+        }
+    });
+}
+
+#[test]
+fn entry_of_a_pending_group_is_not_served_although_it_can_be_read() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let server = Server::new(&clock);
+        let (one, other) = (server.open(), server.open());
+        for n in 0..2 {
+            one.set(&key(n), &1_u32, HOUR).expect("set");
+        }
+        server.state.refuses.store(true, Ordering::SeqCst);
+        assert!(one.invalidate_tag("tag0").is_err());
+        for _ in 0..3 {
+            clock.advance(Duration::from_millis(40));
+            assert_eq!((call(&one, 0), call(&one, 1)), (2, 1));
+            assert!(one.get::<u32>(&key(0)).is_err());
+        }
+        assert_eq!(call(&other, 0), 1, "it knows nothing yet");
+        server.state.refuses.store(false, Ordering::SeqCst);
+        deliver(&clock, &one);
+        assert_eq!((call(&other, 0), call(&one, 0)), (2, 2));
+        assert_eq!(one.get::<u32>(&key(0)).expect("get"), Some(2), "it is stored again");
+    });
+}
+
+#[test]
+fn next_call_delivers_an_invalidation_whose_future_was_dropped() {
+    watchdog(HANG, || {
+        for polls in 0..3 {
+            let clock = ManualClock::new();
+            let server = Server::new(&clock);
+            let (one, other) = (server.open(), server.open());
+            one.set(&key(0), &1_u32, HOUR).expect("set");
+            {
+                let mut invalidation = pin!(one.invalidate_tag_async("tag0"));
+                for _ in 0..polls {
+                    let polled =
+                        invalidation.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    assert!(polled.is_pending());
+                }
+            }
+            let expected = if polls == 0 { 1 } else { 2 };
+            assert_eq!((call(&one, 0), call(&other, 0)), (expected, expected), "{polls}");
+            deliver(&clock, &one);
+        }
+    });
+}
+
+#[test]
+fn too_many_pending_groups_are_all_entries() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let server = Server::new(&clock);
+        let (one, other) = (server.open(), server.open());
+        for n in 0..2 {
+            one.set(&key(n), &1_u32, HOUR).expect("set");
+        }
+        server.set_away(true);
+        for n in 0..MAX_PENDING + 10 {
+            assert!(one.invalidate_tag(format!("other{n}")).is_err());
+        }
+        assert_eq!(one.engine.shared.pending.len(), 1);
+        server.set_away(false);
+        deliver(&clock, &one);
+        assert_eq!((call(&one, 0), call(&other, 1)), (2, 2));
+        assert!(one.invalidate_tag("tag0").is_ok());
+        assert_eq!(one.engine.shared.pending.len(), 0);
+    });
+}
+
+#[test]
+fn group_that_is_invalidated_again_during_its_delivery_stays_pending() {
+    let pending = PendingInvalidations::default();
+    let group = Group::tag("a");
+    pending.add(group);
+    let first = pending.number_of(group).expect("it is pending");
+    pending.add(group);
+    pending.remove(group, first);
+    assert!(pending.contains(group));
+    pending.remove(group, first + 1);
+    assert!(!pending.exist());
+}
+
+#[test]
+fn pauses_between_deliveries_double_up_to_the_longest() {
+    let mut state = State::default();
+    let pauses = (0..40).map(|failures| {
+        state.failures = failures;
+        state.pause()
+    });
+    let pauses: Vec<Duration> = pauses.collect();
+    assert_eq!(pauses[..4], [50, 50, 100, 200].map(Duration::from_millis));
+    assert_eq!(pauses[39], LONGEST_PAUSE);
+}
