@@ -1,14 +1,21 @@
-//! Values that are compressed where they are stored.
+//! Values that are compressed or sealed where they are stored.
 
+use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vayu::testing::MapBackend;
+use vayu::backend::{Backend, FileBackend, Record};
+use vayu::testing::{ManualClock, MapBackend};
+use vayu::time::Clock;
 use vayu::{
-    Cache, Compressed, ErrorKind, FileCache, FileOptions, Key, MessagePack, TieredOptions, cached,
+    Cache, Compressed, ErrorKind, Explanation, FileCache, FileOptions, Key, MessagePack, SealKeys,
+    Sealed, TieredOptions, cached,
 };
 
 use crate::Runs;
+
+type SealedCache<B> = Cache<B, Sealed<Compressed<MessagePack>>>;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -108,4 +115,231 @@ fn backing_tier_has_compressed_entries() {
     assert_eq!(backing.get::<String>(&key).expect("read"), Some(page(1)));
     let plain = backing.with_serializer(MessagePack);
     assert_eq!(plain.get::<String>(&key).expect("read"), None, "it is compressed");
+}
+
+fn sealed<B: Backend, S>(cache: Cache<B, S>) -> SealedCache<B> {
+    let keys = SealKeys::new([7; 32]);
+    cache.with_serializer(Sealed::new(keys, Compressed::zstd(MessagePack)))
+}
+
+fn sealed_files(directory: &Path, clock: &ManualClock) -> SealedCache<FileBackend> {
+    sealed(FileOptions::new().clock(clock.clone()).open(directory).expect("a cache"))
+}
+
+#[cached(cache = cache, ttl = "1h", stale = "1h", skip(cache, runs), prefix = "page", tags("pages"), handle = page_entry)]
+fn sealed_page(cache: &SealedCache<FileBackend>, runs: &Runs, n: u32) -> String {
+    runs.count();
+    page(n)
+}
+
+/// Every way to write and to read an entry binds its value to the times and the stamp that are stored.
+#[test]
+fn sealed_values_are_found_by_every_door() {
+    let (directory, clock, runs) = (tempfile::tempdir().unwrap(), ManualClock::new(), Runs::new());
+    let cache = sealed_files(directory.path(), &clock);
+    for expected in 1..=3 {
+        // A call, under another stamp each time.
+        assert_eq!(sealed_page(&cache, &runs, 7), page(7));
+        assert_eq!((sealed_page(&cache, &runs, 7), runs.get()), (page(7), expected));
+        assert!(entry_length(&directory) < 700, "it is compressed too");
+        // The handle.
+        let entry = || page_entry(&cache, &runs, 7);
+        assert!(entry().set(page(8)).expect("write"));
+        assert_eq!(entry().peek().expect("read"), Some(page(8)));
+        assert!(matches!(entry().explain(), Explanation::Hit));
+        assert_eq!(sealed_page(&cache, &runs, 7), page(8));
+        // The cache, by key.
+        let key = Key::new("page", &(7_u32,)).unwrap().with_tags(["pages"]);
+        assert_eq!(cache.get::<String>(&key).expect("read"), Some(page(8)));
+        let update = |old: Option<String>| old.expect("a value") + "!";
+        assert_eq!(cache.update_with(&key, HOUR, update).expect("update"), page(8) + "!");
+        cache.set(&key, &page(9), HOUR).expect("write");
+        assert_eq!(cache.get_or_insert_with(&key, HOUR, || page(10)), page(9));
+        assert_eq!(sealed_page(&cache, &runs, 7), page(9));
+        assert_eq!(runs.get(), expected);
+        cache.invalidate_tag("pages").expect("invalidate");
+    }
+    assert_eq!(sealed_page(&cache, &runs, 7), page(7));
+    // Another process, and a value past its ttl.
+    let again = sealed_files(directory.path(), &clock);
+    assert_eq!((sealed_page(&again, &runs, 7), runs.get()), (page(7), 4));
+    clock.advance(HOUR);
+    assert!(page_entry(&again, &runs, 7).peek().expect("read").is_some(), "it is stale");
+    assert_eq!([cache.stats().errors, again.stats().errors], [0, 0]);
+}
+
+#[test]
+fn elements_of_a_batch_are_sealed_each_for_its_own_entry() {
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = "1h", skip(cache), prefix = "each", each = ids)]
+    fn pages(cache: &SealedCache<FileBackend>, ids: &[u32]) -> HashMap<u32, String> {
+        RUNS.count();
+        ids.iter().map(|&id| (id, page(id))).collect()
+    }
+    #[cached(cache = cache, ttl = "1h", skip(cache), prefix = "each")]
+    fn one(cache: &SealedCache<FileBackend>, id: u32) -> String {
+        RUNS.count();
+        page(id)
+    }
+    let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    for expected in [1, 1] {
+        let cache = sealed_files(directory.path(), &clock);
+        assert_eq!(pages(&cache, &[1, 2, 3])[&2], page(2));
+        assert_eq!((one(&cache, 3), RUNS.get()), (page(3), expected));
+        assert_eq!(cache.stats().errors, 0);
+    }
+}
+
+/// What a process that may write to the directory can do: it knows the format and its checksums, not the
+/// key.
+#[test]
+fn forged_moved_and_redated_entries_are_misses() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let cache = sealed_files(directory.path(), &clock);
+    let backend = cache.backend();
+    let [key, other] = ["a", "b"].map(|name| Key::from_text("pages", name));
+    for (key, n) in [(&key, 1), (&other, 2)] {
+        cache.set(key, &page(n), HOUR).expect("write");
+    }
+    let genuine = |key| backend.read(key).expect("read").expect("an entry");
+    let [record, moved] = [genuine(&key), genuine(&other)];
+    let (created, expires) = (record.created(), record.expires());
+    let (later, end) = (clock.now(), expires.saturating_add(HOUR));
+    let plain = cache.clone().with_serializer(MessagePack);
+    plain.set(&key, &page(3), HOUR).expect("write");
+    let id = record.serializer();
+    let forged = [
+        ("moved", moved.clone()),
+        ("moved with its times", moved.map(|_| record.value().clone()).with_schema(1)),
+        ("later", record.clone().with_times(created, end, end)),
+        ("stale for longer", record.clone().with_times(created, expires, end)),
+        ("younger", record.clone().with_times(later.saturating_add(HOUR / 60), expires, expires)),
+        ("of another stamp", record.clone().with_schema(record.schema().wrapping_add(1 << 16))),
+        ("plain", genuine(&key)),
+        ("plain in disguise", genuine(&key).with_serializer(id)),
+        ("empty", record.clone().map(|_| vayu::backend::Bytes::new())),
+    ];
+    for (how, forged) in forged {
+        let forged: Record<_> = forged;
+        backend.write(&key, forged).expect("write");
+        assert_eq!(cache.get::<String>(&key).expect("read"), None, "{how}");
+    }
+    backend.write(&key, record).expect("write");
+    assert_eq!(cache.get::<String>(&key).expect("read"), Some(page(1)), "it is genuine");
+    assert_eq!(cache.stats().errors, cache.stats().errors_of(ErrorKind::Decode));
+}
+
+/// Memory limits the times of a copy, and corrects those of a machine whose clock is ahead. The seal is of
+/// the times in the backing tier.
+#[test]
+fn tiers_open_copies_by_the_times_of_the_backing_tier() {
+    let clock = ManualClock::new();
+    let backing: Cache<MapBackend, MessagePack> =
+        Cache::with_backend(MapBackend::with_clock(clock.clone()));
+    let backing = sealed(backing);
+    let key = Key::from_text("pages", "k");
+    backing.set(&key, &page(1), HOUR).expect("write");
+    let near = TieredOptions::new().near_ttl(Duration::from_secs(10)).over(&backing);
+    for _ in 0..3 {
+        assert_eq!(near.get::<String>(&key).expect("read"), Some(page(1)));
+        clock.advance(Duration::from_secs(9));
+    }
+    near.set(&key, &page(2), HOUR).expect("write");
+    assert_eq!(backing.get::<String>(&key).expect("read"), Some(page(2)), "sealed as written");
+    // The clock that has written the entry is a minute ahead of the one that reads it.
+    let ahead = backing.backend().read(&key).expect("read").expect("an entry");
+    let slow = ManualClock::new();
+    slow.set(vayu::time::Timestamp::from_micros(ahead.created().as_micros() - 60_000_000));
+    let other: Cache<MapBackend, MessagePack> = Cache::with_backend(MapBackend::with_clock(slow));
+    let other = sealed(other);
+    other.backend().write(&key, ahead).expect("write");
+    let tiers = TieredOptions::new().over(&other);
+    for _ in 0..2 {
+        assert_eq!(tiers.get::<String>(&key).expect("read"), Some(page(2)));
+    }
+    assert_eq!([near.stats().errors, tiers.stats().errors, backing.stats().errors], [0; 3]);
+}
+
+/// Returns the URL of a cache in a directory with these options.
+fn url(scheme: &str, directory: &TempDir, options: &str) -> String {
+    format!("{scheme}:{}?{options}", directory.path().to_str().expect("a path"))
+}
+
+#[test]
+fn url_compresses_and_seals() {
+    let error = vayu::open("file:/nowhere?seal=env:PATH").expect_err("not a key");
+    assert!(error.to_string().contains("`PATH`"), "{error}");
+    let directory = tempfile::tempdir().unwrap();
+    let key = Key::from_text("pages", "k");
+    let open = |scheme, options| vayu::open(url(scheme, &directory, options)).expect("a cache");
+    let writer = open("file", "compress=zstd");
+    writer.set(&key, &page(1), HOUR).expect("write");
+    assert!(entry_length(&directory) < 700);
+    for (scheme, options) in [("file", "compress=lz4"), ("memory+file", "compress=zstd")] {
+        let cache = open(scheme, options);
+        assert_eq!(cache.get::<String>(&key).expect("read"), Some(page(1)), "{scheme} {options}");
+        assert_eq!(cache.stats().errors, 0);
+    }
+    let files = FileCache::open(directory.path()).expect("a cache");
+    let same = files.clone().with_serializer(Compressed::lz4(MessagePack));
+    assert_eq!(same.get::<String>(&key).expect("read"), Some(page(1)), "the format is the same");
+    assert_eq!(open("file", "").get::<String>(&key).expect("read"), None, "it is compressed");
+    files.set(&key, &page(2), HOUR).expect("write");
+    assert_eq!(writer.get::<String>(&key).expect("read"), None, "it is not compressed");
+    for (options, message) in [
+        ("compress=gzip", "`lz4`, `zstd`"),
+        ("seal=secret", "as in `env:CACHE_KEY`"),
+        ("seal=env:", "as in `env:CACHE_KEY`"),
+        ("seal=env:VAYU_NO_SUCH_VARIABLE", "`VAYU_NO_SUCH_VARIABLE`: it is not set"),
+    ] {
+        let error = vayu::open(url("file", &directory, options)).expect_err(options);
+        assert!(error.to_string().contains(message), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+    vayu::open("memory:?compress=lz4").expect_err("values in memory are not encoded");
+}
+
+/// Runs itself again as a process with a key in its environment.
+#[test]
+fn url_seals_with_keys_of_the_environment() {
+    const VARIABLE: &str = "VAYU_TEST_CACHE_KEY";
+    if std::env::var_os(VARIABLE).is_none() {
+        let test = "at_rest::url_seals_with_keys_of_the_environment";
+        let mut child = std::process::Command::new(std::env::current_exe().expect("a path"));
+        child
+            .args([test, "--exact"])
+            .env(VARIABLE, format!("{},{}", "07".repeat(32), "08".repeat(32)));
+        let output = child.output().expect("the child runs");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let key = Key::from_text("pages", "k");
+    let options = format!("compress=zstd&seal=env:{VARIABLE}");
+    let open = |scheme| vayu::open(url(scheme, &directory, &options)).expect("a cache");
+    open("file").set(&key, &page(1), HOUR).expect("write");
+    for cache in [open("file"), open("memory+file")] {
+        assert_eq!(cache.get::<String>(&key).expect("read"), Some(page(1)));
+        assert_eq!(cache.stats().errors, 0);
+    }
+    let files = FileCache::open(directory.path()).expect("a cache");
+    let by_old_key = Sealed::new(SealKeys::new([8; 32]), Compressed::zstd(MessagePack));
+    let by_old_key = files.clone().with_serializer(by_old_key);
+    assert_eq!(by_old_key.get::<String>(&key).expect("read"), None, "the first key seals");
+    let same = sealed(files.clone());
+    assert_eq!(same.get::<String>(&key).expect("read"), Some(page(1)), "the format is the same");
+    by_old_key.set(&key, &page(2), HOUR).expect("write");
+    assert_eq!(open("file").get::<String>(&key).expect("read"), Some(page(2)), "all keys open");
+    // A value that is not sealed is absent, and one that was changed is an error.
+    files.set(&key, &page(3), HOUR).expect("write");
+    assert_eq!(open("file").get::<String>(&key).expect("read"), None);
+    same.set(&key, &page(4), HOUR).expect("write");
+    let record = files.backend().read(&key).expect("read").expect("an entry");
+    let (created, end) = (record.created(), record.expires().saturating_add(HOUR));
+    files.backend().write(&key, record.with_times(created, end, end)).expect("write");
+    let cache = open("memory+file");
+    assert_eq!(cache.get_or_insert_with(&key, HOUR, || page(5)), page(5));
+    assert_eq!(cache.stats().errors, cache.stats().errors_of(ErrorKind::Decode));
+    assert_eq!(open("file").get::<String>(&key).expect("read"), Some(page(5)));
 }

@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// reads everything.
     #[command(after_help = ls_help())]
     Ls(Ls),
-    /// Show one entry, with its value if it is MessagePack or JSON.
+    /// Show one entry, with its value if it is MessagePack or JSON, compressed or not.
     #[command(after_help = show_help())]
     Show(Show),
     /// Count the entries of each function, and the compute time that they save.
@@ -75,7 +75,8 @@ fn show_help() -> &'static str {
     "With --json the object is that of `ls --json`, and has one more field:\n  \
      value              the value as JSON, if its serializer is MessagePack or JSON.\n                     \
      Byte strings in it are {\"base64\": \"..\"}, and NaN is null\n  \
-     value_base64       otherwise the bytes of the value\n\n\
+     value_base64       otherwise the bytes of the value\n  \
+     value_error        the reason why a sealed or compressed value has neither\n\n\
      Examples:\n  \
      vayu-cache show /var/cache/app 2d4fe63a765e\n  \
      vayu-cache show /var/cache/app 'rates(\"EUR\", 7)'\n  \
@@ -117,6 +118,10 @@ pub(crate) struct Show {
     /// A key or path is looked up in one file. For the others, and for what is not found, all entries
     /// are searched. If several match, they are listed.
     pub(crate) entry: String,
+    /// The keys of sealed values, in an environment variable: `env:CACHE_KEY`. The option `seal` of a URL is
+    /// the same.
+    #[arg(long, value_name = "env:NAME")]
+    pub(crate) seal: Option<String>,
     #[command(flatten)]
     pub(crate) limit: Limit,
 }

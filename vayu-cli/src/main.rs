@@ -11,6 +11,7 @@ mod progress;
 mod source;
 mod state;
 mod value;
+mod wrapped;
 
 use std::error::Error;
 use std::io;

@@ -100,14 +100,24 @@ pub(crate) fn date(time: Timestamp) -> String {
     }
 }
 
+/// Returns the name of a serializer, and how its values are wrapped: `MessagePack, compressed, sealed`.
 pub(crate) fn serializer(id: SerializerId) -> String {
-    match id {
-        SerializerId::MESSAGE_PACK => "MessagePack".to_owned(),
-        SerializerId::JSON => "JSON".to_owned(),
-        SerializerId::POSTCARD => "Postcard".to_owned(),
-        SerializerId::BINCODE => "Bincode".to_owned(),
-        other => format!("number {}", other.as_u16()),
+    let mut name = match id.unwrapped() {
+        Some(SerializerId::MESSAGE_PACK) => "MessagePack".to_owned(),
+        Some(SerializerId::JSON) => "JSON".to_owned(),
+        Some(SerializerId::POSTCARD) => "Postcard".to_owned(),
+        Some(SerializerId::BINCODE) => "Bincode".to_owned(),
+        None if id.is_compressed() || id.is_sealed() => "user-defined".to_owned(),
+        _ => format!("number {}", id.as_u16()),
+    };
+    for (is_wrapped, wrapper) in
+        [(id.is_compressed(), ", compressed"), (id.is_sealed(), ", sealed")]
+    {
+        if is_wrapped {
+            name.push_str(wrapper);
+        }
     }
+    name
 }
 
 /// Formats an entry as JSON, as `ls --help` describes it.

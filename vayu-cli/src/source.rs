@@ -133,11 +133,13 @@ impl Source {
     /// one behind memory.
     pub(crate) fn open(cache: &str) -> Result<Self> {
         if let Some(url) = cache.strip_prefix("memory+") {
-            return Self::open(&without_memory_options(url));
+            return Self::open(&without_options(url, &["memory_max_entries", "near_ttl"]));
         }
         let scheme = cache.split_once(':').map_or("", |(scheme, _)| scheme);
         match scheme.split('+').next().unwrap_or_default() {
-            "redis" | "rediss" | "valkey" | "valkeys" | "unix" => Self::connect(cache),
+            "redis" | "rediss" | "valkey" | "valkeys" | "unix" => {
+                Self::connect(&without_options(cache, &["compress", "seal"]))
+            }
             "file" => {
                 let url = cache.split('?').next().unwrap_or_default();
                 Self::open_directory(&path_of_url(url)?)
@@ -286,12 +288,11 @@ fn built_without(what: &str, feature: &str) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }
 
-/// Returns a URL without the options of memory in front of it.
-fn without_memory_options(url: &str) -> String {
+/// Returns a URL without these options.
+fn without_options(url: &str, names: &[&str]) -> String {
     let Some((address, query)) = url.split_once('?') else { return url.to_owned() };
-    let is_of_memory =
-        |option: &&str| matches!(option.split('=').next(), Some("memory_max_entries" | "near_ttl"));
-    let options: Vec<_> = query.split('&').filter(|option| !is_of_memory(option)).collect();
+    let is_kept = |option: &&str| !names.contains(&option.split('=').next().unwrap_or_default());
+    let options: Vec<_> = query.split('&').filter(is_kept).collect();
     if options.is_empty() { address.to_owned() } else { format!("{address}?{}", options.join("&")) }
 }
 

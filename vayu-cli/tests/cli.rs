@@ -465,6 +465,63 @@ fn url_of_the_library_is_accepted() {
     }
 }
 
+#[cfg(all(feature = "lz4", feature = "seal", feature = "zstd"))]
+#[test]
+fn show_unpacks_values_and_opens_sealed_ones_with_their_key() {
+    use vayu_core::{Compressed, MessagePack, SealKeys, Sealed};
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = FileCache::open(directory.path()).expect("a cache");
+    let value = vec!["screws".to_owned(); 100];
+    let key = |name| Key::from_text("stock", name);
+    let compressed = cache.clone().with_serializer(Compressed::lz4(MessagePack));
+    compressed.set(&key("compressed"), &value, Duration::MAX).expect("write");
+    let keys = || SealKeys::new([7; 32]);
+    let both = cache.clone().with_serializer(Sealed::new(keys(), Compressed::zstd(MessagePack)));
+    both.set(&key("both"), &value, Duration::MAX).expect("write");
+    let sealed = cache.with_serializer(Sealed::new(keys(), MessagePack));
+    sealed.set(&key("sealed"), &value, Duration::MAX).expect("write");
+
+    let show = |name: &str, arguments: &[&str]| {
+        let secret = "07".repeat(32);
+        let output = Command::new(env!("CARGO_BIN_EXE_vayu-cache"))
+            .args([&["show", "--json"], arguments].concat())
+            .arg(format!("file:{}?seal=env:URL_KEY", directory.path().display()))
+            .arg(format!("stock:{name}"))
+            .envs([
+                ("CACHE_KEY", &*secret),
+                ("OTHER_KEY", &*"08".repeat(32)),
+                ("URL_KEY", &*secret),
+            ])
+            .output()
+            .expect("the program runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        json_lines(&output).remove(0)
+    };
+    let expected = serde_json::json!(value);
+    for (name, serializer) in [
+        ("compressed", "MessagePack, compressed"),
+        ("sealed", "MessagePack, sealed"),
+        ("both", "MessagePack, compressed, sealed"),
+    ] {
+        for arguments in [&[][..], &["--seal", "env:CACHE_KEY"]] {
+            let shown = show(name, arguments);
+            assert_eq!((&shown["value"], &shown["serializer"]), (&expected, &serializer.into()));
+        }
+    }
+    let shown = show("both", &["--seal", "env:OTHER_KEY"]);
+    assert_eq!(shown["value_error"], "open sealed value: its key is not one of these");
+    assert!(shown.get("value").is_none() && shown.get("value_base64").is_none());
+    let text = text(&vayu(&["show", "stock:sealed"], directory.path()));
+    assert!(text.contains("serializer  MessagePack, sealed\n"), "{text}");
+    assert!(text.contains("\nsealed (") && text.contains("--seal env:NAME"), "{text}");
+    for seal in ["secret", "env:", "env:NO_SUCH_VARIABLE"] {
+        let output = vayu(&["show", "stock:sealed", "--seal", seal], directory.path());
+        assert_eq!(output.status.code(), Some(2), "{seal}");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("secret"));
+    }
+}
+
 #[test]
 fn failure_prints_an_error_and_exits_with_two() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -12,6 +12,8 @@ pub use crate::panic::{
 };
 pub use crate::per_process::{PerProcess, ProcessId};
 use crate::record::Record;
+#[cfg(any(feature = "lz4", feature = "seal", feature = "zstd"))]
+pub use crate::serializer::layers::{Layer, Layers, unwrap_value};
 pub use crate::sync::IgnorePoison;
 
 /// Returns a short key as `N` words (2 to 7). Two keys are equal if and only if their words are.

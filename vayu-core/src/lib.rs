@@ -81,4 +81,6 @@ pub use crate::serializer::{
     AnyValue, ByReference, EntryContext, InlineValue, Serializer, SerializerId, ValueClass,
     encode_checked,
 };
+#[cfg(feature = "seal")]
+pub use crate::serializer::{SealKeys, Sealed};
 pub use crate::stats::Stats;

@@ -14,10 +14,14 @@ mod entry_context;
 mod exact;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(any(feature = "lz4", feature = "seal", feature = "zstd"))]
+pub(crate) mod layers;
 #[cfg(feature = "message-pack")]
 mod message_pack;
 #[cfg(feature = "postcard")]
 mod postcard;
+#[cfg(feature = "seal")]
+mod sealed;
 #[cfg(all(
     test,
     feature = "message-pack",
@@ -46,6 +50,8 @@ pub use self::json::Json;
 pub use self::message_pack::MessagePack;
 #[cfg(feature = "postcard")]
 pub use self::postcard::Postcard;
+#[cfg(feature = "seal")]
+pub use self::sealed::{SealKeys, Sealed};
 use crate::error::Result;
 
 /// A conversion of values to the form that a backend stores, and back.
@@ -254,9 +260,9 @@ impl SerializerId {
     /// Bincode 2 in its standard configuration.
     pub const BINCODE: Self = Self(5);
 
-    /// The bit of the id of a format whose values are compressed.
-    #[cfg(any(feature = "lz4", feature = "zstd"))]
+    /// The bits of the ids of formats whose values are compressed, or sealed.
     const COMPRESSED: u16 = 0x0100;
+    const SEALED: u16 = 0x0200;
 
     /// Returns the id of a user's format: `number` is counted from 0x8000, and its highest bit is
     /// ignored.
@@ -265,11 +271,37 @@ impl SerializerId {
     }
 
     /// Returns the id of a wrapper of this format.
-    #[cfg(any(feature = "lz4", feature = "zstd"))]
+    #[cfg(any(feature = "lz4", feature = "seal", feature = "zstd"))]
     const fn wrapped(self, wrapper: u16) -> Self {
         // The exact id of the format is a part of the stored form.
         let format = if self.0 < 0x8000 { self.0 } else { 0xff };
         Self(format | wrapper)
+    }
+
+    /// Returns whether values of this format are compressed, or were before they were sealed
+    /// ([`Compressed`](https://docs.rs/vayu-cache/latest/vayu/struct.Compressed.html)).
+    pub const fn is_compressed(self) -> bool {
+        self.is_wrapped_by(Self::COMPRESSED)
+    }
+
+    /// Returns whether values of this format are sealed
+    /// ([`Sealed`](https://docs.rs/vayu-cache/latest/vayu/struct.Sealed.html)).
+    pub const fn is_sealed(self) -> bool {
+        self.is_wrapped_by(Self::SEALED)
+    }
+
+    const fn is_wrapped_by(self, wrapper: u16) -> bool {
+        self.0 < 0x8000 && self.0 & wrapper != 0
+    }
+
+    /// Returns the id of the format of these values without compression and seal. `None` if it is that of a
+    /// user.
+    pub const fn unwrapped(self) -> Option<Self> {
+        match self.0 & !(Self::COMPRESSED | Self::SEALED) {
+            _ if self.0 >= 0x8000 => None,
+            0xff => None,
+            number => Some(Self(number)),
+        }
     }
 
     /// Returns the number as it is written in an entry.

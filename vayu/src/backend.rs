@@ -10,6 +10,7 @@ pub use async_trait::async_trait;
     feature = "lz4",
     feature = "message-pack",
     feature = "postcard",
+    feature = "seal",
     feature = "wire",
     feature = "zstd"
 ))]

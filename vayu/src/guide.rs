@@ -9,6 +9,7 @@
 //! | the cache is down | [`backend_failures`] |
 //! | the data has changed, and entries must be invalidated before they expire | [`invalidation`] |
 //! | results are shared by several machines | [`multiple_machines`] |
+//! | values in files or on servers are long, or secret | [`values_at_rest`] |
 //! | two calls share an entry that should not, or do not that should | [`keys`] |
 //! | a cached function is to be tested | [`testing`] |
 //! | handlers of a web service are to be cached | [`axum`] |
@@ -51,6 +52,7 @@ pages! {
     backend_failures: "../guide/backend-failures.md",
     invalidation: "../guide/invalidation.md",
     multiple_machines: "../guide/multiple-machines.md",
+    values_at_rest: "../guide/values-at-rest.md",
     keys: "../guide/keys.md",
     testing: "../guide/testing.md",
     recipes: "../guide/recipes.md",

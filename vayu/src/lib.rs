@@ -95,7 +95,8 @@
 //! another order) is returned and not stored, with a warning that names the function. A hit cannot
 //! restore what a type's `Serialize` does not write: a field under `#[serde(skip)]` has its default value.
 //! `Compressed::zstd(MessagePack)` and `Compressed::lz4(MessagePack)` compress the values of another serializer
-//! (features `zstd` and `lz4`).
+//! (features `zstd` and `lz4`). `Sealed::new(keys, MessagePack)` encrypts and authenticates them (feature `seal`). The page
+//! `values_at_rest` of the guide has both.
 //!
 //! # Which results are cached
 //!
@@ -532,9 +533,11 @@ pub mod backend;
         doctest,
         feature = "file",
         feature = "json",
+        feature = "lz4",
         feature = "macros",
         feature = "memory",
         feature = "redis",
+        feature = "seal",
         feature = "testing",
         feature = "tiered"
     )
@@ -563,6 +566,8 @@ pub use vayu_core::{
     Cache, CacheInfo, Entry, Error, ErrorKind, Explanation, FlightContext, Key, Result,
     SingleFlight, Stats, caches, pause_all, sorted_set,
 };
+#[cfg(feature = "seal")]
+pub use vayu_core::{SealKeys, Sealed};
 #[cfg(feature = "file")]
 pub use vayu_file::{AsyncIo, Durability, FileCache, FileOptions};
 #[cfg(all(feature = "macros", feature = "memory"))]

@@ -1,11 +1,18 @@
 //! Opening a cache described by a URL, for a choice at run time.
 
+#[cfg(all(
+    any(feature = "file", feature = "redis"),
+    any(feature = "lz4", feature = "seal", feature = "zstd")
+))]
+mod layered;
+mod layers;
 mod query;
 
 use vayu_core::{AnyBackend, Cache, Error, ErrorKind, Result};
 use vayu_memory::{MemoryBackend, MemoryOptions};
 use vayu_tiered::{AnyCache, TieredOptions, TieredSerializer, TieredValue};
 
+use self::layers::layers;
 use self::query::Query;
 
 /// Opens the cache described by a URL, for example one taken from a configuration file.
@@ -22,6 +29,10 @@ use self::query::Query;
 /// For directories these are `max_bytes`, `max_entries`, `max_entry_bytes` (`1000`, `64KiB`, `1GiB`),
 /// `open_files`, `durability=synced`, `single_flight=everywhere`, `arguments=hidden` and `shared=allowed`; for memory in front
 /// of another tier `memory_max_entries` and `near_ttl` (`500ms`, `10s`, `5m`). In a path `%20` stands for a space.
+///
+/// Values in directories and on servers are compressed with `compress=lz4` or `compress=zstd` (features `lz4` and
+/// `zstd`), and encrypted and authenticated with `seal=env:NAME` (feature `seal`): `NAME` is an environment variable with the
+/// keys, as `SealKeys::from_env` reads them. See `Compressed` and `Sealed`. Values in memory stay as they are.
 ///
 /// All of these have one type, so values need what any of them needs: `Clone + Send + Sync + 'static`
 /// and serde's `Serialize` and `DeserializeOwned`.
@@ -123,17 +134,22 @@ fn bytes(url: &str, position: Position) -> Result<AnyBackend<TieredValue>> {
         Position::Alone => None,
         Position::Backing => Some(tiered_options(&mut query)?),
     };
+    #[cfg_attr(
+        not(any(feature = "file", feature = "redis")),
+        expect(unused_variables, reason = "there is nothing to wrap")
+    )]
+    let layers = layers(&mut query)?;
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme.split('+').next().unwrap_or_default() {
         #[cfg(feature = "file")]
-        "file" => Ok(tiers(file(query)?, memory)),
+        "file" => Ok(wrapped(file(query)?, layers, memory)),
         #[cfg(not(feature = "file"))]
         "file" => Err(wrong("a cache in a directory needs the feature `file`")),
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "valkey" | "valkeys" | "unix" => {
             let url = query.remaining_url();
             let cache = vayu_redis::RedisOptions::new().connect(url)?;
-            Ok(tiers(cache.backend().clone(), memory))
+            Ok(wrapped(cache.backend().clone(), layers, memory))
         }
         #[cfg(not(feature = "redis"))]
         "redis" | "rediss" | "valkey" | "valkeys" | "unix" => {
@@ -144,6 +160,23 @@ fn bytes(url: &str, position: Position) -> Result<AnyBackend<TieredValue>> {
             Err(wrong(format!("unknown scheme `{word}:`")))
         }
         _ => Err(wrong("expected a URL such as `memory:`, `file:///path` or `redis://host`")),
+    }
+}
+
+/// Creates the backend whose values have these wrappers where they leave the process.
+#[cfg(any(feature = "file", feature = "redis"))]
+fn wrapped<F>(
+    backing: F,
+    layers: Option<layers::Layers>,
+    memory: Option<TieredOptions>,
+) -> AnyBackend<TieredValue>
+where
+    F: vayu_core::Backend<Stored = bytes::Bytes>,
+{
+    match layers {
+        None => tiers(backing, memory),
+        #[cfg(any(feature = "lz4", feature = "seal", feature = "zstd"))]
+        Some(layers) => tiers(layered::LayeredBackend::new(backing, layers), memory),
     }
 }
 
@@ -194,8 +227,8 @@ fn file(mut query: Query<'_>) -> Result<vayu_file::FileBackend> {
     }
     query.finish(
         "file",
-        "`max_bytes`, `max_entries`, `max_entry_bytes`, `open_files`, `durability`, `single_flight`, `arguments` \
-         and `shared`; in front of it, `memory_max_entries` and `near_ttl`",
+        "`max_bytes`, `max_entries`, `max_entry_bytes`, `open_files`, `durability`, `single_flight`, `arguments`, \
+         `shared`, `compress` and `seal`; in front of it, `memory_max_entries` and `near_ttl`",
     )?;
     Ok(options.open(path)?.backend().clone())
 }

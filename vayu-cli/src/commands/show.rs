@@ -3,7 +3,6 @@
 use std::io::{Write, stdout};
 
 use vayu_core::__internal::with_causes;
-use vayu_core::wire::EntryDetails;
 
 use super::Outcome;
 use crate::Verdict;
@@ -11,7 +10,7 @@ use crate::args::Show;
 use crate::find::{Accept, find_one};
 use crate::output::{date, duration, entry_json, escaped, escaped_json, now, serializer, size};
 use crate::source::{Entry, Source};
-use crate::value;
+use crate::{value, wrapped};
 
 pub(crate) fn run(arguments: &Show) -> Outcome {
     let target = &arguments.target;
@@ -21,13 +20,18 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
     else {
         return Ok(Verdict::Failure);
     };
+    let keys = wrapped::keys(arguments.seal.as_deref(), &target.cache)?;
     let value = source.value(&entry).map_err(|error| with_causes(&error));
     let mut out = stdout().lock();
-    let serializer = entry.details.as_ref().ok().map(EntryDetails::serializer);
+    let details = entry.details.as_ref().ok();
+    let unwrapped = |bytes, details| wrapped::unwrap(bytes, details, keys.as_ref());
     if target.json {
         let mut shown = entry_json(&entry, now(), target.redact);
-        if let (Ok(bytes), Some(serializer), false) = (&value, serializer, target.redact) {
-            value::add_to(&mut shown, serializer, bytes);
+        if let (Ok(bytes), Some(details), false) = (&value, details, target.redact) {
+            match unwrapped(bytes, details) {
+                Ok((serializer, bytes)) => value::add_to(&mut shown, serializer, &bytes),
+                Err(reason) => shown["value_error"] = reason.into(),
+            }
         }
         if let Err(error) = &value {
             shown["error"] = error.as_str().into();
@@ -35,10 +39,14 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
         writeln!(out, "{}", escaped_json(&shown.to_string()))?;
     } else {
         write_lines(&mut out, &entry, target.redact)?;
-        match (&value, serializer) {
+        match (&value, details) {
             (Ok(_), _) if target.redact => {}
-            (Ok(bytes), Some(serializer)) => {
-                writeln!(out, "\n{}", value::as_text(serializer, bytes))?;
+            (Ok(bytes), Some(details)) => {
+                let shown = match unwrapped(bytes, details) {
+                    Ok((serializer, bytes)) => value::as_text(serializer, &bytes),
+                    Err(reason) => reason,
+                };
+                writeln!(out, "\n{shown}")?;
             }
             (Ok(_), None) => {}
             (Err(error), _) => writeln!(out, "\n{error}")?,

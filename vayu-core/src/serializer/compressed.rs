@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use self::frame::Method;
 use crate::error::Result;
+use crate::serializer::layers::Layer;
 use crate::serializer::{EntryContext, Serializer, SerializerId};
 
 /// The values of another serializer, compressed.
@@ -127,5 +128,23 @@ impl<T, S: Serializer<T, Stored = Bytes>> Serializer<T> for Compressed<S> {
         let plain = self.unpack(&stored, from.max_entry_bytes())?;
         let plain = self.serializer.rebind(plain, from, to)?;
         Ok(self.pack(&plain, to.max_entry_bytes()))
+    }
+}
+
+impl Layer for Compressed<()> {
+    fn id_of(&self, inner: SerializerId) -> SerializerId {
+        inner.wrapped(SerializerId::COMPRESSED)
+    }
+
+    fn is_outermost(&self, id: SerializerId) -> bool {
+        id.is_compressed() && !id.is_sealed()
+    }
+
+    fn wrap(&self, value: &Bytes, inner: SerializerId, entry: &EntryContext<'_>) -> Result<Bytes> {
+        Ok(frame::pack(value, inner, self.method, entry.max_entry_bytes()))
+    }
+
+    fn unwrap(&self, stored: &Bytes, entry: &EntryContext<'_>) -> Result<(SerializerId, Bytes)> {
+        frame::unpack(stored, entry.max_entry_bytes())
     }
 }

@@ -14,13 +14,21 @@ use crate::serializer::SerializerId;
 /// stamp and the times are those that the backend stores.
 #[derive(Clone, Copy)]
 pub struct EntryContext<'a> {
-    key: &'a Key,
+    key: EntryKey<'a>,
     schema: u64,
     serializer: SerializerId,
     created: Timestamp,
     expires: Timestamp,
     stale_until: Timestamp,
     limit: Limit<'a>,
+}
+
+/// The key of an entry, or its SHA-256.
+#[derive(Clone, Copy)]
+enum EntryKey<'a> {
+    Key(&'a Key),
+    #[cfg(feature = "wire")]
+    Digest(&'a [u8; 32]),
 }
 
 /// The limit of the size of an entry, or its source.
@@ -40,6 +48,17 @@ impl<'a> EntryContext<'a> {
     /// Creates the context of a record that is stored for this key.
     #[inline]
     pub fn new<V>(key: &'a Key, record: &Record<V>) -> Self {
+        Self::of(EntryKey::Key(key), record)
+    }
+
+    /// Creates the context of a record that is stored for the key with this [digest](Key::digest).
+    #[cfg(feature = "wire")]
+    pub fn of_digest<V>(digest: &'a [u8; 32], record: &Record<V>) -> Self {
+        Self::of(EntryKey::Digest(digest), record)
+    }
+
+    #[inline]
+    fn of<V>(key: EntryKey<'a>, record: &Record<V>) -> Self {
         Self {
             key,
             schema: record.schema(),
@@ -81,9 +100,13 @@ impl<'a> EntryContext<'a> {
         self
     }
 
-    /// Returns the key.
-    pub fn key(&self) -> &'a Key {
-        self.key
+    /// Returns the [digest](Key::digest) of the key.
+    pub fn key_digest(&self) -> [u8; 32] {
+        match self.key {
+            EntryKey::Key(key) => key.digest(),
+            #[cfg(feature = "wire")]
+            EntryKey::Digest(digest) => *digest,
+        }
     }
 
     /// Returns the schema stamp: of the value's type, and of what its validity depends on.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::EncodedEntry;
 use crate::clock::Timestamp;
+use crate::record::Record;
 use crate::serializer::SerializerId;
 
 /// The maximum length of a rendered call in bytes.
@@ -20,6 +21,7 @@ pub struct EntryDetails {
     created: Timestamp,
     expires: Timestamp,
     stale_until: Timestamp,
+    schema: u64,
     serializer: SerializerId,
     compute_time: Duration,
 }
@@ -37,6 +39,7 @@ impl EntryDetails {
             created: header.created(),
             expires: header.expires(),
             stale_until: header.stale_until(),
+            schema: header.schema(),
             serializer: header.serializer(),
             compute_time: header.compute_time(),
         }
@@ -82,6 +85,15 @@ impl EntryDetails {
     /// Returns the first instant at which its value is not served stale either.
     pub fn stale_until(&self) -> Timestamp {
         self.stale_until
+    }
+
+    /// Returns the record of the entry, without its value.
+    pub fn record(&self) -> Record<()> {
+        Record::new((), self.created, self.expires)
+            .with_stale_until(self.stale_until)
+            .with_schema(self.schema)
+            .with_serializer(self.serializer)
+            .with_compute_time(self.compute_time)
     }
 
     /// Returns the identifier of the serializer that wrote its value.

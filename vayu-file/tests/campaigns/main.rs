@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 
 mod access;
+mod at_rest;
 mod child;
 mod clocks;
 mod fixture;

@@ -25,7 +25,8 @@ impl<'a> Query<'a> {
         self.path
     }
 
-    fn take(&mut self, name: &str) -> Result<Option<&'a str>> {
+    /// Removes an option.
+    pub(super) fn take(&mut self, name: &str) -> Result<Option<&'a str>> {
         let mut taken = None;
         let mut is_twice = false;
         self.left.retain(|&(other, value)| {
@@ -63,7 +64,6 @@ impl<'a> Query<'a> {
     }
 
     /// Removes an option that is one of these words.
-    #[cfg(feature = "file")]
     pub(super) fn word(
         &mut self,
         name: &str,

@@ -35,6 +35,7 @@ const MIN_LENGTH: usize = 256;
 const DEFAULT_LIMIT: u64 = 64 << 20;
 
 /// The most bytes that one byte of an LZ4 block can stand for.
+#[cfg(feature = "lz4")]
 const LZ4_MAX_RATIO: usize = 255;
 
 /// Returns the stored form of a value.
@@ -103,7 +104,7 @@ pub(super) fn unpack_as(
 ///
 /// [`ErrorKind::Decode`] for what is not a compressed value, is longer than the limit, or was compressed
 /// by an algorithm whose feature is not enabled.
-fn unpack(stored: &Bytes, limit: Option<u64>) -> Result<(SerializerId, Bytes)> {
+pub(super) fn unpack(stored: &Bytes, limit: Option<u64>) -> Result<(SerializerId, Bytes)> {
     let Some((&[method, low, high], rest)) = stored.split_first_chunk::<PLAIN_HEADER>() else {
         return Err(error("a compressed value ends early"));
     };

@@ -1,0 +1,128 @@
+//! The stored form of sealed values: XChaCha20-Poly1305, with the entry as associated data.
+//!
+//! | offset | bytes | content |
+//! |---|---|---|
+//! | 0 | 1 | version, 1 |
+//! | 1 | 4 | id of the key |
+//! | 5 | 2 | id of the inner serializer |
+//! | 7 | 24 | nonce |
+//! | 31 | | the encrypted value, and 16 bytes of authentication tag |
+
+use bytes::Bytes;
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::aead::inout::InOutBuf;
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
+
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::serializer::{EntryContext, SerializerId};
+
+const VERSION: u8 = 1;
+const NONCE: usize = 24;
+const TAG: usize = 16;
+const HEADER: usize = 7 + NONCE;
+
+/// The first bytes of a hash of a key, by which a reader finds it.
+pub(super) type KeyId = [u8; 4];
+
+/// The data of an entry that is authenticated with its value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Binding {
+    /// The SHA-256 of the key of the entry.
+    pub(crate) digest: [u8; 32],
+    pub(crate) schema: u64,
+    pub(crate) serializer: SerializerId,
+    pub(crate) created: Timestamp,
+    pub(crate) expires: Timestamp,
+    pub(crate) stale_until: Timestamp,
+}
+
+impl Binding {
+    pub(crate) fn of(entry: &EntryContext<'_>) -> Self {
+        Self {
+            digest: entry.key_digest(),
+            schema: entry.schema(),
+            serializer: entry.serializer(),
+            created: entry.created(),
+            expires: entry.expires(),
+            stale_until: entry.stale_until(),
+        }
+    }
+
+    /// Returns the associated data: fields of fixed lengths, so no two bindings have the same.
+    fn to_bytes(self, inner: SerializerId) -> [u8; 84] {
+        let mut bytes = [0; 84];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(0, b"vayuseal");
+        put(8, &self.digest);
+        put(40, &self.schema.to_le_bytes());
+        put(48, &self.created.as_micros().to_le_bytes());
+        put(56, &self.expires.as_micros().to_le_bytes());
+        put(64, &self.stale_until.as_micros().to_le_bytes());
+        put(72, &self.serializer.as_u16().to_le_bytes());
+        put(74, &inner.as_u16().to_le_bytes());
+        put(76, &u64::from(VERSION).to_le_bytes());
+        bytes
+    }
+}
+
+/// Returns the id of the key of a sealed value and that of its inner serializer, if it is one.
+pub(super) fn ids(stored: &[u8]) -> Option<(KeyId, SerializerId)> {
+    match *stored.first_chunk()? {
+        [VERSION, a, b, c, d, low, high] if stored.len() >= HEADER + TAG => {
+            let inner = SerializerId::from_u16(u16::from_le_bytes([low, high]));
+            Some(([a, b, c, d], inner))
+        }
+        _ => None,
+    }
+}
+
+/// Encrypts a value under a random nonce. 24 random bytes are different for any number of values.
+pub(super) fn seal(
+    secret: &[u8; 32],
+    id: KeyId,
+    plain: &[u8],
+    inner: SerializerId,
+    binding: &Binding,
+) -> Result<Bytes> {
+    let failed = || Error::new(ErrorKind::Encode, "seal value");
+    let mut nonce = [0; NONCE];
+    getrandom::fill(&mut nonce).map_err(|error| failed().with_source(error))?;
+    let mut bytes = Vec::with_capacity(HEADER + plain.len() + TAG);
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&id);
+    bytes.extend_from_slice(&inner.as_u16().to_le_bytes());
+    bytes.extend_from_slice(&nonce);
+    bytes.extend_from_slice(plain);
+    let tag = XChaCha20Poly1305::new(secret.into())
+        .encrypt_inout_detached(
+            &nonce.into(),
+            &binding.to_bytes(inner),
+            InOutBuf::from(&mut bytes[HEADER..]),
+        )
+        .map_err(|_| failed())?;
+    bytes.extend_from_slice(&tag);
+    Ok(bytes.into())
+}
+
+/// Decrypts what [`seal`] has returned for the same entry. `None` for everything else.
+pub(super) fn open(
+    secret: &[u8; 32],
+    stored: &[u8],
+    inner: SerializerId,
+    binding: &Binding,
+) -> Option<Bytes> {
+    let (header, rest) = stored.split_first_chunk::<HEADER>()?;
+    let (encrypted, tag) = rest.split_last_chunk::<TAG>()?;
+    let nonce: &[u8; NONCE] = header.last_chunk()?;
+    let mut plain = encrypted.to_vec();
+    XChaCha20Poly1305::new(secret.into())
+        .decrypt_inout_detached(
+            nonce.into(),
+            &binding.to_bytes(inner),
+            InOutBuf::from(&mut plain[..]),
+            tag.into(),
+        )
+        .ok()?;
+    Some(plain.into())
+}
