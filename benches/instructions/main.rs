@@ -57,7 +57,7 @@ fn hit(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(335))]
+#[library_benchmark(config = at_most(375))]
 #[bench::of(called(few(), number_with_idle))]
 fn hit_with_idle(keys: Vec<u64>) {
     each(&keys, number_with_idle);

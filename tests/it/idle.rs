@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use vayu::testing::{ManualClock, watchdog};
+use vayu::time::{Clock, Timestamp};
 use vayu::{ErrorKind, Explanation, Key, MemoryCache, MemoryOptions, cached};
 
 use crate::{HANG, Runs};
@@ -137,12 +138,199 @@ fn stale_serves_no_entry_that_was_not_used() {
     clock.advance(6 * MINUTE);
     assert!(matches!(page_entry(&cache, 1, &fails).explain(), Explanation::Stale));
     assert_eq!(page(&cache, 1, &fails), Ok(1), "stale, and used 6 minutes ago");
-    // A stale value that is served is not a use.
-    clock.advance(4 * MINUTE);
+    // A stale value that is served is used.
+    clock.advance(9 * MINUTE);
+    assert_eq!(page(&cache, 1, &fails), Ok(1));
+    clock.advance(10 * MINUTE);
     let explanation = page_entry(&cache, 1, &fails).explain();
     assert!(matches!(explanation, Explanation::Expired | Explanation::Absent), "{explanation}");
     assert_eq!(page(&cache, 1, &fails), Err(1));
     assert_eq!(cache.stats().misses, 4);
+}
+
+#[test]
+fn stale_value_is_served_for_all_of_its_time_while_it_is_used() {
+    #[cached(cache = cache, ttl = "1m", idle = "10m", stale = "1d", key = "k")]
+    fn function(cache: &MemoryCache, fails: bool) -> Result<u64, u64> {
+        if fails { Err(0) } else { Ok(7) }
+    }
+    #[cached(cache = cache, ttl = "1m", idle = "10m", stale = "1d", each = ids, skip(cache, fails))]
+    fn batch(cache: &MemoryCache, ids: &[u64], fails: bool) -> Result<Vec<u64>, u64> {
+        if fails { Err(0) } else { Ok(ids.to_vec()) }
+    }
+
+    let (clock, cache) = cache();
+    let call = |fails| (function(&cache, fails), batch(&cache, &[7], fails));
+    assert_eq!(call(false), (Ok(7), Ok(vec![7])));
+    for n in 0..288 {
+        clock.advance(5 * MINUTE);
+        assert_eq!(call(true), (Ok(7), Ok(vec![7])), "after {n} times five minutes");
+    }
+    clock.advance(MINUTE);
+    assert_eq!(call(true), (Err(0), Err(0)));
+}
+
+/// Calls a function that is in use all the time, and returns the minutes for which it does not run again.
+fn lifetime(clock: &ManualClock, runs: &Runs, call: &dyn Fn()) -> usize {
+    call();
+    let first = runs.get();
+    (1..=600)
+        .find(|_| {
+            clock.advance(MINUTE);
+            call();
+            runs.get() > first
+        })
+        .unwrap_or(600)
+}
+
+#[test]
+fn moment_of_expiry_is_not_moved_by_uses() {
+    #[cached(cache = cache, expires_at = SystemTime::now() + 60 * MINUTE, idle = "10m", key = "k")]
+    fn function(cache: &MemoryCache, runs: &Runs) -> usize {
+        runs.count()
+    }
+
+    let ((clock, cache), runs) = (cache(), Runs::new());
+    let minutes = lifetime(&clock, &runs, &|| {
+        function(&cache, &runs);
+    });
+    assert!((59..=60).contains(&minutes), "{minutes}");
+}
+
+#[test]
+fn use_runs_no_code_of_the_caller() {
+    #[cached(
+        cache = cache, ttl = |_: &usize| runs_of_ttl.left(), idle = "10m", key = "k"
+    )]
+    fn function(cache: &MemoryCache, runs: &Runs, runs_of_ttl: &Left) -> usize {
+        runs.count()
+    }
+
+    /// The time left, which is computed for each call.
+    struct Left(Runs);
+
+    impl Left {
+        fn left(&self) -> Duration {
+            assert!(self.0.count() <= 2, "a use does not evaluate the ttl");
+            60 * MINUTE
+        }
+    }
+
+    let ((clock, cache), runs, left) = (cache(), Runs::new(), Left(Runs::new()));
+    assert_eq!(
+        lifetime(&clock, &runs, &|| {
+            function(&cache, &runs, &left);
+        }),
+        60
+    );
+    assert_eq!((left.0.get(), cache.stats().errors), (2, 0));
+}
+
+#[test]
+fn jitter_shortens_the_life_of_an_entry_that_is_used() {
+    #[cached(cache = cache, ttl = "10h", jitter = "50%", idle = "10m", skip(cache, runs))]
+    fn function(cache: &MemoryCache, n: u64, runs: &Runs) -> usize {
+        runs.count()
+    }
+
+    let minutes = [1, 2, 3, 4, 5, 6].map(|n| {
+        let ((clock, cache), runs) = (cache(), Runs::new());
+        lifetime(&clock, &runs, &|| {
+            function(&cache, n, &runs);
+        })
+    });
+    let [least, most] = [minutes.iter().min(), minutes.iter().max()];
+    assert!(least < Some(&500) && least < most, "{minutes:?}");
+}
+
+#[test]
+fn entries_with_tags_are_used_and_invalidated() {
+    #[cached(cache = cache, ttl = "1h", idle = "10m", tags("n:{n}"), skip(cache, runs))]
+    fn function(cache: &MemoryCache, n: u64, runs: &Runs) -> usize {
+        runs.count()
+    }
+
+    let ((clock, cache), runs) = (cache(), Runs::new());
+    assert_eq!(
+        lifetime(&clock, &runs, &|| {
+            function(&cache, 1, &runs);
+        }),
+        60
+    );
+    cache.invalidate_tag("n:1").unwrap();
+    assert_eq!(
+        lifetime(&clock, &runs, &|| {
+            function(&cache, 1, &runs);
+        }),
+        60
+    );
+    assert_eq!(runs.get(), 4);
+}
+
+#[test]
+fn clock_that_is_set_back_does_not_extend_the_idle_time() {
+    #[cached(cache = cache, ttl = "1h", idle = "1m", key = "k")]
+    fn function(cache: &MemoryCache, runs: &Runs) -> usize {
+        runs.count()
+    }
+
+    let ((clock, cache), runs) = (cache(), Runs::new());
+    function(&cache, &runs);
+    // Within the skew that clocks may have.
+    clock.set(Timestamp::from_micros(clock.now().as_micros() - 240_000_000));
+    assert_eq!(function(&cache, &runs), 1);
+    clock.advance(MINUTE);
+    assert_eq!(function(&cache, &runs), 2, "it was not used for a minute");
+    clock.advance(30 * MINUTE);
+    assert_eq!(function(&cache, &runs), 3);
+}
+
+#[test]
+fn shorter_idle_time_of_a_call_applies_from_its_use_on() {
+    #[cached(cache = cache, ttl = "1h", idle = idle, key = "k")]
+    fn function(cache: &MemoryCache, idle: Duration, runs: &Runs) -> usize {
+        runs.count()
+    }
+
+    for long in [30 * MINUTE, 120 * MINUTE] {
+        let ((clock, cache), runs) = (cache(), Runs::new());
+        function(&cache, long, &runs);
+        assert_eq!(function(&cache, MINUTE, &runs), 1);
+        clock.advance(MINUTE);
+        assert_eq!(function(&cache, long, &runs), 2);
+    }
+}
+
+#[test]
+fn function_without_an_idle_time_returns_no_entry_that_was_not_used() {
+    #[cached(cache = cache, ttl = "1h", idle = "10m", prefix = "n", tags("n"), skip(cache))]
+    fn with(cache: &MemoryCache, n: u64) -> u64 {
+        1
+    }
+    #[cached(cache = cache, ttl = "1h", stale = "1h", prefix = "n", tags("n"), skip(cache))]
+    fn without(cache: &MemoryCache, n: u64) -> u64 {
+        2
+    }
+    #[cached(cache = cache, ttl = "1h", prefix = "n", tags("n"), each = ids, skip(cache))]
+    async fn batch(cache: &MemoryCache, ids: &[u64]) -> Vec<u64> {
+        ids.iter().map(|_| 3).collect()
+    }
+
+    let (clock, cache) = cache();
+    for n in 1..3 {
+        assert_eq!(with(&cache, n), 1);
+    }
+    clock.advance(9 * MINUTE);
+    assert_eq!((without(&cache, 1), with(&cache, 1)), (1, 1));
+    assert_eq!(smol::block_on(batch(&cache, &[1, 2])), [1, 1]);
+    clock.advance(9 * MINUTE);
+    assert_eq!(
+        smol::block_on(batch(&cache, &[1, 2])),
+        [1, 3],
+        "a hit of another function is no use"
+    );
+    clock.advance(MINUTE);
+    assert_eq!(without(&cache, 1), 2);
 }
 
 #[test]
@@ -268,31 +456,35 @@ fn idle_time_of_zero_is_an_error_of_the_cache() {
 
 #[test]
 fn many_callers_extend_an_entry_while_others_replace_it() {
-    #[cached(cache = cache, ttl = "1h", idle = "16ms", skip(cache))]
-    fn function(cache: &MemoryCache, n: u64) -> u64 {
-        n * 1_000_003
+    #[cached(cache = cache, ttl = "1h", idle = "16ms", skip(cache, version))]
+    fn function(cache: &MemoryCache, n: u64, version: &AtomicU64) -> u64 {
+        version.load(Ordering::SeqCst)
     }
 
     watchdog(HANG, || {
         let (clock, cache) = cache();
-        let hits = AtomicU64::new(0);
+        let (version, invalidated) = (AtomicU64::new(0), AtomicU64::new(0));
         thread::scope(|scope| {
             for first in 0..3 {
-                let (cache, hits) = (&cache, &hits);
+                let (cache, version, invalidated) = (&cache, &version, &invalidated);
                 scope.spawn(move || {
-                    for n in 0..20_000 {
+                    let mut last = [0; 7];
+                    for n in 0..20_000_usize {
                         let n = (first + n) % 7;
-                        assert_eq!(function(cache, n), n * 1_000_003);
+                        let least = invalidated.load(Ordering::SeqCst).max(last[n]);
+                        last[n] = function(cache, n as u64, version);
+                        assert!(last[n] >= least, "{} is older than {least}", last[n]);
                     }
-                    hits.store(cache.stats().hits, Ordering::SeqCst);
                 });
             }
-            for _ in 0..2000 {
+            for n in 1..=2000 {
                 clock.advance(Duration::from_millis(1));
+                version.store(n, Ordering::SeqCst);
                 cache.invalidate_function(&function).unwrap();
+                invalidated.store(n, Ordering::SeqCst);
                 thread::yield_now();
             }
         });
-        assert!(hits.into_inner() > 0);
+        assert!(cache.stats().hits > 0);
     });
 }

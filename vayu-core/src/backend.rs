@@ -146,13 +146,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Removes the record of a key, for async callers: see [`delete`](Self::delete).
     async fn delete_async(&self, key: &Key) -> Result<bool>;
 
-    /// Sets the times of the record of a key, if it was created at `created` and ends earlier.
+    /// Sets the end ([`Record::stale_until`]) of the record of a key, if that is still `record`, which has no value.
     ///
     /// The engine calls this when a use of an entry extends its life: for functions with `idle`, which take a cache on
     /// [`MemoryBackend`](https://docs.rs/vayu-cache/latest/vayu/backend/struct.MemoryBackend.html) only. The
     /// default does nothing.
-    fn renew(&self, key: &Key, created: Timestamp, expires: Timestamp, stale_until: Timestamp) {
-        let _ = (key, created, expires, stale_until);
+    fn renew(&self, key: &Key, record: &Record<()>, end: Timestamp) {
+        let _ = (key, record, end);
     }
 
     /// Returns the records of several keys: one result for each key, in the order of the keys, as

@@ -271,16 +271,15 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
             }
             let ttl = options.jittered(ttl, || self.key.random(created));
             let expires = created.saturating_add(ttl);
-            let mut times = [expires, expires.saturating_add(options.stale)];
+            let mut stale_until = expires.saturating_add(options.stale);
             if let Some(idle) = self.function.idle().get() {
                 if idle.is_zero() {
                     return Err(Error::new(ErrorKind::Configuration, "the idle time is zero"));
                 }
-                times = idle.limit(times[0], times[1], created);
+                stale_until = idle.end(stale_until, created);
             }
-            let [expires, stale_until] = times;
             let record = Record::new((), created, expires)
-                .with_stale_until(stale_until)
+                .with_end(stale_until)
                 .with_schema(self.schema())
                 .with_serializer(self.serializer().id())
                 .with_compute_time(compute_time);
@@ -292,7 +291,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Returns the context in which the value of a record is encoded or decoded.
     #[inline]
     fn context<V>(&self, record: &Record<V>) -> EntryContext<'a> {
-        self.engine.entry_context(self.key, record)
+        self.engine.entry_context(self.key, record, self.serializer().schema())
     }
 
     /// Declares what the entries of this function depend on, for callers with a key made by hand.
@@ -325,7 +324,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Returns whether a record that was found before storing is newer than a computation that started
     /// at `started`.
     pub(crate) fn is_newer(&self, record: Record<B::Stored>, started: Timestamp) -> bool {
-        let (created, expires) = (record.created(), record.expires());
+        let (created, expires) = (record.created(), record.fresh_until());
         drop_quietly(record);
         is_fresh(created, expires, self.engine.now()) && created >= started
     }

@@ -44,6 +44,13 @@ impl<V> Record<V> {
         self
     }
 
+    /// Sets the end of the record. In a function with an idle time it may be before the end of the freshness.
+    #[must_use]
+    pub(crate) fn with_end(mut self, end: Timestamp) -> Self {
+        self.stale_until = end;
+        self
+    }
+
     /// Sets the times of the record: of its creation, of the end of its freshness, and of its end.
     #[must_use]
     pub fn with_times(
@@ -140,11 +147,18 @@ impl<V> Record<V> {
         self.expires
     }
 
-    /// Returns the first instant at which a backend may remove the record. Never before [`expires`].
+    /// Returns the first instant at which a backend may remove the record. Never before [`expires`], except for an entry
+    /// in memory with an idle time: it ends when it was not used for that time.
     ///
     /// [`expires`]: Self::expires
     pub fn stale_until(&self) -> Timestamp {
         self.stale_until
+    }
+
+    /// Returns the first instant at which the value is no longer fresh, or was not used for its idle time.
+    #[inline]
+    pub(crate) fn fresh_until(&self) -> Timestamp {
+        self.expires.min(self.stale_until)
     }
 
     /// Returns the time for which the value may be served after it has expired.

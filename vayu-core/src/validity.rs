@@ -23,7 +23,7 @@ impl SchemaFlags {
     pub(crate) const TAGS: Self = Self(SIGNATURE | 1);
     /// The function names a serializer of its own.
     pub(crate) const SERIALIZER: Self = Self(SIGNATURE | 2);
-    /// The function has an idle time, by which the times of the record change.
+    /// The function has an idle time, by which the end of the record changes.
     pub(crate) const IDLE: Self = Self(SIGNATURE | 4);
 
     /// Returns the flags of an entry that is stored by this key, without a function.
@@ -39,6 +39,15 @@ impl SchemaFlags {
 
     pub(crate) fn has_tags(self) -> bool {
         self.has(Self::TAGS)
+    }
+
+    pub(crate) fn has_idle_time(self) -> bool {
+        self.has(Self::IDLE)
+    }
+
+    /// Returns the flags of a record of a type with this stamp, or `None` for one of another type.
+    pub(crate) fn of_record<V>(record: &Record<V>, type_stamp: u64) -> Option<Self> {
+        Self::from_difference(record.schema().wrapping_sub(type_stamp))
     }
 
     fn has(self, other: Self) -> bool {
@@ -130,6 +139,12 @@ impl Validator {
             Some(flags) if !accepts(flags) => Validity::Incompatible(needs_tags()),
             _ => Validity::Invalid,
         }
+    }
+
+    /// Returns whether a record was stored by a function with an idle time.
+    #[cold]
+    pub(crate) fn has_idle_time<V>(&self, record: &Record<V>) -> bool {
+        SchemaFlags::of_record(record, self.type_stamp).is_some_and(SchemaFlags::has_idle_time)
     }
 
     /// Returns the difference to a record, or `None` if it is valid.

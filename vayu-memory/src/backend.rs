@@ -279,8 +279,9 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         self.delete(key)
     }
 
-    fn renew(&self, key: &Key, created: Timestamp, expires: Timestamp, stale_until: Timestamp) {
-        self.with_table(|table| table.renew(key, created, [expires, stale_until]));
+    fn renew(&self, key: &Key, record: &Record<()>, end: Timestamp) {
+        self.with_table(|table| table.renew(key, record, end));
+        self.pacer.record_expiry(end);
     }
 
     // The sync forms are the defaults: a read takes no lock of a shard, and to sort a batch by shards would

@@ -1,4 +1,4 @@
-//! The times of an entry that are set again, in each layout of an entry.
+//! The end of an entry that is set again, in each layout of an entry.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn rest<V>(record: &Record<V>) -> (u64, SerializerId, Duration, u32) {
 }
 
 #[test]
-fn only_the_times_of_the_same_entry_are_set_and_only_to_later_ones() {
+fn only_the_end_of_the_entry_that_was_read_is_set() {
     let keys = [
         Key::new("p", &(7_u64,)).expect("a key"),
         Key::from_text("p", "of thirty letters, or a few more"),
@@ -44,20 +44,29 @@ fn only_the_times_of_the_same_entry_are_set_and_only_to_later_ones() {
                     assert_eq!(string, value.downcast_ref::<String>());
                     [found.created(), found.expires(), found.stale_until()]
                 };
-                backend.renew(key, at(10), at(30), at(30));
+                let seen = record.clone().map(|_| ());
+                backend.renew(key, &seen, at(30));
                 assert!(backend.read(key).expect("read").is_none(), "there was no entry");
                 backend.write(key, record.clone()).expect("write");
                 let first = times();
-                backend.renew(key, at(11), at(30), at(30));
-                assert_eq!(times(), first, "it was created at another time");
-                backend.renew(key, at(10), at(15), at(15));
-                assert_eq!(times(), first, "it ends later");
-                backend.renew(key, at(10), at(30), at(30));
-                assert_eq!(times(), [at(10), at(30), at(30)]);
-                backend.renew(key, at(10), at(35), at(40));
-                assert_eq!(times(), [at(10), at(35), at(40)]);
-                backend.renew(key, at(10), at(50), Timestamp::NEVER);
-                assert_eq!(times(), [at(10), at(50), Timestamp::NEVER]);
+                let end = first[2];
+                for others in [
+                    seen.clone().with_times(at(11), at(20), end),
+                    seen.clone().with_times(at(10), at(19), end),
+                    seen.clone().with_times(at(10), at(20), at(26)),
+                    seen.clone().with_schema(98),
+                ] {
+                    backend.renew(key, &others, at(30));
+                    assert_eq!(times(), first, "{others:?} is another entry");
+                }
+                let renew = |end| {
+                    backend.renew(key, &read(&backend, key).map(|_| ()), end);
+                    assert_eq!(times(), [at(10), at(20), end]);
+                };
+                renew(at(30));
+                renew(at(35));
+                renew(Timestamp::NEVER);
+                renew(at(15));
             }
         }
     }

@@ -130,12 +130,11 @@ macro_rules! __forward_backend {
         fn renew(
             &self,
             key: &$crate::Key,
-            created: $crate::Timestamp,
-            expires: $crate::Timestamp,
-            stale_until: $crate::Timestamp,
+            record: &$crate::Record<()>,
+            end: $crate::Timestamp,
         ) {
             let $this = self;
-            $inner.renew(key, created, expires, stale_until);
+            $inner.renew(key, record, end);
         }
     };
     (@read_many $this:ident, $inner:expr) => {

@@ -24,6 +24,7 @@ use crate::panic::catch_panic;
 use crate::record::Record;
 use crate::serializer::{EntryContext, EntryLimit, ValueClass};
 use crate::stats::{Counters, Stats};
+use crate::validity::SchemaFlags;
 
 /// A handle on a backend and all state that coordinates the calls to it.
 pub(crate) struct Engine<B: Backend> {
@@ -140,14 +141,20 @@ impl<B: Backend> Engine<B> {
         &self.shared.backend
     }
 
-    /// Returns the context in which the value of a record is encoded or decoded.
+    /// Returns the context in which the value of a record is encoded or decoded. `type_stamp` is the stamp of the type.
     #[inline]
     pub(crate) fn entry_context<'a, V>(
         &'a self,
         key: &'a Key,
         record: &Record<V>,
+        type_stamp: u64,
     ) -> EntryContext<'a> {
-        EntryContext::new(key, record).with_lazy_limit(&*self.shared)
+        let context = EntryContext::new(key, record).with_lazy_limit(&*self.shared);
+        if SchemaFlags::of_record(record, type_stamp).is_some_and(SchemaFlags::has_idle_time) {
+            // Uses of the entry change its end.
+            return context.with_times(record.created(), record.expires(), record.expires());
+        }
+        context
     }
 
     #[inline]

@@ -215,7 +215,7 @@ impl<B: Backend, S> Cache<B, S> {
             let record = Record::new((), created, created.saturating_add(ttl))
                 .with_schema(self.validator::<T>(key, stamp).schema())
                 .with_serializer(self.serializer.id());
-            let context = self.engine.entry_context(key, &record);
+            let context = self.engine.entry_context(key, &record, self.serializer.schema());
             let stored = self.serializer.serialize_for(value, &context)?;
             Ok(record.map(|()| stored))
         })
@@ -233,7 +233,7 @@ impl<B: Backend, S> Cache<B, S> {
         let Some(record) = record else { return self.check::<T>(key).map(|_| None) };
         let now = self.engine.now();
         let decoded = catch_panic("decode value", move || {
-            if !is_fresh(record.created(), record.expires(), now) {
+            if !is_fresh(record.created(), record.fresh_until(), now) {
                 return Ok(Ok(None));
             }
             let validator = self.validator::<T>(key, stamp);
@@ -241,7 +241,7 @@ impl<B: Backend, S> Cache<B, S> {
                 && record.serializer() == validator.serializer;
             match if is_own { Validity::Valid } else { validator.validate(&record) } {
                 Validity::Valid => {
-                    let context = self.engine.entry_context(key, &record);
+                    let context = self.engine.entry_context(key, &record, self.serializer.schema());
                     self.serializer.deserialize_for(record.value(), &context).map(Some).map(Ok)
                 }
                 Validity::Invalid => Ok(self.check::<T>(key).map(|_| None)),

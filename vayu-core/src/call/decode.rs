@@ -100,8 +100,9 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         let (backend, class, now) = (self.engine.backend(), self.value_class(), self.began);
         let (mut hit, mut rest) = (None, Rest::Nothing);
         let mut visit = |record: Record<&B::Stored>| {
-            if !self.is_fresh(&record, now) || !self.is_of_this_call(&record) {
-                if self.is_fresh(&record, now) || !self.options().stale.is_zero() {
+            let is_fresh = self.is_fresh(&record, now) && !self.is_idle(&record, now);
+            if !is_fresh || !self.is_of_this_call(&record) {
+                if is_fresh || !self.options().stale.is_zero() {
                     set_aside(&record, &mut rest);
                 }
                 return;
@@ -115,8 +116,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             };
             match value {
                 Ok(value) => {
-                    let moves_end = self.moves_end(&record, now);
-                    hit = Some((value, record.created(), record.compact_compute_time(), moves_end));
+                    let used = self.used_record(&record, now);
+                    hit = Some((value, record.created(), record.compact_compute_time(), used));
                 }
                 Err(error) => rest = Rest::Failed(error),
             }
@@ -128,11 +129,11 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             let read = || Ok(backend.read_now(self.key, class, &mut visit));
             catch_panic("read entry", read).unwrap_or_else(|error| Some(Err(error)))
         };
-        if let Some((value, created, compute_time, moves_end)) = hit {
+        if let Some((value, created, compute_time, used)) = hit {
             self.count_hit(now, created, compute_time);
             let output = F::output(value);
-            if moves_end {
-                self.move_end(&output, created, now);
+            if let Some(record) = used {
+                self.move_end(&record, now);
             }
             return Ok(Decoded::Fresh(output));
         }
@@ -165,6 +166,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     pub(crate) fn decode_counted(&self, mut record: Record<B::Stored>) -> Decoded<F::Output> {
         let now = self.engine.now();
         let (created, compute_time) = (record.created(), record.compact_compute_time());
+        let used = self.used_record(&record, now);
         // The record is dropped in there: it may hold the last reference to the value.
         let decoded = catch_panic("decode value", move || self.decode(&mut record, now));
         match self.ok_or_count(decoded) {
@@ -172,6 +174,10 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             Some(decoded) => {
                 if let Decoded::Fresh(_) = decoded {
                     self.count_hit(now, created, compute_time);
+                }
+                // A stale value is used, too.
+                if let (Some(record), Decoded::Fresh(_) | Decoded::Stale(_)) = (used, &decoded) {
+                    self.move_end(&record, now);
                 }
                 decoded
             }
@@ -262,14 +268,16 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// Decodes a record, whose value is moved out of it.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn decode(&self, record: &mut Record<B::Stored>, now: Timestamp) -> Result<Decoded<F::Output>> {
-        let may_be_fresh = self.is_fresh(record, now);
+        let mut may_be_fresh = self.is_fresh(record, now) && !self.is_idle(record, now);
         if !may_be_fresh && self.options().stale.is_zero() {
             return Ok(Decoded::Nothing);
         }
-        if !self.is_of_this_call(record)
-            && let Err(decoded) = self.validate(record)
-        {
-            return Ok(decoded);
+        if !self.is_of_this_call(record) {
+            if let Err(decoded) = self.validate(record) {
+                return Ok(decoded);
+            }
+            // It may be of another function, which has an idle time.
+            may_be_fresh &= now < record.stale_until();
         }
         if !may_be_fresh {
             return self.decode_stale(record, now);
@@ -311,7 +319,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// computed when the value was stored.
     fn fresh_until(&self, record: &Record<B::Stored>) -> Timestamp {
         let ttl = self.function.fixed_ttl().map_or(Duration::MAX, |ttl| ttl.time);
-        record.expires().min(record.created().saturating_add(ttl))
+        record.fresh_until().min(record.created().saturating_add(ttl))
     }
 
     /// Decodes a record for an entry of this call. Nothing is counted.

@@ -31,7 +31,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             drop_quietly(record);
             return RecordState::Mismatch(mismatch);
         }
-        let is_fresh = self.is_fresh(&record, now);
+        let is_fresh = self.is_fresh(&record, now) && now < record.stale_until();
         if !is_fresh && self.stale_end(&record, now).is_none() {
             let is_from_the_future = record.created() > now.saturating_add(CLOCK_SKEW);
             drop_quietly(record);

@@ -278,7 +278,7 @@ async fn write<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         record
     } else {
         catch_panic("encode value", || {
-            let from = engine.entry_context(key, &record);
+            let from = engine.entry_context(key, &record, serializer.schema());
             let schema = record.schema().wrapping_add(stamp);
             let stored = record.value().clone();
             let stored = serializer.rebind(stored, &from, &from.with_schema(schema))?;

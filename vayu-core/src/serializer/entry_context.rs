@@ -11,7 +11,7 @@ use crate::serializer::SerializerId;
 /// of its size.
 ///
 /// [`Serializer::serialize_for`](crate::Serializer::serialize_for) and its counterparts receive one. The
-/// stamp and the times are those that the backend stores.
+/// stamp and the times are those that the backend stores, as far as these do not change.
 #[derive(Clone, Copy)]
 pub struct EntryContext<'a> {
     key: EntryKey<'a>,
@@ -129,7 +129,8 @@ impl<'a> EntryContext<'a> {
         self.expires
     }
 
-    /// Returns the first instant at which the record may not be served stale.
+    /// Returns the first instant at which the record may not be served stale. For a function with `idle`, whose entries
+    /// have an end that moves, [`expires`](Self::expires).
     pub fn stale_until(&self) -> Timestamp {
         self.stale_until
     }

@@ -214,15 +214,10 @@ impl<V: MemoryValue> Table<V> {
         Ok(())
     }
 
-    /// Sets when an entry expires and when it ends, if it was created at `created` and ends earlier. What is held
-    /// stays the same, so readers may read it in the meantime.
+    /// Sets when an entry ends, if its record is still `seen`, whatever its value and its weight. What is held stays
+    /// the same, so readers may read it in the meantime.
     #[cold]
-    pub(crate) fn renew(
-        &self,
-        key: &Key,
-        created: Timestamp,
-        [expires, end]: [Timestamp; 2],
-    ) -> Result<(), Forked> {
+    pub(crate) fn renew(&self, key: &Key, seen: &Record<()>, end: Timestamp) -> Result<(), Forked> {
         let key = TableKey::new(key);
         let _state = self.lock(key.hash)?;
         let Some(lines) = self.index.current() else { return Ok(()) };
@@ -232,13 +227,12 @@ impl<V: MemoryValue> Table<V> {
         if state.is_extended() {
             content.more = place.extension().map(Extension::load);
         }
-        let record = record_of(&content);
-        if record.created() != created || record.stale_until() >= end {
+        let [created, expires, old_end, schema, small] = record_words(&record_of(&content));
+        let [seen @ .., _] = record_words(seen);
+        if [created, expires, old_end, schema] != seen {
             return Ok(());
         }
-        let [created, expires, stale_until, _, small] =
-            record_words(&record.with_times(created, expires, end));
-        (content.created, content.expires) = (created, expires);
+        let stale_until = end.as_micros().cast_unsigned();
         let value = content.more.map_or(0, |more| more.value);
         let mut extension = None;
         if content.more.is_some() || stale_until != expires {
