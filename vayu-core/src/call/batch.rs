@@ -220,7 +220,8 @@ where
     async fn recheck<M: Io>(&mut self, parts: &mut Vec<Part<'a, B, F>>) {
         for part in &mut *parts {
             if let Role::Lead { leading, recheck } = &mut part.role {
-                *recheck &= !matches!(leading.reason, ComputeReason::Forced);
+                *recheck &=
+                    !matches!(leading.reason, ComputeReason::Forced) && !leading.lead.is_refresh();
             }
         }
         let calls: Vec<&Call<'_, B, F>> = parts

@@ -364,6 +364,8 @@ pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::
     deadline: &mut Deadline,
 ) -> Prepared<'a, B, F> {
     let started = call.engine.now();
+    // A refresh whose lead a miss has taken is not completed with the stored value, which is from before.
+    let recheck = recheck && !lead.is_refresh();
     if recheck
         && !matches!(reason, ComputeReason::Forced)
         && let Some((output, record)) = M::lead(lead.id(), read_again::<M, B, F>(&call)).await

@@ -14,12 +14,14 @@ use crate::sync::notify_all;
 #[derive(Debug)]
 pub(crate) struct Lead<'a, R> {
     flights: &'a Flights<R>,
-    key: &'a Key,
-    id: FlightId,
-    stamp: u64,
-    invalidations: u64,
+    pub(super) key: &'a Key,
+    pub(super) id: FlightId,
+    pub(super) stamp: u64,
+    pub(super) invalidations: u64,
     /// The flight that this one has replaced. Its waiting callers get the value of this one, too.
     pub(super) replaces: Option<Arc<Flight<R>>>,
+    /// `true` if the flight is a refresh, also for a leader that did not begin it.
+    pub(super) is_refresh: bool,
     is_over: bool,
 }
 
@@ -60,12 +62,26 @@ impl<'a, R> Lead<'a, R> {
         stamp: u64,
         invalidations: u64,
     ) -> Self {
-        Self { flights, key, id, stamp, invalidations, replaces: None, is_over: false }
+        Self {
+            flights,
+            key,
+            id,
+            stamp,
+            invalidations,
+            replaces: None,
+            is_refresh: false,
+            is_over: false,
+        }
     }
 
     /// Returns the id of the flight.
     pub(crate) fn id(&self) -> FlightId {
         self.id
+    }
+
+    /// Returns whether the flight is a refresh: callers have joined it that need a value that is computed from now on.
+    pub(crate) fn is_refresh(&self) -> bool {
+        self.is_refresh
     }
 
     /// Prevents hedges of this flight, or allows them again. A leader that waits for another process is
@@ -95,8 +111,7 @@ impl<'a, R> Lead<'a, R> {
     /// waits for this flight.
     #[inline]
     pub(crate) fn begin_store(&self) -> StorePermission {
-        let Self { flights, key, id, stamp, invalidations, .. } = *self;
-        flights.begin_store(key, id, stamp, invalidations)
+        self.flights.begin_store(self)
     }
 
     /// Requests the permission to store an error. Once it is granted, an invalidation of the key waits for

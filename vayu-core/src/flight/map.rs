@@ -35,7 +35,7 @@ pub(super) struct FlightEntry<R> {
     pub(super) id: FlightId,
     /// The stamp of the leader. Its value is not returned to callers with another stamp.
     pub(super) stamp: u64,
-    /// `true` for a refresh, which calls with `refresh_if` join.
+    /// `true` for a refresh, by `refresh_if` or of an entry. Calls with `refresh_if` join it.
     pub(super) is_refresh: bool,
     /// The process that started it, as its table knew. After a fork, the child has a copy that is
     /// never completed.

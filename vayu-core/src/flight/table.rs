@@ -185,7 +185,8 @@ impl<R> Flights<R> {
         Some(Join::Wait { ticket: Ticket::enqueue(self, key, stamp, flight), outdated })
     }
 
-    /// Starts a flight, unless one is running. If it `is_refresh`, other refreshes may join it.
+    /// Starts a flight, unless one is running. If it `is_refresh`, other refreshes may join it, and no computation that
+    /// began before is stored.
     pub(crate) fn try_lead<'a>(
         &'a self,
         key: &'a Key,
@@ -196,14 +197,15 @@ impl<R> Flights<R> {
         if state.flights.get_mut(key).is_some() {
             return None;
         }
-        let lead = self.start_flight(&mut state, key, stamp, Phase::Computing);
-        if is_refresh {
-            state.mark_refresh(key);
+        if !is_refresh {
+            return Some(self.start_flight(&mut state, key, stamp, Phase::Computing));
         }
-        Some(lead)
+        state.invalidations += 1;
+        Some(self.start_refresh(&mut state, key, stamp))
     }
 
-    /// Takes the lead of a flight whose leader is gone, unless another caller was faster.
+    /// Takes the lead of a flight whose leader is gone, unless another caller was faster. The flight stays a refresh if
+    /// it is one.
     pub(super) fn take_lead<'a>(
         &'a self,
         key: &'a Key,
@@ -211,9 +213,13 @@ impl<R> Flights<R> {
         flight: &Arc<Flight<R>>,
     ) -> Option<Lead<'a, R>> {
         let mut state = self.state(key);
-        state.vacant(key, flight)?.set_phase(Phase::Computing);
+        let entry = state.vacant(key, flight)?;
+        entry.set_phase(Phase::Computing);
+        let is_refresh = entry.is_refresh;
         flight.hedges.change_leader();
-        Some(Lead::new(self, key, flight.id(), stamp, state.invalidations))
+        let mut lead = Lead::new(self, key, flight.id(), stamp, state.invalidations);
+        lead.is_refresh = is_refresh;
+        Some(lead)
     }
 
     /// Removes a flight whose leader and waiting callers are all gone.
@@ -241,10 +247,11 @@ impl<R> Flights<R> {
             return None;
         }
         let (is_shared, is_refresh) = (entry.stamp == stamp, entry.is_refresh);
-        let mut lead = self.start_flight(&mut state, key, stamp, Phase::Computing);
-        if is_refresh {
-            state.mark_refresh(key);
-        }
+        let mut lead = if is_refresh {
+            self.start_refresh(&mut state, key, stamp)
+        } else {
+            self.start_flight(&mut state, key, stamp, Phase::Computing)
+        };
         lead.replaces = is_shared.then(|| Arc::clone(overdue));
         Some(lead)
     }
@@ -269,7 +276,8 @@ impl<R> Flights<R> {
         None
     }
 
-    /// Starts a flight that computes the value again, in the place of a running computation.
+    /// Starts a flight that computes the value again, in the place of a running computation. Refreshes that begin later
+    /// may join it.
     ///
     /// # Errors
     ///
@@ -279,7 +287,11 @@ impl<R> Flights<R> {
         key: &'a Key,
         stamp: u64,
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        self.lead_in_place(&mut self.state(key), key, stamp, Phase::Computing)
+        let mut state = self.state(key);
+        let mut lead = self.lead_in_place(&mut state, key, stamp, Phase::Computing)?;
+        state.mark_refresh(key);
+        lead.is_refresh = true;
+        Ok(lead)
     }
 
     /// Starts a flight that stores or removes the value, in the place of a running computation. It
@@ -351,9 +363,7 @@ impl<R> Flights<R> {
             }
         }
         state.invalidations += 1;
-        let lead = self.start_flight(state, key, stamp, Phase::Computing);
-        state.mark_refresh(key);
-        Join::Lead { lead, recheck: false }
+        Join::Lead { lead: self.start_refresh(state, key, stamp), recheck: false }
     }
 
     /// Invalidates all keys, see [`invalidate`](Self::invalidate). Returns the flights whose values
@@ -445,6 +455,20 @@ impl<R> Flights<R> {
         Lead::new(self, key, id, stamp, state.invalidations)
     }
 
+    /// Inserts the flight of a refresh, which other refreshes join, and returns its lead.
+    #[cold]
+    fn start_refresh<'a>(
+        &'a self,
+        state: &mut ShardState<R>,
+        key: &'a Key,
+        stamp: u64,
+    ) -> Lead<'a, R> {
+        let mut lead = self.start_flight(state, key, stamp, Phase::Computing);
+        state.mark_refresh(key);
+        lead.is_refresh = true;
+        lead
+    }
+
     /// Allows or prevents hedges of a flight.
     pub(super) fn allow_hedges(&self, key: &Key, id: FlightId, is_allowed: bool) {
         let mut guard = self.state(key);
@@ -492,21 +516,14 @@ impl<R> Flights<R> {
         self.state(key).leased.remove(id);
     }
 
-    /// Requests the permission to store a value whose computation started when the shard had counted
-    /// `invalidations`.
-    pub(super) fn begin_store(
-        &self,
-        key: &Key,
-        id: FlightId,
-        stamp: u64,
-        invalidations: u64,
-    ) -> StorePermission {
-        let mut state = self.state(key);
-        if let Some(entry) = state.flights.get_by_id(key, id) {
+    /// Requests the permission to store the value of a flight.
+    pub(super) fn begin_store(&self, lead: &Lead<'_, R>) -> StorePermission {
+        let mut state = self.state(lead.key);
+        if let Some(entry) = state.flights.get_by_id(lead.key, lead.id) {
             entry.set_phase(Phase::Storing);
             return StorePermission::Granted;
         }
-        self.begin_store_detached(&mut state, key, id, stamp, invalidations)
+        self.begin_store_detached(&mut state, lead)
     }
 
     /// Requests the permission to store the error of a flight, see [`Lead::begin_error`].
@@ -526,11 +543,9 @@ impl<R> Flights<R> {
     fn begin_store_detached(
         &self,
         state: &mut ShardState<R>,
-        key: &Key,
-        id: FlightId,
-        stamp: u64,
-        invalidations: u64,
+        lead: &Lead<'_, R>,
     ) -> StorePermission {
+        let &Lead { key, id, stamp, invalidations, is_refresh, .. } = lead;
         if state.invalidations != invalidations
             || state.flights.get_mut(key).is_some_and(|entry| !entry.detach())
         {
@@ -541,13 +556,10 @@ impl<R> Flights<R> {
             Some(flight) => FlightEntry::shared(flight, stamp, process),
             None => FlightEntry::new(id, stamp, process, Phase::Storing),
         };
+        entry.is_refresh = is_refresh;
         entry.set_phase(Phase::Storing);
         if let Some(before) = state.flights.insert(key, entry) {
             state.keep_detached(&before);
-            if before.is_refresh {
-                // It replaced a refresh: this one.
-                state.mark_refresh(key);
-            }
         }
         StorePermission::UnlessNewer
     }
@@ -694,7 +706,7 @@ impl<R> ShardState<R> {
 #[cfg(all(test, not(vayu_loom)))]
 mod tests {
     use super::*;
-    use crate::flight::Outcome;
+    use crate::flight::{Outcome, Turn};
 
     #[test]
     fn flight_that_was_taken_for_one_before_a_fork_does_not_store() {
@@ -731,5 +743,40 @@ mod tests {
         let slow = slow.computed(Outcome::NotShareable);
         assert_eq!(slow.begin_store(), StorePermission::UnlessNewer);
         assert!(is_joined(), "when the slow one ends first");
+    }
+
+    #[test]
+    fn entry_that_is_refreshed_is_a_refresh_that_others_join() {
+        let flights: Flights<usize> = Flights::with_shards(1);
+        let key = Key::from_text("p", "k");
+        let lead = flights.lead_refresh(&key, 0).expect("no value is being stored");
+        let joined = flights.join_refresh(&key, 0);
+        assert!(lead.is_refresh() && matches!(joined, Join::Wait { outdated: false, .. }));
+    }
+
+    #[test]
+    fn miss_that_takes_the_lead_of_a_refresh_leads_a_refresh() {
+        let flights: Flights<usize> = Flights::with_shards(1);
+        let key = Key::from_text("p", "k");
+        for is_refresh in [false, true] {
+            let lead = flights.try_lead(&key, 0, is_refresh).expect("it leads");
+            let Join::Wait { ticket, .. } = flights.join(&key, 0, None) else { panic!("it waits") };
+            drop(lead);
+            let Some(Turn::Lead(lead)) = ticket.try_turn() else { panic!("it takes the lead") };
+            assert_eq!(lead.is_refresh(), is_refresh);
+        }
+    }
+
+    #[test]
+    fn computation_that_began_before_a_refresh_is_not_stored() {
+        let flights: Flights<usize> = Flights::with_shards(1);
+        let key = Key::from_text("p", "k");
+        let Join::Lead { lead: slow, .. } = flights.join(&key, 0, None) else { panic!("it leads") };
+        let Join::Wait { ticket, .. } = flights.join(&key, 0, None) else { panic!("it waits") };
+        let second = flights.replace_overdue(&key, 0, ticket.flight()).expect("it is slow");
+        drop(second.computed(Outcome::NotShareable));
+        let refresh = flights.try_lead(&key, 0, true).expect("it leads");
+        assert_eq!(slow.begin_store(), StorePermission::Refused);
+        assert_eq!(refresh.begin_store(), StorePermission::Granted);
     }
 }
