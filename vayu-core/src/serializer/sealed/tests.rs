@@ -87,11 +87,11 @@ fn forged_moved_and_redated_entries_are_never_served() {
             1 => parts.schema = parts.schema.wrapping_add(1 << random.next(64)),
             2 => parts.times[0] -= 1 + i64::try_from(random.next(1 << 20)).expect("a number"),
             3 => {
-                parts.times = PARTS.times.map(|time| time + 1 + random.next(1 << 20).cast_signed())
+                parts.times = PARTS.times.map(|time| time + 1 + random.next(1 << 20).cast_signed());
             }
             4 => parts.times[2] += 1 + random.next(1 << 20).cast_signed(),
             5 => {
-                bytes.truncate(usize::try_from(random.next(bytes.len() as u64)).expect("a length"))
+                bytes.truncate(usize::try_from(random.next(bytes.len() as u64)).expect("a length"));
             }
             6 => parts.serializer ^= 1 << random.next(16),
             _ => {
@@ -173,8 +173,7 @@ fn keys_are_read_from_strings() {
     let old_hex = "01".repeat(32);
     let base64 = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI";
     let stored = PARTS.seal(&sealed(SealKeys::new(OLD)), 7);
-    for keys in [format!("{base64}=,{old_hex}"), format!("{base64} , {}", old_hex), old_hex.clone()]
-    {
+    for keys in [format!("{base64}=,{old_hex}"), format!("{base64} , {old_hex}"), old_hex.clone()] {
         let sealed = sealed(keys.parse().expect("keys"));
         assert_eq!(PARTS.open(&sealed, &stored).ok(), Some(7), "{keys}");
     }
