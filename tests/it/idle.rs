@@ -471,9 +471,9 @@ fn many_callers_extend_an_entry_while_others_replace_it() {
                     let mut last = [0; 7];
                     for n in 0..20_000_usize {
                         let n = (first + n) % 7;
-                        let least = invalidated.load(Ordering::SeqCst).max(last[n]);
+                        let oldest = invalidated.load(Ordering::SeqCst).max(last[n]);
                         last[n] = function(cache, n as u64, version);
-                        assert!(last[n] >= least, "{} is older than {least}", last[n]);
+                        assert!(last[n] >= oldest, "{} is older than {oldest}", last[n]);
                     }
                 });
             }

@@ -1,6 +1,6 @@
 //! All patterns of arguments, with all arguments of the attribute that may use their names.
 #![deny(warnings, unused)]
-#![allow(clippy::toplevel_ref_arg)]
+#![allow(clippy::eq_op, clippy::toplevel_ref_arg)]
 
 use std::future::Future;
 use std::pin::Pin;
