@@ -85,11 +85,7 @@ use crate::outcome::CallOutcome;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
 use crate::serializer::{EntryContext, Serializer};
-
-/// The stamp of a call whose generations could not be read. Not zero, the stamp of a call of which
-/// nothing was ever invalidated. Its lowest bits make up no [flags](crate::validity), so no record is valid for it: the
-/// sum of a stamp and of flags is never that of this stamp and of other flags.
-pub(crate) const UNKNOWN: u64 = u64::MAX << 16 | 1 << 15;
+use crate::validity::is_unknown;
 
 /// A value past its ttl.
 #[derive(Debug)]
@@ -185,7 +181,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         key: &'a Key,
         error: &Error,
     ) -> Self {
-        let call = Self::new(engine, function, key, UNKNOWN);
+        let call = Self::new(engine, function, key, engine.unknown_stamp());
         call.count_error(error);
         call
     }
@@ -203,7 +199,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Returns whether records of this stamp may be stored.
     #[inline]
     pub(crate) fn can_store(&self) -> bool {
-        self.stamp != UNKNOWN
+        !is_unknown(self.stamp)
     }
 
     /// Takes the request of an entry to this call, if there is one. A call with `refresh_if` is a forced refresh

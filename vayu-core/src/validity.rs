@@ -76,6 +76,22 @@ impl SchemaFlags {
 /// The bits that distinguish flags from the low bits of stamps of other types.
 const SIGNATURE: u16 = 0b1011_0110_0101_1000;
 
+/// Returns the stamp of a call whose generations could not be read, one for each number of invalidations up to 2^48. Not
+/// zero, the stamp of a call of which nothing was ever invalidated. Its lowest bits make up no flags, so no record is valid
+/// for it: the sum of a stamp and of flags is never that of this stamp and of other flags.
+pub(crate) fn unknown_stamp(invalidations: u64) -> u64 {
+    invalidations << BITS | UNKNOWN
+}
+
+/// Returns whether a stamp is that of a call whose generations could not be read.
+#[inline]
+pub(crate) fn is_unknown(stamp: u64) -> bool {
+    stamp & UNKNOWN != 0
+}
+
+/// The lowest bits of the stamps of such calls. Those of other stamps are zero.
+const UNKNOWN: u64 = 1 << 15;
+
 /// The validity of a record for a reader.
 pub(crate) enum Validity {
     /// It is valid by the rules of the reader.
@@ -214,7 +230,6 @@ fn refusal(message: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::UNKNOWN;
     use crate::clock::Timestamp;
 
     #[test]
@@ -226,11 +241,12 @@ mod tests {
         let serializer = SerializerId::default();
         for (flags, of_record) in all_flags().flat_map(|one| all_flags().map(move |two| (one, two)))
         {
-            for stamp in [0, 1 << BITS, u64::MAX << BITS] {
+            for stamp in [0, 1 << BITS, 7 << BITS, u64::MAX << BITS] {
                 let writer = Validator { serializer, type_stamp: 99, stamp, flags: of_record };
                 let record = Record::new((), Timestamp::from_micros(0), Timestamp::NEVER);
                 let record = record.with_schema(writer.schema());
-                let reader = Validator { serializer, type_stamp: 99, stamp: UNKNOWN, flags };
+                let unknown = unknown_stamp(7);
+                let reader = Validator { serializer, type_stamp: 99, stamp: unknown, flags };
                 assert_ne!(reader.schema(), record.schema());
                 assert!(
                     !matches!(reader.validate(&record), Validity::Valid),

@@ -319,7 +319,7 @@ impl<F> Tiers<F> {
     /// Begins to bump a generation.
     pub(crate) fn begin_bump(&self) -> BumpGuard<'_, F> {
         self.offline.record_change();
-        BumpGuard { tiers: self, is_done: false }
+        BumpGuard(self)
     }
 }
 
@@ -334,27 +334,27 @@ impl<F> Drop for ClearGuard<'_, F> {
 
 /// A bump of a generation that is in progress. Generations that were fetched before its end are
 /// invalid, even if the future of its caller is dropped.
-pub(crate) struct BumpGuard<'a, F> {
-    tiers: &'a Tiers<F>,
-    is_done: bool,
-}
+pub(crate) struct BumpGuard<'a, F>(&'a Tiers<F>);
 
 impl<F> BumpGuard<'_, F> {
-    /// Ends the bump with the result of the backing tier.
-    pub(crate) fn finish(mut self, result: Result<()>) -> Result<()> {
-        self.is_done = result.is_ok();
+    /// Ends the bump with the result of the backing tier. If the cache will not try it again, invalidates everything in
+    /// memory: it is unknown whether the generation was bumped. Otherwise the cache makes other stamps for the entries of
+    /// the group until it has succeeded.
+    pub(crate) fn finish(self, result: Result<()>) -> Result<()> {
+        let result = self.0.offline.record_fetch(result);
+        if let Err(error) = &result
+            && !matches!(error.kind(), ErrorKind::Backend | ErrorKind::Timeout | ErrorKind::Panic)
+        {
+            self.0.offline.rotate_offline_generation();
+            self.0.versions.bump_all();
+        }
         result
     }
 }
 
 impl<F> Drop for BumpGuard<'_, F> {
-    /// Invalidates everything in memory if it is unknown whether the generation was bumped.
     fn drop(&mut self) {
-        self.tiers.offline.record_change();
-        if !self.is_done {
-            self.tiers.offline.rotate_offline_generation();
-            self.tiers.versions.bump_all();
-        }
+        self.0.offline.record_change();
     }
 }
 

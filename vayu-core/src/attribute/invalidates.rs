@@ -96,10 +96,10 @@ impl<B: Backend> Invalidates<B> {
 
     /// Ends the call: invalidates the groups, unless the function has failed.
     pub fn end(mut self, has_failed: bool) {
-        self.has_begun = false;
         if !has_failed {
             self.invalidate();
         }
+        self.has_begun = false;
     }
 
     /// [`end`](Self::end) for async callers.

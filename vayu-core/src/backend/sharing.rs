@@ -130,7 +130,8 @@ pub trait Offline: Send + Sync {
 
     /// Returns the generation that replaces one that cannot be read, where none of the group is
     /// cached. It must be a number that no other process has, and another one after each
-    /// [`bump`](Generations::bump) and whenever generations can be read again.
+    /// [`bump`](Generations::bump) that succeeds and whenever generations can be read again. After one that fails, the cache
+    /// makes another number of it.
     ///
     /// # Errors
     ///

@@ -282,6 +282,13 @@ impl<B: Backend> Engine<B> {
         self.flags().has_generations() || self.backend().sharing().generations.is_some()
     }
 
+    /// Returns the stamp of a call that begins now and whose generations cannot be read. A call that begins after a later
+    /// invalidation has another one, so it does not share a computation with this one.
+    #[cold]
+    pub(crate) fn unknown_stamp(&self) -> u64 {
+        validity::unknown_stamp(self.shared.pending.begun())
+    }
+
     /// Returns the stamp of a call with these tags if it is known without reading generations.
     #[inline]
     pub(crate) fn known_stamp(&self, flags: Flags, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
@@ -474,7 +481,8 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Caches a generation that was fetched. If that failed, the offline part of the backend goes on with
-    /// the last generation that is not known to have changed, or with one of its own.
+    /// the last generation that is not known to have changed, or with one of its own. While an invalidation of the group is
+    /// pending, it goes on with another one for each invalidation.
     fn fetched(&self, group: Group, before: Before, result: Result<u64>) -> Result<Read> {
         let cache = &self.shared.generations;
         let count = before.count.map(|it| it.count);
@@ -491,7 +499,13 @@ impl<B: Backend> Engine<B> {
                 let Some(offline) = self.backend().sharing().offline else { return Err(error) };
                 let offline = catch_panic("read generation", || offline.generation(group))?;
                 let last = cache.fetched(group).filter(|it| count.is_some() && it.count == count);
-                let generation = last.map_or(offline, |last| last.generation);
+                let generation = match self.shared.pending.number_of(group) {
+                    // Odd, so that no two numbers make one generation.
+                    Some(number) => {
+                        offline.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                    }
+                    None => last.map_or(offline, |last| last.generation),
+                };
                 Ok(Read { generation, is_offline: true, has_timed_out })
             }
         }

@@ -10,18 +10,22 @@
 //!
 //! An invalidation says nothing but that the entries of a group are outdated, so a group is pending once, for the last
 //! of its invalidations. If too many groups are pending, all entries are invalidated in their place.
+//!
+//! One caller delivers a group at a time, and the others wait for it, up to [`LONGEST_WAIT`]. After a failure, an
+//! invalidation is pending at once for the time of the backoff.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::cache::Engine;
-use crate::clock::Timestamp;
+use crate::cache::{Engine, lease_poll_backoff};
+use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::{Generations, Group};
 use crate::io::{Io, Operation};
+use crate::panic::catch_panic;
 use crate::sync::IgnorePoison;
 
 /// The groups whose invalidation has not reached the backend.
@@ -29,13 +33,14 @@ use crate::sync::IgnorePoison;
 pub(super) struct PendingInvalidations {
     /// `true` if there are any.
     exist: AtomicBool,
+    /// The number of invalidations that were begun, pending or not.
+    begun: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The groups, each with the number of its last invalidation.
-    groups: HashMap<Group, u64>,
+    groups: HashMap<Group, Pending>,
     /// The number of the last invalidation of any group.
     last: u64,
     /// The number of failed deliveries since the last one that succeeded.
@@ -44,6 +49,14 @@ struct State {
     failure: Option<Failure>,
     /// The process whose thread delivers.
     deliverer: Option<u32>,
+}
+
+/// A pending group.
+#[derive(Debug, Default, Clone, Copy)]
+struct Pending {
+    /// The number of its last invalidation.
+    number: u64,
+    is_in_delivery: bool,
 }
 
 /// A failed delivery.
@@ -63,6 +76,9 @@ const MAX_PENDING: usize = 4096;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// The longest time that a call waits for another caller that delivers. Its thread may be that of this caller.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
 impl PendingInvalidations {
     /// Returns whether there are any.
     #[inline]
@@ -81,8 +97,19 @@ impl PendingInvalidations {
         if self.exist() { self.state().groups.len() } else { 0 }
     }
 
-    /// Adds a group.
-    fn add(&self, group: Group) {
+    /// Counts an invalidation that begins, after the write for which it is.
+    pub(super) fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Returns the number of invalidations that were begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Adds a group, under a new number. Returns whether all entries are pending in the place of too many groups from now
+    /// on.
+    fn add(&self, group: Group) -> bool {
         let mut state = self.state();
         // All entries are pending: no group need be.
         let is_all = state.groups.contains_key(&Group::ALL);
@@ -95,46 +122,72 @@ impl PendingInvalidations {
         };
         state.last += 1;
         let number = state.last;
-        state.groups.insert(group, number);
+        state.groups.entry(group).or_default().number = number;
         self.exist.store(true, Ordering::Release);
+        is_full && !is_all
     }
 
     /// Removes a group, unless it was invalidated again.
     fn remove(&self, group: Group, number: u64) {
         let mut state = self.state();
-        if state.groups.get(&group) == Some(&number) {
+        if state.groups.get(&group).is_some_and(|pending| pending.number == number) {
             state.groups.remove(&group);
             self.exist.store(!state.groups.is_empty(), Ordering::Release);
         }
     }
 
     /// Returns the number of the last invalidation of a pending group.
-    fn number_of(&self, group: Group) -> Option<u64> {
+    pub(super) fn number_of(&self, group: Group) -> Option<u64> {
         if !self.exist() {
             return None;
         }
-        self.state().groups.get(&group).copied()
+        self.state().groups.get(&group).map(|pending| pending.number)
+    }
+
+    /// Claims the delivery of a group for one caller.
+    fn claim(&self, group: Group) -> Claim {
+        let mut state = self.state();
+        match state.groups.get_mut(&group) {
+            None => Claim::NotPending,
+            Some(pending) if pending.is_in_delivery => Claim::InDelivery(pending.number),
+            Some(pending) => {
+                pending.is_in_delivery = true;
+                Claim::Claimed(pending.number)
+            }
+        }
+    }
+
+    /// Ends the delivery of a group.
+    fn release(&self, group: Group) {
+        if let Some(pending) = self.state().groups.get_mut(&group) {
+            pending.is_in_delivery = false;
+        }
     }
 
     fn all(&self) -> Vec<Group> {
         self.state().groups.keys().copied().collect()
     }
 
-    /// Records the result of a delivery.
+    /// Records the result of a delivery. An error that is not [temporary](may_succeed_later) is not recorded: no delivery
+    /// waits for its end.
     fn record<T>(&self, result: &Result<T>, now: Timestamp) {
-        let mut state = self.state();
-        match result {
-            Ok(_) => (state.failures, state.failure) = (0, None),
-            Err(error) => {
-                state.failures = state.failures.saturating_add(1);
-                state.failure = Some(Failure {
+        // Before the lock is taken: the error of a backend may panic when it is formatted.
+        let failure = match result {
+            Ok(_) => None,
+            Err(error) if may_succeed_later(error) => {
+                let formatted = catch_panic("format error", || Ok(format!("{error:?}")));
+                Some(Failure {
                     at: now,
                     kind: error.kind(),
-                    message: format!("{error:?}"),
+                    message: formatted.unwrap_or_else(|_| "it cannot be formatted".to_owned()),
                     is_logged: error.is_logged_by_backend(),
-                });
+                })
             }
-        }
+            Err(_) => return,
+        };
+        let mut state = self.state();
+        state.failures = if failure.is_some() { state.failures.saturating_add(1) } else { 0 };
+        state.failure = failure;
     }
 
     /// Returns the error of the last delivery if it has failed so recently that the next one would fail, too.
@@ -161,18 +214,43 @@ impl State {
     }
 }
 
+/// The result of claiming the delivery of a group.
+enum Claim {
+    NotPending,
+    /// Another caller delivers it.
+    InDelivery(u64),
+    /// It is for the caller to deliver, for this invalidation.
+    Claimed(u64),
+}
+
 /// A group whose generation is being bumped. It is pending if that fails, or if this is dropped before it is done.
 struct Delivery<'a, B: Backend> {
     engine: &'a Engine<B>,
     group: Group,
-    /// The number of the invalidation if the group was pending before.
+    /// The number of the pending invalidation that this delivers, too.
     number: Option<u64>,
+    kind: DeliveryKind,
     is_over: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DeliveryKind {
+    /// A new invalidation, which gets a number of its own if it fails.
+    New,
+    /// A retry of one that is pending.
+    Retry,
+    /// A retry, for which the group was claimed.
+    ClaimedRetry,
 }
 
 impl<'a, B: Backend> Delivery<'a, B> {
     fn new(engine: &'a Engine<B>, group: Group) -> Self {
-        Self { engine, group, number: engine.shared.pending.number_of(group), is_over: false }
+        let number = engine.shared.pending.number_of(group);
+        Self { engine, group, number, kind: DeliveryKind::New, is_over: false }
+    }
+
+    fn retry(engine: &'a Engine<B>, group: Group, number: u64, kind: DeliveryKind) -> Self {
+        Self { engine, group, number: Some(number), kind, is_over: false }
     }
 
     /// Bumps the generation of the group.
@@ -185,7 +263,6 @@ impl<'a, B: Backend> Delivery<'a, B> {
             || generations.bump_async(group),
         )
         .await;
-        self.is_over = true;
         shared.pending.record(&bumped, self.engine.now());
         match &bumped {
             Err(error) if may_succeed_later(error) => self.fail(true),
@@ -196,25 +273,33 @@ impl<'a, B: Backend> Delivery<'a, B> {
                 }
             }
         }
+        self.is_over = true;
         bumped
     }
 
     fn fail(&self, is_in_backoff: bool) {
-        if self.number.is_none() {
-            self.engine.shared.pending.add(self.group);
+        if self.kind == DeliveryKind::New {
+            self.engine.add_pending(self.group, is_in_backoff);
+        } else {
+            self.engine.shared.generations.invalidate(self.group);
+            self.engine.start_deliveries(is_in_backoff);
         }
-        self.engine.shared.generations.invalidate(self.group);
-        self.engine.start_deliveries(is_in_backoff);
     }
 }
 
 impl<B: Backend> Drop for Delivery<'_, B> {
     fn drop(&mut self) {
+        if self.kind == DeliveryKind::ClaimedRetry {
+            self.engine.shared.pending.release(self.group);
+        }
         if !self.is_over {
             self.fail(false);
         }
     }
 }
+
+/// Whether a caller may wait for another one that delivers: not in a model checker, which has no time.
+const CAN_WAIT: bool = !cfg!(any(vayu_loom, vayu_shuttle));
 
 /// Returns whether a delivery that has failed with this error may succeed later. After a panic it is unknown whether
 /// the generation was bumped.
@@ -224,39 +309,74 @@ fn may_succeed_later(error: &Error) -> bool {
 
 impl<B: Backend> Engine<B> {
     /// Bumps the generation of a group in the backend. If that fails, or the future is dropped, it is tried again later.
+    /// After a failure, it is tried later without an attempt for the time of the backoff.
     pub(super) async fn bump_in_backend<M: Io>(
         &self,
         generations: &dyn Generations,
         group: Group,
     ) -> Result<()> {
+        let pending = &self.shared.pending;
+        pending.begin();
+        if pending.exist()
+            && let Err(error) = pending.check_backoff(self.now())
+        {
+            self.add_pending(group, true);
+            return Err(error);
+        }
         Delivery::new(self, group).perform::<M>(generations).await
     }
 
     /// Invalidates a group without waiting: its generation is bumped by another thread, or by the next call that
     /// needs it.
     pub(super) fn bump_later(&self, group: Group) {
-        self.shared.pending.add(group);
-        self.shared.generations.invalidate(group);
-        self.start_deliveries(false);
+        self.shared.pending.begin();
+        self.add_pending(group, false);
     }
 
-    /// Bumps the generation of a group if it is pending.
+    /// Makes an invalidation of a group pending.
+    fn add_pending(&self, group: Group, is_in_backoff: bool) {
+        self.shared.pending.add(group);
+        self.shared.generations.invalidate(group);
+        self.start_deliveries(is_in_backoff);
+    }
+
+    /// Bumps the generation of a group if it is pending, or waits for another caller that does.
     pub(super) async fn deliver<M: Io>(
         &self,
         generations: &dyn Generations,
         group: Group,
     ) -> Result<()> {
         let pending = &self.shared.pending;
-        if !pending.contains(group) {
-            return Ok(());
+        let mut waited = Duration::ZERO;
+        let mut pauses = lease_poll_backoff();
+        while pending.contains(group) {
+            pending.check_backoff(self.now())?;
+            let mut delivery = match pending.claim(group) {
+                Claim::NotPending => break,
+                Claim::Claimed(number) => {
+                    Delivery::retry(self, group, number, DeliveryKind::ClaimedRetry)
+                }
+                Claim::InDelivery(_) if waited < LONGEST_WAIT && CAN_WAIT => {
+                    let pause = pauses.next().unwrap_or(LONGEST_WAIT);
+                    M::wait(MonotonicClock.sleep(pause)).await;
+                    waited += pause;
+                    continue;
+                }
+                Claim::InDelivery(number) => {
+                    Delivery::retry(self, group, number, DeliveryKind::Retry)
+                }
+            };
+            if let Err(error) = self.check_reachable::<M>(generations, group).await {
+                delivery.is_over = true;
+                return Err(error);
+            }
+            return delivery.perform::<M>(generations).await;
         }
-        pending.check_backoff(self.now())?;
-        self.check_reachable::<M>(generations, group).await?;
-        Delivery::new(self, group).perform::<M>(generations).await
+        Ok(())
     }
 
-    /// Reads the generation of a pending group before it is bumped: a failed bump invalidates all copies in a tiered
-    /// cache, so it is not tried while the backend cannot be reached.
+    /// Reads the generation of a pending group before it is bumped, so that no bump is begun while the backend cannot be
+    /// reached: after a timeout it is unknown whether it took effect.
     async fn check_reachable<M: Io>(
         &self,
         generations: &dyn Generations,
@@ -283,7 +403,7 @@ mod thread {
     use std::thread;
     use std::time::Duration;
 
-    use super::{Delivery, FIRST_PAUSE};
+    use super::{Claim, Delivery, DeliveryKind, FIRST_PAUSE};
     use crate::backend::Backend;
     use crate::cache::Engine;
     use crate::cache::engine::Inner;
@@ -309,16 +429,20 @@ mod thread {
             }
         }
 
-        /// Delivers all that is pending. Returns the pause after which to try again, or `None` at the end.
+        /// Delivers all that is pending, if the backend can be reached. Returns the pause after which to try again, or
+        /// `None` at the end.
         fn deliver_pending(&self) -> Option<Duration> {
             let pending = &self.shared.pending;
             let generations = self.backend().sharing().generations?;
-            for group in pending.all() {
-                if run_blocking(self.check_reachable::<Blocking>(generations, group)).is_err() {
-                    break;
-                }
-                let delivery = Delivery::new(self, group).perform::<Blocking>(generations);
-                let delivered = run_blocking(delivery);
+            let groups = pending.all();
+            let is_reachable = groups.first().is_some_and(|&group| {
+                run_blocking(self.check_reachable::<Blocking>(generations, group)).is_ok()
+            });
+            for group in groups.into_iter().filter(|_| is_reachable) {
+                // Perhaps a call has delivered it in the meantime, or does.
+                let Claim::Claimed(number) = pending.claim(group) else { continue };
+                let delivery = Delivery::retry(self, group, number, DeliveryKind::ClaimedRetry);
+                let delivered = run_blocking(delivery.perform::<Blocking>(generations));
                 if delivered.is_err_and(|error| error.kind() == ErrorKind::Timeout) {
                     break;
                 }
@@ -332,7 +456,21 @@ mod thread {
         }
     }
 
+    /// The thread. If it panics, another one is started by the next failure.
+    struct Deliverer<'a, B: Backend>(&'a Weak<Inner<B>>);
+
+    impl<B: Backend> Drop for Deliverer<'_, B> {
+        fn drop(&mut self) {
+            if thread::panicking()
+                && let Some(shared) = self.0.upgrade()
+            {
+                shared.pending.state().deliverer = None;
+            }
+        }
+    }
+
     fn deliver_all<B: Backend>(cache: &Weak<Inner<B>>, mut pause: Duration) {
+        let _deliverer = Deliverer(cache);
         loop {
             if !pause.is_zero() {
                 let Some(shared) = cache.upgrade() else { return };

@@ -4,7 +4,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use vayu_core::testing::{MapBackend, watchdog};
-use vayu_core::{Cache, MessagePack, Serializer, SerializerId};
+use vayu_core::{Cache, Error, ErrorKind, MessagePack, Serializer, SerializerId};
 
 use super::*;
 use crate::serializer::TieredSerializer;
@@ -189,4 +189,124 @@ fn value_of_the_backing_tier_is_decoded_under_no_lock_of_memory() {
         assert_eq!(text, "text");
         assert_eq!(cache.backend().tier_stats().hits, 1, "it was in memory");
     });
+}
+
+/// A backing tier with generations that can be unreachable, or refuse to bump them.
+#[derive(Debug, Clone, Default)]
+struct Server {
+    map: MapBackend,
+    is_away: Arc<AtomicBool>,
+    refuses: Arc<AtomicBool>,
+}
+
+impl Server {
+    fn check(&self) -> Result<()> {
+        self.check_flag(&self.is_away)
+    }
+
+    fn check_flag(&self, fails: &AtomicBool) -> Result<()> {
+        if fails.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Backend, "planned failure"));
+        }
+        Ok(())
+    }
+
+    fn generations(&self) -> &dyn Generations {
+        self.map.sharing().generations.unwrap()
+    }
+}
+
+#[async_trait]
+impl Backend for Server {
+    type Stored = Bytes;
+
+    fn read(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+        self.check()?;
+        self.map.read(key)
+    }
+
+    fn write(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+        self.check()?;
+        self.map.write(key, record)
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool> {
+        self.check()?;
+        self.map.delete(key)
+    }
+
+    async fn read_async(&self, key: &Key) -> Result<Option<Record<Bytes>>> {
+        self.read(key)
+    }
+
+    async fn write_async(&self, key: &Key, record: Record<Bytes>) -> Result<()> {
+        self.write(key, record)
+    }
+
+    async fn delete_async(&self, key: &Key) -> Result<bool> {
+        self.delete(key)
+    }
+
+    fn sharing(&self) -> Sharing<'_, Bytes> {
+        Sharing::none().with_generations(self)
+    }
+}
+
+#[async_trait]
+impl Generations for Server {
+    fn generation(&self, group: Group) -> Result<u64> {
+        self.check()?;
+        self.generations().generation(group)
+    }
+
+    fn bump(&self, group: Group) -> Result<()> {
+        self.check()?;
+        self.check_flag(&self.refuses)?;
+        self.generations().bump(group)
+    }
+}
+
+type ServerCache = Cache<TieredBackend<Server>, TieredSerializer<MessagePack>>;
+
+fn server_cache() -> (Server, ServerCache) {
+    let server = Server::default();
+    (server.clone(), Cache::with_backend(TieredBackend::new(MemoryOptions::new(), server)))
+}
+
+#[test]
+fn value_that_was_cached_offline_is_not_served_after_an_invalidation_without_a_bump() {
+    let (server, cache) = server_cache();
+    server.is_away.store(true, Ordering::SeqCst);
+    let key = key().with_tags(["tag"]);
+    let call = |value: u64| cache.get_or_insert_with(&key, HOUR, || value);
+    assert_eq!((call(1), call(2)), (1, 1), "memory is used alone");
+    for n in 0..3 {
+        // In the backoff of the first one, no generation is bumped.
+        assert!(cache.invalidate_tag("other").is_err());
+        assert!(cache.invalidate_tag("tag").is_err());
+        assert_eq!((call(10 + n), call(20)), (10 + n, 10 + n));
+    }
+}
+
+#[test]
+fn value_that_was_cached_offline_is_not_served_after_an_invalidation_between_two_outages() {
+    let (server, cache) = server_cache();
+    server.is_away.store(true, Ordering::SeqCst);
+    let key = key().with_tags(["tag"]);
+    let call = |value: u64| cache.get_or_insert_with(&key, HOUR, || value);
+    assert_eq!((call(1), call(2)), (1, 1));
+    server.is_away.store(false, Ordering::SeqCst);
+    cache.invalidate_tag("tag").unwrap();
+    server.is_away.store(true, Ordering::SeqCst);
+    assert_eq!(call(3), 3);
+}
+
+#[test]
+fn bump_that_fails_keeps_the_memory() {
+    let (server, cache) = server_cache();
+    cache.set(&key(), &1_u64, HOUR).unwrap();
+    server.refuses.store(true, Ordering::SeqCst);
+    assert!(cache.invalidate_tag("tag").is_err());
+    let call = || cache.get_or_insert_with(&key(), HOUR, || 2_u64);
+    assert_eq!((call(), cache.backend().tier_stats().hits), (1, 0), "it is in memory");
 }

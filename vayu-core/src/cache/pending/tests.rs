@@ -27,7 +27,30 @@ struct ServerState {
     is_away: AtomicBool,
     refuses: AtomicBool,
     bumps: AtomicU64,
+    /// The number of bumps that were begun.
+    attempts: AtomicU64,
+    /// Bumps take a while.
+    is_slow: AtomicBool,
+    /// The errors of bumps panic when they are formatted.
+    has_bad_errors: AtomicBool,
 }
+
+/// An error that panics when it is formatted.
+struct BadError;
+
+impl std::fmt::Debug for BadError {
+    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("planned panic of an error");
+    }
+}
+
+impl std::fmt::Display for BadError {
+    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("planned panic of an error");
+    }
+}
+
+impl std::error::Error for BadError {}
 
 impl Server {
     fn new(clock: &ManualClock) -> Self {
@@ -100,6 +123,13 @@ impl Generations for Server {
     }
 
     fn bump(&self, group: Group) -> Result<()> {
+        self.state.attempts.fetch_add(1, Ordering::SeqCst);
+        if self.state.is_slow.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.state.has_bad_errors.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Backend, "planned failure").with_source(BadError));
+        }
         self.check(self.state.refuses.load(Ordering::SeqCst))?;
         self.state.bumps.fetch_add(1, Ordering::SeqCst);
         self.generations().bump(group)
@@ -132,6 +162,20 @@ fn key(n: usize) -> Key {
 /// Returns the cached value of a key, or else that of a new computation, 2.
 fn call(cache: &Cache<Server, ByReference>, n: usize) -> u32 {
     cache.get_or_insert_with(&key(n), HOUR, || 2)
+}
+
+/// Prevents the thread that delivers.
+fn prevent_thread(cache: &Cache<Server, ByReference>) {
+    cache.engine.shared.pending.state().deliverer = Some(std::process::id());
+}
+
+/// Makes an invalidation of `tag0` pending, and ends the backoff.
+fn make_pending(clock: &ManualClock, cache: &Cache<Server, ByReference>) {
+    let state = &cache.backend().state;
+    state.refuses.store(true, Ordering::SeqCst);
+    assert!(cache.invalidate_tag("tag0").is_err());
+    state.refuses.store(false, Ordering::SeqCst);
+    clock.advance(LONGEST_PAUSE);
 }
 
 /// Advances the clock until there are no pending groups.
@@ -239,16 +283,114 @@ fn too_many_pending_groups_are_all_entries() {
 }
 
 #[test]
-fn group_that_is_invalidated_again_during_its_delivery_stays_pending() {
-    let pending = PendingInvalidations::default();
-    let group = Group::tag("a");
-    pending.add(group);
-    let first = pending.number_of(group).expect("it is pending");
-    pending.add(group);
-    pending.remove(group, first);
-    assert!(pending.contains(group));
-    pending.remove(group, first + 1);
-    assert!(!pending.exist());
+fn invalidation_that_fails_during_a_delivery_of_the_group_is_not_lost() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let server = Server::new(&clock);
+        let one = server.open();
+        prevent_thread(&one);
+        make_pending(&clock, &one);
+        let mut first = pin!(one.invalidate_tag_async("tag0"));
+        let context = &mut Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            assert!(first.as_mut().poll(context).is_pending());
+        }
+        assert_eq!(server.state.bumps.load(Ordering::SeqCst), 1, "it is bumped");
+        server.state.refuses.store(true, Ordering::SeqCst);
+        assert!(one.invalidate_tag("tag0").is_err());
+        assert!(matches!(first.as_mut().poll(context), Poll::Ready(Ok(()))));
+        assert_eq!(one.stats().pending_invalidations, 1, "the second one");
+    });
+}
+
+#[test]
+fn concurrent_calls_deliver_a_group_once() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let server = Server::new(&clock);
+        let one = server.open();
+        one.set(&key(0), &1_u32, HOUR).expect("set");
+        prevent_thread(&one);
+        make_pending(&clock, &one);
+        server.state.is_slow.store(true, Ordering::SeqCst);
+        let (runs, barrier) = (AtomicU64::new(0), std::sync::Barrier::new(8));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let run = || {
+                        runs.fetch_add(1, Ordering::SeqCst);
+                        2_u32
+                    };
+                    assert_eq!(one.get_or_insert_with(&key(0), HOUR, run), 2);
+                });
+            }
+        });
+        assert_eq!(server.state.bumps.load(Ordering::SeqCst), 1);
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn invalidation_during_the_backoff_is_pending_without_an_attempt() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let server = Server::new(&clock);
+        let one = server.open();
+        prevent_thread(&one);
+        server.set_away(true);
+        for n in 0..10 {
+            assert!(one.invalidate_tag(format!("tag{n}")).is_err());
+        }
+        assert_eq!(server.state.attempts.load(Ordering::SeqCst), 1);
+        assert_eq!(one.stats().pending_invalidations, 10);
+    });
+}
+
+#[test]
+fn invalidation_whose_error_panics_when_it_is_formatted_is_pending() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let server = Server::new(&clock);
+        let one = server.open();
+        one.set(&key(0), &1_u32, HOUR).expect("set");
+        prevent_thread(&one);
+        server.state.has_bad_errors.store(true, Ordering::SeqCst);
+        let invalidate = || one.invalidate_tag("tag0").map_err(|error| error.kind());
+        assert_eq!(invalidate(), Err(ErrorKind::Backend));
+        server.state.has_bad_errors.store(false, Ordering::SeqCst);
+        assert_eq!(one.stats().pending_invalidations, 1);
+        clock.advance(LONGEST_PAUSE);
+        assert_eq!(call(&one, 0), 2);
+        assert_eq!(one.stats().pending_invalidations, 0);
+    });
+}
+
+#[test]
+fn call_without_generations_does_not_share_a_run_from_before_an_invalidation() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let server = Server::new(&clock);
+        let one = server.open();
+        server.set_away(true);
+        let (began, has_begun) = std::sync::mpsc::channel();
+        let (release, is_released) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let one = &one;
+            let earlier = scope.spawn(move || {
+                one.get_or_insert_with(&key(0), HOUR, || {
+                    began.send(()).expect("send");
+                    let _ = is_released.recv_timeout(Duration::from_millis(500));
+                    1_u32
+                })
+            });
+            has_begun.recv().expect("it begins");
+            assert!(one.invalidate_tag("tag0").is_err());
+            assert_eq!(call(one, 0), 2);
+            drop(release);
+            assert_eq!(earlier.join().expect("join"), 1);
+        });
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::call::batch::distinct::Distinct;
 use crate::call::batch::{BatchBody, Part, Role, Runner};
 use crate::call::lookup::{Lookup, begin, classify, lookup_with_stamp};
 use crate::call::task::OwnedLookup;
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput, UNKNOWN};
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
 use crate::io::Io;
 use crate::key::Key;
 use crate::record::Record;
@@ -154,7 +154,7 @@ async fn read_generations<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>
         return lookup_with_stamp(engine, function, key, stamp);
     }
     let call = if *has_failed {
-        Call::new(engine, function, key, UNKNOWN)
+        Call::new(engine, function, key, engine.unknown_stamp())
     } else {
         match engine.make_stamp::<M>(prefix, tags).await {
             Ok(stamp) => return lookup_with_stamp(engine, function, key, stamp),
