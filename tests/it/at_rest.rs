@@ -5,9 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vayu::backend::{Backend, FileBackend, Record};
+use vayu::backend::{Backend, FileBackend};
 use vayu::testing::{ManualClock, MapBackend};
-use vayu::time::Clock;
 use vayu::{
     Cache, Compressed, ErrorKind, Explanation, FileCache, FileOptions, Key, MessagePack, SealKeys,
     Sealed, TieredOptions, cached,
@@ -190,6 +189,10 @@ fn elements_of_a_batch_are_sealed_each_for_its_own_entry() {
     }
 }
 
+/// The lowest bits of the schema stamp of entries with tags, and of those of functions with a serializer of
+/// their own.
+const MARKS: [u64; 2] = [0b1011_0110_0101_1001, 0b1011_0110_0101_1010];
+
 /// What a process that may write to the directory can do: it knows the format and its checksums, not the
 /// key.
 #[test]
@@ -200,33 +203,90 @@ fn forged_moved_and_redated_entries_are_misses() {
     let [key, other] = ["a", "b"].map(|name| Key::from_text("pages", name));
     for (key, n) in [(&key, 1), (&other, 2)] {
         cache.set(key, &page(n), HOUR).expect("write");
+        clock.advance(Duration::from_secs(60));
     }
     let genuine = |key| backend.read(key).expect("read").expect("an entry");
     let [record, moved] = [genuine(&key), genuine(&other)];
     let (created, expires) = (record.created(), record.expires());
-    let (later, end) = (clock.now(), expires.saturating_add(HOUR));
+    let (later, end) = (created.saturating_add(HOUR / 120), expires.saturating_add(HOUR));
     let plain = cache.clone().with_serializer(MessagePack);
     plain.set(&key, &page(3), HOUR).expect("write");
-    let id = record.serializer();
+    let disguised = genuine(&key).with_serializer(record.serializer());
+    let never = vayu::time::Timestamp::NEVER;
+    let [tags, serializer] = MARKS.map(|mark| {
+        let record = record.clone().with_times(created, never, never);
+        record.with_schema(moved.schema().wrapping_add(mark))
+    });
     let forged = [
-        ("moved", moved.clone()),
-        ("moved with its times", moved.map(|_| record.value().clone()).with_schema(1)),
-        ("later", record.clone().with_times(created, end, end)),
-        ("stale for longer", record.clone().with_times(created, expires, end)),
-        ("younger", record.clone().with_times(later.saturating_add(HOUR / 60), expires, expires)),
-        ("of another stamp", record.clone().with_schema(record.schema().wrapping_add(1 << 16))),
-        ("plain", genuine(&key)),
-        ("plain in disguise", genuine(&key).with_serializer(id)),
-        ("empty", record.clone().map(|_| vayu::backend::Bytes::new())),
+        ("moved", moved.clone(), 1),
+        ("moved with other times", moved.map(|_| record.value().clone()), 1),
+        ("later", record.clone().with_times(created, end, end), 1),
+        ("stale for longer", record.clone().with_times(created, expires, end), 1),
+        ("younger", record.clone().with_times(later, expires, expires), 1),
+        // The stamp is compared first.
+        ("of another stamp", record.clone().with_schema(record.schema().wrapping_add(1 << 16)), 0),
+        ("plain", genuine(&key), 0),
+        ("plain in disguise", disguised, 1),
+        ("empty", record.clone().map(|_| vayu::backend::Bytes::new()), 1),
+        ("of a function with tags", tags, 1),
+        (
+            "of a function with a serializer",
+            serializer.with_serializer(vayu::backend::SerializerId::JSON),
+            1,
+        ),
     ];
-    for (how, forged) in forged {
-        let forged: Record<_> = forged;
-        backend.write(&key, forged).expect("write");
-        assert_eq!(cache.get::<String>(&key).expect("read"), None, "{how}");
+    for (how, forged, errors) in forged {
+        let forge = || backend.write(&key, forged.clone()).expect("write");
+        let read = || cache.get::<String>(&key).expect("read");
+        let count = |run: &dyn Fn()| {
+            let before = cache.stats().errors_of(ErrorKind::Decode);
+            run();
+            cache.stats().errors_of(ErrorKind::Decode) - before
+        };
+        forge();
+        let found = count(&|| assert_eq!(read(), None, "{how}"));
+        assert_eq!(found, errors, "{how}");
+        let found = count(&|| {
+            assert_eq!(smol::block_on(cache.get_async::<String>(&key)).expect("read"), None)
+        });
+        assert_eq!(found, errors, "{how}");
+        cache.set(&key, &page(4), HOUR).expect(how);
+        assert_eq!(read(), Some(page(4)), "{how}");
+        forge();
+        let update = |old: Option<String>| old.map_or_else(|| page(5), |_| page(6));
+        assert_eq!(cache.update_with(&key, HOUR, update).expect(how), page(5), "{how}");
+        assert_eq!(read(), Some(page(5)), "{how}");
+        forge();
+        assert_eq!(cache.get_or_insert_with(&key, HOUR, || page(7)), page(7), "{how}");
+        assert_eq!(read(), Some(page(7)), "{how}");
     }
     backend.write(&key, record).expect("write");
     assert_eq!(cache.get::<String>(&key).expect("read"), Some(page(1)), "it is genuine");
     assert_eq!(cache.stats().errors, cache.stats().errors_of(ErrorKind::Decode));
+}
+
+/// Without a context, an entry is valid in every cache with the same keys.
+#[test]
+fn entry_that_was_copied_to_the_cache_of_another_context_is_a_miss() {
+    let clock = ManualClock::new();
+    let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let open = |directory: &TempDir, context: &str| {
+        let keys = SealKeys::new([7; 32]).with_context(context);
+        let cache =
+            FileOptions::new().clock(clock.clone()).open(directory.path()).expect("a cache");
+        cache.with_serializer(Sealed::new(keys, MessagePack))
+    };
+    let key = Key::from_text("pages", "k");
+    let [from, to] = [(&directories[0], "tenant_a"), (&directories[1], "tenant_b")]
+        .map(|(directory, context)| open(directory, context));
+    from.set(&key, &page(1), HOUR).expect("write");
+    let copied = from.backend().read(&key).expect("read").expect("an entry");
+    to.backend().write(&key, copied).expect("write");
+    assert_eq!(to.get::<String>(&key).expect("read"), None);
+    assert_eq!(to.stats().errors_of(ErrorKind::Decode), 1);
+    let same = open(&directories[1], "tenant_a");
+    assert_eq!(same.get::<String>(&key).expect("read"), Some(page(1)));
+    assert_eq!(from.get::<String>(&key).expect("read"), Some(page(1)));
 }
 
 /// Memory limits the times of a copy, and corrects those of a machine whose clock is ahead. The seal is of
@@ -289,6 +349,7 @@ fn url_compresses_and_seals() {
     for (options, message) in [
         ("compress=gzip", "`lz4`, `zstd`"),
         ("seal=secret", "as in `env:CACHE_KEY`"),
+        ("seal_context=a", "needs the option `seal`"),
         ("seal=env:", "as in `env:CACHE_KEY`"),
         ("seal=env:VAYU_NO_SUCH_VARIABLE", "`VAYU_NO_SUCH_VARIABLE`: it is not set"),
     ] {
@@ -331,7 +392,51 @@ fn url_seals_with_keys_of_the_environment() {
     assert_eq!(same.get::<String>(&key).expect("read"), Some(page(1)), "the format is the same");
     by_old_key.set(&key, &page(2), HOUR).expect("write");
     assert_eq!(open("file").get::<String>(&key).expect("read"), Some(page(2)), "all keys open");
-    // A value that is not sealed is absent, and one that was changed is an error.
+    // An entry is valid in the cache with the same context only.
+    let of_context = |options: &str| {
+        let url = url("file", &directory, &format!("seal=env:{VARIABLE}{options}"));
+        vayu::open(url).expect("a cache")
+    };
+    of_context("&seal_context=tenant_a").set(&key, &page(6), HOUR).expect("write");
+    for options in ["&seal_context=tenant_b", ""] {
+        assert_eq!(of_context(options).get::<String>(&key).expect("read"), None, "{options}");
+    }
+    let found = of_context("&seal_context=tenant_a").get::<String>(&key);
+    assert_eq!(found.expect("read"), Some(page(6)));
+    // A serializer that seals, under the compression of the URL.
+    let cache = vayu::open(url("file", &directory, "compress=zstd")).expect("a cache");
+    let keys = SealKeys::new([7; 32]);
+    let cache =
+        cache.with_serializer(vayu::backend::TieredSerializer::new(Sealed::new(keys, MessagePack)));
+    cache.set(&key, &page(7), HOUR).expect("write");
+    assert_eq!(cache.get::<String>(&key).expect("read"), Some(page(7)));
+    // A value that was sealed with a removed key is a miss at every door, and one that was forged.
+    let removed = Sealed::new(SealKeys::new([9; 32]), Compressed::zstd(MessagePack));
+    let removed = files.clone().with_serializer(removed);
+    for (cache, is_forged) in ["file", "memory+file"]
+        .into_iter()
+        .flat_map(|scheme| [(open(scheme), false), (open(scheme), true)])
+    {
+        let spoil = || {
+            removed.set(&key, &page(8), HOUR).expect("write");
+            if is_forged {
+                same.set(&key, &page(8), HOUR).expect("write");
+                let record = files.backend().read(&key).expect("read").expect("an entry");
+                let (created, end) = (record.created(), record.expires().saturating_add(HOUR));
+                files.backend().write(&key, record.with_times(created, end, end)).expect("write");
+            }
+        };
+        let read = || cache.get::<String>(&key).expect("read");
+        let update = |old: Option<String>| old.map_or_else(|| page(9), |_| page(10));
+        spoil();
+        assert_eq!(read(), None);
+        assert_eq!(smol::block_on(cache.get_async::<String>(&key)).expect("read"), None);
+        assert_eq!(cache.update_with(&key, HOUR, update).expect("update"), page(9));
+        assert_eq!(read(), Some(page(9)));
+        assert_eq!(cache.stats().errors_of(ErrorKind::Decode), 3);
+        assert_eq!(cache.stats().errors, 3);
+    }
+    // A value that is not sealed is absent, and one that was changed is a miss.
     files.set(&key, &page(3), HOUR).expect("write");
     assert_eq!(open("file").get::<String>(&key).expect("read"), None);
     same.set(&key, &page(4), HOUR).expect("write");

@@ -122,6 +122,9 @@ pub(crate) struct Show {
     /// the same.
     #[arg(long, value_name = "env:NAME")]
     pub(crate) seal: Option<String>,
+    /// The context of sealed values, as the option `seal_context` of a URL.
+    #[arg(long, value_name = "CONTEXT")]
+    pub(crate) seal_context: Option<String>,
     #[command(flatten)]
     pub(crate) limit: Limit,
 }

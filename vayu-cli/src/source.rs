@@ -138,7 +138,7 @@ impl Source {
         let scheme = cache.split_once(':').map_or("", |(scheme, _)| scheme);
         match scheme.split('+').next().unwrap_or_default() {
             "redis" | "rediss" | "valkey" | "valkeys" | "unix" => {
-                Self::connect(&without_options(cache, &["compress", "seal"]))
+                Self::connect(&without_options(cache, &["compress", "seal", "seal_context"]))
             }
             "file" => {
                 let url = cache.split('?').next().unwrap_or_default();

@@ -10,26 +10,36 @@ pub(crate) use vayu_core::SealKeys as Keys;
 use vayu_core::wire::EntryDetails;
 use vayu_core::{Error, ErrorKind, Result, SerializerId};
 
+use crate::args::Show;
+
 /// The keys of sealed values, of which there are none without the feature.
 #[cfg(not(feature = "seal"))]
 pub(crate) enum Keys {}
 
-/// Returns the keys of the argument `--seal`, or of the option `seal` of a URL.
-pub(crate) fn keys(argument: Option<&str>, cache: &str) -> Result<Option<Keys>> {
-    let of_url = || {
+/// Returns the keys of the arguments `--seal` and `--seal-context`, or of the options of a URL.
+pub(crate) fn keys(arguments: &Show, cache: &str) -> Result<Option<Keys>> {
+    let of_url = |name: &str| {
         let (_, query) = cache.split_once('?').filter(|_| cache.contains(':'))?;
-        query.split('&').find_map(|option| option.strip_prefix("seal="))
+        let mut options = query.split('&').filter_map(|option| option.split_once('='));
+        options.find(|option| option.0 == name).map(|option| option.1)
     };
-    let Some(seal) = argument.or_else(of_url) else { return Ok(None) };
+    let seal = arguments.seal.as_deref().or_else(|| of_url("seal"));
+    let context = arguments.seal_context.as_deref().or_else(|| of_url("seal_context"));
+    let Some(seal) = seal else { return Ok(None) };
     let wrong = |message| Error::new(ErrorKind::Configuration, message);
     let variable = seal.strip_prefix("env:").filter(|variable| !variable.is_empty());
     let variable = variable
         .ok_or_else(|| wrong("`seal` must name an environment variable, as in `env:CACHE_KEY`"))?;
     #[cfg(feature = "seal")]
-    return Keys::from_env(variable).map(Some);
+    return Keys::from_env(variable).map(|keys| {
+        Some(match context {
+            Some(context) => keys.with_context(context),
+            None => keys,
+        })
+    });
     #[cfg(not(feature = "seal"))]
     {
-        let _ = variable;
+        let _ = (variable, context);
         Err(wrong(
             "this program was built without `seal`; install it with `cargo install vayu-cli --features seal`",
         ))
@@ -74,5 +84,5 @@ fn unwrapped(
     let compressed = [&vayu_core::Compressed::zstd(()) as &dyn Layer];
     #[cfg(not(any(feature = "lz4", feature = "zstd")))]
     let compressed: [&dyn Layer; 0] = [];
-    unwrap_value(stored, &entry, keys.into_iter().chain(compressed))
+    unwrap_value(stored, &entry, compressed.into_iter().chain(keys).chain(compressed))
 }

@@ -479,6 +479,13 @@ fn show_unpacks_values_and_opens_sealed_ones_with_their_key() {
     let keys = || SealKeys::new([7; 32]);
     let both = cache.clone().with_serializer(Sealed::new(keys(), Compressed::zstd(MessagePack)));
     both.set(&key("both"), &value, Duration::MAX).expect("write");
+    let of_tenant = Sealed::new(keys().with_context("a"), MessagePack);
+    let of_tenant = cache.clone().with_serializer(of_tenant);
+    of_tenant.set(&key("tenant"), &value, Duration::MAX).expect("write");
+    let plain = cache.clone();
+    plain.set(&key("plain"), &value, Duration::MAX).expect("write");
+    let last = cache.clone().with_serializer(Compressed::lz4(Sealed::new(keys(), MessagePack)));
+    last.set(&key("compressed last"), &value, Duration::MAX).expect("write");
     let sealed = cache.with_serializer(Sealed::new(keys(), MessagePack));
     sealed.set(&key("sealed"), &value, Duration::MAX).expect("write");
 
@@ -503,12 +510,17 @@ fn show_unpacks_values_and_opens_sealed_ones_with_their_key() {
         ("compressed", "MessagePack, compressed"),
         ("sealed", "MessagePack, sealed"),
         ("both", "MessagePack, compressed, sealed"),
+        ("compressed last", "MessagePack, compressed, sealed"),
     ] {
         for arguments in [&[][..], &["--seal", "env:CACHE_KEY"]] {
             let shown = show(name, arguments);
             assert_eq!((&shown["value"], &shown["serializer"]), (&expected, &serializer.into()));
         }
     }
+    assert_eq!(show("tenant", &["--seal-context", "a"])["value"], expected);
+    assert!(show("tenant", &[])["value_error"].is_string());
+    // The variable is not needed.
+    assert_eq!(show("plain", &["--seal", "env:NO_SUCH_VARIABLE"])["value"], expected);
     let shown = show("both", &["--seal", "env:OTHER_KEY"]);
     assert_eq!(shown["value_error"], "open sealed value: its key is not one of these");
     assert!(shown.get("value").is_none() && shown.get("value_base64").is_none());

@@ -120,7 +120,8 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When it is unknown whether there is one. The engine treats that as a miss.
+    /// When it is unknown whether there is one. For a call that is a miss; a lookup by key returns the error, unless it
+    /// is [`ErrorKind::Decode`](crate::ErrorKind::Decode): an entry that cannot be decoded is a miss there too.
     fn read(&self, key: &Key) -> Result<Option<Record<Self::Stored>>>;
 
     /// Stores a record, replacing any other of the same key.

@@ -325,6 +325,16 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         is_fresh(created, expires, self.engine.now()) && created >= started
     }
 
+    /// Returns whether the header of a record can be relied on, as far as the serializer knows. If not, that is
+    /// counted.
+    #[cold]
+    pub(crate) fn is_authentic(&self, record: &Record<B::Stored>) -> bool {
+        let verified = catch_panic("verify value", || {
+            self.serializer().verify(record.value(), &self.context(record))
+        });
+        self.ok_or_count(verified).is_some()
+    }
+
     /// Counts the result of writing a record.
     pub(crate) fn record_write(&self, result: Result<()>) {
         self.engine.errors().remove(self.key);

@@ -149,8 +149,8 @@ pub trait Serializer<T>: Send + Sync + 'static {
     ///
     /// The default is [`serialize`](Self::serialize). A serializer whose stored form depends on the entry
     /// overrides it, and [`deserialize_for`](Self::deserialize_for),
-    /// [`deserialize_owned_for`](Self::deserialize_owned_for) and [`rebind`](Self::rebind); one that wraps
-    /// another serializer forwards them.
+    /// [`deserialize_owned_for`](Self::deserialize_owned_for), [`rebind`](Self::rebind) and
+    /// [`verify`](Self::verify); one that wraps another serializer forwards them.
     ///
     /// # Errors
     ///
@@ -207,6 +207,23 @@ pub trait Serializer<T>: Send + Sync + 'static {
         Ok(stored)
     }
 
+    /// Returns an error for a stored form that is known not to have been encoded for this entry. The default
+    /// returns none; a serializer that authenticates values overrides it, and one that wraps another
+    /// serializer forwards it.
+    ///
+    /// The engine calls this before it refuses a key since it does not match the function that stored an
+    /// entry, as the header of the entry says. An entry for which this is an error is a miss, and may be
+    /// replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode).
+    #[inline]
+    fn verify(&self, stored: &Self::Stored, entry: &EntryContext<'_>) -> Result<()> {
+        let _ = (stored, entry);
+        Ok(())
+    }
+
     /// Decodes an inline value that the backend has copied from the stored form
     /// ([`Backend::read_optimistic`](crate::Backend::read_optimistic)). Must not panic.
     ///
@@ -260,9 +277,11 @@ impl SerializerId {
     /// Bincode 2 in its standard configuration.
     pub const BINCODE: Self = Self(5);
 
-    /// The bits of the ids of formats whose values are compressed, or sealed.
+    /// The bits of the ids of formats whose values are compressed, sealed, or compressed after they were
+    /// sealed.
     const COMPRESSED: u16 = 0x0100;
     const SEALED: u16 = 0x0200;
+    const COMPRESSED_LAST: u16 = 0x0400;
 
     /// Returns the id of a user's format: `number` is counted from 0x8000, and its highest bit is
     /// ignored.
@@ -275,13 +294,28 @@ impl SerializerId {
     const fn wrapped(self, wrapper: u16) -> Self {
         // The exact id of the format is a part of the stored form.
         let format = if self.0 < 0x8000 { self.0 } else { 0xff };
+        if wrapper == Self::COMPRESSED && self.is_sealed() {
+            return Self(format | Self::COMPRESSED_LAST);
+        }
         Self(format | wrapper)
+    }
+
+    /// Returns whether compression is the outermost wrapper of values of this format.
+    #[cfg(any(feature = "lz4", feature = "zstd"))]
+    const fn is_compressed_last(self) -> bool {
+        self.is_compressed() && !self.is_sealed() || self.is_wrapped_by(Self::COMPRESSED_LAST)
+    }
+
+    /// Returns whether a seal is the outermost wrapper of values of this format.
+    #[cfg(feature = "seal")]
+    const fn is_sealed_last(self) -> bool {
+        self.is_sealed() && !self.is_wrapped_by(Self::COMPRESSED_LAST)
     }
 
     /// Returns whether values of this format are compressed, or were before they were sealed
     /// ([`Compressed`](https://docs.rs/vayu-cache/latest/vayu/struct.Compressed.html)).
     pub const fn is_compressed(self) -> bool {
-        self.is_wrapped_by(Self::COMPRESSED)
+        self.is_wrapped_by(Self::COMPRESSED | Self::COMPRESSED_LAST)
     }
 
     /// Returns whether values of this format are sealed
@@ -297,7 +331,7 @@ impl SerializerId {
     /// Returns the id of the format of these values without compression and seal. `None` if it is that of a
     /// user.
     pub const fn unwrapped(self) -> Option<Self> {
-        match self.0 & !(Self::COMPRESSED | Self::SEALED) {
+        match self.0 & !(Self::COMPRESSED | Self::SEALED | Self::COMPRESSED_LAST) {
             _ if self.0 >= 0x8000 => None,
             0xff => None,
             number => Some(Self(number)),

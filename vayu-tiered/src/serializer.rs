@@ -61,6 +61,10 @@ where
         stored.get(&self.0, Some(entry))
     }
 
+    fn verify(&self, stored: &TieredValue, entry: &EntryContext<'_>) -> Result<()> {
+        stored.verify::<T, S>(&self.0, entry)
+    }
+
     #[inline(always)]
     fn deserialize_inline(&self, value: InlineValue) -> Option<T> {
         value.downcast()

@@ -227,8 +227,9 @@ impl<F: Backend<Stored = Bytes>> Tiers<F> {
             }
             Err(error) => {
                 self.counters.errors.fetch_add(1, Ordering::Relaxed);
-                if error.kind() == ErrorKind::Timeout {
-                    // The engine needs the timeout, so that it does not wait again. It then reads memory.
+                if let ErrorKind::Timeout | ErrorKind::Decode = error.kind() {
+                    // The engine needs the timeout, so that it does not wait again. It then reads memory. An entry that
+                    // cannot be decoded is not a failure of the backing tier.
                     return Err(error);
                 }
                 self.read_offline(key).map(Some).ok_or(error)

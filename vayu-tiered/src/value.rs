@@ -111,6 +111,18 @@ impl TieredValue {
         }
     }
 
+    /// Returns an error for bytes of the backing tier that were not encoded for this entry.
+    pub(crate) fn verify<T, S>(&self, serializer: &S, entry: &EntryContext<'_>) -> Result<()>
+    where
+        S: Serializer<T, Stored = Bytes>,
+    {
+        let Some(lazy) = self.value.downcast_ref::<LazyValue>() else { return Ok(()) };
+        let encoded = lazy.encoded.lock().ignore_poison().clone();
+        encoded.map_or(Ok(()), |EncodedValue { bytes, created, expires, stale_until }| {
+            serializer.verify(&bytes, &entry.with_times(created, expires, stale_until))
+        })
+    }
+
     /// Returns whether the value is to be decoded, which runs code of users.
     #[inline]
     pub(crate) fn is_encoded(&self) -> bool {

@@ -32,7 +32,8 @@ use self::query::Query;
 ///
 /// Values in directories and on servers are compressed with `compress=lz4` or `compress=zstd` (features `lz4` and
 /// `zstd`), and encrypted and authenticated with `seal=env:NAME` (feature `seal`): `NAME` is an environment variable with the
-/// keys, as `SealKeys::from_env` reads them. See `Compressed` and `Sealed`. Values in memory stay as they are.
+/// keys, as `SealKeys::from_env` reads them. Caches with the same keys need different contexts
+/// (`seal_context=tenant_a`), which are taken as they are written. See `Compressed` and `Sealed`. Values in memory stay as they are.
 ///
 /// All of these have one type, so values need what any of them needs: `Clone + Send + Sync + 'static`
 /// and serde's `Serialize` and `DeserializeOwned`.
@@ -228,7 +229,7 @@ fn file(mut query: Query<'_>) -> Result<vayu_file::FileBackend> {
     query.finish(
         "file",
         "`max_bytes`, `max_entries`, `max_entry_bytes`, `open_files`, `durability`, `single_flight`, `arguments`, \
-         `shared`, `compress` and `seal`; in front of it, `memory_max_entries` and `near_ttl`",
+         `shared`, `compress`, `seal` and `seal_context`; in front of it, `memory_max_entries` and `near_ttl`",
     )?;
     Ok(options.open(path)?.backend().clone())
 }

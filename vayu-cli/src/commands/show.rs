@@ -20,7 +20,10 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
     else {
         return Ok(Verdict::Failure);
     };
-    let keys = wrapped::keys(arguments.seal.as_deref(), &target.cache)?;
+    // Only a sealed value needs the environment.
+    let is_sealed = entry.details.as_ref().is_ok_and(|details| details.serializer().is_sealed());
+    let keys =
+        if is_sealed && !target.redact { wrapped::keys(arguments, &target.cache)? } else { None };
     let value = source.value(&entry).map_err(|error| with_causes(&error));
     let mut out = stdout().lock();
     let details = entry.details.as_ref().ok();

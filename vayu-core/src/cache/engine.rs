@@ -245,6 +245,22 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// Counts an entry that the backend has read and cannot decode ([`ErrorKind::Decode`]), and returns
+    /// `None` for it: it is a miss, as one whose value the serializer cannot decode.
+    pub(crate) fn absent_if_unreadable<R>(
+        &self,
+        key: &Key,
+        found: Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        match found {
+            Err(error) if error.kind() == ErrorKind::Decode => {
+                self.fault(key.prefix(), &error, false);
+                Ok(None)
+            }
+            found => found,
+        }
+    }
+
     /// Writes a record.
     #[inline]
     pub(crate) fn write<'a, M: Io>(

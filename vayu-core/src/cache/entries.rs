@@ -54,7 +54,8 @@ impl<B: Backend, S> Cache<B, S> {
         self.check_before::<T>(key)?;
         let stamp = self.engine.stamp::<M>(key.prefix(), key.tags()).await;
         let stamp = stamp.map_err(|error| error.in_operation("read entry"))?;
-        let record = self.engine.read_or_offline::<M>(key).await?;
+        let record = self.engine.read_or_offline::<M>(key).await;
+        let record = self.engine.absent_if_unreadable(key, record)?;
         self.decode_record(key, stamp, record)
     }
 
@@ -184,7 +185,9 @@ impl<B: Backend, S> Cache<B, S> {
         let now = self.engine.now();
         let forbidden = catch_panic("check entry", move || {
             let is_alive = is_fresh(old.created(), old.stale_until(), now);
-            Ok(self.validator::<T>(key, 0).replacement_error(&old).filter(|_| is_alive))
+            let error = self.validator::<T>(key, 0).replacement_error(&old).filter(|_| is_alive);
+            let context = self.engine.entry_context(key, &old, self.serializer.schema());
+            Ok(error.filter(|_| self.serializer.verify(old.value(), &context).is_ok()))
         });
         forbidden?.map_or(Ok(()), Err)
     }
@@ -245,7 +248,10 @@ impl<B: Backend, S> Cache<B, S> {
                     self.serializer.deserialize_for(record.value(), &context).map(Some).map(Ok)
                 }
                 Validity::Invalid => Ok(self.check::<T>(key).map(|_| None)),
-                Validity::Incompatible(error) => Ok(Err(error)),
+                Validity::Incompatible(error) => {
+                    let context = self.engine.entry_context(key, &record, self.serializer.schema());
+                    self.serializer.verify(record.value(), &context).map(|()| Err(error))
+                }
             }
         });
         match decoded {

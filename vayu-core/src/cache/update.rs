@@ -122,7 +122,7 @@ impl<B: Backend, S> Cache<B, S> {
             let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await;
             let stamp = stamp.map_err(|error| error.in_operation("update entry"))?;
             let clears = engine.shared.clears.settled();
-            let record = engine.read::<M>(key).await?;
+            let record = engine.absent_if_unreadable(key, engine.read::<M>(key).await)?;
             if !is_certain && let Some(old) = &record {
                 self.check_replaced::<T>(key, old.clone())?;
             }

@@ -224,7 +224,11 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
                 self.declare();
                 Ok(())
             }
-            Validity::Incompatible(error) if self.options().is_by_key => Err(self.refuse(&error)),
+            Validity::Incompatible(error)
+                if self.options().is_by_key && self.is_authentic(record) =>
+            {
+                Err(self.refuse(&error))
+            }
             Validity::Incompatible(_) | Validity::Invalid => Err(Decoded::Nothing),
         }
     }

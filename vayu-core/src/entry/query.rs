@@ -259,7 +259,8 @@ async fn read<M: Io, B: Backend>(
     }
     let stamp = engine.stamp::<M>(key.prefix(), key.tags()).await;
     let stamp = stamp.map_err(|error| error.in_operation("read entry"))?;
-    Ok(engine.read_or_offline::<M>(key).await?.map(|record| (stamp, record)))
+    let record = engine.absent_if_unreadable(key, engine.read_or_offline::<M>(key).await)?;
+    Ok(record.map(|record| (stamp, record)))
 }
 
 /// Stores a record that was encoded under the stamp zero, under that of its call.

@@ -23,7 +23,8 @@ use crate::serializer::{EntryContext, Serializer, SerializerId};
 /// A value that is longer before compression than the limit on entries of the backend
 /// ([`Usage::max_entry_bytes`](crate::Usage::max_entry_bytes)), or than 64 MiB where there is none, is
 /// not compressed. An entry that claims to be longer is refused before memory is allocated for it, and is a
-/// miss (a decompression bomb).
+/// miss (a decompression bomb). The same holds for a value that is longer than 1 MiB and than 64 times its
+/// compressed form: the memory that a decoder needs depends on the length of what it reads.
 ///
 /// # Examples
 ///
@@ -129,6 +130,12 @@ impl<T, S: Serializer<T, Stored = Bytes>> Serializer<T> for Compressed<S> {
         let plain = self.serializer.rebind(plain, from, to)?;
         Ok(self.pack(&plain, to.max_entry_bytes()))
     }
+
+    fn verify(&self, stored: &Bytes, entry: &EntryContext<'_>) -> Result<()> {
+        // An entry that is not compressed is not of this serializer, but may be of one that authenticates values.
+        let plain = frame::unpack(stored, entry.max_entry_bytes());
+        self.serializer.verify(plain.as_ref().map_or(stored, |(_, plain)| plain), entry)
+    }
 }
 
 impl Layer for Compressed<()> {
@@ -137,7 +144,7 @@ impl Layer for Compressed<()> {
     }
 
     fn is_outermost(&self, id: SerializerId) -> bool {
-        id.is_compressed() && !id.is_sealed()
+        id.is_compressed_last()
     }
 
     fn wrap(&self, value: &Bytes, inner: SerializerId, entry: &EntryContext<'_>) -> Result<Bytes> {

@@ -83,8 +83,13 @@ impl Layers {
         max_entry_bytes: Option<u64>,
     ) -> Result<Option<Record<Bytes>>> {
         let entry = EntryContext::new(key, &record).with_max_entry_bytes(max_entry_bytes);
-        let layers = self.0.iter().map(|layer| &**layer);
-        let (inner, value) = unwrap_value(record.value(), &entry, layers.rev())?;
+        let (mut inner, mut value) = (record.serializer(), record.value().clone());
+        for layer in self.0.iter().rev() {
+            if !layer.is_outermost(inner) {
+                return Ok(None);
+            }
+            (inner, value) = layer.unwrap(&value, &entry)?;
+        }
         let is_of_these = self.id_of(inner) == record.serializer();
         Ok(is_of_these.then(|| record.with_serializer(inner).map(|_| value)))
     }
@@ -94,7 +99,7 @@ impl Layers {
     }
 }
 
-/// Removes those of these wrappers that a value has, the outermost first. Returns the rest, and the id of its
+/// Removes those of these wrappers that a value has, in this order. Returns the rest, and the id of its
 /// serializer.
 ///
 /// # Errors

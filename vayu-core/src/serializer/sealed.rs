@@ -110,6 +110,10 @@ impl<T, S: Serializer<T, Stored = Bytes>> Serializer<T> for Sealed<S> {
         let plain = self.serializer.rebind(plain, from, to)?;
         self.keys.seal(&plain, inner, &Binding::of(to))
     }
+
+    fn verify(&self, stored: &Bytes, entry: &EntryContext<'_>) -> Result<()> {
+        self.keys.open(stored, &Binding::of(entry)).map(|_| ())
+    }
 }
 
 impl Layer for SealKeys {
@@ -118,7 +122,7 @@ impl Layer for SealKeys {
     }
 
     fn is_outermost(&self, id: SerializerId) -> bool {
-        id.is_sealed()
+        id.is_sealed_last()
     }
 
     fn wrap(&self, value: &Bytes, inner: SerializerId, entry: &EntryContext<'_>) -> Result<Bytes> {

@@ -13,10 +13,13 @@ use super::wrong;
 #[cfg(not(any(feature = "lz4", feature = "seal", feature = "zstd")))]
 pub(super) enum Layers {}
 
-/// Removes the options `compress` and `seal`, and returns the wrappers that they describe.
+/// Removes the options `compress`, `seal` and `seal_context`, and returns the wrappers that they describe.
 pub(super) fn layers(query: &mut Query<'_>) -> Result<Option<Layers>> {
     let compress = query.word("compress", &["lz4", "zstd"])?;
-    let seal = query.take("seal")?;
+    let (seal, context) = (query.take("seal")?, query.take("seal_context")?);
+    if context.is_some() && seal.is_none() {
+        return Err(wrong("option `seal_context` needs the option `seal`"));
+    }
     #[cfg(any(feature = "lz4", feature = "seal", feature = "zstd"))]
     let mut layers = Layers::default();
     match compress {
@@ -35,7 +38,11 @@ pub(super) fn layers(query: &mut Query<'_>) -> Result<Option<Layers>> {
             let variable = variable.ok_or_else(|| {
                 wrong("option `seal` must name an environment variable, as in `env:CACHE_KEY`")
             })?;
-            layers.push(SealKeys::from_env(variable)?);
+            let keys = SealKeys::from_env(variable)?;
+            layers.push(match context {
+                Some(context) => keys.with_context(context),
+                None => keys,
+            });
         }
         #[cfg(not(feature = "seal"))]
         Some(_) => return Err(wrong("option `seal` needs the feature `seal`")),

@@ -34,6 +34,11 @@ const MIN_LENGTH: usize = 256;
 /// The limit of the length of a value before compression where the backend has none.
 const DEFAULT_LIMIT: u64 = 64 << 20;
 
+/// A value is up to this many times as long as its compressed form, or up to this length: so the stored bytes bound what
+/// a decoder reads. Few values that are not made for it compress better.
+const MAX_RATIO: u64 = 64;
+const ALWAYS_ALLOWED: u64 = 1 << 20;
+
 /// The most bytes that one byte of an LZ4 block can stand for.
 #[cfg(feature = "lz4")]
 const LZ4_MAX_RATIO: usize = 255;
@@ -48,7 +53,9 @@ pub(super) fn pack(
     if plain.len() >= MIN_LENGTH && plain.len() as u64 <= bound(limit) {
         let (method, compressed) = compress(plain, method);
         let max_length = plain.len() - plain.len() / 8;
-        if let Some(compressed) = compressed.filter(|it| it.len() + HEADER <= max_length)
+        let is_short = |it: &Vec<u8>| it.len() + HEADER <= max_length;
+        let is_bounded = |it: &Vec<u8>| plain.len() as u64 <= max_unpacked(it.len());
+        if let Some(compressed) = compressed.filter(|it| is_short(it) && is_bounded(it))
             && let Ok(length) = u32::try_from(plain.len())
         {
             let length = length.to_le_bytes();
@@ -119,6 +126,9 @@ pub(super) fn unpack(stored: &Bytes, limit: Option<u64>) -> Result<(SerializerId
     if u64::from(length) > bound(limit) {
         return Err(error("a compressed value exceeds the limit on entries"));
     }
+    if u64::from(length) > max_unpacked(compressed.len()) {
+        return Err(error("a compressed value is too long for its compressed form"));
+    }
     let length = usize::try_from(length).map_err(|_| error("a compressed value is too long"))?;
     Ok((serializer, decompress(method, compressed, length)?.into()))
 }
@@ -135,7 +145,8 @@ fn decompress(method: u8, compressed: &[u8], length: usize) -> Result<Vec<u8>> {
         LZ4 if length / LZ4_MAX_RATIO > compressed.len() => None,
         #[cfg(feature = "lz4")]
         LZ4 => {
-            let mut plain = vec![0; length];
+            let mut plain = reserved(length).ok_or_else(corrupt)?;
+            plain.resize(length, 0);
             let written = lz4_flex::block::decompress_into(compressed, &mut plain);
             written.ok().filter(|&written| written == length).map(|_| plain)
         }
@@ -156,7 +167,11 @@ fn zstd_decompressed(compressed: &[u8], length: usize) -> Option<Vec<u8>> {
         /// A context is 160 KiB, and creating one takes longer than a short value.
         static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
     }
-    let mut plain = Vec::with_capacity(length);
+    let claimed = zstd::zstd_safe::get_frame_content_size(compressed).ok().flatten();
+    if claimed != Some(length as u64) {
+        return None;
+    }
+    let mut plain = reserved(length)?;
     let decompress = |decompressor: &mut Decompressor<'_>, plain: &mut Vec<u8>| {
         decompressor.decompress_to_buffer(compressed, plain).ok()
     };
@@ -174,6 +189,19 @@ fn zstd_decompressed(compressed: &[u8], length: usize) -> Option<Vec<u8>> {
         Err(_) => decompress(&mut Decompressor::new().ok()?, &mut plain)?,
     };
     (written == length).then_some(plain)
+}
+
+/// Returns a buffer of this capacity, or `None` if there is not enough memory.
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+fn reserved(length: usize) -> Option<Vec<u8>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(length).ok()?;
+    Some(buffer)
+}
+
+/// Returns the limit of the length of a value whose compressed form has this length.
+fn max_unpacked(compressed: usize) -> u64 {
+    (compressed as u64).saturating_mul(MAX_RATIO).max(ALWAYS_ALLOWED)
 }
 
 fn bound(limit: Option<u64>) -> u64 {

@@ -112,6 +112,40 @@ fn value_beyond_the_limit_on_entries_is_stored_plain_and_refused_compressed() {
     assert_eq!(plain.expect("encode")[0], 0);
 }
 
+/// Nulls of 64 MiB are gigabytes as a `Vec<Option<[u64; 16]>>`.
+#[test]
+fn value_is_not_much_longer_than_its_compressed_form() {
+    let nulls = vec![0xc0; 8 << 20];
+    let length = u32::try_from(nulls.len()).expect("a length").to_le_bytes();
+    let compressed = zstd::bulk::compress(&nulls, 3).expect("compress");
+    let bomb = [&[1, 1, 0][..], &length, &compressed].concat();
+    assert!(bomb.len() < 2_000);
+    let refused = frame::unpack(&bomb.into(), None);
+    assert_refused(refused, "too long for its compressed form");
+    for method in [Method::Zstd(3), Method::Lz4] {
+        for length in [1 << 10, 1 << 20, 2 << 20] {
+            let stored = frame::pack(&nulls[..length], SerializerId::MESSAGE_PACK, method, None);
+            assert_eq!(stored[0] != 0, length <= 1 << 20, "{method:?} {length}");
+            let (_, plain) = frame::unpack(&stored, None).expect("unpack");
+            assert_eq!(plain, nulls[..length]);
+        }
+    }
+}
+
+/// Zstandard would decompress both frames, of which the first one does not have the stated length.
+#[test]
+fn frame_of_another_length_than_stated_is_refused() {
+    let part = zstd::bulk::compress(&[7; 500], 3).expect("compress");
+    let stored = |length: u32, frames: &[&[u8]]| -> Bytes {
+        [&[1, 1, 0][..], &length.to_le_bytes(), &frames.concat()].concat().into()
+    };
+    let (_, plain) = frame::unpack(&stored(500, &[&part]), None).expect("unpack");
+    assert_eq!(plain, [7; 500][..]);
+    for (length, frames) in [(1000, &[&part[..], &part][..]), (501, &[&part]), (499, &[&part])] {
+        assert_refused(frame::unpack(&stored(length, frames), None), "corrupt");
+    }
+}
+
 #[test]
 fn golden_values_are_read() {
     let golden: [(&[u8], String); 3] = [
@@ -150,11 +184,23 @@ proptest! {
     #[test]
     fn corrupt_bytes_are_an_error_or_a_value_of_the_stated_length(
         method in 0_u8..4,
-        length in 0_u32..10_000,
+        length in 0_u32..400,
         bytes in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
-        let stored = [&[method, 1, 0][..], &length.to_le_bytes(), &bytes].concat();
-        let _: Result<String> = Compressed::lz4(MessagePack).deserialize(&stored.into());
+        let header = |method| [&[method, 1, 0][..], &length.to_le_bytes()].concat();
+        if let Ok((_, plain)) = frame::unpack(&[&header(method)[..], &bytes].concat().into(), None)
+            && method != 0
+        {
+            prop_assert_eq!(plain.len(), length as usize);
+        }
+        // What can be decompressed has one length.
+        let plain = [&bytes[..], &bytes].concat();
+        let compressed =
+            [(1, zstd::bulk::compress(&plain, 3).expect("compress")), (2, lz4_flex::block::compress(&plain))];
+        for (method, compressed) in compressed {
+            let unpacked = frame::unpack(&[&header(method)[..], &compressed].concat().into(), None);
+            prop_assert_eq!(unpacked.is_ok(), length as usize == plain.len());
+        }
     }
 
     #[test]
@@ -164,7 +210,14 @@ proptest! {
             let at = at % stored.len();
             stored[at] = byte;
             for end in [at, stored.len()] {
-                let _: Result<String> = compressed.deserialize(&stored[..end].to_vec().into());
+                let stored = Bytes::copy_from_slice(&stored[..end]);
+                if let Ok((_, plain)) = frame::unpack(&stored, None)
+                    && stored[0] != 0
+                {
+                    let length = stored[3..7].try_into().expect("a length");
+                    prop_assert_eq!(plain.len(), u32::from_le_bytes(length) as usize);
+                }
+                let _: Result<String> = compressed.deserialize(&stored);
             }
         }
     }

@@ -22,6 +22,9 @@ const NONCE: usize = 24;
 const TAG: usize = 16;
 const HEADER: usize = 7 + NONCE;
 
+/// The length of the associated data without a context.
+const BINDING: usize = 84;
+
 /// The first bytes of a hash of a key, by which a reader finds it.
 pub(super) type KeyId = [u8; 4];
 
@@ -49,9 +52,8 @@ impl Binding {
         }
     }
 
-    /// Returns the associated data: fields of fixed lengths, so no two bindings have the same.
-    fn to_bytes(self, inner: SerializerId) -> [u8; 84] {
-        let mut bytes = [0; 84];
+    fn to_bytes(self, inner: SerializerId) -> [u8; BINDING] {
+        let mut bytes = [0; BINDING];
         let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
         put(0, b"vayuseal");
         put(8, &self.digest);
@@ -63,6 +65,29 @@ impl Binding {
         put(74, &inner.as_u16().to_le_bytes());
         put(76, &u64::from(VERSION).to_le_bytes());
         bytes
+    }
+}
+
+/// The associated data: fields of fixed lengths, and the SHA-256 of the context at the end if there is one. So
+/// no two entries have the same.
+pub(super) struct AssociatedData {
+    bytes: [u8; BINDING + 32],
+    length: usize,
+}
+
+impl AssociatedData {
+    pub(super) fn new(inner: SerializerId, binding: &Binding, context: Option<[u8; 32]>) -> Self {
+        let (mut bytes, mut length) = ([0; BINDING + 32], BINDING);
+        bytes[..BINDING].copy_from_slice(&binding.to_bytes(inner));
+        if let Some(context) = context {
+            bytes[BINDING..].copy_from_slice(&context);
+            length += context.len();
+        }
+        Self { bytes, length }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
@@ -83,7 +108,7 @@ pub(super) fn seal(
     id: KeyId,
     plain: &[u8],
     inner: SerializerId,
-    binding: &Binding,
+    data: &AssociatedData,
 ) -> Result<Bytes> {
     let failed = || Error::new(ErrorKind::Encode, "seal value");
     let mut nonce = [0; NONCE];
@@ -97,7 +122,7 @@ pub(super) fn seal(
     let tag = XChaCha20Poly1305::new(secret.into())
         .encrypt_inout_detached(
             &nonce.into(),
-            &binding.to_bytes(inner),
+            data.as_bytes(),
             InOutBuf::from(&mut bytes[HEADER..]),
         )
         .map_err(|_| failed())?;
@@ -106,12 +131,7 @@ pub(super) fn seal(
 }
 
 /// Decrypts what [`seal`] has returned for the same entry. `None` for everything else.
-pub(super) fn open(
-    secret: &[u8; 32],
-    stored: &[u8],
-    inner: SerializerId,
-    binding: &Binding,
-) -> Option<Bytes> {
+pub(super) fn open(secret: &[u8; 32], stored: &[u8], data: &AssociatedData) -> Option<Bytes> {
     let (header, rest) = stored.split_first_chunk::<HEADER>()?;
     let (encrypted, tag) = rest.split_last_chunk::<TAG>()?;
     let nonce: &[u8; NONCE] = header.last_chunk()?;
@@ -119,7 +139,7 @@ pub(super) fn open(
     XChaCha20Poly1305::new(secret.into())
         .decrypt_inout_detached(
             nonce.into(),
-            &binding.to_bytes(inner),
+            data.as_bytes(),
             InOutBuf::from(&mut plain[..]),
             tag.into(),
         )

@@ -9,19 +9,21 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::cipher::{self, Binding, KeyId};
+use super::cipher::{self, AssociatedData, Binding, KeyId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::SerializerId;
 
 /// The keys of [`Sealed`](crate::Sealed) values, 256 bits each: the first one seals, all of them open.
+///
+/// The same keys in several caches need a [context](Self::with_context).
 ///
 /// To replace a key, put the new one first and keep the old one as another until [`opened`](Self::opened) shows in every
 /// process that it opens nothing any more, which is after the longest ttl at the latest. Then remove it. Where several
 /// processes share entries, all of them need the new key before one of them seals with it: add it as an old
 /// key first.
 ///
-/// A key must be random (`openssl rand -hex 32`), not a password. The memory of a key is overwritten when the last
-/// clone is dropped, and `Debug` does not show it.
+/// A key must be random (`openssl rand -hex 32`), not a password. The copy in this value is overwritten when its last
+/// clone is dropped; the environment variable and the copies of the caller are not. `Debug` does not show keys.
 ///
 /// # Examples
 ///
@@ -41,7 +43,11 @@ use crate::serializer::SerializerId;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct SealKeys(Arc<Vec<SealKey>>);
+pub struct SealKeys {
+    keys: Arc<Vec<SealKey>>,
+    /// The SHA-256 of the context.
+    context: Option<[u8; 32]>,
+}
 
 struct SealKey {
     secret: Zeroizing<[u8; 32]>,
@@ -60,14 +66,24 @@ impl SealKey {
 impl SealKeys {
     /// Creates keys that seal and open with this one.
     pub fn new(key: [u8; 32]) -> Self {
-        Self(Arc::new(vec![SealKey::new(Zeroizing::new(key))]))
+        Self::of([Zeroizing::new(key)].into_iter())
     }
 
     /// Adds a key that opens values, and seals none.
     #[must_use]
     pub fn with_old_key(self, key: [u8; 32]) -> Self {
-        let secrets = self.0.iter().map(|key| key.secret.clone());
-        Self::of(secrets.chain([Zeroizing::new(key)]))
+        let secrets = self.keys.iter().map(|key| key.secret.clone());
+        Self { context: self.context, ..Self::of(secrets.chain([Zeroizing::new(key)])) }
+    }
+
+    /// Binds values to a cache: one that was sealed with another context, or without one, is a miss.
+    ///
+    /// Caches whose keys are the same need different contexts, such as the name of the directory or of the
+    /// tenant. Otherwise an attacker who can write to one can copy its entries to another, which
+    /// returns their values.
+    #[must_use]
+    pub fn with_context(self, context: impl AsRef<[u8]>) -> Self {
+        Self { context: Some(Sha256::digest(context.as_ref()).into()), ..self }
     }
 
     /// Reads the keys from an environment variable, in the form that [`FromStr`] accepts.
@@ -91,11 +107,15 @@ impl SealKeys {
     /// Returns the number of values that each key has opened in this process, in the order of the keys. An
     /// old key whose number does not grow any more can be removed.
     pub fn opened(&self) -> Vec<u64> {
-        self.0.iter().map(|key| key.opened.load(Ordering::Relaxed)).collect()
+        self.keys.iter().map(|key| key.opened.load(Ordering::Relaxed)).collect()
+    }
+
+    fn data(&self, inner: SerializerId, binding: &Binding) -> AssociatedData {
+        AssociatedData::new(inner, binding, self.context)
     }
 
     fn of(secrets: impl Iterator<Item = Zeroizing<[u8; 32]>>) -> Self {
-        Self(Arc::new(secrets.map(SealKey::new).collect()))
+        Self { keys: Arc::new(secrets.map(SealKey::new).collect()), context: None }
     }
 
     /// Seals a value with the first key.
@@ -105,8 +125,8 @@ impl SealKeys {
         inner: SerializerId,
         binding: &Binding,
     ) -> Result<Bytes> {
-        let first = self.0.first().expect("there is a first key");
-        cipher::seal(&first.secret, first.id, plain, inner, binding)
+        let first = self.keys.first().expect("there is a first key");
+        cipher::seal(&first.secret, first.id, plain, inner, &self.data(inner, binding))
     }
 
     /// Opens a value of this serializer.
@@ -134,9 +154,10 @@ impl SealKeys {
     pub(crate) fn open(&self, stored: &[u8], binding: &Binding) -> Result<(SerializerId, Bytes)> {
         let (id, inner) = cipher::ids(stored).ok_or_else(|| failed("it is not a sealed value"))?;
         let mut reason = "its key is not one of these";
-        for key in self.0.iter().filter(|key| key.id == id) {
+        let data = self.data(inner, binding);
+        for key in self.keys.iter().filter(|key| key.id == id) {
             reason = "it was changed, or sealed for another entry";
-            if let Some(plain) = cipher::open(&key.secret, stored, inner, binding) {
+            if let Some(plain) = cipher::open(&key.secret, stored, &data) {
                 key.opened.fetch_add(1, Ordering::Relaxed);
                 return Ok((inner, plain));
             }
@@ -208,6 +229,6 @@ fn sextet(digit: u8) -> Option<u32> {
 
 impl fmt::Debug for SealKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealKeys").field("keys", &self.0.len()).finish_non_exhaustive()
+        f.debug_struct("SealKeys").field("keys", &self.keys.len()).finish_non_exhaustive()
     }
 }

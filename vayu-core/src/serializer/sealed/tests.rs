@@ -169,6 +169,39 @@ fn old_keys_open_and_are_counted() {
 }
 
 #[test]
+fn context_is_authenticated() {
+    let of = |context: &str| sealed(SealKeys::new(NEW).with_context(context).with_old_key(OLD));
+    let without = || sealed(SealKeys::new(NEW));
+    let stored = PARTS.seal(&of("tenant_a"), 7);
+    assert_eq!(PARTS.open(&of("tenant_a"), &stored).ok(), Some(7));
+    for other in [of("tenant_b"), of(""), without()] {
+        assert_refused(PARTS.open(&other, &stored), CHANGED);
+    }
+    assert_refused(PARTS.open(&of(""), &PARTS.seal(&without(), 7)), CHANGED);
+}
+
+#[cfg(feature = "lz4")]
+#[test]
+fn id_depends_on_the_order_of_compression_and_seal() {
+    use crate::serializer::Compressed;
+
+    fn id(serializer: &impl Serializer<u8, Stored = Bytes>) -> SerializerId {
+        serializer.id()
+    }
+    let keys = || SealKeys::new(NEW);
+    let first = id(&Sealed::new(keys(), Compressed::lz4(MessagePack)));
+    let last = id(&Compressed::lz4(Sealed::new(keys(), MessagePack)));
+    assert_eq!([first.as_u16(), last.as_u16()], [0x0301, 0x0601]);
+    for id in [first, last] {
+        assert!(id.is_compressed() && id.is_sealed());
+        assert_eq!(id.unwrapped(), Some(SerializerId::MESSAGE_PACK));
+    }
+    let [compressed, sealed]: [&dyn Layer; 2] = [&Compressed::lz4(()), &keys()];
+    assert_eq!([first, last].map(|id| sealed.is_outermost(id)), [true, false]);
+    assert_eq!([first, last].map(|id| compressed.is_outermost(id)), [false, true]);
+}
+
+#[test]
 fn keys_are_read_from_strings() {
     let old_hex = "01".repeat(32);
     let base64 = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI";
