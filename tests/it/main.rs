@@ -48,6 +48,7 @@ mod tiers;
 mod traps;
 mod updates;
 mod validity;
+mod watch;
 mod wrong_value;
 
 use std::pin::Pin;

@@ -31,6 +31,7 @@ pub(crate) use self::invalidate::{everything, named, prefix_of};
 pub use self::off::OffBackend;
 pub use self::pause::{PauseAllGuard, PauseGuard, pause_all};
 use self::registry::Listed;
+pub(crate) use self::registry::begin_watching;
 pub use self::registry::{CacheInfo, caches};
 use crate::backend::{Backend, OpenBackend, Usage};
 use crate::error::Result;

@@ -81,6 +81,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Completions, Flight, Join};
 use crate::freshness::is_fresh;
 use crate::key::Key;
+use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
@@ -131,6 +132,12 @@ pub(crate) fn usable_key<'a, B: Backend, F: CachedFn>(
     };
     engine.count_bypass(prefix, error, function.options().is_quiet);
     None
+}
+
+/// Returns the time for which a value is still fresh, unless the cache only shares running computations.
+#[inline]
+fn remaining_ttl<B: Backend>(fresh_until: Timestamp, now: Timestamp) -> Option<Duration> {
+    (!Engine::<B>::never_stores()).then(|| fresh_until.saturating_since(now))
 }
 
 /// A call in progress.
@@ -362,7 +369,9 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Returns a stale value to a caller that does not wait for a new one.
     pub(crate) fn serve_stale(&self, stale: StaleValue<F::Output>) -> F::Output {
         self.engine.counters().call(CallOutcome::Stale);
-        self.emit(CallOutcome::Stale, Some(stale.age), stale.compute_time);
+        let (age, ttl_left) = (Some(stale.age), Some(Duration::ZERO));
+        let times = CallTimes { age, ttl_left, compute_time: stale.compute_time };
+        self.emit(CallOutcome::Stale, times);
         stale.output
     }
 
@@ -381,11 +390,11 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     }
 
     /// Returns the output for the caller whose function has returned `new`: that, or the stale
-    /// value if `new` is a failure.
+    /// value if `new` is a failure. The times are those of `new`.
     pub(crate) fn conclude(
         &self,
         new: F::Output,
-        compute_time: Duration,
+        times: CallTimes,
         reason: ComputeReason<F::Output>,
     ) -> F::Output {
         let has_value = F::value(&new).is_some();
@@ -394,13 +403,13 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
             self.engine.errors().remove(self.key);
         }
         match reason {
-            ComputeReason::Miss(_) => self.emit(CallOutcome::Miss, None, compute_time),
+            ComputeReason::Miss(_) => self.emit(CallOutcome::Miss, times),
             ComputeReason::Expired(stale) if !has_value && self.engine.now() < stale.end => {
                 drop_quietly(new);
                 self.record_failed_refresh();
                 return self.serve_stale(*stale);
             }
-            reason => self.conclude_refresh(has_value, compute_time, &reason),
+            reason => self.conclude_refresh(has_value, times, &reason),
         }
         new
     }
@@ -409,7 +418,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     fn conclude_refresh(
         &self,
         has_value: bool,
-        compute_time: Duration,
+        times: CallTimes,
         reason: &ComputeReason<F::Output>,
     ) {
         match reason {
@@ -418,7 +427,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
             _ => self.record_failed_refresh(),
         }
         self.engine.counters().call(CallOutcome::Refresh);
-        self.emit(CallOutcome::Refresh, None, compute_time);
+        self.emit(CallOutcome::Refresh, times);
     }
 
     /// Records that the function failed while there was a value past its ttl.
@@ -469,12 +478,12 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         self.engine.fault(self.key.prefix(), error, self.options().is_quiet);
     }
 
-    /// Notifies the log and the observers of the call, if there are any.
+    /// Notifies the log, the observers and the watches of the call, if there are any.
     #[inline]
-    pub(crate) fn emit(&self, outcome: CallOutcome, age: Option<Duration>, compute_time: Duration) {
+    pub(crate) fn emit(&self, outcome: CallOutcome, times: CallTimes) {
         let is_quiet = self.options().is_quiet;
         if self.engine.has_listeners(is_quiet) {
-            self.engine.emit(self.key.prefix(), outcome, age, compute_time, is_quiet);
+            self.engine.emit(self.key.prefix(), outcome, times, is_quiet);
         }
     }
 }

@@ -46,6 +46,7 @@ mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod validity;
+mod watch;
 #[cfg(feature = "wire")]
 pub mod wire;
 
@@ -84,3 +85,4 @@ pub use crate::serializer::{
 #[cfg(feature = "seal")]
 pub use crate::serializer::{SealKeys, Sealed};
 pub use crate::stats::Stats;
+pub use crate::watch::{WatchedCall, watch, watch_sync};

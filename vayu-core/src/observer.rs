@@ -48,9 +48,27 @@ pub struct CallEvent<'a> {
     pub outcome: CallOutcome,
     /// The age of the value, if it was cached.
     pub age: Option<Duration>,
+    /// The time for which the value, or the error of an error hit, is still fresh: zero past the ttl. `None` for
+    /// an output that is not a stored value.
+    pub ttl_left: Option<Duration>,
     /// The time that the function took to compute the value, by the clock of the cache: in this call,
     /// or earlier, which is then the time that was saved. Zero if unknown.
     pub compute_time: Duration,
+}
+
+/// The times of a call, for its [`CallEvent`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CallTimes {
+    pub(crate) age: Option<Duration>,
+    pub(crate) ttl_left: Option<Duration>,
+    pub(crate) compute_time: Duration,
+}
+
+impl CallTimes {
+    /// Creates the times of an output that was computed and not stored.
+    pub(crate) fn computed(compute_time: Duration) -> Self {
+        Self { age: None, ttl_left: None, compute_time }
+    }
 }
 
 /// The observers of a cache: a linked list that only grows, so that it is read without a lock.

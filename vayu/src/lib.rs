@@ -500,6 +500,23 @@
 //! }
 //! ```
 //!
+//! [`watch`] returns what became of each cached call in a future, and [`watch_sync`] that in a closure: outcome, age, time
+//! left of the ttl and time saved, for [response headers](guide::axum):
+//!
+//! ```
+//! use vayu::telemetry::CallOutcome;
+//! use vayu::{cached, watch_sync};
+//!
+//! #[cached(ttl = "1h")]
+//! fn cube(n: u64) -> u64 {
+//!     n * n * n
+//! }
+//!
+//! let (sum, calls) = watch_sync(|| cube(2) + cube(2));
+//! assert_eq!((sum, calls.len()), (16, 2));
+//! assert_eq!(calls[1].outcome, CallOutcome::Hit);
+//! ```
+//!
 //! [`caches`] lists the caches of the process with their names and statistics, for a health page:
 //!
 //! ```
@@ -564,7 +581,7 @@ pub use vayu_core::MessagePack;
 pub use vayu_core::Postcard;
 pub use vayu_core::{
     Cache, CacheInfo, Entry, Error, ErrorKind, Explanation, FlightContext, Key, Result,
-    SingleFlight, Stats, caches, pause_all, sorted_set,
+    SingleFlight, Stats, WatchedCall, caches, pause_all, sorted_set, watch, watch_sync,
 };
 #[cfg(feature = "seal")]
 pub use vayu_core::{SealKeys, Sealed};

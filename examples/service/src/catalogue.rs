@@ -1,4 +1,4 @@
-//! The cached data of the service. All code about caching is here.
+//! The cached data of the service. All code about caching is here, but for the headers.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! outlive the process ([`Catalogue::report`]). `/` shows cache statistics.
 
 mod catalogue;
+mod headers;
 mod problem;
 mod prometheus;
 mod routes;

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{Html, IntoResponse};
+use axum::middleware::{Next, from_fn};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
 use crate::catalogue::{Catalogue, Product, Report};
+use crate::headers::cache_headers;
 use crate::problem::Problem;
 use crate::prometheus;
 use crate::stats::{Health, Line};
@@ -22,14 +24,24 @@ pub fn routes(catalogue: Arc<Catalogue>) -> Router {
         .route("/", get(async || Html(include_str!("page.html"))))
         .route("/products", get(products))
         .route("/products/{id}", get(product))
-        .route("/products/{id}/price", post(set_price))
         .route("/reports/{year}", get(report))
+        .route_layer(from_fn(watch))
+        .route("/products/{id}/price", post(set_price))
         .route("/reports/{year}/age", get(report_age))
         .route("/reports/{year}/refresh", post(refresh_report))
         .route("/stats.json", get(stats))
         .route("/metrics", get(metrics))
         .route("/health", get(health))
         .with_state(catalogue)
+}
+
+/// Adds headers by what became of the cached calls of a request.
+async fn watch(request: Request, next: Next) -> Response {
+    let (mut response, calls) = vayu::watch(next.run(request)).await;
+    if response.status().is_success() {
+        response.headers_mut().extend(cache_headers(&calls));
+    }
+    response
 }
 
 async fn products(State(catalogue): SharedCatalogue) -> Result<Json<Vec<Product>>, Problem> {

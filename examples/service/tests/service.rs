@@ -106,6 +106,33 @@ fn product_is_read_once_while_it_is_fresh() {
 }
 
 #[test]
+fn headers_say_where_a_response_comes_from_and_for_how_long_it_is_fresh() {
+    with_service(|service, _directory| async move {
+        let headers = async |path: &str| {
+            let request = service.client.get(format!("{}{path}", service.root));
+            let response = request.send().await.expect("a response");
+            let header = |name| response.headers().get(name).map(|value| value.to_str().unwrap());
+            let [cache, age, control] = ["x-cache", "age", "cache-control"].map(header);
+            [cache, age, control].map(|header| header.map(str::to_owned))
+        };
+        let some = |values: [&str; 3]| values.map(|value| Some(value.to_owned()));
+        let path = "/products/2";
+        assert_eq!(headers(path).await, some(["MISS", "0", "private, max-age=5"]));
+        service.pass(3);
+        assert_eq!(headers(path).await, some(["HIT", "3", "private, max-age=5"]));
+        service.pass(3);
+        service.store.set_down(true);
+        assert_eq!(headers(path).await, some(["STALE", "6", "no-cache"]));
+        assert_eq!(headers("/products/1").await, [None, None, None], "an error");
+        service.store.set_down(false);
+        assert_eq!(headers("/health").await, [None, None, None], "nothing is cached");
+        assert_eq!(headers("/reports/2024").await, some(["MISS", "0", "private, max-age=3600"]));
+        service.pass(60);
+        assert_eq!(headers("/reports/2024").await, some(["HIT", "60", "private, max-age=3600"]));
+    });
+}
+
+#[test]
 fn hundred_concurrent_requests_run_one_query() {
     with_service(|service, _directory| async move {
         let service = Arc::new(service);

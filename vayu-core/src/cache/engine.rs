@@ -1,10 +1,11 @@
 //! The part of a cache that does not depend on its serializer.
 
+use std::any::TypeId;
 use std::iter;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::backend::{Backend, Lease, LeaseGuard, Usage};
+use crate::backend::{Backend, Lease, LeaseGuard, NoStorage, Usage};
 use crate::cache::clears::Clears;
 use crate::cache::declarations::Declarations;
 use crate::cache::error_cache::ErrorCache;
@@ -115,6 +116,10 @@ impl<B: Backend> Listed for Inner<B> {
     fn stats(&self) -> Stats {
         self.stats(catch_panic("read usage", || Ok(self.backend.usage())).unwrap_or_default())
     }
+
+    fn set_watched(&self) {
+        self.flags.set_watched();
+    }
 }
 
 impl<B: Backend> Clone for Engine<B> {
@@ -155,6 +160,12 @@ impl<B: Backend> Engine<B> {
             return context.with_times(record.created(), record.expires(), record.expires());
         }
         context
+    }
+
+    /// Returns whether the backend is one that stores nothing.
+    #[inline]
+    pub(crate) fn never_stores() -> bool {
+        TypeId::of::<B>() == TypeId::of::<NoStorage<B::Stored>>()
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::cache::pause;
 
 /// All that makes a call of a cache differ from an ordinary one, in one word, which a call loads once:
-/// the pauses in progress, and whether there are observers and generations.
+/// the pauses in progress, and whether there are observers, watches and generations.
 ///
 /// A change that has returned is visible to every call that begins later.
 #[derive(Debug, Default)]
@@ -13,8 +13,9 @@ pub(super) struct CacheFlags(AtomicU32);
 
 const OBSERVED: u32 = 1;
 const HAS_GENERATIONS: u32 = 2;
+const WATCHED: u32 = 4;
 /// The pauses are counted in the bits from here on.
-const ONE_PAUSE: u32 = 4;
+const ONE_PAUSE: u32 = 8;
 
 impl CacheFlags {
     #[inline]
@@ -24,6 +25,10 @@ impl CacheFlags {
 
     pub(super) fn set_observed(&self) {
         self.0.fetch_or(OBSERVED, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_watched(&self) {
+        self.0.fetch_or(WATCHED, Ordering::SeqCst);
     }
 
     pub(super) fn set_has_generations(&self) {
@@ -56,8 +61,14 @@ impl Flags {
         self.0 & HAS_GENERATIONS != 0
     }
 
+    /// Returns whether calls are observed, or may be watched.
     #[inline]
     pub(super) fn is_observed(self) -> bool {
-        self.0 & OBSERVED != 0
+        self.0 & (OBSERVED | WATCHED) != 0
+    }
+
+    /// Returns whether calls may be watched.
+    pub(super) fn is_watched(self) -> bool {
+        self.0 & WATCHED != 0
     }
 }

@@ -3,9 +3,12 @@
 //! A cache is listed while a handle on it exists. The list holds weak references, so it keeps no cache
 //! alive, and the part of a cache that its handles share removes itself when it is dropped. No code of a
 //! backend runs while the list is locked.
+//!
+//! By the list, the first [watch](crate::watch()) of the process sets a flag of each cache. It is set for each later
+//! cache when that is listed.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, TryLockError, Weak};
 
 use crate::panic::catch_panic;
@@ -67,6 +70,9 @@ pub(super) trait Listed: Send + Sync {
 
     /// Returns the statistics of the cache. A panic of the backend leaves out its usage.
     fn stats(&self) -> Stats;
+
+    /// Reports the calls of the cache to watches from now on.
+    fn set_watched(&self);
 }
 
 struct Entry {
@@ -95,6 +101,27 @@ fn lock() -> MutexGuard<'static, ById> {
     LIST.get().lock().ignore_poison()
 }
 
+/// Set once there was a watch. It changes while the list is locked, after the flags of all caches in it are set.
+static IS_WATCHING: AtomicBool = AtomicBool::new(false);
+
+/// Reports the calls of all caches to watches from now on.
+pub(crate) fn begin_watching() {
+    if !IS_WATCHING.load(Ordering::Acquire) {
+        begin_watching_cold();
+    }
+}
+
+#[cold]
+fn begin_watching_cold() {
+    let list = lock();
+    let caches = list.values().filter_map(|entry| entry.cache.upgrade());
+    let caches: Vec<_> = caches.inspect(|cache| cache.set_watched()).collect();
+    IS_WATCHING.store(true, Ordering::Release);
+    // The last handle of a cache may be among them, which locks the list when it is dropped.
+    drop(list);
+    drop(caches);
+}
+
 /// The place of a cache in the list, which it leaves on drop.
 #[derive(Debug)]
 pub(super) struct Registration(u64);
@@ -108,7 +135,13 @@ impl Registration {
 
     /// Lists the cache.
     pub(super) fn list(&self, cache: Weak<dyn Listed>) {
-        lock().insert(self.0, Entry { cache, name: None });
+        let listed = cache.upgrade();
+        let mut list = lock();
+        list.insert(self.0, Entry { cache, name: None });
+        if let Some(cache) = listed.as_ref().filter(|_| IS_WATCHING.load(Ordering::Relaxed)) {
+            cache.set_watched();
+        }
+        drop(list);
     }
 
     /// Sets the name of the cache.

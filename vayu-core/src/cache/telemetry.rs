@@ -9,8 +9,9 @@ use crate::compact_duration::CompactDuration;
 use crate::error::Error;
 use crate::key::Prefix;
 use crate::log;
-use crate::observer::{CallEvent, Observer};
+use crate::observer::{CallEvent, CallTimes, Observer};
 use crate::outcome::CallOutcome;
+use crate::watch;
 
 impl<B: Backend, S> Cache<B, S> {
     /// Adds an observer of all calls, insertions and errors of this cache from now on. There may be
@@ -30,38 +31,52 @@ impl<B: Backend> Engine<B> {
         self.flags().is_observed() || (!is_quiet && log::is_enabled())
     }
 
-    /// Reports a call to the log, unless the function is quiet, and to the observers.
+    /// Reports a call to the log, unless the function is quiet, to the observers and to watches.
     #[cold]
     pub(crate) fn emit(
         &self,
         function: &Prefix,
         outcome: CallOutcome,
-        age: Option<Duration>,
-        compute_time: Duration,
+        times: CallTimes,
         is_quiet: bool,
     ) {
-        if !self.has_listeners(is_quiet) {
+        let flags = self.flags();
+        let is_logged = !is_quiet && log::is_enabled();
+        if !flags.is_observed() && !is_logged {
             return;
         }
-        if !is_quiet {
+        let CallTimes { age, ttl_left, compute_time } = times;
+        if is_logged {
             log::log_call(function, outcome, age);
         }
-        let event = CallEvent { function: function.as_str(), outcome, age, compute_time };
+        let event = CallEvent { function: function.as_str(), outcome, age, ttl_left, compute_time };
         self.notify(|observer| observer.on_call(&event));
+        if flags.is_watched() {
+            watch::record(&event);
+        }
     }
 
-    /// Reports a hit at `now` on a value that was created at `created`, as [`emit`](Self::emit) does.
+    /// Counts a hit at `now` on a value of these times, and reports it as [`emit`](Self::emit) does. The function has
+    /// a ttl of `ttl` microseconds now.
     #[cold]
-    pub(crate) fn emit_hit(
+    #[inline(never)]
+    pub(crate) fn count_and_emit_hit(
         &self,
         function: &Prefix,
         now: Timestamp,
-        created: Timestamp,
+        [created, expires]: [Timestamp; 2],
+        ttl: u64,
         compute_time: CompactDuration,
         is_quiet: bool,
     ) {
-        let (age, compute_time) = (now.saturating_since(created), compute_time.time());
-        self.emit(function, CallOutcome::Hit, Some(age), compute_time, is_quiet);
+        self.counters().call(CallOutcome::Hit);
+        let fresh_until = expires.min(created.saturating_add(Duration::from_micros(ttl)));
+        let times = CallTimes {
+            age: Some(now.saturating_since(created)),
+            ttl_left: Some(fresh_until.saturating_since(now)),
+            compute_time: compute_time.time(),
+        };
+        self.emit(function, CallOutcome::Hit, times, is_quiet);
     }
 
     /// Counts a call that does not use the cache: it is paused, or there is no key.
@@ -71,7 +86,7 @@ impl<B: Backend> Engine<B> {
         if let Some(error) = error {
             self.fault(function, error, is_quiet);
         }
-        self.emit(function, CallOutcome::Miss, None, Duration::ZERO, is_quiet);
+        self.emit(function, CallOutcome::Miss, CallTimes::default(), is_quiet);
     }
 
     pub(crate) fn count_store(&self, function: &Prefix) {

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::call::CachedOutput;
-use crate::call::{CachedFn, Call, StaleValue};
+use crate::call::{CachedFn, Call, IdleTime, StaleValue, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
 use crate::error::{Error, Result};
 use crate::freshness::{is_fresh, is_young};
+use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
@@ -56,7 +57,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             return None;
         }
         let value = self.serializer().deserialize_inline(*record.value())?;
-        self.count_hit(now, record.created(), record.compact_compute_time());
+        self.count_hit(now, self.times(&record), record.compact_compute_time());
         Some(F::output(value))
     }
 
@@ -67,7 +68,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         if !backend.is_in_process() || self.value_class() != ValueClass::Plain {
             return None;
         }
-        let (value, created, compute_time) = backend.read_with(self.key, |record| {
+        let (value, times, compute_time) = backend.read_with(self.key, |record| {
             if !self.is_fresh(&record, now)
                 || !self.is_of_this_call(&record)
                 || self.moves_end(&record, now)
@@ -76,9 +77,9 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             }
             let value =
                 self.serializer().deserialize_for(record.value(), &self.context(&record)).ok()?;
-            Some((value, record.created(), record.compact_compute_time()))
+            Some((value, self.times(&record), record.compact_compute_time()))
         })??;
-        self.count_hit(now, created, compute_time);
+        self.count_hit(now, times, compute_time);
         Some(F::output(value))
     }
 
@@ -117,7 +118,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             match value {
                 Ok(value) => {
                     let used = self.used_record(&record, now);
-                    hit = Some((value, record.created(), record.compact_compute_time(), used));
+                    hit = Some((value, self.times(&record), record.compact_compute_time(), used));
                 }
                 Err(error) => rest = Rest::Failed(error),
             }
@@ -129,8 +130,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             let read = || Ok(backend.read_now(self.key, class, &mut visit));
             catch_panic("read entry", read).unwrap_or_else(|error| Some(Err(error)))
         };
-        if let Some((value, created, compute_time, used)) = hit {
-            self.count_hit(now, created, compute_time);
+        if let Some((value, times, compute_time, used)) = hit {
+            self.count_hit(now, times, compute_time);
             let output = F::output(value);
             if let Some(record) = used {
                 self.move_end(&record, now);
@@ -165,7 +166,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// checked against the function that it is for.
     pub(crate) fn decode_counted(&self, mut record: Record<B::Stored>) -> Decoded<F::Output> {
         let now = self.engine.now();
-        let (created, compute_time) = (record.created(), record.compact_compute_time());
+        let (times, compute_time) = (self.times(&record), record.compact_compute_time());
         let used = self.used_record(&record, now);
         // The record is dropped in there: it may hold the last reference to the value.
         let decoded = catch_panic("decode value", move || self.decode(&mut record, now));
@@ -173,7 +174,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             Some(Decoded::Nothing) => self.nothing(),
             Some(decoded) => {
                 if let Decoded::Fresh(_) = decoded {
-                    self.count_hit(now, created, compute_time);
+                    self.count_hit(now, times, compute_time);
                 }
                 // A stale value is used, too.
                 if let (Some(record), Decoded::Fresh(_) | Decoded::Stale(_)) = (used, &decoded) {
@@ -244,12 +245,16 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn count_hit(&self, now: Timestamp, created: Timestamp, compute_time: CompactDuration) {
+    fn count_hit(&self, now: Timestamp, times: [Timestamp; 2], compute_time: CompactDuration) {
         let is_quiet = self.options().is_quiet;
-        self.engine.counters().call(CallOutcome::Hit);
         if self.engine.has_listeners(is_quiet) {
             // Without `self`, which a hit would store on the stack for that.
-            self.engine.emit_hit(self.key.prefix(), now, created, compute_time, is_quiet);
+            let (prefix, ttl) = (self.key.prefix(), self.function.fixed_ttl());
+            let ttl = ttl.map_or(u64::MAX, |ttl| ttl.micros);
+            self.engine.count_and_emit_hit(prefix, now, times, ttl, compute_time, is_quiet);
+        } else {
+            // Here, so that the times are in no register at that point.
+            self.engine.counters().call(CallOutcome::Hit);
         }
     }
 
@@ -314,16 +319,24 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let stale = self.options().stale;
-        let end = record.stale_until().min(self.fresh_until(record).saturating_add(stale));
+        let end =
+            record.stale_until().min(self.fresh_until(self.times(record)).saturating_add(stale));
         (!stale.is_zero() && is_fresh(record.created(), end, now)).then_some(end)
+    }
+
+    /// Returns the times at which a record was created, and from which on it is not fresh by itself.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn times<V>(&self, record: &Record<V>) -> [Timestamp; 2] {
+        let has_idle = self.function.idle().get().is_some();
+        [record.created(), if has_idle { record.fresh_until() } else { record.expires() }]
     }
 
     /// Returns the instant at which a record is no longer fresh for this call: its own, or an
     /// earlier one by the ttl that all values have now. A ttl that depends on the value was
     /// computed when the value was stored.
-    fn fresh_until(&self, record: &Record<B::Stored>) -> Timestamp {
+    fn fresh_until(&self, [created, expires]: [Timestamp; 2]) -> Timestamp {
         let ttl = self.function.fixed_ttl().map_or(Duration::MAX, |ttl| ttl.time);
-        record.fresh_until().min(record.created().saturating_add(ttl))
+        expires.min(created.saturating_add(ttl))
     }
 
     /// Decodes a record for an entry of this call. Nothing is counted.
@@ -332,7 +345,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         mut record: Record<B::Stored>,
     ) -> Option<CachedOutput<F::Output>> {
         let now = self.engine.now();
-        let (created, fresh_until) = (record.created(), self.fresh_until(&record));
+        let (created, fresh_until) = (record.created(), self.fresh_until(self.times(&record)));
         let decoded = catch_panic("decode value", move || {
             let output = match self.decode(&mut record, now)? {
                 Decoded::Fresh(output) => output,
@@ -355,7 +368,9 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         });
         let value = self.ok_or_count(decoded).flatten()?;
         self.engine.counters().call(CallOutcome::Coalesced);
-        self.emit(CallOutcome::Coalesced, None, record.compute_time());
+        let ttl_left = remaining_ttl::<B>(self.fresh_until(self.times(record)), self.engine.now());
+        let times = CallTimes { ttl_left, ..CallTimes::computed(record.compute_time()) };
+        self.emit(CallOutcome::Coalesced, times);
         Some(F::output(value))
     }
 }

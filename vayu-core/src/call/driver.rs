@@ -21,12 +21,13 @@ use std::time::Duration;
 use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::{self, Engine, lease_poll_backoff};
 use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::flight::{
     Completion, Deadline, Flight, FlightId, HedgeGuard, Join, Lead, Outcome, StorePermission, Turn,
 };
 use crate::io::{Blocking, Io, run_blocking};
+use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::{QuietDrop, drop_quietly};
 use crate::record::Record;
@@ -528,7 +529,7 @@ fn end_uncoordinated<B: Backend, F: CachedFn<Stored = B::Stored>>(
     began: Timestamp,
 ) {
     let compute_time = call.engine.now().saturating_since(began);
-    call.emit(CallOutcome::Miss, None, compute_time);
+    call.emit(CallOutcome::Miss, CallTimes::computed(compute_time));
 }
 
 /// [`complete`] for a backend in the memory of this process, which neither suspends nor has leases.
@@ -543,6 +544,7 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Leading { lead, reason, call, started, began, .. } = leading;
     let ended = call.engine.now();
     let compute_time = ended.saturating_since(*began);
+    let mut ttl_left = None;
     if let Some(record) = call.encode_record(&output, compute_time, ended) {
         let mut outcome = Outcome::Computed(record.clone().into());
         let permission = lead.begin_store();
@@ -555,17 +557,20 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
                 }
             };
         if may_store {
+            ttl_left = remaining_ttl::<B>(record.fresh_until(), ended);
             call.record_write(run_blocking(call.engine.write::<Blocking>(call.key, record)));
         } else {
             drop_quietly(record);
         }
         while lead.complete(&mut outcome) == Completion::MustDelete {
+            ttl_left = None;
             call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
         }
     } else {
         call.complete_without_record(lead, &output, compute_time);
     }
-    call.conclude(output, compute_time, mem::replace(reason, ComputeReason::Miss(None)))
+    let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };
+    call.conclude(output, times, mem::replace(reason, ComputeReason::Miss(None)))
 }
 
 /// Returns whether no stored record is newer than a computation that started at `started`.
@@ -586,6 +591,7 @@ pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>
     let Leading { lease, lead, reason, call, started, began } = leading;
     let ended = call.engine.now();
     let compute_time = ended.saturating_since(began);
+    let mut ttl_left = None;
     if let Some(record) = call.encode_record(&output, compute_time, ended) {
         let mut lead = lead.computed(Outcome::Computed(record.clone().into()));
         let may_store = call.can_store()
@@ -594,6 +600,9 @@ pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>
                 StorePermission::Refused => false,
                 StorePermission::UnlessNewer => is_newest::<M, B, F>(&call, started).await,
             };
+        if may_store {
+            ttl_left = remaining_ttl::<B>(record.fresh_until(), ended);
+        }
         if may_store && call.has_timed_out() {
             call.write_offline(record);
         } else if may_store {
@@ -602,6 +611,7 @@ pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>
             drop_quietly(record);
         }
         while lead.complete() == Completion::MustDelete {
+            ttl_left = None;
             call.ok_or_count(call.engine.delete::<M>(call.key).await);
         }
     } else {
@@ -609,5 +619,6 @@ pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>
         call.complete_without_record(&mut lead, &output, compute_time);
     }
     release_lease::<M, B, F>(&call, lease).await;
-    call.conclude(output, compute_time, reason)
+    let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };
+    call.conclude(output, times, reason)
 }

@@ -6,6 +6,7 @@ use crate::backend::Backend;
 use crate::cache::CachedError;
 use crate::call::{CachedFn, Call};
 use crate::flight::{Completion, Lead, Outcome};
+use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::catch_panic;
 use crate::record::Record;
@@ -100,9 +101,14 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         let cached = self.read_error()?;
         let output = catch_panic("clone error", || Ok(F::error_output(&cached.error)));
         let output = self.ok_or_count(output).flatten()?;
-        let age = self.engine.now().saturating_since(cached.created);
+        let now = self.engine.now();
+        let times = CallTimes {
+            age: Some(now.saturating_since(cached.created)),
+            ttl_left: Some(cached.expires.saturating_since(now)),
+            compute_time: cached.compute_time,
+        };
         self.engine.counters().call(CallOutcome::ErrorHit);
-        self.emit(CallOutcome::ErrorHit, Some(age), cached.compute_time);
+        self.emit(CallOutcome::ErrorHit, times);
         Some((output, cached))
     }
 
@@ -129,7 +135,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         let output = catch_panic("clone error", || Ok(F::error_output(error)));
         let output = self.ok_or_count(output).flatten()?;
         self.engine.counters().call(CallOutcome::Coalesced);
-        self.emit(CallOutcome::Coalesced, None, compute_time);
+        self.emit(CallOutcome::Coalesced, CallTimes::computed(compute_time));
         Some(output)
     }
 }

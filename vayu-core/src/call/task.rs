@@ -11,6 +11,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::io::Awaiting;
 use crate::key::Prefix;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::sync::IgnorePoison;
+use crate::watch::CallsOfTask;
 
 /// The rest of a call that its lookup could not end, without what the [`Lookup`] borrows.
 #[derive(Debug)]
@@ -170,7 +172,8 @@ pub(crate) async fn run<B: Backend, T: Future, R>(
     }
     let channel = Arc::new(Channel(Mutex::new(ChannelState::new())));
     let caller = Caller { channel: Arc::clone(&channel), future: None };
-    let task = Task { future: Some(future), channel, flights: FlightContext::current() };
+    let (flights, calls) = (FlightContext::current(), CallsOfTask::new());
+    let task = Task { future: Some(future), channel, flights, calls };
     let spawned = catch_panic("spawn computation", || {
         drop(spawn(task));
         Ok(())
@@ -188,6 +191,7 @@ pub struct Task<T: Future> {
     channel: Arc<Channel<T>>,
     /// The computations that the caller is part of: it waits for the task, so the task must not wait for them.
     flights: FlightContext,
+    calls: CallsOfTask,
 }
 
 impl<T: Future> fmt::Debug for Task<T> {
@@ -209,7 +213,7 @@ enum Message<T: Future> {
 struct Channel<T: Future>(Mutex<ChannelState<T>>);
 
 struct ChannelState<T: Future> {
-    message: Option<Message<T>>,
+    message: Option<(Message<T>, CallsOfTask)>,
     waker: Option<Waker>,
     has_caller: bool,
 }
@@ -221,8 +225,9 @@ impl<T: Future> ChannelState<T> {
 }
 
 impl<T: Future> Channel<T> {
-    /// Sends a message. It is dropped if the caller is gone.
-    fn send(&self, message: Message<T>) {
+    /// Sends a message, with the calls of the task. It is dropped if the caller is gone.
+    fn send(&self, message: Message<T>, calls: CallsOfTask) {
+        let message = (message, calls);
         let mut state = self.0.lock().ignore_poison();
         let unsent = if state.has_caller { state.message.replace(message) } else { Some(message) };
         let waker = state.waker.take();
@@ -240,14 +245,17 @@ impl<T: Future> Future for Task<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let Some(future) = &mut this.future else { return Poll::Ready(()) };
-        let poll = || this.flights.in_scope(|| future.as_mut().poll(context));
+        let poll = || {
+            let poll = || this.flights.in_scope(|| future.as_mut().poll(context));
+            this.calls.collect(poll)
+        };
         let message = match catch_unwind(AssertUnwindSafe(poll)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(output)) => Message::Output(output),
             Err(payload) => Message::Panic(payload),
         };
         drop_quietly(this.future.take());
-        this.channel.send(message);
+        this.channel.send(message, mem::take(&mut this.calls));
         Poll::Ready(())
     }
 }
@@ -255,7 +263,7 @@ impl<T: Future> Future for Task<T> {
 impl<T: Future> Drop for Task<T> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
-            self.channel.send(Message::Dropped(future));
+            self.channel.send(Message::Dropped(future), mem::take(&mut self.calls));
         }
     }
 }
@@ -274,19 +282,18 @@ impl<T: Future> Future for Caller<T> {
         let this = self.get_mut();
         if this.future.is_none() {
             let mut state = this.channel.0.lock().ignore_poison();
-            let message = state.message.take();
-            if message.is_none() {
+            let Some((message, calls)) = state.message.take() else {
                 let before = state.waker.replace(context.waker().clone());
                 drop(state);
                 drop(before);
                 return Poll::Pending;
-            }
+            };
             drop(state);
+            calls.record();
             match message {
-                Some(Message::Output(output)) => return Poll::Ready(output),
-                Some(Message::Panic(payload)) => resume_unwind(payload),
-                Some(Message::Dropped(future)) => this.future = Some(future),
-                None => {}
+                Message::Output(output) => return Poll::Ready(output),
+                Message::Panic(payload) => resume_unwind(payload),
+                Message::Dropped(future) => this.future = Some(future),
             }
         }
         match &mut this.future {

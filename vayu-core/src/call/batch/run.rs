@@ -6,11 +6,12 @@ use crate::backend::{Backend, LeaseGuard};
 use crate::cache::Engine;
 use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
 use crate::call::driver::{Leading, is_newest, release_lease};
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
 use crate::flight::{Completion, Computed, Outcome, StorePermission};
 use crate::io::Io;
+use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::drop_quietly;
 use crate::record::Record;
@@ -25,6 +26,8 @@ struct Storing<'a, B: Backend, F: FnOutput> {
     reason: ComputeReason<F::Output>,
     call: Call<'a, B, F>,
     started: Timestamp,
+    /// The ttl of the value, if it is stored.
+    ttl_left: Option<Duration>,
 }
 
 impl<'a, B, F, D> Runner<'a, '_, B, F, D>
@@ -81,7 +84,7 @@ where
             let leading = match role {
                 Role::Lead { leading, .. } => leading,
                 Role::Uncoordinated(call) => {
-                    call.emit(CallOutcome::Miss, None, compute_time);
+                    call.emit(CallOutcome::Miss, CallTimes::computed(compute_time));
                     self.outputs[index] = value;
                     continue;
                 }
@@ -98,21 +101,26 @@ where
             let Some(record) = call.encode_record(&output, compute_time, ended) else {
                 call.complete_without_record(&mut lead, &output, compute_time);
                 release_lease::<M, B, F>(&call, lease).await;
-                self.outputs[index] = Some(call.conclude(output, compute_time, reason));
+                let times = CallTimes::computed(compute_time);
+                self.outputs[index] = Some(call.conclude(output, times, reason));
                 continue;
             };
             let lead = lead.computed(Outcome::Computed(record.clone().into()));
+            let ttl_left = remaining_ttl::<B>(record.fresh_until(), ended);
             records.push(record);
-            storing.push(Storing { index, output, lease, lead, reason, call, started });
+            storing.push(Storing { index, output, lease, lead, reason, call, started, ttl_left });
         }
         write::<M, B, F>(self.engine, &mut storing, records).await;
         for element in storing {
-            let Storing { index, output, lease, mut lead, reason, call, .. } = element;
+            let Storing { index, output, lease, mut lead, reason, call, mut ttl_left, .. } =
+                element;
             while lead.complete() == Completion::MustDelete {
+                ttl_left = None;
                 call.ok_or_count(self.engine.delete::<M>(call.key).await);
             }
             release_lease::<M, B, F>(&call, lease).await;
-            self.outputs[index] = Some(call.conclude(output, compute_time, reason));
+            let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };
+            self.outputs[index] = Some(call.conclude(output, times, reason));
         }
     }
 
@@ -139,7 +147,7 @@ where
                 Role::Lead { leading, .. } => leading,
                 Role::Uncoordinated(call) => {
                     count_unpaired(&call, &unusable, &mut is_counted);
-                    call.emit(CallOutcome::Miss, None, compute_time);
+                    call.emit(CallOutcome::Miss, CallTimes::computed(compute_time));
                     continue;
                 }
                 Role::Bypass => continue,
@@ -153,8 +161,10 @@ where
                     call.record_failed_refresh();
                     self.outputs[index] = Some(call.serve_stale(*stale));
                 }
-                ComputeReason::Miss(_) => call.emit(CallOutcome::Miss, None, compute_time),
-                reason => call.conclude_refresh(false, compute_time, &reason),
+                ComputeReason::Miss(_) => {
+                    call.emit(CallOutcome::Miss, CallTimes::computed(compute_time));
+                }
+                reason => call.conclude_refresh(false, CallTimes::computed(compute_time), &reason),
             }
         }
         if are_all_stale {
@@ -198,6 +208,7 @@ async fn write<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
                 }
             };
         if !may_store {
+            element.ttl_left = None;
             drop_quietly(record);
         } else if element.call.has_timed_out() {
             element.call.write_offline(record);
@@ -231,9 +242,9 @@ async fn leave_out<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
     release_lease::<M, B, F>(&call, lease).await;
     match reason {
-        ComputeReason::Miss(_) => call.emit(CallOutcome::Miss, None, compute_time),
+        ComputeReason::Miss(_) => call.emit(CallOutcome::Miss, CallTimes::computed(compute_time)),
         // Not a failure: the element is not there any more.
-        reason => call.conclude_refresh(true, compute_time, &reason),
+        reason => call.conclude_refresh(true, CallTimes::computed(compute_time), &reason),
     }
 }
 

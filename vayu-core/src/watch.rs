@@ -1,0 +1,182 @@
+//! Watching the calls that a piece of code makes.
+//!
+//! A thread has a stack of watches: those of the code that it runs at this moment. A watched future puts its
+//! watch there for each poll, so the calls of another task on the thread are not in it. A call is added to
+//! all watches of its thread, by the path that observers are notified on. The first watch of the process sets a
+//! flag of each cache, in the word that a hit checks for observers anyway, and so does the creation of a later
+//! cache.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+
+use crate::cache;
+use crate::observer::CallEvent;
+use crate::outcome::CallOutcome;
+
+/// A call of a cached function, as [`watch`] returns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WatchedCall {
+    /// The path of the function, or the string that is its prefix.
+    pub function: String,
+    /// The source of the value.
+    pub outcome: CallOutcome,
+    /// The age of the value, if it was cached.
+    pub age: Option<Duration>,
+    /// The time for which the value, or the error of an error hit, is still fresh: zero past the ttl. `None` for
+    /// an output that is not a stored value.
+    pub ttl_left: Option<Duration>,
+    /// The time that the function took to compute the value, in this call or earlier. Zero if unknown.
+    pub compute_time: Duration,
+}
+
+impl WatchedCall {
+    /// Returns the time that the cache has saved: that of the computation, if this call did not run the
+    /// function.
+    pub fn time_saved(&self) -> Duration {
+        match self.outcome {
+            CallOutcome::Miss | CallOutcome::Refresh => Duration::ZERO,
+            _ => self.compute_time,
+        }
+    }
+}
+
+/// Awaits a future, and returns its output with the calls of cached functions that it made, in the order in
+/// which they ended: for headers such as `Age`, `X-Cache` and `Cache-Control`.
+///
+/// The calls of all caches of the process are reported, sync and async ones, with those that a cached function makes
+/// while it runs. Each element of a batch is a call. A call that bypasses the cache is a miss without a `ttl_left`,
+/// and is reported when it begins. Watches may be nested: each gets the calls inside of it.
+///
+/// Calls in other threads and tasks that the future starts are not reported, nor is a refresh in the background.
+/// With `spawn`, the computation of a call is in a task, but belongs to the call: it is reported. A watch that is
+/// dropped or panics is without effect on others.
+///
+/// Nothing is read for it a second time. Before the first watch of the process, calls cost nothing more; from then on
+/// each checks whether it is watched.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+/// # use vayu_core as vayu;
+/// # use std::time::Duration;
+/// # use vayu::{Cache, CallOutcome, Key, MessagePack, testing::MapBackend};
+/// # let cache: Cache<MapBackend, MessagePack> = Cache::new();
+/// # let key = Key::from_text("squares", "12");
+/// # let minute = Duration::from_secs(60);
+/// # let future = std::pin::pin!(async {
+/// let square = || cache.get_or_insert_with_async(&key, minute, async { 144 });
+/// let (sum, calls) = vayu::watch(async { square().await + square().await }).await;
+/// assert_eq!(sum, 288);
+/// let outcomes: Vec<_> = calls.iter().map(|call| call.outcome).collect();
+/// assert_eq!(outcomes, [CallOutcome::Miss, CallOutcome::Hit]);
+/// assert!(calls.iter().all(|call| call.ttl_left <= Some(minute)));
+/// # });
+/// # let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+/// # assert!(future.poll(&mut context).is_ready());
+/// # }
+/// ```
+pub fn watch<F: Future>(future: F) -> impl Future<Output = (F::Output, Vec<WatchedCall>)> {
+    cache::begin_watching();
+    Watch { calls: Vec::new(), future }
+}
+
+/// Runs sync code, and returns its output with the calls of cached functions that it made on this thread: see
+/// [`watch`].
+pub fn watch_sync<T>(code: impl FnOnce() -> T) -> (T, Vec<WatchedCall>) {
+    cache::begin_watching();
+    let mut calls = Vec::new();
+    let output = in_watch(&mut calls, code);
+    (output, calls)
+}
+
+pin_project! {
+    /// The future of [`watch`].
+    struct Watch<F> {
+        calls: Vec<WatchedCall>,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Watch<F> {
+    type Output = (F::Output, Vec<WatchedCall>);
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let polled = in_watch(this.calls, || this.future.poll(context));
+        polled.map(|output| (output, mem::take(this.calls)))
+    }
+}
+
+thread_local! {
+    /// The calls of each watch of the running code, the innermost last.
+    static WATCHES: RefCell<Vec<Vec<WatchedCall>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs code whose calls are added to `calls`, also if it panics.
+fn in_watch<T>(calls: &mut Vec<WatchedCall>, code: impl FnOnce() -> T) -> T {
+    struct InWatch<'a>(&'a mut Vec<WatchedCall>);
+    impl Drop for InWatch<'_> {
+        fn drop(&mut self) {
+            if let Ok(Some(calls)) = WATCHES.try_with(|watches| watches.borrow_mut().pop()) {
+                *self.0 = calls;
+            }
+        }
+    }
+    let begun = mem::take(calls);
+    // The destructor of a thread-local may run code of users after the watches are gone.
+    if WATCHES.try_with(|watches| watches.borrow_mut().push(begun)).is_err() {
+        return code();
+    }
+    let _watch = InWatch(calls);
+    code()
+}
+
+/// Adds a call to the watches of this thread.
+pub(crate) fn record(call: &CallEvent<'_>) {
+    let _ = WATCHES.try_with(|watches| {
+        for calls in watches.borrow_mut().iter_mut() {
+            let CallEvent { function, outcome, age, ttl_left, compute_time } = *call;
+            let function = function.to_owned();
+            calls.push(WatchedCall { function, outcome, age, ttl_left, compute_time });
+        }
+    });
+}
+
+/// The calls of the part of a call that runs in a task, for the watches of its caller.
+#[derive(Debug, Default)]
+pub(crate) struct CallsOfTask(Option<Vec<WatchedCall>>);
+
+impl CallsOfTask {
+    /// Creates an empty list, which stays empty unless this thread is in a watch.
+    pub(crate) fn new() -> Self {
+        let is_watched = WATCHES.try_with(|watches| !watches.borrow().is_empty());
+        Self(is_watched.unwrap_or(false).then(Vec::new))
+    }
+
+    /// Runs code of the task.
+    pub(crate) fn collect<T>(&mut self, code: impl FnOnce() -> T) -> T {
+        match &mut self.0 {
+            Some(calls) => in_watch(calls, code),
+            None => code(),
+        }
+    }
+
+    /// Adds the calls to the watches of this thread.
+    pub(crate) fn record(self) {
+        let Some(calls) = self.0.filter(|calls| !calls.is_empty()) else { return };
+        let _ = WATCHES.try_with(|watches| {
+            for watch in watches.borrow_mut().iter_mut() {
+                watch.extend_from_slice(&calls);
+            }
+        });
+    }
+}
