@@ -36,6 +36,7 @@ mod model;
 mod observe;
 mod off;
 mod own_cache;
+mod patience;
 mod robustness;
 mod semantics;
 mod shared_runs;

@@ -54,6 +54,7 @@ pub use crate::call::background_refresh::Refresh;
 pub use crate::call::batch::Unusable;
 pub use crate::call::lookup::Lookup;
 use crate::call::lookup::begin;
+pub use crate::call::patience::PatientCall;
 pub use crate::call::task::{OwnedLookup, SpawnableCall, Task};
 pub use crate::call::{
     CacheIf, CachedFn, Call, CallOptions, FixedTtl, FnOutput, Idle, IdleTime, OutputShape,
@@ -215,6 +216,32 @@ pub fn run_spawning<B: Backend, S, T: Future, R>(
     spawn: impl FnOnce(Task<T>) -> R,
 ) -> impl Future<Output = T::Output> {
     call::task::run(cache.engine(), call, spawn)
+}
+
+/// Creates the rest of a call that waits for `patience` at most for the refresh of a value past its ttl, which may
+/// move to a task. The body is boxed where it was created.
+pub fn patient<B, S, F, T>(
+    cache: &Cache<B, S>,
+    function: F,
+    lookup: OwnedLookup<F::Output>,
+    body: Pin<Box<T>>,
+    patience: Duration,
+) -> PatientCall<impl Future<Output = F::Output> + use<B, S, F, T>, F::Output, B::Stored>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    T: Future<Output = F::Output>,
+{
+    call::patience::patient(cache.engine().clone(), function, lookup, body, patience)
+}
+
+/// Finishes a call whose refresh runs as a task.
+pub fn run_patient<B: Backend, S, T: Future, R>(
+    cache: &Cache<B, S>,
+    call: PatientCall<T, T::Output, B::Stored>,
+    spawn: impl FnOnce(Task<T>) -> R,
+) -> impl Future<Output = T::Output> {
+    call::patience::run(cache.engine(), call, spawn)
 }
 
 /// Returns the prefix of the function, and the task that refreshes a value.

@@ -24,6 +24,7 @@
 //! - If a leader takes long, one waiting caller runs the function in parallel, and all get the first
 //!   value (a hedged request).
 //! - With `spawn`, a leader hands its computation over to a [task](task), so that the caller may be dropped.
+//! - With `patience`, the callers of a refresh in a task wait a while for its value ([patience]).
 //! - A [batch] is many calls, which share the runs of one function.
 //! - A value past its ttl is refreshed by one caller, while the others get the stale one
 //!   (stale-while-revalidate). If the refresh fails, that caller gets it too (stale-if-error).
@@ -53,6 +54,7 @@ mod idle;
 pub(crate) mod lookup;
 mod options;
 mod output;
+pub(crate) mod patience;
 pub(crate) mod request;
 #[cfg(all(test, vayu_shuttle))]
 mod shuttle_tests;
@@ -96,6 +98,14 @@ pub struct StaleValue<R> {
     compute_time: Duration,
     /// The first instant at which it may not be served.
     end: Timestamp,
+}
+
+impl<R> StaleValue<R> {
+    /// Returns its times.
+    fn times(&self) -> CallTimes {
+        let (age, ttl_left) = (Some(self.age), Some(Duration::ZERO));
+        CallTimes { age, ttl_left, compute_time: self.compute_time }
+    }
 }
 
 /// The reason for which a caller runs the function, or waits for a caller that does.
@@ -361,6 +371,12 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         !self.has_cached_error() && self.engine.refresh_backoff().begin(self.key, self.engine.now())
     }
 
+    /// Begins a refresh in the place of one that is running, if that began too long ago.
+    pub(crate) fn begin_overdue_refresh(&self) -> bool {
+        let (now, max_wait) = (self.engine.now(), self.engine.max_wait());
+        self.engine.refresh_backoff().begin_overdue(self.key, now, max_wait)
+    }
+
     /// Ends the backoff of the key: a value was stored.
     pub(crate) fn end_refresh(&self) {
         self.engine.refresh_backoff().remove(self.key);
@@ -369,9 +385,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Returns a stale value to a caller that does not wait for a new one.
     pub(crate) fn serve_stale(&self, stale: StaleValue<F::Output>) -> F::Output {
         self.engine.counters().call(CallOutcome::Stale);
-        let (age, ttl_left) = (Some(stale.age), Some(Duration::ZERO));
-        let times = CallTimes { age, ttl_left, compute_time: stale.compute_time };
-        self.emit(CallOutcome::Stale, times);
+        self.emit(CallOutcome::Stale, stale.times());
         stale.output
     }
 

@@ -127,7 +127,8 @@ impl<R> Flight<R> {
         self.phase.get() == Phase::Detached
     }
 
-    fn outcome(&self) -> Option<&Outcome<R>> {
+    /// Returns the outcome, once the flight is completed.
+    pub(crate) fn outcome(&self) -> Option<&Outcome<R>> {
         self.outcome.get().map(|outcome| &**outcome)
     }
 

@@ -197,6 +197,7 @@
 //! | `idle` | the time after which an entry that no call uses expires, whatever its ttl (sliding expiry, time to idle): a time as for `ttl`, not a closure. For a [`MemoryCache`] or `max_entries`; a compile error for other caches. A stale value is also removed when no call uses it. The [recipes](guide::recipes) have the details |
 //! | `err_ttl` | for a `Result` whose error is `Clone + Send + Sync + 'static`: the time for which an error is cached, in this process only (negative caching). A time as for `ttl`, or a closure <code>\|error: &E\| -> Duration</code>, which returns zero for an error that is not cached. A value, also a stale one, takes precedence |
 //! | `spawn` | for an `async fn` that owns its arguments: `tokio::spawn`, or a closure that takes the future. Without `stale`: runs the computation as a task ([callers that give up](#callers-that-give-up)). With `stale`: runs only the refresh of a value past its ttl as a background task; a call that finds no value computes in its caller, and ends with it |
+//! | `patience` | with `stale` and `spawn`: how long a call that finds a value past its ttl waits for the new one, before it returns the old one (a soft timeout): a time as for `stale`. The run goes on and stores its value |
 //! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |
 //! | `cache` | an expression for the cache; the default is [`mem_cache()`] |
 //! | `max_entries` | an integer or a constant: a memory cache of this function's own, with this limit on entries, in place of `cache`. All instantiations of a generic function share it. [`Entry::cache`] returns it, and [`caches`] lists it by the path of the function |
@@ -265,6 +266,34 @@
 //! The call that recomputes waits for the new value. With `spawn = tokio::spawn`, or anything else that
 //! runs a future, an `async fn` recomputes in a background task, and no call waits. A task outlives the
 //! call, so the function must own its arguments.
+//!
+//! With `patience = "50ms"` in addition, a call that finds a value past its ttl waits up to 50 ms for the new one, and then
+//! returns the old one, while the task goes on (a soft timeout). If the source is fast, callers get current values; if it is
+//! slow or hangs, no caller waits longer:
+//!
+//! ```
+//! use std::time::Duration;
+//! use vayu::cached;
+//! # use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+//! # static RUNS: AtomicU32 = AtomicU32::new(0);
+//!
+//! #[cached(ttl = "10ms", stale = "1h", spawn = tokio::spawn, patience = "20ms")]
+//! async fn rate(base: String) -> Result<u32, String> {
+//!     // A query ..
+//! #   if RUNS.fetch_add(1, SeqCst) > 0 { std::future::pending::<()>().await }
+//!     Ok(1)
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! rate("EUR".to_owned()).await?;
+//! tokio::time::sleep(Duration::from_millis(30)).await;
+//! assert_eq!(rate("EUR".to_owned()).await, Ok(1)); // the source hangs: the old value after 20 ms
+//! # Ok::<_, String>(()) }).unwrap();
+//! ```
+//!
+//! A run that takes longer than callers wait for others ([`Cache::with_max_wait`], by default 30 seconds) is replaced by a
+//! new one at the next call, so a source that hangs costs one task in that time. A panic of the run is not that of a
+//! caller, which returns the old value.
 //!
 //! When the function returns an `Err`, the old value is served for as long as `stale` says; the failure
 //! is counted in [`Stats::failed_refreshes`] and logged as a warning, and the function is not tried again

@@ -14,7 +14,7 @@ use crate::cache::generations::GenerationCache;
 use crate::cache::pending::PendingInvalidations;
 use crate::cache::refresh_backoff::RefreshBackoff;
 use crate::cache::registry::{Listed, Registration};
-use crate::clock::{CacheClock, Timestamp};
+use crate::clock::{CacheClock, Sleep, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Deadline, Flight, Flights, Lead};
 use crate::io::{Io, Operation};
@@ -421,6 +421,20 @@ impl<B: Backend> Engine<B> {
     /// Sets the deadline of a call that is about to wait, unless it has waited before.
     pub(crate) fn begin<'a>(&self, deadline: &'a mut Deadline) -> &'a mut Deadline {
         deadline.begin(self.shared.clock.as_dyn(), self.max_wait())
+    }
+
+    /// Sets the deadline of a wait that has a time limit of its own.
+    pub(crate) fn begin_within<'a>(
+        &self,
+        deadline: &'a mut Deadline,
+        limit: Duration,
+    ) -> &'a mut Deadline {
+        deadline.begin(self.shared.clock.as_dyn(), limit)
+    }
+
+    /// Returns a future that is ready after this time.
+    pub(crate) fn sleep(&self, time: Duration) -> Sleep {
+        self.shared.clock.as_dyn().sleep(time)
     }
 
     /// Returns the time after which a waiting caller hedges, that is computes in parallel.

@@ -170,18 +170,28 @@ pub(crate) async fn run<B: Backend, T: Future, R>(
     if let Some(output) = output.await {
         return output;
     }
+    spawn_task(engine, prefix.as_ref(), future, CallsOfTask::new(), spawn).await
+}
+
+/// Spawns a future as a task, and returns the wait for it. A panic of `spawn` is counted.
+pub(super) fn spawn_task<B: Backend, T: Future, R>(
+    engine: &Engine<B>,
+    prefix: Option<&Prefix>,
+    future: Pin<Box<T>>,
+    calls: CallsOfTask,
+    spawn: impl FnOnce(Task<T>) -> R,
+) -> Caller<T> {
     let channel = Arc::new(Channel(Mutex::new(ChannelState::new())));
     let caller = Caller { channel: Arc::clone(&channel), future: None };
-    let (flights, calls) = (FlightContext::current(), CallsOfTask::new());
-    let task = Task { future: Some(future), channel, flights, calls };
+    let task = Task { future: Some(future), channel, flights: FlightContext::current(), calls };
     let spawned = catch_panic("spawn computation", || {
         drop(spawn(task));
         Ok(())
     });
     if let (Err(error), Some(prefix)) = (spawned, prefix) {
-        engine.fault(&prefix, &error, false);
+        engine.fault(prefix, &error, false);
     }
-    caller.await
+    caller
 }
 
 /// The task of a computation.
@@ -201,7 +211,7 @@ impl<T: Future> fmt::Debug for Task<T> {
 }
 
 /// A message of a task to its caller.
-enum Message<T: Future> {
+pub(super) enum Message<T: Future> {
     Output(T::Output),
     /// The payload of a panic.
     Panic(Box<dyn Any + Send>),
@@ -269,10 +279,27 @@ impl<T: Future> Drop for Task<T> {
 }
 
 /// The wait of a caller for its task.
-struct Caller<T: Future> {
+pub(super) struct Caller<T: Future> {
     channel: Arc<Channel<T>>,
     /// The future of a task that was dropped.
     future: Option<Pin<Box<T>>>,
+}
+
+impl<T: Future> Caller<T> {
+    /// Polls the message of the task.
+    pub(super) fn poll_message(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<(Message<T>, CallsOfTask)> {
+        let mut state = self.channel.0.lock().ignore_poison();
+        if let Some(message) = state.message.take() {
+            return Poll::Ready(message);
+        }
+        let before = state.waker.replace(context.waker().clone());
+        drop(state);
+        drop(before);
+        Poll::Pending
+    }
 }
 
 impl<T: Future> Future for Caller<T> {
@@ -281,14 +308,9 @@ impl<T: Future> Future for Caller<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T::Output> {
         let this = self.get_mut();
         if this.future.is_none() {
-            let mut state = this.channel.0.lock().ignore_poison();
-            let Some((message, calls)) = state.message.take() else {
-                let before = state.waker.replace(context.waker().clone());
-                drop(state);
-                drop(before);
+            let Poll::Ready((message, calls)) = this.poll_message(context) else {
                 return Poll::Pending;
             };
-            drop(state);
             calls.record();
             match message {
                 Message::Output(output) => return Poll::Ready(output),

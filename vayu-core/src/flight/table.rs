@@ -185,6 +185,16 @@ impl<R> Flights<R> {
         Some(Join::Wait { ticket: Ticket::enqueue(self, key, stamp, flight), outdated })
     }
 
+    /// Returns the flight of a key, if one with this stamp is running whose outcome is for later callers.
+    pub(crate) fn running(&self, key: &Key, stamp: u64) -> Option<Arc<Flight<R>>> {
+        let mut state = self.state(key);
+        let entry = state.flights.get_mut(key)?;
+        let is_joined = entry.stamp == stamp
+            && entry.phase() != Phase::Outdated
+            && self.is_of_this_process(entry);
+        is_joined.then(|| Arc::clone(entry.share()))
+    }
+
     /// Starts a flight, unless one is running. If it `is_refresh`, other refreshes may join it, and no computation that
     /// began before is stored.
     pub(crate) fn try_lead<'a>(

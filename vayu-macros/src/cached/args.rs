@@ -12,7 +12,7 @@ use syn::{Error, Expr, ExprClosure, Ident, Lit, Path, Result, Token, UnOp};
 use self::values::{
     check_format, parse_cache, parse_condition, parse_each, parse_err_ttl, parse_expires_at,
     parse_handle, parse_idle, parse_jitter, parse_key, parse_label, parse_limit, parse_log,
-    parse_prefix, parse_stale, parse_ttl, parse_version,
+    parse_patience, parse_prefix, parse_stale, parse_ttl, parse_version,
 };
 use crate::cached::Attribute;
 use crate::cached::names::{self, form, is_known};
@@ -48,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) idle: Option<Time>,
     pub(crate) err_ttl: Option<ErrTtl>,
     pub(crate) spawn: Option<Expr>,
+    /// With its name in the attribute.
+    pub(crate) patience: Option<(Ident, Time)>,
     pub(crate) refresh_if: Option<Expr>,
     pub(crate) bypass_if: Option<Expr>,
     /// In thousandths.
@@ -188,6 +190,10 @@ impl Arguments {
             "idle" => self.options.idle = Some(parse_idle(value(input, &name)?)?),
             "err_ttl" => self.options.err_ttl = Some(parse_err_ttl(value(input, &name)?)?),
             "spawn" => self.options.spawn = Some(not_literal(value(input, &name)?, &name)?),
+            "patience" => {
+                let patience = parse_patience(value(input, &name)?)?;
+                self.options.patience = Some((name, patience));
+            }
             "refresh_if" => {
                 self.options.refresh_if = Some(parse_condition(value(input, &name)?, &name)?);
             }

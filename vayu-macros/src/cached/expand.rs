@@ -29,8 +29,12 @@ pub(crate) fn expand(model: &Model, first: &TokenStream) -> TokenStream {
     let signature = batch.map_or_else(|| signature.clone(), |it| batch::signature(model, it));
     let statements = match (batch, &model.options.spawn) {
         (Some(batch), _) => batch::call(model, batch),
-        (None, Some(spawn)) if model.options.stale.is_some() => refreshing_call(model, spawn),
-        (None, Some(spawn)) => spawning_call(model, spawn),
+        (None, Some(spawn))
+            if model.options.stale.is_none() || model.options.patience.is_some() =>
+        {
+            spawning_call(model, spawn)
+        }
+        (None, Some(spawn)) => refreshing_call(model, spawn),
         (None, None) => call(model),
     };
     let block = match model.function.kind {
@@ -126,7 +130,8 @@ fn call(model: &Model) -> TokenStream {
     }
 }
 
-/// Generates a call that runs its computation as a task.
+/// Generates a call whose rest is a future that may move to a task: its computation, or with `patience` the refresh of
+/// a value past its ttl.
 fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
@@ -134,8 +139,15 @@ fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
         let owned_lookup = root.private_at("owned_lookup", output_span);
         quote_spanned!(output_span=> #owned_lookup(#rest))
     });
-    let spawnable = root.private_at("spawnable", output_span);
-    let run_spawning = root.private_at("run_spawning", span_of(spawn));
+    let (spawnable, run_spawning, patience) = match &model.options.patience {
+        None => ("spawnable", "run_spawning", None),
+        Some(_) => {
+            let patience = quote_spanned!(Span::mixed_site()=> , vayu_patience);
+            ("patient", "run_patient", Some(patience))
+        }
+    };
+    let spawnable = root.private_at(spawnable, output_span);
+    let run_spawning = root.private_at(run_spawning, span_of(spawn));
     let run_spawning = quote_spanned! {span_of(spawn)=>
         #run_spawning(vayu_cache, vayu_call, |vayu_task| (#spawn)(vayu_task))
     };
@@ -144,7 +156,7 @@ fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
         match vayu_begun {
             ::core::result::Result::Ok(vayu_output) => vayu_output,
             ::core::result::Result::Err((vayu_rest, vayu_body)) => {
-                let vayu_call = #spawnable(vayu_cache, vayu_policy, vayu_rest, vayu_body);
+                let vayu_call = #spawnable(vayu_cache, vayu_policy, vayu_rest, vayu_body #patience);
                 #run_spawning.await
             }
         }

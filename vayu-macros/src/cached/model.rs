@@ -133,6 +133,9 @@ impl Model {
         if let Some(spawn) = &arguments.options.spawn {
             check_spawn(spawn, &function, diagnostics);
         }
+        if is_complete {
+            check_patience(&arguments.options, diagnostics);
+        }
         let handle = arguments.handle.map(|handle| check_handle(handle, &function, diagnostics));
         Some(Self {
             kind: arguments.attribute,
@@ -232,6 +235,22 @@ fn check_spawn(spawn: &Expr, function: &Function, diagnostics: &mut Diagnostics)
     {
         diagnostics.add(receiver, message);
     }
+}
+
+/// Checks that there is a refresh in the background to wait for.
+fn check_patience(options: &Options, diagnostics: &mut Diagnostics) {
+    let Some((keyword, _)) = &options.patience else { return };
+    let missing = match (&options.stale, &options.spawn) {
+        (Some(_), Some(_)) => return,
+        (None, Some(_)) => "stale = \"1h\"",
+        (Some(_), None) => "spawn = tokio::spawn",
+        (None, None) => "stale = \"1h\", spawn = tokio::spawn",
+    };
+    let message = format!(
+        "`patience` is how long a call waits for the refresh of a value past its ttl, which `stale` serves and \
+         `spawn` refreshes; add `{missing}`, or remove `patience`"
+    );
+    diagnostics.add(keyword, message);
 }
 
 fn check_source(

@@ -6,13 +6,14 @@ use crate::cached::Attribute;
 use crate::duration;
 
 /// The arguments and an example of each, in the order of the documentation.
-pub(super) const FORMS: [(&str, &str); 27] = [
+pub(super) const FORMS: [(&str, &str); 28] = [
     ("ttl", "ttl = \"5m\""),
     ("expires_at", "expires_at = |token| token.expires_at"),
     ("stale", "stale = \"1h\""),
     ("idle", "idle = \"10m\""),
     ("err_ttl", "err_ttl = \"2s\""),
     ("spawn", "spawn = tokio::spawn"),
+    ("patience", "patience = \"50ms\""),
     ("jitter", "jitter = \"10%\""),
     ("cache", "cache = PAGES"),
     ("max_entries", "max_entries = 1_000"),
@@ -37,7 +38,7 @@ pub(super) const FORMS: [(&str, &str); 27] = [
 ];
 
 /// The names that other libraries use, in lower case and separated by spaces, with what to write instead.
-const FOREIGN: [(&str, &str); 32] = [
+const FOREIGN: [(&str, &str); 33] = [
     (
         "size maxsize max_size maximum_size capacity max_capacity limit",
         "write `max_entries = 1_000` for a memory cache of this function's own with that limit; the \
@@ -145,6 +146,11 @@ const FOREIGN: [(&str, &str); 32] = [
         "write `each = ids, at_most = 100` for runs with at most 100 elements each",
     ),
     ("executor runtime spawner tokio task", "write `spawn = tokio::spawn`"),
+    (
+        "soft_timeout factory_soft_timeout factory_timeout refresh_timeout stale_timeout wait max_wait",
+        "write `stale = \"1h\", spawn = tokio::spawn, patience = \"50ms\"`: a call waits so long for the new \
+         value and then returns the old one",
+    ),
     ("dogpile random spread ttl_jitter fuzz", "write `jitter = \"10%\"`"),
     (
         "map_error on_error ignore_errors",

@@ -80,6 +80,11 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
     });
     let idle = idle(model);
+    let patience = model.options.patience.as_ref().filter(|_| purpose == Purpose::Task);
+    let patience = patience.map(|(_, patience)| {
+        let patience = time(patience);
+        quote_spanned!(Span::mixed_site()=> let vayu_patience = #patience;)
+    });
     let conditions = conditions(model, purpose);
     let (borrowed, shape) = (borrowed(model), shape(model));
     let (any, exclusive) = (root.private("AnyPart"), root.private("ExclusiveKind"));
@@ -95,6 +100,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #ttl
         #idle
         #stale
+        #patience
         #cache_if
         #weigh
         #err_ttl

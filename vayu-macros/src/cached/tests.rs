@@ -257,6 +257,7 @@ fn malformed_argument_is_one_error_that_says_its_form() {
         "stale",
         "idle",
         "spawn",
+        "patience",
         "jitter",
         "cache",
         "max_entries",

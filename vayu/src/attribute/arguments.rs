@@ -58,6 +58,13 @@ arguments! {
     /// spawn = tokio::spawn
     /// ```
     spawn
+    /// With `stale` and `spawn`: how long a call that finds a value past its ttl waits for the new one, before it
+    /// returns the old one. The run goes on.
+    ///
+    /// ```text
+    /// patience = "50ms"
+    /// ```
+    patience
     /// Takes up to this share off each ttl at random.
     ///
     /// ```text

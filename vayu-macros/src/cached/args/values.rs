@@ -84,6 +84,14 @@ pub(super) fn parse_stale(expression: Expr) -> Result<Time> {
     parse_time("stale", expression)
 }
 
+pub(super) fn parse_patience(expression: Expr) -> Result<Time> {
+    if let Expr::Closure(closure) = expression {
+        let message = "`patience` is the same for all values; write `patience = \"50ms\"`";
+        return Err(Error::new_spanned(closure, message));
+    }
+    parse_time("patience", expression)
+}
+
 pub(super) fn parse_err_ttl(expression: Expr) -> Result<ErrTtl> {
     if let Expr::Closure(closure) = expression {
         if closure.inputs.len() != 1 {
