@@ -239,6 +239,10 @@ fn computation_in_a_task_belongs_to_its_call() {
         .await;
         assert!(panicked && calls.is_empty(), "a task of its own is not watched");
     });
+    // The thread of the watch runs the task.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (_, calls) = watch_sync(|| runtime.block_on(outer(3)));
+    assert_eq!(outcomes(&calls), [Miss, Hit, Miss], "each call once");
     // Without a runtime, the caller polls the rest of the computation.
     let mut call = pin!(watch(outer(2)));
     let calls = loop {
@@ -247,6 +251,35 @@ fn computation_in_a_task_belongs_to_its_call() {
         }
     };
     assert_eq!(outcomes(&calls), [Miss, Hit, Miss]);
+}
+
+#[test]
+fn refresh_in_the_background_is_not_watched() {
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "k", spawn = tokio::spawn)]
+    async fn outer(cache: MemoryCache) -> u8 {
+        inner(cache.clone()).await
+    }
+    #[cached(cache = cache, ttl = "1h", key = "k")]
+    async fn inner(cache: MemoryCache) -> u8 {
+        tokio::task::yield_now().await;
+        7
+    }
+    let (cache, clock) = memory();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (_, calls) = watch_sync(|| runtime.block_on(outer(cache.clone())));
+    assert_eq!(outcomes(&calls), [Miss, Miss]);
+    clock.advance(61 * SECOND);
+    let code = || {
+        runtime.block_on(async {
+            outer(cache.clone()).await;
+            for _ in 0..32 {
+                tokio::task::yield_now().await;
+            }
+        });
+    };
+    let ((), calls) = watch_sync(code);
+    assert_eq!(outcomes(&calls), [Stale]);
+    assert_eq!((cache.stats().refreshes, cache.stats().hits), (1, 1), "the refresh has run");
 }
 
 #[test]

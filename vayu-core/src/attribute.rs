@@ -67,6 +67,7 @@ use crate::generation::Group;
 use crate::key::Prefix;
 pub use crate::key::{FunctionOf, KeyBuilder, KeyError, KeyString};
 use crate::panic::catch_panic;
+use crate::watch::Unwatched;
 
 /// Returns the identity of the function that holds this body.
 #[inline]
@@ -256,7 +257,7 @@ where
     T: Future<Output = F::Output>,
 {
     let (prefix, engine) = (refresh.prefix.clone(), cache.engine().clone());
-    (prefix, call::background_refresh::refresh(engine, function, refresh))
+    (prefix, Unwatched::new(call::background_refresh::refresh(engine, function, refresh)))
 }
 
 /// Spawns a task. A panic, such as one because no runtime is running, is counted and does not affect the

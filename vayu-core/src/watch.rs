@@ -116,6 +116,28 @@ impl<F: Future> Future for Watch<F> {
     }
 }
 
+pin_project! {
+    /// A future outside of the watches of the thread that polls it, such as a refresh in the background.
+    pub(crate) struct Unwatched<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F> Unwatched<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future }
+    }
+}
+
+impl<F: Future> Future for Unwatched<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        CallsOfTask::default().collect(|| self.project().future.poll(context))
+    }
+}
+
 thread_local! {
     /// The calls of each watch of the running code, the innermost last.
     static WATCHES: RefCell<Vec<Vec<WatchedCall>>> = const { RefCell::new(Vec::new()) };
@@ -162,8 +184,15 @@ impl CallsOfTask {
         Self(is_watched.unwrap_or(false).then(Vec::new))
     }
 
-    /// Runs code of the task.
+    /// Runs code of the task outside of the watches of this thread, which polls the task but has not made its calls.
     pub(crate) fn collect<T>(&mut self, code: impl FnOnce() -> T) -> T {
+        struct Outside(Vec<Vec<WatchedCall>>);
+        impl Drop for Outside {
+            fn drop(&mut self) {
+                let _ = WATCHES.try_with(|watches| watches.replace(mem::take(&mut self.0)));
+            }
+        }
+        let _outside = WATCHES.try_with(RefCell::take).map(Outside);
         match &mut self.0 {
             Some(calls) => in_watch(calls, code),
             None => code(),
