@@ -203,6 +203,29 @@ fn run_outlives_the_callers_and_its_panic_is_not_theirs() {
 }
 
 #[test]
+fn callers_wait_up_to_the_end_of_the_old_value() {
+    in_runtime(async {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let source = Source::new(&clock);
+        let ask = || Box::pin(call(cache.clone(), Arc::clone(&source)));
+        assert_eq!(ask().await, Ok(1));
+        source.takes(2_000);
+        // 20 ms before the end of `stale`.
+        clock.advance(Duration::from_millis(61 * 60_000 - 20));
+        let mut waiting = vec![ask(), ask()];
+        assert_eq!(poll_all(&mut waiting), []);
+        let_tasks_run().await;
+        clock.advance(Duration::from_millis(19));
+        let_tasks_run().await;
+        assert_eq!(poll_all(&mut waiting), []);
+        clock.advance(Duration::from_millis(1));
+        let_tasks_run().await;
+        assert_eq!(poll_all(&mut waiting), [Ok(1), Ok(1)]);
+    });
+}
+
+#[test]
 fn callers_return_the_old_value_at_once_if_nothing_can_be_spawned() {
     let clock = ManualClock::new();
     let cache = MemoryOptions::new().clock(clock.clone()).build();

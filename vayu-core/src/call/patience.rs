@@ -105,6 +105,7 @@ where
     let lead = match begin_refresh(&call) {
         Refresh::Lead(lead) => lead,
         Refresh::Wait(flight) => {
+            let patience = time_to_wait(engine, &stale, patience);
             return match wait::<Awaiting, B, F>(&call, &flight, patience).await {
                 Some(output) => output,
                 None => call.serve_stale(stale),
@@ -163,6 +164,16 @@ fn begin_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
+/// Returns how long a call may wait before it returns the old value: not past the end of the time for which that may be
+/// served.
+fn time_to_wait<B: Backend, R>(
+    engine: &Engine<B>,
+    stale: &StaleValue<R>,
+    patience: Duration,
+) -> Duration {
+    patience.min(stale.end.saturating_since(engine.now()))
+}
+
 /// Waits for the run of another call, and returns its value if there is one in time.
 async fn wait<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'_, B, F>,
@@ -199,7 +210,7 @@ pub(crate) async fn run<B: Backend, T: Future, S>(
         (Err(old), None) => return old.stale.output,
     };
     let mut caller = spawn_task(engine, Some(&prefix), future, CallsOfTask::default(), spawn);
-    let mut sleep = engine.sleep(patience);
+    let mut sleep = engine.sleep(time_to_wait(engine, &stale, patience));
     let message = poll_fn(|context| match caller.poll_message(context) {
         Poll::Ready((message, _)) => Poll::Ready(Some(message)),
         Poll::Pending => sleep.as_mut().poll(context).map(|()| None),
