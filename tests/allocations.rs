@@ -96,28 +96,36 @@ fn hostile_bytes_cost_no_more_than_sixteen_mebibytes() {
 
 #[test]
 fn decompression_bomb_is_refused_before_memory_is_allocated() {
-    // 20 MiB of zeros, which are below the limit, take a few kilobytes.
-    let zeros = vec![0_u8; 20 << 20];
+    // 20 MiB with a number in every 32 bytes.
+    let mut value = vec![0_u8; 20 << 20];
+    for (n, part) in value.chunks_mut(32).enumerate() {
+        part[0] = (n * n).to_le_bytes()[1] & 0x7f;
+        part[1] = n.wrapping_mul(0x9e37_79b9).to_le_bytes()[2] & 0x7f;
+    }
     let zstd = Compressed::zstd(MessagePack);
-    let stored = zstd.serialize(&zeros).expect("encode");
-    assert!(stored.len() < 1 << 16);
+    let stored = zstd.serialize(&value).expect("encode");
+    assert!((1 << 19..10 << 20).contains(&stored.len()), "{}", stored.len());
     let longest = measure(|| {
         assert!(Serializer::<Vec<u8>>::deserialize(&zstd, &stored).is_ok());
     });
     assert!(longest.bytes_max < 41 << 20, "what is unpacked, and the value: {longest:?}");
 
-    let lie = |length: u32| {
+    let lie = |stored: &Bytes, length: u32| {
         let mut stored = stored.to_vec();
         stored[3..7].copy_from_slice(&length.to_le_bytes());
         Bytes::from(stored)
     };
     // The bytes are longer than the entry says.
-    let shorter = lie(1 << 20);
+    let shorter = lie(&stored, 1 << 20);
     // The entry says that the bytes are longer than the limit.
-    let longer = lie(u32::MAX);
+    let longer = lie(&stored, u32::MAX);
+    // The entry says that a few hundred bytes are 20 MiB.
+    let zeros = zstd.serialize(&vec![0_u8; (1 << 20) - 16]).expect("encode");
+    assert!(zeros.len() < 1 << 12, "{}", zeros.len());
+    let dense = lie(&zeros, 20 << 20);
     // As short a block of LZ4 cannot be as long.
     let lz4 = Bytes::from([&[2, 1, 0][..], &(60_u32 << 20).to_le_bytes(), &[0xff; 1000]].concat());
-    for (bomb, most) in [(shorter, 2 << 20), (longer, 1 << 16), (lz4, 1 << 16)] {
+    for (bomb, most) in [(shorter, 2 << 20), (longer, 1 << 16), (dense, 1 << 16), (lz4, 1 << 16)] {
         let counted = measure(|| {
             assert!(Serializer::<Vec<u8>>::deserialize(&zstd, &bomb).is_err());
         });

@@ -17,8 +17,9 @@ use crate::key::Prefix;
 /// neither fresh nor stale. Their space is freed when they expire or are evicted.
 ///
 /// An invalidation that returns an error of the kind [`ErrorKind::Backend`] or [`ErrorKind::Timeout`], or whose future is
-/// dropped, is not lost: it is delivered as soon as the backend can be reached again, within a second. Until then this
-/// process serves no entry of the group, and other processes may. It is lost with the process, or with the cache.
+/// dropped, is not lost: it is delivered once the backend can be reached again, by a thread that tries at least each second.
+/// Until then this cache and its clones serve no entry of the group, and other caches and processes may. It is lost with
+/// the process, or with the cache. Up to 4,096 groups are pending; beyond that everything is invalidated.
 ///
 /// Each returns an error of the kind [`ErrorKind::Unsupported`], and does nothing, if the entries are not
 /// in the memory of this process ([`Backend::is_in_process`]) and the backend has no generations

@@ -201,19 +201,19 @@ struct Server {
 
 impl Server {
     fn check(&self) -> Result<()> {
-        self.check_flag(&self.is_away)
-    }
-
-    fn check_flag(&self, fails: &AtomicBool) -> Result<()> {
-        if fails.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Backend, "planned failure"));
-        }
-        Ok(())
+        fail_if(&self.is_away)
     }
 
     fn generations(&self) -> &dyn Generations {
         self.map.sharing().generations.unwrap()
     }
+}
+
+fn fail_if(planned: &AtomicBool) -> Result<()> {
+    if planned.load(Ordering::SeqCst) {
+        return Err(Error::new(ErrorKind::Backend, "planned failure"));
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -261,7 +261,7 @@ impl Generations for Server {
 
     fn bump(&self, group: Group) -> Result<()> {
         self.check()?;
-        self.check_flag(&self.refuses)?;
+        fail_if(&self.refuses)?;
         self.generations().bump(group)
     }
 }
