@@ -247,7 +247,7 @@ fn forged_moved_and_redated_entries_are_misses() {
         let found = count(&|| assert_eq!(read(), None, "{how}"));
         assert_eq!(found, errors, "{how}");
         let found = count(&|| {
-            assert_eq!(smol::block_on(cache.get_async::<String>(&key)).expect("read"), None)
+            assert_eq!(smol::block_on(cache.get_async::<String>(&key)).expect("read"), None);
         });
         assert_eq!(found, errors, "{how}");
         cache.set(&key, &page(4), HOUR).expect(how);
