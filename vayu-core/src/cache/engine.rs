@@ -420,7 +420,7 @@ impl<B: Backend> Engine<B> {
 
     /// Sets the deadline of a call that is about to wait, unless it has waited before.
     pub(crate) fn begin<'a>(&self, deadline: &'a mut Deadline) -> &'a mut Deadline {
-        deadline.begin(self.shared.clock.as_dyn(), self.max_wait())
+        self.begin_within(deadline, self.max_wait())
     }
 
     /// Sets the deadline of a wait that has a time limit of its own.

@@ -11,7 +11,7 @@ use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::Key;
 use crate::panic::catch_panic;
 use crate::record::Record;
-use crate::serializer::Serializer;
+use crate::serializer::{EntryContext, Serializer};
 use crate::validity::{SchemaFlags, Validator, Validity};
 
 impl<B: Backend, S> Cache<B, S> {
@@ -186,7 +186,7 @@ impl<B: Backend, S> Cache<B, S> {
         let forbidden = catch_panic("check entry", move || {
             let is_alive = is_fresh(old.created(), old.stale_until(), now);
             let error = self.validator::<T>(key, 0).replacement_error(&old).filter(|_| is_alive);
-            let context = self.engine.entry_context(key, &old, self.serializer.schema());
+            let context = self.entry_context::<T, _>(key, &old);
             Ok(error.filter(|_| self.serializer.verify(old.value(), &context).is_ok()))
         });
         forbidden?.map_or(Ok(()), Err)
@@ -218,10 +218,18 @@ impl<B: Backend, S> Cache<B, S> {
             let record = Record::new((), created, created.saturating_add(ttl))
                 .with_schema(self.validator::<T>(key, stamp).schema())
                 .with_serializer(self.serializer.id());
-            let context = self.engine.entry_context(key, &record, self.serializer.schema());
+            let context = self.entry_context::<T, _>(key, &record);
             let stored = self.serializer.serialize_for(value, &context)?;
             Ok(record.map(|()| stored))
         })
+    }
+
+    /// Returns the context in which the value of a record is encoded or decoded.
+    fn entry_context<'a, T, V>(&'a self, key: &'a Key, record: &Record<V>) -> EntryContext<'a>
+    where
+        S: Serializer<T, Stored = B::Stored>,
+    {
+        self.engine.entry_context(key, record, self.serializer.schema())
     }
 
     pub(super) fn decode_record<T>(
@@ -244,12 +252,12 @@ impl<B: Backend, S> Cache<B, S> {
                 && record.serializer() == validator.serializer;
             match if is_own { Validity::Valid } else { validator.validate(&record) } {
                 Validity::Valid => {
-                    let context = self.engine.entry_context(key, &record, self.serializer.schema());
+                    let context = self.entry_context::<T, _>(key, &record);
                     self.serializer.deserialize_for(record.value(), &context).map(Some).map(Ok)
                 }
                 Validity::Invalid => Ok(self.check::<T>(key).map(|_| None)),
                 Validity::Incompatible(error) => {
-                    let context = self.engine.entry_context(key, &record, self.serializer.schema());
+                    let context = self.entry_context::<T, _>(key, &record);
                     self.serializer.verify(record.value(), &context).map(|()| Err(error))
                 }
             }
