@@ -19,6 +19,7 @@ mod batches;
 mod caches;
 mod conditions;
 mod directory;
+mod ends;
 mod entries;
 mod err_ttl;
 mod errors;

@@ -4,8 +4,8 @@
 pub use crate::backend::{BatchResults, fail_batch};
 pub use crate::bounded_map::BoundedMap;
 pub use crate::error::with_causes;
-use crate::key::Key;
 pub use crate::key::LongKey;
+use crate::key::{self, Key, Prefix};
 pub use crate::outage::{Outage, display_time};
 pub use crate::panic::{
     BatchFuture, BoxFuture as BackendFuture, QuietDrop, catch_panic, drop_quietly,
@@ -23,6 +23,12 @@ pub use crate::sync::IgnorePoison;
 #[inline(always)]
 pub fn key_words<const N: usize>(key: &Key) -> Option<[u64; N]> {
     key.inline_words()
+}
+
+/// Returns the prefix of the key of these words, which has been a key of this process.
+#[cold]
+pub fn prefix_of_words(words: &[u64]) -> Option<Prefix> {
+    key::prefix_of_words(words)
 }
 
 /// Returns a record without its value as words.

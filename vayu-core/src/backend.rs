@@ -24,6 +24,7 @@ pub use self::usage::Usage;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
+use crate::observer::EndListener;
 use crate::record::Record;
 use crate::serializer::{InlineValue, ValueClass};
 
@@ -301,6 +302,14 @@ pub trait Backend: Send + Sync + 'static {
     #[inline]
     fn sharing(&self) -> Sharing<'_, Self::Stored> {
         Sharing::none()
+    }
+
+    /// Reports each entry that leaves the backend from now on to a listener, once, with its function and the cause.
+    ///
+    /// The backend calls it without holding a lock, after the entry has left. [`EndListeners`](crate::EndListeners) keeps several listeners: a
+    /// backend may belong to several caches. The default reports nothing.
+    fn report_ends(&self, listener: EndListener) {
+        let _ = listener;
     }
 
     /// Returns how much is stored at present, as far as the backend knows.

@@ -37,6 +37,7 @@ pub(crate) use self::prefix::FUNCTION;
 pub use self::prefix::{FunctionOf, Prefix};
 pub use self::set::sorted_set;
 pub use self::version::KeyVersion;
+pub(crate) use self::words::prefix_of_words;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::generation::Group;

@@ -14,6 +14,7 @@
 
 #[doc(hidden)]
 pub mod __internal;
+mod append_list;
 #[doc(hidden)]
 pub mod attribute;
 mod backend;
@@ -65,7 +66,10 @@ pub use crate::flight::FlightContext;
 pub use crate::generation::{ChangeCount, Generations, Group};
 pub use crate::invalidation::{Invalidation, InvalidationFeed, InvalidationListener};
 pub use crate::key::{BuildKeyHasher, Key, KeyVersion, Prefix, sorted_set};
-pub use crate::observer::{CallEvent, FunctionStats, Observer, PerFunctionStats};
+pub use crate::observer::{
+    CallEvent, EndCause, EndCounts, EndListener, EndListeners, FunctionStats, Observer,
+    PerFunctionStats,
+};
 pub use crate::outcome::CallOutcome;
 pub use crate::record::Record;
 #[cfg(feature = "bincode")]

@@ -1,17 +1,19 @@
 //! Observers of caches.
 
+mod end;
 mod per_function;
 
 use std::fmt;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-pub use self::per_function::{FunctionStats, PerFunctionStats};
+pub use self::end::{EndCause, EndListener, EndListeners};
+pub use self::per_function::{EndCounts, FunctionStats, PerFunctionStats};
+use crate::append_list::AppendList;
 use crate::error::{Error, Result};
 use crate::outcome::CallOutcome;
 use crate::panic::catch_panic;
 
-/// Receives an event for every call, insertion and error of a cache:
+/// Receives an event for every call, insertion, end of an entry and error of a cache:
 /// [`Cache::observe`](crate::Cache::observe).
 ///
 /// The methods are called during calls, by many threads at once, and should be quick. A panic is
@@ -25,6 +27,17 @@ pub trait Observer: Send + Sync + 'static {
     /// Notifies the observer that a value of a function was stored.
     fn on_insert(&self, function: &str) {
         let _ = function;
+    }
+
+    /// Notifies the observer that an entry of a function has left the cache.
+    ///
+    /// Each entry is reported once, when it leaves the store: an entry that has expired or was invalidated is not
+    /// served any more, but may be there for a while. Reported are entries in memory, and those in a directory that
+    /// this process removes or replaces; `function` is empty if an entry does not say whose it is, for its key was too
+    /// long. Of tiers it is the backing tier whose entries are reported. Servers, such as Redis, expire and evict
+    /// entries themselves, which is not reported.
+    fn on_end(&self, function: &str, cause: EndCause) {
+        let _ = (function, cause);
     }
 
     /// Notifies the observer of an error of the cache. The call of the function goes on without the cache.
@@ -71,36 +84,24 @@ impl CallTimes {
     }
 }
 
-/// The observers of a cache: a linked list that only grows, so that it is read without a lock.
+/// The observers of a cache.
 #[derive(Default)]
-pub(crate) struct Observers(OnceLock<Box<Node>>);
-
-struct Node {
-    observer: Box<dyn Observer>,
-    next: Observers,
-}
+pub(crate) struct Observers(AppendList<Box<dyn Observer>>);
 
 impl Observers {
     pub(crate) fn add(&self, observer: impl Observer) {
-        let mut node = Box::new(Node { observer: Box::new(observer), next: Self::default() });
-        let mut place = self;
-        while let Err(back) = place.0.set(node) {
-            node = back;
-            place = &place.0.get().expect("the cell was set before").next;
-        }
+        self.0.push(Box::new(observer));
     }
 
     /// Calls all observers. Returns the error of the first panic.
     pub(crate) fn notify(&self, event: impl Fn(&dyn Observer)) -> Result<()> {
         let mut result = Ok(());
-        let mut place = self;
-        while let Some(node) = place.0.get() {
+        for observer in self.0.iter() {
             let one = catch_panic("observe", || {
-                event(&*node.observer);
+                event(&**observer);
                 Ok(())
             });
             result = result.and(one);
-            place = &node.next;
         }
         result
     }

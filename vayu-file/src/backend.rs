@@ -10,8 +10,8 @@ use cap_std::fs::Dir;
 use tokio::runtime::Handle;
 use vayu_core::__internal::fail_batch;
 use vayu_core::{
-    Backend, Clock, Generations, Group, InvalidationFeed, InvalidationListener, Key, Lease,
-    LeaseGuard, Leases, OffBackend, OpenBackend, Record, Result, Sharing, Usage,
+    Backend, Clock, EndListener, Generations, Group, InvalidationFeed, InvalidationListener, Key,
+    Lease, LeaseGuard, Leases, OffBackend, OpenBackend, Record, Result, Sharing, Usage,
 };
 
 use crate::directory;
@@ -219,6 +219,11 @@ impl Backend for FileBackend {
     /// by writes of any process or by [`FileBackend::sweep`].
     fn usage(&self) -> Usage {
         self.store.usage()
+    }
+
+    /// Reports the entries that this process removes, replaces or evicts. Each costs a read of its file.
+    fn report_ends(&self, listener: EndListener) {
+        self.store.ends.add(listener);
     }
 
     fn description(&self) -> String {

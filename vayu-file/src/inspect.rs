@@ -312,10 +312,7 @@ impl CacheDirectory {
                 EncodedEntry::parse(&bytes).map(|entry| EntryDetails::of(&entry))
             }
             Verify::Header => {
-                let mut bytes = read_up_to(&*file, status.length.min(PREFIX_LENGTH))?;
-                if EncodedEntry::parse_prefix(&bytes).err() == Some(ParseError::LengthMismatch) {
-                    bytes = read_up_to(&*file, status.length.min(LONG_PREFIX_LENGTH))?;
-                }
+                let bytes = read_prefix(&*file, status.length)?;
                 EncodedEntry::parse_prefix(&bytes).and_then(|entry| {
                     let is_complete = entry.header().entry_length() == Some(status.length);
                     if is_complete {
@@ -368,6 +365,15 @@ impl EntryInfo {
 }
 
 /// Reads up to `length` bytes.
+/// Reads the header and the key at the beginning of an entry of this length.
+pub(crate) fn read_prefix(file: &dyn File, length: u64) -> io::Result<Vec<u8>> {
+    let bytes = read_up_to(file, length.min(PREFIX_LENGTH))?;
+    if EncodedEntry::parse_prefix(&bytes).err() == Some(ParseError::LengthMismatch) {
+        return read_up_to(file, length.min(LONG_PREFIX_LENGTH));
+    }
+    Ok(bytes)
+}
+
 fn read_up_to(file: &dyn File, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = buffer(length)?;
     read_full(file, &mut bytes)?;

@@ -26,6 +26,7 @@ compile_error!("vayu-file needs a Unix file system; disable its feature on other
 mod backend;
 mod counts;
 mod directory;
+mod ends;
 mod errno;
 mod feed;
 mod fs;

@@ -22,12 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use vayu_core::__internal::IgnorePoison;
 use vayu_core::{
-    Clock, Error, ErrorKind, Invalidation, Key, Lease, LeaseGuard, Result, SingleFlight, Timestamp,
-    Usage,
+    Clock, EndCause, EndListeners, Error, ErrorKind, Invalidation, Key, Lease, LeaseGuard, Result,
+    SingleFlight, Timestamp, Usage,
 };
 
 use crate::counts::Counts;
 use crate::directory;
+use crate::ends::{Ended, Ending};
 use crate::errno::is_absence;
 use crate::fs::Directory;
 use crate::layout::{EntryPath, FileKind, SHARDS, shard_name};
@@ -59,6 +60,7 @@ pub(crate) struct Store {
     sweeps: AtomicU64,
     logged_eviction: AtomicBool,
     pub(crate) outages: Outages,
+    pub(crate) ends: EndListeners,
 }
 
 impl Store {
@@ -99,6 +101,7 @@ impl Store {
             sweeps: AtomicU64::new(0),
             logged_eviction: AtomicBool::new(false),
             outages: Outages::new(&options.clock),
+            ends: EndListeners::new(),
         }
     }
 
@@ -154,6 +157,14 @@ impl Store {
             Err(error) if is_absence(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
+        let mut ended = Vec::new();
+        let result = self.clear_directory(&*directory, &mut ended);
+        self.report(ended);
+        result
+    }
+
+    /// Removes the entries of a shard. If they are to be reported, adds them to `ended`.
+    fn clear_directory(&self, directory: &dyn Directory, ended: &mut Vec<Ended>) -> io::Result<()> {
         let mut names = Vec::new();
         directory.list(&mut |name| {
             if FileKind::of(name) == FileKind::Entry {
@@ -161,12 +172,28 @@ impl Store {
             }
         })?;
         for name in names {
+            let ending = self.ending(directory, &name);
             match directory.remove(&name) {
+                Ok(()) => {
+                    ended.extend(ending.map(|ending| ending.with_cause(EndCause::Invalidated)));
+                }
                 Err(error) if !is_absence(&error) => return Err(error),
-                _ => {}
+                Err(_) => {}
             }
         }
-        self.sync(&*directory)
+        self.sync(directory)
+    }
+
+    /// Returns the entry of a file that is about to go, if that is to be reported.
+    fn ending(&self, directory: &dyn Directory, name: &str) -> Option<Ending> {
+        if self.ends.is_empty() { None } else { Ending::read(directory, name) }
+    }
+
+    /// Reports entries that have left the directory.
+    fn report(&self, ended: Vec<Ended>) {
+        for Ended { function, cause } in ended {
+            self.ends.report(&function, cause);
+        }
     }
 
     /// Tries to lock a key for all processes, if the options ask for that. `to_guard` wraps the lock.

@@ -10,13 +10,13 @@ use async_trait::async_trait;
 use vayu_core::__internal::{PerProcess, drop_quietly};
 use vayu_core::attribute::TracksUses;
 use vayu_core::{
-    AnyValue, Backend, Clock, InlineValue, Key, OffBackend, Record, Result, Timestamp, Usage,
-    ValueClass,
+    AnyValue, Backend, Clock, EndCause, EndListener, EndListeners, InlineValue, Key, OffBackend,
+    Prefix, Record, Result, Timestamp, Usage, ValueClass,
 };
 
 use crate::options::{MemoryOptions, WeightLimit};
 use crate::pacer::SweepPacer;
-use crate::table::{Forked, Limits, Table, Written};
+use crate::table::{Ended, Forked, Limits, Table, Written};
 use crate::value::{MemoryValue, VALUE_WORDS};
 
 /// A backend that stores values in a concurrent table, by reference.
@@ -33,6 +33,7 @@ pub struct MemoryBackend<V = AnyValue> {
     weights: Option<WeightLimit>,
     clock: Arc<dyn Clock>,
     pacer: SweepPacer,
+    ends: EndListeners,
 }
 
 /// The size of each table.
@@ -75,6 +76,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
             weights: options.weights,
             clock: options.clock,
             pacer: SweepPacer::new(),
+            ends: EndListeners::new(),
         }
     }
 
@@ -150,9 +152,13 @@ impl<V: MemoryValue> MemoryBackend<V> {
     #[inline]
     fn store(&self, key: &Key, record: Record<V>) {
         let (created, end, mut record) = (record.created(), record.stale_until(), Some(record));
-        let mut written = Written::nothing();
+        let ended = if self.ends.is_empty() { None } else { Some(Ended::new(created)) };
+        let mut written = Written::nothing(ended);
         self.with_table(|table| table.write(key, &mut record, &mut written));
         written.removed.drop_quietly();
+        if let Some(ended) = written.ended {
+            self.report(ended);
+        }
         self.record_evictions(written.evictions);
         self.pacer.record_expiry(end);
         // Most records were created now. The clock is read for others by the miss that precedes a write.
@@ -163,15 +169,34 @@ impl<V: MemoryValue> MemoryBackend<V> {
 
     /// Stores a record in a table with a limit by weight, if it is not too heavy.
     #[inline(never)]
-    fn write_weighed(&self, key: &Key, record: Record<V>) -> Result<()> {
+    fn write_weighed(&self, key: &Key, record: Record<V>) {
         let weights = self.weights.as_ref();
         match weights.and_then(|weights| weights.weigh(key, record.value().value())) {
             Some(weight) => {
                 self.store(key, record.with_weight(weight));
-                Ok(())
             }
             // The previous value is outdated all the same.
-            None => self.delete(key).map(drop),
+            None => {
+                if self.remove(key) {
+                    self.ends.report(key.prefix().as_str(), EndCause::Replaced);
+                }
+                self.ends.report(key.prefix().as_str(), EndCause::Evicted);
+            }
+        }
+    }
+
+    /// Removes the entry of a key, and returns whether there was one.
+    fn remove(&self, key: &Key) -> bool {
+        let (existed, removed) = self.with_table(|table| table.remove(key));
+        removed.drop_quietly();
+        existed
+    }
+
+    /// Reports entries that have left the table.
+    #[cold]
+    fn report(&self, ended: Ended) {
+        for (prefix, cause) in ended.entries {
+            self.ends.report(prefix.as_str(), cause);
         }
     }
 
@@ -192,8 +217,15 @@ impl<V: MemoryValue> MemoryBackend<V> {
     /// Removes the entries that have expired at `now`, or all entries. Returns their number, and when
     /// the first of the others expires.
     fn remove_expired(&self, now: Option<Timestamp>) -> (u64, Timestamp) {
-        let drop_values = |values: Vec<V>| values.into_iter().for_each(drop_quietly);
-        self.with_table(|table| table.remove_expired(now, drop_values))
+        let is_reported = !self.ends.is_empty();
+        let cause = if now.is_some() { EndCause::Expired } else { EndCause::Invalidated };
+        let after = |values: Vec<V>, prefixes: Vec<Prefix>| {
+            values.into_iter().for_each(drop_quietly);
+            for prefix in prefixes {
+                self.ends.report(prefix.as_str(), cause);
+            }
+        };
+        self.with_table(|table| table.remove_expired(now, is_reported, after))
     }
 
     fn record_evictions(&self, count: u64) {
@@ -256,14 +288,17 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
         if self.weights.is_none() {
             self.store(key, record);
-            return Ok(());
+        } else {
+            self.write_weighed(key, record);
         }
-        self.write_weighed(key, record)
+        Ok(())
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
-        let (existed, removed) = self.with_table(|table| table.remove(key));
-        removed.drop_quietly();
+        let existed = self.remove(key);
+        if existed {
+            self.ends.report(key.prefix().as_str(), EndCause::Invalidated);
+        }
         Ok(existed)
     }
 
@@ -342,6 +377,10 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
     fn clear(&self) -> Result<()> {
         self.remove_expired(None);
         Ok(())
+    }
+
+    fn report_ends(&self, listener: EndListener) {
+        self.ends.add(listener);
     }
 
     fn usage(&self) -> Usage {

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use moka::Entry;
 use moka::notification::RemovalCause;
-use moka::ops::compute::Op;
+use moka::ops::compute::{CompResult, Op};
 use moka::sync::Cache as Map;
 use vayu_core::__internal::IgnorePoison;
 use vayu_core::__internal::drop_quietly;
 use vayu_core::{
-    AnyValue, Backend, BuildKeyHasher, Clock, Key, Record, Result, Timestamp, Usage, ValueClass,
+    AnyValue, Backend, BuildKeyHasher, Clock, EndCause, EndListener, EndListeners, Key, Prefix,
+    Record, Result, Timestamp, Usage, ValueClass,
 };
 
 use crate::options::{MemoryOptions, WeightLimit};
@@ -25,6 +27,8 @@ use crate::pacer::SweepPacer;
 pub struct MokaBackend {
     map: Map<Key, MapEntry, BuildKeyHasher>,
     drop_queue: Arc<DropQueue>,
+    evicted: Arc<EvictedQueue>,
+    ends: Arc<EndListeners>,
     evictions: Arc<AtomicU64>,
     weights: Option<WeightLimit>,
     capacity: u64,
@@ -42,6 +46,9 @@ struct MapEntry {
 
 /// Records that were removed from the map, to be dropped when no lock is held.
 type DropQueue = Mutex<Vec<Record<AnyValue>>>;
+
+/// Entries that the map has evicted, to be reported when no lock is held.
+type EvictedQueue = Mutex<Vec<(Prefix, EndCause)>>;
 
 impl Clone for MapEntry {
     fn clone(&self) -> Self {
@@ -73,22 +80,34 @@ impl MokaBackend {
     pub fn with_options(options: MemoryOptions) -> Self {
         let capacity = options.weights.as_ref().map_or(options.max_entries, |weights| weights.max);
         let evictions = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&evictions);
+        let (evicted, ends) = (Arc::<EvictedQueue>::default(), Arc::<EndListeners>::default());
+        let listener = {
+            let (count, clock) = (Arc::clone(&evictions), Arc::clone(&options.clock));
+            let (evicted, ends) = (Arc::clone(&evicted), Arc::clone(&ends));
+            move |key: Arc<Key>, entry: MapEntry, cause| {
+                if cause != RemovalCause::Size {
+                    return;
+                }
+                if count.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::info!(target: "vayu", "memory cache is full, evicting entries");
+                }
+                if !ends.is_empty() {
+                    let has_expired = entry.end() <= clock.now();
+                    let cause = if has_expired { EndCause::Expired } else { EndCause::Evicted };
+                    evicted.lock().ignore_poison().push((key.prefix().clone(), cause));
+                }
+            }
+        };
         let map = Map::builder()
             .max_capacity(capacity)
             .weigher(|_, entry: &MapEntry| entry.weight)
-            .eviction_listener(move |_, _, cause| {
-                if cause == RemovalCause::Size && count.fetch_add(1, Ordering::Relaxed) == 0 {
-                    tracing::info!(
-                        target: "vayu",
-                        "memory cache is full, evicting entries"
-                    );
-                }
-            })
+            .eviction_listener(listener)
             .build_with_hasher(BuildKeyHasher);
         Self {
             map,
             drop_queue: Arc::default(),
+            evicted,
+            ends,
             evictions,
             weights: options.weights,
             capacity,
@@ -116,22 +135,56 @@ impl MokaBackend {
                 continue;
             }
             // It may have been replaced since.
-            self.map.entry_by_ref(&*key).and_compute_with(|entry| match entry {
-                Some(entry) if entry.value().end() <= now => {
-                    dropped += 1;
-                    Op::Remove
-                }
+            let result = self.map.entry_by_ref(&*key).and_compute_with(|entry| match entry {
+                Some(entry) if entry.value().end() <= now => Op::Remove,
                 _ => Op::Nop,
             });
+            if let CompResult::Removed(_) = result {
+                dropped += 1;
+                self.ends.report(key.prefix().as_str(), EndCause::Expired);
+            }
         }
         self.map.run_pending_tasks();
         (dropped, next)
     }
 
-    /// Drops the records of the drop queue. No lock is held.
+    /// Drops the records of the drop queue, and reports the evicted entries. No lock is held.
     fn drain(&self) {
         let removed = std::mem::take(&mut *self.drop_queue.lock().ignore_poison());
         removed.into_iter().for_each(drop_quietly);
+        if !self.ends.is_empty() {
+            let evicted = std::mem::take(&mut *self.evicted.lock().ignore_poison());
+            for (prefix, cause) in evicted {
+                self.ends.report(prefix.as_str(), cause);
+            }
+        }
+    }
+
+    /// Removes the entry of a key, and reports it with this cause. Returns whether there was one.
+    fn remove(&self, key: &Key, cause: EndCause) -> bool {
+        let existed = self.map.remove(key).is_some();
+        if existed {
+            self.ends.report(key.prefix().as_str(), cause);
+        }
+        self.drain();
+        existed
+    }
+
+    /// Inserts an entry, and reports the one that it replaces.
+    #[cold]
+    fn insert_reported(&self, key: &Key, entry: &MapEntry) {
+        let mut cause = None;
+        self.map.entry_by_ref(key).and_compute_with(|old| {
+            let old = old.map(Entry::into_value).and_then(|mut old| old.record.take());
+            if let (Some(old), Some(new)) = (old, &entry.record) {
+                cause = Some(EndCause::of_replaced(&old, new));
+                self.drop_queue.lock().ignore_poison().push(old);
+            }
+            Op::Put(entry.clone())
+        });
+        if let Some(cause) = cause {
+            self.ends.report(key.prefix().as_str(), cause);
+        }
     }
 }
 
@@ -168,21 +221,31 @@ impl Backend for MokaBackend {
             Some(weights) => match weights.weigh(key, record.value()) {
                 Some(weight) => weight,
                 // The previous value is outdated all the same.
-                None => return self.delete(key).map(drop),
+                None => {
+                    self.remove(key, EndCause::Replaced);
+                    self.ends.report(key.prefix().as_str(), EndCause::Evicted);
+                    return Ok(());
+                }
             },
         };
         self.pacer.record_expiry(record.stale_until());
         let drop_queue = Arc::clone(&self.drop_queue);
-        self.map.insert(key.clone(), MapEntry { record: Some(record), weight, drop_queue });
+        let entry = MapEntry { record: Some(record), weight, drop_queue };
+        if self.ends.is_empty() {
+            self.map.insert(key.clone(), entry);
+        } else if self.capacity == 0 {
+            // The map drops it without calling its listener.
+            self.ends.report(key.prefix().as_str(), EndCause::Evicted);
+        } else {
+            self.insert_reported(key, &entry);
+        }
         self.sweep_if_due(self.clock.now());
         self.drain();
         Ok(())
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
-        let removed = self.map.remove(key).is_some();
-        self.drain();
-        Ok(removed)
+        Ok(self.remove(key, EndCause::Invalidated))
     }
 
     async fn read_async(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
@@ -220,10 +283,19 @@ impl Backend for MokaBackend {
     }
 
     fn clear(&self) -> Result<()> {
+        if !self.ends.is_empty() {
+            for (key, _) in &self.map {
+                self.remove(&key, EndCause::Invalidated);
+            }
+        }
         self.map.invalidate_all();
         self.map.run_pending_tasks();
         self.drain();
         Ok(())
+    }
+
+    fn report_ends(&self, listener: EndListener) {
+        self.ends.add(listener);
     }
 
     fn usage(&self) -> Usage {

@@ -47,7 +47,7 @@ mod tests;
 mod write;
 
 use vayu_core::__internal::{ProcessId, drop_quietly, key_words};
-use vayu_core::Key;
+use vayu_core::{EndCause, Key, Prefix, Timestamp};
 
 pub(crate) use self::chunks::Forked;
 use self::chunks::{Chunks, MAX_SLOTS, Number, Place, lock_here, read_here};
@@ -128,12 +128,31 @@ impl<V> Removed<V> {
 pub(crate) struct Written<V> {
     pub(crate) removed: Removed<V>,
     pub(crate) evictions: u64,
+    /// The entries that have left the table, if they are to be reported.
+    pub(crate) ended: Option<Ended>,
 }
 
 impl<V> Written<V> {
-    /// Returns the effects of a write that has changed no other entry.
-    pub(crate) fn nothing() -> Self {
-        Self { removed: Removed::new(), evictions: 0 }
+    /// Returns the effects of a write that has changed no other entry. Those that leave the table are added to `ended`.
+    #[inline(always)]
+    pub(crate) fn nothing(ended: Option<Ended>) -> Self {
+        Self { removed: Removed::new(), evictions: 0, ended }
+    }
+}
+
+/// Entries that have left a table, with the causes.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) entries: Vec<(Prefix, EndCause)>,
+    /// The entries that end before this time have expired.
+    now: Timestamp,
+}
+
+impl Ended {
+    /// Creates an empty list.
+    #[cold]
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self { entries: Vec::new(), now }
     }
 }
 

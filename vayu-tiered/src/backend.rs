@@ -11,9 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::{
-    Backend, ChangeCount, Clock, Generations, Group, InlineValue, Invalidation, InvalidationFeed,
-    InvalidationListener, Key, OffBackend, Offline, OpenBackend, Record, Result, Sharing, Usage,
-    ValueClass,
+    Backend, ChangeCount, Clock, EndListener, Generations, Group, InlineValue, Invalidation,
+    InvalidationFeed, InvalidationListener, Key, OffBackend, Offline, OpenBackend, Record, Result,
+    Sharing, Usage, ValueClass,
 };
 use vayu_memory::MemoryOptions;
 
@@ -207,6 +207,11 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         sharing.leases = backing.leases;
         // Without generations in the backing tier, the cache keeps its own.
         if backing.generations.is_some() { sharing.with_generations(self) } else { sharing }
+    }
+
+    /// Reports the entries that leave the backing tier: those in memory are copies.
+    fn report_ends(&self, listener: EndListener) {
+        self.tiers.backing.report_ends(listener);
     }
 
     /// Returns the usage of memory, and the limit on entries of the backing tier.

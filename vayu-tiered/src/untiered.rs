@@ -109,7 +109,7 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
     }
 
     forward_backend! { |this| this.backend =>
-        delete delete_async renew read_optimistic is_in_process clear clear_async usage description clock
+        delete delete_async renew read_optimistic is_in_process clear clear_async report_ends usage description clock
     }
 }
 

@@ -18,11 +18,11 @@ pub use bytes::Bytes;
 #[cfg(feature = "wire")]
 pub use vayu_core::wire;
 pub use vayu_core::{
-    AnyBackend, AnyValue, AsCache, Backend, BuildKeyHasher, ByReference, ChangeCount, EntryContext,
-    Generations, Group, InlineValue, Invalidation, InvalidationFeed, InvalidationListener,
-    KeyVersion, Lease, LeaseGuard, Leases, OffBackend, Offline, OpenBackend, PauseAllGuard,
-    PauseGuard, Prefix, Record, ReleaseLease, Serializer, SerializerId, Sharing, Usage, ValueClass,
-    encode_checked, forward_backend,
+    AnyBackend, AnyValue, AsCache, Backend, BuildKeyHasher, ByReference, ChangeCount, EndCause,
+    EndListener, EndListeners, EntryContext, Generations, Group, InlineValue, Invalidation,
+    InvalidationFeed, InvalidationListener, KeyVersion, Lease, LeaseGuard, Leases, OffBackend,
+    Offline, OpenBackend, PauseAllGuard, PauseGuard, Prefix, Record, ReleaseLease, Serializer,
+    SerializerId, Sharing, Usage, ValueClass, encode_checked, forward_backend,
 };
 #[cfg(feature = "file")]
 pub use vayu_file::FileBackend;

@@ -506,8 +506,8 @@
 //! # Statistics and metrics
 //!
 //! [`Cache::stats`] returns the counters of a cache. [`Cache::observe`] adds an
-//! [`Observer`](telemetry::Observer), which receives an event for each call, insertion and error, without
-//! arguments or values: [`PerFunctionStats`](telemetry::PerFunctionStats) counts per function and adds up
+//! [`Observer`](telemetry::Observer), which receives an event for each call, insertion, end of an entry (evicted, expired,
+//! replaced, invalidated) and error, without arguments or values: [`PerFunctionStats`](telemetry::PerFunctionStats) counts per function and adds up
 //! the time saved; `telemetry::Metrics` (feature `metrics`) records to the
 //! [`metrics`](https://docs.rs/metrics) facade, for Prometheus and others.
 //!

@@ -3,7 +3,9 @@
 #[cfg(feature = "metrics")]
 mod metrics;
 
-pub use vayu_core::{CallEvent, CallOutcome, FunctionStats, Observer, PerFunctionStats};
+pub use vayu_core::{
+    CallEvent, CallOutcome, EndCause, EndCounts, FunctionStats, Observer, PerFunctionStats,
+};
 #[cfg(feature = "tiered")]
 pub use vayu_tiered::TierStats;
 

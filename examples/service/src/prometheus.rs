@@ -41,6 +41,19 @@ pub(crate) fn text(functions: &[FunctionStats], caches: &[CacheInfo]) -> String 
     for (function, found) in of_functions() {
         text.sample("vayu_insert_count_total", &function, found.stats.inserts);
     }
+    text.metric("vayu_end_count_total", "counter");
+    for (function, found) in of_functions() {
+        let ends = &found.ends;
+        for (cause, count) in [
+            ("evicted", ends.evicted),
+            ("expired", ends.expired),
+            ("replaced", ends.replaced),
+            ("invalidated", ends.invalidated),
+        ] {
+            let labels = format!("{function},vayu_cause=\"{cause}\"");
+            text.sample("vayu_end_count_total", &labels, count);
+        }
+    }
     text.metric("vayu_error_count_total", "counter");
     for (function, found) in of_functions() {
         text.sample("vayu_error_count_total", &function, found.stats.errors);

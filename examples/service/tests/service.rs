@@ -233,6 +233,7 @@ fn statistics_are_served_in_both_formats() {
             "vayu_call_count_total{vayu_function=\"product\",vayu_outcome=\"miss\"} 1",
             "vayu_call_count_total{vayu_function=\"report\",vayu_outcome=\"miss\"} 1",
             "vayu_insert_count_total{vayu_function=\"product\"} 1",
+            "vayu_end_count_total{vayu_function=\"product\",vayu_cause=\"evicted\"} 0",
             "vayu_error_count_total{vayu_function=\"report\"} 0",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
@@ -258,7 +259,9 @@ fn dashboard_shows_only_metrics_that_are_there() {
             let words = query.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
             let metrics: Vec<&str> = words
                 .filter(|word| word.starts_with("vayu_"))
-                .filter(|word| !["vayu_function", "vayu_outcome", "vayu_cache"].contains(word))
+                .filter(|word| {
+                    !["vayu_function", "vayu_outcome", "vayu_cause", "vayu_cache"].contains(word)
+                })
                 .collect();
             assert!(!metrics.is_empty(), "{query}");
             for metric in metrics {

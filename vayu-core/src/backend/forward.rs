@@ -40,7 +40,7 @@ use crate::record::Record;
 ///     forward_backend! { |this| this.0 =>
 ///         read write read_async write_async renew
 ///         read_many write_many read_many_async write_many_async read_now read_with read_optimistic
-///         is_in_process clear clear_async sharing usage description clock
+///         is_in_process clear clear_async sharing report_ends usage description clock
 ///     }
 /// }
 /// ```
@@ -252,6 +252,12 @@ macro_rules! __forward_backend {
             $inner.sharing()
         }
     };
+    (@report_ends $this:ident, $inner:expr) => {
+        fn report_ends(&self, listener: $crate::EndListener) {
+            let $this = self;
+            $inner.report_ends(listener);
+        }
+    };
     (@usage $this:ident, $inner:expr) => {
         fn usage(&self) -> $crate::Usage {
             let $this = self;
@@ -288,7 +294,7 @@ macro_rules! pointer_is_backend {
             forward_backend! { |this| (**this) =>
                 read write delete read_async write_async delete_async
                 renew read_many write_many read_many_async write_many_async read_now read_optimistic
-                is_in_process clear clear_async sharing usage description clock
+                is_in_process clear clear_async sharing report_ends usage description clock
             }
         }
     )*};

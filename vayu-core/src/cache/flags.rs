@@ -23,8 +23,9 @@ impl CacheFlags {
         Flags(self.0.load(Ordering::Relaxed))
     }
 
-    pub(super) fn set_observed(&self) {
-        self.0.fetch_or(OBSERVED, Ordering::SeqCst);
+    /// Returns whether calls were not observed before.
+    pub(super) fn set_observed(&self) -> bool {
+        self.0.fetch_or(OBSERVED, Ordering::SeqCst) & OBSERVED == 0
     }
 
     pub(super) fn set_watched(&self) {

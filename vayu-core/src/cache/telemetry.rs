@@ -1,26 +1,45 @@
 //! Counters, log events and observers of a cache.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
+use crate::cache::engine::Inner;
 use crate::cache::{Cache, Engine};
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
 use crate::error::Error;
 use crate::key::Prefix;
 use crate::log;
-use crate::observer::{CallEvent, CallTimes, Observer};
+use crate::observer::{CallEvent, CallTimes, EndListener, Observer};
 use crate::outcome::CallOutcome;
 use crate::watch;
 
 impl<B: Backend, S> Cache<B, S> {
-    /// Adds an observer of all calls, insertions and errors of this cache from now on. There may be
+    /// Adds an observer of all calls, insertions, ends of entries and errors of this cache from now on. There may be
     /// several, and none is ever removed.
     ///
     /// A hit does no more than check a flag if there are none.
     pub fn observe(&self, observer: impl Observer) {
-        self.engine.shared.observers.add(observer);
-        self.engine.shared.flags.set_observed();
+        let shared = &self.engine.shared;
+        shared.observers.add(observer);
+        if shared.flags.set_observed() {
+            let cache = Arc::downgrade(shared);
+            shared.backend().report_ends(EndListener::new(move |function, cause| {
+                if let Some(cache) = cache.upgrade() {
+                    cache.notify(|observer| observer.on_end(function, cause));
+                }
+            }));
+        }
+    }
+}
+
+impl<B: Backend> Inner<B> {
+    /// Calls all observers. A panic is counted and has no other effect.
+    fn notify(&self, event: impl Fn(&dyn Observer)) {
+        if let Err(error) = self.observers.notify(event) {
+            self.counters.error(error.kind());
+        }
     }
 }
 
@@ -115,10 +134,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Calls all observers. A panic is counted and has no other effect.
     fn notify(&self, event: impl Fn(&dyn Observer)) {
-        if let Err(error) = self.shared.observers.notify(event) {
-            self.counters().error(error.kind());
-        }
+        self.shared.notify(event);
     }
 }

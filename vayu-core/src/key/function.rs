@@ -34,6 +34,19 @@ impl FunctionInfo {
         }
     }
 
+    /// Returns the function with this number, which is in the upper half.
+    pub(super) fn of_number(number: u64) -> Option<&'static Self> {
+        let mut table = Some(&FUNCTIONS);
+        while let Some(current) = table {
+            let mut functions = current.places.iter().filter_map(OnceBox::get);
+            if let Some(function) = functions.find(|function| function.number == number) {
+                return Some(function);
+            }
+            table = current.next.get();
+        }
+        None
+    }
+
     /// Returns the type of the body.
     pub(super) fn id(&self) -> TypeId {
         self.id

@@ -13,6 +13,11 @@ pub struct LongKey {
 }
 
 impl LongKey {
+    /// Returns the prefix of the key.
+    pub fn prefix(&self) -> &Prefix {
+        &self.prefix
+    }
+
     /// Returns whether this is the same key.
     #[inline]
     pub fn matches(&self, key: &Key) -> bool {

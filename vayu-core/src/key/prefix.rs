@@ -75,6 +75,11 @@ impl Prefix {
         self.function().ok().map(FunctionInfo::number)
     }
 
+    /// Returns the prefix of the function with this number, which is in the upper half.
+    pub(super) fn of_function_number(number: u64) -> Option<Self> {
+        Some(Self(Repr::Function(FunctionInfo::of_number(number)?)))
+    }
+
     /// Returns the function, or else the string.
     #[inline(always)]
     pub(super) fn function(&self) -> Result<&'static FunctionInfo, &str> {

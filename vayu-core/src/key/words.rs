@@ -4,8 +4,8 @@
 //! with zeros to whole words. The header has the number of the function (zero for a string), the two
 //! lengths and the number of words, so two keys are equal if and only if their words are.
 
-use crate::key::Key;
 use crate::key::bytes::{KeyBytes, SHORT, WORD};
+use crate::key::{Key, Prefix};
 
 /// The maximum number of words after the header.
 const MAX: usize = SHORT / WORD;
@@ -38,6 +38,23 @@ fn header(number: u64, length: usize, prefix_length: usize, words: usize) -> u64
     number | (prefix_length as u64) << 16 | (length as u64) << 8 | words as u64
 }
 
+/// Returns the prefix of the key of these words, which has been a key of this process.
+pub(crate) fn prefix_of_words(words: &[u64]) -> Option<Prefix> {
+    let (&header, rest) = words.split_first()?;
+    if header & TOO_MANY > rest.len() as u64 {
+        return None;
+    }
+    let number = header >> 32 << 32;
+    if number != 0 {
+        return Prefix::of_function_number(number);
+    }
+    let [_, length, prefix_length, ..] = header.to_le_bytes().map(usize::from);
+    let bytes: Vec<u8> = rest.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let start = length.next_multiple_of(WORD);
+    let text = bytes.get(start..start.checked_add(prefix_length)?)?;
+    Some(String::from_utf8(text.to_vec()).ok()?.into())
+}
+
 impl Key {
     /// Returns a short key as `N` words (2 to 7). Two keys are equal if and only if their words are.
     ///
@@ -57,6 +74,7 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
+    use crate::key::words::prefix_of_words;
     use crate::key::{Key, Prefix};
 
     fn check<const N: usize>(keys: &[Key]) {
@@ -113,6 +131,31 @@ mod tests {
                 assert_eq!(key == other, key.hash_code() == other.hash_code());
             }
         }
+    }
+
+    #[test]
+    fn prefix_is_found_in_the_words_of_a_key() {
+        let prefixes = [
+            Prefix::of_body::<u8>(),
+            Prefix::of_body::<u16>(),
+            "".into(),
+            "p".into(),
+            "nine byte".into(),
+        ];
+        for prefix in prefixes {
+            for length in 0..18 {
+                let key = Key::from_text(prefix.clone(), "k".repeat(length));
+                let words = key.inline_words::<7>().expect("a short key");
+                assert_eq!(prefix_of_words(&words), Some(prefix.clone()), "{length}");
+                if let Some(words) = key.inline_words::<3>() {
+                    assert_eq!(prefix_of_words(&words), Some(prefix.clone()), "{length}");
+                } else {
+                    assert_eq!(prefix_of_words(&words[..3]), None);
+                }
+            }
+        }
+        assert_eq!(prefix_of_words(&[]), None);
+        assert_eq!(prefix_of_words(&[u64::MAX, 1, 1]), None, "no key has these words");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::backend::Usage;
 use crate::error::Error;
-use crate::observer::{CallEvent, Observer};
+use crate::observer::{CallEvent, EndCause, Observer};
 use crate::outcome::CallOutcome;
 use crate::stats::{Counters, Stats};
 use crate::sync::IgnorePoison;
@@ -50,13 +50,38 @@ pub struct FunctionStats {
     /// Its counts. The usage and the computations in progress, which are those of a whole cache, are
     /// empty.
     pub stats: Stats,
+    /// The entries of the function that have left the caches.
+    pub ends: EndCounts,
     /// The total time that cached values and errors have saved, by the times that it took to compute them.
     pub time_saved: Duration,
+}
+
+/// The numbers of entries that have left a cache, by cause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndCounts {
+    /// Those of the cause [`EndCause::Evicted`].
+    pub evicted: u64,
+    /// Those of the cause [`EndCause::Expired`].
+    pub expired: u64,
+    /// Those of the cause [`EndCause::Replaced`].
+    pub replaced: u64,
+    /// Those of the cause [`EndCause::Invalidated`].
+    pub invalidated: u64,
+}
+
+impl EndCounts {
+    /// Returns the number of entries, whatever the cause.
+    pub fn total(&self) -> u64 {
+        self.evicted + self.expired + self.replaced + self.invalidated
+    }
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     counters: Counters,
+    /// By the position of the cause in [`EndCause`].
+    ends: [AtomicU64; 4],
     saved_micros: AtomicU64,
 }
 
@@ -79,6 +104,7 @@ impl PerFunctionStats {
             .into_iter()
             .map(|(function, counts)| FunctionStats {
                 function,
+                ends: counts.ends(),
                 stats: counts.counters.snapshot(0, Usage::default()),
                 time_saved: Duration::from_micros(counts.saved_micros.load(Ordering::Relaxed)),
             })
@@ -98,6 +124,18 @@ impl PerFunctionStats {
     }
 }
 
+impl Counts {
+    fn ends(&self) -> EndCounts {
+        let of = |cause: EndCause| self.ends[cause as usize].load(Ordering::Relaxed);
+        EndCounts {
+            evicted: of(EndCause::Evicted),
+            expired: of(EndCause::Expired),
+            replaced: of(EndCause::Replaced),
+            invalidated: of(EndCause::Invalidated),
+        }
+    }
+}
+
 impl Observer for PerFunctionStats {
     fn on_call(&self, call: &CallEvent<'_>) {
         let counts = self.of(call.function);
@@ -110,6 +148,10 @@ impl Observer for PerFunctionStats {
 
     fn on_insert(&self, function: &str) {
         self.of(function).counters.insert();
+    }
+
+    fn on_end(&self, function: &str, cause: EndCause) {
+        self.of(function).ends[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     fn on_error(&self, function: &str, error: &Error) {

@@ -301,7 +301,7 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         sharing
     }
 
-    forward_backend! { |this| this.inner => renew is_in_process usage description clock }
+    forward_backend! { |this| this.inner => renew is_in_process report_ends usage description clock }
 }
 
 #[async_trait]

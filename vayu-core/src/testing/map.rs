@@ -13,6 +13,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::generation::{ChangeCount, Generations, Group};
 use crate::key::{BuildKeyHasher, Key};
+use crate::observer::{EndCause, EndListener, EndListeners};
 use crate::record::Record;
 use crate::sync::IgnorePoison;
 
@@ -22,6 +23,7 @@ use crate::sync::IgnorePoison;
 pub struct MapBackend<V = Bytes> {
     records: Arc<Mutex<Records<V>>>,
     generations: Arc<MapGenerations>,
+    ends: Arc<EndListeners>,
     clock: Arc<dyn Clock>,
 }
 
@@ -60,7 +62,12 @@ impl Generations for MapGenerations {
 impl<V> MapBackend<V> {
     /// Creates an empty map with this clock.
     pub fn with_clock(clock: impl Clock) -> Self {
-        Self { records: Arc::default(), generations: Arc::default(), clock: Arc::new(clock) }
+        Self {
+            records: Arc::default(),
+            generations: Arc::default(),
+            ends: Arc::default(),
+            clock: Arc::new(clock),
+        }
     }
 
     fn records(&self) -> MutexGuard<'_, Records<V>> {
@@ -89,14 +96,20 @@ impl<V: Clone + Send + Sync + 'static> Backend for MapBackend<V> {
     }
 
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
+        let new = record.as_ref().map(|_| ());
         let replaced = self.records().insert(key.clone(), record);
         // Dropped here, after the lock: it may be a value of the user.
-        drop(replaced);
+        if let Some(old) = replaced {
+            self.ends.report(key.prefix().as_str(), EndCause::of_replaced(&old, &new));
+        }
         Ok(())
     }
 
     fn delete(&self, key: &Key) -> Result<bool> {
         let removed = self.records().remove(key);
+        if removed.is_some() {
+            self.ends.report(key.prefix().as_str(), EndCause::Invalidated);
+        }
         Ok(removed.is_some())
     }
 
@@ -114,13 +127,19 @@ impl<V: Clone + Send + Sync + 'static> Backend for MapBackend<V> {
 
     fn clear(&self) -> Result<()> {
         let removed = std::mem::take(&mut *self.records());
-        drop(removed);
+        for key in removed.keys() {
+            self.ends.report(key.prefix().as_str(), EndCause::Invalidated);
+        }
         Ok(())
     }
 
     /// Returns the generations, which stay when the map is cleared.
     fn sharing(&self) -> Sharing<'_, V> {
         Sharing::none().with_generations(&*self.generations)
+    }
+
+    fn report_ends(&self, listener: EndListener) {
+        self.ends.add(listener);
     }
 
     fn usage(&self) -> Usage {

@@ -1,6 +1,7 @@
 //! Expiry and eviction: which shard is swept, and when.
 
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -143,14 +144,17 @@ impl Store {
         eviction: Option<Eviction>,
         max_inspected: usize,
     ) -> Option<io::Result<Swept>> {
-        let _guard = SweepGuard::try_new(&self.sweep_locks[shard])?;
+        let guard = SweepGuard::try_new(&self.sweep_locks[shard])?;
         let before = *self.shard_usage().shard(shard);
-        let sweep = Sweep { now: self.now(), eviction, max_inspected };
-        let result = self.open_files.with_fd_retry(|| sweep.run(&*self.root, shard));
+        let is_reported = !self.ends.is_empty();
+        let sweep = Sweep { now: self.now(), eviction, max_inspected, is_reported };
+        let mut result = self.open_files.with_fd_retry(|| sweep.run(&*self.root, shard));
         self.sweeps.fetch_add(1, Ordering::Relaxed);
         let content = result.as_ref().ok().map(|swept| swept.content);
         self.update_counts(shard, |usage| usage.record_count(shard, &before, content));
-        if let Ok(swept) = &result {
+        drop(guard);
+        if let Ok(swept) = &mut result {
+            self.report(mem::take(&mut swept.ended));
             if swept.has_freed_space() {
                 self.open_files.close_shard(shard);
             }

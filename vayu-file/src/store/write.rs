@@ -5,9 +5,10 @@ use std::io;
 use bytes::Bytes;
 use rustix::rand::{GetRandomFlags, getrandom};
 use vayu_core::wire;
-use vayu_core::{Error, ErrorKind, Key, Record, Result};
+use vayu_core::{EndCause, Error, ErrorKind, Key, Record, Result};
 
 use super::{Store, invalidation_of};
+use crate::ends::Ending;
 use crate::errno::is_absence;
 use crate::fs::{Directory, FileType, write_full};
 use crate::layout::{EntryPath, shard_name, temporary_name};
@@ -53,13 +54,14 @@ impl Store {
         }
         let replaced = replaced?;
         self.outages.write_succeeded();
-        let Some(Replaced { old_length }) = replaced else { return Err(cancelled()) };
+        let Some(Replaced { old_length, old }) = replaced else { return Err(cancelled()) };
         self.update_usage(path.shard(), |content| {
             if let Some(length) = old_length {
                 content.subtract(length);
             }
             content.add(length, record.created(), record.stale_until());
         });
+        self.report(old.into_iter().map(|old| old.replaced_by(record)).collect());
         self.enforce_limits(disk_size(length));
         self.maintain();
         Ok(())
@@ -90,6 +92,7 @@ impl Store {
         let old = shard.status(path.file_name()).ok();
         let old = old.filter(|status| status.file_type == FileType::File);
         let old_length = old.map(|status| status.length);
+        let old = old.and_then(|_| self.ending(&*shard, path.file_name()));
         if old_length.is_some() {
             publish()?;
         }
@@ -110,11 +113,12 @@ impl Store {
             return Ok(None);
         }
         self.sync(&*shard)?;
-        Ok(Some(Replaced { old_length }))
+        Ok(Some(Replaced { old_length, old }))
     }
 
     /// Deletes the entry of a key. Returns whether it existed.
     pub(crate) fn delete(&self, key: &Key) -> Result<bool> {
+        let prefix = key.prefix();
         let key = LocatedKey::of(key);
         let (path, invalidation) = (key.path(), invalidation_of(&key));
         self.publish(invalidation)?;
@@ -128,6 +132,9 @@ impl Store {
             Err(error) if is_absence(&error) => false,
             Err(error) => return Err(self.outages.error("delete entry", error)),
         };
+        if existed {
+            self.ends.report(prefix.as_str(), EndCause::Invalidated);
+        }
         self.publish(invalidation)?;
         Ok(existed)
     }
@@ -149,6 +156,8 @@ impl Store {
 pub(crate) struct Replaced {
     /// The length of the file that was replaced, if there was one.
     old_length: Option<u64>,
+    /// Its entry, if that is to be reported.
+    old: Option<Ending>,
 }
 
 /// A temporary file that is removed when it is dropped before the rename.

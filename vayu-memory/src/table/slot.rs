@@ -211,6 +211,11 @@ impl Slot {
         self.words[NARROW_KEY + 1].load(Ordering::Relaxed)
     }
 
+    /// Returns the words of the key. For the holder of the lock of its shard.
+    pub(super) fn key(&self) -> [u64; NARROW_KEY] {
+        std::array::from_fn(|at| self.words[at].load(Ordering::Relaxed))
+    }
+
     /// Begins to write: readers do not accept what they read from here on.
     #[inline(always)]
     pub(super) fn begin_write(&self) -> Version {
@@ -271,6 +276,14 @@ impl Extension {
             same = same && self.0[at].load(Ordering::Relaxed) == key[NARROW_KEY + at];
         }
         same
+    }
+
+    /// Returns the words of the key of the slot, which begins with `first`.
+    pub(super) fn key_after(&self, first: [u64; NARROW_KEY]) -> [u64; WIDE_KEY] {
+        std::array::from_fn(|at| match at.checked_sub(NARROW_KEY) {
+            None => first[at],
+            Some(rest) => self.0[rest].load(Ordering::Relaxed),
+        })
     }
 
     #[inline(always)]

@@ -70,7 +70,7 @@ fn is_present(table: &Table<AnyValue>, key: &Key) -> bool {
 /// Writes numbers, each by its key.
 fn write(table: &Table<AnyValue>, numbers: impl IntoIterator<Item = u64>) {
     for n in numbers {
-        let mut written = Written::nothing();
+        let mut written = Written::nothing(None);
         table.write(&key(n), &mut Some(record(n)), &mut written).expect("no fork");
     }
 }
@@ -278,15 +278,15 @@ fn sweep_removes_what_has_expired_and_nothing_else() {
     for (n, key) in (0..).zip(&keys) {
         let value = if n % 2 == 0 { AnyValue::new(n) } else { AnyValue::new(n.to_string()) };
         let record = Record::new(value, at(0), at(1000 + n % 5));
-        table.write(key, &mut Some(record), &mut Written::nothing()).expect("no fork");
+        table.write(key, &mut Some(record), &mut Written::nothing(None)).expect("no fork");
     }
     let (mut values, mut calls) = (0, 0);
     let mut sweep = |now: i64| {
-        let drop_values = |dropped: Vec<AnyValue>| {
+        let after = |dropped: Vec<AnyValue>, _| {
             values += dropped.len();
             calls += 1;
         };
-        table.remove_expired(Some(at(now)), drop_values).expect("no fork")
+        table.remove_expired(Some(at(now)), false, after).expect("no fork")
     };
     assert_eq!(sweep(999), (0, at(1000)));
     assert_eq!(sweep(1002), (12_000, at(1003)));

@@ -2,15 +2,17 @@
 
 use std::ptr;
 
-use vayu_core::__internal::{LongKey, key_words, record_words, small_record_words};
-use vayu_core::{Key, Record, Timestamp};
+use vayu_core::__internal::{
+    LongKey, key_words, prefix_of_words, record_words, small_record_words,
+};
+use vayu_core::{EndCause, Key, Prefix, Record, Timestamp};
 
 use crate::table::chunks::{Forked, Number, Place, lock_here, read_here, write_here};
 use crate::table::index::Lines;
 use crate::table::queues::{Queued, Room, hash_of};
 use crate::table::read::record_of;
 use crate::table::slot::{Extension, HELD, MoreWords, References, Words};
-use crate::table::{KeyLayout, Removed, ShardState, Table, TableKey, Written};
+use crate::table::{KeyLayout, LONG_KEY, Removed, ShardState, Table, TableKey, Written};
 use crate::value::MemoryValue;
 
 /// The lines of the index that a sweep visits without releasing the lock of their shard: those of about
@@ -68,9 +70,12 @@ impl<V: MemoryValue> Table<V> {
         } else {
             // The slot of the entry that is evicted becomes that of the new one.
             let Some(evicted) = state.queues.pop(&self.chunks, room, None) else {
-                written.removed.push(record.take().map(Record::into_value));
+                refuse(key, record, written);
                 return Ok(());
             };
+            if written.ended.is_some() {
+                self.list_evicted(evicted.place, written)?;
+            }
             lines.remove(hash_of(evicted.links), evicted.number);
             written.evictions += 1;
             evicted
@@ -93,6 +98,9 @@ impl<V: MemoryValue> Table<V> {
     ) -> Result<(), Forked> {
         let Some(weight) = weight_of(record.as_ref()) else { return Ok(()) };
         let before = weight_at(place);
+        if written.ended.is_some() {
+            list_replaced(place, key, record.as_ref(), written);
+        }
         let references = place.slot().state().references();
         self.write_at(place, key, record, references, &mut written.removed)?;
         if self.limits.weight == u64::MAX {
@@ -140,15 +148,16 @@ impl<V: MemoryValue> Table<V> {
         Ok((found.is_some(), removed))
     }
 
-    /// Removes the entries that have expired at `now`, or all entries. Calls `drop_values` with their
-    /// values, when no lock is held. Returns their number, and when the first of the others expires.
+    /// Removes the entries that have expired at `now`, or all entries. Calls `after` with their values, and with their
+    /// prefixes if `has_prefixes`, when no lock is held. Returns their number, and when the first of the others expires.
     ///
     /// The lock of a shard is released after every few entries. Those that are written in the meantime may
     /// be removed, too.
     pub(crate) fn remove_expired(
         &self,
         now: Option<Timestamp>,
-        mut drop_values: impl FnMut(Vec<V>),
+        has_prefixes: bool,
+        mut after: impl FnMut(Vec<V>, Vec<Prefix>),
     ) -> Result<(u64, Timestamp), Forked> {
         let (mut count, mut next) = (0, Timestamp::NEVER);
         // Again, if the index grows in the meantime: the lines are then other ones.
@@ -160,7 +169,8 @@ impl<V: MemoryValue> Table<V> {
                     if !self.index.current().is_some_and(|current| ptr::eq(current, lines)) {
                         continue 'again;
                     }
-                    let (mut expired, mut values) = (Vec::new(), Vec::new());
+                    let (mut expired, mut values, mut prefixes) =
+                        (Vec::new(), Vec::new(), Vec::new());
                     for number in lines.slots(shard, first, SWEEP) {
                         let Some(place) = self.chunks.place(number) else { continue };
                         let end = stale_until_at(place);
@@ -171,11 +181,14 @@ impl<V: MemoryValue> Table<V> {
                         }
                     }
                     for (number, place) in expired {
+                        if has_prefixes {
+                            prefixes.extend(self.prefix_at(place)?);
+                        }
                         values.extend(self.remove_at(&mut state, lines, number, place)?);
                         count += 1;
                     }
                     drop(state);
-                    drop_values(values);
+                    after(values, prefixes);
                 }
             }
             break;
@@ -223,10 +236,7 @@ impl<V: MemoryValue> Table<V> {
         let Some(lines) = self.index.current() else { return Ok(()) };
         let Some((_, place)) = self.find_locked(lines, &key)? else { return Ok(()) };
         let (slot, state) = (place.slot(), place.slot().state());
-        let mut content = slot.load(state);
-        if state.is_extended() {
-            content.more = place.extension().map(Extension::load);
-        }
+        let mut content = words_at(place);
         let [created, expires, old_end, schema, small] = record_words(&record_of(&content));
         let [seen @ .., _] = record_words(seen);
         if [created, expires, old_end, schema] != seen {
@@ -263,11 +273,39 @@ impl<V: MemoryValue> Table<V> {
             let room = Room::of(state.queues.length());
             let evicted = state.queues.pop(&self.chunks, room, kept);
             let (Some(evicted), Some(lines)) = (evicted, self.index.current()) else { break };
+            if written.ended.is_some() {
+                self.list_evicted(evicted.place, written)?;
+            }
             let value = self.clear(state, lines, evicted.number, evicted.place)?;
             written.removed.push(value);
             written.evictions += 1;
         }
         Ok(())
+    }
+
+    /// Lists an entry that is to be evicted.
+    #[cold]
+    fn list_evicted(&self, place: Place<'_, V>, written: &mut Written<V>) -> Result<(), Forked> {
+        let Some(ended) = &mut written.ended else { return Ok(()) };
+        let has_expired = stale_until_at(place) <= ended.now;
+        let cause = if has_expired { EndCause::Expired } else { EndCause::Evicted };
+        ended.entries.extend(self.prefix_at(place)?.map(|prefix| (prefix, cause)));
+        Ok(())
+    }
+
+    /// Returns the prefix of the key of the entry in a slot. For the holder of the lock of its shard.
+    #[cold]
+    fn prefix_at(&self, place: Place<'_, V>) -> Result<Option<Prefix>, Forked> {
+        let words = place.slot().key();
+        if words[0] == LONG_KEY {
+            let Some(held) = place.held() else { return Ok(None) };
+            let held = read_here(held, self.process)?;
+            return Ok(held.key.as_ref().map(|key| key.prefix().clone()));
+        }
+        Ok(prefix_of_words(&words).or_else(|| {
+            let extension = place.extension()?;
+            prefix_of_words(&extension.key_after(words))
+        }))
     }
 
     /// Returns a slot without an entry.
@@ -396,6 +434,35 @@ impl<V: MemoryValue> Table<V> {
         state.queues.free(number, place.links());
         Ok(value)
     }
+}
+
+/// Takes a record for which a table has no room.
+#[cold]
+fn refuse<V>(key: &TableKey<'_>, record: &mut Option<Record<V>>, written: &mut Written<V>) {
+    if let Some(ended) = &mut written.ended {
+        ended.entries.push((key.key.prefix().clone(), EndCause::Evicted));
+    }
+    written.removed.push(record.take().map(Record::into_value));
+}
+
+/// Lists an entry that is to be replaced. For the holder of the lock of its shard.
+#[cold]
+fn list_replaced<V>(
+    place: Place<'_, V>,
+    key: &TableKey<'_>,
+    new: Option<&Record<V>>,
+    written: &mut Written<V>,
+) {
+    let (Some(ended), Some(new)) = (&mut written.ended, new) else { return };
+    let cause = EndCause::of_replaced(&record_of(&words_at(place)), new);
+    ended.entries.push((key.key.prefix().clone(), cause));
+}
+
+/// Returns the words of the entry in a slot. For the holder of the lock of its shard.
+fn words_at<V>(place: Place<'_, V>) -> Words {
+    let (slot, state) = (place.slot(), place.slot().state());
+    let more = if state.is_extended() { place.extension().map(Extension::load) } else { None };
+    Words { more, ..slot.load(state) }
 }
 
 /// Returns the weight of a record, unless an earlier call has taken it.

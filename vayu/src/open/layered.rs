@@ -150,6 +150,6 @@ impl<F: Backend<Stored = Bytes>> Backend for LayeredBackend<F> {
     }
 
     forward_backend! { |this| this.backend =>
-        delete delete_async is_in_process clear clear_async usage description clock
+        delete delete_async is_in_process clear clear_async report_ends usage description clock
     }
 }

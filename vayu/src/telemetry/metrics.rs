@@ -1,7 +1,7 @@
 //! Events of caches, recorded to the `metrics` facade.
 
 use metrics::{Label, Unit, counter, describe_counter, describe_histogram, histogram};
-use vayu_core::{CallEvent, CallOutcome, Error, Observer};
+use vayu_core::{CallEvent, CallOutcome, EndCause, Error, Observer};
 
 /// An [`Observer`] that records to the [`metrics`](https://docs.rs/metrics) facade, and so to the recorder
 /// that the program has installed. Names and units follow the
@@ -13,6 +13,7 @@ use vayu_core::{CallEvent, CallOutcome, Error, Observer};
 /// | `vayu.computation.duration` | histogram, seconds | `vayu.function` |
 /// | `vayu.saved.duration` | counter, microseconds of computation that hits saved | `vayu.function` |
 /// | `vayu.insert.count` | counter | `vayu.function` |
+/// | `vayu.end.count` | counter | `vayu.function`, `vayu.cause`: `evicted`, `expired`, `replaced`, `invalidated` |
 /// | `vayu.error.count` | counter, errors of the cache that its callers did not see | `vayu.function`, `error.type` |
 /// | `vayu.refresh.failed.count` | counter | `vayu.function` |
 ///
@@ -26,6 +27,7 @@ pub struct Metrics(());
 const CALLS: &str = "vayu.call.count";
 const COMPUTATION: &str = "vayu.computation.duration";
 const SAVED: &str = "vayu.saved.duration";
+const ENDS: &str = "vayu.end.count";
 const INSERTS: &str = "vayu.insert.count";
 const ERRORS: &str = "vayu.error.count";
 const FAILED_REFRESHES: &str = "vayu.refresh.failed.count";
@@ -42,6 +44,7 @@ impl Metrics {
             "Run time of cached functions that hits saved"
         );
         describe_counter!(INSERTS, Unit::Count, "Values that were inserted");
+        describe_counter!(ENDS, Unit::Count, "Entries that have left a cache");
         describe_counter!(ERRORS, Unit::Count, "Errors of caches that callers did not see");
         describe_counter!(
             FAILED_REFRESHES,
@@ -76,6 +79,11 @@ impl Observer for Metrics {
 
     fn on_insert(&self, function: &str) {
         counter!(INSERTS, vec![label(function)]).increment(1);
+    }
+
+    fn on_end(&self, function: &str, cause: EndCause) {
+        let cause = Label::from_static_parts("vayu.cause", cause.as_str());
+        counter!(ENDS, vec![label(function), cause]).increment(1);
     }
 
     fn on_error(&self, function: &str, error: &Error) {
