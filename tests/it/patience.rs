@@ -2,13 +2,15 @@
 
 use std::future::pending;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use vayu::backend::{Backend, Serializer};
-use vayu::telemetry::CallOutcome::{Coalesced, Stale};
+use vayu::telemetry::CallOutcome::{self, Coalesced, Hit, Miss, Refresh, Stale};
+use vayu::telemetry::{CallEvent, Observer};
 use vayu::testing::{ManualClock, watchdog};
 use vayu::time::Clock;
 use vayu::{Cache, ErrorKind, MemoryCache, MemoryOptions, cached, watch};
@@ -70,8 +72,17 @@ async fn let_tasks_run() {
     }
 }
 
-fn in_runtime(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(test);
+/// Returns the outputs of the tasks that have ended.
+async fn ended<T>(tasks: &mut Vec<JoinHandle<T>>) -> Vec<T> {
+    let mut outputs = Vec::new();
+    for task in tasks.extract_if(.., |task| task.is_finished()) {
+        outputs.push(task.await.expect("no panic"));
+    }
+    outputs
+}
+
+fn in_runtime<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(test)
 }
 
 /// Runs callers of a value past its ttl, and checks that none waits longer than the patience.
@@ -85,18 +96,18 @@ fn callers_wait_for_the_patience_at_most<B, S>(
     in_runtime(async {
         let clock = ManualClock::new();
         let (cache, source) = (make(clock.clone()), Source::new(&clock));
-        let ask = || Box::pin(call(cache.clone(), Arc::clone(&source)));
+        let ask = || call(cache.clone(), Arc::clone(&source));
+        // The lookup of some backends takes several polls.
         let pass = async |millis| {
             clock.advance(Duration::from_millis(millis));
-            let_tasks_run().await;
-        };
-        let begin = async || {
-            let mut waiting: Vec<_> = (0..callers).map(|_| ask()).collect();
-            // The lookup of some backends takes several polls.
             for _ in 0..4 {
-                assert_eq!(poll_all(&mut waiting), [], "the new value is not there yet");
                 let_tasks_run().await;
             }
+        };
+        let begin = async || {
+            let mut waiting: Vec<_> = (0..callers).map(|_| tokio::spawn(ask())).collect();
+            pass(0).await;
+            assert_eq!(ended(&mut waiting).await, [], "the new value is not there yet");
             waiting
         };
         assert_eq!(ask().await, Ok(1));
@@ -106,9 +117,9 @@ fn callers_wait_for_the_patience_at_most<B, S>(
         source.takes(2_000);
         let mut waiting = begin().await;
         pass(49).await;
-        assert_eq!(poll_all(&mut waiting), []);
+        assert_eq!(ended(&mut waiting).await, []);
         pass(1).await;
-        assert_eq!(poll_all(&mut waiting), vec![Ok(1); callers], "the old value after 50 ms");
+        assert_eq!(ended(&mut waiting).await, vec![Ok(1); callers], "the old value after 50 ms");
         assert_eq!(source.runs(), 2);
         pass(1_950).await;
         assert_eq!(ask().await, Ok(2), "the run went on and has stored");
@@ -118,17 +129,17 @@ fn callers_wait_for_the_patience_at_most<B, S>(
         source.takes(20);
         let mut waiting = begin().await;
         pass(20).await;
-        assert_eq!(poll_all(&mut waiting), vec![Ok(3); callers], "the new value");
+        assert_eq!(ended(&mut waiting).await, vec![Ok(3); callers], "the new value");
         let counted = |stats: vayu::Stats| (stats.stale, stats.coalesced, stats.refreshes);
         let callers_counted = callers as u64;
-        assert_eq!(counted(cache.stats()), (callers_counted, callers_counted, 2));
+        assert_eq!(counted(cache.stats()), (callers_counted, callers_counted - 1, 2));
 
         // One that fails, and is left alone for a while.
         pass(60_000).await;
         source.is_down.store(true, Ordering::SeqCst);
         let mut waiting = begin().await;
         pass(20).await;
-        assert_eq!(poll_all(&mut waiting), vec![Ok(3); callers], "as soon as it has failed");
+        assert_eq!(ended(&mut waiting).await, vec![Ok(3); callers], "as soon as it has failed");
         assert_eq!((source.runs(), cache.stats().failed_refreshes), (4, 1));
         pass(4_000).await;
         assert_eq!(ask().await, Ok(3), "no wait without a run");
@@ -140,7 +151,11 @@ fn callers_wait_for_the_patience_at_most<B, S>(
         for expected in [5, 5, 5, 6, 6, 6, 7] {
             let mut waiting = begin().await;
             pass(50).await;
-            assert_eq!(poll_all(&mut waiting), vec![Ok(3); callers], "the old value after 50 ms");
+            assert_eq!(
+                ended(&mut waiting).await,
+                vec![Ok(3); callers],
+                "the old value after 50 ms"
+            );
             assert_eq!(source.runs(), expected, "a run for each time limit of waits, 30 s");
             pass(10_000).await;
         }
@@ -276,5 +291,222 @@ fn each_form_of_function_may_have_a_patience() {
             (Coalesced, Some(Duration::from_secs(60)))
         );
         assert_eq!(shop.price_entry("tea".to_owned(), 1).peek().unwrap(), Some(1));
+    });
+}
+
+#[test]
+fn runs_of_many_keys_that_hang_are_each_replaced_after_the_time_limit_of_waits() {
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = n.to_string(), spawn = tokio::spawn, patience = "50ms")]
+    async fn call(cache: MemoryCache, source: Arc<Source>, n: u32) -> Result<u32, String> {
+        source.query().await.map(|_| n)
+    }
+    // More than the keys of which a failed refresh is recorded.
+    const KEYS: u32 = 5_000;
+    in_runtime(async {
+        let clock = ManualClock::new();
+        // Runs of one key begin no more often than refreshes that fail.
+        for (max_wait, seconds) in [(None, 30), (Some(Duration::ZERO), 5)] {
+            let cache = MemoryOptions::new().clock(clock.clone()).build();
+            let cache = match max_wait {
+                Some(max_wait) => cache.with_max_wait(max_wait),
+                None => cache,
+            };
+            let source = Source::new(&clock);
+            let ask_all = async || {
+                let ask = |n| Box::pin(call(cache.clone(), Arc::clone(&source), n));
+                let mut waiting: Vec<_> = (0..KEYS).flat_map(|n| [ask(n), ask(n)]).collect();
+                let ready = poll_all(&mut waiting).len();
+                for _ in 0..8 {
+                    let_tasks_run().await;
+                }
+                if ready == 0 {
+                    clock.advance(Duration::from_millis(50));
+                    assert_eq!(poll_all(&mut waiting).len(), waiting.len());
+                }
+                source.runs() / KEYS
+            };
+            assert_eq!(ask_all().await, 1);
+            source.takes(FOREVER);
+            clock.advance(Duration::from_secs(60));
+            assert_eq!(ask_all().await, 2);
+            clock.advance(Duration::from_secs(seconds) - Duration::from_millis(100));
+            assert_eq!((ask_all().await, ask_all().await), (2, 3), "after {seconds} s");
+            clock.advance(Duration::from_secs(seconds) - Duration::from_millis(100));
+            assert_eq!((ask_all().await, ask_all().await), (3, 4));
+        }
+    });
+}
+
+#[cached(
+    cache = cache, ttl = "1m", stale = "1h", key = "k", prefix = "tagged", tags("t"), handle = tagged_entry,
+    spawn = tokio::spawn, patience = "50ms"
+)]
+async fn tagged<B, S>(cache: Cache<B, S>, source: Arc<Source>) -> Result<u32, String>
+where
+    B: Backend,
+    S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync + 'static,
+{
+    source.query().await
+}
+
+type Invalidate<'a, B, S> = &'a dyn Fn(&Cache<B, S>, &Arc<Source>);
+
+#[test]
+fn old_value_that_was_invalidated_in_a_wait_is_not_returned() {
+    fn run<B, S>(make: impl Fn(ManualClock) -> Cache<B, S>)
+    where
+        B: Backend,
+        S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync + 'static,
+    {
+        let by_tag: Invalidate<'_, B, S> = &|cache, _| cache.invalidate_tag("t").unwrap();
+        let by_clear: Invalidate<'_, B, S> = &|cache, _| {
+            // Not each backend can be cleared.
+            if cache.clear().is_err() {
+                cache.invalidate_all().unwrap();
+            }
+        };
+        let by_entry: Invalidate<'_, B, S> = &|cache, source| {
+            tagged_entry(cache.clone(), Arc::clone(source)).invalidate().unwrap();
+        };
+        let is_first = |clock| make(clock);
+        let is_not_first = |clock| {
+            let cache = make(clock);
+            cache.invalidate_tag("other").unwrap();
+            cache
+        };
+        for fails in [false, true] {
+            for invalidate in [by_tag, by_clear, by_entry] {
+                let expected = in_runtime(after_invalidation(is_not_first, invalidate, fails));
+                assert_eq!(expected, (Ok(3), 3));
+            }
+            // Calls before the first invalidation of a cache in memory have computed no tags.
+            let (value, runs) = in_runtime(after_invalidation(is_first, by_tag, fails));
+            assert!(value == Ok(runs) && (3..=4).contains(&runs), "{value:?}");
+        }
+    }
+    watchdog(HANG, || with_every_backend!(run));
+}
+
+/// Invalidates an old value in the wait of several callers for a run that takes longer than they are patient, or that
+/// `fails` before. Returns the output of the next call, and the number of runs.
+async fn after_invalidation<B, S>(
+    make: impl Fn(ManualClock) -> Cache<B, S>,
+    invalidate: Invalidate<'_, B, S>,
+    fails: bool,
+) -> (Result<u32, String>, u32)
+where
+    B: Backend,
+    S: Serializer<u32, Stored = B::Stored> + Clone + Send + Sync + 'static,
+{
+    let clock = ManualClock::new();
+    let (cache, source) = (make(clock.clone()), Source::new(&clock));
+    let ask = || tokio::spawn(tagged(cache.clone(), Arc::clone(&source)));
+    let pass = async |millis| {
+        clock.advance(Duration::from_millis(millis));
+        for _ in 0..4 {
+            let_tasks_run().await;
+        }
+    };
+    assert_eq!(ask().await.unwrap(), Ok(1));
+    pass(60_000).await;
+    source.takes(if fails { 20 } else { 2_000 });
+    source.is_down.store(fails, Ordering::SeqCst);
+    let callers = [(); 3].map(|()| ask());
+    pass(0).await;
+    pass(10).await;
+    assert_eq!(source.runs(), 2);
+    invalidate(&cache, &source);
+    let mut results = Vec::new();
+    if fails {
+        pass(10).await;
+        source.is_down.store(false, Ordering::SeqCst);
+        pass(20).await;
+    } else {
+        pass(40).await;
+        let are_waiting = callers.iter().all(|caller| !caller.is_finished());
+        assert!(are_waiting, "the old value is gone: {:?}", cache.stats());
+        pass(2_000).await;
+    }
+    for caller in callers {
+        results.push(caller.await.unwrap());
+    }
+    results.sort();
+    let own = if fails { Err("down".to_owned()) } else { Ok(2) };
+    let mut expected = [own, Ok(3), Ok(3)];
+    expected.sort();
+    assert_eq!(results, expected, "the caller that leads has its own run, others share a new one");
+    source.takes(0);
+    (ask().await.unwrap(), source.runs())
+}
+
+/// The calls and failed refreshes that are reported.
+#[derive(Default, Clone)]
+struct Reports(Arc<Mutex<Vec<(CallOutcome, u128)>>>, Arc<AtomicU32>);
+
+impl Observer for Reports {
+    fn on_call(&self, call: &CallEvent<'_>) {
+        self.0.lock().unwrap().push((call.outcome, call.compute_time.as_millis()));
+    }
+
+    fn on_refresh_error(&self, _: &str) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn each_call_is_reported_once_with_the_compute_time() {
+    in_runtime(async {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let (source, reports) = (Source::new(&clock), Reports::default());
+        cache.observe(reports.clone());
+        let ask = || Box::pin(watch(call(cache.clone(), Arc::clone(&source))));
+        let ask_two = async |millis: &[u64]| {
+            clock.advance(Duration::from_secs(60));
+            let (mut first, mut second) = (ask(), ask());
+            assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+            let_tasks_run().await;
+            let mut watched = Vec::new();
+            clock.advance(Duration::from_millis(millis[0]));
+            let_tasks_run().await;
+            for future in [first, second] {
+                let (output, calls) = future.await;
+                let calls = calls.iter().map(|call| (call.outcome, call.ttl_left));
+                watched.push((output.unwrap(), calls.collect::<Vec<_>>()));
+            }
+            for &millis in &millis[1..] {
+                clock.advance(Duration::from_millis(millis));
+                let_tasks_run().await;
+            }
+            // A record has its compute time with few bits.
+            let mut reported = std::mem::take(&mut *reports.0.lock().unwrap());
+            for (_, time) in &mut reported {
+                *time = (*time + 5) / 10 * 10;
+            }
+            (watched, reported, reports.1.load(Ordering::SeqCst))
+        };
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!(ask().await.1.len(), 1);
+        assert_eq!(std::mem::take(&mut *reports.0.lock().unwrap()), [(Miss, 0)]);
+        source.takes(20);
+        let (watched, reported, failed) = ask_two(&[20]).await;
+        let expected = [(2, vec![(Refresh, minute)]), (2, vec![(Coalesced, minute)])];
+        assert_eq!(watched, expected);
+        assert_eq!((reported, failed), (vec![(Refresh, 20), (Coalesced, 20)], 0));
+        let stale = || (2, vec![(Stale, Some(Duration::ZERO))]);
+        source.is_down.store(true, Ordering::SeqCst);
+        let failing = ask_two(&[20]).await;
+        assert_eq!(failing, (vec![stale(), stale()], vec![(Stale, 20), (Stale, 20)], 1));
+        source.panics.store(true, Ordering::SeqCst);
+        let panicking = ask_two(&[20]).await;
+        assert_eq!(panicking, (vec![stale(), stale()], vec![(Stale, 20), (Stale, 20)], 2));
+        assert_eq!(cache.stats().failed_refreshes, 2);
+        source.is_down.store(false, Ordering::SeqCst);
+        source.panics.store(false, Ordering::SeqCst);
+        source.takes(2_000);
+        let (watched, reported, failed) = ask_two(&[50, 1_950]).await;
+        let background = vec![(Stale, 20), (Stale, 20), (Refresh, 2_000)];
+        assert_eq!((watched, reported, failed), (vec![stale(), stale()], background, 2));
+        assert_eq!(ask().await.1[0].outcome, Hit);
     });
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use vayu::backend::{Backend, Serializer};
 use vayu::telemetry::CallOutcome::{self, Coalesced, ErrorHit, Hit, Miss, Refresh, Stale};
-use vayu::testing::ManualClock;
+use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend};
 use vayu::{
-    Cache, MemoryCache, MemoryOptions, WatchedCall, cached, single_flight, watch, watch_sync,
+    Cache, MemoryCache, MemoryOptions, MessagePack, WatchedCall, cached, single_flight, watch,
+    watch_sync,
 };
 
 use crate::{poll, with_every_backend};
@@ -340,4 +341,69 @@ fn future_of_a_watch_is_send() {
         panic!("it is ready")
     };
     assert_eq!(calls.len(), 1);
+}
+
+#[test]
+fn value_that_is_not_stored_or_was_invalidated_in_the_meantime_has_no_ttl_left() {
+    #[cached(cache = cache, ttl = 60, key = "k", prefix = "gone", tags("t"), handle = number_entry)]
+    async fn number<B: Backend, S>(cache: &Cache<B, S>) -> u8
+    where
+        S: Serializer<u8, Stored = B::Stored> + Clone,
+    {
+        Yield(false).await;
+        7
+    }
+    fn run<B: Backend, S>(make: impl Fn(ManualClock) -> Cache<B, S>)
+    where
+        S: Serializer<u8, Stored = B::Stored> + Clone,
+    {
+        type Invalidate<'a, B, S> = &'a dyn Fn(&Cache<B, S>);
+        let by_entry: Invalidate<'_, B, S> = &|cache| drop(number_entry(cache).invalidate());
+        let by_tag: Invalidate<'_, B, S> = &|cache| cache.invalidate_tag("t").unwrap();
+        let by_nothing: Invalidate<'_, B, S> = &|_| {};
+        let minute = Some(60 * SECOND);
+        for (invalidate, expected) in [(by_nothing, minute), (by_entry, None), (by_tag, None)] {
+            assert_eq!(ttls_left(&make(ManualClock::new()), invalidate), [expected; 2]);
+        }
+    }
+    fn ttls_left<B: Backend, S>(
+        cache: &Cache<B, S>,
+        invalidate: impl Fn(&Cache<B, S>),
+    ) -> [Option<Duration>; 2]
+    where
+        S: Serializer<u8, Stored = B::Stored> + Clone,
+    {
+        let mut calls = [(); 2].map(|()| Box::pin(watch(number(cache))));
+        assert!(calls.each_mut().map(|call| poll(call.as_mut()).is_pending()) == [true; 2]);
+        invalidate(cache);
+        let mut outcomes = vec![Miss, Coalesced].into_iter();
+        calls.map(|mut call| {
+            loop {
+                if let Poll::Ready((7, calls)) = poll(call.as_mut()) {
+                    assert_eq!(calls[0].outcome, outcomes.next().unwrap());
+                    break calls[0].ttl_left;
+                }
+            }
+        })
+    }
+    run(|clock| MemoryOptions::new().clock(clock).build());
+    run(|clock| MemoryOptions::new().clock(clock).build_moka());
+    let backend = FaultyBackend::new(MapBackend::with_clock(ManualClock::new()));
+    backend.set_fault(Fault::FailsWrites);
+    let cache: Cache<_, MessagePack> = Cache::with_backend(backend);
+    assert_eq!(ttls_left(&cache, |_| {}), [None; 2]);
+}
+
+#[test]
+fn first_10_000_calls_of_a_watch_are_kept() {
+    #[cached(ttl = 60, prefix = "many")]
+    fn number(n: u32) -> u32 {
+        n
+    }
+    let (nested, calls) = watch_sync(|| {
+        assert_eq!((0..9_999).map(|_| number(1)).sum::<u32>(), 9_999);
+        watch_sync(|| (number(2), number(3))).1
+    });
+    assert_eq!((nested.len(), calls.len()), (2, 10_000));
+    assert_eq!((calls[9_998].outcome, calls[9_999].outcome), (Hit, Miss));
 }

@@ -227,7 +227,7 @@ pub fn patient<B, S, F, T>(
     lookup: OwnedLookup<F::Output>,
     body: Pin<Box<T>>,
     patience: Duration,
-) -> PatientCall<impl Future<Output = F::Output> + use<B, S, F, T>, F::Output, B::Stored>
+) -> PatientCall<impl Future<Output = F::Output> + use<B, S, F, T>, F, B::Stored>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
@@ -237,11 +237,16 @@ where
 }
 
 /// Finishes a call whose refresh runs as a task.
-pub fn run_patient<B: Backend, S, T: Future, R>(
+pub fn run_patient<B, S, F, T, R>(
     cache: &Cache<B, S>,
-    call: PatientCall<T, T::Output, B::Stored>,
+    call: PatientCall<T, F, B::Stored>,
     spawn: impl FnOnce(Task<T>) -> R,
-) -> impl Future<Output = T::Output> {
+) -> impl Future<Output = F::Output>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    T: Future<Output = F::Output>,
+{
     call::patience::run(cache.engine(), call, spawn)
 }
 

@@ -71,12 +71,14 @@ pub(crate) use self::output::CachedOutput;
 pub use self::output::{OutputShape, PlainOutput, ResultOutput, SharedResultOutput, WholeOutput};
 pub use self::ttl::{CacheIf, FixedTtl, Retention, TtlFn};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::cache::{Declaration, Engine, Flags};
+use crate::cache::{BACKOFF, Declaration, Engine, Flags};
 use crate::call::lookup::Begun;
+use crate::call::patience::AwaitedRun;
 use crate::call::request::Request;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -119,6 +121,8 @@ pub enum ComputeReason<R> {
     Forced,
     /// A caller was served a value past its ttl. No caller waits for this run.
     Background,
+    /// A caller waits for this run, with a value past its ttl.
+    Awaited(Arc<AwaitedRun>),
 }
 
 /// Returns the key of a call, or `None` if the call bypasses the cache.
@@ -352,12 +356,14 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         self.ok_or_count(verified).is_some()
     }
 
-    /// Counts the result of writing a record.
-    pub(crate) fn record_write(&self, result: Result<()>) {
+    /// Counts the result of writing a record. Returns whether it was written.
+    pub(crate) fn record_write(&self, result: Result<()>) -> bool {
         self.engine.errors().remove(self.key);
-        if self.ok_or_count(result).is_some() {
+        let is_stored = self.ok_or_count(result).is_some();
+        if is_stored {
             self.engine.count_store(self.key.prefix());
         }
+        is_stored
     }
 
     pub(crate) fn count_miss(&self) {
@@ -371,10 +377,10 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         !self.has_cached_error() && self.engine.refresh_backoff().begin(self.key, self.engine.now())
     }
 
-    /// Begins a refresh in the place of one that is running, if that began too long ago.
-    pub(crate) fn begin_overdue_refresh(&self) -> bool {
-        let (now, max_wait) = (self.engine.now(), self.engine.max_wait());
-        self.engine.refresh_backoff().begin_overdue(self.key, now, max_wait)
+    /// Returns whether a running refresh began so long ago that another one may begin in its place: not sooner than
+    /// after a refresh that has failed.
+    pub(crate) fn is_overdue(&self, flight: &Flight<Record<B::Stored>>) -> bool {
+        flight.is_overdue(self.engine.now(), self.engine.max_wait().max(BACKOFF))
     }
 
     /// Ends the backoff of the key: a value was stored.
@@ -423,6 +429,9 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
                 self.record_failed_refresh();
                 return self.serve_stale(*stale);
             }
+            ComputeReason::Awaited(run) if !run.end(has_value, times, self.engine.now()) => {
+                self.record_failed_refresh();
+            }
             reason => self.conclude_refresh(has_value, times, &reason),
         }
         new
@@ -440,11 +449,17 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
             ComputeReason::Forced => {}
             _ => self.record_failed_refresh(),
         }
+        self.report_refresh(times);
+    }
+
+    /// Counts and reports a refresh.
+    fn report_refresh(&self, times: CallTimes) {
         self.engine.counters().call(CallOutcome::Refresh);
         self.emit(CallOutcome::Refresh, times);
     }
 
     /// Records that the function failed while there was a value past its ttl.
+    #[cold]
     fn record_failed_refresh(&self) {
         self.engine.refresh_backoff().record_attempt(self.key, self.engine.now());
         self.engine.count_failed_refresh(self.key.prefix());
@@ -474,13 +489,16 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         self.ok_or_count(catch_panic("read entry", || offline.read(self.key))).flatten()
     }
 
-    /// Writes to the part of the backend that still responds after a timeout.
-    pub(crate) fn write_offline(&self, record: Record<B::Stored>) {
+    /// Writes to the part of the backend that still responds after a timeout. Returns whether the record was written.
+    pub(crate) fn write_offline(&self, record: Record<B::Stored>) -> bool {
         match self.engine.backend().sharing().offline {
             Some(offline) => {
-                self.record_write(catch_panic("write entry", || offline.write(self.key, record)));
+                self.record_write(catch_panic("write entry", || offline.write(self.key, record)))
             }
-            None => drop_quietly(record),
+            None => {
+                drop_quietly(record);
+                false
+            }
         }
     }
 
@@ -495,9 +513,25 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Notifies the log, the observers and the watches of the call, if there are any.
     #[inline]
     pub(crate) fn emit(&self, outcome: CallOutcome, times: CallTimes) {
-        let is_quiet = self.options().is_quiet;
-        if self.engine.has_listeners(is_quiet) {
-            self.engine.emit(self.key.prefix(), outcome, times, is_quiet);
+        if self.engine.has_listeners(self.options().is_quiet) {
+            self.emit_cold(outcome, times);
         }
+    }
+
+    #[cold]
+    fn emit_cold(&self, outcome: CallOutcome, mut times: CallTimes) {
+        let is_new = times.ttl_left.is_some_and(|ttl_left| !ttl_left.is_zero());
+        if is_new && self.is_known_to_be_invalidated() {
+            times.ttl_left = None;
+        }
+        self.engine.emit(self.key.prefix(), outcome, times, self.options().is_quiet);
+    }
+
+    /// Returns whether a group of the entry was invalidated since the call began, as far as that is known without a
+    /// read.
+    fn is_known_to_be_invalidated(&self) -> bool {
+        let (prefix, tags) = (self.key.prefix(), self.function.tags());
+        let stamp = self.engine.known_stamp(self.engine.flags(), prefix, tags);
+        stamp.is_some_and(|stamp| stamp != self.stamp) || self.engine.are_unknown(tags)
     }
 }

@@ -33,7 +33,7 @@ mod ticket;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 pub use self::context::FlightContext;
@@ -45,6 +45,7 @@ pub(crate) use self::lead::{Completion, Computed, Lead, StorePermission};
 use self::phase::{AtomicPhase, Phase};
 pub(crate) use self::table::{Completions, Flights, Join};
 pub(crate) use self::ticket::{Ticket, Turn};
+use crate::clock::Timestamp;
 use crate::panic::QuietDrop;
 use crate::shared_error::SharedError;
 use crate::sync::{Event, Mutex, OnceLock, lock, notify_all};
@@ -52,8 +53,8 @@ use crate::sync::{Event, Mutex, OnceLock, lock, notify_all};
 /// The end of a flight.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome<R> {
-    /// A value for all callers.
-    Computed(QuietDrop<R>),
+    /// A value for all callers. It `is_stored` if a later call may find it.
+    Computed { value: QuietDrop<R>, is_stored: bool },
     /// An error for all callers that joined before the function failed.
     Failed { error: SharedError, compute_time: Duration },
     /// An output for the leader only: an error that is not `Clone`, or a value that is not cached.
@@ -71,6 +72,8 @@ pub(crate) struct Flight<R> {
     /// The tickets of the waiting callers, in ascending order.
     tickets: Mutex<VecDeque<u64>>,
     pub(crate) hedges: Hedges,
+    /// The time at which the computation began, in microseconds, as far as callers with `patience` need it.
+    began: AtomicI64,
     /// Notified when the flight is completed, and when its lead becomes vacant.
     completed: Event,
 }
@@ -101,17 +104,44 @@ impl FlightIds {
     }
 }
 
+impl<R> Outcome<R> {
+    /// Creates the outcome of a computation, whose value is not stored yet.
+    pub(crate) fn computed(value: impl Into<QuietDrop<R>>) -> Self {
+        Self::Computed { value: value.into(), is_stored: false }
+    }
+
+    /// Sets whether a later call may find the value.
+    pub(crate) fn set_stored(&mut self, stored: bool) {
+        if let Self::Computed { is_stored, .. } = self {
+            *is_stored = stored;
+        }
+    }
+}
+
 impl<R> Flight<R> {
+    /// The begin of a computation of which that is unknown.
+    const UNKNOWN: i64 = i64::MIN;
+
     fn new(id: FlightId, phase: Phase) -> Arc<Self> {
         let phase = AtomicPhase::new(phase);
         let (outcome, completed) = (OnceLock::new(), Event::new());
         let (tickets, hedges) = (Mutex::new(VecDeque::new()), Hedges::default());
-        Arc::new(Self { id, phase, outcome, tickets, hedges, completed })
+        let began = AtomicI64::new(Self::UNKNOWN);
+        Arc::new(Self { id, phase, outcome, tickets, hedges, began, completed })
     }
 
     /// Returns the id of the flight.
     pub(crate) fn id(&self) -> FlightId {
         self.id
+    }
+
+    /// Returns whether the computation began `limit` ago or earlier. The first call for a flight sets its begin to `now`.
+    pub(crate) fn is_overdue(&self, now: Timestamp, limit: Duration) -> bool {
+        let order = Ordering::Relaxed;
+        match self.began.compare_exchange(Self::UNKNOWN, now.as_micros(), order, order) {
+            Ok(_) => false,
+            Err(began) => !now.is_within(Timestamp::from_micros(began), limit),
+        }
     }
 
     /// Sets the outcome and wakes all waiting callers.

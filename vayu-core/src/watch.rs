@@ -2,9 +2,8 @@
 //!
 //! A thread has a stack of watches: those of the code that it runs at this moment. A watched future puts its
 //! watch there for each poll, so the calls of another task on the thread are not in it. A call is added to
-//! all watches of its thread, by the path that observers are notified on. The first watch of the process sets a
-//! flag of each cache, in the word that a hit checks for observers anyway, and so does the creation of a later
-//! cache.
+//! all watches of its thread, by the path that observers are notified on. While there are watches in the process, each
+//! cache has a flag set, in the word that a hit checks for observers anyway.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -15,7 +14,7 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use crate::cache;
+use crate::cache::Watching;
 use crate::observer::CallEvent;
 use crate::outcome::CallOutcome;
 
@@ -58,8 +57,10 @@ impl WatchedCall {
 /// With `spawn`, the computation of a call is in a task, but belongs to the call: it is reported. A watch that is
 /// dropped or panics is without effect on others.
 ///
-/// Nothing is read for it a second time. Before the first watch of the process, calls cost nothing more; from then on
-/// each checks whether it is watched.
+/// A watch keeps the first 10,000 calls, and leaves out later ones. A list of that length may be incomplete.
+///
+/// Nothing is read for it a second time. While there are watches in the process, each call checks whether it is watched.
+/// Otherwise, calls cost nothing more.
 ///
 /// # Examples
 ///
@@ -84,14 +85,13 @@ impl WatchedCall {
 /// # }
 /// ```
 pub fn watch<F: Future>(future: F) -> impl Future<Output = (F::Output, Vec<WatchedCall>)> {
-    cache::begin_watching();
-    Watch { calls: Vec::new(), future }
+    Watch { calls: Vec::new(), _watching: Watching::begin(), future }
 }
 
 /// Runs sync code, and returns its output with the calls of cached functions that it made on this thread: see
 /// [`watch`].
 pub fn watch_sync<T>(code: impl FnOnce() -> T) -> (T, Vec<WatchedCall>) {
-    cache::begin_watching();
+    let _watching = Watching::begin();
     let mut calls = Vec::new();
     let output = in_watch(&mut calls, code);
     (output, calls)
@@ -101,6 +101,7 @@ pin_project! {
     /// The future of [`watch`].
     struct Watch<F> {
         calls: Vec<WatchedCall>,
+        _watching: Watching,
         #[pin]
         future: F,
     }
@@ -162,10 +163,14 @@ fn in_watch<T>(calls: &mut Vec<WatchedCall>, code: impl FnOnce() -> T) -> T {
     code()
 }
 
+/// The maximum number of calls of a watch.
+const MAX_CALLS: usize = 10_000;
+
 /// Adds a call to the watches of this thread.
 pub(crate) fn record(call: &CallEvent<'_>) {
     let _ = WATCHES.try_with(|watches| {
-        for calls in watches.borrow_mut().iter_mut() {
+        let mut watches = watches.borrow_mut();
+        for calls in watches.iter_mut().filter(|calls| calls.len() < MAX_CALLS) {
             let CallEvent { function, outcome, age, ttl_left, compute_time } = *call;
             let function = function.to_owned();
             calls.push(WatchedCall { function, outcome, age, ttl_left, compute_time });
@@ -204,7 +209,8 @@ impl CallsOfTask {
         let Some(calls) = self.0.filter(|calls| !calls.is_empty()) else { return };
         let _ = WATCHES.try_with(|watches| {
             for watch in watches.borrow_mut().iter_mut() {
-                watch.extend_from_slice(&calls);
+                let space = MAX_CALLS - watch.len();
+                watch.extend_from_slice(&calls[..calls.len().min(space)]);
             }
         });
     }

@@ -117,8 +117,8 @@ impl<B: Backend> Listed for Inner<B> {
         self.stats(catch_panic("read usage", || Ok(self.backend.usage())).unwrap_or_default())
     }
 
-    fn set_watched(&self) {
-        self.flags.set_watched();
+    fn set_watched(&self, is_watched: bool) {
+        self.flags.set_watched(is_watched);
     }
 }
 

@@ -285,8 +285,10 @@ impl<B: Backend> Engine<B> {
         };
         M::lead(lead.id(), async move {
             let result = self.write::<M>(key, record.clone()).await;
-            let mut lead = lead.computed(Outcome::Computed(record.into()));
+            let mut lead = lead.computed(Outcome::computed(record));
+            lead.set_stored(result.is_ok());
             while lead.complete() == Completion::MustDelete {
+                lead.set_stored(false);
                 self.delete::<M>(key).await?;
             }
             result.inspect(|()| self.count_store(key.prefix()))

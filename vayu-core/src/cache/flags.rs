@@ -28,8 +28,12 @@ impl CacheFlags {
         self.0.fetch_or(OBSERVED, Ordering::SeqCst) & OBSERVED == 0
     }
 
-    pub(super) fn set_watched(&self) {
-        self.0.fetch_or(WATCHED, Ordering::SeqCst);
+    pub(super) fn set_watched(&self, is_watched: bool) {
+        if is_watched {
+            self.0.fetch_or(WATCHED, Ordering::SeqCst);
+        } else {
+            self.0.fetch_and(!WATCHED, Ordering::SeqCst);
+        }
     }
 
     pub(super) fn set_has_generations(&self) {

@@ -289,6 +289,18 @@ impl<B: Backend> Engine<B> {
         validity::unknown_stamp(self.shared.pending.begun())
     }
 
+    /// Returns whether these tags of a call are placeholders, since no group was ever invalidated when it began, and one
+    /// was in the meantime. The groups of the call are then unknown.
+    pub(crate) fn are_unknown(&self, tags: &[Group]) -> bool {
+        tags.contains(&Group::ALL) && self.has_generations()
+    }
+
+    /// Returns whether an invalidation of this process that concerns the entry of a call with these tags is pending.
+    #[cold]
+    pub(crate) fn has_pending_invalidation(&self, prefix: &Prefix, tags: &[Group]) -> bool {
+        groups(prefix, tags).any(|(group, _)| self.shared.pending.contains(group))
+    }
+
     /// Returns the stamp of a call with these tags if it is known without reading generations.
     #[inline]
     pub(crate) fn known_stamp(&self, flags: Flags, prefix: &Prefix, tags: &[Group]) -> Option<u64> {

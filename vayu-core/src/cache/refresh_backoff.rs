@@ -38,19 +38,7 @@ impl RefreshBackoff {
         true
     }
 
-    /// Begins a refresh of a key although one is running, if that began `limit` ago or earlier. Returns whether it
-    /// was begun. If it is unknown when the running one began, that is now.
-    pub(crate) fn begin_overdue(&self, key: &Key, now: Timestamp, limit: Duration) -> bool {
-        let mut keys = self.keys();
-        let began = keys.get(key).copied();
-        if began.is_some_and(|began| now.is_within(began, limit)) {
-            return false;
-        }
-        record_attempt(&mut keys, key, now);
-        began.is_some()
-    }
-
-    /// Records that a refresh has failed.
+    /// Records that a refresh has failed, or was begun in the place of one that hangs.
     pub(crate) fn record_attempt(&self, key: &Key, now: Timestamp) {
         record_attempt(&mut self.keys(), key, now);
     }
@@ -95,16 +83,6 @@ mod tests {
         assert!(backoff.begin(&key, at(-1)), "the clock was set back");
         backoff.remove(&key);
         assert!(backoff.begin(&key, at(-1)));
-    }
-
-    #[test]
-    fn running_refresh_is_replaced_once_it_is_overdue() {
-        let (backoff, key) = (RefreshBackoff::default(), Key::from_text("p", "k"));
-        let begin = |seconds| backoff.begin_overdue(&key, at(seconds), Duration::from_secs(30));
-        assert!(!begin(0), "it counts from when it was found");
-        assert!(!begin(29) && begin(30));
-        assert!(!begin(59) && begin(60));
-        assert!(!backoff.begin_overdue(&key, at(1_000_000), Duration::MAX));
     }
 
     #[test]

@@ -4,11 +4,11 @@
 //! alive, and the part of a cache that its handles share removes itself when it is dropped. No code of a
 //! backend runs while the list is locked.
 //!
-//! By the list, the first [watch](crate::watch()) of the process sets a flag of each cache. It is set for each later
-//! cache when that is listed.
+//! By the list, the first [watch](crate::watch()) sets a flag of each cache, and the last one clears it. It is set for a
+//! later cache when that is listed.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, TryLockError, Weak};
 
 use crate::panic::catch_panic;
@@ -71,8 +71,8 @@ pub(super) trait Listed: Send + Sync {
     /// Returns the statistics of the cache. A panic of the backend leaves out its usage.
     fn stats(&self) -> Stats;
 
-    /// Reports the calls of the cache to watches from now on.
-    fn set_watched(&self);
+    /// Sets whether the calls of the cache are reported to watches.
+    fn set_watched(&self, is_watched: bool);
 }
 
 struct Entry {
@@ -101,25 +101,52 @@ fn lock() -> MutexGuard<'static, ById> {
     LIST.get().lock().ignore_poison()
 }
 
-/// Set once there was a watch. It changes while the list is locked, after the flags of all caches in it are set.
-static IS_WATCHING: AtomicBool = AtomicBool::new(false);
+/// The number of watches. It becomes zero, and ceases to be zero, only while the list is locked. The flags of all caches
+/// are set before the first watch is counted, and cleared after the last one: both under one lock, so that no
+/// cache has a flag of another state. A watch that is not the first one finds the flags set, since it has read the number
+/// that was stored after them.
+static WATCHES: AtomicUsize = AtomicUsize::new(0);
 
-/// Reports the calls of all caches to watches from now on.
-pub(crate) fn begin_watching() {
-    if !IS_WATCHING.load(Ordering::Acquire) {
-        begin_watching_cold();
+/// A watch, to which the calls of all caches are reported until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Watching(());
+
+impl Watching {
+    pub(crate) fn begin() -> Self {
+        if !count_watch(|watches| (watches > 0).then_some(watches + 1)) {
+            let list = lock();
+            let is_first = WATCHES.load(Ordering::Acquire) == 0;
+            let caches = is_first.then(|| set_watched(&list, true));
+            WATCHES.fetch_add(1, Ordering::AcqRel);
+            drop(list);
+            drop(caches);
+        }
+        Self(())
     }
 }
 
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if !count_watch(|watches| (watches > 1).then_some(watches - 1)) {
+            let list = lock();
+            let is_last = WATCHES.fetch_sub(1, Ordering::AcqRel) == 1;
+            let caches = is_last.then(|| set_watched(&list, false));
+            drop(list);
+            drop(caches);
+        }
+    }
+}
+
+fn count_watch(next: impl FnMut(usize) -> Option<usize>) -> bool {
+    WATCHES.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()
+}
+
+/// Sets the flag of all caches, and returns them. The last handle of a cache may be among them, which locks the list when
+/// it is dropped.
 #[cold]
-fn begin_watching_cold() {
-    let list = lock();
+fn set_watched(list: &ById, is_watched: bool) -> Vec<Arc<dyn Listed>> {
     let caches = list.values().filter_map(|entry| entry.cache.upgrade());
-    let caches: Vec<_> = caches.inspect(|cache| cache.set_watched()).collect();
-    IS_WATCHING.store(true, Ordering::Release);
-    // The last handle of a cache may be among them, which locks the list when it is dropped.
-    drop(list);
-    drop(caches);
+    caches.inspect(|cache| cache.set_watched(is_watched)).collect()
 }
 
 /// The place of a cache in the list, which it leaves on drop.
@@ -138,8 +165,8 @@ impl Registration {
         let listed = cache.upgrade();
         let mut list = lock();
         list.insert(self.0, Entry { cache, name: None });
-        if let Some(cache) = listed.as_ref().filter(|_| IS_WATCHING.load(Ordering::Relaxed)) {
-            cache.set_watched();
+        if let Some(cache) = listed.as_ref().filter(|_| WATCHES.load(Ordering::Acquire) > 0) {
+            cache.set_watched(true);
         }
         drop(list);
     }
@@ -155,5 +182,38 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let entry = lock().remove(&self.0);
         drop(entry);
+    }
+}
+
+#[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
+mod tests {
+    use std::thread;
+
+    use crate::serializer::{AnyValue, ByReference};
+    use crate::testing::MapBackend;
+    use crate::{Cache, watch_sync};
+
+    #[test]
+    fn caches_are_watched_while_there_are_watches() {
+        type TestCache = Cache<MapBackend<AnyValue>, ByReference>;
+        let is_watched = |cache: &TestCache| cache.engine().flags().is_watched();
+        let cache = TestCache::new();
+        assert!(!is_watched(&cache));
+        let rounds = if cfg!(miri) { 10 } else { 2_000 };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..rounds {
+                        let code = || is_watched(&cache) && is_watched(&TestCache::new());
+                        assert!(watch_sync(code).0);
+                    }
+                });
+            }
+        });
+        assert!(!is_watched(&cache) && !is_watched(&TestCache::new()));
+        let watch = crate::watch(async {});
+        assert!(is_watched(&cache));
+        drop(watch);
+        assert!(!is_watched(&cache), "its future was dropped");
     }
 }

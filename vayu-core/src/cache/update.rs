@@ -134,10 +134,11 @@ impl<B: Backend, S> Cache<B, S> {
                 engine.delete::<M>(key).await?;
             }
             let mut lead = lead.computed(match result {
-                Ok(()) => Outcome::Computed(record.into()),
+                Ok(()) => Outcome::Computed { value: record.into(), is_stored: true },
                 Err(_) => Outcome::NotShareable,
             });
             while lead.complete() == Completion::MustDelete {
+                lead.set_stored(false);
                 engine.delete::<M>(key).await?;
             }
             if let Some(lease) = lease

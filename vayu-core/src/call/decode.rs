@@ -358,8 +358,13 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         self.ok_or_count(decoded).flatten()
     }
 
-    /// Returns the output that another caller has just computed, whatever its age.
-    pub(crate) fn decode_shared(&self, record: &Record<B::Stored>) -> Option<F::Output> {
+    /// Returns the output that another caller has just computed, whatever its age. It `is_stored` if a later call may
+    /// find it.
+    pub(crate) fn decode_shared(
+        &self,
+        record: &Record<B::Stored>,
+        is_stored: bool,
+    ) -> Option<F::Output> {
         let decoded = catch_panic("decode value", || {
             if !self.is_of_this_call(record) && self.validate(record).is_err() {
                 return Ok(None);
@@ -368,7 +373,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         });
         let value = self.ok_or_count(decoded).flatten()?;
         self.engine.counters().call(CallOutcome::Coalesced);
-        let ttl_left = remaining_ttl::<B>(self.fresh_until(self.times(record)), self.engine.now());
+        let fresh_until = self.fresh_until(self.times(record));
+        let ttl_left = remaining_ttl::<B>(fresh_until, self.engine.now()).filter(|_| is_stored);
         let times = CallTimes { ttl_left, ..CallTimes::computed(record.compute_time()) };
         self.emit(CallOutcome::Coalesced, times);
         Some(F::output(value))

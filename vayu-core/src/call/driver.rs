@@ -300,8 +300,8 @@ pub(super) fn after_wait<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
         Turn::TimedOut => flights.replace_overdue(call.key, call.stamp, flight),
         Turn::Again | Turn::Completed(Outcome::Abandoned) => return Err(None),
         Turn::Completed(_) if outdated => return Err(None),
-        Turn::Completed(Outcome::Computed(record)) => {
-            match record.get().and_then(|record| call.decode_shared(record)) {
+        Turn::Completed(Outcome::Computed { value, is_stored }) => {
+            match value.get().and_then(|record| call.decode_shared(record, *is_stored)) {
                 Some(output) => return Ok(Joined::Output(output)),
                 None => try_lead(),
             }
@@ -372,7 +372,7 @@ pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::
         && let Some((output, record)) = M::lead(lead.id(), read_again::<M, B, F>(&call)).await
     {
         call.end_refresh();
-        drop(lead.computed(Outcome::Computed(record)));
+        drop(lead.computed(Outcome::Computed { value: record, is_stored: true }));
         return Prepared::Output(output);
     }
     if recheck
@@ -546,7 +546,7 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let compute_time = ended.saturating_since(*began);
     let mut ttl_left = None;
     if let Some(record) = call.encode_record(&output, compute_time, ended) {
-        let mut outcome = Outcome::Computed(record.clone().into());
+        let mut outcome = Outcome::computed(record.clone());
         let permission = lead.begin_store();
         let may_store = call.can_store()
             && match permission {
@@ -557,13 +557,17 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
                 }
             };
         if may_store {
-            ttl_left = remaining_ttl::<B>(record.fresh_until(), ended);
-            call.record_write(run_blocking(call.engine.write::<Blocking>(call.key, record)));
+            let fresh_until = record.fresh_until();
+            if call.record_write(run_blocking(call.engine.write::<Blocking>(call.key, record))) {
+                ttl_left = remaining_ttl::<B>(fresh_until, ended);
+                outcome.set_stored(true);
+            }
         } else {
             drop_quietly(record);
         }
         while lead.complete(&mut outcome) == Completion::MustDelete {
             ttl_left = None;
+            outcome.set_stored(false);
             call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
         }
     } else {
@@ -593,25 +597,29 @@ pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>
     let compute_time = ended.saturating_since(began);
     let mut ttl_left = None;
     if let Some(record) = call.encode_record(&output, compute_time, ended) {
-        let mut lead = lead.computed(Outcome::Computed(record.clone().into()));
+        let mut lead = lead.computed(Outcome::computed(record.clone()));
         let may_store = call.can_store()
             && match lead.begin_store() {
                 StorePermission::Granted => true,
                 StorePermission::Refused => false,
                 StorePermission::UnlessNewer => is_newest::<M, B, F>(&call, started).await,
             };
-        if may_store {
-            ttl_left = remaining_ttl::<B>(record.fresh_until(), ended);
-        }
-        if may_store && call.has_timed_out() {
-            call.write_offline(record);
-        } else if may_store {
-            call.record_write(call.engine.write::<M>(call.key, record).await);
-        } else {
+        let fresh_until = record.fresh_until();
+        let is_stored = if !may_store {
             drop_quietly(record);
+            false
+        } else if call.has_timed_out() {
+            call.write_offline(record)
+        } else {
+            call.record_write(call.engine.write::<M>(call.key, record).await)
+        };
+        if is_stored {
+            ttl_left = remaining_ttl::<B>(fresh_until, ended);
+            lead.set_stored(true);
         }
         while lead.complete() == Completion::MustDelete {
             ttl_left = None;
+            lead.set_stored(false);
             call.ok_or_count(call.engine.delete::<M>(call.key).await);
         }
     } else {

@@ -3,10 +3,16 @@
 //! A call that is not a hit creates one future for the rest of it, which owns all that it needs, as in
 //! [`task`](super::task). If the call has found a value past its ttl and leads the refresh, the future passes the
 //! value to its caller and returns before the function runs. The caller moves the future to a task, and
-//! waits for its output, up to the time limit. Other calls wait for the flight as long. A caller whose time is over,
-//! or that gets no value, returns the old one. The task goes on.
+//! waits for its output, up to the time limit. Other calls wait for the flight as long.
 //!
-//! A run that takes longer than callers wait for others (`max_wait`) is replaced by that of a later call.
+//! A caller whose time is over, or that gets no new value, [looks the call up again](look_again): the entry may have been
+//! invalidated in the meantime, and another process may have stored a new value. It returns the old value if a call that
+//! begins now may return that. If there is none, the call goes on as a miss; one whose run is in a task waits for that.
+//!
+//! The run of the task is that of the call if its caller still waits ([`AwaitedRun`]), and one in the background otherwise:
+//! each call is reported once. A run that hangs is replaced by that of a later call.
+
+mod awaited_run;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -16,45 +22,56 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
+pub(crate) use self::awaited_run::AwaitedRun;
 use crate::backend::Backend;
 use crate::cache::Engine;
+use crate::call::decode::Decoded;
 use crate::call::driver::{Prepared, prepare_lead, resume_lookup};
 use crate::call::future::{compute, run_prepared};
 use crate::call::lookup::Lookup;
-use crate::call::task::{Message, OwnedLookup, Task, spawn_task};
-use crate::call::{CachedFn, Call, ComputeReason, StaleValue};
-use crate::clock::Timestamp;
+use crate::call::task::{OwnedLookup, Task, spawn_task};
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput, StaleValue};
 use crate::flight::{Deadline, Flight, Lead, Outcome};
 use crate::io::{Awaiting, Io};
-use crate::key::Prefix;
-use crate::observer::CallTimes;
-use crate::outcome::CallOutcome;
+use crate::key::Key;
 use crate::panic::drop_quietly;
 use crate::record::Record;
 use crate::sync::IgnorePoison;
 use crate::watch::CallsOfTask;
 
 /// The rest of a call, in a future whose refresh may move to a task.
-pub struct PatientCall<T, R, V> {
+pub struct PatientCall<T, F: FnOutput, V> {
     future: Pin<Box<T>>,
-    old: Arc<Mutex<Option<Old<R, V>>>>,
+    old: HandOver<F::Output, V>,
     patience: Duration,
-    /// The prefix of the function; `None` for a call without the cache.
-    prefix: Option<Prefix>,
-    is_quiet: bool,
-    has_value: fn(&R) -> bool,
+    function: Arc<F>,
 }
 
-impl<T, R, V> fmt::Debug for PatientCall<T, R, V> {
+impl<T, F: FnOutput, V> fmt::Debug for PatientCall<T, F, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PatientCall").finish_non_exhaustive()
     }
 }
 
-/// A value past its ttl, and the flight of the call that replaces it.
+/// A value past its ttl, and the flight and the run that replace it.
 struct Old<R, V> {
+    value: OldValue<R, V>,
+    run: Arc<AwaitedRun>,
+}
+
+/// A value past its ttl, and the flight that replaces it.
+struct OldValue<R, V> {
     stale: StaleValue<R>,
+    /// The stamp of the call that has found it.
+    stamp: u64,
     flight: Option<Arc<Flight<Record<V>>>>,
+}
+
+impl<R, V> OldValue<R, V> {
+    /// Returns whether the flight has left the table: the key was invalidated, or the run was replaced.
+    fn is_detached(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.is_detached())
+    }
 }
 
 /// Creates the rest of a call.
@@ -64,26 +81,23 @@ pub(crate) fn patient<B, F, T>(
     lookup: OwnedLookup<F::Output>,
     body: Pin<Box<T>>,
     patience: Duration,
-) -> PatientCall<impl Future<Output = F::Output> + use<B, F, T>, F::Output, B::Stored>
+) -> PatientCall<impl Future<Output = F::Output> + use<B, F, T>, F, B::Stored>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    let prefix = function.key().ok().map(|key| key.prefix().clone());
-    let is_quiet = function.options().is_quiet;
-    let old = Arc::new(Mutex::new(None));
-    let hand_over = HandOver(Arc::clone(&old));
-    let future = Box::pin(finish(engine, function, lookup, body, patience, hand_over));
-    let has_value = |output: &F::Output| F::value(output).is_some();
-    PatientCall { future, old, patience, prefix, is_quiet, has_value }
+    let (function, old) = (Arc::new(function), HandOver::default());
+    let owned = (Arc::clone(&function), old.clone());
+    let future = Box::pin(finish(engine, owned.0, lookup, body, patience, owned.1));
+    PatientCall { future, old, patience, function }
 }
 
 /// Finishes a call as [`future::finish`](super::future::finish) does. With a value past its ttl, it waits for the run
 /// of another call, or passes the value to `hand_over` and leads the refresh.
 async fn finish<B, F, T>(
     engine: Engine<B>,
-    function: F,
+    function: Arc<F>,
     lookup: OwnedLookup<F::Output>,
     mut body: Pin<Box<T>>,
     patience: Duration,
@@ -94,7 +108,7 @@ where
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    let (engine, function) = (&engine, &function);
+    let (engine, function) = (&engine, &*function);
     let lookup: Lookup<'_, B, F> = lookup.resume(engine, function);
     let (call, stale) = match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
         Ok((call, ComputeReason::Expired(stale))) => (call, *stale),
@@ -106,22 +120,56 @@ where
         Refresh::Lead(lead) => lead,
         Refresh::Wait(flight) => {
             let patience = time_to_wait(engine, &stale, patience);
-            return match wait::<Awaiting, B, F>(&call, &flight, patience).await {
-                Some(output) => output,
-                None => call.serve_stale(stale),
+            if let Some(output) = wait::<Awaiting, B, F>(&call, &flight, patience).await {
+                return output;
+            }
+            let old = OldValue { stale, stamp: call.stamp, flight: Some(flight) };
+            return match look_again::<Awaiting, B, F>(engine, function, old).await {
+                Ok(output) => output,
+                Err((call, reason)) => compute(call, reason, body.as_mut()).await,
             };
         }
         Refresh::Refused => return call.serve_stale(stale),
     };
+    let run = Arc::new(AwaitedRun::new(stale.end));
     let flight = engine.flights().running(call.key, call.stamp);
-    hand_over.pass(Old { stale, flight }).await;
-    let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
+    if let Some(flight) = &flight {
+        // Its begin is set to now.
+        flight.is_overdue(engine.now(), Duration::MAX);
+    }
+    let value = OldValue { stale, stamp: call.stamp, flight };
+    hand_over.pass(Old { value, run: Arc::clone(&run) }).await;
+    let _panic = CountPanic(Call::new(engine, function, call.key, call.stamp));
+    let (mut deadline, reason) = (Deadline::default(), ComputeReason::Awaited(run));
     let prepared = prepare_lead::<Awaiting, B, F>(call, lead, true, reason, &mut deadline).await;
     run_prepared(prepared, body.as_mut()).await
 }
 
-/// The way from the future of a call to its caller.
+/// Counts a panic of a run as a refresh that has failed.
+struct CountPanic<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(Call<'a, B, F>);
+
+impl<B: Backend, F: CachedFn<Stored = B::Stored>> Drop for CountPanic<'_, B, F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.record_failed_refresh();
+        }
+    }
+}
+
+/// The way of an old value from the future of a call to its caller.
 struct HandOver<R, V>(Arc<Mutex<Option<Old<R, V>>>>);
+
+impl<R, V> Default for HandOver<R, V> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(None)))
+    }
+}
+
+impl<R, V> Clone for HandOver<R, V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl<R, V> HandOver<R, V> {
     /// Passes the old value to the caller, and returns to it once: it polls no more, the task does.
@@ -134,6 +182,11 @@ impl<R, V> HandOver<R, V> {
             if is_task { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// Takes the old value, if it was passed.
+    fn take(&self) -> Option<Old<R, V>> {
+        self.0.lock().ignore_poison().take()
     }
 }
 
@@ -152,9 +205,13 @@ fn begin_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
 ) -> Refresh<'a, B::Stored> {
     let (flights, key, stamp) = (call.engine.flights(), call.key, call.stamp);
     if let Some(flight) = flights.running(key, stamp) {
-        let is_overdue = call.begin_overdue_refresh();
-        let lead = is_overdue.then(|| flights.replace_overdue(key, stamp, &flight)).flatten();
-        return lead.map_or(Refresh::Wait(flight), Refresh::Lead);
+        let replace = || flights.replace_overdue(key, stamp, &flight);
+        let Some(lead) = call.is_overdue(&flight).then(replace).flatten() else {
+            return Refresh::Wait(flight);
+        };
+        // For the case that its task is dropped.
+        call.engine.refresh_backoff().record_attempt(key, call.engine.now());
+        return Refresh::Lead(lead);
     }
     match flights.try_lead(key, stamp, false) {
         // In this order, so that a call that finds the backoff of another one finds its flight.
@@ -185,60 +242,95 @@ async fn wait<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     M::wait(flight.completed(call.engine.begin_within(&mut deadline, patience))).await;
     drop(waiting);
     match flight.outcome()? {
-        Outcome::Computed(record) => call.decode_shared(record.get()?),
+        Outcome::Computed { value, is_stored } => call.decode_shared(value.get()?, *is_stored),
         Outcome::Failed { .. } | Outcome::NotShareable | Outcome::Abandoned => None,
     }
 }
 
-/// Awaits a call. If it leads the refresh of a value past its ttl, `spawn` runs the rest of it as a task.
-pub(crate) async fn run<B: Backend, T: Future, S>(
-    engine: &Engine<B>,
-    call: PatientCall<T, T::Output, B::Stored>,
-    spawn: impl FnOnce(Task<T>) -> S,
-) -> T::Output {
-    let PatientCall { mut future, old, patience, prefix, is_quiet, has_value } = call;
-    let output = poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => match old.lock().ignore_poison().take() {
-            Some(old) => Poll::Ready(Err(old)),
-            None => Poll::Pending,
-        },
-    });
-    let (Old { stale, flight }, prefix) = match (output.await, prefix) {
-        (Ok(output), _) => return output,
-        (Err(old), Some(prefix)) => (old, prefix),
-        (Err(old), None) => return old.stale.output,
-    };
-    let mut caller = spawn_task(engine, Some(&prefix), future, CallsOfTask::default(), spawn);
-    let mut sleep = engine.sleep(time_to_wait(engine, &stale, patience));
-    let message = poll_fn(|context| match caller.poll_message(context) {
-        Poll::Ready((message, _)) => Poll::Ready(Some(message)),
-        Poll::Pending => sleep.as_mut().poll(context).map(|()| None),
-    });
-    let message = message.await;
-    drop(caller);
-    let now = engine.now();
-    let (outcome, times, output) = match message {
-        Some(Message::Output(output)) if has_value(&output) || now >= stale.end => {
-            drop_quietly(stale.output);
-            let ttl_left = flight.and_then(|flight| ttl_left(&flight, now));
-            (CallOutcome::Coalesced, CallTimes { ttl_left, ..CallTimes::default() }, output)
+/// Looks a call up again after a wait that has brought no new value. Returns what a call that begins now may return, or
+/// else the rest of such a call, which is a miss.
+///
+/// If the backend cannot be read, the old value is returned, unless an invalidation is known in this process.
+async fn look_again<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    old: OldValue<F::Output, B::Stored>,
+) -> Result<F::Output, (Call<'a, B, F>, ComputeReason<F::Output>)> {
+    let Ok(key) = function.key() else { return Ok(old.stale.output) };
+    let before = engine.flights().completions(key);
+    let (prefix, tags) = (key.prefix(), function.tags());
+    let (call, is_invalidated) = match engine.stamp::<M>(prefix, tags).await {
+        Ok(_) if engine.are_unknown(tags) => {
+            (Call::new(engine, function, key, engine.unknown_stamp()), true)
         }
-        message => {
-            // A failure, or a panic, which is not that of this call, or a task that was dropped.
-            drop_quietly(message);
-            (CallOutcome::Stale, stale.times(), stale.output)
+        Ok(stamp) => (Call::new(engine, function, key, stamp), stamp != old.stamp),
+        Err(error) => {
+            let is_pending = engine.has_pending_invalidation(prefix, tags);
+            (Call::without_stamp(engine, function, key, &error), is_pending)
         }
     };
-    engine.counters().call(outcome);
-    engine.emit(&prefix, outcome, times, is_quiet);
-    output
+    let is_invalidated = is_invalidated || old.is_detached();
+    // At its end, the backend has no entry any more.
+    let can_read = call.can_store() && (is_invalidated || engine.now() < old.stale.end);
+    let read = if can_read { call.ok_or_count(engine.read::<M>(key).await) } else { None };
+    let found = match read {
+        Some(Some(record)) => call.decode_counted(record),
+        Some(None) => Decoded::Nothing,
+        None if is_invalidated => Decoded::Nothing,
+        None => return Ok(call.serve_stale(old.stale)),
+    };
+    drop_quietly(old);
+    match found {
+        Decoded::Fresh(output) => Ok(output),
+        Decoded::Stale(stale) => Ok(call.serve_stale(*stale)),
+        Decoded::Nothing | Decoded::Refused => Err((call, ComputeReason::Miss(Some(before)))),
+    }
 }
 
-/// Returns the ttl that is left of the value of a completed flight.
-fn ttl_left<V>(flight: &Flight<Record<V>>, now: Timestamp) -> Option<Duration> {
-    match flight.outcome()? {
-        Outcome::Computed(record) => Some(record.get()?.fresh_until().saturating_since(now)),
-        Outcome::Failed { .. } | Outcome::NotShareable | Outcome::Abandoned => None,
+/// Awaits a call. If it leads the refresh of a value past its ttl, `spawn` runs the rest of it as a task.
+pub(crate) async fn run<B, F, T, S>(
+    engine: &Engine<B>,
+    call: PatientCall<T, F, B::Stored>,
+    spawn: impl FnOnce(Task<T>) -> S,
+) -> F::Output
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    T: Future<Output = F::Output>,
+{
+    let PatientCall { mut future, old, patience, function } = call;
+    let output = poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => old.take().map_or(Poll::Pending, |old| Poll::Ready(Err(old))),
+    });
+    let Old { value: old, run } = match output.await {
+        Ok(output) => return output,
+        Err(old) => old,
+    };
+    let prefix = function.key().ok().map(Key::prefix);
+    let mut caller = spawn_task(engine, prefix, future, CallsOfTask::new(), spawn);
+    let mut sleep = engine.sleep(time_to_wait(engine, &old.stale, patience));
+    let has_output = poll_fn(|context| match caller.poll_ended(context) {
+        Poll::Ready(has_output) => Poll::Ready(has_output),
+        // Its message is about to be sent.
+        Poll::Pending if run.has_ended() => Poll::Pending,
+        Poll::Pending => match sleep.as_mut().poll(context) {
+            Poll::Ready(()) if run.give_up() => Poll::Ready(false),
+            _ => Poll::Pending,
+        },
+    });
+    if has_output.await && run.failure().is_none() {
+        drop_quietly(old);
+        return caller.await;
+    }
+    match look_again::<Awaiting, B, F>(engine, &function, old).await {
+        Ok(output) => output,
+        Err((call, _)) => {
+            let output = caller.await;
+            if let Some(times) = run.failure() {
+                call.report_refresh(times);
+            }
+            output
+        }
     }
 }

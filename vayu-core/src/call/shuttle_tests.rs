@@ -4,6 +4,7 @@
 //! checks a backend that may suspend and one in the memory of the process.
 
 mod batches;
+mod patience;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;

@@ -211,7 +211,7 @@ impl<T: Future> fmt::Debug for Task<T> {
 }
 
 /// A message of a task to its caller.
-pub(super) enum Message<T: Future> {
+enum Message<T: Future> {
     Output(T::Output),
     /// The payload of a panic.
     Panic(Box<dyn Any + Send>),
@@ -286,19 +286,24 @@ pub(super) struct Caller<T: Future> {
 }
 
 impl<T: Future> Caller<T> {
-    /// Polls the message of the task.
-    pub(super) fn poll_message(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<(Message<T>, CallsOfTask)> {
+    /// Polls the end of the task. Returns whether it has an output, which this future then returns.
+    pub(super) fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.channel.0.lock().ignore_poison();
-        if let Some(message) = state.message.take() {
-            return Poll::Ready(message);
+        if let Some((message, _)) = &state.message {
+            return Poll::Ready(matches!(message, Message::Output(_)));
         }
         let before = state.waker.replace(context.waker().clone());
         drop(state);
         drop(before);
         Poll::Pending
+    }
+
+    /// Polls the message of the task.
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<(Message<T>, CallsOfTask)> {
+        if self.poll_ended(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.channel.0.lock().ignore_poison().message.take().map_or(Poll::Pending, Poll::Ready)
     }
 }
 

@@ -160,7 +160,7 @@ impl<'a, R> Lead<'a, R> {
     #[cold]
     fn wake_callers(&mut self, flight: Option<Arc<Flight<R>>>, outcome: Outcome<R>) {
         let outcome = Arc::new(outcome);
-        if let (Some(replaced), Outcome::Computed(_)) = (self.replaces.take(), &*outcome) {
+        if let (Some(replaced), Outcome::Computed { .. }) = (self.replaces.take(), &*outcome) {
             replaced.complete(Arc::clone(&outcome));
         }
         if let Some(flight) = flight {
@@ -193,6 +193,11 @@ impl<R> Computed<'_, R> {
     /// Requests the permission to store the value, see [`Lead::begin_store`].
     pub(crate) fn begin_store(&self) -> StorePermission {
         self.lead.begin_store()
+    }
+
+    /// Sets whether a later call may find the value.
+    pub(crate) fn set_stored(&mut self, is_stored: bool) {
+        self.outcome.set_stored(is_stored);
     }
 
     /// Completes the flight and wakes the waiting callers.

@@ -64,7 +64,7 @@ impl World {
                     let mut never = Deadline::default();
                     match block_on(ticket.turn(&mut never, Duration::MAX)) {
                         Turn::Lead(lead) => return self.lead(lead, end),
-                        Turn::Completed(Outcome::Computed(value)) if !outdated => {
+                        Turn::Completed(Outcome::Computed { value, .. }) if !outdated => {
                             return value.get().copied();
                         }
                         Turn::Completed(Outcome::Failed { error, .. }) if !outdated => {
@@ -85,7 +85,7 @@ impl World {
 
     fn lead(&self, mut lead: Lead<'_, usize>, end: End) -> Option<usize> {
         let value = self.run();
-        let mut outcome = Outcome::Computed(value.into());
+        let mut outcome = Outcome::computed(value);
         match end {
             End::Fail => assert_eq!(lead.fail(true, || failed(value)), Completion::Done),
             End::Abandon if value == 1 => return None,
@@ -219,13 +219,13 @@ fn hedge_during_failure(world: &Arc<World>, has_value: bool) {
             let lead = world.flights.replace_overdue(&key, 0, hedge.flight());
             drop(hedge);
             let mut lead = lead.expect("a flight stays in the table while its hedge is running");
-            assert_eq!(lead.complete(&mut Outcome::Computed(run.into())), Completion::Done);
+            assert_eq!(lead.complete(&mut Outcome::computed(run)), Completion::Done);
         } else {
             hedge.fail(|| failed(run));
         }
         let mut never = Deadline::default();
         match block_on(ticket.turn(&mut never, Duration::MAX)) {
-            Turn::Completed(Outcome::Computed(value)) => {
+            Turn::Completed(Outcome::Computed { value, .. }) => {
                 assert!(has_value && value.get() == Some(&run));
             }
             Turn::Completed(Outcome::Failed { .. }) => assert!(!has_value),

@@ -30,6 +30,16 @@ struct Storing<'a, B: Backend, F: FnOutput> {
     ttl_left: Option<Duration>,
 }
 
+impl<B: Backend, F: FnOutput> Storing<'_, B, F> {
+    /// Sets whether a later call may find the value.
+    fn set_stored(&mut self, is_stored: bool) {
+        self.lead.set_stored(is_stored);
+        if !is_stored {
+            self.ttl_left = None;
+        }
+    }
+}
+
 impl<'a, B, F, D> Runner<'a, '_, B, F, D>
 where
     B: Backend,
@@ -105,7 +115,7 @@ where
                 self.outputs[index] = Some(call.conclude(output, times, reason));
                 continue;
             };
-            let lead = lead.computed(Outcome::Computed(record.clone().into()));
+            let lead = lead.computed(Outcome::computed(record.clone()));
             let ttl_left = remaining_ttl::<B>(record.fresh_until(), ended);
             records.push(record);
             storing.push(Storing { index, output, lease, lead, reason, call, started, ttl_left });
@@ -116,6 +126,7 @@ where
                 element;
             while lead.complete() == Completion::MustDelete {
                 ttl_left = None;
+                lead.set_stored(false);
                 call.ok_or_count(self.engine.delete::<M>(call.key).await);
             }
             release_lease::<M, B, F>(&call, lease).await;
@@ -208,10 +219,11 @@ async fn write<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
                 }
             };
         if !may_store {
-            element.ttl_left = None;
+            element.set_stored(false);
             drop_quietly(record);
         } else if element.call.has_timed_out() {
-            element.call.write_offline(record);
+            let is_stored = element.call.write_offline(record);
+            element.set_stored(is_stored);
         } else {
             places.push(place);
             entries.push((element.call.key, record));
@@ -222,7 +234,8 @@ async fn write<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
     let results = engine.write_many::<M>(entries).await;
     for (place, result) in places.into_iter().zip(results) {
-        storing[place].call.record_write(result);
+        let is_stored = storing[place].call.record_write(result);
+        storing[place].set_stored(is_stored);
     }
 }
 
@@ -255,6 +268,6 @@ pub(super) async fn complete_found<M: Io, B: Backend, F: CachedFn<Stored = B::St
 ) {
     let Leading { lease, lead, call, .. } = leading;
     call.end_refresh();
-    drop(lead.computed(Outcome::Computed(record.into())));
+    drop(lead.computed(Outcome::Computed { value: record.into(), is_stored: true }));
     release_lease::<M, B, F>(&call, lease).await;
 }

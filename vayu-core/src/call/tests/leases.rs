@@ -1,6 +1,7 @@
 //! Callers of several processes: here several caches over one backend, which share nothing but that
 //! backend.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -9,6 +10,10 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::backend::{Backend, Lease, LeaseGuard, Leases, ReleaseLease, Sharing};
+use crate::call::lookup::begin;
+use crate::call::patience::{self, patient};
+use crate::call::task::OwnedLookup;
+use crate::call::{FixedTtl, PlainOutput, Policy};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
@@ -443,4 +448,42 @@ fn sync_update_on_the_thread_of_a_pending_computation_with_a_lease_is_an_error()
         while leader.poll().is_pending() {}
         assert_eq!(cache.update_with(&key, MINUTE, increment).expect("updated"), 8);
     });
+}
+
+fn poll<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Poll<T> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn callers_with_patience_return_the_value_that_another_process_has_stored() {
+    let clock = ManualClock::new();
+    let map = MapBackend::with_clock(clock.clone());
+    let backend = LeasingBackend { map, ..LeasingBackend::default() };
+    let new = || Cache::<LeasingBackend, ByReference>::with_backend(backend.clone());
+    let (process, other, key) = (new(), new(), key("k"));
+    let (engine, tasks) = (process.engine(), RefCell::new(Vec::new()));
+    let call = |value: u8| {
+        let policy = Policy::new(&key, PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE));
+        let (policy, tasks) = (policy.stale(60 * MINUTE), &tasks);
+        Box::pin(async move {
+            let lookup = match begin(engine, &policy) {
+                Ok(output) => return output,
+                Err(lookup) => OwnedLookup::new(lookup),
+            };
+            let (body, patience) = (Box::pin(async move { value }), Duration::from_millis(50));
+            let call = patient(engine.clone(), policy, lookup, body, patience);
+            patience::run(engine, call, |task| tasks.borrow_mut().push(task)).await
+        })
+    };
+    assert_eq!(block_on(call(1)), 1);
+    clock.advance(MINUTE);
+    let _held = backend.try_acquire(&key).expect("free");
+    let mut calls = [call(2), call(3), call(4)];
+    assert_eq!(calls.each_mut().map(poll), [Poll::Pending; 3]);
+    let mut task = tasks.take().pop().expect("one leads");
+    assert!(poll(&mut task).is_pending(), "another process holds the lease");
+    other.set(&key, &9_u8, MINUTE).expect("set");
+    clock.advance(Duration::from_millis(40));
+    assert!(poll(&mut task).is_ready());
+    assert_eq!(calls.each_mut().map(poll), [Poll::Ready(9); 3]);
 }
