@@ -3,19 +3,23 @@
 //! All access goes through [`Directory`] and [`File`]. Each method is one operation that can fail, so
 //! that tests can inject a failure of each.
 
-mod disk;
 #[cfg(test)]
 pub(crate) mod model;
 mod none;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
 use std::fmt::Debug;
 use std::io;
 use std::time::SystemTime;
 
-use rustix::fs::Dev;
-
-pub(crate) use self::disk::DiskDirectory;
 pub(crate) use self::none::NoDirectory;
+#[cfg(unix)]
+pub(crate) use self::unix::{DiskDirectory, to_mode};
+#[cfg(windows)]
+pub(crate) use self::windows::DiskDirectory;
 
 /// An open directory. A name is a single component, a path a name or `directory/name`. No operation
 /// leaves the directory or follows a symbolic link.
@@ -33,10 +37,11 @@ pub(crate) trait Directory: Debug + Send + Sync {
     /// Opens a file for appending. Does not block. Concurrent writes do not interleave.
     fn open_to_append(&self, path: &str) -> io::Result<Box<dyn File>>;
 
-    /// Opens a file for locking, and creates it if it does not exist.
-    fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>>;
+    /// Tries to lock a file, and creates it if it does not exist. Does not wait. `None` if it is locked
+    /// already. The lock is released when the file is closed, and when the process dies.
+    fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn File>>>;
 
-    /// Renames a file, and replaces a file that has the new name.
+    /// Renames a file, and replaces a file that has the new name. Some systems replace no open file.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.
@@ -79,10 +84,6 @@ pub(crate) trait File: Debug + Send + Sync {
 
     /// Waits until the content would survive a power loss.
     fn sync(&self) -> io::Result<()>;
-
-    /// Tries to lock the file, without waiting. Returns whether it was locked. The lock is released
-    /// when the file is closed, and when the process dies.
-    fn try_lock(&self) -> io::Result<bool>;
 }
 
 /// The metadata of a file.
@@ -93,9 +94,11 @@ pub(crate) struct Status {
     pub(crate) length: u64,
     /// The modification time in whole seconds, by the clock of the file system.
     pub(crate) modified: SystemTime,
-    /// The device and the inode. No other file has the same while this one exists or is open.
-    pub(crate) id: (Dev, u64),
-    /// The change time: the last write, rename, or change of mode or owner.
+    /// The device and the number of the file on it. No other file has the same while this one exists or
+    /// is open.
+    pub(crate) id: (u64, u64),
+    /// The change time: the last write, rename, or change of mode or owner. On Windows, the time of the
+    /// last write.
     pub(crate) changed: SystemTime,
 }
 

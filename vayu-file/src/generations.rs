@@ -6,7 +6,6 @@
 
 use std::io;
 
-use rustix::rand::{GetRandomFlags, getrandom};
 use vayu_core::{Group, Invalidation, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -15,6 +14,7 @@ use crate::fs::{buffer, overwrite_full, read_full};
 use crate::layout::{EntryPath, shard_name};
 use crate::offload::CancelFlag;
 use crate::options::Durability;
+use crate::random::random_bytes;
 use crate::store::Store;
 
 /// The number of random bytes of a generation.
@@ -52,9 +52,8 @@ impl Store {
     /// place, or entries are removed.
     pub(crate) fn bump(&self, group: Group) -> Result<()> {
         let path = EntryPath::of_generation(group);
-        let mut bytes = [0; LENGTH];
-        getrandom(&mut bytes, GetRandomFlags::empty())
-            .map_err(|error| self.outages.error("write generation", error.into()))?;
+        let bytes: [u8; LENGTH] =
+            random_bytes().map_err(|error| self.outages.error("write generation", error))?;
         let write = || self.replace(&path, &bytes, &CancelFlag::never(), || Ok(())).map(|_| ());
         let Err(mut error) = write() else { return Ok(()) };
         if self.overwrite_generation(&path, &bytes).is_ok() {

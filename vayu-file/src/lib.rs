@@ -17,11 +17,25 @@
 //! # }
 //! ```
 //!
-//! The crate needs a Unix system. On network file systems, a corrupt entry is detected and is a miss, but
-//! [`SingleFlight::Everywhere`](vayu_core::SingleFlight::Everywhere) needs working `flock` locks.
+//! The crate needs Unix or Windows. On network file systems of Unix, a corrupt entry is detected and is a miss,
+//! but [`SingleFlight::Everywhere`](vayu_core::SingleFlight::Everywhere) needs working `flock` locks.
+//!
+//! # Windows
+//!
+//! - The directory has the access control list of its parent. It is neither restricted nor examined: choose a
+//!   place that only the user may write to, such as one in `%LOCALAPPDATA%`.
+//! - Symbolic links and junctions in the directory are not followed. Paths may be longer than 260 characters.
+//! - The directory must be on a local drive, and cannot be renamed or removed while a process uses it.
+//! - A write or a deletion waits a sixteenth of a second for a program that has the file open without sharing
+//!   it, such as a virus scanner, and is an error after that.
+//! - Where the system cannot replace an open file (before Windows 10 1809, or on a drive with FAT), an entry
+//!   that is replaced while it is read constantly may be a miss for a moment.
+//! - No files are kept open between reads.
 
-#[cfg(not(unix))]
-compile_error!("vayu-file needs a Unix file system; disable its feature on other systems");
+#[cfg(not(any(unix, windows)))]
+compile_error!(
+    "vayu-file needs the file system of Unix or Windows; disable its feature on other systems"
+);
 
 mod backend;
 mod counts;
@@ -39,6 +53,7 @@ mod offload;
 mod open_files;
 mod options;
 mod outages;
+mod random;
 mod shard_usage;
 mod store;
 mod sweep;
@@ -57,7 +72,7 @@ pub use crate::options::{AsyncIo, Durability, FileOptions};
 
 /// A cache in a directory.
 ///
-/// `FileCache::open(path)?` creates the directory if it does not exist, accessible to its owner only. It
+/// `FileCache::open(path)?` creates the directory if it does not exist, on Unix accessible to its owner only. It
 /// uses up to [`FileOptions::DEFAULT_MAX_BYTES`] (1 GiB) of disk; other limits are set with
 /// [`FileOptions`]. Values need serde's `Serialize` and `DeserializeOwned`, and are written as
 /// [`MessagePack`] unless [`with_serializer`](Cache::with_serializer) sets another serializer.
@@ -67,7 +82,7 @@ pub type FileCache = Cache<FileBackend, MessagePack>;
 
 impl FileOptions {
     /// Opens the cache in this directory. Creates the directory and its parents if they do not exist,
-    /// accessible to their owner only.
+    /// accessible to their owner only (on Windows, with the access control list of their parent).
     ///
     /// # Errors
     ///
@@ -75,7 +90,8 @@ impl FileOptions {
     ///
     /// - when the directory cannot be created or opened,
     /// - when it belongs to another user, or other users may write to it, without
-    ///   [`allow_shared`](Self::allow_shared),
+    ///   [`allow_shared`](Self::allow_shared) (on Unix),
+    /// - when it is on a network share (on Windows),
     /// - when it contains other files and is not a cache: use a directory of its own.
     pub fn open(self, path: impl AsRef<Path>) -> Result<FileCache> {
         Ok(FileCache::with_backend(FileBackend::open(path.as_ref(), &self)?))

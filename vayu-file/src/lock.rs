@@ -1,6 +1,6 @@
 //! The lock of a key among processes: the process that holds it computes.
 //!
-//! A lock is an `flock` on a file next to the entry. The holder removes the file before it releases the
+//! A lock is a locked file next to the entry: by `flock` on Unix, opened without sharing on Windows. The holder removes the file before it releases the
 //! lock, so a process that gets the lock checks that the name still refers to the locked file.
 
 use std::io;
@@ -24,10 +24,7 @@ const ATTEMPTS: usize = 8;
 /// Tries to lock the file of this name. `None` if it is locked already.
 pub(crate) fn try_lock(shard: Box<dyn Directory>, name: String) -> io::Result<Option<KeyLock>> {
     for _ in 0..ATTEMPTS {
-        let lock = shard.open_lock(&name)?;
-        if !lock.try_lock()? {
-            return Ok(None);
-        }
+        let Some(lock) = shard.try_lock(&name)? else { return Ok(None) };
         // The previous holder may have removed the file, and another process locked a new one.
         let is_current = shard
             .status(&name)

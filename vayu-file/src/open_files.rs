@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockWriteGuard, TryLockError};
 use std::thread;
 
-use rustix::fs::Dev;
 use vayu_core::BuildKeyHasher;
 use vayu_core::wire::WireKey;
 
@@ -43,7 +42,7 @@ const ATTEMPTS: usize = 64;
 pub(crate) struct OpenFiles {
     capacity: usize,
     /// The device of the directory.
-    device: Dev,
+    device: u64,
     table: RwLock<SlotTable>,
     skipped: AtomicUsize,
 }

@@ -46,7 +46,8 @@ pub enum Durability {
     #[default]
     Relaxed,
     /// A write or a deletion returns when the disk has the data (`fsync`), and survives a power loss.
-    /// Writes take many times longer.
+    /// Writes take many times longer. On Windows the names of the files are not synced: an entry of the last
+    /// moments may be missing or the previous one, and is not corrupt.
     Synced,
 }
 
@@ -160,6 +161,9 @@ impl FileOptions {
     ///
     /// Opening logs a warning if this user may not write to the directory. A directory that is created
     /// in one with the sticky bit, such as `/tmp`, has the mode that the umask allows.
+    ///
+    /// On Windows every directory is accepted, and has the access control list of its parent, with this option
+    /// and without it.
     pub fn allow_shared(mut self) -> Self {
         self.access = Access::Shared;
         self
@@ -175,8 +179,8 @@ impl FileOptions {
     /// Sets the scope in which concurrent calls of a key compute once. The default is
     /// [`SingleFlight::Process`].
     ///
-    /// [`SingleFlight::Everywhere`] takes a file lock (`flock`) for each key that is being computed. The
-    /// lock of a process that dies is released at once. A hit takes no lock.
+    /// [`SingleFlight::Everywhere`] takes a file lock (`flock`, on Windows a file opened without sharing) for
+    /// each key that is being computed. The lock of a process that dies is released at once. A hit takes no lock.
     pub fn single_flight(mut self, single_flight: SingleFlight) -> Self {
         self.single_flight = single_flight;
         self

@@ -10,9 +10,19 @@ use vayu_core::{Error, ErrorKind, Result};
 pub fn path_of_url(url: &str) -> Result<String> {
     let path = url.strip_prefix("file:").unwrap_or_default();
     match path.strip_prefix("//") {
-        Some(path) if path.starts_with('/') => decode(path),
+        Some(path) if path.starts_with('/') => Ok(without_root(decode(path)?)),
         Some(_) => Err(wrong("a directory has no host: write `file:///path`, or `file:path`")),
         None => decode(path),
+    }
+}
+
+/// Removes the slash before the drive of a path of Windows: `/C:/cache`.
+fn without_root(path: String) -> String {
+    match path.as_bytes() {
+        [b'/', drive, b':', ..] if cfg!(windows) && drive.is_ascii_alphabetic() => {
+            path[1..].to_owned()
+        }
+        _ => path,
     }
 }
 
@@ -43,6 +53,13 @@ fn wrong(message: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn url_of_a_drive_is_a_path_with_a_drive_on_windows() {
+        let path = if cfg!(windows) { "C:/a b" } else { "/C:/a b" };
+        assert_eq!(path_of_url("file:///C:/a%20b").unwrap(), path);
+        assert_eq!(path_of_url("file:///a").unwrap(), "/a");
+    }
 
     #[test]
     fn path_is_decoded_whole_or_not_at_all() {

@@ -144,6 +144,24 @@ fn every_entry_is_read_as_it_was_written() {
     }
 }
 
+/// `VAYU_EXCHANGE` names a directory that this test fills on one system and reads on another.
+#[test]
+fn directory_that_another_system_has_written_is_read() {
+    let place = tempfile::tempdir().expect("a directory");
+    let path = std::env::var_os("VAYU_EXCHANGE").map_or(place.path().to_owned(), PathBuf::from);
+    let cache = open(&path);
+    let directory = CacheDirectory::open(&path).expect("a cache");
+    let is_empty = directory.count().expect("a count") == 0;
+    for (key, record) in entries() {
+        if is_empty {
+            cache.backend().write(&key, record.clone()).expect("write");
+        }
+        let found = cache.backend().read(&key).expect("read").expect("an entry");
+        assert_eq!(found, record, "{key}");
+    }
+    println!("{} entries {}", entries().len(), if is_empty { "written" } else { "read" });
+}
+
 #[test]
 fn every_entry_is_listed_with_its_call() {
     let (place, _) = copy();

@@ -1,15 +1,15 @@
 //! A disk in memory that fails on demand, and records what a power loss may undo.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use rustix::io::Errno;
+use vayu_core::__internal::IgnorePoison;
 
 use super::{Directory, File, FileType, Status};
-
-use vayu_core::__internal::IgnorePoison;
+use crate::errno::Errno;
 
 /// A disk with two levels of directories. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,10 @@ struct State {
     /// The changes since then.
     log: Vec<Change>,
     locks: BTreeSet<u64>,
+    /// The files of the cache that are open, with the number of times.
+    open: BTreeMap<u64, usize>,
+    /// The files that another program has open, which it does not share.
+    held: BTreeSet<u64>,
     next_id: u64,
     operations: usize,
     fault: Option<Fault>,
@@ -33,6 +37,7 @@ struct State {
     /// The number of operations that hang.
     hanging: usize,
     is_remote: bool,
+    follows_windows: bool,
 }
 
 /// The time of every file on every disk: no clock is coarser.
@@ -123,6 +128,26 @@ impl Disk {
     /// Turns this into a network file system.
     pub(crate) fn make_remote(&self) {
         self.state().is_remote = true;
+    }
+
+    /// Follows the rules of Windows: a file that is open cannot be replaced, and no file is kept open. One
+    /// that another program [holds](Self::hold) cannot be renamed, removed or written to.
+    pub(crate) fn follow_windows(&self) {
+        self.make_remote();
+        self.state().follows_windows = true;
+    }
+
+    /// Opens a file as a program that shares it with readers only, until [`release`](Self::release).
+    pub(crate) fn hold(&self, path: &str) {
+        let (directory, name) = path.split_once('/').expect("a directory and a name");
+        let mut state = self.state();
+        let id = state.id(directory, name).expect("it exists");
+        state.held.insert(id);
+    }
+
+    /// Closes all files that another program holds.
+    pub(crate) fn release(&self) {
+        self.state().held.clear();
     }
 
     /// Starts to record changes that a power loss may undo. The present tree survives it.
@@ -309,6 +334,18 @@ impl State {
         }
     }
 
+    /// Fails if the rules of Windows forbid to rename, remove or write to a file.
+    fn check_held(&self, id: u64) -> io::Result<()> {
+        let is_held = self.follows_windows && self.held.contains(&id);
+        if is_held { Err(Errno::BUSY.into()) } else { Ok(()) }
+    }
+
+    /// Fails if the rules of Windows forbid to replace a file.
+    fn check_open(&self, id: u64) -> io::Result<()> {
+        let is_open = self.follows_windows && self.open.contains_key(&id);
+        if is_open { Err(Errno::BUSY.into()) } else { self.check_held(id) }
+    }
+
     fn status(&self, id: u64) -> Status {
         let length = self.tree.files[&id].len() as u64;
         Status { file_type: FileType::File, length, modified: *NOW, id: (1, id), changed: *NOW }
@@ -322,9 +359,10 @@ struct ModelDirectory {
 }
 
 impl ModelDirectory {
-    fn file(&self, state: &mut State, id: u64) -> Box<dyn File> {
+    fn file(&self, state: &mut State, id: u64, has_lock: bool) -> Box<dyn File> {
         state.open_files += 1;
-        Box::new(ModelFile { disk: self.disk.clone(), id, has_lock: false.into() })
+        *state.open.entry(id).or_default() += 1;
+        Box::new(ModelFile { disk: self.disk.clone(), id, has_lock })
     }
 
     fn make(&self, state: &mut State, name: &str) -> u64 {
@@ -341,11 +379,15 @@ impl Directory for ModelDirectory {
         let mut state = self.disk.open_operation()?;
         let (directory, name) = path.split_once('/').unwrap_or((&self.name, path));
         let id = state.id(directory, name)?;
-        Ok(self.file(&mut state, id))
+        Ok(self.file(&mut state, id, false))
     }
 
     fn open_to_append(&self, path: &str) -> io::Result<Box<dyn File>> {
-        self.open(path)
+        let mut state = self.disk.open_operation()?;
+        let (directory, name) = path.split_once('/').unwrap_or((&self.name, path));
+        let id = state.id(directory, name)?;
+        state.check_held(id)?;
+        Ok(self.file(&mut state, id, false))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
@@ -355,16 +397,17 @@ impl Directory for ModelDirectory {
         }
         state.space()?;
         let id = self.make(&mut state, name);
-        Ok(self.file(&mut state, id))
+        Ok(self.file(&mut state, id, false))
     }
 
     fn update(&self, name: &str) -> io::Result<Box<dyn File>> {
         let mut state = self.disk.open_operation()?;
         let id = state.id(&self.name, name)?;
-        Ok(self.file(&mut state, id))
+        state.check_held(id)?;
+        Ok(self.file(&mut state, id, false))
     }
 
-    fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>> {
+    fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn File>>> {
         let mut state = self.disk.open_operation()?;
         let id = match state.id(&self.name, name) {
             Ok(id) => id,
@@ -373,12 +416,20 @@ impl Directory for ModelDirectory {
                 self.make(&mut state, name)
             }
         };
-        Ok(self.file(&mut state, id))
+        drop(state);
+        let mut state = self.disk.operation()?;
+        if !state.locks.insert(id) {
+            return Ok(None);
+        }
+        Ok(Some(self.file(&mut state, id, true)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.disk.operation()?;
-        state.id(&self.name, from)?;
+        state.check_held(state.id(&self.name, from)?)?;
+        if let Ok(replaced) = state.id(&self.name, to) {
+            state.check_open(replaced)?;
+        }
         let (directory, from, to) = (self.name.clone(), from.to_owned(), to.to_owned());
         state.change(Change::Rename { directory, from, to, is_synced: false });
         Ok(())
@@ -386,7 +437,7 @@ impl Directory for ModelDirectory {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.disk.operation()?;
-        state.id(&self.name, name)?;
+        state.check_held(state.id(&self.name, name)?)?;
         let (directory, name) = (self.name.clone(), name.to_owned());
         state.change(Change::Remove { directory, name, is_synced: false });
         Ok(())
@@ -458,7 +509,7 @@ impl Directory for ModelDirectory {
 struct ModelFile {
     disk: Disk,
     id: u64,
-    has_lock: Mutex<bool>,
+    has_lock: bool,
 }
 
 impl File for ModelFile {
@@ -507,19 +558,19 @@ impl File for ModelFile {
         }
         Ok(())
     }
-
-    fn try_lock(&self) -> io::Result<bool> {
-        let is_taken = self.disk.operation()?.locks.insert(self.id);
-        *self.has_lock.lock().expect("no panic") = is_taken;
-        Ok(is_taken)
-    }
 }
 
 impl Drop for ModelFile {
     fn drop(&mut self) {
         let mut state = self.disk.state();
         state.open_files -= 1;
-        if *self.has_lock.get_mut().expect("no panic") {
+        if let Entry::Occupied(mut count) = state.open.entry(self.id) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        if self.has_lock {
             state.locks.remove(&self.id);
         }
     }

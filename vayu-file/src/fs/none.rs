@@ -29,7 +29,7 @@ impl Directory for NoDirectory {
         missing()
     }
 
-    fn open_lock(&self, _: &str) -> io::Result<Box<dyn File>> {
+    fn try_lock(&self, _: &str) -> io::Result<Option<Box<dyn File>>> {
         missing()
     }
 

@@ -1,20 +1,21 @@
 //! Writing and deleting an entry: write to a temporary file, then rename.
 
 use std::io;
+use std::thread;
 
 use bytes::Bytes;
-use rustix::rand::{GetRandomFlags, getrandom};
 use vayu_core::wire;
 use vayu_core::{EndCause, Error, ErrorKind, Key, Record, Result};
 
 use super::{Store, invalidation_of};
 use crate::ends::Ending;
-use crate::errno::is_absence;
+use crate::errno::{is_absence, is_open_elsewhere, pauses};
 use crate::fs::{Directory, FileType, write_full};
-use crate::layout::{EntryPath, shard_name, temporary_name};
+use crate::layout::{EntryPath, FileKind, shard_name, temporary_name};
 use crate::located_key::LocatedKey;
 use crate::offload::{CancelFlag, cancelled};
 use crate::options::Durability;
+use crate::random::random_bytes;
 use crate::shard_usage::disk_size;
 
 impl Store {
@@ -79,10 +80,8 @@ impl Store {
         publish: impl Fn() -> io::Result<()>,
     ) -> io::Result<Option<Replaced>> {
         let shard = self.shard(path)?;
-        let mut random = [0; 16];
-        getrandom(&mut random, GetRandomFlags::empty())?;
-        let mut temporary =
-            TemporaryFile { shard: &*shard, name: temporary_name(random), is_pending: true };
+        let name = temporary_name(random_bytes()?);
+        let mut temporary = TemporaryFile { shard: &*shard, name, is_pending: true };
         let mut file = self.open_files.with_fd_retry(|| shard.create(&temporary.name))?;
         write_full(&mut *file, bytes)?;
         if self.durability == Durability::Synced {
@@ -99,7 +98,7 @@ impl Store {
         if cancel.is_set() {
             return Ok(None);
         }
-        shard.rename(&temporary.name, path.file_name())?;
+        rename_over(&*shard, &temporary.name, path, old_length.is_some())?;
         temporary.is_pending = false;
         if old_length.is_some() {
             publish()?;
@@ -150,6 +149,34 @@ impl Store {
         self.sync(&*shard)?;
         Ok(status.length)
     }
+}
+
+/// Renames a file over an entry or a generation, and retries while the old file is open and cannot be
+/// replaced. An old entry is renamed out of the way in the end. That leaves no entry for a moment, which is a
+/// miss, whereas a group must not be without a generation.
+fn rename_over(
+    shard: &dyn Directory,
+    from: &str,
+    path: &EntryPath,
+    is_replaced: bool,
+) -> io::Result<()> {
+    let to = path.file_name();
+    for pause in pauses() {
+        match shard.rename(from, to) {
+            Err(error) if is_open_elsewhere(&error) => {}
+            renamed => return renamed,
+        }
+        if is_replaced && !pause.is_zero() && FileKind::of(to) == FileKind::Entry {
+            let old = temporary_name(random_bytes()?);
+            if shard.rename(to, &old).is_ok() {
+                // It is gone as soon as no process has it open.
+                let _ = shard.remove(&old);
+                continue;
+            }
+        }
+        thread::sleep(pause);
+    }
+    shard.rename(from, to)
 }
 
 /// The result of a completed [`Store::replace`].

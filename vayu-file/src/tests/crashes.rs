@@ -1,6 +1,9 @@
 //! All states that a power loss may leave.
 
+use vayu_core::wire::WireKey;
+
 use super::*;
+use crate::layout::EntryPath;
 use crate::options::Durability;
 
 /// An operation on one of two keys.
@@ -43,11 +46,23 @@ impl Expected {
     }
 }
 
-fn run(steps: &[Step], durability: Durability, is_warm: bool) -> usize {
+/// The rules of the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    Unix,
+    /// The entries are open while they are changed, and cannot be replaced.
+    Windows,
+}
+
+fn run(steps: &[Step], durability: Durability, is_warm: bool, rules: Rules) -> usize {
     let clock = ManualClock::new();
     let options = options(&clock).durability(durability);
     let keys = [key("0"), key("1")];
     let disk = Disk::default();
+    if rules == Rules::Windows {
+        disk.follow_windows();
+    }
+    let read = |key: &Key| disk.root().open(EntryPath::of(&WireKey::new(key)).as_str());
     let backend = open(&disk, &options);
     let mut expected = Expected([vec![None], vec![None]]);
     if is_warm {
@@ -56,6 +71,10 @@ fn run(steps: &[Step], durability: Durability, is_warm: bool) -> usize {
     }
     disk.record();
     for &step in steps {
+        let _readers: Vec<_> = match rules {
+            Rules::Unix => vec![],
+            Rules::Windows => keys.iter().map(read).collect(),
+        };
         match step {
             Step::Write(key, value) => backend.write(&keys[key], record(&clock, value)),
             Step::Delete(key) => backend.delete(&keys[key]).map(|_| ()),
@@ -70,7 +89,10 @@ fn run(steps: &[Step], durability: Durability, is_warm: bool) -> usize {
         for (key, expected) in keys.iter().zip(&expected.0) {
             let found = value(&backend, key);
             let found = found.as_deref().map(|bytes| std::str::from_utf8(bytes).expect("text"));
-            assert!(expected.contains(&found), "{steps:?}, {durability:?}: {found:?} in {state:?}");
+            assert!(
+                expected.contains(&found),
+                "{steps:?}, {durability:?}, {rules:?}: {found:?} in {state:?}"
+            );
             // The cache works in every state.
             backend.write(key, record(&clock, "later")).expect("write");
             assert_eq!(value(&backend, key), Some("later".into()));
@@ -99,7 +121,9 @@ fn no_state_after_a_power_loss_contains_a_wrong_value() {
         for steps in sequences(length) {
             for durability in [Durability::Relaxed, Durability::Synced] {
                 for is_warm in [false, true] {
-                    states += run(&steps, durability, is_warm);
+                    for rules in [Rules::Unix, Rules::Windows] {
+                        states += run(&steps, durability, is_warm, rules);
+                    }
                 }
             }
         }

@@ -1,9 +1,9 @@
 //! A failure of each operation of the file system, with each kind of error.
 
-use rustix::io::Errno;
 use vayu_core::{Generations, Group};
 
 use super::*;
+use crate::errno::Errno;
 use crate::fs::model::Fault;
 
 const ERRORS: [Errno; 12] = [

@@ -3,10 +3,10 @@
 use std::mem;
 use std::sync::{Arc, Mutex, Weak};
 
-use rustix::io::Errno;
 use vayu_core::{Generations, Group, Invalidation, InvalidationFeed, InvalidationListener};
 
 use super::*;
+use crate::errno::Errno;
 use crate::fs::model::Fault;
 use crate::layout::EntryPath;
 

@@ -1,9 +1,9 @@
 //! Generations of groups on a disk that fails.
 
-use rustix::io::Errno;
 use vayu_core::{Generations, Group};
 
 use super::*;
+use crate::errno::Errno;
 use crate::fs::model::Fault;
 use crate::layout::EntryPath;
 use crate::options::Durability;
@@ -52,7 +52,7 @@ fn unreadable_generation_is_an_error_and_not_another_generation() {
         for number in 0..4 {
             disk.plan(Fault::Once(number, errno));
             match backend.generation(group) {
-                Ok(found) => assert_eq!(found, known, "{errno} at {number}"),
+                Ok(found) => assert_eq!(found, known, "{errno:?} at {number}"),
                 Err(_) => failures += 1,
             }
         }
@@ -77,7 +77,7 @@ fn bump_that_has_not_changed_the_generation_is_an_error() {
             let operations = disk.operations();
             disk.plan(None);
             if result.is_ok() {
-                assert_ne!(generation(&backend, group), old, "{errno} at {number}");
+                assert_ne!(generation(&backend, group), old, "{errno:?} at {number}");
             }
             if operations <= number {
                 break;
@@ -136,7 +136,7 @@ fn entries_that_cannot_be_invalidated_are_removed() {
         // Another process uses all space that is freed.
         disk.plan(Fault::NoSpace(0, errno));
         backend.bump(group).expect("bump");
-        assert!(!is_outdated_value_there(&backend, group, 0), "{errno}");
+        assert!(!is_outdated_value_there(&backend, group, 0), "{errno:?}");
         assert!(disk.names().iter().all(|name| !name.contains(".v1")));
     }
 }
@@ -159,8 +159,8 @@ fn bump_with_any_single_failure_succeeds_and_leaves_no_outdated_value() {
                 let result = backend.bump(group);
                 let operations = disk.operations();
                 disk.plan(None);
-                result.unwrap_or_else(|error| panic!("{errno} at {number}: {error}"));
-                assert!(!is_outdated_value_there(&backend, group, old), "{errno} at {number}");
+                result.unwrap_or_else(|error| panic!("{errno:?} at {number}: {error}"));
+                assert!(!is_outdated_value_there(&backend, group, old), "{errno:?} at {number}");
                 if operations <= number {
                     break;
                 }

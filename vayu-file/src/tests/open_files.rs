@@ -1,10 +1,10 @@
 //! Entries whose files are kept open.
 
-use rustix::io::Errno;
 use vayu_core::SingleFlight;
 use vayu_core::wire::{self, WireKey};
 
 use super::*;
+use crate::errno::Errno;
 use crate::fs::model::Fault;
 use crate::layout::EntryPath;
 use crate::options::Durability;
@@ -282,10 +282,10 @@ fn replaced_value_is_never_read_after_any_failure() {
                 disk.plan(fault(number, errno));
                 for _ in 0..2 {
                     let found = backend.read(&key).ok().flatten().map(Record::into_value);
-                    assert!(found.is_none_or(|found| found == "other"), "{errno} at {number}");
+                    assert!(found.is_none_or(|found| found == "other"), "{errno:?} at {number}");
                 }
                 disk.plan(None);
-                assert_eq!(value(&backend, &key), Some("other".into()), "{errno} at {number}");
+                assert_eq!(value(&backend, &key), Some("other".into()), "{errno:?} at {number}");
             }
         }
     }

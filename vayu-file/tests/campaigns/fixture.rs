@@ -114,8 +114,13 @@ fn name(key: &Key) -> String {
 
 /// Returns the temporary files in all shards.
 pub(crate) fn temporary_files(directory: &Path) -> Vec<PathBuf> {
-    let is_temporary = |path: &PathBuf| path.to_string_lossy().contains("/.vayu-tmp-");
+    let is_temporary = |path: &PathBuf| has_name(path, ".vayu-tmp-");
     snapshot(directory).into_keys().filter(is_temporary).collect()
+}
+
+/// Returns whether the name of a file begins so.
+fn has_name(path: &Path, start: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start))
 }
 
 /// Sets the modification time of a file to this long ago.

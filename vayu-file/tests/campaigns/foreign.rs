@@ -1,9 +1,6 @@
 //! Foreign files with a name of the cache are misses, are not followed, and do not block.
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::fs;
 use std::path::Path;
 
 use vayu_core::SingleFlight;
@@ -14,7 +11,7 @@ use vayu_file::FileCache;
 use crate::fixture::{
     self, Fixture, age, entry, key, keys_of_one_shard, lock, options, shard, snapshot,
 };
-use crate::foreign_file::{FOREIGN_FILES, ForeignFile};
+use crate::foreign_file::{FOREIGN_FILES, ForeignFile, symlink};
 use crate::{HANG, HOUR};
 
 /// Checks every operation on an entry that is a foreign file.
@@ -84,6 +81,7 @@ entries! {
     entry_that_is_one_of_another_key_is_a_miss: OtherEntry,
 }
 
+#[cfg(unix)]
 #[test]
 fn pipe_that_another_process_keeps_open_is_a_miss() {
     watchdog(HANG, || {
@@ -91,12 +89,12 @@ fn pipe_that_another_process_keeps_open_is_a_miss() {
         let fixture = Fixture::new(&key);
         let at = entry(fixture.path(), &key);
         assert!(ForeignFile::Pipe.make(&at, &fixture, &key));
-        let held = File::options().read(true).write(true).open(&at).expect("the pipe opens");
+        let held = fs::File::options().read(true).write(true).open(&at).expect("the pipe opens");
         let cache = fixture.open();
         assert_eq!(computed(&cache, &key), "computed");
         assert!(ForeignFile::Pipe.make(&at, &fixture, &key));
         drop(held);
-        let held = File::options().read(true).write(true).open(&at).expect("the pipe opens");
+        let held = fs::File::options().read(true).write(true).open(&at).expect("the pipe opens");
         assert_eq!(cache.get::<String>(&key).expect("a miss is no error"), None);
         drop(held);
     });
@@ -206,7 +204,12 @@ fn files_with_foreign_names_are_never_deleted() {
             format!("{digits}.lock.old"),
         ];
         let mut foreign: Vec<_> = names.iter().map(|name| shard.join(name)).collect();
-        foreign.push(shard.join(OsStr::from_bytes(b"\xFF\xFE.v1")));
+        #[cfg(unix)]
+        foreign.push(
+            shard.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
+                b"\xFF\xFE.v1",
+            )),
+        );
         foreign.push(fixture.path().join("notes.txt"));
         foreign.push(fixture.path().join("zz").join(format!("{digits}.v1")));
         fs::create_dir(fixture.path().join("zz")).expect("a directory that is no shard");
@@ -216,7 +219,7 @@ fn files_with_foreign_names_are_never_deleted() {
         }
         // A sweep does not remove symbolic links and directories, even with a name of the cache.
         let temporary = format!(".vayu-tmp-{}", &digits[..32]);
-        symlink(&foreign[0], shard.join(&temporary)).expect("a link");
+        symlink(&foreign[0], &shard.join(&temporary));
         fs::create_dir(shard.join(format!("{digits}.lock"))).expect("a directory");
 
         let cache = options().max_entries(4).open(fixture.path()).expect("a cache");

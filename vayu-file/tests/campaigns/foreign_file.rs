@@ -1,15 +1,12 @@
 //! Foreign files to put in place of a file of the cache.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use vayu_core::Key;
 
+use crate::HOUR;
 use crate::fixture::{self, Fixture, entry};
-use crate::{HOUR, is_root};
 
 /// A kind of foreign file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,25 +44,18 @@ impl ForeignFile {
             let _ = fs::remove_file(at);
         }
         fs::create_dir_all(at.parent().expect("it is in a directory")).expect("its directory");
-        let node = |kind, device| mknodat(CWD, at, kind, Mode::from_raw_mode(0o666), device);
         match self {
-            ForeignFile::Pipe => node(FileType::Fifo, 0).expect("a pipe"),
-            ForeignFile::Socket => drop(UnixListener::bind(at).expect("a socket")),
-            ForeignFile::LinkToEntry => symlink(fixture.outside_entry(key), at).expect("a link"),
-            ForeignFile::LinkToDirectory => symlink(fixture.outside_shard(), at).expect("a link"),
-            ForeignFile::DanglingLink => {
-                symlink(fixture.outside_shard().join("none"), at).expect("a link");
+            ForeignFile::Pipe | ForeignFile::Socket | ForeignFile::Device => {
+                return make_special(self, at);
             }
-            ForeignFile::LoopingLink => symlink(at, at).expect("a link"),
+            ForeignFile::LinkToEntry => return symlink(&fixture.outside_entry(key), at),
+            ForeignFile::LinkToDirectory => return symlink(&fixture.outside_shard(), at),
+            ForeignFile::DanglingLink => return symlink(&fixture.outside_shard().join("none"), at),
+            ForeignFile::LoopingLink => return symlink(at, at),
             ForeignFile::Directory => {
                 fs::create_dir(at).expect("a directory");
                 fs::write(at.join("note"), "to be kept").expect("a note in it");
             }
-            // The device of `/dev/zero`.
-            ForeignFile::Device if is_root() => {
-                return node(FileType::CharacterDevice, makedev(1, 5)).is_ok();
-            }
-            ForeignFile::Device => return false,
             ForeignFile::OtherEntry => {
                 let other = fixture::key("other");
                 fixture.open().set(&other, &"other".to_owned(), HOUR).expect("it is written");
@@ -74,4 +64,40 @@ impl ForeignFile {
         }
         true
     }
+}
+
+#[cfg(unix)]
+fn make_special(foreign: ForeignFile, at: &Path) -> bool {
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
+    let node = |kind, device| mknodat(CWD, at, kind, Mode::from_raw_mode(0o666), device);
+    match foreign {
+        ForeignFile::Pipe => node(FileType::Fifo, 0).expect("a pipe"),
+        ForeignFile::Socket => drop(UnixListener::bind(at).expect("a socket")),
+        // The device of `/dev/zero`.
+        _ => return crate::is_root() && node(FileType::CharacterDevice, makedev(1, 5)).is_ok(),
+    }
+    true
+}
+
+/// Returns `false`: directories of Windows contain no such files.
+#[cfg(windows)]
+fn make_special(_: ForeignFile, _: &Path) -> bool {
+    false
+}
+
+#[cfg(unix)]
+pub(crate) fn symlink(to: &Path, at: &Path) -> bool {
+    std::os::unix::fs::symlink(to, at).expect("a link");
+    true
+}
+
+/// Creates a link, which not every user may. Wine pretends to create it.
+#[cfg(windows)]
+pub(crate) fn symlink(to: &Path, at: &Path) -> bool {
+    use std::os::windows::fs::{symlink_dir, symlink_file};
+    let made = if to.is_dir() { symlink_dir(to, at) } else { symlink_file(to, at) };
+    made.is_ok() && at.is_symlink()
 }

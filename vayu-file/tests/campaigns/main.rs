@@ -3,8 +3,9 @@
 //!
 //! Some tests run this binary again as a child process with a single test; see [`child`].
 
-#![cfg(target_os = "linux")]
+#![cfg(any(target_os = "linux", windows))]
 
+#[cfg(unix)]
 mod access;
 mod at_rest;
 mod child;
@@ -14,17 +15,21 @@ mod foreign;
 mod foreign_file;
 mod kills;
 mod limits;
+#[cfg(unix)]
 mod open_files;
 mod processes;
+#[cfg(unix)]
 mod races;
+#[cfg(unix)]
 mod shortage;
+#[cfg(unix)]
 mod syscalls;
 mod tagged_value;
 
 use std::time::Duration;
 
-/// The time after which a test hangs.
-const HANG: Duration = Duration::from_secs(60);
+/// The time after which a test hangs. Processes start slowly on Windows.
+const HANG: Duration = Duration::from_secs(if cfg!(windows) { 240 } else { 60 });
 
 /// Longer than any test.
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -45,6 +50,7 @@ fn progress(what: &str, done: usize, all: usize) {
 }
 
 /// Returns whether this process runs as root, which some tests need.
+#[cfg(unix)]
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

@@ -3,16 +3,12 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
-use std::pin::{Pin, pin};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::channel;
-use std::task::{Context, Poll, Wake};
 use std::thread;
-use std::time::Duration;
 
 use vayu_core::SingleFlight;
-use vayu_core::testing::{ManualClock, watchdog};
+use vayu_core::testing::watchdog;
 use vayu_core::{Backend, Lease};
 use vayu_file::FileCache;
 
@@ -184,8 +180,15 @@ fn process_killed_while_it_computes_does_not_block_the_next() {
 }
 
 /// Half of the callers are async. The clock of the cache is advanced by the test.
+#[cfg(unix)]
 #[test]
 fn process_stopped_while_it_computes_costs_the_maximum_wait_once() {
+    use std::pin::pin;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use vayu_core::testing::ManualClock;
+
     watchdog(HANG, || {
         let directory = tempfile::tempdir().expect("a directory");
         let key = &keys(1)[0];
@@ -259,7 +262,11 @@ fn value_stored_by_another_process_ends_the_wait_for_one_that_is_stopped() {
 }
 
 /// Runs a future on this thread.
-fn block_on<F: Future>(mut future: Pin<&mut F>) -> F::Output {
+#[cfg(unix)]
+fn block_on<F: Future>(mut future: std::pin::Pin<&mut F>) -> F::Output {
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Wake};
+
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

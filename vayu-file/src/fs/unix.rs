@@ -1,16 +1,18 @@
-//! [`Directory`] and [`File`] on the file system of the operating system.
+//! [`Directory`] and [`File`] on the file system of Unix.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, MetadataExt, OpenOptions, OpenOptionsExt};
-use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Stat};
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags, RawMode, Stat};
 
 use super::{Directory, File, FileType, Status};
 use crate::layout::temporary_name;
 use crate::options::Access;
+use crate::random::random_bytes;
 
 /// An open directory of the file system.
 pub(crate) struct DiskDirectory {
@@ -48,9 +50,7 @@ impl DiskDirectory {
     /// Creates a directory under a temporary name, sets its permissions, which the umask may have
     /// reduced, and renames it: other users can use it as soon as it has its name.
     fn create_shared_directory(&self, name: &str) -> io::Result<()> {
-        let mut random = [0; 16];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-        let temporary = temporary_name(random);
+        let temporary = temporary_name(random_bytes()?);
         self.dir.create_dir_with(&temporary, DirBuilder::new().mode(0o700))?;
         let named = rustix::fs::openat(&self.dir, &*temporary, ENTER, Mode::empty())
             .map_err(io::Error::from)
@@ -98,13 +98,18 @@ impl Permissions {
 
     /// Sets mode and group of a new file, whatever the umask is. Errors are ignored: the file may belong
     /// to another user, or the group may be one that this user is not in.
-    fn apply(self, file: &OwnedFd, mode: u32) {
+    fn apply(self, file: impl AsFd + Copy, mode: u32) {
         let Self::Shared { group, .. } = self else { return };
         if rustix::fs::fstat(file).is_ok_and(|stat| stat.st_gid != group) {
             let _ = rustix::fs::fchown(file, None, Some(Gid::from_raw(group)));
         }
-        let _ = rustix::fs::fchmod(file, Mode::from_raw_mode(mode));
+        let _ = rustix::fs::fchmod(file, to_mode(mode));
     }
+}
+
+/// Converts the bits of a mode, whose type differs between systems.
+pub(crate) fn to_mode(bits: u32) -> Mode {
+    Mode::from_raw_mode(RawMode::try_from(bits & 0o7777).unwrap_or_default())
 }
 
 /// Does not ask the system for the path.
@@ -140,17 +145,17 @@ const ENTER: OFlags =
 
 impl Directory for DiskDirectory {
     fn open(&self, path: &str) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(DiskFile(open_beneath(&self.dir, path, READ)?)))
+        Ok(Box::new(DiskFile(open_beneath(&self.dir, path, READ)?.into())))
     }
 
     fn open_to_append(&self, path: &str) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(DiskFile(open_beneath(&self.dir, path, APPEND)?)))
+        Ok(Box::new(DiskFile(open_beneath(&self.dir, path, APPEND)?.into())))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(self.permissions.file_mode());
-        let file = self.dir.open_with(name, &options)?.into_std().into();
+        let file = self.dir.open_with(name, &options)?.into_std();
         self.permissions.apply(&file, self.permissions.file_mode());
         Ok(Box::new(DiskFile(file)))
     }
@@ -161,19 +166,19 @@ impl Directory for DiskDirectory {
         if status(&stat).file_type != FileType::File || stat.st_nlink != 1 {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        Ok(Box::new(DiskFile(file)))
+        Ok(Box::new(DiskFile(file.into())))
     }
 
-    fn open_lock(&self, name: &str) -> io::Result<Box<dyn File>> {
+    fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn File>>> {
         let flags = READ.union(OFlags::CREATE);
-        let file = rustix::fs::openat(
-            &self.dir,
-            name,
-            flags,
-            Mode::from_raw_mode(self.permissions.file_mode()),
-        )?;
-        self.permissions.apply(&file, self.permissions.file_mode());
-        Ok(Box::new(DiskFile(file)))
+        let mode = self.permissions.file_mode();
+        let file = rustix::fs::openat(&self.dir, name, flags, to_mode(mode))?;
+        self.permissions.apply(&file, mode);
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Box::new(DiskFile(file.into())))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -218,7 +223,7 @@ impl Directory for DiskDirectory {
     }
 
     fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(self.reopen()?)?)
+        fs::File::from(self.reopen()?).sync_all()
     }
 
     fn is_local(&self) -> io::Result<bool> {
@@ -283,7 +288,7 @@ fn open_step_by_step(dir: &Dir, path: &str, flags: OFlags) -> io::Result<OwnedFd
 
 /// A file of the file system.
 #[derive(Debug)]
-struct DiskFile(OwnedFd);
+struct DiskFile(fs::File);
 
 impl File for DiskFile {
     fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
@@ -300,22 +305,21 @@ impl File for DiskFile {
     }
 
     fn status(&self) -> io::Result<Status> {
-        Ok(status(&rustix::fs::fstat(self.0.as_fd())?))
+        Ok(status(&rustix::fs::fstat(&self.0)?))
     }
 
     fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fdatasync(&self.0)?)
-    }
-
-    fn try_lock(&self) -> io::Result<bool> {
-        match rustix::fs::flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        self.0.sync_data()
     }
 }
 
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::cast_sign_loss,
+    clippy::useless_conversion,
+    clippy::unnecessary_fallible_conversions,
+    reason = "the types of these fields differ between systems"
+)]
 fn status(stat: &Stat) -> Status {
     let file_type = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
         rustix::fs::FileType::RegularFile => FileType::File,
@@ -331,7 +335,7 @@ fn status(stat: &Stat) -> Status {
         file_type,
         length: u64::try_from(stat.st_size).unwrap_or(0),
         modified: SystemTime::UNIX_EPOCH + modified,
-        id: (stat.st_dev, stat.st_ino),
+        id: (stat.st_dev as u64, stat.st_ino as u64),
         changed: SystemTime::UNIX_EPOCH + changed,
     }
 }
