@@ -125,6 +125,18 @@ pub enum ComputeReason<R> {
     Awaited(Arc<AwaitedRun>),
 }
 
+impl<R> ComputeReason<R> {
+    /// Returns the name of the reason in logs.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Miss(_) => "miss",
+            Self::Expired(_) => "expired",
+            Self::Forced => "forced",
+            Self::Background | Self::Awaited(_) => "background",
+        }
+    }
+}
+
 /// Returns the key of a call, or `None` if the call bypasses the cache.
 #[inline]
 pub(crate) fn usable_key<'a, B: Backend, F: CachedFn>(

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tracing::Span;
 use tracing::level_filters::LevelFilter;
 
 use crate::bounded_map::BoundedMap;
@@ -24,9 +25,40 @@ fn has_subscriber() -> bool {
     tracing::enabled!(target: "vayu", tracing::Level::DEBUG)
 }
 
-/// Logs a call at debug level. Arguments and values are never logged.
+/// Returns whether the reasons of misses are logged.
+#[inline]
+pub(crate) fn has_reasons() -> bool {
+    LevelFilter::current() >= LevelFilter::TRACE
+        && tracing::enabled!(target: "vayu", tracing::Level::TRACE)
+}
+
+/// Logs at trace level why a stored record is not returned, or that there is none.
+#[cold]
+pub(crate) fn log_reason(function: &Prefix, reason: &'static str) {
+    tracing::trace!(target: "vayu", function = function.as_str(), reason, "miss");
+}
+
+/// Returns the span of a run of a function, which the log has at debug level: one that is disabled if nothing is
+/// logged.
+#[inline]
+pub(crate) fn run_span(function: &Prefix, reason: &'static str, is_quiet: bool) -> Span {
+    if is_quiet || !is_enabled() { Span::none() } else { new_run_span(function, reason) }
+}
+
+#[cold]
+fn new_run_span(function: &Prefix, reason: &'static str) -> Span {
+    tracing::debug_span!(target: "vayu", "vayu.run", function = function.as_str(), reason)
+}
+
+/// Logs a call at debug level, and records its outcome in the current span, if that has the fields. Arguments and values
+/// are never logged.
 pub(crate) fn log_call(function: &Prefix, outcome: CallOutcome, age: Option<Duration>) {
     let (function, outcome) = (function.as_str(), outcome.as_str());
+    let span = Span::current();
+    span.record("vayu.outcome", outcome);
+    if let Some(age) = age {
+        span.record("vayu.age", age.as_secs_f64());
+    }
     match age {
         Some(age) => tracing::debug!(target: "vayu", function, outcome, ?age),
         None => tracing::debug!(target: "vayu", function, outcome),

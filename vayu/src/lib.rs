@@ -215,7 +215,7 @@
 //! | `tags(..)` | strings, with arguments in braces (`"user:{id}"`), or expressions: [`Cache::invalidate_tag`] invalidates all entries that have one |
 //! | `label` | a string with arguments in braces (`"{path}"`), or an expression: how `vayu-cache ls` shows the call, in place of its arguments. Evaluated at each call of a cache whose entries leave the process, and never in memory |
 //! | `handle` | the name of a companion function that returns the [`Entry`] of a call; beside an associated function without `self`, `Self::name` |
-//! | `log` | `false`: no `tracing` events. Otherwise each call is an event at debug level, target `vayu` |
+//! | `log` | `false`: no `tracing` events and spans. Otherwise each call is an event at debug level, target `vayu`, and each run a span |
 //! | `crate` | the path of this crate where it is renamed |
 //!
 //! # Conditions on the arguments

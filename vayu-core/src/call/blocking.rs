@@ -49,7 +49,9 @@ fn finish_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
         return if let Prepared::Output(output) = prepared { output } else { body() };
     };
     let _mark = mark(flight);
+    let span = prepared.run_span().entered();
     let output = body();
+    drop(span);
     after(flight, prepared, output)
 }
 
@@ -81,7 +83,9 @@ fn finish<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
         return if let Prepared::Output(output) = prepared { output } else { body() };
     };
     let _mark = mark(flight);
+    let span = prepared.run_span().entered();
     let output = body();
+    drop(span);
     after(flight, prepared, output)
 }
 

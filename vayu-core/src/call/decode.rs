@@ -8,16 +8,22 @@ use crate::call::{CachedFn, Call, IdleTime, StaleValue, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
 use crate::error::{Error, Result};
-use crate::freshness::{is_fresh, is_young};
+use crate::freshness::{CLOCK_SKEW, is_fresh, is_young};
+use crate::log;
 use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
 use crate::serializer::{Serializer, ValueClass};
-use crate::validity::{Validator, Validity};
+use crate::validity::{Mismatch, Validator, Validity};
 
 /// The error of a read that would block.
 pub(super) struct WouldBlock;
+
+/// The reason of most misses of a key that has a record, in logs.
+const EXPIRED: &str = "expired";
+/// The reason of a miss of a key whose record cannot be decoded, in logs.
+const CORRUPT: &str = "corrupt";
 
 /// The result of decoding a record for a call.
 pub(crate) enum Decoded<R> {
@@ -31,8 +37,10 @@ pub(crate) enum Decoded<R> {
 
 /// The rest of a lookup whose backend has not passed a fresh record.
 enum Rest<V> {
-    /// There is no record that could be served.
+    /// There is no record.
     Nothing,
+    /// There is a record that has expired.
+    Expired,
     /// A record to be examined outside of the backend.
     Record(Record<V>),
     Failed(Error),
@@ -105,6 +113,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             if !is_fresh || !self.is_of_this_call(&record) {
                 if is_fresh || !self.options().stale.is_zero() {
                     set_aside(&record, &mut rest);
+                } else {
+                    rest = Rest::Expired;
                 }
                 return;
             }
@@ -149,16 +159,18 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         read: Option<Result<()>>,
         rest: Rest<B::Stored>,
     ) -> Result<Decoded<F::Output>, WouldBlock> {
-        let error = match (read.ok_or(WouldBlock)?, rest) {
+        let (error, reason) = match (read.ok_or(WouldBlock)?, rest) {
             (Ok(()), Rest::Nothing) => return Ok(self.nothing()),
+            (Ok(()), Rest::Expired) => return Ok(self.rejected(EXPIRED)),
             (Ok(()), Rest::Record(record)) => return Ok(self.decode_counted(record)),
             (Err(error), rest) => {
                 drop_quietly(rest);
-                error
+                (error, "unreadable")
             }
-            (Ok(()), Rest::Failed(error)) => error,
+            (Ok(()), Rest::Failed(error)) => (error, CORRUPT),
         };
         self.count_error(&error);
+        self.log_reason(reason);
         Ok(Decoded::Nothing)
     }
 
@@ -168,10 +180,11 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         let now = self.engine.now();
         let (times, compute_time) = (self.times(&record), record.compact_compute_time());
         let used = self.used_record(&record, now);
+        let reason = if log::has_reasons() { self.reason_to_reject(&record, now) } else { EXPIRED };
         // The record is dropped in there: it may hold the last reference to the value.
         let decoded = catch_panic("decode value", move || self.decode(&mut record, now));
         match self.ok_or_count(decoded) {
-            Some(Decoded::Nothing) => self.nothing(),
+            Some(Decoded::Nothing) => self.rejected(reason),
             Some(decoded) => {
                 if let Decoded::Fresh(_) = decoded {
                     self.count_hit(now, times, compute_time);
@@ -182,7 +195,10 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
                 }
                 decoded
             }
-            None => Decoded::Nothing,
+            None => {
+                self.log_reason(CORRUPT);
+                Decoded::Nothing
+            }
         }
     }
 
@@ -197,7 +213,37 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// Returns the result of a call without a record. A key made by hand is checked.
     #[inline]
     pub(crate) fn nothing(&self) -> Decoded<F::Output> {
+        self.rejected("absent")
+    }
+
+    /// Returns the result of a call without a record that could be served, for this reason. A key made by hand is
+    /// checked.
+    #[inline]
+    fn rejected(&self, reason: &'static str) -> Decoded<F::Output> {
+        self.log_reason(reason);
         if self.options().is_by_key { self.check() } else { Decoded::Nothing }
+    }
+
+    /// Logs why a call is a miss, if that is logged.
+    #[inline]
+    fn log_reason(&self, reason: &'static str) {
+        if log::has_reasons() && !self.options().is_quiet {
+            log::log_reason(self.key.prefix(), reason);
+        }
+    }
+
+    /// Returns the reason for which a record would not be served, in logs.
+    #[cold]
+    fn reason_to_reject(&self, record: &Record<B::Stored>, now: Timestamp) -> &'static str {
+        let mismatch =
+            if self.is_of_this_call(record) { None } else { self.validator().mismatch(record) };
+        match mismatch {
+            Some(Mismatch::Serializer) => "other serializer",
+            Some(Mismatch::Type) => "other type",
+            Some(Mismatch::Stamp(_)) => "invalidated",
+            None if record.created() > now.saturating_add(CLOCK_SKEW) => "created in the future",
+            None => EXPIRED,
+        }
     }
 
     #[cold]

@@ -18,6 +18,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Span;
+
 use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::{self, Engine, lease_poll_backoff};
 use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
@@ -27,6 +29,7 @@ use crate::flight::{
     Completion, Deadline, Flight, FlightId, HedgeGuard, Join, Lead, Outcome, StorePermission, Turn,
 };
 use crate::io::{Blocking, Io, run_blocking};
+use crate::log;
 use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::{QuietDrop, drop_quietly};
@@ -101,6 +104,20 @@ where
 }
 
 impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
+    /// Returns the span of the run of the function.
+    pub(super) fn run_span(&self) -> Span
+    where
+        F: CachedFn<Stored = B::Stored>,
+    {
+        let (call, reason) = match self {
+            Self::Output(_) | Self::Bypass => return Span::none(),
+            Self::Uncoordinated(uncoordinated) => (&uncoordinated.call, "uncoordinated"),
+            Self::Hedge(hedge) => (&hedge.call, "hedge"),
+            Self::Lead(leading) => (&leading.call, leading.reason.as_str()),
+        };
+        log::run_span(call.key.prefix(), reason, call.options().is_quiet)
+    }
+
     /// Returns the flight that the function is part of, if it is to be followed by
     /// [`into_lead`].
     pub(super) fn flight(&self) -> Option<FlightId> {

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
+use tracing::Instrument;
 
 use crate::backend::Backend;
 use crate::cache::Engine;
@@ -122,7 +123,8 @@ pub(super) async fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Some(flight) = prepared.flight() else {
         return if let Prepared::Output(output) = prepared { output } else { body.await };
     };
-    let output = LeaderFuture::new(flight, body).await;
+    let span = prepared.run_span();
+    let output = LeaderFuture::new(flight, body).instrument(span).await;
     if let Prepared::Lead(leading) = &mut prepared
         && leading.never_waits()
     {
