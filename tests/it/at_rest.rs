@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
 use vayu::backend::{Backend, FileBackend};
-use vayu::testing::{ManualClock, MapBackend};
+use vayu::testing::{ManualClock, MapBackend, watchdog};
 use vayu::{
     Cache, Compressed, ErrorKind, Explanation, FileCache, FileOptions, Key, MessagePack, SealKeys,
     Sealed, TieredOptions, cached,
 };
 
-use crate::Runs;
+use crate::{HANG, Runs, until};
 
 type SealedCache<B> = Cache<B, Sealed<Compressed<MessagePack>>>;
 
@@ -263,6 +264,49 @@ fn forged_moved_and_redated_entries_are_misses() {
     backend.write(&key, record).expect("write");
     assert_eq!(cache.get::<String>(&key).expect("read"), Some(page(1)), "it is genuine");
     assert_eq!(cache.stats().errors, cache.stats().errors_of(ErrorKind::Decode));
+}
+
+/// A slow computation that a waiting caller has hedged is stored unless the stored value is newer, which a forged
+/// header cannot claim.
+#[test]
+fn forged_time_of_creation_does_not_keep_a_value_from_being_stored() {
+    let stored = watchdog(HANG, || {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+        let cache = &sealed_files(directory.path(), &clock);
+        let clock = &clock;
+        let (minute, key) = (HOUR / 60, &Key::from_text("pages", "k"));
+        let stored = [false, true].map(|is_forged| {
+            cache.clear().expect("clear");
+            let (is_running, is_open) = (AtomicBool::new(false), AtomicBool::new(false));
+            let slow = || {
+                is_running.store(true, Ordering::SeqCst);
+                until(|| is_open.load(Ordering::SeqCst));
+                1
+            };
+            std::thread::scope(|scope| {
+                let slow = scope.spawn(|| cache.get_or_insert_with(key, HOUR, slow));
+                until(|| is_running.load(Ordering::SeqCst));
+                let hedge = scope.spawn(|| cache.get_or_insert_with(key, HOUR, || 2));
+                until(|| clock.sleepers() == 1);
+                clock.advance(minute);
+                assert_eq!(hedge.join().expect("no panic"), 2);
+                if is_forged {
+                    let record = cache.backend().read(key).expect("read").expect("an entry");
+                    let created = record.created().saturating_add(minute);
+                    let end = created.saturating_add(HOUR);
+                    let forged = record.with_times(created, end, end);
+                    cache.backend().write(key, forged).expect("write");
+                    clock.advance(minute);
+                }
+                is_open.store(true, Ordering::SeqCst);
+                assert_eq!(slow.join().expect("no panic"), 1);
+            });
+            cache.get_or_insert_with(key, HOUR, || 3)
+        });
+        assert_eq!(cache.stats().errors_of(ErrorKind::Decode), 1);
+        stored
+    });
+    assert_eq!(stored, [2, 1], "the genuine newer value stays");
 }
 
 /// Without a context, an entry is valid in every cache with the same keys.

@@ -351,11 +351,14 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     }
 
     /// Returns whether a record that was found before storing is newer than a computation that started
-    /// at `started`.
+    /// at `started`. The times of a record that is not authentic do not count.
     pub(crate) fn is_newer(&self, record: Record<B::Stored>, started: Timestamp) -> bool {
         let (created, expires) = (record.created(), record.fresh_until());
+        let is_newer = is_fresh(created, expires, self.engine.now())
+            && created >= started
+            && self.is_authentic(&record);
         drop_quietly(record);
-        is_fresh(created, expires, self.engine.now()) && created >= started
+        is_newer
     }
 
     /// Returns whether the header of a record can be relied on, as far as the serializer knows. If not, that is
