@@ -31,7 +31,10 @@ pub use self::candidate::{Candidate, Chosen, Other};
 pub use self::err_ttl::{CachesErrors, ErrTtl, ErrorShape, err_ttl};
 pub use self::expires_at::{ExpiresAt, expires_at};
 pub use self::idle::{TracksUses, idle};
-pub use self::invalidates::{AnyOutput, Invalidates, OutputProbe, invalidates, run_body};
+pub use self::invalidates::{
+    AnyOutput, CompleteOutput, HasEnded, Invalidates, LaterOutput, OutputProbe, check_run,
+    invalidates, run_body,
+};
 pub use self::key_part::{
     AnyPart, Bound, BoundByReference, ExclusiveKind, ExclusivePart, KeyPart, Part, SetPart,
     SimplePart, Unchanging, ValuePart,

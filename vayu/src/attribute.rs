@@ -5,14 +5,15 @@
 pub mod arguments;
 
 pub use vayu_core::attribute::{
-    AnyOutput, AnyPart, AsCache, BatchOutput, Bound, BoundByReference, CachesErrors, Each, EachIn,
-    Elements, EncodedStored, ExclusiveKind, ExclusivePart, FutureOutput, FutureShape,
-    HoldsReferences, Invalidates, KeyBuilder, KeyPart, KeyString, KnownShape, OutputOfEach,
-    OutputProbe, Part, PlainShape, PlainStored, Policy, Predicate, Probe, Query, ResultShape,
-    SetPart, ShareableBy, SimplePart, StorableBy, StorableIn, StoredProbe, Tagged, TracksUses,
-    Unchanging, ValuePart, Weights, async_function_prefix, batch_body, batch_body_async,
-    begin_async, cache_if, call, entry, err_ttl, expires_at, finish_async, finish_async_spawning,
-    fixed_ttl, function_prefix, idle, invalidates, label, lend, owned_lookup, patient, run_body,
-    run_patient, run_spawning, single_flights, spawn_refresh, spawnable, tag, tags, task_of,
-    ttl_fn, unreachable, weighed, whole,
+    AnyOutput, AnyPart, AsCache, BatchOutput, Bound, BoundByReference, CachesErrors,
+    CompleteOutput, Each, EachIn, Elements, EncodedStored, ExclusiveKind, ExclusivePart,
+    FutureOutput, FutureShape, HasEnded, HoldsReferences, Invalidates, KeyBuilder, KeyPart,
+    KeyString, KnownShape, LaterOutput, OutputOfEach, OutputProbe, Part, PlainShape, PlainStored,
+    Policy, Predicate, Probe, Query, ResultShape, SetPart, ShareableBy, SimplePart, StorableBy,
+    StorableIn, StoredProbe, Tagged, TracksUses, Unchanging, ValuePart, Weights,
+    async_function_prefix, batch_body, batch_body_async, begin_async, cache_if, call, check_run,
+    entry, err_ttl, expires_at, finish_async, finish_async_spawning, fixed_ttl, function_prefix,
+    idle, invalidates, label, lend, owned_lookup, patient, run_body, run_patient, run_spawning,
+    single_flights, spawn_refresh, spawnable, tag, tags, task_of, ttl_fn, unreachable, weighed,
+    whole,
 };

@@ -175,3 +175,51 @@ impl<R> AnyOutput<R> for OutputProbe<R> {
         false
     }
 }
+
+/// Finds out by the type of an output whether the function has run to its end.
+///
+/// For a future, `vayu_run` is the method of [`LaterOutput`]; for any other type that of [`CompleteOutput`], whose
+/// receiver has one more reference.
+pub trait CompleteOutput {
+    /// Returns that the function has run to its end.
+    fn vayu_run(&self) -> CompleteRun;
+}
+
+/// An output that is a future: the function has not run to its end.
+pub trait LaterOutput {
+    /// Returns that the function runs later.
+    fn vayu_run(&self) -> LaterRun;
+}
+
+/// The run of a function that has ended.
+#[derive(Debug)]
+pub struct CompleteRun;
+
+/// The run of a function whose output is a future.
+#[derive(Debug)]
+pub struct LaterRun;
+
+impl<R> CompleteOutput for &OutputProbe<R> {
+    fn vayu_run(&self) -> CompleteRun {
+        CompleteRun
+    }
+}
+
+impl<R: Future> LaterOutput for OutputProbe<R> {
+    fn vayu_run(&self) -> LaterRun {
+        LaterRun
+    }
+}
+
+/// The run of a function after which its entries may be invalidated.
+#[diagnostic::on_unimplemented(
+    message = "this function returns a future, which writes later",
+    label = "the entries would be invalidated before the write",
+    note = "write `async fn` and the type of its output, or await the future in the function"
+)]
+pub trait HasEnded {}
+
+impl HasEnded for CompleteRun {}
+
+/// Does not compile for a function that returns a future.
+pub fn check_run(_run: impl HasEnded) {}

@@ -4,6 +4,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
+use syn::spanned::Spanned;
 use syn::{
     AttrStyle, Attribute, Error, Expr, ExprLit, ItemFn, Lit, Path, Result, ReturnType, Token,
     TraitItemFn, Type,
@@ -312,6 +313,23 @@ fn expand_function(arguments: &Arguments, function: &Function) -> TokenStream {
             }
         };
         let (probe, any) = (root.private("OutputProbe"), root.private("AnyOutput"));
+        let check = (!is_async).then(|| {
+            let span = match &function.item.sig.output {
+                ReturnType::Type(_, ty) => ty.span(),
+                ReturnType::Default => Span::call_site(),
+            };
+            let check = root.private_at("check_run", span);
+            let [complete, later] =
+                ["CompleteOutput", "LaterOutput"].map(|name| root.private(name));
+            let imports = quote_spanned!(Span::mixed_site()=> use #complete as _; use #later as _;);
+            let span = span.resolved_at(Span::mixed_site());
+            quote_spanned! {span=>
+                {
+                    #imports
+                    #check((&#probe::of(&vayu_output)).vayu_run());
+                }
+            }
+        });
         let end = if is_async {
             quote_spanned!(Span::mixed_site()=> vayu_groups.end_async(vayu_has_failed).await;)
         } else {
@@ -321,6 +339,7 @@ fn expand_function(arguments: &Arguments, function: &Function) -> TokenStream {
             #before
             let vayu_groups = vayu_groups.begun();
             let vayu_output = #output;
+            #check
             let vayu_has_failed = {
                 use #any as _;
                 #probe::of(&vayu_output).vayu_has_failed(&vayu_output)
