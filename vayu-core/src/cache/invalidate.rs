@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::fmt::{Display, Write as _};
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::cache::{Cache, Engine};
@@ -76,6 +77,35 @@ impl<B: Backend, S> Cache<B, S> {
         let prefix = prefix_of(function)?;
         let subject = || named("function", &prefix.as_str());
         self.engine.invalidate::<Awaiting>(Group::of_prefix(prefix.as_str()), subject).await
+    }
+
+    /// Delivers the invalidations that have not reached the backend, and returns the number of groups that are left after
+    /// this time ([`Stats::pending_invalidations`](crate::Stats::pending_invalidations)): at the end of a
+    /// program, which loses them.
+    ///
+    /// It returns as soon as nothing is pending. An attempt that has begun is not interrupted: it takes as long as the
+    /// time limit of the backend.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+    /// # use vayu_core::{Cache, MessagePack, testing::MapBackend};
+    /// # let cache: Cache<MapBackend, MessagePack> = Cache::new();
+    /// let left = cache.deliver_pending(std::time::Duration::from_secs(5));
+    /// if left > 0 {
+    ///     eprintln!("{left} invalidations are lost");
+    /// }
+    /// # assert_eq!(left, 0);
+    /// # }
+    /// ```
+    pub fn deliver_pending(&self, timeout: Duration) -> usize {
+        run_blocking(self.engine.deliver_within::<Blocking>(timeout))
+    }
+
+    /// [`deliver_pending`](Self::deliver_pending) for async callers.
+    pub async fn deliver_pending_async(&self, timeout: Duration) -> usize {
+        self.engine.deliver_within::<Awaiting>(timeout).await
     }
 
     /// Invalidates all entries under a prefix: those of functions under `#[cached(prefix = ..)]`,

@@ -375,6 +375,28 @@ impl<B: Backend> Engine<B> {
         Ok(())
     }
 
+    /// Delivers what is pending, until nothing is or this time is over. Returns the number of groups that are left.
+    pub(super) async fn deliver_within<M: Io>(&self, timeout: Duration) -> usize {
+        let pending = &self.shared.pending;
+        let Some(generations) = self.backend().sharing().generations else { return pending.len() };
+        let (clock, began) = (self.backend().clock(), self.now());
+        loop {
+            for group in pending.all() {
+                // Its error is recorded, and that of the backoff is the error of an earlier delivery.
+                if self.deliver::<M>(generations, group).await.is_err() {
+                    break;
+                }
+            }
+            let left = pending.len();
+            let time = timeout.saturating_sub(self.now().saturating_since(began));
+            if left == 0 || time.is_zero() {
+                return left;
+            }
+            let pause = pending.state().pause();
+            M::wait(clock.sleep(pause.min(time))).await;
+        }
+    }
+
     /// Reads the generation of a pending group before it is bumped, so that no bump is begun while the backend cannot be
     /// reached: after a timeout it is unknown whether it took effect.
     async fn check_reachable<M: Io>(

@@ -404,3 +404,43 @@ fn pauses_between_deliveries_double_up_to_the_longest() {
     assert_eq!(pauses[..4], [50, 50, 100, 200].map(Duration::from_millis));
     assert_eq!(pauses[39], LONGEST_PAUSE);
 }
+
+#[test]
+fn delivery_at_the_end_of_a_program_returns_the_number_of_groups_that_are_left() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let server = Server::new(&clock);
+        for is_async in [false, true] {
+            let cache = server.open();
+            let deliver = |timeout| {
+                if is_async {
+                    crate::sync::block_on(cache.deliver_pending_async(timeout))
+                } else {
+                    cache.deliver_pending(timeout)
+                }
+            };
+            assert_eq!(deliver(HOUR), 0, "nothing is pending");
+            server.set_away(true);
+            for tag in ["a", "b"] {
+                cache.invalidate_tag(tag).expect_err("the server is away");
+            }
+            assert_eq!(deliver(Duration::ZERO), 2);
+            let bumps = server.state.bumps.load(Ordering::SeqCst);
+            std::thread::scope(|scope| {
+                let left = scope.spawn(|| deliver(HOUR));
+                // The thread of the cache sleeps, too.
+                while clock.sleepers() < 2 {
+                    std::thread::yield_now();
+                }
+                server.set_away(false);
+                while !left.is_finished() {
+                    clock.advance(Duration::from_secs(1));
+                    std::thread::yield_now();
+                }
+                assert_eq!(left.join().expect("no panic"), 0);
+            });
+            assert_eq!(server.state.bumps.load(Ordering::SeqCst), bumps + 2, "each group once");
+            assert_eq!(cache.stats().pending_invalidations, 0);
+        }
+    });
+}
