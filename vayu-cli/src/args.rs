@@ -125,6 +125,9 @@ pub(crate) struct Show {
     /// The context of sealed values, as the option `seal_context` of a URL.
     #[arg(long, value_name = "CONTEXT")]
     pub(crate) seal_context: Option<String>,
+    /// The longest entry that is read, and the longest value that is unpacked, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub(crate) max_bytes: u64,
     #[command(flatten)]
     pub(crate) limit: Limit,
 }

@@ -51,6 +51,7 @@ pub(crate) fn unwrap(
     stored: &Bytes,
     details: &EntryDetails,
     keys: Option<&Keys>,
+    max_bytes: u64,
 ) -> Result<(SerializerId, Bytes), String> {
     let id = details.serializer();
     if id.is_sealed() && keys.is_none() {
@@ -58,8 +59,9 @@ pub(crate) fn unwrap(
     }
     #[cfg(any(feature = "lz4", feature = "seal", feature = "zstd"))]
     if id.is_compressed() || id.is_sealed() {
-        return unwrapped(stored, details, keys).map_err(|error| with_causes(&error));
+        return unwrapped(stored, details, keys, max_bytes).map_err(|error| with_causes(&error));
     }
+    let _ = max_bytes;
     if id.is_compressed() {
         return Err(format!("compressed ({} bytes)", stored.len()));
     }
@@ -71,9 +73,11 @@ fn unwrapped(
     stored: &Bytes,
     details: &EntryDetails,
     keys: Option<&Keys>,
+    max_bytes: u64,
 ) -> Result<(SerializerId, Bytes)> {
     let digest = details.digest().unwrap_or_default();
     let entry = EntryContext::of_digest(&digest, &details.record());
+    let entry = entry.with_max_entry_bytes(Some(max_bytes));
     #[cfg(feature = "seal")]
     let keys = keys.map(|keys| keys as &dyn Layer);
     #[cfg(not(feature = "seal"))]

@@ -524,6 +524,14 @@ fn show_unpacks_values_and_opens_sealed_ones_with_their_key() {
     let shown = show("both", &["--seal", "env:OTHER_KEY"]);
     assert_eq!(shown["value_error"], "open sealed value: its key is not one of these");
     assert!(shown.get("value").is_none() && shown.get("value_base64").is_none());
+    for name in ["compressed", "both"] {
+        let shown = show(name, &["--max-bytes", "400"]);
+        assert_eq!(shown["value_error"], "a compressed value exceeds the limit on entries");
+    }
+    let output = vayu(&["show", "stock:plain", "--max-bytes", "400"], directory.path());
+    assert_eq!(output.status.code(), Some(1));
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("longer than 400 bytes") && !shown.contains("screws"), "{shown}");
     let text = text(&vayu(&["show", "stock:sealed"], directory.path()));
     assert!(text.contains("serializer  MessagePack, sealed\n"), "{text}");
     assert!(text.contains("\nsealed (") && text.contains("--seal env:NAME"), "{text}");

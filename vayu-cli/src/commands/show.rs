@@ -24,10 +24,15 @@ pub(crate) fn run(arguments: &Show) -> Outcome {
     let is_sealed = entry.details.as_ref().is_ok_and(|details| details.serializer().is_sealed());
     let keys =
         if is_sealed && !target.redact { wrapped::keys(arguments, &target.cache)? } else { None };
-    let value = source.value(&entry).map_err(|error| with_causes(&error));
+    let max_bytes = arguments.max_bytes;
+    let value = if entry.length <= max_bytes {
+        source.value(&entry).map_err(|error| with_causes(&error))
+    } else {
+        Err(format!("the entry is longer than {max_bytes} bytes; `--max-bytes` sets the limit"))
+    };
     let mut out = stdout().lock();
     let details = entry.details.as_ref().ok();
-    let unwrapped = |bytes, details| wrapped::unwrap(bytes, details, keys.as_ref());
+    let unwrapped = |bytes, details| wrapped::unwrap(bytes, details, keys.as_ref(), max_bytes);
     if target.json {
         let mut shown = entry_json(&entry, now(), target.redact);
         if let (Ok(bytes), Some(details), false) = (&value, details, target.redact) {
