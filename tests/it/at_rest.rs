@@ -435,7 +435,13 @@ fn url_seals_with_keys_of_the_environment() {
     let same = sealed(files.clone());
     assert_eq!(same.get::<String>(&key).expect("read"), Some(page(1)), "the format is the same");
     by_old_key.set(&key, &page(2), HOUR).expect("write");
-    assert_eq!(open("file").get::<String>(&key).expect("read"), Some(page(2)), "all keys open");
+    for scheme in ["file", "memory+file"] {
+        let cache = open(scheme);
+        let opened = || cache.stats().usage.opened_with_old_keys;
+        assert_eq!(opened(), Some(0));
+        assert_eq!(cache.get::<String>(&key).expect("read"), Some(page(2)), "all keys open");
+        assert_eq!(opened(), Some(1), "{scheme}");
+    }
     // An entry is valid in the cache with the same context only.
     let of_context = |options: &str| {
         let url = url("file", &directory, &format!("seal=env:{VARIABLE}{options}"));

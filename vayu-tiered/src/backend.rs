@@ -214,10 +214,11 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         self.tiers.backing.report_ends(listener);
     }
 
-    /// Returns the usage of memory, and the limit on entries of the backing tier.
+    /// Returns the usage of memory, and of the backing tier the limit on entries and the use of old keys.
     fn usage(&self) -> Usage {
         let mut usage = self.tiers.memory.usage();
         usage.max_entry_bytes = self.tiers.max_entry_bytes;
+        usage.opened_with_old_keys = self.tiers.backing.usage().opened_with_old_keys;
         usage
     }
 

@@ -23,6 +23,9 @@ pub struct Usage {
     pub expirations: Option<u64>,
     /// Entries that failed verification and were treated as absent.
     pub corrupt_entries: Option<u64>,
+    /// Values that were opened with another key than the first one, where a URL seals the values of the cache
+    /// (`seal=env:NAME`). Old keys can be removed when this does not grow any more in any process.
+    pub opened_with_old_keys: Option<u64>,
     /// Sweeps: searches of a part of the entries for expired ones.
     pub sweeps: Option<u64>,
 }

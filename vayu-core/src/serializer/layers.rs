@@ -32,6 +32,11 @@ pub trait Layer: fmt::Debug + Send + Sync {
     ///
     /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for what was not wrapped for this entry.
     fn unwrap(&self, stored: &Bytes, entry: &EntryContext<'_>) -> Result<(SerializerId, Bytes)>;
+
+    /// Returns the number of values that were unwrapped with an old key, if there are keys.
+    fn opened_with_old_keys(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The wrappers of all values of a backend, from the innermost to the outermost.
@@ -92,6 +97,11 @@ impl Layers {
         }
         let is_of_these = self.id_of(inner) == record.serializer();
         Ok(is_of_these.then(|| record.with_serializer(inner).map(|_| value)))
+    }
+
+    /// Returns the number of values that were opened with an old key, if there are keys.
+    pub fn opened_with_old_keys(&self) -> Option<u64> {
+        self.0.iter().filter_map(|layer| layer.opened_with_old_keys()).reduce(|a, b| a + b)
     }
 
     fn id_of(&self, inner: SerializerId) -> SerializerId {

@@ -132,4 +132,8 @@ impl Layer for SealKeys {
     fn unwrap(&self, stored: &Bytes, entry: &EntryContext<'_>) -> Result<(SerializerId, Bytes)> {
         self.open(stored, &Binding::of(entry))
     }
+
+    fn opened_with_old_keys(&self) -> Option<u64> {
+        Some(self.opened().iter().skip(1).sum())
+    }
 }

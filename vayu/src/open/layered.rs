@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::__internal::{BatchResults, Layers, catch_panic};
-use vayu_core::{Backend, Key, Record, Result, Sharing, ValueClass, forward_backend};
+use vayu_core::{Backend, Key, Record, Result, Sharing, Usage, ValueClass, forward_backend};
 
 /// Wraps the values of a backend of bytes: those of the option `compress` and `seal` of a URL.
 ///
@@ -149,7 +149,13 @@ impl<F: Backend<Stored = Bytes>> Backend for LayeredBackend<F> {
         sharing
     }
 
+    fn usage(&self) -> Usage {
+        let mut usage = self.backend.usage();
+        usage.opened_with_old_keys = self.layers.opened_with_old_keys();
+        usage
+    }
+
     forward_backend! { |this| this.backend =>
-        delete delete_async is_in_process clear clear_async report_ends usage description clock
+        delete delete_async is_in_process clear clear_async report_ends description clock
     }
 }
