@@ -38,15 +38,8 @@ pub(crate) fn log_reason(function: &Prefix, reason: &'static str) {
     tracing::trace!(target: "vayu", function = function.as_str(), reason, "miss");
 }
 
-/// Returns the span of a run of a function, which the log has at debug level: one that is disabled if nothing is
-/// logged.
-#[inline]
-pub(crate) fn run_span(function: &Prefix, reason: &'static str, is_quiet: bool) -> Span {
-    if is_quiet || !is_enabled() { Span::none() } else { new_run_span(function, reason) }
-}
-
-#[cold]
-fn new_run_span(function: &Prefix, reason: &'static str) -> Span {
+/// Creates the span of a run of a function, which the log has at debug level.
+pub(crate) fn run_span(function: &Prefix, reason: &'static str) -> Span {
     tracing::debug_span!(target: "vayu", "vayu.run", function = function.as_str(), reason)
 }
 

@@ -152,12 +152,12 @@ impl<V: MemoryValue> MemoryBackend<V> {
     #[inline]
     fn store(&self, key: &Key, record: Record<V>) {
         let (created, end, mut record) = (record.created(), record.stale_until(), Some(record));
-        let ended = if self.ends.is_empty() { None } else { Some(Ended::new(created)) };
+        let ended = if self.ends.is_empty() { None } else { Some(Box::new(Ended::new(created))) };
         let mut written = Written::nothing(ended);
         self.with_table(|table| table.write(key, &mut record, &mut written));
         written.removed.drop_quietly();
         if let Some(ended) = written.ended {
-            self.report(ended);
+            self.report(*ended);
         }
         self.record_evictions(written.evictions);
         self.pacer.record_expiry(end);

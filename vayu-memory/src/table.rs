@@ -129,13 +129,13 @@ pub(crate) struct Written<V> {
     pub(crate) removed: Removed<V>,
     pub(crate) evictions: u64,
     /// The entries that have left the table, if they are to be reported.
-    pub(crate) ended: Option<Ended>,
+    pub(crate) ended: Option<Box<Ended>>,
 }
 
 impl<V> Written<V> {
     /// Returns the effects of a write that has changed no other entry. Those that leave the table are added to `ended`.
     #[inline(always)]
-    pub(crate) fn nothing(ended: Option<Ended>) -> Self {
+    pub(crate) fn nothing(ended: Option<Box<Ended>>) -> Self {
         Self { removed: Removed::new(), evictions: 0, ended }
     }
 }

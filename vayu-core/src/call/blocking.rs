@@ -49,8 +49,10 @@ fn finish_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
         return if let Prepared::Output(output) = prepared { output } else { body() };
     };
     let _mark = mark(flight);
-    let span = prepared.run_span().entered();
+    let span = prepared.run_span();
+    let entered = span.as_ref().map(|span| span.enter());
     let output = body();
+    drop(entered);
     drop(span);
     after(flight, prepared, output)
 }
@@ -83,8 +85,10 @@ fn finish<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
         return if let Prepared::Output(output) = prepared { output } else { body() };
     };
     let _mark = mark(flight);
-    let span = prepared.run_span().entered();
+    let span = prepared.run_span();
+    let entered = span.as_ref().map(|span| span.enter());
     let output = body();
+    drop(entered);
     drop(span);
     after(flight, prepared, output)
 }

@@ -104,18 +104,28 @@ where
 }
 
 impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
-    /// Returns the span of the run of the function.
-    pub(super) fn run_span(&self) -> Span
+    /// Returns the span of the run of the function, if runs are logged. It is boxed: one that is not logged has one word
+    /// more on the stack.
+    #[inline]
+    pub(super) fn run_span(&self) -> Option<Box<Span>>
+    where
+        F: CachedFn<Stored = B::Stored>,
+    {
+        if log::is_enabled() { self.new_run_span() } else { None }
+    }
+
+    #[cold]
+    fn new_run_span(&self) -> Option<Box<Span>>
     where
         F: CachedFn<Stored = B::Stored>,
     {
         let (call, reason) = match self {
-            Self::Output(_) | Self::Bypass => return Span::none(),
+            Self::Output(_) | Self::Bypass => return None,
             Self::Uncoordinated(uncoordinated) => (&uncoordinated.call, "uncoordinated"),
             Self::Hedge(hedge) => (&hedge.call, "hedge"),
             Self::Lead(leading) => (&leading.call, leading.reason.as_str()),
         };
-        log::run_span(call.key.prefix(), reason, call.options().is_quiet)
+        (!call.options().is_quiet).then(|| Box::new(log::run_span(call.key.prefix(), reason)))
     }
 
     /// Returns the flight that the function is part of, if it is to be followed by

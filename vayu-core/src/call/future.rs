@@ -123,8 +123,11 @@ pub(super) async fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Some(flight) = prepared.flight() else {
         return if let Prepared::Output(output) = prepared { output } else { body.await };
     };
-    let span = prepared.run_span();
-    let output = LeaderFuture::new(flight, body).instrument(span).await;
+    let leader = LeaderFuture::new(flight, body);
+    let output = match prepared.run_span() {
+        None => leader.await,
+        Some(span) => boxed(|| leader.instrument(*span)).await,
+    };
     if let Prepared::Lead(leading) = &mut prepared
         && leading.never_waits()
     {
