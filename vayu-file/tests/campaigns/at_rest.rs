@@ -84,13 +84,16 @@ fn damage(
         1 => backend.write(key, record.with_times(created, end, end)).expect("write"),
         // Another value.
         2 => {
-            let at = random.below(bytes.len());
-            bytes[at] ^= 1 << random.below(8);
+            // An earlier truncation may have left none.
+            let at = random.below(bytes.len().max(1));
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1 << random.below(8);
+            }
             backend.write(key, record.map(|_| bytes.into())).expect("write");
         }
         // A part of it.
         3 => {
-            bytes.truncate(random.below(bytes.len()));
+            bytes.truncate(random.below(bytes.len().max(1)));
             backend.write(key, record.map(|_| bytes.into())).expect("write");
         }
         // The file of another key.
