@@ -44,6 +44,10 @@ instructions:
 msrv:
     .ci/msrv
 
+# Check the crates for other systems, and test them on 32-bit x86
+targets:
+    .ci/targets
+
 # Check licenses and advisories of dependencies; needs cargo-deny
 deny:
     .ci/deny
