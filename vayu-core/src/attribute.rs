@@ -51,6 +51,7 @@ pub use self::stored::{
 pub use self::weights::{Weighed, Weights, weighed};
 use crate::backend::Backend;
 pub use crate::backend::NoStorage;
+use crate::background::BackgroundRun;
 use crate::cache::Cache;
 use crate::call;
 pub use crate::call::background_refresh::Refresh;
@@ -265,7 +266,13 @@ where
     T: Future<Output = F::Output>,
 {
     let (prefix, engine) = (refresh.prefix.clone(), cache.engine().clone());
-    (prefix, Unwatched::new(call::background_refresh::refresh(engine, function, refresh)))
+    let run = BackgroundRun::begin();
+    let refresh = call::background_refresh::refresh(engine, function, refresh);
+    let task = async move {
+        let _run = run;
+        refresh.await;
+    };
+    (prefix, Unwatched::new(task))
 }
 
 /// Spawns a task. A panic, such as one because no runtime is running, is counted and does not affect the

@@ -18,6 +18,7 @@ mod append_list;
 #[doc(hidden)]
 pub mod attribute;
 mod backend;
+mod background;
 mod bounded_map;
 mod cache;
 mod call;
@@ -56,6 +57,7 @@ pub use crate::backend::{
     AnyBackend, Backend, Lease, LeaseGuard, Leases, Offline, OpenBackend, ReleaseLease, Sharing,
     SingleFlight, Usage,
 };
+pub use crate::background::{finish_background, finish_background_async};
 pub use crate::cache::{
     Cache, CacheInfo, OffBackend, PauseAllGuard, PauseGuard, caches, pause_all,
 };

@@ -610,7 +610,8 @@ pub use vayu_core::MessagePack;
 pub use vayu_core::Postcard;
 pub use vayu_core::{
     Cache, CacheInfo, Entry, Error, ErrorKind, Explanation, FlightContext, Key, Result,
-    SingleFlight, Stats, WatchedCall, caches, pause_all, sorted_set, watch, watch_sync,
+    SingleFlight, Stats, WatchedCall, caches, finish_background, finish_background_async,
+    pause_all, sorted_set, watch, watch_sync,
 };
 #[cfg(feature = "seal")]
 pub use vayu_core::{SealKeys, Sealed};

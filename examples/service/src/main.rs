@@ -29,6 +29,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let _ = tokio::signal::ctrl_c().await;
     };
     axum::serve(listener, routes(catalogue)).with_graceful_shutdown(until_stopped).await?;
+    // Refreshes that are running store their values.
+    if !vayu::finish_background_async(Duration::from_secs(5)).await {
+        eprintln!("some values were still being refreshed");
+    }
     Ok(())
 }
 

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crate::backend::Backend;
+use crate::background::BackgroundRun;
 use crate::cache::Engine;
 use crate::call::driver::{Prepared, prepare, prepare_now, resume_lookup};
 use crate::call::future::run_prepared;
@@ -183,7 +184,8 @@ pub(super) fn spawn_task<B: Backend, T: Future, R>(
 ) -> Caller<T> {
     let channel = Arc::new(Channel(Mutex::new(ChannelState::new())));
     let caller = Caller { channel: Arc::clone(&channel), future: None };
-    let task = Task { future: Some(future), channel, flights: FlightContext::current(), calls };
+    let (flights, run) = (FlightContext::current(), Some(BackgroundRun::begin()));
+    let task = Task { future: Some(future), channel, flights, calls, run };
     let spawned = catch_panic("spawn computation", || {
         drop(spawn(task));
         Ok(())
@@ -202,6 +204,8 @@ pub struct Task<T: Future> {
     /// The computations that the caller is part of: it waits for the task, so the task must not wait for them.
     flights: FlightContext,
     calls: CallsOfTask,
+    /// `None` once it has ended.
+    run: Option<BackgroundRun>,
 }
 
 impl<T: Future> fmt::Debug for Task<T> {
@@ -266,6 +270,7 @@ impl<T: Future> Future for Task<T> {
         };
         drop_quietly(this.future.take());
         this.channel.send(message, mem::take(&mut this.calls));
+        this.run = None;
         Poll::Ready(())
     }
 }
