@@ -306,8 +306,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Reports each entry that leaves the backend from now on to a listener, once, with its function and the cause.
     ///
-    /// The backend calls it without holding a lock, after the entry has left. [`EndListeners`](crate::EndListeners) keeps several listeners: a
-    /// backend may belong to several caches. The default reports nothing.
+    /// The backend calls it without holding a lock, after the entry has left.
+    /// [`EndListeners`](crate::EndListeners) keeps several listeners: a backend may belong to several caches. The
+    /// default reports nothing.
     fn report_ends(&self, listener: EndListener) {
         let _ = listener;
     }

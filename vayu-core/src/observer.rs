@@ -3,7 +3,6 @@
 mod end;
 mod per_function;
 
-use std::fmt;
 use std::time::Duration;
 
 pub use self::end::{EndCause, EndListener, EndListeners};
@@ -85,7 +84,7 @@ impl CallTimes {
 }
 
 /// The observers of a cache.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Observers(AppendList<Box<dyn Observer>>);
 
 impl Observers {
@@ -104,11 +103,5 @@ impl Observers {
             result = result.and(one);
         }
         result
-    }
-}
-
-impl fmt::Debug for Observers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observers").finish_non_exhaustive()
     }
 }

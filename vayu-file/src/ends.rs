@@ -1,5 +1,7 @@
 //! The entries that leave a directory, for reports.
 
+use std::io;
+
 use vayu_core::wire::EncodedEntry;
 use vayu_core::{EndCause, Record};
 
@@ -31,7 +33,7 @@ impl Ending {
     }
 
     /// Returns the end of the entry for this cause.
-    pub(crate) fn with_cause(self, cause: EndCause) -> Ended {
+    fn with_cause(self, cause: EndCause) -> Ended {
         Ended { function: self.function, cause }
     }
 
@@ -40,4 +42,19 @@ impl Ending {
         let cause = EndCause::of_replaced(&self.record, new);
         self.with_cause(cause)
     }
+}
+
+/// Removes the file of an entry. Adds the entry to `ended`, if there is a list.
+pub(crate) fn remove_entry(
+    directory: &dyn Directory,
+    name: &str,
+    cause: EndCause,
+    ended: &mut Option<Vec<Ended>>,
+) -> io::Result<()> {
+    let ending = ended.as_ref().and_then(|_| Ending::read(directory, name));
+    directory.remove(name)?;
+    if let (Some(ended), Some(ending)) = (ended, ending) {
+        ended.push(ending.with_cause(cause));
+    }
+    Ok(())
 }

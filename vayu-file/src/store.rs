@@ -28,7 +28,7 @@ use vayu_core::{
 
 use crate::counts::Counts;
 use crate::directory;
-use crate::ends::{Ended, Ending};
+use crate::ends::{Ended, Ending, remove_entry};
 use crate::errno::is_absence;
 use crate::fs::Directory;
 use crate::layout::{EntryPath, FileKind, SHARDS, shard_name};
@@ -157,14 +157,18 @@ impl Store {
             Err(error) if is_absence(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut ended = Vec::new();
+        let mut ended = (!self.ends.is_empty()).then(Vec::new);
         let result = self.clear_directory(&*directory, &mut ended);
-        self.report(ended);
+        self.report(ended.unwrap_or_default());
         result
     }
 
-    /// Removes the entries of a shard. If they are to be reported, adds them to `ended`.
-    fn clear_directory(&self, directory: &dyn Directory, ended: &mut Vec<Ended>) -> io::Result<()> {
+    /// Removes the entries of a shard. Adds them to `ended`, if there is a list.
+    fn clear_directory(
+        &self,
+        directory: &dyn Directory,
+        ended: &mut Option<Vec<Ended>>,
+    ) -> io::Result<()> {
         let mut names = Vec::new();
         directory.list(&mut |name| {
             if FileKind::of(name) == FileKind::Entry {
@@ -172,13 +176,9 @@ impl Store {
             }
         })?;
         for name in names {
-            let ending = self.ending(directory, &name);
-            match directory.remove(&name) {
-                Ok(()) => {
-                    ended.extend(ending.map(|ending| ending.with_cause(EndCause::Invalidated)));
-                }
+            match remove_entry(directory, &name, EndCause::Invalidated, ended) {
                 Err(error) if !is_absence(&error) => return Err(error),
-                Err(_) => {}
+                _ => {}
             }
         }
         self.sync(directory)
@@ -190,7 +190,7 @@ impl Store {
     }
 
     /// Reports entries that have left the directory.
-    fn report(&self, ended: Vec<Ended>) {
+    fn report(&self, ended: impl IntoIterator<Item = Ended>) {
         for Ended { function, cause } in ended {
             self.ends.report(&function, cause);
         }

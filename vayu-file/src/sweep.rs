@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use vayu_core::wire::{HEADER_LENGTH, Header, ParseError};
 use vayu_core::{EndCause, Timestamp};
 
-use crate::ends::{Ended, Ending};
+use crate::ends::{Ended, remove_entry};
 use crate::fs::{Directory, FileType, Status, buffer, read_full};
 use crate::layout::{FileKind, shard_name};
 use crate::lock::try_lock;
@@ -52,7 +52,7 @@ pub(crate) struct Swept {
     /// The number of entries that were inspected.
     pub(crate) inspected: usize,
     /// The entries that have left the directory, if they are to be reported.
-    pub(crate) ended: Vec<Ended>,
+    pub(crate) ended: Option<Vec<Ended>>,
 }
 
 impl Swept {
@@ -75,7 +75,7 @@ impl Sweep {
             evicted: 0,
             corrupt: 0,
             inspected: 0,
-            ended: Vec::new(),
+            ended: self.is_reported.then(Vec::new),
         };
         let directory = match root.open_directory(&shard_name(shard)) {
             Ok(directory) => directory,
@@ -98,7 +98,7 @@ impl Sweep {
             remove_abandoned(root, shard, &*directory, name);
         }
         if let Some(eviction) = self.eviction {
-            self.evict(&*directory, &mut entries, &mut swept, eviction, all);
+            evict(&*directory, &mut entries, &mut swept, eviction, all);
         }
         for entry in &entries {
             swept.content.add(entry.length, entry.created, entry.expires);
@@ -130,7 +130,7 @@ impl Sweep {
         let (header, status) = read_header(directory, &name).ok()?;
         match header {
             Ok(header) if header.stale_until() <= self.now => {
-                if self.remove(directory, &name, EndCause::Expired, &mut swept.ended).is_ok() {
+                if remove_entry(directory, &name, EndCause::Expired, &mut swept.ended).is_ok() {
                     swept.expired += 1;
                 }
                 None
@@ -188,57 +188,40 @@ fn sample(names: Vec<String>, max: usize) -> impl Iterator<Item = String> {
     names.into_iter().skip(usize::try_from(first).unwrap_or(0)).step_by(step)
 }
 
-impl Sweep {
-    /// Removes an entry. Adds it to `ended`, if it is to be reported.
-    fn remove(
-        self,
-        directory: &dyn Directory,
-        name: &str,
-        cause: EndCause,
-        ended: &mut Vec<Ended>,
-    ) -> io::Result<()> {
-        let ending = if self.is_reported { Ending::read(directory, name) } else { None };
-        directory.remove(name)?;
-        ended.extend(ending.map(|ending| ending.with_cause(cause)));
-        Ok(())
-    }
-
-    /// Removes the oldest entries. `entries` may be a sample of the `all` entries of the shard.
-    fn evict(
-        self,
-        directory: &dyn Directory,
-        entries: &mut Vec<Entry>,
-        swept: &mut Swept,
-        eviction: Eviction,
-        all: usize,
-    ) {
-        let Eviction { mut excess, keep_entries, keep_bytes } = eviction;
-        entries.sort_unstable_by_key(|entry| Reverse(entry.created));
-        let part = |of: u64| of.saturating_mul(entries.len() as u64) / all.max(1) as u64;
-        let mut at_least = entries.len().div_ceil(10);
-        let mut bytes: u64 = entries.iter().map(|entry| disk_size(entry.length)).sum();
-        let keep_entries = part(keep_entries).min(entries.len() as u64 / 2).max(1);
-        let keep_bytes = part(keep_bytes).min(bytes / 2);
-        while let Some(oldest) = entries.last() {
-            let count = entries.len() as u64;
-            let is_over_limit = (excess.entries > 0 && count > keep_entries)
-                || (excess.bytes > 0 && count > 1 && bytes > keep_bytes);
-            if at_least == 0 && !is_over_limit {
-                return;
-            }
-            match self.remove(directory, &oldest.name, EndCause::Evicted, &mut swept.ended) {
-                Ok(()) => swept.evicted += 1,
-                // Another process has removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => return,
-            }
-            let length = disk_size(oldest.length);
-            at_least = at_least.saturating_sub(1);
-            excess.entries = excess.entries.saturating_sub(1);
-            excess.bytes = excess.bytes.saturating_sub(length);
-            bytes -= length;
-            entries.pop();
+/// Removes the oldest entries. `entries` may be a sample of the `all` entries of the shard.
+fn evict(
+    directory: &dyn Directory,
+    entries: &mut Vec<Entry>,
+    swept: &mut Swept,
+    eviction: Eviction,
+    all: usize,
+) {
+    let Eviction { mut excess, keep_entries, keep_bytes } = eviction;
+    entries.sort_unstable_by_key(|entry| Reverse(entry.created));
+    let part = |of: u64| of.saturating_mul(entries.len() as u64) / all.max(1) as u64;
+    let mut at_least = entries.len().div_ceil(10);
+    let mut bytes: u64 = entries.iter().map(|entry| disk_size(entry.length)).sum();
+    let keep_entries = part(keep_entries).min(entries.len() as u64 / 2).max(1);
+    let keep_bytes = part(keep_bytes).min(bytes / 2);
+    while let Some(oldest) = entries.last() {
+        let count = entries.len() as u64;
+        let is_over_limit = (excess.entries > 0 && count > keep_entries)
+            || (excess.bytes > 0 && count > 1 && bytes > keep_bytes);
+        if at_least == 0 && !is_over_limit {
+            return;
         }
+        match remove_entry(directory, &oldest.name, EndCause::Evicted, &mut swept.ended) {
+            Ok(()) => swept.evicted += 1,
+            // Another process has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => return,
+        }
+        let length = disk_size(oldest.length);
+        at_least = at_least.saturating_sub(1);
+        excess.entries = excess.entries.saturating_sub(1);
+        excess.bytes = excess.bytes.saturating_sub(length);
+        bytes -= length;
+        entries.pop();
     }
 }
 

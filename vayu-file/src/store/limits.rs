@@ -1,7 +1,6 @@
 //! Expiry and eviction: which shard is swept, and when.
 
 use std::io;
-use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -154,7 +153,7 @@ impl Store {
         self.update_counts(shard, |usage| usage.record_count(shard, &before, content));
         drop(guard);
         if let Ok(swept) = &mut result {
-            self.report(mem::take(&mut swept.ended));
+            self.report(swept.ended.take().unwrap_or_default());
             if swept.has_freed_space() {
                 self.open_files.close_shard(shard);
             }

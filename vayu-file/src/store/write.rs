@@ -62,7 +62,7 @@ impl Store {
             }
             content.add(length, record.created(), record.stale_until());
         });
-        self.report(old.into_iter().map(|old| old.replaced_by(record)).collect());
+        self.report(old.map(|old| old.replaced_by(record)));
         self.enforce_limits(disk_size(length));
         self.maintain();
         Ok(())
