@@ -68,7 +68,32 @@ fn end_of_all_runs_in_the_background_is_awaited() {
             runtime.expect("a runtime").block_on(one_run(call));
             assert!(finish_background(Duration::ZERO), "its task was dropped");
         }
+        one_run_in_a_thread();
     });
+}
+
+#[cached(cache = cache, ttl = "1m", stale = "1h", key = "k", spawn = std::thread::spawn)]
+fn in_a_thread(cache: MemoryCache, source: Arc<Source>) -> u8 {
+    source.is_called.store(true, Ordering::SeqCst);
+    while !source.is_open.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    7
+}
+
+fn one_run_in_a_thread() {
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    let source = Arc::new(Source::default());
+    source.open();
+    assert_eq!(in_a_thread(cache.clone(), source), 7);
+    clock.advance(Duration::from_secs(60));
+    let source = Arc::new(Source::default());
+    assert_eq!(in_a_thread(cache.clone(), Arc::clone(&source)), 7);
+    assert!(!finish_background(Duration::ZERO));
+    source.open();
+    assert!(finish_background(LONG));
+    assert_eq!((cache.stats().refreshes, cache.stats().in_flight), (1, 0), "its value is stored");
 }
 
 async fn one_run(call: Call) {

@@ -45,6 +45,7 @@ mod single_flight;
 mod size;
 mod spawn;
 mod spawn_computation;
+mod spawn_sync;
 mod stale;
 mod tiers;
 mod traps;

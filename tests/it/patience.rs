@@ -307,6 +307,7 @@ fn runs_of_many_keys_that_hang_are_each_replaced_after_the_time_limit_of_waits()
         // Runs of one key begin no more often than refreshes that fail.
         for (max_wait, seconds) in [(None, 30), (Some(Duration::ZERO), 5)] {
             let cache = MemoryOptions::new().clock(clock.clone()).build();
+            cache.set_max_background_refreshes(usize::MAX);
             let cache = match max_wait {
                 Some(max_wait) => cache.with_max_wait(max_wait),
                 None => cache,
@@ -334,6 +335,23 @@ fn runs_of_many_keys_that_hang_are_each_replaced_after_the_time_limit_of_waits()
             clock.advance(Duration::from_secs(seconds) - Duration::from_millis(100));
             assert_eq!((ask_all().await, ask_all().await), (3, 4));
         }
+    });
+}
+
+#[test]
+fn calls_return_the_old_value_at_once_while_too_many_runs_are_in_the_background() {
+    in_runtime(async {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let source = Source::new(&clock);
+        let ask = || Box::pin(call(cache.clone(), Arc::clone(&source)));
+        assert_eq!(ask().await, Ok(1));
+        cache.set_max_background_refreshes(0);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(poll(ask().as_mut()), Poll::Ready(Ok(1)));
+        assert_eq!(cache.stats().in_flight, 0);
+        cache.set_max_background_refreshes(1);
+        assert_eq!((ask().await, source.runs()), (Ok(2), 2), "left to the next call");
     });
 }
 

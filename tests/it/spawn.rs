@@ -127,6 +127,36 @@ fn failure_to_spawn_does_not_affect_the_call() {
 }
 
 #[test]
+fn number_of_tasks_is_limited() {
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = n.to_string(), spawn = tokio::spawn)]
+    async fn call(cache: MemoryCache, source: Arc<Source>, n: u32) -> u32 {
+        let run = source.runs.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        run + n
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let source = Arc::new(Source::default());
+        let ask_all = async || {
+            for n in 0..5 {
+                call(cache.clone(), Arc::clone(&source), n).await;
+            }
+        };
+        ask_all().await;
+        cache.set_max_background_refreshes(2);
+        clock.advance(Duration::from_secs(60));
+        for expected in [7, 9, 10, 10] {
+            ask_all().await;
+            ask_all().await;
+            let_tasks_run().await;
+            assert_eq!(source.runs(), expected);
+        }
+    });
+}
+
+#[test]
 fn every_executor_and_every_form_of_spawn_works() {
     struct Shop(MemoryCache, AtomicU32);
     impl Shop {

@@ -51,10 +51,9 @@ pub use self::stored::{
 pub use self::weights::{Weighed, Weights, weighed};
 use crate::backend::Backend;
 pub use crate::backend::NoStorage;
-use crate::background::BackgroundRun;
 use crate::cache::Cache;
 use crate::call;
-pub use crate::call::background_refresh::Refresh;
+pub use crate::call::background_refresh::{Refresh, Refreshed};
 pub use crate::call::batch::Unusable;
 pub use crate::call::lookup::Lookup;
 use crate::call::lookup::begin;
@@ -71,7 +70,6 @@ use crate::generation::Group;
 use crate::key::Prefix;
 pub use crate::key::{FunctionOf, KeyBuilder, KeyError, KeyString};
 use crate::panic::catch_panic;
-use crate::watch::Unwatched;
 
 /// Returns the identity of the function that holds this body.
 #[inline]
@@ -155,8 +153,8 @@ pub fn call<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     call::blocking::run(cache.engine(), function, body)
 }
 
-/// Returns the output of a cached call of an async function if it is available without waiting, so that
-/// no future is created. The rest of the call is for [`finish_async`].
+/// Returns the output of a cached call if it is available without waiting, so that no future is created. The rest of the
+/// call is for [`finish_async`] and the other functions that finish one.
 #[inline]
 pub fn begin_async<'a, B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     cache: &'a Cache<B, S>,
@@ -176,6 +174,21 @@ pub fn finish_async<'a, B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     call::future::finish(cache.engine(), function, lookup, body)
 }
 
+/// Finishes a cached call of a sync function, but returns a value past its ttl with a refresh for another thread.
+pub fn finish_spawning<'a, B, S, F, D>(
+    cache: &'a Cache<B, S>,
+    function: &'a F,
+    lookup: Lookup<'a, B, F>,
+    body: D,
+) -> Refreshed<F::Output, D>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: FnOnce() -> F::Output,
+{
+    call::background_refresh::finish_blocking(cache.engine(), function, lookup, body)
+}
+
 /// Finishes a cached call of an async function, but returns a value past its ttl with a refresh for a
 /// task. The body may be moved to that task, so it is boxed where it was created.
 pub fn finish_async_spawning<'a, B, S, F, T>(
@@ -183,7 +196,7 @@ pub fn finish_async_spawning<'a, B, S, F, T>(
     function: &'a F,
     lookup: Lookup<'a, B, F>,
     body: Pin<Box<T>>,
-) -> impl Future<Output = (F::Output, Option<Refresh<T>>)>
+) -> impl Future<Output = Refreshed<F::Output, Pin<Box<T>>>>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
@@ -258,7 +271,7 @@ where
 pub fn task_of<B, S, F, T>(
     cache: &Cache<B, S>,
     function: F,
-    refresh: Refresh<T>,
+    refresh: Refresh<Pin<Box<T>>>,
 ) -> (Prefix, impl Future<Output = ()> + use<B, S, F, T>)
 where
     B: Backend,
@@ -266,16 +279,31 @@ where
     T: Future<Output = F::Output>,
 {
     let (prefix, engine) = (refresh.prefix.clone(), cache.engine().clone());
-    let run = BackgroundRun::begin();
-    let refresh = call::background_refresh::refresh(engine, function, refresh);
-    let task = async move {
-        let _run = run;
-        refresh.await;
-    };
-    (prefix, Unwatched::new(task))
+    (prefix, call::background_refresh::task(engine, function, refresh))
 }
 
-/// Spawns a task. A panic, such as one because no runtime is running, is counted and does not affect the
+/// Returns the prefix of the function, and the closure that refreshes a value.
+pub fn job_of<B, S, F, D>(
+    cache: &Cache<B, S>,
+    function: F,
+    refresh: Refresh<D>,
+) -> (Prefix, impl FnOnce() + use<B, S, F, D>)
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: FnOnce() -> F::Output,
+{
+    let (prefix, engine) = (refresh.prefix.clone(), cache.engine().clone());
+    (prefix, call::background_refresh::job(engine, function, refresh))
+}
+
+/// Passes a value to a closure, whose parameter thereby has a known type.
+#[inline]
+pub fn pass<T, R>(value: T, closure: impl FnOnce(T) -> R) -> R {
+    closure(value)
+}
+
+/// Spawns a refresh. A panic, such as one because no runtime is running, is counted and does not affect the
 /// call.
 pub fn spawn_refresh<B: Backend, S, T>(
     cache: &Cache<B, S>,

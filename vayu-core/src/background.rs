@@ -1,11 +1,11 @@
 //! The runs in the background of the process: refreshes, and computations in tasks.
 //!
-//! They are counted for the end of a program, which would otherwise end them in the middle. The count is that of this
-//! process: the runs of a parent process do not end in its child.
+//! They are counted for the end of a program, which would otherwise end them in the middle. The refreshes of each cache are
+//! also counted for a limit on them. A count is that of this process: the runs of a parent process do not end in its child.
 
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use event_listener::Event;
@@ -43,8 +43,8 @@ pub async fn finish_background_async(timeout: Duration) -> bool {
     }
 }
 
-/// The id of the process in the upper half, and the number of its runs in the lower one.
-static RUNS: AtomicU64 = AtomicU64::new(0);
+/// The runs of the process.
+static RUNS: RunCount = RunCount::new();
 
 /// Notified when the last run has ended.
 static ENDED: Event = Event::new();
@@ -52,38 +52,130 @@ static ENDED: Event = Event::new();
 /// A run in the background, which ends on drop.
 #[derive(Debug)]
 pub(crate) struct BackgroundRun {
-    /// The process in which it began, in the upper half.
-    process: u64,
+    process: ProcessTag,
+    /// The refreshes of its cache, if it is one.
+    refreshes: Option<Arc<Refreshes>>,
 }
 
 impl BackgroundRun {
     pub(crate) fn begin() -> Self {
-        let process = current_process();
-        let next = |runs| Some(if runs & PROCESS == process { runs } else { process } + 1);
-        let _ = RUNS.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        Self { process }
+        let process = ProcessTag::current();
+        RUNS.begin(process, u32::MAX);
+        Self { process, refreshes: None }
     }
 }
 
 impl Drop for BackgroundRun {
     fn drop(&mut self) {
-        let next = |runs| (runs & PROCESS == self.process).then(|| runs - 1);
-        let before = RUNS.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        if before == Ok(self.process + 1) {
+        if let Some(refreshes) = &self.refreshes {
+            refreshes.running.end(self.process);
+        }
+        if RUNS.end(self.process) {
             ENDED.notify(usize::MAX);
         }
     }
 }
 
-/// The bits of [`RUNS`] that are the id of the process.
-const PROCESS: u64 = !0 << 32;
-
-fn current_process() -> u64 {
-    u64::from(process::id()) << 32
-}
-
 /// Returns the number of runs of this process.
 fn running() -> u64 {
-    let runs = RUNS.load(Ordering::Acquire);
-    if runs & PROCESS == current_process() { runs & !PROCESS } else { 0 }
+    RUNS.get(ProcessTag::current())
+}
+
+/// The refreshes of one cache in the background, and the limit on them.
+#[derive(Debug)]
+pub(crate) struct Refreshes {
+    running: RunCount,
+    max: AtomicU32,
+}
+
+/// The default limit on refreshes of one cache at the same time.
+const MAX_REFRESHES: u32 = 256;
+
+impl Default for Refreshes {
+    fn default() -> Self {
+        Self { running: RunCount::new(), max: AtomicU32::new(MAX_REFRESHES) }
+    }
+}
+
+impl Refreshes {
+    /// Begins a refresh, unless as many as the limit are in progress.
+    pub(crate) fn begin(self: &Arc<Self>) -> Option<BackgroundRun> {
+        let process = ProcessTag::current();
+        let max = self.max.load(Ordering::Relaxed);
+        self.running.begin(process, max).then(|| {
+            RUNS.begin(process, u32::MAX);
+            BackgroundRun { process, refreshes: Some(Arc::clone(self)) }
+        })
+    }
+
+    /// Sets the limit.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.max.store(u32::try_from(max).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+}
+
+/// The id of a process, in the upper half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ProcessTag(u64);
+
+impl ProcessTag {
+    const BITS: u64 = !0 << 32;
+
+    fn current() -> Self {
+        Self(u64::from(process::id()) << 32)
+    }
+}
+
+/// A number of runs in the lower half, with the process that they are of in the upper one.
+#[derive(Debug)]
+struct RunCount(AtomicU64);
+
+impl RunCount {
+    const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Counts a run that begins, unless `max` are in progress. Returns whether it was counted.
+    fn begin(&self, process: ProcessTag, max: u32) -> bool {
+        let next = |runs| {
+            let runs = if runs & ProcessTag::BITS == process.0 { runs } else { process.0 };
+            (runs & !ProcessTag::BITS < u64::from(max)).then_some(runs + 1)
+        };
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()
+    }
+
+    /// Counts a run that ends. Returns whether it was the last one.
+    fn end(&self, process: ProcessTag) -> bool {
+        let next = |runs| (runs & ProcessTag::BITS == process.0).then(|| runs - 1);
+        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        before == Ok(process.0 + 1)
+    }
+
+    fn get(&self, process: ProcessTag) -> u64 {
+        let runs = self.0.load(Ordering::Acquire);
+        if runs & ProcessTag::BITS == process.0 { runs & !ProcessTag::BITS } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refreshes_have_a_limit_which_those_of_a_parent_process_do_not_count_for() {
+        let refreshes = Arc::new(Refreshes::default());
+        refreshes.set_max(2);
+        let first = refreshes.begin();
+        let second = refreshes.begin();
+        assert!(first.is_some() && second.is_some() && refreshes.begin().is_none());
+        drop(first);
+        assert!(refreshes.begin().is_some());
+        // As in a child process: the runs that are counted are those of another one.
+        let parent = ProcessTag(ProcessTag::current().0 ^ (1 << 32));
+        refreshes.running.0.store(parent.0 + 2, Ordering::Relaxed);
+        assert!(refreshes.begin().is_some());
+        drop(second);
+        refreshes.set_max(0);
+        assert!(refreshes.begin().is_none());
+    }
 }

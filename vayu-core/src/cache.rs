@@ -126,6 +126,16 @@ impl<B: Backend, S> Cache<B, S> {
         self
     }
 
+    /// Sets the limit on refreshes that run in the background at the same time, of all handles of the cache: those that
+    /// `spawn` and `stale` begin. The default is 256. Past it, a call returns the value past its ttl, and the refresh is left
+    /// to a later call, which is logged as a warning.
+    ///
+    /// A run that never ends counts for the limit. With zero, no refresh runs in the background: a value past its ttl is
+    /// returned to the end of its `stale`.
+    pub fn set_max_background_refreshes(&self, max: usize) {
+        self.engine.refreshes().set_max(max);
+    }
+
     /// Returns the same cache with a name for [`caches`]: that of all its handles. A later name replaces
     /// it.
     #[must_use]

@@ -23,6 +23,7 @@
 //! - A caller that has waited for the time limit replaces the leader.
 //! - If a leader takes long, one waiting caller runs the function in parallel, and all get the first
 //!   value (a hedged request).
+//! - With `stale` and `spawn`, a value past its ttl is refreshed in the [background](background_refresh).
 //! - With `spawn`, a leader hands its computation over to a [task](task), so that the caller may be dropped.
 //! - With `patience`, the callers of a refresh in a task wait a while for its value ([patience]).
 //! - A [batch] is many calls, which share the runs of one function.
@@ -76,6 +77,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::backend::Backend;
+use crate::background::BackgroundRun;
 use crate::cache::{BACKOFF, Declaration, Engine, Flags};
 use crate::call::lookup::Begun;
 use crate::call::patience::AwaitedRun;
@@ -390,6 +392,19 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// an error of the key is cached, no refresh begins.
     pub(crate) fn begin_refresh(&self) -> bool {
         !self.has_cached_error() && self.engine.refresh_backoff().begin(self.key, self.engine.now())
+    }
+
+    /// Begins a run in the background for a refresh that has begun. If there are too many, the refresh is left to a later
+    /// call.
+    pub(crate) fn begin_background_run(&self) -> Option<BackgroundRun> {
+        let run = self.engine.refreshes().begin();
+        if run.is_none() {
+            self.engine.refresh_backoff().remove(self.key);
+            let message = "refresh left to a later call: too many are running in the background";
+            let error = Error::new(ErrorKind::Miss, message);
+            self.engine.warn(self.key.prefix(), &error, self.options().is_quiet);
+        }
+        run
     }
 
     /// Returns whether a running refresh began so long ago that another one may begin in its place: not sooner than

@@ -12,8 +12,8 @@ pub use vayu_core::attribute::{
     Policy, Predicate, Probe, Query, ResultShape, SetPart, ShareableBy, SimplePart, StorableBy,
     StorableIn, StoredProbe, Tagged, TracksUses, Unchanging, ValuePart, Weights,
     async_function_prefix, batch_body, batch_body_async, begin_async, cache_if, call, check_run,
-    entry, err_ttl, expires_at, finish_async, finish_async_spawning, fixed_ttl, function_prefix,
-    idle, invalidates, label, lend, owned_lookup, patient, run_body, run_patient, run_spawning,
-    single_flights, spawn_refresh, spawnable, tag, tags, task_of, ttl_fn, unreachable, weighed,
-    whole,
+    entry, err_ttl, expires_at, finish_async, finish_async_spawning, finish_spawning, fixed_ttl,
+    function_prefix, idle, invalidates, job_of, label, lend, owned_lookup, pass, patient, run_body,
+    run_patient, run_spawning, single_flights, spawn_refresh, spawnable, tag, tags, task_of,
+    ttl_fn, unreachable, weighed, whole,
 };

@@ -196,7 +196,7 @@
 //! | `stale` | the time past the ttl in which an entry may still be served while one caller recomputes it (stale-while-revalidate) and when the function fails (stale-if-error): a time as for `ttl`, not a closure |
 //! | `idle` | the time after which an entry that no call uses expires, whatever its ttl (sliding expiry, time to idle): a time as for `ttl`, not a closure. For a [`MemoryCache`] or `max_entries`; a compile error for other caches. A stale value is also removed when no call uses it. The [recipes](guide::recipes) have the details |
 //! | `err_ttl` | for a `Result` whose error is `Clone + Send + Sync + 'static`: the time for which an error is cached, in this process only (negative caching). A time as for `ttl`, or a closure <code>\|error: &E\| -> Duration</code>, which returns zero for an error that is not cached. A value, also a stale one, takes precedence |
-//! | `spawn` | for an `async fn` that owns its arguments: `tokio::spawn`, or a closure that takes the future. Without `stale`: runs the computation as a task ([callers that give up](#callers-that-give-up)). With `stale`: runs only the refresh of a value past its ttl as a background task; a call that finds no value computes in its caller, and ends with it |
+//! | `spawn` | for a function that owns its arguments: `tokio::spawn` for an `async fn`, `std::thread::spawn` or `rayon::spawn` for a sync one, or a closure that takes the future or the closure to run. With `stale`: runs only the refresh of a value past its ttl in the background; a call that finds no value computes in its caller, and ends with it. Without `stale`, for an `async fn`: runs the computation as a task ([callers that give up](#callers-that-give-up)) |
 //! | `patience` | with `stale` and `spawn`: how long a call that finds a value past its ttl waits for the new one, before it returns the old one (a soft timeout): a time as for `stale`. The run goes on and stores its value |
 //! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |
 //! | `cache` | an expression for the cache; the default is [`mem_cache()`] |
@@ -264,8 +264,23 @@
 //! ```
 //!
 //! The call that recomputes waits for the new value. With `spawn = tokio::spawn`, or anything else that
-//! runs a future, an `async fn` recomputes in a background task, and no call waits. A task outlives the
-//! call, so the function must own its arguments.
+//! runs a future, an `async fn` recomputes in a background task, and no call waits; a sync function does so in another
+//! thread with `spawn = std::thread::spawn`, `rayon::spawn`, or anything else that runs a closure. A run in the background
+//! outlives the call, so the function must own its arguments:
+//!
+//! ```
+//! use vayu::cached;
+//!
+//! #[cached(ttl = "1m", stale = "1h", spawn = std::thread::spawn)]
+//! fn rate(base: String) -> Result<f64, String> {
+//!     Ok(1.1) // a query
+//! }
+//! # assert_eq!(rate("EUR".to_owned()), Ok(1.1));
+//! ```
+//!
+//! Up to 256 refreshes of a cache run in the background at the same time
+//! ([`Cache::set_max_background_refreshes`]). Past that, calls return the old value, and a later one refreshes it. A panic
+//! of a run counts as a refresh that has failed.
 //!
 //! With `patience = "50ms"` in addition, a call that finds a value past its ttl waits up to 50 ms for the new one, and then
 //! returns the old one, while the task goes on (a soft timeout). If the source is fast, callers get current values; if it is

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::backend::{Backend, Lease, LeaseGuard, NoStorage, Usage};
+use crate::background::Refreshes;
 use crate::cache::clears::Clears;
 use crate::cache::declarations::Declarations;
 use crate::cache::error_cache::ErrorCache;
@@ -42,6 +43,7 @@ pub(super) struct Inner<B: Backend> {
     pub(super) warnings: Warnings,
     pub(super) observers: Observers,
     backoff: RefreshBackoff,
+    refreshes: Arc<Refreshes>,
     errors: ErrorCache,
     pub(super) generations: GenerationCache,
     pub(super) pending: PendingInvalidations,
@@ -71,6 +73,7 @@ impl<B: Backend> Inner<B> {
             warnings: Warnings::default(),
             observers: Observers::default(),
             backoff: RefreshBackoff::default(),
+            refreshes: Arc::default(),
             errors: ErrorCache::default(),
             generations: GenerationCache::default(),
             pending: PendingInvalidations::default(),
@@ -196,6 +199,11 @@ impl<B: Backend> Engine<B> {
 
     pub(crate) fn refresh_backoff(&self) -> &RefreshBackoff {
         &self.shared.backoff
+    }
+
+    /// Returns the refreshes that run in the background.
+    pub(crate) fn refreshes(&self) -> &Arc<Refreshes> {
+        &self.shared.refreshes
     }
 
     /// Returns the cached errors of functions.

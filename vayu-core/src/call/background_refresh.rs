@@ -1,26 +1,39 @@
-//! Refreshes in the background: an async call is served a stale value, and a task replaces it.
+//! Refreshes in the background: a call returns a value past its ttl, and a task or a thread replaces it.
+//!
+//! The call hands its [`Refresh`] over to what the user spawns with, which leads the flight once it runs: no caller waits for
+//! a refresh that is in a queue. One that is dropped before that is left to the next call.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::thread;
 
 use crate::backend::Backend;
+use crate::background::BackgroundRun;
 use crate::cache::Engine;
+use crate::call::blocking;
 use crate::call::driver::{Prepared, prepare_lead, resume_lookup};
 use crate::call::future::{Finish, boxed, compute, run_prepared};
 use crate::call::lookup::Lookup;
 use crate::call::{CachedFn, Call, ComputeReason, StaleValue, usable_key};
-use crate::flight::Deadline;
-use crate::io::Awaiting;
-use crate::key::Prefix;
+use crate::flight::{Deadline, Lead};
+use crate::io::{Awaiting, Blocking, run_blocking};
+use crate::key::{Key, Prefix};
 use crate::panic::drop_quietly;
+use crate::record::Record;
+use crate::watch::{CallsOfTask, Unwatched};
 
-/// A refresh that a call hands over to a task.
+/// A refresh that a call hands over, with its body `D`: a future in a box, or a closure.
 #[derive(Debug)]
-pub struct Refresh<T> {
+pub struct Refresh<D> {
     pub(crate) prefix: Prefix,
     stamp: u64,
-    body: Pin<Box<T>>,
+    body: D,
+    run: BackgroundRun,
 }
+
+/// The output of a call, and the refresh that it hands over, if it has begun one.
+pub type Refreshed<R, D> = (R, Option<Refresh<D>>);
 
 /// Finishes a call as [`future::finish`](super::future::finish) does, but returns a value past its
 /// ttl with the refresh of it.
@@ -29,7 +42,7 @@ pub(crate) fn finish<'a, B, F, T>(
     function: &'a F,
     lookup: Lookup<'a, B, F>,
     body: Pin<Box<T>>,
-) -> impl Future<Output = (F::Output, Option<Refresh<T>>)>
+) -> impl Future<Output = Refreshed<F::Output, Pin<Box<T>>>>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
@@ -51,7 +64,7 @@ async fn resume<'a, B, F, T>(
     function: &'a F,
     lookup: Lookup<'a, B, F>,
     body: Pin<Box<T>>,
-) -> (F::Output, Option<Refresh<T>>)
+) -> Refreshed<F::Output, Pin<Box<T>>>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
@@ -65,19 +78,68 @@ where
     }
 }
 
-/// Returns a stale value, with the refresh of it unless the last attempt was too recent.
-fn serve_stale<B, F, T>(
+/// [`finish`] for a sync function.
+#[cold]
+#[inline(never)]
+pub(crate) fn finish_blocking<'a, B, F, D>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    lookup: Lookup<'a, B, F>,
+    body: D,
+) -> Refreshed<F::Output, D>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: FnOnce() -> F::Output,
+{
+    let resumed = run_blocking(resume_lookup::<Blocking, B, F>(engine, function, lookup));
+    let prepared = match resumed {
+        Ok((call, ComputeReason::Expired(stale))) => return serve_stale(&call, *stale, body),
+        Ok((call, reason)) => blocking::prepare_missed(call, reason),
+        Err(prepared) => prepared,
+    };
+    (blocking::run_prepared(prepared, body), None)
+}
+
+/// Returns a stale value, with the refresh of it if that begins.
+fn serve_stale<B, F, D>(
     call: &Call<'_, B, F>,
     stale: StaleValue<F::Output>,
-    body: Pin<Box<T>>,
-) -> (F::Output, Option<Refresh<T>>)
+    body: D,
+) -> Refreshed<F::Output, D>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
 {
     let (prefix, stamp) = (call.key.prefix().clone(), call.stamp);
-    let refresh = call.begin_refresh().then(|| Refresh { prefix, stamp, body });
+    let refresh = begin(call).map(|run| Refresh { prefix, stamp, body, run });
     (call.serve_stale(stale), refresh)
+}
+
+/// Begins a refresh, unless one is running, the last attempt was too recent, or too many are running.
+fn begin<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+) -> Option<BackgroundRun> {
+    let running = call.engine.flights().running(call.key, call.stamp);
+    let is_running = running.is_some_and(|flight| !call.is_overdue(&flight));
+    if is_running || !call.begin_refresh() {
+        return None;
+    }
+    call.begin_background_run()
+}
+
+/// Leads a refresh that has begun, unless another caller computes the value.
+fn lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'a, B, F>,
+) -> Option<Lead<'a, Record<B::Stored>>> {
+    let flights = call.engine.flights();
+    match flights.running(call.key, call.stamp) {
+        Some(flight) if call.is_overdue(&flight) => {
+            flights.replace_overdue(call.key, call.stamp, &flight)
+        }
+        Some(_) => None,
+        None => flights.try_lead(call.key, call.stamp, false),
+    }
 }
 
 /// Awaits the function, unless another caller computes the value.
@@ -85,7 +147,7 @@ async fn run<B, F, T>(
     call: Call<'_, B, F>,
     reason: ComputeReason<F::Output>,
     mut body: Pin<Box<T>>,
-) -> (F::Output, Option<Refresh<T>>)
+) -> Refreshed<F::Output, Pin<Box<T>>>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
@@ -95,21 +157,110 @@ where
 }
 
 /// Awaits the function without the cache.
-async fn bypass<T: Future>(body: Pin<Box<T>>) -> (T::Output, Option<Refresh<T>>) {
+async fn bypass<T: Future>(body: Pin<Box<T>>) -> Refreshed<T::Output, Pin<Box<T>>> {
     (body.await, None)
 }
 
-/// Runs a refresh, unless another caller computes the value.
-pub(crate) async fn refresh<B, F, T>(engine: Engine<B>, function: F, mut refresh: Refresh<T>)
+/// Returns a task that runs a refresh, unless another caller computes the value.
+pub(crate) fn task<B, F, T>(
+    engine: Engine<B>,
+    function: F,
+    refresh: Refresh<Pin<Box<T>>>,
+) -> impl Future<Output = ()> + use<B, F, T>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    let Some(key) = usable_key(&engine, engine.flags(), &function) else { return };
-    let Some(lead) = engine.flights().try_lead(key, refresh.stamp, false) else { return };
-    let call = Call::new(&engine, &function, key, refresh.stamp);
-    let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
-    let prepared = prepare_lead::<Awaiting, B, F>(call, lead, true, reason, &mut deadline).await;
-    drop_quietly(run_prepared(prepared, refresh.body.as_mut()).await);
+    let owned = Unstarted(Some((engine, function)));
+    Unwatched::new(async move {
+        // It ends last.
+        let Refresh { stamp, mut body, run: _run, .. } = refresh;
+        let Some((engine, function)) = owned.start() else { return };
+        let Some(key) = usable_key(&engine, engine.flags(), &function) else { return };
+        let call = Call::new(&engine, &function, key, stamp);
+        let Some(lead) = lead(&call) else { return };
+        let _panic = CountPanic::new(&engine, &function, key, stamp);
+        let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
+        let prepared =
+            prepare_lead::<Awaiting, B, F>(call, lead, true, reason, &mut deadline).await;
+        drop_quietly(run_prepared(prepared, body.as_mut()).await);
+    })
+}
+
+/// [`task`] for a sync function: a closure. A panic of the function ends there, since some pools of threads end the
+/// process.
+pub(crate) fn job<B, F, D>(
+    engine: Engine<B>,
+    function: F,
+    refresh: Refresh<D>,
+) -> impl FnOnce() + use<B, F, D>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: FnOnce() -> F::Output,
+{
+    let owned = Unstarted(Some((engine, function)));
+    move || {
+        // It ends last.
+        let Refresh { stamp, body, run: _run, .. } = refresh;
+        let Some((engine, function)) = owned.start() else { return };
+        let run = || {
+            let Some(key) = usable_key(&engine, engine.flags(), &function) else { return };
+            let call = Call::new(&engine, &function, key, stamp);
+            let Some(lead) = lead(&call) else { return };
+            let _panic = CountPanic::new(&engine, &function, key, stamp);
+            let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
+            let prepared = run_blocking(prepare_lead::<Blocking, B, F>(
+                call,
+                lead,
+                true,
+                reason,
+                &mut deadline,
+            ));
+            drop_quietly(blocking::run_prepared(prepared, body));
+        };
+        let run = || CallsOfTask::default().collect(run);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+            drop_quietly(payload);
+        }
+    }
+}
+
+/// A refresh that has not started. Dropped, it is left to the next call, unless the spawner has panicked: then to one after
+/// the pause of a refresh that has failed.
+struct Unstarted<B: Backend, F: CachedFn<Stored = B::Stored>>(Option<(Engine<B>, F)>);
+
+impl<B: Backend, F: CachedFn<Stored = B::Stored>> Unstarted<B, F> {
+    fn start(mut self) -> Option<(Engine<B>, F)> {
+        self.0.take()
+    }
+}
+
+impl<B: Backend, F: CachedFn<Stored = B::Stored>> Drop for Unstarted<B, F> {
+    fn drop(&mut self) {
+        if let Some((engine, function)) = &self.0
+            && let Ok(key) = function.key()
+            && !thread::panicking()
+        {
+            engine.refresh_backoff().remove(key);
+        }
+    }
+}
+
+/// Counts a panic of a run as a refresh that has failed.
+pub(super) struct CountPanic<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(Call<'a, B, F>);
+
+impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> CountPanic<'a, B, F> {
+    pub(super) fn new(engine: &'a Engine<B>, function: &'a F, key: &'a Key, stamp: u64) -> Self {
+        Self(Call::new(engine, function, key, stamp))
+    }
+}
+
+impl<B: Backend, F: CachedFn<Stored = B::Stored>> Drop for CountPanic<'_, B, F> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.record_failed_refresh();
+        }
+    }
 }

@@ -2,11 +2,11 @@
 
 use crate::backend::Backend;
 use crate::cache::Engine;
-use crate::call::CachedFn;
 use crate::call::driver::{
     Prepared, complete, complete_now, into_lead, prepare, prepare_now, resume_lookup,
 };
 use crate::call::lookup::{Begun, Lookup, begin, resume, serve_inline};
+use crate::call::{CachedFn, Call, ComputeReason};
 use crate::flight::{FlightId, mark};
 use crate::io::{Blocking, run_blocking};
 use crate::serializer::{Serializer, ValueClass};
@@ -44,7 +44,15 @@ fn finish_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
     begun: Option<Begun>,
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
-    let prepared = resume_and_prepare(engine, &function, begun);
+    run_prepared(resume_and_prepare(engine, &function, begun), body)
+}
+
+/// Runs the function of a call that is prepared for it.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    prepared: Prepared<'_, B, F>,
+    body: impl FnOnce() -> F::Output,
+) -> F::Output {
     let Some(flight) = prepared.flight() else {
         return if let Prepared::Output(output) = prepared { output } else { body() };
     };
@@ -80,17 +88,7 @@ fn finish<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     lookup: Lookup<'a, B, F>,
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
-    let prepared = before(engine, function, lookup);
-    let Some(flight) = prepared.flight() else {
-        return if let Prepared::Output(output) = prepared { output } else { body() };
-    };
-    let _mark = mark(flight);
-    let span = prepared.run_span();
-    let entered = span.as_ref().map(|span| span.enter());
-    let output = body();
-    drop(entered);
-    drop(span);
-    after(flight, prepared, output)
+    run_prepared(before(engine, function, lookup), body)
 }
 
 /// Does all that precedes the function.
@@ -107,6 +105,15 @@ fn before<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
             Err(prepared) => return prepared,
         },
     };
+    prepare_missed(call, reason)
+}
+
+/// Does all that precedes the function of a call whose lookup has found no value.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn prepare_missed<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: Call<'_, B, F>,
+    reason: ComputeReason<F::Output>,
+) -> Prepared<'_, B, F> {
     match prepare_now(call, reason) {
         Ok(prepared) => prepared,
         Err(unprepared) => run_blocking(prepare::<Blocking, B, F>(unprepared)),

@@ -24,7 +24,9 @@ use std::time::Duration;
 
 pub(crate) use self::awaited_run::AwaitedRun;
 use crate::backend::Backend;
+use crate::background::BackgroundRun;
 use crate::cache::Engine;
+use crate::call::background_refresh::CountPanic;
 use crate::call::decode::Decoded;
 use crate::call::driver::{Prepared, prepare_lead, resume_lookup};
 use crate::call::future::{compute, run_prepared};
@@ -57,6 +59,7 @@ impl<T, F: FnOutput, V> fmt::Debug for PatientCall<T, F, V> {
 struct Old<R, V> {
     value: OldValue<R, V>,
     run: Arc<AwaitedRun>,
+    background: BackgroundRun,
 }
 
 /// A value past its ttl, and the flight that replaces it.
@@ -116,8 +119,8 @@ where
         Err(Prepared::Output(output)) => return output,
         Err(_) => return body.await,
     };
-    let lead = match begin_refresh(&call) {
-        Refresh::Lead(lead) => lead,
+    let (lead, background) = match begin_refresh(&call) {
+        Refresh::Lead(lead, background) => (lead, background),
         Refresh::Wait(flight) => {
             let patience = time_to_wait(engine, &stale, patience);
             if let Some(output) = wait::<Awaiting, B, F>(&call, &flight, patience).await {
@@ -138,22 +141,11 @@ where
         flight.is_overdue(engine.now(), Duration::MAX);
     }
     let value = OldValue { stale, stamp: call.stamp, flight };
-    hand_over.pass(Old { value, run: Arc::clone(&run) }).await;
-    let _panic = CountPanic(Call::new(engine, function, call.key, call.stamp));
+    hand_over.pass(Old { value, run: Arc::clone(&run), background }).await;
+    let _panic = CountPanic::new(engine, function, call.key, call.stamp);
     let (mut deadline, reason) = (Deadline::default(), ComputeReason::Awaited(run));
     let prepared = prepare_lead::<Awaiting, B, F>(call, lead, true, reason, &mut deadline).await;
     run_prepared(prepared, body.as_mut()).await
-}
-
-/// Counts a panic of a run as a refresh that has failed.
-struct CountPanic<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(Call<'a, B, F>);
-
-impl<B: Backend, F: CachedFn<Stored = B::Stored>> Drop for CountPanic<'_, B, F> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.record_failed_refresh();
-        }
-    }
 }
 
 /// The way of an old value from the future of a call to its caller.
@@ -192,11 +184,11 @@ impl<R, V> HandOver<R, V> {
 
 /// The part of a call in the refresh of a value past its ttl.
 enum Refresh<'a, V> {
-    /// It leads.
-    Lead(Lead<'a, Record<V>>),
+    /// It leads, for a run in the background.
+    Lead(Lead<'a, Record<V>>, BackgroundRun),
     /// It waits for another call.
     Wait(Arc<Flight<Record<V>>>),
-    /// The last attempt was too recent.
+    /// The last attempt was too recent, or too many refreshes are running.
     Refused,
 }
 
@@ -205,17 +197,22 @@ fn begin_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
 ) -> Refresh<'a, B::Stored> {
     let (flights, key, stamp) = (call.engine.flights(), call.key, call.stamp);
     if let Some(flight) = flights.running(key, stamp) {
-        let replace = || flights.replace_overdue(key, stamp, &flight);
-        let Some(lead) = call.is_overdue(&flight).then(replace).flatten() else {
-            return Refresh::Wait(flight);
-        };
-        // For the case that its task is dropped.
-        call.engine.refresh_backoff().record_attempt(key, call.engine.now());
-        return Refresh::Lead(lead);
+        if call.is_overdue(&flight)
+            && let Some(run) = call.begin_background_run()
+            && let Some(lead) = flights.replace_overdue(key, stamp, &flight)
+        {
+            // For the case that its task is dropped.
+            call.engine.refresh_backoff().record_attempt(key, call.engine.now());
+            return Refresh::Lead(lead, run);
+        }
+        return Refresh::Wait(flight);
     }
     match flights.try_lead(key, stamp, false) {
         // In this order, so that a call that finds the backoff of another one finds its flight.
-        Some(lead) if call.begin_refresh() => Refresh::Lead(lead),
+        Some(lead) if call.begin_refresh() => match call.begin_background_run() {
+            Some(run) => Refresh::Lead(lead, run),
+            None => Refresh::Refused,
+        },
         Some(_) => Refresh::Refused,
         None => flights.running(key, stamp).map_or(Refresh::Refused, Refresh::Wait),
     }
@@ -303,12 +300,12 @@ where
         Poll::Ready(output) => Poll::Ready(Ok(output)),
         Poll::Pending => old.take().map_or(Poll::Pending, |old| Poll::Ready(Err(old))),
     });
-    let Old { value: old, run } = match output.await {
+    let Old { value: old, run, background } = match output.await {
         Ok(output) => return output,
         Err(old) => old,
     };
     let prefix = function.key().ok().map(Key::prefix);
-    let mut caller = spawn_task(engine, prefix, future, CallsOfTask::new(), spawn);
+    let mut caller = spawn_task(engine, prefix, future, CallsOfTask::new(), background, spawn);
     let mut sleep = engine.sleep(time_to_wait(engine, &old.stale, patience));
     let has_output = poll_fn(|context| match caller.poll_ended(context) {
         Poll::Ready(has_output) => Poll::Ready(has_output),

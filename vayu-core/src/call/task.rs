@@ -171,7 +171,8 @@ pub(crate) async fn run<B: Backend, T: Future, R>(
     if let Some(output) = output.await {
         return output;
     }
-    spawn_task(engine, prefix.as_ref(), future, CallsOfTask::new(), spawn).await
+    let run = BackgroundRun::begin();
+    spawn_task(engine, prefix.as_ref(), future, CallsOfTask::new(), run, spawn).await
 }
 
 /// Spawns a future as a task, and returns the wait for it. A panic of `spawn` is counted.
@@ -180,11 +181,12 @@ pub(super) fn spawn_task<B: Backend, T: Future, R>(
     prefix: Option<&Prefix>,
     future: Pin<Box<T>>,
     calls: CallsOfTask,
+    run: BackgroundRun,
     spawn: impl FnOnce(Task<T>) -> R,
 ) -> Caller<T> {
     let channel = Arc::new(Channel(Mutex::new(ChannelState::new())));
     let caller = Caller { channel: Arc::clone(&channel), future: None };
-    let (flights, run) = (FlightContext::current(), Some(BackgroundRun::begin()));
+    let (flights, run) = (FlightContext::current(), Some(run));
     let task = Task { future: Some(future), channel, flights, calls, run };
     let spawned = catch_panic("spawn computation", || {
         drop(spawn(task));

@@ -11,7 +11,7 @@ use crate::cached::model::{Model, Purpose};
 use crate::paths::span_of;
 
 /// Generates a closure on the value. It gets clones of the arguments that it names and that are moved while it
-/// exists: by the call of an entry, or by an async body, which is created before the closure is called. One that
+/// exists: by the call of an entry, or by a body that is async or may move to another thread, which is created before the closure is called. One that
 /// outlives the variables owns what it captures.
 pub(super) fn closure_on_value(
     model: &Model,
@@ -48,7 +48,7 @@ fn clones(model: &Model, closure: &ExprClosure, purpose: Purpose) -> Vec<TokenSt
         };
         return captured.map(clone).collect();
     }
-    if function.kind == Kind::Sync || purpose == Purpose::Batch {
+    if function.kind == Kind::Sync && purpose != Purpose::Task || purpose == Purpose::Batch {
         // The body of a batch borrows the arguments. A sync body takes only what it moves, which the compiler knows: a clone might be one too many.
         return Vec::new();
     }
@@ -56,7 +56,7 @@ fn clones(model: &Model, closure: &ExprClosure, purpose: Purpose) -> Vec<TokenSt
         .filter(|(argument, _)| !matches!(peel(&argument.ty), Type::Reference(_)))
         .collect();
     let statements = function.item.block.to_token_stream();
-    // An async body moves the fields that it names, so it may use other fields than the closure. It moves a pointer
+    // Such a body moves the fields that it names, so it may use other fields than the closure. It moves a pointer
     // as a whole.
     let is_pointer =
         |ty: &Type| ["Arc", "Rc", "Box"].iter().any(|name| only_argument(ty, name).is_some());

@@ -67,12 +67,15 @@ fn body(model: &Model) -> TokenStream {
     let references = quote!(#(#references)*);
     let statements = &function.item.block.stmts;
     match function.kind {
-        Kind::Sync => quote_spanned! {Span::mixed_site()=>
-            let vayu_body = || -> #output {
-                #references
-                #(#statements)*
-            };
-        },
+        Kind::Sync => {
+            let capture = model.options.spawn.as_ref().map(|_| quote!(move));
+            quote_spanned! {Span::mixed_site()=>
+                let vayu_body = #capture || -> #output {
+                    #references
+                    #(#statements)*
+                };
+            }
+        }
         Kind::Async => {
             let body = setup::async_body(model, &references);
             if model.options.spawn.is_some() {
@@ -164,8 +167,8 @@ fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
 }
 
 /// Generates the start of a call that may move its body into a task: `vayu_begun` is the output, or else what
-/// `rest` makes of the lookup, with the body. The body is boxed in the block that creates it: each later move would
-/// add its size to the future of the call.
+/// `rest` makes of the lookup, with the body. The body of an async function is boxed in the block that creates it: each
+/// later move would add its size to the future of the call.
 fn begun(model: &Model, rest: impl FnOnce(TokenStream) -> TokenStream) -> TokenStream {
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let setup = setup(model, Purpose::Task);
@@ -173,6 +176,12 @@ fn begun(model: &Model, rest: impl FnOnce(TokenStream) -> TokenStream) -> TokenS
         (body(model), finish_key(model, Purpose::Task), policy(model, Purpose::Task));
     let begin = model.root.private_at("begin_async", output_span);
     let rest = rest(quote_spanned!(output_span=> vayu_rest));
+    let moved = match model.function.kind {
+        Kind::Sync => quote_spanned!(output_span=> vayu_body),
+        Kind::Async | Kind::Boxed => {
+            quote_spanned!(output_span=> ::std::boxed::Box::pin(vayu_body))
+        }
+    };
     quote_spanned! {output_span=>
         #setup
         let vayu_policy;
@@ -183,23 +192,35 @@ fn begun(model: &Model, rest: impl FnOnce(TokenStream) -> TokenStream) -> TokenS
             match #begin(vayu_cache, &vayu_policy) {
                 ::core::result::Result::Ok(vayu_output) => ::core::result::Result::Ok(vayu_output),
                 ::core::result::Result::Err(vayu_rest) => {
-                    ::core::result::Result::Err((#rest, ::std::boxed::Box::pin(vayu_body)))
+                    ::core::result::Result::Err((#rest, #moved))
                 }
             }
         };
     }
 }
 
-/// Generates a call that refreshes a value past its ttl in a task.
+/// Generates a call that refreshes a value past its ttl in a task, or that of a sync function in another thread.
 fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let begun = begun(model, |rest| rest);
-    let finish = root.private_at("finish_async_spawning", output_span);
-    let task_of = root.private_at("task_of", output_span);
+    let (finish, task_of, wait) = match model.function.kind {
+        Kind::Sync => ("finish_spawning", "job_of", None),
+        Kind::Async | Kind::Boxed => ("finish_async_spawning", "task_of", Some(quote!(.await))),
+    };
+    let finish = root.private_at(finish, output_span);
+    let task_of = root.private_at(task_of, output_span);
     let spawn_refresh = root.private_at("spawn_refresh", span_of(spawn));
+    let spawned = match (model.function.kind, spawn) {
+        // So that the type of its parameter is inferred, which it may call.
+        (Kind::Sync, Expr::Closure(_)) => {
+            let pass = root.private_at("pass", span_of(spawn));
+            quote_spanned!(span_of(spawn)=> #pass(vayu_task, #spawn))
+        }
+        _ => quote_spanned!(span_of(spawn)=> (#spawn)(vayu_task)),
+    };
     let spawn_refresh = quote_spanned! {span_of(spawn)=>
-        #spawn_refresh(vayu_cache, &vayu_function, || (#spawn)(vayu_task));
+        #spawn_refresh(vayu_cache, &vayu_function, || #spawned);
     };
     quote_spanned! {output_span=>
         #begun
@@ -207,7 +228,7 @@ fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
             ::core::result::Result::Ok(vayu_output) => vayu_output,
             ::core::result::Result::Err((vayu_rest, vayu_body)) => {
                 let (vayu_output, vayu_left) =
-                    #finish(vayu_cache, &vayu_policy, vayu_rest, vayu_body).await;
+                    #finish(vayu_cache, &vayu_policy, vayu_rest, vayu_body) #wait;
                 if let ::core::option::Option::Some(vayu_refresh) = vayu_left {
                     let (vayu_function, vayu_task) =
                         #task_of(vayu_cache, vayu_policy, vayu_refresh);

@@ -131,9 +131,11 @@ impl Model {
             check_refresh_if(condition, parts, &function, diagnostics);
         }
         if let Some(spawn) = &arguments.options.spawn {
-            check_spawn(spawn, &function, diagnostics);
+            check_spawner(spawn, &function, diagnostics);
+            check_spawn(&function, diagnostics);
         }
         if is_complete {
+            check_background(&arguments.options, &function, diagnostics);
             check_patience(&arguments.options, diagnostics);
         }
         let handle = arguments.handle.map(|handle| check_handle(handle, &function, diagnostics));
@@ -213,18 +215,62 @@ fn check_refresh_if(
     }
 }
 
-/// Checks that all arguments are owned: the spawned task outlives the call.
-fn check_spawn(spawn: &Expr, function: &Function, diagnostics: &mut Diagnostics) {
-    if function.kind != Kind::Async {
-        diagnostics.add(spawn, "`spawn` is for an `async fn`: a sync function runs in its caller");
+/// Rejects a spawner of futures on a sync function, one of closures on an `async fn`, and any on a function that returns a
+/// boxed future.
+fn check_spawner(spawn: &Expr, function: &Function, diagnostics: &mut Diagnostics) {
+    let Expr::Path(path) = spawn else { return };
+    let names: Vec<String> = path.path.segments.iter().map(|it| it.ident.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let message = match (function.kind, &names[..]) {
+        (Kind::Sync, ["tokio" | "smol" | "async_std", .., "spawn"]) => {
+            "this spawns futures; for a sync function write `spawn = std::thread::spawn`, \
+             `rayon::spawn` or `tokio::task::spawn_blocking`"
+        }
+        (Kind::Async, [.., "thread" | "rayon", "spawn"] | [.., "spawn_blocking"]) => {
+            "this spawns closures; for an `async fn` write `spawn = tokio::spawn`"
+        }
+        _ => return,
+    };
+    diagnostics.add(spawn, message);
+}
+
+/// Checks that a sync function with `spawn` has something to refresh, and that no function does which returns a boxed
+/// future.
+fn check_background(options: &Options, function: &Function, diagnostics: &mut Diagnostics) {
+    let Some(spawn) = &options.spawn else { return };
+    match function.kind {
+        Kind::Sync if options.stale.is_none() => {
+            let message = "a sync function runs in its caller, and with `spawn` its refresh in another thread, while \
+                           callers get the old value; add `stale = \"1h\"`, or remove `spawn`";
+            diagnostics.add(spawn, message);
+        }
+        Kind::Boxed => {
+            let message = "a function that returns a boxed future cannot `spawn`; write an `async fn` that is called by \
+                           this one";
+            diagnostics.add(spawn, message);
+        }
+        Kind::Sync | Kind::Async => {}
     }
-    let message = "a function with `spawn` must own what it is given, since its task outlives \
-                   the call; take an owned value, or an `Arc`";
+    if let (Kind::Sync, Some((keyword, _))) = (function.kind, &options.patience) {
+        diagnostics.add(keyword, "`patience` is for an `async fn`; remove it");
+    }
+}
+
+/// Checks that all arguments are owned: what is spawned outlives the call.
+fn check_spawn(function: &Function, diagnostics: &mut Diagnostics) {
+    let outlives = match function.kind {
+        Kind::Sync => "its refresh",
+        Kind::Async | Kind::Boxed => "its task",
+    };
+    let message = format!(
+        "a function with `spawn` must own what it is given, since {outlives} outlives the call; take an owned \
+         value, or an `Arc`"
+    );
     for argument in &function.arguments {
         if let Type::Reference(reference) = &argument.ty
             && reference.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident != "static")
         {
-            diagnostics.add(reference, message);
+            diagnostics.add(reference, &message);
         }
         if let Some(name) = pattern::borrowed_name(argument) {
             diagnostics.add(name, format!("{message}; bind `{name}` without `ref`"));

@@ -51,11 +51,13 @@ arguments! {
     /// err_ttl = |error: &Error| if error.is_not_found() { MINUTE } else { Duration::ZERO }
     /// ```
     err_ttl
-    /// For an `async fn` that owns its arguments. Without `stale`: runs the computation as a task, which goes on if
-    /// the caller is dropped. With `stale`: runs only the refresh of a value past its ttl as a background task.
+    /// For a function that owns its arguments. With `stale`: runs the refresh of a value past its ttl in the
+    /// background. Without `stale`, for an `async fn`: runs the computation as a task, which goes on if the caller is
+    /// dropped.
     ///
     /// ```text
-    /// spawn = tokio::spawn
+    /// spawn = tokio::spawn       // `async fn`
+    /// spawn = std::thread::spawn // sync function; also `rayon::spawn`
     /// ```
     spawn
     /// With `stale` and `spawn`: how long a call that finds a value past its ttl waits for the new one, before it
