@@ -509,3 +509,64 @@ where
 fn any_overlap_of_batches_and_singles_runs_each_element_once_on_every_backend() {
     watchdog(HANG, || with_every_backend!(check_any_steps));
 }
+
+#[test]
+fn batch_that_needs_all_elements_of_one_that_fails_gets_its_error() {
+    static RUNS: Runs = Runs::new();
+    static OPEN: Notify = Notify::const_new();
+    static STORE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+    #[cached(cache = STORE, ttl = 60, each = ids, prefix = "batch error")]
+    async fn many(ids: &[u64]) -> Result<HashMap<u64, u64>, String> {
+        let run = RUNS.count();
+        if ids == [4] {
+            return Ok(HashMap::from([(4, 4)]));
+        }
+        OPEN.notified().await;
+        Err(format!("run {run}"))
+    }
+    #[cached(cache = STORE, ttl = 60, prefix = "batch error")]
+    async fn one(id: u64) -> Result<u64, String> {
+        RUNS.count();
+        Ok(id)
+    }
+    let (mut first, mut same) = (pin!(many(&[1, 2])), pin!(many(&[2, 1, 2])));
+    let (mut more, mut part) = (pin!(many(&[1, 4, 2])), pin!(many(&[1])));
+    let mut single = pin!(one(1));
+    for batch in [first.as_mut(), same.as_mut(), more.as_mut(), part.as_mut()] {
+        assert!(poll(batch).is_pending());
+    }
+    assert!(poll(single.as_mut()).is_pending());
+    assert_eq!(RUNS.get(), 2, "the first, and the element that it lacks");
+    OPEN.notify_waiters();
+    for batch in [first, same, more] {
+        assert_eq!(poll(batch), Poll::Ready(Err("run 1".to_owned())));
+    }
+    assert_eq!(STORE.stats().coalesced, 4);
+    // The other element may be the cause of the error.
+    assert_eq!(poll(single), Poll::Ready(Ok(1)));
+    assert!(poll(part.as_mut()).is_pending());
+    assert_eq!(RUNS.get(), 4);
+    OPEN.notify_waiters();
+    assert_eq!(poll(part), Poll::Ready(Err("run 4".to_owned())));
+}
+
+#[test]
+fn error_that_cannot_be_cloned_is_not_shared_by_batches() {
+    #[derive(Debug, PartialEq)]
+    struct Unique(usize);
+    static RUNS: Runs = Runs::new();
+    static OPEN: Notify = Notify::const_new();
+    #[cached(cache = CACHE, ttl = 60, each = ids)]
+    async fn many(ids: &[u64]) -> Result<Vec<u64>, Unique> {
+        let run = RUNS.count();
+        OPEN.notified().await;
+        Err(Unique(run + ids.len()))
+    }
+    let (mut first, mut second) = (pin!(many(&[1])), pin!(many(&[1])));
+    assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+    OPEN.notify_waiters();
+    assert_eq!(poll(first), Poll::Ready(Err(Unique(2))));
+    assert!(poll(second.as_mut()).is_pending());
+    OPEN.notify_waiters();
+    assert_eq!(poll(second), Poll::Ready(Err(Unique(3))));
+}

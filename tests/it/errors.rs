@@ -1,6 +1,7 @@
 //! Errors of functions: the callers that wait for a run that fails get clones of its error.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,6 +70,32 @@ fn sixty_four_threads_on_one_failing_key_run_once() {
         assert_eq!((stats.in_flight, stats.errors), (0, 0));
         assert_eq!(fails(8), Err(Failure(2)));
         assert_eq!(fails(8), Err(Failure(3)), "a later caller runs again");
+    });
+}
+
+#[test]
+fn sixty_four_threads_on_one_failing_batch_run_once() {
+    static RUNS: Runs = Runs::new();
+    static CACHE: LazyLock<(Watched, ManualClock)> = LazyLock::new(watched);
+    #[cached(cache = CACHE.0, ttl = 60, each = ids)]
+    fn fail(ids: &[u64]) -> Result<HashMap<u64, u64>, Failure> {
+        until(|| CACHE.1.sleepers() == 63);
+        Err(Failure(RUNS.count() + ids.len()))
+    }
+    watchdog(HANG, || {
+        let barrier = Barrier::new(64);
+        thread::scope(|scope| {
+            for n in 0..64 {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    barrier.wait();
+                    assert_eq!(fail(&[n % 3, (n + 1) % 3, (n + 2) % 3]), Err(Failure(4)));
+                });
+            }
+        });
+        let stats = CACHE.0.stats();
+        assert_eq!((stats.misses, stats.coalesced, stats.inserts), (3, 63 * 3, 0));
+        assert_eq!((stats.in_flight, stats.errors), (0, 0));
     });
 }
 

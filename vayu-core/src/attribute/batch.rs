@@ -10,8 +10,8 @@ use crate::attribute::candidate::{Candidate, Chosen, Other};
 use crate::attribute::output::Probe;
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::call::CachedFn;
-use crate::call::batch::{self, Batch, Unusable, compute};
+use crate::call::batch::{self, Batch, Body, Unusable, compute};
+use crate::call::{CachedFn, OutputShape, PlainOutput};
 use crate::io::{Awaiting, Blocking, run_blocking};
 
 /// A collection whose elements have an entry each.
@@ -145,10 +145,10 @@ pub(crate) fn each<C: ?Sized>(elements: &C) -> Each<'_, C> {
     Each(elements)
 }
 
-/// Returns the type of the output of a call of a test.
+/// Returns the type of the output of a call of a test, whose errors are not shared.
 #[cfg(test)]
 pub(crate) fn output_type<R, V>() -> OutputType<R, V> {
-    OutputType(PhantomData)
+    OutputType(PhantomData, PhantomData)
 }
 
 impl<'e, C: Elements + ?Sized> Each<'e, C> {
@@ -327,15 +327,30 @@ pub trait OutputOfEach<T, M> {
     fn output_type() -> Self::Checked;
 }
 
-/// The type of an output, and that of the value of one element.
+/// The type of an output, that of the value of one element, and the shape of the output.
 #[derive(Debug)]
-pub struct OutputType<R, V>(PhantomData<fn() -> (R, V)>);
+pub struct OutputType<R, V, H = PlainOutput<R>>(
+    PhantomData<fn() -> (R, V)>,
+    PhantomData<fn() -> H>,
+);
 
 impl<R, V> OutputType<R, V> {
     /// Returns a probe for the shape of the value of one element.
     #[inline]
     pub fn vayu_probe<const SHARED: bool>(&self) -> Probe<V, SHARED> {
         Probe::new()
+    }
+
+    /// Returns a probe for the shape of the whole output.
+    #[inline]
+    pub fn vayu_whole_probe<const SHARED: bool>(&self) -> Probe<R, SHARED> {
+        Probe::new()
+    }
+
+    /// Sets the shape of the whole output.
+    #[inline]
+    pub fn vayu_shaped<H: OutputShape<Output = R>>(self, _: H) -> OutputType<R, V, H> {
+        OutputType(PhantomData, PhantomData)
     }
 }
 
@@ -345,7 +360,7 @@ impl<T, R: BatchOutput<T>> OutputOfEach<T, Chosen> for R {
 
     #[inline]
     fn output_type() -> Self::Checked {
-        OutputType(PhantomData)
+        OutputType(PhantomData, PhantomData)
     }
 }
 
@@ -357,7 +372,7 @@ where
     type Checked = OutputType<R, R>;
 
     fn output_type() -> Self::Checked {
-        OutputType(PhantomData)
+        OutputType(PhantomData, PhantomData)
     }
 }
 
@@ -375,7 +390,7 @@ const fn assert_order<C: Elements + ?Sized, T, R: BatchOutput<T>>() {
 }
 
 /// The call. Methods, so that nothing is reported if the output is not one of a batch function.
-impl<R, V> OutputType<R, V> {
+impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
     /// Runs a call of a sync batch function. `describe` returns the call of one element.
     #[inline]
     pub fn vayu_call<'e, B, S, C, F, D>(
@@ -399,11 +414,11 @@ impl<R, V> OutputType<R, V> {
         let batch = batch::look_up(engine, asked, C::ARE_DISTINCT, describe);
         let Batch { elements, positions, mut outputs, missing } = batch;
         if !missing.is_empty() {
-            let mut run = |indices: Vec<usize>| {
+            let mut run = Body::<_, H>::new(|indices: Vec<usize>| {
                 let selected = select(&elements, &indices);
                 let output = body(C::collect(selected.iter().map(|&element| element.clone())));
                 ready(output.split(&selected))
-            };
+            });
             let computed =
                 compute::<Blocking, _, _, _>(engine, missing, &mut outputs, at_most, &mut run);
             match run_blocking(computed) {
@@ -441,11 +456,11 @@ impl<R, V> OutputType<R, V> {
         let batch = batch::look_up(engine, each.0.elements(), C::ARE_DISTINCT, describe);
         let Batch { elements, positions, mut outputs, missing } = batch;
         if !missing.is_empty() {
-            let mut run = |indices: Vec<usize>| {
+            let mut run = Body::<_, H>::new(|indices: Vec<usize>| {
                 let selected = select(&elements, &indices);
                 let run = body(C::collect(selected.iter().map(|&element| element.clone())));
                 async move { run.await.split(&selected) }
-            };
+            });
             // The future of a function contains those of the calls that it awaits.
             let computed = Box::pin(compute::<Awaiting, _, _, _>(
                 engine,

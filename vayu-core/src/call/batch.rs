@@ -17,8 +17,12 @@
 //! [`BatchRun`]. Nor does a batch wait for a lease of another process before its own part is done.
 //!
 //! A batch is not a hedge: its function would run for all elements because one of them takes long.
+//!
+//! If a run fails, the callers that wait for one of its elements run their own function, for the error may be that of
+//! another element. A batch that waits for all of them would ask for the same: it gets the [error](error).
 
 mod distinct;
+mod error;
 mod flights;
 mod leases;
 mod lookup;
@@ -26,6 +30,7 @@ mod run;
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::mem;
 
 use crate::backend::Backend;
@@ -34,12 +39,13 @@ use crate::call::batch::flights::Pending;
 use crate::call::batch::lookup::Missing;
 pub(crate) use crate::call::batch::lookup::{Batch, look_up};
 use crate::call::driver::Leading;
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput, OutputShape};
 use crate::flight::{BatchRun, Deadline, Lead};
 use crate::io::Io;
 use crate::record::Record;
+use crate::shared_error::SharedError;
 
-/// The body of a batch function: a closure that returns a future.
+/// The body of a batch function.
 ///
 /// It takes indices of elements and not the elements. The compiler could otherwise not prove that the future of a call
 /// is `Send` where elements have lifetimes.
@@ -54,19 +60,46 @@ pub(crate) trait BatchBody {
 
     /// Runs the function for the elements with these indices.
     fn run(&mut self, indices: Vec<usize>) -> Self::Run;
+
+    /// Returns the error of an output, if callers can share it.
+    fn shared_error(output: &Self::Output) -> Option<SharedError>;
+
+    /// Returns the output for a shared error, if it is of this type.
+    fn error_output(error: &SharedError) -> Option<Self::Output>;
 }
 
-impl<D, T, V, R> BatchBody for D
+/// A body made of a closure that returns a future, for outputs of the shape `H`.
+pub(crate) struct Body<D, H> {
+    run: D,
+    shape: PhantomData<fn() -> H>,
+}
+
+impl<D, H: OutputShape> Body<D, H> {
+    pub(crate) fn new(run: D) -> Self {
+        Self { run, shape: PhantomData }
+    }
+}
+
+impl<D, T, V, H> BatchBody for Body<D, H>
 where
     D: FnMut(Vec<usize>) -> T,
-    T: Future<Output = Result<Vec<Option<V>>, Unusable<R>>>,
+    T: Future<Output = Result<Vec<Option<V>>, Unusable<H::Output>>>,
+    H: OutputShape,
 {
     type Value = V;
-    type Output = R;
+    type Output = H::Output;
     type Run = T;
 
     fn run(&mut self, indices: Vec<usize>) -> T {
-        self(indices)
+        (self.run)(indices)
+    }
+
+    fn shared_error(output: &H::Output) -> Option<SharedError> {
+        H::shared_error(output)
+    }
+
+    fn error_output(error: &SharedError) -> Option<H::Output> {
+        H::error_output(error)
     }
 }
 
@@ -109,14 +142,24 @@ where
         missing.into_iter().map(|it| (it.function, (it.index, it.lookup))).unzip();
     let (deadline, pending, held) = (Deadline::default(), VecDeque::new(), Vec::new());
     let at_most = at_most.max(1);
-    let mut runner =
-        Runner { engine, outputs, body, at_most, deadline, is_over: false, pending, held };
+    let functions = &functions[..];
+    let mut runner = Runner {
+        engine,
+        functions,
+        outputs,
+        body,
+        at_most,
+        deadline,
+        is_over: false,
+        pending,
+        held,
+    };
     let mut parts = Vec::new();
-    let missed = runner.resume::<M>(&functions, lookups, &mut parts).await;
+    let missed = runner.resume::<M>(lookups, &mut parts).await;
     runner.join(missed, &mut parts);
     runner.lead::<M>(parts).await?;
     while let Some(first) = runner.pending.pop_front() {
-        let parts = runner.wait::<M>(first).await;
+        let parts = runner.wait::<M>(first).await?;
         runner.lead::<M>(parts).await?;
     }
     Ok(())
@@ -125,6 +168,8 @@ where
 /// The rest of a batch whose elements were not all found.
 struct Runner<'a, 'r, B: Backend, F: FnOutput, D> {
     engine: &'a Engine<B>,
+    /// The calls of the elements that were not found.
+    functions: &'a [F],
     outputs: &'r mut [Option<F::Output>],
     body: &'r mut D,
     at_most: usize,

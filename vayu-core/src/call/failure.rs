@@ -134,8 +134,13 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     ) -> Option<F::Output> {
         let output = catch_panic("clone error", || Ok(F::error_output(error)));
         let output = self.ok_or_count(output).flatten()?;
+        self.count_shared_error(compute_time);
+        Some(output)
+    }
+
+    /// Counts and reports a call that gets the error of the run of another caller.
+    pub(super) fn count_shared_error(&self, compute_time: Duration) {
         self.engine.counters().call(CallOutcome::Coalesced);
         self.emit(CallOutcome::Coalesced, CallTimes::computed(compute_time));
-        Some(output)
     }
 }

@@ -10,7 +10,7 @@ use syn::{Expr, FnArg, Ident, Lit, Pat, Signature, Token, Type};
 
 use crate::cached::args::{Arguments, KeySource};
 use crate::cached::closure::names_value;
-use crate::cached::function::{Argument, Function, Kind, peel, readable};
+use crate::cached::function::{Argument, Function, Kind, is_error_static, peel, readable};
 use crate::cached::model::{Batch, Model, Purpose};
 use crate::cached::setup::{self, finish_key, output_type, policy};
 use crate::diagnostics::Diagnostics;
@@ -159,6 +159,7 @@ pub(super) fn call(model: &Model, batch: &Batch) -> TokenStream {
             { let vayu_at_most: ::core::primitive::usize = #at_most; vayu_at_most }
         ),
     };
+    let shape = shape(model, span);
     let (name, wait) = match model.function.kind {
         Kind::Sync => ("vayu_call", None),
         Kind::Async | Kind::Boxed => ("vayu_call_async", Some(quote!(.await))),
@@ -168,7 +169,23 @@ pub(super) fn call(model: &Model, batch: &Batch) -> TokenStream {
         #each
         #setup
         #body
-        vayu_output.#call(vayu_cache, vayu_each, #at_most, #describe, vayu_body) #wait
+        #shape
+        vayu_output.vayu_shaped(vayu_whole).#call(vayu_cache, vayu_each, #at_most, #describe, vayu_body) #wait
+    }
+}
+
+/// Generates the shape of the whole output: whether a batch that waits for this one can share its error.
+fn shape(model: &Model, span: Span) -> TokenStream {
+    let (plain, result) = (model.root.private("PlainShape"), model.root.private("ResultShape"));
+    let generics = &model.function.item.sig.generics;
+    let shares_errors =
+        model.function.output.as_ref().is_some_and(|output| is_error_static(output, generics));
+    let probe = own_ident("vayu_whole_probe", span);
+    quote_spanned! {span=>
+        let vayu_whole = {
+            use {#plain as _, #result as _};
+            (&vayu_output.#probe::<#shares_errors>()).vayu_shape()
+        };
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::call::batch::lookup::Missed;
-use crate::call::batch::{BatchBody, Part, Role, Runner};
+use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
 use crate::call::driver::{Joined, after_wait, try_lead_refresh};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
 use crate::flight::{Join, Ticket, Turn};
@@ -15,10 +15,10 @@ use crate::record::Record;
 /// An element that another caller computes.
 pub(super) struct Pending<'a, B: Backend, F: FnOutput> {
     index: usize,
-    call: Call<'a, B, F>,
+    pub(super) call: Call<'a, B, F>,
     reason: ComputeReason<F::Output>,
-    ticket: Ticket<'a, Record<B::Stored>>,
-    outdated: bool,
+    pub(super) ticket: Ticket<'a, Record<B::Stored>>,
+    pub(super) outdated: bool,
 }
 
 impl<'a, B, F, D> Runner<'a, '_, B, F, D>
@@ -70,33 +70,45 @@ where
 
     /// Waits for one flight of another caller. Returns the elements that the function is to run for: that of the flight
     /// if the batch has to compute it, and then all others that it can lead without waiting.
-    pub(super) async fn wait<M: Io>(&mut self, first: Pending<'a, B, F>) -> Vec<Part<'a, B, F>> {
+    ///
+    /// # Errors
+    ///
+    /// The output of another run that has failed, if that of this batch would be the same run.
+    pub(super) async fn wait<M: Io>(
+        &mut self,
+        mut waited: Pending<'a, B, F>,
+    ) -> Result<Vec<Part<'a, B, F>>, Unusable<D::Output>> {
         let mut parts = Vec::new();
-        let Pending { index, call, reason, mut ticket, mut outdated } = first;
         let joined = loop {
-            let Some(waiting) = M::begin_wait(ticket.flight().id()) else {
-                break Joined::Uncoordinated(ticket.flight().id());
+            let flight = waited.ticket.flight();
+            let Some(waiting) = M::begin_wait(flight.id()) else {
+                break Joined::Uncoordinated(flight.id());
             };
             let deadline = self.engine.begin(&mut self.deadline);
-            let turn = M::wait(ticket.turn(deadline, Duration::MAX)).await;
+            let turn = M::wait(waited.ticket.turn(deadline, Duration::MAX)).await;
             drop(waiting);
             self.is_over |= matches!(turn, Turn::TimedOut);
-            let next = match after_wait(&call, ticket.flight(), outdated, turn) {
+            if let Some(output) = self.shared_failure(&waited, &turn) {
+                return Err(Unusable::Failed(output));
+            }
+            let next = match after_wait(&waited.call, flight, waited.outdated, turn) {
                 Ok(joined) => break joined,
                 Err(next) => next,
             };
-            match next.unwrap_or_else(|| call.join(None)) {
+            match next.unwrap_or_else(|| waited.call.join(None)) {
                 Join::Lead { lead, recheck } => break Joined::Lead { lead, recheck },
-                Join::Wait { ticket: next, outdated: is_other } => {
-                    (ticket, outdated) = (next, is_other);
+                Join::Wait { ticket, outdated } => {
+                    (waited.ticket, waited.outdated) = (ticket, outdated);
                 }
             }
         };
+        let Pending { index, call, reason, ticket, .. } = waited;
+        drop(ticket);
         self.end_wait(index, call, reason, joined, &mut parts);
         if !parts.is_empty() {
             self.collect::<M>(&mut parts);
         }
-        parts
+        Ok(parts)
     }
 
     /// Adds all elements to `parts` that the function can be run for, without waiting.

@@ -153,6 +153,7 @@ where
         let are_all_stale = parts.iter().all(has_stale_value);
         let compute_time = ended.saturating_since(began);
         let mut is_counted = false;
+        let outcome = Self::failure(&parts, &unusable, compute_time);
         for Part { index, role } in parts {
             let leading = match role {
                 Role::Lead { leading, .. } => leading,
@@ -164,7 +165,7 @@ where
                 Role::Bypass => continue,
             };
             let Leading { lease, mut lead, reason, call, .. } = leading;
-            lead.fail(true, || Outcome::NotShareable);
+            lead.fail(true, || outcome.clone());
             release_lease::<M, B, F>(&call, lease).await;
             count_unpaired(&call, &unusable, &mut is_counted);
             match reason {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::attribute::{each, output_type};
+use crate::call::SharedResultOutput;
 
 const ELEMENTS: usize = 5;
 
@@ -48,13 +49,14 @@ impl Shared {
         body: impl Fn(&[usize]) -> Result<Values, ()>,
     ) -> Result<Values, ()> {
         let cache = &self.fixture.cache;
+        let output = output_type().vayu_shaped(SharedResultOutput::new());
         let describe = |&element: &usize| {
             let (shape, ttl) = (PlainOutput::new(), FixedTtl::new(MINUTE));
             Policy::new(of(element), shape, &ByReference, ttl)
         };
         if !is_async {
             let body = |elements: Vec<usize>| body(&elements);
-            return output_type().vayu_call(cache, each(elements), usize::MAX, describe, body);
+            return output.vayu_call(cache, each(elements), usize::MAX, describe, body);
         }
         let body = |elements: Vec<usize>| {
             let body = &body;
@@ -63,7 +65,7 @@ impl Shared {
                 body(&elements)
             }
         };
-        block_on(output_type().vayu_call_async(cache, each(elements), usize::MAX, describe, body))
+        block_on(output.vayu_call_async(cache, each(elements), usize::MAX, describe, body))
     }
 
     /// Calls a batch function, all of whose elements are there in the end.
@@ -209,16 +211,17 @@ fn element_that_a_batch_leaves_out_is_computed_by_the_callers_that_wait() {
 fn batch_that_fails_leaves_no_caller_asleep() {
     check(|| {
         let shared = Shared::new();
-        all_threads(&shared, 3, |shared, caller| match caller {
-            0 | 1 => {
+        all_threads(&shared, 4, |shared, caller| match caller {
+            0..3 => {
                 let elements = if caller == 0 { [1, 2] } else { [2, 1] };
-                let values = shared.batch(caller == 1, &elements, |_| {
+                let values = shared.batch(caller == 1, &elements, |elements| {
                     thread::yield_now();
-                    Err(())
+                    if caller == 2 { Ok(shared.run(elements)) } else { Err(()) }
                 });
                 assert!(values.is_err() || values.is_ok_and(|values| values.len() == 2));
             }
-            _ => shared.whole(false, &[1, 2]),
+            // The error of a batch is none of a single call.
+            _ => shared.single(true, 2),
         });
     });
 }
