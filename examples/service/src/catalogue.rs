@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use vayu::backend::FileBackend;
 use vayu::telemetry::PerFunctionStats;
-use vayu::{FileCache, FileOptions, MemoryCache, MemoryOptions, cached};
+use vayu::{FileOptions, MemoryCache, MemoryOptions, TieredCache, TieredOptions, cached};
 
 use crate::problem::Problem;
 use crate::store::Store;
@@ -16,7 +17,8 @@ use crate::store::Store;
 pub struct Catalogue {
     store: Arc<Store>,
     memory: MemoryCache,
-    reports: FileCache,
+    /// Memory in front of files.
+    reports: TieredCache<FileBackend>,
     function_stats: PerFunctionStats,
 }
 
@@ -61,8 +63,9 @@ impl Catalogue {
         memory: MemoryOptions,
         files: FileOptions,
     ) -> Result<Self, Problem> {
-        let memory = memory.build().with_name("products");
-        let reports = files.open(reports)?.with_name("reports");
+        let reports = TieredOptions::new().memory(memory.clone()).over(&files.open(reports)?);
+        let (memory, reports) =
+            (memory.build().with_name("products"), reports.with_name("reports"));
         let function_stats = PerFunctionStats::new();
         memory.observe(function_stats.clone());
         reports.observe(function_stats.clone());
@@ -133,6 +136,13 @@ impl Catalogue {
     /// Returns an error if the store fails; the cached report is kept.
     pub async fn refresh_report(&self, year: i64) -> Result<Report, Problem> {
         self.report_entry(year).refresh_async().await
+    }
+
+    /// Returns the number of reports that were found in memory, and in files.
+    pub fn report_hits(&self) -> [u64; 2] {
+        let files = self.reports.backend().tier_stats().hits;
+        let stats = self.reports.stats();
+        [(stats.hits + stats.stale).saturating_sub(files), files]
     }
 
     /// Returns the statistics of each cached function.

@@ -14,7 +14,7 @@ use crate::catalogue::{Catalogue, Product, Report};
 use crate::headers::cache_headers;
 use crate::problem::Problem;
 use crate::prometheus;
-use crate::stats::{Health, Line};
+use crate::stats::{Health, Overview};
 
 type SharedCatalogue = State<Arc<Catalogue>>;
 
@@ -89,8 +89,8 @@ async fn refresh_report(
     Ok(Json(catalogue.refresh_report(year).await?))
 }
 
-async fn stats(State(catalogue): SharedCatalogue) -> Json<Vec<Line>> {
-    Json(catalogue.function_stats().functions().into_iter().map(Line::from).collect())
+async fn stats(State(catalogue): SharedCatalogue) -> Json<Overview> {
+    Json(Overview::of(&catalogue))
 }
 
 async fn metrics(State(catalogue): SharedCatalogue) -> impl IntoResponse {

@@ -200,6 +200,8 @@ fn report_outlives_the_service() {
         assert_eq!(service.json("/reports/2024").await, report);
         assert_eq!(service.queries(), 0);
         assert_eq!(service.get("/reports/2024/age").await.1, "600 s\n");
+        service.json("/reports/2024").await;
+        assert_eq!(service.json("/stats.json").await["report_hits"], serde_json::json!([1, 1]));
         assert_eq!(service.post("/reports/2024/refresh", Value::Null).await, StatusCode::OK);
         assert_eq!(service.queries(), 1);
         assert_eq!(service.get("/reports/2024/age").await.1, "0 s\n");
@@ -217,11 +219,13 @@ fn statistics_are_served_in_both_formats() {
             service.json("/products/1").await;
         }
         service.json("/reports/2025").await;
-        let stats = service.json("/stats.json").await;
+        let overview = service.json("/stats.json").await;
+        let stats = &overview["functions"];
         let product = &stats[0];
         assert_eq!((&product["function"], &product["hits"]), (&"product".into(), &3.into()));
         assert_eq!(product["hit_ratio"], 0.75);
         assert_eq!(stats[1]["function"], "report");
+        assert_eq!(product["ended"]["invalidated"], 0);
         let caches = service.json("/health").await;
         let reports =
             caches.as_array().expect("a list").iter().find(|cache| cache["name"] == "reports");
@@ -279,11 +283,17 @@ fn page_is_served_and_loads_nothing_from_other_hosts() {
         assert_eq!(status, StatusCode::OK);
         assert!(page.contains("stats.json"));
         service.json("/products/1").await;
-        let functions = service.json("/stats.json").await;
+        let overview = service.json("/stats.json").await;
         let fields = page.split(|it: char| !it.is_ascii_alphabetic() && !"_.".contains(it));
-        for field in fields.filter_map(|word| word.strip_prefix("f.")) {
-            let field = field.split('.').next().unwrap_or_default();
-            assert!(!functions[0][field].is_null(), "the page shows `{field}`");
+        for field in fields {
+            let mut names = field.split('.');
+            let shown = match (names.next(), names.next()) {
+                (Some("f"), Some(name)) => overview["functions"][0].get(name),
+                (Some("c"), Some(name)) => overview["caches"][0].get(name),
+                (Some("overview"), Some(name)) => overview.get(name),
+                _ => continue,
+            };
+            assert!(shown.is_some(), "the page shows `{field}`");
         }
         let foreign = page.replace("http://www.w3.org/2000/svg", "");
         assert!(!foreign.contains("http://") && !foreign.contains("https://"));
