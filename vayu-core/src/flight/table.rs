@@ -10,15 +10,20 @@
 //! A flight that no second caller has joined is an entry of the map, so a miss without contention
 //! allocates nothing here. See [`map`](super::map).
 
+mod hedge;
+mod refresh;
+mod store;
+
 use std::sync::Arc;
 #[cfg(not(any(vayu_loom, vayu_shuttle)))]
 use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub(super) use self::hedge::HedgeEnd;
 use crate::flight::lead::{Lead, StorePermission};
 use crate::flight::leased::LeasedFlights;
 use crate::flight::map::{FlightEntry, FlightMap};
-use crate::flight::{Flight, FlightId, FlightIds, HedgeGuard, HedgeTimes, Phase, Ticket};
+use crate::flight::{Flight, FlightId, FlightIds, HedgeTimes, Phase, Ticket};
 use crate::key::Key;
 use crate::per_process::PerProcess;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
@@ -79,16 +84,6 @@ pub(super) enum Ended<R> {
     Hedged,
     /// The key was invalidated while the value was being stored: the flight has not ended.
     MustDelete,
-}
-
-/// The state of a flight of which a hedge has ended.
-pub(super) enum HedgeEnd {
-    /// Its leader or another hedge completes it.
-    NotLast,
-    /// This was its last run. It has left the table.
-    Last,
-    /// It had left the table, without a leader. Its callers join again.
-    Deserted,
 }
 
 /// The number of completed flights of a shard before a lookup, passed to [`Flights::join`] after it.
@@ -195,25 +190,6 @@ impl<R> Flights<R> {
         is_joined.then(|| Arc::clone(entry.share()))
     }
 
-    /// Starts a flight, unless one is running. If it `is_refresh`, other refreshes may join it, and no computation that
-    /// began before is stored.
-    pub(crate) fn try_lead<'a>(
-        &'a self,
-        key: &'a Key,
-        stamp: u64,
-        is_refresh: bool,
-    ) -> Option<Lead<'a, R>> {
-        let mut state = self.state(key);
-        if state.flights.get_mut(key).is_some() {
-            return None;
-        }
-        if !is_refresh {
-            return Some(self.start_flight(&mut state, key, stamp, Phase::Computing));
-        }
-        state.invalidations += 1;
-        Some(self.start_refresh(&mut state, key, stamp))
-    }
-
     /// Takes the lead of a flight whose leader is gone, unless another caller was faster. The flight stays a refresh if
     /// it is one.
     pub(super) fn take_lead<'a>(
@@ -264,140 +240,6 @@ impl<R> Flights<R> {
         };
         lead.replaces = is_shared.then(|| Arc::clone(overdue));
         Some(lead)
-    }
-
-    /// Prevents the value that is being computed for a key from being stored.
-    ///
-    /// Returns the flight if its value is being stored at this moment: the value is deleted by the
-    /// time that the flight is completed.
-    pub(crate) fn invalidate(&self, key: &Key) -> Option<Arc<Flight<R>>> {
-        let mut guard = self.state(key);
-        let state = &mut *guard;
-        state.invalidations += 1;
-        let entry = state.flights.get_mut(key)?;
-        if !entry.detach() {
-            entry.set_phase(Phase::Outdated);
-            return Some(Arc::clone(entry.share()));
-        }
-        let id = entry.id;
-        if let Some(entry) = state.flights.remove(key, id) {
-            state.keep_detached(&entry);
-        }
-        None
-    }
-
-    /// Starts a flight that computes the value again, in the place of a running computation. Refreshes that begin later
-    /// may join it.
-    ///
-    /// # Errors
-    ///
-    /// Returns the running flight if its value is being stored at this moment.
-    pub(crate) fn lead_refresh<'a>(
-        &'a self,
-        key: &'a Key,
-        stamp: u64,
-    ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        let mut state = self.state(key);
-        let mut lead = self.lead_in_place(&mut state, key, stamp, Phase::Computing)?;
-        state.mark_refresh(key);
-        lead.is_refresh = true;
-        Ok(lead)
-    }
-
-    /// Starts a flight that stores or removes the value, in the place of a running computation. It
-    /// counts as storing from the start, so that no other caller replaces it.
-    ///
-    /// # Errors
-    ///
-    /// Returns the running flight if its value is being stored at this moment.
-    pub(crate) fn lead_write<'a>(
-        &'a self,
-        key: &'a Key,
-        stamp: u64,
-    ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        self.lead_in_place(&mut self.state(key), key, stamp, Phase::Storing)
-    }
-
-    /// [`lead_write`](Self::lead_write) for a flight that acquires the lease of the key.
-    ///
-    /// # Errors
-    ///
-    /// Returns the running flight if its value is being stored at this moment, or if its leader holds the
-    /// lease.
-    pub(crate) fn lead_update<'a>(
-        &'a self,
-        key: &'a Key,
-        stamp: u64,
-    ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        let mut state = self.state(key);
-        match state.leased.get(key) {
-            Some(flight) => Err(flight),
-            None => self.lead_in_place(&mut state, key, stamp, Phase::Storing),
-        }
-    }
-
-    /// Starts a flight in this phase, in the place of a running computation.
-    ///
-    /// # Errors
-    ///
-    /// Returns the running flight if its value is being stored at this moment.
-    fn lead_in_place<'a>(
-        &'a self,
-        state: &mut ShardState<R>,
-        key: &'a Key,
-        stamp: u64,
-        phase: Phase,
-    ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        if let Some(entry) = state.flights.get_mut(key)
-            && self.is_of_this_process(entry)
-            && !entry.detach()
-        {
-            return Err(Arc::clone(entry.share()));
-        }
-        state.invalidations += 1;
-        Ok(self.start_flight(state, key, stamp, phase))
-    }
-
-    /// Joins a refresh of a key, or starts one in the place of a running computation.
-    pub(crate) fn join_refresh<'a>(&'a self, key: &'a Key, stamp: u64) -> Join<'a, R> {
-        let mut guard = self.state(key);
-        let state = &mut *guard;
-        if let Some(entry) = state.flights.get_mut(key)
-            && self.is_of_this_process(entry)
-        {
-            let is_joined =
-                entry.is_refresh && entry.stamp == stamp && entry.phase() != Phase::Outdated;
-            if is_joined || !entry.detach() {
-                let ticket = Ticket::enqueue(self, key, stamp, entry.share());
-                return Join::Wait { ticket, outdated: !is_joined };
-            }
-        }
-        state.invalidations += 1;
-        Join::Lead { lead: self.start_refresh(state, key, stamp), recheck: false }
-    }
-
-    /// Invalidates all keys, see [`invalidate`](Self::invalidate). Returns the flights whose values
-    /// are being stored.
-    pub(crate) fn invalidate_all(&self) -> Vec<Arc<Flight<R>>> {
-        let mut storing = Vec::new();
-        self.replace_shards_after_fork();
-        for shard in self.shards.get() {
-            let mut guard = lock(&shard.state);
-            let state = &mut *guard;
-            state.invalidations += 1;
-            let mut detached = Vec::new();
-            state.flights.retain(|entry| {
-                if entry.detach() {
-                    detached.extend(entry.detached_flight());
-                    return false;
-                }
-                entry.set_phase(Phase::Outdated);
-                storing.push(Arc::clone(entry.share()));
-                true
-            });
-            state.detached.append(&mut detached);
-        }
-        storing
     }
 
     /// Returns the shard of a key.
@@ -465,115 +307,6 @@ impl<R> Flights<R> {
         Lead::new(self, key, id, stamp, state.invalidations)
     }
 
-    /// Inserts the flight of a refresh, which other refreshes join, and returns its lead.
-    #[cold]
-    fn start_refresh<'a>(
-        &'a self,
-        state: &mut ShardState<R>,
-        key: &'a Key,
-        stamp: u64,
-    ) -> Lead<'a, R> {
-        let mut lead = self.start_flight(state, key, stamp, Phase::Computing);
-        state.mark_refresh(key);
-        lead.is_refresh = true;
-        lead
-    }
-
-    /// Allows or prevents hedges of a flight.
-    pub(super) fn allow_hedges(&self, key: &Key, id: FlightId, is_allowed: bool) {
-        let mut guard = self.state(key);
-        let state = &mut *guard;
-        // A flight that is not shared has no caller that could begin a hedge, and later ones may.
-        match state.flights.get_by_id(key, id) {
-            Some(entry) if !is_allowed || entry.flight().is_some() => {
-                entry.share().hedges.allow(is_allowed);
-            }
-            Some(_) => {}
-            None => state
-                .detached
-                .iter()
-                .filter(|flight| flight.id() == id)
-                .for_each(|flight| flight.hedges.allow(is_allowed)),
-        }
-    }
-
-    /// Marks a flight whose leader is about to acquire the lease of its key, so that an update of the key
-    /// waits for the flight. Returns `false` if the flight was replaced by an update or a write, which goes
-    /// first.
-    pub(super) fn begin_lease(&self, key: &Key, id: FlightId) -> bool {
-        let mut guard = self.state(key);
-        let state = &mut *guard;
-        if state.leased.contains(id) {
-            return true;
-        }
-        let flight = match state.flights.get_mut(key) {
-            Some(entry) if entry.id == id => Arc::clone(entry.share()),
-            Some(entry)
-                if matches!(entry.phase(), Phase::Storing | Phase::Outdated)
-                    && self.is_of_this_process(entry) =>
-            {
-                return false;
-            }
-            _ => state.share_detached(id),
-        };
-        state.leased.insert(key, flight);
-        true
-    }
-
-    /// Ends [`begin_lease`](Self::begin_lease) for a leader that has no lease. The end of a flight ends it,
-    /// too.
-    pub(super) fn end_lease(&self, key: &Key, id: FlightId) {
-        self.state(key).leased.remove(id);
-    }
-
-    /// Requests the permission to store the value of a flight.
-    pub(super) fn begin_store(&self, lead: &Lead<'_, R>) -> StorePermission {
-        let mut state = self.state(lead.key);
-        if let Some(entry) = state.flights.get_by_id(lead.key, lead.id) {
-            entry.set_phase(Phase::Storing);
-            return StorePermission::Granted;
-        }
-        self.begin_store_detached(&mut state, lead)
-    }
-
-    /// Requests the permission to store the error of a flight, see [`Lead::begin_error`].
-    pub(super) fn begin_error(&self, key: &Key, id: FlightId) -> bool {
-        let mut state = self.state(key);
-        let entry = state.flights.get_by_id(key, id);
-        let entry =
-            entry.filter(|entry| entry.flight().is_none_or(|flight| flight.hedges.running() == 0));
-        entry.map(|entry| entry.set_phase(Phase::Storing)).is_some()
-    }
-
-    /// Requests the permission for a flight that is detached: it was invalidated, or it was slow and
-    /// another caller has replaced it. A slow one may still store. Otherwise a function that always takes
-    /// longer than callers wait would never be cached.
-    #[cold]
-    #[inline(never)]
-    fn begin_store_detached(
-        &self,
-        state: &mut ShardState<R>,
-        lead: &Lead<'_, R>,
-    ) -> StorePermission {
-        let &Lead { key, id, stamp, invalidations, is_refresh, .. } = lead;
-        if state.invalidations != invalidations
-            || state.flights.get_mut(key).is_some_and(|entry| !entry.detach())
-        {
-            return StorePermission::Refused;
-        }
-        let process = self.process.load(Ordering::Relaxed);
-        let mut entry = match state.take_detached(id) {
-            Some(flight) => FlightEntry::shared(flight, stamp, process),
-            None => FlightEntry::new(id, stamp, process, Phase::Storing),
-        };
-        entry.is_refresh = is_refresh;
-        entry.set_phase(Phase::Storing);
-        if let Some(before) = state.flights.insert(key, entry) {
-            state.keep_detached(&before);
-        }
-        StorePermission::UnlessNewer
-    }
-
     /// Ends a flight, which then leaves the table. An abandoned flight, one without a value, stays there
     /// while callers wait for it: one of them takes the lead. So does one whose leader has failed, while a
     /// hedge is running.
@@ -592,33 +325,6 @@ impl<R> Flights<R> {
         let entry = state.flights.remove(key, id);
         shard.count_completion();
         entry.and_then(FlightEntry::into_flight).map_or(Ended::Unshared, Ended::Shared)
-    }
-
-    /// Counts a hedge of a flight that starts, unless the flight has left the table.
-    pub(super) fn begin_hedge<'a>(
-        &'a self,
-        key: &'a Key,
-        flight: &Arc<Flight<R>>,
-    ) -> Option<HedgeGuard<'a, R>> {
-        let mut state = self.state(key);
-        state.flights.get_mut(key).filter(|entry| entry.is(flight))?;
-        flight.hedges.start();
-        Some(HedgeGuard::new(self, key, Arc::clone(flight)))
-    }
-
-    /// Counts a hedge of a flight that ends, which is then the leader of another flight or has no value.
-    pub(super) fn end_hedge(&self, key: &Key, flight: &Arc<Flight<R>>) -> HedgeEnd {
-        let (shard, mut state) = self.locked(key);
-        flight.hedges.end();
-        match flight.phase.get() {
-            Phase::Hedged if flight.hedges.running() == 0 => {
-                state.flights.remove(key, flight.id());
-                shard.count_completion();
-                HedgeEnd::Last
-            }
-            Phase::Deserted => HedgeEnd::Deserted,
-            _ => HedgeEnd::NotLast,
-        }
     }
 
     /// Locks all shards.
@@ -688,14 +394,6 @@ impl<R> ShardState<R> {
         self.detached.extend(entry.detached_flight());
     }
 
-    /// Marks the flight of a key as a refresh, so that other refreshes join it.
-    #[cold]
-    fn mark_refresh(&mut self, key: &Key) {
-        if let Some(entry) = self.flights.get_mut(key) {
-            entry.is_refresh = true;
-        }
-    }
-
     /// Returns a flight that has left the map, for another caller than its leader.
     fn share_detached(&mut self, id: FlightId) -> Arc<Flight<R>> {
         if let Some(flight) = self.detached.iter().find(|flight| flight.id() == id) {
@@ -716,7 +414,7 @@ impl<R> ShardState<R> {
 #[cfg(all(test, not(vayu_loom)))]
 mod tests {
     use super::*;
-    use crate::flight::{Outcome, Turn};
+    use crate::flight::Outcome;
 
     #[test]
     fn flight_that_was_taken_for_one_before_a_fork_does_not_store() {
@@ -731,62 +429,5 @@ mod tests {
         assert!(flights.invalidate(&key).is_none());
         assert_eq!(second.begin_store(), StorePermission::Refused);
         assert_eq!(first.begin_store(), StorePermission::Refused);
-    }
-
-    #[test]
-    fn refreshes_join_one_that_was_begun_in_any_way() {
-        let flights: Flights<usize> = Flights::with_shards(1);
-        let key = Key::from_text("p", "k");
-        let is_joined = || match flights.join_refresh(&key, 0) {
-            Join::Wait { outdated, .. } => !outdated,
-            Join::Lead { .. } => false,
-        };
-        let lead = flights.try_lead(&key, 0, true);
-        assert!(lead.is_some() && is_joined(), "after the failure of another one");
-        drop(lead);
-        let Join::Lead { lead: slow, .. } = flights.join_refresh(&key, 0) else {
-            panic!("it leads")
-        };
-        let Join::Wait { ticket, .. } = flights.join_refresh(&key, 0) else { panic!("it waits") };
-        let lead = flights.replace_overdue(&key, 0, ticket.flight());
-        assert!(lead.is_some() && is_joined(), "in the place of a slow one");
-        let slow = slow.computed(Outcome::NotShareable);
-        assert_eq!(slow.begin_store(), StorePermission::UnlessNewer);
-        assert!(is_joined(), "when the slow one ends first");
-    }
-
-    #[test]
-    fn entry_that_is_refreshed_is_a_refresh_that_others_join() {
-        let flights: Flights<usize> = Flights::with_shards(1);
-        let key = Key::from_text("p", "k");
-        let lead = flights.lead_refresh(&key, 0).expect("no value is being stored");
-        let joined = flights.join_refresh(&key, 0);
-        assert!(lead.is_refresh() && matches!(joined, Join::Wait { outdated: false, .. }));
-    }
-
-    #[test]
-    fn miss_that_takes_the_lead_of_a_refresh_leads_a_refresh() {
-        let flights: Flights<usize> = Flights::with_shards(1);
-        let key = Key::from_text("p", "k");
-        for is_refresh in [false, true] {
-            let lead = flights.try_lead(&key, 0, is_refresh).expect("it leads");
-            let Join::Wait { ticket, .. } = flights.join(&key, 0, None) else { panic!("it waits") };
-            drop(lead);
-            let Some(Turn::Lead(lead)) = ticket.try_turn() else { panic!("it takes the lead") };
-            assert_eq!(lead.is_refresh(), is_refresh);
-        }
-    }
-
-    #[test]
-    fn computation_that_began_before_a_refresh_is_not_stored() {
-        let flights: Flights<usize> = Flights::with_shards(1);
-        let key = Key::from_text("p", "k");
-        let Join::Lead { lead: slow, .. } = flights.join(&key, 0, None) else { panic!("it leads") };
-        let Join::Wait { ticket, .. } = flights.join(&key, 0, None) else { panic!("it waits") };
-        let second = flights.replace_overdue(&key, 0, ticket.flight()).expect("it is slow");
-        drop(second.computed(Outcome::NotShareable));
-        let refresh = flights.try_lead(&key, 0, true).expect("it leads");
-        assert_eq!(slow.begin_store(), StorePermission::Refused);
-        assert_eq!(refresh.begin_store(), StorePermission::Granted);
     }
 }
