@@ -20,7 +20,7 @@ use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(super) use self::hedge::HedgeEnd;
-use crate::flight::lead::{Lead, StorePermission};
+use crate::flight::lead::Lead;
 use crate::flight::leased::LeasedFlights;
 use crate::flight::map::{FlightEntry, FlightMap};
 use crate::flight::{Flight, FlightId, FlightIds, HedgeTimes, Phase, Ticket};
@@ -414,7 +414,7 @@ impl<R> ShardState<R> {
 #[cfg(all(test, not(vayu_loom)))]
 mod tests {
     use super::*;
-    use crate::flight::Outcome;
+    use crate::flight::{Outcome, StorePermission};
 
     #[test]
     fn flight_that_was_taken_for_one_before_a_fork_does_not_store() {
