@@ -12,6 +12,13 @@ pub(crate) fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
+/// Returns the command that runs a test in another process, with a role.
+pub(crate) fn command(test: &str, role: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);
+    command
+}
+
 /// Another process. It is killed when this is dropped.
 pub(crate) struct Process {
     child: Child,
@@ -22,9 +29,7 @@ pub(crate) struct Process {
 impl Process {
     /// Runs a test in another process, with a role.
     pub(crate) fn start(test: &str, role: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args([test, "--exact", "--nocapture", "--test-threads=1"])
-            .env(ROLE, role)
+        let mut child = command(test, role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

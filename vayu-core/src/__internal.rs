@@ -12,9 +12,13 @@ pub use crate::panic::{
 };
 pub use crate::per_process::{PerProcess, ProcessId};
 use crate::record::Record;
+#[cfg(feature = "remote")]
+pub use crate::remote;
 #[cfg(any(feature = "lz4", feature = "seal", feature = "zstd"))]
 pub use crate::serializer::layers::{Layer, Layers, unwrap_value};
 pub use crate::sync::IgnorePoison;
+#[cfg(feature = "remote")]
+pub use crate::sync::block_on;
 
 /// Returns a short key as `N` words (2 to 7). Two keys are equal if and only if their words are.
 ///

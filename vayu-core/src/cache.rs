@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub(crate) use self::declarations::Declaration;
 use self::engine::Inner;
-pub(crate) use self::engine::{Engine, lease_poll_backoff, release_lease};
+pub(crate) use self::engine::{Engine, poll_backoff, release_lease};
 pub(crate) use self::error_cache::CachedError;
 pub(crate) use self::flags::Flags;
 pub(crate) use self::generations::{CallStamp, InvalidatedGroup};

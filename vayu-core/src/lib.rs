@@ -20,6 +20,8 @@ pub mod attribute;
 mod backend;
 mod background;
 mod bounded_map;
+#[doc(hidden)]
+pub mod byte_size;
 mod cache;
 mod call;
 mod clock;
@@ -41,6 +43,9 @@ mod outcome;
 mod panic;
 mod per_process;
 mod record;
+#[cfg(feature = "remote")]
+#[doc(hidden)]
+pub mod remote;
 mod serializer;
 mod shared_error;
 mod stats;

@@ -73,7 +73,7 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Runs a future on this thread, which sleeps while the future waits.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let signal = Arc::new(Signal { raised: Mutex::new(false), changed: Condvar::new() });
     let waker = Waker::from(Arc::clone(&signal));

@@ -1,16 +1,16 @@
 //! The backend: entries on a server.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use vayu_core::__internal::BatchResults;
-use vayu_core::wire::{self, EncodedEntry, WireKey};
+use vayu_core::__internal::remote::EntryCodec;
+use vayu_core::wire::WireKey;
 use vayu_core::{
-    Backend, Clock, Error, ErrorKind, InvalidationFeed, InvalidationListener, Key, Lease, Record,
-    Result, Sharing, SingleFlight, Usage,
+    Backend, Clock, InvalidationFeed, InvalidationListener, Key, Lease, Record, Result, Sharing,
+    SingleFlight, Usage,
 };
 
 use crate::client::{Client, Executor, run_blocking};
@@ -57,9 +57,7 @@ pub struct RedisBackend {
     leases: Option<Arc<Leases>>,
     clock: Arc<dyn Clock>,
     subscribers: Arc<Subscribers>,
-    corrupt_entries: Arc<AtomicU64>,
-    max_entry_bytes: u64,
-    hides_arguments: bool,
+    codec: Arc<EntryCodec>,
 }
 
 impl RedisBackend {
@@ -74,9 +72,7 @@ impl RedisBackend {
             leases,
             clock: options.clock,
             subscribers: Arc::default(),
-            corrupt_entries: Arc::default(),
-            max_entry_bytes: options.max_entry_bytes,
-            hides_arguments: options.hides_arguments,
+            codec: Arc::new(EntryCodec::new(options.max_entry_bytes, options.hides_arguments)),
         }
     }
 
@@ -91,7 +87,7 @@ impl RedisBackend {
     }
 
     pub(crate) fn max_entry_bytes(&self) -> u64 {
-        self.max_entry_bytes
+        self.codec.max_entry_bytes()
     }
 
     pub(crate) fn names(&self) -> &KeyNames {
@@ -99,7 +95,7 @@ impl RedisBackend {
     }
 
     fn read_request(&self, key: &WireKey) -> Request<Option<Bytes>> {
-        request::read(&self.names.entry(key), self.max_entry_bytes)
+        request::read(&self.names.entry(key), self.max_entry_bytes())
     }
 
     /// Returns the record in the bytes of an entry.
@@ -109,36 +105,12 @@ impl RedisBackend {
         bytes: Result<Option<Bytes>, Failure>,
     ) -> Result<Option<Record<Bytes>>> {
         let bytes = bytes.map_err(|failure| self.client.error(failure, "read entry"))?;
-        let Some(mut bytes) = bytes else { return Ok(None) };
-        match EncodedEntry::parse(&bytes) {
-            Ok(entry) if entry.is_of(key) && bytes.len() as u64 <= self.max_entry_bytes => {
-                let (record, start) = (entry.record(()), entry.value_range().start);
-                // The entry ends with the value. Unlike a slice, advancing does not allocate.
-                bytes.advance(start);
-                Ok(Some(record.map(|()| bytes)))
-            }
-            _ => {
-                self.corrupt_entries.fetch_add(1, Ordering::Relaxed);
-                Ok(None)
-            }
-        }
+        Ok(bytes.and_then(|bytes| self.codec.decode(key, bytes)))
     }
 
     /// Encodes the entry of a key and its record.
     fn encode(&self, key: &Key, record: &Record<Bytes>) -> Result<EntryWrite> {
-        let label = key.label();
-        let key = WireKey::new(key);
-        let bytes = if self.hides_arguments {
-            wire::encode_hashed(&key, record)
-        } else {
-            wire::encode_labelled(&key, record, label)
-        };
-        if bytes.len() as u64 > self.max_entry_bytes {
-            return Err(Error::new(
-                ErrorKind::Backend,
-                format!("entry longer than {} bytes", self.max_entry_bytes),
-            ));
-        }
+        let (key, bytes) = self.codec.encode(key, record)?;
         let (name, message) = (self.names.entry(&key), Message::key(&key));
         Ok(EntryWrite { name, bytes, message, expiry: Expiry::of(record, self.clock.now()) })
     }
@@ -356,10 +328,7 @@ impl Backend for RedisBackend {
     }
 
     fn usage(&self) -> Usage {
-        let mut usage = Usage::default();
-        usage.max_entry_bytes = Some(self.max_entry_bytes);
-        usage.corrupt_entries = Some(self.corrupt_entries.load(Ordering::Relaxed));
-        usage
+        self.codec.usage()
     }
 
     fn description(&self) -> String {

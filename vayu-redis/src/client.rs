@@ -12,9 +12,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use redis::Cmd;
+use vayu_core::__internal::remote;
 use vayu_core::Error;
 
-use crate::breaker::{Breaker, Permit};
 use crate::commands::{Batch, Commands};
 use crate::diagnostics::Operation;
 use crate::error::Failure;
@@ -24,7 +24,7 @@ use crate::pool::{Pool, is_retryable};
 use crate::request::Request;
 use crate::runtime;
 use crate::server::Server;
-use crate::shared_connection::SharedConnection;
+use crate::shared_connection::{Permit, SharedConnection};
 use crate::sync_connection::SyncConnection;
 
 /// A client of one server, a cluster or a master that sentinels watch. A clone is the same client.
@@ -37,7 +37,7 @@ struct ClientInner {
     server: Arc<Server>,
     pool: Pool,
     shared: SharedConnection,
-    breaker: Breaker,
+    breaker: remote::Breaker<Failure>,
     timeout: Duration,
 }
 
@@ -47,7 +47,7 @@ impl Client {
         Self(Arc::new(ClientInner {
             pool: Pool::new(options.max_connections, options.max_idle),
             shared: SharedConnection::new(Arc::clone(&server), options.max_idle),
-            breaker: Breaker::new(
+            breaker: remote::Breaker::new(
                 options.breaker_threshold,
                 options.breaker_cooldown,
                 Arc::clone(&options.breaker_clock),

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{Arg, Cmd};
+use vayu_core::__internal::remote::{Failed, ServerOutages};
 use vayu_core::__internal::{Outage, display_time, with_causes};
 use vayu_core::{Clock, Timestamp};
 
-use crate::breaker::Failed;
 use crate::error::Failure;
 use crate::error_reply::Misconfiguration;
 use crate::options::RedisOptions;
@@ -24,10 +24,7 @@ pub(crate) struct Diagnostics {
     address: Arc<str>,
     namespace: String,
     clock: Arc<dyn Clock>,
-    /// From the first failure in a row to the next success.
-    failures: Outage,
-    /// From when the circuit breaker opens to when it closes.
-    open_circuit: Outage,
+    outages: ServerOutages,
     /// From when the invalidation feed is lost to when it is restored.
     feed: Outage,
     has_problem: AtomicBool,
@@ -64,11 +61,10 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 impl Diagnostics {
     pub(crate) fn new(address: String, options: &RedisOptions) -> Self {
         Self {
+            outages: ServerOutages::new(format!("redis at {address}"), &options.breaker_clock),
             address: address.into(),
             namespace: options.namespace.clone(),
             clock: Arc::clone(&options.breaker_clock),
-            failures: Outage::new(Arc::clone(&options.breaker_clock)),
-            open_circuit: Outage::new(Arc::clone(&options.breaker_clock)),
             feed: Outage::new(Arc::clone(&options.breaker_clock)),
             has_problem: AtomicBool::new(false),
             state: Mutex::default(),
@@ -83,35 +79,15 @@ impl Diagnostics {
     /// Logs a failure of the server that begins an outage. A misconfiguration is logged as such.
     #[cold]
     pub(crate) fn record_failure(&self, failure: &Failure, consequence: &Failed) {
-        if failure.misconfiguration().is_some() {
-            return;
-        }
-        match consequence {
-            Failed::Counted { .. } if self.failures.failed() => tracing::warn!(
-                target: "vayu",
-                "redis at {}: {}; the call goes on without the cache",
-                self.address,
-                with_causes(failure)
-            ),
-            Failed::Opened { cooldown } if self.open_circuit.failed() => tracing::warn!(
-                target: "vayu",
-                "redis at {}: {}; circuit breaker open for {}",
-                self.address,
-                with_causes(failure),
-                display_time(*cooldown)
-            ),
-            _ => {}
+        if failure.misconfiguration().is_none() {
+            self.outages.failed(failure, consequence);
         }
     }
 
     /// Logs that an outage is over. The circuit breaker is closed.
     #[inline]
     pub(crate) fn record_success(&self) {
-        let (failures, open_circuit) = (self.failures.succeeded(), self.open_circuit.succeeded());
-        // The failures began before the circuit breaker opened.
-        if let Some(time) = failures.or(open_circuit) {
-            self.log_recovery(time);
-        }
+        self.outages.succeeded();
     }
 
     /// Logs that the connection of the invalidation feed was lost, or could not be established.
@@ -138,12 +114,6 @@ impl Diagnostics {
                 display_time(time)
             );
         }
-    }
-
-    #[cold]
-    fn log_recovery(&self, time: Duration) {
-        let time = display_time(time);
-        tracing::info!(target: "vayu", "redis at {} is back after {time}", self.address);
     }
 
     /// Records the outcome of an operation, and logs it if a misconfiguration began or ended.

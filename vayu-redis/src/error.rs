@@ -4,12 +4,12 @@
 mod tls;
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
 use redis::{RedisError, ServerErrorKind};
-use vayu_core::__internal::display_time;
+use vayu_core::__internal::remote::{AtServer, CircuitOpen};
 use vayu_core::{Error, ErrorKind};
 
 use crate::error_reply::{self, Misconfiguration, Scope};
@@ -30,7 +30,7 @@ pub(crate) enum Failure {
     #[error("no reply within {0:?}")]
     Timeout(Duration),
     #[error(transparent)]
-    CircuitOpen(CircuitOpen),
+    CircuitOpen(#[from] CircuitOpen<Failure>),
     #[error("unexpected reply")]
     UnexpectedReply,
     #[error("too many pending commands")]
@@ -48,55 +48,6 @@ pub(crate) enum Failure {
     FromSentinel(Arc<Failure>),
     #[error("background thread has ended")]
     RuntimeStopped,
-}
-
-/// The circuit breaker is open.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("circuit breaker open{}", self.shown_time())]
-pub(crate) struct CircuitOpen {
-    /// The rest of the cooldown, zero while a probe is under way.
-    left: Duration,
-    /// The failure that has opened it.
-    #[source]
-    cause: Arc<Failure>,
-}
-
-impl CircuitOpen {
-    /// Returns the failure of a request during the cooldown, with the time left.
-    pub(crate) fn during(left: Duration, cause: &Arc<Failure>) -> Failure {
-        Failure::CircuitOpen(Self { left, cause: Arc::clone(cause) })
-    }
-
-    /// Returns the failure of a request while a probe is under way.
-    pub(crate) fn probing(cause: &Arc<Failure>) -> Failure {
-        Self::during(Duration::ZERO, cause)
-    }
-
-    fn shown_time(&self) -> String {
-        if self.left.is_zero() {
-            return String::new();
-        }
-        format!(" for {}", display_time(self.left))
-    }
-}
-
-/// A failure with the address of the server, without credentials.
-#[derive(Debug)]
-pub(crate) struct AtServer {
-    pub(crate) address: Arc<str>,
-    pub(crate) failure: Failure,
-}
-
-impl fmt::Display for AtServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redis at {}: {}", self.address, self.failure)
-    }
-}
-
-impl std::error::Error for AtServer {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.failure.source()
-    }
 }
 
 impl From<RedisError> for Failure {
@@ -237,7 +188,11 @@ impl Failure {
         let kind = if self.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Backend };
         let error = Error::new(kind, operation);
         let error = if self.is_logged() { error.logged_by_backend() } else { error };
-        error.with_source(AtServer { address: Arc::clone(address), failure: self })
+        error.with_source(AtServer {
+            kind: "redis at ",
+            address: Arc::clone(address),
+            failure: self,
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Names of the keys on the server.
 
+use vayu_core::__internal::remote::generation_name;
 use vayu_core::Group;
 use vayu_core::wire::WireKey;
 
@@ -50,7 +51,7 @@ impl KeyNames {
 
     /// Returns the name of a generation. Groups that share a name are invalidated together.
     pub(crate) fn generation(&self, group: Group) -> String {
-        format!("{}:g:{:04x}", self.namespace, group.number() & 0xffff)
+        [&self.namespace, ":g:", &generation_name(group)].concat()
     }
 
     /// Returns the channel on which invalidations are published.

@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use vayu_core::__internal::remote::random_bytes;
 use vayu_core::{Clock, Lease, LeaseGuard, ReleaseLease, Result, Timestamp};
 
 use crate::client::{Client, Executor, run_blocking};
 use crate::error::Failure;
-use crate::random;
 use crate::request::{self, Request};
 use crate::runtime;
 use crate::sync::lock;
@@ -184,7 +184,7 @@ impl RemoteLease {
             leases: Arc::clone(leases),
             client: client.clone(),
             name,
-            token: random::bytes()?,
+            token: random_bytes()?,
             ours_until: Instant::now() + leases.ttl.min(MAX_TTL),
         })
     }

@@ -25,7 +25,6 @@
 
 mod async_connection;
 mod backend;
-mod breaker;
 mod client;
 mod commands;
 mod connect;
@@ -33,7 +32,6 @@ mod deadline;
 mod diagnostics;
 mod error;
 mod error_reply;
-mod fork;
 mod generations;
 mod inspect;
 mod key_names;
@@ -43,7 +41,6 @@ mod options;
 mod pipeline;
 mod pool;
 mod pubsub;
-mod random;
 mod request;
 mod resp;
 mod runtime;

@@ -19,13 +19,12 @@ use vayu_core::{Invalidation, InvalidationListener};
 
 use crate::diagnostics::Operation;
 use crate::error::Failure;
-use crate::fork::Process;
-use crate::random;
 use crate::request;
 use crate::runtime;
 use crate::server::Server;
 use crate::subscription::Subscription;
 use crate::sync::lock;
+use vayu_core::__internal::remote::{Process, jittered};
 
 /// Encoded invalidations.
 pub(crate) struct Message;
@@ -183,7 +182,7 @@ impl SubscriptionTask {
                 Err(failure) => diagnostics.record_lost_feed(&failure),
             }
             attempt += 1;
-            sleep(random::jittered(backoff)).await;
+            sleep(jittered(backoff)).await;
             backoff = (2 * backoff).min(MAX_BACKOFF);
         }
         self.subscribers.is_running.store(false, Ordering::Release);

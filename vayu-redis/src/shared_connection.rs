@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, Value};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
+use vayu_core::__internal::remote::{self, Process};
 
 use crate::async_connection::AsyncConnection;
-use crate::breaker::Permit;
 use crate::error::Failure;
-use crate::fork::Process;
 use crate::request::Replies;
 use crate::runtime;
 use crate::server::Server;
 use crate::sync;
+
+pub(crate) type Permit<'a> = remote::Permit<'a, Failure>;
 
 /// The current connection, if there is one.
 pub(crate) struct SharedConnection {

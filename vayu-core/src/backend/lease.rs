@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -19,6 +20,9 @@ pub enum SingleFlight {
     /// All processes that share the entries.
     Everywhere,
 }
+
+/// The default of the longest pause between two attempts to acquire a lease.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
 /// The leases of a backend whose entries several processes share ([`Sharing::leases`]).
 ///
@@ -40,6 +44,13 @@ pub trait Leases: Send + Sync {
     /// [`try_acquire`](Self::try_acquire).
     async fn try_acquire_async(&self, key: &Key) -> Result<Lease> {
         self.try_acquire(key)
+    }
+
+    /// Returns the longest pause between two attempts to acquire a lease that another process holds, each of which also
+    /// reads the entry. The pauses grow up to it. The default is 32 ms, for a backend that responds within a
+    /// millisecond and does not charge for requests.
+    fn longest_pause(&self) -> Duration {
+        LONGEST_PAUSE
     }
 }
 

@@ -5,7 +5,7 @@ use std::iter;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::backend::{Backend, Lease, LeaseGuard, NoStorage, Usage};
+use crate::backend::{Backend, LONGEST_PAUSE, Lease, LeaseGuard, Leases, NoStorage, Usage};
 use crate::background::Refreshes;
 use crate::cache::clears::Clears;
 use crate::cache::declarations::Declarations;
@@ -59,9 +59,8 @@ pub(super) struct Inner<B: Backend> {
 /// The default limit of the time that a call waits.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// The first and the longest pause between two attempts to acquire a lease.
+/// The first pause between two attempts to acquire a lease.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
 impl<B: Backend> Inner<B> {
     pub(super) fn new(backend: B) -> Self {
@@ -415,6 +414,12 @@ impl<B: Backend> Engine<B> {
         )
     }
 
+    /// Returns the pauses between attempts to acquire a lease.
+    pub(crate) fn lease_pauses(&self) -> impl Iterator<Item = Duration> + use<B> {
+        let leases = self.backend().sharing().leases;
+        poll_backoff(leases.map_or(LONGEST_PAUSE, Leases::longest_pause))
+    }
+
     /// Waits until a flight is complete, with its value stored. Returns `false` if the deadline has passed
     /// before, or the caller must not wait.
     pub(crate) async fn wait_for<M: Io>(
@@ -469,8 +474,8 @@ pub(crate) fn release_lease<M: Io>(lease: LeaseGuard) -> Operation<'static, ()> 
     }
 }
 
-/// Returns the pauses between attempts to acquire a lease, an exponential backoff.
-pub(crate) fn lease_poll_backoff() -> impl Iterator<Item = Duration> {
-    let double = |pause: &Duration| Some((2 * *pause).min(LONGEST_PAUSE));
+/// Returns pauses that double up to the longest one, an exponential backoff.
+pub(crate) fn poll_backoff(longest: Duration) -> impl Iterator<Item = Duration> {
+    let double = move |pause: &Duration| Some((2 * *pause).min(longest));
     iter::successors(Some(FIRST_PAUSE), double)
 }

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::backend::Backend;
-use crate::cache::{Engine, lease_poll_backoff};
+use crate::backend::{self, Backend};
+use crate::cache::{Engine, poll_backoff};
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::{Generations, Group};
@@ -348,7 +348,7 @@ impl<B: Backend> Engine<B> {
     ) -> Result<()> {
         let pending = &self.shared.pending;
         let mut waited = Duration::ZERO;
-        let mut pauses = lease_poll_backoff();
+        let mut pauses = poll_backoff(backend::LONGEST_PAUSE);
         while pending.contains(group) {
             pending.check_backoff(self.now())?;
             let mut delivery = match pending.claim(group) {

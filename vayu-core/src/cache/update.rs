@@ -6,7 +6,7 @@ mod tests;
 use std::time::Duration;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
-use crate::cache::{Cache, Engine, lease_poll_backoff, release_lease};
+use crate::cache::{Cache, Engine, release_lease};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Completion, Deadline, Outcome};
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
@@ -162,7 +162,7 @@ impl<B: Backend> Engine<B> {
         key: &Key,
         deadline: &mut Deadline,
     ) -> Result<Option<LeaseGuard>> {
-        for pause in lease_poll_backoff() {
+        for pause in self.lease_pauses() {
             match self.try_acquire_lease::<M>(key).await? {
                 Lease::NotRequired => return Ok(None),
                 Lease::Acquired(lease) => return Ok(Some(lease)),

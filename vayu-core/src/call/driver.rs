@@ -21,7 +21,7 @@ use std::time::Duration;
 use tracing::Span;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
-use crate::cache::{self, Engine, lease_poll_backoff};
+use crate::cache::{self, Engine};
 use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
 use crate::clock::Timestamp;
@@ -442,7 +442,7 @@ async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     if call.engine.backend().sharing().leases.is_none() {
         return ControlFlow::Continue(None);
     }
-    for pause in lease_poll_backoff() {
+    for pause in call.engine.lease_pauses() {
         if call.has_timed_out() {
             break;
         }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -318,5 +319,10 @@ impl<B: Backend> Leases for FaultyBackend<B> {
             Some(leases) => Ok(self.after_acquire(leases.try_acquire_async(&self.key(key)).await?)),
             None => Ok(Lease::NotRequired),
         }
+    }
+
+    fn longest_pause(&self) -> Duration {
+        let leases = self.inner.sharing().leases;
+        leases.map_or(Duration::ZERO, Leases::longest_pause)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vayu_core::{Result, duration};
+use vayu_core::{Result, byte_size, duration};
 
 use super::wrong;
 
@@ -44,7 +44,7 @@ impl<'a> Query<'a> {
     /// Removes an option that is a number, with an optional binary unit of bytes.
     pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>> {
         let Some(text) = self.take(name)? else { return Ok(None) };
-        number(text)
+        byte_size::parse(text)
             .ok_or_else(|| {
                 wrong(format!("option `{name}` must be a number like `1000` or `64MiB`"))
             })
@@ -94,7 +94,7 @@ impl<'a> Query<'a> {
     }
 
     /// Returns the URL without the options that were removed.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "object", feature = "redis"))]
     pub(super) fn remaining_url(&self) -> String {
         let left: Vec<_> =
             self.left.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -102,29 +102,6 @@ impl<'a> Query<'a> {
             self.path.to_owned()
         } else {
             format!("{}?{}", self.path, left.join("&"))
-        }
-    }
-}
-
-fn number(text: &str) -> Option<u64> {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
-    let unit = units.iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
-    let (digits, bits) = unit.unwrap_or((text, &0));
-    let digits = Some(digits).filter(|digits| !digits.starts_with('+'))?;
-    digits.parse::<u64>().ok()?.checked_mul(1 << bits)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_may_have_units_of_bytes() {
-        assert_eq!(number("1000"), Some(1000));
-        assert_eq!(number("64KiB"), Some(65_536));
-        assert_eq!(number("1GiB"), Some(1 << 30));
-        for wrong in ["", "KiB", "-1", "1.5", "1GB", "20000000TiB", "1 KiB", "+1"] {
-            assert_eq!(number(wrong), None, "{wrong}");
         }
     }
 }

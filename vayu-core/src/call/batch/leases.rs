@@ -3,7 +3,6 @@
 use std::mem;
 
 use crate::backend::{Backend, Lease};
-use crate::cache::lease_poll_backoff;
 use crate::call::batch::{BatchBody, Part, Role, Runner};
 use crate::call::{CachedFn, ComputeReason};
 use crate::io::Io;
@@ -70,7 +69,7 @@ where
     /// Waits for the processes that hold leases of elements, up to the deadline. Returns the elements that the function
     /// is to run for, as soon as there are any.
     pub(super) async fn wait_for_leases<M: Io>(&mut self) -> Vec<Part<'a, B, F>> {
-        for pause in lease_poll_backoff() {
+        for pause in self.engine.lease_pauses() {
             let is_over = !M::wait(self.engine.pause_for(pause, &mut self.deadline)).await;
             // Also at the deadline: a read is cheaper than a computation.
             let mut parts = mem::take(&mut self.held);
