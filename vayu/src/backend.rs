@@ -30,6 +30,8 @@ pub use vayu_file::FileBackend;
 pub use vayu_memory::MemoryBackend;
 #[cfg(feature = "moka")]
 pub use vayu_memory::MokaBackend;
+#[cfg(feature = "object")]
+pub use vayu_object::{ObjectBackend, object_store};
 #[cfg(feature = "redis")]
 pub use vayu_redis::RedisBackend;
 #[cfg(feature = "tiered")]

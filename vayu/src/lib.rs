@@ -68,7 +68,8 @@
 //! | `MokaCache` | the same on moka's map | the same | `moka` |
 //! | `FileCache` | entries in a directory that outlive the process and that processes share | serde's `Serialize` and `DeserializeOwned` | `file` |
 //! | `RedisCache` | entries on a Redis server that machines share | the same | `redis` |
-//! | `TieredCache` | values in memory, in front of one of the two before | all of that | `tiered` |
+//! | `ObjectCache` | large entries that machines share, in an object store such as S3 | the same | `object` |
+//! | `TieredCache` | values in memory, in front of one of the three before | all of that | `tiered` |
 //! | [`Cache<B, S>`](Cache) over a [`Backend`](backend::Backend) of your own | its choice | what its [`Serializer`](backend::Serializer) needs | |
 //!
 //! A hit in memory clones the value: wrap values that are expensive to clone in an [`Arc`](std::sync::Arc).
@@ -640,6 +641,8 @@ pub use vayu_macros::{cached, invalidates, single_flight};
 pub use vayu_memory::MokaCache;
 #[cfg(feature = "memory")]
 pub use vayu_memory::{MemoryCache, MemoryOptions};
+#[cfg(feature = "object")]
+pub use vayu_object::{ObjectCache, ObjectOptions};
 #[cfg(feature = "redis")]
 pub use vayu_redis::{RedisCache, RedisOptions};
 #[cfg(feature = "tiered")]

@@ -1,7 +1,7 @@
 //! Opening a cache described by a URL, for a choice at run time.
 
 #[cfg(all(
-    any(feature = "file", feature = "redis"),
+    any(feature = "file", feature = "object", feature = "redis"),
     any(feature = "lz4", feature = "seal", feature = "zstd")
 ))]
 mod layered;
@@ -22,7 +22,9 @@ use self::query::Query;
 /// | `memory:` | in memory, of 10,000 entries; `memory:?max_entries=500` |
 /// | `file:///var/cache/app` | in a directory (feature `file`); `file:name` is relative to the current directory |
 /// | `redis://host/0` | on a Redis server (feature `redis`); every URL that `RedisOptions::connect` accepts |
-/// | `memory+file:..`, `memory+redis:..` | memory in front of the other (two tiers) |
+/// | `s3://bucket/prefix`, `gs://..`, `az://..` | in an object store (features `object-aws`, `object-gcp`, `object-azure`); every URL that `ObjectOptions::connect` accepts |
+/// | `object+file:///mnt/results` | in a directory as an object store (feature `object`) |
+/// | `memory+file:..`, `memory+redis:..`, `memory+s3:..` | memory in front of the other (two tiers) |
 /// | `off:` | off: every call runs its function, nothing is read or stored |
 ///
 /// Options follow a question mark: `file:///var/cache/app?max_bytes=1GiB`, `redis://host?namespace=app`.
@@ -128,7 +130,7 @@ fn tiered_options(query: &mut Query<'_>) -> Result<TieredOptions> {
 fn bytes(url: &str, position: Position) -> Result<AnyBackend<TieredValue>> {
     let mut query = Query::parse(url);
     #[cfg_attr(
-        not(any(feature = "file", feature = "redis")),
+        not(any(feature = "file", feature = "object", feature = "redis")),
         expect(unused_variables, reason = "there is nothing to put it in front of")
     )]
     let memory = match position {
@@ -136,7 +138,7 @@ fn bytes(url: &str, position: Position) -> Result<AnyBackend<TieredValue>> {
         Position::Backing => Some(tiered_options(&mut query)?),
     };
     #[cfg_attr(
-        not(any(feature = "file", feature = "redis")),
+        not(any(feature = "file", feature = "object", feature = "redis")),
         expect(unused_variables, reason = "there is nothing to wrap")
     )]
     let layers = layers(&mut query)?;
@@ -156,6 +158,15 @@ fn bytes(url: &str, position: Position) -> Result<AnyBackend<TieredValue>> {
         "redis" | "rediss" | "valkey" | "valkeys" | "unix" => {
             Err(wrong("a cache on a Redis server needs the feature `redis`"))
         }
+        #[cfg(feature = "object")]
+        "object" | "s3" | "gs" | "az" => {
+            let cache = vayu_object::ObjectOptions::new().connect(query.remaining_url())?;
+            Ok(wrapped(cache.backend().clone(), layers, memory))
+        }
+        #[cfg(not(feature = "object"))]
+        "object" | "s3" | "gs" | "az" => {
+            Err(wrong("a cache in an object store needs the feature `object`"))
+        }
         // The URL may hold a password, so the message repeats the scheme only if it is a plain word.
         word if !word.is_empty() && word.chars().all(|letter| letter.is_ascii_alphabetic()) => {
             Err(wrong(format!("unknown scheme `{word}:`")))
@@ -165,7 +176,7 @@ fn bytes(url: &str, position: Position) -> Result<AnyBackend<TieredValue>> {
 }
 
 /// Creates the backend whose values have these wrappers where they leave the process.
-#[cfg(any(feature = "file", feature = "redis"))]
+#[cfg(any(feature = "file", feature = "object", feature = "redis"))]
 fn wrapped<F>(
     backing: F,
     layers: Option<layers::Layers>,
@@ -181,7 +192,7 @@ where
     }
 }
 
-#[cfg(any(feature = "file", feature = "redis"))]
+#[cfg(any(feature = "file", feature = "object", feature = "redis"))]
 fn tiers<F>(backing: F, memory: Option<TieredOptions>) -> AnyBackend<TieredValue>
 where
     F: vayu_core::Backend<Stored = bytes::Bytes>,

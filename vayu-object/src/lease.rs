@@ -1,0 +1,348 @@
+//! Leases: the right to compute a key, for all machines.
+//!
+//! A lease is an object with a random token, the time at which it was acquired and its ttl. It is created where there is
+//! none, and replaced where it has expired, by conditional requests, so of several processes one acquires it. A store
+//! without conditional updates (a directory) deletes the expired lease first: then two processes may acquire it, and
+//! both compute. The holder reads the token before it deletes the object, while the lease is certain to be its own;
+//! one that is about to expire is left to expire.
+//!
+//! A lease is released however its call ends: by the call itself, or in the background runtime when the function panics,
+//! the future is dropped, or the outcome of the request for it is unknown.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use object_store::path::Path;
+use vayu_core::__internal::block_on;
+use vayu_core::__internal::remote::random_bytes;
+use vayu_core::{Clock, Lease, LeaseGuard, ReleaseLease, Result, Timestamp};
+
+use crate::client::{Client, Operation, runtime};
+use crate::error::Failure;
+use crate::objects::{Conditional, Found, Objects};
+
+/// The leases in one store.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    ttl: Duration,
+    clock: Arc<dyn Clock>,
+    /// The store has refused to create an object that exists.
+    is_verified: AtomicBool,
+    /// The store does not support leases, or does not permit to release them.
+    is_disabled: AtomicBool,
+}
+
+/// The outcome of an attempt to acquire a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    Acquired,
+    Held,
+    Unsupported,
+}
+
+/// Longest time for which a thread waits until the background runtime has released the lease of a
+/// cancelled call. It suffices for a store that responds, so that the lease is released even if
+/// the process ends right afterwards.
+const MAX_DROP_WAIT: Duration = Duration::from_millis(250);
+
+impl Leases {
+    pub(crate) fn new(ttl: Duration, clock: Arc<dyn Clock>) -> Self {
+        let (is_verified, is_disabled) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { ttl, clock, is_verified, is_disabled }
+    }
+
+    /// Acquires a lease unless it is held.
+    pub(crate) async fn acquire(self: &Arc<Self>, client: &Client, name: Path) -> Result<Lease> {
+        if self.is_disabled.load(Ordering::Relaxed) {
+            return Ok(Lease::NotRequired);
+        }
+        let acquired = async {
+            let lease = HeldLease {
+                client: client.clone(),
+                leases: Arc::clone(self),
+                name,
+                token: random_bytes()?,
+                ours_until: Instant::now() + self.ttl,
+            };
+            let attempt = client.start(|objects| lease.clone().acquire(objects))?;
+            let mut pending = PendingLease { attempt: Some(attempt), lease };
+            match pending.finish().await? {
+                Attempt::Acquired => {
+                    let lease = ReleaseOnDrop(Some(pending.lease.clone()));
+                    Ok(Lease::Acquired(LeaseGuard::with_release(lease)))
+                }
+                Attempt::Held => Ok(Lease::Held),
+                Attempt::Unsupported if self.disable() => Err(Failure::Unconditional),
+                Attempt::Unsupported => Ok(Lease::NotRequired),
+            }
+        };
+        acquired.await.map_err(|failure| client.error(failure, "acquire lease"))
+    }
+
+    /// Acquires no more leases. Returns whether this is the first call.
+    fn disable(&self) -> bool {
+        !self.is_disabled.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// The content of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Content {
+    token: Token,
+    acquired: Timestamp,
+    ttl: Duration,
+}
+
+type Token = [u8; 16];
+
+const MAGIC: [u8; 8] = *b"vayuleas";
+const LENGTH: usize = 40;
+/// The size of the largest object that is read as a lease.
+const MAX_BYTES: u64 = 1024;
+
+/// The time by which the clock of the machine that has acquired a lease may be ahead, as for entries.
+const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
+
+impl Content {
+    fn to_bytes(self) -> Bytes {
+        let micros = u64::try_from(self.ttl.as_micros()).unwrap_or(u64::MAX);
+        let (acquired, ttl) = (self.acquired.as_micros().to_le_bytes(), micros.to_le_bytes());
+        [&MAGIC[..], &self.token, &acquired, &ttl].concat().into()
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
+        let (magic, rest) = bytes.split_first_chunk::<8>()?;
+        let (token, rest) = rest.split_first_chunk::<16>()?;
+        let (acquired, ttl) = rest.split_first_chunk::<8>()?;
+        let ttl = u64::from_le_bytes(ttl.try_into().ok()?);
+        (*magic == MAGIC).then(|| Self {
+            token: *token,
+            acquired: Timestamp::from_micros(i64::from_le_bytes(*acquired)),
+            ttl: Duration::from_micros(ttl),
+        })
+    }
+
+    /// Returns whether the lease has not expired. One that was acquired in the future has: a clock was wrong.
+    fn is_held(&self, now: Timestamp) -> bool {
+        let end = self.acquired.saturating_add(self.ttl);
+        now.is_within_before(end, self.ttl.saturating_add(MAX_SKEW))
+    }
+}
+
+/// A lease in a store, whether it was acquired or not.
+#[derive(Debug, Clone)]
+struct HeldLease {
+    client: Client,
+    leases: Arc<Leases>,
+    name: Path,
+    token: Token,
+    /// Earliest time at which it can expire, measured from before the request.
+    ours_until: Instant,
+}
+
+impl HeldLease {
+    async fn acquire(self, objects: Objects) -> Result<Attempt, Failure> {
+        let now = self.leases.clock.now();
+        let content = Content { token: self.token, acquired: now, ttl: self.leases.ttl }.to_bytes();
+        let create = || objects.create(&self.name, content.clone());
+        match create().await? {
+            Conditional::Done => return self.verify(&objects, content.clone()).await,
+            Conditional::Unsupported => return Ok(Attempt::Unsupported),
+            Conditional::Refused => {}
+        }
+        let version = match objects.get(&self.name, MAX_BYTES).await? {
+            // It was released in the meantime.
+            Found::Nothing => return Ok(Attempt::Held),
+            Found::TooLong => None,
+            Found::Object { bytes, version } => {
+                match Content::parse(&bytes) {
+                    // The request was repeated, as its first reply was lost.
+                    Some(found) if found.token == self.token => return Ok(Attempt::Acquired),
+                    Some(found) if found.is_held(now) => return Ok(Attempt::Held),
+                    _ => {}
+                }
+                Some(version)
+            }
+        };
+        // It has expired, or is not a lease.
+        let updated = match version {
+            Some(version) => objects.update(&self.name, content.clone(), version).await?,
+            None => Conditional::Unsupported,
+        };
+        let replaced = match updated {
+            Conditional::Unsupported => {
+                objects.delete(self.name.clone()).await?;
+                create().await?
+            }
+            updated => updated,
+        };
+        Ok(match replaced {
+            Conditional::Done => Attempt::Acquired,
+            Conditional::Refused if self.is_ours(&objects).await? => Attempt::Acquired,
+            Conditional::Refused => Attempt::Held,
+            Conditional::Unsupported => Attempt::Unsupported,
+        })
+    }
+
+    /// Verifies, once for each cache, that the store compares conditions: some servers ignore them. A lease was created
+    /// before, so creating it again must be refused.
+    async fn verify(&self, objects: &Objects, content: Bytes) -> Result<Attempt, Failure> {
+        if self.leases.is_verified.load(Ordering::Relaxed) {
+            return Ok(Attempt::Acquired);
+        }
+        if objects.create(&self.name, content).await? == Conditional::Refused {
+            self.leases.is_verified.store(true, Ordering::Relaxed);
+            return Ok(Attempt::Acquired);
+        }
+        objects.delete(self.name.clone()).await?;
+        Ok(Attempt::Unsupported)
+    }
+
+    /// Returns whether the lease in the store has our token.
+    async fn is_ours(&self, objects: &Objects) -> Result<bool, Failure> {
+        let Found::Object { bytes, .. } = objects.get(&self.name, MAX_BYTES).await? else {
+            return Ok(false);
+        };
+        Ok(Content::parse(&bytes).is_some_and(|found| found.token == self.token))
+    }
+
+    /// Releases the lease, if it is certain to be ours for longer than that takes.
+    async fn release(&self) -> Result<(), Failure> {
+        if Instant::now() + self.client.timeout() >= self.ours_until {
+            return Ok(());
+        }
+        let lease = self.clone();
+        let released = self.client.run(|objects| async move {
+            if lease.is_ours(&objects).await? {
+                objects.delete(lease.name).await?;
+            }
+            Ok(())
+        });
+        let released = released.await;
+        if released.as_ref().is_err_and(Failure::is_refusal) {
+            // A lease that cannot be released blocks its key until it expires.
+            self.leases.disable();
+        }
+        released
+    }
+}
+
+/// A lease that is being acquired. If this is dropped, it is released.
+struct PendingLease {
+    /// `None` when the outcome is known.
+    attempt: Option<Operation<Attempt>>,
+    lease: HeldLease,
+}
+
+impl PendingLease {
+    async fn finish(&mut self) -> Result<Attempt, Failure> {
+        let Some(attempt) = &mut self.attempt else { return Err(Failure::RuntimeStopped) };
+        let result = attempt.finish().await;
+        self.attempt = None;
+        if result.as_ref().is_err_and(Failure::is_of_store) {
+            self.release_later();
+        }
+        result
+    }
+
+    /// Releases a lease that may have been acquired, and again when a request that is on its way has been received.
+    fn release_later(&self) {
+        let lease = self.lease.clone();
+        if let Ok(runtime) = runtime() {
+            runtime.spawn(async move {
+                let _ = lease.release().await;
+                tokio::time::sleep(lease.client.timeout()).await;
+                let _ = lease.release().await;
+            });
+        }
+    }
+}
+
+impl Drop for PendingLease {
+    fn drop(&mut self) {
+        let Some(mut attempt) = self.attempt.take() else { return };
+        let lease = self.lease.clone();
+        release_in_background(async move {
+            if !matches!(attempt.finish().await, Ok(Attempt::Held)) {
+                let _ = lease.release().await;
+            }
+        });
+    }
+}
+
+/// A lease that is released when this is dropped.
+struct ReleaseOnDrop(Option<HeldLease>);
+
+#[async_trait]
+impl ReleaseLease for ReleaseOnDrop {
+    fn release(self: Box<Self>) -> Result<()> {
+        block_on(self.release_async())
+    }
+
+    async fn release_async(mut self: Box<Self>) -> Result<()> {
+        let Some(lease) = &self.0 else { return Ok(()) };
+        let released = lease.release().await;
+        let released = released.map_err(|failure| lease.client.error(failure, "release lease"));
+        self.0 = None;
+        released
+    }
+}
+
+impl Drop for ReleaseOnDrop {
+    /// Releases the lease after a panic of the function, or when the future of the call was
+    /// dropped, possibly together with its runtime.
+    fn drop(&mut self) {
+        if let Some(lease) = self.0.take() {
+            release_in_background(async move {
+                let _ = lease.release().await;
+            });
+        }
+    }
+}
+
+/// Releases a lease in the background runtime, and waits for that for a short time.
+fn release_in_background(release: impl Future<Output = ()> + Send + 'static) {
+    let Ok(runtime) = runtime() else { return };
+    let (released, is_released) = mpsc::channel();
+    runtime.spawn(async move {
+        release.await;
+        // The receiver is gone if this took too long.
+        let _ = released.send(());
+    });
+    let _ = is_released.recv_timeout(MAX_DROP_WAIT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_parsed_whole_or_not_at_all() {
+        let content = Content {
+            token: [7; 16],
+            acquired: Timestamp::from_micros(1_000_000),
+            ttl: Duration::from_secs(10),
+        };
+        let bytes = content.to_bytes();
+        assert_eq!(Content::parse(&bytes), Some(content));
+        for length in 0..bytes.len() {
+            assert_eq!(Content::parse(&bytes[..length]), None);
+        }
+        assert_eq!(Content::parse(&[&bytes[..], &[0]].concat()), None);
+        assert_eq!(Content::parse(&[0; LENGTH]), None);
+    }
+
+    #[test]
+    fn lease_ends_after_its_ttl_and_is_not_held_from_the_future() {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let content = Content { token: [0; 16], acquired: at(1000), ttl: Duration::from_secs(10) };
+        assert!(content.is_held(at(1000)) && content.is_held(at(1009)));
+        assert!(!content.is_held(at(1010)));
+        assert!(content.is_held(at(700)), "the clock of the holder may be ahead");
+        assert!(!content.is_held(at(699)));
+    }
+}
