@@ -28,6 +28,7 @@ fn main() {
         lock_of_a_thread_of_the_parent_does_not_stop_the_child
         functions_of_the_parent_are_those_of_the_child
         memory_in_front_of_redis_is_not_trusted_in_the_child
+        store_of_the_parent_is_refused_in_the_child
     };
     for (name, test) in tests {
         test();
@@ -51,7 +52,10 @@ mod unix {
     use vayu::attribute::{KeyBuilder, function_prefix};
     use vayu::backend::RedisBackend;
     use vayu::testing::watchdog;
-    use vayu::{Key, MemoryCache, MemoryOptions, RedisCache, TieredCache, TieredOptions, cached};
+    use vayu::{
+        Key, MemoryCache, MemoryOptions, ObjectCache, RedisCache, TieredCache, TieredOptions,
+        cached,
+    };
 
     use crate::server::Server;
 
@@ -215,6 +219,25 @@ mod unix {
             beside_child(child, || ());
         }
         caller.join().expect("no panic");
+    }
+
+    /// The connections in a store cannot be replaced, and the thread that drives them does not exist in the child: a
+    /// child that uses them would hang.
+    pub(crate) fn store_of_the_parent_is_refused_in_the_child() {
+        fn open() -> ObjectCache {
+            ObjectCache::open("object+memory:").expect("a cache")
+        }
+        let (cache, key) = (open(), Key::from_text("key", "k"));
+        cache.set(&key, &1_u64, MINUTE).unwrap();
+        let child = || {
+            let refusal = format!("{:?}", cache.get::<u64>(&key).unwrap_err());
+            let value = cache.get_or_insert_with(&key, MINUTE, || 2_u64);
+            let own = open();
+            own.set(&key, &3_u64, MINUTE).unwrap();
+            refusal.contains("before a fork") && value == 2 && own.get(&key).unwrap() == Some(3_u64)
+        };
+        beside_child(child, || ());
+        assert_eq!(cache.get::<u64>(&key).unwrap(), Some(1));
     }
 
     /// The parent has copies in memory and a subscribed thread, which does not exist in the child. The child

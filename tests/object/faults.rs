@@ -201,28 +201,39 @@ fn outage_and_corruption_are_logged_once() {
         recorder::install(
             |metadata| *metadata.level() <= tracing::Level::INFO,
             |line| {
-                if line.contains("object store faulty") {
+                if line.contains("faulty and logged") {
                     LINES.lock().unwrap().push(line);
                 }
             },
         );
-        let logged = |code: &dyn Fn()| {
-            LINES.lock().unwrap().clear();
-            code();
-            std::mem::take(&mut *LINES.lock().unwrap())
-        };
-        let store = FaultyStore::new();
-        let cache = cache(&store);
+        let logged = || std::mem::take(&mut *LINES.lock().unwrap());
+        let store = FaultyStore::named(" and logged");
+        let clock = ManualClock::new();
+        let cooldown = Duration::from_millis(1);
+        let options = ObjectOptions::new().clock(clock.clone()).circuit_breaker(2, cooldown);
+        let cache = cache_with(&store, options);
         let key = Key::from_text("a", "b");
         cache.set(&key, &1_u64, HOUR).unwrap();
         let name = store.names("/entries/").pop().unwrap();
-        let lines = logged(&|| {
-            for _ in 0..5 {
-                store.replace(&name, "x");
-                assert_eq!(cache.get::<u64>(&key).unwrap(), None);
-            }
-        });
-        let lines: Vec<_> = lines.iter().filter(|line| line.contains("not an entry")).collect();
-        assert!(!lines.is_empty() && lines.len() <= 5, "{lines:#?}");
+        for _ in 0..5 {
+            store.replace(&name, "x");
+            assert_eq!(cache.get::<u64>(&key).unwrap(), None);
+        }
+        let lines = logged();
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert!(lines[0].contains("not an entry of its name"), "{lines:#?}");
+        store.set(Fault::Fails);
+        for _ in 0..10 {
+            value(&cache, 1);
+        }
+        let lines = logged();
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert!(lines[0].contains("the call goes on without the cache"), "{lines:#?}");
+        assert!(lines[1].contains("circuit breaker open for"), "{lines:#?}");
+        store.set(Fault::None);
+        until("the store is back", || cache.get::<u64>(&key).is_ok());
+        let lines = logged();
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert!(lines[0].contains("is back after"), "{lines:#?}");
     });
 }

@@ -52,6 +52,8 @@ pub(crate) enum Fault {
 
 #[derive(Debug, Default)]
 pub(crate) struct FaultyStore {
+    /// The rest of its name in messages.
+    name: &'static str,
     pub(crate) objects: InMemory,
     fault: Mutex<Fault>,
     requests: AtomicU64,
@@ -60,6 +62,11 @@ pub(crate) struct FaultyStore {
 impl FaultyStore {
     pub(crate) fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// Creates a store with a name in messages that no other has.
+    pub(crate) fn named(name: &'static str) -> Arc<Self> {
+        Arc::new(Self { name, ..Self::default() })
     }
 
     pub(crate) fn set(&self, fault: Fault) {
@@ -117,7 +124,7 @@ fn denied() -> Error {
 
 impl fmt::Display for FaultyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("faulty")
+        write!(f, "faulty{}", self.name)
     }
 }
 

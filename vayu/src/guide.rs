@@ -9,6 +9,7 @@
 //! | the cache is down | [`backend_failures`] |
 //! | the data has changed, and entries must be invalidated before they expire | [`invalidation`] |
 //! | results are shared by several machines | [`multiple_machines`] |
+//! | results are large, and shared through a bucket | [`object_stores`] |
 //! | values in files or on servers are long, or secret | [`values_at_rest`] |
 //! | two calls share an entry that should not, or do not that should | [`keys`] |
 //! | a cached function is to be tested | [`testing`] |
@@ -52,6 +53,7 @@ pages! {
     backend_failures: "../guide/backend-failures.md",
     invalidation: "../guide/invalidation.md",
     multiple_machines: "../guide/multiple-machines.md",
+    object_stores: "../guide/object-stores.md",
     values_at_rest: "../guide/values-at-rest.md",
     keys: "../guide/keys.md",
     testing: "../guide/testing.md",

@@ -598,6 +598,7 @@ pub mod backend;
         feature = "lz4",
         feature = "macros",
         feature = "memory",
+        feature = "object",
         feature = "redis",
         feature = "seal",
         feature = "testing",
