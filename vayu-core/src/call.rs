@@ -190,8 +190,19 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Creates a call that begins now.
     #[inline]
     pub(crate) fn new(engine: &'a Engine<B>, function: &'a F, key: &'a Key, stamp: u64) -> Self {
-        let (began, has_timed_out) = (engine.now_inline(), AtomicBool::new(false));
-        Self { engine, function, key, stamp, began, has_timed_out }
+        Self::begun_at(engine, function, key, stamp, engine.now_inline())
+    }
+
+    /// Creates a call that began at this time.
+    #[inline]
+    fn begun_at(
+        engine: &'a Engine<B>,
+        function: &'a F,
+        key: &'a Key,
+        stamp: u64,
+        began: Timestamp,
+    ) -> Self {
+        Self { engine, function, key, stamp, began, has_timed_out: AtomicBool::new(false) }
     }
 
     /// Creates a call that has begun earlier.

@@ -57,10 +57,20 @@ pub(crate) fn begin<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &'a Engine<B>,
     function: &'a F,
 ) -> Result<F::Output, Lookup<'a, B, F>> {
+    begin_at(engine, function, || engine.now_inline())
+}
+
+/// [`begin`] for a call that begins at the time that `now` returns.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn begin_at<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    now: impl FnOnce() -> Timestamp,
+) -> Result<F::Output, Lookup<'a, B, F>> {
     let flags = engine.flags();
     let Some(key) = usable_key(engine, flags, function) else { return Err(Lookup::Bypass) };
     match engine.known_stamp(flags, key.prefix(), function.tags()) {
-        Some(stamp) => lookup(Call::new(engine, function, key, stamp)),
+        Some(stamp) => lookup(Call::begun_at(engine, function, key, stamp, now())),
         None => Err(Lookup::ReadGenerations(key)),
     }
 }

@@ -13,7 +13,8 @@ pub(super) struct Distinct {
 impl Distinct {
     /// Creates a table for a number of elements.
     pub(super) fn new(elements: usize) -> Self {
-        let slots = vec![0; (elements * 2).next_power_of_two()];
+        // At least a third of the slots stay unused.
+        let slots = vec![0; (elements + elements / 2 + 1).next_power_of_two()];
         Self { slots, hashes: Vec::with_capacity(elements) }
     }
 
