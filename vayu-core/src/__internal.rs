@@ -16,9 +16,7 @@ use crate::record::Record;
 pub use crate::remote;
 #[cfg(any(feature = "lz4", feature = "seal", feature = "zstd"))]
 pub use crate::serializer::layers::{Layer, Layers, unwrap_value};
-pub use crate::sync::IgnorePoison;
-#[cfg(feature = "remote")]
-pub use crate::sync::block_on;
+pub use crate::sync::{IgnorePoison, block_on};
 
 /// Returns a short key as `N` words (2 to 7). Two keys are equal if and only if their words are.
 ///
