@@ -44,7 +44,7 @@ instructions:
 msrv:
     .ci/msrv
 
-# Check the crates for other systems, and test them on 32-bit x86
+# Check the crates for other systems, and test them on 32-bit x86 and WebAssembly
 targets:
     .ci/targets
 

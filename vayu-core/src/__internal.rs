@@ -11,6 +11,7 @@ pub use crate::panic::{
     BatchFuture, BoxFuture as BackendFuture, QuietDrop, catch_panic, drop_quietly,
 };
 pub use crate::per_process::{PerProcess, ProcessId};
+pub use crate::platform::{Instant, process_id};
 use crate::record::Record;
 #[cfg(feature = "remote")]
 pub use crate::remote;

@@ -3,7 +3,6 @@
 //! They are counted for the end of a program, which would otherwise end them in the middle. The refreshes of each cache are
 //! also counted for a limit on them. A count is that of this process: the runs of a parent process do not end in its child.
 
-use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use event_listener::Event;
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::flight::Deadline;
+use crate::platform::{HAS_THREADS, process_id};
 use crate::sync::block_on;
 
 /// Waits until no run is in progress in the background, up to `timeout`. Returns whether there is none: then each value that
@@ -23,7 +23,9 @@ use crate::sync::block_on;
 ///
 /// It blocks the thread, on which no task must depend: in async code use [`finish_background_async`]. A run that calls
 /// it waits for itself, up to `timeout`.
+/// Where there are no threads (WebAssembly), no run can end in the meantime, and it does not wait.
 pub fn finish_background(timeout: Duration) -> bool {
+    let timeout = if HAS_THREADS { timeout } else { Duration::ZERO };
     block_on(finish_background_async(timeout))
 }
 
@@ -122,7 +124,7 @@ impl ProcessTag {
     const BITS: u64 = !0 << 32;
 
     fn current() -> Self {
-        Self(u64::from(process::id()) << 32)
+        Self(u64::from(process_id()) << 32)
     }
 }
 

@@ -1,6 +1,13 @@
 //! Clocks.
 
 mod cache_clock;
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+pub(crate) mod host;
+#[cfg(all(target_family = "wasm", target_os = "unknown", feature = "js"))]
+mod js_timer;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown", feature = "js")))]
+mod polled_timer;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 mod timer;
 
 use std::any::Any;
@@ -8,7 +15,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub(crate) use self::cache_clock::CacheClock;
 
@@ -98,10 +105,33 @@ pub trait Clock: Any + Send + Sync + fmt::Debug {
     ///
     /// It must work on any executor and without one. The default waits in real time on a timer
     /// thread that is started by the first such wait of the process; if no thread can be started,
-    /// it does not wait.
+    /// it does not wait. On WebAssembly it waits by `setTimeout` (feature `js`), or else it makes the
+    /// executor poll again and again until the time is over.
     fn sleep(&self, time: Duration) -> Sleep {
-        Box::pin(timer::TimerFuture::new(time))
+        sleep_in_real_time(time)
     }
+}
+
+fn sleep_in_real_time(time: Duration) -> Sleep {
+    #[cfg(all(target_family = "wasm", target_os = "unknown", feature = "js"))]
+    return Box::pin(js_timer::JsTimer::new(time));
+    #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+    if crate::platform::HAS_THREADS {
+        return Box::pin(timer::TimerFuture::new(time));
+    }
+    #[cfg(not(all(target_family = "wasm", target_os = "unknown", feature = "js")))]
+    Box::pin(polled_timer::PolledTimer::new(time))
+}
+
+/// Returns the time of day, exactly.
+pub(crate) fn time_of_day() -> SystemTime {
+    #[cfg(all(target_family = "wasm", target_os = "unknown"))]
+    {
+        let since_epoch = SystemClock.now().saturating_since(Timestamp::default());
+        SystemTime::UNIX_EPOCH + since_epoch
+    }
+    #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+    SystemTime::now()
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
@@ -130,9 +160,18 @@ impl Clock for SystemClock {
         Timestamp(time.tv_sec * 1_000_000 + time.tv_nsec / 1_000)
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(all(target_family = "wasm", target_os = "unknown"))]
     fn now(&self) -> Timestamp {
-        use std::time::SystemTime;
+        host::system_now()
+    }
+
+    #[cfg(all(target_family = "wasm", target_os = "unknown"))]
+    fn sleep(&self, time: Duration) -> Sleep {
+        host::sleep(time)
+    }
+
+    #[cfg(not(any(target_os = "linux", all(target_family = "wasm", target_os = "unknown"))))]
+    fn now(&self) -> Timestamp {
         let micros = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
             Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |m| -m),
@@ -157,7 +196,17 @@ impl Clock for MonotonicClock {
         Timestamp(time.tv_sec * 1_000_000 + time.tv_nsec / 1_000)
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(all(target_family = "wasm", target_os = "unknown"))]
+    fn now(&self) -> Timestamp {
+        host::monotonic_now()
+    }
+
+    #[cfg(all(target_family = "wasm", target_os = "unknown"))]
+    fn sleep(&self, time: Duration) -> Sleep {
+        host::sleep(time)
+    }
+
+    #[cfg(not(any(target_os = "linux", all(target_family = "wasm", target_os = "unknown"))))]
     fn now(&self) -> Timestamp {
         use std::sync::LazyLock;
         use std::time::Instant;

@@ -12,6 +12,21 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(all(target_family = "wasm", feature = "os"))]
+compile_error!(
+    "the features `file`, `object` and `redis` of vayu need files and sockets, which WebAssembly does not have: enable them under \
+     `[target.'cfg(not(target_family = \"wasm\"))'.dependencies]` only, and cache in memory or in a backend of your own here"
+);
+#[cfg(all(
+    target_family = "wasm",
+    target_os = "unknown",
+    not(any(feature = "js", feature = "host-clock"))
+))]
+compile_error!(
+    "wasm32-unknown-unknown has no clock: enable the feature `js` of vayu-cache for browsers and Node.js, or the feature \
+     `host-clock` and call `vayu::time::set_host_clock`, or build for wasm32-wasip1"
+);
+
 #[doc(hidden)]
 pub mod __internal;
 mod append_list;
@@ -42,8 +57,9 @@ mod outage;
 mod outcome;
 mod panic;
 mod per_process;
+mod platform;
 mod record;
-#[cfg(feature = "remote")]
+#[cfg(all(feature = "remote", not(target_family = "wasm")))]
 #[doc(hidden)]
 pub mod remote;
 mod serializer;
@@ -66,6 +82,8 @@ pub use crate::background::{finish_background, finish_background_async};
 pub use crate::cache::{
     Cache, CacheInfo, OffBackend, PauseAllGuard, PauseGuard, caches, pause_all,
 };
+#[cfg(all(target_family = "wasm", target_os = "unknown", feature = "host-clock"))]
+pub use crate::clock::host::set_host_clock;
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::{Entry, Explanation};
 pub use crate::error::{Error, ErrorKind, Result};

@@ -5,8 +5,9 @@
 //! protects is therefore replaced in the child, when the lock is found to be held: before that, the
 //! operating system is not called.
 
-use std::process;
 use std::sync::OnceLock;
+
+use crate::platform::process_id;
 
 /// The id of a process, to detect a fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +17,7 @@ impl ProcessId {
     /// Returns the id of the running process.
     #[inline]
     pub fn current() -> Self {
-        Self(process::id())
+        Self(process_id())
     }
 
     /// Returns whether this is the running process. It is not in a child that was forked since.
@@ -70,7 +71,7 @@ impl<T> PerProcess<T> {
 
     #[cfg(test)]
     pub(crate) fn of_parent(value: T) -> Self {
-        Self { process: ProcessId(process::id() ^ 1), ..Self::new(value) }
+        Self { process: ProcessId(process_id() ^ 1), ..Self::new(value) }
     }
 }
 

@@ -46,6 +46,8 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use crate::platform::HAS_THREADS;
+
 /// The result of locking, with poisoning ignored.
 ///
 /// No code of users runs while a lock of this workspace is held, so a panic leaves nothing
@@ -72,7 +74,7 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().ignore_poison()
 }
 
-/// Runs a future on this thread, which sleeps while the future waits.
+/// Runs a future on this thread, which sleeps while the future waits. Without other threads it polls it until it is ready.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let signal = Arc::new(Signal { raised: Mutex::new(false), changed: Condvar::new() });
@@ -81,7 +83,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     loop {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => return output,
-            Poll::Pending => signal.wait(),
+            Poll::Pending if HAS_THREADS => signal.wait(),
+            Poll::Pending => {}
         }
     }
 }

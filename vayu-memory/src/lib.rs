@@ -14,8 +14,14 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(all(target_family = "wasm", target_os = "unknown", feature = "moka"))]
+compile_error!(
+    "the feature `moka` of vayu needs the clock of the standard library, which wasm32-unknown-unknown does not have: use \
+     `MemoryCache`, or build for wasm32-wasip1"
+);
+
 mod backend;
-#[cfg(feature = "moka")]
+#[cfg(all(feature = "moka", not(all(target_family = "wasm", target_os = "unknown"))))]
 mod moka;
 mod options;
 mod pacer;
@@ -26,8 +32,8 @@ mod value;
 use vayu_core::{ByReference, Cache};
 
 pub use crate::backend::MemoryBackend;
-#[cfg(feature = "moka")]
-pub use crate::moka::MokaBackend;
+#[cfg(all(feature = "moka", not(all(target_family = "wasm", target_os = "unknown"))))]
+pub use crate::moka::{MokaBackend, MokaCache};
 pub use crate::options::MemoryOptions;
 pub use crate::value::MemoryValue;
 
@@ -42,19 +48,9 @@ pub use crate::value::MemoryValue;
 /// read.
 pub type MemoryCache = Cache<MemoryBackend, ByReference>;
 
-/// A [`MemoryCache`] on moka's map.
-#[cfg(feature = "moka")]
-pub type MokaCache = Cache<MokaBackend, ByReference>;
-
 impl MemoryOptions {
     /// Creates a cache with these options.
     pub fn build(self) -> MemoryCache {
         Cache::with_backend(MemoryBackend::with_options(self))
-    }
-
-    /// Creates a cache on the map of moka with these options.
-    #[cfg(feature = "moka")]
-    pub fn build_moka(self) -> MokaCache {
-        Cache::with_backend(MokaBackend::with_options(self))
     }
 }

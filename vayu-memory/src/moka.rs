@@ -12,12 +12,22 @@ use moka::sync::Cache as Map;
 use vayu_core::__internal::IgnorePoison;
 use vayu_core::__internal::drop_quietly;
 use vayu_core::{
-    AnyValue, Backend, BuildKeyHasher, Clock, EndCause, EndListener, EndListeners, Key, Prefix,
-    Record, Result, Timestamp, Usage, ValueClass,
+    AnyValue, Backend, BuildKeyHasher, ByReference, Cache, Clock, EndCause, EndListener,
+    EndListeners, Key, Prefix, Record, Result, Timestamp, Usage, ValueClass,
 };
 
 use crate::options::{MemoryOptions, WeightLimit};
 use crate::pacer::SweepPacer;
+
+/// A [`MemoryCache`](crate::MemoryCache) on moka's map.
+pub type MokaCache = Cache<MokaBackend, ByReference>;
+
+impl MemoryOptions {
+    /// Creates a cache on the map of moka with these options.
+    pub fn build_moka(self) -> MokaCache {
+        Cache::with_backend(MokaBackend::with_options(self))
+    }
+}
 
 /// A backend that stores values in the map of moka, by reference, with its admission and eviction
 /// policies.

@@ -1,8 +1,8 @@
 //! When to look for expired entries.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Instant;
 
+use vayu_core::__internal::Instant;
 use vayu_core::Timestamp;
 
 /// The schedule of sweeps. A sweep visits every entry and removes those that have expired.

@@ -8,6 +8,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use vayu_core::__internal::process_id;
 use vayu_core::{Group, Result};
 
 /// The change count of generations, and the generation of all groups while offline.
@@ -60,5 +61,5 @@ impl OfflineState {
 }
 
 fn random() -> u64 {
-    RandomState::new().hash_one(std::process::id()) | 1
+    RandomState::new().hash_one(process_id()) | 1
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::call::{FixedTtl, OutputShape, Retention};
+use crate::clock::time_of_day;
 
 /// A ttl that is the time left until a moment, which is evaluated once, when the value is stored.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +30,7 @@ impl<T, F: Fn(&T) -> SystemTime> Retention<T> for ExpiresAt<F> {
     /// system clock the entry does not expire later than at the moment.
     fn ttl(&self, value: &T) -> Duration {
         let moment = (self.0)(value);
-        moment.duration_since(SystemTime::now()).unwrap_or_default()
+        moment.duration_since(time_of_day()).unwrap_or_default()
     }
 
     #[inline]

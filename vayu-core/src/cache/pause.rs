@@ -38,7 +38,20 @@ impl<B: Backend> fmt::Debug for PauseGuard<B> {
     }
 }
 
-static PAUSES_OF_ALL: AtomicUsize = AtomicUsize::new(0);
+/// Without a clock there is one from the start.
+static PAUSES_OF_ALL: AtomicUsize = AtomicUsize::new(if HAS_CLOCK { 0 } else { 1 });
+
+/// `false` where the program must set a clock.
+const HAS_CLOCK: bool =
+    !cfg!(all(target_family = "wasm", target_os = "unknown", not(feature = "js")));
+
+/// Ends the pause that there is without a clock.
+#[cfg(all(target_family = "wasm", target_os = "unknown", feature = "host-clock"))]
+pub(crate) fn end_pause_without_clock() {
+    if !HAS_CLOCK {
+        PAUSES_OF_ALL.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 #[inline]
 pub(super) fn is_everything_paused() -> bool {

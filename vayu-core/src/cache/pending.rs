@@ -431,6 +431,7 @@ mod thread {
     use crate::cache::engine::Inner;
     use crate::error::ErrorKind;
     use crate::io::{Blocking, run_blocking};
+    use crate::platform::process_id;
     use crate::sync::block_on;
 
     impl<B: Backend> Engine<B> {
@@ -438,7 +439,7 @@ mod thread {
         #[cold]
         pub(super) fn start_deliveries(&self, has_failed: bool) {
             let mut state = self.shared.pending.state();
-            let process = std::process::id();
+            let process = process_id();
             if state.deliverer == Some(process) || state.groups.is_empty() {
                 return;
             }

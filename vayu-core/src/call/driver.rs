@@ -198,7 +198,7 @@ pub(super) struct Unprepared<'a, B: Backend, F: FnOutput> {
 
 /// Does all that precedes the function if nothing is to be waited for, as on most misses in memory.
 #[cfg_attr(not(debug_assertions), inline(always))]
-#[expect(clippy::result_large_err, reason = "the rest of the call is not moved further")]
+#[allow(clippy::result_large_err, reason = "the rest of the call is not moved further")]
 pub(super) fn prepare_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'_, B, F>,
     mut reason: ComputeReason<F::Output>,

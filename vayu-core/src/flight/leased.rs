@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::flight::{Flight, FlightId};
 use crate::key::Key;
+use crate::platform::process_id;
 
 /// The flights whose leaders hold the leases of their keys, or are about to acquire them. A flight stays here
 /// when it is detached: its leader still holds the lease.
@@ -28,7 +29,7 @@ impl<R> LeasedFlights<R> {
     /// its place is no longer to be waited for.
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Flight<R>>> {
         let is_running = |leased: &&Leased<R>| {
-            leased.process == std::process::id() && leased.flight.outcome().is_none()
+            leased.process == process_id() && leased.flight.outcome().is_none()
         };
         let mut of_key = self.0.iter().filter(|leased| leased.key == *key);
         of_key.find(is_running).map(|leased| Arc::clone(&leased.flight))
@@ -39,7 +40,7 @@ impl<R> LeasedFlights<R> {
     }
 
     pub(super) fn insert(&mut self, key: &Key, flight: Arc<Flight<R>>) {
-        self.0.push(Leased { key: key.clone(), flight, process: std::process::id() });
+        self.0.push(Leased { key: key.clone(), flight, process: process_id() });
     }
 
     #[inline]

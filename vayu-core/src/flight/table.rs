@@ -26,6 +26,7 @@ use crate::flight::map::{FlightEntry, FlightMap};
 use crate::flight::{Flight, FlightId, FlightIds, HedgeTimes, Phase, Ticket};
 use crate::key::Key;
 use crate::per_process::PerProcess;
+use crate::platform::process_id;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
 
 /// The flights of one cache.
@@ -107,7 +108,7 @@ impl<R> Flights<R> {
 
     /// Creates an empty table with a number of shards, which must be a power of two.
     pub(super) fn with_shards(shards: usize) -> Self {
-        let process = AtomicU32::new(std::process::id());
+        let process = AtomicU32::new(process_id());
         Self {
             shards: PerProcess::new(new_shards(shards)),
             process,
@@ -282,7 +283,7 @@ impl<R> Flights<R> {
     /// after a fork, a flight of the child may be mistaken for one of the parent, and two callers
     /// compute.
     fn is_of_this_process(&self, entry: &FlightEntry<R>) -> bool {
-        let process = std::process::id();
+        let process = process_id();
         self.process.store(process, Ordering::Relaxed);
         entry.process == process
     }
@@ -420,7 +421,7 @@ mod tests {
     fn flight_that_was_taken_for_one_before_a_fork_does_not_store() {
         let flights: Flights<usize> = Flights::with_shards(1);
         // As in a child process: the table has the id of the parent.
-        flights.process.store(std::process::id() ^ 1, Ordering::Relaxed);
+        flights.process.store(process_id() ^ 1, Ordering::Relaxed);
         let key = Key::from_text("p", "k");
         let [first, second] = [(); 2].map(|()| match flights.join(&key, 0, None) {
             Join::Lead { lead, .. } => lead.computed(Outcome::NotShareable),

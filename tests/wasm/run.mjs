@@ -1,0 +1,24 @@
+// Runs the program under Node.js: `node run.mjs FILE`, with a file of WebAssembly, or a module that wasm-bindgen has made.
+import { readFile } from "node:fs/promises";
+import { pathToFileURL } from "node:url";
+
+const file = process.argv[2];
+if (file.endsWith(".wasm")) {
+    const module = await WebAssembly.compile(await readFile(file));
+    if (WebAssembly.Module.imports(module).length > 0) {
+        const { WASI } = await import("node:wasi");
+        const wasi = new WASI({ version: "preview1", args: [file] });
+        process.exit(wasi.start(await WebAssembly.instantiate(module, wasi.getImportObject())));
+    }
+    const { exports } = await WebAssembly.instantiate(module);
+    console.log(`test result: ok. ${exports.main(0, 0)} passed`);
+} else {
+    // The process ends with status 0 when nothing is left to run, also if a check waits for what does not happen.
+    const log = console.log;
+    process.exitCode = 1;
+    console.log = (line) => {
+        log(line);
+        if (line.startsWith("test result: ok")) process.exitCode = 0;
+    };
+    await import(pathToFileURL(file).href);
+}
