@@ -48,6 +48,14 @@ msrv:
 targets:
     .ci/targets
 
+# Check with the lowest versions of the dependencies
+minimal-versions:
+    .ci/minimal-versions
+
+# Test what depends on the operating system
+system:
+    .ci/system
+
 # Check licenses and advisories of dependencies; needs cargo-deny
 deny:
     .ci/deny
