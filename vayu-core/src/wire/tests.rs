@@ -285,3 +285,38 @@ fn string_key_is_found_by_how_it_is_displayed() {
     assert!(WireKey::of_displayed_text("no colon").is_empty());
     assert!(WireKey::of_displayed_text(&":".repeat(100_000)).len() <= 256);
 }
+
+/// Compares with the bytes of a little-endian machine of 64 bits. `.ci/miri big-endian` runs this on a big-endian one.
+#[cfg(feature = "message-pack")]
+#[test]
+fn bytes_of_an_entry_are_the_same_on_every_machine() {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use crate::{MessagePack, Serializer};
+
+    let hex = |bytes: &[u8]| {
+        bytes.iter().fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"))
+    };
+    let map = BTreeMap::from([("b", 1_u16), ("a", 0x0203)]);
+    let set = BTreeSet::from([0x0405_0607_u32, 8]);
+    let integers =
+        (0x09_u8, -7_i16, 0x0a0b_0c0d_u32, i64::MIN, 0x0e0f_1011_1213_1415_u128, 3_usize);
+    let arguments = (integers, 0.5_f32, -0.0_f64, 'é', "text", [0x1617_u16; 4], Some(()), map, set);
+    let key = WireKey::new(&Key::new("golden", &arguments).expect("a key").with_version("2"));
+    let value = vec![("é".to_owned(), 1.5_f64, i64::MIN), (String::new(), -0.0, 0x1819_1a1b)];
+    let value = MessagePack.serialize(&value).expect("a value");
+    assert_eq!(
+        hex(key.digest()),
+        "704ebfe98c6da3bae642693ec1ceadba4873b430cc7d45580595fdf964ab255a"
+    );
+    let bytes = encode_labelled(&key, &record(value), Some("label"));
+    assert_eq!(
+        hex(&bytes),
+        "895659550d0a1a0a010b01000100000000401e18240a060000c7b11b240a060027000000000000008d0000003879c27b\
+         efcdab8967452301404b4c00000000009c0f8eacc2302c6ada1fe5cdf92b5326056c6162656c00000206000000000000\
+         00676f6c64656e56027332410202090905f9ff0b0d0c0b0a0700000000000000800d1514131211100f0e000000000000\
+         00000c0300000000000000000e0000003f0f000000000000008010e9000000110474657874020a17160a17160a17160a\
+         17160014011c201101610a0302201101620a010000198b02000000080000000706050400009293a2c3a9cb3ff8000000\
+         000000d3800000000000000093a0cb8000000000000000ce18191a1b"
+    );
+}
