@@ -75,7 +75,6 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Runs a future on this thread, which sleeps while the future waits. Without other threads it polls it until it is ready.
-#[allow(unreachable_pub, reason = "it is public with the feature `remote`")]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let signal = Arc::new(Signal { raised: Mutex::new(false), changed: Condvar::new() });
