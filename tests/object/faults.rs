@@ -121,13 +121,16 @@ fn refusal_is_an_error_of_its_operation_and_does_not_open_the_circuit() {
     watchdog(HANG, || {
         let store = FaultyStore::new();
         let cache = cache(&store);
-        store.set(Fault::DeniesDeletes);
         let key = Key::from_text("a", "b");
         cache.set(&key, &1_u64, HOUR).unwrap();
-        for _ in 0..10 {
-            assert_eq!(cache.remove(&key).unwrap_err().kind(), ErrorKind::Backend);
+        for fault in [Fault::DeniesDeletes, Fault::FailsDeletes] {
+            store.set(fault);
+            for _ in 0..10 {
+                assert_eq!(cache.remove(&key).unwrap_err().kind(), ErrorKind::Backend);
+                assert_eq!(cache.clear().unwrap_err().kind(), ErrorKind::Backend);
+            }
+            assert_eq!(cache.get::<u64>(&key).unwrap(), Some(1));
         }
-        assert_eq!(cache.get::<u64>(&key).unwrap(), Some(1));
     });
 }
 
@@ -236,4 +239,34 @@ fn outage_and_corruption_are_logged_once() {
         assert_eq!(lines.len(), 1, "{lines:#?}");
         assert!(lines[0].contains("is back after"), "{lines:#?}");
     });
+}
+
+#[test]
+fn first_part_of_clear_closes_the_circuit() {
+    watchdog(HANG, || {
+        let store = FaultyStore::new();
+        let cache = cache_with(&store, ObjectOptions::new().circuit_breaker(1, HOUR / 3_600_000));
+        let key = Key::from_text("a", "b");
+        cache.set(&key, &1_u64, HOUR).unwrap();
+        store.set(Fault::Fails);
+        cache.backend().read(&key).unwrap_err();
+        store.set(Fault::Holds);
+        std::thread::scope(|scope| {
+            let clear = scope.spawn(|| until("the cooldown is over", || cache.clear().is_ok()));
+            until("it deletes", || store.held() > 0);
+            cache.backend().read(&key).expect("the store has responded");
+            store.resume();
+            clear.join().unwrap();
+        });
+        assert_eq!(cache.get::<u64>(&key).unwrap(), None);
+    });
+}
+
+#[test]
+fn debug_of_a_cache_has_the_name_of_the_store_alone() {
+    let store = FaultyStore::named(" and named");
+    let cache = cache_with(&store, ObjectOptions::new());
+    let shown = format!("{:?}", cache.backend());
+    assert!(shown.contains("object store faulty and named"), "{shown}");
+    assert!(!shown.contains("InMemory"), "the Debug of a store may contain credentials: {shown}");
 }

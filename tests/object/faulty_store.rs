@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use tokio::sync::Notify;
 use vayu::backend::object_store::memory::InMemory;
 use vayu::backend::object_store::path::Path;
 use vayu::backend::object_store::{
@@ -42,10 +43,18 @@ pub(crate) enum Fault {
     Announces(u64),
     /// Conditional requests are refused.
     HasNoConditions,
+    /// Conditional requests are refused with an error that servers have for anything else too.
+    FailsConditions,
     /// The conditions of requests are ignored.
     IgnoresConditions,
     /// Deletions are refused: no permission.
     DeniesDeletes,
+    /// Deletions are refused, with an error that servers have for anything else too.
+    FailsDeletes,
+    /// The next write of an entry, or deletion, waits until it is resumed.
+    Holds,
+    /// The last write is kept, so that it can be repeated.
+    RepeatsLate,
     /// Writes take effect, and their reply is lost.
     LosesReplies,
 }
@@ -57,6 +66,10 @@ pub(crate) struct FaultyStore {
     pub(crate) objects: InMemory,
     fault: Mutex<Fault>,
     requests: AtomicU64,
+    writes: AtomicU64,
+    held: AtomicU64,
+    resumed: Arc<Notify>,
+    repeated: Mutex<Option<(Path, PutPayload, PutOptions)>>,
 }
 
 impl FaultyStore {
@@ -76,6 +89,29 @@ impl FaultyStore {
     /// Returns the number of requests since the last call.
     pub(crate) fn take_requests(&self) -> u64 {
         self.requests.swap(0, Ordering::Relaxed)
+    }
+
+    /// Returns the number of writes since the last call.
+    pub(crate) fn take_writes(&self) -> u64 {
+        self.writes.swap(0, Ordering::Relaxed)
+    }
+
+    /// Returns the number of requests that were held.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Resumes the request that is held, and holds no other.
+    pub(crate) fn resume(&self) {
+        self.set(Fault::None);
+        self.resumed.notify_one();
+    }
+
+    /// Repeats the last write that was kept.
+    pub(crate) fn repeat(&self) {
+        let put = self.repeated.lock().unwrap().take();
+        let (name, payload, options) = put.expect("a write");
+        let _ = now(self.objects.put_opts(&name, payload, options));
     }
 
     /// Returns the names of all objects that contain a string.
@@ -99,6 +135,8 @@ impl FaultyStore {
 
     async fn request(&self) -> Result<Fault> {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        // Requests of operations at the same time take turns.
+        tokio::task::yield_now().await;
         let fault = *self.fault.lock().unwrap();
         match fault {
             Fault::Fails => Err(error()),
@@ -136,12 +174,22 @@ impl ObjectStore for FaultyStore {
         payload: PutPayload,
         mut options: PutOptions,
     ) -> Result<PutResult> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
         match self.request().await? {
             Fault::HasNoConditions if options.mode != PutMode::Overwrite => {
                 return Err(Error::NotImplemented {
                     operation: "put".to_owned(),
                     implementer: "faulty".to_owned(),
                 });
+            }
+            Fault::FailsConditions if options.mode != PutMode::Overwrite => return Err(error()),
+            Fault::Holds if location.as_ref().contains("/entries/") => {
+                self.held.fetch_add(1, Ordering::Relaxed);
+                self.resumed.notified().await;
+            }
+            Fault::RepeatsLate => {
+                let put = (location.clone(), payload.clone(), options.clone());
+                *self.repeated.lock().unwrap() = Some(put);
             }
             Fault::IgnoresConditions => options.mode = PutMode::Overwrite,
             Fault::LosesReplies => {
@@ -203,7 +251,18 @@ impl ObjectStore for FaultyStore {
     ) -> BoxStream<'static, Result<Path>> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         match *self.fault.lock().unwrap() {
-            Fault::Fails => stream::iter([Err(error())]).boxed(),
+            Fault::Fails | Fault::FailsDeletes => stream::iter([Err(error())]).boxed(),
+            Fault::Holds => {
+                self.held.fetch_add(1, Ordering::Relaxed);
+                let (resumed, deleted) =
+                    (Arc::clone(&self.resumed), self.objects.delete_stream(locations));
+                stream::once(async move {
+                    resumed.notified().await;
+                    deleted
+                })
+                .flatten()
+                .boxed()
+            }
             Fault::Denies | Fault::DeniesDeletes => stream::iter([Err(denied())]).boxed(),
             Fault::Hangs => stream::pending().boxed(),
             _ => self.objects.delete_stream(locations),

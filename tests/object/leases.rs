@@ -122,7 +122,7 @@ fn foreign_object_in_place_of_a_lease_is_replaced() {
 
 #[test]
 fn store_without_conditions_has_no_leases_which_is_an_error_once() {
-    for fault in [Fault::HasNoConditions, Fault::IgnoresConditions] {
+    for fault in [Fault::HasNoConditions, Fault::IgnoresConditions, Fault::FailsConditions] {
         watchdog(HANG, move || {
             let (store, clock) = (FaultyStore::new(), ManualClock::new());
             let cache = open(&store, &clock);
@@ -142,16 +142,52 @@ fn store_without_conditions_has_no_leases_which_is_an_error_once() {
 }
 
 #[test]
-fn lease_that_cannot_be_released_is_the_last_one() {
-    watchdog(HANG, || {
-        let (store, clock) = (FaultyStore::new(), ManualClock::new());
-        let cache = open(&store, &clock);
-        store.set(Fault::DeniesDeletes);
-        let guard = acquire(&cache, &key()).unwrap().expect("it is free");
-        assert!(guard.release().is_err());
-        let leases = cache.backend().sharing().leases.expect("it has leases");
-        assert!(matches!(leases.try_acquire(&key()), Ok(Lease::NotRequired)));
-    });
+fn lease_that_cannot_be_released_is_reported_once_and_tried_again_after_its_ttl() {
+    for (fault, is_dropped) in [
+        (Fault::DeniesDeletes, false),
+        (Fault::DeniesDeletes, true),
+        (Fault::FailsDeletes, false),
+        (Fault::FailsDeletes, true),
+    ] {
+        watchdog(HANG, move || {
+            let (store, clock) = (FaultyStore::new(), ManualClock::new());
+            let cache = open(&store, &clock);
+            let leases = cache.backend().sharing().leases.expect("it has leases");
+            store.set(fault);
+            let guard = acquire(&cache, &key()).unwrap().expect("it is free");
+            if is_dropped {
+                drop(guard);
+                leases.try_acquire(&key()).unwrap_err();
+            } else {
+                guard.release().unwrap_err();
+            }
+            for n in 0..10 {
+                let other = Key::from_text("other", format!("{n}"));
+                assert!(matches!(leases.try_acquire(&other), Ok(Lease::NotRequired)));
+            }
+            clock.advance(HOUR);
+            let guard = acquire(&cache, &key()).unwrap().expect("it has expired");
+            guard.release().expect("it was reported");
+            store.set(Fault::None);
+            clock.advance(HOUR);
+            let guard = acquire(&cache, &key()).unwrap().expect("it has expired");
+            guard.release().unwrap();
+            assert!(store.names("/leases/").is_empty());
+        });
+    }
+}
+
+#[test]
+fn timeout_of_a_lease_is_less_than_half_of_its_ttl() {
+    let (store, timeout) = (FaultyStore::new(), Duration::from_secs(30));
+    let options = ObjectOptions::new().timeout(timeout).lease_ttl(2 * timeout);
+    let error = options
+        .clone()
+        .single_flight(SingleFlight::Everywhere)
+        .open(store.clone())
+        .expect_err("no lease would be released");
+    assert!(error.to_string().contains("`lease_ttl`"), "{error}");
+    options.open(store).expect("it has no leases");
 }
 
 #[test]
@@ -166,9 +202,30 @@ fn lease_whose_reply_was_lost_is_released() {
 }
 
 #[test]
-fn waiters_of_a_lease_ask_less_and_less_often() {
-    let clock = ManualClock::new();
-    let cache = open(&FaultyStore::new(), &clock);
-    let leases = cache.backend().sharing().leases.expect("it has leases");
-    assert_eq!(leases.longest_pause(), Duration::from_secs(1));
+fn attempt_to_acquire_a_lease_that_is_held_writes_nothing() {
+    watchdog(HANG, || {
+        let (store, clock) = (FaultyStore::new(), ManualClock::new());
+        let (one, other) = (open(&store, &clock), open(&store, &clock));
+        let guard = acquire(&one, &key()).unwrap().expect("it is free");
+        store.take_writes();
+        store.take_requests();
+        for _ in 0..10 {
+            assert!(acquire(&other, &key()).unwrap().is_none());
+        }
+        assert_eq!((store.take_requests(), store.take_writes()), (10, 0));
+        guard.release().unwrap();
+    });
+}
+
+#[test]
+fn refused_conditions_after_a_verification_are_an_outage() {
+    watchdog(HANG, || {
+        let (store, clock) = (FaultyStore::new(), ManualClock::new());
+        let cache = open(&store, &clock);
+        acquire(&cache, &key()).unwrap().expect("it is free").release().unwrap();
+        store.set(Fault::FailsConditions);
+        acquire(&cache, &key()).unwrap_err();
+        store.set(Fault::None);
+        acquire(&cache, &key()).unwrap().expect("leases were not given up");
+    });
 }

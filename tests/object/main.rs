@@ -7,8 +7,10 @@
 
 mod at_rest;
 mod calls;
+mod cancellation;
 mod faults;
 mod faulty_store;
+mod generations;
 mod leases;
 mod open;
 #[path = "../redis/process.rs"]
@@ -38,7 +40,7 @@ fn cache_with(store: &Arc<impl ObjectStore>, options: ObjectOptions) -> ObjectCa
 }
 
 /// Waits until a condition holds.
-fn until(what: &str, condition: impl Fn() -> bool) {
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < HANG / 2, "{what}");

@@ -16,8 +16,9 @@ use crate::client::{Client, Operation};
 use crate::error::Failure;
 use crate::lease::Leases;
 use crate::object_names::ObjectNames;
-use crate::objects::Found;
+use crate::objects::{Found, Objects, next_names};
 use crate::options::ObjectOptions;
+use crate::write_order::WriteOrder;
 
 /// A backend that stores each entry in an object of a store.
 ///
@@ -35,8 +36,8 @@ use crate::options::ObjectOptions;
 /// expires stays in the store until it is overwritten, or until a lifecycle rule of the store removes it.
 ///
 /// Async callers need no particular executor and no timers: a background thread performs all operations and limits their
-/// time. One that was started runs to its end even if its caller is cancelled. Sync callers block their thread, also in
-/// a runtime.
+/// time. One that was started runs to its end even if its caller is cancelled, and a later write or deletion of the same
+/// key by this cache waits for it. Sync callers block their thread, also in a runtime.
 ///
 /// A cache that was opened before a fork does not use the store in the child process: its operations fail at once.
 #[derive(Debug, Clone)]
@@ -44,6 +45,7 @@ pub struct ObjectBackend {
     client: Client,
     names: Arc<ObjectNames>,
     codec: Arc<EntryCodec>,
+    writes: Arc<WriteOrder>,
     has_logged_corruption: Arc<AtomicBool>,
     leases: Option<Arc<Leases>>,
     clock: Arc<dyn Clock>,
@@ -64,6 +66,7 @@ impl ObjectBackend {
             client: Client::new(store, &options),
             names: Arc::new(ObjectNames::new(&options.prefix)?),
             codec: Arc::new(EntryCodec::new(options.max_entry_bytes, options.hides_arguments)),
+            writes: Arc::default(),
             has_logged_corruption: Arc::default(),
             leases,
             clock: options.clock,
@@ -116,7 +119,13 @@ impl ObjectBackend {
 
     fn start_write(&self, key: &WireKey, bytes: Vec<u8>) -> Result<Operation<()>, Failure> {
         let name = self.names.entry(key);
-        self.client.start(|objects| async move { objects.put(&name, bytes.into()).await })
+        self.client.start(|objects| {
+            let mut turn = self.writes.enter(&name);
+            async move {
+                turn.wait().await;
+                objects.put(&name, bytes.into()).await
+            }
+        })
     }
 
     fn written(&self, written: Result<(), Failure>) -> Result<()> {
@@ -131,12 +140,16 @@ impl ObjectBackend {
 
     async fn delete_entry(&self, key: &Key) -> Result<bool> {
         let name = self.names.entry(&WireKey::new(key));
-        let deleted = self.client.run(|objects| async move {
-            let exists = objects.exists(&name).await?;
-            if exists {
-                objects.delete(name).await?;
+        let deleted = self.client.run(|objects| {
+            let mut turn = self.writes.enter(&name);
+            async move {
+                turn.wait().await;
+                let exists = objects.exists(&name).await?;
+                if exists {
+                    objects.delete_found(vec![name]).await?;
+                }
+                Ok(exists)
             }
-            Ok(exists)
         });
         deleted.await.map_err(|failure| self.client.error(failure, "delete entry"))
     }
@@ -186,11 +199,36 @@ impl ObjectBackend {
     }
 
     async fn remove_entries(&self) -> Result<()> {
-        let names = Arc::clone(&self.names);
-        let clear = self.client.start_steps(|objects| async move {
-            objects.delete_in(names.entries(), |name| names.is_entry(name)).await
-        });
-        finish(clear).await.map_err(|failure| self.client.error(failure, "clear"))
+        self.remove_listed().await.map_err(|failure| self.client.error(failure, "clear"))
+    }
+
+    /// Lists and removes all entries. Each step is an operation of its own, so the first one closes the circuit breaker, and
+    /// none follows when the caller is gone.
+    async fn remove_listed(&self) -> Result<(), Failure> {
+        let mut listed = None;
+        loop {
+            let (names, writes) = (Arc::clone(&self.names), Arc::clone(&self.writes));
+            let page = self.client.run(|objects| async move {
+                let listed = match listed {
+                    Some(listed) => listed,
+                    None => {
+                        writes.wait_for_all().await;
+                        objects.list(names.entries())
+                    }
+                };
+                next_names(listed, |name| names.is_entry(name)).await
+            });
+            let page = page.await?;
+            if !page.names.is_empty() {
+                let delete =
+                    |objects: Objects| async move { objects.delete_found(page.names).await };
+                self.client.run(delete).await?;
+            }
+            listed = page.rest;
+            if listed.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     async fn acquire_lease(&self, key: &Key) -> Result<Lease> {
@@ -274,8 +312,9 @@ impl Backend for ObjectBackend {
         self.write_entries(entries).await
     }
 
-    /// Lists the entries of the prefix and removes up to 1,000 in a request, as far as the store can. Each step has the
-    /// time limit of an operation, the whole has none. Objects with other names stay.
+    /// Lists the entries of the prefix and removes up to 250 in a request, as far as the store can. Each step has the
+    /// time limit of an operation, the whole has none. Objects with other names stay. If the future of the caller is
+    /// dropped, the step that was started runs to its end, and no further one.
     fn clear(&self) -> Result<()> {
         block_on(self.remove_entries())
     }

@@ -3,6 +3,7 @@
 //! All operations run in a background runtime, in a task each, since stores need the timers and the I/O of tokio, which
 //! their callers may not have. A task runs to its end even if its caller goes away.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,9 @@ use crate::objects::{Objects, limited};
 use crate::options::ObjectOptions;
 
 /// A client of one store. A clone is the same client.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Client(Arc<ClientInner>);
 
-#[derive(Debug)]
 struct ClientInner {
     store: Arc<dyn ObjectStore>,
     /// The name of the store, for messages.
@@ -65,16 +65,13 @@ impl Client {
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
-        let limit = self.0.timeout;
-        self.start_steps(|objects| {
-            let operation = operation(objects);
-            async move { limited(limit, operation).await }
-        })
+        self.start_within(self.0.timeout, operation)
     }
 
-    /// Starts an operation that limits the time of each of its steps by itself.
-    pub(crate) fn start_steps<T, F>(
+    /// Starts an operation with another time limit.
+    fn start_within<T, F>(
         &self,
+        limit: Duration,
         operation: impl FnOnce(Objects) -> F,
     ) -> Result<Operation<T>, Failure>
     where
@@ -87,7 +84,7 @@ impl Client {
         }
         let runtime = runtime()?;
         let permit = self.0.breaker.permit()?.detach();
-        let operation = operation(Objects::new(&self.0.store, self.0.timeout));
+        let operation = limited(limit, operation(Objects::new(&self.0.store)));
         let client = self.clone();
         Ok(Operation(runtime.spawn(async move {
             let permit = permit.attach(&client.0.breaker);
@@ -120,6 +117,19 @@ impl Client {
         self.start(operation)?.finish().await
     }
 
+    /// Performs an operation with another time limit.
+    pub(crate) async fn run_within<T, F>(
+        &self,
+        limit: Duration,
+        operation: impl FnOnce(Objects) -> F,
+    ) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        self.start_within(limit, operation)?.finish().await
+    }
+
     /// Returns the error of an operation that has failed.
     pub(crate) fn error(&self, failure: Failure, operation: &'static str) -> Error {
         failure.into_error(operation, &self.0.name)
@@ -133,6 +143,13 @@ impl Client {
     /// Returns the time limit of an operation.
     pub(crate) fn timeout(&self) -> Duration {
         self.0.timeout
+    }
+}
+
+impl fmt::Debug for Client {
+    /// Writes the name of the store: the `Debug` of some stores contains credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.0.name).finish()
     }
 }
 

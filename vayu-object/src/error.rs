@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::path::Path;
 use vayu_core::__internal::remote::{AtServer, CircuitOpen};
 use vayu_core::__internal::with_causes;
 use vayu_core::{Error, ErrorKind};
@@ -11,14 +12,17 @@ use vayu_core::{Error, ErrorKind};
 /// A failure of an operation. It becomes the source of the [`Error`] that is returned to the caller.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("{}", with_causes(&**.0))]
+    #[error("{}", message(.0))]
     Store(Arc<object_store::Error>),
+    /// Objects that were found before.
+    #[error("no permission to delete, or other failure of a deletion: {}", message(.0))]
+    NotDeleted(Arc<object_store::Error>),
     #[error("not done within {0:?}")]
     Timeout(Duration),
     #[error(transparent)]
     CircuitOpen(#[from] CircuitOpen<Failure>),
-    #[error("object that is not one of a cache")]
-    UnexpectedObject,
+    #[error("the object {0} is damaged, or not one of a cache, also after it was replaced")]
+    UnexpectedObject(Path),
     #[error("no random bytes: {0}")]
     Random(Arc<std::io::Error>),
     /// The store does not support conditional requests, or ignores their condition.
@@ -30,6 +34,20 @@ pub(crate) enum Failure {
     Panicked,
     #[error("background thread has ended")]
     RuntimeStopped,
+}
+
+/// The size of the longest message of a store that is shown.
+const MAX_MESSAGE: usize = 500;
+
+/// Returns the message of a store, which may contain the reply of a server.
+fn message(error: &object_store::Error) -> String {
+    let mut message = with_causes(error);
+    if message.len() > MAX_MESSAGE {
+        let end = (0..=MAX_MESSAGE).rev().find(|&end| message.is_char_boundary(end));
+        message.truncate(end.unwrap_or_default());
+        message.push_str("..");
+    }
+    message
 }
 
 impl From<object_store::Error> for Failure {
@@ -65,16 +83,6 @@ impl Failure {
         }
     }
 
-    /// Returns whether the store has rejected the operation, and does so again.
-    pub(crate) fn is_refusal(&self) -> bool {
-        use object_store::Error as E;
-        matches!(
-            self,
-            Self::Store(error)
-                if matches!(**error, E::NotSupported { .. } | E::NotImplemented { .. } | E::PermissionDenied { .. })
-        )
-    }
-
     /// Returns the error of an operation on this store.
     pub(crate) fn into_error(self, operation: &'static str, store: &Arc<str>) -> Error {
         let kind = match self {
@@ -92,4 +100,19 @@ impl Failure {
 /// Creates an error for an invalid URL or option.
 pub(crate) fn misconfigured(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Configuration, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_message_of_a_store_is_cut_off() {
+        for length in [10, 499, 500, 501, 100_000] {
+            let text = "\u{e9}".repeat(length);
+            let error = object_store::Error::Generic { store: "s", source: text.into() };
+            let shown = Failure::from(error).to_string();
+            assert!(shown.len() <= MAX_MESSAGE + 2, "{length}: {}", shown.len());
+        }
+    }
 }

@@ -1,16 +1,16 @@
 //! Leases: the right to compute a key, for all machines.
 //!
-//! A lease is an object with a random token, the time at which it was acquired and its ttl. It is created where there is
+//! A lease is an object with a random token, the time at which it was acquired and its ttl. It is read first, since stores
+//! limit and charge for writes, created where there is
 //! none, and replaced where it has expired, by conditional requests, so of several processes one acquires it. A store
 //! without conditional updates (a directory) deletes the expired lease first: then two processes may acquire it, and
-//! both compute. The holder reads the token before it deletes the object, while the lease is certain to be its own;
-//! one that is about to expire is left to expire.
+//! both compute. The holder reads the token before it deletes the object, while the lease is certain to be its own: within
+//! half of the time that is left.
 //!
 //! A lease is released however its call ends: by the call itself, or in the background runtime when the function panics,
 //! the future is dropped, or the outcome of the request for it is unknown.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use vayu_core::__internal::block_on;
 use vayu_core::__internal::remote::random_bytes;
-use vayu_core::{Clock, Lease, LeaseGuard, ReleaseLease, Result, Timestamp};
+use vayu_core::{Clock, Lease, LeaseGuard, ReleaseLease, Timestamp};
 
 use crate::client::{Client, Operation, runtime};
 use crate::error::Failure;
@@ -29,10 +29,20 @@ use crate::objects::{Conditional, Found, Objects};
 pub(crate) struct Leases {
     ttl: Duration,
     clock: Arc<dyn Clock>,
+    support: Mutex<Support>,
+}
+
+/// The support of a store for leases, as far as that is known.
+#[derive(Debug, Default)]
+struct Support {
     /// The store has refused to create an object that exists.
-    is_verified: AtomicBool,
-    /// The store does not support leases, or does not permit to release them.
-    is_disabled: AtomicBool,
+    is_verified: bool,
+    /// The store has refused to acquire or to release one: none is acquired before this time.
+    disabled_until: Option<Timestamp>,
+    /// A refusal was returned to a caller, and no lease was released since.
+    is_reported: bool,
+    /// A refusal that had no caller to return it to.
+    unreported: Option<Failure>,
 }
 
 /// The outcome of an attempt to acquire a lease.
@@ -50,13 +60,17 @@ const MAX_DROP_WAIT: Duration = Duration::from_millis(250);
 
 impl Leases {
     pub(crate) fn new(ttl: Duration, clock: Arc<dyn Clock>) -> Self {
-        let (is_verified, is_disabled) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { ttl, clock, is_verified, is_disabled }
+        Self { ttl, clock, support: Mutex::default() }
     }
 
     /// Acquires a lease unless it is held.
-    pub(crate) async fn acquire(self: &Arc<Self>, client: &Client, name: Path) -> Result<Lease> {
-        if self.is_disabled.load(Ordering::Relaxed) {
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        client: &Client,
+        name: Path,
+    ) -> vayu_core::Result<Lease> {
+        let is_enabled = self.check().map_err(|failure| client.error(failure, "release lease"))?;
+        if !is_enabled {
             return Ok(Lease::NotRequired);
         }
         let acquired = async {
@@ -75,16 +89,39 @@ impl Leases {
                     Ok(Lease::Acquired(LeaseGuard::with_release(lease)))
                 }
                 Attempt::Held => Ok(Lease::Held),
-                Attempt::Unsupported if self.disable() => Err(Failure::Unconditional),
-                Attempt::Unsupported => Ok(Lease::NotRequired),
+                Attempt::Unsupported => {
+                    self.disable();
+                    self.report(Failure::Unconditional).map(|()| Lease::NotRequired)
+                }
             }
         };
         acquired.await.map_err(|failure| client.error(failure, "acquire lease"))
     }
 
-    /// Acquires no more leases. Returns whether this is the first call.
-    fn disable(&self) -> bool {
-        !self.is_disabled.swap(true, Ordering::Relaxed)
+    /// Returns whether leases are acquired now, or a refusal that was not returned yet.
+    fn check(&self) -> Result<bool, Failure> {
+        let now = self.clock.now();
+        let mut support = self.support();
+        if let Some(failure) = support.unreported.take() {
+            return Err(failure);
+        }
+        let is_disabled =
+            support.disabled_until.is_some_and(|until| now.is_within_before(until, self.ttl));
+        Ok(!is_disabled)
+    }
+
+    /// Acquires no leases for the time after which one expires that cannot be released.
+    fn disable(&self) {
+        self.support().disabled_until = Some(self.clock.now().saturating_add(self.ttl));
+    }
+
+    /// Returns a refusal, if it is the first one.
+    fn report(&self, refusal: Failure) -> Result<(), Failure> {
+        if std::mem::replace(&mut self.support().is_reported, true) { Ok(()) } else { Err(refusal) }
+    }
+
+    fn support(&self) -> MutexGuard<'_, Support> {
+        self.support.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,54 +185,63 @@ impl HeldLease {
     async fn acquire(self, objects: Objects) -> Result<Attempt, Failure> {
         let now = self.leases.clock.now();
         let content = Content { token: self.token, acquired: now, ttl: self.leases.ttl }.to_bytes();
-        let create = || objects.create(&self.name, content.clone());
-        match create().await? {
-            Conditional::Done => return self.verify(&objects, content.clone()).await,
-            Conditional::Unsupported => return Ok(Attempt::Unsupported),
-            Conditional::Refused => {}
-        }
         let version = match objects.get(&self.name, MAX_BYTES).await? {
-            // It was released in the meantime.
-            Found::Nothing => return Ok(Attempt::Held),
+            Found::Nothing => return self.create(&objects, content).await,
             Found::TooLong => None,
             Found::Object { bytes, version } => {
-                match Content::parse(&bytes) {
-                    // The request was repeated, as its first reply was lost.
-                    Some(found) if found.token == self.token => return Ok(Attempt::Acquired),
-                    Some(found) if found.is_held(now) => return Ok(Attempt::Held),
-                    _ => {}
+                if Content::parse(&bytes).is_some_and(|found| found.is_held(now)) {
+                    return Ok(Attempt::Held);
                 }
                 Some(version)
             }
         };
         // It has expired, or is not a lease.
         let updated = match version {
-            Some(version) => objects.update(&self.name, content.clone(), version).await?,
-            None => Conditional::Unsupported,
+            Some(version) => objects.update(&self.name, content.clone(), version).await,
+            None => Ok(Conditional::Unsupported),
         };
-        let replaced = match updated {
-            Conditional::Unsupported => {
+        match updated {
+            Ok(Conditional::Done) => Ok(Attempt::Acquired),
+            Ok(Conditional::Refused) => self.compare(&objects).await,
+            // Some stores have another error for conditions that they do not support.
+            Ok(Conditional::Unsupported) | Err(_) => {
                 objects.delete(self.name.clone()).await?;
-                create().await?
+                self.create(&objects, content).await
             }
-            updated => updated,
-        };
-        Ok(match replaced {
-            Conditional::Done => Attempt::Acquired,
-            Conditional::Refused if self.is_ours(&objects).await? => Attempt::Acquired,
-            Conditional::Refused => Attempt::Held,
-            Conditional::Unsupported => Attempt::Unsupported,
-        })
+        }
+    }
+
+    /// Creates the lease where there was none.
+    async fn create(&self, objects: &Objects, content: Bytes) -> Result<Attempt, Failure> {
+        match objects.create(&self.name, content.clone()).await {
+            Ok(Conditional::Done) => self.verify(objects, content).await,
+            Ok(Conditional::Refused) => self.compare(objects).await,
+            Ok(Conditional::Unsupported) => Ok(Attempt::Unsupported),
+            Err(failure) if self.leases.support().is_verified => Err(failure),
+            Err(failure) => {
+                // Some stores have another error for conditions that they do not support.
+                let digits = const_hex::encode(self.token);
+                let other = Path::from(format!("{}.{digits}", self.name));
+                let written = objects.put(&other, content).await;
+                let deleted = objects.delete(other).await;
+                if written.and(deleted).is_ok() { Ok(Attempt::Unsupported) } else { Err(failure) }
+            }
+        }
+    }
+
+    /// Compares the lease in the store, after a refusal: a request may be repeated after its first reply was lost.
+    async fn compare(&self, objects: &Objects) -> Result<Attempt, Failure> {
+        Ok(if self.is_ours(objects).await? { Attempt::Acquired } else { Attempt::Held })
     }
 
     /// Verifies, once for each cache, that the store compares conditions: some servers ignore them. A lease was created
     /// before, so creating it again must be refused.
     async fn verify(&self, objects: &Objects, content: Bytes) -> Result<Attempt, Failure> {
-        if self.leases.is_verified.load(Ordering::Relaxed) {
+        if self.leases.support().is_verified {
             return Ok(Attempt::Acquired);
         }
         if objects.create(&self.name, content).await? == Conditional::Refused {
-            self.leases.is_verified.store(true, Ordering::Relaxed);
+            self.leases.support().is_verified = true;
             return Ok(Attempt::Acquired);
         }
         objects.delete(self.name.clone()).await?;
@@ -210,25 +256,48 @@ impl HeldLease {
         Ok(Content::parse(&bytes).is_some_and(|found| found.token == self.token))
     }
 
-    /// Releases the lease, if it is certain to be ours for longer than that takes.
+    /// Releases the lease while it is certain to be ours.
     async fn release(&self) -> Result<(), Failure> {
-        if Instant::now() + self.client.timeout() >= self.ours_until {
+        let left = self.ours_until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
             return Ok(());
         }
         let lease = self.clone();
-        let released = self.client.run(|objects| async move {
-            if lease.is_ours(&objects).await? {
-                objects.delete(lease.name).await?;
+        let limit = limit_of_release(self.client.timeout(), left);
+        let released = self.client.run_within(limit, |objects| async move {
+            let is_ours = lease.is_ours(&objects).await?;
+            if is_ours {
+                objects.delete_found(vec![lease.name]).await?;
             }
-            Ok(())
+            Ok(is_ours)
         });
-        let released = released.await;
-        if released.as_ref().is_err_and(Failure::is_refusal) {
-            // A lease that cannot be released blocks its key until it expires.
-            self.leases.disable();
+        match released.await {
+            Ok(is_released) => {
+                if is_released {
+                    self.leases.support().is_reported = false;
+                }
+                Ok(())
+            }
+            Err(failure @ Failure::NotDeleted(_)) => {
+                // A lease that cannot be released blocks its key until it expires.
+                self.leases.disable();
+                self.leases.report(failure)
+            }
+            Err(failure) => Err(failure),
         }
-        released
     }
+
+    /// Releases the lease in a task that has no caller. The next attempt to acquire one returns a refusal.
+    async fn release_detached(&self) {
+        if let Err(failure @ Failure::NotDeleted(_)) = self.release().await {
+            self.leases.support().unreported = Some(failure);
+        }
+    }
+}
+
+/// Returns the time limit of the release of a lease that is certain to be held for the time that is left.
+fn limit_of_release(timeout: Duration, left: Duration) -> Duration {
+    timeout.min(left / 2)
 }
 
 /// A lease that is being acquired. If this is dropped, it is released.
@@ -243,7 +312,11 @@ impl PendingLease {
         let Some(attempt) = &mut self.attempt else { return Err(Failure::RuntimeStopped) };
         let result = attempt.finish().await;
         self.attempt = None;
-        if result.as_ref().is_err_and(Failure::is_of_store) {
+        let may_be_acquired = match &result {
+            Ok(attempt) => *attempt == Attempt::Unsupported,
+            Err(failure) => failure.is_of_store(),
+        };
+        if may_be_acquired {
             self.release_later();
         }
         result
@@ -254,9 +327,9 @@ impl PendingLease {
         let lease = self.lease.clone();
         if let Ok(runtime) = runtime() {
             runtime.spawn(async move {
-                let _ = lease.release().await;
+                lease.release_detached().await;
                 tokio::time::sleep(lease.client.timeout()).await;
-                let _ = lease.release().await;
+                lease.release_detached().await;
             });
         }
     }
@@ -268,7 +341,7 @@ impl Drop for PendingLease {
         let lease = self.lease.clone();
         release_in_background(async move {
             if !matches!(attempt.finish().await, Ok(Attempt::Held)) {
-                let _ = lease.release().await;
+                lease.release_detached().await;
             }
         });
     }
@@ -279,11 +352,11 @@ struct ReleaseOnDrop(Option<HeldLease>);
 
 #[async_trait]
 impl ReleaseLease for ReleaseOnDrop {
-    fn release(self: Box<Self>) -> Result<()> {
+    fn release(self: Box<Self>) -> vayu_core::Result<()> {
         block_on(self.release_async())
     }
 
-    async fn release_async(mut self: Box<Self>) -> Result<()> {
+    async fn release_async(mut self: Box<Self>) -> vayu_core::Result<()> {
         let Some(lease) = &self.0 else { return Ok(()) };
         let released = lease.release().await;
         let released = released.map_err(|failure| lease.client.error(failure, "release lease"));
@@ -298,7 +371,7 @@ impl Drop for ReleaseOnDrop {
     fn drop(&mut self) {
         if let Some(lease) = self.0.take() {
             release_in_background(async move {
-                let _ = lease.release().await;
+                lease.release_detached().await;
             });
         }
     }
@@ -334,6 +407,13 @@ mod tests {
         }
         assert_eq!(Content::parse(&[&bytes[..], &[0]].concat()), None);
         assert_eq!(Content::parse(&[0; LENGTH]), None);
+    }
+
+    #[test]
+    fn release_takes_no_longer_than_half_of_the_time_that_is_left() {
+        let seconds = Duration::from_secs;
+        assert_eq!(limit_of_release(seconds(10), seconds(60)), seconds(10));
+        assert_eq!(limit_of_release(seconds(10), seconds(4)), seconds(2));
     }
 
     #[test]

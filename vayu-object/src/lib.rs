@@ -38,6 +38,7 @@ mod objects;
 mod open;
 mod options;
 mod url;
+mod write_order;
 
 pub use object_store;
 use vayu_core::{Cache, MessagePack};

@@ -5,22 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{
-    Error as StoreError, GetOptions, GetResult, GetResultPayload, ObjectStore, PutMode, PutOptions,
-    UpdateVersion,
+    Error as StoreError, GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStore, PutMode,
+    PutOptions, UpdateVersion,
 };
 use tokio::time::timeout;
 
 use crate::error::Failure;
 
 /// The objects of a store.
-#[derive(Debug, Clone)]
-pub(crate) struct Objects {
-    store: Arc<dyn ObjectStore>,
-    timeout: Duration,
-}
+#[derive(Clone)]
+pub(crate) struct Objects(Arc<dyn ObjectStore>);
 
 /// What was found under a name.
 #[derive(Debug)]
@@ -44,8 +42,34 @@ pub(crate) enum Conditional {
     Unsupported,
 }
 
-/// The number of objects that are deleted in one request, as far as the store can.
-const DELETE_BATCH: usize = 1000;
+/// Objects that are being listed.
+type Listed = BoxStream<'static, object_store::Result<ObjectMeta>>;
+
+/// A part of the names in a folder.
+pub(crate) struct Page {
+    pub(crate) names: Vec<Path>,
+    /// `None` at the end.
+    pub(crate) rest: Option<Listed>,
+}
+
+/// The number of objects that are deleted in one request, as far as the store can. Stores that have no such request get one
+/// for each.
+const DELETE_BATCH: usize = 250;
+
+/// Returns the next names that are selected.
+pub(crate) async fn next_names(
+    mut listed: Listed,
+    is_selected: impl Fn(&Path) -> bool,
+) -> Result<Page, Failure> {
+    let mut names = Vec::new();
+    while names.len() < DELETE_BATCH {
+        let Some(meta) = listed.next().await.transpose()? else {
+            return Ok(Page { names, rest: None });
+        };
+        names.extend(Some(meta.location).filter(&is_selected));
+    }
+    Ok(Page { names, rest: Some(listed) })
+}
 
 /// Returns the result of an operation, or a failure when this time is over.
 pub(crate) async fn limited<T>(
@@ -56,13 +80,13 @@ pub(crate) async fn limited<T>(
 }
 
 impl Objects {
-    pub(crate) fn new(store: &Arc<dyn ObjectStore>, timeout: Duration) -> Self {
-        Self { store: Arc::clone(store), timeout }
+    pub(crate) fn new(store: &Arc<dyn ObjectStore>) -> Self {
+        Self(Arc::clone(store))
     }
 
     /// Reads an object of up to `max_bytes`.
     pub(crate) async fn get(&self, path: &Path, max_bytes: u64) -> Result<Found, Failure> {
-        let found = match self.store.get_opts(path, GetOptions::default()).await {
+        let found = match self.0.get_opts(path, GetOptions::default()).await {
             Err(StoreError::NotFound { .. }) => return Ok(Found::Nothing),
             found => found?,
         };
@@ -76,7 +100,7 @@ impl Objects {
 
     /// Writes an object.
     pub(crate) async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), Failure> {
-        self.store.put_opts(path, bytes.into(), PutOptions::default()).await?;
+        self.0.put_opts(path, bytes.into(), PutOptions::default()).await?;
         Ok(())
     }
 
@@ -101,7 +125,7 @@ impl Objects {
         bytes: Bytes,
         mode: PutMode,
     ) -> Result<Conditional, Failure> {
-        match self.store.put_opts(path, bytes.into(), mode.into()).await {
+        match self.0.put_opts(path, bytes.into(), mode.into()).await {
             Ok(_) => Ok(Conditional::Done),
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
                 Ok(Conditional::Refused)
@@ -116,7 +140,7 @@ impl Objects {
     /// Returns whether there is an object.
     pub(crate) async fn exists(&self, path: &Path) -> Result<bool, Failure> {
         let head = GetOptions { head: true, ..GetOptions::default() };
-        match self.store.get_opts(path, head).await {
+        match self.0.get_opts(path, head).await {
             Ok(_) => Ok(true),
             Err(StoreError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error.into()),
@@ -128,32 +152,23 @@ impl Objects {
         self.delete_all(vec![path]).await
     }
 
-    /// Removes the objects in a folder whose names are selected. Each step has the time limit of an operation.
-    pub(crate) async fn delete_in(
-        &self,
-        folder: &Path,
-        is_selected: impl Fn(&Path) -> bool,
-    ) -> Result<(), Failure> {
-        let mut listed = self.store.list(Some(folder));
-        let mut selected = Vec::new();
-        loop {
-            let next =
-                limited(self.timeout, async { Ok(listed.next().await.transpose()?) }).await?;
-            let is_end = next.is_none();
-            selected.extend(next.map(|meta| meta.location).filter(&is_selected));
-            if is_end || selected.len() == DELETE_BATCH {
-                let batch = std::mem::take(&mut selected);
-                limited(self.timeout, self.delete_all(batch)).await?;
-            }
-            if is_end {
-                return Ok(());
-            }
-        }
+    /// Removes objects that were found. Where the store allows to read and not to delete, that is a failure of the
+    /// operation, and not of the store.
+    pub(crate) async fn delete_found(&self, paths: Vec<Path>) -> Result<(), Failure> {
+        self.delete_all(paths).await.map_err(|failure| match failure {
+            Failure::Store(error) => Failure::NotDeleted(error),
+            failure => failure,
+        })
+    }
+
+    /// Lists the objects in a folder.
+    pub(crate) fn list(&self, folder: &Path) -> Listed {
+        self.0.list(Some(folder))
     }
 
     async fn delete_all(&self, paths: Vec<Path>) -> Result<(), Failure> {
         let paths = stream::iter(paths.into_iter().map(Ok)).boxed();
-        let mut deleted = self.store.delete_stream(paths);
+        let mut deleted = self.0.delete_stream(paths);
         while let Some(result) = deleted.next().await {
             match result {
                 Ok(_) | Err(StoreError::NotFound { .. }) => {}

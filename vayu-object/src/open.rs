@@ -14,6 +14,10 @@ use crate::url;
 impl ObjectOptions {
     /// Opens a cache in a store. Nothing is requested before the first call.
     ///
+    /// The store should be used by caches alone. Connections of an HTTP client belong to the runtime that has opened them,
+    /// and one in a current-thread runtime of the program makes no progress while a sync call blocks its thread, which
+    /// then waits until its timeout. Another store of the same bucket has connections of its own.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Configuration`](vayu_core::ErrorKind::Configuration) for an option that cannot work.

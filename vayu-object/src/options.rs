@@ -117,7 +117,9 @@ impl ObjectOptions {
     /// With [`SingleFlight::Everywhere`] a miss acquires a lease in the store before it computes. While another process
     /// holds it, the call polls for a value at intervals that grow to a second. The store must support conditional
     /// requests (`PutMode::Create`), which the first lease verifies. Where it does not, that is counted as an error and
-    /// logged once, and each process computes for itself.
+    /// logged once, and each process computes for itself. A call waits for another process for up to
+    /// [`with_max_wait`](vayu_core::Cache::with_max_wait), by default 30 seconds, and then computes: set it to more than
+    /// a computation takes.
     pub fn single_flight(mut self, single_flight: SingleFlight) -> Self {
         self.single_flight = single_flight;
         self
@@ -135,7 +137,7 @@ impl ObjectOptions {
 
     /// Sets the time after which a lease expires if it is not released, for example because its
     /// process has died. A computation that takes longer may run in two processes. Leases are compared with the clocks
-    /// of the machines, which must not differ by as much. The default is [`DEFAULT_LEASE_TTL`](Self::DEFAULT_LEASE_TTL).
+    /// of the machines, which must not differ by as much. It must be more than twice the [`timeout`](Self::timeout). The default is [`DEFAULT_LEASE_TTL`](Self::DEFAULT_LEASE_TTL).
     pub fn lease_ttl(mut self, time: Duration) -> Self {
         self.lease_ttl = time;
         self
@@ -157,6 +159,10 @@ impl ObjectOptions {
             "a time among the options of an object cache is longer than a year"
         } else if self.max_entry_bytes > MAX_OBJECT_BYTES {
             "an object may not exceed 5 GiB"
+        } else if self.single_flight == SingleFlight::Everywhere
+            && self.lease_ttl <= 2 * self.timeout
+        {
+            "`lease_ttl` of an object cache must be more than twice its `timeout`"
         } else {
             return Ok(());
         };

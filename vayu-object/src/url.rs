@@ -101,7 +101,7 @@ fn missing_feature(scheme: &str) -> vayu_core::Error {
 mod cloud {
     use std::sync::Arc;
 
-    use object_store::{ObjectStore, RetryConfig};
+    use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
     use vayu_core::Result;
 
     use super::{Settings, misconfigured, missing_feature};
@@ -121,30 +121,24 @@ mod cloud {
         };
         let store: object_store::Result<Arc<dyn ObjectStore>> = match scheme {
             #[cfg(feature = "aws")]
-            "s3" => {
-                let mut builder = object_store::aws::AmazonS3Builder::from_env()
-                    .with_bucket_name(bucket)
-                    .with_retry(retry);
-                if let Some(region) = &settings.region {
-                    builder = builder.with_region(region);
-                }
-                if let Some(endpoint) = &settings.endpoint {
-                    builder = builder.with_endpoint(endpoint);
-                    if endpoint.starts_with("http://") {
-                        builder = builder.with_allow_http(true);
-                    }
-                }
-                builder.build().map(|store| Arc::new(store) as _)
-            }
+            "s3" => s3(bucket, settings, retry).build().map(|store| Arc::new(store) as _),
             #[cfg(feature = "gcp")]
             "gs" => object_store::gcp::GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
+                .with_config(
+                    object_store::gcp::GoogleConfigKey::Client(ClientConfigKey::Timeout),
+                    request_timeout(settings),
+                )
                 .with_retry(retry)
                 .build()
                 .map(|store| Arc::new(store) as _),
             #[cfg(feature = "azure")]
             "az" => object_store::azure::MicrosoftAzureBuilder::from_env()
                 .with_container_name(bucket)
+                .with_config(
+                    object_store::azure::AzureConfigKey::Client(ClientConfigKey::Timeout),
+                    request_timeout(settings),
+                )
                 .with_retry(retry)
                 .build()
                 .map(|store| Arc::new(store) as _),
@@ -154,6 +148,50 @@ mod cloud {
             misconfigured("the settings of an object store are incomplete or invalid")
                 .with_source(error)
         })
+    }
+
+    #[cfg(feature = "aws")]
+    fn s3(
+        bucket: &str,
+        settings: &Settings,
+        retry: RetryConfig,
+    ) -> object_store::aws::AmazonS3Builder {
+        use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+        let mut builder = AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            .with_config(
+                AmazonS3ConfigKey::Client(ClientConfigKey::Timeout),
+                request_timeout(settings),
+            )
+            .with_retry(retry);
+        if let Some(region) = &settings.region {
+            builder = builder.with_region(region);
+        }
+        if let Some(endpoint) = &settings.endpoint {
+            builder = builder.with_endpoint(endpoint);
+            if endpoint.starts_with("http://") {
+                builder = builder.with_allow_http(true);
+            }
+        }
+        builder
+    }
+
+    #[cfg(all(test, feature = "aws"))]
+    #[test]
+    fn timeout_of_a_request_is_that_of_an_operation() {
+        use std::time::Duration;
+
+        let timeout = Duration::from_secs(120);
+        let settings = Settings { timeout, ..Settings::default() };
+        let builder = s3("bucket", &settings, RetryConfig::default());
+        let key = object_store::aws::AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
+        assert_eq!(builder.get_config_value(&key).as_deref(), Some("120000ms"));
+        builder.with_region("eu-central-1").build().expect("the settings are valid");
+    }
+
+    /// Returns the timeout of a request, which without it is 30 s however long that of an operation is, as it is written in the settings of a store.
+    fn request_timeout(settings: &Settings) -> String {
+        format!("{}ms", settings.timeout.as_millis().max(1))
     }
 }
 
