@@ -40,7 +40,7 @@ impl Observer for Recorder {
         self.write(format!("{function} failed: {:?}", error.kind()));
     }
 
-    fn on_refresh_error(&self, function: &str) {
+    fn on_refresh_error(&self, function: &str, _: Option<&str>) {
         self.write(format!("{function} was not refreshed"));
     }
 }

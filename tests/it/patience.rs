@@ -466,7 +466,7 @@ impl Observer for Reports {
         self.0.lock().unwrap().push((call.outcome, call.compute_time.as_millis()));
     }
 
-    fn on_refresh_error(&self, _: &str) {
+    fn on_refresh_error(&self, _: &str, _: Option<&str>) {
         self.1.fetch_add(1, Ordering::SeqCst);
     }
 }

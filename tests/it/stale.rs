@@ -277,6 +277,60 @@ fn panic_of_a_refresh_reaches_its_caller_and_the_others_get_the_stale_value() {
 }
 
 #[test]
+fn observers_get_the_text_of_an_error_that_is_display() {
+    use std::sync::{Arc, Mutex};
+    use vayu::telemetry::Observer;
+    #[derive(Default, Clone)]
+    struct Texts(Arc<Mutex<Vec<Option<String>>>>);
+    impl Observer for Texts {
+        fn on_refresh_error(&self, _: &str, error: Option<&str>) {
+            self.0.lock().unwrap().push(error.map(ToOwned::to_owned));
+        }
+    }
+    #[derive(Debug, Clone, PartialEq)]
+    struct Hidden;
+    #[derive(Debug)]
+    struct Shown(std::io::Error);
+    impl std::fmt::Display for Shown {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "source: {}", self.0)
+        }
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "shared")]
+    fn shared(cache: &MemoryCache, is_down: bool) -> Result<u8, String> {
+        if is_down { Err("down".to_owned()) } else { Ok(1) }
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "shown")]
+    fn shown(cache: &MemoryCache, is_down: bool) -> Result<u8, Shown> {
+        if is_down { Err(Shown(std::io::Error::other("fire"))) } else { Ok(1) }
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "hidden")]
+    fn hidden(cache: &MemoryCache, is_down: bool) -> Result<u8, Hidden> {
+        if is_down { Err(Hidden) } else { Ok(1) }
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "generic")]
+    fn generic<E: Clone + Send + Sync + 'static>(
+        cache: &MemoryCache,
+        error: Option<E>,
+    ) -> Result<u8, E> {
+        error.map_or(Ok(1), Err)
+    }
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    let texts = Texts::default();
+    cache.observe(texts.clone());
+    for is_down in [false, true] {
+        assert_eq!(shared(&cache, is_down), Ok(1));
+        assert_eq!(shown(&cache, is_down).unwrap(), 1);
+        assert_eq!(hidden(&cache, is_down), Ok(1));
+        assert_eq!(generic(&cache, is_down.then(|| "x".to_owned())), Ok(1));
+        clock.advance(Duration::from_secs(60));
+    }
+    let expected = [Some("down".to_owned()), Some("source: fire".to_owned()), None, None];
+    assert_eq!(*texts.0.lock().unwrap(), expected);
+}
+
+#[test]
 fn dropped_refresh_keeps_the_stale_value() {
     let (clock, cache) = memory();
     let source = Source::default();

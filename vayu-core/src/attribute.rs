@@ -4,12 +4,15 @@ mod batch;
 mod cache;
 mod candidate;
 mod err_ttl;
+mod error_text;
 mod expires_at;
 mod idle;
 mod invalidates;
 mod key_part;
 mod output;
+mod own;
 mod predicate;
+mod revalidate;
 mod single_flight;
 mod storable;
 mod stored;
@@ -29,6 +32,7 @@ pub(crate) use self::batch::{each, output_type};
 pub use self::cache::AsCache;
 pub use self::candidate::{Candidate, Chosen, Other};
 pub use self::err_ttl::{CachesErrors, ErrTtl, ErrorShape, err_ttl};
+pub use self::error_text::{DisplayedError, ErrorProbe, HiddenError, ShownError, WithErrorText};
 pub use self::expires_at::{ExpiresAt, expires_at};
 pub use self::idle::{TracksUses, idle};
 pub use self::invalidates::{
@@ -42,7 +46,9 @@ pub use self::key_part::{
 pub use self::output::{
     FutureOutput, FutureShape, KnownShape, PlainShape, Probe, ResultShape, Shareable,
 };
+pub use self::own::OwnedCopy;
 pub use self::predicate::Predicate;
+pub use self::revalidate::{Revalidate, previous_of, revalidate, unchanged};
 pub use self::single_flight::{SingleFlightCache, single_flights, whole};
 pub use self::storable::{ShareableBy, StorableBy, StorableIn};
 pub use self::stored::{
@@ -55,6 +61,7 @@ use crate::cache::Cache;
 use crate::call;
 pub use crate::call::background_refresh::{Refresh, Refreshed};
 pub use crate::call::batch::Unusable;
+pub use crate::call::late_body::{BodyMaker, LateBody, Made, MakeBody};
 pub use crate::call::lookup::Lookup;
 use crate::call::lookup::begin;
 pub use crate::call::patience::PatientCall;
@@ -67,6 +74,7 @@ pub use crate::call::{
 pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};
 use crate::generation::Group;
+use crate::io::{Awaiting, Blocking, run_blocking};
 use crate::key::Prefix;
 pub use crate::key::{FunctionOf, KeyBuilder, KeyError, KeyString};
 use crate::panic::catch_panic;
@@ -174,35 +182,37 @@ pub fn finish_async<'a, B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     call::future::finish(cache.engine(), function, lookup, body)
 }
 
-/// Finishes a cached call of a sync function, but returns a value past its ttl with a refresh for another thread.
+/// Finishes a cached call of a sync function, but returns a value past its ttl with a refresh for another thread. `run`
+/// runs the body in the caller.
 pub fn finish_spawning<'a, B, S, F, D>(
     cache: &'a Cache<B, S>,
     function: &'a F,
     lookup: Lookup<'a, B, F>,
     body: D,
+    run: impl FnOnce(D) -> F::Output,
 ) -> Refreshed<F::Output, D>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
-    D: FnOnce() -> F::Output,
 {
-    call::background_refresh::finish_blocking(cache.engine(), function, lookup, body)
+    call::background_refresh::finish_blocking(cache.engine(), function, lookup, body, run)
 }
 
 /// Finishes a cached call of an async function, but returns a value past its ttl with a refresh for a
-/// task. The body may be moved to that task, so it is boxed where it was created.
-pub fn finish_async_spawning<'a, B, S, F, T>(
+/// task. `start` makes the future of a body that runs in the caller.
+pub fn finish_async_spawning<'a, B, S, F, D, T>(
     cache: &'a Cache<B, S>,
     function: &'a F,
     lookup: Lookup<'a, B, F>,
-    body: Pin<Box<T>>,
-) -> impl Future<Output = Refreshed<F::Output, Pin<Box<T>>>>
+    body: D,
+    start: impl FnOnce(D) -> Pin<Box<T>>,
+) -> impl Future<Output = Refreshed<F::Output, D>>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    call::background_refresh::finish(cache.engine(), function, lookup, body)
+    call::background_refresh::finish(cache.engine(), function, lookup, body, start)
 }
 
 /// Takes the rest of a call out of its lookup, so that it can move to a task.
@@ -210,6 +220,15 @@ pub fn owned_lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
     lookup: Lookup<'_, B, F>,
 ) -> OwnedLookup<F::Output> {
     OwnedLookup::new(lookup)
+}
+
+/// Returns a body that is made when it is needed, and its maker.
+pub fn late_body<T, M>(make: M) -> (BodyMaker<T, M>, Pin<Box<LateBody<T>>>)
+where
+    T: Future,
+    M: FnOnce() -> Pin<Box<T>>,
+{
+    call::late_body::late_body(make)
 }
 
 /// Creates the rest of a call whose computation may move to a task. The body is boxed where it was created.
@@ -231,9 +250,10 @@ where
 pub fn run_spawning<B: Backend, S, T: Future, R>(
     cache: &Cache<B, S>,
     call: SpawnableCall<T>,
+    body: impl MakeBody,
     spawn: impl FnOnce(Task<T>) -> R,
 ) -> impl Future<Output = T::Output> {
-    call::task::run(cache.engine(), call, spawn)
+    call::task::run(cache.engine(), call, body, spawn)
 }
 
 /// Creates the rest of a call that waits for `patience` at most for the refresh of a value past its ttl, which may
@@ -253,10 +273,47 @@ where
     call::patience::patient(cache.engine().clone(), function, lookup, body, patience)
 }
 
+/// [`patient`] for a sync function.
+pub fn patient_blocking<B, S, F, D>(
+    cache: &Cache<B, S>,
+    function: F,
+    lookup: OwnedLookup<F::Output>,
+    body: D,
+    patience: Duration,
+) -> PatientCall<impl Future<Output = F::Output> + use<B, S, F, D>, F, B::Stored>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: FnOnce() -> F::Output,
+{
+    call::patience::patient_blocking(cache.engine().clone(), function, lookup, body, patience)
+}
+
+/// Finishes a call of a sync function whose refresh runs in another thread.
+pub fn run_patient_blocking<B, S, F, T, R>(
+    cache: &Cache<B, S>,
+    call: PatientCall<T, F, B::Stored>,
+    spawn: impl FnOnce(Task<T>) -> R,
+) -> F::Output
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    T: Future<Output = F::Output>,
+{
+    let run = call::patience::run::<Blocking, B, F, T, R>(cache.engine(), call, Made, spawn);
+    run_blocking(run)
+}
+
+/// Returns the closure that runs the task of a sync function.
+pub fn job<T: Future>(task: Task<T>) -> impl FnOnce() {
+    move || run_blocking(task)
+}
+
 /// Finishes a call whose refresh runs as a task.
 pub fn run_patient<B, S, F, T, R>(
     cache: &Cache<B, S>,
     call: PatientCall<T, F, B::Stored>,
+    body: impl MakeBody,
     spawn: impl FnOnce(Task<T>) -> R,
 ) -> impl Future<Output = F::Output>
 where
@@ -264,37 +321,35 @@ where
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    call::patience::run(cache.engine(), call, spawn)
+    call::patience::run::<Awaiting, B, F, T, R>(cache.engine(), call, body, spawn)
 }
 
-/// Returns the prefix of the function, and the task that refreshes a value.
+/// Returns the task that refreshes a value.
 pub fn task_of<B, S, F, T>(
     cache: &Cache<B, S>,
     function: F,
     refresh: Refresh<Pin<Box<T>>>,
-) -> (Prefix, impl Future<Output = ()> + use<B, S, F, T>)
+) -> impl Future<Output = ()> + use<B, S, F, T>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    let (prefix, engine) = (refresh.prefix.clone(), cache.engine().clone());
-    (prefix, call::background_refresh::task(engine, function, refresh))
+    call::background_refresh::task(cache.engine().clone(), function, refresh)
 }
 
-/// Returns the prefix of the function, and the closure that refreshes a value.
+/// Returns the closure that refreshes a value.
 pub fn job_of<B, S, F, D>(
     cache: &Cache<B, S>,
     function: F,
     refresh: Refresh<D>,
-) -> (Prefix, impl FnOnce() + use<B, S, F, D>)
+) -> impl FnOnce() + use<B, S, F, D>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     D: FnOnce() -> F::Output,
 {
-    let (prefix, engine) = (refresh.prefix.clone(), cache.engine().clone());
-    (prefix, call::background_refresh::job(engine, function, refresh))
+    call::background_refresh::job(cache.engine().clone(), function, refresh)
 }
 
 /// Passes a value to a closure, whose parameter thereby has a known type.

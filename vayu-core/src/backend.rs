@@ -149,6 +149,30 @@ pub trait Backend: Send + Sync + 'static {
     /// Removes the record of a key, for async callers: see [`delete`](Self::delete).
     async fn delete_async(&self, key: &Key) -> Result<bool>;
 
+    /// Stores a record whose value is that of the stored one, which has the times `old`: only the times are new.
+    ///
+    /// The default writes the record as [`write`](Self::write) does. A backend may write the times alone. If another
+    /// record is stored by now, it may keep that.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write).
+    fn write_times(&self, key: &Key, old: &Record<()>, record: Record<Self::Stored>) -> Result<()> {
+        let _ = old;
+        self.write(key, record)
+    }
+
+    /// Stores the times of a record, for async callers: see [`write_times`](Self::write_times).
+    async fn write_times_async(
+        &self,
+        key: &Key,
+        old: &Record<()>,
+        record: Record<Self::Stored>,
+    ) -> Result<()> {
+        let _ = old;
+        self.write_async(key, record).await
+    }
+
     /// Sets the end ([`Record::stale_until`]) of the record of a key, if that is still `record`, which has no value.
     ///
     /// The engine calls this when a use of an entry extends its life: for functions with `idle`, which take a cache on

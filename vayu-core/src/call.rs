@@ -52,10 +52,12 @@ mod explain;
 mod failure;
 pub(crate) mod future;
 mod idle;
+pub(crate) mod late_body;
 pub(crate) mod lookup;
 mod options;
 mod output;
 pub(crate) mod patience;
+pub(crate) mod previous;
 pub(crate) mod request;
 #[cfg(all(test, vayu_shuttle))]
 mod shuttle_tests;
@@ -81,6 +83,7 @@ use crate::background::BackgroundRun;
 use crate::cache::{BACKOFF, Declaration, Engine, Flags};
 use crate::call::lookup::Begun;
 use crate::call::patience::AwaitedRun;
+use crate::call::previous::Kept;
 use crate::call::request::Request;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -102,6 +105,8 @@ pub struct StaleValue<R> {
     compute_time: Duration,
     /// The first instant at which it may not be served.
     end: Timestamp,
+    /// Its record, if the function asks for it.
+    kept: Option<Kept>,
 }
 
 impl<R> StaleValue<R> {
@@ -301,33 +306,49 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         }
         catch_panic("store value", || {
             self.declare_unguarded();
-            if !self.function.should_cache(value) {
+            let Some(record) = self.record_of(value, compute_time, created)? else {
                 return Ok(None);
-            }
-            let ttl = self.function.ttl(value);
-            if ttl.is_zero() && self.function.is_until_moment() {
-                return Ok(None);
-            }
-            if ttl.is_zero() {
-                return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
-            }
-            let ttl = options.jittered(ttl, || self.key.random(created));
-            let expires = created.saturating_add(ttl);
-            let mut stale_until = expires.saturating_add(options.stale);
-            if let Some(idle) = self.function.idle().get() {
-                if idle.is_zero() {
-                    return Err(Error::new(ErrorKind::Configuration, "the idle time is zero"));
-                }
-                stale_until = idle.end(stale_until, created);
-            }
-            let record = Record::new((), created, expires)
-                .with_end(stale_until)
-                .with_schema(self.schema())
-                .with_serializer(self.serializer().id())
-                .with_compute_time(compute_time);
+            };
             let stored = self.serializer().serialize_for(value, &self.context(&record))?;
             Ok(Some(record.map(|()| stored)))
         })
+    }
+
+    /// Returns the record of a value, with its times, or `None` if it is not to be stored. To be called within
+    /// [`catch_panic`].
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn record_of(
+        &self,
+        value: &F::Value,
+        compute_time: Duration,
+        created: Timestamp,
+    ) -> Result<Option<Record<()>>> {
+        let options = self.options();
+        if !self.function.should_cache(value) {
+            return Ok(None);
+        }
+        let ttl = self.function.ttl(value);
+        if ttl.is_zero() && self.function.is_until_moment() {
+            return Ok(None);
+        }
+        if ttl.is_zero() {
+            return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
+        }
+        let ttl = options.jittered(ttl, || self.key.random(created));
+        let expires = created.saturating_add(ttl);
+        let mut stale_until = expires.saturating_add(options.stale);
+        if let Some(idle) = self.function.idle().get() {
+            if idle.is_zero() {
+                return Err(Error::new(ErrorKind::Configuration, "the idle time is zero"));
+            }
+            stale_until = idle.end(stale_until, created);
+        }
+        let record = Record::new((), created, expires)
+            .with_end(stale_until)
+            .with_schema(self.schema())
+            .with_serializer(self.serializer().id())
+            .with_compute_time(compute_time);
+        Ok(Some(record))
     }
 
     /// Returns the context in which the value of a record is encoded or decoded.
@@ -466,14 +487,14 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         match reason {
             ComputeReason::Miss(_) => self.emit(CallOutcome::Miss, times),
             ComputeReason::Expired(stale) if !has_value && self.engine.now() < stale.end => {
+                self.record_failed_refresh(Some(&new));
                 drop_quietly(new);
-                self.record_failed_refresh();
                 return self.serve_stale(*stale);
             }
             ComputeReason::Awaited(run) if !run.end(has_value, times, self.engine.now()) => {
-                self.record_failed_refresh();
+                self.record_failed_refresh(Some(&new));
             }
-            reason => self.conclude_refresh(has_value, times, &reason),
+            reason => self.conclude_refresh(has_value, Some(&new), times, &reason),
         }
         new
     }
@@ -482,13 +503,14 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     fn conclude_refresh(
         &self,
         has_value: bool,
+        new: Option<&F::Output>,
         times: CallTimes,
         reason: &ComputeReason<F::Output>,
     ) {
         match reason {
             _ if has_value => self.end_refresh(),
             ComputeReason::Forced => {}
-            _ => self.record_failed_refresh(),
+            _ => self.record_failed_refresh(new),
         }
         self.report_refresh(times);
     }
@@ -499,11 +521,14 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         self.emit(CallOutcome::Refresh, times);
     }
 
-    /// Records that the function failed while there was a value past its ttl.
+    /// Records that the function failed while there was a value past its ttl: with this output, or by a panic.
     #[cold]
-    fn record_failed_refresh(&self) {
+    fn record_failed_refresh(&self, output: Option<&F::Output>) {
         self.engine.refresh_backoff().record_attempt(self.key, self.engine.now());
-        self.engine.count_failed_refresh(self.key.prefix());
+        let text = output
+            .map(|output| catch_panic("show error", || Ok(F::error_text(output))))
+            .and_then(|text| self.ok_or_count(text).flatten());
+        self.engine.count_failed_refresh(self.key.prefix(), text.as_deref());
         let error =
             Error::new(ErrorKind::Miss, "refresh failed: the function returned no value to store");
         self.engine.warn(self.key.prefix(), &error, self.options().is_quiet);

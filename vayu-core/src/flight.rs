@@ -37,7 +37,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 pub use self::context::FlightContext;
-pub(crate) use self::context::{BatchRun, LeaderFuture, Waiting, enter, enter_polled, mark};
+pub(crate) use self::context::{
+    BatchRun, LeaderFuture, Waiting, enter, enter_polled, innermost_flight, mark,
+};
 pub(crate) use self::deadline::Deadline;
 pub(crate) use self::hedge::HedgeGuard;
 use self::hedge::{HedgeTimes, Hedges};

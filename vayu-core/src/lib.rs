@@ -82,6 +82,7 @@ pub use crate::background::{finish_background, finish_background_async};
 pub use crate::cache::{
     Cache, CacheInfo, OffBackend, PauseAllGuard, PauseGuard, caches, pause_all,
 };
+pub use crate::call::previous::{Previous, previous};
 #[cfg(all(target_family = "wasm", target_os = "unknown", feature = "host-clock"))]
 pub use crate::clock::host::set_host_clock;
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};

@@ -16,7 +16,8 @@ use crate::panic::catch_panic;
 /// [`Cache::observe`](crate::Cache::observe).
 ///
 /// The methods are called during calls, by many threads at once, and should be quick. A panic is
-/// counted and does not affect the call. Events contain no arguments, keys or values.
+/// counted and does not affect the call. Events contain no arguments, keys or values. What the text of an error of a function
+/// contains, the function says.
 pub trait Observer: Send + Sync + 'static {
     /// Notifies the observer that a call returns.
     fn on_call(&self, call: &CallEvent<'_>) {
@@ -45,8 +46,11 @@ pub trait Observer: Send + Sync + 'static {
     }
 
     /// Notifies the observer that the function ran to replace a value past its ttl, and failed.
-    fn on_refresh_error(&self, function: &str) {
-        let _ = function;
+    ///
+    /// `error` is the text of its error, where that is `Display`. It is `None` after a panic, for a value that is not to be
+    /// stored, and for a batch.
+    fn on_refresh_error(&self, function: &str, error: Option<&str>) {
+        let _ = (function, error);
     }
 }
 

@@ -171,6 +171,20 @@ impl Backend for FileBackend {
         self.offload(move |store, cancel| store.write(&key, &record, cancel)).await
     }
 
+    fn write_times(&self, key: &Key, old: &Record<()>, record: Record<Bytes>) -> Result<()> {
+        self.store.write_times(key, old, &record, &CancelFlag::never())
+    }
+
+    async fn write_times_async(
+        &self,
+        key: &Key,
+        old: &Record<()>,
+        record: Record<Bytes>,
+    ) -> Result<()> {
+        let (key, old) = (key.clone(), old.clone());
+        self.offload(move |store, cancel| store.write_times(&key, &old, &record, cancel)).await
+    }
+
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         let key = key.clone();
         self.offload(move |store, _| store.delete(&key)).await

@@ -8,6 +8,7 @@ mod generations;
 mod lengths;
 mod limits;
 mod open_files;
+mod times;
 mod windows;
 
 use std::time::Duration;

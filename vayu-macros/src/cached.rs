@@ -10,6 +10,7 @@ mod handle;
 pub(crate) mod invalidates;
 mod model;
 mod names;
+mod own;
 mod own_cache;
 mod pattern;
 mod setup;

@@ -50,6 +50,25 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
         }
     }
 
+    fn write_times(&self, key: &Key, old: &Record<()>, record: Record<TieredValue>) -> Result<()> {
+        match self.encode(key, &record)? {
+            Some(record) => self.backend.write_times(key, old, record),
+            None => Ok(()),
+        }
+    }
+
+    async fn write_times_async(
+        &self,
+        key: &Key,
+        old: &Record<()>,
+        record: Record<TieredValue>,
+    ) -> Result<()> {
+        match self.encode(key, &record)? {
+            Some(record) => self.backend.write_times_async(key, old, record).await,
+            None => Ok(()),
+        }
+    }
+
     async fn read_async(&self, key: &Key) -> Result<Option<Record<TieredValue>>> {
         self.backend.read_async(key).await.map(to_tiered)
     }

@@ -198,7 +198,9 @@
 //! | `idle` | the time after which an entry that no call uses expires, whatever its ttl (sliding expiry, time to idle): a time as for `ttl`, not a closure. For a [`MemoryCache`] or `max_entries`; a compile error for other caches. A stale value is also removed when no call uses it. The [recipes](guide::recipes) have the details |
 //! | `err_ttl` | for a `Result` whose error is `Clone + Send + Sync + 'static`: the time for which an error is cached, in this process only (negative caching). A time as for `ttl`, or a closure <code>\|error: &E\| -> Duration</code>, which returns zero for an error that is not cached. A value, also a stale one, takes precedence |
 //! | `spawn` | for a function that owns its arguments: `tokio::spawn` for an `async fn`, `std::thread::spawn` or `rayon::spawn` for a sync one, or a closure that takes the future or the closure to run. With `stale`: runs only the refresh of a value past its ttl in the background; a call that finds no value computes in its caller, and ends with it. Without `stale`, for an `async fn`: runs the computation as a task ([callers that give up](#callers-that-give-up)) |
+//! | `own(a, self)` | with `spawn`: borrowed arguments of which a run in the background gets a copy, by `ToOwned`: the body is given a reference to that. A hit copies nothing, and with `stale` neither does a run in the caller, unless there is `patience` |
 //! | `patience` | with `stale` and `spawn`: how long a call that finds a value past its ttl waits for the new one, before it returns the old one (a soft timeout): a time as for `stale`. The run goes on and stores its value |
+//! | `revalidate` | with `stale`: a function of references to the old value and to the arguments, async for an `async fn`, that is called past the ttl. If it returns `true`, the entry gets new times, and the body does not run. Alone: the body asks for the old value with [`previous`] |
 //! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |
 //! | `cache` | an expression for the cache; the default is [`mem_cache()`] |
 //! | `max_entries` | an integer or a constant: a memory cache of this function's own, with this limit on entries, in place of `cache`. All instantiations of a generic function share it. [`Entry::cache`] returns it, and [`caches`] lists it by the path of the function |
@@ -267,16 +269,16 @@
 //! The call that recomputes waits for the new value. With `spawn = tokio::spawn`, or anything else that
 //! runs a future, an `async fn` recomputes in a background task, and no call waits; a sync function does so in another
 //! thread with `spawn = std::thread::spawn`, `rayon::spawn`, or anything else that runs a closure. A run in the background
-//! outlives the call, so the function must own its arguments:
+//! outlives the call, so the function must own its arguments, or have them copied:
 //!
 //! ```
 //! use vayu::cached;
 //!
-//! #[cached(ttl = "1m", stale = "1h", spawn = std::thread::spawn)]
-//! fn rate(base: String) -> Result<f64, String> {
+//! #[cached(ttl = "1m", stale = "1h", spawn = std::thread::spawn, own(base))]
+//! fn rate(base: &str) -> Result<f64, String> {
 //!     Ok(1.1) // a query
 //! }
-//! # assert_eq!(rate("EUR".to_owned()), Ok(1.1));
+//! # assert_eq!(rate("EUR"), Ok(1.1));
 //! ```
 //!
 //! Up to 256 refreshes of a cache run in the background at the same time
@@ -307,9 +309,31 @@
 //! # Ok::<_, String>(()) }).unwrap();
 //! ```
 //!
+//! A sync function waits in the same way, and blocks its thread. In a thread that the computation of an async function needs, it
+//! returns the old value at once.
+//!
 //! A run that takes longer than callers wait for others ([`Cache::with_max_wait`], by default 30 seconds) is replaced by a
 //! new one at the next call, so a source that hangs costs one task in that time. A panic of the run is not that of a
 //! caller, which returns the old value.
+//!
+//! A source may say that an old value is still current (`ETag` and 304). With `revalidate`, [`previous`] returns the value that
+//! the running function replaces, and [`Previous::unchanged`] renews the times of its entry. In a directory only the header of
+//! the file is written:
+//!
+//! ```
+//! use vayu::cached;
+//!
+//! # fn get(url: &str, etag: Option<&str>) -> Option<(String, String)> { etag.is_none().then(|| ("v1".into(), url.into())) }
+//! #[cached(ttl = "1m", stale = "1h", revalidate)]
+//! fn page(url: &str) -> (String, String) {
+//!     let old = vayu::previous::<(String, String)>();
+//!     match (get(url, old.as_ref().map(|old| old.0.as_str())), old) {
+//!         (None, Some(old)) => old.unchanged(), // 304
+//!         (new, _) => new.expect("a page"),
+//!     }
+//! }
+//! # assert_eq!(page("/").1, "/");
+//! ```
 //!
 //! When the function returns an `Err`, the old value is served for as long as `stale` says; the failure
 //! is counted in [`Stats::failed_refreshes`] and logged as a warning, and the function is not tried again
@@ -626,9 +650,9 @@ pub use vayu_core::MessagePack;
 #[cfg(feature = "postcard")]
 pub use vayu_core::Postcard;
 pub use vayu_core::{
-    Cache, CacheInfo, Entry, Error, ErrorKind, Explanation, FlightContext, Key, Result,
+    Cache, CacheInfo, Entry, Error, ErrorKind, Explanation, FlightContext, Key, Previous, Result,
     SingleFlight, Stats, WatchedCall, caches, finish_background, finish_background_async,
-    pause_all, sorted_set, watch, watch_sync,
+    pause_all, previous, sorted_set, watch, watch_sync,
 };
 #[cfg(feature = "seal")]
 pub use vayu_core::{SealKeys, Sealed};

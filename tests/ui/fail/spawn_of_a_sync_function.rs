@@ -20,8 +20,8 @@ fn borrowed(url: &str) -> String {
     url.to_owned()
 }
 
-#[cached(ttl = 60, stale = 60, spawn = std::thread::spawn, patience = "50ms")]
-fn with_patience(n: u8) -> u8 {
+#[cached(ttl = 60, stale = 60, patience = "50ms")]
+fn patience_without_spawn(n: u8) -> u8 {
     n
 }
 

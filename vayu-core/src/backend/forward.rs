@@ -38,7 +38,7 @@ use crate::record::Record;
 ///     }
 ///
 ///     forward_backend! { |this| this.0 =>
-///         read write read_async write_async renew
+///         read write read_async write_async write_times write_times_async renew
 ///         read_many write_many read_many_async write_many_async read_now read_with read_optimistic
 ///         is_in_process clear clear_async sharing report_ends usage description clock
 ///     }
@@ -124,6 +124,34 @@ macro_rules! __forward_backend {
         {
             let $this = self;
             $inner.delete_async(key)
+        }
+    };
+    (@write_times $this:ident, $inner:expr) => {
+        fn write_times(
+            &self,
+            key: &$crate::Key,
+            old: &$crate::Record<()>,
+            record: $crate::Record<Self::Stored>,
+        ) -> $crate::Result<()> {
+            let $this = self;
+            $inner.write_times(key, old, record)
+        }
+    };
+    (@write_times_async $this:ident, $inner:expr) => {
+        fn write_times_async<'a, 'k, 'o, 'f>(
+            &'a self,
+            key: &'k $crate::Key,
+            old: &'o $crate::Record<()>,
+            record: $crate::Record<Self::Stored>,
+        ) -> $crate::__internal::BackendFuture<'f, ()>
+        where
+            'a: 'f,
+            'k: 'f,
+            'o: 'f,
+            Self: 'f,
+        {
+            let $this = self;
+            $inner.write_times_async(key, old, record)
         }
     };
     (@renew $this:ident, $inner:expr) => {
@@ -293,8 +321,8 @@ macro_rules! pointer_is_backend {
 
             forward_backend! { |this| (**this) =>
                 read write delete read_async write_async delete_async
-                renew read_many write_many read_many_async write_many_async read_now read_optimistic
-                is_in_process clear clear_async sharing report_ends usage description clock
+                write_times write_times_async renew read_many write_many read_many_async write_many_async
+                read_now read_optimistic is_in_process clear clear_async sharing report_ends usage description clock
             }
         }
     )*};

@@ -294,6 +294,22 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// Writes a record of which only the times differ from the stored one, which has the times `old`.
+    pub(crate) async fn write_times<M: Io>(
+        &self,
+        key: &Key,
+        old: Record<()>,
+        record: Record<B::Stored>,
+    ) -> Result<()> {
+        let backend = self.backend();
+        if M::BLOCKS || backend.is_in_process() {
+            Operation::blocking("write entry", || backend.write_times(key, &old, record)).await
+        } else {
+            let write = || backend.write_times_async(key, &old, record);
+            Operation::awaiting("write entry", write).await
+        }
+    }
+
     /// Reads the records of keys, whose results are in the same order. A panic is the only result.
     pub(crate) async fn read_many<M: Io>(
         &self,

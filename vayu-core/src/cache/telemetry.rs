@@ -115,9 +115,9 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    pub(crate) fn count_failed_refresh(&self, function: &Prefix) {
+    pub(crate) fn count_failed_refresh(&self, function: &Prefix, text: Option<&str>) {
         self.counters().failed_refresh();
-        self.notify(|observer| observer.on_refresh_error(function.as_str()));
+        self.notify(|observer| observer.on_refresh_error(function.as_str(), text));
     }
 
     /// Counts an error that costs the caller time only, and logs a warning, rate-limited.

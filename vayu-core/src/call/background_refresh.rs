@@ -15,6 +15,7 @@ use crate::call::blocking;
 use crate::call::driver::{Prepared, prepare_lead, resume_lookup};
 use crate::call::future::{Finish, boxed, compute, run_prepared};
 use crate::call::lookup::Lookup;
+use crate::call::previous::Kept;
 use crate::call::{CachedFn, Call, ComputeReason, StaleValue, usable_key};
 use crate::flight::{Deadline, Lead};
 use crate::io::{Awaiting, Blocking, run_blocking};
@@ -23,48 +24,71 @@ use crate::panic::drop_quietly;
 use crate::record::Record;
 use crate::watch::{CallsOfTask, Unwatched};
 
-/// A refresh that a call hands over, with its body `D`: a future in a box, or a closure.
+/// A refresh that a call hands over, with its body `D`.
 #[derive(Debug)]
 pub struct Refresh<D> {
-    pub(crate) prefix: Prefix,
-    stamp: u64,
     body: D,
+    /// In a box, since the future of a call has space for it.
+    begun: Box<Begun>,
+}
+
+/// A refresh that has begun, without its body.
+#[derive(Debug)]
+struct Begun {
+    prefix: Prefix,
+    stamp: u64,
+    kept: Option<Kept>,
     run: BackgroundRun,
 }
 
 /// The output of a call, and the refresh that it hands over, if it has begun one.
 pub type Refreshed<R, D> = (R, Option<Refresh<D>>);
 
+impl<D> Refresh<D> {
+    /// Returns the prefix of the function.
+    pub fn function(&self) -> Prefix {
+        self.begun.prefix.clone()
+    }
+
+    /// Returns the refresh with another body, made of this one.
+    pub fn map<E>(self, make: impl FnOnce(D) -> E) -> Refresh<E> {
+        let Self { body, begun } = self;
+        Refresh { body: make(body), begun }
+    }
+}
+
 /// Finishes a call as [`future::finish`](super::future::finish) does, but returns a value past its
-/// ttl with the refresh of it.
-pub(crate) fn finish<'a, B, F, T>(
+/// ttl with the refresh of it. `start` makes the future of a body that runs in the caller.
+pub(crate) fn finish<'a, B, F, D, T>(
     engine: &'a Engine<B>,
     function: &'a F,
     lookup: Lookup<'a, B, F>,
-    body: Pin<Box<T>>,
-) -> impl Future<Output = Refreshed<F::Output, Pin<Box<T>>>>
+    body: D,
+    start: impl FnOnce(D) -> Pin<Box<T>>,
+) -> impl Future<Output = Refreshed<F::Output, D>>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
     match lookup {
-        Lookup::Bypass => Finish::Body(boxed(|| bypass(body))),
+        Lookup::Bypass => Finish::Body(boxed(|| bypass(start(body)))),
         Lookup::Compute(call, ComputeReason::Expired(stale)) => {
             Finish::Ready(Some(serve_stale(&call, *stale, body)))
         }
-        Lookup::Compute(call, reason) => Finish::Compute(boxed(|| run(call, reason, body))),
-        lookup => Finish::Resume(boxed(|| resume(engine, function, lookup, body))),
+        Lookup::Compute(call, reason) => Finish::Compute(boxed(|| run(call, reason, start(body)))),
+        lookup => Finish::Resume(boxed(|| resume(engine, function, lookup, body, start))),
     }
 }
 
 /// Reads what the lookup could not, and goes on as [`finish`] does.
-async fn resume<'a, B, F, T>(
+async fn resume<'a, B, F, D, T>(
     engine: &'a Engine<B>,
     function: &'a F,
     lookup: Lookup<'a, B, F>,
-    body: Pin<Box<T>>,
-) -> Refreshed<F::Output, Pin<Box<T>>>
+    body: D,
+    start: impl FnOnce(D) -> Pin<Box<T>>,
+) -> Refreshed<F::Output, D>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
@@ -72,9 +96,9 @@ where
 {
     match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
         Ok((call, ComputeReason::Expired(stale))) => serve_stale(&call, *stale, body),
-        Ok((call, reason)) => run(call, reason, body).await,
+        Ok((call, reason)) => run(call, reason, start(body)).await,
         Err(Prepared::Output(output)) => (output, None),
-        Err(_) => bypass(body).await,
+        Err(_) => bypass(start(body)).await,
     }
 }
 
@@ -86,11 +110,11 @@ pub(crate) fn finish_blocking<'a, B, F, D>(
     function: &'a F,
     lookup: Lookup<'a, B, F>,
     body: D,
+    run: impl FnOnce(D) -> F::Output,
 ) -> Refreshed<F::Output, D>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
-    D: FnOnce() -> F::Output,
 {
     let resumed = run_blocking(resume_lookup::<Blocking, B, F>(engine, function, lookup));
     let prepared = match resumed {
@@ -98,13 +122,13 @@ where
         Ok((call, reason)) => blocking::prepare_missed(call, reason),
         Err(prepared) => prepared,
     };
-    (blocking::run_prepared(prepared, body), None)
+    (blocking::run_prepared(prepared, || run(body)), None)
 }
 
 /// Returns a stale value, with the refresh of it if that begins.
 fn serve_stale<B, F, D>(
     call: &Call<'_, B, F>,
-    stale: StaleValue<F::Output>,
+    mut stale: StaleValue<F::Output>,
     body: D,
 ) -> Refreshed<F::Output, D>
 where
@@ -112,7 +136,9 @@ where
     F: CachedFn<Stored = B::Stored>,
 {
     let (prefix, stamp) = (call.key.prefix().clone(), call.stamp);
-    let refresh = begin(call).map(|run| Refresh { prefix, stamp, body, run });
+    let kept = stale.kept.take();
+    let refresh = begin(call)
+        .map(|run| Refresh { body, begun: Box::new(Begun { prefix, stamp, kept, run }) });
     (call.serve_stale(stale), refresh)
 }
 
@@ -143,11 +169,11 @@ fn lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Awaits the function, unless another caller computes the value.
-async fn run<B, F, T>(
+async fn run<B, F, D, T>(
     call: Call<'_, B, F>,
     reason: ComputeReason<F::Output>,
     mut body: Pin<Box<T>>,
-) -> Refreshed<F::Output, Pin<Box<T>>>
+) -> Refreshed<F::Output, D>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
@@ -157,7 +183,7 @@ where
 }
 
 /// Awaits the function without the cache.
-async fn bypass<T: Future>(body: Pin<Box<T>>) -> Refreshed<T::Output, Pin<Box<T>>> {
+async fn bypass<D, T: Future>(body: Pin<Box<T>>) -> Refreshed<T::Output, D> {
     (body.await, None)
 }
 
@@ -175,16 +201,18 @@ where
     let owned = Unstarted(Some((engine, function)));
     Unwatched::new(async move {
         // It ends last.
-        let Refresh { stamp, mut body, run: _run, .. } = refresh;
+        let Begun { run: _run, stamp, kept, .. } = *refresh.begun;
+        let mut body = refresh.body;
         let Some((engine, function)) = owned.start() else { return };
         let Some(key) = usable_key(&engine, engine.flags(), &function) else { return };
         let call = Call::new(&engine, &function, key, stamp);
         let Some(lead) = lead(&call) else { return };
         let _panic = CountPanic::new(&engine, &function, key, stamp);
         let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
+        let recheck = kept.is_none();
         let prepared =
-            prepare_lead::<Awaiting, B, F>(call, lead, true, reason, &mut deadline).await;
-        drop_quietly(run_prepared(prepared, body.as_mut()).await);
+            prepare_lead::<Awaiting, B, F>(call, lead, recheck, reason, &mut deadline).await;
+        drop_quietly(run_prepared(prepared.with_previous(kept), body.as_mut()).await);
     })
 }
 
@@ -203,7 +231,8 @@ where
     let owned = Unstarted(Some((engine, function)));
     move || {
         // It ends last.
-        let Refresh { stamp, body, run: _run, .. } = refresh;
+        let Begun { run: _run, stamp, kept, .. } = *refresh.begun;
+        let body = refresh.body;
         let Some((engine, function)) = owned.start() else { return };
         let run = || {
             let Some(key) = usable_key(&engine, engine.flags(), &function) else { return };
@@ -211,13 +240,10 @@ where
             let Some(lead) = lead(&call) else { return };
             let _panic = CountPanic::new(&engine, &function, key, stamp);
             let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
-            let prepared = run_blocking(prepare_lead::<Blocking, B, F>(
-                call,
-                lead,
-                true,
-                reason,
-                &mut deadline,
-            ));
+            let recheck = kept.is_none();
+            let prepared =
+                prepare_lead::<Blocking, B, F>(call, lead, recheck, reason, &mut deadline);
+            let prepared = run_blocking(prepared).with_previous(kept);
             drop_quietly(blocking::run_prepared(prepared, body));
         };
         let run = || CallsOfTask::default().collect(run);
@@ -260,7 +286,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> CountPanic<'a, B, F> {
 impl<B: Backend, F: CachedFn<Stored = B::Stored>> Drop for CountPanic<'_, B, F> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.record_failed_refresh();
+            self.0.record_failed_refresh(None);
         }
     }
 }

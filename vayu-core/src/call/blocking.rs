@@ -6,6 +6,7 @@ use crate::call::driver::{
     Prepared, complete, complete_now, into_lead, prepare, prepare_now, resume_lookup,
 };
 use crate::call::lookup::{Begun, Lookup, begin, resume, serve_inline};
+use crate::call::previous::in_run;
 use crate::call::{CachedFn, Call, ComputeReason};
 use crate::flight::{FlightId, mark};
 use crate::io::{Blocking, run_blocking};
@@ -59,7 +60,7 @@ pub(super) fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let _mark = mark(flight);
     let span = prepared.run_span();
     let entered = span.as_ref().map(|span| span.enter());
-    let output = body();
+    let output = in_run(prepared.previous(), body);
     drop(entered);
     drop(span);
     after(flight, prepared, output)

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::time::Duration;
 
+use crate::call::previous::Slot;
 use crate::call::{CallOptions, FixedTtl, IdleTime, OutputShape, Retention};
 use crate::error::{Error, Result};
 use crate::generation::Group;
@@ -65,6 +66,9 @@ pub trait CachedFn: FnOutput {
     /// Returns the output for a shared error, if it is of the type of this function.
     fn error_output(error: &SharedError) -> Option<Self::Output>;
 
+    /// Returns the text of the error of an output, if it is known to have one.
+    fn error_text(output: &Self::Output) -> Option<String>;
+
     /// Returns the ttl, if all values have the same.
     fn fixed_ttl(&self) -> Option<FixedTtl>;
 
@@ -82,6 +86,13 @@ pub trait CachedFn: FnOutput {
 
     /// Returns the ttl of an error, zero for one that is not cached.
     fn error_ttl(&self, error: &SharedError) -> Duration;
+
+    /// Returns whether the function asks for the value that it replaces.
+    fn keeps_previous(&self) -> bool;
+
+    /// Returns the slot of the value that the function replaces, if it asks for that.
+    fn previous_slot(&self, value: Self::Value) -> Option<Slot>;
+
     /// Returns the time after which a value that is not used expires.
     fn idle(&self) -> Self::Idle;
 
@@ -180,6 +191,10 @@ where
         H::error_output(error)
     }
 
+    fn error_text(output: &H::Output) -> Option<String> {
+        H::error_text(output)
+    }
+
     #[inline]
     fn fixed_ttl(&self) -> Option<FixedTtl> {
         self.retention.fixed_ttl()
@@ -213,6 +228,15 @@ where
     #[inline]
     fn error_ttl(&self, error: &SharedError) -> Duration {
         self.retention.error_ttl(error)
+    }
+
+    #[inline]
+    fn keeps_previous(&self) -> bool {
+        self.retention.keeps_previous()
+    }
+
+    fn previous_slot(&self, value: H::Value) -> Option<Slot> {
+        self.retention.previous_slot(value)
     }
 
     #[inline]

@@ -354,7 +354,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         let value = self.serializer().deserialize_for(record.value(), &self.context(record))?;
         let (age, compute_time) = (now.saturating_since(created), record.compute_time());
         let output = F::output(value);
-        Ok(Decoded::Stale(Box::new(StaleValue { output, age, compute_time, end })))
+        let kept = self.keep(record);
+        Ok(Decoded::Stale(Box::new(StaleValue { output, age, compute_time, end, kept })))
     }
 
     /// Returns the first instant at which a record that is not fresh may not be served, if it may be served

@@ -23,6 +23,7 @@ use tracing::Span;
 use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache::{self, Engine};
 use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
+use crate::call::previous::{Kept, PreviousRecord, Slot};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::flight::{
@@ -76,6 +77,8 @@ pub(super) struct Leading<'a, B: Backend, F: FnOutput> {
     pub(super) started: Timestamp,
     /// When the function was called: after `started` if a lease was acquired in between.
     began: Timestamp,
+    /// The record that the run replaces, if the function asks for it.
+    previous: Option<Box<PreviousRecord<B::Stored>>>,
 }
 
 impl<'a, B: Backend, F> Leading<'a, B, F>
@@ -89,7 +92,7 @@ where
         reason: ComputeReason<F::Output>,
     ) -> Self {
         let started = call.engine.now();
-        Self { lease: None, lead, reason, call, started, began: started }
+        Self { lease: None, lead, reason, call, started, began: started, previous: None }
     }
 
     /// Returns the flight that the call leads.
@@ -100,6 +103,27 @@ where
     /// Returns whether the rest of the call is for [`complete_now`].
     pub(super) fn never_waits(&self) -> bool {
         self.call.engine.backend().is_in_process()
+    }
+}
+
+impl<B: Backend, F: CachedFn<Stored = B::Stored>> Prepared<'_, B, F> {
+    /// Lets the function ask for the value that its run replaces.
+    pub(super) fn with_previous(mut self, kept: Option<Kept>) -> Self {
+        if let (Self::Lead(leading), Some(kept)) = (&mut self, kept) {
+            leading.previous = leading.call.previous(kept);
+        }
+        self
+    }
+
+    /// Returns the value that the run replaces, with its flight, if the function asks for it.
+    #[inline]
+    pub(super) fn previous(&self) -> Option<(FlightId, &Slot)> {
+        match self {
+            Self::Lead(leading) => {
+                leading.previous.as_ref().map(|previous| (leading.lead.id(), previous.slot()))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -214,7 +238,8 @@ pub(super) fn prepare_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
             Join::Lead { lead, recheck: false } => {
                 call.count_miss();
                 let (lease, started) = (None, call.began);
-                let leading = Leading { lease, lead, reason, call, started, began: started };
+                let (began, previous) = (started, None);
+                let leading = Leading { lease, lead, reason, call, started, began, previous };
                 return Ok(Prepared::Lead(leading));
             }
             other => join = Some(other),
@@ -228,7 +253,7 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     unprepared: Unprepared<'_, B, F>,
 ) -> Prepared<'_, B, F> {
     let Unprepared { call, reason, join } = unprepared;
-    let mut deadline = Deadline::default();
+    let (mut deadline, mut kept) = (Deadline::default(), None);
     let (joined, reason) = match reason {
         ComputeReason::Miss(before) => {
             if join.is_none()
@@ -240,8 +265,13 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             let joined = wait_or_lead::<M, B, F>(&call, join, &mut deadline).await;
             (joined, ComputeReason::Miss(None))
         }
-        ComputeReason::Expired(stale) => match try_lead_refresh(&call) {
-            Some(lead) => (Joined::Lead { lead, recheck: true }, ComputeReason::Expired(stale)),
+        ComputeReason::Expired(mut stale) => match try_lead_refresh(&call) {
+            Some(lead) => {
+                kept = stale.kept.take();
+                // A function that asks for the old value is quick if that is unchanged, and its record was just read.
+                let recheck = kept.is_none();
+                (Joined::Lead { lead, recheck }, ComputeReason::Expired(stale))
+            }
             None => return Prepared::Output(call.serve_stale(*stale)),
         },
         reason if call.options().is_refreshed() => {
@@ -262,7 +292,8 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             Prepared::Hedge(Hedge { call, guard, hedges, began })
         }
         Joined::Lead { lead, recheck } => {
-            prepare_lead::<M, B, F>(call, lead, recheck, reason, &mut deadline).await
+            let prepared = prepare_lead::<M, B, F>(call, lead, recheck, reason, &mut deadline);
+            prepared.await.with_previous(kept)
         }
     }
 }
@@ -420,7 +451,7 @@ pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::
         call.count_miss();
     }
     let began = if lease.is_some() { call.engine.now() } else { started };
-    Prepared::Lead(Leading { lease, lead, reason, call, started, began })
+    Prepared::Lead(Leading { lease, lead, reason, call, started, began, previous: None })
 }
 
 /// Returns a fresh output that was stored in the meantime, and its record for the callers that wait.
@@ -546,7 +577,7 @@ fn hedge_into_lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
         return None;
     };
     let (lease, reason) = (None, ComputeReason::Miss(None));
-    Some(Leading { lease, lead, reason, call, started: began, began })
+    Some(Leading { lease, lead, reason, call, started: began, began, previous: None })
 }
 
 /// Reports a call that stores nothing.
@@ -568,11 +599,13 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     leading: &mut Leading<'_, B, F>,
     output: F::Output,
 ) -> F::Output {
-    let Leading { lead, reason, call, started, began, .. } = leading;
+    let Leading { lead, reason, call, started, began, previous, .. } = leading;
     let ended = call.engine.now();
     let compute_time = ended.saturating_since(*began);
     let mut ttl_left = None;
-    if let Some(record) = call.encode_record(&output, compute_time, ended) {
+    let renewed =
+        previous.as_ref().and_then(|previous| call.renewed_record(&output, previous, ended));
+    if let Some(record) = renewed.or_else(|| call.encode_record(&output, compute_time, ended)) {
         let mut outcome = Outcome::computed(record.clone());
         let permission = lead.begin_store();
         let may_store = call.can_store()
@@ -619,11 +652,14 @@ pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>
     leading: Leading<'_, B, F>,
     output: F::Output,
 ) -> F::Output {
-    let Leading { lease, lead, reason, call, started, began } = leading;
+    let Leading { lease, lead, reason, call, started, began, previous } = leading;
     let ended = call.engine.now();
     let compute_time = ended.saturating_since(began);
     let mut ttl_left = None;
-    if let Some(record) = call.encode_record(&output, compute_time, ended) {
+    let renewed =
+        previous.as_ref().and_then(|previous| call.renewed_record(&output, previous, ended));
+    let old_times = previous.filter(|_| renewed.is_some()).and_then(|previous| previous.times());
+    if let Some(record) = renewed.or_else(|| call.encode_record(&output, compute_time, ended)) {
         let mut lead = lead.computed(Outcome::computed(record.clone()));
         let may_store = call.can_store()
             && match lead.begin_store() {
@@ -638,7 +674,10 @@ pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>
         } else if call.has_timed_out() {
             call.write_offline(record)
         } else {
-            call.record_write(call.engine.write::<M>(call.key, record).await)
+            call.record_write(match old_times {
+                None => call.engine.write::<M>(call.key, record).await,
+                Some(old) => call.engine.write_times::<M>(call.key, old, record).await,
+            })
         };
         if is_stored {
             ttl_left = remaining_ttl::<B>(fresh_until, ended);

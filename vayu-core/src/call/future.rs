@@ -13,6 +13,7 @@ use crate::call::driver::{
     Leading, Prepared, complete, complete_now, into_lead, prepare, prepare_now, resume_lookup,
 };
 use crate::call::lookup::{Lookup, begin};
+use crate::call::previous::InRun;
 use crate::call::{CachedFn, Call, ComputeReason};
 use crate::flight::{LeaderFuture, enter_polled};
 use crate::io::Awaiting;
@@ -123,7 +124,8 @@ pub(super) async fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Some(flight) = prepared.flight() else {
         return if let Prepared::Output(output) = prepared { output } else { body.await };
     };
-    let leader = LeaderFuture::new(flight, body);
+    let slot = prepared.previous().map(|(flight, slot)| (flight, slot.clone()));
+    let leader = LeaderFuture::new(flight, InRun { slot, body });
     let output = match prepared.run_span() {
         None => leader.await,
         Some(span) => boxed(|| leader.instrument(*span)).await,

@@ -45,6 +45,13 @@ pub trait OutputShape: Copy {
         let _ = error;
         None
     }
+
+    /// Returns the text of the error of an output, if the shape knows that it has one.
+    #[inline]
+    fn error_text(output: &Self::Output) -> Option<String> {
+        let _ = output;
+        None
+    }
 }
 
 /// An output that is the value, unless its type turns out to be a `Result`.

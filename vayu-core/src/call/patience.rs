@@ -9,13 +9,16 @@
 //! invalidated in the meantime, and another process may have stored a new value. It returns the old value if a call that
 //! begins now may return that. If there is none, the call goes on as a miss; one whose run is in a task waits for that.
 //!
+//! A sync call does the same, with steps that block. Its future returns to the caller once, where it passes the old value, and
+//! the closure that is spawned polls it to its end.
+//!
 //! The run of the task is that of the call if its caller still waits ([`AwaitedRun`]), and one in the background otherwise:
 //! each call is reported once. A run that hangs is replaced by that of a later call.
 
 mod awaited_run;
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -27,14 +30,16 @@ use crate::backend::Backend;
 use crate::background::BackgroundRun;
 use crate::cache::Engine;
 use crate::call::background_refresh::CountPanic;
+use crate::call::blocking;
 use crate::call::decode::Decoded;
-use crate::call::driver::{Prepared, prepare_lead, resume_lookup};
-use crate::call::future::{compute, run_prepared};
+use crate::call::driver::{Prepared, prepare, prepare_lead, prepare_now, resume_lookup};
+use crate::call::future::run_prepared;
+use crate::call::late_body::MakeBody;
 use crate::call::lookup::Lookup;
 use crate::call::task::{OwnedLookup, Task, spawn_task};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, StaleValue};
 use crate::flight::{Deadline, Flight, Lead, Outcome};
-use crate::io::{Awaiting, Io};
+use crate::io::{Awaiting, Blocking, Io};
 use crate::key::Key;
 use crate::panic::drop_quietly;
 use crate::record::Record;
@@ -77,6 +82,43 @@ impl<R, V> OldValue<R, V> {
     }
 }
 
+/// The body of a call, and the way in which the call waits.
+trait RunBody<B: Backend, F: CachedFn<Stored = B::Stored>> {
+    type Io: Io;
+
+    /// Runs the body of a call that is prepared for it.
+    fn run(self, prepared: Prepared<'_, B, F>) -> impl Future<Output = F::Output>;
+}
+
+impl<B, F, T> RunBody<B, F> for Pin<Box<T>>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    T: Future<Output = F::Output>,
+{
+    type Io = Awaiting;
+
+    async fn run(mut self, prepared: Prepared<'_, B, F>) -> F::Output {
+        run_prepared(prepared, self.as_mut()).await
+    }
+}
+
+/// The body of a sync function.
+struct SyncBody<D>(D);
+
+impl<B, F, D> RunBody<B, F> for SyncBody<D>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: FnOnce() -> F::Output,
+{
+    type Io = Blocking;
+
+    fn run(self, prepared: Prepared<'_, B, F>) -> impl Future<Output = F::Output> {
+        ready(blocking::run_prepared(prepared, self.0))
+    }
+}
+
 /// Creates the rest of a call.
 pub(crate) fn patient<B, F, T>(
     engine: Engine<B>,
@@ -90,6 +132,37 @@ where
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
+    call_with(engine, function, lookup, body, patience)
+}
+
+/// [`patient`] for a sync function.
+pub(crate) fn patient_blocking<B, F, D>(
+    engine: Engine<B>,
+    function: F,
+    lookup: OwnedLookup<F::Output>,
+    body: D,
+    patience: Duration,
+) -> PatientCall<impl Future<Output = F::Output> + use<B, F, D>, F, B::Stored>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    D: FnOnce() -> F::Output,
+{
+    call_with(engine, function, lookup, SyncBody(body), patience)
+}
+
+fn call_with<B, F, R>(
+    engine: Engine<B>,
+    function: F,
+    lookup: OwnedLookup<F::Output>,
+    body: R,
+    patience: Duration,
+) -> PatientCall<impl Future<Output = F::Output> + use<B, F, R>, F, B::Stored>
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+    R: RunBody<B, F>,
+{
     let (function, old) = (Arc::new(function), HandOver::default());
     let owned = (Arc::clone(&function), old.clone());
     let future = Box::pin(finish(engine, owned.0, lookup, body, patience, owned.1));
@@ -98,43 +171,49 @@ where
 
 /// Finishes a call as [`future::finish`](super::future::finish) does. With a value past its ttl, it waits for the run
 /// of another call, or passes the value to `hand_over` and leads the refresh.
-async fn finish<B, F, T>(
+async fn finish<B, F, R>(
     engine: Engine<B>,
     function: Arc<F>,
     lookup: OwnedLookup<F::Output>,
-    mut body: Pin<Box<T>>,
+    body: R,
     patience: Duration,
     hand_over: HandOver<F::Output, B::Stored>,
 ) -> F::Output
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
-    T: Future<Output = F::Output>,
+    R: RunBody<B, F>,
 {
     let (engine, function) = (&engine, &*function);
     let lookup: Lookup<'_, B, F> = lookup.resume(engine, function);
-    let (call, stale) = match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
+    let (call, mut stale) = match resume_lookup::<R::Io, B, F>(engine, function, lookup).await {
         Ok((call, ComputeReason::Expired(stale))) => (call, *stale),
-        Ok((call, reason)) => return compute(call, reason, body.as_mut()).await,
-        Err(Prepared::Output(output)) => return output,
-        Err(_) => return body.await,
+        Ok((call, reason)) => {
+            let prepared = prepare_missed::<R::Io, B, F>(call, reason).await;
+            return body.run(prepared).await;
+        }
+        Err(prepared) => return body.run(prepared).await,
     };
     let (lead, background) = match begin_refresh(&call) {
         Refresh::Lead(lead, background) => (lead, background),
         Refresh::Wait(flight) => {
             let patience = time_to_wait(engine, &stale, patience);
-            if let Some(output) = wait::<Awaiting, B, F>(&call, &flight, patience).await {
+            if let Some(output) = wait::<R::Io, B, F>(&call, &flight, patience).await {
                 return output;
             }
             let old = OldValue { stale, stamp: call.stamp, flight: Some(flight) };
-            return match look_again::<Awaiting, B, F>(engine, function, old).await {
+            return match look_again::<R::Io, B, F>(engine, function, old).await {
                 Ok(output) => output,
-                Err((call, reason)) => compute(call, reason, body.as_mut()).await,
+                Err((call, reason)) => {
+                    let prepared = prepare_missed::<R::Io, B, F>(call, reason).await;
+                    body.run(prepared).await
+                }
             };
         }
         Refresh::Refused => return call.serve_stale(stale),
     };
     let run = Arc::new(AwaitedRun::new(stale.end));
+    let kept = stale.kept.take();
     let flight = engine.flights().running(call.key, call.stamp);
     if let Some(flight) = &flight {
         // Its begin is set to now.
@@ -144,8 +223,20 @@ where
     hand_over.pass(Old { value, run: Arc::clone(&run), background }).await;
     let _panic = CountPanic::new(engine, function, call.key, call.stamp);
     let (mut deadline, reason) = (Deadline::default(), ComputeReason::Awaited(run));
-    let prepared = prepare_lead::<Awaiting, B, F>(call, lead, true, reason, &mut deadline).await;
-    run_prepared(prepared, body.as_mut()).await
+    let recheck = kept.is_none();
+    let prepared = prepare_lead::<R::Io, B, F>(call, lead, recheck, reason, &mut deadline).await;
+    body.run(prepared.with_previous(kept)).await
+}
+
+/// Does all that precedes the function of a call whose lookup has found no value.
+async fn prepare_missed<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: Call<'_, B, F>,
+    reason: ComputeReason<F::Output>,
+) -> Prepared<'_, B, F> {
+    match prepare_now(call, reason) {
+        Ok(prepared) => prepared,
+        Err(unprepared) => prepare::<M, B, F>(unprepared).await,
+    }
 }
 
 /// The way of an old value from the future of a call to its caller.
@@ -284,28 +375,46 @@ async fn look_again<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// Awaits a call. If it leads the refresh of a value past its ttl, `spawn` runs the rest of it as a task.
-pub(crate) async fn run<B, F, T, S>(
+/// Awaits a call. If it leads the refresh of a value past its ttl, `spawn` runs the rest of it as a task. That of a sync
+/// call is ready when it is polled once.
+pub(crate) async fn run<M, B, F, T, S>(
     engine: &Engine<B>,
     call: PatientCall<T, F, B::Stored>,
+    mut body: impl MakeBody,
     spawn: impl FnOnce(Task<T>) -> S,
 ) -> F::Output
 where
+    M: Io,
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
     let PatientCall { mut future, old, patience, function } = call;
-    let output = poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => old.take().map_or(Poll::Pending, |old| Poll::Ready(Err(old))),
+    let output = poll_fn(|context| {
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
+            }
+            if let Some(old) = old.take() {
+                return Poll::Ready(Err(old));
+            }
+            if !body.make(false) {
+                return Poll::Pending;
+            }
+        }
     });
     let Old { value: old, run, background } = match output.await {
         Ok(output) => return output,
         Err(old) => old,
     };
+    body.make(true);
     let prefix = function.key().ok().map(Key::prefix);
     let mut caller = spawn_task(engine, prefix, future, CallsOfTask::new(), background, spawn);
+    // A thread that an async leader may need must not wait.
+    let waiting =
+        old.flight.as_ref().filter(|_| M::BLOCKS).map(|flight| M::begin_wait(flight.id()));
+    let must_not_wait = matches!(waiting, Some(None));
+    let patience = if must_not_wait { Duration::ZERO } else { patience };
     let mut sleep = engine.sleep(time_to_wait(engine, &old.stale, patience));
     let has_output = poll_fn(|context| match caller.poll_ended(context) {
         Poll::Ready(has_output) => Poll::Ready(has_output),
@@ -316,14 +425,16 @@ where
             _ => Poll::Pending,
         },
     });
-    if has_output.await && run.failure().is_none() {
+    let has_output = M::wait(has_output).await;
+    drop(waiting);
+    if has_output && run.failure().is_none() {
         drop_quietly(old);
-        return caller.await;
+        return M::wait(caller).await;
     }
-    match look_again::<Awaiting, B, F>(engine, &function, old).await {
+    match look_again::<M, B, F>(engine, &function, old).await {
         Ok(output) => output,
         Err((call, _)) => {
-            let output = caller.await;
+            let output = M::wait(caller).await;
             if let Some(times) = run.failure() {
                 call.report_refresh(times);
             }

@@ -24,6 +24,7 @@ use crate::background::BackgroundRun;
 use crate::cache::Engine;
 use crate::call::driver::{Prepared, prepare, prepare_now, resume_lookup};
 use crate::call::future::run_prepared;
+use crate::call::late_body::MakeBody;
 use crate::call::lookup::{Begun, Lookup};
 use crate::call::{CachedFn, Call, ComputeReason};
 use crate::flight::FlightContext;
@@ -160,17 +161,24 @@ impl Future for Start {
 pub(crate) async fn run<B: Backend, T: Future, R>(
     engine: &Engine<B>,
     call: SpawnableCall<T>,
+    mut body: impl MakeBody,
     spawn: impl FnOnce(Task<T>) -> R,
 ) -> T::Output {
     let SpawnableCall { mut future, is_leading, prefix } = call;
-    let output = poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if is_leading.load(Ordering::Relaxed) => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
+    let output = poll_fn(|context| {
+        loop {
+            return match future.as_mut().poll(context) {
+                Poll::Ready(output) => Poll::Ready(Some(output)),
+                Poll::Pending if is_leading.load(Ordering::Relaxed) => Poll::Ready(None),
+                Poll::Pending if body.make(false) => continue,
+                Poll::Pending => Poll::Pending,
+            };
+        }
     });
     if let Some(output) = output.await {
         return output;
     }
+    body.make(true);
     let run = BackgroundRun::begin();
     spawn_task(engine, prefix.as_ref(), future, CallsOfTask::new(), run, spawn).await
 }

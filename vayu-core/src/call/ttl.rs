@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::call::IdleTime;
+use crate::call::previous::Slot;
 use crate::clock::Timestamp;
 use crate::shared_error::SharedError;
 
@@ -42,6 +43,18 @@ pub trait Retention<T> {
     fn error_ttl(&self, error: &SharedError) -> Duration {
         let _ = error;
         Duration::ZERO
+    }
+
+    /// Returns whether the function asks for the value that it replaces.
+    #[inline]
+    fn keeps_previous(&self) -> bool {
+        false
+    }
+
+    /// Returns the slot of the value that the function replaces, if it asks for that.
+    fn previous_slot(&self, value: T) -> Option<Slot> {
+        let _ = value;
+        None
     }
 
     /// Returns the idle time.

@@ -65,6 +65,11 @@ pub(crate) fn mark(flight: FlightId) -> Option<Mark> {
     Mark::push(flight)
 }
 
+/// Returns the flight that the running code is part of, the innermost one.
+pub(crate) fn innermost_flight() -> Option<FlightId> {
+    ENTERED.try_with(|entered| entered.borrow().last().copied()).ok().flatten()
+}
+
 /// Runs `code` as part of a flight whose leader this thread is polling.
 pub(crate) fn enter_polled<T>(flight: FlightId, code: impl FnOnce() -> T) -> T {
     count_poll(|| enter(flight, code))

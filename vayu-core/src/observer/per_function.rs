@@ -158,7 +158,7 @@ impl Observer for PerFunctionStats {
         self.of(function).counters.error(error.kind());
     }
 
-    fn on_refresh_error(&self, function: &str) {
+    fn on_refresh_error(&self, function: &str, _: Option<&str>) {
         self.of(function).counters.failed_refresh();
     }
 }

@@ -224,6 +224,28 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         self.write(key, record)
     }
 
+    /// Forwards only while there is no fault: with one, [`write`](Self::write) is called.
+    fn write_times(&self, key: &Key, old: &Record<()>, record: Record<B::Stored>) -> Result<()> {
+        if self.fault().is_some() {
+            self.write(key, record)
+        } else {
+            self.inner.write_times(key, old, record)
+        }
+    }
+
+    async fn write_times_async(
+        &self,
+        key: &Key,
+        old: &Record<()>,
+        record: Record<B::Stored>,
+    ) -> Result<()> {
+        if self.fault().is_some() {
+            self.write(key, record)
+        } else {
+            self.inner.write_times_async(key, old, record).await
+        }
+    }
+
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         self.delete(key)
     }

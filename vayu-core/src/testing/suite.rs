@@ -189,6 +189,7 @@ macro_rules! __backend_tests {
             batch_of_writes_stores_what_single_writes_store
             last_record_of_a_key_in_a_batch_is_stored
             large_batch_has_a_result_for_each_key
+            record_gets_new_times_and_keeps_its_value
             reading_without_blocking_returns_the_same
             readers_never_see_a_part_of_a_value
             writers_of_different_keys_do_not_disturb_each_other
@@ -376,6 +377,30 @@ properties! {
         assert_eq!(value.as_deref(), Some(&b"second"[..]), "a write replaces the value");
         let found = harness.read_record(&key("twice")).expect("a record that was written is read");
         assert_eq!(found.created(), harness.clock.now(), "a write replaces the times");
+    }
+
+    /// Checks that new times are stored, with the value that was there.
+    fn record_gets_new_times_and_keeps_its_value(harness) {
+        let later = |minutes: u32| harness.clock.now().saturating_add(minutes * MINUTE);
+        let old = harness.record(b"value").with_stale_until(later(10));
+        harness.write_record(&key("renewed"), old.clone());
+        let old = old.map(|_| ());
+        harness.clock.advance(2 * MINUTE);
+        let new = harness.record(b"value").with_stale_until(later(20));
+        let written = match harness.mode {
+            Mode::Sync => harness.backend.write_times(&key("renewed"), &old, new.clone()),
+            Mode::Async => {
+                block_on(harness.backend.write_times_async(&key("renewed"), &old, new.clone()))
+            }
+        };
+        written.expect("write");
+        let found = harness.read_record(&key("renewed")).expect("a record that was renewed is read");
+        let times = |record: &Record<B::Stored>| {
+            [record.created(), record.expires(), record.stale_until()]
+        };
+        assert_eq!(times(&found), times(&new), "new times replace the old ones");
+        let value = harness.read(&key("renewed"));
+        assert_eq!(value.as_deref(), Some(&b"value"[..]), "the value stays");
     }
 
     /// Checks that a deleted key reads as `None`, and another one does not.

@@ -34,6 +34,8 @@ struct State {
     /// The directories that were listed, and the files that were opened, since the last plan.
     lists: usize,
     opens: usize,
+    /// The bytes that were read, and those that were written, since the last plan.
+    transferred: (usize, usize),
     /// The number of operations that hang.
     hanging: usize,
     is_remote: bool,
@@ -98,7 +100,7 @@ impl Disk {
     pub(crate) fn plan(&self, fault: impl Into<Option<Fault>>) {
         let mut state = self.state();
         state.operations = 0;
-        (state.lists, state.opens) = (0, 0);
+        (state.lists, state.opens, state.transferred) = (0, 0, (0, 0));
         state.fault = fault.into();
         self.0.1.notify_all();
     }
@@ -118,6 +120,11 @@ impl Disk {
     pub(crate) fn accesses(&self) -> (usize, usize) {
         let state = self.state();
         (state.lists, state.opens)
+    }
+
+    /// Returns the number of bytes that were read, and of those that were written, since the last plan.
+    pub(crate) fn transferred(&self) -> (usize, usize) {
+        self.state().transferred
     }
 
     /// Returns the number of open files.
@@ -514,11 +521,12 @@ struct ModelFile {
 
 impl File for ModelFile {
     fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        let state = self.disk.operation()?;
+        let mut state = self.disk.operation()?;
         let rest = state.tree.files[&self.id].get(buffer.len()..).unwrap_or_default();
         let limit = if matches!(state.fault, Some(Fault::Slow)) { 1 } else { usize::MAX };
         let length = rest.len().min(buffer.capacity() - buffer.len()).min(limit);
         buffer.extend_from_slice(&rest[..length]);
+        state.transferred.0 += length;
         Ok(length)
     }
 
@@ -526,6 +534,7 @@ impl File for ModelFile {
         let mut state = self.disk.operation()?;
         let is_slow = matches!(state.fault, Some(Fault::Slow));
         let bytes = if is_slow { &bytes[..1] } else { bytes };
+        state.transferred.1 += bytes.len();
         state.change(Change::Write { id: self.id, bytes: bytes.to_vec(), is_synced: false });
         Ok(bytes.len())
     }
@@ -540,6 +549,7 @@ impl File for ModelFile {
         let end = position + bytes.len();
         file.resize(file.len().max(end), 0);
         file[position..end].copy_from_slice(bytes);
+        state.transferred.1 += bytes.len();
         Ok(bytes.len())
     }
 

@@ -62,7 +62,11 @@ impl Store {
     fn read_entry(&self, key: &LocatedKey) -> io::Result<Option<Record<Bytes>>> {
         let file = self.root.open(key.path().as_str())?;
         let was_read_before = key.last_length() > 0;
-        let record = self.read_file(&*file, key)?;
+        let mut record = self.read_file(&*file, key)?;
+        if record.is_none() {
+            // Another process may have overwritten the header at that moment.
+            record = self.read_file(&*file, key)?;
+        }
         if record.is_none() {
             self.corrupt_entries.fetch_add(1, Ordering::Relaxed);
         } else if was_read_before && key.last_length() <= MAX_OPEN_LENGTH {

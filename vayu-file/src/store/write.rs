@@ -4,13 +4,13 @@ use std::io;
 use std::thread;
 
 use bytes::Bytes;
-use vayu_core::wire;
+use vayu_core::wire::{self, HEADER_LENGTH, Header};
 use vayu_core::{EndCause, Error, ErrorKind, Key, Record, Result};
 
 use super::{Store, invalidation_of};
 use crate::ends::Ending;
 use crate::errno::{is_absence, is_open_elsewhere, pauses};
-use crate::fs::{Directory, FileType, write_full};
+use crate::fs::{Directory, FileType, buffer, overwrite_full, read_full, write_full};
 use crate::layout::{EntryPath, FileKind, shard_name, temporary_name};
 use crate::located_key::LocatedKey;
 use crate::offload::{CancelFlag, cancelled};
@@ -29,11 +29,7 @@ impl Store {
         let label = key.label();
         let key = LocatedKey::of(key);
         let path = key.path();
-        let bytes = if self.hides_arguments {
-            wire::encode_hashed(key.wire(), record)
-        } else {
-            wire::encode_labelled(key.wire(), record, label)
-        };
+        let bytes = self.encode(&key, record, label);
         let length = bytes.len() as u64;
         if length > self.max_entry_bytes
             || disk_size(length) > self.max_bytes
@@ -66,6 +62,79 @@ impl Store {
         self.enforce_limits(disk_size(length));
         self.maintain();
         Ok(())
+    }
+
+    fn encode(&self, key: &LocatedKey, record: &Record<Bytes>, label: Option<&str>) -> Vec<u8> {
+        if self.hides_arguments {
+            wire::encode_hashed(key.wire(), record)
+        } else {
+            wire::encode_labelled(key.wire(), record, label)
+        }
+    }
+
+    /// Writes the times of an entry whose value stays, by overwriting its header in place, which is in one sector. The entry
+    /// is written as a whole if the file is not exactly that of the times `old`, and stays if it has other times by now.
+    pub(crate) fn write_times(
+        &self,
+        key: &Key,
+        old: &Record<()>,
+        record: &Record<Bytes>,
+        cancel: &CancelFlag,
+    ) -> Result<()> {
+        let label = key.label();
+        let located = LocatedKey::of(key);
+        let old = old.clone().map(|()| record.value().clone());
+        let old = self.encode(&located, &old, label);
+        let new = self.encode(&located, record, label);
+        let invalidation = invalidation_of(&located);
+        self.publish(invalidation)?;
+        let overwritten = self.overwrite_header(located.path(), &old, &new, cancel);
+        self.open_files.close(located.wire());
+        self.publish(invalidation)?;
+        match overwritten {
+            _ if cancel.is_set() => return Err(cancelled()),
+            Ok(Overwritten::Done) => {}
+            Ok(Overwritten::IsAnother) => return Ok(()),
+            Ok(Overwritten::HasAnotherForm) | Err(_) => return self.write(key, record, cancel),
+        }
+        let length = new.len() as u64;
+        self.update_usage(located.path().shard(), |content| {
+            content.subtract(length);
+            content.add(length, record.created(), record.stale_until());
+        });
+        self.outages.write_succeeded();
+        Ok(())
+    }
+
+    /// Overwrites the header of the entry `old` with that of `new`.
+    fn overwrite_header(
+        &self,
+        path: &EntryPath,
+        old: &[u8],
+        new: &[u8],
+        cancel: &CancelFlag,
+    ) -> io::Result<Overwritten> {
+        let header = Header::parse(old).map_err(io::Error::other)?;
+        let shard = self.open_directory(&shard_name(path.shard()))?;
+        let mut file = self.open_files.with_fd_retry(|| shard.update(path.file_name()))?;
+        let mut found = buffer(old.len() as u64 - header.value_length())?;
+        read_full(&*file, &mut found)?;
+        if !old.starts_with(&found) || found.len() < HEADER_LENGTH {
+            let found = Header::parse(&found).map_err(io::Error::other)?;
+            let times = |header: Header| (header.created(), header.expires());
+            return Ok(if times(found) == times(header) {
+                Overwritten::HasAnotherForm
+            } else {
+                Overwritten::IsAnother
+            });
+        }
+        if !cancel.is_set() {
+            overwrite_full(&mut *file, 0, &new[..HEADER_LENGTH])?;
+            if self.durability == Durability::Synced {
+                file.sync()?;
+            }
+        }
+        Ok(Overwritten::Done)
     }
 
     /// Replaces a file atomically. Calls `publish` before and after the rename if the file existed.
@@ -177,6 +246,15 @@ fn rename_over(
         thread::sleep(pause);
     }
     shard.rename(from, to)
+}
+
+/// The result of [`Store::overwrite_header`].
+enum Overwritten {
+    Done,
+    /// The file is of another record.
+    IsAnother,
+    /// The file is of the same record, with another label or form of its key.
+    HasAnotherForm,
 }
 
 /// The result of a completed [`Store::replace`].

@@ -27,7 +27,8 @@ pub(crate) struct Arguments {
     pub(crate) cache: Option<Expr>,
     pub(crate) limits: Limits,
     pub(crate) key: Option<KeySource>,
-    pub(crate) skip: Option<Skip>,
+    pub(crate) skip: Option<NameList>,
+    pub(crate) own: Option<NameList>,
     pub(crate) serializer: Option<Expr>,
     pub(crate) handle: Option<Handle>,
     pub(crate) batch: BatchArguments,
@@ -50,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) spawn: Option<Expr>,
     /// With its name in the attribute.
     pub(crate) patience: Option<(Ident, Time)>,
+    /// With its name in the attribute; without a value, the body asks for the old value itself.
+    pub(crate) revalidate: Option<(Ident, Option<Expr>)>,
     pub(crate) refresh_if: Option<Expr>,
     pub(crate) bypass_if: Option<Expr>,
     /// In thousandths.
@@ -113,8 +116,8 @@ pub(crate) struct Handle {
     pub(crate) is_associated: bool,
 }
 
-/// `skip(name, ..)`.
-pub(crate) struct Skip {
+/// `skip(name, ..)` or `own(name, ..)`.
+pub(crate) struct NameList {
     pub(crate) keyword: Ident,
     pub(crate) names: Vec<Ident>,
 }
@@ -194,6 +197,10 @@ impl Arguments {
                 let patience = parse_patience(value(input, &name)?)?;
                 self.options.patience = Some((name, patience));
             }
+            "revalidate" => {
+                let check = optional_value(input, &name)?;
+                self.options.revalidate = Some((name, check));
+            }
             "refresh_if" => {
                 self.options.refresh_if = Some(parse_condition(value(input, &name)?, &name)?);
             }
@@ -218,8 +225,9 @@ impl Arguments {
             "key" => self.key = Some(parse_key(value(input, &name)?)?),
             "skip" => {
                 let names = list(input, &name, skipped_name)?;
-                self.skip = Some(Skip { keyword: name, names });
+                self.skip = Some(NameList { keyword: name, names });
             }
+            "own" => self.own = Some(owned_names(input, name)?),
             "tags" => {
                 let tags = expressions(input, &name)?;
                 for tag in &tags {
@@ -411,6 +419,31 @@ fn list_comma(content: ParseStream<'_>, name: &Ident) -> Result<()> {
     let next = content.fork().parse::<TokenTree>()?;
     let message = format!("write a comma before this, as in `{name}(a, b)`");
     Err(Error::new_spanned(next, message))
+}
+
+/// Parses `= expression`, unless the argument ends here.
+fn optional_value(input: ParseStream<'_>, name: &Ident) -> Result<Option<Expr>> {
+    if input.is_empty() || input.peek(Token![,]) {
+        return Ok(None);
+    }
+    not_literal(value(input, name)?, name).map(Some)
+}
+
+/// Parses the names of `own(..)`.
+fn owned_names(input: ParseStream<'_>, keyword: Ident) -> Result<NameList> {
+    let names = list(input, &keyword, owned_name)?;
+    Ok(NameList { keyword, names })
+}
+
+/// Parses one name of `own(..)`.
+fn owned_name(input: ParseStream<'_>) -> Result<Ident> {
+    let message = "`own` takes names of borrowed arguments; write `own(url, self)`";
+    let start = input.span();
+    let name = input.call(Ident::parse_any).map_err(|_| Error::new(start, message))?;
+    if input.is_empty() || input.peek(Token![,]) {
+        return Ok(name);
+    }
+    Err(Error::new(name.span(), message))
 }
 
 /// Parses one name of `skip(..)`.

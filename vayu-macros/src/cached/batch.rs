@@ -39,6 +39,12 @@ pub(super) fn choose(
         return None;
     };
     let refused = [
+        (
+            arguments.options.revalidate.is_some(),
+            "revalidate",
+            "the old value is that of one element; write `revalidate` on a function of one element that has the same \
+             `prefix`",
+        ),
         (arguments.options.spawn.is_some(), "spawn", "a batch runs in its caller; remove `spawn`"),
         (
             arguments.handle.is_some(),

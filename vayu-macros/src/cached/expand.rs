@@ -12,6 +12,7 @@ use crate::cached::batch;
 use crate::cached::function::Kind;
 use crate::cached::handle;
 use crate::cached::model::{Model, Purpose};
+use crate::cached::own;
 use crate::cached::own_cache;
 use crate::cached::pattern;
 use crate::cached::setup::{self, finish_key, output_type, policy, setup};
@@ -27,8 +28,14 @@ pub(crate) fn expand(model: &Model, first: &TokenStream) -> TokenStream {
     let own_cache = own_cache::accessor(model);
     let batch = model.batch.as_ref();
     let signature = batch.map_or_else(|| signature.clone(), |it| batch::signature(model, it));
+    let signature = own::signature(model, signature);
     let statements = match (batch, &model.options.spawn) {
         (Some(batch), _) => batch::call(model, batch),
+        (None, Some(spawn))
+            if model.function.kind == Kind::Sync && model.options.patience.is_some() =>
+        {
+            patient_call(model, spawn)
+        }
         (None, Some(spawn))
             if model.options.stale.is_none() || model.options.patience.is_some() =>
         {
@@ -64,18 +71,26 @@ fn body(model: &Model) -> TokenStream {
         Some(_) => pattern::owned(argument).map(|(_, references)| references),
         None => None,
     });
-    let references = quote!(#(#references)*);
-    let statements = &function.item.block.stmts;
+    let boxed_references = quote!(#(#references)*);
+    let check = revalidation(model);
+    let references = quote!(#boxed_references #check);
+    let (parameters, statements) = (own::parameters(model), own::statements(model));
     match function.kind {
         Kind::Sync => {
             let capture = model.options.spawn.as_ref().map(|_| quote!(move));
             quote_spanned! {Span::mixed_site()=>
-                let vayu_body = #capture || -> #output {
+                let vayu_body = #capture |#parameters| -> #output {
                     #references
-                    #(#statements)*
+                    #statements
                 };
             }
         }
+        Kind::Async if !model.own.is_empty() => quote_spanned! {Span::mixed_site()=>
+            let vayu_body = async move |#parameters| -> #output {
+                #references
+                #statements
+            };
+        },
         Kind::Async => {
             let body = setup::async_body(model, &references);
             if model.options.spawn.is_some() {
@@ -91,15 +106,37 @@ fn body(model: &Model) -> TokenStream {
             };
             quote_spanned! {Span::mixed_site()=>
                 let vayu_body = ::core::pin::pin!(async move {
+                    #check
                     let vayu_future: #boxed = {
-                        #references
-                        #(#statements)*
+                        #boxed_references
+                        #statements
                     };
                     vayu_future.await
                 });
             }
         }
     }
+}
+
+/// Generates the start of a body that does not run if a function says that the old value is unchanged.
+fn revalidation(model: &Model) -> Option<TokenStream> {
+    let (_, check) = model.options.revalidate.as_ref()?;
+    let check = own::in_body(model, check.to_token_stream());
+    if check.is_empty() {
+        return None;
+    }
+    let span = span_of(&check);
+    let previous_of = model.root.private_at("previous_of", span);
+    let unchanged = model.root.private_at("unchanged", span);
+    let names = model.function.arguments.iter().map(|argument| &argument.name);
+    let wait = (model.function.kind != Kind::Sync).then(|| quote!(.await));
+    Some(quote_spanned! {span=>
+        if let ::core::option::Option::Some(vayu_old) = #previous_of(vayu_shape) {
+            if (#check)(&*vayu_old, #(&#names),*) #wait {
+                return #unchanged(vayu_shape, vayu_old);
+            }
+        }
+    })
 }
 
 fn call(model: &Model) -> TokenStream {
@@ -152,17 +189,73 @@ fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
     let spawnable = root.private_at(spawnable, output_span);
     let run_spawning = root.private_at(run_spawning, span_of(spawn));
     let run_spawning = quote_spanned! {span_of(spawn)=>
-        #run_spawning(vayu_cache, vayu_call, |vayu_task| (#spawn)(vayu_task))
+        #run_spawning(vayu_cache, vayu_call, vayu_maker, |vayu_task| (#spawn)(vayu_task))
+    };
+    let maker = if model.own.is_empty() {
+        let made = root.private("Made");
+        quote_spanned!(Span::mixed_site()=> let vayu_maker = #made;)
+    } else {
+        let (late_body, owning) = (root.private_at("late_body", output_span), owning(model));
+        quote_spanned! {output_span=> let (vayu_maker, vayu_body) = #late_body(|| #owning); }
     };
     quote_spanned! {output_span=>
         #begun
         match vayu_begun {
             ::core::result::Result::Ok(vayu_output) => vayu_output,
             ::core::result::Result::Err((vayu_rest, vayu_body)) => {
+                #maker
                 let vayu_call = #spawnable(vayu_cache, vayu_policy, vayu_rest, vayu_body #patience);
                 #run_spawning.await
             }
         }
+    }
+}
+
+/// Generates a call of a sync function that waits a while for the refresh of a value past its ttl in another thread.
+fn patient_call(model: &Model, spawn: &Expr) -> TokenStream {
+    let root = &model.root;
+    let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
+    let begun = begun(model, |rest| {
+        let owned_lookup = root.private_at("owned_lookup", output_span);
+        quote_spanned!(output_span=> #owned_lookup(#rest))
+    });
+    let patient = root.private_at("patient_blocking", output_span);
+    let run_patient = root.private_at("run_patient_blocking", span_of(spawn));
+    let job = root.private_at("job", span_of(spawn));
+    let spawned = spawned(model, spawn);
+    let owning = (!model.own.is_empty()).then(|| {
+        let owning = owning(model);
+        quote_spanned!(output_span=> let vayu_body = #owning;)
+    });
+    let run_patient = quote_spanned! {span_of(spawn)=>
+        #run_patient(vayu_cache, vayu_call, |vayu_task| {
+            let vayu_task = #job(vayu_task);
+            #spawned
+        })
+    };
+    quote_spanned! {output_span=>
+        #begun
+        match vayu_begun {
+            ::core::result::Result::Ok(vayu_output) => vayu_output,
+            ::core::result::Result::Err((vayu_rest, vayu_body)) => {
+                #owning
+                let vayu_call =
+                    #patient(vayu_cache, vayu_policy, vayu_rest, vayu_body, vayu_patience);
+                #run_patient
+            }
+        }
+    }
+}
+
+/// Generates the call of the spawner.
+fn spawned(model: &Model, spawn: &Expr) -> TokenStream {
+    match (model.function.kind, spawn) {
+        // So that the type of its parameter is inferred, which it may call.
+        (Kind::Sync, Expr::Closure(_)) => {
+            let pass = model.root.private_at("pass", span_of(spawn));
+            quote_spanned!(span_of(spawn)=> #pass(vayu_task, #spawn))
+        }
+        _ => quote_spanned!(span_of(spawn)=> (#spawn)(vayu_task)),
     }
 }
 
@@ -178,6 +271,7 @@ fn begun(model: &Model, rest: impl FnOnce(TokenStream) -> TokenStream) -> TokenS
     let rest = rest(quote_spanned!(output_span=> vayu_rest));
     let moved = match model.function.kind {
         Kind::Sync => quote_spanned!(output_span=> vayu_body),
+        Kind::Async if !model.own.is_empty() => quote_spanned!(output_span=> vayu_body),
         Kind::Async | Kind::Boxed => {
             quote_spanned!(output_span=> ::std::boxed::Box::pin(vayu_body))
         }
@@ -199,6 +293,32 @@ fn begun(model: &Model, rest: impl FnOnce(TokenStream) -> TokenStream) -> TokenS
     }
 }
 
+/// Generates the block that makes of a body one with copies of the borrowed arguments.
+fn owning(model: &Model) -> TokenStream {
+    let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
+    let (copies, lent) = own::copies(model);
+    let body = match model.function.kind {
+        Kind::Sync => quote_spanned!(span=> move || vayu_body(#lent)),
+        Kind::Async | Kind::Boxed => quote_spanned! {span=>
+            ::std::boxed::Box::pin(async move { vayu_body(#lent).await })
+        },
+    };
+    quote_spanned!(span=> { #copies #body })
+}
+
+/// Generates the closure that runs or awaits a body in the caller.
+fn in_caller(model: &Model) -> TokenStream {
+    let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
+    let borrowed = own::borrowed(model);
+    match model.function.kind {
+        Kind::Sync => quote_spanned!(span=> |vayu_body| vayu_body(#borrowed)),
+        Kind::Async if !model.own.is_empty() => quote_spanned! {span=>
+            |vayu_body| ::std::boxed::Box::pin(async move { vayu_body(#borrowed).await })
+        },
+        Kind::Async | Kind::Boxed => quote_spanned!(span=> |vayu_body| vayu_body),
+    }
+}
+
 /// Generates a call that refreshes a value past its ttl in a task, or that of a sync function in another thread.
 fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
@@ -211,16 +331,18 @@ fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
     let finish = root.private_at(finish, output_span);
     let task_of = root.private_at(task_of, output_span);
     let spawn_refresh = root.private_at("spawn_refresh", span_of(spawn));
-    let spawned = match (model.function.kind, spawn) {
-        // So that the type of its parameter is inferred, which it may call.
-        (Kind::Sync, Expr::Closure(_)) => {
-            let pass = root.private_at("pass", span_of(spawn));
-            quote_spanned!(span_of(spawn)=> #pass(vayu_task, #spawn))
-        }
-        _ => quote_spanned!(span_of(spawn)=> (#spawn)(vayu_task)),
-    };
+    let spawned = spawned(model, spawn);
+    let owning = (!model.own.is_empty()).then(|| {
+        let owning = owning(model);
+        quote_spanned!(output_span=> let vayu_refresh = vayu_refresh.map(|vayu_body| #owning);)
+    });
+    let in_caller = in_caller(model);
     let spawn_refresh = quote_spanned! {span_of(spawn)=>
-        #spawn_refresh(vayu_cache, &vayu_function, || #spawned);
+        #spawn_refresh(vayu_cache, &vayu_function, || {
+            #owning
+            let vayu_task = #task_of(vayu_cache, vayu_policy, vayu_refresh);
+            #spawned
+        });
     };
     quote_spanned! {output_span=>
         #begun
@@ -228,10 +350,9 @@ fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
             ::core::result::Result::Ok(vayu_output) => vayu_output,
             ::core::result::Result::Err((vayu_rest, vayu_body)) => {
                 let (vayu_output, vayu_left) =
-                    #finish(vayu_cache, &vayu_policy, vayu_rest, vayu_body) #wait;
+                    #finish(vayu_cache, &vayu_policy, vayu_rest, vayu_body, #in_caller) #wait;
                 if let ::core::option::Option::Some(vayu_refresh) = vayu_left {
-                    let (vayu_function, vayu_task) =
-                        #task_of(vayu_cache, vayu_policy, vayu_refresh);
+                    let vayu_function = vayu_refresh.function();
                     #spawn_refresh
                 }
                 vayu_output

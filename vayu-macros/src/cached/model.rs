@@ -10,9 +10,10 @@ use syn::{
 
 use crate::cached::Attribute;
 pub(crate) use crate::cached::args::Handle;
-use crate::cached::args::{Arguments, KeySource, Limits, Options, Skip, Ttl};
+use crate::cached::args::{Arguments, ErrTtl, KeySource, Limits, NameList, Options, Ttl};
 use crate::cached::batch;
 use crate::cached::function::{Argument, Function, Kind, only_argument, peel, readable};
+use crate::cached::own::{self, Owned};
 use crate::cached::pattern::{self, Binding};
 use crate::diagnostics::Diagnostics;
 use crate::paths::Root;
@@ -30,6 +31,8 @@ pub(crate) struct Model {
     pub(crate) handle: Option<Handle>,
     /// The elements, in a batch function.
     pub(crate) batch: Option<Batch>,
+    /// The borrowed arguments of which a run in the background has copies.
+    pub(crate) own: Vec<Owned>,
     pub(crate) options: Options,
     /// The tokens of the attribute.
     pub(crate) attribute: String,
@@ -98,6 +101,8 @@ impl Model {
             check_self(&arguments, &function, diagnostics);
         }
         let batch = batch::choose(&arguments, &function, diagnostics);
+        let own = own::choose(&arguments, &function, diagnostics);
+        check_closures(&arguments, &own, diagnostics);
         let key = match arguments.key {
             Some(source) => {
                 let attribute = arguments.attribute;
@@ -132,11 +137,14 @@ impl Model {
         }
         if let Some(spawn) = &arguments.options.spawn {
             check_spawner(spawn, &function, diagnostics);
-            check_spawn(&function, diagnostics);
+            if is_complete {
+                check_spawn(&function, arguments.own.as_ref(), diagnostics);
+            }
         }
         if is_complete {
             check_background(&arguments.options, &function, diagnostics);
-            check_patience(&arguments.options, diagnostics);
+            check_patience(&arguments.options, &function, diagnostics);
+            check_revalidate(&arguments.options, &function, diagnostics);
         }
         let handle = arguments.handle.map(|handle| check_handle(handle, &function, diagnostics));
         Some(Self {
@@ -150,6 +158,7 @@ impl Model {
             ttl: arguments.ttl?,
             handle,
             batch,
+            own,
             options: arguments.options,
             attribute: arguments.text,
         })
@@ -251,26 +260,30 @@ fn check_background(options: &Options, function: &Function, diagnostics: &mut Di
         }
         Kind::Sync | Kind::Async => {}
     }
-    if let (Kind::Sync, Some((keyword, _))) = (function.kind, &options.patience) {
-        diagnostics.add(keyword, "`patience` is for an `async fn`; remove it");
-    }
 }
 
 /// Checks that all arguments are owned: what is spawned outlives the call.
-fn check_spawn(function: &Function, diagnostics: &mut Diagnostics) {
+fn check_spawn(function: &Function, own: Option<&NameList>, diagnostics: &mut Diagnostics) {
+    let is_copied = |name: &Ident| own.is_some_and(|own| own.names.contains(name));
     let outlives = match function.kind {
         Kind::Sync => "its refresh",
         Kind::Async | Kind::Boxed => "its task",
     };
     let message = format!(
-        "a function with `spawn` must own what it is given, since {outlives} outlives the call; take an owned \
-         value, or an `Arc`"
+        "a function with `spawn` must own what it is given, since {outlives} outlives the call"
     );
     for argument in &function.arguments {
         if let Type::Reference(reference) = &argument.ty
             && reference.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident != "static")
+            && !argument.names().any(is_copied)
         {
-            diagnostics.add(reference, &message);
+            let instead = match (&argument.pattern, &reference.mutability) {
+                (None, None) => {
+                    format!("write `own({})` for a copy of it there, or take", argument.name)
+                }
+                _ => "take".to_owned(),
+            };
+            diagnostics.add(reference, format!("{message}; {instead} an owned value or an `Arc`"));
         }
         if let Some(name) = pattern::borrowed_name(argument) {
             diagnostics.add(name, format!("{message}; bind `{name}` without `ref`"));
@@ -278,19 +291,49 @@ fn check_spawn(function: &Function, diagnostics: &mut Diagnostics) {
     }
     if let Some(receiver) = function.item.sig.receiver()
         && let ReceiverKind::Reference(..) = &receiver.kind
+        && !is_copied(&Ident::from(receiver.self_token))
     {
+        let message = format!(
+            "{message}; write `own(self)` for a copy of it there, or take `self` or an `Arc` of it"
+        );
         diagnostics.add(receiver, message);
     }
 }
 
+/// Rejects closures on values that name a borrowed argument: a run in the background has these, too.
+fn check_closures(arguments: &Arguments, own: &[Owned], diagnostics: &mut Diagnostics) {
+    let ttl = match &arguments.ttl {
+        Some(Ttl::ByValue(closure)) => Some(closure.body.to_token_stream()),
+        Some(Ttl::ExpiresAt(moment)) => Some(moment.to_token_stream()),
+        Some(Ttl::Fixed(_)) | None => None,
+    };
+    let err_ttl = match &arguments.options.err_ttl {
+        Some(ErrTtl::ByError(closure)) => Some(closure.body.to_token_stream()),
+        Some(ErrTtl::Fixed(_)) | None => None,
+    };
+    let cache_if = arguments.options.cache_if.as_ref().map(ToTokens::to_token_stream);
+    for closure in [ttl, err_ttl, cache_if].into_iter().flatten() {
+        if let Some(name) = find(closure, &|name| own.iter().any(|owned| owned.is(name))) {
+            let message = format!(
+                "this outlives the call, so it cannot use `{name}`, which is borrowed; take an owned value or an `Arc`"
+            );
+            diagnostics.add(name, message);
+        }
+    }
+}
+
 /// Checks that there is a refresh in the background to wait for.
-fn check_patience(options: &Options, diagnostics: &mut Diagnostics) {
+fn check_patience(options: &Options, function: &Function, diagnostics: &mut Diagnostics) {
     let Some((keyword, _)) = &options.patience else { return };
+    let spawn = match function.kind {
+        Kind::Sync => "spawn = std::thread::spawn",
+        Kind::Async | Kind::Boxed => "spawn = tokio::spawn",
+    };
     let missing = match (&options.stale, &options.spawn) {
         (Some(_), Some(_)) => return,
-        (None, Some(_)) => "stale = \"1h\"",
-        (Some(_), None) => "spawn = tokio::spawn",
-        (None, None) => "stale = \"1h\", spawn = tokio::spawn",
+        (None, Some(_)) => "stale = \"1h\"".to_owned(),
+        (Some(_), None) => spawn.to_owned(),
+        (None, None) => format!("stale = \"1h\", {spawn}"),
     };
     let message = format!(
         "`patience` is how long a call waits for the refresh of a value past its ttl, which `stale` serves and \
@@ -299,10 +342,36 @@ fn check_patience(options: &Options, diagnostics: &mut Diagnostics) {
     diagnostics.add(keyword, message);
 }
 
+/// Checks that an old value is kept, and that it can be compared with the arguments.
+fn check_revalidate(options: &Options, function: &Function, diagnostics: &mut Diagnostics) {
+    let Some((keyword, check)) = &options.revalidate else { return };
+    if options.stale.is_none() {
+        let message = "`revalidate` is about a value past its ttl, which is kept for the time of `stale`; add \
+                       `stale = \"1h\"`, or remove `revalidate`";
+        diagnostics.add(keyword, message);
+    }
+    if check.is_none() {
+        return;
+    }
+    for argument in &function.arguments {
+        if let Some(pattern) = &argument.pattern {
+            let message = "the function of `revalidate` is called with a reference to each argument, so each must have a \
+                           name; or write `revalidate` alone and call `vayu::previous` in the body";
+            diagnostics.add(pattern, message);
+        }
+        if let Some(condition) = argument.conditions.first() {
+            diagnostics.add(
+                condition,
+                "an argument of a function with `revalidate` cannot be conditional",
+            );
+        }
+    }
+}
+
 fn check_source(
     attribute: Attribute,
     source: &KeySource,
-    skip: Option<&Skip>,
+    skip: Option<&NameList>,
     function: &Function,
     diagnostics: &mut Diagnostics,
 ) {
@@ -585,7 +654,7 @@ fn is_exclusive(receiver: &Receiver) -> bool {
 /// Chooses the part of each argument that is in the key.
 fn choose_arguments(
     attribute: Attribute,
-    skip: Option<&Skip>,
+    skip: Option<&NameList>,
     is_alone: bool,
     is_complete: bool,
     function: &Function,

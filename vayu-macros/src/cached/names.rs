@@ -6,14 +6,16 @@ use crate::cached::Attribute;
 use crate::duration;
 
 /// The arguments and an example of each, in the order of the documentation.
-pub(super) const FORMS: [(&str, &str); 28] = [
+pub(super) const FORMS: [(&str, &str); 30] = [
     ("ttl", "ttl = \"5m\""),
     ("expires_at", "expires_at = |token| token.expires_at"),
     ("stale", "stale = \"1h\""),
     ("idle", "idle = \"10m\""),
     ("err_ttl", "err_ttl = \"2s\""),
     ("spawn", "spawn = tokio::spawn"),
+    ("own", "own(url, self)"),
     ("patience", "patience = \"50ms\""),
+    ("revalidate", "revalidate = is_unchanged"),
     ("jitter", "jitter = \"10%\""),
     ("cache", "cache = PAGES"),
     ("max_entries", "max_entries = 1_000"),
@@ -38,7 +40,7 @@ pub(super) const FORMS: [(&str, &str); 28] = [
 ];
 
 /// The names that other libraries use, in lower case and separated by spaces, with what to write instead.
-const FOREIGN: [(&str, &str); 33] = [
+const FOREIGN: [(&str, &str); 35] = [
     (
         "size maxsize max_size maximum_size capacity max_capacity limit",
         "write `max_entries = 1_000` for a memory cache of this function's own with that limit; the \
@@ -147,9 +149,18 @@ const FOREIGN: [(&str, &str); 33] = [
     ),
     ("executor runtime spawner tokio task", "write `spawn = tokio::spawn`"),
     (
+        "clone clone_args copy to_owned owned owns",
+        "write `own(url, self)` for copies of borrowed arguments in a run in the background",
+    ),
+    (
         "soft_timeout factory_soft_timeout factory_timeout refresh_timeout stale_timeout wait max_wait",
         "write `stale = \"1h\", spawn = tokio::spawn, patience = \"50ms\"`: a call waits so long for the new \
          value and then returns the old one",
+    ),
+    (
+        "conditional etag if_modified_since not_modified reload reloader",
+        "write `revalidate = is_unchanged` with a function of the old value and the arguments, or `revalidate` and \
+         call `vayu::previous` in the body",
     ),
     ("dogpile random spread ttl_jitter fuzz", "write `jitter = \"10%\"`"),
     (

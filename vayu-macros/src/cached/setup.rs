@@ -75,6 +75,11 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let (ttl, cache_if) = (ttl(model, purpose), cache_if(model, purpose));
     let weigh = own_cache::weigh(model, purpose);
     let err_ttl = err_ttl(model, purpose);
+    let revalidate = model.options.revalidate.as_ref().map(|_| {
+        let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
+        let revalidate = root.private_at("revalidate", span);
+        quote_spanned!(span=> let vayu_ttl = #revalidate(vayu_shape, vayu_ttl);)
+    });
     let stale = model.options.stale.as_ref().map(|stale| {
         let stale = time(stale);
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
@@ -104,6 +109,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #cache_if
         #weigh
         #err_ttl
+        #revalidate
         #tags
     }
 }
@@ -661,8 +667,19 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
     let refresh_if = is_evaluated(&options.refresh_if)
         .then(|| quote_spanned!(Span::mixed_site()=> .refresh_if(vayu_refresh)));
     let quiet = options.is_quiet.then(|| quote!(.quiet()));
+    // Only a value past its ttl has a refresh that may fail.
+    let shape = match (&options.stale, &model.batch) {
+        (Some(_), None) => {
+            let [probe, shown, hidden] =
+                ["ErrorProbe", "ShownError", "HiddenError"].map(|name| root.private_at(name, span));
+            quote_spanned! {span=>
+                { use {#shown as _, #hidden as _}; (&#probe(vayu_shape)).vayu_shape() }
+            }
+        }
+        _ => quote_spanned!(span=> vayu_shape),
+    };
     quote_spanned! {span=>
-        #policy::new(vayu_key, vayu_shape, #serializer, #ttl)
+        #policy::new(vayu_key, #shape, #serializer, #ttl)
             #tags
             #own_serializer
             #stale

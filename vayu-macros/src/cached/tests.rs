@@ -257,6 +257,7 @@ fn malformed_argument_is_one_error_that_says_its_form() {
         "stale",
         "idle",
         "spawn",
+        "own",
         "patience",
         "jitter",
         "cache",
@@ -727,7 +728,7 @@ fn malformed_input_does_not_panic() {
                 let _ = expand(attributes[0], quote!(ttl = 1, handle = r#entry), item.clone());
                 let _ = expand(
                     attributes[0],
-                    quote!(ttl = 1, skip(a), stale = 1, spawn = s),
+                    quote!(ttl = 1, skip(a), stale = 1, spawn = s, own(self, a, b)),
                     item.clone(),
                 );
                 let _ = expand(attributes[0], quote!(ttl = 1, key = |a, b, c, d, e| b), item);

@@ -60,6 +60,12 @@ arguments! {
     /// spawn = std::thread::spawn // sync function; also `rayon::spawn`
     /// ```
     spawn
+    /// With `spawn`: borrowed arguments of which a run in the background gets a copy, by `ToOwned`. A hit copies nothing.
+    ///
+    /// ```text
+    /// own(url, self)
+    /// ```
+    own
     /// With `stale` and `spawn`: how long a call that finds a value past its ttl waits for the new one, before it
     /// returns the old one. The run goes on.
     ///
@@ -67,6 +73,15 @@ arguments! {
     /// patience = "50ms"
     /// ```
     patience
+    /// With `stale`: a function of the old value and the arguments, by reference, that is called past the ttl. If it
+    /// returns `true`, the value is still current, and the body does not run. Alone: the body asks for the old value
+    /// with `vayu::previous`.
+    ///
+    /// ```text
+    /// revalidate = is_unchanged
+    /// revalidate
+    /// ```
+    revalidate
     /// Takes up to this share off each ttl at random.
     ///
     /// ```text

@@ -91,7 +91,7 @@ impl Observer for Metrics {
         counter!(ERRORS, vec![label(function), kind]).increment(1);
     }
 
-    fn on_refresh_error(&self, function: &str) {
+    fn on_refresh_error(&self, function: &str, _: Option<&str>) {
         counter!(FAILED_REFRESHES, vec![label(function)]).increment(1);
     }
 }

@@ -181,7 +181,7 @@ impl<F: Fn(Moment) + Send + Sync + 'static> Backend for Hooked<F> {
     }
 
     crate::forward_backend! { |this| this.inner =>
-        read write read_async write_async renew read_many write_many read_many_async
+        read write read_async write_async write_times write_times_async renew read_many write_many read_many_async
         write_many_async read_now read_with read_optimistic is_in_process report_ends usage description clock
     }
 }

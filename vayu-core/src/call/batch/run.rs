@@ -170,13 +170,15 @@ where
             count_unpaired(&call, &unusable, &mut is_counted);
             match reason {
                 ComputeReason::Expired(stale) if are_all_stale => {
-                    call.record_failed_refresh();
+                    call.record_failed_refresh(None);
                     self.outputs[index] = Some(call.serve_stale(*stale));
                 }
                 ComputeReason::Miss(_) => {
                     call.emit(CallOutcome::Miss, CallTimes::computed(compute_time));
                 }
-                reason => call.conclude_refresh(false, CallTimes::computed(compute_time), &reason),
+                reason => {
+                    call.conclude_refresh(false, None, CallTimes::computed(compute_time), &reason);
+                }
             }
         }
         if are_all_stale {
@@ -258,7 +260,7 @@ async fn leave_out<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     match reason {
         ComputeReason::Miss(_) => call.emit(CallOutcome::Miss, CallTimes::computed(compute_time)),
         // Not a failure: the element is not there any more.
-        reason => call.conclude_refresh(true, CallTimes::computed(compute_time), &reason),
+        reason => call.conclude_refresh(true, None, CallTimes::computed(compute_time), &reason),
     }
 }
 

@@ -10,12 +10,14 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::backend::{Backend, Lease, LeaseGuard, Leases, ReleaseLease, Sharing};
+use crate::call::late_body::Made;
 use crate::call::lookup::begin;
 use crate::call::patience::{self, patient};
 use crate::call::task::OwnedLookup;
 use crate::call::{FixedTtl, PlainOutput, Policy};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::Awaiting;
 use crate::record::Record;
 use crate::sync::block_on;
 use crate::testing::Fault;
@@ -472,7 +474,10 @@ fn callers_with_patience_return_the_value_that_another_process_has_stored() {
             };
             let (body, patience) = (Box::pin(async move { value }), Duration::from_millis(50));
             let call = patient(engine.clone(), policy, lookup, body, patience);
-            patience::run(engine, call, |task| tasks.borrow_mut().push(task)).await
+            patience::run::<Awaiting, _, _, _, _>(engine, call, Made, |task| {
+                tasks.borrow_mut().push(task);
+            })
+            .await
         })
     };
     assert_eq!(block_on(call(1)), 1);

@@ -1,0 +1,294 @@
+//! `revalidate` and `vayu::previous`: functions that ask for the value that they replace.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use vayu::backend::{Backend, Serializer};
+use vayu::testing::{ManualClock, watchdog};
+use vayu::{Cache, FileOptions, MemoryCache, MemoryOptions, cached, previous};
+
+use crate::{HANG, until, with_every_backend};
+
+/// A source with a version of its content, as an `ETag`.
+#[derive(Default)]
+struct Source {
+    version: AtomicU32,
+    requests: AtomicU32,
+    bodies: AtomicU32,
+    is_down: AtomicBool,
+    asked_with: Mutex<Vec<Option<String>>>,
+}
+
+impl Source {
+    /// Returns the content, or `None` if it is that of this page.
+    fn get(&self, old: Option<&str>) -> Result<Option<String>, String> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        self.asked_with.lock().unwrap().push(old.map(ToOwned::to_owned));
+        if self.is_down.load(Ordering::SeqCst) {
+            return Err("down".to_owned());
+        }
+        let page = format!("page {}", self.version.load(Ordering::SeqCst));
+        if old == Some(&page) {
+            return Ok(None);
+        }
+        self.bodies.fetch_add(1, Ordering::SeqCst);
+        Ok(Some(page))
+    }
+
+    fn counts(&self) -> (u32, u32) {
+        (self.requests.load(Ordering::SeqCst), self.bodies.load(Ordering::SeqCst))
+    }
+}
+
+#[cached(cache = cache, ttl = "1m", stale = "1h", key = "k", revalidate, handle = page_entry)]
+fn page<B, S>(cache: Cache<B, S>, source: Arc<Source>) -> Result<String, String>
+where
+    B: Backend,
+    S: Serializer<String, Stored = B::Stored> + Clone + Send + Sync + 'static,
+{
+    let old = previous::<String>();
+    match (source.get(old.as_ref().map(|old| old.as_str()))?, old) {
+        (Some(page), _) => Ok(page),
+        (None, Some(old)) => Ok(old.unchanged()),
+        (None, None) => unreachable!("it is compared with an old value"),
+    }
+}
+
+fn unchanged_value_gets_new_times<B, S>(open: impl Fn(ManualClock) -> Cache<B, S>)
+where
+    B: Backend,
+    S: Serializer<String, Stored = B::Stored> + Clone + Send + Sync + 'static,
+{
+    let clock = ManualClock::new();
+    let (cache, source) = (open(clock.clone()), Arc::new(Source::default()));
+    let ask = || page(cache.clone(), Arc::clone(&source));
+    let pass = |seconds| clock.advance(Duration::from_secs(seconds));
+    let zero = || Ok("page 0".to_owned());
+    assert_eq!((ask(), source.counts()), (zero(), (1, 1)));
+    for requests in 2..5 {
+        pass(60);
+        assert_eq!((ask(), source.counts()), (zero(), (requests, 1)), "not modified");
+        pass(59);
+        assert_eq!((ask(), source.counts()), (zero(), (requests, 1)), "a hit");
+        pass(1);
+    }
+    source.version.store(1, Ordering::SeqCst);
+    assert_eq!((ask(), source.counts()), (Ok("page 1".to_owned()), (5, 2)));
+    pass(60);
+    source.is_down.store(true, Ordering::SeqCst);
+    assert_eq!(ask(), Ok("page 1".to_owned()), "the old value, which the run had asked for");
+    source.is_down.store(false, Ordering::SeqCst);
+    pass(5);
+    assert_eq!((ask(), source.counts()), (Ok("page 1".to_owned()), (7, 2)));
+    let entry = || page_entry(cache.clone(), Arc::clone(&source));
+    assert_eq!((entry().refresh(), source.counts()), (Ok("page 1".to_owned()), (8, 3)), "forced");
+    pass(60);
+    entry().invalidate().unwrap();
+    assert_eq!((ask(), source.counts()), (Ok("page 1".to_owned()), (9, 4)), "a miss");
+    pass(3_660);
+    assert_eq!((ask(), source.counts()), (Ok("page 1".to_owned()), (10, 5)), "it is too old");
+    let stats = cache.stats();
+    assert_eq!((stats.errors, stats.failed_refreshes, stats.in_flight), (0, 1, 0));
+}
+
+#[test]
+fn unchanged_value_gets_new_times_on_every_backend() {
+    watchdog(HANG, || with_every_backend!(unchanged_value_gets_new_times));
+}
+
+#[test]
+fn value_is_renewed_in_the_background() {
+    #[cached(
+        cache = cache, ttl = "1m", stale = "1h", key = "k", spawn = thread::spawn, own(source), revalidate
+    )]
+    fn in_a_thread(cache: MemoryCache, source: &Arc<Source>) -> Result<String, String> {
+        let old = previous::<String>();
+        match source.get(old.as_deref().map(String::as_str))? {
+            Some(page) => Ok(page),
+            None => Ok(old.expect("it is compared with an old value").unchanged()),
+        }
+    }
+
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "k", spawn = tokio::spawn, revalidate)]
+    async fn in_a_task(cache: MemoryCache, source: Arc<Source>) -> Result<String, String> {
+        tokio::task::yield_now().await;
+        let old = previous::<String>();
+        tokio::task::yield_now().await;
+        match source.get(old.as_deref().map(String::as_str))? {
+            Some(page) => Ok(page),
+            None => Ok(old.expect("it is compared with an old value").unchanged()),
+        }
+    }
+
+    #[cached(
+        cache = cache, ttl = "1m", stale = "1h", key = "k", spawn = tokio::spawn, patience = "50ms", revalidate
+    )]
+    async fn with_patience(cache: MemoryCache, source: Arc<Source>) -> Result<String, String> {
+        tokio::task::yield_now().await;
+        let old = previous::<String>();
+        match source.get(old.as_deref().map(String::as_str))? {
+            Some(page) => Ok(page),
+            None => Ok(old.expect("it is compared with an old value").unchanged()),
+        }
+    }
+
+    fn test(ask: impl Fn(MemoryCache, Arc<Source>) -> Result<String, String>, rest: impl Fn()) {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let source = Arc::new(Source::default());
+        for requests in 1..4 {
+            assert_eq!(ask(cache.clone(), Arc::clone(&source)), Ok("page 0".to_owned()));
+            rest();
+            until(|| cache.stats().inserts == u64::from(requests));
+            assert_eq!(ask(cache.clone(), Arc::clone(&source)), Ok("page 0".to_owned()));
+            assert_eq!(source.counts(), (requests, 1));
+            clock.advance(Duration::from_secs(60));
+        }
+    }
+    watchdog(HANG, || {
+        test(|cache, source| in_a_thread(cache, &source), || ());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let rest = || {
+            runtime.block_on(async {
+                for _ in 0..32 {
+                    tokio::task::yield_now().await;
+                }
+            });
+        };
+        test(|cache, source| runtime.block_on(in_a_task(cache, source)), rest);
+        test(|cache, source| runtime.block_on(with_patience(cache, source)), rest);
+    });
+}
+
+#[test]
+fn function_of_the_attribute_says_whether_the_old_value_is_unchanged() {
+    #[derive(Clone)]
+    struct Shop(MemoryCache, Arc<AtomicU32>);
+    impl Shop {
+        fn run(&self) -> u32 {
+            self.1.fetch_add(1, Ordering::SeqCst)
+        }
+
+        #[cached(
+            cache = self.0, ttl = "1m", stale = "1h", skip(self), revalidate = |old: &u32, limit: &u32| *old < *limit
+        )]
+        fn sync(&self, limit: u32) -> u32 {
+            self.run()
+        }
+
+        #[cached(
+            cache = self.0, ttl = "1m", stale = "1h", skip(self), spawn = |job| job(), own(self, name),
+            revalidate = Self::is_current
+        )]
+        fn spawned(&self, name: &str) -> Result<u32, ()> {
+            Ok(self.run())
+        }
+
+        #[allow(clippy::trivially_copy_pass_by_ref, reason = "the attribute passes references")]
+        fn is_current(old: &u32, name: &str) -> bool {
+            *old == 0 && name == "current"
+        }
+
+        #[cached(cache = self.0, ttl = "1m", stale = "1h", skip(self), revalidate = check)]
+        async fn asynchronous(&self, limit: u32) -> Option<u32> {
+            Some(self.run())
+        }
+    }
+    #[allow(clippy::ref_option, reason = "the attribute passes references")]
+    async fn check(old: &Option<u32>, limit: &u32) -> bool {
+        tokio::task::yield_now().await;
+        old.is_some_and(|old| old < *limit)
+    }
+    let clock = ManualClock::new();
+    let shop = || {
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        Shop(cache, Arc::new(AtomicU32::new(0)))
+    };
+    let minute = || clock.advance(Duration::from_secs(60));
+    let one = shop();
+    assert_eq!((one.sync(1), one.sync(0)), (0, 1));
+    minute();
+    assert_eq!((one.sync(1), one.sync(0)), (0, 2), "one is unchanged");
+    assert_eq!((one.sync(1), one.sync(0), one.0.stats().refreshes), (0, 2, 2));
+    let one = shop();
+    assert_eq!(one.spawned("current"), Ok(0));
+    minute();
+    assert_eq!((one.spawned("current"), one.spawned("current")), (Ok(0), Ok(0)));
+    assert_eq!((one.run(), one.0.stats().refreshes), (1, 1));
+    let one = shop();
+    assert_eq!(smol::block_on(one.asynchronous(1)), Some(0));
+    minute();
+    assert_eq!(smol::block_on(one.asynchronous(1)), Some(0));
+    assert_eq!(smol::block_on(one.asynchronous(1)), Some(0));
+    assert_eq!((one.run(), one.0.stats().refreshes), (1, 1));
+}
+
+#[test]
+fn old_value_is_that_of_the_running_function_alone() {
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "outer", revalidate)]
+    fn outer(cache: &MemoryCache, inner_runs: &AtomicU32) -> u32 {
+        let other = previous::<u64>();
+        assert!(other.is_none(), "another type");
+        inner(cache, inner_runs);
+        thread::scope(|scope| {
+            scope.spawn(|| assert!(previous::<u32>().is_none(), "another thread"));
+        });
+        match previous::<u32>() {
+            None => 1,
+            Some(old) => {
+                assert!(previous::<u32>().is_none(), "it is taken");
+                let next = *old + 1;
+                drop(old);
+                assert!(previous::<u32>().is_some(), "it was given back");
+                next
+            }
+        }
+    }
+    #[cached(cache = cache, ttl = "1s", key = "inner")]
+    fn inner(cache: &MemoryCache, runs: &AtomicU32) -> u32 {
+        assert!(previous::<u32>().is_none(), "that of another function");
+        runs.fetch_add(1, Ordering::SeqCst)
+    }
+    assert!(previous::<u32>().is_none(), "no run");
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    let runs = AtomicU32::new(0);
+    for value in 1..4 {
+        assert_eq!(outer(&cache, &runs), value);
+        clock.advance(Duration::from_secs(60));
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn readers_of_a_file_never_see_a_part_of_a_renewed_header() {
+    #[cached(cache = cache, ttl = ttl, stale = "1h", key = "k", revalidate)]
+    fn value(cache: &vayu::FileCache, ttl: Duration) -> String {
+        match previous::<String>() {
+            Some(old) => old.unchanged(),
+            None => "x".repeat(10_000),
+        }
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let open = || FileOptions::new().open(AsRef::<Path>::as_ref(&place)).expect("a cache");
+    let (writer, reader) = (open(), open());
+    // Each call of the writer finds a value past its ttl.
+    let short = Duration::from_nanos(1);
+    assert_eq!(value(&writer, short).len(), 10_000);
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::SeqCst) {
+                assert_eq!(value(&reader, Duration::MAX).len(), 10_000);
+            }
+        });
+        for _ in 0..500 {
+            assert_eq!(value(&writer, short).len(), 10_000);
+        }
+        is_done.store(true, Ordering::SeqCst);
+    });
+    assert_eq!((reader.stats().misses, reader.stats().errors, writer.stats().misses), (0, 0, 1));
+}

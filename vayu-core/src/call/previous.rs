@@ -1,0 +1,240 @@
+//! The value that a run replaces, for the function that runs: `vayu::previous`.
+//!
+//! A call of a function with `revalidate` that finds a value past its ttl keeps its record. While the function runs, the value
+//! is in a slot, from which the function may take it. If it returns the value unchanged, the kept record is stored with new
+//! times.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::call::{CachedFn, Call};
+use crate::clock::Timestamp;
+use crate::flight::{FlightId, innermost_flight};
+use crate::panic::{QuietDrop, catch_panic, drop_quietly};
+use crate::record::Record;
+use crate::serializer::Serializer;
+use crate::sync::IgnorePoison;
+
+/// Returns the value that the running function replaces: in the body of a function with `revalidate`, that of its entry, if
+/// it has one past its ttl.
+///
+/// It is `None` on a miss, in a forced refresh, in a run without the cache, in another thread or task than that of the run, if
+/// `T` is not the type of the value (of a `Result`, that in `Ok`), and while another [`Previous`] of the run exists.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(all(feature = "testing", feature = "message-pack"))] {
+/// # use vayu_core as vayu;
+/// assert!(vayu::previous::<String>().is_none()); // not in a run
+/// # }
+/// ```
+pub fn previous<T: Send + 'static>() -> Option<Previous<T>> {
+    let flight = innermost_flight()?;
+    let slot = RUNS.try_with(|runs| {
+        let runs = runs.borrow();
+        runs.last().filter(|(of, _)| *of == flight).map(|(_, slot)| slot.clone())
+    });
+    let slot = slot.ok().flatten()?;
+    let mut state = slot.0.lock().ignore_poison();
+    let value = match state.value.take()?.downcast() {
+        Ok(value) => Some(value),
+        Err(other) => {
+            state.value = Some(other);
+            return None;
+        }
+    };
+    drop(state);
+    Some(Previous { value, slot })
+}
+
+/// The value that a run replaces, see [`previous`].
+pub struct Previous<T: Send + 'static> {
+    /// `None` only while it is dropped.
+    value: Option<Box<T>>,
+    slot: Slot,
+}
+
+impl<T: Send + 'static> Previous<T> {
+    /// Returns the value, to be returned by the function as it is: it is still current.
+    ///
+    /// The stored value gets new times, and is not written again where the backend can write the times alone. A function that
+    /// returns another value after this stores the old one all the same; one that returns an error stores nothing.
+    #[allow(clippy::missing_panics_doc, reason = "it does not panic")]
+    pub fn unchanged(mut self) -> T {
+        self.slot.0.lock().ignore_poison().is_unchanged = true;
+        *self.value.take().expect("it is taken once")
+    }
+}
+
+impl<T: Send + 'static> Deref for Previous<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T: Send + fmt::Debug + 'static> fmt::Debug for Previous<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Previous").field(&self.value).finish()
+    }
+}
+
+impl<T: Send + 'static> Drop for Previous<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            self.slot.0.lock().ignore_poison().value = Some(value);
+        }
+    }
+}
+
+/// The previous value of a run.
+#[derive(Clone)]
+pub struct Slot(Arc<Mutex<SlotState>>);
+
+struct SlotState {
+    value: Option<Box<dyn Any + Send>>,
+    is_unchanged: bool,
+}
+
+impl Drop for SlotState {
+    fn drop(&mut self) {
+        drop_quietly(self.value.take());
+    }
+}
+
+impl Slot {
+    pub(crate) fn new<T: Send + 'static>(value: T) -> Self {
+        let value: Option<Box<dyn Any + Send>> = Some(Box::new(value));
+        Self(Arc::new(Mutex::new(SlotState { value, is_unchanged: false })))
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.0.lock().ignore_poison().is_unchanged
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Slot")
+    }
+}
+
+thread_local! {
+    /// The runs of this thread that have a previous value, the innermost last.
+    static RUNS: RefCell<Vec<(FlightId, Slot)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs code of a run, with its previous value if there is one.
+#[inline]
+pub(super) fn in_run<T>(slot: Option<(FlightId, &Slot)>, code: impl FnOnce() -> T) -> T {
+    match slot {
+        None => code(),
+        Some((flight, slot)) => in_run_with(flight, slot, code),
+    }
+}
+
+#[cold]
+fn in_run_with<T>(flight: FlightId, slot: &Slot, code: impl FnOnce() -> T) -> T {
+    struct Pop;
+    impl Drop for Pop {
+        fn drop(&mut self) {
+            let last = RUNS.try_with(|runs| runs.borrow_mut().pop());
+            drop(last);
+        }
+    }
+    let pushed = RUNS.try_with(|runs| runs.borrow_mut().push((flight, slot.clone())));
+    let _pop = pushed.ok().map(|()| Pop);
+    code()
+}
+
+/// A body that is polled with the previous value of its run.
+pub(super) struct InRun<'a, T> {
+    pub(super) slot: Option<(FlightId, Slot)>,
+    pub(super) body: Pin<&'a mut T>,
+}
+
+impl<T: Future> Future for InRun<'_, T> {
+    type Output = T::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T::Output> {
+        let Self { slot, body } = self.get_mut();
+        let slot = slot.as_ref().map(|(flight, slot)| (*flight, slot));
+        in_run(slot, || body.as_mut().poll(context))
+    }
+}
+
+/// The record of a value past its ttl, of a function with `revalidate`: a `QuietDrop<Record<_>>`.
+#[derive(Debug)]
+pub(crate) struct Kept(Arc<dyn Any + Send + Sync>);
+
+/// The record that a run replaces, and its value.
+#[derive(Debug)]
+pub(crate) struct PreviousRecord<V> {
+    record: Arc<QuietDrop<Record<V>>>,
+    slot: Slot,
+}
+
+impl<V> PreviousRecord<V> {
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Returns the times of the record.
+    pub(super) fn times(&self) -> Option<Record<()>> {
+        self.record.get().map(|record| record.as_ref().map(|_| ()))
+    }
+}
+
+impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
+    /// Keeps a record that a run may replace, if the function asks for it.
+    pub(super) fn keep(&self, record: &Record<B::Stored>) -> Option<Kept> {
+        let keep = || Kept(Arc::new(QuietDrop::from(record.clone())));
+        self.function.keeps_previous().then(keep)
+    }
+
+    /// Returns the record that a run replaces.
+    #[cold]
+    pub(super) fn previous(&self, kept: Kept) -> Option<Box<PreviousRecord<B::Stored>>> {
+        let kept: Arc<QuietDrop<Record<B::Stored>>> = kept.0.downcast().ok()?;
+        let record = kept.get()?;
+        let value = catch_panic("decode value", || {
+            self.serializer().deserialize_for(record.value(), &self.context(record))
+        });
+        let slot = self.function.previous_slot(self.ok_or_count(value)?)?;
+        Some(Box::new(PreviousRecord { record: kept, slot }))
+    }
+
+    /// Returns the previous record with new times, if the function has returned its value unchanged at `created`. Sealed values
+    /// are bound to their times, so those are encoded again.
+    #[cold]
+    pub(super) fn renewed_record(
+        &self,
+        output: &F::Output,
+        previous: &PreviousRecord<B::Stored>,
+        created: Timestamp,
+    ) -> Option<Record<B::Stored>> {
+        let PreviousRecord { record, slot } = previous;
+        let record = record.get()?;
+        if !slot.is_unchanged() || record.serializer().is_sealed() {
+            return None;
+        }
+        let value = F::value(output)?;
+        let compute_time: Duration = record.compute_time();
+        let times = catch_panic("store value", || self.record_of(value, compute_time, created));
+        let times = self.ok_or_count(times).flatten()?;
+        let weight = record.weight();
+        let value = catch_panic("clone value", || Ok(record.value().clone()));
+        let value = self.ok_or_count(value)?;
+        Some(times.map(|()| value).with_weight(weight))
+    }
+}

@@ -1,0 +1,90 @@
+//! Entries whose times are renewed.
+
+use vayu_core::wire::HEADER_LENGTH;
+
+use super::*;
+use crate::errno::Errno;
+use crate::fs::model::Fault;
+
+/// A disk with an entry whose value has this length, with its record and one with later times.
+fn fixture(length: usize) -> (Disk, FileBackend, Record<Bytes>, Record<Bytes>) {
+    let (disk, clock) = (Disk::default(), ManualClock::new());
+    let backend = open(&disk, &options(&clock));
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
+    let old = record(&clock, vec![7; length]).with_compute_time(Duration::from_millis(12));
+    let old = old.with_stale_until(clock.now().saturating_add(hour));
+    backend.write(&key("k"), old.clone()).expect("write");
+    clock.advance(Duration::from_secs(90));
+    let created = clock.now();
+    let expires = created.saturating_add(minute);
+    let new = old.clone().with_times(created, expires, expires.saturating_add(hour));
+    (disk, backend, old, new)
+}
+
+fn times(record: &Record<Bytes>) -> Record<()> {
+    record.as_ref().map(|_| ())
+}
+
+#[test]
+fn renewed_value_costs_one_read_and_one_write_of_the_header() {
+    let (disk, backend, old, new) = fixture(1 << 20);
+    disk.plan(None);
+    let found = backend.read(&key("k")).expect("read").expect("an entry");
+    let (read, written) = disk.transferred();
+    assert!(found == old && written == 0 && read < (1 << 20) + 512, "{read}");
+    backend.write_times(&key("k"), &times(&found), new.clone()).expect("write");
+    let (read_in_all, written) = disk.transferred();
+    // Beside the counts of all shards, and the one that changes.
+    let (counts, count) = (256 * 32, 32);
+    let read_again = read_in_all - read;
+    assert!(read_again < 512 + counts, "header and key: {read_again} bytes");
+    assert!(written <= HEADER_LENGTH + 2 * count, "{written} bytes");
+    assert_eq!(backend.read(&key("k")).expect("read"), Some(new.clone()));
+    let other = open(&disk, &options(&ManualClock::new()));
+    assert_eq!(other.read(&key("k")).expect("read"), Some(new), "for other processes, too");
+}
+
+#[test]
+fn entry_that_was_replaced_in_the_meantime_stays() {
+    let (_, backend, old, new) = fixture(100);
+    let other = new.clone().map(|_| Bytes::from_static(b"other"));
+    backend.write(&key("k"), other.clone()).expect("write");
+    backend.write_times(&key("k"), &times(&old), new.clone()).expect("write");
+    assert_eq!(backend.read(&key("k")).expect("read"), Some(other));
+    backend.delete(&key("k")).expect("delete");
+    backend.write_times(&key("k"), &times(&old), new.clone()).expect("write");
+    assert_eq!(
+        backend.read(&key("k")).expect("read"),
+        Some(new),
+        "it was evicted: written as a whole"
+    );
+}
+
+#[test]
+fn entry_with_another_form_of_its_key_is_written_as_a_whole() {
+    let (disk, _, old, new) = fixture(100);
+    let hidden = open(&disk, &options(&ManualClock::new()).hide_arguments());
+    hidden.write_times(&key("k"), &times(&old), new.clone()).expect("write");
+    assert_eq!(hidden.read(&key("k")).expect("read"), Some(new));
+}
+
+#[test]
+fn entry_is_the_old_one_or_the_new_one_after_a_failure_of_any_operation() {
+    for operation in 0.. {
+        let (disk, backend, old, new) = fixture(5_000);
+        disk.plan(Fault::Once(operation, Errno::IO));
+        let result = backend.write_times(&key("k"), &times(&old), new.clone());
+        let has_failed = disk.operations() > operation;
+        disk.plan(None);
+        let found = backend.read(&key("k")).expect("read").expect("an entry");
+        assert!(found == new || found == old && result.is_err(), "operation {operation}");
+        if !has_failed {
+            assert!(operation > 5 && result.is_ok());
+            break;
+        }
+    }
+    let (disk, backend, old, new) = fixture(5_000);
+    disk.plan(Fault::Slow);
+    backend.write_times(&key("k"), &times(&old), new.clone()).expect("write");
+    assert_eq!(backend.read(&key("k")).expect("read"), Some(new));
+}
