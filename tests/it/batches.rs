@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::task::Poll;
 use std::thread;
@@ -569,4 +569,31 @@ fn error_that_cannot_be_cloned_is_not_shared_by_batches() {
     assert!(poll(second.as_mut()).is_pending());
     OPEN.notify_waiters();
     assert_eq!(poll(second), Poll::Ready(Err(Unique(3))));
+}
+
+#[test]
+fn error_of_a_run_with_an_element_that_a_batch_has_is_not_shared() {
+    static OPEN: Notify = Notify::const_new();
+    static STORE: LazyLock<(MemoryCache, ManualClock)> = LazyLock::new(|| {
+        let clock = ManualClock::new();
+        (MemoryOptions::new().clock(clock.clone()).build(), clock)
+    });
+    static FAILS: AtomicBool = AtomicBool::new(false);
+    #[cached(cache = STORE.0, ttl = 60, stale = "1h", each = ids)]
+    async fn many(ids: &[u64]) -> Result<BTreeMap<u64, u64>, String> {
+        if FAILS.load(Ordering::SeqCst) && ids.contains(&1) {
+            OPEN.notified().await;
+            return Err("because of 1".to_owned());
+        }
+        Ok(ids.iter().map(|id| (*id, *id)).collect())
+    }
+    assert_eq!(poll(pin!(many(&[1]))), Poll::Ready(Ok(BTreeMap::from([(1, 1)]))));
+    STORE.1.advance(Duration::from_secs(120));
+    FAILS.store(true, Ordering::SeqCst);
+    let (mut first, mut second) = (pin!(many(&[1, 2])), pin!(many(&[1, 2])));
+    assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+    OPEN.notify_waiters();
+    assert_eq!(poll(first), Poll::Ready(Err("because of 1".to_owned())));
+    // It has the old value of 1, and needs 2 alone.
+    assert_eq!(poll(second), Poll::Ready(Ok(BTreeMap::from([(1, 1), (2, 2)]))));
 }

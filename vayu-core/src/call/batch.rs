@@ -142,20 +142,10 @@ where
         missing.into_iter().map(|it| (it.function, (it.index, it.lookup))).unzip();
     let (deadline, pending, held) = (Deadline::default(), VecDeque::new(), Vec::new());
     let at_most = at_most.max(1);
-    let functions = &functions[..];
-    let mut runner = Runner {
-        engine,
-        functions,
-        outputs,
-        body,
-        at_most,
-        deadline,
-        is_over: false,
-        pending,
-        held,
-    };
+    let mut runner =
+        Runner { engine, outputs, body, at_most, deadline, is_over: false, pending, held };
     let mut parts = Vec::new();
-    let missed = runner.resume::<M>(lookups, &mut parts).await;
+    let missed = runner.resume::<M>(&functions, lookups, &mut parts).await;
     runner.join(missed, &mut parts);
     runner.lead::<M>(parts).await?;
     while let Some(first) = runner.pending.pop_front() {
@@ -168,8 +158,6 @@ where
 /// The rest of a batch whose elements were not all found.
 struct Runner<'a, 'r, B: Backend, F: FnOutput, D> {
     engine: &'a Engine<B>,
-    /// The calls of the elements that were not found.
-    functions: &'a [F],
     outputs: &'r mut [Option<F::Output>],
     body: &'r mut D,
     at_most: usize,

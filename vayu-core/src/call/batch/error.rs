@@ -56,7 +56,7 @@ where
     }
 
     /// Returns the output of this batch if the run that it has waited for has failed, and all elements of that run are
-    /// elements that this batch needs: its own run would be the same.
+    /// elements that this batch still waits for: its own run would be of these, too.
     pub(super) fn shared_failure(
         &mut self,
         waited: &Pending<'a, B, F>,
@@ -67,11 +67,9 @@ where
             return None;
         }
         let BatchError { error, elements } = error.get()?;
-        let mut needed: Vec<u64> = self
-            .functions
-            .iter()
-            .filter_map(|function| Some(function.key().ok()?.hash_code()))
-            .collect();
+        let pending = self.pending.iter().map(|pending| &pending.call);
+        let mut needed: Vec<u64> =
+            pending.chain([&waited.call]).map(|call| call.key.hash_code()).collect();
         needed.sort_unstable();
         if !elements.iter().all(|element| needed.binary_search(element).is_ok()) {
             return None;

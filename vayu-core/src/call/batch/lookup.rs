@@ -97,12 +97,13 @@ where
     /// computed. Those that bypass the cache are added to `parts`.
     pub(super) async fn resume<M: Io>(
         &mut self,
+        functions: &'a [F],
         lookups: Vec<(usize, OwnedLookup<F::Output>)>,
         parts: &mut Vec<Part<'a, B, F>>,
     ) -> Vec<Missed<'a, B, F>> {
         let (mut missed, mut reads) = (Vec::new(), Vec::new());
         let mut has_failed = false;
-        for ((index, lookup), function) in lookups.into_iter().zip(self.functions) {
+        for ((index, lookup), function) in lookups.into_iter().zip(functions) {
             let mut lookup = lookup.resume(self.engine, function);
             if let Lookup::ReadGenerations(key) = lookup {
                 let engine = self.engine;
