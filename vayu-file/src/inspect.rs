@@ -44,7 +44,7 @@ use crate::options::Access;
 /// ```
 pub struct CacheDirectory {
     path: PathBuf,
-    root: DiskDirectory,
+    root: Box<dyn Directory>,
 }
 
 /// The part of an entry that is verified.
@@ -111,13 +111,19 @@ impl CacheDirectory {
             .map_err(|error| directory::refused_by(format!("open directory `{shown}`"), error))?;
         let root = DiskDirectory::new(dir, Access::OwnerOnly);
         match directory::is_marked(&root) {
-            Ok(true) => Ok(Self { path: path.as_ref().to_owned(), root }),
+            Ok(true) => Ok(Self { path: path.as_ref().to_owned(), root: Box::new(root) }),
             Ok(false) => Err(refused(format!(
                 "the directory `{shown}` is not a cache, as it has no file `VAYU`; name the directory that \
                  the cache was opened with"
             ))),
             Err(error) => Err(directory::refused_by(format!("read directory `{shown}`"), error)),
         }
+    }
+
+    /// Inspects a directory of a test.
+    #[cfg(test)]
+    pub(crate) fn in_directory(root: Box<dyn Directory>) -> Self {
+        Self { path: PathBuf::new(), root }
     }
 
     /// Returns all entries, in the order of their file names. At most a 256th of them is in memory at
@@ -217,9 +223,14 @@ impl CacheDirectory {
     /// [`ErrorKind::Miss`] when it was removed, [`ErrorKind::Decode`] when it is corrupt, and
     /// [`ErrorKind::Backend`] when it cannot be read.
     pub fn value(&self, entry: &EntryInfo) -> Result<Bytes> {
-        let bytes = match self.open_entry(entry.shard, &entry.name).and_then(|file| {
+        let read = || {
+            let file = self.open_entry(entry.shard, &entry.name)?;
             let length = file.status()?.length;
             read_up_to(&*file, length)
+        };
+        let bytes = match read().and_then(|bytes| {
+            // Its times may have been overwritten in the meantime.
+            if EncodedEntry::parse(&bytes).is_err() { read() } else { Ok(bytes) }
         }) {
             Ok(bytes) => Bytes::from(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -243,7 +254,7 @@ impl CacheDirectory {
     pub fn remove(&self, entry: &EntryInfo) -> Result<bool> {
         let failed = |error| failed("remove entry", error);
         // Before and after, as for a deletion by a cache.
-        let publish = || feed::append(&self.root, Invalidation::KeySlot(entry.key_slot()));
+        let publish = || feed::append(&*self.root, Invalidation::KeySlot(entry.key_slot()));
         publish().map_err(failed)?;
         let removed = self
             .root
@@ -254,7 +265,7 @@ impl CacheDirectory {
                 publish().map_err(failed)?;
                 // The next writer counts the shard again.
                 let _ =
-                    Counts::open(&self.root).and_then(|mut counts| counts.invalidate(entry.shard));
+                    Counts::open(&*self.root).and_then(|mut counts| counts.invalidate(entry.shard));
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -295,7 +306,20 @@ impl CacheDirectory {
         Some(EntryInfo { shard, name, length, details })
     }
 
+    /// Reads an entry, and reads it again if it is corrupt: its times may have been overwritten in the meantime.
     fn read(
+        &self,
+        shard: usize,
+        name: &str,
+        verify: Verify,
+    ) -> io::Result<(u64, Result<EntryDetails, EntryError>)> {
+        match self.read_once(shard, name, verify)? {
+            (_, Err(EntryError::Corrupt(_))) => self.read_once(shard, name, verify),
+            read => Ok(read),
+        }
+    }
+
+    fn read_once(
         &self,
         shard: usize,
         name: &str,
@@ -364,7 +388,6 @@ impl EntryInfo {
     }
 }
 
-/// Reads up to `length` bytes.
 /// Reads the header and the key at the beginning of an entry of this length.
 pub(crate) fn read_prefix(file: &dyn File, length: u64) -> io::Result<Vec<u8>> {
     let bytes = read_up_to(file, length.min(PREFIX_LENGTH))?;
@@ -374,6 +397,7 @@ pub(crate) fn read_prefix(file: &dyn File, length: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads up to `length` bytes.
 fn read_up_to(file: &dyn File, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = buffer(length)?;
     read_full(file, &mut bytes)?;

@@ -127,7 +127,12 @@ impl Sweep {
     /// Inspects an entry. Removes it if it has expired or is corrupt, otherwise returns it.
     fn inspect(self, directory: &dyn Directory, name: String, swept: &mut Swept) -> Option<Entry> {
         // A file that cannot be read now, or is not a regular file, is not touched.
-        let (header, status) = read_header(directory, &name).ok()?;
+        let mut read = read_header(directory, &name).ok()?;
+        if read.0.is_err() {
+            // It may have been read while its times were overwritten.
+            read = read_header(directory, &name).ok()?;
+        }
+        let (header, status) = read;
         match header {
             Ok(header) if header.stale_until() <= self.now => {
                 if remove_entry(directory, &name, EndCause::Expired, &mut swept.ended).is_ok() {

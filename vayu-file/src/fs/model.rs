@@ -27,6 +27,8 @@ struct State {
     open: BTreeMap<u64, usize>,
     /// The files that another program has open, which it does not share.
     held: BTreeSet<u64>,
+    /// The file whose beginning is read while it is overwritten, once.
+    torn: Option<u64>,
     next_id: u64,
     operations: usize,
     fault: Option<Fault>,
@@ -150,6 +152,13 @@ impl Disk {
         let mut state = self.state();
         let id = state.id(directory, name).expect("it exists");
         state.held.insert(id);
+    }
+
+    /// Lets the next read of the beginning of a file find it overwritten in part.
+    pub(crate) fn tear_next_read(&self, path: &str) {
+        let (directory, name) = path.split_once('/').expect("a directory and a name");
+        let mut state = self.state();
+        state.torn = state.id(directory, name).ok();
     }
 
     /// Closes all files that another program holds.
@@ -525,7 +534,12 @@ impl File for ModelFile {
         let rest = state.tree.files[&self.id].get(buffer.len()..).unwrap_or_default();
         let limit = if matches!(state.fault, Some(Fault::Slow)) { 1 } else { usize::MAX };
         let length = rest.len().min(buffer.capacity() - buffer.len()).min(limit);
+        let is_torn = buffer.is_empty() && state.torn == Some(self.id);
         buffer.extend_from_slice(&rest[..length]);
+        if is_torn {
+            state.torn = None;
+            buffer[length / 2..].fill(0);
+        }
         state.transferred.0 += length;
         Ok(length)
     }

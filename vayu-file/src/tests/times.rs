@@ -5,6 +5,8 @@ use vayu_core::wire::HEADER_LENGTH;
 use super::*;
 use crate::errno::Errno;
 use crate::fs::model::Fault;
+use crate::inspect::{CacheDirectory, Verify};
+use crate::layout::EntryPath;
 
 /// A disk with an entry whose value has this length, with its record and one with later times.
 fn fixture(length: usize) -> (Disk, FileBackend, Record<Bytes>, Record<Bytes>) {
@@ -87,4 +89,22 @@ fn entry_is_the_old_one_or_the_new_one_after_a_failure_of_any_operation() {
     disk.plan(Fault::Slow);
     backend.write_times(&key("k"), &times(&old), new.clone()).expect("write");
     assert_eq!(backend.read(&key("k")).expect("read"), Some(new));
+}
+
+#[test]
+fn entry_that_is_read_while_its_times_are_overwritten_is_neither_corrupt_nor_removed() {
+    let (disk, backend, old, _) = fixture(100);
+    let path = EntryPath::of(&vayu_core::wire::WireKey::new(&key("k")));
+    let directory = CacheDirectory::in_directory(disk.root());
+    for verify in [Verify::Header, Verify::Full] {
+        disk.tear_next_read(path.as_str());
+        let entry = directory.entries(verify).next().expect("an entry").expect("a list");
+        assert!(entry.details().is_ok(), "{verify:?}");
+        disk.tear_next_read(path.as_str());
+        assert!(directory.value(&entry).is_ok());
+    }
+    disk.tear_next_read(path.as_str());
+    let usage = backend.sweep().expect("sweep");
+    assert_eq!((usage.entries, usage.corrupt_entries), (Some(1), Some(0)));
+    assert_eq!(backend.read(&key("k")).expect("read"), Some(old));
 }
