@@ -229,3 +229,54 @@ fn refused_conditions_after_a_verification_are_an_outage() {
         acquire(&cache, &key()).unwrap().expect("leases were not given up");
     });
 }
+
+#[test]
+fn lease_is_renewed_while_it_is_held() {
+    watchdog(HANG, || {
+        let (store, clock) = (FaultyStore::new(), ManualClock::new());
+        // It is renewed after a second of the system.
+        let ttl = Duration::from_secs(3);
+        let open = || {
+            let options = ObjectOptions::new().timeout(Duration::from_secs(1)).lease_ttl(ttl);
+            let options = options.single_flight(SingleFlight::Everywhere).clock(clock.clone());
+            cache_with(&store, options)
+        };
+        let (one, other) = (open(), open());
+        let guard = acquire(&one, &key()).unwrap().expect("it is free");
+        let name = store.names("/leases/").pop().unwrap();
+        let first = store.bytes(&name);
+        clock.advance(ttl.saturating_sub(Duration::from_millis(1)));
+        until("it is renewed", || store.bytes(&name) != first);
+        clock.advance(ttl.saturating_sub(Duration::from_millis(1)));
+        assert!(acquire(&other, &key()).unwrap().is_none());
+        guard.release().unwrap();
+        acquire(&other, &key()).unwrap().expect("it was released").release().unwrap();
+        assert!(store.names("/leases/").is_empty());
+    });
+}
+
+#[test]
+fn process_that_waits_polls_less_and_less_often() {
+    watchdog(HANG, || {
+        let (store, clock) = (FaultyStore::new(), ManualClock::new());
+        let (one, other) = (open(&store, &clock), open(&store, &clock).with_max_wait(HOUR));
+        let guard = acquire(&one, &key()).unwrap().expect("it is free");
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| other.get_or_insert_with(&key(), HOUR, || 1_u64));
+            until("it waits", || clock.sleepers() > 0);
+            store.take_requests();
+            for _ in 0..1000 {
+                clock.advance(Duration::from_millis(10));
+                until("it waits again", || clock.sleepers() > 0);
+            }
+            let requests = store.take_requests();
+            assert!((20..100).contains(&requests), "{requests} in ten seconds");
+            guard.release().unwrap();
+            while !waiter.is_finished() {
+                clock.advance(Duration::from_secs(1));
+                std::thread::yield_now();
+            }
+            assert_eq!(waiter.join().unwrap(), 1);
+        });
+    });
+}

@@ -78,7 +78,7 @@ impl Client {
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
-        if !self.0.process.is_current() {
+        if !self.is_of_this_process() {
             // The connections in the store are those of the parent process.
             return Err(Failure::Forked);
         }
@@ -133,6 +133,11 @@ impl Client {
     /// Returns the error of an operation that has failed.
     pub(crate) fn error(&self, failure: Failure, operation: &'static str) -> Error {
         failure.into_error(operation, &self.0.name)
+    }
+
+    /// Returns whether this was created in this process, and not in its parent.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.0.process.is_current()
     }
 
     /// Returns the name of the store.

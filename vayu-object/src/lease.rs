@@ -1,14 +1,16 @@
 //! Leases: the right to compute a key, for all machines.
 //!
-//! A lease is an object with a random token, the time at which it was acquired and its ttl. It is read first, since stores
-//! limit and charge for writes, created where there is
-//! none, and replaced where it has expired, by conditional requests, so of several processes one acquires it. A store
-//! without conditional updates (a directory) deletes the expired lease first: then two processes may acquire it, and
-//! both compute. The holder reads the token before it deletes the object, while the lease is certain to be its own: within
-//! half of the time that is left.
+//! A lease is an object with a random token, the time at which it was acquired and its ttl. An attempt to acquire it reads
+//! it first, since stores limit and charge for writes. It is created where there is none, and replaced where it has expired, by
+//! conditional requests, so of several processes one acquires it. A store without conditional updates (a directory) deletes
+//! the expired lease first: then two processes may acquire it, and both compute. While its function runs, the lease is
+//! renewed by version. The holder reads the token before it deletes the object, while the lease is certain to be its own:
+//! within half of the time that is left.
 //!
 //! A lease is released however its call ends: by the call itself, or in the background runtime when the function panics,
 //! the future is dropped, or the outcome of the request for it is unknown.
+
+mod renewal;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ use vayu_core::__internal::block_on;
 use vayu_core::__internal::remote::random_bytes;
 use vayu_core::{Clock, Lease, LeaseGuard, ReleaseLease, Timestamp};
 
+use self::renewal::Renewal;
 use crate::client::{Client, Operation, runtime};
 use crate::error::Failure;
 use crate::objects::{Conditional, Found, Objects};
@@ -79,13 +82,15 @@ impl Leases {
                 leases: Arc::clone(self),
                 name,
                 token: random_bytes()?,
-                ours_until: Instant::now() + self.ttl,
+                ours_until: Arc::new(Mutex::new(Instant::now() + self.ttl)),
             };
             let attempt = client.start(|objects| lease.clone().acquire(objects))?;
             let mut pending = PendingLease { attempt: Some(attempt), lease };
             match pending.finish().await? {
                 Attempt::Acquired => {
-                    let lease = ReleaseOnDrop(Some(pending.lease.clone()));
+                    let lease = pending.lease.clone();
+                    let renewal = Renewal::start(&lease);
+                    let lease = ReleaseOnDrop { lease: Some(lease), renewal };
                     Ok(Lease::Acquired(LeaseGuard::with_release(lease)))
                 }
                 Attempt::Held => Ok(Lease::Held),
@@ -177,8 +182,8 @@ struct HeldLease {
     leases: Arc<Leases>,
     name: Path,
     token: Token,
-    /// Earliest time at which it can expire, measured from before the request.
-    ours_until: Instant,
+    /// Earliest time at which it can expire, measured from before the last request that has acquired or renewed it.
+    ours_until: Arc<Mutex<Instant>>,
 }
 
 impl HeldLease {
@@ -256,9 +261,13 @@ impl HeldLease {
         Ok(Content::parse(&bytes).is_some_and(|found| found.token == self.token))
     }
 
+    fn ours_until(&self) -> MutexGuard<'_, Instant> {
+        self.ours_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Releases the lease while it is certain to be ours.
     async fn release(&self) -> Result<(), Failure> {
-        let left = self.ours_until.saturating_duration_since(Instant::now());
+        let left = self.ours_until().saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(());
         }
@@ -348,7 +357,11 @@ impl Drop for PendingLease {
 }
 
 /// A lease that is released when this is dropped.
-struct ReleaseOnDrop(Option<HeldLease>);
+struct ReleaseOnDrop {
+    /// `None` when it was released.
+    lease: Option<HeldLease>,
+    renewal: Option<Renewal>,
+}
 
 #[async_trait]
 impl ReleaseLease for ReleaseOnDrop {
@@ -357,10 +370,11 @@ impl ReleaseLease for ReleaseOnDrop {
     }
 
     async fn release_async(mut self: Box<Self>) -> vayu_core::Result<()> {
-        let Some(lease) = &self.0 else { return Ok(()) };
+        self.renewal = None;
+        let Some(lease) = &self.lease else { return Ok(()) };
         let released = lease.release().await;
         let released = released.map_err(|failure| lease.client.error(failure, "release lease"));
-        self.0 = None;
+        self.lease = None;
         released
     }
 }
@@ -369,7 +383,8 @@ impl Drop for ReleaseOnDrop {
     /// Releases the lease after a panic of the function, or when the future of the call was
     /// dropped, possibly together with its runtime.
     fn drop(&mut self) {
-        if let Some(lease) = self.0.take() {
+        self.renewal = None;
+        if let Some(lease) = self.lease.take() {
             release_in_background(async move {
                 lease.release_detached().await;
             });

@@ -136,7 +136,8 @@ impl ObjectOptions {
     }
 
     /// Sets the time after which a lease expires if it is not released, for example because its
-    /// process has died. A computation that takes longer may run in two processes. Leases are compared with the clocks
+    /// process has died. While a computation runs its lease is renewed three times in this time, for up to 60 times as long; a
+    /// store that cannot replace a version of an object (a directory) does not renew it, so that a longer computation may run in two processes. Leases are compared with the clocks
     /// of the machines, which must not differ by as much. It must be more than twice the [`timeout`](Self::timeout). The default is [`DEFAULT_LEASE_TTL`](Self::DEFAULT_LEASE_TTL).
     pub fn lease_ttl(mut self, time: Duration) -> Self {
         self.lease_ttl = time;
