@@ -38,7 +38,7 @@ use std::time::Duration;
 
 pub use self::context::FlightContext;
 pub(crate) use self::context::{
-    BatchRun, LeaderFuture, Waiting, enter, enter_polled, innermost_flight, mark,
+    BatchRun, HostedLeader, LeaderFuture, Waiting, enter, enter_polled, innermost_flight, mark,
 };
 pub(crate) use self::deadline::Deadline;
 pub(crate) use self::hedge::HedgeGuard;

@@ -11,12 +11,15 @@ use std::task::{Context, Poll, Waker};
 use crate::error::Result;
 use crate::flight::{FlightId, LeaderFuture, Waiting, enter};
 use crate::panic::{BoxFuture, CatchPanic, catch_panic};
+use crate::platform::HAS_THREADS;
 use crate::sync::block_on;
 
 /// The way in which a caller waits.
 pub(crate) trait Io {
     /// `true` if a step blocks the thread.
     const BLOCKS: bool;
+    /// `true` if the caller may wait for others: not if it would block the only thread.
+    const MAY_WAIT: bool = !Self::BLOCKS || HAS_THREADS;
 
     /// The future of [`wait`](Self::wait).
     type Wait<F: Future>: Future<Output = F::Output>;

@@ -1,5 +1,6 @@
 //! Calls of async functions, and sync calls among them.
 
+use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::LazyLock;
@@ -18,7 +19,7 @@ type BoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Runs all checks and returns their number.
 pub(crate) async fn check_all() -> usize {
-    let checks: [(&str, BoxFuture); 7] = [
+    let checks: [(&str, BoxFuture); 8] = [
         ("second async call is a hit", Box::pin(second_async_call_is_a_hit())),
         ("running call is shared", Box::pin(running_call_is_shared())),
         ("wait ends after the limit", Box::pin(wait_ends_after_the_limit())),
@@ -26,6 +27,10 @@ pub(crate) async fn check_all() -> usize {
         (
             "sync call does not wait for a suspended write",
             Box::pin(sync_call_does_not_wait_for_a_suspended_write()),
+        ),
+        (
+            "sync call does not wait for a queued task",
+            Box::pin(sync_call_does_not_wait_for_a_queued_task()),
         ),
         ("refresh runs as a task", Box::pin(refresh_runs_as_a_task())),
         ("sleep of a clock ends", Box::pin(sleep_of_a_clock_ends())),
@@ -164,6 +169,40 @@ async fn sync_call_does_not_wait_for_a_task() {
     assert_eq!(at_once(), 1);
     IS_READY.store(true, Ordering::Relaxed);
     assert!(task.await > 0);
+}
+
+/// A task that was spawned has the lead, and was not polled yet.
+async fn sync_call_does_not_wait_for_a_queued_task() {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    thread_local! {
+        static QUEUE: RefCell<Vec<BoxFuture>> = RefCell::default();
+    }
+
+    fn enqueue(task: impl Future<Output = ()> + 'static) {
+        QUEUE.with_borrow_mut(|queue| queue.push(Box::pin(task)));
+    }
+
+    #[cached(ttl = "1h", prefix = "queued run", key = "one", spawn = enqueue)]
+    async fn in_task() -> u32 {
+        RUNS.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    #[cached(ttl = "1h", prefix = "queued run", key = "one")]
+    fn at_once() -> u32 {
+        RUNS.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    let mut call = pin!(in_task());
+    assert!(is_pending(call.as_mut()).await);
+    let tasks = QUEUE.take();
+    assert_eq!((tasks.len(), RUNS.load(Ordering::Relaxed)), (1, 0));
+    let began = MonotonicClock.now();
+    assert_eq!(at_once(), 1);
+    assert!(MonotonicClock.now().saturating_since(began) < Duration::from_secs(1));
+    for task in tasks {
+        task.await;
+    }
+    assert!(call.await > 0);
 }
 
 /// A backend whose async writes are suspended until it is open.

@@ -476,8 +476,11 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Waits before the next attempt to acquire a lease. Returns whether the call may wait longer.
-    pub(crate) async fn pause_for(&self, pause: Duration, deadline: &mut Deadline) -> bool {
-        self.begin(deadline).limit(self.shared.clock.as_dyn().sleep(pause)).await
+    pub(crate) async fn pause_for<M: Io>(&self, pause: Duration, deadline: &mut Deadline) -> bool {
+        if !M::MAY_WAIT {
+            return false;
+        }
+        M::wait(self.begin(deadline).limit(self.shared.clock.as_dyn().sleep(pause))).await
     }
 }
 

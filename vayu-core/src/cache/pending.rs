@@ -356,7 +356,7 @@ impl<B: Backend> Engine<B> {
                 Claim::Claimed(number) => {
                     Delivery::retry(self, group, number, DeliveryKind::ClaimedRetry)
                 }
-                Claim::InDelivery(_) if waited < LONGEST_WAIT && CAN_WAIT => {
+                Claim::InDelivery(_) if waited < LONGEST_WAIT && CAN_WAIT && M::MAY_WAIT => {
                     let pause = pauses.next().unwrap_or(LONGEST_WAIT);
                     M::wait(MonotonicClock.sleep(pause)).await;
                     waited += pause;
@@ -389,7 +389,7 @@ impl<B: Backend> Engine<B> {
             }
             let left = pending.len();
             let time = timeout.saturating_sub(self.now().saturating_since(began));
-            if left == 0 || time.is_zero() {
+            if left == 0 || time.is_zero() || !M::MAY_WAIT {
                 return left;
             }
             let pause = pending.state().pause();

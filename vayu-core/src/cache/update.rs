@@ -168,7 +168,7 @@ impl<B: Backend> Engine<B> {
                 Lease::Acquired(lease) => return Ok(Some(lease)),
                 Lease::Held => {}
             }
-            if !M::wait(self.pause_for(pause, deadline)).await {
+            if !self.pause_for::<M>(pause, deadline).await {
                 break;
             }
         }

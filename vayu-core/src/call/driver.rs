@@ -504,7 +504,7 @@ async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             return ControlFlow::Break(call.serve_stale(*stale));
         }
         // Also at the deadline: a read is cheaper than a computation.
-        let is_over = !M::wait(call.engine.pause_for(pause, deadline)).await;
+        let is_over = !call.engine.pause_for::<M>(pause, deadline).await;
         if let Some(output) = read_stored::<M, B, F>(call).await {
             call.end_refresh();
             return ControlFlow::Break(output);

@@ -38,7 +38,7 @@ use crate::call::late_body::MakeBody;
 use crate::call::lookup::Lookup;
 use crate::call::task::{OwnedLookup, Task, spawn_task};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, StaleValue};
-use crate::flight::{Deadline, Flight, Lead, Outcome};
+use crate::flight::{Deadline, Flight, HostedLeader, Lead, Outcome};
 use crate::io::{Awaiting, Blocking, Io};
 use crate::key::Key;
 use crate::panic::drop_quietly;
@@ -220,7 +220,10 @@ where
         flight.is_overdue(engine.now(), Duration::MAX);
     }
     let value = OldValue { stale, stamp: call.stamp, flight };
+    // As in the module `task`. A sync call waits on this thread for its own task.
+    let hosted = if R::Io::BLOCKS { None } else { HostedLeader::here() };
     hand_over.pass(Old { value, run: Arc::clone(&run), background }).await;
+    drop(hosted);
     let _panic = CountPanic::new(engine, function, call.key, call.stamp);
     let (mut deadline, reason) = (Deadline::default(), ComputeReason::Awaited(run));
     let recheck = kept.is_none();

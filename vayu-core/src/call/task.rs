@@ -27,7 +27,7 @@ use crate::call::future::run_prepared;
 use crate::call::late_body::MakeBody;
 use crate::call::lookup::{Begun, Lookup};
 use crate::call::{CachedFn, Call, ComputeReason};
-use crate::flight::FlightContext;
+use crate::flight::{FlightContext, HostedLeader};
 use crate::io::Awaiting;
 use crate::key::Prefix;
 use crate::panic::{catch_panic, drop_quietly};
@@ -109,7 +109,7 @@ where
 {
     let prefix = function.key().ok().map(|key| key.prefix().clone());
     let is_leading = Arc::new(AtomicBool::new(false));
-    let start = Start(Arc::clone(&is_leading));
+    let start = Start { is_leading: Arc::clone(&is_leading), hosted: None };
     let future = Box::pin(finish(engine, function, lookup, body, start));
     SpawnableCall { future, is_leading, prefix }
 }
@@ -145,15 +145,21 @@ where
     run_prepared(prepared, body.as_mut()).await
 }
 
-/// The moment before the function runs for all callers of the key. It returns to the caller once, with a flag set.
-struct Start(Arc<AtomicBool>);
+/// The moment before the function runs for all callers of the key. It returns to the caller once, with a flag set. The lead is
+/// counted for this thread until the next poll: the task may be queued on it.
+struct Start {
+    is_leading: Arc<AtomicBool>,
+    hosted: Option<HostedLeader>,
+}
 
 impl Future for Start {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
         // The caller polls again at once, or the task does.
-        if self.0.swap(true, Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+        let is_started = self.is_leading.swap(true, Ordering::Relaxed);
+        self.hosted = if is_started { None } else { HostedLeader::here() };
+        if is_started { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

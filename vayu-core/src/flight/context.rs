@@ -14,7 +14,9 @@
 //! stands for it on the stack and in the graph, where each of its flights has an edge to the run.
 //!
 //! A thread must not block, either, while an async leader may have to be polled on it: one that is
-//! being polled further up on its stack, or that was last polled there and is pending.
+//! being polled further up on its stack, or that was last polled there and is pending. The future of a call with `spawn`
+//! that has the lead counts as pending on the thread that spawns it, until the task is polled. Without threads, no
+//! sync caller waits: the only thread has to run the leader.
 //!
 //! Work that a function hands to another thread or task without a context is not marked. A wait of
 //! such work for its own flight ends by a hedge or by the deadline.
@@ -29,6 +31,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use crate::flight::{FlightId, FlightIds};
+use crate::platform::HAS_THREADS;
 use crate::sync::IgnorePoison;
 use crate::sync::thread_local;
 
@@ -206,7 +209,29 @@ pin_project! {
 /// The thread that a pending leader was last polled on.
 struct PolledOn {
     flight: FlightId,
-    host: Option<Arc<AtomicUsize>>,
+    host: Option<HostedLeader>,
+}
+
+/// The count of a pending leader for a thread that may have to poll it, until it is dropped.
+pub(crate) struct HostedLeader(Arc<AtomicUsize>);
+
+impl HostedLeader {
+    /// Counts a leader for this thread. `None` if the thread is exiting.
+    pub(crate) fn here() -> Option<Self> {
+        let here = HOSTED_LEADERS.try_with(Arc::clone).ok()?;
+        here.fetch_add(1, Ordering::Relaxed);
+        Some(Self(here))
+    }
+
+    fn is_here(&self) -> bool {
+        HOSTED_LEADERS.try_with(|here| Arc::ptr_eq(&self.0, here)).unwrap_or(false)
+    }
+}
+
+impl Drop for HostedLeader {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<F> LeaderFuture<F> {
@@ -215,51 +240,18 @@ impl<F> LeaderFuture<F> {
     }
 }
 
-impl PolledOn {
-    /// Counts the leader as pending on this thread, unless it is counted already.
-    fn count_here(&mut self) {
-        let Ok(here) = HOSTED_LEADERS.try_with(Arc::clone) else { return };
-        if self.host.is_none() {
-            here.fetch_add(1, Ordering::Relaxed);
-            self.host = Some(here);
-        }
-    }
-
-    /// Uncounts the leader if it was last polled on another thread.
-    fn uncount_elsewhere(&mut self) {
-        let is_here =
-            |host| HOSTED_LEADERS.try_with(|here| Arc::ptr_eq(host, here)).unwrap_or(false);
-        if self.host.as_ref().is_some_and(|host| !is_here(host)) {
-            self.uncount();
-        }
-    }
-
-    /// Uncounts the leader.
-    fn uncount(&mut self) {
-        if let Some(host) = self.host.take() {
-            host.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
 impl<F: Future> Future for LeaderFuture<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        this.polled_on.uncount_elsewhere();
+        this.polled_on.host.take_if(|host| !host.is_here());
         let polled = enter_polled(this.polled_on.flight, || this.future.poll(context));
         // Most are ready at once, and are never counted.
-        if polled.is_pending() {
-            this.polled_on.count_here();
+        if polled.is_pending() && this.polled_on.host.is_none() {
+            this.polled_on.host = HostedLeader::here();
         }
         polled
-    }
-}
-
-impl Drop for PolledOn {
-    fn drop(&mut self) {
-        self.uncount();
     }
 }
 
@@ -359,9 +351,9 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     /// Adds a wait that blocks this thread. Returns `None` if the code must not wait: the flight waits
-    /// for it, or an async leader may need the thread.
+    /// for it, an async leader may need the thread, or there is no other thread.
     pub(crate) fn begin_blocking(to: FlightId) -> Option<Self> {
-        if may_host_leader() { None } else { Self::begin(to) }
+        if !HAS_THREADS || may_host_leader() { None } else { Self::begin(to) }
     }
 
     /// Adds a wait of the running code for a flight. Returns `None` if the code must not wait: it is

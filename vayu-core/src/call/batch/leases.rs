@@ -70,7 +70,7 @@ where
     /// is to run for, as soon as there are any.
     pub(super) async fn wait_for_leases<M: Io>(&mut self) -> Vec<Part<'a, B, F>> {
         for pause in self.engine.lease_pauses() {
-            let is_over = !M::wait(self.engine.pause_for(pause, &mut self.deadline)).await;
+            let is_over = !self.engine.pause_for::<M>(pause, &mut self.deadline).await;
             // Also at the deadline: a read is cheaper than a computation.
             let mut parts = mem::take(&mut self.held);
             self.recheck::<M>(&mut parts).await;
