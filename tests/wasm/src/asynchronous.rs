@@ -19,7 +19,7 @@ type BoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Runs all checks and returns their number.
 pub(crate) async fn check_all() -> usize {
-    let checks: [(&str, BoxFuture); 8] = [
+    let checks: [(&str, BoxFuture); 9] = [
         ("second async call is a hit", Box::pin(second_async_call_is_a_hit())),
         ("running call is shared", Box::pin(running_call_is_shared())),
         ("wait ends after the limit", Box::pin(wait_ends_after_the_limit())),
@@ -34,6 +34,7 @@ pub(crate) async fn check_all() -> usize {
         ),
         ("refresh runs as a task", Box::pin(refresh_runs_as_a_task())),
         ("sleep of a clock ends", Box::pin(sleep_of_a_clock_ends())),
+        ("sleep ends without timers", Box::pin(sleep_ends_without_timers())),
     ];
     let number = checks.len();
     for (name, check) in checks {
@@ -276,4 +277,10 @@ async fn sleep_of_a_clock_ends() {
     let began = MonotonicClock.now();
     MonotonicClock.sleep(Duration::from_millis(20)).await;
     assert!(MonotonicClock.now().saturating_since(began) >= Duration::from_millis(15));
+}
+
+/// A host of JavaScript may have no `setTimeout`.
+async fn sleep_ends_without_timers() {
+    host::remove_timers();
+    sleep_of_a_clock_ends().await;
 }

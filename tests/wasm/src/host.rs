@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-pub(crate) use self::imp::{pass, print, spawn};
+pub(crate) use self::imp::{pass, print, remove_timers, spawn};
 
 /// Polls a future until it is ready.
 #[cfg(not(all(target_family = "wasm", target_os = "unknown", feature = "js")))]
@@ -45,6 +45,8 @@ mod imp {
         block_on(task);
     }
 
+    pub(crate) fn remove_timers() {}
+
     pub(super) fn between_polls() {}
 }
 
@@ -68,6 +70,11 @@ mod imp {
 
     pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
         wasm_bindgen_futures::spawn_local(task);
+    }
+
+    pub(crate) fn remove_timers() {
+        Reflect::set(&js_sys::global(), &"setTimeout".into(), &JsValue::UNDEFINED)
+            .expect("it is set");
     }
 }
 
@@ -102,6 +109,8 @@ mod imp {
     pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
         block_on(task);
     }
+
+    pub(crate) fn remove_timers() {}
 
     pub(super) fn between_polls() {
         pass(Duration::from_millis(1));

@@ -96,8 +96,11 @@ impl Future for JsTimer {
         // Code of users, which must not run while the lock is held.
         let waker = context.waker().clone();
         let before = this.waker.lock().ignore_poison().replace(waker);
-        // Without a waker before, none is set, or it was too early.
-        if before.is_none() && !this.set_timeout(deadline.saturating_duration_since(now)) {
+        // Without a waker before, the timeout was too early. Without a timeout, the host has none, and the task is polled
+        // again and again.
+        if (this.timeout.is_none() || before.is_none())
+            && !this.set_timeout(deadline.saturating_duration_since(now))
+        {
             context.waker().wake_by_ref();
         }
         drop(before);
