@@ -1,4 +1,4 @@
-// Runs the program under Node.js: `node run.mjs FILE`, with a file of WebAssembly, or a module that wasm-bindgen has made.
+// Runs the program under Node.js: `node run.mjs FILE [NUMBER]`, with a file of WebAssembly, or a module that wasm-bindgen has made.
 import { readFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 
@@ -11,7 +11,14 @@ if (file.endsWith(".wasm")) {
         process.exit(wasi.start(await WebAssembly.instantiate(module, wasi.getImportObject())));
     }
     const { exports } = await WebAssembly.instantiate(module);
-    console.log(`test result: ok. ${exports.main(0, 0)} passed`);
+    // The program cannot print: its status is the number of checks.
+    const passed = exports.main(0, 0);
+    const expected = Number(process.argv[3]);
+    console.log(`test result: ${passed === expected ? "ok" : "FAILED"}. ${passed} passed`);
+    if (passed !== expected) {
+        console.log(`expected are ${expected}`);
+        process.exitCode = 1;
+    }
 } else {
     // The process ends with status 0 when nothing is left to run, also if a check waits for what does not happen.
     const log = console.log;
