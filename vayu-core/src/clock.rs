@@ -112,6 +112,27 @@ pub trait Clock: Any + Send + Sync + fmt::Debug {
     }
 }
 
+/// Sets the clock of the program, on `wasm32-unknown-unknown`. Returns `false`, and changes nothing, if there is one. Other
+/// systems have one always.
+///
+/// [`SystemClock`] and [`MonotonicClock`] return its time: microseconds since the Unix epoch, which should not step
+/// back. Without the feature `js`, all caches are paused until it is set: calls run their function. With `js`, it replaces
+/// the clock of JavaScript, so it must be set before the first call.
+///
+/// The default of [`Clock::sleep`] makes an executor poll again and again until the time is over. A clock of a host that
+/// has timers should implement it.
+#[cfg(feature = "host-clock")]
+pub fn set_host_clock(clock: impl Clock) -> bool {
+    #[cfg(all(target_family = "wasm", target_os = "unknown"))]
+    let is_set = host::set_clock(clock);
+    #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+    let is_set = {
+        drop(clock);
+        false
+    };
+    is_set
+}
+
 fn sleep_in_real_time(time: Duration) -> Sleep {
     #[cfg(all(target_family = "wasm", target_os = "unknown", feature = "js"))]
     return Box::pin(js_timer::JsTimer::new(time));

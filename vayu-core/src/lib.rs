@@ -83,8 +83,8 @@ pub use crate::cache::{
     Cache, CacheInfo, OffBackend, PauseAllGuard, PauseGuard, caches, pause_all,
 };
 pub use crate::call::previous::{Previous, previous};
-#[cfg(all(target_family = "wasm", target_os = "unknown", feature = "host-clock"))]
-pub use crate::clock::host::set_host_clock;
+#[cfg(feature = "host-clock")]
+pub use crate::clock::set_host_clock;
 pub use crate::clock::{Clock, MonotonicClock, Sleep, SystemClock, Timestamp};
 pub use crate::entry::{Entry, Explanation};
 pub use crate::error::{Error, ErrorKind, Result};

@@ -13,16 +13,9 @@ use super::{Sleep, Timestamp, sleep_in_real_time};
 #[cfg(feature = "host-clock")]
 static CLOCK: OnceLock<Box<dyn Clock>> = OnceLock::new();
 
-/// Sets the clock of the program, on `wasm32-unknown-unknown`. Returns `false`, and changes nothing, if there is one.
-///
-/// [`SystemClock`](super::SystemClock) and [`MonotonicClock`](super::MonotonicClock) return its time: microseconds since the
-/// Unix epoch, which should not step back. Without the feature `js`, all caches are paused until it is set: calls run their
-/// function. With `js`, it replaces the clock of JavaScript, so it must be set before the first call.
-///
-/// The default of [`Clock::sleep`] makes an executor poll again and again until the time is over. A clock of a host that
-/// has timers should implement it.
+/// Sets the clock of the program. Returns `false`, and changes nothing, if there is one.
 #[cfg(feature = "host-clock")]
-pub fn set_host_clock(clock: impl Clock) -> bool {
+pub(super) fn set_clock(clock: impl Clock) -> bool {
     let is_set = CLOCK.set(Box::new(clock)).is_ok();
     if is_set {
         crate::cache::end_pause_without_clock();
