@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
+use std::mem;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
 use std::time::SystemTime;
 
@@ -27,6 +28,8 @@ struct State {
     open: BTreeMap<u64, usize>,
     /// The files that another program has open, which it does not share.
     held: BTreeSet<u64>,
+    /// Another program opens the next file that is created.
+    holds_next: bool,
     /// The file whose beginning is read while it is overwritten, once.
     torn: Option<u64>,
     next_id: u64,
@@ -152,6 +155,11 @@ impl Disk {
         let mut state = self.state();
         let id = state.id(directory, name).expect("it exists");
         state.held.insert(id);
+    }
+
+    /// [Holds](Self::hold) the next file that is created.
+    pub(crate) fn hold_next(&self) {
+        self.state().holds_next = true;
     }
 
     /// Lets the next read of the beginning of a file find it overwritten in part.
@@ -413,6 +421,9 @@ impl Directory for ModelDirectory {
         }
         state.space()?;
         let id = self.make(&mut state, name);
+        if mem::take(&mut state.holds_next) {
+            state.held.insert(id);
+        }
         Ok(self.file(&mut state, id, false))
     }
 

@@ -167,7 +167,7 @@ impl Store {
         if cancel.is_set() {
             return Ok(None);
         }
-        rename_over(&*shard, &temporary.name, path, old_length.is_some())?;
+        rename_over(&mut temporary, path, old_length.is_some())?;
         temporary.is_pending = false;
         if old_length.is_some() {
             publish()?;
@@ -220,32 +220,36 @@ impl Store {
     }
 }
 
-/// Renames a file over an entry or a generation, and retries while the old file is open and cannot be
-/// replaced. An old entry is renamed out of the way in the end. That leaves no entry for a moment, which is a
-/// miss, whereas a group must not be without a generation.
+/// Renames a file over an entry or a generation, and retries while one of both is open and cannot be replaced. If that
+/// is an old entry, it is renamed out of the way. That leaves no entry for a moment, which is a miss, whereas a group must
+/// not be without a generation.
 fn rename_over(
-    shard: &dyn Directory,
-    from: &str,
+    temporary: &mut TemporaryFile<'_>,
     path: &EntryPath,
     is_replaced: bool,
 ) -> io::Result<()> {
-    let to = path.file_name();
+    let (shard, to) = (temporary.shard, path.file_name());
     for pause in pauses() {
-        match shard.rename(from, to) {
+        match shard.rename(&temporary.name, to) {
             Err(error) if is_open_elsewhere(&error) => {}
             renamed => return renamed,
         }
         if is_replaced && !pause.is_zero() && FileKind::of(to) == FileKind::Entry {
-            let old = temporary_name(random_bytes()?);
-            if shard.rename(to, &old).is_ok() {
-                // It is gone as soon as no process has it open.
-                let _ = shard.remove(&old);
-                continue;
+            // The old entry stays if it is the new file that another program has open.
+            let other = temporary_name(random_bytes()?);
+            if shard.rename(&temporary.name, &other).is_ok() {
+                temporary.name = other;
+                let old = temporary_name(random_bytes()?);
+                if shard.rename(to, &old).is_ok() {
+                    // It is gone as soon as no process has it open.
+                    let _ = shard.remove(&old);
+                    continue;
+                }
             }
         }
         thread::sleep(pause);
     }
-    shard.rename(from, to)
+    shard.rename(&temporary.name, to)
 }
 
 /// The result of [`Store::overwrite_header`].

@@ -47,6 +47,17 @@ fn entry_that_another_program_holds_is_kept_and_its_change_is_an_error() {
 }
 
 #[test]
+fn entry_stays_if_another_program_holds_the_file_that_is_to_replace_it() {
+    let (disk, backend, clock, _) = with_entry();
+    disk.hold_next();
+    backend.write(&key("k"), record(&clock, "new")).expect_err("its file is held");
+    assert_eq!(value(&backend, &key("k")), Some("old".into()));
+    disk.release();
+    backend.write(&key("k"), record(&clock, "new")).expect("write");
+    assert_eq!(value(&backend, &key("k")), Some("new".into()));
+}
+
+#[test]
 fn group_has_a_generation_at_each_moment_of_an_invalidation_while_its_file_is_read() {
     let (disk, backend, ..) = with_entry();
     let group = Group::tag("t");
