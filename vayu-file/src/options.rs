@@ -46,8 +46,9 @@ pub enum Durability {
     #[default]
     Relaxed,
     /// A write or a deletion returns when the disk has the data (`fsync`), and survives a power loss.
-    /// Writes take many times longer. On Windows the names of the files are not synced: an entry of the last
-    /// moments may be missing or the previous one, and is not corrupt.
+    /// Writes take many times longer. On Windows the names of the files are not synced: after a power loss an entry of
+    /// the last moments may be missing or the previous one, and is not corrupt, and deletions and invalidations of the
+    /// last moments may be undone, although they have returned.
     Synced,
 }
 
