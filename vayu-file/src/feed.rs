@@ -19,7 +19,7 @@ use std::time::Duration;
 use vayu_core::__internal::IgnorePoison;
 use vayu_core::{Group, Invalidation, InvalidationListener, Result, Timestamp};
 
-use crate::errno::is_absence;
+use crate::errno::{is_absence, is_open_elsewhere};
 use crate::fs::{Directory, FileType, buffer, read_full, write_full};
 use crate::generations::LENGTH;
 use crate::layout::EntryPath;
@@ -178,9 +178,11 @@ impl Store {
         }
     }
 
-    /// Appends an invalidation to the log, and ignores errors.
-    pub(crate) fn try_publish(&self, invalidation: Invalidation) {
-        let _ = append_record(&*self.root, &encode(invalidation));
+    /// Appends an invalidation to the log, and ignores errors. Returns `false` if another program has the log open, for
+    /// which this has waited.
+    pub(crate) fn try_publish(&self, invalidation: Invalidation) -> bool {
+        let appended = append_record(&*self.root, &encode(invalidation));
+        !appended.is_err_and(|error| is_open_elsewhere(&error))
     }
 
     /// Reads all of the log: file times are too coarse to prove that nothing was appended.

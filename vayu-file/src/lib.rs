@@ -26,8 +26,8 @@
 //!   place that only the user may write to, such as one in `%LOCALAPPDATA%`.
 //! - Symbolic links and junctions in the directory are not followed. Paths may be longer than 260 characters.
 //! - The directory must be on a local drive, and cannot be renamed or removed while a process uses it.
-//! - A write or a deletion waits a sixteenth of a second for a program that has the file open without sharing
-//!   it, such as a virus scanner, and is an error after that.
+//! - Each access to a file waits up to a sixteenth of a second for a program that has it open without sharing it,
+//!   such as a virus scanner, and fails after that. A write, a deletion or an invalidation consists of several.
 //! - Where the system cannot replace an open file (before Windows 10 1809, or on a drive with FAT), an entry
 //!   that is replaced while it is read constantly may be a miss for a moment.
 //! - No files are kept open between reads.

@@ -133,9 +133,10 @@ impl Store {
         if !directory::is_marked(&*self.root)? {
             return Err(io::ErrorKind::NotFound.into());
         }
+        let mut can_publish = true;
         for shard in 0..SHARDS {
             // A process that is killed here has published what it removed so far.
-            self.try_publish(Invalidation::All);
+            can_publish = can_publish && self.try_publish(Invalidation::All);
             let cleared = self.open_files.with_fd_retry(|| self.clear_shard(shard));
             self.open_files.close_shard(shard);
             cleared?;
