@@ -97,7 +97,8 @@ impl FileOptions {
         Ok(FileCache::with_backend(FileBackend::open(path.as_ref(), &self)?))
     }
 
-    /// Opens the cache in a directory that is open already.
+    /// Opens the cache in a directory that is open already. On Windows it must not be on a network share, which is not
+    /// examined here.
     ///
     /// # Errors
     ///
