@@ -1,5 +1,6 @@
 //! `revalidate` and `vayu::previous`: functions that ask for the value that they replace.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -291,4 +292,129 @@ fn readers_of_a_file_never_see_a_part_of_a_renewed_header() {
         is_done.store(true, Ordering::SeqCst);
     });
     assert_eq!((reader.stats().misses, reader.stats().errors, writer.stats().misses), (0, 0, 1));
+}
+
+#[test]
+fn run_without_the_cache_does_not_get_the_old_value_of_the_run_that_it_is_part_of() {
+    #[cached(
+        cache = cache, ttl = "1m", stale = "1h", key = n.to_string(), revalidate, bypass_if = is_bypassed, handle = sync_entry
+    )]
+    fn sync(cache: &MemoryCache, paused: &MemoryCache, n: u32, is_bypassed: bool) -> u32 {
+        if n == 0 {
+            sync(cache, paused, 1, true);
+            sync(paused, paused, 2, false);
+            sync_entry(cache, paused, 3, false).run();
+        }
+        let old = previous::<u32>();
+        assert_eq!(old.is_some(), n == 0 && is_old(), "{n}");
+        n
+    }
+    #[cached(
+        cache = cache, ttl = "1m", stale = "1h", key = n.to_string(), revalidate, bypass_if = is_bypassed, handle = awaited_entry
+    )]
+    async fn awaited(cache: &MemoryCache, paused: &MemoryCache, n: u32, is_bypassed: bool) -> u32 {
+        tokio::task::yield_now().await;
+        if n == 0 {
+            Box::pin(awaited(cache, paused, 1, true)).await;
+            Box::pin(awaited(paused, paused, 2, false)).await;
+            Box::pin(awaited_entry(cache, paused, 3, false).run_async()).await;
+        }
+        tokio::task::yield_now().await;
+        let old = previous::<u32>();
+        assert_eq!(old.is_some(), n == 0 && is_old(), "{n}");
+        n
+    }
+    #[cached(
+        cache = cache, ttl = "1m", stale = "1h", key = "k", revalidate, bypass_if = is_bypassed, spawn = |job| job()
+    )]
+    fn spawned(cache: MemoryCache, is_bypassed: bool) -> u32 {
+        assert!(previous::<u32>().is_none());
+        u32::from(is_bypassed)
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "outer", revalidate)]
+    fn around_spawned(cache: &MemoryCache) -> u32 {
+        let has_old = || previous::<u32>().is_some();
+        let before = has_old();
+        assert_eq!(spawned(cache.clone(), true), 1);
+        assert_eq!((before, has_old()), (is_old(), is_old()));
+        0
+    }
+    thread_local! {
+        static IS_OLD: Cell<bool> = const { Cell::new(false) };
+    }
+    fn is_old() -> bool {
+        IS_OLD.get()
+    }
+    let clock = ManualClock::new();
+    let open = || MemoryOptions::new().clock(clock.clone()).build();
+    let (cache, paused) = (open(), open());
+    let _pause = paused.pause();
+    for is_old in [false, true] {
+        IS_OLD.set(is_old);
+        assert_eq!(sync(&cache, &paused, 0, false), 0);
+        assert_eq!(around_spawned(&cache), 0);
+        clock.advance(Duration::from_secs(60));
+    }
+    cache.clear().unwrap();
+    for is_old in [false, true] {
+        IS_OLD.set(is_old);
+        assert_eq!(smol::block_on(awaited(&cache, &paused, 0, false)), 0);
+        clock.advance(Duration::from_secs(60));
+    }
+}
+
+#[test]
+fn value_that_is_invalidated_while_its_refresh_is_in_a_queue_is_not_renewed() {
+    type Job = Box<dyn FnOnce() + Send>;
+
+    #[derive(Clone)]
+    struct Shop {
+        cache: MemoryCache,
+        jobs: Arc<Mutex<Vec<Job>>>,
+        has_old: Arc<Mutex<Vec<bool>>>,
+    }
+
+    impl Shop {
+        fn queue(&self, job: impl FnOnce() + Send + 'static) {
+            self.jobs.lock().unwrap().push(Box::new(job));
+        }
+
+        fn run_jobs(&self) {
+            let jobs = std::mem::take(&mut *self.jobs.lock().unwrap());
+            for job in jobs {
+                job();
+            }
+        }
+
+        #[cached(
+            cache = self.cache, ttl = "1m", stale = "1h", key = "k", revalidate, own(self),
+            spawn = |job| self.queue(job), handle = price_entry
+        )]
+        fn price(&self) -> String {
+            let old = previous::<String>();
+            self.has_old.lock().unwrap().push(old.is_some());
+            old.map_or_else(|| "price".to_owned(), vayu::Previous::unchanged)
+        }
+    }
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    let shop = Shop { cache, jobs: Arc::default(), has_old: Arc::default() };
+    let has_old = || std::mem::take(&mut *shop.has_old.lock().unwrap());
+    let ask = || assert_eq!(shop.price(), "price");
+    ask();
+    clock.advance(Duration::from_secs(60));
+    ask();
+    shop.run_jobs();
+    assert_eq!(has_old(), [false, true]);
+    clock.advance(Duration::from_secs(60));
+    ask();
+    shop.price_entry().invalidate().unwrap();
+    shop.run_jobs();
+    assert_eq!(has_old(), [false], "invalidated since the lookup");
+    clock.advance(Duration::from_secs(60));
+    ask();
+    shop.price_entry().set("new".to_owned()).unwrap();
+    shop.run_jobs();
+    assert!(has_old().is_empty(), "a fresh value was stored since the lookup");
+    assert_eq!(shop.price(), "new");
 }

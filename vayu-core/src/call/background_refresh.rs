@@ -15,7 +15,7 @@ use crate::call::blocking;
 use crate::call::driver::{Prepared, prepare_lead, resume_lookup};
 use crate::call::future::{Finish, boxed, compute, run_prepared};
 use crate::call::lookup::Lookup;
-use crate::call::previous::Kept;
+use crate::call::previous::{InRun, Kept};
 use crate::call::{CachedFn, Call, ComputeReason, StaleValue, usable_key};
 use crate::flight::{Deadline, Lead};
 use crate::io::{Awaiting, Blocking, run_blocking};
@@ -183,8 +183,8 @@ where
 }
 
 /// Awaits the function without the cache.
-async fn bypass<D, T: Future>(body: Pin<Box<T>>) -> Refreshed<T::Output, D> {
-    (body.await, None)
+async fn bypass<D, T: Future>(mut body: Pin<Box<T>>) -> Refreshed<T::Output, D> {
+    (InRun::bypassed(body.as_mut()).await, None)
 }
 
 /// Returns a task that runs a refresh, unless another caller computes the value.
@@ -209,10 +209,9 @@ where
         let Some(lead) = lead(&call) else { return };
         let _panic = CountPanic::new(&engine, &function, key, stamp);
         let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
-        let recheck = kept.is_none();
         let prepared =
-            prepare_lead::<Awaiting, B, F>(call, lead, recheck, reason, &mut deadline).await;
-        drop_quietly(run_prepared(prepared.with_previous(kept), body.as_mut()).await);
+            prepare_lead::<Awaiting, B, F>(call, lead, true, kept, reason, &mut deadline).await;
+        drop_quietly(run_prepared(prepared, body.as_mut()).await);
     })
 }
 
@@ -240,11 +239,9 @@ where
             let Some(lead) = lead(&call) else { return };
             let _panic = CountPanic::new(&engine, &function, key, stamp);
             let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
-            let recheck = kept.is_none();
             let prepared =
-                prepare_lead::<Blocking, B, F>(call, lead, recheck, reason, &mut deadline);
-            let prepared = run_blocking(prepared).with_previous(kept);
-            drop_quietly(blocking::run_prepared(prepared, body));
+                prepare_lead::<Blocking, B, F>(call, lead, true, kept, reason, &mut deadline);
+            drop_quietly(blocking::run_prepared(run_blocking(prepared), body));
         };
         let run = || CallsOfTask::default().collect(run);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {

@@ -55,7 +55,7 @@ pub(super) fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
     let Some(flight) = prepared.flight() else {
-        return if let Prepared::Output(output) = prepared { output } else { body() };
+        return if let Prepared::Output(output) = prepared { output } else { in_run(None, body) };
     };
     let _mark = mark(flight);
     let span = prepared.run_span();

@@ -107,14 +107,6 @@ where
 }
 
 impl<B: Backend, F: CachedFn<Stored = B::Stored>> Prepared<'_, B, F> {
-    /// Lets the function ask for the value that its run replaces.
-    pub(super) fn with_previous(mut self, kept: Option<Kept>) -> Self {
-        if let (Self::Lead(leading), Some(kept)) = (&mut self, kept) {
-            leading.previous = leading.call.previous(kept);
-        }
-        self
-    }
-
     /// Returns the value that the run replaces, with its flight, if the function asks for it.
     #[inline]
     pub(super) fn previous(&self) -> Option<(FlightId, &Slot)> {
@@ -268,9 +260,7 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         ComputeReason::Expired(mut stale) => match try_lead_refresh(&call) {
             Some(lead) => {
                 kept = stale.kept.take();
-                // A function that asks for the old value is quick if that is unchanged, and its record was just read.
-                let recheck = kept.is_none();
-                (Joined::Lead { lead, recheck }, ComputeReason::Expired(stale))
+                (Joined::Lead { lead, recheck: true }, ComputeReason::Expired(stale))
             }
             None => return Prepared::Output(call.serve_stale(*stale)),
         },
@@ -292,8 +282,7 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             Prepared::Hedge(Hedge { call, guard, hedges, began })
         }
         Joined::Lead { lead, recheck } => {
-            let prepared = prepare_lead::<M, B, F>(call, lead, recheck, reason, &mut deadline);
-            prepared.await.with_previous(kept)
+            prepare_lead::<M, B, F>(call, lead, recheck, kept, reason, &mut deadline).await
         }
     }
 }
@@ -414,20 +403,24 @@ async fn lead_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Does all that a leader does before the function, which does not run if another caller has just
-/// stored a value.
+/// stored a value. If `recheck`, the entry is read again: a function that asks for the value it replaces gets the one of then,
+/// if that is the one that the call has `kept`.
 pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'a, B, F>,
     mut lead: Lead<'a, Record<B::Stored>>,
     recheck: bool,
+    kept: Option<Kept>,
     mut reason: ComputeReason<F::Output>,
     deadline: &mut Deadline,
 ) -> Prepared<'a, B, F> {
     let started = call.engine.now();
     // A refresh whose lead a miss has taken is not completed with the stored value, which is from before.
     let recheck = recheck && !lead.is_refresh();
+    let mut kept = kept.filter(|_| recheck);
     if recheck
         && !matches!(reason, ComputeReason::Forced)
-        && let Some((output, record)) = M::lead(lead.id(), read_again::<M, B, F>(&call)).await
+        && let Some((output, record)) =
+            M::lead(lead.id(), read_again::<M, B, F>(&call, &mut kept)).await
     {
         call.end_refresh();
         drop(lead.computed(Outcome::Computed { value: record, is_stored: true }));
@@ -441,7 +434,7 @@ pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::
     }
     let mut lease = None;
     if !matches!(reason, ComputeReason::Forced) && !call.engine.backend().is_in_process() {
-        let acquired = acquire_lease::<M, B, F>(&call, &lead, &mut reason, deadline);
+        let acquired = acquire_lease::<M, B, F>(&call, &lead, &mut kept, &mut reason, deadline);
         match M::lead(lead.id(), acquired).await {
             ControlFlow::Break(output) => return Prepared::Output(output),
             ControlFlow::Continue(acquired) => lease = acquired,
@@ -451,14 +444,17 @@ pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::
         call.count_miss();
     }
     let began = if lease.is_some() { call.engine.now() } else { started };
-    Prepared::Lead(Leading { lease, lead, reason, call, started, began, previous: None })
+    let previous = kept.and_then(|kept| call.previous(kept));
+    Prepared::Lead(Leading { lease, lead, reason, call, started, began, previous })
 }
 
-/// Returns a fresh output that was stored in the meantime, and its record for the callers that wait.
+/// Returns a fresh output that was stored in the meantime, and its record for the callers that wait. Takes `kept` if the
+/// entry has another record.
 async fn read_again<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'_, B, F>,
+    kept: &mut Option<Kept>,
 ) -> Option<(F::Output, QuietDrop<Record<B::Stored>>)> {
-    let record = read::<M, B, F>(call).await?;
+    let record = read_current::<M, B, F>(call, kept).await?;
     Some((call.serve(record.clone())?, QuietDrop::from(record)))
 }
 
@@ -467,6 +463,7 @@ async fn read_again<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'_, B, F>,
     lead: &Lead<'_, Record<B::Stored>>,
+    kept: &mut Option<Kept>,
     reason: &mut ComputeReason<F::Output>,
     deadline: &mut Deadline,
 ) -> ControlFlow<F::Output, Option<LeaseGuard>> {
@@ -489,7 +486,7 @@ async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             }
             Some(Lease::Acquired(lease)) => {
                 lead.allow_hedges(true);
-                let Some(output) = read_stored::<M, B, F>(call).await else {
+                let Some(output) = read_stored::<M, B, F>(call, kept).await else {
                     return ControlFlow::Continue(Some(lease));
                 };
                 release_lease::<M, B, F>(call, Some(lease)).await;
@@ -505,7 +502,7 @@ async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         }
         // Also at the deadline: a read is cheaper than a computation.
         let is_over = !call.engine.pause_for::<M>(pause, deadline).await;
-        if let Some(output) = read_stored::<M, B, F>(call).await {
+        if let Some(output) = read_stored::<M, B, F>(call, kept).await {
             call.end_refresh();
             return ControlFlow::Break(output);
         }
@@ -517,12 +514,25 @@ async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     ControlFlow::Continue(None)
 }
 
-/// Returns a fresh output that another process has stored.
+/// Returns a fresh output that another process has stored. Takes `kept` if the entry has another record.
 async fn read_stored<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'_, B, F>,
+    kept: &mut Option<Kept>,
 ) -> Option<F::Output> {
-    let record = read::<M, B, F>(call).await?;
+    let record = read_current::<M, B, F>(call, kept).await?;
     call.serve(record)
+}
+
+/// Reads the record of the key. Takes `kept` if the entry has another one, or none.
+async fn read_current<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+    kept: &mut Option<Kept>,
+) -> Option<Record<B::Stored>> {
+    let record = read::<M, B, F>(call).await;
+    if let Some(before) = kept.take() {
+        *kept = call.keep_same(&before, record.as_ref());
+    }
+    record
 }
 
 /// Releases a lease before the call returns.

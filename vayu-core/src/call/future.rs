@@ -13,7 +13,7 @@ use crate::call::driver::{
     Leading, Prepared, complete, complete_now, into_lead, prepare, prepare_now, resume_lookup,
 };
 use crate::call::lookup::{Lookup, begin};
-use crate::call::previous::InRun;
+use crate::call::previous::{InRun, in_run};
 use crate::call::{CachedFn, Call, ComputeReason};
 use crate::flight::{LeaderFuture, enter_polled};
 use crate::io::Awaiting;
@@ -54,7 +54,7 @@ async fn resume<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
         Ok((call, reason)) => compute(call, reason, body).await,
         Err(Prepared::Output(output)) => output,
-        Err(_) => body.await,
+        Err(_) => InRun::bypassed(body).await,
     }
 }
 
@@ -84,7 +84,7 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         match self.get_mut() {
             Self::Ready(output) => Poll::Ready(output.take().expect("it is polled once")),
-            Self::Body(body) => Pin::new(body).poll(context),
+            Self::Body(body) => in_run(None, || Pin::new(body).poll(context)),
             Self::Compute(future) => future.as_mut().poll(context),
             Self::Resume(future) => future.as_mut().poll(context),
         }
@@ -122,7 +122,11 @@ pub(super) async fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
     body: Pin<&mut impl Future<Output = F::Output>>,
 ) -> F::Output {
     let Some(flight) = prepared.flight() else {
-        return if let Prepared::Output(output) = prepared { output } else { body.await };
+        return if let Prepared::Output(output) = prepared {
+            output
+        } else {
+            InRun::bypassed(body).await
+        };
     };
     let slot = prepared.previous().map(|(flight, slot)| (flight, slot.clone()));
     let leader = LeaderFuture::new(flight, InRun { slot, body });

@@ -226,9 +226,8 @@ where
     drop(hosted);
     let _panic = CountPanic::new(engine, function, call.key, call.stamp);
     let (mut deadline, reason) = (Deadline::default(), ComputeReason::Awaited(run));
-    let recheck = kept.is_none();
-    let prepared = prepare_lead::<R::Io, B, F>(call, lead, recheck, reason, &mut deadline).await;
-    body.run(prepared.with_previous(kept)).await
+    let prepared = prepare_lead::<R::Io, B, F>(call, lead, true, kept, reason, &mut deadline).await;
+    body.run(prepared).await
 }
 
 /// Does all that precedes the function of a call whose lookup has found no value.

@@ -41,7 +41,7 @@ pub fn previous<T: Send + 'static>() -> Option<Previous<T>> {
     let flight = innermost_flight()?;
     let slot = RUNS.try_with(|runs| {
         let runs = runs.borrow();
-        runs.last().filter(|(of, _)| *of == flight).map(|(_, slot)| slot.clone())
+        runs.last()?.as_ref().filter(|(of, _)| *of == flight).map(|(_, slot)| slot.clone())
     });
     let slot = slot.ok().flatten()?;
     let mut state = slot.0.lock().ignore_poison();
@@ -130,21 +130,25 @@ impl fmt::Debug for Slot {
 }
 
 thread_local! {
-    /// The runs of this thread that have a previous value, the innermost last.
-    static RUNS: RefCell<Vec<(FlightId, Slot)>> = const { RefCell::new(Vec::new()) };
+    /// The runs of this thread that have a previous value, the innermost last. `None` is a run without one, inside of those
+    /// before it: it may be part of the same flight as they are.
+    static RUNS: RefCell<Vec<Option<(FlightId, Slot)>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs code of a run, with its previous value if there is one.
+/// Runs code of a run, with its previous value if there is one, and without that of a run that it is part of.
 #[inline]
 pub(super) fn in_run<T>(slot: Option<(FlightId, &Slot)>, code: impl FnOnce() -> T) -> T {
-    match slot {
-        None => code(),
-        Some((flight, slot)) => in_run_with(flight, slot, code),
-    }
+    if slot.is_none() && !is_in_run() { code() } else { in_run_with(slot, code) }
+}
+
+/// Returns whether the running code is part of a run that has a previous value.
+#[inline(never)]
+fn is_in_run() -> bool {
+    RUNS.try_with(|runs| matches!(runs.borrow().last(), Some(Some(_)))).unwrap_or(false)
 }
 
 #[cold]
-fn in_run_with<T>(flight: FlightId, slot: &Slot, code: impl FnOnce() -> T) -> T {
+fn in_run_with<T>(slot: Option<(FlightId, &Slot)>, code: impl FnOnce() -> T) -> T {
     struct Pop;
     impl Drop for Pop {
         fn drop(&mut self) {
@@ -152,7 +156,8 @@ fn in_run_with<T>(flight: FlightId, slot: &Slot, code: impl FnOnce() -> T) -> T 
             drop(last);
         }
     }
-    let pushed = RUNS.try_with(|runs| runs.borrow_mut().push((flight, slot.clone())));
+    let slot = slot.map(|(flight, slot)| (flight, slot.clone()));
+    let pushed = RUNS.try_with(|runs| runs.borrow_mut().push(slot));
     let _pop = pushed.ok().map(|()| Pop);
     code()
 }
@@ -161,6 +166,13 @@ fn in_run_with<T>(flight: FlightId, slot: &Slot, code: impl FnOnce() -> T) -> T 
 pub(super) struct InRun<'a, T> {
     pub(super) slot: Option<(FlightId, Slot)>,
     pub(super) body: Pin<&'a mut T>,
+}
+
+impl<'a, T> InRun<'a, T> {
+    /// Creates a body that is polled without a previous value.
+    pub(super) fn bypassed(body: Pin<&'a mut T>) -> Self {
+        Self { slot: None, body }
+    }
 }
 
 impl<T: Future> Future for InRun<'_, T> {
@@ -200,6 +212,23 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     pub(super) fn keep(&self, record: &Record<B::Stored>) -> Option<Kept> {
         let keep = || Kept(Arc::new(QuietDrop::from(record.clone())));
         self.function.keeps_previous().then(keep)
+    }
+
+    /// Keeps a record that was read again, unless the entry has another value than that of the record which was kept before.
+    #[cold]
+    pub(super) fn keep_same(
+        &self,
+        before: &Kept,
+        record: Option<&Record<B::Stored>>,
+    ) -> Option<Kept> {
+        let before: &QuietDrop<Record<B::Stored>> = before.0.downcast_ref()?;
+        let (before, record) = (before.get()?, record?);
+        let is_same = before.created() == record.created()
+            && before.expires() == record.expires()
+            && before.schema() == record.schema()
+            && before.serializer() == record.serializer();
+        // Its end may have moved.
+        if is_same { self.keep(record) } else { None }
     }
 
     /// Returns the record that a run replaces.

@@ -26,6 +26,7 @@ use crate::call::driver::{Prepared, prepare, prepare_now, resume_lookup};
 use crate::call::future::run_prepared;
 use crate::call::late_body::MakeBody;
 use crate::call::lookup::{Begun, Lookup};
+use crate::call::previous::InRun;
 use crate::call::{CachedFn, Call, ComputeReason};
 use crate::flight::{FlightContext, HostedLeader};
 use crate::io::Awaiting;
@@ -133,7 +134,7 @@ where
     let (call, reason) = match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
         Ok(missed) => missed,
         Err(Prepared::Output(output)) => return output,
-        Err(_) => return body.await,
+        Err(_) => return InRun::bypassed(body.as_mut()).await,
     };
     let prepared = match prepare_now(call, reason) {
         Ok(prepared) => prepared,
