@@ -91,9 +91,9 @@ fn level_of_a_cached_recursion_takes_a_bounded_part_of_the_stack() {
     let own = bytes_a_level(|| plain(DEPTH));
     let own_string = bytes_a_level(|| plain_string(DEPTH));
     let own_boxed = bytes_a_level(|| now(plain_boxed(DEPTH)));
-    at_most("a number", bytes_a_level(|| number(DEPTH)), own, 1_050, 2_500);
-    at_most("a string", bytes_a_level(|| text(DEPTH)), own_string, 1_000, 2_500);
-    at_most("a result", bytes_a_level(|| fallible(DEPTH)), own_string, 1_100, 2_700);
-    at_most("a string in a file", bytes_a_level(|| file(&cache, DEPTH)), own_string, 850, 2_500);
-    at_most("a boxed future", bytes_a_level(|| now(boxed(DEPTH))), own_boxed, 2_900, 20_000);
+    at_most("a number", bytes_a_level(|| number(DEPTH)), own, 800, 2_800);
+    at_most("a string", bytes_a_level(|| text(DEPTH)), own_string, 1_000, 2_800);
+    at_most("a result", bytes_a_level(|| fallible(DEPTH)), own_string, 1_100, 3_000);
+    at_most("a string in a file", bytes_a_level(|| file(&cache, DEPTH)), own_string, 850, 2_800);
+    at_most("a boxed future", bytes_a_level(|| now(boxed(DEPTH))), own_boxed, 2_600, 7_000);
 }
