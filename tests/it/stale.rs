@@ -277,6 +277,27 @@ fn panic_of_a_refresh_reaches_its_caller_and_the_others_get_the_stale_value() {
 }
 
 #[test]
+fn text_of_an_error_is_not_made_without_an_observer() {
+    struct Untold;
+    impl std::fmt::Display for Untold {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            unreachable!("nothing observes the cache")
+        }
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "k")]
+    fn call(cache: &MemoryCache, is_down: bool) -> Result<u8, Untold> {
+        if is_down { Err(Untold) } else { Ok(1) }
+    }
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    assert!(call(&cache, false).is_ok());
+    clock.advance(Duration::from_secs(60));
+    assert!(call(&cache, true).is_ok(), "the old value");
+    let stats = cache.stats();
+    assert_eq!((stats.failed_refreshes, stats.errors), (1, 0));
+}
+
+#[test]
 fn observers_get_the_text_of_an_error_that_is_display() {
     use std::sync::{Arc, Mutex};
     use vayu::telemetry::Observer;

@@ -525,10 +525,10 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     #[cold]
     fn record_failed_refresh(&self, output: Option<&F::Output>) {
         self.engine.refresh_backoff().record_attempt(self.key, self.engine.now());
-        let text = output
-            .map(|output| catch_panic("show error", || Ok(F::error_text(output))))
-            .and_then(|text| self.ok_or_count(text).flatten());
-        self.engine.count_failed_refresh(self.key.prefix(), text.as_deref());
+        self.engine.count_failed_refresh(self.key.prefix(), || {
+            let text = catch_panic("show error", || Ok(output.and_then(F::error_text)));
+            self.ok_or_count(text).flatten()
+        });
         let error =
             Error::new(ErrorKind::Miss, "refresh failed: the function returned no value to store");
         self.engine.warn(self.key.prefix(), &error, self.options().is_quiet);

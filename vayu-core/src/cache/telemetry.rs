@@ -115,9 +115,17 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    pub(crate) fn count_failed_refresh(&self, function: &Prefix, text: Option<&str>) {
+    /// Counts a refresh that has failed. `text` shows its error, for observers.
+    pub(crate) fn count_failed_refresh(
+        &self,
+        function: &Prefix,
+        text: impl FnOnce() -> Option<String>,
+    ) {
         self.counters().failed_refresh();
-        self.notify(|observer| observer.on_refresh_error(function.as_str(), text));
+        if self.flags().is_observed() {
+            let text = text();
+            self.notify(|observer| observer.on_refresh_error(function.as_str(), text.as_deref()));
+        }
     }
 
     /// Counts an error that costs the caller time only, and logs a warning, rate-limited.
