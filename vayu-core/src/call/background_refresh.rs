@@ -18,7 +18,7 @@ use crate::call::lookup::Lookup;
 use crate::call::previous::{InRun, Kept};
 use crate::call::{CachedFn, Call, ComputeReason, StaleValue, usable_key};
 use crate::flight::{Deadline, Lead};
-use crate::io::{Awaiting, Blocking, run_blocking};
+use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::{Key, Prefix};
 use crate::panic::drop_quietly;
 use crate::record::Record;
@@ -168,6 +168,23 @@ fn lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
+/// Does all that precedes the function in a refresh that has begun, unless another caller computes the value. The guard is
+/// to be kept until the function has ended.
+async fn prepare<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    stamp: u64,
+    kept: Option<Kept>,
+) -> Option<(Prepared<'a, B, F>, CountPanic<'a, B, F>)> {
+    let key = usable_key(engine, engine.flags(), function)?;
+    let call = Call::new(engine, function, key, stamp);
+    let lead = lead(&call)?;
+    let panic = CountPanic::new(engine, function, key, stamp);
+    let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
+    let prepared = prepare_lead::<M, B, F>(call, lead, true, kept, reason, &mut deadline).await;
+    Some((prepared, panic))
+}
+
 /// Awaits the function, unless another caller computes the value.
 async fn run<B, F, D, T>(
     call: Call<'_, B, F>,
@@ -204,13 +221,8 @@ where
         let Begun { run: _run, stamp, kept, .. } = *refresh.begun;
         let mut body = refresh.body;
         let Some((engine, function)) = owned.start() else { return };
-        let Some(key) = usable_key(&engine, engine.flags(), &function) else { return };
-        let call = Call::new(&engine, &function, key, stamp);
-        let Some(lead) = lead(&call) else { return };
-        let _panic = CountPanic::new(&engine, &function, key, stamp);
-        let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
-        let prepared =
-            prepare_lead::<Awaiting, B, F>(call, lead, true, kept, reason, &mut deadline).await;
+        let prepared = prepare::<Awaiting, B, F>(&engine, &function, stamp, kept).await;
+        let Some((prepared, _panic)) = prepared else { return };
         drop_quietly(run_prepared(prepared, body.as_mut()).await);
     })
 }
@@ -234,14 +246,9 @@ where
         let body = refresh.body;
         let Some((engine, function)) = owned.start() else { return };
         let run = || {
-            let Some(key) = usable_key(&engine, engine.flags(), &function) else { return };
-            let call = Call::new(&engine, &function, key, stamp);
-            let Some(lead) = lead(&call) else { return };
-            let _panic = CountPanic::new(&engine, &function, key, stamp);
-            let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
-            let prepared =
-                prepare_lead::<Blocking, B, F>(call, lead, true, kept, reason, &mut deadline);
-            drop_quietly(blocking::run_prepared(run_blocking(prepared), body));
+            let prepared = prepare::<Blocking, B, F>(&engine, &function, stamp, kept);
+            let Some((prepared, _panic)) = run_blocking(prepared) else { return };
+            drop_quietly(blocking::run_prepared(prepared, body));
         };
         let run = || CallsOfTask::default().collect(run);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
