@@ -17,7 +17,7 @@ use vayu_core::{
 use crate::directory;
 use crate::feed::FeedPoller;
 use crate::fs::{Directory, DiskDirectory, NoDirectory};
-use crate::offload::{self, CancelFlag, OffloadedLock, RunningCount};
+use crate::offload::{self, CancelFlag, OffloadedLock, Overdue};
 use crate::options::{AsyncIo, FileOptions};
 use crate::store::Store;
 
@@ -45,7 +45,7 @@ pub struct FileBackend {
     /// The path that it was opened with.
     path: Option<Arc<Path>>,
     async_io: AsyncIo,
-    running: Arc<RunningCount>,
+    pub(crate) overdue: Arc<Overdue>,
 }
 
 impl FileBackend {
@@ -71,7 +71,7 @@ impl FileBackend {
             feed: Arc::default(),
             path: None,
             async_io: options.async_io,
-            running: Arc::default(),
+            overdue: Arc::default(),
         }
     }
 
@@ -107,7 +107,7 @@ impl FileBackend {
         };
         let store = Arc::clone(&self.store);
         let operation = move |cancel: &CancelFlag| operation(&store, cancel);
-        offload::run(&runtime, Arc::clone(&self.running), operation).await
+        offload::run(&runtime, &self.overdue, operation).await
     }
 
     /// Returns the runtime whose blocking threads run operations.

@@ -1,30 +1,29 @@
 //! Running operations on the blocking threads of a tokio runtime.
 //!
-//! An operation waits in a slot until one of two threads takes it out and runs it: one of the runtime's
-//! blocking pool, or, when the pool has no free thread for a while, the polling thread. The slot is
-//! locked only while the operation is taken out, so neither thread waits for the other, and the future
-//! can be dropped at any time.
+//! An operation waits in a slot until a thread takes it out and runs it: one of the runtime's blocking
+//! pool, or, when the pool has no free thread for a while, a thread of the backend. The slot is locked
+//! only while the operation is taken out, so no thread waits for another, and the future can be dropped
+//! at any time.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::task::JoinError;
-use vayu_core::__internal::{IgnorePoison, catch_panic};
+use tokio::sync::oneshot::{self, Sender};
+use vayu_core::__internal::{IgnorePoison, ProcessId, catch_panic};
 use vayu_core::{Clock, Error, ErrorKind, Result, SystemClock};
 
 use crate::lock::KeyLock;
 
-/// The time after which the polling thread checks whether a queued operation waits for threads of the
-/// pool that may all wait for it.
+/// The time after which a queued operation is overdue: the threads of the pool may all be those of
+/// callers that wait for it.
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(20);
-
-/// The number of operations of a backend that are running on blocking threads.
-pub(crate) type RunningCount = AtomicUsize;
 
 /// A flag that is set when the caller has dropped the future of an operation.
 #[derive(Debug, Default)]
@@ -50,91 +49,128 @@ pub(crate) fn cancelled() -> Error {
     Error::new(ErrorKind::Backend, "the operation was cancelled")
 }
 
-/// A queued operation.
-struct Job<F> {
-    operation: Mutex<Option<F>>,
+/// A queued operation, and the channel for its result.
+struct Job<F, T> {
+    operation: Mutex<Option<(F, Sender<Result<T>>)>>,
     cancel: CancelFlag,
 }
 
-impl<F> Job<F> {
+impl<F, T> Job<F, T> {
     /// Takes the operation out, unless another thread did, or it was cancelled.
-    fn take(&self) -> Option<F> {
+    fn take(&self) -> Option<(F, Sender<Result<T>>)> {
         self.operation.lock().ignore_poison().take()
+    }
+}
+
+trait Run: Send + Sync {
+    /// Runs the operation, unless it was taken out.
+    fn run(&self);
+}
+
+impl<T: Send, F: FnOnce(&CancelFlag) -> Result<T> + Send> Run for Job<F, T> {
+    fn run(&self) {
+        let Some((operation, sender)) = self.take() else { return };
+        // The caller may be gone.
+        let _ = sender.send(catch_panic("access files", || operation(&self.cancel)));
     }
 }
 
 /// The caller's side of a job. Dropping it cancels the operation if that has not started, and never
 /// waits.
-struct Caller<F>(Arc<Job<F>>);
+struct Caller<F, T>(Arc<Job<F, T>>);
 
-impl<F> Drop for Caller<F> {
+impl<F, T> Drop for Caller<F, T> {
     fn drop(&mut self) {
         self.0.cancel.set();
         drop(self.0.take());
     }
 }
 
-/// Counts one running operation until it is dropped.
-struct RunningGuard<'a>(&'a RunningCount);
+/// The operations of a backend that are overdue. One thread runs them, one after the other, and ends
+/// when there are none.
+#[derive(Default)]
+pub(crate) struct Overdue(Mutex<Queue>);
 
-impl<'a> RunningGuard<'a> {
-    fn new(count: &'a RunningCount) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count)
-    }
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Arc<dyn Run>>,
+    /// The process in which the thread runs.
+    thread: Option<ProcessId>,
 }
 
-impl Drop for RunningGuard<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// Runs an operation on a blocking thread of the runtime. If the pool has no free thread for
-/// [`QUEUE_TIMEOUT`] while no operation of this backend is running, it runs on the polling thread: the
-/// threads of the pool may be those of callers that wait for it.
-pub(crate) async fn run<T: Send + 'static>(
-    runtime: &Handle,
-    running: Arc<RunningCount>,
-    operation: impl FnOnce(&CancelFlag) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let job =
-        Arc::new(Job { operation: Mutex::new(Some(operation)), cancel: CancelFlag::default() });
-    let caller = Caller(Arc::clone(&job));
-    let count = Arc::clone(&running);
-    let mut task = runtime.spawn_blocking(move || {
-        let operation = job.take()?;
-        let _running = RunningGuard::new(&count);
-        Some(operation(&job.cancel))
-    });
-    loop {
-        let mut timeout = SystemClock.sleep(QUEUE_TIMEOUT);
-        let ended = poll_fn(|context| match Pin::new(&mut task).poll(context) {
-            Poll::Ready(ended) => Poll::Ready(Some(ended)),
-            Poll::Pending => timeout.as_mut().poll(context).map(|()| None),
-        })
-        .await;
-        match ended {
-            Some(Ok(Some(result))) => return result,
-            // The queue advances when a running operation ends.
-            None if running.load(Ordering::Acquire) > 0 => {}
-            // The queue does not advance, or the runtime has shut down.
-            _ => match (caller.0.take(), ended) {
-                (Some(operation), _) => return operation(&caller.0.cancel),
-                // A blocking thread has just started it.
-                (None, None) => {}
-                (None, Some(ended)) => return Err(no_result(ended.err())),
-            },
+impl Overdue {
+    /// Lets the thread run an operation. If it cannot be started, this thread runs it.
+    fn run(self: &Arc<Self>, job: Arc<dyn Run>) {
+        let mut queue = self.queue();
+        if queue.thread.is_some_and(ProcessId::is_current) {
+            queue.jobs.push_back(job);
+            return;
+        }
+        // After a fork these are of the parent, which has the thread.
+        queue.jobs.clear();
+        let (this, first) = (Arc::clone(self), Arc::clone(&job));
+        let thread = thread::Builder::new().name("vayu-file".to_owned());
+        let started = thread.spawn(move || {
+            let mut next = Some(first);
+            while let Some(job) = next {
+                job.run();
+                next = this.next();
+            }
+        });
+        queue.thread = started.is_ok().then(ProcessId::current);
+        drop(queue);
+        if started.is_err() {
+            job.run();
         }
     }
+
+    /// Returns the next operation. If there is none, the thread ends.
+    fn next(&self) -> Option<Arc<dyn Run>> {
+        let mut queue = self.queue();
+        let next = queue.jobs.pop_front();
+        if next.is_none() {
+            queue.thread = None;
+        }
+        next
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().ignore_poison()
+    }
+
+    /// Returns whether the thread runs.
+    #[cfg(test)]
+    pub(crate) fn has_thread(&self) -> bool {
+        self.queue().thread.is_some()
+    }
 }
 
-fn no_result(error: Option<JoinError>) -> Error {
-    let failed = Error::new(ErrorKind::Backend, "run on a blocking thread");
-    match error {
-        Some(error) => failed.with_source(error),
-        None => failed,
-    }
+/// Runs an operation on a blocking thread of the runtime, or, if the pool has no free thread for
+/// [`QUEUE_TIMEOUT`], on that for overdue operations. The polling thread does not wait for the disk.
+pub(crate) async fn run<T: Send + 'static>(
+    runtime: &Handle,
+    overdue: &Arc<Overdue>,
+    operation: impl FnOnce(&CancelFlag) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (sender, mut result) = oneshot::channel();
+    let operation = Mutex::new(Some((operation, sender)));
+    let caller = Caller(Arc::new(Job { operation, cancel: CancelFlag::default() }));
+    let job = Arc::clone(&caller.0);
+    // Its end is not waited for: when the runtime shuts down, the operation becomes overdue.
+    drop(runtime.spawn_blocking(move || job.run()));
+    let mut timeout = Some(SystemClock.sleep(QUEUE_TIMEOUT));
+    let ended = poll_fn(|context| {
+        if let Poll::Ready(ended) = Pin::new(&mut result).poll(context) {
+            return Poll::Ready(ended);
+        }
+        if timeout.as_mut().is_some_and(|timeout| timeout.as_mut().poll(context).is_ready()) {
+            timeout = None;
+            overdue.run(Arc::clone(&caller.0) as Arc<dyn Run>);
+        }
+        Poll::Pending
+    });
+    let lost = |_| Err(Error::new(ErrorKind::Backend, "run on a blocking thread"));
+    ended.await.unwrap_or_else(lost)
 }
 
 /// The lock of a key that an async caller holds. Dropping it releases the lock at once; a blocking

@@ -59,11 +59,11 @@ pub enum AsyncIo {
     /// On the blocking threads of the current tokio runtime (`spawn_blocking`), one task for each
     /// operation. Without a tokio runtime, the same as [`Inline`](Self::Inline).
     ///
-    /// Dropping a future never waits for the disk: an operation that has not started never runs, one
-    /// that has started ends by itself, and a write that is cancelled does not publish its entry. An
-    /// operation that finds no free thread for 20 milliseconds, while no operation of this cache is
-    /// running, runs on the polling thread: the blocking threads may be those of callers that wait for
-    /// it.
+    /// Polling and dropping a future never wait for the disk: an operation that has not started when its
+    /// future is dropped never runs, one that has started ends by itself, and a write that is cancelled does
+    /// not publish its entry. An operation that no thread has started within 20 milliseconds runs on a thread
+    /// of the cache, which ends when there are no more of them: the blocking threads may be those of callers
+    /// that wait for it.
     #[default]
     SpawnBlocking,
     /// On the polling thread. Reading a small entry from the page cache takes a few microseconds, less

@@ -53,9 +53,12 @@ async fn run(operation: &str, backend: &FileBackend, clock: &ManualClock) {
     }
 }
 
-/// Waits until all blocking tasks have ended.
-async fn idle() {
+/// Waits until all blocking tasks and all overdue operations have ended.
+async fn idle(backend: &FileBackend) {
     tokio::task::spawn_blocking(|| {}).await.expect("no panic");
+    while backend.overdue.has_thread() {
+        thread::yield_now();
+    }
 }
 
 /// Polls a future until the disk hangs, and drops it.
@@ -82,7 +85,31 @@ fn dropping_an_operation_does_not_wait_for_a_disk_that_hangs() {
             runtime.block_on(async {
                 abandon(&disk, run(operation, &backend, &clock));
                 disk.plan(None);
-                idle().await;
+                idle(&backend).await;
+            });
+        });
+    }
+}
+
+/// Dropping it does not wait either.
+#[test]
+fn polling_does_not_wait_for_a_disk_that_hangs_while_no_thread_is_free() {
+    for operation in OPERATIONS {
+        watchdog(HANG, move || {
+            let (clock, disk) = (ManualClock::new(), Disk::default());
+            let backend = backend(&disk, &clock);
+            backend.write(&key("k"), record(&clock, "old")).expect("write");
+            disk.plan(Fault::Hangs(0));
+            let (release, released) = channel::<()>();
+            runtime().block_on(async {
+                let waiter = tokio::task::spawn_blocking(move || {
+                    let _ = released.recv();
+                });
+                abandon(&disk, run(operation, &backend, &clock));
+                disk.plan(None);
+                drop(release);
+                waiter.await.expect("no panic");
+                idle(&backend).await;
             });
         });
     }
@@ -107,7 +134,7 @@ fn write_that_is_dropped_at_any_stage_on_a_disk_that_hangs_stores_nothing() {
                     let is_in_place =
                         value(&at_that_time, &key("k")).as_deref() == Some(&b"new"[..]);
                     disk.plan(None);
-                    idle().await;
+                    idle(&backend).await;
                     has_hung && !is_in_place
                 });
                 if is_refused {
@@ -149,7 +176,7 @@ fn queued_write_that_is_dropped_never_runs() {
         drop(release);
         busy.await.expect("no panic");
         // This task is queued after the write.
-        idle().await;
+        idle(&backend).await;
         assert_eq!(value(&backend, &key("k")), None);
     });
 }
@@ -190,7 +217,7 @@ fn operation_queued_behind_one_that_hangs_does_not_block_the_polling_thread() {
             }
             let mut second = pin!(run("write", &backend, &clock));
             assert!(second.as_mut().poll(&mut context).is_pending());
-            // Longer than the time after which a queued operation is taken back.
+            // Longer than the time after which a queued operation is overdue.
             SystemClock.sleep(Duration::from_millis(60)).await;
             assert!(second.as_mut().poll(&mut context).is_pending());
             disk.plan(None);
@@ -227,7 +254,7 @@ fn lock_of_an_async_caller_is_released_while_the_disk_hangs_and_no_thread_is_fre
             assert!(matches!(next, Lease::Acquired(_)), "{next:?}");
             drop(release);
             waiter.await.expect("no panic");
-            idle().await;
+            idle(&backend).await;
             // The queued removal does not remove the lock file of the new holder.
             let third =
                 backend.sharing().leases.expect("leases").try_acquire(&key("k")).expect("lease");
