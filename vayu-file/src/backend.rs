@@ -16,7 +16,7 @@ use vayu_core::{
 
 use crate::directory;
 use crate::feed::FeedPoller;
-use crate::fs::{Directory, DiskDirectory, NoDirectory};
+use crate::fs::{Directory, DiskDirectory, FileSystem, NoDirectory};
 use crate::offload::{self, CancelFlag, OffloadedLock, Overdue};
 use crate::options::{AsyncIo, FileOptions};
 use crate::store::Store;
@@ -50,19 +50,33 @@ pub struct FileBackend {
 
 impl FileBackend {
     pub(crate) fn open(path: &Path, options: &FileOptions) -> Result<Self> {
-        let backend = Self::open_dir(directory::open(path, options.access)?, options)?;
-        let path: Arc<Path> = path.into();
-        backend.store.outages.set_path(Arc::clone(&path));
-        Ok(Self { path: Some(path), ..backend })
+        Self::open_at(directory::open(path, options.access)?, Some(path), options)
     }
 
     pub(crate) fn open_dir(dir: Dir, options: &FileOptions) -> Result<Self> {
-        directory::check(&dir, options.access)?;
-        Self::in_directory(Box::new(DiskDirectory::new(dir, options.access)), options)
+        Self::open_at(dir, None, options)
     }
 
-    pub(crate) fn in_directory(root: Box<dyn Directory>, options: &FileOptions) -> Result<Self> {
-        Ok(Self::with_store(Store::new(root, options)?, options))
+    fn open_at(dir: Dir, path: Option<&Path>, options: &FileOptions) -> Result<Self> {
+        directory::check(&dir, options.access)?;
+        Self::in_directory(Box::new(DiskDirectory::new(dir, options.access)), path, options)
+    }
+
+    /// Creates a backend in a directory, and logs a warning if that is on a network.
+    pub(crate) fn in_directory(
+        root: Box<dyn Directory>,
+        path: Option<&Path>,
+        options: &FileOptions,
+    ) -> Result<Self> {
+        let store = Store::new(root, options)?;
+        let path = path.map(Arc::<Path>::from);
+        if let Some(path) = &path {
+            store.outages.set_path(Arc::clone(path));
+        }
+        if let Ok(FileSystem::Network(name)) = store.root.file_system() {
+            store.outages.warn_of_network(name);
+        }
+        Ok(Self { path, ..Self::with_store(store, options) })
     }
 
     fn with_store(store: Store, options: &FileOptions) -> Self {

@@ -62,9 +62,23 @@ pub(crate) trait Directory: Debug + Send + Sync {
     /// Waits until the names in this directory would survive a power loss.
     fn sync(&self) -> io::Result<()>;
 
-    /// Returns whether the file system belongs to this machine alone, so that a status is never
-    /// outdated.
-    fn is_local(&self) -> io::Result<bool>;
+    /// Returns the kind of the file system.
+    fn file_system(&self) -> io::Result<FileSystem>;
+}
+
+/// The kind of a file system.
+#[cfg_attr(
+    not(any(test, target_os = "linux")),
+    allow(dead_code, reason = "other systems tell fewer kinds apart")
+)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileSystem {
+    /// One that belongs to this machine alone, so that a status is never outdated.
+    Local,
+    /// One that other machines change, and whose status is cached for seconds or minutes; its type.
+    Network(&'static str),
+    /// Any other.
+    Unknown,
 }
 
 /// An open file, closed when it is dropped.

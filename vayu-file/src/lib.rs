@@ -17,8 +17,10 @@
 //! # }
 //! ```
 //!
-//! The crate needs Unix or Windows. On network file systems of Unix, a corrupt entry is detected and is a miss,
-//! but [`SingleFlight::Everywhere`](vayu_core::SingleFlight::Everywhere) needs working `flock` locks.
+//! The crate needs Unix or Windows. On network file systems of Unix (NFS, SMB) a corrupt entry is detected and is a
+//! miss, but changes by other machines, invalidations included, may be seen late, since the system caches the status of
+//! files, and [`SingleFlight::Everywhere`](vayu_core::SingleFlight::Everywhere) needs working `flock` locks. Opening
+//! a directory there logs a warning.
 //!
 //! # Windows
 //!
@@ -83,6 +85,8 @@ pub type FileCache = Cache<FileBackend, MessagePack>;
 impl FileOptions {
     /// Opens the cache in this directory. Creates the directory and its parents if they do not exist,
     /// accessible to their owner only (on Windows, with the access control list of their parent).
+    ///
+    /// On Linux, macOS and FreeBSD a warning is logged if it is on a network file system.
     ///
     /// # Errors
     ///

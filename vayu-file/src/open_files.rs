@@ -22,7 +22,7 @@ use vayu_core::BuildKeyHasher;
 use vayu_core::wire::WireKey;
 
 use crate::errno::is_out_of_descriptors;
-use crate::fs::{Directory, File, FileType, Status};
+use crate::fs::{Directory, File, FileSystem, FileType, Status};
 use crate::layout::MARKER;
 
 /// The length in bytes of the longest entry that is kept open. For a longer one, opening is a small
@@ -59,7 +59,7 @@ impl OpenFiles {
     pub(crate) fn new(root: &dyn Directory, capacity: usize) -> Self {
         let marker = match capacity {
             0 => None,
-            _ if !root.is_local().is_ok_and(|is_local| is_local) => None,
+            _ if !matches!(root.file_system(), Ok(FileSystem::Local)) => None,
             _ => root.status(MARKER).ok(),
         };
         Self {

@@ -31,6 +31,17 @@ impl Outages {
         let _ = self.path.set(path);
     }
 
+    /// Logs that the directory is on a network file system of this type.
+    pub(crate) fn warn_of_network(&self, name: &str) {
+        tracing::warn!(
+            target: "vayu",
+            "{} is on a network file system ({name}): changes by other machines may be seen late, \
+             invalidations too, and locks may not work; use a local directory, or Redis or an object \
+             store to share entries among machines",
+            self.shown()
+        );
+    }
+
     /// Returns the error of reading an entry, and logs it if it begins an outage.
     #[cold]
     pub(crate) fn entry_failed(&self, error: io::Error) -> Error {

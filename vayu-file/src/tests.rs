@@ -7,6 +7,7 @@ mod feed;
 mod generations;
 mod lengths;
 mod limits;
+mod network;
 mod open_files;
 mod times;
 mod windows;
@@ -26,7 +27,7 @@ fn options(clock: &ManualClock) -> FileOptions {
 }
 
 fn open(disk: &Disk, options: &FileOptions) -> FileBackend {
-    FileBackend::in_directory(disk.root(), options).expect("a backend")
+    FileBackend::in_directory(disk.root(), None, options).expect("a backend")
 }
 
 fn key(text: impl AsRef<str>) -> Key {

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use vayu_core::__internal::IgnorePoison;
 
-use super::{Directory, File, FileType, Status};
+use super::{Directory, File, FileSystem, FileType, Status};
 use crate::errno::Errno;
 
 /// A disk with two levels of directories. Clones are the same disk.
@@ -43,7 +43,8 @@ struct State {
     transferred: (usize, usize),
     /// The number of operations that hang.
     hanging: usize,
-    is_remote: bool,
+    /// Local if it is not set.
+    file_system: Option<FileSystem>,
     follows_windows: bool,
 }
 
@@ -137,16 +138,17 @@ impl Disk {
         self.state().open_files
     }
 
-    /// Turns this into a network file system.
-    pub(crate) fn make_remote(&self) {
-        self.state().is_remote = true;
+    /// Sets the kind of the file system, which is local at first.
+    pub(crate) fn set_file_system(&self, file_system: FileSystem) {
+        self.state().file_system = Some(file_system);
     }
 
     /// Follows the rules of Windows: a file that is open cannot be replaced, and no file is kept open. One
     /// that another program [holds](Self::hold) cannot be renamed, removed or written to.
     pub(crate) fn follow_windows(&self) {
-        self.make_remote();
-        self.state().follows_windows = true;
+        let mut state = self.state();
+        state.file_system = Some(FileSystem::Unknown);
+        state.follows_windows = true;
     }
 
     /// Opens a file as a program that shares it with readers only, until [`release`](Self::release).
@@ -527,8 +529,8 @@ impl Directory for ModelDirectory {
         Ok(())
     }
 
-    fn is_local(&self) -> io::Result<bool> {
-        Ok(!self.disk.operation()?.is_remote)
+    fn file_system(&self) -> io::Result<FileSystem> {
+        Ok(self.disk.operation()?.file_system.unwrap_or(FileSystem::Local))
     }
 }
 

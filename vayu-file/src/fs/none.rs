@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::fs::{Directory, File, Status};
+use crate::fs::{Directory, File, FileSystem, Status};
 
 /// A directory that does not exist: every operation fails with [`io::ErrorKind::NotFound`].
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Directory for NoDirectory {
         missing()
     }
 
-    fn is_local(&self) -> io::Result<bool> {
-        Ok(false)
+    fn file_system(&self) -> io::Result<FileSystem> {
+        missing()
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, MetadataExt, OpenOptions, OpenOptionsExt};
 use rustix::fs::{FlockOperation, Gid, Mode, OFlags, RawMode, Stat};
 
-use super::{Directory, File, FileType, Status};
+use super::{Directory, File, FileSystem, FileType, Status};
 use crate::layout::temporary_name;
 use crate::options::Access;
 use crate::random::random_bytes;
@@ -226,15 +226,26 @@ impl Directory for DiskDirectory {
         fs::File::from(self.reopen()?).sync_all()
     }
 
-    fn is_local(&self) -> io::Result<bool> {
-        is_local(&self.dir)
+    fn file_system(&self) -> io::Result<FileSystem> {
+        file_system(&self.dir)
     }
 }
 
-/// Returns whether the file system is one that is known to be local. A network file system may return
-/// an outdated status.
+/// Returns the kind of a file system by its type.
 #[cfg(target_os = "linux")]
-fn is_local(dir: &Dir) -> io::Result<bool> {
+fn file_system(dir: &Dir) -> io::Result<FileSystem> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "magic numbers have 32 bits, whatever the width of the field is"
+    )]
+    let number = rustix::fs::fstatfs(dir)?.f_type as u32;
+    Ok(kind(number))
+}
+
+/// Returns the kind of a file system by its magic number.
+#[cfg(target_os = "linux")]
+fn kind(number: u32) -> FileSystem {
     const EXT: u32 = 0xEF53;
     const XFS: u32 = 0x5846_5342;
     const BTRFS: u32 = 0x9123_683E;
@@ -243,18 +254,36 @@ fn is_local(dir: &Dir) -> io::Result<bool> {
     const BCACHEFS: u32 = 0xCA45_1A4E;
     const TMPFS: u32 = 0x0102_1994;
     const OVERLAYFS: u32 = 0x794C_7630;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "magic numbers have 32 bits, whatever the width of the field is"
-    )]
-    let number = rustix::fs::fstatfs(dir)?.f_type as u32;
-    Ok([EXT, XFS, BTRFS, F2FS, ZFS, BCACHEFS, TMPFS, OVERLAYFS].contains(&number))
+    const NFS: u32 = 0x6969;
+    const SMB: u32 = 0x517B;
+    const SMB_1: u32 = 0xFF53_4D42;
+    const SMB_2: u32 = 0xFE53_4D42;
+    const AFS: u32 = 0x5346_414F;
+    const PLAN_9: u32 = 0x0102_1997;
+    match number {
+        EXT | XFS | BTRFS | F2FS | ZFS | BCACHEFS | TMPFS | OVERLAYFS => FileSystem::Local,
+        NFS => FileSystem::Network("nfs"),
+        SMB | SMB_1 | SMB_2 => FileSystem::Network("smb"),
+        AFS => FileSystem::Network("afs"),
+        PLAN_9 => FileSystem::Network("9p"),
+        _ => FileSystem::Unknown,
+    }
 }
 
-#[cfg(not(target_os = "linux"))]
-fn is_local(_: &Dir) -> io::Result<bool> {
-    Ok(false)
+/// Returns the kind of a file system by its flag for local ones.
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+fn file_system(dir: &Dir) -> io::Result<FileSystem> {
+    const MNT_LOCAL: u64 = 0x1000;
+    #[allow(clippy::useless_conversion, reason = "the width of the field differs between systems")]
+    let flags = u64::from(rustix::fs::fstatfs(dir)?.f_flags);
+    let is_local = flags & MNT_LOCAL != 0;
+    // Their change time does not detect that a file was replaced.
+    Ok(if is_local { FileSystem::Unknown } else { FileSystem::Network("network") })
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
+fn file_system(_: &Dir) -> io::Result<FileSystem> {
+    Ok(FileSystem::Unknown)
 }
 
 /// Opens a file in the directory or a subdirectory without following a symbolic link: one system call.
@@ -337,5 +366,26 @@ fn status(stat: &Stat) -> Status {
         modified: SystemTime::UNIX_EPOCH + modified,
         id: (stat.st_dev as u64, stat.st_ino as u64),
         changed: SystemTime::UNIX_EPOCH + changed,
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_are_recognized_by_their_magic_numbers() {
+        let numbers = [0xEF53, 0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x5346_414F, 0x0102_1997];
+        let expected = [
+            FileSystem::Local,
+            FileSystem::Network("nfs"),
+            FileSystem::Network("smb"),
+            FileSystem::Network("smb"),
+            FileSystem::Network("smb"),
+            FileSystem::Network("afs"),
+            FileSystem::Network("9p"),
+        ];
+        assert_eq!(numbers.map(kind), expected);
+        assert_eq!(kind(0x6573_5546), FileSystem::Unknown, "FUSE");
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use cap_fs_ext::{DirExt, FollowSymlinks, MetadataExt, OpenOptionsFollowExt};
 use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt};
 
-use super::{Directory, File, FileType, Status};
+use super::{Directory, File, FileSystem, FileType, Status};
 use crate::errno::{codes, has_code, is_open_elsewhere, pauses};
 use crate::options::Access;
 
@@ -143,9 +143,9 @@ impl Directory for DiskDirectory {
         Ok(())
     }
 
-    /// Returns `false`, so that no files are kept open: other programs could not replace them.
-    fn is_local(&self) -> io::Result<bool> {
-        Ok(false)
+    /// Returns that it is unknown, so that no files are kept open: other programs could not replace them.
+    fn file_system(&self) -> io::Result<FileSystem> {
+        Ok(FileSystem::Unknown)
     }
 }
 

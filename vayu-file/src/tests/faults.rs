@@ -179,7 +179,7 @@ fn failed_open_is_an_error_and_can_be_repeated() {
         for number in 0.. {
             let disk = Disk::default();
             disk.plan(Fault::Once(number, errno));
-            let result = FileBackend::in_directory(disk.root(), &options(&clock));
+            let result = FileBackend::in_directory(disk.root(), None, &options(&clock));
             let operations = disk.operations();
             disk.plan(None);
             if let Err(error) = result {

@@ -5,6 +5,7 @@ use vayu_core::wire::{self, WireKey};
 
 use super::*;
 use crate::errno::Errno;
+use crate::fs::FileSystem;
 use crate::fs::model::Fault;
 use crate::layout::EntryPath;
 use crate::options::Durability;
@@ -217,7 +218,7 @@ fn long_entries_and_entries_on_network_file_systems_are_not_kept_open() {
         value(&backend, &key("long")).expect("a value");
         assert_eq!(disk.open_files(), 0);
     }
-    disk.make_remote();
+    disk.set_file_system(FileSystem::Network("nfs"));
     let backend = open(&disk, &options(&clock));
     keep_open(&backend, &clock, &key("k"));
     assert_eq!(disk.open_files(), 0);
