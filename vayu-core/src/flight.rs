@@ -30,6 +30,7 @@ mod map;
 mod phase;
 mod table;
 mod ticket;
+mod unlocked;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -86,7 +87,7 @@ pub(crate) struct Flight<R> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FlightId(u64);
 
-/// The ids of one shard, taken from the counter of the process in blocks.
+/// Ids for flights of one shard, taken from the counter of the process in blocks.
 #[derive(Debug, Default)]
 struct FlightIds {
     /// The next id. A multiple of [`BLOCK`](Self::BLOCK) means that the block is used up.

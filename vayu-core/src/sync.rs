@@ -4,6 +4,7 @@
 mod std_primitives {
     pub(crate) use std::sync::atomic::{AtomicU64, fence};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
+    pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread_local;
 
     pub(crate) use event_listener::Event;
@@ -17,6 +18,7 @@ mod std_primitives {
 #[cfg(not(any(vayu_loom, vayu_shuttle)))]
 pub(crate) use self::std_primitives::{
     AtomicU64, Condvar, Event, Mutex, MutexGuard, OnceLock, fence, notify_all, thread_local,
+    yield_now,
 };
 
 #[cfg(vayu_loom)]
@@ -25,6 +27,7 @@ pub(crate) use loom::{
         Condvar, Mutex, MutexGuard,
         atomic::{AtomicU64, fence},
     },
+    thread::yield_now,
     thread_local,
 };
 #[cfg(all(vayu_shuttle, not(vayu_loom)))]
@@ -33,6 +36,7 @@ pub(crate) use shuttle::{
         Condvar, Mutex, MutexGuard,
         atomic::{AtomicU64, fence},
     },
+    thread::yield_now,
     thread_local,
 };
 

@@ -275,6 +275,34 @@ fn invalidate_during<const N: usize>(world: &Arc<World>, ends: [End; N]) {
 }
 
 #[test]
+fn flights_of_other_keys_of_the_shard_end_in_any_order() {
+    model(|world| {
+        let callers = ["k", "l"].map(|text| {
+            let world = Arc::clone(&world);
+            thread::spawn(move || {
+                let key = Key::from_text("model", text);
+                let Join::Lead { mut lead, .. } = world.flights.join(&key, 0, None) else {
+                    panic!("no other caller has this key")
+                };
+                // One of them is found by a caller, which needs the lock.
+                let is_shared = text == "l";
+                if is_shared {
+                    let found = world.flights.running(&key, 0).expect("the flight is running");
+                    assert_eq!(found.id(), lead.id());
+                }
+                assert_eq!(lead.begin_store(), StorePermission::Granted);
+                let mut outcome = Outcome::computed(1);
+                assert_eq!(lead.complete(&mut outcome), Completion::Done);
+                lead.id()
+            })
+        });
+        let ids = callers.map(|caller| caller.join().expect("a caller"));
+        assert_ne!(ids[0], ids[1]);
+        assert!(world.flights.is_open(&key()), "the next flight needs no lock");
+    });
+}
+
+#[test]
 fn overdue_flight_and_the_one_that_replaces_it_end_in_any_order() {
     model(|world| {
         let callers = [(); 2].map(|()| {

@@ -1,10 +1,9 @@
 //! The flights of one shard, by key.
 //!
-//! Most shards have one flight at a time, and most flights have no other caller than their leader. So
-//! the first flight of a shard is stored in place, under the words of its key, and only the others are
-//! in a hash map. A flight is a few words ([`Progress::Unshared`]) until a second caller needs it: then
-//! it is moved to the heap, behind an [`Arc`] that the caller keeps ([`FlightEntry::share`]). All of
-//! this happens under the lock of the shard.
+//! These are all flights but one that has started without the lock of the shard ([`unlocked`](super::unlocked)). Such a
+//! flight, once it is moved here, is stored in place, under the words of its key, and the others are in a hash map. A
+//! flight is a few words ([`Progress::Unshared`]) until a second caller needs it: then it is moved to the heap, behind an
+//! [`Arc`] that the caller keeps ([`FlightEntry::share`]). All of this happens under the lock of the shard.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use crate::flight::{Flight, FlightId, Phase};
 use crate::key::{BuildKeyHasher, Key};
 
 /// The number of words of the keys that are stored in place.
-const WORDS: usize = 7;
+pub(super) const WORDS: usize = 7;
 
 /// The flights of one shard.
 #[derive(Debug)]
@@ -23,10 +22,12 @@ pub(super) struct FlightMap<R> {
     others: HashMap<Key, FlightEntry<R>, BuildKeyHasher>,
 }
 
+/// The flight that is stored in place.
 #[derive(Debug)]
-struct First<R> {
-    words: [u64; WORDS],
-    entry: FlightEntry<R>,
+pub(super) struct First<R> {
+    /// The words of the key.
+    pub(super) words: [u64; WORDS],
+    pub(super) entry: FlightEntry<R>,
 }
 
 /// A flight in the table.
@@ -64,6 +65,12 @@ impl<R> FlightMap<R> {
         usize::from(self.first.is_some()) + self.others.len()
     }
 
+    /// Returns whether there are no flights.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.others.is_empty()
+    }
+
     /// Returns all flights.
     pub(super) fn iter(&self) -> impl Iterator<Item = &FlightEntry<R>> {
         self.first.iter().map(|first| &first.entry).chain(self.others.values())
@@ -72,10 +79,7 @@ impl<R> FlightMap<R> {
     /// Returns the flight of a key.
     #[inline]
     pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut FlightEntry<R>> {
-        if self.first.is_none() && self.others.is_empty() {
-            return None;
-        }
-        self.get_mut_cold(key)
+        if self.is_empty() { None } else { self.get_mut_cold(key) }
     }
 
     #[cold]
@@ -95,27 +99,18 @@ impl<R> FlightMap<R> {
         }
     }
 
-    /// Inserts the flight of a key, and returns the one that it replaces.
-    #[inline]
-    pub(super) fn insert(&mut self, key: &Key, entry: FlightEntry<R>) -> Option<FlightEntry<R>> {
-        if self.first.is_none()
-            && self.others.is_empty()
-            && let Some(words) = key.inline_words()
-        {
-            self.first = Some(First { words, entry });
-            return None;
-        }
-        self.insert_cold(key, entry)
+    /// Inserts the first flight into an empty map.
+    pub(super) fn insert_first(&mut self, first: First<R>) {
+        self.first = Some(first);
     }
 
-    #[cold]
-    #[inline(never)]
-    fn insert_cold(&mut self, key: &Key, entry: FlightEntry<R>) -> Option<FlightEntry<R>> {
-        if let Some(place) = self.get_mut_cold(key) {
+    /// Inserts the flight of a key, and returns the one that it replaces.
+    pub(super) fn insert(&mut self, key: &Key, entry: FlightEntry<R>) -> Option<FlightEntry<R>> {
+        if let Some(place) = self.get_mut(key) {
             return Some(std::mem::replace(place, entry));
         }
         match key.inline_words() {
-            Some(words) if self.first.is_none() => self.first = Some(First { words, entry }),
+            Some(words) if self.first.is_none() => self.insert_first(First { words, entry }),
             _ => drop(self.others.insert(key.clone(), entry)),
         }
         None

@@ -1,19 +1,21 @@
 //! The flights of one cache, in shards by the hashes of their keys.
 //!
 //! The hash of a key selects one of 16 shards, each a mutex around a map, so callers of different
-//! keys rarely contend for a lock. All that changes a flight is done under it. A shard also counts the
-//! completed flights and the invalidations of its keys. The first count lets a caller that missed and
+//! keys rarely contend for a lock. All that changes a flight is done under it, except for a flight that is the only one
+//! of its shard and has no second caller ([`unlocked`](super::unlocked)): a miss without contention takes no lock here.
+//! A shard also counts the completed flights and the invalidations of its keys. The first count lets a caller that missed and
 //! now becomes the leader know whether a value may have been stored since its lookup, in which case it
 //! reads the backend again (double-checked lookup). The second tells a leader at the end of its
 //! computation whether its key may have been invalidated since it started.
 //!
-//! A flight that no second caller has joined is an entry of the map, so a miss without contention
-//! allocates nothing here. See [`map`](super::map).
+//! A flight that no second caller has joined is a few words in either place, so a miss without contention allocates
+//! nothing here. See [`map`](super::map).
 
 mod hedge;
 mod refresh;
 mod store;
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 #[cfg(not(any(vayu_loom, vayu_shuttle)))]
 use std::sync::TryLockError;
@@ -23,11 +25,12 @@ pub(super) use self::hedge::HedgeEnd;
 use crate::flight::lead::Lead;
 use crate::flight::leased::LeasedFlights;
 use crate::flight::map::{FlightEntry, FlightMap};
+use crate::flight::unlocked::{Busy, Started, UnlockedFlight};
 use crate::flight::{Flight, FlightId, FlightIds, HedgeTimes, Phase, Ticket};
 use crate::key::Key;
 use crate::per_process::PerProcess;
 use crate::platform::process_id;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, lock, yield_now};
 
 /// The flights of one cache.
 #[derive(Debug)]
@@ -46,7 +49,14 @@ struct Shard<R> {
     /// The number of completed flights. If it has not changed since before a lookup that missed,
     /// nothing was stored in the meantime.
     completions: AtomicU64,
+    unlocked: UnlockedFlight,
     state: Mutex<ShardState<R>>,
+}
+
+/// A locked shard, all of whose flights are in its state.
+struct Locked<'a, R> {
+    shard: &'a Shard<R>,
+    state: MutexGuard<'a, ShardState<R>>,
 }
 
 /// The part of a shard that its lock protects.
@@ -121,7 +131,7 @@ impl<R> Flights<R> {
         self.replace_shards_after_fork();
         let has_leader = |entry: &&FlightEntry<R>| entry.phase() != Phase::Vacant;
         let count = |state: &ShardState<R>| state.flights.iter().filter(has_leader).count();
-        self.shards.get().iter().map(|shard| count(&lock(&shard.state))).sum()
+        self.shards.get().iter().map(|shard| count(&shard.lock())).sum()
     }
 
     /// Returns the times of the hedges of this cache.
@@ -133,7 +143,13 @@ impl<R> Flights<R> {
     #[cfg(all(test, any(vayu_loom, vayu_shuttle)))]
     pub(crate) fn len(&self) -> usize {
         let len = |state: &ShardState<R>| state.flights.len() + state.detached.len();
-        self.shards.get().iter().map(|shard| len(&lock(&shard.state))).sum()
+        self.shards.get().iter().map(|shard| len(&shard.lock())).sum()
+    }
+
+    /// Returns whether the shard of a key has no flight, so that the next one starts without the lock.
+    #[cfg(all(test, vayu_loom))]
+    pub(crate) fn is_open(&self, key: &Key) -> bool {
+        self.shard(key).unlocked.is_free()
     }
 
     /// Returns the number of completed flights of the shard of a key. Call it before a lookup.
@@ -151,8 +167,29 @@ impl<R> Flights<R> {
         stamp: u64,
         before: Option<Completions>,
     ) -> Join<'a, R> {
-        let (shard, mut guard) = self.locked(key);
-        let state = &mut *guard;
+        let shard = self.shard(key);
+        if let Some(words) = key.inline_words()
+            && let Some(started) =
+                shard.unlocked.start(words, stamp, self.process.load(Ordering::Relaxed))
+        {
+            let Started { id, invalidations } = started;
+            let lead = Lead::new(self, key, id, stamp, invalidations);
+            return Join::Lead { lead, recheck: shard.has_completed(before) };
+        }
+        self.join_locked(key, stamp, before)
+    }
+
+    /// [`join`](Self::join), if the shard has flights or the key is long.
+    #[cold]
+    #[inline(never)]
+    fn join_locked<'a>(
+        &'a self,
+        key: &'a Key,
+        stamp: u64,
+        before: Option<Completions>,
+    ) -> Join<'a, R> {
+        let mut locked = self.locked(key);
+        let state = &mut *locked;
         if let Some(entry) = state.flights.get_mut(key)
             && self.is_of_this_process(entry)
         {
@@ -164,14 +201,13 @@ impl<R> Flights<R> {
             }
             state.invalidations += 1;
         }
-        let now = shard.completions.load(Ordering::Acquire);
-        let recheck = before.is_none_or(|before| before.0 != now);
-        Join::Lead { lead: self.start_flight(state, key, stamp, Phase::Computing), recheck }
+        let lead = self.start_flight(state, key, stamp, Phase::Computing);
+        Join::Lead { lead, recheck: locked.shard.has_completed(before) }
     }
 
     /// Joins the flight of a key, if one with this stamp is running.
     pub(crate) fn join_running<'a>(&'a self, key: &'a Key, stamp: u64) -> Option<Join<'a, R>> {
-        let mut state = self.state(key);
+        let mut state = self.locked(key);
         let entry = state.flights.get_mut(key)?;
         if entry.stamp != stamp || !self.is_of_this_process(entry) {
             return None;
@@ -183,7 +219,7 @@ impl<R> Flights<R> {
 
     /// Returns the flight of a key, if one with this stamp is running whose outcome is for later callers.
     pub(crate) fn running(&self, key: &Key, stamp: u64) -> Option<Arc<Flight<R>>> {
-        let mut state = self.state(key);
+        let mut state = self.locked(key);
         let entry = state.flights.get_mut(key)?;
         let is_joined = entry.stamp == stamp
             && entry.phase() != Phase::Outdated
@@ -199,7 +235,7 @@ impl<R> Flights<R> {
         stamp: u64,
         flight: &Arc<Flight<R>>,
     ) -> Option<Lead<'a, R>> {
-        let mut state = self.state(key);
+        let mut state = self.locked(key);
         let entry = state.vacant(key, flight)?;
         entry.set_phase(Phase::Computing);
         let is_refresh = entry.is_refresh;
@@ -211,7 +247,7 @@ impl<R> Flights<R> {
 
     /// Removes a flight whose leader and waiting callers are all gone.
     pub(super) fn clear_deserted(&self, key: &Key, flight: &Arc<Flight<R>>) {
-        let mut state = self.state(key);
+        let mut state = self.locked(key);
         if let Some(entry) = state.vacant(key, flight)
             && lock(&flight.tickets).is_empty()
         {
@@ -228,7 +264,7 @@ impl<R> Flights<R> {
         stamp: u64,
         overdue: &Arc<Flight<R>>,
     ) -> Option<Lead<'a, R>> {
-        let mut state = self.state(key);
+        let mut state = self.locked(key);
         let entry = state.flights.get_mut(key).filter(|entry| entry.is(overdue))?;
         if !entry.detach() {
             return None;
@@ -251,30 +287,19 @@ impl<R> Flights<R> {
         &shards[index]
     }
 
-    /// Locks the shard of a key and returns its state.
-    fn state(&self, key: &Key) -> MutexGuard<'_, ShardState<R>> {
-        self.locked(key).1
-    }
-
-    /// Locks the shard of a key, and returns both.
-    fn locked(&self, key: &Key) -> (&Shard<R>, MutexGuard<'_, ShardState<R>>) {
-        #[cfg_attr(any(vayu_loom, vayu_shuttle), expect(unused_mut))]
-        let mut shard = self.shard(key);
+    /// Locks the shard of a key.
+    fn locked(&self, key: &Key) -> Locked<'_, R> {
         // Model checkers do not fork, and would explore a failed `try_lock` in each schedule.
         #[cfg(not(any(vayu_loom, vayu_shuttle)))]
-        match shard.state.try_lock() {
-            Ok(state) => return (shard, state),
-            Err(TryLockError::Poisoned(poisoned)) => return (shard, poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                self.replace_shards_after_fork();
-                shard = self.shard(key);
-            }
+        if let Some(locked) = self.shard(key).try_lock() {
+            return locked;
         }
-        (shard, lock(&shard.state))
+        self.replace_shards_after_fork();
+        self.shard(key).lock()
     }
 
     /// Replaces the shards if they are those of a parent process. A thread that does not exist in
-    /// this process may hold their locks forever.
+    /// this process may hold their locks, or be changing an unlocked flight, forever.
     fn replace_shards_after_fork(&self) {
         self.shards.replace_after_fork(|| new_shards(self.shards.get().len()));
     }
@@ -312,8 +337,19 @@ impl<R> Flights<R> {
     /// while callers wait for it: one of them takes the lead. So does one whose leader has failed, while a
     /// hedge is running.
     pub(super) fn end(&self, key: &Key, id: FlightId, end: End) -> Ended<R> {
-        let (shard, mut guard) = self.locked(key);
-        let state = &mut *guard;
+        let shard = self.shard(key);
+        if shard.unlocked.end(id, || shard.count_completion()) {
+            return Ended::Unshared;
+        }
+        self.end_locked(key, id, end)
+    }
+
+    /// [`end`](Self::end), if the flight has been moved to the map.
+    #[cold]
+    #[inline(never)]
+    fn end_locked(&self, key: &Key, id: FlightId, end: End) -> Ended<R> {
+        let mut locked = self.locked(key);
+        let state = &mut *locked;
         state.leased.remove(id);
         let Some(entry) = state.flights.get_by_id(key, id) else {
             return end_detached(state, id, end);
@@ -324,14 +360,14 @@ impl<R> Flights<R> {
             return ended;
         }
         let entry = state.flights.remove(key, id);
-        shard.count_completion();
+        locked.shard.count_completion();
         entry.and_then(FlightEntry::into_flight).map_or(Ended::Unshared, Ended::Shared)
     }
 
     /// Locks all shards.
     #[cfg(test)]
     pub(crate) fn lock_all(&self) -> Vec<impl Sized + '_> {
-        self.shards.get().iter().map(|shard| lock(&shard.state)).collect()
+        self.shards.get().iter().map(Shard::lock).collect()
     }
 }
 
@@ -369,17 +405,77 @@ fn new_shards<R>(shards: usize) -> Box<[Shard<R>]> {
     let shard = |_| {
         let (flights, detached, leased, ids) = Default::default();
         let state = Mutex::new(ShardState { flights, detached, leased, invalidations: 0, ids });
-        Shard { completions: AtomicU64::new(0), state }
+        Shard { completions: AtomicU64::new(0), unlocked: UnlockedFlight::new(), state }
     };
     (0..shards).map(shard).collect()
 }
 
 impl<R> Shard<R> {
-    /// Counts a flight that has left the table. Only under the lock.
+    /// Locks the shard.
+    fn lock(&self) -> Locked<'_, R> {
+        let mut state = lock(&self.state);
+        // For the few instructions in which another thread changes the unlocked flight.
+        while self.close(&mut state).is_err() {
+            yield_now();
+        }
+        Locked { shard: self, state }
+    }
+
+    /// Locks the shard, unless another thread holds the lock or is changing the unlocked flight.
+    #[cfg(not(any(vayu_loom, vayu_shuttle)))]
+    fn try_lock(&self) -> Option<Locked<'_, R>> {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        self.close(&mut state).ok()?;
+        Some(Locked { shard: self, state })
+    }
+
+    /// Moves the unlocked flight to the map.
+    fn close(&self, state: &mut ShardState<R>) -> Result<(), Busy> {
+        if let Some(flight) = self.unlocked.close()? {
+            state.flights.insert_first(flight);
+        }
+        Ok(())
+    }
+
+    /// Returns whether a flight was completed since a lookup, or may have been.
+    #[inline]
+    fn has_completed(&self, before: Option<Completions>) -> bool {
+        let now = self.completions.load(Ordering::Acquire);
+        before.is_none_or(|before| before.0 != now)
+    }
+
+    /// Counts a flight that has left the table. Only under the lock, or while the unlocked flight is being ended.
     #[inline]
     fn count_completion(&self) {
         let completions = self.completions.load(Ordering::Relaxed);
         self.completions.store(completions.wrapping_add(1), Ordering::Release);
+    }
+}
+
+impl<R> Deref for Locked<'_, R> {
+    type Target = ShardState<R>;
+
+    fn deref(&self) -> &ShardState<R> {
+        &self.state
+    }
+}
+
+impl<R> DerefMut for Locked<'_, R> {
+    fn deref_mut(&mut self) -> &mut ShardState<R> {
+        &mut self.state
+    }
+}
+
+impl<R> Drop for Locked<'_, R> {
+    /// Lets the next flight start without the lock, if there is no other one.
+    fn drop(&mut self) {
+        if self.state.flights.is_empty() {
+            self.shard.unlocked.open(self.state.invalidations);
+        }
     }
 }
 

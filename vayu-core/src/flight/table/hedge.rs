@@ -19,7 +19,7 @@ pub(in crate::flight) enum HedgeEnd {
 impl<R> Flights<R> {
     /// Allows or prevents hedges of a flight.
     pub(in crate::flight) fn allow_hedges(&self, key: &Key, id: FlightId, is_allowed: bool) {
-        let mut guard = self.state(key);
+        let mut guard = self.locked(key);
         let state = &mut *guard;
         // A flight that is not shared has no caller that could begin a hedge, and later ones may.
         match state.flights.get_by_id(key, id) {
@@ -41,7 +41,7 @@ impl<R> Flights<R> {
         key: &'a Key,
         flight: &Arc<Flight<R>>,
     ) -> Option<HedgeGuard<'a, R>> {
-        let mut state = self.state(key);
+        let mut state = self.locked(key);
         state.flights.get_mut(key).filter(|entry| entry.is(flight))?;
         flight.hedges.start();
         Some(HedgeGuard::new(self, key, Arc::clone(flight)))
@@ -49,12 +49,12 @@ impl<R> Flights<R> {
 
     /// Counts a hedge of a flight that ends, which is then the leader of another flight or has no value.
     pub(in crate::flight) fn end_hedge(&self, key: &Key, flight: &Arc<Flight<R>>) -> HedgeEnd {
-        let (shard, mut state) = self.locked(key);
+        let mut state = self.locked(key);
         flight.hedges.end();
         match flight.phase.get() {
             Phase::Hedged if flight.hedges.running() == 0 => {
                 state.flights.remove(key, flight.id());
-                shard.count_completion();
+                state.shard.count_completion();
                 HedgeEnd::Last
             }
             Phase::Deserted => HedgeEnd::Deserted,

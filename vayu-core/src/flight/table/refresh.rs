@@ -17,7 +17,7 @@ impl<R> Flights<R> {
         stamp: u64,
         is_refresh: bool,
     ) -> Option<Lead<'a, R>> {
-        let mut state = self.state(key);
+        let mut state = self.locked(key);
         if state.flights.get_mut(key).is_some() {
             return None;
         }
@@ -39,7 +39,7 @@ impl<R> Flights<R> {
         key: &'a Key,
         stamp: u64,
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        let mut state = self.state(key);
+        let mut state = self.locked(key);
         let mut lead = self.lead_in_place(&mut state, key, stamp, Phase::Computing)?;
         state.mark_refresh(key);
         lead.is_refresh = true;
@@ -48,7 +48,7 @@ impl<R> Flights<R> {
 
     /// Joins a refresh of a key, or starts one in the place of a running computation.
     pub(crate) fn join_refresh<'a>(&'a self, key: &'a Key, stamp: u64) -> Join<'a, R> {
-        let mut guard = self.state(key);
+        let mut guard = self.locked(key);
         let state = &mut *guard;
         if let Some(entry) = state.flights.get_mut(key)
             && self.is_of_this_process(entry)

@@ -8,7 +8,6 @@ use crate::flight::map::FlightEntry;
 use crate::flight::table::{Flights, ShardState};
 use crate::flight::{Flight, FlightId, Lead, Phase};
 use crate::key::Key;
-use crate::sync::lock;
 
 impl<R> Flights<R> {
     /// Prevents the value that is being computed for a key from being stored.
@@ -16,7 +15,7 @@ impl<R> Flights<R> {
     /// Returns the flight if its value is being stored at this moment: the value is deleted by the
     /// time that the flight is completed.
     pub(crate) fn invalidate(&self, key: &Key) -> Option<Arc<Flight<R>>> {
-        let mut guard = self.state(key);
+        let mut guard = self.locked(key);
         let state = &mut *guard;
         state.invalidations += 1;
         let entry = state.flights.get_mut(key)?;
@@ -42,7 +41,7 @@ impl<R> Flights<R> {
         key: &'a Key,
         stamp: u64,
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        self.lead_in_place(&mut self.state(key), key, stamp, Phase::Storing)
+        self.lead_in_place(&mut self.locked(key), key, stamp, Phase::Storing)
     }
 
     /// [`lead_write`](Self::lead_write) for a flight that acquires the lease of the key.
@@ -56,7 +55,7 @@ impl<R> Flights<R> {
         key: &'a Key,
         stamp: u64,
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        let mut state = self.state(key);
+        let mut state = self.locked(key);
         match state.leased.get(key) {
             Some(flight) => Err(flight),
             None => self.lead_in_place(&mut state, key, stamp, Phase::Storing),
@@ -91,7 +90,7 @@ impl<R> Flights<R> {
         let mut storing = Vec::new();
         self.replace_shards_after_fork();
         for shard in self.shards.get() {
-            let mut guard = lock(&shard.state);
+            let mut guard = shard.lock();
             let state = &mut *guard;
             state.invalidations += 1;
             let mut detached = Vec::new();
@@ -113,7 +112,7 @@ impl<R> Flights<R> {
     /// waits for the flight. Returns `false` if the flight was replaced by an update or a write, which goes
     /// first.
     pub(in crate::flight) fn begin_lease(&self, key: &Key, id: FlightId) -> bool {
-        let mut guard = self.state(key);
+        let mut guard = self.locked(key);
         let state = &mut *guard;
         if state.leased.contains(id) {
             return true;
@@ -135,12 +134,22 @@ impl<R> Flights<R> {
     /// Ends [`begin_lease`](Self::begin_lease) for a leader that has no lease. The end of a flight ends it,
     /// too.
     pub(in crate::flight) fn end_lease(&self, key: &Key, id: FlightId) {
-        self.state(key).leased.remove(id);
+        self.locked(key).leased.remove(id);
     }
 
     /// Requests the permission to store the value of a flight.
     pub(in crate::flight) fn begin_store(&self, lead: &Lead<'_, R>) -> StorePermission {
-        let mut state = self.state(lead.key);
+        if self.shard(lead.key).unlocked.begin_store(lead.id) {
+            return StorePermission::Granted;
+        }
+        self.begin_store_locked(lead)
+    }
+
+    /// [`begin_store`](Self::begin_store) for a flight that has been moved to the map.
+    #[cold]
+    #[inline(never)]
+    fn begin_store_locked(&self, lead: &Lead<'_, R>) -> StorePermission {
+        let mut state = self.locked(lead.key);
         if let Some(entry) = state.flights.get_by_id(lead.key, lead.id) {
             entry.set_phase(Phase::Storing);
             return StorePermission::Granted;
@@ -150,7 +159,7 @@ impl<R> Flights<R> {
 
     /// Requests the permission to store the error of a flight, see [`Lead::begin_error`].
     pub(in crate::flight) fn begin_error(&self, key: &Key, id: FlightId) -> bool {
-        let mut state = self.state(key);
+        let mut state = self.locked(key);
         let entry = state.flights.get_by_id(key, id);
         let entry =
             entry.filter(|entry| entry.flight().is_none_or(|flight| flight.hedges.running() == 0));
@@ -160,8 +169,6 @@ impl<R> Flights<R> {
     /// Requests the permission for a flight that is detached: it was invalidated, or it was slow and
     /// another caller has replaced it. A slow one may still store. Otherwise a function that always takes
     /// longer than callers wait would never be cached.
-    #[cold]
-    #[inline(never)]
     fn begin_store_detached(
         &self,
         state: &mut ShardState<R>,
