@@ -46,45 +46,71 @@ pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>>(
     are_distinct: bool,
     describe: impl Fn(&'e T) -> F,
 ) -> Batch<'e, T, F> {
-    let count = elements.len();
-    let mut batch = Batch {
-        elements: Vec::with_capacity(count),
-        positions: None,
-        outputs: Vec::with_capacity(count),
-        missing: Vec::new(),
-    };
-    let mut distinct = (!are_distinct).then(|| Distinct::new(count));
+    let elements: Vec<&T> = elements.collect();
+    let mut distinct = (!are_distinct).then(|| Distinct::new(elements.len()));
+    let mut repeated: Option<Repeated<'e, T>> = None;
+    let (mut outputs, mut missing) = (Vec::with_capacity(elements.len()), Vec::new());
     let mut now = engine.now_inline();
-    for (n, element) in elements.enumerate() {
-        if n % SAME_TIME == SAME_TIME - 1 {
+    for (position, &element) in elements.iter().enumerate() {
+        if position % SAME_TIME == SAME_TIME - 1 {
             now = engine.now_inline();
         }
-        let function = describe(element);
-        if let Some(distinct) = &mut distinct {
-            let key = function.key().ok();
-            let is_same = |index: usize| describe(batch.elements[index]).key().ok() == key;
-            if let Some(earlier) = distinct.add(key, is_same) {
-                let known = batch.elements.len();
-                batch.positions.get_or_insert_with(|| (0..known).collect()).push(earlier);
+        let (index, function) = (outputs.len(), describe(element));
+        if let Some(distinct) = &mut distinct
+            && let Ok(key) = function.key()
+        {
+            let is_same = |earlier: usize| describe(elements[earlier]).key().ok() == Some(key);
+            if let Some(earlier) = distinct.add(position, key, is_same) {
+                let first = || Repeated::first(&elements[..position]);
+                repeated.get_or_insert_with(first).add_again(earlier);
                 continue;
             }
         }
-        let index = batch.elements.len();
-        if let Some(positions) = &mut batch.positions {
-            positions.push(index);
+        if let Some(repeated) = &mut repeated {
+            repeated.add(element);
         }
-        batch.elements.push(element);
         let lookup = match begin_at(engine, &function, || now) {
             Ok(output) => {
-                batch.outputs.push(Some(output));
+                outputs.push(Some(output));
                 continue;
             }
             Err(lookup) => OwnedLookup::new(lookup),
         };
-        batch.outputs.push(None);
-        batch.missing.push(Missing { index, function, lookup });
+        outputs.push(None);
+        missing.push(Missing { index, function, lookup });
     }
-    batch
+    let (elements, positions) = match repeated {
+        Some(Repeated { elements, indices }) => (elements, Some(indices)),
+        None => (elements, None),
+    };
+    Batch { elements, positions, outputs, missing }
+}
+
+/// The elements of a batch in which one was asked for twice.
+struct Repeated<'e, T> {
+    /// Each once.
+    elements: Vec<&'e T>,
+    /// The index in `elements` of each one that was asked for.
+    indices: Vec<usize>,
+}
+
+impl<'e, T> Repeated<'e, T> {
+    /// Creates the elements before the first that was asked for again.
+    #[cold]
+    fn first(elements: &[&'e T]) -> Self {
+        Self { elements: elements.to_vec(), indices: (0..elements.len()).collect() }
+    }
+
+    /// Adds an element that was not asked for before.
+    fn add(&mut self, element: &'e T) {
+        self.indices.push(self.elements.len());
+        self.elements.push(element);
+    }
+
+    /// Adds the element at an earlier position again.
+    fn add_again(&mut self, earlier: usize) {
+        self.indices.push(self.indices[earlier]);
+    }
 }
 
 impl<'a, B, F, D> Runner<'a, '_, B, F, D>
