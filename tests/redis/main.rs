@@ -12,6 +12,7 @@ mod connections;
 mod faults;
 mod hostile;
 mod invalidation;
+mod lease_waits;
 mod leases;
 mod log;
 mod misconfiguration;

@@ -18,7 +18,7 @@ use self::batch::Sequence;
 #[doc(hidden)]
 pub use self::batch::{BatchResults, fail_batch};
 pub(crate) use self::lease::LONGEST_PAUSE;
-pub use self::lease::{Lease, LeaseGuard, Leases, ReleaseLease, SingleFlight};
+pub use self::lease::{Lease, LeaseGuard, LeaseWatch, Leases, ReleaseLease, SingleFlight};
 pub use self::no_storage::NoStorage;
 pub use self::sharing::{Offline, Sharing};
 pub use self::usage::Usage;

@@ -75,8 +75,8 @@ pub mod wire;
 
 pub use crate::attribute::AsCache;
 pub use crate::backend::{
-    AnyBackend, Backend, Lease, LeaseGuard, Leases, Offline, OpenBackend, ReleaseLease, Sharing,
-    SingleFlight, Usage,
+    AnyBackend, Backend, Lease, LeaseGuard, LeaseWatch, Leases, Offline, OpenBackend, ReleaseLease,
+    Sharing, SingleFlight, Usage,
 };
 pub use crate::background::{finish_background, finish_background_async};
 pub use crate::cache::{

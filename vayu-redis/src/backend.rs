@@ -17,7 +17,7 @@ use crate::client::{Client, Executor, run_blocking};
 use crate::commands::server_failure;
 use crate::error::Failure;
 use crate::key_names::KeyNames;
-use crate::lease::Leases;
+use crate::lease::{KeyLease, Leases};
 use crate::mutation::Mutation;
 use crate::options::RedisOptions;
 use crate::pubsub::{Channel, Message, Subscribers};
@@ -26,6 +26,7 @@ use crate::runtime;
 use crate::scan;
 use crate::server::Server;
 use crate::sync_connection::SyncConnection;
+use crate::watches::LeaseId;
 
 /// A backend that stores each entry in a key of a Redis server.
 ///
@@ -62,16 +63,20 @@ pub struct RedisBackend {
 
 impl RedisBackend {
     pub(crate) fn new(server: Server, options: RedisOptions) -> Self {
+        let names = KeyNames::new(options.namespace.clone());
         let leases = (options.single_flight == SingleFlight::Everywhere).then(|| {
             let (clock, address) = (&options.breaker_clock, server.diagnostics().address());
-            Leases::new(options.lease_ttl, Arc::clone(clock), Arc::clone(address))
+            let channels = names.release_channels();
+            Leases::new(options.lease_ttl, Arc::clone(clock), Arc::clone(address), channels)
         });
         Self {
             client: Client::new(server, &options),
-            names: Arc::new(KeyNames::new(options.namespace)),
+            names: Arc::new(names),
+            subscribers: Arc::new(Subscribers::new(
+                leases.as_ref().map_or_else(Weak::new, |leases| Arc::downgrade(leases.watches())),
+            )),
             leases,
             clock: options.clock,
-            subscribers: Arc::default(),
             codec: Arc::new(EntryCodec::new(options.max_entry_bytes, options.hides_arguments)),
         }
     }
@@ -221,8 +226,24 @@ impl RedisBackend {
 
     async fn acquire_lease_with<E: Executor>(&self, executor: E, key: &Key) -> Result<Lease> {
         let Some(leases) = &self.leases else { return Ok(Lease::NotRequired) };
-        let name = self.names.lease(&WireKey::new(key));
-        leases.acquire(&self.client, executor, name).await
+        let key = WireKey::new(key);
+        let key = KeyLease {
+            name: self.names.lease(&key),
+            id: LeaseId::new(&key),
+            subscribers: &self.subscribers,
+            channel: &|| self.channel(),
+        };
+        leases.acquire(&self.client, executor, key).await
+    }
+
+    /// Returns the channels on which this process receives messages.
+    fn channel(&self) -> Channel {
+        Channel {
+            server: Arc::clone(self.client.server()),
+            name: self.names.invalidation_channel(),
+            released: self.names.release_channels().one,
+            timeout: self.client.timeout(),
+        }
     }
 }
 
@@ -353,12 +374,7 @@ impl vayu_core::Leases for RedisBackend {
 
 impl InvalidationFeed for RedisBackend {
     fn subscribe(&self, listener: Weak<dyn InvalidationListener>) {
-        let channel = Channel {
-            server: Arc::clone(self.client.server()),
-            name: self.names.invalidation_channel(),
-            timeout: self.client.timeout(),
-        };
-        self.subscribers.subscribe(listener, channel);
+        self.subscribers.subscribe(listener, self.channel());
     }
 
     fn is_connected(&self) -> bool {

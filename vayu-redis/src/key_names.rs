@@ -4,6 +4,8 @@ use vayu_core::__internal::remote::generation_name;
 use vayu_core::Group;
 use vayu_core::wire::WireKey;
 
+use crate::request::ReleaseChannels;
+
 /// Names of everything that a namespace keeps on the server.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyNames {
@@ -57,6 +59,12 @@ impl KeyNames {
     /// Returns the channel on which invalidations are published.
     pub(crate) fn invalidation_channel(&self) -> Vec<u8> {
         format!("{}:invalidations", self.namespace).into_bytes()
+    }
+
+    /// Returns the channels on which released leases are published.
+    pub(crate) fn release_channels(&self) -> ReleaseChannels {
+        let one = format!("{}:released:", self.namespace).into_bytes();
+        ReleaseChannels { all: self.invalidation_channel(), one }
     }
 }
 

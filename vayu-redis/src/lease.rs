@@ -1,7 +1,8 @@
 //! Leases: the right to compute a key, for all machines.
 //!
 //! A lease is a key with a random token and an expiry. A script deletes it if it still has the
-//! token of its holder. Where the server refuses scripts, the holder reads the token and then
+//! token of its holder, and notifies the processes that wait for it, whose ids follow the token ([`crate::watches`]).
+//! Where the server refuses scripts, the holder reads the token and then
 //! deletes the key, but only while the lease cannot have expired yet; a lease that is about to
 //! expire is left to expire. No lease is acquired on a server until it has been verified that
 //! leases can be released there.
@@ -15,13 +16,15 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use vayu_core::__internal::remote::random_bytes;
-use vayu_core::{Clock, Lease, LeaseGuard, ReleaseLease, Result, Timestamp};
+use vayu_core::{Clock, Lease, LeaseGuard, LeaseWatch, ReleaseLease, Result, Timestamp};
 
 use crate::client::{Client, Executor, run_blocking};
 use crate::error::Failure;
-use crate::request::{self, Request};
+use crate::pubsub::{Channel, Message, Subscribers};
+use crate::request::{self, ReleaseChannels, Request};
 use crate::runtime;
 use crate::sync::lock;
+use crate::watches::{LeaseId, WaiterId, Watches};
 
 type Token = [u8; 16];
 
@@ -34,6 +37,16 @@ pub(crate) struct Leases {
     /// Cleared when the server has refused a script.
     runs_scripts: AtomicBool,
     release_support: Mutex<ReleaseSupport>,
+    channels: ReleaseChannels,
+    watches: Arc<Watches>,
+}
+
+/// The lease of a key, and the feed that notifies of its release.
+pub(crate) struct KeyLease<'a> {
+    pub(crate) name: String,
+    pub(crate) id: LeaseId,
+    pub(crate) subscribers: &'a Arc<Subscribers>,
+    pub(crate) channel: &'a (dyn Fn() -> Channel + Sync),
 }
 
 /// Knowledge of whether leases can be released.
@@ -62,9 +75,26 @@ enum Admission {
 const MAX_DROP_WAIT: Duration = Duration::from_millis(250);
 
 impl Leases {
-    pub(crate) fn new(ttl: Duration, clock: Arc<dyn Clock>, address: Arc<str>) -> Arc<Self> {
-        let (runs_scripts, release_support) = (AtomicBool::new(true), Mutex::default());
-        Arc::new(Self { ttl, clock, address, runs_scripts, release_support })
+    /// Returns the callers that wait for leases.
+    pub(crate) fn watches(&self) -> &Arc<Watches> {
+        &self.watches
+    }
+
+    pub(crate) fn new(
+        ttl: Duration,
+        clock: Arc<dyn Clock>,
+        address: Arc<str>,
+        channels: ReleaseChannels,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            ttl,
+            clock,
+            address,
+            runs_scripts: AtomicBool::new(true),
+            release_support: Mutex::default(),
+            channels,
+            watches: Arc::default(),
+        })
     }
 
     /// Acquires a lease unless it is held.
@@ -72,9 +102,9 @@ impl Leases {
         self: &Arc<Self>,
         client: &Client,
         executor: E,
-        name: String,
+        key: KeyLease<'_>,
     ) -> Result<Lease> {
-        let lease = || RemoteLease::new(self, client, name.clone());
+        let lease = || RemoteLease::new(self, client, &key);
         match self.admission()? {
             Admission::Acquire => {}
             Admission::Skip => return Ok(Lease::NotRequired),
@@ -89,8 +119,22 @@ impl Leases {
             // From here on the server may have granted the lease, whether or not this is polled
             // again.
             let guard = ReleaseOnDrop { lease: lease()?, stage: Stage::Requested };
-            let is_acquired = guard.lease.acquire(&executor).await;
-            guard.finish_acquire(is_acquired)
+            // A message that is sent from here on is received, unless the connection for messages is lost: then the
+            // watch is ready.
+            let watch = self.watches.watch(key.id);
+            let waiter = key.subscribers.waiter().filter(|_| self.runs_scripts());
+            let is_acquired = guard.lease.acquire(&executor, waiter).await;
+            let lease = guard.finish_acquire(is_acquired)?;
+            Ok(match lease {
+                Lease::Held if waiter.is_some() && self.runs_scripts() => {
+                    Lease::Watched(LeaseWatch::new(watch))
+                }
+                Lease::Held if self.runs_scripts() => {
+                    key.subscribers.start_for_leases(key.channel);
+                    Lease::Held
+                }
+                lease => lease,
+            })
         };
         acquire.await.map_err(|failure: Failure| failure.into_error("acquire lease", &self.address))
     }
@@ -170,6 +214,7 @@ struct RemoteLease {
     leases: Arc<Leases>,
     client: Client,
     name: String,
+    id: LeaseId,
     token: Token,
     /// Earliest time at which it can expire, measured from before the request.
     ours_until: Instant,
@@ -179,23 +224,28 @@ struct RemoteLease {
 const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl RemoteLease {
-    fn new(leases: &Arc<Leases>, client: &Client, name: String) -> Result<Self, Failure> {
+    fn new(leases: &Arc<Leases>, client: &Client, key: &KeyLease<'_>) -> Result<Self, Failure> {
         Ok(Self {
             leases: Arc::clone(leases),
             client: client.clone(),
-            name,
+            name: key.name.clone(),
+            id: key.id,
             token: random_bytes()?,
             ours_until: Instant::now() + leases.ttl.min(MAX_TTL),
         })
     }
 
-    /// Returns whether the lease was acquired.
-    async fn acquire<E: Executor>(&self, executor: &E) -> Result<bool, Failure> {
+    /// Returns whether the lease was acquired. If it is held, `waiter` is notified of its release.
+    async fn acquire<E: Executor>(
+        &self,
+        executor: &E,
+        waiter: Option<WaiterId>,
+    ) -> Result<bool, Failure> {
         let unscripted =
             || request::acquire_lease_unscripted(&self.name, &self.token, self.leases.ttl);
         let mut result = if self.leases.runs_scripts() {
             executor
-                .execute(&request::acquire_lease(&self.name, &self.token, self.leases.ttl))
+                .execute(&request::acquire_lease(&self.name, &self.token, self.leases.ttl, waiter))
                 .await
         } else {
             executor.execute(&unscripted()).await
@@ -219,13 +269,14 @@ impl RemoteLease {
     /// Returns whether the lease on the server has our token.
     async fn has_our_token<E: Executor>(&self, executor: &E) -> Result<bool, Failure> {
         let found = executor.execute(&request::get(&self.name)).await?;
-        Ok(found.is_some_and(|found| *found == self.token))
+        Ok(found.is_some_and(|found| found.starts_with(&self.token)))
     }
 
     /// Releases the lease. Returns whether there was one to release.
     async fn release<E: Executor>(&self, executor: &E) -> Result<bool, Failure> {
         if self.leases.runs_scripts() {
-            let release = request::release_lease(&self.name, &self.token);
+            let (channels, message) = (&self.leases.channels, Message::released(self.id));
+            let release = request::release_lease(&self.name, &self.token, channels, &message);
             match executor.execute(&release).await {
                 Err(failure) if failure.is_command_error() => {}
                 result => return result,
@@ -373,13 +424,18 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(10);
 
+    fn leases(clock: &ManualClock) -> Arc<Leases> {
+        let channels = ReleaseChannels { all: Vec::new(), one: Vec::new() };
+        Leases::new(TTL, Arc::new(clock.clone()), "host:1".into(), channels)
+    }
+
     fn refusal() -> Failure {
         Failure::Redis((ServerErrorKind::ResponseError.into(), "unknown command").into())
     }
 
     #[test]
     fn lease_is_acquired_once_release_is_verified() {
-        let leases = Leases::new(TTL, Arc::new(ManualClock::new()), "host:1".into());
+        let leases = leases(&ManualClock::new());
         assert_eq!(leases.admission().unwrap(), Admission::VerifyRelease);
         assert_eq!(
             leases.admission().unwrap(),
@@ -393,7 +449,7 @@ mod tests {
     #[test]
     fn refusal_is_reported_once_and_retried_after_the_lease_ttl() {
         let clock = ManualClock::new();
-        let leases = Leases::new(TTL, Arc::new(clock.clone()), "host:1".into());
+        let leases = leases(&clock);
         leases.record_verification(Err(refusal())).unwrap_err();
         for _ in 0..3 {
             clock.advance(TTL / 2);
@@ -411,7 +467,7 @@ mod tests {
 
     #[test]
     fn failed_release_requires_a_new_verification() {
-        let leases = Leases::new(TTL, Arc::new(ManualClock::new()), "host:1".into());
+        let leases = leases(&ManualClock::new());
         assert!(leases.record_verification(Ok(())).unwrap());
         leases.record_failure(&Failure::RuntimeStopped);
         assert_eq!(

@@ -55,6 +55,7 @@ mod sync_connection;
 #[cfg(feature = "tls")]
 mod tls;
 mod url;
+mod watches;
 
 use vayu_core::{Cache, MessagePack};
 

@@ -155,7 +155,9 @@ impl RedisOptions {
     /// default is [`SingleFlight::Process`].
     ///
     /// With [`SingleFlight::Everywhere`] a miss acquires a lease on the server before it computes.
-    /// While another process holds it, the call polls for a value at intervals that grow to 32 ms.
+    /// While another process holds it, the call waits for a message that it was released. In case that is lost,
+    /// the call looks for a value after 500 ms and then each second; where no messages are received, at intervals that
+    /// grow to 32 ms.
     pub fn single_flight(mut self, single_flight: SingleFlight) -> Self {
         self.single_flight = single_flight;
         self

@@ -5,9 +5,12 @@
 //! published while it was not connected are lost, so everything is invalidated when a connection is
 //! established. A connection that receives nothing is pinged, so that a dead one is detected within
 //! a bounded time.
+//!
+//! The same connection receives the messages for callers that wait for leases ([`crate::watches`]), on a channel of
+//! this process.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ use crate::runtime;
 use crate::server::Server;
 use crate::subscription::Subscription;
 use crate::sync::lock;
+use crate::watches::{LeaseId, WaiterId, Watches};
 use vayu_core::__internal::remote::{Process, jittered};
 
 /// Encoded invalidations.
@@ -46,17 +50,33 @@ impl Message {
         let [first, second] = slot.unwrap_or_default().to_be_bytes();
         [VERSION, b'k', first, second]
     }
+
+    /// Encodes that a lease was released.
+    pub(crate) fn released(lease: LeaseId) -> Vec<u8> {
+        [&[VERSION, b'r'][..], lease.as_bytes()].concat()
+    }
 }
 
 const VERSION: u8 = 1;
 
+/// The meaning of a message.
+#[derive(Debug, PartialEq)]
+enum Notice {
+    Changed(Invalidation),
+    Released(LeaseId),
+}
+
 /// Parses a message. An unknown one may mean anything, so it invalidates everything.
-fn parse(message: &[u8]) -> Invalidation {
-    match *message {
+fn parse(message: &[u8]) -> Notice {
+    let released = message.strip_prefix(&[VERSION, b'r']);
+    if let Some(lease) = released.and_then(|lease| lease.try_into().ok()) {
+        return Notice::Released(LeaseId::from_bytes(lease));
+    }
+    Notice::Changed(match *message {
         [VERSION, b'k', first, second] => Invalidation::KeySlot([first, second]),
         [VERSION, b'g'] => Invalidation::Generations,
         _ => Invalidation::All,
-    }
+    })
 }
 
 /// Time without a message after which the server is pinged. A dead connection counts as connected
@@ -71,8 +91,12 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(crate) struct Subscribers {
     listeners: Mutex<Vec<Weak<dyn InvalidationListener>>>,
+    /// The callers that wait for leases, if the backend has any.
+    watches: Weak<Watches>,
     is_running: AtomicBool,
     is_connected: AtomicBool,
+    /// The [`WaiterId`] of this process, or zero while it receives no messages for callers that wait for leases.
+    waiter: AtomicU64,
     first: OnceLock<(Process, Channel)>,
     /// The process of the task, if that is a child of the process that subscribed first.
     child: Mutex<Option<Process>>,
@@ -83,10 +107,17 @@ pub(crate) struct Subscribers {
 pub(crate) struct Channel {
     pub(crate) server: Arc<Server>,
     pub(crate) name: Vec<u8>,
+    /// The beginning of the names of the channels for callers that wait for leases.
+    pub(crate) released: Vec<u8>,
     pub(crate) timeout: Duration,
 }
 
 impl Subscribers {
+    /// Creates the state of a backend. The messages for callers that wait for leases go to `watches`.
+    pub(crate) fn new(watches: Weak<Watches>) -> Self {
+        Self { watches, ..Self::default() }
+    }
+
     /// Adds a listener, and starts the task with the first one.
     pub(crate) fn subscribe(
         self: &Arc<Self>,
@@ -94,6 +125,18 @@ impl Subscribers {
         channel: Channel,
     ) {
         self.listeners().push(listener);
+        self.start(channel);
+    }
+
+    /// Starts to receive messages for callers that wait for leases, for as long as there are leases.
+    pub(crate) fn start_for_leases(self: &Arc<Self>, channel: impl FnOnce() -> Channel) {
+        if !self.is_running.load(Ordering::Acquire) {
+            self.start(channel());
+        }
+    }
+
+    /// Starts the task unless it runs.
+    fn start(self: &Arc<Self>, channel: Channel) {
         let (_, channel) = self.first.get_or_init(|| (Process::current(), channel));
         // In a child process the state of the task is that of the parent.
         self.is_connected();
@@ -111,6 +154,15 @@ impl Subscribers {
         }
     }
 
+    /// Returns the id by which the holder of a lease reaches this process, while it receives messages.
+    pub(crate) fn waiter(self: &Arc<Self>) -> Option<WaiterId> {
+        if self.is_connected() {
+            WaiterId::from_number(self.waiter.load(Ordering::Acquire))
+        } else {
+            None
+        }
+    }
+
     /// Returns [`is_connected`](Self::is_connected) in a child of the process that subscribed. The
     /// task does not exist there, so the first call starts another one and invalidates everything.
     #[cold]
@@ -118,7 +170,8 @@ impl Subscribers {
         let mut child = lock(&self.child);
         if !child.as_ref().is_some_and(Process::is_current) {
             *child = Some(Process::current());
-            self.is_connected.store(false, Ordering::Release);
+            self.set_disconnected();
+            self.notify_waiting(Watches::forget_all);
             self.notify(Invalidation::All);
             self.is_running.store(true, Ordering::Release);
             SubscriptionTask::start(self, channel);
@@ -138,7 +191,22 @@ impl Subscribers {
         }
     }
 
+    /// Records that no messages are received.
+    fn set_disconnected(&self) {
+        self.is_connected.store(false, Ordering::Release);
+        self.waiter.store(0, Ordering::Release);
+    }
+
+    fn notify_waiting(&self, notify: impl FnOnce(&Watches)) {
+        if let Some(watches) = self.watches.upgrade() {
+            notify(&watches);
+        }
+    }
+
     fn has_listeners(&self) -> bool {
+        if self.watches.strong_count() > 0 {
+            return true;
+        }
         let mut listeners = self.listeners();
         listeners.retain(|listener| listener.strong_count() > 0);
         !listeners.is_empty()
@@ -167,14 +235,18 @@ impl SubscriptionTask {
             let connected = timeout(limit, self.connect(attempt)).await;
             let diagnostics = self.channel.server.diagnostics();
             match connected.unwrap_or(Err(Failure::Timeout(limit))) {
-                Ok((subscription, messages)) => {
+                Ok((subscription, messages, waiter)) => {
                     backoff = MIN_BACKOFF;
                     // Earlier messages are lost.
                     self.subscribers.notify(Invalidation::All);
+                    let waiter = waiter.map_or(0, WaiterId::number);
+                    self.subscribers.waiter.store(waiter, Ordering::Release);
                     self.subscribers.is_connected.store(true, Ordering::Release);
                     diagnostics.record_feed();
                     let lost = self.receive(subscription, messages).await;
-                    self.subscribers.is_connected.store(false, Ordering::Release);
+                    self.subscribers.set_disconnected();
+                    // Those that wait for a message poll from here on.
+                    self.subscribers.notify_waiting(Watches::notify_all);
                     if let Err(failure) = lost {
                         diagnostics.record_lost_feed(&failure);
                     }
@@ -191,7 +263,7 @@ impl SubscriptionTask {
     async fn connect(
         &self,
         attempt: usize,
-    ) -> Result<(Subscription, UnboundedReceiver<PushInfo>), Failure> {
+    ) -> Result<(Subscription, UnboundedReceiver<PushInfo>, Option<WaiterId>), Failure> {
         let (sender, messages) = unbounded_channel();
         let server = &self.channel.server;
         let connect = async {
@@ -201,7 +273,15 @@ impl SubscriptionTask {
         };
         let subscription = connect.await;
         server.diagnostics().record(&Operation::Subscribe, subscription.as_ref().err());
-        Ok((subscription?, messages))
+        let mut subscription = subscription?;
+        let id = WaiterId::random()?;
+        let channel = [&self.channel.released[..], id.as_bytes()].concat();
+        match subscription.subscribe(&channel).await {
+            Ok(()) => Ok((subscription, messages, Some(id))),
+            // The user may have no right to the channel. Callers that wait for leases poll.
+            Err(failure) if failure.is_command_error() => Ok((subscription, messages, None)),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Notifies the listeners of received messages until there are none, or the connection is lost.
@@ -214,10 +294,16 @@ impl SubscriptionTask {
             match timeout(PING_INTERVAL, messages.recv()).await {
                 Ok(Some(PushInfo { kind: PushKind::Message, data })) => {
                     subscription.reset_budget();
-                    self.subscribers.notify(match data.as_slice() {
+                    let notice = match data.as_slice() {
                         [_channel, Value::BulkString(message)] => parse(message),
-                        _ => Invalidation::All,
-                    });
+                        _ => Notice::Changed(Invalidation::All),
+                    };
+                    match notice {
+                        Notice::Changed(change) => self.subscribers.notify(change),
+                        Notice::Released(lease) => {
+                            self.subscribers.notify_waiting(|watches| watches.notify(lease));
+                        }
+                    }
                 }
                 Ok(Some(PushInfo { kind: PushKind::Subscribe, .. })) => {}
                 Ok(Some(_) | None) => {
@@ -244,11 +330,18 @@ mod tests {
     fn unknown_message_invalidates_everything() {
         let key = WireKey::new(&Key::from_text("p", "k"));
         let digest = *key.digest();
-        assert_eq!(parse(&Message::key(&key)), Invalidation::KeySlot([digest[0], digest[1]]));
-        assert_eq!(parse(&Message::GENERATIONS), Invalidation::Generations);
-        assert_eq!(parse(&Message::ALL), Invalidation::All);
-        for unknown in [&b""[..], b"\x02g", b"\x01k1", b"\x01k123", b"\x01z"] {
-            assert_eq!(parse(unknown), Invalidation::All);
+        let invalidation = |message: &[u8]| match parse(message) {
+            Notice::Changed(change) => change,
+            released @ Notice::Released(_) => panic!("{released:?}"),
+        };
+        let slot = Invalidation::KeySlot([digest[0], digest[1]]);
+        assert_eq!(invalidation(&Message::key(&key)), slot);
+        assert_eq!(invalidation(&Message::GENERATIONS), Invalidation::Generations);
+        assert_eq!(invalidation(&Message::ALL), Invalidation::All);
+        for unknown in [&b""[..], b"\x02g", b"\x01k1", b"\x01k123", b"\x01z", b"\x01r1234567"] {
+            assert_eq!(invalidation(unknown), Invalidation::All);
         }
+        let lease = LeaseId::new(&key);
+        assert_eq!(parse(&Message::released(lease)), Notice::Released(lease));
     }
 }

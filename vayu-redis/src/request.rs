@@ -7,6 +7,7 @@ use redis::{Arg, Cmd, RedisConnectionInfo, Value};
 use vayu_core::{Record, Timestamp};
 
 use crate::error::Failure;
+use crate::watches::WaiterId;
 
 /// A command, and the function that turns its reply into a value.
 ///
@@ -162,12 +163,31 @@ pub(crate) fn delete(name: &str) -> Request<bool> {
     Request::new(command, done)
 }
 
+/// The number of processes that wait for a lease up to which each gets a message of its own. If there are more, one message
+/// goes to all processes.
+const MAX_WAITERS: usize = 32;
+
 /// Acquires a lease unless one of another token is held. Returns whether it was acquired. Sending
 /// it twice has the effect and the reply of sending it once.
-pub(crate) fn acquire_lease(name: &str, token: &[u8], ttl: Duration) -> Request<bool> {
-    const SCRIPT: &str = "if redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) or redis.call('get', KEYS[1]) == ARGV[1] then return 1 end return 0";
+///
+/// The id of a process that has to wait is added to the value of the lease.
+pub(crate) fn acquire_lease(
+    name: &str,
+    token: &[u8],
+    ttl: Duration,
+    waiter: Option<WaiterId>,
+) -> Request<bool> {
+    const SCRIPT: &str = "if redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end \
+        local held = redis.call('get', KEYS[1]) \
+        if string.sub(held, 1, #ARGV[1]) == ARGV[1] then return 1 end \
+        if ARGV[3] and #held <= #ARGV[1] + ARGV[4] and not string.find(held, ARGV[3], #ARGV[1] + 1, true) then \
+        redis.call('set', KEYS[1], held .. ARGV[3], 'KEEPTTL') end \
+        return 0";
     let mut command = redis::cmd("EVAL");
     command.arg(SCRIPT).arg(1).arg(name).arg(token).arg(milliseconds(ttl));
+    if let Some(waiter) = waiter {
+        command.arg(waiter.as_bytes()).arg(MAX_WAITERS * WaiterId::LENGTH);
+    }
     Request::new(command, done)
 }
 
@@ -177,12 +197,34 @@ pub(crate) fn acquire_lease_unscripted(name: &str, token: &[u8], ttl: Duration) 
     set_if_absent(name, token, Expiry::After(ttl))
 }
 
-/// Releases a lease that is still held with this token. Returns whether it was.
-pub(crate) fn release_lease(name: &str, token: &[u8]) -> Request<bool> {
-    const SCRIPT: &str = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0";
+/// Releases a lease that is still held with this token, and notifies the processes that wait for it. Returns whether it was
+/// held.
+pub(crate) fn release_lease(
+    name: &str,
+    token: &[u8],
+    channels: &ReleaseChannels,
+    message: &[u8],
+) -> Request<bool> {
+    const SCRIPT: &str = "local held = redis.call('get', KEYS[1]) \
+        if not held or string.sub(held, 1, #ARGV[1]) ~= ARGV[1] then return 0 end \
+        redis.call('del', KEYS[1]) \
+        local waiters = string.sub(held, #ARGV[1] + 1) \
+        if #waiters > tonumber(ARGV[5]) then redis.pcall('publish', ARGV[2], ARGV[4]) return 1 end \
+        for at = 1, #waiters, 8 do redis.pcall('publish', ARGV[3] .. string.sub(waiters, at, at + 7), ARGV[4]) end \
+        return 1";
     let mut command = redis::cmd("EVAL");
-    command.arg(SCRIPT).arg(1).arg(name).arg(token);
+    command.arg(SCRIPT).arg(1).arg(name).arg(token).arg(&channels.all).arg(&channels.one);
+    command.arg(message).arg(MAX_WAITERS * WaiterId::LENGTH);
     Request::new(command, done)
+}
+
+/// The channels on which released leases are published.
+#[derive(Debug)]
+pub(crate) struct ReleaseChannels {
+    /// The channel of all processes.
+    pub(crate) all: Vec<u8>,
+    /// The beginning of the name of the channel of one process, which its id follows.
+    pub(crate) one: Vec<u8>,
 }
 
 /// Publishes a message.

@@ -20,9 +20,9 @@ pub use vayu_core::wire;
 pub use vayu_core::{
     AnyBackend, AnyValue, AsCache, Backend, BuildKeyHasher, ByReference, ChangeCount, EndCause,
     EndListener, EndListeners, EntryContext, Generations, Group, InlineValue, Invalidation,
-    InvalidationFeed, InvalidationListener, KeyVersion, Lease, LeaseGuard, Leases, OffBackend,
-    Offline, OpenBackend, PauseAllGuard, PauseGuard, Prefix, Record, ReleaseLease, Serializer,
-    SerializerId, Sharing, Usage, ValueClass, encode_checked, forward_backend,
+    InvalidationFeed, InvalidationListener, KeyVersion, Lease, LeaseGuard, LeaseWatch, Leases,
+    OffBackend, Offline, OpenBackend, PauseAllGuard, PauseGuard, Prefix, Record, ReleaseLease,
+    Serializer, SerializerId, Sharing, Usage, ValueClass, encode_checked, forward_backend,
 };
 #[cfg(feature = "file")]
 pub use vayu_file::FileBackend;

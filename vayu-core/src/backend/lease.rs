@@ -2,6 +2,9 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,7 +33,7 @@ pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 #[async_trait]
 pub trait Leases: Send + Sync {
     /// Tries to acquire the lease for computing a key, without waiting. One caller of this process
-    /// does so at a time, and again after a while where the result is [`Lease::Held`].
+    /// does so at a time, and again after a while where the result is [`Lease::Held`] or [`Lease::Watched`].
     ///
     /// A lease must end with its process. A future that is dropped before it is ready leaves no lease
     /// behind.
@@ -48,7 +51,7 @@ pub trait Leases: Send + Sync {
 
     /// Returns the longest pause between two attempts to acquire a lease that another process holds, each of which also
     /// reads the entry. The pauses grow up to it. The default is 32 ms, for a backend that responds within a
-    /// millisecond and does not charge for requests.
+    /// millisecond and does not charge for requests. The pauses for a [`Lease::Watched`] are longer.
     fn longest_pause(&self) -> Duration {
         LONGEST_PAUSE
     }
@@ -64,6 +67,51 @@ pub enum Lease {
     Acquired(LeaseGuard),
     /// Another process computes.
     Held,
+    /// Another process computes, and the caller is notified when it has released the lease.
+    Watched(LeaseWatch),
+}
+
+impl Lease {
+    /// Returns the watch of a lease that another process holds.
+    pub(crate) fn into_watch(self) -> Option<LeaseWatch> {
+        match self {
+            Self::Watched(watch) => Some(watch),
+            Self::NotRequired | Self::Acquired(_) | Self::Held => None,
+        }
+    }
+}
+
+/// A notification that another process may have released a lease.
+///
+/// A caller that waits for a lease with a watch tries again as soon as the watch is ready, and in any case after a pause
+/// that grows from half a second to a second. So a notification may come without a reason, and one that is lost delays
+/// the caller by no more than that.
+pub struct LeaseWatch(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl LeaseWatch {
+    /// Creates a watch that is ready when `released` is. The attempt that returns the watch must have begun to watch
+    /// before it found the lease held, so that a release in between is noticed.
+    pub fn new(released: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Box::pin(released))
+    }
+
+    /// Polls watches, and removes those that are ready. Ready if there are any of these.
+    pub(crate) fn poll_any(watches: &mut [Option<Self>], context: &mut Context<'_>) -> Poll<()> {
+        let mut result = Poll::Pending;
+        for watch in watches {
+            if watch.as_mut().is_some_and(|watch| watch.0.as_mut().poll(context).is_ready()) {
+                *watch = None;
+                result = Poll::Ready(());
+            }
+        }
+        result
+    }
+}
+
+impl fmt::Debug for LeaseWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LeaseWatch(..)")
+    }
 }
 
 /// The right to compute a key for all processes.

@@ -357,7 +357,7 @@ impl<B: Backend> Engine<B> {
                     Delivery::retry(self, group, number, DeliveryKind::ClaimedRetry)
                 }
                 Claim::InDelivery(_) if waited < LONGEST_WAIT && CAN_WAIT && M::MAY_WAIT => {
-                    let pause = pauses.next().unwrap_or(LONGEST_WAIT);
+                    let pause = pauses.pause();
                     M::wait(MonotonicClock.sleep(pause)).await;
                     waited += pause;
                     continue;

@@ -3,6 +3,7 @@
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
 
+use std::slice;
 use std::time::Duration;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
@@ -162,17 +163,19 @@ impl<B: Backend> Engine<B> {
         key: &Key,
         deadline: &mut Deadline,
     ) -> Result<Option<LeaseGuard>> {
-        for pause in self.lease_pauses() {
-            match self.try_acquire_lease::<M>(key).await? {
+        let mut pauses = self.lease_pauses();
+        loop {
+            let mut watch = match self.try_acquire_lease::<M>(key).await? {
                 Lease::NotRequired => return Ok(None),
                 Lease::Acquired(lease) => return Ok(Some(lease)),
-                Lease::Held => {}
-            }
-            if !self.pause_for::<M>(pause, deadline).await {
-                break;
+                held @ (Lease::Held | Lease::Watched(_)) => held.into_watch(),
+            };
+            let pause = pauses.next(watch.is_some());
+            let watch = slice::from_mut(&mut watch);
+            if !self.pause_for::<M>(pause, watch, deadline).await {
+                return Err(busy());
             }
         }
-        Err(busy())
     }
 }
 

@@ -33,7 +33,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::mem;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, LeaseWatch};
 use crate::cache::Engine;
 use crate::call::batch::flights::Pending;
 use crate::call::batch::lookup::Missing;
@@ -140,10 +140,17 @@ where
 {
     let (functions, lookups): (Vec<F>, Vec<_>) =
         missing.into_iter().map(|it| (it.function, (it.index, it.lookup))).unzip();
-    let (deadline, pending, held) = (Deadline::default(), VecDeque::new(), Vec::new());
-    let at_most = at_most.max(1);
-    let mut runner =
-        Runner { engine, outputs, body, at_most, deadline, is_over: false, pending, held };
+    let mut runner = Runner {
+        engine,
+        outputs,
+        body,
+        at_most: at_most.max(1),
+        deadline: Deadline::default(),
+        is_over: false,
+        pending: VecDeque::new(),
+        held: Vec::new(),
+        watches: Vec::new(),
+    };
     let mut parts = Vec::new();
     let missed = runner.resume::<M>(&functions, lookups, &mut parts).await;
     runner.join(missed, &mut parts);
@@ -169,6 +176,8 @@ struct Runner<'a, 'r, B: Backend, F: FnOutput, D> {
     pending: VecDeque<Pending<'a, B, F>>,
     /// The elements whose lease another process holds.
     held: Vec<Part<'a, B, F>>,
+    /// The watches of these leases, in the same order, where there are any.
+    watches: Vec<Option<LeaseWatch>>,
 }
 
 /// An element that the function is to run for.

@@ -15,6 +15,7 @@
 
 use std::mem;
 use std::ops::ControlFlow;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -470,19 +471,18 @@ async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     if call.engine.backend().sharing().leases.is_none() {
         return ControlFlow::Continue(None);
     }
-    for pause in call.engine.lease_pauses() {
-        if call.has_timed_out() {
-            break;
-        }
+    let mut pauses = call.engine.lease_pauses();
+    while !call.has_timed_out() {
         let acquired = if lead.begin_lease() {
             call.ok_or_count(call.engine.try_acquire_lease::<M>(call.key).await)
         } else {
             Some(Lease::Held)
         };
-        match acquired {
-            Some(Lease::Held) => {
+        let mut watch = match acquired {
+            Some(held @ (Lease::Held | Lease::Watched(_))) => {
                 lead.end_lease();
                 lead.allow_hedges(false);
+                held.into_watch()
             }
             Some(Lease::Acquired(lease)) => {
                 lead.allow_hedges(true);
@@ -494,14 +494,16 @@ async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
                 return ControlFlow::Break(output);
             }
             Some(Lease::NotRequired) | None => break,
-        }
+        };
         if let ComputeReason::Expired(_) = reason
             && let ComputeReason::Expired(stale) = mem::replace(reason, ComputeReason::Miss(None))
         {
             return ControlFlow::Break(call.serve_stale(*stale));
         }
         // Also at the deadline: a read is cheaper than a computation.
-        let is_over = !call.engine.pause_for::<M>(pause, deadline).await;
+        let pause = pauses.next(watch.is_some());
+        let watch = slice::from_mut(&mut watch);
+        let is_over = !call.engine.pause_for::<M>(pause, watch, deadline).await;
         if let Some(output) = read_stored::<M, B, F>(call, kept).await {
             call.end_refresh();
             return ControlFlow::Break(output);

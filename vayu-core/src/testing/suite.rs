@@ -311,7 +311,7 @@ impl<B: Backend, S> Harness<B, S> {
         };
         match lease.expect("try_acquire") {
             Lease::NotRequired => LeaseState::None,
-            Lease::Held => LeaseState::Held,
+            Lease::Held | Lease::Watched(_) => LeaseState::Held,
             Lease::Acquired(lease) => LeaseState::Ours(lease),
         }
     }

@@ -27,7 +27,7 @@ where
                 acquired.push(part);
                 continue;
             };
-            let mut is_held = false;
+            let mut held = None;
             if !matches!(leading.reason, ComputeReason::Forced) && !leading.call.has_timed_out() {
                 let lease = if leading.lead.begin_lease() {
                     let lease = self.engine.try_acquire_lease::<M>(leading.call.key).await;
@@ -41,17 +41,17 @@ where
                         leading.lease = Some(lease);
                         recheck = true;
                     }
-                    Some(Lease::Held) => {
+                    Some(lease @ (Lease::Held | Lease::Watched(_))) => {
                         leading.lead.end_lease();
-                        is_held = true;
+                        held = Some(lease.into_watch());
                     }
                     Some(Lease::NotRequired) | None => leading.lead.end_lease(),
                 }
             }
-            if !is_held {
+            let Some(watch) = held else {
                 acquired.push(Part { index, role: Role::Lead { leading, recheck } });
                 continue;
-            }
+            };
             match mem::replace(&mut leading.reason, ComputeReason::Miss(None)) {
                 ComputeReason::Expired(stale) => {
                     self.outputs[index] = Some(leading.call.serve_stale(*stale));
@@ -60,6 +60,7 @@ where
                     leading.reason = reason;
                     leading.lead.allow_hedges(false);
                     self.held.push(Part { index, role: Role::Lead { leading, recheck: true } });
+                    self.watches.push(watch);
                 }
             }
         }
@@ -69,10 +70,14 @@ where
     /// Waits for the processes that hold leases of elements, up to the deadline. Returns the elements that the function
     /// is to run for, as soon as there are any.
     pub(super) async fn wait_for_leases<M: Io>(&mut self) -> Vec<Part<'a, B, F>> {
-        for pause in self.engine.lease_pauses() {
-            let is_over = !self.engine.pause_for::<M>(pause, &mut self.deadline).await;
+        let mut pauses = self.engine.lease_pauses();
+        loop {
+            let is_watched = self.watches.iter().all(Option::is_some);
+            let pause = pauses.next(is_watched);
+            let (watches, deadline) = (&mut self.watches, &mut self.deadline);
+            let is_over = !self.engine.pause_for::<M>(pause, watches, deadline).await;
             // Also at the deadline: a read is cheaper than a computation.
-            let mut parts = mem::take(&mut self.held);
+            let mut parts = self.take_released(is_watched && !is_over);
             self.recheck::<M>(&mut parts).await;
             for part in &mut parts {
                 if let Role::Lead { leading, recheck } = &mut part.role {
@@ -90,6 +95,25 @@ where
                 return parts;
             }
         }
-        Vec::new()
+    }
+
+    /// Takes the elements whose lease may have been released: those whose watch is ready, if there are any and
+    /// `is_watched`, or else all.
+    fn take_released(&mut self, is_watched: bool) -> Vec<Part<'a, B, F>> {
+        let (held, watches) = (mem::take(&mut self.held), mem::take(&mut self.watches));
+        if !is_watched || watches.iter().all(Option::is_some) {
+            return held;
+        }
+        let mut released = Vec::new();
+        for (part, watch) in held.into_iter().zip(watches) {
+            match watch {
+                None => released.push(part),
+                watch => {
+                    self.held.push(part);
+                    self.watches.push(watch);
+                }
+            }
+        }
+        released
     }
 }

@@ -7,9 +7,10 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
+use event_listener::Event;
 
 use super::*;
-use crate::backend::{Backend, Lease, LeaseGuard, Leases, ReleaseLease, Sharing};
+use crate::backend::{Backend, Lease, LeaseGuard, LeaseWatch, Leases, ReleaseLease, Sharing};
 use crate::call::late_body::Made;
 use crate::call::lookup::begin;
 use crate::call::patience::{self, patient};
@@ -28,6 +29,8 @@ struct LeasingBackend {
     map: MapBackend<AnyValue>,
     held: Arc<Mutex<HashSet<Key>>>,
     acquire_fails: bool,
+    /// Notifies of releases, where callers that wait are notified.
+    released: Option<Arc<Event>>,
     /// The number of reads and of attempts to acquire a lease.
     operations: Arc<AtomicUsize>,
     releases: Arc<AtomicUsize>,
@@ -38,6 +41,9 @@ struct ReleaseHeld(LeasingBackend, Key);
 impl Drop for ReleaseHeld {
     fn drop(&mut self) {
         self.0.held.lock().expect("no panic").remove(&self.1);
+        if let Some(released) = &self.0.released {
+            released.notify(usize::MAX);
+        }
     }
 }
 
@@ -89,10 +95,15 @@ impl Leases for LeasingBackend {
             return Err(Error::new(ErrorKind::Backend, "planned failure of a lease"));
         }
         self.operations.fetch_add(1, Ordering::SeqCst);
+        let watch = self.released.as_ref().map(|released| released.listen());
         let is_free = self.held.lock().expect("no panic").insert(key.clone());
         let granted =
             || Lease::Acquired(LeaseGuard::with_release(ReleaseHeld(self.clone(), key.clone())));
-        Ok(if is_free { granted() } else { Lease::Held })
+        Ok(match watch {
+            _ if is_free => granted(),
+            Some(watch) => Lease::Watched(LeaseWatch::new(watch)),
+            None => Lease::Held,
+        })
     }
 }
 
@@ -309,6 +320,63 @@ fn lease_that_stays_held_delays_waiting_calls_by_max_wait_once() {
             let operations = backend.operations.load(Ordering::SeqCst);
             assert!(operations < 2 * (3000 / 32 + 6) + 40, "{operations} operations");
             assert!(runs.load(Ordering::SeqCst) <= 4);
+        }
+    });
+}
+
+#[test]
+fn watched_lease_that_stays_held_is_asked_for_once_a_second() {
+    watchdog(HANG, || {
+        for kinds in KINDS {
+            let (clock, mut backend, _) = with_manual_clock();
+            backend.released = Some(Arc::default());
+            let max_wait = Duration::from_secs(4);
+            let process = Cache::with_backend(backend.clone()).with_max_wait(max_wait);
+            let _held = backend.try_acquire(&key("k")).expect("free");
+            let time = wait_of(kinds, &process, &clock, || 7);
+            assert!(time >= max_wait && time < max_wait + SLACK, "{kinds:?}: {time:?}");
+            // Two operations after 0.5, 1.5, 2.5 and 3.5 s, and those of four callers at the beginning and at the end.
+            let operations = backend.operations.load(Ordering::SeqCst);
+            assert!(operations < 2 * 4 + 20, "{operations} operations");
+        }
+    });
+}
+
+#[test]
+fn release_of_a_watched_lease_ends_the_wait_for_it() {
+    watchdog(HANG, || {
+        let (clock, mut backend, _) = with_manual_clock();
+        backend.released = Some(Arc::default());
+        for is_async in [false, true] {
+            let key = key(if is_async { "async" } else { "sync" });
+            let held = backend.try_acquire(&key).expect("free");
+            let process: Cache<_, ByReference> = Cache::with_backend(backend.clone());
+            thread::scope(|scope| {
+                let call = scope.spawn(|| {
+                    if is_async {
+                        block_on(process.get_or_insert_with_async(&key, MINUTE, async { 1_u32 }))
+                    } else {
+                        process.get_or_insert_with(&key, MINUTE, || 1_u32)
+                    }
+                });
+                // The pause and the deadline. The clock stands still.
+                until(|| clock.sleepers() >= 2);
+                drop(held);
+                assert_eq!(call.join().expect("a value"), 1);
+            });
+            let held = backend.try_acquire(&key).expect("free");
+            thread::scope(|scope| {
+                let update = scope.spawn(|| {
+                    if is_async {
+                        block_on(process.update_with_async(&key, MINUTE, increment))
+                    } else {
+                        process.update_with(&key, MINUTE, increment)
+                    }
+                });
+                until(|| clock.sleepers() >= 2);
+                drop(held);
+                assert_eq!(update.join().expect("no panic").expect("updated"), 2);
+            });
         }
     });
 }
