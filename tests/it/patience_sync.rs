@@ -253,3 +253,39 @@ fn thread_that_an_async_leader_needs_does_not_wait() {
         until(|| cache.stats().in_flight == 0);
     });
 }
+
+#[test]
+fn runs_that_hang_do_not_end_the_refreshes_of_other_functions() {
+    #[cached(
+        cache = cache, ttl = "1m", stale = "1h", key = n.to_string(), spawn = thread::spawn, patience = "50ms"
+    )]
+    fn hangs(cache: MemoryCache, source: Arc<Source>, n: u32) -> Result<u32, String> {
+        source.query()
+    }
+    // The default limit.
+    const RUNS: u32 = 256;
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let (source, works) = (Source::new(&clock), Source::new(&clock));
+        let next = AtomicU32::new(0);
+        let hang = || {
+            let n = next.fetch_add(1, Ordering::SeqCst) % RUNS;
+            hangs(cache.clone(), Arc::clone(&source), n).unwrap()
+        };
+        for _ in 0..RUNS {
+            hang();
+        }
+        assert_eq!(call(cache.clone(), &works), Ok(1));
+        clock.advance(Duration::from_secs(60));
+        source.takes(HANGS);
+        run_callers(&clock, RUNS as usize, RUNS as usize, &[50], hang);
+        until(|| source.runs() == 2 * RUNS);
+        clock.advance(Duration::from_secs(29));
+        assert_eq!((call(cache.clone(), &works), works.runs()), (Ok(1), 1), "the limit");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(call(cache.clone(), &works), Ok(2), "the new value");
+        source.open();
+        until(|| cache.stats().in_flight == 0);
+    });
+}

@@ -1,5 +1,6 @@
 //! `spawn = ..`: stale values that a task refreshes.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -153,6 +154,54 @@ fn number_of_tasks_is_limited() {
             let_tasks_run().await;
             assert_eq!(source.runs(), expected);
         }
+    });
+}
+
+#[test]
+fn runs_that_hang_do_not_end_the_refreshes_of_other_functions() {
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = n.to_string(), spawn = tokio::spawn)]
+    async fn hangs(cache: MemoryCache, n: u32, is_hanging: bool) -> u32 {
+        if is_hanging { pending().await } else { n }
+    }
+    #[cached(
+        cache = cache, ttl = "1m", stale = "1h", key = n.to_string(), spawn = tokio::spawn, patience = "50ms"
+    )]
+    async fn hangs_patiently(cache: MemoryCache, n: u32, is_hanging: bool) -> u32 {
+        if is_hanging { pending().await } else { n }
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "k", spawn = tokio::spawn)]
+    async fn works(cache: MemoryCache, runs: Arc<AtomicU32>) -> u32 {
+        runs.fetch_add(1, Ordering::SeqCst)
+    }
+    // Together, the default limit.
+    const RUNS: u32 = 128;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let runs = Arc::new(AtomicU32::new(0));
+        let ask_all = async |is_hanging| {
+            for n in 0..RUNS {
+                assert_eq!(hangs(cache.clone(), n, is_hanging).await, n);
+                let waiting = tokio::spawn(hangs_patiently(cache.clone(), n, is_hanging));
+                let_tasks_run().await;
+                clock.advance(Duration::from_millis(50));
+                assert_eq!(waiting.await.expect("no panic"), n);
+            }
+        };
+        let work = async || works(cache.clone(), Arc::clone(&runs)).await;
+        ask_all(false).await;
+        assert_eq!(work().await, 0);
+        clock.advance(Duration::from_secs(60));
+        ask_all(true).await;
+        assert_eq!(cache.stats().in_flight, 2 * RUNS as usize);
+        assert_eq!(work().await, 0);
+        let_tasks_run().await;
+        assert_eq!(work().await, 0, "the limit");
+        clock.advance(Duration::from_secs(30));
+        assert_eq!(work().await, 0);
+        let_tasks_run().await;
+        assert_eq!(work().await, 1, "the new value");
     });
 }
 

@@ -1,7 +1,7 @@
 //! `spawn = ..` on sync functions: stale values that another thread refreshes.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, RwLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -237,6 +237,46 @@ fn refresh_that_hangs_is_replaced_after_the_time_limit_of_waits() {
         release.send(()).unwrap();
         until(|| cache.stats().in_flight == 0);
         assert_eq!(ask(), 3, "not that of the older run");
+    });
+}
+
+#[test]
+fn runs_that_hang_do_not_end_the_refreshes_of_other_functions() {
+    static RELEASE: RwLock<()> = RwLock::new(());
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = n.to_string(), spawn = thread::spawn)]
+    fn hangs(cache: MemoryCache, n: u32, runs: Arc<AtomicU32>) -> u32 {
+        runs.fetch_add(1, Ordering::SeqCst);
+        drop(RELEASE.read().unwrap());
+        n
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = n.to_string(), spawn = thread::spawn)]
+    fn works(cache: MemoryCache, n: u32, runs: Arc<AtomicU32>) -> u32 {
+        runs.fetch_add(1, Ordering::SeqCst)
+    }
+    // The default limit.
+    const RUNS: u32 = 256;
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        let (hanging, working) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let hang = |n| assert_eq!(hangs(cache.clone(), n, Arc::clone(&hanging)), n);
+        let work = |n| works(cache.clone(), n, Arc::clone(&working));
+        (0..RUNS).for_each(hang);
+        assert_eq!((work(0), work(1)), (0, 1));
+        clock.advance(Duration::from_secs(60));
+        let closed = RELEASE.write().unwrap();
+        (0..RUNS).for_each(hang);
+        until(|| hanging.load(Ordering::SeqCst) == 2 * RUNS);
+        clock.advance(Duration::from_secs(29));
+        assert_eq!((work(0), cache.stats().in_flight), (0, 256), "the limit");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(work(0), 0);
+        until(|| cache.stats().refreshes == 1);
+        assert_eq!(work(0), 2, "the new value");
+        drop(closed);
+        until(|| cache.stats().in_flight == 0);
+        assert_eq!(work(1), 1);
+        until(|| cache.stats().refreshes == u64::from(RUNS) + 2);
     });
 }
 

@@ -3,16 +3,17 @@
 //! They are counted for the end of a program, which would otherwise end them in the middle. The refreshes of each cache are
 //! also counted for a limit on them. A count is that of this process: the runs of a parent process do not end in its child.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use event_listener::Event;
 
-use crate::clock::{Clock, MonotonicClock};
+use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::flight::Deadline;
-use crate::platform::{HAS_THREADS, process_id};
-use crate::sync::block_on;
+use crate::per_process::{PerProcess, ProcessId};
+use crate::platform::HAS_THREADS;
+use crate::sync::{IgnorePoison, block_on};
 
 /// Waits until no run is in progress in the background, up to `timeout`. Returns whether there is none: then each value that
 /// was computed in the background is stored.
@@ -54,23 +55,35 @@ static ENDED: Event = Event::new();
 /// A run in the background, which ends on drop.
 #[derive(Debug)]
 pub(crate) struct BackgroundRun {
-    process: ProcessTag,
-    /// The refreshes of its cache, if it is one.
-    refreshes: Option<Arc<Refreshes>>,
+    process: ProcessId,
+    /// The refreshes of its cache, and its slot among them, if it is one.
+    refresh: Option<(Arc<Refreshes>, Arc<RefreshSlot>)>,
 }
 
 impl BackgroundRun {
     pub(crate) fn begin() -> Self {
-        let process = ProcessTag::current();
-        RUNS.begin(process, u32::MAX);
-        Self { process, refreshes: None }
+        let process = ProcessId::current();
+        RUNS.begin(process);
+        Self { process, refresh: None }
+    }
+
+    /// Returns the slot of a refresh.
+    pub(crate) fn slot(&self) -> Option<Arc<RefreshSlot>> {
+        self.refresh.as_ref().map(|(_, slot)| Arc::clone(slot))
+    }
+
+    /// Records that a refresh, which was in the queue of a spawner until now, starts.
+    pub(crate) fn start(&self, now: Timestamp) {
+        if let Some((_, slot)) = &self.refresh {
+            slot.start(now);
+        }
     }
 }
 
 impl Drop for BackgroundRun {
     fn drop(&mut self) {
-        if let Some(refreshes) = &self.refreshes {
-            refreshes.running.end(self.process);
+        if let Some((refreshes, slot)) = &self.refresh {
+            refreshes.end(slot);
         }
         if RUNS.end(self.process) {
             ENDED.notify(usize::MAX);
@@ -80,55 +93,95 @@ impl Drop for BackgroundRun {
 
 /// Returns the number of runs of this process.
 fn running() -> u64 {
-    RUNS.get(ProcessTag::current())
+    RUNS.get(ProcessId::current())
 }
 
 /// The refreshes of one cache in the background, and the limit on them.
 #[derive(Debug)]
 pub(crate) struct Refreshes {
-    running: RunCount,
-    max: AtomicU32,
+    /// Those that count for the limit.
+    slots: PerProcess<Mutex<Slots>>,
+    max: AtomicUsize,
+}
+
+type Slots = Vec<Arc<RefreshSlot>>;
+
+/// The place of a refresh among those that count for the limit.
+///
+/// A refresh that runs for too long hangs. It loses its place when another one needs it, and leaves none when it ends.
+#[derive(Debug, Default)]
+pub(crate) struct RefreshSlot {
+    /// When the run started. Until then it is in the queue of a spawner.
+    started: OnceLock<Timestamp>,
+}
+
+impl RefreshSlot {
+    /// Records that the run starts.
+    pub(crate) fn start(&self, now: Timestamp) {
+        let _ = self.started.set(now);
+    }
+
+    /// Returns whether the run started `limit` ago or earlier.
+    fn is_overdue(&self, now: Timestamp, limit: Duration) -> bool {
+        self.started.get().is_some_and(|started| !now.is_within(*started, limit))
+    }
 }
 
 /// The default limit on refreshes of one cache at the same time.
-const MAX_REFRESHES: u32 = 256;
+const MAX_REFRESHES: usize = 256;
 
 impl Default for Refreshes {
     fn default() -> Self {
-        Self { running: RunCount::new(), max: AtomicU32::new(MAX_REFRESHES) }
+        let slots = PerProcess::new(Mutex::default());
+        Self { slots, max: AtomicUsize::new(MAX_REFRESHES) }
     }
 }
 
 impl Refreshes {
-    /// Begins a refresh, unless as many as the limit are in progress.
-    pub(crate) fn begin(self: &Arc<Self>) -> Option<BackgroundRun> {
-        let process = ProcessTag::current();
+    /// Begins a refresh, unless as many as the limit are in progress. Those that started `limit` ago or earlier do not count
+    /// then.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        now: Timestamp,
+        limit: Duration,
+    ) -> Option<BackgroundRun> {
         let max = self.max.load(Ordering::Relaxed);
-        self.running.begin(process, max).then(|| {
-            RUNS.begin(process, u32::MAX);
-            BackgroundRun { process, refreshes: Some(Arc::clone(self)) }
-        })
+        let slot = Arc::<RefreshSlot>::default();
+        let mut slots = self.slots();
+        if slots.len() >= max {
+            slots.retain(|slot| !slot.is_overdue(now, limit));
+        }
+        if slots.len() >= max {
+            return None;
+        }
+        slots.push(Arc::clone(&slot));
+        drop(slots);
+        let mut run = BackgroundRun::begin();
+        run.refresh = Some((Arc::clone(self), slot));
+        Some(run)
     }
 
     /// Sets the limit.
     pub(crate) fn set_max(&self, max: usize) {
-        self.max.store(u32::try_from(max).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Ends a refresh, if it still has its slot.
+    fn end(&self, slot: &Arc<RefreshSlot>) {
+        let mut slots = self.slots();
+        if let Some(index) = slots.iter().position(|other| Arc::ptr_eq(other, slot)) {
+            slots.swap_remove(index);
+        }
+    }
+
+    /// Locks the slots. Those of a parent process are replaced by none.
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.replace_after_fork(Mutex::default);
+        self.slots.get().lock().ignore_poison()
     }
 }
 
-/// The id of a process, in the upper half.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ProcessTag(u64);
-
-impl ProcessTag {
-    const BITS: u64 = !0 << 32;
-
-    fn current() -> Self {
-        Self(u64::from(process_id()) << 32)
-    }
-}
-
-/// A number of runs in the lower half, with the process that they are of in the upper one.
+/// A number of runs in the lower half, with the id of the process that they are of in the upper one.
 #[derive(Debug)]
 struct RunCount(AtomicU64);
 
@@ -137,25 +190,35 @@ impl RunCount {
         Self(AtomicU64::new(0))
     }
 
-    /// Counts a run that begins, unless `max` are in progress. Returns whether it was counted.
-    fn begin(&self, process: ProcessTag, max: u32) -> bool {
-        let next = |runs| {
-            let runs = if runs & ProcessTag::BITS == process.0 { runs } else { process.0 };
-            (runs & !ProcessTag::BITS < u64::from(max)).then_some(runs + 1)
+    /// Returns a count of no runs.
+    fn none(process: ProcessId) -> u64 {
+        u64::from(process.get()) << 32
+    }
+
+    /// Returns the runs of a process in a count, if it is of that process.
+    fn of(count: u64, process: ProcessId) -> Option<u64> {
+        count.checked_sub(Self::none(process)).filter(|runs| u32::try_from(*runs).is_ok())
+    }
+
+    /// Counts a run that begins.
+    fn begin(&self, process: ProcessId) {
+        let next = |count| {
+            let runs = Self::of(count, process).unwrap_or(0);
+            Some(Self::none(process) + runs + 1)
         };
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
     }
 
     /// Counts a run that ends. Returns whether it was the last one.
-    fn end(&self, process: ProcessTag) -> bool {
-        let next = |runs| (runs & ProcessTag::BITS == process.0).then(|| runs - 1);
+    fn end(&self, process: ProcessId) -> bool {
+        let next = |count| Self::of(count, process).map(|_| count - 1);
         let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        before == Ok(process.0 + 1)
+        before == Ok(Self::none(process) + 1)
     }
 
-    fn get(&self, process: ProcessTag) -> u64 {
-        let runs = self.0.load(Ordering::Acquire);
-        if runs & ProcessTag::BITS == process.0 { runs & !ProcessTag::BITS } else { 0 }
+    /// Returns the number of runs of a process.
+    fn get(&self, process: ProcessId) -> u64 {
+        Self::of(self.0.load(Ordering::Acquire), process).unwrap_or(0)
     }
 }
 
@@ -163,21 +226,72 @@ impl RunCount {
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
     #[test]
     fn refreshes_have_a_limit_which_those_of_a_parent_process_do_not_count_for() {
-        let refreshes = Arc::new(Refreshes::default());
+        let mut refreshes = Refreshes::default();
         refreshes.set_max(2);
-        let first = refreshes.begin();
-        let second = refreshes.begin();
-        assert!(first.is_some() && second.is_some() && refreshes.begin().is_none());
+        let parent = Arc::<RefreshSlot>::default();
+        refreshes.slots = PerProcess::of_parent(Mutex::new(vec![Arc::clone(&parent); 2]));
+        let refreshes = Arc::new(refreshes);
+        let begin = || refreshes.begin(at(0), LIMIT);
+        let first = begin();
+        let second = begin();
+        assert!(first.is_some() && second.is_some() && begin().is_none());
+        refreshes.end(&parent);
+        assert!(begin().is_none());
         drop(first);
-        assert!(refreshes.begin().is_some());
-        // As in a child process: the runs that are counted are those of another one.
-        let parent = ProcessTag(ProcessTag::current().0 ^ (1 << 32));
-        refreshes.running.0.store(parent.0 + 2, Ordering::Relaxed);
-        assert!(refreshes.begin().is_some());
+        assert!(begin().is_some());
         drop(second);
         refreshes.set_max(0);
-        assert!(refreshes.begin().is_none());
+        assert!(begin().is_none());
+    }
+
+    #[test]
+    fn slot_of_a_run_that_hangs_is_given_to_another_one_once() {
+        let refreshes = Arc::new(Refreshes::default());
+        refreshes.set_max(2);
+        let begin = |seconds| {
+            let run = refreshes.begin(at(seconds), LIMIT);
+            run.inspect(|run| run.start(at(seconds)))
+        };
+        let (first, second) = (begin(0), begin(10));
+        assert!(begin(29).is_none());
+        let third = begin(30);
+        assert!(third.is_some() && begin(39).is_none());
+        drop(first);
+        assert!(begin(39).is_none(), "it had no slot any more");
+        let fourth = begin(40);
+        assert!(fourth.is_some() && begin(59).is_none());
+        drop((second, third));
+        assert!(begin(59).is_some() && fourth.is_some());
+    }
+
+    #[test]
+    fn run_in_a_queue_keeps_its_slot() {
+        let refreshes = Arc::new(Refreshes::default());
+        refreshes.set_max(1);
+        let run = refreshes.begin(at(0), LIMIT).expect("there is none");
+        assert!(refreshes.begin(at(60), LIMIT).is_none());
+        run.start(at(60));
+        assert!(refreshes.begin(at(89), LIMIT).is_none());
+        assert!(refreshes.begin(at(90), LIMIT).is_some());
+    }
+
+    #[test]
+    fn runs_of_a_parent_process_are_not_counted() {
+        let (process, parent) = (ProcessId::current(), ProcessId::of_parent());
+        let runs = RunCount::new();
+        runs.begin(parent);
+        runs.begin(parent);
+        assert_eq!((runs.get(parent), runs.get(process)), (2, 0));
+        runs.begin(process);
+        assert_eq!((runs.end(parent), runs.get(process)), (false, 1));
+        assert!(runs.end(process));
     }
 }

@@ -429,7 +429,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Begins a run in the background for a refresh that has begun. If there are too many, the refresh is left to a later
     /// call.
     pub(crate) fn begin_background_run(&self) -> Option<BackgroundRun> {
-        let run = self.engine.refreshes().begin();
+        let run = self.engine.refreshes().begin(self.engine.now(), self.run_limit());
         if run.is_none() {
             self.engine.refresh_backoff().remove(self.key);
             let message = "refresh left to a later call: too many are running in the background";
@@ -442,7 +442,12 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Returns whether a running refresh began so long ago that another one may begin in its place: not sooner than
     /// after a refresh that has failed.
     pub(crate) fn is_overdue(&self, flight: &Flight<Record<B::Stored>>) -> bool {
-        flight.is_overdue(self.engine.now(), self.engine.max_wait().max(BACKOFF))
+        flight.is_overdue(self.engine.now(), self.run_limit())
+    }
+
+    /// Returns the time after which a run in the background counts as one that hangs.
+    fn run_limit(&self) -> Duration {
+        self.engine.max_wait().max(BACKOFF)
     }
 
     /// Ends the backoff of the key: a value was stored.

@@ -20,6 +20,17 @@ impl ProcessId {
         Self(process_id())
     }
 
+    /// Returns the id.
+    pub(crate) fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Returns the id of another process.
+    #[cfg(test)]
+    pub(crate) fn of_parent() -> Self {
+        Self(process_id() ^ 1)
+    }
+
     /// Returns whether this is the running process. It is not in a child that was forked since.
     #[inline]
     pub fn is_current(self) -> bool {
@@ -71,7 +82,7 @@ impl<T> PerProcess<T> {
 
     #[cfg(test)]
     pub(crate) fn of_parent(value: T) -> Self {
-        Self { process: ProcessId(process_id() ^ 1), ..Self::new(value) }
+        Self { process: ProcessId::of_parent(), ..Self::new(value) }
     }
 }
 

@@ -218,9 +218,10 @@ where
     let owned = Unstarted(Some((engine, function)));
     Unwatched::new(async move {
         // It ends last.
-        let Begun { run: _run, stamp, kept, .. } = *refresh.begun;
+        let Begun { run, stamp, kept, .. } = *refresh.begun;
         let mut body = refresh.body;
         let Some((engine, function)) = owned.start() else { return };
+        run.start(engine.now());
         let prepared = prepare::<Awaiting, B, F>(&engine, &function, stamp, kept).await;
         let Some((prepared, _panic)) = prepared else { return };
         drop_quietly(run_prepared(prepared, body.as_mut()).await);
@@ -242,9 +243,10 @@ where
     let owned = Unstarted(Some((engine, function)));
     move || {
         // It ends last.
-        let Begun { run: _run, stamp, kept, .. } = *refresh.begun;
+        let Begun { run, stamp, kept, .. } = *refresh.begun;
         let body = refresh.body;
         let Some((engine, function)) = owned.start() else { return };
+        run.start(engine.now());
         let run = || {
             let prepared = prepare::<Blocking, B, F>(&engine, &function, stamp, kept);
             let Some((prepared, _panic)) = run_blocking(prepared) else { return };

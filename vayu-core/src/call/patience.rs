@@ -222,7 +222,11 @@ where
     let value = OldValue { stale, stamp: call.stamp, flight };
     // As in the module `task`. A sync call waits on this thread for its own task.
     let hosted = if R::Io::BLOCKS { None } else { HostedLeader::here() };
+    let slot = background.slot();
     hand_over.pass(Old { value, run: Arc::clone(&run), background }).await;
+    if let Some(slot) = slot {
+        slot.start(engine.now());
+    }
     drop(hosted);
     let _panic = CountPanic::new(engine, function, call.key, call.stamp);
     let (mut deadline, reason) = (Deadline::default(), ComputeReason::Awaited(run));
