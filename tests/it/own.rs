@@ -1,15 +1,17 @@
 //! `own(..)`: copies of borrowed arguments for runs in the background.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, RwLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use vayu::telemetry::CallOutcome::Stale;
 use vayu::testing::{ManualClock, watchdog};
-use vayu::{ErrorKind, MemoryCache, MemoryOptions, cached};
+use vayu::{ErrorKind, MemoryCache, MemoryOptions, cached, watch_sync};
 
 use crate::{HANG, poll, until};
 
@@ -45,12 +47,18 @@ struct Shop {
     cache: MemoryCache,
     runs: Arc<AtomicU32>,
     name: String,
+    gate: Arc<RwLock<()>>,
 }
 
 impl Shop {
     fn new(clock: &ManualClock) -> Self {
         let cache = MemoryOptions::new().clock(clock.clone()).build();
-        Self { cache, runs: Arc::default(), name: "shop".to_owned() }
+        Self { cache, runs: Arc::default(), name: "shop".to_owned(), gate: Arc::default() }
+    }
+
+    /// Waits while the test holds the gate.
+    fn wait_while_closed(&self) {
+        drop(self.gate.read().unwrap());
     }
 
     fn run(&self) -> u32 {
@@ -95,6 +103,16 @@ impl Shop {
     async fn patient(&self, url: &str, counted: &Counted) -> u32 {
         tokio::task::yield_now().await;
         let _ = (url, counted);
+        self.run()
+    }
+
+    #[cached(
+        cache = self.cache, ttl = "1m", stale = "1h", skip(self), spawn = std::thread::spawn, patience = "50ms",
+        own(url, self, counted)
+    )]
+    fn patient_sync(&self, url: &str, counted: &Counted) -> u32 {
+        let _ = (url, counted);
+        self.wait_while_closed();
         self.run()
     }
 
@@ -177,6 +195,31 @@ fn call_with_patience_copies_what_it_borrows_when_it_runs() {
 }
 
 #[test]
+fn one_caller_of_a_sync_refresh_copies_what_it_borrows() {
+    const CALLERS: usize = 20;
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let (shop, counted) = (Shop::new(&clock), Counted::default());
+        let ask = || shop.patient_sync("url", &counted);
+        assert_eq!((ask(), ask(), counted.copies()), (1, 1, 1));
+        clock.advance(Duration::from_secs(60));
+        let closed = shop.gate.write().unwrap();
+        std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(ask)).collect();
+            until(|| clock.sleepers() == CALLERS);
+            assert_eq!(counted.copies(), 2, "the callers that wait for it have none");
+            drop(closed);
+            for caller in callers {
+                assert_eq!(caller.join().expect("no panic"), 2);
+            }
+        });
+        let paused = shop.cache.pause();
+        assert_eq!((ask(), counted.copies()), (3, 3), "a run without the cache");
+        drop(paused);
+    });
+}
+
+#[test]
 fn computation_in_a_task_has_copies_of_what_it_borrows() {
     in_runtime(async {
         let clock = ManualClock::new();
@@ -207,4 +250,32 @@ fn panic_of_a_copy_does_not_affect_a_call_with_an_old_value() {
     assert!(ask().ends_with('1') && ask().ends_with('1'));
     let stats = shop.cache.stats();
     assert_eq!((stats.errors_of(ErrorKind::Panic), stats.in_flight), (1, 0));
+}
+
+#[test]
+fn panic_of_a_copy_does_not_affect_a_call_with_patience_and_an_old_value() {
+    watchdog(HANG, || {
+        let clock = ManualClock::new();
+        let (shop, fine) = (Shop::new(&clock), Counted::default());
+        let panics = Counted { panics: true, ..Counted::default() };
+        assert_eq!(shop.patient_sync("url", &fine), 1);
+        assert_eq!(in_runtime(shop.patient("url", &fine)), 2);
+        let pass = |seconds| clock.advance(Duration::from_secs(seconds));
+        pass(60);
+        for (failures, seconds) in [(2, 4), (2, 1), (4, 5)] {
+            let (outputs, calls) = watch_sync(|| {
+                (shop.patient_sync("url", &panics), in_runtime(shop.patient("url", &panics)))
+            });
+            assert_eq!(outputs, (1, 2), "the old values");
+            assert!(calls.len() == 2 && calls.iter().all(|call| call.outcome == Stale));
+            let stats = shop.cache.stats();
+            assert_eq!((stats.failed_refreshes, stats.in_flight), (failures, 0));
+            pass(seconds);
+        }
+        assert_eq!((shop.patient_sync("url", &fine), shop.cache.stats().errors), (3, 0));
+        pass(2 * 3600);
+        let missed = catch_unwind(AssertUnwindSafe(|| shop.patient_sync("url", &panics)));
+        assert!(missed.is_err(), "there is no old value");
+        assert_eq!(shop.patient_sync("url", &fine), 4);
+    });
 }

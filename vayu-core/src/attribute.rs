@@ -65,6 +65,7 @@ pub use crate::call::late_body::{BodyMaker, LateBody, Made, MakeBody};
 pub use crate::call::lookup::Lookup;
 use crate::call::lookup::begin;
 pub use crate::call::patience::PatientCall;
+use crate::call::patience::RunBody;
 pub use crate::call::task::{OwnedLookup, SpawnableCall, Task};
 pub use crate::call::{
     CacheIf, CachedFn, Call, CallOptions, FixedTtl, FnOutput, Idle, IdleTime, OutputShape,
@@ -223,11 +224,7 @@ pub fn owned_lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Returns a body that is made when it is needed, and its maker.
-pub fn late_body<T, M>(make: M) -> (BodyMaker<T, M>, Pin<Box<LateBody<T>>>)
-where
-    T: Future,
-    M: FnOnce() -> Pin<Box<T>>,
-{
+pub fn late_body<D, M: FnOnce() -> D>(make: M) -> (BodyMaker<D, M>, LateBody<D>) {
     call::late_body::late_body(make)
 }
 
@@ -257,42 +254,28 @@ pub fn run_spawning<B: Backend, S, T: Future, R>(
 }
 
 /// Creates the rest of a call that waits for `patience` at most for the refresh of a value past its ttl, which may
-/// move to a task. The body is boxed where it was created.
-pub fn patient<B, S, F, T>(
+/// move to a task. The body of an async function is boxed where it was created, that of a sync one is a [`LateBody`].
+#[allow(private_bounds, reason = "the trait is sealed")]
+pub fn patient<B, S, F, R>(
     cache: &Cache<B, S>,
     function: F,
     lookup: OwnedLookup<F::Output>,
-    body: Pin<Box<T>>,
+    body: R,
     patience: Duration,
-) -> PatientCall<impl Future<Output = F::Output> + use<B, S, F, T>, F, B::Stored>
+) -> PatientCall<impl Future<Output = F::Output> + use<B, S, F, R>, F, B::Stored>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
-    T: Future<Output = F::Output>,
+    R: RunBody<B, F>,
 {
     call::patience::patient(cache.engine().clone(), function, lookup, body, patience)
-}
-
-/// [`patient`] for a sync function.
-pub fn patient_blocking<B, S, F, D>(
-    cache: &Cache<B, S>,
-    function: F,
-    lookup: OwnedLookup<F::Output>,
-    body: D,
-    patience: Duration,
-) -> PatientCall<impl Future<Output = F::Output> + use<B, S, F, D>, F, B::Stored>
-where
-    B: Backend,
-    F: CachedFn<Stored = B::Stored>,
-    D: FnOnce() -> F::Output,
-{
-    call::patience::patient_blocking(cache.engine().clone(), function, lookup, body, patience)
 }
 
 /// Finishes a call of a sync function whose refresh runs in another thread.
 pub fn run_patient_blocking<B, S, F, T, R>(
     cache: &Cache<B, S>,
     call: PatientCall<T, F, B::Stored>,
+    body: impl MakeBody,
     spawn: impl FnOnce(Task<T>) -> R,
 ) -> F::Output
 where
@@ -300,8 +283,7 @@ where
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    let run = call::patience::run::<Blocking, B, F, T, R>(cache.engine(), call, Made, spawn);
-    run_blocking(run)
+    run_blocking(call::patience::run::<Blocking, B, F, T, R>(cache.engine(), call, body, spawn))
 }
 
 /// Returns the closure that runs the task of a sync function.

@@ -38,7 +38,7 @@ use crate::panic::{QuietDrop, drop_quietly};
 use crate::record::Record;
 
 /// The rest of a call, after all that precedes the function.
-pub(super) enum Prepared<'a, B: Backend, F: FnOutput> {
+pub(crate) enum Prepared<'a, B: Backend, F: FnOutput> {
     /// Return this. The function does not run.
     Output(F::Output),
     /// Run the function without the cache.
@@ -52,14 +52,14 @@ pub(super) enum Prepared<'a, B: Backend, F: FnOutput> {
 }
 
 /// A call that runs the function although another caller does.
-pub(super) struct Uncoordinated<'a, B: Backend, F: FnOutput> {
+pub(crate) struct Uncoordinated<'a, B: Backend, F: FnOutput> {
     call: Call<'a, B, F>,
     flight: FlightId,
     began: Timestamp,
 }
 
 /// A call that runs the function because the leader of the flight takes long.
-pub(super) struct Hedge<'a, B: Backend, F: FnOutput> {
+pub(crate) struct Hedge<'a, B: Backend, F: FnOutput> {
     call: Call<'a, B, F>,
     guard: HedgeGuard<'a, Record<B::Stored>>,
     /// The count of hedges of the flight when this one began.
@@ -68,7 +68,7 @@ pub(super) struct Hedge<'a, B: Backend, F: FnOutput> {
 }
 
 /// A call that leads the flight of its key.
-pub(super) struct Leading<'a, B: Backend, F: FnOutput> {
+pub(crate) struct Leading<'a, B: Backend, F: FnOutput> {
     /// Dropped first.
     pub(super) lease: Option<LeaseGuard>,
     pub(super) lead: Lead<'a, Record<B::Stored>>,

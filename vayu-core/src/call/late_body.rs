@@ -1,7 +1,7 @@
 //! Bodies that are made late: a body that borrows arguments needs copies of them in a task, which are made when it runs.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -26,48 +26,44 @@ impl MakeBody for Made {
 }
 
 /// The maker of a body, and the body. The future of the call has the same slot.
-pub struct BodyMaker<T, M> {
-    slot: Slot<T>,
+pub struct BodyMaker<D, M> {
+    slot: Slot<D>,
     make: Option<M>,
 }
 
-/// A body that is pending until it is made.
-pub struct LateBody<T> {
-    slot: Slot<T>,
-    body: Option<Pin<Box<T>>>,
+/// A body that is pending until it is made: a future, or the closure of a sync function.
+pub struct LateBody<D> {
+    slot: Slot<D>,
+    body: Option<D>,
 }
 
-struct Slot<T>(Arc<Mutex<SlotState<T>>>);
+struct Slot<D>(Arc<Mutex<SlotState<D>>>);
 
-struct SlotState<T> {
-    body: Option<Pin<Box<T>>>,
+struct SlotState<D> {
+    body: Option<D>,
     is_wanted: bool,
 }
 
-impl<T, M> fmt::Debug for BodyMaker<T, M> {
+impl<D, M> fmt::Debug for BodyMaker<D, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BodyMaker").finish_non_exhaustive()
     }
 }
 
-impl<T> fmt::Debug for LateBody<T> {
+impl<D> fmt::Debug for LateBody<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LateBody").finish_non_exhaustive()
     }
 }
 
 /// Returns a body that is made late, and its maker.
-pub(crate) fn late_body<T, M>(make: M) -> (BodyMaker<T, M>, Pin<Box<LateBody<T>>>)
-where
-    T: Future,
-    M: FnOnce() -> Pin<Box<T>>,
-{
+pub(crate) fn late_body<D, M: FnOnce() -> D>(make: M) -> (BodyMaker<D, M>, LateBody<D>) {
     let state = Arc::new(Mutex::new(SlotState { body: None, is_wanted: false }));
-    let body = Box::pin(LateBody { slot: Slot(Arc::clone(&state)), body: None });
+    let body = LateBody { slot: Slot(Arc::clone(&state)), body: None };
     (BodyMaker { slot: Slot(state), make: Some(make) }, body)
 }
 
-impl<T, M: FnOnce() -> Pin<Box<T>>> MakeBody for BodyMaker<T, M> {
+impl<D, M: FnOnce() -> D> MakeBody for BodyMaker<D, M> {
     fn make(&mut self, is_task: bool) -> bool {
         if !is_task && !self.slot.0.lock().ignore_poison().is_wanted {
             return false;
@@ -79,10 +75,22 @@ impl<T, M: FnOnce() -> Pin<Box<T>>> MakeBody for BodyMaker<T, M> {
     }
 }
 
-impl<T: Future> Future for LateBody<T> {
-    type Output = T::Output;
+impl<D> LateBody<D> {
+    /// Returns the body, once it is made.
+    pub(super) async fn made(self) -> D {
+        poll_fn(|_| {
+            let mut state = self.slot.0.lock().ignore_poison();
+            state.is_wanted = true;
+            state.body.take().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+}
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T::Output> {
+impl<D: Future + Unpin> Future for LateBody<D> {
+    type Output = D::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<D::Output> {
         let this = self.get_mut();
         if this.body.is_none() {
             let mut state = this.slot.0.lock().ignore_poison();
@@ -90,7 +98,7 @@ impl<T: Future> Future for LateBody<T> {
             state.is_wanted = true;
         }
         match &mut this.body {
-            Some(body) => body.as_mut().poll(context),
+            Some(body) => Pin::new(body).poll(context),
             None => Poll::Pending,
         }
     }

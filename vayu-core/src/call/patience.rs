@@ -18,8 +18,9 @@
 mod awaited_run;
 
 use std::fmt;
-use std::future::{Future, poll_fn, ready};
+use std::future::{Future, poll_fn};
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -34,7 +35,7 @@ use crate::call::blocking;
 use crate::call::decode::Decoded;
 use crate::call::driver::{Prepared, prepare, prepare_lead, prepare_now, resume_lookup};
 use crate::call::future::run_prepared;
-use crate::call::late_body::MakeBody;
+use crate::call::late_body::{LateBody, MakeBody};
 use crate::call::lookup::Lookup;
 use crate::call::task::{OwnedLookup, Task, spawn_task};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, StaleValue};
@@ -83,7 +84,7 @@ impl<R, V> OldValue<R, V> {
 }
 
 /// The body of a call, and the way in which the call waits.
-trait RunBody<B: Backend, F: CachedFn<Stored = B::Stored>> {
+pub(crate) trait RunBody<B: Backend, F: CachedFn<Stored = B::Stored>> {
     type Io: Io;
 
     /// Runs the body of a call that is prepared for it.
@@ -104,9 +105,7 @@ where
 }
 
 /// The body of a sync function.
-struct SyncBody<D>(D);
-
-impl<B, F, D> RunBody<B, F> for SyncBody<D>
+impl<B, F, D> RunBody<B, F> for LateBody<D>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
@@ -114,44 +113,17 @@ where
 {
     type Io = Blocking;
 
-    fn run(self, prepared: Prepared<'_, B, F>) -> impl Future<Output = F::Output> {
-        ready(blocking::run_prepared(prepared, self.0))
+    async fn run(self, prepared: Prepared<'_, B, F>) -> F::Output {
+        if let Prepared::Output(output) = prepared {
+            return output;
+        }
+        let body = self.made().await;
+        blocking::run_prepared(prepared, body)
     }
 }
 
 /// Creates the rest of a call.
-pub(crate) fn patient<B, F, T>(
-    engine: Engine<B>,
-    function: F,
-    lookup: OwnedLookup<F::Output>,
-    body: Pin<Box<T>>,
-    patience: Duration,
-) -> PatientCall<impl Future<Output = F::Output> + use<B, F, T>, F, B::Stored>
-where
-    B: Backend,
-    F: CachedFn<Stored = B::Stored>,
-    T: Future<Output = F::Output>,
-{
-    call_with(engine, function, lookup, body, patience)
-}
-
-/// [`patient`] for a sync function.
-pub(crate) fn patient_blocking<B, F, D>(
-    engine: Engine<B>,
-    function: F,
-    lookup: OwnedLookup<F::Output>,
-    body: D,
-    patience: Duration,
-) -> PatientCall<impl Future<Output = F::Output> + use<B, F, D>, F, B::Stored>
-where
-    B: Backend,
-    F: CachedFn<Stored = B::Stored>,
-    D: FnOnce() -> F::Output,
-{
-    call_with(engine, function, lookup, SyncBody(body), patience)
-}
-
-fn call_with<B, F, R>(
+pub(crate) fn patient<B, F, R>(
     engine: Engine<B>,
     function: F,
     lookup: OwnedLookup<F::Output>,
@@ -413,7 +385,26 @@ where
         Ok(output) => return output,
         Err(old) => old,
     };
-    body.make(true);
+    let made = {
+        let stamp = old.stamp;
+        let make = || {
+            let _panic =
+                function.key().ok().map(|key| CountPanic::new(engine, &*function, key, stamp));
+            body.make(true);
+        };
+        catch_unwind(AssertUnwindSafe(make))
+    };
+    if let Err(payload) = made {
+        // The flight is left.
+        drop_quietly((future, background));
+        return match look_again::<M, B, F>(engine, &function, old).await {
+            Ok(output) => {
+                drop_quietly(payload);
+                output
+            }
+            Err(_) => resume_unwind(payload),
+        };
+    }
     let prefix = function.key().ok().map(Key::prefix);
     let mut caller = spawn_task(engine, prefix, future, CallsOfTask::new(), background, spawn);
     // A thread that an async leader may need must not wait.

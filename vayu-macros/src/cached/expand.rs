@@ -32,11 +32,6 @@ pub(crate) fn expand(model: &Model, first: &TokenStream) -> TokenStream {
     let statements = match (batch, &model.options.spawn) {
         (Some(batch), _) => batch::call(model, batch),
         (None, Some(spawn))
-            if model.function.kind == Kind::Sync && model.options.patience.is_some() =>
-        {
-            patient_call(model, spawn)
-        }
-        (None, Some(spawn))
             if model.options.stale.is_none() || model.options.patience.is_some() =>
         {
             spawning_call(model, spawn)
@@ -171,7 +166,7 @@ fn call(model: &Model) -> TokenStream {
 }
 
 /// Generates a call whose rest is a future that may move to a task: its computation, or with `patience` the refresh of
-/// a value past its ttl.
+/// a value past its ttl. That of a sync function moves to another thread.
 fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
@@ -179,24 +174,39 @@ fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
         let owned_lookup = root.private_at("owned_lookup", output_span);
         quote_spanned!(output_span=> #owned_lookup(#rest))
     });
-    let (spawnable, run_spawning, patience) = match &model.options.patience {
+    let is_sync = model.function.kind == Kind::Sync;
+    let (spawnable, run, patience) = match &model.options.patience {
         None => ("spawnable", "run_spawning", None),
         Some(_) => {
             let patience = quote_spanned!(Span::mixed_site()=> , vayu_patience);
-            ("patient", "run_patient", Some(patience))
+            let run = if is_sync { "run_patient_blocking" } else { "run_patient" };
+            ("patient", run, Some(patience))
         }
     };
     let spawnable = root.private_at(spawnable, output_span);
-    let run_spawning = root.private_at(run_spawning, span_of(spawn));
-    let run_spawning = quote_spanned! {span_of(spawn)=>
-        #run_spawning(vayu_cache, vayu_call, vayu_maker, |vayu_task| (#spawn)(vayu_task))
+    let run = root.private_at(run, span_of(spawn));
+    let spawned = spawned(model, spawn);
+    let (job, wait) = if is_sync {
+        let job = root.private_at("job", span_of(spawn));
+        (Some(quote_spanned!(span_of(spawn)=> let vayu_task = #job(vayu_task);)), None)
+    } else {
+        (None, Some(quote!(.await)))
     };
-    let maker = if model.own.is_empty() {
+    let run = quote_spanned! {span_of(spawn)=>
+        #run(vayu_cache, vayu_call, vayu_maker, |vayu_task| { #job #spawned })
+    };
+    let maker = if model.own.is_empty() && !is_sync {
         let made = root.private("Made");
         quote_spanned!(Span::mixed_site()=> let vayu_maker = #made;)
     } else {
         let (late_body, owning) = (root.private_at("late_body", output_span), owning(model));
-        quote_spanned! {output_span=> let (vayu_maker, vayu_body) = #late_body(|| #owning); }
+        let boxed = (!is_sync).then(
+            || quote_spanned!(output_span=> let vayu_body = ::std::boxed::Box::pin(vayu_body);),
+        );
+        quote_spanned! {output_span=>
+            let (vayu_maker, vayu_body) = #late_body(|| #owning);
+            #boxed
+        }
     };
     quote_spanned! {output_span=>
         #begun
@@ -205,43 +215,7 @@ fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
             ::core::result::Result::Err((vayu_rest, vayu_body)) => {
                 #maker
                 let vayu_call = #spawnable(vayu_cache, vayu_policy, vayu_rest, vayu_body #patience);
-                #run_spawning.await
-            }
-        }
-    }
-}
-
-/// Generates a call of a sync function that waits a while for the refresh of a value past its ttl in another thread.
-fn patient_call(model: &Model, spawn: &Expr) -> TokenStream {
-    let root = &model.root;
-    let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
-    let begun = begun(model, |rest| {
-        let owned_lookup = root.private_at("owned_lookup", output_span);
-        quote_spanned!(output_span=> #owned_lookup(#rest))
-    });
-    let patient = root.private_at("patient_blocking", output_span);
-    let run_patient = root.private_at("run_patient_blocking", span_of(spawn));
-    let job = root.private_at("job", span_of(spawn));
-    let spawned = spawned(model, spawn);
-    let owning = (!model.own.is_empty()).then(|| {
-        let owning = owning(model);
-        quote_spanned!(output_span=> let vayu_body = #owning;)
-    });
-    let run_patient = quote_spanned! {span_of(spawn)=>
-        #run_patient(vayu_cache, vayu_call, |vayu_task| {
-            let vayu_task = #job(vayu_task);
-            #spawned
-        })
-    };
-    quote_spanned! {output_span=>
-        #begun
-        match vayu_begun {
-            ::core::result::Result::Ok(vayu_output) => vayu_output,
-            ::core::result::Result::Err((vayu_rest, vayu_body)) => {
-                #owning
-                let vayu_call =
-                    #patient(vayu_cache, vayu_policy, vayu_rest, vayu_body, vayu_patience);
-                #run_patient
+                #run #wait
             }
         }
     }
@@ -296,6 +270,9 @@ fn begun(model: &Model, rest: impl FnOnce(TokenStream) -> TokenStream) -> TokenS
 /// Generates the block that makes of a body one with copies of the borrowed arguments.
 fn owning(model: &Model) -> TokenStream {
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
+    if model.own.is_empty() {
+        return quote_spanned!(span=> vayu_body);
+    }
     let (copies, lent) = own::copies(model);
     let body = match model.function.kind {
         Kind::Sync => quote_spanned!(span=> move || vayu_body(#lent)),
