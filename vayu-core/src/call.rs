@@ -53,6 +53,7 @@ mod failure;
 pub(crate) mod future;
 mod idle;
 pub(crate) mod late_body;
+mod leading;
 pub(crate) mod lookup;
 mod options;
 mod output;

@@ -12,8 +12,9 @@ use crate::backend::Backend;
 use crate::background::BackgroundRun;
 use crate::cache::Engine;
 use crate::call::blocking;
-use crate::call::driver::{Prepared, prepare_lead, resume_lookup};
+use crate::call::driver::{Prepared, resume_lookup};
 use crate::call::future::{Finish, boxed, compute, run_prepared};
+use crate::call::leading::Leading;
 use crate::call::lookup::Lookup;
 use crate::call::previous::{InRun, Kept};
 use crate::call::{CachedFn, Call, ComputeReason, StaleValue, usable_key};
@@ -168,7 +169,7 @@ fn lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// Does all that precedes the function in a refresh that has begun, unless another caller computes the value. The guard is
+/// Does all that precedes the function in a refresh that has begun, unless another caller or process computes the value. The guard is
 /// to be kept until the function has ended.
 async fn prepare<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &'a Engine<B>,
@@ -181,7 +182,9 @@ async fn prepare<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     let lead = lead(&call)?;
     let panic = CountPanic::new(engine, function, key, stamp);
     let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
-    let prepared = prepare_lead::<M, B, F>(call, lead, true, kept, reason, &mut deadline).await;
+    let leading = Leading::new(call, lead, reason).keeping(kept);
+    // If another process holds the lease, that one refreshes the value.
+    let prepared = leading.prepare::<M>(true, &mut deadline).await.ok()?;
     Some((prepared, panic))
 }
 

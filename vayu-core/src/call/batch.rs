@@ -38,7 +38,7 @@ use crate::cache::Engine;
 use crate::call::batch::flights::Pending;
 use crate::call::batch::lookup::Missing;
 pub(crate) use crate::call::batch::lookup::{Batch, look_up};
-use crate::call::driver::Leading;
+use crate::call::leading::Leading;
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, OutputShape};
 use crate::flight::{BatchRun, Deadline, Lead};
 use crate::io::Io;

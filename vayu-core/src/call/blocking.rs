@@ -2,9 +2,8 @@
 
 use crate::backend::Backend;
 use crate::cache::Engine;
-use crate::call::driver::{
-    Prepared, complete, complete_now, into_lead, prepare, prepare_now, resume_lookup,
-};
+use crate::call::driver::{Prepared, into_lead, prepare, prepare_now, resume_lookup};
+use crate::call::leading::{complete, complete_now};
 use crate::call::lookup::{Begun, Lookup, begin, resume, serve_inline};
 use crate::call::previous::in_run;
 use crate::call::{CachedFn, Call, ComputeReason};

@@ -2,39 +2,32 @@
 //!
 //! A lookup that would block ends in [`resume_lookup`], which reads the generations and the record. A
 //! call without a fresh value goes on with [`prepare`]: it joins the single flight of its key, and
-//! returns the value of the leader, or becomes the leader, reads the backend again and acquires the
-//! lease. After the function has run, [`complete`] stores the value, completes the flight and releases
-//! the lease.
+//! returns the value of the leader, or [becomes the leader](Leading).
 //!
 //! The code is written once, generic over [`Io`]. The future of a sync caller blocks the thread instead of
 //! suspending, so [`run_blocking`](crate::io::run_blocking) polls it once, on the stack and without an
 //! executor.
 //!
-//! The function runs between [`prepare`] and [`complete`], on top of neither: each level of a cached
+//! The function runs between [`prepare`] and [`complete`](super::leading::complete), on top of neither: each level of a cached
 //! recursion has only [`Prepared`] on the stack.
 
-use std::mem;
-use std::ops::ControlFlow;
-use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Span;
 
-use crate::backend::{Backend, Lease, LeaseGuard};
-use crate::cache::{self, Engine};
+use crate::backend::Backend;
+use crate::cache::Engine;
+use crate::call::leading::Leading;
 use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
-use crate::call::previous::{Kept, PreviousRecord, Slot};
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
+use crate::call::previous::Slot;
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
 use crate::clock::Timestamp;
-use crate::flight::{
-    Completion, Deadline, Flight, FlightId, HedgeGuard, Join, Lead, Outcome, StorePermission, Turn,
-};
-use crate::io::{Blocking, Io, run_blocking};
+use crate::flight::{Deadline, Flight, FlightId, HedgeGuard, Join, Lead, Outcome, Turn};
+use crate::io::Io;
 use crate::log;
 use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
-use crate::panic::{QuietDrop, drop_quietly};
 use crate::record::Record;
 
 /// The rest of a call, after all that precedes the function.
@@ -67,53 +60,13 @@ pub(crate) struct Hedge<'a, B: Backend, F: FnOutput> {
     began: Timestamp,
 }
 
-/// A call that leads the flight of its key.
-pub(crate) struct Leading<'a, B: Backend, F: FnOutput> {
-    /// Dropped first.
-    pub(super) lease: Option<LeaseGuard>,
-    pub(super) lead: Lead<'a, Record<B::Stored>>,
-    pub(super) reason: ComputeReason<F::Output>,
-    pub(super) call: Call<'a, B, F>,
-    /// When the call became the leader. A record that was created since is newer than its value.
-    pub(super) started: Timestamp,
-    /// When the function was called: after `started` if a lease was acquired in between.
-    began: Timestamp,
-    /// The record that the run replaces, if the function asks for it.
-    previous: Option<Box<PreviousRecord<B::Stored>>>,
-}
-
-impl<'a, B: Backend, F> Leading<'a, B, F>
-where
-    F: CachedFn<Stored = B::Stored>,
-{
-    /// Creates a call that has just become the leader.
-    pub(super) fn new(
-        call: Call<'a, B, F>,
-        lead: Lead<'a, Record<B::Stored>>,
-        reason: ComputeReason<F::Output>,
-    ) -> Self {
-        let started = call.engine.now();
-        Self { lease: None, lead, reason, call, started, began: started, previous: None }
-    }
-
-    /// Returns the flight that the call leads.
-    pub(super) fn flight(&self) -> FlightId {
-        self.lead.id()
-    }
-
-    /// Returns whether the rest of the call is for [`complete_now`].
-    pub(super) fn never_waits(&self) -> bool {
-        self.call.engine.backend().is_in_process()
-    }
-}
-
 impl<B: Backend, F: CachedFn<Stored = B::Stored>> Prepared<'_, B, F> {
     /// Returns the value that the run replaces, with its flight, if the function asks for it.
     #[inline]
     pub(super) fn previous(&self) -> Option<(FlightId, &Slot)> {
         match self {
             Self::Lead(leading) => {
-                leading.previous.as_ref().map(|previous| (leading.lead.id(), previous.slot()))
+                leading.previous.as_ref()?.slot().map(|slot| (leading.lead.id(), slot))
             }
             _ => None,
         }
@@ -194,7 +147,7 @@ pub(super) async fn resume_lookup<'a, M: Io, B: Backend, F: CachedFn<Stored = B:
 }
 
 /// Reads the record of the key.
-async fn read<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) async fn read<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'_, B, F>,
 ) -> Option<Record<B::Stored>> {
     if !call.has_timed_out() {
@@ -283,7 +236,8 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             Prepared::Hedge(Hedge { call, guard, hedges, began })
         }
         Joined::Lead { lead, recheck } => {
-            prepare_lead::<M, B, F>(call, lead, recheck, kept, reason, &mut deadline).await
+            let leading = Leading::new(call, lead, reason).keeping(kept);
+            leading.prepare::<M>(recheck, &mut deadline).await.unwrap_or_else(Prepared::Lead)
         }
     }
 }
@@ -403,154 +357,7 @@ async fn lead_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// Does all that a leader does before the function, which does not run if another caller has just
-/// stored a value. If `recheck`, the entry is read again: a function that asks for the value it replaces gets the one of then,
-/// if that is the one that the call has `kept`.
-pub(super) async fn prepare_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: Call<'a, B, F>,
-    mut lead: Lead<'a, Record<B::Stored>>,
-    recheck: bool,
-    kept: Option<Kept>,
-    mut reason: ComputeReason<F::Output>,
-    deadline: &mut Deadline,
-) -> Prepared<'a, B, F> {
-    let started = call.engine.now();
-    // A refresh whose lead a miss has taken is not completed with the stored value, which is from before.
-    let recheck = recheck && !lead.is_refresh();
-    let mut kept = kept.filter(|_| recheck);
-    if recheck
-        && !matches!(reason, ComputeReason::Forced)
-        && let Some((output, record)) =
-            M::lead(lead.id(), read_again::<M, B, F>(&call, &mut kept)).await
-    {
-        call.end_refresh();
-        drop(lead.computed(Outcome::Computed { value: record, is_stored: true }));
-        return Prepared::Output(output);
-    }
-    if recheck
-        && matches!(reason, ComputeReason::Miss(_))
-        && let Some(output) = call.serve_error_to_all(&mut lead)
-    {
-        return Prepared::Output(output);
-    }
-    let mut lease = None;
-    if !matches!(reason, ComputeReason::Forced) && !call.engine.backend().is_in_process() {
-        let acquired = acquire_lease::<M, B, F>(&call, &lead, &mut kept, &mut reason, deadline);
-        match M::lead(lead.id(), acquired).await {
-            ControlFlow::Break(output) => return Prepared::Output(output),
-            ControlFlow::Continue(acquired) => lease = acquired,
-        }
-    }
-    if let ComputeReason::Miss(_) = reason {
-        call.count_miss();
-    }
-    let began = if lease.is_some() { call.engine.now() } else { started };
-    let previous = kept.and_then(|kept| call.previous(kept));
-    Prepared::Lead(Leading { lease, lead, reason, call, started, began, previous })
-}
-
-/// Returns a fresh output that was stored in the meantime, and its record for the callers that wait. Takes `kept` if the
-/// entry has another record.
-async fn read_again<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'_, B, F>,
-    kept: &mut Option<Kept>,
-) -> Option<(F::Output, QuietDrop<Record<B::Stored>>)> {
-    let record = read_current::<M, B, F>(call, kept).await?;
-    Some((call.serve(record.clone())?, QuietDrop::from(record)))
-}
-
-/// Acquires the lease of the key, or waits until the process that holds it has stored a value, up to
-/// the deadline of the call. A caller with a stale value returns that instead of waiting.
-async fn acquire_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'_, B, F>,
-    lead: &Lead<'_, Record<B::Stored>>,
-    kept: &mut Option<Kept>,
-    reason: &mut ComputeReason<F::Output>,
-    deadline: &mut Deadline,
-) -> ControlFlow<F::Output, Option<LeaseGuard>> {
-    if call.engine.backend().sharing().leases.is_none() {
-        return ControlFlow::Continue(None);
-    }
-    let mut pauses = call.engine.lease_pauses();
-    while !call.has_timed_out() {
-        let acquired = if lead.begin_lease() {
-            call.ok_or_count(call.engine.try_acquire_lease::<M>(call.key).await)
-        } else {
-            Some(Lease::Held)
-        };
-        let mut watch = match acquired {
-            Some(held @ (Lease::Held | Lease::Watched(_))) => {
-                lead.end_lease();
-                lead.allow_hedges(false);
-                held.into_watch()
-            }
-            Some(Lease::Acquired(lease)) => {
-                lead.allow_hedges(true);
-                let Some(output) = read_stored::<M, B, F>(call, kept).await else {
-                    return ControlFlow::Continue(Some(lease));
-                };
-                release_lease::<M, B, F>(call, Some(lease)).await;
-                call.end_refresh();
-                return ControlFlow::Break(output);
-            }
-            Some(Lease::NotRequired) | None => break,
-        };
-        if let ComputeReason::Expired(_) = reason
-            && let ComputeReason::Expired(stale) = mem::replace(reason, ComputeReason::Miss(None))
-        {
-            return ControlFlow::Break(call.serve_stale(*stale));
-        }
-        // Also at the deadline: a read is cheaper than a computation.
-        let pause = pauses.next(watch.is_some());
-        let watch = slice::from_mut(&mut watch);
-        let is_over = !call.engine.pause_for::<M>(pause, watch, deadline).await;
-        if let Some(output) = read_stored::<M, B, F>(call, kept).await {
-            call.end_refresh();
-            return ControlFlow::Break(output);
-        }
-        if is_over {
-            break;
-        }
-    }
-    lead.end_lease();
-    ControlFlow::Continue(None)
-}
-
-/// Returns a fresh output that another process has stored. Takes `kept` if the entry has another record.
-async fn read_stored<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'_, B, F>,
-    kept: &mut Option<Kept>,
-) -> Option<F::Output> {
-    let record = read_current::<M, B, F>(call, kept).await?;
-    call.serve(record)
-}
-
-/// Reads the record of the key. Takes `kept` if the entry has another one, or none.
-async fn read_current<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'_, B, F>,
-    kept: &mut Option<Kept>,
-) -> Option<Record<B::Stored>> {
-    let record = read::<M, B, F>(call).await;
-    if let Some(before) = kept.take() {
-        *kept = call.keep_same(&before, record.as_ref());
-    }
-    record
-}
-
-/// Releases a lease before the call returns.
-pub(super) async fn release_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'_, B, F>,
-    lease: Option<LeaseGuard>,
-) {
-    // A lease that is dropped is released without waiting for long.
-    if let Some(lease) = lease
-        && !call.has_timed_out()
-    {
-        call.ok_or_count(cache::release_lease::<M>(lease).await);
-    }
-}
-
-/// Returns the lead of the flight that is to be [completed](complete) after the function. A call
+/// Returns the lead of the flight that is to be [completed](super::leading::complete) after the function. A call
 /// without one ends here. Only for a call that is part of a [flight](Prepared::flight).
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn into_lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
@@ -600,111 +407,4 @@ fn end_uncoordinated<B: Backend, F: CachedFn<Stored = B::Stored>>(
 ) {
     let compute_time = call.engine.now().saturating_since(began);
     call.emit(CallOutcome::Miss, CallTimes::computed(compute_time));
-}
-
-/// [`complete`] for a backend in the memory of this process, which neither suspends nor has leases.
-///
-/// The record is cloned before it is stored, for callers that join in the meantime: the backend may not keep
-/// it, and to encode it again would run code of users a second time.
-#[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    leading: &mut Leading<'_, B, F>,
-    output: F::Output,
-) -> F::Output {
-    let Leading { lead, reason, call, started, began, previous, .. } = leading;
-    let ended = call.engine.now();
-    let compute_time = ended.saturating_since(*began);
-    let mut ttl_left = None;
-    let renewed =
-        previous.as_ref().and_then(|previous| call.renewed_record(&output, previous, ended));
-    if let Some(record) = renewed.or_else(|| call.encode_record(&output, compute_time, ended)) {
-        let mut outcome = Outcome::computed(record.clone());
-        let permission = lead.begin_store();
-        let may_store = call.can_store()
-            && match permission {
-                StorePermission::Granted => true,
-                StorePermission::Refused => false,
-                StorePermission::UnlessNewer => {
-                    run_blocking(is_newest::<Blocking, B, F>(call, *started))
-                }
-            };
-        if may_store {
-            let fresh_until = record.fresh_until();
-            if call.record_write(run_blocking(call.engine.write::<Blocking>(call.key, record))) {
-                ttl_left = remaining_ttl::<B>(fresh_until, ended);
-                outcome.set_stored(true);
-            }
-        } else {
-            drop_quietly(record);
-        }
-        while lead.complete(&mut outcome) == Completion::MustDelete {
-            ttl_left = None;
-            outcome.set_stored(false);
-            call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
-        }
-    } else {
-        call.complete_without_record(lead, &output, compute_time);
-    }
-    let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };
-    call.conclude(output, times, mem::replace(reason, ComputeReason::Miss(None)))
-}
-
-/// Returns whether no stored record is newer than a computation that started at `started`.
-#[cold]
-pub(super) async fn is_newest<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'_, B, F>,
-    started: Timestamp,
-) -> bool {
-    !read::<M, B, F>(call).await.is_some_and(|found| call.is_newer(found, started))
-}
-
-/// Does all that a leader does after the function: stores the value, completes the flight and
-/// releases the lease. The caller runs it as part of the flight.
-pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    leading: Leading<'_, B, F>,
-    output: F::Output,
-) -> F::Output {
-    let Leading { lease, lead, reason, call, started, began, previous } = leading;
-    let ended = call.engine.now();
-    let compute_time = ended.saturating_since(began);
-    let mut ttl_left = None;
-    let renewed =
-        previous.as_ref().and_then(|previous| call.renewed_record(&output, previous, ended));
-    let old_times = previous.filter(|_| renewed.is_some()).and_then(|previous| previous.times());
-    if let Some(record) = renewed.or_else(|| call.encode_record(&output, compute_time, ended)) {
-        let mut lead = lead.computed(Outcome::computed(record.clone()));
-        let may_store = call.can_store()
-            && match lead.begin_store() {
-                StorePermission::Granted => true,
-                StorePermission::Refused => false,
-                StorePermission::UnlessNewer => is_newest::<M, B, F>(&call, started).await,
-            };
-        let fresh_until = record.fresh_until();
-        let is_stored = if !may_store {
-            drop_quietly(record);
-            false
-        } else if call.has_timed_out() {
-            call.write_offline(record)
-        } else {
-            call.record_write(match old_times {
-                None => call.engine.write::<M>(call.key, record).await,
-                Some(old) => call.engine.write_times::<M>(call.key, old, record).await,
-            })
-        };
-        if is_stored {
-            ttl_left = remaining_ttl::<B>(fresh_until, ended);
-            lead.set_stored(true);
-        }
-        while lead.complete() == Completion::MustDelete {
-            ttl_left = None;
-            lead.set_stored(false);
-            call.ok_or_count(call.engine.delete::<M>(call.key).await);
-        }
-    } else {
-        let mut lead = lead;
-        call.complete_without_record(&mut lead, &output, compute_time);
-    }
-    release_lease::<M, B, F>(&call, lease).await;
-    let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };
-    call.conclude(output, times, reason)
 }

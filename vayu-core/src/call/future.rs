@@ -9,9 +9,8 @@ use tracing::Instrument;
 
 use crate::backend::Backend;
 use crate::cache::Engine;
-use crate::call::driver::{
-    Leading, Prepared, complete, complete_now, into_lead, prepare, prepare_now, resume_lookup,
-};
+use crate::call::driver::{Prepared, into_lead, prepare, prepare_now, resume_lookup};
+use crate::call::leading::{Leading, complete, complete_now};
 use crate::call::lookup::{Lookup, begin};
 use crate::call::previous::{InRun, in_run};
 use crate::call::{CachedFn, Call, ComputeReason};

@@ -33,9 +33,10 @@ use crate::cache::Engine;
 use crate::call::background_refresh::CountPanic;
 use crate::call::blocking;
 use crate::call::decode::Decoded;
-use crate::call::driver::{Prepared, prepare, prepare_lead, prepare_now, resume_lookup};
+use crate::call::driver::{Prepared, prepare, prepare_now, resume_lookup};
 use crate::call::future::run_prepared;
 use crate::call::late_body::{LateBody, MakeBody};
+use crate::call::leading::Leading;
 use crate::call::lookup::Lookup;
 use crate::call::task::{OwnedLookup, Task, spawn_task};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, StaleValue};
@@ -202,8 +203,9 @@ where
     drop(hosted);
     let _panic = CountPanic::new(engine, function, call.key, call.stamp);
     let (mut deadline, reason) = (Deadline::default(), ComputeReason::Awaited(run));
-    let prepared = prepare_lead::<R::Io, B, F>(call, lead, true, kept, reason, &mut deadline).await;
-    body.run(prepared).await
+    let leading = Leading::new(call, lead, reason).keeping(kept);
+    let prepared = leading.prepare::<R::Io>(true, &mut deadline).await;
+    body.run(prepared.unwrap_or_else(Prepared::Lead)).await
 }
 
 /// Does all that precedes the function of a call whose lookup has found no value.

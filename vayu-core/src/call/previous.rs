@@ -189,16 +189,26 @@ impl<T: Future> Future for InRun<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Kept(Arc<dyn Any + Send + Sync>);
 
+impl Kept {
+    /// Returns the record, for a run that replaces it.
+    #[cold]
+    pub(super) fn into_previous<V: Send + Sync + 'static>(self) -> Option<Box<PreviousRecord<V>>> {
+        let record = self.0.downcast().ok()?;
+        Some(Box::new(PreviousRecord { record, slot: None }))
+    }
+}
+
 /// The record that a run replaces, and its value.
 #[derive(Debug)]
 pub(crate) struct PreviousRecord<V> {
     record: Arc<QuietDrop<Record<V>>>,
-    slot: Slot,
+    /// Its value, once it is decoded for the run.
+    slot: Option<Slot>,
 }
 
 impl<V> PreviousRecord<V> {
-    pub(super) fn slot(&self) -> &Slot {
-        &self.slot
+    pub(super) fn slot(&self) -> Option<&Slot> {
+        self.slot.as_ref()
     }
 
     /// Returns the times of the record.
@@ -218,29 +228,30 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     #[cold]
     pub(super) fn keep_same(
         &self,
-        before: &Kept,
+        before: &PreviousRecord<B::Stored>,
         record: Option<&Record<B::Stored>>,
-    ) -> Option<Kept> {
-        let before: &QuietDrop<Record<B::Stored>> = before.0.downcast_ref()?;
-        let (before, record) = (before.get()?, record?);
+    ) -> Option<Box<PreviousRecord<B::Stored>>> {
+        let (before, record) = (before.record.get()?, record?);
         let is_same = before.created() == record.created()
             && before.expires() == record.expires()
             && before.schema() == record.schema()
             && before.serializer() == record.serializer();
         // Its end may have moved.
-        if is_same { self.keep(record) } else { None }
+        if is_same { self.keep(record)?.into_previous() } else { None }
     }
 
-    /// Returns the record that a run replaces.
+    /// Decodes the value of the record that a run replaces.
     #[cold]
-    pub(super) fn previous(&self, kept: Kept) -> Option<Box<PreviousRecord<B::Stored>>> {
-        let kept: Arc<QuietDrop<Record<B::Stored>>> = kept.0.downcast().ok()?;
-        let record = kept.get()?;
+    pub(super) fn decode_previous(
+        &self,
+        mut previous: Box<PreviousRecord<B::Stored>>,
+    ) -> Option<Box<PreviousRecord<B::Stored>>> {
+        let record = previous.record.get()?;
         let value = catch_panic("decode value", || {
             self.serializer().deserialize_for(record.value(), &self.context(record))
         });
-        let slot = self.function.previous_slot(self.ok_or_count(value)?)?;
-        Some(Box::new(PreviousRecord { record: kept, slot }))
+        previous.slot = Some(self.function.previous_slot(self.ok_or_count(value)?)?);
+        Some(previous)
     }
 
     /// Returns the previous record with new times, if the function has returned its value unchanged at `created`. Sealed values
@@ -252,9 +263,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         previous: &PreviousRecord<B::Stored>,
         created: Timestamp,
     ) -> Option<Record<B::Stored>> {
-        let PreviousRecord { record, slot } = previous;
-        let record = record.get()?;
-        if !slot.is_unchanged() || record.serializer().is_sealed() {
+        let record = previous.record.get()?;
+        if !previous.slot.as_ref()?.is_unchanged() || record.serializer().is_sealed() {
             return None;
         }
         let value = F::value(output)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::backend::{Backend, LeaseGuard};
 use crate::cache::Engine;
 use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
-use crate::call::driver::{Leading, is_newest, release_lease};
+use crate::call::leading::{Leading, is_newest, release_lease};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};

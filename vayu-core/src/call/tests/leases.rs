@@ -11,6 +11,9 @@ use event_listener::Event;
 
 use super::*;
 use crate::backend::{Backend, Lease, LeaseGuard, LeaseWatch, Leases, ReleaseLease, Sharing};
+use crate::cache::BACKOFF;
+use crate::call::background_refresh::{finish, finish_blocking, job, task};
+use crate::call::blocking;
 use crate::call::late_body::Made;
 use crate::call::lookup::begin;
 use crate::call::patience::{self, patient};
@@ -559,4 +562,47 @@ fn callers_with_patience_return_the_value_that_another_process_has_stored() {
     clock.advance(Duration::from_millis(40));
     assert!(poll(&mut task).is_ready());
     assert_eq!(calls.each_mut().map(poll), [Poll::Ready(9); 3]);
+}
+
+#[test]
+fn refresh_in_the_background_is_left_to_the_process_that_holds_the_lease() {
+    watchdog(HANG, || {
+        let (clock, backend, process) = with_manual_clock();
+        let engine = process.engine();
+        let policy = || {
+            Policy::new(key("k"), PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE))
+                .stale(60 * MINUTE)
+        };
+        let in_thread = |value: u8| {
+            let policy = policy();
+            let Err(lookup) = begin(engine, &policy) else { panic!("a hit") };
+            let body = move || value;
+            let (old, refresh) = finish_blocking(engine, &policy, lookup, body, |body| body());
+            job(engine.clone(), policy, refresh.expect("it begins"))();
+            old
+        };
+        let in_task = |value: u8| {
+            let policy = policy();
+            let Err(lookup) = begin(engine, &policy) else { panic!("a hit") };
+            let body = Box::pin(async move { value });
+            let (old, refresh) = block_on(finish(engine, &policy, lookup, body, |body| body));
+            block_on(task(engine.clone(), policy, refresh.expect("it begins")));
+            old
+        };
+        let refreshes: [&dyn Fn(u8) -> u8; 2] = [&in_thread, &in_task];
+        for (refresh, value) in refreshes.into_iter().zip([1, 3]) {
+            process.remove(&key("k")).expect("remove");
+            assert_eq!(blocking::run(engine, policy(), || value), value);
+            clock.advance(MINUTE);
+            let held = backend.try_acquire(&key("k")).expect("free");
+            // The clock stands still.
+            assert_eq!(refresh(9), value);
+            let stats = process.stats();
+            assert_eq!((stats.failed_refreshes, stats.errors, stats.in_flight), (0, 0, 0));
+            drop(held);
+            clock.advance(BACKOFF);
+            assert_eq!(refresh(value + 1), value);
+            assert_eq!(blocking::run(engine, policy(), || 9), value + 1);
+        }
+    });
 }
