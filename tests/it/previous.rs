@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use vayu::backend::{Backend, Serializer};
 use vayu::testing::{ManualClock, watchdog};
-use vayu::{Cache, FileOptions, MemoryCache, MemoryOptions, cached, previous};
+use vayu::{Cache, ErrorKind, FileOptions, Key, MemoryCache, MemoryOptions, cached, previous};
 
 use crate::{HANG, until, with_every_backend};
 
@@ -361,6 +361,40 @@ fn run_without_the_cache_does_not_get_the_old_value_of_the_run_that_it_is_part_o
         assert_eq!(smol::block_on(awaited(&cache, &paused, 0, false)), 0);
         clock.advance(Duration::from_secs(60));
     }
+}
+
+#[test]
+fn computation_of_a_refused_key_does_not_get_the_old_value_of_the_run_that_it_is_part_of() {
+    #[cached(cache = cache, ttl = "1m", version = 2, prefix = "versioned", key = "k")]
+    fn versioned(cache: &MemoryCache) -> u32 {
+        0
+    }
+    fn has_old() -> bool {
+        previous::<u32>().is_some()
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "sync", revalidate)]
+    fn sync(cache: &MemoryCache) -> u32 {
+        let (key, ttl) = (Key::from_text("versioned", ""), Duration::from_secs(60));
+        assert!(!cache.get_or_insert_with(&key, ttl, has_old));
+        assert_eq!(cache.try_get_or_insert_with(&key, ttl, || Ok::<_, ()>(has_old())), Ok(false));
+        u32::from(has_old())
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1h", key = "awaited", revalidate)]
+    async fn awaited(cache: &MemoryCache) -> u32 {
+        let (key, ttl) = (Key::from_text("versioned", ""), Duration::from_secs(60));
+        assert!(!cache.get_or_insert_with_async(&key, ttl, async { has_old() }).await);
+        let fallible = async { Ok::<_, ()>(has_old()) };
+        assert_eq!(cache.try_get_or_insert_with_async(&key, ttl, fallible).await, Ok(false));
+        u32::from(has_old())
+    }
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    assert_eq!(versioned(&cache), 0);
+    for has_old in [0, 1] {
+        assert_eq!((sync(&cache), smol::block_on(awaited(&cache))), (has_old, has_old));
+        clock.advance(Duration::from_secs(60));
+    }
+    assert_eq!(cache.stats().errors_of(ErrorKind::Configuration), 8, "the key has no version");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::cache::Cache;
+use crate::call::previous::{InRun, in_run};
 use crate::call::{FixedTtl, PlainOutput, Policy, ResultOutput, blocking, future};
 use crate::error::Result;
 use crate::key::Key;
@@ -25,7 +26,7 @@ impl<B: Backend, S> Cache<B, S> {
         S: Serializer<T, Stored = B::Stored>,
     {
         if self.is_refused::<T>(key) {
-            return compute();
+            return in_run(None, compute);
         }
         let policy = Policy::by_key(key, PlainOutput::new(), &self.serializer, FixedTtl::new(ttl));
         blocking::run(&self.engine, policy, compute)
@@ -50,7 +51,7 @@ impl<B: Backend, S> Cache<B, S> {
         S: Serializer<T, Stored = B::Stored>,
     {
         if self.is_refused::<T>(key) {
-            return compute.await;
+            return InRun::bypassed(pin!(compute)).await;
         }
         let policy = Policy::by_key(key, PlainOutput::new(), &self.serializer, FixedTtl::new(ttl));
         future::run(&self.engine, &policy, pin!(compute)).await
@@ -77,7 +78,7 @@ impl<B: Backend, S> Cache<B, S> {
         S: Serializer<T, Stored = B::Stored>,
     {
         if self.is_refused::<T>(key) {
-            return compute();
+            return in_run(None, compute);
         }
         let policy = Policy::by_key(key, ResultOutput::new(), &self.serializer, FixedTtl::new(ttl));
         blocking::run(&self.engine, policy, compute)
@@ -106,7 +107,7 @@ impl<B: Backend, S> Cache<B, S> {
         S: Serializer<T, Stored = B::Stored>,
     {
         if self.is_refused::<T>(key) {
-            return compute.await;
+            return InRun::bypassed(pin!(compute)).await;
         }
         let policy = Policy::by_key(key, ResultOutput::new(), &self.serializer, FixedTtl::new(ttl));
         future::run(&self.engine, &policy, pin!(compute)).await
