@@ -107,25 +107,31 @@ fn names_fields_only(tokens: &TokenStream, name: &Ident) -> bool {
 }
 
 /// Returns whether a string literal contains a name as an inline argument of `format!`.
-fn names_inline(literal: &Literal, name: &Ident) -> bool {
-    let (literal, name) = (literal.to_string(), name.unraw().to_string());
+pub(super) fn names_inline(literal: &Literal, name: &Ident) -> bool {
+    // Two braces are one that is printed.
+    let (literal, name) = (literal.to_string().replace("{{", ""), name.unraw().to_string());
     [format!("{{{name}}}"), format!("{{{name}:")].iter().any(|part| literal.contains(part))
 }
 
 /// Returns whether tokens contain a name, other than that of a field or method, or a string has it as an inline
 /// argument.
 pub(super) fn names_value(tokens: TokenStream, name: &Ident) -> bool {
+    find_value(tokens, name).is_some()
+}
+
+/// Returns the first use of a name as [`names_value`] finds it: the name, or the string.
+pub(super) fn find_value(tokens: TokenStream, name: &Ident) -> Option<TokenTree> {
     let mut dots = 0;
-    tokens.into_iter().any(|token| {
+    tokens.into_iter().find_map(|token| {
         let is_dot = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.');
         // Two dots are a range.
         let is_member = dots == 1;
         dots = if is_dot { dots + 1 } else { 0 };
         match token {
-            TokenTree::Ident(other) => !is_member && other == *name,
-            TokenTree::Group(group) => names_value(group.stream(), name),
-            TokenTree::Literal(literal) => names_inline(&literal, name),
-            TokenTree::Punct(_) => false,
+            TokenTree::Ident(other) => (!is_member && other == *name).then(|| other.into()),
+            TokenTree::Group(group) => find_value(group.stream(), name),
+            TokenTree::Literal(literal) => names_inline(&literal, name).then(|| literal.into()),
+            TokenTree::Punct(_) => None,
         }
     })
 }

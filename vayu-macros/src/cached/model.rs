@@ -5,13 +5,15 @@ use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::visit::{self, Visit};
 use syn::{
-    Expr, ExprLit, GenericParam, Ident, Lit, Pat, Receiver, ReceiverKind, Type, TypeReference,
+    Expr, ExprClosure, ExprLit, GenericParam, Ident, Lit, Pat, Receiver, ReceiverKind, Type,
+    TypeReference,
 };
 
 use crate::cached::Attribute;
 pub(crate) use crate::cached::args::Handle;
 use crate::cached::args::{Arguments, ErrTtl, KeySource, Limits, NameList, Options, Ttl};
 use crate::cached::batch;
+use crate::cached::closure::{find_value, names_value};
 use crate::cached::function::{Argument, Function, Kind, only_argument, peel, readable};
 use crate::cached::own::{self, Owned};
 use crate::cached::pattern::{self, Binding};
@@ -290,7 +292,7 @@ fn check_spawn(function: &Function, own: Option<&NameList>, diagnostics: &mut Di
         }
     }
     if let Some(receiver) = function.item.sig.receiver()
-        && let ReceiverKind::Reference(..) = &receiver.kind
+        && (matches!(receiver.kind, ReceiverKind::Reference(..)) || own::is_reference(receiver))
         && !is_copied(&Ident::from(receiver.self_token))
     {
         let message = format!(
@@ -302,22 +304,34 @@ fn check_spawn(function: &Function, own: Option<&NameList>, diagnostics: &mut Di
 
 /// Rejects closures on values that name a borrowed argument: a run in the background has these, too.
 fn check_closures(arguments: &Arguments, own: &[Owned], diagnostics: &mut Diagnostics) {
+    let of_closure =
+        |closure: &ExprClosure| (closure.inputs.to_token_stream(), closure.body.to_token_stream());
+    let of = |expression: &Expr| match expression {
+        Expr::Closure(closure) => of_closure(closure),
+        other => (TokenStream::new(), other.to_token_stream()),
+    };
     let ttl = match &arguments.ttl {
-        Some(Ttl::ByValue(closure)) => Some(closure.body.to_token_stream()),
-        Some(Ttl::ExpiresAt(moment)) => Some(moment.to_token_stream()),
+        Some(Ttl::ByValue(closure)) => Some(of_closure(closure)),
+        Some(Ttl::ExpiresAt(moment)) => Some(of(moment)),
         Some(Ttl::Fixed(_)) | None => None,
     };
     let err_ttl = match &arguments.options.err_ttl {
-        Some(ErrTtl::ByError(closure)) => Some(closure.body.to_token_stream()),
+        Some(ErrTtl::ByError(closure)) => Some(of_closure(closure)),
         Some(ErrTtl::Fixed(_)) | None => None,
     };
-    let cache_if = arguments.options.cache_if.as_ref().map(ToTokens::to_token_stream);
-    for closure in [ttl, err_ttl, cache_if].into_iter().flatten() {
-        if let Some(name) = find(closure, &|name| own.iter().any(|owned| owned.is(name))) {
-            let message = format!(
-                "this outlives the call, so it cannot use `{name}`, which is borrowed; take an owned value or an `Arc`"
-            );
-            diagnostics.add(name, message);
+    let cache_if = arguments.options.cache_if.as_ref().map(of);
+    for (parameters, body) in [ttl, err_ttl, cache_if].into_iter().flatten() {
+        for owned in own {
+            let name = owned.name();
+            if !names_value(parameters.clone(), &name)
+                && let Some(used) = find_value(body.clone(), &name)
+            {
+                let message = format!(
+                    "this outlives the call, so it cannot use `{name}`, which is borrowed; take an owned value or an `Arc`"
+                );
+                diagnostics.add(used, message);
+                break;
+            }
         }
     }
 }

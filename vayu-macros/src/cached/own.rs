@@ -3,11 +3,15 @@
 //! The body is a closure with these arguments as its parameters. A run in the caller lends it the arguments as they are, one in
 //! the background lends it the copies. `self` is another name there.
 
-use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
+use std::mem;
+
+use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{FnArg, Pat, ReceiverKind, Signature, Type};
+use syn::visit::Visit;
+use syn::{FnArg, Item, Lifetime, Pat, Receiver, ReceiverKind, Signature, Token, Type};
 
 use crate::cached::args::{Arguments, NameList};
+use crate::cached::closure::names_inline;
 use crate::cached::function::{Argument, Function, contains_impl};
 use crate::cached::model::Model;
 use crate::diagnostics::Diagnostics;
@@ -18,10 +22,18 @@ pub(crate) enum Owned {
     /// `&self`.
     This,
     /// A reference to a value of this type.
-    Argument { name: Ident, pointee: Box<Type> },
+    Argument { name: Ident, lifetime: Option<Lifetime>, pointee: Box<Type> },
 }
 
 impl Owned {
+    /// Returns the name of the argument.
+    pub(crate) fn name(&self) -> Ident {
+        match self {
+            Self::This => Ident::from(Token![self](Span::call_site())),
+            Self::Argument { name, .. } => name.clone(),
+        }
+    }
+
     /// Returns whether this is the argument with this name.
     pub(crate) fn is(&self, other: &Ident) -> bool {
         match self {
@@ -57,19 +69,106 @@ pub(super) fn choose(
             Err(message) => diagnostics.add(name, message),
         }
     }
+    if chosen.iter().any(|owned| matches!(owned, Owned::This)) {
+        check_renaming(arguments, function, diagnostics);
+    }
+    check_lifetimes(&chosen, function, diagnostics);
     chosen
 }
 
-fn receiver(function: &Function, name: &Ident) -> Result<Owned, String> {
-    match function.item.sig.receiver().map(|receiver| &receiver.kind) {
-        Some(ReceiverKind::Reference(_, _, None)) => Ok(Owned::This),
-        Some(ReceiverKind::Reference(..)) => {
-            Err("a run in the background cannot change what `&mut self` refers to; take `&self`"
-                .to_owned())
+/// Rejects strings with `self` as an inline argument, which has another name in the body.
+fn check_renaming(arguments: &Arguments, function: &Function, diagnostics: &mut Diagnostics) {
+    let revalidate = arguments.options.revalidate.as_ref().map(|(_, check)| check);
+    for code in [function.item.block.to_token_stream(), revalidate.to_token_stream()] {
+        let mut inline = None;
+        rename_self(code, &mut inline);
+        if let Some(literal) = inline {
+            let message = "`own(self)` makes `self` another name, which a string cannot use; write `let this = self;` \
+                           and `{this}`";
+            diagnostics.add(literal, message);
         }
-        Some(_) => Err("`self` is owned already; remove it from `own`".to_owned()),
-        None => Err(unknown(function, name)),
     }
+}
+
+/// Rejects uses in the body of the lifetimes of references to what is copied: the copy does not live as long.
+fn check_lifetimes(chosen: &[Owned], function: &Function, diagnostics: &mut Diagnostics) {
+    struct Uses<'a, 'b> {
+        name: &'a Ident,
+        lifetime: &'a Lifetime,
+        diagnostics: &'b mut Diagnostics,
+    }
+    impl<'ast> Visit<'ast> for Uses<'_, '_> {
+        fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
+            if lifetime == self.lifetime {
+                let message = format!(
+                    "the copy of `{}` in a run in the background does not live for `{lifetime}`; remove this lifetime",
+                    self.name,
+                );
+                self.diagnostics.add(lifetime, message);
+            }
+        }
+
+        // It has lifetimes of its own.
+        fn visit_item(&mut self, _: &'ast Item) {}
+    }
+    for owned in chosen {
+        let lifetime = match owned {
+            Owned::This => function.item.sig.receiver().and_then(receiver_lifetime),
+            Owned::Argument { lifetime, .. } => lifetime.as_ref(),
+        };
+        if let Some(lifetime) = lifetime {
+            let name = &owned.name();
+            Uses { name, lifetime, diagnostics }.visit_block(&function.item.block);
+        }
+    }
+}
+
+fn receiver_lifetime(receiver: &Receiver) -> Option<&Lifetime> {
+    match &receiver.kind {
+        ReceiverKind::Reference(_, lifetime, _) => lifetime.as_ref(),
+        ReceiverKind::Typed(_, ty) => match &**ty {
+            Type::Reference(reference) => reference.lifetime.as_ref(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Returns whether a receiver is written as a reference with a type: `self: &Self`.
+pub(super) fn is_reference(receiver: &Receiver) -> bool {
+    matches!(&receiver.kind, ReceiverKind::Typed(_, ty) if matches!(**ty, Type::Reference(_)))
+}
+
+const OWNED_SELF: &str = "`self` is owned already; remove it from `own`";
+
+fn is_self(ty: &Type) -> bool {
+    matches!(ty, Type::Path(path) if path.path.is_ident("Self"))
+}
+
+fn receiver(function: &Function, name: &Ident) -> Result<Owned, String> {
+    let Some(receiver) = function.item.sig.receiver() else {
+        return Err(unknown(function, name));
+    };
+    let (mutability, is_this) = match &receiver.kind {
+        ReceiverKind::Reference(_, _, mutability) => (mutability, true),
+        ReceiverKind::Typed(_, ty) => match &**ty {
+            Type::Reference(reference) => (&reference.mutability, is_self(&reference.elem)),
+            _ => return Err(OWNED_SELF.to_owned()),
+        },
+        _ => return Err(OWNED_SELF.to_owned()),
+    };
+    if mutability.is_some() {
+        return Err(
+            "a run in the background cannot change what `&mut self` refers to; take `&self`"
+                .to_owned(),
+        );
+    }
+    if !is_this {
+        return Err(
+            "`own(self)` copies a `&self`; take that, or `self` without a reference".to_owned()
+        );
+    }
+    Ok(Owned::This)
 }
 
 fn argument(function: &Function, name: &Ident) -> Result<Owned, String> {
@@ -101,7 +200,8 @@ fn argument(function: &Function, name: &Ident) -> Result<Owned, String> {
             "the type of `{name}` must have a name to be copied; write a type parameter"
         ));
     }
-    Ok(Owned::Argument { name: name.clone(), pointee: reference.elem.clone() })
+    let (lifetime, pointee) = (reference.lifetime.clone(), reference.elem.clone());
+    Ok(Owned::Argument { name: name.clone(), lifetime, pointee })
 }
 
 fn unknown(function: &Function, name: &Ident) -> String {
@@ -116,7 +216,7 @@ pub(super) fn parameters(model: &Model) -> TokenStream {
             let this = this(Span::mixed_site());
             quote!(#this: &Self)
         }
-        Owned::Argument { name, pointee } => {
+        Owned::Argument { name, pointee, .. } => {
             let mutability = is_mutable(model, name).then(|| quote!(mut));
             quote_spanned!(span_of(pointee)=> #mutability #name: &#pointee)
         }
@@ -163,7 +263,7 @@ pub(super) fn copies(model: &Model) -> (TokenStream, TokenStream) {
     let copies = model.own.iter().enumerate().map(|(index, owned)| {
         let (argument, pointee) = match owned {
             Owned::This => (receiver.to_token_stream(), quote!(Self)),
-            Owned::Argument { name, pointee } => {
+            Owned::Argument { name, pointee, .. } => {
                 (name.to_token_stream(), pointee.to_token_stream())
             }
         };
@@ -196,7 +296,7 @@ pub(super) fn statements(model: &Model) -> TokenStream {
 
 /// Returns code of the user as it is in the body.
 pub(super) fn in_body(model: &Model, code: TokenStream) -> TokenStream {
-    if renames_self(model) { rename_self(code) } else { code }
+    if renames_self(model) { rename_self(code, &mut None) } else { code }
 }
 
 fn renames_self(model: &Model) -> bool {
@@ -207,8 +307,18 @@ fn this(span: Span) -> Ident {
     own_ident("vayu_this", span)
 }
 
-/// Renames `self` where it is a value: not in a path, an import, a visibility, or an `impl` in the body.
-fn rename_self(tokens: TokenStream) -> TokenStream {
+/// Renames `self` where it is a value: not in a path, an import, a visibility, or an `impl` in the body. Sets `inline` to the
+/// first string in a macro that has it as an inline argument, which stays as it is.
+fn rename_self(tokens: TokenStream, inline: &mut Option<Literal>) -> TokenStream {
+    rename_self_in(tokens, false, inline)
+}
+
+fn rename_self_in(
+    tokens: TokenStream,
+    is_in_macro: bool,
+    inline: &mut Option<Literal>,
+) -> TokenStream {
+    let mut is_macro = false;
     let mut renamed = Vec::new();
     let mut tokens = tokens.into_iter().peekable();
     // The delimiter or punctuation up to which tokens stay as they are.
@@ -221,6 +331,10 @@ fn rename_self(tokens: TokenStream) -> TokenStream {
             renamed.push(token);
             continue;
         }
+        let is_after_macro = mem::replace(
+            &mut is_macro,
+            matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '!'),
+        );
         match token {
             TokenTree::Ident(name) if name == "self" => {
                 let is_path = matches!(tokens.peek(), Some(TokenTree::Punct(colon)) if colon.as_char() == ':');
@@ -241,11 +355,18 @@ fn rename_self(tokens: TokenStream) -> TokenStream {
                 renamed.push(name.into());
             }
             TokenTree::Group(group) => {
-                let mut inner = Group::new(group.delimiter(), rename_self(group.stream()));
+                let stream = rename_self_in(group.stream(), is_in_macro || is_after_macro, inline);
+                let mut inner = Group::new(group.delimiter(), stream);
                 inner.set_span(group.span());
                 renamed.push(inner.into());
             }
-            token => renamed.push(token),
+            TokenTree::Literal(literal) => {
+                if is_in_macro && names_inline(&literal, &Owned::This.name()) {
+                    inline.get_or_insert_with(|| literal.clone());
+                }
+                renamed.push(literal.into());
+            }
+            punct @ TokenTree::Punct(_) => renamed.push(punct),
         }
     }
     renamed.into_iter().collect()
