@@ -73,7 +73,7 @@ impl Store {
     }
 
     /// Writes the times of an entry whose value stays, by overwriting its header in place, which is in one sector. The entry
-    /// is written as a whole if the file is not exactly that of the times `old`, and stays if it has other times by now.
+    /// is written as a whole if the file is not exactly that of the times `old`, and stays if a fresh one has replaced it.
     pub(crate) fn write_times(
         &self,
         key: &Key,
@@ -94,8 +94,8 @@ impl Store {
         match overwritten {
             _ if cancel.is_set() => return Err(cancelled()),
             Ok(Overwritten::Done) => {}
-            Ok(Overwritten::IsAnother) => return Ok(()),
-            Ok(Overwritten::HasAnotherForm) | Err(_) => return self.write(key, record, cancel),
+            Ok(Overwritten::IsNewer) => return Ok(()),
+            Ok(Overwritten::Differs) | Err(_) => return self.write(key, record, cancel),
         }
         let length = new.len() as u64;
         self.update_usage(located.path().shard(), |content| {
@@ -121,11 +121,14 @@ impl Store {
         read_full(&*file, &mut found)?;
         if !old.starts_with(&found) || found.len() < HEADER_LENGTH {
             let found = Header::parse(&found).map_err(io::Error::other)?;
-            let times = |header: Header| (header.created(), header.expires());
-            return Ok(if times(found) == times(header) {
-                Overwritten::HasAnotherForm
+            let now = Header::parse(new).map_err(io::Error::other)?.created();
+            let is_another =
+                found.created() != header.created() || found.expires() != header.expires();
+            let is_fresh = found.created() <= now && now < found.expires();
+            return Ok(if is_another && is_fresh {
+                Overwritten::IsNewer
             } else {
-                Overwritten::IsAnother
+                Overwritten::Differs
             });
         }
         if !cancel.is_set() {
@@ -255,10 +258,10 @@ fn rename_over(
 /// The result of [`Store::overwrite_header`].
 enum Overwritten {
     Done,
-    /// The file is of another record.
-    IsAnother,
-    /// The file is of the same record, with another label or form of its key.
-    HasAnotherForm,
+    /// The file is of another record, which is fresh.
+    IsNewer,
+    /// The file is of the same record, with another label or form of its key, or of one that is not fresh.
+    Differs,
 }
 
 /// The result of a completed [`Store::replace`].

@@ -63,6 +63,22 @@ fn entry_that_was_replaced_in_the_meantime_stays() {
 }
 
 #[test]
+fn entry_that_was_replaced_by_one_that_is_not_fresh_is_written_as_a_whole() {
+    let minute = Duration::from_secs(60);
+    let (_, backend, old, new) = fixture(100);
+    let [later, future] = [old.created(), new.created()].map(|base| {
+        let created = base.saturating_add(Duration::from_secs(1));
+        let expires = created.saturating_add(minute);
+        old.clone().map(|_| Bytes::from_static(b"other")).with_times(created, expires, expires)
+    });
+    for other in [later, future] {
+        backend.write(&key("k"), other).expect("write");
+        backend.write_times(&key("k"), &times(&old), new.clone()).expect("write");
+        assert_eq!(backend.read(&key("k")).expect("read"), Some(new.clone()));
+    }
+}
+
+#[test]
 fn entry_with_another_form_of_its_key_is_written_as_a_whole() {
     let (disk, _, old, new) = fixture(100);
     let hidden = open(&disk, &options(&ManualClock::new()).hide_arguments());
