@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use indexmap::{IndexMap, IndexSet};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,19 @@ fn collection_may_be_of_any_kind() {
     assert_eq!((of([1, 2]), of([3, 1])), (first.clone(), then.clone()));
     let of = |ids: [u8; 2]| of_shared_slice(Arc::from(ids));
     assert_eq!((of([1, 2]), of([3, 1])), (first, then));
+}
+
+#[test]
+fn map_and_set_of_indexmap_keep_the_order_of_the_elements() {
+    #[cached(ttl = 60, each = ids)]
+    fn runs(ids: &IndexSet<u8>) -> Result<IndexMap<u8, usize>, String> {
+        Ok(ids.iter().rev().filter(|id| **id != 9).map(|id| (*id, ids.len())).collect())
+    }
+    let of = |ids: &[u8]| -> Result<Vec<(u8, usize)>, String> {
+        Ok(runs(&ids.iter().copied().collect())?.into_iter().collect())
+    };
+    assert_eq!(of(&[3, 1]), Ok(vec![(3, 2), (1, 2)]));
+    assert_eq!(of(&[4, 3, 9, 2, 1]), Ok(vec![(4, 3), (3, 2), (2, 3), (1, 2)]));
 }
 
 /// Checks the values of an ordered set, of which some elements are found before others.

@@ -6,6 +6,9 @@ use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+#[cfg(feature = "indexmap")]
+use indexmap::{IndexMap, IndexSet};
+
 use crate::attribute::candidate::{Candidate, Chosen, Other};
 use crate::attribute::output::Probe;
 use crate::backend::Backend;
@@ -87,6 +90,11 @@ collections! {
     (Arc<[T]>, [], false, true),
     (HashSet<T, S>, [S], true, false),
     (BTreeSet<T>, [], true, true),
+}
+
+#[cfg(feature = "indexmap")]
+collections! {
+    (IndexSet<T, S>, [S], true, true),
 }
 
 /// A collection that can be the argument `each`. The rest of an expansion uses `Checked`, which is an error that is
@@ -261,6 +269,22 @@ impl<T, K: MapKey<T> + Ord, V> BatchOutput<T> for BTreeMap<K, V> {
 
     fn split(mut self, elements: &[&T]) -> Result<Vec<Option<V>>, Unusable<Self>> {
         Ok(elements.iter().map(|element| self.remove(&K::of(element))).collect())
+    }
+
+    fn join(outputs: Outputs<'_, T, V>) -> Self {
+        outputs.pairs().map(|(element, value)| (K::of(element), value)).collect()
+    }
+}
+
+/// The values of a call are in the order of its elements.
+#[cfg(feature = "indexmap")]
+impl<T, K: MapKey<T> + Eq + Hash, V, S: BuildHasher + Default> BatchOutput<T>
+    for IndexMap<K, V, S>
+{
+    type Value = V;
+
+    fn split(mut self, elements: &[&T]) -> Result<Vec<Option<V>>, Unusable<Self>> {
+        Ok(elements.iter().map(|element| self.swap_remove(&K::of(element))).collect())
     }
 
     fn join(outputs: Outputs<'_, T, V>) -> Self {
