@@ -112,8 +112,8 @@ fn processes_that_start_together_compute_each_key_once() {
             for (child, _) in &mut children {
                 wait_for_byte(child);
             }
-            let runs = fs::read(runs(directory.path(), number)).expect("the key was computed");
-            assert_eq!(runs.len(), 1, "key {number} was computed by one process");
+            let runs = count(directory.path(), "runs", number);
+            assert_eq!(runs, 1, "key {number} was computed by one process");
         }
         for (child, stdin) in children {
             drop(stdin);
@@ -131,10 +131,10 @@ fn calls_each_key() {
     progress();
     for (number, key) in keys(KEYS).iter().enumerate() {
         wait_for_test();
-        append(&calls(&task.directory, number));
+        note(&task.directory, "calls", number);
         let value = cache.get_or_insert_with(key, HOUR, || {
-            append(&runs(&task.directory, number));
-            while fs::read(calls(&task.directory, number)).expect("the calls").len() < PROCESSES {
+            note(&task.directory, "runs", number);
+            while count(&task.directory, "calls", number) < PROCESSES {
                 thread::yield_now();
             }
             TaggedValue { key: number, writer: 0, sequence: 0 }.value()
@@ -320,17 +320,17 @@ fn progress() {
     std::io::stderr().write_all(b".").expect("the test listens");
 }
 
-/// Returns the path to which each call for a key appends a byte.
-fn calls(directory: &Path, number: usize) -> std::path::PathBuf {
-    directory.join(format!(".calls-{number}"))
+/// Notes a call for a key, or a run of its function, by a file of this process: not every system appends to a
+/// file atomically.
+fn note(directory: &Path, what: &str, number: usize) {
+    let name = format!(".{what}-{number}-{}", std::process::id());
+    File::create_new(directory.join(name)).expect("it is the first one of this process");
 }
 
-/// Returns the path to which each run of the function appends a byte.
-fn runs(directory: &Path, number: usize) -> std::path::PathBuf {
-    directory.join(format!(".runs-{number}"))
-}
-
-fn append(path: &Path) {
-    let mut file = File::options().append(true).create(true).open(path).expect("the file opens");
-    file.write_all(b".").expect("a byte is appended");
+/// Returns the number of processes that have noted it.
+fn count(directory: &Path, what: &str, number: usize) -> usize {
+    let start = format!(".{what}-{number}-");
+    let names = fs::read_dir(directory).expect("the directory can be read");
+    let names = names.map(|entry| entry.expect("a file").file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(&start)).count()
 }
