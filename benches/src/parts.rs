@@ -1,6 +1,7 @@
 //! The parts of the benchmark.
 
 mod asynchronous;
+mod at_rest;
 mod build;
 mod file;
 mod growth;
@@ -36,6 +37,7 @@ pub(crate) const PARTS: &[Part] = &[
         measure: stampede::measure,
     },
     Part { name: "file", title: "Files", measure: file::measure },
+    Part { name: "at-rest", title: "Values at rest", measure: at_rest::measure },
     Part { name: "redis", title: "Redis", measure: redis::measure },
     Part { name: "ratio", title: "Hit ratios", measure: ratio::measure },
     Part { name: "memory-use", title: "Memory of an entry", measure: memory_use::measure },
