@@ -44,9 +44,9 @@ instructions:
 msrv:
     .ci/msrv
 
-# Check the crates for other systems, and test them on 32-bit x86 and WebAssembly
-targets:
-    .ci/targets
+# Check the crates for other systems, and test them on 32-bit x86, WebAssembly and, under wine, Windows
+targets *parts:
+    .ci/targets {{parts}}
 
 # Check with the lowest versions of the dependencies
 minimal-versions:
@@ -60,9 +60,9 @@ system:
 deny:
     .ci/deny
 
-# Run the tests of vayu-core under miri; needs a nightly toolchain
-miri:
-    .ci/miri
+# Run the tests of vayu-core under miri; `just miri big-endian` those of the bytes of an entry on s390x
+miri *arguments:
+    .ci/miri {{arguments}}
 
 # Test the benchmarks, and run them with few repetitions
 test-benchmarks:
