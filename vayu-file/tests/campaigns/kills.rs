@@ -15,8 +15,8 @@ use crate::{HANG, HOUR, child, progress, size};
 
 const KEYS: usize = 5;
 
-/// The number of kills for one watchdog.
-const BATCH: usize = 100;
+/// The number of kills for one watchdog. Processes start slowly on Windows.
+const BATCH: usize = if cfg!(windows) { 20 } else { 100 };
 
 /// The values that were found after the last kill.
 type Found = [Option<TaggedValue>; KEYS];
