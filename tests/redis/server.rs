@@ -19,9 +19,14 @@ pub(crate) struct Server {
     pid: Pid,
 }
 
-/// A shell script that ends the server when its input ends: at the latest with this process.
+/// A shell script that ends the server when its input ends: at the latest with this process. The program may be selected
+/// by the environment variable `VAYU_REDIS_SERVER`.
 const SCRIPT: &str = r#"
-name=$(command -v redis-server || command -v valkey-server) || { echo missing; exit 1; }
+if [ -n "$VAYU_REDIS_SERVER" ]; then
+    name=$(command -v "$VAYU_REDIS_SERVER")
+else
+    name=$(command -v redis-server || command -v valkey-server)
+fi || { echo missing; exit 1; }
 "$name" "$@" >/dev/null 2>&1 &
 echo $!
 read -r line
