@@ -1,5 +1,6 @@
 //! Hits on a Redis server, compared with the bare command.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::hint::black_box;
 use std::net::{TcpListener, TcpStream};
@@ -28,6 +29,16 @@ async fn number_async<B: Backend, S: Serializer<u64, Stored = B::Stored>>(
     key: u64,
 ) -> u64 {
     key
+}
+
+#[vayu::cached(cache = cache, ttl = "1h", prefix = "number", skip(cache), log = false, each = keys)]
+fn numbers(cache: &RedisCache, keys: &[u64]) -> HashMap<u64, u64> {
+    keys.iter().map(|&key| (key, key)).collect()
+}
+
+#[vayu::cached(cache = cache, ttl = "1h", prefix = "number", skip(cache), log = false, each = keys)]
+async fn numbers_async(cache: &RedisCache, keys: &[u64]) -> HashMap<u64, u64> {
+    keys.iter().map(|&key| (key, key)).collect()
 }
 
 /// A server that is stopped when this is dropped.
@@ -76,11 +87,12 @@ fn measure_batches(
     cache: &RedisCache,
     client: &redis::Client,
 ) -> Result<(), Box<dyn Error>> {
-    let keys: Vec<Key> = (0..100).map(|n| Key::from_text("batch", n.to_string())).collect();
+    let ids: Vec<u64> = (1_000..1_100).collect();
+    let keys = ids.iter().map(|id| Key::new("number", &(id,))).collect::<Result<Vec<Key>, _>>()?;
     let keys: Vec<&Key> = keys.iter().collect();
+    numbers(cache, &ids);
     let mut mget = redis::cmd("MGET");
     for key in &keys {
-        cache.set(key, &1_u64, Duration::from_hours(1))?;
         let digits =
             key.digest().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         mget.arg(format!("vayu:e:{digits}"));
@@ -94,11 +106,15 @@ fn measure_batches(
         Schedule::LONG,
         vec![
             Contender::new("vayu", Role::Vayu, |times| {
+                (0..times).for_each(|_| drop(black_box(numbers(cache, black_box(&ids)))));
+            })
+            .note("`each`"),
+            Contender::new("vayu, read_many", Role::Vayu, |times| {
                 for _ in 0..times {
                     assert!(is_found(backend.read_many(black_box(&keys))), "each key has an entry");
                 }
             })
-            .note("`read_many`"),
+            .note("the backend alone"),
             Contender::new("bare MGET", Role::Baseline, |times| {
                 for _ in 0..times {
                     let bytes: Vec<Vec<u8>> = mget.query(&mut connection).expect("they are there");
@@ -118,12 +134,20 @@ fn measure_batches(
             Contender::new("vayu", Role::Vayu, |times| {
                 runtime.block_on(async {
                     for _ in 0..times {
+                        drop(black_box(numbers_async(cache, black_box(&ids)).await));
+                    }
+                });
+            })
+            .note("`each`"),
+            Contender::new("vayu, read_many_async", Role::Vayu, |times| {
+                runtime.block_on(async {
+                    for _ in 0..times {
                         let found = backend.read_many_async(black_box(&keys)).await;
                         assert!(is_found(found), "each key has an entry");
                     }
                 });
             })
-            .note("`read_many_async`"),
+            .note("the backend alone"),
             Contender::new("bare MGET", Role::Baseline, |times| {
                 let mut line = line.clone();
                 runtime.block_on(async {
