@@ -5,6 +5,7 @@
 
 #![cfg(unix)]
 
+mod at_rest;
 mod batches;
 mod cluster;
 mod conformance;
