@@ -27,11 +27,11 @@ fn main() -> Result<()> {
     let write = |key: &Key| cache.backend().write(key, record());
     let read = |key: &Key| cache.backend().read(key).map(|found| found.expect("an entry"));
     let write_plain = |key: &Key| -> io::Result<()> {
-        let path = plain.join(key.to_string().replace('/', "-"));
+        let path = plain.join(key.to_string().replace(['/', ':'], "-"));
         fs::write(path.with_extension("tmp"), &value)?;
         fs::rename(path.with_extension("tmp"), path)
     };
-    let read_plain = |key: &Key| fs::read(plain.join(key.to_string().replace('/', "-")));
+    let read_plain = |key: &Key| fs::read(plain.join(key.to_string().replace(['/', ':'], "-")));
 
     // In turn, so that both have the same load of the machine.
     let mut times = [Duration::ZERO; 4];
