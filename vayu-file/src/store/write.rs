@@ -121,11 +121,12 @@ impl Store {
         read_full(&*file, &mut found)?;
         if !old.starts_with(&found) || found.len() < HEADER_LENGTH {
             let found = Header::parse(&found).map_err(io::Error::other)?;
-            let now = Header::parse(new).map_err(io::Error::other)?.created();
+            let (new, now) = (Header::parse(new).map_err(io::Error::other)?, self.now());
             let is_another =
                 found.created() != header.created() || found.expires() != header.expires();
             let is_fresh = found.created() <= now && now < found.expires();
-            return Ok(if is_another && is_fresh {
+            let is_alike = found.schema() == new.schema() && found.serializer() == new.serializer();
+            return Ok(if is_another && is_fresh && is_alike {
                 Overwritten::IsNewer
             } else {
                 Overwritten::Differs

@@ -63,6 +63,29 @@ fn entry_that_was_replaced_in_the_meantime_stays() {
 }
 
 #[test]
+fn entry_of_a_later_computation_stays() {
+    let (_, backend, old, new) = fixture(100);
+    let minute = Duration::from_secs(60);
+    // The function ended some seconds ago, and another process has computed since.
+    let [ended, later] = [10, 5].map(|seconds| {
+        let created = Timestamp::from_micros(new.created().as_micros() - seconds * 1_000_000);
+        new.clone().with_times(created, created.saturating_add(minute), new.stale_until())
+    });
+    let later = later.map(|_| Bytes::from_static(b"later"));
+    backend.write(&key("k"), later.clone()).expect("write");
+    backend.write_times(&key("k"), &times(&old), ended.clone()).expect("write");
+    assert_eq!(backend.read(&key("k")).expect("read"), Some(later.clone()));
+    let of_other_type = later.with_schema(old.schema() + 1);
+    backend.write(&key("k"), of_other_type).expect("write");
+    backend.write_times(&key("k"), &times(&old), ended.clone()).expect("write");
+    assert_eq!(
+        backend.read(&key("k")).expect("read"),
+        Some(ended),
+        "no caller is served the other"
+    );
+}
+
+#[test]
 fn entry_that_was_replaced_by_one_that_is_not_fresh_is_written_as_a_whole() {
     let minute = Duration::from_secs(60);
     let (_, backend, old, new) = fixture(100);
