@@ -4,7 +4,6 @@
 mod std_primitives {
     pub(crate) use std::sync::atomic::{AtomicU64, fence};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
-    pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread_local;
 
     pub(crate) use event_listener::Event;
@@ -13,12 +12,21 @@ mod std_primitives {
     pub(crate) fn notify_all(event: &Event) {
         event.notify(usize::MAX);
     }
+
+    /// Lets another thread run. After some attempts also one with a lower priority.
+    pub(crate) fn back_off(attempts: u32) {
+        if attempts < 64 {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+    }
 }
 
 #[cfg(not(any(vayu_loom, vayu_shuttle)))]
 pub(crate) use self::std_primitives::{
-    AtomicU64, Condvar, Event, Mutex, MutexGuard, OnceLock, fence, notify_all, thread_local,
-    yield_now,
+    AtomicU64, Condvar, Event, Mutex, MutexGuard, OnceLock, back_off, fence, notify_all,
+    thread_local,
 };
 
 #[cfg(vayu_loom)]
@@ -27,7 +35,6 @@ pub(crate) use loom::{
         Condvar, Mutex, MutexGuard,
         atomic::{AtomicU64, fence},
     },
-    thread::yield_now,
     thread_local,
 };
 #[cfg(all(vayu_shuttle, not(vayu_loom)))]
@@ -36,14 +43,13 @@ pub(crate) use shuttle::{
         Condvar, Mutex, MutexGuard,
         atomic::{AtomicU64, fence},
     },
-    thread::yield_now,
     thread_local,
 };
 
 #[cfg(any(vayu_loom, vayu_shuttle))]
 mod model;
 #[cfg(any(vayu_loom, vayu_shuttle))]
-pub(crate) use self::model::{Event, OnceLock, notify_all};
+pub(crate) use self::model::{Event, OnceLock, back_off, notify_all};
 
 use std::future::Future;
 use std::pin::pin;

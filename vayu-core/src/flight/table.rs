@@ -30,7 +30,7 @@ use crate::flight::{Flight, FlightId, FlightIds, HedgeTimes, Phase, Ticket};
 use crate::key::Key;
 use crate::per_process::PerProcess;
 use crate::platform::process_id;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, lock, yield_now};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, back_off, lock};
 
 /// The flights of one cache.
 #[derive(Debug)]
@@ -400,12 +400,21 @@ fn end_detached<R>(state: &mut ShardState<R>, id: FlightId, end: End) -> Ended<R
     }
 }
 
-/// Creates empty shards.
+/// Creates empty shards. In a child process their counts differ from those of the parent, which a leader may still compare with.
 fn new_shards<R>(shards: usize) -> Box<[Shard<R>]> {
+    shards_from(u64::from(process_id()) << 32, shards)
+}
+
+/// Creates empty shards whose counts begin at `count`.
+fn shards_from<R>(count: u64, shards: usize) -> Box<[Shard<R>]> {
     let shard = |_| {
         let (flights, detached, leased, ids) = Default::default();
-        let state = Mutex::new(ShardState { flights, detached, leased, invalidations: 0, ids });
-        Shard { completions: AtomicU64::new(0), unlocked: UnlockedFlight::new(), state }
+        let state = ShardState { flights, detached, leased, invalidations: count, ids };
+        Shard {
+            completions: AtomicU64::new(count),
+            unlocked: UnlockedFlight::new(count),
+            state: Mutex::new(state),
+        }
     };
     (0..shards).map(shard).collect()
 }
@@ -415,8 +424,10 @@ impl<R> Shard<R> {
     fn lock(&self) -> Locked<'_, R> {
         let mut state = lock(&self.state);
         // For the few instructions in which another thread changes the unlocked flight.
+        let mut attempts = 0;
         while self.close(&mut state).is_err() {
-            yield_now();
+            back_off(attempts);
+            attempts += 1;
         }
         Locked { shard: self, state }
     }
@@ -526,5 +537,30 @@ mod tests {
         assert!(flights.invalidate(&key).is_none());
         assert_eq!(second.begin_store(), StorePermission::Refused);
         assert_eq!(first.begin_store(), StorePermission::Refused);
+    }
+
+    #[test]
+    fn invalidation_before_the_shards_of_a_parent_are_replaced_is_not_forgotten() {
+        let mut flights: Flights<usize> = Flights::with_shards(1);
+        flights.shards = PerProcess::of_parent(shards_from(0, 1));
+        let key = Key::from_text("p", "k");
+        let Join::Lead { lead, .. } = flights.join(&key, 0, None) else { panic!("it leads") };
+        assert!(flights.invalidate(&key).is_none());
+        flights.replace_shards_after_fork();
+        let lead = lead.computed(Outcome::NotShareable);
+        assert_eq!(lead.begin_store(), StorePermission::Refused);
+    }
+
+    #[test]
+    fn refresh_replaces_a_flight_from_before_a_fork() {
+        let flights: Flights<usize> = Flights::with_shards(1);
+        flights.process.store(process_id() ^ 1, Ordering::Relaxed);
+        let key = Key::from_text("p", "k");
+        let Join::Lead { lead: before, .. } = flights.join(&key, 0, None) else {
+            panic!("it leads")
+        };
+        assert!(flights.try_lead(&key, 0, false).is_some());
+        drop(before);
+        assert_eq!(flights.in_flight(), 0);
     }
 }

@@ -76,14 +76,15 @@ fn flight_of(state: u64) -> Option<(FlightId, Phase)> {
 }
 
 impl UnlockedFlight {
-    pub(super) fn new() -> Self {
+    /// Creates the place of a shard that has this number of invalidations.
+    pub(super) fn new(invalidations: u64) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             state: AtomicU64::new(FREE),
             words: std::array::from_fn(|_| zero()),
             stamp: zero(),
             process: zero(),
-            invalidations: zero(),
+            invalidations: AtomicU64::new(invalidations),
             ids: zero(),
         }
     }

@@ -67,6 +67,14 @@ pub(crate) fn notify_all(event: &Event) {
     wakers.into_iter().for_each(Waker::wake);
 }
 
+/// Lets another thread run.
+pub(crate) fn back_off(_attempts: u32) {
+    #[cfg(vayu_loom)]
+    loom::thread::yield_now();
+    #[cfg(not(vayu_loom))]
+    shuttle::thread::yield_now();
+}
+
 impl Future for EventListener {
     type Output = ();
 

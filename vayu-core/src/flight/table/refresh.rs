@@ -18,7 +18,9 @@ impl<R> Flights<R> {
         is_refresh: bool,
     ) -> Option<Lead<'a, R>> {
         let mut state = self.locked(key);
-        if state.flights.get_mut(key).is_some() {
+        if let Some(entry) = state.flights.get_mut(key)
+            && self.is_of_this_process(entry)
+        {
             return None;
         }
         if !is_refresh {
