@@ -82,7 +82,9 @@ impl BackgroundRun {
 
 impl Drop for BackgroundRun {
     fn drop(&mut self) {
-        if let Some((refreshes, slot)) = &self.refresh {
+        if let Some((refreshes, slot)) = &self.refresh
+            && self.process.is_current()
+        {
             refreshes.end(slot);
         }
         if RUNS.end(self.process) {
@@ -99,12 +101,18 @@ fn running() -> u64 {
 /// The refreshes of one cache in the background, and the limit on them.
 #[derive(Debug)]
 pub(crate) struct Refreshes {
-    /// Those that count for the limit.
     slots: PerProcess<Mutex<Slots>>,
     max: AtomicUsize,
 }
 
-type Slots = Vec<Arc<RefreshSlot>>;
+/// The refreshes of one cache that are in progress.
+#[derive(Debug, Default)]
+struct Slots {
+    /// Those that count for the limit.
+    counted: Vec<Arc<RefreshSlot>>,
+    /// The number of the others, which hang.
+    hanging: usize,
+}
 
 /// The place of a refresh among those that count for the limit.
 ///
@@ -123,7 +131,7 @@ impl RefreshSlot {
 
     /// Returns whether the run started `limit` ago or earlier.
     fn is_overdue(&self, now: Timestamp, limit: Duration) -> bool {
-        self.started.get().is_some_and(|started| !now.is_within(*started, limit))
+        self.started.get().is_some_and(|started| now.is_far_from(*started, limit))
     }
 }
 
@@ -139,7 +147,7 @@ impl Default for Refreshes {
 
 impl Refreshes {
     /// Begins a refresh, unless as many as the limit are in progress. Those that started `limit` ago or earlier do not count
-    /// then.
+    /// then, as long as no more of them hang than the limit: each may keep a thread.
     pub(crate) fn begin(
         self: &Arc<Self>,
         now: Timestamp,
@@ -148,13 +156,13 @@ impl Refreshes {
         let max = self.max.load(Ordering::Relaxed);
         let slot = Arc::<RefreshSlot>::default();
         let mut slots = self.slots();
-        if slots.len() >= max {
-            slots.retain(|slot| !slot.is_overdue(now, limit));
+        if slots.counted.len() >= max {
+            slots.leave_out_hanging(max, now, limit);
         }
-        if slots.len() >= max {
+        if slots.counted.len() >= max {
             return None;
         }
-        slots.push(Arc::clone(&slot));
+        slots.counted.push(Arc::clone(&slot));
         drop(slots);
         let mut run = BackgroundRun::begin();
         run.refresh = Some((Arc::clone(self), slot));
@@ -169,8 +177,9 @@ impl Refreshes {
     /// Ends a refresh, if it still has its slot.
     fn end(&self, slot: &Arc<RefreshSlot>) {
         let mut slots = self.slots();
-        if let Some(index) = slots.iter().position(|other| Arc::ptr_eq(other, slot)) {
-            slots.swap_remove(index);
+        match slots.counted.iter().position(|other| Arc::ptr_eq(other, slot)) {
+            Some(index) => drop(slots.counted.swap_remove(index)),
+            None => slots.hanging = slots.hanging.saturating_sub(1),
         }
     }
 
@@ -178,6 +187,18 @@ impl Refreshes {
     fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.replace_after_fork(Mutex::default);
         self.slots.get().lock().ignore_poison()
+    }
+}
+
+impl Slots {
+    /// Does not count refreshes any more that started `limit` ago or earlier, up to `max` of them.
+    fn leave_out_hanging(&mut self, max: usize, now: Timestamp, limit: Duration) {
+        let hanging = &mut self.hanging;
+        self.counted.retain(|slot| {
+            let is_counted = *hanging >= max || !slot.is_overdue(now, limit);
+            *hanging += usize::from(!is_counted);
+            is_counted
+        });
     }
 }
 
@@ -237,7 +258,10 @@ mod tests {
         let mut refreshes = Refreshes::default();
         refreshes.set_max(2);
         let parent = Arc::<RefreshSlot>::default();
-        refreshes.slots = PerProcess::of_parent(Mutex::new(vec![Arc::clone(&parent); 2]));
+        refreshes.slots = PerProcess::of_parent(Mutex::new(Slots {
+            counted: vec![Arc::clone(&parent); 2],
+            hanging: 0,
+        }));
         let refreshes = Arc::new(refreshes);
         let begin = || refreshes.begin(at(0), LIMIT);
         let first = begin();
@@ -270,6 +294,30 @@ mod tests {
         assert!(fourth.is_some() && begin(59).is_none());
         drop((second, third));
         assert!(begin(59).is_some() && fourth.is_some());
+    }
+
+    #[test]
+    fn no_more_runs_hang_than_the_limit() {
+        let refreshes = Arc::new(Refreshes::default());
+        refreshes.set_max(1);
+        let begin = |seconds| {
+            let run = refreshes.begin(at(seconds), LIMIT);
+            run.inspect(|run| run.start(at(seconds)))
+        };
+        let (first, second) = (begin(0), begin(30));
+        assert!(second.is_some() && begin(90).is_none());
+        drop(first);
+        assert!(begin(90).is_some());
+    }
+
+    #[test]
+    fn run_that_has_just_started_does_not_hang() {
+        let refreshes = Arc::new(Refreshes::default());
+        refreshes.set_max(1);
+        let run = refreshes.begin(at(10), LIMIT).expect("there is none");
+        run.start(at(10));
+        // Another thread has read the clock before.
+        assert!(refreshes.begin(at(9), LIMIT).is_none());
     }
 
     #[test]

@@ -133,7 +133,8 @@ impl<B: Backend, S> Cache<B, S> {
     /// to a later call, which is logged as a warning.
     ///
     /// A run counts until it ends, but one that hangs for the time for which callers wait for others, 30 seconds or
-    /// [`with_max_wait`](Self::with_max_wait) and no less than 5 seconds, does not count after that. With zero, no refresh runs in the background: a value past its ttl is
+    /// [`with_max_wait`](Self::with_max_wait) and no less than 5 seconds, does not count after that, as long as no more
+    /// runs hang than the limit. With zero, no refresh runs in the background: a value past its ttl is
     /// returned to the end of its `stale`.
     pub fn set_max_background_refreshes(&self, max: usize) {
         self.engine.refreshes().set_max(max);

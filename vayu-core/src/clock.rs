@@ -73,6 +73,15 @@ impl Timestamp {
         self >= start && self.saturating_since(start) < time
     }
 
+    /// Returns whether this instant is `time` or more after `start`.
+    ///
+    /// It is also if it is so long before: the clock was set back. Another thread may have read `start` a moment later than
+    /// this instant.
+    #[inline]
+    pub(crate) fn is_far_from(self, start: Self, time: Duration) -> bool {
+        self.saturating_since(start).max(start.saturating_since(self)) >= time
+    }
+
     /// Returns whether this instant is before `end`, and by at most `time`.
     ///
     /// It is not if it is further before: the clock was set back.

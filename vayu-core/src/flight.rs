@@ -143,7 +143,7 @@ impl<R> Flight<R> {
         let order = Ordering::Relaxed;
         match self.began.compare_exchange(Self::UNKNOWN, now.as_micros(), order, order) {
             Ok(_) => false,
-            Err(began) => !now.is_within(Timestamp::from_micros(began), limit),
+            Err(began) => now.is_far_from(Timestamp::from_micros(began), limit),
         }
     }
 
