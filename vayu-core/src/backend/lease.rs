@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 use crate::key::Key;
-use crate::panic::clear_quietly;
+use crate::panic::{catch_panic, clear_quietly};
 
 /// The callers among which a key is computed once at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,12 +95,18 @@ impl LeaseWatch {
         Self(Box::pin(released))
     }
 
+    /// Polls the watch. One that panics is ready.
+    fn is_ready(&mut self, context: &mut Context<'_>) -> bool {
+        let poll = catch_panic("watch lease", || Ok(self.0.as_mut().poll(context)));
+        poll.map_or(true, |poll| poll.is_ready())
+    }
+
     /// Polls watches, and removes those that are ready. Ready if there are any of these.
     pub(crate) fn poll_any(watches: &mut [Option<Self>], context: &mut Context<'_>) -> Poll<()> {
         let mut result = Poll::Pending;
         for watch in watches {
-            if watch.as_mut().is_some_and(|watch| watch.0.as_mut().poll(context).is_ready()) {
-                *watch = None;
+            if watch.as_mut().is_some_and(|watch| watch.is_ready(context)) {
+                clear_quietly(watch);
                 result = Poll::Ready(());
             }
         }

@@ -40,6 +40,7 @@ use crate::call::batch::lookup::Missing;
 pub(crate) use crate::call::batch::lookup::{Batch, look_up};
 use crate::call::leading::Leading;
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, OutputShape};
+use crate::clock::Timestamp;
 use crate::flight::{BatchRun, Deadline, Lead};
 use crate::io::Io;
 use crate::record::Record;
@@ -150,6 +151,7 @@ where
         pending: VecDeque::new(),
         held: Vec::new(),
         watches: Vec::new(),
+        all_due: None,
     };
     let mut parts = Vec::new();
     let missed = runner.resume::<M>(&functions, lookups, &mut parts).await;
@@ -178,6 +180,8 @@ struct Runner<'a, 'r, B: Backend, F: FnOutput, D> {
     held: Vec<Part<'a, B, F>>,
     /// The watches of these leases, in the same order, where there are any.
     watches: Vec<Option<LeaseWatch>>,
+    /// When all of these leases are to be tried, whether or not their watches are ready.
+    all_due: Option<Timestamp>,
 }
 
 /// An element that the function is to run for.

@@ -73,11 +73,18 @@ where
         let mut pauses = self.engine.lease_pauses();
         loop {
             let is_watched = self.watches.iter().all(Option::is_some);
-            let pause = pauses.next(is_watched);
+            let now = self.engine.now();
+            let due =
+                *self.all_due.get_or_insert_with(|| now.saturating_add(pauses.next(is_watched)));
+            let pause = due.saturating_since(now);
             let (watches, deadline) = (&mut self.watches, &mut self.deadline);
             let is_over = !self.engine.pause_for::<M>(pause, watches, deadline).await;
             // Also at the deadline: a read is cheaper than a computation.
-            let mut parts = self.take_released(is_watched && !is_over);
+            let is_early = self.engine.now() < due;
+            let mut parts = self.take_released(is_watched && is_early && !is_over);
+            if self.held.is_empty() {
+                self.all_due = None;
+            }
             self.recheck::<M>(&mut parts).await;
             for part in &mut parts {
                 if let Role::Lead { leading, recheck } = &mut part.role {
