@@ -77,7 +77,7 @@ fn hit_after_an_invalidation(keys: Vec<u64>) {
     each(&keys, number_after_invalidation);
 }
 
-#[library_benchmark(config = at_most(430))]
+#[library_benchmark(config = at_most(405))]
 #[bench::of({ for _ in 0..5 { numbers(&few()); } few() })]
 fn hit_of_a_batch(keys: Vec<u64>) {
     drop(black_box(numbers(black_box(&keys))));
@@ -110,13 +110,13 @@ fn hit_async(keys: Vec<u64>) {
 }
 
 // Into a full cache, so that each call evicts an entry.
-#[library_benchmark(config = at_most(2300))]
+#[library_benchmark(config = at_most(2250))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
 }
 
-#[library_benchmark(config = at_most(2950))]
+#[library_benchmark(config = at_most(2920))]
 #[bench::of({ called((MANY..2 * MANY).collect(), |key| now(number_of_many_async(key))); few() })]
 fn miss_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_of_many_async(key)));
