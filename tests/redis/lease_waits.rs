@@ -116,10 +116,17 @@ fn is_connected(process: &RedisCache) -> bool {
     process.backend().sharing().invalidation_feed.is_some_and(InvalidationFeed::is_connected)
 }
 
-/// Lets a process find a lease held, which connects it for messages.
+/// Lets a process wait for a lease that is held, which connects it for messages.
 fn connect(process: &RedisCache, held: &Key) {
-    assert!(acquire(process, held).is_none());
+    watch(process, held);
     until("it is connected", || is_connected(process));
+}
+
+/// Tries to acquire a lease that is held, as a caller that waits does.
+fn watch(process: &RedisCache, held: &Key) {
+    let leases = process.backend().sharing().leases.expect("leases");
+    let lease = leases.try_acquire_or_watch(held).expect("a reply");
+    assert!(matches!(lease, Lease::Held | Lease::Watched(_)), "{lease:?}");
 }
 
 #[cached(cache = cache, ttl = "1h", prefix = "number", skip(cache, runs))]
@@ -186,6 +193,38 @@ fn lease_is_released_without_a_message_unless_a_process_waits() {
         assert_eq!(number(&processes.waiting[0], &processes.runs, 1), 1);
         let commands = processes.commands();
         assert_eq!(count(&commands, "publish"), 0, "{commands:?}");
+    });
+}
+
+#[cached(cache = cache, ttl = "1m", stale = "1h", prefix = "old", skip(cache))]
+fn old(cache: &RedisCache, n: u64) -> u64 {
+    n
+}
+
+#[cached(cache = cache, ttl = "1m", stale = "1h", prefix = "old", skip(cache), each = numbers)]
+fn all_old(cache: &RedisCache, numbers: &[u64]) -> HashMap<u64, u64> {
+    numbers.iter().map(|&n| (n, n)).collect()
+}
+
+#[test]
+fn callers_that_do_not_wait_ask_for_no_message() {
+    watchdog(HANG, || {
+        let processes = Processes::start(1);
+        let unconnected = open(&processes.server, &processes.clock);
+        assert_eq!(old(&processes.holder, 1), 1);
+        processes.clock.advance(Duration::from_secs(90));
+        let key = Key::new("old", &(1_u64,)).expect("a number is a key");
+        let lease = processes.hold(&key);
+        for process in [&processes.waiting[0], &unconnected] {
+            assert_eq!(old(process, 1), 1, "served past its ttl");
+            assert_eq!(all_old(process, &[1])[&1], 1, "served past its ttl");
+        }
+        processes.commands();
+        lease.release().expect("released");
+        assert_eq!(count(&processes.commands(), "publish"), 0);
+        assert!(!is_connected(&unconnected));
+        let clients: String = processes.server.ask("CLIENT LIST TYPE pubsub");
+        assert_eq!(clients.lines().count(), 1, "that of the process that waits: {clients}");
     });
 }
 

@@ -134,6 +134,11 @@ pub enum ComputeReason<R> {
 }
 
 impl<R> ComputeReason<R> {
+    /// Returns whether the run waits while another process holds the lease of the key. The others give up.
+    pub(crate) fn waits_for_lease(&self) -> bool {
+        !matches!(self, Self::Expired(_) | Self::Background)
+    }
+
     /// Returns the name of the reason in logs.
     fn as_str(&self) -> &'static str {
         match self {

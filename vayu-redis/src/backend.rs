@@ -224,12 +224,19 @@ impl RedisBackend {
         existed.map_err(|failure| self.client.error(failure, "delete entry"))
     }
 
-    async fn acquire_lease_with<E: Executor>(&self, executor: E, key: &Key) -> Result<Lease> {
+    /// Acquires the lease of a key unless it is held. A caller that `waits` for it is notified of its release.
+    async fn acquire_lease_with<E: Executor>(
+        &self,
+        executor: E,
+        key: &Key,
+        waits: bool,
+    ) -> Result<Lease> {
         let Some(leases) = &self.leases else { return Ok(Lease::NotRequired) };
         let key = WireKey::new(key);
         let key = KeyLease {
             name: self.names.lease(&key),
             id: LeaseId::new(&key),
+            waits,
             subscribers: &self.subscribers,
             channel: &|| self.channel(),
         };
@@ -364,11 +371,19 @@ impl Backend for RedisBackend {
 #[async_trait]
 impl vayu_core::Leases for RedisBackend {
     fn try_acquire(&self, key: &Key) -> Result<Lease> {
-        run_blocking(self.acquire_lease_with(self.client.blocking(), key))
+        run_blocking(self.acquire_lease_with(self.client.blocking(), key, false))
     }
 
     async fn try_acquire_async(&self, key: &Key) -> Result<Lease> {
-        self.acquire_lease_with(self.client.non_blocking(), key).await
+        self.acquire_lease_with(self.client.non_blocking(), key, false).await
+    }
+
+    fn try_acquire_or_watch(&self, key: &Key) -> Result<Lease> {
+        run_blocking(self.acquire_lease_with(self.client.blocking(), key, true))
+    }
+
+    async fn try_acquire_or_watch_async(&self, key: &Key) -> Result<Lease> {
+        self.acquire_lease_with(self.client.non_blocking(), key, true).await
     }
 }
 

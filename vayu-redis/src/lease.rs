@@ -24,7 +24,7 @@ use crate::pubsub::{Channel, Message, Subscribers};
 use crate::request::{self, ReleaseChannels, Request};
 use crate::runtime;
 use crate::sync::lock;
-use crate::watches::{LeaseId, WaiterId, Watches};
+use crate::watches::{LeaseId, WaiterId, Watch, Watches};
 
 type Token = [u8; 16];
 
@@ -45,6 +45,8 @@ pub(crate) struct Leases {
 pub(crate) struct KeyLease<'a> {
     pub(crate) name: String,
     pub(crate) id: LeaseId,
+    /// Whether the caller waits if it is held.
+    pub(crate) waits: bool,
     pub(crate) subscribers: &'a Arc<Subscribers>,
     pub(crate) channel: &'a (dyn Fn() -> Channel + Sync),
 }
@@ -119,24 +121,34 @@ impl Leases {
             // From here on the server may have granted the lease, whether or not this is polled
             // again.
             let guard = ReleaseOnDrop { lease: lease()?, stage: Stage::Requested };
-            // A message that is sent from here on is received, unless the connection for messages is lost: then the
-            // watch is ready.
-            let watch = self.watches.watch(key.id);
-            let waiter = key.subscribers.waiter().filter(|_| self.runs_scripts());
+            let (watch, waiter) = self.watch(&key).unzip();
             let is_acquired = guard.lease.acquire(&executor, waiter).await;
             let lease = guard.finish_acquire(is_acquired)?;
-            Ok(match lease {
-                Lease::Held if waiter.is_some() && self.runs_scripts() => {
+            Ok(match (lease, watch) {
+                (Lease::Held, Some(watch)) if self.runs_scripts() => {
                     Lease::Watched(LeaseWatch::new(watch))
                 }
-                Lease::Held if self.runs_scripts() => {
+                (Lease::Held, None) if key.waits && self.runs_scripts() => {
                     key.subscribers.start_for_leases(key.channel);
                     Lease::Held
                 }
-                lease => lease,
+                (lease, _) => lease,
             })
         };
         acquire.await.map_err(|failure: Failure| failure.into_error("acquire lease", &self.address))
+    }
+
+    /// Returns a watch of the lease and the id of this process, if the caller waits and is connected for messages. A message
+    /// that is sent from here on is received, unless the connection is lost: then the watch is ready.
+    fn watch(&self, key: &KeyLease<'_>) -> Option<(Watch, WaiterId)> {
+        if !key.waits || !self.runs_scripts() {
+            return None;
+        }
+        // In a child process the first of these forgets the watches of the parent, so it precedes the watch. The
+        // connection may be replaced in between, and the id with it.
+        key.subscribers.waiter()?;
+        let watch = self.watches.watch(key.id);
+        Some((watch, key.subscribers.waiter()?))
     }
 
     fn admission(&self) -> Result<Admission> {

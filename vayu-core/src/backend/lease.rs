@@ -49,6 +49,23 @@ pub trait Leases: Send + Sync {
         self.try_acquire(key)
     }
 
+    /// Tries to acquire a lease for a caller that waits if another process holds it. Only such a caller has a use for
+    /// [`Lease::Watched`], so an attempt by the other methods need not cost the holder a notification. The default calls
+    /// [`try_acquire`](Self::try_acquire).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_acquire`](Self::try_acquire).
+    fn try_acquire_or_watch(&self, key: &Key) -> Result<Lease> {
+        self.try_acquire(key)
+    }
+
+    /// Tries to acquire a lease, for async callers that wait if another process holds it. The default calls
+    /// [`try_acquire_async`](Self::try_acquire_async).
+    async fn try_acquire_or_watch_async(&self, key: &Key) -> Result<Lease> {
+        self.try_acquire_async(key).await
+    }
+
     /// Returns the longest pause between two attempts to acquire a lease that another process holds, each of which also
     /// reads the entry. The pauses grow up to it. The default is 32 ms, for a backend that responds within a
     /// millisecond and does not charge for requests. The pauses for a [`Lease::Watched`] are longer.

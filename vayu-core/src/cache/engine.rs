@@ -424,16 +424,30 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Tries to acquire the lease of a key, if the backend has leases.
-    pub(crate) fn try_acquire_lease<'a, M: Io>(&'a self, key: &'a Key) -> Operation<'a, Lease> {
+    /// Tries to acquire the lease of a key, if the backend has leases. A caller that `waits` for it is notified of its
+    /// release where the backend can do that.
+    pub(crate) fn try_acquire_lease<'a, M: Io>(
+        &'a self,
+        key: &'a Key,
+        waits: bool,
+    ) -> Operation<'a, Lease> {
         let Some(leases) = self.backend().sharing().leases else {
             return Operation::done(Ok(Lease::NotRequired));
         };
-        Operation::perform::<M>(
-            "acquire lease",
-            || leases.try_acquire(key),
-            || leases.try_acquire_async(key),
-        )
+        let operation = "acquire lease";
+        if waits {
+            Operation::perform::<M>(
+                operation,
+                || leases.try_acquire_or_watch(key),
+                || leases.try_acquire_or_watch_async(key),
+            )
+        } else {
+            Operation::perform::<M>(
+                operation,
+                || leases.try_acquire(key),
+                || leases.try_acquire_async(key),
+            )
+        }
     }
 
     /// Returns the pauses between attempts to acquire a lease.

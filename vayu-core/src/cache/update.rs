@@ -165,7 +165,7 @@ impl<B: Backend> Engine<B> {
     ) -> Result<Option<LeaseGuard>> {
         let mut pauses = self.lease_pauses();
         loop {
-            let mut watch = match self.try_acquire_lease::<M>(key).await? {
+            let mut watch = match self.try_acquire_lease::<M>(key, true).await? {
                 Lease::NotRequired => return Ok(None),
                 Lease::Acquired(lease) => return Ok(Some(lease)),
                 held @ (Lease::Held | Lease::Watched(_)) => held.into_watch(),

@@ -135,7 +135,8 @@ where
         while !self.call.has_timed_out() {
             let call = &self.call;
             let acquired = if self.lead.begin_lease() {
-                call.ok_or_count(call.engine.try_acquire_lease::<M>(call.key).await)
+                let waits = self.reason.waits_for_lease();
+                call.ok_or_count(call.engine.try_acquire_lease::<M>(call.key, waits).await)
             } else {
                 Some(Lease::Held)
             };

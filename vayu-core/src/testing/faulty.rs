@@ -343,6 +343,18 @@ impl<B: Backend> Leases for FaultyBackend<B> {
         }
     }
 
+    fn try_acquire_or_watch(&self, key: &Key) -> Result<Lease> {
+        match self.inner.sharing().leases {
+            Some(leases) => Ok(self.after_acquire(leases.try_acquire_or_watch(&self.key(key))?)),
+            None => Ok(Lease::NotRequired),
+        }
+    }
+
+    async fn try_acquire_or_watch_async(&self, key: &Key) -> Result<Lease> {
+        let Some(leases) = self.inner.sharing().leases else { return Ok(Lease::NotRequired) };
+        Ok(self.after_acquire(leases.try_acquire_or_watch_async(&self.key(key)).await?))
+    }
+
     fn longest_pause(&self) -> Duration {
         let leases = self.inner.sharing().leases;
         leases.map_or(Duration::ZERO, Leases::longest_pause)

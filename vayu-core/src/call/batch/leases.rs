@@ -30,7 +30,8 @@ where
             let mut held = None;
             if !matches!(leading.reason, ComputeReason::Forced) && !leading.call.has_timed_out() {
                 let lease = if leading.lead.begin_lease() {
-                    let lease = self.engine.try_acquire_lease::<M>(leading.call.key).await;
+                    let (key, waits) = (leading.call.key, leading.reason.waits_for_lease());
+                    let lease = self.engine.try_acquire_lease::<M>(key, waits).await;
                     leading.call.ok_or_count(lease)
                 } else {
                     Some(Lease::Held)
