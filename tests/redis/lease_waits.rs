@@ -13,6 +13,7 @@ use vayu::backend::{Backend, InvalidationFeed, Lease, LeaseGuard};
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{Key, RedisCache, RedisOptions, SingleFlight, cached};
 
+use crate::log;
 use crate::server::{Server, shared_cluster};
 use crate::{HANG, namespace, until};
 
@@ -225,6 +226,29 @@ fn callers_that_do_not_wait_ask_for_no_message() {
         assert!(!is_connected(&unconnected));
         let clients: String = processes.server.ask("CLIENT LIST TYPE pubsub");
         assert_eq!(clients.lines().count(), 1, "that of the process that waits: {clients}");
+    });
+}
+
+#[test]
+fn server_without_messages_is_no_problem_for_leases() {
+    log::install();
+    watchdog(HANG, || {
+        let processes = Processes::start_unconnected(1);
+        let () = processes.server.ask("ACL SETUSER default -subscribe");
+        let lease = processes.hold(&key());
+        let callers = processes.call();
+        let refused = || {
+            let stats: String = processes.server.ask("INFO commandstats");
+            let line = stats.lines().find(|line| line.starts_with("cmdstat_subscribe"))?;
+            line.split_once("rejected_calls=")?.1.split(',').next()?.parse().ok()
+        };
+        until("it has tried to subscribe", || refused().is_some());
+        processes.holder.set(&key(), &1_u64, HOUR).expect("set");
+        lease.release().expect("released");
+        processes.wait(callers);
+        assert_eq!(processes.runs(), 0);
+        assert_eq!(refused(), Some(1_u64), "it tries again after a minute");
+        assert_eq!(log::lines(processes.server.port), [""; 0]);
     });
 }
 

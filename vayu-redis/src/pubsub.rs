@@ -17,6 +17,7 @@ use std::time::Duration;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{sleep, timeout};
+use vayu_core::__internal::with_causes;
 use vayu_core::wire::WireKey;
 use vayu_core::{Invalidation, InvalidationListener};
 
@@ -86,6 +87,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Range of the backoff between attempts to connect.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// The longest pauses between attempts to connect, in a row, for leases alone on a server that offers no messages.
+const PAUSES_FOR_LEASES: u32 = 12;
 
 /// The listeners of a cache, and the state of the task that notifies them.
 #[derive(Default)]
@@ -203,10 +207,13 @@ impl Subscribers {
         }
     }
 
+    /// Returns whether messages are of use, for listeners or for leases.
+    fn is_needed(&self) -> bool {
+        self.watches.strong_count() > 0 || self.has_listeners()
+    }
+
+    /// Returns whether there are listeners: copies in memory that are to be invalidated.
     fn has_listeners(&self) -> bool {
-        if self.watches.strong_count() > 0 {
-            return true;
-        }
         let mut listeners = self.listeners();
         listeners.retain(|listener| listener.strong_count() > 0);
         !listeners.is_empty()
@@ -227,13 +234,14 @@ impl SubscriptionTask {
         }
     }
 
-    /// Runs for as long as there is a listener.
+    /// Runs for as long as messages are needed.
     async fn run(self) {
         let (mut attempt, mut backoff) = (0, MIN_BACKOFF);
-        while self.subscribers.has_listeners() {
+        while self.subscribers.is_needed() {
             let limit = self.channel.timeout;
             let connected = timeout(limit, self.connect(attempt)).await;
             let diagnostics = self.channel.server.diagnostics();
+            let mut is_refused = false;
             match connected.unwrap_or(Err(Failure::Timeout(limit))) {
                 Ok((subscription, messages, waiter)) => {
                     backoff = MIN_BACKOFF;
@@ -248,16 +256,49 @@ impl SubscriptionTask {
                     // Those that wait for a message poll from here on.
                     self.subscribers.notify_waiting(Watches::notify_all);
                     if let Err(failure) = lost {
-                        diagnostics.record_lost_feed(&failure);
+                        self.record_lost(&failure);
                     }
                 }
-                Err(failure) => diagnostics.record_lost_feed(&failure),
+                Err(failure) => {
+                    is_refused = failure.is_command_error()
+                        || failure.misconfiguration().is_some()
+                        || backoff == MAX_BACKOFF;
+                    self.record_lost(&failure);
+                }
             }
             attempt += 1;
+            if is_refused {
+                self.pause_for_leases().await;
+            }
             sleep(jittered(backoff)).await;
             backoff = (2 * backoff).min(MAX_BACKOFF);
         }
         self.subscribers.is_running.store(false, Ordering::Release);
+    }
+
+    /// Records that no messages are received. For leases alone that is no problem: those that wait for them poll.
+    fn record_lost(&self, failure: &Failure) {
+        let diagnostics = self.channel.server.diagnostics();
+        if self.subscribers.has_listeners() {
+            diagnostics.record_lost_feed(failure);
+        } else {
+            tracing::debug!(
+                target: "vayu",
+                "redis at {}: no messages about released leases: {}",
+                diagnostics.address(),
+                with_causes(failure)
+            );
+        }
+    }
+
+    /// Waits for a minute while messages are needed for leases alone.
+    async fn pause_for_leases(&self) {
+        for _ in 0..PAUSES_FOR_LEASES {
+            if self.subscribers.has_listeners() || !self.subscribers.is_needed() {
+                break;
+            }
+            sleep(MAX_BACKOFF).await;
+        }
     }
 
     async fn connect(
@@ -272,7 +313,10 @@ impl SubscriptionTask {
             Ok(subscription)
         };
         let subscription = connect.await;
-        server.diagnostics().record(&Operation::Subscribe, subscription.as_ref().err());
+        // Leases work without messages.
+        if subscription.is_ok() || self.subscribers.has_listeners() {
+            server.diagnostics().record(&Operation::Subscribe, subscription.as_ref().err());
+        }
         let mut subscription = subscription?;
         let id = WaiterId::random()?;
         let channel = [&self.channel.released[..], id.as_bytes()].concat();
@@ -290,7 +334,7 @@ impl SubscriptionTask {
         mut subscription: Subscription,
         mut messages: UnboundedReceiver<PushInfo>,
     ) -> Result<(), Failure> {
-        while self.subscribers.has_listeners() {
+        while self.subscribers.is_needed() {
             match timeout(PING_INTERVAL, messages.recv()).await {
                 Ok(Some(PushInfo { kind: PushKind::Message, data })) => {
                     subscription.reset_budget();
