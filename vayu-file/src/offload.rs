@@ -65,13 +65,21 @@ impl<F, T> Job<F, T> {
 trait Run: Send + Sync {
     /// Runs the operation, unless it was taken out.
     fn run(&self);
+
+    /// Returns whether the operation was not taken out.
+    fn is_queued(&self) -> bool;
 }
 
 impl<T: Send, F: FnOnce(&CancelFlag) -> Result<T> + Send> Run for Job<F, T> {
     fn run(&self) {
         let Some((operation, sender)) = self.take() else { return };
-        // The caller may be gone.
-        let _ = sender.send(catch_panic("access files", || operation(&self.cancel)));
+        let result = catch_panic("access files", || operation(&self.cancel));
+        // The caller may be gone. A panic of its waker must not end the thread.
+        let _ = catch_panic("wake the caller", || Ok(sender.send(result)));
+    }
+
+    fn is_queued(&self) -> bool {
+        self.operation.lock().ignore_poison().is_some()
     }
 }
 
@@ -99,10 +107,17 @@ struct Queue {
 }
 
 impl Overdue {
-    /// Lets the thread run an operation. If it cannot be started, this thread runs it.
+    /// Lets the thread run an operation, unless it was taken out. If it cannot be started, this thread runs it.
     fn run(self: &Arc<Self>, job: Arc<dyn Run>) {
+        if !job.is_queued() {
+            return;
+        }
         let mut queue = self.queue();
         if queue.thread.is_some_and(ProcessId::is_current) {
+            // Other threads may have taken out those that wait for one that hangs.
+            while queue.jobs.front().is_some_and(|job| !job.is_queued()) {
+                queue.jobs.pop_front();
+            }
             queue.jobs.push_back(job);
             return;
         }
@@ -192,5 +207,78 @@ impl Drop for OffloadedLock {
         // Tokio panics if it cannot start a thread. A sweep removes the file later then.
         let _ =
             catch_panic("remove lock file", || Ok(self.runtime.spawn_blocking(|| file.remove())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::task::{Context, Wake, Waker};
+
+    use vayu_core::__internal::block_on;
+    use vayu_core::testing::watchdog;
+
+    use super::*;
+
+    const HANG: Duration = Duration::from_secs(60);
+
+    type Queued<F> = (Arc<Job<F, ()>>, oneshot::Receiver<Result<()>>);
+
+    fn queued<F: FnOnce(&CancelFlag) -> Result<()> + Send>(operation: F) -> Queued<F> {
+        let (sender, result) = oneshot::channel();
+        let operation = Mutex::new(Some((operation, sender)));
+        (Arc::new(Job { operation, cancel: CancelFlag::default() }), result)
+    }
+
+    fn wait_for(receiver: Receiver<()>) -> impl FnOnce(&CancelFlag) -> Result<()> + Send + 'static {
+        move |_| {
+            let _ = receiver.recv();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn panic_of_a_waker_does_not_end_the_thread() {
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("planned");
+            }
+        }
+        watchdog(HANG, || {
+            let overdue = Arc::new(Overdue::default());
+            let (start, wait) = channel();
+            let (first, mut result) = queued(wait_for(wait));
+            let waker = Waker::from(Arc::new(Panics));
+            let mut context = Context::from_waker(&waker);
+            assert!(Pin::new(&mut result).poll(&mut context).is_pending());
+            let (second, ended) = queued(|_: &CancelFlag| Ok(()));
+            overdue.run(first);
+            overdue.run(second);
+            drop(start);
+            block_on(ended).expect("it ran").expect("no error");
+        });
+    }
+
+    #[test]
+    fn operation_that_was_taken_out_is_not_overdue() {
+        watchdog(HANG, || {
+            let overdue = Arc::new(Overdue::default());
+            let (taken, _result) = queued(|_: &CancelFlag| Ok(()));
+            drop(taken.take());
+            overdue.run(Arc::clone(&taken) as Arc<dyn Run>);
+            assert!(!overdue.has_thread(), "a thread for nothing");
+
+            let (end, wait) = channel();
+            let (hangs, _hanging) = queued(wait_for(wait));
+            overdue.run(hangs);
+            for _ in 0..100 {
+                let (job, _result) = queued(|_: &CancelFlag| Ok(()));
+                overdue.run(Arc::clone(&job) as Arc<dyn Run>);
+                drop(job.take());
+            }
+            assert!(overdue.queue().jobs.len() <= 1, "those that ran elsewhere are removed");
+            drop(end);
+        });
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
+use vayu_core::__internal::catch_panic;
 use vayu_core::__internal::remote::random_bytes;
 use vayu_core::wire::WireKey;
 
@@ -79,6 +80,13 @@ struct Waiting {
     released: oneshot::Sender<()>,
 }
 
+impl Waiting {
+    /// Notifies the caller. A panic of its waker must not end the task that receives the messages of all.
+    fn notify(self) {
+        let _ = catch_panic("notify of a released lease", || Ok(self.released.send(())));
+    }
+}
+
 impl Watches {
     /// Adds a caller that is notified of each message from now on.
     pub(crate) fn watch(self: &Arc<Self>, lease: LeaseId) -> Watch {
@@ -93,17 +101,13 @@ impl Watches {
     pub(crate) fn notify(&self, lease: LeaseId) {
         // A waker is not run under the lock.
         let waiting = lock(&self.waiting).remove(&lease);
-        for waiting in waiting.into_iter().flatten() {
-            let _ = waiting.released.send(());
-        }
+        waiting.into_iter().flatten().for_each(Waiting::notify);
     }
 
     /// Notifies all callers.
     pub(crate) fn notify_all(&self) {
         let waiting = std::mem::take(&mut *lock(&self.waiting));
-        for waiting in waiting.into_values().flatten() {
-            let _ = waiting.released.send(());
-        }
+        waiting.into_values().flatten().for_each(Waiting::notify);
     }
 
     /// Removes the callers of the parent of this process, which do not exist here and must not be woken.
@@ -168,6 +172,27 @@ mod tests {
         assert!(is_ready(&mut waiting[2]));
         drop(waiting);
         assert!(lock(&watches.waiting).is_empty());
+    }
+
+    #[test]
+    fn panic_of_a_waker_does_not_affect_the_other_callers() {
+        struct Panics;
+        impl std::task::Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("planned");
+            }
+        }
+        let watches = Arc::new(Watches::default());
+        let one = LeaseId::from_bytes([1; 8]);
+        let notifies: [fn(&Watches, LeaseId); 2] =
+            [|watches, lease| watches.notify(lease), |watches, _| watches.notify_all()];
+        for notify in notifies {
+            let mut waiting = [one, one].map(|lease| watches.watch(lease));
+            let waker = Waker::from(Arc::new(Panics));
+            assert!(Pin::new(&mut waiting[0]).poll(&mut Context::from_waker(&waker)).is_pending());
+            notify(&watches, one);
+            assert!(is_ready(&mut waiting[1]));
+        }
     }
 
     #[test]
