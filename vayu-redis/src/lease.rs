@@ -262,11 +262,13 @@ impl RemoteLease {
         } else {
             executor.execute(&unscripted()).await
         };
-        let is_refused = result.as_ref().is_err_and(Failure::is_command_error);
-        if is_refused && self.leases.runs_scripts() {
+        let refused = result.as_ref().err().filter(|failure| failure.is_command_error());
+        if let Some(refused) = refused.cloned()
+            && self.leases.runs_scripts()
+        {
             result = executor.execute(&unscripted()).await;
-            if result.is_ok() {
-                // The script was refused, and not the write.
+            // Another reason, such as a lack of memory, may have passed in between.
+            if result.is_ok() && refused.is_scripting_refused() {
                 self.leases.disable_scripts();
             }
         }
@@ -429,10 +431,13 @@ impl Drop for ReleaseOnDrop {
 
 #[cfg(test)]
 mod tests {
-    use redis::ServerErrorKind;
+    use redis::{Arg, ServerErrorKind, parse_redis_value};
     use vayu_core::testing::ManualClock;
 
     use super::*;
+    use crate::RedisOptions;
+    use crate::server::Server;
+    use crate::url;
 
     const TTL: Duration = Duration::from_secs(10);
 
@@ -494,5 +499,49 @@ mod tests {
         leases.release_support().unreported = Some(refusal());
         leases.admission().unwrap_err();
         assert_eq!(leases.admission().unwrap(), Admission::Skip);
+    }
+
+    /// A server that refuses scripts with an error, and accepts all other commands.
+    #[derive(Clone)]
+    struct RefusesScripts(&'static str);
+
+    impl Executor for RefusesScripts {
+        async fn execute<T>(&self, request: &Request<T>) -> Result<T, Failure> {
+            let is_script = request.command().args_iter().next() == Some(Arg::Simple(b"EVAL"));
+            let line = if is_script { format!("-{}\r\n", self.0) } else { "+OK\r\n".to_owned() };
+            let reply = parse_redis_value(line.as_bytes()).expect("a reply");
+            request.parse(reply.extract_error()?)
+        }
+
+        async fn execute_all<T: Send>(&self, _: Vec<Request<T>>) -> Vec<Result<T, Failure>> {
+            unreachable!("a lease takes one command at a time")
+        }
+    }
+
+    #[test]
+    fn scripts_stay_enabled_unless_the_server_refuses_all() {
+        let (deployment, options) =
+            url::parse("redis://host:1", RedisOptions::new()).expect("a valid URL");
+        let server = Server::new(deployment, &options).expect("valid options");
+        let client = Client::new(server, &options);
+        for (error, expected) in [
+            ("OOM command not allowed when used memory > 'maxmemory'.", true),
+            ("MISCONF Redis is configured to save RDB snapshots", true),
+            ("ERR unknown command 'EVAL'", false),
+            ("NOPERM User shop has no permissions to run the 'eval' command", false),
+        ] {
+            let leases = leases(&ManualClock::new());
+            let key = KeyLease {
+                name: "vayu:c:1".to_owned(),
+                id: LeaseId::from_bytes([1; 8]),
+                waits: false,
+                subscribers: &Arc::new(Subscribers::new(Arc::downgrade(leases.watches()))),
+                channel: &|| unreachable!("the caller does not wait"),
+            };
+            let lease = RemoteLease::new(&leases, &client, &key).expect("random bytes");
+            let is_acquired = run_blocking(lease.acquire(&RefusesScripts(error), None));
+            assert!(is_acquired.expect("the plain command works"), "{error}");
+            assert_eq!(leases.runs_scripts(), expected, "{error}");
+        }
     }
 }
