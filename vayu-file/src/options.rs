@@ -59,11 +59,14 @@ pub enum AsyncIo {
     /// On the blocking threads of the current tokio runtime (`spawn_blocking`), one task for each
     /// operation. Without a tokio runtime, the same as [`Inline`](Self::Inline).
     ///
-    /// Polling and dropping a future never wait for the disk: an operation that has not started when its
+    /// Polling and dropping the future of an operation do not wait for the disk: an operation that has not started when its
     /// future is dropped never runs, one that has started ends by itself, and a write that is cancelled does
     /// not publish its entry. An operation that no thread has started within 20 milliseconds runs on a thread
     /// of the cache, which ends when there are no more of them: the blocking threads may be those of callers
-    /// that wait for it.
+    /// that wait for it. The polling thread runs it only where the system starts no more threads.
+    ///
+    /// Memory in front of the directory is an exception: a lookup reads the log of invalidations on the calling thread, at
+    /// most ten times a second, also in async code, so a disk that hangs then blocks the callers.
     #[default]
     SpawnBlocking,
     /// On the polling thread. Reading a small entry from the page cache takes a few microseconds, less
