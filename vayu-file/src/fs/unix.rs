@@ -170,9 +170,16 @@ impl Directory for DiskDirectory {
     }
 
     fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn File>>> {
-        let flags = READ.union(OFlags::CREATE);
+        // For writing: NFS makes a lock of `fcntl` of this, and grants an exclusive one to such a file only. The file of
+        // another user may be readable and no more, and local file systems lock that, too.
         let mode = self.permissions.file_mode();
-        let file = rustix::fs::openat(&self.dir, name, flags, to_mode(mode))?;
+        let open = |flags: OFlags| {
+            rustix::fs::openat(&self.dir, name, flags.union(OFlags::CREATE), to_mode(mode))
+        };
+        let file = match open(UPDATE) {
+            Err(rustix::io::Errno::ACCESS) => open(READ)?,
+            result => result?,
+        };
         self.permissions.apply(&file, mode);
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Box::new(DiskFile(file.into())))),
