@@ -14,10 +14,10 @@
 //! that comes while the leader stores marks the flight as outdated instead, and the leader deletes
 //! what it stored.
 //!
-//! A flight that takes long is *hedged*: one waiting caller computes in parallel, and the first value
-//! completes the flight. An error completes it only if no other run of the flight is in progress: if the
-//! leader fails while a hedge runs, the flight stays in the table and the hedge ends it. A caller that must not wait for a flight, because the flight waits for it,
-//! runs its function uncoordinated and stores nothing ([`context`] detects that).
+//! A flight that takes long is *hedged*: one waiting caller computes in parallel, and the first value completes the
+//! flight. An error completes it only if no other run of the flight is in progress: if the leader fails while a hedge
+//! runs, the flight stays in the table and the hedge ends it. A caller that must not wait for a flight, because the
+//! flight waits for it, runs its function uncoordinated and stores nothing ([`context`] detects that).
 
 mod context;
 mod deadline;

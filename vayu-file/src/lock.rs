@@ -1,7 +1,8 @@
 //! The lock of a key among processes: the process that holds it computes.
 //!
-//! A lock is a locked file next to the entry: by `flock` on Unix, opened without sharing on Windows. The holder removes the file before it releases the
-//! lock, so a process that gets the lock checks that the name still refers to the locked file.
+//! A lock is a locked file next to the entry: by `flock` on Unix, opened without sharing on Windows. The holder
+//! removes the file before it releases the lock, so a process that gets the lock checks that the name still refers to
+//! the locked file.
 
 use std::io;
 

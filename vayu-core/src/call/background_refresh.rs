@@ -169,8 +169,8 @@ fn lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// Does all that precedes the function in a refresh that has begun, unless another caller or process computes the value. The guard is
-/// to be kept until the function has ended.
+/// Does all that precedes the function in a refresh that has begun, unless another caller or process computes the
+/// value. The guard is to be kept until the function has ended.
 async fn prepare<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &'a Engine<B>,
     function: &'a F,

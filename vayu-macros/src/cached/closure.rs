@@ -11,8 +11,8 @@ use crate::cached::model::{Model, Purpose};
 use crate::paths::span_of;
 
 /// Generates a closure on the value. It gets clones of the arguments that it names and that are moved while it
-/// exists: by the call of an entry, or by a body that is async or may move to another thread, which is created before the closure is called. One that
-/// outlives the variables owns what it captures.
+/// exists: by the call of an entry, or by a body that is async or may move to another thread, which is created before
+/// the closure is called. One that outlives the variables owns what it captures.
 pub(super) fn closure_on_value(
     model: &Model,
     closure: &ExprClosure,
@@ -49,7 +49,8 @@ fn clones(model: &Model, closure: &ExprClosure, purpose: Purpose) -> Vec<TokenSt
         return captured.map(clone).collect();
     }
     if function.kind == Kind::Sync && purpose != Purpose::Task || purpose == Purpose::Batch {
-        // The body of a batch borrows the arguments. A sync body takes only what it moves, which the compiler knows: a clone might be one too many.
+        // The body of a batch borrows the arguments. A sync body takes only what it moves, which the compiler knows:
+        // a clone might be one too many.
         return Vec::new();
     }
     let captured: Vec<(&Argument, &Ident)> = captured
