@@ -253,6 +253,12 @@ mod tests {
         Timestamp::from_micros(seconds * 1_000_000)
     }
 
+    /// Begins a refresh, and starts it at once.
+    fn begin_and_start(refreshes: &Arc<Refreshes>, seconds: i64) -> Option<BackgroundRun> {
+        let run = refreshes.begin(at(seconds), LIMIT);
+        run.inspect(|run| run.start(at(seconds)))
+    }
+
     #[test]
     fn refreshes_have_a_limit_which_those_of_a_parent_process_do_not_count_for() {
         let mut refreshes = Refreshes::default();
@@ -280,10 +286,7 @@ mod tests {
     fn slot_of_a_run_that_hangs_is_given_to_another_one_once() {
         let refreshes = Arc::new(Refreshes::default());
         refreshes.set_max(2);
-        let begin = |seconds| {
-            let run = refreshes.begin(at(seconds), LIMIT);
-            run.inspect(|run| run.start(at(seconds)))
-        };
+        let begin = |seconds| begin_and_start(&refreshes, seconds);
         let (first, second) = (begin(0), begin(10));
         assert!(begin(29).is_none());
         let third = begin(30);
@@ -300,10 +303,7 @@ mod tests {
     fn no_more_runs_hang_than_the_limit() {
         let refreshes = Arc::new(Refreshes::default());
         refreshes.set_max(1);
-        let begin = |seconds| {
-            let run = refreshes.begin(at(seconds), LIMIT);
-            run.inspect(|run| run.start(at(seconds)))
-        };
+        let begin = |seconds| begin_and_start(&refreshes, seconds);
         let (first, second) = (begin(0), begin(30));
         assert!(second.is_some() && begin(90).is_none());
         drop(first);

@@ -190,9 +190,7 @@ impl<R> Flights<R> {
     ) -> Join<'a, R> {
         let mut locked = self.locked(key);
         let state = &mut *locked;
-        if let Some(entry) = state.flights.get_mut(key)
-            && self.is_of_this_process(entry)
-        {
+        if let Some(entry) = self.find(state, key) {
             let is_other = entry.stamp != stamp;
             if !is_other || !entry.detach() {
                 let flight = entry.share();
@@ -208,10 +206,7 @@ impl<R> Flights<R> {
     /// Joins the flight of a key, if one with this stamp is running.
     pub(crate) fn join_running<'a>(&'a self, key: &'a Key, stamp: u64) -> Option<Join<'a, R>> {
         let mut state = self.locked(key);
-        let entry = state.flights.get_mut(key)?;
-        if entry.stamp != stamp || !self.is_of_this_process(entry) {
-            return None;
-        }
+        let entry = self.find(&mut state, key).filter(|entry| entry.stamp == stamp)?;
         let flight = entry.share();
         let outdated = flight.phase.get() == Phase::Outdated;
         Some(Join::Wait { ticket: Ticket::enqueue(self, key, stamp, flight), outdated })
@@ -220,10 +215,8 @@ impl<R> Flights<R> {
     /// Returns the flight of a key, if one with this stamp is running whose outcome is for later callers.
     pub(crate) fn running(&self, key: &Key, stamp: u64) -> Option<Arc<Flight<R>>> {
         let mut state = self.locked(key);
-        let entry = state.flights.get_mut(key)?;
-        let is_joined = entry.stamp == stamp
-            && entry.phase() != Phase::Outdated
-            && self.is_of_this_process(entry);
+        let entry = self.find(&mut state, key)?;
+        let is_joined = entry.stamp == stamp && entry.phase() != Phase::Outdated;
         is_joined.then(|| Arc::clone(entry.share()))
     }
 
@@ -302,6 +295,11 @@ impl<R> Flights<R> {
     /// this process may hold their locks, or be changing an unlocked flight, forever.
     fn replace_shards_after_fork(&self) {
         self.shards.replace_after_fork(|| new_shards(self.shards.get().len()));
+    }
+
+    /// Returns the flight of a key, if it was started in this process.
+    fn find<'s>(&self, state: &'s mut ShardState<R>, key: &Key) -> Option<&'s mut FlightEntry<R>> {
+        state.flights.get_mut(key).filter(|entry| self.is_of_this_process(entry))
     }
 
     /// Returns whether a flight was started in this process: another one is never completed. Once

@@ -18,9 +18,7 @@ impl<R> Flights<R> {
         is_refresh: bool,
     ) -> Option<Lead<'a, R>> {
         let mut state = self.locked(key);
-        if let Some(entry) = state.flights.get_mut(key)
-            && self.is_of_this_process(entry)
-        {
+        if self.find(&mut state, key).is_some() {
             return None;
         }
         if !is_refresh {
@@ -52,9 +50,7 @@ impl<R> Flights<R> {
     pub(crate) fn join_refresh<'a>(&'a self, key: &'a Key, stamp: u64) -> Join<'a, R> {
         let mut guard = self.locked(key);
         let state = &mut *guard;
-        if let Some(entry) = state.flights.get_mut(key)
-            && self.is_of_this_process(entry)
-        {
+        if let Some(entry) = self.find(state, key) {
             let is_joined =
                 entry.is_refresh && entry.stamp == stamp && entry.phase() != Phase::Outdated;
             if is_joined || !entry.detach() {

@@ -74,8 +74,7 @@ impl<R> Flights<R> {
         stamp: u64,
         phase: Phase,
     ) -> Result<Lead<'a, R>, Arc<Flight<R>>> {
-        if let Some(entry) = state.flights.get_mut(key)
-            && self.is_of_this_process(entry)
+        if let Some(entry) = self.find(state, key)
             && !entry.detach()
         {
             return Err(Arc::clone(entry.share()));
