@@ -73,46 +73,47 @@ fn abandon(disk: &Disk, future: impl Future<Output = ()>) {
     }
 }
 
-#[test]
-fn dropping_an_operation_does_not_wait_for_a_disk_that_hangs() {
+/// Runs a test for each operation, on an entry of a disk that hangs.
+fn on_a_disk_that_hangs(test: fn(&'static str, &Disk, &FileBackend, &ManualClock)) {
     for operation in OPERATIONS {
         watchdog(HANG, move || {
             let (clock, disk) = (ManualClock::new(), Disk::default());
             let backend = backend(&disk, &clock);
             backend.write(&key("k"), record(&clock, "old")).expect("write");
             disk.plan(Fault::Hangs(0));
-            let runtime = runtime();
-            runtime.block_on(async {
-                abandon(&disk, run(operation, &backend, &clock));
-                disk.plan(None);
-                idle(&backend).await;
-            });
+            test(operation, &disk, &backend, &clock);
         });
     }
+}
+
+#[test]
+fn dropping_an_operation_does_not_wait_for_a_disk_that_hangs() {
+    on_a_disk_that_hangs(|operation, disk, backend, clock| {
+        let runtime = runtime();
+        runtime.block_on(async {
+            abandon(disk, run(operation, backend, clock));
+            disk.plan(None);
+            idle(backend).await;
+        });
+    });
 }
 
 /// Dropping it does not wait either.
 #[test]
 fn polling_does_not_wait_for_a_disk_that_hangs_while_no_thread_is_free() {
-    for operation in OPERATIONS {
-        watchdog(HANG, move || {
-            let (clock, disk) = (ManualClock::new(), Disk::default());
-            let backend = backend(&disk, &clock);
-            backend.write(&key("k"), record(&clock, "old")).expect("write");
-            disk.plan(Fault::Hangs(0));
-            let (release, released) = channel::<()>();
-            runtime().block_on(async {
-                let waiter = tokio::task::spawn_blocking(move || {
-                    let _ = released.recv();
-                });
-                abandon(&disk, run(operation, &backend, &clock));
-                disk.plan(None);
-                drop(release);
-                waiter.await.expect("no panic");
-                idle(&backend).await;
+    on_a_disk_that_hangs(|operation, disk, backend, clock| {
+        let (release, released) = channel::<()>();
+        runtime().block_on(async {
+            let waiter = tokio::task::spawn_blocking(move || {
+                let _ = released.recv();
             });
+            abandon(disk, run(operation, backend, clock));
+            disk.plan(None);
+            drop(release);
+            waiter.await.expect("no panic");
+            idle(backend).await;
         });
-    }
+    });
 }
 
 #[test]
