@@ -292,7 +292,7 @@ fn check_spawn(function: &Function, own: Option<&NameList>, diagnostics: &mut Di
         }
     }
     if let Some(receiver) = function.item.sig.receiver()
-        && (matches!(receiver.kind, ReceiverKind::Reference(..)) || own::is_reference(receiver))
+        && own::is_reference(receiver)
         && !is_copied(&Ident::from(receiver.self_token))
     {
         let message = format!(

@@ -113,7 +113,10 @@ fn check_lifetimes(chosen: &[Owned], function: &Function, diagnostics: &mut Diag
     }
     for owned in chosen {
         let lifetime = match owned {
-            Owned::This => function.item.sig.receiver().and_then(receiver_lifetime),
+            Owned::This => {
+                let receiver = function.item.sig.receiver().and_then(SelfReference::of);
+                receiver.and_then(|receiver| receiver.lifetime)
+            }
             Owned::Argument { lifetime, .. } => lifetime.as_ref(),
         };
         if let Some(lifetime) = lifetime {
@@ -123,23 +126,33 @@ fn check_lifetimes(chosen: &[Owned], function: &Function, diagnostics: &mut Diag
     }
 }
 
-fn receiver_lifetime(receiver: &Receiver) -> Option<&Lifetime> {
-    match &receiver.kind {
-        ReceiverKind::Reference(_, lifetime, _) => lifetime.as_ref(),
-        ReceiverKind::Typed(_, ty) => match &**ty {
-            Type::Reference(reference) => reference.lifetime.as_ref(),
-            _ => None,
-        },
-        _ => None,
+/// A receiver that is a reference: `&self`, or `self` with such a type.
+struct SelfReference<'a> {
+    lifetime: Option<&'a Lifetime>,
+    is_mutable: bool,
+    /// The type that is referred to, where it is written.
+    pointee: Option<&'a Type>,
+}
+
+impl<'a> SelfReference<'a> {
+    /// Returns the parts of a receiver, if it is a reference.
+    fn of(receiver: &'a Receiver) -> Option<Self> {
+        let (lifetime, mutability, pointee) = match &receiver.kind {
+            ReceiverKind::Reference(_, lifetime, mutability) => (lifetime, mutability, None),
+            ReceiverKind::Typed(_, ty) => match &**ty {
+                Type::Reference(ty) => (&ty.lifetime, &ty.mutability, Some(&*ty.elem)),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some(Self { lifetime: lifetime.as_ref(), is_mutable: mutability.is_some(), pointee })
     }
 }
 
-/// Returns whether a receiver is written as a reference with a type: `self: &Self`.
+/// Returns whether a receiver is a reference.
 pub(super) fn is_reference(receiver: &Receiver) -> bool {
-    matches!(&receiver.kind, ReceiverKind::Typed(_, ty) if matches!(**ty, Type::Reference(_)))
+    SelfReference::of(receiver).is_some()
 }
-
-const OWNED_SELF: &str = "`self` is owned already; remove it from `own`";
 
 fn is_self(ty: &Type) -> bool {
     matches!(ty, Type::Path(path) if path.path.is_ident("Self"))
@@ -149,21 +162,16 @@ fn receiver(function: &Function, name: &Ident) -> Result<Owned, String> {
     let Some(receiver) = function.item.sig.receiver() else {
         return Err(unknown(function, name));
     };
-    let (mutability, is_this) = match &receiver.kind {
-        ReceiverKind::Reference(_, _, mutability) => (mutability, true),
-        ReceiverKind::Typed(_, ty) => match &**ty {
-            Type::Reference(reference) => (&reference.mutability, is_self(&reference.elem)),
-            _ => return Err(OWNED_SELF.to_owned()),
-        },
-        _ => return Err(OWNED_SELF.to_owned()),
+    let Some(receiver) = SelfReference::of(receiver) else {
+        return Err("`self` is owned already; remove it from `own`".to_owned());
     };
-    if mutability.is_some() {
+    if receiver.is_mutable {
         return Err(
             "a run in the background cannot change what `&mut self` refers to; take `&self`"
                 .to_owned(),
         );
     }
-    if !is_this {
+    if receiver.pointee.is_some_and(|ty| !is_self(ty)) {
         return Err(
             "`own(self)` copies a `&self`; take that, or `self` without a reference".to_owned()
         );
