@@ -2,15 +2,19 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use foldhash::quality::RandomState;
+#[cfg(vayu_loom)]
+use foldhash::quality::FixedState as State;
+#[cfg(not(vayu_loom))]
+use foldhash::quality::RandomState as State;
 use once_cell::race::OnceBox;
 
 use crate::key::bytes::SHORT;
 use crate::key::{KeyBytes, Prefix};
 
-/// The random secrets of this process, so that colliding arguments cannot be chosen in advance.
+/// The random secrets of this process, so that colliding arguments cannot be chosen in advance. A model checker has the same
+/// ones in each run: the number of schedules depends on the keys that collide.
 struct Secrets {
-    state: RandomState,
+    state: State,
     word: u64,
     end: u64,
 }
@@ -20,14 +24,14 @@ struct Secrets {
 fn secrets() -> &'static Secrets {
     static SECRETS: OnceBox<Secrets> = OnceBox::new();
     SECRETS.get_or_init(|| {
-        let random = |n: u64| RandomState::default().hash_one(n);
-        Box::new(Secrets { state: RandomState::default(), word: random(1), end: random(2) })
+        let random = |n: u64| State::default().hash_one(n);
+        Box::new(Secrets { state: State::default(), word: random(1), end: random(2) })
     })
 }
 
 /// Returns the hash function of this process.
 #[inline]
-pub(crate) fn seeded() -> &'static RandomState {
+pub(crate) fn seeded() -> &'static State {
     &secrets().state
 }
 
