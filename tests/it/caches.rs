@@ -95,6 +95,21 @@ fn cache_of_a_function_has_the_name_of_the_function() {
 }
 
 #[test]
+fn panic_while_a_number_is_weighed_costs_its_storage_only() {
+    fn check(cache: &Cache<impl Backend<Stored = AnyValue>, ByReference>) {
+        let key = Key::from_text("weighed", "k");
+        let get = || cache.get_or_insert_with(&key, Duration::from_secs(60), || 7_u64);
+        assert_eq!((get(), get()), (7, 7));
+        let stats = cache.stats();
+        assert_eq!((stats.misses, stats.inserts, stats.errors), (2, 0, 2));
+        assert_eq!((stats.errors_of(ErrorKind::Panic), stats.in_flight), (2, 0));
+    }
+    let options = || MemoryOptions::new().max_weight(30, |_, _| panic!("no weight"));
+    check(&options().build());
+    check(&options().build_moka());
+}
+
+#[test]
 fn default_name_is_the_kind_and_the_location_without_credentials() {
     let place = tempfile::tempdir().expect("a directory");
     let path = place.path().join("reports");

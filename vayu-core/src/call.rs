@@ -95,7 +95,7 @@ use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
-use crate::serializer::{EntryContext, Serializer};
+use crate::serializer::{EntryContext, Serializer, ValueClass};
 use crate::validity::is_unknown;
 
 /// A value past its ttl.
@@ -286,7 +286,19 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
 
     /// Returns the record to store for an output that took `compute_time` and was returned at
     /// `created`, or `None` if it is not to be stored.
+    #[inline(never)]
     pub(crate) fn encode_record(
+        &self,
+        output: &F::Output,
+        compute_time: Duration,
+        created: Timestamp,
+    ) -> Option<Record<B::Stored>> {
+        self.encode_record_inline(output, compute_time, created)
+    }
+
+    /// [`encode_record`](Self::encode_record) in the frame of the caller.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn encode_record_inline(
         &self,
         output: &F::Output,
         compute_time: Duration,
@@ -296,6 +308,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     }
 
     /// [`encode_record`](Self::encode_record), which counts no error.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn try_encode_record(
         &self,
         output: &F::Output,
@@ -310,14 +323,25 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         {
             return Err(error);
         }
-        catch_panic("store value", || {
-            self.declare_unguarded();
-            let Some(record) = self.record_of(value, compute_time, created)? else {
-                return Ok(None);
-            };
-            let stored = self.serializer().serialize_for(value, &self.context(&record))?;
-            Ok(Some(record.map(|()| stored)))
-        })
+        // Without a guard, the compiler sees the whole path.
+        if self.value_class() != ValueClass::Opaque && !self.function.has_closures() {
+            return self.encode_unguarded(value, compute_time, created);
+        }
+        catch_panic("store value", || self.encode_unguarded(value, compute_time, created))
+    }
+
+    /// [`try_encode_record`](Self::try_encode_record), to be called within [`catch_panic`].
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn encode_unguarded(
+        &self,
+        value: &F::Value,
+        compute_time: Duration,
+        created: Timestamp,
+    ) -> Result<Option<Record<B::Stored>>> {
+        self.declare_unguarded();
+        let Some(record) = self.record_of(value, compute_time, created)? else { return Ok(None) };
+        let stored = self.serializer().serialize_for(value, &self.context(&record))?;
+        Ok(Some(record.map(|()| stored)))
     }
 
     /// Returns the record of a value, with its times, or `None` if it is not to be stored. To be called within
@@ -342,7 +366,10 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         }
         let ttl = options.jittered(ttl, || self.key.random(created));
         let expires = created.saturating_add(ttl);
-        let mut stale_until = expires.saturating_add(options.stale);
+        let mut stale_until = expires;
+        if !options.stale.is_zero() {
+            stale_until = expires.saturating_add(options.stale);
+        }
         if let Some(idle) = self.function.idle().get() {
             if idle.is_zero() {
                 return Err(Error::new(ErrorKind::Configuration, "the idle time is zero"));
@@ -373,12 +400,14 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     }
 
     /// [`declare`](Self::declare), to be called within [`catch_panic`].
+    #[inline]
     fn declare_unguarded(&self) {
         if !self.options().is_by_key {
             self.engine.declarations().declare(self.key.prefix(), self.declaration());
         }
     }
 
+    #[inline]
     fn declaration(&self) -> Declaration {
         let serializer = self.serializer();
         Declaration::new(self.key, self.options().flags, serializer.id(), serializer.schema())
@@ -412,6 +441,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     }
 
     /// Counts the result of writing a record. Returns whether it was written.
+    #[inline]
     pub(crate) fn record_write(&self, result: Result<()>) -> bool {
         self.engine.errors().remove(self.key);
         let is_stored = self.ok_or_count(result).is_some();
@@ -482,6 +512,24 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         }
     }
 
+    /// Concludes a miss whose function has returned `new`.
+    #[inline]
+    pub(crate) fn conclude_miss(&self, new: &F::Output, times: CallTimes) {
+        self.conclude_value(new);
+        self.emit(CallOutcome::Miss, times);
+    }
+
+    /// Returns whether the function has returned a value. If so, it ends a cached error.
+    #[inline]
+    fn conclude_value(&self, new: &F::Output) -> bool {
+        let has_value = F::value(new).is_some();
+        if has_value && self.function.caches_errors() {
+            // Also if the value is not stored.
+            self.engine.errors().remove(self.key);
+        }
+        has_value
+    }
+
     /// Returns the output for the caller whose function has returned `new`: that, or the stale
     /// value if `new` is a failure. The times are those of `new`.
     pub(crate) fn conclude(
@@ -490,11 +538,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         times: CallTimes,
         reason: ComputeReason<F::Output>,
     ) -> F::Output {
-        let has_value = F::value(&new).is_some();
-        if has_value && self.function.caches_errors() {
-            // Also if the value is not stored.
-            self.engine.errors().remove(self.key);
-        }
+        let has_value = self.conclude_value(&new);
         match reason {
             ComputeReason::Miss(_) => self.emit(CallOutcome::Miss, times),
             ComputeReason::Expired(stale) if !has_value && self.engine.now() < stale.end => {
@@ -546,6 +590,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     }
 
     /// Returns the value of a result. An error is counted and logged.
+    #[inline]
     pub(crate) fn ok_or_count<T>(&self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.count_error(&error)).ok()
     }

@@ -93,8 +93,8 @@ impl Timestamp {
     /// Returns the time from `earlier` to this instant, zero if `earlier` is later.
     #[inline]
     pub fn saturating_since(self, earlier: Self) -> Duration {
-        let micros = self.0.saturating_sub(earlier.0);
-        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+        let micros = if self < earlier { 0 } else { self.0.saturating_sub(earlier.0) };
+        Duration::from_micros(micros.cast_unsigned())
     }
 }
 

@@ -87,13 +87,19 @@ impl<T> From<T> for QuietDrop<T> {
 }
 
 impl<T> QuietDrop<T> {
-    /// Returns the value. It is always there.
+    /// Returns the value. It is there unless it was [taken](Self::take).
     pub fn get(&self) -> Option<&T> {
         self.0.as_ref()
+    }
+
+    /// Takes the value.
+    pub(crate) fn take(&mut self) -> Self {
+        Self(self.0.take())
     }
 }
 
 impl<T> Drop for QuietDrop<T> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(value) = self.0.take() {
             drop_quietly(value);

@@ -251,7 +251,7 @@ pub enum ValueClass {
     /// Nothing. The engine catches the panics of decoding a value and dropping it.
     #[default]
     Opaque,
-    /// Decoding it runs code of the standard library only, which does not panic, and neither does
+    /// Encoding and decoding it runs code of the standard library only, which does not panic, and neither does
     /// cloning or dropping the stored form. In caches in memory the engine does without a guard, and
     /// the backend may let it decode under a lock.
     Plain,

@@ -77,6 +77,7 @@ impl Counters {
         self.events.add(Event::FailedRefresh);
     }
 
+    #[inline]
     pub(crate) fn insert(&self) {
         self.events.add(Event::Insert);
     }

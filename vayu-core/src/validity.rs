@@ -46,6 +46,7 @@ impl SchemaFlags {
     }
 
     /// Returns the flags of a record of a type with this stamp, or `None` for one of another type.
+    #[inline]
     pub(crate) fn of_record<V>(record: &Record<V>, type_stamp: u64) -> Option<Self> {
         Self::from_difference(record.schema().wrapping_sub(type_stamp))
     }
@@ -60,6 +61,7 @@ impl SchemaFlags {
     }
 
     /// Returns the flags if the number consists of valid flags and nothing else.
+    #[inline]
     fn from_bits(number: u64) -> Option<Self> {
         let flags = Self(u16::try_from(number).ok()?);
         (flags == Self::NONE || flags.0 & SIGNATURE == SIGNATURE && flags.0 & !SIGNATURE < 8)
@@ -68,6 +70,7 @@ impl SchemaFlags {
 
     /// Returns the flags of a record from the difference of its schema stamp and the stamp of its type, or
     /// `None` for a record of another type.
+    #[inline]
     fn from_difference(difference: u64) -> Option<Self> {
         Self::from_bits(difference & ((1 << BITS) - 1))
     }

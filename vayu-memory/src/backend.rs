@@ -121,11 +121,22 @@ impl<V: MemoryValue> MemoryBackend<V> {
         found
     }
 
-    /// Visits the record of a key that is not [held](Table::hold). Most often there is none.
+    /// Visits the record of a key, if there is one.
     #[inline(never)]
     fn visit(&self, key: &Key, class: ValueClass, visit: &mut dyn FnMut(Record<&V>)) {
-        if self.tables.get().is_absent(key) {
-            return self.sweep_if_due(self.clock.now());
+        if class == ValueClass::Opaque {
+            if let Some(record) = self.get(key) {
+                visit(record.as_ref());
+                drop_quietly(record);
+            }
+            return;
+        }
+        // An inline value is held if it has become one since it was stored.
+        if class != ValueClass::Inline
+            && let Some((record, held)) = self.tables.get().hold(key)
+            && let Some(value) = held.get()
+        {
+            return visit(record.map(|()| value));
         }
         let mut are_words_missing = false;
         let found = self.with_table(|table| {
@@ -149,7 +160,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
     }
 
     /// Stores a record, and removes others that have expired.
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn store(&self, key: &Key, record: Record<V>) {
         let (created, end, mut record) = (record.created(), record.stale_until(), Some(record));
         let ended = if self.ends.is_empty() { None } else { Some(Box::new(Ended::new(created))) };
@@ -161,7 +172,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
         }
         self.record_evictions(written.evictions);
         self.pacer.record_expiry(end);
-        // Most records were created now. The clock is read for others by the miss that precedes a write.
+        // Most records were created now. The clock is read for others by the read that precedes a write.
         if self.pacer.is_due(created) {
             self.sweep_if_due_cold();
         }
@@ -169,9 +180,10 @@ impl<V: MemoryValue> MemoryBackend<V> {
 
     /// Stores a record in a table with a limit by weight, if it is not too heavy.
     #[inline(never)]
-    fn write_weighed(&self, key: &Key, record: Record<V>) {
+    fn write_weighed(&self, key: &Key, record: Record<V>) -> Result<()> {
         let weights = self.weights.as_ref();
-        match weights.and_then(|weights| weights.weigh(key, record.value().value())) {
+        let weigh = |weights: &WeightLimit| weights.weigh(key, record.value().value());
+        match weights.map(weigh).transpose()?.flatten() {
             Some(weight) => {
                 self.store(key, record.with_weight(weight));
             }
@@ -183,6 +195,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
                 self.ends.report(key.prefix().as_str(), EndCause::Evicted);
             }
         }
+        Ok(())
     }
 
     /// Removes the entry of a key, and returns whether there was one.
@@ -284,13 +297,12 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         Ok(self.get(key))
     }
 
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn write(&self, key: &Key, record: Record<V>) -> Result<()> {
-        if self.weights.is_none() {
-            self.store(key, record);
-        } else {
-            self.write_weighed(key, record);
+        if self.weights.is_some() {
+            return self.write_weighed(key, record);
         }
+        self.store(key, record);
         Ok(())
     }
 
@@ -343,28 +355,18 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         Some(read(record.map(|()| value)))
     }
 
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn read_now(
         &self,
         key: &Key,
         class: ValueClass,
         visit: &mut dyn FnMut(Record<&V>),
     ) -> Option<Result<()>> {
-        if class == ValueClass::Opaque {
-            if let Some(record) = self.get(key) {
-                visit(record.as_ref());
-                drop_quietly(record);
-            }
-            return Some(Ok(()));
-        }
-        // An inline value is held if it has become one since it was stored.
-        if class != ValueClass::Inline
-            && let Some((record, held)) = self.tables.get().hold(key)
-            && let Some(value) = held.get()
-        {
-            visit(record.map(|()| value));
-        } else {
+        if !self.tables.get().is_absent(key) {
             self.visit(key, class, visit);
+        } else if class == ValueClass::Opaque {
+            // Values of the other classes are stored when they are computed, and [`store`](Self::store) relies on that.
+            self.sweep_if_due_cold();
         }
         Some(Ok(()))
     }

@@ -228,7 +228,7 @@ impl Backend for MokaBackend {
     fn write(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
         let weight = match &self.weights {
             None => 1,
-            Some(weights) => match weights.weigh(key, record.value()) {
+            Some(weights) => match weights.weigh(key, record.value())? {
                 Some(weight) => weight,
                 // The previous value is outdated all the same.
                 None => {

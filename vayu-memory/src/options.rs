@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vayu_core::{AnyValue, Clock, Key, MonotonicClock};
+use vayu_core::__internal::catch_panic;
+use vayu_core::{AnyValue, Clock, Key, MonotonicClock, Result};
 
 /// The largest part of a limit by weight that one value may take.
 const HEAVIEST: f64 = 0.99;
@@ -46,8 +47,12 @@ pub(crate) struct WeightLimit {
 
 impl WeightLimit {
     /// Returns the weight of a value, or `None` if it is too heavy to be stored.
-    pub(crate) fn weigh(&self, key: &Key, value: &AnyValue) -> Option<u32> {
-        let weight = (self.weigh)(key, value).max(1);
+    ///
+    /// # Errors
+    ///
+    /// When the function of the user panics.
+    pub(crate) fn weigh(&self, key: &Key, value: &AnyValue) -> Result<Option<u32>> {
+        let weight = catch_panic("write entry", || Ok((self.weigh)(key, value)))?.max(1);
         #[expect(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
@@ -56,7 +61,7 @@ impl WeightLimit {
         )]
         let heaviest = (self.max as f64 * HEAVIEST) as u64;
         if u64::from(weight) <= heaviest {
-            return Some(weight);
+            return Ok(Some(weight));
         }
         if self.rejections.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!(
@@ -66,7 +71,7 @@ impl WeightLimit {
                 "value is too heavy for its memory cache and is not stored"
             );
         }
-        None
+        Ok(None)
     }
 }
 

@@ -70,6 +70,7 @@ impl Hash for Declaration {
 }
 
 impl Declaration {
+    #[inline]
     pub(crate) fn new(
         key: &Key,
         flags: SchemaFlags,
@@ -80,6 +81,7 @@ impl Declaration {
     }
 
     /// Returns all but the stamp of the type as a number.
+    #[inline]
     fn bits(self) -> u64 {
         let (serializer, version) = (self.serializer.as_u16(), self.has_version);
         self.flags.to_bits() | u64::from(serializer) << 16 | u64::from(version) << 32

@@ -300,6 +300,21 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// Writes a record of a value of this class to a backend in this process.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn write_now(
+        &self,
+        key: &Key,
+        record: Record<B::Stored>,
+        class: ValueClass,
+    ) -> Result<()> {
+        // Without a guard, the compiler sees the whole path.
+        if class != ValueClass::Opaque {
+            return self.backend().write(key, record);
+        }
+        catch_panic("write entry", || self.backend().write(key, record))
+    }
+
     /// Writes a record of which only the times differ from the stored one, which has the times `old`.
     pub(crate) async fn write_times<M: Io>(
         &self,

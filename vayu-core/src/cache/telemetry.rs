@@ -108,6 +108,7 @@ impl<B: Backend> Engine<B> {
         self.emit(function, CallOutcome::Miss, CallTimes::default(), is_quiet);
     }
 
+    #[inline]
     pub(crate) fn count_store(&self, function: &Prefix) {
         self.counters().insert();
         if self.flags().is_observed() {

@@ -1,13 +1,19 @@
 //! Sync calls: the async code of the driver, which blocks the thread and is polled once.
 
+use std::mem;
+
 use crate::backend::Backend;
 use crate::cache::Engine;
-use crate::call::driver::{Prepared, into_lead, prepare, prepare_now, resume_lookup};
+use crate::call::decode::Visited;
+use crate::call::driver::{
+    Prepared, Unprepared, into_lead, prepare, prepare_miss_now, prepare_now, resume_lookup,
+};
 use crate::call::leading::{complete, complete_now};
-use crate::call::lookup::{Begun, Lookup, begin, resume, serve_inline};
+use crate::call::lookup::{Begun, Lookup, begin, end_lookup, requested, serve_inline};
 use crate::call::previous::in_run;
 use crate::call::{CachedFn, Call, ComputeReason};
-use crate::flight::{FlightId, mark};
+use crate::error::Result;
+use crate::flight::{Completions, FlightId, mark};
 use crate::io::{Blocking, run_blocking};
 use crate::serializer::{Serializer, ValueClass};
 
@@ -50,10 +56,10 @@ fn finish_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
 /// Runs the function of a call that is prepared for it.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    prepared: Prepared<'_, B, F>,
+    mut prepared: Prepared<'_, B, F>,
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
-    let Some(flight) = prepared.flight() else {
+    let Some(flight) = prepared.begin_run() else {
         return if let Prepared::Output(output) = prepared { output } else { in_run(None, body) };
     };
     let _mark = mark(flight);
@@ -62,7 +68,12 @@ pub(super) fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let output = in_run(prepared.previous(), body);
     drop(entered);
     drop(span);
-    after(flight, prepared, output)
+    let output = after(flight, &mut prepared, output);
+    if let Prepared::Bypass = prepared {
+        // There is nothing to drop.
+        mem::forget(prepared);
+    }
+    output
 }
 
 /// Resumes the lookup of an inline value, and does all else that precedes the function.
@@ -72,7 +83,44 @@ fn resume_and_prepare<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     function: &'a F,
     begun: Option<Begun>,
 ) -> Prepared<'a, B, F> {
-    match resume(engine, function, begun) {
+    let (Some(begun), Ok(key)) = (begun, function.key()) else {
+        return prepare_looked_up(engine, function, begin(engine, function));
+    };
+    let (request, call) = (begun.request, Call::resumed(engine, function, key, begun));
+    if let Some(request) = request {
+        return before(engine, function, requested(call, request));
+    }
+    let before = engine.flights().completions(key);
+    let mut visited = Visited::Nothing;
+    let read = call.visit_now(&mut visited);
+    if call.is_absent(read.as_ref(), &visited) {
+        return prepare_miss_now(call, Some(before)).unwrap_or_else(prepare_apart);
+    }
+    prepare_visited(call, before, read, visited)
+}
+
+/// Does all else that precedes the function of a call whose key may have a record.
+#[cold]
+#[inline(never)]
+fn prepare_visited<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: Call<'_, B, F>,
+    before: Completions,
+    read: Option<Result<()>>,
+    visited: Visited<F::Value, B::Stored>,
+) -> Prepared<'_, B, F> {
+    let (engine, function) = (call.engine, call.function);
+    prepare_looked_up(engine, function, end_lookup(call, before, read, visited))
+}
+
+/// Does all else that precedes the function of a call whose lookup has ended.
+#[cold]
+#[inline(never)]
+fn prepare_looked_up<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a F,
+    result: Result<F::Output, Lookup<'a, B, F>>,
+) -> Prepared<'a, B, F> {
+    match result {
         Ok(output) => Prepared::Output(output),
         Err(lookup) => before(engine, function, lookup),
     }
@@ -114,24 +162,45 @@ pub(super) fn prepare_missed<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'_, B, F>,
     reason: ComputeReason<F::Output>,
 ) -> Prepared<'_, B, F> {
-    match prepare_now(call, reason) {
-        Ok(prepared) => prepared,
-        Err(unprepared) => run_blocking(prepare::<Blocking, B, F>(unprepared)),
-    }
+    prepare_now(call, reason).unwrap_or_else(prepare_apart)
 }
 
-/// Does all that follows the function, which was part of `flight`.
+/// Does all that precedes the function of a call that may have to wait.
+#[cold]
+#[inline(never)]
+fn prepare_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    unprepared: Unprepared<'_, B, F>,
+) -> Prepared<'_, B, F> {
+    run_blocking(prepare::<Blocking, B, F>(unprepared))
+}
+
+/// Does all that follows the function, which was part of `flight`. Of most calls, nothing is left to be dropped then.
 #[inline(never)]
 fn after<B: Backend, F: CachedFn<Stored = B::Stored>>(
     flight: FlightId,
-    mut prepared: Prepared<'_, B, F>,
+    prepared: &mut Prepared<'_, B, F>,
     output: F::Output,
 ) -> F::Output {
-    if let Prepared::Lead(leading) = &mut prepared
+    if let Prepared::Lead(leading) = prepared
         && leading.never_waits()
     {
-        return complete_now(leading, output);
+        let output = complete_now(leading, output);
+        if leading.has_ended() {
+            // As if it was dropped, field by field.
+            mem::forget(mem::replace(prepared, Prepared::Bypass));
+        }
+        return output;
     }
+    after_apart(flight, mem::replace(prepared, Prepared::Bypass), output)
+}
+
+/// [`after`] for a call that may have to wait, or that does not lead.
+#[inline(never)]
+fn after_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    flight: FlightId,
+    prepared: Prepared<'_, B, F>,
+    output: F::Output,
+) -> F::Output {
     let Some(mut leading) = into_lead(prepared, &output) else { return output };
     // A hedge leads a flight of its own in the end.
     let _mark = if leading.flight() == flight { None } else { mark(leading.flight()) };

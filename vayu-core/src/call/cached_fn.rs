@@ -81,6 +81,9 @@ pub trait CachedFn: FnOutput {
     /// Returns whether a value is to be cached.
     fn should_cache(&self, value: &Self::Value) -> bool;
 
+    /// Returns whether the ttl or the predicate is a closure, which may panic.
+    fn has_closures(&self) -> bool;
+
     /// Returns whether errors are cached.
     fn caches_errors(&self) -> bool;
 
@@ -218,6 +221,11 @@ where
     #[inline(always)]
     fn idle(&self) -> L::Idle {
         self.retention.idle()
+    }
+
+    #[inline]
+    fn has_closures(&self) -> bool {
+        self.retention.has_closures()
     }
 
     #[inline]

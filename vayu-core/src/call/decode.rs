@@ -22,6 +22,8 @@ pub(super) struct WouldBlock;
 
 /// The reason of most misses of a key that has a record, in logs.
 const EXPIRED: &str = "expired";
+/// The reason of a miss of a key that has no record, in logs.
+const ABSENT: &str = "absent";
 /// The reason of a miss of a key whose record cannot be decoded, in logs.
 const CORRUPT: &str = "corrupt";
 
@@ -35,14 +37,23 @@ pub(crate) enum Decoded<R> {
     Refused,
 }
 
-/// The rest of a lookup whose backend has not passed a fresh record.
-enum Rest<V> {
-    /// There is no record.
+/// What a backend has passed to a lookup.
+pub(super) enum Visited<T, V> {
+    /// No record.
     Nothing,
-    /// There is a record that has expired.
+    /// A fresh value.
+    Fresh {
+        value: T,
+        times: [Timestamp; 2],
+        compute_time: CompactDuration,
+        /// The record whose end this use moves.
+        used: Option<Record<()>>,
+    },
+    /// A record that has expired.
     Expired,
     /// A record to be examined outside of the backend.
     Record(Record<V>),
+    /// A value that cannot be decoded.
     Failed(Error),
 }
 
@@ -99,75 +110,105 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     pub(super) fn decode_now(&self) -> Result<Decoded<F::Output>, WouldBlock> {
         match self.serve_lent() {
             Some(output) => Ok(Decoded::Fresh(output)),
-            None => self.decode_visited(),
+            None => self.decode_read(),
         }
     }
 
+    /// Decodes the record of the key, which is not lent.
     #[cold]
     #[inline(never)]
-    fn decode_visited(&self) -> Result<Decoded<F::Output>, WouldBlock> {
-        let (backend, class, now) = (self.engine.backend(), self.value_class(), self.began);
-        let (mut hit, mut rest) = (None, Rest::Nothing);
-        let mut visit = |record: Record<&B::Stored>| {
-            let is_fresh = self.is_fresh(&record, now) && !self.is_idle(&record, now);
-            if !is_fresh || !self.is_of_this_call(&record) {
-                if is_fresh || !self.options().stale.is_zero() {
-                    set_aside(&record, &mut rest);
-                } else {
-                    rest = Rest::Expired;
-                }
-                return;
-            }
-            let value = if class == ValueClass::Opaque {
-                catch_panic("decode value", || {
-                    self.serializer().deserialize_for(record.value(), &self.context(&record))
-                })
-            } else {
-                self.serializer().deserialize_for(record.value(), &self.context(&record))
-            };
-            match value {
-                Ok(value) => {
-                    let used = self.used_record(&record, now);
-                    hit = Some((value, self.times(&record), record.compact_compute_time(), used));
-                }
-                Err(error) => rest = Rest::Failed(error),
-            }
-        };
+    fn decode_read(&self) -> Result<Decoded<F::Output>, WouldBlock> {
+        let mut visited = Visited::Nothing;
+        let read = self.visit_now(&mut visited);
+        if self.is_absent(read.as_ref(), &visited) {
+            return Ok(Decoded::Nothing);
+        }
+        self.decode_visited(read, visited)
+    }
+
+    /// Reads the backend, if that takes no blocking. Sets `visited` if there is a record.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(super) fn visit_now(
+        &self,
+        visited: &mut Visited<F::Value, B::Stored>,
+    ) -> Option<Result<()>> {
+        let (backend, class) = (self.engine.backend(), self.value_class());
+        let mut visit = |record: Record<&B::Stored>| *visited = self.visit(&record);
         // Without a guard the compiler sees the whole path, and emits half as much code.
-        let read = if backend.is_in_process() && class != ValueClass::Opaque {
-            backend.read_now(self.key, class, &mut visit)
-        } else {
-            let read = || Ok(backend.read_now(self.key, class, &mut visit));
-            catch_panic("read entry", read).unwrap_or_else(|error| Some(Err(error)))
-        };
-        if let Some((value, times, compute_time, used)) = hit {
-            self.count_hit(now, times, compute_time);
-            let output = F::output(value);
-            if let Some(record) = used {
-                self.move_end(&record, now);
-            }
-            return Ok(Decoded::Fresh(output));
+        if backend.is_in_process() && class != ValueClass::Opaque {
+            return backend.read_now(self.key, class, &mut visit);
         }
-        self.decode_rest(read, rest)
+        let read = || Ok(backend.read_now(self.key, class, &mut visit));
+        catch_panic("read entry", read).unwrap_or_else(|error| Some(Err(error)))
     }
 
-    /// Ends a lookup that has found no fresh value.
+    /// Decodes a record where the backend has it.
+    #[cold]
+    fn visit(&self, record: &Record<&B::Stored>) -> Visited<F::Value, B::Stored> {
+        let now = self.began;
+        let is_fresh = self.is_fresh(record, now) && !self.is_idle(record, now);
+        if !is_fresh || !self.is_of_this_call(record) {
+            if is_fresh || !self.options().stale.is_zero() {
+                return Visited::Record(record.clone().map(Clone::clone));
+            }
+            return Visited::Expired;
+        }
+        let decode = || self.serializer().deserialize_for(record.value(), &self.context(record));
+        let value = if self.value_class() == ValueClass::Opaque {
+            catch_panic("decode value", decode)
+        } else {
+            decode()
+        };
+        match value {
+            Ok(value) => {
+                let (times, compute_time) = (self.times(record), record.compact_compute_time());
+                Visited::Fresh { value, times, compute_time, used: self.used_record(record, now) }
+            }
+            Err(error) => Visited::Failed(error),
+        }
+    }
+
+    /// Returns whether a call is a miss because there is no record. A key made by hand must be checked first.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(super) fn is_absent(
+        &self,
+        read: Option<&Result<()>>,
+        visited: &Visited<F::Value, B::Stored>,
+    ) -> bool {
+        let is_absent = matches!((read, visited), (Some(Ok(())), Visited::Nothing))
+            && !self.options().is_by_key;
+        if is_absent {
+            self.log_reason(ABSENT);
+        }
+        is_absent
+    }
+
+    /// Decodes what a backend has passed to a lookup.
     #[cold]
     #[inline(never)]
-    fn decode_rest(
+    pub(super) fn decode_visited(
         &self,
         read: Option<Result<()>>,
-        rest: Rest<B::Stored>,
+        visited: Visited<F::Value, B::Stored>,
     ) -> Result<Decoded<F::Output>, WouldBlock> {
-        let (error, reason) = match (read.ok_or(WouldBlock)?, rest) {
-            (Ok(()), Rest::Nothing) => return Ok(self.nothing()),
-            (Ok(()), Rest::Expired) => return Ok(self.rejected(EXPIRED)),
-            (Ok(()), Rest::Record(record)) => return Ok(self.decode_counted(record)),
-            (Err(error), rest) => {
-                drop_quietly(rest);
+        let (error, reason) = match (read.ok_or(WouldBlock)?, visited) {
+            (_, Visited::Fresh { value, times, compute_time, used }) => {
+                let now = self.began;
+                self.count_hit(now, times, compute_time);
+                let output = F::output(value);
+                if let Some(record) = used {
+                    self.move_end(&record, now);
+                }
+                return Ok(Decoded::Fresh(output));
+            }
+            (Ok(()), Visited::Nothing) => return Ok(self.nothing()),
+            (Ok(()), Visited::Expired) => return Ok(self.rejected(EXPIRED)),
+            (Ok(()), Visited::Record(record)) => return Ok(self.decode_counted(record)),
+            (Err(error), visited) => {
+                drop_quietly(visited);
                 (error, "unreadable")
             }
-            (Ok(()), Rest::Failed(error)) => (error, CORRUPT),
+            (Ok(()), Visited::Failed(error)) => (error, CORRUPT),
         };
         self.count_error(&error);
         self.log_reason(reason);
@@ -213,7 +254,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// Returns the result of a call without a record. A key made by hand is checked.
     #[inline]
     pub(crate) fn nothing(&self) -> Decoded<F::Output> {
-        self.rejected("absent")
+        self.rejected(ABSENT)
     }
 
     /// Returns the result of a call without a record that could be served, for this reason. A key made by hand is
@@ -426,11 +467,4 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         self.emit(CallOutcome::Coalesced, times);
         Some(F::output(value))
     }
-}
-
-/// Clones a record that is not fresh, or of which it is unknown whether it is valid.
-#[cold]
-#[inline(never)]
-fn set_aside<V: Clone>(record: &Record<&V>, rest: &mut Rest<V>) {
-    *rest = Rest::Record(record.clone().map(Clone::clone));
 }

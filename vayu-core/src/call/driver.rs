@@ -23,7 +23,9 @@ use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
 use crate::call::previous::Slot;
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
 use crate::clock::Timestamp;
-use crate::flight::{Deadline, Flight, FlightId, HedgeGuard, Join, Lead, Outcome, Turn};
+use crate::flight::{
+    Completions, Deadline, Flight, FlightId, HedgeGuard, Join, Lead, Outcome, Turn,
+};
 use crate::io::Io;
 use crate::log;
 use crate::observer::CallTimes;
@@ -98,15 +100,24 @@ impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
         (!call.options().is_quiet).then(|| Box::new(log::run_span(call.key.prefix(), reason)))
     }
 
-    /// Returns the flight that the function is part of, if it is to be followed by
-    /// [`into_lead`].
-    pub(super) fn flight(&self) -> Option<FlightId> {
-        match self {
-            Self::Output(_) | Self::Bypass => None,
-            Self::Uncoordinated(call) => Some(call.flight),
-            Self::Hedge(hedge) => Some(hedge.guard.flight().id()),
-            Self::Lead(leading) => Some(leading.lead.id()),
+    /// Begins the run of the function, if it is part of a flight and to be followed by [`into_lead`], and counts the
+    /// miss. Returns the flight.
+    #[inline]
+    pub(super) fn begin_run(&self) -> Option<FlightId>
+    where
+        F: CachedFn<Stored = B::Stored>,
+    {
+        let (call, flight) = match self {
+            Self::Output(_) | Self::Bypass => return None,
+            Self::Uncoordinated(Uncoordinated { call, flight, .. }) => (call, *flight),
+            Self::Hedge(hedge) => (&hedge.call, hedge.guard.flight().id()),
+            Self::Lead(leading) => (&leading.call, leading.lead.id()),
+        };
+        if !matches!(self, Self::Lead(leading) if !matches!(leading.reason, ComputeReason::Miss(_)))
+        {
+            call.count_miss();
         }
+        Some(flight)
     }
 }
 
@@ -171,27 +182,37 @@ pub(super) struct Unprepared<'a, B: Backend, F: FnOutput> {
 #[allow(clippy::result_large_err, reason = "the rest of the call is not moved further")]
 pub(super) fn prepare_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'_, B, F>,
-    mut reason: ComputeReason<F::Output>,
+    reason: ComputeReason<F::Output>,
 ) -> Result<Prepared<'_, B, F>, Unprepared<'_, B, F>> {
-    let mut join = None;
-    if let ComputeReason::Miss(before) = &mut reason
-        && call.engine.backend().is_in_process()
-    {
-        if let Some(output) = call.serve_error() {
-            return Ok(Prepared::Output(output));
+    match reason {
+        ComputeReason::Miss(before) if call.engine.backend().is_in_process() => {
+            prepare_miss_now(call, before)
         }
-        match call.engine.flights().join(call.key, call.stamp, before.take()) {
-            Join::Lead { lead, recheck: false } => {
-                call.count_miss();
-                let (lease, started) = (None, call.began);
-                let (began, previous) = (started, None);
-                let leading = Leading { lease, lead, reason, call, started, began, previous };
-                return Ok(Prepared::Lead(leading));
-            }
-            other => join = Some(other),
-        }
+        reason => Err(Unprepared { call, reason, join: None }),
     }
-    Err(Unprepared { call, reason, join })
+}
+
+/// [`prepare_now`] for a miss of a backend in this process.
+#[cfg_attr(not(debug_assertions), inline(always))]
+#[allow(clippy::result_large_err, reason = "the rest of the call is not moved further")]
+pub(super) fn prepare_miss_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: Call<'_, B, F>,
+    before: Option<Completions>,
+) -> Result<Prepared<'_, B, F>, Unprepared<'_, B, F>> {
+    if let Some(output) = call.serve_error() {
+        return Ok(Prepared::Output(output));
+    }
+    let (flights, reason) = (call.engine.flights(), ComputeReason::Miss(None));
+    let join = match flights.start(call.key, call.stamp, before) {
+        Some((lead, false)) => {
+            let (lease, previous, started, began) = (None, None, call.began, call.began);
+            let leading = Leading { lease, lead, reason, call, started, began, previous };
+            return Ok(Prepared::Lead(leading));
+        }
+        Some((lead, recheck)) => Join::Lead { lead, recheck },
+        None => flights.join_locked(call.key, call.stamp, before),
+    };
+    Err(Unprepared { call, reason, join: Some(join) })
 }
 
 /// Does all that precedes the function.
@@ -226,12 +247,10 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     match joined {
         Joined::Output(output) => Prepared::Output(output),
         Joined::Uncoordinated(flight) => {
-            call.count_miss();
             let began = call.engine.now();
             Prepared::Uncoordinated(Uncoordinated { call, flight, began })
         }
         Joined::Hedge(guard) => {
-            call.count_miss();
             let (hedges, began) = (guard.flight().hedges.get(), call.engine.now());
             Prepared::Hedge(Hedge { call, guard, hedges, began })
         }

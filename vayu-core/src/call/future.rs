@@ -120,7 +120,7 @@ pub(super) async fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
     mut prepared: Prepared<'_, B, F>,
     body: Pin<&mut impl Future<Output = F::Output>>,
 ) -> F::Output {
-    let Some(flight) = prepared.flight() else {
+    let Some(flight) = prepared.begin_run() else {
         return if let Prepared::Output(output) = prepared {
             output
         } else {

@@ -53,6 +53,14 @@ where
         self.lead.id()
     }
 
+    /// Returns whether a call that was completed has nothing to drop.
+    #[inline]
+    pub(super) fn has_ended(&self) -> bool {
+        let Self { lease, lead, reason, previous, .. } = self;
+        let has_ended = lead.has_ended() && matches!(reason, ComputeReason::Miss(_));
+        has_ended && lease.is_none() && previous.is_none()
+    }
+
     /// Returns whether the rest of the call is for [`complete_now`].
     pub(super) fn never_waits(&self) -> bool {
         self.call.engine.backend().is_in_process()
@@ -102,9 +110,6 @@ where
                 ControlFlow::Break(None) => return Err(self),
                 ControlFlow::Continue(()) => {}
             }
-        }
-        if let ComputeReason::Miss(_) = self.reason {
-            self.call.count_miss();
         }
         if self.lease.is_some() {
             self.began = self.call.engine.now();
@@ -223,11 +228,15 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Leading { lead, reason, call, started, began, previous, .. } = leading;
     let ended = call.engine.now();
     let compute_time = ended.saturating_since(*began);
-    let mut ttl_left = None;
+    let (mut ttl_left, mut is_stored) = (None, false);
     let renewed =
         previous.as_ref().and_then(|previous| call.renewed_record(&output, previous, ended));
-    if let Some(record) = renewed.or_else(|| call.encode_record(&output, compute_time, ended)) {
-        let mut outcome = Outcome::computed(record.clone());
+    let record = match renewed {
+        None => call.encode_record_inline(&output, compute_time, ended),
+        renewed => renewed,
+    };
+    if let Some(record) = record {
+        let mut shared = QuietDrop::from(record.clone());
         let permission = lead.begin_store();
         let may_store = call.can_store()
             && match permission {
@@ -239,22 +248,28 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
             };
         if may_store {
             let fresh_until = record.fresh_until();
-            if call.record_write(run_blocking(call.engine.write::<Blocking>(call.key, record))) {
+            is_stored =
+                call.record_write(call.engine.write_now(call.key, record, call.value_class()));
+            if is_stored {
                 ttl_left = remaining_ttl::<B>(fresh_until, ended);
-                outcome.set_stored(true);
             }
         } else {
             drop_quietly(record);
         }
-        while lead.complete(&mut outcome) == Completion::MustDelete {
-            ttl_left = None;
-            outcome.set_stored(false);
+        while lead.complete(|| Outcome::Computed { value: shared.take(), is_stored })
+            == Completion::MustDelete
+        {
+            (ttl_left, is_stored) = (None, false);
             call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
         }
     } else {
         call.complete_without_record(lead, &output, compute_time);
     }
     let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };
+    if let ComputeReason::Miss(_) = reason {
+        call.conclude_miss(&output, times);
+        return output;
+    }
     call.conclude(output, times, mem::replace(reason, ComputeReason::Miss(None)))
 }
 

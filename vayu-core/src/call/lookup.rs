@@ -4,10 +4,11 @@ use std::fmt;
 
 use crate::backend::Backend;
 use crate::cache::{CallStamp, Engine};
-use crate::call::decode::{Decoded, WouldBlock};
+use crate::call::decode::{Decoded, Visited, WouldBlock};
 use crate::call::request::Request;
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, usable_key};
 use crate::clock::Timestamp;
+use crate::error::Result;
 use crate::flight::Completions;
 use crate::key::Key;
 use crate::serializer::ValueClass;
@@ -18,7 +19,7 @@ pub(super) struct Begun {
     pub(super) stamp: u64,
     pub(super) at: Timestamp,
     pub(super) has_timed_out: bool,
-    request: Option<Request>,
+    pub(super) request: Option<Request>,
 }
 
 impl Begun {
@@ -94,7 +95,8 @@ fn lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
 
 /// Returns the rest of a call that an entry makes.
 #[cold]
-fn requested<B: Backend, F: CachedFn<Stored = B::Stored>>(
+#[inline(never)]
+pub(super) fn requested<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: Call<'_, B, F>,
     request: Request,
 ) -> Lookup<'_, B, F> {
@@ -147,7 +149,7 @@ fn lookup_full_cold<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Returns the output of a call if it is an inline value that is read without a lock. Otherwise, the
-/// rest is for [`resume`].
+/// rest of the lookup is for the caller.
 ///
 /// The error is `None` if the call is not an ordinary one.
 #[cfg_attr(not(debug_assertions), inline(always))]
@@ -165,18 +167,17 @@ pub(super) fn serve_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
     served.ok_or_else(|| Some(Begun { request, ..call.into_begun() }))
 }
 
-/// Goes on with a call that [`serve_inline`] could not end.
-pub(super) fn resume<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &'a Engine<B>,
-    function: &'a F,
-    begun: Option<Begun>,
-) -> Result<F::Output, Lookup<'a, B, F>> {
-    let (Some(begun), Ok(key)) = (begun, function.key()) else { return begin(engine, function) };
-    let (request, call) = (begun.request, Call::resumed(engine, function, key, begun));
-    if let Some(request) = request {
-        return Err(requested(call, request));
+/// Ends a lookup that has read the backend.
+pub(super) fn end_lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: Call<'_, B, F>,
+    before: Completions,
+    read: Option<Result<()>>,
+    visited: Visited<F::Value, B::Stored>,
+) -> Result<F::Output, Lookup<'_, B, F>> {
+    match call.decode_visited(read, visited) {
+        Ok(decoded) => classify(call, decoded, before),
+        Err(WouldBlock) => Err(Lookup::ReadBackend(call)),
     }
-    lookup_full(call)
 }
 
 /// Returns a fresh output, or else the rest of the call.

@@ -32,6 +32,12 @@ pub trait Retention<T> {
         true
     }
 
+    /// Returns whether the ttl or the predicate is a closure, which may panic.
+    #[inline]
+    fn has_closures(&self) -> bool {
+        true
+    }
+
     /// Returns whether errors are cached.
     #[inline]
     fn caches_errors(&self) -> bool {
@@ -86,6 +92,11 @@ impl<T, L: Retention<T>> Retention<T> for &L {
     }
 
     #[inline]
+    fn has_closures(&self) -> bool {
+        (**self).has_closures()
+    }
+
+    #[inline]
     fn caches_errors(&self) -> bool {
         (**self).caches_errors()
     }
@@ -128,6 +139,11 @@ impl<T> Retention<T> for FixedTtl {
     #[inline]
     fn ttl(&self, _: &T) -> Duration {
         self.time
+    }
+
+    #[inline]
+    fn has_closures(&self) -> bool {
+        false
     }
 
     #[inline(always)]

@@ -79,6 +79,12 @@ impl<'a, R> Lead<'a, R> {
         self.id
     }
 
+    /// Returns whether the lead is over, and has nothing to drop.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.is_over && self.replaces.is_none()
+    }
+
     /// Returns whether the flight is a refresh: callers have joined it that need a value that is computed from now on.
     pub(crate) fn is_refresh(&self) -> bool {
         self.is_refresh
@@ -120,9 +126,9 @@ impl<'a, R> Lead<'a, R> {
         self.flights.begin_error(self.key, self.id)
     }
 
-    /// Completes the flight and wakes the waiting callers. The outcome is taken if there may be any.
-    #[inline]
-    pub(crate) fn complete(&mut self, outcome: &mut Outcome<R>) -> Completion {
+    /// Completes the flight and wakes the waiting callers. `outcome` makes the outcome, if there may be any.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn complete(&mut self, outcome: impl FnOnce() -> Outcome<R>) -> Completion {
         let flight = match self.flights.end(self.key, self.id, End::Completed) {
             Ended::MustDelete => return Completion::MustDelete,
             Ended::Shared(flight) => Some(flight),
@@ -130,7 +136,7 @@ impl<'a, R> Lead<'a, R> {
         };
         self.is_over = true;
         if flight.is_some() || self.replaces.is_some() {
-            self.wake_callers(flight, mem::replace(outcome, Outcome::NotShareable));
+            self.wake_callers(flight, outcome());
         }
         Completion::Done
     }
@@ -202,7 +208,8 @@ impl<R> Computed<'_, R> {
 
     /// Completes the flight and wakes the waiting callers.
     pub(crate) fn complete(&mut self) -> Completion {
-        self.lead.complete(&mut self.outcome)
+        let Self { lead, outcome } = self;
+        lead.complete(|| mem::replace(outcome, Outcome::NotShareable))
     }
 }
 

@@ -85,7 +85,7 @@ impl World {
 
     fn lead(&self, mut lead: Lead<'_, usize>, end: End) -> Option<usize> {
         let value = self.run();
-        let mut outcome = Outcome::computed(value);
+        let outcome = Outcome::computed(value);
         match end {
             End::Fail => assert_eq!(lead.fail(true, || failed(value)), Completion::Done),
             End::Abandon if value == 1 => return None,
@@ -105,7 +105,7 @@ impl World {
                 if lead.begin_store() != StorePermission::Refused {
                     *lock(&self.stored) = Some(value);
                 }
-                while lead.complete(&mut outcome) == Completion::MustDelete {
+                while lead.complete(|| outcome.clone()) == Completion::MustDelete {
                     *lock(&self.stored) = None;
                 }
             }
@@ -219,7 +219,7 @@ fn hedge_during_failure(world: &Arc<World>, has_value: bool) {
             let lead = world.flights.replace_overdue(&key, 0, hedge.flight());
             drop(hedge);
             let mut lead = lead.expect("a flight stays in the table while its hedge is running");
-            assert_eq!(lead.complete(&mut Outcome::computed(run)), Completion::Done);
+            assert_eq!(lead.complete(|| Outcome::computed(run)), Completion::Done);
         } else {
             hedge.fail(|| failed(run));
         }
@@ -292,7 +292,7 @@ fn flights_of_other_keys_of_the_shard_end_in_any_order() {
                 }
                 assert_eq!(lead.begin_store(), StorePermission::Granted);
                 let mut outcome = Outcome::computed(1);
-                assert_eq!(lead.complete(&mut outcome), Completion::Done);
+                assert_eq!(lead.complete(|| outcome.clone()), Completion::Done);
                 lead.id()
             })
         });

@@ -167,22 +167,33 @@ impl<R> Flights<R> {
         stamp: u64,
         before: Option<Completions>,
     ) -> Join<'a, R> {
-        let shard = self.shard(key);
-        if let Some(words) = key.inline_words()
-            && let Some(started) =
-                shard.unlocked.start(words, stamp, self.process.load(Ordering::Relaxed))
-        {
-            let Started { id, invalidations } = started;
-            let lead = Lead::new(self, key, id, stamp, invalidations);
-            return Join::Lead { lead, recheck: shard.has_completed(before) };
+        match self.start(key, stamp, before) {
+            Some((lead, recheck)) => Join::Lead { lead, recheck },
+            None => self.join_locked(key, stamp, before),
         }
-        self.join_locked(key, stamp, before)
+    }
+
+    /// Starts a flight as [`join`](Self::join) does, if that takes no lock. Otherwise, the caller goes on with
+    /// [`join_locked`](Self::join_locked).
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn start<'a>(
+        &'a self,
+        key: &'a Key,
+        stamp: u64,
+        before: Option<Completions>,
+    ) -> Option<(Lead<'a, R>, bool)> {
+        let shard = self.shard(key);
+        let process = self.process.load(Ordering::Relaxed);
+        let Started { id, invalidations } =
+            shard.unlocked.start(key.inline_words()?, stamp, process)?;
+        let lead = Lead::new(self, key, id, stamp, invalidations);
+        Some((lead, shard.has_completed(before)))
     }
 
     /// [`join`](Self::join), if the shard has flights or the key is long.
     #[cold]
     #[inline(never)]
-    fn join_locked<'a>(
+    pub(crate) fn join_locked<'a>(
         &'a self,
         key: &'a Key,
         stamp: u64,
@@ -334,6 +345,7 @@ impl<R> Flights<R> {
     /// Ends a flight, which then leaves the table. An abandoned flight, one without a value, stays there
     /// while callers wait for it: one of them takes the lead. So does one whose leader has failed, while a
     /// hedge is running.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn end(&self, key: &Key, id: FlightId, end: End) -> Ended<R> {
         let shard = self.shard(key);
         if shard.unlocked.end(id, || shard.count_completion()) {

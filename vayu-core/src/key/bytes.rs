@@ -215,13 +215,6 @@ impl KeyBytes {
         std::array::from_fn(|n| u64::from_le_bytes(words[n]))
     }
 
-    /// Returns a word of short contents, padded with zeros.
-    #[inline(always)]
-    pub(super) fn word(&self, n: usize) -> u64 {
-        let (words, _) = self.short.as_chunks();
-        words.get(n).map_or(0, |&word| u64::from_le_bytes(word))
-    }
-
     #[cold]
     fn extend_long(&mut self, bytes: &[u8]) {
         if self.length <= SHORT {

@@ -65,10 +65,8 @@ impl Key {
         if self.header & TOO_MANY >= N as u64 {
             return None;
         }
-        Some(std::array::from_fn(|n| match n.checked_sub(1) {
-            None => self.header,
-            Some(n) => self.encoded.word(n),
-        }))
+        let words = self.encoded.words::<MAX>();
+        Some(std::array::from_fn(|n| if n == 0 { self.header } else { words[n - 1] }))
     }
 }
 

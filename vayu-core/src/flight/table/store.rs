@@ -137,6 +137,7 @@ impl<R> Flights<R> {
     }
 
     /// Requests the permission to store the value of a flight.
+    #[inline]
     pub(in crate::flight) fn begin_store(&self, lead: &Lead<'_, R>) -> StorePermission {
         if self.shard(lead.key).unlocked.begin_store(lead.id) {
             return StorePermission::Granted;
