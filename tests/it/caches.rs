@@ -140,7 +140,7 @@ fn cache_that_could_not_be_opened_is_listed_with_the_reason() {
 }
 
 mod broken {
-    use vayu::backend::{Usage, async_trait, forward_backend};
+    use vayu::backend::{Capabilities, ReportUsage, Usage, async_trait, forward_backend};
 
     use super::*;
 
@@ -152,11 +152,17 @@ mod broken {
 
         forward_backend! { |this| this.0 => read write delete read_async write_async delete_async }
 
-        fn usage(&self) -> Usage {
-            panic!("planned")
+        fn capabilities(&self) -> Capabilities<'_, Self::Stored> {
+            Capabilities::none().with_usage(self)
         }
 
         fn description(&self) -> String {
+            panic!("planned")
+        }
+    }
+
+    impl ReportUsage for Panics {
+        fn usage(&self) -> Usage {
             panic!("planned")
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use vayu::backend::{Backend, Generations, Group, Record, SerializerId, Sharing};
+use vayu::backend::{Backend, Capabilities, Generations, Group, Record, SerializerId};
 use vayu::testing::ManualClock;
 use vayu::time::{Clock, Timestamp};
 use vayu::{Cache, Json, Key, MessagePack, Result, cached};
@@ -106,8 +106,8 @@ impl Backend for Ledger {
         self.delete(key)
     }
 
-    fn sharing(&self) -> Sharing<'_, Bytes> {
-        Sharing::none().with_generations(self)
+    fn capabilities(&self) -> Capabilities<'_, Bytes> {
+        Capabilities::none().with_generations(self)
     }
 
     fn clock(&self) -> Arc<dyn Clock> {

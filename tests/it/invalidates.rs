@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use vayu::backend::{Backend, Generations, Group, Serializer, Sharing, forward_backend};
+use vayu::backend::{Backend, Capabilities, Generations, Group, Serializer, forward_backend};
 use vayu::testing::{ManualClock, MapBackend, watchdog};
 use vayu::{Cache, Error, ErrorKind, MemoryCache, MessagePack, cached, invalidates};
 
@@ -256,7 +256,7 @@ impl Remote {
         if self.is_away.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Backend, "planned failure"));
         }
-        Ok(self.map.sharing().generations.expect("a map has them"))
+        Ok(self.map.capabilities().generations.expect("a map has them"))
     }
 }
 
@@ -264,12 +264,14 @@ impl Remote {
 impl Backend for Remote {
     type Stored = <MapBackend as Backend>::Stored;
 
-    fn sharing(&self) -> Sharing<'_, Self::Stored> {
-        Sharing::none().with_generations(self)
+    fn capabilities(&self) -> Capabilities<'_, Self::Stored> {
+        let map = self.map.capabilities();
+        let capabilities = Capabilities::none().with_generations(self);
+        Capabilities { clear: map.clear, usage: map.usage, ..capabilities }
     }
 
     forward_backend! { |this| this.map =>
-        read write delete read_async write_async delete_async clear clear_async usage description clock
+        read write delete read_async write_async delete_async description clock
     }
 }
 

@@ -316,8 +316,8 @@ mod odd {
             self.map.delete(key)
         }
 
-        fn sharing(&self) -> vayu::backend::Sharing<'_, bytes::Bytes> {
-            vayu::backend::Sharing::none().with_generations(self)
+        fn capabilities(&self) -> vayu::backend::Capabilities<'_, bytes::Bytes> {
+            vayu::backend::Capabilities::none().with_generations(self)
         }
 
         fn clock(&self) -> std::sync::Arc<dyn vayu::time::Clock> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
-use vayu::backend::{AnyBackend, AnyValue, Backend, ByReference, Serializer};
+use vayu::backend::{AnyBackend, AnyValue, Backend, BackendExt, ByReference, Serializer};
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend, watchdog};
 use vayu::{Cache, Key, MemoryCache, MessagePack, cached};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use vayu::backend::Backend;
+use vayu::backend::{Backend, BackendExt};
 use vayu::testing::watchdog;
 use vayu::{Key, ObjectCache};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use vayu::backend::Backend;
+use vayu::backend::{Backend, BackendExt};
 use vayu::testing::{ManualClock, watchdog};
 use vayu::{ErrorKind, Key, ObjectCache, ObjectOptions, cached};
 

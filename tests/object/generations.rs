@@ -56,7 +56,8 @@ fn generation_that_cannot_be_replaced_is_an_error_that_names_it() {
         let cache = cache(&store);
         tagged(&cache, 1);
         store.set(Fault::BodyEnds(3));
-        let generations = vayu::backend::Backend::sharing(cache.backend()).generations.unwrap();
+        let generations =
+            vayu::backend::Backend::capabilities(cache.backend()).generations.unwrap();
         let group = vayu::backend::Group::tag("tag:1");
         let error = format!("{:?}", generations.generation(group).unwrap_err());
         assert!(error.contains("vayu/v1/generations/"), "{error}");

@@ -20,7 +20,7 @@ fn open(store: &Arc<FaultyStore>, clock: &ManualClock) -> ObjectCache {
 }
 
 fn acquire(cache: &ObjectCache, key: &Key) -> vayu::Result<Option<LeaseGuard>> {
-    match cache.backend().sharing().leases.expect("it has leases").try_acquire(key)? {
+    match cache.backend().capabilities().leases.expect("it has leases").try_acquire(key)? {
         Lease::Acquired(guard) => Ok(Some(guard)),
         Lease::Held => Ok(None),
         other => panic!("{other:?}"),
@@ -130,7 +130,7 @@ fn store_without_conditions_has_no_leases_which_is_an_error_once() {
             let error = format!("{:?}", acquire(&cache, &key()).unwrap_err());
             assert!(error.contains("conditional requests"), "{error}");
             for _ in 0..3 {
-                let leases = cache.backend().sharing().leases.expect("it has leases");
+                let leases = cache.backend().capabilities().leases.expect("it has leases");
                 assert!(matches!(leases.try_acquire(&key()), Ok(Lease::NotRequired)), "{fault:?}");
             }
             assert!(store.names("/leases/").is_empty());
@@ -152,7 +152,7 @@ fn lease_that_cannot_be_released_is_reported_once_and_tried_again_after_its_ttl(
         watchdog(HANG, move || {
             let (store, clock) = (FaultyStore::new(), ManualClock::new());
             let cache = open(&store, &clock);
-            let leases = cache.backend().sharing().leases.expect("it has leases");
+            let leases = cache.backend().capabilities().leases.expect("it has leases");
             store.set(fault);
             let guard = acquire(&cache, &key()).unwrap().expect("it is free");
             if is_dropped {

@@ -113,7 +113,7 @@ fn entries_leases_and_invalidations_work_on_a_server() {
         assert_eq!(other.stats().misses, 1);
         let key = Key::from_text("a", "b");
         let acquire = |cache: &ObjectCache| {
-            let leases = cache.backend().sharing().leases.expect("it has leases");
+            let leases = cache.backend().capabilities().leases.expect("it has leases");
             leases.try_acquire(&key).expect("the server responds")
         };
         let Lease::Acquired(guard) = acquire(&one) else { panic!("it is free") };

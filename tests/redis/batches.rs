@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use vayu::backend::{Backend, Bytes, Record, RedisBackend};
+use vayu::backend::{Backend, BackendExt, Bytes, Record, RedisBackend};
 use vayu::testing::watchdog;
 use vayu::time::{Clock, SystemClock};
 use vayu::{ErrorKind, Key, RedisOptions, Result};

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use vayu::backend::{Backend, Bytes, Group, Lease, Record};
+use vayu::backend::{Backend, BackendExt, Bytes, Group, Lease, Record};
 use vayu::testing::watchdog;
 use vayu::time::Timestamp;
 use vayu::{Key, RedisCache, RedisOptions, Result, SingleFlight, TieredOptions, cached};
@@ -58,74 +58,71 @@ async fn number_async(cache: &RedisCache, n: u64, runs: &AtomicU32) -> u64 {
 type Operation = (&'static str, fn(&RedisCache, &Runtime) -> Result<()>);
 
 /// All operations of a cache.
-const OPERATIONS: [Operation; 26] =
-    [
-        ("get", |cache, _| cache.get::<u64>(&key(1)).map(drop)),
-        ("set", |cache, _| cache.set(&key(1), &1_u64, HOUR)),
-        ("remove", |cache, _| cache.remove(&key(1)).map(drop)),
-        ("clear", |cache, _| cache.clear()),
-        ("invalidate_tag", |cache, _| cache.invalidate_tag("tag")),
-        ("invalidate_function", |cache, _| cache.invalidate_function(&number)),
-        ("invalidate_prefix", |cache, _| cache.invalidate_prefix("number")),
-        ("invalidate_all", |cache, _| cache.invalidate_all()),
-        ("lease", |cache, _| {
-            acquired(cache.backend().sharing().leases.expect("leases").try_acquire(&key(2)))
-        }),
-        ("lease", |cache, _| {
-            acquired(cache.backend().sharing().leases.expect("leases").try_acquire(&key(2)))
-        }),
-        ("a call", |cache, _| {
-            called(|runs| number(cache, 7, runs));
-            Ok(())
-        }),
-        ("read_many", |cache, _| {
-            let [one, two] = [key(1), key(2)];
-            cache.backend().read_many(&[&one, &two]).into_iter().try_for_each(|it| it.map(drop))
-        }),
-        ("write_many", |cache, _| {
-            let [one, two] = [key(1), key(2)];
-            let entries = vec![(&one, record()), (&two, record())];
-            cache.backend().write_many(entries).into_iter().collect()
-        }),
-        ("read_many_async", |cache, runtime| {
-            let [one, two] = [key(1), key(2)];
-            let found = runtime.block_on(cache.backend().read_many_async(&[&one, &two]));
-            found.into_iter().try_for_each(|it| it.map(drop))
-        }),
-        ("write_many_async", |cache, runtime| {
-            let [one, two] = [key(1), key(2)];
-            let entries = vec![(&one, record()), (&two, record())];
-            runtime.block_on(cache.backend().write_many_async(entries)).into_iter().collect()
-        }),
-        ("get_async", |cache, runtime| runtime.block_on(cache.get_async::<u64>(&key(1))).map(drop)),
-        ("set_async", |cache, runtime| runtime.block_on(cache.set_async(&key(1), &1_u64, HOUR))),
-        ("remove_async", |cache, runtime| runtime.block_on(cache.remove_async(&key(1))).map(drop)),
-        ("clear_async", |cache, runtime| runtime.block_on(cache.clear_async())),
-        ("invalidate_tag_async", |cache, runtime| {
-            runtime.block_on(cache.invalidate_tag_async("tag"))
-        }),
-        ("invalidate_function_async", |cache, runtime| {
-            runtime.block_on(cache.invalidate_function_async(&number))
-        }),
-        ("invalidate_prefix_async", |cache, runtime| {
-            runtime.block_on(cache.invalidate_prefix_async("number"))
-        }),
-        ("invalidate_all_async", |cache, runtime| runtime.block_on(cache.invalidate_all_async())),
-        ("lease_async", |cache, runtime| {
-            acquired(runtime.block_on(
-                cache.backend().sharing().leases.expect("leases").try_acquire_async(&key(3)),
-            ))
-        }),
-        ("lease_async", |cache, runtime| {
-            acquired(runtime.block_on(
-                cache.backend().sharing().leases.expect("leases").try_acquire_async(&key(4)),
-            ))
-        }),
-        ("a call", |cache, runtime| {
-            called(|runs| runtime.block_on(number_async(cache, 7, runs)));
-            Ok(())
-        }),
-    ];
+const OPERATIONS: [Operation; 26] = [
+    ("get", |cache, _| cache.get::<u64>(&key(1)).map(drop)),
+    ("set", |cache, _| cache.set(&key(1), &1_u64, HOUR)),
+    ("remove", |cache, _| cache.remove(&key(1)).map(drop)),
+    ("clear", |cache, _| cache.clear()),
+    ("invalidate_tag", |cache, _| cache.invalidate_tag("tag")),
+    ("invalidate_function", |cache, _| cache.invalidate_function(&number)),
+    ("invalidate_prefix", |cache, _| cache.invalidate_prefix("number")),
+    ("invalidate_all", |cache, _| cache.invalidate_all()),
+    ("lease", |cache, _| {
+        acquired(cache.backend().capabilities().leases.expect("leases").try_acquire(&key(2)))
+    }),
+    ("lease", |cache, _| {
+        acquired(cache.backend().capabilities().leases.expect("leases").try_acquire(&key(2)))
+    }),
+    ("a call", |cache, _| {
+        called(|runs| number(cache, 7, runs));
+        Ok(())
+    }),
+    ("read_many", |cache, _| {
+        let [one, two] = [key(1), key(2)];
+        cache.backend().read_many(&[&one, &two]).into_iter().try_for_each(|it| it.map(drop))
+    }),
+    ("write_many", |cache, _| {
+        let [one, two] = [key(1), key(2)];
+        let entries = vec![(&one, record()), (&two, record())];
+        cache.backend().write_many(entries).into_iter().collect()
+    }),
+    ("read_many_async", |cache, runtime| {
+        let [one, two] = [key(1), key(2)];
+        let found = runtime.block_on(cache.backend().read_many_async(&[&one, &two]));
+        found.into_iter().try_for_each(|it| it.map(drop))
+    }),
+    ("write_many_async", |cache, runtime| {
+        let [one, two] = [key(1), key(2)];
+        let entries = vec![(&one, record()), (&two, record())];
+        runtime.block_on(cache.backend().write_many_async(entries)).into_iter().collect()
+    }),
+    ("get_async", |cache, runtime| runtime.block_on(cache.get_async::<u64>(&key(1))).map(drop)),
+    ("set_async", |cache, runtime| runtime.block_on(cache.set_async(&key(1), &1_u64, HOUR))),
+    ("remove_async", |cache, runtime| runtime.block_on(cache.remove_async(&key(1))).map(drop)),
+    ("clear_async", |cache, runtime| runtime.block_on(cache.clear_async())),
+    ("invalidate_tag_async", |cache, runtime| runtime.block_on(cache.invalidate_tag_async("tag"))),
+    ("invalidate_function_async", |cache, runtime| {
+        runtime.block_on(cache.invalidate_function_async(&number))
+    }),
+    ("invalidate_prefix_async", |cache, runtime| {
+        runtime.block_on(cache.invalidate_prefix_async("number"))
+    }),
+    ("invalidate_all_async", |cache, runtime| runtime.block_on(cache.invalidate_all_async())),
+    ("lease_async", |cache, runtime| {
+        acquired(runtime.block_on(
+            cache.backend().capabilities().leases.expect("leases").try_acquire_async(&key(3)),
+        ))
+    }),
+    ("lease_async", |cache, runtime| {
+        acquired(runtime.block_on(
+            cache.backend().capabilities().leases.expect("leases").try_acquire_async(&key(4)),
+        ))
+    }),
+    ("a call", |cache, runtime| {
+        called(|runs| runtime.block_on(number_async(cache, 7, runs)));
+        Ok(())
+    }),
+];
 
 /// Checks that a lease is acquired even if its request was sent twice.
 fn acquired(lease: Result<Lease>) -> Result<()> {
@@ -382,11 +379,11 @@ fn caller_cancelled_at_any_point_does_not_affect_others() {
                 futures_poll(polls, cache.get_async::<u64>(&get));
                 futures_poll(polls, cache.set_async(&set, &round, HOUR));
                 futures_poll(polls, cache.remove_async(&set));
-                let sharing = cache.backend().sharing();
+                let capabilities = cache.backend().capabilities();
                 // The cache would deliver an invalidation that was dropped over a connection of its own.
-                let generations = sharing.generations.expect("generations");
+                let generations = capabilities.generations.expect("generations");
                 futures_poll(polls, generations.bump_async(Group::tag("tag")));
-                let leases = sharing.leases.expect("leases");
+                let leases = capabilities.leases.expect("leases");
                 futures_poll(polls, leases.try_acquire_async(&get));
             }
         }

@@ -449,7 +449,7 @@ fn expired_lease_does_not_release_its_successor() {
         };
         let (short, long) = (lease_ttl(Duration::from_millis(20)), lease_ttl(MINUTE));
         let acquire = |cache: &RedisCache| {
-            cache.backend().sharing().leases.expect("leases").try_acquire(&key(1)).unwrap()
+            cache.backend().capabilities().leases.expect("leases").try_acquire(&key(1)).unwrap()
         };
         let first = acquire(&short);
         assert!(matches!(first, Lease::Acquired(_)));

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use vayu::backend::Backend;
+use vayu::backend::BackendExt;
 use vayu::testing::watchdog;
 use vayu::{Key, RedisCache, RedisOptions, cached};
 

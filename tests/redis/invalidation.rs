@@ -74,7 +74,7 @@ pub(crate) fn is_connected<F: Backend<Stored = bytes::Bytes>>(cache: &TieredCach
     cache
         .backend()
         .backing()
-        .sharing()
+        .capabilities()
         .invalidation_feed
         .is_some_and(vayu::backend::InvalidationFeed::is_connected)
 }

@@ -107,14 +107,21 @@ fn open(server: &Server, clock: &ManualClock) -> RedisCache {
 }
 
 fn acquire(process: &RedisCache, key: &Key) -> Option<LeaseGuard> {
-    match process.backend().sharing().leases.expect("leases").try_acquire(key).expect("a reply") {
+    match process
+        .backend()
+        .capabilities()
+        .leases
+        .expect("leases")
+        .try_acquire(key)
+        .expect("a reply")
+    {
         Lease::Acquired(lease) => Some(lease),
         _ => None,
     }
 }
 
 fn is_connected(process: &RedisCache) -> bool {
-    process.backend().sharing().invalidation_feed.is_some_and(InvalidationFeed::is_connected)
+    process.backend().capabilities().invalidation_feed.is_some_and(InvalidationFeed::is_connected)
 }
 
 /// Lets a process wait for a lease that is held, which connects it for messages.
@@ -125,7 +132,7 @@ fn connect(process: &RedisCache, held: &Key) {
 
 /// Tries to acquire a lease that is held, as a caller that waits does.
 fn watch(process: &RedisCache, held: &Key) {
-    let leases = process.backend().sharing().leases.expect("leases");
+    let leases = process.backend().capabilities().leases.expect("leases");
     let lease = leases.try_acquire_or_watch(held).expect("a reply");
     assert!(matches!(lease, Lease::Held | Lease::Watched(_)), "{lease:?}");
 }

@@ -560,7 +560,7 @@ fn memory_serves_its_entries_while_the_server_hangs() {
         until("it listens", || {
             tiers
                 .backend()
-                .sharing()
+                .capabilities()
                 .invalidation_feed
                 .is_some_and(vayu::backend::InvalidationFeed::is_connected)
         });

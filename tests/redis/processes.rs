@@ -97,7 +97,7 @@ impl Worker {
                     use vayu::backend::Backend as _;
                     self.cache
                         .backend()
-                        .sharing()
+                        .capabilities()
                         .invalidation_feed
                         .is_some_and(vayu::backend::InvalidationFeed::is_connected)
                 });

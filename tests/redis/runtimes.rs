@@ -96,8 +96,14 @@ async fn operate(cache: &RedisCache, kind: &str) {
     // Sync operations in the same runtime.
     assert_eq!(cache.get::<u64>(&key).unwrap(), Some(7), "{kind}");
     assert!(cache.remove_async(&key).await.unwrap(), "{kind}");
-    let lease =
-        cache.backend().sharing().leases.expect("leases").try_acquire_async(&key).await.unwrap();
+    let lease = cache
+        .backend()
+        .capabilities()
+        .leases
+        .expect("leases")
+        .try_acquire_async(&key)
+        .await
+        .unwrap();
     assert!(matches!(lease, Lease::Acquired(_)), "{kind}");
     drop(lease);
     cache.invalidate_tag_async("tag").await.unwrap();

@@ -67,7 +67,7 @@ fn untiered<F: Backend<Stored = Bytes>>(backing: F) -> AnyCache {
 fn listens(cache: &AnyCache) -> bool {
     cache
         .backend()
-        .sharing()
+        .capabilities()
         .invalidation_feed
         .is_some_and(vayu::backend::InvalidationFeed::is_connected)
 }

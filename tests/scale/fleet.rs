@@ -133,7 +133,7 @@ impl Fleet {
     pub(crate) fn connect(&self) {
         for node in self.connected() {
             until(|| {
-                let feed = node.backend().sharing().invalidation_feed;
+                let feed = node.backend().capabilities().invalidation_feed;
                 feed.is_some_and(InvalidationFeed::is_connected)
             });
         }
@@ -272,7 +272,7 @@ impl Fleet {
 /// Waits until these nodes have noticed that they are cut off.
 fn await_loss(nodes: &[Node]) {
     for node in nodes {
-        let feed = || node.backend().sharing().invalidation_feed;
+        let feed = || node.backend().capabilities().invalidation_feed;
         until(|| !feed().is_some_and(InvalidationFeed::is_connected));
     }
 }

@@ -1,11 +1,15 @@
-//! Storage for records, and what processes that share it can do.
+//! The trait of backends: storage for records, with optional parts.
 
 mod any;
 mod batch;
+mod capabilities;
+mod ext;
 mod forward;
 mod lease;
 mod no_storage;
-mod sharing;
+mod parts;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::any::type_name;
@@ -14,18 +18,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::any::AnyBackend;
-use self::batch::Sequence;
 #[doc(hidden)]
 pub use self::batch::{BatchResults, fail_batch};
+pub use self::capabilities::Capabilities;
+pub use self::ext::BackendExt;
 pub(crate) use self::lease::LONGEST_PAUSE;
 pub use self::lease::{Lease, LeaseGuard, LeaseWatch, Leases, ReleaseLease, SingleFlight};
 pub use self::no_storage::NoStorage;
-pub use self::sharing::{Offline, Sharing};
+pub use self::parts::{Batches, Clear, EntryTimes, Offline, ReportEnds, ReportUsage};
 pub use self::usage::Usage;
-use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::error::{Error, ErrorKind, Result};
+use crate::clock::{Clock, SystemClock};
+use crate::error::Result;
 use crate::key::Key;
-use crate::observer::EndListener;
 use crate::record::Record;
 use crate::serializer::{InlineValue, ValueClass};
 
@@ -46,8 +50,9 @@ use crate::serializer::{InlineValue, ValueClass};
 ///   counts it and goes on.
 /// - If the future of `write_async` or `delete_async` is dropped, the operation may or may not take
 ///   effect, at once or a moment later. Dropping a future does not block.
-/// - `read_many` and `write_many` have the effect of a call for each key. Backends for which a call is
-///   expensive, such as a server, do the work of a batch in fewer steps.
+///
+/// What else a backend may offer has a trait for each part, and [`capabilities`](Self::capabilities) returns those that
+/// it has: invalidation by group, leases, batches, clearing, reports.
 ///
 /// # Examples
 ///
@@ -149,103 +154,6 @@ pub trait Backend: Send + Sync + 'static {
     /// Removes the record of a key, for async callers: see [`delete`](Self::delete).
     async fn delete_async(&self, key: &Key) -> Result<bool>;
 
-    /// Stores a record whose value is that of the stored one, which has the times `old`: only the times are new.
-    ///
-    /// The default writes the record as [`write`](Self::write) does. A backend may write the times alone. If another
-    /// record is stored by now, it may keep that.
-    ///
-    /// # Errors
-    ///
-    /// As for [`write`](Self::write).
-    fn write_times(&self, key: &Key, old: &Record<()>, record: Record<Self::Stored>) -> Result<()> {
-        let _ = old;
-        self.write(key, record)
-    }
-
-    /// Stores the times of a record, for async callers: see [`write_times`](Self::write_times).
-    async fn write_times_async(
-        &self,
-        key: &Key,
-        old: &Record<()>,
-        record: Record<Self::Stored>,
-    ) -> Result<()> {
-        let _ = old;
-        self.write_async(key, record).await
-    }
-
-    /// Sets the end ([`Record::stale_until`]) of the record of a key, if that is still `record`, which has no value.
-    ///
-    /// The engine calls this when a use of an entry extends its life: for functions with `idle`, which take a cache on
-    /// [`MemoryBackend`](https://docs.rs/vayu-cache/latest/vayu/backend/struct.MemoryBackend.html) only. The
-    /// default does nothing.
-    fn renew(&self, key: &Key, record: &Record<()>, end: Timestamp) {
-        let _ = (key, record, end);
-    }
-
-    /// Returns the records of several keys: one result for each key, in the order of the keys, as
-    /// [`read`](Self::read) returns it. A key may occur several times.
-    ///
-    /// An error is that of its key, and the other keys have results of their own. The default reads one
-    /// key after the other, and after an error of the kind [`ErrorKind::Timeout`] no further one, so that
-    /// a batch does not wait once for each key; the keys that are left out have an error of the same kind.
-    fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Self::Stored>>>> {
-        let mut sequence = Sequence::new("read entry");
-        keys.iter()
-            .map(|key| {
-                let result = sequence.check().and_then(|()| self.read(key));
-                sequence.record(result)
-            })
-            .collect()
-    }
-
-    /// Stores several records: one result for each, in the order of the entries, as
-    /// [`write`](Self::write) returns it. Of several records of a key, the last one is stored.
-    ///
-    /// It is not atomic: readers may see some of the records before others. Errors and the default are as
-    /// for [`read_many`](Self::read_many).
-    fn write_many(&self, entries: Vec<(&Key, Record<Self::Stored>)>) -> Vec<Result<()>> {
-        let mut sequence = Sequence::new("write entry");
-        entries
-            .into_iter()
-            .map(|(key, record)| {
-                let result = sequence.check().and_then(|()| self.write(key, record));
-                sequence.record(result)
-            })
-            .collect()
-    }
-
-    /// Returns the records of several keys, for async callers: see [`read_many`](Self::read_many).
-    async fn read_many_async(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Self::Stored>>>> {
-        let mut sequence = Sequence::new("read entry");
-        let mut results = Vec::with_capacity(keys.len());
-        for key in keys {
-            let result = match sequence.check() {
-                Ok(()) => self.read_async(key).await,
-                Err(error) => Err(error),
-            };
-            results.push(sequence.record(result));
-        }
-        results
-    }
-
-    /// Stores several records, for async callers: see [`write_many`](Self::write_many). If the future is
-    /// dropped, each record is stored or not.
-    async fn write_many_async(
-        &self,
-        entries: Vec<(&Key, Record<Self::Stored>)>,
-    ) -> Vec<Result<()>> {
-        let mut sequence = Sequence::new("write entry");
-        let mut results = Vec::with_capacity(entries.len());
-        for (key, record) in entries {
-            let result = match sequence.check() {
-                Ok(()) => self.write_async(key, record).await,
-                Err(error) => Err(error),
-            };
-            results.push(sequence.record(result));
-        }
-        results
-    }
-
     /// Calls `visit` with the record that [`read`](Self::read) would return, if that takes no blocking.
     ///
     /// Returns `None`, without a call, if it does. Otherwise `visit` is called once if there is a
@@ -305,42 +213,13 @@ pub trait Backend: Send + Sync + 'static {
         false
     }
 
-    /// Removes every record.
+    /// Returns the optional parts that the backend has, each a trait of its own: generations, leases, batches and others.
     ///
-    /// # Errors
-    ///
-    /// When some records may still be there; [`ErrorKind::Unsupported`] by default.
-    fn clear(&self) -> Result<()> {
-        Err(Error::new(ErrorKind::Unsupported, "this backend cannot be cleared"))
-    }
-
-    /// Removes every record, for async callers. The default calls [`clear`](Self::clear).
-    async fn clear_async(&self) -> Result<()> {
-        self.clear()
-    }
-
-    /// Returns what the backend offers to the processes that share its entries: generations,
-    /// invalidations, leases, and a part that works while the rest does not respond.
-    ///
-    /// The default returns [`Sharing::none`]. The parts are optional, each by itself, and the same ones
-    /// at every call.
+    /// The default returns [`Capabilities::none`]. The parts are the same ones at every call, and a call is cheap.
+    /// [`BackendExt`] has their operations, also for a backend that does not have the part.
     #[inline]
-    fn sharing(&self) -> Sharing<'_, Self::Stored> {
-        Sharing::none()
-    }
-
-    /// Reports each entry that leaves the backend from now on to a listener, once, with its function and the cause.
-    ///
-    /// The backend calls it without holding a lock, after the entry has left.
-    /// [`EndListeners`](crate::EndListeners) keeps several listeners: a backend may belong to several caches. The
-    /// default reports nothing.
-    fn report_ends(&self, listener: EndListener) {
-        let _ = listener;
-    }
-
-    /// Returns how much is stored at present, as far as the backend knows.
-    fn usage(&self) -> Usage {
-        Usage::default()
+    fn capabilities(&self) -> Capabilities<'_, Self::Stored> {
+        Capabilities::none()
     }
 
     /// Returns the kind of the backend and its location, for people, without credentials. It is the name of a

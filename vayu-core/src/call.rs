@@ -607,13 +607,13 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
 
     /// Reads from the part of the backend that still responds after a timeout.
     pub(crate) fn read_offline(&self) -> Option<Record<B::Stored>> {
-        let offline = self.engine.backend().sharing().offline?;
+        let offline = self.engine.backend().capabilities().offline?;
         self.ok_or_count(catch_panic("read entry", || offline.read(self.key))).flatten()
     }
 
     /// Writes to the part of the backend that still responds after a timeout. Returns whether the record was written.
     pub(crate) fn write_offline(&self, record: Record<B::Stored>) -> bool {
-        match self.engine.backend().sharing().offline {
+        match self.engine.backend().capabilities().offline {
             Some(offline) => {
                 self.record_write(catch_panic("write entry", || offline.write(self.key, record)))
             }

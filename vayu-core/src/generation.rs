@@ -63,7 +63,7 @@ pub struct ChangeCount {
 }
 
 /// The generations of groups, where a backend keeps them: see
-/// [`Sharing::generations`](crate::Sharing::generations).
+/// [`Capabilities::generations`](crate::Capabilities::generations).
 ///
 /// An entry carries the generations that its groups had when its computation began, and is served
 /// while they are the same. So a group of any size is invalidated by giving it another generation,

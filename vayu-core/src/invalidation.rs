@@ -21,7 +21,7 @@ pub trait InvalidationListener: Send + Sync + 'static {
     fn on_invalidation(&self, change: Invalidation);
 }
 
-/// Notifies in-memory tiers about entries that other processes have changed: see [`Sharing::invalidation_feed`](crate::Sharing::invalidation_feed).
+/// Notifies in-memory tiers about entries that other processes have changed: see [`Capabilities::invalidation_feed`](crate::Capabilities::invalidation_feed).
 pub trait InvalidationFeed: Send + Sync {
     /// Notifies this listener of all changes from now on, for as long as it lives. If some may have been
     /// missed, because a connection was lost for instance, it receives [`Invalidation::All`].

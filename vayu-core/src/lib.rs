@@ -75,8 +75,9 @@ pub mod wire;
 
 pub use crate::attribute::AsCache;
 pub use crate::backend::{
-    AnyBackend, Backend, Lease, LeaseGuard, LeaseWatch, Leases, Offline, OpenBackend, ReleaseLease,
-    Sharing, SingleFlight, Usage,
+    AnyBackend, Backend, BackendExt, Batches, Capabilities, Clear, EntryTimes, Lease, LeaseGuard,
+    LeaseWatch, Leases, Offline, OpenBackend, ReleaseLease, ReportEnds, ReportUsage, SingleFlight,
+    Usage,
 };
 pub use crate::background::{finish_background, finish_background_async};
 pub use crate::cache::{

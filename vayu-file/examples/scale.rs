@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use vayu_core::testing::ManualClock;
-use vayu_core::{Backend, Clock, Key, Record, SystemClock};
+use vayu_core::{Backend, BackendExt, Clock, Key, Record, SystemClock};
 use vayu_file::{FileCache, FileOptions};
 
 const FEW: usize = 1_000;

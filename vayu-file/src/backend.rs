@@ -10,8 +10,9 @@ use cap_std::fs::Dir;
 use tokio::runtime::Handle;
 use vayu_core::__internal::fail_batch;
 use vayu_core::{
-    Backend, Clock, EndListener, Generations, Group, InvalidationFeed, InvalidationListener, Key,
-    Lease, LeaseGuard, Leases, OffBackend, OpenBackend, Record, Result, Sharing, Usage,
+    Backend, Batches, Capabilities, Clear, Clock, EndListener, EntryTimes, Generations, Group,
+    InvalidationFeed, InvalidationListener, Key, Lease, LeaseGuard, Leases, OffBackend,
+    OpenBackend, Record, ReportEnds, ReportUsage, Result, Usage,
 };
 
 use crate::directory;
@@ -90,7 +91,7 @@ impl FileBackend {
     }
 
     /// Sweeps the whole directory: removes expired entries and abandoned temporary files, counts the
-    /// rest, and returns the updated [`Backend::usage`]. This reads the header of every entry; writes do
+    /// rest, and returns the updated [`usage`](ReportUsage::usage). This reads the header of every entry; writes do
     /// the same in small steps.
     ///
     /// # Errors
@@ -185,24 +186,41 @@ impl Backend for FileBackend {
         self.offload(move |store, cancel| store.write(&key, &record, cancel)).await
     }
 
-    fn write_times(&self, key: &Key, old: &Record<()>, record: Record<Bytes>) -> Result<()> {
-        self.store.write_times(key, old, &record, &CancelFlag::never())
-    }
-
-    async fn write_times_async(
-        &self,
-        key: &Key,
-        old: &Record<()>,
-        record: Record<Bytes>,
-    ) -> Result<()> {
-        let (key, old) = (key.clone(), old.clone());
-        self.offload(move |store, cancel| store.write_times(&key, &old, &record, cancel)).await
-    }
-
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         let key = key.clone();
         self.offload(move |store, _| store.delete(&key)).await
     }
+
+    #[inline]
+    fn capabilities(&self) -> Capabilities<'_, Bytes> {
+        Capabilities {
+            generations: Some(self),
+            invalidation_feed: Some(self),
+            leases: Some(self),
+            offline: None,
+            batches: Some(self),
+            times: Some(self),
+            clear: Some(self),
+            usage: Some(self),
+            ends: Some(self),
+        }
+    }
+
+    fn description(&self) -> String {
+        match &self.path {
+            Some(path) => format!("file {}", path.display()),
+            None => "file".to_owned(),
+        }
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.store.clock()
+    }
+}
+
+#[async_trait]
+impl Batches for FileBackend {
+    type Stored = Bytes;
 
     fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Bytes>>>> {
         self.store.read_many(keys, &CancelFlag::never())
@@ -229,7 +247,29 @@ impl Backend for FileBackend {
             move |store: &Store, cancel: &CancelFlag| Ok(store.write_many(&entries, cancel));
         self.offload(write).await.unwrap_or_else(|error| fail_batch(error, count))
     }
+}
 
+#[async_trait]
+impl EntryTimes for FileBackend {
+    type Stored = Bytes;
+
+    fn write_times(&self, key: &Key, old: &Record<()>, record: Record<Bytes>) -> Result<()> {
+        self.store.write_times(key, old, &record, &CancelFlag::never())
+    }
+
+    async fn write_times_async(
+        &self,
+        key: &Key,
+        old: &Record<()>,
+        record: Record<Bytes>,
+    ) -> Result<()> {
+        let (key, old) = (key.clone(), old.clone());
+        self.offload(move |store, cancel| store.write_times(&key, &old, &record, cancel)).await
+    }
+}
+
+#[async_trait]
+impl Clear for FileBackend {
     fn clear(&self) -> Result<()> {
         self.store.clear()
     }
@@ -237,32 +277,21 @@ impl Backend for FileBackend {
     async fn clear_async(&self) -> Result<()> {
         self.offload(|store, _| store.clear()).await
     }
+}
 
-    fn sharing(&self) -> Sharing<'_, Bytes> {
-        Sharing::none().with_generations(self).with_invalidation_feed(self).with_leases(self)
-    }
-
+impl ReportUsage for FileBackend {
     /// Returns the usage as of the last write of this process, or of the time when it was opened,
     /// without accessing a file. `entries` and `weight` are `None` until each shard was counted once,
     /// by writes of any process or by [`FileBackend::sweep`].
     fn usage(&self) -> Usage {
         self.store.usage()
     }
+}
 
+impl ReportEnds for FileBackend {
     /// Reports the entries that this process removes, replaces or evicts. Each costs a read of its file.
     fn report_ends(&self, listener: EndListener) {
         self.store.ends.add(listener);
-    }
-
-    fn description(&self) -> String {
-        match &self.path {
-            Some(path) => format!("file {}", path.display()),
-            None => "file".to_owned(),
-        }
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        self.store.clock()
     }
 }
 

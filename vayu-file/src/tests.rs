@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vayu_core::testing::ManualClock;
-use vayu_core::{Backend, Clock, Key, Record, Timestamp};
+use vayu_core::{Backend, BackendExt, Clock, Key, Record, Timestamp};
 
 use crate::backend::FileBackend;
 use crate::fs::model::Disk;

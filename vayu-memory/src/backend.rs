@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use vayu_core::__internal::{PerProcess, drop_quietly};
 use vayu_core::attribute::TracksUses;
 use vayu_core::{
-    AnyValue, Backend, Clock, EndCause, EndListener, EndListeners, InlineValue, Key, OffBackend,
-    Prefix, Record, Result, Timestamp, Usage, ValueClass,
+    AnyValue, Backend, Capabilities, Clear, Clock, EndCause, EndListener, EndListeners, EntryTimes,
+    InlineValue, Key, OffBackend, Prefix, Record, ReportEnds, ReportUsage, Result, Timestamp,
+    Usage, ValueClass,
 };
 
 use crate::options::{MemoryOptions, WeightLimit};
@@ -326,22 +327,6 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         self.delete(key)
     }
 
-    fn renew(&self, key: &Key, record: &Record<()>, end: Timestamp) {
-        self.with_table(|table| table.renew(key, record, end));
-        self.pacer.record_expiry(end);
-    }
-
-    // The sync forms are the defaults: a read takes no lock of a shard, and to sort a batch by shards would
-    // cost as much as to lock one that no thread waits for.
-
-    async fn read_many_async(&self, keys: &[&Key]) -> Vec<Result<Option<Record<V>>>> {
-        self.read_many(keys)
-    }
-
-    async fn write_many_async(&self, entries: Vec<(&Key, Record<V>)>) -> Vec<Result<()>> {
-        self.write_many(entries)
-    }
-
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
         let record = self.read_words(key)?;
@@ -376,15 +361,48 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         true
     }
 
+    // Without batches: a read takes no lock of a shard, and to sort a batch by shards would cost as much as to lock one that
+    // no thread waits for.
+    #[inline]
+    fn capabilities(&self) -> Capabilities<'_, V> {
+        Capabilities::none().with_times(self).with_clear(self).with_usage(self).with_ends(self)
+    }
+
+    fn description(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+#[async_trait]
+impl<V: MemoryValue> EntryTimes for MemoryBackend<V> {
+    type Stored = V;
+
+    fn write_times(&self, key: &Key, _: &Record<()>, record: Record<V>) -> Result<()> {
+        self.write(key, record)
+    }
+
+    async fn write_times_async(&self, key: &Key, _: &Record<()>, record: Record<V>) -> Result<()> {
+        self.write(key, record)
+    }
+
+    fn renew(&self, key: &Key, record: &Record<()>, end: Timestamp) {
+        self.with_table(|table| table.renew(key, record, end));
+        self.pacer.record_expiry(end);
+    }
+}
+
+impl<V: MemoryValue> Clear for MemoryBackend<V> {
     fn clear(&self) -> Result<()> {
         self.remove_expired(None);
         Ok(())
     }
+}
 
-    fn report_ends(&self, listener: EndListener) {
-        self.ends.add(listener);
-    }
-
+impl<V: MemoryValue> ReportUsage for MemoryBackend<V> {
     fn usage(&self) -> Usage {
         self.sweep_if_due(self.clock.now());
         let (entries, weight) = self.with_table(Table::usage);
@@ -401,12 +419,10 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         usage.expirations = Some(self.pacer.expirations());
         usage
     }
+}
 
-    fn description(&self) -> String {
-        "memory".to_owned()
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.clock)
+impl<V: MemoryValue> ReportEnds for MemoryBackend<V> {
+    fn report_ends(&self, listener: EndListener) {
+        self.ends.add(listener);
     }
 }

@@ -12,8 +12,9 @@ use moka::sync::Cache as Map;
 use vayu_core::__internal::IgnorePoison;
 use vayu_core::__internal::drop_quietly;
 use vayu_core::{
-    AnyValue, Backend, BuildKeyHasher, ByReference, Cache, Clock, EndCause, EndListener,
-    EndListeners, Key, Prefix, Record, Result, Timestamp, Usage, ValueClass,
+    AnyValue, Backend, BuildKeyHasher, ByReference, Cache, Capabilities, Clear, Clock, EndCause,
+    EndListener, EndListeners, Key, Prefix, Record, ReportEnds, ReportUsage, Result, Timestamp,
+    Usage, ValueClass,
 };
 
 use crate::options::{MemoryOptions, WeightLimit};
@@ -292,6 +293,20 @@ impl Backend for MokaBackend {
         true
     }
 
+    fn capabilities(&self) -> Capabilities<'_, AnyValue> {
+        Capabilities::none().with_clear(self).with_usage(self).with_ends(self)
+    }
+
+    fn description(&self) -> String {
+        "moka".to_owned()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+impl Clear for MokaBackend {
     fn clear(&self) -> Result<()> {
         if !self.ends.is_empty() {
             for (key, _) in &self.map {
@@ -303,11 +318,9 @@ impl Backend for MokaBackend {
         self.drain();
         Ok(())
     }
+}
 
-    fn report_ends(&self, listener: EndListener) {
-        self.ends.add(listener);
-    }
-
+impl ReportUsage for MokaBackend {
     fn usage(&self) -> Usage {
         self.sweep_if_due(self.clock.now());
         self.map.run_pending_tasks();
@@ -325,12 +338,10 @@ impl Backend for MokaBackend {
         usage.expirations = Some(self.pacer.expirations());
         usage
     }
+}
 
-    fn description(&self) -> String {
-        "moka".to_owned()
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.clock)
+impl ReportEnds for MokaBackend {
+    fn report_ends(&self, listener: EndListener) {
+        self.ends.add(listener);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vayu_core::{AnyValue, Backend, Key, Record, SerializerId, Timestamp};
+use vayu_core::{AnyValue, Backend, BackendExt, Key, Record, SerializerId, Timestamp};
 use vayu_memory::MemoryBackend;
 
 const fn at(seconds: i64) -> Timestamp {

@@ -10,7 +10,10 @@ use object_store::ObjectStore;
 use vayu_core::__internal::remote::EntryCodec;
 use vayu_core::__internal::{BatchResults, block_on};
 use vayu_core::wire::WireKey;
-use vayu_core::{Backend, Clock, Key, Lease, Record, Result, Sharing, SingleFlight, Usage};
+use vayu_core::{
+    Backend, Batches, Capabilities, Clear, Clock, Key, Lease, Record, ReportUsage, Result,
+    SingleFlight, Usage,
+};
 
 use crate::client::{Client, Operation};
 use crate::error::Failure;
@@ -296,6 +299,31 @@ impl Backend for ObjectBackend {
         self.delete_entry(key).await
     }
 
+    #[inline]
+    fn capabilities(&self) -> Capabilities<'_, Bytes> {
+        Capabilities {
+            generations: Some(self),
+            leases: self.leases.is_some().then_some(self as _),
+            batches: Some(self),
+            clear: Some(self),
+            usage: Some(self),
+            ..Capabilities::none()
+        }
+    }
+
+    fn description(&self) -> String {
+        self.client.name().to_owned()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+#[async_trait]
+impl Batches for ObjectBackend {
+    type Stored = Bytes;
+
     fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Bytes>>>> {
         block_on(self.read_entries(keys))
     }
@@ -311,7 +339,10 @@ impl Backend for ObjectBackend {
     async fn write_many_async(&self, entries: Vec<(&Key, Record<Bytes>)>) -> Vec<Result<()>> {
         self.write_entries(entries).await
     }
+}
 
+#[async_trait]
+impl Clear for ObjectBackend {
     /// Lists the entries of the prefix and removes up to 250 in a request, as far as the store can. Each step has the
     /// time limit of an operation, the whole has none. Objects with other names stay. If the future of the caller is
     /// dropped, the step that was started runs to its end, and no further one.
@@ -322,23 +353,11 @@ impl Backend for ObjectBackend {
     async fn clear_async(&self) -> Result<()> {
         self.remove_entries().await
     }
+}
 
-    #[inline]
-    fn sharing(&self) -> Sharing<'_, Bytes> {
-        let sharing = Sharing::none().with_generations(self);
-        if self.leases.is_some() { sharing.with_leases(self) } else { sharing }
-    }
-
+impl ReportUsage for ObjectBackend {
     fn usage(&self) -> Usage {
         self.codec.usage()
-    }
-
-    fn description(&self) -> String {
-        self.client.name().to_owned()
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.clock)
     }
 }
 

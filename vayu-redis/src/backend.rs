@@ -9,8 +9,8 @@ use vayu_core::__internal::BatchResults;
 use vayu_core::__internal::remote::EntryCodec;
 use vayu_core::wire::WireKey;
 use vayu_core::{
-    Backend, Clock, InvalidationFeed, InvalidationListener, Key, Lease, Record, Result, Sharing,
-    SingleFlight, Usage,
+    Backend, Batches, Capabilities, Clear, Clock, InvalidationFeed, InvalidationListener, Key,
+    Lease, Record, ReportUsage, Result, SingleFlight, Usage,
 };
 
 use crate::client::{Client, Executor, run_blocking};
@@ -311,6 +311,32 @@ impl Backend for RedisBackend {
         self.delete_with(self.client.non_blocking(), key).await
     }
 
+    #[inline]
+    fn capabilities(&self) -> Capabilities<'_, Bytes> {
+        Capabilities {
+            generations: Some(self),
+            invalidation_feed: Some(self),
+            leases: self.leases.is_some().then_some(self as _),
+            batches: Some(self),
+            clear: Some(self),
+            usage: Some(self),
+            ..Capabilities::none()
+        }
+    }
+
+    fn description(&self) -> String {
+        format!("redis {}", self.client.address())
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+#[async_trait]
+impl Batches for RedisBackend {
+    type Stored = Bytes;
+
     fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Bytes>>>> {
         run_blocking(self.read_many_with(self.client.blocking(), keys))
     }
@@ -326,7 +352,10 @@ impl Backend for RedisBackend {
     async fn write_many_async(&self, entries: Vec<(&Key, Record<Bytes>)>) -> Vec<Result<()>> {
         self.write_many_with(self.client.non_blocking(), entries).await
     }
+}
 
+#[async_trait]
+impl Clear for RedisBackend {
     /// Scans all keys of the server. Each step has the time limit of an operation, the whole has
     /// none. An invalidation is published with each page of keys, so that an interrupted clear
     /// leaves no in-memory copies of entries that it has removed.
@@ -348,23 +377,11 @@ impl Backend for RedisBackend {
         let task = runtime.spawn_blocking(move || this.clear());
         task.await.unwrap_or_else(|_| Err(client.error(Failure::RuntimeStopped, "clear")))
     }
+}
 
-    #[inline]
-    fn sharing(&self) -> Sharing<'_, Bytes> {
-        let sharing = Sharing::none().with_generations(self).with_invalidation_feed(self);
-        if self.leases.is_some() { sharing.with_leases(self) } else { sharing }
-    }
-
+impl ReportUsage for RedisBackend {
     fn usage(&self) -> Usage {
         self.codec.usage()
-    }
-
-    fn description(&self) -> String {
-        format!("redis {}", self.client.address())
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.clock)
     }
 }
 

@@ -11,9 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::{
-    Backend, ChangeCount, Clock, EndListener, Generations, Group, InlineValue, Invalidation,
-    InvalidationFeed, InvalidationListener, Key, OffBackend, Offline, OpenBackend, Record, Result,
-    Sharing, Usage, ValueClass,
+    Backend, BackendExt, Batches, Capabilities, ChangeCount, Clear, Clock, Generations, Group,
+    InlineValue, Invalidation, InvalidationFeed, InvalidationListener, Key, OffBackend, Offline,
+    OpenBackend, Record, ReportUsage, Result, Usage, ValueClass,
 };
 use vayu_memory::MemoryOptions;
 
@@ -57,7 +57,7 @@ impl<F: Backend<Stored = Bytes>> TieredBackend<F> {
     ) -> Self {
         let clock = backing.clock();
         let tiers = Arc::new(Tiers::new(memory, backing, near_ttl));
-        if let Some(feed) = tiers.backing.sharing().invalidation_feed {
+        if let Some(feed) = tiers.backing.capabilities().invalidation_feed {
             let listener: Weak<dyn InvalidationListener> =
                 Arc::downgrade(&tiers) as Weak<dyn InvalidationListener>;
             feed.subscribe(listener);
@@ -134,6 +134,56 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         self.tiers.finish_delete(key, delete, result)
     }
 
+    /// Reads memory. `None` if it has no fresh copy: the backing tier may have a record.
+    #[inline]
+    fn read_now(
+        &self,
+        key: &Key,
+        class: ValueClass,
+        visit: &mut dyn FnMut(Record<&TieredValue>),
+    ) -> Option<Result<()>> {
+        let now = self.clock.now();
+        self.tiers.read_memory(key, class, now, visit).then_some(Ok(()))
+    }
+
+    /// Reads memory without a lock. The engine checks whether the record is fresh, by the same clock.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
+        self.tiers.read_optimistic(key)
+    }
+
+    #[inline]
+    fn capabilities(&self) -> Capabilities<'_, TieredValue> {
+        let backing = self.tiers.backing.capabilities();
+        Capabilities {
+            // Without generations in the backing tier, the cache keeps its own.
+            generations: backing.generations.map(|_| self as _),
+            invalidation_feed: backing.invalidation_feed,
+            leases: backing.leases,
+            offline: Some(self),
+            batches: Some(self),
+            // The whole record is written, to both tiers.
+            times: None,
+            clear: backing.clear.map(|_| self as _),
+            usage: Some(self),
+            // The entries in memory are copies.
+            ends: backing.ends,
+        }
+    }
+
+    fn description(&self) -> String {
+        format!("{} over {}", self.tiers.memory.description(), self.tiers.backing.description())
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+#[async_trait]
+impl<F: Backend<Stored = Bytes>> Batches for TieredBackend<F> {
+    type Stored = TieredValue;
+
     /// Reads memory, and the backing tier for the keys without a fresh copy.
     fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<TieredValue>>>> {
         let (batch, missing) = self.tiers.begin_read_many(keys);
@@ -168,25 +218,10 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         };
         self.tiers.finish_write_many(batch, written)
     }
+}
 
-    /// Reads memory. `None` if it has no fresh copy: the backing tier may have a record.
-    #[inline]
-    fn read_now(
-        &self,
-        key: &Key,
-        class: ValueClass,
-        visit: &mut dyn FnMut(Record<&TieredValue>),
-    ) -> Option<Result<()>> {
-        let now = self.clock.now();
-        self.tiers.read_memory(key, class, now, visit).then_some(Ok(()))
-    }
-
-    /// Reads memory without a lock. The engine checks whether the record is fresh, by the same clock.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
-        self.tiers.read_optimistic(key)
-    }
-
+#[async_trait]
+impl<F: Backend<Stored = Bytes>> Clear for TieredBackend<F> {
     fn clear(&self) -> Result<()> {
         let guard = self.tiers.begin_clear()?;
         let result = self.tiers.backing.clear();
@@ -198,36 +233,15 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
         let result = self.tiers.backing.clear_async().await;
         self.tiers.finish_clear(guard, result)
     }
+}
 
-    #[inline]
-    fn sharing(&self) -> Sharing<'_, TieredValue> {
-        let backing = self.tiers.backing.sharing();
-        let mut sharing = Sharing::none().with_offline(self);
-        sharing.invalidation_feed = backing.invalidation_feed;
-        sharing.leases = backing.leases;
-        // Without generations in the backing tier, the cache keeps its own.
-        if backing.generations.is_some() { sharing.with_generations(self) } else { sharing }
-    }
-
-    /// Reports the entries that leave the backing tier: those in memory are copies.
-    fn report_ends(&self, listener: EndListener) {
-        self.tiers.backing.report_ends(listener);
-    }
-
+impl<F: Backend<Stored = Bytes>> ReportUsage for TieredBackend<F> {
     /// Returns the usage of memory, and of the backing tier the limit on entries and the use of old keys.
     fn usage(&self) -> Usage {
-        let mut usage = self.tiers.memory.usage();
+        let mut usage = BackendExt::usage(&self.tiers.memory);
         usage.max_entry_bytes = self.tiers.max_entry_bytes;
         usage.opened_with_old_keys = self.tiers.backing.usage().opened_with_old_keys;
         usage
-    }
-
-    fn description(&self) -> String {
-        format!("{} over {}", self.tiers.memory.description(), self.tiers.backing.description())
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.clock)
     }
 }
 
@@ -235,12 +249,12 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
 #[async_trait]
 impl<F: Backend<Stored = Bytes>> Generations for TieredBackend<F> {
     fn generation(&self, group: Group) -> Result<u64> {
-        let Some(backing) = self.tiers.backing.sharing().generations else { return Ok(0) };
+        let Some(backing) = self.tiers.backing.capabilities().generations else { return Ok(0) };
         self.tiers.offline.record_fetch(backing.generation(group))
     }
 
     fn bump(&self, group: Group) -> Result<()> {
-        let Some(backing) = self.tiers.backing.sharing().generations else { return Ok(()) };
+        let Some(backing) = self.tiers.backing.capabilities().generations else { return Ok(()) };
         let guard = self.tiers.begin_bump();
         guard.finish(backing.bump(group))
     }
@@ -248,18 +262,18 @@ impl<F: Backend<Stored = Bytes>> Generations for TieredBackend<F> {
     #[inline]
     fn change_count(&self) -> Option<ChangeCount> {
         // In this order: `is_connected` may notice that invalidations were missed, and count that.
-        let feed = self.tiers.backing.sharing().invalidation_feed;
+        let feed = self.tiers.backing.capabilities().invalidation_feed;
         let is_connected = feed.is_some_and(InvalidationFeed::is_connected);
         Some(ChangeCount { count: self.tiers.offline.change_count(), is_connected })
     }
 
     async fn generation_async(&self, group: Group) -> Result<u64> {
-        let Some(backing) = self.tiers.backing.sharing().generations else { return Ok(0) };
+        let Some(backing) = self.tiers.backing.capabilities().generations else { return Ok(0) };
         self.tiers.offline.record_fetch(backing.generation_async(group).await)
     }
 
     async fn bump_async(&self, group: Group) -> Result<()> {
-        let Some(backing) = self.tiers.backing.sharing().generations else { return Ok(()) };
+        let Some(backing) = self.tiers.backing.capabilities().generations else { return Ok(()) };
         let guard = self.tiers.begin_bump();
         guard.finish(backing.bump_async(group).await)
     }

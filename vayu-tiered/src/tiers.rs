@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use vayu_core::__internal::{catch_panic, drop_quietly};
 use vayu_core::{
-    AnyValue, Backend, Clock, EntryContext, ErrorKind, InlineValue, Key, Record, Result, Timestamp,
-    ValueClass,
+    AnyValue, Backend, BackendExt, Clock, EntryContext, ErrorKind, InlineValue, Key, Record,
+    Result, Timestamp, ValueClass,
 };
 use vayu_memory::{MemoryBackend, MemoryOptions, MemoryValue};
 

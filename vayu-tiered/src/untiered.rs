@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use vayu_core::{Backend, Key, Record, Result, Sharing, ValueClass, forward_backend};
+use vayu_core::{
+    Backend, BackendExt, Batches, Capabilities, EntryTimes, Key, Record, Result, Timestamp,
+    ValueClass, forward_backend,
+};
 
 use crate::batch::EncodedBatch;
 use crate::tiers::{encode, max_entry_bytes};
@@ -50,25 +53,6 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
         }
     }
 
-    fn write_times(&self, key: &Key, old: &Record<()>, record: Record<TieredValue>) -> Result<()> {
-        match self.encode(key, &record)? {
-            Some(record) => self.backend.write_times(key, old, record),
-            None => Ok(()),
-        }
-    }
-
-    async fn write_times_async(
-        &self,
-        key: &Key,
-        old: &Record<()>,
-        record: Record<TieredValue>,
-    ) -> Result<()> {
-        match self.encode(key, &record)? {
-            Some(record) => self.backend.write_times_async(key, old, record).await,
-            None => Ok(()),
-        }
-    }
-
     async fn read_async(&self, key: &Key) -> Result<Option<Record<TieredValue>>> {
         self.backend.read_async(key).await.map(to_tiered)
     }
@@ -79,6 +63,49 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
             None => Ok(()),
         }
     }
+
+    fn read_now(
+        &self,
+        key: &Key,
+        _: ValueClass,
+        visit: &mut dyn FnMut(Record<&TieredValue>),
+    ) -> Option<Result<()>> {
+        // Whatever the class of the value is: its bytes are decoded by code of users.
+        self.backend.read_now(key, ValueClass::Opaque, &mut |record| {
+            visit(TieredValue::of_record(record.map(Clone::clone)).as_ref());
+        })
+    }
+
+    /// Returns `None`: the record is not in this form.
+    fn read_with<R>(&self, _: &Key, _: impl FnOnce(Record<&TieredValue>) -> R) -> Option<R> {
+        None
+    }
+
+    /// Returns the parts of the backend, those with records in this form, and none for offline use.
+    fn capabilities(&self) -> Capabilities<'_, TieredValue> {
+        let inner = self.backend.capabilities();
+        Capabilities {
+            generations: inner.generations,
+            invalidation_feed: inner.invalidation_feed,
+            leases: inner.leases,
+            offline: None,
+            batches: Some(self),
+            times: Some(self),
+            clear: inner.clear,
+            usage: inner.usage,
+            ends: inner.ends,
+        }
+    }
+
+    forward_backend! { |this| this.backend =>
+        delete delete_async read_optimistic is_in_process description clock
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<F: Backend<Stored = Bytes>> Batches for Untiered<F> {
+    type Stored = TieredValue;
 
     fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<TieredValue>>>> {
         let found = self.backend.read_many(keys);
@@ -99,36 +126,34 @@ impl<F: Backend<Stored = Bytes>> Backend for Untiered<F> {
         let (batch, records) = EncodedBatch::new(&entries, self.max_entry_bytes);
         batch.finish(self.backend.write_many_async(records).await)
     }
+}
 
-    fn read_now(
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<F: Backend<Stored = Bytes>> EntryTimes for Untiered<F> {
+    type Stored = TieredValue;
+
+    fn write_times(&self, key: &Key, old: &Record<()>, record: Record<TieredValue>) -> Result<()> {
+        match self.encode(key, &record)? {
+            Some(record) => self.backend.write_times(key, old, record),
+            None => Ok(()),
+        }
+    }
+
+    async fn write_times_async(
         &self,
         key: &Key,
-        _: ValueClass,
-        visit: &mut dyn FnMut(Record<&TieredValue>),
-    ) -> Option<Result<()>> {
-        // Whatever the class of the value is: its bytes are decoded by code of users.
-        self.backend.read_now(key, ValueClass::Opaque, &mut |record| {
-            visit(TieredValue::of_record(record.map(Clone::clone)).as_ref());
-        })
+        old: &Record<()>,
+        record: Record<TieredValue>,
+    ) -> Result<()> {
+        match self.encode(key, &record)? {
+            Some(record) => self.backend.write_times_async(key, old, record).await,
+            None => Ok(()),
+        }
     }
 
-    /// Returns `None`: the record is not in this form.
-    fn read_with<R>(&self, _: &Key, _: impl FnOnce(Record<&TieredValue>) -> R) -> Option<R> {
-        None
-    }
-
-    /// Returns those of the backend, without the offline part, which stores bytes.
-    fn sharing(&self) -> Sharing<'_, TieredValue> {
-        let inner = self.backend.sharing();
-        let mut sharing = Sharing::none();
-        sharing.generations = inner.generations;
-        sharing.invalidation_feed = inner.invalidation_feed;
-        sharing.leases = inner.leases;
-        sharing
-    }
-
-    forward_backend! { |this| this.backend =>
-        delete delete_async renew read_optimistic is_in_process clear clear_async report_ends usage description clock
+    fn renew(&self, key: &Key, record: &Record<()>, end: Timestamp) {
+        self.backend.renew(key, record, end);
     }
 }
 

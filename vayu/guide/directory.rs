@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vayu::backend::{Backend, Bytes, Generations, Group, Record, Sharing, async_trait};
+use vayu::backend::{Backend, Bytes, Capabilities, Clear, Generations, Group, Record, async_trait};
 use vayu::time::Clock;
 use vayu::{Error, ErrorKind, Key, Result};
 
@@ -91,6 +91,16 @@ impl Backend for Directory {
         self.delete(key)
     }
 
+    fn capabilities(&self) -> Capabilities<'_, Bytes> {
+        Capabilities::none().with_generations(self).with_clear(self)
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+impl Clear for Directory {
     /// Removes the entries and keeps the generations, or invalidated entries would come back.
     fn clear(&self) -> Result<()> {
         let clear = || {
@@ -103,14 +113,6 @@ impl Backend for Directory {
             Ok(())
         };
         clear().map_err(|error| failed("clear directory", error))
-    }
-
-    fn sharing(&self) -> Sharing<'_, Bytes> {
-        Sharing::none().with_generations(self)
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.clock)
     }
 }
 

@@ -18,11 +18,12 @@ pub use bytes::Bytes;
 #[cfg(feature = "wire")]
 pub use vayu_core::wire;
 pub use vayu_core::{
-    AnyBackend, AnyValue, AsCache, Backend, BuildKeyHasher, ByReference, ChangeCount, EndCause,
-    EndListener, EndListeners, EntryContext, Generations, Group, InlineValue, Invalidation,
-    InvalidationFeed, InvalidationListener, KeyVersion, Lease, LeaseGuard, LeaseWatch, Leases,
-    OffBackend, Offline, OpenBackend, PauseAllGuard, PauseGuard, Prefix, Record, ReleaseLease,
-    Serializer, SerializerId, Sharing, Usage, ValueClass, encode_checked, forward_backend,
+    AnyBackend, AnyValue, AsCache, Backend, BackendExt, Batches, BuildKeyHasher, ByReference,
+    Capabilities, ChangeCount, Clear, EndCause, EndListener, EndListeners, EntryContext,
+    EntryTimes, Generations, Group, InlineValue, Invalidation, InvalidationFeed,
+    InvalidationListener, KeyVersion, Lease, LeaseGuard, LeaseWatch, Leases, OffBackend, Offline,
+    OpenBackend, PauseAllGuard, PauseGuard, Prefix, Record, ReleaseLease, ReportEnds, ReportUsage,
+    Serializer, SerializerId, Usage, ValueClass, encode_checked, forward_backend,
 };
 #[cfg(feature = "file")]
 pub use vayu_file::FileBackend;

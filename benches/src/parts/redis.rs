@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
-use vayu::backend::{Backend, Serializer};
+use vayu::backend::{Backend, BackendExt, Serializer};
 use vayu::{Cache, Key, MemoryCache, RedisCache, RedisOptions, TieredOptions};
 
 use crate::comparison::{Contender, Role, Schedule, compare};

@@ -224,9 +224,8 @@ impl Backend for Slow {
     }
 
     forward_backend! { |this| this.0 =>
-        read write delete read_async delete_async write_times write_times_async renew
-        read_many write_many read_many_async write_many_async read_now read_with read_optimistic
-        is_in_process clear clear_async sharing report_ends usage description clock
+        read write delete read_async delete_async read_now read_with read_optimistic
+        is_in_process capabilities description clock
     }
 }
 

@@ -66,8 +66,6 @@ impl<V: Clone + Send + Sync + 'static> Backend for AnyBackend<V> {
 
     forward_backend! { |this| (*this.0) =>
         read write delete read_async write_async delete_async
-        write_times write_times_async renew
-        read_many write_many read_many_async write_many_async read_now read_optimistic
-        is_in_process clear clear_async sharing report_ends usage description clock
+        read_now read_optimistic is_in_process capabilities description clock
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::backend::Backend;
+    use crate::backend::{Backend, BackendExt};
     use crate::clock::Timestamp;
     use crate::key::Key;
     use crate::record::Record;

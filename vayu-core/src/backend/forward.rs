@@ -14,6 +14,10 @@ use crate::record::Record;
 /// `#[deny(clippy::missing_trait_methods)]`: a method that is neither written nor named is then an
 /// error, so a wrapper does not lose one to its default.
 ///
+/// `capabilities` passes on the optional parts as they are. A wrapper that changes an operation changes it in the parts as
+/// well: one that changes `write` changes [`Batches`](crate::Batches) and [`EntryTimes`](crate::EntryTimes), or leaves them
+/// out, so that the cache calls its `write`.
+///
 /// # Examples
 ///
 /// ```
@@ -38,9 +42,8 @@ use crate::record::Record;
 ///     }
 ///
 ///     forward_backend! { |this| this.0 =>
-///         read write read_async write_async write_times write_times_async renew
-///         read_many write_many read_many_async write_many_async read_now read_with read_optimistic
-///         is_in_process clear clear_async sharing report_ends usage description clock
+///         read write read_async write_async read_now read_with read_optimistic
+///         is_in_process capabilities description clock
 ///     }
 /// }
 /// ```
@@ -126,97 +129,6 @@ macro_rules! __forward_backend {
             $inner.delete_async(key)
         }
     };
-    (@write_times $this:ident, $inner:expr) => {
-        fn write_times(
-            &self,
-            key: &$crate::Key,
-            old: &$crate::Record<()>,
-            record: $crate::Record<Self::Stored>,
-        ) -> $crate::Result<()> {
-            let $this = self;
-            $inner.write_times(key, old, record)
-        }
-    };
-    (@write_times_async $this:ident, $inner:expr) => {
-        fn write_times_async<'a, 'k, 'o, 'f>(
-            &'a self,
-            key: &'k $crate::Key,
-            old: &'o $crate::Record<()>,
-            record: $crate::Record<Self::Stored>,
-        ) -> $crate::__internal::BackendFuture<'f, ()>
-        where
-            'a: 'f,
-            'k: 'f,
-            'o: 'f,
-            Self: 'f,
-        {
-            let $this = self;
-            $inner.write_times_async(key, old, record)
-        }
-    };
-    (@renew $this:ident, $inner:expr) => {
-        fn renew(
-            &self,
-            key: &$crate::Key,
-            record: &$crate::Record<()>,
-            end: $crate::Timestamp,
-        ) {
-            let $this = self;
-            $inner.renew(key, record, end);
-        }
-    };
-    (@read_many $this:ident, $inner:expr) => {
-        fn read_many(
-            &self,
-            keys: &[&$crate::Key],
-        ) -> ::std::vec::Vec<
-            $crate::Result<::core::option::Option<$crate::Record<Self::Stored>>>,
-        > {
-            let $this = self;
-            $inner.read_many(keys)
-        }
-    };
-    (@write_many $this:ident, $inner:expr) => {
-        fn write_many(
-            &self,
-            entries: ::std::vec::Vec<(&$crate::Key, $crate::Record<Self::Stored>)>,
-        ) -> ::std::vec::Vec<$crate::Result<()>> {
-            let $this = self;
-            $inner.write_many(entries)
-        }
-    };
-    (@read_many_async $this:ident, $inner:expr) => {
-        fn read_many_async<'a, 's, 'k, 'f>(
-            &'a self,
-            keys: &'s [&'k $crate::Key],
-        ) -> $crate::__internal::BatchFuture<
-            'f,
-            ::core::option::Option<$crate::Record<Self::Stored>>,
-        >
-        where
-            'a: 'f,
-            's: 'f,
-            'k: 'f,
-            Self: 'f,
-        {
-            let $this = self;
-            $inner.read_many_async(keys)
-        }
-    };
-    (@write_many_async $this:ident, $inner:expr) => {
-        fn write_many_async<'a, 'k, 'f>(
-            &'a self,
-            entries: ::std::vec::Vec<(&'k $crate::Key, $crate::Record<Self::Stored>)>,
-        ) -> $crate::__internal::BatchFuture<'f, ()>
-        where
-            'a: 'f,
-            'k: 'f,
-            Self: 'f,
-        {
-            let $this = self;
-            $inner.write_many_async(entries)
-        }
-    };
     (@read_now $this:ident, $inner:expr) => {
         #[inline]
         fn read_now(
@@ -257,39 +169,11 @@ macro_rules! __forward_backend {
             $inner.is_in_process()
         }
     };
-    (@clear $this:ident, $inner:expr) => {
-        fn clear(&self) -> $crate::Result<()> {
-            let $this = self;
-            $inner.clear()
-        }
-    };
-    (@clear_async $this:ident, $inner:expr) => {
-        fn clear_async<'a, 'f>(&'a self) -> $crate::__internal::BackendFuture<'f, ()>
-        where
-            'a: 'f,
-            Self: 'f,
-        {
-            let $this = self;
-            $inner.clear_async()
-        }
-    };
-    (@sharing $this:ident, $inner:expr) => {
+    (@capabilities $this:ident, $inner:expr) => {
         #[inline]
-        fn sharing(&self) -> $crate::Sharing<'_, Self::Stored> {
+        fn capabilities(&self) -> $crate::Capabilities<'_, Self::Stored> {
             let $this = self;
-            $inner.sharing()
-        }
-    };
-    (@report_ends $this:ident, $inner:expr) => {
-        fn report_ends(&self, listener: $crate::EndListener) {
-            let $this = self;
-            $inner.report_ends(listener);
-        }
-    };
-    (@usage $this:ident, $inner:expr) => {
-        fn usage(&self) -> $crate::Usage {
-            let $this = self;
-            $inner.usage()
+            $inner.capabilities()
         }
     };
     (@description $this:ident, $inner:expr) => {
@@ -321,8 +205,7 @@ macro_rules! pointer_is_backend {
 
             forward_backend! { |this| (**this) =>
                 read write delete read_async write_async delete_async
-                write_times write_times_async renew read_many write_many read_many_async write_many_async
-                read_now read_optimistic is_in_process clear clear_async sharing report_ends usage description clock
+                read_now read_optimistic is_in_process capabilities description clock
             }
         }
     )*};

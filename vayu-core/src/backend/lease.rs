@@ -27,9 +27,9 @@ pub enum SingleFlight {
 /// The default of the longest pause between two attempts to acquire a lease.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
-/// The leases of a backend whose entries several processes share ([`Sharing::leases`]).
+/// The leases of a backend whose entries several processes share ([`Capabilities::leases`]).
 ///
-/// [`Sharing::leases`]: crate::Sharing::leases
+/// [`Capabilities::leases`]: crate::Capabilities::leases
 #[async_trait]
 pub trait Leases: Send + Sync {
     /// Tries to acquire the lease for computing a key, without waiting. One caller of this process

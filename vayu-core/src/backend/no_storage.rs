@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use async_trait::async_trait;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Capabilities, Clear};
 use crate::error::Result;
 use crate::key::Key;
 use crate::record::Record;
@@ -64,11 +64,17 @@ impl<V: Clone + Send + Sync + 'static> Backend for NoStorage<V> {
         true
     }
 
-    fn clear(&self) -> Result<()> {
-        Ok(())
+    fn capabilities(&self) -> Capabilities<'_, V> {
+        Capabilities::none().with_clear(self)
     }
 
     fn description(&self) -> String {
         self.description.to_owned()
+    }
+}
+
+impl<V> Clear for NoStorage<V> {
+    fn clear(&self) -> Result<()> {
+        Ok(())
     }
 }

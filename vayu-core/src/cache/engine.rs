@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::backend::{
-    Backend, LONGEST_PAUSE, Lease, LeaseGuard, LeaseWatch, Leases, NoStorage, Usage,
+    Backend, BackendExt, LONGEST_PAUSE, Lease, LeaseGuard, LeaseWatch, Leases, NoStorage, Usage,
 };
 use crate::background::Refreshes;
 use crate::cache::clears::Clears;
@@ -72,6 +72,7 @@ impl<B: Backend> Inner<B> {
     pub(super) fn new(backend: B) -> Self {
         Self {
             clock: CacheClock::new(backend.clock()),
+            flags: CacheFlags::new(&backend),
             backend,
             flights: Flights::new(),
             counters: Counters::default(),
@@ -83,7 +84,6 @@ impl<B: Backend> Inner<B> {
             generations: GenerationCache::default(),
             pending: PendingInvalidations::default(),
             declarations: Declarations::default(),
-            flags: CacheFlags::default(),
             why_off: None,
             clears: Clears::default(),
             registration: Registration::new(),
@@ -260,7 +260,7 @@ impl<B: Backend> Engine<B> {
         &self,
         key: &Key,
     ) -> Result<Option<Record<B::Stored>>> {
-        match (self.read::<M>(key).await, self.backend().sharing().offline) {
+        match (self.read::<M>(key).await, self.backend().capabilities().offline) {
             (Err(error), Some(offline)) if error.kind() == ErrorKind::Timeout => {
                 let known = catch_panic("read entry", || offline.read(key));
                 known?.map_or(Err(error), |record| Ok(Some(record)))
@@ -446,7 +446,7 @@ impl<B: Backend> Engine<B> {
         key: &'a Key,
         waits: bool,
     ) -> Operation<'a, Lease> {
-        let Some(leases) = self.backend().sharing().leases else {
+        let Some(leases) = self.backend().capabilities().leases else {
             return Operation::done(Ok(Lease::NotRequired));
         };
         let operation = "acquire lease";
@@ -467,7 +467,7 @@ impl<B: Backend> Engine<B> {
 
     /// Returns the pauses between attempts to acquire a lease.
     pub(crate) fn lease_pauses(&self) -> LeasePauses {
-        let leases = self.backend().sharing().leases;
+        let leases = self.backend().capabilities().leases;
         let [first, longest] = WATCHED_PAUSES;
         LeasePauses {
             polled: poll_backoff(leases.map_or(LONGEST_PAUSE, Leases::longest_pause)),

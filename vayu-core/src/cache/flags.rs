@@ -2,22 +2,31 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::backend::{Backend, Capabilities};
 use crate::cache::pause;
 
 /// All that makes a call of a cache differ from an ordinary one, in one word, which a call loads once:
-/// the pauses in progress, and whether there are observers, watches and generations.
+/// the pauses in progress, and whether there are observers, watches, and generations of the cache or of its backend.
 ///
 /// A change that has returned is visible to every call that begins later.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CacheFlags(AtomicU32);
 
 const OBSERVED: u32 = 1;
 const HAS_GENERATIONS: u32 = 2;
 const WATCHED: u32 = 4;
+const IS_SHARED: u32 = 8;
 /// The pauses are counted in the bits from here on.
-const ONE_PAUSE: u32 = 8;
+const ONE_PAUSE: u32 = 16;
 
 impl CacheFlags {
+    /// Returns the flags of a cache on this backend.
+    pub(super) fn new(backend: &impl Backend) -> Self {
+        let Capabilities { generations, invalidation_feed, .. } = backend.capabilities();
+        let is_shared = generations.is_some() || invalidation_feed.is_some();
+        Self(AtomicU32::new(if is_shared { IS_SHARED } else { 0 }))
+    }
+
     #[inline]
     pub(super) fn load(&self) -> Flags {
         Flags(self.0.load(Ordering::Relaxed))
@@ -64,6 +73,12 @@ impl Flags {
     #[inline]
     pub(super) fn has_generations(self) -> bool {
         self.0 & HAS_GENERATIONS != 0
+    }
+
+    /// Returns whether a generation of this process was bumped, or the backend has generations or an invalidation feed.
+    #[inline]
+    pub(super) fn may_have_changed(self) -> bool {
+        self.0 & (HAS_GENERATIONS | IS_SHARED) != 0
     }
 
     /// Returns whether calls are observed, or may be watched.

@@ -279,7 +279,7 @@ impl<B: Backend> Engine<B> {
     /// Returns whether a group may have been invalidated.
     #[inline]
     pub(crate) fn has_generations(&self) -> bool {
-        self.flags().has_generations() || self.backend().sharing().generations.is_some()
+        self.flags().has_generations() || self.backend().capabilities().generations.is_some()
     }
 
     /// Returns the stamp of a call that begins now and whose generations cannot be read. A call that begins after a later
@@ -304,11 +304,14 @@ impl<B: Backend> Engine<B> {
     /// Returns the stamp of a call with these tags if it is known without reading generations.
     #[inline]
     pub(crate) fn known_stamp(&self, flags: Flags, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
+        if !flags.may_have_changed() {
+            return Some(0);
+        }
         // Once: a hit calls it through a pointer if the backend is a `dyn Backend`.
-        let sharing = self.backend().sharing();
+        let capabilities = self.backend().capabilities();
         // If the poll fails, the stamp is unknown. `make_stamp` returns the error.
-        poll(sharing.invalidation_feed).ok()?;
-        match sharing.generations {
+        poll(capabilities.invalidation_feed).ok()?;
+        match capabilities.generations {
             None if !flags.has_generations() => Some(0),
             None => self.cached_stamp_of_local(prefix, tags),
             Some(generations) => self.cached_stamp_of(generations, prefix, tags),
@@ -359,9 +362,12 @@ impl<B: Backend> Engine<B> {
         tags: &[Group],
     ) -> Result<CallStamp> {
         let (key, before) = {
-            let sharing = self.backend().sharing();
-            poll(sharing.invalidation_feed)?;
-            (self.stamp_key(sharing.generations, prefix, tags), self.before(sharing.generations))
+            let capabilities = self.backend().capabilities();
+            poll(capabilities.invalidation_feed)?;
+            (
+                self.stamp_key(capabilities.generations, prefix, tags),
+                self.before(capabilities.generations),
+            )
         };
         let mut stamp = StampBuilder::default();
         for (group, is_coarse) in groups(prefix, tags) {
@@ -384,7 +390,7 @@ impl<B: Backend> Engine<B> {
         tags: &[Group],
         stamp: u64,
     ) -> Result<Option<InvalidatedGroup>> {
-        let before = self.before(self.backend().sharing().generations);
+        let before = self.before(self.backend().capabilities().generations);
         let mut known: Vec<[u64; 3]> = Vec::new();
         for (group, is_coarse) in groups(prefix, tags) {
             let current = match self.cached(group, is_coarse, before) {
@@ -451,7 +457,7 @@ impl<B: Backend> Engine<B> {
     /// changes are not noticed, that of a coarse group is valid for [`VALID_FOR`].
     fn cached(&self, group: Group, is_coarse: bool, before: Before) -> Option<u64> {
         let cache = &self.shared.generations;
-        if self.backend().sharing().generations.is_none() {
+        if self.backend().capabilities().generations.is_none() {
             return Some(cache.local(group));
         }
         if self.shared.pending.contains(group) {
@@ -469,7 +475,7 @@ impl<B: Backend> Engine<B> {
     }
 
     async fn fetch<M: Io>(&self, group: Group, has_timed_out: bool) -> Result<Read> {
-        let Some(generations) = self.backend().sharing().generations else {
+        let Some(generations) = self.backend().capabilities().generations else {
             return Ok(NEVER_BUMPED);
         };
         let delivered = if has_timed_out {
@@ -508,7 +514,9 @@ impl<B: Backend> Engine<B> {
             Err(error) if error.kind() == ErrorKind::Panic => Err(error),
             Err(error) => {
                 let has_timed_out = error.kind() == ErrorKind::Timeout;
-                let Some(offline) = self.backend().sharing().offline else { return Err(error) };
+                let Some(offline) = self.backend().capabilities().offline else {
+                    return Err(error);
+                };
                 let offline = catch_panic("read generation", || offline.generation(group))?;
                 let last = cache.fetched(group).filter(|it| count.is_some() && it.count == count);
                 let generation = match self.shared.pending.number_of(group) {

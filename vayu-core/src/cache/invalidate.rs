@@ -24,7 +24,7 @@ use crate::key::Prefix;
 ///
 /// Each returns an error of the kind [`ErrorKind::Unsupported`], and does nothing, if the entries are not
 /// in the memory of this process ([`Backend::is_in_process`]) and the backend has no generations
-/// ([`Sharing::generations`](crate::Sharing::generations)): the invalidation would end with the
+/// ([`Capabilities::generations`](crate::Capabilities::generations)): the invalidation would end with the
 /// process, and the entries would not.
 ///
 /// If processes share the backend, the invalidation of a tag is exact in all of them; that of a function
@@ -163,7 +163,7 @@ impl<B: Backend> Engine<B> {
 
     async fn bump<M: Io>(&self, group: Group) -> Result<()> {
         self.check_on()?;
-        match self.backend().sharing().generations {
+        match self.backend().capabilities().generations {
             Some(generations) => self.bump_in_backend::<M>(generations, group).await,
             None => self.bump_local(group),
         }
@@ -173,7 +173,7 @@ impl<B: Backend> Engine<B> {
     /// served in this process.
     pub(crate) fn invalidate_later(&self, group: Group) -> Result<()> {
         self.check_on()?;
-        match self.backend().sharing().generations {
+        match self.backend().capabilities().generations {
             Some(_) => {
                 self.bump_later(group);
                 Ok(())

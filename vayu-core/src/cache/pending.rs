@@ -378,7 +378,9 @@ impl<B: Backend> Engine<B> {
     /// Delivers what is pending, until nothing is or this time is over. Returns the number of groups that are left.
     pub(super) async fn deliver_within<M: Io>(&self, timeout: Duration) -> usize {
         let pending = &self.shared.pending;
-        let Some(generations) = self.backend().sharing().generations else { return pending.len() };
+        let Some(generations) = self.backend().capabilities().generations else {
+            return pending.len();
+        };
         let (clock, began) = (self.backend().clock(), self.now());
         loop {
             for group in pending.all() {
@@ -456,7 +458,7 @@ mod thread {
         /// `None` at the end.
         fn deliver_pending(&self) -> Option<Duration> {
             let pending = &self.shared.pending;
-            let generations = self.backend().sharing().generations?;
+            let generations = self.backend().capabilities().generations?;
             let groups = pending.all();
             let is_reachable = groups.first().is_some_and(|&group| {
                 run_blocking(self.check_reachable::<Blocking>(generations, group)).is_ok()

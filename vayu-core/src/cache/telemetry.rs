@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendExt};
 use crate::cache::engine::Inner;
 use crate::cache::{Cache, Engine};
 use crate::clock::Timestamp;

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendExt};
 use crate::call::{CachedFn, Call, FixedTtl, Retention};
 use crate::clock::Timestamp;
 use crate::panic::catch_panic;

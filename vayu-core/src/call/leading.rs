@@ -133,7 +133,7 @@ where
         &mut self,
         deadline: &mut Deadline,
     ) -> ControlFlow<Option<F::Output>> {
-        if self.call.engine.backend().sharing().leases.is_none() {
+        if self.call.engine.backend().capabilities().leases.is_none() {
             return ControlFlow::Continue(());
         }
         let mut pauses = self.call.engine.lease_pauses();

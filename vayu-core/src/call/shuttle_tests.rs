@@ -23,7 +23,7 @@ use crate::record::Record;
 use crate::serializer::{AnyValue, ByReference, ValueClass};
 use crate::sync::block_on;
 use crate::testing::{ManualClock, MapBackend};
-use crate::{Backend, Cache, Key, Sharing, Timestamp, forward_backend};
+use crate::{Backend, Cache, Capabilities, Key, Timestamp, forward_backend};
 
 type TestCache = Cache<ModelBackend, ByReference>;
 
@@ -47,7 +47,7 @@ impl Backend for ModelBackend {
     type Stored = AnyValue;
 
     forward_backend! { |this| this.map =>
-        read write delete read_async write_async delete_async clear clear_async usage clock
+        read write delete read_async write_async delete_async clock
     }
 
     fn read_now(
@@ -64,8 +64,10 @@ impl Backend for ModelBackend {
         self.is_in_process
     }
 
-    fn sharing(&self) -> Sharing<'_, AnyValue> {
-        if self.is_in_process { Sharing::none() } else { self.map.sharing() }
+    fn capabilities(&self) -> Capabilities<'_, AnyValue> {
+        let map = self.map.capabilities();
+        let generations = if self.is_in_process { None } else { map.generations };
+        Capabilities { generations, clear: map.clear, usage: map.usage, ..Capabilities::none() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendExt};
 use crate::cache::{Cache, Engine, InvalidatedGroup};
 use crate::call::{CachedFn, CachedOutput, Call, RecordState};
 use crate::entry::explanation::{Examined, Explanation};

@@ -50,7 +50,7 @@ impl fmt::Display for EndCause {
 }
 
 /// A function that a backend calls for each entry that leaves it:
-/// [`Backend::report_ends`](crate::Backend::report_ends).
+/// [`ReportEnds::report_ends`](crate::ReportEnds::report_ends).
 #[derive(Clone)]
 pub struct EndListener(Arc<Listen>);
 

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::backend::{Backend, Lease, LeaseGuard, Leases, ReleaseLease, Sharing};
+use crate::backend::{
+    Backend, BackendExt, Batches, Capabilities, Clear, EntryTimes, Lease, LeaseGuard, Leases,
+    ReleaseLease,
+};
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forward_backend;
 use crate::key::Key;
@@ -224,33 +228,53 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         self.write(key, record)
     }
 
-    /// Forwards only while there is no fault: with one, [`write`](Self::write) is called.
-    fn write_times(&self, key: &Key, old: &Record<()>, record: Record<B::Stored>) -> Result<()> {
-        if self.fault().is_some() {
-            self.write(key, record)
-        } else {
-            self.inner.write_times(key, old, record)
-        }
-    }
-
-    async fn write_times_async(
-        &self,
-        key: &Key,
-        old: &Record<()>,
-        record: Record<B::Stored>,
-    ) -> Result<()> {
-        if self.fault().is_some() {
-            self.write(key, record)
-        } else {
-            self.inner.write_times_async(key, old, record).await
-        }
-    }
-
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         self.delete(key)
     }
 
-    /// Forwards only while there is no fault: with one, [`read`](Self::read) is called for each key.
+    /// Forwards only while there is no fault: with one the engine calls [`read`](Self::read).
+    fn read_now(
+        &self,
+        key: &Key,
+        class: ValueClass,
+        visit: &mut dyn FnMut(Record<&Self::Stored>),
+    ) -> Option<Result<()>> {
+        if self.fault().is_some() { None } else { self.inner.read_now(key, class, visit) }
+    }
+
+    fn read_with<R>(&self, key: &Key, read: impl FnOnce(Record<&B::Stored>) -> R) -> Option<R> {
+        if self.fault().is_some() { None } else { self.inner.read_with(key, read) }
+    }
+
+    fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
+        if self.fault().is_some() { None } else { self.inner.read_optimistic(key) }
+    }
+
+    /// Returns the parts of the backend, those that faults concern with the faults.
+    fn capabilities(&self) -> Capabilities<'_, B::Stored> {
+        let inner = self.inner.capabilities();
+        Capabilities {
+            generations: inner.generations,
+            invalidation_feed: inner.invalidation_feed,
+            leases: inner.leases.map(|_| self as _),
+            offline: inner.offline,
+            batches: Some(self),
+            times: Some(self),
+            clear: inner.clear.map(|_| self as _),
+            usage: inner.usage,
+            ends: inner.ends,
+        }
+    }
+
+    forward_backend! { |this| this.inner => is_in_process description clock }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<B: Backend> Batches for FaultyBackend<B> {
+    type Stored = B::Stored;
+
+    /// Forwards only while there is no fault: with one, [`read`](Backend::read) is called for each key.
     fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<B::Stored>>>> {
         match self.fault() {
             None => self.inner.read_many(keys),
@@ -287,27 +311,45 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         if self.fault().is_none() {
             return self.inner.write_many_async(entries).await;
         }
-        self.write_many(entries)
+        Batches::write_many(self, entries)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<B: Backend> EntryTimes for FaultyBackend<B> {
+    type Stored = B::Stored;
+
+    /// Forwards only while there is no fault: with one, [`write`](Backend::write) is called.
+    fn write_times(&self, key: &Key, old: &Record<()>, record: Record<B::Stored>) -> Result<()> {
+        if self.fault().is_some() {
+            self.write(key, record)
+        } else {
+            self.inner.write_times(key, old, record)
+        }
     }
 
-    /// Forwards only while there is no fault: with one the engine calls [`read`](Self::read).
-    fn read_now(
+    async fn write_times_async(
         &self,
         key: &Key,
-        class: ValueClass,
-        visit: &mut dyn FnMut(Record<&Self::Stored>),
-    ) -> Option<Result<()>> {
-        if self.fault().is_some() { None } else { self.inner.read_now(key, class, visit) }
+        old: &Record<()>,
+        record: Record<B::Stored>,
+    ) -> Result<()> {
+        if self.fault().is_some() {
+            self.write(key, record)
+        } else {
+            self.inner.write_times_async(key, old, record).await
+        }
     }
 
-    fn read_with<R>(&self, key: &Key, read: impl FnOnce(Record<&B::Stored>) -> R) -> Option<R> {
-        if self.fault().is_some() { None } else { self.inner.read_with(key, read) }
+    fn renew(&self, key: &Key, record: &Record<()>, end: Timestamp) {
+        self.inner.renew(key, record, end);
     }
+}
 
-    fn read_optimistic(&self, key: &Key) -> Option<Record<InlineValue>> {
-        if self.fault().is_some() { None } else { self.inner.read_optimistic(key) }
-    }
-
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<B: Backend> Clear for FaultyBackend<B> {
     fn clear(&self) -> Result<()> {
         if self.has(Fault::DropsClear) { Ok(()) } else { self.inner.clear() }
     }
@@ -315,48 +357,38 @@ impl<B: Backend> Backend for FaultyBackend<B> {
     async fn clear_async(&self) -> Result<()> {
         if self.has(Fault::DropsClear) { Ok(()) } else { self.inner.clear_async().await }
     }
-
-    fn sharing(&self) -> Sharing<'_, B::Stored> {
-        let mut sharing = self.inner.sharing();
-        if sharing.leases.is_some() {
-            sharing.leases = Some(self);
-        }
-        sharing
-    }
-
-    forward_backend! { |this| this.inner => renew is_in_process report_ends usage description clock }
 }
 
 #[async_trait]
 impl<B: Backend> Leases for FaultyBackend<B> {
     fn try_acquire(&self, key: &Key) -> Result<Lease> {
-        match self.inner.sharing().leases {
+        match self.inner.capabilities().leases {
             Some(leases) => Ok(self.after_acquire(leases.try_acquire(&self.key(key))?)),
             None => Ok(Lease::NotRequired),
         }
     }
 
     async fn try_acquire_async(&self, key: &Key) -> Result<Lease> {
-        match self.inner.sharing().leases {
+        match self.inner.capabilities().leases {
             Some(leases) => Ok(self.after_acquire(leases.try_acquire_async(&self.key(key)).await?)),
             None => Ok(Lease::NotRequired),
         }
     }
 
     fn try_acquire_or_watch(&self, key: &Key) -> Result<Lease> {
-        match self.inner.sharing().leases {
+        match self.inner.capabilities().leases {
             Some(leases) => Ok(self.after_acquire(leases.try_acquire_or_watch(&self.key(key))?)),
             None => Ok(Lease::NotRequired),
         }
     }
 
     async fn try_acquire_or_watch_async(&self, key: &Key) -> Result<Lease> {
-        let Some(leases) = self.inner.sharing().leases else { return Ok(Lease::NotRequired) };
+        let Some(leases) = self.inner.capabilities().leases else { return Ok(Lease::NotRequired) };
         Ok(self.after_acquire(leases.try_acquire_or_watch_async(&self.key(key)).await?))
     }
 
     fn longest_pause(&self) -> Duration {
-        let leases = self.inner.sharing().leases;
+        let leases = self.inner.capabilities().leases;
         leases.map_or(Duration::ZERO, Leases::longest_pause)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::backend::{Backend, Sharing, Usage};
+use crate::backend::{Backend, Capabilities, Clear, ReportEnds, ReportUsage, Usage};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::generation::{ChangeCount, Generations, Group};
@@ -125,6 +125,18 @@ impl<V: Clone + Send + Sync + 'static> Backend for MapBackend<V> {
         self.delete(key)
     }
 
+    /// Returns the parts of a map. Its generations stay when it is cleared.
+    fn capabilities(&self) -> Capabilities<'_, V> {
+        let capabilities = Capabilities::none().with_generations(&*self.generations);
+        capabilities.with_clear(self).with_usage(self).with_ends(self)
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+impl<V: Send + Sync> Clear for MapBackend<V> {
     fn clear(&self) -> Result<()> {
         let removed = std::mem::take(&mut *self.records());
         for key in removed.keys() {
@@ -132,21 +144,16 @@ impl<V: Clone + Send + Sync + 'static> Backend for MapBackend<V> {
         }
         Ok(())
     }
+}
 
-    /// Returns the generations, which stay when the map is cleared.
-    fn sharing(&self) -> Sharing<'_, V> {
-        Sharing::none().with_generations(&*self.generations)
-    }
-
-    fn report_ends(&self, listener: EndListener) {
-        self.ends.add(listener);
-    }
-
+impl<V: Send + Sync> ReportUsage for MapBackend<V> {
     fn usage(&self) -> Usage {
         Usage { entries: Some(self.records().len() as u64), ..Usage::default() }
     }
+}
 
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.clock)
+impl<V: Send + Sync> ReportEnds for MapBackend<V> {
+    fn report_ends(&self, listener: EndListener) {
+        self.ends.add(listener);
     }
 }

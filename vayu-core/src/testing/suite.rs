@@ -19,7 +19,7 @@ pub use self::reopening::{
     Reopening, clear_never_resets_a_generation, entries_are_where_the_backend_says_they_are,
     invalidations_survive_as_long_as_entries, reopen,
 };
-use crate::backend::{Backend, Lease, LeaseGuard};
+use crate::backend::{Backend, BackendExt, Lease, LeaseGuard};
 use crate::cache::Cache;
 use crate::clock::{Clock, Timestamp};
 use crate::error::ErrorKind;
@@ -304,7 +304,7 @@ enum LeaseState {
 
 impl<B: Backend, S> Harness<B, S> {
     fn lease(&self, key: &Key) -> LeaseState {
-        let Some(leases) = self.backend.sharing().leases else { return LeaseState::None };
+        let Some(leases) = self.backend.capabilities().leases else { return LeaseState::None };
         let lease = match self.mode {
             Mode::Sync => leases.try_acquire(key),
             Mode::Async => block_on(leases.try_acquire_async(key)),

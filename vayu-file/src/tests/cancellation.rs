@@ -38,7 +38,7 @@ async fn run(operation: &str, backend: &FileBackend, clock: &ManualClock) {
         "delete" => assert!(backend.delete_async(&key).await.expect("delete")),
         "lease" => {
             let lease = backend
-                .sharing()
+                .capabilities()
                 .leases
                 .expect("leases")
                 .try_acquire_async(&key)
@@ -237,7 +237,7 @@ fn lock_of_an_async_caller_is_released_while_the_disk_hangs_and_no_thread_is_fre
         let (release, released) = channel::<()>();
         runtime().block_on(async {
             let lease = backend
-                .sharing()
+                .capabilities()
                 .leases
                 .expect("leases")
                 .try_acquire_async(&key("k"))
@@ -250,15 +250,23 @@ fn lock_of_an_async_caller_is_released_while_the_disk_hangs_and_no_thread_is_fre
             drop(lease);
             disk.plan(None);
             // Another process does not wait for a thread of this one.
-            let next =
-                backend.sharing().leases.expect("leases").try_acquire(&key("k")).expect("lease");
+            let next = backend
+                .capabilities()
+                .leases
+                .expect("leases")
+                .try_acquire(&key("k"))
+                .expect("lease");
             assert!(matches!(next, Lease::Acquired(_)), "{next:?}");
             drop(release);
             waiter.await.expect("no panic");
             idle(&backend).await;
             // The queued removal does not remove the lock file of the new holder.
-            let third =
-                backend.sharing().leases.expect("leases").try_acquire(&key("k")).expect("lease");
+            let third = backend
+                .capabilities()
+                .leases
+                .expect("leases")
+                .try_acquire(&key("k"))
+                .expect("lease");
             assert!(matches!(third, Lease::Held), "{third:?}");
             drop(next);
         });

@@ -158,7 +158,7 @@ fn failed_deletes_clears_leases_and_sweeps_leave_valid_entries() {
             check(&disk, false, number);
         }
         let lease = |backend: &FileBackend| {
-            backend.sharing().leases.expect("leases").try_acquire(&key("k")).is_ok()
+            backend.capabilities().leases.expect("leases").try_acquire(&key("k")).is_ok()
         };
         with_every_fault(&disk, fault, lease, |_, disk, number| check(disk, false, number));
     });

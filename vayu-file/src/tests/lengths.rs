@@ -1,9 +1,9 @@
 //! Entries whose length has changed since the last read.
 
 use bytes::Bytes;
-use vayu_core::Backend;
 use vayu_core::testing::ManualClock;
 use vayu_core::wire::{self, WireKey};
+use vayu_core::{Backend, BackendExt};
 
 use super::{key, open, options, record, value};
 use crate::fs::model::{Disk, Fault};

@@ -232,16 +232,21 @@ fn open_files_are_closed_when_descriptors_run_out() {
         ("write", &|backend| backend.write(&key("new"), record(&clock, "value")).expect("write")),
         ("lease", &|backend| {
             drop(
-                backend.sharing().leases.expect("leases").try_acquire(&key("new")).expect("lease"),
+                backend
+                    .capabilities()
+                    .leases
+                    .expect("leases")
+                    .try_acquire(&key("new"))
+                    .expect("lease"),
             );
         }),
         ("generation", &|backend| {
             let group = vayu_core::Group::tag("a");
-            let generations = backend.sharing().generations.expect("there are some");
+            let generations = backend.capabilities().generations.expect("there are some");
             assert_ne!(generations.generation(group).expect("read"), 0);
         }),
         ("bump", &|backend| {
-            let generations = backend.sharing().generations.expect("there are some");
+            let generations = backend.capabilities().generations.expect("there are some");
             generations.bump(vayu_core::Group::tag("b")).expect("bump");
         }),
     ];
@@ -251,7 +256,7 @@ fn open_files_are_closed_when_descriptors_run_out() {
         let backend = open(&disk, &options);
         backend.write(&key("k"), record(&clock, "value")).expect("write");
         backend
-            .sharing()
+            .capabilities()
             .generations
             .expect("some")
             .bump(vayu_core::Group::tag("a"))

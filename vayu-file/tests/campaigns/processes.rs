@@ -156,7 +156,7 @@ fn process_killed_while_it_computes_does_not_block_the_next() {
             wait_for_byte(&mut child);
             let lease = cache
                 .backend()
-                .sharing()
+                .capabilities()
                 .leases
                 .expect("leases")
                 .try_acquire(key)

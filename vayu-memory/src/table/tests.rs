@@ -4,7 +4,9 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use vayu_core::testing::watchdog;
-use vayu_core::{AnyValue, Backend, Key, Prefix, Record, SerializerId, Timestamp, ValueClass};
+use vayu_core::{
+    AnyValue, Backend, BackendExt, Key, Prefix, Record, SerializerId, Timestamp, ValueClass,
+};
 
 use crate::table::index::{HashPart, Index};
 use crate::table::{Limits, Table, Written};

@@ -58,8 +58,8 @@ impl Backend for PolledBackend {
         self.delete(key)
     }
 
-    fn sharing(&self) -> Sharing<'_, Bytes> {
-        Sharing::none().with_invalidation_feed(&*self.feed)
+    fn capabilities(&self) -> Capabilities<'_, Bytes> {
+        Capabilities::none().with_invalidation_feed(&*self.feed)
     }
 }
 
@@ -205,7 +205,7 @@ impl Server {
     }
 
     fn generations(&self) -> &dyn Generations {
-        self.map.sharing().generations.unwrap()
+        self.map.capabilities().generations.unwrap()
     }
 }
 
@@ -247,8 +247,8 @@ impl Backend for Server {
         self.delete(key)
     }
 
-    fn sharing(&self) -> Sharing<'_, Bytes> {
-        Sharing::none().with_generations(self)
+    fn capabilities(&self) -> Capabilities<'_, Bytes> {
+        Capabilities::none().with_generations(self)
     }
 }
 

@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use vayu_core::__internal::{BatchResults, Layers, catch_panic};
-use vayu_core::{Backend, Key, Record, Result, Sharing, Usage, ValueClass, forward_backend};
+use vayu_core::{
+    Backend, BackendExt, Batches, Capabilities, Key, Record, ReportUsage, Result, Usage,
+    ValueClass, forward_backend,
+};
 
 /// Wraps the values of a backend of bytes: those of the option `compress` and `seal` of a URL.
 ///
@@ -103,24 +106,6 @@ impl<F: Backend<Stored = Bytes>> Backend for LayeredBackend<F> {
         self.backend.write_async(key, self.wrap(key, record)?).await
     }
 
-    fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Bytes>>>> {
-        self.unwrap_many(keys, self.backend.read_many(keys))
-    }
-
-    async fn read_many_async(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Bytes>>>> {
-        self.unwrap_many(keys, self.backend.read_many_async(keys).await)
-    }
-
-    fn write_many(&self, entries: Vec<(&Key, Record<Bytes>)>) -> Vec<Result<()>> {
-        let WrappedBatch { results, indices, records } = self.wrap_many(entries);
-        finish(results, indices, self.backend.write_many(records))
-    }
-
-    async fn write_many_async(&self, entries: Vec<(&Key, Record<Bytes>)>) -> Vec<Result<()>> {
-        let WrappedBatch { results, indices, records } = self.wrap_many(entries);
-        finish(results, indices, self.backend.write_many_async(records).await)
-    }
-
     fn read_now(
         &self,
         key: &Key,
@@ -139,23 +124,53 @@ impl<F: Backend<Stored = Bytes>> Backend for LayeredBackend<F> {
         }))
     }
 
-    /// Returns those of the backend, without the offline part, whose values are not wrapped.
-    fn sharing(&self) -> Sharing<'_, Bytes> {
-        let inner = self.backend.sharing();
-        let mut sharing = Sharing::none();
-        sharing.generations = inner.generations;
-        sharing.invalidation_feed = inner.invalidation_feed;
-        sharing.leases = inner.leases;
-        sharing
+    /// Returns the parts of the backend, with wrapped values, and none for offline use.
+    fn capabilities(&self) -> Capabilities<'_, Bytes> {
+        let inner = self.backend.capabilities();
+        Capabilities {
+            generations: inner.generations,
+            invalidation_feed: inner.invalidation_feed,
+            leases: inner.leases,
+            offline: None,
+            batches: Some(self),
+            // The whole record is wrapped again and written.
+            times: None,
+            clear: inner.clear,
+            usage: Some(self),
+            ends: inner.ends,
+        }
     }
 
+    forward_backend! { |this| this.backend => delete delete_async is_in_process description clock }
+}
+
+#[async_trait]
+impl<F: Backend<Stored = Bytes>> Batches for LayeredBackend<F> {
+    type Stored = Bytes;
+
+    fn read_many(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Bytes>>>> {
+        self.unwrap_many(keys, self.backend.read_many(keys))
+    }
+
+    async fn read_many_async(&self, keys: &[&Key]) -> Vec<Result<Option<Record<Bytes>>>> {
+        self.unwrap_many(keys, self.backend.read_many_async(keys).await)
+    }
+
+    fn write_many(&self, entries: Vec<(&Key, Record<Bytes>)>) -> Vec<Result<()>> {
+        let WrappedBatch { results, indices, records } = self.wrap_many(entries);
+        finish(results, indices, self.backend.write_many(records))
+    }
+
+    async fn write_many_async(&self, entries: Vec<(&Key, Record<Bytes>)>) -> Vec<Result<()>> {
+        let WrappedBatch { results, indices, records } = self.wrap_many(entries);
+        finish(results, indices, self.backend.write_many_async(records).await)
+    }
+}
+
+impl<F: Backend<Stored = Bytes>> ReportUsage for LayeredBackend<F> {
     fn usage(&self) -> Usage {
         let mut usage = self.backend.usage();
         usage.opened_with_old_keys = self.layers.opened_with_old_keys();
         usage
-    }
-
-    forward_backend! { |this| this.backend =>
-        delete delete_async is_in_process clear clear_async report_ends description clock
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 
 use super::*;
-use crate::backend::Sharing;
+use crate::backend::Capabilities;
 use crate::cache::Cache;
 use crate::testing::{ManualClock, MapBackend, watchdog};
 use crate::{AnyValue, ByReference, Key, Record, forward_backend};
@@ -73,7 +73,7 @@ impl Server {
     }
 
     fn generations(&self) -> &dyn Generations {
-        self.entries.sharing().generations.expect("a map has them")
+        self.entries.capabilities().generations.expect("a map has them")
     }
 }
 
@@ -108,11 +108,13 @@ impl Backend for Server {
         self.delete(key)
     }
 
-    fn sharing(&self) -> Sharing<'_, AnyValue> {
-        Sharing::none().with_generations(self)
+    fn capabilities(&self) -> Capabilities<'_, AnyValue> {
+        let entries = self.entries.capabilities();
+        let capabilities = Capabilities::none().with_generations(self);
+        Capabilities { clear: entries.clear, usage: entries.usage, ..capabilities }
     }
 
-    forward_backend! { |this| this.entries => clear clear_async usage description clock }
+    forward_backend! { |this| this.entries => description clock }
 }
 
 #[async_trait]

@@ -3,7 +3,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::backend::{Leases, ReleaseLease, Sharing};
+use crate::backend::{BackendExt, Capabilities, Clear, Leases, ReleaseLease};
 use crate::sync::block_on;
 use crate::testing::{Fault, FaultyBackend, MapBackend, watchdog};
 use crate::{AnyValue, ByReference};
@@ -161,28 +161,25 @@ impl<F: Fn(Moment) + Send + Sync + 'static> Backend for Hooked<F> {
         self.delete(key)
     }
 
-    fn clear(&self) -> Result<()> {
-        (self.hook)(Moment::BeforeClear);
-        let cleared = self.inner.clear();
-        (self.hook)(Moment::AfterClear);
-        cleared
-    }
-
-    async fn clear_async(&self) -> Result<()> {
-        self.clear()
-    }
-
-    fn sharing(&self) -> Sharing<'_, AnyValue> {
-        let mut sharing = self.inner.sharing();
+    fn capabilities(&self) -> Capabilities<'_, AnyValue> {
+        let mut capabilities = self.inner.capabilities().with_clear(self);
         if self.has_leases {
-            sharing.leases = Some(self);
+            capabilities.leases = Some(self);
         }
-        sharing
+        capabilities
     }
 
     crate::forward_backend! { |this| this.inner =>
-        read write read_async write_async write_times write_times_async renew read_many write_many read_many_async
-        write_many_async read_now read_with read_optimistic is_in_process report_ends usage description clock
+        read write read_async write_async read_now read_with read_optimistic is_in_process description clock
+    }
+}
+
+impl<F: Fn(Moment) + Send + Sync + 'static> Clear for Hooked<F> {
+    fn clear(&self) -> Result<()> {
+        (self.hook)(Moment::BeforeClear);
+        let cleared = BackendExt::clear(&self.inner);
+        (self.hook)(Moment::AfterClear);
+        cleared
     }
 }
 

@@ -17,7 +17,7 @@ where
     /// value past its ttl is returned, or else they are waited for after all others.
     pub(super) async fn acquire_leases<M: Io>(&mut self, parts: &mut Vec<Part<'a, B, F>>) {
         let backend = self.engine.backend();
-        if backend.is_in_process() || backend.sharing().leases.is_none() {
+        if backend.is_in_process() || backend.capabilities().leases.is_none() {
             return;
         }
         let mut acquired = Vec::with_capacity(parts.len());

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::attribute::{each, output_type};
-use crate::backend::{Lease, LeaseGuard, Leases, ReleaseLease, Sharing};
+use crate::backend::{Capabilities, Lease, LeaseGuard, Leases, ReleaseLease};
 use crate::call::{FixedTtl, PlainOutput, Policy};
 use crate::clock::Clock;
 use crate::error::Result;
@@ -345,8 +345,8 @@ impl crate::Backend for SlowBackend {
         Yield(1).await;
         self.delete(key)
     }
-    fn sharing(&self) -> Sharing<'_, AnyValue> {
-        Sharing::none().with_leases(self)
+    fn capabilities(&self) -> Capabilities<'_, AnyValue> {
+        Capabilities::none().with_leases(self)
     }
     fn clock(&self) -> Arc<dyn Clock> {
         self.map.clock()

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use event_listener::Event;
 
 use super::*;
-use crate::backend::{Backend, Lease, LeaseGuard, LeaseWatch, Leases, ReleaseLease, Sharing};
+use crate::backend::{Backend, Capabilities, Lease, LeaseGuard, LeaseWatch, Leases, ReleaseLease};
 use crate::cache::BACKOFF;
 use crate::call::background_refresh::{finish, finish_blocking, job, task};
 use crate::call::blocking;
@@ -84,8 +84,8 @@ impl Backend for LeasingBackend {
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         self.delete(key)
     }
-    fn sharing(&self) -> Sharing<'_, AnyValue> {
-        Sharing::none().with_leases(self)
+    fn capabilities(&self) -> Capabilities<'_, AnyValue> {
+        Capabilities::none().with_leases(self)
     }
     fn clock(&self) -> Arc<dyn Clock> {
         self.map.clock()

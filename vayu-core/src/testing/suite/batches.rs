@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Harness, MINUTE, Mode, SCHEMA, key, properties};
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendExt};
+
 use crate::clock::Clock;
 use crate::key::Key;
 use crate::record::Record;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{MINUTE, Mode, key};
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendExt};
+
 use crate::cache::Cache;
 use crate::error::{ErrorKind, Result};
 use crate::generation::Group;
@@ -72,7 +73,7 @@ where
     }
 
     fn generation(&self, backend: &B, group: Group) -> u64 {
-        let generations = backend.sharing().generations.expect("generations");
+        let generations = backend.capabilities().generations.expect("generations");
         match self.mode {
             Mode::Sync => generations.generation(group),
             Mode::Async => block_on(generations.generation_async(group)),
@@ -81,7 +82,7 @@ where
     }
 
     fn bump(&self, backend: &B, group: Group) {
-        let generations = backend.sharing().generations.expect("generations");
+        let generations = backend.capabilities().generations.expect("generations");
         match self.mode {
             Mode::Sync => generations.bump(group),
             Mode::Async => block_on(generations.bump_async(group)),
@@ -149,7 +150,10 @@ where
             Ok(()) => assert!(!reopening.has(&first, &key), "group {group}: it was invalidated"),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-                assert!(first.backend().sharing().generations.is_none(), "it keeps generations");
+                assert!(
+                    first.backend().capabilities().generations.is_none(),
+                    "it keeps generations"
+                );
                 assert!(survives, "entries that end with the process can be invalidated");
                 continue;
             }
@@ -172,7 +176,7 @@ where
     B: Backend,
     S: Serializer<Vec<u8>, Stored = B::Stored> + Clone,
 {
-    if reopening.first.sharing().generations.is_none() {
+    if reopening.first.capabilities().generations.is_none() {
         return;
     }
     let group = Group::tag("cleared");

@@ -8,7 +8,7 @@ use super::*;
 use crate::error::Result;
 use crate::generation::{Generations, Group};
 use crate::testing::{Fault, FaultyBackend, MapBackend};
-use crate::{AnyValue, ByReference, Sharing};
+use crate::{AnyValue, ByReference, Capabilities, Clear};
 
 type Backend = FaultyBackend<MapBackend<AnyValue>>;
 
@@ -147,21 +147,23 @@ impl crate::Backend for Lossy {
         self.loss == Loss::SaysItIsInProcess
     }
 
-    fn clear(&self) -> Result<()> {
-        if self.loss == Loss::ClearResetsGenerations {
-            self.generations.of.lock().expect("no panic").clear();
-        }
-        self.map.clear()
-    }
-
-    fn sharing(&self) -> Sharing<'_, AnyValue> {
+    fn capabilities(&self) -> Capabilities<'_, AnyValue> {
         let has_none = [Loss::HasNoGenerations, Loss::SaysItIsInProcess].contains(&self.loss);
-        let sharing = Sharing::none();
-        if has_none { sharing } else { sharing.with_generations(&*self.generations) }
+        let capabilities = Capabilities::none().with_clear(self);
+        if has_none { capabilities } else { capabilities.with_generations(&*self.generations) }
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
         self.map.clock()
+    }
+}
+
+impl Clear for Lossy {
+    fn clear(&self) -> Result<()> {
+        if self.loss == Loss::ClearResetsGenerations {
+            self.generations.of.lock().expect("no panic").clear();
+        }
+        Clear::clear(&self.map)
     }
 }
 
