@@ -41,10 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     {
         return traps::run_child(trap, name);
     }
-    if let [flag, name, times] = chosen.as_slice()
+    if let [flag, name, threads, times] = chosen.as_slice()
         && flag == width::CHILD
     {
-        return width::run_child(name, times);
+        return width::run_child(name, threads, times);
     }
     if let Some(index) = chosen.iter().position(|argument| argument == "--quick") {
         chosen.remove(index);

@@ -22,8 +22,9 @@ use crate::report::Report;
 /// The argument that makes this program run the hits of one contender.
 pub(crate) const CHILD: &str = "--width";
 
-/// As many as own counters of statistics on every machine, with the main thread.
-const THREADS: u64 = 31;
+/// As many as own counters of statistics on every machine, with the main thread, and as many as on a large one: there,
+/// the threads beyond the number of processors, or beyond 32 where there are fewer, share counters.
+const THREADS: [u64; 2] = [31, 128];
 const KEYS: u64 = 8;
 
 const CONTENDERS: [&str; 7] = [
@@ -54,14 +55,14 @@ fn call(name: &str) -> Result<Call, Box<dyn Error>> {
     })
 }
 
-/// Runs a number of hits of one contender on each thread.
-pub(crate) fn run_child(name: &str, times: &str) -> Result<(), Box<dyn Error>> {
-    let (call, times): (_, u64) = (call(name)?, times.parse()?);
+/// Runs a number of hits of one contender on each of several threads.
+pub(crate) fn run_child(name: &str, threads: &str, times: &str) -> Result<(), Box<dyn Error>> {
+    let (call, threads, times): (_, usize, u64) = (call(name)?, threads.parse()?, times.parse()?);
     let hits = |times| (0..times).for_each(|n| call(n % KEYS));
     hits(64 * KEYS);
-    let start = Barrier::new(THREADS as usize);
+    let start = Barrier::new(threads);
     thread::scope(|scope| {
-        for _ in 0..THREADS {
+        for _ in 0..threads {
             scope.spawn(|| {
                 hits(KEYS);
                 start.wait();
@@ -77,11 +78,11 @@ pub(crate) fn run_child(name: &str, times: &str) -> Result<(), Box<dyn Error>> {
 type Writes = HashMap<u64, BTreeMap<u32, u64>>;
 
 /// Counts the writes of one run.
-fn writes(name: &str, times: u64) -> Result<Writes, Box<dyn Error>> {
+fn writes(name: &str, threads: u64, times: u64) -> Result<Writes, Box<dyn Error>> {
     let mut child = Command::new("valgrind")
         .args(["--tool=lackey", "--trace-mem=yes", "--trace-sched=yes", "--log-fd=1"])
         .arg(env::current_exe()?)
-        .args([CHILD, name, &times.to_string()])
+        .args([CHILD, name, &threads.to_string(), &times.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -142,18 +143,27 @@ fn shared(few: &Writes, more: &Writes, hits: u64) -> (u64, u64) {
 
 pub(crate) fn measure(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let (few, more) = quick::or((50, 250), (8, 24));
-    let hits = (more - few) * THREADS;
+    let [some, many] = THREADS;
     let mut text = format!(
-        "\nWrites to cache lines that several of {THREADS} threads write, for each hit among {KEYS} keys, as counted by \
+        "\nWrites to cache lines that several threads write, for each hit among {KEYS} keys, as counted by \
          valgrind. Processors take turns at such a line. The counter of an `Arc` is on one, and both its clone and its drop \
          write to it.\n\n\
-         | | writes per hit | lines |\n|---|--:|--:|\n"
+         | | {some} threads: writes per hit | lines | {many} threads: writes per hit | lines |\n|---|--:|--:|--:|--:|\n"
     );
     for name in CONTENDERS {
-        let (count, lines) = shared(&writes(name, few)?, &writes(name, more)?, hits);
-        let per_hit = count as f64 / hits as f64;
-        text += &format!("| {name} | {per_hit:.2} | {lines} |\n");
-        report.data(json!({ "name": name, "writes": per_hit, "lines": lines }));
+        text += &format!("| {name} |");
+        for threads in THREADS {
+            let [few_writes, more_writes] =
+                [writes(name, threads, few)?, writes(name, threads, more)?];
+            let hits = (more - few) * threads;
+            let (count, lines) = shared(&few_writes, &more_writes, hits);
+            let per_hit = count as f64 / hits as f64;
+            text += &format!(" {per_hit:.2} | {lines} |");
+            report.data(json!({
+                "name": name, "threads": threads, "writes": per_hit, "lines": lines
+            }));
+        }
+        text += "\n";
     }
     report.write(&text);
     Ok(())
