@@ -4,6 +4,9 @@ mod cipher;
 mod keys;
 #[cfg(all(test, feature = "message-pack", feature = "testing", not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
+mod xaes;
+
+use std::mem;
 
 use bytes::Bytes;
 
@@ -91,12 +94,13 @@ impl<T, S: Serializer<T, Stored = Bytes>> Serializer<T> for Sealed<S> {
     }
 
     fn deserialize_for(&self, stored: &Bytes, entry: &EntryContext<'_>) -> Result<T> {
-        let mut plain = self.keys.open_as(stored, self.serializer.id(), &Binding::of(entry))?;
-        self.serializer.deserialize_owned_for(&mut plain, entry)
+        self.deserialize_owned_for(&mut stored.clone(), entry)
     }
 
     fn deserialize_owned_for(&self, stored: &mut Bytes, entry: &EntryContext<'_>) -> Result<T> {
-        self.deserialize_for(stored, entry)
+        let sealed = mem::take(stored);
+        let mut plain = self.keys.open_as(sealed, self.serializer.id(), &Binding::of(entry))?;
+        self.serializer.deserialize_owned_for(&mut plain, entry)
     }
 
     fn rebind(
@@ -106,13 +110,13 @@ impl<T, S: Serializer<T, Stored = Bytes>> Serializer<T> for Sealed<S> {
         to: &EntryContext<'_>,
     ) -> Result<Bytes> {
         let inner = self.serializer.id();
-        let plain = self.keys.open_as(&stored, inner, &Binding::of(from))?;
+        let plain = self.keys.open_as(stored, inner, &Binding::of(from))?;
         let plain = self.serializer.rebind(plain, from, to)?;
         self.keys.seal(&plain, inner, &Binding::of(to))
     }
 
     fn verify(&self, stored: &Bytes, entry: &EntryContext<'_>) -> Result<()> {
-        self.keys.open(stored, &Binding::of(entry)).map(|_| ())
+        self.keys.open(stored.clone(), &Binding::of(entry)).map(|_| ())
     }
 }
 
@@ -130,7 +134,7 @@ impl Layer for SealKeys {
     }
 
     fn unwrap(&self, stored: &Bytes, entry: &EntryContext<'_>) -> Result<(SerializerId, Bytes)> {
-        self.open(stored, &Binding::of(entry))
+        self.open(stored.clone(), &Binding::of(entry))
     }
 
     fn opened_with_old_keys(&self) -> Option<u64> {

@@ -1,25 +1,22 @@
-//! The stored form of sealed values: XChaCha20-Poly1305, with the entry as associated data.
+//! The stored form of sealed values: XAES-256-GCM, with the entry as associated data.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
-//! | 0 | 1 | version, 1 |
+//! | 0 | 1 | version, 2 |
 //! | 1 | 4 | id of the key |
 //! | 5 | 2 | id of the inner serializer |
 //! | 7 | 24 | nonce |
 //! | 31 | | the encrypted value, and 16 bytes of authentication tag |
 
-use bytes::Bytes;
-use chacha20poly1305::aead::AeadInOut;
-use chacha20poly1305::aead::inout::InOutBuf;
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
+use bytes::{Buf, Bytes, BytesMut};
 
+use super::xaes::{Cipher, NONCE, TAG};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::{EntryContext, SerializerId};
 
-const VERSION: u8 = 1;
-const NONCE: usize = 24;
-const TAG: usize = 16;
+/// Version 1 was XChaCha20-Poly1305.
+const VERSION: u8 = 2;
 const HEADER: usize = 7 + NONCE;
 
 /// The length of the associated data without a context.
@@ -104,7 +101,7 @@ pub(super) fn ids(stored: &[u8]) -> Option<(KeyId, SerializerId)> {
 
 /// Encrypts a value under a random nonce. 24 random bytes are different for any number of values.
 pub(super) fn seal(
-    secret: &[u8; 32],
+    cipher: &Cipher,
     id: KeyId,
     plain: &[u8],
     inner: SerializerId,
@@ -119,30 +116,18 @@ pub(super) fn seal(
     bytes.extend_from_slice(&inner.as_u16().to_le_bytes());
     bytes.extend_from_slice(&nonce);
     bytes.extend_from_slice(plain);
-    let tag = XChaCha20Poly1305::new(secret.into())
-        .encrypt_inout_detached(
-            &nonce.into(),
-            data.as_bytes(),
-            InOutBuf::from(&mut bytes[HEADER..]),
-        )
-        .map_err(|_| failed())?;
+    let tag = cipher.encrypt(&nonce, data.as_bytes(), &mut bytes[HEADER..]).ok_or_else(failed)?;
     bytes.extend_from_slice(&tag);
     Ok(bytes.into())
 }
 
-/// Decrypts what [`seal`] has returned for the same entry. `None` for everything else.
-pub(super) fn open(secret: &[u8; 32], stored: &[u8], data: &AssociatedData) -> Option<Bytes> {
-    let (header, rest) = stored.split_first_chunk::<HEADER>()?;
-    let (encrypted, tag) = rest.split_last_chunk::<TAG>()?;
-    let nonce: &[u8; NONCE] = header.last_chunk()?;
-    let mut plain = encrypted.to_vec();
-    XChaCha20Poly1305::new(secret.into())
-        .decrypt_inout_detached(
-            nonce.into(),
-            data.as_bytes(),
-            InOutBuf::from(&mut plain[..]),
-            tag.into(),
-        )
-        .ok()?;
-    Some(plain.into())
+/// Decrypts what [`seal`] has returned for the same entry, in place if it is not shared. `None` for everything else.
+pub(super) fn open(cipher: &Cipher, stored: Bytes, data: &AssociatedData) -> Option<Bytes> {
+    let mut bytes = BytesMut::from(stored);
+    let (header, rest) = bytes.split_first_chunk_mut::<HEADER>()?;
+    let (value, tag) = rest.split_last_chunk_mut::<TAG>()?;
+    cipher.decrypt(header.last_chunk()?, data.as_bytes(), value, tag)?;
+    bytes.truncate(bytes.len() - TAG);
+    bytes.advance(HEADER);
+    Some(bytes.freeze())
 }

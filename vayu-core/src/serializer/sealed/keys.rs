@@ -3,13 +3,14 @@
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::{env, fmt};
+use std::{env, fmt, mem};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::cipher::{self, AssociatedData, Binding, KeyId};
+use super::xaes::Cipher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serializer::SerializerId;
 
@@ -51,6 +52,7 @@ pub struct SealKeys {
 
 struct SealKey {
     secret: Zeroizing<[u8; 32]>,
+    cipher: Cipher,
     id: KeyId,
     opened: AtomicU64,
 }
@@ -59,7 +61,7 @@ impl SealKey {
     fn new(secret: Zeroizing<[u8; 32]>) -> Self {
         let hash = Sha256::new().chain_update(b"vayu key id").chain_update(&secret[..]).finalize();
         let id = std::array::from_fn(|index| hash[index]);
-        Self { secret, id, opened: AtomicU64::new(0) }
+        Self { cipher: Cipher::new(&secret), secret, id, opened: AtomicU64::new(0) }
     }
 }
 
@@ -126,7 +128,7 @@ impl SealKeys {
         binding: &Binding,
     ) -> Result<Bytes> {
         let first = self.keys.first().expect("there is a first key");
-        cipher::seal(&first.secret, first.id, plain, inner, &self.data(inner, binding))
+        cipher::seal(&first.cipher, first.id, plain, inner, &self.data(inner, binding))
     }
 
     /// Opens a value of this serializer.
@@ -136,7 +138,7 @@ impl SealKeys {
     /// Those of [`open`](Self::open).
     pub(super) fn open_as(
         &self,
-        stored: &[u8],
+        stored: Bytes,
         inner: SerializerId,
         binding: &Binding,
     ) -> Result<Bytes> {
@@ -151,13 +153,20 @@ impl SealKeys {
     /// # Errors
     ///
     /// [`ErrorKind::Decode`] for a value that was not sealed for this entry by one of the keys.
-    pub(crate) fn open(&self, stored: &[u8], binding: &Binding) -> Result<(SerializerId, Bytes)> {
-        let (id, inner) = cipher::ids(stored).ok_or_else(|| failed("it is not a sealed value"))?;
+    pub(crate) fn open(
+        &self,
+        mut stored: Bytes,
+        binding: &Binding,
+    ) -> Result<(SerializerId, Bytes)> {
+        let (id, inner) = cipher::ids(&stored).ok_or_else(|| failed("it is not a sealed value"))?;
         let mut reason = "its key is not one of these";
         let data = self.data(inner, binding);
-        for key in self.keys.iter().filter(|key| key.id == id) {
+        let mut keys = self.keys.iter().filter(|key| key.id == id).peekable();
+        while let Some(key) = keys.next() {
             reason = "it was changed, or sealed for another entry";
-            if let Some(plain) = cipher::open(&key.secret, stored, &data) {
+            // What was not opened may have been overwritten.
+            let bytes = if keys.peek().is_some() { stored.clone() } else { mem::take(&mut stored) };
+            if let Some(plain) = cipher::open(&key.cipher, bytes, &data) {
                 key.opened.fetch_add(1, Ordering::Relaxed);
                 return Ok((inner, plain));
             }
@@ -230,5 +239,31 @@ fn sextet(digit: u8) -> Option<u32> {
 impl fmt::Debug for SealKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SealKeys").field("keys", &self.keys.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    /// Several keys may have the id that a value names. What one does not open is left for the next.
+    #[test]
+    fn keys_of_the_same_id_are_all_tried() {
+        let key = |byte: u8| SealKey { id: [9; 4], ..SealKey::new(Zeroizing::new([byte; 32])) };
+        let of = |keys: Vec<SealKey>| SealKeys { keys: Arc::new(keys), context: None };
+        let binding = Binding {
+            digest: [0; 32],
+            schema: 0,
+            serializer: SerializerId::MESSAGE_PACK,
+            created: Timestamp::from_micros(0),
+            expires: Timestamp::from_micros(1),
+            stale_until: Timestamp::from_micros(1),
+        };
+        let inner = SerializerId::MESSAGE_PACK;
+        let stored = of(vec![key(3)]).seal(b"value", inner, &binding).expect("seal");
+        let all = of(vec![key(1), key(2), key(3), key(4)]);
+        assert_eq!(all.open_as(stored, inner, &binding).expect("open"), "value");
+        assert_eq!(all.opened(), [0, 0, 1, 0]);
     }
 }
