@@ -87,8 +87,9 @@ use crate::call::patience::AwaitedRun;
 use crate::call::previous::Kept;
 use crate::call::request::Request;
 use crate::clock::Timestamp;
+use crate::compact_duration::CompactDuration;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Completions, Flight, Join};
+use crate::flight::{Completions, Flight, Join, Outcome};
 use crate::freshness::is_fresh;
 use crate::key::Key;
 use crate::observer::CallTimes;
@@ -290,10 +291,33 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     pub(crate) fn encode_record(
         &self,
         output: &F::Output,
-        compute_time: Duration,
+        compute_time: CompactDuration,
         created: Timestamp,
     ) -> Option<Record<B::Stored>> {
         self.encode_record_inline(output, compute_time, created)
+    }
+
+    /// Returns whether no code of users runs while a record is encoded: it does not panic, and gives the same record again.
+    #[inline]
+    pub(crate) fn encodes_alike(&self) -> bool {
+        self.value_class() != ValueClass::Opaque && !self.function.has_closures()
+    }
+
+    /// Returns the outcome for callers that have joined the flight, of an output that [encodes
+    /// alike](Self::encodes_alike).
+    #[cold]
+    #[inline(never)]
+    fn encode_outcome(
+        &self,
+        output: &F::Output,
+        compute_time: CompactDuration,
+        created: Timestamp,
+        is_stored: bool,
+    ) -> Outcome<Record<B::Stored>> {
+        match self.encode_record(output, compute_time, created) {
+            Some(record) => Outcome::Computed { value: record.into(), is_stored },
+            None => Outcome::NotShareable,
+        }
     }
 
     /// [`encode_record`](Self::encode_record) in the frame of the caller.
@@ -301,7 +325,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     fn encode_record_inline(
         &self,
         output: &F::Output,
-        compute_time: Duration,
+        compute_time: CompactDuration,
         created: Timestamp,
     ) -> Option<Record<B::Stored>> {
         self.ok_or_count(self.try_encode_record(output, compute_time, created)).flatten()
@@ -312,7 +336,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     pub(crate) fn try_encode_record(
         &self,
         output: &F::Output,
-        compute_time: Duration,
+        compute_time: CompactDuration,
         created: Timestamp,
     ) -> Result<Option<Record<B::Stored>>> {
         let Some(value) = F::value(output) else { return Ok(None) };
@@ -324,7 +348,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
             return Err(error);
         }
         // Without a guard, the compiler sees the whole path.
-        if self.value_class() != ValueClass::Opaque && !self.function.has_closures() {
+        if self.encodes_alike() {
             return self.encode_unguarded(value, compute_time, created);
         }
         catch_panic("store value", || self.encode_unguarded(value, compute_time, created))
@@ -335,7 +359,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     fn encode_unguarded(
         &self,
         value: &F::Value,
-        compute_time: Duration,
+        compute_time: CompactDuration,
         created: Timestamp,
     ) -> Result<Option<Record<B::Stored>>> {
         self.declare_unguarded();
@@ -350,7 +374,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     fn record_of(
         &self,
         value: &F::Value,
-        compute_time: Duration,
+        compute_time: CompactDuration,
         created: Timestamp,
     ) -> Result<Option<Record<()>>> {
         let options = self.options();
@@ -364,8 +388,14 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         if ttl.is_zero() {
             return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
         }
-        let ttl = options.jittered(ttl, || self.key.random(created));
-        let expires = created.saturating_add(ttl);
+        let expires = match self.function.fixed_ttl() {
+            // Its microseconds are known.
+            Some(fixed) if !options.has_jitter() => created.saturating_add_micros(fixed.micros),
+            _ => {
+                let ttl = options.jittered(ttl, || self.key.random(created));
+                created.saturating_add(ttl)
+            }
+        };
         let mut stale_until = expires;
         if !options.stale.is_zero() {
             stale_until = expires.saturating_add(options.stale);
@@ -380,7 +410,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
             .with_end(stale_until)
             .with_schema(self.schema())
             .with_serializer(self.serializer().id())
-            .with_compute_time(compute_time);
+            .with_compact_compute_time(compute_time);
         Ok(Some(record))
     }
 
@@ -400,7 +430,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     }
 
     /// [`declare`](Self::declare), to be called within [`catch_panic`].
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn declare_unguarded(&self) {
         if !self.options().is_by_key {
             self.engine.declarations().declare(self.key.prefix(), self.declaration());
@@ -441,7 +471,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     }
 
     /// Counts the result of writing a record. Returns whether it was written.
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn record_write(&self, result: Result<()>) -> bool {
         self.engine.errors().remove(self.key);
         let is_stored = self.ok_or_count(result).is_some();

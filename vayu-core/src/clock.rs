@@ -45,7 +45,14 @@ impl Timestamp {
     #[must_use]
     #[inline]
     pub const fn saturating_add(self, time: Duration) -> Self {
-        match self.0.checked_add_unsigned(Self::micros_of(time)) {
+        self.saturating_add_micros(Self::micros_of(time))
+    }
+
+    /// Adds microseconds, as [`saturating_add`](Self::saturating_add) does.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn saturating_add_micros(self, micros: u64) -> Self {
+        match self.0.checked_add_unsigned(micros) {
             Some(sum) => Self(sum),
             None => Self::NEVER,
         }

@@ -15,13 +15,18 @@ impl CompactDuration {
     #[inline]
     pub(crate) fn new(time: Duration) -> Self {
         let seconds = time.as_secs().saturating_mul(1_000_000);
-        let micros = seconds.saturating_add(u64::from(time.subsec_micros()));
+        Self::of_micros(seconds.saturating_add(u64::from(time.subsec_micros())))
+    }
+
+    #[inline]
+    pub(crate) fn of_micros(micros: u64) -> Self {
         match u16::try_from(micros) {
             Ok(number) if u64::from(number) <= MOST => Self(number),
             _ => Self::of_many(micros),
         }
     }
 
+    #[cold]
     fn of_many(micros: u64) -> Self {
         let micros = micros.min(MOST << MAX_SHIFT);
         let mut shift = (u64::BITS - micros.leading_zeros()).saturating_sub(BITS);

@@ -87,14 +87,9 @@ impl<T> From<T> for QuietDrop<T> {
 }
 
 impl<T> QuietDrop<T> {
-    /// Returns the value. It is there unless it was [taken](Self::take).
+    /// Returns the value. It is always there.
     pub fn get(&self) -> Option<&T> {
         self.0.as_ref()
-    }
-
-    /// Takes the value.
-    pub(crate) fn take(&mut self) -> Self {
-        Self(self.0.take())
     }
 }
 

@@ -103,6 +103,14 @@ impl<V> Record<V> {
         self
     }
 
+    /// Sets the time that the function took to compute the value.
+    #[inline]
+    #[must_use]
+    pub(crate) fn with_compact_compute_time(mut self, compute_time: CompactDuration) -> Self {
+        self.compute_time = compute_time;
+        self
+    }
+
     /// Sets the weight in a backend that has a limit by weight.
     #[inline]
     #[must_use]

@@ -67,7 +67,9 @@ pub(super) fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let entered = span.as_ref().map(|span| span.enter());
     let output = in_run(prepared.previous(), body);
     drop(entered);
-    drop(span);
+    if let Some(span) = span {
+        drop(span);
+    }
     let output = after(flight, &mut prepared, output);
     if let Prepared::Bypass = prepared {
         // There is nothing to drop.
@@ -94,7 +96,7 @@ fn resume_and_prepare<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     let mut visited = Visited::Nothing;
     let read = call.visit_now(&mut visited);
     if call.is_absent(read.as_ref(), &visited) {
-        return prepare_miss_now(call, Some(before)).unwrap_or_else(prepare_apart);
+        return prepare_miss_now(call, Some(before), |prepared| prepared, prepare_apart);
     }
     prepare_visited(call, before, read, visited)
 }

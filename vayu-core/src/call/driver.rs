@@ -186,33 +186,35 @@ pub(super) fn prepare_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
 ) -> Result<Prepared<'_, B, F>, Unprepared<'_, B, F>> {
     match reason {
         ComputeReason::Miss(before) if call.engine.backend().is_in_process() => {
-            prepare_miss_now(call, before)
+            prepare_miss_now(call, before, Ok, Err)
         }
         reason => Err(Unprepared { call, reason, join: None }),
     }
 }
 
-/// [`prepare_now`] for a miss of a backend in this process.
+/// [`prepare_now`] for a miss of a backend in this process. Returns what `ready` or `unready` makes of the rest of the
+/// call.
 #[cfg_attr(not(debug_assertions), inline(always))]
-#[allow(clippy::result_large_err, reason = "the rest of the call is not moved further")]
-pub(super) fn prepare_miss_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: Call<'_, B, F>,
+pub(super) fn prepare_miss_now<'a, B: Backend, F: CachedFn<Stored = B::Stored>, R>(
+    call: Call<'a, B, F>,
     before: Option<Completions>,
-) -> Result<Prepared<'_, B, F>, Unprepared<'_, B, F>> {
+    ready: impl FnOnce(Prepared<'a, B, F>) -> R,
+    unready: impl FnOnce(Unprepared<'a, B, F>) -> R,
+) -> R {
     if let Some(output) = call.serve_error() {
-        return Ok(Prepared::Output(output));
+        return ready(Prepared::Output(output));
     }
     let (flights, reason) = (call.engine.flights(), ComputeReason::Miss(None));
     let join = match flights.start(call.key, call.stamp, before) {
         Some((lead, false)) => {
             let (lease, previous, started, began) = (None, None, call.began, call.began);
             let leading = Leading { lease, lead, reason, call, started, began, previous };
-            return Ok(Prepared::Lead(leading));
+            return ready(Prepared::Lead(leading));
         }
         Some((lead, recheck)) => Join::Lead { lead, recheck },
         None => flights.join_locked(call.key, call.stamp, before),
     };
-    Err(Unprepared { call, reason, join: Some(join) })
+    unready(Unprepared { call, reason, join: Some(join) })
 }
 
 /// Does all that precedes the function.

@@ -13,6 +13,7 @@ use crate::call::driver::{Prepared, read};
 use crate::call::previous::{Kept, PreviousRecord};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
 use crate::clock::Timestamp;
+use crate::compact_duration::CompactDuration;
 use crate::flight::{Completion, Deadline, FlightId, Lead, Outcome, StorePermission};
 use crate::io::{Blocking, Io, run_blocking};
 use crate::observer::CallTimes;
@@ -219,7 +220,8 @@ pub(super) async fn release_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Sto
 /// [`complete`] for a backend in the memory of this process, which neither suspends nor has leases.
 ///
 /// The record is cloned before it is stored, for callers that join in the meantime: the backend may not keep
-/// it, and to encode it again would run code of users a second time.
+/// it, and to encode it again would run code of users a second time. Where it runs none, the record is encoded
+/// again if there are such callers.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
     leading: &mut Leading<'_, B, F>,
@@ -227,7 +229,7 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
 ) -> F::Output {
     let Leading { lead, reason, call, started, began, previous, .. } = leading;
     let ended = call.engine.now();
-    let compute_time = ended.saturating_since(*began);
+    let compute_time = CompactDuration::of_micros(ended.micros_since(*began));
     let (mut ttl_left, mut is_stored) = (None, false);
     let renewed =
         previous.as_ref().and_then(|previous| call.renewed_record(&output, previous, ended));
@@ -236,7 +238,8 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
         renewed => renewed,
     };
     if let Some(record) = record {
-        let mut shared = QuietDrop::from(record.clone());
+        let is_repeatable = call.encodes_alike() && previous.is_none();
+        let mut shared = (!is_repeatable).then(|| QuietDrop::from(record.clone()));
         let permission = lead.begin_store();
         let may_store = call.can_store()
             && match permission {
@@ -256,16 +259,18 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
         } else {
             drop_quietly(record);
         }
-        while lead.complete(|| Outcome::Computed { value: shared.take(), is_stored })
-            == Completion::MustDelete
-        {
+        let mut share = |is_stored| match shared.take() {
+            Some(value) => Outcome::Computed { value, is_stored },
+            None => call.encode_outcome(&output, compute_time, ended, is_stored),
+        };
+        while lead.complete(|| share(is_stored)) == Completion::MustDelete {
             (ttl_left, is_stored) = (None, false);
             call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
         }
     } else {
-        call.complete_without_record(lead, &output, compute_time);
+        call.complete_without_record(lead, &output, ended.saturating_since(*began));
     }
-    let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };
+    let times = CallTimes { ttl_left, ..CallTimes::computed(ended.saturating_since(*began)) };
     if let ComputeReason::Miss(_) = reason {
         call.conclude_miss(&output, times);
         return output;
@@ -295,7 +300,8 @@ pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>
     let renewed =
         previous.as_ref().and_then(|previous| call.renewed_record(&output, previous, ended));
     let old_times = previous.filter(|_| renewed.is_some()).and_then(|previous| previous.times());
-    if let Some(record) = renewed.or_else(|| call.encode_record(&output, compute_time, ended)) {
+    let encode = || call.encode_record(&output, CompactDuration::new(compute_time), ended);
+    if let Some(record) = renewed.or_else(encode) {
         let mut lead = lead.computed(Outcome::computed(record.clone()));
         let may_store = call.can_store()
             && match lead.begin_store() {

@@ -44,6 +44,12 @@ impl CallOptions {
         self.flags = self.flags.with(flags);
     }
 
+    /// Returns whether a part of the ttl is subtracted at random.
+    #[inline]
+    pub(super) fn has_jitter(&self) -> bool {
+        self.jitter.0 != 0
+    }
+
     /// Returns the ttl of one entry: `ttl`, less a random part. `random` returns any number.
     #[inline]
     pub(super) fn jittered(&self, ttl: Duration, random: impl FnOnce() -> u64) -> Duration {

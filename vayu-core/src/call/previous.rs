@@ -5,14 +5,13 @@
 //! times.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::call::{CachedFn, Call};
@@ -133,18 +132,14 @@ thread_local! {
     /// The runs of this thread that have a previous value, the innermost last. `None` is a run without one, inside of those
     /// before it: it may be part of the same flight as they are.
     static RUNS: RefCell<Vec<Option<(FlightId, Slot)>>> = const { RefCell::new(Vec::new()) };
+    /// Whether the innermost of them has a previous value. It is read by every miss, and needs no destructor.
+    static HAS_PREVIOUS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs code of a run, with its previous value if there is one, and without that of a run that it is part of.
 #[inline]
 pub(super) fn in_run<T>(slot: Option<(FlightId, &Slot)>, code: impl FnOnce() -> T) -> T {
-    if slot.is_none() && !is_in_run() { code() } else { in_run_with(slot, code) }
-}
-
-/// Returns whether the running code is part of a run that has a previous value.
-#[inline(never)]
-fn is_in_run() -> bool {
-    RUNS.try_with(|runs| matches!(runs.borrow().last(), Some(Some(_)))).unwrap_or(false)
+    if slot.is_none() && !HAS_PREVIOUS.get() { code() } else { in_run_with(slot, code) }
 }
 
 #[cold]
@@ -152,12 +147,22 @@ fn in_run_with<T>(slot: Option<(FlightId, &Slot)>, code: impl FnOnce() -> T) -> 
     struct Pop;
     impl Drop for Pop {
         fn drop(&mut self) {
-            let last = RUNS.try_with(|runs| runs.borrow_mut().pop());
+            let last = RUNS.try_with(|runs| change(runs, Vec::pop));
             drop(last);
         }
     }
+    /// Changes the runs of this thread.
+    fn change<T>(
+        runs: &RefCell<Vec<Option<(FlightId, Slot)>>>,
+        change: impl FnOnce(&mut Vec<Option<(FlightId, Slot)>>) -> T,
+    ) -> T {
+        let mut runs = runs.borrow_mut();
+        let result = change(&mut runs);
+        HAS_PREVIOUS.set(matches!(runs.last(), Some(Some(_))));
+        result
+    }
     let slot = slot.map(|(flight, slot)| (flight, slot.clone()));
-    let pushed = RUNS.try_with(|runs| runs.borrow_mut().push(slot));
+    let pushed = RUNS.try_with(|runs| change(runs, |runs| runs.push(slot)));
     let _pop = pushed.ok().map(|()| Pop);
     code()
 }
@@ -268,7 +273,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             return None;
         }
         let value = F::value(output)?;
-        let compute_time: Duration = record.compute_time();
+        let compute_time = record.compact_compute_time();
         let times = catch_panic("store value", || self.record_of(value, compute_time, created));
         let times = self.ok_or_count(times).flatten()?;
         let weight = record.weight();

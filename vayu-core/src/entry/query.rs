@@ -2,11 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
 
 use crate::backend::{Backend, BackendExt};
 use crate::cache::{Cache, Engine, InvalidatedGroup};
 use crate::call::{CachedFn, CachedOutput, Call, RecordState};
+use crate::compact_duration::CompactDuration;
 use crate::entry::explanation::{Examined, Explanation};
 use crate::error::{ErrorKind, Result};
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
@@ -172,7 +172,7 @@ impl<B: Backend, S: Clone, F: CachedFn<Stored = B::Stored>> Query for Subject<B,
 
     fn encode(&self, key: &Key, output: &F::Output) -> Result<Option<Record<B::Stored>>> {
         let call = Call::new(self.engine(), &self.function, key, 0);
-        call.try_encode_record(output, Duration::ZERO, self.engine().now())
+        call.try_encode_record(output, CompactDuration::default(), self.engine().now())
     }
 
     fn write(&self, key: &Key, record: Record<B::Stored>) -> Result<bool> {

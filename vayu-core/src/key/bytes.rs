@@ -31,6 +31,22 @@ struct Rest {
     error: Option<Error>,
 }
 
+/// Most keys have no such parts, and a small check is all that is inlined.
+impl Drop for KeyBytes {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.take() {
+            drop_rest(rest);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_rest(rest: Box<Rest>) {
+    drop(rest);
+}
+
 /// Clones what a finished key has.
 impl Clone for Rest {
     fn clone(&self) -> Self {

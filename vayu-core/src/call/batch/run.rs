@@ -8,6 +8,7 @@ use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
 use crate::call::leading::{Leading, is_newest, release_lease};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
 use crate::clock::Timestamp;
+use crate::compact_duration::CompactDuration;
 use crate::error::{Error, ErrorKind};
 use crate::flight::{Completion, Computed, Outcome, StorePermission};
 use crate::io::Io;
@@ -108,7 +109,9 @@ where
                 continue;
             };
             let Leading { lease, mut lead, reason, call, started, .. } = leading;
-            let Some(record) = call.encode_record(&output, compute_time, ended) else {
+            let Some(record) =
+                call.encode_record(&output, CompactDuration::new(compute_time), ended)
+            else {
                 call.complete_without_record(&mut lead, &output, compute_time);
                 release_lease::<M, B, F>(&call, lease).await;
                 let times = CallTimes::computed(compute_time);
