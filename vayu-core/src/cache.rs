@@ -29,9 +29,7 @@ pub(crate) use self::flags::Flags;
 pub(crate) use self::generations::{CallStamp, InvalidatedGroup};
 pub(crate) use self::invalidate::{everything, named, prefix_of};
 pub use self::off::OffBackend;
-#[cfg(all(target_family = "wasm", target_os = "unknown", feature = "host-clock"))]
-pub(crate) use self::pause::end_pause_without_clock;
-pub use self::pause::{PauseAllGuard, PauseGuard, pause_all};
+pub use self::pause::PauseGuard;
 pub(crate) use self::refresh_backoff::BACKOFF;
 use self::registry::Listed;
 pub(crate) use self::registry::Watching;

@@ -6,6 +6,7 @@ mod display;
 mod encoder;
 mod function;
 pub(crate) mod hasher;
+mod kind;
 mod label;
 mod long;
 mod prefix;

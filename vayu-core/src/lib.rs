@@ -56,6 +56,7 @@ mod observer;
 mod outage;
 mod outcome;
 mod panic;
+mod pause_all;
 mod per_process;
 mod platform;
 mod record;
@@ -80,9 +81,7 @@ pub use crate::backend::{
     Usage,
 };
 pub use crate::background::{finish_background, finish_background_async};
-pub use crate::cache::{
-    Cache, CacheInfo, OffBackend, PauseAllGuard, PauseGuard, caches, pause_all,
-};
+pub use crate::cache::{Cache, CacheInfo, OffBackend, PauseGuard, caches};
 pub use crate::call::previous::{Previous, previous};
 #[cfg(feature = "host-clock")]
 pub use crate::clock::set_host_clock;
@@ -98,6 +97,7 @@ pub use crate::observer::{
     PerFunctionStats,
 };
 pub use crate::outcome::CallOutcome;
+pub use crate::pause_all::{PauseAllGuard, pause_all};
 pub use crate::record::Record;
 #[cfg(feature = "bincode")]
 pub use crate::serializer::Bincode;

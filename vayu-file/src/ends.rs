@@ -6,7 +6,7 @@ use vayu_core::wire::EncodedEntry;
 use vayu_core::{EndCause, Record};
 
 use crate::fs::{Directory, FileType};
-use crate::inspect::read_prefix;
+use crate::prefix::read_prefix;
 
 /// An entry that has left the directory.
 #[derive(Debug)]

@@ -134,6 +134,13 @@ pub(crate) fn read_some(file: &dyn File, buffer: &mut Vec<u8>) -> io::Result<usi
     }
 }
 
+/// Reads up to `length` bytes.
+pub(crate) fn read_up_to(file: &dyn File, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = buffer(length)?;
+    read_full(file, &mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads until the buffer is full or the file ends.
 pub(crate) fn read_full(file: &dyn File, buffer: &mut Vec<u8>) -> io::Result<()> {
     while buffer.len() < buffer.capacity() && read_some(file, buffer)? > 0 {}

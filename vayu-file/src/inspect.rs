@@ -13,9 +13,10 @@ use crate::counts::Counts;
 use crate::directory;
 use crate::errno::failed;
 use crate::feed;
-use crate::fs::{Directory, DiskDirectory, File, FileType, buffer, read_full};
+use crate::fs::{Directory, DiskDirectory, File, FileType, read_up_to};
 use crate::layout::{EntryPath, FileKind, SHARDS, shard_name};
 use crate::options::Access;
+use crate::prefix::read_prefix;
 
 /// A cache directory, opened to list, verify and remove its entries. Other processes may use it at the
 /// same time.
@@ -87,11 +88,6 @@ impl fmt::Debug for EntryError {
         fmt::Display::fmt(self, f)
     }
 }
-
-/// The number of bytes that are read to get the key of an entry; most keys are shorter.
-const PREFIX_LENGTH: u64 = 4 * 1024;
-/// The most bytes that contain a key: a longer one is stored as a digest.
-const LONG_PREFIX_LENGTH: u64 = 128 * 1024;
 
 impl CacheDirectory {
     /// Opens a directory that is a cache.
@@ -386,20 +382,4 @@ impl EntryInfo {
         let second = u8::from_str_radix(&self.name[..2], 16).unwrap_or_default();
         [u8::try_from(self.shard).unwrap_or_default(), second]
     }
-}
-
-/// Reads the header and the key at the beginning of an entry of this length.
-pub(crate) fn read_prefix(file: &dyn File, length: u64) -> io::Result<Vec<u8>> {
-    let bytes = read_up_to(file, length.min(PREFIX_LENGTH))?;
-    if EncodedEntry::parse_prefix(&bytes).err() == Some(ParseError::LengthMismatch) {
-        return read_up_to(file, length.min(LONG_PREFIX_LENGTH));
-    }
-    Ok(bytes)
-}
-
-/// Reads up to `length` bytes.
-fn read_up_to(file: &dyn File, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = buffer(length)?;
-    read_full(file, &mut bytes)?;
-    Ok(bytes)
 }

@@ -55,6 +55,7 @@ mod offload;
 mod open_files;
 mod options;
 mod outages;
+mod prefix;
 mod random;
 mod shard_usage;
 mod store;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::backend::{Backend, Capabilities};
-use crate::cache::pause;
+use crate::pause_all::is_everything_paused;
 
 /// All that makes a call of a cache differ from an ordinary one, in one word, which a call loads once:
 /// the pauses in progress, and whether there are observers, watches, and generations of the cache or of its backend.
@@ -66,7 +66,7 @@ impl Flags {
     /// Returns whether the cache, or every cache, is paused.
     #[inline]
     pub(crate) fn is_paused(self) -> bool {
-        self.0 >= ONE_PAUSE || pause::is_everything_paused()
+        self.0 >= ONE_PAUSE || is_everything_paused()
     }
 
     /// Returns whether a generation of this process was bumped.

@@ -18,7 +18,7 @@ static CLOCK: OnceLock<Box<dyn Clock>> = OnceLock::new();
 pub(super) fn set_clock(clock: impl Clock) -> bool {
     let is_set = CLOCK.set(Box::new(clock)).is_ok();
     if is_set {
-        crate::cache::end_pause_without_clock();
+        crate::pause_all::end_pause_without_clock();
     }
     is_set
 }

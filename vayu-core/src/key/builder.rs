@@ -7,15 +7,11 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Group;
+use crate::key::kind::{ARGUMENTS, TEXT, push_bytes_with_length, push_text_with_length};
 use crate::key::{
     DirectEncode, Encoder, FunctionOf, Key, KeyBytes, Prefix, encoder, label, version,
 };
 use crate::panic::catch_panic;
-
-/// The first byte of an encoded key, which gives the kind of the rest.
-const ARGUMENTS: u8 = b'A';
-const TEXT: u8 = b'T';
-const TEXT_WITH_LENGTH: u8 = b'M';
 
 /// A key under construction, and after [`finish`](Self::finish) a finished one. It is not moved in
 /// between: moving bytes in words just after they were written one by one stalls (store forwarding).
@@ -203,41 +199,6 @@ impl KeyError<'_> {
     pub(crate) fn to_error(self) -> Error {
         Error::new(self.error.kind(), "encode arguments").with_source(self.error.to_string())
     }
-}
-
-/// Appends a string that parts may follow.
-pub(super) fn push_text_with_length(encoded: &mut KeyBytes, text: &str) {
-    push_bytes_with_length(encoded, text.as_bytes());
-}
-
-fn push_bytes_with_length(encoded: &mut KeyBytes, text: &[u8]) {
-    encoded.push(TEXT_WITH_LENGTH);
-    encoded.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    encoded.extend_from_slice(text);
-}
-
-/// Returns the string of an encoded key without a version, if it is a string and nothing else.
-pub(super) fn text_of(encoded: &[u8]) -> Option<&str> {
-    split_text(encoded).and_then(|(text, parts)| parts.is_empty().then_some(text))
-}
-
-/// Splits the encoded key of a string, without a version, into the string and the further parts.
-pub(super) fn split_text(encoded: &[u8]) -> Option<(&str, &[u8])> {
-    let (text, parts) = match encoded.split_first() {
-        Some((&TEXT, text)) => (text, &[][..]),
-        Some((&TEXT_WITH_LENGTH, rest)) => {
-            let (length, rest) = rest.split_first_chunk()?;
-            rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?
-        }
-        _ => return None,
-    };
-    Some((std::str::from_utf8(text).ok()?, parts))
-}
-
-/// Returns the encoded arguments of an encoded key without a version, if it is one of arguments.
-#[cfg(feature = "wire")]
-pub(super) fn arguments_of(encoded: &[u8]) -> Option<&[u8]> {
-    encoded.strip_prefix(&[ARGUMENTS])
 }
 
 /// A string for a key: `&str`, `String` or another type that is `AsRef<str>`.

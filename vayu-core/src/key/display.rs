@@ -5,7 +5,7 @@ use std::fmt;
 #[cfg(feature = "wire")]
 use sha2::{Digest, Sha256};
 
-use crate::key::builder;
+use crate::key::kind;
 use crate::key::version::{self, DisplayVersion};
 #[cfg(feature = "wire")]
 use crate::key::{Key, prefix, render};
@@ -22,7 +22,7 @@ pub(super) fn write(
     if let Some(version) = version {
         write!(f, "@{}", DisplayVersion(version))?;
     }
-    if let Some(text) = builder::text_of(encoded) {
+    if let Some(text) = kind::text_of(encoded) {
         write!(f, ":{text}")
     } else {
         f.write_str(":")?;

@@ -7,13 +7,13 @@
 
 use std::fmt::{self, Display, Write};
 
-use crate::key::builder;
 use crate::key::encoder::{
     BOOL, BYTES, CHAR, DEPTH, END, ENTRY, F32, F64, FIELD, I8, I16, I32, I64, I128, MAP,
     NEWTYPE_STRUCT, NEWTYPE_VARIANT, NONE, READABLE, RUN, SEQ, SET, SOME, STR, STRUCT,
     STRUCT_VARIANT, TUPLE, TUPLE_STRUCT, TUPLE_VARIANT, U8, U16, U32, U64, U128, UNIT, UNIT_STRUCT,
     UNIT_VARIANT,
 };
+use crate::key::kind;
 use crate::key::label::cut;
 use crate::key::version::DisplayVersion;
 
@@ -35,7 +35,7 @@ pub(super) fn call(
     }
     if let Some(label) = label {
         renderer.write(format_args!(" [{}]", Escaped(label)));
-    } else if let Some((text, parts)) = builder::split_text(encoded) {
+    } else if let Some((text, parts)) = kind::split_text(encoded) {
         renderer.write(format_args!(":{}", Escaped(text)));
         renderer.input = parts;
         let start = renderer.out.mark();
@@ -46,7 +46,7 @@ pub(super) fn call(
     } else {
         renderer.write("(");
         let start = renderer.out.mark();
-        renderer.input = builder::arguments_of(encoded).unwrap_or_default();
+        renderer.input = kind::arguments_of(encoded).unwrap_or_default();
         if renderer.arguments().is_none() {
             renderer.out.reset(start);
             renderer.write("…");

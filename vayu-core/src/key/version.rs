@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::key::{KeyBytes, builder};
+use crate::key::{KeyBytes, kind};
 
 /// The first byte of an encoded key with a version.
 const VERSION: u8 = b'V';
@@ -112,8 +112,8 @@ pub(super) fn replace(encoded: &KeyBytes, version: &str) -> KeyBytes {
     let (_, rest) = split(encoded);
     let mut versioned = KeyBytes::new();
     begin(&mut versioned, version);
-    match builder::text_of(rest) {
-        Some(text) => builder::push_text_with_length(&mut versioned, text),
+    match kind::text_of(rest) {
+        Some(text) => kind::push_text_with_length(&mut versioned, text),
         None => versioned.extend_from_slice(rest),
     }
     versioned.set_tags(encoded.tags().to_vec());
