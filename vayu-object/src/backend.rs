@@ -11,8 +11,7 @@ use vayu_core::__internal::remote::EntryCodec;
 use vayu_core::__internal::{BatchResults, block_on};
 use vayu_core::wire::WireKey;
 use vayu_core::{
-    Backend, Batches, Capabilities, Clear, Clock, Key, Lease, Record, ReportUsage, Result,
-    SingleFlight, Usage,
+    Backend, Batches, Capabilities, Clear, Clock, Key, Lease, Record, ReportUsage, Result, Usage,
 };
 
 use crate::client::{Client, Operation};
@@ -63,16 +62,17 @@ const CONCURRENT: usize = 16;
 impl ObjectBackend {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, options: ObjectOptions) -> Result<Self> {
         options.check()?;
-        let leases = (options.single_flight == SingleFlight::Everywhere)
-            .then(|| Arc::new(Leases::new(options.lease_ttl, Arc::clone(&options.clock))));
+        let leases = options.remote.has_leases().then(|| {
+            Arc::new(Leases::new(options.remote.lease_ttl, Arc::clone(&options.remote.clock)))
+        });
         Ok(Self {
             client: Client::new(store, &options),
             names: Arc::new(ObjectNames::new(&options.prefix)?),
-            codec: Arc::new(EntryCodec::new(options.max_entry_bytes, options.hides_arguments)),
+            codec: Arc::new(options.remote.codec()),
             writes: Arc::default(),
             has_logged_corruption: Arc::default(),
             leases,
-            clock: options.clock,
+            clock: options.remote.clock,
         })
     }
 

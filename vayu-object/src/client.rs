@@ -41,16 +41,11 @@ pub(crate) fn runtime() -> Result<&'static Handle, Failure> {
 impl Client {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, options: &ObjectOptions) -> Self {
         let name: Arc<str> = format!("object store {store}").into();
-        let clock = &options.breaker_clock;
         Self(Arc::new(ClientInner {
             store,
-            timeout: options.timeout,
-            breaker: Breaker::new(
-                options.breaker_threshold,
-                options.breaker_cooldown,
-                Arc::clone(clock),
-            ),
-            outages: ServerOutages::new(Arc::clone(&name), clock),
+            timeout: options.remote.timeout,
+            breaker: options.remote.breaker(),
+            outages: ServerOutages::new(Arc::clone(&name), &options.remote.breaker_clock),
             name,
             process: Process::current(),
         }))

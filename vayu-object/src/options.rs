@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vayu_core::{Clock, MonotonicClock, Result, SingleFlight, SystemClock};
+use vayu_core::__internal::remote::RemoteOptions;
+use vayu_core::{Clock, Result, SingleFlight};
 
 use crate::error::misconfigured;
 
@@ -34,15 +35,7 @@ use crate::error::misconfigured;
 #[must_use]
 pub struct ObjectOptions {
     pub(crate) prefix: String,
-    pub(crate) timeout: Duration,
-    pub(crate) max_entry_bytes: u64,
-    pub(crate) breaker_threshold: u32,
-    pub(crate) breaker_cooldown: Duration,
-    pub(crate) single_flight: SingleFlight,
-    pub(crate) hides_arguments: bool,
-    pub(crate) lease_ttl: Duration,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) breaker_clock: Arc<dyn Clock>,
+    pub(crate) remote: RemoteOptions,
 }
 
 /// The longest object that stores accept in one request.
@@ -68,15 +61,11 @@ impl ObjectOptions {
     pub fn new() -> Self {
         Self {
             prefix: Self::DEFAULT_PREFIX.to_owned(),
-            timeout: Self::DEFAULT_TIMEOUT,
-            max_entry_bytes: Self::DEFAULT_MAX_ENTRY_BYTES,
-            breaker_threshold: 3,
-            breaker_cooldown: Duration::from_secs(1),
-            single_flight: SingleFlight::default(),
-            hides_arguments: false,
-            lease_ttl: Self::DEFAULT_LEASE_TTL,
-            clock: Arc::new(SystemClock),
-            breaker_clock: Arc::new(MonotonicClock),
+            remote: RemoteOptions::new(
+                Self::DEFAULT_TIMEOUT,
+                Self::DEFAULT_MAX_ENTRY_BYTES,
+                Self::DEFAULT_LEASE_TTL,
+            ),
         }
     }
 
@@ -91,14 +80,14 @@ impl ObjectOptions {
     /// Sets the timeout of an operation, including the transfer of a value and all attempts of the store to repeat a
     /// request. The default is [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.remote.timeout = timeout;
         self
     }
 
     /// Sets the size of the largest entry that is written or read, in bytes, including its key and a header of
     /// 80 bytes: up to 5 GiB. The default is [`DEFAULT_MAX_ENTRY_BYTES`](Self::DEFAULT_MAX_ENTRY_BYTES).
     pub fn max_entry_bytes(mut self, bytes: u64) -> Self {
-        self.max_entry_bytes = bytes;
+        self.remote.max_entry_bytes = bytes;
         self
     }
 
@@ -106,8 +95,8 @@ impl ObjectOptions {
     /// `cooldown`, and for up to 32 times as long while the store continues to fail. While the
     /// breaker is open, calls run their function at once. The default is 3 failures and 1 second.
     pub fn circuit_breaker(mut self, threshold: u32, cooldown: Duration) -> Self {
-        self.breaker_threshold = threshold;
-        self.breaker_cooldown = cooldown;
+        self.remote.breaker_threshold = threshold;
+        self.remote.breaker_cooldown = cooldown;
         self
     }
 
@@ -121,7 +110,7 @@ impl ObjectOptions {
     /// [`with_max_wait`](vayu_core::Cache::with_max_wait), by default 30 seconds, and then computes: set it to more than
     /// a computation takes.
     pub fn single_flight(mut self, single_flight: SingleFlight) -> Self {
-        self.single_flight = single_flight;
+        self.remote.single_flight = single_flight;
         self
     }
 
@@ -131,7 +120,7 @@ impl ObjectOptions {
     /// By default an entry contains its key, up to 64 KiB. Caches with and without this option read each other's
     /// entries. Arguments that can be guessed can be found by their digest, which is also the name of the object.
     pub fn hide_arguments(mut self) -> Self {
-        self.hides_arguments = true;
+        self.remote.hides_arguments = true;
         self
     }
 
@@ -140,29 +129,27 @@ impl ObjectOptions {
     /// store that cannot replace a version of an object (a directory) does not renew it, so that a longer computation may run in two processes. Leases are compared with the clocks
     /// of the machines, which must not differ by as much. It must be more than twice the [`timeout`](Self::timeout). The default is [`DEFAULT_LEASE_TTL`](Self::DEFAULT_LEASE_TTL).
     pub fn lease_ttl(mut self, time: Duration) -> Self {
-        self.lease_ttl = time;
+        self.remote.lease_ttl = time;
         self
     }
 
-    /// Sets the clock that the expiry of entries and leases is measured with. The default is [`SystemClock`],
+    /// Sets the clock that the expiry of entries and leases is measured with. The default is [`SystemClock`](vayu_core::SystemClock),
     /// which machines have in common.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.remote.clock = Arc::new(clock);
         self
     }
 
     /// Checks the options.
     pub(crate) fn check(&self) -> Result<()> {
-        let times = [self.timeout, self.breaker_cooldown, self.lease_ttl];
+        let times = self.remote.times();
         let wrong = if times.contains(&Duration::ZERO) {
             "a time among the options of an object cache is zero"
         } else if times.iter().any(|&time| time > MAX_TIME) {
             "a time among the options of an object cache is longer than a year"
-        } else if self.max_entry_bytes > MAX_OBJECT_BYTES {
+        } else if self.remote.max_entry_bytes > MAX_OBJECT_BYTES {
             "an object may not exceed 5 GiB"
-        } else if self.single_flight == SingleFlight::Everywhere
-            && self.lease_ttl <= 2 * self.timeout
-        {
+        } else if self.remote.has_leases() && self.remote.lease_ttl <= 2 * self.remote.timeout {
             "`lease_ttl` of an object cache must be more than twice its `timeout`"
         } else {
             return Ok(());
@@ -181,9 +168,9 @@ impl fmt::Debug for ObjectOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ObjectOptions")
             .field("prefix", &self.prefix)
-            .field("timeout", &self.timeout)
-            .field("max_entry_bytes", &self.max_entry_bytes)
-            .field("single_flight", &self.single_flight)
+            .field("timeout", &self.remote.timeout)
+            .field("max_entry_bytes", &self.remote.max_entry_bytes)
+            .field("single_flight", &self.remote.single_flight)
             .finish_non_exhaustive()
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn parse(
             _ => options = set(options, name, value)?,
         }
     }
-    settings.timeout = options.timeout;
+    settings.timeout = options.remote.timeout;
     match scheme {
         "object+memory" => {
             Ok((Arc::new(InMemory::new()), options.prefix(decode(path.trim_start_matches('/'))?)))
@@ -195,7 +195,7 @@ mod cloud {
     }
 }
 
-fn set(options: ObjectOptions, name: &str, value: &str) -> Result<ObjectOptions> {
+fn set(mut options: ObjectOptions, name: &str, value: &str) -> Result<ObjectOptions> {
     let wrong = |expected: String| {
         misconfigured(format!(
             "invalid value for `{name}` in the URL of an object store: {expected}"
@@ -219,7 +219,10 @@ fn set(options: ObjectOptions, name: &str, value: &str) -> Result<ObjectOptions>
         ("single_flight", "process") => options.single_flight(SingleFlight::Process),
         ("single_flight", _) => return Err(wrong("`process` or `everywhere`".to_owned())),
         ("arguments", "hidden") => options.hide_arguments(),
-        ("arguments", "stored") => ObjectOptions { hides_arguments: false, ..options },
+        ("arguments", "stored") => {
+            options.remote.hides_arguments = false;
+            options
+        }
         ("arguments", _) => return Err(wrong("`stored` or `hidden`".to_owned())),
         _ => {
             // It may be a part of a password in a URL of another kind.
@@ -258,11 +261,11 @@ mod tests {
             "object+memory:/a/b?timeout=2&lease_ttl=5m&max_entry_bytes=1GiB&single_flight=everywhere&arguments=hidden",
         );
         assert_eq!(options.prefix, "a/b");
-        assert_eq!(options.timeout, Duration::from_secs(2));
-        assert_eq!(options.lease_ttl, Duration::from_secs(300));
-        assert_eq!(options.max_entry_bytes, 1 << 30);
-        assert_eq!(options.single_flight, SingleFlight::Everywhere);
-        assert!(options.hides_arguments);
+        assert_eq!(options.remote.timeout, Duration::from_secs(2));
+        assert_eq!(options.remote.lease_ttl, Duration::from_secs(300));
+        assert_eq!(options.remote.max_entry_bytes, 1 << 30);
+        assert_eq!(options.remote.single_flight, SingleFlight::Everywhere);
+        assert!(options.remote.hides_arguments);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use vayu_core::__internal::remote::EntryCodec;
 use vayu_core::wire::WireKey;
 use vayu_core::{
     Backend, Batches, Capabilities, Clear, Clock, InvalidationFeed, InvalidationListener, Key,
-    Lease, Record, ReportUsage, Result, SingleFlight, Usage,
+    Lease, Record, ReportUsage, Result, Usage,
 };
 
 use crate::client::{Client, Executor, run_blocking};
@@ -64,10 +64,10 @@ pub struct RedisBackend {
 impl RedisBackend {
     pub(crate) fn new(server: Server, options: RedisOptions) -> Self {
         let names = KeyNames::new(options.namespace.clone());
-        let leases = (options.single_flight == SingleFlight::Everywhere).then(|| {
-            let (clock, address) = (&options.breaker_clock, server.diagnostics().address());
+        let leases = options.remote.has_leases().then(|| {
+            let (clock, address) = (&options.remote.breaker_clock, server.diagnostics().address());
             let channels = names.release_channels();
-            Leases::new(options.lease_ttl, Arc::clone(clock), Arc::clone(address), channels)
+            Leases::new(options.remote.lease_ttl, Arc::clone(clock), Arc::clone(address), channels)
         });
         Self {
             client: Client::new(server, &options),
@@ -76,8 +76,8 @@ impl RedisBackend {
                 leases.as_ref().map_or_else(Weak::new, |leases| Arc::downgrade(leases.watches())),
             )),
             leases,
-            clock: options.clock,
-            codec: Arc::new(EntryCodec::new(options.max_entry_bytes, options.hides_arguments)),
+            codec: Arc::new(options.remote.codec()),
+            clock: options.remote.clock,
         }
     }
 

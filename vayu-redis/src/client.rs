@@ -47,11 +47,7 @@ impl Client {
         Self(Arc::new(ClientInner {
             pool: Pool::new(options.max_connections, options.max_idle),
             shared: SharedConnection::new(Arc::clone(&server), options.max_idle),
-            breaker: remote::Breaker::new(
-                options.breaker_threshold,
-                options.breaker_cooldown,
-                Arc::clone(&options.breaker_clock),
-            ),
+            breaker: options.remote.breaker(),
             timeout: server.timeout(),
             server,
         }))

@@ -61,11 +61,14 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 impl Diagnostics {
     pub(crate) fn new(address: String, options: &RedisOptions) -> Self {
         Self {
-            outages: ServerOutages::new(format!("redis at {address}"), &options.breaker_clock),
+            outages: ServerOutages::new(
+                format!("redis at {address}"),
+                &options.remote.breaker_clock,
+            ),
             address: address.into(),
             namespace: options.namespace.clone(),
-            clock: Arc::clone(&options.breaker_clock),
-            feed: Outage::new(Arc::clone(&options.breaker_clock)),
+            clock: Arc::clone(&options.remote.breaker_clock),
+            feed: Outage::new(Arc::clone(&options.remote.breaker_clock)),
             has_problem: AtomicBool::new(false),
             state: Mutex::default(),
         }
@@ -233,7 +236,7 @@ mod tests {
     fn diagnostics() -> (ManualClock, Diagnostics) {
         let clock = ManualClock::new();
         let mut options = RedisOptions::new();
-        options.breaker_clock = Arc::new(clock.clone());
+        options.remote.breaker_clock = Arc::new(clock.clone());
         (clock, Diagnostics::new("host:1".to_owned(), &options))
     }
 

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vayu_core::{Clock, MonotonicClock, Result, SingleFlight, SystemClock, duration};
+use vayu_core::__internal::remote::RemoteOptions;
+use vayu_core::{Clock, Result, SingleFlight, duration};
 
 use crate::error::misconfigured;
 
@@ -30,17 +31,9 @@ use crate::error::misconfigured;
 #[must_use]
 pub struct RedisOptions {
     pub(crate) namespace: String,
-    pub(crate) timeout: Duration,
-    pub(crate) max_entry_bytes: u64,
+    pub(crate) remote: RemoteOptions,
     pub(crate) max_connections: usize,
     pub(crate) max_idle: Duration,
-    pub(crate) breaker_threshold: u32,
-    pub(crate) breaker_cooldown: Duration,
-    pub(crate) single_flight: SingleFlight,
-    pub(crate) hides_arguments: bool,
-    pub(crate) lease_ttl: Duration,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) breaker_clock: Arc<dyn Clock>,
     pub(crate) connects_eagerly: bool,
     #[cfg(feature = "tls")]
     pub(crate) roots: Option<Vec<u8>>,
@@ -76,17 +69,13 @@ impl RedisOptions {
     pub fn new() -> Self {
         Self {
             namespace: "vayu".to_owned(),
-            timeout: Self::DEFAULT_TIMEOUT,
-            max_entry_bytes: Self::DEFAULT_MAX_ENTRY_BYTES,
+            remote: RemoteOptions::new(
+                Self::DEFAULT_TIMEOUT,
+                Self::DEFAULT_MAX_ENTRY_BYTES,
+                Duration::from_secs(10),
+            ),
             max_connections: 16,
             max_idle: Self::DEFAULT_MAX_IDLE,
-            breaker_threshold: 3,
-            breaker_cooldown: Duration::from_secs(1),
-            single_flight: SingleFlight::default(),
-            hides_arguments: false,
-            lease_ttl: Duration::from_secs(10),
-            clock: Arc::new(SystemClock),
-            breaker_clock: Arc::new(MonotonicClock),
             connects_eagerly: false,
             #[cfg(feature = "tls")]
             roots: None,
@@ -112,7 +101,7 @@ impl RedisOptions {
     /// Sets the timeout of an operation, including connecting where that is needed. The default is
     /// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.remote.timeout = timeout;
         self
     }
 
@@ -120,7 +109,7 @@ impl RedisOptions {
     /// a header of 80 bytes. The default is
     /// [`DEFAULT_MAX_ENTRY_BYTES`](Self::DEFAULT_MAX_ENTRY_BYTES).
     pub fn max_entry_bytes(mut self, bytes: u64) -> Self {
-        self.max_entry_bytes = bytes;
+        self.remote.max_entry_bytes = bytes;
         self
     }
 
@@ -146,8 +135,8 @@ impl RedisOptions {
     /// `cooldown`, and for up to 32 times as long while the server continues to fail. While the
     /// breaker is open, calls run their function at once. The default is 3 failures and 1 second.
     pub fn circuit_breaker(mut self, threshold: u32, cooldown: Duration) -> Self {
-        self.breaker_threshold = threshold;
-        self.breaker_cooldown = cooldown;
+        self.remote.breaker_threshold = threshold;
+        self.remote.breaker_cooldown = cooldown;
         self
     }
 
@@ -159,7 +148,7 @@ impl RedisOptions {
     /// the call looks for a value after 500 ms and then each second; where no messages are received, at intervals that
     /// grow to 32 ms.
     pub fn single_flight(mut self, single_flight: SingleFlight) -> Self {
-        self.single_flight = single_flight;
+        self.remote.single_flight = single_flight;
         self
     }
 
@@ -170,7 +159,7 @@ impl RedisOptions {
     /// Caches with and without this option read each other's entries. Arguments that can be guessed can be
     /// found by their digest, which is also in the name of the key on the server.
     pub fn hide_arguments(mut self) -> Self {
-        self.hides_arguments = true;
+        self.remote.hides_arguments = true;
         self
     }
 
@@ -178,7 +167,7 @@ impl RedisOptions {
     /// process has died. A computation that takes longer may run in two processes. The default is
     /// 10 seconds.
     pub fn lease_ttl(mut self, time: Duration) -> Self {
-        self.lease_ttl = time;
+        self.remote.lease_ttl = time;
         self
     }
 
@@ -190,10 +179,10 @@ impl RedisOptions {
         self
     }
 
-    /// Sets the clock that the expiry of entries is measured with. The default is [`SystemClock`],
+    /// Sets the clock that the expiry of entries is measured with. The default is [`SystemClock`](vayu_core::SystemClock),
     /// which machines have in common.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.remote.clock = Arc::new(clock);
         self
     }
 
@@ -238,7 +227,7 @@ impl RedisOptions {
 
     /// Sets the option of this name to a percent-encoded value from a URL. Messages contain an unknown name only if
     /// `is_shown`: it may be a part of a password.
-    pub(crate) fn set(self, name: &str, value: &str, is_shown: bool) -> Result<Self> {
+    pub(crate) fn set(mut self, name: &str, value: &str, is_shown: bool) -> Result<Self> {
         let value = percent_encoding::percent_decode_str(value).decode_utf8().map_err(|_| {
             misconfigured("the value of an option in a Redis URL is not valid UTF-8")
         })?;
@@ -276,7 +265,10 @@ impl RedisOptions {
             }
             "single_flight" if value == "process" => self.single_flight(SingleFlight::Process),
             "arguments" if value == "hidden" => self.hide_arguments(),
-            "arguments" if value == "stored" => Self { hides_arguments: false, ..self },
+            "arguments" if value == "stored" => {
+                self.remote.hides_arguments = false;
+                self
+            }
             "connect" if value == "eagerly" => self.connect_eagerly(),
             #[cfg(feature = "sentinel")]
             "sentinel_username" => self.sentinel_username(value),
@@ -309,14 +301,14 @@ impl RedisOptions {
 
     /// Checks the options that every deployment has.
     pub(crate) fn check(&self) -> Result<()> {
-        let times = [self.timeout, self.breaker_cooldown, self.lease_ttl, self.max_idle];
+        let has_zero = self.max_idle.is_zero() || self.remote.times().contains(&Duration::ZERO);
         let wrong = if self.namespace.is_empty() || self.namespace.len() > 128 {
             "the namespace of a Redis cache must have between 1 and 128 bytes"
-        } else if times.contains(&Duration::ZERO) {
+        } else if has_zero {
             "a time among the options of a Redis cache is zero"
         } else if self.max_connections == 0 {
             "a Redis cache needs at least one connection"
-        } else if self.max_entry_bytes > 512 << 20 {
+        } else if self.remote.max_entry_bytes > 512 << 20 {
             "an entry on Redis may not exceed 512 MiB"
         } else {
             return Ok(());
@@ -339,7 +331,7 @@ impl RedisOptions {
 
     /// Returns the size of the longest reply, in bytes.
     pub(crate) fn max_reply_bytes(&self) -> u64 {
-        self.max_entry_bytes.saturating_add(REPLY_OVERHEAD)
+        self.remote.max_entry_bytes.saturating_add(REPLY_OVERHEAD)
     }
 }
 
@@ -362,11 +354,11 @@ impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisOptions")
             .field("namespace", &self.namespace)
-            .field("timeout", &self.timeout)
-            .field("max_entry_bytes", &self.max_entry_bytes)
+            .field("timeout", &self.remote.timeout)
+            .field("max_entry_bytes", &self.remote.max_entry_bytes)
             .field("max_connections", &self.max_connections)
             .field("max_idle", &self.max_idle)
-            .field("single_flight", &self.single_flight)
+            .field("single_flight", &self.remote.single_flight)
             .finish_non_exhaustive()
     }
 }

@@ -54,8 +54,8 @@ enum Kind {
 impl Kind {
     fn cluster(nodes: Vec<ConnectionInfo>, options: &RedisOptions) -> Result<Self> {
         let builder = redis::cluster::ClusterClientBuilder::new(nodes.clone())
-            .connection_timeout(options.timeout)
-            .response_timeout(options.timeout)
+            .connection_timeout(options.remote.timeout)
+            .response_timeout(options.remote.timeout)
             .retries(1);
         // The builder does not take them from the nodes.
         #[cfg(feature = "tls")]
@@ -87,7 +87,7 @@ impl Server {
             #[cfg(feature = "cluster")]
             Deployment::Cluster(nodes) => Kind::cluster(nodes, options)?,
         };
-        let timeout = options.timeout.min(MAX_TIMEOUT);
+        let timeout = options.remote.timeout.min(MAX_TIMEOUT);
         let max_reply_bytes = options.max_reply_bytes();
         Ok(Self { kind, timeout, max_reply_bytes, limits_replies, diagnostics })
     }

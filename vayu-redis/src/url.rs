@@ -296,13 +296,13 @@ mod tests {
         assert_eq!((settings.username(), settings.password()), (Some("me"), Some("secret")));
         assert_eq!(settings.db(), 3);
         assert_eq!(options.namespace, "app");
-        assert_eq!(options.timeout.as_millis(), 90);
+        assert_eq!(options.remote.timeout.as_millis(), 90);
         let (server, options) = one("unix:///run/redis.sock?db=2&lease_ttl=3s");
         assert!(
             matches!(server.addr(), ConnectionAddr::Unix(path) if path.ends_with("redis.sock"))
         );
         assert_eq!(server.redis_settings().db(), 2);
-        assert_eq!(options.lease_ttl.as_secs(), 3);
+        assert_eq!(options.remote.lease_ttl.as_secs(), 3);
     }
 
     #[test]
@@ -334,8 +334,8 @@ mod tests {
             ("1minute", 60_000),
         ] {
             let (_, options) = one(&format!("redis://host?timeout={time}&lease_ttl={time}"));
-            assert_eq!(options.timeout.as_millis(), milliseconds, "{time}");
-            assert_eq!(options.lease_ttl, options.timeout);
+            assert_eq!(options.remote.timeout.as_millis(), milliseconds, "{time}");
+            assert_eq!(options.remote.lease_ttl, options.remote.timeout);
         }
         for time in ["5M", "5y", "5H", "5us", "", "-5s", "s3cret"] {
             let address = format!("redis://host?timeout={time}");
