@@ -139,21 +139,8 @@ where
         }
         let mut pauses = self.call.engine.lease_pauses();
         while !self.call.has_timed_out() {
-            let call = &self.call;
-            let acquired = if self.lead.begin_lease() {
-                let waits = self.reason.waits_for_lease();
-                call.ok_or_count(call.engine.try_acquire_lease::<M>(call.key, waits).await)
-            } else {
-                Some(Lease::Held)
-            };
-            let mut watch = match acquired {
-                Some(held @ (Lease::Held | Lease::Watched(_))) => {
-                    self.lead.end_lease();
-                    self.lead.allow_hedges(false);
-                    held.into_watch()
-                }
-                Some(Lease::Acquired(lease)) => {
-                    self.lead.allow_hedges(true);
+            let mut watch = match self.try_acquire_lease::<M>().await {
+                Lease::Acquired(lease) => {
                     let Some(output) = self.read_stored::<M>().await else {
                         self.lease = Some(lease);
                         return ControlFlow::Continue(());
@@ -162,7 +149,8 @@ where
                     self.call.end_refresh();
                     return ControlFlow::Break(Some(output));
                 }
-                Some(Lease::NotRequired) | None => break,
+                Lease::NotRequired => return ControlFlow::Continue(()),
+                held => held.into_watch(),
             };
             match mem::replace(&mut self.reason, ComputeReason::Miss(None)) {
                 ComputeReason::Expired(stale) => {
@@ -185,6 +173,27 @@ where
         }
         self.lead.end_lease();
         ControlFlow::Continue(())
+    }
+
+    /// Makes one attempt to acquire the lease of the key, without waiting. An error is counted, and no lease is required then.
+    ///
+    /// Other callers may hedge while the call has the lease, and not while another process computes.
+    pub(super) async fn try_acquire_lease<M: Io>(&mut self) -> Lease {
+        let call = &self.call;
+        let acquired = if self.lead.begin_lease() {
+            let waits = self.reason.waits_for_lease();
+            call.ok_or_count(call.engine.try_acquire_lease::<M>(call.key, waits).await)
+        } else {
+            Some(Lease::Held)
+        };
+        let lease = acquired.unwrap_or(Lease::NotRequired);
+        if !matches!(lease, Lease::Acquired(_)) {
+            self.lead.end_lease();
+        }
+        if !matches!(lease, Lease::NotRequired) {
+            self.lead.allow_hedges(matches!(lease, Lease::Acquired(_)));
+        }
+        lease
     }
 
     /// Returns a fresh output that another process has stored.

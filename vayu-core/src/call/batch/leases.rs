@@ -29,24 +29,13 @@ where
             };
             let mut held = None;
             if !matches!(leading.reason, ComputeReason::Forced) && !leading.call.has_timed_out() {
-                let lease = if leading.lead.begin_lease() {
-                    let (key, waits) = (leading.call.key, leading.reason.waits_for_lease());
-                    let lease = self.engine.try_acquire_lease::<M>(key, waits).await;
-                    leading.call.ok_or_count(lease)
-                } else {
-                    Some(Lease::Held)
-                };
-                match lease {
-                    Some(Lease::Acquired(lease)) => {
-                        leading.lead.allow_hedges(true);
+                match leading.try_acquire_lease::<M>().await {
+                    Lease::Acquired(lease) => {
                         leading.lease = Some(lease);
                         recheck = true;
                     }
-                    Some(lease @ (Lease::Held | Lease::Watched(_))) => {
-                        leading.lead.end_lease();
-                        held = Some(lease.into_watch());
-                    }
-                    Some(Lease::NotRequired) | None => leading.lead.end_lease(),
+                    Lease::NotRequired => {}
+                    lease => held = Some(lease.into_watch()),
                 }
             }
             let Some(watch) = held else {
@@ -59,7 +48,6 @@ where
                 }
                 reason => {
                     leading.reason = reason;
-                    leading.lead.allow_hedges(false);
                     self.held.push(Part { index, role: Role::Lead { leading, recheck: true } });
                     self.watches.push(watch);
                 }
