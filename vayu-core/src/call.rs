@@ -72,6 +72,7 @@ pub(crate) use self::explain::RecordState;
 pub use self::idle::{Idle, IdleTime, WithIdle};
 pub use self::options::CallOptions;
 pub(crate) use self::output::CachedOutput;
+pub(crate) use self::output::DisplayText;
 pub use self::output::{OutputShape, PlainOutput, ResultOutput, SharedResultOutput, WholeOutput};
 pub use self::ttl::{CacheIf, FixedTtl, Retention, TtlFn};
 use std::fmt;

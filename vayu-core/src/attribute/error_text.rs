@@ -2,9 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::call::{OutputShape, ResultOutput, SharedResultOutput};
-use crate::error::Error;
-use crate::shared_error::SharedError;
+use crate::call::{DisplayText, OutputShape, ResultOutput, SharedResultOutput};
 
 /// Finds out whether the error of a shape is `Display`.
 ///
@@ -15,14 +13,31 @@ pub struct ErrorProbe<H>(pub H);
 
 /// A shape whose error is `Display`.
 pub trait ShownError<H> {
+    /// The shape that shows it.
+    type Shown: OutputShape;
+
     /// Returns a shape that shows it.
-    fn vayu_shape(&self) -> WithErrorText<H>;
+    fn vayu_shape(&self) -> Self::Shown;
 }
 
-impl<H: DisplayedError> ShownError<H> for ErrorProbe<H> {
+impl<T, E: Display> ShownError<ResultOutput<T, E>> for ErrorProbe<ResultOutput<T, E>> {
+    type Shown = ResultOutput<T, E, DisplayText>;
+
     #[inline]
-    fn vayu_shape(&self) -> WithErrorText<H> {
-        WithErrorText(self.0)
+    fn vayu_shape(&self) -> Self::Shown {
+        ResultOutput::displayed()
+    }
+}
+
+impl<T, E> ShownError<SharedResultOutput<T, E>> for ErrorProbe<SharedResultOutput<T, E>>
+where
+    E: Display + Clone + Send + Sync + 'static,
+{
+    type Shown = SharedResultOutput<T, E, DisplayText>;
+
+    #[inline]
+    fn vayu_shape(&self) -> Self::Shown {
+        SharedResultOutput::displayed()
     }
 }
 
@@ -36,66 +51,5 @@ impl<H: Copy> HiddenError<H> for &ErrorProbe<H> {
     #[inline]
     fn vayu_shape(&self) -> H {
         self.0
-    }
-}
-
-/// A shape whose error has a text.
-pub trait DisplayedError: OutputShape {
-    /// Returns the text of the error of an output.
-    fn text(output: &Self::Output) -> Option<String>;
-}
-
-impl<T, E: Display> DisplayedError for ResultOutput<T, E> {
-    fn text(output: &Result<T, E>) -> Option<String> {
-        output.as_ref().err().map(E::to_string)
-    }
-}
-
-impl<T, E: Display + Clone + Send + Sync + 'static> DisplayedError for SharedResultOutput<T, E> {
-    fn text(output: &Result<T, E>) -> Option<String> {
-        output.as_ref().err().map(E::to_string)
-    }
-}
-
-/// A shape that shows its error.
-#[derive(Debug, Clone, Copy)]
-pub struct WithErrorText<H>(H);
-
-impl<H: DisplayedError> OutputShape for WithErrorText<H> {
-    type Output = H::Output;
-    type Value = H::Value;
-
-    #[inline]
-    fn value(output: &H::Output) -> Option<&H::Value> {
-        H::value(output)
-    }
-
-    #[inline]
-    fn output(value: H::Value) -> H::Output {
-        H::output(value)
-    }
-
-    #[inline]
-    fn unsupported() -> Option<Error> {
-        H::unsupported()
-    }
-
-    #[inline]
-    fn shares_errors() -> bool {
-        H::shares_errors()
-    }
-
-    #[inline]
-    fn shared_error(output: &H::Output) -> Option<SharedError> {
-        H::shared_error(output)
-    }
-
-    #[inline]
-    fn error_output(error: &SharedError) -> Option<H::Output> {
-        H::error_output(error)
-    }
-
-    fn error_text(output: &H::Output) -> Option<String> {
-        H::text(output)
     }
 }

@@ -1,6 +1,7 @@
 //! The shapes of the outputs of functions.
 
 use std::any::type_name;
+use std::fmt::Display;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -58,13 +59,41 @@ pub trait OutputShape: Copy {
 #[derive(Debug)]
 pub struct PlainOutput<T>(PhantomData<fn() -> T>);
 
-/// An output that is a `Result`, whose `Ok` holds the value.
+/// An output that is a `Result`, whose `Ok` holds the value. `X` is the [text](ErrorText) of its error.
 #[derive(Debug)]
-pub struct ResultOutput<T, E>(PhantomData<fn() -> Result<T, E>>);
+pub struct ResultOutput<T, E, X = NoText>(PhantomData<fn() -> Result<T, E>>, PhantomData<X>);
 
-/// An output that is a `Result`, whose `Ok` holds the value, and whose error callers can share.
+/// An output that is a `Result`, whose `Ok` holds the value, and whose error callers can share. `X` is the
+/// [text](ErrorText) of its error.
 #[derive(Debug)]
-pub struct SharedResultOutput<T, E>(PhantomData<fn() -> Result<T, E>>);
+pub struct SharedResultOutput<T, E, X = NoText>(PhantomData<fn() -> Result<T, E>>, PhantomData<X>);
+
+/// The text of errors of type `E`, for observers.
+pub trait ErrorText<E> {
+    /// Returns the text of an error, if it is known that it has one.
+    fn text(error: &E) -> Option<String>;
+}
+
+/// An error of which it is not known that it has a text.
+#[derive(Debug)]
+pub struct NoText;
+
+impl<E> ErrorText<E> for NoText {
+    #[inline]
+    fn text(_: &E) -> Option<String> {
+        None
+    }
+}
+
+/// An error whose text is that of `Display`.
+#[derive(Debug)]
+pub struct DisplayText;
+
+impl<E: Display> ErrorText<E> for DisplayText {
+    fn text(error: &E) -> Option<String> {
+        Some(error.to_string())
+    }
+}
 
 /// An output that is shared as it is, a `Result` with its error too.
 #[derive(Debug)]
@@ -80,14 +109,28 @@ impl<T> PlainOutput<T> {
 impl<T, E> ResultOutput<T, E> {
     #[inline]
     pub(crate) fn new() -> Self {
-        Self(PhantomData)
+        Self(PhantomData, PhantomData)
+    }
+}
+
+impl<T, E> ResultOutput<T, E, DisplayText> {
+    #[inline]
+    pub(crate) fn displayed() -> Self {
+        Self(PhantomData, PhantomData)
     }
 }
 
 impl<T, E> SharedResultOutput<T, E> {
     #[inline]
     pub(crate) fn new() -> Self {
-        Self(PhantomData)
+        Self(PhantomData, PhantomData)
+    }
+}
+
+impl<T, E> SharedResultOutput<T, E, DisplayText> {
+    #[inline]
+    pub(crate) fn displayed() -> Self {
+        Self(PhantomData, PhantomData)
     }
 }
 
@@ -116,23 +159,23 @@ impl<T> Clone for WholeOutput<T> {
 
 impl<T> Copy for WholeOutput<T> {}
 
-impl<T, E> Clone for ResultOutput<T, E> {
+impl<T, E, X> Clone for ResultOutput<T, E, X> {
     #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T, E> Copy for ResultOutput<T, E> {}
+impl<T, E, X> Copy for ResultOutput<T, E, X> {}
 
-impl<T, E> Clone for SharedResultOutput<T, E> {
+impl<T, E, X> Clone for SharedResultOutput<T, E, X> {
     #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T, E> Copy for SharedResultOutput<T, E> {}
+impl<T, E, X> Copy for SharedResultOutput<T, E, X> {}
 
 impl<T> OutputShape for PlainOutput<T> {
     type Output = T;
@@ -177,7 +220,7 @@ impl<T> OutputShape for WholeOutput<T> {
     }
 }
 
-impl<T, E> OutputShape for ResultOutput<T, E> {
+impl<T, E, X: ErrorText<E>> OutputShape for ResultOutput<T, E, X> {
     type Output = Result<T, E>;
     type Value = T;
 
@@ -190,9 +233,18 @@ impl<T, E> OutputShape for ResultOutput<T, E> {
     fn output(value: T) -> Result<T, E> {
         Ok(value)
     }
+
+    #[inline]
+    fn error_text(output: &Result<T, E>) -> Option<String> {
+        output.as_ref().err().and_then(X::text)
+    }
 }
 
-impl<T, E: Clone + Send + Sync + 'static> OutputShape for SharedResultOutput<T, E> {
+impl<T, E, X> OutputShape for SharedResultOutput<T, E, X>
+where
+    E: Clone + Send + Sync + 'static,
+    X: ErrorText<E>,
+{
     type Output = Result<T, E>;
     type Value = T;
 
@@ -217,6 +269,11 @@ impl<T, E: Clone + Send + Sync + 'static> OutputShape for SharedResultOutput<T, 
 
     fn error_output(error: &SharedError) -> Option<Result<T, E>> {
         error.to_error().map(Err)
+    }
+
+    #[inline]
+    fn error_text(output: &Result<T, E>) -> Option<String> {
+        output.as_ref().err().and_then(X::text)
     }
 }
 
