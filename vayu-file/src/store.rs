@@ -192,9 +192,7 @@ impl Store {
 
     /// Reports entries that have left the directory.
     fn report(&self, ended: impl IntoIterator<Item = Ended>) {
-        for Ended { function, cause } in ended {
-            self.ends.report(&function, cause);
-        }
+        self.ends.report_all(ended.into_iter().map(|Ended { function, cause }| (function, cause)));
     }
 
     /// Tries to lock a key for all processes, if the options ask for that. `to_guard` wraps the lock.

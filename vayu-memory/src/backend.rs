@@ -209,9 +209,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
     /// Reports entries that have left the table.
     #[cold]
     fn report(&self, ended: Ended) {
-        for (prefix, cause) in ended.entries {
-            self.ends.report(prefix.as_str(), cause);
-        }
+        self.ends.report_all(ended.entries);
     }
 
     /// Calls [`sweep_if_due`](Self::sweep_if_due), out of line for hits.
@@ -235,9 +233,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
         let cause = if now.is_some() { EndCause::Expired } else { EndCause::Invalidated };
         let after = |values: Vec<V>, prefixes: Vec<Prefix>| {
             values.into_iter().for_each(drop_quietly);
-            for prefix in prefixes {
-                self.ends.report(prefix.as_str(), cause);
-            }
+            self.ends.report_all(prefixes.into_iter().map(|prefix| (prefix, cause)));
         };
         self.with_table(|table| table.remove_expired(now, is_reported, after))
     }

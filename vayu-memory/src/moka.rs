@@ -165,9 +165,7 @@ impl MokaBackend {
         removed.into_iter().for_each(drop_quietly);
         if !self.ends.is_empty() {
             let evicted = std::mem::take(&mut *self.evicted.lock().ignore_poison());
-            for (prefix, cause) in evicted {
-                self.ends.report(prefix.as_str(), cause);
-            }
+            self.ends.report_all(evicted);
         }
     }
 

@@ -97,4 +97,11 @@ impl EndListeners {
             (listener.0)(function, cause);
         }
     }
+
+    /// Reports several entries, as [`report`](Self::report) does.
+    pub fn report_all(&self, ended: impl IntoIterator<Item = (impl AsRef<str>, EndCause)>) {
+        for (function, cause) in ended {
+            self.report(function.as_ref(), cause);
+        }
+    }
 }

@@ -139,9 +139,7 @@ impl<V: Clone + Send + Sync + 'static> Backend for MapBackend<V> {
 impl<V: Send + Sync> Clear for MapBackend<V> {
     fn clear(&self) -> Result<()> {
         let removed = std::mem::take(&mut *self.records());
-        for key in removed.keys() {
-            self.ends.report(key.prefix().as_str(), EndCause::Invalidated);
-        }
+        self.ends.report_all(removed.keys().map(|key| (key.prefix(), EndCause::Invalidated)));
         Ok(())
     }
 }
