@@ -75,7 +75,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Counts a hit at `now` on a value of these times, and reports it as [`emit`](Self::emit) does. The function has
+    /// Counts a hit at `now` on a value that was created and that expires then, and reports it as [`emit`](Self::emit) does. The function has
     /// a ttl of `ttl` microseconds now.
     #[cold]
     #[inline(never)]
@@ -83,7 +83,8 @@ impl<B: Backend> Engine<B> {
         &self,
         function: &Prefix,
         now: Timestamp,
-        [created, expires]: [Timestamp; 2],
+        created: Timestamp,
+        expires: Timestamp,
         ttl: u64,
         compute_time: CompactDuration,
         is_quiet: bool,
@@ -108,12 +109,18 @@ impl<B: Backend> Engine<B> {
         self.emit(function, CallOutcome::Miss, CallTimes::default(), is_quiet);
     }
 
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn count_store(&self, function: &Prefix) {
         self.counters().insert();
         if self.flags().is_observed() {
-            self.notify(|observer| observer.on_insert(function.as_str()));
+            self.notify_of_store(function);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn notify_of_store(&self, function: &Prefix) {
+        self.notify(|observer| observer.on_insert(function.as_str()));
     }
 
     /// Counts a refresh that has failed. `text` shows its error, for observers.

@@ -338,7 +338,9 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             // Without `self`, which a hit would store on the stack for that.
             let (prefix, ttl) = (self.key.prefix(), self.function.fixed_ttl());
             let ttl = ttl.map_or(u64::MAX, |ttl| ttl.micros);
-            self.engine.count_and_emit_hit(prefix, now, times, ttl, compute_time, is_quiet);
+            let engine = self.engine;
+            let [created, expires] = times;
+            engine.count_and_emit_hit(prefix, now, created, expires, ttl, compute_time, is_quiet);
         } else {
             // Here, so that the times are in no register at that point.
             self.engine.counters().call(CallOutcome::Hit);

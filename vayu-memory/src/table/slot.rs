@@ -288,9 +288,9 @@ impl Extension {
 
     #[inline(always)]
     pub(super) fn load(&self) -> MoreWords {
-        let [stale_until, small, value] =
-            [0, 1, 2].map(|at| self.0[MORE_KEY + at].load(Ordering::Relaxed));
-        MoreWords { stale_until, small, value }
+        // Not by `map` of an array, which is a function of its own.
+        let word = |at: usize| self.0[MORE_KEY + at].load(Ordering::Relaxed);
+        MoreWords { stale_until: word(0), small: word(1), value: word(2) }
     }
 
     /// Writes the rest of an entry, between [`Slot::begin_write`] and [`Slot::end_write`].
