@@ -1,7 +1,7 @@
 //! Instruction counts of the hot paths, by callgrind: equal on all machines with the same compiler,
 //! except for the effects of the random seed of the hash function.
 //!
-//! Each benchmark makes a thousand calls. Its limit, also for a thousand calls, is a tenth more than was
+//! Each benchmark makes a thousand calls. Its limit, also for a thousand calls, is a twentieth more than was
 //! counted when it was last set. A change that makes a path shorter lowers it.
 
 #![allow(missing_docs, reason = "the macros make modules without any")]
@@ -51,13 +51,13 @@ fn few() -> Vec<u64> {
     (0..CALLS).collect()
 }
 
-#[library_benchmark(config = at_most(325))]
+#[library_benchmark(config = at_most(290))]
 #[bench::of(called(few(), number))]
 fn hit(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(375))]
+#[library_benchmark(config = at_most(320))]
 #[bench::of(called(few(), number_with_idle))]
 fn hit_with_idle(keys: Vec<u64>) {
     each(&keys, number_with_idle);
@@ -65,19 +65,19 @@ fn hit_with_idle(keys: Vec<u64>) {
 
 // Each key far from the one before. Most of the time is spent on memory, not on instructions: see the cache
 // misses.
-#[library_benchmark(config = at_most(355))]
+#[library_benchmark(config = at_most(323))]
 #[bench::of({ called((0..MANY).collect(), number); (0..CALLS).map(|n| n * 7919 % MANY).collect() })]
 fn hit_among_100_000(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(385))]
+#[library_benchmark(config = at_most(361))]
 #[bench::of(called(few(), number_after_invalidation))]
 fn hit_after_an_invalidation(keys: Vec<u64>) {
     each(&keys, number_after_invalidation);
 }
 
-#[library_benchmark(config = at_most(405))]
+#[library_benchmark(config = at_most(371))]
 #[bench::of({ for _ in 0..5 { numbers(&few()); } few() })]
 fn hit_of_a_batch(keys: Vec<u64>) {
     drop(black_box(numbers(black_box(&keys))));
@@ -85,38 +85,38 @@ fn hit_of_a_batch(keys: Vec<u64>) {
 
 const WORD: &str = "sixteen letters!";
 
-#[library_benchmark(config = at_most(535))]
+#[library_benchmark(config = at_most(448))]
 #[bench::of(called(few(), |key| pair(WORD, key)))]
 fn hit_by_string_and_number(keys: Vec<u64>) {
     each(&keys, |key| pair(black_box(WORD), key));
 }
 
-#[library_benchmark(config = at_most(625))]
+#[library_benchmark(config = at_most(586))]
 #[bench::of(called(few(), string))]
 fn hit_of_string(keys: Vec<u64>) {
     each(&keys, string);
 }
 
-#[library_benchmark(config = at_most(405))]
+#[library_benchmark(config = at_most(376))]
 #[bench::of(called(few(), shared))]
 fn hit_of_shared_bytes(keys: Vec<u64>) {
     each(&keys, shared);
 }
 
-#[library_benchmark(config = at_most(470))]
+#[library_benchmark(config = at_most(434))]
 #[bench::of(called(few(), |key| now(number_async(key))))]
 fn hit_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_async(key)));
 }
 
 // Into a full cache, so that each call evicts an entry.
-#[library_benchmark(config = at_most(2250))]
+#[library_benchmark(config = at_most(1490))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
 }
 
-#[library_benchmark(config = at_most(2920))]
+#[library_benchmark(config = at_most(2400))]
 #[bench::of({ called((MANY..2 * MANY).collect(), |key| now(number_of_many_async(key))); few() })]
 fn miss_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_of_many_async(key)));
@@ -130,7 +130,7 @@ fn files() -> (PathBuf, FileCache) {
 }
 
 // Without instructions of the kernel.
-#[library_benchmark(config = at_most(3490))]
+#[library_benchmark(config = at_most(3380))]
 #[bench::of(args = (files()), teardown = remove)]
 fn hit_in_file((place, cache): (PathBuf, FileCache)) -> PathBuf {
     each(&few(), |_| file(&cache, 100));

@@ -79,6 +79,7 @@ impl<B: Backend> Engine<B> {
     /// a ttl of `ttl` microseconds now.
     #[cold]
     #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "a hit would store an array on the stack")]
     pub(crate) fn count_and_emit_hit(
         &self,
         function: &Prefix,
