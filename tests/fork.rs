@@ -29,6 +29,7 @@ fn main() {
         functions_of_the_parent_are_those_of_the_child
         memory_in_front_of_redis_is_not_trusted_in_the_child
         store_of_the_parent_is_refused_in_the_child
+        removal_in_the_child_of_an_update_takes_effect_after_it
     };
     for (name, test) in tests {
         test();
@@ -80,6 +81,32 @@ mod unix {
                 assert!(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status {status}");
             }
         }
+    }
+
+    /// The function of an update forks, so that the child goes on with an update that began in its parent.
+    pub(crate) fn removal_in_the_child_of_an_update_takes_effect_after_it() {
+        let cache = MemoryCache::new();
+        let key = &Key::from_text("key", "k");
+        let mut child = None;
+        let updated = cache.update_with(key, MINUTE, |_: Option<u64>| {
+            match fork::fork().expect("a child") {
+                Fork::Parent(process) => child = Some(process),
+                Fork::Child => {
+                    // Its flights are in a table of its own from now on.
+                    assert_eq!(cache.stats().in_flight, 0);
+                    cache.remove(key).expect("removed");
+                }
+            }
+            7
+        });
+        let Some(process) = child else {
+            let is_right = updated.is_ok() && cache.get::<u64>(key).unwrap().is_none();
+            std::process::exit(i32::from(!is_right))
+        };
+        let status = watchdog(MINUTE, move || fork::waitpid(process)).expect("a status");
+        assert!(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status {status}");
+        assert_eq!(updated.expect("updated"), 7);
+        assert_eq!(cache.get::<u64>(key).unwrap(), Some(7), "in the parent");
     }
 
     pub(crate) fn computation_of_the_parent_does_not_hold_up_the_child() {

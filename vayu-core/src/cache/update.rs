@@ -130,8 +130,9 @@ impl<B: Backend, S> Cache<B, S> {
             let value = update(self.decode_record(key, stamp, record)?);
             let record = self.encode_record(key, &value, stamp, ttl)?;
             let result = engine.write::<M>(key, record.clone()).await;
-            if clears.is_none() || clears != engine.shared.clears.settled() {
-                // The entry was read before it was cleared, perhaps, and is stored after.
+            if clears.is_none() || clears != engine.shared.clears.settled() || !lead.is_known() {
+                // The entry was read before it was cleared, perhaps, or before it was removed in a child process that
+                // goes on with the update, and is stored after.
                 engine.delete::<M>(key).await?;
             }
             let mut lead = lead.computed(match result {

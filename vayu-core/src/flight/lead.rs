@@ -108,6 +108,12 @@ impl<'a, R> Lead<'a, R> {
         self.flights.end_lease(self.key, self.id);
     }
 
+    /// Returns whether invalidations of the key wait for this flight, which stores its value. They do not in a child process
+    /// that has made a table of its own since.
+    pub(crate) fn is_known(&self) -> bool {
+        self.flights.is_known(self.key, self.id)
+    }
+
     /// Ends the computation with an outcome.
     pub(crate) fn computed(self, outcome: Outcome<R>) -> Computed<'a, R> {
         Computed { lead: self, outcome }

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::future::ready;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
@@ -10,6 +11,7 @@ use async_trait::async_trait;
 use event_listener::Event;
 
 use super::*;
+use crate::attribute::{each, output_type};
 use crate::backend::{Backend, Capabilities, Lease, LeaseGuard, LeaseWatch, Leases, ReleaseLease};
 use crate::cache::BACKOFF;
 use crate::call::background_refresh::{finish, finish_blocking, job, task};
@@ -34,6 +36,8 @@ struct LeasingBackend {
     acquire_fails: bool,
     /// Notifies of releases, where callers that wait are notified.
     released: Option<Arc<Event>>,
+    /// The keys of whose releases they are not.
+    silent: Arc<Mutex<HashSet<Key>>>,
     /// The number of reads and of attempts to acquire a lease.
     operations: Arc<AtomicUsize>,
     releases: Arc<AtomicUsize>,
@@ -98,7 +102,11 @@ impl Leases for LeasingBackend {
             return Err(Error::new(ErrorKind::Backend, "planned failure of a lease"));
         }
         self.operations.fetch_add(1, Ordering::SeqCst);
-        let watch = self.released.as_ref().map(|released| released.listen());
+        let is_silent = self.silent.lock().expect("no panic").contains(key);
+        let watch = self
+            .released
+            .as_ref()
+            .map(|released| if is_silent { Event::new().listen() } else { released.listen() });
         let is_free = self.held.lock().expect("no panic").insert(key.clone());
         let granted =
             || Lease::Acquired(LeaseGuard::with_release(ReleaseHeld(self.clone(), key.clone())));
@@ -382,6 +390,50 @@ fn release_of_a_watched_lease_ends_the_wait_for_it() {
             });
         }
     });
+}
+
+#[test]
+fn element_whose_holder_has_died_is_tried_in_time_while_others_are_notified() {
+    let (clock, mut backend, _) = with_manual_clock();
+    backend.released = Some(Arc::default());
+    let elements: Vec<u32> = (0..10).collect();
+    let of = |element: &u32| key(&element.to_string());
+    backend.silent.lock().expect("no panic").insert(of(&0));
+    let acquire = |element| match backend.try_acquire(&of(element)) {
+        Ok(Lease::Acquired(lease)) => lease,
+        lease => panic!("{lease:?}"),
+    };
+    let mut held: Vec<LeaseGuard> = elements.iter().map(acquire).collect();
+    let process: Cache<LeasingBackend, ByReference> = Cache::with_backend(backend.clone());
+    let runs = RefCell::new(Vec::new());
+    let describe = |element: &u32| {
+        let ttl = FixedTtl::new(MINUTE);
+        Policy::new(of(element), PlainOutput::new(), &ByReference, ttl)
+    };
+    let body = |elements: Vec<u32>| {
+        runs.borrow_mut().push(elements.clone());
+        ready(elements)
+    };
+    let call =
+        output_type().vayu_call_async(&process, each(&elements[..]), usize::MAX, describe, body);
+    let mut batch = Box::pin(call);
+    assert!(poll(&mut batch).is_pending());
+    // Its lease has expired. No caller is notified of that.
+    let _dead = held.remove(0);
+    backend.held.lock().expect("no panic").remove(&of(&0));
+    let step = Duration::from_millis(100);
+    let mut time = Duration::ZERO;
+    for (lease, element) in held.into_iter().zip(1..) {
+        clock.advance(step);
+        time += step;
+        drop(lease);
+        // A release of the batch takes some polls.
+        let is_over = (0..16).any(|_| poll(&mut batch).is_ready());
+        let computed = runs.borrow().concat();
+        assert!(computed.contains(&element), "{element} was released: {computed:?}");
+        assert_eq!(computed.contains(&0), time >= 5 * step, "after {time:?}: {computed:?}");
+        assert_eq!(is_over, element == 9);
+    }
 }
 
 /// Tests a holder that is a caller of this process and takes longer than the others wait.

@@ -107,6 +107,12 @@ impl<R> Flights<R> {
         storing
     }
 
+    /// Returns whether the table has a flight that stores its value. That of a child process does not have those of its
+    /// parent.
+    pub(in crate::flight) fn is_known(&self, key: &Key, id: FlightId) -> bool {
+        self.locked(key).flights.get_by_id(key, id).is_some()
+    }
+
     /// Marks a flight whose leader is about to acquire the lease of its key, so that an update of the key
     /// waits for the flight. Returns `false` if the flight was replaced by an update or a write, which goes
     /// first.
