@@ -241,10 +241,17 @@ impl Key {
     /// Returns the whole key as bytes, and the number of those that are the prefix.
     pub(crate) fn to_bytes_and_prefix_length(&self) -> (Vec<u8>, usize) {
         let mut bytes = Vec::with_capacity(self.encoded.len() + 64);
-        self.prefix.encode(&mut bytes);
-        let prefix_length = bytes.len();
-        bytes.extend_from_slice(&self.encoded);
+        let prefix_length = self.append_bytes(&mut bytes);
         (bytes, prefix_length)
+    }
+
+    /// Appends the whole key as bytes, and returns the number of those that are the prefix.
+    pub(crate) fn append_bytes(&self, bytes: &mut Vec<u8>) -> usize {
+        let start = bytes.len();
+        self.prefix.encode(bytes);
+        let prefix_length = bytes.len() - start;
+        bytes.extend_from_slice(&self.encoded);
+        prefix_length
     }
 
     /// Returns the SHA-256 of [`to_bytes`](Self::to_bytes): a name of fixed length.

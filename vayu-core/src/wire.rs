@@ -41,10 +41,12 @@ mod tests;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
+use std::mem;
+use std::ops::{Deref, Range};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use twox_hash::XxHash3_128;
 use twox_hash::xxhash3_128::{RawHasher, SecretBuffer};
 
 pub use self::details::EntryDetails;
@@ -58,6 +60,9 @@ const LONGEST_KEY: usize = 64 * 1024;
 
 /// The position of the checksum, which covers all bytes before and after it.
 const CHECKSUM: Range<usize> = 64..80;
+
+/// The length of what is hashed at once.
+const SHORT: usize = 240;
 
 /// The reason why bytes are not a valid entry.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -96,16 +101,57 @@ impl fmt::Debug for ParseError {
 /// A key as it is stored in an entry.
 #[derive(Debug, Clone)]
 pub struct WireKey {
-    bytes: Vec<u8>,
+    bytes: KeyBytes,
     prefix_length: usize,
     digest: [u8; 32],
+}
+
+/// The bytes of a key, of its own or as a part of those of several keys.
+#[derive(Debug, Clone)]
+enum KeyBytes {
+    Own(Vec<u8>),
+    Part(Bytes),
+}
+
+impl Deref for KeyBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Part(bytes) => bytes,
+        }
+    }
 }
 
 impl WireKey {
     /// Computes the bytes of a key and their digest.
     pub fn new(key: &Key) -> Self {
         let (bytes, prefix_length) = key.to_bytes_and_prefix_length();
-        let digest = Sha256::digest(&bytes).into();
+        Self::of_bytes(KeyBytes::Own(bytes), prefix_length)
+    }
+
+    /// Computes the bytes of several keys, in one allocation, and their digests.
+    pub fn of_all(keys: &[&Key]) -> Vec<Self> {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(keys.len()));
+        for key in keys {
+            let prefix_length = key.append_bytes(&mut bytes);
+            if ends.is_empty() {
+                // The others are about as long.
+                bytes.reserve(bytes.len() * keys.len());
+            }
+            ends.push((bytes.len(), prefix_length));
+        }
+        let (bytes, mut start) = (Bytes::from(bytes), 0);
+        let part = |(end, prefix_length)| {
+            let part = bytes.slice(mem::replace(&mut start, end)..end);
+            Self::of_bytes(KeyBytes::Part(part), prefix_length)
+        };
+        ends.into_iter().map(part).collect()
+    }
+
+    fn of_bytes(bytes: KeyBytes, prefix_length: usize) -> Self {
+        let digest = Sha256::digest(&*bytes).into();
         Self { bytes, prefix_length, digest }
     }
 
@@ -115,10 +161,9 @@ impl WireKey {
         key::of_displayed_text(displayed)
             .flat_map(|key| {
                 let of_text = Self::new(&key);
-                let (mut bytes, prefix_length) = (of_text.bytes.clone(), of_text.prefix_length);
+                let (mut bytes, prefix_length) = (of_text.bytes.to_vec(), of_text.prefix_length);
                 bytes[0] = key::FUNCTION;
-                let digest = Sha256::digest(&bytes).into();
-                [Self { bytes, prefix_length, digest }, of_text]
+                [Self::of_bytes(KeyBytes::Own(bytes), prefix_length), of_text]
             })
             .collect()
     }
@@ -156,7 +201,7 @@ impl WireKey {
         if is_digest {
             return stored == self.digest;
         }
-        stored == self.bytes
+        stored == &*self.bytes
             || stored.ends_with(&self.digest)
                 && stored == &*key::hashed(self.prefix(), &self.digest)
     }
@@ -350,7 +395,16 @@ impl<'a> EncodedEntry<'a> {
     }
 }
 
+/// Returns the XXH3 of everything but the checksum. That of a short entry is computed at once: a hasher for parts has buffers
+/// of several hundred bytes.
 fn checksum(bytes: &[u8]) -> [u8; 16] {
+    let mut short = [0; SHORT];
+    if let Some(parts) = short.get_mut(..bytes.len() - CHECKSUM.len()) {
+        let (before, after) = parts.split_at_mut(CHECKSUM.start);
+        before.copy_from_slice(&bytes[..CHECKSUM.start]);
+        after.copy_from_slice(&bytes[CHECKSUM.end..]);
+        return XxHash3_128::oneshot(parts).to_le_bytes();
+    }
     let mut hasher = RawHasher::new(SecretBuffer::default());
     hasher.write(&bytes[..CHECKSUM.start]);
     hasher.write(&bytes[CHECKSUM.end..]);

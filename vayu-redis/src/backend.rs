@@ -145,7 +145,7 @@ impl RedisBackend {
         // A failure of the server ends the batch.
         let mut failed: Option<Failure> = None;
         for keys in keys.chunks(MAX_BATCH_KEYS) {
-            let keys: Vec<WireKey> = keys.iter().map(|key| WireKey::new(key)).collect();
+            let keys = WireKey::of_all(keys);
             let values = match &failed {
                 Some(failure) => vec![Err(failure.clone()); keys.len()],
                 None => self.read_values(&executor, &keys).await,
@@ -164,15 +164,14 @@ impl RedisBackend {
         keys: &[WireKey],
     ) -> Vec<Result<Option<Bytes>, Failure>> {
         if self.client.limits_replies() && keys.len() > 1 {
-            let names: Vec<_> = keys.iter().map(|key| self.names.entry(key)).collect();
-            match executor.execute(&request::read_many(&names)).await {
-                Ok(values) if values.len() == names.len() => {
+            match executor.execute(&request::read_many(&self.names, keys)).await {
+                Ok(values) if values.len() == keys.len() => {
                     return values.into_iter().map(Ok).collect();
                 }
-                Ok(_) => return vec![Err(Failure::UnexpectedReply); names.len()],
+                Ok(_) => return vec![Err(Failure::UnexpectedReply); keys.len()],
                 // The command may be refused, and a value may be too long: each key is read by itself.
                 Err(failure) if failure.is_command_error() || failure.is_reply_too_long() => {}
-                Err(failure) => return vec![Err(failure); names.len()],
+                Err(failure) => return vec![Err(failure); keys.len()],
             }
         }
         executor.execute_all(keys.iter().map(|key| self.read_request(key)).collect()).await

@@ -6,6 +6,9 @@ use vayu_core::wire::WireKey;
 
 use crate::request::ReleaseChannels;
 
+/// The length of a digest in hex.
+const DIGITS: usize = 64;
+
 /// Names of everything that a namespace keeps on the server.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyNames {
@@ -20,6 +23,24 @@ impl KeyNames {
     /// Returns the name of an entry.
     pub(crate) fn entry(&self, key: &WireKey) -> String {
         self.for_key(":e:", key)
+    }
+
+    /// Calls `each` with the names of entries, which are in one string after the other.
+    pub(crate) fn for_each_entry(&self, keys: &[WireKey], mut each: impl FnMut(&str)) {
+        let mut name = String::with_capacity(self.entry_length());
+        name.push_str(&self.namespace);
+        name.push_str(":e:");
+        let (start, mut digits) = (name.len(), [0; DIGITS]);
+        for key in keys {
+            name.truncate(start);
+            name.push_str(const_hex::encode_to_str(key.digest(), &mut digits).unwrap_or_default());
+            each(&name);
+        }
+    }
+
+    /// Returns the length of the names of entries.
+    pub(crate) fn entry_length(&self) -> usize {
+        self.namespace.len() + ":e:".len() + DIGITS
     }
 
     /// Returns the name of the entry with this digest, in hex.
@@ -37,7 +58,7 @@ impl KeyNames {
             }
             pattern.push(character);
         }
-        pattern + ":e:" + &"?".repeat(64)
+        pattern + ":e:" + &"?".repeat(DIGITS)
     }
 
     /// Returns the name of the lease for computing a key.
@@ -46,7 +67,7 @@ impl KeyNames {
     }
 
     fn for_key(&self, kind: &str, key: &WireKey) -> String {
-        let mut digits = [0; 64];
+        let mut digits = [0; DIGITS];
         let digits = const_hex::encode_to_str(key.digest(), &mut digits).unwrap_or_default();
         [&self.namespace, kind, digits].concat()
     }

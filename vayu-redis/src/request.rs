@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Arg, Cmd, RedisConnectionInfo, Value};
+use vayu_core::wire::WireKey;
 use vayu_core::{Record, Timestamp};
 
 use crate::error::Failure;
+use crate::key_names::KeyNames;
 use crate::watches::WaiterId;
 
 /// A command, and the function that turns its reply into a value.
@@ -104,15 +106,15 @@ pub(crate) fn read(name: &str, max_bytes: u64) -> Request<Option<Bytes>> {
     Request::new(command, bytes)
 }
 
-/// Reads the values of several keys, none where there is no string. The length of a value is not limited
+/// Reads the values of several entries, none where there is no string. The length of a value is not limited
 /// by the command, so the connection must limit it.
-pub(crate) fn read_many(names: &[String]) -> Request<Vec<Option<Bytes>>> {
-    let length: usize = names.iter().map(String::len).sum();
-    let mut command = Cmd::with_capacity(1 + names.len(), MGET.len() + length);
+pub(crate) fn read_many(names: &KeyNames, keys: &[WireKey]) -> Request<Vec<Option<Bytes>>> {
+    let length = keys.len() * names.entry_length();
+    let mut command = Cmd::with_capacity(1 + keys.len(), MGET.len() + length);
     command.arg(MGET);
-    for name in names {
+    names.for_each_entry(keys, |name| {
         command.arg(name);
-    }
+    });
     Request::new(command, |reply| match reply {
         Value::Array(values) => values.into_iter().map(bytes).collect(),
         _ => Err(Failure::UnexpectedReply),
@@ -282,6 +284,8 @@ pub(crate) fn stored(reply: Value) -> Result<bool, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use vayu_core::Key;
+
     use super::*;
 
     fn record(stale_until: Timestamp) -> Record<Bytes> {
@@ -308,16 +312,24 @@ mod tests {
 
     #[test]
     fn only_a_batch_of_reads_has_an_array_as_its_reply() {
-        let names = ["a", "b", "c"].map(String::from);
-        assert_eq!(reply_items(read_many(&names).command()), 3);
+        let names = KeyNames::new("vayu".to_owned());
+        let keys = ["a", "b", "c"].map(|key| WireKey::new(&Key::from_text("p", key)));
+        let read_many = || super::read_many(&names, &keys);
+        assert_eq!(reply_items(read_many().command()), 3);
+        let packed = read_many().command().get_packed_command();
+        let mut expected = redis::cmd("MGET");
+        for key in &keys {
+            expected.arg(names.entry(key));
+        }
+        assert_eq!(packed, expected.get_packed_command());
         for request in [read("a", 7), get("MGET")] {
             assert_eq!(reply_items(request.command()), 0);
         }
         let reply = Value::Array(vec![Value::Nil, Value::BulkString(b"v".to_vec())]);
         let expected = [None, Some(Bytes::from("v"))];
-        assert_eq!(read_many(&names).parse(reply).unwrap(), expected);
-        assert!(read_many(&names).parse(Value::Array(vec![Value::Int(1)])).is_err());
-        assert!(read_many(&names).parse(Value::Nil).is_err());
+        assert_eq!(read_many().parse(reply).unwrap(), expected);
+        assert!(read_many().parse(Value::Array(vec![Value::Int(1)])).is_err());
+        assert!(read_many().parse(Value::Nil).is_err());
     }
 
     #[test]

@@ -320,3 +320,27 @@ fn bytes_of_an_entry_are_the_same_on_every_machine() {
          000000d3800000000000000093a0cb8000000000000000ce18191a1b"
     );
 }
+
+#[test]
+fn checksum_at_once_is_that_of_parts() {
+    for length in HEADER_LENGTH..600 {
+        let bytes: Vec<u8> = (0..length).map(|at| (at * 31) as u8).collect();
+        let mut hasher = RawHasher::new(SecretBuffer::default());
+        hasher.write(&bytes[..CHECKSUM.start]);
+        hasher.write(&bytes[CHECKSUM.end..]);
+        assert_eq!(checksum(&bytes), hasher.finish_128().to_le_bytes(), "{length}");
+    }
+}
+
+#[test]
+fn keys_in_one_allocation_are_those_in_their_own() {
+    let keys: Vec<Key> = samples(50).map(|(key, ..)| key).collect();
+    let all = WireKey::of_all(&keys.iter().collect::<Vec<_>>());
+    assert_eq!(all.len(), keys.len());
+    for (one, key) in all.iter().zip(&keys) {
+        let own = WireKey::new(key);
+        assert_eq!((&*one.bytes, one.digest), (&*own.bytes, own.digest));
+        assert_eq!(one.prefix(), own.prefix());
+    }
+    assert!(WireKey::of_all(&[]).is_empty());
+}
