@@ -15,6 +15,9 @@
 )]
 
 mod at_rest;
+mod batch_err_ttl;
+mod batch_handle;
+mod batch_spawn;
 mod batches;
 mod caches;
 mod conditions;

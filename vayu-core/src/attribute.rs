@@ -31,7 +31,7 @@ pub use self::batch::{
 pub(crate) use self::batch::{each, output_type};
 pub use self::cache::AsCache;
 pub use self::candidate::{Candidate, Chosen, Other};
-pub use self::err_ttl::{CachesErrors, ErrTtl, ErrorShape, err_ttl};
+pub use self::err_ttl::{CachesErrors, ErrTtl, ErrorShape, err_ttl, err_ttl_of_batch};
 pub use self::error_text::{ErrorProbe, HiddenError, ShownError};
 pub use self::expires_at::{ExpiresAt, expires_at};
 pub use self::idle::{TracksUses, idle};

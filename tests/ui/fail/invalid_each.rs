@@ -21,19 +21,48 @@ fn of_an_array(ids: &[u8; 3]) -> HashMap<u8, u8> {
     ids.iter().map(|id| (*id, 1)).collect()
 }
 
-#[cached(ttl = "1m", each = ids, handle = entry)]
+#[cached(ttl = |_| MINUTE * ids.len() as u32, each = ids, handle = entry)]
 fn with_a_handle(ids: &[u8]) -> HashMap<u8, u8> {
     ids.iter().map(|id| (*id, 1)).collect()
 }
 
 #[cached(ttl = "1m", each = ids, spawn = tokio::spawn)]
-async fn with_spawn(ids: Vec<u8>) -> HashMap<u8, u8> {
+async fn spawned_with_a_borrowed_argument(ids: &[u8], tenant: &str) -> HashMap<u8, usize> {
+    ids.iter().map(|id| (*id, tenant.len())).collect()
+}
+
+#[cached(ttl = "1m", each = ids, spawn = tokio::spawn)]
+async fn spawned_with_borrowed_elements(ids: &[&str]) -> HashMap<String, u8> {
+    ids.iter().map(|id| ((*id).to_owned(), 1)).collect()
+}
+
+#[cached(ttl = "1m", each = ids, spawn = tokio::spawn, own(ids))]
+async fn spawned_with_copies_of_elements(ids: &[u8]) -> HashMap<u8, u8> {
     ids.iter().map(|id| (*id, 1)).collect()
 }
 
-#[cached(ttl = "1m", each = ids, err_ttl = "1s")]
-fn with_err_ttl(ids: &[u8]) -> Result<HashMap<u8, u8>, String> {
-    Ok(ids.iter().map(|id| (*id, 1)).collect())
+#[cached(ttl = |_| MINUTE * ids.len() as u32, each = ids, spawn = tokio::spawn)]
+async fn spawned_with_a_closure_on_the_collection(ids: &[u8]) -> HashMap<u8, u8> {
+    ids.iter().map(|id| (*id, 1)).collect()
+}
+
+#[cached(ttl = "1m", each = ids, spawn = std::thread::spawn)]
+fn spawned_of_a_sync_function(ids: Vec<u8>) -> HashMap<u8, u8> {
+    ids.iter().map(|id| (*id, 1)).collect()
+}
+
+struct Store;
+
+impl Store {
+    #[cached(ttl = "1m", each = ids, spawn = tokio::spawn, skip(self))]
+    async fn spawned_with_self(self: Arc<Self>, ids: Vec<u8>) -> HashMap<u8, u8> {
+        ids.iter().map(|id| (*id, 1)).collect()
+    }
+}
+
+#[cached(ttl = "1m", stale = "1h", each = ids, spawn = tokio::spawn, patience = "50ms")]
+async fn with_patience(ids: Vec<u8>) -> HashMap<u8, u8> {
+    ids.iter().map(|id| (*id, 1)).collect()
 }
 
 #[cached(ttl = "1m", each = ids)]

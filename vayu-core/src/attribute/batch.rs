@@ -1,6 +1,7 @@
 //! Batch functions: the collection of the elements, the output, and the call.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::future::{Future, ready};
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
@@ -13,8 +14,10 @@ use crate::attribute::candidate::{Candidate, Chosen, Other};
 use crate::attribute::output::Probe;
 use crate::backend::Backend;
 use crate::cache::Cache;
+use crate::call::batch::background::{self, BatchRefresh};
 use crate::call::batch::{self, Batch, Body, Unusable, compute};
-use crate::call::{CachedFn, OutputShape, PlainOutput};
+use crate::call::task::{SpawnableCall, spawnable_from};
+use crate::call::{CachedFn, FnOutput, OutputShape, PlainOutput};
 use crate::io::{Awaiting, Blocking, run_blocking};
 
 /// A collection whose elements have an entry each.
@@ -199,6 +202,10 @@ pub fn lend<'r, C: Elements + ?Sized>(_: Each<'_, C>, owned: &'r C::Owned) -> &'
 }
 
 /// An output that has a value for each element of type `T`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the output of a function with `each`",
+    label = "has no value for each element"
+)]
 pub trait BatchOutput<T>: Sized {
     /// The value of one element.
     type Value;
@@ -400,6 +407,15 @@ where
     }
 }
 
+/// The elements of a call, looked up as far as nothing had to be waited for.
+pub struct LookedUp<'e, T, F: FnOutput>(Batch<'e, T, F>);
+
+impl<T, F: FnOutput> fmt::Debug for LookedUp<'_, T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LookedUp").finish_non_exhaustive()
+    }
+}
+
 /// Returns the elements with these indices.
 fn select<'e, T>(elements: &[&'e T], indices: &[usize]) -> Vec<&'e T> {
     indices.iter().map(|&index| elements[index]).collect()
@@ -423,7 +439,7 @@ impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
         each: Each<'e, C>,
         at_most: usize,
         describe: impl Fn(&'e C::Element) -> F,
-        mut body: D,
+        body: D,
     ) -> R
     where
         B: Backend,
@@ -433,18 +449,43 @@ impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
         D: FnMut(C::Owned) -> R,
     {
         const { assert_order::<C, C::Element, R>() };
-        let (engine, asked) = (cache.engine(), each.0.elements());
-        let count = asked.len();
-        let batch = batch::look_up(engine, asked, C::ARE_DISTINCT, describe);
-        let Batch { elements, positions, mut outputs, missing } = batch;
-        if !missing.is_empty() {
+        let batch = batch::look_up(cache.engine(), each.0.elements(), C::ARE_DISTINCT, describe);
+        self.vayu_finish(cache, each, LookedUp(batch), at_most, body)
+    }
+
+    /// Finishes a call of a sync batch function.
+    pub fn vayu_finish<'e, B, S, C, F, D>(
+        self,
+        cache: &Cache<B, S>,
+        each: Each<'e, C>,
+        LookedUp(batch): LookedUp<'e, C::Element, F>,
+        at_most: usize,
+        mut body: D,
+    ) -> R
+    where
+        B: Backend,
+        C: Elements + ?Sized,
+        F: CachedFn<Output = V, Stored = B::Stored>,
+        R: BatchOutput<C::Element, Value = V>,
+        D: FnMut(C::Owned) -> R,
+    {
+        let (engine, count) = (cache.engine(), each.0.elements().len());
+        let Batch { elements, positions, mut outputs, functions, lookups } = batch;
+        if !lookups.is_empty() {
             let mut run = Body::<_, H>::new(|indices: Vec<usize>| {
                 let selected = select(&elements, &indices);
                 let output = body(C::collect(selected.iter().map(|&element| element.clone())));
                 ready(output.split(&selected))
             });
-            let computed =
-                compute::<Blocking, _, _, _>(engine, missing, &mut outputs, at_most, &mut run);
+            let computed = compute::<Blocking, _, _, _>(
+                engine,
+                &functions,
+                lookups,
+                &mut outputs,
+                at_most,
+                &mut run,
+                None,
+            );
             match run_blocking(computed) {
                 Ok(()) => {}
                 Err(Unusable::Failed(output)) => return output,
@@ -464,7 +505,7 @@ impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
         each: Each<'e, C>,
         at_most: usize,
         describe: impl Fn(&'e C::Element) -> F,
-        mut body: D,
+        body: D,
     ) -> R
     where
         B: Backend,
@@ -475,11 +516,30 @@ impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
         D: FnMut(C::Owned) -> T,
     {
         const { assert_order::<C, C::Element, R>() };
-        let engine = cache.engine();
-        let count = each.0.elements().len();
-        let batch = batch::look_up(engine, each.0.elements(), C::ARE_DISTINCT, describe);
-        let Batch { elements, positions, mut outputs, missing } = batch;
-        if !missing.is_empty() {
+        let batch = batch::look_up(cache.engine(), each.0.elements(), C::ARE_DISTINCT, describe);
+        self.vayu_finish_async(cache, each, LookedUp(batch), at_most, body).await
+    }
+
+    /// Finishes a call of an async batch function.
+    pub async fn vayu_finish_async<'e, B, S, C, F, T, D>(
+        self,
+        cache: &Cache<B, S>,
+        each: Each<'e, C>,
+        LookedUp(batch): LookedUp<'e, C::Element, F>,
+        at_most: usize,
+        mut body: D,
+    ) -> R
+    where
+        B: Backend,
+        C: Elements + ?Sized,
+        F: CachedFn<Output = V, Stored = B::Stored>,
+        R: BatchOutput<C::Element, Value = V>,
+        T: Future<Output = R>,
+        D: FnMut(C::Owned) -> T,
+    {
+        let (engine, count) = (cache.engine(), each.0.elements().len());
+        let Batch { elements, positions, mut outputs, functions, lookups } = batch;
+        if !lookups.is_empty() {
             let mut run = Body::<_, H>::new(|indices: Vec<usize>| {
                 let selected = select(&elements, &indices);
                 let run = body(C::collect(selected.iter().map(|&element| element.clone())));
@@ -488,10 +548,12 @@ impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
             // The future of a function contains those of the calls that it awaits.
             let computed = Box::pin(compute::<Awaiting, _, _, _>(
                 engine,
-                missing,
+                &functions,
+                lookups,
                 &mut outputs,
                 at_most,
                 &mut run,
+                None,
             ));
             match computed.await {
                 Ok(()) => {}
@@ -505,3 +567,196 @@ impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
         R::join(Outputs { elements, positions, values: outputs })
     }
 }
+
+/// Creates the body of runs that own their elements. A macro, since the future of a run has no name, and the compiler has to see
+/// that it is `Send`.
+macro_rules! owned_body {
+    ($collection:ty, $elements:expr, $body:expr) => {{
+        let (elements, mut body): (Vec<<$collection as Elements>::Element>, _) = ($elements, $body);
+        Body::<_, H>::new(move |indices: Vec<usize>| {
+            let selected: Vec<_> =
+                indices.into_iter().map(|index| elements[index].clone()).collect();
+            let run = body(<$collection>::collect(selected.iter().cloned()));
+            async move {
+                let output: R = run.await;
+                output.split(&selected.iter().collect::<Vec<_>>())
+            }
+        })
+    }};
+}
+
+/// The calls of functions with `spawn`.
+impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
+    /// Looks up a call. `describe` returns the call of one element, which outlives this one.
+    ///
+    /// # Errors
+    ///
+    /// The rest of the call, unless all elements were found.
+    pub fn vayu_look_up<'e, B, S, C, F>(
+        &self,
+        cache: &Cache<B, S>,
+        each: Each<'e, C>,
+        describe: impl Fn(&'e C::Element) -> F,
+    ) -> Result<R, LookedUp<'e, C::Element, F>>
+    where
+        B: Backend,
+        C: Elements + ?Sized,
+        F: CachedFn<Output = V, Stored = B::Stored>,
+        R: BatchOutput<C::Element, Value = V>,
+    {
+        const { assert_order::<C, C::Element, R>() };
+        let batch = batch::look_up(cache.engine(), each.0.elements(), C::ARE_DISTINCT, describe);
+        if !batch.lookups.is_empty() {
+            return Err(LookedUp(batch));
+        }
+        let Batch { elements, positions, outputs: values, .. } = batch;
+        Ok(R::join(Outputs { elements, positions, values }))
+    }
+
+    /// Returns the task that refreshes elements.
+    pub fn vayu_task_of<B, S, C, F, T, D>(
+        &self,
+        cache: &Cache<B, S>,
+        _: Each<'_, C>,
+        refresh: BatchRefresh<C::Element, F>,
+        at_most: usize,
+        body: D,
+    ) -> impl Future<Output = ()> + use<R, V, H, B, S, C, F, T, D>
+    where
+        B: Backend,
+        C: Elements + ?Sized,
+        F: CachedFn<Output = V, Stored = B::Stored>,
+        R: BatchOutput<C::Element, Value = V>,
+        T: Future<Output = R>,
+        D: FnMut(C::Owned) -> T,
+    {
+        let (elements, refresh) = refresh.into_parts();
+        let body = owned_body!(C, elements, body);
+        background::task(cache.engine().clone(), refresh, at_most, body)
+    }
+
+    /// Returns the closure that refreshes elements.
+    pub fn vayu_job_of<B, S, C, F, D>(
+        &self,
+        cache: &Cache<B, S>,
+        _: Each<'_, C>,
+        refresh: BatchRefresh<C::Element, F>,
+        at_most: usize,
+        mut body: D,
+    ) -> impl FnOnce() + use<R, V, H, B, S, C, F, D>
+    where
+        B: Backend,
+        C: Elements + ?Sized,
+        F: CachedFn<Output = V, Stored = B::Stored>,
+        R: BatchOutput<C::Element, Value = V>,
+        D: FnMut(C::Owned) -> R,
+    {
+        let (elements, refresh) = refresh.into_parts();
+        let body = move |elements| ready(body(elements));
+        let body = owned_body!(C, elements, body);
+        background::job(cache.engine().clone(), refresh, at_most, body)
+    }
+
+    /// Creates the rest of a call whose computation may move to a task, for [`run_spawning`](super::run_spawning). What it
+    /// returns is for [`vayu_joined`](Self::vayu_joined), with the elements.
+    pub fn vayu_spawnable<'e, B, S, C, F, T, D>(
+        &self,
+        cache: &Cache<B, S>,
+        _: Each<'e, C>,
+        LookedUp(batch): LookedUp<'e, C::Element, F>,
+        at_most: usize,
+        body: D,
+    ) -> (Asked<'e, C::Element>, SpawnableCall<impl Computing<R, V> + use<R, V, H, B, S, C, F, T, D>>)
+    where
+        B: Backend,
+        C: Elements + ?Sized,
+        F: CachedFn<Output = V, Stored = B::Stored>,
+        R: BatchOutput<C::Element, Value = V>,
+        T: Future<Output = R>,
+        D: FnMut(C::Owned) -> T,
+    {
+        let Batch { elements, positions, mut outputs, functions, lookups } = batch;
+        let owned: Vec<C::Element> = elements.iter().map(|&element| element.clone()).collect();
+        let asked = positions.clone();
+        let prefix =
+            functions.first().and_then(|function| Some(function.key().ok()?.prefix().clone()));
+        let (engine, mut body) = (cache.engine().clone(), body);
+        let call = spawnable_from(prefix, move |start| async move {
+            let count = asked.as_ref().map_or(owned.len(), Vec::len);
+            let mut run = owned_body!(C, owned.clone(), |elements| body(elements));
+            let computed = compute::<Awaiting, _, _, _>(
+                &engine,
+                &functions,
+                lookups,
+                &mut outputs,
+                at_most,
+                &mut run,
+                Some(start),
+            );
+            match computed.await {
+                Ok(()) => return Ok(outputs),
+                Err(Unusable::Failed(output)) => return Err(output),
+                Err(Unusable::Unpaired { output, wanted, .. }) if wanted == count => {
+                    return Err(output);
+                }
+                Err(Unusable::Unpaired { .. }) => {}
+            }
+            drop(run);
+            let all = match asked {
+                None => owned,
+                Some(asked) => asked.into_iter().map(|index| owned[index].clone()).collect(),
+            };
+            Err(body(C::collect(all.into_iter())).await)
+        });
+        (Asked { elements, positions }, call)
+    }
+
+    /// Returns the output of a call from what its computation has returned.
+    pub fn vayu_joined<T>(&self, asked: Asked<'_, T>, computed: Result<Vec<Option<V>>, R>) -> R
+    where
+        R: BatchOutput<T, Value = V>,
+    {
+        let Asked { elements, positions } = asked;
+        match computed {
+            Ok(values) => R::join(Outputs { elements, positions, values }),
+            Err(output) => output,
+        }
+    }
+}
+
+impl<T: Clone, F: FnOutput> LookedUp<'_, T, F> {
+    /// Reads what the lookup could not. Elements past their ttl get the old value, and the refresh of them is returned, as far
+    /// as it begins.
+    pub fn vayu_serve_stale<B: Backend, S>(
+        &mut self,
+        cache: &Cache<B, S>,
+    ) -> Option<BatchRefresh<T, F>>
+    where
+        F: CachedFn<Stored = B::Stored>,
+    {
+        run_blocking(background::serve_stale::<Blocking, B, T, F>(cache.engine(), &mut self.0))
+    }
+
+    /// [`vayu_serve_stale`](Self::vayu_serve_stale) for async callers.
+    pub async fn vayu_serve_stale_async<B: Backend, S>(
+        &mut self,
+        cache: &Cache<B, S>,
+    ) -> Option<BatchRefresh<T, F>>
+    where
+        F: CachedFn<Stored = B::Stored>,
+    {
+        Box::pin(background::serve_stale::<Awaiting, B, T, F>(cache.engine(), &mut self.0)).await
+    }
+}
+
+/// The elements of a call, each once.
+#[derive(Debug)]
+pub struct Asked<'e, T> {
+    elements: Vec<&'e T>,
+    positions: Option<Vec<usize>>,
+}
+
+/// The computation of a call. It returns the values of the elements, or else the whole output.
+pub trait Computing<R, V>: Future<Output = Result<Vec<Option<V>>, R>> {}
+
+impl<R, V, T: Future<Output = Result<Vec<Option<V>>, R>>> Computing<R, V> for T {}

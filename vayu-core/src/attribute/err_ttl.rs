@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::attribute::candidate::{Candidate, Chosen, Other};
+use crate::call::batch::error::BatchError;
 use crate::call::{FixedTtl, OutputShape, Retention, SharedResultOutput};
 use crate::shared_error::SharedError;
 
@@ -71,6 +72,17 @@ pub fn err_ttl<H: ErrorShape, L, F: Fn(&H::Error) -> Duration>(
     ttl: L,
     error_ttl: F,
 ) -> ErrTtl<L, F, H::Error> {
+    ErrTtl { ttl, error_ttl, error: PhantomData }
+}
+
+/// Adds a ttl of errors to one of the values of elements. `shape` is that of the whole output of a batch function.
+#[inline]
+pub fn err_ttl_of_batch<H: ErrorShape, L, F: Fn(&H::Error) -> Duration>(
+    _shape: H,
+    ttl: L,
+    error_ttl: F,
+) -> ErrTtl<L, impl Fn(&BatchError) -> Duration, BatchError> {
+    let error_ttl = move |error: &BatchError| error.get().map_or(Duration::ZERO, &error_ttl);
     ErrTtl { ttl, error_ttl, error: PhantomData }
 }
 

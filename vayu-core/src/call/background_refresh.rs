@@ -147,16 +147,20 @@ where
 fn begin<B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'_, B, F>,
 ) -> Option<BackgroundRun> {
+    begin_refresh(call).then(|| call.begin_background_run()).flatten()
+}
+
+/// Begins a refresh, without a run, unless one is running, or the last attempt was too recent.
+pub(super) fn begin_refresh<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+) -> bool {
     let running = call.engine.flights().running(call.key, call.stamp);
     let is_running = running.is_some_and(|flight| !call.is_overdue(&flight));
-    if is_running || !call.begin_refresh() {
-        return None;
-    }
-    call.begin_background_run()
+    !is_running && call.begin_refresh()
 }
 
 /// Leads a refresh that has begun, unless another caller computes the value.
-fn lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) fn lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     call: &Call<'a, B, F>,
 ) -> Option<Lead<'a, Record<B::Stored>>> {
     let flights = call.engine.flights();

@@ -21,8 +21,9 @@
 //! If a run fails, the callers that wait for one of its elements run their own function, for the error may be that of
 //! another element. A batch that waits for all of them would ask for the same: it gets the [error](error).
 
+pub(crate) mod background;
 mod distinct;
-mod error;
+pub(crate) mod error;
 mod flights;
 mod leases;
 mod lookup;
@@ -36,9 +37,11 @@ use std::mem;
 use crate::backend::{Backend, LeaseWatch};
 use crate::cache::Engine;
 use crate::call::batch::flights::Pending;
-use crate::call::batch::lookup::Missing;
 pub(crate) use crate::call::batch::lookup::{Batch, look_up};
+use crate::call::batch::lookup::{Missed, resume};
 use crate::call::leading::Leading;
+use crate::call::lookup::Lookup;
+use crate::call::task::{OwnedLookup, Start};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, OutputShape};
 use crate::clock::Timestamp;
 use crate::flight::{BatchRun, Deadline, Lead};
@@ -121,17 +124,19 @@ pub enum Unusable<R> {
 }
 
 /// Adds the outputs of the missing elements to `outputs`, of at most `at_most` elements by one run of the function.
-/// Those that the function leaves out stay `None`.
+/// Those that the function leaves out stay `None`. `start` is awaited before the function runs for other callers, too.
 ///
 /// # Errors
 ///
 /// The output of a run that has failed.
 pub(crate) async fn compute<M, B, F, D>(
     engine: &Engine<B>,
-    missing: Vec<Missing<F>>,
+    functions: &[F],
+    lookups: Vec<(usize, OwnedLookup<F::Output>)>,
     outputs: &mut [Option<F::Output>],
     at_most: usize,
     body: &mut D,
+    start: Option<Start>,
 ) -> Result<(), Unusable<D::Output>>
 where
     M: Io,
@@ -139,22 +144,18 @@ where
     F: CachedFn<Stored = B::Stored>,
     D: BatchBody<Value = F::Output>,
 {
-    let (functions, lookups): (Vec<F>, Vec<_>) =
-        missing.into_iter().map(|it| (it.function, (it.index, it.lookup))).unzip();
-    let mut runner = Runner {
-        engine,
-        outputs,
-        body,
-        at_most: at_most.max(1),
-        deadline: Deadline::default(),
-        is_over: false,
-        pending: VecDeque::new(),
-        held: Vec::new(),
-        watches: Vec::new(),
-        all_due: None,
-    };
-    let mut parts = Vec::new();
-    let missed = runner.resume::<M>(&functions, lookups, &mut parts).await;
+    let mut runner = Runner::new(engine, outputs, at_most, body);
+    runner.start = start;
+    let (mut parts, mut missed) = (Vec::new(), Vec::new());
+    for (index, lookup) in resume::<M, B, F>(engine, functions, lookups, runner.outputs).await {
+        match lookup {
+            Lookup::Compute(call, reason) => missed.push(Missed { index, call, reason }),
+            _ => parts.push(Part { index, role: Role::Bypass }),
+        }
+    }
+    if let Some(output) = Runner::<B, F, D>::cached_failure(&missed) {
+        return Err(Unusable::Failed(output));
+    }
     runner.join(missed, &mut parts);
     runner.lead::<M>(parts).await?;
     while let Some(first) = runner.pending.pop_front() {
@@ -182,6 +183,8 @@ struct Runner<'a, 'r, B: Backend, F: FnOutput, D> {
     watches: Vec<Option<LeaseWatch>>,
     /// When all of these leases are to be tried, whether or not their watches are ready.
     all_due: Option<Timestamp>,
+    /// The moment before the function runs for other callers, too.
+    start: Option<Start>,
 }
 
 /// An element that the function is to run for.
@@ -212,12 +215,33 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Part<'a, B, F> {
     }
 }
 
-impl<'a, B, F, D> Runner<'a, '_, B, F, D>
+impl<'a, 'r, B, F, D> Runner<'a, 'r, B, F, D>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     D: BatchBody<Value = F::Output>,
 {
+    fn new(
+        engine: &'a Engine<B>,
+        outputs: &'r mut [Option<F::Output>],
+        at_most: usize,
+        body: &'r mut D,
+    ) -> Self {
+        Self {
+            engine,
+            outputs,
+            body,
+            at_most: at_most.max(1),
+            deadline: Deadline::default(),
+            is_over: false,
+            pending: VecDeque::new(),
+            held: Vec::new(),
+            watches: Vec::new(),
+            all_due: None,
+            start: None,
+        }
+    }
+
     /// Runs the function for these elements, and for those whose lease another process holds, after that process.
     async fn lead<M: Io>(&mut self, parts: Vec<Part<'a, B, F>>) -> Result<(), Unusable<D::Output>> {
         if parts.is_empty() {
@@ -231,6 +255,10 @@ where
             Role::Uncoordinated(_) | Role::Bypass => None,
         });
         let run = BatchRun::begin(led);
+        let leads = parts.iter().any(|part| matches!(part.role, Role::Lead { .. }));
+        if let Some(start) = self.start.take_if(|_| leads) {
+            start.await;
+        }
         M::lead(run.id(), self.lead_part_of_flights::<M>(parts)).await
     }
 
@@ -241,12 +269,12 @@ where
     ) -> Result<(), Unusable<D::Output>> {
         self.acquire_leases::<M>(&mut parts).await;
         loop {
-            self.recheck::<M>(&mut parts).await;
+            self.recheck::<M>(&mut parts).await?;
             self.run::<M>(parts).await?;
             if self.held.is_empty() {
                 return Ok(());
             }
-            parts = self.wait_for_leases::<M>().await;
+            parts = self.wait_for_leases::<M>().await?;
         }
     }
 
@@ -263,7 +291,14 @@ where
     }
 
     /// Reads the elements again whose value may have been stored in the meantime, and removes those that were found.
-    async fn recheck<M: Io>(&mut self, parts: &mut Vec<Part<'a, B, F>>) {
+    ///
+    /// # Errors
+    ///
+    /// The output of a run that has failed in the meantime, if its error is cached for one of these elements.
+    async fn recheck<M: Io>(
+        &mut self,
+        parts: &mut Vec<Part<'a, B, F>>,
+    ) -> Result<(), Unusable<D::Output>> {
         for part in &mut *parts {
             if let Role::Lead { leading, recheck } = &mut part.role {
                 *recheck &=
@@ -278,7 +313,7 @@ where
             })
             .collect();
         if calls.is_empty() {
-            return;
+            return Ok(());
         }
         let mut records = lookup::read_many::<M, B, F>(self.engine, &calls).await.into_iter();
         let mut missing = Vec::with_capacity(parts.len());
@@ -287,21 +322,19 @@ where
                 missing.push(part);
                 continue;
             };
-            match records.next().flatten() {
-                Some(record) => match leading.call.serve(record.clone()) {
-                    Some(output) => {
-                        self.outputs[part.index] = Some(output);
-                        run::complete_found::<M, B, F>(leading, record).await;
-                    }
-                    None => missing.push(Part {
-                        index: part.index,
-                        role: Role::Lead { leading, recheck: false },
-                    }),
-                },
-                None => missing
-                    .push(Part { index: part.index, role: Role::Lead { leading, recheck: false } }),
+            let record = records.next().flatten();
+            let served = record.and_then(|it| Some((leading.call.serve(it.clone())?, it)));
+            if let Some((output, record)) = served {
+                self.outputs[part.index] = Some(output);
+                run::complete_found::<M, B, F>(leading, record).await;
+            } else {
+                missing.push(Part { role: Role::Lead { leading, recheck: false }, ..part });
             }
         }
+        if let Some(output) = Self::cached_failure_of_led(&mut missing) {
+            return Err(Unusable::Failed(output));
+        }
         *parts = missing;
+        Ok(())
     }
 }

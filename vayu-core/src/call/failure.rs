@@ -23,29 +23,45 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         output: &F::Output,
         compute_time: Duration,
     ) {
-        let is_failure = F::shares_errors() && F::value(output).is_none();
-        let is_cached = is_failure && self.function.caches_errors() && self.can_store();
-        if is_cached && lead.begin_error() {
-            return self.complete_with_error(lead, output, compute_time);
+        if !F::shares_errors() || F::value(output).is_some() {
+            lead.fail(false, || self.failure(output, compute_time));
+        } else if self.may_cache_error() && lead.begin_error() {
+            self.complete_with_error(lead, &self.failure(output, compute_time));
+        } else {
+            lead.fail(true, || self.failure(output, compute_time));
         }
-        lead.fail(is_failure, || self.failure(output, compute_time));
+    }
+
+    /// Completes the flight of a run that has failed.
+    pub(super) fn complete_failed(
+        &self,
+        lead: &mut Lead<'_, Record<B::Stored>>,
+        outcome: &Outcome<Record<B::Stored>>,
+    ) {
+        if self.may_cache_error() && lead.begin_error() {
+            self.complete_with_error(lead, outcome);
+        } else {
+            lead.fail(true, || outcome.clone());
+        }
+    }
+
+    fn may_cache_error(&self) -> bool {
+        self.function.caches_errors() && self.can_store()
     }
 
     /// Caches the error of a run and completes its flight.
     fn complete_with_error(
         &self,
         lead: &mut Lead<'_, Record<B::Stored>>,
-        output: &F::Output,
-        compute_time: Duration,
+        outcome: &Outcome<Record<B::Stored>>,
     ) {
-        let outcome = self.failure(output, compute_time);
-        if let Outcome::Failed { error, .. } = &outcome {
+        if let Outcome::Failed { error, compute_time } = outcome {
             let (ttl, created) = (self.error_ttl(error), self.engine.now());
             if ttl.is_zero() {
                 self.engine.errors().remove(self.key);
             } else {
                 let (error, expires) = (error.clone(), created.saturating_add(ttl));
-                let stamp = self.stamp;
+                let (stamp, compute_time) = (self.stamp, *compute_time);
                 let cached = CachedError { error, stamp, created, expires, compute_time };
                 self.engine.errors().insert(self.key, cached, created);
             }
@@ -64,7 +80,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// Returns the cached error of the key, if it is not older than the ttl that the function gives it now.
     #[cold]
     #[inline(never)]
-    fn read_error(&self) -> Option<CachedError> {
+    pub(super) fn read_error(&self) -> Option<CachedError> {
         let now = self.engine.now();
         let cached = self.engine.errors().get(self.key, self.stamp, now)?;
         (now < cached.created.saturating_add(self.error_ttl(&cached.error))).then_some(cached)
@@ -101,6 +117,12 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         let cached = self.read_error()?;
         let output = catch_panic("clone error", || Ok(F::error_output(&cached.error)));
         let output = self.ok_or_count(output).flatten()?;
+        self.count_error_hit(&cached);
+        Some((output, cached))
+    }
+
+    /// Counts and reports a call that gets a cached error.
+    pub(super) fn count_error_hit(&self, cached: &CachedError) {
         let now = self.engine.now();
         let times = CallTimes {
             age: Some(now.saturating_since(cached.created)),
@@ -109,7 +131,6 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         };
         self.engine.counters().call(CallOutcome::ErrorHit);
         self.emit(CallOutcome::ErrorHit, times);
-        Some((output, cached))
     }
 
     /// Returns the outcome of a run without a value to store, for the callers that wait.

@@ -109,10 +109,17 @@ where
     T: Future<Output = F::Output>,
 {
     let prefix = function.key().ok().map(|key| key.prefix().clone());
+    spawnable_from(prefix, |start| finish(engine, function, lookup, body, start))
+}
+
+/// Creates the rest of a call from its future, which awaits `start` before it runs the function for other callers, too.
+pub(crate) fn spawnable_from<T: Future>(
+    prefix: Option<Prefix>,
+    future: impl FnOnce(Start) -> T,
+) -> SpawnableCall<T> {
     let is_leading = Arc::new(AtomicBool::new(false));
     let start = Start { is_leading: Arc::clone(&is_leading), hosted: None };
-    let future = Box::pin(finish(engine, function, lookup, body, start));
-    SpawnableCall { future, is_leading, prefix }
+    SpawnableCall { future: Box::pin(future(start)), is_leading, prefix }
 }
 
 /// Finishes a call as [`future::finish`](super::future::finish) does, but awaits `start` before it runs the function
@@ -148,7 +155,7 @@ where
 
 /// The moment before the function runs for all callers of the key. It returns to the caller once, with a flag set. The lead is
 /// counted for this thread until the next poll: the task may be queued on it.
-struct Start {
+pub(crate) struct Start {
     is_leading: Arc<AtomicBool>,
     hosted: Option<HostedLeader>,
 }

@@ -1,5 +1,6 @@
 //! The ttl of values, and predicates on them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::IdleTime;
@@ -67,50 +68,56 @@ pub trait Retention<T> {
     fn idle(&self) -> Self::Idle;
 }
 
-/// The ttl of the elements of a batch.
-impl<T, L: Retention<T>> Retention<T> for &L {
-    type Idle = L::Idle;
+/// The ttl of the elements of a batch, which all of them have.
+macro_rules! shared {
+    ($($pointer:ty),*) => {$(
+        impl<T, L: Retention<T>> Retention<T> for $pointer {
+            type Idle = L::Idle;
 
-    #[inline]
-    fn fixed_ttl(&self) -> Option<FixedTtl> {
-        (**self).fixed_ttl()
-    }
+            #[inline]
+            fn fixed_ttl(&self) -> Option<FixedTtl> {
+                (**self).fixed_ttl()
+            }
 
-    #[inline]
-    fn ttl(&self, value: &T) -> Duration {
-        (**self).ttl(value)
-    }
+            #[inline]
+            fn ttl(&self, value: &T) -> Duration {
+                (**self).ttl(value)
+            }
 
-    #[inline]
-    fn is_until_moment(&self) -> bool {
-        (**self).is_until_moment()
-    }
+            #[inline]
+            fn is_until_moment(&self) -> bool {
+                (**self).is_until_moment()
+            }
 
-    #[inline]
-    fn should_cache(&self, value: &T) -> bool {
-        (**self).should_cache(value)
-    }
+            #[inline]
+            fn should_cache(&self, value: &T) -> bool {
+                (**self).should_cache(value)
+            }
 
-    #[inline]
-    fn has_closures(&self) -> bool {
-        (**self).has_closures()
-    }
+            #[inline]
+            fn has_closures(&self) -> bool {
+                (**self).has_closures()
+            }
 
-    #[inline]
-    fn caches_errors(&self) -> bool {
-        (**self).caches_errors()
-    }
+            #[inline]
+            fn caches_errors(&self) -> bool {
+                (**self).caches_errors()
+            }
 
-    #[inline]
-    fn error_ttl(&self, error: &SharedError) -> Duration {
-        (**self).error_ttl(error)
-    }
+            #[inline]
+            fn error_ttl(&self, error: &SharedError) -> Duration {
+                (**self).error_ttl(error)
+            }
 
-    #[inline(always)]
-    fn idle(&self) -> L::Idle {
-        (**self).idle()
-    }
+            #[inline(always)]
+            fn idle(&self) -> L::Idle {
+                (**self).idle()
+            }
+        }
+    )*};
 }
+
+shared!(&L, Arc<L>);
 
 /// One ttl for all values, and its microseconds: often a constant here, which would otherwise be
 /// computed on every hit.

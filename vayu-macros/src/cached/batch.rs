@@ -10,8 +10,10 @@ use syn::{Expr, FnArg, Ident, Lit, Pat, Signature, Token, Type};
 
 use crate::cached::args::{Arguments, KeySource};
 use crate::cached::closure::names_value;
+use crate::cached::expand;
 use crate::cached::function::{Argument, Function, Kind, is_error_static, peel, readable};
-use crate::cached::model::{Batch, Model, Purpose};
+use crate::cached::model::{Batch, Model, Purpose, on_values};
+use crate::cached::own;
 use crate::cached::setup::{self, finish_key, output_type, policy};
 use crate::diagnostics::Diagnostics;
 use crate::paths::{own_ident, span_of};
@@ -45,16 +47,10 @@ pub(super) fn choose(
             "the old value is that of one element; write `revalidate` on a function of one element that has the same \
              `prefix`",
         ),
-        (arguments.options.spawn.is_some(), "spawn", "a batch runs in its caller; remove `spawn`"),
         (
-            arguments.handle.is_some(),
-            "handle",
-            "a handle is for one entry; write `handle` on a function of one element that has the same `prefix`",
-        ),
-        (
-            arguments.options.err_ttl.is_some(),
-            "err_ttl",
-            "an error is not that of one element; write `err_ttl` on a function of one element that has the same `prefix`",
+            arguments.options.patience.is_some(),
+            "patience",
+            "a call with old values returns them at once; remove `patience`",
         ),
     ];
     for (_, option, reason) in refused.iter().filter(|(is_given, ..)| *is_given) {
@@ -92,6 +88,18 @@ pub(super) fn choose(
     if let Some(condition) = argument.conditions.first() {
         diagnostics.add(condition, "the argument of `each` cannot be conditional");
     }
+    if arguments.options.spawn.is_some() && arguments.is_complete {
+        check_spawn(arguments, function, argument, diagnostics);
+    }
+    if arguments.handle.is_some()
+        && let Some(used) = on_values(arguments).find_map(|closure| closure.uses(name))
+    {
+        let message = format!(
+            "the entry of one element has no collection `{name}`; use another argument or the value here, or remove \
+             `handle`"
+        );
+        diagnostics.add(used, message);
+    }
     let pointee = pointee(&argument.ty).unwrap_or(&argument.ty);
     if let Type::Path(path) = peel(pointee)
         && SINGLE.iter().any(|name| path.path.is_ident(name))
@@ -113,6 +121,46 @@ pub(super) fn choose(
         return None;
     }
     Some(batch(argument, arguments))
+}
+
+/// Checks what a run in the background needs of the elements and of `self`.
+fn check_spawn(
+    arguments: &Arguments,
+    function: &Function,
+    argument: &Argument,
+    diagnostics: &mut Diagnostics,
+) {
+    let name = &argument.name;
+    let copied = arguments.own.iter().flat_map(|own| &own.names);
+    if let Some(copied) = copied.clone().find(|copied| *copied == name) {
+        let message =
+            format!("the elements of `{name}` are copied anyway; remove `{name}` from `own`");
+        diagnostics.add(copied, message);
+    }
+    let collection = pointee(&argument.ty);
+    if let Type::Slice(slice) = peel(collection.unwrap_or(&argument.ty))
+        && let Type::Reference(reference) = peel(&slice.elem)
+        && reference.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident != "static")
+    {
+        let message = "a function with `spawn` must own its elements, since its run outlives the call; take elements without \
+                       this reference";
+        diagnostics.add(reference, message);
+    }
+    if collection.is_some()
+        && let Some(used) = on_values(arguments).find_map(|closure| closure.uses(name))
+    {
+        let message = format!(
+            "this outlives the call, so it cannot use `{name}`, which is borrowed; take an owned collection"
+        );
+        diagnostics.add(used, message);
+    }
+    if let Some(receiver) = function.item.sig.receiver()
+        && !own::is_reference(receiver)
+    {
+        let message = "a function with `each` may run several times, so its runs in the background need copies of `self`; \
+                       take `&self` and write `own(self)`";
+        diagnostics.add(receiver, message);
+    }
 }
 
 fn batch(argument: &Argument, arguments: &Arguments) -> Batch {
@@ -152,20 +200,103 @@ pub(super) fn signature(model: &Model, batch: &Batch) -> Signature {
     signature
 }
 
-/// Generates the call.
-pub(super) fn call(model: &Model, batch: &Batch) -> TokenStream {
-    let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
-    let each = each(model, batch);
-    let (body, setup) = (body(model, batch), setup::setup(model, Purpose::Batch));
-    let describe = describe(model, batch);
-    let at_most = match &batch.at_most {
+fn at_most(batch: &Batch) -> TokenStream {
+    match &batch.at_most {
         None => quote!(::core::primitive::usize::MAX),
         Some(Expr::Lit(literal)) if matches!(literal.lit, Lit::Int(_)) => literal.to_token_stream(),
         Some(at_most) => quote_spanned!(span_of(at_most)=>
             { let vayu_at_most: ::core::primitive::usize = #at_most; vayu_at_most }
         ),
+    }
+}
+
+/// Generates a call that may hand work over to the background: its computation as a task, or with `stale` the refresh of values
+/// past their ttl. The body is made once something is missing, since it owns what it uses.
+pub(super) fn spawning_call(model: &Model, batch: &Batch, spawn: &Expr) -> TokenStream {
+    let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
+    let (each, at_most) = (each(model, batch), at_most(batch));
+    let setup = setup::setup(model, Purpose::BatchTask);
+    let identity = is_prefix_of_body(model).then(|| {
+        let function_prefix = model.root.private("function_prefix");
+        quote_spanned!(Span::mixed_site()=> let vayu_function = #function_prefix(&|| ());)
+    });
+    let (describe, body) = (describe(model, batch, Purpose::BatchTask), body(model, batch));
+    let [copies, ..] = own::of_batch(model);
+    let is_sync = model.function.kind == Kind::Sync;
+    let spawned = expand::spawned(model, spawn);
+    let rest = if model.options.stale.is_none() {
+        let run = model.root.private_at("run_spawning", span_of(spawn));
+        let made = model.root.private("Made");
+        let run = quote_spanned! {span_of(spawn)=>
+            #run(vayu_cache, vayu_call, #made, |vayu_task| #spawned).await
+        };
+        quote_spanned! {output_span=>
+            let (vayu_asked, vayu_call) =
+                vayu_shaped.vayu_spawnable(vayu_cache, vayu_each, vayu_left, vayu_at_most, vayu_body);
+            let vayu_computed = #run;
+            vayu_shaped.vayu_joined(vayu_asked, vayu_computed)
+        }
+    } else {
+        let spawn_refresh = model.root.private_at("spawn_refresh", span_of(spawn));
+        let [serve_stale, task_of, finish] = if is_sync {
+            ["vayu_serve_stale", "vayu_job_of", "vayu_finish"]
+        } else {
+            ["vayu_serve_stale_async", "vayu_task_of", "vayu_finish_async"]
+        };
+        let [serve_stale, task_of, finish] =
+            [serve_stale, task_of, finish].map(|name| own_ident(name, output_span));
+        let wait = (!is_sync).then(|| quote!(.await));
+        let spawn_refresh = quote_spanned! {span_of(spawn)=>
+            #spawn_refresh(vayu_cache, &vayu_name, || {
+                let vayu_body = ::core::clone::Clone::clone(&vayu_body);
+                let vayu_task =
+                    vayu_shaped.#task_of(vayu_cache, vayu_each, vayu_refresh, vayu_at_most, vayu_body);
+                #spawned
+            });
+        };
+        quote_spanned! {output_span=>
+            let mut vayu_left = vayu_left;
+            let vayu_refresh = vayu_left.#serve_stale(vayu_cache) #wait;
+            if let ::core::option::Option::Some(vayu_refresh) = vayu_refresh {
+                let vayu_name = vayu_refresh.function();
+                #spawn_refresh
+            }
+            vayu_shaped.#finish(vayu_cache, vayu_each, vayu_left, vayu_at_most, vayu_body) #wait
+        }
     };
-    let shape = shape(model, span);
+    quote_spanned! {output_span=>
+        #each
+        #setup
+        #identity
+        let vayu_at_most = #at_most;
+        let vayu_shaped = vayu_output.vayu_shaped(vayu_whole);
+        let vayu_found = vayu_shaped.vayu_look_up(vayu_cache, vayu_each, #describe);
+        match vayu_found {
+            ::core::result::Result::Ok(vayu_value) => vayu_value,
+            ::core::result::Result::Err(vayu_left) => {
+                #copies
+                #body
+                #rest
+            }
+        }
+    }
+}
+
+/// Returns whether the type of the body is the identity of the function.
+fn is_prefix_of_body(model: &Model) -> bool {
+    model.options.prefix.is_none() && model.handle.is_none()
+}
+
+/// Generates the call.
+pub(super) fn call(model: &Model, batch: &Batch) -> TokenStream {
+    let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
+    let (each, at_most) = (each(model, batch), at_most(batch));
+    let (body, setup) = (body(model, batch), setup::setup(model, Purpose::Batch));
+    let identity = is_prefix_of_body(model).then(|| {
+        let function_prefix = model.root.private("function_prefix");
+        quote_spanned!(Span::mixed_site()=> let vayu_function = #function_prefix(&vayu_body);)
+    });
+    let describe = describe(model, batch, Purpose::Batch);
     let (name, wait) = match model.function.kind {
         Kind::Sync => ("vayu_call", None),
         Kind::Async | Kind::Boxed => ("vayu_call_async", Some(quote!(.await))),
@@ -175,13 +306,13 @@ pub(super) fn call(model: &Model, batch: &Batch) -> TokenStream {
         #each
         #setup
         #body
-        #shape
+        #identity
         vayu_output.vayu_shaped(vayu_whole).#call(vayu_cache, vayu_each, #at_most, #describe, vayu_body) #wait
     }
 }
 
 /// Generates the shape of the whole output: whether a batch that waits for this one can share its error.
-fn shape(model: &Model, span: Span) -> TokenStream {
+pub(super) fn shape(model: &Model, span: Span) -> TokenStream {
     let (plain, result) = (model.root.private("PlainShape"), model.root.private("ResultShape"));
     let generics = &model.function.item.sig.generics;
     let shares_errors =
@@ -192,6 +323,18 @@ fn shape(model: &Model, span: Span) -> TokenStream {
             use {#plain as _, #result as _};
             (&vayu_output.#probe::<#shares_errors>()).vayu_shape()
         };
+    }
+}
+
+/// Returns the type of an element.
+pub(super) fn element_type(model: &Model, batch: &Batch) -> TokenStream {
+    let collection = pointee(&batch.ty).unwrap_or(&batch.ty);
+    match peel(collection) {
+        Type::Slice(slice) => slice.elem.to_token_stream(),
+        _ => {
+            let elements = model.root.private_at("Elements", span_of(collection));
+            quote!(<#collection as #elements>::Element)
+        }
     }
 }
 
@@ -206,27 +349,34 @@ fn each(model: &Model, batch: &Batch) -> TokenStream {
     quote_spanned!(span=> let vayu_each = #each_in::each(#collection);)
 }
 
-/// Generates the body, and the identity of the function if it is its prefix.
+/// Generates the body. With `spawn` it owns what it uses.
 fn body(model: &Model, batch: &Batch) -> TokenStream {
     let (root, function) = (&model.root, &model.function);
     let (name, output) = (&batch.name, output_type(model));
     let mutable = mutability(model, name);
     let elements = match pointee(&batch.ty) {
+        // The body outlives the collection of the call.
+        Some(collection) if model.options.spawn.is_some() => {
+            let elements = root.private_at("Elements", span_of(collection));
+            quote_spanned!(Span::mixed_site()=> <#collection as #elements>::lend(&vayu_rest))
+        }
         Some(_) => {
             let lend = root.private("lend");
             quote_spanned!(Span::mixed_site()=> #lend(vayu_each, &vayu_rest))
         }
         None => quote_spanned!(Span::mixed_site()=> vayu_rest),
     };
-    let elements = quote_spanned!(Span::mixed_site()=> let #mutable #name = #elements;);
-    let statements = &function.item.block.stmts;
+    let [_, _, copies] = own::of_batch(model);
+    let elements = quote_spanned!(Span::mixed_site()=> #copies let #mutable #name = #elements;);
+    let statements = own::statements(model);
+    let capture = capture(model);
     let body = match function.kind {
         Kind::Sync => {
             let make = root.private("batch_body");
             quote_spanned! {Span::mixed_site()=>
-                #make(vayu_each, |vayu_rest| -> #output {
+                #make(vayu_each, #capture |vayu_rest| -> #output {
                     #elements
-                    #(#statements)*
+                    #statements
                 })
             }
         }
@@ -239,7 +389,7 @@ fn body(model: &Model, batch: &Batch) -> TokenStream {
                 async move {
                     let vayu_future = {
                         #elements
-                        #(#statements)*
+                        #statements
                     };
                     vayu_future.await
                 }
@@ -247,14 +397,7 @@ fn body(model: &Model, batch: &Batch) -> TokenStream {
             async_body(model, batch, &body)
         }
     };
-    let identity = model.options.prefix.is_none().then(|| {
-        let function_prefix = root.private("function_prefix");
-        quote_spanned!(Span::mixed_site()=> let vayu_function = #function_prefix(&vayu_body);)
-    });
-    quote_spanned! {Span::mixed_site()=>
-        let vayu_body = #body;
-        #identity
-    }
+    quote_spanned!(Span::mixed_site()=> let vayu_body = #body;)
 }
 
 /// Generates a closure that returns the future of one run, which owns clones of the other arguments that
@@ -263,7 +406,9 @@ fn async_body(model: &Model, batch: &Batch, body: &TokenStream) -> TokenStream {
     let (make, output) = (model.root.private("batch_body_async"), output_type(model));
     let statements = model.function.item.block.to_token_stream();
     let others = model.function.arguments.iter().filter(|argument| {
-        argument.name != batch.name && names_value(statements.clone(), &argument.name)
+        argument.name != batch.name
+            && names_value(statements.clone(), &argument.name)
+            && !model.own.iter().any(|owned| owned.is(&argument.name))
     });
     let clones = others.map(|argument| {
         let (name, conditions) = (&argument.name, &argument.conditions);
@@ -273,12 +418,18 @@ fn async_body(model: &Model, batch: &Batch, body: &TokenStream) -> TokenStream {
             let #mutable #name = ::core::clone::Clone::clone(&#name);
         }
     });
+    let ([_, copies, _], capture) = (own::of_batch(model), capture(model));
     quote_spanned! {Span::mixed_site()=>
-        #make(vayu_each, ::core::marker::PhantomData::<#output>, |vayu_rest| {
+        #make(vayu_each, ::core::marker::PhantomData::<#output>, #capture |vayu_rest| {
             #(#clones)*
+            #copies
             #body
         })
     }
+}
+
+fn capture(model: &Model) -> Option<Token![move]> {
+    model.options.spawn.as_ref().map(|_| Token![move](Span::mixed_site()))
 }
 
 /// Returns the `mut` before an argument.
@@ -293,10 +444,10 @@ fn mutability(model: &Model, name: &Ident) -> Option<Token![mut]> {
 }
 
 /// Generates the closure that describes the call of one element.
-fn describe(model: &Model, batch: &Batch) -> TokenStream {
+fn describe(model: &Model, batch: &Batch, purpose: Purpose) -> TokenStream {
     let name = &batch.name;
-    let parts = setup::of_key(model, Purpose::Batch);
-    let (key, policy) = (finish_key(model, Purpose::Batch), policy(model, Purpose::Batch));
+    let parts = setup::of_key(model, purpose);
+    let (key, policy) = (finish_key(model, purpose), policy(model, purpose));
     quote_spanned! {Span::mixed_site()=>
         |vayu_element| {
             let #name = vayu_element;

@@ -40,7 +40,7 @@ fn clones(model: &Model, closure: &ExprClosure, purpose: Purpose) -> Vec<TokenSt
     let captured = function.arguments.iter().flat_map(|argument| {
         argument.names().filter(|name| is_captured(name)).map(move |name| (argument, name))
     });
-    if purpose == Purpose::Entry {
+    if matches!(purpose, Purpose::Entry | Purpose::BatchTask) {
         let clone = |(argument, name): (&Argument, &Ident)| match argument.pattern {
             None => clone_of(argument, name),
             // The names of a pattern are references here, unless they are `Copy`.

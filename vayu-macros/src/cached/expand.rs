@@ -30,7 +30,8 @@ pub(crate) fn expand(model: &Model, first: &TokenStream) -> TokenStream {
     let signature = batch.map_or_else(|| signature.clone(), |it| batch::signature(model, it));
     let signature = own::signature(model, signature);
     let statements = match (batch, &model.options.spawn) {
-        (Some(batch), _) => batch::call(model, batch),
+        (Some(batch), None) => batch::call(model, batch),
+        (Some(batch), Some(spawn)) => batch::spawning_call(model, batch, spawn),
         (None, Some(spawn))
             if model.options.stale.is_none() || model.options.patience.is_some() =>
         {
@@ -222,7 +223,7 @@ fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
 }
 
 /// Generates the call of the spawner.
-fn spawned(model: &Model, spawn: &Expr) -> TokenStream {
+pub(super) fn spawned(model: &Model, spawn: &Expr) -> TokenStream {
     match (model.function.kind, spawn) {
         // So that the type of its parameter is inferred, which it may call.
         (Kind::Sync, Expr::Closure(_)) => {

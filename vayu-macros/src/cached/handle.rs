@@ -4,9 +4,11 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Attribute, FnArg, Pat, ReturnType, Safety, Signature, parse_quote_spanned};
 
+use crate::cached::batch;
 use crate::cached::function::Kind;
-use crate::cached::model::{Handle, Model, Purpose};
+use crate::cached::model::{Batch, Handle, Model, Purpose};
 use crate::cached::setup::{finish_key, output_type, path, policy, setup};
+use crate::paths::span_of;
 
 pub(super) fn expand(model: &Model, handle: &Handle) -> TokenStream {
     let item = &model.function.item;
@@ -14,12 +16,16 @@ pub(super) fn expand(model: &Model, handle: &Handle) -> TokenStream {
     let (attributes, visibility) = (attributes(model), &item.vis);
     let signature = signature(model, handle);
     let setup = setup(model, Purpose::Entry);
-    let (key, policy, call) =
-        (finish_key(model, Purpose::Entry), policy(model, Purpose::Entry), call(model, handle));
+    let (key, policy) = (finish_key(model, Purpose::Entry), policy(model, Purpose::Entry));
+    let (element, call) = match &model.batch {
+        None => (None, call(model, handle)),
+        Some(batch) => (Some(element(model, batch)), quote!(())),
+    };
     let entry = root.private_at("entry", handle.name.span());
     quote_spanned! {Span::mixed_site()=>
         #(#attributes)*
         #visibility #signature {
+            #element
             #setup
             #key
             #entry(vayu_cache, #policy, #call)
@@ -30,10 +36,17 @@ pub(super) fn expand(model: &Model, handle: &Handle) -> TokenStream {
 /// Returns its documentation, and the attributes of the function about `cfg`, lints and deprecation.
 fn attributes(model: &Model) -> Vec<TokenStream> {
     let function = model.function.item.sig.ident.to_string();
-    let documentation = format!(
-        "Returns the cache entry of a call of `{function}` with these arguments, to read, refresh, \
-         set or invalidate it. Runs nothing until a method of the entry is called."
-    );
+    let documentation = match &model.batch {
+        None => format!(
+            "Returns the cache entry of a call of `{function}` with these arguments, to read, refresh, \
+             set or invalidate it. Runs nothing until a method of the entry is called."
+        ),
+        Some(batch) => format!(
+            "Returns the cache entry of one element of the `{}` of `{function}`, to read, set or \
+             invalidate it. It never runs the function.",
+            batch.name
+        ),
+    };
     let shared = model.function.item.attrs.iter().filter_map(shared);
     let own = quote!(#[doc = #documentation]);
     let is_deprecated =
@@ -60,11 +73,22 @@ fn signature(model: &Model, handle: &Handle) -> Signature {
     let (entry, query) = (root.item("Entry"), root.private("Query"));
     let signature = &model.function.item.sig;
     let output = output_type(model);
-    let call = match (model.function.kind, &signature.output) {
-        (Kind::Sync, _) => quote!(impl ::core::ops::FnOnce() -> #output),
+    let (output, call) = match (&model.batch, model.function.kind, &signature.output) {
+        (Some(batch), ..) => {
+            let (batch_output, element) =
+                (root.private("BatchOutput"), batch::element_type(model, batch));
+            (quote!(<#output as #batch_output<#element>>::Value), quote!(()))
+        }
+        (None, Kind::Sync, _) => {
+            let call = quote!(impl ::core::ops::FnOnce() -> #output);
+            (output, call)
+        }
         // The boxed type itself says whether it is `Send`.
-        (Kind::Boxed, ReturnType::Type(_, boxed)) => boxed.to_token_stream(),
-        _ => quote!(impl ::core::future::Future<Output = #output>),
+        (None, Kind::Boxed, ReturnType::Type(_, boxed)) => (output, boxed.to_token_stream()),
+        _ => {
+            let call = quote!(impl ::core::future::Future<Output = #output>);
+            (output, call)
+        }
     };
     let mut inputs = signature.inputs.clone();
     for input in &mut inputs {
@@ -72,6 +96,12 @@ fn signature(model: &Model, handle: &Handle) -> Signature {
             && let Pat::Ident(name) = &mut *argument.pat
         {
             name.mutability = None;
+            if let Some(batch) = &model.batch
+                && name.ident == batch.name
+            {
+                let element = batch::element_type(model, batch);
+                argument.ty = parse_quote_spanned!(span_of(&batch.ty)=> #element);
+            }
         }
     }
     // The type of another cache is not known.
@@ -89,6 +119,17 @@ fn signature(model: &Model, handle: &Handle) -> Signature {
             -> #entry<impl #query<Output = #output #cache>, #call>
         },
         ..signature.clone()
+    }
+}
+
+/// Generates the reference to an element that the attribute names.
+fn element(model: &Model, batch: &Batch) -> TokenStream {
+    let name = &batch.name;
+    // The key may not have all arguments.
+    let names = model.function.arguments.iter().map(|argument| &argument.name);
+    quote_spanned! {Span::mixed_site()=>
+        #(let _ = &#names;)*
+        let #name = &#name;
     }
 }
 

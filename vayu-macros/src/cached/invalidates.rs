@@ -303,7 +303,7 @@ fn expand_function(arguments: &Arguments, function: &Function) -> TokenStream {
                     &function.output.to_token_stream(),
                     &root,
                     &TokenStream::new(),
-                    statements,
+                    &quote!(#(#statements)*),
                 );
                 quote_spanned!(Span::mixed_site()=> #body.await)
             }

@@ -88,6 +88,8 @@ pub(crate) enum Purpose {
     Batch,
     /// A call that may spawn a task, which outlives the variables.
     Task,
+    /// A call for several elements that may spawn a task.
+    BatchTask,
     /// An entry, which outlives the variables.
     Entry,
 }
@@ -140,7 +142,7 @@ impl Model {
         if let Some(spawn) = &arguments.options.spawn {
             check_spawner(spawn, &function, diagnostics);
             if is_complete {
-                check_spawn(&function, arguments.own.as_ref(), diagnostics);
+                check_spawn(&function, arguments.own.as_ref(), batch.as_ref(), diagnostics);
             }
         }
         if is_complete {
@@ -265,8 +267,16 @@ fn check_background(options: &Options, function: &Function, diagnostics: &mut Di
 }
 
 /// Checks that all arguments are owned: what is spawned outlives the call.
-fn check_spawn(function: &Function, own: Option<&NameList>, diagnostics: &mut Diagnostics) {
-    let is_copied = |name: &Ident| own.is_some_and(|own| own.names.contains(name));
+fn check_spawn(
+    function: &Function,
+    own: Option<&NameList>,
+    batch: Option<&Batch>,
+    diagnostics: &mut Diagnostics,
+) {
+    let is_copied = |name: &Ident| {
+        // The elements of a batch are copied one by one.
+        own.is_some_and(|own| own.names.contains(name)) || batch.is_some_and(|it| it.name == *name)
+    };
     let outlives = match function.kind {
         Kind::Sync => "its refresh",
         Kind::Async | Kind::Boxed => "its task",
@@ -302,30 +312,55 @@ fn check_spawn(function: &Function, own: Option<&NameList>, diagnostics: &mut Di
     }
 }
 
-/// Rejects closures on values that name a borrowed argument: a run in the background has these, too.
-fn check_closures(arguments: &Arguments, own: &[Owned], diagnostics: &mut Diagnostics) {
-    let of_closure =
-        |closure: &ExprClosure| (closure.inputs.to_token_stream(), closure.body.to_token_stream());
-    let of = |expression: &Expr| match expression {
-        Expr::Closure(closure) => of_closure(closure),
-        other => (TokenStream::new(), other.to_token_stream()),
-    };
+/// A closure on the value or on the error, or an expression in its place.
+pub(super) struct OnValue {
+    parameters: TokenStream,
+    body: TokenStream,
+}
+
+impl OnValue {
+    fn of_closure(closure: &ExprClosure) -> Self {
+        let (parameters, body) = (closure.inputs.to_token_stream(), closure.body.to_token_stream());
+        Self { parameters, body }
+    }
+
+    fn of(expression: &Expr) -> Self {
+        match expression {
+            Expr::Closure(closure) => Self::of_closure(closure),
+            other => Self { parameters: TokenStream::new(), body: other.to_token_stream() },
+        }
+    }
+
+    /// Returns the use of an argument, if it uses that.
+    pub(super) fn uses(&self, name: &Ident) -> Option<TokenTree> {
+        if names_value(self.parameters.clone(), name) {
+            return None;
+        }
+        find_value(self.body.clone(), name)
+    }
+}
+
+/// Returns the closures on values and on errors.
+pub(super) fn on_values(arguments: &Arguments) -> impl Iterator<Item = OnValue> {
     let ttl = match &arguments.ttl {
-        Some(Ttl::ByValue(closure)) => Some(of_closure(closure)),
-        Some(Ttl::ExpiresAt(moment)) => Some(of(moment)),
+        Some(Ttl::ByValue(closure)) => Some(OnValue::of_closure(closure)),
+        Some(Ttl::ExpiresAt(moment)) => Some(OnValue::of(moment)),
         Some(Ttl::Fixed(_)) | None => None,
     };
     let err_ttl = match &arguments.options.err_ttl {
-        Some(ErrTtl::ByError(closure)) => Some(of_closure(closure)),
+        Some(ErrTtl::ByError(closure)) => Some(OnValue::of_closure(closure)),
         Some(ErrTtl::Fixed(_)) | None => None,
     };
-    let cache_if = arguments.options.cache_if.as_ref().map(of);
-    for (parameters, body) in [ttl, err_ttl, cache_if].into_iter().flatten() {
+    let cache_if = arguments.options.cache_if.as_ref().map(OnValue::of);
+    [ttl, err_ttl, cache_if].into_iter().flatten()
+}
+
+/// Rejects closures on values that name a borrowed argument: a run in the background has these, too.
+fn check_closures(arguments: &Arguments, own: &[Owned], diagnostics: &mut Diagnostics) {
+    for closure in on_values(arguments) {
         for owned in own {
             let name = owned.name();
-            if !names_value(parameters.clone(), &name)
-                && let Some(used) = find_value(body.clone(), &name)
-            {
+            if let Some(used) = closure.uses(&name) {
                 let message = format!(
                     "this outlives the call, so it cannot use `{name}`, which is borrowed; take an owned value or an `Arc`"
                 );

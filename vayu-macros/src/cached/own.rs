@@ -290,6 +290,34 @@ pub(super) fn copies(model: &Model) -> (TokenStream, TokenStream) {
     (quote!(#(#copies)*), quote!(#(#lent),*))
 }
 
+/// Generates the copies for a body that may run several times.
+///
+/// Returns the statements that make them, those that make copies of them, and those that give the arguments their names.
+pub(super) fn of_batch(model: &Model) -> [TokenStream; 3] {
+    let (copies, _) = copies(model);
+    let parts = model.own.iter().enumerate().map(|(index, owned)| {
+        let copy = own_ident(&format!("vayu_copy_{index}"), Span::mixed_site());
+        let again =
+            quote_spanned!(Span::mixed_site()=> let #copy = ::core::clone::Clone::clone(&#copy););
+        let owned_copy = model.root.private("OwnedCopy");
+        let bound = match owned {
+            Owned::This => {
+                let this = this(Span::mixed_site());
+                quote_spanned!(Span::mixed_site()=> let #this = <Self as #owned_copy>::lend(&#copy);)
+            }
+            Owned::Argument { name, pointee, .. } => {
+                let mutability = is_mutable(model, name).then(|| quote!(mut));
+                quote_spanned! {span_of(pointee)=>
+                    let #mutability #name = <#pointee as #owned_copy>::lend(&#copy);
+                }
+            }
+        };
+        (again, bound)
+    });
+    let (again, bound): (Vec<_>, Vec<_>) = parts.unzip();
+    [copies, quote!(#(#again)*), quote!(#(#bound)*)]
+}
+
 /// Generates the statements of the body.
 pub(super) fn statements(model: &Model) -> TokenStream {
     let statements = &model.function.item.block.stmts;

@@ -3,13 +3,15 @@
 
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::{Expr, ExprLit, GenericParam, Ident, Lit, Stmt, parse_quote_spanned};
+use syn::{Expr, ExprLit, GenericParam, Ident, Lit, parse_quote_spanned};
 
 use crate::cached::Attribute;
 use crate::cached::args::{ErrTtl, KeySource, Time, Ttl};
+use crate::cached::batch;
 use crate::cached::closure::closure_on_value;
 use crate::cached::function::{self, Argument, Kind};
 use crate::cached::model::{Handle, Key, KeyPart, Limit, Model, Purpose};
+use crate::cached::own;
 use crate::cached::own_cache;
 use crate::cached::pattern;
 use crate::paths::{Root, own_ident, span_of};
@@ -24,8 +26,8 @@ pub(super) fn output_type(model: &Model) -> TokenStream {
 
 /// Generates the future of an async body, with `first` at its start.
 pub(super) fn async_body(model: &Model, first: &TokenStream) -> TokenStream {
-    let statements = &model.function.item.block.stmts;
-    typed_async_block(&output_type(model), &model.root, first, statements)
+    let statements = own::statements(model);
+    typed_async_block(&output_type(model), &model.root, first, &statements)
 }
 
 /// Generates an async block with this output, with `first` at its start. The `None` fixes the output type for `return`
@@ -35,7 +37,7 @@ pub(super) fn typed_async_block(
     output: &TokenStream,
     root: &Root,
     first: &TokenStream,
-    statements: &[Stmt],
+    statements: &TokenStream,
 ) -> TokenStream {
     let unreachable = root.private("unreachable");
     quote_spanned! {Span::mixed_site()=>
@@ -45,7 +47,7 @@ pub(super) fn typed_async_block(
             }
             let vayu_value: #output = if true {
                 #first
-                #(#statements)*
+                #statements
             } else {
                 #unreachable()
             };
@@ -62,7 +64,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let cache = cache(model);
     let has_patterns = model.function.arguments.iter().any(|argument| argument.pattern.is_some());
     let (key_before, key_after, tags) = match purpose {
-        Purpose::Batch => (None, None, None),
+        Purpose::Batch | Purpose::BatchTask => (None, None, None),
         _ if has_patterns => {
             (Some(key(model, purpose)), Some(parts(model)), tags_and_label(model, purpose))
         }
@@ -80,6 +82,10 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         let revalidate = root.private_at("revalidate", span);
         quote_spanned!(span=> let vayu_ttl = #revalidate(vayu_shape, vayu_ttl);)
     });
+    // The calls of all elements have it.
+    let shared_ttl = (purpose == Purpose::BatchTask).then(
+        || quote_spanned!(Span::mixed_site()=> let vayu_ttl = ::std::sync::Arc::new(vayu_ttl);),
+    );
     let stale = model.options.stale.as_ref().map(|stale| {
         let stale = time(stale);
         quote_spanned!(Span::mixed_site()=> let vayu_stale = #stale;)
@@ -91,7 +97,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         quote_spanned!(Span::mixed_site()=> let vayu_patience = #patience;)
     });
     let conditions = conditions(model, purpose);
-    let (borrowed, shape) = (borrowed(model), shape(model));
+    let (borrowed, shape) = (borrowed(model), shape(model, purpose));
     let (any, exclusive) = (root.private("AnyPart"), root.private("ExclusiveKind"));
     quote_spanned! {Span::mixed_site()=>
         use {#any as _, #exclusive as _};
@@ -110,6 +116,7 @@ pub(super) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
         #weigh
         #err_ttl
         #revalidate
+        #shared_ttl
         #tags
     }
 }
@@ -169,7 +176,7 @@ fn borrowed(model: &Model) -> Option<TokenStream> {
 }
 
 /// Generates the shape of the output, by its type. Only the compiler knows whether an alias is a future.
-fn shape(model: &Model) -> TokenStream {
+fn shape(model: &Model, purpose: Purpose) -> TokenStream {
     let (root, output) = (&model.root, output_type(model));
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let (plain, result) = (root.private("PlainShape"), root.private("ResultShape"));
@@ -179,18 +186,35 @@ fn shape(model: &Model) -> TokenStream {
             let map = model.batch.as_ref().and_then(|_| function::only_argument(output, "Result"));
             function::is_error_static(map.unwrap_or(output), &model.function.item.sig.generics)
         });
-    let probe = match &model.batch {
+    let caches_errors = |shape: TokenStream| {
+        let caches_errors = root.private_at("CachesErrors", span);
+        let is_given = model.options.err_ttl.is_some();
+        is_given.then(|| quote_spanned!(span=> let #shape = #caches_errors::checked(#shape);))
+    };
+    let (probe, batch) = match &model.batch {
         None => {
             let probe = root.private("Probe");
-            quote_spanned!(Span::mixed_site()=> let vayu_probe = &#probe::<#output, #shares_errors>::new();)
+            let probe = quote_spanned!(Span::mixed_site()=> let vayu_probe = &#probe::<#output, #shares_errors>::new(););
+            (probe, None)
         }
-        Some(_) => {
+        Some(batch) => {
             // An error about the type and one about the path are reported once if their spans are the same.
             let output = spanned(output, span);
-            quote_spanned! {span=>
-                let vayu_output = vayu_each.vayu_output::<#output, _>();
+            let output_type = match purpose {
+                Purpose::Entry => {
+                    let of_each = root.private_at("OutputOfEach", span);
+                    let element = batch::element_type(model, batch);
+                    quote_spanned!(span=> <#output as #of_each<#element, _>>::output_type())
+                }
+                _ => quote_spanned!(span=> vayu_each.vayu_output::<#output, _>()),
+            };
+            let probe = quote_spanned! {span=>
+                let vayu_output = #output_type;
                 let vayu_probe = &vayu_output.vayu_probe::<#shares_errors>();
-            }
+            };
+            let whole = batch::shape(model, span);
+            let caches_errors = caches_errors(quote_spanned!(span=> vayu_whole));
+            (probe, Some(quote!(#whole #caches_errors)))
         }
     };
     let shape = if model.function.kind == Kind::Sync {
@@ -203,12 +227,13 @@ fn shape(model: &Model) -> TokenStream {
         let whole = root.private_at("whole", span);
         quote_spanned!(Span::mixed_site()=> let vayu_shape = #whole(vayu_shape);)
     });
-    let caches_errors = model.options.err_ttl.as_ref().map(|_| {
-        let caches_errors = root.private_at("CachesErrors", span);
-        quote_spanned!(span=> let vayu_shape = #caches_errors::checked(vayu_shape);)
-    });
+    let caches_errors = match batch {
+        None => caches_errors(quote_spanned!(span=> vayu_shape)),
+        Some(_) => None,
+    };
     quote_spanned! {Span::mixed_site()=>
         #probe
+        #batch
         let vayu_shape = {
             use {#plain as _, #result as _};
             #shape
@@ -256,7 +281,7 @@ fn is_serializer_owned(model: &Model, purpose: Purpose) -> bool {
     match purpose {
         Purpose::Call => model.serializer.as_ref().is_some_and(|it| it.needs_clone),
         Purpose::Batch => false,
-        Purpose::Task | Purpose::Entry => true,
+        Purpose::Task | Purpose::BatchTask | Purpose::Entry => true,
     }
 }
 
@@ -313,7 +338,9 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
             let parts = arguments.map(|((argument, part), names)| {
                 let conditions = &argument.conditions;
                 match part {
-                    KeyPart::Whole if model.is_each(argument) => add_element(model, argument),
+                    KeyPart::Whole if model.is_each(argument) => {
+                        add_element(model, argument, purpose)
+                    }
                     KeyPart::Whole => {
                         let part = add_part(model, &argument.name, span_of(&argument.ty));
                         quote!(#(#conditions)* #part #names)
@@ -384,7 +411,7 @@ fn key(model: &Model, purpose: Purpose) -> TokenStream {
 /// Generates the statements that destructure an argument with a pattern.
 fn bind_names(model: &Model, argument: &Argument, purpose: Purpose) -> TokenStream {
     let names = match purpose {
-        Purpose::Call | Purpose::Batch => pattern::by_value(argument),
+        Purpose::Call | Purpose::Batch | Purpose::BatchTask => pattern::by_value(argument),
         Purpose::Task => pattern::owned(argument).map(|(owned, _)| owned),
         Purpose::Entry => pattern::by_reference(argument, |name| model.may_use(name), &model.root),
     };
@@ -424,13 +451,17 @@ fn add_part(model: &Model, value: &impl ToTokens, span: Span) -> TokenStream {
 }
 
 /// Appends an element of a batch to the key, as the function of one element appends its argument.
-fn add_element(model: &Model, argument: &Argument) -> TokenStream {
+fn add_element(model: &Model, argument: &Argument, purpose: Purpose) -> TokenStream {
     let span = span_of(&argument.ty);
     let (part, key_part) =
         (model.root.private_at("Part", span), model.root.private_at("KeyPart", span));
+    let element = match purpose {
+        Purpose::Entry => argument.name.to_token_stream(),
+        _ => quote_spanned!(span=> vayu_each.vayu_element(vayu_element)),
+    };
     quote_spanned! {span=>
         {
-            let vayu_part = #part(vayu_each.vayu_element(vayu_element));
+            let vayu_part = #part(#element);
             #key_part::add(vayu_part.vayu_kind(), vayu_part.0, &mut vayu_key);
         }
     }
@@ -514,8 +545,12 @@ fn err_ttl(model: &Model, purpose: Purpose) -> Option<TokenStream> {
         }
         ErrTtl::ByError(closure) => (span_of(closure), closure_on_value(model, closure, purpose)),
     };
-    let err_ttl = model.root.private_at("err_ttl", span);
-    Some(quote_spanned!(span=> let vayu_ttl = #err_ttl(vayu_shape, vayu_ttl, #closure);))
+    let (name, shape) = match &model.batch {
+        None => ("err_ttl", "vayu_shape"),
+        Some(_) => ("err_ttl_of_batch", "vayu_whole"),
+    };
+    let (err_ttl, shape) = (model.root.private_at(name, span), own_ident(shape, span));
+    Some(quote_spanned!(span=> let vayu_ttl = #err_ttl(#shape, vayu_ttl, #closure);))
 }
 
 /// Generates the groups of the tags. A call evaluates them only if a group was ever invalidated.
@@ -537,7 +572,7 @@ fn tags(model: &Model, purpose: Purpose) -> Option<TokenStream> {
     let groups = quote!([#(#groups),*]);
     let tags = model.root.private("tags");
     Some(match purpose {
-        Purpose::Call | Purpose::Task | Purpose::Batch => {
+        Purpose::Call | Purpose::Task | Purpose::Batch | Purpose::BatchTask => {
             quote_spanned!(Span::mixed_site()=> let vayu_tags = #tags(vayu_cache, || #groups);)
         }
         Purpose::Entry => quote_spanned!(Span::mixed_site()=> let vayu_tags = #groups;),
@@ -586,7 +621,7 @@ fn prefix(model: &Model) -> TokenStream {
     let private = |name| model.root.private(name);
     let prefix = match (&model.options.prefix, &model.handle) {
         (Some(_), _) => return TokenStream::new(),
-        (None, _) if model.batch.is_some() => {
+        (None, None) if model.batch.is_some() => {
             quote_spanned!(Span::mixed_site()=> vayu_function)
         }
         (None, Some(handle)) => {
@@ -632,7 +667,15 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
     let (root, options) = (&model.root, &model.options);
     let ttl = match purpose {
         Purpose::Batch => quote_spanned!(Span::mixed_site()=> &vayu_ttl),
+        // The calls of several elements have clones.
+        Purpose::BatchTask => {
+            quote_spanned!(Span::mixed_site()=> ::core::clone::Clone::clone(&vayu_ttl))
+        }
         _ => quote_spanned!(Span::mixed_site()=> vayu_ttl),
+    };
+    let of_call = |span| match purpose {
+        Purpose::BatchTask => quote_spanned!(span=> ::core::clone::Clone::clone(&vayu_serializer)),
+        _ => quote_spanned!(span=> vayu_serializer),
     };
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let policy = root.private_at("Policy", span);
@@ -645,13 +688,13 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
                 Attribute::SingleFlight => "ShareableBy",
                 Attribute::Cached | Attribute::MemCached => "StorableIn",
             };
-            let storable = root.private_at(name, span);
-            quote_spanned!(span=> #storable::#method(vayu_cache, vayu_shape, vayu_serializer))
+            let (storable, of_call) = (root.private_at(name, span), of_call(span));
+            quote_spanned!(span=> #storable::#method(vayu_cache, vayu_shape, #of_call))
         }
         Some(serializer) => {
             let span = span_of(&serializer.expression);
-            let storable = root.private_at("StorableBy", span);
-            quote_spanned!(span=> #storable::#method(vayu_cache, vayu_shape, vayu_serializer))
+            let (storable, of_call) = (root.private_at("StorableBy", span), of_call(span));
+            quote_spanned!(span=> #storable::#method(vayu_cache, vayu_shape, #of_call))
         }
     };
     let tags = (!options.tags.is_empty()).then(|| quote!(.with_tags()));
@@ -660,7 +703,9 @@ pub(super) fn policy(model: &Model, purpose: Purpose) -> TokenStream {
         options.stale.as_ref().map(|_| quote_spanned!(Span::mixed_site()=> .stale(vayu_stale)));
     let idle = options.idle.as_ref().map(|_| quote!(.with_idle()));
     let jitter = options.jitter.map(|thousandths| quote!(.jitter(#thousandths)));
-    let handle = model.handle.as_ref().map(|_| quote!(.with_handle()));
+    // The entry of an element runs nothing.
+    let handle = model.handle.as_ref().filter(|_| model.batch.is_none());
+    let handle = handle.map(|_| quote!(.with_handle()));
     let is_evaluated = |condition: &Option<Expr>| condition.is_some() && purpose != Purpose::Entry;
     let bypass_if = is_evaluated(&options.bypass_if)
         .then(|| quote_spanned!(Span::mixed_site()=> .bypass_if(vayu_bypass)));

@@ -194,7 +194,8 @@ arguments! {
     /// label = "{path}"
     /// ```
     label
-    /// The name of a companion function that returns the entry of a call.
+    /// The name of a companion function that returns the entry of a call. With `each`, it takes one element and returns the
+    /// entry of that.
     ///
     /// ```text
     /// handle = user_entry

@@ -1,12 +1,17 @@
-//! Errors that batches share.
+//! Errors that batches share, and cached errors.
+//!
+//! The error of a run is cached for each of its elements. A batch that misses one of these gets it: an output cannot hold
+//! an error and values. As for other errors, a function of one element does not get it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
+use crate::cache::CachedError;
 use crate::call::batch::flights::Pending;
+use crate::call::batch::lookup::Missed;
 use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
-use crate::call::{CachedFn, Call, FnOutput};
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
 use crate::flight::{Outcome, Turn};
 use crate::panic::catch_panic;
 use crate::record::Record;
@@ -14,11 +19,18 @@ use crate::shared_error::SharedError;
 
 /// The error of a run of a batch function. A function of one element has errors of another type, so its callers do not
 /// get this one.
-#[derive(Clone)]
-struct BatchError {
+#[derive(Debug, Clone)]
+pub struct BatchError {
     error: SharedError,
     /// The hashes of the keys of all elements of the run.
     elements: Arc<[u64]>,
+}
+
+impl BatchError {
+    /// Returns the error, if it is of this type.
+    pub(crate) fn get<E: 'static>(&self) -> Option<&E> {
+        self.error.get()
+    }
 }
 
 impl<'a, B: Backend, F: FnOutput> Part<'a, B, F> {
@@ -56,7 +68,8 @@ where
     }
 
     /// Returns the output of this batch if the run that it has waited for has failed, and all elements of that run are
-    /// elements that this batch still waits for: its own run would be of these, too.
+    /// elements that this batch still waits for: its own run would be of these, too. So does a batch whose next call would
+    /// get the error, since it is cached.
     pub(super) fn shared_failure(
         &mut self,
         waited: &Pending<'a, B, F>,
@@ -71,7 +84,8 @@ where
         let mut needed: Vec<u64> =
             pending.chain([&waited.call]).map(|call| call.key.hash_code()).collect();
         needed.sort_unstable();
-        if !elements.iter().all(|element| needed.binary_search(element).is_ok()) {
+        let is_covered = elements.iter().all(|element| needed.binary_search(element).is_ok());
+        if !is_covered && !waited.call.has_cached_error() {
             return None;
         }
         let output = catch_panic("clone error", || Ok(D::error_output(error)));
@@ -84,4 +98,60 @@ where
         }
         Some(output)
     }
+
+    /// Returns the output of this batch if an error is cached for an element that it misses.
+    pub(super) fn cached_failure(missed: &[Missed<'a, B, F>]) -> Option<D::Output> {
+        let calls = missed.iter().filter_map(|missed| match missed.reason {
+            ComputeReason::Miss(_) => Some(&missed.call),
+            _ => None,
+        });
+        cached_failure::<B, F, D>(calls)
+    }
+
+    /// [`cached_failure`](Self::cached_failure) for elements that this batch leads, after they were read again. Callers
+    /// that wait for those with a cached error get that.
+    pub(super) fn cached_failure_of_led(parts: &mut [Part<'a, B, F>]) -> Option<D::Output> {
+        let calls = parts.iter().filter_map(|part| match &part.role {
+            Role::Lead { leading, .. } => {
+                matches!(leading.reason, ComputeReason::Miss(_)).then_some(&leading.call)
+            }
+            Role::Uncoordinated(_) | Role::Bypass => None,
+        });
+        let output = cached_failure::<B, F, D>(calls)?;
+        for part in parts {
+            if let Role::Lead { leading, .. } = &mut part.role
+                && let Some(CachedError { error, compute_time, .. }) = leading.call.read_error()
+            {
+                // No error and no value is being stored, so nothing is to be deleted.
+                let _ = leading.lead.fail(true, || Outcome::Failed { error, compute_time });
+            }
+        }
+        Some(output)
+    }
+}
+
+/// Returns the output of a batch if an error is cached for one of these calls. Those with such an error are counted.
+fn cached_failure<'c, B, F, D>(calls: impl Iterator<Item = &'c Call<'c, B, F>>) -> Option<D::Output>
+where
+    B: Backend + 'c,
+    F: CachedFn<Stored = B::Stored> + 'c,
+    D: BatchBody,
+{
+    let mut output = None;
+    for call in calls {
+        // All elements are of one function.
+        if !call.function.caches_errors() {
+            return None;
+        }
+        let Some(cached) = call.read_error() else { continue };
+        if output.is_none() {
+            let error = cached.error.get::<BatchError>().map(|batch| &batch.error);
+            let found = catch_panic("clone error", || Ok(error.and_then(D::error_output)));
+            output = call.ok_or_count(found).flatten();
+        }
+        if output.is_some() {
+            call.count_error_hit(&cached);
+        }
+    }
+    output
 }

@@ -3,7 +3,7 @@
 use std::mem;
 
 use crate::backend::{Backend, Lease};
-use crate::call::batch::{BatchBody, Part, Role, Runner};
+use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
 use crate::call::{CachedFn, ComputeReason};
 use crate::io::Io;
 
@@ -46,6 +46,8 @@ where
                 ComputeReason::Expired(stale) => {
                     self.outputs[index] = Some(leading.call.serve_stale(*stale));
                 }
+                // The other process refreshes it.
+                ComputeReason::Background => {}
                 reason => {
                     leading.reason = reason;
                     self.held.push(Part { index, role: Role::Lead { leading, recheck: true } });
@@ -58,7 +60,13 @@ where
 
     /// Waits for the processes that hold leases of elements, up to the deadline. Returns the elements that the function
     /// is to run for, as soon as there are any.
-    pub(super) async fn wait_for_leases<M: Io>(&mut self) -> Vec<Part<'a, B, F>> {
+    ///
+    /// # Errors
+    ///
+    /// Those of [`recheck`](Self::recheck).
+    pub(super) async fn wait_for_leases<M: Io>(
+        &mut self,
+    ) -> Result<Vec<Part<'a, B, F>>, Unusable<D::Output>> {
         let mut pauses = self.engine.lease_pauses();
         loop {
             let is_watched = self.watches.iter().all(Option::is_some);
@@ -74,7 +82,7 @@ where
             if self.held.is_empty() {
                 self.all_due = None;
             }
-            self.recheck::<M>(&mut parts).await;
+            self.recheck::<M>(&mut parts).await?;
             for part in &mut parts {
                 if let Role::Lead { leading, recheck } = &mut part.role {
                     *recheck = true;
@@ -88,7 +96,7 @@ where
                 self.acquire_leases::<M>(&mut parts).await;
             }
             if !parts.is_empty() || self.held.is_empty() {
-                return parts;
+                return Ok(parts);
             }
         }
     }

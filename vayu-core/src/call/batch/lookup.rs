@@ -3,7 +3,6 @@
 use crate::backend::Backend;
 use crate::cache::{CallStamp, Engine};
 use crate::call::batch::distinct::Distinct;
-use crate::call::batch::{BatchBody, Part, Role, Runner};
 use crate::call::lookup::{Lookup, begin_at, classify, lookup_with_stamp};
 use crate::call::task::OwnedLookup;
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
@@ -14,6 +13,9 @@ use crate::record::Record;
 /// The number of elements that are looked up at one time: to read the clock takes as long as a part of a lookup.
 const SAME_TIME: usize = 32;
 
+/// The number of missing elements for which there is space after the first.
+const MISSING_AT_ONCE: usize = 256;
+
 /// The elements of a batch, looked up as far as nothing had to be waited for.
 pub(crate) struct Batch<'e, T, F: FnOutput> {
     /// The elements in the order in which they were asked for, each once.
@@ -22,14 +24,10 @@ pub(crate) struct Batch<'e, T, F: FnOutput> {
     pub(crate) positions: Option<Vec<usize>>,
     /// The output of each element, if it was found.
     pub(crate) outputs: Vec<Option<F::Output>>,
-    pub(crate) missing: Vec<Missing<F>>,
-}
-
-/// An element that was not found.
-pub(crate) struct Missing<F: FnOutput> {
-    pub(super) index: usize,
-    pub(super) function: F,
-    pub(super) lookup: OwnedLookup<F::Output>,
+    /// The calls of the elements that were not found.
+    pub(crate) functions: Vec<F>,
+    /// The index of each of these, and the rest of its call.
+    pub(crate) lookups: Vec<(usize, OwnedLookup<F::Output>)>,
 }
 
 /// An element that has to be computed, by this caller or by another one.
@@ -49,7 +47,8 @@ pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>>(
     let elements: Vec<&T> = elements.collect();
     let mut distinct = (!are_distinct).then(|| Distinct::new(elements.len()));
     let mut repeated: Option<Repeated<'e, T>> = None;
-    let (mut outputs, mut missing) = (Vec::with_capacity(elements.len()), Vec::new());
+    let mut outputs = Vec::with_capacity(elements.len());
+    let (mut functions, mut lookups) = (Vec::new(), Vec::new());
     let mut now = engine.now_inline();
     for (position, &element) in elements.iter().enumerate() {
         if position % SAME_TIME == SAME_TIME - 1 {
@@ -77,13 +76,20 @@ pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>>(
             Err(lookup) => OwnedLookup::new(lookup),
         };
         outputs.push(None);
-        missing.push(Missing { index, function, lookup });
+        if functions.is_empty() {
+            // As a rule, others are missing, too.
+            let expected = (elements.len() - position).min(MISSING_AT_ONCE);
+            functions.reserve(expected);
+            lookups.reserve(expected);
+        }
+        functions.push(function);
+        lookups.push((index, lookup));
     }
     let (elements, positions) = match repeated {
         Some(Repeated { elements, indices }) => (elements, Some(indices)),
         None => (elements, None),
     };
-    Batch { elements, positions, outputs, missing }
+    Batch { elements, positions, outputs, functions, lookups }
 }
 
 /// The elements of a batch in which one was asked for twice.
@@ -113,64 +119,52 @@ impl<'e, T> Repeated<'e, T> {
     }
 }
 
-impl<'a, B, F, D> Runner<'a, '_, B, F, D>
-where
-    B: Backend,
-    F: CachedFn<Stored = B::Stored>,
-    D: BatchBody<Value = F::Output>,
-{
-    /// Reads the generations and the backend, as far as the lookup could not. Returns the elements that have to be
-    /// computed. Those that bypass the cache are added to `parts`.
-    pub(super) async fn resume<M: Io>(
-        &mut self,
-        functions: &'a [F],
-        lookups: Vec<(usize, OwnedLookup<F::Output>)>,
-        parts: &mut Vec<Part<'a, B, F>>,
-    ) -> Vec<Missed<'a, B, F>> {
-        let (mut missed, mut reads) = (Vec::new(), Vec::new());
-        let mut has_failed = false;
-        for ((index, lookup), function) in lookups.into_iter().zip(functions) {
-            let mut lookup = lookup.resume(self.engine, function);
-            if let Lookup::ReadGenerations(key) = lookup {
-                let engine = self.engine;
-                let stamped = read_generations::<M, B, F>(engine, function, key, &mut has_failed);
-                lookup = match stamped.await {
-                    Ok(output) => {
-                        self.outputs[index] = Some(output);
-                        continue;
-                    }
-                    Err(lookup) => lookup,
-                };
-            }
-            match lookup {
-                Lookup::ReadBackend(call) => {
-                    let before = call.engine.flights().completions(call.key);
-                    reads.push((index, call, before));
+/// Reads the generations and the backend, as far as the lookup could not. Adds what was found to `outputs`, and returns the
+/// rest of the calls: none of them has anything to read.
+pub(super) async fn resume<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    functions: &'a [F],
+    lookups: Vec<(usize, OwnedLookup<F::Output>)>,
+    outputs: &mut [Option<F::Output>],
+) -> Vec<(usize, Lookup<'a, B, F>)> {
+    let (mut rest, mut reads) = (Vec::new(), Vec::with_capacity(lookups.len()));
+    let mut has_failed = false;
+    for ((index, lookup), function) in lookups.into_iter().zip(functions) {
+        let mut lookup = lookup.resume(engine, function);
+        if let Lookup::ReadGenerations(key) = lookup {
+            let stamped = read_generations::<M, B, F>(engine, function, key, &mut has_failed);
+            lookup = match stamped.await {
+                Ok(output) => {
+                    outputs[index] = Some(output);
+                    continue;
                 }
-                Lookup::Compute(call, reason) => missed.push(Missed { index, call, reason }),
-                Lookup::Bypass | Lookup::ReadGenerations(_) => {
-                    parts.push(Part { index, role: Role::Bypass });
-                }
-            }
-        }
-        if reads.is_empty() {
-            return missed;
-        }
-        let calls: Vec<&Call<'_, B, F>> = reads.iter().map(|(_, call, _)| call).collect();
-        let records = read_many::<M, B, F>(self.engine, &calls).await;
-        for ((index, call, before), record) in reads.into_iter().zip(records) {
-            let decoded = match record {
-                Some(record) => call.decode_counted(record),
-                None => call.nothing(),
+                Err(lookup) => lookup,
             };
-            match classify(call, decoded, before) {
-                Ok(output) => self.outputs[index] = Some(output),
-                Err(Lookup::Compute(call, reason)) => missed.push(Missed { index, call, reason }),
-                Err(_) => parts.push(Part { index, role: Role::Bypass }),
-            }
         }
-        missed
+        match lookup {
+            Lookup::ReadBackend(call) => {
+                let before = call.engine.flights().completions(call.key);
+                reads.push((index, call, before));
+            }
+            lookup => rest.push((index, lookup)),
+        }
     }
+    if reads.is_empty() {
+        return rest;
+    }
+    let calls: Vec<&Call<'_, B, F>> = reads.iter().map(|(_, call, _)| call).collect();
+    let records = read_many::<M, B, F>(engine, &calls).await;
+    for ((index, call, before), record) in reads.into_iter().zip(records) {
+        let decoded = match record {
+            Some(record) => call.decode_counted(record),
+            None => call.nothing(),
+        };
+        match classify(call, decoded, before) {
+            Ok(output) => outputs[index] = Some(output),
+            Err(lookup) => rest.push((index, lookup)),
+        }
+    }
+    rest
 }
 
 /// Reads the generations of the groups of an element. Once that has failed, no others are read.

@@ -168,7 +168,7 @@ where
                 Role::Bypass => continue,
             };
             let Leading { lease, mut lead, reason, call, .. } = leading;
-            lead.fail(true, || outcome.clone());
+            call.complete_failed(&mut lead, &outcome);
             release_lease::<M, B, F>(&call, lease).await;
             count_unpaired(&call, &unusable, &mut is_counted);
             match reason {
@@ -260,6 +260,9 @@ async fn leave_out<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         call.ok_or_count(call.engine.delete::<M>(call.key).await);
     }
     release_lease::<M, B, F>(&call, lease).await;
+    if call.function.caches_errors() {
+        call.engine.errors().remove(call.key);
+    }
     match reason {
         ComputeReason::Miss(_) => call.emit(CallOutcome::Miss, CallTimes::computed(compute_time)),
         // Not a failure: the element is not there any more.
