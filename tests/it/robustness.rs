@@ -5,9 +5,11 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
-use vayu::backend::{AnyBackend, AnyValue, Backend, BackendExt, ByReference, Serializer};
+use vayu::backend::{
+    AnyBackend, AnyValue, Backend, BackendExt, ByReference, EndListener, MemoryBackend, Serializer,
+};
 use vayu::testing::{Fault, FaultyBackend, ManualClock, MapBackend, watchdog};
-use vayu::{Cache, Key, MemoryCache, MessagePack, cached};
+use vayu::{Cache, ErrorKind, Key, MemoryCache, MessagePack, cached};
 
 use crate::{HANG, Runs, until};
 
@@ -552,4 +554,36 @@ fn ttl_that_panics_on_a_hit_is_a_miss() {
     }
     PANICS.store(true, Ordering::SeqCst);
     assert_eq!((number(1), text(1)), (1, "1".to_owned()));
+}
+
+/// The operations of a backend in the process run without a guard against panics. A wrapper of it whose own code may
+/// panic is not in the process.
+#[test]
+fn panic_of_a_wrapper_of_memory_costs_the_storage_of_a_number_only() {
+    let backend = FaultyBackend::new(MemoryBackend::default());
+    let cache: Cache<_, ByReference> = Cache::with_backend(backend);
+    for fault in [Fault::PanicsInWrites, Fault::PanicsInReads] {
+        let before = cache.stats().errors_of(ErrorKind::Panic);
+        cache.backend().set_fault(fault);
+        let key = Key::from_text("numbers", "k");
+        let number = cache.get_or_insert_with(&key, Duration::from_secs(60), || 7_u64);
+        assert_eq!((number, cache.stats().in_flight), (7, 0), "{fault:?}");
+        assert!(cache.stats().errors_of(ErrorKind::Panic) > before, "{fault:?}");
+    }
+}
+
+#[test]
+fn panic_of_a_listener_of_ends_concerns_no_other_listener_and_no_caller() {
+    let cache: Cache<MemoryBackend, ByReference> = Cache::new();
+    let ends = Arc::new(Runs::new());
+    let other = Arc::clone(&ends);
+    cache.backend().report_ends(EndListener::new(|_, _| panic!("planned")));
+    cache.backend().report_ends(EndListener::new(move |_, _| {
+        other.count();
+    }));
+    let key = Key::from_text("numbers", "k");
+    let minute = Duration::from_secs(60);
+    assert_eq!(cache.get_or_insert_with(&key, minute, || 7_u64), 7);
+    cache.set(&key, &8_u64, minute).expect("set");
+    assert_eq!((cache.get::<u64>(&key).expect("read"), ends.get()), (Some(8), 1));
 }

@@ -206,8 +206,9 @@ pub trait Backend: Send + Sync + 'static {
     /// blocks or panics.
     ///
     /// The engine then calls the sync methods from async code too, acquires no leases, and does
-    /// without a guard against panics where values do not need one either. The default is `false`,
-    /// which is correct for every backend.
+    /// without a guard against panics where values do not need one either: a panic in [`write`](Self::write) then reaches
+    /// the caller of the function. The default is `false`, which is correct for every backend, and for a wrapper
+    /// whose own code may block or panic.
     #[inline]
     fn is_in_process(&self) -> bool {
         false

@@ -301,7 +301,10 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     /// Returns whether no code of users runs while a record is encoded: it does not panic, and gives the same record again.
     #[inline]
     pub(crate) fn encodes_alike(&self) -> bool {
-        self.value_class() != ValueClass::Opaque && !self.function.has_closures()
+        // The class of a value says something of its stored form in memory alone.
+        self.engine.backend().is_in_process()
+            && self.value_class() != ValueClass::Opaque
+            && !self.function.has_closures()
     }
 
     /// Returns the outcome for callers that have joined the flight, of an output that [encodes

@@ -2,7 +2,7 @@
 //!
 //! Backends, serializers, predicates and destructors of values are code of users. Each such call runs
 //! inside [`catch_panic`] or [`CatchPanic`], and each such value is dropped by [`drop_quietly`],
-//! with no lock held. State that the code was changing is not used after a panic, so the engine never
+//! with no lock held. Backends in the memory of the process are the exception: their operations do not panic. State that the code was changing is not used after a panic, so the engine never
 //! reads it partially changed.
 
 use std::any::Any;

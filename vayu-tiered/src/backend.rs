@@ -164,7 +164,8 @@ impl<F: Backend<Stored = Bytes>> Backend for TieredBackend<F> {
             batches: Some(self),
             // The whole record is written, to both tiers.
             times: None,
-            clear: backing.clear.map(|_| self as _),
+            // Memory is cleared even if the backing tier cannot be.
+            clear: Some(self),
             usage: Some(self),
             // The entries in memory are copies.
             ends: backing.ends,

@@ -47,7 +47,8 @@ struct Encoder<T, S> {
 impl<T: 'static, S: Serializer<T, Stored = Bytes>> Encode for Encoder<T, S> {
     fn encode(&self, value: &AnyValue, entry: &EntryContext<'_>) -> Result<Bytes> {
         let value = value.downcast_ref().expect("the encoder was created for this value");
-        self.serializer.get().expect("it is always there").serialize_for(value, entry)
+        let serializer = self.serializer.get().expect("it is always there");
+        catch_panic("encode value", || serializer.serialize_for(value, entry))
     }
 }
 

@@ -12,7 +12,8 @@ use crate::record::Record;
 /// The operations of the optional parts of a backend, for its callers: each uses the part
 /// ([`Backend::capabilities`]), or what replaces it where the backend does not have it.
 ///
-/// Every backend has them. The engine and wrappers of backends call them.
+/// Every backend has them. The engine and wrappers of backends call them. With this trait and that of a part in scope, the
+/// methods of a backend that implements both need the name of the trait: `BackendExt::usage(&backend)`.
 pub trait BackendExt: Backend {
     /// Returns the records of several keys: see [`Batches::read_many`](crate::Batches::read_many).
     ///

@@ -15,14 +15,16 @@ use crate::record::Record;
 /// error, so a wrapper does not lose one to its default.
 ///
 /// `capabilities` passes on the optional parts as they are. A wrapper that changes an operation changes it in the parts as
-/// well: one that changes `write` changes [`Batches`](crate::Batches) and [`EntryTimes`](crate::EntryTimes), or leaves them
-/// out, so that the cache calls its `write`.
+/// well, or leaves them out, so that the cache calls the operation of the wrapper: for `write` these are
+/// [`Batches`](crate::Batches), [`EntryTimes`](crate::EntryTimes) and [`Offline`](crate::Offline); for `read`, `Batches`, `Offline`,
+/// and the methods `read_now`, `read_with` and `read_optimistic`; for `delete`, [`Clear`](crate::Clear). A wrapper whose own code may
+/// block or panic does not forward `is_in_process`.
 ///
 /// # Examples
 ///
 /// ```
 /// # mod vayu { pub use vayu_core::*; pub mod backend { pub use vayu_core::*; pub use async_trait::async_trait; } }
-/// use vayu::backend::{Backend, Record, async_trait, forward_backend};
+/// use vayu::backend::{Backend, Capabilities, Record, async_trait, forward_backend};
 /// use vayu::{Key, Result};
 ///
 /// /// A backend that does not delete.
@@ -41,9 +43,13 @@ use crate::record::Record;
 ///         Ok(false)
 ///     }
 ///
+///     fn capabilities(&self) -> Capabilities<'_, B::Stored> {
+///         Capabilities { clear: None, ..self.0.capabilities() }
+///     }
+///
 ///     forward_backend! { |this| this.0 =>
 ///         read write read_async write_async read_now read_with read_optimistic
-///         is_in_process capabilities description clock
+///         is_in_process description clock
 ///     }
 /// }
 /// ```

@@ -95,7 +95,8 @@ fn resume_and_prepare<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     let before = engine.flights().completions(key);
     let mut visited = Visited::Nothing;
     let read = call.visit_now(&mut visited);
-    if call.is_absent(read.as_ref(), &visited) {
+    // Another backend may have leases.
+    if call.engine.backend().is_in_process() && call.is_absent(read.as_ref(), &visited) {
         return prepare_miss_now(call, Some(before), |prepared| prepared, prepare_apart);
     }
     prepare_visited(call, before, read, visited)

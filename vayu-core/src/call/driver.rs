@@ -379,7 +379,7 @@ async fn lead_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Returns the lead of the flight that is to be [completed](super::leading::complete) after the function. A call
-/// without one ends here. Only for a call that is part of a [flight](Prepared::flight).
+/// without one ends here. Only for a call that is part of a flight.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn into_lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     prepared: Prepared<'a, B, F>,

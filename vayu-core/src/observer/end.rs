@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::append_list::AppendList;
+use crate::panic::catch_panic;
 use crate::record::Record;
 
 /// The cause for which an entry has left a cache.
@@ -91,10 +92,17 @@ impl EndListeners {
         self.0.is_empty()
     }
 
-    /// Calls all listeners. The caller must hold no lock.
+    /// Calls all listeners. The caller must hold no lock. A listener that panics loses this report, and no other
+    /// listener does.
     pub fn report(&self, function: &str, cause: EndCause) {
         for listener in self.0.iter() {
-            (listener.0)(function, cause);
+            let called = catch_panic("report the end of an entry", || {
+                (listener.0)(function, cause);
+                Ok(())
+            });
+            if let Err(error) = called {
+                tracing::warn!(target: "vayu", function, %error, "listener of ends has panicked");
+            }
         }
     }
 

@@ -266,7 +266,12 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         }
     }
 
-    forward_backend! { |this| this.inner => is_in_process description clock }
+    /// Returns `false` while there is a fault: operations of a backend in the process do not panic.
+    fn is_in_process(&self) -> bool {
+        self.fault().is_none() && self.inner.is_in_process()
+    }
+
+    forward_backend! { |this| this.inner => description clock }
 }
 
 #[async_trait]

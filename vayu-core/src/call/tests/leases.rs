@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::Awaiting;
 use crate::record::Record;
+use crate::serializer::ValueClass;
 use crate::sync::block_on;
 use crate::testing::Fault;
 
@@ -34,6 +35,8 @@ struct LeasingBackend {
     map: MapBackend<AnyValue>,
     held: Arc<Mutex<HashSet<Key>>>,
     acquire_fails: bool,
+    /// The sync methods of the map do not block, so that an absent key is known at once.
+    reads_now: bool,
     /// Notifies of releases, where callers that wait are notified.
     released: Option<Arc<Event>>,
     /// The keys of whose releases they are not.
@@ -87,6 +90,16 @@ impl Backend for LeasingBackend {
     }
     async fn delete_async(&self, key: &Key) -> Result<bool> {
         self.delete(key)
+    }
+    fn read_now(
+        &self,
+        key: &Key,
+        _: ValueClass,
+        visit: &mut dyn FnMut(Record<&AnyValue>),
+    ) -> Option<Result<()>> {
+        self.reads_now.then(|| {
+            self.map.read(key).map(|found| found.iter().for_each(|record| visit(record.as_ref())))
+        })
     }
     fn capabilities(&self) -> Capabilities<'_, AnyValue> {
         Capabilities::none().with_leases(self)
@@ -657,4 +670,19 @@ fn refresh_in_the_background_is_left_to_the_process_that_holds_the_lease() {
             assert_eq!(blocking::run(engine, policy(), || 9), value + 1);
         }
     });
+}
+
+/// That a key is absent is known at once, but the backend is shared, so another process may hold the lease.
+#[test]
+fn number_that_is_absent_at_once_is_computed_under_a_lease() {
+    let backend = LeasingBackend { reads_now: true, ..LeasingBackend::default() };
+    let process: Cache<LeasingBackend, ByReference> = Cache::with_backend(backend.clone());
+    let run = |body: &dyn Fn() -> u64| {
+        let policy = Policy::new(key("k"), PlainOutput::new(), &ByReference, FixedTtl::new(MINUTE));
+        blocking::run(process.engine(), policy, body)
+    };
+    let is_held = || backend.held.lock().expect("no panic").contains(&key("k"));
+    let body = || u64::from(is_held());
+    assert_eq!((run(&body), run(&|| 9)), (1, 1));
+    assert!(!is_held());
 }
