@@ -1,6 +1,6 @@
 //! The default backend, on a table that is read without a lock ([`crate::table`]).
 //!
-//! Expired entries are removed by sweeps that writers and misses start ([`crate::pacer`]).
+//! Expired entries are removed by sweeps that writers start, and misses, except for those of numbers and strings that are absent ([`crate::pacer`]).
 
 use std::fmt;
 use std::sync::Arc;

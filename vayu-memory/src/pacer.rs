@@ -7,7 +7,7 @@ use vayu_core::Timestamp;
 
 /// The schedule of sweeps. A sweep visits every entry and removes those that have expired.
 ///
-/// There is no thread for it: writers and misses check the schedule, and sweep when an entry has
+/// There is no thread for it: writers and most misses check the schedule, and sweep when an entry has
 /// expired. After a sweep none begins for [`COOLDOWN_FACTOR`] times as long as it took, so that
 /// sweeping never takes more than a small part of the time of callers.
 #[derive(Debug)]
