@@ -59,6 +59,7 @@ mod options;
 mod output;
 pub(crate) mod patience;
 pub(crate) mod previous;
+mod reason;
 pub(crate) mod request;
 #[cfg(all(test, vayu_shuttle))]
 mod shuttle_tests;
@@ -74,9 +75,9 @@ pub use self::options::CallOptions;
 pub(crate) use self::output::CachedOutput;
 pub(crate) use self::output::DisplayText;
 pub use self::output::{OutputShape, PlainOutput, ResultOutput, SharedResultOutput, WholeOutput};
+pub(crate) use self::reason::{ComputeReason, StaleValue};
 pub use self::ttl::{CacheIf, FixedTtl, Retention, TtlFn};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -84,8 +85,6 @@ use crate::backend::Backend;
 use crate::background::BackgroundRun;
 use crate::cache::{BACKOFF, Declaration, Engine, Flags};
 use crate::call::lookup::Begun;
-use crate::call::patience::AwaitedRun;
-use crate::call::previous::Kept;
 use crate::call::request::Request;
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
@@ -99,58 +98,6 @@ use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
 use crate::serializer::{EntryContext, Serializer, ValueClass};
 use crate::validity::is_unknown;
-
-/// A value past its ttl.
-#[derive(Debug)]
-pub struct StaleValue<R> {
-    output: R,
-    age: Duration,
-    compute_time: Duration,
-    /// The first instant at which it may not be served.
-    end: Timestamp,
-    /// Its record, if the function asks for it.
-    kept: Option<Kept>,
-}
-
-impl<R> StaleValue<R> {
-    /// Returns its times.
-    fn times(&self) -> CallTimes {
-        let (age, ttl_left) = (Some(self.age), Some(Duration::ZERO));
-        CallTimes { age, ttl_left, compute_time: self.compute_time }
-    }
-}
-
-/// The reason for which a caller runs the function, or waits for a caller that does.
-#[derive(Debug)]
-pub enum ComputeReason<R> {
-    /// There is no value. It holds the completions from before the backend was read, if it was.
-    Miss(Option<Completions>),
-    /// There is a value past its ttl.
-    Expired(Box<StaleValue<R>>),
-    /// The caller forces a refresh, whatever is stored.
-    Forced,
-    /// A caller was served a value past its ttl. No caller waits for this run.
-    Background,
-    /// A caller waits for this run, with a value past its ttl.
-    Awaited(Arc<AwaitedRun>),
-}
-
-impl<R> ComputeReason<R> {
-    /// Returns whether the run waits while another process holds the lease of the key. The others give up.
-    pub(crate) fn waits_for_lease(&self) -> bool {
-        !matches!(self, Self::Expired(_) | Self::Background)
-    }
-
-    /// Returns the name of the reason in logs.
-    fn as_str(&self) -> &'static str {
-        match self {
-            Self::Miss(_) => "miss",
-            Self::Expired(_) => "expired",
-            Self::Forced => "forced",
-            Self::Background | Self::Awaited(_) => "background",
-        }
-    }
-}
 
 /// Returns the key of a call, or `None` if the call bypasses the cache.
 #[inline]

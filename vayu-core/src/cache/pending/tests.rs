@@ -7,8 +7,9 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 
 use super::*;
-use crate::backend::Capabilities;
+use crate::backend::{Backend, Capabilities};
 use crate::cache::Cache;
+use crate::generation::Generations;
 use crate::testing::{ManualClock, MapBackend, watchdog};
 use crate::{AnyValue, ByReference, Key, Record, forward_backend};
 
