@@ -4,8 +4,6 @@ use vayu_core::__internal::remote::generation_name;
 use vayu_core::Group;
 use vayu_core::wire::WireKey;
 
-use crate::request::ReleaseChannels;
-
 /// The length of a digest in hex.
 const DIGITS: usize = 64;
 
@@ -87,6 +85,15 @@ impl KeyNames {
         let one = format!("{}:released:", self.namespace).into_bytes();
         ReleaseChannels { all: self.invalidation_channel(), one }
     }
+}
+
+/// The channels on which released leases are published.
+#[derive(Debug)]
+pub(crate) struct ReleaseChannels {
+    /// The channel of all processes.
+    pub(crate) all: Vec<u8>,
+    /// The beginning of the name of the channel of one process, which its id follows.
+    pub(crate) one: Vec<u8>,
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use vayu_core::{Clock, Lease, LeaseWatch, Result, Timestamp};
 use self::remote::{ReleaseOnDrop, RemoteLease, Stage};
 use crate::client::{Client, Executor};
 use crate::error::Failure;
+use crate::key_names::ReleaseChannels;
 use crate::pubsub::{Channel, Subscribers};
-use crate::request::ReleaseChannels;
 use crate::sync::lock;
 use crate::watches::{LeaseId, WaiterId, Watch, Watches};
 

@@ -8,7 +8,7 @@ use vayu_core::wire::WireKey;
 use vayu_core::{Record, Timestamp};
 
 use crate::error::Failure;
-use crate::key_names::KeyNames;
+use crate::key_names::{KeyNames, ReleaseChannels};
 use crate::watches::WaiterId;
 
 /// A command, and the function that turns its reply into a value.
@@ -218,15 +218,6 @@ pub(crate) fn release_lease(
     command.arg(SCRIPT).arg(1).arg(name).arg(token).arg(&channels.all).arg(&channels.one);
     command.arg(message).arg(MAX_WAITERS * WaiterId::LENGTH);
     Request::new(command, done)
-}
-
-/// The channels on which released leases are published.
-#[derive(Debug)]
-pub(crate) struct ReleaseChannels {
-    /// The channel of all processes.
-    pub(crate) all: Vec<u8>,
-    /// The beginning of the name of the channel of one process, which its id follows.
-    pub(crate) one: Vec<u8>,
 }
 
 /// Publishes a message.
