@@ -43,7 +43,7 @@ fn main() {}
 
 #[cfg(unix)]
 mod unix {
-    use std::collections::HashSet;
+    use std::collections::{BTreeMap, HashSet};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Barrier, LazyLock, mpsc};
     use std::thread;
@@ -153,6 +153,10 @@ mod unix {
         fn number(n: u64) -> u64 {
             n
         }
+        #[cached(cache = TEXTS, ttl = "1ms", each = ids)]
+        fn batch(ids: &[u64]) -> BTreeMap<u64, u64> {
+            ids.iter().map(|&n| (n, n)).collect()
+        }
         #[cached(cache = HEAVY, ttl = "1h")]
         fn heavy(n: u64) -> String {
             n.to_string()
@@ -171,6 +175,7 @@ mod unix {
                 text(n % 3_000);
                 number(n % 3_000);
                 heavy(n % 3_000);
+                batch(&[n % 3_000, n % 3_000 + 1]);
                 // It holds the lock of the list twice.
                 drop(MemoryOptions::new().max_entries(1).build());
             }
@@ -179,7 +184,8 @@ mod unix {
         for _ in 0..60 {
             let child = || {
                 let is_right = |n: u64| {
-                    text(n) == n.to_string() && number(n) == n && heavy(n) == n.to_string()
+                    let is_right = text(n) == n.to_string() && heavy(n) == n.to_string();
+                    is_right && number(n) == n && batch(&[n, n + 1]).len() == 2
                 };
                 let is_right = (0..400).all(is_right);
                 let stats = [&*TEXTS, &*HEAVY].map(MemoryCache::stats);

@@ -527,3 +527,51 @@ fn panic_of_the_spawner_is_counted_and_its_call_has_old_values() {
     assert_eq!((ask(), queue.run()), (of(1, &[1, 2]), 1));
     assert_eq!(ask(), of(2, &[1, 2]));
 }
+
+#[test]
+fn run_of_a_refresh_that_fails_or_panics_concerns_its_elements_only() {
+    #[cached(cache = cache, ttl = "1m", stale = "1h", each = ids, at_most = 1, skip(cache, broken, queue),
+        spawn = |job| queue.spawn(job))]
+    fn many(cache: MemoryCache, broken: Arc<Broken>, queue: Arc<Queue>, ids: &[u64]) -> Found {
+        broken.query(ids)
+    }
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    let (broken, queue) = (Arc::new(Broken::default()), Arc::new(Queue::default()));
+    let ask = || many(cache.clone(), Arc::clone(&broken), Arc::clone(&queue), &[1, 2, 3]);
+    let first = Ok(BTreeMap::from([(1, 0), (2, 0), (3, 0)]));
+    assert_eq!(ask(), first);
+    clock.advance(MINUTE);
+    broken.version.store(1, Ordering::SeqCst);
+    broken.fails_at.store(1, Ordering::SeqCst);
+    assert_eq!((ask(), queue.run(), cache.stats().failed_refreshes), (first, 1, 1));
+    let second = Ok(BTreeMap::from([(1, 0), (2, 1), (3, 1)]));
+    assert_eq!((ask(), queue.run()), (second.clone(), 0));
+    // A panic ends the refresh. Runs before it have stored their values, and those after it have not failed.
+    clock.advance(MINUTE);
+    broken.version.store(2, Ordering::SeqCst);
+    broken.fails_at.store(0, Ordering::SeqCst);
+    broken.panics_at.store(2, Ordering::SeqCst);
+    assert_eq!((ask(), queue.run(), cache.stats().failed_refreshes), (second, 1, 2));
+    assert_eq!(ask(), Ok(BTreeMap::from([(1, 2), (2, 1), (3, 1)])));
+}
+
+/// A source of versions that fails or panics if it is asked for one element.
+#[derive(Default)]
+struct Broken {
+    version: AtomicUsize,
+    fails_at: AtomicUsize,
+    panics_at: AtomicUsize,
+}
+
+impl Broken {
+    fn query(&self, ids: &[u64]) -> Found {
+        let asks_for = |id: &AtomicUsize| ids.contains(&(id.load(Ordering::SeqCst) as u64));
+        assert!(!asks_for(&self.panics_at), "planned panic");
+        if asks_for(&self.fails_at) {
+            return Err("planned failure".to_owned());
+        }
+        let version = self.version.load(Ordering::SeqCst);
+        Ok(ids.iter().map(|id| (*id, version)).collect())
+    }
+}

@@ -247,6 +247,6 @@ pub trait OpenBackend: Backend + Sized {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] when it cannot work there.
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when it cannot work there.
     fn open(location: Self::Location) -> Result<Self>;
 }

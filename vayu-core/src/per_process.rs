@@ -5,9 +5,10 @@
 //! protects is therefore replaced in the child, when the lock is found to be held: before that, the
 //! operating system is not called.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 
 use crate::platform::process_id;
+use crate::sync::IgnorePoison;
 
 /// The id of a process, to detect a fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,20 @@ impl<T> PerProcess<T> {
     #[cfg(test)]
     pub(crate) fn of_parent(value: T) -> Self {
         Self { process: ProcessId::of_parent(), ..Self::new(value) }
+    }
+}
+
+impl<T> PerProcess<Mutex<T>> {
+    /// Locks the value. If a thread of a parent process holds the lock, the value is replaced first.
+    pub(crate) fn lock(&self, make: impl FnOnce() -> T) -> MutexGuard<'_, T> {
+        match self.get().try_lock() {
+            Ok(value) => return value,
+            Err(TryLockError::Poisoned(value)) => return value.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.replace_after_fork(|| Mutex::new(make()));
+            }
+        }
+        self.get().lock().ignore_poison()
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -19,7 +19,6 @@ use crate::key::{BuildKeyHasher, Key};
 use crate::panic::drop_quietly;
 use crate::per_process::PerProcess;
 use crate::shared_error::SharedError;
-use crate::sync::IgnorePoison;
 
 /// The maximum number of errors of one cache.
 const MAX_ERRORS: usize = if cfg!(miri) { 16 } else { 4096 };
@@ -47,12 +46,8 @@ pub(crate) struct CachedError {
 
 impl Default for ErrorCache {
     fn default() -> Self {
-        Self { errors: PerProcess::new(empty()), is_used: AtomicBool::new(false) }
+        Self { errors: PerProcess::new(Mutex::default()), is_used: AtomicBool::new(false) }
     }
-}
-
-fn empty() -> Mutex<Errors> {
-    Mutex::new(Errors::default())
 }
 
 impl ErrorCache {
@@ -121,14 +116,7 @@ impl ErrorCache {
 
     /// Locks the errors. If a thread of a parent process holds the lock, those of the child start empty.
     fn lock(&self) -> MutexGuard<'_, Errors> {
-        match self.errors.get().try_lock() {
-            Ok(errors) => return errors,
-            Err(TryLockError::Poisoned(errors)) => return errors.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                self.errors.replace_after_fork(empty);
-            }
-        }
-        self.errors.get().lock().ignore_poison()
+        self.errors.lock(Errors::default)
     }
 }
 

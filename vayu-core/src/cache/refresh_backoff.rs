@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::bounded_map::BoundedMap;
 use crate::clock::Timestamp;
 use crate::key::{BuildKeyHasher, Key};
-use crate::sync::IgnorePoison;
+use crate::per_process::PerProcess;
 
 /// The keys whose last refresh has not succeeded, with the time at which it began or failed. Such a key
 /// is not refreshed again for [`BACKOFF`], so that not every call reaches a source that is down or hangs.
 #[derive(Debug)]
-pub(crate) struct RefreshBackoff(Mutex<Attempts>);
+pub(crate) struct RefreshBackoff(PerProcess<Mutex<Attempts>>);
 
 type Attempts = BoundedMap<Key, Timestamp, BuildKeyHasher>;
 
@@ -23,8 +23,12 @@ const MAX_KEYS: usize = if cfg!(miri) { 16 } else { 4096 };
 
 impl Default for RefreshBackoff {
     fn default() -> Self {
-        Self(Mutex::new(BoundedMap::new(MAX_KEYS)))
+        Self(PerProcess::new(Mutex::new(attempts())))
     }
+}
+
+fn attempts() -> Attempts {
+    BoundedMap::new(MAX_KEYS)
 }
 
 impl RefreshBackoff {
@@ -49,7 +53,7 @@ impl RefreshBackoff {
     }
 
     fn keys(&self) -> MutexGuard<'_, Attempts> {
-        self.0.lock().ignore_poison()
+        self.0.lock(attempts)
     }
 }
 

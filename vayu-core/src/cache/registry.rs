@@ -9,12 +9,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, TryLockError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 
 use crate::panic::catch_panic;
 use crate::per_process::PerProcess;
 use crate::stats::Stats;
-use crate::sync::IgnorePoison;
 
 /// A cache of the process, as [`caches`] lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,22 +82,12 @@ struct Entry {
 /// The caches by the numbers of their registrations.
 type ById = BTreeMap<u64, Entry>;
 
-static LIST: LazyLock<PerProcess<Mutex<ById>>> = LazyLock::new(|| PerProcess::new(empty()));
-
-fn empty() -> Mutex<ById> {
-    Mutex::new(ById::new())
-}
+static LIST: LazyLock<PerProcess<Mutex<ById>>> =
+    LazyLock::new(|| PerProcess::new(Mutex::default()));
 
 /// Locks the list. If a thread of a parent process holds the lock, the list of the child starts empty.
 fn lock() -> MutexGuard<'static, ById> {
-    match LIST.get().try_lock() {
-        Ok(list) => return list,
-        Err(TryLockError::Poisoned(list)) => return list.into_inner(),
-        Err(TryLockError::WouldBlock) => {
-            LIST.replace_after_fork(empty);
-        }
-    }
-    LIST.get().lock().ignore_poison()
+    LIST.lock(ById::new)
 }
 
 /// The number of watches. It becomes zero, and ceases to be zero, only while the list is locked. The flags of all caches

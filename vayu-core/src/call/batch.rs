@@ -46,6 +46,7 @@ use crate::call::{CachedFn, Call, ComputeReason, FnOutput, OutputShape};
 use crate::clock::Timestamp;
 use crate::flight::{BatchRun, Deadline, Lead};
 use crate::io::Io;
+use crate::panic::drop_quietly;
 use crate::record::Record;
 use crate::shared_error::SharedError;
 
@@ -185,6 +186,8 @@ struct Runner<'a, 'r, B: Backend, F: FnOutput, D> {
     all_due: Option<Timestamp>,
     /// The moment before the function runs for other callers, too.
     start: Option<Start>,
+    /// The elements have old values, which the callers got.
+    is_refresh: bool,
 }
 
 /// An element that the function is to run for.
@@ -239,6 +242,7 @@ where
             watches: Vec::new(),
             all_due: None,
             start: None,
+            is_refresh: false,
         }
     }
 
@@ -285,7 +289,13 @@ where
     ) -> Result<(), Unusable<D::Output>> {
         while !parts.is_empty() {
             let rest = parts.split_off(parts.len().min(self.at_most));
-            self.run_once::<M>(mem::replace(&mut parts, rest)).await?;
+            let result = self.run_once::<M>(mem::replace(&mut parts, rest)).await;
+            if self.is_refresh {
+                // Each run of a refresh counts its failure, and is not the reason for another one to be left out.
+                drop_quietly(result);
+            } else {
+                result?;
+            }
         }
         Ok(())
     }
@@ -312,29 +322,26 @@ where
                 _ => None,
             })
             .collect();
-        if calls.is_empty() {
-            return Ok(());
-        }
-        let mut records = lookup::read_many::<M, B, F>(self.engine, &calls).await.into_iter();
-        let mut missing = Vec::with_capacity(parts.len());
-        for part in mem::take(parts) {
-            let Role::Lead { leading, recheck: true } = part.role else {
-                missing.push(part);
-                continue;
-            };
-            let record = records.next().flatten();
-            let served = record.and_then(|it| Some((leading.call.serve(it.clone())?, it)));
-            if let Some((output, record)) = served {
-                self.outputs[part.index] = Some(output);
-                run::complete_found::<M, B, F>(leading, record).await;
-            } else {
-                missing.push(Part { role: Role::Lead { leading, recheck: false }, ..part });
+        if !calls.is_empty() {
+            let mut records = lookup::read_many::<M, B, F>(self.engine, &calls).await.into_iter();
+            for part in mem::replace(parts, Vec::with_capacity(parts.len())) {
+                let Role::Lead { leading, recheck: true } = part.role else {
+                    parts.push(part);
+                    continue;
+                };
+                let record = records.next().flatten();
+                let served = record.and_then(|it| Some((leading.call.serve(it.clone())?, it)));
+                if let Some((output, record)) = served {
+                    self.outputs[part.index] = Some(output);
+                    run::complete_found::<M, B, F>(leading, record).await;
+                } else {
+                    parts.push(Part { role: Role::Lead { leading, recheck: false }, ..part });
+                }
             }
         }
-        if let Some(output) = Self::cached_failure_of_led(&mut missing) {
-            return Err(Unusable::Failed(output));
+        match Self::cached_failure_of_led(parts) {
+            Some(output) => Err(Unusable::Failed(output)),
+            None => Ok(()),
         }
-        *parts = missing;
-        Ok(())
     }
 }

@@ -59,12 +59,12 @@ pub trait OutputShape: Copy {
 #[derive(Debug)]
 pub struct PlainOutput<T>(PhantomData<fn() -> T>);
 
-/// An output that is a `Result`, whose `Ok` holds the value. `X` is the [text](ErrorText) of its error.
+/// An output that is a `Result`, whose `Ok` holds the value. `X` is the text of its error.
 #[derive(Debug)]
 pub struct ResultOutput<T, E, X = NoText>(PhantomData<fn() -> Result<T, E>>, PhantomData<X>);
 
 /// An output that is a `Result`, whose `Ok` holds the value, and whose error callers can share. `X` is the
-/// [text](ErrorText) of its error.
+/// text of its error.
 #[derive(Debug)]
 pub struct SharedResultOutput<T, E, X = NoText>(PhantomData<fn() -> Result<T, E>>, PhantomData<X>);
 

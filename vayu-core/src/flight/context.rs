@@ -25,14 +25,14 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
 use crate::flight::{FlightId, FlightIds};
+use crate::per_process::PerProcess;
 use crate::platform::HAS_THREADS;
-use crate::sync::IgnorePoison;
 use crate::sync::thread_local;
 
 thread_local! {
@@ -268,9 +268,17 @@ fn count_poll<T>(code: impl FnOnce() -> T) -> T {
     code()
 }
 
-static GRAPH: Mutex<Graph> = Mutex::new(Graph { waits: Vec::new(), batches: Vec::new() });
+static GRAPH: LazyLock<PerProcess<Mutex<Graph>>> =
+    LazyLock::new(|| PerProcess::new(Mutex::default()));
+
+/// Locks the graph. If a thread of a parent process holds the lock, the graph of the child starts empty: the flights
+/// of the parent do not end there.
+fn graph() -> MutexGuard<'static, Graph> {
+    GRAPH.lock(Graph::default)
+}
 
 /// The wait-for graph.
+#[derive(Debug, Default)]
 struct Graph {
     /// Edges from each flight that a waiting caller is part of, to the flight that it waits for. Callers
     /// outside of all flights are not in it, since no cycle goes through them.
@@ -320,7 +328,7 @@ impl BatchRun {
         let id = FlightIds::default().assign();
         let is_in_graph = !led.is_empty();
         if is_in_graph {
-            GRAPH.lock().ignore_poison().batches.push((id, led));
+            graph().batches.push((id, led));
         }
         Self { id, is_in_graph }
     }
@@ -334,7 +342,7 @@ impl BatchRun {
 impl Drop for BatchRun {
     fn drop(&mut self) {
         if self.is_in_graph {
-            let mut graph = GRAPH.lock().ignore_poison();
+            let mut graph = graph();
             if let Some(index) = graph.batches.iter().position(|(run, _)| *run == self.id) {
                 graph.batches.swap_remove(index);
             }
@@ -363,7 +371,7 @@ impl Waiting {
         if from.is_empty() {
             return Some(Self { from, to });
         }
-        let mut graph = GRAPH.lock().ignore_poison();
+        let mut graph = graph();
         if graph.is_reachable(to, &from) {
             return None;
         }
@@ -377,7 +385,7 @@ impl Drop for Waiting {
         if self.from.is_empty() {
             return;
         }
-        let mut graph = GRAPH.lock().ignore_poison();
+        let mut graph = graph();
         for &flight in &self.from {
             // Two branches of one function may wait for the same flight: each removes one edge.
             if let Some(index) = graph.waits.iter().position(|&edge| edge == (flight, self.to)) {

@@ -12,7 +12,7 @@ use std::thread;
 use crate::backend::Backend;
 use crate::background::BackgroundRun;
 use crate::cache::Engine;
-use crate::call::background_refresh::{CountPanic, begin_refresh, lead};
+use crate::call::background_refresh::{begin_refresh, lead};
 use crate::call::batch::lookup::{Batch, resume};
 use crate::call::batch::{BatchBody, Part, Runner};
 use crate::call::lookup::Lookup;
@@ -107,7 +107,7 @@ pub(crate) fn task<B, F, D>(
     engine: Engine<B>,
     refresh: Begun<F>,
     at_most: usize,
-    mut body: D,
+    body: D,
 ) -> impl Future<Output = ()> + use<B, F, D>
 where
     B: Backend,
@@ -119,6 +119,7 @@ where
     Unwatched::new(async move {
         // It ends last.
         let run = run;
+        let mut body = body;
         let Some((engine, functions)) = unstarted.start() else { return };
         run.start(engine.now());
         refresh_now::<Awaiting, B, F, D>(&engine, &functions, at_most, &mut body).await;
@@ -130,7 +131,7 @@ pub(crate) fn job<B, F, D>(
     engine: Engine<B>,
     refresh: Begun<F>,
     at_most: usize,
-    mut body: D,
+    body: D,
 ) -> impl FnOnce() + use<B, F, D>
 where
     B: Backend,
@@ -142,6 +143,7 @@ where
     move || {
         // It ends last.
         let run = run;
+        let mut body = body;
         let Some((engine, functions)) = unstarted.start() else { return };
         run.start(engine.now());
         let refresh = || {
@@ -151,6 +153,7 @@ where
         if let Err(payload) = catch_unwind(AssertUnwindSafe(refresh)) {
             drop_quietly(payload);
         }
+        drop_quietly((functions, body));
     }
 }
 
@@ -167,16 +170,15 @@ async fn refresh_now<M: Io, B, F, D>(
 {
     let mut outputs: Vec<Option<F::Output>> = functions.iter().map(|_| None).collect();
     let mut runner = Runner::new(engine, &mut outputs, at_most, body);
-    let (mut parts, mut panics) = (Vec::new(), Vec::new());
+    runner.is_refresh = true;
+    let mut parts = Vec::new();
     for (index, (function, stamp)) in functions.iter().enumerate() {
         let Some(key) = usable_key(engine, engine.flags(), function) else { continue };
         let call = Call::new(engine, function, key, *stamp);
         let Some(lead) = lead(&call) else { continue };
-        panics.push(CountPanic::new(engine, function, key, *stamp));
         parts.push(Part::lead(index, call, lead, true, ComputeReason::Background));
     }
     let result = runner.lead::<M>(parts).await;
-    drop(panics);
     drop_quietly((result, outputs));
 }
 

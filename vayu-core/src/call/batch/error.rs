@@ -85,7 +85,9 @@ where
             pending.chain([&waited.call]).map(|call| call.key.hash_code()).collect();
         needed.sort_unstable();
         let is_covered = elements.iter().all(|element| needed.binary_search(element).is_ok());
-        if !is_covered && !waited.call.has_cached_error() {
+        let is_miss = matches!(waited.reason, ComputeReason::Miss(_));
+        let is_shared = is_covered || (is_miss && waited.call.has_cached_error());
+        if !is_shared {
             return None;
         }
         let output = catch_panic("clone error", || Ok(D::error_output(error)));

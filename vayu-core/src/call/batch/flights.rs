@@ -16,7 +16,7 @@ use crate::record::Record;
 pub(super) struct Pending<'a, B: Backend, F: FnOutput> {
     index: usize,
     pub(super) call: Call<'a, B, F>,
-    reason: ComputeReason<F::Output>,
+    pub(super) reason: ComputeReason<F::Output>,
     pub(super) ticket: Ticket<'a, Record<B::Stored>>,
     pub(super) outdated: bool,
 }

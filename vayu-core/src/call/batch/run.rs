@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::backend::{Backend, LeaseGuard};
 use crate::cache::Engine;
+use crate::call::background_refresh::CountPanic;
 use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
 use crate::call::leading::{Leading, is_newest, release_lease};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
@@ -68,7 +69,9 @@ where
             }
         }
         let began = self.engine.now();
+        let panics = self.count_panics(&parts);
         let result = self.body.run(indices).await;
+        drop(panics);
         let ended = self.engine.now();
         match result {
             Ok(values) => {
@@ -80,6 +83,20 @@ where
             }
             Err(unusable) => self.fail::<M>(parts, unusable, began, ended).await,
         }
+    }
+
+    /// Returns guards that count a panic of the function as a failed refresh of each element that is refreshed.
+    fn count_panics(&self, parts: &[Part<'a, B, F>]) -> Vec<CountPanic<'a, B, F>> {
+        let refreshed = parts.iter().filter_map(|part| match &part.role {
+            Role::Lead { leading, .. } => {
+                matches!(leading.reason, ComputeReason::Background).then_some(&leading.call)
+            }
+            Role::Uncoordinated(_) | Role::Bypass => None,
+        });
+        let guard = |call: &Call<'a, B, F>| {
+            CountPanic::new(self.engine, call.function, call.key, call.stamp)
+        };
+        if self.is_refresh { refreshed.map(guard).collect() } else { Vec::new() }
     }
 
     /// Stores the values of a run, and completes its flights.
