@@ -13,6 +13,9 @@ type Map = Cache<FaultyBackend<MapBackend<AnyValue>>, ByReference>;
 const HANG: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// The updates of each thread. Miri is slow.
+const TIMES: usize = if cfg!(miri) { 8 } else { 1_000 };
+
 fn map() -> Map {
     Cache::with_backend(FaultyBackend::new(MapBackend::default()))
 }
@@ -33,7 +36,7 @@ fn counter_keeps_all_increments_of_sync_and_async_threads() {
             for thread in 0..8 {
                 let (cache, key) = (&cache, &key);
                 scope.spawn(move || {
-                    for _ in 0..1_000 {
+                    for _ in 0..TIMES {
                         if thread % 2 == 0 {
                             cache.update_with(key, HOUR, increment).expect("updated");
                         } else {
@@ -44,7 +47,7 @@ fn counter_keeps_all_increments_of_sync_and_async_threads() {
                 });
             }
         });
-        assert_eq!(cache.get(&key).expect("get"), Some(8_000_usize));
+        assert_eq!(cache.get(&key).expect("get"), Some(8 * TIMES));
     });
 }
 
@@ -61,14 +64,14 @@ fn updates_between_invalidations_continue_one_another() {
     ] {
         watchdog(HANG, move || {
             let (cache, key) = (map(), key().with_tags(["t"]));
-            let seen: Vec<AtomicUsize> = (0..4_001).map(|_| AtomicUsize::new(0)).collect();
+            let seen: Vec<AtomicUsize> = (0..=4 * TIMES).map(|_| AtomicUsize::new(0)).collect();
             std::thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
-                        for n in 0..1_000 {
+                        for n in 0..TIMES {
                             let value = cache.update_with(&key, HOUR, increment).expect("updated");
                             seen[value].fetch_add(1, Ordering::SeqCst);
-                            if n % 100 == 50 {
+                            if n % (TIMES / 8) == TIMES / 16 {
                                 invalidate(&cache, &key);
                             }
                         }
@@ -76,7 +79,7 @@ fn updates_between_invalidations_continue_one_another() {
                 }
             });
             let seen: Vec<usize> = seen.into_iter().map(AtomicUsize::into_inner).collect();
-            assert_eq!(seen.iter().sum::<usize>(), 4_000);
+            assert_eq!(seen.iter().sum::<usize>(), 4 * TIMES);
             assert!(seen[1] <= 41, "{} runs from nothing, and 40 invalidations", seen[1]);
             assert!(seen[1..].is_sorted_by(|less, more| less >= more), "no value is skipped");
         });
