@@ -504,11 +504,19 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
     #[inline]
     fn conclude_value(&self, new: &F::Output) -> bool {
         let has_value = F::value(new).is_some();
-        if has_value && self.function.caches_errors() {
+        if has_value {
             // Also if the value is not stored.
-            self.engine.errors().remove(self.key);
+            self.end_cached_error();
         }
         has_value
+    }
+
+    /// Removes the cached error of the key, of a function that caches errors.
+    #[inline]
+    pub(super) fn end_cached_error(&self) {
+        if self.function.caches_errors() {
+            self.engine.errors().remove(self.key);
+        }
     }
 
     /// Returns the output for the caller whose function has returned `new`: that, or the stale

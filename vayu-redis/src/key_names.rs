@@ -7,6 +7,9 @@ use vayu_core::wire::WireKey;
 /// The length of a digest in hex.
 const DIGITS: usize = 64;
 
+/// The part of the name of an entry between the namespace and the digest.
+const ENTRY: &str = ":e:";
+
 /// Names of everything that a namespace keeps on the server.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyNames {
@@ -20,14 +23,14 @@ impl KeyNames {
 
     /// Returns the name of an entry.
     pub(crate) fn entry(&self, key: &WireKey) -> String {
-        self.for_key(":e:", key)
+        self.for_key(ENTRY, key)
     }
 
     /// Calls `each` with the names of entries, which are in one string after the other.
     pub(crate) fn for_each_entry(&self, keys: &[WireKey], mut each: impl FnMut(&str)) {
         let mut name = String::with_capacity(self.entry_length());
         name.push_str(&self.namespace);
-        name.push_str(":e:");
+        name.push_str(ENTRY);
         let (start, mut digits) = (name.len(), [0; DIGITS]);
         for key in keys {
             name.truncate(start);
@@ -38,12 +41,12 @@ impl KeyNames {
 
     /// Returns the length of the names of entries.
     pub(crate) fn entry_length(&self) -> usize {
-        self.namespace.len() + ":e:".len() + DIGITS
+        self.namespace.len() + ENTRY.len() + DIGITS
     }
 
     /// Returns the name of the entry with this digest, in hex.
     pub(crate) fn entry_of(&self, digits: &str) -> String {
-        [&self.namespace, ":e:", digits].concat()
+        [&self.namespace, ENTRY, digits].concat()
     }
 
     /// Returns a pattern that matches the names of all entries. It matches digests by their length,
@@ -56,7 +59,7 @@ impl KeyNames {
             }
             pattern.push(character);
         }
-        pattern + ":e:" + &"?".repeat(DIGITS)
+        pattern + ENTRY + &"?".repeat(DIGITS)
     }
 
     /// Returns the name of the lease for computing a key.

@@ -38,6 +38,28 @@ const fn assert_order<C: Elements + ?Sized, T, R: BatchOutput<T>>() {
 
 /// The call. Methods, so that nothing is reported if the output is not one of a batch function.
 impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
+    /// Looks up a call. `describe` returns the call of one element.
+    ///
+    /// # Errors
+    ///
+    /// The rest of the call, unless all elements were found.
+    pub fn vayu_look_up<'e, B, S, C, F>(
+        &self,
+        cache: &Cache<B, S>,
+        each: Each<'e, C>,
+        describe: impl Fn(&'e C::Element) -> F,
+    ) -> Result<R, LookedUp<'e, C::Element, F>>
+    where
+        B: Backend,
+        C: Elements + ?Sized,
+        F: CachedFn<Output = V, Stored = B::Stored>,
+        R: BatchOutput<C::Element, Value = V>,
+    {
+        const { assert_order::<C, C::Element, R>() };
+        let batch = batch::look_up(cache.engine(), each.0.elements(), C::ARE_DISTINCT, describe);
+        Self::join_found(batch).map_err(LookedUp)
+    }
+
     /// Runs a call of a sync batch function. `describe` returns the call of one element.
     #[inline]
     pub fn vayu_call<'e, B, S, C, F, D>(
@@ -55,9 +77,8 @@ impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
         R: BatchOutput<C::Element, Value = V>,
         D: FnMut(C::Owned) -> R,
     {
-        const { assert_order::<C, C::Element, R>() };
-        let batch = batch::look_up(cache.engine(), each.0.elements(), C::ARE_DISTINCT, describe);
-        self.vayu_finish(cache, each, LookedUp(batch), at_most, body)
+        self.vayu_look_up(cache, each, describe)
+            .unwrap_or_else(|left| self.vayu_finish(cache, each, left, at_most, body))
     }
 
     /// Finishes a call of a sync batch function.
@@ -100,9 +121,10 @@ impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
         T: Future<Output = R>,
         D: FnMut(C::Owned) -> T,
     {
-        const { assert_order::<C, C::Element, R>() };
-        let batch = batch::look_up(cache.engine(), each.0.elements(), C::ARE_DISTINCT, describe);
-        self.vayu_finish_async(cache, each, LookedUp(batch), at_most, body).await
+        match self.vayu_look_up(cache, each, describe) {
+            Ok(output) => output,
+            Err(left) => self.vayu_finish_async(cache, each, left, at_most, body).await,
+        }
     }
 
     /// Finishes a call of an async batch function.

@@ -216,10 +216,7 @@ pub(super) fn spawning_call(model: &Model, batch: &Batch, spawn: &Expr) -> Token
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let (each, at_most) = (each(model, batch), at_most(batch));
     let setup = setup::setup(model, Purpose::BatchTask);
-    let identity = is_prefix_of_body(model).then(|| {
-        let function_prefix = model.root.private("function_prefix");
-        quote_spanned!(Span::mixed_site()=> let vayu_function = #function_prefix(&|| ());)
-    });
+    let identity = identity(model, &quote_spanned!(Span::mixed_site()=> || ()));
     let (describe, body) = (describe(model, batch, Purpose::BatchTask), body(model, batch));
     let [copies, ..] = own::of_batch(model);
     let is_sync = model.function.kind == Kind::Sync;
@@ -282,9 +279,12 @@ pub(super) fn spawning_call(model: &Model, batch: &Batch, spawn: &Expr) -> Token
     }
 }
 
-/// Returns whether the type of the body is the identity of the function.
-fn is_prefix_of_body(model: &Model) -> bool {
-    model.options.prefix.is_none() && model.handle.is_none()
+/// Generates the identity of the function, if it is its prefix: that of the type of a closure.
+fn identity(model: &Model, closure: &TokenStream) -> Option<TokenStream> {
+    (model.options.prefix.is_none() && model.handle.is_none()).then(|| {
+        let function_prefix = model.root.private("function_prefix");
+        quote_spanned!(Span::mixed_site()=> let vayu_function = #function_prefix(&#closure);)
+    })
 }
 
 /// Generates the call.
@@ -292,10 +292,7 @@ pub(super) fn call(model: &Model, batch: &Batch) -> TokenStream {
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let (each, at_most) = (each(model, batch), at_most(batch));
     let (body, setup) = (body(model, batch), setup::setup(model, Purpose::Batch));
-    let identity = is_prefix_of_body(model).then(|| {
-        let function_prefix = model.root.private("function_prefix");
-        quote_spanned!(Span::mixed_site()=> let vayu_function = #function_prefix(&vayu_body);)
-    });
+    let identity = identity(model, &quote_spanned!(Span::mixed_site()=> vayu_body));
     let describe = describe(model, batch, Purpose::Batch);
     let (name, wait) = match model.function.kind {
         Kind::Sync => ("vayu_call", None),

@@ -2,13 +2,13 @@
 
 use std::future::{Future, ready};
 
+use super::LookedUp;
 use super::elements::{Each, Elements};
 use super::output::{BatchOutput, OutputType, Outputs};
-use super::{LookedUp, assert_order};
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::call::batch::background::{self, BatchRefresh};
-use crate::call::batch::{self, Batch, Body, Unusable, compute};
+use crate::call::batch::{Batch, Body, Unusable, compute};
 use crate::call::task::{SpawnableCall, spawnable_from};
 use crate::call::{CachedFn, FnOutput, OutputShape};
 use crate::io::{Awaiting, Blocking, run_blocking};
@@ -32,28 +32,6 @@ macro_rules! owned_body {
 
 /// The calls of functions with `spawn`.
 impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
-    /// Looks up a call. `describe` returns the call of one element, which outlives this one.
-    ///
-    /// # Errors
-    ///
-    /// The rest of the call, unless all elements were found.
-    pub fn vayu_look_up<'e, B, S, C, F>(
-        &self,
-        cache: &Cache<B, S>,
-        each: Each<'e, C>,
-        describe: impl Fn(&'e C::Element) -> F,
-    ) -> Result<R, LookedUp<'e, C::Element, F>>
-    where
-        B: Backend,
-        C: Elements + ?Sized,
-        F: CachedFn<Output = V, Stored = B::Stored>,
-        R: BatchOutput<C::Element, Value = V>,
-    {
-        const { assert_order::<C, C::Element, R>() };
-        let batch = batch::look_up(cache.engine(), each.0.elements(), C::ARE_DISTINCT, describe);
-        Self::join_found(batch).map_err(LookedUp)
-    }
-
     /// Returns the task that refreshes elements.
     pub fn vayu_task_of<B, S, C, F, T, D>(
         &self,

@@ -96,7 +96,7 @@ where
         let guard = |call: &Call<'a, B, F>| {
             CountPanic::new(self.engine, call.function, call.key, call.stamp)
         };
-        if self.is_refresh { refreshed.map(guard).collect() } else { Vec::new() }
+        refreshed.map(guard).collect()
     }
 
     /// Stores the values of a run, and completes its flights.
@@ -277,9 +277,7 @@ async fn leave_out<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         call.ok_or_count(call.engine.delete::<M>(call.key).await);
     }
     release_lease::<M, B, F>(&call, lease).await;
-    if call.function.caches_errors() {
-        call.engine.errors().remove(call.key);
-    }
+    call.end_cached_error();
     match reason {
         ComputeReason::Miss(_) => call.emit(CallOutcome::Miss, CallTimes::computed(compute_time)),
         // Not a failure: the element is not there any more.
