@@ -232,7 +232,10 @@ fn mode(path: &Path) -> u32 {
 fn public_directory() -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let binary = std::env::current_exe().expect("a test knows its own path");
-    fs::copy(binary, directory.path().join("binary")).expect("the binary is copied");
+    // Another process copies it. A program that is open for writing cannot be run, and the children that other tests start
+    // meanwhile would hold what this process has open.
+    let copied = Command::new("cp").arg(binary).arg(directory.path().join("binary")).status();
+    assert!(copied.expect("cp can be started").success(), "the binary is copied");
     make_readable(directory.path());
     directory
 }
