@@ -5,6 +5,7 @@ mod cached;
 mod diagnostics;
 #[expect(unreachable_pub, reason = "the same file is public in vayu-core")]
 mod duration;
+mod invalidates;
 mod paths;
 
 use proc_macro::TokenStream;
@@ -37,7 +38,7 @@ pub fn single_flight(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// page of the crate `vayu-cache` has the rules and the arguments.
 #[proc_macro_attribute]
 pub fn invalidates(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    cached::invalidates::expand(arguments.into(), item.into()).into()
+    invalidates::expand(arguments.into(), item.into()).into()
 }
 
 /// Caches the results of a function in the memory cache of the process, `vayu::mem_cache()`.
@@ -46,4 +47,11 @@ pub fn invalidates(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn mem_cached(arguments: TokenStream, item: TokenStream) -> TokenStream {
     cached::expand(Attribute::MemCached, arguments.into(), item.into()).into()
+}
+
+/// Generates an item with documentation for the name of each argument of `#[cached]`. Not part of the public interface.
+#[doc(hidden)]
+#[proc_macro]
+pub fn arguments(_: TokenStream) -> TokenStream {
+    cached::editor::modules().into()
 }

@@ -2,7 +2,14 @@
 //!
 //! Messages of the compiler name the traits and their parameters, so those are here too.
 
-pub mod arguments;
+#[cfg(feature = "macros")]
+pub mod arguments {
+    //! The arguments of the attribute, as items that an editor completes and shows the documentation of.
+    //!
+    //! An expansion in rust-analyzer refers to the items whose names it was given.
+
+    vayu_macros::arguments!();
+}
 
 pub use vayu_core::attribute::{
     AnyOutput, AnyPart, AsCache, BatchOutput, Bound, BoundByReference, CachesErrors,

@@ -1,23 +1,270 @@
-//! The arguments of the attribute, parsed but not yet checked against the function.
+//! The arguments of the attribute, parsed but not yet checked against the function: a table of them, and the fields that
+//! they are parsed into.
 
-pub(super) mod values;
+pub(crate) mod format;
+mod literal;
+mod names;
+mod parse;
+mod time;
+mod values;
+mod written;
 
-use std::time::Duration;
+use syn::{Error, Expr, Ident, Path, Result};
 
-use proc_macro2::{Span, TokenStream, TokenTree};
-use syn::ext::IdentExt;
-use syn::parse::{ParseStream, Parser};
-use syn::{Error, Expr, ExprClosure, Ident, Lit, Path, Result, Token, UnOp};
-
+pub(crate) use self::time::{ErrTtl, Time, Ttl};
+use self::time::{parse_err_ttl, parse_expires_at, parse_time_of_all, parse_ttl};
+pub(crate) use self::values::{Handle, KeySource, NameList};
 use self::values::{
-    check_format, parse_cache, parse_condition, parse_each, parse_err_ttl, parse_expires_at,
-    parse_handle, parse_idle, parse_jitter, parse_key, parse_label, parse_limit, parse_log,
-    parse_patience, parse_prefix, parse_stale, parse_ttl, parse_version,
+    parse_cache, parse_condition, parse_crate, parse_each, parse_handle, parse_jitter, parse_key,
+    parse_label, parse_limit, parse_log, parse_own, parse_prefix, parse_skip, parse_tags,
+    parse_version,
 };
-use crate::cached::Attribute;
-use crate::cached::names::{self, form, is_known};
-use crate::diagnostics::Diagnostics;
-use crate::duration;
+use self::written::Written;
+use crate::cached::attribute::Attribute;
+
+/// An argument that the attribute takes.
+pub(crate) struct Keyword {
+    pub(crate) name: &'static str,
+    /// An example, as it is written.
+    pub(crate) form: &'static str,
+    /// The lines of its documentation in editors. None for `crate`, which cannot be the name of an item.
+    pub(crate) documentation: &'static [&'static str],
+    /// Parses what follows the name into a field.
+    parse: fn(&mut Arguments, &Written<'_>) -> Result<()>,
+}
+
+impl Keyword {
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
+        KEYWORDS.iter().find(|keyword| keyword.name == name)
+    }
+}
+
+macro_rules! keywords {
+    ($(
+        $(#[doc = $line:literal])*
+        $name:literal: $form:literal => |$it:ident, $written:ident| $parse:expr,
+    )*) => {
+        /// The arguments, in the order of the documentation.
+        pub(crate) const KEYWORDS: &[Keyword] = &[$(Keyword {
+            name: $name,
+            form: $form,
+            documentation: &[$($line),*],
+            parse: |$it, $written| {
+                $parse;
+                Ok(())
+            },
+        }),*];
+    };
+}
+
+keywords! {
+    /// Required, unless there is `expires_at`: the time to live of an entry.
+    ///
+    /// ```text
+    /// ttl = "5m"                     // also "90s", "1h 30m", "5months"
+    /// ttl = 30                       // seconds, also 0.5
+    /// ttl = Duration::MAX            // no expiry; any expression of the type `Duration`
+    /// ttl = |value: &Page| value.ttl // by value
+    /// ```
+    "ttl": "ttl = \"5m\"" => |it, written| it.set_ttl(written, parse_ttl)?,
+    /// In place of `ttl`: the `SystemTime` at which a value expires, evaluated once, when the value is stored. A
+    /// value whose moment has passed is not stored. It may name arguments: of an async function it gets clones of those
+    /// that the body moves; the body of a sync function must not move them.
+    ///
+    /// ```text
+    /// expires_at = |token: &Token| token.expires_at
+    /// expires_at = next_midnight()
+    /// ```
+    "expires_at": "expires_at = |token| token.expires_at" => |it, written| it.set_ttl(written, parse_expires_at)?,
+    /// The time past the ttl in which an entry may still be served, while one caller recomputes it
+    /// (stale-while-revalidate) and when the function fails (stale-if-error).
+    ///
+    /// ```text
+    /// stale = "1h"
+    /// ```
+    "stale": "stale = \"1h\"" => |it, written| it.options.stale = Some(parse_time_of_all(written, "30s")?),
+    /// The time after which an entry that no call uses expires, whatever its ttl (sliding expiry, time to idle). For a
+    /// `MemoryCache`, or with `max_entries`.
+    ///
+    /// ```text
+    /// idle = "10m"
+    /// ```
+    "idle": "idle = \"10m\"" => |it, written| it.options.idle = Some(parse_time_of_all(written, "10m")?),
+    /// For a function that returns a `Result` whose error is `Clone + Send + Sync + 'static`: the time for which an
+    /// error is cached, in this process only (negative caching). A closure takes a reference to the error, and returns
+    /// zero for one that is not cached. A value, also one that is stale, takes precedence.
+    ///
+    /// ```text
+    /// err_ttl = "2s"
+    /// err_ttl = |error: &Error| if error.is_not_found() { MINUTE } else { Duration::ZERO }
+    /// ```
+    "err_ttl": "err_ttl = \"2s\"" => |it, written| it.options.err_ttl = Some(parse_err_ttl(written)?),
+    /// For a function that owns its arguments. With `stale`: runs the refresh of a value past its ttl in the
+    /// background. Without `stale`, for an `async fn`: runs the computation as a task, which goes on if the caller is
+    /// dropped.
+    ///
+    /// ```text
+    /// spawn = tokio::spawn       // `async fn`
+    /// spawn = std::thread::spawn // sync function; also `rayon::spawn`
+    /// ```
+    "spawn": "spawn = tokio::spawn" => |it, written| it.options.spawn = Some(written.not_literal()?),
+    /// With `spawn`: borrowed arguments of which a run in the background gets a copy, by `ToOwned`. A hit copies nothing.
+    ///
+    /// ```text
+    /// own(url, self)
+    /// ```
+    "own": "own(url, self)" => |it, written| it.own = Some(parse_own(written)?),
+    /// With `stale` and `spawn`: how long a call that finds a value past its ttl waits for the new one, before it
+    /// returns the old one. The run goes on.
+    ///
+    /// ```text
+    /// patience = "50ms"
+    /// ```
+    "patience": "patience = \"50ms\"" => |it, written| it.options.patience = Some(written.named(parse_time_of_all(written, "50ms")?)),
+    /// With `stale`: a function of the old value and the arguments, by reference, that is called past the ttl. If it
+    /// returns `true`, the value is still current, and the body does not run. Alone: the body asks for the old value
+    /// with `vayu::previous`.
+    ///
+    /// ```text
+    /// revalidate = is_unchanged
+    /// revalidate
+    /// ```
+    "revalidate": "revalidate = is_unchanged" => |it, written| it.options.revalidate = Some(written.named(written.optional_value()?)),
+    /// Takes up to this share off each ttl at random.
+    ///
+    /// ```text
+    /// jitter = "10%"
+    /// ```
+    "jitter": "jitter = \"10%\"" => |it, written| it.options.jitter = Some(parse_jitter(written)?),
+    /// An expression for the cache. The default is `vayu::mem_cache()`.
+    ///
+    /// ```text
+    /// cache = PAGES      // static PAGES: LazyLock<MemoryCache> = ..
+    /// cache = self.cache
+    /// ```
+    "cache": "cache = PAGES" => |it, written| it.cache = Some(parse_cache(written)?),
+    /// A memory cache of this function's own, with this limit on entries. All instantiations of a generic
+    /// function share it; the entry of a `handle` returns it.
+    ///
+    /// ```text
+    /// max_entries = 1_000
+    /// ```
+    "max_entries": "max_entries = 1_000" => |it, written| it.limits.max_entries = Some(written.named(parse_limit(written)?)),
+    /// A memory cache of this function's own, with this limit on the sum of the weights of its values.
+    ///
+    /// ```text
+    /// max_weight = 64 << 20, weigh = |page: &Page| page.bytes()
+    /// ```
+    "max_weight": "max_weight = 64 << 20" => |it, written| it.limits.max_weight = Some(written.named(parse_limit(written)?)),
+    /// With `max_weight`: the weight of a value, a `u32`. The closure captures nothing. A value that is stored through
+    /// `Entry::cache` is weighed by its type: one of a type that no call and no entry of the function has had weighs
+    /// `u32::MAX`, and is not stored where the limit is lower.
+    ///
+    /// ```text
+    /// weigh = |page: &Page| page.bytes()
+    /// ```
+    "weigh": "weigh = |value| .." => |it, written| it.limits.weigh = Some(written.named(written.not_literal()?)),
+    /// A string in place of the function's path: functions with the same prefix share entries.
+    ///
+    /// ```text
+    /// prefix = "users"
+    /// ```
+    "prefix": "prefix = \"users\"" => |it, written| it.options.prefix = Some(parse_prefix(written)?),
+    /// The key, in place of the arguments.
+    ///
+    /// ```text
+    /// key = format!("{id}")
+    /// key = |id, _client| id.to_string()
+    /// key = "all"
+    /// ```
+    "key": "key = format!(\"{id}\")" => |it, written| it.key = Some(parse_key(written)?),
+    /// Arguments that are left out of the key, and then need no `Serialize`.
+    ///
+    /// ```text
+    /// skip(client)
+    /// skip(self)
+    /// ```
+    "skip": "skip(client)" => |it, written| it.skip = Some(parse_skip(written)?),
+    /// More parts of the key.
+    ///
+    /// ```text
+    /// include(self.id, path.0)
+    /// ```
+    "include": "include(self.id)" => |it, written| it.options.include = written.expressions()?,
+    /// A serializer other than that of the cache.
+    ///
+    /// ```text
+    /// serializer = Json
+    /// ```
+    "serializer": "serializer = Json" => |it, written| it.serializer = Some(written.not_literal()?),
+    /// `false`: no `tracing` events.
+    ///
+    /// ```text
+    /// log = false
+    /// ```
+    "log": "log = false" => |it, written| it.options.is_quiet = !parse_log(written)?,
+    /// A predicate on the value, of a `Result` on the value in `Ok`: only values for which it is true are
+    /// cached.
+    ///
+    /// ```text
+    /// cache_if = |value| !value.is_empty()
+    /// cache_if = Option::is_some
+    /// ```
+    "cache_if": "cache_if = |value| .." => |it, written| it.options.cache_if = Some(written.not_literal()?),
+    /// A condition on the arguments: calls for which it is true run the function and store its value, whatever is
+    /// stored. Such calls at the same time share one run.
+    ///
+    /// ```text
+    /// refresh_if = is_forced, skip(is_forced)
+    /// ```
+    "refresh_if": "refresh_if = is_forced" => |it, written| it.options.refresh_if = Some(parse_condition(written)?),
+    /// A condition on the arguments: calls for which it is true run the function without the cache.
+    ///
+    /// ```text
+    /// bypass_if = user.is_editor
+    /// ```
+    "bypass_if": "bypass_if = is_preview" => |it, written| it.options.bypass_if = Some(parse_condition(written)?),
+    /// An integer or a string: entries of another version are misses.
+    ///
+    /// ```text
+    /// version = 2
+    /// ```
+    "version": "version = 2" => |it, written| it.options.version = Some(parse_version(written)?),
+    /// Tags of the entry. `Cache::invalidate_tag` invalidates all entries that have one.
+    ///
+    /// ```text
+    /// tags("user:{id}", &group)
+    /// ```
+    "tags": "tags(\"user:{id}\")" => |it, written| it.options.tags = parse_tags(written)?,
+    /// The call in listings, in place of its arguments.
+    ///
+    /// ```text
+    /// label = "{path}"
+    /// ```
+    "label": "label = \"{name}\"" => |it, written| it.options.label = Some(parse_label(written)?),
+    /// The name of a companion function that returns the entry of a call. With `each`, it takes one element and returns the
+    /// entry of that.
+    ///
+    /// ```text
+    /// handle = user_entry
+    /// handle = Self::user_entry // beside an associated function without `self`
+    /// ```
+    "handle": "handle = user_entry" => |it, written| it.handle = Some(parse_handle(written)?),
+    /// The argument whose elements have an entry each. The function runs once with those that are missing, and
+    /// returns a map from the element to its value, or a `Vec` in the order of the elements.
+    ///
+    /// ```text
+    /// each = ids, prefix = "user" // shares the entries of a function of one `id` with this prefix
+    /// ```
+    "each": "each = ids" => |it, written| it.batch.each = Some(written.named(parse_each(written)?)),
+    /// With `each`: the maximum number of elements of one run.
+    ///
+    /// ```text
+    /// each = ids, at_most = 100
+    /// ```
+    "at_most": "at_most = 100" => |it, written| it.batch.at_most = Some(written.named(parse_limit(written)?)),
+    "crate": "crate = renamed" => |it, written| it.root = Some(parse_crate(written)?),
+}
 
 /// All arguments.
 #[derive(Default)]
@@ -82,386 +329,18 @@ pub(crate) struct Limits {
     pub(crate) weigh: Option<(Ident, Expr)>,
 }
 
-/// The value of `ttl`.
-pub(crate) enum Ttl {
-    Fixed(Time),
-    ByValue(ExprClosure),
-    /// The value of `expires_at`.
-    ExpiresAt(Box<Expr>),
-}
-
-/// The value of `err_ttl`.
-pub(crate) enum ErrTtl {
-    Fixed(Time),
-    ByError(ExprClosure),
-}
-
-/// A duration, as a literal or as an expression.
-pub(crate) enum Time {
-    Fixed(Duration),
-    Expression(Box<Expr>),
-}
-
-/// The value of `key`.
-pub(crate) enum KeySource {
-    /// A string literal, or an expression.
-    Expression(Box<Expr>),
-    Closure(ExprClosure),
-}
-
-/// The companion function that returns the entry of a call.
-pub(crate) struct Handle {
-    pub(crate) name: Ident,
-    /// True for `Self::name`.
-    pub(crate) is_associated: bool,
-}
-
-/// `skip(name, ..)` or `own(name, ..)`.
-pub(crate) struct NameList {
-    pub(crate) keyword: Ident,
-    pub(crate) names: Vec<Ident>,
-}
-
 impl Arguments {
-    pub(crate) fn parse(
-        attribute: Attribute,
-        tokens: TokenStream,
-        diagnostics: &mut Diagnostics,
-    ) -> Self {
-        let mut arguments =
-            Self { attribute, is_complete: true, text: tokens.to_string(), ..Self::default() };
-        if attribute == Attribute::SingleFlight {
-            // The output is shared however long the computation took.
-            arguments.ttl = Some(Ttl::Fixed(Time::Fixed(Duration::MAX)));
+    fn set_ttl(
+        &mut self,
+        written: &Written<'_>,
+        parse: impl FnOnce(&Written<'_>) -> Result<Ttl>,
+    ) -> Result<()> {
+        if self.ttl.is_some() {
+            let message =
+                "`ttl` and `expires_at` both say when a value expires; remove one of the two";
+            return Err(Error::new(written.name.span(), message));
         }
-        let mut seen: Vec<Ident> = Vec::new();
-        let parser = |input: ParseStream<'_>| {
-            while !input.is_empty() {
-                let parsed = arguments.parse_one(input, &mut seen);
-                if let Err(error) = parsed.and_then(|()| comma(input, seen.last())) {
-                    arguments.is_complete = false;
-                    diagnostics.push(error);
-                    skip_argument(input)?;
-                }
-            }
-            Ok(())
-        };
-        if let Err(error) = parser.parse2(tokens) {
-            arguments.is_complete = false;
-            diagnostics.push(error);
-        }
-        if arguments.is_complete && arguments.ttl.is_none() {
-            let message = format!(
-                "`ttl` is missing: say how long a result is cached; write \
-                 `#[{}(ttl = \"5m\")]`",
-                attribute.name()
-            );
-            diagnostics.push(Error::new(Span::call_site(), message));
-        }
-        arguments
-    }
-
-    fn parse_one(&mut self, input: ParseStream<'_>, seen: &mut Vec<Ident>) -> Result<()> {
-        let name = name(input)?;
-        let text = name.to_string();
-        self.names.push(name.clone());
-        if seen.contains(&name) {
-            return Err(Error::new(name.span(), format!("`{text}` is given twice; remove one")));
-        }
-        if !is_known(&text) {
-            let is_alone = input.is_empty() || input.peek(Token![,]);
-            let message = if is_alone && text.len() > 1 && text == text.to_uppercase() {
-                format!("each argument has a name; write `cache = {text}`")
-            } else {
-                names::unknown(&text, literal_after(input).as_ref())
-            };
-            return Err(Error::new(name.span(), message));
-        }
-        seen.push(name.clone());
-        if let Some(message) = names::refused(self.attribute, &text) {
-            return Err(Error::new(name.span(), message));
-        }
-        match text.as_str() {
-            "ttl" | "expires_at" if self.ttl.is_some() => {
-                let message =
-                    "`ttl` and `expires_at` both say when a value expires; remove one of the two";
-                return Err(Error::new(name.span(), message));
-            }
-            "ttl" => self.ttl = Some(parse_ttl(value(input, &name)?)?),
-            "expires_at" => self.ttl = Some(parse_expires_at(value(input, &name)?, &name)?),
-            "stale" => self.options.stale = Some(parse_stale(value(input, &name)?)?),
-            "idle" => self.options.idle = Some(parse_idle(value(input, &name)?)?),
-            "err_ttl" => self.options.err_ttl = Some(parse_err_ttl(value(input, &name)?)?),
-            "spawn" => self.options.spawn = Some(not_literal(value(input, &name)?, &name)?),
-            "patience" => {
-                let patience = parse_patience(value(input, &name)?)?;
-                self.options.patience = Some((name, patience));
-            }
-            "revalidate" => {
-                let check = optional_value(input, &name)?;
-                self.options.revalidate = Some((name, check));
-            }
-            "refresh_if" => {
-                self.options.refresh_if = Some(parse_condition(value(input, &name)?, &name)?);
-            }
-            "bypass_if" => {
-                self.options.bypass_if = Some(parse_condition(value(input, &name)?, &name)?);
-            }
-            "jitter" => self.options.jitter = Some(parse_jitter(&value(input, &name)?)?),
-            "cache" => self.cache = Some(parse_cache(value(input, &name)?)?),
-            "max_entries" => {
-                let max = parse_limit("max_entries", value(input, &name)?)?;
-                self.limits.max_entries = Some((name, max));
-            }
-            "max_weight" => {
-                let max = parse_limit("max_weight", value(input, &name)?)?;
-                self.limits.max_weight = Some((name, max));
-            }
-            "weigh" => {
-                let weigh = not_literal(value(input, &name)?, &name)?;
-                self.limits.weigh = Some((name, weigh));
-            }
-            "prefix" => self.options.prefix = Some(parse_prefix(value(input, &name)?)?),
-            "key" => self.key = Some(parse_key(value(input, &name)?)?),
-            "skip" => {
-                let names = list(input, &name, skipped_name)?;
-                self.skip = Some(NameList { keyword: name, names });
-            }
-            "own" => self.own = Some(owned_names(input, name)?),
-            "tags" => {
-                let tags = expressions(input, &name)?;
-                for tag in &tags {
-                    check_format(tag, |formatted| format!("tags({formatted})"))?;
-                }
-                self.options.tags = tags;
-            }
-            "label" => self.options.label = Some(parse_label(value(input, &name)?)?),
-            "include" => self.options.include = expressions(input, &name)?,
-            "serializer" => {
-                self.serializer = Some(not_literal(value(input, &name)?, &name)?);
-            }
-            "log" => self.options.is_quiet = !parse_log(&value(input, &name)?)?,
-            "cache_if" => self.options.cache_if = Some(not_literal(value(input, &name)?, &name)?),
-            "version" => self.options.version = Some(parse_version(&value(input, &name)?)?),
-            "each" => self.batch.each = Some((name.clone(), parse_each(value(input, &name)?)?)),
-            "at_most" => {
-                let at_most = parse_limit("at_most", value(input, &name)?)?;
-                self.batch.at_most = Some((name, at_most));
-            }
-            "handle" => {
-                equals(input, &name)?;
-                self.handle = Some(parse_handle(input)?);
-            }
-            _ => {
-                equals(input, &name)?;
-                let start = input.span();
-                let path = input.call(Path::parse_mod_style);
-                let message = "`crate` is the path of this crate; write `crate = renamed`";
-                self.root = Some(path.map_err(|_| Error::new(start, message))?);
-            }
-        }
+        self.ttl = Some(parse(written)?);
         Ok(())
     }
-}
-
-/// Parses the name of an argument.
-fn name(input: ParseStream<'_>) -> Result<Ident> {
-    let is_name = |input: ParseStream<'_>| {
-        let is_path = input.peek2(Token![::]) || input.peek2(Token![!]) || input.peek2(Token![.]);
-        input.peek(Ident::peek_any) && !is_path
-    };
-    if is_name(input) {
-        return input.call(Ident::parse_any);
-    }
-    let example = match input.fork().parse::<Lit>() {
-        Ok(Lit::Str(text)) if duration::parse(&text.value()).is_ok() => {
-            format!("ttl = \"{}\"", text.value())
-        }
-        Ok(Lit::Int(number)) if number.suffix().is_empty() => format!("ttl = {number}"),
-        _ => form("ttl").to_owned(),
-    };
-    let first = input.fork().parse::<TokenTree>()?;
-    Err(Error::new_spanned(first, format!("each argument has a name; write `{example}`")))
-}
-
-/// Returns the literal of `= literal`.
-fn literal_after(input: ParseStream<'_>) -> Option<Lit> {
-    let ahead = input.fork();
-    ahead.parse::<Token![=]>().ok()?;
-    ahead.parse().ok()
-}
-
-/// Parses the comma between two arguments. `last` is the name of the one before.
-fn comma(input: ParseStream<'_>, last: Option<&Ident>) -> Result<()> {
-    if input.is_empty() || input.parse::<Token![,]>().is_ok() {
-        return Ok(());
-    }
-    let next = input.fork().parse::<TokenTree>()?;
-    let message = match &next {
-        TokenTree::Ident(name) if is_known(&name.to_string()) => {
-            format!("write a comma before `{name}`")
-        }
-        _ => {
-            let form = last.map_or_else(|| form("ttl"), |name| form(&name.to_string()));
-            format!("an argument ends with a comma; write `{form}`")
-        }
-    };
-    Err(Error::new_spanned(next, message))
-}
-
-/// Skips the rest of an argument that failed to parse, up to one that looks like an argument again.
-fn skip_argument(input: ParseStream<'_>) -> Result<()> {
-    while !input.is_empty() {
-        let is_comma = input.peek(Token![,]);
-        input.parse::<TokenTree>()?;
-        if is_comma && is_argument(input) {
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn is_argument(input: ParseStream<'_>) -> bool {
-    let ahead = input.fork();
-    let is_name = !ahead.peek(Token![_]) && ahead.call(Ident::parse_any).is_ok();
-    is_name
-        && (ahead.is_empty()
-            || ahead.peek(Token![=])
-            || ahead.peek(Token![,])
-            || ahead.peek(Token![:])
-            || ahead.peek(syn::token::Paren))
-}
-
-/// Returns the error of an argument without a value, or in another form.
-fn malformed(name: &Ident) -> Error {
-    Error::new(name.span(), format!("write `{}`", form(&name.to_string())))
-}
-
-/// Parses the `=` before a value.
-fn equals(input: ParseStream<'_>, name: &Ident) -> Result<()> {
-    let is_other = input.peek(Token![==]) || input.peek(Token![=>]);
-    if is_other || input.parse::<Token![=]>().is_err() {
-        return Err(malformed(name));
-    }
-    if input.is_empty() || input.peek(Token![,]) { Err(malformed(name)) } else { Ok(()) }
-}
-
-/// Parses `= expression` and removes the invisible group that a macro may have put around it.
-fn value(input: ParseStream<'_>, name: &Ident) -> Result<Expr> {
-    equals(input, name)?;
-    let expression = input.parse::<Expr>().map_err(|error| not_an_expression(&error, name));
-    Ok(without_groups(expression?))
-}
-
-fn not_an_expression(error: &Error, name: &Ident) -> Error {
-    let message = format!("this is not an expression; write `{}`", form(&name.to_string()));
-    Error::new(error.span(), message)
-}
-
-fn without_groups(mut expression: Expr) -> Expr {
-    while let Expr::Group(group) = expression {
-        expression = *group.expr;
-    }
-    expression
-}
-
-fn is_literal(expression: &Expr) -> bool {
-    match expression {
-        Expr::Lit(_) => true,
-        Expr::Unary(unary) => matches!(unary.op, UnOp::Neg(_)) && is_literal(&unary.expr),
-        _ => false,
-    }
-}
-
-/// Rejects a literal where it cannot be a value.
-fn not_literal(expression: Expr, name: &Ident) -> Result<Expr> {
-    if is_literal(&expression) {
-        let form = form(&name.to_string());
-        let message = format!("`{name}` does not take a literal; write `{form}`");
-        return Err(Error::new_spanned(expression, message));
-    }
-    Ok(expression)
-}
-
-/// Parses `(item, ..)` with at least one item.
-fn list<T>(
-    input: ParseStream<'_>,
-    name: &Ident,
-    item: impl Fn(ParseStream<'_>) -> Result<T>,
-) -> Result<Vec<T>> {
-    let content;
-    if !input.peek(syn::token::Paren) {
-        let message = format!("write `{}`, with parentheses", form(&name.to_string()));
-        return Err(Error::new(name.span(), message));
-    }
-    syn::parenthesized!(content in input);
-    let mut items = Vec::new();
-    while !content.is_empty() {
-        match item(&content).and_then(|item| list_comma(&content, name).map(|()| item)) {
-            Ok(item) => items.push(item),
-            Err(error) => {
-                // What is left over would be another error.
-                content.parse::<TokenStream>()?;
-                return Err(error);
-            }
-        }
-    }
-    if items.is_empty() {
-        return Err(Error::new(name.span(), format!("`{name}()` names nothing; remove it")));
-    }
-    Ok(items)
-}
-
-fn list_comma(content: ParseStream<'_>, name: &Ident) -> Result<()> {
-    if content.is_empty() || content.parse::<Token![,]>().is_ok() {
-        return Ok(());
-    }
-    let next = content.fork().parse::<TokenTree>()?;
-    let message = format!("write a comma before this, as in `{name}(a, b)`");
-    Err(Error::new_spanned(next, message))
-}
-
-/// Parses `= expression`, unless the argument ends here.
-fn optional_value(input: ParseStream<'_>, name: &Ident) -> Result<Option<Expr>> {
-    if input.is_empty() || input.peek(Token![,]) {
-        return Ok(None);
-    }
-    not_literal(value(input, name)?, name).map(Some)
-}
-
-/// Parses the names of `own(..)`.
-fn owned_names(input: ParseStream<'_>, keyword: Ident) -> Result<NameList> {
-    let names = list(input, &keyword, owned_name)?;
-    Ok(NameList { keyword, names })
-}
-
-/// Parses one name of `own(..)`.
-fn owned_name(input: ParseStream<'_>) -> Result<Ident> {
-    let message = "`own` takes names of borrowed arguments; write `own(url, self)`";
-    let start = input.span();
-    let name = input.call(Ident::parse_any).map_err(|_| Error::new(start, message))?;
-    if input.is_empty() || input.peek(Token![,]) {
-        return Ok(name);
-    }
-    Err(Error::new(name.span(), message))
-}
-
-/// Parses one name of `skip(..)`.
-fn skipped_name(input: ParseStream<'_>) -> Result<Ident> {
-    let message = "`skip` takes names of arguments; write `skip(client)`";
-    let start = input.span();
-    let name = input.call(Ident::parse_any).map_err(|_| Error::new(start, message))?;
-    if input.is_empty() || input.peek(Token![,]) {
-        return Ok(name);
-    }
-    let message = format!(
-        "`skip` takes names of arguments; write `skip({name})`, and `include(..)` for a part of it \
-         that is to be in the key"
-    );
-    Err(Error::new(name.span(), message))
-}
-
-/// Parses `(expression, ..)`.
-fn expressions(input: ParseStream<'_>, name: &Ident) -> Result<Vec<Expr>> {
-    list(input, name, |input| input.parse().map_err(|error: Error| not_an_expression(&error, name)))
 }

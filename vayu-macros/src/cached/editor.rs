@@ -6,14 +6,25 @@
 
 use std::env;
 
-use proc_macro2::{Group, TokenStream, TokenTree};
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::quote;
 use syn::Ident;
 
-use crate::paths::Root;
+use crate::cached::args::KEYWORDS;
+use crate::paths::{Root, own_ident};
+
+/// Generates a module for the name of each argument, with its documentation.
+pub(crate) fn modules() -> TokenStream {
+    let documented = KEYWORDS.iter().filter(|keyword| !keyword.documentation.is_empty());
+    let modules = documented.map(|keyword| {
+        let (name, lines) = (own_ident(keyword.name, Span::call_site()), keyword.documentation);
+        quote!(#(#[doc = #lines])* pub mod #name {})
+    });
+    quote!(#(#modules)*)
+}
 
 /// Returns statements that refer to the names of arguments, known or not, if rust-analyzer expands the attribute.
-pub(super) fn references(names: &[Ident], root: &Root) -> TokenStream {
+pub(crate) fn references(names: &[Ident], root: &Root) -> TokenStream {
     if !is_rust_analyzer() {
         return TokenStream::new();
     }
@@ -34,7 +45,7 @@ fn is_rust_analyzer() -> bool {
 }
 
 /// Inserts statements at the start of the body of a function, unless it has inner attributes.
-pub(super) fn insert(statements: TokenStream, function: TokenStream) -> TokenStream {
+pub(crate) fn insert(statements: TokenStream, function: TokenStream) -> TokenStream {
     let mut tokens: Vec<TokenTree> = function.into_iter().collect();
     if let Some(TokenTree::Group(body)) = tokens.last_mut()
         && !statements.is_empty()

@@ -1,43 +1,10 @@
-//! The names of the arguments: the form of each, and what to write for a name that is not one.
+//! Names that are not arguments: what to write for each.
 
 use syn::Lit;
 
-use crate::cached::Attribute;
+use crate::cached::args::{KEYWORDS, Keyword};
+use crate::cached::attribute::Attribute;
 use crate::duration;
-
-/// The arguments and an example of each, in the order of the documentation.
-pub(super) const FORMS: [(&str, &str); 30] = [
-    ("ttl", "ttl = \"5m\""),
-    ("expires_at", "expires_at = |token| token.expires_at"),
-    ("stale", "stale = \"1h\""),
-    ("idle", "idle = \"10m\""),
-    ("err_ttl", "err_ttl = \"2s\""),
-    ("spawn", "spawn = tokio::spawn"),
-    ("own", "own(url, self)"),
-    ("patience", "patience = \"50ms\""),
-    ("revalidate", "revalidate = is_unchanged"),
-    ("jitter", "jitter = \"10%\""),
-    ("cache", "cache = PAGES"),
-    ("max_entries", "max_entries = 1_000"),
-    ("max_weight", "max_weight = 64 << 20"),
-    ("weigh", "weigh = |value| .."),
-    ("prefix", "prefix = \"users\""),
-    ("key", "key = format!(\"{id}\")"),
-    ("skip", "skip(client)"),
-    ("include", "include(self.id)"),
-    ("serializer", "serializer = Json"),
-    ("log", "log = false"),
-    ("cache_if", "cache_if = |value| .."),
-    ("refresh_if", "refresh_if = is_forced"),
-    ("bypass_if", "bypass_if = is_preview"),
-    ("version", "version = 2"),
-    ("tags", "tags(\"user:{id}\")"),
-    ("label", "label = \"{name}\""),
-    ("handle", "handle = user_entry"),
-    ("each", "each = ids"),
-    ("at_most", "at_most = 100"),
-    ("crate", "crate = renamed"),
-];
 
 /// The names that other libraries use, in lower case and separated by spaces, with what to write instead.
 const FOREIGN: [(&str, &str); 35] = [
@@ -187,20 +154,10 @@ const TIMES: [(&str, &str); 5] = [
     ("ttl_days days", "d"),
 ];
 
-/// Returns an example of an argument, as it is written.
-pub(super) fn form(name: &str) -> &'static str {
-    FORMS.iter().find(|(known, _)| *known == name).map_or("ttl = \"5m\"", |(_, form)| form)
-}
-
-/// Returns whether an argument has this name.
-pub(super) fn is_known(name: &str) -> bool {
-    FORMS.iter().any(|(known, _)| *known == name)
-}
-
 /// Returns the message about an argument that is known, but not one of this attribute.
-pub(super) fn refused(attribute: Attribute, name: &str) -> Option<String> {
+pub(crate) fn refused(attribute: Attribute, keyword: &Keyword) -> Option<String> {
     const OF_SINGLE_FLIGHT: [&str; 6] = ["prefix", "key", "skip", "include", "log", "crate"];
-    match (attribute, name) {
+    match (attribute, keyword.name) {
         (Attribute::SingleFlight, name) if !OF_SINGLE_FLIGHT.contains(&name) => Some(format!(
             "`single_flight` stores nothing, so it does not take `{name}`; remove it, or write \
              `#[cached(..)]` for results that are stored"
@@ -210,7 +167,7 @@ pub(super) fn refused(attribute: Attribute, name: &str) -> Option<String> {
         ),
         (Attribute::MemCached, "max_entries" | "max_weight" | "weigh") => Some(format!(
             "`mem_cached` always uses `vayu::mem_cache()`; write `#[cached({})]`",
-            form(name)
+            keyword.form
         )),
         (Attribute::MemCached, "label") => Some(
             "a label is stored in files and on servers only; `mem_cached` keeps its entries in memory"
@@ -221,11 +178,11 @@ pub(super) fn refused(attribute: Attribute, name: &str) -> Option<String> {
 }
 
 /// Returns the message about an unknown argument with this value, if it has a literal one.
-pub(super) fn unknown(name: &str, value: Option<&Lit>) -> String {
+pub(crate) fn unknown(name: &str, value: Option<&Lit>) -> String {
     let plain = name.trim_start_matches("r#").to_lowercase();
     let hint = instead_of_time(&plain, value)
         .or_else(|| foreign(&plain).map(ToOwned::to_owned))
-        .or_else(|| similar(&plain).map(|known| format!("write `{}`", form(known))))
+        .or_else(|| similar(&plain).map(|known| format!("write `{}`", known.form)))
         .unwrap_or_else(all);
     format!("there is no argument `{name}`; {hint}")
 }
@@ -254,18 +211,18 @@ fn instead_of_time(name: &str, value: Option<&Lit>) -> Option<String> {
 }
 
 fn all() -> String {
-    let names: Vec<String> = FORMS.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let names: Vec<String> = KEYWORDS.iter().map(|known| format!("`{}`", known.name)).collect();
     format!("the arguments are {}", names.join(", "))
 }
 
 /// Returns the argument that is nearest by spelling: up to one edit for each three letters.
-pub(super) fn similar(name: &str) -> Option<&'static str> {
+fn similar(name: &str) -> Option<&'static Keyword> {
     let limit = |known: &str| ((known.len().max(name.len()) + 1) / 3).max(1);
-    FORMS
+    KEYWORDS
         .iter()
-        .map(|&(known, _)| (distance(name, known), known))
-        .filter(|&(distance, known)| distance <= limit(known))
-        .min()
+        .map(|known| (distance(name, known.name), known))
+        .filter(|(distance, known)| *distance <= limit(known.name))
+        .min_by_key(|(distance, known)| (*distance, known.name))
         .map(|(_, known)| known)
 }
 
@@ -318,10 +275,10 @@ mod tests {
             ("jiter", "jitter"),
             ("logs", "log"),
         ] {
-            assert_eq!(similar(name), Some(known), "{name}");
+            assert_eq!(similar(name).map(|known| known.name), Some(known), "{name}");
         }
         for name in ["colour", "x", "database", "everything"] {
-            assert_eq!(similar(name), None, "{name}");
+            assert!(similar(name).is_none(), "{name}");
         }
     }
 
@@ -330,7 +287,7 @@ mod tests {
         let foreign = FOREIGN.iter().chain(&TIMES).flat_map(|(names, _)| names.split(' '));
         let mut seen: Vec<&str> = Vec::new();
         for name in foreign {
-            assert!(!is_known(name) && !seen.contains(&name), "{name}");
+            assert!(Keyword::find(name).is_none() && !seen.contains(&name), "{name}");
             assert_eq!(name, name.to_lowercase());
             seen.push(name);
         }
@@ -342,7 +299,7 @@ mod tests {
             let assigned = hint.split('`').skip(1).step_by(2).filter(|code| code.contains(" = "));
             for code in assigned {
                 let name = code.split(" = ").next().unwrap_or_default();
-                assert!(is_known(name), "{code}");
+                assert!(Keyword::find(name).is_some(), "{code}");
             }
         }
     }

@@ -4,13 +4,18 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Attribute, FnArg, Pat, ReturnType, Safety, Signature, parse_quote_spanned};
 
-use crate::cached::batch;
+use crate::cached::args::Handle;
+use crate::cached::expand::key::{finish_key, path};
+use crate::cached::expand::policy::policy;
+use crate::cached::expand::purpose::Purpose;
+use crate::cached::expand::setup::setup;
+use crate::cached::expand::shape::{element_type, output_type};
 use crate::cached::function::Kind;
-use crate::cached::model::{Batch, Handle, Model, Purpose};
-use crate::cached::setup::{finish_key, output_type, path, policy, setup};
+use crate::cached::model::Model;
+use crate::cached::model::batch::Batch;
 use crate::paths::span_of;
 
-pub(super) fn expand(model: &Model, handle: &Handle) -> TokenStream {
+pub(crate) fn expand(model: &Model, handle: &Handle) -> TokenStream {
     let item = &model.function.item;
     let root = &model.root;
     let (attributes, visibility) = (attributes(model), &item.vis);
@@ -75,8 +80,7 @@ fn signature(model: &Model, handle: &Handle) -> Signature {
     let output = output_type(model);
     let (output, call) = match (&model.batch, model.function.kind, &signature.output) {
         (Some(batch), ..) => {
-            let (batch_output, element) =
-                (root.private("BatchOutput"), batch::element_type(model, batch));
+            let (batch_output, element) = (root.private("BatchOutput"), element_type(model, batch));
             (quote!(<#output as #batch_output<#element>>::Value), quote!(()))
         }
         (None, Kind::Sync, _) => {
@@ -99,7 +103,7 @@ fn signature(model: &Model, handle: &Handle) -> Signature {
             if let Some(batch) = &model.batch
                 && name.ident == batch.name
             {
-                let element = batch::element_type(model, batch);
+                let element = element_type(model, batch);
                 argument.ty = parse_quote_spanned!(span_of(&batch.ty)=> #element);
             }
         }

@@ -1,19 +1,22 @@
 //! Closures on the value: `ttl = |value| ..`, `expires_at = ..` and `cache_if = |value| ..`, and on the error:
 //! `err_ttl = |error| ..`.
 
-use proc_macro2::{Delimiter, Literal, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::{ToTokens, quote_spanned};
 use syn::ext::IdentExt;
 use syn::{ExprClosure, Ident, Token, Type};
 
-use crate::cached::function::{Argument, Kind, only_argument, peel};
-use crate::cached::model::{Model, Purpose};
+use crate::cached::expand::purpose::Purpose;
+use crate::cached::function::{Argument, Kind};
+use crate::cached::model::Model;
+use crate::cached::tokens::{names_inline, names_value};
+use crate::cached::types::{only_argument, peel};
 use crate::paths::span_of;
 
 /// Generates a closure on the value. It gets clones of the arguments that it names and that are moved while it
 /// exists: by the call of an entry, or by a body that is async or may move to another thread, which is created before
 /// the closure is called. One that outlives the variables owns what it captures.
-pub(super) fn closure_on_value(
+pub(crate) fn closure_on_value(
     model: &Model,
     closure: &ExprClosure,
     purpose: Purpose,
@@ -88,7 +91,7 @@ fn names_fields_only(tokens: &TokenStream, name: &Ident) -> bool {
     let is_dot = |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == '.');
     tokens.iter().enumerate().all(|(index, token)| match token {
         TokenTree::Group(group) => names_fields_only(&group.stream(), name),
-        TokenTree::Literal(literal) => !names_inline(literal, name),
+        TokenTree::Literal(literal) => !names_inline(literal, &name.unraw().to_string()),
         TokenTree::Ident(other) if other == name => {
             let follows = is_dot(tokens.get(index + 1));
             let is_call = match tokens.get(index + 3) {
@@ -104,35 +107,5 @@ fn names_fields_only(tokens: &TokenStream, name: &Ident) -> bool {
             follows && is_field
         }
         _ => true,
-    })
-}
-
-/// Returns whether a string literal contains a name as an inline argument of `format!`.
-pub(super) fn names_inline(literal: &Literal, name: &Ident) -> bool {
-    // Two braces are one that is printed.
-    let (literal, name) = (literal.to_string().replace("{{", ""), name.unraw().to_string());
-    [format!("{{{name}}}"), format!("{{{name}:")].iter().any(|part| literal.contains(part))
-}
-
-/// Returns whether tokens contain a name, other than that of a field or method, or a string has it as an inline
-/// argument.
-pub(super) fn names_value(tokens: TokenStream, name: &Ident) -> bool {
-    find_value(tokens, name).is_some()
-}
-
-/// Returns the first use of a name as [`names_value`] finds it: the name, or the string.
-pub(super) fn find_value(tokens: TokenStream, name: &Ident) -> Option<TokenTree> {
-    let mut dots = 0;
-    tokens.into_iter().find_map(|token| {
-        let is_dot = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.');
-        // Two dots are a range.
-        let is_member = dots == 1;
-        dots = if is_dot { dots + 1 } else { 0 };
-        match token {
-            TokenTree::Ident(other) => (!is_member && other == *name).then(|| other.into()),
-            TokenTree::Group(group) => find_value(group.stream(), name),
-            TokenTree::Literal(literal) => names_inline(&literal, name).then(|| literal.into()),
-            TokenTree::Punct(_) => None,
-        }
     })
 }

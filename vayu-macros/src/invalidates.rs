@@ -10,9 +10,10 @@ use syn::{
     TraitItemFn, Type,
 };
 
-use crate::cached::args::values::check_format;
-use crate::cached::function::{Kind, contains_impl, is_future, output_of_boxed_future};
-use crate::cached::setup::typed_async_block;
+use crate::cached::args::format::check_format;
+use crate::cached::expand::body::typed_async_block;
+use crate::cached::function::Kind;
+use crate::cached::types::{contains_impl, is_future, output_of_boxed_future};
 use crate::diagnostics::Diagnostics;
 use crate::paths::{Root, own_ident, span_of};
 
