@@ -1,24 +1,34 @@
 //! A map that never holds more than a fixed number of entries.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
-use std::collections::hash_map::{Entry, RandomState};
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
 
-/// A hash map that is emptied before an insertion that would exceed its capacity.
+/// A hash map from which the oldest entry is removed before an insertion that would exceed its capacity.
 ///
-/// For data that can be derived again: emptying a map costs less than keeping track of the order in
-/// which entries were used.
+/// An entry is as old as the last insertion of its key. That takes a search in an ordered map of the insertions; a lookup
+/// does not.
 #[derive(Debug)]
 pub struct BoundedMap<K, V, S = RandomState> {
-    map: HashMap<K, V, S>,
+    map: HashMap<K, Numbered<V>, S>,
+    /// The keys by the number of their last insertion.
+    order: BTreeMap<u64, K>,
+    /// The number of insertions.
+    insertions: u64,
     capacity: usize,
+}
+
+#[derive(Debug)]
+struct Numbered<V> {
+    value: V,
+    insertion: u64,
 }
 
 impl<K, V, S> BoundedMap<K, V, S> {
     /// Creates an empty map for up to `capacity` entries, with a hasher.
     pub const fn with_hasher(capacity: usize, hasher: S) -> Self {
-        Self { map: HashMap::with_hasher(hasher), capacity }
+        Self { map: HashMap::with_hasher(hasher), order: BTreeMap::new(), insertions: 0, capacity }
     }
 
     /// Returns the number of entries.
@@ -26,11 +36,24 @@ impl<K, V, S> BoundedMap<K, V, S> {
     pub fn len(&self) -> usize {
         self.map.len()
     }
+
+    /// Returns whether the next insertion of a new key removes an entry.
+    pub fn is_full(&self) -> bool {
+        self.map.len() >= self.capacity
+    }
+
+    /// Returns all values, in any order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.map.values().map(|numbered| &numbered.value)
+    }
 }
 
-impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
+impl<K: Hash + Eq + Clone, V, S: BuildHasher> BoundedMap<K, V, S> {
     /// Creates an empty map for up to `capacity` entries.
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize) -> Self
+    where
+        S: Default,
+    {
         Self::with_hasher(capacity, S::default())
     }
 
@@ -39,78 +62,144 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        self.map.get(key)
+        self.map.get(key).map(|numbered| &numbered.value)
     }
 
-    /// Returns the value of a key, inserting the default for a new one, and whether the map was emptied
-    /// for that.
-    pub fn get_or_insert_default(&mut self, key: K) -> (&mut V, bool)
+    /// Returns the value of a key, inserting the default for a new one, and whether another entry was removed for that.
+    #[allow(clippy::missing_panics_doc, reason = "it does not panic")]
+    pub fn get_or_insert_default(&mut self, key: &K) -> (&mut V, bool)
     where
         V: Default,
     {
-        let is_emptied = self.make_room(&key);
-        let value = match self.map.entry(key) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(V::default()),
-        };
-        (value, is_emptied)
+        let is_new = !self.map.contains_key(key);
+        let is_removed = is_new && self.insert(key.clone(), V::default()).is_some();
+        let numbered = self.map.get_mut(key).expect("it was there, or was inserted");
+        (&mut numbered.value, is_removed)
     }
 
-    /// Inserts a value, replacing the previous one of the key.
-    pub fn insert(&mut self, key: K, value: V) {
-        self.make_room(&key);
-        self.map.insert(key, value);
+    /// Inserts a value. Returns the one that it takes the place of: that of the key, or else, if the map is full, that of the
+    /// oldest entry.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let removed = self.remove(&key).or_else(|| self.remove_oldest_if_full());
+        let insertion = self.insertions;
+        self.insertions += 1;
+        self.order.insert(insertion, key.clone());
+        self.map.insert(key, Numbered { value, insertion });
+        removed
     }
 
-    /// Removes a key.
-    pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q)
+    /// Removes a key, and returns its value.
+    pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
-        self.map.remove(key);
+        let Numbered { value, insertion } = self.map.remove(key)?;
+        self.order.remove(&insertion);
+        Some(value)
     }
 
-    /// Removes the entries that `keep` rejects, if the map is full.
-    pub fn retain_if_full(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
-        if self.map.len() >= self.capacity {
-            self.map.retain(|key, value| keep(key, value));
-        }
+    /// Removes the entries whose value is rejected by `keep`, and returns their values.
+    pub fn extract(&mut self, keep: impl Fn(&V) -> bool) -> Vec<V> {
+        let extracted = self.map.extract_if(|_, numbered| !keep(&numbered.value));
+        let extracted = extracted.map(|(_, Numbered { value, insertion })| {
+            self.order.remove(&insertion);
+            value
+        });
+        extracted.collect()
     }
 
-    fn make_room(&mut self, key: &K) -> bool {
-        let is_full = self.map.len() >= self.capacity && !self.map.contains_key(key);
-        if is_full {
-            self.map.clear();
+    fn remove_oldest_if_full(&mut self) -> Option<V> {
+        if !self.is_full() {
+            return None;
         }
-        is_full
+        let (_, oldest) = self.order.pop_first()?;
+        self.map.remove(&oldest).map(|numbered| numbered.value)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn full_map_is_emptied_for_a_new_key_and_not_for_a_known_one() {
+    fn oldest_entry_is_removed_for_a_new_key_and_none_for_a_known_one() {
         let mut map = BoundedMap::<_, _>::new(2);
-        map.insert(1, 'a');
-        map.insert(2, 'b');
-        map.insert(2, 'c');
-        assert_eq!((map.get(&1), map.get(&2)), (Some(&'a'), Some(&'c')));
-        assert!(!map.get_or_insert_default(1).1);
-        assert_eq!(map.get_or_insert_default(3), (&mut '\0', true));
-        assert_eq!((map.get(&1), map.get(&2)), (None, None));
+        assert_eq!((map.insert(1, 'a'), map.insert(2, 'b'), map.is_full()), (None, None, true));
+        assert_eq!(map.insert(1, 'c'), Some('a'));
+        assert!(!map.get_or_insert_default(&2).1);
+        assert_eq!(map.insert(3, 'd'), Some('b'), "1 was inserted again after 2");
+        assert_eq!((map.get(&1), map.get(&2), map.get(&3)), (Some(&'c'), None, Some(&'d')));
+        assert_eq!(map.get_or_insert_default(&4), (&mut '\0', true));
+        assert_eq!((map.get(&1), map.get(&3)), (None, Some(&'d')));
+        assert_eq!((map.remove(&3), map.remove(&3)), (Some('d'), None));
+        assert_eq!(map.insert(5, 'e'), None);
+        assert_eq!(map.insert(6, 'f'), Some('\0'), "3 is not there any more");
     }
 
-    #[test]
-    fn entries_are_filtered_only_when_the_map_is_full() {
-        let mut map = BoundedMap::<_, _>::new(2);
-        map.insert(1, ());
-        map.retain_if_full(|_, ()| false);
-        assert!(map.get(&1).is_some());
-        map.insert(2, ());
-        map.retain_if_full(|&key, ()| key == 2);
-        map.insert(3, ());
-        assert_eq!((map.get(&1), map.get(&2), map.get(&3)), (None, Some(&()), Some(&())));
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(u8),
+        InsertDefault(u8),
+        Remove(u8),
+        ExtractOdd,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            8 => (0..8_u8).prop_map(Step::Insert),
+            4 => (0..8_u8).prop_map(Step::InsertDefault),
+            4 => (0..8_u8).prop_map(Step::Remove),
+            1 => Just(Step::ExtractOdd),
+        ];
+        prop::collection::vec(step, 1..60)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
+        #[test]
+        fn map_holds_the_keys_that_were_inserted_last(steps in steps()) {
+            let (mut map, mut model) = (BoundedMap::<u8, usize>::new(4), Vec::<(u8, usize)>::new());
+            for (n, step) in steps.into_iter().enumerate() {
+                let find = |model: &[(u8, usize)], key| model.iter().position(|it| it.0 == key);
+                match step {
+                    Step::Insert(key) => {
+                        let full = (model.len() == 4).then_some(0);
+                        let removed = find(&model, key).or(full).map(|at| model.remove(at).1);
+                        model.push((key, n));
+                        prop_assert_eq!(map.insert(key, n), removed);
+                    }
+                    Step::InsertDefault(key) => {
+                        let found = find(&model, key);
+                        let is_removed = found.is_none() && model.len() == 4;
+                        if is_removed {
+                            model.remove(0);
+                        }
+                        let value = found.map_or(0, |at| model[at].1);
+                        if found.is_none() {
+                            model.push((key, 0));
+                        }
+                        prop_assert_eq!(map.get_or_insert_default(&key), (&mut { value }, is_removed));
+                    }
+                    Step::Remove(key) => {
+                        let removed = find(&model, key).map(|at| model.remove(at).1);
+                        prop_assert_eq!(map.remove(&key), removed);
+                    }
+                    Step::ExtractOdd => {
+                        let mut extracted = map.extract(|value| value % 2 == 0);
+                        let odd = model.extract_if(.., |it| it.1 % 2 == 1).map(|it| it.1);
+                        let mut odd: Vec<_> = odd.collect();
+                        odd.sort_unstable();
+                        extracted.sort_unstable();
+                        prop_assert_eq!(extracted, odd);
+                    }
+                }
+                prop_assert_eq!((map.len(), map.order.len()), (model.len(), model.len()));
+                for (key, value) in &model {
+                    prop_assert_eq!(map.get(key), Some(value));
+                }
+            }
+        }
     }
 }

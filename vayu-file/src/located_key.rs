@@ -20,8 +20,7 @@ pub(crate) struct LocatedKey {
     last_length: Cell<u64>,
 }
 
-/// The number of keys that a thread caches. When there are more, all are dropped: those that are
-/// read often are soon cached again.
+/// The number of keys that a thread caches: those that were located last.
 const MAX_CACHED: usize = 256;
 
 /// A key with more bytes than this is not cached: it would use more memory than its time is worth.

@@ -44,7 +44,7 @@ const RECENT: usize = 64;
 /// Any odd number with many bits, for hashes.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The maximum number of prefixes. Past that all are removed, and declared again.
+/// The maximum number of prefixes. One that was removed past that is declared again.
 const MAX_PREFIXES: usize = 4096;
 
 fn empty() -> RwLock<ByPrefix> {
@@ -170,8 +170,9 @@ impl Declarations {
     #[cold]
     fn declare_new(&self, prefix: &Prefix, this: Declaration, hash: u64, recent: &AtomicU64) {
         let mut of = self.write();
-        let (declared, is_emptied) = of.get_or_insert_default(prefix.clone());
-        if is_emptied {
+        let (declared, is_removed) = of.get_or_insert_default(prefix);
+        if is_removed {
+            // Some may be of the prefix that was removed.
             self.clear_recent();
         }
         if !declared.contains(&this) {

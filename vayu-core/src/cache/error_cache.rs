@@ -6,13 +6,12 @@
 //! the flight is completed, as a value is, and removed by all that removes or stores a value. What invalidates
 //! groups changes the stamp, which is compared.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::bounded_map::BoundedMap;
 use crate::clock::Timestamp;
 use crate::freshness::is_fresh;
 use crate::key::{BuildKeyHasher, Key};
@@ -31,7 +30,12 @@ pub(crate) struct ErrorCache {
     is_used: AtomicBool,
 }
 
-type Errors = HashMap<Key, CachedError, BuildKeyHasher>;
+#[derive(Debug)]
+struct Errors {
+    by_key: BoundedMap<Key, CachedError, BuildKeyHasher>,
+    /// None of them expires before this.
+    first_expiry: Timestamp,
+}
 
 /// A cached error.
 #[derive(Debug, Clone)]
@@ -58,32 +62,20 @@ impl ErrorCache {
             return None;
         }
         let errors = self.lock();
-        let error = errors.get(key)?;
+        let error = errors.by_key.get(key)?;
         (error.stamp == stamp && error.is_alive(now)).then(|| error.clone())
     }
 
-    /// Stores the error of a key. If the table is full, it is emptied of errors that have expired, or else of
-    /// all.
+    /// Stores the error of a key. If the table is full, the errors that have expired are removed, or else the oldest one.
     #[cold]
     pub(crate) fn insert(&self, key: &Key, error: CachedError, now: Timestamp) {
         self.is_used.store(true, Ordering::SeqCst);
         let mut errors = self.lock();
-        let mut removed = Vec::new();
-        if errors.len() >= MAX_ERRORS && !errors.contains_key(key) {
-            removed.extend(errors.extract_if(|_, error| !error.is_alive(now)));
-            if errors.len() >= MAX_ERRORS {
-                removed.extend(mem::take(&mut *errors));
-            }
-        }
-        let replaced = match errors.entry(key.clone()) {
-            Entry::Occupied(mut entry) => Some(entry.insert(error)),
-            Entry::Vacant(entry) => {
-                entry.insert(error);
-                None
-            }
-        };
+        let expired = errors.remove_expired_if_full(now);
+        errors.first_expiry = errors.first_expiry.min(error.expires);
+        let replaced = errors.by_key.insert(key.clone(), error);
         drop(errors);
-        drop_quietly((removed, replaced));
+        drop_quietly((expired, replaced));
     }
 
     /// Removes the error of a key.
@@ -97,7 +89,7 @@ impl ErrorCache {
     #[cold]
     #[inline(never)]
     fn remove_cold(&self, key: &Key) {
-        let removed = self.lock().remove(key);
+        let removed = self.lock().by_key.remove(key);
         drop_quietly(removed);
     }
 
@@ -117,6 +109,25 @@ impl ErrorCache {
     /// Locks the errors. If a thread of a parent process holds the lock, those of the child start empty.
     fn lock(&self) -> MutexGuard<'_, Errors> {
         self.errors.lock(Errors::default)
+    }
+}
+
+impl Default for Errors {
+    fn default() -> Self {
+        Self { by_key: BoundedMap::new(MAX_ERRORS), first_expiry: Timestamp::NEVER }
+    }
+}
+
+impl Errors {
+    /// Removes the errors that have expired, if the table is full. It is searched only if there may be one.
+    fn remove_expired_if_full(&mut self, now: Timestamp) -> Vec<CachedError> {
+        if !self.by_key.is_full() || now < self.first_expiry {
+            return Vec::new();
+        }
+        let expired = self.by_key.extract(|error| error.is_alive(now));
+        let first = self.by_key.values().map(|error| error.expires).min();
+        self.first_expiry = first.unwrap_or(Timestamp::NEVER);
+        expired
     }
 }
 
@@ -171,20 +182,37 @@ mod tests {
     #[test]
     fn number_of_errors_is_bounded_and_expired_ones_go_first() {
         let errors = ErrorCache::default();
+        let len = || errors.lock().by_key.len();
         errors.insert(&key("lives"), error(1, 0, [0, 100]), at(0));
         for n in 1..MAX_ERRORS {
             errors.insert(&key(&n.to_string()), error(2, 0, [0, 10]), at(0));
         }
-        assert_eq!(errors.lock().len(), MAX_ERRORS);
+        assert_eq!(len(), MAX_ERRORS);
         errors.insert(&key("1"), error(3, 0, [0, 10]), at(0));
-        assert_eq!(errors.lock().len(), MAX_ERRORS, "it replaces another");
+        assert_eq!(len(), MAX_ERRORS, "it replaces another");
         errors.insert(&key("new"), error(4, 0, [10, 20]), at(10));
-        assert_eq!(errors.lock().len(), 2);
+        assert_eq!(len(), 2);
         assert_eq!((get(&errors, "lives", 0, 10), get(&errors, "new", 0, 10)), (Some(1), Some(4)));
         for n in 0..2 * MAX_ERRORS {
             errors.insert(&key(&n.to_string()), error(5, 0, [0, 100]), at(10));
-            assert!(errors.lock().len() <= MAX_ERRORS);
+            assert!(len() <= MAX_ERRORS);
         }
+    }
+
+    #[test]
+    fn full_table_has_the_last_errors() {
+        let errors = ErrorCache::default();
+        for n in 0..2 * MAX_ERRORS {
+            // Most of them expire later than those after them.
+            let expires = if n % 2 == 0 { 200 } else { 100 };
+            errors.insert(&key(&n.to_string()), error(1, 0, [0, expires]), at(0));
+        }
+        let is_cached = |n: usize, now| get(&errors, &n.to_string(), 0, now).is_some();
+        assert!((0..2 * MAX_ERRORS).all(|n| is_cached(n, 0) == (n >= MAX_ERRORS)));
+        // Again those that have expired go first, which none had before.
+        errors.insert(&key("new"), error(2, 0, [100, 200]), at(100));
+        assert_eq!(errors.lock().by_key.len(), MAX_ERRORS / 2 + 1);
+        assert!((MAX_ERRORS..2 * MAX_ERRORS).all(|n| is_cached(n, 100) == (n % 2 == 0)));
     }
 
     #[test]

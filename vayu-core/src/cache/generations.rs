@@ -82,7 +82,7 @@ const VALID_FOR: Duration = Duration::from_millis(75);
 /// another process is thus noticed after 100 ms at most.
 const STAMP_WINDOW_US: i64 = 25_000;
 
-/// The maximum number of fetched generations. Past that all are removed, and fetched again.
+/// The maximum number of fetched generations. One that was removed past that is fetched again.
 const MAX_FETCHED: usize = 65_536;
 
 /// The maximum number of previous generations.

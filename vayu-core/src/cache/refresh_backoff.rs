@@ -18,7 +18,7 @@ type Attempts = BoundedMap<Key, Timestamp, BuildKeyHasher>;
 /// The minimum time between two attempts to refresh a key.
 pub(crate) const BACKOFF: Duration = Duration::from_secs(5);
 
-/// The maximum number of keys. Past that, those whose backoff has passed are removed, or else all.
+/// The maximum number of keys. Past that, the one with the oldest attempt is removed: its backoff passes first.
 const MAX_KEYS: usize = if cfg!(miri) { 16 } else { 4096 };
 
 impl Default for RefreshBackoff {
@@ -38,13 +38,13 @@ impl RefreshBackoff {
         if keys.get(key).is_some_and(|&tried| is_in_backoff(tried, now)) {
             return false;
         }
-        record_attempt(&mut keys, key, now);
+        keys.insert(key.clone(), now);
         true
     }
 
     /// Records that a refresh has failed, or was begun in the place of one that hangs.
     pub(crate) fn record_attempt(&self, key: &Key, now: Timestamp) {
-        record_attempt(&mut self.keys(), key, now);
+        self.keys().insert(key.clone(), now);
     }
 
     /// Removes a key, whose refresh has succeeded.
@@ -55,11 +55,6 @@ impl RefreshBackoff {
     fn keys(&self) -> MutexGuard<'_, Attempts> {
         self.0.lock(attempts)
     }
-}
-
-fn record_attempt(keys: &mut Attempts, key: &Key, now: Timestamp) {
-    keys.retain_if_full(|_, &tried| is_in_backoff(tried, now));
-    keys.insert(key.clone(), now);
 }
 
 /// Returns whether a key is in backoff: not if the clock was set back to before the attempt.
@@ -90,11 +85,17 @@ mod tests {
     }
 
     #[test]
-    fn number_of_keys_is_bounded() {
+    fn number_of_keys_is_bounded_and_those_of_the_last_attempts_are_in_backoff() {
         let backoff = RefreshBackoff::default();
+        let key = |n: usize| Key::from_text("p", n.to_string());
         for n in 0..3 * MAX_KEYS {
-            backoff.record_attempt(&Key::from_text("p", n.to_string()), at(0));
+            backoff.record_attempt(&key(n), at(0));
             assert!(backoff.keys().len() <= MAX_KEYS);
         }
+        assert!((2 * MAX_KEYS..3 * MAX_KEYS).all(|n| !backoff.begin(&key(n), at(0))));
+        backoff.record_attempt(&key(2 * MAX_KEYS), at(1));
+        assert!(backoff.begin(&key(0), at(1)), "it takes the place of the next oldest");
+        assert!(!backoff.begin(&key(2 * MAX_KEYS), at(1)));
+        assert!(backoff.begin(&key(2 * MAX_KEYS + 1), at(1)));
     }
 }
