@@ -134,6 +134,68 @@ fn span_of_an_async_run_is_entered_at_each_poll() {
     assert_eq!(found.last().map(String::as_str), Some("close vayu.run"));
 }
 
+#[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "f", skip(cache), each = ids, at_most = 2)]
+fn batch(cache: &MemoryCache, ids: &[u8]) -> Result<Vec<u8>, String> {
+    write("body".to_owned());
+    Ok(ids.to_vec())
+}
+
+#[cached(cache = cache, ttl = "1m", prefix = "f", skip(cache), each = ids)]
+async fn batch_async(cache: &MemoryCache, ids: &[u8]) -> Vec<u8> {
+    write("body".to_owned());
+    smol::future::yield_now().await;
+    ids.to_vec()
+}
+
+fn of_spans() -> Vec<String> {
+    lines().into_iter().filter(|line| !line.starts_with("trace")).collect()
+}
+
+#[test]
+fn each_run_of_a_batch_has_a_span() {
+    #[cached(cache = cache, ttl = "1m", prefix = "f", skip(cache), each = ids, log = false)]
+    fn quiet(cache: &MemoryCache, ids: &[u8]) -> Vec<u8> {
+        ids.to_vec()
+    }
+    let _guard = listen();
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    let run = |reason: &str, elements: u8| {
+        let new = format!("{} elements={elements}", RUN.replace("miss", reason));
+        // It is entered again to drop the future.
+        let rest = [
+            "enter vayu.run",
+            "body",
+            "exit vayu.run",
+            "enter vayu.run",
+            "exit vayu.run",
+            "close vayu.run",
+        ];
+        [&[&*new], &rest[..]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(batch(&cache, &[1, 2, 3]), Ok(vec![1, 2, 3]));
+    assert_eq!(of_spans(), [run("miss", 2), run("miss", 1)].concat());
+    assert_eq!(batch(&cache, &[3, 2]), Ok(vec![3, 2]));
+    assert_eq!(of_spans(), [""; 0]);
+    clock.advance(Duration::from_secs(61));
+    assert_eq!(batch(&cache, &[1, 2, 3, 4]), Ok(vec![1, 2, 3, 4]));
+    assert_eq!(of_spans(), [run("expired", 2), run("mixed", 2)].concat());
+    quiet(&cache, &[7]);
+    assert_eq!(of_spans(), [""; 0]);
+}
+
+#[test]
+fn span_of_an_async_run_of_a_batch_is_entered_at_each_poll() {
+    let _guard = listen();
+    let cache = MemoryOptions::new().build();
+    assert_eq!(smol::block_on(batch_async(&cache, &[1, 2])), [1, 2]);
+    let new = format!("{RUN} elements=2");
+    let polls = ["enter vayu.run", "body", "exit vayu.run", "enter vayu.run", "exit vayu.run"];
+    let found = of_spans();
+    assert_eq!(found[..6], [&[&*new], &polls[..]].concat()[..]);
+    assert_eq!(found.last().map(String::as_str), Some("close vayu.run"));
+}
+
 #[test]
 fn span_ends_with_a_panic() {
     #[cached(cache = cache, ttl = "1m", prefix = "p", key = "k")]

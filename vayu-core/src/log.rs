@@ -43,6 +43,12 @@ pub(crate) fn run_span(function: &Prefix, reason: &'static str) -> Span {
     tracing::debug_span!(target: "vayu", "vayu.run", function = function.as_str(), reason)
 }
 
+/// [`run_span`] for a run of a batch function, with the number of its elements.
+pub(crate) fn batch_span(function: &Prefix, reason: &'static str, elements: usize) -> Span {
+    let function = function.as_str();
+    tracing::debug_span!(target: "vayu", "vayu.run", function, reason, elements)
+}
+
 /// Logs a call at debug level, and records its outcome in the current span, if that has the fields. Arguments and values
 /// are never logged.
 pub(crate) fn log_call(function: &Prefix, outcome: CallOutcome, age: Option<Duration>) {

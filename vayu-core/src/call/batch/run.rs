@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tracing::{Instrument, Span};
+
 use crate::backend::{Backend, LeaseGuard};
 use crate::cache::Engine;
 use crate::call::background_refresh::CountPanic;
@@ -13,6 +15,7 @@ use crate::compact_duration::CompactDuration;
 use crate::error::{Error, ErrorKind};
 use crate::flight::{Completion, Computed, Outcome, StorePermission};
 use crate::io::Io;
+use crate::log;
 use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::drop_quietly;
@@ -70,7 +73,14 @@ where
         }
         let began = self.engine.now();
         let panics = self.count_panics(&parts);
-        let result = self.body.run(indices).await;
+        let result = match run_span(&parts) {
+            None => self.body.run(indices).await,
+            // A sync function runs when its future is created.
+            Some(span) => {
+                let body = &mut *self.body;
+                Box::pin(async move { body.run(indices).await }.instrument(span)).await
+            }
+        };
         drop(panics);
         let ended = self.engine.now();
         match result {
@@ -207,6 +217,27 @@ where
         }
         Err(unusable)
     }
+}
+
+/// Returns the span of a run for these elements, if it is logged.
+#[inline]
+fn run_span<B: Backend, F: CachedFn<Stored = B::Stored>>(parts: &[Part<'_, B, F>]) -> Option<Span> {
+    if log::is_enabled() { new_run_span(parts) } else { None }
+}
+
+#[cold]
+fn new_run_span<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    parts: &[Part<'_, B, F>],
+) -> Option<Span> {
+    let call = parts.iter().find_map(Part::call).filter(|call| !call.options().is_quiet)?;
+    let mut reasons = parts.iter().filter_map(|part| match &part.role {
+        Role::Lead { leading, .. } => Some(leading.reason.as_str()),
+        Role::Uncoordinated(_) => Some("uncoordinated"),
+        Role::Bypass => None,
+    });
+    let first = reasons.next()?;
+    let reason = if reasons.all(|reason| reason == first) { first } else { "mixed" };
+    Some(log::batch_span(call.key.prefix(), reason, parts.len()))
 }
 
 /// Counts and logs an output that cannot be assigned to the elements, once.
