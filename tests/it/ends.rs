@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use vayu::backend::{AnyValue, Backend, Bytes, Serializer};
 use vayu::telemetry::{EndCause, Metrics, Observer, PerFunctionStats};
 use vayu::testing::{ManualClock, MapBackend, watchdog};
-use vayu::{Cache, FileOptions, Key, MemoryOptions, MessagePack, TieredOptions, cached};
+use vayu::{
+    Cache, FileOptions, Key, MemoryCache, MemoryOptions, MessagePack, TieredOptions, cached,
+};
 
 use crate::with_every_backend;
 
@@ -85,6 +87,37 @@ where
 #[test]
 fn each_cause_is_reported() {
     with_every_backend!(check_causes);
+}
+
+/// A miss of a number or a string that is absent leaves the sweep to the write that follows as a rule.
+#[test]
+fn run_that_stores_nothing_removes_what_has_expired() {
+    #[cached(cache = cache, ttl = "1m", skip(cache, is_down), prefix = "f")]
+    fn number(cache: &MemoryCache, id: u64, is_down: bool) -> Result<u64, String> {
+        if is_down { Err("down".to_owned()) } else { Ok(id) }
+    }
+    #[cached(cache = cache, ttl = "1m", skip(cache, is_down), prefix = "f", cache_if = |text| !text.is_empty())]
+    async fn text(cache: &MemoryCache, id: u64, is_down: bool) -> String {
+        if is_down { String::new() } else { "a value".repeat(100) }
+    }
+    #[cached(cache = cache, ttl = "1m", each = ids, skip(cache, is_down), prefix = "f", at_most = 1)]
+    fn many(cache: &MemoryCache, ids: &[u64], is_down: bool) -> Result<Vec<u64>, String> {
+        if is_down { Err("down".to_owned()) } else { Ok(ids.to_vec()) }
+    }
+    let call = |form: usize, cache: &MemoryCache, id: u64, is_down: bool| match form {
+        0 => number(cache, id, is_down).is_ok(),
+        1 => !smol::block_on(text(cache, id, is_down)).is_empty(),
+        _ => many(cache, &[id], is_down).is_ok(),
+    };
+    for form in 0..3 {
+        let (clock, ends) = (ManualClock::new(), Ends::default());
+        let cache = MemoryOptions::new().clock(clock.clone()).build();
+        cache.observe(ends.clone());
+        assert!((0..10).all(|id| call(form, &cache, id, false)));
+        clock.advance(2 * MINUTE);
+        assert!(!call(form, &cache, 10, true));
+        assert_eq!(ends.causes("f"), [EndCause::Expired; 10], "{form}");
+    }
 }
 
 /// Checks that an entry that is swept or evicted is reported. `write` writes until `cache` has swept or evicted.

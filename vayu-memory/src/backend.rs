@@ -1,6 +1,7 @@
 //! The default backend, on a table that is read without a lock ([`crate::table`]).
 //!
-//! Expired entries are removed by sweeps that writers start, and misses, except for those of numbers and strings that are absent ([`crate::pacer`]).
+//! Expired entries are removed by sweeps that writers start, and misses ([`crate::pacer`]). A miss of a number or a string that
+//! is absent leaves that to the write that follows, or to a second read if none does.
 
 use std::fmt;
 use std::sync::Arc;
@@ -346,7 +347,7 @@ impl<V: MemoryValue> Backend for MemoryBackend<V> {
         if !self.tables.get().is_absent(key) {
             self.visit(key, class, visit);
         } else if class == ValueClass::Opaque {
-            // Values of the other classes are stored when they are computed, and [`store`](Self::store) relies on that.
+            // After a miss of the other classes, [`store`](Self::store) sweeps, or a read of this class if nothing is stored.
             self.sweep_if_due_cold();
         }
         Some(Ok(()))

@@ -10,6 +10,7 @@ use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::catch_panic;
 use crate::record::Record;
+use crate::serializer::ValueClass;
 use crate::shared_error::SharedError;
 
 impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
@@ -30,6 +31,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         } else {
             lead.fail(true, || self.failure(output, compute_time));
         }
+        self.read_absent();
     }
 
     /// Completes the flight of a run that has failed.
@@ -42,6 +44,17 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             self.complete_with_error(lead, outcome);
         } else {
             lead.fail(true, || outcome.clone());
+        }
+        self.read_absent();
+    }
+
+    /// Reads the key again in memory after a run that stores nothing: a read of an absent key is when expired entries are
+    /// removed. The lookup of a number or a string leaves that to the write that follows as a rule.
+    fn read_absent(&self) {
+        let backend = self.engine.backend();
+        if backend.is_in_process() && self.value_class() != ValueClass::Opaque {
+            let read = || Ok(backend.read_now(self.key, ValueClass::Opaque, &mut |_| ()));
+            self.ok_or_count(catch_panic("read entry", read));
         }
     }
 
