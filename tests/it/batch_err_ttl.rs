@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use vayu::backend::{Backend, Serializer};
 use vayu::testing::{ManualClock, watchdog};
+use vayu::time::{Clock, Timestamp};
 use vayu::{Cache, MemoryCache, MemoryOptions, cached};
 
 use crate::{HANG, Runs, poll, with_every_backend};
@@ -265,6 +266,144 @@ fn caller_that_waits_for_a_part_of_a_failing_run_gets_its_cached_error() {
     }
     assert_eq!(poll(pin!(many(&[3]))), Poll::Ready(Ok(HashMap::from([(3, 3)]))), "it was stored");
     assert_eq!(RUNS.get(), 2);
+}
+
+/// An element; 9 has no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Id(u8);
+
+impl serde::Serialize for Id {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 == 9 {
+            return Err(serde::ser::Error::custom("no key"));
+        }
+        serializer.serialize_u8(self.0)
+    }
+}
+
+#[test]
+fn element_without_a_key_does_not_keep_the_error_of_its_run_out_of_the_cache() {
+    #[cached(cache = cache, ttl = 60, err_ttl = 30, each = ids, skip(cache, source), prefix = "no key")]
+    fn query(
+        cache: &MemoryCache,
+        source: &Source,
+        ids: &[Id],
+    ) -> Result<BTreeMap<Id, usize>, String> {
+        let ids: Vec<u8> = ids.iter().map(|id| id.0).collect();
+        Ok(source.query(&ids)?.into_iter().map(|(id, run)| (Id(id), run)).collect())
+    }
+    let ((cache, _clock), source) = (memory(), Source::failing(&[1, 9]));
+    let failed = |text: &str| Err(text.to_owned());
+    assert_eq!(query(&cache, &source, &[Id(1), Id(9)]), failed("run 1: 1"));
+    for ids in [&[Id(1)][..], &[Id(9), Id(1)], &[Id(2), Id(1)]] {
+        assert_eq!(query(&cache, &source, ids), failed("run 1: 1"), "{ids:?}");
+    }
+    assert_eq!(query(&cache, &source, &[Id(9)]), failed("run 2: 9"));
+    assert_eq!(query(&cache, &source, &[Id(2)]), Ok(BTreeMap::from([(Id(2), 3)])));
+    assert_eq!((cache.stats().error_hits, cache.stats().in_flight), (3, 0));
+}
+
+#[test]
+fn caller_that_waits_for_a_part_of_a_run_with_an_element_without_a_key_runs() {
+    static RUNS: Runs = Runs::new();
+    static OPEN: Notify = Notify::const_new();
+    static STORE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+    #[cached(cache = STORE, ttl = 60, each = ids)]
+    async fn many(ids: &[Id]) -> Result<HashMap<Id, u8>, String> {
+        let run = RUNS.count();
+        OPEN.notified().await;
+        assert!(!ids.is_empty());
+        Err(format!("run {run}"))
+    }
+    let (mut first, mut part) = (pin!(many(&[Id(1), Id(9)])), pin!(many(&[Id(1)])));
+    assert!(poll(first.as_mut()).is_pending() && poll(part.as_mut()).is_pending());
+    OPEN.notify_waiters();
+    assert_eq!(poll(first), Poll::Ready(Err("run 1".to_owned())));
+    assert!(poll(part.as_mut()).is_pending(), "the error may be that of 9");
+    OPEN.notify_waiters();
+    assert_eq!(poll(part), Poll::Ready(Err("run 2".to_owned())));
+}
+
+#[test]
+fn old_element_that_no_run_was_for_is_refreshed_by_the_next_call() {
+    #[cached(cache = cache, ttl = 10, stale = 600, each = ids, skip(cache, source), prefix = "parts", at_most = 1)]
+    fn query(
+        cache: &MemoryCache,
+        source: &Source,
+        ids: &[u8],
+    ) -> Result<BTreeMap<u8, usize>, String> {
+        source.query(ids)
+    }
+    let ((cache, clock), source) = (memory(), Source::default());
+    assert_eq!(query(&cache, &source, &[1]), Ok(BTreeMap::from([(1, 1)])));
+    clock.advance(10 * SECOND);
+    source.set_failing(&[2]);
+    assert_eq!(query(&cache, &source, &[2, 1]), failed("run 2: 2"));
+    assert_eq!(query(&cache, &source, &[1]), Ok(BTreeMap::from([(1, 3)])));
+    assert_eq!(source.queries(), [[1], [2], [1]]);
+}
+
+/// A clock that runs code once, when it is read for the `at`th time.
+#[derive(Debug)]
+struct Interrupted {
+    clock: ManualClock,
+    at: AtomicUsize,
+    code: fn(),
+}
+
+impl Clock for Interrupted {
+    fn now(&self) -> Timestamp {
+        let count = |at: usize| at.checked_sub(1);
+        if self.at.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count) == Ok(1) {
+            (self.code)();
+        }
+        self.clock.now()
+    }
+}
+
+#[test]
+fn old_element_of_a_batch_that_ends_by_a_cached_error_is_refreshed_by_the_next_call() {
+    static FAILS: AtomicBool = AtomicBool::new(false);
+    static QUERIES: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+    static CLOCK: LazyLock<Arc<Interrupted>> = LazyLock::new(|| {
+        let (clock, at) = (ManualClock::new(), AtomicUsize::new(0));
+        // Another caller, whose run fails.
+        Arc::new(Interrupted { clock, at, code: || assert!(query(&[2]).is_err()) })
+    });
+    static STORE: LazyLock<MemoryCache> =
+        LazyLock::new(|| MemoryOptions::new().clock(Arc::clone(&CLOCK)).build());
+    #[cached(cache = STORE, ttl = 10, stale = 600, err_ttl = 3600, each = ids, prefix = "interrupted")]
+    fn query(ids: &[u8]) -> Result<BTreeMap<u8, u8>, String> {
+        QUERIES.lock().unwrap().push(ids.to_vec());
+        if FAILS.load(Ordering::SeqCst) {
+            Err("down".to_owned())
+        } else {
+            Ok(ids.iter().map(|id| (*id, 1)).collect())
+        }
+    }
+    let mut ended_without_a_run = 0;
+    for at in 1..60 {
+        STORE.clear().expect("cleared");
+        FAILS.store(false, Ordering::SeqCst);
+        assert!(query(&[1]).is_ok());
+        CLOCK.clock.advance(10 * SECOND);
+        FAILS.store(true, Ordering::SeqCst);
+        QUERIES.lock().unwrap().clear();
+        CLOCK.at.store(at, Ordering::SeqCst);
+        let output = query(&[1, 2]);
+        if CLOCK.at.swap(0, Ordering::SeqCst) > 0 {
+            break;
+        }
+        let runs = std::mem::take(&mut *QUERIES.lock().unwrap());
+        if runs != [[2]] {
+            continue;
+        }
+        assert_eq!(output, Err("down".to_owned()), "at {at}");
+        ended_without_a_run += 1;
+        assert_eq!(query(&[1]), Ok(BTreeMap::from([(1, 1)])));
+        assert_eq!(*QUERIES.lock().unwrap(), [[1]], "it is refreshed; at {at}");
+    }
+    assert!(ended_without_a_run > 1, "{ended_without_a_run}");
 }
 
 #[test]

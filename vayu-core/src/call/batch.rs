@@ -36,6 +36,7 @@ use std::mem;
 
 use crate::backend::{Backend, LeaseWatch};
 use crate::cache::Engine;
+use crate::call::batch::error::end_refreshes;
 use crate::call::batch::flights::Pending;
 pub(crate) use crate::call::batch::lookup::{Batch, look_up};
 use crate::call::batch::lookup::{Missed, resume};
@@ -293,8 +294,9 @@ where
             if self.is_refresh {
                 // Each run of a refresh counts its failure, and is not the reason for another one to be left out.
                 drop_quietly(result);
-            } else {
-                result?;
+            } else if result.is_err() {
+                end_refreshes(&parts);
+                return result;
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! The environment variable `SCHEDULES` is the number of each kind. One process runs one test, which
 //! checks a backend that may suspend and one in the memory of the process.
 
+mod batch_tasks;
 mod batches;
 mod patience;
 
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, thread};
 
@@ -41,13 +43,38 @@ impl ModelBackend {
         let is_in_process = IN_PROCESS.load(Ordering::SeqCst);
         Self { map: MapBackend::with_clock(clock.clone()), is_in_process }
     }
+
+    /// Suspends an operation of a backend that is not in the memory of the process.
+    async fn suspend(&self) {
+        if !self.is_in_process {
+            Yield(false).await;
+        }
+    }
 }
 
+#[async_trait]
 impl Backend for ModelBackend {
     type Stored = AnyValue;
 
-    forward_backend! { |this| this.map =>
-        read write delete read_async write_async delete_async clock
+    forward_backend! { |this| this.map => read write delete clock }
+
+    async fn read_async(&self, key: &Key) -> crate::Result<Option<Record<AnyValue>>> {
+        self.suspend().await;
+        let record = self.map.read(key);
+        self.suspend().await;
+        record
+    }
+
+    async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> crate::Result<()> {
+        self.suspend().await;
+        self.map.write(key, record)?;
+        self.suspend().await;
+        Ok(())
+    }
+
+    async fn delete_async(&self, key: &Key) -> crate::Result<bool> {
+        self.suspend().await;
+        self.map.delete(key)
     }
 
     fn read_now(

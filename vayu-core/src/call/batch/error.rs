@@ -22,8 +22,10 @@ use crate::shared_error::SharedError;
 #[derive(Debug, Clone)]
 pub struct BatchError {
     error: SharedError,
-    /// The hashes of the keys of all elements of the run.
+    /// The hashes of the keys of the elements of the run, except for those that bypass the cache.
     elements: Arc<[u64]>,
+    /// `true` if there were elements that bypass the cache: the error may be that of one of them.
+    has_bypassed: bool,
 }
 
 impl BatchError {
@@ -35,7 +37,7 @@ impl BatchError {
 
 impl<'a, B: Backend, F: FnOutput> Part<'a, B, F> {
     /// Returns the call of the element, unless it bypasses the cache.
-    fn call(&self) -> Option<&Call<'a, B, F>> {
+    pub(super) fn call(&self) -> Option<&Call<'a, B, F>> {
         match &self.role {
             Role::Lead { leading, .. } => Some(&leading.call),
             Role::Uncoordinated(call) => Some(call),
@@ -57,13 +59,13 @@ where
         compute_time: Duration,
     ) -> Outcome<Record<B::Stored>> {
         let Unusable::Failed(output) = unusable else { return Outcome::NotShareable };
-        let calls: Option<Vec<_>> = parts.iter().map(Part::call).collect();
-        let Some(calls) = calls else { return Outcome::NotShareable };
+        let calls: Vec<_> = parts.iter().filter_map(Part::call).collect();
         let error = catch_panic("clone error", || Ok(D::shared_error(output)));
         let error = calls.first().and_then(|call| call.ok_or_count(error).flatten());
         let Some(error) = error else { return Outcome::NotShareable };
         let elements = calls.iter().map(|call| call.key.hash_code()).collect();
-        let error = SharedError::new(&BatchError { error, elements });
+        let has_bypassed = calls.len() < parts.len();
+        let error = SharedError::new(&BatchError { error, elements, has_bypassed });
         Outcome::Failed { error, compute_time }
     }
 
@@ -79,12 +81,13 @@ where
         if waited.outdated || waited.ticket.flight().is_detached() {
             return None;
         }
-        let BatchError { error, elements } = error.get()?;
+        let BatchError { error, elements, has_bypassed } = error.get()?;
         let pending = self.pending.iter().map(|pending| &pending.call);
         let mut needed: Vec<u64> =
             pending.chain([&waited.call]).map(|call| call.key.hash_code()).collect();
         needed.sort_unstable();
-        let is_covered = elements.iter().all(|element| needed.binary_search(element).is_ok());
+        let is_needed = |element| needed.binary_search(element).is_ok();
+        let is_covered = !has_bypassed && elements.iter().all(is_needed);
         let is_miss = matches!(waited.reason, ComputeReason::Miss(_));
         let is_shared = is_covered || (is_miss && waited.call.has_cached_error());
         if !is_shared {
@@ -120,6 +123,7 @@ where
             Role::Uncoordinated(_) | Role::Bypass => None,
         });
         let output = cached_failure::<B, F, D>(calls)?;
+        end_refreshes(parts);
         for part in parts {
             if let Role::Lead { leading, .. } = &mut part.role
                 && let Some(CachedError { error, compute_time, .. }) = leading.call.read_error()
@@ -129,6 +133,21 @@ where
             }
         }
         Some(output)
+    }
+}
+
+/// Ends the refreshes of elements that the function does not run for, so that the next call begins them.
+pub(super) fn end_refreshes<B, F>(parts: &[Part<'_, B, F>])
+where
+    B: Backend,
+    F: CachedFn<Stored = B::Stored>,
+{
+    for part in parts {
+        if let Role::Lead { leading, .. } = &part.role
+            && let ComputeReason::Expired(_) = leading.reason
+        {
+            leading.call.end_refresh();
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! The flights of the elements of a batch: joining them without waiting, and waiting for those of other callers.
 
-use std::mem;
 use std::time::Duration;
 
 use crate::backend::Backend;
@@ -106,17 +105,30 @@ where
         drop(ticket);
         self.end_wait(index, call, reason, joined, &mut parts);
         if !parts.is_empty() {
-            self.collect::<M>(&mut parts);
+            self.collect::<M>(&mut parts)?;
         }
         Ok(parts)
     }
 
     /// Adds all elements to `parts` that the function can be run for, without waiting.
-    fn collect<M: Io>(&mut self, parts: &mut Vec<Part<'a, B, F>>) {
-        for pending in mem::take(&mut self.pending) {
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait).
+    fn collect<M: Io>(
+        &mut self,
+        parts: &mut Vec<Part<'a, B, F>>,
+    ) -> Result<(), Unusable<D::Output>> {
+        for _ in 0..self.pending.len() {
+            let Some(pending) = self.pending.pop_front() else { break };
             let flight = pending.ticket.flight();
             let joined = match pending.ticket.try_turn() {
-                Some(turn) => after_wait(&pending.call, flight, pending.outdated, turn),
+                Some(turn) => {
+                    if let Some(output) = self.shared_failure(&pending, &turn) {
+                        return Err(Unusable::Failed(output));
+                    }
+                    after_wait(&pending.call, flight, pending.outdated, turn)
+                }
                 None if M::begin_wait(flight.id()).is_none() => {
                     Ok(Joined::Uncoordinated(flight.id()))
                 }
@@ -138,6 +150,7 @@ where
                 }
             }
         }
+        Ok(())
     }
 
     /// Ends the wait for an element.

@@ -6,23 +6,23 @@ use super::*;
 use crate::attribute::{each, output_type};
 use crate::call::SharedResultOutput;
 
-const ELEMENTS: usize = 5;
+pub(super) const ELEMENTS: usize = 5;
 
 /// The cache, and the number of runs for each element.
-struct Shared {
-    fixture: Arc<Fixture>,
+pub(super) struct Shared {
+    pub(super) fixture: Arc<Fixture>,
     runs: [AtomicUsize; ELEMENTS],
 }
 
-type Values = BTreeMap<usize, usize>;
+pub(super) type Values = BTreeMap<usize, usize>;
 
 impl Shared {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self { fixture: Fixture::new(), runs: Default::default() })
     }
 
     /// Counts a run of each element, in the middle of which other threads may run.
-    fn run(&self, elements: &[usize]) -> Values {
+    pub(super) fn run(&self, elements: &[usize]) -> Values {
         let values = elements.iter().map(|&element| {
             self.runs[element].fetch_add(1, Ordering::SeqCst);
             (element, element * 10)
@@ -32,17 +32,17 @@ impl Shared {
         values
     }
 
-    fn runs(&self, element: usize) -> usize {
+    pub(super) fn runs(&self, element: usize) -> usize {
         self.runs[element].load(Ordering::SeqCst)
     }
 
-    fn single(&self, is_async: bool, element: usize) {
+    pub(super) fn single(&self, is_async: bool, element: usize) {
         let body = || self.run(&[element])[&element];
         assert_eq!(self.fixture.call(is_async, &of(element), body), element * 10);
     }
 
     /// Calls a batch function that returns all values, or those that `body` returns.
-    fn batch(
+    pub(super) fn batch(
         &self,
         is_async: bool,
         elements: &[usize],
@@ -69,28 +69,38 @@ impl Shared {
     }
 
     /// Calls a batch function, all of whose elements are there in the end.
-    fn whole(&self, is_async: bool, elements: &[usize]) {
+    pub(super) fn whole(&self, is_async: bool, elements: &[usize]) {
         let values = self.batch(is_async, elements, |elements| Ok(self.run(elements)));
         let wanted = elements.iter().map(|&element| (element, element * 10)).collect();
         assert_eq!(values, Ok(wanted));
     }
 }
 
-fn of(element: usize) -> Key {
+pub(super) fn of(element: usize) -> Key {
     key(&element.to_string())
 }
 
-fn all_threads(shared: &Arc<Shared>, callers: usize, code: fn(&Shared, usize)) {
+fn all_threads(shared: &Arc<Shared>, callers: usize, code: fn(&Arc<Shared>, usize)) {
+    join_threads(shared, callers, code);
+    shared.fixture.is_empty();
+}
+
+/// Calls `code` in a thread for each caller, and waits for them.
+pub(super) fn join_threads(
+    shared: &Arc<Shared>,
+    callers: usize,
+    code: impl Fn(&Arc<Shared>, usize) + Send + Sync + 'static,
+) {
+    let code = Arc::new(code);
     let threads: Vec<_> = (0..callers)
         .map(|caller| {
-            let shared = Arc::clone(shared);
+            let (shared, code) = (Arc::clone(shared), Arc::clone(&code));
             thread::spawn(move || code(&shared, caller))
         })
         .collect();
     for thread in threads {
         thread.join().expect("a caller");
     }
-    shared.fixture.is_empty();
 }
 
 #[test]
