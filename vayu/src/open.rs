@@ -189,6 +189,8 @@ where
         None => tiers(backing, memory),
         #[cfg(any(feature = "lz4", feature = "seal", feature = "zstd"))]
         Some(layers) => tiers(layered::LayeredBackend::new(backing, layers), memory),
+        #[cfg(not(any(feature = "lz4", feature = "seal", feature = "zstd")))]
+        Some(layers) => match layers {},
     }
 }
 
