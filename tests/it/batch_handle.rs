@@ -1,6 +1,7 @@
 //! Entries of the elements of batches: `each` with `handle`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::task::Poll;
@@ -88,6 +89,101 @@ fn entry_without_a_prefix_is_that_of_the_function() {
     assert_eq!(squares_entry(3).cache().stats().inserts, 1);
     assert!(squares_entry(4).set(17).expect("stored"));
     assert_eq!(squares(HashSet::from([3, 4])), BTreeMap::from([(3, 9), (4, 17)]));
+}
+
+#[test]
+fn element_with_references_is_an_argument_beside_other_references() {
+    #[cached(ttl = 60, each = names, handle = plain_entry)]
+    fn plain(names: &[&str], unit: &str) -> HashMap<String, String> {
+        names.iter().map(|name| ((*name).to_owned(), format!("{name}{unit}"))).collect()
+    }
+    #[cached(ttl = 60, each = pairs, handle = paired_entry)]
+    fn paired(unit: &str, pairs: &[(&str, u32)]) -> Vec<String> {
+        pairs.iter().map(|(name, number)| format!("{name}{number}{unit}")).collect()
+    }
+    #[cached(ttl = 60, each = names, handle = optional_entry)]
+    async fn optional(names: &[Option<&str>], unit: &str) -> Result<Vec<String>, String> {
+        Ok(names.iter().map(|name| format!("{name:?}{unit}")).collect())
+    }
+    #[cached(ttl = 60, each = lists, handle = nested_entry)]
+    fn nested(lists: &[&[&str]], unit: &str) -> Vec<String> {
+        lists.iter().map(|names| names.join(unit)).collect()
+    }
+    #[cached(ttl = 60, each = names, handle = anonymous_entry)]
+    fn anonymous(names: &[Cow<'_, str>], unit: &str) -> Vec<String> {
+        names.iter().map(|name| format!("{name}{unit}")).collect()
+    }
+    #[cached(ttl = 60, each = names, handle = owned_entry)]
+    fn owned(names: BTreeSet<&str>, unit: &str) -> BTreeMap<String, String> {
+        names.iter().map(|name| ((*name).to_owned(), format!("{name}{unit}"))).collect()
+    }
+    #[cached(ttl = 60, each = names, handle = named_entry)]
+    fn named<'a>(names: &HashSet<&'a str>, unit: &'a str) -> HashMap<String, String> {
+        names.iter().map(|name| ((*name).to_owned(), format!("{name}{unit}"))).collect()
+    }
+    #[cached(ttl = 60, each = items, handle = generic_entry)]
+    fn generic<T: serde::Serialize + std::fmt::Display>(items: &[&T], unit: &str) -> Vec<String> {
+        items.iter().map(|item| format!("{item}{unit}")).collect()
+    }
+
+    // The elements and the other arguments may live for different times.
+    let unit = "m".to_owned();
+    plain(&["a"], &unit);
+    let entry = {
+        let name = "a".to_owned();
+        plain_entry(&name, &unit).peek().expect("read")
+    };
+    assert_eq!(entry.as_deref(), Some("am"));
+    assert_eq!(plain_entry("a", "s").peek().expect("read"), None);
+    paired(&unit, &[("a", 1)]);
+    assert_eq!(paired_entry(&unit, ("a", 1)).peek().expect("read").as_deref(), Some("a1m"));
+    assert!(matches!(poll(pin!(optional(&[None], &unit))), Poll::Ready(Ok(_))));
+    assert_eq!(optional_entry(None, &unit).peek().expect("read").as_deref(), Some("Nonem"));
+    nested(&[&["a", "b"]], &unit);
+    assert_eq!(nested_entry(&["a", "b"], &unit).peek().expect("read").as_deref(), Some("amb"));
+    anonymous(&["a".into()], &unit);
+    assert_eq!(anonymous_entry("a".into(), &unit).peek().expect("read").as_deref(), Some("am"));
+    owned(BTreeSet::from(["a"]), &unit);
+    assert_eq!(owned_entry("a", &unit).peek().expect("read").as_deref(), Some("am"));
+    named(&HashSet::from(["a"]), &unit);
+    assert_eq!(named_entry("a", &unit).peek().expect("read").as_deref(), Some("am"));
+    generic(&[&1], &unit);
+    assert_eq!(generic_entry(&1, &unit).peek().expect("read").as_deref(), Some("1m"));
+
+    let units = Units { unit };
+    units.of_names(&["a"]);
+    assert_eq!(units.of_names_entry("a").peek().expect("read").as_deref(), Some("am"));
+    poll(pin!(units.of_pairs(&[("a", 1)], "s"))).is_ready();
+    assert_eq!(units.of_pairs_entry(("a", 1), "s").peek().expect("read").as_deref(), Some("a1ms"));
+}
+
+struct Units {
+    unit: String,
+}
+
+impl Units {
+    #[cached(ttl = 60, each = names, include(self.unit), handle = of_names_entry)]
+    fn of_names(&self, names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| format!("{name}{}", self.unit)).collect()
+    }
+
+    #[cached(ttl = 60, each = pairs, include(self.unit), handle = of_pairs_entry)]
+    async fn of_pairs(&self, pairs: &[(&str, u8)], end: &str) -> Vec<String> {
+        pairs.iter().map(|(name, number)| format!("{name}{number}{}{end}", self.unit)).collect()
+    }
+}
+
+#[test]
+fn prefix_of_an_entry_is_that_of_the_element() {
+    #[cached(ttl = 60, each = ids, prefix = format!("element {ids}"), key = ids.to_string(), handle = prefixed_entry)]
+    fn prefixed(ids: &[u8]) -> Vec<u8> {
+        ids.to_vec()
+    }
+    prefixed(&[1, 2]);
+    assert_eq!(prefixed_entry(2).peek().expect("read"), Some(2));
+    vayu::mem_cache().invalidate_prefix("element 2").expect("invalidated");
+    assert_eq!(prefixed_entry(1).peek().expect("read"), Some(1));
+    assert!(matches!(prefixed_entry(2).explain(), Explanation::FunctionInvalidated));
 }
 
 #[derive(Clone)]

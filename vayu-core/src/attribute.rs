@@ -24,8 +24,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 pub use self::batch::{
-    BatchOutput, Each, EachIn, Elements, MapKey, OutputOfEach, OutputType, Outputs, batch_body,
-    batch_body_async, lend,
+    BatchOutput, Each, EachIn, ElementValue, Elements, MapKey, OutputOfEach, OutputType, Outputs,
+    batch_body, batch_body_async, lend,
 };
 #[cfg(test)]
 pub(crate) use self::batch::{each, output_type};

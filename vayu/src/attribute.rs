@@ -13,7 +13,7 @@ pub mod arguments {
 
 pub use vayu_core::attribute::{
     AnyOutput, AnyPart, AsCache, BatchOutput, Bound, BoundByReference, CachesErrors,
-    CompleteOutput, Each, EachIn, Elements, EncodedStored, ErrorProbe, ExclusiveKind,
+    CompleteOutput, Each, EachIn, ElementValue, Elements, EncodedStored, ErrorProbe, ExclusiveKind,
     ExclusivePart, FutureOutput, FutureShape, HasEnded, HiddenError, HoldsReferences, Invalidates,
     KeyBuilder, KeyPart, KeyString, KnownShape, LaterOutput, Made, OutputOfEach, OutputProbe,
     OwnedCopy, Part, PlainShape, PlainStored, Policy, Predicate, Probe, Query, ResultShape,

@@ -12,7 +12,7 @@ pub(crate) use self::elements::each;
 pub use self::elements::{Each, EachIn, Elements, batch_body, batch_body_async, lend};
 #[cfg(test)]
 pub(crate) use self::output::output_type;
-pub use self::output::{BatchOutput, MapKey, OutputOfEach, OutputType, Outputs};
+pub use self::output::{BatchOutput, ElementValue, MapKey, OutputOfEach, OutputType, Outputs};
 use crate::backend::Backend;
 use crate::cache::{Cache, Engine};
 use crate::call::batch::{self, Batch, Body, Unusable, compute};

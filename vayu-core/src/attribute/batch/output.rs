@@ -12,14 +12,23 @@ use crate::attribute::output::Probe;
 use crate::call::batch::Unusable;
 use crate::call::{OutputShape, PlainOutput};
 
+/// An output that has values of elements, whose type is that of the output alone. So the signature of a handle does not name the
+/// type of the elements, which may have elided lifetimes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the output of a function with `each`",
+    label = "has no value for each element"
+)]
+pub trait ElementValue {
+    /// The value of one element.
+    type Value;
+}
+
 /// An output that has a value for each element of type `T`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the output of a function with `each`",
     label = "has no value for each element"
 )]
-pub trait BatchOutput<T>: Sized {
-    /// The value of one element.
-    type Value;
+pub trait BatchOutput<T>: ElementValue + Sized {
     /// `true` if the values are assigned to the elements by their order.
     const IS_BY_ORDER: bool = false;
 
@@ -68,9 +77,11 @@ impl MapKey<&str> for String {
     }
 }
 
-impl<T, K: MapKey<T> + Eq + Hash, V, S: BuildHasher + Default> BatchOutput<T> for HashMap<K, V, S> {
+impl<K, V, S> ElementValue for HashMap<K, V, S> {
     type Value = V;
+}
 
+impl<T, K: MapKey<T> + Eq + Hash, V, S: BuildHasher + Default> BatchOutput<T> for HashMap<K, V, S> {
     fn split(mut self, elements: &[&T]) -> Result<Vec<Option<V>>, Unusable<Self>> {
         Ok(elements.iter().map(|element| self.remove(&K::of(element))).collect())
     }
@@ -82,9 +93,11 @@ impl<T, K: MapKey<T> + Eq + Hash, V, S: BuildHasher + Default> BatchOutput<T> fo
     }
 }
 
-impl<T, K: MapKey<T> + Ord, V> BatchOutput<T> for BTreeMap<K, V> {
+impl<K, V> ElementValue for BTreeMap<K, V> {
     type Value = V;
+}
 
+impl<T, K: MapKey<T> + Ord, V> BatchOutput<T> for BTreeMap<K, V> {
     fn split(mut self, elements: &[&T]) -> Result<Vec<Option<V>>, Unusable<Self>> {
         Ok(elements.iter().map(|element| self.remove(&K::of(element))).collect())
     }
@@ -94,13 +107,16 @@ impl<T, K: MapKey<T> + Ord, V> BatchOutput<T> for BTreeMap<K, V> {
     }
 }
 
+#[cfg(feature = "indexmap")]
+impl<K, V, S> ElementValue for IndexMap<K, V, S> {
+    type Value = V;
+}
+
 /// The values of a call are in the order of its elements.
 #[cfg(feature = "indexmap")]
 impl<T, K: MapKey<T> + Eq + Hash, V, S: BuildHasher + Default> BatchOutput<T>
     for IndexMap<K, V, S>
 {
-    type Value = V;
-
     fn split(mut self, elements: &[&T]) -> Result<Vec<Option<V>>, Unusable<Self>> {
         Ok(elements.iter().map(|element| self.swap_remove(&K::of(element))).collect())
     }
@@ -110,9 +126,12 @@ impl<T, K: MapKey<T> + Eq + Hash, V, S: BuildHasher + Default> BatchOutput<T>
     }
 }
 
+impl<V> ElementValue for Vec<V> {
+    type Value = V;
+}
+
 /// The values are in the order of the elements.
 impl<T, V: Clone> BatchOutput<T> for Vec<V> {
-    type Value = V;
     const IS_BY_ORDER: bool = true;
 
     fn split(self, elements: &[&T]) -> Result<Vec<Option<V>>, Unusable<Self>> {
@@ -134,8 +153,11 @@ impl<T, V: Clone> BatchOutput<T> for Vec<V> {
     }
 }
 
-impl<T, O: BatchOutput<T>, E> BatchOutput<T> for Result<O, E> {
+impl<O: ElementValue, E> ElementValue for Result<O, E> {
     type Value = O::Value;
+}
+
+impl<T, O: BatchOutput<T>, E> BatchOutput<T> for Result<O, E> {
     const IS_BY_ORDER: bool = O::IS_BY_ORDER;
 
     fn split(self, elements: &[&T]) -> Result<Vec<Option<O::Value>>, Unusable<Self>> {

@@ -79,9 +79,9 @@ fn signature(model: &Model, handle: &Handle) -> Signature {
     let signature = &model.function.item.sig;
     let output = output_type(model);
     let (output, call) = match (&model.batch, model.function.kind, &signature.output) {
-        (Some(batch), ..) => {
-            let (batch_output, element) = (root.private("BatchOutput"), element_type(model, batch));
-            (quote!(<#output as #batch_output<#element>>::Value), quote!(()))
+        (Some(_), ..) => {
+            let value = root.private("ElementValue");
+            (quote!(<#output as #value>::Value), quote!(()))
         }
         (None, Kind::Sync, _) => {
             let call = quote!(impl ::core::ops::FnOnce() -> #output);
