@@ -90,4 +90,34 @@ fn of_a_number(id: u64) -> HashMap<u64, u64> {
     HashMap::from([(id, id)])
 }
 
+#[cached(ttl = MINUTE * ids.len() as u32, each = ids, handle = entry_of_a_ttl)]
+fn with_a_handle_and_a_ttl(ids: &[u8]) -> HashMap<u8, u8> {
+    ids.iter().map(|id| (*id, 1)).collect()
+}
+
+#[cached(ttl = "1m", stale = longer(&ids), each = ids, handle = entry_of_a_stale_time)]
+fn with_a_handle_and_a_stale_time(ids: Vec<u8>) -> HashMap<u8, u8> {
+    ids.iter().map(|id| (*id, 1)).collect()
+}
+
+#[cached(ttl = "1m", idle = longer(ids), each = ids, handle = entry_of_an_idle_time)]
+fn with_a_handle_and_an_idle_time(ids: &[u8]) -> HashMap<u8, u8> {
+    ids.iter().map(|id| (*id, 1)).collect()
+}
+
+#[cached(ttl = "1m", err_ttl = longer(ids), each = ids, handle = entry_of_an_err_ttl)]
+fn with_a_handle_and_an_err_ttl(ids: &[u8]) -> Result<HashMap<u8, u8>, String> {
+    Ok(ids.iter().map(|id| (*id, 1)).collect())
+}
+
+#[cached(ttl = "1m", cache = cache_for(ids.len()), each = ids, handle = entry_of_a_cache)]
+fn with_a_handle_and_a_cache(ids: &[u8]) -> HashMap<u8, u8> {
+    ids.iter().map(|id| (*id, 1)).collect()
+}
+
+#[cached(ttl = "1m", serializer = Compact { level: ids.len() }, each = ids, handle = entry_of_a_serializer)]
+fn with_a_handle_and_a_serializer(ids: &[u8]) -> HashMap<u8, u8> {
+    ids.iter().map(|id| (*id, 1)).collect()
+}
+
 fn main() {}

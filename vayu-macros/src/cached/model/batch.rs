@@ -1,13 +1,14 @@
 //! `each = ids`: the argument whose elements have an entry each, checked against the function.
 
+use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::{Expr, Ident, Type};
 
-use crate::cached::args::{Arguments, KeySource};
+use crate::cached::args::{Arguments, ErrTtl, KeySource, Time, Ttl};
 use crate::cached::function::{Argument, Function};
 use crate::cached::model::on_value::on_values;
 use crate::cached::model::own;
-use crate::cached::tokens::names_value;
+use crate::cached::tokens::{find_value, names_value};
 use crate::cached::types::{peel, pointee, readable};
 use crate::diagnostics::Diagnostics;
 
@@ -100,6 +101,14 @@ pub(crate) fn choose(
         );
         diagnostics.add(used, message);
     }
+    if arguments.handle.is_some()
+        && let Some(used) = of_entry(arguments).find_map(|value| find_value(value, name))
+    {
+        let message = format!(
+            "the entry of one element has no collection `{name}`; use another argument here, or remove `handle`"
+        );
+        diagnostics.add(used, message);
+    }
     let pointee = pointee(&argument.ty).unwrap_or(&argument.ty);
     if let Type::Path(path) = peel(pointee)
         && SINGLE.iter().any(|name| path.path.is_ident(name))
@@ -121,6 +130,28 @@ pub(crate) fn choose(
         return None;
     }
     Some(batch(argument, arguments))
+}
+
+/// Returns the expressions that a call evaluates once for all elements, and an entry for one.
+fn of_entry(arguments: &Arguments) -> impl Iterator<Item = TokenStream> {
+    let options = &arguments.options;
+    let ttl = match &arguments.ttl {
+        Some(Ttl::Fixed(ttl)) => Some(ttl),
+        Some(Ttl::ByValue(_) | Ttl::ExpiresAt(_)) | None => None,
+    };
+    let err_ttl = match &options.err_ttl {
+        Some(ErrTtl::Fixed(ttl)) => Some(ttl),
+        Some(ErrTtl::ByError(_)) | None => None,
+    };
+    let times = [ttl, err_ttl, options.stale.as_ref(), options.idle.as_ref()];
+    let times = times.into_iter().flatten().filter_map(|time| match time {
+        Time::Expression(time) => Some(&**time),
+        Time::Fixed(_) => None,
+    });
+    times
+        .chain(arguments.cache.as_ref())
+        .chain(arguments.serializer.as_ref())
+        .map(ToTokens::to_token_stream)
 }
 
 /// Checks what a run in the background needs of the elements and of `self`.
