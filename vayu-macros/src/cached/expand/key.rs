@@ -241,7 +241,7 @@ pub(crate) fn finish_key(model: &Model, purpose: Purpose) -> TokenStream {
 }
 
 /// Generates the default prefix: the type name of the function itself if it has a handle, else that of its
-/// body, whose path contains the function. A `prefix = ..` was already added by [`setup`], before the body
+/// body, whose path contains the function. A `prefix = ..` was already added by [`parts`], before the body
 /// takes the variables it may use.
 fn prefix(model: &Model) -> TokenStream {
     let private = |name| model.root.private(name);

@@ -12,7 +12,7 @@ use crate::cached::model::Model;
 
 /// Generates everything that is evaluated before the body takes the arguments. Patterns are destructured
 /// before the first expression of the attribute, which may use their names. The key is started before
-/// that, since it may contain whole arguments. A batch has keys of its elements, see [`of_key`].
+/// that, since it may contain whole arguments. A batch has keys of its elements, see `key::of_key`.
 pub(crate) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let root = &model.root;
     let cache = cache(model);
