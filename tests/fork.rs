@@ -26,6 +26,7 @@ fn main() {
     let tests = named! {
         computation_of_the_parent_does_not_hold_up_the_child
         lock_of_a_thread_of_the_parent_does_not_stop_the_child
+        search_for_a_deadlock_in_the_parent_does_not_stop_a_batch_of_the_child
         functions_of_the_parent_are_those_of_the_child
         memory_in_front_of_redis_is_not_trusted_in_the_child
         store_of_the_parent_is_refused_in_the_child
@@ -44,8 +45,11 @@ fn main() {}
 #[cfg(unix)]
 mod unix {
     use std::collections::{BTreeMap, HashSet};
+    use std::future::{Future, pending};
+    use std::pin::pin;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Barrier, LazyLock, mpsc};
+    use std::task::{Context, Waker};
     use std::thread;
     use std::time::Duration;
 
@@ -201,6 +205,58 @@ mod unix {
         for thread in threads {
             thread.join().expect("no panic");
         }
+    }
+
+    /// A thread of the parent searches a long chain of batches that wait for each other, again and again, so that it holds
+    /// the lock of the wait-for graph at the time of a fork.
+    pub(crate) fn search_for_a_deadlock_in_the_parent_does_not_stop_a_batch_of_the_child() {
+        static CACHE: LazyLock<MemoryCache> = LazyLock::new(MemoryCache::new);
+        static IS_OVER: AtomicBool = AtomicBool::new(false);
+        const LENGTH: u64 = 200;
+
+        /// Waits for an element of the next batch of the chain. The last one never ends.
+        #[cached(cache = CACHE, ttl = "1h", each = ids, prefix = "chain")]
+        async fn link(ids: Vec<u64>) -> Vec<u64> {
+            let next = ids[1] + 1;
+            if next < 2 * LENGTH {
+                one(next).await;
+            }
+            pending().await
+        }
+        #[cached(cache = CACHE, ttl = "1h", prefix = "chain")]
+        async fn one(id: u64) -> u64 {
+            assert!(id >= 2 * LENGTH, "a batch computes it");
+            id
+        }
+        #[cached(cache = CACHE, ttl = "1h", each = ids)]
+        async fn first(ids: Vec<u64>) -> Vec<u64> {
+            one(0).await;
+            ids
+        }
+        #[cached(cache = CACHE, ttl = "1h", each = ids)]
+        fn batch(ids: &[u64]) -> BTreeMap<u64, u64> {
+            ids.iter().map(|&n| (n, n)).collect()
+        }
+
+        let (send, is_searching) = mpsc::channel();
+        let searcher = thread::spawn(move || {
+            let mut context = Context::from_waker(Waker::noop());
+            let chain = (0..LENGTH).rev().map(|n| Box::pin(link(vec![2 * n, 2 * n + 1])));
+            let mut chain: Vec<_> = chain.collect();
+            for link in &mut chain {
+                assert!(link.as_mut().poll(&mut context).is_pending());
+            }
+            while !IS_OVER.load(Ordering::Relaxed) {
+                assert!(pin!(first(vec![1, 2])).poll(&mut context).is_pending());
+                let _ = send.send(());
+            }
+        });
+        is_searching.recv().expect("a search");
+        for _ in 0..10 {
+            beside_child(|| batch(&[1, 2]).len() == 2, || ());
+        }
+        IS_OVER.store(true, Ordering::Relaxed);
+        searcher.join().expect("no panic");
     }
 
     /// Calls a function of each instance of a generic function.

@@ -370,8 +370,10 @@ fn old_element_of_a_batch_that_ends_by_a_cached_error_is_refreshed_by_the_next_c
         // Another caller, whose run fails.
         Arc::new(Interrupted { clock, at, code: || assert!(query(&[2]).is_err()) })
     });
-    static STORE: LazyLock<MemoryCache> =
-        LazyLock::new(|| MemoryOptions::new().clock(Arc::clone(&CLOCK)).build());
+    // The other caller must not wait for the one that it interrupts.
+    static STORE: LazyLock<MemoryCache> = LazyLock::new(|| {
+        MemoryOptions::new().clock(Arc::clone(&CLOCK)).build().with_max_wait(Duration::ZERO)
+    });
     #[cached(cache = STORE, ttl = 10, stale = 600, err_ttl = 3600, each = ids, prefix = "interrupted")]
     fn query(ids: &[u8]) -> Result<BTreeMap<u8, u8>, String> {
         QUERIES.lock().unwrap().push(ids.to_vec());
