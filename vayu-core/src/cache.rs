@@ -13,7 +13,6 @@ mod off;
 mod pause;
 mod pending;
 mod refresh_backoff;
-mod registry;
 mod telemetry;
 mod update;
 
@@ -33,11 +32,9 @@ pub(crate) use self::leases::{poll_backoff, release_lease};
 pub use self::off::OffBackend;
 pub use self::pause::PauseGuard;
 pub(crate) use self::refresh_backoff::BACKOFF;
-use self::registry::Listed;
-pub(crate) use self::registry::Watching;
-pub use self::registry::{CacheInfo, caches};
 use crate::backend::{Backend, OpenBackend, Usage};
 use crate::error::Result;
+use crate::registry::Listed;
 use crate::stats::Stats;
 
 /// A cache: the engine over a backend and a serializer.

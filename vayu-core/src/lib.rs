@@ -60,6 +60,7 @@ mod pause_all;
 mod per_process;
 mod platform;
 mod record;
+mod registry;
 #[cfg(all(feature = "remote", not(target_family = "wasm")))]
 #[doc(hidden)]
 pub mod remote;
@@ -81,7 +82,7 @@ pub use crate::backend::{
     Usage,
 };
 pub use crate::background::{finish_background, finish_background_async};
-pub use crate::cache::{Cache, CacheInfo, OffBackend, PauseGuard, caches};
+pub use crate::cache::{Cache, OffBackend, PauseGuard};
 pub use crate::call::previous::{Previous, previous};
 #[cfg(feature = "host-clock")]
 pub use crate::clock::set_host_clock;
@@ -99,6 +100,7 @@ pub use crate::observer::{
 pub use crate::outcome::CallOutcome;
 pub use crate::pause_all::{PauseAllGuard, pause_all};
 pub use crate::record::Record;
+pub use crate::registry::{CacheInfo, caches};
 #[cfg(feature = "bincode")]
 pub use crate::serializer::Bincode;
 #[cfg(any(feature = "lz4", feature = "zstd"))]

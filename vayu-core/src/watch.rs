@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use crate::cache::Watching;
 use crate::observer::CallEvent;
 use crate::outcome::CallOutcome;
+use crate::registry::Watching;
 
 /// A call of a cached function, as [`watch`] returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,5 +213,39 @@ impl CallsOfTask {
                 watch.extend_from_slice(&calls[..calls.len().min(space)]);
             }
         });
+    }
+}
+
+#[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::Cache;
+    use crate::serializer::{AnyValue, ByReference};
+    use crate::testing::MapBackend;
+
+    #[test]
+    fn caches_are_watched_while_there_are_watches() {
+        type TestCache = Cache<MapBackend<AnyValue>, ByReference>;
+        let is_watched = |cache: &TestCache| cache.engine().flags().is_watched();
+        let cache = TestCache::new();
+        assert!(!is_watched(&cache));
+        let rounds = if cfg!(miri) { 10 } else { 2_000 };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..rounds {
+                        let code = || is_watched(&cache) && is_watched(&TestCache::new());
+                        assert!(watch_sync(code).0);
+                    }
+                });
+            }
+        });
+        assert!(!is_watched(&cache) && !is_watched(&TestCache::new()));
+        let watch = watch(async {});
+        assert!(is_watched(&cache));
+        drop(watch);
+        assert!(!is_watched(&cache), "its future was dropped");
     }
 }

@@ -88,7 +88,7 @@ impl Flags {
     }
 
     /// Returns whether calls may be watched.
-    pub(super) fn is_watched(self) -> bool {
+    pub(crate) fn is_watched(self) -> bool {
         self.0 & WATCHED != 0
     }
 }

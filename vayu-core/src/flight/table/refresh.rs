@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use crate::flight::table::{Flights, Join, ShardState};
-use crate::flight::{Flight, Lead, Phase, Ticket};
+use crate::flight::table::{Flights, ShardState};
+use crate::flight::{Flight, Join, Lead, Phase, Ticket};
 use crate::key::Key;
 
 impl<R> Flights<R> {

@@ -63,7 +63,7 @@ pub fn caches() -> Vec<CacheInfo> {
 }
 
 /// The part of a cache that its handles share, of any backend.
-pub(super) trait Listed: Send + Sync {
+pub(crate) trait Listed: Send + Sync {
     /// Returns the description of the backend.
     fn description(&self) -> String;
 
@@ -140,17 +140,17 @@ fn set_watched(list: &ById, is_watched: bool) -> Vec<Arc<dyn Listed>> {
 
 /// The place of a cache in the list, which it leaves on drop.
 #[derive(Debug)]
-pub(super) struct Registration(u64);
+pub(crate) struct Registration(u64);
 
 impl Registration {
     /// Creates the place of a cache that is not listed yet.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Lists the cache.
-    pub(super) fn list(&self, cache: Weak<dyn Listed>) {
+    pub(crate) fn list(&self, cache: Weak<dyn Listed>) {
         let listed = cache.upgrade();
         let mut list = lock();
         list.insert(self.0, Entry { cache, name: None });
@@ -161,7 +161,7 @@ impl Registration {
     }
 
     /// Sets the name of the cache.
-    pub(super) fn set_name(&self, name: Arc<str>) {
+    pub(crate) fn set_name(&self, name: Arc<str>) {
         let before = lock().get_mut(&self.0).and_then(|entry| entry.name.replace(name));
         drop(before);
     }
@@ -171,38 +171,5 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let entry = lock().remove(&self.0);
         drop(entry);
-    }
-}
-
-#[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
-mod tests {
-    use std::thread;
-
-    use crate::serializer::{AnyValue, ByReference};
-    use crate::testing::MapBackend;
-    use crate::{Cache, watch_sync};
-
-    #[test]
-    fn caches_are_watched_while_there_are_watches() {
-        type TestCache = Cache<MapBackend<AnyValue>, ByReference>;
-        let is_watched = |cache: &TestCache| cache.engine().flags().is_watched();
-        let cache = TestCache::new();
-        assert!(!is_watched(&cache));
-        let rounds = if cfg!(miri) { 10 } else { 2_000 };
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..rounds {
-                        let code = || is_watched(&cache) && is_watched(&TestCache::new());
-                        assert!(watch_sync(code).0);
-                    }
-                });
-            }
-        });
-        assert!(!is_watched(&cache) && !is_watched(&TestCache::new()));
-        let watch = crate::watch(async {});
-        assert!(is_watched(&cache));
-        drop(watch);
-        assert!(!is_watched(&cache), "its future was dropped");
     }
 }
