@@ -59,6 +59,7 @@ mod options;
 mod output;
 pub(crate) mod patience;
 pub(crate) mod previous;
+mod read;
 mod reason;
 pub(crate) mod request;
 #[cfg(all(test, vayu_shuttle))]

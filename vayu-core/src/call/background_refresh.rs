@@ -189,7 +189,7 @@ async fn prepare<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     let leading = Leading::new(call, lead, reason).keeping(kept);
     // If another process holds the lease, that one refreshes the value.
     let prepared = leading.prepare::<M>(true, &mut deadline).await.ok()?;
-    Some((prepared, panic))
+    Some((prepared.into(), panic))
 }
 
 /// Awaits the function, unless another caller computes the value.

@@ -11,6 +11,7 @@
 //! The function runs between [`prepare`] and [`complete`](super::leading::complete), on top of neither: each level of a cached
 //! recursion has only [`Prepared`] on the stack.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::cache::Engine;
 use crate::call::leading::Leading;
 use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
 use crate::call::previous::Slot;
+use crate::call::read::read;
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
 use crate::clock::Timestamp;
 use crate::flight::{
@@ -44,6 +46,18 @@ pub(crate) enum Prepared<'a, B: Backend, F: FnOutput> {
     Hedge(Hedge<'a, B, F>),
     /// Run the function for all callers that wait.
     Lead(Leading<'a, B, F>),
+}
+
+/// What [`Leading::prepare`] returns.
+impl<'a, B: Backend, F: FnOutput> From<ControlFlow<F::Output, Leading<'a, B, F>>>
+    for Prepared<'a, B, F>
+{
+    fn from(prepared: ControlFlow<F::Output, Leading<'a, B, F>>) -> Self {
+        match prepared {
+            ControlFlow::Break(output) => Self::Output(output),
+            ControlFlow::Continue(leading) => Self::Lead(leading),
+        }
+    }
 }
 
 /// A call that runs the function although another caller does.
@@ -157,19 +171,6 @@ pub(super) async fn resume_lookup<'a, M: Io, B: Backend, F: CachedFn<Stored = B:
     }
 }
 
-/// Reads the record of the key.
-pub(super) async fn read<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'_, B, F>,
-) -> Option<Record<B::Stored>> {
-    if !call.has_timed_out() {
-        let record = call.ok_or_count(call.engine.read::<M>(call.key).await);
-        if !call.has_timed_out() {
-            return record.flatten();
-        }
-    }
-    call.read_offline()
-}
-
 /// A call that may have to wait before the function, and the result of joining its flight.
 pub(super) struct Unprepared<'a, B: Backend, F: FnOutput> {
     call: Call<'a, B, F>,
@@ -258,7 +259,8 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         }
         Joined::Lead { lead, recheck } => {
             let leading = Leading::new(call, lead, reason).keeping(kept);
-            leading.prepare::<M>(recheck, &mut deadline).await.unwrap_or_else(Prepared::Lead)
+            let prepared = leading.prepare::<M>(recheck, &mut deadline).await;
+            prepared.unwrap_or_else(ControlFlow::Continue).into()
         }
     }
 }

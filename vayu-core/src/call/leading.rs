@@ -9,8 +9,8 @@ use std::slice;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
 use crate::cache;
-use crate::call::driver::{Prepared, read};
 use crate::call::previous::{Kept, PreviousRecord};
+use crate::call::read::read;
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
@@ -75,7 +75,7 @@ where
 
     /// Does all that a leader does before the function, which does not run if another caller has just stored a value. If
     /// `recheck`, the entry is read again: a function that asks for the value it replaces gets the one of then, if that is the
-    /// one that the call has kept.
+    /// one that the call has kept. Returns this for the run, or the output of a call whose function does not run.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ where
         mut self,
         recheck: bool,
         deadline: &mut Deadline,
-    ) -> Result<Prepared<'a, B, F>, Self> {
+    ) -> Result<ControlFlow<F::Output, Self>, Self> {
         // A refresh whose lead a miss has taken is not completed with the stored value, which is from before.
         let recheck = recheck && !self.lead.is_refresh();
         if !recheck {
@@ -97,17 +97,17 @@ where
         {
             self.call.end_refresh();
             drop(self.lead.computed(Outcome::Computed { value: record, is_stored: true }));
-            return Ok(Prepared::Output(output));
+            return Ok(ControlFlow::Break(output));
         }
         if recheck
             && matches!(self.reason, ComputeReason::Miss(_))
             && let Some(output) = self.call.serve_error_to_all(&mut self.lead)
         {
-            return Ok(Prepared::Output(output));
+            return Ok(ControlFlow::Break(output));
         }
         if !is_forced && !self.call.engine.backend().is_in_process() {
             match M::lead(flight, self.acquire_lease::<M>(deadline)).await {
-                ControlFlow::Break(Some(output)) => return Ok(Prepared::Output(output)),
+                ControlFlow::Break(Some(output)) => return Ok(ControlFlow::Break(output)),
                 ControlFlow::Break(None) => return Err(self),
                 ControlFlow::Continue(()) => {}
             }
@@ -118,7 +118,7 @@ where
         if let Some(previous) = self.previous.take() {
             self.previous = self.call.decode_previous(previous);
         }
-        Ok(Prepared::Lead(self))
+        Ok(ControlFlow::Continue(self))
     }
 
     /// Returns a fresh output that was stored in the meantime, and its record for the callers that wait.

@@ -20,6 +20,7 @@ mod awaited_run;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::mem;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -205,7 +206,7 @@ where
     let (mut deadline, reason) = (Deadline::default(), ComputeReason::Awaited(run));
     let leading = Leading::new(call, lead, reason).keeping(kept);
     let prepared = leading.prepare::<R::Io>(true, &mut deadline).await;
-    body.run(prepared.unwrap_or_else(Prepared::Lead)).await
+    body.run(prepared.unwrap_or_else(ControlFlow::Continue).into()).await
 }
 
 /// Does all that precedes the function of a call whose lookup has found no value.

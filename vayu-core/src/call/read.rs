@@ -1,0 +1,19 @@
+//! The read of the record of a call.
+
+use crate::backend::Backend;
+use crate::call::{CachedFn, Call};
+use crate::io::Io;
+use crate::record::Record;
+
+/// Reads the record of the key.
+pub(super) async fn read<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+) -> Option<Record<B::Stored>> {
+    if !call.has_timed_out() {
+        let record = call.ok_or_count(call.engine.read::<M>(call.key).await);
+        if !call.has_timed_out() {
+            return record.flatten();
+        }
+    }
+    call.read_offline()
+}
