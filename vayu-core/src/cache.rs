@@ -137,7 +137,7 @@ impl<B: Backend, S> Cache<B, S> {
         self.engine.refreshes().set_max(max);
     }
 
-    /// Returns the same cache with a name for [`caches`]: that of all its handles. A later name replaces
+    /// Returns the same cache with a name for [`caches`](crate::caches): that of all its handles. A later name replaces
     /// it.
     #[must_use]
     pub fn with_name(self, name: impl Into<Arc<str>>) -> Self {
