@@ -66,11 +66,11 @@ pub use crate::call::lookup::Lookup;
 use crate::call::lookup::begin;
 pub use crate::call::patience::PatientCall;
 use crate::call::patience::RunBody;
-pub use crate::call::task::{OwnedLookup, SpawnableCall, Task};
+pub use crate::call::task::{SpawnableCall, Task};
 pub use crate::call::{
-    CacheIf, CachedFn, Call, CallOptions, FixedTtl, FnOutput, Idle, IdleTime, OutputShape,
-    OwnedSerializer, PlainOutput, Policy, ResultOutput, Retention, SharedResultOutput, Tagged,
-    TtlFn, WholeOutput, WithIdle,
+    CacheIf, CachedFn, Call, CallOptions, FixedTtl, FnOutput, FnProperties, Idle, IdleTime,
+    OutputShape, OwnedSerializer, PlainOutput, Policy, ResultOutput, Retention, SharedResultOutput,
+    Tagged, TtlFn, WholeOutput, WithIdle,
 };
 pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};
@@ -165,19 +165,19 @@ pub fn call<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
 /// Returns the output of a cached call if it is available without waiting, so that no future is created. The rest of the
 /// call is for [`finish_async`] and the other functions that finish one.
 #[inline]
-pub fn begin_async<'a, B: Backend, S, F: CachedFn<Stored = B::Stored>>(
-    cache: &'a Cache<B, S>,
-    function: &'a F,
-) -> Result<F::Output, Lookup<'a, B, F>> {
+pub fn begin_async<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
+    cache: &Cache<B, S>,
+    function: &F,
+) -> Result<F::Output, Lookup<F::Output>> {
     begin(cache.engine(), function)
 }
 
 /// Finishes a cached call of an async function. The body is pinned where it was created: a future
 /// that is moved takes space in the future of the call twice.
-pub fn finish_async<'a, B: Backend, S, F: CachedFn<Stored = B::Stored>>(
-    cache: &'a Cache<B, S>,
-    function: &'a F,
-    lookup: Lookup<'a, B, F>,
+pub fn finish_async<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
+    cache: &Cache<B, S>,
+    function: &F,
+    lookup: Lookup<F::Output>,
     body: Pin<&mut impl Future<Output = F::Output>>,
 ) -> impl Future<Output = F::Output> {
     call::future::finish(cache.engine(), function, lookup, body)
@@ -185,10 +185,10 @@ pub fn finish_async<'a, B: Backend, S, F: CachedFn<Stored = B::Stored>>(
 
 /// Finishes a cached call of a sync function, but returns a value past its ttl with a refresh for another thread. `run`
 /// runs the body in the caller.
-pub fn finish_spawning<'a, B, S, F, D>(
-    cache: &'a Cache<B, S>,
-    function: &'a F,
-    lookup: Lookup<'a, B, F>,
+pub fn finish_spawning<B, S, F, D>(
+    cache: &Cache<B, S>,
+    function: &F,
+    lookup: Lookup<F::Output>,
     body: D,
     run: impl FnOnce(D) -> F::Output,
 ) -> Refreshed<F::Output, D>
@@ -201,10 +201,10 @@ where
 
 /// Finishes a cached call of an async function, but returns a value past its ttl with a refresh for a
 /// task. `start` makes the future of a body that runs in the caller.
-pub fn finish_async_spawning<'a, B, S, F, D, T>(
-    cache: &'a Cache<B, S>,
-    function: &'a F,
-    lookup: Lookup<'a, B, F>,
+pub fn finish_async_spawning<B, S, F, D, T>(
+    cache: &Cache<B, S>,
+    function: &F,
+    lookup: Lookup<F::Output>,
     body: D,
     start: impl FnOnce(D) -> Pin<Box<T>>,
 ) -> impl Future<Output = Refreshed<F::Output, D>>
@@ -216,13 +216,6 @@ where
     call::background_refresh::finish(cache.engine(), function, lookup, body, start)
 }
 
-/// Takes the rest of a call out of its lookup, so that it can move to a task.
-pub fn owned_lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    lookup: Lookup<'_, B, F>,
-) -> OwnedLookup<F::Output> {
-    OwnedLookup::new(lookup)
-}
-
 /// Returns a body that is made when it is needed, and its maker.
 pub fn late_body<D, M: FnOnce() -> D>(make: M) -> (BodyMaker<D, M>, LateBody<D>) {
     call::late_body::late_body(make)
@@ -232,7 +225,7 @@ pub fn late_body<D, M: FnOnce() -> D>(make: M) -> (BodyMaker<D, M>, LateBody<D>)
 pub fn spawnable<B, S, F, T>(
     cache: &Cache<B, S>,
     function: F,
-    lookup: OwnedLookup<F::Output>,
+    lookup: Lookup<F::Output>,
     body: Pin<Box<T>>,
 ) -> SpawnableCall<impl Future<Output = F::Output> + use<B, S, F, T>>
 where
@@ -259,7 +252,7 @@ pub fn run_spawning<B: Backend, S, T: Future, R>(
 pub fn patient<B, S, F, R>(
     cache: &Cache<B, S>,
     function: F,
-    lookup: OwnedLookup<F::Output>,
+    lookup: Lookup<F::Output>,
     body: R,
     patience: Duration,
 ) -> PatientCall<impl Future<Output = F::Output> + use<B, S, F, R>, F, B::Stored>

@@ -36,10 +36,16 @@
 //!
 //! All of this is written once, as async code that is generic over [`Io`](crate::io::Io). An async
 //! caller awaits it ([`future`]). For a sync caller ([`blocking`]) every step blocks the thread until it
-//! is done, so the code never suspends: it is polled once, without an executor, and that poll is the
-//! whole call. What waits for nothing, such as the start of a miss in memory (`prepare_now` in
+//! is done, so the code does not suspend: it is polled once, without an executor, and that poll is the
+//! whole call. Only a sync call with `patience` is in a future of its own, which suspends. What waits for
+//! nothing, such as the start of a miss in memory (`prepare_now` in
 //! [`driver`]), is a plain function that both call. [`Call`] holds the decisions, which are plain
 //! functions as well.
+//!
+//! # The types of the function
+//!
+//! Hits are compiled for each function. All else is compiled once: it reads the [`Properties`] of the call, and its frame
+//! has what involves the types of the function ([`typed`]), which the driver uses by [steps].
 
 pub(crate) mod background_refresh;
 pub(crate) mod batch;
@@ -48,10 +54,12 @@ mod cached_fn;
 mod compute;
 mod decode;
 mod driver;
+mod encode;
 mod explain;
 mod failure;
 pub(crate) mod future;
 mod idle;
+mod kept;
 pub(crate) mod late_body;
 mod leading;
 pub(crate) mod lookup;
@@ -64,12 +72,15 @@ mod reason;
 pub(crate) mod request;
 #[cfg(all(test, vayu_shuttle))]
 mod shuttle_tests;
+mod steps;
 pub(crate) mod task;
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
 mod ttl;
+pub(crate) mod typed;
 
-pub use self::cached_fn::{CachedFn, FnOutput, OwnedSerializer, Policy, Tagged};
+pub(crate) use self::cached_fn::Properties;
+pub use self::cached_fn::{CachedFn, FnOutput, FnProperties, OwnedSerializer, Policy, Tagged};
 pub(crate) use self::explain::RecordState;
 pub use self::idle::{Idle, IdleTime, WithIdle};
 pub use self::options::CallOptions;
@@ -87,17 +98,16 @@ use crate::background::BackgroundRun;
 use crate::cache::{BACKOFF, Declaration, Engine, Flags};
 use crate::call::lookup::Begun;
 use crate::call::request::Request;
+use crate::call::typed::TypedCall;
 use crate::clock::Timestamp;
-use crate::compact_duration::CompactDuration;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Completions, Flight, Join, Outcome};
-use crate::freshness::is_fresh;
+use crate::flight::{Completions, Flight, Join};
 use crate::key::Key;
 use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
-use crate::serializer::{EntryContext, Serializer, ValueClass};
+use crate::serializer::EntryContext;
 use crate::validity::is_unknown;
 
 /// Returns the key of a call, or `None` if the call bypasses the cache.
@@ -129,6 +139,9 @@ fn remaining_ttl<B: Backend>(fresh_until: Timestamp, now: Timestamp) -> Option<D
     (!Engine::<B>::never_stores()).then(|| fresh_until.saturating_since(now))
 }
 
+/// The frame with the output that a function has returned, or `None` if it has returned nothing.
+type Returned<'a, B> = Option<&'a dyn TypedCall<B>>;
+
 /// A call in progress.
 pub struct Call<'a, B: Backend, F> {
     pub(crate) engine: &'a Engine<B>,
@@ -147,7 +160,7 @@ impl<B: Backend, F> fmt::Debug for Call<'_, B, F> {
     }
 }
 
-impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
+impl<'a, B: Backend, F: FnProperties> Call<'a, B, F> {
     /// Creates a call that begins now.
     #[inline]
     pub(crate) fn new(engine: &'a Engine<B>, function: &'a F, key: &'a Key, stamp: u64) -> Self {
@@ -175,8 +188,16 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
 
     /// Returns what [`resumed`](Self::resumed) creates the call from.
     #[inline]
+    fn begun(&self) -> Begun {
+        let has_timed_out = self.has_timed_out();
+        Begun { stamp: self.stamp, at: self.began, has_timed_out, request: None }
+    }
+
+    /// [`begun`](Self::begun) of a call that ends here.
+    #[inline]
     fn into_begun(self) -> Begun {
-        Begun::new(self.stamp, self.began, self.has_timed_out.into_inner())
+        let has_timed_out = self.has_timed_out.into_inner();
+        Begun { stamp: self.stamp, at: self.began, has_timed_out, request: None }
     }
 
     /// Creates a call whose stamp is unknown. It finds nothing, stores nothing, and computes for
@@ -191,11 +212,6 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         let call = Self::new(engine, function, key, engine.unknown_stamp());
         call.count_error(error);
         call
-    }
-
-    #[inline]
-    fn serializer(&self) -> &'a F::Serializer {
-        self.function.serializer()
     }
 
     #[inline]
@@ -234,142 +250,10 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         }
     }
 
-    /// Returns the record to store for an output that took `compute_time` and was returned at
-    /// `created`, or `None` if it is not to be stored.
-    #[inline(never)]
-    pub(crate) fn encode_record(
-        &self,
-        output: &F::Output,
-        compute_time: CompactDuration,
-        created: Timestamp,
-    ) -> Option<Record<B::Stored>> {
-        self.encode_record_inline(output, compute_time, created)
-    }
-
-    /// Returns whether no code of users runs while a record is encoded: it does not panic, and gives the same record again.
-    #[inline]
-    pub(crate) fn encodes_alike(&self) -> bool {
-        // The class of a value says something of its stored form in memory alone.
-        self.engine.backend().is_in_process()
-            && self.value_class() != ValueClass::Opaque
-            && !self.function.has_closures()
-    }
-
-    /// Returns the outcome for callers that have joined the flight, of an output that [encodes
-    /// alike](Self::encodes_alike).
-    #[cold]
-    #[inline(never)]
-    fn encode_outcome(
-        &self,
-        output: &F::Output,
-        compute_time: CompactDuration,
-        created: Timestamp,
-        is_stored: bool,
-    ) -> Outcome<Record<B::Stored>> {
-        match self.encode_record(output, compute_time, created) {
-            Some(record) => Outcome::Computed { value: record.into(), is_stored },
-            None => Outcome::NotShareable,
-        }
-    }
-
-    /// [`encode_record`](Self::encode_record) in the frame of the caller.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn encode_record_inline(
-        &self,
-        output: &F::Output,
-        compute_time: CompactDuration,
-        created: Timestamp,
-    ) -> Option<Record<B::Stored>> {
-        self.ok_or_count(self.try_encode_record(output, compute_time, created)).flatten()
-    }
-
-    /// [`encode_record`](Self::encode_record), which counts no error.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn try_encode_record(
-        &self,
-        output: &F::Output,
-        compute_time: CompactDuration,
-        created: Timestamp,
-    ) -> Result<Option<Record<B::Stored>>> {
-        let Some(value) = F::value(output) else { return Ok(None) };
-        let options = self.options();
-        // With a key made by hand, a `Result` may be the value.
-        if !options.is_by_key
-            && let Some(error) = F::unsupported()
-        {
-            return Err(error);
-        }
-        // Without a guard, the compiler sees the whole path.
-        if self.encodes_alike() {
-            return self.encode_unguarded(value, compute_time, created);
-        }
-        catch_panic("store value", || self.encode_unguarded(value, compute_time, created))
-    }
-
-    /// [`try_encode_record`](Self::try_encode_record), to be called within [`catch_panic`].
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn encode_unguarded(
-        &self,
-        value: &F::Value,
-        compute_time: CompactDuration,
-        created: Timestamp,
-    ) -> Result<Option<Record<B::Stored>>> {
-        self.declare_unguarded();
-        let Some(record) = self.record_of(value, compute_time, created)? else { return Ok(None) };
-        let stored = self.serializer().serialize_for(value, &self.context(&record))?;
-        Ok(Some(record.map(|()| stored)))
-    }
-
-    /// Returns the record of a value, with its times, or `None` if it is not to be stored. To be called within
-    /// [`catch_panic`].
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn record_of(
-        &self,
-        value: &F::Value,
-        compute_time: CompactDuration,
-        created: Timestamp,
-    ) -> Result<Option<Record<()>>> {
-        let options = self.options();
-        if !self.function.should_cache(value) {
-            return Ok(None);
-        }
-        let ttl = self.function.ttl(value);
-        if ttl.is_zero() && self.function.is_until_moment() {
-            return Ok(None);
-        }
-        if ttl.is_zero() {
-            return Err(Error::new(ErrorKind::Configuration, "the ttl of this value is zero"));
-        }
-        let expires = match self.function.fixed_ttl() {
-            // Its microseconds are known.
-            Some(fixed) if !options.has_jitter() => created.saturating_add_micros(fixed.micros),
-            _ => {
-                let ttl = options.jittered(ttl, || self.key.random(created));
-                created.saturating_add(ttl)
-            }
-        };
-        let mut stale_until = expires;
-        if !options.stale.is_zero() {
-            stale_until = expires.saturating_add(options.stale);
-        }
-        if let Some(idle) = self.function.idle().get() {
-            if idle.is_zero() {
-                return Err(Error::new(ErrorKind::Configuration, "the idle time is zero"));
-            }
-            stale_until = idle.end(stale_until, created);
-        }
-        let record = Record::new((), created, expires)
-            .with_end(stale_until)
-            .with_schema(self.schema())
-            .with_serializer(self.serializer().id())
-            .with_compact_compute_time(compute_time);
-        Ok(Some(record))
-    }
-
     /// Returns the context in which the value of a record is encoded or decoded.
     #[inline]
     fn context<V>(&self, record: &Record<V>) -> EntryContext<'a> {
-        self.engine.entry_context(self.key, record, self.serializer().schema())
+        self.engine.entry_context(self.key, record, self.function.type_stamp())
     }
 
     /// Declares what the entries of this function depend on, for callers with a key made by hand.
@@ -391,35 +275,14 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
 
     #[inline]
     fn declaration(&self) -> Declaration {
-        let serializer = self.serializer();
-        Declaration::new(self.key, self.options().flags, serializer.id(), serializer.schema())
+        let (id, stamp) = (self.function.serializer_id(), self.function.type_stamp());
+        Declaration::new(self.key, self.options().flags, id, stamp)
     }
 
     #[inline]
     fn schema(&self) -> u64 {
         let flags = self.options().flags.to_bits();
-        self.serializer().schema().wrapping_add(flags).wrapping_add(self.stamp)
-    }
-
-    /// Returns whether a record that was found before storing is newer than a computation that started
-    /// at `started`. The times of a record that is not authentic do not count.
-    pub(crate) fn is_newer(&self, record: Record<B::Stored>, started: Timestamp) -> bool {
-        let (created, expires) = (record.created(), record.fresh_until());
-        let is_newer = is_fresh(created, expires, self.engine.now())
-            && created >= started
-            && self.is_authentic(&record);
-        drop_quietly(record);
-        is_newer
-    }
-
-    /// Returns whether the header of a record can be relied on, as far as the serializer knows. If not, that is
-    /// counted.
-    #[cold]
-    pub(crate) fn is_authentic(&self, record: &Record<B::Stored>) -> bool {
-        let verified = catch_panic("verify value", || {
-            self.serializer().verify(record.value(), &self.context(record))
-        });
-        self.ok_or_count(verified).is_some()
+        self.function.type_stamp().wrapping_add(flags).wrapping_add(self.stamp)
     }
 
     /// Counts the result of writing a record. Returns whether it was written.
@@ -435,13 +298,6 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
 
     pub(crate) fn count_miss(&self) {
         self.engine.counters().call(CallOutcome::Miss);
-    }
-
-    /// Begins a refresh of a value past its ttl, unless the last attempt was too recent. Returns whether
-    /// it was begun. The backoff applies even if the refresh never ends, since its caller is dropped. While
-    /// an error of the key is cached, no refresh begins.
-    pub(crate) fn begin_refresh(&self) -> bool {
-        !self.has_cached_error() && self.engine.refresh_backoff().begin(self.key, self.engine.now())
     }
 
     /// Begins a run in the background for a refresh that has begun. If there are too many, the refresh is left to a later
@@ -473,8 +329,15 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         self.engine.refresh_backoff().remove(self.key);
     }
 
+    /// Begins a refresh of a value past its ttl, unless the last attempt was too recent. Returns whether
+    /// it was begun. The backoff applies even if the refresh never ends, since its caller is dropped. Not to be called while
+    /// an error of the key is cached.
+    pub(crate) fn begin_refresh(&self) -> bool {
+        self.engine.refresh_backoff().begin(self.key, self.engine.now())
+    }
+
     /// Returns a stale value to a caller that does not wait for a new one.
-    pub(crate) fn serve_stale(&self, stale: StaleValue<F::Output>) -> F::Output {
+    pub(crate) fn serve_stale<R>(&self, stale: StaleValue<R>) -> R {
         self.engine.counters().call(CallOutcome::Stale);
         self.emit(CallOutcome::Stale, stale.times());
         stale.output
@@ -494,24 +357,6 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         }
     }
 
-    /// Concludes a miss whose function has returned `new`.
-    #[inline]
-    pub(crate) fn conclude_miss(&self, new: &F::Output, times: CallTimes) {
-        self.conclude_value(new);
-        self.emit(CallOutcome::Miss, times);
-    }
-
-    /// Returns whether the function has returned a value. If so, it ends a cached error.
-    #[inline]
-    fn conclude_value(&self, new: &F::Output) -> bool {
-        let has_value = F::value(new).is_some();
-        if has_value {
-            // Also if the value is not stored.
-            self.end_cached_error();
-        }
-        has_value
-    }
-
     /// Removes the cached error of the key, of a function that caches errors.
     #[inline]
     pub(super) fn end_cached_error(&self) {
@@ -520,42 +365,62 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
         }
     }
 
-    /// Returns the output for the caller whose function has returned `new`: that, or the stale
-    /// value if `new` is a failure. The times are those of `new`.
-    pub(crate) fn conclude(
+    /// Concludes a miss whose function has returned.
+    #[inline]
+    pub(crate) fn conclude_miss(&self, times: CallTimes, typed: &dyn TypedCall<B>) {
+        if self.function.caches_errors() {
+            self.conclude_value(typed);
+        }
+        self.emit(CallOutcome::Miss, times);
+    }
+
+    /// Returns whether the function has returned a value. If so, it ends a cached error.
+    #[inline]
+    fn conclude_value(&self, typed: &dyn TypedCall<B>) -> bool {
+        let has_value = typed.has_value();
+        if has_value {
+            // Also if the value is not stored.
+            self.end_cached_error();
+        }
+        has_value
+    }
+
+    /// Concludes a call whose function has returned. Returns the stale value if the call returns that instead of the new
+    /// output. The times are those of the run.
+    #[inline(never)]
+    fn conclude_run<R>(
         &self,
-        new: F::Output,
         times: CallTimes,
-        reason: ComputeReason<F::Output>,
-    ) -> F::Output {
-        let has_value = self.conclude_value(&new);
+        reason: ComputeReason<R>,
+        typed: &dyn TypedCall<B>,
+    ) -> Option<R> {
+        let has_value = self.conclude_value(typed);
         match reason {
             ComputeReason::Miss(_) => self.emit(CallOutcome::Miss, times),
             ComputeReason::Expired(stale) if !has_value && self.engine.now() < stale.end => {
-                self.record_failed_refresh(Some(&new));
-                drop_quietly(new);
-                return self.serve_stale(*stale);
+                self.record_failed_refresh(Some(typed));
+                return Some(self.serve_stale(*stale));
             }
             ComputeReason::Awaited(run) if !run.end(has_value, times, self.engine.now()) => {
-                self.record_failed_refresh(Some(&new));
+                self.record_failed_refresh(Some(typed));
             }
-            reason => self.conclude_refresh(has_value, Some(&new), times, &reason),
+            reason => self.conclude_refresh(has_value, times, &reason, Some(typed)),
         }
-        new
+        None
     }
 
     /// Records the end of a refresh whose output is returned to its caller.
-    fn conclude_refresh(
+    fn conclude_refresh<R>(
         &self,
         has_value: bool,
-        new: Option<&F::Output>,
         times: CallTimes,
-        reason: &ComputeReason<F::Output>,
+        reason: &ComputeReason<R>,
+        typed: Returned<'_, B>,
     ) {
         match reason {
             _ if has_value => self.end_refresh(),
             ComputeReason::Forced => {}
-            _ => self.record_failed_refresh(new),
+            _ => self.record_failed_refresh(typed),
         }
         self.report_refresh(times);
     }
@@ -568,10 +433,10 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Call<'a, B, F> {
 
     /// Records that the function failed while there was a value past its ttl: with this output, or by a panic.
     #[cold]
-    fn record_failed_refresh(&self, output: Option<&F::Output>) {
+    fn record_failed_refresh(&self, typed: Returned<'_, B>) {
         self.engine.refresh_backoff().record_attempt(self.key, self.engine.now());
         self.engine.count_failed_refresh(self.key.prefix(), || {
-            let text = catch_panic("show error", || Ok(output.and_then(F::error_text)));
+            let text = catch_panic("show error", || Ok(typed.and_then(TypedCall::error_text)));
             self.ok_or_count(text).flatten()
         });
         let error =

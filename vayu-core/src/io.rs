@@ -2,7 +2,7 @@
 //!
 //! The operations of a cache are written once, as async code over [`Io`]. An async caller awaits it
 //! ([`Awaiting`]). For a sync caller each step blocks the thread until it is done ([`Blocking`]), so
-//! the code never suspends, and polling it once runs it to its end ([`run_blocking`]).
+//! the code does not suspend, and polling it once runs it to its end ([`run_blocking`]).
 
 use std::future::{Future, Ready, ready};
 use std::pin::{Pin, pin};

@@ -21,8 +21,7 @@ pub use vayu_core::attribute::{
     TracksUses, Unchanging, ValuePart, Weights, async_function_prefix, batch_body,
     batch_body_async, begin_async, cache_if, call, check_run, entry, err_ttl, err_ttl_of_batch,
     expires_at, finish_async, finish_async_spawning, finish_spawning, fixed_ttl, function_prefix,
-    idle, invalidates, job, job_of, label, late_body, lend, owned_lookup, pass, patient,
-    previous_of, revalidate, run_body, run_patient, run_patient_blocking, run_spawning,
-    single_flights, spawn_refresh, spawnable, tag, tags, task_of, ttl_fn, unchanged, unreachable,
-    weighed, whole,
+    idle, invalidates, job, job_of, label, late_body, lend, pass, patient, previous_of, revalidate,
+    run_body, run_patient, run_patient_blocking, run_spawning, single_flights, spawn_refresh,
+    spawnable, tag, tags, task_of, ttl_fn, unchanged, unreachable, weighed, whole,
 };

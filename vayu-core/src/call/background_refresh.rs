@@ -11,13 +11,18 @@ use std::thread;
 use crate::backend::Backend;
 use crate::background::BackgroundRun;
 use crate::cache::Engine;
-use crate::call::blocking;
-use crate::call::driver::{Prepared, resume_lookup};
-use crate::call::future::{Finish, boxed, compute, run_prepared};
+use crate::call::driver::Prepared;
+use crate::call::future::{Finish, boxed};
+use crate::call::kept::Kept;
 use crate::call::leading::Leading;
-use crate::call::lookup::Lookup;
-use crate::call::previous::{InRun, Kept};
-use crate::call::{CachedFn, Call, ComputeReason, StaleValue, usable_key};
+use crate::call::lookup::{Lookup, Rest};
+use crate::call::previous::InRun;
+use crate::call::steps::{Direct, Steps, Suspending, await_with_steps};
+use crate::call::typed::{Frame, TypedCall, UntypedCall};
+use crate::call::{
+    CachedFn, Call, ComputeReason, FnProperties, Properties, StaleValue, blocking, future,
+    usable_key,
+};
 use crate::flight::{Deadline, Lead};
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::{Key, Prefix};
@@ -60,10 +65,10 @@ impl<D> Refresh<D> {
 
 /// Finishes a call as [`future::finish`](super::future::finish) does, but returns a value past its
 /// ttl with the refresh of it. `start` makes the future of a body that runs in the caller.
-pub(crate) fn finish<'a, B, F, D, T>(
-    engine: &'a Engine<B>,
-    function: &'a F,
-    lookup: Lookup<'a, B, F>,
+pub(crate) fn finish<B, F, D, T>(
+    engine: &Engine<B>,
+    function: &F,
+    lookup: Lookup<F::Output>,
     body: D,
     start: impl FnOnce(D) -> Pin<Box<T>>,
 ) -> impl Future<Output = Refreshed<F::Output, D>>
@@ -72,21 +77,26 @@ where
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    match lookup {
-        Lookup::Bypass => Finish::Body(boxed(|| bypass(start(body)))),
-        Lookup::Compute(call, ComputeReason::Expired(stale)) => {
-            Finish::Ready(Some(serve_stale(&call, *stale, body)))
+    match (lookup.rest, function.key()) {
+        (Rest::Bypass, _) | (_, Err(_)) => Finish::Body(boxed(|| bypass(start(body)))),
+        (Rest::Compute(begun, ComputeReason::Expired(stale)), Ok(key)) => {
+            let properties = Properties::of(function);
+            let mut frame = Frame::with_found(function, lookup.found);
+            let call = Call::resumed(engine, &properties, key, begun);
+            Finish::Ready(Some(serve_stale(&call, *stale, &mut frame, body)))
         }
-        Lookup::Compute(call, reason) => Finish::Compute(boxed(|| run(call, reason, start(body)))),
-        lookup => Finish::Resume(boxed(|| resume(engine, function, lookup, body, start))),
+        (rest, Ok(_)) => {
+            let lookup = Lookup { rest, ..lookup };
+            Finish::Rest(boxed(|| finish_apart(engine, function, lookup, body, start)))
+        }
     }
 }
 
 /// Reads what the lookup could not, and goes on as [`finish`] does.
-async fn resume<'a, B, F, D, T>(
-    engine: &'a Engine<B>,
-    function: &'a F,
-    lookup: Lookup<'a, B, F>,
+async fn finish_apart<B, F, D, T>(
+    engine: &Engine<B>,
+    function: &F,
+    lookup: Lookup<F::Output>,
     body: D,
     start: impl FnOnce(D) -> Pin<Box<T>>,
 ) -> Refreshed<F::Output, D>
@@ -95,21 +105,33 @@ where
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
-        Ok((call, ComputeReason::Expired(stale))) => serve_stale(&call, *stale, body),
-        Ok((call, reason)) => run(call, reason, start(body)).await,
-        Err(Prepared::Output(output)) => (output, None),
-        Err(_) => bypass(start(body)).await,
+    let Ok(key) = function.key() else { return bypass(start(body)).await };
+    // Dropped last, after the lead.
+    let mut started = None;
+    let properties = Properties::of(function);
+    let mut frame = Frame::with_found(function, lookup.found);
+    let mut prepared = match future::resume(engine, &properties, key, lookup.rest, &mut frame).await
+    {
+        Ok((call, ComputeReason::Expired(stale))) => {
+            return serve_stale(&call, *stale, &mut frame, body);
+        }
+        Ok(missed) => future::prepare_missed(missed, &mut frame).await,
+        Err(prepared) => prepared,
+    };
+    if let Prepared::Found = prepared {
+        return (frame.take_found(), None);
     }
+    let body = started.insert(start(body)).as_mut();
+    (future::run_prepared(&mut prepared, &mut frame, body).await, None)
 }
 
 /// [`finish`] for a sync function.
 #[cold]
 #[inline(never)]
-pub(crate) fn finish_blocking<'a, B, F, D>(
-    engine: &'a Engine<B>,
-    function: &'a F,
-    lookup: Lookup<'a, B, F>,
+pub(crate) fn finish_blocking<B, F, D>(
+    engine: &Engine<B>,
+    function: &F,
+    lookup: Lookup<F::Output>,
     body: D,
     run: impl FnOnce(D) -> F::Output,
 ) -> Refreshed<F::Output, D>
@@ -117,50 +139,59 @@ where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
 {
-    let resumed = run_blocking(resume_lookup::<Blocking, B, F>(engine, function, lookup));
-    let prepared = match resumed {
-        Ok((call, ComputeReason::Expired(stale))) => return serve_stale(&call, *stale, body),
-        Ok((call, reason)) => blocking::prepare_missed(call, reason),
+    let properties = Properties::of(function);
+    let mut frame = Frame::with_found(function, lookup.found);
+    let key = function.key().ok();
+    let prepared = match blocking::resume(engine, &properties, key, lookup.rest, &mut frame) {
+        Ok((call, ComputeReason::Expired(stale))) => {
+            return serve_stale(&call, *stale, &mut frame, body);
+        }
+        Ok(missed) => blocking::prepare_missed(missed, &mut frame),
         Err(prepared) => prepared,
     };
-    (blocking::run_prepared(prepared, || run(body)), None)
+    (blocking::run_prepared(prepared, &mut frame, || run(body)), None)
 }
 
-/// Returns a stale value, with the refresh of it if that begins.
+/// Returns a stale value, which was found, with the refresh of it if that begins.
 fn serve_stale<B, F, D>(
-    call: &Call<'_, B, F>,
-    mut stale: StaleValue<F::Output>,
+    call: &UntypedCall<'_, B>,
+    mut stale: StaleValue<()>,
+    frame: &mut Frame<'_, F>,
     body: D,
 ) -> Refreshed<F::Output, D>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
 {
-    let (prefix, stamp) = (call.key.prefix().clone(), call.stamp);
-    let kept = stale.kept.take();
-    let refresh = begin(call)
-        .map(|run| Refresh { body, begun: Box::new(Begun { prefix, stamp, kept, run }) });
-    (call.serve_stale(stale), refresh)
+    let refresh = begin(call, &mut stale, frame).map(|begun| Refresh { body, begun });
+    call.serve_stale(stale);
+    (frame.take_found(), refresh)
 }
 
 /// Begins a refresh, unless one is running, the last attempt was too recent, or too many are running.
-fn begin<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'_, B, F>,
-) -> Option<BackgroundRun> {
-    begin_refresh(call).then(|| call.begin_background_run()).flatten()
+#[cold]
+fn begin<B: Backend>(
+    call: &UntypedCall<'_, B>,
+    stale: &mut StaleValue<()>,
+    typed: &dyn TypedCall<B>,
+) -> Option<Box<Begun>> {
+    let run = begin_refresh(call, typed).then(|| call.begin_background_run()).flatten()?;
+    let (prefix, stamp, kept) = (call.key.prefix().clone(), call.stamp, stale.kept.take());
+    Some(Box::new(Begun { prefix, stamp, kept, run }))
 }
 
 /// Begins a refresh, without a run, unless one is running, or the last attempt was too recent.
-pub(super) fn begin_refresh<B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) fn begin_refresh<B: Backend, F: FnProperties>(
     call: &Call<'_, B, F>,
+    typed: &dyn TypedCall<B>,
 ) -> bool {
     let running = call.engine.flights().running(call.key, call.stamp);
     let is_running = running.is_some_and(|flight| !call.is_overdue(&flight));
-    !is_running && call.begin_refresh()
+    !is_running && !call.has_cached_error(typed) && call.begin_refresh()
 }
 
 /// Leads a refresh that has begun, unless another caller computes the value.
-pub(super) fn lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) fn lead<'a, B: Backend, F: FnProperties>(
     call: &Call<'a, B, F>,
 ) -> Option<Lead<'a, Record<B::Stored>>> {
     let flights = call.engine.flights();
@@ -173,37 +204,28 @@ pub(super) fn lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
 }
 
-/// Does all that precedes the function in a refresh that has begun, unless another caller or process computes the
-/// value. The guard is to be kept until the function has ended.
-async fn prepare<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+/// Leads a refresh that has begun, unless another caller computes the value. The guard is to be kept until the function has
+/// ended.
+fn start<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &'a Engine<B>,
     function: &'a F,
+    properties: &'a Properties<'a>,
     stamp: u64,
     kept: Option<Kept>,
-) -> Option<(Prepared<'a, B, F>, CountPanic<'a, B, F>)> {
+) -> Option<(Leading<'a, B, Properties<'a>>, CountPanic<'a, B, Properties<'a>>)> {
     let key = usable_key(engine, engine.flags(), function)?;
-    let call = Call::new(engine, function, key, stamp);
+    let call = Call::new(engine, properties, key, stamp);
     let lead = lead(&call)?;
-    let panic = CountPanic::new(engine, function, key, stamp);
-    let (mut deadline, reason) = (Deadline::default(), ComputeReason::Background);
-    let leading = Leading::new(call, lead, reason).keeping(kept);
-    // If another process holds the lease, that one refreshes the value.
-    let prepared = leading.prepare::<M>(true, &mut deadline).await.ok()?;
-    Some((prepared.into(), panic))
+    let panic = CountPanic::new(engine, properties, key, stamp);
+    Some((Leading::new(call, lead, ComputeReason::Background).keeping(kept), panic))
 }
 
-/// Awaits the function, unless another caller computes the value.
-async fn run<B, F, D, T>(
-    call: Call<'_, B, F>,
-    reason: ComputeReason<F::Output>,
-    mut body: Pin<Box<T>>,
-) -> Refreshed<F::Output, D>
-where
-    B: Backend,
-    F: CachedFn<Stored = B::Stored>,
-    T: Future<Output = F::Output>,
-{
-    (compute(call, reason, body.as_mut()).await, None)
+/// Does all else that precedes the function in a refresh. If another process holds the lease, that one refreshes the value.
+async fn prepare<'a, M: Io, B: Backend>(
+    leading: Leading<'a, B, Properties<'a>>,
+    steps: &impl Steps<B>,
+) -> Option<Prepared<'a, B>> {
+    leading.prepare::<M>(true, &mut Deadline::default(), steps).await.ok().map(Prepared::from)
 }
 
 /// Awaits the function without the cache.
@@ -229,9 +251,16 @@ where
         let mut body = refresh.body;
         let Some((engine, function)) = owned.start() else { return };
         run.start(engine.now());
-        let prepared = prepare::<Awaiting, B, F>(&engine, &function, stamp, kept).await;
-        let Some((prepared, _panic)) = prepared else { return };
-        drop_quietly(run_prepared(prepared, body.as_mut()).await);
+        let properties = Properties::of(&function);
+        let started = start(&engine, &function, &properties, stamp, kept);
+        let Some((leading, _panic)) = started else { return };
+        let mut frame = Frame::new(&function);
+        let (key, steps) = (leading.call.key, Suspending::new::<Awaiting>());
+        let driver = prepare::<Awaiting, B>(leading, &steps);
+        let call = (&engine, &properties, key);
+        let prepared = boxed(|| await_with_steps(call, &mut frame, &steps, driver)).await;
+        let Some(mut prepared) = prepared else { return };
+        drop_quietly(future::run_prepared(&mut prepared, &mut frame, body.as_mut()).await);
     })
 }
 
@@ -255,15 +284,27 @@ where
         let Some((engine, function)) = owned.start() else { return };
         run.start(engine.now());
         let run = || {
-            let prepared = prepare::<Blocking, B, F>(&engine, &function, stamp, kept);
-            let Some((prepared, _panic)) = run_blocking(prepared) else { return };
-            drop_quietly(blocking::run_prepared(prepared, body));
+            let properties = Properties::of(&function);
+            let started = start(&engine, &function, &properties, stamp, kept);
+            let Some((leading, _panic)) = started else { return };
+            let mut frame = Frame::new(&function);
+            if let Some(prepared) = prepare_blocking(leading, &mut frame) {
+                drop_quietly(blocking::run_prepared(prepared, &mut frame, body));
+            }
         };
         let run = || CallsOfTask::default().collect(run);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
             drop_quietly(payload);
         }
     }
+}
+
+/// [`prepare`] for a sync function.
+fn prepare_blocking<'a, B: Backend>(
+    leading: Leading<'a, B, Properties<'a>>,
+    typed: &mut dyn TypedCall<B>,
+) -> Option<Prepared<'a, B>> {
+    run_blocking(prepare::<Blocking, B>(leading, &Direct::new(typed)))
 }
 
 /// A refresh that has not started. Dropped, it is left to the next call, unless the spawner has panicked: then to one after
@@ -288,15 +329,15 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Drop for Unstarted<B, F> {
 }
 
 /// Counts a panic of a run as a refresh that has failed.
-pub(super) struct CountPanic<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(Call<'a, B, F>);
+pub(super) struct CountPanic<'a, B: Backend, F: FnProperties>(Call<'a, B, F>);
 
-impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> CountPanic<'a, B, F> {
+impl<'a, B: Backend, F: FnProperties> CountPanic<'a, B, F> {
     pub(super) fn new(engine: &'a Engine<B>, function: &'a F, key: &'a Key, stamp: u64) -> Self {
         Self(Call::new(engine, function, key, stamp))
     }
 }
 
-impl<B: Backend, F: CachedFn<Stored = B::Stored>> Drop for CountPanic<'_, B, F> {
+impl<B: Backend, F: FnProperties> Drop for CountPanic<'_, B, F> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.record_failed_refresh(None);

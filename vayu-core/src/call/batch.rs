@@ -39,10 +39,11 @@ use crate::cache::Engine;
 use crate::call::batch::error::end_refreshes;
 use crate::call::batch::flights::Pending;
 pub(crate) use crate::call::batch::lookup::{Batch, look_up};
-use crate::call::batch::lookup::{Missed, resume};
+use crate::call::batch::lookup::{Missed, Resumed, resume};
 use crate::call::leading::Leading;
 use crate::call::lookup::Lookup;
-use crate::call::task::{OwnedLookup, Start};
+use crate::call::task::Start;
+use crate::call::typed::Frame;
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, OutputShape};
 use crate::clock::Timestamp;
 use crate::flight::{BatchRun, Deadline, Lead};
@@ -134,7 +135,7 @@ pub enum Unusable<R> {
 pub(crate) async fn compute<M, B, F, D>(
     engine: &Engine<B>,
     functions: &[F],
-    lookups: Vec<(usize, OwnedLookup<F::Output>)>,
+    lookups: Vec<(usize, Lookup<F::Output>)>,
     outputs: &mut [Option<F::Output>],
     at_most: usize,
     body: &mut D,
@@ -151,8 +152,8 @@ where
     let (mut parts, mut missed) = (Vec::new(), Vec::new());
     for (index, lookup) in resume::<M, B, F>(engine, functions, lookups, runner.outputs).await {
         match lookup {
-            Lookup::Compute(call, reason) => missed.push(Missed { index, call, reason }),
-            _ => parts.push(Part { index, role: Role::Bypass }),
+            Resumed::Compute(call, reason) => missed.push(Missed { index, call, reason }),
+            Resumed::Bypass => parts.push(Part { index, role: Role::Bypass }),
         }
     }
     if let Some(output) = Runner::<B, F, D>::cached_failure(&missed) {
@@ -332,9 +333,11 @@ where
                     continue;
                 };
                 let record = records.next().flatten();
-                let served = record.and_then(|it| Some((leading.call.serve(it.clone())?, it)));
-                if let Some((output, record)) = served {
-                    self.outputs[part.index] = Some(output);
+                let mut frame = Frame::new(leading.call.function);
+                if let Some(record) = record
+                    && leading.call.serve(record.clone(), &mut frame)
+                {
+                    self.outputs[part.index] = frame.into_found();
                     run::complete_found::<M, B, F>(leading, record).await;
                 } else {
                     parts.push(Part { role: Role::Lead { leading, recheck: false }, ..part });

@@ -5,11 +5,11 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::call::previous::Slot;
-use crate::call::{CallOptions, FixedTtl, IdleTime, OutputShape, Retention};
+use crate::call::{CallOptions, FixedTtl, Idle, IdleTime, OutputShape, Retention};
 use crate::error::{Error, Result};
 use crate::generation::Group;
 use crate::key::{Key, KeyBuilder, KeyError};
-use crate::serializer::Serializer;
+use crate::serializer::{Serializer, SerializerId, ValueClass};
 use crate::shared_error::SharedError;
 use crate::validity::SchemaFlags;
 
@@ -22,18 +22,145 @@ pub trait FnOutput {
     type Output;
 }
 
-/// The description of one call of a cached function, without its body.
+/// The properties of one call of a cached function that involve none of the types of the function.
 ///
-/// The drivers are generic over this and over the backend, and over nothing else.
-pub trait CachedFn: FnOutput {
+/// Most of the course of a call is compiled once for all functions, and uses these alone ([`Properties`]).
+pub trait FnProperties: FnOutput {
+    /// The idle time, or `()`.
+    type Idle: IdleTime;
+
+    /// Returns the groups of the tags of the call.
+    fn tags(&self) -> &[Group];
+
+    /// Returns the id of the serializer.
+    fn serializer_id(&self) -> SerializerId;
+
+    /// Returns the stamp of the type of the value.
+    fn type_stamp(&self) -> u64;
+
+    /// Returns what may be assumed about the value.
+    fn value_class(&self) -> ValueClass;
+
+    /// Returns whether callers can share errors of the function.
+    fn shares_errors(&self) -> bool;
+
+    /// Returns the ttl, if all values have the same.
+    fn fixed_ttl(&self) -> Option<FixedTtl>;
+
+    /// Returns whether the ttl or the predicate is a closure, which may panic.
+    fn has_closures(&self) -> bool;
+
+    /// Returns whether errors are cached.
+    fn caches_errors(&self) -> bool;
+
+    /// Returns whether the function asks for the value that it replaces.
+    fn keeps_previous(&self) -> bool;
+
+    /// Returns the time after which a value that is not used expires.
+    fn idle(&self) -> Self::Idle;
+
+    /// Returns the options of the call.
+    fn options(&self) -> &CallOptions;
+}
+
+/// The [`FnProperties`] of a call of any function. There is no output: what the course of a call has found is in the frame of
+/// the call, see [`typed`](super::typed).
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of its own")]
+pub(crate) struct Properties<'a> {
+    tags: &'a [Group],
+    serializer_id: SerializerId,
+    type_stamp: u64,
+    value_class: ValueClass,
+    shares_errors: bool,
+    has_closures: bool,
+    caches_errors: bool,
+    keeps_previous: bool,
+    fixed_ttl: Option<FixedTtl>,
+    idle: Option<Idle>,
+    options: &'a CallOptions,
+}
+
+impl<'a> Properties<'a> {
+    /// Returns the properties of a call.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn of<F: FnProperties>(function: &'a F) -> Self {
+        Self {
+            tags: function.tags(),
+            serializer_id: function.serializer_id(),
+            type_stamp: function.type_stamp(),
+            value_class: function.value_class(),
+            shares_errors: function.shares_errors(),
+            has_closures: function.has_closures(),
+            caches_errors: function.caches_errors(),
+            keeps_previous: function.keeps_previous(),
+            fixed_ttl: function.fixed_ttl(),
+            idle: function.idle().get(),
+            options: function.options(),
+        }
+    }
+}
+
+impl FnOutput for Properties<'_> {
+    type Output = ();
+}
+
+impl FnProperties for Properties<'_> {
+    type Idle = Option<Idle>;
+
+    fn tags(&self) -> &[Group] {
+        self.tags
+    }
+
+    fn serializer_id(&self) -> SerializerId {
+        self.serializer_id
+    }
+
+    fn type_stamp(&self) -> u64 {
+        self.type_stamp
+    }
+
+    fn value_class(&self) -> ValueClass {
+        self.value_class
+    }
+
+    fn shares_errors(&self) -> bool {
+        self.shares_errors
+    }
+
+    fn fixed_ttl(&self) -> Option<FixedTtl> {
+        self.fixed_ttl
+    }
+
+    fn has_closures(&self) -> bool {
+        self.has_closures
+    }
+
+    fn caches_errors(&self) -> bool {
+        self.caches_errors
+    }
+
+    fn keeps_previous(&self) -> bool {
+        self.keeps_previous
+    }
+
+    fn idle(&self) -> Option<Idle> {
+        self.idle
+    }
+
+    fn options(&self) -> &CallOptions {
+        self.options
+    }
+}
+
+/// The description of one call of a cached function, without its body.
+pub trait CachedFn: FnProperties {
     /// The part of an output that is cached.
     type Value;
     /// The form in which the backend stores a value.
     type Stored;
     /// The serializer of the values.
     type Serializer: Serializer<Self::Value, Stored = Self::Stored>;
-    /// The idle time, or `()`.
-    type Idle: IdleTime;
 
     /// Returns the key of the call.
     ///
@@ -41,9 +168,6 @@ pub trait CachedFn: FnOutput {
     ///
     /// When the arguments cannot be encoded.
     fn key(&self) -> Result<&Key, KeyError<'_>>;
-
-    /// Returns the groups of the tags of the call.
-    fn tags(&self) -> &[Group];
 
     /// Returns the serializer.
     fn serializer(&self) -> &Self::Serializer;
@@ -57,9 +181,6 @@ pub trait CachedFn: FnOutput {
     /// Returns an error if no output of this type can be cached.
     fn unsupported() -> Option<Error>;
 
-    /// Returns whether callers can share errors of the function.
-    fn shares_errors() -> bool;
-
     /// Returns the error of an output, if callers can share it.
     fn shared_error(output: &Self::Output) -> Option<SharedError>;
 
@@ -68,9 +189,6 @@ pub trait CachedFn: FnOutput {
 
     /// Returns the text of the error of an output, if it is known to have one.
     fn error_text(output: &Self::Output) -> Option<String>;
-
-    /// Returns the ttl, if all values have the same.
-    fn fixed_ttl(&self) -> Option<FixedTtl>;
 
     /// Returns the ttl of a value.
     fn ttl(&self, value: &Self::Value) -> Duration;
@@ -81,26 +199,11 @@ pub trait CachedFn: FnOutput {
     /// Returns whether a value is to be cached.
     fn should_cache(&self, value: &Self::Value) -> bool;
 
-    /// Returns whether the ttl or the predicate is a closure, which may panic.
-    fn has_closures(&self) -> bool;
-
-    /// Returns whether errors are cached.
-    fn caches_errors(&self) -> bool;
-
     /// Returns the ttl of an error, zero for one that is not cached.
     fn error_ttl(&self, error: &SharedError) -> Duration;
 
-    /// Returns whether the function asks for the value that it replaces.
-    fn keeps_previous(&self) -> bool;
-
     /// Returns the slot of the value that the function replaces, if it asks for that.
     fn previous_slot(&self, value: Self::Value) -> Option<Slot>;
-
-    /// Returns the time after which a value that is not used expires.
-    fn idle(&self) -> Self::Idle;
-
-    /// Returns the options of the call.
-    fn options(&self) -> &CallOptions;
 }
 
 /// A [`CachedFn`] made of its parts: the key `K`, the shape of the output `H`, a pointer to the
@@ -137,6 +240,71 @@ impl<K, H: OutputShape, Z, L> FnOutput for Policy<K, H, Z, L> {
     type Output = H::Output;
 }
 
+impl<K, H, Z, L> FnProperties for Policy<K, H, Z, L>
+where
+    K: CallKey,
+    H: OutputShape,
+    Z: Deref<Target: Serializer<H::Value> + Sized>,
+    L: Retention<H::Value>,
+{
+    type Idle = L::Idle;
+
+    #[inline]
+    fn tags(&self) -> &[Group] {
+        self.key.tags()
+    }
+
+    #[inline]
+    fn serializer_id(&self) -> SerializerId {
+        self.serializer.id()
+    }
+
+    #[inline]
+    fn type_stamp(&self) -> u64 {
+        self.serializer.schema()
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn value_class(&self) -> ValueClass {
+        self.serializer.value_class()
+    }
+
+    #[inline]
+    fn shares_errors(&self) -> bool {
+        H::shares_errors()
+    }
+
+    #[inline]
+    fn fixed_ttl(&self) -> Option<FixedTtl> {
+        self.retention.fixed_ttl()
+    }
+
+    #[inline]
+    fn has_closures(&self) -> bool {
+        self.retention.has_closures()
+    }
+
+    #[inline]
+    fn caches_errors(&self) -> bool {
+        self.retention.caches_errors()
+    }
+
+    #[inline]
+    fn keeps_previous(&self) -> bool {
+        self.retention.keeps_previous()
+    }
+
+    #[inline(always)]
+    fn idle(&self) -> L::Idle {
+        self.retention.idle()
+    }
+
+    #[inline]
+    fn options(&self) -> &CallOptions {
+        &self.options
+    }
+}
+
 impl<K, H, Z, L> CachedFn for Policy<K, H, Z, L>
 where
     K: CallKey,
@@ -147,16 +315,10 @@ where
     type Value = H::Value;
     type Stored = <Z::Target as Serializer<H::Value>>::Stored;
     type Serializer = Z::Target;
-    type Idle = L::Idle;
 
     #[inline]
     fn key(&self) -> Result<&Key, KeyError<'_>> {
         self.key.key()
-    }
-
-    #[inline]
-    fn tags(&self) -> &[Group] {
-        self.key.tags()
     }
 
     #[inline]
@@ -180,11 +342,6 @@ where
     }
 
     #[inline]
-    fn shares_errors() -> bool {
-        H::shares_errors()
-    }
-
-    #[inline]
     fn shared_error(output: &H::Output) -> Option<SharedError> {
         H::shared_error(output)
     }
@@ -196,11 +353,6 @@ where
 
     fn error_text(output: &H::Output) -> Option<String> {
         H::error_text(output)
-    }
-
-    #[inline]
-    fn fixed_ttl(&self) -> Option<FixedTtl> {
-        self.retention.fixed_ttl()
     }
 
     #[inline]
@@ -218,38 +370,13 @@ where
         self.retention.should_cache(value)
     }
 
-    #[inline(always)]
-    fn idle(&self) -> L::Idle {
-        self.retention.idle()
-    }
-
-    #[inline]
-    fn has_closures(&self) -> bool {
-        self.retention.has_closures()
-    }
-
-    #[inline]
-    fn caches_errors(&self) -> bool {
-        self.retention.caches_errors()
-    }
-
     #[inline]
     fn error_ttl(&self, error: &SharedError) -> Duration {
         self.retention.error_ttl(error)
     }
 
-    #[inline]
-    fn keeps_previous(&self) -> bool {
-        self.retention.keeps_previous()
-    }
-
     fn previous_slot(&self, value: H::Value) -> Option<Slot> {
         self.retention.previous_slot(value)
-    }
-
-    #[inline]
-    fn options(&self) -> &CallOptions {
-        &self.options
     }
 }
 

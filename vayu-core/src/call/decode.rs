@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::call::CachedOutput;
-use crate::call::{CachedFn, Call, IdleTime, StaleValue, remaining_ttl};
+use crate::call::typed::TypedCall;
+use crate::call::{CachedFn, Call, FnProperties, IdleTime, StaleValue, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
 use crate::error::{Error, Result};
@@ -27,23 +27,24 @@ const ABSENT: &str = "absent";
 /// The reason of a miss of a key whose record cannot be decoded, in logs.
 const CORRUPT: &str = "corrupt";
 
-/// The result of decoding a record for a call.
-pub(crate) enum Decoded<R> {
-    Fresh(R),
+/// The result of decoding a record for a call. The output is in the frame of the call.
+pub(crate) enum Decoded {
+    Fresh,
     /// Past its ttl, but to be served while it is refreshed.
-    Stale(Box<StaleValue<R>>),
+    Stale(Box<StaleValue<()>>),
+    /// As `Stale`, for a call that has asked for a fresh value only.
+    NotFresh,
     Nothing,
     /// The key does not match the function that it is for. The function runs without the cache.
     Refused,
 }
 
 /// What a backend has passed to a lookup.
-pub(super) enum Visited<T, V> {
+pub(super) enum Visited<V> {
     /// No record.
     Nothing,
-    /// A fresh value.
+    /// A fresh value, which is in the frame of the call.
     Fresh {
-        value: T,
         times: [Timestamp; 2],
         compute_time: CompactDuration,
         /// The record whose end this use moves.
@@ -58,11 +59,6 @@ pub(super) enum Visited<T, V> {
 }
 
 impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn value_class(&self) -> ValueClass {
-        self.serializer().value_class()
-    }
-
     /// Returns a fresh value that the backend reads without a lock. It is an inline value, so no code
     /// of users runs.
     #[cfg_attr(not(debug_assertions), inline(always))]
@@ -75,16 +71,16 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         {
             return None;
         }
-        let value = self.serializer().deserialize_inline(*record.value())?;
+        let value = self.function.serializer().deserialize_inline(*record.value())?;
         self.count_hit(now, self.times(&record), record.compact_compute_time());
         Some(F::output(value))
     }
 
     /// Returns a fresh value that the backend lends at once. It is a plain value, so no code of users runs.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn serve_lent(&self) -> Option<F::Output> {
+    pub(super) fn serve_lent(&self) -> Option<F::Output> {
         let (backend, now) = (self.engine.backend(), self.began);
-        if !backend.is_in_process() || self.value_class() != ValueClass::Plain {
+        if !backend.is_in_process() || self.function.value_class() != ValueClass::Plain {
             return None;
         }
         let (value, times, compute_time) = backend.read_with(self.key, |record| {
@@ -94,47 +90,32 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             {
                 return None;
             }
-            let value =
-                self.serializer().deserialize_for(record.value(), &self.context(&record)).ok()?;
+            let value = self
+                .function
+                .serializer()
+                .deserialize_for(record.value(), &self.context(&record))
+                .ok()?;
             Some((value, self.times(&record), record.compact_compute_time()))
         })??;
         self.count_hit(now, times, compute_time);
         Some(F::output(value))
     }
+}
 
-    /// Decodes the record of the key, or returns an error if reading it would block.
-    ///
-    /// A fresh value is cloned where the backend has it, perhaps under a lock. All else is done
-    /// afterwards.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn decode_now(&self) -> Result<Decoded<F::Output>, WouldBlock> {
-        match self.serve_lent() {
-            Some(output) => Ok(Decoded::Fresh(output)),
-            None => self.decode_read(),
-        }
-    }
-
-    /// Decodes the record of the key, which is not lent.
-    #[cold]
-    #[inline(never)]
-    fn decode_read(&self) -> Result<Decoded<F::Output>, WouldBlock> {
-        let mut visited = Visited::Nothing;
-        let read = self.visit_now(&mut visited);
-        if self.is_absent(read.as_ref(), &visited) {
-            return Ok(Decoded::Nothing);
-        }
-        self.decode_visited(read, visited)
-    }
-
+impl<B: Backend, F: FnProperties> Call<'_, B, F> {
     /// Reads the backend, if that takes no blocking. Sets `visited` if there is a record.
-    #[cfg_attr(not(debug_assertions), inline(always))]
+    ///
+    /// A fresh value is decoded where the backend has it, perhaps under a lock. All else is done
+    /// afterwards.
+    #[inline]
     pub(super) fn visit_now(
         &self,
-        visited: &mut Visited<F::Value, B::Stored>,
+        visited: &mut Visited<B::Stored>,
+        typed: &mut dyn TypedCall<B>,
     ) -> Option<Result<()>> {
-        let (backend, class) = (self.engine.backend(), self.value_class());
-        let mut visit = |record: Record<&B::Stored>| *visited = self.visit(&record);
-        // Without a guard the compiler sees the whole path, and emits half as much code.
+        let (backend, class) = (self.engine.backend(), self.function.value_class());
+        let mut visit = |record: Record<&B::Stored>| *visited = self.visit(&record, typed);
+        // Without a guard, the code is half as long.
         if backend.is_in_process() && class != ValueClass::Opaque {
             return backend.read_now(self.key, class, &mut visit);
         }
@@ -144,7 +125,11 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
 
     /// Decodes a record where the backend has it.
     #[cold]
-    fn visit(&self, record: &Record<&B::Stored>) -> Visited<F::Value, B::Stored> {
+    fn visit(
+        &self,
+        record: &Record<&B::Stored>,
+        typed: &mut dyn TypedCall<B>,
+    ) -> Visited<B::Stored> {
         let now = self.began;
         let is_fresh = self.is_fresh(record, now) && !self.is_idle(record, now);
         if !is_fresh || !self.is_of_this_call(record) {
@@ -153,27 +138,27 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             }
             return Visited::Expired;
         }
-        let decode = || self.serializer().deserialize_for(record.value(), &self.context(record));
-        let value = if self.value_class() == ValueClass::Opaque {
+        let mut decode = || typed.deserialize(record.value(), &self.context(record));
+        let decoded = if self.function.value_class() == ValueClass::Opaque {
             catch_panic("decode value", decode)
         } else {
             decode()
         };
-        match value {
-            Ok(value) => {
+        match decoded {
+            Ok(()) => {
                 let (times, compute_time) = (self.times(record), record.compact_compute_time());
-                Visited::Fresh { value, times, compute_time, used: self.used_record(record, now) }
+                Visited::Fresh { times, compute_time, used: self.used_record(record, now) }
             }
             Err(error) => Visited::Failed(error),
         }
     }
 
     /// Returns whether a call is a miss because there is no record. A key made by hand must be checked first.
-    #[cfg_attr(not(debug_assertions), inline(always))]
+    #[inline]
     pub(super) fn is_absent(
         &self,
         read: Option<&Result<()>>,
-        visited: &Visited<F::Value, B::Stored>,
+        visited: &Visited<B::Stored>,
     ) -> bool {
         let is_absent = matches!((read, visited), (Some(Ok(())), Visited::Nothing))
             && !self.options().is_by_key;
@@ -189,21 +174,21 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     pub(super) fn decode_visited(
         &self,
         read: Option<Result<()>>,
-        visited: Visited<F::Value, B::Stored>,
-    ) -> Result<Decoded<F::Output>, WouldBlock> {
+        visited: Visited<B::Stored>,
+        typed: &mut dyn TypedCall<B>,
+    ) -> Result<Decoded, WouldBlock> {
         let (error, reason) = match (read.ok_or(WouldBlock)?, visited) {
-            (_, Visited::Fresh { value, times, compute_time, used }) => {
+            (_, Visited::Fresh { times, compute_time, used }) => {
                 let now = self.began;
                 self.count_hit(now, times, compute_time);
-                let output = F::output(value);
                 if let Some(record) = used {
                     self.move_end(&record, now);
                 }
-                return Ok(Decoded::Fresh(output));
+                return Ok(Decoded::Fresh);
             }
             (Ok(()), Visited::Nothing) => return Ok(self.nothing()),
             (Ok(()), Visited::Expired) => return Ok(self.rejected(EXPIRED)),
-            (Ok(()), Visited::Record(record)) => return Ok(self.decode_counted(record)),
+            (Ok(()), Visited::Record(record)) => return Ok(self.decode_counted(record, typed)),
             (Err(error), visited) => {
                 drop_quietly(visited);
                 (error, "unreadable")
@@ -215,23 +200,56 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         Ok(Decoded::Nothing)
     }
 
+    /// Decodes the record that a backend has returned, if there is one.
+    pub(crate) fn decode_read(
+        &self,
+        record: Option<Record<B::Stored>>,
+        typed: &mut dyn TypedCall<B>,
+    ) -> Decoded {
+        match record {
+            Some(record) => self.decode_counted(record, typed),
+            None => self.nothing(),
+        }
+    }
+
     /// Decodes a record, and counts the hit if it is fresh. A key made by hand that finds nothing is
     /// checked against the function that it is for.
-    pub(crate) fn decode_counted(&self, mut record: Record<B::Stored>) -> Decoded<F::Output> {
+    pub(crate) fn decode_counted(
+        &self,
+        record: Record<B::Stored>,
+        typed: &mut dyn TypedCall<B>,
+    ) -> Decoded {
+        self.decode_if(record, true, typed)
+    }
+
+    /// Decodes a record if it is fresh, and counts the hit. Returns whether it is.
+    pub(crate) fn serve(&self, record: Record<B::Stored>, typed: &mut dyn TypedCall<B>) -> bool {
+        matches!(self.decode_if(record, false, typed), Decoded::Fresh)
+    }
+
+    /// Decodes a record, also one past its ttl if that `may_be_stale`.
+    fn decode_if(
+        &self,
+        mut record: Record<B::Stored>,
+        may_be_stale: bool,
+        typed: &mut dyn TypedCall<B>,
+    ) -> Decoded {
         let now = self.engine.now();
         let (times, compute_time) = (self.times(&record), record.compact_compute_time());
         let used = self.used_record(&record, now);
         let reason = if log::has_reasons() { self.reason_to_reject(&record, now) } else { EXPIRED };
         // The record is dropped in there: it may hold the last reference to the value.
-        let decoded = catch_panic("decode value", move || self.decode(&mut record, now));
+        let decoded =
+            catch_panic("decode value", move || self.decode(&mut record, now, may_be_stale, typed));
         match self.ok_or_count(decoded) {
             Some(Decoded::Nothing) => self.rejected(reason),
             Some(decoded) => {
-                if let Decoded::Fresh(_) = decoded {
+                if let Decoded::Fresh = decoded {
                     self.count_hit(now, times, compute_time);
                 }
                 // A stale value is used, too.
-                if let (Some(record), Decoded::Fresh(_) | Decoded::Stale(_)) = (used, &decoded) {
+                let is_used = !matches!(decoded, Decoded::Refused);
+                if let Some(record) = used.filter(|_| is_used) {
                     self.move_end(&record, now);
                 }
                 decoded
@@ -243,24 +261,16 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         }
     }
 
-    /// Returns the output of a record if it is fresh, and counts the hit.
-    pub(crate) fn serve(&self, record: Record<B::Stored>) -> Option<F::Output> {
-        match self.decode_counted(record) {
-            Decoded::Fresh(output) => Some(output),
-            Decoded::Stale(_) | Decoded::Nothing | Decoded::Refused => None,
-        }
-    }
-
     /// Returns the result of a call without a record. A key made by hand is checked.
     #[inline]
-    pub(crate) fn nothing(&self) -> Decoded<F::Output> {
+    pub(crate) fn nothing(&self) -> Decoded {
         self.rejected(ABSENT)
     }
 
     /// Returns the result of a call without a record that could be served, for this reason. A key made by hand is
     /// checked.
     #[inline]
-    fn rejected(&self, reason: &'static str) -> Decoded<F::Output> {
+    fn rejected(&self, reason: &'static str) -> Decoded {
         self.log_reason(reason);
         if self.options().is_by_key { self.check() } else { Decoded::Nothing }
     }
@@ -288,7 +298,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     }
 
     #[cold]
-    fn check(&self) -> Decoded<F::Output> {
+    fn check(&self) -> Decoded {
         let checked = catch_panic("check key", || {
             self.engine.declarations().check(self.key.prefix(), self.declaration())
         });
@@ -298,7 +308,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         }
     }
 
-    fn refuse(&self, error: &Error) -> Decoded<F::Output> {
+    fn refuse(&self, error: &Error) -> Decoded {
         self.engine.count_bypass(self.key.prefix(), Some(error), self.options().is_quiet);
         Decoded::Refused
     }
@@ -306,14 +316,18 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// Validates a record whose stamps are not those of this call. If it is not valid, returns the result
     /// for the call.
     #[cold]
-    fn validate(&self, record: &Record<B::Stored>) -> Result<(), Decoded<F::Output>> {
+    fn validate(
+        &self,
+        record: &Record<B::Stored>,
+        typed: &dyn TypedCall<B>,
+    ) -> Result<(), Decoded> {
         match self.validator().validate(record) {
             Validity::Valid => {
                 self.declare();
                 Ok(())
             }
             Validity::Incompatible(error)
-                if self.options().is_by_key && self.is_authentic(record) =>
+                if self.options().is_by_key && self.is_authentic(record, typed) =>
             {
                 Err(self.refuse(&error))
             }
@@ -324,8 +338,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// Returns the rules of this call for records.
     pub(super) fn validator(&self) -> Validator {
         Validator {
-            serializer: self.serializer().id(),
-            type_stamp: self.serializer().schema(),
+            serializer: self.function.serializer_id(),
+            type_stamp: self.function.type_stamp(),
             stamp: self.stamp,
             flags: self.options().flags,
         }
@@ -360,45 +374,41 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// Returns whether a record is of this version of this function, and not invalidated.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn is_of_this_call<V>(&self, record: &Record<V>) -> bool {
-        record.schema() == self.schema() && record.serializer() == self.serializer().id()
+        record.schema() == self.schema() && record.serializer() == self.function.serializer_id()
     }
 
     /// Decodes a record, whose value is moved out of it.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn decode(&self, record: &mut Record<B::Stored>, now: Timestamp) -> Result<Decoded<F::Output>> {
+    fn decode(
+        &self,
+        record: &mut Record<B::Stored>,
+        now: Timestamp,
+        may_be_stale: bool,
+        typed: &mut dyn TypedCall<B>,
+    ) -> Result<Decoded> {
         let mut may_be_fresh = self.is_fresh(record, now) && !self.is_idle(record, now);
         if !may_be_fresh && self.options().stale.is_zero() {
             return Ok(Decoded::Nothing);
         }
         if !self.is_of_this_call(record) {
-            if let Err(decoded) = self.validate(record) {
+            if let Err(decoded) = self.validate(record, typed) {
                 return Ok(decoded);
             }
             // It may be of another function, which has an idle time.
             may_be_fresh &= now < record.stale_until();
         }
-        if !may_be_fresh {
-            return self.decode_stale(record, now);
+        if may_be_fresh {
+            let context = self.context(record);
+            typed.deserialize_owned(record.value_mut(), &context)?;
+            return Ok(Decoded::Fresh);
         }
-        let context = self.context(record);
-        let value = self.serializer().deserialize_owned_for(record.value_mut(), &context)?;
-        Ok(Decoded::Fresh(F::output(value)))
-    }
-
-    /// Decodes a record that is not fresh, if it may be served stale.
-    #[cold]
-    fn decode_stale(
-        &self,
-        record: &Record<B::Stored>,
-        now: Timestamp,
-    ) -> Result<Decoded<F::Output>> {
         let Some(end) = self.stale_end(record, now) else { return Ok(Decoded::Nothing) };
-        let created = record.created();
-        let value = self.serializer().deserialize_for(record.value(), &self.context(record))?;
-        let (age, compute_time) = (now.saturating_since(created), record.compute_time());
-        let output = F::output(value);
+        if !may_be_stale {
+            return Ok(Decoded::NotFresh);
+        }
+        typed.deserialize(record.value(), &self.context(record))?;
+        let (age, compute_time) = (now.saturating_since(record.created()), record.compute_time());
         let kept = self.keep(record);
-        Ok(Decoded::Stale(Box::new(StaleValue { output, age, compute_time, end, kept })))
+        Ok(Decoded::Stale(Box::new(StaleValue { output: (), age, compute_time, end, kept })))
     }
 
     /// Returns the first instant at which a record that is not fresh may not be served, if it may be served
@@ -429,44 +439,71 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         expires.min(created.saturating_add(ttl))
     }
 
-    /// Decodes a record for an entry of this call. Nothing is counted.
+    /// Decodes a record for an entry of this call. Returns its age and the rest of its ttl. Nothing is counted.
     pub(crate) fn decode_for_entry(
         &self,
         mut record: Record<B::Stored>,
-    ) -> Option<CachedOutput<F::Output>> {
+        typed: &mut dyn TypedCall<B>,
+    ) -> Option<[Duration; 2]> {
         let now = self.engine.now();
         let (created, fresh_until) = (record.created(), self.fresh_until(self.times(&record)));
-        let decoded = catch_panic("decode value", move || {
-            let output = match self.decode(&mut record, now)? {
-                Decoded::Fresh(output) => output,
-                Decoded::Stale(stale) => stale.output,
-                Decoded::Nothing | Decoded::Refused => return Ok(None),
-            };
-            let age = now.saturating_since(created);
-            Ok(Some(CachedOutput { output, age, ttl_left: fresh_until.saturating_since(now) }))
-        });
-        self.ok_or_count(decoded).flatten()
+        let decoded =
+            catch_panic("decode value", move || self.decode(&mut record, now, true, typed));
+        match self.ok_or_count(decoded)? {
+            Decoded::Fresh | Decoded::Stale(_) => {
+                Some([now.saturating_since(created), fresh_until.saturating_since(now)])
+            }
+            Decoded::NotFresh | Decoded::Nothing | Decoded::Refused => None,
+        }
     }
 
-    /// Returns the output that another caller has just computed, whatever its age. It `is_stored` if a later call may
-    /// find it.
+    /// Decodes the value that another caller has just computed, whatever its age. It `is_stored` if a later call may
+    /// find it. Returns whether it could be decoded.
     pub(crate) fn decode_shared(
         &self,
         record: &Record<B::Stored>,
         is_stored: bool,
-    ) -> Option<F::Output> {
+        typed: &mut dyn TypedCall<B>,
+    ) -> bool {
         let decoded = catch_panic("decode value", || {
-            if !self.is_of_this_call(record) && self.validate(record).is_err() {
-                return Ok(None);
+            if !self.is_of_this_call(record) && self.validate(record, typed).is_err() {
+                return Ok(false);
             }
-            self.serializer().deserialize_for(record.value(), &self.context(record)).map(Some)
+            typed.deserialize(record.value(), &self.context(record)).map(|()| true)
         });
-        let value = self.ok_or_count(decoded).flatten()?;
+        if self.ok_or_count(decoded) != Some(true) {
+            return false;
+        }
         self.engine.counters().call(CallOutcome::Coalesced);
         let fresh_until = self.fresh_until(self.times(record));
         let ttl_left = remaining_ttl::<B>(fresh_until, self.engine.now()).filter(|_| is_stored);
         let times = CallTimes { ttl_left, ..CallTimes::computed(record.compute_time()) };
         self.emit(CallOutcome::Coalesced, times);
-        Some(F::output(value))
+        true
+    }
+
+    /// Returns whether a record that was found before storing is newer than a computation that started
+    /// at `started`. The times of a record that is not authentic do not count.
+    pub(crate) fn is_newer(
+        &self,
+        record: Record<B::Stored>,
+        started: Timestamp,
+        typed: &dyn TypedCall<B>,
+    ) -> bool {
+        let (created, expires) = (record.created(), record.fresh_until());
+        let is_newer = is_fresh(created, expires, self.engine.now())
+            && created >= started
+            && self.is_authentic(&record, typed);
+        drop_quietly(record);
+        is_newer
+    }
+
+    /// Returns whether the header of a record can be relied on, as far as the serializer knows. If not, that is
+    /// counted.
+    #[cold]
+    fn is_authentic(&self, record: &Record<B::Stored>, typed: &dyn TypedCall<B>) -> bool {
+        let verified =
+            catch_panic("verify value", || typed.verify(record.value(), &self.context(record)));
+        self.ok_or_count(verified).is_some()
     }
 }

@@ -8,8 +8,10 @@
 //! suspending, so [`run_blocking`](crate::io::run_blocking) polls it once, on the stack and without an
 //! executor.
 //!
+//! It is compiled once for all functions: what involves the types of one is a [step](super::steps).
+//!
 //! The function runs between [`prepare`] and [`complete`](super::leading::complete), on top of neither: each level of a cached
-//! recursion has only [`Prepared`] on the stack.
+//! recursion has only [`Prepared`], the frame and the properties of the call on the stack.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -20,63 +22,63 @@ use tracing::Span;
 use crate::backend::Backend;
 use crate::cache::Engine;
 use crate::call::leading::Leading;
-use crate::call::lookup::{Lookup, classify, lookup_with_stamp};
+use crate::call::lookup::Rest;
 use crate::call::previous::Slot;
 use crate::call::read::read;
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
+use crate::call::steps::{Step, Steps};
+use crate::call::typed::{TypedCall, UntypedCall};
+use crate::call::{Call, ComputeReason, FnProperties, Properties};
 use crate::clock::Timestamp;
 use crate::flight::{
     Completions, Deadline, Flight, FlightId, HedgeGuard, Join, Lead, Outcome, Turn,
 };
 use crate::io::Io;
+use crate::key::Key;
 use crate::log;
 use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::record::Record;
 
 /// The rest of a call, after all that precedes the function.
-pub(crate) enum Prepared<'a, B: Backend, F: FnOutput> {
-    /// Return this. The function does not run.
-    Output(F::Output),
+pub(crate) enum Prepared<'a, B: Backend> {
+    /// Return the output that was found. The function does not run.
+    Found,
     /// Run the function without the cache.
     Bypass,
     /// Run the function for this caller alone, which must not wait for the flight.
-    Uncoordinated(Uncoordinated<'a, B, F>),
+    Uncoordinated(Uncoordinated<'a, B>),
     /// Run the function for all callers that wait, in parallel to the leader.
-    Hedge(Hedge<'a, B, F>),
+    Hedge(Hedge<'a, B>),
     /// Run the function for all callers that wait.
-    Lead(Leading<'a, B, F>),
-}
-
-/// What [`Leading::prepare`] returns.
-impl<'a, B: Backend, F: FnOutput> From<ControlFlow<F::Output, Leading<'a, B, F>>>
-    for Prepared<'a, B, F>
-{
-    fn from(prepared: ControlFlow<F::Output, Leading<'a, B, F>>) -> Self {
-        match prepared {
-            ControlFlow::Break(output) => Self::Output(output),
-            ControlFlow::Continue(leading) => Self::Lead(leading),
-        }
-    }
+    Lead(Leading<'a, B, Properties<'a>>),
 }
 
 /// A call that runs the function although another caller does.
-pub(crate) struct Uncoordinated<'a, B: Backend, F: FnOutput> {
-    call: Call<'a, B, F>,
+pub(crate) struct Uncoordinated<'a, B: Backend> {
+    call: UntypedCall<'a, B>,
     flight: FlightId,
     began: Timestamp,
 }
 
 /// A call that runs the function because the leader of the flight takes long.
-pub(crate) struct Hedge<'a, B: Backend, F: FnOutput> {
-    call: Call<'a, B, F>,
+pub(crate) struct Hedge<'a, B: Backend> {
+    call: UntypedCall<'a, B>,
     guard: HedgeGuard<'a, Record<B::Stored>>,
     /// The count of hedges of the flight when this one began.
     hedges: u32,
     began: Timestamp,
 }
 
-impl<B: Backend, F: CachedFn<Stored = B::Stored>> Prepared<'_, B, F> {
+impl<'a, B: Backend> From<ControlFlow<(), Leading<'a, B, Properties<'a>>>> for Prepared<'a, B> {
+    fn from(prepared: ControlFlow<(), Leading<'a, B, Properties<'a>>>) -> Self {
+        match prepared {
+            ControlFlow::Continue(leading) => Self::Lead(leading),
+            ControlFlow::Break(()) => Self::Found,
+        }
+    }
+}
+
+impl<B: Backend> Prepared<'_, B> {
     /// Returns the value that the run replaces, with its flight, if the function asks for it.
     #[inline]
     pub(super) fn previous(&self) -> Option<(FlightId, &Slot)> {
@@ -87,26 +89,28 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Prepared<'_, B, F> {
             _ => None,
         }
     }
-}
 
-impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
+    /// Returns whether there is nothing to drop after the run, as of most calls.
+    #[inline]
+    pub(super) fn has_ended(&self) -> bool {
+        match self {
+            Self::Found | Self::Bypass => true,
+            Self::Lead(leading) => leading.has_ended(),
+            Self::Uncoordinated(_) | Self::Hedge(_) => false,
+        }
+    }
+
     /// Returns the span of the run of the function, if runs are logged. It is boxed: one that is not logged has one word
     /// more on the stack.
     #[inline]
-    pub(super) fn run_span(&self) -> Option<Box<Span>>
-    where
-        F: CachedFn<Stored = B::Stored>,
-    {
+    pub(super) fn run_span(&self) -> Option<Box<Span>> {
         if log::is_enabled() { self.new_run_span() } else { None }
     }
 
     #[cold]
-    fn new_run_span(&self) -> Option<Box<Span>>
-    where
-        F: CachedFn<Stored = B::Stored>,
-    {
+    fn new_run_span(&self) -> Option<Box<Span>> {
         let (call, reason) = match self {
-            Self::Output(_) | Self::Bypass => return None,
+            Self::Found | Self::Bypass => return None,
             Self::Uncoordinated(uncoordinated) => (&uncoordinated.call, "uncoordinated"),
             Self::Hedge(hedge) => (&hedge.call, "hedge"),
             Self::Lead(leading) => (&leading.call, leading.reason.as_str()),
@@ -117,12 +121,9 @@ impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
     /// Begins the run of the function, if it is part of a flight and to be followed by [`into_lead`], and counts the
     /// miss. Returns the flight.
     #[inline]
-    pub(super) fn begin_run(&self) -> Option<FlightId>
-    where
-        F: CachedFn<Stored = B::Stored>,
-    {
+    pub(super) fn begin_run(&self) -> Option<FlightId> {
         let (call, flight) = match self {
-            Self::Output(_) | Self::Bypass => return None,
+            Self::Found | Self::Bypass => return None,
             Self::Uncoordinated(Uncoordinated { call, flight, .. }) => (call, *flight),
             Self::Hedge(hedge) => (&hedge.call, hedge.guard.flight().id()),
             Self::Lead(leading) => (&leading.call, leading.lead.id()),
@@ -135,59 +136,69 @@ impl<B: Backend, F: FnOutput> Prepared<'_, B, F> {
     }
 }
 
+/// A call that has to run the function or to wait for a caller that does, and the reason.
+pub(super) type Missed<'a, B> = (UntypedCall<'a, B>, ComputeReason<()>);
+
 /// Reads the generations and the backend, as far as the lookup could not. Returns the reason to run
 /// the function, or else the rest of the call.
-pub(super) async fn resume_lookup<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) async fn resume_lookup<'a, M: Io, B: Backend>(
     engine: &'a Engine<B>,
-    function: &'a F,
-    mut lookup: Lookup<'a, B, F>,
-) -> Result<(Call<'a, B, F>, ComputeReason<F::Output>), Prepared<'a, B, F>> {
+    function: &'a Properties<'a>,
+    key: &'a Key,
+    mut rest: Rest,
+    steps: &impl Steps<B>,
+) -> Result<Missed<'a, B>, Prepared<'a, B>> {
     loop {
-        let result = match lookup {
-            Lookup::Bypass => return Err(Prepared::Bypass),
-            Lookup::Compute(call, reason) => return Ok((call, reason)),
-            Lookup::ReadGenerations(key) => {
+        let result = match rest {
+            Rest::Bypass => return Err(Prepared::Bypass),
+            Rest::Compute(begun, reason) => {
+                return Ok((Call::resumed(engine, function, key, begun), reason));
+            }
+            Rest::ReadGenerations => {
                 match engine.make_stamp::<M>(key.prefix(), function.tags()).await {
-                    Ok(stamp) => lookup_with_stamp(engine, function, key, stamp),
+                    Ok(stamp) => {
+                        let call = Call::new(engine, function, key, stamp.stamp);
+                        if stamp.has_timed_out {
+                            call.set_timed_out();
+                        }
+                        steps.look_up(&call, Step::LookUp).await
+                    }
                     Err(error) => {
                         let call = Call::without_stamp(engine, function, key, &error);
                         return Ok((call, ComputeReason::Miss(None)));
                     }
                 }
             }
-            Lookup::ReadBackend(call) => {
+            Rest::ReadBackend(begun) => {
+                let call = Call::resumed(engine, function, key, begun);
                 let before = call.engine.flights().completions(call.key);
-                let decoded = match read::<M, B, F>(&call).await {
-                    Some(record) => call.decode_counted(record),
-                    None => call.nothing(),
-                };
-                classify(call, decoded, before)
+                let record = read::<M, B, _>(&call).await;
+                steps.look_up(&call, Step::Decode(record, before)).await
             }
         };
         match result {
-            Ok(output) => return Err(Prepared::Output(output)),
-            Err(rest) => lookup = rest,
+            Ok(()) => return Err(Prepared::Found),
+            Err(next) => rest = next,
         }
     }
 }
 
 /// A call that may have to wait before the function, and the result of joining its flight.
-pub(super) struct Unprepared<'a, B: Backend, F: FnOutput> {
-    call: Call<'a, B, F>,
-    reason: ComputeReason<F::Output>,
+pub(super) struct Unprepared<'a, B: Backend> {
+    pub(super) call: UntypedCall<'a, B>,
+    reason: ComputeReason<()>,
     join: Option<Join<'a, Record<B::Stored>>>,
 }
 
 /// Does all that precedes the function if nothing is to be waited for, as on most misses in memory.
-#[cfg_attr(not(debug_assertions), inline(always))]
 #[allow(clippy::result_large_err, reason = "the rest of the call is not moved further")]
-pub(super) fn prepare_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: Call<'_, B, F>,
-    reason: ComputeReason<F::Output>,
-) -> Result<Prepared<'_, B, F>, Unprepared<'_, B, F>> {
+pub(super) fn prepare_now<'a, B: Backend>(
+    (call, reason): Missed<'a, B>,
+    typed: &mut dyn TypedCall<B>,
+) -> Result<Prepared<'a, B>, Unprepared<'a, B>> {
     match reason {
         ComputeReason::Miss(before) if call.engine.backend().is_in_process() => {
-            prepare_miss_now(call, before, Ok, Err)
+            prepare_miss_now(call, before, typed, Ok, |unprepared, _| Err(unprepared))
         }
         reason => Err(Unprepared { call, reason, join: None }),
     }
@@ -196,14 +207,15 @@ pub(super) fn prepare_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
 /// [`prepare_now`] for a miss of a backend in this process. Returns what `ready` or `unready` makes of the rest of the
 /// call.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn prepare_miss_now<'a, B: Backend, F: CachedFn<Stored = B::Stored>, R>(
-    call: Call<'a, B, F>,
+pub(super) fn prepare_miss_now<'a, B: Backend, R>(
+    call: UntypedCall<'a, B>,
     before: Option<Completions>,
-    ready: impl FnOnce(Prepared<'a, B, F>) -> R,
-    unready: impl FnOnce(Unprepared<'a, B, F>) -> R,
+    typed: &mut dyn TypedCall<B>,
+    ready: impl FnOnce(Prepared<'a, B>) -> R,
+    unready: impl FnOnce(Unprepared<'a, B>, &mut dyn TypedCall<B>) -> R,
 ) -> R {
-    if let Some(output) = call.serve_error() {
-        return ready(Prepared::Output(output));
+    if call.serve_error(typed).is_some() {
+        return ready(Prepared::Found);
     }
     let (flights, reason) = (call.engine.flights(), ComputeReason::Miss(None));
     let join = match flights.start(call.key, call.stamp, before) {
@@ -215,40 +227,43 @@ pub(super) fn prepare_miss_now<'a, B: Backend, F: CachedFn<Stored = B::Stored>, 
         Some((lead, recheck)) => Join::Lead { lead, recheck },
         None => flights.join_locked(call.key, call.stamp, before),
     };
-    unready(Unprepared { call, reason, join: Some(join) })
+    unready(Unprepared { call, reason, join: Some(join) }, typed)
 }
 
 /// Does all that precedes the function.
-pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    unprepared: Unprepared<'_, B, F>,
-) -> Prepared<'_, B, F> {
+pub(super) async fn prepare<'a, M: Io, B: Backend>(
+    unprepared: Unprepared<'a, B>,
+    steps: &impl Steps<B>,
+) -> Prepared<'a, B> {
     let Unprepared { call, reason, join } = unprepared;
     let (mut deadline, mut kept) = (Deadline::default(), None);
     let (joined, reason) = match reason {
         ComputeReason::Miss(before) => {
-            if join.is_none()
-                && let Some(output) = call.serve_error()
-            {
-                return Prepared::Output(output);
+            if join.is_none() && steps.serve_error(&call).await.is_some() {
+                return Prepared::Found;
             }
             let join = join.unwrap_or_else(|| call.join(before));
-            let joined = wait_or_lead::<M, B, F>(&call, join, &mut deadline).await;
+            let joined = wait_or_lead::<M, B>(&call, join, &mut deadline, steps).await;
             (joined, ComputeReason::Miss(None))
         }
-        ComputeReason::Expired(mut stale) => match try_lead_refresh(&call) {
+        ComputeReason::Expired(mut stale) => match try_lead_refresh(&call, steps).await {
             Some(lead) => {
                 kept = stale.kept.take();
                 (Joined::Lead { lead, recheck: true }, ComputeReason::Expired(stale))
             }
-            None => return Prepared::Output(call.serve_stale(*stale)),
+            None => {
+                call.serve_stale(*stale);
+                return Prepared::Found;
+            }
         },
         reason if call.options().is_refreshed() => {
-            (wait_or_lead::<M, B, F>(&call, call.join(None), &mut deadline).await, reason)
+            let join = call.join(None);
+            (wait_or_lead::<M, B>(&call, join, &mut deadline, steps).await, reason)
         }
-        reason => (lead_refresh::<M, B, F>(&call, &mut deadline).await, reason),
+        reason => (lead_refresh::<M, B>(&call, &mut deadline).await, reason),
     };
     match joined {
-        Joined::Output(output) => Prepared::Output(output),
+        Joined::Found => Prepared::Found,
         Joined::Uncoordinated(flight) => {
             let began = call.engine.now();
             Prepared::Uncoordinated(Uncoordinated { call, flight, began })
@@ -259,34 +274,42 @@ pub(super) async fn prepare<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         }
         Joined::Lead { lead, recheck } => {
             let leading = Leading::new(call, lead, reason).keeping(kept);
-            let prepared = leading.prepare::<M>(recheck, &mut deadline).await;
+            let prepared = leading.prepare::<M>(recheck, &mut deadline, steps).await;
             prepared.unwrap_or_else(ControlFlow::Continue).into()
         }
     }
 }
 
 /// The next step of a call after it has joined the flight of its key, and waited if it had to.
-pub(super) enum Joined<'a, B: Backend, F: FnOutput> {
-    /// The leader has computed this.
-    Output(F::Output),
+pub(super) enum Joined<'a, V> {
+    /// The leader has computed the output that was found.
+    Found,
     /// The caller leads. If `recheck`, a value may have been stored in the meantime.
-    Lead { lead: Lead<'a, Record<B::Stored>>, recheck: bool },
+    Lead { lead: Lead<'a, Record<V>>, recheck: bool },
     /// The caller must not wait for this flight.
     Uncoordinated(FlightId),
     /// The leader of a flight takes long.
-    Hedge(HedgeGuard<'a, Record<B::Stored>>),
+    Hedge(HedgeGuard<'a, Record<V>>),
 }
 
-/// The end of a wait: the next step, or a flight to join, which may have been joined already.
-pub(super) type WaitEnd<'a, B, F> =
-    Result<Joined<'a, B, F>, Option<Join<'a, Record<<B as Backend>::Stored>>>>;
+/// The end of a wait for a flight.
+pub(super) enum WaitEnd<'a, V> {
+    /// The wait is over.
+    Joined(Joined<'a, V>),
+    /// The flight has an outcome, which may have an output for this call. Otherwise the call goes on
+    /// [without it](after_unshared).
+    Shared,
+    /// Join again. A flight may have been joined already.
+    Again(Option<Join<'a, Record<V>>>),
+}
 
 /// Waits for the leader of a flight that was joined, if there is one.
-async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'a, B, F>,
+async fn wait_or_lead<'a, M: Io, B: Backend>(
+    call: &UntypedCall<'a, B>,
     join: Join<'a, Record<B::Stored>>,
     deadline: &mut Deadline,
-) -> Joined<'a, B, F> {
+    steps: &impl Steps<B>,
+) -> Joined<'a, B::Stored> {
     let mut join = Some(join);
     loop {
         let joined = join.take().unwrap_or_else(|| call.join(None));
@@ -302,75 +325,103 @@ async fn wait_or_lead<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
         let turn = M::wait(ticket.turn(call.engine.begin(deadline), hedge_after)).await;
         drop(waiting);
         match after_wait(call, flight, outdated, turn) {
-            Ok(joined) => return joined,
-            Err(next) => join = next,
+            WaitEnd::Joined(joined) => return joined,
+            WaitEnd::Shared => {
+                if steps.is(call, None, Step::Share(Arc::clone(flight))).await {
+                    return Joined::Found;
+                }
+                return after_unshared(call, flight);
+            }
+            WaitEnd::Again(next) => join = next,
         }
     }
 }
 
-/// Returns the next step of a call whose wait for a flight has ended. If it joins again, returns the flight that it has
-/// joined, if there is one. The outcome of an `outdated` flight is not for this call.
+/// Returns the next step of a call whose wait for a flight has ended. The outcome of an `outdated` flight is not for this call.
 #[inline]
-pub(super) fn after_wait<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) fn after_wait<'a, B: Backend, F: FnProperties>(
     call: &Call<'a, B, F>,
     flight: &Arc<Flight<Record<B::Stored>>>,
     outdated: bool,
     turn: Turn<'a, '_, Record<B::Stored>>,
-) -> WaitEnd<'a, B, F> {
+) -> WaitEnd<'a, B::Stored> {
     let flights = call.engine.flights();
-    let try_lead = || flights.try_lead(call.key, call.stamp, call.options().is_refreshed());
     let lead = match turn {
-        Turn::Lead(lead) => return Ok(Joined::Lead { lead, recheck: true }),
-        Turn::Hedge(guard) => return Ok(Joined::Hedge(guard)),
+        Turn::Lead(lead) => return WaitEnd::Joined(Joined::Lead { lead, recheck: true }),
+        Turn::Hedge(guard) => return WaitEnd::Joined(Joined::Hedge(guard)),
         Turn::TimedOut => flights.replace_overdue(call.key, call.stamp, flight),
-        Turn::Again | Turn::Completed(Outcome::Abandoned) => return Err(None),
-        Turn::Completed(_) if outdated => return Err(None),
-        Turn::Completed(Outcome::Computed { value, is_stored }) => {
-            match value.get().and_then(|record| call.decode_shared(record, *is_stored)) {
-                Some(output) => return Ok(Joined::Output(output)),
-                None => try_lead(),
-            }
-        }
-        Turn::Completed(Outcome::Failed { error, compute_time }) => {
+        Turn::Again | Turn::Completed(Outcome::Abandoned) => return WaitEnd::Again(None),
+        Turn::Completed(_) if outdated => return WaitEnd::Again(None),
+        Turn::Completed(Outcome::Computed { .. }) => return WaitEnd::Shared,
+        Turn::Completed(Outcome::Failed { .. }) => {
             // Another leader may have replaced this one, and have a value, or have stored it.
             if flight.is_detached() {
                 if let Some(join) = flights.join_running(call.key, call.stamp) {
-                    return Err(Some(join));
+                    return WaitEnd::Again(Some(join));
                 }
-                if let Some(lead) = try_lead() {
-                    return Ok(Joined::Lead { lead, recheck: true });
+                if let Some(lead) = try_lead(call) {
+                    return WaitEnd::Joined(Joined::Lead { lead, recheck: true });
                 }
             }
-            match call.share_error(error, *compute_time) {
-                Some(output) => return Ok(Joined::Output(output)),
-                None => try_lead(),
-            }
+            return WaitEnd::Shared;
         }
-        Turn::Completed(Outcome::NotShareable) => try_lead(),
+        Turn::Completed(Outcome::NotShareable) => try_lead(call),
     };
-    Ok(match lead {
+    WaitEnd::Joined(lead_or_uncoordinated(lead, flight))
+}
+
+/// Returns the next step of a call for which the outcome of a flight had no output.
+pub(super) fn after_unshared<'a, B: Backend, F: FnProperties>(
+    call: &Call<'a, B, F>,
+    flight: &Flight<Record<B::Stored>>,
+) -> Joined<'a, B::Stored> {
+    lead_or_uncoordinated(try_lead(call), flight)
+}
+
+fn try_lead<'a, B: Backend, F: FnProperties>(
+    call: &Call<'a, B, F>,
+) -> Option<Lead<'a, Record<B::Stored>>> {
+    call.engine.flights().try_lead(call.key, call.stamp, call.options().is_refreshed())
+}
+
+fn lead_or_uncoordinated<'a, V>(
+    lead: Option<Lead<'a, Record<V>>>,
+    flight: &Flight<Record<V>>,
+) -> Joined<'a, V> {
+    match lead {
         Some(lead) => Joined::Lead { lead, recheck: false },
         None => Joined::Uncoordinated(flight.id()),
-    })
+    }
 }
 
 /// Leads the refresh of a value past its ttl, unless another caller does, or the last attempt has
 /// failed recently.
-#[cold]
-pub(super) fn try_lead_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'a, B, F>,
+async fn try_lead_refresh<'a, B: Backend>(
+    call: &UntypedCall<'a, B>,
+    steps: &impl Steps<B>,
 ) -> Option<Lead<'a, Record<B::Stored>>> {
-    if !call.begin_refresh() {
+    let has_error = call.function.caches_errors() && steps.is(call, None, Step::FindError).await;
+    lead_refresh_unless_failed(call, has_error)
+}
+
+/// Leads the refresh of a value past its ttl, unless another caller does, or the last attempt has
+/// failed recently, or an error is cached.
+#[cold]
+pub(super) fn lead_refresh_unless_failed<'a, B: Backend, F: FnProperties>(
+    call: &Call<'a, B, F>,
+    has_cached_error: bool,
+) -> Option<Lead<'a, Record<B::Stored>>> {
+    if has_cached_error || !call.begin_refresh() {
         return None;
     }
     call.engine.flights().try_lead(call.key, call.stamp, false)
 }
 
 /// Replaces the leader of the key, as soon as no value is being stored.
-async fn lead_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'a, B, F>,
+async fn lead_refresh<'a, M: Io, B: Backend>(
+    call: &UntypedCall<'a, B>,
     deadline: &mut Deadline,
-) -> Joined<'a, B, F> {
+) -> Joined<'a, B::Stored> {
     loop {
         match call.engine.flights().lead_refresh(call.key, call.stamp) {
             Ok(lead) => return Joined::Lead { lead, recheck: false },
@@ -382,37 +433,36 @@ async fn lead_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 
 /// Returns the lead of the flight that is to be [completed](super::leading::complete) after the function. A call
 /// without one ends here. Only for a call that is part of a flight.
-#[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn into_lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    prepared: Prepared<'a, B, F>,
-    output: &F::Output,
-) -> Option<Leading<'a, B, F>> {
+#[cold]
+pub(super) fn into_lead<'a, B: Backend>(
+    prepared: Prepared<'a, B>,
+    typed: &dyn TypedCall<B>,
+) -> Option<Leading<'a, B, Properties<'a>>> {
     match prepared {
         Prepared::Lead(leading) => Some(leading),
-        Prepared::Hedge(hedge) => hedge_into_lead(hedge, output),
+        Prepared::Hedge(hedge) => hedge_into_lead(hedge, typed),
         Prepared::Uncoordinated(Uncoordinated { call, began, .. }) => {
             end_uncoordinated(&call, began);
             None
         }
-        Prepared::Output(_) | Prepared::Bypass => None,
+        Prepared::Found | Prepared::Bypass => None,
     }
 }
 
 /// Replaces the leader of a flight that was hedged, unless it was faster.
-#[cold]
-fn hedge_into_lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    hedge: Hedge<'a, B, F>,
-    output: &F::Output,
-) -> Option<Leading<'a, B, F>> {
+fn hedge_into_lead<'a, B: Backend>(
+    hedge: Hedge<'a, B>,
+    typed: &dyn TypedCall<B>,
+) -> Option<Leading<'a, B, Properties<'a>>> {
     let Hedge { call, guard, hedges, began } = hedge;
     call.record_hedge(guard.flight(), hedges, began);
-    let has_value = F::value(output).is_some();
+    let has_value = typed.has_value();
     let flights = call.engine.flights();
     let replace = || flights.replace_overdue(call.key, call.stamp, guard.flight());
     let lead = has_value.then(replace).flatten();
     if !has_value {
         let compute_time = call.engine.now().saturating_since(began);
-        guard.fail(|| call.failure(output, compute_time));
+        guard.fail(|| call.failure(compute_time, typed));
     }
     let Some(lead) = lead else {
         end_uncoordinated(&call, began);
@@ -423,11 +473,7 @@ fn hedge_into_lead<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Reports a call that stores nothing.
-#[cold]
-fn end_uncoordinated<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'_, B, F>,
-    began: Timestamp,
-) {
+fn end_uncoordinated<B: Backend>(call: &UntypedCall<'_, B>, began: Timestamp) {
     let compute_time = call.engine.now().saturating_since(began);
     call.emit(CallOutcome::Miss, CallTimes::computed(compute_time));
 }

@@ -1,12 +1,11 @@
 //! The reason for which a call would return a record, or not.
 
 use crate::backend::Backend;
-use crate::call::{CachedFn, Call};
+use crate::call::typed::{TypedCall, UntypedCall};
 use crate::error::Error;
 use crate::freshness::CLOCK_SKEW;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::record::Record;
-use crate::serializer::Serializer;
 use crate::validity::Mismatch;
 
 /// The state of a record for a call.
@@ -21,9 +20,13 @@ pub(crate) enum RecordState {
     Corrupt(Error),
 }
 
-impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
+impl<B: Backend> UntypedCall<'_, B> {
     /// Returns the state of a record for this call. Nothing is counted.
-    pub(crate) fn state_of(&self, record: Record<B::Stored>) -> RecordState {
+    pub(crate) fn state_of(
+        &self,
+        record: Record<B::Stored>,
+        typed: &mut dyn TypedCall<B>,
+    ) -> RecordState {
         let now = self.engine.now();
         if !self.is_of_this_call(&record)
             && let Some(mismatch) = self.validator().mismatch(&record)
@@ -42,8 +45,9 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             };
         }
         let decoded = catch_panic("decode value", move || {
-            let context = self.context(&record);
-            self.serializer().deserialize_for(record.value(), &context).map(drop)
+            typed.deserialize(record.value(), &self.context(&record))?;
+            typed.discard();
+            Ok(())
         });
         match decoded {
             Ok(()) if is_fresh => RecordState::Fresh,

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::cache::CachedError;
-use crate::call::{CachedFn, Call};
-use crate::flight::{Completion, Lead, Outcome};
+use crate::call::typed::TypedCall;
+use crate::call::{Call, FnProperties};
+use crate::flight::{Completion, Flight, Lead, Outcome};
 use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
 use crate::panic::catch_panic;
@@ -13,7 +14,7 @@ use crate::record::Record;
 use crate::serializer::ValueClass;
 use crate::shared_error::SharedError;
 
-impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
+impl<B: Backend, F: FnProperties> Call<'_, B, F> {
     /// Completes the flight of a run whose output is not stored. The waiting callers get its error if they
     /// can share it, and otherwise run the function.
     #[cold]
@@ -21,15 +22,15 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     pub(super) fn complete_without_record(
         &self,
         lead: &mut Lead<'_, Record<B::Stored>>,
-        output: &F::Output,
         compute_time: Duration,
+        typed: &dyn TypedCall<B>,
     ) {
-        if !F::shares_errors() || F::value(output).is_some() {
-            lead.fail(false, || self.failure(output, compute_time));
+        if !self.function.shares_errors() || typed.has_value() {
+            lead.fail(false, || self.failure(compute_time, typed));
         } else if self.may_cache_error() && lead.begin_error() {
-            self.complete_with_error(lead, &self.failure(output, compute_time));
+            self.complete_with_error(lead, &self.failure(compute_time, typed), typed);
         } else {
-            lead.fail(true, || self.failure(output, compute_time));
+            lead.fail(true, || self.failure(compute_time, typed));
         }
         self.read_absent();
     }
@@ -39,9 +40,10 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         &self,
         lead: &mut Lead<'_, Record<B::Stored>>,
         outcome: &Outcome<Record<B::Stored>>,
+        typed: &dyn TypedCall<B>,
     ) {
         if self.may_cache_error() && lead.begin_error() {
-            self.complete_with_error(lead, outcome);
+            self.complete_with_error(lead, outcome, typed);
         } else {
             lead.fail(true, || outcome.clone());
         }
@@ -52,7 +54,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// removed. The lookup of a number or a string leaves that to the write that follows as a rule.
     fn read_absent(&self) {
         let backend = self.engine.backend();
-        if backend.is_in_process() && self.value_class() != ValueClass::Opaque {
+        if backend.is_in_process() && self.function.value_class() != ValueClass::Opaque {
             let read = || Ok(backend.read_now(self.key, ValueClass::Opaque, &mut |_| ()));
             self.ok_or_count(catch_panic("read entry", read));
         }
@@ -67,9 +69,10 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         &self,
         lead: &mut Lead<'_, Record<B::Stored>>,
         outcome: &Outcome<Record<B::Stored>>,
+        typed: &dyn TypedCall<B>,
     ) {
         if let Outcome::Failed { error, compute_time } = outcome {
-            let (ttl, created) = (self.error_ttl(error), self.engine.now());
+            let (ttl, created) = (self.error_ttl(error, typed), self.engine.now());
             if ttl.is_zero() {
                 self.engine.errors().remove(self.key);
             } else {
@@ -85,53 +88,47 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     }
 
     /// Returns the ttl of an error. A panic is counted.
-    fn error_ttl(&self, error: &SharedError) -> Duration {
-        let ttl = catch_panic("err_ttl", || Ok(self.function.error_ttl(error)));
+    fn error_ttl(&self, error: &SharedError, typed: &dyn TypedCall<B>) -> Duration {
+        let ttl = catch_panic("err_ttl", || Ok(typed.error_ttl(error)));
         self.ok_or_count(ttl).unwrap_or_default()
     }
 
     /// Returns the cached error of the key, if it is not older than the ttl that the function gives it now.
     #[cold]
     #[inline(never)]
-    pub(super) fn read_error(&self) -> Option<CachedError> {
+    pub(super) fn read_error(&self, typed: &dyn TypedCall<B>) -> Option<CachedError> {
         let now = self.engine.now();
         let cached = self.engine.errors().get(self.key, self.stamp, now)?;
-        (now < cached.created.saturating_add(self.error_ttl(&cached.error))).then_some(cached)
+        let ttl = self.error_ttl(&cached.error, typed);
+        (now < cached.created.saturating_add(ttl)).then_some(cached)
     }
 
     /// Returns whether an error of the key is cached.
     #[inline]
-    pub(crate) fn has_cached_error(&self) -> bool {
-        self.function.caches_errors() && self.read_error().is_some()
+    pub(crate) fn has_cached_error(&self, typed: &dyn TypedCall<B>) -> bool {
+        self.function.caches_errors() && self.read_error(typed).is_some()
     }
 
-    /// Returns the output for the cached error of the key, if there is one.
+    /// Clones the cached error of the key to the output that was found, and returns it, if there is one.
     #[inline]
-    pub(super) fn serve_error(&self) -> Option<F::Output> {
-        if self.function.caches_errors() { Some(self.serve_error_cold()?.0) } else { None }
-    }
-
-    /// [`serve_error`](Self::serve_error) for a leader, whose flight it completes for the callers that wait.
-    pub(super) fn serve_error_to_all(
-        &self,
-        lead: &mut Lead<'_, Record<B::Stored>>,
-    ) -> Option<F::Output> {
-        if !self.function.caches_errors() {
-            return None;
-        }
-        let (output, CachedError { error, compute_time, .. }) = self.serve_error_cold()?;
-        // No error and no value is being stored, so nothing is to be deleted.
-        let _ = lead.fail(true, || Outcome::Failed { error, compute_time });
-        Some(output)
+    pub(super) fn serve_error(&self, typed: &mut dyn TypedCall<B>) -> Option<CachedError> {
+        if self.function.caches_errors() { self.serve_error_cold(typed) } else { None }
     }
 
     #[cold]
-    fn serve_error_cold(&self) -> Option<(F::Output, CachedError)> {
-        let cached = self.read_error()?;
-        let output = catch_panic("clone error", || Ok(F::error_output(&cached.error)));
-        let output = self.ok_or_count(output).flatten()?;
+    fn serve_error_cold(&self, typed: &mut dyn TypedCall<B>) -> Option<CachedError> {
+        let cached = self.read_error(typed)?;
+        if !self.clone_error(&cached.error, typed) {
+            return None;
+        }
         self.count_error_hit(&cached);
-        Some((output, cached))
+        Some(cached)
+    }
+
+    /// Clones an error to the output that was found. Returns whether it is of the type of the function.
+    fn clone_error(&self, error: &SharedError, typed: &mut dyn TypedCall<B>) -> bool {
+        let is_cloned = catch_panic("clone error", || Ok(typed.clone_error(error)));
+        self.ok_or_count(is_cloned) == Some(true)
     }
 
     /// Counts and reports a call that gets a cached error.
@@ -149,27 +146,36 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// Returns the outcome of a run without a value to store, for the callers that wait.
     pub(super) fn failure(
         &self,
-        output: &F::Output,
         compute_time: Duration,
+        typed: &dyn TypedCall<B>,
     ) -> Outcome<Record<B::Stored>> {
-        let error = catch_panic("clone error", || Ok(F::shared_error(output)));
+        let error = catch_panic("clone error", || Ok(typed.shared_error()));
         match self.ok_or_count(error).flatten() {
             Some(error) => Outcome::Failed { error, compute_time },
             None => Outcome::NotShareable,
         }
     }
 
-    /// Returns the output for an error that the run of another caller has just returned, if it is of the
-    /// type of this function.
-    pub(super) fn share_error(
+    /// Takes the output of the run of another caller out of the outcome of its flight. Returns whether there is one for
+    /// this call.
+    pub(super) fn share(
         &self,
-        error: &SharedError,
-        compute_time: Duration,
-    ) -> Option<F::Output> {
-        let output = catch_panic("clone error", || Ok(F::error_output(error)));
-        let output = self.ok_or_count(output).flatten()?;
-        self.count_shared_error(compute_time);
-        Some(output)
+        flight: &Flight<Record<B::Stored>>,
+        typed: &mut dyn TypedCall<B>,
+    ) -> bool {
+        match flight.outcome() {
+            Some(Outcome::Computed { value, is_stored }) => {
+                value.get().is_some_and(|record| self.decode_shared(record, *is_stored, typed))
+            }
+            Some(Outcome::Failed { error, compute_time }) => {
+                let is_cloned = self.clone_error(error, typed);
+                if is_cloned {
+                    self.count_shared_error(*compute_time);
+                }
+                is_cloned
+            }
+            Some(Outcome::NotShareable | Outcome::Abandoned) | None => false,
+        }
     }
 
     /// Counts and reports a call that gets the error of the run of another caller.

@@ -1,21 +1,28 @@
 //! Async calls: the code of the driver, awaited.
 
 use std::future::Future;
+use std::mem;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
 use tracing::Instrument;
 
 use crate::backend::Backend;
 use crate::cache::Engine;
-use crate::call::driver::{Prepared, into_lead, prepare, prepare_now, resume_lookup};
-use crate::call::leading::{Leading, complete, complete_now};
-use crate::call::lookup::{Lookup, begin};
+use crate::call::driver::{
+    Missed, Prepared, Unprepared, into_lead, prepare, prepare_now, resume_lookup,
+};
+use crate::call::leading::{Encoded, complete, complete_alike, complete_now};
+use crate::call::lookup::{Lookup, Rest, begin};
 use crate::call::previous::{InRun, in_run};
-use crate::call::{CachedFn, Call, ComputeReason};
+use crate::call::steps::{Suspending, await_with_steps};
+use crate::call::typed::{Frame, TypedCall};
+use crate::call::{CachedFn, Call, Properties};
+use crate::error::Result;
 use crate::flight::{LeaderFuture, enter_polled};
 use crate::io::Awaiting;
+use crate::key::Key;
 
 /// Returns the output of a call from the cache, or else awaits its function and caches the value.
 pub(crate) async fn run<B: Backend, F: CachedFn<Stored = B::Stored>>(
@@ -30,52 +37,57 @@ pub(crate) async fn run<B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Finishes a call that its lookup could not end.
-pub(crate) fn finish<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &'a Engine<B>,
-    function: &'a F,
-    lookup: Lookup<'a, B, F>,
+pub(crate) fn finish<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: &F,
+    lookup: Lookup<F::Output>,
     body: Pin<&mut impl Future<Output = F::Output>>,
 ) -> impl Future<Output = F::Output> {
-    match lookup {
-        Lookup::Bypass => Finish::Body(body),
-        Lookup::Compute(call, reason) => Finish::Compute(boxed(|| compute(call, reason, body))),
-        lookup => Finish::Resume(boxed(|| resume(engine, function, lookup, body))),
+    match lookup.rest {
+        Rest::Bypass => Finish::Body(body),
+        _ => Finish::Rest(boxed(|| finish_apart(engine, function, lookup, body))),
     }
 }
 
 /// Reads what the lookup could not, and awaits the function unless that has found a value.
-async fn resume<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &'a Engine<B>,
-    function: &'a F,
-    lookup: Lookup<'a, B, F>,
+async fn finish_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: &F,
+    lookup: Lookup<F::Output>,
     body: Pin<&mut impl Future<Output = F::Output>>,
 ) -> F::Output {
-    match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
-        Ok((call, reason)) => compute(call, reason, body).await,
-        Err(Prepared::Output(output)) => output,
-        Err(_) => InRun::bypassed(body).await,
-    }
+    let Ok(key) = function.key() else { return InRun::bypassed(body).await };
+    let properties = Properties::of(function);
+    let mut frame = Frame::with_found(function, lookup.found);
+    let mut prepared = match lookup.rest {
+        Rest::Compute(begun, reason) => {
+            let missed = (Call::resumed(engine, &properties, key, begun), reason);
+            match prepare_now(missed, &mut frame).map_err(Box::new) {
+                Ok(prepared) => prepared,
+                Err(unprepared) => apart(|| prepare_apart(*unprepared, &mut frame)).await,
+            }
+        }
+        rest => apart(|| resume_and_prepare(engine, &properties, key, rest, &mut frame)).await,
+    };
+    run_prepared(&mut prepared, &mut frame, body).await
 }
 
 /// The rest of an async call, which takes a few words in the future of the function.
-pub(super) enum Finish<T, D, C, R> {
+pub(super) enum Finish<T, D, C> {
     Ready(Option<T>),
     /// The function runs without the cache.
     Body(D),
-    /// The function runs, or the call waits for another caller.
-    Compute(Pin<Box<C>>),
-    /// The backend is read first.
-    Resume(Pin<Box<R>>),
+    /// The call reads what the lookup could not, runs the function, or waits for another caller.
+    Rest(Pin<Box<C>>),
 }
 
 /// The output is not pinned.
-impl<T, D, C, R> Unpin for Finish<T, D, C, R> {}
+impl<T, D, C> Unpin for Finish<T, D, C> {}
 
-impl<T, D, C, R> Future for Finish<T, D, C, R>
+impl<T, D, C> Future for Finish<T, D, C>
 where
     D: Future<Output = T> + Unpin,
     C: Future<Output = T>,
-    R: Future<Output = T>,
 {
     type Output = T;
 
@@ -84,8 +96,7 @@ where
         match self.get_mut() {
             Self::Ready(output) => Poll::Ready(output.take().expect("it is polled once")),
             Self::Body(body) => in_run(None, || Pin::new(body).poll(context)),
-            Self::Compute(future) => future.as_mut().poll(context),
-            Self::Resume(future) => future.as_mut().poll(context),
+            Self::Rest(future) => future.as_mut().poll(context),
         }
     }
 }
@@ -99,30 +110,86 @@ pub(super) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
     Box::pin(make())
 }
 
-/// Awaits the function, unless another caller computes the value.
-pub(super) async fn compute<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: Call<'_, B, F>,
-    reason: ComputeReason<F::Output>,
-    body: Pin<&mut impl Future<Output = F::Output>>,
-) -> F::Output {
-    let prepared = match prepare_now(call, reason) {
+/// A part of a call that waits. It is polled in a separate frame, which is not on the stack while the function is
+/// polled.
+struct Apart<F>(Pin<Box<F>>);
+
+/// Returns a part of a call that waits, in a box.
+fn apart<F: Future>(make: impl FnOnce() -> F) -> Apart<F> {
+    Apart(boxed(make))
+}
+
+impl<F: Future> Future for Apart<F> {
+    type Output = F::Output;
+
+    #[inline(never)]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+/// Reads the generations and the backend, as far as the lookup could not. Returns the reason to run
+/// the function, or else the rest of the call.
+pub(super) async fn resume<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a Properties<'a>,
+    key: &'a Key,
+    rest: Rest,
+    frame: &mut Frame<'_, F>,
+) -> Result<Missed<'a, B>, Prepared<'a, B>> {
+    if let Rest::Compute(begun, reason) = rest {
+        return Ok((Call::resumed(engine, function, key, begun), reason));
+    }
+    let steps = Suspending::new::<Awaiting>();
+    let driver = boxed(|| resume_lookup::<Awaiting, B>(engine, function, key, rest, &steps));
+    await_with_steps((engine, function, key), frame, &steps, driver).await
+}
+
+/// Does all that precedes the function of a call that its lookup could not end.
+pub(super) async fn resume_and_prepare<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &'a Engine<B>,
+    function: &'a Properties<'a>,
+    key: &'a Key,
+    rest: Rest,
+    frame: &mut Frame<'_, F>,
+) -> Prepared<'a, B> {
+    match resume(engine, function, key, rest, frame).await {
+        Ok(missed) => prepare_missed(missed, frame).await,
+        Err(prepared) => prepared,
+    }
+}
+
+/// Does all that precedes the function of a call whose lookup has found no value.
+pub(super) async fn prepare_missed<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    missed: Missed<'a, B>,
+    frame: &mut Frame<'_, F>,
+) -> Prepared<'a, B> {
+    match prepare_now(missed, frame) {
         Ok(prepared) => prepared,
-        Err(unprepared) => {
-            let future = boxed(|| prepare::<Awaiting, B, F>(unprepared));
-            OutOfLine { future }.await
-        }
-    };
-    run_prepared(prepared, body).await
+        Err(unprepared) => apart(|| prepare_apart(unprepared, frame)).await,
+    }
+}
+
+/// Does all that precedes the function of a call that may have to wait.
+async fn prepare_apart<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    unprepared: Unprepared<'a, B>,
+    frame: &mut Frame<'_, F>,
+) -> Prepared<'a, B> {
+    let Call { engine, function, key, .. } = unprepared.call;
+    let steps = Suspending::new::<Awaiting>();
+    let driver = prepare::<Awaiting, B>(unprepared, &steps);
+    await_with_steps((engine, function, key), frame, &steps, driver).await
 }
 
 /// Awaits the function of a call that is prepared for it.
 pub(super) async fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    mut prepared: Prepared<'_, B, F>,
+    prepared: &mut Prepared<'_, B>,
+    frame: &mut Frame<'_, F>,
     body: Pin<&mut impl Future<Output = F::Output>>,
 ) -> F::Output {
     let Some(flight) = prepared.begin_run() else {
-        return if let Prepared::Output(output) = prepared {
-            output
+        return if let Prepared::Found = prepared {
+            frame.take_found()
         } else {
             InRun::bypassed(body).await
         };
@@ -133,45 +200,55 @@ pub(super) async fn run_prepared<B: Backend, F: CachedFn<Stored = B::Stored>>(
         None => leader.await,
         Some(span) => boxed(|| leader.instrument(*span)).await,
     };
-    if let Prepared::Lead(leading) = &mut prepared
+    frame.set_returned(output);
+    let completed = match prepared {
+        Prepared::Lead(leading) => enter_polled(flight, || complete_alike(leading, frame)),
+        _ => None,
+    };
+    let is_stale = match completed {
+        Some(is_stale) => is_stale,
+        None => match after(prepared, frame) {
+            ControlFlow::Break(is_stale) => is_stale,
+            ControlFlow::Continue(encoded) => {
+                let flight = encoded.flight();
+                LeaderFuture::new(flight, apart(|| complete_apart(*encoded, frame))).await
+            }
+        },
+    };
+    frame.take_output(is_stale)
+}
+
+/// Stores the record of an output. Returns whether the call returns the value past its ttl instead of the new output.
+async fn complete_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    encoded: Encoded<'_, B>,
+    frame: &mut Frame<'_, F>,
+) -> bool {
+    let Call { engine, function, key, .. } = *encoded.call();
+    let steps = Suspending::new::<Awaiting>();
+    let driver = complete::<Awaiting, B>(encoded, &steps);
+    let completed = await_with_steps((engine, function, key), frame, &steps, driver).await;
+    completed.conclude(frame)
+}
+
+/// Does all that follows the function if nothing is to be waited for. Breaks with whether the call returns the value past its
+/// ttl instead of the new output, or else returns the rest of the call.
+#[inline(never)]
+fn after<'a, B: Backend>(
+    prepared: &mut Prepared<'a, B>,
+    typed: &mut dyn TypedCall<B>,
+) -> ControlFlow<bool, Box<Encoded<'a, B>>> {
+    if let Prepared::Lead(leading) = prepared
         && leading.never_waits()
     {
-        return complete_apart(leading, output);
+        let flight = leading.flight();
+        return ControlFlow::Break(enter_polled(flight, || complete_now(leading, typed)));
     }
-    match into_lead(prepared, &output) {
-        Some(mut leading) if leading.never_waits() => complete_apart(&mut leading, output),
-        Some(leading) => {
-            let flight = leading.flight();
-            let future = boxed(|| complete::<Awaiting, B, F>(leading, output));
-            OutOfLine { future: LeaderFuture::new(flight, future) }.await
-        }
-        None => output,
+    let Some(mut leading) = into_lead(mem::replace(prepared, Prepared::Bypass), typed) else {
+        return ControlFlow::Break(false);
+    };
+    let flight = leading.flight();
+    if leading.never_waits() {
+        return ControlFlow::Break(enter_polled(flight, || complete_now(&mut leading, typed)));
     }
-}
-
-/// Does all that follows the function if nothing is to be waited for, in a separate frame.
-#[inline(never)]
-fn complete_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    leading: &mut Leading<'_, B, F>,
-    output: F::Output,
-) -> F::Output {
-    enter_polled(leading.flight(), || complete_now(leading, output))
-}
-
-pin_project! {
-    /// A future that is polled in a separate frame, which is not on the stack while the function is
-    /// polled.
-    struct OutOfLine<F> {
-        #[pin]
-        future: F,
-    }
-}
-
-impl<F: Future> Future for OutOfLine<F> {
-    type Output = F::Output;
-
-    #[inline(never)]
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().future.poll(context)
-    }
+    ControlFlow::Continue(Box::new(enter_polled(flight, || leading.encode(typed))))
 }

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use crate::backend::{Backend, BackendExt};
-use crate::call::{CachedFn, Call, FixedTtl, Retention};
+use crate::call::{Call, FixedTtl, FnProperties, Retention};
 use crate::clock::Timestamp;
 use crate::panic::catch_panic;
 use crate::record::Record;
@@ -46,6 +46,20 @@ impl IdleTime for () {
     #[inline(always)]
     fn get(self) -> Option<Idle> {
         None
+    }
+}
+
+impl IdleTime for Option<Idle> {
+    fn moves(self, end: Timestamp, now: Timestamp) -> bool {
+        self.is_some_and(|idle| idle.moves(end, now))
+    }
+
+    fn is_over(self, end: Timestamp, now: Timestamp) -> bool {
+        self.is_some_and(|idle| idle.is_over(end, now))
+    }
+
+    fn get(self) -> Option<Idle> {
+        self
     }
 }
 
@@ -153,7 +167,7 @@ impl<T, L: Retention<T>> Retention<T> for WithIdle<L> {
     }
 }
 
-impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
+impl<B: Backend, F: FnProperties> Call<'_, B, F> {
     /// Returns whether a use at `now` moves the end of a record.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn moves_end<V>(&self, record: &Record<V>, now: Timestamp) -> bool {

@@ -8,10 +8,14 @@ use std::ops::ControlFlow;
 use std::slice;
 
 use crate::backend::{Backend, Lease, LeaseGuard};
-use crate::cache;
-use crate::call::previous::{Kept, PreviousRecord};
+use crate::cache::{self, CachedError};
+use crate::call::kept::{Kept, PreviousRecord};
 use crate::call::read::read;
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
+use crate::call::steps::{Step, StepResult, Steps};
+use crate::call::typed::{Frame, TypedCall, UntypedCall};
+use crate::call::{
+    CachedFn, Call, ComputeReason, FnOutput, FnProperties, Properties, remaining_ttl,
+};
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
 use crate::flight::{Completion, Deadline, FlightId, Lead, Outcome, StorePermission};
@@ -19,6 +23,7 @@ use crate::io::{Blocking, Io, run_blocking};
 use crate::observer::CallTimes;
 use crate::panic::{QuietDrop, drop_quietly};
 use crate::record::Record;
+use crate::serializer::ValueClass;
 
 /// A call that leads the flight of its key.
 pub(crate) struct Leading<'a, B: Backend, F: FnOutput> {
@@ -35,10 +40,7 @@ pub(crate) struct Leading<'a, B: Backend, F: FnOutput> {
     pub(super) previous: Option<Box<PreviousRecord<B::Stored>>>,
 }
 
-impl<'a, B: Backend, F> Leading<'a, B, F>
-where
-    F: CachedFn<Stored = B::Stored>,
-{
+impl<'a, B: Backend, F: FnProperties> Leading<'a, B, F> {
     /// Creates a call that has just become the leader.
     pub(super) fn new(
         call: Call<'a, B, F>,
@@ -73,108 +75,6 @@ where
         self
     }
 
-    /// Does all that a leader does before the function, which does not run if another caller has just stored a value. If
-    /// `recheck`, the entry is read again: a function that asks for the value it replaces gets the one of then, if that is the
-    /// one that the call has kept. Returns this for the run, or the output of a call whose function does not run.
-    ///
-    /// # Errors
-    ///
-    /// This, if no caller waits for the run, and another process holds the lease.
-    pub(super) async fn prepare<M: Io>(
-        mut self,
-        recheck: bool,
-        deadline: &mut Deadline,
-    ) -> Result<ControlFlow<F::Output, Self>, Self> {
-        // A refresh whose lead a miss has taken is not completed with the stored value, which is from before.
-        let recheck = recheck && !self.lead.is_refresh();
-        if !recheck {
-            self.previous = None;
-        }
-        let (flight, is_forced) = (self.lead.id(), matches!(self.reason, ComputeReason::Forced));
-        if recheck
-            && !is_forced
-            && let Some((output, record)) = M::lead(flight, self.read_again::<M>()).await
-        {
-            self.call.end_refresh();
-            drop(self.lead.computed(Outcome::Computed { value: record, is_stored: true }));
-            return Ok(ControlFlow::Break(output));
-        }
-        if recheck
-            && matches!(self.reason, ComputeReason::Miss(_))
-            && let Some(output) = self.call.serve_error_to_all(&mut self.lead)
-        {
-            return Ok(ControlFlow::Break(output));
-        }
-        if !is_forced && !self.call.engine.backend().is_in_process() {
-            match M::lead(flight, self.acquire_lease::<M>(deadline)).await {
-                ControlFlow::Break(Some(output)) => return Ok(ControlFlow::Break(output)),
-                ControlFlow::Break(None) => return Err(self),
-                ControlFlow::Continue(()) => {}
-            }
-        }
-        if self.lease.is_some() {
-            self.began = self.call.engine.now();
-        }
-        if let Some(previous) = self.previous.take() {
-            self.previous = self.call.decode_previous(previous);
-        }
-        Ok(ControlFlow::Continue(self))
-    }
-
-    /// Returns a fresh output that was stored in the meantime, and its record for the callers that wait.
-    async fn read_again<M: Io>(&mut self) -> Option<(F::Output, QuietDrop<Record<B::Stored>>)> {
-        let record = self.read_current::<M>().await?;
-        Some((self.call.serve(record.clone())?, QuietDrop::from(record)))
-    }
-
-    /// Acquires the lease of the key, or waits until the process that holds it has stored a value, up to the deadline of the
-    /// call. A caller with a stale value returns that instead of waiting. A refresh that no caller waits for ends without an
-    /// output.
-    async fn acquire_lease<M: Io>(
-        &mut self,
-        deadline: &mut Deadline,
-    ) -> ControlFlow<Option<F::Output>> {
-        if self.call.engine.backend().capabilities().leases.is_none() {
-            return ControlFlow::Continue(());
-        }
-        let mut pauses = self.call.engine.lease_pauses();
-        while !self.call.has_timed_out() {
-            let mut watch = match self.try_acquire_lease::<M>().await {
-                Lease::Acquired(lease) => {
-                    let Some(output) = self.read_stored::<M>().await else {
-                        self.lease = Some(lease);
-                        return ControlFlow::Continue(());
-                    };
-                    release_lease::<M, B, F>(&self.call, Some(lease)).await;
-                    self.call.end_refresh();
-                    return ControlFlow::Break(Some(output));
-                }
-                Lease::NotRequired => return ControlFlow::Continue(()),
-                held => held.into_watch(),
-            };
-            match mem::replace(&mut self.reason, ComputeReason::Miss(None)) {
-                ComputeReason::Expired(stale) => {
-                    return ControlFlow::Break(Some(self.call.serve_stale(*stale)));
-                }
-                ComputeReason::Background => return ControlFlow::Break(None),
-                reason => self.reason = reason,
-            }
-            // Also at the deadline: a read is cheaper than a computation.
-            let pause = pauses.next(watch.is_some());
-            let watch = slice::from_mut(&mut watch);
-            let is_over = !self.call.engine.pause_for::<M>(pause, watch, deadline).await;
-            if let Some(output) = self.read_stored::<M>().await {
-                self.call.end_refresh();
-                return ControlFlow::Break(Some(output));
-            }
-            if is_over {
-                break;
-            }
-        }
-        self.lead.end_lease();
-        ControlFlow::Continue(())
-    }
-
     /// Makes one attempt to acquire the lease of the key, without waiting. An error is counted, and no lease is required then.
     ///
     /// Other callers may hedge while the call has the lease, and not while another process computes.
@@ -195,17 +95,135 @@ where
         }
         lease
     }
+}
 
-    /// Returns a fresh output that another process has stored.
-    async fn read_stored<M: Io>(&mut self) -> Option<F::Output> {
-        let record = self.read_current::<M>().await?;
-        self.call.serve(record)
+impl<'a, B: Backend> Leading<'a, B, Properties<'a>> {
+    /// Does all that a leader does before the function, which does not run if another caller has just stored a value. If
+    /// `recheck`, the entry is read again: a function that asks for the value it replaces gets the one of then, if that is the
+    /// one that the call has kept. Returns this for the run, or breaks if an output was found.
+    ///
+    /// # Errors
+    ///
+    /// This, if no caller waits for the run, and another process holds the lease.
+    pub(super) async fn prepare<M: Io>(
+        mut self,
+        recheck: bool,
+        deadline: &mut Deadline,
+        steps: &impl Steps<B>,
+    ) -> Result<ControlFlow<(), Self>, Self> {
+        // A refresh whose lead a miss has taken is not completed with the stored value, which is from before.
+        let recheck = recheck && !self.lead.is_refresh();
+        if !recheck {
+            self.previous = None;
+        }
+        let is_forced = matches!(self.reason, ComputeReason::Forced);
+        if recheck
+            && !is_forced
+            && let Some(record) = self.read_current::<M>().await
+            && let StepResult::Served(Some(value)) =
+                steps.perform(&self.call, Some(self.lead.id()), Step::ServeAll(record)).await
+        {
+            self.call.end_refresh();
+            drop(self.lead.computed(Outcome::Computed { value, is_stored: true }));
+            return Ok(ControlFlow::Break(()));
+        }
+        if recheck
+            && matches!(self.reason, ComputeReason::Miss(_))
+            && let Some(cached) = steps.serve_error(&self.call).await
+        {
+            let CachedError { error, compute_time, .. } = cached;
+            // No error and no value is being stored, so nothing is to be deleted.
+            let _ = self.lead.fail(true, || Outcome::Failed { error, compute_time });
+            return Ok(ControlFlow::Break(()));
+        }
+        if !is_forced && !self.call.engine.backend().is_in_process() {
+            match self.acquire_lease::<M>(deadline, steps).await {
+                ControlFlow::Break(true) => return Ok(ControlFlow::Break(())),
+                ControlFlow::Break(false) => return Err(self),
+                ControlFlow::Continue(()) => {}
+            }
+        }
+        if self.lease.is_some() {
+            self.began = self.call.engine.now();
+        }
+        if let Some(previous) = self.previous.take()
+            && let StepResult::Previous(previous) =
+                steps.perform(&self.call, None, Step::Previous(previous)).await
+        {
+            self.previous = previous;
+        }
+        Ok(ControlFlow::Continue(self))
+    }
+
+    /// Acquires the lease of the key, or waits until the process that holds it has stored a value, up to the deadline of the
+    /// call. A caller with a stale value returns that instead of waiting. A refresh that no caller waits for ends without an
+    /// output. Breaks with whether an output was found.
+    async fn acquire_lease<M: Io>(
+        &mut self,
+        deadline: &mut Deadline,
+        steps: &impl Steps<B>,
+    ) -> ControlFlow<bool> {
+        if self.call.engine.backend().capabilities().leases.is_none() {
+            return ControlFlow::Continue(());
+        }
+        let flight = self.lead.id();
+        let mut pauses = self.call.engine.lease_pauses();
+        while !self.call.has_timed_out() {
+            let mut watch = match M::lead(flight, self.try_acquire_lease::<M>()).await {
+                Lease::Acquired(lease) => {
+                    if !self.serve_stored::<M>(steps).await {
+                        self.lease = Some(lease);
+                        return ControlFlow::Continue(());
+                    }
+                    M::lead(flight, release_lease::<M, B, _>(&self.call, Some(lease))).await;
+                    self.call.end_refresh();
+                    return ControlFlow::Break(true);
+                }
+                Lease::NotRequired => return ControlFlow::Continue(()),
+                held => held.into_watch(),
+            };
+            match mem::replace(&mut self.reason, ComputeReason::Miss(None)) {
+                ComputeReason::Expired(stale) => {
+                    M::lead(flight, async { self.call.serve_stale(*stale) }).await;
+                    return ControlFlow::Break(true);
+                }
+                ComputeReason::Background => return ControlFlow::Break(false),
+                reason => self.reason = reason,
+            }
+            // Also at the deadline: a read is cheaper than a computation.
+            let pause = pauses.next(watch.is_some());
+            let watch = slice::from_mut(&mut watch);
+            let waiting = self.call.engine.pause_for::<M>(pause, watch, deadline);
+            let is_over = !M::lead(flight, waiting).await;
+            if self.serve_stored::<M>(steps).await {
+                self.call.end_refresh();
+                return ControlFlow::Break(true);
+            }
+            if is_over {
+                break;
+            }
+        }
+        self.lead.end_lease();
+        ControlFlow::Continue(())
+    }
+
+    /// Returns whether another process has stored a fresh value, which is then the output that was found.
+    async fn serve_stored<M: Io>(&mut self, steps: &impl Steps<B>) -> bool {
+        match self.read_current::<M>().await {
+            Some(record) => steps.is(&self.call, Some(self.lead.id()), Step::Serve(record)).await,
+            None => false,
+        }
+    }
+
+    /// Reads the record of the key, as part of the flight.
+    async fn read_current<M: Io>(&mut self) -> Option<Record<B::Stored>> {
+        M::lead(self.lead.id(), self.read_part_of_flight::<M>()).await
     }
 
     /// Reads the record of the key. Without the one that was kept if the entry has another, or none, the run has no previous
     /// value.
-    async fn read_current<M: Io>(&mut self) -> Option<Record<B::Stored>> {
-        let record = read::<M, B, F>(&self.call).await;
+    async fn read_part_of_flight<M: Io>(&mut self) -> Option<Record<B::Stored>> {
+        let record = read::<M, B, _>(&self.call).await;
         if let Some(before) = self.previous.take() {
             self.previous = self.call.keep_same(&before, record.as_ref());
         }
@@ -214,7 +232,7 @@ where
 }
 
 /// Releases a lease before the call returns.
-pub(super) async fn release_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) async fn release_lease<M: Io, B: Backend, F: FnProperties>(
     call: &Call<'_, B, F>,
     lease: Option<LeaseGuard>,
 ) {
@@ -226,26 +244,60 @@ pub(super) async fn release_lease<M: Io, B: Backend, F: CachedFn<Stored = B::Sto
     }
 }
 
-/// [`complete`] for a backend in the memory of this process, which neither suspends nor has leases.
+/// [`complete`] for a backend in the memory of this process, which neither suspends nor has leases. Returns whether the call
+/// returns the value past its ttl instead of the new output.
 ///
 /// The record is cloned before it is stored, for callers that join in the meantime: the backend may not keep
 /// it, and to encode it again would run code of users a second time. Where it runs none, the record is encoded
 /// again if there are such callers.
-#[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    leading: &mut Leading<'_, B, F>,
-    output: F::Output,
-) -> F::Output {
-    let Leading { lead, reason, call, started, began, previous, .. } = leading;
+pub(super) fn complete_now<'a, B: Backend>(
+    leading: &mut Leading<'a, B, Properties<'a>>,
+    typed: &dyn TypedCall<B>,
+) -> bool {
+    let Leading { call, began, previous, .. } = &*leading;
     let ended = call.engine.now();
     let compute_time = CompactDuration::of_micros(ended.micros_since(*began));
-    let (mut ttl_left, mut is_stored) = (None, false);
     let renewed =
-        previous.as_ref().and_then(|previous| call.renewed_record(&output, previous, ended));
+        previous.as_ref().and_then(|previous| call.renewed_record(previous, ended, typed));
     let record = match renewed {
-        None => call.encode_record_inline(&output, compute_time, ended),
+        None => call.encode_or_count(typed, compute_time, ended),
         renewed => renewed,
     };
+    complete_record_now(leading, record, ended, typed)
+}
+
+/// [`complete_now`] for an output that may [encode alike](Call::encodes_alike). The types are known here, so that the compiler
+/// sees how it is encoded. Of other calls, no code is left.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn complete_alike<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    leading: &mut Leading<'a, B, Properties<'a>>,
+    frame: &Frame<'_, F>,
+) -> Option<bool> {
+    let function = frame.function();
+    if function.value_class() == ValueClass::Opaque || function.has_closures() {
+        return None;
+    }
+    if !leading.never_waits() || leading.previous.is_some() {
+        return None;
+    }
+    let ended = leading.call.engine.now();
+    let compute_time = CompactDuration::of_micros(ended.micros_since(leading.began));
+    let record = leading.call.encode_unguarded(&frame.output(), compute_time, ended);
+    let record = leading.call.ok_or_count(record).flatten();
+    Some(complete_record_now(leading, record, ended, frame))
+}
+
+/// Does all that follows the encoding of an output in [`complete_now`].
+#[inline(never)]
+fn complete_record_now<'a, B: Backend>(
+    leading: &mut Leading<'a, B, Properties<'a>>,
+    record: Option<Record<B::Stored>>,
+    ended: Timestamp,
+    typed: &dyn TypedCall<B>,
+) -> bool {
+    let Leading { lead, reason, call, started, began, previous, .. } = leading;
+    let compute_time = CompactDuration::of_micros(ended.micros_since(*began));
+    let mut ttl_left = None;
     if let Some(record) = record {
         let is_repeatable = call.encodes_alike() && previous.is_none();
         let mut shared = (!is_repeatable).then(|| QuietDrop::from(record.clone()));
@@ -254,14 +306,13 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
             && match permission {
                 StorePermission::Granted => true,
                 StorePermission::Refused => false,
-                StorePermission::UnlessNewer => {
-                    run_blocking(is_newest::<Blocking, B, F>(call, *started))
-                }
+                StorePermission::UnlessNewer => is_newest_now(call, *started, typed),
             };
+        let mut is_stored = false;
         if may_store {
             let fresh_until = record.fresh_until();
-            is_stored =
-                call.record_write(call.engine.write_now(call.key, record, call.value_class()));
+            let class = call.function.value_class();
+            is_stored = call.record_write(call.engine.write_now(call.key, record, class));
             if is_stored {
                 ttl_left = remaining_ttl::<B>(fresh_until, ended);
             }
@@ -270,53 +321,127 @@ pub(super) fn complete_now<B: Backend, F: CachedFn<Stored = B::Stored>>(
         }
         let mut share = |is_stored| match shared.take() {
             Some(value) => Outcome::Computed { value, is_stored },
-            None => call.encode_outcome(&output, compute_time, ended, is_stored),
+            None => encode_again(call, compute_time, ended, is_stored, typed),
         };
         while lead.complete(|| share(is_stored)) == Completion::MustDelete {
             (ttl_left, is_stored) = (None, false);
             call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
         }
     } else {
-        call.complete_without_record(lead, &output, ended.saturating_since(*began));
+        call.complete_without_record(lead, ended.saturating_since(*began), typed);
     }
     let times = CallTimes { ttl_left, ..CallTimes::computed(ended.saturating_since(*began)) };
     if let ComputeReason::Miss(_) = reason {
-        call.conclude_miss(&output, times);
-        return output;
+        call.conclude_miss(times, typed);
+        return false;
     }
-    call.conclude(output, times, mem::replace(reason, ComputeReason::Miss(None)))
+    let reason = mem::replace(reason, ComputeReason::Miss(None));
+    call.conclude_run(times, reason, typed).is_some()
+}
+
+/// Returns the outcome for callers that have joined the flight, of an output that [encodes alike](Call::encodes_alike).
+#[cold]
+#[inline(never)]
+fn encode_again<B: Backend>(
+    call: &UntypedCall<'_, B>,
+    compute_time: CompactDuration,
+    created: Timestamp,
+    is_stored: bool,
+    typed: &dyn TypedCall<B>,
+) -> Outcome<Record<B::Stored>> {
+    match call.encode_or_count(typed, compute_time, created) {
+        Some(record) => Outcome::Computed { value: record.into(), is_stored },
+        None => Outcome::NotShareable,
+    }
 }
 
 /// Returns whether no stored record is newer than a computation that started at `started`.
 #[cold]
-pub(super) async fn is_newest<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'_, B, F>,
+fn is_newest_now<B: Backend>(
+    call: &UntypedCall<'_, B>,
     started: Timestamp,
+    typed: &dyn TypedCall<B>,
 ) -> bool {
-    !read::<M, B, F>(call).await.is_some_and(|found| call.is_newer(found, started))
+    let found = run_blocking(read::<Blocking, B, _>(call));
+    !found.is_some_and(|found| call.is_newer(found, started, typed))
 }
 
-/// Does all that a leader does after the function: stores the value, completes the flight and
+/// A call whose value is stored, and whose flight is completed.
+pub(super) struct Completed<'a, B: Backend> {
+    call: UntypedCall<'a, B>,
+    reason: ComputeReason<()>,
+    times: CallTimes,
+}
+
+impl<B: Backend> Completed<'_, B> {
+    /// Concludes the call. Returns whether it returns the value past its ttl instead of the new output.
+    pub(super) fn conclude(self, typed: &dyn TypedCall<B>) -> bool {
+        let Self { call, reason, times } = self;
+        call.conclude_run(times, reason, typed).is_some()
+    }
+}
+
+/// A leader whose function has ended, and the record of its output. Without one, the flight is completed.
+pub(super) struct Encoded<'a, B: Backend> {
+    leading: Leading<'a, B, Properties<'a>>,
+    record: Option<Record<B::Stored>>,
+    /// The times of the record that it replaces, if it has the same value.
+    old_times: Option<Record<()>>,
+    ended: Timestamp,
+}
+
+impl<'a, B: Backend> Encoded<'a, B> {
+    /// Returns the flight of the leader.
+    pub(super) fn flight(&self) -> FlightId {
+        self.leading.flight()
+    }
+
+    /// Returns the call.
+    pub(super) fn call(&self) -> &UntypedCall<'a, B> {
+        &self.leading.call
+    }
+}
+
+impl<'a, B: Backend> Leading<'a, B, Properties<'a>> {
+    /// Encodes the output of the function, which has just ended. Completes the flight if the output is not to be stored.
+    pub(super) fn encode(mut self, typed: &dyn TypedCall<B>) -> Encoded<'a, B> {
+        let Self { lead, call, began, previous, .. } = &mut self;
+        let ended = call.engine.now();
+        let compute_time = ended.saturating_since(*began);
+        let previous = previous.take();
+        let renewed =
+            previous.as_ref().and_then(|previous| call.renewed_record(previous, ended, typed));
+        let old_times =
+            previous.filter(|_| renewed.is_some()).and_then(|previous| previous.times());
+        let encode = || call.encode_or_count(typed, CompactDuration::new(compute_time), ended);
+        let record = renewed.or_else(encode);
+        if record.is_none() {
+            call.complete_without_record(lead, compute_time, typed);
+        }
+        Encoded { leading: self, record, old_times, ended }
+    }
+}
+
+/// Does all that a leader does after the function, whose output is encoded: stores the value, completes the flight and
 /// releases the lease. The caller runs it as part of the flight.
-pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    leading: Leading<'_, B, F>,
-    output: F::Output,
-) -> F::Output {
-    let Leading { lease, lead, reason, call, started, began, previous } = leading;
-    let ended = call.engine.now();
+pub(super) async fn complete<'a, M: Io, B: Backend>(
+    encoded: Encoded<'a, B>,
+    steps: &impl Steps<B>,
+) -> Completed<'a, B> {
+    let Encoded { leading, record, old_times, ended } = encoded;
+    let Leading { lease, lead, reason, call, started, began, .. } = leading;
     let compute_time = ended.saturating_since(began);
     let mut ttl_left = None;
-    let renewed =
-        previous.as_ref().and_then(|previous| call.renewed_record(&output, previous, ended));
-    let old_times = previous.filter(|_| renewed.is_some()).and_then(|previous| previous.times());
-    let encode = || call.encode_record(&output, CompactDuration::new(compute_time), ended);
-    if let Some(record) = renewed.or_else(encode) {
+    if let Some(record) = record {
         let mut lead = lead.computed(Outcome::computed(record.clone()));
         let may_store = call.can_store()
             && match lead.begin_store() {
                 StorePermission::Granted => true,
                 StorePermission::Refused => false,
-                StorePermission::UnlessNewer => is_newest::<M, B, F>(&call, started).await,
+                StorePermission::UnlessNewer => match read::<M, B, _>(&call).await {
+                    Some(found) => !steps.is(&call, None, Step::IsNewer(found, started)).await,
+                    None => true,
+                },
             };
         let fresh_until = record.fresh_until();
         let is_stored = if !may_store {
@@ -339,11 +464,8 @@ pub(super) async fn complete<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>
             lead.set_stored(false);
             call.ok_or_count(call.engine.delete::<M>(call.key).await);
         }
-    } else {
-        let mut lead = lead;
-        call.complete_without_record(&mut lead, &output, compute_time);
     }
-    release_lease::<M, B, F>(&call, lease).await;
+    release_lease::<M, B, _>(&call, lease).await;
     let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };
-    call.conclude(output, times, reason)
+    Completed { call, reason, times }
 }

@@ -1,12 +1,11 @@
 //! The lookup of a call, which never waits, for sync and async callers. Most calls end here.
 
-use std::fmt;
-
 use crate::backend::Backend;
-use crate::cache::{CallStamp, Engine};
+use crate::cache::Engine;
 use crate::call::decode::{Decoded, Visited, WouldBlock};
 use crate::call::request::Request;
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput, usable_key};
+use crate::call::typed::{Frame, TypedCall, UntypedCall};
+use crate::call::{CachedFn, Call, ComputeReason, FnProperties, Properties, usable_key};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::flight::Completions;
@@ -22,130 +21,148 @@ pub(super) struct Begun {
     pub(super) request: Option<Request>,
 }
 
-impl Begun {
-    /// Creates the state of a call that no entry makes.
-    pub(super) fn new(stamp: u64, at: Timestamp, has_timed_out: bool) -> Self {
-        Self { stamp, at, has_timed_out, request: None }
-    }
+/// The rest of a call that its lookup could not end. It borrows nothing.
+#[derive(Debug)]
+pub struct Lookup<R> {
+    pub(super) rest: Rest,
+    /// The value past its ttl, if one was found.
+    pub(super) found: Option<R>,
 }
 
-/// The rest of a call that a lookup could not end.
-pub enum Lookup<'a, B: Backend, F: FnOutput> {
+/// What is left of a call that its lookup could not end.
+#[derive(Debug)]
+pub(super) enum Rest {
     /// Run the function without the cache.
     Bypass,
     /// Read the generations of the groups.
-    ReadGenerations(&'a Key),
+    ReadGenerations,
     /// Read the backend.
-    ReadBackend(Call<'a, B, F>),
+    ReadBackend(Begun),
     /// Run the function for all callers of the key, or wait for a caller that does.
-    Compute(Call<'a, B, F>, ComputeReason<F::Output>),
+    Compute(Begun, ComputeReason<()>),
 }
 
-impl<B: Backend, F: FnOutput> fmt::Debug for Lookup<'_, B, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bypass => "Bypass",
-            Self::ReadGenerations(_) => "ReadGenerations(..)",
-            Self::ReadBackend(_) => "ReadBackend(..)",
-            Self::Compute(..) => "Compute(..)",
-        })
+impl<R> Lookup<R> {
+    fn new(rest: Rest) -> Self {
+        Self { rest, found: None }
     }
 }
 
 /// Returns the output of a call if it can be returned without waiting.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) fn begin<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &'a Engine<B>,
-    function: &'a F,
-) -> Result<F::Output, Lookup<'a, B, F>> {
+pub(crate) fn begin<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: &F,
+) -> Result<F::Output, Lookup<F::Output>> {
     begin_at(engine, function, || engine.now_inline())
 }
 
 /// [`begin`] for a call that begins at the time that `now` returns.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn begin_at<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &'a Engine<B>,
-    function: &'a F,
+pub(super) fn begin_at<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: &F,
     now: impl FnOnce() -> Timestamp,
-) -> Result<F::Output, Lookup<'a, B, F>> {
-    let flags = engine.flags();
-    let Some(key) = usable_key(engine, flags, function) else { return Err(Lookup::Bypass) };
-    match engine.known_stamp(flags, key.prefix(), function.tags()) {
-        Some(stamp) => lookup(Call::begun_at(engine, function, key, stamp, now())),
-        None => Err(Lookup::ReadGenerations(key)),
-    }
+) -> Result<F::Output, Lookup<F::Output>> {
+    begin_with(engine, function, now, |call| match call.function.value_class() {
+        ValueClass::Inline => call.serve_optimistic(),
+        ValueClass::Plain => call.serve_lent(),
+        ValueClass::Opaque => None,
+    })
 }
 
-/// Returns the output of a call with a stamp if it can be returned without waiting.
-#[cfg_attr(not(debug_assertions), inline(always))]
-fn lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: Call<'_, B, F>,
-) -> Result<F::Output, Lookup<'_, B, F>> {
-    if let Some(request) = call.take_request() {
-        return Err(requested(call, request));
-    }
-    if call.value_class() != ValueClass::Inline {
-        return lookup_full(call);
-    }
-    match call.serve_optimistic() {
-        Some(output) => Ok(output),
-        None => lookup_full_cold(call.engine, call.function, call.key, call.into_begun()),
-    }
-}
-
-/// Returns the rest of a call that an entry makes.
+/// [`begin`] for a call that may not be an ordinary one, or was not, in a separate frame.
 #[cold]
 #[inline(never)]
-pub(super) fn requested<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: Call<'_, B, F>,
+pub(super) fn begin_again<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: &F,
+) -> Result<F::Output, Lookup<F::Output>> {
+    begin_with(engine, function, || engine.now_inline(), |_| None)
+}
+
+/// Returns the output of a call that begins now if it can be returned without waiting. `serve` returns it if that is possible on
+/// a short path.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn begin_with<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: &F,
+    now: impl FnOnce() -> Timestamp,
+    serve: impl FnOnce(&Call<'_, B, F>) -> Option<F::Output>,
+) -> Result<F::Output, Lookup<F::Output>> {
+    let flags = engine.flags();
+    let Some(key) = usable_key(engine, flags, function) else {
+        return Err(Lookup::new(Rest::Bypass));
+    };
+    let Some(stamp) = engine.known_stamp(flags, key.prefix(), function.tags()) else {
+        return Err(Lookup::new(Rest::ReadGenerations));
+    };
+    let call = Call::begun_at(engine, function, key, stamp, now());
+    if let Some(request) = call.take_request() {
+        return Err(Lookup::new(requested(&call, request)));
+    }
+    match serve(&call) {
+        Some(output) => Ok(output),
+        None => lookup_apart(engine, function, key, call.into_begun()),
+    }
+}
+
+/// Returns what is left of a call that an entry makes.
+#[cold]
+#[inline(never)]
+pub(super) fn requested<B: Backend, F: FnProperties>(
+    call: &Call<'_, B, F>,
     request: Request,
-) -> Lookup<'_, B, F> {
+) -> Rest {
     match request {
-        Request::Refresh => Lookup::Compute(call, ComputeReason::Forced),
+        Request::Refresh => Rest::Compute(call.begun(), ComputeReason::Forced),
         Request::Bypass => {
             call.count_bypass();
-            Lookup::Bypass
+            Rest::Bypass
         }
     }
 }
 
-/// Looks up a call whose stamp was just made.
-pub(super) fn lookup_with_stamp<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &'a Engine<B>,
-    function: &'a F,
-    key: &'a Key,
-    stamp: CallStamp,
-) -> Result<F::Output, Lookup<'a, B, F>> {
-    let call = Call::new(engine, function, key, stamp.stamp);
-    if stamp.has_timed_out {
-        call.set_timed_out();
-    }
-    call.declare();
-    lookup(call)
-}
-
-/// Returns the output of a call if the backend returns its record without blocking.
-#[cfg_attr(not(debug_assertions), inline(always))]
-fn lookup_full<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: Call<'_, B, F>,
-) -> Result<F::Output, Lookup<'_, B, F>> {
-    let before = call.engine.flights().completions(call.key);
-    match call.decode_now() {
-        Ok(decoded) => classify(call, decoded, before),
-        Err(WouldBlock) => Err(Lookup::ReadBackend(call)),
-    }
-}
-
-/// Calls [`lookup_full`], out of line for calls that most often end with an optimistic read. The call is
-/// passed in parts: all of it would be stored on the stack by every hit.
+/// Returns the output of a call if the backend returns its record without blocking, out of line for calls that most often end
+/// before. The call is passed in parts: all of it would be stored on the stack by every hit.
 #[inline(never)]
-fn lookup_full_cold<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &'a Engine<B>,
-    function: &'a F,
-    key: &'a Key,
+fn lookup_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: &F,
+    key: &Key,
     begun: Begun,
-) -> Result<F::Output, Lookup<'a, B, F>> {
-    lookup_full(Call::resumed(engine, function, key, begun))
+) -> Result<F::Output, Lookup<F::Output>> {
+    let (properties, mut frame) = (Properties::of(function), Frame::new(function));
+    match read_now(&Call::resumed(engine, &properties, key, begun), &mut frame) {
+        Ok(()) => Ok(frame.take_found()),
+        Err(rest) => Err(Lookup { rest, found: frame.into_found() }),
+    }
+}
+
+/// Ends a call if the backend returns its record without blocking, and that is fresh.
+fn read_now<B: Backend>(
+    call: &UntypedCall<'_, B>,
+    typed: &mut dyn TypedCall<B>,
+) -> Result<(), Rest> {
+    let before = call.engine.flights().completions(call.key);
+    let mut visited = Visited::Nothing;
+    let read = call.visit_now(&mut visited, typed);
+    if call.is_absent(read.as_ref(), &visited) {
+        return Err(Rest::Compute(call.begun(), ComputeReason::Miss(Some(before))));
+    }
+    end_lookup(call, before, read, visited, typed)
+}
+
+/// Looks up a call whose stamp was just made.
+pub(super) fn lookup_with_stamp<B: Backend>(
+    call: &UntypedCall<'_, B>,
+    typed: &mut dyn TypedCall<B>,
+) -> Result<(), Rest> {
+    call.declare();
+    match call.take_request() {
+        Some(request) => Err(requested(call, request)),
+        None => read_now(call, typed),
+    }
 }
 
 /// Returns the output of a call if it is an inline value that is read without a lock. Otherwise, the
@@ -168,29 +185,30 @@ pub(super) fn serve_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Ends a lookup that has read the backend.
-pub(super) fn end_lookup<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: Call<'_, B, F>,
+pub(super) fn end_lookup<B: Backend>(
+    call: &UntypedCall<'_, B>,
     before: Completions,
     read: Option<Result<()>>,
-    visited: Visited<F::Value, B::Stored>,
-) -> Result<F::Output, Lookup<'_, B, F>> {
-    match call.decode_visited(read, visited) {
+    visited: Visited<B::Stored>,
+    typed: &mut dyn TypedCall<B>,
+) -> Result<(), Rest> {
+    match call.decode_visited(read, visited, typed) {
         Ok(decoded) => classify(call, decoded, before),
-        Err(WouldBlock) => Err(Lookup::ReadBackend(call)),
+        Err(WouldBlock) => Err(Rest::ReadBackend(call.begun())),
     }
 }
 
-/// Returns a fresh output, or else the rest of the call.
-#[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn classify<B: Backend, F: FnOutput>(
-    call: Call<'_, B, F>,
-    decoded: Decoded<F::Output>,
+/// Returns what is left of a call whose record was decoded, unless it was fresh.
+pub(super) fn classify<B: Backend, F: FnProperties>(
+    call: &Call<'_, B, F>,
+    decoded: Decoded,
     before: Completions,
-) -> Result<F::Output, Lookup<'_, B, F>> {
-    match decoded {
-        Decoded::Fresh(output) => Ok(output),
-        Decoded::Stale(stale) => Err(Lookup::Compute(call, ComputeReason::Expired(stale))),
-        Decoded::Nothing => Err(Lookup::Compute(call, ComputeReason::Miss(Some(before)))),
-        Decoded::Refused => Err(Lookup::Bypass),
-    }
+) -> Result<(), Rest> {
+    let reason = match decoded {
+        Decoded::Fresh => return Ok(()),
+        Decoded::Stale(stale) => ComputeReason::Expired(stale),
+        Decoded::NotFresh | Decoded::Nothing => ComputeReason::Miss(Some(before)),
+        Decoded::Refused => return Err(Rest::Bypass),
+    };
+    Err(Rest::Compute(call.begun(), reason))
 }

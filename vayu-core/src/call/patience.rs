@@ -34,13 +34,17 @@ use crate::cache::Engine;
 use crate::call::background_refresh::CountPanic;
 use crate::call::blocking;
 use crate::call::decode::Decoded;
-use crate::call::driver::{Prepared, prepare, prepare_now, resume_lookup};
+use crate::call::driver::{Missed, Prepared, prepare, prepare_now, resume_lookup};
 use crate::call::future::run_prepared;
 use crate::call::late_body::{LateBody, MakeBody};
 use crate::call::leading::Leading;
-use crate::call::lookup::Lookup;
-use crate::call::task::{OwnedLookup, Task, spawn_task};
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput, StaleValue};
+use crate::call::lookup::{Begun, Lookup, Rest};
+use crate::call::steps::{Suspending, await_with_steps};
+use crate::call::task::{Task, spawn_task};
+use crate::call::typed::{Frame, TypedCall, UntypedCall};
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput, FnProperties, Properties, StaleValue};
+use crate::clock::Timestamp;
+use crate::error::Result;
 use crate::flight::{Deadline, Flight, HostedLeader, Lead, Outcome};
 use crate::io::{Awaiting, Blocking, Io};
 use crate::key::Key;
@@ -72,13 +76,20 @@ struct Old<R, V> {
 
 /// A value past its ttl, and the flight that replaces it.
 struct OldValue<R, V> {
-    stale: StaleValue<R>,
+    output: R,
+    stale: StaleValue<()>,
     /// The stamp of the call that has found it.
     stamp: u64,
     flight: Option<Arc<Flight<Record<V>>>>,
 }
 
 impl<R, V> OldValue<R, V> {
+    /// Returns the value for a caller that does not wait for a new one.
+    fn serve<B: Backend, F: FnProperties>(self, call: &Call<'_, B, F>) -> R {
+        call.serve_stale(self.stale);
+        self.output
+    }
+
     /// Returns whether the flight has left the table: the key was invalidated, or the run was replaced.
     fn is_detached(&self) -> bool {
         self.flight.as_ref().is_some_and(|flight| flight.is_detached())
@@ -90,7 +101,11 @@ pub(crate) trait RunBody<B: Backend, F: CachedFn<Stored = B::Stored>> {
     type Io: Io;
 
     /// Runs the body of a call that is prepared for it.
-    fn run(self, prepared: Prepared<'_, B, F>) -> impl Future<Output = F::Output>;
+    fn run<'a>(
+        self,
+        prepared: Prepared<'a, B>,
+        frame: Frame<'a, F>,
+    ) -> impl Future<Output = F::Output>;
 }
 
 impl<B, F, T> RunBody<B, F> for Pin<Box<T>>
@@ -101,8 +116,12 @@ where
 {
     type Io = Awaiting;
 
-    async fn run(mut self, prepared: Prepared<'_, B, F>) -> F::Output {
-        run_prepared(prepared, self.as_mut()).await
+    async fn run<'a>(
+        mut self,
+        mut prepared: Prepared<'a, B>,
+        mut frame: Frame<'a, F>,
+    ) -> F::Output {
+        run_prepared(&mut prepared, &mut frame, self.as_mut()).await
     }
 }
 
@@ -115,12 +134,12 @@ where
 {
     type Io = Blocking;
 
-    async fn run(self, prepared: Prepared<'_, B, F>) -> F::Output {
-        if let Prepared::Output(output) = prepared {
-            return output;
+    async fn run<'a>(self, prepared: Prepared<'a, B>, mut frame: Frame<'a, F>) -> F::Output {
+        if let Prepared::Found = prepared {
+            return frame.take_found();
         }
         let body = self.made().await;
-        blocking::run_prepared(prepared, body)
+        blocking::run_prepared(prepared, &mut frame, body)
     }
 }
 
@@ -128,7 +147,7 @@ where
 pub(crate) fn patient<B, F, R>(
     engine: Engine<B>,
     function: F,
-    lookup: OwnedLookup<F::Output>,
+    lookup: Lookup<F::Output>,
     body: R,
     patience: Duration,
 ) -> PatientCall<impl Future<Output = F::Output> + use<B, F, R>, F, B::Stored>
@@ -148,7 +167,7 @@ where
 async fn finish<B, F, R>(
     engine: Engine<B>,
     function: Arc<F>,
-    lookup: OwnedLookup<F::Output>,
+    lookup: Lookup<F::Output>,
     body: R,
     patience: Duration,
     hand_over: HandOver<F::Output, B::Stored>,
@@ -159,32 +178,44 @@ where
     R: RunBody<B, F>,
 {
     let (engine, function) = (&engine, &*function);
-    let lookup: Lookup<'_, B, F> = lookup.resume(engine, function);
-    let (call, mut stale) = match resume_lookup::<R::Io, B, F>(engine, function, lookup).await {
+    let properties = Properties::of(function);
+    let mut frame = Frame::with_found(function, lookup.found);
+    let Ok(key) = function.key() else { return body.run(Prepared::Bypass, frame).await };
+    let mut driver = Driver { call: (engine, &properties, key), frame: &mut frame };
+    let (call, mut stale) = match driver.resume::<R::Io>(lookup.rest).await {
         Ok((call, ComputeReason::Expired(stale))) => (call, *stale),
-        Ok((call, reason)) => {
-            let prepared = prepare_missed::<R::Io, B, F>(call, reason).await;
-            return body.run(prepared).await;
+        Ok(missed) => {
+            let prepared = driver.prepare_missed::<R::Io>(missed).await;
+            return body.run(prepared, frame).await;
         }
-        Err(prepared) => return body.run(prepared).await,
+        Err(prepared) => return body.run(prepared, frame).await,
     };
-    let (lead, background) = match begin_refresh(&call) {
+    let (lead, background) = match begin_refresh(&call, driver.frame) {
         Refresh::Lead(lead, background) => (lead, background),
         Refresh::Wait(flight) => {
             let patience = time_to_wait(engine, &stale, patience);
-            if let Some(output) = wait::<R::Io, B, F>(&call, &flight, patience).await {
-                return output;
+            let old = driver.frame.take_found();
+            if wait::<R::Io, B>(&call, &flight, patience).await && call.share(&flight, driver.frame)
+            {
+                drop_quietly(old);
+                return frame.take_found();
             }
-            let old = OldValue { stale, stamp: call.stamp, flight: Some(flight) };
-            return match look_again::<R::Io, B, F>(engine, function, old).await {
+            let flight = Some(flight);
+            let old = OldValue { output: old, stale, stamp: call.stamp, flight };
+            let key = call.key;
+            return match look_again::<R::Io, B, F>(engine, function, key, old).await {
                 Ok(output) => output,
-                Err((call, reason)) => {
-                    let prepared = prepare_missed::<R::Io, B, F>(call, reason).await;
-                    body.run(prepared).await
+                Err((begun, reason)) => {
+                    let missed = (Call::resumed(engine, &properties, key, begun), reason);
+                    let prepared = driver.prepare_missed::<R::Io>(missed).await;
+                    body.run(prepared, frame).await
                 }
             };
         }
-        Refresh::Refused => return call.serve_stale(stale),
+        Refresh::Refused => {
+            call.serve_stale(stale);
+            return frame.take_found();
+        }
     };
     let run = Arc::new(AwaitedRun::new(stale.end));
     let kept = stale.kept.take();
@@ -193,7 +224,8 @@ where
         // Its begin is set to now.
         flight.is_overdue(engine.now(), Duration::MAX);
     }
-    let value = OldValue { stale, stamp: call.stamp, flight };
+    let output = driver.frame.take_found();
+    let value = OldValue { output, stale, stamp: call.stamp, flight };
     // As in the module `task`. A sync call waits on this thread for its own task.
     let hosted = if R::Io::BLOCKS { None } else { HostedLeader::here() };
     let slot = background.slot();
@@ -202,21 +234,53 @@ where
         slot.start(engine.now());
     }
     drop(hosted);
-    let _panic = CountPanic::new(engine, function, call.key, call.stamp);
-    let (mut deadline, reason) = (Deadline::default(), ComputeReason::Awaited(run));
-    let leading = Leading::new(call, lead, reason).keeping(kept);
-    let prepared = leading.prepare::<R::Io>(true, &mut deadline).await;
-    body.run(prepared.unwrap_or_else(ControlFlow::Continue).into()).await
+    let _panic = CountPanic::new(engine, &properties, call.key, call.stamp);
+    let leading = Leading::new(call, lead, ComputeReason::Awaited(run)).keeping(kept);
+    let prepared = driver.prepare_leader::<R::Io>(leading).await;
+    body.run(prepared, frame).await
 }
 
-/// Does all that precedes the function of a call whose lookup has found no value.
-async fn prepare_missed<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: Call<'_, B, F>,
-    reason: ComputeReason<F::Output>,
-) -> Prepared<'_, B, F> {
-    match prepare_now(call, reason) {
-        Ok(prepared) => prepared,
-        Err(unprepared) => prepare::<M, B, F>(unprepared).await,
+/// The parts of a call that wait, and its frame.
+struct Driver<'c, 'a, B: Backend, F: FnOutput> {
+    call: (&'a Engine<B>, &'a Properties<'a>, &'a Key),
+    frame: &'c mut Frame<'a, F>,
+}
+
+impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Driver<'_, 'a, B, F> {
+    /// Reads the generations and the backend, as far as the lookup could not.
+    async fn resume<M: Io>(&mut self, rest: Rest) -> Result<Missed<'a, B>, Prepared<'a, B>> {
+        let ((engine, function, key), steps) = (self.call, Suspending::new::<M>());
+        let driver = resume_lookup::<M, B>(engine, function, key, rest, &steps);
+        self.perform(&steps, driver).await
+    }
+
+    /// Does all that precedes the function of a call whose lookup has found no value.
+    async fn prepare_missed<M: Io>(&mut self, missed: Missed<'a, B>) -> Prepared<'a, B> {
+        match prepare_now(missed, self.frame) {
+            Ok(prepared) => prepared,
+            Err(unprepared) => {
+                let steps = Suspending::new::<M>();
+                self.perform(&steps, prepare::<M, B>(unprepared, &steps)).await
+            }
+        }
+    }
+
+    /// Does all that precedes the function of a call that leads a refresh.
+    async fn prepare_leader<M: Io>(
+        &mut self,
+        leading: Leading<'a, B, Properties<'a>>,
+    ) -> Prepared<'a, B> {
+        let (mut deadline, steps) = (Deadline::default(), Suspending::new::<M>());
+        let driver = leading.prepare::<M>(true, &mut deadline, &steps);
+        self.perform(&steps, driver).await.unwrap_or_else(ControlFlow::Continue).into()
+    }
+
+    async fn perform<T>(
+        &mut self,
+        steps: &Suspending<B::Stored>,
+        driver: impl Future<Output = T>,
+    ) -> T {
+        await_with_steps(self.call, self.frame, steps, driver).await
     }
 }
 
@@ -264,8 +328,9 @@ enum Refresh<'a, V> {
     Refused,
 }
 
-fn begin_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'a, B, F>,
+fn begin_refresh<'a, B: Backend>(
+    call: &UntypedCall<'a, B>,
+    typed: &dyn TypedCall<B>,
 ) -> Refresh<'a, B::Stored> {
     let (flights, key, stamp) = (call.engine.flights(), call.key, call.stamp);
     if let Some(flight) = flights.running(key, stamp) {
@@ -281,10 +346,12 @@ fn begin_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
     match flights.try_lead(key, stamp, false) {
         // In this order, so that a call that finds the backoff of another one finds its flight.
-        Some(lead) if call.begin_refresh() => match call.begin_background_run() {
-            Some(run) => Refresh::Lead(lead, run),
-            None => Refresh::Refused,
-        },
+        Some(lead) if !call.has_cached_error(typed) && call.begin_refresh() => {
+            match call.begin_background_run() {
+                Some(run) => Refresh::Lead(lead, run),
+                None => Refresh::Refused,
+            }
+        }
         Some(_) => Refresh::Refused,
         None => flights.running(key, stamp).map_or(Refresh::Refused, Refresh::Wait),
     }
@@ -292,68 +359,97 @@ fn begin_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
 
 /// Returns how long a call may wait before it returns the old value: not past the end of the time for which that may be
 /// served.
-fn time_to_wait<B: Backend, R>(
+fn time_to_wait<B: Backend>(
     engine: &Engine<B>,
-    stale: &StaleValue<R>,
+    stale: &StaleValue<()>,
     patience: Duration,
 ) -> Duration {
     patience.min(stale.end.saturating_since(engine.now()))
 }
 
-/// Waits for the run of another call, and returns its value if there is one in time.
-async fn wait<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'_, B, F>,
+/// Waits for the run of another call. Returns whether it has a value in time.
+async fn wait<M: Io, B: Backend>(
+    call: &UntypedCall<'_, B>,
     flight: &Arc<Flight<Record<B::Stored>>>,
     patience: Duration,
-) -> Option<F::Output> {
-    let waiting = M::begin_wait(flight.id())?;
+) -> bool {
+    let Some(waiting) = M::begin_wait(flight.id()) else { return false };
     let mut deadline = Deadline::default();
     M::wait(flight.completed(call.engine.begin_within(&mut deadline, patience))).await;
     drop(waiting);
-    match flight.outcome()? {
-        Outcome::Computed { value, is_stored } => call.decode_shared(value.get()?, *is_stored),
-        Outcome::Failed { .. } | Outcome::NotShareable | Outcome::Abandoned => None,
-    }
+    matches!(flight.outcome(), Some(Outcome::Computed { .. }))
 }
 
 /// Looks a call up again after a wait that has brought no new value. Returns what a call that begins now may return, or
 /// else the rest of such a call, which is a miss.
 ///
 /// If the backend cannot be read, the old value is returned, unless an invalidation is known in this process.
-async fn look_again<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &'a Engine<B>,
-    function: &'a F,
+async fn look_again<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: &F,
+    key: &Key,
     old: OldValue<F::Output, B::Stored>,
-) -> Result<F::Output, (Call<'a, B, F>, ComputeReason<F::Output>)> {
-    let Ok(key) = function.key() else { return Ok(old.stale.output) };
+) -> Result<F::Output, (Begun, ComputeReason<()>)> {
+    let (properties, mut frame) = (Properties::of(function), Frame::new(function));
     let before = engine.flights().completions(key);
+    let known = (old.stamp, old.is_detached(), old.stale.end);
+    let (call, read) = read_again::<M, B>(engine, &properties, key, known).await;
+    let found = match read {
+        Reread::Record(record) => call.decode_counted(record, &mut frame),
+        Reread::Nothing => Decoded::Nothing,
+        Reread::Unreadable => return Ok(old.serve(&call)),
+    };
+    drop_quietly(old);
+    match found {
+        Decoded::Fresh => Ok(frame.take_found()),
+        Decoded::Stale(stale) => {
+            call.serve_stale(*stale);
+            Ok(frame.take_found())
+        }
+        Decoded::NotFresh | Decoded::Nothing | Decoded::Refused => {
+            Err((call.into_begun(), ComputeReason::Miss(Some(before))))
+        }
+    }
+}
+
+/// What a call has read that is looked up again.
+enum Reread<V> {
+    Record(Record<V>),
+    Nothing,
+    /// The backend cannot be read, and no invalidation is known.
+    Unreadable,
+}
+
+/// Reads the record of a call that has found an old value under this stamp, with this end, and whose flight may have left the
+/// table.
+async fn read_again<'a, M: Io, B: Backend>(
+    engine: &'a Engine<B>,
+    function: &'a Properties<'a>,
+    key: &'a Key,
+    (old_stamp, is_detached, end): (u64, bool, Timestamp),
+) -> (UntypedCall<'a, B>, Reread<B::Stored>) {
     let (prefix, tags) = (key.prefix(), function.tags());
     let (call, is_invalidated) = match engine.stamp::<M>(prefix, tags).await {
         Ok(_) if engine.are_unknown(tags) => {
             (Call::new(engine, function, key, engine.unknown_stamp()), true)
         }
-        Ok(stamp) => (Call::new(engine, function, key, stamp), stamp != old.stamp),
+        Ok(stamp) => (Call::new(engine, function, key, stamp), stamp != old_stamp),
         Err(error) => {
             let is_pending = engine.has_pending_invalidation(prefix, tags);
             (Call::without_stamp(engine, function, key, &error), is_pending)
         }
     };
-    let is_invalidated = is_invalidated || old.is_detached();
+    let is_invalidated = is_invalidated || is_detached;
     // At its end, the backend has no entry any more.
-    let can_read = call.can_store() && (is_invalidated || engine.now() < old.stale.end);
+    let can_read = call.can_store() && (is_invalidated || engine.now() < end);
     let read = if can_read { call.ok_or_count(engine.read::<M>(key).await) } else { None };
-    let found = match read {
-        Some(Some(record)) => call.decode_counted(record),
-        Some(None) => Decoded::Nothing,
-        None if is_invalidated => Decoded::Nothing,
-        None => return Ok(call.serve_stale(old.stale)),
+    let read = match read {
+        Some(Some(record)) => Reread::Record(record),
+        Some(None) => Reread::Nothing,
+        None if is_invalidated => Reread::Nothing,
+        None => Reread::Unreadable,
     };
-    drop_quietly(old);
-    match found {
-        Decoded::Fresh(output) => Ok(output),
-        Decoded::Stale(stale) => Ok(call.serve_stale(*stale)),
-        Decoded::Nothing | Decoded::Refused => Err((call, ComputeReason::Miss(Some(before)))),
-    }
+    (call, read)
 }
 
 /// Awaits a call. If it leads the refresh of a value past its ttl, `spawn` runs the rest of it as a task. That of a sync
@@ -388,11 +484,12 @@ where
         Ok(output) => return output,
         Err(old) => old,
     };
+    let properties = Properties::of(&*function);
+    // A call that hands an old value over has a key.
+    let Ok(key) = function.key() else { return future.await };
     let made = {
-        let stamp = old.stamp;
         let make = || {
-            let _panic =
-                function.key().ok().map(|key| CountPanic::new(engine, &*function, key, stamp));
+            let _panic = CountPanic::new(engine, &properties, key, old.stamp);
             body.make(true);
         };
         catch_unwind(AssertUnwindSafe(make))
@@ -400,7 +497,7 @@ where
     if let Err(payload) = made {
         // The flight is left.
         drop_quietly((future, background));
-        return match look_again::<M, B, F>(engine, &function, old).await {
+        return match look_again::<M, B, F>(engine, &function, key, old).await {
             Ok(output) => {
                 drop_quietly(payload);
                 output
@@ -408,7 +505,7 @@ where
             Err(_) => resume_unwind(payload),
         };
     }
-    let prefix = function.key().ok().map(Key::prefix);
+    let prefix = Some(key.prefix());
     let mut caller = spawn_task(engine, prefix, future, CallsOfTask::new(), background, spawn);
     // A thread that an async leader may need must not wait.
     let waiting =
@@ -431,12 +528,12 @@ where
         drop_quietly(old);
         return M::wait(caller).await;
     }
-    match look_again::<M, B, F>(engine, &function, old).await {
+    match look_again::<M, B, F>(engine, &function, key, old).await {
         Ok(output) => output,
-        Err((call, _)) => {
+        Err((begun, _)) => {
             let output = M::wait(caller).await;
             if let Some(times) = run.failure() {
-                call.report_refresh(times);
+                Call::resumed(engine, &properties, key, begun).report_refresh(times);
             }
             output
         }

@@ -1,12 +1,12 @@
 //! The read of the record of a call.
 
 use crate::backend::Backend;
-use crate::call::{CachedFn, Call};
+use crate::call::{Call, FnProperties};
 use crate::io::Io;
 use crate::record::Record;
 
 /// Reads the record of the key.
-pub(super) async fn read<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) async fn read<M: Io, B: Backend, F: FnProperties>(
     call: &Call<'_, B, F>,
 ) -> Option<Record<B::Stored>> {
     if !call.has_timed_out() {

@@ -22,65 +22,18 @@ use std::task::{Context, Poll, Waker};
 use crate::backend::Backend;
 use crate::background::BackgroundRun;
 use crate::cache::Engine;
-use crate::call::driver::{Prepared, prepare, prepare_now, resume_lookup};
-use crate::call::future::run_prepared;
+use crate::call::driver::Prepared;
+use crate::call::future::{resume_and_prepare, run_prepared};
 use crate::call::late_body::MakeBody;
-use crate::call::lookup::{Begun, Lookup};
+use crate::call::lookup::Lookup;
 use crate::call::previous::InRun;
-use crate::call::{CachedFn, Call, ComputeReason};
+use crate::call::typed::Frame;
+use crate::call::{CachedFn, Properties};
 use crate::flight::{FlightContext, HostedLeader};
-use crate::io::Awaiting;
 use crate::key::Prefix;
 use crate::panic::{catch_panic, drop_quietly};
 use crate::sync::IgnorePoison;
 use crate::watch::CallsOfTask;
-
-/// The rest of a call that its lookup could not end, without what the [`Lookup`] borrows.
-#[derive(Debug)]
-pub struct OwnedLookup<R>(Rest<R>);
-
-#[derive(Debug)]
-enum Rest<R> {
-    Bypass,
-    ReadGenerations,
-    ReadBackend(Begun),
-    Compute(Begun, ComputeReason<R>),
-}
-
-impl<R> OwnedLookup<R> {
-    /// Takes the rest of a call out of a lookup.
-    pub(crate) fn new<B, F>(lookup: Lookup<'_, B, F>) -> Self
-    where
-        B: Backend,
-        F: CachedFn<Output = R, Stored = B::Stored>,
-    {
-        Self(match lookup {
-            Lookup::Bypass => Rest::Bypass,
-            Lookup::ReadGenerations(_) => Rest::ReadGenerations,
-            Lookup::ReadBackend(call) => Rest::ReadBackend(call.into_begun()),
-            Lookup::Compute(call, reason) => Rest::Compute(call.into_begun(), reason),
-        })
-    }
-
-    /// Returns the lookup of which this is the rest.
-    pub(super) fn resume<'a, B, F>(self, engine: &'a Engine<B>, function: &'a F) -> Lookup<'a, B, F>
-    where
-        B: Backend,
-        F: CachedFn<Output = R, Stored = B::Stored>,
-    {
-        let Ok(key) = function.key() else { return Lookup::Bypass };
-        match self.0 {
-            Rest::Bypass => Lookup::Bypass,
-            Rest::ReadGenerations => Lookup::ReadGenerations(key),
-            Rest::ReadBackend(begun) => {
-                Lookup::ReadBackend(Call::resumed(engine, function, key, begun))
-            }
-            Rest::Compute(begun, reason) => {
-                Lookup::Compute(Call::resumed(engine, function, key, begun), reason)
-            }
-        }
-    }
-}
 
 /// The rest of a call, in a future that may move to a task.
 pub struct SpawnableCall<T> {
@@ -100,7 +53,7 @@ impl<T> fmt::Debug for SpawnableCall<T> {
 pub(crate) fn spawnable<B, F, T>(
     engine: Engine<B>,
     function: F,
-    lookup: OwnedLookup<F::Output>,
+    lookup: Lookup<F::Output>,
     body: Pin<Box<T>>,
 ) -> SpawnableCall<impl Future<Output = F::Output> + use<B, F, T>>
 where
@@ -127,7 +80,7 @@ pub(crate) fn spawnable_from<T: Future>(
 async fn finish<B, F, T>(
     engine: Engine<B>,
     function: F,
-    lookup: OwnedLookup<F::Output>,
+    lookup: Lookup<F::Output>,
     mut body: Pin<Box<T>>,
     start: Start,
 ) -> F::Output
@@ -136,21 +89,15 @@ where
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    let (engine, function) = (&engine, &function);
-    let lookup = lookup.resume(engine, function);
-    let (call, reason) = match resume_lookup::<Awaiting, B, F>(engine, function, lookup).await {
-        Ok(missed) => missed,
-        Err(Prepared::Output(output)) => return output,
-        Err(_) => return InRun::bypassed(body.as_mut()).await,
-    };
-    let prepared = match prepare_now(call, reason) {
-        Ok(prepared) => prepared,
-        Err(unprepared) => prepare::<Awaiting, B, F>(unprepared).await,
-    };
+    let Ok(key) = function.key() else { return InRun::bypassed(body.as_mut()).await };
+    let properties = Properties::of(&function);
+    let mut frame = Frame::with_found(&function, lookup.found);
+    let rest = lookup.rest;
+    let mut prepared = resume_and_prepare(&engine, &properties, key, rest, &mut frame).await;
     if let Prepared::Lead(_) | Prepared::Hedge(_) = prepared {
         start.await;
     }
-    run_prepared(prepared, body.as_mut()).await
+    run_prepared(&mut prepared, &mut frame, body.as_mut()).await
 }
 
 /// The moment before the function runs for all callers of the key. It returns to the caller once, with a flag set. The lead is

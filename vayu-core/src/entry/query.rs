@@ -5,7 +5,8 @@ use std::pin::Pin;
 
 use crate::backend::{Backend, BackendExt};
 use crate::cache::{Cache, Engine, InvalidatedGroup};
-use crate::call::{CachedFn, CachedOutput, Call, RecordState};
+use crate::call::typed::{Frame, OutputOf};
+use crate::call::{CachedFn, CachedOutput, Call, Properties, RecordState};
 use crate::compact_duration::CompactDuration;
 use crate::entry::explanation::{Examined, Explanation};
 use crate::error::{ErrorKind, Result};
@@ -167,12 +168,16 @@ impl<B: Backend, S: Clone, F: CachedFn<Stored = B::Stored>> Query for Subject<B,
 
     fn decode(&self, (stamp, record): Self::Found) -> Option<CachedOutput<F::Output>> {
         let key = self.key().ok()?;
-        Call::new(self.engine(), &self.function, key, stamp).decode_for_entry(record)
+        let mut frame = Frame::new(&self.function);
+        let call = Call::new(self.engine(), &self.function, key, stamp);
+        let [age, ttl_left] = call.decode_for_entry(record, &mut frame)?;
+        Some(CachedOutput { output: frame.into_found()?, age, ttl_left })
     }
 
     fn encode(&self, key: &Key, output: &F::Output) -> Result<Option<Record<B::Stored>>> {
         let call = Call::new(self.engine(), &self.function, key, 0);
-        call.try_encode_record(output, CompactDuration::default(), self.engine().now())
+        let output = OutputOf { function: &self.function, output };
+        call.encode(&output, CompactDuration::default(), self.engine().now())
     }
 
     fn write(&self, key: &Key, record: Record<B::Stored>) -> Result<bool> {
@@ -210,7 +215,9 @@ impl<B: Backend, S: Clone, F: CachedFn<Stored = B::Stored>> Query for Subject<B,
             Ok(key) => key,
             Err(error) => return Ok(Explanation::NoKey(error.to_error())),
         };
-        match Call::new(self.engine(), &self.function, key, stamp).state_of(record) {
+        let properties = Properties::of(&self.function);
+        let call = Call::new(self.engine(), &properties, key, stamp);
+        match call.state_of(record, &mut Frame::new(&self.function)) {
             RecordState::Mismatch(Mismatch::Stamp(stamp)) => Err(stamp),
             RecordState::Mismatch(Mismatch::Serializer) => Ok(Explanation::OtherSerializer),
             RecordState::Mismatch(Mismatch::Type) => Ok(Explanation::OtherType),
@@ -237,7 +244,10 @@ impl<B: Backend, S: Clone, F: CachedFn<Stored = B::Stored>> Query for Subject<B,
     fn has_cached_error(&self, key: &Key) -> bool {
         let engine = self.engine();
         let stamp = engine.known_stamp(engine.flags(), key.prefix(), key.tags());
-        stamp.is_some_and(|stamp| Call::new(engine, &self.function, key, stamp).has_cached_error())
+        stamp.is_some_and(|stamp| {
+            let call = Call::new(engine, &self.function, key, stamp);
+            call.has_cached_error(&Frame::new(&self.function))
+        })
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {

@@ -66,7 +66,7 @@ pub(super) enum Ended<R> {
 
 /// The number of completed flights of a shard before a lookup, passed to [`Flights::join`] after it.
 #[derive(Debug, Clone, Copy)]
-pub struct Completions(u64);
+pub(crate) struct Completions(u64);
 
 impl<R> Flights<R> {
     /// Creates an empty table.

@@ -13,10 +13,10 @@ use crate::backend::Backend;
 use crate::background::BackgroundRun;
 use crate::cache::Engine;
 use crate::call::background_refresh::{begin_refresh, lead};
-use crate::call::batch::lookup::{Batch, resume};
+use crate::call::batch::lookup::{Batch, Resumed, resume};
 use crate::call::batch::{BatchBody, Part, Runner};
-use crate::call::lookup::Lookup;
-use crate::call::task::OwnedLookup;
+use crate::call::lookup::{Lookup, Rest};
+use crate::call::typed::Frame;
 use crate::call::{CachedFn, Call, ComputeReason, usable_key};
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::Prefix;
@@ -67,13 +67,18 @@ pub(crate) async fn serve_stale<M: Io, B: Backend, T: Clone, F: CachedFn<Stored 
     for (index, lookup) in resume::<M, B, F>(engine, &functions, lookups, &mut batch.outputs).await
     {
         match lookup {
-            Lookup::Compute(call, ComputeReason::Expired(stale)) => {
-                if begin_refresh(&call) {
+            Resumed::Compute(call, ComputeReason::Expired(stale)) => {
+                if begin_refresh(&call, &Frame::new(call.function)) {
                     expired.push((index, call.stamp));
                 }
                 batch.outputs[index] = Some(call.serve_stale(*stale));
             }
-            lookup => rest.push((index, OwnedLookup::new(lookup))),
+            Resumed::Compute(call, reason) => {
+                let (found, reason) = reason.split();
+                let rest_of_call = Rest::Compute(call.into_begun(), reason);
+                rest.push((index, Lookup { rest: rest_of_call, found }));
+            }
+            Resumed::Bypass => rest.push((index, Lookup { rest: Rest::Bypass, found: None })),
         }
     }
     rest.sort_unstable_by_key(|(index, _)| *index);

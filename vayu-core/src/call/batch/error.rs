@@ -11,6 +11,7 @@ use crate::cache::CachedError;
 use crate::call::batch::flights::Pending;
 use crate::call::batch::lookup::Missed;
 use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
+use crate::call::typed::Frame;
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
 use crate::flight::{Outcome, Turn};
 use crate::panic::catch_panic;
@@ -89,7 +90,8 @@ where
         let is_needed = |element| needed.binary_search(element).is_ok();
         let is_covered = !has_bypassed && elements.iter().all(is_needed);
         let is_miss = matches!(waited.reason, ComputeReason::Miss(_));
-        let is_shared = is_covered || (is_miss && waited.call.has_cached_error());
+        let is_shared = is_covered
+            || (is_miss && waited.call.has_cached_error(&Frame::new(waited.call.function)));
         if !is_shared {
             return None;
         }
@@ -126,7 +128,8 @@ where
         end_refreshes(parts);
         for part in parts {
             if let Role::Lead { leading, .. } = &mut part.role
-                && let Some(CachedError { error, compute_time, .. }) = leading.call.read_error()
+                && let Some(CachedError { error, compute_time, .. }) =
+                    leading.call.read_error(&Frame::new(leading.call.function))
             {
                 // No error and no value is being stored, so nothing is to be deleted.
                 let _ = leading.lead.fail(true, || Outcome::Failed { error, compute_time });
@@ -164,7 +167,7 @@ where
         if !call.function.caches_errors() {
             return None;
         }
-        let Some(cached) = call.read_error() else { continue };
+        let Some(cached) = call.read_error(&Frame::new(call.function)) else { continue };
         if output.is_none() {
             let error = cached.error.get::<BatchError>().map(|batch| &batch.error);
             let found = catch_panic("clone error", || Ok(error.and_then(D::error_output)));

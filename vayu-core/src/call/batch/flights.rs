@@ -1,13 +1,15 @@
 //! The flights of the elements of a batch: joining them without waiting, and waiting for those of other callers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::call::batch::lookup::Missed;
 use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
-use crate::call::driver::{Joined, after_wait, try_lead_refresh};
+use crate::call::driver::{self, Joined, WaitEnd, after_unshared, lead_refresh_unless_failed};
+use crate::call::typed::Frame;
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
-use crate::flight::{Join, Ticket, Turn};
+use crate::flight::{Flight, Join, Lead, Ticket, Turn};
 use crate::io::Io;
 use crate::record::Record;
 
@@ -78,10 +80,10 @@ where
         mut waited: Pending<'a, B, F>,
     ) -> Result<Vec<Part<'a, B, F>>, Unusable<D::Output>> {
         let mut parts = Vec::new();
-        let joined = loop {
+        let ended = loop {
             let flight = waited.ticket.flight();
             let Some(waiting) = M::begin_wait(flight.id()) else {
-                break Joined::Uncoordinated(flight.id());
+                break Ended::Joined(Joined::Uncoordinated(flight.id()));
             };
             let deadline = self.engine.begin(&mut self.deadline);
             let turn = M::wait(waited.ticket.turn(deadline, Duration::MAX)).await;
@@ -91,11 +93,13 @@ where
                 return Err(Unusable::Failed(output));
             }
             let next = match after_wait(&waited.call, flight, waited.outdated, turn) {
-                Ok(joined) => break joined,
+                Ok(ended) => break ended,
                 Err(next) => next,
             };
             match next.unwrap_or_else(|| waited.call.join(None)) {
-                Join::Lead { lead, recheck } => break Joined::Lead { lead, recheck },
+                Join::Lead { lead, recheck } => {
+                    break Ended::Joined(Joined::Lead { lead, recheck });
+                }
                 Join::Wait { ticket, outdated } => {
                     (waited.ticket, waited.outdated) = (ticket, outdated);
                 }
@@ -103,7 +107,7 @@ where
         };
         let Pending { index, call, reason, ticket, .. } = waited;
         drop(ticket);
-        self.end_wait(index, call, reason, joined, &mut parts);
+        self.end_wait(index, call, reason, ended, &mut parts);
         if !parts.is_empty() {
             self.collect::<M>(&mut parts)?;
         }
@@ -122,7 +126,7 @@ where
         for _ in 0..self.pending.len() {
             let Some(pending) = self.pending.pop_front() else { break };
             let flight = pending.ticket.flight();
-            let joined = match pending.ticket.try_turn() {
+            let ended = match pending.ticket.try_turn() {
                 Some(turn) => {
                     if let Some(output) = self.shared_failure(&pending, &turn) {
                         return Err(Unusable::Failed(output));
@@ -130,7 +134,7 @@ where
                     after_wait(&pending.call, flight, pending.outdated, turn)
                 }
                 None if M::begin_wait(flight.id()).is_none() => {
-                    Ok(Joined::Uncoordinated(flight.id()))
+                    Ok(Ended::Joined(Joined::Uncoordinated(flight.id())))
                 }
                 None if self.is_over => {
                     after_wait(&pending.call, flight, pending.outdated, Turn::TimedOut)
@@ -142,8 +146,8 @@ where
             };
             let Pending { index, call, reason, ticket, .. } = pending;
             drop(ticket);
-            match joined {
-                Ok(joined) => self.end_wait(index, call, reason, joined, parts),
+            match ended {
+                Ok(ended) => self.end_wait(index, call, reason, ended, parts),
                 Err(next) => {
                     let join = next.unwrap_or_else(|| call.join(None));
                     self.joined(index, call, reason, join, parts);
@@ -159,17 +163,55 @@ where
         index: usize,
         call: Call<'a, B, F>,
         reason: ComputeReason<F::Output>,
-        joined: Joined<'a, B, F>,
+        ended: Ended<'a, B, F>,
         parts: &mut Vec<Part<'a, B, F>>,
     ) {
-        match joined {
-            Joined::Output(output) => self.outputs[index] = Some(output),
-            Joined::Lead { lead, recheck } => {
+        match ended {
+            Ended::Shared(output) => self.outputs[index] = output,
+            Ended::Joined(Joined::Lead { lead, recheck }) => {
                 parts.push(Part::lead(index, call, lead, recheck, reason));
             }
-            Joined::Uncoordinated(_) | Joined::Hedge(_) => {
-                parts.push(Part { index, role: Role::Uncoordinated(call) });
-            }
+            Ended::Joined(_) => parts.push(Part { index, role: Role::Uncoordinated(call) }),
         }
     }
+}
+
+/// The end of the wait for an element.
+enum Ended<'a, B: Backend, F: FnOutput> {
+    /// The leader has computed this.
+    Shared(Option<F::Output>),
+    Joined(Joined<'a, B::Stored>),
+}
+
+/// The end of a wait, or a flight to join, which may have been joined already.
+type WaitResult<'a, B, F> =
+    Result<Ended<'a, B, F>, Option<Join<'a, Record<<B as Backend>::Stored>>>>;
+
+/// Ends the wait for a flight, see [`driver::after_wait`]. If the element joins again, returns the flight that it has joined, if
+/// there is one.
+fn after_wait<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'a, B, F>,
+    flight: &Arc<Flight<Record<B::Stored>>>,
+    outdated: bool,
+    turn: Turn<'a, '_, Record<B::Stored>>,
+) -> WaitResult<'a, B, F> {
+    match driver::after_wait(call, flight, outdated, turn) {
+        WaitEnd::Joined(joined) => Ok(Ended::Joined(joined)),
+        WaitEnd::Again(next) => Err(next),
+        WaitEnd::Shared => {
+            let mut frame = Frame::new(call.function);
+            if call.share(flight, &mut frame) {
+                return Ok(Ended::Shared(frame.into_found()));
+            }
+            Ok(Ended::Joined(after_unshared(call, flight)))
+        }
+    }
+}
+
+/// Leads the refresh of an element past its ttl, unless another caller does, the last attempt has failed recently, or an error is
+/// cached.
+fn try_lead_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'a, B, F>,
+) -> Option<Lead<'a, Record<B::Stored>>> {
+    lead_refresh_unless_failed(call, call.has_cached_error(&Frame::new(call.function)))
 }

@@ -3,9 +3,9 @@
 use crate::backend::Backend;
 use crate::cache::{CallStamp, Engine};
 use crate::call::batch::distinct::Distinct;
-use crate::call::lookup::{Lookup, begin_at, classify, lookup_with_stamp};
-use crate::call::task::OwnedLookup;
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
+use crate::call::lookup::{Lookup, Rest, begin_at, classify, lookup_with_stamp};
+use crate::call::typed::Frame;
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput, FnProperties, Properties};
 use crate::io::Io;
 use crate::key::Key;
 use crate::record::Record;
@@ -27,7 +27,7 @@ pub(crate) struct Batch<'e, T, F: FnOutput> {
     /// The calls of the elements that were not found.
     pub(crate) functions: Vec<F>,
     /// The index of each of these, and the rest of its call.
-    pub(crate) lookups: Vec<(usize, OwnedLookup<F::Output>)>,
+    pub(crate) lookups: Vec<(usize, Lookup<F::Output>)>,
 }
 
 /// An element that has to be computed, by this caller or by another one.
@@ -35,6 +35,14 @@ pub(super) struct Missed<'a, B: Backend, F: FnOutput> {
     pub(super) index: usize,
     pub(super) call: Call<'a, B, F>,
     pub(super) reason: ComputeReason<F::Output>,
+}
+
+/// The rest of the call of an element, which has nothing to read.
+pub(super) enum Resumed<'a, B: Backend, F: FnOutput> {
+    /// Run the function without the cache.
+    Bypass,
+    /// Run the function for all callers of the key, or wait for a caller that does.
+    Compute(Call<'a, B, F>, ComputeReason<F::Output>),
 }
 
 /// Looks up elements, as far as nothing has to be waited for. `describe` returns the call of an element.
@@ -73,7 +81,7 @@ pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>>(
                 outputs.push(Some(output));
                 continue;
             }
-            Err(lookup) => OwnedLookup::new(lookup),
+            Err(lookup) => lookup,
         };
         outputs.push(None);
         if functions.is_empty() {
@@ -124,14 +132,17 @@ impl<'e, T> Repeated<'e, T> {
 pub(super) async fn resume<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &'a Engine<B>,
     functions: &'a [F],
-    lookups: Vec<(usize, OwnedLookup<F::Output>)>,
+    lookups: Vec<(usize, Lookup<F::Output>)>,
     outputs: &mut [Option<F::Output>],
-) -> Vec<(usize, Lookup<'a, B, F>)> {
+) -> Vec<(usize, Resumed<'a, B, F>)> {
     let (mut rest, mut reads) = (Vec::new(), Vec::with_capacity(lookups.len()));
     let mut has_failed = false;
-    for ((index, lookup), function) in lookups.into_iter().zip(functions) {
-        let mut lookup = lookup.resume(engine, function);
-        if let Lookup::ReadGenerations(key) = lookup {
+    for ((index, mut lookup), function) in lookups.into_iter().zip(functions) {
+        let Ok(key) = function.key() else {
+            rest.push((index, Resumed::Bypass));
+            continue;
+        };
+        if let Rest::ReadGenerations = lookup.rest {
             let stamped = read_generations::<M, B, F>(engine, function, key, &mut has_failed);
             lookup = match stamped.await {
                 Ok(output) => {
@@ -141,12 +152,18 @@ pub(super) async fn resume<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored
                 Err(lookup) => lookup,
             };
         }
-        match lookup {
-            Lookup::ReadBackend(call) => {
+        let Lookup { rest: left, found } = lookup;
+        match left {
+            Rest::Bypass | Rest::ReadGenerations => rest.push((index, Resumed::Bypass)),
+            Rest::ReadBackend(begun) => {
+                let call = Call::resumed(engine, function, key, begun);
                 let before = call.engine.flights().completions(call.key);
                 reads.push((index, call, before));
             }
-            lookup => rest.push((index, lookup)),
+            Rest::Compute(begun, reason) => {
+                let call = Call::resumed(engine, function, key, begun);
+                rest.push((index, Resumed::Compute(call, reason.with_found(found))));
+            }
         }
     }
     if reads.is_empty() {
@@ -155,43 +172,59 @@ pub(super) async fn resume<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored
     let calls: Vec<&Call<'_, B, F>> = reads.iter().map(|(_, call, _)| call).collect();
     let records = read_many::<M, B, F>(engine, &calls).await;
     for ((index, call, before), record) in reads.into_iter().zip(records) {
-        let decoded = match record {
-            Some(record) => call.decode_counted(record),
-            None => call.nothing(),
-        };
-        match classify(call, decoded, before) {
-            Ok(output) => outputs[index] = Some(output),
-            Err(lookup) => rest.push((index, lookup)),
+        let mut frame = Frame::new(call.function);
+        let decoded = call.decode_read(record, &mut frame);
+        match classify(&call, decoded, before) {
+            Ok(()) => outputs[index] = frame.into_found(),
+            Err(Rest::Compute(_, reason)) => {
+                let reason = reason.with_found(frame.into_found());
+                rest.push((index, Resumed::Compute(call, reason)));
+            }
+            Err(_) => rest.push((index, Resumed::Bypass)),
         }
     }
     rest
 }
 
 /// Reads the generations of the groups of an element. Once that has failed, no others are read.
-async fn read_generations<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &'a Engine<B>,
-    function: &'a F,
-    key: &'a Key,
+async fn read_generations<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: &F,
+    key: &Key,
     has_failed: &mut bool,
-) -> Result<F::Output, Lookup<'a, B, F>> {
+) -> Result<F::Output, Lookup<F::Output>> {
     let (prefix, tags) = (key.prefix(), function.tags());
     // Perhaps another element has just read them.
-    if let Some(stamp) = engine.known_stamp(engine.flags(), prefix, tags) {
-        let stamp = CallStamp { stamp, has_timed_out: false };
-        return lookup_with_stamp(engine, function, key, stamp);
-    }
-    let call = if *has_failed {
-        Call::new(engine, function, key, engine.unknown_stamp())
-    } else {
-        match engine.make_stamp::<M>(prefix, tags).await {
-            Ok(stamp) => return lookup_with_stamp(engine, function, key, stamp),
+    let known = engine.known_stamp(engine.flags(), prefix, tags);
+    let stamp = match known {
+        Some(stamp) => Some(CallStamp { stamp, has_timed_out: false }),
+        None if *has_failed => None,
+        None => match engine.make_stamp::<M>(prefix, tags).await {
+            Ok(stamp) => Some(stamp),
             Err(error) => {
                 *has_failed = true;
-                Call::without_stamp(engine, function, key, &error)
+                let call = Call::without_stamp(engine, function, key, &error);
+                return Err(missed(call));
             }
-        }
+        },
     };
-    Err(Lookup::Compute(call, ComputeReason::Miss(None)))
+    let Some(stamp) = stamp else {
+        return Err(missed(Call::new(engine, function, key, engine.unknown_stamp())));
+    };
+    let (properties, mut frame) = (Properties::of(function), Frame::new(function));
+    let call = Call::new(engine, &properties, key, stamp.stamp);
+    if stamp.has_timed_out {
+        call.set_timed_out();
+    }
+    match lookup_with_stamp(&call, &mut frame) {
+        Ok(()) => Ok(frame.take_found()),
+        Err(rest) => Err(Lookup { rest, found: frame.into_found() }),
+    }
+}
+
+/// Returns the rest of a call whose record cannot be read.
+fn missed<B: Backend, F: FnProperties>(call: Call<'_, B, F>) -> Lookup<F::Output> {
+    Lookup { rest: Rest::Compute(call.into_begun(), ComputeReason::Miss(None)), found: None }
 }
 
 /// Reads the records of calls.

@@ -8,7 +8,9 @@ use crate::backend::{Backend, LeaseGuard};
 use crate::cache::Engine;
 use crate::call::background_refresh::CountPanic;
 use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
-use crate::call::leading::{Leading, is_newest, release_lease};
+use crate::call::leading::{Leading, release_lease};
+use crate::call::read::read;
+use crate::call::typed::{Frame, OutputOf};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
@@ -136,13 +138,15 @@ where
                 continue;
             };
             let Leading { lease, mut lead, reason, call, started, .. } = leading;
-            let Some(record) =
-                call.encode_record(&output, CompactDuration::new(compute_time), ended)
-            else {
-                call.complete_without_record(&mut lead, &output, compute_time);
+            let encoded = OutputOf { function: call.function, output: &output };
+            let compact = CompactDuration::new(compute_time);
+            let Some(record) = call.encode_or_count(&encoded, compact, ended) else {
+                let frame = Frame::with_returned(call.function, output);
+                call.complete_without_record(&mut lead, compute_time, &frame);
+                let output = frame.into_returned();
                 release_lease::<M, B, F>(&call, lease).await;
                 let times = CallTimes::computed(compute_time);
-                self.outputs[index] = Some(call.conclude(output, times, reason));
+                self.outputs[index] = output.map(|output| conclude(&call, output, times, reason));
                 continue;
             };
             let lead = lead.computed(Outcome::computed(record.clone()));
@@ -161,7 +165,7 @@ where
             }
             release_lease::<M, B, F>(&call, lease).await;
             let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };
-            self.outputs[index] = Some(call.conclude(output, times, reason));
+            self.outputs[index] = Some(conclude(&call, output, times, reason));
         }
     }
 
@@ -195,7 +199,7 @@ where
                 Role::Bypass => continue,
             };
             let Leading { lease, mut lead, reason, call, .. } = leading;
-            call.complete_failed(&mut lead, &outcome);
+            call.complete_failed(&mut lead, &outcome, &Frame::new(call.function));
             release_lease::<M, B, F>(&call, lease).await;
             count_unpaired(&call, &unusable, &mut is_counted);
             match reason {
@@ -207,7 +211,7 @@ where
                     call.emit(CallOutcome::Miss, CallTimes::computed(compute_time));
                 }
                 reason => {
-                    call.conclude_refresh(false, None, CallTimes::computed(compute_time), &reason);
+                    call.conclude_refresh(false, CallTimes::computed(compute_time), &reason, None);
                 }
             }
         }
@@ -240,6 +244,22 @@ fn new_run_span<B: Backend, F: CachedFn<Stored = B::Stored>>(
     Some(log::batch_span(call.key.prefix(), reason, parts.len()))
 }
 
+/// Returns the output of an element for which the function has returned `new`: that, or the stale value if `new` is a failure. The
+/// times are those of `new`.
+fn conclude<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    call: &Call<'_, B, F>,
+    new: F::Output,
+    times: CallTimes,
+    reason: ComputeReason<F::Output>,
+) -> F::Output {
+    let mut frame = Frame::with_returned(call.function, new);
+    if let Some(stale) = call.conclude_run(times, reason, &frame) {
+        frame.set_found(stale);
+        return frame.take_output(true);
+    }
+    frame.take_output(false)
+}
+
 /// Counts and logs an output that cannot be assigned to the elements, once.
 fn count_unpaired<B: Backend, F: CachedFn<Stored = B::Stored>, R>(
     call: &Call<'_, B, F>,
@@ -268,9 +288,13 @@ async fn write<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
             && match element.lead.begin_store() {
                 StorePermission::Granted => true,
                 StorePermission::Refused => false,
-                StorePermission::UnlessNewer => {
-                    is_newest::<M, B, F>(&element.call, element.started).await
-                }
+                StorePermission::UnlessNewer => match read::<M, B, F>(&element.call).await {
+                    Some(found) => {
+                        let frame = Frame::new(element.call.function);
+                        !element.call.is_newer(found, element.started, &frame)
+                    }
+                    None => true,
+                },
             };
         if !may_store {
             element.set_stored(false);
@@ -312,7 +336,7 @@ async fn leave_out<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     match reason {
         ComputeReason::Miss(_) => call.emit(CallOutcome::Miss, CallTimes::computed(compute_time)),
         // Not a failure: the element is not there any more.
-        reason => call.conclude_refresh(true, None, CallTimes::computed(compute_time), &reason),
+        reason => call.conclude_refresh(true, CallTimes::computed(compute_time), &reason, None),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::sync::IgnorePoison;
 /// The agreement of a run and its caller on which of them reports the call. The run does if it ends with an output for its
 /// caller. If the caller returns an old value, it reports that, and a run that ends later is one in the background.
 #[derive(Debug)]
-pub struct AwaitedRun {
+pub(crate) struct AwaitedRun {
     /// The first instant at which the old value may not be served.
     end: Timestamp,
     state: Mutex<State>,

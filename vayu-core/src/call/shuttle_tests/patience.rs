@@ -6,7 +6,6 @@ use super::*;
 use crate::call::late_body::Made;
 use crate::call::lookup::begin;
 use crate::call::patience::{self, patient};
-use crate::call::task::OwnedLookup;
 use crate::io::Awaiting;
 use crate::sync::IgnorePoison;
 
@@ -21,7 +20,7 @@ fn patient_call(fixture: &Arc<Fixture>, hung: &Arc<Hung>) -> (usize, bool) {
     let policy = policy.stale(60 * MINUTE);
     let lookup = match begin(engine, &policy) {
         Ok(output) => return (output, false),
-        Err(lookup) => OwnedLookup::new(lookup),
+        Err(lookup) => lookup,
     };
     let runs = Arc::clone(fixture);
     let body = Box::pin(async move {

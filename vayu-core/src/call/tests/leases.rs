@@ -19,7 +19,6 @@ use crate::call::blocking;
 use crate::call::late_body::Made;
 use crate::call::lookup::begin;
 use crate::call::patience::{self, patient};
-use crate::call::task::OwnedLookup;
 use crate::call::{FixedTtl, PlainOutput, Policy};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -606,7 +605,7 @@ fn callers_with_patience_return_the_value_that_another_process_has_stored() {
         Box::pin(async move {
             let lookup = match begin(engine, &policy) {
                 Ok(output) => return output,
-                Err(lookup) => OwnedLookup::new(lookup),
+                Err(lookup) => lookup,
             };
             let (body, patience) = (Box::pin(async move { value }), Duration::from_millis(50));
             let call = patient(engine.clone(), policy, lookup, body, patience);

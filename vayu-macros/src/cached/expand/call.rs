@@ -50,10 +50,7 @@ pub(crate) fn call(model: &Model) -> TokenStream {
 pub(crate) fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
-    let begun = begun(model, |rest| {
-        let owned_lookup = root.private_at("owned_lookup", output_span);
-        quote_spanned!(output_span=> #owned_lookup(#rest))
-    });
+    let begun = begun(model);
     let is_sync = model.function.kind == Kind::Sync;
     let (spawnable, run, patience) = match &model.options.patience {
         None => ("spawnable", "run_spawning", None),
@@ -105,7 +102,7 @@ pub(crate) fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
 pub(crate) fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
-    let begun = begun(model, |rest| rest);
+    let begun = begun(model);
     let (finish, task_of, wait) = match model.function.kind {
         Kind::Sync => ("finish_spawning", "job_of", None),
         Kind::Async | Kind::Boxed => ("finish_async_spawning", "task_of", Some(quote!(.await))),
@@ -155,16 +152,15 @@ pub(crate) fn spawned(model: &Model, spawn: &Expr) -> TokenStream {
     }
 }
 
-/// Generates the start of a call that may move its body into a task: `vayu_begun` is the output, or else what
-/// `rest` makes of the lookup, with the body. The body of an async function is boxed in the block that creates it: each
+/// Generates the start of a call that may move its body into a task: `vayu_begun` is the output, or else the rest of
+/// the lookup, with the body. The body of an async function is boxed in the block that creates it: each
 /// later move would add its size to the future of the call.
-fn begun(model: &Model, rest: impl FnOnce(TokenStream) -> TokenStream) -> TokenStream {
+fn begun(model: &Model) -> TokenStream {
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let setup = setup(model, Purpose::Task);
     let (body, key, policy) =
         (body(model), finish_key(model, Purpose::Task), policy(model, Purpose::Task));
     let begin = model.root.private_at("begin_async", output_span);
-    let rest = rest(quote_spanned!(output_span=> vayu_rest));
     let moved = match model.function.kind {
         Kind::Sync => quote_spanned!(output_span=> vayu_body),
         Kind::Async if !model.own.is_empty() => quote_spanned!(output_span=> vayu_body),
@@ -182,7 +178,7 @@ fn begun(model: &Model, rest: impl FnOnce(TokenStream) -> TokenStream) -> TokenS
             match #begin(vayu_cache, &vayu_policy) {
                 ::core::result::Result::Ok(vayu_output) => ::core::result::Result::Ok(vayu_output),
                 ::core::result::Result::Err(vayu_rest) => {
-                    ::core::result::Result::Err((#rest, #moved))
+                    ::core::result::Result::Err((vayu_rest, #moved))
                 }
             }
         };
