@@ -65,7 +65,7 @@ fn hit_with_idle(keys: Vec<u64>) {
 
 // Each key far from the one before. Most of the time is spent on memory, not on instructions: see the cache
 // misses.
-#[library_benchmark(config = at_most(323))]
+#[library_benchmark(config = at_most(335))]
 #[bench::of({ called((0..MANY).collect(), number); (0..CALLS).map(|n| n * 7919 % MANY).collect() })]
 fn hit_among_100_000(keys: Vec<u64>) {
     each(&keys, number);
@@ -77,7 +77,7 @@ fn hit_after_an_invalidation(keys: Vec<u64>) {
     each(&keys, number_after_invalidation);
 }
 
-#[library_benchmark(config = at_most(371))]
+#[library_benchmark(config = at_most(390))]
 #[bench::of({ for _ in 0..5 { numbers(&few()); } few() })]
 fn hit_of_a_batch(keys: Vec<u64>) {
     drop(black_box(numbers(black_box(&keys))));
@@ -110,13 +110,13 @@ fn hit_async(keys: Vec<u64>) {
 }
 
 // Into a full cache, so that each call evicts an entry.
-#[library_benchmark(config = at_most(1490))]
+#[library_benchmark(config = at_most(1620))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
 }
 
-#[library_benchmark(config = at_most(2400))]
+#[library_benchmark(config = at_most(2490))]
 #[bench::of({ called((MANY..2 * MANY).collect(), |key| now(number_of_many_async(key))); few() })]
 fn miss_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_of_many_async(key)));
