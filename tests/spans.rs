@@ -289,3 +289,26 @@ fn reason_of_a_miss_is_logged_at_trace_level() {
     other_type_in_file(&files);
     assert_eq!(reasons(), [reason("other type")]);
 }
+
+#[test]
+fn refresh_that_reads_a_stale_value_again_logs_no_miss() {
+    #[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "f", key = "k")]
+    fn refreshed(cache: &MemoryCache) -> u64 {
+        cache.stats().inserts
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1m", prefix = "f", key = "k")]
+    async fn refreshed_async(cache: &MemoryCache) -> u64 {
+        cache.stats().inserts
+    }
+    let _guard = listen();
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    refreshed(&cache);
+    reasons();
+    clock.advance(Duration::from_secs(61));
+    assert_eq!(refreshed(&cache), 1);
+    assert_eq!(reasons(), [""; 0]);
+    clock.advance(Duration::from_secs(61));
+    assert_eq!(smol::block_on(refreshed_async(&cache)), 2);
+    assert_eq!(reasons(), [""; 0]);
+}

@@ -1,6 +1,8 @@
 //! `Entry::set`, `run`, `explain` and refreshes that fail, on every backend.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -408,6 +410,42 @@ fn explanation_of_faults() {
     assert_eq!(corrupted, 1);
     let explained = page_entry(&cache).explain();
     assert!(matches!(explained, Explanation::Corrupt(None)), "{explained}");
+}
+
+#[test]
+fn value_that_panics_when_it_is_dropped_is_explained() {
+    /// A value that panics when it is dropped, once that is enabled.
+    #[derive(Clone)]
+    struct Fragile(Arc<AtomicBool>);
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            assert!(!self.0.swap(false, Ordering::SeqCst), "planned panic of a drop");
+        }
+    }
+    #[cached(cache = cache, ttl = "1m", stale = "1m", key = "k", handle = call_entry)]
+    fn call(cache: &MemoryCache, panics: &Arc<AtomicBool>) -> Fragile {
+        Fragile(Arc::clone(panics))
+    }
+    let clock = ManualClock::new();
+    let cache = MemoryOptions::new().clock(clock.clone()).build();
+    let panics = Arc::new(AtomicBool::new(false));
+    drop(call(&cache, &panics));
+    for step in [Duration::ZERO, MINUTE] {
+        clock.advance(step);
+        for is_async in [false, true] {
+            panics.store(true, Ordering::SeqCst);
+            let entry = call_entry(&cache, &panics);
+            let explained =
+                if is_async { smol::block_on(entry.explain_async()) } else { entry.explain() };
+            let Explanation::Corrupt(Some(error)) = &explained else { panic!("{explained}") };
+            assert_eq!(error.kind(), ErrorKind::Panic);
+            assert!(!panics.load(Ordering::SeqCst));
+        }
+    }
+    assert!(
+        matches!(call_entry(&cache, &panics).explain(), Explanation::Stale),
+        "it is still there"
+    );
 }
 
 #[test]

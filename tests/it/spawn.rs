@@ -1,8 +1,8 @@
 //! `spawn = ..`: stale values that a task refreshes.
 
 use std::future::pending;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vayu::backend::{Backend, Serializer};
@@ -232,6 +232,30 @@ fn every_executor_and_every_form_of_spawn_works() {
         assert_eq!(smol::block_on(entry.refresh_async()), 2);
         assert_eq!(ask(), 2);
     });
+}
+
+#[test]
+fn caller_that_is_dropped_gives_up_the_lead_before_its_body_is_dropped() {
+    /// Records how many flights are running when it is dropped.
+    struct Flights(MemoryCache, Arc<Mutex<Vec<usize>>>);
+    impl Drop for Flights {
+        fn drop(&mut self) {
+            self.1.lock().expect("no panic").push(self.0.stats().in_flight);
+        }
+    }
+    #[cached(cache = cache, ttl = 60, stale = 60, spawn = tokio::spawn, key = "k")]
+    async fn hanging(cache: MemoryCache, flights: Arc<Mutex<Vec<usize>>>) -> u32 {
+        let _flights = Flights(cache, flights);
+        pending().await
+    }
+    let cache = MemoryOptions::new().build();
+    let flights: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let mut call = Box::pin(hanging(cache.clone(), Arc::clone(&flights)));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(call.as_mut().poll(&mut context).is_pending());
+    assert_eq!(cache.stats().in_flight, 1);
+    drop(call);
+    assert_eq!(*flights.lock().expect("no panic"), [0]);
 }
 
 #[test]

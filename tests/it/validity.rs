@@ -2,7 +2,7 @@
 //! by hand.
 
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use vayu::backend::{Backend, KeyVersion, Serializer};
 use vayu::testing::{ManualClock, MapBackend};
@@ -205,6 +205,33 @@ fn check_plain_function<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> 
 #[test]
 fn plain_key_reads_the_entry_of_a_function_without_tags_and_version() {
     with_every_backend!(check_plain_function);
+}
+
+fn check_rejected_values<B: Backend, S: Stores<B>>(open: impl Fn(ManualClock) -> Cache<B, S>) {
+    #[cached(cache = cache, ttl = "1h", prefix = "rejects", skip(cache), version = 2, cache_if = |v: &u32| *v > 0)]
+    fn rejects<B: Backend, S: Stores<B>>(cache: &Cache<B, S>, id: u32) -> u32 {
+        id - 7
+    }
+    #[cached(cache = cache, ttl = "1h", prefix = "rejects async", skip(cache), version = 2, cache_if = |v: &u32| *v > 0)]
+    async fn rejects_async<B: Backend, S: Stores<B>>(cache: &Cache<B, S>, id: u32) -> u32 {
+        id - 7
+    }
+    #[cached(cache = cache, prefix = "expired", skip(cache), version = 2, expires_at = SystemTime::UNIX_EPOCH)]
+    fn expired<B: Backend, S: Stores<B>>(cache: &Cache<B, S>, id: u32) -> u32 {
+        id - 7
+    }
+    let cache = open(ManualClock::new());
+    assert_eq!((rejects(&cache, 7), expired(&cache, 7)), (0, 0));
+    assert_eq!(smol::block_on(rejects_async(&cache, 7)), 0);
+    assert_eq!(cache.stats().inserts, 0);
+    for prefix in ["rejects", "rejects async", "expired"] {
+        assert_rejected(&cache, &key(prefix), "with_version");
+    }
+}
+
+#[test]
+fn key_is_checked_against_a_function_whose_values_are_not_stored() {
+    with_every_backend!(check_rejected_values);
 }
 
 fn check_set_before_the_first_call<B: Backend, S: Stores<B>>(

@@ -15,14 +15,16 @@ use crate::attribute::{each, output_type};
 use crate::backend::{Backend, Capabilities, Lease, LeaseGuard, LeaseWatch, Leases, ReleaseLease};
 use crate::cache::BACKOFF;
 use crate::call::background_refresh::{finish, finish_blocking, job, task};
-use crate::call::blocking;
 use crate::call::late_body::Made;
 use crate::call::lookup::begin;
 use crate::call::patience::{self, patient};
 use crate::call::{FixedTtl, PlainOutput, Policy};
+use crate::call::{blocking, future};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::Awaiting;
+use crate::observer::{CallEvent, Observer};
+use crate::outcome::CallOutcome;
 use crate::record::Record;
 use crate::serializer::ValueClass;
 use crate::sync::block_on;
@@ -667,6 +669,52 @@ fn refresh_in_the_background_is_left_to_the_process_that_holds_the_lease() {
             clock.advance(BACKOFF);
             assert_eq!(refresh(value + 1), value);
             assert_eq!(blocking::run(engine, policy(), || 9), value + 1);
+        }
+    });
+}
+
+/// An observer that calls its cache for the key of the first value past its ttl that is served.
+struct CallsOnStale {
+    cache: Mutex<Option<Cache<LeasingBackend, ByReference>>>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Observer for CallsOnStale {
+    fn on_call(&self, call: &CallEvent<'_>) {
+        if call.outcome != CallOutcome::Stale {
+            return;
+        }
+        let Some(cache) = self.cache.lock().expect("no panic").take() else { return };
+        assert_eq!(cache.stats().in_flight, 1);
+        assert_eq!(cache.get_or_insert_with(&key("k"), MINUTE, || 9_u8), 9);
+        self.calls.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn observer_of_a_stale_value_that_is_served_without_the_lease_may_call_for_the_same_key() {
+    watchdog(HANG, || {
+        for is_async in [false, true] {
+            let (clock, backend, process) = with_manual_clock();
+            let call = |value: u8| {
+                let ttl = FixedTtl::new(MINUTE);
+                let policy = Policy::new(key("k"), PlainOutput::new(), &ByReference, ttl);
+                let policy = policy.stale(60 * MINUTE);
+                if is_async {
+                    let body = std::pin::pin!(async { value });
+                    block_on(future::run(process.engine(), &policy, body))
+                } else {
+                    blocking::run(process.engine(), policy, || value)
+                }
+            };
+            assert_eq!(call(1), 1);
+            clock.advance(MINUTE);
+            let calls = Arc::new(AtomicUsize::new(0));
+            let cache = Mutex::new(Some(process.clone()));
+            process.observe(CallsOnStale { cache, calls: Arc::clone(&calls) });
+            let _held = backend.try_acquire(&key("k")).expect("free");
+            assert_eq!(call(2), 1, "the process that holds the lease refreshes it");
+            assert_eq!(calls.load(Ordering::SeqCst), 1, "async: {is_async}");
         }
     });
 }

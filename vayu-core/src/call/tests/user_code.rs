@@ -7,9 +7,11 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::ErrorKind;
-use crate::call::{CacheIf, FixedTtl, PlainOutput, Policy, TtlFn, blocking};
+use crate::attribute::revalidate;
+use crate::call::{CacheIf, FixedTtl, PlainOutput, Policy, Retention, TtlFn, blocking, future};
 use crate::key::KeyBuilder;
 use crate::record::Record;
+use crate::sync::block_on;
 
 /// A value that panics when it is cloned, if that is enabled.
 #[derive(Debug)]
@@ -79,6 +81,114 @@ fn drop_that_calls_back_into_the_cache_and_panics_is_survived() {
         drop(replace);
         assert_eq!(fixture.cache.get::<u64>(&key("other")).expect("read"), Some(5));
         assert!(!fixture.cache.remove(&key("k")).expect("remove"), "removed by the destructor");
+    });
+}
+
+/// A map from which another process removes a record while it is read.
+#[derive(Default)]
+struct RemovesInReads {
+    map: MapBackend<AnyValue>,
+    /// The number of reads up to that one.
+    reads_left: AtomicUsize,
+    /// `true` if that read still finds the record.
+    is_found: bool,
+}
+
+#[async_trait]
+impl crate::backend::Backend for RemovesInReads {
+    type Stored = AnyValue;
+    fn read(&self, key: &Key) -> crate::Result<Option<Record<AnyValue>>> {
+        let left = self.reads_left.load(Ordering::SeqCst);
+        self.reads_left.store(left.saturating_sub(1), Ordering::SeqCst);
+        let found = if left == 1 && !self.is_found { None } else { self.map.read(key)? };
+        if left == 1 {
+            self.map.delete(key)?;
+        }
+        Ok(found)
+    }
+    fn write(&self, key: &Key, record: Record<AnyValue>) -> crate::Result<()> {
+        self.map.write(key, record)
+    }
+    fn delete(&self, key: &Key) -> crate::Result<bool> {
+        self.map.delete(key)
+    }
+    async fn read_async(&self, key: &Key) -> crate::Result<Option<Record<AnyValue>>> {
+        self.read(key)
+    }
+    async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> crate::Result<()> {
+        self.write(key, record)
+    }
+    async fn delete_async(&self, key: &Key) -> crate::Result<bool> {
+        self.delete(key)
+    }
+    fn clock(&self) -> Arc<dyn crate::Clock> {
+        self.map.clock()
+    }
+}
+
+/// A value that calls its cache for its own key when it is dropped: the first one for which that is enabled.
+#[derive(Clone)]
+struct CallsInDrop(Option<Arc<CallInDrop>>);
+
+struct CallInDrop {
+    cache: Cache<RemovesInReads, ByReference>,
+    is_enabled: AtomicBool,
+    /// The flights that were running at the call.
+    in_flight: OnceLock<usize>,
+}
+
+impl Drop for CallsInDrop {
+    fn drop(&mut self) {
+        let call = self.0.take().filter(|call| call.is_enabled.swap(false, Ordering::SeqCst));
+        let Some(call) = call else { return };
+        call.in_flight.set(call.cache.stats().in_flight).expect("one call");
+        drop(call.cache.get_or_insert_with(&key("k"), MINUTE, || Self(None)));
+    }
+}
+
+/// Checks that the last reference to a value past its ttl, which is dropped when the leader reads again, may call for the same key.
+fn call_in_drop_of_a_leader<L: Retention<CallsInDrop>>(is_found: bool, retention: impl Fn() -> L) {
+    for is_async in [false, true] {
+        let clock = ManualClock::new();
+        let map = MapBackend::with_clock(clock.clone());
+        let backend = RemovesInReads { map, is_found, ..RemovesInReads::default() };
+        let cache = Cache::<_, ByReference>::with_backend(backend);
+        let call = |value: CallsInDrop| {
+            let policy = Policy::new(key("k"), PlainOutput::new(), &ByReference, retention())
+                .stale(60 * MINUTE);
+            if is_async {
+                let body = std::pin::pin!(async { value });
+                drop(block_on(future::run(cache.engine(), &policy, body)));
+            } else {
+                drop(blocking::run(cache.engine(), policy, || value));
+            }
+        };
+        let in_drop = Arc::new(CallInDrop {
+            cache: cache.clone(),
+            is_enabled: AtomicBool::new(false),
+            in_flight: OnceLock::new(),
+        });
+        call(CallsInDrop(Some(Arc::clone(&in_drop))));
+        clock.advance(MINUTE);
+        in_drop.is_enabled.store(true, Ordering::SeqCst);
+        // The lookup, and the leader.
+        cache.backend().reads_left.store(2, Ordering::SeqCst);
+        call(CallsInDrop(None));
+        assert_eq!(in_drop.in_flight.get(), Some(&1), "async: {is_async}");
+        assert_eq!(cache.stats().in_flight, 0);
+    }
+}
+
+#[test]
+fn drop_of_a_value_that_the_leader_reads_again_may_call_for_the_same_key() {
+    watchdog(HANG, || call_in_drop_of_a_leader(true, || FixedTtl::new(MINUTE)));
+}
+
+#[test]
+fn drop_of_a_value_that_the_leader_has_kept_may_call_for_the_same_key() {
+    let shape = PlainOutput::<CallsInDrop>::new;
+    watchdog(HANG, move || {
+        call_in_drop_of_a_leader(false, || revalidate(shape(), FixedTtl::new(MINUTE)));
     });
 }
 
