@@ -24,7 +24,7 @@ pub trait FnOutput {
 
 /// The properties of one call of a cached function that involve none of the types of the function.
 ///
-/// Most of the course of a call is compiled once for all functions, and uses these alone ([`Properties`]).
+/// Most of the course of a call is compiled once for all functions, and uses these alone.
 pub trait FnProperties: FnOutput {
     /// The idle time, or `()`.
     type Idle: IdleTime;
