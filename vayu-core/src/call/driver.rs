@@ -239,7 +239,7 @@ pub(super) async fn prepare<'a, M: Io, B: Backend>(
     let (mut deadline, mut kept) = (Deadline::default(), None);
     let (joined, reason) = match reason {
         ComputeReason::Miss(before) => {
-            if join.is_none() && steps.serve_error(&call).await.is_some() {
+            if join.is_none() && steps.serve_error(&call, None).await.is_some() {
                 return Prepared::Found;
             }
             let join = join.unwrap_or_else(|| call.join(before));

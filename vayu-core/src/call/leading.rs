@@ -129,7 +129,7 @@ impl<'a, B: Backend> Leading<'a, B, Properties<'a>> {
         }
         if recheck
             && matches!(self.reason, ComputeReason::Miss(_))
-            && let Some(cached) = steps.serve_error(&self.call).await
+            && let Some(cached) = steps.serve_error(&self.call, Some(self.lead.id())).await
         {
             let CachedError { error, compute_time, .. } = cached;
             // No error and no value is being stored, so nothing is to be deleted.
@@ -146,11 +146,11 @@ impl<'a, B: Backend> Leading<'a, B, Properties<'a>> {
         if self.lease.is_some() {
             self.began = self.call.engine.now();
         }
-        if let Some(previous) = self.previous.take()
-            && let StepResult::Previous(previous) =
-                steps.perform(&self.call, None, Step::Previous(previous)).await
-        {
-            self.previous = previous;
+        if let Some(previous) = self.previous.take() {
+            let (flight, step) = (Some(self.lead.id()), Step::Previous(previous));
+            if let StepResult::Previous(previous) = steps.perform(&self.call, flight, step).await {
+                self.previous = previous;
+            }
         }
         Ok(ControlFlow::Continue(self))
     }

@@ -82,11 +82,15 @@ pub(super) trait Steps<B: Backend> {
     }
 
     /// Clones the cached error of the key to the output that was found, and returns it, if there is one.
-    async fn serve_error(&self, call: &UntypedCall<'_, B>) -> Option<CachedError> {
+    async fn serve_error(
+        &self,
+        call: &UntypedCall<'_, B>,
+        flight: Option<FlightId>,
+    ) -> Option<CachedError> {
         if !call.function.caches_errors() {
             return None;
         }
-        match self.perform(call, None, Step::ServeError).await {
+        match self.perform(call, flight, Step::ServeError).await {
             StepResult::Error(error) => error,
             _ => unreachable!("the step is one of errors"),
         }

@@ -179,6 +179,60 @@ fn call_in_drop_of_a_leader<L: Retention<CallsInDrop>>(is_found: bool, retention
     }
 }
 
+/// A value that calls its cache for its own key when it is cloned: for the second time since that is enabled.
+struct CallsInClone(Option<Arc<CallInClone>>);
+
+struct CallInClone {
+    fixture: Arc<Fixture>,
+    clones_left: AtomicUsize,
+    /// The flights that were running at the call.
+    in_flight: OnceLock<usize>,
+}
+
+impl Clone for CallsInClone {
+    fn clone(&self) -> Self {
+        let Some(call) = &self.0 else { return Self(None) };
+        if call.clones_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+            == Ok(1)
+        {
+            call.in_flight.set(call.fixture.cache.stats().in_flight).expect("one call");
+            drop(call.fixture.cache.get_or_insert_with(&key("k"), MINUTE, || Self(None)));
+        }
+        Self(self.0.clone())
+    }
+}
+
+#[test]
+fn clone_of_the_value_that_a_run_replaces_may_call_for_the_same_key() {
+    let test = |is_async: bool| {
+        let call = Arc::new(CallInClone {
+            fixture: Fixture::new(),
+            clones_left: AtomicUsize::new(0),
+            in_flight: OnceLock::new(),
+        });
+        let (cache, clock) = (&call.fixture.cache, &call.fixture.clock);
+        let run = |value: CallsInClone| {
+            let ttl = revalidate(PlainOutput::<CallsInClone>::new(), FixedTtl::new(MINUTE));
+            let policy =
+                Policy::new(key("k"), PlainOutput::new(), &ByReference, ttl).stale(60 * MINUTE);
+            if is_async {
+                let body = std::pin::pin!(async { value });
+                drop(block_on(future::run(cache.engine(), &policy, body)));
+            } else {
+                drop(blocking::run(cache.engine(), policy, || value));
+            }
+        };
+        run(CallsInClone(Some(Arc::clone(&call))));
+        clock.advance(MINUTE);
+        // That of the lookup, and that of the value which the run replaces.
+        call.clones_left.store(2, Ordering::SeqCst);
+        run(CallsInClone(None));
+        assert_eq!(call.in_flight.get(), Some(&1), "async: {is_async}");
+        assert_eq!(cache.stats().in_flight, 0);
+    };
+    watchdog(HANG, move || [false, true].map(test));
+}
+
 #[test]
 fn drop_of_a_value_that_the_leader_reads_again_may_call_for_the_same_key() {
     watchdog(HANG, || call_in_drop_of_a_leader(true, || FixedTtl::new(MINUTE)));
