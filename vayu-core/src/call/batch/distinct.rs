@@ -4,18 +4,19 @@ use crate::key::Key;
 
 /// A hash table of the positions of elements in a batch, by their keys.
 pub(super) struct Distinct {
-    /// In each the upper half of a hash, and a position plus one; zero if it is unused.
-    slots: Vec<u64>,
+    /// In each a position plus one, and above it as many bits of a hash as there is space for; zero if it is unused. Half as much
+    /// memory as a word for each is written sooner.
+    slots: Vec<u32>,
+    /// The number of bits of a position plus one.
+    position_bits: u32,
 }
 
-const HASH: u64 = !POSITION;
-const POSITION: u64 = u32::MAX as u64;
-
 impl Distinct {
-    /// Creates a table for a number of elements.
+    /// Creates a table for a number of elements, which is less than 2^31.
     pub(super) fn new(elements: usize) -> Self {
         // At least a third of the slots stay unused.
-        Self { slots: vec![0; (elements + elements / 2 + 1).next_power_of_two()] }
+        let slots = vec![0; (elements + elements / 2 + 1).next_power_of_two()];
+        Self { slots, position_bits: usize::BITS - elements.leading_zeros() }
     }
 
     /// Adds the element at a position. Returns the position of an earlier one with the same key instead, if there is
@@ -28,7 +29,11 @@ impl Distinct {
         is_same: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let (hash, mask) = (key.hash_code(), self.slots.len() - 1);
-        let new = hash & HASH | (position as u64 + 1) & POSITION;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "bits of a hash, and a position that has few bits"
+        )]
+        let new = ((hash >> 32) as u32) << self.position_bits | (position as u32 + 1);
         #[expect(clippy::cast_possible_truncation, reason = "the low bits select the slot")]
         let mut place = hash as usize & mask;
         loop {
@@ -37,9 +42,11 @@ impl Distinct {
                 self.slots[place] = new;
                 return None;
             }
-            let earlier = (slot & POSITION) as usize - 1;
-            if (slot ^ new) & HASH == 0 && is_same(earlier) {
-                return Some(earlier);
+            if (slot ^ new) >> self.position_bits == 0 {
+                let earlier = (slot & ((1 << self.position_bits) - 1)) as usize - 1;
+                if is_same(earlier) {
+                    return Some(earlier);
+                }
             }
             place = (place + 1) & mask;
         }
