@@ -102,30 +102,10 @@ struct OfflinePart(MapBackend<AnyValue>);
 #[async_trait]
 impl Backend for WithOffline {
     type Stored = AnyValue;
-    fn read(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
-        self.server.read(key)
-    }
-    fn write(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
-        self.server.write(key, record)
-    }
-    fn delete(&self, key: &Key) -> Result<bool> {
-        self.server.delete(key)
-    }
-    async fn read_async(&self, key: &Key) -> Result<Option<Record<AnyValue>>> {
-        self.read(key)
-    }
-    async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> Result<()> {
-        self.write(key, record)
-    }
-    async fn delete_async(&self, key: &Key) -> Result<bool> {
-        self.delete(key)
-    }
     fn capabilities(&self) -> Capabilities<'_, AnyValue> {
         Capabilities::none().with_offline(&self.offline)
     }
-    fn clock(&self) -> Arc<dyn crate::Clock> {
-        self.server.clock()
-    }
+    crate::forward_backend! { |this| this.server => read write delete read_async write_async delete_async clock }
 }
 
 impl Offline for OfflinePart {

@@ -106,24 +106,10 @@ impl crate::backend::Backend for RemovesInReads {
         }
         Ok(found)
     }
-    fn write(&self, key: &Key, record: Record<AnyValue>) -> crate::Result<()> {
-        self.map.write(key, record)
-    }
-    fn delete(&self, key: &Key) -> crate::Result<bool> {
-        self.map.delete(key)
-    }
     async fn read_async(&self, key: &Key) -> crate::Result<Option<Record<AnyValue>>> {
         self.read(key)
     }
-    async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> crate::Result<()> {
-        self.write(key, record)
-    }
-    async fn delete_async(&self, key: &Key) -> crate::Result<bool> {
-        self.delete(key)
-    }
-    fn clock(&self) -> Arc<dyn crate::Clock> {
-        self.map.clock()
-    }
+    crate::forward_backend! { |this| this.map => write delete write_async delete_async clock }
 }
 
 /// A value that calls its cache for its own key when it is dropped: the first one for which that is enabled.
@@ -348,33 +334,19 @@ struct CallsInWrites {
 #[async_trait]
 impl crate::backend::Backend for CallsInWrites {
     type Stored = AnyValue;
-    fn read(&self, key: &Key) -> crate::Result<Option<Record<AnyValue>>> {
-        self.map.read(key)
-    }
     fn write(&self, key: &Key, record: Record<AnyValue>) -> crate::Result<()> {
         if let Some(in_write) = self.in_write.get() {
             in_write();
         }
         if self.stores { self.map.write(key, record) } else { Ok(()) }
     }
-    fn delete(&self, key: &Key) -> crate::Result<bool> {
-        self.map.delete(key)
-    }
-    async fn read_async(&self, key: &Key) -> crate::Result<Option<Record<AnyValue>>> {
-        self.read(key)
-    }
     async fn write_async(&self, key: &Key, record: Record<AnyValue>) -> crate::Result<()> {
         self.write(key, record)
-    }
-    async fn delete_async(&self, key: &Key) -> crate::Result<bool> {
-        self.delete(key)
     }
     fn is_in_process(&self) -> bool {
         true
     }
-    fn clock(&self) -> Arc<dyn crate::Clock> {
-        self.map.clock()
-    }
+    crate::forward_backend! { |this| this.map => read delete read_async delete_async clock }
 }
 
 #[test]
