@@ -17,14 +17,14 @@ use crate::call::kept::Kept;
 use crate::call::leading::Leading;
 use crate::call::lookup::{Lookup, Rest};
 use crate::call::previous::InRun;
-use crate::call::steps::{Direct, Steps, Suspending, await_with_steps};
+use crate::call::steps::Direct;
 use crate::call::typed::{Frame, TypedCall, UntypedCall};
 use crate::call::{
     CachedFn, Call, ComputeReason, FnProperties, Properties, StaleValue, blocking, future,
     usable_key,
 };
 use crate::flight::{Deadline, Lead};
-use crate::io::{Awaiting, Blocking, Io, run_blocking};
+use crate::io::{Awaiting, Blocking, run_blocking};
 use crate::key::{Key, Prefix};
 use crate::panic::drop_quietly;
 use crate::record::Record;
@@ -110,14 +110,16 @@ where
     let mut started = None;
     let properties = Properties::of(function);
     let mut frame = Frame::with_found(function, lookup.found);
-    let mut prepared = match future::resume(engine, &properties, key, lookup.rest, &mut frame).await
-    {
-        Ok((call, ComputeReason::Expired(stale))) => {
-            return serve_stale(&call, *stale, &mut frame, body);
-        }
-        Ok(missed) => future::prepare_missed(missed, &mut frame).await,
-        Err(prepared) => prepared,
-    };
+    let mut prepared =
+        match future::resume::<Awaiting, B, F>(engine, &properties, key, lookup.rest, &mut frame)
+            .await
+        {
+            Ok((call, ComputeReason::Expired(stale))) => {
+                return serve_stale(&call, *stale, &mut frame, body);
+            }
+            Ok(missed) => future::prepare_missed::<Awaiting, B, F>(missed, &mut frame).await,
+            Err(prepared) => prepared,
+        };
     if let Prepared::Found = prepared {
         return (frame.take_found(), None);
     }
@@ -220,14 +222,6 @@ fn start<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     Some((Leading::new(call, lead, ComputeReason::Background).keeping(kept), panic))
 }
 
-/// Does all else that precedes the function in a refresh. If another process holds the lease, that one refreshes the value.
-async fn prepare<'a, M: Io, B: Backend>(
-    leading: Leading<'a, B, Properties<'a>>,
-    steps: &impl Steps<B>,
-) -> Option<Prepared<'a, B>> {
-    leading.prepare::<M>(true, &mut Deadline::default(), steps).await.ok().map(Prepared::from)
-}
-
 /// Awaits the function without the cache.
 async fn bypass<D, T: Future>(mut body: Pin<Box<T>>) -> Refreshed<T::Output, D> {
     (InRun::bypassed(body.as_mut()).await, None)
@@ -255,11 +249,9 @@ where
         let started = start(&engine, &function, &properties, stamp, kept);
         let Some((leading, _panic)) = started else { return };
         let mut frame = Frame::new(&function);
-        let (key, steps) = (leading.call.key, Suspending::new::<Awaiting>());
-        let driver = prepare::<Awaiting, B>(leading, &steps);
-        let call = (&engine, &properties, key);
-        let prepared = boxed(|| await_with_steps(call, &mut frame, &steps, driver)).await;
-        let Some(mut prepared) = prepared else { return };
+        let prepared = boxed(|| future::prepare_refresh::<Awaiting, B, F>(leading, &mut frame));
+        // If another process holds the lease, that one refreshes the value.
+        let Ok(mut prepared) = prepared.await else { return };
         drop_quietly(future::run_prepared(&mut prepared, &mut frame, body.as_mut()).await);
     })
 }
@@ -299,12 +291,15 @@ where
     }
 }
 
-/// [`prepare`] for a sync function.
+/// Does all else that precedes the function in the refresh of a sync function. If another process holds the lease, that one
+/// refreshes the value.
 fn prepare_blocking<'a, B: Backend>(
     leading: Leading<'a, B, Properties<'a>>,
     typed: &mut dyn TypedCall<B>,
 ) -> Option<Prepared<'a, B>> {
-    run_blocking(prepare::<Blocking, B>(leading, &Direct::new(typed)))
+    let (mut deadline, steps) = (Deadline::default(), Direct::new(typed));
+    let prepared = run_blocking(leading.prepare::<Blocking>(true, &mut deadline, &steps));
+    prepared.ok().map(Prepared::from)
 }
 
 /// A refresh that has not started. Dropped, it is left to the next call, unless the spawner has panicked: then to one after

@@ -13,15 +13,15 @@ use crate::cache::Engine;
 use crate::call::driver::{
     Missed, Prepared, Unprepared, into_lead, prepare, prepare_now, resume_lookup,
 };
-use crate::call::leading::{Encoded, complete, complete_alike, complete_now};
+use crate::call::leading::{Encoded, Leading, complete, complete_alike, complete_now};
 use crate::call::lookup::{Lookup, Rest, begin};
 use crate::call::previous::{InRun, in_run};
 use crate::call::steps::{Suspending, await_with_steps};
 use crate::call::typed::{Frame, TypedCall};
 use crate::call::{CachedFn, Call, Properties};
 use crate::error::Result;
-use crate::flight::{LeaderFuture, enter_polled};
-use crate::io::Awaiting;
+use crate::flight::{Deadline, LeaderFuture, enter_polled};
+use crate::io::{Awaiting, Io};
 use crate::key::Key;
 
 /// Returns the output of a call from the cache, or else awaits its function and caches the value.
@@ -64,7 +64,9 @@ async fn finish_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
             let missed = (Call::resumed(engine, &properties, key, begun), reason);
             match prepare_now(missed, &mut frame).map_err(Box::new) {
                 Ok(prepared) => prepared,
-                Err(unprepared) => apart(|| prepare_apart(*unprepared, &mut frame)).await,
+                Err(unprepared) => {
+                    apart(|| prepare_apart::<Awaiting, B, F>(*unprepared, &mut frame)).await
+                }
             }
         }
         rest => apart(|| resume_and_prepare(engine, &properties, key, rest, &mut frame)).await,
@@ -130,7 +132,7 @@ impl<F: Future> Future for Apart<F> {
 
 /// Reads the generations and the backend, as far as the lookup could not. Returns the reason to run
 /// the function, or else the rest of the call.
-pub(super) async fn resume<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) async fn resume<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &'a Engine<B>,
     function: &'a Properties<'a>,
     key: &'a Key,
@@ -140,8 +142,8 @@ pub(super) async fn resume<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     if let Rest::Compute(begun, reason) = rest {
         return Ok((Call::resumed(engine, function, key, begun), reason));
     }
-    let steps = Suspending::new::<Awaiting>();
-    let driver = boxed(|| resume_lookup::<Awaiting, B>(engine, function, key, rest, &steps));
+    let steps = Suspending::new::<M>();
+    let driver = boxed(|| resume_lookup::<M, B>(engine, function, key, rest, &steps));
     await_with_steps((engine, function, key), frame, &steps, driver).await
 }
 
@@ -153,32 +155,47 @@ pub(super) async fn resume_and_prepare<'a, B: Backend, F: CachedFn<Stored = B::S
     rest: Rest,
     frame: &mut Frame<'_, F>,
 ) -> Prepared<'a, B> {
-    match resume(engine, function, key, rest, frame).await {
-        Ok(missed) => prepare_missed(missed, frame).await,
+    match resume::<Awaiting, B, F>(engine, function, key, rest, frame).await {
+        Ok(missed) => prepare_missed::<Awaiting, B, F>(missed, frame).await,
         Err(prepared) => prepared,
     }
 }
 
 /// Does all that precedes the function of a call whose lookup has found no value.
-pub(super) async fn prepare_missed<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) async fn prepare_missed<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     missed: Missed<'a, B>,
     frame: &mut Frame<'_, F>,
 ) -> Prepared<'a, B> {
     match prepare_now(missed, frame) {
         Ok(prepared) => prepared,
-        Err(unprepared) => apart(|| prepare_apart(unprepared, frame)).await,
+        Err(unprepared) => apart(|| prepare_apart::<M, B, F>(unprepared, frame)).await,
     }
 }
 
 /// Does all that precedes the function of a call that may have to wait.
-async fn prepare_apart<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
+async fn prepare_apart<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
     unprepared: Unprepared<'a, B>,
     frame: &mut Frame<'_, F>,
 ) -> Prepared<'a, B> {
     let Call { engine, function, key, .. } = unprepared.call;
-    let steps = Suspending::new::<Awaiting>();
-    let driver = prepare::<Awaiting, B>(unprepared, &steps);
+    let steps = Suspending::new::<M>();
+    let driver = prepare::<M, B>(unprepared, &steps);
     await_with_steps((engine, function, key), frame, &steps, driver).await
+}
+
+/// Does all that precedes the function of a refresh that a call leads.
+///
+/// # Errors
+///
+/// That of [`Leading::prepare`].
+pub(super) async fn prepare_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+    leading: Leading<'a, B, Properties<'a>>,
+    frame: &mut Frame<'_, F>,
+) -> Result<Prepared<'a, B>, Leading<'a, B, Properties<'a>>> {
+    let Call { engine, function, key, .. } = leading.call;
+    let (mut deadline, steps) = (Deadline::default(), Suspending::new::<M>());
+    let driver = leading.prepare::<M>(true, &mut deadline, &steps);
+    await_with_steps((engine, function, key), frame, &steps, driver).await.map(Prepared::from)
 }
 
 /// Awaits the function of a call that is prepared for it.

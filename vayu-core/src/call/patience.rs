@@ -20,7 +20,6 @@ mod awaited_run;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::mem;
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -34,12 +33,11 @@ use crate::cache::Engine;
 use crate::call::background_refresh::CountPanic;
 use crate::call::blocking;
 use crate::call::decode::Decoded;
-use crate::call::driver::{Missed, Prepared, prepare, prepare_now, resume_lookup};
-use crate::call::future::run_prepared;
+use crate::call::driver::Prepared;
+use crate::call::future::{prepare_missed, prepare_refresh, resume, run_prepared};
 use crate::call::late_body::{LateBody, MakeBody};
 use crate::call::leading::Leading;
-use crate::call::lookup::{Begun, Lookup, Rest};
-use crate::call::steps::{Suspending, await_with_steps};
+use crate::call::lookup::{Begun, Lookup};
 use crate::call::task::{Task, spawn_task};
 use crate::call::typed::{Frame, TypedCall, UntypedCall};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, FnProperties, Properties, StaleValue};
@@ -181,22 +179,21 @@ where
     let properties = Properties::of(function);
     let mut frame = Frame::with_found(function, lookup.found);
     let Ok(key) = function.key() else { return body.run(Prepared::Bypass, frame).await };
-    let mut driver = Driver { call: (engine, &properties, key), frame: &mut frame };
-    let (call, mut stale) = match driver.resume::<R::Io>(lookup.rest).await {
+    let resumed = resume::<R::Io, B, F>(engine, &properties, key, lookup.rest, &mut frame).await;
+    let (call, mut stale) = match resumed {
         Ok((call, ComputeReason::Expired(stale))) => (call, *stale),
         Ok(missed) => {
-            let prepared = driver.prepare_missed::<R::Io>(missed).await;
+            let prepared = prepare_missed::<R::Io, B, F>(missed, &mut frame).await;
             return body.run(prepared, frame).await;
         }
         Err(prepared) => return body.run(prepared, frame).await,
     };
-    let (lead, background) = match begin_refresh(&call, driver.frame) {
+    let (lead, background) = match begin_refresh(&call, &frame) {
         Refresh::Lead(lead, background) => (lead, background),
         Refresh::Wait(flight) => {
             let patience = time_to_wait(engine, &stale, patience);
-            let old = driver.frame.take_found();
-            if wait::<R::Io, B>(&call, &flight, patience).await && call.share(&flight, driver.frame)
-            {
+            let old = frame.take_found();
+            if wait::<R::Io, B>(&call, &flight, patience).await && call.share(&flight, &mut frame) {
                 drop_quietly(old);
                 return frame.take_found();
             }
@@ -207,7 +204,7 @@ where
                 Ok(output) => output,
                 Err((begun, reason)) => {
                     let missed = (Call::resumed(engine, &properties, key, begun), reason);
-                    let prepared = driver.prepare_missed::<R::Io>(missed).await;
+                    let prepared = prepare_missed::<R::Io, B, F>(missed, &mut frame).await;
                     body.run(prepared, frame).await
                 }
             };
@@ -224,7 +221,7 @@ where
         // Its begin is set to now.
         flight.is_overdue(engine.now(), Duration::MAX);
     }
-    let output = driver.frame.take_found();
+    let output = frame.take_found();
     let value = OldValue { output, stale, stamp: call.stamp, flight };
     // As in the module `task`. A sync call waits on this thread for its own task.
     let hosted = if R::Io::BLOCKS { None } else { HostedLeader::here() };
@@ -236,52 +233,8 @@ where
     drop(hosted);
     let _panic = CountPanic::new(engine, &properties, call.key, call.stamp);
     let leading = Leading::new(call, lead, ComputeReason::Awaited(run)).keeping(kept);
-    let prepared = driver.prepare_leader::<R::Io>(leading).await;
-    body.run(prepared, frame).await
-}
-
-/// The parts of a call that wait, and its frame.
-struct Driver<'c, 'a, B: Backend, F: FnOutput> {
-    call: (&'a Engine<B>, &'a Properties<'a>, &'a Key),
-    frame: &'c mut Frame<'a, F>,
-}
-
-impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> Driver<'_, 'a, B, F> {
-    /// Reads the generations and the backend, as far as the lookup could not.
-    async fn resume<M: Io>(&mut self, rest: Rest) -> Result<Missed<'a, B>, Prepared<'a, B>> {
-        let ((engine, function, key), steps) = (self.call, Suspending::new::<M>());
-        let driver = resume_lookup::<M, B>(engine, function, key, rest, &steps);
-        self.perform(&steps, driver).await
-    }
-
-    /// Does all that precedes the function of a call whose lookup has found no value.
-    async fn prepare_missed<M: Io>(&mut self, missed: Missed<'a, B>) -> Prepared<'a, B> {
-        match prepare_now(missed, self.frame) {
-            Ok(prepared) => prepared,
-            Err(unprepared) => {
-                let steps = Suspending::new::<M>();
-                self.perform(&steps, prepare::<M, B>(unprepared, &steps)).await
-            }
-        }
-    }
-
-    /// Does all that precedes the function of a call that leads a refresh.
-    async fn prepare_leader<M: Io>(
-        &mut self,
-        leading: Leading<'a, B, Properties<'a>>,
-    ) -> Prepared<'a, B> {
-        let (mut deadline, steps) = (Deadline::default(), Suspending::new::<M>());
-        let driver = leading.prepare::<M>(true, &mut deadline, &steps);
-        self.perform(&steps, driver).await.unwrap_or_else(ControlFlow::Continue).into()
-    }
-
-    async fn perform<T>(
-        &mut self,
-        steps: &Suspending<B::Stored>,
-        driver: impl Future<Output = T>,
-    ) -> T {
-        await_with_steps(self.call, self.frame, steps, driver).await
-    }
+    let prepared = prepare_refresh::<R::Io, B, F>(leading, &mut frame).await;
+    body.run(prepared.unwrap_or_else(Prepared::Lead), frame).await
 }
 
 /// The way of an old value from the future of a call to its caller.

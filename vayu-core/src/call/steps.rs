@@ -123,12 +123,8 @@ impl<B: Backend> Steps<B> for Direct<'_, B> {
         flight: Option<FlightId>,
         step: Step<B::Stored>,
     ) -> StepResult<B::Stored> {
-        let mut typed = self.0.borrow_mut();
-        let perform = || perform(call, step, &mut **typed);
-        match flight {
-            None => perform(),
-            Some(flight) => enter(flight, perform),
-        }
+        let flight = flight.map(|flight| (flight, true));
+        perform_in(call, flight, step, &mut **self.0.borrow_mut())
     }
 }
 
