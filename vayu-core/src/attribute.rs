@@ -23,12 +23,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use self::batch::{
-    BatchOutput, Each, EachIn, ElementValue, Elements, MapKey, OutputOfEach, OutputType, Outputs,
-    batch_body, batch_body_async, lend,
-};
 #[cfg(test)]
-pub(crate) use self::batch::{each, output_type};
+pub(crate) use self::batch::batch_call;
+pub use self::batch::{
+    BatchCall, BatchOutput, Each, EachIn, ElementValue, Elements, MapKey, OutputOfEach, OutputType,
+    Outputs, RunElements, batch_body, batch_body_async, lend,
+};
 pub use self::cache::AsCache;
 pub use self::candidate::{Candidate, Chosen, Other};
 pub use self::err_ttl::{CachesErrors, ErrTtl, ErrorShape, err_ttl, err_ttl_of_batch};
@@ -58,8 +58,9 @@ pub use self::weights::{Weighed, Weights, weighed};
 use crate::backend::Backend;
 pub use crate::backend::NoStorage;
 use crate::cache::Cache;
+pub use crate::cache::Engine;
 use crate::call;
-pub use crate::call::background_refresh::{Refresh, Refreshed};
+pub use crate::call::background_refresh::{CallerBody, Refresh, Refreshed, StartBody};
 pub use crate::call::batch::Unusable;
 pub use crate::call::late_body::{BodyMaker, LateBody, Made, MakeBody};
 pub use crate::call::lookup::Lookup;
@@ -75,7 +76,7 @@ pub use crate::call::{
 pub use crate::entry::Query;
 use crate::entry::{Entry, Subject};
 use crate::generation::Group;
-use crate::io::{Awaiting, Blocking, run_blocking};
+use crate::io::run_blocking;
 use crate::key::Prefix;
 pub use crate::key::{FunctionOf, KeyBuilder, KeyError, KeyString};
 use crate::panic::catch_panic;
@@ -152,41 +153,47 @@ pub fn label<B: Backend, S>(
     }
 }
 
+/// Returns the engine of a cache.
+#[inline]
+pub fn engine<B: Backend, S>(cache: &Cache<B, S>) -> &Engine<B> {
+    cache.engine()
+}
+
 /// Runs a cached call of a sync function.
 #[inline]
-pub fn call<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
-    cache: &Cache<B, S>,
+pub fn call<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
     function: F,
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
-    call::blocking::run(cache.engine(), function, body)
+    call::blocking::run(engine, function, body)
 }
 
 /// Returns the output of a cached call if it is available without waiting, so that no future is created. The rest of the
 /// call is for [`finish_async`] and the other functions that finish one.
 #[inline]
-pub fn begin_async<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
-    cache: &Cache<B, S>,
+pub fn begin_async<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
     function: &F,
 ) -> Result<F::Output, Lookup<F::Output>> {
-    begin(cache.engine(), function)
+    begin(engine, function)
 }
 
 /// Finishes a cached call of an async function. The body is pinned where it was created: a future
 /// that is moved takes space in the future of the call twice.
-pub fn finish_async<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
-    cache: &Cache<B, S>,
+pub fn finish_async<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
     function: &F,
     lookup: Lookup<F::Output>,
     body: Pin<&mut impl Future<Output = F::Output>>,
 ) -> impl Future<Output = F::Output> {
-    call::future::finish(cache.engine(), function, lookup, body)
+    call::future::finish(engine, function, lookup, body)
 }
 
 /// Finishes a cached call of a sync function, but returns a value past its ttl with a refresh for another thread. `run`
 /// runs the body in the caller.
-pub fn finish_spawning<B, S, F, D>(
-    cache: &Cache<B, S>,
+pub fn finish_spawning<B, F, D>(
+    engine: &Engine<B>,
     function: &F,
     lookup: Lookup<F::Output>,
     body: D,
@@ -196,24 +203,32 @@ where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
 {
-    call::background_refresh::finish_blocking(cache.engine(), function, lookup, body, run)
+    call::background_refresh::finish_blocking(engine, function, lookup, body, run)
 }
 
 /// Finishes a cached call of an async function, but returns a value past its ttl with a refresh for a
-/// task. `start` makes the future of a body that runs in the caller.
-pub fn finish_async_spawning<B, S, F, D, T>(
-    cache: &Cache<B, S>,
+/// task.
+pub fn finish_async_spawning<B, F, D>(
+    engine: &Engine<B>,
     function: &F,
     lookup: Lookup<F::Output>,
     body: D,
-    start: impl FnOnce(D) -> Pin<Box<T>>,
-) -> impl Future<Output = Refreshed<F::Output, D>>
+) -> impl Future<Output = Refreshed<F::Output, D::Body>>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
-    T: Future<Output = F::Output>,
+    D: StartBody<Future: Future<Output = F::Output>>,
 {
-    call::background_refresh::finish(cache.engine(), function, lookup, body, start)
+    call::background_refresh::finish(engine, function, lookup, body)
+}
+
+/// Returns a body that a refresh gets as it is. `start` makes the future of one that runs in the caller.
+pub fn caller_body<D, T, S>(body: D, start: S) -> CallerBody<D, S>
+where
+    T: Future,
+    S: FnOnce(D) -> Pin<Box<T>>,
+{
+    CallerBody::new(body, start)
 }
 
 /// Returns a body that is made when it is needed, and its maker.
@@ -222,61 +237,36 @@ pub fn late_body<D, M: FnOnce() -> D>(make: M) -> (BodyMaker<D, M>, LateBody<D>)
 }
 
 /// Creates the rest of a call whose computation may move to a task. The body is boxed where it was created.
-pub fn spawnable<B, S, F, T>(
-    cache: &Cache<B, S>,
+pub fn spawnable<B, F, T>(
+    engine: &Engine<B>,
     function: F,
     lookup: Lookup<F::Output>,
     body: Pin<Box<T>>,
-) -> SpawnableCall<impl Future<Output = F::Output> + use<B, S, F, T>>
+) -> SpawnableCall<impl Future<Output = F::Output> + use<B, F, T>>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    call::task::spawnable(cache.engine().clone(), function, lookup, body)
-}
-
-/// Finishes a call whose computation runs as a task.
-pub fn run_spawning<B: Backend, S, T: Future, R>(
-    cache: &Cache<B, S>,
-    call: SpawnableCall<T>,
-    body: impl MakeBody,
-    spawn: impl FnOnce(Task<T>) -> R,
-) -> impl Future<Output = T::Output> {
-    call::task::run(cache.engine(), call, body, spawn)
+    call::task::spawnable(engine.clone(), function, lookup, body)
 }
 
 /// Creates the rest of a call that waits for `patience` at most for the refresh of a value past its ttl, which may
 /// move to a task. The body of an async function is boxed where it was created, that of a sync one is a [`LateBody`].
 #[allow(private_bounds, reason = "the trait is sealed")]
-pub fn patient<B, S, F, R>(
-    cache: &Cache<B, S>,
+pub fn patient<B, F, R>(
+    engine: &Engine<B>,
     function: F,
     lookup: Lookup<F::Output>,
     body: R,
     patience: Duration,
-) -> PatientCall<impl Future<Output = F::Output> + use<B, S, F, R>, F, B::Stored>
+) -> PatientCall<B, F, impl Future<Output = F::Output> + use<B, F, R>>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     R: RunBody<B, F>,
 {
-    call::patience::patient(cache.engine().clone(), function, lookup, body, patience)
-}
-
-/// Finishes a call of a sync function whose refresh runs in another thread.
-pub fn run_patient_blocking<B, S, F, T, R>(
-    cache: &Cache<B, S>,
-    call: PatientCall<T, F, B::Stored>,
-    body: impl MakeBody,
-    spawn: impl FnOnce(Task<T>) -> R,
-) -> F::Output
-where
-    B: Backend,
-    F: CachedFn<Stored = B::Stored>,
-    T: Future<Output = F::Output>,
-{
-    run_blocking(call::patience::run::<Blocking, B, F, T, R>(cache.engine(), call, body, spawn))
+    call::patience::patient(engine.clone(), function, lookup, body, patience)
 }
 
 /// Returns the closure that runs the task of a sync function.
@@ -284,47 +274,32 @@ pub fn job<T: Future>(task: Task<T>) -> impl FnOnce() {
     move || run_blocking(task)
 }
 
-/// Finishes a call whose refresh runs as a task.
-pub fn run_patient<B, S, F, T, R>(
-    cache: &Cache<B, S>,
-    call: PatientCall<T, F, B::Stored>,
-    body: impl MakeBody,
-    spawn: impl FnOnce(Task<T>) -> R,
-) -> impl Future<Output = F::Output>
-where
-    B: Backend,
-    F: CachedFn<Stored = B::Stored>,
-    T: Future<Output = F::Output>,
-{
-    call::patience::run::<Awaiting, B, F, T, R>(cache.engine(), call, body, spawn)
-}
-
 /// Returns the task that refreshes a value.
-pub fn task_of<B, S, F, T>(
-    cache: &Cache<B, S>,
+pub fn task_of<B, F, T>(
+    engine: &Engine<B>,
     function: F,
     refresh: Refresh<Pin<Box<T>>>,
-) -> impl Future<Output = ()> + use<B, S, F, T>
+) -> impl Future<Output = ()> + use<B, F, T>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    call::background_refresh::task(cache.engine().clone(), function, refresh)
+    call::background_refresh::task(engine.clone(), function, refresh)
 }
 
 /// Returns the closure that refreshes a value.
-pub fn job_of<B, S, F, D>(
-    cache: &Cache<B, S>,
+pub fn job_of<B, F, D>(
+    engine: &Engine<B>,
     function: F,
     refresh: Refresh<D>,
-) -> impl FnOnce() + use<B, S, F, D>
+) -> impl FnOnce() + use<B, F, D>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     D: FnOnce() -> F::Output,
 {
-    call::background_refresh::job(cache.engine().clone(), function, refresh)
+    call::background_refresh::job(engine.clone(), function, refresh)
 }
 
 /// Passes a value to a closure, whose parameter thereby has a known type.
@@ -335,8 +310,8 @@ pub fn pass<T, R>(value: T, closure: impl FnOnce(T) -> R) -> R {
 
 /// Spawns a refresh. A panic, such as one because no runtime is running, is counted and does not affect the
 /// call.
-pub fn spawn_refresh<B: Backend, S, T>(
-    cache: &Cache<B, S>,
+pub fn spawn_refresh<B: Backend, T>(
+    engine: &Engine<B>,
     function: &Prefix,
     spawn: impl FnOnce() -> T,
 ) {
@@ -345,7 +320,7 @@ pub fn spawn_refresh<B: Backend, S, T>(
         Ok(())
     });
     if let Err(error) = result {
-        cache.engine().fault(function, &error, false);
+        engine.fault(function, &error, false);
     }
 }
 

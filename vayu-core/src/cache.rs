@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub(crate) use self::declarations::Declaration;
-pub(crate) use self::engine::Engine;
+pub use self::engine::Engine;
 use self::engine::Inner;
 pub(crate) use self::error_cache::CachedError;
 pub(crate) use self::flags::Flags;

@@ -6,26 +6,83 @@ mod spawn;
 
 use std::fmt;
 use std::future::{Future, ready};
+use std::marker::PhantomData;
 
-#[cfg(test)]
-pub(crate) use self::elements::each;
 pub use self::elements::{Each, EachIn, Elements, batch_body, batch_body_async, lend};
-#[cfg(test)]
-pub(crate) use self::output::output_type;
 pub use self::output::{BatchOutput, ElementValue, MapKey, OutputOfEach, OutputType, Outputs};
 use crate::backend::Backend;
-use crate::cache::{Cache, Engine};
+use crate::cache::Engine;
+#[cfg(test)]
+use crate::call::PlainOutput;
 use crate::call::batch::{self, Batch, Body, Unusable, compute};
 use crate::call::{CachedFn, FnOutput, OutputShape};
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
 
+/// One call of a batch function, for the elements of a collection `C`. The output of the function has the shape `H`.
+pub struct BatchCall<'e, C: ?Sized, H> {
+    elements: &'e C,
+    at_most: usize,
+    shape: PhantomData<fn() -> H>,
+}
+
+/// The value of one element, in an output of the shape `H`.
+type ValueIn<H> = <<H as OutputShape>::Output as ElementValue>::Value;
+
+/// The body of a batch function, which runs for some of its elements.
+pub trait RunElements<C: Elements + ?Sized, R> {
+    /// The future of one run.
+    type Run: Future<Output = R>;
+
+    /// Runs the function with these elements.
+    fn run(&mut self, elements: C::Owned) -> Self::Run;
+}
+
+impl<C: Elements + ?Sized, T: Future, D: FnMut(C::Owned) -> T> RunElements<C, T::Output> for D {
+    type Run = T;
+
+    fn run(&mut self, elements: C::Owned) -> T {
+        self(elements)
+    }
+}
+
 /// The elements of a call, looked up as far as nothing had to be waited for.
 pub struct LookedUp<'e, T, F: FnOutput>(Batch<'e, T, F>);
+
+impl<C: ?Sized, H> fmt::Debug for BatchCall<'_, C, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchCall").finish_non_exhaustive()
+    }
+}
 
 impl<T, F: FnOutput> fmt::Debug for LookedUp<'_, T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LookedUp").finish_non_exhaustive()
     }
+}
+
+impl<C: ?Sized, H> Clone for BatchCall<'_, C, H> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C: ?Sized, H> Copy for BatchCall<'_, C, H> {}
+
+impl<'e, C: ?Sized, H> BatchCall<'e, C, H> {
+    #[inline]
+    pub(crate) fn new(elements: &'e C, at_most: usize) -> Self {
+        Self { elements, at_most, shape: PhantomData }
+    }
+}
+
+/// Returns a call of a test, whose errors are not shared.
+#[cfg(test)]
+pub(crate) fn batch_call<C: ?Sized, R>(
+    elements: &C,
+    at_most: usize,
+) -> BatchCall<'_, C, PlainOutput<R>> {
+    BatchCall::new(elements, at_most)
 }
 
 /// Reports a `Vec` of values for a collection that is created again in another order.
@@ -36,168 +93,141 @@ const fn assert_order<C: Elements + ?Sized, T, R: BatchOutput<T>>() {
     );
 }
 
-/// The call. Methods, so that nothing is reported if the output is not one of a batch function.
-impl<R, V, H: OutputShape<Output = R>> OutputType<R, V, H> {
-    /// Looks up a call. `describe` returns the call of one element.
+impl<'e, C, H> BatchCall<'e, C, H>
+where
+    C: Elements + ?Sized,
+    H: OutputShape<Output: BatchOutput<C::Element>>,
+{
+    /// Looks up the call. `describe` returns the call of one element.
     ///
     /// # Errors
     ///
     /// The rest of the call, unless all elements were found.
-    pub fn vayu_look_up<'e, B, S, C, F>(
-        &self,
-        cache: &Cache<B, S>,
-        each: Each<'e, C>,
+    pub fn vayu_look_up<B, F>(
+        self,
+        engine: &Engine<B>,
         describe: impl Fn(&'e C::Element) -> F,
-    ) -> Result<R, LookedUp<'e, C::Element, F>>
+    ) -> Result<H::Output, LookedUp<'e, C::Element, F>>
     where
         B: Backend,
-        C: Elements + ?Sized,
-        F: CachedFn<Output = V, Stored = B::Stored>,
-        R: BatchOutput<C::Element, Value = V>,
+        F: CachedFn<Output = ValueIn<H>, Stored = B::Stored>,
     {
-        const { assert_order::<C, C::Element, R>() };
-        let batch = batch::look_up(cache.engine(), each.0.elements(), C::ARE_DISTINCT, describe);
+        const { assert_order::<C, C::Element, H::Output>() };
+        let elements = self.elements.elements().collect();
+        let batch = batch::look_up(engine, elements, C::ARE_DISTINCT, describe);
         Self::join_found(batch).map_err(LookedUp)
     }
 
-    /// Runs a call of a sync batch function. `describe` returns the call of one element.
+    /// Runs the call of a sync function. `describe` returns the call of one element.
     #[inline]
-    pub fn vayu_call<'e, B, S, C, F, D>(
+    pub fn vayu_call<B, F>(
         self,
-        cache: &Cache<B, S>,
-        each: Each<'e, C>,
-        at_most: usize,
+        engine: &Engine<B>,
         describe: impl Fn(&'e C::Element) -> F,
-        body: D,
-    ) -> R
+        body: impl FnMut(C::Owned) -> H::Output,
+    ) -> H::Output
     where
         B: Backend,
-        C: Elements + ?Sized,
-        F: CachedFn<Output = V, Stored = B::Stored>,
-        R: BatchOutput<C::Element, Value = V>,
-        D: FnMut(C::Owned) -> R,
+        F: CachedFn<Output = ValueIn<H>, Stored = B::Stored>,
     {
-        self.vayu_look_up(cache, each, describe)
-            .unwrap_or_else(|left| self.vayu_finish(cache, each, left, at_most, body))
+        self.vayu_look_up(engine, describe)
+            .unwrap_or_else(|left| self.vayu_finish(engine, left, body))
     }
 
-    /// Finishes a call of a sync batch function.
-    pub fn vayu_finish<'e, B, S, C, F, D>(
+    /// Finishes the call of a sync function.
+    pub fn vayu_finish<B, F>(
         self,
-        cache: &Cache<B, S>,
-        each: Each<'e, C>,
+        engine: &Engine<B>,
         LookedUp(batch): LookedUp<'e, C::Element, F>,
-        at_most: usize,
-        mut body: D,
-    ) -> R
+        mut body: impl FnMut(C::Owned) -> H::Output,
+    ) -> H::Output
     where
         B: Backend,
-        C: Elements + ?Sized,
-        F: CachedFn<Output = V, Stored = B::Stored>,
-        R: BatchOutput<C::Element, Value = V>,
-        D: FnMut(C::Owned) -> R,
+        F: CachedFn<Output = ValueIn<H>, Stored = B::Stored>,
     {
         let body = |owned| ready(body(owned));
-        let engine = cache.engine();
         Self::join_found(batch).unwrap_or_else(|batch| {
-            run_blocking(Self::finish::<Blocking, _, _, _, _>(engine, each, batch, at_most, body))
+            run_blocking(self.finish::<Blocking, B, F, _>(engine, batch, body))
         })
     }
 
-    /// Runs a call of an async batch function. `describe` returns the call of one element.
-    pub async fn vayu_call_async<'e, B, S, C, F, T, D>(
+    /// Runs the call of an async function. `describe` returns the call of one element.
+    pub async fn vayu_call_async<B, F>(
         self,
-        cache: &Cache<B, S>,
-        each: Each<'e, C>,
-        at_most: usize,
+        engine: &Engine<B>,
         describe: impl Fn(&'e C::Element) -> F,
-        body: D,
-    ) -> R
+        body: impl RunElements<C, H::Output>,
+    ) -> H::Output
     where
         B: Backend,
-        C: Elements + ?Sized,
-        F: CachedFn<Output = V, Stored = B::Stored>,
-        R: BatchOutput<C::Element, Value = V>,
-        T: Future<Output = R>,
-        D: FnMut(C::Owned) -> T,
+        F: CachedFn<Output = ValueIn<H>, Stored = B::Stored>,
     {
-        match self.vayu_look_up(cache, each, describe) {
+        match self.vayu_look_up(engine, describe) {
             Ok(output) => output,
-            Err(left) => self.vayu_finish_async(cache, each, left, at_most, body).await,
+            Err(left) => self.vayu_finish_async(engine, left, body).await,
         }
     }
 
-    /// Finishes a call of an async batch function.
-    pub async fn vayu_finish_async<'e, B, S, C, F, T, D>(
+    /// Finishes the call of an async function.
+    pub async fn vayu_finish_async<B, F>(
         self,
-        cache: &Cache<B, S>,
-        each: Each<'e, C>,
+        engine: &Engine<B>,
         LookedUp(batch): LookedUp<'e, C::Element, F>,
-        at_most: usize,
-        body: D,
-    ) -> R
+        body: impl RunElements<C, H::Output>,
+    ) -> H::Output
     where
         B: Backend,
-        C: Elements + ?Sized,
-        F: CachedFn<Output = V, Stored = B::Stored>,
-        R: BatchOutput<C::Element, Value = V>,
-        T: Future<Output = R>,
-        D: FnMut(C::Owned) -> T,
+        F: CachedFn<Output = ValueIn<H>, Stored = B::Stored>,
     {
-        let engine = cache.engine();
         match Self::join_found(batch) {
             Ok(output) => output,
             // The future of a function contains those of the calls that it awaits.
-            Err(batch) => {
-                Box::pin(Self::finish::<Awaiting, _, _, _, _>(engine, each, batch, at_most, body))
-                    .await
-            }
+            Err(batch) => Box::pin(self.finish::<Awaiting, B, F, _>(engine, batch, body)).await,
         }
     }
 
     /// Returns the output of a call, or the elements again if not all of them were found.
-    fn join_found<T, F: FnOutput<Output = V>>(batch: Batch<'_, T, F>) -> Result<R, Batch<'_, T, F>>
+    fn join_found<F>(batch: Batch<'e, C::Element, F>) -> Result<H::Output, Batch<'e, C::Element, F>>
     where
-        R: BatchOutput<T, Value = V>,
+        F: FnOutput<Output = ValueIn<H>>,
     {
         if !batch.lookups.is_empty() {
             return Err(batch);
         }
         let Batch { elements, positions, outputs: values, .. } = batch;
-        Ok(R::join(Outputs { elements, positions, values }))
+        Ok(H::Output::join(Outputs { elements, positions, values }))
     }
 
     /// Computes the elements that were not found, and creates the output of the call.
-    async fn finish<M, B, C, F, T>(
+    async fn finish<M, B, F, D>(
+        self,
         engine: &Engine<B>,
-        each: Each<'_, C>,
-        batch: Batch<'_, C::Element, F>,
-        at_most: usize,
-        mut body: impl FnMut(C::Owned) -> T,
-    ) -> R
+        batch: Batch<'e, C::Element, F>,
+        mut body: D,
+    ) -> H::Output
     where
         M: Io,
         B: Backend,
-        C: Elements + ?Sized,
-        F: CachedFn<Output = V, Stored = B::Stored>,
-        R: BatchOutput<C::Element, Value = V>,
-        T: Future<Output = R>,
+        F: CachedFn<Output = ValueIn<H>, Stored = B::Stored>,
+        D: RunElements<C, H::Output>,
     {
-        let count = each.0.elements().len();
+        let count = self.elements.elements().len();
         let Batch { elements, positions, mut outputs, functions, lookups } = batch;
         let mut run = Body::<_, H>::new(|indices: Vec<usize>| {
             let selected: Vec<_> = indices.iter().map(|&index| elements[index]).collect();
-            let run = body(C::collect(selected.iter().map(|&element| element.clone())));
+            let run = body.run(C::collect(selected.iter().map(|&element| element.clone())));
             async move { run.await.split(&selected) }
         });
-        let (values, run) = (&mut outputs, &mut run);
+        let (values, run, at_most) = (&mut outputs, &mut run, self.at_most);
         let computed =
             compute::<M, _, _, _>(engine, &functions, lookups, values, at_most, run, None);
         match computed.await {
-            Ok(()) => R::join(Outputs { elements, positions, values: outputs }),
+            Ok(()) => H::Output::join(Outputs { elements, positions, values: outputs }),
             Err(Unusable::Failed(output)) => output,
             Err(Unusable::Unpaired { output, wanted, .. }) if wanted == count => output,
-            Err(Unusable::Unpaired { .. }) => body(C::collect(each.0.elements().cloned())).await,
+            Err(Unusable::Unpaired { .. }) => {
+                body.run(C::collect(self.elements.elements().cloned())).await
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The part of a cache that does not depend on its serializer.
 
 use std::any::TypeId;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use crate::stats::{Counters, Stats};
 use crate::validity::SchemaFlags;
 
 /// A handle on a backend and all state that coordinates the calls to it.
-pub(crate) struct Engine<B: Backend> {
+pub struct Engine<B: Backend> {
     pub(super) shared: Arc<Inner<B>>,
     /// The limit that was set. `None` stands for [`MAX_WAIT`], with hedges.
     max_wait: Option<Duration>,
@@ -123,6 +124,12 @@ impl<B: Backend> Listed for Inner<B> {
 impl<B: Backend> Clone for Engine<B> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), max_wait: self.max_wait }
+    }
+}
+
+impl<B: Backend> fmt::Debug for Engine<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
     }
 }
 

@@ -3,6 +3,7 @@
 //! The call hands its [`Refresh`] over to what the user spawns with, which leads the flight once it runs: no caller waits for
 //! a refresh that is in a queue. One that is dropped before that is left to the next call.
 
+use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -63,49 +64,105 @@ impl<D> Refresh<D> {
     }
 }
 
+/// The body of an async call, which runs in the caller or in a refresh.
+pub trait StartBody {
+    /// The body for a refresh.
+    type Body;
+    /// The body in the caller.
+    type Future: Future;
+
+    /// Returns the body for a refresh.
+    fn into_body(self) -> Self::Body;
+
+    /// Returns the body for the caller.
+    fn start(self) -> Pin<Box<Self::Future>>;
+}
+
+impl<T: Future> StartBody for Pin<Box<T>> {
+    type Body = Self;
+    type Future = T;
+
+    fn into_body(self) -> Self {
+        self
+    }
+
+    fn start(self) -> Self {
+        self
+    }
+}
+
+/// A body, and the closure that makes the future of it that runs in the caller.
+pub struct CallerBody<D, S> {
+    body: D,
+    start: S,
+}
+
+impl<D, S> CallerBody<D, S> {
+    pub(crate) fn new(body: D, start: S) -> Self {
+        Self { body, start }
+    }
+}
+
+impl<D, S> fmt::Debug for CallerBody<D, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallerBody").finish_non_exhaustive()
+    }
+}
+
+impl<D, T: Future, S: FnOnce(D) -> Pin<Box<T>>> StartBody for CallerBody<D, S> {
+    type Body = D;
+    type Future = T;
+
+    fn into_body(self) -> D {
+        self.body
+    }
+
+    fn start(self) -> Pin<Box<T>> {
+        (self.start)(self.body)
+    }
+}
+
 /// Finishes a call as [`future::finish`](super::future::finish) does, but returns a value past its
-/// ttl with the refresh of it. `start` makes the future of a body that runs in the caller.
-pub(crate) fn finish<B, F, D, T>(
+/// ttl with the refresh of it.
+pub(crate) fn finish<B, F, D>(
     engine: &Engine<B>,
     function: &F,
     lookup: Lookup<F::Output>,
     body: D,
-    start: impl FnOnce(D) -> Pin<Box<T>>,
-) -> impl Future<Output = Refreshed<F::Output, D>>
+) -> impl Future<Output = Refreshed<F::Output, D::Body>>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
-    T: Future<Output = F::Output>,
+    D: StartBody<Future: Future<Output = F::Output>>,
 {
     match (lookup.rest, function.key()) {
-        (Rest::Bypass, _) | (_, Err(_)) => Finish::Body(boxed(|| bypass(start(body)))),
+        (Rest::Bypass, _) | (_, Err(_)) => Finish::Body(boxed(|| bypass(body.start()))),
         (Rest::Compute(begun, ComputeReason::Expired(stale)), Ok(key)) => {
             let properties = Properties::of(function);
             let mut frame = Frame::with_found(function, lookup.found);
             let call = Call::resumed(engine, &properties, key, begun);
-            Finish::Ready(Some(serve_stale(&call, *stale, &mut frame, body)))
+            Finish::Ready(Some(serve_stale(&call, *stale, &mut frame, body.into_body())))
         }
         (rest, Ok(_)) => {
             let lookup = Lookup { rest, ..lookup };
-            Finish::Rest(boxed(|| finish_apart(engine, function, lookup, body, start)))
+            Finish::Rest(boxed(|| finish_apart(engine, function, lookup, body)))
         }
     }
 }
 
 /// Reads what the lookup could not, and goes on as [`finish`] does.
-async fn finish_apart<B, F, D, T>(
+async fn finish_apart<B, F, D>(
     engine: &Engine<B>,
     function: &F,
     lookup: Lookup<F::Output>,
     body: D,
-    start: impl FnOnce(D) -> Pin<Box<T>>,
-) -> Refreshed<F::Output, D>
+) -> Refreshed<F::Output, D::Body>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
-    T: Future<Output = F::Output>,
+    D: StartBody<Future: Future<Output = F::Output>>,
 {
-    let Ok(key) = function.key() else { return bypass(start(body)).await };
+    let Ok(key) = function.key() else { return bypass(body.start()).await };
     // Dropped last, after the lead.
     let mut started = None;
     let properties = Properties::of(function);
@@ -115,7 +172,7 @@ where
             .await
         {
             Ok((call, ComputeReason::Expired(stale))) => {
-                return serve_stale(&call, *stale, &mut frame, body);
+                return serve_stale(&call, *stale, &mut frame, body.into_body());
             }
             Ok(missed) => future::prepare_missed::<Awaiting, B, F>(missed, &mut frame).await,
             Err(prepared) => prepared,
@@ -123,7 +180,7 @@ where
     if let Prepared::Found = prepared {
         return (frame.take_found(), None);
     }
-    let body = started.insert(start(body)).as_mut();
+    let body = started.insert(body.start()).as_mut();
     (future::run_prepared(&mut prepared, &mut frame, body).await, None)
 }
 

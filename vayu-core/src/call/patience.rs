@@ -44,7 +44,7 @@ use crate::call::{CachedFn, Call, ComputeReason, FnOutput, FnProperties, Propert
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::flight::{Deadline, Flight, HostedLeader, Lead, Outcome};
-use crate::io::{Awaiting, Blocking, Io};
+use crate::io::{Awaiting, Blocking, Io, run_blocking};
 use crate::key::Key;
 use crate::panic::drop_quietly;
 use crate::record::Record;
@@ -52,14 +52,14 @@ use crate::sync::IgnorePoison;
 use crate::watch::CallsOfTask;
 
 /// The rest of a call, in a future whose refresh may move to a task.
-pub struct PatientCall<T, F: FnOutput, V> {
+pub struct PatientCall<B: Backend, F: FnOutput, T> {
     future: Pin<Box<T>>,
-    old: HandOver<F::Output, V>,
+    old: HandOver<F::Output, B::Stored>,
     patience: Duration,
     function: Arc<F>,
 }
 
-impl<T, F: FnOutput, V> fmt::Debug for PatientCall<T, F, V> {
+impl<B: Backend, F: FnOutput, T> fmt::Debug for PatientCall<B, F, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PatientCall").finish_non_exhaustive()
     }
@@ -148,7 +148,7 @@ pub(crate) fn patient<B, F, R>(
     lookup: Lookup<F::Output>,
     body: R,
     patience: Duration,
-) -> PatientCall<impl Future<Output = F::Output> + use<B, F, R>, F, B::Stored>
+) -> PatientCall<B, F, impl Future<Output = F::Output> + use<B, F, R>>
 where
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
@@ -405,90 +405,109 @@ async fn read_again<'a, M: Io, B: Backend>(
     (call, read)
 }
 
-/// Awaits a call. If it leads the refresh of a value past its ttl, `spawn` runs the rest of it as a task. That of a sync
-/// call is ready when it is polled once.
-pub(crate) async fn run<M, B, F, T, S>(
-    engine: &Engine<B>,
-    call: PatientCall<T, F, B::Stored>,
-    mut body: impl MakeBody,
-    spawn: impl FnOnce(Task<T>) -> S,
-) -> F::Output
+impl<B, F, T> PatientCall<B, F, T>
 where
-    M: Io,
     B: Backend,
     F: CachedFn<Stored = B::Stored>,
     T: Future<Output = F::Output>,
 {
-    let PatientCall { mut future, old, patience, function } = call;
-    let output = poll_fn(|context| {
-        loop {
-            if let Poll::Ready(output) = future.as_mut().poll(context) {
-                return Poll::Ready(Ok(output));
+    /// Awaits the call. If it leads the refresh of a value past its ttl, `spawn` runs the rest of it as a task.
+    pub fn vayu_run<R>(
+        self,
+        engine: &Engine<B>,
+        body: impl MakeBody,
+        spawn: impl FnOnce(Task<T>) -> R,
+    ) -> impl Future<Output = F::Output> {
+        self.run::<Awaiting, R>(engine, body, spawn)
+    }
+
+    /// [`vayu_run`](Self::vayu_run) for a sync function: in another thread.
+    pub fn vayu_run_blocking<R>(
+        self,
+        engine: &Engine<B>,
+        body: impl MakeBody,
+        spawn: impl FnOnce(Task<T>) -> R,
+    ) -> F::Output {
+        run_blocking(self.run::<Blocking, R>(engine, body, spawn))
+    }
+
+    async fn run<M: Io, R>(
+        self,
+        engine: &Engine<B>,
+        mut body: impl MakeBody,
+        spawn: impl FnOnce(Task<T>) -> R,
+    ) -> F::Output {
+        let Self { mut future, old, patience, function } = self;
+        let output = poll_fn(|context| {
+            loop {
+                if let Poll::Ready(output) = future.as_mut().poll(context) {
+                    return Poll::Ready(Ok(output));
+                }
+                if let Some(old) = old.take() {
+                    return Poll::Ready(Err(old));
+                }
+                if !body.make(false) {
+                    return Poll::Pending;
+                }
             }
-            if let Some(old) = old.take() {
-                return Poll::Ready(Err(old));
-            }
-            if !body.make(false) {
-                return Poll::Pending;
-            }
-        }
-    });
-    let Old { value: old, run, background } = match output.await {
-        Ok(output) => return output,
-        Err(old) => old,
-    };
-    let properties = Properties::of(&*function);
-    // A call that hands an old value over has a key.
-    let Ok(key) = function.key() else { return future.await };
-    let made = {
-        let make = || {
-            let _panic = CountPanic::new(engine, &properties, key, old.stamp);
-            body.make(true);
+        });
+        let Old { value: old, run, background } = match output.await {
+            Ok(output) => return output,
+            Err(old) => old,
         };
-        catch_unwind(AssertUnwindSafe(make))
-    };
-    if let Err(payload) = made {
-        // The flight is left.
-        drop_quietly((future, background));
-        return match look_again::<M, B, F>(engine, &function, key, old).await {
-            Ok(output) => {
-                drop_quietly(payload);
+        let properties = Properties::of(&*function);
+        // A call that hands an old value over has a key.
+        let Ok(key) = function.key() else { return future.await };
+        let made = {
+            let make = || {
+                let _panic = CountPanic::new(engine, &properties, key, old.stamp);
+                body.make(true);
+            };
+            catch_unwind(AssertUnwindSafe(make))
+        };
+        if let Err(payload) = made {
+            // The flight is left.
+            drop_quietly((future, background));
+            return match look_again::<M, B, F>(engine, &function, key, old).await {
+                Ok(output) => {
+                    drop_quietly(payload);
+                    output
+                }
+                Err(_) => resume_unwind(payload),
+            };
+        }
+        let prefix = Some(key.prefix());
+        let mut caller = spawn_task(engine, prefix, future, CallsOfTask::new(), background, spawn);
+        // A thread that an async leader may need must not wait.
+        let waiting =
+            old.flight.as_ref().filter(|_| M::BLOCKS).map(|flight| M::begin_wait(flight.id()));
+        let must_not_wait = matches!(waiting, Some(None));
+        let patience = if must_not_wait { Duration::ZERO } else { patience };
+        let mut sleep = engine.sleep(time_to_wait(engine, &old.stale, patience));
+        let has_output = poll_fn(|context| match caller.poll_ended(context) {
+            Poll::Ready(has_output) => Poll::Ready(has_output),
+            // Its message is about to be sent.
+            Poll::Pending if run.has_ended() => Poll::Pending,
+            Poll::Pending => match sleep.as_mut().poll(context) {
+                Poll::Ready(()) if run.give_up() => Poll::Ready(false),
+                _ => Poll::Pending,
+            },
+        });
+        let has_output = M::wait(has_output).await;
+        drop(waiting);
+        if has_output && run.failure().is_none() {
+            drop_quietly(old);
+            return M::wait(caller).await;
+        }
+        match look_again::<M, B, F>(engine, &function, key, old).await {
+            Ok(output) => output,
+            Err((begun, _)) => {
+                let output = M::wait(caller).await;
+                if let Some(times) = run.failure() {
+                    Call::resumed(engine, &properties, key, begun).report_refresh(times);
+                }
                 output
             }
-            Err(_) => resume_unwind(payload),
-        };
-    }
-    let prefix = Some(key.prefix());
-    let mut caller = spawn_task(engine, prefix, future, CallsOfTask::new(), background, spawn);
-    // A thread that an async leader may need must not wait.
-    let waiting =
-        old.flight.as_ref().filter(|_| M::BLOCKS).map(|flight| M::begin_wait(flight.id()));
-    let must_not_wait = matches!(waiting, Some(None));
-    let patience = if must_not_wait { Duration::ZERO } else { patience };
-    let mut sleep = engine.sleep(time_to_wait(engine, &old.stale, patience));
-    let has_output = poll_fn(|context| match caller.poll_ended(context) {
-        Poll::Ready(has_output) => Poll::Ready(has_output),
-        // Its message is about to be sent.
-        Poll::Pending if run.has_ended() => Poll::Pending,
-        Poll::Pending => match sleep.as_mut().poll(context) {
-            Poll::Ready(()) if run.give_up() => Poll::Ready(false),
-            _ => Poll::Pending,
-        },
-    });
-    let has_output = M::wait(has_output).await;
-    drop(waiting);
-    if has_output && run.failure().is_none() {
-        drop_quietly(old);
-        return M::wait(caller).await;
-    }
-    match look_again::<M, B, F>(engine, &function, key, old).await {
-        Ok(output) => output,
-        Err((begun, _)) => {
-            let output = M::wait(caller).await;
-            if let Some(times) = run.failure() {
-                Call::resumed(engine, &properties, key, begun).report_refresh(times);
-            }
-            output
         }
     }
 }

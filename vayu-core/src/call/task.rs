@@ -118,30 +118,32 @@ impl Future for Start {
     }
 }
 
-/// Awaits a call, whose computation `spawn` runs as a task if it is for all callers of the key.
-pub(crate) async fn run<B: Backend, T: Future, R>(
-    engine: &Engine<B>,
-    call: SpawnableCall<T>,
-    mut body: impl MakeBody,
-    spawn: impl FnOnce(Task<T>) -> R,
-) -> T::Output {
-    let SpawnableCall { mut future, is_leading, prefix } = call;
-    let output = poll_fn(|context| {
-        loop {
-            return match future.as_mut().poll(context) {
-                Poll::Ready(output) => Poll::Ready(Some(output)),
-                Poll::Pending if is_leading.load(Ordering::Relaxed) => Poll::Ready(None),
-                Poll::Pending if body.make(false) => continue,
-                Poll::Pending => Poll::Pending,
-            };
+impl<T: Future> SpawnableCall<T> {
+    /// Awaits the call, whose computation `spawn` runs as a task if it is for all callers of the key.
+    pub async fn vayu_run<B: Backend, R>(
+        self,
+        engine: &Engine<B>,
+        mut body: impl MakeBody,
+        spawn: impl FnOnce(Task<T>) -> R,
+    ) -> T::Output {
+        let Self { mut future, is_leading, prefix } = self;
+        let output = poll_fn(|context| {
+            loop {
+                return match future.as_mut().poll(context) {
+                    Poll::Ready(output) => Poll::Ready(Some(output)),
+                    Poll::Pending if is_leading.load(Ordering::Relaxed) => Poll::Ready(None),
+                    Poll::Pending if body.make(false) => continue,
+                    Poll::Pending => Poll::Pending,
+                };
+            }
+        });
+        if let Some(output) = output.await {
+            return output;
         }
-    });
-    if let Some(output) = output.await {
-        return output;
+        body.make(true);
+        let run = BackgroundRun::begin();
+        spawn_task(engine, prefix.as_ref(), future, CallsOfTask::new(), run, spawn).await
     }
-    body.make(true);
-    let run = BackgroundRun::begin();
-    spawn_task(engine, prefix.as_ref(), future, CallsOfTask::new(), run, spawn).await
 }
 
 /// Spawns a future as a task, and returns the wait for it. A panic of `spawn` is counted.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 #[cfg(feature = "indexmap")]
 use indexmap::IndexSet;
 
+use super::BatchCall;
 use super::output::OutputOfEach;
 use crate::attribute::candidate::{Candidate, Chosen, Other};
 
@@ -141,18 +142,19 @@ impl<C: ?Sized> Clone for Each<'_, C> {
 
 impl<C: ?Sized> Copy for Each<'_, C> {}
 
-/// Returns the collection of a call of a test.
-#[cfg(test)]
-pub(crate) fn each<C: ?Sized>(elements: &C) -> Each<'_, C> {
-    Each(elements)
-}
-
 impl<'e, C: Elements + ?Sized> Each<'e, C> {
     /// Returns an element of the collection, whose type this infers. A method, so that nothing is reported if the collection
     /// is not one.
     #[inline]
     pub fn vayu_element(self, element: &'e C::Element) -> &'e C::Element {
         element
+    }
+
+    /// Returns the call of a function with this collection, whose output has the shape `H`. It is run with `at_most` elements
+    /// at a time. A method, so that nothing is reported if the output is not one of a batch function.
+    #[inline]
+    pub fn vayu_batch<H>(self, _shape: H, at_most: usize) -> BatchCall<'e, C, H> {
+        BatchCall::new(self.0, at_most)
     }
 
     /// Returns the type of the output of a function with this collection. A method, so that the type of an element is known

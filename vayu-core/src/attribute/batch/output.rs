@@ -10,7 +10,6 @@ use indexmap::IndexMap;
 use crate::attribute::candidate::{Candidate, Chosen, Other};
 use crate::attribute::output::Probe;
 use crate::call::batch::Unusable;
-use crate::call::{OutputShape, PlainOutput};
 
 /// An output that has values of elements, whose type is that of the output alone. So the signature of a handle does not name the
 /// type of the elements, which may have elided lifetimes.
@@ -191,12 +190,9 @@ pub trait OutputOfEach<T, M> {
     fn output_type() -> Self::Checked;
 }
 
-/// The type of an output, that of the value of one element, and the shape of the output.
+/// The type of an output, and that of the value of one element.
 #[derive(Debug)]
-pub struct OutputType<R, V, H = PlainOutput<R>>(
-    PhantomData<fn() -> (R, V)>,
-    PhantomData<fn() -> H>,
-);
+pub struct OutputType<R, V>(PhantomData<fn() -> (R, V)>);
 
 impl<R, V> OutputType<R, V> {
     /// Returns a probe for the shape of the value of one element.
@@ -210,12 +206,6 @@ impl<R, V> OutputType<R, V> {
     pub fn vayu_whole_probe<const SHARED: bool>(&self) -> Probe<R, SHARED> {
         Probe::new()
     }
-
-    /// Sets the shape of the whole output.
-    #[inline]
-    pub fn vayu_shaped<H: OutputShape<Output = R>>(self, _: H) -> OutputType<R, V, H> {
-        OutputType(PhantomData, PhantomData)
-    }
 }
 
 #[diagnostic::do_not_recommend]
@@ -224,7 +214,7 @@ impl<T, R: BatchOutput<T>> OutputOfEach<T, Chosen> for R {
 
     #[inline]
     fn output_type() -> Self::Checked {
-        OutputType(PhantomData, PhantomData)
+        OutputType(PhantomData)
     }
 }
 
@@ -236,12 +226,6 @@ where
     type Checked = OutputType<R, R>;
 
     fn output_type() -> Self::Checked {
-        OutputType(PhantomData, PhantomData)
+        OutputType(PhantomData)
     }
-}
-
-/// Returns the type of the output of a call of a test, whose errors are not shared.
-#[cfg(test)]
-pub(crate) fn output_type<R, V>() -> OutputType<R, V> {
-    OutputType(PhantomData, PhantomData)
 }

@@ -48,11 +48,10 @@ pub(super) enum Resumed<'a, B: Backend, F: FnOutput> {
 /// Looks up elements, as far as nothing has to be waited for. `describe` returns the call of an element.
 pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
-    elements: impl ExactSizeIterator<Item = &'e T>,
+    elements: Vec<&'e T>,
     are_distinct: bool,
     describe: impl Fn(&'e T) -> F,
 ) -> Batch<'e, T, F> {
-    let elements: Vec<&T> = elements.collect();
     let mut distinct = (!are_distinct).then(|| Distinct::new(elements.len()));
     let mut repeated: Option<Repeated<'e, T>> = None;
     let mut outputs = Vec::with_capacity(elements.len());

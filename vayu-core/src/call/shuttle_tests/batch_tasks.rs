@@ -8,7 +8,7 @@ use shuttle::thread::JoinHandle;
 
 use super::batches::{ELEMENTS, Shared, Values, join_threads, of};
 use super::*;
-use crate::attribute::{each, err_ttl_of_batch, output_type, run_spawning};
+use crate::attribute::{BatchCall, batch_call, err_ttl_of_batch};
 use crate::call::late_body::Made;
 use crate::sync::IgnorePoison;
 
@@ -73,8 +73,8 @@ async fn spawning(
     spawn: impl FnOnce(BoxedTask),
 ) -> Values {
     let cache = &shared.fixture.cache;
-    let output = output_type().vayu_shaped(PlainOutput::new());
-    let found = output.vayu_look_up(cache, each(elements), |&element| policy_of(element));
+    let batch = batch_call(elements, at_most);
+    let found = batch.vayu_look_up(cache.engine(), |&element| policy_of(element));
     let left = match found {
         Ok(values) => return values,
         Err(left) => left,
@@ -89,9 +89,9 @@ async fn spawning(
             values
         }
     };
-    let (asked, call) = output.vayu_spawnable(cache, each(elements), left, at_most, body);
-    let computed = run_spawning(cache, call, Made, |task| spawn(Box::pin(task))).await;
-    output.vayu_joined(asked, computed)
+    let (asked, call) = batch.vayu_spawnable(cache.engine(), left, body);
+    let computed = call.vayu_run(cache.engine(), Made, |task| spawn(Box::pin(task))).await;
+    batch.vayu_joined(asked, computed)
 }
 
 /// Makes any call of one or more elements.
@@ -154,10 +154,8 @@ fn elements_of_a_leader_that_ends_anywhere_are_computed_by_others() {
                 }
                 // A batch that is a part of its caller is dropped.
                 2 => {
-                    let call = output_type().vayu_call_async(
-                        &shared.fixture.cache,
-                        each(&elements[..]),
-                        at_most,
+                    let call = batch_call(&elements[..], at_most).vayu_call_async(
+                        shared.fixture.cache.engine(),
                         |&element| policy_of(element),
                         |elements: Vec<usize>| async move {
                             Yield(false).await;
@@ -191,9 +189,9 @@ impl Shared {
     /// number of its runs.
     fn refreshing(self: &Arc<Self>, elements: &[usize], tasks: Option<&Tasks>) -> Values {
         let cache = &self.fixture.cache;
-        let output = output_type().vayu_shaped(PlainOutput::new());
+        let batch = batch_call(elements, at_most);
         let describe = |&element: &usize| policy_of(element).stale(60 * MINUTE);
-        let found = output.vayu_look_up(cache, each(elements), describe);
+        let found = batch.vayu_look_up(cache.engine(), describe);
         let mut left = match found {
             Ok(values) => return values,
             Err(left) => left,
@@ -211,11 +209,13 @@ impl Shared {
         block_on(async {
             let refresh = match tasks {
                 None => None,
-                Some(tasks) => left.vayu_serve_stale_async(cache).await.map(|it| (tasks, it)),
+                Some(tasks) => {
+                    left.vayu_serve_stale_async(cache.engine()).await.map(|it| (tasks, it))
+                }
             };
             if let Some((tasks, refresh)) = refresh {
                 let body = body.clone();
-                let task = output.vayu_task_of(cache, each(elements), refresh, at_most, body);
+                let task = batch.vayu_task_of(cache.engine(), refresh, body);
                 if thread_rng().gen_range(0..4) == 0 {
                     // It is left to a later call.
                     drop(task);
@@ -223,7 +223,7 @@ impl Shared {
                     tasks.spawn(Box::pin(task));
                 }
             }
-            output.vayu_finish_async(cache, each(elements), left, at_most, body).await
+            batch.vayu_finish_async(cache.engine(), left, body).await
         })
     }
 
@@ -277,7 +277,7 @@ impl Shared {
     fn failing(&self, is_async: bool, elements: &[usize]) -> Vec<(usize, usize)> {
         let cache = &self.fixture.cache;
         type Shape = SharedResultOutput<Values, Vec<(usize, usize)>>;
-        let output = output_type().vayu_shaped(Shape::new());
+        let batch: BatchCall<'_, _, Shape> = BatchCall::new(elements, at_most);
         let describe = |&element: &usize| {
             let ttl = err_ttl_of_batch(Shape::new(), FixedTtl::new(MINUTE), |_| MINUTE);
             Policy::new(of(element), PlainOutput::new(), &ByReference, ttl)
@@ -292,10 +292,10 @@ impl Shared {
                 Yield(false).await;
                 body(&elements)
             };
-            block_on(output.vayu_call_async(cache, each(elements), at_most, describe, body))
+            block_on(batch.vayu_call_async(cache.engine(), describe, body))
         } else {
             let body = |elements: Vec<usize>| body(&elements);
-            output.vayu_call(cache, each(elements), at_most, describe, body)
+            batch.vayu_call(cache.engine(), describe, body)
         };
         output.expect_err("each run fails")
     }

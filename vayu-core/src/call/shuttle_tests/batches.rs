@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::attribute::{each, output_type};
+use crate::attribute::{BatchCall, batch_call};
 use crate::call::SharedResultOutput;
 
 pub(super) const ELEMENTS: usize = 5;
@@ -49,14 +49,15 @@ impl Shared {
         body: impl Fn(&[usize]) -> Result<Values, ()>,
     ) -> Result<Values, ()> {
         let cache = &self.fixture.cache;
-        let output = output_type().vayu_shaped(SharedResultOutput::new());
+        let batch: BatchCall<'_, _, SharedResultOutput<_, _>> =
+            BatchCall::new(elements, usize::MAX);
         let describe = |&element: &usize| {
             let (shape, ttl) = (PlainOutput::new(), FixedTtl::new(MINUTE));
             Policy::new(of(element), shape, &ByReference, ttl)
         };
         if !is_async {
             let body = |elements: Vec<usize>| body(&elements);
-            return output.vayu_call(cache, each(elements), usize::MAX, describe, body);
+            return batch.vayu_call(cache.engine(), describe, body);
         }
         let body = |elements: Vec<usize>| {
             let body = &body;
@@ -65,7 +66,7 @@ impl Shared {
                 body(&elements)
             }
         };
-        block_on(output.vayu_call_async(cache, each(elements), usize::MAX, describe, body))
+        block_on(batch.vayu_call_async(cache.engine(), describe, body))
     }
 
     /// Calls a batch function, all of whose elements are there in the end.
@@ -150,10 +151,8 @@ fn elements_of_a_batch_that_is_dropped_are_computed_by_others() {
             0 | 1 => {
                 // Dropped at any moment: as a leader of some, as a waiter for others.
                 let elements = if caller == 0 { [1, 2, 3] } else { [3, 2, 1] };
-                let call = output_type().vayu_call_async(
-                    &shared.fixture.cache,
-                    each(&elements[..]),
-                    2,
+                let call = batch_call(&elements[..], 2).vayu_call_async(
+                    shared.fixture.cache.engine(),
                     |&element| {
                         let (shape, ttl) = (PlainOutput::new(), FixedTtl::new(MINUTE));
                         Policy::new(of(element), shape, &ByReference, ttl)

@@ -5,8 +5,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::call::late_body::Made;
 use crate::call::lookup::begin;
-use crate::call::patience::{self, patient};
-use crate::io::Awaiting;
+use crate::call::patience::patient;
 use crate::sync::IgnorePoison;
 
 /// A run that is not polled, until its future is dropped.
@@ -29,7 +28,7 @@ fn patient_call(fixture: &Arc<Fixture>, hung: &Arc<Hung>) -> (usize, bool) {
     });
     let call = patient(engine.clone(), policy, lookup, body, Duration::from_millis(50));
     let mut has_waited = false;
-    let value = block_on(patience::run::<Awaiting, _, _, _, _>(engine, call, Made, |task| {
+    let value = block_on(call.vayu_run(engine, Made, |task| {
         has_waited = true;
         let mut hung = hung.lock().ignore_poison();
         if hung.is_none() {

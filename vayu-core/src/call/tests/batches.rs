@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use super::*;
-use crate::attribute::{each, output_type};
+use crate::attribute::batch_call;
 use crate::backend::{Capabilities, Lease, LeaseGuard, Leases, ReleaseLease};
 use crate::call::{FixedTtl, PlainOutput, Policy};
 use crate::clock::Clock;
@@ -47,7 +47,7 @@ impl Fixture {
         at_most: usize,
         body: impl FnMut(Vec<u32>) -> Outcome,
     ) -> Outcome {
-        output_type().vayu_call(&self.cache, each(elements), at_most, describe, body)
+        batch_call(elements, at_most).vayu_call(self.cache.engine(), describe, body)
     }
 
     fn single(&self, element: u32) -> usize {
@@ -138,10 +138,8 @@ fn failed_run_returns_values_past_their_ttl_if_there_is_one_for_each_element() {
 fn vec_of_another_length_is_returned_and_not_cached() {
     let fixture = Fixture::new();
     let call = |elements: &[u32], found: usize| -> Vec<usize> {
-        output_type().vayu_call(
-            &fixture.cache,
-            each(elements),
-            usize::MAX,
+        batch_call(elements, usize::MAX).vayu_call(
+            fixture.cache.engine(),
             describe,
             |elements: Vec<u32>| {
                 let run = fixture.run();
@@ -202,10 +200,8 @@ fn elements_of_leaders_that_are_gone_are_computed_by_one_run() {
         let run = fixture.run();
         std::future::ready(values(&elements, run))
     };
-    let mut batch = Task::new(output_type().vayu_call_async(
-        &fixture.cache,
-        each(&elements[..]),
-        usize::MAX,
+    let mut batch = Task::new(batch_call(&elements[..], usize::MAX).vayu_call_async(
+        fixture.cache.engine(),
         describe,
         body,
     ));
@@ -233,10 +229,8 @@ fn overdue_leaders_are_replaced_by_one_run() {
             .into();
         let elements = [1, 2, 3];
         let body = |elements: Vec<u32>| std::future::ready(values(&elements, fixture.run()));
-        let call = output_type().vayu_call_async(
-            &fixture.cache,
-            each(&elements[..]),
-            usize::MAX,
+        let call = batch_call(&elements[..], usize::MAX).vayu_call_async(
+            fixture.cache.engine(),
             describe,
             body,
         );
@@ -381,8 +375,7 @@ fn batch_that_is_dropped_at_any_await_leaves_every_element_to_others() {
                 Yield(1).await;
                 values(&elements, 1)
             };
-            let call =
-                output_type().vayu_call_async(&cache, each(&elements[..]), 2, describe, body);
+            let call = batch_call(&elements[..], 2).vayu_call_async(cache.engine(), describe, body);
             let mut batch = Task::new(call);
             for _ in 0..polls {
                 is_ended |= batch.poll().is_ready();
@@ -431,10 +424,8 @@ fn elements_that_another_process_computes_are_waited_for_after_the_own_run() {
                 clock.advance(MINUTE / 3);
             });
             let elements = [1, 2, 3];
-            let found = output_type().vayu_call(
-                here,
-                each(&elements[..]),
-                usize::MAX,
+            let found = batch_call(&elements[..], usize::MAX).vayu_call(
+                here.engine(),
                 describe,
                 |elements: Vec<u32>| {
                     assert_eq!(elements, [1, 3]);
@@ -468,13 +459,11 @@ fn processes_whose_batches_overlap_compute_each_element_once() {
                         values(&elements, 0)
                     };
                     let found = if caller % 2 == 0 {
-                        output_type().vayu_call(&process, each(&elements[..]), 3, describe, body)
+                        batch_call(&elements[..], 3).vayu_call(process.engine(), describe, body)
                     } else {
                         let body = |elements| std::future::ready(body(elements));
-                        block_on(output_type().vayu_call_async(
-                            &process,
-                            each(&elements[..]),
-                            3,
+                        block_on(batch_call(&elements[..], 3).vayu_call_async(
+                            process.engine(),
                             describe,
                             body,
                         ))

@@ -11,18 +11,17 @@ use async_trait::async_trait;
 use event_listener::Event;
 
 use super::*;
-use crate::attribute::{each, output_type};
+use crate::attribute::batch_call;
 use crate::backend::{Backend, Capabilities, Lease, LeaseGuard, LeaseWatch, Leases, ReleaseLease};
 use crate::cache::BACKOFF;
 use crate::call::background_refresh::{finish, finish_blocking, job, task};
 use crate::call::late_body::Made;
 use crate::call::lookup::begin;
-use crate::call::patience::{self, patient};
+use crate::call::patience::patient;
 use crate::call::{FixedTtl, PlainOutput, Policy};
 use crate::call::{blocking, future};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::Awaiting;
 use crate::observer::{CallEvent, Observer};
 use crate::outcome::CallOutcome;
 use crate::record::Record;
@@ -429,7 +428,7 @@ fn element_whose_holder_has_died_is_tried_in_time_while_others_are_notified() {
         ready(elements)
     };
     let call =
-        output_type().vayu_call_async(&process, each(&elements[..]), usize::MAX, describe, body);
+        batch_call(&elements[..], usize::MAX).vayu_call_async(process.engine(), describe, body);
     let mut batch = Box::pin(call);
     assert!(poll(&mut batch).is_pending());
     // Its lease has expired. No caller is notified of that.
@@ -611,10 +610,7 @@ fn callers_with_patience_return_the_value_that_another_process_has_stored() {
             };
             let (body, patience) = (Box::pin(async move { value }), Duration::from_millis(50));
             let call = patient(engine.clone(), policy, lookup, body, patience);
-            patience::run::<Awaiting, _, _, _, _>(engine, call, Made, |task| {
-                tasks.borrow_mut().push(task);
-            })
-            .await
+            call.vayu_run(engine, Made, |task| tasks.borrow_mut().push(task)).await
         })
     };
     assert_eq!(block_on(call(1)), 1);
@@ -651,7 +647,7 @@ fn refresh_in_the_background_is_left_to_the_process_that_holds_the_lease() {
             let policy = policy();
             let Err(lookup) = begin(engine, &policy) else { panic!("a hit") };
             let body = Box::pin(async move { value });
-            let (old, refresh) = block_on(finish(engine, &policy, lookup, body, |body| body));
+            let (old, refresh) = block_on(finish(engine, &policy, lookup, body));
             block_on(task(engine.clone(), policy, refresh.expect("it begins")));
             old
         };

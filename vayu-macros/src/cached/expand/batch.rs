@@ -40,7 +40,7 @@ pub(crate) fn call(model: &Model, batch: &Batch) -> TokenStream {
         #setup
         #body
         #identity
-        vayu_output.vayu_shaped(vayu_whole).#call(vayu_cache, vayu_each, #at_most, #describe, vayu_body) #wait
+        vayu_each.vayu_batch(vayu_whole, #at_most).#call(vayu_engine, #describe, vayu_body) #wait
     }
 }
 
@@ -56,16 +56,15 @@ pub(crate) fn spawning_call(model: &Model, batch: &Batch, spawn: &Expr) -> Token
     let is_sync = model.function.kind == Kind::Sync;
     let spawned = spawned(model, spawn);
     let rest = if model.options.stale.is_none() {
-        let run = model.root.private_at("run_spawning", span_of(spawn));
         let made = model.root.private("Made");
         let run = quote_spanned! {span_of(spawn)=>
-            #run(vayu_cache, vayu_call, #made, |vayu_task| #spawned).await
+            vayu_call.vayu_run(vayu_engine, #made, |vayu_task| #spawned).await
         };
         quote_spanned! {output_span=>
             let (vayu_asked, vayu_call) =
-                vayu_shaped.vayu_spawnable(vayu_cache, vayu_each, vayu_left, vayu_at_most, vayu_body);
+                vayu_batch.vayu_spawnable(vayu_engine, vayu_left, vayu_body);
             let vayu_computed = #run;
-            vayu_shaped.vayu_joined(vayu_asked, vayu_computed)
+            vayu_batch.vayu_joined(vayu_asked, vayu_computed)
         }
     } else {
         let spawn_refresh = model.root.private_at("spawn_refresh", span_of(spawn));
@@ -78,30 +77,28 @@ pub(crate) fn spawning_call(model: &Model, batch: &Batch, spawn: &Expr) -> Token
             [serve_stale, task_of, finish].map(|name| own_ident(name, output_span));
         let wait = (!is_sync).then(|| quote!(.await));
         let spawn_refresh = quote_spanned! {span_of(spawn)=>
-            #spawn_refresh(vayu_cache, &vayu_name, || {
+            #spawn_refresh(vayu_engine, &vayu_name, || {
                 let vayu_body = ::core::clone::Clone::clone(&vayu_body);
-                let vayu_task =
-                    vayu_shaped.#task_of(vayu_cache, vayu_each, vayu_refresh, vayu_at_most, vayu_body);
+                let vayu_task = vayu_batch.#task_of(vayu_engine, vayu_refresh, vayu_body);
                 #spawned
             });
         };
         quote_spanned! {output_span=>
             let mut vayu_left = vayu_left;
-            let vayu_refresh = vayu_left.#serve_stale(vayu_cache) #wait;
+            let vayu_refresh = vayu_left.#serve_stale(vayu_engine) #wait;
             if let ::core::option::Option::Some(vayu_refresh) = vayu_refresh {
                 let vayu_name = vayu_refresh.function();
                 #spawn_refresh
             }
-            vayu_shaped.#finish(vayu_cache, vayu_each, vayu_left, vayu_at_most, vayu_body) #wait
+            vayu_batch.#finish(vayu_engine, vayu_left, vayu_body) #wait
         }
     };
     quote_spanned! {output_span=>
         #each
         #setup
         #identity
-        let vayu_at_most = #at_most;
-        let vayu_shaped = vayu_output.vayu_shaped(vayu_whole);
-        let vayu_found = vayu_shaped.vayu_look_up(vayu_cache, vayu_each, #describe);
+        let vayu_batch = vayu_each.vayu_batch(vayu_whole, #at_most);
+        let vayu_found = vayu_batch.vayu_look_up(vayu_engine, #describe);
         match vayu_found {
             ::core::result::Result::Ok(vayu_value) => vayu_value,
             ::core::result::Result::Err(vayu_left) => {

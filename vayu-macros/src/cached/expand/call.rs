@@ -12,7 +12,7 @@ use crate::cached::expand::purpose::Purpose;
 use crate::cached::expand::setup::setup;
 use crate::cached::function::Kind;
 use crate::cached::model::Model;
-use crate::paths::span_of;
+use crate::paths::{own_ident, span_of};
 
 pub(crate) fn call(model: &Model) -> TokenStream {
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
@@ -21,17 +21,17 @@ pub(crate) fn call(model: &Model) -> TokenStream {
     let call = match model.function.kind {
         Kind::Sync => {
             let call = model.root.private_at("call", span);
-            quote_spanned!(span=> #call(vayu_cache, #policy, vayu_body))
+            quote_spanned!(span=> #call(vayu_engine, #policy, vayu_body))
         }
         Kind::Async | Kind::Boxed => {
             let begin = model.root.private_at("begin_async", span);
             let finish = model.root.private_at("finish_async", span);
             quote_spanned! {span=>
                 let vayu_policy = #policy;
-                match #begin(vayu_cache, &vayu_policy) {
+                match #begin(vayu_engine, &vayu_policy) {
                     ::core::result::Result::Ok(vayu_output) => vayu_output,
                     ::core::result::Result::Err(vayu_rest) => {
-                        #finish(vayu_cache, &vayu_policy, vayu_rest, vayu_body).await
+                        #finish(vayu_engine, &vayu_policy, vayu_rest, vayu_body).await
                     }
                 }
             }
@@ -52,16 +52,12 @@ pub(crate) fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let begun = begun(model);
     let is_sync = model.function.kind == Kind::Sync;
-    let (spawnable, run, patience) = match &model.options.patience {
-        None => ("spawnable", "run_spawning", None),
-        Some(_) => {
-            let patience = quote_spanned!(Span::mixed_site()=> , vayu_patience);
-            let run = if is_sync { "run_patient_blocking" } else { "run_patient" };
-            ("patient", run, Some(patience))
-        }
+    let (spawnable, patience) = match &model.options.patience {
+        None => ("spawnable", None),
+        Some(_) => ("patient", Some(quote_spanned!(Span::mixed_site()=> , vayu_patience))),
     };
     let spawnable = root.private_at(spawnable, output_span);
-    let run = root.private_at(run, span_of(spawn));
+    let run = own_ident(if is_sync { "vayu_run_blocking" } else { "vayu_run" }, span_of(spawn));
     let spawned = spawned(model, spawn);
     let (job, wait) = if is_sync {
         let job = root.private_at("job", span_of(spawn));
@@ -70,7 +66,7 @@ pub(crate) fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
         (None, Some(quote!(.await)))
     };
     let run = quote_spanned! {span_of(spawn)=>
-        #run(vayu_cache, vayu_call, vayu_maker, |vayu_task| { #job #spawned })
+        vayu_call.#run(vayu_engine, vayu_maker, |vayu_task| { #job #spawned })
     };
     let maker = if model.own.is_empty() && !is_sync {
         let made = root.private("Made");
@@ -91,7 +87,7 @@ pub(crate) fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
             ::core::result::Result::Ok(vayu_output) => vayu_output,
             ::core::result::Result::Err((vayu_rest, vayu_body)) => {
                 #maker
-                let vayu_call = #spawnable(vayu_cache, vayu_policy, vayu_rest, vayu_body #patience);
+                let vayu_call = #spawnable(vayu_engine, vayu_policy, vayu_rest, vayu_body #patience);
                 #run #wait
             }
         }
@@ -117,9 +113,9 @@ pub(crate) fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
     });
     let in_caller = in_caller(model);
     let spawn_refresh = quote_spanned! {span_of(spawn)=>
-        #spawn_refresh(vayu_cache, &vayu_function, || {
+        #spawn_refresh(vayu_engine, &vayu_function, || {
             #owning
-            let vayu_task = #task_of(vayu_cache, vayu_policy, vayu_refresh);
+            let vayu_task = #task_of(vayu_engine, vayu_policy, vayu_refresh);
             #spawned
         });
     };
@@ -129,7 +125,7 @@ pub(crate) fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
             ::core::result::Result::Ok(vayu_output) => vayu_output,
             ::core::result::Result::Err((vayu_rest, vayu_body)) => {
                 let (vayu_output, vayu_left) =
-                    #finish(vayu_cache, &vayu_policy, vayu_rest, vayu_body, #in_caller) #wait;
+                    #finish(vayu_engine, &vayu_policy, vayu_rest, #in_caller) #wait;
                 if let ::core::option::Option::Some(vayu_refresh) = vayu_left {
                     let vayu_function = vayu_refresh.function();
                     #spawn_refresh
@@ -175,7 +171,7 @@ fn begun(model: &Model) -> TokenStream {
             #body
             #key
             vayu_policy = #policy;
-            match #begin(vayu_cache, &vayu_policy) {
+            match #begin(vayu_engine, &vayu_policy) {
                 ::core::result::Result::Ok(vayu_output) => ::core::result::Result::Ok(vayu_output),
                 ::core::result::Result::Err(vayu_rest) => {
                     ::core::result::Result::Err((vayu_rest, #moved))
@@ -201,15 +197,21 @@ fn owning(model: &Model) -> TokenStream {
     quote_spanned!(span=> { #copies #body })
 }
 
-/// Generates the closure that runs or awaits a body in the caller.
+/// Generates the body of a call that may hand it over, with the closure that runs it in the caller.
 fn in_caller(model: &Model) -> TokenStream {
     let span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let borrowed = own::borrowed(model);
     match model.function.kind {
-        Kind::Sync => quote_spanned!(span=> |vayu_body| vayu_body(#borrowed)),
-        Kind::Async if !model.own.is_empty() => quote_spanned! {span=>
-            |vayu_body| ::std::boxed::Box::pin(async move { vayu_body(#borrowed).await })
-        },
-        Kind::Async | Kind::Boxed => quote_spanned!(span=> |vayu_body| vayu_body),
+        Kind::Sync => quote_spanned!(span=> vayu_body, |vayu_body| vayu_body(#borrowed)),
+        Kind::Async if !model.own.is_empty() => {
+            let caller_body = model.root.private_at("caller_body", span);
+            quote_spanned! {span=>
+                #caller_body(
+                    vayu_body,
+                    |vayu_body| ::std::boxed::Box::pin(async move { vayu_body(#borrowed).await }),
+                )
+            }
+        }
+        Kind::Async | Kind::Boxed => quote_spanned!(span=> vayu_body),
     }
 }
