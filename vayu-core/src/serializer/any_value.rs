@@ -64,20 +64,29 @@ const MAX_INLINE_STRING: usize = 256;
 impl Repr {
     fn new<T: Send + Sync + 'static>(value: T) -> Self {
         let mut value = Some(value);
+        match Self::take_in_place(&mut value) {
+            Some(value) => value,
+            None => Self::Boxed(Arc::new(value.expect("it was not taken"))),
+        }
+    }
+
+    /// Moves the value out of an `Option<T>` if it is to be stored in place. It is inlined where `T` is known, and then one
+    /// comparison is left of it at most; it is not generic, so the compiler prepares it once.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn take_in_place(value: &mut dyn Any) -> Option<Self> {
         macro_rules! store_in_place {
-            ($($variant:ident)*) => {
-                $(if let Some(value) = take_as(&mut value, |_| true) {
-                    return Self::$variant(value);
+            ($($variant:ident: $type:ty),* $(,)?) => {
+                $(if let Some(value) = value.downcast_mut::<Option<$type>>() {
+                    return value.take().map(Self::$variant);
                 })*
             };
         }
         store_in_place!(
-            Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64 SharedText SharedBytes
+            Unit: (), Bool: bool, Char: char, I8: i8, I16: i16, I32: i32, I64: i64, Isize: isize, U8: u8, U16: u16,
+            U32: u32, U64: u64, Usize: usize, F32: f32, F64: f64, SharedText: Arc<str>, SharedBytes: Arc<[u8]>,
         );
-        if let Some(text) = take_as(&mut value, |text: &String| text.len() <= MAX_INLINE_STRING) {
-            return Self::Text(text);
-        }
-        Self::Boxed(Arc::new(value.expect("it was not taken")))
+        let text = value.downcast_mut::<Option<String>>()?;
+        text.take_if(|text| text.len() <= MAX_INLINE_STRING).map(Self::Text)
     }
 
     #[inline(never)]
@@ -121,7 +130,7 @@ impl Repr {
                     $(Self::$variant(value) if is::<T, _>(value) => {
                         // An empty `Arc` in its place would be one more reference count to change.
                         match mem::replace(self, Self::Unit(())) {
-                            Self::$variant(value) => take_as(&mut Some(value), |_| true),
+                            Self::$variant(value) => take_as(&mut Some(value)),
                             _ => None,
                         }
                     })*
@@ -138,13 +147,10 @@ fn is<T: 'static, U: 'static>(_: &U) -> bool {
     TypeId::of::<T>() == TypeId::of::<U>()
 }
 
-/// Moves a value out as a `U`, if it is one and `is_wanted` accepts it.
+/// Moves a value out as a `T`, if it is one.
 #[inline]
-fn take_as<T: 'static, U: 'static>(
-    value: &mut Option<T>,
-    is_wanted: impl FnOnce(&U) -> bool,
-) -> Option<U> {
-    (value as &mut dyn Any).downcast_mut::<Option<U>>()?.take_if(|value| is_wanted(value))
+fn take_as<T: 'static>(value: &mut dyn Any) -> Option<T> {
+    value.downcast_mut::<Option<T>>()?.take()
 }
 
 impl AnyValue {

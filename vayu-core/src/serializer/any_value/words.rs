@@ -96,7 +96,7 @@ macro_rules! fits_into_a_word {
                         return None;
                     }
                     let value: $type = InWord::from_word(self.bits);
-                    return take_as(&mut Some(value), |_| true);
+                    return take_as(&mut Some(value));
                 })*
                 None
             }
