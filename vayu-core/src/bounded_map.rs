@@ -2,18 +2,18 @@
 
 use std::borrow::Borrow;
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
 
 /// A hash map from which the oldest entry is removed before an insertion that would exceed its capacity.
 ///
-/// An entry is as old as the last insertion of its key. That takes a search in an ordered map of the insertions; a lookup
-/// does not.
+/// An entry is as old as the last insertion of its key. Insertions and removals take constant time on average: the keys are in
+/// a queue, and those that were removed or inserted again stay in it until they are half of it.
 #[derive(Debug)]
 pub struct BoundedMap<K, V, S = RandomState> {
     map: HashMap<K, Numbered<V>, S>,
-    /// The keys by the number of their last insertion.
-    order: BTreeMap<u64, K>,
+    /// The insertions, the oldest first: their numbers and keys. Those of entries that are not in the map any more are outdated.
+    order: VecDeque<(u64, K)>,
     /// The number of insertions.
     insertions: u64,
     capacity: usize,
@@ -25,10 +25,13 @@ struct Numbered<V> {
     insertion: u64,
 }
 
+/// The number of outdated insertions that an otherwise empty queue may have.
+const MAX_OUTDATED: usize = 16;
+
 impl<K, V, S> BoundedMap<K, V, S> {
     /// Creates an empty map for up to `capacity` entries, with a hasher.
     pub const fn with_hasher(capacity: usize, hasher: S) -> Self {
-        Self { map: HashMap::with_hasher(hasher), order: BTreeMap::new(), insertions: 0, capacity }
+        Self { map: HashMap::with_hasher(hasher), order: VecDeque::new(), insertions: 0, capacity }
     }
 
     /// Returns the number of entries.
@@ -80,12 +83,14 @@ impl<K: Hash + Eq + Clone, V, S: BuildHasher> BoundedMap<K, V, S> {
     /// Inserts a value. Returns the one that it takes the place of: that of the key, or else, if the map is full, that of the
     /// oldest entry.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let removed = self.remove(&key).or_else(|| self.remove_oldest_if_full());
+        let is_known = self.is_full() && self.map.contains_key(&key);
+        let oldest = if is_known { None } else { self.remove_oldest_if_full() };
         let insertion = self.insertions;
         self.insertions += 1;
-        self.order.insert(insertion, key.clone());
-        self.map.insert(key, Numbered { value, insertion });
-        removed
+        self.order.push_back((insertion, key.clone()));
+        let replaced = self.map.insert(key, Numbered { value, insertion });
+        self.limit_outdated();
+        replaced.map(|numbered| numbered.value).or(oldest)
     }
 
     /// Removes a key, and returns its value.
@@ -93,28 +98,44 @@ impl<K: Hash + Eq + Clone, V, S: BuildHasher> BoundedMap<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        let Numbered { value, insertion } = self.map.remove(key)?;
-        self.order.remove(&insertion);
-        Some(value)
+        let removed = self.map.remove(key)?;
+        self.limit_outdated();
+        Some(removed.value)
     }
 
     /// Removes the entries whose value is rejected by `keep`, and returns their values.
     pub fn extract(&mut self, keep: impl Fn(&V) -> bool) -> Vec<V> {
         let extracted = self.map.extract_if(|_, numbered| !keep(&numbered.value));
-        let extracted = extracted.map(|(_, Numbered { value, insertion })| {
-            self.order.remove(&insertion);
-            value
-        });
-        extracted.collect()
+        let extracted = extracted.map(|(_, numbered)| numbered.value).collect();
+        self.limit_outdated();
+        extracted
     }
 
     fn remove_oldest_if_full(&mut self) -> Option<V> {
-        if !self.is_full() {
-            return None;
+        while self.is_full() {
+            let (insertion, key) = self.order.pop_front()?;
+            if is_current(&self.map, insertion, &key) {
+                return self.map.remove(&key).map(|numbered| numbered.value);
+            }
         }
-        let (_, oldest) = self.order.pop_first()?;
-        self.map.remove(&oldest).map(|numbered| numbered.value)
+        None
     }
+
+    /// Removes the outdated insertions from the queue if there are more of them than entries.
+    fn limit_outdated(&mut self) {
+        if self.order.len() > 2 * self.map.len() + MAX_OUTDATED {
+            self.order.retain(|(insertion, key)| is_current(&self.map, *insertion, key));
+        }
+    }
+}
+
+/// Returns whether a key is in the map by this insertion.
+fn is_current<K: Hash + Eq, V, S: BuildHasher>(
+    map: &HashMap<K, Numbered<V>, S>,
+    insertion: u64,
+    key: &K,
+) -> bool {
+    map.get(key).is_some_and(|numbered| numbered.insertion == insertion)
 }
 
 #[cfg(test)]
@@ -136,6 +157,24 @@ mod tests {
         assert_eq!((map.remove(&3), map.remove(&3)), (Some('d'), None));
         assert_eq!(map.insert(5, 'e'), None);
         assert_eq!(map.insert(6, 'f'), Some('\0'), "3 is not there any more");
+    }
+
+    #[test]
+    fn queue_is_at_most_twice_as_long_as_the_map() {
+        let mut map = BoundedMap::<_, _>::new(100);
+        let is_bounded = |map: &BoundedMap<_, _>| map.order.len() <= 2 * map.len() + MAX_OUTDATED;
+        for n in 0..1000 {
+            map.insert(n % 50, n);
+            assert!(is_bounded(&map), "the same keys were inserted again");
+        }
+        map.extract(|value| *value % 25 == 0);
+        assert!(map.len() == 2 && is_bounded(&map), "most were extracted");
+        for n in 0..1000 {
+            map.insert(100, n);
+            map.remove(&100);
+            assert!(is_bounded(&map), "a key was removed");
+        }
+        assert_eq!((map.get(&0), map.get(&25)), (Some(&950), Some(&975)));
     }
 
     #[derive(Debug, Clone)]
@@ -195,7 +234,8 @@ mod tests {
                         prop_assert_eq!(extracted, odd);
                     }
                 }
-                prop_assert_eq!((map.len(), map.order.len()), (model.len(), model.len()));
+                prop_assert_eq!(map.len(), model.len());
+                prop_assert!(map.order.len() <= 2 * model.len() + MAX_OUTDATED);
                 for (key, value) in &model {
                     prop_assert_eq!(map.get(key), Some(value));
                 }
