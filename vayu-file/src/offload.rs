@@ -5,6 +5,7 @@
 //! only while the operation is taken out, so no thread waits for another, and the future can be dropped
 //! at any time.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -15,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot::{self, Sender};
+use tokio::sync::oneshot::{self, Receiver, Sender};
 use vayu_core::__internal::{IgnorePoison, ProcessId, catch_panic};
 use vayu_core::{Clock, Error, ErrorKind, Result, SystemClock};
 
@@ -49,28 +50,30 @@ pub(crate) fn cancelled() -> Error {
     Error::new(ErrorKind::Backend, "the operation was cancelled")
 }
 
+/// The value of an operation. All operations have one type, so their way through the runtime is compiled once.
+type Value = Box<dyn Any + Send>;
+
+type Operation = Box<dyn FnOnce(&CancelFlag) -> Result<Value> + Send>;
+
 /// A queued operation, and the channel for its result.
-struct Job<F, T> {
-    operation: Mutex<Option<(F, Sender<Result<T>>)>>,
+struct Job {
+    operation: Mutex<Option<(Operation, Sender<Result<Value>>)>>,
     cancel: CancelFlag,
 }
 
-impl<F, T> Job<F, T> {
+impl Job {
+    fn new(operation: Operation) -> (Self, Receiver<Result<Value>>) {
+        let (sender, result) = oneshot::channel();
+        let operation = Mutex::new(Some((operation, sender)));
+        (Self { operation, cancel: CancelFlag::default() }, result)
+    }
+
     /// Takes the operation out, unless another thread did, or it was cancelled.
-    fn take(&self) -> Option<(F, Sender<Result<T>>)> {
+    fn take(&self) -> Option<(Operation, Sender<Result<Value>>)> {
         self.operation.lock().ignore_poison().take()
     }
-}
 
-trait Run: Send + Sync {
     /// Runs the operation, unless it was taken out.
-    fn run(&self);
-
-    /// Returns whether the operation was not taken out.
-    fn is_queued(&self) -> bool;
-}
-
-impl<T: Send, F: FnOnce(&CancelFlag) -> Result<T> + Send> Run for Job<F, T> {
     fn run(&self) {
         let Some((operation, sender)) = self.take() else { return };
         let result = catch_panic("access files", || operation(&self.cancel));
@@ -78,6 +81,7 @@ impl<T: Send, F: FnOnce(&CancelFlag) -> Result<T> + Send> Run for Job<F, T> {
         let _ = catch_panic("wake the caller", || Ok(sender.send(result)));
     }
 
+    /// Returns whether the operation was not taken out.
     fn is_queued(&self) -> bool {
         self.operation.lock().ignore_poison().is_some()
     }
@@ -85,9 +89,9 @@ impl<T: Send, F: FnOnce(&CancelFlag) -> Result<T> + Send> Run for Job<F, T> {
 
 /// The caller's side of a job. Dropping it cancels the operation if that has not started, and never
 /// waits.
-struct Caller<F, T>(Arc<Job<F, T>>);
+struct Caller(Arc<Job>);
 
-impl<F, T> Drop for Caller<F, T> {
+impl Drop for Caller {
     fn drop(&mut self) {
         self.0.cancel.set();
         drop(self.0.take());
@@ -101,14 +105,14 @@ pub(crate) struct Overdue(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Arc<dyn Run>>,
+    jobs: VecDeque<Arc<Job>>,
     /// The process in which the thread runs.
     thread: Option<ProcessId>,
 }
 
 impl Overdue {
     /// Lets the thread run an operation, unless it was taken out. If it cannot be started, this thread runs it.
-    fn run(self: &Arc<Self>, job: Arc<dyn Run>) {
+    fn run(self: &Arc<Self>, job: Arc<Job>) {
         if !job.is_queued() {
             return;
         }
@@ -140,7 +144,7 @@ impl Overdue {
     }
 
     /// Returns the next operation. If there is none, the thread ends.
-    fn next(&self) -> Option<Arc<dyn Run>> {
+    fn next(&self) -> Option<Arc<Job>> {
         let mut queue = self.queue();
         let next = queue.jobs.pop_front();
         if next.is_none() {
@@ -167,9 +171,18 @@ pub(crate) async fn run<T: Send + 'static>(
     overdue: &Arc<Overdue>,
     operation: impl FnOnce(&CancelFlag) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let (sender, mut result) = oneshot::channel();
-    let operation = Mutex::new(Some((operation, sender)));
-    let caller = Caller(Arc::new(Job { operation, cancel: CancelFlag::default() }));
+    let operation = |cancel: &CancelFlag| Ok(Box::new(operation(cancel)?) as Value);
+    let value = run_boxed(runtime, overdue, Box::new(operation)).await?;
+    value.downcast().map(|value| *value).map_err(|_| lost())
+}
+
+async fn run_boxed(
+    runtime: &Handle,
+    overdue: &Arc<Overdue>,
+    operation: Operation,
+) -> Result<Value> {
+    let (job, mut result) = Job::new(operation);
+    let caller = Caller(Arc::new(job));
     let job = Arc::clone(&caller.0);
     // Its end is not waited for: when the runtime shuts down, the operation becomes overdue.
     drop(runtime.spawn_blocking(move || job.run()));
@@ -180,12 +193,15 @@ pub(crate) async fn run<T: Send + 'static>(
         }
         if timeout.as_mut().is_some_and(|timeout| timeout.as_mut().poll(context).is_ready()) {
             timeout = None;
-            overdue.run(Arc::clone(&caller.0) as Arc<dyn Run>);
+            overdue.run(Arc::clone(&caller.0));
         }
         Poll::Pending
     });
-    let lost = |_| Err(Error::new(ErrorKind::Backend, "run on a blocking thread"));
-    ended.await.unwrap_or_else(lost)
+    ended.await.unwrap_or_else(|_| Err(lost()))
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Backend, "run on a blocking thread")
 }
 
 /// The lock of a key that an async caller holds. Dropping it releases the lock at once; a blocking
@@ -212,7 +228,7 @@ impl Drop for OffloadedLock {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{self, channel};
     use std::task::{Context, Wake, Waker};
 
     use vayu_core::__internal::block_on;
@@ -222,18 +238,18 @@ mod tests {
 
     const HANG: Duration = Duration::from_secs(60);
 
-    type Queued<F> = (Arc<Job<F, ()>>, oneshot::Receiver<Result<()>>);
-
-    fn queued<F: FnOnce(&CancelFlag) -> Result<()> + Send>(operation: F) -> Queued<F> {
-        let (sender, result) = oneshot::channel();
-        let operation = Mutex::new(Some((operation, sender)));
-        (Arc::new(Job { operation, cancel: CancelFlag::default() }), result)
+    fn queued(operation: impl FnOnce() + Send + 'static) -> (Arc<Job>, Receiver<Result<Value>>) {
+        let operation = |_: &CancelFlag| {
+            operation();
+            Ok(Box::new(()) as Value)
+        };
+        let (job, result) = Job::new(Box::new(operation));
+        (Arc::new(job), result)
     }
 
-    fn wait_for(receiver: Receiver<()>) -> impl FnOnce(&CancelFlag) -> Result<()> + Send + 'static {
-        move |_| {
+    fn wait_for(receiver: mpsc::Receiver<()>) -> impl FnOnce() + Send + 'static {
+        move || {
             let _ = receiver.recv();
-            Ok(())
         }
     }
 
@@ -252,7 +268,7 @@ mod tests {
             let waker = Waker::from(Arc::new(Panics));
             let mut context = Context::from_waker(&waker);
             assert!(Pin::new(&mut result).poll(&mut context).is_pending());
-            let (second, ended) = queued(|_: &CancelFlag| Ok(()));
+            let (second, ended) = queued(|| ());
             overdue.run(first);
             overdue.run(second);
             drop(start);
@@ -264,17 +280,17 @@ mod tests {
     fn operation_that_was_taken_out_is_not_overdue() {
         watchdog(HANG, || {
             let overdue = Arc::new(Overdue::default());
-            let (taken, _result) = queued(|_: &CancelFlag| Ok(()));
+            let (taken, _result) = queued(|| ());
             drop(taken.take());
-            overdue.run(Arc::clone(&taken) as Arc<dyn Run>);
+            overdue.run(Arc::clone(&taken));
             assert!(!overdue.has_thread(), "a thread for nothing");
 
             let (end, wait) = channel();
             let (hangs, _hanging) = queued(wait_for(wait));
             overdue.run(hangs);
             for _ in 0..100 {
-                let (job, _result) = queued(|_: &CancelFlag| Ok(()));
-                overdue.run(Arc::clone(&job) as Arc<dyn Run>);
+                let (job, _result) = queued(|| ());
+                overdue.run(Arc::clone(&job));
                 drop(job.take());
             }
             assert!(overdue.queue().jobs.len() <= 1, "those that ran elsewhere are removed");
