@@ -7,6 +7,7 @@ pub use crate::error::with_causes;
 pub use crate::key::LongKey;
 use crate::key::{self, Key, Prefix};
 pub use crate::outage::{Outage, display_time};
+pub use crate::outlined::Outlined;
 pub use crate::panic::{
     BatchFuture, BoxFuture as BackendFuture, QuietDrop, catch_panic, drop_quietly,
 };

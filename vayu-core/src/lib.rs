@@ -55,6 +55,7 @@ mod log;
 mod observer;
 mod outage;
 mod outcome;
+mod outlined;
 mod panic;
 mod pause_all;
 mod per_process;

@@ -87,6 +87,12 @@ impl<T> PerProcess<T> {
     }
 }
 
+impl<T: Default> Default for PerProcess<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
 impl<T> PerProcess<Mutex<T>> {
     /// Locks the value. If a thread of a parent process holds the lock, the value is replaced first.
     pub(crate) fn lock(&self, make: impl FnOnce() -> T) -> MutexGuard<'_, T> {

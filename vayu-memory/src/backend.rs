@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use vayu_core::__internal::{PerProcess, drop_quietly};
+use vayu_core::__internal::{Outlined, PerProcess, drop_quietly};
 use vayu_core::attribute::TracksUses;
 use vayu_core::{
     AnyValue, Backend, Capabilities, Clear, Clock, EndCause, EndListener, EndListeners, EntryTimes,
@@ -28,7 +28,7 @@ use crate::value::{MemoryValue, VALUE_WORDS};
 ///
 /// `V` is the stored form: [`AnyValue`], or more than that where it is a part of another backend.
 pub struct MemoryBackend<V = AnyValue> {
-    tables: PerProcess<Table<V>>,
+    tables: Outlined<PerProcess<Table<V>>>,
     /// The size of a table that replaces one after a fork.
     size: TableSize,
     evictions: AtomicU64,
@@ -72,7 +72,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
     pub fn with_options(options: MemoryOptions) -> Self {
         let size = TableSize::of(&options);
         Self {
-            tables: PerProcess::new(size.table()),
+            tables: Outlined::new(PerProcess::new(size.table())),
             size,
             evictions: AtomicU64::new(0),
             weights: options.weights,

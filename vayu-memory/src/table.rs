@@ -211,6 +211,21 @@ impl<'a> TableKey<'a> {
     }
 }
 
+/// A table without slots, which owns nothing.
+impl<V> Default for Table<V> {
+    fn default() -> Self {
+        let process = ProcessId::current();
+        Self {
+            index: Index::new(1, 0),
+            growth: Mutex::new(()),
+            chunks: Chunks::new(0, process),
+            shards: Box::default(),
+            limits: Limits { entries: 0, weight: 0 },
+            process,
+        }
+    }
+}
+
 impl<V: MemoryValue> Table<V> {
     /// Creates an empty table. The number of shards must be a power of two.
     pub(crate) fn new(shards: usize, limits: Limits) -> Self {

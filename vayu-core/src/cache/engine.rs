@@ -97,11 +97,12 @@ impl<B: Backend> Inner<B> {
     }
 }
 
-impl<B: Backend> EntryLimit for Inner<B> {
+/// Not for [`Inner`]: its destructor is part of each table of virtual functions.
+impl<B: Backend> EntryLimit for Engine<B> {
     #[cold]
     fn max_entry_bytes(&self) -> Option<u64> {
-        *self.max_entry_bytes.get_or_init(|| {
-            let usage = catch_panic("read usage", || Ok(self.backend.usage()));
+        *self.shared.max_entry_bytes.get_or_init(|| {
+            let usage = catch_panic("read usage", || Ok(self.backend().usage()));
             usage.ok().and_then(|usage| usage.max_entry_bytes)
         })
     }
@@ -159,7 +160,7 @@ impl<B: Backend> Engine<B> {
         record: &Record<V>,
         type_stamp: u64,
     ) -> EntryContext<'a> {
-        let context = EntryContext::new(key, record).with_lazy_limit(&*self.shared);
+        let context = EntryContext::new(key, record).with_lazy_limit(self);
         if SchemaFlags::of_record(record, type_stamp).is_some_and(SchemaFlags::has_idle_time) {
             // Uses of the entry change its end.
             return context.with_times(record.created(), record.expires(), record.expires());
