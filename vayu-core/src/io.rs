@@ -4,12 +4,15 @@
 //! ([`Awaiting`]). For a sync caller each step blocks the thread until it is done ([`Blocking`]), so
 //! the code does not suspend, and polling it once runs it to its end ([`run_blocking`]).
 
-use std::future::{Future, Ready, ready};
+use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
+use pin_project_lite::pin_project;
+
 use crate::error::Result;
-use crate::flight::{FlightId, LeaderFuture, Waiting, enter};
+use crate::flight::{FlightId, LeaderFuture, Waiting};
 use crate::panic::{BoxFuture, CatchPanic, catch_panic};
 use crate::platform::HAS_THREADS;
 use crate::sync::block_on;
@@ -21,16 +24,23 @@ pub(crate) trait Io {
     /// `true` if the caller may wait for others: not if it would block the only thread.
     const MAY_WAIT: bool = !Self::BLOCKS || HAS_THREADS;
 
-    /// The future of [`wait`](Self::wait).
-    type Wait<F: Future>: Future<Output = F::Output>;
-    /// The future of [`lead`](Self::lead).
-    type Lead<F: Future>: Future<Output = F::Output>;
-
     /// Waits for a future.
-    fn wait<F: Future>(future: F) -> Self::Wait<F>;
+    #[inline]
+    fn wait<F: Future>(future: F) -> Wait<Self, F>
+    where
+        Self: Sized,
+    {
+        Wait { future, io: PhantomData }
+    }
 
     /// Runs a part of the work of a leader, as part of its flight.
-    fn lead<F: Future>(flight: FlightId, future: F) -> Self::Lead<F>;
+    #[inline]
+    fn lead<F: Future>(flight: FlightId, future: F) -> Lead<Self, F>
+    where
+        Self: Sized,
+    {
+        Lead { future: LeaderFuture::new(flight, future), io: PhantomData }
+    }
 
     /// Registers that the running code waits for a flight, or returns `None` if it must not.
     fn begin_wait(flight: FlightId) -> Option<Waiting>;
@@ -44,20 +54,6 @@ pub(crate) struct Awaiting;
 
 impl Io for Blocking {
     const BLOCKS: bool = true;
-    type Wait<F: Future> = Ready<F::Output>;
-    type Lead<F: Future> = Ready<F::Output>;
-
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn wait<F: Future>(future: F) -> Ready<F::Output> {
-        ready(block_on(future))
-    }
-
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn lead<F: Future>(flight: FlightId, future: F) -> Ready<F::Output> {
-        // Pinned here, so that it is not moved into the closure.
-        let future = pin!(future);
-        ready(enter(flight, || run_blocking(future)))
-    }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn begin_wait(flight: FlightId) -> Option<Waiting> {
@@ -67,22 +63,48 @@ impl Io for Blocking {
 
 impl Io for Awaiting {
     const BLOCKS: bool = false;
-    type Wait<F: Future> = F;
-    type Lead<F: Future> = LeaderFuture<F>;
-
-    #[inline]
-    fn wait<F: Future>(future: F) -> F {
-        future
-    }
-
-    #[inline]
-    fn lead<F: Future>(flight: FlightId, future: F) -> LeaderFuture<F> {
-        LeaderFuture::new(flight, future)
-    }
 
     #[inline]
     fn begin_wait(flight: FlightId) -> Option<Waiting> {
         Waiting::begin(flight)
+    }
+}
+
+pin_project! {
+    /// The future of [`Io::wait`]. It can be sent to another thread if that for which it waits can be.
+    pub(crate) struct Wait<M, F> {
+        #[pin]
+        future: F,
+        io: PhantomData<fn() -> M>,
+    }
+}
+
+impl<M: Io, F: Future> Future for Wait<M, F> {
+    type Output = F::Output;
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let future = self.project().future;
+        if M::BLOCKS { Poll::Ready(block_on(future)) } else { future.poll(context) }
+    }
+}
+
+pin_project! {
+    /// The future of [`Io::lead`].
+    pub(crate) struct Lead<M, F> {
+        #[pin]
+        future: LeaderFuture<F>,
+        io: PhantomData<fn() -> M>,
+    }
+}
+
+impl<M: Io, F: Future> Future for Lead<M, F> {
+    type Output = F::Output;
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let leader = self.project().future;
+        if M::BLOCKS { leader.poll_blocking(context) } else { leader.poll(context) }
     }
 }
 

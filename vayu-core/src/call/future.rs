@@ -179,7 +179,7 @@ async fn prepare_apart<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 ) -> Prepared<'a, B> {
     let Call { engine, function, key, .. } = unprepared.call;
     let steps = Suspending::new::<M>();
-    let driver = prepare::<M, B>(unprepared, &steps);
+    let driver = boxed(|| prepare::<M, B>(unprepared, &steps));
     await_with_steps((engine, function, key), frame, &steps, driver).await
 }
 
@@ -194,7 +194,7 @@ pub(super) async fn prepare_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = 
 ) -> Result<Prepared<'a, B>, Leading<'a, B, Properties<'a>>> {
     let Call { engine, function, key, .. } = leading.call;
     let (mut deadline, steps) = (Deadline::default(), Suspending::new::<M>());
-    let driver = leading.prepare::<M>(true, &mut deadline, &steps);
+    let driver = boxed(|| leading.prepare::<M>(true, &mut deadline, &steps));
     await_with_steps((engine, function, key), frame, &steps, driver).await.map(Prepared::from)
 }
 
@@ -242,7 +242,7 @@ async fn complete_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
 ) -> bool {
     let Call { engine, function, key, .. } = *encoded.call();
     let steps = Suspending::new::<Awaiting>();
-    let driver = complete::<Awaiting, B>(encoded, &steps);
+    let driver = boxed(|| complete::<Awaiting, B>(encoded, &steps));
     let completed = await_with_steps((engine, function, key), frame, &steps, driver).await;
     completed.conclude(frame)
 }

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::mem;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -215,14 +215,17 @@ fn perform<B: Backend>(
     }
 }
 
+/// The future of a driver. It is `Send` whatever the function returns, and its destructor is compiled once, and not wherever that of
+/// the function may be dropped.
+pub(super) type Driver<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// Awaits the driver of a call, and performs its steps.
 pub(super) async fn await_with_steps<'a, B: Backend, F: CachedFn<Stored = B::Stored>, T>(
     (engine, function, key): (&'a Engine<B>, &'a Properties<'a>, &'a Key),
     frame: &mut Frame<'_, F>,
     steps: &Suspending<B::Stored>,
-    driver: impl Future<Output = T>,
+    mut driver: Driver<'_, T>,
 ) -> T {
-    let mut driver = pin!(driver);
     poll_fn(|context| {
         poll_with_steps(steps, driver.as_mut(), context, |Pending { step, begun, flight }| {
             let call = Call::resumed(engine, function, key, begun);
@@ -253,7 +256,7 @@ fn perform_in<B: Backend>(
 /// Polls a driver, and performs its steps.
 fn poll_with_steps<V, T>(
     steps: &Suspending<V>,
-    mut driver: Pin<&mut impl Future<Output = T>>,
+    mut driver: Pin<&mut (dyn Future<Output = T> + Send + '_)>,
     context: &mut Context<'_>,
     mut perform: impl FnMut(Pending<V>) -> State<V>,
 ) -> Poll<T> {

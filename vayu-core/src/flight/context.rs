@@ -240,6 +240,17 @@ impl<F> LeaderFuture<F> {
     }
 }
 
+impl<F: Future> LeaderFuture<F> {
+    /// Polls the future of a leader that blocks the thread. It is ready after that.
+    pub(crate) fn poll_blocking(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<F::Output> {
+        let this = self.project();
+        enter(this.polled_on.flight, || this.future.poll(context))
+    }
+}
+
 impl<F: Future> Future for LeaderFuture<F> {
     type Output = F::Output;
 
