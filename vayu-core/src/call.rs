@@ -336,11 +336,10 @@ impl<'a, B: Backend, F: FnProperties> Call<'a, B, F> {
         self.engine.refresh_backoff().begin(self.key, self.engine.now())
     }
 
-    /// Returns a stale value to a caller that does not wait for a new one.
-    pub(crate) fn serve_stale<R>(&self, stale: StaleValue<R>) -> R {
+    /// Counts and reports a call that returns a stale value without waiting for a new one.
+    pub(crate) fn serve_stale(&self, stale: &StaleValue) {
         self.engine.counters().call(CallOutcome::Stale);
         self.emit(CallOutcome::Stale, stale.times());
-        stale.output
     }
 
     /// Records the duration of a hedge, which began at `began` as number `hedges` of its flight, unless
@@ -385,36 +384,37 @@ impl<'a, B: Backend, F: FnProperties> Call<'a, B, F> {
         has_value
     }
 
-    /// Concludes a call whose function has returned. Returns the stale value if the call returns that instead of the new
-    /// output. The times are those of the run.
+    /// Concludes a call whose function has returned. Returns whether the call returns the value past its ttl instead of the
+    /// new output. The times are those of the run.
     #[inline(never)]
-    fn conclude_run<R>(
+    fn conclude_run(
         &self,
         times: CallTimes,
-        reason: ComputeReason<R>,
+        reason: ComputeReason,
         typed: &dyn TypedCall<B>,
-    ) -> Option<R> {
+    ) -> bool {
         let has_value = self.conclude_value(typed);
         match reason {
             ComputeReason::Miss(_) => self.emit(CallOutcome::Miss, times),
             ComputeReason::Expired(stale) if !has_value && self.engine.now() < stale.end => {
                 self.record_failed_refresh(Some(typed));
-                return Some(self.serve_stale(*stale));
+                self.serve_stale(&stale);
+                return true;
             }
             ComputeReason::Awaited(run) if !run.end(has_value, times, self.engine.now()) => {
                 self.record_failed_refresh(Some(typed));
             }
             reason => self.conclude_refresh(has_value, times, &reason, Some(typed)),
         }
-        None
+        false
     }
 
     /// Records the end of a refresh whose output is returned to its caller.
-    fn conclude_refresh<R>(
+    fn conclude_refresh(
         &self,
         has_value: bool,
         times: CallTimes,
-        reason: &ComputeReason<R>,
+        reason: &ComputeReason,
         typed: Returned<'_, B>,
     ) {
         match reason {

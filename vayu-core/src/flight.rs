@@ -67,6 +67,16 @@ pub(crate) enum Outcome<R> {
     Abandoned,
 }
 
+impl<R> Outcome<R> {
+    /// Returns the error, if the function has failed.
+    pub(crate) fn error(&self) -> Option<&SharedError> {
+        match self {
+            Self::Failed { error, .. } => Some(error),
+            Self::Computed { .. } | Self::NotShareable | Self::Abandoned => None,
+        }
+    }
+}
+
 /// A running computation that other callers than its leader have a reference to.
 #[derive(Debug)]
 pub(crate) struct Flight<R> {

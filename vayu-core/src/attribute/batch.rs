@@ -213,7 +213,7 @@ where
     {
         let count = self.elements.elements().len();
         let Batch { elements, positions, mut outputs, functions, lookups } = batch;
-        let mut run = Body::<_, H>::new(|indices: Vec<usize>| {
+        let mut run = Body::<_, H>::new(|indices: &[usize]| {
             let selected: Vec<_> = indices.iter().map(|&index| elements[index]).collect();
             let run = body.run(C::collect(selected.iter().map(|&element| element.clone())));
             async move { run.await.split(&selected) }

@@ -21,8 +21,7 @@ use crate::call::previous::InRun;
 use crate::call::steps::Direct;
 use crate::call::typed::{Frame, TypedCall, UntypedCall};
 use crate::call::{
-    CachedFn, Call, ComputeReason, FnProperties, Properties, StaleValue, blocking, future,
-    usable_key,
+    CachedFn, Call, ComputeReason, Properties, StaleValue, blocking, future, usable_key,
 };
 use crate::flight::{Deadline, Lead};
 use crate::io::{Awaiting, Blocking, run_blocking};
@@ -214,7 +213,7 @@ where
 /// Returns a stale value, which was found, with the refresh of it if that begins.
 fn serve_stale<B, F, D>(
     call: &UntypedCall<'_, B>,
-    mut stale: StaleValue<()>,
+    mut stale: StaleValue,
     frame: &mut Frame<'_, F>,
     body: D,
 ) -> Refreshed<F::Output, D>
@@ -223,7 +222,7 @@ where
     F: CachedFn<Stored = B::Stored>,
 {
     let refresh = begin(call, &mut stale, frame).map(|begun| Refresh { body, begun });
-    call.serve_stale(stale);
+    call.serve_stale(&stale);
     (frame.take_found(), refresh)
 }
 
@@ -231,7 +230,7 @@ where
 #[cold]
 fn begin<B: Backend>(
     call: &UntypedCall<'_, B>,
-    stale: &mut StaleValue<()>,
+    stale: &mut StaleValue,
     typed: &dyn TypedCall<B>,
 ) -> Option<Box<Begun>> {
     let run = begin_refresh(call, typed).then(|| call.begin_background_run()).flatten()?;
@@ -240,18 +239,19 @@ fn begin<B: Backend>(
 }
 
 /// Begins a refresh, without a run, unless one is running, or the last attempt was too recent.
-pub(super) fn begin_refresh<B: Backend, F: FnProperties>(
-    call: &Call<'_, B, F>,
-    typed: &dyn TypedCall<B>,
-) -> bool {
+fn begin_refresh<B: Backend>(call: &UntypedCall<'_, B>, typed: &dyn TypedCall<B>) -> bool {
+    !is_refreshed(call) && !call.has_cached_error(typed) && call.begin_refresh()
+}
+
+/// Returns whether a refresh is running.
+pub(super) fn is_refreshed<B: Backend>(call: &UntypedCall<'_, B>) -> bool {
     let running = call.engine.flights().running(call.key, call.stamp);
-    let is_running = running.is_some_and(|flight| !call.is_overdue(&flight));
-    !is_running && !call.has_cached_error(typed) && call.begin_refresh()
+    running.is_some_and(|flight| !call.is_overdue(&flight))
 }
 
 /// Leads a refresh that has begun, unless another caller computes the value.
-pub(super) fn lead<'a, B: Backend, F: FnProperties>(
-    call: &Call<'a, B, F>,
+pub(super) fn lead<'a, B: Backend>(
+    call: &UntypedCall<'a, B>,
 ) -> Option<Lead<'a, Record<B::Stored>>> {
     let flights = call.engine.flights();
     match flights.running(call.key, call.stamp) {
@@ -271,7 +271,7 @@ fn start<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
     properties: &'a Properties<'a>,
     stamp: u64,
     kept: Option<Kept>,
-) -> Option<(Leading<'a, B, Properties<'a>>, CountPanic<'a, B, Properties<'a>>)> {
+) -> Option<(Leading<'a, B>, CountPanic<'a, B>)> {
     let key = usable_key(engine, engine.flags(), function)?;
     let call = Call::new(engine, properties, key, stamp);
     let lead = lead(&call)?;
@@ -351,7 +351,7 @@ where
 /// Does all else that precedes the function in the refresh of a sync function. If another process holds the lease, that one
 /// refreshes the value.
 fn prepare_blocking<'a, B: Backend>(
-    leading: Leading<'a, B, Properties<'a>>,
+    leading: Leading<'a, B>,
     typed: &mut dyn TypedCall<B>,
 ) -> Option<Prepared<'a, B>> {
     let (mut deadline, steps) = (Deadline::default(), Direct::new(typed));
@@ -381,15 +381,20 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Drop for Unstarted<B, F> {
 }
 
 /// Counts a panic of a run as a refresh that has failed.
-pub(super) struct CountPanic<'a, B: Backend, F: FnProperties>(Call<'a, B, F>);
+pub(super) struct CountPanic<'a, B: Backend>(UntypedCall<'a, B>);
 
-impl<'a, B: Backend, F: FnProperties> CountPanic<'a, B, F> {
-    pub(super) fn new(engine: &'a Engine<B>, function: &'a F, key: &'a Key, stamp: u64) -> Self {
+impl<'a, B: Backend> CountPanic<'a, B> {
+    pub(super) fn new(
+        engine: &'a Engine<B>,
+        function: &'a Properties<'a>,
+        key: &'a Key,
+        stamp: u64,
+    ) -> Self {
         Self(Call::new(engine, function, key, stamp))
     }
 }
 
-impl<B: Backend, F: FnProperties> Drop for CountPanic<'_, B, F> {
+impl<B: Backend> Drop for CountPanic<'_, B> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.record_failed_refresh(None);

@@ -244,7 +244,7 @@ fn read_and_decode<B: Backend>(
     typed: &mut dyn TypedCall<B>,
 ) -> Result<(), Rest> {
     let before = call.engine.flights().completions(call.key);
-    let record = run_blocking(read::<Blocking, B, _>(call));
+    let record = run_blocking(read::<Blocking, B>(call));
     classify(call, call.decode_read(record, typed), before)
 }
 

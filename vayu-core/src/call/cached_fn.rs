@@ -25,7 +25,7 @@ pub trait FnOutput {
 /// The properties of one call of a cached function that involve none of the types of the function.
 ///
 /// Most of the course of a call is compiled once for all functions, and uses these alone.
-pub trait FnProperties: FnOutput {
+pub trait FnProperties {
     /// The idle time, or `()`.
     type Idle: IdleTime;
 
@@ -63,8 +63,7 @@ pub trait FnProperties: FnOutput {
     fn options(&self) -> &CallOptions;
 }
 
-/// The [`FnProperties`] of a call of any function. There is no output: what the course of a call has found is in the frame of
-/// the call, see [`typed`](super::typed).
+/// The [`FnProperties`] of a call of any function.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 pub(crate) struct Properties<'a> {
@@ -99,10 +98,6 @@ impl<'a> Properties<'a> {
             options: function.options(),
         }
     }
-}
-
-impl FnOutput for Properties<'_> {
-    type Output = ();
 }
 
 impl FnProperties for Properties<'_> {
@@ -154,7 +149,7 @@ impl FnProperties for Properties<'_> {
 }
 
 /// The description of one call of a cached function, without its body.
-pub trait CachedFn: FnProperties {
+pub trait CachedFn: FnProperties + FnOutput {
     /// The part of an output that is cached.
     type Value;
     /// The form in which the backend stores a value.

@@ -31,7 +31,7 @@ const CORRUPT: &str = "corrupt";
 pub(crate) enum Decoded {
     Fresh,
     /// Past its ttl, but to be served while it is refreshed.
-    Stale(Box<StaleValue<()>>),
+    Stale(Box<StaleValue>),
     /// As `Stale`, for a call that has asked for a fresh value only.
     NotFresh,
     Nothing,
@@ -408,7 +408,7 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
         typed.deserialize(record.value(), &self.context(record))?;
         let (age, compute_time) = (now.saturating_since(record.created()), record.compute_time());
         let kept = self.keep(record);
-        Ok(Decoded::Stale(Box::new(StaleValue { output: (), age, compute_time, end, kept })))
+        Ok(Decoded::Stale(Box::new(StaleValue { age, compute_time, end, kept })))
     }
 
     /// Returns the first instant at which a record that is not fresh may not be served, if it may be served

@@ -50,7 +50,7 @@ pub(crate) enum Prepared<'a, B: Backend> {
     /// Run the function for all callers that wait, in parallel to the leader.
     Hedge(Hedge<'a, B>),
     /// Run the function for all callers that wait.
-    Lead(Leading<'a, B, Properties<'a>>),
+    Lead(Leading<'a, B>),
 }
 
 /// A call that runs the function although another caller does.
@@ -69,8 +69,8 @@ pub(crate) struct Hedge<'a, B: Backend> {
     began: Timestamp,
 }
 
-impl<'a, B: Backend> From<ControlFlow<(), Leading<'a, B, Properties<'a>>>> for Prepared<'a, B> {
-    fn from(prepared: ControlFlow<(), Leading<'a, B, Properties<'a>>>) -> Self {
+impl<'a, B: Backend> From<ControlFlow<(), Leading<'a, B>>> for Prepared<'a, B> {
+    fn from(prepared: ControlFlow<(), Leading<'a, B>>) -> Self {
         match prepared {
             ControlFlow::Continue(leading) => Self::Lead(leading),
             ControlFlow::Break(()) => Self::Found,
@@ -137,7 +137,7 @@ impl<B: Backend> Prepared<'_, B> {
 }
 
 /// A call that has to run the function or to wait for a caller that does, and the reason.
-pub(super) type Missed<'a, B> = (UntypedCall<'a, B>, ComputeReason<()>);
+pub(super) type Missed<'a, B> = (UntypedCall<'a, B>, ComputeReason);
 
 /// Reads the generations and the backend, as far as the lookup could not. Returns the reason to run
 /// the function, or else the rest of the call.
@@ -172,7 +172,7 @@ pub(super) async fn resume_lookup<'a, M: Io, B: Backend>(
             Rest::ReadBackend(begun) => {
                 let call = Call::resumed(engine, function, key, begun);
                 let before = call.engine.flights().completions(call.key);
-                let record = read::<M, B, _>(&call).await;
+                let record = read::<M, B>(&call).await;
                 steps.look_up(&call, Step::Decode(record, before)).await
             }
         };
@@ -186,7 +186,7 @@ pub(super) async fn resume_lookup<'a, M: Io, B: Backend>(
 /// A call that may have to wait before the function, and the result of joining its flight.
 pub(super) struct Unprepared<'a, B: Backend> {
     pub(super) call: UntypedCall<'a, B>,
-    reason: ComputeReason<()>,
+    reason: ComputeReason,
     join: Option<Join<'a, Record<B::Stored>>>,
 }
 
@@ -252,7 +252,7 @@ pub(super) async fn prepare<'a, M: Io, B: Backend>(
                 (Joined::Lead { lead, recheck: true }, ComputeReason::Expired(stale))
             }
             None => {
-                call.serve_stale(*stale);
+                call.serve_stale(&stale);
                 return Prepared::Found;
             }
         },
@@ -339,8 +339,8 @@ async fn wait_or_lead<'a, M: Io, B: Backend>(
 
 /// Returns the next step of a call whose wait for a flight has ended. The outcome of an `outdated` flight is not for this call.
 #[inline]
-pub(super) fn after_wait<'a, B: Backend, F: FnProperties>(
-    call: &Call<'a, B, F>,
+pub(super) fn after_wait<'a, B: Backend>(
+    call: &UntypedCall<'a, B>,
     flight: &Arc<Flight<Record<B::Stored>>>,
     outdated: bool,
     turn: Turn<'a, '_, Record<B::Stored>>,
@@ -371,16 +371,14 @@ pub(super) fn after_wait<'a, B: Backend, F: FnProperties>(
 }
 
 /// Returns the next step of a call for which the outcome of a flight had no output.
-pub(super) fn after_unshared<'a, B: Backend, F: FnProperties>(
-    call: &Call<'a, B, F>,
+pub(super) fn after_unshared<'a, B: Backend>(
+    call: &UntypedCall<'a, B>,
     flight: &Flight<Record<B::Stored>>,
 ) -> Joined<'a, B::Stored> {
     lead_or_uncoordinated(try_lead(call), flight)
 }
 
-fn try_lead<'a, B: Backend, F: FnProperties>(
-    call: &Call<'a, B, F>,
-) -> Option<Lead<'a, Record<B::Stored>>> {
+fn try_lead<'a, B: Backend>(call: &UntypedCall<'a, B>) -> Option<Lead<'a, Record<B::Stored>>> {
     call.engine.flights().try_lead(call.key, call.stamp, call.options().is_refreshed())
 }
 
@@ -395,23 +393,12 @@ fn lead_or_uncoordinated<'a, V>(
 }
 
 /// Leads the refresh of a value past its ttl, unless another caller does, or the last attempt has
-/// failed recently.
-async fn try_lead_refresh<'a, B: Backend>(
+/// failed recently, or an error is cached.
+pub(super) async fn try_lead_refresh<'a, B: Backend>(
     call: &UntypedCall<'a, B>,
     steps: &impl Steps<B>,
 ) -> Option<Lead<'a, Record<B::Stored>>> {
-    let has_error = call.function.caches_errors() && steps.is(call, None, Step::FindError).await;
-    lead_refresh_unless_failed(call, has_error)
-}
-
-/// Leads the refresh of a value past its ttl, unless another caller does, or the last attempt has
-/// failed recently, or an error is cached.
-#[cold]
-pub(super) fn lead_refresh_unless_failed<'a, B: Backend, F: FnProperties>(
-    call: &Call<'a, B, F>,
-    has_cached_error: bool,
-) -> Option<Lead<'a, Record<B::Stored>>> {
-    if has_cached_error || !call.begin_refresh() {
+    if steps.read_error(call, None).await.is_some() || !call.begin_refresh() {
         return None;
     }
     call.engine.flights().try_lead(call.key, call.stamp, false)
@@ -437,7 +424,7 @@ async fn lead_refresh<'a, M: Io, B: Backend>(
 pub(super) fn into_lead<'a, B: Backend>(
     prepared: Prepared<'a, B>,
     typed: &dyn TypedCall<B>,
-) -> Option<Leading<'a, B, Properties<'a>>> {
+) -> Option<Leading<'a, B>> {
     match prepared {
         Prepared::Lead(leading) => Some(leading),
         Prepared::Hedge(hedge) => hedge_into_lead(hedge, typed),
@@ -453,7 +440,7 @@ pub(super) fn into_lead<'a, B: Backend>(
 fn hedge_into_lead<'a, B: Backend>(
     hedge: Hedge<'a, B>,
     typed: &dyn TypedCall<B>,
-) -> Option<Leading<'a, B, Properties<'a>>> {
+) -> Option<Leading<'a, B>> {
     let Hedge { call, guard, hedges, began } = hedge;
     call.record_hedge(guard.flight(), hedges, began);
     let has_value = typed.has_value();

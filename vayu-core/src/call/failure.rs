@@ -26,33 +26,20 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
         typed: &dyn TypedCall<B>,
     ) {
         if !self.function.shares_errors() || typed.has_value() {
-            lead.fail(false, || self.failure(compute_time, typed));
+            lead.fail(false, || Outcome::NotShareable);
         } else if self.may_cache_error() && lead.begin_error() {
-            self.complete_with_error(lead, &self.failure(compute_time, typed), typed);
+            let outcome = self.failure(compute_time, typed);
+            let ttl = outcome.error().map_or(Duration::ZERO, |error| self.error_ttl(error, typed));
+            self.complete_with_error(lead, &outcome, ttl);
         } else {
             lead.fail(true, || self.failure(compute_time, typed));
         }
         self.read_absent();
     }
 
-    /// Completes the flight of a run that has failed.
-    pub(super) fn complete_failed(
-        &self,
-        lead: &mut Lead<'_, Record<B::Stored>>,
-        outcome: &Outcome<Record<B::Stored>>,
-        typed: &dyn TypedCall<B>,
-    ) {
-        if self.may_cache_error() && lead.begin_error() {
-            self.complete_with_error(lead, outcome, typed);
-        } else {
-            lead.fail(true, || outcome.clone());
-        }
-        self.read_absent();
-    }
-
     /// Reads the key again in memory after a run that stores nothing: a read of an absent key is when expired entries are
     /// removed. The lookup of a number or a string leaves that to the write that follows as a rule.
-    fn read_absent(&self) {
+    pub(super) fn read_absent(&self) {
         let backend = self.engine.backend();
         if backend.is_in_process() && self.function.value_class() != ValueClass::Opaque {
             let read = || Ok(backend.read_now(self.key, ValueClass::Opaque, &mut |_| ()));
@@ -60,19 +47,19 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
         }
     }
 
-    fn may_cache_error(&self) -> bool {
+    pub(super) fn may_cache_error(&self) -> bool {
         self.function.caches_errors() && self.can_store()
     }
 
-    /// Caches the error of a run and completes its flight.
-    fn complete_with_error(
+    /// Caches the error of a run for `ttl` and completes its flight.
+    pub(super) fn complete_with_error(
         &self,
         lead: &mut Lead<'_, Record<B::Stored>>,
         outcome: &Outcome<Record<B::Stored>>,
-        typed: &dyn TypedCall<B>,
+        ttl: Duration,
     ) {
         if let Outcome::Failed { error, compute_time } = outcome {
-            let (ttl, created) = (self.error_ttl(error, typed), self.engine.now());
+            let created = self.engine.now();
             if ttl.is_zero() {
                 self.engine.errors().remove(self.key);
             } else {
@@ -88,7 +75,7 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
     }
 
     /// Returns the ttl of an error. A panic is counted.
-    fn error_ttl(&self, error: &SharedError, typed: &dyn TypedCall<B>) -> Duration {
+    pub(super) fn error_ttl(&self, error: &SharedError, typed: &dyn TypedCall<B>) -> Duration {
         let ttl = catch_panic("err_ttl", || Ok(typed.error_ttl(error)));
         self.ok_or_count(ttl).unwrap_or_default()
     }
@@ -154,6 +141,16 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
             Some(error) => Outcome::Failed { error, compute_time },
             None => Outcome::NotShareable,
         }
+    }
+
+    /// Returns the outcome of a run without a value, if callers can share its error.
+    pub(super) fn failure_to_share(
+        &self,
+        compute_time: Duration,
+        typed: &dyn TypedCall<B>,
+    ) -> Option<Outcome<Record<B::Stored>>> {
+        let has_failed = self.function.shares_errors() && !typed.has_value();
+        has_failed.then(|| self.failure(compute_time, typed))
     }
 
     /// Takes the output of the run of another caller out of the outcome of its flight. Returns whether there is one for

@@ -189,9 +189,9 @@ async fn prepare_apart<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
 ///
 /// That of [`Leading::prepare`].
 pub(super) async fn prepare_refresh<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    leading: Leading<'a, B, Properties<'a>>,
+    leading: Leading<'a, B>,
     frame: &mut Frame<'_, F>,
-) -> Result<Prepared<'a, B>, Leading<'a, B, Properties<'a>>> {
+) -> Result<Prepared<'a, B>, Leading<'a, B>> {
     let Call { engine, function, key, .. } = leading.call;
     let (mut deadline, steps) = (Deadline::default(), Suspending::new::<M>());
     let driver = boxed(|| leading.prepare::<M>(true, &mut deadline, &steps));

@@ -13,9 +13,7 @@ use crate::call::kept::{Kept, PreviousRecord};
 use crate::call::read::read;
 use crate::call::steps::{Step, StepResult, Steps};
 use crate::call::typed::{Frame, TypedCall, UntypedCall};
-use crate::call::{
-    CachedFn, Call, ComputeReason, FnOutput, FnProperties, Properties, remaining_ttl,
-};
+use crate::call::{CachedFn, ComputeReason, FnProperties, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
 use crate::flight::{Completion, Deadline, FlightId, Lead, Outcome, StorePermission};
@@ -26,12 +24,12 @@ use crate::record::Record;
 use crate::serializer::ValueClass;
 
 /// A call that leads the flight of its key.
-pub(crate) struct Leading<'a, B: Backend, F: FnOutput> {
+pub(crate) struct Leading<'a, B: Backend> {
     /// Dropped first.
     pub(super) lease: Option<LeaseGuard>,
     pub(super) lead: Lead<'a, Record<B::Stored>>,
-    pub(super) reason: ComputeReason<F::Output>,
-    pub(super) call: Call<'a, B, F>,
+    pub(super) reason: ComputeReason,
+    pub(super) call: UntypedCall<'a, B>,
     /// When the call became the leader. A record that was created since is newer than its value.
     pub(super) started: Timestamp,
     /// When the function was called: after `started` if a lease was acquired in between.
@@ -40,12 +38,12 @@ pub(crate) struct Leading<'a, B: Backend, F: FnOutput> {
     pub(super) previous: Option<Box<PreviousRecord<B::Stored>>>,
 }
 
-impl<'a, B: Backend, F: FnProperties> Leading<'a, B, F> {
+impl<'a, B: Backend> Leading<'a, B> {
     /// Creates a call that has just become the leader.
     pub(super) fn new(
-        call: Call<'a, B, F>,
+        call: UntypedCall<'a, B>,
         lead: Lead<'a, Record<B::Stored>>,
-        reason: ComputeReason<F::Output>,
+        reason: ComputeReason,
     ) -> Self {
         let started = call.engine.now();
         Self { lease: None, lead, reason, call, started, began: started, previous: None }
@@ -95,9 +93,7 @@ impl<'a, B: Backend, F: FnProperties> Leading<'a, B, F> {
         }
         lease
     }
-}
 
-impl<'a, B: Backend> Leading<'a, B, Properties<'a>> {
     /// Does all that a leader does before the function, which does not run if another caller has just stored a value. If
     /// `recheck`, the entry is read again: a function that asks for the value it replaces gets the one of then, if that is the
     /// one that the call has kept. Returns this for the run, or breaks if an output was found.
@@ -175,7 +171,7 @@ impl<'a, B: Backend> Leading<'a, B, Properties<'a>> {
                         self.lease = Some(lease);
                         return ControlFlow::Continue(());
                     }
-                    M::lead(flight, release_lease::<M, B, _>(&self.call, Some(lease))).await;
+                    M::lead(flight, release_lease::<M, B>(&self.call, Some(lease))).await;
                     self.call.end_refresh();
                     return ControlFlow::Break(true);
                 }
@@ -184,7 +180,7 @@ impl<'a, B: Backend> Leading<'a, B, Properties<'a>> {
             };
             match mem::replace(&mut self.reason, ComputeReason::Miss(None)) {
                 ComputeReason::Expired(stale) => {
-                    M::lead(flight, async { self.call.serve_stale(*stale) }).await;
+                    M::lead(flight, async { self.call.serve_stale(&stale) }).await;
                     return ControlFlow::Break(true);
                 }
                 ComputeReason::Background => return ControlFlow::Break(false),
@@ -223,7 +219,7 @@ impl<'a, B: Backend> Leading<'a, B, Properties<'a>> {
     /// Reads the record of the key. Without the one that was kept if the entry has another, or none, the run has no previous
     /// value.
     async fn read_part_of_flight<M: Io>(&mut self) -> Option<Record<B::Stored>> {
-        let record = read::<M, B, _>(&self.call).await;
+        let record = read::<M, B>(&self.call).await;
         if let Some(before) = self.previous.take() {
             self.previous = self.call.keep_same(&before, record.as_ref());
         }
@@ -232,8 +228,8 @@ impl<'a, B: Backend> Leading<'a, B, Properties<'a>> {
 }
 
 /// Releases a lease before the call returns.
-pub(super) async fn release_lease<M: Io, B: Backend, F: FnProperties>(
-    call: &Call<'_, B, F>,
+pub(super) async fn release_lease<M: Io, B: Backend>(
+    call: &UntypedCall<'_, B>,
     lease: Option<LeaseGuard>,
 ) {
     // A lease that is dropped is released without waiting for long.
@@ -250,8 +246,8 @@ pub(super) async fn release_lease<M: Io, B: Backend, F: FnProperties>(
 /// The record is cloned before it is stored, for callers that join in the meantime: the backend may not keep
 /// it, and to encode it again would run code of users a second time. Where it runs none, the record is encoded
 /// again if there are such callers.
-pub(super) fn complete_now<'a, B: Backend>(
-    leading: &mut Leading<'a, B, Properties<'a>>,
+pub(super) fn complete_now<B: Backend>(
+    leading: &mut Leading<'_, B>,
     typed: &dyn TypedCall<B>,
 ) -> bool {
     let Leading { call, began, previous, .. } = &*leading;
@@ -269,8 +265,8 @@ pub(super) fn complete_now<'a, B: Backend>(
 /// [`complete_now`] for an output that may [encode alike](Call::encodes_alike). The types are known here, so that the compiler
 /// sees how it is encoded. Of other calls, no code is left.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn complete_alike<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    leading: &mut Leading<'a, B, Properties<'a>>,
+pub(super) fn complete_alike<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    leading: &mut Leading<'_, B>,
     frame: &Frame<'_, F>,
 ) -> Option<bool> {
     let function = frame.function();
@@ -289,8 +285,8 @@ pub(super) fn complete_alike<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
 
 /// Does all that follows the encoding of an output in [`complete_now`].
 #[inline(never)]
-fn complete_record_now<'a, B: Backend>(
-    leading: &mut Leading<'a, B, Properties<'a>>,
+fn complete_record_now<B: Backend>(
+    leading: &mut Leading<'_, B>,
     record: Option<Record<B::Stored>>,
     ended: Timestamp,
     typed: &dyn TypedCall<B>,
@@ -336,7 +332,7 @@ fn complete_record_now<'a, B: Backend>(
         return false;
     }
     let reason = mem::replace(reason, ComputeReason::Miss(None));
-    call.conclude_run(times, reason, typed).is_some()
+    call.conclude_run(times, reason, typed)
 }
 
 /// Returns the outcome for callers that have joined the flight, of an output that [encodes alike](Call::encodes_alike).
@@ -362,14 +358,14 @@ fn is_newest_now<B: Backend>(
     started: Timestamp,
     typed: &dyn TypedCall<B>,
 ) -> bool {
-    let found = run_blocking(read::<Blocking, B, _>(call));
+    let found = run_blocking(read::<Blocking, B>(call));
     !found.is_some_and(|found| call.is_newer(found, started, typed))
 }
 
 /// A call whose value is stored, and whose flight is completed.
 pub(super) struct Completed<'a, B: Backend> {
     call: UntypedCall<'a, B>,
-    reason: ComputeReason<()>,
+    reason: ComputeReason,
     times: CallTimes,
 }
 
@@ -377,13 +373,13 @@ impl<B: Backend> Completed<'_, B> {
     /// Concludes the call. Returns whether it returns the value past its ttl instead of the new output.
     pub(super) fn conclude(self, typed: &dyn TypedCall<B>) -> bool {
         let Self { call, reason, times } = self;
-        call.conclude_run(times, reason, typed).is_some()
+        call.conclude_run(times, reason, typed)
     }
 }
 
 /// A leader whose function has ended, and the record of its output. Without one, the flight is completed.
 pub(super) struct Encoded<'a, B: Backend> {
-    leading: Leading<'a, B, Properties<'a>>,
+    leading: Leading<'a, B>,
     record: Option<Record<B::Stored>>,
     /// The times of the record that it replaces, if it has the same value.
     old_times: Option<Record<()>>,
@@ -402,7 +398,7 @@ impl<'a, B: Backend> Encoded<'a, B> {
     }
 }
 
-impl<'a, B: Backend> Leading<'a, B, Properties<'a>> {
+impl<'a, B: Backend> Leading<'a, B> {
     /// Encodes the output of the function, which has just ended. Completes the flight if the output is not to be stored.
     pub(super) fn encode(mut self, typed: &dyn TypedCall<B>) -> Encoded<'a, B> {
         let Self { lead, call, began, previous, .. } = &mut self;
@@ -438,7 +434,7 @@ pub(super) async fn complete<'a, M: Io, B: Backend>(
             && match lead.begin_store() {
                 StorePermission::Granted => true,
                 StorePermission::Refused => false,
-                StorePermission::UnlessNewer => match read::<M, B, _>(&call).await {
+                StorePermission::UnlessNewer => match read::<M, B>(&call).await {
                     Some(found) => !steps.is(&call, None, Step::IsNewer(found, started)).await,
                     None => true,
                 },
@@ -465,7 +461,7 @@ pub(super) async fn complete<'a, M: Io, B: Backend>(
             call.ok_or_count(call.engine.delete::<M>(call.key).await);
         }
     }
-    release_lease::<M, B, _>(&call, lease).await;
+    release_lease::<M, B>(&call, lease).await;
     let times = CallTimes { ttl_left, ..CallTimes::computed(compute_time) };
     Completed { call, reason, times }
 }

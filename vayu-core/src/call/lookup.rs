@@ -39,7 +39,7 @@ pub(super) enum Rest {
     /// Read the backend.
     ReadBackend(Begun),
     /// Run the function for all callers of the key, or wait for a caller that does.
-    Compute(Begun, ComputeReason<()>),
+    Compute(Begun, ComputeReason),
 }
 
 impl<R> Lookup<R> {

@@ -16,39 +16,37 @@
 //! each call is reported once. A run that hangs is replaced by that of a later call.
 
 mod awaited_run;
+mod hand_over;
+mod old_value;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 pub(crate) use self::awaited_run::AwaitedRun;
+use self::hand_over::{HandOver, Old};
+use self::old_value::{OldValue, look_again};
 use crate::backend::Backend;
 use crate::background::BackgroundRun;
 use crate::cache::Engine;
 use crate::call::background_refresh::CountPanic;
 use crate::call::blocking;
-use crate::call::decode::Decoded;
 use crate::call::driver::Prepared;
 use crate::call::future::{prepare_missed, prepare_refresh, resume, run_prepared};
 use crate::call::late_body::{LateBody, MakeBody};
 use crate::call::leading::Leading;
-use crate::call::lookup::{Begun, Lookup};
+use crate::call::lookup::Lookup;
 use crate::call::task::{Task, spawn_task};
 use crate::call::typed::{Frame, TypedCall, UntypedCall};
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput, FnProperties, Properties, StaleValue};
-use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::call::{CachedFn, Call, ComputeReason, FnOutput, Properties, StaleValue};
 use crate::flight::{Deadline, Flight, HostedLeader, Lead, Outcome};
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
-use crate::key::Key;
 use crate::panic::drop_quietly;
 use crate::record::Record;
-use crate::sync::IgnorePoison;
 use crate::watch::CallsOfTask;
 
 /// The rest of a call, in a future whose refresh may move to a task.
@@ -62,35 +60,6 @@ pub struct PatientCall<B: Backend, F: FnOutput, T> {
 impl<B: Backend, F: FnOutput, T> fmt::Debug for PatientCall<B, F, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PatientCall").finish_non_exhaustive()
-    }
-}
-
-/// A value past its ttl, and the flight and the run that replace it.
-struct Old<R, V> {
-    value: OldValue<R, V>,
-    run: Arc<AwaitedRun>,
-    background: BackgroundRun,
-}
-
-/// A value past its ttl, and the flight that replaces it.
-struct OldValue<R, V> {
-    output: R,
-    stale: StaleValue<()>,
-    /// The stamp of the call that has found it.
-    stamp: u64,
-    flight: Option<Arc<Flight<Record<V>>>>,
-}
-
-impl<R, V> OldValue<R, V> {
-    /// Returns the value for a caller that does not wait for a new one.
-    fn serve<B: Backend, F: FnProperties>(self, call: &Call<'_, B, F>) -> R {
-        call.serve_stale(self.stale);
-        self.output
-    }
-
-    /// Returns whether the flight has left the table: the key was invalidated, or the run was replaced.
-    fn is_detached(&self) -> bool {
-        self.flight.as_ref().is_some_and(|flight| flight.is_detached())
     }
 }
 
@@ -210,7 +179,7 @@ where
             };
         }
         Refresh::Refused => {
-            call.serve_stale(stale);
+            call.serve_stale(&stale);
             return frame.take_found();
         }
     };
@@ -235,40 +204,6 @@ where
     let leading = Leading::new(call, lead, ComputeReason::Awaited(run)).keeping(kept);
     let prepared = prepare_refresh::<R::Io, B, F>(leading, &mut frame).await;
     body.run(prepared.unwrap_or_else(Prepared::Lead), frame).await
-}
-
-/// The way of an old value from the future of a call to its caller.
-struct HandOver<R, V>(Arc<Mutex<Option<Old<R, V>>>>);
-
-impl<R, V> Default for HandOver<R, V> {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(None)))
-    }
-}
-
-impl<R, V> Clone for HandOver<R, V> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<R, V> HandOver<R, V> {
-    /// Passes the old value to the caller, and returns to it once: it polls no more, the task does.
-    async fn pass(self, old: Old<R, V>) {
-        *self.0.lock().ignore_poison() = Some(old);
-        drop(self);
-        let mut has_returned = false;
-        poll_fn(|_| {
-            let is_task = mem::replace(&mut has_returned, true);
-            if is_task { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-
-    /// Takes the old value, if it was passed.
-    fn take(&self) -> Option<Old<R, V>> {
-        self.0.lock().ignore_poison().take()
-    }
 }
 
 /// The part of a call in the refresh of a value past its ttl.
@@ -314,7 +249,7 @@ fn begin_refresh<'a, B: Backend>(
 /// served.
 fn time_to_wait<B: Backend>(
     engine: &Engine<B>,
-    stale: &StaleValue<()>,
+    stale: &StaleValue,
     patience: Duration,
 ) -> Duration {
     patience.min(stale.end.saturating_since(engine.now()))
@@ -331,78 +266,6 @@ async fn wait<M: Io, B: Backend>(
     M::wait(flight.completed(call.engine.begin_within(&mut deadline, patience))).await;
     drop(waiting);
     matches!(flight.outcome(), Some(Outcome::Computed { .. }))
-}
-
-/// Looks a call up again after a wait that has brought no new value. Returns what a call that begins now may return, or
-/// else the rest of such a call, which is a miss.
-///
-/// If the backend cannot be read, the old value is returned, unless an invalidation is known in this process.
-async fn look_again<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &Engine<B>,
-    function: &F,
-    key: &Key,
-    old: OldValue<F::Output, B::Stored>,
-) -> Result<F::Output, (Begun, ComputeReason<()>)> {
-    let (properties, mut frame) = (Properties::of(function), Frame::new(function));
-    let before = engine.flights().completions(key);
-    let known = (old.stamp, old.is_detached(), old.stale.end);
-    let (call, read) = read_again::<M, B>(engine, &properties, key, known).await;
-    let found = match read {
-        Reread::Record(record) => call.decode_counted(record, &mut frame),
-        Reread::Nothing => Decoded::Nothing,
-        Reread::Unreadable => return Ok(old.serve(&call)),
-    };
-    drop_quietly(old);
-    match found {
-        Decoded::Fresh => Ok(frame.take_found()),
-        Decoded::Stale(stale) => {
-            call.serve_stale(*stale);
-            Ok(frame.take_found())
-        }
-        Decoded::NotFresh | Decoded::Nothing | Decoded::Refused => {
-            Err((call.into_begun(), ComputeReason::Miss(Some(before))))
-        }
-    }
-}
-
-/// What a call has read that is looked up again.
-enum Reread<V> {
-    Record(Record<V>),
-    Nothing,
-    /// The backend cannot be read, and no invalidation is known.
-    Unreadable,
-}
-
-/// Reads the record of a call that has found an old value under this stamp, with this end, and whose flight may have left the
-/// table.
-async fn read_again<'a, M: Io, B: Backend>(
-    engine: &'a Engine<B>,
-    function: &'a Properties<'a>,
-    key: &'a Key,
-    (old_stamp, is_detached, end): (u64, bool, Timestamp),
-) -> (UntypedCall<'a, B>, Reread<B::Stored>) {
-    let (prefix, tags) = (key.prefix(), function.tags());
-    let (call, is_invalidated) = match engine.stamp::<M>(prefix, tags).await {
-        Ok(_) if engine.are_unknown(tags) => {
-            (Call::new(engine, function, key, engine.unknown_stamp()), true)
-        }
-        Ok(stamp) => (Call::new(engine, function, key, stamp), stamp != old_stamp),
-        Err(error) => {
-            let is_pending = engine.has_pending_invalidation(prefix, tags);
-            (Call::without_stamp(engine, function, key, &error), is_pending)
-        }
-    };
-    let is_invalidated = is_invalidated || is_detached;
-    // At its end, the backend has no entry any more.
-    let can_read = call.can_store() && (is_invalidated || engine.now() < end);
-    let read = if can_read { call.ok_or_count(engine.read::<M>(key).await) } else { None };
-    let read = match read {
-        Some(Some(record)) => Reread::Record(record),
-        Some(None) => Reread::Nothing,
-        None if is_invalidated => Reread::Nothing,
-        None => Reread::Unreadable,
-    };
-    (call, read)
 }
 
 impl<B, F, T> PatientCall<B, F, T>

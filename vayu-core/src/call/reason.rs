@@ -9,10 +9,9 @@ use crate::clock::Timestamp;
 use crate::flight::Completions;
 use crate::observer::CallTimes;
 
-/// A value past its ttl.
+/// A value past its ttl, which is in the frame of the call.
 #[derive(Debug)]
-pub(crate) struct StaleValue<R> {
-    pub(super) output: R,
+pub(crate) struct StaleValue {
     pub(super) age: Duration,
     pub(super) compute_time: Duration,
     /// The first instant at which it may not be served.
@@ -21,7 +20,7 @@ pub(crate) struct StaleValue<R> {
     pub(super) kept: Option<Kept>,
 }
 
-impl<R> StaleValue<R> {
+impl StaleValue {
     /// Returns its times.
     pub(super) fn times(&self) -> CallTimes {
         let (age, ttl_left) = (Some(self.age), Some(Duration::ZERO));
@@ -31,11 +30,11 @@ impl<R> StaleValue<R> {
 
 /// The reason for which a caller runs the function, or waits for a caller that does.
 #[derive(Debug)]
-pub(crate) enum ComputeReason<R> {
+pub(crate) enum ComputeReason {
     /// There is no value. It holds the completions from before the backend was read, if it was.
     Miss(Option<Completions>),
     /// There is a value past its ttl.
-    Expired(Box<StaleValue<R>>),
+    Expired(Box<StaleValue>),
     /// The caller forces a refresh, whatever is stored.
     Forced,
     /// A caller was served a value past its ttl. No caller waits for this run.
@@ -44,35 +43,7 @@ pub(crate) enum ComputeReason<R> {
     Awaited(Arc<AwaitedRun>),
 }
 
-impl<R> ComputeReason<R> {
-    /// Returns the value past its ttl, if there is one, and the rest.
-    pub(super) fn split(self) -> (Option<R>, ComputeReason<()>) {
-        let (mut found, reason) = (None, self);
-        let reason = reason.map(|output| found = Some(output));
-        (found, reason)
-    }
-
-    /// Returns the reason with what `map` makes of the value past its ttl.
-    fn map<T>(self, map: impl FnOnce(R) -> T) -> ComputeReason<T> {
-        match self {
-            Self::Miss(before) => ComputeReason::Miss(before),
-            Self::Expired(stale) => {
-                let StaleValue { output, age, compute_time, end, kept } = *stale;
-                let output = map(output);
-                ComputeReason::Expired(Box::new(StaleValue {
-                    output,
-                    age,
-                    compute_time,
-                    end,
-                    kept,
-                }))
-            }
-            Self::Forced => ComputeReason::Forced,
-            Self::Background => ComputeReason::Background,
-            Self::Awaited(run) => ComputeReason::Awaited(run),
-        }
-    }
-
+impl ComputeReason {
     /// Returns whether the run waits while another process holds the lease of the key. The others give up.
     pub(crate) fn waits_for_lease(&self) -> bool {
         !matches!(self, Self::Expired(_) | Self::Background)
@@ -85,16 +56,6 @@ impl<R> ComputeReason<R> {
             Self::Expired(_) => "expired",
             Self::Forced => "forced",
             Self::Background | Self::Awaited(_) => "background",
-        }
-    }
-}
-
-impl ComputeReason<()> {
-    /// Returns the reason with the value past its ttl that was found. Without it, the call is a miss.
-    pub(super) fn with_found<R>(self, found: Option<R>) -> ComputeReason<R> {
-        match (self, found) {
-            (Self::Expired(_), None) => ComputeReason::Miss(None),
-            (reason, found) => reason.map(|()| found.expect("it was checked")),
         }
     }
 }

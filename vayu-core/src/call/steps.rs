@@ -6,25 +6,30 @@
 //! frame, performs the step, and polls again at once. For a sync call the driver performs the step itself ([`Direct`]).
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::cache::{CachedError, Engine};
 use crate::call::kept::PreviousRecord;
 use crate::call::lookup::{Begun, Rest, classify, lookup_with_stamp};
 use crate::call::typed::{Frame, TypedCall, UntypedCall};
-use crate::call::{CachedFn, Call, FnProperties, Properties};
+use crate::call::{CachedFn, Call, ComputeReason, FnProperties, Properties};
 use crate::clock::Timestamp;
+use crate::compact_duration::CompactDuration;
 use crate::error::Result;
-use crate::flight::{Completions, Flight, FlightId, enter, enter_polled};
+use crate::flight::{Completions, Flight, FlightId, Outcome, enter, enter_polled};
 use crate::io::Io;
 use crate::key::Key;
+use crate::observer::CallTimes;
 use crate::panic::QuietDrop;
 use crate::record::Record;
+use crate::shared_error::SharedError;
 use crate::sync::IgnorePoison;
 
 /// A step of the driver that involves the types of the function.
@@ -41,12 +46,18 @@ pub(super) enum Step<V> {
     Share(Arc<Flight<Record<V>>>),
     /// Clone the cached error of the key, if there is one.
     ServeError,
-    /// Check whether an error of the key is cached.
-    FindError,
+    /// Read the cached error of the key.
+    ReadError,
     /// Decode the value that the run replaces.
     Previous(Box<PreviousRecord<V>>),
     /// Check whether a record is newer than a run that has started at this time.
     IsNewer(Record<V>, Timestamp),
+    /// Encode the output that the function has returned, after this time, at this time.
+    Encode(Duration, Timestamp),
+    /// Compute the ttl of an error.
+    ErrorTtl(SharedError),
+    /// Conclude the call, whose function has returned.
+    Conclude(CallTimes, ComputeReason),
 }
 
 /// The result of a [`Step`].
@@ -57,10 +68,14 @@ pub(super) enum StepResult<V> {
     Served(Option<QuietDrop<Record<V>>>),
     /// Of steps that succeed or not.
     Is(bool),
-    /// Of [`Step::ServeError`].
+    /// Of [`Step::ServeError`] and [`Step::ReadError`].
     Error(Option<CachedError>),
     /// Of [`Step::Previous`].
     Previous(Option<Box<PreviousRecord<V>>>),
+    /// Of [`Step::Encode`]: the record, or the outcome of a run that has failed, if it has.
+    Encoded(Result<Record<V>, Option<Outcome<Record<V>>>>),
+    /// Of [`Step::ErrorTtl`].
+    ErrorTtl(Duration),
 }
 
 /// The way in which a driver performs its steps.
@@ -87,10 +102,29 @@ pub(super) trait Steps<B: Backend> {
         call: &UntypedCall<'_, B>,
         flight: Option<FlightId>,
     ) -> Option<CachedError> {
+        self.error(call, flight, Step::ServeError).await
+    }
+
+    /// Returns the cached error of the key, if there is one.
+    async fn read_error(
+        &self,
+        call: &UntypedCall<'_, B>,
+        flight: Option<FlightId>,
+    ) -> Option<CachedError> {
+        self.error(call, flight, Step::ReadError).await
+    }
+
+    /// Performs a step of errors.
+    async fn error(
+        &self,
+        call: &UntypedCall<'_, B>,
+        flight: Option<FlightId>,
+        step: Step<B::Stored>,
+    ) -> Option<CachedError> {
         if !call.function.caches_errors() {
             return None;
         }
-        match self.perform(call, flight, Step::ServeError).await {
+        match self.perform(call, flight, step).await {
             StepResult::Error(error) => error,
             _ => unreachable!("the step is one of errors"),
         }
@@ -123,46 +157,129 @@ impl<B: Backend> Steps<B> for Direct<'_, B> {
         flight: Option<FlightId>,
         step: Step<B::Stored>,
     ) -> StepResult<B::Stored> {
-        let flight = flight.map(|flight| (flight, true));
-        perform_in(call, flight, step, &mut **self.0.borrow_mut())
+        let typed = &mut **self.0.borrow_mut();
+        within(flight, true, || perform(call, step, typed))
+    }
+}
+
+/// The future of a driver. It is `Send` whatever the function returns, and its destructor is compiled once, and not wherever that of
+/// the function may be dropped.
+pub(super) type Driver<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The place where a driver that suspends leaves a step `Q`, and finds the result `R`.
+pub(super) struct Exchange<Q, R>(Mutex<State<Q, R>>);
+
+enum State<Q, R> {
+    Idle,
+    Pending(Q),
+    Done(R),
+}
+
+impl<Q, R> Exchange<Q, R> {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(State::Idle))
+    }
+
+    fn replace(&self, state: State<Q, R>) -> State<Q, R> {
+        mem::replace(&mut *self.0.lock().ignore_poison(), state)
+    }
+
+    /// Suspends the driver until its step is performed.
+    pub(super) async fn perform(&self, step: Q) -> R {
+        self.replace(State::Pending(step));
+        poll_fn(|_| match self.replace(State::Idle) {
+            State::Done(result) => Poll::Ready(result),
+            pending => {
+                self.replace(pending);
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// Sets the result of the step that was performed. The driver is to be polled again.
+    pub(super) fn set_result(&self, result: R) {
+        self.replace(State::Done(result));
+    }
+
+    /// Polls a driver, and performs its steps.
+    ///
+    /// # Errors
+    ///
+    /// That of a step, whose result is still to be set.
+    pub(super) fn poll<T, E>(
+        &self,
+        driver: &mut Driver<'_, T>,
+        context: &mut Context<'_>,
+        mut perform: impl FnMut(Q) -> Result<R, E>,
+    ) -> Poll<Result<T, E>> {
+        loop {
+            if let Poll::Ready(output) = driver.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
+            }
+            let State::Pending(step) = self.replace(State::Idle) else { return Poll::Pending };
+            match perform(step) {
+                Ok(result) => self.set_result(result),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 }
 
 /// A step to be performed for a call in this state, as part of a flight that it leads.
-struct Pending<V> {
+pub(super) struct StepOf<V> {
     step: Step<V>,
     begun: Begun,
     flight: Option<FlightId>,
 }
 
-/// The steps for which the driver of a call suspends. A driver that blocks does that too if its call is in a future.
-pub(super) struct Suspending<V> {
-    state: Mutex<State<V>>,
-    blocks: bool,
+/// The result of a [`StepOf`] a call.
+pub(super) struct ResultOf<V> {
+    result: StepResult<V>,
+    has_timed_out: bool,
 }
 
-enum State<V> {
-    Idle,
-    Pending(Pending<V>),
-    /// Whether an operation of the call has timed out is beside the result.
-    Done(StepResult<V>, bool),
+impl<V> StepOf<V> {
+    pub(super) fn new<B: Backend<Stored = V>>(
+        call: &UntypedCall<'_, B>,
+        flight: Option<FlightId>,
+        step: Step<V>,
+    ) -> Self {
+        Self { step, begun: call.begun(), flight }
+    }
+
+    /// Performs the step for the function of the call. The driver blocks, or is polled.
+    pub(super) fn perform<B: Backend<Stored = V>>(
+        self,
+        (engine, function, key): (&Engine<B>, &Properties<'_>, &Key),
+        blocks: bool,
+        typed: &mut dyn TypedCall<B>,
+    ) -> ResultOf<V> {
+        let call = Call::resumed(engine, function, key, self.begun);
+        let result = within(self.flight, blocks, || perform(&call, self.step, typed));
+        ResultOf { result, has_timed_out: call.has_timed_out() }
+    }
+}
+
+impl<V> ResultOf<V> {
+    /// Returns the result for the call.
+    pub(super) fn of<B: Backend<Stored = V>>(self, call: &UntypedCall<'_, B>) -> StepResult<V> {
+        if self.has_timed_out {
+            call.set_timed_out();
+        }
+        self.result
+    }
+}
+
+/// The steps for which the driver of a call suspends. A driver that blocks does that too if its call is in a future.
+pub(super) struct Suspending<V> {
+    exchange: Exchange<StepOf<V>, ResultOf<V>>,
+    blocks: bool,
 }
 
 impl<V> Suspending<V> {
     pub(super) fn new<M: Io>() -> Self {
-        Self { state: Mutex::new(State::Idle), blocks: M::BLOCKS }
-    }
-
-    fn replace(&self, state: State<V>) -> State<V> {
-        mem::replace(&mut *self.state.lock().ignore_poison(), state)
-    }
-
-    /// Takes the step that the driver waits for.
-    fn take(&self) -> Option<Pending<V>> {
-        match self.replace(State::Idle) {
-            State::Pending(pending) => Some(pending),
-            State::Idle | State::Done(..) => None,
-        }
+        Self { exchange: Exchange::new(), blocks: M::BLOCKS }
     }
 }
 
@@ -173,24 +290,12 @@ impl<B: Backend> Steps<B> for Suspending<B::Stored> {
         flight: Option<FlightId>,
         step: Step<B::Stored>,
     ) -> StepResult<B::Stored> {
-        self.replace(State::Pending(Pending { step, begun: call.begun(), flight }));
-        poll_fn(|_| match self.replace(State::Idle) {
-            State::Done(result, has_timed_out) => {
-                if has_timed_out {
-                    call.set_timed_out();
-                }
-                Poll::Ready(result)
-            }
-            pending => {
-                self.replace(pending);
-                Poll::Pending
-            }
-        })
-        .await
+        self.exchange.perform(StepOf::new(call, flight, step)).await.of(call)
     }
 }
 
 /// Performs a step.
+#[inline(never)]
 fn perform<B: Backend>(
     call: &UntypedCall<'_, B>,
     step: Step<B::Stored>,
@@ -209,62 +314,46 @@ fn perform<B: Backend>(
         }
         Step::Share(flight) => StepResult::Is(call.share(&flight, typed)),
         Step::ServeError => StepResult::Error(call.serve_error(typed)),
-        Step::FindError => StepResult::Is(call.has_cached_error(typed)),
+        Step::ReadError => StepResult::Error(call.read_error(typed)),
         Step::Previous(previous) => StepResult::Previous(call.decode_previous(previous, typed)),
         Step::IsNewer(record, started) => StepResult::Is(call.is_newer(record, started, typed)),
+        Step::Encode(compute_time, ended) => {
+            let compact = CompactDuration::new(compute_time);
+            let record = call.encode_or_count(&*typed, compact, ended);
+            StepResult::Encoded(record.ok_or_else(|| call.failure_to_share(compute_time, typed)))
+        }
+        Step::ErrorTtl(error) => StepResult::ErrorTtl(call.error_ttl(&error, typed)),
+        Step::Conclude(times, reason) => {
+            let is_stale = call.conclude_run(times, reason, typed);
+            if is_stale {
+                typed.discard_returned();
+            }
+            StepResult::Is(is_stale)
+        }
     }
 }
 
-/// The future of a driver. It is `Send` whatever the function returns, and its destructor is compiled once, and not wherever that of
-/// the function may be dropped.
-pub(super) type Driver<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
 /// Awaits the driver of a call, and performs its steps.
 pub(super) async fn await_with_steps<'a, B: Backend, F: CachedFn<Stored = B::Stored>, T>(
-    (engine, function, key): (&'a Engine<B>, &'a Properties<'a>, &'a Key),
+    call: (&'a Engine<B>, &'a Properties<'a>, &'a Key),
     frame: &mut Frame<'_, F>,
     steps: &Suspending<B::Stored>,
     mut driver: Driver<'_, T>,
 ) -> T {
-    poll_fn(|context| {
-        poll_with_steps(steps, driver.as_mut(), context, |Pending { step, begun, flight }| {
-            let call = Call::resumed(engine, function, key, begun);
-            let flight = flight.map(|flight| (flight, steps.blocks));
-            let result = perform_in(&call, flight, step, &mut *frame);
-            State::Done(result, call.has_timed_out())
+    let polled = poll_fn(|context| {
+        steps.exchange.poll(&mut driver, context, |step| {
+            Ok::<_, Infallible>(step.perform(call, steps.blocks, &mut *frame))
         })
-    })
-    .await
+    });
+    let Ok(output) = polled.await;
+    output
 }
 
-/// Performs a step, as part of a flight if the call leads one. The leader blocks or is polled.
-#[inline(never)]
-fn perform_in<B: Backend>(
-    call: &UntypedCall<'_, B>,
-    flight: Option<(FlightId, bool)>,
-    step: Step<B::Stored>,
-    typed: &mut dyn TypedCall<B>,
-) -> StepResult<B::Stored> {
-    let perform = || perform(call, step, typed);
+/// Runs code as part of a flight, if there is one. The leader blocks, or is polled.
+pub(super) fn within<T>(flight: Option<FlightId>, blocks: bool, code: impl FnOnce() -> T) -> T {
     match flight {
-        None => perform(),
-        Some((flight, true)) => enter(flight, perform),
-        Some((flight, false)) => enter_polled(flight, perform),
-    }
-}
-
-/// Polls a driver, and performs its steps.
-fn poll_with_steps<V, T>(
-    steps: &Suspending<V>,
-    mut driver: Pin<&mut (dyn Future<Output = T> + Send + '_)>,
-    context: &mut Context<'_>,
-    mut perform: impl FnMut(Pending<V>) -> State<V>,
-) -> Poll<T> {
-    loop {
-        if let Poll::Ready(output) = driver.as_mut().poll(context) {
-            return Poll::Ready(output);
-        }
-        let Some(pending) = steps.take() else { return Poll::Pending };
-        steps.replace(perform(pending));
+        None => code(),
+        Some(flight) if blocks => enter(flight, code),
+        Some(flight) => enter_polled(flight, code),
     }
 }

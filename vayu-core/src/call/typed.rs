@@ -32,6 +32,9 @@ pub(crate) trait TypedCall<B: Backend>: EncodeOutput<B::Stored> {
     /// Drops the output that was found.
     fn discard(&mut self);
 
+    /// Drops the output that the function has returned.
+    fn discard_returned(&mut self);
+
     /// Verifies a stored value, as far as the serializer can.
     fn verify(&self, stored: &B::Stored, entry: &EntryContext<'_>) -> Result<()>;
 
@@ -121,19 +124,20 @@ impl<'a, F: CachedFn> Frame<'a, F> {
         Self { function, found, returned: None }
     }
 
-    /// Creates the frame of a call whose function has returned.
-    pub(super) fn with_returned(function: &'a F, output: F::Output) -> Self {
-        Self { function, found: None, returned: Some(output) }
-    }
-
-    /// Returns the output that the function has returned.
-    pub(super) fn into_returned(self) -> Option<F::Output> {
-        self.returned
-    }
-
     /// Returns the output that was found.
     pub(crate) fn into_found(self) -> Option<F::Output> {
         self.found
+    }
+
+    /// Returns the output of the call: the one that the function has returned, or else the one that was found.
+    pub(super) fn into_output(self) -> Option<F::Output> {
+        match self.returned {
+            None => self.found,
+            returned => {
+                drop_quietly(self.found);
+                returned
+            }
+        }
     }
 
     /// Takes the output that was found.
@@ -163,6 +167,11 @@ impl<'a, F: CachedFn> Frame<'a, F> {
     #[inline]
     pub(super) fn set_returned(&mut self, output: F::Output) {
         self.returned = Some(output);
+    }
+
+    /// Sets that the function has returned without an output.
+    pub(super) fn set_left_out(&mut self) {
+        drop_quietly(self.found.take());
     }
 
     /// Returns the output of the call after the run of the function: the one that was found if the call `is_stale`, and otherwise
@@ -196,6 +205,10 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> TypedCall<B> for Frame<'_, F> 
 
     fn discard(&mut self) {
         self.found = None;
+    }
+
+    fn discard_returned(&mut self) {
+        drop_quietly(self.returned.take());
     }
 
     fn verify(&self, stored: &F::Stored, entry: &EntryContext<'_>) -> Result<()> {

@@ -1,25 +1,34 @@
 //! The properties that the engine relies on in a backend.
 
 mod batches;
+mod concurrency;
+mod harness;
+mod leases;
 mod reopening;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use self::batches::{
     batch_of_no_keys_returns_nothing, batch_of_reads_returns_what_single_reads_return,
     batch_of_writes_stores_what_single_writes_store, large_batch_has_a_result_for_each_key,
     last_record_of_a_key_in_a_batch_is_stored,
 };
+pub use self::concurrency::{
+    no_write_comes_back_after_a_delete, readers_never_see_a_part_of_a_value,
+    writers_of_different_keys_do_not_disturb_each_other,
+};
+pub use self::harness::{Harness, Mode, erased, open, plain};
+pub use self::leases::{
+    lease_that_was_dropped_is_acquired_again, lease_that_was_released_is_acquired_again,
+};
 pub use self::reopening::{
     Reopening, clear_never_resets_a_generation, entries_are_where_the_backend_says_they_are,
     invalidations_survive_as_long_as_entries, reopen,
 };
-use crate::backend::{Backend, BackendExt, Lease, LeaseGuard};
+use crate::backend::{Backend, BackendExt};
 use crate::cache::Cache;
 use crate::clock::{Clock, Timestamp};
 use crate::error::ErrorKind;
@@ -27,7 +36,6 @@ use crate::key::Key;
 use crate::record::Record;
 use crate::serializer::{Serializer, ValueClass};
 use crate::sync::block_on;
-use crate::testing::ManualClock;
 
 /// Generates the conformance tests of a backend: one `#[test]` for each property that the engine
 /// relies on, for sync and async callers, on the backend itself and through `Arc<dyn Backend>`.
@@ -201,129 +209,8 @@ macro_rules! __backend_tests {
     };
 }
 
-/// The methods through which a property is checked: sync or async.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Through `read`, `write`, `delete` and `clear`.
-    Sync,
-    /// Through the async versions of these.
-    Async,
-}
-
-/// A backend under test.
-#[derive(Debug)]
-pub struct Harness<B, S> {
-    backend: Arc<B>,
-    clock: ManualClock,
-    serializer: S,
-    mode: Mode,
-}
-
-/// Opens a backend.
-pub fn open<G, B>(clock: &ManualClock, open: impl FnOnce(ManualClock) -> (G, B)) -> (G, B) {
-    open(clock.clone())
-}
-
-/// Returns the backend itself.
-pub fn plain<B: Backend>(backend: B) -> B {
-    backend
-}
-
-/// Returns the backend as a trait object.
-pub fn erased<B: Backend>(backend: B) -> Arc<dyn Backend<Stored = B::Stored>> {
-    Arc::new(backend)
-}
-
-/// The number of threads in tests of concurrency, and below the number of rounds.
-const THREADS: usize = 4;
-const ROUNDS: usize = if cfg!(miri) { 4 } else { 500 };
-
 const MINUTE: Duration = Duration::from_secs(60);
 const SCHEMA: u64 = 0x0123_4567_89ab_cdef;
-
-impl<B, S> Harness<B, S>
-where
-    B: Backend,
-    S: Serializer<Vec<u8>, Stored = B::Stored> + Clone,
-{
-    /// Creates a harness for a backend that uses this clock.
-    pub fn new(backend: B, clock: ManualClock, serializer: S, mode: Mode) -> Self {
-        Self { backend: Arc::new(backend), clock, serializer, mode }
-    }
-
-    fn record(&self, value: &[u8]) -> Record<B::Stored> {
-        let stored = self.serializer.serialize(&value.to_vec()).expect("bytes can be encoded");
-        let created = self.clock.now();
-        Record::new(stored, created, created.saturating_add(MINUTE))
-            .with_schema(SCHEMA)
-            .with_compute_time(Duration::from_secs(2))
-            .with_serializer(self.serializer.id())
-    }
-
-    fn write(&self, key: &Key, value: &[u8]) {
-        self.write_record(key, self.record(value));
-    }
-
-    fn write_record(&self, key: &Key, record: Record<B::Stored>) {
-        match self.mode {
-            Mode::Sync => self.backend.write(key, record),
-            Mode::Async => block_on(self.backend.write_async(key, record)),
-        }
-        .expect("write");
-    }
-
-    fn read_record(&self, key: &Key) -> Option<Record<B::Stored>> {
-        match self.mode {
-            Mode::Sync => self.backend.read(key),
-            Mode::Async => block_on(self.backend.read_async(key)),
-        }
-        .expect("read")
-    }
-
-    fn read(&self, key: &Key) -> Option<Vec<u8>> {
-        let record = self.read_record(key)?;
-        Some(self.serializer.deserialize(record.value()).expect("what was written can be decoded"))
-    }
-
-    fn delete(&self, key: &Key) -> bool {
-        match self.mode {
-            Mode::Sync => self.backend.delete(key),
-            Mode::Async => block_on(self.backend.delete_async(key)),
-        }
-        .expect("delete")
-    }
-}
-
-/// The result of trying to acquire the lease of a key: `None` where there are no leases.
-#[derive(Debug)]
-enum LeaseState {
-    None,
-    Held,
-    Ours(LeaseGuard),
-}
-
-impl<B: Backend, S> Harness<B, S> {
-    fn lease(&self, key: &Key) -> LeaseState {
-        let Some(leases) = self.backend.capabilities().leases else { return LeaseState::None };
-        let lease = match self.mode {
-            Mode::Sync => leases.try_acquire(key),
-            Mode::Async => block_on(leases.try_acquire_async(key)),
-        };
-        match lease.expect("try_acquire") {
-            Lease::NotRequired => LeaseState::None,
-            Lease::Held | Lease::Watched(_) => LeaseState::Held,
-            Lease::Acquired(lease) => LeaseState::Ours(lease),
-        }
-    }
-
-    fn give_back(&self, lease: LeaseGuard) {
-        match self.mode {
-            Mode::Sync => lease.release(),
-            Mode::Async => block_on(lease.release_async()),
-        }
-        .expect("release");
-    }
-}
 
 fn key(text: &str) -> Key {
     Key::from_text("conformance", text)
@@ -530,81 +417,6 @@ properties! {
         assert!(harness.backend.read_with(&absent, |_| ()).is_none(), "{contract}");
     }
 
-    /// Checks that readers get a whole value that was written, while writers replace it.
-    fn readers_never_see_a_part_of_a_value(harness) {
-        let key = key("shared");
-        let value = |writer: u8, size: usize| vec![writer; size];
-        harness.write(&key, &value(0, 64));
-        let is_over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            for _ in 0..THREADS {
-                scope.spawn(|| {
-                    while !is_over.load(Ordering::Relaxed) {
-                        let found = harness.read(&key).expect("a key is present while it is replaced");
-                        let size = 64 * (usize::from(found[0]) + 1);
-                        assert_eq!(found, vec![found[0]; size], "a read returns one whole value, not parts of two");
-                    }
-                });
-            }
-            let writers: Vec<_> = (1..=3)
-                .map(|writer| {
-                    let (harness, key) = (&harness, &key);
-                    scope.spawn(move || {
-                        for _ in 0..ROUNDS {
-                            harness.write(key, &value(writer, 64 * (usize::from(writer) + 1)));
-                        }
-                    })
-                })
-                .collect();
-            let results: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
-            is_over.store(true, Ordering::Relaxed);
-            assert!(results.iter().all(Result::is_ok), "a writer panicked");
-        });
-    }
-
-    /// Checks that no write is lost among writes of other keys.
-    fn writers_of_different_keys_do_not_disturb_each_other(harness) {
-        let keys_of = |writer: usize| (0..ROUNDS / 4).map(move |n| format!("{writer}/{n}"));
-        thread::scope(|scope| {
-            for writer in 0..THREADS {
-                scope.spawn(move || {
-                    for text in keys_of(writer) {
-                        harness.write(&key(&text), text.as_bytes());
-                    }
-                });
-            }
-        });
-        for text in (0..THREADS).flat_map(keys_of) {
-            let found = harness.read(&key(&text));
-            assert_eq!(found.as_deref(), Some(text.as_bytes()), "no write of another key is lost");
-        }
-    }
-
-    /// Checks that no earlier write is visible once a delete has returned.
-    fn no_write_comes_back_after_a_delete(harness) {
-        thread::scope(|scope| {
-            for writer in 0..THREADS {
-                scope.spawn(move || {
-                    let key = key(&format!("own key of {writer}"));
-                    for round in 0..ROUNDS {
-                        harness.write(&key, round.to_string().as_bytes());
-                        harness.delete(&key);
-                        let found = harness.read(&key);
-                        assert_eq!(found, None, "nothing is read after a delete; round {round}");
-                    }
-                });
-            }
-        });
-        let shared = key("shared");
-        thread::scope(|scope| {
-            for _ in 0..THREADS {
-                scope.spawn(|| (0..ROUNDS).for_each(|_| harness.write(&shared, b"value")));
-            }
-        });
-        harness.delete(&shared);
-        assert_eq!(harness.read(&shared), None, "no earlier write is visible after a delete");
-    }
-
     /// Checks that clearing removes everything, or returns [`ErrorKind::Unsupported`].
     fn cleared_backend_is_empty(harness) {
         harness.write(&key("one"), b"value");
@@ -626,35 +438,6 @@ properties! {
         }
     }
 
-    /// Checks that a lease has one holder, is for one key, and can be acquired again after its release.
-    fn lease_that_was_released_is_acquired_again(harness) {
-        for _ in 0..3 {
-            let LeaseState::Ours(lease) = harness.lease(&key("leased")) else {
-                assert!(matches!(harness.lease(&key("leased")), LeaseState::None), "a lease that was released can be acquired again");
-                return;
-            };
-            let state = harness.lease(&key("leased"));
-            assert!(matches!(state, LeaseState::Held), "a lease has one holder: {state:?}");
-            let LeaseState::Ours(other) = harness.lease(&key("other")) else {
-                panic!("the lease of another key is free")
-            };
-            harness.give_back(lease);
-            harness.give_back(other);
-        }
-        harness.write(&key("leased"), b"value");
-        assert_eq!(harness.read(&key("leased")).as_deref(), Some(&b"value"[..]));
-    }
-
-    /// Checks that a lease that was dropped can be acquired again soon.
-    fn lease_that_was_dropped_is_acquired_again(harness) {
-        let LeaseState::Ours(lease) = harness.lease(&key("dropped")) else { return };
-        drop(lease);
-        let began = Instant::now();
-        while matches!(harness.lease(&key("dropped")), LeaseState::Held) {
-            assert!(began.elapsed() < MINUTE, "a lease that was dropped can be acquired again");
-            thread::yield_now();
-        }
-    }
 }
 
 fn unusual_texts() -> Vec<String> {

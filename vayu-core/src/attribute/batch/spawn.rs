@@ -18,9 +18,8 @@ use crate::io::{Awaiting, Blocking, run_blocking};
 macro_rules! owned_body {
     ($elements:expr, $body:expr) => {{
         let (elements, mut body): (Vec<C::Element>, _) = ($elements, $body);
-        Body::<_, H>::new(move |indices: Vec<usize>| {
-            let selected: Vec<_> =
-                indices.into_iter().map(|index| elements[index].clone()).collect();
+        Body::<_, H>::new(move |indices: &[usize]| {
+            let selected: Vec<_> = indices.iter().map(|&index| elements[index].clone()).collect();
             let run =
                 RunElements::<C, H::Output>::run(&mut body, C::collect(selected.iter().cloned()));
             async move { run.await.split(&selected.iter().collect::<Vec<_>>()) }

@@ -12,10 +12,13 @@ use std::thread;
 use crate::backend::Backend;
 use crate::background::BackgroundRun;
 use crate::cache::Engine;
-use crate::call::background_refresh::{begin_refresh, lead};
-use crate::call::batch::lookup::{Batch, Resumed, resume};
-use crate::call::batch::{BatchBody, Part, Runner};
+use crate::call::background_refresh::{is_refreshed, lead};
+use crate::call::batch::BatchBody;
+use crate::call::batch::driver::{Part, Runner};
+use crate::call::batch::lookup::{Batch, Missed, Resumed, missing, resume};
+use crate::call::batch::steps::{BatchSteps, Element, TypedBatch};
 use crate::call::lookup::{Lookup, Rest};
+use crate::call::steps::{Driver, Steps};
 use crate::call::typed::Frame;
 use crate::call::{CachedFn, Call, ComputeReason, usable_key};
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
@@ -62,49 +65,81 @@ pub(crate) async fn serve_stale<M: Io, B: Backend, T: Clone, F: CachedFn<Stored 
     batch: &mut Batch<'_, T, F>,
 ) -> Option<BatchRefresh<T, F>> {
     let (functions, lookups) = (mem::take(&mut batch.functions), mem::take(&mut batch.lookups));
-    let indices: Vec<usize> = lookups.iter().map(|(index, _)| *index).collect();
-    let (mut rest, mut expired) = (Vec::new(), Vec::new());
-    for (index, lookup) in resume::<M, B, F>(engine, &functions, lookups, &mut batch.outputs).await
-    {
-        match lookup {
-            Resumed::Compute(call, ComputeReason::Expired(stale)) => {
-                if begin_refresh(&call, &Frame::new(call.function)) {
-                    expired.push((index, call.stamp));
-                }
-                batch.outputs[index] = Some(call.serve_stale(*stale));
+    let (elements, rests, frames) = missing(&functions, lookups);
+    let (mut typed, steps) = (TypedBatch::new(engine, &elements, frames), BatchSteps::new());
+    let mut driver: Driver<'_, _> =
+        Box::pin(resume_and_begin::<M, B>(engine, &elements, rests, &steps));
+    let ended = typed.drive::<M, _>(&steps, &mut driver).await;
+    drop(driver);
+    let Ok((served, run)) = ended else { unreachable!("no step is one of the whole batch") };
+    let indices: Vec<usize> = elements.iter().map(|element| element.index).collect();
+    let found: Vec<_> = typed.into_frames().into_iter().map(Frame::into_found).collect();
+    let (mut refreshed, mut elements) = (Vec::new(), Vec::new());
+    let found = indices.into_iter().zip(functions).zip(found);
+    for (((index, function), found), served) in found.zip(served) {
+        match served {
+            Served::Found => batch.outputs[index] = found,
+            Served::Refreshed(stamp) => {
+                batch.outputs[index] = found;
+                elements.push(batch.elements[index].clone());
+                refreshed.push((function, stamp));
             }
-            Resumed::Compute(call, reason) => {
-                let (found, reason) = reason.split();
-                let rest_of_call = Rest::Compute(call.into_begun(), reason);
-                rest.push((index, Lookup { rest: rest_of_call, found }));
+            Served::Rest(rest) => {
+                batch.functions.push(function);
+                batch.lookups.push((index, Lookup { rest, found }));
             }
-            Resumed::Bypass => rest.push((index, Lookup { rest: Rest::Bypass, found: None })),
         }
     }
-    rest.sort_unstable_by_key(|(index, _)| *index);
-    expired.sort_unstable();
-    let mut refreshed = Vec::with_capacity(expired.len());
-    for (index, function) in indices.into_iter().zip(functions) {
-        if rest.binary_search_by_key(&index, |(index, _)| *index).is_ok() {
-            batch.functions.push(function);
-        } else if let Ok(place) = expired.binary_search_by_key(&index, |(index, _)| *index) {
-            refreshed.push((function, expired[place].1));
-        }
-    }
-    batch.lookups = rest;
-    let calls = refreshed.iter().filter_map(|(function, stamp)| {
-        Some(Call::new(engine, function, function.key().ok()?, *stamp))
-    });
-    let calls: Vec<Call<'_, B, F>> = calls.collect();
-    let first = calls.first()?;
-    let Some(run) = first.begin_background_run() else {
-        calls.iter().for_each(Call::end_refresh);
-        return None;
-    };
-    let prefix = first.key.prefix().clone();
-    drop(calls);
-    let elements = expired.iter().map(|(index, _)| batch.elements[*index].clone()).collect();
+    let (prefix, run) = run?;
     Some(BatchRefresh { elements, begun: Begun { prefix, functions: refreshed, run } })
+}
+
+/// The end of the lookup of an element.
+enum Served {
+    /// Fresh, or past its ttl.
+    Found,
+    /// Past its ttl, with a refresh of this stamp.
+    Refreshed(u64),
+    Rest(Rest),
+}
+
+/// Resumes the lookup of the elements, and begins the refresh of those past their ttl. Returns the end of each, and the run of the
+/// refresh.
+async fn resume_and_begin<'a, M: Io, B: Backend>(
+    engine: &'a Engine<B>,
+    elements: &'a [Element<'a>],
+    rests: Vec<Rest>,
+    steps: &BatchSteps<B::Stored>,
+) -> (Vec<Served>, Option<(Prefix, BackgroundRun)>) {
+    let mut served: Vec<Served> = elements.iter().map(|_| Served::Found).collect();
+    let mut begun = Vec::new();
+    for resumed in resume::<M, B>(engine, elements, rests, steps).await {
+        match resumed {
+            Resumed::Bypass(place) => served[place] = Served::Rest(Rest::Bypass),
+            Resumed::Compute(Missed { place, call, reason: ComputeReason::Expired(stale) }) => {
+                call.serve_stale(&stale);
+                if !is_refreshed(&call)
+                    && steps.of(place).read_error(&call, None).await.is_none()
+                    && call.begin_refresh()
+                {
+                    served[place] = Served::Refreshed(call.stamp);
+                    begun.push((place, call));
+                }
+            }
+            Resumed::Compute(Missed { place, call, reason }) => {
+                served[place] = Served::Rest(Rest::Compute(call.into_begun(), reason));
+            }
+        }
+    }
+    let Some((_, first)) = begun.first() else { return (served, None) };
+    let run = first.begin_background_run().map(|run| (first.key.prefix().clone(), run));
+    if run.is_none() {
+        for (place, call) in &begun {
+            call.end_refresh();
+            served[*place] = Served::Found;
+        }
+    }
+    (served, run)
 }
 
 /// Returns a task that runs a refresh, for the elements that no other caller computes.
@@ -173,18 +208,22 @@ async fn refresh_now<M: Io, B, F, D>(
     F: CachedFn<Stored = B::Stored>,
     D: BatchBody<Value = F::Output>,
 {
-    let mut outputs: Vec<Option<F::Output>> = functions.iter().map(|_| None).collect();
-    let mut runner = Runner::new(engine, &mut outputs, at_most, body);
-    runner.is_refresh = true;
-    let mut parts = Vec::new();
-    for (index, (function, stamp)) in functions.iter().enumerate() {
-        let Some(key) = usable_key(engine, engine.flags(), function) else { continue };
-        let call = Call::new(engine, function, key, *stamp);
-        let Some(lead) = lead(&call) else { continue };
-        parts.push(Part::lead(index, call, lead, true, ComputeReason::Background));
-    }
-    let result = runner.lead::<M>(parts).await;
-    drop_quietly((result, outputs));
+    let flags = engine.flags();
+    let elements = functions.iter().enumerate().map(|(index, (function, _))| {
+        Element::new(index, function, usable_key(engine, flags, function))
+    });
+    let elements: Vec<Element<'_>> = elements.collect();
+    let parts = elements.iter().zip(functions).enumerate().filter_map(|(place, (element, it))| {
+        let call = Call::new(engine, &element.properties, element.key?, it.1);
+        let lead = lead(&call)?;
+        Some(Part::lead(place, call, lead, true, ComputeReason::Background))
+    });
+    let parts = parts.collect();
+    let frames = functions.iter().map(|(function, _)| Frame::new(function)).collect();
+    let (mut typed, steps) = (TypedBatch::new(engine, &elements, frames), BatchSteps::new());
+    let driver = Box::pin(Runner::new(engine, &steps, at_most).refresh::<M>(parts));
+    let ((), unusable) = typed.drive_with::<M, D, _>(body, &steps, driver).await;
+    drop_quietly((unusable, typed.into_frames()));
 }
 
 /// A refresh that has not started. Dropped, it is left to the next calls, unless the spawner has panicked: then to those after

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::cache::CachedError;
+use crate::call::ComputeReason;
+use crate::call::batch::driver::{Failed, Part, Role, Runner};
 use crate::call::batch::flights::Pending;
 use crate::call::batch::lookup::Missed;
-use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
-use crate::call::typed::Frame;
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
+use crate::call::batch::steps::Ran;
+use crate::call::steps::Steps;
+use crate::call::typed::UntypedCall;
 use crate::flight::{Outcome, Turn};
-use crate::panic::catch_panic;
 use crate::record::Record;
 use crate::shared_error::SharedError;
 
@@ -36,53 +37,38 @@ impl BatchError {
     }
 }
 
-impl<'a, B: Backend, F: FnOutput> Part<'a, B, F> {
-    /// Returns the call of the element, unless it bypasses the cache.
-    pub(super) fn call(&self) -> Option<&Call<'a, B, F>> {
-        match &self.role {
-            Role::Lead { leading, .. } => Some(&leading.call),
-            Role::Uncoordinated(call) => Some(call),
-            Role::Bypass => None,
-        }
-    }
-}
-
-impl<'a, B, F, D> Runner<'a, '_, B, F, D>
-where
-    B: Backend,
-    F: CachedFn<Stored = B::Stored>,
-    D: BatchBody<Value = F::Output>,
-{
+impl<'a, B: Backend> Runner<'a, B> {
     /// Returns the outcome of a run that has failed, for the callers that wait for its elements.
     pub(super) fn failure(
-        parts: &[Part<'a, B, F>],
-        unusable: &Unusable<D::Output>,
+        parts: &[Part<'a, B>],
+        ran: Ran,
         compute_time: Duration,
     ) -> Outcome<Record<B::Stored>> {
-        let Unusable::Failed(output) = unusable else { return Outcome::NotShareable };
         let calls: Vec<_> = parts.iter().filter_map(Part::call).collect();
-        let error = catch_panic("clone error", || Ok(D::shared_error(output)));
-        let error = calls.first().and_then(|call| call.ok_or_count(error).flatten());
-        let Some(error) = error else { return Outcome::NotShareable };
+        let (Ran::Failed(error), Some(first)) = (ran, calls.first()) else {
+            return Outcome::NotShareable;
+        };
+        let Some(error) = first.ok_or_count(error).flatten() else { return Outcome::NotShareable };
         let elements = calls.iter().map(|call| call.key.hash_code()).collect();
         let has_bypassed = calls.len() < parts.len();
         let error = SharedError::new(&BatchError { error, elements, has_bypassed });
         Outcome::Failed { error, compute_time }
     }
 
-    /// Returns the output of this batch if the run that it has waited for has failed, and all elements of that run are
-    /// elements that this batch still waits for: its own run would be of these, too. So does a batch whose next call would
-    /// get the error, since it is cached.
-    pub(super) fn shared_failure(
+    /// Ends the batch with the error of the run that it has waited for, if all elements of that run are elements that this
+    /// batch still waits for: its own run would be of these, too. So does a batch whose next call would get the error, since
+    /// it is cached.
+    pub(super) async fn shared_failure(
         &mut self,
-        waited: &Pending<'a, B, F>,
+        waited: &Pending<'a, B>,
         turn: &Turn<'a, '_, Record<B::Stored>>,
-    ) -> Option<D::Output> {
-        let Turn::Completed(Outcome::Failed { error, compute_time }) = turn else { return None };
+        steps: &impl Steps<B>,
+    ) -> Result<(), Failed> {
+        let Turn::Completed(Outcome::Failed { error, compute_time }) = turn else { return Ok(()) };
         if waited.outdated || waited.ticket.flight().is_detached() {
-            return None;
+            return Ok(());
         }
-        let BatchError { error, elements, has_bypassed } = error.get()?;
+        let Some(BatchError { error, elements, has_bypassed }) = error.get() else { return Ok(()) };
         let pending = self.pending.iter().map(|pending| &pending.call);
         let mut needed: Vec<u64> =
             pending.chain([&waited.call]).map(|call| call.key.hash_code()).collect();
@@ -90,92 +76,89 @@ where
         let is_needed = |element| needed.binary_search(element).is_ok();
         let is_covered = !has_bypassed && elements.iter().all(is_needed);
         let is_miss = matches!(waited.reason, ComputeReason::Miss(_));
-        let is_shared = is_covered
-            || (is_miss && waited.call.has_cached_error(&Frame::new(waited.call.function)));
-        if !is_shared {
-            return None;
+        let is_shared =
+            is_covered || (is_miss && steps.read_error(&waited.call, None).await.is_some());
+        if !is_shared || !self.clone_error(&waited.call, error).await {
+            return Ok(());
         }
-        let output = catch_panic("clone error", || Ok(D::error_output(error)));
-        let output = waited.call.ok_or_count(output).flatten()?;
         waited.call.count_shared_error(*compute_time);
         for pending in &self.pending {
             if elements.contains(&pending.call.key.hash_code()) {
                 pending.call.count_shared_error(*compute_time);
             }
         }
-        Some(output)
+        Err(Failed)
     }
 
-    /// Returns the output of this batch if an error is cached for an element that it misses.
-    pub(super) fn cached_failure(missed: &[Missed<'a, B, F>]) -> Option<D::Output> {
-        let calls = missed.iter().filter_map(|missed| match missed.reason {
-            ComputeReason::Miss(_) => Some(&missed.call),
-            _ => None,
-        });
-        cached_failure::<B, F, D>(calls)
+    /// Ends the batch if an error is cached for an element that it misses.
+    pub(super) async fn cached_failure(&mut self, missed: &[Missed<'a, B>]) -> Result<(), Failed> {
+        let mut has_failed = false;
+        for Missed { place, call, reason } in missed {
+            self.serve_error(*place, call, reason, &mut has_failed).await;
+        }
+        if has_failed { Err(Failed) } else { Ok(()) }
     }
 
     /// [`cached_failure`](Self::cached_failure) for elements that this batch leads, after they were read again. Callers
     /// that wait for those with a cached error get that.
-    pub(super) fn cached_failure_of_led(parts: &mut [Part<'a, B, F>]) -> Option<D::Output> {
-        let calls = parts.iter().filter_map(|part| match &part.role {
-            Role::Lead { leading, .. } => {
-                matches!(leading.reason, ComputeReason::Miss(_)).then_some(&leading.call)
+    pub(super) async fn cached_failure_of_led(
+        &mut self,
+        parts: &mut [Part<'a, B>],
+    ) -> Result<(), Failed> {
+        let mut has_failed = false;
+        for Part { place, role } in &mut *parts {
+            if let Role::Lead { leading, .. } = role {
+                self.serve_error(*place, &leading.call, &leading.reason, &mut has_failed).await;
             }
-            Role::Uncoordinated(_) | Role::Bypass => None,
-        });
-        let output = cached_failure::<B, F, D>(calls)?;
+        }
+        if !has_failed {
+            return Ok(());
+        }
         end_refreshes(parts);
-        for part in parts {
-            if let Role::Lead { leading, .. } = &mut part.role
+        for Part { place, role } in parts {
+            if let Role::Lead { leading, .. } = role
                 && let Some(CachedError { error, compute_time, .. }) =
-                    leading.call.read_error(&Frame::new(leading.call.function))
+                    self.of(*place).read_error(&leading.call, self.flight).await
             {
                 // No error and no value is being stored, so nothing is to be deleted.
                 let _ = leading.lead.fail(true, || Outcome::Failed { error, compute_time });
             }
         }
-        Some(output)
+        Err(Failed)
+    }
+
+    /// Clones the error that is cached for an element that the batch misses to its output, unless it has one. An element with
+    /// such an error is counted.
+    async fn serve_error(
+        &mut self,
+        place: usize,
+        call: &UntypedCall<'a, B>,
+        reason: &ComputeReason,
+        has_failed: &mut bool,
+    ) {
+        if !matches!(reason, ComputeReason::Miss(_)) {
+            return;
+        }
+        let Some(cached) = self.of(place).read_error(call, self.flight).await else { return };
+        if !*has_failed && let Some(BatchError { error, .. }) = cached.error.get() {
+            *has_failed = self.clone_error(call, error).await;
+        }
+        if *has_failed {
+            call.count_error_hit(&cached);
+        }
+    }
+
+    /// Clones an error to the output of the batch. Returns whether it is of the type of the function.
+    async fn clone_error(&mut self, call: &UntypedCall<'a, B>, error: &SharedError) -> bool {
+        call.ok_or_count(self.steps.clone_error(error.clone(), self.flight).await) == Some(true)
     }
 }
 
 /// Ends the refreshes of elements that the function does not run for, so that the next call begins them.
-pub(super) fn end_refreshes<B, F>(parts: &[Part<'_, B, F>])
-where
-    B: Backend,
-    F: CachedFn<Stored = B::Stored>,
-{
-    for part in parts {
-        if let Role::Lead { leading, .. } = &part.role
-            && let ComputeReason::Expired(_) = leading.reason
-        {
+pub(super) fn end_refreshes<B: Backend>(parts: &[Part<'_, B>]) {
+    for leading in parts.iter().filter_map(Part::leading) {
+        if let ComputeReason::Expired(_) = leading.reason {
             leading.call.end_refresh();
         }
     }
-}
-
-/// Returns the output of a batch if an error is cached for one of these calls. Those with such an error are counted.
-fn cached_failure<'c, B, F, D>(calls: impl Iterator<Item = &'c Call<'c, B, F>>) -> Option<D::Output>
-where
-    B: Backend + 'c,
-    F: CachedFn<Stored = B::Stored> + 'c,
-    D: BatchBody,
-{
-    let mut output = None;
-    for call in calls {
-        // All elements are of one function.
-        if !call.function.caches_errors() {
-            return None;
-        }
-        let Some(cached) = call.read_error(&Frame::new(call.function)) else { continue };
-        if output.is_none() {
-            let error = cached.error.get::<BatchError>().map(|batch| &batch.error);
-            let found = catch_panic("clone error", || Ok(error.and_then(D::error_output)));
-            output = call.ok_or_count(found).flatten();
-        }
-        if output.is_some() {
-            call.count_error_hit(&cached);
-        }
-    }
-    output
 }

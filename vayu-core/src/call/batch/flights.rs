@@ -1,70 +1,63 @@
 //! The flights of the elements of a batch: joining them without waiting, and waiting for those of other callers.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
+use crate::call::ComputeReason;
+use crate::call::batch::driver::{Failed, Part, Role, Runner};
 use crate::call::batch::lookup::Missed;
-use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
-use crate::call::driver::{self, Joined, WaitEnd, after_unshared, lead_refresh_unless_failed};
-use crate::call::typed::Frame;
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput};
-use crate::flight::{Flight, Join, Lead, Ticket, Turn};
+use crate::call::driver::{Joined, WaitEnd, after_unshared, after_wait, try_lead_refresh};
+use crate::call::steps::{Step, Steps};
+use crate::call::typed::UntypedCall;
+use crate::flight::{Join, Ticket, Turn};
 use crate::io::Io;
 use crate::record::Record;
 
 /// An element that another caller computes.
-pub(super) struct Pending<'a, B: Backend, F: FnOutput> {
-    index: usize,
-    pub(super) call: Call<'a, B, F>,
-    pub(super) reason: ComputeReason<F::Output>,
+pub(super) struct Pending<'a, B: Backend> {
+    place: usize,
+    pub(super) call: UntypedCall<'a, B>,
+    pub(super) reason: ComputeReason,
     pub(super) ticket: Ticket<'a, Record<B::Stored>>,
     pub(super) outdated: bool,
 }
 
-impl<'a, B, F, D> Runner<'a, '_, B, F, D>
-where
-    B: Backend,
-    F: CachedFn<Stored = B::Stored>,
-    D: BatchBody<Value = F::Output>,
-{
+impl<'a, B: Backend> Runner<'a, B> {
     /// Joins the flights of all elements, without waiting. Those that the batch leads are added to `parts`.
-    pub(super) fn join(&mut self, missed: Vec<Missed<'a, B, F>>, parts: &mut Vec<Part<'a, B, F>>) {
-        for Missed { index, call, reason } in missed {
-            match reason {
-                ComputeReason::Miss(before) => {
-                    let join = call.join(before);
-                    self.joined(index, call, ComputeReason::Miss(None), join, parts);
-                }
-                ComputeReason::Expired(stale) => match try_lead_refresh(&call) {
-                    Some(lead) => {
-                        let reason = ComputeReason::Expired(stale);
-                        parts.push(Part::lead(index, call, lead, true, reason));
+    pub(super) async fn join(&mut self, missed: Vec<Missed<'a, B>>, parts: &mut Vec<Part<'a, B>>) {
+        for Missed { place, call, reason } in missed {
+            let (join, reason) = match reason {
+                ComputeReason::Miss(before) => (call.join(before), ComputeReason::Miss(None)),
+                ComputeReason::Expired(stale) => {
+                    match try_lead_refresh(&call, &self.of(place)).await {
+                        Some(lead) => {
+                            let reason = ComputeReason::Expired(stale);
+                            parts.push(Part::lead(place, call, lead, true, reason));
+                        }
+                        None => call.serve_stale(&stale),
                     }
-                    None => self.outputs[index] = Some(call.serve_stale(*stale)),
-                },
-                reason => {
-                    let join = call.join(None);
-                    self.joined(index, call, reason, join, parts);
+                    continue;
                 }
-            }
+                reason => (call.join(None), reason),
+            };
+            self.joined(place, call, reason, join, parts);
         }
     }
 
     fn joined(
         &mut self,
-        index: usize,
-        call: Call<'a, B, F>,
-        reason: ComputeReason<F::Output>,
+        place: usize,
+        call: UntypedCall<'a, B>,
+        reason: ComputeReason,
         join: Join<'a, Record<B::Stored>>,
-        parts: &mut Vec<Part<'a, B, F>>,
+        parts: &mut Vec<Part<'a, B>>,
     ) {
         match join {
             Join::Lead { lead, recheck } => {
-                parts.push(Part::lead(index, call, lead, recheck, reason));
+                parts.push(Part::lead(place, call, lead, recheck, reason));
             }
             Join::Wait { ticket, outdated } => {
-                self.pending.push_back(Pending { index, call, reason, ticket, outdated });
+                self.pending.push_back(Pending { place, call, reason, ticket, outdated });
             }
         }
     }
@@ -74,42 +67,37 @@ where
     ///
     /// # Errors
     ///
-    /// The output of another run that has failed, if that of this batch would be the same run.
+    /// That of another run that has failed, if that of this batch would be the same run.
     pub(super) async fn wait<M: Io>(
         &mut self,
-        mut waited: Pending<'a, B, F>,
-    ) -> Result<Vec<Part<'a, B, F>>, Unusable<D::Output>> {
+        mut waited: Pending<'a, B>,
+    ) -> Result<Vec<Part<'a, B>>, Failed> {
         let mut parts = Vec::new();
-        let ended = loop {
+        let joined = loop {
             let flight = waited.ticket.flight();
             let Some(waiting) = M::begin_wait(flight.id()) else {
-                break Ended::Joined(Joined::Uncoordinated(flight.id()));
+                break Joined::Uncoordinated(flight.id());
             };
             let deadline = self.engine.begin(&mut self.deadline);
             let turn = M::wait(waited.ticket.turn(deadline, Duration::MAX)).await;
             drop(waiting);
             self.is_over |= matches!(turn, Turn::TimedOut);
-            if let Some(output) = self.shared_failure(&waited, &turn) {
-                return Err(Unusable::Failed(output));
-            }
-            let next = match after_wait(&waited.call, flight, waited.outdated, turn) {
-                Ok(ended) => break ended,
+            let next = match self.end_wait(&waited, turn).await? {
+                Ok(joined) => break joined,
                 Err(next) => next,
             };
             match next.unwrap_or_else(|| waited.call.join(None)) {
-                Join::Lead { lead, recheck } => {
-                    break Ended::Joined(Joined::Lead { lead, recheck });
-                }
+                Join::Lead { lead, recheck } => break Joined::Lead { lead, recheck },
                 Join::Wait { ticket, outdated } => {
                     (waited.ticket, waited.outdated) = (ticket, outdated);
                 }
             }
         };
-        let Pending { index, call, reason, ticket, .. } = waited;
+        let Pending { place, call, reason, ticket, .. } = waited;
         drop(ticket);
-        self.end_wait(index, call, reason, ended, &mut parts);
+        parts.extend(part_of(place, call, reason, joined));
         if !parts.is_empty() {
-            self.collect::<M>(&mut parts)?;
+            self.collect::<M>(&mut parts).await?;
         }
         Ok(parts)
     }
@@ -119,99 +107,75 @@ where
     /// # Errors
     ///
     /// Those of [`wait`](Self::wait).
-    fn collect<M: Io>(
-        &mut self,
-        parts: &mut Vec<Part<'a, B, F>>,
-    ) -> Result<(), Unusable<D::Output>> {
+    async fn collect<M: Io>(&mut self, parts: &mut Vec<Part<'a, B>>) -> Result<(), Failed> {
         for _ in 0..self.pending.len() {
             let Some(pending) = self.pending.pop_front() else { break };
             let flight = pending.ticket.flight();
             let ended = match pending.ticket.try_turn() {
-                Some(turn) => {
-                    if let Some(output) = self.shared_failure(&pending, &turn) {
-                        return Err(Unusable::Failed(output));
-                    }
-                    after_wait(&pending.call, flight, pending.outdated, turn)
-                }
+                Some(turn) => self.end_wait(&pending, turn).await?,
                 None if M::begin_wait(flight.id()).is_none() => {
-                    Ok(Ended::Joined(Joined::Uncoordinated(flight.id())))
+                    Ok(Joined::Uncoordinated(flight.id()))
                 }
-                None if self.is_over => {
-                    after_wait(&pending.call, flight, pending.outdated, Turn::TimedOut)
-                }
+                None if self.is_over => self.end_wait(&pending, Turn::TimedOut).await?,
                 None => {
                     self.pending.push_back(pending);
                     continue;
                 }
             };
-            let Pending { index, call, reason, ticket, .. } = pending;
+            let Pending { place, call, reason, ticket, .. } = pending;
             drop(ticket);
             match ended {
-                Ok(ended) => self.end_wait(index, call, reason, ended, parts),
+                Ok(joined) => parts.extend(part_of(place, call, reason, joined)),
                 Err(next) => {
                     let join = next.unwrap_or_else(|| call.join(None));
-                    self.joined(index, call, reason, join, parts);
+                    self.joined(place, call, reason, join, parts);
                 }
             }
         }
         Ok(())
     }
 
-    /// Ends the wait for an element.
-    fn end_wait(
+    /// Ends the wait for a flight, see [`after_wait`]. If the element joins again, returns the flight that it has joined, if
+    /// there is one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait).
+    async fn end_wait(
         &mut self,
-        index: usize,
-        call: Call<'a, B, F>,
-        reason: ComputeReason<F::Output>,
-        ended: Ended<'a, B, F>,
-        parts: &mut Vec<Part<'a, B, F>>,
-    ) {
-        match ended {
-            Ended::Shared(output) => self.outputs[index] = output,
-            Ended::Joined(Joined::Lead { lead, recheck }) => {
-                parts.push(Part::lead(index, call, lead, recheck, reason));
+        waited: &Pending<'a, B>,
+        turn: Turn<'a, '_, Record<B::Stored>>,
+    ) -> Result<WaitResult<'a, B>, Failed> {
+        let Pending { place, call, ticket, outdated, .. } = waited;
+        let (flight, steps) = (ticket.flight(), self.of(*place));
+        self.shared_failure(waited, &turn, &steps).await?;
+        Ok(match after_wait(call, flight, *outdated, turn) {
+            WaitEnd::Joined(joined) => Ok(joined),
+            WaitEnd::Again(next) => Err(next),
+            WaitEnd::Shared => {
+                let is_shared = steps.is(call, None, Step::Share(flight.clone())).await;
+                Ok(if is_shared { Joined::Found } else { after_unshared(call, flight) })
             }
-            Ended::Joined(_) => parts.push(Part { index, role: Role::Uncoordinated(call) }),
-        }
+        })
     }
-}
-
-/// The end of the wait for an element.
-enum Ended<'a, B: Backend, F: FnOutput> {
-    /// The leader has computed this.
-    Shared(Option<F::Output>),
-    Joined(Joined<'a, B::Stored>),
 }
 
 /// The end of a wait, or a flight to join, which may have been joined already.
-type WaitResult<'a, B, F> =
-    Result<Ended<'a, B, F>, Option<Join<'a, Record<<B as Backend>::Stored>>>>;
+type WaitResult<'a, B> =
+    Result<Joined<'a, <B as Backend>::Stored>, Option<Join<'a, Record<<B as Backend>::Stored>>>>;
 
-/// Ends the wait for a flight, see [`driver::after_wait`]. If the element joins again, returns the flight that it has joined, if
-/// there is one.
-fn after_wait<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'a, B, F>,
-    flight: &Arc<Flight<Record<B::Stored>>>,
-    outdated: bool,
-    turn: Turn<'a, '_, Record<B::Stored>>,
-) -> WaitResult<'a, B, F> {
-    match driver::after_wait(call, flight, outdated, turn) {
-        WaitEnd::Joined(joined) => Ok(Ended::Joined(joined)),
-        WaitEnd::Again(next) => Err(next),
-        WaitEnd::Shared => {
-            let mut frame = Frame::new(call.function);
-            if call.share(flight, &mut frame) {
-                return Ok(Ended::Shared(frame.into_found()));
-            }
-            Ok(Ended::Joined(after_unshared(call, flight)))
+/// Returns the part of an element whose wait has ended, unless it was found.
+fn part_of<'a, B: Backend>(
+    place: usize,
+    call: UntypedCall<'a, B>,
+    reason: ComputeReason,
+    joined: Joined<'a, B::Stored>,
+) -> Option<Part<'a, B>> {
+    match joined {
+        Joined::Found => None,
+        Joined::Lead { lead, recheck } => Some(Part::lead(place, call, lead, recheck, reason)),
+        Joined::Uncoordinated(_) | Joined::Hedge(_) => {
+            Some(Part { place, role: Role::Uncoordinated(call) })
         }
     }
-}
-
-/// Leads the refresh of an element past its ttl, unless another caller does, the last attempt has failed recently, or an error is
-/// cached.
-fn try_lead_refresh<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    call: &Call<'a, B, F>,
-) -> Option<Lead<'a, Record<B::Stored>>> {
-    lead_refresh_unless_failed(call, call.has_cached_error(&Frame::new(call.function)))
 }

@@ -3,26 +3,26 @@
 use std::mem;
 
 use crate::backend::{Backend, Lease};
-use crate::call::batch::{BatchBody, Part, Role, Runner, Unusable};
-use crate::call::{CachedFn, ComputeReason};
+use crate::call::ComputeReason;
+use crate::call::batch::driver::{Failed, Part, Role, Runner, part_of_flights};
 use crate::io::Io;
 
-impl<'a, B, F, D> Runner<'a, '_, B, F, D>
-where
-    B: Backend,
-    F: CachedFn<Stored = B::Stored>,
-    D: BatchBody<Value = F::Output>,
-{
+impl<'a, B: Backend> Runner<'a, B> {
     /// Acquires the leases of elements, without waiting. Those whose lease another process holds are removed: their
     /// value past its ttl is returned, or else they are waited for after all others.
-    pub(super) async fn acquire_leases<M: Io>(&mut self, parts: &mut Vec<Part<'a, B, F>>) {
+    pub(super) async fn acquire_leases<M: Io>(&mut self, parts: &mut Vec<Part<'a, B>>) {
+        part_of_flights::<M, _>(self.flight, self.acquire_part_of_flights::<M>(parts)).await;
+    }
+
+    /// [`acquire_leases`](Self::acquire_leases), as part of the flights.
+    async fn acquire_part_of_flights<M: Io>(&mut self, parts: &mut Vec<Part<'a, B>>) {
         let backend = self.engine.backend();
         if backend.is_in_process() || backend.capabilities().leases.is_none() {
             return;
         }
         let mut acquired = Vec::with_capacity(parts.len());
         for part in mem::take(parts) {
-            let index = part.index;
+            let place = part.place;
             let Role::Lead { mut leading, mut recheck } = part.role else {
                 acquired.push(part);
                 continue;
@@ -39,18 +39,18 @@ where
                 }
             }
             let Some(watch) = held else {
-                acquired.push(Part { index, role: Role::Lead { leading, recheck } });
+                acquired.push(Part { place, role: Role::Lead { leading, recheck } });
                 continue;
             };
             match mem::replace(&mut leading.reason, ComputeReason::Miss(None)) {
                 ComputeReason::Expired(stale) => {
-                    self.outputs[index] = Some(leading.call.serve_stale(*stale));
+                    leading.call.serve_stale(&stale);
                 }
                 // The other process refreshes it.
                 ComputeReason::Background => {}
                 reason => {
                     leading.reason = reason;
-                    self.held.push(Part { index, role: Role::Lead { leading, recheck: true } });
+                    self.held.push(Part { place, role: Role::Lead { leading, recheck: true } });
                     self.watches.push(watch);
                 }
             }
@@ -64,9 +64,7 @@ where
     /// # Errors
     ///
     /// Those of [`recheck`](Self::recheck).
-    pub(super) async fn wait_for_leases<M: Io>(
-        &mut self,
-    ) -> Result<Vec<Part<'a, B, F>>, Unusable<D::Output>> {
+    pub(super) async fn wait_for_leases<M: Io>(&mut self) -> Result<Vec<Part<'a, B>>, Failed> {
         let mut pauses = self.engine.lease_pauses();
         loop {
             let is_watched = self.watches.iter().all(Option::is_some);
@@ -75,7 +73,8 @@ where
                 *self.all_due.get_or_insert_with(|| now.saturating_add(pauses.next(is_watched)));
             let pause = due.saturating_since(now);
             let (watches, deadline) = (&mut self.watches, &mut self.deadline);
-            let is_over = !self.engine.pause_for::<M>(pause, watches, deadline).await;
+            let waiting = self.engine.pause_for::<M>(pause, watches, deadline);
+            let is_over = !part_of_flights::<M, _>(self.flight, waiting).await;
             // Also at the deadline: a read is cheaper than a computation.
             let is_early = self.engine.now() < due;
             let mut parts = self.take_released(is_watched && is_early && !is_over);
@@ -103,7 +102,7 @@ where
 
     /// Takes the elements whose lease may have been released: those whose watch is ready, if there are any and
     /// `is_watched`, or else all.
-    fn take_released(&mut self, is_watched: bool) -> Vec<Part<'a, B, F>> {
+    fn take_released(&mut self, is_watched: bool) -> Vec<Part<'a, B>> {
         let (held, watches) = (mem::take(&mut self.held), mem::take(&mut self.watches));
         if !is_watched || watches.iter().all(Option::is_some) {
             return held;

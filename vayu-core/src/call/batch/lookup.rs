@@ -3,8 +3,10 @@
 use crate::backend::Backend;
 use crate::cache::{CallStamp, Engine};
 use crate::call::batch::distinct::Distinct;
-use crate::call::lookup::{Lookup, Rest, begin_at, classify, lookup_with_stamp};
-use crate::call::typed::Frame;
+use crate::call::batch::steps::{BatchSteps, Element};
+use crate::call::lookup::{Lookup, Rest, begin_at};
+use crate::call::steps::{Step, Steps};
+use crate::call::typed::{Frame, UntypedCall};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, FnProperties, Properties};
 use crate::io::Io;
 use crate::key::Key;
@@ -31,18 +33,18 @@ pub(crate) struct Batch<'e, T, F: FnOutput> {
 }
 
 /// An element that has to be computed, by this caller or by another one.
-pub(super) struct Missed<'a, B: Backend, F: FnOutput> {
-    pub(super) index: usize,
-    pub(super) call: Call<'a, B, F>,
-    pub(super) reason: ComputeReason<F::Output>,
+pub(super) struct Missed<'a, B: Backend> {
+    pub(super) place: usize,
+    pub(super) call: UntypedCall<'a, B>,
+    pub(super) reason: ComputeReason,
 }
 
-/// The rest of the call of an element, which has nothing to read.
-pub(super) enum Resumed<'a, B: Backend, F: FnOutput> {
+/// An element that has nothing to read.
+pub(super) enum Resumed<'a, B: Backend> {
     /// Run the function without the cache.
-    Bypass,
+    Bypass(usize),
     /// Run the function for all callers of the key, or wait for a caller that does.
-    Compute(Call<'a, B, F>, ComputeReason<F::Output>),
+    Compute(Missed<'a, B>),
 }
 
 /// Looks up elements, as far as nothing has to be waited for. `describe` returns the call of an element.
@@ -126,115 +128,117 @@ impl<'e, T> Repeated<'e, T> {
     }
 }
 
-/// Reads the generations and the backend, as far as the lookup could not. Adds what was found to `outputs`, and returns the
-/// rest of the calls: none of them has anything to read.
-pub(super) async fn resume<'a, M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &'a Engine<B>,
-    functions: &'a [F],
+/// Returns the elements that a lookup did not find, what is left of their calls, and their frames.
+pub(super) fn missing<F: CachedFn>(
+    functions: &[F],
     lookups: Vec<(usize, Lookup<F::Output>)>,
-    outputs: &mut [Option<F::Output>],
-) -> Vec<(usize, Resumed<'a, B, F>)> {
-    let (mut rest, mut reads) = (Vec::new(), Vec::with_capacity(lookups.len()));
+) -> (Vec<Element<'_>>, Vec<Rest>, Vec<Frame<'_, F>>) {
+    let (mut elements, mut rests, mut frames) = (Vec::new(), Vec::new(), Vec::new());
+    for (function, (index, Lookup { rest, found })) in functions.iter().zip(lookups) {
+        elements.push(Element::new(index, function, function.key().ok()));
+        rests.push(rest);
+        frames.push(Frame::with_found(function, found));
+    }
+    (elements, rests, frames)
+}
+
+/// Reads the generations and the backend, as far as the lookup could not. Returns the elements that were not found then: none of
+/// them has anything to read.
+pub(super) async fn resume<'a, M: Io, B: Backend>(
+    engine: &'a Engine<B>,
+    elements: &'a [Element<'a>],
+    rests: Vec<Rest>,
+    steps: &BatchSteps<B::Stored>,
+) -> Vec<Resumed<'a, B>> {
+    let (mut resumed, mut reads) = (Vec::new(), Vec::with_capacity(rests.len()));
     let mut has_failed = false;
-    for ((index, mut lookup), function) in lookups.into_iter().zip(functions) {
-        let Ok(key) = function.key() else {
-            rest.push((index, Resumed::Bypass));
+    for (place, (element, mut rest)) in elements.iter().zip(rests).enumerate() {
+        let Element { properties, key: Some(key), .. } = element else {
+            resumed.push(Resumed::Bypass(place));
             continue;
         };
-        if let Rest::ReadGenerations = lookup.rest {
-            let stamped = read_generations::<M, B, F>(engine, function, key, &mut has_failed);
-            lookup = match stamped.await {
-                Ok(output) => {
-                    outputs[index] = Some(output);
-                    continue;
-                }
-                Err(lookup) => lookup,
+        if let Rest::ReadGenerations = rest {
+            rest = match stamped::<M, B>(engine, properties, key, &mut has_failed).await {
+                Ok(call) => match steps.of(place).look_up(&call, Step::LookUp).await {
+                    Ok(()) => continue,
+                    Err(rest) => rest,
+                },
+                Err(call) => Rest::Compute(call.into_begun(), ComputeReason::Miss(None)),
             };
         }
-        let Lookup { rest: left, found } = lookup;
-        match left {
-            Rest::Bypass | Rest::ReadGenerations => rest.push((index, Resumed::Bypass)),
+        match rest {
+            Rest::Bypass | Rest::ReadGenerations => resumed.push(Resumed::Bypass(place)),
             Rest::ReadBackend(begun) => {
-                let call = Call::resumed(engine, function, key, begun);
-                let before = call.engine.flights().completions(call.key);
-                reads.push((index, call, before));
+                let call = Call::resumed(engine, properties, key, begun);
+                let before = engine.flights().completions(key);
+                reads.push((place, call, before));
             }
             Rest::Compute(begun, reason) => {
-                let call = Call::resumed(engine, function, key, begun);
-                rest.push((index, Resumed::Compute(call, reason.with_found(found))));
+                let call = Call::resumed(engine, properties, key, begun);
+                resumed.push(Resumed::Compute(Missed { place, call, reason }));
             }
         }
     }
     if reads.is_empty() {
-        return rest;
+        return resumed;
     }
-    let calls: Vec<&Call<'_, B, F>> = reads.iter().map(|(_, call, _)| call).collect();
-    let records = read_many::<M, B, F>(engine, &calls).await;
-    for ((index, call, before), record) in reads.into_iter().zip(records) {
-        let mut frame = Frame::new(call.function);
-        let decoded = call.decode_read(record, &mut frame);
-        match classify(&call, decoded, before) {
-            Ok(()) => outputs[index] = frame.into_found(),
+    let calls: Vec<&UntypedCall<'_, B>> = reads.iter().map(|(_, call, _)| call).collect();
+    let records = read_many::<M, B>(engine, &calls).await;
+    for ((place, call, before), record) in reads.into_iter().zip(records) {
+        match steps.of(place).look_up(&call, Step::Decode(record, before)).await {
+            Ok(()) => {}
             Err(Rest::Compute(_, reason)) => {
-                let reason = reason.with_found(frame.into_found());
-                rest.push((index, Resumed::Compute(call, reason)));
+                resumed.push(Resumed::Compute(Missed { place, call, reason }));
             }
-            Err(_) => rest.push((index, Resumed::Bypass)),
+            Err(_) => resumed.push(Resumed::Bypass(place)),
         }
     }
-    rest
+    resumed
 }
 
-/// Reads the generations of the groups of an element. Once that has failed, no others are read.
-async fn read_generations<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &Engine<B>,
-    function: &F,
-    key: &Key,
+/// Reads the generations of the groups of an element, and begins its call. Once that has failed, no others are read.
+///
+/// # Errors
+///
+/// The call without a stamp.
+async fn stamped<'a, M: Io, B: Backend>(
+    engine: &'a Engine<B>,
+    function: &'a Properties<'a>,
+    key: &'a Key,
     has_failed: &mut bool,
-) -> Result<F::Output, Lookup<F::Output>> {
+) -> Result<UntypedCall<'a, B>, UntypedCall<'a, B>> {
     let (prefix, tags) = (key.prefix(), function.tags());
     // Perhaps another element has just read them.
-    let known = engine.known_stamp(engine.flags(), prefix, tags);
-    let stamp = match known {
-        Some(stamp) => Some(CallStamp { stamp, has_timed_out: false }),
-        None if *has_failed => None,
-        None => match engine.make_stamp::<M>(prefix, tags).await {
-            Ok(stamp) => Some(stamp),
-            Err(error) => {
-                *has_failed = true;
-                let call = Call::without_stamp(engine, function, key, &error);
-                return Err(missed(call));
+    if let Some(stamp) = engine.known_stamp(engine.flags(), prefix, tags) {
+        return Ok(Call::new(engine, function, key, stamp));
+    }
+    if *has_failed {
+        return Err(Call::new(engine, function, key, engine.unknown_stamp()));
+    }
+    match engine.make_stamp::<M>(prefix, tags).await {
+        Ok(CallStamp { stamp, has_timed_out }) => {
+            let call = Call::new(engine, function, key, stamp);
+            if has_timed_out {
+                call.set_timed_out();
             }
-        },
-    };
-    let Some(stamp) = stamp else {
-        return Err(missed(Call::new(engine, function, key, engine.unknown_stamp())));
-    };
-    let (properties, mut frame) = (Properties::of(function), Frame::new(function));
-    let call = Call::new(engine, &properties, key, stamp.stamp);
-    if stamp.has_timed_out {
-        call.set_timed_out();
+            Ok(call)
+        }
+        Err(error) => {
+            *has_failed = true;
+            Err(Call::without_stamp(engine, function, key, &error))
+        }
     }
-    match lookup_with_stamp(&call, &mut frame) {
-        Ok(()) => Ok(frame.take_found()),
-        Err(rest) => Err(Lookup { rest, found: frame.into_found() }),
-    }
-}
-
-/// Returns the rest of a call whose record cannot be read.
-fn missed<B: Backend, F: FnProperties>(call: Call<'_, B, F>) -> Lookup<F::Output> {
-    Lookup { rest: Rest::Compute(call.into_begun(), ComputeReason::Miss(None)), found: None }
 }
 
 /// Reads the records of calls.
-pub(super) async fn read_many<M: Io, B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) async fn read_many<M: Io, B: Backend>(
     engine: &Engine<B>,
-    calls: &[&Call<'_, B, F>],
+    calls: &[&UntypedCall<'_, B>],
 ) -> Vec<Option<Record<B::Stored>>> {
     let keys: Vec<&Key> =
         calls.iter().filter(|call| !call.has_timed_out()).map(|call| call.key).collect();
     let mut results = engine.read_many::<M>(&keys).await.into_iter();
-    let read = |call: &&Call<'_, B, F>| {
+    let read = |call: &&UntypedCall<'_, B>| {
         if !call.has_timed_out() {
             let record = call.ok_or_count(results.next().unwrap_or(Ok(None)));
             if !call.has_timed_out() {

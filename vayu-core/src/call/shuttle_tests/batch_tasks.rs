@@ -189,7 +189,7 @@ impl Shared {
     /// number of its runs.
     fn refreshing(self: &Arc<Self>, elements: &[usize], tasks: Option<&Tasks>) -> Values {
         let cache = &self.fixture.cache;
-        let batch = batch_call(elements, at_most);
+        let batch = batch_call(elements, thread_rng().gen_range(1..4));
         let describe = |&element: &usize| policy_of(element).stale(60 * MINUTE);
         let found = batch.vayu_look_up(cache.engine(), describe);
         let mut left = match found {
@@ -205,7 +205,6 @@ impl Shared {
                 elements.iter().map(|&element| (element, runs.runs(element))).collect::<Values>()
             }
         };
-        let at_most = thread_rng().gen_range(1..4);
         block_on(async {
             let refresh = match tasks {
                 None => None,
@@ -277,7 +276,7 @@ impl Shared {
     fn failing(&self, is_async: bool, elements: &[usize]) -> Vec<(usize, usize)> {
         let cache = &self.fixture.cache;
         type Shape = SharedResultOutput<Values, Vec<(usize, usize)>>;
-        let batch: BatchCall<'_, _, Shape> = BatchCall::new(elements, at_most);
+        let batch: BatchCall<'_, _, Shape> = BatchCall::new(elements, thread_rng().gen_range(1..4));
         let describe = |&element: &usize| {
             let ttl = err_ttl_of_batch(Shape::new(), FixedTtl::new(MINUTE), |_| MINUTE);
             Policy::new(of(element), PlainOutput::new(), &ByReference, ttl)
@@ -286,7 +285,6 @@ impl Shared {
             self.run(elements);
             Err(elements.iter().map(|&element| (element, self.runs(element))).collect())
         };
-        let at_most = thread_rng().gen_range(1..4);
         let output = if is_async {
             let body = |elements: Vec<usize>| async move {
                 Yield(false).await;

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::error::Result;
 use crate::generation::{Generations, Group};
-use crate::testing::{Fault, FaultyBackend, MapBackend};
+use crate::testing::{Fault, FaultyBackend, ManualClock, MapBackend};
 use crate::{AnyValue, ByReference, Capabilities, Clear};
 
 type Backend = FaultyBackend<MapBackend<AnyValue>>;

@@ -1,0 +1,259 @@
+//! The course of a batch after its lookup.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::mem;
+
+use crate::backend::{Backend, LeaseWatch};
+use crate::cache::Engine;
+use crate::call::ComputeReason;
+use crate::call::batch::error::end_refreshes;
+use crate::call::batch::flights::Pending;
+use crate::call::batch::lookup::{self, Resumed, resume};
+use crate::call::batch::run::complete_found;
+use crate::call::batch::steps::{BatchSteps, Element, ElementSteps};
+use crate::call::leading::Leading;
+use crate::call::lookup::Rest;
+use crate::call::steps::{Step, StepResult, Steps};
+use crate::call::task::Start;
+use crate::call::typed::UntypedCall;
+use crate::clock::Timestamp;
+use crate::flight::{BatchRun, Deadline, FlightId, Lead};
+use crate::io::Io;
+use crate::record::Record;
+
+/// The function has failed, or its output has no values of elements. The output is with the frames.
+pub(super) struct Failed;
+
+/// The rest of a batch whose elements were not all found.
+pub(super) struct Runner<'a, B: Backend> {
+    pub(super) engine: &'a Engine<B>,
+    pub(super) steps: &'a BatchSteps<B::Stored>,
+    at_most: usize,
+    /// The time limit of all waits.
+    pub(super) deadline: Deadline,
+    /// `true` once the deadline has ended a wait.
+    pub(super) is_over: bool,
+    /// The elements that other callers compute.
+    pub(super) pending: VecDeque<Pending<'a, B>>,
+    /// The elements whose lease another process holds.
+    pub(super) held: Vec<Part<'a, B>>,
+    /// The watches of these leases, in the same order, where there are any.
+    pub(super) watches: Vec<Option<LeaseWatch>>,
+    /// When all of these leases are to be tried, whether or not their watches are ready.
+    pub(super) all_due: Option<Timestamp>,
+    /// The flight that stands for those that the batch leads.
+    pub(super) flight: Option<FlightId>,
+    /// The elements have old values, which the callers got.
+    is_refresh: bool,
+}
+
+/// An element that the function is to run for.
+pub(super) struct Part<'a, B: Backend> {
+    pub(super) place: usize,
+    pub(super) role: Role<'a, B>,
+}
+
+/// The part that the run of the function has for other callers of an element.
+pub(super) enum Role<'a, B: Backend> {
+    /// The batch leads the flight. If `recheck`, a value may have been stored in the meantime.
+    Lead { leading: Leading<'a, B>, recheck: bool },
+    /// The batch must not wait for the flight of another caller.
+    Uncoordinated(UntypedCall<'a, B>),
+    /// The element has no key, or the cache is not used.
+    Bypass,
+}
+
+impl<'a, B: Backend> Part<'a, B> {
+    pub(super) fn lead(
+        place: usize,
+        call: UntypedCall<'a, B>,
+        lead: Lead<'a, Record<B::Stored>>,
+        recheck: bool,
+        reason: ComputeReason,
+    ) -> Self {
+        Self { place, role: Role::Lead { leading: Leading::new(call, lead, reason), recheck } }
+    }
+
+    /// Returns the call of the element, unless it bypasses the cache.
+    pub(super) fn call(&self) -> Option<&UntypedCall<'a, B>> {
+        match &self.role {
+            Role::Lead { leading, .. } => Some(&leading.call),
+            Role::Uncoordinated(call) => Some(call),
+            Role::Bypass => None,
+        }
+    }
+
+    /// Returns the lead of the flight, if the batch has it.
+    pub(super) fn leading(&self) -> Option<&Leading<'a, B>> {
+        match &self.role {
+            Role::Lead { leading, .. } => Some(leading),
+            Role::Uncoordinated(_) | Role::Bypass => None,
+        }
+    }
+}
+
+impl<'a, B: Backend> Runner<'a, B> {
+    pub(super) fn new(
+        engine: &'a Engine<B>,
+        steps: &'a BatchSteps<B::Stored>,
+        at_most: usize,
+    ) -> Self {
+        Self {
+            engine,
+            steps,
+            at_most: at_most.max(1),
+            deadline: Deadline::default(),
+            is_over: false,
+            pending: VecDeque::new(),
+            held: Vec::new(),
+            watches: Vec::new(),
+            all_due: None,
+            flight: None,
+            is_refresh: false,
+        }
+    }
+
+    /// Finds or computes all elements. `start` is awaited before the function runs for other callers, too.
+    pub(super) async fn compute<M: Io>(
+        mut self,
+        elements: &'a [Element<'a>],
+        rests: Vec<Rest>,
+        mut start: Option<Start>,
+    ) -> Result<(), Failed> {
+        let (mut parts, mut missed) = (Vec::new(), Vec::new());
+        for resumed in resume::<M, B>(self.engine, elements, rests, self.steps).await {
+            match resumed {
+                Resumed::Compute(element) => missed.push(element),
+                Resumed::Bypass(place) => parts.push(Part { place, role: Role::Bypass }),
+            }
+        }
+        self.cached_failure(&missed).await?;
+        self.join(missed, &mut parts).await;
+        self.lead::<M>(parts, &mut start).await?;
+        while let Some(first) = self.pending.pop_front() {
+            let parts = self.wait::<M>(first).await?;
+            self.lead::<M>(parts, &mut start).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs the function for elements that were served past their ttl. Each run counts its failure, and is not the reason for
+    /// another one to be left out.
+    pub(super) async fn refresh<M: Io>(mut self, parts: Vec<Part<'a, B>>) {
+        self.is_refresh = true;
+        // The failure is counted.
+        let _ = self.lead::<M>(parts, &mut None).await;
+    }
+
+    /// Returns the steps of the element at this place.
+    pub(super) fn of(&self, place: usize) -> ElementSteps<'a, B::Stored> {
+        self.steps.of(place)
+    }
+
+    /// Runs the function for these elements, and for those whose lease another process holds, after that process.
+    async fn lead<M: Io>(
+        &mut self,
+        parts: Vec<Part<'a, B>>,
+        start: &mut Option<Start>,
+    ) -> Result<(), Failed> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        if parts.iter().all(|part| matches!(part.role, Role::Bypass)) {
+            return self.run::<M>(parts).await;
+        }
+        let run = BatchRun::begin(parts.iter().filter_map(Part::leading).map(Leading::flight));
+        let leads = parts.iter().any(|part| part.leading().is_some());
+        if let Some(start) = start.take_if(|_| leads) {
+            start.await;
+        }
+        self.flight = Some(run.id());
+        let result = self.run_when_free::<M>(parts).await;
+        self.flight = None;
+        result
+    }
+
+    /// Runs the function for these elements, each once no other process holds its lease.
+    async fn run_when_free<M: Io>(&mut self, mut parts: Vec<Part<'a, B>>) -> Result<(), Failed> {
+        self.acquire_leases::<M>(&mut parts).await;
+        loop {
+            self.recheck::<M>(&mut parts).await?;
+            self.run::<M>(parts).await?;
+            if self.held.is_empty() {
+                return Ok(());
+            }
+            parts = self.wait_for_leases::<M>().await?;
+        }
+    }
+
+    /// Runs the function for these elements, in as many runs as the limit on their number asks for.
+    async fn run<M: Io>(&mut self, mut parts: Vec<Part<'a, B>>) -> Result<(), Failed> {
+        while !parts.is_empty() {
+            let rest = parts.split_off(parts.len().min(self.at_most));
+            let result = self.run_once::<M>(mem::replace(&mut parts, rest)).await;
+            if result.is_err() && !self.is_refresh {
+                end_refreshes(&parts);
+                return result;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the elements again whose value may have been stored in the meantime, and removes those that were found.
+    ///
+    /// # Errors
+    ///
+    /// That of a run that has failed in the meantime, if its error is cached for one of these elements.
+    pub(super) async fn recheck<M: Io>(
+        &mut self,
+        parts: &mut Vec<Part<'a, B>>,
+    ) -> Result<(), Failed> {
+        for part in &mut *parts {
+            if let Role::Lead { leading, recheck } = &mut part.role {
+                *recheck &=
+                    !matches!(leading.reason, ComputeReason::Forced) && !leading.lead.is_refresh();
+            }
+        }
+        let calls: Vec<&UntypedCall<'_, B>> = parts
+            .iter()
+            .filter_map(|part| match &part.role {
+                Role::Lead { leading, recheck: true } => Some(&leading.call),
+                _ => None,
+            })
+            .collect();
+        if !calls.is_empty() {
+            let records = lookup::read_many::<M, B>(self.engine, &calls);
+            let mut records = part_of_flights::<M, _>(self.flight, records).await.into_iter();
+            for Part { place, role } in mem::replace(parts, Vec::with_capacity(parts.len())) {
+                let Role::Lead { leading, recheck: true } = role else {
+                    parts.push(Part { place, role });
+                    continue;
+                };
+                if let Some(record) = records.next().flatten()
+                    && let StepResult::Served(Some(value)) = self
+                        .of(place)
+                        .perform(&leading.call, self.flight, Step::ServeAll(record))
+                        .await
+                {
+                    part_of_flights::<M, _>(self.flight, complete_found::<M, B>(leading, value))
+                        .await;
+                } else {
+                    parts.push(Part { place, role: Role::Lead { leading, recheck: false } });
+                }
+            }
+        }
+        self.cached_failure_of_led(parts).await
+    }
+}
+
+/// Does work of a batch that has no steps, as part of the flights that it leads.
+pub(super) async fn part_of_flights<M: Io, T: Future>(
+    flight: Option<FlightId>,
+    work: T,
+) -> T::Output {
+    match flight {
+        Some(flight) => M::lead(flight, work).await,
+        None => work.await,
+    }
+}

@@ -1,0 +1,262 @@
+//! The steps of a batch that involve the types of its function.
+//!
+//! The [driver](super::driver) of a batch is compiled once for all functions, as that of a single call is. It suspends for a
+//! [step](crate::call::steps) of an element, which is performed with the frame of that, for a run of the function, and for an error of
+//! the whole batch.
+
+use std::future::poll_fn;
+
+use tracing::{Instrument, Span};
+
+use crate::backend::Backend;
+use crate::cache::Engine;
+use crate::call::batch::driver::part_of_flights;
+use crate::call::batch::{BatchBody, Unusable};
+use crate::call::steps::{Driver, Exchange, ResultOf, Step, StepOf, StepResult, Steps, within};
+use crate::call::typed::{Frame, UntypedCall};
+use crate::call::{CachedFn, FnOutput, Properties};
+use crate::error::Result;
+use crate::flight::FlightId;
+use crate::io::Io;
+use crate::key::Key;
+use crate::panic::{catch_panic, drop_quietly};
+use crate::shared_error::SharedError;
+
+/// An element that the lookup of its batch did not find.
+pub(super) struct Element<'a> {
+    /// In the whole batch.
+    pub(super) index: usize,
+    pub(super) properties: Properties<'a>,
+    /// `None` if the element bypasses the cache.
+    pub(super) key: Option<&'a Key>,
+}
+
+impl<'a> Element<'a> {
+    pub(super) fn new<F: CachedFn>(index: usize, function: &'a F, key: Option<&'a Key>) -> Self {
+        Self { index, properties: Properties::of(function), key }
+    }
+}
+
+/// A step of a batch.
+pub(super) enum BatchStep<V> {
+    /// Of the element at this place.
+    Element(usize, StepOf<V>),
+    Whole(WholeStep),
+}
+
+/// A step that involves the output of a batch.
+pub(super) enum WholeStep {
+    Run(Run),
+    /// Clone an error to the output of the batch, as part of a flight.
+    CloneError(SharedError, Option<FlightId>),
+}
+
+/// A run of the function for the elements at these places, as part of a flight if it is for other callers, too.
+pub(super) struct Run {
+    pub(super) places: Vec<usize>,
+    pub(super) flight: Option<FlightId>,
+    pub(super) span: Option<Span>,
+}
+
+/// The result of a [`BatchStep`].
+pub(super) enum BatchStepResult<V> {
+    Element(ResultOf<V>),
+    Ran(Ran),
+    /// Whether the error is of the type of the function.
+    Cloned(Result<bool>),
+}
+
+/// The end of a run.
+pub(super) enum Ran {
+    /// Whether there is a value of each element.
+    Values(Vec<bool>),
+    /// The function has failed, with an error if callers can share it.
+    Failed(Result<Option<SharedError>>),
+    /// The output is a `Vec` of `found` values for `wanted` elements.
+    Unpaired { wanted: usize, found: usize },
+}
+
+/// The steps for which the driver of a batch suspends.
+pub(super) struct BatchSteps<V>(Exchange<BatchStep<V>, BatchStepResult<V>>);
+
+impl<V> BatchSteps<V> {
+    pub(super) fn new() -> Self {
+        Self(Exchange::new())
+    }
+
+    /// Returns the steps of the element at this place.
+    pub(super) fn of(&self, place: usize) -> ElementSteps<'_, V> {
+        ElementSteps { steps: self, place }
+    }
+
+    /// Runs the function.
+    pub(super) async fn run(&self, run: Run) -> Ran {
+        match self.0.perform(BatchStep::Whole(WholeStep::Run(run))).await {
+            BatchStepResult::Ran(ran) => ran,
+            _ => unreachable!("the step is a run"),
+        }
+    }
+
+    /// Clones an error to the output of the batch. Returns whether it is of the type of the function.
+    pub(super) async fn clone_error(
+        &self,
+        error: SharedError,
+        flight: Option<FlightId>,
+    ) -> Result<bool> {
+        match self.0.perform(BatchStep::Whole(WholeStep::CloneError(error, flight))).await {
+            BatchStepResult::Cloned(result) => result,
+            _ => unreachable!("the step is one of errors"),
+        }
+    }
+}
+
+/// The steps of the element at a place.
+pub(super) struct ElementSteps<'s, V> {
+    steps: &'s BatchSteps<V>,
+    place: usize,
+}
+
+impl<B: Backend> Steps<B> for ElementSteps<'_, B::Stored> {
+    async fn perform(
+        &self,
+        call: &UntypedCall<'_, B>,
+        flight: Option<FlightId>,
+        step: Step<B::Stored>,
+    ) -> StepResult<B::Stored> {
+        let step = BatchStep::Element(self.place, StepOf::new(call, flight, step));
+        match self.steps.0.perform(step).await {
+            BatchStepResult::Element(result) => result.of(call),
+            _ => unreachable!("the step is one of an element"),
+        }
+    }
+}
+
+/// The elements that the lookup of a batch did not find, with their frames.
+pub(super) struct TypedBatch<'a, B: Backend, F: FnOutput> {
+    engine: &'a Engine<B>,
+    elements: &'a [Element<'a>],
+    frames: Vec<Frame<'a, F>>,
+}
+
+impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> TypedBatch<'a, B, F> {
+    pub(super) fn new(
+        engine: &'a Engine<B>,
+        elements: &'a [Element<'a>],
+        frames: Vec<Frame<'a, F>>,
+    ) -> Self {
+        Self { engine, elements, frames }
+    }
+
+    /// Returns the frames, in the order of the elements.
+    pub(super) fn into_frames(self) -> Vec<Frame<'a, F>> {
+        self.frames
+    }
+
+    /// Awaits the driver of a batch, and performs the steps of its elements.
+    ///
+    /// # Errors
+    ///
+    /// A step of the whole batch, which is to be performed before the driver is awaited again.
+    pub(super) async fn drive<M: Io, T>(
+        &mut self,
+        steps: &BatchSteps<B::Stored>,
+        driver: &mut Driver<'_, T>,
+    ) -> Result<T, WholeStep> {
+        poll_fn(|context| {
+            steps.0.poll(driver, context, |step| match step {
+                BatchStep::Whole(step) => Err(step),
+                BatchStep::Element(place, step) => {
+                    let Element { properties, key, .. } = &self.elements[place];
+                    let call = (self.engine, properties, key.expect("the element has a call"));
+                    let result = step.perform(call, M::BLOCKS, &mut self.frames[place]);
+                    Ok(BatchStepResult::Element(result))
+                }
+            })
+        })
+        .await
+    }
+
+    /// Awaits the driver of a batch with this body. Returns the output with its own, if it has no values of elements.
+    pub(super) async fn drive_with<M: Io, D: BatchBody<Value = F::Output>, T>(
+        &mut self,
+        body: &mut D,
+        steps: &BatchSteps<B::Stored>,
+        mut driver: Driver<'_, T>,
+    ) -> (T, Option<Unusable<D::Output>>) {
+        let mut unusable = None;
+        loop {
+            let result = match self.drive::<M, T>(steps, &mut driver).await {
+                Ok(output) => return (output, unusable),
+                Err(WholeStep::Run(run)) => {
+                    let Run { places, flight, span } = run;
+                    let indices = places.iter().map(|&place| self.elements[place].index).collect();
+                    let values = run_body::<M, D>(body, indices, flight, span).await;
+                    BatchStepResult::Ran(match values {
+                        Ok(values) => self.set_values(&places, values),
+                        Err(output) => {
+                            let ran = || ran_without_values::<D>(&output, flight);
+                            let ran = within(flight, M::BLOCKS, ran);
+                            drop_quietly(unusable.replace(output));
+                            ran
+                        }
+                    })
+                }
+                Err(WholeStep::CloneError(error, flight)) => {
+                    let clone = || catch_panic("clone error", || Ok(D::error_output(&error)));
+                    let output = within(flight, M::BLOCKS, clone);
+                    BatchStepResult::Cloned(output.map(|output| match output {
+                        None => false,
+                        Some(output) => {
+                            drop_quietly(unusable.replace(Unusable::Failed(output)));
+                            true
+                        }
+                    }))
+                }
+            };
+            steps.0.set_result(result);
+        }
+    }
+
+    /// Sets the outputs of the elements that the function has run for.
+    fn set_values(&mut self, places: &[usize], values: Vec<Option<F::Output>>) -> Ran {
+        let set = |(&place, value): (&usize, Option<F::Output>)| {
+            let (frame, has_value) = (&mut self.frames[place], value.is_some());
+            match value {
+                Some(value) => frame.set_returned(value),
+                None => frame.set_left_out(),
+            }
+            has_value
+        };
+        Ran::Values(places.iter().zip(values).map(set).collect())
+    }
+}
+
+/// Awaits a run of a body, as part of a flight.
+async fn run_body<M: Io, D: BatchBody>(
+    body: &mut D,
+    indices: Vec<usize>,
+    flight: Option<FlightId>,
+    span: Option<Span>,
+) -> Result<Vec<Option<D::Value>>, Unusable<D::Output>> {
+    // A sync function runs when its future is created.
+    let run = async { body.run(&indices).await };
+    let run = part_of_flights::<M, _>(flight, run);
+    match span {
+        None => run.await,
+        Some(span) => Box::pin(run.instrument(span)).await,
+    }
+}
+
+/// Returns the end of a run for its driver.
+fn ran_without_values<D: BatchBody>(output: &Unusable<D::Output>, flight: Option<FlightId>) -> Ran {
+    match output {
+        // No caller waits for it.
+        Unusable::Failed(_) if flight.is_none() => Ran::Failed(Ok(None)),
+        Unusable::Failed(output) => {
+            Ran::Failed(catch_panic("clone error", || Ok(D::shared_error(output))))
+        }
+        Unusable::Unpaired { wanted, found, .. } => {
+            Ran::Unpaired { wanted: *wanted, found: *found }
+        }
+    }
+}
