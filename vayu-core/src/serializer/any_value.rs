@@ -104,18 +104,31 @@ impl Repr {
         )
     }
 
-    /// Returns the value if it is of this type. The compiler knows `T` and removes all arms but one.
+    /// Returns the value if it is of this type. The compiler knows `T` and removes all arms of strings and byte buffers but
+    /// one. Numbers are mostly read as [`InlineValue`]s.
     #[inline]
     fn downcast_ref<T: 'static>(&self) -> Option<&T> {
-        macro_rules! downcast {
+        match self {
+            Self::Boxed(value) => value.downcast_ref(),
+            Self::Text(value) => (value as &dyn Any).downcast_ref(),
+            Self::SharedText(value) => (value as &dyn Any).downcast_ref(),
+            Self::SharedBytes(value) => (value as &dyn Any).downcast_ref(),
+            other => other.as_any().downcast_ref(),
+        }
+    }
+
+    /// Returns the value, by code that all types share.
+    #[inline(never)]
+    fn as_any(&self) -> &dyn Any {
+        macro_rules! value {
             ($($variant:ident)*) => {
                 match self {
-                    Self::Boxed(value) => value.downcast_ref(),
-                    $(Self::$variant(value) => (value as &dyn Any).downcast_ref(),)*
+                    Self::Boxed(value) => &**value,
+                    $(Self::$variant(value) => value,)*
                 }
             };
         }
-        downcast!(
+        value!(
             Unit Bool Char I8 I16 I32 I64 Isize U8 U16 U32 U64 Usize F32 F64
             Text SharedText SharedBytes
         )

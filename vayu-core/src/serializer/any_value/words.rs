@@ -2,9 +2,9 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "the upper bits are zero")]
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 
-use super::{AnyValue, Repr, take_as};
+use super::{AnyValue, Repr};
 
 /// A number, a `bool`, a `char` or `()`, as two machine words: its type and its bits.
 ///
@@ -53,7 +53,13 @@ macro_rules! fits_into_a_word {
         /// Returns whether values of this type fit into a machine word.
         #[inline(always)]
         pub(in crate::serializer) fn is_inline<T: 'static>() -> bool {
-            false $(|| TypeId::of::<T>() == TypeId::of::<$type>())*
+            is_inline_type(TypeId::of::<T>())
+        }
+
+        /// It is not generic, so the compiler prepares it once. It is inlined where the type is known.
+        #[inline(always)]
+        fn is_inline_type(id: TypeId) -> bool {
+            false $(|| id == TypeId::of::<$type>())*
         }
 
         /// The variants of such values.
@@ -87,18 +93,24 @@ macro_rules! fits_into_a_word {
                 None
             }
 
-            /// Returns the value if it is of this type. The compiler knows `T` and removes all but one
-            /// comparison.
+            /// Returns the value if it is of this type.
             #[inline(always)]
             pub fn downcast<T: 'static>(self) -> Option<T> {
-                $(if TypeId::of::<T>() == TypeId::of::<$type>() {
-                    if self.kind != Kind::$variant as u64 {
-                        return None;
+                let mut value: Option<T> = None;
+                self.store(&mut value);
+                value
+            }
+
+            /// Stores the value in an `Option` of its type. It is inlined where the type is known, and then one comparison is left
+            /// of it; it is not generic, so the compiler prepares it once.
+            #[inline(always)]
+            fn store(self, place: &mut dyn Any) {
+                $(if let Some(place) = place.downcast_mut::<Option<$type>>() {
+                    if self.kind == Kind::$variant as u64 {
+                        *place = Some(InWord::from_word(self.bits));
                     }
-                    let value: $type = InWord::from_word(self.bits);
-                    return take_as(&mut Some(value));
+                    return;
                 })*
-                None
             }
         }
     };
