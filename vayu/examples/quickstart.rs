@@ -73,8 +73,8 @@ impl Library {
     /// Returns the words that occur in the most files. `self` is not part of the key: each library uses
     /// its own cache.
     #[cached(cache = self.cache, ttl = 60)]
-    fn most_common(&self, how_many: usize) -> io::Result<Vec<(String, usize)>> {
-        let mut spread: HashMap<String, usize> = HashMap::new();
+    fn most_common(&self, how_many: usize) -> io::Result<Vec<(String, u32)>> {
+        let mut spread = Words::new();
         for file in &self.files {
             for word in word_counts(file)?.keys() {
                 *spread.entry(word.clone()).or_default() += 1;
@@ -127,33 +127,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let mut files = Vec::new();
     find_sources(&root, &mut files)?;
-    files.sort();
+    files.sort_unstable();
     let library = Arc::new(Library { files, cache: MemoryCache::new() });
     println!("{} source files below {}\n", library.files.len(), root.display());
 
     head();
-    twice("word_counts (sync)", &COUNTS, || {
-        library.files.iter().try_for_each(|file| word_counts(file).map(drop))
-    })?;
-    twice("Library::most_common (method)", &library.cache, || {
-        (1..=20).try_for_each(|n| library.most_common(n).map(drop))
-    })?;
+    call_in_memory(&library)?;
     let before = NEAREST.stats();
     let cold = time_nearest(&library.files).await?;
     let warm = time_nearest(&library.files).await?;
     row("nearest (async)", &before, &NEAREST.stats(), cold, warm);
-
-    let directory = std::env::temp_dir().join(format!("vayu-quickstart-{}", std::process::id()));
-    let disk = FileOptions::new().open(&directory)?;
-    twice("word_pairs (files)", &disk, || {
-        library.files.iter().try_for_each(|file| word_pairs(&disk, file).map(drop))
-    })?;
-    // Opened again, as by the next process.
-    let disk = FileOptions::new().open(&directory)?;
-    twice("word_pairs (opened again)", &disk, || {
-        library.files.iter().try_for_each(|file| word_pairs(&disk, file).map(drop))
-    })?;
-    std::fs::remove_dir_all(&directory)?;
+    call_with_files(&library)?;
 
     println!("\n64 concurrent callers of a key that is not cached:\n");
     head();
@@ -166,15 +150,46 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let warm = tasks_at_once(64, &crowd).await?;
     row("64 tasks, vocabulary", &Stats::default(), &crowd.cache.stats(), cold, warm);
 
-    let (one, two, similarity) = crowd.closest_pair()?;
+    print_results(&root, &library)?;
+    println!("\nNext, run this twice; the second time, it reads its results from files:");
+    println!("    cargo run --release --example report");
+    Ok(())
+}
+
+/// Calls sync functions and methods whose results are cached in memory.
+fn call_in_memory(library: &Library) -> io::Result<()> {
+    twice("word_counts (sync)", &COUNTS, || {
+        library.files.iter().try_for_each(|file| word_counts(file).map(drop))
+    })?;
+    twice("Library::most_common (method)", &library.cache, || {
+        (1..=20).try_for_each(|n| library.most_common(n).map(drop))
+    })
+}
+
+/// Calls a function whose results are cached in files.
+fn call_with_files(library: &Library) -> Result<(), Box<dyn Error>> {
+    let directory = std::env::temp_dir().join(format!("vayu-quickstart-{}", std::process::id()));
+    let disk = FileOptions::new().open(&directory)?;
+    twice("word_pairs (files)", &disk, || {
+        library.files.iter().try_for_each(|file| word_pairs(&disk, file).map(drop))
+    })?;
+    // Opened again, as by the next process.
+    let disk = FileOptions::new().open(&directory)?;
+    twice("word_pairs (opened again)", &disk, || {
+        library.files.iter().try_for_each(|file| word_pairs(&disk, file).map(drop))
+    })?;
+    std::fs::remove_dir_all(&directory)?;
+    Ok(())
+}
+
+fn print_results(root: &Path, library: &Library) -> Result<(), Box<dyn Error>> {
+    let (one, two, similarity) = library.closest_pair()?;
     println!("\nMost common words: {:?}", library.most_common(5)?);
     println!(
         "Most similar files: {} and {} ({similarity:.2})",
-        one.strip_prefix(&root)?.display(),
-        two.strip_prefix(&root)?.display(),
+        one.strip_prefix(root)?.display(),
+        two.strip_prefix(root)?.display(),
     );
-    println!("\nNext, run this twice; the second time, it reads its results from files:");
-    println!("    cargo run --release --example report");
     Ok(())
 }
 
