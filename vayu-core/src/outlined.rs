@@ -1,7 +1,7 @@
 //! Values whose destructor is compiled once.
 
 use std::mem::{self, ManuallyDrop};
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 /// A value whose destructor is a function that is called.
 ///
@@ -28,6 +28,13 @@ impl<T: Default> Deref for Outlined<T> {
     }
 }
 
+impl<T: Default> DerefMut for Outlined<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
 impl<T: Default> Drop for Outlined<T> {
     #[inline(never)]
     fn drop(&mut self) {
@@ -44,7 +51,8 @@ mod tests {
     #[test]
     fn value_is_dropped_once() {
         let value = Arc::new(7);
-        let outlined = Outlined::new(Some(Arc::clone(&value)));
+        let mut outlined = Outlined::new(None);
+        *outlined = Some(Arc::clone(&value));
         assert_eq!((outlined.as_deref(), Arc::strong_count(&value)), (Some(&7), 2));
         drop(outlined);
         assert_eq!(Arc::strong_count(&value), 1);

@@ -35,7 +35,7 @@ pub struct MemoryBackend<V = AnyValue> {
     weights: Option<WeightLimit>,
     clock: Arc<dyn Clock>,
     pacer: SweepPacer,
-    ends: EndListeners,
+    ends: Outlined<EndListeners>,
 }
 
 /// The size of each table.
@@ -78,7 +78,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
             weights: options.weights,
             clock: options.clock,
             pacer: SweepPacer::new(),
-            ends: EndListeners::new(),
+            ends: Outlined::new(EndListeners::new()),
         }
     }
 

@@ -144,7 +144,7 @@ where
         }
         (rest, Ok(_)) => {
             let lookup = Lookup { rest, ..lookup };
-            Finish::Rest(boxed(|| finish_apart(engine, function, lookup, body)))
+            Finish::rest(boxed(|| finish_apart(engine, function, lookup, body)))
         }
     }
 }

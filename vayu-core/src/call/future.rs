@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::flight::{Deadline, LeaderFuture, enter_polled};
 use crate::io::{Awaiting, Io};
 use crate::key::Key;
+use crate::outlined::Outlined;
 
 /// Returns the output of a call from the cache, or else awaits its function and caches the value.
 pub(crate) async fn run<B: Backend, F: CachedFn<Stored = B::Stored>>(
@@ -45,7 +46,7 @@ pub(crate) fn finish<B: Backend, F: CachedFn<Stored = B::Stored>>(
 ) -> impl Future<Output = F::Output> {
     match lookup.rest {
         Rest::Bypass => Finish::Body(body),
-        _ => Finish::Rest(boxed(|| finish_apart(engine, function, lookup, body))),
+        _ => Finish::rest(boxed(|| finish_apart(engine, function, lookup, body))),
     }
 }
 
@@ -80,7 +81,13 @@ pub(super) enum Finish<T, D, C> {
     /// The function runs without the cache.
     Body(D),
     /// The call reads what the lookup could not, runs the function, or waits for another caller.
-    Rest(Pin<Box<C>>),
+    Rest(Outlined<Option<Pin<Box<C>>>>),
+}
+
+impl<T, D, C> Finish<T, D, C> {
+    pub(super) fn rest(future: Pin<Box<C>>) -> Self {
+        Self::Rest(Outlined::new(Some(future)))
+    }
 }
 
 /// The output is not pinned.
@@ -98,7 +105,9 @@ where
         match self.get_mut() {
             Self::Ready(output) => Poll::Ready(output.take().expect("it is polled once")),
             Self::Body(body) => in_run(None, || Pin::new(body).poll(context)),
-            Self::Rest(future) => future.as_mut().poll(context),
+            Self::Rest(future) => {
+                future.as_mut().expect("it is taken when it is dropped").as_mut().poll(context)
+            }
         }
     }
 }
