@@ -3,5 +3,18 @@
 #[doc = include_str!("../vayu/guide/axum.md")]
 mod axum {}
 
+#[doc = include_str!("../vayu/guide/backend.md")]
+///
+/// ```
+#[doc = include_str!("../vayu/guide/directory.rs")]
+/// ```
+mod backend {}
+
+#[doc = include_str!("../vayu/guide/from-python.md")]
+mod from_python {}
+
+#[doc = include_str!("../vayu/guide/invalidation.md")]
+mod invalidation {}
+
 #[doc = include_str!("../vayu/guide/rayon.md")]
 mod rayon {}

@@ -51,7 +51,6 @@ pages! {
     stale_data: "../guide/stale-data.md",
     failing_source: "../guide/failing-source.md",
     backend_failures: "../guide/backend-failures.md",
-    invalidation: "../guide/invalidation.md",
     multiple_machines: "../guide/multiple-machines.md",
     object_stores: "../guide/object-stores.md",
     values_at_rest: "../guide/values-at-rest.md",
@@ -60,18 +59,19 @@ pages! {
     recipes: "../guide/recipes.md",
     from_cached: "../guide/from-cached.md",
     from_moka: "../guide/from-moka.md",
-    from_python: "../guide/from-python.md",
 }
 
 #[cfg_attr(not(doctest), doc = include_str!("../guide/links.md"))]
-#[doc = include_str!("../guide/backend.md")]
-///
-/// ```
-#[doc = include_str!("../guide/directory.rs")]
-/// ```
+#[cfg_attr(not(doctest), doc = include_str!("../guide/backend.md"))]
+#[cfg_attr(not(doctest), doc = "```")]
+#[cfg_attr(not(doctest), doc = include_str!("../guide/directory.rs"))]
+#[cfg_attr(not(doctest), doc = "```")]
+#[cfg_attr(doctest, doc = "")]
 pub mod backend {}
 
 pages_on_other_crates! {
     axum: "../guide/axum.md",
+    from_python: "../guide/from-python.md",
+    invalidation: "../guide/invalidation.md",
     rayon: "../guide/rayon.md",
 }

@@ -1,6 +1,7 @@
 //! Runs the examples and compares their output.
 
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -115,14 +116,15 @@ prints! {
 
 #[test]
 fn second_run_of_file_reads_the_directory() {
-    let place = tempfile::tempdir().expect("a directory");
-    let directory = place.path().join("reports");
+    let place = format!("examples-{}", std::process::id());
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(place);
     let run = || run(example("file").arg(&directory));
     assert_eq!(
         run(),
         ["computing the report of 2026", "all of 2026", "0 read from the directory, 1 computed"]
     );
     assert_eq!(run(), ["all of 2026", "1 read from the directory, 0 computed"]);
+    std::fs::remove_dir_all(directory).expect("no program uses it");
 }
 
 #[test]
