@@ -5,6 +5,8 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::{fmt, iter};
 
+use crate::outlined::Outlined;
+
 /// The result of an operation on a cache or a backend.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -20,7 +22,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// [`Cache`](crate::Cache) and of [`Backend`](crate::Backend) return it.
 ///
 /// `Error` is pointer-sized to keep `Result<Option<T>>` small.
-pub struct Error(Box<Detail>);
+pub struct Error(Box<Outlined<Detail>>);
 
 struct Detail {
     kind: ErrorKind,
@@ -28,6 +30,13 @@ struct Detail {
     source: Option<Box<dyn StdError + Send + Sync>>,
     /// The backend has logged the cause, and logs when it is over.
     is_logged: bool,
+}
+
+/// What takes the place of a dropped one.
+impl Default for Detail {
+    fn default() -> Self {
+        Self { kind: ErrorKind::Miss, message: Cow::Borrowed(""), source: None, is_logged: false }
+    }
 }
 
 /// The kinds of [`Error`], by what a caller can do about them.
@@ -70,7 +79,11 @@ impl ErrorKind {
 impl Error {
     /// Creates an error of this kind. The message is lower case and names the operation and its subject.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Detail { kind, message: message.into(), source: None, is_logged: false }))
+        Self::of(Detail { kind, message: message.into(), source: None, is_logged: false })
+    }
+
+    fn of(detail: Detail) -> Self {
+        Self(Box::new(Outlined::new(detail)))
     }
 
     /// Adds the cause.
@@ -103,12 +116,12 @@ impl Error {
 
     /// Returns an error with the message, the kind and the cause of one that several operations share.
     pub(crate) fn shared(error: &Arc<Self>) -> Self {
-        Self(Box::new(Detail {
+        Self::of(Detail {
             kind: error.kind(),
             message: error.0.message.clone(),
             source: Some(Box::new(Arc::clone(error))),
             is_logged: error.0.is_logged,
-        }))
+        })
     }
 
     /// Returns the message, unless it was formatted for this error.

@@ -1,6 +1,7 @@
 //! A byte buffer for encoded keys.
 
 use std::cmp::Ordering;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 
 use crate::error::Error;
@@ -14,7 +15,8 @@ use crate::generation::Group;
 pub struct KeyBytes {
     length: usize,
     short: [u8; SHORT],
-    rest: Option<Box<Rest>>,
+    /// Dropped by [`drop_rest`].
+    rest: ManuallyDrop<Option<Box<Rest>>>,
 }
 
 /// The parts that few keys have, behind one pointer, so that other keys need not initialize and drop
@@ -63,7 +65,7 @@ pub(super) const WORD: usize = size_of::<u64>();
 impl KeyBytes {
     #[inline]
     pub(crate) const fn new() -> Self {
-        Self { length: 0, short: [0; SHORT], rest: None }
+        Self { length: 0, short: [0; SHORT], rest: ManuallyDrop::new(None) }
     }
 
     #[inline(always)]
@@ -92,7 +94,7 @@ impl KeyBytes {
     /// contents are likely to be long.
     #[inline(always)]
     pub(super) fn push_word_of_many(&mut self, word: u64, bytes: usize) {
-        match &mut self.rest {
+        match &mut *self.rest {
             Some(rest) if self.length > SHORT => {
                 rest.long.extend_from_slice(&word.to_le_bytes()[..bytes]);
                 self.length += bytes;
