@@ -6,6 +6,7 @@
 //! reads it partially changed.
 
 use std::any::Any;
+use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -113,6 +114,13 @@ fn panicked(operation: &'static str, payload: Box<dyn Any + Send>) -> Error {
     Error::new(ErrorKind::Panic, operation).with_source(Panicked(message))
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("panicked: {0}")]
+#[derive(Debug)]
 struct Panicked(String);
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "panicked: {}", self.0)
+    }
+}
+
+impl std::error::Error for Panicked {}

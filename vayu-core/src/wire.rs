@@ -65,31 +65,40 @@ const CHECKSUM: Range<usize> = 64..80;
 const SHORT: usize = 240;
 
 /// The reason why bytes are not a valid entry.
-#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParseError {
     /// The input is shorter than a header.
-    #[error("shorter than a header")]
     TooShort,
     /// The magic number is wrong.
-    #[error("bad magic number")]
     BadMagic,
     /// The version of the format is not supported.
-    #[error("unsupported version of the format")]
     UnsupportedVersion,
     /// A required flag is unknown.
-    #[error("unknown required flag")]
     UnknownFlags,
     /// The header is corrupt.
-    #[error("corrupt header")]
     CorruptHeader,
     /// The length of the input differs from the header.
-    #[error("length differs from the header")]
     LengthMismatch,
     /// The key or the value is corrupt.
-    #[error("wrong checksum")]
     ChecksumMismatch,
 }
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooShort => "shorter than a header",
+            Self::BadMagic => "bad magic number",
+            Self::UnsupportedVersion => "unsupported version of the format",
+            Self::UnknownFlags => "unknown required flag",
+            Self::CorruptHeader => "corrupt header",
+            Self::LengthMismatch => "length differs from the header",
+            Self::ChecksumMismatch => "wrong checksum",
+        })
+    }
+}
+
+impl std::error::Error for ParseError {}
 
 /// Writes the message, which `unwrap` and `expect` show.
 impl fmt::Debug for ParseError {

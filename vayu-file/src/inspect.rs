@@ -68,19 +68,34 @@ pub struct EntryInfo {
 }
 
 /// The reason why a file with the name of an entry is not a valid entry.
-#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EntryError {
     /// The entry is corrupt, or of another version.
-    #[error(transparent)]
-    Corrupt(#[from] ParseError),
+    Corrupt(ParseError),
     /// The file is not a regular file.
-    #[error("not a regular file")]
     NotAFile,
     /// The file cannot be read.
-    #[error("unreadable: {0}")]
     Unreadable(io::ErrorKind),
 }
+
+impl From<ParseError> for EntryError {
+    fn from(error: ParseError) -> Self {
+        Self::Corrupt(error)
+    }
+}
+
+impl fmt::Display for EntryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Corrupt(error) => fmt::Display::fmt(error, f),
+            Self::NotAFile => f.write_str("not a regular file"),
+            Self::Unreadable(kind) => write!(f, "unreadable: {kind}"),
+        }
+    }
+}
+
+impl std::error::Error for EntryError {}
 
 /// Writes the message, which `unwrap` and `expect` show.
 impl fmt::Debug for EntryError {

@@ -1,6 +1,7 @@
 //! Outages of a directory: logged once when entries cannot be read or written, and once when they can
 //! be again.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -118,9 +119,16 @@ impl Outages {
 }
 
 /// An error with the path of the directory.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {error}")]
+#[derive(Debug)]
 struct AtDirectory {
     path: String,
     error: io::Error,
 }
+
+impl fmt::Display for AtDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.error)
+    }
+}
+
+impl std::error::Error for AtDirectory {}

@@ -4,6 +4,8 @@
 //! probe pass, whose outcome closes it or opens it again, for twice as long. It keeps the failure that
 //! has opened it, as the cause of the requests that fail in the meantime.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -29,17 +31,27 @@ enum State<F> {
 }
 
 /// The failure of a request that was not sent, since the circuit breaker is open.
-#[derive(Debug, thiserror::Error)]
-#[error("circuit breaker open{}", shown_time(*left))]
-pub struct CircuitOpen<F: std::error::Error + 'static> {
+#[derive(Debug)]
+pub struct CircuitOpen<F> {
     /// The rest of the cooldown, zero while a probe is under way.
     left: Duration,
     /// The failure that has opened it.
-    #[source]
     cause: Arc<F>,
 }
 
-impl<F: std::error::Error> CircuitOpen<F> {
+impl<F> fmt::Display for CircuitOpen<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "circuit breaker open{}", shown_time(self.left))
+    }
+}
+
+impl<F: Error + 'static> Error for CircuitOpen<F> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+impl<F> CircuitOpen<F> {
     fn during(left: Duration, cause: &Arc<F>) -> Self {
         Self { left, cause: Arc::clone(cause) }
     }
@@ -237,9 +249,16 @@ mod tests {
     use crate::error::with_causes;
     use crate::testing::ManualClock;
 
-    #[derive(Debug, Clone, thiserror::Error)]
-    #[error("no reply")]
+    #[derive(Debug, Clone)]
     struct Failure;
+
+    impl fmt::Display for Failure {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("no reply")
+        }
+    }
+
+    impl Error for Failure {}
 
     const COOLDOWN: Duration = Duration::from_secs(1);
 
