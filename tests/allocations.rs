@@ -55,6 +55,39 @@ fn hit_allocates_nothing() {
     assert_eq!(counted.count_total, 0);
 }
 
+#[mem_cached(ttl = "1h", prefix = format!("lengths of {kind}"))]
+fn length(kind: &str, text: &str) -> usize {
+    kind.len() + text.len()
+}
+
+#[mem_cached(ttl = "1h", each = texts)]
+fn lengths(texts: &[String]) -> Vec<usize> {
+    texts.iter().map(String::len).collect()
+}
+
+#[mem_cached(ttl = "1h", bypass_if = text.len() > 5)]
+fn bypassed(text: &str) -> usize {
+    text.len()
+}
+
+/// A key that does not fit into its variable, and a prefix that is made for the call.
+#[test]
+fn call_frees_the_memory_of_its_key() {
+    let long = "x".repeat(1000);
+    let texts = [long.clone(), long.clone(), "short".to_owned(), "y".repeat(500)];
+    let call_all = || {
+        assert_eq!(text_and_number(&long, 7), 1007);
+        assert_eq!(length("texts", "short"), 10);
+        assert_eq!(length("texts", &long), 1005);
+        assert_eq!(lengths(&texts), [1000, 1000, 5, 500]);
+        assert_eq!(bypassed(&long), 1000);
+    };
+    call_all();
+    let counted = measure(|| (0..100).for_each(|_| call_all()));
+    assert!(counted.count_total > 0, "the keys are on the heap");
+    assert_eq!((counted.count_current, counted.bytes_current), (0, 0));
+}
+
 /// Returns the peak memory of the decoders for bytes that claim to be long.
 fn memory_of<T: serde::Serialize + serde::de::DeserializeOwned + 'static>(bytes: &Bytes) -> u64 {
     let decoders: [fn(&Bytes) -> bool; 4] = [

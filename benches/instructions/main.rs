@@ -51,13 +51,13 @@ fn few() -> Vec<u64> {
     (0..CALLS).collect()
 }
 
-#[library_benchmark(config = at_most(290))]
+#[library_benchmark(config = at_most(235))]
 #[bench::of(called(few(), number))]
 fn hit(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(320))]
+#[library_benchmark(config = at_most(262))]
 #[bench::of(called(few(), number_with_idle))]
 fn hit_with_idle(keys: Vec<u64>) {
     each(&keys, number_with_idle);
@@ -65,19 +65,19 @@ fn hit_with_idle(keys: Vec<u64>) {
 
 // Each key far from the one before. Most of the time is spent on memory, not on instructions: see the cache
 // misses.
-#[library_benchmark(config = at_most(335))]
+#[library_benchmark(config = at_most(282))]
 #[bench::of({ called((0..MANY).collect(), number); (0..CALLS).map(|n| n * 7919 % MANY).collect() })]
 fn hit_among_100_000(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(361))]
+#[library_benchmark(config = at_most(310))]
 #[bench::of(called(few(), number_after_invalidation))]
 fn hit_after_an_invalidation(keys: Vec<u64>) {
     each(&keys, number_after_invalidation);
 }
 
-#[library_benchmark(config = at_most(390))]
+#[library_benchmark(config = at_most(290))]
 #[bench::of({ for _ in 0..5 { numbers(&few()); } few() })]
 fn hit_of_a_batch(keys: Vec<u64>) {
     drop(black_box(numbers(black_box(&keys))));
@@ -85,25 +85,25 @@ fn hit_of_a_batch(keys: Vec<u64>) {
 
 const WORD: &str = "sixteen letters!";
 
-#[library_benchmark(config = at_most(448))]
+#[library_benchmark(config = at_most(417))]
 #[bench::of(called(few(), |key| pair(WORD, key)))]
 fn hit_by_string_and_number(keys: Vec<u64>) {
     each(&keys, |key| pair(black_box(WORD), key));
 }
 
-#[library_benchmark(config = at_most(586))]
+#[library_benchmark(config = at_most(515))]
 #[bench::of(called(few(), string))]
 fn hit_of_string(keys: Vec<u64>) {
     each(&keys, string);
 }
 
-#[library_benchmark(config = at_most(376))]
+#[library_benchmark(config = at_most(280))]
 #[bench::of(called(few(), shared))]
 fn hit_of_shared_bytes(keys: Vec<u64>) {
     each(&keys, shared);
 }
 
-#[library_benchmark(config = at_most(434))]
+#[library_benchmark(config = at_most(410))]
 #[bench::of(called(few(), |key| now(number_async(key))))]
 fn hit_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_async(key)));

@@ -190,14 +190,14 @@ impl<'a, B: Backend, F: FnProperties> Call<'a, B, F> {
     #[inline]
     fn begun(&self) -> Begun {
         let has_timed_out = self.has_timed_out();
-        Begun { stamp: self.stamp, at: self.began, has_timed_out, request: None }
+        Begun { stamp: self.stamp, at: self.began, has_timed_out }
     }
 
     /// [`begun`](Self::begun) of a call that ends here.
     #[inline]
     fn into_begun(self) -> Begun {
         let has_timed_out = self.has_timed_out.into_inner();
-        Begun { stamp: self.stamp, at: self.began, has_timed_out, request: None }
+        Begun { stamp: self.stamp, at: self.began, has_timed_out }
     }
 
     /// Creates a call whose stamp is unknown. It finds nothing, stores nothing, and computes for

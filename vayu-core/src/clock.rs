@@ -34,6 +34,20 @@ impl Timestamp {
         Self(micros)
     }
 
+    /// Creates the instant of a time of the operating system.
+    #[cfg(target_os = "linux")]
+    #[inline(always)]
+    fn of(time: rustix::time::Timespec) -> Self {
+        // Less than a second, in nanoseconds: a division of 32 bits is one multiplication.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "less than 10^9"
+        )]
+        let nanos = time.tv_nsec as u32;
+        Self(time.tv_sec * 1_000_000 + i64::from(nanos / 1_000))
+    }
+
     /// Returns the microseconds since the clock's origin.
     pub const fn as_micros(self) -> i64 {
         self.0
@@ -69,7 +83,13 @@ impl Timestamp {
     /// Returns the microseconds from `earlier` to this instant, zero if `earlier` is later.
     #[inline]
     pub(crate) fn micros_since(self, earlier: Self) -> u64 {
-        if self < earlier { 0 } else { self.0.wrapping_sub(earlier.0).cast_unsigned() }
+        if self < earlier { 0 } else { self.wrapping_micros_since(earlier) }
+    }
+
+    /// Returns the microseconds from `earlier` to this instant, modulo 2^64.
+    #[inline]
+    pub(crate) fn wrapping_micros_since(self, earlier: Self) -> u64 {
+        self.0.wrapping_sub(earlier.0).cast_unsigned()
     }
 
     /// Returns whether this instant is less than `time` after `start`.
@@ -194,7 +214,7 @@ impl Clock for SystemClock {
     #[inline]
     fn now(&self) -> Timestamp {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        Timestamp(time.tv_sec * 1_000_000 + time.tv_nsec / 1_000)
+        Timestamp::of(time)
     }
 
     #[cfg(all(target_family = "wasm", target_os = "unknown"))]
@@ -230,7 +250,7 @@ impl Clock for MonotonicClock {
     #[inline]
     fn now(&self) -> Timestamp {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-        Timestamp(time.tv_sec * 1_000_000 + time.tv_nsec / 1_000)
+        Timestamp::of(time)
     }
 
     #[cfg(all(target_family = "wasm", target_os = "unknown"))]

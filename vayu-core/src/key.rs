@@ -22,7 +22,7 @@ use std::{fmt, mem};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-pub use self::builder::{KeyBuilder, KeyError, KeyString};
+pub use self::builder::{CallKeyBuilder, KeyBuilder, KeyError, KeyString};
 pub(crate) use self::bytes::KeyBytes;
 #[cfg(feature = "wire")]
 pub(crate) use self::display::{ParsedKey, hashed, of_displayed_text};
@@ -85,6 +85,23 @@ pub struct Key {
 impl Key {
     const EMPTY: Self =
         Self { hash: 0, header: 0, prefix: Prefix::EMPTY, encoded: KeyBytes::new() };
+
+    /// Returns whether the key has memory on the heap.
+    #[inline(always)]
+    fn needs_drop(&self) -> bool {
+        self.prefix.is_owned() || self.encoded.has_rest()
+    }
+
+    /// Moves the key out, and leaves one that needs no destructor and is not to be used.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn take(&mut self) -> Self {
+        Self {
+            hash: self.hash,
+            header: self.header,
+            prefix: mem::replace(&mut self.prefix, Prefix::EMPTY),
+            encoded: self.encoded.take(),
+        }
+    }
 
     /// Completes the key, whose arguments are encoded, with its prefix. To be called once.
     #[cfg_attr(not(debug_assertions), inline(always))]

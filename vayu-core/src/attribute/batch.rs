@@ -107,7 +107,7 @@ where
         self,
         engine: &Engine<B>,
         describe: impl Fn(&'e C::Element) -> F,
-    ) -> Result<H::Output, LookedUp<'e, C::Element, F>>
+    ) -> Result<H::Output, LookedUp<'e, C::Element, F::Moved>>
     where
         B: Backend,
         F: CachedFn<Output = ValueIn<H>, Stored = B::Stored>,

@@ -77,7 +77,7 @@ impl Flags {
 
     /// Returns whether a generation of this process was bumped, or the backend has generations or an invalidation feed.
     #[inline]
-    pub(super) fn may_have_changed(self) -> bool {
+    pub(crate) fn may_have_changed(self) -> bool {
         self.0 & (HAS_GENERATIONS | IS_SHARED) != 0
     }
 
@@ -85,6 +85,12 @@ impl Flags {
     #[inline]
     pub(super) fn is_observed(self) -> bool {
         self.0 & (OBSERVED | WATCHED) != 0
+    }
+
+    /// Returns whether there is no pause, no observer and no watch, so that a hit need not be reported.
+    #[inline(always)]
+    pub(crate) fn is_ordinary(self) -> bool {
+        self.0 & !(HAS_GENERATIONS | IS_SHARED) == 0 && !is_everything_paused()
     }
 
     /// Returns whether calls may be watched.

@@ -9,9 +9,7 @@ use crate::call::driver::{
     Missed, Prepared, Unprepared, into_lead, prepare, prepare_miss_now, prepare_now, resume_lookup,
 };
 use crate::call::leading::{complete, complete_alike, complete_now};
-use crate::call::lookup::{
-    Begun, Lookup, Rest, begin, begin_again, classify, end_lookup, requested, serve_inline,
-};
+use crate::call::lookup::{Begun, Lookup, Rest, begin_again, classify, end_lookup, serve_directly};
 use crate::call::previous::in_run;
 use crate::call::read::read;
 use crate::call::steps::Direct;
@@ -21,36 +19,30 @@ use crate::error::Result;
 use crate::flight::{Completions, FlightId, mark};
 use crate::io::{Blocking, run_blocking};
 use crate::key::Key;
-use crate::serializer::{Serializer, ValueClass};
 
 /// Returns the output of a call from the cache, or else runs its function and caches the value.
 #[inline]
 pub(crate) fn run<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
-    function: F,
+    mut function: F,
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
-    if function.serializer().value_class() != ValueClass::Inline {
-        return match begin(engine, &function) {
-            Ok(output) => output,
-            Err(lookup) => finish(engine, &function, lookup, body),
-        };
-    }
-    match serve_inline(engine, &function) {
-        Ok(output) => output,
-        Err(begun) => {
-            // A copy, which is made here: a hit writes no part of `function` to the stack.
-            let function = function;
-            finish_inline(engine, function, begun, body)
+    match serve_directly(engine, &function, || engine.now_inline()) {
+        Ok(output) => {
+            function.clear();
+            output
         }
+        // Moved here: a hit writes no part of `function` to the stack.
+        Err(begun) => finish(engine, function.moved(), begun, body),
     }
 }
 
-/// Finishes a call that did not find an inline value, as [`finish`] does.
+/// Finishes a call that was not served directly. Cold, so that the compiler takes what precedes it for the usual case, which it
+/// is for all calls that are fast.
 #[cold]
 #[inline(never)]
 #[expect(clippy::needless_pass_by_value, reason = "see `run`")]
-fn finish_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
+fn finish<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
     function: F,
     begun: Option<Begun>,
@@ -83,23 +75,6 @@ fn prepare_again<'a, B: Backend, F: CachedFn<Stored = B::Stored>>(
             before(engine, properties, key, rest, frame)
         }
     }
-}
-
-/// Finishes a call that its lookup could not end. While the function runs, this is the only frame of
-/// the engine on the stack.
-#[cold]
-#[inline(never)]
-fn finish<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &Engine<B>,
-    function: &F,
-    lookup: Lookup<F::Output>,
-    body: impl FnOnce() -> F::Output,
-) -> F::Output {
-    let Lookup { rest, found } = lookup;
-    let properties = Properties::of(function);
-    let mut frame = Frame::with_found(function, found);
-    let prepared = before(engine, &properties, function.key().ok(), rest, &mut frame);
-    run_prepared(prepared, &mut frame, body)
 }
 
 /// Runs the function of a call that is prepared for it.
@@ -155,7 +130,7 @@ fn after_typed<B: Backend, F: CachedFn<Stored = B::Stored>>(
     is_stale
 }
 
-/// Resumes the lookup of an inline value, and does all else that precedes the function.
+/// Resumes the lookup of a call, and does all else that precedes the function.
 #[inline(never)]
 fn resume_and_prepare<'a, B: Backend>(
     engine: &'a Engine<B>,
@@ -165,9 +140,6 @@ fn resume_and_prepare<'a, B: Backend>(
     typed: &mut dyn TypedCall<B>,
 ) -> Prepared<'a, B> {
     let call = Call::resumed(engine, function, key, begun);
-    if let Some(request) = begun.request {
-        return before(engine, function, Some(key), requested(&call, request), typed);
-    }
     let before = engine.flights().completions(key);
     let mut visited = Visited::Nothing;
     let read = call.visit_now(&mut visited, typed);

@@ -8,7 +8,7 @@ use crate::call::previous::Slot;
 use crate::call::{CallOptions, FixedTtl, Idle, IdleTime, OutputShape, Retention};
 use crate::error::{Error, Result};
 use crate::generation::Group;
-use crate::key::{Key, KeyBuilder, KeyError};
+use crate::key::{CallKeyBuilder, Key, KeyBuilder, KeyError};
 use crate::serializer::{Serializer, SerializerId, ValueClass};
 use crate::shared_error::SharedError;
 use crate::validity::SchemaFlags;
@@ -156,6 +156,16 @@ pub trait CachedFn: FnProperties + FnOutput {
     type Stored;
     /// The serializer of the values.
     type Serializer: Serializer<Self::Value, Stored = Self::Stored>;
+
+    /// The same description, which owns its key.
+    type Moved: CachedFn<Stored = Self::Stored> + FnOutput<Output = Self::Output>;
+
+    /// Moves the key from the variables of the call to the description, so that code outside of the hit path may take its
+    /// address.
+    fn moved(self) -> Self::Moved;
+
+    /// Drops the key of a call that has ended without being moved.
+    fn clear(&mut self);
 
     /// Returns the key of the call.
     ///
@@ -310,6 +320,18 @@ where
     type Value = H::Value;
     type Stored = <Z::Target as Serializer<H::Value>>::Stored;
     type Serializer = Z::Target;
+    type Moved = Policy<K::Moved, H, Z, L>;
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn moved(self) -> Self::Moved {
+        let Self { key, shape, serializer, retention, options } = self;
+        Policy { key: key.moved(), shape, serializer, retention, options }
+    }
+
+    #[inline(always)]
+    fn clear(&mut self) {
+        self.key.clear();
+    }
 
     #[inline]
     fn key(&self) -> Result<&Key, KeyError<'_>> {
@@ -376,7 +398,17 @@ where
 }
 
 /// The key of a call and its tags.
-pub trait CallKey {
+pub trait CallKey: Sized {
+    /// The same key, with an owner that drops it.
+    type Moved: CallKey;
+
+    /// Moves the key out of the variables of the call.
+    fn moved(self) -> Self::Moved;
+
+    /// Drops the key in the variables of the call, where their scope does not.
+    #[inline(always)]
+    fn clear(&mut self) {}
+
     /// Returns the key.
     ///
     /// # Errors
@@ -389,6 +421,13 @@ pub trait CallKey {
 }
 
 impl CallKey for KeyBuilder {
+    type Moved = Self;
+
+    #[inline(always)]
+    fn moved(self) -> Self {
+        self
+    }
+
     #[inline]
     fn key(&self) -> Result<&Key, KeyError<'_>> {
         self.key()
@@ -401,6 +440,13 @@ impl CallKey for KeyBuilder {
 }
 
 impl CallKey for Key {
+    type Moved = Self;
+
+    #[inline(always)]
+    fn moved(self) -> Self {
+        self
+    }
+
     #[inline]
     fn key(&self) -> Result<&Key, KeyError<'_>> {
         Ok(self)
@@ -412,7 +458,63 @@ impl CallKey for Key {
     }
 }
 
+/// That of a batch, whose elements are described one by one.
+impl CallKey for CallKeyBuilder {
+    type Moved = KeyBuilder;
+
+    #[inline(always)]
+    fn moved(mut self) -> KeyBuilder {
+        self.take()
+    }
+
+    #[inline(always)]
+    fn clear(&mut self) {
+        self.clear();
+    }
+
+    #[inline(always)]
+    fn key(&self) -> Result<&Key, KeyError<'_>> {
+        (**self).key()
+    }
+
+    #[inline]
+    fn tags(&self) -> &[Group] {
+        &[]
+    }
+}
+
+impl CallKey for &mut CallKeyBuilder {
+    type Moved = KeyBuilder;
+
+    #[inline(always)]
+    fn moved(self) -> KeyBuilder {
+        self.take()
+    }
+
+    #[inline(always)]
+    fn clear(&mut self) {
+        (**self).clear();
+    }
+
+    #[inline(always)]
+    fn key(&self) -> Result<&Key, KeyError<'_>> {
+        (***self).key()
+    }
+
+    #[inline]
+    fn tags(&self) -> &[Group] {
+        &[]
+    }
+}
+
 impl<K: CallKey> CallKey for &K {
+    type Moved = Self;
+
+    #[inline(always)]
+    fn moved(self) -> Self {
+        self
+    }
+
     #[inline]
     fn key(&self) -> Result<&Key, KeyError<'_>> {
         (**self).key()
@@ -429,6 +531,18 @@ impl<K: CallKey> CallKey for &K {
 pub struct Tagged<K, const N: usize>(pub K, pub [Group; N]);
 
 impl<K: CallKey, const N: usize> CallKey for Tagged<K, N> {
+    type Moved = Tagged<K::Moved, N>;
+
+    #[inline(always)]
+    fn moved(self) -> Self::Moved {
+        Tagged(self.0.moved(), self.1)
+    }
+
+    #[inline(always)]
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
     #[inline]
     fn key(&self) -> Result<&Key, KeyError<'_>> {
         self.0.key()

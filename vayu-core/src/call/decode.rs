@@ -8,7 +8,7 @@ use crate::call::{CachedFn, Call, FnProperties, IdleTime, StaleValue, remaining_
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
 use crate::error::{Error, Result};
-use crate::freshness::{CLOCK_SKEW, is_fresh, is_young};
+use crate::freshness::{CLOCK_SKEW, is_fresh, is_fresh_for};
 use crate::log;
 use crate::observer::CallTimes;
 use crate::outcome::CallOutcome;
@@ -59,46 +59,50 @@ pub(super) enum Visited<V> {
 }
 
 impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
-    /// Returns a fresh value that the backend reads without a lock. It is an inline value, so no code
-    /// of users runs.
+    /// Returns a fresh value if that takes no code of users: an inline value that the backend reads without a lock, or a plain one
+    /// that it lends at once. The hit is counted, but not reported.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn serve_optimistic(&self) -> Option<F::Output> {
-        let record = self.engine.backend().read_optimistic(self.key)?;
-        let now = self.began;
-        if !self.is_fresh(&record, now)
-            || !self.is_of_this_call(&record)
-            || self.moves_end(&record, now)
-        {
-            return None;
-        }
-        let value = self.function.serializer().deserialize_inline(*record.value())?;
-        self.count_hit(now, self.times(&record), record.compact_compute_time());
+    pub(super) fn serve_directly(&self) -> Option<F::Output> {
+        let value = match self.function.value_class() {
+            ValueClass::Inline => self.find_inline(),
+            ValueClass::Plain => self.find_lent(),
+            ValueClass::Opaque => None,
+        };
+        let value = value?;
+        self.engine.counters().call(CallOutcome::Hit);
         Some(F::output(value))
     }
 
-    /// Returns a fresh value that the backend lends at once. It is a plain value, so no code of users runs.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn serve_lent(&self) -> Option<F::Output> {
-        let (backend, now) = (self.engine.backend(), self.began);
-        if !backend.is_in_process() || self.function.value_class() != ValueClass::Plain {
+    fn find_inline(&self) -> Option<F::Value> {
+        let (record, value) = self.engine.backend().read_optimistic(self.key)?.split();
+        if !self.is_usable(&record) {
             return None;
         }
-        let (value, times, compute_time) = backend.read_with(self.key, |record| {
-            if !self.is_fresh(&record, now)
-                || !self.is_of_this_call(&record)
-                || self.moves_end(&record, now)
-            {
+        self.function.serializer().deserialize_inline(value)
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn find_lent(&self) -> Option<F::Value> {
+        let backend = self.engine.backend();
+        if !backend.is_in_process() {
+            return None;
+        }
+        backend.read_with(self.key, |record| {
+            let (record, value) = record.split();
+            if !self.is_usable(&record) {
                 return None;
             }
-            let value = self
-                .function
-                .serializer()
-                .deserialize_for(record.value(), &self.context(&record))
-                .ok()?;
-            Some((value, self.times(&record), record.compact_compute_time()))
-        })??;
-        self.count_hit(now, times, compute_time);
-        Some(F::output(value))
+            let context = self.context(&record);
+            self.function.serializer().deserialize_for(value, &context).ok()
+        })?
+    }
+
+    /// Returns whether the value of a record may be returned as it is.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn is_usable(&self, record: &Record<()>) -> bool {
+        let now = self.began;
+        self.is_fresh(record, now) && self.is_of_this_call(record) && !self.moves_end(record, now)
     }
 }
 
@@ -364,11 +368,11 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
     /// Returns whether a record is fresh, as far as that does not depend on its value.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn is_fresh<V>(&self, record: &Record<V>, now: Timestamp) -> bool {
-        is_fresh(record.created(), record.expires(), now)
-            && self
-                .function
-                .fixed_ttl()
-                .is_none_or(|ttl| is_young(record.created(), ttl.micros, now))
+        let (created, expires) = (record.created(), record.expires());
+        match self.function.fixed_ttl() {
+            Some(ttl) => is_fresh_for(ttl.micros, created, expires, now),
+            None => is_fresh(created, expires, now),
+        }
     }
 
     /// Returns whether a record is of this version of this function, and not invalidated.

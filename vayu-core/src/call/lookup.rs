@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::flight::Completions;
 use crate::key::Key;
-use crate::serializer::ValueClass;
+use crate::log;
 
 /// The state of a call that has begun, beside its function and its key.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +18,6 @@ pub(super) struct Begun {
     pub(super) stamp: u64,
     pub(super) at: Timestamp,
     pub(super) has_timed_out: bool,
-    pub(super) request: Option<Request>,
 }
 
 /// The rest of a call that its lookup could not end. It borrows nothing.
@@ -54,41 +53,61 @@ pub(crate) fn begin<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
     function: &F,
 ) -> Result<F::Output, Lookup<F::Output>> {
-    begin_at(engine, function, || engine.now_inline())
+    serve_directly(engine, function, || engine.now_inline())
+        .or_else(|begun| begin_apart(engine, function, begun))
 }
 
-/// [`begin`] for a call that begins at the time that `now` returns.
+/// Returns the output of a call if it is a hit on the shortest way: the call is an ordinary one, and its value can be returned
+/// without code of users, which inline values and plain ones can. Otherwise, the call has begun, unless it is not an ordinary
+/// one.
+///
+/// The key and the description of the call stay in registers if they are short enough: nothing that is called here takes their
+/// address. What follows for other calls is in functions apart, to which the caller [moves](CachedFn::moved) them.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn begin_at<B: Backend, F: CachedFn<Stored = B::Stored>>(
+pub(super) fn serve_directly<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
     function: &F,
     now: impl FnOnce() -> Timestamp,
-) -> Result<F::Output, Lookup<F::Output>> {
-    begin_with(engine, function, now, |call| match call.function.value_class() {
-        ValueClass::Inline => call.serve_optimistic(),
-        ValueClass::Plain => call.serve_lent(),
-        ValueClass::Opaque => None,
-    })
+) -> Result<F::Output, Option<Begun>> {
+    let (flags, options) = (engine.flags(), function.options());
+    if !flags.is_ordinary() || !options.is_ordinary() || (!options.is_quiet && log::is_enabled()) {
+        return Err(None);
+    }
+    let Ok(key) = function.key() else { return Err(None) };
+    let stamp = if flags.may_have_changed() {
+        // A copy of the prefix, whose address may be taken.
+        let Some(prefix) = key.prefix().copy_of_function() else { return Err(None) };
+        engine.known_stamp(flags, &prefix, function.tags()).ok_or(None)?
+    } else {
+        0
+    };
+    let call = Call::begun_at(engine, function, key, stamp, now());
+    match call.serve_directly() {
+        Some(output) => Ok(output),
+        None => Err(Some(call.into_begun())),
+    }
 }
 
-/// [`begin`] for a call that may not be an ordinary one, or was not, in a separate frame.
+/// Returns the output of a call that was not served directly, if it can be returned without waiting.
+#[cold]
+#[inline(never)]
+pub(super) fn begin_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
+    engine: &Engine<B>,
+    function: &F,
+    begun: Option<Begun>,
+) -> Result<F::Output, Lookup<F::Output>> {
+    match (begun, function.key()) {
+        (Some(begun), Ok(key)) => look_up(engine, function, key, begun),
+        _ => begin_again(engine, function),
+    }
+}
+
+/// [`begin`] for a call that may not be an ordinary one.
 #[cold]
 #[inline(never)]
 pub(super) fn begin_again<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
     function: &F,
-) -> Result<F::Output, Lookup<F::Output>> {
-    begin_with(engine, function, || engine.now_inline(), |_| None)
-}
-
-/// Returns the output of a call that begins now if it can be returned without waiting. `serve` returns it if that is possible on
-/// a short path.
-#[cfg_attr(not(debug_assertions), inline(always))]
-fn begin_with<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &Engine<B>,
-    function: &F,
-    now: impl FnOnce() -> Timestamp,
-    serve: impl FnOnce(&Call<'_, B, F>) -> Option<F::Output>,
 ) -> Result<F::Output, Lookup<F::Output>> {
     let flags = engine.flags();
     let Some(key) = usable_key(engine, flags, function) else {
@@ -97,13 +116,10 @@ fn begin_with<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Some(stamp) = engine.known_stamp(flags, key.prefix(), function.tags()) else {
         return Err(Lookup::new(Rest::ReadGenerations));
     };
-    let call = Call::begun_at(engine, function, key, stamp, now());
-    if let Some(request) = call.take_request() {
-        return Err(Lookup::new(requested(&call, request)));
-    }
-    match serve(&call) {
-        Some(output) => Ok(output),
-        None => lookup_apart(engine, function, key, call.into_begun()),
+    let call = Call::new(engine, function, key, stamp);
+    match call.take_request() {
+        Some(request) => Err(Lookup::new(requested(&call, request))),
+        None => look_up(engine, function, key, call.into_begun()),
     }
 }
 
@@ -123,10 +139,9 @@ pub(super) fn requested<B: Backend, F: FnProperties>(
     }
 }
 
-/// Returns the output of a call if the backend returns its record without blocking, out of line for calls that most often end
-/// before. The call is passed in parts: all of it would be stored on the stack by every hit.
-#[inline(never)]
-fn lookup_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
+/// Returns the output of a call if the backend returns its record without blocking.
+#[inline]
+fn look_up<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
     function: &F,
     key: &Key,
@@ -163,25 +178,6 @@ pub(super) fn lookup_with_stamp<B: Backend>(
         Some(request) => Err(requested(call, request)),
         None => read_now(call, typed),
     }
-}
-
-/// Returns the output of a call if it is an inline value that is read without a lock. Otherwise, the
-/// rest of the lookup is for the caller.
-///
-/// The error is `None` if the call is not an ordinary one.
-#[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn serve_inline<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &Engine<B>,
-    function: &F,
-) -> Result<F::Output, Option<Begun>> {
-    let flags = engine.flags();
-    let is_bypassed = flags.is_paused() || function.options().is_bypassed();
-    let Some(key) = function.key().ok().filter(|_| !is_bypassed) else { return Err(None) };
-    let stamp = engine.known_stamp(flags, key.prefix(), function.tags()).ok_or(None)?;
-    let call = Call::new(engine, function, key, stamp);
-    let request = call.take_request();
-    let served = if request.is_some() { None } else { call.serve_optimistic() };
-    served.ok_or_else(|| Some(Begun { request, ..call.into_begun() }))
 }
 
 /// Ends a lookup that has read the backend.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::call::Policy;
+use crate::call::{Policy, request};
 use crate::validity::SchemaFlags;
 
 /// The options of a call. All but the mode hold for every call of the function.
@@ -27,6 +27,12 @@ enum CallMode {
 }
 
 impl CallOptions {
+    /// Returns whether the call may be served from the cache: it has no condition that is true, and no entry makes it.
+    #[inline]
+    pub(super) fn is_ordinary(&self) -> bool {
+        self.mode == CallMode::Ordinary && !(self.has_handle && request::exists())
+    }
+
     /// Returns whether the call runs its function without the cache.
     #[inline]
     pub(super) fn is_bypassed(&self) -> bool {

@@ -42,6 +42,12 @@ pub(crate) fn with<T>(request: &mut Option<(Key, Request)>, code: impl FnOnce() 
     code()
 }
 
+/// Returns whether there is a request of this thread.
+#[inline(never)]
+pub(super) fn exists() -> bool {
+    REQUEST.try_with(|request| request.borrow().is_some()).unwrap_or_default()
+}
+
 /// Takes the request for this key, if there is one.
 pub(super) fn take(key: &Key) -> Option<Request> {
     let take = |request: &RefCell<Option<(Key, Request)>>| {

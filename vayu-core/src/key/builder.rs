@@ -1,7 +1,8 @@
 //! Building a key part by part, as the attribute does.
 
 use std::fmt::Display;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
+use std::ops::{Deref, DerefMut};
 
 use serde::Serialize;
 
@@ -35,7 +36,7 @@ impl KeyBuilder {
         Self::begin(&[ARGUMENTS])
     }
 
-    /// Begins a key of a string.
+    /// Begins a key of a string. Further parts are encoded after [`end_text`](Self::end_text).
     pub fn text<K: KeyString + ?Sized>(text: &K) -> Self {
         let mut builder = Self::begin(&[TEXT]);
         builder.key.encoded.extend_from_slice(text.key_text().as_bytes());
@@ -77,10 +78,8 @@ impl KeyBuilder {
     /// Appends a value as [`encode`](Self::encode) does, where encoding cannot fail or panic.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn encode_direct(&mut self, value: &(impl DirectEncode + ?Sized)) {
-        if self.key.encoded.error().is_none() {
-            self.prefix_text_with_length();
-            value.encode(&mut self.key.encoded);
-        }
+        // After an error as well, since the key is not used then.
+        value.encode(&mut self.key.encoded);
     }
 
     /// Appends values whose order has no meaning.
@@ -96,7 +95,6 @@ impl KeyBuilder {
         if self.key.encoded.error().is_some() {
             return;
         }
-        self.prefix_text_with_length();
         let encoded = &mut self.key.encoded;
         if let Err(error) = catch_panic("encode arguments", || {
             encode(&mut Encoder::new(encoded)).map_err(|error| {
@@ -141,10 +139,9 @@ impl KeyBuilder {
         self.key.encoded.set_label(Some(label::bounded(&label)));
     }
 
-    /// Inserts the length of the string in a key of a string alone, which has none, so that parts can
-    /// follow.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn prefix_text_with_length(&mut self) {
+    /// Ends the string of a key, so that further parts can follow: inserts its length, which a key of a string alone does not
+    /// have.
+    pub fn end_text(&mut self) {
         let encoded = &mut self.key.encoded;
         if encoded.first() == Some(&TEXT) {
             let text = mem::replace(encoded, KeyBytes::new());
@@ -178,12 +175,72 @@ impl KeyBuilder {
         }
     }
 
+    /// Moves the key to another builder. What stays needs no destructor, and is not to be used.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn take(&mut self) -> Self {
+        Self { key: self.key.take() }
+    }
+
     /// Returns the finished key, moved out of the builder.
     pub(super) fn into_key(mut self) -> Result<Key> {
         match self.key.encoded.take_error() {
             None => Ok(self.key),
             Some(error) => Err(error),
         }
+    }
+}
+
+/// The key of one call, in a variable that its scope does not drop.
+///
+/// After a panic, a scope passes the address of each variable to its destructor, and a variable whose address is passed anywhere is in
+/// memory: the key of a number would not be in registers. The engine [drops](Self::clear) the key, or
+/// [moves](Self::take) it. If code of users panics before that (the label, a tag, or a clock), a key that is longer than the builder
+/// leaves its memory allocated.
+#[derive(Debug)]
+pub struct CallKeyBuilder(ManuallyDrop<KeyBuilder>);
+
+impl CallKeyBuilder {
+    /// Creates the key of a call.
+    #[inline(always)]
+    pub fn new(builder: KeyBuilder) -> Self {
+        Self(ManuallyDrop::new(builder))
+    }
+
+    /// Moves the key out. What stays needs no destructor.
+    #[inline(always)]
+    pub(crate) fn take(&mut self) -> KeyBuilder {
+        self.0.take()
+    }
+
+    /// Drops the key, if it has anything to be dropped.
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        if self.key.needs_drop() {
+            drop_key(self.take());
+        }
+    }
+}
+
+/// Drops a key, which is passed by value, so that the variable that it was in needs no address.
+#[cold]
+#[inline(never)]
+fn drop_key(key: KeyBuilder) {
+    drop(key);
+}
+
+impl Deref for CallKeyBuilder {
+    type Target = KeyBuilder;
+
+    #[inline(always)]
+    fn deref(&self) -> &KeyBuilder {
+        &self.0
+    }
+}
+
+impl DerefMut for CallKeyBuilder {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut KeyBuilder {
+        &mut self.0
     }
 }
 

@@ -68,6 +68,19 @@ impl KeyBytes {
         Self { length: 0, short: [0; SHORT], rest: ManuallyDrop::new(None) }
     }
 
+    /// Returns whether there is memory on the heap.
+    #[inline(always)]
+    pub(super) fn has_rest(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// Moves the contents out, and leaves some that need no destructor and are not to be used.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(super) fn take(&mut self) -> Self {
+        let rest = ManuallyDrop::new(self.rest.take());
+        Self { length: self.length, short: self.short, rest }
+    }
+
     #[inline(always)]
     pub(crate) fn push(&mut self, byte: u8) {
         self.push_word(u64::from(byte), 1);

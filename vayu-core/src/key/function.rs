@@ -18,8 +18,7 @@ use crate::key::hasher::{IdentityHasher, Seeds};
 pub(super) struct FunctionInfo {
     id: TypeId,
     path: fn() -> &'static str,
-    /// The number in the upper half, so that it can be combined with lengths.
-    number: u64,
+    number: u32,
     seeds: Seeds,
 }
 
@@ -39,7 +38,7 @@ impl FunctionInfo {
         let mut table = Some(&FUNCTIONS);
         while let Some(current) = table {
             let mut functions = current.places.iter().filter_map(OnceBox::get);
-            if let Some(function) = functions.find(|function| function.number == number) {
+            if let Some(function) = functions.find(|function| function.number() == number) {
                 return Some(function);
             }
             table = current.next.get();
@@ -61,7 +60,8 @@ impl FunctionInfo {
     /// not zero.
     #[inline(always)]
     pub(super) fn number(&self) -> u64 {
-        self.number
+        // The compiler knows that the lower half is zero.
+        u64::from(self.number) << 32
     }
 
     /// Returns the seeds of the hashes of the keys of the function.
@@ -115,7 +115,7 @@ impl Table {
     ) -> &'static FunctionInfo {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let new = || {
-            let number = u64::from(LAST.fetch_add(1, Ordering::Relaxed) + 1) << 32;
+            let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
             Box::new(FunctionInfo { id, path, number, seeds: Seeds::of(&id) })
         };
         let mut table = self;

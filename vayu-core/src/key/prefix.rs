@@ -89,6 +89,18 @@ impl Prefix {
         }
     }
 
+    /// Returns a copy of the prefix if it is a function.
+    #[inline(always)]
+    pub(crate) fn copy_of_function(&self) -> Option<Self> {
+        Some(Self(Repr::Function(self.function().ok()?)))
+    }
+
+    /// Returns whether the prefix has memory on the heap.
+    #[inline(always)]
+    pub(super) fn is_owned(&self) -> bool {
+        matches!(&self.0, Repr::Text(Cow::Owned(_)))
+    }
+
     /// Returns the seeds of the hashes of keys with this prefix.
     pub(super) fn seeds(&self) -> Seeds {
         self.function().map_or_else(Seeds::of, |function| *function.seeds())

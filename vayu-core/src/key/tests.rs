@@ -217,6 +217,9 @@ fn further_parts_are_not_arguments_and_a_text_is_not_one_either() {
     };
     let text = |text: &str, parts: &[&str]| {
         let mut builder = KeyBuilder::text(text);
+        if !parts.is_empty() {
+            builder.end_text();
+        }
         for part in parts {
             builder.encode(*part);
         }

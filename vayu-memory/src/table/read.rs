@@ -6,7 +6,7 @@ use vayu_core::{Key, Record};
 use crate::sync::{RwLockReadGuard, unless_held};
 use crate::table::chunks::{Forked, Held, Number, read_here};
 use crate::table::index::HashPart;
-use crate::table::slot::{HELD, NARROW_KEY, Slot, State, WIDE_KEY, Words};
+use crate::table::slot::{HELD, MoreWords, NARROW_KEY, Slot, State, WIDE_KEY, Words};
 use crate::table::{KeyLayout, Table, TableKey};
 use crate::value::{MemoryValue, VALUE_WORDS};
 
@@ -42,12 +42,13 @@ impl<V: MemoryValue> Table<V> {
                 return None;
             }
             if state.is_in_slot() {
-                None
-            } else if state.is_extended_words() {
-                Some(place.extension()?.load())
-            } else {
+                // Here, so that the compiler knows which words there are.
+                return words_of(slot, state, None);
+            }
+            if !state.is_extended_words() {
                 return None;
             }
+            place.extension()?.load()
         } else {
             if !state.is_extended_words() {
                 return None;
@@ -58,15 +59,9 @@ impl<V: MemoryValue> Table<V> {
             if !slot.has_key([first, second, third]) || !extension.has_key(words) {
                 return None;
             }
-            Some(extension.load())
+            extension.load()
         };
-        let words = Words { more, ..slot.load(state) };
-        if !slot.is_still(state) {
-            return None;
-        }
-        touch(slot, state);
-        let more = more.map_or(0, |more| more.value);
-        Some(record_of(&words).map(|()| [words.kind, words.value, more]))
+        words_of(slot, state, Some(more))
     }
 
     /// Locks the value of a key that is held beside its slot, for reading, if the key is the first candidate
@@ -185,6 +180,22 @@ impl<V: MemoryValue> Table<V> {
             .as_ref()
             .map(|value| Found::Entry(read(record.map(|()| value), content.kind != HELD))))
     }
+}
+
+/// Returns the entry of a slot, unless it has changed since its state was read. `more` is what its extension has.
+#[inline(always)]
+fn words_of(
+    slot: &Slot,
+    state: State,
+    more: Option<MoreWords>,
+) -> Option<Record<[u64; VALUE_WORDS]>> {
+    let words = Words { more, ..slot.load(state) };
+    if !slot.is_still(state) {
+        return None;
+    }
+    touch(slot, state);
+    let more = more.map_or(0, |more| more.value);
+    Some(record_of(&words).map(|()| [words.kind, words.value, more]))
 }
 
 /// Marks an entry as referenced, for the first reads after a while.

@@ -1,7 +1,5 @@
 //! The elements of a batch that were asked for twice.
 
-use crate::key::Key;
-
 /// A hash table of the positions of elements in a batch, by their keys.
 pub(super) struct Distinct {
     /// In each a position plus one, and above it as many bits of a hash as there is space for; zero if it is unused. Half as much
@@ -19,16 +17,16 @@ impl Distinct {
         Self { slots, position_bits: usize::BITS - elements.leading_zeros() }
     }
 
-    /// Adds the element at a position. Returns the position of an earlier one with the same key instead, if there is
+    /// Adds the element at a position, by the hash of its key. Returns the position of an earlier one with the same key instead, if there is
     /// one: `is_same` compares the key with that of an element whose hash may be the same.
     #[inline]
     pub(super) fn add(
         &mut self,
         position: usize,
-        key: &Key,
+        hash: u64,
         is_same: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        let (hash, mask) = (key.hash_code(), self.slots.len() - 1);
+        let mask = self.slots.len() - 1;
         #[expect(
             clippy::cast_possible_truncation,
             reason = "bits of a hash, and a position that has few bits"
@@ -56,23 +54,24 @@ impl Distinct {
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests {
     use super::*;
+    use crate::key::Key;
 
     #[test]
     fn element_is_found_under_its_key_only() {
         let keys: Vec<Key> = (0..100).map(|n| Key::new("p", &(n % 40,)).expect("a key")).collect();
         let mut distinct = Distinct::new(keys.len());
         for (n, key) in keys.iter().enumerate() {
-            let earlier = distinct.add(n, key, |earlier| keys[earlier] == *key);
+            let earlier = distinct.add(n, key.hash_code(), |earlier| keys[earlier] == *key);
             assert_eq!(earlier, (n >= 40).then_some(n % 40));
         }
     }
 
     #[test]
     fn keys_with_the_same_hash_are_compared() {
-        let key = Key::from_text("p", "k");
+        let key = Key::from_text("p", "k").hash_code();
         let mut distinct = Distinct::new(2);
-        assert_eq!(distinct.add(0, &key, |_| true), None);
-        assert_eq!(distinct.add(1, &key, |_| false), None);
-        assert_eq!(distinct.add(2, &key, |earlier| earlier == 1), Some(1));
+        assert_eq!(distinct.add(0, key, |_| true), None);
+        assert_eq!(distinct.add(1, key, |_| false), None);
+        assert_eq!(distinct.add(2, key, |earlier| earlier == 1), Some(1));
     }
 }

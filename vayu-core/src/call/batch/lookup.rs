@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::cache::{CallStamp, Engine};
 use crate::call::batch::distinct::Distinct;
 use crate::call::batch::steps::{BatchSteps, Element};
-use crate::call::lookup::{Lookup, Rest, begin_at};
+use crate::call::lookup::{Lookup, Rest, begin_apart, serve_directly};
 use crate::call::steps::{Step, Steps};
 use crate::call::typed::{Frame, UntypedCall};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, FnProperties, Properties};
@@ -53,7 +53,7 @@ pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>>(
     elements: Vec<&'e T>,
     are_distinct: bool,
     describe: impl Fn(&'e T) -> F,
-) -> Batch<'e, T, F> {
+) -> Batch<'e, T, F::Moved> {
     let mut distinct = (!are_distinct).then(|| Distinct::new(elements.len()));
     let mut repeated: Option<Repeated<'e, T>> = None;
     let mut outputs = Vec::with_capacity(elements.len());
@@ -63,12 +63,13 @@ pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>>(
         if position % SAME_TIME == SAME_TIME - 1 {
             now = engine.now_inline();
         }
-        let (index, function) = (outputs.len(), describe(element));
+        let (index, mut function) = (outputs.len(), describe(element));
         if let Some(distinct) = &mut distinct
             && let Ok(key) = function.key()
         {
-            let is_same = |earlier: usize| describe(elements[earlier]).key().ok() == Some(key);
-            if let Some(earlier) = distinct.add(position, key, is_same) {
+            let is_same = |earlier: usize| are_same(&describe, elements[earlier], element);
+            if let Some(earlier) = distinct.add(position, key.hash_code(), is_same) {
+                function.clear();
                 let first = || Repeated::first(&elements[..position]);
                 repeated.get_or_insert_with(first).add_again(earlier);
                 continue;
@@ -77,7 +78,16 @@ pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>>(
         if let Some(repeated) = &mut repeated {
             repeated.add(element);
         }
-        let lookup = match begin_at(engine, &function, || now) {
+        let begun = match serve_directly(engine, &function, || now) {
+            Ok(output) => {
+                function.clear();
+                outputs.push(Some(output));
+                continue;
+            }
+            Err(begun) => begun,
+        };
+        let function = function.moved();
+        let lookup = match begin_apart(engine, &function, begun) {
             Ok(output) => {
                 outputs.push(Some(output));
                 continue;
@@ -99,6 +109,15 @@ pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>>(
         None => (elements, None),
     };
     Batch { elements, positions, outputs, functions, lookups }
+}
+
+/// Returns whether two elements have the same key. They are described again: the key of an element that is found stays in
+/// registers.
+#[cold]
+#[inline(never)]
+fn are_same<'e, T, F: CachedFn>(describe: &impl Fn(&'e T) -> F, one: &'e T, other: &'e T) -> bool {
+    let [one, other] = [one, other].map(|element| describe(element).moved());
+    matches!((one.key(), other.key()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// The elements of a batch in which one was asked for twice.

@@ -133,6 +133,7 @@ fn key_is_shown_with_its_version_its_parts_and_its_label() {
     assert_eq!(rendered(&text, 256), "f:EUR/2026");
     assert_eq!(rendered(&text.clone().with_version("b"), 256), "f@\"b\":EUR/2026");
     let mut builder = KeyBuilder::text("EUR");
+    builder.end_text();
     builder.encode(&7);
     builder.finish("f");
     assert_eq!(rendered(&builder.into_key().expect("a key"), 256), "f:EUR; 7");

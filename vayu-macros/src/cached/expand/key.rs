@@ -2,7 +2,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::{Expr, ExprLit, GenericParam, Ident, Lit};
+use syn::{Expr, ExprLit, GenericParam, Ident, Lit, Token};
 
 use crate::cached::args::{Handle, KeySource};
 use crate::cached::expand::pattern;
@@ -52,21 +52,29 @@ pub(crate) fn key(model: &Model, purpose: Purpose) -> TokenStream {
                 }
             });
             match &model.options.version {
-                None => quote_spanned! {Span::mixed_site()=>
-                    let mut vayu_key = #builder::arguments();
-                    #(#parts)*
-                    vayu_key.end_arguments();
-                },
-                Some(version) => quote_spanned! {Span::mixed_site()=>
-                    let mut vayu_key = #builder::arguments_of_version(#version);
-                    #(#parts)*
-                    vayu_key.end_arguments_of_version(#version);
-                },
+                None => {
+                    let key = start(model, purpose, &quote!(#builder::arguments()));
+                    quote_spanned! {Span::mixed_site()=>
+                        let mut vayu_key = #key;
+                        #(#parts)*
+                        vayu_key.end_arguments();
+                    }
+                }
+                Some(version) => {
+                    let key =
+                        start(model, purpose, &quote!(#builder::arguments_of_version(#version)));
+                    quote_spanned! {Span::mixed_site()=>
+                        let mut vayu_key = #key;
+                        #(#parts)*
+                        vayu_key.end_arguments_of_version(#version);
+                    }
+                }
             }
         }
         Key::Source(KeySource::Expression(expression)) => {
             let span = span_of(expression);
             let text = key_of_string(model, span, &quote_spanned!(span=> #expression));
+            let text = start(model, purpose, &text);
             let key = quote_spanned!(span=> let mut vayu_key = #text;);
             quote!(#(#names)* #key)
         }
@@ -86,6 +94,7 @@ pub(crate) fn key(model: &Model, purpose: Purpose) -> TokenStream {
                 span,
                 &quote_spanned!(span=> key_text(#(&#arguments,)* #closure)),
             );
+            let text = start(model, purpose, &text);
             // The signature infers the types of the closure's parameters from the arguments.
             let key = quote_spanned! {span=>
                 let mut vayu_key = {
@@ -128,7 +137,27 @@ pub(crate) fn parts(model: &Model) -> TokenStream {
 /// Appends the parts of `include` to the key.
 fn include(model: &Model) -> TokenStream {
     let parts = model.options.include.iter().map(|part| add_part(model, part, span_of(part)));
-    quote!(#(#parts)*)
+    let is_text = matches!(model.key, Key::Source(_)) && !model.options.include.is_empty();
+    let end_text = is_text.then(|| quote_spanned!(Span::mixed_site()=> vayu_key.end_text();));
+    quote!(#end_text #(#parts)*)
+}
+
+/// Returns whether the key is one of variables of the call, which is dropped by the engine.
+fn is_of_call(model: &Model, purpose: Purpose) -> bool {
+    match purpose {
+        Purpose::Call => model.function.kind == Kind::Sync,
+        Purpose::Batch => true,
+        Purpose::Task | Purpose::BatchTask | Purpose::Entry => false,
+    }
+}
+
+/// Starts a key with a builder.
+fn start(model: &Model, purpose: Purpose, builder: &TokenStream) -> TokenStream {
+    if !is_of_call(model, purpose) {
+        return builder.clone();
+    }
+    let key = model.root.private("CallKeyBuilder");
+    quote_spanned!(Span::mixed_site()=> #key::new(#builder))
 }
 
 /// Starts a key with a string.
@@ -225,8 +254,10 @@ fn label(model: &Model) -> Option<TokenStream> {
 /// Adds the prefix and the tags to the key. A call borrows the key instead of moving it.
 pub(crate) fn finish_key(model: &Model, purpose: Purpose) -> TokenStream {
     let prefix = prefix(model);
-    let lend = (purpose == Purpose::Call)
-        .then(|| quote_spanned!(Span::mixed_site()=> let vayu_key = &vayu_key;));
+    let lend = (purpose == Purpose::Call).then(|| {
+        let mutable = is_of_call(model, purpose).then(|| Token![mut](Span::mixed_site()));
+        quote_spanned!(Span::mixed_site()=> let vayu_key = & #mutable vayu_key;)
+    });
     let tags = (!model.options.tags.is_empty()).then(|| {
         let tagged = model.root.private("Tagged");
         let carried = (purpose == Purpose::Entry)
