@@ -52,6 +52,7 @@ pub(crate) mod batch;
 pub(crate) mod blocking;
 mod cached_fn;
 mod compute;
+mod conclude;
 mod decode;
 mod driver;
 mod encode;
@@ -76,7 +77,7 @@ mod steps;
 pub(crate) mod task;
 #[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
 mod tests;
-mod ttl;
+pub(crate) mod ttl;
 pub(crate) mod typed;
 
 pub(crate) use self::cached_fn::Properties;
@@ -98,7 +99,6 @@ use crate::background::BackgroundRun;
 use crate::cache::{BACKOFF, Declaration, Engine, Flags};
 use crate::call::lookup::Begun;
 use crate::call::request::Request;
-use crate::call::typed::TypedCall;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Completions, Flight, Join};
@@ -138,9 +138,6 @@ pub(crate) fn usable_key<'a, B: Backend, F: CachedFn>(
 fn remaining_ttl<B: Backend>(fresh_until: Timestamp, now: Timestamp) -> Option<Duration> {
     (!Engine::<B>::never_stores()).then(|| fresh_until.saturating_since(now))
 }
-
-/// The frame with the output that a function has returned, or `None` if it has returned nothing.
-type Returned<'a, B> = Option<&'a dyn TypedCall<B>>;
 
 /// A call in progress.
 pub struct Call<'a, B: Backend, F> {
@@ -354,94 +351,6 @@ impl<'a, B: Backend, F: FnProperties> Call<'a, B, F> {
             let time = self.engine.now().saturating_since(began);
             self.engine.flights().hedge_times().record(self.key.prefix(), time);
         }
-    }
-
-    /// Removes the cached error of the key, of a function that caches errors.
-    #[inline]
-    pub(super) fn end_cached_error(&self) {
-        if self.function.caches_errors() {
-            self.engine.errors().remove(self.key);
-        }
-    }
-
-    /// Concludes a miss whose function has returned.
-    #[inline]
-    pub(crate) fn conclude_miss(&self, times: CallTimes, typed: &dyn TypedCall<B>) {
-        if self.function.caches_errors() {
-            self.conclude_value(typed);
-        }
-        self.emit(CallOutcome::Miss, times);
-    }
-
-    /// Returns whether the function has returned a value. If so, it ends a cached error.
-    #[inline]
-    fn conclude_value(&self, typed: &dyn TypedCall<B>) -> bool {
-        let has_value = typed.has_value();
-        if has_value {
-            // Also if the value is not stored.
-            self.end_cached_error();
-        }
-        has_value
-    }
-
-    /// Concludes a call whose function has returned. Returns whether the call returns the value past its ttl instead of the
-    /// new output. The times are those of the run.
-    #[inline(never)]
-    fn conclude_run(
-        &self,
-        times: CallTimes,
-        reason: ComputeReason,
-        typed: &dyn TypedCall<B>,
-    ) -> bool {
-        let has_value = self.conclude_value(typed);
-        match reason {
-            ComputeReason::Miss(_) => self.emit(CallOutcome::Miss, times),
-            ComputeReason::Expired(stale) if !has_value && self.engine.now() < stale.end => {
-                self.record_failed_refresh(Some(typed));
-                self.serve_stale(&stale);
-                return true;
-            }
-            ComputeReason::Awaited(run) if !run.end(has_value, times, self.engine.now()) => {
-                self.record_failed_refresh(Some(typed));
-            }
-            reason => self.conclude_refresh(has_value, times, &reason, Some(typed)),
-        }
-        false
-    }
-
-    /// Records the end of a refresh whose output is returned to its caller.
-    fn conclude_refresh(
-        &self,
-        has_value: bool,
-        times: CallTimes,
-        reason: &ComputeReason,
-        typed: Returned<'_, B>,
-    ) {
-        match reason {
-            _ if has_value => self.end_refresh(),
-            ComputeReason::Forced => {}
-            _ => self.record_failed_refresh(typed),
-        }
-        self.report_refresh(times);
-    }
-
-    /// Counts and reports a refresh.
-    fn report_refresh(&self, times: CallTimes) {
-        self.engine.counters().call(CallOutcome::Refresh);
-        self.emit(CallOutcome::Refresh, times);
-    }
-
-    /// Records that the function failed while there was a value past its ttl: with this output, or by a panic.
-    #[cold]
-    fn record_failed_refresh(&self, typed: Returned<'_, B>) {
-        self.engine.refresh_backoff().record_attempt(self.key, self.engine.now());
-        self.engine.count_failed_refresh(self.key.prefix(), || {
-            let text = catch_panic("show error", || Ok(typed.and_then(TypedCall::error_text)));
-            self.ok_or_count(text).flatten()
-        });
-        let error =
-            Error::new(ErrorKind::Miss, "refresh failed: the function returned no value to store");
-        self.engine.warn(self.key.prefix(), &error, self.options().is_quiet);
     }
 
     /// Returns the value of a result. An error is counted and logged.

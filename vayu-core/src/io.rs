@@ -18,7 +18,7 @@ use crate::platform::HAS_THREADS;
 use crate::sync::block_on;
 
 /// The way in which a caller waits.
-pub(crate) trait Io {
+pub(crate) trait Io: 'static {
     /// `true` if a step blocks the thread.
     const BLOCKS: bool;
     /// `true` if the caller may wait for others: not if it would block the only thread.

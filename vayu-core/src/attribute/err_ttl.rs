@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::attribute::candidate::{Candidate, Chosen, Other};
 use crate::call::batch::error::BatchError;
-use crate::call::{FixedTtl, OutputShape, Retention, SharedResultOutput};
+use crate::call::ttl::forward_retention;
+use crate::call::{OutputShape, Retention, SharedResultOutput};
 use crate::shared_error::SharedError;
 
 /// The shape of an output whose error can be cached.
@@ -94,25 +95,7 @@ where
 {
     type Idle = L::Idle;
 
-    #[inline]
-    fn fixed_ttl(&self) -> Option<FixedTtl> {
-        self.ttl.fixed_ttl()
-    }
-
-    #[inline]
-    fn ttl(&self, value: &T) -> Duration {
-        self.ttl.ttl(value)
-    }
-
-    #[inline]
-    fn is_until_moment(&self) -> bool {
-        self.ttl.is_until_moment()
-    }
-
-    #[inline]
-    fn should_cache(&self, value: &T) -> bool {
-        self.ttl.should_cache(value)
-    }
+    forward_retention!(self => self.ttl; fixed_ttl ttl is_until_moment should_cache idle);
 
     #[inline]
     fn caches_errors(&self) -> bool {
@@ -121,10 +104,5 @@ where
 
     fn error_ttl(&self, error: &SharedError) -> Duration {
         error.get().map_or(Duration::ZERO, &self.error_ttl)
-    }
-
-    #[inline(always)]
-    fn idle(&self) -> L::Idle {
-        self.ttl.idle()
     }
 }

@@ -1,10 +1,8 @@
 //! Functions that ask for the value that they replace: `revalidate`.
 
-use std::time::Duration;
-
 use crate::call::previous::{Previous, Slot, previous};
-use crate::call::{FixedTtl, OutputShape, Retention};
-use crate::shared_error::SharedError;
+use crate::call::ttl::forward_retention;
+use crate::call::{OutputShape, Retention};
 
 /// The ttl of a function that asks for the value that it replaces.
 #[derive(Debug, Clone, Copy)]
@@ -32,34 +30,10 @@ pub fn unchanged<H: OutputShape<Value: Send + 'static>>(
 impl<T: Send + 'static, L: Retention<T>> Retention<T> for Revalidate<L> {
     type Idle = L::Idle;
 
-    #[inline]
-    fn fixed_ttl(&self) -> Option<FixedTtl> {
-        self.0.fixed_ttl()
-    }
-
-    #[inline]
-    fn ttl(&self, value: &T) -> Duration {
-        self.0.ttl(value)
-    }
-
-    #[inline]
-    fn is_until_moment(&self) -> bool {
-        self.0.is_until_moment()
-    }
-
-    #[inline]
-    fn should_cache(&self, value: &T) -> bool {
-        self.0.should_cache(value)
-    }
-
-    #[inline]
-    fn caches_errors(&self) -> bool {
-        self.0.caches_errors()
-    }
-
-    fn error_ttl(&self, error: &SharedError) -> Duration {
-        self.0.error_ttl(error)
-    }
+    forward_retention!(
+        self => self.0;
+        fixed_ttl ttl is_until_moment should_cache caches_errors error_ttl idle
+    );
 
     #[inline]
     fn keeps_previous(&self) -> bool {
@@ -68,10 +42,5 @@ impl<T: Send + 'static, L: Retention<T>> Retention<T> for Revalidate<L> {
 
     fn previous_slot(&self, value: T) -> Option<Slot> {
         Some(Slot::new(value))
-    }
-
-    #[inline(always)]
-    fn idle(&self) -> L::Idle {
-        self.0.idle()
     }
 }

@@ -3,9 +3,9 @@
 use std::any::TypeId;
 use std::fmt;
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use crate::call::{FixedTtl, OutputShape, Retention};
+use crate::call::ttl::forward_retention;
+use crate::call::{OutputShape, Retention};
 use crate::serializer::AnyValue;
 
 /// The functions that weigh the values of one cached function, one for each type of value: a generic function
@@ -97,29 +97,11 @@ impl<L, T: 'static> Weighed<L, T> {
 impl<T: 'static, L: Retention<T>> Retention<T> for Weighed<L, T> {
     type Idle = L::Idle;
 
-    #[inline]
-    fn fixed_ttl(&self) -> Option<FixedTtl> {
-        self.ttl.fixed_ttl()
-    }
-
-    #[inline]
-    fn ttl(&self, value: &T) -> Duration {
-        self.ttl.ttl(value)
-    }
-
-    #[inline]
-    fn is_until_moment(&self) -> bool {
-        self.ttl.is_until_moment()
-    }
+    forward_retention!(self => self.ttl; fixed_ttl ttl is_until_moment idle);
 
     fn should_cache(&self, value: &T) -> bool {
         self.weights.add(self.weigh);
         self.ttl.should_cache(value)
-    }
-
-    #[inline(always)]
-    fn idle(&self) -> L::Idle {
-        self.ttl.idle()
     }
 }
 

@@ -147,8 +147,7 @@ where
 {
     let (elements, rests, frames) = missing(functions, lookups);
     let (mut typed, steps) = (TypedBatch::new(engine, &elements, frames), BatchSteps::new());
-    let runner = Runner::new(engine, &steps, at_most);
-    let driver = Box::pin(runner.compute::<M>(&elements, rests, start));
+    let driver = Runner::new(engine, &steps, at_most).compute::<M>(&elements, rests, start);
     let (computed, unusable) = typed.drive_with::<M, D, _>(body, &steps, driver).await;
     match unusable {
         Some(unusable) if computed.is_err() => return Err(unusable),

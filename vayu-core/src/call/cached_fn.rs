@@ -2,15 +2,12 @@
 
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::time::Duration;
 
-use crate::call::previous::Slot;
 use crate::call::{CallOptions, FixedTtl, Idle, IdleTime, OutputShape, Retention};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::generation::Group;
 use crate::key::{CallKeyBuilder, Key, KeyBuilder, KeyError};
 use crate::serializer::{Serializer, SerializerId, ValueClass};
-use crate::shared_error::SharedError;
 use crate::validity::SchemaFlags;
 
 /// The type that a function returns.
@@ -152,6 +149,10 @@ impl FnProperties for Properties<'_> {
 pub trait CachedFn: FnProperties + FnOutput {
     /// The part of an output that is cached.
     type Value;
+    /// The shape of the outputs.
+    type Shape: OutputShape<Output = Self::Output, Value = Self::Value>;
+    /// The ttl of the values.
+    type Retention: Retention<Self::Value>;
     /// The form in which the backend stores a value.
     type Stored;
     /// The serializer of the values.
@@ -177,38 +178,8 @@ pub trait CachedFn: FnProperties + FnOutput {
     /// Returns the serializer.
     fn serializer(&self) -> &Self::Serializer;
 
-    /// Returns the part of an output that can be cached, if it has one.
-    fn value(output: &Self::Output) -> Option<&Self::Value>;
-
-    /// Returns the output for a cached value.
-    fn output(value: Self::Value) -> Self::Output;
-
-    /// Returns an error if no output of this type can be cached.
-    fn unsupported() -> Option<Error>;
-
-    /// Returns the error of an output, if callers can share it.
-    fn shared_error(output: &Self::Output) -> Option<SharedError>;
-
-    /// Returns the output for a shared error, if it is of the type of this function.
-    fn error_output(error: &SharedError) -> Option<Self::Output>;
-
-    /// Returns the text of the error of an output, if it is known to have one.
-    fn error_text(output: &Self::Output) -> Option<String>;
-
-    /// Returns the ttl of a value.
-    fn ttl(&self, value: &Self::Value) -> Duration;
-
-    /// Returns whether the ttl is the time left until a moment, which may have passed.
-    fn is_until_moment(&self) -> bool;
-
-    /// Returns whether a value is to be cached.
-    fn should_cache(&self, value: &Self::Value) -> bool;
-
-    /// Returns the ttl of an error, zero for one that is not cached.
-    fn error_ttl(&self, error: &SharedError) -> Duration;
-
-    /// Returns the slot of the value that the function replaces, if it asks for that.
-    fn previous_slot(&self, value: Self::Value) -> Option<Slot>;
+    /// Returns the ttl of the values.
+    fn retention(&self) -> &Self::Retention;
 }
 
 /// A [`CachedFn`] made of its parts: the key `K`, the shape of the output `H`, a pointer to the
@@ -318,6 +289,8 @@ where
     L: Retention<H::Value>,
 {
     type Value = H::Value;
+    type Shape = H;
+    type Retention = L;
     type Stored = <Z::Target as Serializer<H::Value>>::Stored;
     type Serializer = Z::Target;
     type Moved = Policy<K::Moved, H, Z, L>;
@@ -344,56 +317,8 @@ where
     }
 
     #[inline]
-    fn value(output: &H::Output) -> Option<&H::Value> {
-        H::value(output)
-    }
-
-    #[inline]
-    fn output(value: H::Value) -> H::Output {
-        H::output(value)
-    }
-
-    #[inline]
-    fn unsupported() -> Option<Error> {
-        H::unsupported()
-    }
-
-    #[inline]
-    fn shared_error(output: &H::Output) -> Option<SharedError> {
-        H::shared_error(output)
-    }
-
-    #[inline]
-    fn error_output(error: &SharedError) -> Option<H::Output> {
-        H::error_output(error)
-    }
-
-    fn error_text(output: &H::Output) -> Option<String> {
-        H::error_text(output)
-    }
-
-    #[inline]
-    fn ttl(&self, value: &H::Value) -> Duration {
-        self.retention.ttl(value)
-    }
-
-    #[inline]
-    fn is_until_moment(&self) -> bool {
-        self.retention.is_until_moment()
-    }
-
-    #[inline]
-    fn should_cache(&self, value: &H::Value) -> bool {
-        self.retention.should_cache(value)
-    }
-
-    #[inline]
-    fn error_ttl(&self, error: &SharedError) -> Duration {
-        self.retention.error_ttl(error)
-    }
-
-    fn previous_slot(&self, value: H::Value) -> Option<Slot> {
-        self.retention.previous_slot(value)
+    fn retention(&self) -> &L {
+        &self.retention
     }
 }
 

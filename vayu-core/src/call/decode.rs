@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::call::typed::TypedCall;
-use crate::call::{CachedFn, Call, FnProperties, IdleTime, StaleValue, remaining_ttl};
+use crate::call::{CachedFn, Call, FnProperties, IdleTime, OutputShape, StaleValue, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::compact_duration::CompactDuration;
 use crate::error::{Error, Result};
@@ -70,7 +70,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         };
         let value = value?;
         self.engine.counters().call(CallOutcome::Hit);
-        Some(F::output(value))
+        Some(F::Shape::output(value))
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]

@@ -14,11 +14,11 @@
 use std::time::Duration;
 
 use crate::backend::{Backend, BackendExt};
-use crate::call::{Call, FixedTtl, FnProperties, Retention};
+use crate::call::ttl::forward_retention;
+use crate::call::{Call, FnProperties, Retention};
 use crate::clock::Timestamp;
 use crate::panic::catch_panic;
 use crate::record::Record;
-use crate::shared_error::SharedError;
 
 /// An idle time, or `()` if there is none.
 pub trait IdleTime: Copy {
@@ -131,39 +131,14 @@ impl<L> WithIdle<L> {
 impl<T, L: Retention<T>> Retention<T> for WithIdle<L> {
     type Idle = Idle;
 
-    #[inline]
-    fn fixed_ttl(&self) -> Option<FixedTtl> {
-        self.ttl.fixed_ttl()
-    }
-
-    #[inline]
-    fn ttl(&self, value: &T) -> Duration {
-        self.ttl.ttl(value)
-    }
-
-    #[inline]
-    fn is_until_moment(&self) -> bool {
-        self.ttl.is_until_moment()
-    }
-
-    #[inline]
-    fn should_cache(&self, value: &T) -> bool {
-        self.ttl.should_cache(value)
-    }
+    forward_retention!(
+        self => self.ttl;
+        fixed_ttl ttl is_until_moment should_cache caches_errors error_ttl
+    );
 
     #[inline(always)]
     fn idle(&self) -> Idle {
         self.idle
-    }
-
-    #[inline]
-    fn caches_errors(&self) -> bool {
-        self.ttl.caches_errors()
-    }
-
-    #[inline]
-    fn error_ttl(&self, error: &SharedError) -> Duration {
-        self.ttl.error_ttl(error)
     }
 }
 

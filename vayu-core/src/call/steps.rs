@@ -52,7 +52,7 @@ pub(super) enum Step<V> {
     Previous(Box<PreviousRecord<V>>),
     /// Check whether a record is newer than a run that has started at this time.
     IsNewer(Record<V>, Timestamp),
-    /// Encode the output that the function has returned, after this time, at this time.
+    /// Encode the output of a run that took this time and ended at this one.
     Encode(Duration, Timestamp),
     /// Compute the ttl of an error.
     ErrorTtl(SharedError),
@@ -211,7 +211,7 @@ impl<Q, R> Exchange<Q, R> {
         &self,
         driver: &mut Driver<'_, T>,
         context: &mut Context<'_>,
-        mut perform: impl FnMut(Q) -> Result<R, E>,
+        perform: &mut dyn FnMut(Q) -> Result<R, E>,
     ) -> Poll<Result<T, E>> {
         loop {
             if let Poll::Ready(output) = driver.as_mut().poll(context) {
@@ -341,9 +341,9 @@ pub(super) async fn await_with_steps<'a, B: Backend, F: CachedFn<Stored = B::Sto
     mut driver: Driver<'_, T>,
 ) -> T {
     let polled = poll_fn(|context| {
-        steps.exchange.poll(&mut driver, context, |step| {
-            Ok::<_, Infallible>(step.perform(call, steps.blocks, &mut *frame))
-        })
+        let mut perform =
+            |step: StepOf<_>| Ok::<_, Infallible>(step.perform(call, steps.blocks, &mut *frame));
+        steps.exchange.poll(&mut driver, context, &mut perform)
     });
     let Ok(output) = polled.await;
     output

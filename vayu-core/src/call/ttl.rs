@@ -68,51 +68,73 @@ pub trait Retention<T> {
     fn idle(&self) -> Self::Idle;
 }
 
+/// Implements methods of [`Retention`] by those of another one.
+macro_rules! forward_retention {
+    ($this:ident => $to:expr; $($method:ident)*) => {$(
+        $crate::call::ttl::forward_retention!(@$method $this $to);
+    )*};
+    (@fixed_ttl $this:ident $to:expr) => {
+        #[inline]
+        fn fixed_ttl(&$this) -> Option<$crate::call::FixedTtl> {
+            $to.fixed_ttl()
+        }
+    };
+    (@ttl $this:ident $to:expr) => {
+        #[inline]
+        fn ttl(&$this, value: &T) -> ::std::time::Duration {
+            $to.ttl(value)
+        }
+    };
+    (@is_until_moment $this:ident $to:expr) => {
+        #[inline]
+        fn is_until_moment(&$this) -> bool {
+            $to.is_until_moment()
+        }
+    };
+    (@should_cache $this:ident $to:expr) => {
+        #[inline]
+        fn should_cache(&$this, value: &T) -> bool {
+            $to.should_cache(value)
+        }
+    };
+    (@has_closures $this:ident $to:expr) => {
+        #[inline]
+        fn has_closures(&$this) -> bool {
+            $to.has_closures()
+        }
+    };
+    (@caches_errors $this:ident $to:expr) => {
+        #[inline]
+        fn caches_errors(&$this) -> bool {
+            $to.caches_errors()
+        }
+    };
+    (@error_ttl $this:ident $to:expr) => {
+        #[inline]
+        fn error_ttl(&$this, error: &$crate::shared_error::SharedError) -> ::std::time::Duration {
+            $to.error_ttl(error)
+        }
+    };
+    (@idle $this:ident $to:expr) => {
+        #[inline(always)]
+        fn idle(&$this) -> Self::Idle {
+            $to.idle()
+        }
+    };
+}
+
+pub(crate) use forward_retention;
+
 /// The ttl of the elements of a batch, which all of them have.
 macro_rules! shared {
     ($($pointer:ty),*) => {$(
         impl<T, L: Retention<T>> Retention<T> for $pointer {
             type Idle = L::Idle;
 
-            #[inline]
-            fn fixed_ttl(&self) -> Option<FixedTtl> {
-                (**self).fixed_ttl()
-            }
-
-            #[inline]
-            fn ttl(&self, value: &T) -> Duration {
-                (**self).ttl(value)
-            }
-
-            #[inline]
-            fn is_until_moment(&self) -> bool {
-                (**self).is_until_moment()
-            }
-
-            #[inline]
-            fn should_cache(&self, value: &T) -> bool {
-                (**self).should_cache(value)
-            }
-
-            #[inline]
-            fn has_closures(&self) -> bool {
-                (**self).has_closures()
-            }
-
-            #[inline]
-            fn caches_errors(&self) -> bool {
-                (**self).caches_errors()
-            }
-
-            #[inline]
-            fn error_ttl(&self, error: &SharedError) -> Duration {
-                (**self).error_ttl(error)
-            }
-
-            #[inline(always)]
-            fn idle(&self) -> L::Idle {
-                (**self).idle()
-            }
+            forward_retention!(
+                self => (**self);
+                fixed_ttl ttl is_until_moment should_cache has_closures caches_errors error_ttl idle
+            );
         }
     )*};
 }
@@ -188,28 +210,10 @@ pub struct CacheIf<L, F> {
 impl<T, L: Retention<T>, F: Fn(&T) -> bool> Retention<T> for CacheIf<L, F> {
     type Idle = L::Idle;
 
-    #[inline]
-    fn fixed_ttl(&self) -> Option<FixedTtl> {
-        self.ttl.fixed_ttl()
-    }
-
-    #[inline]
-    fn ttl(&self, value: &T) -> Duration {
-        self.ttl.ttl(value)
-    }
-
-    #[inline]
-    fn is_until_moment(&self) -> bool {
-        self.ttl.is_until_moment()
-    }
+    forward_retention!(self => self.ttl; fixed_ttl ttl is_until_moment idle);
 
     #[inline]
     fn should_cache(&self, value: &T) -> bool {
         (self.predicate)(value)
-    }
-
-    #[inline(always)]
-    fn idle(&self) -> L::Idle {
-        self.ttl.idle()
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::call::previous::Slot;
-use crate::call::{CachedFn, Call, FnOutput, Properties};
+use crate::call::{CachedFn, Call, FnOutput, OutputShape, Properties, Retention};
 use crate::error::Result;
 use crate::panic::drop_quietly;
 use crate::serializer::{EntryContext, Serializer};
@@ -78,11 +78,11 @@ pub(crate) struct OutputOf<'o, F: CachedFn> {
 impl<F: CachedFn> EncodeOutput<F::Stored> for OutputOf<'_, F> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn can_store(&self) -> Result<bool> {
-        let has_value = F::value(self.output).is_some();
+        let has_value = F::Shape::value(self.output).is_some();
         // With a key made by hand, a `Result` may be the value.
         if has_value
             && !self.function.options().is_by_key
-            && let Some(error) = F::unsupported()
+            && let Some(error) = F::Shape::unsupported()
         {
             return Err(error);
         }
@@ -92,15 +92,16 @@ impl<F: CachedFn> EncodeOutput<F::Stored> for OutputOf<'_, F> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn ttl(&self) -> Option<Duration> {
         let Self { function, output } = self;
-        let value = F::value(output).filter(|value| function.should_cache(value))?;
-        let ttl = function.ttl(value);
+        let retention = function.retention();
+        let value = F::Shape::value(output).filter(|value| retention.should_cache(value))?;
+        let ttl = retention.ttl(value);
         // A moment that has passed is not an error.
-        if ttl.is_zero() && function.is_until_moment() { None } else { Some(ttl) }
+        if ttl.is_zero() && retention.is_until_moment() { None } else { Some(ttl) }
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn serialize(&self, entry: &EntryContext<'_>) -> Result<F::Stored> {
-        let value = F::value(self.output).expect("it has a ttl");
+        let value = F::Shape::value(self.output).expect("it has a ttl");
         self.function.serializer().serialize_for(value, entry)
     }
 }
@@ -189,7 +190,7 @@ impl<'a, F: CachedFn> Frame<'a, F> {
 impl<B: Backend, F: CachedFn<Stored = B::Stored>> TypedCall<B> for Frame<'_, F> {
     fn deserialize(&mut self, stored: &F::Stored, entry: &EntryContext<'_>) -> Result<()> {
         let value = self.function.serializer().deserialize_for(stored, entry)?;
-        self.set_found(F::output(value));
+        self.set_found(F::Shape::output(value));
         Ok(())
     }
 
@@ -199,7 +200,7 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> TypedCall<B> for Frame<'_, F> 
         entry: &EntryContext<'_>,
     ) -> Result<()> {
         let value = self.function.serializer().deserialize_owned_for(stored, entry)?;
-        self.set_found(F::output(value));
+        self.set_found(F::Shape::output(value));
         Ok(())
     }
 
@@ -217,15 +218,15 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> TypedCall<B> for Frame<'_, F> 
 
     fn previous_slot(&self, stored: &F::Stored, entry: &EntryContext<'_>) -> Result<Option<Slot>> {
         let value = self.function.serializer().deserialize_for(stored, entry)?;
-        Ok(self.function.previous_slot(value))
+        Ok(self.function.retention().previous_slot(value))
     }
 
     fn error_ttl(&self, error: &SharedError) -> Duration {
-        self.function.error_ttl(error)
+        self.function.retention().error_ttl(error)
     }
 
     fn clone_error(&mut self, error: &SharedError) -> bool {
-        let output = F::error_output(error);
+        let output = F::Shape::error_output(error);
         let is_of_this_type = output.is_some();
         if let Some(output) = output {
             self.set_found(output);
@@ -234,15 +235,15 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> TypedCall<B> for Frame<'_, F> 
     }
 
     fn has_value(&self) -> bool {
-        self.returned.as_ref().and_then(F::value).is_some()
+        self.returned.as_ref().and_then(F::Shape::value).is_some()
     }
 
     fn shared_error(&self) -> Option<SharedError> {
-        self.returned.as_ref().and_then(F::shared_error)
+        self.returned.as_ref().and_then(F::Shape::shared_error)
     }
 
     fn error_text(&self) -> Option<String> {
-        self.returned.as_ref().and_then(F::error_text)
+        self.returned.as_ref().and_then(F::Shape::error_text)
     }
 }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use crate::backend::{Backend, BackendExt};
 use crate::cache::{Cache, Engine, InvalidatedGroup};
 use crate::call::typed::{Frame, OutputOf};
-use crate::call::{CachedFn, CachedOutput, Call, Properties, RecordState};
+use crate::call::{CachedFn, CachedOutput, Call, OutputShape, Properties, RecordState};
 use crate::compact_duration::CompactDuration;
 use crate::entry::explanation::{Examined, Explanation};
 use crate::error::{ErrorKind, Result};
@@ -194,7 +194,7 @@ impl<B: Backend, S: Clone, F: CachedFn<Stored = B::Stored>> Query for Subject<B,
     }
 
     fn is_failure(&self, output: &F::Output) -> bool {
-        !self.function.options().stale.is_zero() && F::value(output).is_none()
+        !self.function.options().stale.is_zero() && F::Shape::value(output).is_none()
     }
 
     fn examine(&self, key: &Key) -> Examined<Self::Found> {

@@ -14,7 +14,7 @@ use crate::call::batch::run::complete_found;
 use crate::call::batch::steps::{BatchSteps, Element, ElementSteps};
 use crate::call::leading::Leading;
 use crate::call::lookup::Rest;
-use crate::call::steps::{Step, StepResult, Steps};
+use crate::call::steps::{Driver, Step, StepResult, Steps};
 use crate::call::task::Start;
 use crate::call::typed::UntypedCall;
 use crate::clock::Timestamp;
@@ -115,7 +115,17 @@ impl<'a, B: Backend> Runner<'a, B> {
     }
 
     /// Finds or computes all elements. `start` is awaited before the function runs for other callers, too.
-    pub(super) async fn compute<M: Io>(
+    #[inline(never)]
+    pub(super) fn compute<M: Io>(
+        self,
+        elements: &'a [Element<'a>],
+        rests: Vec<Rest>,
+        start: Option<Start>,
+    ) -> Driver<'a, Result<(), Failed>> {
+        Box::pin(self.compute_all::<M>(elements, rests, start))
+    }
+
+    async fn compute_all<M: Io>(
         mut self,
         elements: &'a [Element<'a>],
         rests: Vec<Rest>,

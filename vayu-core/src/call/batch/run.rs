@@ -313,10 +313,11 @@ impl<'a, B: Backend> Runner<'a, B> {
     }
 }
 
-/// Returns the span of a run for these elements, if it is logged.
+/// Returns the span of a run for these elements, a disabled one if it is not logged.
 #[inline]
-fn run_span<B: Backend>(parts: &[Part<'_, B>]) -> Option<Span> {
-    if log::is_enabled() { new_run_span(parts) } else { None }
+fn run_span<B: Backend>(parts: &[Part<'_, B>]) -> Span {
+    let span = if log::is_enabled() { new_run_span(parts) } else { None };
+    span.unwrap_or_else(Span::none)
 }
 
 #[cold]

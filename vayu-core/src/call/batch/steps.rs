@@ -55,7 +55,7 @@ pub(super) enum WholeStep {
 pub(super) struct Run {
     pub(super) places: Vec<usize>,
     pub(super) flight: Option<FlightId>,
-    pub(super) span: Option<Span>,
+    pub(super) span: Span,
 }
 
 /// The result of a [`BatchStep`].
@@ -163,7 +163,7 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> TypedBatch<'a, B, F> {
         driver: &mut Driver<'_, T>,
     ) -> Result<T, WholeStep> {
         poll_fn(|context| {
-            steps.0.poll(driver, context, |step| match step {
+            steps.0.poll(driver, context, &mut |step| match step {
                 BatchStep::Whole(step) => Err(step),
                 BatchStep::Element(place, step) => {
                     let Element { properties, key, .. } = &self.elements[place];
@@ -236,15 +236,11 @@ async fn run_body<M: Io, D: BatchBody>(
     body: &mut D,
     indices: Vec<usize>,
     flight: Option<FlightId>,
-    span: Option<Span>,
+    span: Span,
 ) -> Result<Vec<Option<D::Value>>, Unusable<D::Output>> {
     // A sync function runs when its future is created.
-    let run = async { body.run(&indices).await };
-    let run = part_of_flights::<M, _>(flight, run);
-    match span {
-        None => run.await,
-        Some(span) => Box::pin(run.instrument(span)).await,
-    }
+    let run = async { body.run(&indices).await }.instrument(span);
+    part_of_flights::<M, _>(flight, run).await
 }
 
 /// Returns the end of a run for its driver.
