@@ -153,7 +153,7 @@ pub fn label<B: Backend, S>(
     }
 }
 
-/// Returns the engine of a cache.
+/// Returns the engine of a cache, which all that follows a lookup takes. A hit has fewer instructions without it.
 #[inline]
 pub fn engine<B: Backend, S>(cache: &Cache<B, S>) -> &Engine<B> {
     cache.engine()
@@ -161,22 +161,22 @@ pub fn engine<B: Backend, S>(cache: &Cache<B, S>) -> &Engine<B> {
 
 /// Runs a cached call of a sync function.
 #[inline]
-pub fn call<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &Engine<B>,
+pub fn call<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
+    cache: &Cache<B, S>,
     function: F,
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
-    call::blocking::run(engine, function, body)
+    call::blocking::run(cache.engine(), function, body)
 }
 
 /// Returns the output of a cached call if it is available without waiting, so that no future is created. The rest of the
 /// call is for [`finish_async`] and the other functions that finish one.
 #[inline]
-pub fn begin_async<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &Engine<B>,
+pub fn begin_async<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
+    cache: &Cache<B, S>,
     function: &F,
 ) -> Result<F::Output, Lookup<F::Output>> {
-    begin(engine, function)
+    begin(cache.engine(), function)
 }
 
 /// Finishes a cached call of an async function. The body is pinned where it was created: a future

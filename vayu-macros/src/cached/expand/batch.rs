@@ -9,7 +9,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::{Expr, FnArg, Ident, Lit, Pat, Signature, Token};
 
 use crate::cached::expand::body;
-use crate::cached::expand::call::spawned;
+use crate::cached::expand::call::{engine, spawned};
 use crate::cached::expand::key::{finish_key, of_key};
 use crate::cached::expand::own;
 use crate::cached::expand::policy::policy;
@@ -30,6 +30,7 @@ pub(crate) fn call(model: &Model, batch: &Batch) -> TokenStream {
     let (body, setup) = (body(model, batch), setup(model, Purpose::Batch));
     let identity = identity(model, &quote_spanned!(Span::mixed_site()=> vayu_body));
     let describe = describe(model, batch, Purpose::Batch);
+    let engine = engine(model);
     let (name, wait) = match model.function.kind {
         Kind::Sync => ("vayu_call", None),
         Kind::Async | Kind::Boxed => ("vayu_call_async", Some(quote!(.await))),
@@ -40,6 +41,7 @@ pub(crate) fn call(model: &Model, batch: &Batch) -> TokenStream {
         #setup
         #body
         #identity
+        #engine
         vayu_each.vayu_batch(vayu_whole, #at_most).#call(vayu_engine, #describe, vayu_body) #wait
     }
 }
@@ -49,7 +51,7 @@ pub(crate) fn call(model: &Model, batch: &Batch) -> TokenStream {
 pub(crate) fn spawning_call(model: &Model, batch: &Batch, spawn: &Expr) -> TokenStream {
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
     let (each, at_most) = (each(model, batch), at_most(batch));
-    let setup = setup(model, Purpose::BatchTask);
+    let (setup, engine) = (setup(model, Purpose::BatchTask), engine(model));
     let identity = identity(model, &quote_spanned!(Span::mixed_site()=> || ()));
     let (describe, body) = (describe(model, batch, Purpose::BatchTask), body(model, batch));
     let [copies, ..] = own::of_batch(model);
@@ -97,6 +99,7 @@ pub(crate) fn spawning_call(model: &Model, batch: &Batch, spawn: &Expr) -> Token
         #each
         #setup
         #identity
+        #engine
         let vayu_batch = vayu_each.vayu_batch(vayu_whole, #at_most);
         let vayu_found = vayu_batch.vayu_look_up(vayu_engine, #describe);
         match vayu_found {

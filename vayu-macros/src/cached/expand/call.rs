@@ -21,16 +21,18 @@ pub(crate) fn call(model: &Model) -> TokenStream {
     let call = match model.function.kind {
         Kind::Sync => {
             let call = model.root.private_at("call", span);
-            quote_spanned!(span=> #call(vayu_engine, #policy, vayu_body))
+            quote_spanned!(span=> #call(vayu_cache, #policy, vayu_body))
         }
         Kind::Async | Kind::Boxed => {
             let begin = model.root.private_at("begin_async", span);
             let finish = model.root.private_at("finish_async", span);
+            let engine = engine(model);
             quote_spanned! {span=>
                 let vayu_policy = #policy;
-                match #begin(vayu_engine, &vayu_policy) {
+                match #begin(vayu_cache, &vayu_policy) {
                     ::core::result::Result::Ok(vayu_output) => vayu_output,
                     ::core::result::Result::Err(vayu_rest) => {
+                        #engine
                         #finish(vayu_engine, &vayu_policy, vayu_rest, vayu_body).await
                     }
                 }
@@ -50,7 +52,7 @@ pub(crate) fn call(model: &Model) -> TokenStream {
 pub(crate) fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
-    let begun = begun(model);
+    let (begun, engine) = (begun(model), engine(model));
     let is_sync = model.function.kind == Kind::Sync;
     let (spawnable, patience) = match &model.options.patience {
         None => ("spawnable", None),
@@ -86,6 +88,7 @@ pub(crate) fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
         match vayu_begun {
             ::core::result::Result::Ok(vayu_output) => vayu_output,
             ::core::result::Result::Err((vayu_rest, vayu_body)) => {
+                #engine
                 #maker
                 let vayu_call = #spawnable(vayu_engine, vayu_policy, vayu_rest, vayu_body #patience);
                 #run #wait
@@ -98,7 +101,7 @@ pub(crate) fn spawning_call(model: &Model, spawn: &Expr) -> TokenStream {
 pub(crate) fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
     let root = &model.root;
     let output_span = model.function.output.as_ref().map_or_else(Span::mixed_site, span_of);
-    let begun = begun(model);
+    let (begun, engine) = (begun(model), engine(model));
     let (finish, task_of, wait) = match model.function.kind {
         Kind::Sync => ("finish_spawning", "job_of", None),
         Kind::Async | Kind::Boxed => ("finish_async_spawning", "task_of", Some(quote!(.await))),
@@ -124,6 +127,7 @@ pub(crate) fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
         match vayu_begun {
             ::core::result::Result::Ok(vayu_output) => vayu_output,
             ::core::result::Result::Err((vayu_rest, vayu_body)) => {
+                #engine
                 let (vayu_output, vayu_left) =
                     #finish(vayu_engine, &vayu_policy, vayu_rest, #in_caller) #wait;
                 if let ::core::option::Option::Some(vayu_refresh) = vayu_left {
@@ -134,6 +138,12 @@ pub(crate) fn refreshing_call(model: &Model, spawn: &Expr) -> TokenStream {
             }
         }
     }
+}
+
+/// Generates the engine, for what follows the lookup.
+pub(crate) fn engine(model: &Model) -> TokenStream {
+    let engine = model.root.private("engine");
+    quote_spanned!(Span::mixed_site()=> let vayu_engine = #engine(vayu_cache);)
 }
 
 /// Generates the call of the spawner.
@@ -171,7 +181,7 @@ fn begun(model: &Model) -> TokenStream {
             #body
             #key
             vayu_policy = #policy;
-            match #begin(vayu_engine, &vayu_policy) {
+            match #begin(vayu_cache, &vayu_policy) {
                 ::core::result::Result::Ok(vayu_output) => ::core::result::Result::Ok(vayu_output),
                 ::core::result::Result::Err(vayu_rest) => {
                     ::core::result::Result::Err((vayu_rest, #moved))

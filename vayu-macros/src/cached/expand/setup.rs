@@ -30,18 +30,12 @@ pub(crate) fn setup(model: &Model, purpose: Purpose) -> TokenStream {
     let values = policy::values(model, purpose);
     let conditions = policy::conditions(model, purpose);
     let (borrowed, shape) = (borrowed(model), shape(model, purpose));
-    // An entry has the whole cache.
-    let engine = (purpose != Purpose::Entry).then(|| {
-        let engine = root.private("engine");
-        quote_spanned!(Span::mixed_site()=> let vayu_engine = #engine(vayu_cache);)
-    });
     let (any, exclusive) = (root.private("AnyPart"), root.private("ExclusiveKind"));
     quote_spanned! {Span::mixed_site()=>
         use {#any as _, #exclusive as _};
         #key_before
         #conditions
         #cache
-        #engine
         #borrowed
         #shape
         #key_after
