@@ -76,7 +76,7 @@ pub(super) fn serve_directly<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Ok(key) = function.key() else { return Err(None) };
     let stamp = if flags.may_have_changed() {
         // A copy of the prefix, whose address may be taken.
-        let Some(prefix) = key.prefix().copy_of_function() else { return Err(None) };
+        let Some(prefix) = key.prefix().copied() else { return Err(None) };
         engine.known_stamp(flags, &prefix, function.tags()).ok_or(None)?
     } else {
         0

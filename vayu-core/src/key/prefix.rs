@@ -89,10 +89,14 @@ impl Prefix {
         }
     }
 
-    /// Returns a copy of the prefix if it is a function.
+    /// Returns a copy of the prefix, unless that takes memory on the heap.
     #[inline(always)]
-    pub(crate) fn copy_of_function(&self) -> Option<Self> {
-        Some(Self(Repr::Function(self.function().ok()?)))
+    pub(crate) fn copied(&self) -> Option<Self> {
+        match &self.0 {
+            Repr::Function(function) => Some(Self(Repr::Function(function))),
+            Repr::Text(Cow::Borrowed(text)) => Some(Self(Repr::Text(Cow::Borrowed(text)))),
+            Repr::Text(Cow::Owned(_)) => None,
+        }
     }
 
     /// Returns whether the prefix has memory on the heap.
