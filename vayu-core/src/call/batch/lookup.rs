@@ -5,7 +5,7 @@ use crate::cache::{CallStamp, Engine};
 use crate::call::batch::distinct::Distinct;
 use crate::call::batch::steps::{BatchSteps, Element};
 use crate::call::lookup::{Lookup, Rest, begin_apart, serve_directly};
-use crate::call::steps::{Step, Steps};
+use crate::call::steps::{Step, StepOf, StepResult, Steps};
 use crate::call::typed::{Frame, UntypedCall};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, FnProperties, Properties};
 use crate::io::Io;
@@ -203,13 +203,17 @@ pub(super) async fn resume<'a, M: Io, B: Backend>(
     }
     let calls: Vec<&UntypedCall<'_, B>> = reads.iter().map(|(_, call, _)| call).collect();
     let records = read_many::<M, B>(engine, &calls).await;
-    for ((place, call, before), record) in reads.into_iter().zip(records) {
-        match steps.of(place).look_up(&call, Step::Decode(record, before)).await {
-            Ok(()) => {}
-            Err(Rest::Compute(_, reason)) => {
+    let decode = |((place, call, before), record): (&(usize, _, _), _)| {
+        (*place, StepOf::new(call, None, Step::Decode(record, *before)))
+    };
+    let decoded = steps.perform_all(reads.iter().zip(records).map(decode).collect()).await;
+    for ((place, call, _), result) in reads.into_iter().zip(decoded) {
+        match result.of(&call) {
+            StepResult::LookedUp(Ok(())) => {}
+            StepResult::LookedUp(Err(Rest::Compute(_, reason))) => {
                 resumed.push(Resumed::Compute(Missed { place, call, reason }));
             }
-            Err(_) => resumed.push(Resumed::Bypass(place)),
+            _ => resumed.push(Resumed::Bypass(place)),
         }
     }
     resumed

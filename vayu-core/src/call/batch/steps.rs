@@ -41,6 +41,8 @@ impl<'a> Element<'a> {
 pub(super) enum BatchStep<V> {
     /// Of the element at this place.
     Element(usize, StepOf<V>),
+    /// Of the elements at these places, one after the other. To suspend for each takes longer than most steps.
+    Elements(Vec<(usize, StepOf<V>)>),
     Whole(WholeStep),
 }
 
@@ -61,6 +63,7 @@ pub(super) struct Run {
 /// The result of a [`BatchStep`].
 pub(super) enum BatchStepResult<V> {
     Element(ResultOf<V>),
+    Elements(Vec<ResultOf<V>>),
     Ran(Ran),
     /// Whether the error is of the type of the function.
     Cloned(Result<bool>),
@@ -87,6 +90,14 @@ impl<V> BatchSteps<V> {
     /// Returns the steps of the element at this place.
     pub(super) fn of(&self, place: usize) -> ElementSteps<'_, V> {
         ElementSteps { steps: self, place }
+    }
+
+    /// Performs the steps of the elements at these places.
+    pub(super) async fn perform_all(&self, steps: Vec<(usize, StepOf<V>)>) -> Vec<ResultOf<V>> {
+        match self.0.perform(BatchStep::Elements(steps)).await {
+            BatchStepResult::Elements(results) => results,
+            _ => unreachable!("the steps are those of elements"),
+        }
     }
 
     /// Runs the function.
@@ -166,14 +177,23 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> TypedBatch<'a, B, F> {
             steps.0.poll(driver, context, &mut |step| match step {
                 BatchStep::Whole(step) => Err(step),
                 BatchStep::Element(place, step) => {
-                    let Element { properties, key, .. } = &self.elements[place];
-                    let call = (self.engine, properties, key.expect("the element has a call"));
-                    let result = step.perform(call, M::BLOCKS, &mut self.frames[place]);
-                    Ok(BatchStepResult::Element(result))
+                    Ok(BatchStepResult::Element(self.perform::<M>(place, step)))
+                }
+                BatchStep::Elements(steps) => {
+                    let steps = steps.into_iter();
+                    let results = steps.map(|(place, step)| self.perform::<M>(place, step));
+                    Ok(BatchStepResult::Elements(results.collect()))
                 }
             })
         })
         .await
+    }
+
+    /// Performs a step of the element at this place.
+    fn perform<M: Io>(&mut self, place: usize, step: StepOf<B::Stored>) -> ResultOf<B::Stored> {
+        let Element { properties, key, .. } = &self.elements[place];
+        let call = (self.engine, properties, key.expect("the element has a call"));
+        step.perform(call, M::BLOCKS, &mut self.frames[place])
     }
 
     /// Awaits the driver of a batch with this body. Returns the output with its own, if it has no values of elements.
