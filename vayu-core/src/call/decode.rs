@@ -1,5 +1,6 @@
 //! Decoding of a record to the output of a call.
 
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use crate::backend::Backend;
@@ -61,6 +62,9 @@ pub(super) enum Visited<V> {
 impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
     /// Returns a fresh value if that takes no code of users: an inline value that the backend reads without a lock, or a plain one
     /// that it lends at once. The hit is counted, but not reported.
+    ///
+    /// No scope drops the value: after a panic it would have its address, so the value would be in memory instead of registers, as the
+    /// [key](crate::key::CallKeyBuilder) would. Only code of vayu runs from there on, to unlock the entry and to count the hit.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn serve_directly(&self) -> Option<F::Output> {
         let value = match self.function.value_class() {
@@ -70,20 +74,20 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
         };
         let value = value?;
         self.engine.counters().call(CallOutcome::Hit);
-        Some(F::Shape::output(value))
+        Some(F::Shape::output(ManuallyDrop::into_inner(value)))
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn find_inline(&self) -> Option<F::Value> {
+    fn find_inline(&self) -> Option<ManuallyDrop<F::Value>> {
         let (record, value) = self.engine.backend().read_optimistic(self.key)?.split();
         if !self.is_usable(&record) {
             return None;
         }
-        self.function.serializer().deserialize_inline(value)
+        self.function.serializer().deserialize_inline(value).map(ManuallyDrop::new)
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn find_lent(&self) -> Option<F::Value> {
+    fn find_lent(&self) -> Option<ManuallyDrop<F::Value>> {
         let backend = self.engine.backend();
         if !backend.is_in_process() {
             return None;
@@ -94,7 +98,8 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
                 return None;
             }
             let context = self.context(&record);
-            self.function.serializer().deserialize_for(value, &context).ok()
+            let value = self.function.serializer().deserialize_for(value, &context);
+            value.ok().map(ManuallyDrop::new)
         })?
     }
 
