@@ -83,13 +83,13 @@ impl Timestamp {
     /// Returns the microseconds from `earlier` to this instant, zero if `earlier` is later.
     #[inline]
     pub(crate) fn micros_since(self, earlier: Self) -> u64 {
-        if self < earlier { 0 } else { self.wrapping_micros_since(earlier) }
+        if self < earlier { 0 } else { self.0.wrapping_sub(earlier.0).cast_unsigned() }
     }
 
-    /// Returns the microseconds from `earlier` to this instant, modulo 2^64.
+    /// Returns the microseconds from `earlier` to this instant, negative if `earlier` is later, unless there are too many.
     #[inline]
-    pub(crate) fn wrapping_micros_since(self, earlier: Self) -> u64 {
-        self.0.wrapping_sub(earlier.0).cast_unsigned()
+    pub(crate) fn checked_micros_since(self, earlier: Self) -> Option<i64> {
+        self.0.checked_sub(earlier.0)
     }
 
     /// Returns whether this instant is less than `time` after `start`.

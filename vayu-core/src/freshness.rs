@@ -24,17 +24,20 @@ pub(crate) fn is_fresh_for(
     expires: Timestamp,
     now: Timestamp,
 ) -> bool {
-    if ttl > MAX_COMPARED {
-        let is_young = now.micros_since(created) < ttl || created > now;
-        return is_young && is_fresh(created, expires, now);
+    match now.checked_micros_since(created) {
+        // One comparison: the age is in a range from `-SKEW` on.
+        Some(age) if ttl <= MAX_COMPARED => {
+            now < expires && age.cast_unsigned().wrapping_add(SKEW) < ttl + SKEW
+        }
+        _ => {
+            let is_young = now.micros_since(created) < ttl || created > now;
+            is_young && is_fresh(created, expires, now)
+        }
     }
-    // One comparison: the age is in a range from `-SKEW` on.
-    let age = now.wrapping_micros_since(created);
-    now < expires && age.wrapping_add(SKEW) < ttl + SKEW
 }
 
 const SKEW: u64 = Timestamp::micros_of(CLOCK_SKEW);
-/// The longest ttl, in microseconds, to which an age modulo 2^64 is compared. No clock is so far from its origin.
+/// The longest ttl, in microseconds, to which an age is compared as a number without a sign: a negative one is larger.
 const MAX_COMPARED: u64 = u64::MAX / 4;
 
 #[cfg(test)]
@@ -79,6 +82,8 @@ mod tests {
         assert!(!is_fresh_for(minute, at(0), at(20), at(20)), "it has expired");
         let long_ago = Timestamp::from_micros(-i64::MAX / 2);
         assert!(!is_fresh_for(u64::MAX / 4 * 3, at(0), at(0), long_ago), "from the future");
+        let [first, last] = [i64::MIN, i64::MAX - 1].map(Timestamp::from_micros);
+        assert!(!is_fresh_for(minute, first, Timestamp::NEVER, last), "older than a clock can say");
     }
 
     /// Returns an instant: of a clock, or of a damaged record.
@@ -95,7 +100,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 16 } else { 4096 }))]
         #[test]
         fn freshness_is_that_of_numbers_without_an_end(
-            now in instants(i64::MAX / 2),
+            now in prop_oneof![instants(i64::MAX), instants(i64::MAX / 2)],
             created in prop_oneof![instants(i64::MAX), Just(i64::MIN)],
             since in prop::option::of(-400_000_000..400_000_000_i64),
             expires in instants(i64::MAX),
