@@ -23,7 +23,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-#[cfg(test)]
+#[cfg(all(test, not(vayu_loom)))]
 pub(crate) use self::batch::batch_call;
 pub use self::batch::{
     BatchCall, BatchOutput, Each, EachIn, ElementValue, Elements, MapKey, OutputOfEach, OutputType,

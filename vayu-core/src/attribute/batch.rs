@@ -77,7 +77,7 @@ impl<'e, C: ?Sized, H> BatchCall<'e, C, H> {
 }
 
 /// Returns a call of a test, whose errors are not shared.
-#[cfg(test)]
+#[cfg(all(test, not(vayu_loom)))]
 pub(crate) fn batch_call<C: ?Sized, R>(
     elements: &C,
     at_most: usize,

@@ -193,8 +193,8 @@ impl KeyBuilder {
 /// The key of one call, in a variable that its scope does not drop.
 ///
 /// After a panic, a scope passes the address of each variable to its destructor, and a variable whose address is passed anywhere is in
-/// memory: the key of a number would not be in registers. The engine [drops](Self::clear) the key, or
-/// [moves](Self::take) it. If code of users panics before that (the label, a tag, or a clock), a key that is longer than the builder
+/// memory: the key of a number would not be in registers. The engine drops the key, or
+/// moves it. If code of users panics before that (the label, a tag, or a clock), a key that is longer than the builder
 /// leaves its memory allocated.
 #[derive(Debug)]
 pub struct CallKeyBuilder(ManuallyDrop<KeyBuilder>);

@@ -42,7 +42,7 @@ use crate::sync::block_on;
 ///
 /// The arguments are a name for the module of the tests, a serializer that fits the backend and can
 /// store `Vec<u8>`, and a function that opens an empty backend. That function receives the
-/// [`ManualClock`] that the backend must return from [`Backend::clock`] and use for its own expiry,
+/// [`ManualClock`](crate::testing::ManualClock) that the backend must return from [`Backend::clock`] and use for its own expiry,
 /// and returns a guard and the backend; the guard (a temporary directory, a server) is dropped after
 /// the test.
 ///
