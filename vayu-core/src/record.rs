@@ -215,24 +215,6 @@ impl<V> Record<V> {
         }
     }
 
-    /// Returns the record without its value, and the value.
-    #[inline(always)]
-    pub(crate) fn split(self) -> (Record<()>, V) {
-        let Self { value, created, expires, stale_until, schema, serializer, compute_time, weight } =
-            self;
-        let value_less = Record {
-            value: (),
-            created,
-            expires,
-            stale_until,
-            schema,
-            serializer,
-            compute_time,
-            weight,
-        };
-        (value_less, value)
-    }
-
     /// Returns the value alone.
     pub fn into_value(self) -> V {
         self.value

@@ -1,13 +1,10 @@
 //! Counters, log events and observers of a cache.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::backend::{Backend, BackendExt};
 use crate::cache::engine::Inner;
 use crate::cache::{Cache, Engine};
-use crate::clock::Timestamp;
-use crate::compact_duration::CompactDuration;
 use crate::error::Error;
 use crate::key::Prefix;
 use crate::log;
@@ -73,31 +70,6 @@ impl<B: Backend> Engine<B> {
         if flags.is_watched() {
             watch::record(&event);
         }
-    }
-
-    /// Counts a hit at `now` on a value that was created and that expires then, and reports it as [`emit`](Self::emit) does. The function has
-    /// a ttl of `ttl` microseconds now.
-    #[cold]
-    #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "a hit would store an array on the stack")]
-    pub(crate) fn count_and_emit_hit(
-        &self,
-        function: &Prefix,
-        now: Timestamp,
-        created: Timestamp,
-        expires: Timestamp,
-        ttl: u64,
-        compute_time: CompactDuration,
-        is_quiet: bool,
-    ) {
-        self.counters().call(CallOutcome::Hit);
-        let fresh_until = expires.min(created.saturating_add(Duration::from_micros(ttl)));
-        let times = CallTimes {
-            age: Some(now.saturating_since(created)),
-            ttl_left: Some(fresh_until.saturating_since(now)),
-            compute_time: compute_time.time(),
-        };
-        self.emit(function, CallOutcome::Hit, times, is_quiet);
     }
 
     /// Counts a call that does not use the cache: it is paused, or there is no key.

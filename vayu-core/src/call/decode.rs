@@ -79,11 +79,11 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn find_inline(&self) -> Option<ManuallyDrop<F::Value>> {
-        let (record, value) = self.engine.backend().read_optimistic(self.key)?.split();
+        let record = self.engine.backend().read_optimistic(self.key)?;
         if !self.is_usable(&record) {
             return None;
         }
-        self.function.serializer().deserialize_inline(value).map(ManuallyDrop::new)
+        self.function.serializer().deserialize_inline(*record.value()).map(ManuallyDrop::new)
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
@@ -93,19 +93,18 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> Call<'_, B, F> {
             return None;
         }
         backend.read_with(self.key, |record| {
-            let (record, value) = record.split();
             if !self.is_usable(&record) {
                 return None;
             }
             let context = self.context(&record);
-            let value = self.function.serializer().deserialize_for(value, &context);
+            let value = self.function.serializer().deserialize_for(record.value(), &context);
             value.ok().map(ManuallyDrop::new)
         })?
     }
 
     /// Returns whether the value of a record may be returned as it is.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn is_usable(&self, record: &Record<()>) -> bool {
+    fn is_usable<V>(&self, record: &Record<V>) -> bool {
         let now = self.began;
         self.is_fresh(record, now) && self.is_of_this_call(record) && !self.moves_end(record, now)
     }
@@ -354,19 +353,17 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
         }
     }
 
-    #[cfg_attr(not(debug_assertions), inline(always))]
+    /// Counts a hit at `now`, and reports it.
     fn count_hit(&self, now: Timestamp, times: [Timestamp; 2], compute_time: CompactDuration) {
+        self.engine.counters().call(CallOutcome::Hit);
         let is_quiet = self.options().is_quiet;
         if self.engine.has_listeners(is_quiet) {
-            // Without `self`, which a hit would store on the stack for that.
-            let (prefix, ttl) = (self.key.prefix(), self.function.fixed_ttl());
-            let ttl = ttl.map_or(u64::MAX, |ttl| ttl.micros);
-            let engine = self.engine;
-            let [created, expires] = times;
-            engine.count_and_emit_hit(prefix, now, created, expires, ttl, compute_time, is_quiet);
-        } else {
-            // Here, so that the times are in no register at that point.
-            self.engine.counters().call(CallOutcome::Hit);
+            let times = CallTimes {
+                age: Some(now.saturating_since(times[0])),
+                ttl_left: Some(self.fresh_until(times).saturating_since(now)),
+                compute_time: compute_time.time(),
+            };
+            self.engine.emit(self.key.prefix(), CallOutcome::Hit, times, is_quiet);
         }
     }
 
