@@ -6,7 +6,8 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use vayu::{FileCache, MemoryCache, MemoryOptions, cached};
+use vayu::backend::FileBackend;
+use vayu::{Cache, Compressed, FileCache, MemoryCache, MemoryOptions, MessagePack, cached};
 
 /// A cache that holds all keys of the benchmarks.
 pub static LARGE: LazyLock<MemoryCache> =
@@ -83,6 +84,16 @@ pub async fn number_of_many_async(key: u64) -> u64 {
 #[cached(cache = cache, ttl = "1h", skip(cache))]
 pub fn file(cache: &FileCache, key: u64) -> Bytes {
     vec![7; usize::try_from(key).unwrap_or(0)].into()
+}
+
+/// Returns text that is compressed, from a file.
+#[cached(cache = cache, ttl = "1h", skip(cache))]
+pub fn compressed(cache: &Cache<FileBackend, Compressed<MessagePack>>, rows: u64) -> Bytes {
+    (0..rows)
+        .map(|row| format!("{{\"id\":{row},\"name\":\"customer {row}\"}},\n"))
+        .collect::<Vec<_>>()
+        .concat()
+        .into()
 }
 
 /// Returns the output of a future that is ready at the first poll.

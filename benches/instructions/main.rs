@@ -12,9 +12,10 @@ use std::path::PathBuf;
 use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
-use vayu::FileCache;
+use vayu::backend::FileBackend;
+use vayu::{Cache, Compressed, FileCache, MessagePack};
 use vayu_instructions::{
-    file, now, number, number_after_invalidation, number_async, number_of_many,
+    compressed, file, now, number, number_after_invalidation, number_async, number_of_many,
     number_of_many_async, number_with_idle, numbers, pair, shared, string,
 };
 
@@ -122,9 +123,14 @@ fn miss_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_of_many_async(key)));
 }
 
-fn files() -> (PathBuf, FileCache) {
+fn directory() -> (PathBuf, FileCache) {
     let place = tempfile::tempdir().expect("a directory").keep();
     let cache = FileCache::open(place.join("cache")).expect("a cache");
+    (place, cache)
+}
+
+fn files() -> (PathBuf, FileCache) {
+    let (place, cache) = directory();
     file(&cache, 100);
     (place, cache)
 }
@@ -134,6 +140,23 @@ fn files() -> (PathBuf, FileCache) {
 #[bench::of(args = (files()), teardown = remove)]
 fn hit_in_file((place, cache): (PathBuf, FileCache)) -> PathBuf {
     each(&few(), |_| file(&cache, 100));
+    place
+}
+
+fn compressed_files() -> (PathBuf, Cache<FileBackend, Compressed<MessagePack>>) {
+    let (place, cache) = directory();
+    let cache = cache.with_serializer(Compressed::lz4(MessagePack));
+    compressed(&cache, 256);
+    (place, cache)
+}
+
+// Without instructions of the kernel. Most of them decompress 10 KiB.
+#[library_benchmark(config = at_most(51600))]
+#[bench::of(args = (compressed_files()), teardown = remove)]
+fn hit_of_lz4_in_file(
+    (place, cache): (PathBuf, Cache<FileBackend, Compressed<MessagePack>>),
+) -> PathBuf {
+    each(&few(), |_| compressed(&cache, 256));
     place
 }
 
@@ -155,7 +178,8 @@ library_benchmark_group!(
         hit_async,
         miss,
         miss_async,
-        hit_in_file
+        hit_in_file,
+        hit_of_lz4_in_file
     ]
 );
 main!(library_benchmark_groups = paths);
