@@ -2,10 +2,9 @@
 //! exactly this version.
 
 pub use crate::backend::{BatchResults, fail_batch};
-pub use crate::bounded_map::BoundedMap;
 pub use crate::error::with_causes;
-pub use crate::key::LongKey;
 use crate::key::{self, Key, Prefix};
+pub use crate::key::{LongKey, RecentKeys};
 pub use crate::outage::{Outage, display_time};
 pub use crate::outlined::Outlined;
 pub use crate::panic::{

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hash};
 /// An entry is as old as the last insertion of its key. Insertions and removals take constant time on average: the keys are in
 /// a queue, and those that were removed or inserted again stay in it until they are half of it.
 #[derive(Debug)]
-pub struct BoundedMap<K, V, S = RandomState> {
+pub(crate) struct BoundedMap<K, V, S = RandomState> {
     map: HashMap<K, Numbered<V>, S>,
     /// The insertions, the oldest first: their numbers and keys. Those of entries that are not in the map any more are outdated.
     order: VecDeque<(u64, K)>,
@@ -30,30 +30,29 @@ const MAX_OUTDATED: usize = 16;
 
 impl<K, V, S> BoundedMap<K, V, S> {
     /// Creates an empty map for up to `capacity` entries, with a hasher.
-    pub const fn with_hasher(capacity: usize, hasher: S) -> Self {
+    pub(crate) const fn with_hasher(capacity: usize, hasher: S) -> Self {
         Self { map: HashMap::with_hasher(hasher), order: VecDeque::new(), insertions: 0, capacity }
     }
 
     /// Returns the number of entries.
-    #[expect(clippy::len_without_is_empty, reason = "only tests read it")]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.map.len()
     }
 
     /// Returns whether the next insertion of a new key removes an entry.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.map.len() >= self.capacity
     }
 
     /// Returns all values, in any order.
-    pub fn values(&self) -> impl Iterator<Item = &V> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.map.values().map(|numbered| &numbered.value)
     }
 }
 
 impl<K: Hash + Eq + Clone, V, S: BuildHasher> BoundedMap<K, V, S> {
     /// Creates an empty map for up to `capacity` entries.
-    pub fn new(capacity: usize) -> Self
+    pub(crate) fn new(capacity: usize) -> Self
     where
         S: Default,
     {
@@ -61,7 +60,7 @@ impl<K: Hash + Eq + Clone, V, S: BuildHasher> BoundedMap<K, V, S> {
     }
 
     /// Returns the value of a key.
-    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
@@ -69,8 +68,7 @@ impl<K: Hash + Eq + Clone, V, S: BuildHasher> BoundedMap<K, V, S> {
     }
 
     /// Returns the value of a key, inserting the default for a new one, and whether another entry was removed for that.
-    #[allow(clippy::missing_panics_doc, reason = "it does not panic")]
-    pub fn get_or_insert_default(&mut self, key: &K) -> (&mut V, bool)
+    pub(crate) fn get_or_insert_default(&mut self, key: &K) -> (&mut V, bool)
     where
         V: Default,
     {
@@ -82,7 +80,7 @@ impl<K: Hash + Eq + Clone, V, S: BuildHasher> BoundedMap<K, V, S> {
 
     /// Inserts a value. Returns the one that it takes the place of: that of the key, or else, if the map is full, that of the
     /// oldest entry.
-    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let is_known = self.is_full() && self.map.contains_key(&key);
         let oldest = if is_known { None } else { self.remove_oldest_if_full() };
         let insertion = self.insertions;
@@ -94,7 +92,7 @@ impl<K: Hash + Eq + Clone, V, S: BuildHasher> BoundedMap<K, V, S> {
     }
 
     /// Removes a key, and returns its value.
-    pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    pub(crate) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -104,7 +102,7 @@ impl<K: Hash + Eq + Clone, V, S: BuildHasher> BoundedMap<K, V, S> {
     }
 
     /// Removes the entries whose value is rejected by `keep`, and returns their values.
-    pub fn extract(&mut self, keep: impl Fn(&V) -> bool) -> Vec<V> {
+    pub(crate) fn extract(&mut self, keep: impl Fn(&V) -> bool) -> Vec<V> {
         let extracted = self.map.extract_if(|_, numbered| !keep(&numbered.value));
         let extracted = extracted.map(|(_, numbered)| numbered.value).collect();
         self.limit_outdated();

@@ -10,6 +10,7 @@ mod kind;
 mod label;
 mod long;
 mod prefix;
+mod recent;
 #[cfg(feature = "wire")]
 mod render;
 mod set;
@@ -36,6 +37,7 @@ pub use self::long::LongKey;
 #[cfg(feature = "wire")]
 pub(crate) use self::prefix::FUNCTION;
 pub use self::prefix::{FunctionOf, Prefix};
+pub use self::recent::RecentKeys;
 pub use self::set::sorted_set;
 pub use self::version::KeyVersion;
 pub(crate) use self::words::prefix_of_words;

@@ -3,12 +3,12 @@
 //! A located key takes a tenth of the time of a hit to create, most of it for SHA-256, so each thread
 //! caches those of the last keys.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
-use vayu_core::__internal::BoundedMap;
+use vayu_core::__internal::RecentKeys;
+use vayu_core::Key;
 use vayu_core::wire::WireKey;
-use vayu_core::{BuildKeyHasher, Key};
 
 use crate::layout::EntryPath;
 
@@ -20,37 +20,14 @@ pub(crate) struct LocatedKey {
     last_length: Cell<u64>,
 }
 
-/// The number of keys that a thread caches: those that were located last.
-const MAX_CACHED: usize = 256;
-
-/// A key with more bytes than this is not cached: it would use more memory than its time is worth.
-const MAX_KEY_LENGTH: usize = 1024;
-
-type LocatedKeys = BoundedMap<Key, Rc<LocatedKey>, BuildKeyHasher>;
-
 thread_local! {
-    static CACHE: RefCell<LocatedKeys> =
-        const { RefCell::new(BoundedMap::with_hasher(MAX_CACHED, BuildKeyHasher)) };
+    static CACHE: RecentKeys<Rc<LocatedKey>> = const { RecentKeys::new() };
 }
 
 impl LocatedKey {
     /// Returns the located key of a key, from the cache of this thread if possible.
     pub(crate) fn of(key: &Key) -> Rc<Self> {
-        // The cache is gone while the thread's local data are dropped.
-        CACHE
-            .try_with(|cache| Self::cached(&mut cache.borrow_mut(), key))
-            .unwrap_or_else(|_| Self::new(key))
-    }
-
-    fn cached(cache: &mut LocatedKeys, key: &Key) -> Rc<Self> {
-        if let Some(located) = cache.get(key) {
-            return Rc::clone(located);
-        }
-        let located = Self::new(key);
-        if key.prefix().as_str().len() + key.encoded_arguments().len() <= MAX_KEY_LENGTH {
-            cache.insert(key.clone(), Rc::clone(&located));
-        }
-        located
+        RecentKeys::of(&CACHE, key, Self::new)
     }
 
     fn new(key: &Key) -> Rc<Self> {
@@ -82,6 +59,9 @@ impl LocatedKey {
 mod tests {
     use super::*;
 
+    const MAX_CACHED: usize = RecentKeys::<Rc<LocatedKey>>::CAPACITY;
+    const MAX_KEY_LENGTH: usize = RecentKeys::<Rc<LocatedKey>>::MAX_KEY_LENGTH;
+
     #[test]
     fn cached_key_is_that_of_its_key_alone() {
         // More keys than are cached.
@@ -93,7 +73,7 @@ mod tests {
             let (created, found) = (LocatedKey::new(key), LocatedKey::of(key));
             assert_eq!(found.path(), created.path());
             assert_eq!(found.wire().digest(), &key.digest());
-            assert!(CACHE.with_borrow(BoundedMap::len) <= MAX_CACHED);
+            assert!(CACHE.with(RecentKeys::len) <= MAX_CACHED);
         }
     }
 

@@ -53,3 +53,30 @@ proptest! {
         prop_assert_eq!(one, flipped.is_none().then_some(value));
     }
 }
+
+/// The key of a value is kept after it was decrypted. It decrypts that value again, and no other.
+#[test]
+fn value_is_decrypted_again() {
+    let (nonce, value) = (NONCE_OF_VECTORS, b"XAES-256-GCM");
+    let encrypted = encrypt([1; 32], nonce, b"data", value);
+    let cipher = aws_lc::Cipher::new(&[1; 32]);
+    let decrypt = |nonce: &[u8; NONCE], data: &[u8], encrypted: &[u8]| {
+        let (encrypted, tag) = encrypted.split_last_chunk().expect("a tag");
+        let mut decrypted = encrypted.to_vec();
+        cipher.decrypt(nonce, data, &mut decrypted, tag).map(|()| decrypted)
+    };
+    for _ in 0..3 {
+        assert_eq!(decrypt(nonce, b"data", &encrypted).as_deref(), Some(&value[..]));
+        assert_eq!(decrypt(nonce, b"Data", &encrypted), None);
+        for at in 0..NONCE {
+            let mut other = *nonce;
+            other[at] ^= 1;
+            assert_eq!(decrypt(&other, b"data", &encrypted), None);
+        }
+        for at in 0..encrypted.len() {
+            let mut changed = encrypted.clone();
+            changed[at] ^= 1;
+            assert_eq!(decrypt(nonce, b"data", &changed), None);
+        }
+    }
+}
