@@ -14,7 +14,7 @@ use crate::backend::Backend;
 use crate::cache::Engine;
 #[cfg(test)]
 use crate::call::PlainOutput;
-use crate::call::batch::{self, Batch, Body, Unusable, compute};
+use crate::call::batch::{self, AllFound, Batch, Body, Found, Repeated, Unusable, compute};
 use crate::call::{CachedFn, FnOutput, OutputShape};
 use crate::io::{Awaiting, Blocking, Io, run_blocking};
 
@@ -113,9 +113,21 @@ where
         F: CachedFn<Output = ValueIn<H>, Stored = B::Stored>,
     {
         const { assert_order::<C, C::Element, H::Output>() };
-        let elements = self.elements.elements().collect();
-        let batch = batch::look_up(engine, elements, C::ARE_DISTINCT, describe);
-        Self::join_found(batch).map_err(LookedUp)
+        let elements = || self.elements.elements();
+        let AllFound { repeated, outputs } =
+            batch::look_up(engine, elements, C::ARE_DISTINCT, describe).map_err(LookedUp)?;
+        let values = Found::All(outputs);
+        Ok(match repeated {
+            None => {
+                let elements = || self.elements.elements().collect();
+                H::Output::join(Outputs { elements, positions: None, values })
+            }
+            Some(Repeated { elements, positions }) => H::Output::join(Outputs {
+                elements: || elements,
+                positions: Some(positions),
+                values,
+            }),
+        })
     }
 
     /// Runs the call of a sync function. `describe` returns the call of one element.
@@ -194,8 +206,12 @@ where
         if !batch.lookups.is_empty() {
             return Err(batch);
         }
-        let Batch { elements, positions, outputs: values, .. } = batch;
-        Ok(H::Output::join(Outputs { elements, positions, values }))
+        let Batch { elements, positions, outputs, .. } = batch;
+        Ok(H::Output::join(Outputs {
+            elements: || elements,
+            positions,
+            values: Found::Some(outputs),
+        }))
     }
 
     /// Computes the elements that were not found, and creates the output of the call.
@@ -222,7 +238,10 @@ where
         let computed =
             compute::<M, _, _, _>(engine, &functions, lookups, values, at_most, run, None);
         match computed.await {
-            Ok(()) => H::Output::join(Outputs { elements, positions, values: outputs }),
+            Ok(()) => {
+                let values = Found::Some(outputs);
+                H::Output::join(Outputs { elements: || elements, positions, values })
+            }
             Err(Unusable::Failed(output)) => output,
             Err(Unusable::Unpaired { output, wanted, .. }) if wanted == count => output,
             Err(Unusable::Unpaired { .. }) => {

@@ -9,7 +9,9 @@ use crate::call::driver::{
     Missed, Prepared, Unprepared, into_lead, prepare, prepare_miss_now, prepare_now, resume_lookup,
 };
 use crate::call::leading::{complete, complete_alike, complete_now};
-use crate::call::lookup::{Begun, Lookup, Rest, begin_again, classify, end_lookup, serve_directly};
+use crate::call::lookup::{
+    Begun, Lookup, Now, Rest, begin_again, classify, end_lookup, serve_directly,
+};
 use crate::call::previous::in_run;
 use crate::call::read::read;
 use crate::call::steps::Direct;
@@ -27,7 +29,7 @@ pub(crate) fn run<B: Backend, F: CachedFn<Stored = B::Stored>>(
     mut function: F,
     body: impl FnOnce() -> F::Output,
 ) -> F::Output {
-    match serve_directly(engine, &function, || engine.now_inline()) {
+    match serve_directly(engine, &function, &mut Now) {
         Ok(output) => {
             function.clear();
             output

@@ -220,6 +220,19 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
         }
     }
 
+    /// [`decode_read`](Self::decode_read) at this time.
+    pub(super) fn decode_read_at(
+        &self,
+        now: Timestamp,
+        record: Option<Record<B::Stored>>,
+        typed: &mut dyn TypedCall<B>,
+    ) -> Decoded {
+        match record {
+            Some(record) => self.decode_if(now, record, true, typed),
+            None => self.nothing(),
+        }
+    }
+
     /// Decodes a record, and counts the hit if it is fresh. A key made by hand that finds nothing is
     /// checked against the function that it is for.
     pub(crate) fn decode_counted(
@@ -227,22 +240,22 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
         record: Record<B::Stored>,
         typed: &mut dyn TypedCall<B>,
     ) -> Decoded {
-        self.decode_if(record, true, typed)
+        self.decode_if(self.engine.now(), record, true, typed)
     }
 
     /// Decodes a record if it is fresh, and counts the hit. Returns whether it is.
     pub(crate) fn serve(&self, record: Record<B::Stored>, typed: &mut dyn TypedCall<B>) -> bool {
-        matches!(self.decode_if(record, false, typed), Decoded::Fresh)
+        matches!(self.decode_if(self.engine.now(), record, false, typed), Decoded::Fresh)
     }
 
     /// Decodes a record, also one past its ttl if that `may_be_stale`.
     fn decode_if(
         &self,
+        now: Timestamp,
         mut record: Record<B::Stored>,
         may_be_stale: bool,
         typed: &mut dyn TypedCall<B>,
     ) -> Decoded {
-        let now = self.engine.now();
         let (times, compute_time) = (self.times(&record), record.compact_compute_time());
         let used = self.used_record(&record, now);
         let reason = if log::has_reasons() { self.reason_to_reject(&record, now) } else { EXPIRED };

@@ -1,7 +1,7 @@
 //! The lookup of a call, which never waits, for sync and async callers. Most calls end here.
 
 use crate::backend::Backend;
-use crate::cache::Engine;
+use crate::cache::{Engine, Flags};
 use crate::call::decode::{Decoded, Visited, WouldBlock};
 use crate::call::request::Request;
 use crate::call::typed::{Frame, TypedCall, UntypedCall};
@@ -9,7 +9,8 @@ use crate::call::{CachedFn, Call, ComputeReason, FnProperties, Properties, usabl
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::flight::Completions;
-use crate::key::Key;
+use crate::generation::Group;
+use crate::key::{Key, Prefix};
 use crate::log;
 
 /// The state of a call that has begun, beside its function and its key.
@@ -47,14 +48,49 @@ impl<R> Lookup<R> {
     }
 }
 
+/// The moment at which a call begins.
+pub(super) trait Moment<B: Backend> {
+    /// Returns the time.
+    fn time(&mut self, engine: &Engine<B>) -> Timestamp;
+
+    /// Returns the stamp of a call with these tags, see [`known_stamp`](Engine::known_stamp).
+    fn stamp(
+        &mut self,
+        engine: &Engine<B>,
+        flags: Flags,
+        prefix: &Prefix,
+        tags: &[Group],
+    ) -> Option<u64>;
+}
+
+/// The present.
+pub(super) struct Now;
+
+impl<B: Backend> Moment<B> for Now {
+    #[inline(always)]
+    fn time(&mut self, engine: &Engine<B>) -> Timestamp {
+        engine.now_inline()
+    }
+
+    #[inline(always)]
+    fn stamp(
+        &mut self,
+        engine: &Engine<B>,
+        flags: Flags,
+        prefix: &Prefix,
+        tags: &[Group],
+    ) -> Option<u64> {
+        engine.known_stamp(flags, prefix, tags)
+    }
+}
+
 /// Returns the output of a call if it can be returned without waiting.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn begin<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
     function: &F,
 ) -> Result<F::Output, Lookup<F::Output>> {
-    serve_directly(engine, function, || engine.now_inline())
-        .or_else(|begun| begin_apart(engine, function, begun))
+    serve_directly(engine, function, &mut Now).or_else(|begun| begin_apart(engine, function, begun))
 }
 
 /// Returns the output of a call if it is a hit on the shortest way: the call is an ordinary one, and its value can be returned
@@ -67,7 +103,7 @@ pub(crate) fn begin<B: Backend, F: CachedFn<Stored = B::Stored>>(
 pub(super) fn serve_directly<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
     function: &F,
-    now: impl FnOnce() -> Timestamp,
+    moment: &mut impl Moment<B>,
 ) -> Result<F::Output, Option<Begun>> {
     let (flags, options) = (engine.flags(), function.options());
     if !flags.is_ordinary() || !options.is_ordinary() || (!options.is_quiet && log::is_enabled()) {
@@ -77,11 +113,11 @@ pub(super) fn serve_directly<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let stamp = if flags.may_have_changed() {
         // A copy of the prefix, whose address may be taken.
         let Some(prefix) = key.prefix().copied() else { return Err(None) };
-        engine.known_stamp(flags, &prefix, function.tags()).ok_or(None)?
+        moment.stamp(engine, flags, &prefix, function.tags()).ok_or(None)?
     } else {
         0
     };
-    let call = Call::begun_at(engine, function, key, stamp, now());
+    let call = Call::begun_at(engine, function, key, stamp, moment.time(engine));
     match call.serve_directly() {
         Some(output) => Ok(output),
         None => Err(Some(call.into_begun())),

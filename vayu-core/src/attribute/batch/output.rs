@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 
 use crate::attribute::candidate::{Candidate, Chosen, Other};
 use crate::attribute::output::Probe;
-use crate::call::batch::Unusable;
+use crate::call::batch::{Found, Unusable};
 
 /// An output that has values of elements, whose type is that of the output alone. So the signature of a handle does not name the
 /// type of the elements, which may have elided lifetimes.
@@ -39,21 +39,30 @@ pub trait BatchOutput<T>: ElementValue + Sized {
     fn split(self, elements: &[&T]) -> Result<Vec<Option<Self::Value>>, Unusable<Self>>;
 
     /// Creates the output of a call from the elements that were asked for, and their values.
-    fn join(outputs: Outputs<'_, T, Self::Value>) -> Self;
+    fn join<'e>(outputs: Outputs<Self::Value, impl FnOnce() -> Vec<&'e T>>) -> Self
+    where
+        T: 'e;
 }
 
 /// The values of the elements of a call.
 #[derive(Debug)]
-pub struct Outputs<'e, T, V> {
-    pub(super) elements: Vec<&'e T>,
+pub struct Outputs<V, E> {
+    /// Returns the elements, each once.
+    pub(super) elements: E,
+    /// The index of each element that was asked for, if one was asked for twice.
     pub(super) positions: Option<Vec<usize>>,
-    pub(super) values: Vec<Option<V>>,
+    pub(super) values: Found<V>,
 }
 
-impl<'e, T, V> Outputs<'e, T, V> {
+impl<V, E> Outputs<V, E> {
     /// Returns the elements that have a value, each once.
-    fn pairs(self) -> impl Iterator<Item = (&'e T, V)> {
-        self.elements.into_iter().zip(self.values).filter_map(|(it, value)| Some((it, value?)))
+    fn pairs<'e, T>(self) -> impl Iterator<Item = (&'e T, V)>
+    where
+        T: 'e,
+        E: FnOnce() -> Vec<&'e T>,
+    {
+        let pairs = (self.elements)().into_iter().zip(self.values.into_iter());
+        pairs.filter_map(|(it, value)| Some((it, value?)))
     }
 }
 
@@ -85,8 +94,11 @@ impl<T, K: MapKey<T> + Eq + Hash, V, S: BuildHasher + Default> BatchOutput<T> fo
         Ok(elements.iter().map(|element| self.remove(&K::of(element))).collect())
     }
 
-    fn join(outputs: Outputs<'_, T, V>) -> Self {
-        let mut map = Self::with_capacity_and_hasher(outputs.elements.len(), S::default());
+    fn join<'e>(outputs: Outputs<V, impl FnOnce() -> Vec<&'e T>>) -> Self
+    where
+        T: 'e,
+    {
+        let mut map = Self::with_capacity_and_hasher(outputs.values.len(), S::default());
         map.extend(outputs.pairs().map(|(element, value)| (K::of(element), value)));
         map
     }
@@ -101,7 +113,10 @@ impl<T, K: MapKey<T> + Ord, V> BatchOutput<T> for BTreeMap<K, V> {
         Ok(elements.iter().map(|element| self.remove(&K::of(element))).collect())
     }
 
-    fn join(outputs: Outputs<'_, T, V>) -> Self {
+    fn join<'e>(outputs: Outputs<V, impl FnOnce() -> Vec<&'e T>>) -> Self
+    where
+        T: 'e,
+    {
         outputs.pairs().map(|(element, value)| (K::of(element), value)).collect()
     }
 }
@@ -120,7 +135,10 @@ impl<T, K: MapKey<T> + Eq + Hash, V, S: BuildHasher + Default> BatchOutput<T>
         Ok(elements.iter().map(|element| self.swap_remove(&K::of(element))).collect())
     }
 
-    fn join(outputs: Outputs<'_, T, V>) -> Self {
+    fn join<'e>(outputs: Outputs<V, impl FnOnce() -> Vec<&'e T>>) -> Self
+    where
+        T: 'e,
+    {
         outputs.pairs().map(|(element, value)| (K::of(element), value)).collect()
     }
 }
@@ -141,12 +159,15 @@ impl<T, V: Clone> BatchOutput<T> for Vec<V> {
         Ok(self.into_iter().map(Some).collect())
     }
 
-    fn join(outputs: Outputs<'_, T, V>) -> Self {
-        let values = outputs.values;
-        match outputs.positions {
-            None => values.into_iter().flatten().collect(),
-            Some(positions) => {
-                positions.into_iter().filter_map(|position| values[position].clone()).collect()
+    fn join<'e>(outputs: Outputs<V, impl FnOnce() -> Vec<&'e T>>) -> Self
+    where
+        T: 'e,
+    {
+        match (outputs.positions, outputs.values) {
+            (None, Found::All(values)) => values,
+            (None, Found::Some(values)) => values.into_iter().flatten().collect(),
+            (Some(positions), values) => {
+                positions.into_iter().filter_map(|position| values.get(position).cloned()).collect()
             }
         }
     }
@@ -169,7 +190,10 @@ impl<T, O: BatchOutput<T>, E> BatchOutput<T> for Result<O, E> {
         })
     }
 
-    fn join(outputs: Outputs<'_, T, O::Value>) -> Self {
+    fn join<'e>(outputs: Outputs<O::Value, impl FnOnce() -> Vec<&'e T>>) -> Self
+    where
+        T: 'e,
+    {
         Ok(O::join(outputs))
     }
 }

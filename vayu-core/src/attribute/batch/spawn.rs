@@ -8,7 +8,7 @@ use super::{BatchCall, LookedUp, RunElements, ValueIn};
 use crate::backend::Backend;
 use crate::cache::Engine;
 use crate::call::batch::background::{self, BatchRefresh};
-use crate::call::batch::{Batch, Body, Unusable, compute};
+use crate::call::batch::{Batch, Body, Found, Unusable, compute};
 use crate::call::task::{SpawnableCall, spawnable_from};
 use crate::call::{CachedFn, FnOutput, OutputShape};
 use crate::io::{Awaiting, Blocking, run_blocking};
@@ -125,7 +125,10 @@ where
     ) -> H::Output {
         let Asked { elements, positions } = asked;
         match computed {
-            Ok(values) => H::Output::join(Outputs { elements, positions, values }),
+            Ok(outputs) => {
+                let values = Found::Some(outputs);
+                H::Output::join(Outputs { elements: || elements, positions, values })
+            }
             Err(output) => output,
         }
     }

@@ -14,7 +14,7 @@ use crate::call::batch::run::complete_found;
 use crate::call::batch::steps::{BatchSteps, Element, ElementSteps};
 use crate::call::leading::Leading;
 use crate::call::lookup::Rest;
-use crate::call::steps::{Driver, Step, StepResult, Steps};
+use crate::call::steps::{Driver, ResultOf, Step, StepOf, StepResult};
 use crate::call::task::Start;
 use crate::call::typed::UntypedCall;
 use crate::clock::Timestamp;
@@ -225,35 +225,48 @@ impl<'a, B: Backend> Runner<'a, B> {
                     !matches!(leading.reason, ComputeReason::Forced) && !leading.lead.is_refresh();
             }
         }
-        let calls: Vec<&UntypedCall<'_, B>> = parts
+        let (places, calls): (Vec<usize>, Vec<&UntypedCall<'_, B>>) = parts
             .iter()
             .filter_map(|part| match &part.role {
-                Role::Lead { leading, recheck: true } => Some(&leading.call),
+                Role::Lead { leading, recheck: true } => Some((part.place, &leading.call)),
                 _ => None,
             })
-            .collect();
+            .unzip();
         if !calls.is_empty() {
             let records = lookup::read_many::<M, B>(self.engine, &calls);
-            let mut records = part_of_flights::<M, _>(self.flight, records).await.into_iter();
-            for Part { place, role } in mem::replace(parts, Vec::with_capacity(parts.len())) {
-                let Role::Lead { leading, recheck: true } = role else {
-                    parts.push(Part { place, role });
-                    continue;
-                };
-                if let Some(record) = records.next().flatten()
-                    && let StepResult::Served(Some(value)) = self
-                        .of(place)
-                        .perform(&leading.call, self.flight, Step::ServeAll(record))
-                        .await
-                {
-                    part_of_flights::<M, _>(self.flight, complete_found::<M, B>(leading, value))
-                        .await;
-                } else {
-                    parts.push(Part { place, role: Role::Lead { leading, recheck: false } });
-                }
-            }
+            let records = part_of_flights::<M, _>(self.flight, records).await;
+            let read = places.into_iter().zip(&calls).zip(records);
+            let serve = |((place, call), record): ((_, &&_), Option<_>)| {
+                Some((place, StepOf::new(*call, self.flight, Step::ServeAll(record?))))
+            };
+            let served = self.steps.perform_all(read.filter_map(serve).collect()).await;
+            self.complete_served::<M>(parts, served).await;
         }
         self.cached_failure_of_led(parts).await
+    }
+
+    /// Completes the flights of elements that were read again and found, and removes these. `served` has the places of elements that have
+    /// a record, in their order.
+    async fn complete_served<M: Io>(
+        &mut self,
+        parts: &mut Vec<Part<'a, B>>,
+        served: Vec<(usize, ResultOf<B::Stored>)>,
+    ) {
+        let mut served = served.into_iter().peekable();
+        for Part { place, role } in mem::replace(parts, Vec::with_capacity(parts.len())) {
+            let Role::Lead { leading, recheck: true } = role else {
+                parts.push(Part { place, role });
+                continue;
+            };
+            if let Some((_, result)) = served.next_if(|(of, _)| *of == place)
+                && let StepResult::Served(Some(value)) = result.of(&leading.call)
+            {
+                let completed = complete_found::<M, B>(leading, value);
+                part_of_flights::<M, _>(self.flight, completed).await;
+            } else {
+                parts.push(Part { place, role: Role::Lead { leading, recheck: false } });
+            }
+        }
     }
 }
 

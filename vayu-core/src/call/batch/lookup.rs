@@ -1,22 +1,34 @@
 //! The lookup of the elements of a batch.
 
 use crate::backend::Backend;
-use crate::cache::{CallStamp, Engine};
+use crate::cache::{CallStamp, Engine, Flags};
 use crate::call::batch::distinct::Distinct;
-use crate::call::batch::steps::{BatchSteps, Element};
-use crate::call::lookup::{Lookup, Rest, begin_apart, serve_directly};
-use crate::call::steps::{Step, StepOf, StepResult, Steps};
+use crate::call::batch::found::Found;
+use crate::call::batch::steps::{BatchSteps, Element, ReadElement};
+use crate::call::lookup::{Lookup, Moment, Rest, begin_apart, serve_directly};
+use crate::call::steps::{Step, StepOf, StepResult};
 use crate::call::typed::{Frame, UntypedCall};
 use crate::call::{CachedFn, Call, ComputeReason, FnOutput, FnProperties, Properties};
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::generation::Group;
 use crate::io::Io;
-use crate::key::Key;
+use crate::key::{Key, Prefix};
 use crate::record::Record;
 
-/// The number of elements that are looked up at one time: to read the clock takes as long as a part of a lookup.
-const SAME_TIME: usize = 32;
+/// The number of elements that are looked up or decoded at one time: to read the clock takes as long as a part of a lookup.
+pub(super) const SAME_TIME: usize = 32;
 
 /// The number of missing elements for which there is space after the first.
 const MISSING_AT_ONCE: usize = 256;
+
+/// The elements of a batch that were all found.
+pub(crate) struct AllFound<'e, T, V> {
+    /// Those that were asked for, if one was asked for twice.
+    pub(crate) repeated: Option<Repeated<'e, T>>,
+    /// The output of each element.
+    pub(crate) outputs: Vec<V>,
+}
 
 /// The elements of a batch, looked up as far as nothing had to be waited for.
 pub(crate) struct Batch<'e, T, F: FnOutput> {
@@ -47,68 +59,124 @@ pub(super) enum Resumed<'a, B: Backend> {
     Compute(Missed<'a, B>),
 }
 
-/// Looks up elements, as far as nothing has to be waited for. `describe` returns the call of an element.
-pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>>(
+/// The moment at which elements are looked up.
+struct SameMoment {
+    now: Timestamp,
+    /// The stamp of calls without tags that have this prefix, once it was read.
+    stamp: Option<(Prefix, u64)>,
+}
+
+impl SameMoment {
+    #[inline(always)]
+    fn new<B: Backend>(engine: &Engine<B>) -> Self {
+        Self { now: engine.now_inline(), stamp: None }
+    }
+}
+
+impl<B: Backend> Moment<B> for SameMoment {
+    #[inline(always)]
+    fn time(&mut self, _: &Engine<B>) -> Timestamp {
+        self.now
+    }
+
+    #[inline(always)]
+    fn stamp(
+        &mut self,
+        engine: &Engine<B>,
+        flags: Flags,
+        prefix: &Prefix,
+        tags: &[Group],
+    ) -> Option<u64> {
+        if !tags.is_empty() {
+            return engine.known_stamp(flags, prefix, tags);
+        }
+        match &self.stamp {
+            Some((of, stamp)) if of == prefix => Some(*stamp),
+            _ => {
+                let stamp = engine.known_stamp(flags, prefix, tags)?;
+                self.stamp = prefix.copied().map(|prefix| (prefix, stamp));
+                Some(stamp)
+            }
+        }
+    }
+}
+
+/// Looks up elements, as far as nothing has to be waited for. `elements` returns those that were asked for, of which none is there twice
+/// if they `are_distinct`, and `describe` returns the call of one.
+///
+/// # Errors
+///
+/// The batch, unless all elements were found.
+pub(crate) fn look_up<'e, B: Backend, T, F: CachedFn<Stored = B::Stored>, I>(
     engine: &Engine<B>,
-    elements: Vec<&'e T>,
+    elements: impl Fn() -> I,
     are_distinct: bool,
     describe: impl Fn(&'e T) -> F,
-) -> Batch<'e, T, F::Moved> {
-    let mut distinct = (!are_distinct).then(|| Distinct::new(elements.len()));
+) -> Result<AllFound<'e, T, F::Output>, Batch<'e, T, F::Moved>>
+where
+    I: ExactSizeIterator<Item = &'e T>,
+{
+    let mut left = elements();
+    let count = left.len();
+    let mut distinct = (!are_distinct).then(|| Distinct::new(count));
     let mut repeated: Option<Repeated<'e, T>> = None;
-    let mut outputs = Vec::with_capacity(elements.len());
+    let mut outputs = Found::with_capacity(count);
     let (mut functions, mut lookups) = (Vec::new(), Vec::new());
-    let mut now = engine.now_inline();
-    for (position, &element) in elements.iter().enumerate() {
-        if position % SAME_TIME == SAME_TIME - 1 {
-            now = engine.now_inline();
-        }
-        let (index, mut function) = (outputs.len(), describe(element));
-        if let Some(distinct) = &mut distinct
-            && let Ok(key) = function.key()
-        {
-            let is_same = |earlier: usize| are_same(&describe, elements[earlier], element);
-            if let Some(earlier) = distinct.add(position, key.hash_code(), is_same) {
+    for begin in (0..count).step_by(SAME_TIME) {
+        let mut moment = SameMoment::new(engine);
+        for (position, element) in (begin..).zip(left.by_ref().take(SAME_TIME)) {
+            let (index, mut function) = (outputs.len(), describe(element));
+            if let Some(distinct) = &mut distinct
+                && let Ok(key) = function.key()
+                && let Err(alike) = distinct.add(position, key.hash_code())
+                && let Some(earlier) = distinct.add_alike(alike, |earlier| {
+                    elements().nth(earlier).is_some_and(|it| are_same(&describe, it, element))
+                })
+            {
                 function.clear();
-                let first = || Repeated::first(&elements[..position]);
+                let first = || Repeated::first(elements().take(position));
                 repeated.get_or_insert_with(first).add_again(earlier);
                 continue;
             }
-        }
-        if let Some(repeated) = &mut repeated {
-            repeated.add(element);
-        }
-        let begun = match serve_directly(engine, &function, || now) {
-            Ok(output) => {
-                function.clear();
-                outputs.push(Some(output));
-                continue;
+            if let Some(repeated) = &mut repeated {
+                repeated.add(element);
             }
-            Err(begun) => begun,
-        };
-        let function = function.moved();
-        let lookup = match begin_apart(engine, &function, begun) {
-            Ok(output) => {
-                outputs.push(Some(output));
-                continue;
+            let begun = match serve_directly(engine, &function, &mut moment) {
+                Ok(output) => {
+                    function.clear();
+                    outputs.push(output);
+                    continue;
+                }
+                Err(begun) => begun,
+            };
+            let function = function.moved();
+            let lookup = match begin_apart(engine, &function, begun) {
+                Ok(output) => {
+                    outputs.push(output);
+                    continue;
+                }
+                Err(lookup) => lookup,
+            };
+            outputs.push_missing();
+            if functions.is_empty() {
+                // As a rule, others are missing, too.
+                let expected = (count - position).min(MISSING_AT_ONCE);
+                functions.reserve(expected);
+                lookups.reserve(expected);
             }
-            Err(lookup) => lookup,
-        };
-        outputs.push(None);
-        if functions.is_empty() {
-            // As a rule, others are missing, too.
-            let expected = (elements.len() - position).min(MISSING_AT_ONCE);
-            functions.reserve(expected);
-            lookups.reserve(expected);
+            functions.push(function);
+            lookups.push((index, lookup));
         }
-        functions.push(function);
-        lookups.push((index, lookup));
     }
-    let (elements, positions) = match repeated {
-        Some(Repeated { elements, indices }) => (elements, Some(indices)),
-        None => (elements, None),
+    let outputs = match outputs {
+        Found::All(outputs) => return Ok(AllFound { repeated, outputs }),
+        Found::Some(outputs) => outputs,
     };
-    Batch { elements, positions, outputs, functions, lookups }
+    let (elements, positions) = match repeated {
+        Some(Repeated { elements, positions }) => (elements, Some(positions)),
+        None => (elements().collect(), None),
+    };
+    Err(Batch { elements, positions, outputs, functions, lookups })
 }
 
 /// Returns whether two elements have the same key. They are described again: the key of an element that is found stays in
@@ -121,29 +189,30 @@ fn are_same<'e, T, F: CachedFn>(describe: &impl Fn(&'e T) -> F, one: &'e T, othe
 }
 
 /// The elements of a batch in which one was asked for twice.
-struct Repeated<'e, T> {
+pub(crate) struct Repeated<'e, T> {
     /// Each once.
-    elements: Vec<&'e T>,
+    pub(crate) elements: Vec<&'e T>,
     /// The index in `elements` of each one that was asked for.
-    indices: Vec<usize>,
+    pub(crate) positions: Vec<usize>,
 }
 
 impl<'e, T> Repeated<'e, T> {
     /// Creates the elements before the first that was asked for again.
     #[cold]
-    fn first(elements: &[&'e T]) -> Self {
-        Self { elements: elements.to_vec(), indices: (0..elements.len()).collect() }
+    fn first(elements: impl Iterator<Item = &'e T>) -> Self {
+        let elements: Vec<_> = elements.collect();
+        Self { positions: (0..elements.len()).collect(), elements }
     }
 
     /// Adds an element that was not asked for before.
     fn add(&mut self, element: &'e T) {
-        self.indices.push(self.elements.len());
+        self.positions.push(self.elements.len());
         self.elements.push(element);
     }
 
     /// Adds the element at an earlier position again.
     fn add_again(&mut self, earlier: usize) {
-        self.indices.push(self.indices[earlier]);
+        self.positions.push(self.positions[earlier]);
     }
 }
 
@@ -152,7 +221,9 @@ pub(super) fn missing<F: CachedFn>(
     functions: &[F],
     lookups: Vec<(usize, Lookup<F::Output>)>,
 ) -> (Vec<Element<'_>>, Vec<Rest>, Vec<Frame<'_, F>>) {
-    let (mut elements, mut rests, mut frames) = (Vec::new(), Vec::new(), Vec::new());
+    let count = lookups.len();
+    let (mut elements, mut rests) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let mut frames = Vec::with_capacity(count);
     for (function, (index, Lookup { rest, found })) in functions.iter().zip(lookups) {
         elements.push(Element::new(index, function, function.key().ok()));
         rests.push(rest);
@@ -169,62 +240,59 @@ pub(super) async fn resume<'a, M: Io, B: Backend>(
     rests: Vec<Rest>,
     steps: &BatchSteps<B::Stored>,
 ) -> Vec<Resumed<'a, B>> {
-    let (mut resumed, mut reads) = (Vec::new(), Vec::with_capacity(rests.len()));
-    let mut has_failed = false;
-    for (place, (element, mut rest)) in elements.iter().zip(rests).enumerate() {
-        let Element { properties, key: Some(key), .. } = element else {
-            resumed.push(Resumed::Bypass(place));
-            continue;
-        };
-        if let Rest::ReadGenerations = rest {
-            rest = match stamped::<M, B>(engine, properties, key, &mut has_failed).await {
-                Ok(call) => match steps.of(place).look_up(&call, Step::LookUp).await {
-                    Ok(()) => continue,
-                    Err(rest) => rest,
-                },
-                Err(call) => Rest::Compute(call.into_begun(), ComputeReason::Miss(None)),
-            };
-        }
-        match rest {
-            Rest::Bypass | Rest::ReadGenerations => resumed.push(Resumed::Bypass(place)),
-            Rest::ReadBackend(begun) => {
-                let call = Call::resumed(engine, properties, key, begun);
-                let before = engine.flights().completions(key);
-                reads.push((place, call, before));
+    let (mut left, mut reads) = (Vec::new(), Vec::with_capacity(rests.len()));
+    let (mut stamped, mut has_failed) = (Vec::new(), false);
+    for (place, (Element { properties, key, .. }, rest)) in elements.iter().zip(rests).enumerate() {
+        match (rest, key) {
+            (Rest::ReadGenerations, Some(key)) => {
+                match make_stamp::<M, B>(engine, properties, key, &mut has_failed).await {
+                    Ok(call) => stamped.push((place, call)),
+                    Err(call) => {
+                        let reason = ComputeReason::Miss(None);
+                        left.push((place, Rest::Compute(call.into_begun(), reason)));
+                    }
+                }
             }
-            Rest::Compute(begun, reason) => {
-                let call = Call::resumed(engine, properties, key, begun);
-                resumed.push(Resumed::Compute(Missed { place, call, reason }));
+            (Rest::ReadBackend(begun), Some(key)) => {
+                reads.push(ReadElement::new(engine, place, key, begun));
+            }
+            (rest, _) => left.push((place, rest)),
+        }
+    }
+    if !stamped.is_empty() {
+        let look_up = |(place, call): &(usize, _)| (*place, StepOf::new(call, None, Step::LookUp));
+        let looked_up = steps.perform_all(stamped.iter().map(look_up).collect()).await;
+        for ((_, call), (place, result)) in stamped.into_iter().zip(looked_up) {
+            match result.of(&call) {
+                StepResult::LookedUp(Ok(())) => {}
+                StepResult::LookedUp(Err(Rest::ReadBackend(begun))) => {
+                    reads.push(ReadElement::new(engine, place, call.key, begun));
+                }
+                StepResult::LookedUp(Err(rest)) => left.push((place, rest)),
+                _ => unreachable!("the step is one of a lookup"),
             }
         }
     }
-    if reads.is_empty() {
-        return resumed;
+    if !reads.is_empty() {
+        read_records::<M, B>(engine, elements, &mut reads).await;
+        left.extend(steps.decode(reads).await);
     }
-    let calls: Vec<&UntypedCall<'_, B>> = reads.iter().map(|(_, call, _)| call).collect();
-    let records = read_many::<M, B>(engine, &calls).await;
-    let decode = |((place, call, before), record): (&(usize, _, _), _)| {
-        (*place, StepOf::new(call, None, Step::Decode(record, *before)))
+    let resumed = |(place, rest)| match (rest, &elements[place]) {
+        (Rest::Compute(begun, reason), Element { properties, key: Some(key), .. }) => {
+            let call = Call::resumed(engine, properties, key, begun);
+            Resumed::Compute(Missed { place, call, reason })
+        }
+        _ => Resumed::Bypass(place),
     };
-    let decoded = steps.perform_all(reads.iter().zip(records).map(decode).collect()).await;
-    for ((place, call, _), result) in reads.into_iter().zip(decoded) {
-        match result.of(&call) {
-            StepResult::LookedUp(Ok(())) => {}
-            StepResult::LookedUp(Err(Rest::Compute(_, reason))) => {
-                resumed.push(Resumed::Compute(Missed { place, call, reason }));
-            }
-            _ => resumed.push(Resumed::Bypass(place)),
-        }
-    }
-    resumed
+    left.into_iter().map(resumed).collect()
 }
 
-/// Reads the generations of the groups of an element, and begins its call. Once that has failed, no others are read.
+/// Makes the stamp of an element, and begins its call. Once that has failed, no other generations are read.
 ///
 /// # Errors
 ///
 /// The call without a stamp.
-async fn stamped<'a, M: Io, B: Backend>(
+async fn make_stamp<'a, M: Io, B: Backend>(
     engine: &'a Engine<B>,
     function: &'a Properties<'a>,
     key: &'a Key,
@@ -253,6 +321,29 @@ async fn stamped<'a, M: Io, B: Backend>(
     }
 }
 
+/// Reads the records of elements.
+async fn read_records<'a, M: Io, B: Backend>(
+    engine: &'a Engine<B>,
+    elements: &'a [Element<'a>],
+    reads: &mut [ReadElement<B::Stored>],
+) {
+    let key_of = |place: usize| elements[place].key.expect("the element has a call");
+    let to_read = reads.iter().filter(|read| !read.begun.has_timed_out);
+    let keys: Vec<&Key> = to_read.map(|read| key_of(read.place)).collect();
+    let mut results = engine.read_many::<M>(&keys).await.into_iter();
+    for read in reads {
+        let result = if read.begun.has_timed_out { None } else { results.next() };
+        if let Some(Ok(record)) = result {
+            read.record = record;
+            continue;
+        }
+        let properties = &elements[read.place].properties;
+        let call = Call::resumed(engine, properties, key_of(read.place), read.begun);
+        read.record = record_of(&call, result);
+        read.begun = call.into_begun();
+    }
+}
+
 /// Reads the records of calls.
 pub(super) async fn read_many<M: Io, B: Backend>(
     engine: &Engine<B>,
@@ -261,14 +352,47 @@ pub(super) async fn read_many<M: Io, B: Backend>(
     let keys: Vec<&Key> =
         calls.iter().filter(|call| !call.has_timed_out()).map(|call| call.key).collect();
     let mut results = engine.read_many::<M>(&keys).await.into_iter();
-    let read = |call: &&UntypedCall<'_, B>| {
-        if !call.has_timed_out() {
-            let record = call.ok_or_count(results.next().unwrap_or(Ok(None)));
-            if !call.has_timed_out() {
-                return record.flatten();
+    let record = |call: &&UntypedCall<'_, B>| {
+        let result = if call.has_timed_out() { None } else { results.next() };
+        record_of(call, result)
+    };
+    calls.iter().map(record).collect()
+}
+
+/// Returns the record of a call from the result of its read, which it does not have if it has timed out before, or if the
+/// backend has returned too few results.
+fn record_of<B: Backend>(
+    call: &UntypedCall<'_, B>,
+    result: Option<Result<Option<Record<B::Stored>>>>,
+) -> Option<Record<B::Stored>> {
+    let record = call.ok_or_count(result.unwrap_or(Ok(None)));
+    if call.has_timed_out() { call.read_offline() } else { record.flatten() }
+}
+
+#[cfg(all(test, not(any(vayu_loom, vayu_shuttle))))]
+mod tests {
+    use super::*;
+    use crate::Cache;
+    use crate::io::{Blocking, run_blocking};
+    use crate::serializer::{AnyValue, ByReference};
+    use crate::testing::MapBackend;
+
+    #[test]
+    fn elements_of_one_moment_have_the_stamps_of_their_own_prefixes_and_tags() {
+        let cache = Cache::<_, ByReference>::with_backend(MapBackend::<AnyValue>::default());
+        cache.invalidate_prefix("one").expect("it is invalidated");
+        let (engine, flags) = (cache.engine(), cache.engine().flags());
+        let prefixes = ["one", "other"].map(Prefix::from);
+        let stamps = prefixes
+            .each_ref()
+            .map(|prefix| run_blocking(engine.stamp::<Blocking>(prefix, &[])).expect("it is made"));
+        assert_ne!(stamps[0], stamps[1]);
+        let mut moment = SameMoment::new(engine);
+        for _ in 0..2 {
+            for (prefix, stamp) in prefixes.iter().zip(stamps) {
+                assert_eq!(moment.stamp(engine, flags, prefix, &[]), Some(stamp));
+                assert_eq!(moment.stamp(engine, flags, prefix, &[Group::ALL]), None, "not made");
             }
         }
-        call.read_offline()
-    };
-    calls.iter().map(read).collect()
+    }
 }

@@ -10,12 +10,12 @@ use crate::call::batch::driver::{Failed, Part, Role, Runner, part_of_flights};
 use crate::call::batch::steps::{Ran, Run};
 use crate::call::leading::{Leading, release_lease};
 use crate::call::read::read;
-use crate::call::steps::{Step, StepResult, Steps, within};
+use crate::call::steps::{Step, StepOf, StepResult, Steps, within};
 use crate::call::typed::UntypedCall;
 use crate::call::{ComputeReason, remaining_ttl};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
-use crate::flight::{Completion, Computed, Lead, Outcome, StorePermission};
+use crate::flight::{Completion, Computed, FlightId, Lead, Outcome, StorePermission};
 use crate::io::Io;
 use crate::log;
 use crate::observer::CallTimes;
@@ -113,7 +113,14 @@ impl<'a, B: Backend> Runner<'a, B> {
         ended: Timestamp,
     ) {
         let (flight, times) = (self.flight, CallTimes::computed(compute_time));
-        let mut storing = Vec::with_capacity(parts.len());
+        let to_encode = parts.iter().zip(&has_value).filter(|&(_, &has_value)| has_value);
+        let encode = |(part, _): (&Part<'_, B>, _)| {
+            let step = Step::Encode(compute_time, ended);
+            Some((part.place, StepOf::new(&part.leading()?.call, flight, step)))
+        };
+        let steps = to_encode.filter_map(encode).collect();
+        let mut encoded = self.steps.perform_all(steps).await.into_iter();
+        let (mut storing, mut concluding) = (Vec::with_capacity(parts.len()), Vec::new());
         for (Part { place, role }, has_value) in parts.into_iter().zip(has_value) {
             let leading = match role {
                 Role::Lead { leading, .. } => leading,
@@ -128,7 +135,11 @@ impl<'a, B: Backend> Runner<'a, B> {
                 continue;
             }
             let Leading { lease, mut lead, reason, call, started, .. } = leading;
-            match self.encode(place, &call, compute_time, ended).await {
+            let encoded = encoded.next().map(|(_, result)| result.of(&call));
+            let Some(StepResult::Encoded(encoded)) = encoded else {
+                unreachable!("each element that has a value was encoded");
+            };
+            match encoded {
                 Ok(record) => {
                     let lead = lead.computed(Outcome::computed(record.clone()));
                     let ttl_left = remaining_ttl::<B>(record.fresh_until(), ended);
@@ -155,7 +166,7 @@ impl<'a, B: Backend> Runner<'a, B> {
                         }
                     }
                     part_of_flights::<M, _>(flight, release_lease::<M, B>(&call, lease)).await;
-                    self.conclude(place, &call, times, reason).await;
+                    concluding.push(conclude(place, &call, flight, times, reason));
                 }
             }
         }
@@ -163,37 +174,10 @@ impl<'a, B: Backend> Runner<'a, B> {
         for mut element in storing {
             part_of_flights::<M, _>(flight, element.complete::<M>()).await;
             let Storing { place, reason, call, ttl_left, .. } = element;
-            self.conclude(place, &call, CallTimes { ttl_left, ..times }, reason).await;
+            let times = CallTimes { ttl_left, ..times };
+            concluding.push(conclude(place, &call, flight, times, reason));
         }
-    }
-
-    /// Encodes the output of an element.
-    ///
-    /// # Errors
-    ///
-    /// There is no value to store. The outcome is that of a run that has failed, if it has.
-    async fn encode(
-        &mut self,
-        place: usize,
-        call: &UntypedCall<'a, B>,
-        compute_time: Duration,
-        ended: Timestamp,
-    ) -> Result<Record<B::Stored>, Option<Outcome<Record<B::Stored>>>> {
-        match self.of(place).perform(call, self.flight, Step::Encode(compute_time, ended)).await {
-            StepResult::Encoded(record) => record,
-            _ => unreachable!("the step encodes"),
-        }
-    }
-
-    /// Concludes the call of an element that the function has returned an output for.
-    async fn conclude(
-        &mut self,
-        place: usize,
-        call: &UntypedCall<'a, B>,
-        times: CallTimes,
-        reason: ComputeReason,
-    ) {
-        self.of(place).perform(call, self.flight, Step::Conclude(times, reason)).await;
+        self.steps.perform_all(concluding).await;
     }
 
     /// Completes the flight of an element whose run has failed.
@@ -311,6 +295,17 @@ impl<'a, B: Backend> Runner<'a, B> {
             storing[place].set_stored(is_stored);
         }
     }
+}
+
+/// Returns the step that concludes the call of an element that the function has returned an output for.
+fn conclude<B: Backend>(
+    place: usize,
+    call: &UntypedCall<'_, B>,
+    flight: Option<FlightId>,
+    times: CallTimes,
+    reason: ComputeReason,
+) -> (usize, StepOf<B::Stored>) {
+    (place, StepOf::new(call, flight, Step::Conclude(times, reason)))
 }
 
 /// Returns the span of a run for these elements, a disabled one if it is not logged.

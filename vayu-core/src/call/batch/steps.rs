@@ -11,15 +11,18 @@ use tracing::{Instrument, Span};
 use crate::backend::Backend;
 use crate::cache::Engine;
 use crate::call::batch::driver::part_of_flights;
+use crate::call::batch::lookup::SAME_TIME;
 use crate::call::batch::{BatchBody, Unusable};
+use crate::call::lookup::{Begun, Rest, classify};
 use crate::call::steps::{Driver, Exchange, ResultOf, Step, StepOf, StepResult, Steps, within};
-use crate::call::typed::{Frame, UntypedCall};
-use crate::call::{CachedFn, FnOutput, Properties};
+use crate::call::typed::{Frame, TypedCall, UntypedCall};
+use crate::call::{CachedFn, Call, FnOutput, Properties};
 use crate::error::Result;
-use crate::flight::FlightId;
+use crate::flight::{Completions, FlightId};
 use crate::io::Io;
 use crate::key::Key;
 use crate::panic::{catch_panic, drop_quietly};
+use crate::record::Record;
 use crate::shared_error::SharedError;
 
 /// An element that the lookup of its batch did not find.
@@ -43,7 +46,29 @@ pub(super) enum BatchStep<V> {
     Element(usize, StepOf<V>),
     /// Of the elements at these places, one after the other. To suspend for each takes longer than most steps.
     Elements(Vec<(usize, StepOf<V>)>),
+    /// Decode the records that were read.
+    Decode(Vec<ReadElement<V>>),
     Whole(WholeStep),
+}
+
+/// The record that was read for the element at a place, if there is one. The completions are those from before.
+pub(super) struct ReadElement<V> {
+    pub(super) place: usize,
+    pub(super) begun: Begun,
+    pub(super) before: Completions,
+    pub(super) record: Option<Record<V>>,
+}
+
+impl<V> ReadElement<V> {
+    /// Creates the read of an element, before its record is read.
+    pub(super) fn new<B: Backend<Stored = V>>(
+        engine: &Engine<B>,
+        place: usize,
+        key: &Key,
+        begun: Begun,
+    ) -> Self {
+        Self { place, begun, before: engine.flights().completions(key), record: None }
+    }
 }
 
 /// A step that involves the output of a batch.
@@ -63,7 +88,9 @@ pub(super) struct Run {
 /// The result of a [`BatchStep`].
 pub(super) enum BatchStepResult<V> {
     Element(ResultOf<V>),
-    Elements(Vec<ResultOf<V>>),
+    Elements(Vec<(usize, ResultOf<V>)>),
+    /// The places of elements that have no fresh record, and what is left of their calls.
+    Decoded(Vec<(usize, Rest)>),
     Ran(Ran),
     /// Whether the error is of the type of the function.
     Cloned(Result<bool>),
@@ -92,11 +119,25 @@ impl<V> BatchSteps<V> {
         ElementSteps { steps: self, place }
     }
 
-    /// Performs the steps of the elements at these places.
-    pub(super) async fn perform_all(&self, steps: Vec<(usize, StepOf<V>)>) -> Vec<ResultOf<V>> {
+    /// Performs the steps of the elements at these places. Returns the results in the same order.
+    pub(super) async fn perform_all(
+        &self,
+        steps: Vec<(usize, StepOf<V>)>,
+    ) -> Vec<(usize, ResultOf<V>)> {
+        if steps.is_empty() {
+            return Vec::new();
+        }
         match self.0.perform(BatchStep::Elements(steps)).await {
             BatchStepResult::Elements(results) => results,
             _ => unreachable!("the steps are those of elements"),
+        }
+    }
+
+    /// Decodes the records that were read. Returns the places of elements that have no fresh one, and what is left of their calls.
+    pub(super) async fn decode(&self, read: Vec<ReadElement<V>>) -> Vec<(usize, Rest)> {
+        match self.0.perform(BatchStep::Decode(read)).await {
+            BatchStepResult::Decoded(rests) => rests,
+            _ => unreachable!("the step decodes"),
         }
     }
 
@@ -173,27 +214,9 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> TypedBatch<'a, B, F> {
         steps: &BatchSteps<B::Stored>,
         driver: &mut Driver<'_, T>,
     ) -> Result<T, WholeStep> {
-        poll_fn(|context| {
-            steps.0.poll(driver, context, &mut |step| match step {
-                BatchStep::Whole(step) => Err(step),
-                BatchStep::Element(place, step) => {
-                    Ok(BatchStepResult::Element(self.perform::<M>(place, step)))
-                }
-                BatchStep::Elements(steps) => {
-                    let steps = steps.into_iter();
-                    let results = steps.map(|(place, step)| self.perform::<M>(place, step));
-                    Ok(BatchStepResult::Elements(results.collect()))
-                }
-            })
-        })
-        .await
-    }
-
-    /// Performs a step of the element at this place.
-    fn perform<M: Io>(&mut self, place: usize, step: StepOf<B::Stored>) -> ResultOf<B::Stored> {
-        let Element { properties, key, .. } = &self.elements[place];
-        let call = (self.engine, properties, key.expect("the element has a call"));
-        step.perform(call, M::BLOCKS, &mut self.frames[place])
+        let Self { engine, elements, frames } = self;
+        let mut perform = |step| perform((engine, elements), step, M::BLOCKS, frames);
+        poll_fn(|context| steps.0.poll(driver, context, &mut perform)).await
     }
 
     /// Awaits the driver of a batch with this body. Returns the output with its own, if it has no values of elements.
@@ -249,6 +272,61 @@ impl<'a, B: Backend, F: CachedFn<Stored = B::Stored>> TypedBatch<'a, B, F> {
         };
         Ran::Values(places.iter().zip(values).map(set).collect())
     }
+}
+
+/// The frames of the elements of a batch.
+trait Frames<B: Backend> {
+    /// Returns the frame of the element at this place.
+    fn of(&mut self, place: usize) -> &mut dyn TypedCall<B>;
+}
+
+impl<B: Backend, F: CachedFn<Stored = B::Stored>> Frames<B> for Vec<Frame<'_, F>> {
+    fn of(&mut self, place: usize) -> &mut dyn TypedCall<B> {
+        &mut self[place]
+    }
+}
+
+/// Performs a step of a batch with the frames of its elements. The driver blocks, or is polled.
+///
+/// # Errors
+///
+/// A step of the whole batch, which is not performed here.
+fn perform<B: Backend>(
+    (engine, elements): (&Engine<B>, &[Element<'_>]),
+    step: BatchStep<B::Stored>,
+    blocks: bool,
+    frames: &mut dyn Frames<B>,
+) -> Result<BatchStepResult<B::Stored>, WholeStep> {
+    let call_at = |place: usize| {
+        let Element { properties, key, .. } = &elements[place];
+        (engine, properties, key.expect("the element has a call"))
+    };
+    let mut perform =
+        |place, step: StepOf<B::Stored>| step.perform(call_at(place), blocks, frames.of(place));
+    Ok(match step {
+        BatchStep::Whole(step) => return Err(step),
+        BatchStep::Element(place, step) => BatchStepResult::Element(perform(place, step)),
+        BatchStep::Elements(steps) => {
+            let results = steps.into_iter().map(|(place, step)| (place, perform(place, step)));
+            BatchStepResult::Elements(results.collect())
+        }
+        BatchStep::Decode(read) => {
+            let (mut rests, mut now) = (Vec::new(), engine.now());
+            for (index, read) in read.into_iter().enumerate() {
+                if index % SAME_TIME == SAME_TIME - 1 {
+                    now = engine.now();
+                }
+                let ReadElement { place, begun, before, record } = read;
+                let (engine, function, key) = call_at(place);
+                let call = Call::resumed(engine, function, key, begun);
+                let decoded = call.decode_read_at(now, record, frames.of(place));
+                if let Err(rest) = classify(&call, decoded, before) {
+                    rests.push((place, rest));
+                }
+            }
+            BatchStepResult::Decoded(rests)
+        }
+    })
 }
 
 /// Awaits a run of a body, as part of a flight.
