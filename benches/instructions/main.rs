@@ -16,7 +16,7 @@ use vayu::backend::FileBackend;
 use vayu::{Cache, Compressed, FileCache, MessagePack};
 use vayu_instructions::{
     compressed, file, now, number, number_after_invalidation, number_async, number_of_many,
-    number_of_many_async, number_with_idle, numbers, pair, shared, string,
+    number_of_many_async, number_with_idle, number_with_prefix, numbers, pair, shared, string,
 };
 
 const CALLS: u64 = 1000;
@@ -56,6 +56,12 @@ fn few() -> Vec<u64> {
 #[bench::of(called(few(), number))]
 fn hit(keys: Vec<u64>) {
     each(&keys, number);
+}
+
+#[library_benchmark(config = at_most(300))]
+#[bench::of(called(few(), number_with_prefix))]
+fn hit_with_prefix(keys: Vec<u64>) {
+    each(&keys, number_with_prefix);
 }
 
 #[library_benchmark(config = at_most(262))]
@@ -168,6 +174,7 @@ library_benchmark_group!(
     name = paths,
     benchmarks = [
         hit,
+        hit_with_prefix,
         hit_with_idle,
         hit_of_a_batch,
         hit_among_100_000,

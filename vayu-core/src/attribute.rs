@@ -78,7 +78,7 @@ use crate::entry::{Entry, Subject};
 use crate::generation::Group;
 use crate::io::run_blocking;
 use crate::key::Prefix;
-pub use crate::key::{CallKeyBuilder, FunctionOf, KeyBuilder, KeyError, KeyString};
+pub use crate::key::{CallKeyBuilder, FunctionOf, KeyBuilder, KeyError, KeyString, LiteralPrefix};
 use crate::panic::catch_panic;
 
 /// Returns the identity of the function that holds this body.

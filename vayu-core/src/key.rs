@@ -8,6 +8,7 @@ mod function;
 pub(crate) mod hasher;
 mod kind;
 mod label;
+mod literal;
 mod long;
 mod prefix;
 mod recent;
@@ -30,16 +31,20 @@ pub(crate) use self::display::{ParsedKey, hashed, of_displayed_text};
 pub(crate) use self::encoder::DirectEncode;
 pub(crate) use self::encoder::{Encoder, OrderMode, RecordedOrders};
 pub use self::hasher::BuildKeyHasher;
+pub(crate) use self::hasher::PrefixSeed;
 use self::hasher::Seeds;
 #[cfg(feature = "wire")]
 pub(crate) use self::label::cut_label;
+pub use self::literal::LiteralPrefix;
 pub use self::long::LongKey;
 #[cfg(feature = "wire")]
 pub(crate) use self::prefix::FUNCTION;
+use self::prefix::PrefixKind;
 pub use self::prefix::{FunctionOf, Prefix};
 pub use self::recent::RecentKeys;
 pub use self::set::sorted_set;
 pub use self::version::KeyVersion;
+use self::words::TextWords;
 pub(crate) use self::words::prefix_of_words;
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -131,19 +136,23 @@ impl Key {
         length: usize,
         hash: impl FnOnce(&Seeds, &KeyBytes) -> u64,
     ) {
-        match prefix.function() {
-            Ok(function) => {
+        match prefix.kind() {
+            PrefixKind::Function(function) => {
                 self.header = words::header_of_function(function.number(), length);
                 self.hash = hash(function.seeds(), &self.encoded);
             }
-            Err(text) => self.complete_with_text(text),
+            PrefixKind::Literal(literal) => {
+                self.hash = hash(literal.seeds(), &self.encoded);
+                self.header = words::header_of_text(literal.words(), &mut self.encoded);
+            }
+            PrefixKind::Text(text) => self.complete_with_text(text),
         }
     }
 
     #[inline(never)]
     fn complete_with_text(&mut self, prefix: &str) {
         self.hash = hasher::hash(&Seeds::of(prefix), &self.encoded);
-        self.header = words::header_of_text(prefix, &mut self.encoded);
+        self.header = words::header_of_text(&TextWords::of(prefix), &mut self.encoded);
     }
 
     /// Creates the key of a call with these arguments.

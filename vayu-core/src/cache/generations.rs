@@ -43,7 +43,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::generation::{ChangeCount, Generations, Group};
 use crate::invalidation::InvalidationFeed;
 use crate::io::{Io, Operation};
-use crate::key::{Prefix, hasher};
+use crate::key::{Prefix, PrefixSeed, hasher};
 use crate::panic::catch_panic;
 use crate::sync::IgnorePoison;
 use crate::validity;
@@ -222,48 +222,42 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Returns the stamp of a call with these tags if it is known without reading generations.
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn known_stamp(&self, flags: Flags, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
-        if !flags.may_have_changed() {
-            return Some(0);
+        if flags.may_have_changed() {
+            self.known_stamp_of_changed(flags, prefix.seed(), tags)
+        } else {
+            Some(0)
         }
+    }
+
+    /// A function for each type of backend: the compiler then knows which generations and which feed that has.
+    #[inline(never)]
+    fn known_stamp_of_changed(
+        &self,
+        flags: Flags,
+        seed: PrefixSeed,
+        tags: &[Group],
+    ) -> Option<u64> {
         // Once: a hit calls it through a pointer if the backend is a `dyn Backend`.
         let capabilities = self.backend().capabilities();
         // If the poll fails, the stamp is unknown. `make_stamp` returns the error.
         poll(capabilities.invalidation_feed).ok()?;
         match capabilities.generations {
             None if !flags.has_generations() => Some(0),
-            None => self.cached_stamp_of_local(prefix, tags),
-            Some(generations) => self.cached_stamp_of(generations, prefix, tags),
+            Some(_) if self.shared.pending.exist() => None,
+            generations => self.cached_stamp(generations, seed, tags),
         }
-    }
-
-    #[inline(never)]
-    fn cached_stamp_of_local(&self, prefix: &Prefix, tags: &[Group]) -> Option<u64> {
-        self.cached_stamp(None, prefix, tags)
-    }
-
-    #[inline(never)]
-    fn cached_stamp_of(
-        &self,
-        generations: &dyn Generations,
-        prefix: &Prefix,
-        tags: &[Group],
-    ) -> Option<u64> {
-        if self.shared.pending.exist() {
-            return None;
-        }
-        self.cached_stamp(Some(generations), prefix, tags)
     }
 
     #[inline(always)]
     fn cached_stamp(
         &self,
         generations: Option<&dyn Generations>,
-        prefix: &Prefix,
+        seed: PrefixSeed,
         tags: &[Group],
     ) -> Option<u64> {
-        let key = self.stamp_key(generations, prefix, tags)?;
+        let key = self.stamp_key(generations, seed, tags)?;
         self.shared.generations.stamps.get(key.number)
     }
 
@@ -285,7 +279,7 @@ impl<B: Backend> Engine<B> {
             let capabilities = self.backend().capabilities();
             poll(capabilities.invalidation_feed)?;
             (
-                self.stamp_key(capabilities.generations, prefix, tags),
+                self.stamp_key(capabilities.generations, prefix.seed(), tags),
                 self.before(capabilities.generations),
             )
         };
@@ -328,7 +322,7 @@ impl<B: Backend> Engine<B> {
     fn stamp_key(
         &self,
         generations: Option<&dyn Generations>,
-        prefix: &Prefix,
+        seed: PrefixSeed,
         tags: &[Group],
     ) -> Option<StampKey> {
         let cache = &self.shared.generations;
@@ -340,15 +334,13 @@ impl<B: Backend> Engine<B> {
             None => Some(cache.local_bumps.load(Ordering::Acquire)),
         };
         Some(match count {
-            Some(count) => {
-                StampKey { number: hasher::hash_of_number(prefix, count), expires: false }
-            }
+            Some(count) => StampKey { number: seed.hash_of(count), expires: false },
             // Two clocks, as that of the backend may be set back to an earlier period.
             None => {
                 let times = [self.now(), MonotonicClock.now()];
                 let [now, tick] = times.map(|time| time.as_micros() / STAMP_WINDOW_US);
                 let period = hasher::seeded().hash_one((cache.invalidations(), now, tick));
-                StampKey { number: hasher::hash_of_number(prefix, period), expires: true }
+                StampKey { number: seed.hash_of(period), expires: true }
             }
         })
     }

@@ -111,9 +111,7 @@ pub(super) fn serve_directly<B: Backend, F: CachedFn<Stored = B::Stored>>(
     }
     let Ok(key) = function.key() else { return Err(None) };
     let stamp = if flags.may_have_changed() {
-        // A copy of the prefix, whose address may be taken.
-        let Some(prefix) = key.prefix().copied() else { return Err(None) };
-        moment.stamp(engine, flags, &prefix, function.tags()).ok_or(None)?
+        moment.stamp(engine, flags, key.prefix(), function.tags()).ok_or(None)?
     } else {
         0
     };

@@ -208,11 +208,22 @@ impl KeyBytes {
         }
     }
 
-    /// Sets the words from this one on to the given bytes. The contents stay as they are: they end before.
-    pub(super) fn set_words(&mut self, start: usize, bytes: &[u8]) {
-        let (words, _) = self.short.as_chunks_mut::<WORD>();
-        for (word, bytes) in words.iter_mut().skip(start).zip(bytes.chunks(WORD)) {
-            word[..bytes.len()].copy_from_slice(bytes);
+    /// Sets the words from this one on to the first ones of those given. The contents stay as they are: they end before.
+    #[inline(always)]
+    pub(super) fn set_words<const N: usize>(&mut self, start: usize, words: &[u64; N]) {
+        // A copy to a place that is known when this is compiled takes a few instructions.
+        match start {
+            1 => self.copy_words(1, words),
+            2 => self.copy_words(2, words),
+            _ => self.copy_words(start, words),
+        }
+    }
+
+    #[inline(always)]
+    fn copy_words<const N: usize>(&mut self, start: usize, words: &[u64; N]) {
+        let (places, _) = self.short.as_chunks_mut::<WORD>();
+        for (place, word) in places.iter_mut().skip(start).zip(words) {
+            *place = word.to_le_bytes();
         }
     }
 

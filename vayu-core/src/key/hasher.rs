@@ -8,8 +8,8 @@ use foldhash::quality::FixedState as State;
 use foldhash::quality::RandomState as State;
 use once_cell::race::OnceBox;
 
+use crate::key::KeyBytes;
 use crate::key::bytes::SHORT;
-use crate::key::{KeyBytes, Prefix};
 
 /// The random secrets of this process, so that colliding arguments cannot be chosen in advance. A model checker has the same
 /// ones in each run: the number of schedules depends on the keys that collide.
@@ -57,11 +57,24 @@ impl Seeds {
     }
 }
 
-/// Returns a hash of a prefix and a number.
-#[inline]
-pub(crate) fn hash_of_number(prefix: &Prefix, number: u64) -> u64 {
-    let seeds = prefix.seeds();
-    folded_multiply(seeds.prefix ^ number, seeds.word)
+/// The seed of hashes of numbers with one prefix. It is that of no other prefix, as far as its 64 random bits allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PrefixSeed {
+    prefix: u64,
+    word: u64,
+}
+
+impl PrefixSeed {
+    #[inline(always)]
+    pub(super) fn of(seeds: &Seeds) -> Self {
+        Self { prefix: seeds.prefix, word: seeds.word }
+    }
+
+    /// Returns a hash of the prefix and a number.
+    #[inline(always)]
+    pub(crate) fn hash_of(self, number: u64) -> u64 {
+        folded_multiply(self.prefix ^ number, self.word)
+    }
 }
 
 /// Returns the hash of a key with the prefix of these seeds and these encoded arguments.

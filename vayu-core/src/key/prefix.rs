@@ -10,7 +10,8 @@ use std::ptr;
 use std::sync::RwLock;
 
 use crate::key::function::FunctionInfo;
-use crate::key::hasher::{self, Seeds};
+use crate::key::hasher::{self, PrefixSeed, Seeds};
+use crate::key::literal::LiteralPrefix;
 use crate::sync::IgnorePoison;
 
 /// The function that a [`Key`](crate::Key) belongs to: its own identity, or a string given for it.
@@ -28,7 +29,17 @@ pub struct Prefix(Repr);
 #[derive(Clone)]
 enum Repr {
     Function(&'static FunctionInfo),
+    Literal(&'static LiteralPrefix),
     Text(Cow<'static, str>),
+}
+
+/// A prefix, by what there is to know of it.
+pub(super) enum PrefixKind<'a> {
+    Function(&'static FunctionInfo),
+    /// A string that stands in an attribute.
+    Literal(&'static LiteralPrefix),
+    /// Another string.
+    Text(&'a str),
 }
 
 pub(crate) const FUNCTION: u8 = 1;
@@ -72,7 +83,10 @@ impl Prefix {
     /// Returns the number of the function, which is in the upper half. `None` for a string.
     #[inline]
     pub(crate) fn function_number(&self) -> Option<u64> {
-        self.function().ok().map(FunctionInfo::number)
+        match self.kind() {
+            PrefixKind::Function(function) => Some(function.number()),
+            PrefixKind::Literal(_) | PrefixKind::Text(_) => None,
+        }
     }
 
     /// Returns the prefix of the function with this number, which is in the upper half.
@@ -80,22 +94,13 @@ impl Prefix {
         Some(Self(Repr::Function(FunctionInfo::of_number(number)?)))
     }
 
-    /// Returns the function, or else the string.
+    /// Returns what the prefix is.
     #[inline(always)]
-    pub(super) fn function(&self) -> Result<&'static FunctionInfo, &str> {
+    pub(super) fn kind(&self) -> PrefixKind<'_> {
         match &self.0 {
-            Repr::Function(function) => Ok(function),
-            Repr::Text(text) => Err(text),
-        }
-    }
-
-    /// Returns a copy of the prefix, unless that takes memory on the heap.
-    #[inline(always)]
-    pub(crate) fn copied(&self) -> Option<Self> {
-        match &self.0 {
-            Repr::Function(function) => Some(Self(Repr::Function(function))),
-            Repr::Text(Cow::Borrowed(text)) => Some(Self(Repr::Text(Cow::Borrowed(text)))),
-            Repr::Text(Cow::Owned(_)) => None,
+            Repr::Function(function) => PrefixKind::Function(function),
+            Repr::Literal(literal) => PrefixKind::Literal(literal),
+            Repr::Text(text) => PrefixKind::Text(text),
         }
     }
 
@@ -105,9 +110,14 @@ impl Prefix {
         matches!(&self.0, Repr::Text(Cow::Owned(_)))
     }
 
-    /// Returns the seeds of the hashes of keys with this prefix.
-    pub(super) fn seeds(&self) -> Seeds {
-        self.function().map_or_else(Seeds::of, |function| *function.seeds())
+    /// Returns the seed of hashes of the prefix and a number.
+    #[inline(always)]
+    pub(crate) fn seed(&self) -> PrefixSeed {
+        match self.kind() {
+            PrefixKind::Function(function) => PrefixSeed::of(function.seeds()),
+            PrefixKind::Literal(literal) => PrefixSeed::of(literal.seeds()),
+            PrefixKind::Text(text) => seed_of_text(text),
+        }
     }
 
     pub(super) const EMPTY: Self = Self(Repr::Text(Cow::Borrowed("")));
@@ -116,6 +126,7 @@ impl Prefix {
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Repr::Function(function) => function_path(function.path()),
+            Repr::Literal(literal) => literal.text(),
             Repr::Text(text) => text,
         }
     }
@@ -130,11 +141,17 @@ impl Prefix {
                 out.extend_from_slice(&hasher::seeded().hash_one(function.id()).to_le_bytes());
             }
             Repr::Function(_) => out.push(FUNCTION),
-            Repr::Text(_) => out.push(TEXT),
+            Repr::Literal(_) | Repr::Text(_) => out.push(TEXT),
         }
         out.extend_from_slice(&(text.len() as u64).to_le_bytes());
         out.extend_from_slice(text.as_bytes());
     }
+}
+
+#[cold]
+#[inline(never)]
+fn seed_of_text(text: &str) -> PrefixSeed {
+    PrefixSeed::of(&Seeds::of(text))
 }
 
 /// Splits off an encoded prefix: returns its string, and the bytes that follow.
@@ -187,8 +204,8 @@ impl PartialEq for Prefix {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (Repr::Function(function), Repr::Function(other)) => ptr::eq(*function, *other),
-            (Repr::Text(text), Repr::Text(other)) => text == other,
-            _ => false,
+            (Repr::Function(_), _) | (_, Repr::Function(_)) => false,
+            _ => self.as_str() == other.as_str(),
         }
     }
 }
@@ -200,8 +217,15 @@ impl Hash for Prefix {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match &self.0 {
             Repr::Function(function) => state.write_u64(function.number()),
-            Repr::Text(text) => text.hash(state),
+            Repr::Literal(_) | Repr::Text(_) => self.as_str().hash(state),
         }
+    }
+}
+
+impl From<&'static LiteralPrefix> for Prefix {
+    #[inline(always)]
+    fn from(literal: &'static LiteralPrefix) -> Self {
+        Self(Repr::Literal(literal))
     }
 }
 

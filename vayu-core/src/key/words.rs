@@ -19,15 +19,39 @@ pub(super) fn header_of_function(number: u64, length: usize) -> u64 {
     header(number, length, 0, length.div_ceil(WORD))
 }
 
-/// Returns the header of a key whose prefix is a string, and appends the words of the string, if there are
-/// not too many.
-pub(super) fn header_of_text(prefix: &str, encoded: &mut KeyBytes) -> u64 {
-    let start = encoded.len().div_ceil(WORD);
-    let words = start.saturating_add(prefix.len().div_ceil(WORD));
-    if words <= MAX {
-        encoded.set_words(start, prefix.as_bytes());
+/// A string that is a prefix, as words.
+#[derive(Debug)]
+pub(super) struct TextWords {
+    /// The length of the string, in bytes.
+    length: usize,
+    /// The number of its words.
+    count: usize,
+    /// The first of them, padded with zeros.
+    words: [u64; MAX],
+}
+
+impl TextWords {
+    pub(super) const fn of(text: &str) -> Self {
+        let (bytes, mut words) = (text.as_bytes(), [0; MAX]);
+        let mut n = 0;
+        while n < bytes.len() && n < MAX * WORD {
+            words[n / WORD] |= (bytes[n] as u64) << (n % WORD * 8);
+            n += 1;
+        }
+        Self { length: bytes.len(), count: bytes.len().div_ceil(WORD), words }
     }
-    header(0, encoded.len(), prefix.len(), words)
+}
+
+/// Returns the header of a key whose prefix is this string, and appends the words of the string, if there are
+/// not too many.
+#[inline(always)]
+pub(super) fn header_of_text(text: &TextWords, encoded: &mut KeyBytes) -> u64 {
+    let start = encoded.len().div_ceil(WORD);
+    let words = start + text.count;
+    if words <= MAX {
+        encoded.set_words(start, &text.words);
+    }
+    header(0, encoded.len(), text.length, words)
 }
 
 #[inline(always)]
@@ -73,7 +97,11 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use crate::key::words::prefix_of_words;
-    use crate::key::{Key, Prefix};
+    use crate::key::{Key, LiteralPrefix, Prefix};
+
+    fn literal(text: &'static str) -> &'static LiteralPrefix {
+        Box::leak(Box::new(LiteralPrefix::new(text)))
+    }
 
     fn check<const N: usize>(keys: &[Key]) {
         for key in keys {
@@ -107,7 +135,10 @@ mod tests {
         let prefixes: Vec<Prefix> = strings
             .iter()
             .flat_map(|&text| {
-                [text.into(), text.to_owned().into(), (&*text.to_owned().leak()).into()]
+                let literals = [(); 2].map(|()| Prefix::from(literal(text)));
+                let texts =
+                    [text.into(), text.to_owned().into(), (&*text.to_owned().leak()).into()];
+                texts.into_iter().chain(literals)
             })
             .chain([generic::<u8>(), generic::<u8>(), generic::<i8>(), Prefix::of_body::<u8>()])
             .collect();
@@ -139,6 +170,8 @@ mod tests {
             "".into(),
             "p".into(),
             "nine byte".into(),
+            literal("p").into(),
+            literal("nine byte").into(),
         ];
         for prefix in prefixes {
             for length in 0..18 {

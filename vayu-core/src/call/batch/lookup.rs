@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::generation::Group;
 use crate::io::Io;
-use crate::key::{Key, Prefix};
+use crate::key::{Key, Prefix, PrefixSeed};
 use crate::record::Record;
 
 /// The number of elements that are looked up or decoded at one time: to read the clock takes as long as a part of a lookup.
@@ -63,7 +63,7 @@ pub(super) enum Resumed<'a, B: Backend> {
 struct SameMoment {
     now: Timestamp,
     /// The stamp of calls without tags that have this prefix, once it was read.
-    stamp: Option<(Prefix, u64)>,
+    stamp: Option<(PrefixSeed, u64)>,
 }
 
 impl SameMoment {
@@ -90,11 +90,12 @@ impl<B: Backend> Moment<B> for SameMoment {
         if !tags.is_empty() {
             return engine.known_stamp(flags, prefix, tags);
         }
+        let seed = prefix.seed();
         match &self.stamp {
-            Some((of, stamp)) if of == prefix => Some(*stamp),
+            &Some((of, stamp)) if of == seed => Some(stamp),
             _ => {
                 let stamp = engine.known_stamp(flags, prefix, tags)?;
-                self.stamp = prefix.copied().map(|prefix| (prefix, stamp));
+                self.stamp = Some((seed, stamp));
                 Some(stamp)
             }
         }

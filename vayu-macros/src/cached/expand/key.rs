@@ -126,12 +126,23 @@ fn bind_names(model: &Model, argument: &Argument, purpose: Purpose) -> TokenStre
 /// Generates the further parts of the key, and the prefix that the attribute names.
 pub(crate) fn parts(model: &Model) -> TokenStream {
     let parts = include(model);
-    let prefix = model
-        .options
-        .prefix
-        .as_ref()
-        .map(|prefix| quote_spanned!(span_of(prefix)=> vayu_key.finish(#prefix);));
+    let prefix = model.options.prefix.as_ref().map(|prefix| finish_with(model, prefix));
     quote!(#parts #prefix)
+}
+
+/// Adds the prefix that the attribute names to the key. What is computed of a string literal is kept in a static.
+fn finish_with(model: &Model, prefix: &Expr) -> TokenStream {
+    let span = span_of(prefix);
+    if !matches!(prefix, Expr::Lit(ExprLit { lit: Lit::Str(_), .. })) {
+        return quote_spanned!(span=> vayu_key.finish(#prefix););
+    }
+    let literal = model.root.private("LiteralPrefix");
+    quote_spanned! {span=>
+        vayu_key.finish({
+            static VAYU_PREFIX: #literal = #literal::new(#prefix);
+            &VAYU_PREFIX
+        });
+    }
 }
 
 /// Appends the parts of `include` to the key.
