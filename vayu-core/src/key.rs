@@ -142,8 +142,8 @@ impl Key {
                 self.hash = hash(function.seeds(), &self.encoded);
             }
             PrefixKind::Literal(literal) => {
-                self.hash = hash(literal.seeds(), &self.encoded);
-                self.header = words::header_of_text(literal.words(), &mut self.encoded);
+                self.hash = hash(&literal.seeds, &self.encoded);
+                self.header = words::header_of_text(&literal.words, &mut self.encoded);
             }
             PrefixKind::Text(text) => self.complete_with_text(text),
         }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use vayu_core::__internal::{Outlined, PerProcess, drop_quietly};
@@ -31,7 +31,8 @@ pub struct MemoryBackend<V = AnyValue> {
     tables: Outlined<PerProcess<Table<V>>>,
     /// The size of a table that replaces one after a fork.
     size: TableSize,
-    evictions: AtomicU64,
+    /// Whether an entry was evicted.
+    has_evicted: AtomicBool,
     weights: Option<WeightLimit>,
     clock: Arc<dyn Clock>,
     pacer: SweepPacer,
@@ -74,7 +75,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
         Self {
             tables: Outlined::new(PerProcess::new(size.table())),
             size,
-            evictions: AtomicU64::new(0),
+            has_evicted: AtomicBool::new(false),
             weights: options.weights,
             clock: options.clock,
             pacer: SweepPacer::new(),
@@ -99,7 +100,11 @@ impl<V: MemoryValue> MemoryBackend<V> {
 
     #[cold]
     fn replace_table(&self) {
-        self.tables.replace_after_fork(|| self.size.table());
+        self.tables.replace_after_fork(|| {
+            let table = self.size.table();
+            table.continue_evictions(self.tables.get());
+            table
+        });
     }
 
     /// Returns the record of a key with the words of its value, without a lock.
@@ -172,7 +177,9 @@ impl<V: MemoryValue> MemoryBackend<V> {
         if let Some(ended) = written.ended {
             self.report(*ended);
         }
-        self.record_evictions(written.evictions);
+        if written.evictions > 0 && !self.has_evicted.load(Ordering::Relaxed) {
+            self.log_first_eviction();
+        }
         self.pacer.record_expiry(end);
         // Most records were created now. The clock is read for others by the read that precedes a write.
         if self.pacer.is_due(created) {
@@ -239,8 +246,9 @@ impl<V: MemoryValue> MemoryBackend<V> {
         self.with_table(|table| table.remove_expired(now, is_reported, after))
     }
 
-    fn record_evictions(&self, count: u64) {
-        if count > 0 && self.evictions.fetch_add(count, Ordering::Relaxed) == 0 {
+    #[cold]
+    fn log_first_eviction(&self) {
+        if !self.has_evicted.swap(true, Ordering::Relaxed) {
             tracing::info!(target: "vayu", "memory cache is full, evicting entries");
         }
     }
@@ -280,7 +288,8 @@ impl<V: MemoryValue> OffBackend for MemoryBackend<V> {
 
 impl<V> fmt::Debug for MemoryBackend<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBackend").field("evictions", &self.evictions).finish_non_exhaustive()
+        let evictions = self.tables.get().evictions();
+        f.debug_struct("MemoryBackend").field("evictions", &evictions).finish_non_exhaustive()
     }
 }
 
@@ -412,7 +421,7 @@ impl<V: MemoryValue> ReportUsage for MemoryBackend<V> {
         } else {
             usage.max_entries = Some(self.tables.get().max_entries());
         }
-        usage.evictions = Some(self.evictions.load(Ordering::Relaxed));
+        usage.evictions = Some(self.tables.get().evictions());
         usage.expirations = Some(self.pacer.expirations());
         usage
     }

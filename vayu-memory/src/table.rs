@@ -54,7 +54,7 @@ use self::chunks::{Chunks, MAX_SLOTS, Number, Place, lock_here, read_here};
 use self::index::{HashPart, Index, Lines};
 use self::queues::{Queues, hash_of};
 use self::slot::{NARROW_KEY, WIDE_KEY};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::value::MemoryValue;
 
 /// A table of entries.
@@ -81,7 +81,25 @@ pub(crate) struct Limits {
 /// Aligned so that no two shards share a cache line, nor the pair that is fetched with it.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Shard(Mutex<ShardState>);
+struct Shard {
+    state: Mutex<ShardState>,
+    /// The number of entries that were evicted. Written by the holder of the lock.
+    evictions: AtomicU64,
+}
+
+impl Shard {
+    fn new() -> Self {
+        let state = ShardState { queues: Queues::new(), weight: 0 };
+        Self { state: Mutex::new(state), evictions: AtomicU64::new(0) }
+    }
+
+    /// Counts evictions, for the holder of the lock.
+    #[inline(always)]
+    fn count_evictions(&self, count: u64) {
+        let evictions = self.evictions.load(Ordering::Relaxed) + count;
+        self.evictions.store(evictions, Ordering::Relaxed);
+    }
+}
 
 #[derive(Debug)]
 struct ShardState {
@@ -226,18 +244,31 @@ impl<V> Default for Table<V> {
     }
 }
 
+impl<V> Table<V> {
+    /// Returns the number of entries that were evicted, also by the tables that this one has replaced.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.evictions.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Goes on with the count of evictions of the table that this new one replaces.
+    pub(crate) fn continue_evictions(&self, replaced: &Self) {
+        if let Some(shard) = self.shards.first() {
+            shard.count_evictions(replaced.evictions());
+        }
+    }
+}
+
 impl<V: MemoryValue> Table<V> {
     /// Creates an empty table. The number of shards must be a power of two.
     pub(crate) fn new(shards: usize, limits: Limits) -> Self {
         let process = ProcessId::current();
         let entries = limits.entries.min(MAX_SLOTS as usize / shards);
-        let shard = |_| Shard(Mutex::new(ShardState { queues: Queues::new(), weight: 0 }));
         let capacity = u32::try_from(entries * shards).unwrap_or(MAX_SLOTS);
         Self {
             index: Index::new(shards, entries),
             growth: Mutex::new(()),
             chunks: Chunks::new(capacity, process),
-            shards: (0..shards).map(shard).collect(),
+            shards: (0..shards).map(|_| Shard::new()).collect(),
             limits: Limits { entries, ..limits },
             process,
         }
@@ -252,7 +283,7 @@ impl<V: MemoryValue> Table<V> {
     pub(crate) fn usage(&self) -> Result<(u64, u64), Forked> {
         let mut usage = (0, 0);
         for shard in &self.shards {
-            let state = lock_here(&shard.0, self.process)?;
+            let state = lock_here(&shard.state, self.process)?;
             usage.0 += state.queues.length() as u64;
             usage.1 += state.weight;
         }
@@ -262,7 +293,12 @@ impl<V: MemoryValue> Table<V> {
     /// Locks the shard of a hash.
     #[inline(always)]
     fn lock(&self, hash: HashPart) -> Result<MutexGuard<'_, ShardState>, Forked> {
-        lock_here(&self.shards[hash.scaled(self.shards.len())].0, self.process)
+        lock_here(&self.shard(hash).state, self.process)
+    }
+
+    #[inline(always)]
+    fn shard(&self, hash: HashPart) -> &Shard {
+        &self.shards[hash.scaled(self.shards.len())]
     }
 
     /// Locks the shard of a hash, and makes the index larger if it is full.
@@ -291,7 +327,7 @@ impl<V: MemoryValue> Table<V> {
         let _growth = lock_here(&self.growth, self.process)?;
         // Allocated before the shards are locked.
         let Some(lines) = self.index.next_size(entries) else { return Ok(()) };
-        let shards = self.shards.iter().map(|shard| lock_here(&shard.0, self.process));
+        let shards = self.shards.iter().map(|shard| lock_here(&shard.state, self.process));
         let shards = shards.collect::<Result<Vec<_>, _>>()?;
         for state in &shards {
             state.queues.visit(&self.chunks, |number, links| {

@@ -22,11 +22,18 @@ impl<B: Backend, F: FnProperties> Call<'_, B, F> {
 
     /// Concludes a miss whose function has returned.
     #[inline]
-    pub(crate) fn conclude_miss(&self, times: CallTimes, typed: &dyn TypedCall<B>) {
+    pub(crate) fn conclude_miss(
+        &self,
+        times: impl FnOnce() -> CallTimes,
+        typed: &dyn TypedCall<B>,
+    ) {
         if self.function.caches_errors() {
             self.conclude_value(typed);
         }
-        self.emit(CallOutcome::Miss, times);
+        // For most calls, nothing is made of the times.
+        if self.engine.has_listeners(self.options().is_quiet) {
+            self.emit(CallOutcome::Miss, times());
+        }
     }
 
     /// Returns whether the function has returned a value. If so, it ends a cached error.

@@ -293,7 +293,7 @@ fn complete_record_now<B: Backend>(
 ) -> bool {
     let Leading { lead, reason, call, started, began, previous, .. } = leading;
     let compute_time = CompactDuration::of_micros(ended.micros_since(*began));
-    let mut ttl_left = None;
+    let mut stored_until = None;
     if let Some(record) = record {
         let is_repeatable = call.encodes_alike() && previous.is_none();
         let mut shared = (!is_repeatable).then(|| QuietDrop::from(record.clone()));
@@ -309,9 +309,7 @@ fn complete_record_now<B: Backend>(
             let fresh_until = record.fresh_until();
             let class = call.function.value_class();
             is_stored = call.record_write(call.engine.write_now(call.key, record, class));
-            if is_stored {
-                ttl_left = remaining_ttl::<B>(fresh_until, ended);
-            }
+            stored_until = is_stored.then_some(fresh_until);
         } else {
             drop_quietly(record);
         }
@@ -320,19 +318,22 @@ fn complete_record_now<B: Backend>(
             None => encode_again(call, compute_time, ended, is_stored, typed),
         };
         while lead.complete(|| share(is_stored)) == Completion::MustDelete {
-            (ttl_left, is_stored) = (None, false);
+            (stored_until, is_stored) = (None, false);
             call.ok_or_count(run_blocking(call.engine.delete::<Blocking>(call.key)));
         }
     } else {
         call.complete_without_record(lead, ended.saturating_since(*began), typed);
     }
-    let times = CallTimes { ttl_left, ..CallTimes::computed(ended.saturating_since(*began)) };
+    let times = || {
+        let ttl_left = stored_until.and_then(|until| remaining_ttl::<B>(until, ended));
+        CallTimes { ttl_left, ..CallTimes::computed(ended.saturating_since(*began)) }
+    };
     if let ComputeReason::Miss(_) = reason {
         call.conclude_miss(times, typed);
         return false;
     }
     let reason = mem::replace(reason, ComputeReason::Miss(None));
-    call.conclude_run(times, reason, typed)
+    call.conclude_run(times(), reason, typed)
 }
 
 /// Returns the outcome for callers that have joined the flight, of an output that [encodes alike](Call::encodes_alike).

@@ -11,7 +11,7 @@ use std::sync::RwLock;
 
 use crate::key::function::FunctionInfo;
 use crate::key::hasher::{self, PrefixSeed, Seeds};
-use crate::key::literal::LiteralPrefix;
+use crate::key::literal::{Literal, LiteralPrefix};
 use crate::sync::IgnorePoison;
 
 /// The function that a [`Key`](crate::Key) belongs to: its own identity, or a string given for it.
@@ -29,7 +29,7 @@ pub struct Prefix(Repr);
 #[derive(Clone)]
 enum Repr {
     Function(&'static FunctionInfo),
-    Literal(&'static LiteralPrefix),
+    Literal(&'static Literal),
     Text(Cow<'static, str>),
 }
 
@@ -37,7 +37,7 @@ enum Repr {
 pub(super) enum PrefixKind<'a> {
     Function(&'static FunctionInfo),
     /// A string that stands in an attribute.
-    Literal(&'static LiteralPrefix),
+    Literal(&'static Literal),
     /// Another string.
     Text(&'a str),
 }
@@ -115,7 +115,7 @@ impl Prefix {
     pub(crate) fn seed(&self) -> PrefixSeed {
         match self.kind() {
             PrefixKind::Function(function) => PrefixSeed::of(function.seeds()),
-            PrefixKind::Literal(literal) => PrefixSeed::of(literal.seeds()),
+            PrefixKind::Literal(literal) => PrefixSeed::of(&literal.seeds),
             PrefixKind::Text(text) => seed_of_text(text),
         }
     }
@@ -126,7 +126,7 @@ impl Prefix {
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Repr::Function(function) => function_path(function.path()),
-            Repr::Literal(literal) => literal.text(),
+            Repr::Literal(literal) => literal.text,
             Repr::Text(text) => text,
         }
     }
@@ -225,7 +225,7 @@ impl Hash for Prefix {
 impl From<&'static LiteralPrefix> for Prefix {
     #[inline(always)]
     fn from(literal: &'static LiteralPrefix) -> Self {
-        Self(Repr::Literal(literal))
+        Self(Repr::Literal(literal.literal()))
     }
 }
 

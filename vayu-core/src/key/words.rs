@@ -31,14 +31,14 @@ pub(super) struct TextWords {
 }
 
 impl TextWords {
-    pub(super) const fn of(text: &str) -> Self {
-        let (bytes, mut words) = (text.as_bytes(), [0; MAX]);
-        let mut n = 0;
-        while n < bytes.len() && n < MAX * WORD {
-            words[n / WORD] |= (bytes[n] as u64) << (n % WORD * 8);
-            n += 1;
+    pub(super) fn of(text: &str) -> Self {
+        let mut words = [0; MAX];
+        for (word, bytes) in words.iter_mut().zip(text.as_bytes().chunks(WORD)) {
+            let mut padded = [0; WORD];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_le_bytes(padded);
         }
-        Self { length: bytes.len(), count: bytes.len().div_ceil(WORD), words }
+        Self { length: text.len(), count: text.len().div_ceil(WORD), words }
     }
 }
 

@@ -54,7 +54,22 @@ impl<V: MemoryValue> Table<V> {
         written: &mut Written<V>,
     ) -> Result<(), Forked> {
         let (mut state, lines) = self.lock_with_room(key.hash)?;
-        let state = &mut *state;
+        self.write_locked(&mut state, lines, key, record, written)?;
+        if written.evictions > 0 {
+            self.shard(key.hash).count_evictions(written.evictions);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn write_locked(
+        &self,
+        state: &mut ShardState,
+        lines: &Lines,
+        key: &TableKey<'_>,
+        record: &mut Option<Record<V>>,
+        written: &mut Written<V>,
+    ) -> Result<(), Forked> {
         let home = lines.home(key.hash);
         if !lines.have_no_candidate(home, key.hash)
             && let Some((number, place)) = self.find_locked(lines, key)?
@@ -165,7 +180,7 @@ impl<V: MemoryValue> Table<V> {
             for first in (0..lines.of_shard()).step_by(SWEEP) {
                 // One shard after the other, so that writers can lock them in between.
                 for (shard, lock) in self.shards.iter().enumerate() {
-                    let mut state = lock_here(&lock.0, self.process)?;
+                    let mut state = lock_here(&lock.state, self.process)?;
                     if !self.index.current().is_some_and(|current| ptr::eq(current, lines)) {
                         continue 'again;
                     }
