@@ -60,6 +60,11 @@ fn length(kind: &str, text: &str) -> usize {
     kind.len() + text.len()
 }
 
+#[mem_cached(ttl = "1h", prefix = format!("async lengths of {kind}"))]
+async fn length_async(kind: &str, text: &str) -> usize {
+    kind.len() + text.len()
+}
+
 #[mem_cached(ttl = "1h", each = texts)]
 fn lengths(texts: &[String]) -> Vec<usize> {
     texts.iter().map(String::len).collect()
@@ -80,6 +85,8 @@ fn call_frees_the_memory_of_its_key() {
         assert_eq!(length("texts", "short"), 10);
         assert_eq!(length("texts", &long), 1005);
         assert_eq!(lengths(&texts), [1000, 1000, 5, 500]);
+        assert_eq!(ready(length_async("texts", "short")), 10);
+        assert_eq!(ready(length_async("texts", &long)), 1005);
         assert_eq!(bypassed(&long), 1000);
     };
     call_all();

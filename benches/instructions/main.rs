@@ -58,7 +58,7 @@ fn hit(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(300))]
+#[library_benchmark(config = at_most(312))]
 #[bench::of(called(few(), number_with_prefix))]
 fn hit_with_prefix(keys: Vec<u64>) {
     each(&keys, number_with_prefix);
@@ -78,7 +78,7 @@ fn hit_among_100_000(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(310))]
+#[library_benchmark(config = at_most(276))]
 #[bench::of(called(few(), number_after_invalidation))]
 fn hit_after_an_invalidation(keys: Vec<u64>) {
     each(&keys, number_after_invalidation);
@@ -110,20 +110,20 @@ fn hit_of_shared_bytes(keys: Vec<u64>) {
     each(&keys, shared);
 }
 
-#[library_benchmark(config = at_most(421))]
+#[library_benchmark(config = at_most(290))]
 #[bench::of(called(few(), |key| now(number_async(key))))]
 fn hit_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_async(key)));
 }
 
 // Into a full cache, so that each call evicts an entry.
-#[library_benchmark(config = at_most(1620))]
+#[library_benchmark(config = at_most(1570))]
 #[bench::of({ called((MANY..2 * MANY).collect(), number_of_many); few() })]
 fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
 }
 
-#[library_benchmark(config = at_most(2490))]
+#[library_benchmark(config = at_most(2540))]
 #[bench::of({ called((MANY..2 * MANY).collect(), |key| now(number_of_many_async(key))); few() })]
 fn miss_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_of_many_async(key)));

@@ -64,7 +64,7 @@ pub use crate::call::background_refresh::{CallerBody, Refresh, Refreshed, StartB
 pub use crate::call::batch::Unusable;
 pub use crate::call::late_body::{BodyMaker, LateBody, Made, MakeBody};
 pub use crate::call::lookup::Lookup;
-use crate::call::lookup::begin;
+use crate::call::lookup::{OwnedLookup, begin};
 pub use crate::call::patience::PatientCall;
 use crate::call::patience::RunBody;
 pub use crate::call::task::{SpawnableCall, Task};
@@ -84,12 +84,6 @@ use crate::panic::catch_panic;
 /// Returns the identity of the function that holds this body.
 #[inline]
 pub fn function_prefix<F: ?Sized>(_body: &F) -> FunctionOf<F> {
-    FunctionOf::new()
-}
-
-/// Returns the identity of the async function that holds this body.
-#[inline]
-pub fn async_function_prefix<F: ?Sized>(_body: &Pin<&mut F>) -> FunctionOf<F> {
     FunctionOf::new()
 }
 
@@ -177,6 +171,20 @@ pub fn begin_async<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     function: &F,
 ) -> Result<F::Output, Lookup<F::Output>> {
     begin(cache.engine(), function)
+}
+
+/// Returns the output of a cached call if it is available without waiting, before the body of the function is created. The rest of the
+/// call is for [`finish_async`], with the description, which owns the key from there on.
+///
+/// # Errors
+///
+/// The rest of a call that has to wait.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub fn begin_async_call<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
+    cache: &Cache<B, S>,
+    function: F,
+) -> Result<F::Output, OwnedLookup<F>> {
+    call::lookup::begin_moving(cache.engine(), function)
 }
 
 /// Finishes a cached call of an async function. The body is pinned where it was created: a future

@@ -19,7 +19,7 @@ pub use vayu_core::attribute::{
     LiteralPrefix, Made, OutputOfEach, OutputProbe, OwnedCopy, Part, PlainShape, PlainStored,
     Policy, Predicate, Probe, Query, ResultShape, SetPart, ShareableBy, ShownError, SimplePart,
     StorableBy, StorableIn, StoredProbe, Tagged, TracksUses, Unchanging, ValuePart, Weights,
-    async_function_prefix, batch_body, batch_body_async, begin_async, cache_if, call, caller_body,
+    batch_body, batch_body_async, begin_async, begin_async_call, cache_if, call, caller_body,
     check_run, engine, entry, err_ttl, err_ttl_of_batch, expires_at, finish_async,
     finish_async_spawning, finish_spawning, fixed_ttl, function_prefix, idle, invalidates, job,
     job_of, label, late_body, lend, pass, patient, previous_of, revalidate, run_body,

@@ -34,6 +34,11 @@ pub(crate) enum Kind {
 }
 
 impl Function {
+    /// Returns whether an argument has a pattern instead of a name.
+    pub(crate) fn has_patterns(&self) -> bool {
+        self.arguments.iter().any(|argument| argument.pattern.is_some())
+    }
+
     /// Parses the item. `None` if it is not a function with a body.
     pub(crate) fn parse(
         attribute: Attribute,

@@ -9,7 +9,7 @@ use crate::cached::expand::key::finish_key;
 use crate::cached::expand::own;
 use crate::cached::expand::policy::policy;
 use crate::cached::expand::purpose::Purpose;
-use crate::cached::expand::setup::setup;
+use crate::cached::expand::setup::{Setup, setup};
 use crate::cached::function::Kind;
 use crate::cached::model::Model;
 use crate::paths::{own_ident, span_of};
@@ -23,7 +23,7 @@ pub(crate) fn call(model: &Model) -> TokenStream {
             let call = model.root.private_at("call", span);
             quote_spanned!(span=> #call(vayu_cache, #policy, vayu_body))
         }
-        Kind::Async | Kind::Boxed => {
+        Kind::Async | Kind::Boxed if model.function.has_patterns() => {
             let begin = model.root.private_at("begin_async", span);
             let finish = model.root.private_at("finish_async", span);
             let engine = engine(model);
@@ -37,6 +37,29 @@ pub(crate) fn call(model: &Model) -> TokenStream {
                     }
                 }
             }
+        }
+        // The key and the policy are variables of a block that ends before the call waits, so they are not in the future of
+        // a call that ends here.
+        Kind::Async | Kind::Boxed => {
+            let begin = model.root.private_at("begin_async_call", span);
+            let finish = model.root.private_at("finish_async", span);
+            let (engine, Setup { of_call, of_policy }) = (engine(model), setup);
+            return quote_spanned! {span=>
+                #of_call
+                'vayu_call: {
+                    let (vayu_rest, vayu_policy) = {
+                        #of_policy
+                        #key
+                        match #begin(vayu_cache, #policy) {
+                            ::core::result::Result::Ok(vayu_output) => break 'vayu_call vayu_output,
+                            ::core::result::Result::Err(vayu_left) => vayu_left,
+                        }
+                    };
+                    #body
+                    #engine
+                    #finish(vayu_engine, &vayu_policy, vayu_rest, vayu_body).await
+                }
+            };
         }
     };
     quote! {

@@ -156,7 +156,7 @@ fn include(model: &Model) -> TokenStream {
 /// Returns whether the key is one of variables of the call, which is dropped by the engine.
 fn is_of_call(model: &Model, purpose: Purpose) -> bool {
     match purpose {
-        Purpose::Call => model.function.kind == Kind::Sync,
+        Purpose::Call => model.function.kind == Kind::Sync || !model.function.has_patterns(),
         Purpose::Batch => true,
         Purpose::Task | Purpose::BatchTask | Purpose::Entry => false,
     }
@@ -283,7 +283,7 @@ pub(crate) fn finish_key(model: &Model, purpose: Purpose) -> TokenStream {
 }
 
 /// Generates the default prefix: the type name of the function itself if it has a handle, else that of its
-/// body, whose path contains the function. A `prefix = ..` was already added by [`parts`], before the body
+/// body or of another closure in it, whose path contains the function. A `prefix = ..` was already added by [`parts`], before the body
 /// takes the variables it may use.
 fn prefix(model: &Model) -> TokenStream {
     let private = |name| model.root.private(name);
@@ -297,13 +297,14 @@ fn prefix(model: &Model) -> TokenStream {
             quote!(#function_prefix(&#path))
         }
         (None, None) => {
-            let function_prefix = private(match model.function.kind {
+            let function_prefix = private("function_prefix");
+            match model.function.kind {
+                // The body is made later.
                 Kind::Async | Kind::Boxed if model.options.spawn.is_none() => {
-                    "async_function_prefix"
+                    quote_spanned!(Span::mixed_site()=> #function_prefix(&|| ()))
                 }
-                _ => "function_prefix",
-            });
-            quote_spanned!(Span::mixed_site()=> #function_prefix(&vayu_body))
+                _ => quote_spanned!(Span::mixed_site()=> #function_prefix(&vayu_body)),
+            }
         }
     };
     quote_spanned!(Span::mixed_site()=> vayu_key.finish_of(#prefix);)
