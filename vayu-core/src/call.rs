@@ -51,6 +51,7 @@ pub(crate) mod background_refresh;
 pub(crate) mod batch;
 pub(crate) mod blocking;
 mod cached_fn;
+mod checks;
 mod compute;
 mod conclude;
 mod decode;
