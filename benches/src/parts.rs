@@ -2,6 +2,7 @@
 
 mod asynchronous;
 mod at_rest;
+mod batch;
 mod build;
 mod file;
 mod growth;
@@ -30,6 +31,7 @@ pub(crate) const PARTS: &[Part] = &[
     Part { name: "latency", title: "Latency of hits", measure: latency::measure },
     Part { name: "growth", title: "Hits by number of keys", measure: growth::measure },
     Part { name: "async", title: "Async hits in memory", measure: asynchronous::measure },
+    Part { name: "batch", title: "Batches in memory", measure: batch::measure },
     Part { name: "miss", title: "Misses", measure: miss::measure },
     Part {
         name: "stampede",
