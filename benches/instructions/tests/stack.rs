@@ -95,5 +95,5 @@ fn level_of_a_cached_recursion_takes_a_bounded_part_of_the_stack() {
     at_most("a string", bytes_a_level(|| text(DEPTH)), own_string, 1_000, 3_150);
     at_most("a result", bytes_a_level(|| fallible(DEPTH)), own_string, 1_100, 3_400);
     at_most("a string in a file", bytes_a_level(|| file(&cache, DEPTH)), own_string, 850, 3_300);
-    at_most("a boxed future", bytes_a_level(|| now(boxed(DEPTH))), own_boxed, 1_400, 5_000);
+    at_most("a boxed future", bytes_a_level(|| now(boxed(DEPTH))), own_boxed, 1_500, 5_300);
 }
