@@ -57,6 +57,27 @@ fn function_with_a_compressing_serializer_has_a_small_entry() {
 }
 
 #[test]
+fn async_function_has_the_serializer_of_an_expression() {
+    static RUNS: Runs = Runs::new();
+    #[cached(cache = cache, ttl = "1h", skip(cache), serializer = Compressed::zstd(MessagePack))]
+    async fn render(cache: &FileCache, n: u32) -> String {
+        RUNS.count();
+        page(n)
+    }
+    #[cached(cache = cache, ttl = "1h", skip(cache), serializer = Compressed::zstd(MessagePack))]
+    async fn render_pair(cache: &FileCache, (n, _): (u32, u32)) -> String {
+        RUNS.count();
+        page(n)
+    }
+    let (_directory, cache) = temporary_cache();
+    for _ in 0..2 {
+        assert_eq!(smol::block_on(render(&cache, 7)), page(7));
+        assert_eq!(smol::block_on(render_pair(&cache, (7, 8))), page(7));
+    }
+    assert_eq!((RUNS.get(), cache.stats().errors), (2, 0));
+}
+
+#[test]
 fn compressed_and_plain_entries_are_misses_for_each_other() {
     static RUNS: Runs = Runs::new();
     #[cached(cache = cache, ttl = "1h", prefix = "page", key = "k")]

@@ -31,7 +31,6 @@ pub(crate) fn conditions(model: &Model, purpose: Purpose) -> TokenStream {
 /// Generates the values that the policy is made of, and that of `patience`.
 pub(crate) fn values(model: &Model, purpose: Purpose) -> TokenStream {
     let root = &model.root;
-    let serializer = serializer(model, purpose);
     let (ttl, cache_if) = (ttl(model, purpose), cache_if(model, purpose));
     let weigh = weigh(model, purpose);
     let err_ttl = err_ttl(model, purpose);
@@ -55,7 +54,6 @@ pub(crate) fn values(model: &Model, purpose: Purpose) -> TokenStream {
         quote_spanned!(Span::mixed_site()=> let vayu_patience = #patience;)
     });
     quote_spanned! {Span::mixed_site()=>
-        let vayu_serializer = #serializer;
         #ttl
         #idle
         #stale
@@ -68,7 +66,8 @@ pub(crate) fn values(model: &Model, purpose: Purpose) -> TokenStream {
     }
 }
 
-fn serializer(model: &Model, purpose: Purpose) -> TokenStream {
+/// Generates the serializer. It may borrow a temporary value, which lives as long as the block of this statement.
+pub(crate) fn serializer(model: &Model, purpose: Purpose) -> TokenStream {
     let (expression, span) = match (&model.serializer, &model.cache) {
         (Some(serializer), _) => {
             let expression = &serializer.expression;
@@ -80,11 +79,12 @@ fn serializer(model: &Model, purpose: Purpose) -> TokenStream {
             (quote_spanned!(span=> vayu_cache.serializer()), span)
         }
     };
-    if is_serializer_owned(model, purpose) {
+    let serializer = if is_serializer_owned(model, purpose) {
         quote_spanned!(span=> ::core::clone::Clone::clone(#expression))
     } else {
         expression
-    }
+    };
+    quote_spanned!(Span::mixed_site()=> let vayu_serializer = #serializer;)
 }
 
 /// Returns whether the call has a clone of its serializer.

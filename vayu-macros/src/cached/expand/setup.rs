@@ -12,7 +12,7 @@ use crate::cached::model::Model;
 
 /// Everything that is evaluated before the body takes the arguments.
 pub(crate) struct Setup {
-    /// What the whole call needs.
+    /// What the whole call needs, and what its description borrows.
     pub(crate) of_call: TokenStream,
     /// What only the description of the call needs: its key, the values of its policy, and its tags.
     pub(crate) of_policy: TokenStream,
@@ -41,7 +41,7 @@ pub(crate) fn setup(model: &Model, purpose: Purpose) -> Setup {
             (None, Some(quote!(#key #parts)), tags_and_label(model, purpose))
         }
     };
-    let values = policy::values(model, purpose);
+    let (serializer, values) = (policy::serializer(model, purpose), policy::values(model, purpose));
     let conditions = policy::conditions(model, purpose);
     let (borrowed, shape) = (borrowed(model), shape(model, purpose));
     let (any, exclusive) = (root.private("AnyPart"), root.private("ExclusiveKind"));
@@ -52,6 +52,7 @@ pub(crate) fn setup(model: &Model, purpose: Purpose) -> Setup {
         #cache
         #borrowed
         #shape
+        #serializer
     };
     let of_policy = quote!(#key_after #values #tags);
     Setup { of_call, of_policy }
