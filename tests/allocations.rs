@@ -1,8 +1,10 @@
 //! Allocations: a hit makes none, and corrupt bytes cause no large ones.
 
 use std::collections::HashMap;
+use std::panic;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use allocation_counter::measure;
 use bytes::Bytes;
@@ -65,6 +67,20 @@ async fn length_async(kind: &str, text: &str) -> usize {
     kind.len() + text.len()
 }
 
+fn failing() -> Duration {
+    panic!("the ttl fails")
+}
+
+#[mem_cached(ttl = failing())]
+fn without_ttl(text: &str) -> usize {
+    text.len()
+}
+
+#[mem_cached(ttl = failing())]
+async fn without_ttl_async(text: &str) -> usize {
+    text.len()
+}
+
 #[mem_cached(ttl = "1h", each = texts)]
 fn lengths(texts: &[String]) -> Vec<usize> {
     texts.iter().map(String::len).collect()
@@ -92,6 +108,21 @@ fn call_frees_the_memory_of_its_key() {
     call_all();
     let counted = measure(|| (0..100).for_each(|_| call_all()));
     assert!(counted.count_total > 0, "the keys are on the heap");
+    assert_eq!((counted.count_current, counted.bytes_current), (0, 0));
+}
+
+#[test]
+fn call_whose_ttl_panics_frees_the_memory_of_its_key() {
+    let long = "x".repeat(1000);
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| ()));
+    let call_all = || {
+        assert!(panic::catch_unwind(|| without_ttl(&long)).is_err());
+        assert!(panic::catch_unwind(|| ready(without_ttl_async(&long))).is_err());
+    };
+    call_all();
+    let counted = measure(|| (0..100).for_each(|_| call_all()));
+    panic::set_hook(hook);
     assert_eq!((counted.count_current, counted.bytes_current), (0, 0));
 }
 

@@ -194,8 +194,8 @@ impl KeyBuilder {
 ///
 /// After a panic, a scope passes the address of each variable to its destructor, and a variable whose address is passed anywhere is in
 /// memory: the key of a number would not be in registers. The engine drops the key, or
-/// moves it. If code of users panics before that (the label, a tag, or a clock), a key that is longer than the builder
-/// leaves its memory allocated.
+/// moves it. If code of users panics before that (the label, a tag, a clock, and with a pattern among the arguments the ttl), a key that is
+/// longer than the builder leaves its memory allocated.
 #[derive(Debug)]
 pub struct CallKeyBuilder(ManuallyDrop<KeyBuilder>);
 

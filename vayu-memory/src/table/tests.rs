@@ -243,6 +243,17 @@ fn limit_holds_and_evicted_entries_are_gone() {
 }
 
 #[test]
+fn table_that_replaces_another_goes_on_with_its_count_of_evictions() {
+    let parent = table(16);
+    write(&parent, 0..100);
+    let children = [table(16), table(16)];
+    children[0].continue_evictions(&parent);
+    write(&children[0], 0..50);
+    children[1].continue_evictions(&children[0]);
+    assert_eq!([&parent, &children[0], &children[1]].map(Table::evictions), [84, 118, 118]);
+}
+
+#[test]
 fn small_cache_has_as_many_entries_as_its_limit() {
     for entries in [64, 100, 1024] {
         let backend = backend(entries);

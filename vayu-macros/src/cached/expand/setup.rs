@@ -54,6 +54,7 @@ pub(crate) fn setup(model: &Model, purpose: Purpose) -> Setup {
         #shape
         #serializer
     };
-    let of_policy = quote!(#key_after #values #tags);
+    // A panic of a value of the policy leaves the memory of a key that was made before it allocated.
+    let of_policy = quote!(#values #key_after #tags);
     Setup { of_call, of_policy }
 }
