@@ -132,6 +132,7 @@ mod tests {
             "sixteen letters!",
         ];
         let strings = ["", "p", "q", "p\0", "eight by", "nine byte", "a prefix of twenty-four"];
+        let strings = &strings[..if cfg!(miri) { 3 } else { strings.len() }];
         let prefixes: Vec<Prefix> = strings
             .iter()
             .flat_map(|&text| {
