@@ -132,7 +132,8 @@ mod tests {
             "sixteen letters!",
         ];
         let strings = ["", "p", "q", "p\0", "eight by", "nine byte", "a prefix of twenty-four"];
-        let strings = &strings[..if cfg!(miri) { 3 } else { strings.len() }];
+        let (texts, strings) =
+            if cfg!(miri) { (&texts[..4], &strings[..2]) } else { (&texts[..], &strings[..]) };
         let prefixes: Vec<Prefix> = strings
             .iter()
             .flat_map(|&text| {
@@ -145,7 +146,7 @@ mod tests {
             .collect();
         let keys: Vec<_> = prefixes
             .iter()
-            .flat_map(|prefix| texts.map(|text| Key::from_text(prefix.clone(), text)))
+            .flat_map(|prefix| texts.iter().map(|text| Key::from_text(prefix.clone(), text)))
             .chain([
                 Key::new("p", &(1_u64,)).expect("a key"),
                 Key::new("p", &(1_i64,)).expect("a key"),
