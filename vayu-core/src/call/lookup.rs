@@ -51,30 +51,15 @@ impl<R> Lookup<R> {
     }
 }
 
-/// The moment at which a call begins.
+/// The moment at which a call begins: the present, unless it is one of several calls that begin at one moment.
 pub(super) trait Moment<B: Backend> {
     /// Returns the time.
-    fn time(&mut self, engine: &Engine<B>) -> Timestamp;
-
-    /// Returns the stamp of a call with these tags, see [`known_stamp`](Engine::known_stamp).
-    fn stamp(
-        &mut self,
-        engine: &Engine<B>,
-        flags: Flags,
-        prefix: &Prefix,
-        tags: &[Group],
-    ) -> Option<u64>;
-}
-
-/// The present.
-pub(super) struct Now;
-
-impl<B: Backend> Moment<B> for Now {
     #[inline(always)]
     fn time(&mut self, engine: &Engine<B>) -> Timestamp {
         engine.now_inline()
     }
 
+    /// Returns the stamp of a call with these tags, see [`known_stamp`](Engine::known_stamp).
     #[inline(always)]
     fn stamp(
         &mut self,
@@ -86,6 +71,11 @@ impl<B: Backend> Moment<B> for Now {
         engine.known_stamp(flags, prefix, tags)
     }
 }
+
+/// The present.
+pub(super) struct Now;
+
+impl<B: Backend> Moment<B> for Now {}
 
 /// Returns the output of a call if it can be returned without waiting.
 #[cfg_attr(not(debug_assertions), inline(always))]
