@@ -1,6 +1,7 @@
 //! Request pipelining: many async callers share one connection without TLS.
 //!
-//! A caller appends its command to a queue and waits for its reply. A driver task writes all queued
+//! A caller appends its command to a queue and waits for its reply. If no reply is pending, it writes the command to
+//! the socket itself, which saves a hand-over to another thread. Otherwise, a driver task writes all queued
 //! commands with one system call, without waiting for the replies of earlier ones. The server
 //! executes the commands of a connection in order, so replies carry no identifier: the first
 //! pending command receives the first reply.
@@ -70,12 +71,17 @@ impl Pipeline {
             ConnectionAddr::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
-                Self::from_stream(stream, timeout, max_bytes, Instant::now)
+                let stream = stream.into_std()?;
+                let direct = stream.try_clone()?;
+                let stream = TcpStream::from_std(stream)?;
+                Self::from_stream(stream, direct, timeout, max_bytes, Instant::now)
             }
             #[cfg(unix)]
             ConnectionAddr::Unix(path) => {
-                let stream = UnixStream::connect(path).await?;
-                Self::from_stream(stream, timeout, max_bytes, Instant::now)
+                let stream = UnixStream::connect(path).await?.into_std()?;
+                let direct = stream.try_clone()?;
+                let stream = UnixStream::from_std(stream)?;
+                Self::from_stream(stream, direct, timeout, max_bytes, Instant::now)
             }
             _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
@@ -85,11 +91,18 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    fn from_stream<S>(stream: S, timeout: Duration, max_bytes: u64, now: fn() -> Instant) -> Self
+    /// Creates a pipeline over a stream. `direct` writes to the same stream, and never blocks.
+    fn from_stream<S>(
+        stream: S,
+        direct: impl io::Write + Send + 'static,
+        timeout: Duration,
+        max_bytes: u64,
+        now: fn() -> Instant,
+    ) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let queue = Arc::new(Queue::new(timeout, now));
+        let queue = Arc::new(Queue::new(Box::new(direct), timeout, now));
         let driver = Driver {
             stream,
             queue: Arc::clone(&queue),

@@ -1,7 +1,7 @@
 //! The queue between callers and the driver: commands to write, and replies that are pending.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Write};
 use std::mem;
 use std::sync::Mutex;
 use std::task::Waker;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, RedisError, Value};
 use tokio::sync::oneshot;
 
+use super::MAX_IDLE_BUFFER;
 use crate::error::Failure;
 use crate::request::reply_items;
 use crate::sync::lock;
@@ -29,9 +30,30 @@ struct State {
     /// Commands whose reply was not received yet, in the order of the replies.
     pending: VecDeque<Pending>,
     driver: Option<Waker>,
+    /// The driver has taken commands, and has not written all of them yet.
+    is_writing: bool,
+    /// The socket, for callers. `None` once the connection is closed.
+    socket: Option<Box<dyn Write + Send>>,
     /// Time at which the driver must expire commands.
     next_timeout: Option<Instant>,
-    is_closed: bool,
+}
+
+impl State {
+    /// Returns whether no reply is pending, and nothing that the driver has begun to write.
+    fn is_idle(&self) -> bool {
+        self.pending.is_empty() && !self.is_writing
+    }
+
+    /// Writes the commands to the socket as far as it takes them. The rest is left to the driver, and so is an error, which the
+    /// driver meets as well.
+    fn write_directly(&mut self) {
+        if let Some(socket) = &mut self.socket
+            && let Ok(written) = socket.write(&self.commands)
+        {
+            self.commands.drain(..written);
+            self.commands.shrink_to(MAX_IDLE_BUFFER);
+        }
+    }
 }
 
 struct Pending {
@@ -56,15 +78,21 @@ pub(super) fn connection_closed() -> Failure {
 }
 
 impl Queue {
-    pub(super) fn new(timeout: Duration, now: fn() -> Instant) -> Self {
-        Self { state: Mutex::default(), timeout, now }
+    /// Creates the queue of a connection. The socket never blocks.
+    pub(super) fn new(
+        socket: Box<dyn Write + Send>,
+        timeout: Duration,
+        now: fn() -> Instant,
+    ) -> Self {
+        let state = State { socket: Some(socket), ..State::default() };
+        Self { state: Mutex::new(state), timeout, now }
     }
 
     pub(super) fn now(&self) -> Instant {
         (self.now)()
     }
 
-    /// Appends a command, and wakes the driver if need be.
+    /// Appends a command. Writes it if the connection is idle, or else wakes the driver if need be.
     pub(super) fn enqueue(
         &self,
         command: &Cmd,
@@ -75,7 +103,7 @@ impl Queue {
         Ok(reply)
     }
 
-    /// Appends several commands, which are written together, and wakes the driver if need be. Returns the
+    /// Appends several commands, which are written together, like [`enqueue`](Self::enqueue). Returns the
     /// receivers of the replies, or an error if nothing was appended.
     pub(super) fn enqueue_all(
         &self,
@@ -94,7 +122,7 @@ impl Queue {
     ) -> Result<(), Failure> {
         let since = self.now();
         let mut state = lock(&self.state);
-        if state.is_closed {
+        if state.socket.is_none() {
             return Err(connection_closed());
         }
         if state.pending.len() + commands.len() > MAX_PENDING {
@@ -106,13 +134,17 @@ impl Queue {
             state.next_timeout = Some(timeout);
         }
         // The first of several commands has woken the driver already.
-        let is_awake = !state.commands.is_empty() && !is_sooner;
-        let driver = if is_awake { None } else { state.driver.clone() };
+        let (is_idle, is_awake) = (state.is_idle(), !state.commands.is_empty());
         for (command, caller) in commands {
             let items = reply_items(command);
             command.write_packed_command(&mut state.commands);
             state.pending.push_back(Pending { caller: Some(caller), since, deadline, items });
         }
+        if is_idle {
+            state.write_directly();
+        }
+        let is_left = !state.commands.is_empty() && !is_awake;
+        let driver = if is_sooner || is_left { state.driver.clone() } else { None };
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
@@ -128,6 +160,7 @@ impl Queue {
     /// Takes the commands in exchange for an empty buffer. The waker is woken when there are more.
     pub(super) fn take_commands(&self, empty: &mut Vec<u8>, waker: &Waker) {
         let mut state = lock(&self.state);
+        state.is_writing = !state.commands.is_empty();
         mem::swap(&mut state.commands, empty);
         if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
             state.driver = Some(waker.clone());
@@ -189,9 +222,10 @@ impl Queue {
     /// was received; the other commands may be sent again.
     pub(super) fn close(&self, error: &RedisError, has_begun: bool) {
         let mut state = lock(&self.state);
-        state.is_closed = true;
+        let socket = state.socket.take();
         let pending = mem::take(&mut state.pending);
         drop(state);
+        drop(socket);
         for (index, pending) in pending.into_iter().enumerate() {
             let failure =
                 if index == 0 && has_begun { Failure::Redis } else { Failure::ConnectionLost };

@@ -1,7 +1,10 @@
 //! Tests of the pipeline, over an in-memory stream and a paused clock.
 
-use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
-use tokio::runtime::Builder;
+use std::sync::Mutex;
+use std::task::Waker;
+
+use tokio::io::{AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::runtime::{Builder, Runtime};
 use vayu_core::testing::watchdog;
 
 use super::queue::MAX_PENDING;
@@ -11,17 +14,89 @@ use crate::error_reply::Scope;
 const TIMEOUT: Duration = Duration::from_millis(250);
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Runs a test with a paused clock, which advances when all tasks are idle.
+/// A stream that callers write to, too, as a socket.
+#[derive(Clone)]
+struct Socket(Arc<Mutex<DuplexStream>>);
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock().unwrap()).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.lock().unwrap()).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock().unwrap()).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock().unwrap()).poll_shutdown(context)
+    }
+}
+
+impl io::Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match Pin::new(self).poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A socket that takes nothing without waiting.
+struct Full;
+
+impl io::Write for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Returns a pipeline whose callers may write to its stream if it is idle, or leave all to the driver.
+fn pipeline(ours: DuplexStream, by_callers: bool) -> Pipeline {
+    let socket = Socket(Arc::new(Mutex::new(ours)));
+    let direct: Box<dyn io::Write + Send> =
+        if by_callers { Box::new(socket.clone()) } else { Box::new(Full) };
+    Pipeline::from_stream(socket, direct, TIMEOUT, 100, now)
+}
+
+/// Runs a test with a paused clock, which advances when all tasks are idle: once where callers write to the socket, and once
+/// where only the driver does.
 fn with_server<F: Future<Output = ()>>(
-    test: impl FnOnce(Pipeline, DuplexStream) -> F + Send + 'static,
+    test: impl Fn(Pipeline, DuplexStream) -> F + Send + 'static,
 ) {
-    watchdog(TEST_TIMEOUT, || {
-        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.unwrap().block_on(async {
-            let (ours, server) = duplex(64 * 1024);
-            test(Pipeline::from_stream(ours, TIMEOUT, 100, now), server).await;
-        });
+    watchdog(TEST_TIMEOUT, move || {
+        for by_callers in [true, false] {
+            paused().block_on(async {
+                let (ours, server) = duplex(64 * 1024);
+                test(pipeline(ours, by_callers), server).await;
+            });
+        }
     });
+}
+
+fn paused() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
 /// Returns the time of the paused clock.
@@ -204,7 +279,7 @@ fn commands_fail_when_the_runtime_ends() {
     watchdog(TEST_TIMEOUT, || {
         let (ours, _server) = duplex(1024);
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-        let pipeline = runtime.block_on(async { Pipeline::from_stream(ours, TIMEOUT, 100, now) });
+        let pipeline = runtime.block_on(async { pipeline(ours, true) });
         let enqueue = || pipeline.0.queue.enqueue(request::ping().command(), now() + TIMEOUT);
         let reply = enqueue().unwrap();
         drop(runtime);
@@ -229,21 +304,127 @@ fn last_handle_stops_the_driver() {
 
 #[test]
 fn timeout_holds_while_a_write_blocks() {
+    for by_callers in [true, false] {
+        watchdog(TEST_TIMEOUT, move || {
+            paused().block_on(async {
+                let (ours, _server) = duplex(16);
+                let pipeline = pipeline(ours, by_callers);
+                let first = send(&pipeline, "a name that is longer than what the pipe takes");
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                // Queued while the first is being written.
+                let second = send(&pipeline, "second");
+                assert!(matches!(first.await.unwrap(), Err(Failure::Timeout(_))));
+                assert!(matches!(second.await.unwrap(), Err(Failure::Timeout(_))));
+                // A server that does not read counts as silent, too.
+                let third = tokio::time::timeout(100 * TIMEOUT, send(&pipeline, "third")).await;
+                assert!(third.unwrap().unwrap().unwrap_err().is_connection_lost());
+            });
+        });
+    }
+}
+
+#[test]
+fn caller_writes_to_an_idle_connection_before_the_driver_runs() {
     watchdog(TEST_TIMEOUT, || {
-        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.unwrap().block_on(async {
-            let (ours, _server) = duplex(16);
-            let pipeline = Pipeline::from_stream(ours, TIMEOUT, 100, now);
-            let first = send(&pipeline, "a name that is longer than what the pipe takes");
+        paused().block_on(async {
+            let (ours, mut server) = duplex(64 * 1024);
+            let pipeline = pipeline(ours, true);
+            let enqueue = |name| {
+                let deadline = now() + TIMEOUT;
+                pipeline.0.queue.enqueue(request::get(name).command(), deadline).unwrap()
+            };
+            for round in 0..3 {
+                let first = enqueue("first");
+                // No task has run in between.
+                let (second, third) = (enqueue("second"), enqueue("third"));
+                let mut received = [0; 1000];
+                let length = now_or_never(server.read(&mut received)).unwrap();
+                let packed = request::get("first").command().get_packed_command();
+                assert_eq!(received[..length], packed, "round {round}");
+                expect_commands(&mut server, &["second", "third"]).await;
+                server.write_all(b"$1\r\n1\r\n$1\r\n2\r\n").await.unwrap();
+                assert_eq!(first.await.unwrap().unwrap(), bytes("1"));
+                assert_eq!(second.await.unwrap().unwrap(), bytes("2"));
+                // A reply is pending, so this is left to the driver.
+                let fourth = enqueue("fourth");
+                assert!(now_or_never(server.read(&mut received)).is_none());
+                expect_commands(&mut server, &["fourth"]).await;
+                server.write_all(b"$1\r\n3\r\n$1\r\n4\r\n").await.unwrap();
+                assert_eq!(third.await.unwrap().unwrap(), bytes("3"));
+                assert_eq!(fourth.await.unwrap().unwrap(), bytes("4"));
+            }
+        });
+    });
+}
+
+/// Returns the output of a read that is ready at the first poll.
+fn now_or_never(read: impl Future<Output = io::Result<usize>>) -> Option<usize> {
+    match pin!(read).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(length) => Some(length.unwrap()),
+        Poll::Pending => None,
+    }
+}
+
+/// A socket takes as much as it has space for: what callers and the driver write stays in order, and complete.
+#[test]
+fn commands_stay_whole_and_in_order_on_a_socket_with_little_space() {
+    for space in 1..200 {
+        watchdog(TEST_TIMEOUT, move || {
+            paused().block_on(async {
+                let (ours, mut server) = duplex(space);
+                let pipeline = pipeline(ours, true);
+                let names: Vec<String> = (0..20).map(|n| "n".repeat(n) + "!").collect();
+                let mut expected = Vec::new();
+                let callers: Vec<_> = names
+                    .iter()
+                    .map(|name| {
+                        expected.extend(request::get(name).command().get_packed_command());
+                        send(&pipeline, name)
+                    })
+                    .collect();
+                let mut received = vec![0; expected.len()];
+                // Replies before a command was read whole are those to the ones before it.
+                let half = expected.len() / 2;
+                server.read_exact(&mut received[..half]).await.unwrap();
+                server.write_all(b"$1\r\n0\r\n").await.unwrap();
+                server.read_exact(&mut received[half..]).await.unwrap();
+                assert_eq!(received, expected, "{space} bytes");
+                for n in 1..20 {
+                    let reply = format!("$2\r\n{n:02}\r\n");
+                    server.write_all(reply.as_bytes()).await.unwrap();
+                }
+                for (n, caller) in callers.into_iter().enumerate() {
+                    let reply = if n == 0 { bytes("0") } else { bytes(&format!("{n:02}")) };
+                    assert_eq!(caller.await.unwrap().unwrap(), reply, "{n}");
+                }
+            });
+        });
+    }
+}
+
+#[test]
+fn reply_to_a_command_that_is_still_written_lets_no_other_one_into_it() {
+    watchdog(TEST_TIMEOUT, || {
+        paused().block_on(async {
+            let (ours, mut server) = duplex(64);
+            let pipeline = pipeline(ours, true);
+            let long = "n".repeat(200);
+            let first = send(&pipeline, &long);
             tokio::task::yield_now().await;
-            tokio::task::yield_now().await;
-            // Queued while the first is being written.
-            let second = send(&pipeline, "second");
-            assert!(matches!(first.await.unwrap(), Err(Failure::Timeout(_))));
-            assert!(matches!(second.await.unwrap(), Err(Failure::Timeout(_))));
-            // A server that does not read counts as silent, too.
-            let third = tokio::time::timeout(100 * TIMEOUT, send(&pipeline, "third")).await;
-            assert!(third.unwrap().unwrap().unwrap_err().is_connection_lost());
+            server.write_all(b"$1\r\n1\r\n").await.unwrap();
+            assert_eq!(first.await.unwrap().unwrap(), bytes("1"));
+            let mut expected = request::get(&long).command().get_packed_command();
+            expected.extend(request::get("second").command().get_packed_command());
+            let mut received = vec![0; expected.len()];
+            // No reply is pending, and there is space, which the driver has not used yet.
+            let length = now_or_never(server.read(&mut received)).unwrap();
+            let second = request::get("second");
+            let second = pipeline.0.queue.enqueue(second.command(), now() + TIMEOUT).unwrap();
+            server.read_exact(&mut received[length..]).await.unwrap();
+            assert_eq!(received, expected);
+            server.write_all(b"$1\r\n2\r\n").await.unwrap();
+            assert_eq!(second.await.unwrap().unwrap(), bytes("2"));
         });
     });
 }
