@@ -110,7 +110,7 @@ fn hit_of_shared_bytes(keys: Vec<u64>) {
     each(&keys, shared);
 }
 
-#[library_benchmark(config = at_most(297))]
+#[library_benchmark(config = at_most(303))]
 #[bench::of(called(few(), |key| now(number_async(key))))]
 fn hit_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_async(key)));
@@ -123,7 +123,7 @@ fn miss(keys: Vec<u64>) {
     each(&keys, number_of_many);
 }
 
-#[library_benchmark(config = at_most(2540))]
+#[library_benchmark(config = at_most(2265))]
 #[bench::of({ called((MANY..2 * MANY).collect(), |key| now(number_of_many_async(key))); few() })]
 fn miss_async(keys: Vec<u64>) {
     each(&keys, |key| now(number_of_many_async(key)));

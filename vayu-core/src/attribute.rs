@@ -64,7 +64,7 @@ pub use crate::call::background_refresh::{CallerBody, Refresh, Refreshed, StartB
 pub use crate::call::batch::Unusable;
 pub use crate::call::late_body::{BodyMaker, LateBody, Made, MakeBody};
 pub use crate::call::lookup::Lookup;
-use crate::call::lookup::{OwnedLookup, begin};
+use crate::call::lookup::begin;
 pub use crate::call::patience::PatientCall;
 use crate::call::patience::RunBody;
 pub use crate::call::task::{SpawnableCall, Task};
@@ -174,7 +174,7 @@ pub fn begin_async<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
 }
 
 /// Returns the output of a cached call if it is available without waiting, before the body of the function is created. The rest of the
-/// call is for [`finish_async`], with the description, which owns the key from there on.
+/// call is for [`finish_async`], with the description, which is moved to `moved` and owns the key from there on.
 ///
 /// # Errors
 ///
@@ -183,8 +183,19 @@ pub fn begin_async<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
 pub fn begin_async_call<B: Backend, S, F: CachedFn<Stored = B::Stored>>(
     cache: &Cache<B, S>,
     function: F,
-) -> Result<F::Output, OwnedLookup<F>> {
-    call::lookup::begin_moving(cache.engine(), function)
+    moved: &mut Option<F::Moved>,
+) -> Result<F::Output, Lookup<F::Output>> {
+    call::lookup::begin_moving(cache.engine(), function, moved)
+}
+
+/// Returns the description of a call that [`begin_async_call`] has moved.
+///
+/// # Panics
+///
+/// If it has not.
+#[inline]
+pub fn moved<F>(moved: &Option<F>) -> &F {
+    moved.as_ref().expect("the call has a rest")
 }
 
 /// Finishes a cached call of an async function. The body is pinned where it was created: a future

@@ -22,7 +22,7 @@ pub use vayu_core::attribute::{
     batch_body, batch_body_async, begin_async, begin_async_call, cache_if, call, caller_body,
     check_run, engine, entry, err_ttl, err_ttl_of_batch, expires_at, finish_async,
     finish_async_spawning, finish_spawning, fixed_ttl, function_prefix, idle, invalidates, job,
-    job_of, label, late_body, lend, pass, patient, previous_of, revalidate, run_body,
+    job_of, label, late_body, lend, moved, pass, patient, previous_of, revalidate, run_body,
     single_flights, spawn_refresh, spawnable, tag, tags, task_of, ttl_fn, unchanged, unreachable,
     weighed, whole,
 };

@@ -227,9 +227,11 @@ pub(super) fn prepare_missed<'a, B: Backend>(
     missed: Missed<'a, B>,
     typed: &mut dyn TypedCall<B>,
 ) -> Prepared<'a, B> {
-    match prepare_now(missed, typed) {
-        Ok(prepared) => prepared,
-        Err(unprepared) => prepare_apart(unprepared, typed),
+    let mut left = None;
+    let prepared = prepare_now(missed, typed, &mut left);
+    match left {
+        None => prepared,
+        Some(unprepared) => prepare_apart(*unprepared, typed),
     }
 }
 

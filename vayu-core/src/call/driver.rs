@@ -190,17 +190,28 @@ pub(super) struct Unprepared<'a, B: Backend> {
     join: Option<Join<'a, Record<B::Stored>>>,
 }
 
-/// Does all that precedes the function if nothing is to be waited for, as on most misses in memory.
-#[allow(clippy::result_large_err, reason = "the rest of the call is not moved further")]
+/// Does all that precedes the function if nothing is to be waited for, as on most misses in memory. Otherwise, sets what is
+/// `left`, and what it returns has no meaning.
+///
+/// What it returns is long. As a part of a result it would be moved once more.
 pub(super) fn prepare_now<'a, B: Backend>(
     (call, reason): Missed<'a, B>,
     typed: &mut dyn TypedCall<B>,
-) -> Result<Prepared<'a, B>, Unprepared<'a, B>> {
+    left: &mut Option<Box<Unprepared<'a, B>>>,
+) -> Prepared<'a, B> {
+    let mut unready = |unprepared| {
+        *left = Some(Box::new(unprepared));
+        Prepared::Bypass
+    };
     match reason {
-        ComputeReason::Miss(before) if call.engine.backend().is_in_process() => {
-            prepare_miss_now(call, before, typed, Ok, |unprepared, _| Err(unprepared))
-        }
-        reason => Err(Unprepared { call, reason, join: None }),
+        ComputeReason::Miss(before) if call.engine.backend().is_in_process() => prepare_miss_now(
+            call,
+            before,
+            typed,
+            |ready| ready,
+            |unprepared, _| unready(unprepared),
+        ),
+        reason => unready(Unprepared { call, reason, join: None }),
     }
 }
 

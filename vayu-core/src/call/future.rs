@@ -60,18 +60,23 @@ async fn finish_apart<B: Backend, F: CachedFn<Stored = B::Stored>>(
     let Ok(key) = function.key() else { return InRun::bypassed(body).await };
     let properties = Properties::of(function);
     let mut frame = Frame::with_found(function, lookup.found);
+    let (mut left, mut unread) = (None, None);
+    // Not assigned later, as what follows may: only an initial value is returned into the variable.
     let mut prepared = match lookup.rest {
         Rest::Compute(begun, reason) => {
             let missed = (Call::resumed(engine, &properties, key, begun), reason);
-            match prepare_now(missed, &mut frame).map_err(Box::new) {
-                Ok(prepared) => prepared,
-                Err(unprepared) => {
-                    apart(|| prepare_apart::<Awaiting, B, F>(*unprepared, &mut frame)).await
-                }
-            }
+            prepare_now(missed, &mut frame, &mut left)
         }
-        rest => apart(|| resume_and_prepare(engine, &properties, key, rest, &mut frame)).await,
+        rest => {
+            unread = Some(rest);
+            Prepared::Bypass
+        }
     };
+    if let Some(unprepared) = left {
+        prepared = apart(|| prepare_apart::<Awaiting, B, F>(*unprepared, &mut frame)).await;
+    } else if let Some(rest) = unread {
+        prepared = apart(|| resume_and_prepare(engine, &properties, key, rest, &mut frame)).await;
+    }
     run_prepared(&mut prepared, &mut frame, body).await
 }
 
@@ -118,7 +123,8 @@ where
 /// needed, so that a miss in memory allocates and moves little.
 #[inline(never)]
 pub(super) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
-    Box::pin(make())
+    // The memory is allocated first, so that the future is made in it.
+    Box::into_pin(Box::write(Box::new_uninit(), make()))
 }
 
 /// A part of a call that waits. It is polled in a separate frame, which is not on the stack while the function is
@@ -175,9 +181,11 @@ pub(super) async fn prepare_missed<'a, M: Io, B: Backend, F: CachedFn<Stored = B
     missed: Missed<'a, B>,
     frame: &mut Frame<'_, F>,
 ) -> Prepared<'a, B> {
-    match prepare_now(missed, frame) {
-        Ok(prepared) => prepared,
-        Err(unprepared) => apart(|| prepare_apart::<M, B, F>(unprepared, frame)).await,
+    let mut left = None;
+    let prepared = prepare_now(missed, frame, &mut left);
+    match left {
+        None => prepared,
+        Some(unprepared) => apart(|| prepare_apart::<M, B, F>(*unprepared, frame)).await,
     }
 }
 

@@ -5,7 +5,7 @@ use crate::cache::{Engine, Flags};
 use crate::call::decode::{Decoded, Visited, WouldBlock};
 use crate::call::request::Request;
 use crate::call::typed::{Frame, TypedCall, UntypedCall};
-use crate::call::{CachedFn, Call, ComputeReason, FnOutput, FnProperties, Properties, usable_key};
+use crate::call::{CachedFn, Call, ComputeReason, FnProperties, Properties, usable_key};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::flight::Completions;
@@ -28,9 +28,6 @@ pub struct Lookup<R> {
     /// The value past its ttl, if one was found.
     pub(super) found: Option<R>,
 }
-
-/// The rest of a call, and the description of the call, which owns its key.
-pub(crate) type OwnedLookup<F> = (Lookup<<F as FnOutput>::Output>, <F as CachedFn>::Moved);
 
 /// What is left of a call that its lookup could not end.
 #[derive(Debug)]
@@ -86,29 +83,20 @@ pub(crate) fn begin<B: Backend, F: CachedFn<Stored = B::Stored>>(
     serve_directly(engine, function, &mut Now).or_else(|begun| begin_apart(engine, function, begun))
 }
 
-/// [`begin`] of a call whose rest owns its description: a hit writes no part of it to memory.
+/// [`begin`] of a call whose description is moved to `moved` if it has a rest: a hit writes no part of it to memory.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn begin_moving<B: Backend, F: CachedFn<Stored = B::Stored>>(
     engine: &Engine<B>,
     mut function: F,
-) -> Result<F::Output, OwnedLookup<F>> {
+    moved: &mut Option<F::Moved>,
+) -> Result<F::Output, Lookup<F::Output>> {
     match serve_directly(engine, &function, &mut Now) {
         Ok(output) => {
             function.clear();
             Ok(output)
         }
-        Err(begun) => begin_moved(engine, function.moved(), begun),
+        Err(begun) => begin_apart(engine, moved.insert(function.moved()), begun),
     }
-}
-
-#[cold]
-#[inline(never)]
-fn begin_moved<B: Backend, F: CachedFn<Stored = B::Stored>>(
-    engine: &Engine<B>,
-    function: F,
-    begun: Option<Begun>,
-) -> Result<F::Output, (Lookup<F::Output>, F)> {
-    begin_apart(engine, &function, begun).map_err(|lookup| (lookup, function))
 }
 
 /// Returns the output of a call if it is a hit on the shortest way: the call is an ordinary one, and its value can be returned

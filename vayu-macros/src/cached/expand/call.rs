@@ -38,26 +38,28 @@ pub(crate) fn call(model: &Model) -> TokenStream {
                 }
             }
         }
-        // The key and the policy are variables of a block that ends before the call waits, so they are not in the future of
-        // a call that ends here.
+        // The key and the policy are variables of a block that ends before the call waits: only those of a call with a rest
+        // are in its future.
         Kind::Async | Kind::Boxed => {
             let begin = model.root.private_at("begin_async_call", span);
             let finish = model.root.private_at("finish_async", span);
+            let moved = model.root.private_at("moved", span);
             let (engine, Setup { of_call, of_policy }) = (engine(model), setup);
             return quote_spanned! {span=>
                 #of_call
+                let mut vayu_policy = ::core::option::Option::None;
                 'vayu_call: {
-                    let (vayu_rest, vayu_policy) = {
+                    let vayu_rest = {
                         #of_policy
                         #key
-                        match #begin(vayu_cache, #policy) {
+                        match #begin(vayu_cache, #policy, &mut vayu_policy) {
                             ::core::result::Result::Ok(vayu_output) => break 'vayu_call vayu_output,
                             ::core::result::Result::Err(vayu_left) => vayu_left,
                         }
                     };
                     #body
                     #engine
-                    #finish(vayu_engine, &vayu_policy, vayu_rest, vayu_body).await
+                    #finish(vayu_engine, #moved(&vayu_policy), vayu_rest, vayu_body).await
                 }
             };
         }
