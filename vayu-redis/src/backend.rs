@@ -408,6 +408,7 @@ impl InvalidationFeed for RedisBackend {
         self.subscribers.subscribe(listener, self.channel());
     }
 
+    #[inline]
     fn is_connected(&self) -> bool {
         self.subscribers.is_connected()
     }

@@ -318,7 +318,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Returns the key of the current stamp of a function, or `None` if the call has tags.
-    #[inline]
+    #[inline(always)]
     fn stamp_key(
         &self,
         generations: Option<&dyn Generations>,
@@ -335,14 +335,20 @@ impl<B: Backend> Engine<B> {
         };
         Some(match count {
             Some(count) => StampKey { number: seed.hash_of(count), expires: false },
-            // Two clocks, as that of the backend may be set back to an earlier period.
-            None => {
-                let times = [self.now(), MonotonicClock.now()];
-                let [now, tick] = times.map(|time| time.as_micros() / STAMP_WINDOW_US);
-                let period = hasher::seeded().hash_one((cache.invalidations(), now, tick));
-                StampKey { number: seed.hash_of(period), expires: true }
-            }
+            None => self.expiring_stamp_key(seed),
         })
+    }
+
+    /// Returns the key of the stamp of a function while changes are not noticed.
+    #[cold]
+    #[inline(never)]
+    fn expiring_stamp_key(&self, seed: PrefixSeed) -> StampKey {
+        // Two clocks, as that of the backend may be set back to an earlier period.
+        let times = [self.now(), MonotonicClock.now()];
+        let [now, tick] = times.map(|time| time.as_micros() / STAMP_WINDOW_US);
+        let invalidations = self.shared.generations.invalidations();
+        let period = hasher::seeded().hash_one((invalidations, now, tick));
+        StampKey { number: seed.hash_of(period), expires: true }
     }
 
     /// Caches a stamp for its period, but for one without an end only if all generations could be read.

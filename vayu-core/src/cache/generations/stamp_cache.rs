@@ -1,5 +1,6 @@
 //! A cache of stamps that were made recently.
 
+use std::array;
 use std::sync::atomic::Ordering;
 
 use crate::sync::{AtomicU64, fence};
@@ -7,7 +8,7 @@ use crate::sync::{AtomicU64, fence};
 /// A direct-mapped table of stamps, keyed by the [number](super::StampKey) of what each was made of. A hit
 /// finds the stamp of its function here, without a lock, and need not make it again.
 #[derive(Debug)]
-pub(super) struct StampCache(Box<[Slot]>);
+pub(super) struct StampCache(Box<[Slot; SLOTS]>);
 
 const SLOTS: usize = if cfg!(vayu_loom) { 1 } else { 256 };
 
@@ -22,7 +23,7 @@ struct Slot {
 
 impl Default for StampCache {
     fn default() -> Self {
-        Self((0..SLOTS).map(|_| Slot::new()).collect())
+        Self(Box::new(array::from_fn(|_| Slot::new())))
     }
 }
 
