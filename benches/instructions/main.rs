@@ -78,7 +78,7 @@ fn hit_among_100_000(keys: Vec<u64>) {
     each(&keys, number);
 }
 
-#[library_benchmark(config = at_most(276))]
+#[library_benchmark(config = at_most(257))]
 #[bench::of(called(few(), number_after_invalidation))]
 fn hit_after_an_invalidation(keys: Vec<u64>) {
     each(&keys, number_after_invalidation);

@@ -65,7 +65,7 @@ pub(super) trait Moment<B: Backend> {
         prefix: &Prefix,
         tags: &[Group],
     ) -> Option<u64> {
-        engine.known_stamp(flags, prefix, tags)
+        engine.known_stamp_inline(flags, prefix, tags)
     }
 }
 
