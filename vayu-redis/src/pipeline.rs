@@ -73,6 +73,7 @@ impl Pipeline {
                 stream.set_nodelay(true)?;
                 let stream = stream.into_std()?;
                 let direct = stream.try_clone()?;
+                direct.set_nonblocking(true)?;
                 let stream = TcpStream::from_std(stream)?;
                 Self::from_stream(stream, direct, timeout, max_bytes, Instant::now)
             }
@@ -80,6 +81,7 @@ impl Pipeline {
             ConnectionAddr::Unix(path) => {
                 let stream = UnixStream::connect(path).await?.into_std()?;
                 let direct = stream.try_clone()?;
+                direct.set_nonblocking(true)?;
                 let stream = UnixStream::from_std(stream)?;
                 Self::from_stream(stream, direct, timeout, max_bytes, Instant::now)
             }

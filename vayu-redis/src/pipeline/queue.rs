@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, RedisError, Value};
 use tokio::sync::oneshot;
 
-use super::MAX_IDLE_BUFFER;
 use crate::error::Failure;
 use crate::request::reply_items;
 use crate::sync::lock;
@@ -45,13 +44,13 @@ impl State {
     }
 
     /// Writes the commands to the socket as far as it takes them. The rest is left to the driver, and so is an error, which the
-    /// driver meets as well.
+    /// driver meets as well. Commands that are long are left whole: callers must not wait while they are copied.
     fn write_directly(&mut self) {
-        if let Some(socket) = &mut self.socket
+        if self.commands.len() <= MAX_DIRECT
+            && let Some(socket) = &mut self.socket
             && let Ok(written) = socket.write(&self.commands)
         {
             self.commands.drain(..written);
-            self.commands.shrink_to(MAX_IDLE_BUFFER);
         }
     }
 }
@@ -71,6 +70,9 @@ type ReplyReceiver = oneshot::Receiver<Result<Value, Failure>>;
 /// Largest number of pending replies. Without a limit, cancelled callers could send commands faster
 /// than the server executes them.
 pub(super) const MAX_PENDING: usize = 1 << 16;
+
+/// Most bytes that a caller writes.
+pub(super) const MAX_DIRECT: usize = 64 * 1024;
 
 /// Returns the failure of a command that was not written.
 pub(super) fn connection_closed() -> Failure {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::runtime::{Builder, Runtime};
 use vayu_core::testing::watchdog;
 
-use super::queue::MAX_PENDING;
+use super::queue::{MAX_DIRECT, MAX_PENDING};
 use super::*;
 use crate::error_reply::Scope;
 
@@ -353,6 +353,28 @@ fn caller_writes_to_an_idle_connection_before_the_driver_runs() {
                 server.write_all(b"$1\r\n3\r\n$1\r\n4\r\n").await.unwrap();
                 assert_eq!(third.await.unwrap().unwrap(), bytes("3"));
                 assert_eq!(fourth.await.unwrap().unwrap(), bytes("4"));
+            }
+        });
+    });
+}
+
+#[test]
+fn long_command_is_left_to_the_driver() {
+    watchdog(TEST_TIMEOUT, || {
+        paused().block_on(async {
+            let (ours, mut server) = duplex(2 * MAX_DIRECT);
+            let pipeline = pipeline(ours, true);
+            for (length, by_caller) in [(MAX_DIRECT / 2, true), (MAX_DIRECT + 1, false)] {
+                let command = request::get(&"n".repeat(length));
+                let (command, deadline) = (command.command(), now() + TIMEOUT);
+                let reply = pipeline.0.queue.enqueue(command, deadline).unwrap();
+                let mut received = vec![0; command.get_packed_command().len()];
+                let at_once = now_or_never(server.read(&mut received)).unwrap_or(0);
+                assert_eq!(at_once > 0, by_caller, "{length}");
+                server.read_exact(&mut received[at_once..]).await.unwrap();
+                assert_eq!(received, command.get_packed_command());
+                server.write_all(b"$-1\r\n").await.unwrap();
+                assert_eq!(reply.await.unwrap().unwrap(), Value::Nil);
             }
         });
     });
