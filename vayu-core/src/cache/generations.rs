@@ -231,29 +231,15 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// [`known_stamp`](Self::known_stamp), compiled for each function.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn known_stamp_inline(
-        &self,
-        flags: Flags,
-        prefix: &Prefix,
-        tags: &[Group],
-    ) -> Option<u64> {
-        if flags.may_have_changed() {
-            self.stamp_of_changed_inline(flags, prefix.seed(), tags)
-        } else {
-            Some(0)
-        }
-    }
-
+    /// A function for each type of backend: the compiler then knows which generations and which feed that has.
     #[inline(never)]
     fn stamp_of_changed(&self, flags: Flags, seed: PrefixSeed, tags: &[Group]) -> Option<u64> {
         self.stamp_of_changed_inline(flags, seed, tags)
     }
 
-    /// A function for each type of backend: the compiler then knows which generations and which feed that has.
+    /// [`known_stamp`](Self::known_stamp) if a generation may have changed, compiled into hits.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn stamp_of_changed_inline(
+    pub(crate) fn stamp_of_changed_inline(
         &self,
         flags: Flags,
         seed: PrefixSeed,

@@ -56,7 +56,7 @@ pub(super) trait Moment<B: Backend> {
         engine.now_inline()
     }
 
-    /// Returns the stamp of a call with these tags, see [`known_stamp`](Engine::known_stamp).
+    /// Returns the stamp of a call with these tags, see [`known_stamp`](Engine::known_stamp), if a generation may have changed.
     #[inline(always)]
     fn stamp(
         &mut self,
@@ -65,7 +65,7 @@ pub(super) trait Moment<B: Backend> {
         prefix: &Prefix,
         tags: &[Group],
     ) -> Option<u64> {
-        engine.known_stamp_inline(flags, prefix, tags)
+        engine.stamp_of_changed_inline(flags, prefix.seed(), tags)
     }
 }
 
