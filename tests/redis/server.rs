@@ -2,8 +2,10 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::ops::Range;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use redis::{Client, Connection, FromRedisValue};
@@ -19,18 +21,21 @@ pub(crate) struct Server {
     pid: Pid,
 }
 
-/// A shell script that ends the server when its input ends: at the latest with this process. The program may be selected
-/// by the environment variable `VAYU_REDIS_SERVER`.
+/// A shell script that ends the server when its input ends: at the latest with this process. It ends after the server,
+/// which has then closed its port. The program may be selected by the environment variable `VAYU_REDIS_SERVER`.
 const SCRIPT: &str = r#"
 if [ -n "$VAYU_REDIS_SERVER" ]; then
     name=$(command -v "$VAYU_REDIS_SERVER")
 else
     name=$(command -v redis-server || command -v valkey-server)
 fi || { echo missing; exit 1; }
-"$name" "$@" >/dev/null 2>&1 &
+log=$1
+shift
+"$name" "$@" >"$log" 2>&1 &
 echo $!
 read -r line
 kill -9 $! 2>/dev/null
+wait $! 2>/dev/null
 "#;
 
 impl Server {
@@ -72,7 +77,7 @@ impl Server {
         let (first, last) = self.arguments.split_at(usize::from(is_sentinel));
         let of_store = ["--save", "", "--appendonly", "no", "--enable-debug-command", "local"];
         let mut shell = Command::new("sh")
-            .args(["-c", SCRIPT, "sh"])
+            .args(["-c", SCRIPT, "sh", &self.log()])
             .args(first)
             .args(["--port", &port, "--bind", "127.0.0.1", "--dir", directory])
             .args(if is_sentinel { &[][..] } else { &of_store })
@@ -103,7 +108,13 @@ impl Server {
     /// Starts the server again and waits until it responds.
     pub(crate) fn revive(&mut self) {
         self.restart();
-        assert!(self.becomes_ready());
+        let log = || std::fs::read_to_string(self.log()).unwrap_or_default();
+        assert!(self.becomes_ready(), "the server does not start again: {}", log());
+    }
+
+    /// Returns the path of the server's log.
+    fn log(&self) -> String {
+        self.directory.path().join("log").to_str().expect("a path").to_owned()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -167,21 +178,22 @@ impl Drop for Server {
 }
 
 /// Returns a port that is free at the moment, as is the port of the cluster bus that belongs to it.
+///
+/// The system assigns neither to other sockets, so that a server can be started again on its port, and no other call of
+/// this process returns it soon.
 pub(crate) fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        if port < 50_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
-            return port;
-        }
-        // The system assigns high ports first.
-        for port in (10_000 + port % 20_000)..40_000 {
-            let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-            if is_free(port) && is_free(port + 10_000) {
-                return port;
-            }
-        }
-    }
+    /// Linux assigns ports from 32,768, other systems from 49,152.
+    const PORTS: Range<u16> = 10_000..20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run at the same time start at different ports.
+    let first = std::process::id() % 100 * 100;
+    let first = u16::try_from(first).expect("a port");
+    let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let free = PORTS.map(|_| NEXT.fetch_add(1, Ordering::Relaxed)).find_map(|n| {
+        let port = PORTS.start + (first + n % 10_000) % 10_000;
+        (is_free(port) && is_free(port + 10_000)).then_some(port)
+    });
+    free.expect("a free port")
 }
 
 /// Returns the server of all tests that do not change its configuration.

@@ -8,7 +8,7 @@ use vayu::testing::watchdog;
 use vayu::{Key, RedisOptions};
 
 use crate::HANG;
-use crate::server::{Server, shared};
+use crate::server::{Server, free_port, shared};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -51,7 +51,7 @@ pub(crate) fn secure(days: &str, auth_clients: &str) -> Secure {
     let place = tempfile::tempdir().unwrap().keep();
     certificates(&place, days);
     let file = |name: &str| place.join(name).to_str().unwrap().to_owned();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let server = Server::with(&[
         "--tls-port",
         &port.to_string(),
@@ -192,7 +192,7 @@ fn client_certificate_is_presented_to_a_cluster() {
         let place = tempfile::tempdir().unwrap();
         certificates(place.path(), "-days 30");
         let file = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let server = Server::with(&[
             "--cluster-enabled",
             "yes",
@@ -203,7 +203,7 @@ fn client_certificate_is_presented_to_a_cluster() {
             "--cluster-preferred-endpoint-type",
             "hostname",
             "--cluster-port",
-            &crate::server::free_port().to_string(),
+            &free_port().to_string(),
             "--tls-port",
             &port.to_string(),
             "--tls-cert-file",
