@@ -52,6 +52,7 @@ mod shared_connection;
 mod subscription;
 mod sync;
 mod sync_connection;
+mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 mod url;

@@ -40,6 +40,7 @@ use self::queue::{Queue, connection_closed};
 use crate::error::Failure;
 use crate::request::{self, Replies, command_result};
 use crate::resp;
+use crate::tcp;
 
 /// A connection without TLS to one server. A clone is the same connection.
 ///
@@ -69,8 +70,7 @@ impl Pipeline {
         let deadline = Instant::now() + timeout;
         let pipeline = match server.addr() {
             ConnectionAddr::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
+                let stream = tcp::connect_async(host, *port).await?;
                 let stream = stream.into_std()?;
                 let direct = stream.try_clone()?;
                 direct.set_nonblocking(true)?;

@@ -9,12 +9,12 @@ use std::task::{Context, Poll, ready};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, Value};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 
 use crate::error::Failure;
+use crate::tcp;
 
 /// A connection of the `redis` crate to one server that receives published messages.
 ///
@@ -39,8 +39,7 @@ impl Subscription {
     ) -> Result<Self, Failure> {
         match server.addr() {
             ConnectionAddr::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
+                let stream = tcp::connect_async(host, *port).await?;
                 Self::from_stream(stream, server, max_bytes, config).await
             }
             #[cfg(unix)]

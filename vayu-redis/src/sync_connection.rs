@@ -1,11 +1,9 @@
 //! Connections of sync callers.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::{Duration, Instant};
 
 #[cfg(any(feature = "tls", feature = "cluster"))]
@@ -16,6 +14,7 @@ use crate::deadline::time_until;
 use crate::error::Failure;
 use crate::request::{self, Replies, Request, command_result};
 use crate::resp;
+use crate::tcp;
 
 /// A connection that one caller uses at a time.
 pub(crate) trait SyncConnection: Send {
@@ -154,11 +153,7 @@ impl PlaintextConnection {
         let stream: Box<dyn Stream> = match server.addr() {
             #[cfg(unix)]
             ConnectionAddr::Unix(path) => Box::new(UnixStream::connect(path)?),
-            ConnectionAddr::Tcp(host, port) => {
-                let stream = connect_tcp(host, *port, deadline)?;
-                stream.set_nodelay(true)?;
-                Box::new(stream)
-            }
+            ConnectionAddr::Tcp(host, port) => Box::new(tcp::connect(host, *port, deadline)?),
             _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
         let mut connection =
@@ -303,36 +298,4 @@ impl Read for BoundedStream<'_> {
         }
         Ok(length)
     }
-}
-
-fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Failure> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in resolve(host, port, deadline)? {
-        match TcpStream::connect_timeout(&address, time_until(deadline)?) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last.into())
-}
-
-/// Resolves the addresses of a host. The resolver of the system has no timeout, so it runs on
-/// another thread.
-fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    let lookup = |error| Failure::Resolve(Arc::new(error));
-    let (sender, receiver) = mpsc::channel();
-    let host = host.to_owned();
-    let ask = move || {
-        let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
-        // The receiver is gone if this took too long.
-        let _ = sender.send(found);
-    };
-    thread::Builder::new().name("vayu-redis-dns".to_owned()).spawn(ask).map_err(lookup)?;
-    receiver
-        .recv_timeout(time_until(deadline)?)
-        .map_err(|_| lookup(io::ErrorKind::TimedOut.into()))?
-        .map_err(lookup)
 }
