@@ -44,6 +44,40 @@ fn elements_share_entries_with_the_function_of_one_element() {
     assert_eq!((square(3, 2), RUNS.get()), (18, 3));
 }
 
+/// All lists of up to four of three elements, of which all combinations are cached already.
+#[test]
+fn elements_that_were_asked_for_twice_are_in_their_places_and_run_once() {
+    static ASKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    #[cached(cache = cache, ttl = 60, each = ids, skip(cache))]
+    fn texts(cache: &MemoryCache, ids: &[usize]) -> Vec<String> {
+        ASKED.lock().expect("no panic").extend(ids);
+        ids.iter().map(usize::to_string).collect()
+    }
+    let cache = MemoryCache::new();
+    let lists = (0..=4).flat_map(|length| {
+        (0..3_usize.pow(length)).map(move |list| {
+            (0..length).map(|place| list / 3_usize.pow(place) % 3).collect::<Vec<_>>()
+        })
+    });
+    for ids in lists {
+        for cached in 0..8_usize {
+            cache.clear().expect("it is cleared");
+            let is_cached = |id: &usize| cached >> id & 1 == 1;
+            texts(&cache, &(0..3).filter(is_cached).collect::<Vec<_>>());
+            ASKED.lock().expect("no panic").clear();
+            let found = texts(&cache, &ids);
+            assert_eq!(found, ids.iter().map(usize::to_string).collect::<Vec<_>>(), "{cached}");
+            let mut missing = Vec::new();
+            for &id in &ids {
+                if !is_cached(&id) && !missing.contains(&id) {
+                    missing.push(id);
+                }
+            }
+            assert_eq!(*ASKED.lock().expect("no panic"), missing, "{ids:?} {cached}");
+        }
+    }
+}
+
 /// Checks that a batch finds the entry of a function of one element, and the other way around.
 macro_rules! keys_are_equal {
     ($($name:ident: $each:ty, $one:ty, $element:ty, [$first:expr, $second:expr];)*) => {$(

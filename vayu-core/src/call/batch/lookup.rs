@@ -24,7 +24,7 @@ const MISSING_AT_ONCE: usize = 256;
 
 /// The elements of a batch that were all found.
 pub(crate) struct AllFound<'e, T, V> {
-    /// Those that were asked for, if one was asked for twice.
+    /// Those that were asked for, if one that was not found directly was asked for twice.
     pub(crate) repeated: Option<Repeated<'e, T>>,
     /// The output of each element.
     pub(crate) outputs: Vec<V>,
@@ -32,9 +32,9 @@ pub(crate) struct AllFound<'e, T, V> {
 
 /// The elements of a batch, looked up as far as nothing had to be waited for.
 pub(crate) struct Batch<'e, T, F: FnOutput> {
-    /// The elements in the order in which they were asked for, each once.
+    /// The elements in the order in which they were asked for. One that was not found directly is there once.
     pub(crate) elements: Vec<&'e T>,
-    /// The index in `elements` of each one that was asked for. `None` if none was asked for twice.
+    /// The index in `elements` of each one that was asked for. `None` if these are the same.
     pub(crate) positions: Option<Vec<usize>>,
     /// The output of each element, if it was found.
     pub(crate) outputs: Vec<Option<F::Output>>,
@@ -119,18 +119,29 @@ where
 {
     let mut left = elements();
     let count = left.len();
-    let mut distinct = (!are_distinct).then(|| Distinct::new(count));
-    let mut repeated: Option<Repeated<'e, T>> = None;
+    let (mut missing, mut repeated) = (None, None::<Repeated<'e, T>>);
     let mut outputs = Found::with_capacity(count);
     let (mut functions, mut lookups) = (Vec::new(), Vec::new());
     for begin in (0..count).step_by(SAME_TIME) {
         let mut moment = SameMoment::new(engine);
         for (position, element) in (begin..).zip(left.by_ref().take(SAME_TIME)) {
             let (index, mut function) = (outputs.len(), describe(element));
-            if let Some(distinct) = &mut distinct
+            let begun = match serve_directly(engine, &function, &mut moment) {
+                Ok(output) => {
+                    function.clear();
+                    outputs.push(output);
+                    if let Some(repeated) = &mut repeated {
+                        repeated.add(element);
+                    }
+                    continue;
+                }
+                Err(begun) => begun,
+            };
+            if !are_distinct
                 && let Ok(key) = function.key()
-                && let Err(alike) = distinct.add(position, key.hash_code())
-                && let Some(earlier) = distinct.add_alike(alike, |earlier| {
+                && let missing = missing.get_or_insert_with(|| Distinct::new(count))
+                && let Err(alike) = missing.add(position, key.hash_code())
+                && let Some(earlier) = missing.add_alike(alike, |earlier| {
                     elements().nth(earlier).is_some_and(|it| are_same(&describe, it, element))
                 })
             {
@@ -142,14 +153,6 @@ where
             if let Some(repeated) = &mut repeated {
                 repeated.add(element);
             }
-            let begun = match serve_directly(engine, &function, &mut moment) {
-                Ok(output) => {
-                    function.clear();
-                    outputs.push(output);
-                    continue;
-                }
-                Err(begun) => begun,
-            };
             let function = function.moved();
             let lookup = match begin_apart(engine, &function, begun) {
                 Ok(output) => {
@@ -189,9 +192,9 @@ fn are_same<'e, T, F: CachedFn>(describe: &impl Fn(&'e T) -> F, one: &'e T, othe
     matches!((one.key(), other.key()), (Ok(one), Ok(other)) if one == other)
 }
 
-/// The elements of a batch in which one was asked for twice.
+/// The elements of a batch in which one that was not found directly was asked for twice.
 pub(crate) struct Repeated<'e, T> {
-    /// Each once.
+    /// Those that were not found directly are there once.
     pub(crate) elements: Vec<&'e T>,
     /// The index in `elements` of each one that was asked for.
     pub(crate) positions: Vec<usize>,
