@@ -39,7 +39,7 @@ pub use self::literal::LiteralPrefix;
 pub use self::long::LongKey;
 #[cfg(feature = "wire")]
 pub(crate) use self::prefix::FUNCTION;
-use self::prefix::PrefixKind;
+use self::prefix::Repr;
 pub use self::prefix::{FunctionOf, Prefix};
 pub use self::recent::RecentKeys;
 pub use self::set::sorted_set;
@@ -136,16 +136,16 @@ impl Key {
         length: usize,
         hash: impl FnOnce(&Seeds, &KeyBytes) -> u64,
     ) {
-        match prefix.kind() {
-            PrefixKind::Function(function) => {
+        match prefix.repr() {
+            Repr::Function(function) => {
                 self.header = words::header_of_function(function.number(), length);
                 self.hash = hash(function.seeds(), &self.encoded);
             }
-            PrefixKind::Literal(literal) => {
+            Repr::Literal(literal) => {
                 self.hash = hash(&literal.seeds, &self.encoded);
                 self.header = words::header_of_text(&literal.words, &mut self.encoded);
             }
-            PrefixKind::Text(text) => self.complete_with_text(text),
+            Repr::Text(text) => self.complete_with_text(text),
         }
     }
 

@@ -26,20 +26,14 @@ use crate::sync::IgnorePoison;
 #[derive(Clone)]
 pub struct Prefix(Repr);
 
-#[derive(Clone)]
-enum Repr {
-    Function(&'static FunctionInfo),
-    Literal(&'static Literal),
-    Text(Cow<'static, str>),
-}
-
 /// A prefix, by what there is to know of it.
-pub(super) enum PrefixKind<'a> {
+#[derive(Clone)]
+pub(super) enum Repr {
     Function(&'static FunctionInfo),
     /// A string that stands in an attribute.
     Literal(&'static Literal),
     /// Another string.
-    Text(&'a str),
+    Text(Cow<'static, str>),
 }
 
 pub(crate) const FUNCTION: u8 = 1;
@@ -83,9 +77,9 @@ impl Prefix {
     /// Returns the number of the function, which is in the upper half. `None` for a string.
     #[inline]
     pub(crate) fn function_number(&self) -> Option<u64> {
-        match self.kind() {
-            PrefixKind::Function(function) => Some(function.number()),
-            PrefixKind::Literal(_) | PrefixKind::Text(_) => None,
+        match &self.0 {
+            Repr::Function(function) => Some(function.number()),
+            Repr::Literal(_) | Repr::Text(_) => None,
         }
     }
 
@@ -96,12 +90,8 @@ impl Prefix {
 
     /// Returns what the prefix is.
     #[inline(always)]
-    pub(super) fn kind(&self) -> PrefixKind<'_> {
-        match &self.0 {
-            Repr::Function(function) => PrefixKind::Function(function),
-            Repr::Literal(literal) => PrefixKind::Literal(literal),
-            Repr::Text(text) => PrefixKind::Text(text),
-        }
+    pub(super) fn repr(&self) -> &Repr {
+        &self.0
     }
 
     /// Returns whether the prefix has memory on the heap.
@@ -113,10 +103,10 @@ impl Prefix {
     /// Returns the seed of hashes of the prefix and a number.
     #[inline(always)]
     pub(crate) fn seed(&self) -> PrefixSeed {
-        match self.kind() {
-            PrefixKind::Function(function) => PrefixSeed::of(function.seeds()),
-            PrefixKind::Literal(literal) => PrefixSeed::of(&literal.seeds),
-            PrefixKind::Text(text) => seed_of_text(text),
+        match &self.0 {
+            Repr::Function(function) => PrefixSeed::of(function.seeds()),
+            Repr::Literal(literal) => PrefixSeed::of(&literal.seeds),
+            Repr::Text(text) => seed_of_text(text),
         }
     }
 
