@@ -1,4 +1,7 @@
-//! The pages of the guide whose examples need other crates, as doctests.
+//! The README, and the pages of the guide whose examples need other crates, as doctests.
+
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 #[doc = include_str!("../vayu/guide/axum.md")]
 mod axum {}

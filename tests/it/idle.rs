@@ -412,18 +412,29 @@ fn cached_error_has_its_own_ttl_and_no_idle_time() {
 }
 
 #[test]
-fn sweep_frees_entries_that_are_not_used() {
+fn functions_with_a_cache_of_their_own_may_have_an_idle_time() {
     #[cached(ttl = "1d", idle = "1m", max_entries = 500, handle = square_entry)]
     fn square(n: u64) -> u64 {
         n * n
     }
+    #[cached(ttl = "1d", idle = "1m", max_weight = 500, weigh = |_: &u64| 2, handle = double_entry)]
+    fn double(n: u64) -> u64 {
+        2 * n
+    }
+    assert_eq!((square(3), square(3)), (9, 9));
+    assert_eq!(square_entry(3).cache().stats().hits, 1);
+    assert_eq!((double(3), double(3)), (6, 6));
+    let stats = double_entry(3).cache().stats();
+    assert_eq!((stats.hits, stats.usage.weight), (1, Some(2)));
+}
+
+#[test]
+fn sweep_frees_entries_that_are_not_used() {
     #[cached(cache = cache, ttl = "1d", idle = "1m", skip(cache))]
     fn cube(cache: &MemoryCache, n: u64) -> String {
         (n * n * n).to_string()
     }
 
-    assert_eq!((square(3), square(3)), (9, 9));
-    assert_eq!(square_entry(3).cache().stats().hits, 1);
     let (clock, cache) = cache();
     for n in 0..200 {
         cube(&cache, n);

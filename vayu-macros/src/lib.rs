@@ -34,8 +34,8 @@ pub fn single_flight(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Invalidates entries of a cache after a function has written what they were made of.
 ///
-/// `#[invalidates(cache = PAGES, tags("user:{id}"))]` on the function that writes. The section *Invalidation* on the front
-/// page of the crate `vayu-cache` has the rules and the arguments.
+/// `#[invalidates(cache = PAGES, tags("user:{id}"))]` on the function that writes. The section *Invalidate after a
+/// write* on the front page of the crate `vayu-cache` has the rules and the arguments.
 #[proc_macro_attribute]
 pub fn invalidates(arguments: TokenStream, item: TokenStream) -> TokenStream {
     invalidates::expand(arguments.into(), item.into()).into()
@@ -43,7 +43,7 @@ pub fn invalidates(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Caches the results of a function in the memory cache of the process, `vayu::mem_cache()`.
 ///
-/// Takes the arguments of `#[cached]` except `cache`.
+/// Takes the arguments of `#[cached]` except `cache`, `max_entries`, `max_weight`, `weigh` and `label`.
 #[proc_macro_attribute]
 pub fn mem_cached(arguments: TokenStream, item: TokenStream) -> TokenStream {
     cached::expand(Attribute::MemCached, arguments.into(), item.into()).into()

@@ -89,6 +89,9 @@
 //! # }
 //! ```
 //!
+//! `vayu::open("memory+redis://cache.internal/0")` opens the cache that a URL describes, for example one from the configuration (feature
+//! `tiered`), and `open_or_off` one that is off if it cannot be opened. The type of such a cache is `AnyCache`.
+//!
 //! Caches of bytes encode values with a serializer: `MessagePack` by default, or `Json`, `Postcard` or
 //! `Bincode`, each with the feature of its name. [`with_serializer`](Cache::with_serializer) sets it for a
 //! cache, the argument `serializer` for a function. A value that does not survive the round trip
@@ -115,9 +118,9 @@
 //!   passed is returned and not stored, which is not an error. `stale` begins at the moment, and `jitter` shortens the
 //!   time that is left. By the system clock, an entry in files or on a server does not expire later than at the moment. In memory the time left is
 //!   measured by a monotonic clock, which does not run while the machine is suspended.
-//! - `expires_at`, and closures for `ttl` and `cache_if`, may name arguments. Of an async function they get clones of the
-//!   owned arguments that the body uses, too, on every call, unless both use fields only. Of a sync function they borrow
-//!   them, so its body must not move such an argument.
+//! - `expires_at`, and closures for `ttl` and `cache_if`, may name arguments. In an `async fn`, an owned argument that such an
+//!   expression and the body both use is cloned in each call; if both use only fields of it, it is not cloned. In a sync
+//!   function they borrow it, so the body must not move such an argument.
 //!
 //! # The cache key
 //!
@@ -185,7 +188,7 @@
 //! # }
 //! ```
 //!
-//! An argument leaves the key if all of its names are skipped. Where some are, the others are part of it. In a function
+//! An argument leaves the key if all of its names are skipped. If only some are skipped, the others stay in the key. In a function
 //! with a `handle`, and in a closure for `key`, a name of a pattern whose value is not `Copy` is a reference.
 //!
 //! # The arguments of the attribute
@@ -195,16 +198,16 @@
 //! | `ttl` | Required, unless there is `expires_at`: the time to live of an entry. `"90s"` or `"1h 30m"`; `30` or `0.5` in seconds, without a suffix; an expression of type [`Duration`](std::time::Duration), `Duration::MAX` for no expiry; or a closure <code>\|value: &T\| -> Duration</code>. Units: `ms`, `s`, `m`, `h`, `d`, `w` and their words (`minutes`); months and years as words only (`5months`) |
 //! | `expires_at` | in place of `ttl`: the moment at which a value expires, an expression of type [`SystemTime`](std::time::SystemTime), or a closure <code>\|value: &T\| -> SystemTime</code>. Evaluated once, when the value is stored, and not compared with a later evaluation |
 //! | `stale` | the time past the ttl in which an entry may still be served while one caller recomputes it (stale-while-revalidate) and when the function fails (stale-if-error): a time as for `ttl`, not a closure |
-//! | `idle` | the time after which an entry that no call uses expires, whatever its ttl (sliding expiry, time to idle): a time as for `ttl`, not a closure. For a [`MemoryCache`] or `max_entries`; a compile error for other caches. A stale value is also removed when no call uses it. The [recipes](guide::recipes) have the details |
+//! | `idle` | the time after which an entry that no call uses expires, whatever its ttl (sliding expiry, time to idle): a time as for `ttl`, not a closure. For a [`MemoryCache`], or with `max_entries` or `max_weight`; a compile error for other caches. A stale value is also removed when no call uses it. The [recipes](guide::recipes) have the details |
 //! | `err_ttl` | for a `Result` whose error is `Clone + Send + Sync + 'static`: the time for which an error is cached, in this process only (negative caching). A time as for `ttl`, or a closure <code>\|error: &E\| -> Duration</code>, which returns zero for an error that is not cached. A value, also a stale one, takes precedence |
 //! | `spawn` | for a function that owns its arguments: `tokio::spawn` for an `async fn`, `std::thread::spawn` or `rayon::spawn` for a sync one, or a closure that takes the future or the closure to run. With `stale`: runs only the refresh of a value past its ttl in the background; a call that finds no value computes in its caller, and ends with it. Without `stale`, for an `async fn`: runs the computation as a task ([callers that give up](#callers-that-give-up)) |
-//! | `own(a, self)` | with `spawn`: borrowed arguments of which a run in the background gets a copy, by `ToOwned`: the body is given a reference to that. A hit copies nothing, and with `stale` neither does a run in the caller, unless there is `patience` |
+//! | `own(a, self)` | with `spawn`: borrowed arguments of which a run in the background gets a copy (`Clone`, or `ToOwned`): the body is given a reference to that. A hit copies nothing, and with `stale` neither does a run in the caller, unless there is `patience` |
 //! | `patience` | with `stale` and `spawn`: how long a call that finds a value past its ttl waits for the new one, before it returns the old one (a soft timeout): a time as for `stale`. The run goes on and stores its value |
 //! | `revalidate` | with `stale`: a function of references to the old value and to the arguments, async for an `async fn`, that is called past the ttl. If it returns `true`, the entry gets new times, and the body does not run. Alone: the body asks for the old value with [`previous`] |
 //! | `jitter` | `"10%"`: shortens each ttl by a random part of up to this much, so that entries that were written together do not expire together |
 //! | `cache` | an expression for the cache; the default is [`mem_cache()`] |
 //! | `max_entries` | an integer or a constant: a memory cache of this function's own, with this limit on entries, in place of `cache`. All instantiations of a generic function share it. [`Entry::cache`] returns it, and [`caches`] lists it by the path of the function |
-//! | `max_weight`, `weigh` | the same with a limit on the sum of the weights of the values (of a `Result`, of those in `Ok`): <code>max_weight = 64 << 20, weigh = \|page: &Page\| page.bytes()</code>. `weigh` returns a `u32` and captures nothing. A value of a type that no call and no entry of the function has had weighs `u32::MAX` |
+//! | `max_weight`, `weigh` | the same with a limit on the sum of the weights of the values (of a `Result`, of those in `Ok`): <code>max_weight = 64 << 20, weigh = \|page: &Page\| page.bytes()</code>. `weigh` returns a `u32` and captures nothing. A value that is stored by hand, with a type that the function has not stored before, weighs `u32::MAX` |
 //! | `key` | the key, in place of the arguments: a string literal, a closure that takes references to the arguments and returns a string, or an expression like `format!("{id}")` |
 //! | `skip(a, b)` | arguments, or names in their patterns, that are left out of the key, and then need no `Serialize`; `skip(self)` says that all values share the entries of the method |
 //! | `include(expr, ..)` | more parts of the key |
@@ -323,7 +326,14 @@
 //! ```
 //! use vayu::cached;
 //!
-//! # fn get(url: &str, etag: Option<&str>) -> Option<(String, String)> { etag.is_none().then(|| ("v1".into(), url.into())) }
+//! // Returns the ETag and the text of a page, or `None` if the server says that the ETag is still current (304).
+//! fn get(url: &str, etag: Option<&str>) -> Option<(String, String)> {
+//! # if etag.is_some() { return None; }
+//! # let (tag, text) = ("v1".to_owned(), url.to_owned());
+//!     // A request ..
+//!     Some((tag, text))
+//! }
+//!
 //! #[cached(ttl = "1m", stale = "1h", revalidate)]
 //! fn page(url: &str) -> (String, String) {
 //!     let old = vayu::previous::<(String, String)>();
@@ -603,9 +613,8 @@
 //! [`pause_all`] disables all caches of the process. With the feature `testing`, `vayu::testing` has a
 //! manual clock and the conformance tests for backends.
 //!
-//! The [`guide`] has a page for each problem: cache stampedes, stale data, failing sources, backend failures,
-//! invalidation, multiple machines, keys, testing, axum, rayon, and short [recipes](guide::recipes) for the rest: no expiry,
-//! hit or miss, keep warm, per tenant.
+//! The [`guide`] has a page for each problem, for moving from other libraries, and short [recipes](guide::recipes) for the rest: no
+//! expiry, hit or miss, keep warm, per tenant.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
