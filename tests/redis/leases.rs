@@ -517,25 +517,24 @@ fn call_on_a_hanging_server_waits_for_one_timeout() {
                 let tiers = TieredOptions::new().over(&cache);
                 let used: &dyn CallsOfBoth = if has_tiers { &tiers } else { &cache };
                 let runs = AtomicU64::new(0);
-                // The connections are open.
-                for n in 0..3 {
-                    assert_eq!(call(is_async, used, &runs, n), n);
-                }
                 let what = format!("async: {is_async}, tiers: {has_tiers}");
+                let is_found = |n| {
+                    let before = runs.load(Ordering::SeqCst);
+                    assert_eq!(call(is_async, used, &runs, n), n, "{what}");
+                    runs.load(Ordering::SeqCst) == before
+                };
+                // A slow machine may exceed the time limit. In the end the connections are open.
+                for n in 0..3 {
+                    until("a value is stored", || is_found(n));
+                }
+                let errors = cache.stats().errors_of(ErrorKind::Backend);
                 let before = proxy.connections();
                 proxy.treat(Treatment { swallow: true, ..Treatment::default() });
                 assert_eq!(call(is_async, used, &runs, 7), 7, "{what}");
                 assert_eq!(proxy.connections(), before, "{what}: one operation on one connection");
-                assert!(cache.stats().errors_of(ErrorKind::Backend) == 0, "{what}");
+                assert_eq!(cache.stats().errors_of(ErrorKind::Backend), errors, "{what}");
                 proxy.treat(Treatment::default());
-                // The value is in memory; without a memory tier nothing was stored.
-                let runs_before = runs.load(Ordering::SeqCst);
-                assert_eq!(call(is_async, used, &runs, 1), 1, "{what}");
-                assert_eq!(
-                    runs.load(Ordering::SeqCst),
-                    runs_before,
-                    "{what}: what is there is found"
-                );
+                until("what is there is found", || is_found(1));
             }
         }
     });
