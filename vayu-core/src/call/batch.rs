@@ -5,7 +5,7 @@
 //! of its function, and each wait:
 //!
 //! 1. Every element is [looked up](lookup), as far as nothing has to be waited for. What the backend has to block for
-//!    is read at once.
+//!    is [read](resume) at once.
 //! 2. The batch [joins](flights) the flights of the elements that are missing, without waiting for any of them.
 //! 3. The function [runs](run) once with the elements that the batch leads. The values are stored, and the flights are
 //!    completed.
@@ -32,6 +32,7 @@ mod flights;
 mod found;
 mod leases;
 mod lookup;
+mod resume;
 mod run;
 mod steps;
 
@@ -42,8 +43,8 @@ use crate::backend::Backend;
 use crate::cache::Engine;
 use crate::call::batch::driver::Runner;
 pub(crate) use crate::call::batch::found::Found;
-use crate::call::batch::lookup::missing;
 pub(crate) use crate::call::batch::lookup::{AllFound, Batch, Repeated, look_up};
+use crate::call::batch::resume::split_missing;
 use crate::call::batch::steps::{BatchSteps, TypedBatch};
 use crate::call::lookup::Lookup;
 use crate::call::task::Start;
@@ -147,7 +148,7 @@ where
     F: CachedFn<Stored = B::Stored>,
     D: BatchBody<Value = F::Output>,
 {
-    let (elements, rests, frames) = missing(functions, lookups);
+    let (elements, rests, frames) = split_missing(functions, lookups);
     let (mut typed, steps) = (TypedBatch::new(engine, &elements, frames), BatchSteps::new());
     let driver = Runner::new(engine, &steps, at_most).compute::<M>(&elements, rests, start);
     let (computed, unusable) = typed.drive_with::<M, D, _>(body, &steps, driver).await;

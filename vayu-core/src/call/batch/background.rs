@@ -15,7 +15,8 @@ use crate::cache::Engine;
 use crate::call::background_refresh::{is_refreshed, lead};
 use crate::call::batch::BatchBody;
 use crate::call::batch::driver::{Part, Runner};
-use crate::call::batch::lookup::{Batch, Missed, Resumed, missing, resume};
+use crate::call::batch::lookup::Batch;
+use crate::call::batch::resume::{Missed, Resumed, resume, split_missing};
 use crate::call::batch::steps::{BatchSteps, Element, TypedBatch};
 use crate::call::lookup::{Lookup, Rest};
 use crate::call::steps::{Driver, Steps};
@@ -65,7 +66,7 @@ pub(crate) async fn serve_stale<M: Io, B: Backend, T: Clone, F: CachedFn<Stored 
     batch: &mut Batch<'_, T, F>,
 ) -> Option<BatchRefresh<T, F>> {
     let (functions, lookups) = (mem::take(&mut batch.functions), mem::take(&mut batch.lookups));
-    let (elements, rests, frames) = missing(&functions, lookups);
+    let (elements, rests, frames) = split_missing(&functions, lookups);
     let (mut typed, steps) = (TypedBatch::new(engine, &elements, frames), BatchSteps::new());
     let mut driver: Driver<'_, _> =
         Box::pin(resume_and_begin::<M, B>(engine, &elements, rests, &steps));

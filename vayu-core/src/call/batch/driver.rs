@@ -9,7 +9,7 @@ use crate::cache::Engine;
 use crate::call::ComputeReason;
 use crate::call::batch::error::end_refreshes;
 use crate::call::batch::flights::Pending;
-use crate::call::batch::lookup::{self, Resumed, resume};
+use crate::call::batch::resume::{Resumed, read_again, resume};
 use crate::call::batch::run::complete_found;
 use crate::call::batch::steps::{BatchSteps, Element, ElementSteps};
 use crate::call::leading::Leading;
@@ -233,7 +233,7 @@ impl<'a, B: Backend> Runner<'a, B> {
             })
             .unzip();
         if !calls.is_empty() {
-            let records = lookup::read_many::<M, B>(self.engine, &calls);
+            let records = read_again::<M, B>(self.engine, &calls);
             let records = part_of_flights::<M, _>(self.flight, records).await;
             let read = places.into_iter().zip(&calls).zip(records);
             let serve = |((place, call), record): ((_, &&_), Option<_>)| {

@@ -11,7 +11,7 @@ use crate::cache::CachedError;
 use crate::call::ComputeReason;
 use crate::call::batch::driver::{Failed, Part, Role, Runner};
 use crate::call::batch::flights::Pending;
-use crate::call::batch::lookup::Missed;
+use crate::call::batch::resume::Missed;
 use crate::call::batch::steps::Ran;
 use crate::call::steps::Steps;
 use crate::call::typed::UntypedCall;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::call::ComputeReason;
 use crate::call::batch::driver::{Failed, Part, Role, Runner};
-use crate::call::batch::lookup::Missed;
+use crate::call::batch::resume::Missed;
 use crate::call::driver::{Joined, WaitEnd, after_unshared, after_wait, try_lead_refresh};
 use crate::call::steps::{Step, Steps};
 use crate::call::typed::UntypedCall;
