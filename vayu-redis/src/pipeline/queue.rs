@@ -28,6 +28,7 @@ struct State {
     commands: Vec<u8>,
     /// Commands whose reply was not received yet, in the order of the replies.
     pending: VecDeque<Pending>,
+    /// The waker of the driver. `None` until it has run for the first time.
     driver: Option<Waker>,
     /// The driver has taken commands, and has not written all of them yet.
     is_writing: bool,
@@ -38,13 +39,13 @@ struct State {
 }
 
 impl State {
-    /// Returns whether no reply is pending, and nothing that the driver has begun to write.
+    /// Returns whether no reply is pending and the driver is not writing.
     fn is_idle(&self) -> bool {
         self.pending.is_empty() && !self.is_writing
     }
 
     /// Writes the commands to the socket as far as it takes them. The rest is left to the driver, and so is an error, which the
-    /// driver meets as well. Commands that are long are left whole: callers must not wait while they are copied.
+    /// driver gets as well. Of long commands, no part is written: callers must not wait while they are copied.
     fn write_directly(&mut self) {
         if self.commands.len() <= MAX_DIRECT
             && let Some(socket) = &mut self.socket
@@ -60,8 +61,18 @@ struct Pending {
     caller: Option<ReplySender>,
     since: Instant,
     deadline: Instant,
-    /// The number of strings in the array that is the reply, zero if it is another one.
+    /// The number of values in the reply to `MGET`, zero for other commands. The parser accepts an array of this length only.
     items: usize,
+}
+
+impl Pending {
+    /// Returns the time that the caller waits for the reply at most, in whole milliseconds.
+    fn limit(&self) -> Duration {
+        let limit = self.deadline.saturating_duration_since(self.since);
+        // Rounded up: a part of the first millisecond has passed since the operation of the caller began.
+        let past = limit.subsec_nanos() % 1_000_000;
+        if past == 0 { limit } else { limit + Duration::from_nanos(u64::from(1_000_000 - past)) }
+    }
 }
 
 type ReplySender = oneshot::Sender<Result<Value, Failure>>;
@@ -71,7 +82,7 @@ type ReplyReceiver = oneshot::Receiver<Result<Value, Failure>>;
 /// than the server executes them.
 pub(super) const MAX_PENDING: usize = 1 << 16;
 
-/// Most bytes that a caller writes.
+/// The largest queue, in bytes, that a caller writes to the socket itself.
 pub(super) const MAX_DIRECT: usize = 64 * 1024;
 
 /// Returns the failure of a command that was not written.
@@ -130,13 +141,13 @@ impl Queue {
         if state.pending.len() + commands.len() > MAX_PENDING {
             return Err(Failure::QueueFull);
         }
-        let timeout = deadline.min(since + self.timeout);
-        let is_sooner = state.next_timeout.is_none_or(|next| timeout < next);
+        let expires_at = deadline.min(since + self.timeout);
+        let is_sooner = state.next_timeout.is_none_or(|next| expires_at < next);
         if is_sooner {
-            state.next_timeout = Some(timeout);
+            state.next_timeout = Some(expires_at);
         }
-        // The first of several commands has woken the driver already.
-        let (is_idle, is_awake) = (state.is_idle(), !state.commands.is_empty());
+        // If commands are queued, the caller that queued the first of them has woken the driver.
+        let (is_idle, had_commands) = (state.is_idle(), !state.commands.is_empty());
         for (command, caller) in commands {
             let items = reply_items(command);
             command.write_packed_command(&mut state.commands);
@@ -145,7 +156,7 @@ impl Queue {
         if is_idle {
             state.write_directly();
         }
-        let is_left = !state.commands.is_empty() && !is_awake;
+        let is_left = !state.commands.is_empty() && !had_commands;
         let driver = if is_sooner || is_left { state.driver.clone() } else { None };
         drop(state);
         if let Some(driver) = driver {
@@ -154,7 +165,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Returns the number of strings in the array that is the next reply, zero if it is another one.
+    /// Returns the number of values in the next reply, zero if it is not an array.
     pub(super) fn next_items(&self) -> usize {
         lock(&self.state).pending.front().map_or(0, |next| next.items)
     }
@@ -194,7 +205,7 @@ impl Queue {
         let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         for pending in state.pending.iter_mut().filter(|pending| pending.caller.is_some()) {
             if pending.deadline <= now {
-                late.extend(pending.caller.take());
+                late.extend(pending.caller.take().map(|caller| (caller, pending.limit())));
             } else {
                 sooner(pending.deadline);
             }
@@ -206,8 +217,8 @@ impl Queue {
         silent.into_iter().for_each(&mut sooner);
         state.next_timeout = next;
         drop(state);
-        for caller in late {
-            let _ = caller.send(Err(Failure::Timeout(self.timeout)));
+        for (caller, limit) in late {
+            let _ = caller.send(Err(Failure::Timeout(limit)));
         }
         if silent.is_some_and(|silent| silent <= now) {
             return Err(io::ErrorKind::TimedOut.into());
@@ -220,7 +231,7 @@ impl Queue {
         lock(&self.state).next_timeout
     }
 
-    /// Fails all pending and later commands. `has_begun` tells whether a part of the first reply
+    /// Fails all pending and later commands. `has_begun` is `true` if a part of the first reply
     /// was received; the other commands may be sent again.
     pub(super) fn close(&self, error: &RedisError, has_begun: bool) {
         let mut state = lock(&self.state);
