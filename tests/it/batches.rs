@@ -78,6 +78,42 @@ fn elements_that_were_asked_for_twice_are_in_their_places_and_run_once() {
     }
 }
 
+#[test]
+fn output_does_not_depend_on_what_is_cached_where_elements_have_the_same_key() {
+    #[cached(cache = cache, ttl = 60, each = ids, key = (ids % 10).to_string())]
+    fn digits(cache: &MemoryCache, ids: &[u64]) -> BTreeMap<u64, u64> {
+        ids.iter().map(|id| (*id, id % 10)).collect()
+    }
+    let cache = MemoryCache::new();
+    let expected = BTreeMap::from([(12, 2), (21, 1), (3, 3)]);
+    for cached in [&[][..], &[1], &[2, 1], &[1, 2, 3]] {
+        cache.clear().expect("it is cleared");
+        digits(&cache, cached);
+        let before = cache.stats();
+        assert_eq!(digits(&cache, &[21, 12, 11, 2, 3, 1]), expected, "{cached:?}");
+        let stats = cache.stats();
+        // Each element counts once.
+        assert_eq!(stats.hits - before.hits, cached.len() as u64);
+        assert_eq!(stats.misses - before.misses, 3 - cached.len() as u64);
+    }
+}
+
+#[test]
+fn values_may_have_no_size() {
+    #[cached(ttl = 60, each = ids)]
+    fn exist(ids: &[u64]) -> HashMap<u64, ()> {
+        ids.iter().filter(|id| **id < 9).map(|id| (*id, ())).collect()
+    }
+    #[cached(ttl = 60, each = ids)]
+    async fn touch(ids: Vec<u64>) -> Result<Vec<()>, String> {
+        Ok(vec![(); ids.len()])
+    }
+    for _ in 0..2 {
+        assert_eq!(exist(&[1, 2, 1, 9]), HashMap::from([(1, ()), (2, ())]));
+        assert_eq!(poll(pin!(touch(vec![1, 2, 1]))), Poll::Ready(Ok(vec![(); 3])));
+    }
+}
+
 /// Checks that a batch finds the entry of a function of one element, and the other way around.
 macro_rules! keys_are_equal {
     ($($name:ident: $each:ty, $one:ty, $element:ty, [$first:expr, $second:expr];)*) => {$(

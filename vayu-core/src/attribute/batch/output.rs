@@ -47,15 +47,15 @@ pub trait BatchOutput<T>: ElementValue + Sized {
 /// The values of the elements of a call.
 #[derive(Debug)]
 pub struct Outputs<V, E> {
-    /// Returns the element of each value. An element that was asked for twice may have two values, and the last one counts.
+    /// Returns the elements, each once.
     pub(super) elements: E,
-    /// The index of each element that was asked for, unless each has a value of its own.
+    /// The index of each element that was asked for, if one was asked for twice.
     pub(super) positions: Option<Vec<usize>>,
     pub(super) values: Found<V>,
 }
 
 impl<V, E> Outputs<V, E> {
-    /// Returns the elements that have a value.
+    /// Returns the elements that have a value, each once.
     fn pairs<'e, T>(self) -> impl Iterator<Item = (&'e T, V)>
     where
         T: 'e,

@@ -156,7 +156,7 @@ impl<T: Clone, F: FnOutput> LookedUp<'_, T, F> {
     }
 }
 
-/// The elements of a call.
+/// The elements of a call, each once.
 #[derive(Debug)]
 pub struct Asked<'e, T> {
     elements: Vec<&'e T>,

@@ -34,12 +34,12 @@ impl<V> Found<V> {
         }
     }
 
-    /// Adds the next element, which has no output.
+    /// Adds the next element, which has no output, and makes space for a number of elements in all.
     #[cold]
-    pub(super) fn push_missing(&mut self) {
+    pub(super) fn push_missing(&mut self, elements: usize) {
         match self {
             Self::All(all) => {
-                let mut outputs = Vec::with_capacity(all.capacity());
+                let mut outputs = Vec::with_capacity(elements);
                 outputs.extend(all.drain(..).map(Some));
                 outputs.push(None);
                 *self = Self::Some(outputs);
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!((all.len(), all.get(1)), (2, Some(&'b')));
         let mut some = Found::with_capacity(4);
         "ab".chars().for_each(|output| some.push(output));
-        some.push_missing();
+        some.push_missing(4);
         some.push('d');
         assert_eq!((some.len(), some.get(1), some.get(2)), (4, Some(&'b'), None));
         let [all, some] = [all, some].map(|found| found.into_iter().collect::<Vec<_>>());

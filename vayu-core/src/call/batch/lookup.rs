@@ -19,22 +19,18 @@ pub(super) const SAME_TIME: usize = 32;
 const MISSING_AT_ONCE: usize = 256;
 
 /// The elements of a batch that were all found.
-///
-/// An element is *found directly* if its lookup needs no code of users, see [`serve_directly`]. Most are, so an element that is
-/// found directly and was asked for twice is looked up twice: this takes less time than a table of all elements.
 pub(crate) struct AllFound<'e, T, V> {
-    /// The elements that were asked for, if one that was not found directly was asked for twice.
+    /// The elements that were asked for, if one was asked for twice.
     pub(crate) repeated: Option<Repeated<'e, T>>,
     /// The output of each element.
     pub(crate) outputs: Vec<V>,
 }
 
-/// The error of [`look_up`]: the elements of a batch, of which at least one is still to be read or computed. Only elements that
-/// were not found directly are deduplicated.
+/// The error of [`look_up`]: the elements of a batch, of which at least one is still to be read or computed.
 pub(crate) struct Batch<'e, T, F: FnOutput> {
-    /// The elements in the order in which they were asked for. One that was not found directly is there once.
+    /// The elements in the order in which they were asked for, each once.
     pub(crate) elements: Vec<&'e T>,
-    /// The index in `elements` of each one that was asked for. `None` if these are the same.
+    /// The index in `elements` of each one that was asked for. `None` if none was asked for twice.
     pub(crate) positions: Option<Vec<usize>>,
     /// The output of each element, if it was found.
     pub(crate) outputs: Vec<Option<F::Output>>,
@@ -107,31 +103,19 @@ where
 {
     let mut left = elements();
     let count = left.len();
-    let (mut seen, mut repeated) = (None, None::<Repeated<'e, T>>);
+    let mut distinct = (!are_distinct).then(|| Distinct::new(count));
+    let mut repeated: Option<Repeated<'e, T>> = None;
     let mut outputs = Found::with_capacity(count);
     let (mut functions, mut lookups) = (Vec::new(), Vec::new());
     for begin in (0..count).step_by(SAME_TIME) {
         let mut moment = SameMoment::new(engine);
         for (position, element) in (begin..).zip(left.by_ref().take(SAME_TIME)) {
             let (index, mut function) = (outputs.len(), describe(element));
-            let begun = match serve_directly(engine, &function, &mut moment) {
-                Ok(output) => {
-                    function.clear();
-                    outputs.push(output);
-                    if let Some(repeated) = &mut repeated {
-                        repeated.add(element);
-                    }
-                    continue;
-                }
-                Err(begun) => begun,
-            };
-            if !are_distinct
+            if let Some(distinct) = &mut distinct
                 && let Ok(key) = function.key()
-                && let seen = seen.get_or_insert_with(|| Distinct::new(count))
-                && let Err(alike) = seen.add(position, key.hash_code())
-                && let Some(earlier) = seen.add_alike(alike, |earlier| {
-                    elements().nth(earlier).is_some_and(|it| are_same(&describe, it, element))
-                })
+                && let hash = key.hash_code()
+                && !distinct.add(hash)
+                && let Some(earlier) = add_or_find(distinct, (position, hash), &elements, &describe)
             {
                 function.clear();
                 let first = || Repeated::first(elements().take(position));
@@ -141,6 +125,14 @@ where
             if let Some(repeated) = &mut repeated {
                 repeated.add(element);
             }
+            let begun = match serve_directly(engine, &function, &mut moment) {
+                Ok(output) => {
+                    function.clear();
+                    outputs.push(output);
+                    continue;
+                }
+                Err(begun) => begun,
+            };
             let function = function.moved();
             let lookup = match begin_apart(engine, &function, begun) {
                 Ok(output) => {
@@ -149,7 +141,7 @@ where
                 }
                 Err(lookup) => lookup,
             };
-            outputs.push_missing();
+            outputs.push_missing(count);
             if functions.is_empty() {
                 // As a rule, others are missing, too.
                 let expected = (count - position).min(MISSING_AT_ONCE);
@@ -171,18 +163,35 @@ where
     Err(Batch { elements, positions, outputs, functions, lookups })
 }
 
-/// Returns whether two elements have the same key. They are described again, so no key is kept to compare with: that of an
-/// element that is found stays in registers.
+/// Adds an element that may have been asked for before. Returns the position of an earlier one with the same key instead,
+/// if there is one. The elements are described again, so no key is kept to compare with: that of an element that is found
+/// stays in registers.
 #[cold]
 #[inline(never)]
-fn are_same<'e, T, F: CachedFn>(describe: &impl Fn(&'e T) -> F, one: &'e T, other: &'e T) -> bool {
-    let [one, other] = [one, other].map(|element| describe(element).moved());
-    matches!((one.key(), other.key()), (Ok(one), Ok(other)) if one == other)
+fn add_or_find<'e, T: 'e, F: CachedFn, I: ExactSizeIterator<Item = &'e T>>(
+    distinct: &mut Distinct,
+    (position, hash): (usize, u64),
+    elements: &impl Fn() -> I,
+    describe: &impl Fn(&'e T) -> F,
+) -> Option<usize> {
+    let hashes = || {
+        let hash = |(position, element)| {
+            let function = describe(element).moved();
+            Some((position, function.key().ok()?.hash_code()))
+        };
+        elements().take(position).enumerate().filter_map(hash)
+    };
+    let is_same = |one: usize, other: usize| {
+        let [one, other] = [one, other].map(|at| elements().nth(at).map(|it| describe(it).moved()));
+        let [Some(one), Some(other)] = [&one, &other] else { return false };
+        matches!((one.key(), other.key()), (Ok(one), Ok(other)) if one == other)
+    };
+    distinct.add_or_find((position, hash), hashes, is_same)
 }
 
-/// The elements of a batch in which one that was not found directly was asked for twice.
+/// The elements of a batch in which one was asked for twice.
 pub(crate) struct Repeated<'e, T> {
-    /// Those that were not found directly are there once.
+    /// Each once.
     pub(crate) elements: Vec<&'e T>,
     /// The index in `elements` of each one that was asked for.
     pub(crate) positions: Vec<usize>,
