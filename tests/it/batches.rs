@@ -99,6 +99,7 @@ fn output_does_not_depend_on_what_is_cached_where_elements_have_the_same_key() {
 }
 
 #[test]
+#[expect(clippy::zero_sized_map_values, reason = "such a function is permitted")]
 fn values_may_have_no_size() {
     #[cached(ttl = 60, each = ids)]
     fn exist(ids: &[u64]) -> HashMap<u64, ()> {

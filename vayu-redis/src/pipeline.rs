@@ -40,7 +40,7 @@ use self::queue::{Queue, connection_closed};
 use crate::error::Failure;
 use crate::request::{self, Replies, command_result};
 use crate::resp;
-use crate::tcp;
+use crate::tcp::{self, Socket};
 
 /// A connection without TLS to one server. A clone is the same connection.
 ///
@@ -75,7 +75,7 @@ impl Pipeline {
                 let direct = stream.try_clone()?;
                 direct.set_nonblocking(true)?;
                 let stream = TcpStream::from_std(stream)?;
-                Self::from_stream(stream, direct, timeout, max_bytes, Instant::now)
+                Self::from_stream(stream, Box::new(direct), timeout, max_bytes, Instant::now)
             }
             #[cfg(unix)]
             ConnectionAddr::Unix(path) => {
@@ -83,7 +83,7 @@ impl Pipeline {
                 let direct = stream.try_clone()?;
                 direct.set_nonblocking(true)?;
                 let stream = UnixStream::from_std(stream)?;
-                Self::from_stream(stream, direct, timeout, max_bytes, Instant::now)
+                Self::from_stream(stream, Box::new(direct), timeout, max_bytes, Instant::now)
             }
             _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
@@ -96,7 +96,7 @@ impl Pipeline {
     /// Creates a pipeline over a stream. `direct` writes to the same stream, and never blocks.
     fn from_stream<S>(
         stream: S,
-        direct: impl io::Write + Send + 'static,
+        direct: Box<dyn Socket>,
         timeout: Duration,
         max_bytes: u64,
         now: fn() -> Instant,
@@ -104,7 +104,7 @@ impl Pipeline {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let queue = Arc::new(Queue::new(Box::new(direct), timeout, now));
+        let queue = Arc::new(Queue::new(direct, timeout, now));
         let driver = Driver {
             stream,
             queue: Arc::clone(&queue),

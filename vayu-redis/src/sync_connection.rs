@@ -1,6 +1,6 @@
 //! Connections of sync callers.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::TcpStream;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use crate::deadline::time_until;
 use crate::error::Failure;
 use crate::request::{self, Replies, Request, command_result};
 use crate::resp;
-use crate::tcp;
+use crate::tcp::{self, Socket};
 
 /// A connection that one caller uses at a time.
 pub(crate) trait SyncConnection: Send {
@@ -124,7 +124,7 @@ pub(crate) struct PlaintextConnection {
     limit: Duration,
 }
 
-trait Stream: Read + Write + Send {
+trait Stream: Read + Socket {
     fn set_timeouts(&self, limit: Duration) -> io::Result<()>;
 }
 
@@ -187,7 +187,7 @@ impl SyncConnection for PlaintextConnection {
             .and_then(|()| self.parser.parse_value(&mut reply));
         match result {
             Ok(value) => Ok(value.extract_error()?),
-            Err(error) => Err(failure_of(error, reply.received)),
+            Err(error) => Err(reply.failed(error)),
         }
     }
 
@@ -205,7 +205,7 @@ impl SyncConnection for PlaintextConnection {
             .write(&packed(commands))
             .map_err(RedisError::from)
             .and_then(|()| receive_all(&mut stream, &items, self.max_bytes));
-        let replies = replies.map_err(|error| failure_of(error, stream.received))?;
+        let replies = replies.map_err(|error| stream.failed(error))?;
         let replies = replies.into_iter().map(|reply| Ok(reply.extract_error()?));
         replies.map(command_result).collect()
     }
@@ -252,15 +252,6 @@ fn receive_all(
     Ok(replies)
 }
 
-/// Returns the failure of a connection that has received this number of bytes of a reply.
-fn failure_of(error: RedisError, received: u64) -> Failure {
-    if received == 0 && error.is_connection_dropped() {
-        Failure::ConnectionLost(error)
-    } else {
-        error.into()
-    }
-}
-
 /// A stream for one command and its reply, with a deadline and a limit of bytes.
 struct BoundedStream<'a> {
     stream: &'a mut dyn Stream,
@@ -272,6 +263,16 @@ struct BoundedStream<'a> {
 }
 
 impl BoundedStream<'_> {
+    /// Returns the failure for an error of the connection, which is unusable from then on.
+    fn failed(&self, error: RedisError) -> Failure {
+        self.stream.reset_on_close();
+        if self.received == 0 && error.is_connection_dropped() {
+            Failure::ConnectionLost(error)
+        } else {
+            error.into()
+        }
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.update_timeout()?;
         self.stream.write_all(bytes)
@@ -297,5 +298,41 @@ impl Read for BoundedStream<'_> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "reply too long"));
         }
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use vayu_core::testing::watchdog;
+
+    use super::*;
+
+    #[test]
+    fn connection_on_which_a_reply_is_due_is_reset() {
+        for is_due in [true, false] {
+            watchdog(Duration::from_secs(20), move || {
+                let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+                let address = listener.local_addr().expect("an address");
+                let stream = Box::new(TcpStream::connect(address).expect("a connection"));
+                let (mut server, _) = listener.accept().expect("a connection");
+                let (parser, limit) = (Parser::new(), Duration::ZERO);
+                let mut connection = PlaintextConnection { stream, parser, max_bytes: 100, limit };
+                if !is_due {
+                    server.write_all(b"+PONG\r\n").expect("it is written");
+                }
+                let limit =
+                    if is_due { Duration::from_millis(20) } else { Duration::from_secs(20) };
+                let reply = connection.send(&redis::cmd("PING"), Instant::now() + limit);
+                assert_eq!(reply.is_err(), is_due);
+                drop(connection);
+                let end = server.read_to_end(&mut Vec::new());
+                let is_reset =
+                    end.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
+                assert_eq!(is_reset, is_due);
+            });
+        }
     }
 }

@@ -3,15 +3,40 @@
 //! A connection to a port of this machine on which no server listens may succeed: if the system assigns that same port
 //! to the client, the client is connected to itself, and the server cannot start on its port while that connection
 //! exists. Such a connection is closed and reported as refused.
+//!
+//! The system goes on sending the commands of a connection that was closed, for minutes if the network is interrupted. A write
+//! that has timed out could so arrive after a later invalidation. A connection on which a reply is due is therefore
+//! [reset](Socket::reset_on_close).
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use crate::deadline::time_until;
 use crate::error::Failure;
+
+/// A socket of a connection.
+pub(crate) trait Socket: Write + Send {
+    /// Discards what was written and not sent, once the connection is closed: its last handle is dropped.
+    fn reset_on_close(&self);
+}
+
+impl Socket for TcpStream {
+    fn reset_on_close(&self) {
+        // It fails only if the connection does not exist any more.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// What is written to such a socket has arrived.
+#[cfg(unix)]
+impl Socket for std::os::unix::net::UnixStream {
+    fn reset_on_close(&self) {}
+}
 
 /// Connects to the first address of a host that accepts the connection.
 pub(crate) fn connect(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Failure> {

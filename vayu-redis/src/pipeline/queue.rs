@@ -1,7 +1,7 @@
 //! The queue between callers and the driver: commands to write, and replies that are pending.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::mem;
 use std::sync::Mutex;
 use std::task::Waker;
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::error::Failure;
 use crate::request::reply_items;
 use crate::sync::lock;
+use crate::tcp::Socket;
 
 /// A queue of commands and pending replies.
 pub(super) struct Queue {
@@ -33,7 +34,7 @@ struct State {
     /// The driver has taken commands, and has not written all of them yet.
     is_writing: bool,
     /// The socket, for callers. `None` once the connection is closed.
-    socket: Option<Box<dyn Write + Send>>,
+    socket: Option<Box<dyn Socket>>,
     /// Time at which the driver must expire commands.
     next_timeout: Option<Instant>,
 }
@@ -92,11 +93,7 @@ pub(super) fn connection_closed() -> Failure {
 
 impl Queue {
     /// Creates the queue of a connection. The socket never blocks.
-    pub(super) fn new(
-        socket: Box<dyn Write + Send>,
-        timeout: Duration,
-        now: fn() -> Instant,
-    ) -> Self {
+    pub(super) fn new(socket: Box<dyn Socket>, timeout: Duration, now: fn() -> Instant) -> Self {
         let state = State { socket: Some(socket), ..State::default() };
         Self { state: Mutex::new(state), timeout, now }
     }
@@ -238,7 +235,9 @@ impl Queue {
         let socket = state.socket.take();
         let pending = mem::take(&mut state.pending);
         drop(state);
-        drop(socket);
+        if let Some(socket) = socket.filter(|_| !pending.is_empty()) {
+            socket.reset_on_close();
+        }
         for (index, pending) in pending.into_iter().enumerate() {
             let failure =
                 if index == 0 && has_begun { Failure::Redis } else { Failure::ConnectionLost };

@@ -16,9 +16,9 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A stream that callers write to, too, as a socket.
 #[derive(Clone)]
-struct Socket(Arc<Mutex<DuplexStream>>);
+struct SharedStream(Arc<Mutex<DuplexStream>>);
 
-impl AsyncRead for Socket {
+impl AsyncRead for SharedStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -28,7 +28,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for SharedStream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -46,7 +46,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-impl io::Write for Socket {
+impl io::Write for SharedStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match Pin::new(self).poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
             Poll::Ready(written) => written,
@@ -59,8 +59,16 @@ impl io::Write for Socket {
     }
 }
 
+impl Socket for SharedStream {
+    fn reset_on_close(&self) {}
+}
+
 /// A socket that takes nothing without waiting.
 struct Full;
+
+impl Socket for Full {
+    fn reset_on_close(&self) {}
+}
 
 impl io::Write for Full {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -74,8 +82,8 @@ impl io::Write for Full {
 
 /// Returns a pipeline whose callers may write to its stream if it is idle, or leave all to the driver.
 fn pipeline(ours: DuplexStream, by_callers: bool) -> Pipeline {
-    let socket = Socket(Arc::new(Mutex::new(ours)));
-    let direct: Box<dyn io::Write + Send> =
+    let socket = SharedStream(Arc::new(Mutex::new(ours)));
+    let direct: Box<dyn Socket> =
         if by_callers { Box::new(socket.clone()) } else { Box::new(Full) };
     Pipeline::from_stream(socket, direct, TIMEOUT, 100, now)
 }
@@ -453,4 +461,33 @@ fn reply_to_a_command_that_is_still_written_lets_no_other_one_into_it() {
             assert_eq!(second.await.unwrap().unwrap(), bytes("2"));
         });
     });
+}
+
+#[test]
+fn connection_on_which_a_reply_is_due_is_reset() {
+    for is_due in [true, false] {
+        watchdog(TEST_TIMEOUT, move || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let ours = runtime.block_on(tcp::connect_async("127.0.0.1", port)).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            let ours = ours.into_std().unwrap();
+            let direct = Box::new(ours.try_clone().unwrap());
+            runtime.block_on(async {
+                let stream = TcpStream::from_std(ours).unwrap();
+                let pipeline = Pipeline::from_stream(stream, direct, TIMEOUT, 100, now);
+                let command = request::ping();
+                let reply = pipeline.0.queue.enqueue(command.command(), now() + TIMEOUT).unwrap();
+                if !is_due {
+                    io::Write::write_all(&mut server, b"$-1\r\n").unwrap();
+                    reply.await.unwrap().unwrap();
+                }
+            });
+            drop(runtime);
+            let end = io::Read::read_to_end(&mut server, &mut Vec::new());
+            let is_reset = end.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
+            assert_eq!(is_reset, is_due);
+        });
+    }
 }
