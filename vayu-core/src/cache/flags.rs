@@ -6,14 +6,14 @@ use crate::backend::{Backend, Capabilities};
 use crate::pause_all::is_everything_paused;
 
 /// All that makes a call of a cache differ from an ordinary one, in one word, which a call loads once:
-/// the pauses in progress, and whether there are observers, watches, and generations of the cache or of its backend.
+/// the pauses in progress, and whether there are observers, watches, and generations of this process or of the backend.
 ///
 /// A change that has returned is visible to every call that begins later.
 #[derive(Debug)]
 pub(super) struct CacheFlags(AtomicU32);
 
 const OBSERVED: u32 = 1;
-const HAS_GENERATIONS: u32 = 2;
+const HAS_LOCAL_BUMPS: u32 = 2;
 const WATCHED: u32 = 4;
 const IS_SHARED: u32 = 8;
 /// The pauses are counted in the bits from here on.
@@ -45,8 +45,8 @@ impl CacheFlags {
         }
     }
 
-    pub(super) fn set_has_generations(&self) {
-        self.0.fetch_or(HAS_GENERATIONS, Ordering::SeqCst);
+    pub(super) fn set_has_local_bumps(&self) {
+        self.0.fetch_or(HAS_LOCAL_BUMPS, Ordering::SeqCst);
     }
 
     pub(super) fn begin_pause(&self) {
@@ -71,14 +71,14 @@ impl Flags {
 
     /// Returns whether a generation of this process was bumped.
     #[inline]
-    pub(super) fn has_generations(self) -> bool {
-        self.0 & HAS_GENERATIONS != 0
+    pub(super) fn has_local_bumps(self) -> bool {
+        self.0 & HAS_LOCAL_BUMPS != 0
     }
 
     /// Returns whether a generation of this process was bumped, or the backend has generations or an invalidation feed.
     #[inline]
     pub(crate) fn may_have_changed(self) -> bool {
-        self.0 & (HAS_GENERATIONS | IS_SHARED) != 0
+        self.0 & (HAS_LOCAL_BUMPS | IS_SHARED) != 0
     }
 
     /// Returns whether calls are observed, or may be watched.
@@ -90,7 +90,7 @@ impl Flags {
     /// Returns whether there is no pause, no observer and no watch, so that a hit need not be reported.
     #[inline(always)]
     pub(crate) fn is_ordinary(self) -> bool {
-        self.0 & !(HAS_GENERATIONS | IS_SHARED) == 0 && !is_everything_paused()
+        self.0 & !(HAS_LOCAL_BUMPS | IS_SHARED) == 0 && !is_everything_paused()
     }
 
     /// Returns whether calls may be watched.

@@ -192,7 +192,7 @@ impl<B: Backend> Engine<B> {
             ));
         }
         self.shared.generations.bump(group);
-        self.shared.flags.set_has_generations();
+        self.shared.flags.set_has_local_bumps();
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Read;
+use super::fetch::Read;
 use crate::validity;
 
 /// A builder of the stamp of a call from the generations of its groups.
@@ -15,7 +15,7 @@ pub(super) struct StampBuilder {
     pub(super) has_timed_out: bool,
 }
 
-/// The number of bytes for the coarse groups, which come first: see [`groups`].
+/// The number of bytes for the coarse groups, which come first: see [`groups`](super::groups).
 const COARSE_BYTES: usize = 2 * size_of::<u64>();
 
 impl StampBuilder {

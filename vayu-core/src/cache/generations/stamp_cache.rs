@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::sync::{AtomicU64, fence};
 
-/// A direct-mapped table of stamps, keyed by the [number](super::StampKey) of what each was made of. A hit
+/// A direct-mapped table of stamps, keyed by the [number](super::call_stamp::StampKey) of what each was made of. A hit
 /// finds the stamp of its function here, without a lock, and need not make it again.
 #[derive(Debug)]
 pub(super) struct StampCache(Box<[Slot; SLOTS]>);

@@ -48,7 +48,7 @@ impl<'a, B: Backend> Delivery<'a, B> {
     /// Bumps the generation of the group.
     pub(super) async fn perform<M: Io>(mut self, generations: &dyn Generations) -> Result<()> {
         let (shared, group) = (&self.engine.shared, self.group);
-        shared.generations.invalidate(group);
+        shared.generations.remove_fetched(group);
         let bumped = Operation::perform::<M>(
             "bump generation",
             || generations.bump(group),
@@ -59,7 +59,7 @@ impl<'a, B: Backend> Delivery<'a, B> {
         match &bumped {
             Err(error) if may_succeed_later(error) => self.fail(true),
             _ => {
-                shared.generations.invalidate(group);
+                shared.generations.remove_fetched(group);
                 if let Some(number) = self.number {
                     shared.pending.remove(group, number);
                 }
@@ -73,7 +73,7 @@ impl<'a, B: Backend> Delivery<'a, B> {
         if self.kind == DeliveryKind::New {
             self.engine.add_pending(self.group, is_in_backoff);
         } else {
-            self.engine.shared.generations.invalidate(self.group);
+            self.engine.shared.generations.remove_fetched(self.group);
             self.engine.start_deliveries(is_in_backoff);
         }
     }
@@ -122,7 +122,7 @@ impl<B: Backend> Engine<B> {
     /// Makes an invalidation of a group pending.
     fn add_pending(&self, group: Group, is_in_backoff: bool) {
         self.shared.pending.add(group);
-        self.shared.generations.invalidate(group);
+        self.shared.generations.remove_fetched(group);
         self.start_deliveries(is_in_backoff);
     }
 
