@@ -1,6 +1,6 @@
 //! Functions that ask for the value that they replace: `revalidate`.
 
-use crate::call::previous::{Previous, Slot, previous};
+use crate::call::previous::{Previous, PreviousSlot, previous};
 use crate::call::ttl::forward_retention;
 use crate::call::{OutputShape, Retention};
 
@@ -40,7 +40,7 @@ impl<T: Send + 'static, L: Retention<T>> Retention<T> for Revalidate<L> {
         true
     }
 
-    fn previous_slot(&self, value: T) -> Option<Slot> {
-        Some(Slot::new(value))
+    fn previous_slot(&self, value: T) -> Option<PreviousSlot> {
+        Some(PreviousSlot::new(value))
     }
 }

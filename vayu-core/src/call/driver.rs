@@ -23,7 +23,7 @@ use crate::backend::Backend;
 use crate::cache::Engine;
 use crate::call::leading::Leading;
 use crate::call::lookup::Rest;
-use crate::call::previous::Slot;
+use crate::call::previous::PreviousSlot;
 use crate::call::read::read;
 use crate::call::steps::{Step, Steps};
 use crate::call::typed::{TypedCall, UntypedCall};
@@ -81,7 +81,7 @@ impl<'a, B: Backend> From<ControlFlow<(), Leading<'a, B>>> for Prepared<'a, B> {
 impl<B: Backend> Prepared<'_, B> {
     /// Returns the value that the run replaces, with its flight, if the function asks for it.
     #[inline]
-    pub(super) fn previous(&self) -> Option<(FlightId, &Slot)> {
+    pub(super) fn previous(&self) -> Option<(FlightId, &PreviousSlot)> {
         match self {
             Self::Lead(leading) => {
                 leading.previous.as_ref()?.slot().map(|slot| (leading.lead.id(), slot))

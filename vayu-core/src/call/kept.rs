@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use crate::backend::Backend;
-use crate::call::previous::Slot;
+use crate::call::previous::PreviousSlot;
 use crate::call::typed::{TypedCall, UntypedCall};
 use crate::call::{Call, FnProperties};
 use crate::clock::Timestamp;
@@ -29,11 +29,11 @@ impl Kept {
 pub(crate) struct PreviousRecord<V> {
     record: Arc<QuietDrop<Record<V>>>,
     /// Its value, once it is decoded for the run.
-    slot: Option<Slot>,
+    slot: Option<PreviousSlot>,
 }
 
 impl<V> PreviousRecord<V> {
-    pub(super) fn slot(&self) -> Option<&Slot> {
+    pub(super) fn slot(&self) -> Option<&PreviousSlot> {
         self.slot.as_ref()
     }
 

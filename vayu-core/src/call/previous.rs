@@ -54,7 +54,7 @@ pub fn previous<T: Send + 'static>() -> Option<Previous<T>> {
 pub struct Previous<T: Send + 'static> {
     /// `None` only while it is dropped.
     value: Option<Box<T>>,
-    slot: Slot,
+    slot: PreviousSlot,
 }
 
 impl<T: Send + 'static> Previous<T> {
@@ -91,9 +91,9 @@ impl<T: Send + 'static> Drop for Previous<T> {
     }
 }
 
-/// The previous value of a run.
+/// The place of the previous value of a run, from which its function may take it.
 #[derive(Clone)]
-pub struct Slot(Arc<Mutex<SlotState>>);
+pub struct PreviousSlot(Arc<Mutex<SlotState>>);
 
 struct SlotState {
     value: Option<Box<dyn Any + Send>>,
@@ -106,7 +106,7 @@ impl Drop for SlotState {
     }
 }
 
-impl Slot {
+impl PreviousSlot {
     pub(crate) fn new<T: Send + 'static>(value: T) -> Self {
         let value: Option<Box<dyn Any + Send>> = Some(Box::new(value));
         Self(Arc::new(Mutex::new(SlotState { value, is_unchanged: false })))
@@ -117,28 +117,28 @@ impl Slot {
     }
 }
 
-impl fmt::Debug for Slot {
+impl fmt::Debug for PreviousSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Slot")
+        f.write_str("PreviousSlot")
     }
 }
 
 thread_local! {
     /// The runs of this thread that have a previous value, the innermost last. `None` is a run without one, inside of those
     /// before it: it may be part of the same flight as they are.
-    static RUNS: RefCell<Vec<Option<(FlightId, Slot)>>> = const { RefCell::new(Vec::new()) };
+    static RUNS: RefCell<Vec<Option<(FlightId, PreviousSlot)>>> = const { RefCell::new(Vec::new()) };
     /// Whether the innermost of them has a previous value. It is read by every miss, and needs no destructor.
     static HAS_PREVIOUS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs code of a run, with its previous value if there is one, and without that of a run that it is part of.
 #[inline]
-pub(super) fn in_run<T>(slot: Option<(FlightId, &Slot)>, code: impl FnOnce() -> T) -> T {
+pub(super) fn in_run<T>(slot: Option<(FlightId, &PreviousSlot)>, code: impl FnOnce() -> T) -> T {
     if slot.is_none() && !HAS_PREVIOUS.get() { code() } else { in_run_with(slot, code) }
 }
 
 #[cold]
-fn in_run_with<T>(slot: Option<(FlightId, &Slot)>, code: impl FnOnce() -> T) -> T {
+fn in_run_with<T>(slot: Option<(FlightId, &PreviousSlot)>, code: impl FnOnce() -> T) -> T {
     struct Pop;
     impl Drop for Pop {
         fn drop(&mut self) {
@@ -148,8 +148,8 @@ fn in_run_with<T>(slot: Option<(FlightId, &Slot)>, code: impl FnOnce() -> T) -> 
     }
     /// Changes the runs of this thread.
     fn change<T>(
-        runs: &RefCell<Vec<Option<(FlightId, Slot)>>>,
-        change: impl FnOnce(&mut Vec<Option<(FlightId, Slot)>>) -> T,
+        runs: &RefCell<Vec<Option<(FlightId, PreviousSlot)>>>,
+        change: impl FnOnce(&mut Vec<Option<(FlightId, PreviousSlot)>>) -> T,
     ) -> T {
         let mut runs = runs.borrow_mut();
         let result = change(&mut runs);
@@ -164,7 +164,7 @@ fn in_run_with<T>(slot: Option<(FlightId, &Slot)>, code: impl FnOnce() -> T) -> 
 
 /// A body that is polled with the previous value of its run.
 pub(super) struct InRun<'a, T> {
-    pub(super) slot: Option<(FlightId, Slot)>,
+    pub(super) slot: Option<(FlightId, PreviousSlot)>,
     pub(super) body: Pin<&'a mut T>,
 }
 

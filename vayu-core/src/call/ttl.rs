@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::IdleTime;
-use crate::call::previous::Slot;
+use crate::call::previous::PreviousSlot;
 use crate::clock::Timestamp;
 use crate::shared_error::SharedError;
 
@@ -59,7 +59,7 @@ pub trait Retention<T> {
     }
 
     /// Returns the slot of the value that the function replaces, if it asks for that.
-    fn previous_slot(&self, value: T) -> Option<Slot> {
+    fn previous_slot(&self, value: T) -> Option<PreviousSlot> {
         let _ = value;
         None
     }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::call::previous::Slot;
+use crate::call::previous::PreviousSlot;
 use crate::call::{CachedFn, Call, FnOutput, OutputShape, Properties, Retention};
 use crate::error::Result;
 use crate::panic::drop_quietly;
@@ -39,7 +39,11 @@ pub(crate) trait TypedCall<B: Backend>: EncodeOutput<B::Stored> {
     fn verify(&self, stored: &B::Stored, entry: &EntryContext<'_>) -> Result<()>;
 
     /// Decodes a stored value for the run that replaces it.
-    fn previous_slot(&self, stored: &B::Stored, entry: &EntryContext<'_>) -> Result<Option<Slot>>;
+    fn previous_slot(
+        &self,
+        stored: &B::Stored,
+        entry: &EntryContext<'_>,
+    ) -> Result<Option<PreviousSlot>>;
 
     /// Returns the ttl of an error, zero for one that is not cached.
     fn error_ttl(&self, error: &SharedError) -> Duration;
@@ -216,7 +220,11 @@ impl<B: Backend, F: CachedFn<Stored = B::Stored>> TypedCall<B> for Frame<'_, F> 
         self.function.serializer().verify(stored, entry)
     }
 
-    fn previous_slot(&self, stored: &F::Stored, entry: &EntryContext<'_>) -> Result<Option<Slot>> {
+    fn previous_slot(
+        &self,
+        stored: &F::Stored,
+        entry: &EntryContext<'_>,
+    ) -> Result<Option<PreviousSlot>> {
         let value = self.function.serializer().deserialize_for(stored, entry)?;
         Ok(self.function.retention().previous_slot(value))
     }
