@@ -17,12 +17,13 @@
 //! A flight that takes long is *hedged*: one waiting caller computes in parallel, and the first value completes the
 //! flight. An error completes it only if no other run of the flight is in progress: if the leader fails while a hedge
 //! runs, the flight stays in the table and the hedge ends it. A caller that must not wait for a flight, because the
-//! flight waits for it, runs its function uncoordinated and stores nothing ([`context`] detects that).
+//! flight waits for it, runs its function uncoordinated and stores nothing ([`wait_graph`] detects that).
 
 mod context;
 mod deadline;
 mod hedge;
 mod lead;
+mod leader_future;
 mod leased;
 #[cfg(all(test, vayu_loom))]
 mod loom_tests;
@@ -31,6 +32,7 @@ mod phase;
 mod table;
 mod ticket;
 mod unlocked;
+mod wait_graph;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,17 +40,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 pub use self::context::FlightContext;
-pub(crate) use self::context::{
-    BatchRun, HostedLeader, LeaderFuture, Waiting, enter, enter_polled, innermost_flight, mark,
-};
+pub(crate) use self::context::{enter, innermost_flight, mark};
 pub(crate) use self::deadline::Deadline;
 pub(crate) use self::hedge::HedgeGuard;
 use self::hedge::{HedgeTimes, Hedges};
 pub(crate) use self::lead::{Completion, Computed, Lead, StorePermission};
+pub(crate) use self::leader_future::{HostedLeader, LeaderFuture, enter_polled};
 use self::phase::{AtomicPhase, Phase};
 pub(crate) use self::table::join::Join;
 pub(crate) use self::table::{Completions, Flights};
 pub(crate) use self::ticket::{Ticket, Turn};
+pub(crate) use self::wait_graph::{BatchRun, Waiting};
 use crate::clock::Timestamp;
 use crate::panic::QuietDrop;
 use crate::shared_error::SharedError;
