@@ -171,7 +171,7 @@ impl<V: MemoryValue> MemoryBackend<V> {
     fn store(&self, key: &Key, record: Record<V>) {
         let (created, end, mut record) = (record.created(), record.stale_until(), Some(record));
         let ended = if self.ends.is_empty() { None } else { Some(Box::new(Ended::new(created))) };
-        let mut written = Written::nothing(ended);
+        let mut written = Written::new(ended);
         self.with_table(|table| table.write(key, &mut record, &mut written));
         written.removed.drop_quietly();
         if let Some(ended) = written.ended {

@@ -7,7 +7,7 @@
 //! not made of words, such as a string or a key of more than 48 bytes, is held beside the slot, under
 //! a lock of its own. Slots have numbers, and their memory is allocated in [chunks] as the table fills.
 //! The [index] leads from the hash of a key to the numbers of a few slots. The [queues] decide which
-//! entry is evicted.
+//! entry is evicted. Lookups are in [read], and stores, removals and evictions in [write].
 //!
 //! # Locks
 //!
@@ -78,12 +78,13 @@ pub(crate) struct Limits {
     pub(crate) weight: u64,
 }
 
-/// Aligned so that no two shards share a cache line, nor the pair that is fetched with it.
+/// A shard: the part of the entries whose writers share a lock, with limits of its own. It is aligned so that no two shards share a
+/// cache line, nor the pair that is fetched with it.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Shard {
     state: Mutex<ShardState>,
-    /// The number of entries that were evicted. Written by the holder of the lock.
+    /// The number of entries that were evicted. Written by the holder of the lock, or before the table is shared.
     evictions: AtomicU64,
 }
 
@@ -93,7 +94,7 @@ impl Shard {
         Self { state: Mutex::new(state), evictions: AtomicU64::new(0) }
     }
 
-    /// Counts evictions, for the holder of the lock.
+    /// Counts evictions. For the holder of the lock, or in a table that no other thread uses yet: two at a time would lose a count.
     #[inline(always)]
     fn count_evictions(&self, count: u64) {
         let evictions = self.evictions.load(Ordering::Relaxed) + count;
@@ -101,10 +102,11 @@ impl Shard {
     }
 }
 
+/// The part of a shard that its lock protects.
 #[derive(Debug)]
 struct ShardState {
     queues: Queues,
-    /// Zero if there is no limit by weight.
+    /// The sum of the weights of the entries. It is not counted, and zero, in a table without a limit by weight.
     weight: u64,
 }
 
@@ -151,9 +153,10 @@ pub(crate) struct Written<V> {
 }
 
 impl<V> Written<V> {
-    /// Returns the effects of a write that has changed no other entry. Those that leave the table are added to `ended`.
+    /// Creates the effects of a write that has not begun: it has changed no other entry yet. `ended` is the list for the entries
+    /// that leave the table, `None` if they are not to be reported.
     #[inline(always)]
-    pub(crate) fn nothing(ended: Option<Box<Ended>>) -> Self {
+    pub(crate) fn new(ended: Option<Box<Ended>>) -> Self {
         Self { removed: Removed::new(), evictions: 0, ended }
     }
 }
@@ -162,7 +165,7 @@ impl<V> Written<V> {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) entries: Vec<(Prefix, EndCause)>,
-    /// The entries that end before this time have expired.
+    /// The entries that end at or before this time have expired.
     now: Timestamp,
 }
 
@@ -184,13 +187,14 @@ struct TableKey<'a> {
     layout: KeyLayout,
 }
 
+/// The layout of a key, by the length of its content. A key that is not narrow is called *large*.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum KeyLayout {
-    /// The key is in the slot.
+    /// The key is in the slot: up to 16 bytes.
     Narrow,
-    /// The key is in the slot and its extension.
+    /// The key is in the slot and its extension: up to 48 bytes.
     Wide,
-    /// The key is held beside the slot.
+    /// The key is held beside the slot: it does not fit into words.
     Long,
 }
 
@@ -206,14 +210,14 @@ impl<'a> TableKey<'a> {
         }
     }
 
-    /// Returns a key of these words.
+    /// Returns a narrow key, which consists of these words.
     #[inline(always)]
     fn narrow(key: &'a Key, words: [u64; NARROW_KEY]) -> Self {
         let hash = HashPart::of(key.hash_code());
         Self { key, hash, words, layout: KeyLayout::Narrow }
     }
 
-    /// Returns a key that does not fit into a slot.
+    /// Returns a large key, which does not fit into a slot.
     #[cold]
     fn large(key: &'a Key) -> Self {
         let (words, layout) = match key_words::<WIDE_KEY>(key) {
@@ -250,7 +254,7 @@ impl<V> Table<V> {
         self.shards.iter().map(|shard| shard.evictions.load(Ordering::Relaxed)).sum()
     }
 
-    /// Goes on with the count of evictions of the table that this new one replaces.
+    /// Adds the evictions of the table that this new one replaces. No other thread uses this one yet.
     pub(crate) fn continue_evictions(&self, replaced: &Self) {
         if let Some(shard) = self.shards.first() {
             shard.count_evictions(replaced.evictions());

@@ -9,8 +9,8 @@ use crate::sync::{
 };
 use crate::table::slot::{Extension, Slot};
 
-/// The error of an operation on a table of a parent process that a thread may hold a lock of which does
-/// not exist in this process.
+/// The error of an operation on a table that a parent process has created. One of its locks may be held by a thread that does not
+/// exist in this process.
 #[derive(Debug)]
 pub(crate) struct Forked;
 

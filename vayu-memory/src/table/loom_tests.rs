@@ -40,7 +40,7 @@ fn write(table: &Table<AnyValue>, key: &Key, number: u32, kind: Kind) {
         Held => AnyValue::new((number,)),
     };
     let record = Record::new(value, at, at).with_schema(number.into());
-    let mut written = Written::nothing(None);
+    let mut written = Written::new(None);
     table.write(key, &mut Some(record), &mut written).expect("no fork");
 }
 

@@ -43,6 +43,8 @@ const WRITING: u64 = 2;
 /// A bit for each of the first references.
 const REFERENCED: u64 = 0b1111 << 2;
 
+/// Set if the kind is [`HELD`]. The same fact is stored twice, so that a hit compares the situation, the layout and this in one
+/// masked comparison.
 const IS_HELD: u64 = 1 << 6;
 const KIND_SHIFT: u32 = 7;
 /// The kind of a value that is not made of words.

@@ -72,7 +72,7 @@ fn is_present(table: &Table<AnyValue>, key: &Key) -> bool {
 /// Writes numbers, each by its key.
 fn write(table: &Table<AnyValue>, numbers: impl IntoIterator<Item = u64>) {
     for n in numbers {
-        let mut written = Written::nothing(None);
+        let mut written = Written::new(None);
         table.write(&key(n), &mut Some(record(n)), &mut written).expect("no fork");
     }
 }
@@ -291,7 +291,7 @@ fn sweep_removes_what_has_expired_and_nothing_else() {
     for (n, key) in (0..).zip(&keys) {
         let value = if n % 2 == 0 { AnyValue::new(n) } else { AnyValue::new(n.to_string()) };
         let record = Record::new(value, at(0), at(1000 + n % 5));
-        table.write(key, &mut Some(record), &mut Written::nothing(None)).expect("no fork");
+        table.write(key, &mut Some(record), &mut Written::new(None)).expect("no fork");
     }
     let (mut values, mut calls) = (0, 0);
     let mut sweep = |now: i64| {
