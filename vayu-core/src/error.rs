@@ -32,7 +32,7 @@ struct Detail {
     is_logged: bool,
 }
 
-/// What takes the place of a dropped one.
+/// The replacement of a dropped detail.
 impl Default for Detail {
     fn default() -> Self {
         Self { kind: ErrorKind::Miss, message: Cow::Borrowed(""), source: None, is_logged: false }

@@ -15,7 +15,7 @@ use crate::sync::IgnorePoison;
 #[derive(Debug)]
 pub struct Outage {
     clock: Arc<dyn Clock>,
-    /// Whether there is an outage, which each success checks.
+    /// `true` during an outage. Each success checks it.
     is_out: AtomicBool,
     state: Mutex<State>,
 }
@@ -23,7 +23,7 @@ pub struct Outage {
 #[derive(Debug, Default)]
 struct State {
     since: Option<Timestamp>,
-    /// Whether this outage was logged.
+    /// `true` if this outage was logged.
     is_logged: bool,
     last_logged: Option<Timestamp>,
 }

@@ -21,7 +21,7 @@ struct Node {
     next: Weights,
 }
 
-/// Returns the weight of a value, if it is of the type of the function.
+/// A function that returns the weight of a value, if that is of its type.
 type Weigh = dyn Fn(&AnyValue) -> Option<u32> + Send + Sync;
 
 impl Weights {

@@ -61,7 +61,7 @@ impl Default for Declarations {
     }
 }
 
-/// In two numbers: a declaration is hashed whenever a value is stored.
+/// Hashes two numbers only: a declaration is hashed whenever a value is stored.
 impl Hash for Declaration {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.type_stamp);

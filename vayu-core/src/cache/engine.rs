@@ -97,7 +97,7 @@ impl<B: Backend> Inner<B> {
     }
 }
 
-/// Not for [`Inner`]: its destructor is part of each table of virtual functions.
+/// Implemented for the engine, not for [`Inner`], whose destructor is part of each table of virtual functions.
 impl<B: Backend> EntryLimit for Engine<B> {
     #[cold]
     fn max_entry_bytes(&self) -> Option<u64> {

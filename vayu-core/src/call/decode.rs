@@ -38,7 +38,7 @@ pub(crate) enum Decoded {
     Refused,
 }
 
-/// What a backend has passed to a lookup.
+/// The result of a visit of the backend by a lookup.
 pub(super) enum Visited<V> {
     /// No record.
     Nothing,

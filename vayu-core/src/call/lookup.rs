@@ -29,7 +29,7 @@ pub struct Lookup<R> {
     pub(super) found: Option<R>,
 }
 
-/// What is left of a call that its lookup could not end.
+/// The next step of a call that its lookup could not end.
 #[derive(Debug)]
 pub(super) enum Rest {
     /// Run the function without the cache.

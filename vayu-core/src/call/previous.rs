@@ -127,7 +127,7 @@ thread_local! {
     /// The runs of this thread that have a previous value, the innermost last. `None` is a run without one, inside of those
     /// before it: it may be part of the same flight as they are.
     static RUNS: RefCell<Vec<Option<(FlightId, PreviousSlot)>>> = const { RefCell::new(Vec::new()) };
-    /// Whether the innermost of them has a previous value. It is read by every miss, and needs no destructor.
+    /// `true` if the innermost of them has a previous value. It is read by every miss, and needs no destructor.
     static HAS_PREVIOUS: Cell<bool> = const { Cell::new(false) };
 }
 

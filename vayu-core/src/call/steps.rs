@@ -62,19 +62,19 @@ pub(super) enum Step<V> {
 
 /// The result of a [`Step`].
 pub(super) enum StepResult<V> {
-    /// Of [`Step::LookUp`] and [`Step::Decode`].
+    /// The result of [`Step::LookUp`] and [`Step::Decode`].
     LookedUp(Result<(), Rest>),
-    /// Of [`Step::ServeAll`].
+    /// The result of [`Step::ServeAll`].
     Served(Option<QuietDrop<Record<V>>>),
-    /// Of steps that succeed or not.
+    /// The result of a step that succeeds or does not.
     Is(bool),
-    /// Of [`Step::ServeError`] and [`Step::ReadError`].
+    /// The result of [`Step::ServeError`] and [`Step::ReadError`].
     Error(Option<CachedError>),
-    /// Of [`Step::Previous`].
+    /// The result of [`Step::Previous`].
     Previous(Option<Box<PreviousRecord<V>>>),
-    /// Of [`Step::Encode`]: the record, or the outcome of a run that has failed, if it has.
+    /// The result of [`Step::Encode`]: the record, or the outcome of a run that has failed, if it has.
     Encoded(Result<Record<V>, Option<Outcome<Record<V>>>>),
-    /// Of [`Step::ErrorTtl`].
+    /// The result of [`Step::ErrorTtl`].
     ErrorTtl(Duration),
 }
 

@@ -25,7 +25,7 @@ impl LiteralPrefix {
     }
 }
 
-/// What keys need of a string in an attribute.
+/// The parts of a key that are made of a string in an attribute, made once.
 #[derive(Debug)]
 pub(super) struct Literal {
     pub(super) text: &'static str,

@@ -71,7 +71,7 @@ fn shown_time(left: Duration) -> String {
     if left.is_zero() { String::new() } else { format!(" for {}", display_time(left)) }
 }
 
-/// What a failure has changed.
+/// The effect of a failure on a circuit breaker.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failed {
     /// The number of failures in a row is below the threshold.

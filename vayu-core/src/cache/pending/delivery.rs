@@ -90,7 +90,7 @@ impl<B: Backend> Drop for Delivery<'_, B> {
     }
 }
 
-/// Whether a caller may wait for another one that delivers: not in a model checker, which has no time.
+/// `true` if a caller may wait for another one that delivers: not in a model checker, which has no time.
 const CAN_WAIT: bool = !cfg!(any(vayu_loom, vayu_shuttle));
 
 impl<B: Backend> Engine<B> {

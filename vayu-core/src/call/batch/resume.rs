@@ -20,7 +20,7 @@ pub(super) struct Missed<'a, B: Backend> {
     pub(super) reason: ComputeReason,
 }
 
-/// What is left to do for an element after its reads.
+/// The work that is left for an element after its reads.
 pub(super) enum Resumed<'a, B: Backend> {
     /// Run the function without the cache.
     Bypass(usize),

@@ -27,7 +27,7 @@ use crate::shared_error::SharedError;
 
 /// An element that the lookup of its batch did not find.
 pub(super) struct Element<'a> {
-    /// In the whole batch.
+    /// The index of the element in the whole batch.
     pub(super) index: usize,
     pub(super) properties: Properties<'a>,
     /// `None` if the element bypasses the cache.
@@ -42,9 +42,9 @@ impl<'a> Element<'a> {
 
 /// A step of a batch.
 pub(super) enum BatchStep<V> {
-    /// Of the element at this place.
+    /// A step of the element at this place.
     Element(usize, StepOf<V>),
-    /// Of the elements at these places, one after the other. To suspend for each takes longer than most steps.
+    /// Steps of the elements at these places, one after the other. To suspend for each takes longer than most steps.
     Elements(Vec<(usize, StepOf<V>)>),
     /// Decode the records that were read.
     Decode(Vec<ReadElement<V>>),
@@ -92,13 +92,13 @@ pub(super) enum BatchStepResult<V> {
     /// The places of elements that have no fresh record, and what is left of their calls.
     Decoded(Vec<(usize, Rest)>),
     Ran(Ran),
-    /// Whether the error is of the type of the function.
+    /// `true` if the error is of the type of the function.
     Cloned(Result<bool>),
 }
 
 /// The end of a run.
 pub(super) enum Ran {
-    /// Whether there is a value of each element.
+    /// `true` for each element that has a value.
     Values(Vec<bool>),
     /// The function has failed, with an error if callers can share it.
     Failed(Result<Option<SharedError>>),

@@ -70,7 +70,7 @@ pub(super) async fn look_again<M: Io, B: Backend, F: CachedFn<Stored = B::Stored
     }
 }
 
-/// What a call has read that is looked up again.
+/// The result of reading the record of a call that is looked up again.
 enum Reread<V> {
     Record(Record<V>),
     Nothing,

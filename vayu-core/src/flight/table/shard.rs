@@ -15,7 +15,8 @@ use crate::key::Key;
 use crate::platform::process_id;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, back_off, lock};
 
-/// Aligned so that no two shards share a cache line, nor the pair that is fetched with it.
+/// A shard: the flights whose callers share a lock. It is aligned so that no two shards share a cache line, nor the pair that is
+/// fetched with it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Shard<R> {
