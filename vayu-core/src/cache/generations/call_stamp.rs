@@ -26,7 +26,7 @@ pub(crate) struct CallStamp {
 /// The key of a stamp in the [`StampCache`](super::stamp_cache::StampCache): a hash of the function and of the period in which its stamp
 /// is the same.
 #[derive(Debug, Clone, Copy)]
-struct StampKey {
+pub(super) struct StampKey {
     number: u64,
     /// `true` if the period ends after some time even if no change is noticed.
     expires: bool,
