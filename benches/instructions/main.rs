@@ -84,7 +84,7 @@ fn hit_after_an_invalidation(keys: Vec<u64>) {
     each(&keys, number_after_invalidation);
 }
 
-#[library_benchmark(config = at_most(228))]
+#[library_benchmark(config = at_most(247))]
 #[bench::of({ for _ in 0..5 { numbers(&few()); } few() })]
 fn hit_of_a_batch(keys: Vec<u64>) {
     drop(black_box(numbers(black_box(&keys))));
