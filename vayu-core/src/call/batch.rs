@@ -34,6 +34,7 @@ mod leases;
 mod lookup;
 mod resume;
 mod run;
+mod runner;
 mod steps;
 
 use std::future::Future;
@@ -41,10 +42,10 @@ use std::marker::PhantomData;
 
 use crate::backend::Backend;
 use crate::cache::Engine;
-use crate::call::batch::driver::Runner;
 pub(crate) use crate::call::batch::found::Found;
 pub(crate) use crate::call::batch::lookup::{AllFound, Batch, Repeated, look_up};
 use crate::call::batch::resume::split_missing;
+use crate::call::batch::runner::Runner;
 use crate::call::batch::steps::{BatchSteps, TypedBatch};
 use crate::call::lookup::Lookup;
 use crate::call::task::Start;

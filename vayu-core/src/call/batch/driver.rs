@@ -1,119 +1,23 @@
 //! The course of a batch after its lookup.
 
-use std::collections::VecDeque;
-use std::future::Future;
 use std::mem;
 
-use crate::backend::{Backend, LeaseWatch};
-use crate::cache::Engine;
+use crate::backend::Backend;
 use crate::call::ComputeReason;
 use crate::call::batch::error::end_refreshes;
-use crate::call::batch::flights::Pending;
 use crate::call::batch::resume::{Resumed, read_again, resume};
 use crate::call::batch::run::complete_found;
-use crate::call::batch::steps::{BatchSteps, Element, ElementSteps};
+use crate::call::batch::runner::{Failed, Part, Role, Runner};
+use crate::call::batch::steps::{Element, part_of_flights};
 use crate::call::leading::Leading;
 use crate::call::lookup::Rest;
 use crate::call::steps::{Driver, ResultOf, Step, StepOf, StepResult};
 use crate::call::task::Start;
 use crate::call::typed::UntypedCall;
-use crate::clock::Timestamp;
-use crate::flight::{BatchRun, Deadline, FlightId, Lead};
+use crate::flight::BatchRun;
 use crate::io::Io;
-use crate::record::Record;
-
-/// The function has failed, or its output has no values of elements. The output is with the frames.
-pub(super) struct Failed;
-
-/// The rest of a batch whose elements were not all found.
-pub(super) struct Runner<'a, B: Backend> {
-    pub(super) engine: &'a Engine<B>,
-    pub(super) steps: &'a BatchSteps<B::Stored>,
-    at_most: usize,
-    /// The time limit of all waits.
-    pub(super) deadline: Deadline,
-    /// `true` once the deadline has ended a wait.
-    pub(super) is_over: bool,
-    /// The elements that other callers compute.
-    pub(super) pending: VecDeque<Pending<'a, B>>,
-    /// The elements whose lease another process holds.
-    pub(super) held: Vec<Part<'a, B>>,
-    /// The watches of these leases, in the same order, where there are any.
-    pub(super) watches: Vec<Option<LeaseWatch>>,
-    /// When all of these leases are to be tried, whether or not their watches are ready.
-    pub(super) all_due: Option<Timestamp>,
-    /// The flight that stands for those that the batch leads.
-    pub(super) flight: Option<FlightId>,
-    /// The elements have old values, which the callers got.
-    is_refresh: bool,
-}
-
-/// An element that the function is to run for.
-pub(super) struct Part<'a, B: Backend> {
-    pub(super) place: usize,
-    pub(super) role: Role<'a, B>,
-}
-
-/// The part that the run of the function has for other callers of an element.
-pub(super) enum Role<'a, B: Backend> {
-    /// The batch leads the flight. If `recheck`, a value may have been stored in the meantime.
-    Lead { leading: Leading<'a, B>, recheck: bool },
-    /// The batch must not wait for the flight of another caller.
-    Uncoordinated(UntypedCall<'a, B>),
-    /// The element has no key, or the cache is not used.
-    Bypass,
-}
-
-impl<'a, B: Backend> Part<'a, B> {
-    pub(super) fn lead(
-        place: usize,
-        call: UntypedCall<'a, B>,
-        lead: Lead<'a, Record<B::Stored>>,
-        recheck: bool,
-        reason: ComputeReason,
-    ) -> Self {
-        Self { place, role: Role::Lead { leading: Leading::new(call, lead, reason), recheck } }
-    }
-
-    /// Returns the call of the element, unless it bypasses the cache.
-    pub(super) fn call(&self) -> Option<&UntypedCall<'a, B>> {
-        match &self.role {
-            Role::Lead { leading, .. } => Some(&leading.call),
-            Role::Uncoordinated(call) => Some(call),
-            Role::Bypass => None,
-        }
-    }
-
-    /// Returns the lead of the flight, if the batch has it.
-    pub(super) fn leading(&self) -> Option<&Leading<'a, B>> {
-        match &self.role {
-            Role::Lead { leading, .. } => Some(leading),
-            Role::Uncoordinated(_) | Role::Bypass => None,
-        }
-    }
-}
 
 impl<'a, B: Backend> Runner<'a, B> {
-    pub(super) fn new(
-        engine: &'a Engine<B>,
-        steps: &'a BatchSteps<B::Stored>,
-        at_most: usize,
-    ) -> Self {
-        Self {
-            engine,
-            steps,
-            at_most: at_most.max(1),
-            deadline: Deadline::default(),
-            is_over: false,
-            pending: VecDeque::new(),
-            held: Vec::new(),
-            watches: Vec::new(),
-            all_due: None,
-            flight: None,
-            is_refresh: false,
-        }
-    }
-
     /// Finds or computes all elements. `start` is awaited before the function runs for other callers, too.
     #[inline(never)]
     pub(super) fn compute<M: Io>(
@@ -154,11 +58,6 @@ impl<'a, B: Backend> Runner<'a, B> {
         self.is_refresh = true;
         // The failure is counted.
         let _ = self.lead::<M>(parts, &mut None).await;
-    }
-
-    /// Returns the steps of the element at this place.
-    pub(super) fn of(&self, place: usize) -> ElementSteps<'a, B::Stored> {
-        self.steps.of(place)
     }
 
     /// Runs the function for these elements, and for those whose lease another process holds, after that process.
@@ -267,16 +166,5 @@ impl<'a, B: Backend> Runner<'a, B> {
                 parts.push(Part { place, role: Role::Lead { leading, recheck: false } });
             }
         }
-    }
-}
-
-/// Does work of a batch that has no steps, as part of the flights that it leads.
-pub(super) async fn part_of_flights<M: Io, T: Future>(
-    flight: Option<FlightId>,
-    work: T,
-) -> T::Output {
-    match flight {
-        Some(flight) => M::lead(flight, work).await,
-        None => work.await,
     }
 }

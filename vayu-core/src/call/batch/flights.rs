@@ -4,23 +4,14 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::call::ComputeReason;
-use crate::call::batch::driver::{Failed, Part, Role, Runner};
 use crate::call::batch::resume::Missed;
+use crate::call::batch::runner::{Failed, Part, Pending, Role, Runner};
 use crate::call::driver::{Joined, WaitEnd, after_unshared, after_wait, try_lead_refresh};
 use crate::call::steps::{Step, Steps};
 use crate::call::typed::UntypedCall;
-use crate::flight::{Join, Ticket, Turn};
+use crate::flight::{Join, Turn};
 use crate::io::Io;
 use crate::record::Record;
-
-/// An element that another caller computes.
-pub(super) struct Pending<'a, B: Backend> {
-    place: usize,
-    pub(super) call: UntypedCall<'a, B>,
-    pub(super) reason: ComputeReason,
-    pub(super) ticket: Ticket<'a, Record<B::Stored>>,
-    pub(super) outdated: bool,
-}
 
 impl<'a, B: Backend> Runner<'a, B> {
     /// Joins the flights of all elements, without waiting. Those that the batch leads are added to `parts`.

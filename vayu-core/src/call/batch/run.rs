@@ -6,8 +6,8 @@ use tracing::Span;
 
 use crate::backend::{Backend, LeaseGuard};
 use crate::call::background_refresh::CountPanic;
-use crate::call::batch::driver::{Failed, Part, Role, Runner, part_of_flights};
-use crate::call::batch::steps::{Ran, Run};
+use crate::call::batch::runner::{Failed, Part, Role, Runner};
+use crate::call::batch::steps::{Ran, Run, part_of_flights};
 use crate::call::leading::{Leading, release_lease};
 use crate::call::read::read;
 use crate::call::steps::{Step, StepOf, StepResult, Steps, within};

@@ -4,13 +4,12 @@
 //! [step](crate::call::steps) of an element, which is performed with the frame of that, for a run of the function, and for an error of
 //! the whole batch.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 
 use tracing::{Instrument, Span};
 
 use crate::backend::Backend;
 use crate::cache::Engine;
-use crate::call::batch::driver::part_of_flights;
 use crate::call::batch::lookup::SAME_TIME;
 use crate::call::batch::{BatchBody, Unusable};
 use crate::call::lookup::{Begun, Rest, classify};
@@ -352,5 +351,16 @@ fn ran_without_values<D: BatchBody>(output: &Unusable<D::Output>, flight: Option
         Unusable::Unpaired { wanted, found, .. } => {
             Ran::Unpaired { wanted: *wanted, found: *found }
         }
+    }
+}
+
+/// Does work of a batch that has no steps, as part of the flights that it leads.
+pub(super) async fn part_of_flights<M: Io, T: Future>(
+    flight: Option<FlightId>,
+    work: T,
+) -> T::Output {
+    match flight {
+        Some(flight) => M::lead(flight, work).await,
+        None => work.await,
     }
 }
