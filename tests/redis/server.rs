@@ -2,10 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::ops::Range;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use redis::{Client, Connection, FromRedisValue};
@@ -50,6 +49,7 @@ impl Server {
 
     /// Starts a server with more arguments.
     pub(crate) fn with(arguments: &[&str]) -> Self {
+        let mut log = String::new();
         // Another process may have bound the port in the meantime.
         for _ in 0..10 {
             let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
@@ -64,8 +64,9 @@ impl Server {
             if server.becomes_ready() {
                 return server;
             }
+            log = server.log();
         }
-        panic!("a redis-server does not start");
+        panic!("a redis-server does not start: {log}");
     }
 
     /// Starts the server again, empty, on the same port.
@@ -77,7 +78,7 @@ impl Server {
         let (first, last) = self.arguments.split_at(usize::from(is_sentinel));
         let of_store = ["--save", "", "--appendonly", "no", "--enable-debug-command", "local"];
         let mut shell = Command::new("sh")
-            .args(["-c", SCRIPT, "sh", &self.log()])
+            .args(["-c", SCRIPT, "sh", &format!("{directory}/log")])
             .args(first)
             .args(["--port", &port, "--bind", "127.0.0.1", "--dir", directory])
             .args(if is_sentinel { &[][..] } else { &of_store })
@@ -108,13 +109,12 @@ impl Server {
     /// Starts the server again and waits until it responds.
     pub(crate) fn revive(&mut self) {
         self.restart();
-        let log = || std::fs::read_to_string(self.log()).unwrap_or_default();
-        assert!(self.becomes_ready(), "the server does not start again: {}", log());
+        assert!(self.becomes_ready(), "the server does not start again: {}", self.log());
     }
 
-    /// Returns the path of the server's log.
+    /// Returns the log of the last start.
     fn log(&self) -> String {
-        self.directory.path().join("log").to_str().expect("a path").to_owned()
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -182,18 +182,15 @@ impl Drop for Server {
 /// The system assigns neither to other sockets, so that a server can be started again on its port, and no other call of
 /// this process returns it soon.
 pub(crate) fn free_port() -> u16 {
-    /// Linux assigns ports from 32,768, other systems from 49,152.
-    const PORTS: Range<u16> = 10_000..20_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test processes that run at the same time start at different ports.
-    let first = std::process::id() % 100 * 100;
-    let first = u16::try_from(first).expect("a port");
+    /// From 10,000 on. Linux assigns ports from 32,768, other systems from 49,152.
+    const PORTS: u32 = 10_000;
+    /// Test processes that run at the same time start at different ports.
+    static NEXT: LazyLock<AtomicU32> =
+        LazyLock::new(|| AtomicU32::new(std::process::id() % 100 * 100));
     let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let free = PORTS.map(|_| NEXT.fetch_add(1, Ordering::Relaxed)).find_map(|n| {
-        let port = PORTS.start + (first + n % 10_000) % 10_000;
-        (is_free(port) && is_free(port + 10_000)).then_some(port)
-    });
-    free.expect("a free port")
+    let candidates = (0..PORTS).map(|_| 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS);
+    let mut ports = candidates.map(|port| u16::try_from(port).expect("a port"));
+    ports.find(|&port| is_free(port) && is_free(port + 10_000)).expect("a free port")
 }
 
 /// Returns the server of all tests that do not change its configuration.
