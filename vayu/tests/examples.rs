@@ -1,10 +1,7 @@
 //! Runs the examples and compares their output.
 
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 /// Returns the command that runs an example.
 fn example(name: &str) -> Command {
@@ -127,11 +124,12 @@ fn second_run_of_file_reads_the_directory() {
     std::fs::remove_dir_all(directory).expect("no program uses it");
 }
 
+/// The server listens at a socket in a directory: another process may bind a port before the server does.
+#[cfg(unix)]
 #[test]
 fn second_run_of_redis_reads_the_server() {
-    let server = Server::start();
-    let run =
-        || run(example("redis").env("REDIS_URL", format!("redis://127.0.0.1:{}/", server.port)));
+    let server = redis::Server::start();
+    let run = || run(example("redis").env("REDIS_URL", server.url()));
     assert_eq!(
         run(),
         ["computing the price of 7", "10.5", "0 read from the server, 1 computed", "0 errors"]
@@ -139,38 +137,53 @@ fn second_run_of_redis_reads_the_server() {
     assert_eq!(run(), ["10.5", "1 read from the server, 0 computed", "0 errors"]);
 }
 
-/// A Redis server on a free port, which ends when this is dropped.
-struct Server {
-    process: Child,
-    port: u16,
-}
+#[cfg(unix)]
+mod redis {
+    use std::os::unix::net::UnixStream;
+    use std::path::PathBuf;
+    use std::process::{Child, Command, Stdio};
+    use std::thread;
+    use std::time::{Duration, Instant};
 
-impl Server {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
-        let spawn = |name| {
-            Command::new(name)
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-                .stdout(Stdio::null())
-                .spawn()
-        };
-        let process = spawn("redis-server").or_else(|_| spawn("valkey-server"));
-        let server =
-            Self { process: process.expect("redis-server or valkey-server is installed"), port };
-        let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(30), "the server does not start");
-            thread::sleep(Duration::from_millis(5));
-        }
-        server
+    /// A Redis server, which ends when this is dropped.
+    pub(crate) struct Server {
+        process: Child,
+        socket: PathBuf,
     }
-}
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+    impl Server {
+        pub(crate) fn start() -> Self {
+            // Of the directory for temporary files: the path of a socket has at most 100 bytes.
+            let socket = format!("vayu-examples-{}.sock", std::process::id());
+            let socket = std::env::temp_dir().join(socket);
+            let spawn = |name| {
+                Command::new(name)
+                    .args(["--port", "0", "--save", "", "--unixsocket"])
+                    .arg(&socket)
+                    .stdout(Stdio::null())
+                    .spawn()
+            };
+            let process = spawn("redis-server").or_else(|_| spawn("valkey-server"));
+            let process = process.expect("redis-server or valkey-server is installed");
+            let server = Self { process, socket };
+            let began = Instant::now();
+            while UnixStream::connect(&server.socket).is_err() {
+                assert!(began.elapsed() < Duration::from_secs(30), "the server does not start");
+                thread::sleep(Duration::from_millis(5));
+            }
+            server
+        }
+
+        pub(crate) fn url(&self) -> String {
+            format!("unix://{}", self.socket.display())
+        }
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+            let _ = std::fs::remove_file(&self.socket);
+        }
     }
 }
