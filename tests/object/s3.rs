@@ -1,10 +1,12 @@
 //! A server that speaks S3, on the loopback interface: `moto_server`, which `.ci/test` installs. Where it is missing, these
 //! tests print that and are skipped.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock};
+use std::thread;
 use std::time::Duration;
 
 use vayu::backend::object_store::aws::AmazonS3Builder;
@@ -22,9 +24,10 @@ struct Server {
     _shell: Child,
 }
 
-/// A shell script that ends the server when its input ends: at the latest with this process.
+/// A shell script that ends the server when its input ends: at the latest with this process. The server binds a free port
+/// and reports it in its log.
 const SCRIPT: &str = r#"
-moto_server -H 127.0.0.1 -p "$1" >/dev/null 2>&1 &
+moto_server -H 127.0.0.1 -p 0 >"$1" 2>&1 &
 read -r line
 kill -9 $! 2>/dev/null
 "#;
@@ -37,24 +40,27 @@ impl Server {
             println!("skipped: `moto_server` is not installed (pip install 'moto[server]')");
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().unwrap().port();
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("log");
         let shell = Command::new("sh")
-            .args(["-c", SCRIPT, "sh", &port.to_string()])
+            .args(["-c", SCRIPT, "sh"])
+            .arg(&log)
             .stdin(Stdio::piped())
             .spawn()
             .expect("a shell");
+        let read = || fs::read_to_string(&log).unwrap_or_default();
+        let port = (0..600).find_map(|_| {
+            thread::sleep(Duration::from_millis(50));
+            reported_port(&read())
+        });
+        let port = port.unwrap_or_else(|| panic!("the server does not start: {}", read()));
         let server = Self { port, _shell: shell };
-        for _ in 0..600 {
-            if server.put_bucket().is_ok() {
-                return Some(server);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("the server does not start");
+        server.put_bucket().expect("a bucket");
+        Some(server)
     }
 
     /// Creates the bucket.
-    fn put_bucket(&self) -> std::io::Result<()> {
+    fn put_bucket(&self) -> io::Result<()> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         let head = "PUT /bucket HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\
             Authorization: AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request\r\n\
@@ -69,6 +75,13 @@ impl Server {
     fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
+}
+
+/// Returns the port in a line of the log.
+fn reported_port(log: &str) -> Option<u16> {
+    let (_, rest) = log.split_once("Running on http://127.0.0.1:")?;
+    let (port, _) = rest.split_once('\n')?;
+    port.trim().parse().ok()
 }
 
 static SERVER: LazyLock<Option<Server>> = LazyLock::new(Server::start);

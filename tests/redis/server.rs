@@ -1,7 +1,7 @@
 //! Redis servers on free ports of the loopback interface.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -187,7 +187,9 @@ pub(crate) fn free_port() -> u16 {
     /// Test processes that run at the same time start at different ports.
     static NEXT: LazyLock<AtomicU32> =
         LazyLock::new(|| AtomicU32::new(std::process::id() % 100 * 100));
-    let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    // To bind the port would tell more, but a process that another thread starts at that moment has a copy of the socket
+    // until it executes its program, and a server could not bind the port until then.
+    let is_free = |port| TcpStream::connect(("127.0.0.1", port)).is_err();
     let candidates = (0..PORTS).map(|_| 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS);
     let mut ports = candidates.map(|port| u16::try_from(port).expect("a port"));
     ports.find(|&port| is_free(port) && is_free(port + 10_000)).expect("a free port")
