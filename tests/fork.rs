@@ -31,6 +31,7 @@ fn main() {
         memory_in_front_of_redis_is_not_trusted_in_the_child
         store_of_the_parent_is_refused_in_the_child
         removal_in_the_child_of_an_update_takes_effect_after_it
+        lock_of_a_key_is_released_though_the_child_has_a_copy_of_its_file
     };
     for (name, test) in tests {
         test();
@@ -55,11 +56,11 @@ mod unix {
 
     use fork::{Fork, WEXITSTATUS, WIFEXITED};
     use vayu::attribute::{KeyBuilder, function_prefix};
-    use vayu::backend::RedisBackend;
+    use vayu::backend::{Backend, Lease, RedisBackend};
     use vayu::testing::watchdog;
     use vayu::{
-        Key, MemoryCache, MemoryOptions, ObjectCache, RedisCache, TieredCache, TieredOptions,
-        cached,
+        FileOptions, Key, MemoryCache, MemoryOptions, ObjectCache, RedisCache, SingleFlight,
+        TieredCache, TieredOptions, cached,
     };
 
     use crate::server::Server;
@@ -111,6 +112,31 @@ mod unix {
         assert!(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status {status}");
         assert_eq!(updated.expect("updated"), 7);
         assert_eq!(cache.get::<u64>(key).unwrap(), Some(7), "in the parent");
+    }
+
+    /// An async call releases the lock before a blocking thread removes its file.
+    pub(crate) fn lock_of_a_key_is_released_though_the_child_has_a_copy_of_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = FileOptions::new().single_flight(SingleFlight::Everywhere);
+        let cache = options.open(directory.path()).unwrap();
+        let leases = cache.backend().capabilities().leases.expect("it has leases");
+        let key = &Key::from_text("key", "k");
+        let done = directory.path().join("done");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let lease = runtime.block_on(leases.try_acquire_async(key)).unwrap();
+        assert!(matches!(lease, Lease::Acquired(_)));
+        let child = || {
+            crate::until("the parent", || done.exists());
+            true
+        };
+        beside_child(child, || {
+            drop(lease);
+            // The thread that removes the file ends.
+            drop(runtime);
+            let again = leases.try_acquire(key).unwrap();
+            std::fs::write(&done, "").unwrap();
+            assert!(matches!(again, Lease::Acquired(_)), "{again:?}");
+        });
     }
 
     pub(crate) fn computation_of_the_parent_does_not_hold_up_the_child() {

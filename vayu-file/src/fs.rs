@@ -38,7 +38,8 @@ pub(crate) trait Directory: Debug + Send + Sync {
     fn open_to_append(&self, path: &str) -> io::Result<Box<dyn File>>;
 
     /// Tries to lock a file, and creates it if it does not exist. Does not wait. `None` if it is locked
-    /// already. The lock is released when the file is closed, and when the process dies.
+    /// already. The lock is released when the file is closed, and when the process dies, unless a child process has a copy of
+    /// the descriptor then.
     fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn File>>>;
 
     /// Renames a file, and replaces a file that has the new name. Some systems replace no open file.

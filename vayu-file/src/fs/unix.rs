@@ -145,11 +145,11 @@ const ENTER: OFlags =
 
 impl Directory for DiskDirectory {
     fn open(&self, path: &str) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(DiskFile(open_beneath(&self.dir, path, READ)?.into())))
+        Ok(Box::new(DiskFile::new(open_beneath(&self.dir, path, READ)?)))
     }
 
     fn open_to_append(&self, path: &str) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(DiskFile(open_beneath(&self.dir, path, APPEND)?.into())))
+        Ok(Box::new(DiskFile::new(open_beneath(&self.dir, path, APPEND)?)))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
@@ -157,7 +157,7 @@ impl Directory for DiskDirectory {
         options.write(true).create_new(true).mode(self.permissions.file_mode());
         let file = self.dir.open_with(name, &options)?.into_std();
         self.permissions.apply(&file, self.permissions.file_mode());
-        Ok(Box::new(DiskFile(file)))
+        Ok(Box::new(DiskFile::new(file)))
     }
 
     fn update(&self, name: &str) -> io::Result<Box<dyn File>> {
@@ -166,7 +166,7 @@ impl Directory for DiskDirectory {
         if status(&stat).file_type != FileType::File || stat.st_nlink != 1 {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        Ok(Box::new(DiskFile(file.into())))
+        Ok(Box::new(DiskFile::new(file)))
     }
 
     fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn File>>> {
@@ -182,7 +182,7 @@ impl Directory for DiskDirectory {
         };
         self.permissions.apply(&file, mode);
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Box::new(DiskFile(file.into())))),
+            Ok(()) => Ok(Some(Box::new(DiskFile { file: file.into(), is_locked: true }))),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -324,28 +324,46 @@ fn open_step_by_step(dir: &Dir, path: &str, flags: OFlags) -> io::Result<OwnedFd
 
 /// A file of the file system.
 #[derive(Debug)]
-struct DiskFile(fs::File);
+struct DiskFile {
+    file: fs::File,
+    is_locked: bool,
+}
+
+impl DiskFile {
+    fn new(file: impl Into<fs::File>) -> Self {
+        Self { file: file.into(), is_locked: false }
+    }
+}
+
+impl Drop for DiskFile {
+    fn drop(&mut self) {
+        if self.is_locked {
+            // To close the file is not enough while a child process has a copy of its descriptor.
+            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        }
+    }
+}
 
 impl File for DiskFile {
     fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let position = buffer.len() as u64;
-        Ok(rustix::io::pread(&self.0, rustix::buffer::spare_capacity(buffer), position)?)
+        Ok(rustix::io::pread(&self.file, rustix::buffer::spare_capacity(buffer), position)?)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::write(&self.0, bytes)?)
+        Ok(rustix::io::write(&self.file, bytes)?)
     }
 
     fn overwrite(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::pwrite(&self.0, bytes, position)?)
+        Ok(rustix::io::pwrite(&self.file, bytes, position)?)
     }
 
     fn status(&self) -> io::Result<Status> {
-        Ok(status(&rustix::fs::fstat(&self.0)?))
+        Ok(status(&rustix::fs::fstat(&self.file)?))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 }
 
