@@ -287,6 +287,36 @@ fn forged_moved_and_redated_entries_are_misses() {
     assert_eq!(cache.stats().errors, cache.stats().errors_of(ErrorKind::Decode));
 }
 
+/// A hit does not verify the checksum of a sealed entry, which covers what the seal covers. What else is read has a checksum
+/// of its own, or is compared.
+#[test]
+fn sealed_file_in_which_a_bit_is_flipped_is_never_served_with_another_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = sealed_files(directory.path(), &ManualClock::new());
+    let key = Key::from_text("pages", "a");
+    cache.set(&key, &"value".to_owned(), HOUR).expect("write");
+    let inspected = vayu::inspect::CacheDirectory::open(directory.path()).expect("a cache");
+    let mut entries = inspected.entries(vayu::inspect::Verify::Full);
+    let path = entries.next().expect("an entry").expect("it is readable").path();
+    let path = directory.path().join(path);
+    let bytes = std::fs::read(&path).expect("an entry");
+    let mut served = Vec::new();
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, flipped).expect("write");
+        match cache.get::<String>(&key).expect("read") {
+            Some(value) => {
+                assert_eq!(value, "value", "bit {bit}");
+                served.push(bit / 8);
+            }
+            None => assert!(!(64..80).contains(&(bit / 8)), "bit {bit}"),
+        }
+    }
+    let of_the_checksum: Vec<_> = (64..80).flat_map(|at| [at; 8]).collect();
+    assert_eq!(served, of_the_checksum);
+}
+
 /// A slow computation that a waiting caller has hedged is stored unless the stored value is newer, which a forged
 /// header cannot claim.
 #[test]

@@ -256,6 +256,18 @@ fn encode_field(key: &KeyField<'_>, record: &Record<Bytes>, label: Option<&str>)
     bytes
 }
 
+/// Decodes the entry of a key. Returns its record, with the range of the value in `bytes`, and `None` for everything but what
+/// [`encode`] has returned for this key: bytes that are incomplete or corrupt, or those of another key or of an
+/// unsupported version. A backend treats them as absent.
+///
+/// A [sealed](SerializerId::is_sealed) value is not verified here but when it is opened, with its times and stamp: it is not
+/// read twice. [`EncodedEntry::parse`] verifies the checksum of every entry.
+pub fn decode(key: &WireKey, bytes: &[u8]) -> Option<Record<Range<usize>>> {
+    let entry = EncodedEntry::parse_whole(bytes).ok()?;
+    let is_verified = || entry.header.serializer().is_sealed() || is_intact(bytes);
+    (entry.is_of(key) && is_verified()).then(|| entry.record(entry.value_range()))
+}
+
 impl Record<Bytes> {
     /// Encodes the record with its key, as a backend outside of the process stores it: in the format of
     /// [`wire`](crate::wire), which later versions read.
@@ -264,13 +276,12 @@ impl Record<Bytes> {
     }
 
     /// Decodes what [`encode`](Self::encode) has returned for this key. Returns `None` for everything else: bytes that
-    /// are incomplete or corrupt, or those of another key or of an unsupported version. A backend treats them as absent.
+    /// are incomplete or corrupt, or those of another key or of an unsupported version. A backend treats them as absent. As
+    /// with [`wire::decode`](crate::wire::decode), a sealed value is verified when it is opened.
     ///
     /// The value is a part of `bytes`, without a copy.
     pub fn decode(key: &Key, bytes: &Bytes) -> Option<Self> {
-        let entry = EncodedEntry::parse(bytes).ok()?;
-        let value = || bytes.slice(entry.value_range());
-        entry.is_of(&WireKey::new(key)).then(|| entry.record(value()))
+        decode(&WireKey::new(key), bytes).map(|record| record.map(|value| bytes.slice(value)))
     }
 }
 
@@ -291,14 +302,18 @@ impl<'a> EncodedEntry<'a> {
     ///
     /// The first check that failed. Cheap ones come first.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let entry = Self::parse_whole(bytes)?;
+        if is_intact(bytes) { Ok(entry) } else { Err(ParseError::ChecksumMismatch) }
+    }
+
+    /// Parses an entry, which is the whole of `bytes`. The header alone is verified.
+    fn parse_whole(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let entry = Self::parse_prefix(bytes)?;
-        if entry.header.entry_length() != Some(bytes.len() as u64) {
-            return Err(ParseError::LengthMismatch);
+        if entry.header.entry_length() == Some(bytes.len() as u64) {
+            Ok(entry)
+        } else {
+            Err(ParseError::LengthMismatch)
         }
-        if bytes[CHECKSUM] != checksum(bytes) {
-            return Err(ParseError::ChecksumMismatch);
-        }
-        Ok(entry)
     }
 
     /// Parses the header and the key at the beginning of an entry, which may be incomplete. Neither the
@@ -402,6 +417,11 @@ impl<'a> EncodedEntry<'a> {
     fn parsed_key(&self) -> Option<ParsedKey<'a>> {
         if self.header.has_digest() { None } else { ParsedKey::parse(self.key) }
     }
+}
+
+/// Returns whether the checksum of an entry is right.
+fn is_intact(entry: &[u8]) -> bool {
+    entry[CHECKSUM] == checksum(entry)
 }
 
 /// Returns the XXH3 of everything but the checksum. That of a short entry is computed at once: a hasher for parts has buffers

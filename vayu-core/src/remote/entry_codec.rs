@@ -8,7 +8,7 @@ use crate::backend::Usage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::record::Record;
-use crate::wire::{self, EncodedEntry, WireKey};
+use crate::wire::{self, WireKey};
 
 /// Encodes records with their keys, and decodes what is found under the name of a key.
 #[derive(Debug)]
@@ -52,18 +52,14 @@ impl EntryCodec {
 
     /// Returns the record in the bytes of an entry. Counts bytes that are corrupt, too long or of another key.
     pub fn decode(&self, key: &WireKey, mut bytes: Bytes) -> Option<Record<Bytes>> {
-        match EncodedEntry::parse(&bytes) {
-            Ok(entry) if entry.is_of(key) && bytes.len() as u64 <= self.max_entry_bytes => {
-                let (record, start) = (entry.record(()), entry.value_range().start);
-                // The entry ends with the value. Unlike a slice, advancing does not allocate.
-                bytes.advance(start);
-                Some(record.map(|()| bytes))
-            }
-            _ => {
-                self.count_corrupt();
-                None
-            }
-        }
+        let is_short = bytes.len() as u64 <= self.max_entry_bytes;
+        let Some(record) = wire::decode(key, &bytes).filter(|_| is_short) else {
+            self.count_corrupt();
+            return None;
+        };
+        // The entry ends with the value. Unlike a slice, advancing does not allocate.
+        bytes.advance(record.value().start);
+        Some(record.map(|_| bytes))
     }
 
     /// Counts an entry that is not decoded.

@@ -84,6 +84,30 @@ fn every_flipped_bit_is_detected() {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(defect(&flipped).is_some(), "bit {bit}");
+            assert_eq!(decode(&key, &flipped), None, "bit {bit}");
+        }
+    }
+}
+
+/// The seal is verified with the key of the seal: what it covers is decoded as it is stored.
+#[test]
+fn every_flipped_bit_before_a_sealed_value_is_detected() {
+    let sealed = SerializerId::from_u16(0x0201);
+    assert!(sealed.is_sealed());
+    for (_, key, record) in samples(entries()) {
+        let record = record.with_serializer(sealed);
+        let bytes = encode_labelled(&key, &record, Some("label"));
+        let entry = EncodedEntry::parse(&bytes).expect("an entry");
+        let (value, key_start) = (entry.value_range(), entry.header.length());
+        for bit in 0..bytes.len() * 8 {
+            let (at, mut flipped) = (bit / 8, bytes.clone());
+            flipped[at] ^= 1 << (bit % 8);
+            assert!(defect(&flipped).is_some(), "bit {bit}");
+            // No lookup uses the label.
+            let is_label = (HEADER_LENGTH..key_start).contains(&at);
+            let is_decoded = CHECKSUM.contains(&at) || is_label || value.contains(&at);
+            let expected = is_decoded.then(|| record.clone().map(|_| value.clone()));
+            assert_eq!(decode(&key, &flipped), expected, "bit {bit}");
         }
     }
 }
@@ -94,6 +118,7 @@ fn every_other_length_is_detected() {
         let bytes = encode(&key, &record);
         for length in 0..bytes.len() {
             assert!(defect(&bytes[..length]).is_some(), "length {length}");
+            assert_eq!(decode(&key, &bytes[..length]), None, "length {length}");
         }
         for surplus in [&b"\0"[..], b"garbage", &bytes] {
             assert_eq!(defect(&[&bytes, surplus].concat()), Some(ParseError::LengthMismatch));

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use bytes::{Buf, Bytes};
-use vayu_core::wire::{EncodedEntry, Header};
+use vayu_core::wire::{self, Header};
 use vayu_core::{Key, Record, Result};
 
 use super::Store;
@@ -99,18 +99,18 @@ impl Store {
     ) -> io::Result<Option<Record<Bytes>>> {
         read_some(file, start)?;
         if start.len() < start.capacity() {
-            // A verified entry is complete, so the end of the file need not be read.
-            if let Some(record) = self.verify(key, start) {
+            // A decoded entry is complete, so the end of the file need not be read.
+            if let Some(record) = self.decode(key, start) {
                 return Ok(Some(record.map(|value| take(start, value))));
             }
             read_full(file, start)?;
         }
         if start.len() < start.capacity() {
-            let record = self.verify(key, start);
+            let record = self.decode(key, start);
             return Ok(record.map(|record| record.map(|value| take(start, value))));
         }
         let Some(mut bytes) = self.read_long(file, start)? else { return Ok(None) };
-        let record = self.verify(key, &bytes);
+        let record = self.decode(key, &bytes);
         Ok(record.map(|record| record.map(|value| take_value(&mut bytes, value))))
     }
 
@@ -129,15 +129,15 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Verifies checksum and key of an entry. Returns its record with the range of the value.
-    fn verify(&self, key: &LocatedKey, bytes: &[u8]) -> Option<Record<Range<usize>>> {
+    /// Decodes an entry. Returns its record with the range of the value.
+    fn decode(&self, key: &LocatedKey, bytes: &[u8]) -> Option<Record<Range<usize>>> {
         let length = bytes.len() as u64;
         if length > self.max_entry_bytes {
             return None;
         }
-        let entry = EncodedEntry::parse(bytes).ok().filter(|entry| entry.is_of(key.wire()))?;
+        let record = wire::decode(key.wire(), bytes)?;
         key.set_last_length(length);
-        Some(entry.record(entry.value_range()))
+        Some(record)
     }
 }
 

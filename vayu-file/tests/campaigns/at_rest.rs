@@ -17,7 +17,7 @@ const KEYS: usize = 5;
 
 type SealedFiles = Cache<FileBackend, Sealed<Compressed<MessagePack>>>;
 
-/// Two caches write and read, while another process damages the entries, with checksums that are correct.
+/// Two caches write and read, while another process damages the entries, as a rule with checksums that are correct.
 #[test]
 fn sealed_entry_is_served_whole_for_its_own_key_or_not_at_all() {
     let rounds = size("VAYU_SEALED", 200);
@@ -77,7 +77,7 @@ fn damage(
     let Ok(Some(record)) = backend.read(key) else { return false };
     let (created, end) = (record.created(), record.expires().saturating_add(HOUR));
     let mut bytes = record.value().to_vec();
-    match random.below(5) {
+    match random.below(6) {
         // Another key.
         0 => backend.write(other, record).expect("write"),
         // Other times.
@@ -95,6 +95,15 @@ fn damage(
         3 => {
             bytes.truncate(random.below(bytes.len().max(1)));
             backend.write(key, record.map(|_| bytes.into())).expect("write");
+        }
+        // A bit of the file, whose checksums are then wrong.
+        4 => {
+            let Ok(mut file) = fs::read(entry(directory, key)) else { return false };
+            let at = random.below(file.len().max(1));
+            if let Some(byte) = file.get_mut(at) {
+                *byte ^= 1 << random.below(8);
+            }
+            drop(fs::write(entry(directory, key), file));
         }
         // The file of another key.
         _ => drop(fs::copy(entry(directory, key), entry(directory, other))),
